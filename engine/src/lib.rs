@@ -1,0 +1,1 @@
+//! The loop: admit, profile, decide, run, settle, assess, learn

@@ -1,0 +1,1 @@
+//! The turnout binary: HTTP, command line, configuration, wiring

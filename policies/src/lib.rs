@@ -1,0 +1,1 @@
+//! Who may use what, when and how: rules and Rhai policies to Directives

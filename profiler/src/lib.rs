@@ -1,0 +1,1 @@
+//! Request to WorkloadProfile: ten axes with scores and confidence

@@ -1,0 +1,513 @@
+//! The canonical request: an OpenAI chat-completions body, every unknown field kept.
+//!
+//! The body stays as it came ([`ChatRequest::body`]); what the house acts on is parsed once, here, and
+//! the byte range of every top-level member is remembered so that a dialect equal to ours can splice a
+//! few members and forward the rest untouched.
+
+use crate::options::Options;
+use bytes::Bytes;
+use serde::de::{Deserializer, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+mod decode;
+
+pub use decode::{Error, Limits};
+
+/// A chat request in canonical form.
+#[derive(Clone, Debug)]
+pub struct ChatRequest {
+    body: Bytes,
+    members: Vec<Member>,
+    /// The model asked for: `auto`, `auto:cheapest`, `workflow/<name>`, `<provider>/<model>` or an alias.
+    pub model: String,
+    /// The conversation.
+    pub messages: Vec<Message>,
+    /// Answer as server-sent events.
+    pub stream: bool,
+    /// `stream_options.include_usage`.
+    pub include_usage: bool,
+    /// Tools offered.
+    pub tools: Vec<Tool>,
+    /// Which of them must be used.
+    pub tool_choice: ToolChoice,
+    /// Form the answer must have.
+    pub response_format: ResponseFormat,
+    /// Sampling parameters the house acts on.
+    pub params: Params,
+    /// End-user identifier.
+    pub user: Option<String>,
+    /// Router options.
+    pub options: Options,
+}
+
+/// A top-level member of the body and where its value stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Unescaped key.
+    pub key: String,
+    /// Byte range of the value in the body.
+    pub value: Range<usize>,
+}
+
+/// Sampling parameters the house acts on; `None` = not given.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Params {
+    /// 0..=2.
+    pub temperature: Option<f64>,
+    /// 0..=1.
+    pub top_p: Option<f64>,
+    /// `max_completion_tokens`, else `max_tokens`.
+    pub max_tokens: Option<u32>,
+    /// Choices asked for; 1 if absent.
+    pub n: u32,
+    /// Sampling seed.
+    pub seed: Option<i64>,
+    /// Stop sequences.
+    pub stop: Vec<String>,
+    /// `reasoning_effort` as written.
+    pub reasoning_effort: Option<String>,
+    /// `parallel_tool_calls`.
+    pub parallel_tool_calls: Option<bool>,
+    /// `logprobs: true`.
+    pub logprobs: bool,
+}
+
+/// Who speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions (older name).
+    System,
+    /// Instructions (newer name).
+    Developer,
+    /// The person or program that asks.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool call.
+    Tool,
+    /// The result of a function call (deprecated form).
+    Function,
+}
+
+impl Role {
+    /// Every role, as written.
+    pub const NAMES: &'static [&'static str] =
+        &["system", "developer", "user", "assistant", "tool", "function"];
+
+    /// As written on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Role::System => "system",
+            Role::Developer => "developer",
+            Role::User => "user",
+            Role::Assistant => "assistant",
+            Role::Tool => "tool",
+            Role::Function => "function",
+        }
+    }
+
+    /// The role of that name.
+    #[must_use]
+    pub fn parse(s: &str) -> Option<Role> {
+        Some(match s {
+            "system" => Role::System,
+            "developer" => Role::Developer,
+            "user" => Role::User,
+            "assistant" => Role::Assistant,
+            "tool" => Role::Tool,
+            "function" => Role::Function,
+            _ => return None,
+        })
+    }
+
+    /// `system` or `developer`.
+    #[must_use]
+    pub const fn is_instruction(self) -> bool {
+        matches!(self, Role::System | Role::Developer)
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: Content,
+    /// Name of the speaker.
+    pub name: Option<String>,
+    /// Calls the model made (role assistant).
+    pub tool_calls: Vec<ToolCall>,
+    /// The call this is the result of (role tool).
+    pub tool_call_id: Option<String>,
+    /// Text of a refusal (role assistant).
+    pub refusal: Option<String>,
+    /// Members this house does not know, kept.
+    pub extra: Map<String, Value>,
+}
+
+impl Message {
+    /// A plain text message.
+    #[must_use]
+    pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Message {
+            role,
+            content: Content::Text(text.into()),
+            name: None,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+            refusal: None,
+            extra: Map::new(),
+        }
+    }
+}
+
+/// Content of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// Absent or `null`.
+    None,
+    /// A plain string.
+    Text(String),
+    /// A list of parts.
+    Parts(Vec<Part>),
+}
+
+impl Content {
+    /// The text pieces, in order.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        let (one, many): (Option<&str>, &[Part]) = match self {
+            Content::None => (None, &[]),
+            Content::Text(t) => (Some(t), &[]),
+            Content::Parts(p) => (None, p),
+        };
+        one.into_iter().chain(many.iter().filter_map(|p| match &p.kind {
+            PartKind::Text(t) | PartKind::Refusal(t) => Some(t.as_str()),
+            _ => None,
+        }))
+    }
+
+    /// All text in one string, pieces joined by a line feed; borrowed when there is one piece.
+    #[must_use]
+    pub fn text(&self) -> std::borrow::Cow<'_, str> {
+        match self {
+            Content::None => "".into(),
+            Content::Text(t) => t.into(),
+            Content::Parts(_) => {
+                let mut pieces = self.texts();
+                let first = pieces.next().unwrap_or("");
+                match pieces.next() {
+                    None => first.into(),
+                    Some(second) => {
+                        let mut all = format!("{first}\n{second}");
+                        for p in pieces {
+                            all.push('\n');
+                            all.push_str(p);
+                        }
+                        all.into()
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// One part of a content list.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// What it is.
+    pub kind: PartKind,
+    /// Members this house does not know (such as `cache_control`), kept.
+    pub extra: Map<String, Value>,
+}
+
+/// What a part is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PartKind {
+    /// `text`.
+    Text(String),
+    /// `refusal`.
+    Refusal(String),
+    /// `image_url`; the address may be a `data:` URL.
+    Image {
+        /// Address, passed on as text and never fetched.
+        url: String,
+        /// `low`, `high`, `auto`.
+        detail: Option<String>,
+    },
+    /// Any other type, such as `input_audio` or `file`: the type and the whole part as written.
+    Other(String, Map<String, Value>),
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ToolCall {
+    /// Identifier that the result names.
+    pub id: String,
+    /// Name of the tool.
+    pub name: String,
+    /// Arguments as the text the model wrote; meant to be a JSON object, not checked here.
+    pub arguments: String,
+}
+
+/// A tool that is offered.
+#[derive(Clone, Debug)]
+pub struct Tool {
+    /// Function name; empty for tool types other than `function`.
+    pub name: String,
+    /// What it does.
+    pub description: Option<String>,
+    /// JSON Schema of the arguments.
+    pub parameters: Option<Arc<Value>>,
+    /// `strict`.
+    pub strict: Option<bool>,
+    /// The tool as written.
+    pub raw: Box<RawValue>,
+}
+
+/// Which tools must be used.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// Not given: the provider's default.
+    #[default]
+    Unset,
+    /// `none`.
+    None,
+    /// `auto`.
+    Auto,
+    /// `required`.
+    Required,
+    /// One function by name.
+    Function(String),
+}
+
+/// Form the answer must have.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum ResponseFormat {
+    /// Free text, or not given.
+    #[default]
+    Text,
+    /// Any JSON value.
+    JsonObject,
+    /// JSON that fits a schema.
+    JsonSchema {
+        /// The name given to it.
+        name: String,
+        /// The schema.
+        schema: Arc<Value>,
+        /// `strict: true`.
+        strict: bool,
+    },
+}
+
+impl ChatRequest {
+    /// Parses and checks a body.
+    ///
+    /// # Errors
+    /// The first problem, with the place as a JSON pointer; never the offending value.
+    pub fn decode(body: Bytes, limits: &Limits) -> Result<Self, Error> {
+        decode::request(body, limits)
+    }
+
+    /// A request made inside the house (tests, demo, replay).
+    ///
+    /// # Errors
+    /// As for [`ChatRequest::decode`].
+    pub fn from_value(body: &Value) -> Result<Self, Error> {
+        Self::decode(Bytes::from(body.to_string()), &Limits::default())
+    }
+
+    /// The body as it came.
+    #[must_use]
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The top-level members of the body in order, with the place of each value.
+    #[must_use]
+    pub fn members(&self) -> &[Member] {
+        &self.members
+    }
+
+    /// The raw JSON text of a top-level member.
+    #[must_use]
+    pub fn raw(&self, key: &str) -> Option<&str> {
+        let member = self.members.iter().find(|m| m.key == key)?;
+        std::str::from_utf8(self.body.get(member.value.clone())?).ok()
+    }
+
+    /// The last message of role user, if any.
+    #[must_use]
+    pub fn last_user(&self) -> Option<&Message> {
+        self.messages.iter().rev().find(|m| m.role == Role::User)
+    }
+}
+
+impl Serialize for Message {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut m = s.serialize_map(None)?;
+        m.serialize_entry("role", self.role.as_str())?;
+        match &self.content {
+            Content::None => m.serialize_entry("content", &Value::Null)?,
+            Content::Text(t) => m.serialize_entry("content", t)?,
+            Content::Parts(p) => m.serialize_entry("content", p)?,
+        }
+        if let Some(name) = &self.name {
+            m.serialize_entry("name", name)?;
+        }
+        if !self.tool_calls.is_empty() {
+            m.serialize_entry("tool_calls", &WireCalls(&self.tool_calls))?;
+        }
+        if let Some(id) = &self.tool_call_id {
+            m.serialize_entry("tool_call_id", id)?;
+        }
+        if let Some(r) = &self.refusal {
+            m.serialize_entry("refusal", r)?;
+        }
+        for (k, v) in &self.extra {
+            m.serialize_entry(k, v)?;
+        }
+        m.end()
+    }
+}
+
+/// Tool calls in their wire form: `{id, type: "function", function: {name, arguments}}`.
+pub struct WireCalls<'a>(pub &'a [ToolCall]);
+
+impl Serialize for WireCalls<'_> {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Call<'a> {
+            id: &'a str,
+            r#type: &'static str,
+            function: Function<'a>,
+        }
+        #[derive(Serialize)]
+        struct Function<'a> {
+            name: &'a str,
+            arguments: &'a str,
+        }
+        s.collect_seq(self.0.iter().map(|c| Call {
+            id: &c.id,
+            r#type: "function",
+            function: Function { name: &c.name, arguments: &c.arguments },
+        }))
+    }
+}
+
+impl Serialize for Part {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let mut m = s.serialize_map(None)?;
+        match &self.kind {
+            PartKind::Text(t) => {
+                m.serialize_entry("type", "text")?;
+                m.serialize_entry("text", t)?;
+            }
+            PartKind::Refusal(t) => {
+                m.serialize_entry("type", "refusal")?;
+                m.serialize_entry("refusal", t)?;
+            }
+            PartKind::Image { url, detail } => {
+                m.serialize_entry("type", "image_url")?;
+                let mut image = Map::new();
+                image.insert("url".into(), Value::String(url.clone()));
+                if let Some(d) = detail {
+                    image.insert("detail".into(), Value::String(d.clone()));
+                }
+                m.serialize_entry("image_url", &image)?;
+            }
+            PartKind::Other(_, whole) => {
+                for (k, v) in whole {
+                    m.serialize_entry(k, v)?;
+                }
+            }
+        }
+        for (k, v) in &self.extra {
+            m.serialize_entry(k, v)?;
+        }
+        m.end()
+    }
+}
+
+/// Any JSON object, refusing a key that stands twice: the provider might read the other one.
+pub(crate) struct UniqueMap(pub(crate) Map<String, Value>);
+
+impl<'de> Deserialize<'de> for UniqueMap {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = UniqueMap;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut a: A) -> Result<UniqueMap, A::Error> {
+                let mut map = Map::new();
+                while let Some(key) = a.next_key::<String>()? {
+                    let value: UniqueValue = a.next_value()?;
+                    if map.contains_key(&key) {
+                        return Err(serde::de::Error::custom("duplicate key"));
+                    }
+                    map.insert(key, value.0);
+                }
+                Ok(UniqueMap(map))
+            }
+        }
+        d.deserialize_map(V)
+    }
+}
+
+/// Any JSON value whose objects hold no key twice.
+pub(crate) struct UniqueValue(pub(crate) Value);
+
+impl<'de> Deserialize<'de> for UniqueValue {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        struct V;
+        impl<'de> Visitor<'de> for V {
+            type Value = UniqueValue;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+            fn visit_bool<E>(self, v: bool) -> Result<UniqueValue, E> {
+                Ok(UniqueValue(Value::Bool(v)))
+            }
+            fn visit_i64<E>(self, v: i64) -> Result<UniqueValue, E> {
+                Ok(UniqueValue(v.into()))
+            }
+            fn visit_u64<E>(self, v: u64) -> Result<UniqueValue, E> {
+                Ok(UniqueValue(v.into()))
+            }
+            fn visit_f64<E>(self, v: f64) -> Result<UniqueValue, E> {
+                Ok(UniqueValue(v.into()))
+            }
+            fn visit_str<E>(self, v: &str) -> Result<UniqueValue, E> {
+                Ok(UniqueValue(Value::String(v.to_owned())))
+            }
+            fn visit_string<E>(self, v: String) -> Result<UniqueValue, E> {
+                Ok(UniqueValue(Value::String(v)))
+            }
+            fn visit_unit<E>(self) -> Result<UniqueValue, E> {
+                Ok(UniqueValue(Value::Null))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut a: A) -> Result<UniqueValue, A::Error> {
+                let mut list = Vec::new();
+                while let Some(v) = a.next_element::<UniqueValue>()? {
+                    list.push(v.0);
+                }
+                Ok(UniqueValue(Value::Array(list)))
+            }
+            fn visit_map<A: MapAccess<'de>>(self, a: A) -> Result<UniqueValue, A::Error> {
+                let map = UniqueMap::deserialize(serde::de::value::MapAccessDeserializer::new(a))?;
+                Ok(UniqueValue(Value::Object(map.0)))
+            }
+        }
+        d.deserialize_any(V)
+    }
+}

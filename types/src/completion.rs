@@ -1,0 +1,372 @@
+//! What a model answered: whole, or as chunks of a stream, with what it used.
+
+use crate::chat::ToolCall;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+/// Why a completion ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// A natural end or a stop sequence.
+    Stop,
+    /// The token limit.
+    Length,
+    /// The model calls tools.
+    ToolCalls,
+    /// The provider's filter cut it.
+    ContentFilter,
+    /// Deprecated function call.
+    FunctionCall,
+    /// A reason this house does not know, as the vendor wrote it.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl FinishReason {
+    /// As written on our wire.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        match self {
+            FinishReason::Stop => "stop",
+            FinishReason::Length => "length",
+            FinishReason::ToolCalls => "tool_calls",
+            FinishReason::ContentFilter => "content_filter",
+            FinishReason::FunctionCall => "function_call",
+            FinishReason::Other(s) => s,
+        }
+    }
+
+    /// From our wire form.
+    #[must_use]
+    pub fn parse(s: &str) -> Self {
+        match s {
+            "stop" => FinishReason::Stop,
+            "length" => FinishReason::Length,
+            "tool_calls" => FinishReason::ToolCalls,
+            "content_filter" => FinishReason::ContentFilter,
+            "function_call" => FinishReason::FunctionCall,
+            other => FinishReason::Other(other.to_owned()),
+        }
+    }
+}
+
+/// Tokens used by one call. `input` includes the cached ones (converted once, in the dialect).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// All input tokens, cached ones included.
+    pub input: u32,
+    /// Of these, read from the provider's cache.
+    pub cached_input: u32,
+    /// Of these, written to the provider's cache.
+    pub cache_write: u32,
+    /// Output tokens, reasoning included.
+    pub output: u32,
+    /// Of these, reasoning.
+    pub reasoning: u32,
+    /// Estimated by us rather than reported by the provider.
+    pub estimated: bool,
+}
+
+impl Usage {
+    /// Sum of two calls; estimated if either is.
+    #[must_use]
+    pub const fn plus(self, o: Usage) -> Usage {
+        Usage {
+            input: self.input.saturating_add(o.input),
+            cached_input: self.cached_input.saturating_add(o.cached_input),
+            cache_write: self.cache_write.saturating_add(o.cache_write),
+            output: self.output.saturating_add(o.output),
+            reasoning: self.reasoning.saturating_add(o.reasoning),
+            estimated: self.estimated || o.estimated,
+        }
+    }
+
+    /// The wire form of OpenAI's `usage`.
+    #[must_use]
+    pub fn to_wire(self) -> serde_json::Value {
+        serde_json::json!({
+            "prompt_tokens": self.input,
+            "completion_tokens": self.output,
+            "total_tokens": self.input.saturating_add(self.output),
+            "prompt_tokens_details": {"cached_tokens": self.cached_input, "cache_write_tokens": self.cache_write},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
+        })
+    }
+}
+
+/// One choice of a completion.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Choice {
+    /// Position among the choices.
+    pub index: u32,
+    /// Assistant text, "" if none.
+    pub text: String,
+    /// Reasoning text that the vendor shows, "" if none.
+    pub reasoning: String,
+    /// Text of a refusal.
+    pub refusal: Option<String>,
+    /// Tool calls.
+    pub tool_calls: Vec<ToolCall>,
+    /// `None` if the vendor gave none (a lost stream).
+    pub finish_reason: Option<FinishReason>,
+}
+
+/// A whole answer of one call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Completion {
+    /// The vendor's identifier.
+    pub id: String,
+    /// Unix time in seconds as the vendor gave it, else 0.
+    pub created: i64,
+    /// The model as the vendor names it in its answer.
+    pub model: String,
+    /// At least one after a successful call.
+    pub choices: Vec<Choice>,
+    /// What was used.
+    pub usage: Usage,
+    /// The answer in chat-completions form as it came, when the dialect is ours.
+    pub raw: Option<Bytes>,
+}
+
+impl Completion {
+    /// Text of the first choice.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        self.choices.first().map_or("", |c| c.text.as_str())
+    }
+
+    /// Tool calls of the first choice.
+    #[must_use]
+    pub fn tool_calls(&self) -> &[ToolCall] {
+        self.choices.first().map_or(&[], |c| c.tool_calls.as_slice())
+    }
+
+    /// Finish reason of the first choice.
+    #[must_use]
+    pub fn finish_reason(&self) -> Option<&FinishReason> {
+        self.choices.first().and_then(|c| c.finish_reason.as_ref())
+    }
+
+    /// A refusal text or a content filter in the first choice.
+    #[must_use]
+    pub fn refused(&self) -> bool {
+        self.choices.first().is_some_and(|c| {
+            c.refusal.as_deref().is_some_and(|r| !r.is_empty())
+                || c.finish_reason == Some(FinishReason::ContentFilter)
+        })
+    }
+}
+
+/// One event of a streamed answer, in canonical form.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Chunk {
+    /// The vendor's identifier, "" if the event carries none.
+    pub id: String,
+    /// The model as the vendor names it, "" if the event carries none.
+    pub model: String,
+    /// Unix time in seconds, 0 if the event carries none.
+    pub created: i64,
+    /// What is new, per choice; empty for a usage-only event.
+    pub choices: Vec<Delta>,
+    /// Usage so far (totals, not increments), where the event carries it.
+    pub usage: Option<Usage>,
+    /// The event's JSON in chat-completions form as it came, when the dialect is ours.
+    pub raw: Option<Bytes>,
+}
+
+impl Chunk {
+    /// Whether a client would see something: text, reasoning, a refusal, a tool call or an end.
+    #[must_use]
+    pub fn has_content(&self) -> bool {
+        self.choices.iter().any(|d| {
+            d.text.as_deref().is_some_and(|t| !t.is_empty())
+                || d.reasoning.as_deref().is_some_and(|t| !t.is_empty())
+                || d.refusal.as_deref().is_some_and(|t| !t.is_empty())
+                || !d.tool_calls.is_empty()
+                || d.finish_reason.is_some()
+        })
+    }
+}
+
+/// What one event adds to one choice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Delta {
+    /// Position among the choices.
+    pub index: u32,
+    /// The event names the role.
+    pub role: bool,
+    /// New text.
+    pub text: Option<String>,
+    /// New reasoning text.
+    pub reasoning: Option<String>,
+    /// New refusal text.
+    pub refusal: Option<String>,
+    /// Pieces of tool calls.
+    pub tool_calls: Vec<ToolCallDelta>,
+    /// The end of this choice.
+    pub finish_reason: Option<FinishReason>,
+}
+
+/// A piece of a tool call.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ToolCallDelta {
+    /// From 0, stable within the choice.
+    pub index: u32,
+    /// In the first piece only.
+    pub id: Option<String>,
+    /// In the first piece only.
+    pub name: Option<String>,
+    /// A piece of the arguments' text.
+    pub arguments: String,
+}
+
+/// Folds chunks into a completion. A plain state machine.
+#[derive(Clone, Debug, Default)]
+pub struct Accumulator {
+    completion: Completion,
+    got_usage: bool,
+}
+
+/// More choices or tool calls than this in one answer are ignored: the vendor is broken or hostile.
+const MAX_PARALLEL: usize = 256;
+
+impl Accumulator {
+    /// Takes one chunk in.
+    pub fn push(&mut self, chunk: &Chunk) {
+        let c = &mut self.completion;
+        if c.id.is_empty() {
+            c.id.clone_from(&chunk.id);
+        }
+        if c.model.is_empty() {
+            c.model.clone_from(&chunk.model);
+        }
+        if c.created == 0 {
+            c.created = chunk.created;
+        }
+        if let Some(u) = chunk.usage {
+            c.usage = u;
+            self.got_usage = true;
+        }
+        for d in &chunk.choices {
+            let place = match c.choices.iter().position(|x| x.index == d.index) {
+                Some(p) => p,
+                None if c.choices.len() < MAX_PARALLEL => {
+                    c.choices.push(Choice { index: d.index, ..Choice::default() });
+                    c.choices.len().saturating_sub(1)
+                }
+                None => continue,
+            };
+            if let Some(choice) = c.choices.get_mut(place) {
+                fold(choice, d);
+            }
+        }
+    }
+
+    /// What has arrived so far.
+    #[must_use]
+    pub fn so_far(&self) -> &Completion {
+        &self.completion
+    }
+
+    /// Whether the provider reported usage.
+    #[must_use]
+    pub fn has_usage(&self) -> bool {
+        self.got_usage
+    }
+
+    /// The completion, choices in order of their index.
+    #[must_use]
+    pub fn finish(mut self) -> Completion {
+        self.completion.choices.sort_by_key(|c| c.index);
+        self.completion
+    }
+}
+
+fn fold(choice: &mut Choice, d: &Delta) {
+    if let Some(t) = &d.text {
+        choice.text.push_str(t);
+    }
+    if let Some(t) = &d.reasoning {
+        choice.reasoning.push_str(t);
+    }
+    if let Some(t) = &d.refusal {
+        choice.refusal.get_or_insert_default().push_str(t);
+    }
+    for t in &d.tool_calls {
+        let i = t.index as usize;
+        if i >= MAX_PARALLEL {
+            continue;
+        }
+        while choice.tool_calls.len() <= i {
+            choice.tool_calls.push(ToolCall {
+                id: String::new(),
+                name: String::new(),
+                arguments: String::new(),
+            });
+        }
+        if let Some(call) = choice.tool_calls.get_mut(i) {
+            if let Some(id) = &t.id {
+                call.id.clone_from(id);
+            }
+            if let Some(name) = &t.name {
+                call.name.push_str(name);
+            }
+            call.arguments.push_str(&t.arguments);
+        }
+    }
+    if d.finish_reason.is_some() {
+        choice.finish_reason.clone_from(&d.finish_reason);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_fold_into_the_same_completion_whatever_the_split() {
+        let mut a = Accumulator::default();
+        let piece = |t: &str| Chunk {
+            choices: vec![Delta { text: Some(t.into()), ..Delta::default() }],
+            ..Chunk::default()
+        };
+        for t in ["Hel", "", "lo"] {
+            a.push(&piece(t));
+        }
+        let call = |id: Option<&str>, args: &str| Chunk {
+            choices: vec![Delta {
+                tool_calls: vec![ToolCallDelta {
+                    index: 0,
+                    id: id.map(Into::into),
+                    name: id.map(|_| "f".into()),
+                    arguments: args.into(),
+                }],
+                ..Delta::default()
+            }],
+            ..Chunk::default()
+        };
+        a.push(&call(Some("c1"), "{\"a\""));
+        a.push(&call(None, ":1}"));
+        a.push(&Chunk {
+            choices: vec![Delta { finish_reason: Some(FinishReason::ToolCalls), ..Delta::default() }],
+            usage: Some(Usage { input: 3, output: 2, ..Usage::default() }),
+            ..Chunk::default()
+        });
+        assert!(a.has_usage());
+        let c = a.finish();
+        assert_eq!(c.text(), "Hello");
+        assert_eq!(
+            c.tool_calls()[0],
+            ToolCall { id: "c1".into(), name: "f".into(), arguments: "{\"a\":1}".into() }
+        );
+        assert_eq!(c.usage.output, 2);
+    }
+
+    #[test]
+    fn finish_reasons_keep_what_they_do_not_know() {
+        for s in ["stop", "length", "tool_calls", "content_filter", "function_call", "eos_token"] {
+            assert_eq!(FinishReason::parse(s).as_str(), s);
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! The record of one choice: every candidate, every term, the choice, its propensity. It explains itself.
+
+use crate::directives::{ActionRecord, Denial, RuleId, RuleRecord};
+use crate::profile::Cell;
+use crate::units::Usd;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The factors of one arm's utility (`routing.md` §5). A missing factor is 1, never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Terms {
+    /// P: believed probability of success.
+    pub success: f64,
+    /// The UCB bonus added to P.
+    pub bonus: f64,
+    /// P⁺ = min(1, P + bonus), before its exponent.
+    pub optimistic: f64,
+    /// Q: expected quality given success.
+    pub quality: f64,
+    /// S: probability that the contract's schema holds.
+    pub schema: f64,
+    /// exp(−λ·cost/cost_ref).
+    pub cost: f64,
+    /// L = 1 / (1 + p95_ttft / latency_budget).
+    pub latency: f64,
+    /// Safety behaviour.
+    pub safety: f64,
+    /// 2^prefer of the policies.
+    pub preference: f64,
+    /// 1 closed, 0.5 half-open, 0 open.
+    pub circuit: f64,
+    /// sqrt(share of the budget left).
+    pub budget: f64,
+}
+
+/// One eligible arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    /// The workflow.
+    pub workflow: Arc<str>,
+    /// `provider/model`.
+    pub model: Arc<str>,
+    /// Expected utility U.
+    pub utility: f64,
+    /// Its factors.
+    pub terms: Terms,
+    /// Expected cost of the whole workflow; `None` = unknown price.
+    pub expected_cost_usd: Option<Usd>,
+    /// Outcomes behind the belief (discounted), in this cell.
+    pub outcomes: f64,
+    /// Probability with which this arm would have been chosen.
+    pub propensity: f64,
+}
+
+/// A model, or an arm, that was no candidate.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exclusion {
+    /// `provider/model`.
+    pub model: Arc<str>,
+    /// Only for this workflow; `None` = altogether.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workflow: Option<Arc<str>>,
+    /// Why: `no_key`, `disabled`, `context_window`, `ability:<name>`, `rule`, `option`, `mode`, `breaker`,
+    /// `max_cost`, `max_latency`, `min_quality`, `unknown_price`.
+    pub reason: String,
+    /// The rule behind it, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<RuleId>,
+    /// The numbers behind it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+}
+
+/// One axis in a record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AxisRecord {
+    /// The axis.
+    pub axis: std::borrow::Cow<'static, str>,
+    /// Its value.
+    pub value: std::borrow::Cow<'static, str>,
+    /// How sure.
+    pub confidence: f32,
+}
+
+/// How a request was decided.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Identifier of the request.
+    pub request_id: String,
+    /// Unix time in milliseconds.
+    pub ts_ms: i64,
+    /// Whose request.
+    pub tenant: String,
+    /// The `model` of the request.
+    pub model_asked: String,
+    /// The ten axes.
+    pub profile: Vec<AxisRecord>,
+    /// Where outcomes of this request are pooled.
+    pub cell: Cell,
+    /// Estimated input tokens.
+    pub est_input_tokens: u32,
+    /// Every rule and what it made of the request.
+    pub rules: Vec<RuleRecord>,
+    /// Every action and what became of it.
+    pub actions: Vec<ActionRecord>,
+    /// Refusals; not empty = nothing was run.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denials: Vec<Denial>,
+    /// Options of the request that mattered.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, Value>,
+    /// Eligible arms, best first.
+    pub arms: Vec<Arm>,
+    /// What was no candidate, and why.
+    pub excluded: Vec<Exclusion>,
+    /// Position of the choice in `arms`; `None` = nothing could be chosen.
+    pub chosen: Option<usize>,
+    /// Why this one, in one sentence.
+    pub why: String,
+    /// Probability with which it was chosen.
+    pub propensity: f64,
+    /// Share of randomised choices in force.
+    pub epsilon: f64,
+    /// The draw went to another arm than the best.
+    pub explored: bool,
+    /// Seed of the draw.
+    pub seed: u64,
+    /// λ in force.
+    pub lambda: f64,
+    /// Cost that counts as 1.
+    pub cost_ref_usd: Usd,
+    /// Version of the statistics it was taken from.
+    pub statistics: u64,
+    /// Hash of the configuration it was taken under.
+    pub bundle: String,
+    /// Labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Decision {
+    /// The arm that was chosen.
+    #[must_use]
+    pub fn choice(&self) -> Option<&Arm> {
+        self.chosen.and_then(|i| self.arms.get(i))
+    }
+}

@@ -1,0 +1,229 @@
+//! One problem of a configuration file, told so that it can be fixed, and "did you mean".
+
+use crate::doc::{SourceFile, Span};
+use serde::Serialize;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Works, but probably not as meant.
+    Warning,
+    /// The file is not used.
+    Error,
+}
+
+/// One problem: what, where, what was expected, what to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Diagnostic {
+    /// Stable code such as `WF101`, `CM104`, `PL301`, `TS101`.
+    pub code: String,
+    /// How bad.
+    pub severity: Severity,
+    /// File as the user named it.
+    pub file: String,
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// Path of the field, such as `nodes[2].timeout`; may be empty.
+    pub field: String,
+    /// What is wrong, naming what was found.
+    pub message: String,
+    /// What would have been right.
+    pub expected: Option<String>,
+    /// How to mend it.
+    pub hint: Option<String>,
+    /// Byte range in the file, for the excerpt.
+    #[serde(skip)]
+    pub range: std::ops::Range<usize>,
+}
+
+impl Diagnostic {
+    /// An error at a place of a file.
+    #[must_use]
+    pub fn error(code: impl Into<String>, file: &SourceFile, span: Span, message: impl Into<String>) -> Self {
+        Diagnostic {
+            code: code.into(),
+            severity: Severity::Error,
+            file: file.path.clone(),
+            line: span.line,
+            column: span.column,
+            field: String::new(),
+            message: message.into(),
+            expected: None,
+            hint: None,
+            range: span.start..span.end,
+        }
+    }
+
+    /// A warning at a place of a file.
+    #[must_use]
+    pub fn warning(
+        code: impl Into<String>,
+        file: &SourceFile,
+        span: Span,
+        message: impl Into<String>,
+    ) -> Self {
+        Diagnostic { severity: Severity::Warning, ..Self::error(code, file, span, message) }
+    }
+
+    /// Adds what would have been right.
+    #[must_use]
+    pub fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.expected = Some(expected.into());
+        self
+    }
+
+    /// Adds how to mend it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds the path of the field.
+    #[must_use]
+    pub fn field(mut self, field: impl Into<String>) -> Self {
+        self.field = field.into();
+        self
+    }
+
+    /// For a terminal: code, place, excerpt with a caret, what was expected, hint.
+    #[must_use]
+    pub fn render(&self, source: Option<&str>, colour: bool) -> String {
+        use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let title = level.primary_title(self.message.as_str()).id(self.code.as_str());
+        let label = self.expected.as_deref().map(|e| format!("expected {e}"));
+        let text = source.unwrap_or("");
+        let mut group = match excerpt(text, &self.range) {
+            Some((first_line, excerpt, range)) => {
+                let mut mark = AnnotationKind::Primary.span(range);
+                if let Some(l) = &label {
+                    mark = mark.label(l.as_str());
+                }
+                title.element(
+                    Snippet::source(excerpt).line_start(first_line).path(self.file.as_str()).annotation(mark),
+                )
+            }
+            None => {
+                let group = title.element(
+                    annotate_snippets::Origin::path(self.file.as_str())
+                        .line(self.line)
+                        .char_column(self.column),
+                );
+                match &label {
+                    Some(l) => group.element(Level::NOTE.message(l.as_str())),
+                    None => group,
+                }
+            }
+        };
+        if !self.field.is_empty() {
+            group = group.element(Level::NOTE.message(format!("field `{}`", self.field)));
+        }
+        if let Some(h) = &self.hint {
+            group = group.element(Level::HELP.message(h.as_str()));
+        }
+        let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        renderer.render(&[group])
+    }
+}
+
+impl std::fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}:{}: {}: {}", self.file, self.line, self.column, self.code, self.message)?;
+        if let Some(e) = &self.expected {
+            write!(f, "; expected {e}")?;
+        }
+        if let Some(h) = &self.hint {
+            write!(f, "; {h}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The line that holds the start of `range`: its number, its text, and the range within it.
+fn excerpt<'a>(
+    text: &'a str,
+    range: &std::ops::Range<usize>,
+) -> Option<(usize, &'a str, std::ops::Range<usize>)> {
+    let before = text.get(..range.start)?;
+    if text.is_empty() {
+        return None;
+    }
+    let line_start = before.rfind('\n').map_or(0, |p| p.saturating_add(1));
+    let rest = text.get(line_start..)?;
+    let line = rest.split('\n').next().unwrap_or(rest);
+    let from = range.start.saturating_sub(line_start).min(line.len());
+    let to = range.end.saturating_sub(line_start).clamp(from, line.len());
+    let number = before.matches('\n').count().saturating_add(1);
+    Some((number, line, from..to))
+}
+
+/// Known names nearest to `name`: Damerau–Levenshtein distance at most max(1, ⌊len/3⌋), or equal but for
+/// case and `-`/`_`; at most three, nearest first, ties alphabetical.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
+    let fold = |s: &str| s.to_lowercase().replace('-', "_");
+    let folded = fold(name);
+    let limit = (name.chars().count() / 3).max(1);
+    let mut near: Vec<(usize, &str)> = known
+        .into_iter()
+        .filter_map(|k| {
+            let d = if fold(k) == folded { 0 } else { strsim::damerau_levenshtein(name, k) };
+            (d <= limit
+                || folded.len() >= 3 && (fold(k).starts_with(&folded) || folded.starts_with(&fold(k))))
+            .then_some((d, k))
+        })
+        .collect();
+    near.sort();
+    near.dedup();
+    near.into_iter().take(3).map(|(_, k)| k).collect()
+}
+
+/// "did you mean `a` or `b`?", or the list of known names when nothing is near.
+#[must_use]
+pub fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clone) -> String {
+    let near = nearest(name, known.clone());
+    if near.is_empty() {
+        let all: Vec<&str> = known.into_iter().take(40).collect();
+        return format!("known names: {}", all.join(", "));
+    }
+    format!("did you mean `{}`?", near.join("` or `"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_found_and_far_ones_are_not() {
+        assert_eq!(nearest("codng", ["chat", "coding", "eval"]), ["coding"]);
+        assert_eq!(nearest("Tool-Use", ["tool_use"]), ["tool_use"]);
+        assert!(nearest("xyzzy", ["chat", "coding"]).is_empty());
+        assert_eq!(nearest("max_cost", ["max_cost_usd", "mode"]), ["max_cost_usd"]);
+    }
+
+    #[test]
+    fn the_excerpt_shows_the_line_and_a_caret() {
+        let text = "a: 1\nbad: x\n";
+        let file = SourceFile::new("f.yaml", text);
+        let d = Diagnostic::error(
+            "TS103",
+            &file,
+            Span { line: 2, column: 6, start: 10, end: 11 },
+            "`x` is no number",
+        )
+        .expected("a number")
+        .hint("write 3");
+        let shown = d.render(Some(text), false);
+        assert!(
+            shown.contains("f.yaml:2:6") && shown.contains("bad: x") && shown.contains("write 3"),
+            "{shown}"
+        );
+        assert_eq!(d.to_string(), "f.yaml:2:6: TS103: `x` is no number; expected a number; write 3");
+    }
+}

@@ -1,0 +1,565 @@
+//! Hand-written YAML as a tree in which every value knows its place, and a helper to lower it.
+//!
+//! Serde stops at the first error and loses the place of tagged values, so files that people write are
+//! parsed into this tree and lowered by hand with [`Reader`]: all problems of a file in one run.
+
+use crate::diagnostic::{Diagnostic, nearest};
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+mod reader;
+
+pub use reader::{Fields, Reader};
+
+/// Largest file, in bytes.
+pub const MAX_BYTES: usize = 256 * 1024;
+/// Deepest nesting.
+pub const MAX_DEPTH: usize = 64;
+/// Most nodes after alias expansion.
+pub const MAX_NODES: usize = 10_000;
+/// Most text after alias expansion, in bytes.
+pub const MAX_TEXT: usize = 1024 * 1024;
+
+/// A file as it was read.
+#[derive(Clone, Debug)]
+pub struct SourceFile {
+    /// As the user named it.
+    pub path: String,
+    /// Its text.
+    pub text: Arc<str>,
+}
+
+impl SourceFile {
+    /// A file of that name and text.
+    pub fn new(path: impl Into<String>, text: impl Into<Arc<str>>) -> Self {
+        SourceFile { path: path.into(), text: text.into() }
+    }
+
+    /// File name without folder and extension.
+    #[must_use]
+    pub fn stem(&self) -> &str {
+        let name = self.path.rsplit('/').next().unwrap_or(&self.path);
+        name.rsplit_once('.').map_or(name, |(stem, _)| stem)
+    }
+}
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Line, from 1.
+    pub line: usize,
+    /// Column in characters, from 1.
+    pub column: usize,
+    /// Byte offset of the start.
+    pub start: usize,
+    /// Byte offset of the end.
+    pub end: usize,
+}
+
+/// How a scalar was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Style {
+    /// Without quotes, on one line.
+    Plain,
+    /// In quotes.
+    Quoted,
+    /// A literal block (`|`).
+    Literal,
+    /// A folded block (`>`), or anything whose positions cannot be mapped.
+    Folded,
+}
+
+/// A value with its place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Node {
+    /// What it is.
+    pub value: Value,
+    /// Where it stands.
+    pub span: Span,
+    /// How it was written (scalars).
+    pub style: Style,
+}
+
+/// A YAML value, resolved by the core schema with `true`/`false` as the only booleans.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// `null`, `~` or nothing.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Int(i64),
+    /// A decimal number.
+    Float(f64),
+    /// Anything else.
+    Str(String),
+    /// A sequence.
+    List(Vec<Node>),
+    /// A mapping, in order; keys are unique strings.
+    Map(Vec<(Key, Node)>),
+}
+
+/// A key of a mapping.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Its text.
+    pub name: String,
+    /// Its place.
+    pub span: Span,
+}
+
+impl Node {
+    /// What kind of value it is, for messages.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "a boolean",
+            Value::Int(_) => "a whole number",
+            Value::Float(_) => "a decimal number",
+            Value::Str(_) => "a string",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+        }
+    }
+
+    /// The value of `key`, if this is a mapping that has it.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(m) => m.iter().find(|(k, _)| k.name == key).map(|(_, v)| v),
+            _ => None,
+        }
+    }
+
+    /// The string, if it is one.
+    #[must_use]
+    pub fn as_str(&self) -> Option<&str> {
+        match &self.value {
+            Value::Str(s) => Some(s),
+            _ => None,
+        }
+    }
+
+    /// The number, if it is one.
+    #[must_use]
+    pub fn as_f64(&self) -> Option<f64> {
+        match self.value {
+            Value::Int(i) => Some(i as f64),
+            Value::Float(f) => Some(f),
+            _ => None,
+        }
+    }
+
+    /// The same value as JSON, for schemas and parameters.
+    #[must_use]
+    pub fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as J;
+        match &self.value {
+            Value::Null => J::Null,
+            Value::Bool(b) => J::Bool(*b),
+            Value::Int(i) => J::from(*i),
+            Value::Float(f) => J::from(*f),
+            Value::Str(s) => J::String(s.clone()),
+            Value::List(l) => J::Array(l.iter().map(Node::to_json).collect()),
+            Value::Map(m) => J::Object(m.iter().map(|(k, v)| (k.name.clone(), v.to_json())).collect()),
+        }
+    }
+
+    /// The place of (line, column), both from 1, inside this scalar's text: exact for one-line plain and
+    /// quoted scalars and for literal blocks; the whole scalar otherwise.
+    #[must_use]
+    pub fn place(&self, file: &SourceFile, line: usize, column: usize) -> Span {
+        let (line, column) = (line.max(1), column.max(1));
+        let at = |l: usize, c: usize| {
+            let start = offset(&file.text, l, c);
+            let end = file
+                .text
+                .get(start..)
+                .and_then(|r| r.find('\n'))
+                .map_or(file.text.len(), |e| start.saturating_add(e));
+            Span { line: l, column: c, start, end: end.min(start.saturating_add(1)).max(start) }
+        };
+        match self.style {
+            Style::Plain if line == 1 => {
+                at(self.span.line, self.span.column.saturating_add(column).saturating_sub(1))
+            }
+            Style::Quoted if line == 1 => at(self.span.line, self.span.column.saturating_add(column)),
+            Style::Literal => {
+                // The parser's span of a block scalar starts at its first line of text.
+                let row = self.span.line.saturating_add(line).saturating_sub(1);
+                let indent = file
+                    .text
+                    .lines()
+                    .nth(row.saturating_sub(1))
+                    .map_or(0, |l| l.len().saturating_sub(l.trim_start().len()));
+                at(row, indent.saturating_add(column))
+            }
+            _ => self.span,
+        }
+    }
+}
+
+/// Byte offset of (line, column), both from 1; the end of the text when it is shorter.
+fn offset(text: &str, line: usize, column: usize) -> usize {
+    let mut start = 0_usize;
+    for (i, l) in text.split_inclusive('\n').enumerate() {
+        if i.saturating_add(1) == line {
+            let within = l
+                .char_indices()
+                .nth(column.saturating_sub(1))
+                .map_or(l.trim_end_matches('\n').len(), |(b, _)| b);
+            return start.saturating_add(within);
+        }
+        start = start.saturating_add(l.len());
+    }
+    text.len()
+}
+
+/// Parses one file of one document.
+///
+/// # Errors
+/// One diagnostic (`<prefix>001` syntax, `002` duplicate key, `003` too large, `004` merge key, `005` tag,
+/// `006` key that is no string): a file that is no tree cannot be checked further.
+pub fn parse(file: &SourceFile, prefix: &str) -> Result<Node, Box<Diagnostic>> {
+    if file.text.len() > MAX_BYTES {
+        let found = format!("the file has {} bytes", file.text.len());
+        return Err(Box::new(
+            Diagnostic::error(
+                format!("{prefix}003"),
+                file,
+                Span { line: 1, column: 1, ..Span::default() },
+                found,
+            )
+            .expected(format!("at most {MAX_BYTES}")),
+        ));
+    }
+    let mut builder = Builder {
+        file,
+        prefix,
+        parser: Parser::new_from_str(&file.text),
+        offsets: char_offsets(&file.text),
+        anchors: HashMap::new(),
+        nodes: 0,
+        text: 0,
+    };
+    builder.document()
+}
+
+/// Byte offset of every character, only where they differ (non-ASCII text).
+fn char_offsets(text: &str) -> Option<Vec<usize>> {
+    (!text.is_ascii()).then(|| text.char_indices().map(|(b, _)| b).collect())
+}
+
+struct Builder<'a> {
+    file: &'a SourceFile,
+    prefix: &'a str,
+    parser: Parser<'a, saphyr_parser::StrInput<'a>>,
+    offsets: Option<Vec<usize>>,
+    anchors: HashMap<usize, Node>,
+    nodes: usize,
+    text: usize,
+}
+
+impl<'a> Builder<'a> {
+    fn error(&self, number: &str, span: Span, message: impl Into<String>) -> Box<Diagnostic> {
+        Box::new(Diagnostic::error(format!("{}{number}", self.prefix), self.file, span, message))
+    }
+
+    fn span(&self, s: saphyr_parser::Span) -> Span {
+        let byte = |chars: usize| match &self.offsets {
+            None => chars.min(self.file.text.len()),
+            Some(o) => o.get(chars).copied().unwrap_or(self.file.text.len()),
+        };
+        Span {
+            line: s.start.line(),
+            column: s.start.col().saturating_add(1),
+            start: byte(s.start.index()),
+            end: byte(s.end.index()),
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, Span), Box<Diagnostic>> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Ok((event, self.span(span))),
+            Some(Err(e)) => {
+                let m = *e.marker();
+                let span = self.span(saphyr_parser::Span::new(m, m));
+                Err(self.error("001", span, format!("this is not YAML: {}", e.info())))
+            }
+            None => {
+                Err(self.error("001", Span { line: 1, column: 1, ..Span::default() }, "the file ends early"))
+            }
+        }
+    }
+
+    fn document(&mut self) -> Result<Node, Box<Diagnostic>> {
+        loop {
+            let (event, span) = self.next()?;
+            match event {
+                Event::StreamStart | Event::DocumentStart(_) | Event::Nothing => {}
+                Event::StreamEnd => {
+                    return Ok(Node {
+                        value: Value::Null,
+                        span: Span { line: 1, column: 1, ..span },
+                        style: Style::Plain,
+                    });
+                }
+                event => {
+                    let root = self.node(event, span, 0)?;
+                    loop {
+                        let (event, span) = self.next()?;
+                        match event {
+                            Event::StreamEnd => return Ok(root),
+                            Event::DocumentStart(_) => {
+                                return Err(Box::new(
+                                    self.error("001", span, "a second document in one file")
+                                        .expected("one document"),
+                                ));
+                            }
+                            _ => {}
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn count(&mut self, nodes: usize, text: usize, span: Span) -> Result<(), Box<Diagnostic>> {
+        self.nodes = self.nodes.saturating_add(nodes);
+        self.text = self.text.saturating_add(text);
+        if self.nodes > MAX_NODES || self.text > MAX_TEXT {
+            let what = format!("more than {MAX_NODES} values or {MAX_TEXT} bytes of text, aliases expanded");
+            return Err(Box::new(self.error("003", span, what).hint("split the file")));
+        }
+        Ok(())
+    }
+
+    fn node(&mut self, event: Event<'a>, span: Span, depth: usize) -> Result<Node, Box<Diagnostic>> {
+        if depth > MAX_DEPTH {
+            return Err(self.error("003", span, format!("nested deeper than {MAX_DEPTH} levels")));
+        }
+        self.count(1, 0, span)?;
+        match event {
+            Event::Alias(id) => {
+                let Some(node) = self.anchors.get(&id).cloned() else {
+                    return Err(self.error("001", span, "an alias that names no anchor before it"));
+                };
+                let (nodes, text) = weight(&node);
+                self.count(nodes, text, span)?;
+                Ok(Node { span, ..node })
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.refuse_tag(tag.is_some(), span)?;
+                self.count(0, text.len(), span)?;
+                let one_line = text.len() <= span.end.saturating_sub(span.start);
+                let node = Node {
+                    value: if style == ScalarStyle::Plain {
+                        resolve(&text)
+                    } else {
+                        Value::Str(text.into_owned())
+                    },
+                    span,
+                    style: match style {
+                        ScalarStyle::Plain if one_line => Style::Plain,
+                        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted if one_line => Style::Quoted,
+                        ScalarStyle::Literal => Style::Literal,
+                        _ => Style::Folded,
+                    },
+                };
+                Ok(self.remember(anchor, node))
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.refuse_tag(tag.is_some(), span)?;
+                let mut list = Vec::new();
+                loop {
+                    let (event, s) = self.next()?;
+                    if matches!(event, Event::SequenceEnd) {
+                        break;
+                    }
+                    list.push(self.node(event, s, depth.saturating_add(1))?);
+                }
+                Ok(self.remember(anchor, Node { value: Value::List(list), span, style: Style::Plain }))
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.refuse_tag(tag.is_some(), span)?;
+                let map = self.mapping(depth)?;
+                // A block mapping's own span is empty; its first key is a better place to point at.
+                let span = map.first().map_or(span, |(k, _)| k.span);
+                Ok(self.remember(anchor, Node { value: Value::Map(map), span, style: Style::Plain }))
+            }
+            _ => Err(self.error("001", span, "unexpected end of a value")),
+        }
+    }
+
+    fn mapping(&mut self, depth: usize) -> Result<Vec<(Key, Node)>, Box<Diagnostic>> {
+        let mut map: Vec<(Key, Node)> = Vec::new();
+        loop {
+            let (event, span) = self.next()?;
+            let name = match event {
+                Event::MappingEnd => return Ok(map),
+                Event::Scalar(text, _, _, None) => text.into_owned(),
+                _ => return Err(self.error("006", span, "a key that is not a plain string")),
+            };
+            if name == "<<" {
+                let d = self.error("004", span, "a merge key (`<<`)");
+                return Err(Box::new(d.hint("write the keys out, or use an alias for a whole value")));
+            }
+            if let Some((first, _)) = map.iter().find(|(k, _)| k.name == name) {
+                let message = format!("key `{name}` stands twice; first at line {}", first.span.line);
+                return Err(self.error("002", span, message));
+            }
+            self.count(1, name.len(), span)?;
+            let (event, value_span) = self.next()?;
+            let value = self.node(event, value_span, depth.saturating_add(1))?;
+            map.push((Key { name, span }, value));
+        }
+    }
+
+    fn refuse_tag(&self, tagged: bool, span: Span) -> Result<(), Box<Diagnostic>> {
+        if tagged {
+            return Err(Box::new(
+                self.error("005", span, "a tag (`!…`)").hint("remove it; values are typed by their field"),
+            ));
+        }
+        Ok(())
+    }
+
+    fn remember(&mut self, anchor: usize, node: Node) -> Node {
+        if anchor != 0 {
+            self.anchors.insert(anchor, node.clone());
+        }
+        node
+    }
+}
+
+fn weight(node: &Node) -> (usize, usize) {
+    match &node.value {
+        Value::Str(s) => (1, s.len()),
+        Value::List(l) => {
+            l.iter().map(weight).fold((1, 0), |(n, t), (a, b)| (n.saturating_add(a), t.saturating_add(b)))
+        }
+        Value::Map(m) => m.iter().fold((1, 0), |(n, t), (k, v)| {
+            let (a, b) = weight(v);
+            (n.saturating_add(a).saturating_add(1), t.saturating_add(b).saturating_add(k.name.len()))
+        }),
+        _ => (1, 0),
+    }
+}
+
+/// A plain scalar by the core schema, with `true`/`false` as the only booleans.
+fn resolve(text: &str) -> Value {
+    match text {
+        "" | "~" | "null" => return Value::Null,
+        "true" => return Value::Bool(true),
+        "false" => return Value::Bool(false),
+        ".inf" | "-.inf" | ".nan" => return Value::Str(text.to_owned()),
+        _ => {}
+    }
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+    if !digits.starts_with(|c: char| c.is_ascii_digit() || c == '.') {
+        return Value::Str(text.to_owned());
+    }
+    if let Ok(i) = text.parse::<i64>() {
+        return Value::Int(i);
+    }
+    let numeric = digits.bytes().all(|b| b.is_ascii_digit() || b".eE+-".contains(&b));
+    match text.parse::<f64>() {
+        Ok(f) if numeric && f.is_finite() => Value::Float(f),
+        _ => Value::Str(text.to_owned()),
+    }
+}
+
+/// A duration as it is written: `250ms`, `2s`, `1.5s`, `5m`, `1h`, `7d`.
+#[must_use]
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let unit = text.find(|c: char| c.is_ascii_alphabetic())?;
+    let (number, unit) = text.split_at(unit);
+    let number: f64 = number.parse().ok().filter(|n: &f64| n.is_finite() && *n >= 0.0)?;
+    let scale = match unit {
+        "ms" => 0.001,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        _ => return None,
+    };
+    Duration::try_from_secs_f64(number * scale).ok()
+}
+
+/// A number of bytes as it is written: `64KiB`, `1MiB`, or plain bytes.
+#[must_use]
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let number: u64 = number.trim().parse().ok()?;
+    let scale: u64 = match unit {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return None,
+    };
+    number.checked_mul(scale)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Result<Node, Box<Diagnostic>> {
+        parse(&SourceFile::new("t.yaml", text), "TS")
+    }
+
+    fn check_refused(text: &str, code: &str, line: usize, column: usize) {
+        let d = tree(text).expect_err(text);
+        assert_eq!((d.code.as_str(), d.line, d.column), (code, line, column), "{d}");
+    }
+
+    #[test]
+    fn scalars_resolve_without_surprises() {
+        let n =
+            tree("a: no\nb: 1.5\nc: 0x1f\nd: \"12\"\ne: 1_000\nf: -3\ng: ~\nh: 1.2.3\ni: 250ms\n").unwrap();
+        assert_eq!(
+            n.to_json(),
+            serde_json::json!({"a": "no", "b": 1.5, "c": "0x1f", "d": "12", "e": "1_000", "f": -3, "g": null, "h": "1.2.3", "i": "250ms"})
+        );
+    }
+
+    #[test]
+    fn what_is_no_tree_is_refused_with_its_place() {
+        check_refused("a: 1\nb: [1\n", "TS001", 3, 1);
+        check_refused("a: 1\nb: 2\na: 3\n", "TS002", 3, 1);
+        check_refused("x: &x {a: 1}\ny:\n  <<: *x\n", "TS004", 3, 3);
+        check_refused("a: !!str 1\n", "TS005", 1, 4);
+        check_refused(&format!("a: {}1{}", "[".repeat(70), "]".repeat(70)), "TS003", 1, 68);
+        let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n";
+        assert_eq!(tree(bomb).expect_err("bomb").code, "TS003");
+    }
+
+    #[test]
+    fn places_inside_scalars_are_mapped() {
+        let file = SourceFile::new("t.yaml", "é: 1\nwhen: a == b\nq: \"x y\"\nl: |\n  one\n  two\n");
+        let n = parse(&file, "TS").unwrap();
+        let at = |key: &str, l, c| {
+            let s = n.get(key).unwrap().place(&file, l, c);
+            (s.line, s.column, file.text[s.start..].chars().next())
+        };
+        assert_eq!(at("when", 1, 3), (2, 9, Some('=')));
+        assert_eq!(at("q", 1, 3), (3, 7, Some('y')));
+        assert_eq!(at("l", 2, 1), (6, 3, Some('t')));
+    }
+
+    #[test]
+    fn units_need_their_unit() {
+        assert_eq!(parse_duration("1.5s"), Some(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("250ms"), Some(Duration::from_millis(250)));
+        assert_eq!(parse_duration("5"), None);
+        assert_eq!(parse_duration("-1s"), None);
+        assert_eq!(parse_bytes("64KiB"), Some(65_536));
+        assert_eq!(parse_bytes("12"), Some(12));
+        assert_eq!(parse_bytes("1GB"), None);
+    }
+}

@@ -1,0 +1,37 @@
+//! Nouns shared by two or more rooms, and the seams between the rooms.
+//!
+//! Takes and gives nothing by itself: every other crate of the house may use this one, and it uses none
+//! of them. It does no I/O, reads no clock and draws no random numbers.
+
+pub mod axis;
+pub mod chat;
+pub mod completion;
+pub mod decision;
+pub mod diagnostic;
+pub mod directives;
+pub mod doc;
+pub mod error;
+pub mod expr;
+pub mod matrix;
+pub mod options;
+pub mod outcome;
+pub mod profile;
+pub mod provider;
+pub mod run;
+pub mod store;
+pub mod units;
+
+pub use axis::Axis;
+pub use chat::ChatRequest;
+pub use completion::{Chunk, Completion, FinishReason, Usage};
+pub use decision::Decision;
+pub use diagnostic::{Diagnostic, Severity};
+pub use directives::Directives;
+pub use error::Blame;
+pub use matrix::{Matrix, ModelIx};
+pub use options::Options;
+pub use outcome::Outcome;
+pub use profile::WorkloadProfile;
+pub use provider::ChatProvider;
+pub use run::{Finding, Report, Run, Verdict};
+pub use units::{UnitInterval, Usd};

@@ -1,0 +1,308 @@
+//! What a request may ask of the router: the `routing` object of the body or `x-turnout-*` headers.
+
+use crate::axis::{
+    AxisValue, DeterminismNeeds, EconomicPolicy, LatencyClass, PrecisionSensitivity, SafetyPosture,
+    TaskFamily,
+};
+use crate::units::{UnitInterval, Usd};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Cache behaviour asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheMode {
+    /// Use and fill.
+    On,
+    /// Neither use nor fill.
+    Off,
+    /// Fill only.
+    Refresh,
+}
+
+/// Which price tiers may be candidates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Only free tiers.
+    Free,
+    /// Only paid ones.
+    Paid,
+    /// Prefer free tiers, pay where the task calls for it.
+    #[default]
+    Auto,
+}
+
+/// Options of one request; everything absent by default. Policies outrank them.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Options {
+    /// Ceiling on the whole answer's latency.
+    pub max_latency: Option<Duration>,
+    /// Ceiling on the cost of the whole request tree.
+    pub max_cost: Option<Usd>,
+    /// Floor under the lower confidence bound of success.
+    pub min_quality: Option<UnitInterval>,
+    /// Floor under the model's tier, 1..=3.
+    pub min_quality_tier: Option<u8>,
+    /// Sets the axis `economic_policy`.
+    pub economy: Option<EconomicPolicy>,
+    /// Sets the axis `latency_class`.
+    pub latency_class: Option<LatencyClass>,
+    /// Sets the axis `precision_sensitivity`.
+    pub precision: Option<PrecisionSensitivity>,
+    /// Sets the axis `determinism_needs`.
+    pub determinism: Option<DeterminismNeeds>,
+    /// Sets the axis `safety_posture`.
+    pub safety: Option<SafetyPosture>,
+    /// Sets the axis `task_family`.
+    pub task_family: Option<TaskFamily>,
+    /// Fixes the workflow.
+    pub workflow: Option<String>,
+    /// Model selectors to prefer.
+    pub prefer: Vec<String>,
+    /// Model selectors outside which nothing is a candidate; empty = no restriction.
+    pub require: Vec<String>,
+    /// Model selectors that are no candidates.
+    pub exclude: Vec<String>,
+    /// Price tiers that may be candidates.
+    pub mode: Option<Mode>,
+    /// Session whose model is kept.
+    pub session: Option<String>,
+    /// Labels copied to the record.
+    pub tags: BTreeMap<String, String>,
+    /// Cache behaviour.
+    pub cache: Option<CacheMode>,
+    /// Add a `turnout` object to the answer.
+    pub explain: bool,
+    /// Options given by header whose value stands for the record, in order.
+    pub given: Vec<&'static str>,
+}
+
+/// Why an option was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Name of the option as it was written.
+    pub option: String,
+    /// What is wrong with it and what would be right.
+    pub message: String,
+}
+
+/// Every option name, as in `routing` and (with dashes) after `x-turnout-`.
+pub const NAMES: &[&str] = &[
+    "max_latency_ms",
+    "max_cost_usd",
+    "min_quality",
+    "min_quality_tier",
+    "economy",
+    "latency_class",
+    "precision",
+    "determinism",
+    "safety",
+    "task_family",
+    "workflow",
+    "prefer",
+    "require",
+    "exclude",
+    "mode",
+    "session",
+    "tags",
+    "cache",
+    "explain",
+];
+
+impl Options {
+    /// Sets the option `name` (one of [`NAMES`]) from a JSON value.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the nearest known option, or what the value should have been.
+    pub fn set(&mut self, name: &str, value: &Value) -> Result<(), Problem> {
+        let problem = |message: String| Problem { option: name.to_owned(), message };
+        let Some(known) = NAMES.iter().copied().find(|n| *n == name) else {
+            let hint = match crate::diagnostic::nearest(name, NAMES.iter().copied()).first() {
+                Some(near) => format!("; did you mean `{near}`?"),
+                None => format!("; known options are {}", NAMES.join(", ")),
+            };
+            return Err(problem(format!("unknown option{hint}")));
+        };
+        let expected = |what: &str| problem(format!("expected {what}"));
+        match known {
+            "max_latency_ms" => {
+                let ms = value.as_u64().filter(|v| (1..=3_600_000).contains(v));
+                self.max_latency = Some(Duration::from_millis(
+                    ms.ok_or_else(|| expected("a whole number of milliseconds, 1..=3600000"))?,
+                ));
+            }
+            "max_cost_usd" => {
+                let usd = value.as_f64().filter(|v| (0.0..=10_000.0).contains(v));
+                self.max_cost = Some(Usd::from_dollars(usd.ok_or_else(|| expected("dollars, 0..=10000"))?));
+            }
+            "min_quality" => {
+                self.min_quality = Some(
+                    value
+                        .as_f64()
+                        .and_then(UnitInterval::new)
+                        .ok_or_else(|| expected("a number in 0..=1"))?,
+                );
+            }
+            "min_quality_tier" => {
+                let tier = value.as_u64().filter(|v| (1..=3).contains(v)).and_then(|v| u8::try_from(v).ok());
+                self.min_quality_tier = Some(tier.ok_or_else(|| expected("1, 2 or 3"))?);
+            }
+            "economy" => self.economy = Some(one_of(value).map_err(problem)?),
+            "latency_class" => self.latency_class = Some(one_of(value).map_err(problem)?),
+            "precision" => self.precision = Some(one_of(value).map_err(problem)?),
+            "determinism" => self.determinism = Some(one_of(value).map_err(problem)?),
+            "safety" => self.safety = Some(one_of(value).map_err(problem)?),
+            "task_family" => self.task_family = Some(one_of(value).map_err(problem)?),
+            "workflow" => {
+                self.workflow = Some(identifier(value).ok_or_else(|| expected("a workflow's name"))?)
+            }
+            "session" => self.session = Some(identifier(value).ok_or_else(|| expected("an identifier"))?),
+            "prefer" => {
+                self.prefer = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?
+            }
+            "require" => {
+                self.require = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?
+            }
+            "exclude" => {
+                self.exclude = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?
+            }
+            "mode" => {
+                self.mode = Some(match value.as_str() {
+                    Some("free") => Mode::Free,
+                    Some("paid") => Mode::Paid,
+                    Some("auto") => Mode::Auto,
+                    _ => return Err(expected("free, paid or auto")),
+                });
+            }
+            "tags" => {
+                let map = value
+                    .as_object()
+                    .filter(|m| m.len() <= 64)
+                    .ok_or_else(|| expected("a map of strings"))?;
+                for (k, v) in map {
+                    let v = v
+                        .as_str()
+                        .filter(|s| s.len() <= 256)
+                        .ok_or_else(|| expected("a map of short strings"))?;
+                    self.tags.insert(k.clone(), v.to_owned());
+                }
+            }
+            "cache" => {
+                self.cache = Some(match value.as_str() {
+                    Some("on") => CacheMode::On,
+                    Some("off") => CacheMode::Off,
+                    Some("refresh") => CacheMode::Refresh,
+                    _ => return Err(expected("on, off or refresh")),
+                });
+            }
+            _ => self.explain = value.as_bool().ok_or_else(|| expected("true or false"))?,
+        }
+        if !self.given.contains(&known) {
+            self.given.push(known);
+        }
+        Ok(())
+    }
+
+    /// Sets an option from a header's text: `x-turnout-max-cost-usd: 0.01`, lists separated by commas,
+    /// tags as `name=value` pairs.
+    ///
+    /// # Errors
+    /// As for [`Options::set`].
+    pub fn set_header(&mut self, header_suffix: &str, text: &str) -> Result<(), Problem> {
+        let name = header_suffix.replace('-', "_");
+        let value = match name.as_str() {
+            "max_latency_ms" | "max_cost_usd" | "min_quality" | "min_quality_tier" | "explain" => {
+                serde_json::from_str(text.trim()).unwrap_or(Value::Null)
+            }
+            "prefer" | "require" | "exclude" => {
+                Value::Array(text.split(',').map(|s| Value::String(s.trim().to_owned())).collect())
+            }
+            "tags" => Value::Object(
+                text.split(',')
+                    .filter_map(|pair| pair.split_once('='))
+                    .map(|(k, v)| (k.trim().to_owned(), Value::String(v.trim().to_owned())))
+                    .collect(),
+            ),
+            _ => Value::String(text.trim().to_owned()),
+        };
+        self.set(&name, &value)
+    }
+}
+
+fn one_of<V: AxisValue>(value: &Value) -> Result<V, String> {
+    let names: Vec<&str> = V::ALL.iter().map(|v| v.as_str()).collect();
+    value.as_str().and_then(V::parse).ok_or_else(|| format!("expected one of {}", names.join(", ")))
+}
+
+fn identifier(value: &Value) -> Option<String> {
+    value.as_str().filter(|s| is_identifier(s)).map(str::to_owned)
+}
+
+fn identifiers(value: &Value) -> Option<Vec<String>> {
+    let list = value.as_array().filter(|l| l.len() <= 256)?;
+    list.iter().map(|v| v.as_str().filter(|s| is_selector(s)).map(str::to_owned)).collect()
+}
+
+/// `[A-Za-z0-9._:/@+-]{1,256}`: what may name a thing on the wire (`reliability.md` §3).
+#[must_use]
+pub fn is_identifier(s: &str) -> bool {
+    (1..=256).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b))
+}
+
+/// An identifier that may also hold `*`.
+fn is_selector(s: &str) -> bool {
+    (1..=256).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@+-*".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(name: &str, value: impl Into<Value>, message: Option<&str>) {
+        let got = Options::default().set(name, &value.into());
+        match message {
+            None => assert_eq!(got, Ok(()), "{name}"),
+            Some(m) => assert!(got.clone().is_err_and(|p| p.message.contains(m)), "{name}: {got:?}"),
+        }
+    }
+
+    #[test]
+    fn options_are_checked_one_by_one() {
+        check("max_cost_usd", json!(0.01), None);
+        check("max_cost_usd", json!(-1), Some("dollars"));
+        check("max_cost", json!(1), Some("did you mean `max_cost_usd`?"));
+        check("economy", json!("cheap"), Some("cheapest, balanced, best_possible"));
+        check("task_family", json!("coding"), None);
+        check("prefer", json!(["groq/*"]), None);
+        check("prefer", json!("groq"), Some("list"));
+        check("session", json!("a b"), Some("identifier"));
+        check("explain", json!(true), None);
+        check("mode", json!("free"), None);
+    }
+
+    #[test]
+    fn every_name_is_settable_by_header() {
+        for name in NAMES {
+            let text = match *name {
+                "max_latency_ms" | "min_quality_tier" => "1",
+                "max_cost_usd" | "min_quality" => "0.5",
+                "economy" => "cheapest",
+                "latency_class" => "batch",
+                "precision" => "high",
+                "determinism" => "strict",
+                "safety" => "standard",
+                "task_family" => "chat",
+                "mode" => "auto",
+                "cache" => "off",
+                "explain" => "true",
+                "tags" => "team=a",
+                _ => "x",
+            };
+            let mut o = Options::default();
+            assert_eq!(o.set_header(&name.replace('_', "-"), text), Ok(()), "{name}");
+            assert_ne!(o, Options::default(), "{name} had no effect");
+        }
+    }
+}

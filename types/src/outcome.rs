@@ -1,0 +1,141 @@
+//! How a request turned out: what it cost, how long it took, what its checks said, and the reward of it all.
+
+use crate::completion::Usage;
+use crate::profile::Cell;
+use crate::run::Verdict;
+use crate::units::{UnitInterval, Usd};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// The client got an answer.
+    Delivered,
+    /// The client got an error, or a stream that ended in one.
+    Failed,
+    /// The client left.
+    Cancelled,
+    /// A policy refused it.
+    Denied,
+}
+
+impl Status {
+    /// The string used in records and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Status::Delivered => "delivered",
+            Status::Failed => "failed",
+            Status::Cancelled => "cancelled",
+            Status::Denied => "denied",
+        }
+    }
+}
+
+/// Parts of the reward, each 0..=1; `None` = not observed, left out of the mean (`routing.md` §6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RewardParts {
+    /// Structural validators: the contract holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub contract: Option<f64>,
+    /// Semantic validators and tool success.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub semantic: Option<f64>,
+    /// Judge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<f64>,
+    /// Explicit feedback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feedback: Option<f64>,
+    /// No repair was needed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_repair: Option<f64>,
+    /// The client did not ask again within ten minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub no_retry: Option<f64>,
+}
+
+/// How a request turned out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The request.
+    pub request_id: String,
+    /// Unix time in milliseconds, at its end.
+    pub ts_ms: i64,
+    /// Whose request.
+    pub tenant: String,
+    /// Where it is pooled.
+    pub cell: Cell,
+    /// Workflow of the arm that was chosen; empty = none was.
+    pub workflow: Arc<str>,
+    /// Model of the arm that was chosen.
+    pub model: Arc<str>,
+    /// Model that answered; `None` = none did.
+    pub served_by: Option<Arc<str>>,
+    /// How it ended.
+    pub status: Status,
+    /// Error code, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What the checks said.
+    pub verdict: Verdict,
+    /// Weighted mean of the parts, 0..=1; `None` = nothing was observed.
+    pub reward: Option<UnitInterval>,
+    /// Its parts.
+    pub parts: RewardParts,
+    /// What the tree used.
+    pub usage: Usage,
+    /// What the tree cost.
+    pub cost_usd: Usd,
+    /// Every call had a known price.
+    pub cost_known: bool,
+    /// Milliseconds from acceptance to the first content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<f64>,
+    /// Milliseconds from acceptance to the last byte.
+    pub total_ms: f64,
+    /// Milliseconds of ours: total less the time in which a provider was awaited.
+    pub overhead_ms: f64,
+    /// Model calls made.
+    pub calls: u32,
+    /// Repair attempts that called a model.
+    pub repairs: u32,
+    /// Per model called: what the statistics need (latency, failure), in order.
+    pub observations: Vec<CallObservation>,
+    /// Probability of the choice.
+    pub propensity: f64,
+}
+
+/// What one call taught about its model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallObservation {
+    /// `provider/model`.
+    pub model: Arc<str>,
+    /// It answered.
+    pub ok: bool,
+    /// Milliseconds to the first content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<f64>,
+    /// Milliseconds in all.
+    pub total_ms: f64,
+    /// Output tokens.
+    pub output_tokens: u32,
+}
+
+/// What somebody says of an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Feedback {
+    /// The request.
+    pub request_id: String,
+    /// Unix time in milliseconds.
+    pub ts_ms: i64,
+    /// How good it was.
+    pub score: UnitInterval,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who says so: once per source and request, the last word counts.
+    pub source: String,
+}

@@ -1,0 +1,216 @@
+//! The seam to model providers: one call, answered whole or as a stream.
+
+use crate::axis::TaskFamily;
+use crate::chat::{ChatRequest, Message, ResponseFormat};
+use crate::completion::{Chunk, Completion};
+use crate::error::Blame;
+use crate::matrix::{Model, Provider};
+use crate::profile::SubLabel;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One call of one model.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The client's request.
+    pub request: Arc<ChatRequest>,
+    /// What is different from it.
+    pub edits: Edits,
+    /// The model to call.
+    pub model: Arc<Model>,
+    /// Its provider.
+    pub provider: Arc<Provider>,
+    /// Answer as a stream.
+    pub stream: bool,
+    /// Time left for the whole call, counted from now; the provider's own timeouts apply as well.
+    pub remaining: Duration,
+    /// Identifies the request tree and the call within it, for logs and idempotency.
+    pub id: String,
+    /// What the profiler said of the request. Only simulated providers read it.
+    pub family: TaskFamily,
+    /// Likewise.
+    pub sub_label: Option<SubLabel>,
+}
+
+/// What a workflow or a directive changes in the client's request. Empty = the body goes as it came, but
+/// for `model` (and `stream`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Edits {
+    /// Other messages.
+    pub messages: Option<Vec<Message>>,
+    /// Another form of the answer.
+    pub response_format: Option<ResponseFormat>,
+    /// Another temperature.
+    pub temperature: Option<f64>,
+    /// Another nucleus.
+    pub top_p: Option<f64>,
+    /// Another limit on output tokens.
+    pub max_tokens: Option<u32>,
+    /// Another seed.
+    pub seed: Option<i64>,
+    /// No tools are offered.
+    pub without_tools: bool,
+}
+
+/// An answer.
+pub enum Reply {
+    /// Whole.
+    Whole(Completion),
+    /// As a stream. It ends (`None`) only after the vendor's own end of the answer; every other end is an
+    /// `Err` as last item. Dropping it aborts the call.
+    Stream(BoxStream<'static, Result<Chunk, Error>>),
+}
+
+impl std::fmt::Debug for Reply {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Reply::Whole(c) => f.debug_tuple("Whole").field(c).finish(),
+            Reply::Stream(_) => f.write_str("Stream"),
+        }
+    }
+}
+
+/// Why a call failed: one kind per way in which callers act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// No connection (name, refusal, TLS, time-out of connecting).
+    Connect,
+    /// No first event in time.
+    FirstTokenTimeout,
+    /// A gap between events.
+    InterTokenTimeout,
+    /// The whole call took too long, or the request's deadline passed.
+    TotalTimeout,
+    /// 429.
+    RateLimited,
+    /// 408, 409, 5xx, overloaded.
+    Unavailable,
+    /// The stream ended before the answer did, or an error event came.
+    StreamLost,
+    /// The answer is not what the dialect promises.
+    Malformed,
+    /// The answer or one event is larger than allowed.
+    TooLarge,
+    /// 400, 404, 422: this request on this model.
+    BadRequest,
+    /// 401, 403: our key.
+    Auth,
+    /// 402 or the vendor's word for no credit.
+    Quota,
+    /// The input does not fit.
+    ContextOverflow,
+    /// The vendor's filter refused the input.
+    ContentFiltered,
+}
+
+impl ErrorKind {
+    /// The string used in records, metrics and errors.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ErrorKind::Connect => "connect",
+            ErrorKind::FirstTokenTimeout => "first_token_timeout",
+            ErrorKind::InterTokenTimeout => "inter_token_timeout",
+            ErrorKind::TotalTimeout => "total_timeout",
+            ErrorKind::RateLimited => "rate_limited",
+            ErrorKind::Unavailable => "unavailable",
+            ErrorKind::StreamLost => "stream_lost",
+            ErrorKind::Malformed => "malformed",
+            ErrorKind::TooLarge => "too_large",
+            ErrorKind::BadRequest => "bad_request",
+            ErrorKind::Auth => "auth",
+            ErrorKind::Quota => "quota",
+            ErrorKind::ContextOverflow => "context_overflow",
+            ErrorKind::ContentFiltered => "content_filtered",
+        }
+    }
+
+    /// Whether the same call on the same candidate may succeed a moment later.
+    #[must_use]
+    pub const fn retryable(self) -> bool {
+        matches!(
+            self,
+            ErrorKind::Connect
+                | ErrorKind::FirstTokenTimeout
+                | ErrorKind::InterTokenTimeout
+                | ErrorKind::RateLimited
+                | ErrorKind::Unavailable
+                | ErrorKind::StreamLost
+                | ErrorKind::Malformed
+        )
+    }
+
+    /// Whether another candidate may do better. Only a request that every model would refuse is final.
+    #[must_use]
+    pub const fn another_may_do(self) -> bool {
+        !matches!(self, ErrorKind::TotalTimeout)
+    }
+
+    /// Whether the breaker counts it: the client's making and our quota never open it.
+    #[must_use]
+    pub const fn counts_for_breaker(self) -> bool {
+        !matches!(self, ErrorKind::BadRequest | ErrorKind::ContextOverflow | ErrorKind::ContentFiltered)
+    }
+}
+
+/// A failed call.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{model}: {}: {detail}", kind.as_str())]
+pub struct Error {
+    /// What kind.
+    pub kind: ErrorKind,
+    /// HTTP status of the vendor, if there was one.
+    pub status: Option<u16>,
+    /// `provider/model`.
+    pub model: String,
+    /// For logs and records: at most 500 characters, no key, no prompt.
+    pub detail: String,
+    /// The vendor's `Retry-After`.
+    pub retry_after: Option<Duration>,
+}
+
+impl Error {
+    /// A failure of a call.
+    #[must_use]
+    pub fn new(kind: ErrorKind, model: &Model, detail: impl Into<String>) -> Self {
+        let mut detail: String = detail.into();
+        if let Some((cut, _)) = detail.char_indices().nth(500) {
+            detail.truncate(cut);
+        }
+        Error { kind, status: None, model: model.id.to_string(), detail, retry_after: None }
+    }
+
+    /// Who can do something about it.
+    #[must_use]
+    pub const fn blame(&self) -> Blame {
+        match self.kind {
+            ErrorKind::BadRequest | ErrorKind::ContextOverflow | ErrorKind::ContentFiltered => Blame::Client,
+            ErrorKind::RateLimited | ErrorKind::Quota => Blame::Capacity,
+            _ => Blame::Upstream,
+        }
+    }
+
+    /// Whether trying again may help.
+    #[must_use]
+    pub const fn retryable(&self) -> bool {
+        self.kind.retryable()
+    }
+
+    /// What the client may read: the kind, never the vendor's text.
+    #[must_use]
+    pub fn public_message(&self) -> String {
+        format!("{} failed: {}", self.model, self.kind.as_str())
+    }
+}
+
+/// Something that answers calls: HTTP vendors, simulated and recorded models, scripted ones in tests.
+pub trait ChatProvider: Send + Sync {
+    /// Makes the call. Dropping the future, or the stream it gives, aborts it.
+    ///
+    /// With `call.stream` the reply may still be [`Reply::Whole`] when the model cannot stream.
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<Reply, Error>>;
+}

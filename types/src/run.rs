@@ -1,0 +1,231 @@
+//! What happened when a workflow ran: one step per node, one record per model call, findings of the checks.
+
+use crate::completion::Usage;
+use crate::provider::ErrorKind;
+use crate::units::Usd;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::sync::Arc;
+
+/// What a check says; "could not check" is not "passed".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// Everything that had to hold holds.
+    Passed,
+    /// Something does not hold.
+    Failed,
+    /// Something could not be checked.
+    Unverified,
+    /// Nothing was checked.
+    #[default]
+    None,
+}
+
+impl Verdict {
+    /// The string used in records and headers.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Passed => "passed",
+            Verdict::Failed => "failed",
+            Verdict::Unverified => "unverified",
+            Verdict::None => "none",
+        }
+    }
+}
+
+/// What a finding means for the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Noted only.
+    Warn,
+    /// To be repaired.
+    Repair,
+    /// Never to be delivered.
+    Block,
+}
+
+impl Severity {
+    /// The strings of the file.
+    pub const NAMES: &'static [&'static str] = &["warn", "repair", "block"];
+
+    /// The severity of that name.
+    #[must_use]
+    pub fn parse(s: &str) -> Option<Self> {
+        Some(match s {
+            "warn" => Severity::Warn,
+            "repair" => Severity::Repair,
+            "block" => Severity::Block,
+            _ => return None,
+        })
+    }
+
+    /// Weight in scores: block 3, repair 1, warn 0.2 (`workflow-format.md` §8).
+    #[must_use]
+    pub const fn weight(self) -> f64 {
+        match self {
+            Severity::Warn => 0.2,
+            Severity::Repair => 1.0,
+            Severity::Block => 3.0,
+        }
+    }
+}
+
+/// One result of a check.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// Name of the validator.
+    pub validator: String,
+    /// Stable code within the validator.
+    pub code: String,
+    /// What it means for the answer.
+    pub severity: Severity,
+    /// JSON pointer into the answer, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Byte range in the text, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub span: Option<(usize, usize)>,
+    /// What is wrong; at most 200 characters of the answer.
+    pub message: String,
+    /// What was expected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<Value>,
+    /// What was found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actual: Option<Value>,
+    /// How to mend it, for the model that repairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Finding {
+    /// What makes two findings the same for the no-progress rule: validator, code, path.
+    #[must_use]
+    pub fn fingerprint(&self) -> (&str, &str, Option<&str>) {
+        (&self.validator, &self.code, self.path.as_deref())
+    }
+}
+
+/// The result of one check of one completion.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// What it says.
+    pub verdict: Verdict,
+    /// For `Unverified`: why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// At most 50.
+    pub findings: Vec<Finding>,
+}
+
+/// One model call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CallRecord {
+    /// `provider/model`.
+    pub model: Arc<str>,
+    /// Why it was made: `primary`, `fallback`, `repair:<strategy>`, `judge`, `sample`, `escalate`.
+    pub purpose: String,
+    /// From 1, within its node.
+    pub attempt: u32,
+    /// Why it failed; `None` = it answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<CallError>,
+    /// What it used (as reported, or estimated and marked so).
+    pub usage: Usage,
+    /// What it cost; `None` = the price is unknown.
+    pub cost_usd: Option<Usd>,
+    /// Milliseconds to the first content; `None` = not streamed or none came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft_ms: Option<f64>,
+    /// Milliseconds from start to end.
+    pub total_ms: f64,
+    /// Milliseconds from the start of the run.
+    pub started_ms: f64,
+    /// The vendor's own name of the model, if it said one.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reported_model: String,
+}
+
+/// Why a call failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallError {
+    /// What kind.
+    pub kind: ErrorKind,
+    /// HTTP status of the vendor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+    /// For the operator.
+    pub detail: String,
+}
+
+/// One node of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Step {
+    /// Identifier of the node.
+    pub node: Arc<str>,
+    /// Its type.
+    pub kind: Arc<str>,
+    /// How it resolved.
+    pub outcome: String,
+    /// Milliseconds from the start of the run.
+    pub started_ms: f64,
+    /// How long it took.
+    pub duration_ms: f64,
+    /// Model calls it made, failed ones included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub calls: Vec<CallRecord>,
+    /// What its checks found.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub findings: Vec<Finding>,
+    /// Anything else worth reading, such as the strategy that repaired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// A workflow's run, finished or not.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// The workflow.
+    pub workflow: String,
+    /// Hash of its compiled plan.
+    pub plan_hash: String,
+    /// `buffered` or `passthrough`, and why.
+    pub stream_mode: String,
+    /// One per node that resolved, in order of resolution.
+    pub steps: Vec<Step>,
+    /// Of the answer that was delivered.
+    pub verdict: Verdict,
+    /// The model whose answer was delivered, `provider/model`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub served_by: Option<Arc<str>>,
+    /// Repair attempts that called a model.
+    pub repairs: u32,
+    /// A budget or deadline cut it short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exhausted: Option<String>,
+}
+
+impl Run {
+    /// All calls, in order of their nodes.
+    pub fn calls(&self) -> impl Iterator<Item = &CallRecord> {
+        self.steps.iter().flat_map(|s| &s.calls)
+    }
+
+    /// What the whole tree used.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.calls().fold(Usage::default(), |u, c| u.plus(c.usage))
+    }
+
+    /// What the whole tree cost; calls of unknown price count nothing and make the second part false.
+    #[must_use]
+    pub fn cost(&self) -> (Usd, bool) {
+        self.calls().fold((Usd::ZERO, true), |(sum, known), c| match c.cost_usd {
+            Some(x) => (sum.plus(x), known),
+            None => (sum, false),
+        })
+    }
+}

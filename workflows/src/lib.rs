@@ -1,0 +1,1 @@
+//! Declarative graphs: YAML to a checked graph to a run
