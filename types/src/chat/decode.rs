@@ -202,6 +202,13 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
             "user" => request.user = identifier_text(optional(json, &pointer())?, &pointer())?,
             "metadata" => metadata(json, limits)?,
             "routing" => routing(json, &mut request.options)?,
+            _ if depth(json) > MAX_DEPTH => {
+                return Err(Error::new(
+                    "invalid_json",
+                    pointer(),
+                    format!("nested deeper than {MAX_DEPTH} levels"),
+                ));
+            }
             _ => {}
         }
     }
@@ -227,6 +234,28 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
     request.members = members;
     request.body = body;
     Ok(request)
+}
+
+/// Deepest nesting of a member that passes through unread; serde_json has the same limit for what is read.
+const MAX_DEPTH: usize = 128;
+
+/// Nesting of a valid JSON text.
+fn depth(json: &str) -> usize {
+    let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0_usize, false, false);
+    for b in json.bytes() {
+        match b {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            b'[' | b'{' if !in_string => {
+                depth = depth.saturating_add(1);
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' if !in_string => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 fn parse<'a, T: Deserialize<'a>>(json: &'a str, pointer: &str) -> Result<T, Error> {
@@ -628,7 +657,9 @@ mod tests {
         check("\u{feff}{}", "", "invalid_json");
         check(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)), "", "invalid_type");
         let deep = format!(r#"{{"model":"auto",{m},"tools":[{}1{}]}}"#, "[".repeat(300), "]".repeat(300));
-        check(&deep, "/tools/0", "invalid_json");
+        check(&deep, "/tools/0", "invalid_type");
+        let deep = format!(r#"{{"model":"auto",{m},"novel":{}1{}}}"#, "[".repeat(300), "]".repeat(300));
+        check(&deep, "/novel", "invalid_json");
     }
 
     #[test]
