@@ -1,0 +1,101 @@
+//! What the engine gives for a request: an answer whole, or its events as they come.
+
+use crate::error::Error;
+use futures_util::stream::BoxStream;
+use serde_json::Value;
+use std::sync::Arc;
+use types::{Chunk, Completion, Usage, Usd, Verdict};
+
+/// Who asks, and since when.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    /// Identifier of the request; unique.
+    pub request_id: String,
+    /// Whose request.
+    pub tenant: String,
+    /// When its head was read.
+    pub received: tokio::time::Instant,
+    /// Time the client allows from `received`, if it said so.
+    pub deadline: Option<std::time::Duration>,
+}
+
+/// Known before the first byte leaves.
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// Identifier of the request, and of its decision.
+    pub request_id: String,
+    /// The workflow that runs.
+    pub workflow: Arc<str>,
+    /// The model that serves, `provider/model`.
+    pub model: Arc<str>,
+    /// The model does not exist: its answers are made up in process.
+    pub simulated: bool,
+    /// Hash of the configuration in force.
+    pub bundle: Arc<str>,
+    /// Milliseconds of ours so far: everything but the time in which a provider was awaited.
+    pub overhead_ms: f64,
+}
+
+/// Known when everything has ended.
+#[derive(Clone, Debug)]
+pub struct Tail {
+    /// What the whole tree used.
+    pub usage: Usage,
+    /// What the whole tree cost.
+    pub cost: Usd,
+    /// Every call had a known price.
+    pub cost_known: bool,
+    /// What the checks said.
+    pub verdict: Verdict,
+    /// Model calls made.
+    pub calls: u32,
+    /// The decision, run and outcome, when the request asked for them (`explain`).
+    pub explain: Option<Value>,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub enum Answer {
+    /// All of it.
+    Whole(Box<Whole>),
+    /// Event by event.
+    Live(Live),
+}
+
+/// A whole answer. Its record is written.
+#[derive(Debug)]
+pub struct Whole {
+    /// Known before.
+    pub head: Head,
+    /// Known after.
+    pub tail: Tail,
+    /// The answer. `raw` is set when the vendor's own body may go out as it came.
+    pub completion: Completion,
+}
+
+/// A streamed answer, past its commit point: the first event is there.
+///
+/// Dropping it aborts what still runs and records the request as cancelled.
+pub struct Live {
+    /// Known before.
+    pub head: Head,
+    /// The events. The last one is [`Event::Done`] or [`Event::Failed`]; nothing follows it.
+    pub events: BoxStream<'static, Event>,
+}
+
+impl std::fmt::Debug for Live {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Live").field("head", &self.head).finish_non_exhaustive()
+    }
+}
+
+/// One event of a streamed answer.
+#[derive(Debug)]
+pub enum Event {
+    /// Something for the client.
+    Chunk(Chunk),
+    /// A clean end. Its record is written.
+    Done(Tail),
+    /// A failure after the commit point; never followed by a clean end. Its record is written.
+    Failed(Error),
+}

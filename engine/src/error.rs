@@ -1,0 +1,175 @@
+//! Why a request got no answer.
+
+use serde::Serialize;
+use serde_json::Value;
+use std::time::Duration;
+use types::provider::{self, ErrorKind};
+use types::{Blame, Finding};
+
+/// What went wrong, one variant per thing a caller treats differently.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Kind {
+    /// The `model` names nothing.
+    #[error("model `{name}` is not known; {hint}")]
+    UnknownModel {
+        /// As asked.
+        name: String,
+        /// The nearest names, or where to find the list.
+        hint: String,
+    },
+    /// The workflow asked for does not exist.
+    #[error("workflow `{name}` is not known; {hint}")]
+    UnknownWorkflow {
+        /// As asked.
+        name: String,
+        /// The nearest names.
+        hint: String,
+    },
+    /// A policy refuses.
+    #[error("{reason}")]
+    Denied {
+        /// For the client.
+        reason: String,
+        /// Machine-readable.
+        code: String,
+        /// HTTP status, 4xx.
+        status: u16,
+    },
+    /// No candidate is left.
+    #[error("no model can take this request: {summary}")]
+    NoCandidates {
+        /// How many each reason removed.
+        summary: String,
+        /// A policy or an option of the request removed some.
+        by_policy: bool,
+    },
+    /// A policy could not be evaluated and fails closed.
+    #[error("{0}")]
+    PolicyEvaluation(String),
+    /// Too much is in flight.
+    #[error("too many requests in flight")]
+    Overloaded,
+    /// The engine is shutting down.
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    /// The money allowed for this request is used up.
+    #[error("the request's budget is used up: {0}")]
+    Budget(String),
+    /// The time allowed for this request is used up.
+    #[error("the request's deadline has passed")]
+    Deadline,
+    /// Every candidate failed; this is the most useful failure.
+    #[error("{}", .0.public_message())]
+    Provider(provider::Error),
+    /// The answer does not hold what was asked, and could not be repaired.
+    #[error("{message}")]
+    Validation {
+        /// Machine-readable.
+        code: String,
+        /// For the client.
+        message: String,
+    },
+    /// The workflow ended in an error of its own.
+    #[error("{message}")]
+    Workflow {
+        /// Machine-readable.
+        code: String,
+        /// For the client.
+        message: String,
+        /// HTTP status.
+        status: u16,
+    },
+    /// Ours.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// One failed call, for `error.metadata.attempts`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// `provider/model`.
+    pub model: String,
+    /// What kind of failure.
+    pub kind: ErrorKind,
+    /// The vendor's status.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub status: Option<u16>,
+}
+
+/// Why a request got no answer, with what a client may know of the way there.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct Error {
+    /// What went wrong.
+    pub kind: Kind,
+    /// The calls that failed, in order.
+    pub attempts: Vec<Attempt>,
+    /// When trying again makes sense.
+    pub retry_after: Option<Duration>,
+    /// What the checks found.
+    pub findings: Vec<Finding>,
+    /// The decision, when the request asked for it (`explain`).
+    pub explain: Option<Value>,
+}
+
+impl From<Kind> for Error {
+    fn from(kind: Kind) -> Self {
+        Error { kind, attempts: Vec::new(), retry_after: None, findings: Vec::new(), explain: None }
+    }
+}
+
+impl Error {
+    /// Who can do something about it.
+    #[must_use]
+    pub fn blame(&self) -> Blame {
+        match &self.kind {
+            Kind::UnknownModel { .. } | Kind::UnknownWorkflow { .. } => Blame::Client,
+            Kind::Denied { .. } => Blame::Policy,
+            Kind::NoCandidates { by_policy: true, .. } => Blame::Policy,
+            Kind::NoCandidates { .. } | Kind::Overloaded | Kind::Budget(_) | Kind::Deadline | Kind::ShuttingDown => {
+                Blame::Capacity
+            }
+            Kind::Provider(e) => e.blame(),
+            Kind::Validation { .. } | Kind::Workflow { .. } => Blame::Upstream,
+            Kind::PolicyEvaluation(_) | Kind::Internal(_) => Blame::Internal,
+        }
+    }
+
+    /// Whether the same request may succeed a moment later. Our own fallbacks are spent by then, so a
+    /// provider failure is worth a retry only when it was a matter of load.
+    #[must_use]
+    pub fn retryable(&self) -> bool {
+        match &self.kind {
+            Kind::Overloaded | Kind::ShuttingDown => true,
+            Kind::Provider(e) => e.retryable(),
+            _ => false,
+        }
+    }
+
+    /// Machine-readable code (`workflow-format.md` §15).
+    #[must_use]
+    pub fn code(&self) -> &str {
+        match &self.kind {
+            Kind::UnknownModel { .. } => "model_not_found",
+            Kind::UnknownWorkflow { .. } => "unknown_workflow",
+            Kind::Denied { code, .. } | Kind::Validation { code, .. } | Kind::Workflow { code, .. } => code,
+            Kind::NoCandidates { .. } => "no_candidates",
+            Kind::PolicyEvaluation(_) => "evaluation_failed",
+            Kind::Overloaded => "queue_full",
+            Kind::ShuttingDown => "shutting_down",
+            Kind::Budget(_) => "budget_exhausted",
+            Kind::Deadline => "deadline_exceeded",
+            Kind::Provider(e) => e.kind.as_str(),
+            Kind::Internal(_) => "internal_error",
+        }
+    }
+
+    /// What the client may read.
+    #[must_use]
+    pub fn public_message(&self) -> String {
+        match &self.kind {
+            Kind::Internal(_) => "internal error; the request id finds it in the server's log".to_owned(),
+            kind => kind.to_string(),
+        }
+    }
+}
