@@ -64,7 +64,7 @@ pub struct Exclusion {
     pub workflow: Option<Arc<str>>,
     /// Why: `no_key`, `disabled`, `context_window`, `ability:<name>`, `rule`, `option`, `mode`, `breaker`,
     /// `max_cost`, `max_latency`, `min_quality`, `unknown_price`.
-    pub reason: String,
+    pub reason: std::borrow::Cow<'static, str>,
     /// The rule behind it, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<RuleId>,
@@ -113,8 +113,11 @@ pub struct Decision {
     pub options: BTreeMap<String, Value>,
     /// Eligible arms, best first.
     pub arms: Vec<Arm>,
-    /// What was no candidate, and why.
+    /// What was no candidate for this request, and why.
     pub excluded: Vec<Exclusion>,
+    /// What is no candidate under this configuration at all (no key, switched off), by provider.
+    #[serde(default)]
+    pub unavailable: Arc<Vec<Exclusion>>,
     /// Position of the choice in `arms`; `None` = nothing could be chosen.
     pub chosen: Option<usize>,
     /// Why this one, in one sentence.
