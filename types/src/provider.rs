@@ -105,6 +105,8 @@ pub enum ErrorKind {
     ContextOverflow,
     /// The vendor's filter refused the input.
     ContentFiltered,
+    /// We dropped the call: the client left, or its answer was no longer needed.
+    Cancelled,
 }
 
 impl ErrorKind {
@@ -126,6 +128,7 @@ impl ErrorKind {
             ErrorKind::Quota => "quota",
             ErrorKind::ContextOverflow => "context_overflow",
             ErrorKind::ContentFiltered => "content_filtered",
+            ErrorKind::Cancelled => "cancelled",
         }
     }
 
@@ -147,13 +150,16 @@ impl ErrorKind {
     /// Whether another candidate may do better. Only a request that every model would refuse is final.
     #[must_use]
     pub const fn another_may_do(self) -> bool {
-        !matches!(self, ErrorKind::TotalTimeout)
+        !matches!(self, ErrorKind::TotalTimeout | ErrorKind::Cancelled)
     }
 
     /// Whether the breaker counts it: the client's making and our quota never open it.
     #[must_use]
     pub const fn counts_for_breaker(self) -> bool {
-        !matches!(self, ErrorKind::BadRequest | ErrorKind::ContextOverflow | ErrorKind::ContentFiltered)
+        !matches!(
+            self,
+            ErrorKind::BadRequest | ErrorKind::ContextOverflow | ErrorKind::ContentFiltered | ErrorKind::Cancelled
+        )
     }
 }
 
