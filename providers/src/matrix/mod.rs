@@ -1,0 +1,146 @@
+//! Reads `capability_matrix.yaml` and the files merged over it into a checked [`Matrix`].
+
+mod date;
+mod expand;
+mod merge;
+mod model;
+mod provider;
+
+use std::collections::HashMap;
+use types::diagnostic::Diagnostic;
+use types::doc::{Fields, Node, Reader, SourceFile, Span};
+use types::matrix::{Matrix, Model, Provider};
+
+pub use expand::{Unexpanded, expand, first_reference};
+
+/// The matrix that is built into the binary; used where the configuration folder has none.
+pub const SHIPPED: &str = include_str!("../../../capability_matrix.yaml");
+
+/// Prices older than this many days are worth a warning.
+pub const MAX_PRICE_AGE_DAYS: i64 = 180;
+
+/// Most models of one matrix ([`types::ModelIx`] is 16 bits wide, and its last value stays free).
+const MAX_MODELS: usize = 65_535;
+
+/// Names that the router itself answers to; no alias may take them.
+const RESERVED: &[&str] = &["auto", "workflow"];
+
+/// Loads a matrix: `files[0]` is the base, every later one is merged over what is before it, key by key
+/// (maps merge, scalars and lists replace, an empty value changes nothing in a map; `enabled: false`
+/// switches a provider or model off).
+///
+/// `env` gives environment variables for `${ENV:NAME}` in `base_url`. Where one is not set the reference
+/// stays in [`Provider::base_url`] as written ([`first_reference`] finds it): the provider cannot be used,
+/// which is no error. Headers are checked here and expanded at the call.
+///
+/// `today` as year, month, day turns on the warning about prices older than [`MAX_PRICE_AGE_DAYS`].
+///
+/// Gives what could be read and every problem of every file, each at its place in the file it comes from.
+/// With an error among them the matrix is not to be used.
+pub fn load(
+    files: &[SourceFile],
+    env: &dyn Fn(&str) -> Option<String>,
+    today: Option<(i32, u8, u8)>,
+) -> (Matrix, Vec<Diagnostic>) {
+    let (root, mut problems) = merge::read(files);
+    let (Some(root), Some(base)) = (root, files.first()) else { return (Matrix::default(), problems) };
+    let mut reader = Reader::new(base, merge::PREFIX);
+    let matrix = lower(&root, &mut reader, env, today);
+    problems.extend(reader.problems.into_iter().map(|d| merge::relocate(d, files)));
+    problems.sort_by_key(|d| (files.iter().position(|f| f.path == d.file), d.line, d.column));
+    (matrix, problems)
+}
+
+fn lower(
+    root: &Node,
+    r: &mut Reader<'_>,
+    env: &dyn Fn(&str) -> Option<String>,
+    today: Option<(i32, u8, u8)>,
+) -> Matrix {
+    let Some(mut top) = r.fields(root, "") else { return Matrix::default() };
+    if let Some(n) = top.require(r, "version") {
+        r.integer(n, "version", 1, 1);
+    }
+    let providers = top.require(r, "providers");
+    let models = top.require(r, "models");
+    top.finish(r);
+
+    let mut names = HashMap::new();
+    let mut rows: Vec<Provider> = Vec::new();
+    for (key, node) in providers.and_then(|n| r.map(n, "providers")).unwrap_or_default() {
+        let row = provider::lower(key, node, r, env, today);
+        // A provider that could not be read is still known by name, so that its models are not blamed.
+        let place = row.is_some().then_some(rows.len());
+        names.insert(key.name.as_str(), place);
+        rows.extend(row);
+    }
+    let mut read = Vec::new();
+    for (key, node) in models.and_then(|n| r.map(n, "models")).unwrap_or_default() {
+        let Some((prefix, _)) = key.name.split_once('/') else {
+            let d = r.error("104", key.span, format!("`{}` is not a model's name", key.name));
+            d.expected = Some("provider/name, such as groq/llama-3.3-70b-versatile".to_owned());
+            continue;
+        };
+        match names.get(prefix) {
+            None => {
+                let message = format!("model `{}` has no provider: there is no `{prefix}`", key.name);
+                let hint = types::diagnostic::suggestion(prefix, names.keys().copied());
+                r.error("201", key.span, message).hint = Some(hint);
+            }
+            Some(place) => {
+                let provider = place.and_then(|p| rows.get(p).map(|row| (p, row)));
+                read.extend(model::lower(key, node, provider, r));
+            }
+        }
+    }
+    if let Some(extra) = read.get(MAX_MODELS) {
+        r.error("202", extra.span, format!("more than {MAX_MODELS} models"));
+        read.truncate(MAX_MODELS);
+    }
+    check_names(&mut read, r);
+    Matrix::new(rows, read.into_iter().map(|m| m.model).collect())
+}
+
+/// A string that may be absent but not empty.
+fn string(f: &mut Fields<'_>, r: &mut Reader<'_>, key: &'static str) -> Option<String> {
+    let node = f.take(key)?;
+    let text = r.string(node, &f.at(key))?;
+    if text.is_empty() {
+        let d = r.error("104", node.span, format!("`{}` is empty", f.at(key)));
+        d.expected = Some("a name".to_owned());
+        return None;
+    }
+    Some(text)
+}
+
+/// A model as it was read, with the places of its names.
+struct ReadModel {
+    model: Model,
+    span: Span,
+    aliases: Vec<(String, Span)>,
+}
+
+/// Every id and alias names one model. Models that are switched off keep their id and give up their aliases.
+fn check_names(models: &mut [ReadModel], r: &mut Reader<'_>) {
+    let mut taken: HashMap<String, String> =
+        models.iter().map(|m| (m.model.id.to_string(), m.model.id.to_string())).collect();
+    for m in models.iter_mut().filter(|m| m.model.enabled) {
+        let id = m.model.id.to_string();
+        for (alias, span) in &m.aliases {
+            let reserved = alias.split([':', '/']).next().is_some_and(|first| RESERVED.contains(&first));
+            if reserved {
+                let d = r.error("203", *span, format!("alias `{alias}` of `{id}` is a name of the router"));
+                d.expected = Some(format!("a name that does not start with {}", RESERVED.join(" or ")));
+            } else if let Some(first) = taken.get(alias) {
+                let d = r.error("203", *span, format!("alias `{alias}` of `{id}` already names `{first}`"));
+                d.hint = Some("give each alias to one model only".to_owned());
+            } else {
+                taken.insert(alias.clone(), id.clone());
+                m.model.aliases.push(alias.clone());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

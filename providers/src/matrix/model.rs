@@ -1,0 +1,313 @@
+//! One entry of `models`.
+
+use super::{ReadModel, string};
+use std::sync::Arc;
+use std::time::Duration;
+use types::axis::TaskFamily;
+use types::diagnostic::nearest;
+use types::doc::{Fields, Key, Node, Reader, Value};
+use types::matrix::{Abilities, Dialect, FreeTier, Model, Price, Prior, Provider, Simulate};
+use types::profile::SubLabel;
+use types::units::UnitInterval;
+
+/// Most output tokens of a model that does not say, if its context window is larger.
+pub(super) const DEFAULT_MAX_OUTPUT: u32 = 8_192;
+
+/// Largest number of tokens that can be stated.
+const MAX_TOKENS: i64 = 100_000_000;
+
+/// Dearest price that can be stated, in dollars per million tokens.
+const MAX_PRICE: f64 = 100_000.0;
+
+/// Longest median time to the first token of a simulated model.
+const MAX_TTFT: Duration = Duration::from_secs(600);
+
+/// What a simulated model can get wrong; see [`Simulate::failures`].
+const FAILURES: &[&str] = &[
+    "broken_json",
+    "wrong_schema",
+    "refuse",
+    "truncate",
+    "cut_stream",
+    "stall",
+    "http_429",
+    "http_500",
+    "connect_error",
+];
+
+/// Reads a model. `provider` is `None` if the provider could not be read: the model is checked all the same.
+pub(super) fn lower(
+    key: &Key,
+    node: &Node,
+    provider: Option<(usize, &Provider)>,
+    r: &mut Reader<'_>,
+) -> Option<ReadModel> {
+    if !types::options::is_identifier(&key.name) || key.name.ends_with('/') {
+        let d = r.error("104", key.span, format!("`{}` is not a model's name", key.name));
+        d.expected = Some("provider/name of letters, digits and ._:/@+-, at most 256".to_owned());
+    }
+    let mut f = r.fields(node, &format!("models.{}", key.name))?;
+    let name = key.name.split_once('/').map_or("", |(_, name)| name);
+    let upstream_name = string(&mut f, r, "upstream_name").unwrap_or_else(|| name.to_owned());
+    let (context_window, max_output_tokens) = window(&mut f, r);
+    let aliases = aliases(&mut f, r);
+    let dialect = provider.map(|(_, p)| p.dialect);
+    let model = Model {
+        id: Arc::from(key.name.as_str()),
+        provider: provider.map_or(0, |(place, _)| place),
+        family: string(&mut f, r, "family").unwrap_or_else(|| family_of(&upstream_name)),
+        upstream_name,
+        aliases: Vec::new(),
+        context_window,
+        max_output_tokens,
+        abilities: f.take("abilities").map(|n| abilities(n, &f.at("abilities"), r)).unwrap_or_default(),
+        price: f.take("price").and_then(|n| price(n, &f.at("price"), r)),
+        free_tier: f.take("free_tier").and_then(|n| free_tier(n, &f.at("free_tier"), r)),
+        quality_tier: tier(&mut f, r, "quality_tier"),
+        speed_tier: tier(&mut f, r, "speed_tier"),
+        prior: f.take("prior").map(|n| prior(n, &f.at("prior"), r)).unwrap_or_default(),
+        tags: f.take("tags").and_then(|n| r.strings(n, &f.at("tags"))).unwrap_or_default(),
+        simulate: simulate(&mut f, dialect, r),
+        enabled: f.take("enabled").and_then(|n| r.boolean(n, &f.at("enabled"))).unwrap_or(true),
+    };
+    f.finish(r);
+    provider.map(|_| ReadModel { model, span: key.span, aliases })
+}
+
+/// The letters at the start of the last part of a name: `llama` of `meta-llama/Llama-3.3-70B`.
+fn family_of(upstream: &str) -> String {
+    let last = upstream.rsplit('/').next().unwrap_or(upstream).to_lowercase();
+    let letters: String = last.chars().take_while(|c| c.is_alphabetic()).collect();
+    if letters.is_empty() { last } else { letters }
+}
+
+fn window(f: &mut Fields<'_>, r: &mut Reader<'_>) -> (u32, u32) {
+    let mut tokens = |node: Option<&Node>, field: &str, r: &mut Reader<'_>| {
+        node.and_then(|n| r.integer(n, field, 1, MAX_TOKENS)).and_then(|t| u32::try_from(t).ok())
+    };
+    let context = f.require(r, "context_window");
+    let context = tokens(context, &f.at("context_window"), r);
+    let output_node = f.take("max_output_tokens");
+    let output = tokens(output_node, &f.at("max_output_tokens"), r);
+    let context = context.unwrap_or(u32::MAX);
+    if let (Some(out), Some(node)) = (output, output_node)
+        && out > context
+    {
+        let field = f.at("max_output_tokens");
+        let d = r.error("104", node.span, format!("`{field}` is {out}"));
+        d.expected = Some(format!("at most the context window, {context}"));
+        d.field = field;
+    }
+    (context, output.unwrap_or(DEFAULT_MAX_OUTPUT.min(context)))
+}
+
+fn aliases(f: &mut Fields<'_>, r: &mut Reader<'_>) -> Vec<(String, types::doc::Span)> {
+    let Some(node) = f.take("aliases") else { return Vec::new() };
+    let field = f.at("aliases");
+    let items = match &node.value {
+        Value::Str(_) => std::slice::from_ref(node),
+        _ => r.list(node, &field).unwrap_or_default(),
+    };
+    let mut aliases = Vec::new();
+    for item in items {
+        let Some(alias) = r.string(item, &field) else { continue };
+        if types::options::is_identifier(&alias) {
+            aliases.push((alias, item.span));
+        } else {
+            let d = r.error("104", item.span, "an alias that is not a name");
+            d.expected = Some("letters, digits and ._:/@+-, at most 256".to_owned());
+            d.field.clone_from(&field);
+        }
+    }
+    aliases
+}
+
+fn abilities(node: &Node, field: &str, r: &mut Reader<'_>) -> Abilities {
+    let mut a = Abilities::default();
+    for item in r.list(node, field).unwrap_or_default() {
+        if let Some(flag) = r.one_of(item, field, Abilities::NAMES).and_then(|name| a.flag(name)) {
+            *flag = true;
+        }
+    }
+    a
+}
+
+fn price(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<Price> {
+    let mut f = r.fields(node, field)?;
+    let input = f.require(r, "input");
+    let output = f.require(r, "output");
+    let mut dollars =
+        |node: Option<&Node>, field: &str| node.and_then(|n| r.number(n, field, 0.0, MAX_PRICE));
+    let input = dollars(input, &f.at("input"));
+    let output = dollars(output, &f.at("output"));
+    let cached = f.take("cached_input");
+    let cached = dollars(cached, &f.at("cached_input"));
+    let write = f.take("cache_write");
+    let write = dollars(write, &f.at("cache_write"));
+    f.finish(r);
+    let (input, output) = (input?, output?);
+    Some(Price { input, cached_input: cached.unwrap_or(input), cache_write: write.unwrap_or(input), output })
+}
+
+fn free_tier(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<FreeTier> {
+    let mut f = r.fields(node, field)?;
+    let mut limit = |key: &'static str, r: &mut Reader<'_>| {
+        f.take(key)
+            .and_then(|n| r.integer(n, &f.at(key), 1, i64::from(u32::MAX)))
+            .and_then(|x| u32::try_from(x).ok())
+    };
+    let mut free = FreeTier {
+        rpm: limit("rpm", r),
+        tpm: limit("tpm", r),
+        rpd: limit("rpd", r),
+        tpd: limit("tpd", r),
+        resets: None,
+    };
+    free.resets = f.take("resets").and_then(|n| r.string(n, &f.at("resets")));
+    f.finish(r);
+    Some(free)
+}
+
+fn tier(f: &mut Fields<'_>, r: &mut Reader<'_>, key: &'static str) -> u8 {
+    let tier = f.take(key).and_then(|n| r.integer(n, &f.at(key), 1, 3));
+    tier.and_then(|t| u8::try_from(t).ok()).unwrap_or(2)
+}
+
+fn prior(node: &Node, field: &str, r: &mut Reader<'_>) -> Prior {
+    let mut p = Prior::default();
+    let Some(mut f) = r.fields(node, field) else { return p };
+    let mut number = |key: &'static str, lo: f64, hi: f64, default: f64, r: &mut Reader<'_>| {
+        f.take(key).and_then(|n| r.number(n, &f.at(key), lo, hi)).unwrap_or(default)
+    };
+    p.strength = number("strength", 0.5, 1_000.0, p.strength, r);
+    p.ttft_ms = number("ttft_ms", 1.0, 600_000.0, p.ttft_ms, r);
+    p.tokens_per_second = number("tokens_per_second", 0.1, 100_000.0, p.tokens_per_second, r);
+    if let Some(n) = f.take("success") {
+        p.by_family = families(n, &f.at("success"), r);
+    }
+    f.finish(r);
+    if let Some(i) = p.by_family.iter().position(|(k, _)| k == "default") {
+        p.default = p.by_family.remove(i).1;
+    }
+    p
+}
+
+/// The names under which success can be stated: families, sub-labels, and `default` for the rest.
+fn family_names() -> impl Iterator<Item = &'static str> + Clone {
+    const SUB: [SubLabel; 5] = [
+        SubLabel::Math,
+        SubLabel::Creative,
+        SubLabel::Summarisation,
+        SubLabel::Translation,
+        SubLabel::KnowledgeQa,
+    ];
+    TaskFamily::NAMES.iter().copied().chain(SUB.iter().map(|s| s.as_str())).chain(["default"])
+}
+
+fn families(node: &Node, field: &str, r: &mut Reader<'_>) -> Vec<(String, UnitInterval)> {
+    probabilities(node, field, r, "task family", family_names())
+}
+
+/// A map from known names to numbers in 0..=1.
+fn probabilities(
+    node: &Node,
+    field: &str,
+    r: &mut Reader<'_>,
+    what: &str,
+    known: impl Iterator<Item = &'static str> + Clone,
+) -> Vec<(String, UnitInterval)> {
+    let mut out = Vec::new();
+    for (key, value) in r.map(node, field).unwrap_or_default() {
+        let field = format!("{field}.{}", key.name);
+        if !known.clone().any(|k| k == key.name) {
+            let near = nearest(&key.name, known.clone());
+            let d = r.error("101", key.span, format!("unknown {what} `{}`", key.name));
+            d.expected = Some(format!("one of {}", known.clone().collect::<Vec<_>>().join(", ")));
+            d.hint = near.first().map(|n| format!("did you mean `{n}`?"));
+            d.field = field;
+            continue;
+        }
+        if let Some(p) = r.number(value, &field, 0.0, 1.0).and_then(UnitInterval::new) {
+            out.push((key.name.clone(), p));
+        }
+    }
+    out
+}
+
+/// The `simulate` block: required by dialect `simulated`, refused by all others.
+fn simulate(f: &mut Fields<'_>, dialect: Option<Dialect>, r: &mut Reader<'_>) -> Option<Simulate> {
+    let node = f.take("simulate");
+    let field = f.at("simulate");
+    match (node, dialect) {
+        (None, Some(Dialect::Simulated)) => {
+            r.error("102", f.span, "`simulate` is missing: the provider's dialect is `simulated`").field =
+                field;
+            None
+        }
+        (Some(n), Some(d)) if d != Dialect::Simulated => {
+            let d = r.error("204", n.span, "`simulate` stands in a model whose provider is not simulated");
+            d.hint = Some("only providers of dialect `simulated` take it".to_owned());
+            d.field = field;
+            None
+        }
+        (Some(n), _) => simulate_block(n, &field, r),
+        (None, _) => None,
+    }
+}
+
+fn simulate_block(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<Simulate> {
+    let mut f = r.fields(node, field)?;
+    let mut s = Simulate {
+        success: Vec::new(),
+        ttft: Duration::from_millis(300),
+        sigma: 0.25,
+        tokens_per_second: 80.0,
+        failures: Vec::new(),
+    };
+    if let Some(n) = f.require(r, "success") {
+        s.success = families(n, &f.at("success"), r);
+        if !s.success.iter().any(|(k, _)| k == "default") {
+            let field = format!("{}.default", f.at("success"));
+            r.error("102", n.span, "`default` is missing: success where no family is named").field = field;
+        }
+    }
+    if let Some(n) = f.take("latency") {
+        latency(n, &f.at("latency"), r, &mut s);
+    }
+    if let Some(n) = f.take("failures") {
+        let field = f.at("failures");
+        s.failures = probabilities(n, &field, r, "failure mode", FAILURES.iter().copied());
+        let sum: f64 = s.failures.iter().map(|(_, p)| p.get()).sum();
+        if sum > 1.0 {
+            let d = r.error("208", n.span, format!("the probabilities of `{field}` sum to {sum:.3}"));
+            d.expected = Some("at most 1".to_owned());
+            d.field = field;
+        }
+    }
+    f.finish(r);
+    Some(s)
+}
+
+fn latency(node: &Node, field: &str, r: &mut Reader<'_>, s: &mut Simulate) {
+    let Some(mut f) = r.fields(node, field) else { return };
+    if let Some(n) = f.take("ttft")
+        && let Some(d) = r.duration(n, &f.at("ttft"))
+    {
+        if d <= MAX_TTFT {
+            s.ttft = d;
+        } else {
+            let field = f.at("ttft");
+            let e = r.error("104", n.span, format!("`{field}` is {d:?}"));
+            e.expected = Some("at most 10m".to_owned());
+            e.field = field;
+        }
+    }
+    if let Some(n) = f.take("sigma") {
+        s.sigma = r.number(n, &f.at("sigma"), 0.0, 3.0).unwrap_or(s.sigma);
+    }
+    if let Some(n) = f.take("tokens_per_second") {
+        let tps = r.number(n, &f.at("tokens_per_second"), 0.1, 1_000_000.0);
+        s.tokens_per_second = tps.unwrap_or(s.tokens_per_second);
+    }
+    f.finish(r);
+}
