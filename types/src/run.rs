@@ -203,6 +203,12 @@ pub struct Run {
     pub served_by: Option<Arc<str>>,
     /// Repair attempts that called a model.
     pub repairs: u32,
+    /// Answers mended locally, without a call.
+    #[serde(default)]
+    pub fixes: u32,
+    /// What the last judge that scored the delivered answer says of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<crate::units::UnitInterval>,
     /// A budget or deadline cut it short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exhausted: Option<String>,
