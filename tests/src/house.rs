@@ -1,0 +1,375 @@
+//! Starts turnout as a process of its own in front of scripted vendors, and ends only what it started.
+
+use crate::client::Client;
+use crate::folder::Folder;
+use crate::vendor::{Dialect, Vendor};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// A model of the matrix under test.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// `provider/name`.
+    pub id: String,
+    /// Belief in its success before evidence.
+    pub success: f64,
+    /// USD per million tokens, input and output alike.
+    pub price: f64,
+    /// 1 small, 2 strong, 3 frontier.
+    pub quality_tier: u8,
+    /// What it can do.
+    pub abilities: &'static str,
+    /// Further keys, one YAML line each, without indentation.
+    pub more: Vec<String>,
+}
+
+impl Model {
+    /// A strong model that can do everything.
+    #[must_use]
+    pub fn new(id: &str) -> Self {
+        Model {
+            id: id.to_owned(),
+            success: 0.8,
+            price: 1.0,
+            quality_tier: 2,
+            abilities: "streaming, tools, json, json_schema, seed, vision, parallel_tools",
+            more: Vec::new(),
+        }
+    }
+
+    /// Believed to succeed this often.
+    #[must_use]
+    pub fn success(self, success: f64) -> Self {
+        Model { success, ..self }
+    }
+
+    /// At this price.
+    #[must_use]
+    pub fn price(self, price: f64) -> Self {
+        Model { price, ..self }
+    }
+
+    /// One more line of its entry.
+    #[must_use]
+    pub fn with(mut self, line: &str) -> Self {
+        self.more.push(line.to_owned());
+        self
+    }
+
+    fn yaml(&self) -> String {
+        let Model { id, success, price, quality_tier, abilities, more } = self;
+        let more: String = more.iter().map(|l| format!("    {l}\n")).collect();
+        format!(
+            "  {id}:\n    context_window: 200000\n    max_output_tokens: 8192\n    \
+             abilities: [{abilities}]\n    price: {{ input: {price}, cached_input: {price}, output: {price} }}\n    \
+             quality_tier: {quality_tier}\n    speed_tier: 1\n    \
+             prior: {{ strength: 8, success: {{ default: {success} }}, ttft_ms: 50, tokens_per_second: 500 }}\n{more}"
+        )
+    }
+}
+
+/// The configuration of one house.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    providers: String,
+    models: String,
+    files: Vec<(String, String)>,
+    env: Vec<(String, String)>,
+}
+
+impl Plan {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Plan::default()
+    }
+
+    /// A vendor under a provider's name, with waits short enough for tests.
+    #[must_use]
+    pub fn vendor(self, provider: &str, vendor: &Vendor) -> Self {
+        let base = match vendor.dialect() {
+            Dialect::OpenAi | Dialect::Anthropic => "/v1",
+            Dialect::Gemini => "/v1beta",
+        };
+        self.provider(provider, vendor.dialect().name(), &format!("{}{base}", vendor.origin()))
+    }
+
+    /// A provider at an address.
+    #[must_use]
+    pub fn provider(mut self, provider: &str, dialect: &str, base_url: &str) -> Self {
+        self.providers.push_str(&format!(
+            "  {provider}:\n    dialect: {dialect}\n    base_url: {base_url}\n    tier: paid\n    \
+             timeouts: {{ connect: 1s, first_token: 1500ms, inter_token: 1s, total: 20s }}\n"
+        ));
+        self
+    }
+
+    /// The last provider, which must have that name, needs a key from this variable.
+    #[must_use]
+    pub fn with_key(mut self, provider: &str, variable: &str) -> Self {
+        assert!(self.providers.contains(&format!("  {provider}:\n")));
+        self.providers.push_str(&format!("    api_key_env: {variable}\n"));
+        self
+    }
+
+    /// A provider that is simulated in process.
+    #[must_use]
+    pub fn simulated(mut self, provider: &str) -> Self {
+        self.providers.push_str(&format!("  {provider}:\n    dialect: simulated\n    tier: paid\n"));
+        self
+    }
+
+    /// A model.
+    #[must_use]
+    pub fn model(mut self, model: &Model) -> Self {
+        self.models.push_str(&model.yaml());
+        self
+    }
+
+    /// `routing_rules.yaml`.
+    #[must_use]
+    pub fn rules(self, text: &str) -> Self {
+        self.file("routing_rules.yaml", text)
+    }
+
+    /// `turnout.yaml`.
+    #[must_use]
+    pub fn settings(self, text: &str) -> Self {
+        self.file("turnout.yaml", text)
+    }
+
+    /// Any other file of the configuration folder.
+    #[must_use]
+    pub fn file(mut self, name: &str, text: &str) -> Self {
+        self.files.retain(|(n, _)| n != name);
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// A variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Writes the configuration into a folder of its own.
+    #[must_use]
+    pub fn write(&self) -> Folder {
+        let folder = Folder::default();
+        let matrix = format!("version: 1\nproviders:\n{}models:\n{}", self.providers, self.models);
+        if !self.providers.is_empty() {
+            folder.write("capability_matrix.yaml", &matrix);
+        }
+        for (name, text) in &self.files {
+            folder.write(name, text);
+        }
+        folder
+    }
+
+    /// Starts turnout on it and waits until it is ready.
+    pub async fn start(&self) -> House {
+        let house = self.start_even_if_not_ready().await;
+        house.ready().await;
+        house
+    }
+
+    /// Starts turnout on it and waits until it listens.
+    pub async fn start_even_if_not_ready(&self) -> House {
+        let folder = self.write();
+        let (child, addr, log) = spawn(&folder, &self.env).await;
+        House { child, addr, folder, log, env: self.env.clone() }
+    }
+}
+
+/// A running turnout. It is killed when dropped.
+pub struct House {
+    child: Child,
+    addr: SocketAddr,
+    folder: Folder,
+    log: Arc<Mutex<String>>,
+    env: Vec<(String, String)>,
+}
+
+impl House {
+    /// Where it listens.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://127.0.0.1:port/v1`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.addr)
+    }
+
+    /// Sends requests to it.
+    #[must_use]
+    pub const fn client(&self) -> Client {
+        Client(self.addr)
+    }
+
+    /// Its configuration folder.
+    #[must_use]
+    pub const fn folder(&self) -> &Folder {
+        &self.folder
+    }
+
+    /// What it has written to its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id().expect("it is running")
+    }
+
+    /// Runs a command of the `turnout` program on its configuration and data.
+    pub async fn cli(&self, args: &[&str]) -> Output {
+        cli(&self.folder, args).await
+    }
+
+    /// Kills it as `kill -9` does and waits for its end.
+    pub async fn kill(&mut self) {
+        self.child.kill().await.unwrap();
+    }
+
+    /// Asks it to stop and gives its exit code.
+    pub async fn stop(&mut self) -> Option<i32> {
+        let pid = self.pid().to_string();
+        let asked = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
+        assert!(asked.success());
+        let status = tokio::time::timeout(Duration::from_secs(40), self.child.wait()).await;
+        status.expect("it did not stop within 40 s").unwrap().code()
+    }
+
+    /// Starts it again on the same configuration and data, at another port.
+    pub async fn restart(&mut self) {
+        let (child, addr, log) = spawn(&self.folder, &self.env).await;
+        (self.child, self.addr, self.log) = (child, addr, log);
+        self.ready().await;
+    }
+
+    /// The record of a request as `GET /v1/decisions/{id}` gives it; waits for it to be there.
+    pub async fn decision(&self, request_id: &str) -> serde_json::Value {
+        let path = format!("/v1/decisions/{request_id}");
+        for _ in 0..200 {
+            let response = self.client().get(&path).await;
+            if response.status == 200 {
+                return response.json();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("no record of {request_id}\n{}", self.log());
+    }
+
+    /// Tells it how good an answer was.
+    pub async fn feedback(&self, request_id: &str, score: f64) {
+        let body = serde_json::json!({"request_id": request_id, "score": score, "source": "test"});
+        let response = self.client().post("/v1/feedback", &body).await;
+        assert!(response.status < 300, "{}", response.text());
+    }
+
+    async fn ready(&self) {
+        for _ in 0..400 {
+            if self.client().get("/readyz").await.status == 200 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("not ready within 10 s\n{}", self.log());
+    }
+}
+
+/// Runs a command of the `turnout` program on a configuration folder.
+pub async fn cli(folder: &Folder, args: &[&str]) -> Output {
+    let mut command = command(folder);
+    command.args(args).stdin(Stdio::null());
+    let run = tokio::time::timeout(Duration::from_secs(60), command.output());
+    run.await.expect("the command did not end within 60 s").unwrap()
+}
+
+/// The program, with an environment of its own: no vendor's key of the machine takes part.
+fn command(folder: &Folder) -> Command {
+    let mut command = Command::new(program());
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", folder.path())
+        .env("TURNOUT_DATA", folder.path().join("data"))
+        .arg("--config")
+        .arg(folder.path())
+        .kill_on_drop(true);
+    command
+}
+
+/// Built by cargo beside the running test.
+fn program() -> PathBuf {
+    let mut path = std::env::current_exe().unwrap();
+    path.pop();
+    if path.ends_with("deps") {
+        path.pop();
+    }
+    path.join("turnout-under-test")
+}
+
+/// Starts the server and waits for the address in its output.
+async fn spawn(folder: &Folder, env: &[(String, String)]) -> (Child, SocketAddr, Arc<Mutex<String>>) {
+    let mut child = command(folder)
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .envs(env.iter().map(|(n, v)| (n, v)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|e| panic!("{}: {e}", program().display()));
+    let log = Arc::new(Mutex::new(String::new()));
+    let (found, address) = tokio::sync::watch::channel(None);
+    let found = Arc::new(found);
+    watch(child.stdout.take().unwrap(), Arc::clone(&log), Arc::clone(&found));
+    watch(child.stderr.take().unwrap(), Arc::clone(&log), Arc::clone(&found));
+    let mut address = address;
+    let waited = tokio::time::timeout(Duration::from_secs(20), address.wait_for(Option::is_some)).await;
+    let Ok(Ok(addr)) = waited.map(|w| w.map(|a| a.unwrap())) else {
+        let status = child.try_wait();
+        panic!("it did not say where it listens ({status:?})\n{}", log.lock().unwrap());
+    };
+    (child, addr, log)
+}
+
+/// Copies a pipe to the log; the first loopback address with a port that it shows is where it listens.
+fn watch(
+    pipe: impl tokio::io::AsyncRead + Send + Unpin + 'static,
+    log: Arc<Mutex<String>>,
+    found: Arc<tokio::sync::watch::Sender<Option<SocketAddr>>>,
+) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(pipe).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            if found.borrow().is_none()
+                && let Some(addr) = address_in(&line)
+            {
+                found.send_replace(Some(addr));
+            }
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let start = line.find("127.0.0.1:")?;
+    let text = line.get(start..)?;
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.' && c != ':').unwrap_or(text.len());
+    text.get(..end)?.trim_end_matches(['.', ':']).parse().ok().filter(|a: &SocketAddr| a.port() != 0)
+}

@@ -1,0 +1,111 @@
+//! `kill -9` under load loses nothing that was acknowledged. `CRASH_ROUNDS` sets the number of kills (3).
+
+use serde_json::json;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tests::client::{Client, Socket};
+use tests::house::{Model, Plan};
+use tests::vendor::{Dialect, Reply, Vendor};
+
+/// What the server told its clients.
+#[derive(Default)]
+struct Told {
+    requests: Vec<String>,
+    feedback: Vec<String>,
+}
+
+/// Asks until the server is gone, whole and streamed in turn; notes what it said to the end.
+async fn load(client: Client, told: Arc<Mutex<Told>>, who: usize) {
+    for i in 0_usize.. {
+        let body = json!({
+            "model": "auto", "stream": i % 2 == 1,
+            "messages": [{"role": "user", "content": format!("client {who} asks {i}")}],
+        })
+        .to_string();
+        let Some(id) = ask(client, "/v1/chat/completions", &body).await else { return };
+        told.lock().unwrap().requests.push(id.clone());
+        if i % 3 == 0 {
+            let word = json!({"request_id": id, "score": 0.5, "source": "load"}).to_string();
+            if ask(client, "/v1/feedback", &word).await.is_none() {
+                return;
+            }
+            told.lock().unwrap().feedback.push(id);
+        }
+    }
+}
+
+/// The id of an answer that came whole with a status of success; `None` when the server is gone.
+async fn ask(client: Client, path: &str, body: &str) -> Option<String> {
+    let mut socket = Socket::try_open(client.0).await?;
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\n\r\n",
+        body.len()
+    );
+    socket.send(head + body).await;
+    let answer = socket.response().await?;
+    assert!(answer.status < 300, "{}", answer.text());
+    let streamed = answer.header("content-type").is_some_and(|t| t.starts_with("text/event-stream"));
+    (!streamed || answer.text().contains("data: [DONE]")).then(|| answer.request_id())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_acknowledged_is_lost() {
+    let rounds: usize = std::env::var("CRASH_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(3);
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("an answer in a few words")).await;
+    let mut house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).start().await;
+    let mut all = Told::default();
+    for round in 0..rounds {
+        let told = Arc::new(Mutex::new(Told::default()));
+        let mut clients = tokio::task::JoinSet::new();
+        for who in 0..8 {
+            clients.spawn(load(house.client(), Arc::clone(&told), who));
+        }
+        // A different moment each round, so that the kill meets the spool and the database in every state.
+        tokio::time::sleep(Duration::from_millis(600 + 170 * round as u64)).await;
+        house.kill().await;
+        while let Some(ended) = clients.join_next().await {
+            ended.unwrap();
+        }
+        house.restart().await;
+        let told = std::mem::take(&mut *told.lock().unwrap());
+        assert!(told.requests.len() > 20, "only {} answers before the kill", told.requests.len());
+        all.requests.extend(told.requests);
+        all.feedback.extend(told.feedback);
+        for id in &all.requests {
+            let answer = house.client().get(&format!("/v1/decisions/{id}")).await;
+            assert_eq!(answer.status, 200, "round {round}: {id} was answered and is lost");
+            let record = answer.json();
+            assert_eq!(record["outcome"]["status"], "delivered", "{record}");
+        }
+        for id in &all.feedback {
+            let record = house.client().get(&format!("/v1/decisions/{id}")).await.json();
+            assert_eq!(record["feedback"].as_array().map(Vec::len), Some(1), "round {round}: word on {id}: {record}");
+        }
+    }
+    // The command line finds them as well, while the server runs.
+    for id in all.requests.iter().rev().take(5) {
+        let shown = house.cli(&["explain", id, "--json"]).await;
+        let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+        assert!(shown.status.success() && text.contains(id.as_str()), "{id}: {text}");
+    }
+}
+
+/// Asked to stop, it finishes what is in work, refuses what is new, and says so by its exit code.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_finishes_what_is_in_work() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| {
+        let answer = tests::vendor::Answer::text("slow but whole to the very end");
+        Reply::Answer(answer.gap(Duration::from_millis(150)))
+    })
+    .await;
+    let mut house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).start().await;
+    let client = house.client();
+    let body = json!({"model": "auto", "messages": [{"role": "user", "content": "slowly"}]});
+    let mut events = client.stream(&body).await;
+    events.next().await.unwrap();
+    let (code, (events, end)) = tokio::join!(house.stop(), events.collect());
+    assert_eq!(end, tests::client::End::Done, "{events:?}");
+    assert!(tests::client::text_of(&events).ends_with("to the very end"), "{events:?}");
+    assert_eq!(code, Some(0));
+}

@@ -1,0 +1,96 @@
+//! A client that leaves takes its upstream call with it: before the first token, after it, and while waiting
+//! for a whole answer.
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::client::{Client, Socket};
+use tests::eventually;
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Answer, Dialect, Reply, Vendor};
+
+async fn start(dialect: Dialect, reply: Reply) -> (Vendor, House) {
+    let vendor = Vendor::scripted(dialect, move |_| reply.clone()).await;
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).start().await;
+    (vendor, house)
+}
+
+fn ask(stream: bool) -> Value {
+    json!({"model": "auto", "stream": stream, "messages": [{"role": "user", "content": "count slowly"}]})
+}
+
+async fn send(client: Client, body: &Value) -> Socket {
+    let text = body.to_string();
+    let mut socket = Socket::open(client.0).await;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        text.len()
+    );
+    assert!(socket.send(head + &text).await);
+    socket
+}
+
+/// Asks, waits until the vendor has the request, and leaves.
+async fn leave_while_waiting(dialect: Dialect, reply: Reply, stream: bool) {
+    let (vendor, house) = start(dialect, reply).await;
+    let socket = send(house.client(), &ask(stream)).await;
+    assert!(eventually(Duration::from_secs(5), || vendor.count() == 1).await, "the vendor was not asked");
+    drop(socket);
+    assert!(vendor.seen()[0].wait_left().await, "the call goes on without a client ({dialect:?}, {stream})");
+    // Neither tried again nor handed to anybody else, and nothing of it stays in work.
+    let health = house.client().get("/healthz").await;
+    assert_eq!(health.status, 200);
+    assert_eq!(vendor.count(), 1, "asked again for a client that had left");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_head() {
+    for dialect in Dialect::ALL {
+        leave_while_waiting(dialect, Reply::Hang, true).await;
+        leave_while_waiting(dialect, Reply::Hang, false).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_first_token() {
+    let late = Answer::text("too late").fault(1, tests::vendor::Fault::Hang);
+    leave_while_waiting(Dialect::OpenAi, Reply::Answer(late), true).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_the_first_token() {
+    for dialect in Dialect::ALL {
+        let pieces = (0..2000).map(|i| format!("{i} ")).collect();
+        let (vendor, house) =
+            start(dialect, Reply::Answer(Answer::pieces(pieces).gap(Duration::from_millis(20)))).await;
+        let mut events = house.client().stream(&ask(true)).await;
+        let id = events.header("x-request-id").unwrap().to_owned();
+        events.next().await.expect("a first event");
+        drop(events);
+        let seen = &vendor.seen()[0];
+        assert!(seen.wait_left().await, "{dialect:?}: the vendor goes on");
+        assert!(seen.events() < 1000, "{dialect:?}: {} events were paid for", seen.events());
+        let record = house.decision(&id).await;
+        assert_eq!(record["outcome"]["status"], "cancelled", "{record}");
+    }
+}
+
+/// A client that reads nothing slows the vendor down instead of filling our memory.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_holds_the_vendor_back() {
+    let piece = "x".repeat(16 * 1024);
+    let pieces = vec![piece; 4096]; // 64 MiB in all
+    let (vendor, house) = start(Dialect::OpenAi, Reply::Answer(Answer::pieces(pieces))).await;
+    let _socket = send(house.client(), &ask(true)).await;
+    assert!(eventually(Duration::from_secs(5), || vendor.count() == 1).await);
+    let seen = &vendor.seen()[0];
+    // The rest is in the sockets' buffers; the vendor stands still at an amount far below the whole.
+    let mut last = usize::MAX;
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        if seen.events() == last && last > 0 {
+            break;
+        }
+        last = seen.events();
+    }
+    assert!(seen.events() < 2048, "{} of 4096 pieces were taken from the vendor", seen.events());
+}

@@ -1,0 +1,223 @@
+//! Before the first byte a failing candidate is invisible; after it a failure is told, never hidden.
+
+use crate::NO_CHANCE;
+use serde_json::{Value, json};
+use std::net::TcpListener;
+use std::time::Duration;
+use tests::client::{End, text_of};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Answer, Dialect, Fault, Reply, Vendor};
+
+/// Two vendors; the first is believed to be so much better that every choice falls on it.
+struct Pair {
+    first: Vendor,
+    second: Vendor,
+    house: House,
+}
+
+async fn pair() -> Pair {
+    pair_with(Dialect::OpenAi, "").await
+}
+
+async fn pair_with(dialect: Dialect, settings: &str) -> Pair {
+    let first = Vendor::scripted(dialect, |_| Reply::text("from the first")).await;
+    let second = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("from the second")).await;
+    let house = Plan::new()
+        .vendor("alpha", &first)
+        .vendor("beta", &second)
+        .model(&Model::new("alpha/one").success(0.95))
+        .model(&Model::new("beta/two").success(0.3))
+        .rules(NO_CHANCE)
+        .settings(settings)
+        .start()
+        .await;
+    Pair { first, second, house }
+}
+
+fn ask() -> Value {
+    json!({"model": "auto", "messages": [{"role": "user", "content": "say where you are from"}]})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_failures_the_better_one_answers() {
+    let p = pair().await;
+    let answer = p.house.client().chat(&ask()).await;
+    assert_eq!((answer.status, answer.content().as_str()), (200, "from the first"), "{}", answer.text());
+    assert_eq!((p.first.count(), p.second.count()), (1, 0));
+}
+
+/// Every failure before the first token, whole and streamed: the client sees only the second's answer.
+async fn invisible(name: &str, failure: Reply) {
+    let p = pair().await;
+    p.first.otherwise(move |_| failure.clone());
+    let answer = p.house.client().chat(&ask()).await;
+    assert_eq!((answer.status, answer.content().as_str()), (200, "from the second"), "{name}: {}", answer.text());
+    assert_eq!(answer.json()["model"], "beta/two", "{name}");
+    let (events, end) = p.house.client().stream(&ask()).await.collect().await;
+    assert_eq!((text_of(&events).as_str(), end), ("from the second", End::Done), "{name}");
+    assert!(p.first.count() >= 1, "{name}: the first was never asked");
+    let record = p.house.decision(&answer.request_id()).await;
+    assert!(record.to_string().contains("alpha/one"), "{name}: the record does not tell of the first");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_of_the_vendor_are_invisible() {
+    for status in [408, 409, 429, 500, 502, 503, 529] {
+        invisible(&status.to_string(), Reply::error(status)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refusals_of_our_key_or_request_are_invisible() {
+    for status in [400, 401, 402, 403, 404, 422] {
+        invisible(&status.to_string(), Reply::error(status)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn silence_and_nonsense_are_invisible() {
+    invisible("close", Reply::Close).await;
+    invisible("hang", Reply::Hang).await;
+    let page = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 15\r\n\r\n<html>oh</html>";
+    invisible("a web page", Reply::Raw(page.to_vec())).await;
+    invisible("no HTTP at all", Reply::Raw(b"220 smtp ready\r\n".to_vec())).await;
+    for fault in [Fault::Cut, Fault::Malformed, Fault::Hang, Fault::ErrorEvent] {
+        invisible(&format!("{fault:?} at once"), Reply::Answer(Answer::text("x").fault(0, fault))).await;
+    }
+}
+
+/// The role alone is no answer: a stream that breaks after it has not begun.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_after_its_opening_events_is_invisible() {
+    for (dialect, opening) in [(Dialect::OpenAi, 1), (Dialect::Anthropic, 3)] {
+        for fault in [Fault::Cut, Fault::EndEarly, Fault::Malformed, Fault::ErrorEvent, Fault::Hang] {
+            let p = pair_with(dialect, "").await;
+            p.first.otherwise(move |_| Reply::Answer(Answer::text("from the first").fault(opening, fault)));
+            let (events, end) = p.house.client().stream(&ask()).await.collect().await;
+            let got = (text_of(&events), end);
+            assert_eq!(got, ("from the second".to_owned(), End::Done), "{dialect:?} {fault:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_port_is_invisible() {
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}/v1", dead.local_addr().unwrap());
+    drop(dead);
+    let alive = Vendor::start(Dialect::OpenAi).await;
+    let house = Plan::new()
+        .provider("alpha", "openai_chat", &address)
+        .vendor("beta", &alive)
+        .model(&Model::new("alpha/one").success(0.95))
+        .model(&Model::new("beta/two").success(0.3))
+        .rules(NO_CHANCE)
+        .start()
+        .await;
+    for _ in 0..8 {
+        let answer = house.client().chat(&ask()).await;
+        assert_eq!((answer.status, answer.content().as_str()), (200, "ok"), "{}", answer.text());
+    }
+    assert_eq!(alive.count(), 8);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_after_the_first_token_is_told() {
+    for dialect in Dialect::ALL {
+        for fault in [Fault::Cut, Fault::EndEarly, Fault::Malformed, Fault::Hang, Fault::ErrorEvent] {
+            let p = pair_with(dialect, "").await;
+            let broken = Answer::text("one two three four five six seven").fault(6, fault);
+            p.first.otherwise(move |_| Reply::Answer(broken.clone()));
+            let stream = p.house.client().stream(&ask()).await;
+            assert_eq!(stream.status, 200);
+            let id = stream.header("x-request-id").unwrap().to_owned();
+            let (events, end) = stream.collect().await;
+            let case = format!("{dialect:?} {fault:?}: {events:?}");
+            assert!(text_of(&events).starts_with("one"), "{case}");
+            assert_eq!(end, End::NoDone, "{case}");
+            let last = events.last().unwrap();
+            assert!(last["error"]["message"].is_string(), "no error event: {case}");
+            assert_eq!(p.second.count(), 0, "another model went on in the middle: {case}");
+            let record = p.house.decision(&id).await;
+            assert_eq!(record["outcome"]["status"], "failed", "recorded as success: {case}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn total_failure_is_never_a_success_and_lists_the_attempts() {
+    let p = pair().await;
+    for (first, second) in [(500, 503), (429, 500), (400, 400), (401, 401), (529, 429)] {
+        p.first.otherwise(move |_| Reply::error(first));
+        p.second.otherwise(move |_| Reply::error(second));
+        for stream in [false, true] {
+            let mut body = ask();
+            body["stream"] = json!(stream);
+            let answer = p.house.client().chat(&body).await;
+            assert!(answer.status >= 400, "{first} {second}: {}", answer.text());
+            let error = answer.error(answer.status);
+            let attempts = error["metadata"]["attempts"].as_array().cloned().unwrap_or_default();
+            let models: Vec<&str> = attempts.iter().filter_map(|a| a["model"].as_str()).collect();
+            assert!(models.contains(&"beta/two"), "{first} {second}: {error}");
+            assert_eq!(answer.header("x-should-retry").map(str::is_empty), Some(false), "{error}");
+            assert!(!answer.text().contains("the vendor says"), "the vendor's text leaked: {error}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retry_after_reaches_the_client_when_nobody_is_left() {
+    let p = pair().await;
+    for vendor in [&p.first, &p.second] {
+        vendor.otherwise(|_| Reply::error_with(429, "retry-after", "7"));
+    }
+    let answer = p.house.client().chat(&ask()).await;
+    let _ = answer.error(429);
+    let wait: f64 = answer.header("retry-after").expect("retry-after").parse().unwrap();
+    assert!((1.0..=7.0).contains(&wait), "{wait}");
+}
+
+/// Told to wait an hour, the vendor is not asked again by the requests that follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn retry_after_is_honoured() {
+    let p = pair().await;
+    p.first.otherwise(|_| Reply::error_with(429, "retry-after", "3600"));
+    for _ in 0..6 {
+        let answer = p.house.client().chat(&ask()).await;
+        assert_eq!(answer.content(), "from the second", "{}", answer.text());
+    }
+    assert_eq!(p.first.count(), 1, "asked again within the hour");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_breaker_keeps_a_dead_one_out_and_lets_one_probe_in() {
+    let p = pair().await;
+    p.first.otherwise(|_| Reply::error(500));
+    let client = p.house.client();
+    for _ in 0..30 {
+        assert_eq!(client.chat(&ask()).await.content(), "from the second");
+    }
+    let while_dead = p.first.count();
+    assert!(while_dead < 30, "it was asked for every request: {while_dead}");
+    // It lives again, but slowly: while the one probe is out, nobody else is sent there.
+    p.first.otherwise(|_| Reply::Answer(Answer::text("from the first").after(Duration::from_millis(300))));
+    let back = tokio::time::timeout(Duration::from_secs(30), async {
+        while client.chat(&ask()).await.content() != "from the first" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    back.await.expect("it never came back");
+    assert!(p.first.count() <= while_dead + 3, "more than a probe: {} after {while_dead}", p.first.count());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_deadline_of_the_request_holds() {
+    let p = pair().await;
+    p.first.otherwise(|_| Reply::Hang);
+    p.second.otherwise(|_| Reply::Hang);
+    let mut body = ask();
+    body["routing"] = json!({"max_latency_ms": 400});
+    let answer = p.house.client().chat(&body).await;
+    let error = answer.error(answer.status);
+    assert!((500..600).contains(&answer.status), "{error}");
+}

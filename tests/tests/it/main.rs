@@ -1,0 +1,25 @@
+//! The whole house from outside: one file per promise to the user. Needs no network but loopback.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    clippy::large_futures,
+    reason = "a test fails by panicking, and its tasks end with it"
+)]
+
+mod bad_input;
+mod config;
+mod crash;
+mod disconnect;
+mod edge;
+mod failover;
+mod learning;
+mod operator;
+mod repair;
+mod sdk;
+mod wire;
+
+/// Rules under which no choice falls by chance: the best arm is always asked first.
+const NO_CHANCE: &str = "version: 1\nexploration:\n  epsilon: 0\n";

@@ -1,0 +1,144 @@
+//! An answer that breaks its contract is repaired before the client sees it, within budget and on record.
+
+use serde_json::{Value, json};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Dialect, Reply, Vendor};
+
+const GOOD: &str = r#"{"name": "Ada", "age": 36}"#;
+
+fn ask() -> Value {
+    json!({
+        "model": "auto",
+        "messages": [{"role": "user", "content": "Extract the person: Ada is 36 years old."}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "person", "strict": true, "schema": {
+            "type": "object",
+            "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+            "required": ["name", "age"], "additionalProperties": false,
+        }}},
+    })
+}
+
+async fn start(vendor: &Vendor) -> House {
+    Plan::new().vendor("lab", vendor).model(&Model::new("lab/one")).start().await
+}
+
+fn person(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
+}
+
+/// The first answer is `first`; what is asked after it is answered well.
+async fn repaired(first: &str, model_calls: Option<usize>) {
+    for stream in [false, true] {
+        let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text(GOOD)).await;
+        vendor.queue(Reply::text(first));
+        let house = start(&vendor).await;
+        let (id, text) = if stream {
+            let events = house.client().stream(&ask()).await;
+            let id = events.header("x-request-id").unwrap().to_owned();
+            let (events, end) = events.collect().await;
+            assert_eq!(end, tests::client::End::Done, "{events:?}");
+            (id, tests::client::text_of(&events))
+        } else {
+            let answer = house.client().chat(&ask()).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            (answer.request_id(), answer.content())
+        };
+        assert_eq!(person(&text), person(GOOD), "{first}");
+        if let Some(calls) = model_calls {
+            assert_eq!(vendor.count(), calls, "{first}");
+        }
+        let record = house.decision(&id).await;
+        let calls: usize = record["run"]["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|s| s["calls"].as_array().map_or(0, Vec::len))
+            .sum();
+        assert_eq!(calls, vendor.count(), "the record shows each attempt: {}", record["run"]);
+        assert_eq!(record["outcome"]["verdict"], "passed", "{}", record["outcome"]);
+        assert!(record["run"].to_string().contains("repair"), "{}", record["run"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_syntax_can_mend_costs_no_call() {
+    repaired("```json\n{\"name\": \"Ada\", \"age\": 36}\n```", Some(1)).await;
+    repaired("{\"name\": \"Ada\", \"age\": 36,}", Some(1)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_it_cannot_mend_is_asked_again() {
+    repaired(r#"{"name": "Ada"}"#, Some(2)).await;
+    repaired(r#"{"name": "Ada", "age": "thirty-six"}"#, Some(2)).await;
+    repaired("I would rather not say.", None).await;
+}
+
+/// The model that repairs is told what was wrong.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_second_question_names_the_findings() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text(GOOD)).await;
+    vendor.queue(Reply::text(r#"{"name": "Ada"}"#));
+    let house = start(&vendor).await;
+    let answer = house.client().chat(&ask()).await;
+    assert_eq!(person(&answer.content()), person(GOOD));
+    let second = vendor.seen()[1].conversation();
+    assert!(second.contains("age"), "{second}");
+}
+
+/// When no candidate can, the client gets no broken JSON as a success.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_can_mend_is_an_error_within_the_budget() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("no JSON today")).await;
+    let house = start(&vendor).await;
+    let answer = house.client().chat(&ask()).await;
+    assert!(answer.status >= 400, "delivered as a success: {}", answer.text());
+    let error = answer.error(answer.status);
+    assert!(vendor.count() >= 2, "it was not tried again: {error}");
+    assert!(vendor.count() <= 10, "{} calls for one request", vendor.count());
+    let record = house.decision(&answer.request_id()).await;
+    assert_eq!(record["outcome"]["status"], "failed", "{record}");
+}
+
+/// A better model is asked when the first cannot keep the contract.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stronger_model_is_asked_at_last() {
+    let weak = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("no JSON today")).await;
+    let strong = Vendor::scripted(Dialect::OpenAi, |_| Reply::text(GOOD)).await;
+    let mut small = Model::new("weak/one").success(0.95).price(0.1);
+    small.quality_tier = 1;
+    let mut large = Model::new("strong/one").success(0.6).price(5.0);
+    large.quality_tier = 3;
+    let house = Plan::new()
+        .vendor("weak", &weak)
+        .vendor("strong", &strong)
+        .model(&small)
+        .model(&large)
+        .rules(crate::NO_CHANCE)
+        .start()
+        .await;
+    let answer = house.client().chat(&ask()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(person(&answer.content()), person(GOOD));
+    assert_eq!(answer.json()["model"], "strong/one");
+    assert!(weak.count() >= 1, "the cheap one was believed to be better and was not asked");
+}
+
+/// Tool arguments that break their schema do not reach the client either.
+#[tokio::test(flavor = "multi_thread")]
+async fn tool_arguments_are_checked() {
+    let good = tests::vendor::Answer::call("call_1", "pay", r#"{"euros": 5}"#);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(good.clone())).await;
+    vendor.queue(Reply::Answer(tests::vendor::Answer::call("call_0", "pay", r#"{"euros": "five"}"#)));
+    let house = start(&vendor).await;
+    let answer = house
+        .client()
+        .chat(&json!({
+            "model": "auto", "messages": [{"role": "user", "content": "pay five euros"}],
+            "tool_choice": "required",
+            "tools": [{"type": "function", "function": {"name": "pay", "parameters": {
+                "type": "object", "properties": {"euros": {"type": "integer"}}, "required": ["euros"]}}}],
+        }))
+        .await;
+    let call = &answer.json()["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!(call["arguments"].as_str().map(person), Some(json!({"euros": 5})), "{}", answer.text());
+}
