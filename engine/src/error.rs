@@ -126,9 +126,11 @@ impl Error {
             Kind::UnknownModel { .. } | Kind::UnknownWorkflow { .. } => Blame::Client,
             Kind::Denied { .. } => Blame::Policy,
             Kind::NoCandidates { by_policy: true, .. } => Blame::Policy,
-            Kind::NoCandidates { .. } | Kind::Overloaded | Kind::Budget(_) | Kind::Deadline | Kind::ShuttingDown => {
-                Blame::Capacity
-            }
+            Kind::NoCandidates { .. }
+            | Kind::Overloaded
+            | Kind::Budget(_)
+            | Kind::Deadline
+            | Kind::ShuttingDown => Blame::Capacity,
             Kind::Provider(e) => e.blame(),
             Kind::Validation { .. } | Kind::Workflow { .. } => Blame::Upstream,
             Kind::PolicyEvaluation(_) | Kind::Internal(_) => Blame::Internal,

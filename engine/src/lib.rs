@@ -3,8 +3,243 @@
 //! Takes a canonical request and who asks; gives an answer, whole or as events, and a record of how it was
 //! decided and how it turned out. Knows no HTTP server and no database: providers and stores are seams.
 
+mod admit;
 pub mod answer;
+mod breaker;
+pub mod bundle;
+mod calls;
+mod config;
 pub mod error;
+pub mod explain;
+mod feedback;
+pub mod learn;
+mod ledger;
+mod live;
+mod models;
+pub mod outcome;
+mod pipeline;
+pub mod route;
+mod settle;
 
 pub use answer::{Admission, Answer, Event, Head, Live, Tail, Whole};
+pub use breaker::Circuit;
+pub use bundle::{Bundle, Files};
+pub use config::{Breaker as BreakerConfig, Config, Retry};
 pub use error::{Error, Kind};
+pub use feedback::{FeedbackError, Receipt as FeedbackReceipt};
+pub use learn::{Statistics, learner};
+pub use models::{Learned, ModelRow};
+pub use profiler;
+pub use settle::Finished;
+
+use admit::Gate;
+use arc_swap::ArcSwap;
+use breaker::Breaker;
+use calls::Reach;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use types::chat::ChatRequest;
+use types::decision::Exclusion;
+use types::matrix::Availability;
+use types::outcome::Feedback;
+use types::provider::ChatProvider;
+use types::store::{self, OutcomeStore, Stored};
+
+/// What an engine is made of.
+pub struct Parts {
+    /// The configuration to start with.
+    pub bundle: Bundle,
+    /// Answers calls to every provider of the bundle's matrix.
+    pub provider: Arc<dyn ChatProvider>,
+    /// By model, in the order of the matrix.
+    pub availability: Vec<Availability>,
+    /// Where records go.
+    pub store: Arc<dyn OutcomeStore>,
+    /// What the learner, which observes the store, publishes.
+    pub statistics: Statistics,
+    /// Told of every request at its end.
+    pub finished: Option<Finished>,
+    /// Settings.
+    pub config: Config,
+}
+
+/// The engine: a cheap handle.
+#[derive(Clone)]
+pub struct Engine(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) view: ArcSwap<View>,
+    pub(crate) store: Arc<dyn OutcomeStore>,
+    pub(crate) statistics: Statistics,
+    pub(crate) finished: Option<Finished>,
+    pub(crate) config: Config,
+    pub(crate) gate: Arc<Gate>,
+    seeds: AtomicU64,
+}
+
+/// A configuration with what belongs to it; a request keeps the one it entered with.
+pub(crate) struct View {
+    pub(crate) bundle: Bundle,
+    pub(crate) availability: Vec<Availability>,
+    pub(crate) unavailable: Arc<Vec<Exclusion>>,
+    pub(crate) reach: Arc<Reach>,
+}
+
+impl View {
+    pub(crate) fn circuit(&self, ix: types::ModelIx) -> Circuit {
+        let breaker = self.reach.breakers.get(usize::from(ix.0));
+        breaker.map_or(Circuit::Closed, |b| b.circuit(tokio::time::Instant::now()))
+    }
+}
+
+/// How the engine is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Health {
+    /// Requests in flight.
+    pub in_flight: usize,
+    /// Most that may be.
+    pub max_inflight: usize,
+    /// New work is refused.
+    pub draining: bool,
+    /// Models that can be called.
+    pub candidates: usize,
+    /// Models that can be called but are kept out by their breaker.
+    pub open: usize,
+}
+
+impl Engine {
+    /// An engine of these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let Parts { bundle, provider, availability, store, statistics, finished, config } = parts;
+        let view = view(bundle, provider, availability, &config, None);
+        // A map's random state is drawn from the system's entropy, which is all that a fresh seed needs.
+        let seed = config.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
+        Engine(Arc::new(Inner {
+            view: ArcSwap::from_pointee(view),
+            store,
+            statistics,
+            finished,
+            gate: Gate::new(config.max_inflight),
+            seeds: AtomicU64::new(seed),
+            config,
+        }))
+    }
+
+    /// Swaps the configuration. Requests under way keep the one they entered with; models that stay keep
+    /// their breaker.
+    pub fn reload(&self, bundle: Bundle, provider: Arc<dyn ChatProvider>, availability: Vec<Availability>) {
+        let old = self.0.view.load_full();
+        self.0.view.store(Arc::new(view(bundle, provider, availability, &self.0.config, Some(&old))));
+    }
+
+    /// Answers one request. Dropping the future, or the stream in the answer, cancels it.
+    ///
+    /// # Errors
+    /// Why there is no answer. Nothing has gone to the client then.
+    pub async fn chat(&self, admission: Admission, request: ChatRequest) -> Result<Answer, Error> {
+        Box::pin(pipeline::chat(&self.0, admission, request)).await
+    }
+
+    /// Takes a word on an answer. It is on record when this returns.
+    ///
+    /// # Errors
+    /// The request is not known or too old, or the word could not be recorded.
+    pub async fn feedback(&self, feedback: Feedback) -> Result<FeedbackReceipt, FeedbackError> {
+        feedback::feedback(&self.0, feedback).await
+    }
+
+    /// Finds a request.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn stored(&self, request_id: &str) -> Result<Option<Stored>, store::Error> {
+        self.0.store.request(request_id).await
+    }
+
+    /// The newest requests, newest first.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn recent(&self, limit: usize) -> Result<Vec<Stored>, store::Error> {
+        self.0.store.recent(limit).await
+    }
+
+    /// Every model with its state.
+    #[must_use]
+    pub fn models(&self) -> Vec<ModelRow> {
+        models::rows(&self.0)
+    }
+
+    /// Hash of the configuration in force.
+    #[must_use]
+    pub fn bundle_hash(&self) -> Arc<str> {
+        self.0.view.load().bundle.hash().clone()
+    }
+
+    /// The workflows that can run.
+    #[must_use]
+    pub fn workflow_names(&self) -> Vec<String> {
+        self.0.view.load().bundle.workflow_names()
+    }
+
+    /// What was learned so far.
+    #[must_use]
+    pub fn statistics(&self) -> Arc<learn::Snapshot> {
+        self.0.statistics.load()
+    }
+
+    /// How it is.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let view = self.0.view.load();
+        let ready = view
+            .bundle
+            .matrix()
+            .indices()
+            .zip(&view.availability)
+            .filter(|(_, a)| **a == Availability::Ready);
+        let (candidates, open) = ready.fold((0_usize, 0_usize), |(n, open), (ix, _)| {
+            (n.saturating_add(1), open.saturating_add(usize::from(view.circuit(ix) == Circuit::Open)))
+        });
+        Health {
+            in_flight: self.0.gate.in_flight(),
+            max_inflight: self.0.gate.max(),
+            draining: self.0.gate.is_draining(),
+            candidates,
+            open,
+        }
+    }
+
+    /// Refuses new work from now on.
+    pub fn drain(&self) {
+        self.0.gate.drain();
+    }
+}
+
+impl Inner {
+    /// A fresh seed for each request: the golden-ratio step visits every number before it repeats one.
+    pub(crate) fn next_seed(&self) -> u64 {
+        self.seeds.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    }
+}
+
+fn view(
+    bundle: Bundle,
+    provider: Arc<dyn ChatProvider>,
+    availability: Vec<Availability>,
+    config: &Config,
+    old: Option<&View>,
+) -> View {
+    let kept: HashMap<&str, &Arc<Breaker>> = old.map_or_else(HashMap::new, |v| {
+        v.bundle.matrix().models().iter().map(|m| &*m.id).zip(&v.reach.breakers).collect()
+    });
+    let breaker =
+        |id: &str| kept.get(id).map_or_else(|| Arc::new(Breaker::new(config.breaker)), |b| (*b).clone());
+    let breakers = bundle.matrix().models().iter().map(|m| breaker(&m.id)).collect();
+    let unavailable = route::unavailable(bundle.matrix(), &availability);
+    let reach = Reach { matrix: bundle.matrix().clone(), provider, breakers, retry: config.retry };
+    View { bundle, availability, unavailable, reach: Arc::new(reach) }
+}

@@ -1,0 +1,81 @@
+//! Who may come in: the bound on requests in flight, and the refusal of new work during shutdown.
+
+use crate::error::{Error, Kind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// Counts what is in flight.
+#[derive(Debug)]
+pub(crate) struct Gate {
+    in_flight: AtomicUsize,
+    max: usize,
+    draining: AtomicBool,
+}
+
+/// A place among the requests in flight; dropping it gives the place back.
+#[derive(Debug)]
+pub(crate) struct Permit(Arc<Gate>);
+
+impl Gate {
+    pub(crate) fn new(max: usize) -> Arc<Self> {
+        Arc::new(Gate { in_flight: AtomicUsize::new(0), max, draining: AtomicBool::new(false) })
+    }
+
+    /// A place, or why there is none. Check and act are one step.
+    pub(crate) fn enter(self: &Arc<Self>) -> Result<Permit, Error> {
+        if self.draining.load(Ordering::Acquire) {
+            return Err(refuse(Kind::ShuttingDown));
+        }
+        let entered = self
+            .in_flight
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < self.max).then_some(n + 1));
+        match entered {
+            Ok(_) => Ok(Permit(self.clone())),
+            Err(_) => Err(refuse(Kind::Overloaded)),
+        }
+    }
+
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn max(&self) -> usize {
+        self.max
+    }
+}
+
+fn refuse(kind: Kind) -> Error {
+    Error { retry_after: Some(Duration::from_secs(1)), ..Error::from(kind) }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bound_holds_and_places_come_back() {
+        let gate = Gate::new(2);
+        let (a, _b) = (gate.enter().unwrap(), gate.enter().unwrap());
+        assert!(matches!(gate.enter().unwrap_err().kind, Kind::Overloaded));
+        drop(a);
+        let _c = gate.enter().unwrap();
+        gate.drain();
+        assert!(matches!(gate.enter().unwrap_err().kind, Kind::ShuttingDown));
+        assert_eq!(gate.in_flight(), 2);
+    }
+}

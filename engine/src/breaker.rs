@@ -1,0 +1,245 @@
+//! Keeps a failing model out: closed, open, half-open with a single probe.
+
+use crate::config;
+use std::sync::Mutex;
+use std::time::Duration;
+use tokio::time::Instant;
+use types::provider::{Error, ErrorKind};
+
+/// What the breaker lets through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Circuit {
+    /// Everything.
+    Closed,
+    /// One probe.
+    HalfOpen,
+    /// Nothing.
+    Open,
+}
+
+impl Circuit {
+    /// The factor on the utility: 1, 0.5, 0 (`routing.md` §5).
+    #[must_use]
+    pub const fn factor(self) -> f64 {
+        match self {
+            Circuit::Closed => 1.0,
+            Circuit::HalfOpen => 0.5,
+            Circuit::Open => 0.0,
+        }
+    }
+
+    /// The string used in records and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Circuit::Closed => "closed",
+            Circuit::HalfOpen => "half_open",
+            Circuit::Open => "open",
+        }
+    }
+}
+
+/// Breaker of one model.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    config: config::Breaker,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    window_start: Instant,
+    calls: u32,
+    failures: u32,
+    in_a_row: u32,
+    /// Out until then.
+    open_until: Option<Instant>,
+    /// Times opened without a success between: the wait doubles with each.
+    openings: u32,
+    /// A probe is on its way.
+    probing: bool,
+}
+
+/// Leave to make one call; tell how it went, or drop it (a cancelled call says nothing of the model).
+#[derive(Debug)]
+pub(crate) struct Leave<'a> {
+    breaker: &'a Breaker,
+    told: bool,
+}
+
+impl Breaker {
+    pub(crate) fn new(config: config::Breaker) -> Self {
+        Breaker {
+            config,
+            state: Mutex::new(State {
+                window_start: Instant::now(),
+                calls: 0,
+                failures: 0,
+                in_a_row: 0,
+                open_until: None,
+                openings: 0,
+                probing: false,
+            }),
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        // Counters stay meaningful even if a panic struck between two of them.
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What it would let through now.
+    pub(crate) fn circuit(&self, now: Instant) -> Circuit {
+        let s = self.lock();
+        match s.open_until {
+            None => Circuit::Closed,
+            Some(until) if now < until || s.probing => Circuit::Open,
+            Some(_) => Circuit::HalfOpen,
+        }
+    }
+
+    /// Leave for one call, or `None` while the model is out.
+    pub(crate) fn leave(&self, now: Instant) -> Option<Leave<'_>> {
+        let mut s = self.lock();
+        if let Some(until) = s.open_until {
+            if now < until || s.probing {
+                return None;
+            }
+            s.probing = true;
+        }
+        Some(Leave { breaker: self, told: false })
+    }
+}
+
+impl Leave<'_> {
+    /// The call was answered.
+    pub(crate) fn succeeded(mut self, now: Instant) {
+        self.told = true;
+        let mut s = self.breaker.lock();
+        s.roll(self.breaker.config.window, now);
+        s.calls = s.calls.saturating_add(1);
+        s.in_a_row = 0;
+        s.openings = 0;
+        s.open_until = None;
+        s.probing = false;
+    }
+
+    /// The call failed. `jitter` in 0..1 spreads the probes of many replicas.
+    pub(crate) fn failed(mut self, error: &Error, now: Instant, jitter: f64) {
+        self.told = true;
+        let c = self.breaker.config;
+        let mut s = self.breaker.lock();
+        let probe = std::mem::take(&mut s.probing);
+        if !error.kind.counts_for_breaker() {
+            // The model answered; what it refused is the request's doing.
+            if probe {
+                s.open_until = None;
+            }
+            return;
+        }
+        s.roll(c.window, now);
+        s.calls = s.calls.saturating_add(1);
+        s.failures = s.failures.saturating_add(1);
+        s.in_a_row = s.in_a_row.saturating_add(1);
+        let share = f64::from(s.failures) / f64::from(s.calls.max(1));
+        let tripped = s.in_a_row >= c.consecutive || s.calls >= c.min_calls && share >= c.failure_share;
+        // A wrong key or an empty account does not mend within seconds; asking again only costs time.
+        let hopeless = matches!(error.kind, ErrorKind::Auth | ErrorKind::Quota);
+        if let Some(told) = error.retry_after {
+            s.open_until = Some(now + told.min(c.open_max.max(Duration::from_secs(120))));
+        } else if probe || tripped || hopeless {
+            let doubled = c.open.saturating_mul(1_u32.checked_shl(s.openings.min(16)).unwrap_or(u32::MAX));
+            let base = if hopeless { c.open_max } else { doubled.min(c.open_max) };
+            s.openings = s.openings.saturating_add(1);
+            s.open_until = Some(now + base.mul_f64(1.0 + 0.2 * jitter.clamp(0.0, 1.0)));
+            s.calls = 0;
+            s.failures = 0;
+            s.in_a_row = 0;
+        }
+    }
+}
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        if !self.told {
+            self.breaker.lock().probing = false;
+        }
+    }
+}
+
+impl State {
+    fn roll(&mut self, window: Duration, now: Instant) {
+        if now.saturating_duration_since(self.window_start) >= window {
+            self.window_start = now;
+            self.calls = 0;
+            self.failures = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Time until a probe is let through.
+    fn wait(b: &Breaker, now: Instant) -> Duration {
+        b.lock().open_until.map_or(Duration::ZERO, |u| u.saturating_duration_since(now))
+    }
+
+    fn failure(kind: ErrorKind, retry_after: Option<Duration>) -> Error {
+        Error { kind, status: None, model: "a/b".into(), detail: String::new(), retry_after }
+    }
+
+    fn fail(b: &Breaker, now: Instant, kind: ErrorKind) {
+        if let Some(leave) = b.leave(now) {
+            leave.failed(&failure(kind, None), now, 0.0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn five_in_a_row_open_it_and_one_probe_goes_through() {
+        let b = Breaker::new(config::Breaker::default());
+        let t = Instant::now();
+        for _ in 0..5 {
+            assert_eq!(b.circuit(t), Circuit::Closed);
+            fail(&b, t, ErrorKind::Unavailable);
+        }
+        assert_eq!(b.circuit(t), Circuit::Open);
+        assert!(b.leave(t).is_none());
+        let later = t + Duration::from_millis(1_001);
+        assert_eq!(b.circuit(later), Circuit::HalfOpen);
+        let probe = b.leave(later).unwrap();
+        assert!(b.leave(later).is_none(), "a second probe");
+        probe.failed(&failure(ErrorKind::Connect, None), later, 0.0);
+        assert_eq!(wait(&b, later), Duration::from_secs(2), "the wait doubles");
+        let later = later + Duration::from_secs(3);
+        b.leave(later).unwrap().succeeded(later);
+        assert_eq!(b.circuit(later), Circuit::Closed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_clients_mistakes_never_open_it_and_a_wrong_key_does_at_once() {
+        let b = Breaker::new(config::Breaker::default());
+        let t = Instant::now();
+        for _ in 0..50 {
+            fail(&b, t, ErrorKind::BadRequest);
+        }
+        assert_eq!(b.circuit(t), Circuit::Closed);
+        fail(&b, t, ErrorKind::Auth);
+        assert_eq!(b.circuit(t), Circuit::Open);
+        assert_eq!(wait(&b, t), Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_after_is_honoured_and_a_cancelled_probe_frees_its_place() {
+        let b = Breaker::new(config::Breaker::default());
+        let t = Instant::now();
+        let told = failure(ErrorKind::RateLimited, Some(Duration::from_secs(7)));
+        b.leave(t).unwrap().failed(&told, t, 0.0);
+        assert_eq!(wait(&b, t), Duration::from_secs(7));
+        let later = t + Duration::from_secs(7);
+        drop(b.leave(later).unwrap());
+        assert_eq!(b.circuit(later), Circuit::HalfOpen);
+    }
+}

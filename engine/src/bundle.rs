@@ -1,0 +1,162 @@
+//! One checked configuration: matrix, rules, policies, workflows. Swapped whole, never in parts.
+
+use crate::route;
+use std::sync::Arc;
+use types::diagnostic::{Diagnostic, Severity};
+use types::doc::{self, Node, Reader, SourceFile};
+use types::expr::Language;
+use types::matrix::Matrix;
+use workflows::Library;
+
+/// The files of a configuration besides the matrix.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// `routing_rules.yaml`.
+    pub rules: SourceFile,
+    /// `policies/*.rhai`.
+    pub scripts: Vec<SourceFile>,
+    /// `workflows/*.yaml` of the operator; the shipped ones are added here, and an equal name replaces them.
+    pub workflows: Vec<SourceFile>,
+}
+
+/// A checked configuration.
+pub struct Bundle {
+    hash: Arc<str>,
+    matrix: Arc<Matrix>,
+    pub(crate) routing: route::Config,
+    pub(crate) policies: policies::PolicySet,
+    pub(crate) library: Library,
+    pub(crate) language: Arc<dyn Language>,
+}
+
+impl std::fmt::Debug for Bundle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Bundle").field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+/// The sections of `routing_rules.yaml` that belong to a later version.
+const LATER: &[&str] = &["approvers", "redaction", "experiments"];
+
+impl Bundle {
+    /// Checks everything; all problems of all files. `None` when any is an error.
+    #[must_use]
+    pub fn load(matrix: Arc<Matrix>, files: &Files) -> (Option<Bundle>, Vec<Diagnostic>) {
+        let mut problems = Vec::new();
+        let root = match doc::parse(&files.rules, "PL") {
+            Ok(root) => root,
+            Err(d) => {
+                problems.push(*d);
+                // The other files are checked all the same, against rules that say nothing.
+                Node { value: doc::Value::Null, span: doc::Span::default(), style: doc::Style::Plain }
+            }
+        };
+        let mut r = Reader::new(&files.rules, "PL");
+        let mut sections = Sections::default();
+        if let Some(mut f) = r.fields(&root, "") {
+            if !matches!(root.value, doc::Value::Null)
+                && let Some(v) = f.require(&mut r, "version")
+            {
+                r.integer(v, "version", 1, 1);
+            }
+            sections.utility = f.take("utility");
+            sections.exploration = f.take("exploration");
+            sections.disabled = f.take("workflows");
+            sections.pools = f.take("pools");
+            sections.sets = f.take("sets");
+            sections.rules = f.take("rules");
+            for key in LATER {
+                if let Some(n) = f.take(key) {
+                    r.error("105", n.span, format!("`{key}` is not supported yet")).hint =
+                        Some("remove the section".to_owned());
+                }
+            }
+            f.finish(&mut r);
+        }
+        let routing = route::Config::lower(&mut r, sections.utility, sections.exploration);
+        let disabled = disabled_workflows(&mut r, sections.disabled);
+        let language = policies::language();
+
+        let shipped = workflows::shipped();
+        let known: Vec<String> =
+            shipped.iter().chain(&files.workflows).map(|f| f.stem().to_owned()).collect();
+        for (name, span) in &disabled {
+            if !known.contains(name) {
+                let hint = types::diagnostic::suggestion(name, known.iter().map(String::as_str));
+                r.error("205", *span, format!("workflow `{name}` does not exist")).hint = Some(hint);
+            }
+        }
+        let off = |f: &&SourceFile| !disabled.iter().any(|(name, _)| name == f.stem());
+        let sources: Vec<SourceFile> = shipped.iter().chain(&files.workflows).filter(off).cloned().collect();
+
+        let names = policies::Names { matrix: &matrix, workflows: &known, validators: workflows::VALIDATORS };
+        let policy_sections =
+            policies::Sections { pools: sections.pools, sets: sections.sets, rules: sections.rules };
+        let (policies, found) = policies::load(&files.rules, &policy_sections, &files.scripts, &names);
+        let pools: Vec<String> = policies.pools().keys().cloned().collect();
+        let variables = policies::request_variables();
+        let (library, in_workflows) = workflows::load(
+            &sources,
+            &workflows::Names { matrix: &matrix, pools: &pools, language: &*language, variables: &variables },
+        );
+        problems.extend(r.problems);
+        problems.extend(found);
+        problems.extend(in_workflows);
+        if problems.iter().any(|d| d.severity == Severity::Error) {
+            return (None, problems);
+        }
+        let hash = hash(&matrix, files);
+        (Some(Bundle { hash, matrix, routing, policies, library, language }), problems)
+    }
+
+    /// Identifies the configuration: BLAKE3 over everything that decides, shortened to 16 hex digits.
+    #[must_use]
+    pub fn hash(&self) -> &Arc<str> {
+        &self.hash
+    }
+
+    /// The providers and models.
+    #[must_use]
+    pub fn matrix(&self) -> &Arc<Matrix> {
+        &self.matrix
+    }
+
+    /// The workflows that can run.
+    #[must_use]
+    pub fn workflow_names(&self) -> Vec<String> {
+        self.library.names().into_iter().map(|n| n.to_string()).collect()
+    }
+}
+
+#[derive(Default)]
+struct Sections<'a> {
+    utility: Option<&'a Node>,
+    exploration: Option<&'a Node>,
+    disabled: Option<&'a Node>,
+    pools: Option<&'a Node>,
+    sets: Option<&'a Node>,
+    rules: Option<&'a Node>,
+}
+
+/// `workflows: { disabled: [name, …] }`.
+fn disabled_workflows(r: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, doc::Span)> {
+    let Some(mut f) = node.and_then(|n| r.fields(n, "workflows")) else { return Vec::new() };
+    let list = f.take("disabled").and_then(|n| r.list(n, "workflows.disabled")).unwrap_or(&[]);
+    let names = list.iter().filter_map(|n| r.ident(n, "workflows.disabled").map(|s| (s, n.span))).collect();
+    f.finish(r);
+    names
+}
+
+fn hash(matrix: &Matrix, files: &Files) -> Arc<str> {
+    let mut h = blake3::Hasher::new();
+    // Debug output of validated data is stable within one version of the program, which is all that an
+    // identifier of a loaded configuration needs.
+    h.update(format!("{matrix:?}").as_bytes());
+    for f in std::iter::once(&files.rules).chain(&files.scripts).chain(&files.workflows) {
+        h.update(f.path.rsplit('/').next().unwrap_or("").as_bytes());
+        h.update(&[0]);
+        h.update(f.text.as_bytes());
+        h.update(&[0]);
+    }
+    h.finalize().to_hex().as_str().get(..16).unwrap_or("").into()
+}

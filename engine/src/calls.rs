@@ -1,0 +1,450 @@
+//! Model calls of one request: which candidate, again or another, within money and time, all on record.
+//!
+//! The only implementor of the workflows' seam; a workflow knows nodes, this knows candidates.
+
+use crate::breaker::Breaker;
+use crate::config::Retry;
+use crate::ledger::Ledger;
+use crate::route::{Candidates, resolve};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, StreamExt};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use types::chat::{ChatRequest, Message, ResponseFormat, Role};
+use types::matrix::{Matrix, Model, ModelIx, Provider, Tier};
+use types::profile::WorkloadProfile;
+use types::provider::{Call, ChatProvider, Edits, Error, ErrorKind, Reply};
+use types::run::{CallError, CallRecord};
+use types::{Chunk, Completion, Usage, Usd};
+use workflows::{Ask, Failure, Generated, Models};
+
+mod tracked;
+
+/// What all requests under one configuration share.
+pub(crate) struct Reach {
+    pub(crate) matrix: Arc<Matrix>,
+    pub(crate) provider: Arc<dyn ChatProvider>,
+    pub(crate) breakers: Vec<Arc<Breaker>>,
+    pub(crate) retry: Retry,
+}
+
+/// Makes the calls of one request.
+pub(crate) struct Calls {
+    pub(crate) reach: Arc<Reach>,
+    pub(crate) request: Arc<ChatRequest>,
+    pub(crate) request_id: String,
+    pub(crate) profile: WorkloadProfile,
+    pub(crate) candidates: Candidates,
+    pub(crate) ledger: Ledger,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Instant,
+    /// Ceiling that the request or a policy set: never passed, whatever a call turns out to cost.
+    pub(crate) cap: Option<Usd>,
+    pub(crate) seed: u64,
+}
+
+/// One call under way: goes into the ledger exactly once, as cancelled when it is dropped.
+struct Open {
+    ledger: Ledger,
+    node: Arc<str>,
+    model: Arc<Model>,
+    free: bool,
+    purpose: String,
+    attempt: u32,
+    reserved: Usd,
+    run_started: Instant,
+    started: Instant,
+    est_input: u32,
+    closed: bool,
+}
+
+/// How a call ended.
+struct End<'a> {
+    error: Option<&'a Error>,
+    usage: Option<Usage>,
+    output_bytes: usize,
+    first_content: Option<Instant>,
+    reported_model: &'a str,
+    /// The time of this call counts as awaited (a stream's is counted up to its first content).
+    waited: bool,
+}
+
+impl Open {
+    fn close(&mut self, end: &End<'_>) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let now = Instant::now();
+        let ms = |t: Instant, from: Instant| t.saturating_duration_since(from).as_secs_f64() * 1e3;
+        let reached = end.error.is_none_or(|e| charges(e.kind));
+        let usage = end.usage.unwrap_or_else(|| estimate(reached, self.est_input, end.output_bytes));
+        let cost = if self.free { Some(Usd::ZERO) } else { self.model.price.map(|p| p.cost(&usage)) };
+        let record = CallRecord {
+            model: self.model.id.clone(),
+            purpose: std::mem::take(&mut self.purpose),
+            attempt: self.attempt,
+            error: end.error.map(|e| CallError { kind: e.kind, status: e.status, detail: e.detail.clone() }),
+            cost_usd: if usage == Usage::default() { Some(Usd::ZERO) } else { cost },
+            usage,
+            ttft_ms: end.first_content.map(|t| ms(t, self.started)),
+            total_ms: ms(now, self.started),
+            started_ms: ms(self.started, self.run_started),
+            reported_model: end.reported_model.to_owned(),
+        };
+        let waited = if end.waited { now.saturating_duration_since(self.started) } else { Duration::ZERO };
+        self.ledger.settle(&self.node, self.reserved, record, waited);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
+        let error = Error::new(ErrorKind::Cancelled, &self.model, "no longer needed, or the client left");
+        self.close(&End {
+            error: Some(&error),
+            usage: None,
+            output_bytes: 0,
+            first_content: None,
+            reported_model: "",
+            waited: true,
+        });
+    }
+}
+
+/// Whether a vendor bills a call that ended so: it had begun to answer, or we left it.
+const fn charges(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::StreamLost
+            | ErrorKind::InterTokenTimeout
+            | ErrorKind::TooLarge
+            | ErrorKind::Malformed
+            | ErrorKind::Cancelled
+    )
+}
+
+/// Usage nobody reported: what went in, and four bytes a token of what came out.
+fn estimate(reached: bool, input: u32, output_bytes: usize) -> Usage {
+    if !reached {
+        return Usage::default();
+    }
+    let output = u32::try_from(output_bytes.div_ceil(4)).unwrap_or(u32::MAX);
+    Usage { input, output, estimated: true, ..Usage::default() }
+}
+
+impl Models for Calls {
+    fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
+        Box::pin(self.generate_one(ask))
+    }
+}
+
+/// What the loop over candidates does next.
+enum Next {
+    Again(Duration),
+    Another,
+    GiveUp,
+}
+
+impl Calls {
+    async fn generate_one(&self, ask: Ask) -> Result<Generated, Failure> {
+        let order = self.order(&ask);
+        if order.is_empty() {
+            return Err(Failure::NoCandidate(format!("no model is left for node `{}`", ask.node)));
+        }
+        let deadline = ask.timeout.map_or(self.deadline, |t| self.deadline.min(Instant::now() + t));
+        let mut rng = StdRng::seed_from_u64(self.seed);
+        let (mut attempt, mut refused_by_budget) = (0_u32, false);
+        let mut last: Option<Error> = None;
+        let candidates = order.len().min(self.reach.retry.max_candidates);
+        for (position, ix) in order.into_iter().take(candidates).enumerate() {
+            let more = position.saturating_add(1) < candidates;
+            let (Some(model), Some(provider)) =
+                (self.reach.matrix.model(ix), self.reach.matrix.provider_of(ix))
+            else {
+                continue;
+            };
+            let mut tries = 0;
+            loop {
+                let now = Instant::now();
+                if now >= deadline {
+                    return Err(last.map_or(Failure::Deadline, Failure::Provider));
+                }
+                let breaker = self.reach.breakers.get(usize::from(ix.0));
+                let leave = match breaker.map(|b| b.leave(now)) {
+                    Some(None) => break,
+                    Some(Some(leave)) => Some(leave),
+                    None => None,
+                };
+                attempt = attempt.saturating_add(1);
+                let Some((call, open)) = self.prepare(&ask, model, provider, attempt, deadline) else {
+                    refused_by_budget = true;
+                    break;
+                };
+                tries += 1;
+                match self.attempt(call, open, breaker, deadline).await {
+                    Ok(generated) => {
+                        if let Some(l) = leave {
+                            l.succeeded(Instant::now());
+                        }
+                        return Ok(generated);
+                    }
+                    Err(e) => {
+                        if let Some(l) = leave {
+                            l.failed(&e, Instant::now(), rng.random());
+                        }
+                        self.ledger.failed(&e);
+                        let next = self.next(&e, tries, more, deadline, &mut rng);
+                        last = Some(e);
+                        match next {
+                            Next::Again(wait) => tokio::time::sleep(wait).await,
+                            Next::Another => break,
+                            Next::GiveUp => return Err(self.most_useful(last)),
+                        }
+                    }
+                }
+            }
+        }
+        match last {
+            Some(_) => Err(self.most_useful(last)),
+            None if refused_by_budget => Err(Failure::Budget("usd")),
+            None => {
+                Err(Failure::NoCandidate("every candidate is failing and kept out for a while".to_owned()))
+            }
+        }
+    }
+
+    fn most_useful(&self, last: Option<Error>) -> Failure {
+        self.ledger.worst().or(last).map_or(Failure::Deadline, Failure::Provider)
+    }
+
+    /// Another candidate is the better retry; the same one again only where there is no other.
+    fn next(&self, e: &Error, tries: u32, more: bool, deadline: Instant, rng: &mut StdRng) -> Next {
+        if !e.kind.another_may_do() {
+            return Next::GiveUp;
+        }
+        if more {
+            return Next::Another;
+        }
+        let retry = self.reach.retry;
+        if !e.retryable() || tries >= retry.max_attempts {
+            return Next::GiveUp;
+        }
+        let ceiling =
+            retry.backoff.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(retry.backoff_max);
+        let wait = e.retry_after.unwrap_or_else(|| ceiling.mul_f64(rng.random()));
+        if Instant::now() + wait >= deadline { Next::GiveUp } else { Next::Again(wait) }
+    }
+
+    /// The candidates for a node, best first; models it should avoid come last.
+    fn order(&self, ask: &Ask) -> Vec<ModelIx> {
+        let mut order = if ask.primary {
+            self.candidates.primary.clone()
+        } else {
+            resolve(&ask.route, &self.candidates, &self.reach.matrix, self.seed)
+        };
+        let used = |ix: &ModelIx| self.reach.matrix.model(*ix).is_some_and(|m| ask.avoid.contains(&m.id));
+        order.sort_by_key(used);
+        order
+    }
+
+    /// The call for one candidate with its money reserved, or `None` when the money does not reach.
+    fn prepare(
+        &self,
+        ask: &Ask,
+        model: &Arc<Model>,
+        provider: &Arc<Provider>,
+        attempt: u32,
+        deadline: Instant,
+    ) -> Option<(Call, Open)> {
+        let mut edits = ask.edits.clone();
+        adapt(&mut edits, &self.request, model);
+        let est_input = self.profile.facts.est_input_tokens;
+        let reserved = self.reserve(model, provider, &mut edits, est_input)?;
+        let now = Instant::now();
+        let purpose =
+            if attempt > 1 && ask.purpose == "primary" { "fallback".into() } else { ask.purpose.to_string() };
+        let open = Open {
+            ledger: self.ledger.clone(),
+            node: ask.node.clone(),
+            model: model.clone(),
+            free: provider.tier == Tier::Free,
+            purpose,
+            attempt,
+            reserved,
+            run_started: self.started,
+            started: now,
+            est_input,
+            closed: false,
+        };
+        let call = Call {
+            request: self.request.clone(),
+            edits,
+            model: model.clone(),
+            provider: provider.clone(),
+            stream: ask.stream && model.abilities.streaming,
+            remaining: deadline.saturating_duration_since(now),
+            id: format!("{}.{}.{attempt}", self.request_id, ask.node),
+            family: self.profile.task_family.value,
+            sub_label: self.profile.sub_label,
+        };
+        Some((call, open))
+    }
+
+    /// Reserves the worst case of one call. Where only a shorter answer fits, the answer is shortened, down
+    /// to 64 tokens, unless it has a form that a cut would break.
+    fn reserve(&self, model: &Model, provider: &Provider, edits: &mut Edits, input: u32) -> Option<Usd> {
+        if provider.tier == Tier::Free {
+            return Some(Usd::ZERO);
+        }
+        let Some(price) = model.price else {
+            // Routing has excluded unknown prices wherever there is a ceiling.
+            return self.cap.is_none().then_some(Usd::ZERO);
+        };
+        let asked = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
+        let cost = |output: u32| price.cost(&Usage { input, output, ..Usage::default() });
+        if self.ledger.reserve(cost(asked), self.cap) {
+            return Some(cost(asked));
+        }
+        let left = self.ledger.left(self.cap?).dollars() - cost(0).dollars();
+        let affordable = if price.output > 0.0 { (left / price.output * 1e6).floor() } else { 0.0 };
+        let structured =
+            !matches!(self.request.response_format, ResponseFormat::Text) || !self.request.tools.is_empty();
+        if structured || affordable < 64.0 {
+            return None;
+        }
+        // Bounded by `asked`, which did not fit.
+        let output = affordable.min(f64::from(asked)) as u32;
+        edits.max_tokens = Some(output);
+        self.ledger.reserve(cost(output), self.cap).then(|| cost(output))
+    }
+
+    async fn attempt(
+        &self,
+        call: Call,
+        mut open: Open,
+        breaker: Option<&Arc<Breaker>>,
+        deadline: Instant,
+    ) -> Result<Generated, Error> {
+        let model = call.model.clone();
+        let late = || Error::new(ErrorKind::TotalTimeout, &model, "the request's deadline passed");
+        let reply = match timeout_at(deadline, self.reach.provider.call(call)).await {
+            Ok(reply) => reply,
+            Err(_) => Err(late()),
+        };
+        let failed = |open: &mut Open, e: Error| {
+            open.close(&End {
+                error: Some(&e),
+                usage: None,
+                output_bytes: 0,
+                first_content: None,
+                reported_model: "",
+                waited: true,
+            });
+            Err(e)
+        };
+        match reply {
+            Ok(Reply::Whole(c)) if c.choices.is_empty() => {
+                failed(&mut open, Error::new(ErrorKind::Malformed, &model, "the answer holds no choice"))
+            }
+            Ok(Reply::Whole(completion)) => {
+                let completion = Self::settle_whole(&mut open, completion);
+                Ok(Generated::Whole { completion, model })
+            }
+            Ok(Reply::Stream(stream)) => match timeout_at(deadline, commit(stream, &model)).await {
+                Ok(Ok((head, rest))) => {
+                    self.ledger.wait(open.started.elapsed());
+                    let rest = tracked::track(open, &head, rest, breaker.cloned());
+                    Ok(Generated::Stream { model, head, rest })
+                }
+                Ok(Err(e)) => failed(&mut open, e),
+                Err(_) => failed(&mut open, late()),
+            },
+            Err(e) => failed(&mut open, e),
+        }
+    }
+
+    fn settle_whole(open: &mut Open, mut completion: Completion) -> Completion {
+        let bytes = completion
+            .choices
+            .iter()
+            .map(|c| {
+                c.text.len()
+                    + c.reasoning.len()
+                    + c.tool_calls.iter().map(|t| t.arguments.len()).sum::<usize>()
+            })
+            .sum();
+        let reported = (completion.usage != Usage::default()).then_some(completion.usage);
+        let model = completion.model.clone();
+        open.close(&End {
+            error: None,
+            usage: reported,
+            output_bytes: bytes,
+            first_content: None,
+            reported_model: &model,
+            waited: true,
+        });
+        if reported.is_none() {
+            completion.usage = estimate(true, open.est_input, bytes);
+        }
+        completion
+    }
+}
+
+/// Most events held back while waiting for the first content.
+const MAX_HEAD: usize = 64;
+
+type Committed = (Vec<Chunk>, BoxStream<'static, Result<Chunk, Error>>);
+
+/// Waits for the first live content: until then a failure can be hidden behind another candidate.
+async fn commit(
+    mut stream: BoxStream<'static, Result<Chunk, Error>>,
+    model: &Model,
+) -> Result<Committed, Error> {
+    let mut head = Vec::with_capacity(2);
+    loop {
+        match stream.next().await {
+            Some(Ok(chunk)) => {
+                let live = chunk.has_content();
+                head.push(chunk);
+                if live || head.len() >= MAX_HEAD {
+                    return Ok((head, stream));
+                }
+            }
+            Some(Err(e)) => return Err(e),
+            None => return Err(Error::new(ErrorKind::Malformed, model, "the stream ended without content")),
+        }
+    }
+}
+
+/// Fits the wishes to what the model can do: its longest answer, and the strongest form it can promise. A
+/// schema the model cannot be held to goes into the instructions; the checks hold the answer to it anyway.
+fn adapt(edits: &mut Edits, request: &ChatRequest, model: &Model) {
+    if let Some(wish) = edits.max_tokens.or(request.params.max_tokens)
+        && wish > model.max_output_tokens
+    {
+        edits.max_tokens = Some(model.max_output_tokens);
+    }
+    let format = edits.response_format.as_ref().unwrap_or(&request.response_format);
+    let instruction = match format {
+        ResponseFormat::JsonSchema { schema, .. } if !model.abilities.json_schema => {
+            format!(
+                "Answer with one JSON value and nothing else. It must be valid under this JSON Schema:\n{schema}"
+            )
+        }
+        ResponseFormat::JsonObject if !model.abilities.json => {
+            "Answer with one JSON object and nothing else.".to_owned()
+        }
+        _ => return,
+    };
+    edits.response_format =
+        Some(if model.abilities.json { ResponseFormat::JsonObject } else { ResponseFormat::Text });
+    let mut messages = edits.messages.take().unwrap_or_else(|| request.messages.clone());
+    let place = messages.iter().take_while(|m| m.role.is_instruction()).count();
+    messages.insert(place, Message::text(Role::System, instruction));
+    edits.messages = Some(messages);
+}

@@ -1,0 +1,105 @@
+//! A stream on its way to the client: what passes is counted, and the ledger closed when it ends.
+
+use super::{Breaker, End, Open};
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use tokio::time::Instant;
+use types::provider::Error;
+use types::{Chunk, Usage};
+
+struct Tracked {
+    inner: BoxStream<'static, Result<Chunk, Error>>,
+    open: Open,
+    breaker: Option<Arc<Breaker>>,
+    usage: Option<Usage>,
+    output_bytes: usize,
+    first_content: Option<Instant>,
+    model: String,
+}
+
+/// Counts `head`, which has passed already, and everything that follows.
+pub(super) fn track(
+    open: Open,
+    head: &[Chunk],
+    rest: BoxStream<'static, Result<Chunk, Error>>,
+    breaker: Option<Arc<Breaker>>,
+) -> BoxStream<'static, Result<Chunk, Error>> {
+    let mut t = Tracked {
+        inner: rest,
+        open,
+        breaker,
+        usage: None,
+        output_bytes: 0,
+        first_content: Some(Instant::now()),
+        model: String::new(),
+    };
+    for chunk in head {
+        t.note(chunk);
+    }
+    t.boxed()
+}
+
+impl Tracked {
+    fn note(&mut self, chunk: &Chunk) {
+        if self.model.is_empty() {
+            self.model.clone_from(&chunk.model);
+        }
+        if chunk.usage.is_some() {
+            self.usage = chunk.usage;
+        }
+        for d in &chunk.choices {
+            let text = d.text.as_ref().map_or(0, String::len) + d.reasoning.as_ref().map_or(0, String::len);
+            self.output_bytes += text + d.tool_calls.iter().map(|t| t.arguments.len()).sum::<usize>();
+        }
+    }
+
+    fn end(&mut self, error: Option<&Error>) {
+        let model = std::mem::take(&mut self.model);
+        self.open.close(&End {
+            error,
+            usage: self.usage,
+            output_bytes: self.output_bytes,
+            first_content: self.first_content,
+            reported_model: &model,
+            waited: false,
+        });
+        // The call was counted as answered at its first content; a later break counts against the model.
+        if let (Some(e), Some(leave)) = (error, self.breaker.as_ref().and_then(|b| b.leave(Instant::now()))) {
+            leave.failed(e, Instant::now(), 0.5);
+        }
+    }
+}
+
+impl Stream for Tracked {
+    type Item = Result<Chunk, Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let item = std::task::ready!(self.inner.poll_next_unpin(cx));
+        match &item {
+            Some(Ok(chunk)) => self.note(chunk),
+            Some(Err(e)) => self.end(Some(e)),
+            None => self.end(None),
+        }
+        Poll::Ready(item)
+    }
+}
+
+impl Drop for Tracked {
+    fn drop(&mut self) {
+        if !self.open.closed {
+            let error =
+                Error::new(types::provider::ErrorKind::Cancelled, &self.open.model, "the client left");
+            let model = std::mem::take(&mut self.model);
+            self.open.close(&End {
+                error: Some(&error),
+                usage: self.usage.map(|u| Usage { estimated: true, ..u }),
+                output_bytes: self.output_bytes,
+                first_content: self.first_content,
+                reported_model: &model,
+                waited: false,
+            });
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Settings of the engine itself; what the operator decides per request stands in `routing_rules.yaml`.
+
+use std::time::Duration;
+use types::options::Mode;
+
+/// Settings of the engine.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Requests in flight at once; more are refused. Default 1 024 (`reliability.md` §2).
+    pub max_inflight: usize,
+    /// Time for a whole request where neither the client, a policy nor the workflow says less. Default 120 s.
+    pub default_deadline: Duration,
+    /// Seed of every draw; `None` = from the system's entropy.
+    pub seed: Option<u64>,
+    /// Which price tiers may be candidates where the request does not say. Default auto.
+    pub mode: Mode,
+    /// Retries of one call.
+    pub retry: Retry,
+    /// When a model is kept out.
+    pub breaker: Breaker,
+}
+
+/// Retries of one call (`reliability.md` §4).
+#[derive(Clone, Copy, Debug)]
+pub struct Retry {
+    /// Calls of the same model for one answer, the first included. Default 2.
+    pub max_attempts: u32,
+    /// Models tried for one answer. Default 4.
+    pub max_candidates: usize,
+    /// First wait. Default 250 ms, doubled each time, full jitter.
+    pub backoff: Duration,
+    /// Longest wait. Default 5 s.
+    pub backoff_max: Duration,
+}
+
+/// When a model is kept out (`reliability.md` §4).
+#[derive(Clone, Copy, Debug)]
+pub struct Breaker {
+    /// Window in which failures are counted. Default 10 s.
+    pub window: Duration,
+    /// Calls in the window below which the share does not count. Default 20.
+    pub min_calls: u32,
+    /// Share of failures that opens it. Default 0.5.
+    pub failure_share: f64,
+    /// Failures in a row that open it. Default 5.
+    pub consecutive: u32,
+    /// First time out. Default 1 s, doubled each time.
+    pub open: Duration,
+    /// Longest time out. Default 30 s.
+    pub open_max: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            max_inflight: 1_024,
+            default_deadline: Duration::from_secs(120),
+            seed: None,
+            mode: Mode::Auto,
+            retry: Retry::default(),
+            breaker: Breaker::default(),
+        }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Retry {
+            max_attempts: 2,
+            max_candidates: 4,
+            backoff: Duration::from_millis(250),
+            backoff_max: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Breaker {
+            window: Duration::from_secs(10),
+            min_calls: 20,
+            failure_share: 0.5,
+            consecutive: 5,
+            open: Duration::from_secs(1),
+            open_max: Duration::from_secs(30),
+        }
+    }
+}

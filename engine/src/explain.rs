@@ -1,0 +1,173 @@
+//! A stored request as a table a person can read in seconds.
+
+use std::fmt::Write as _;
+use types::decision::{Arm, Decision};
+use types::run::{CallRecord, Run, Step};
+use types::store::Stored;
+
+/// Most arms shown; the JSON form has all.
+const ARMS: usize = 12;
+
+/// What happened to a request and why, for a terminal.
+#[must_use]
+pub fn table(stored: &Stored) -> String {
+    let (d, run, o) = (&stored.record.decision, &stored.record.run, &stored.record.outcome);
+    let mut out = String::new();
+    let choice =
+        d.choice().map_or_else(|| "nothing".to_owned(), |a| format!("{} on {}", a.workflow, a.model));
+    // Writing to a String cannot fail, hence the ignored results.
+    let _ = writeln!(
+        out,
+        "{}  {} -> {choice}  (propensity {:.3}{})",
+        d.request_id,
+        d.model_asked,
+        d.propensity,
+        if d.explored { ", explored" } else { "" }
+    );
+    let _ = writeln!(out, " because  {}", d.why);
+    profile(&mut out, d);
+    rules(&mut out, d);
+    arms(&mut out, d);
+    excluded(&mut out, d);
+    steps(&mut out, run);
+    let cost = if o.cost_known {
+        format!("{} USD", o.cost_usd)
+    } else {
+        format!("{} USD and calls of unknown price", o.cost_usd)
+    };
+    let _ = writeln!(
+        out,
+        " outcome  {}, verdict {}, reward {}, {cost}, {} in {} out tokens{}, {:.0} ms ({:.2} ms ours)",
+        o.status.as_str(),
+        o.verdict.as_str(),
+        o.reward.map_or_else(|| "not observed".to_owned(), |r| format!("{:.3}", r.get())),
+        o.usage.input,
+        o.usage.output,
+        if o.usage.estimated { " (estimated)" } else { "" },
+        o.total_ms,
+        o.overhead_ms,
+    );
+    if let Some(e) = &o.error {
+        let _ = writeln!(out, " error    {e}");
+    }
+    for f in &stored.feedback {
+        let reason = f.reason.as_deref().unwrap_or("");
+        let _ = writeln!(out, " feedback {:.2} by {} {reason}", f.score.get(), f.source);
+    }
+    out
+}
+
+fn profile(out: &mut String, d: &Decision) {
+    let axes: Vec<String> =
+        d.profile.iter().map(|a| format!("{}={} ({:.2})", a.axis, a.value, a.confidence)).collect();
+    for (i, line) in axes.chunks(4).enumerate() {
+        let _ = writeln!(out, " {:8} {}", if i == 0 { "profile" } else { "" }, line.join("  "));
+    }
+    let _ = writeln!(out, " cell     {}  about {} input tokens", d.cell, d.est_input_tokens);
+}
+
+fn rules(out: &mut String, d: &Decision) {
+    for r in &d.rules {
+        let what: Vec<String> = d
+            .actions
+            .iter()
+            .filter(|a| a.rule == r.id)
+            .map(|a| format!("{} {} ({})", a.verb, a.argument, a.effect))
+            .collect();
+        let result = serde_json::to_value(r.result)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default();
+        let _ = writeln!(out, " {result:12} {}  {}", r.id, what.join("; "));
+    }
+    for x in &d.denials {
+        let _ = writeln!(out, " denied   by {}: {} ({})", x.rule, x.reason, x.code);
+    }
+}
+
+fn arms(out: &mut String, d: &Decision) {
+    if d.arms.is_empty() {
+        return;
+    }
+    let _ = writeln!(
+        out,
+        "          {:<24} {:<36} {:>7} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6} {:>10}",
+        "workflow", "model", "utility", "P", "+bonus", "Q", "S", "cost", "L", "prefer", "n", "USD"
+    );
+    for (i, a) in d.arms.iter().take(ARMS).enumerate() {
+        arm(out, a, d.chosen == Some(i));
+    }
+    if d.arms.len() > ARMS {
+        let _ = writeln!(out, "          … and {} more (--json shows all)", d.arms.len() - ARMS);
+    }
+}
+
+fn arm(out: &mut String, a: &Arm, chosen: bool) {
+    let t = &a.terms;
+    let _ = writeln!(
+        out,
+        "       {} {:<24} {:<36} {:>7.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>7.2} {:>6.1} {:>10}",
+        if chosen { "=>" } else { "  " },
+        a.workflow,
+        a.model,
+        a.utility,
+        t.success,
+        t.bonus,
+        t.quality,
+        t.schema,
+        t.cost,
+        t.latency,
+        t.preference,
+        a.outcomes,
+        a.expected_cost_usd.map_or_else(|| "unknown".to_owned(), |c| format!("{:.6}", c.dollars())),
+    );
+}
+
+fn excluded(out: &mut String, d: &Decision) {
+    for e in d.excluded.iter().chain(d.unavailable.iter()) {
+        let by = e.rule.as_ref().map_or(String::new(), |r| format!(" by {r}"));
+        let on = e.workflow.as_ref().map_or(String::new(), |w| format!(" in {w}"));
+        let _ = writeln!(
+            out,
+            " out      {}{on}: {}{by} {}",
+            e.model,
+            e.reason,
+            e.detail.as_deref().unwrap_or("")
+        );
+    }
+}
+
+fn steps(out: &mut String, run: &Run) {
+    if run.steps.is_empty() {
+        return;
+    }
+    let _ = writeln!(out, " run      {}  stream: {}", run.workflow, run.stream_mode);
+    for s in &run.steps {
+        step(out, s);
+    }
+}
+
+fn step(out: &mut String, s: &Step) {
+    let note = s.note.as_deref().map_or(String::new(), |n| format!("  {n}"));
+    let _ = writeln!(
+        out,
+        "          {:<12} {:<9} {:<10} {:>8.1} ms{note}",
+        s.node, s.kind, s.outcome, s.duration_ms
+    );
+    for c in &s.calls {
+        call(out, c);
+    }
+    for f in &s.findings {
+        let path = f.path.as_deref().unwrap_or("");
+        let _ = writeln!(out, "            ! {}.{} {path} {}", f.validator, f.code, f.message);
+    }
+}
+
+fn call(out: &mut String, c: &CallRecord) {
+    let end = match &c.error {
+        Some(e) => format!("{}{}", e.kind.as_str(), e.status.map_or(String::new(), |s| format!(" ({s})"))),
+        None => format!("{} + {} tokens", c.usage.input, c.usage.output),
+    };
+    let cost = c.cost_usd.map_or_else(|| "unknown price".to_owned(), |x| format!("{x} USD"));
+    let _ = writeln!(out, "            {} {} {:.1} ms {end} {cost}", c.purpose, c.model, c.total_ms);
+}

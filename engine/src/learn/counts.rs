@@ -1,0 +1,53 @@
+//! Discounted counts: what remains of past outcomes.
+
+use serde::{Deserialize, Serialize};
+
+/// Discounted trials and successes: with each new outcome all earlier ones weigh γ as much, so `n` tends
+/// to 1/(1−γ), 100 at the default of 0.99 (`routing.md` §7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Count {
+    /// Trials.
+    pub n: f64,
+    /// Successes; a quality in 0..=1 counts fractionally.
+    pub s: f64,
+}
+
+impl Count {
+    /// Takes one outcome in.
+    pub fn add(&mut self, reward: f64, discount: f64) {
+        self.n = self.n * discount + 1.0;
+        self.s = self.s * discount + reward.clamp(0.0, 1.0);
+    }
+
+    /// An outcome counted earlier is worth something else now. Its discount since then is not known, so the
+    /// whole difference is applied, and the mean stays within 0..=1.
+    pub fn revise(&mut self, before: f64, now: f64) {
+        self.s = (self.s + now - before).clamp(0.0, self.n);
+    }
+
+    /// Posterior mean with a prior of mean `prior` worth `strength` trials: (k·c + s) / (k + n).
+    #[must_use]
+    pub fn posterior(&self, prior: f64, strength: f64) -> f64 {
+        (strength * prior + self.s) / (strength + self.n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_outcomes_fade_and_revisions_stay_in_range() {
+        let mut c = Count::default();
+        for _ in 0..10_000 {
+            c.add(1.0, 0.99);
+        }
+        assert!((c.n - 100.0).abs() < 1e-6 && (c.s - c.n).abs() < 1e-9);
+        for _ in 0..500 {
+            c.add(0.0, 0.99);
+        }
+        assert!(c.posterior(0.5, 8.0) < 0.06);
+        c.revise(0.0, 5_000.0);
+        assert_eq!(c.s, c.n);
+    }
+}

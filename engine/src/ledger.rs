@@ -1,0 +1,130 @@
+//! What one request's tree has called, spent and waited for. One reservation for the whole tree.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+use types::Usd;
+use types::provider;
+use types::run::{CallRecord, Run};
+
+/// Shared by everything that makes calls for one request.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ledger(Arc<Mutex<Book>>);
+
+#[derive(Debug, Default)]
+struct Book {
+    calls: Vec<(Arc<str>, CallRecord)>,
+    spent: Usd,
+    reserved: Usd,
+    waited: Duration,
+    worst: Option<provider::Error>,
+}
+
+impl Ledger {
+    fn lock(&self) -> MutexGuard<'_, Book> {
+        // Every write leaves the book consistent, so a panic elsewhere does not spoil it.
+        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Reserves money for one call if the tree stays within `cap`; check and act are one step.
+    pub(crate) fn reserve(&self, amount: Usd, cap: Option<Usd>) -> bool {
+        let mut b = self.lock();
+        let after = b.spent.plus(b.reserved).plus(amount);
+        if cap.is_some_and(|c| after > c) {
+            return false;
+        }
+        b.reserved = b.reserved.plus(amount);
+        true
+    }
+
+    /// Money left under `cap` that nobody has reserved.
+    pub(crate) fn left(&self, cap: Usd) -> Usd {
+        let b = self.lock();
+        cap.minus(b.spent.plus(b.reserved))
+    }
+
+    /// Puts a finished call in the place of its reservation.
+    pub(crate) fn settle(&self, node: &Arc<str>, reserved: Usd, record: CallRecord, waited: Duration) {
+        let mut b = self.lock();
+        b.reserved = b.reserved.minus(reserved);
+        b.spent = b.spent.plus(record.cost_usd.unwrap_or_default());
+        b.waited = b.waited.saturating_add(waited);
+        b.calls.push((node.clone(), record));
+    }
+
+    /// Notes the most useful failure so far.
+    pub(crate) fn failed(&self, error: &provider::Error) {
+        let mut b = self.lock();
+        if b.worst.as_ref().is_none_or(|w| usefulness(error) > usefulness(w)) {
+            b.worst = Some(error.clone());
+        }
+    }
+
+    /// The most useful failure.
+    pub(crate) fn worst(&self) -> Option<provider::Error> {
+        self.lock().worst.clone()
+    }
+
+    /// Time in which a provider was awaited before anything could be passed on.
+    pub(crate) fn waited(&self) -> Duration {
+        self.lock().waited
+    }
+
+    /// Adds time in which a provider was awaited.
+    pub(crate) fn wait(&self, d: Duration) {
+        let mut b = self.lock();
+        b.waited = b.waited.saturating_add(d);
+    }
+
+    /// Hands the calls to the steps of the nodes that made them. Calls of a node without a step (it was
+    /// cancelled) get one.
+    pub(crate) fn hand_over(&self, run: &mut Run) {
+        for (node, call) in std::mem::take(&mut self.lock().calls) {
+            match run.steps.iter_mut().rev().find(|s| s.node == node) {
+                Some(step) => step.calls.push(call),
+                None => run.steps.push(types::run::Step {
+                    node,
+                    kind: "generate".into(),
+                    outcome: "cancelled".to_owned(),
+                    started_ms: call.started_ms,
+                    duration_ms: call.total_ms,
+                    calls: vec![call],
+                    findings: Vec::new(),
+                    note: None,
+                }),
+            }
+        }
+    }
+}
+
+/// How much a client can do with a failure when several happened: what is wrong with the request comes
+/// before load, load before absence, absence before our own keys.
+fn usefulness(e: &provider::Error) -> u8 {
+    use provider::ErrorKind as K;
+    match e.kind {
+        K::ContentFiltered => 9,
+        K::ContextOverflow => 8,
+        K::BadRequest => 7,
+        K::RateLimited => 6,
+        K::Unavailable => 5,
+        K::FirstTokenTimeout | K::InterTokenTimeout | K::TotalTimeout => 4,
+        K::StreamLost | K::Malformed | K::TooLarge => 3,
+        K::Connect => 2,
+        K::Quota | K::Auth => 1,
+        K::Cancelled => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parallel_calls_never_pass_the_cap() {
+        let l = Ledger::default();
+        let cap = Some(Usd::from_dollars(1.0));
+        let part = Usd::from_dollars(0.4);
+        assert!(l.reserve(part, cap) && l.reserve(part, cap));
+        assert!(!l.reserve(part, cap), "a third would pass it");
+        assert_eq!(l.left(Usd::from_dollars(1.0)), Usd::from_dollars(0.2));
+    }
+}

@@ -1,0 +1,103 @@
+//! Every model with its state: what `turnout models` and `GET /v1/models` show.
+
+use crate::Inner;
+use crate::breaker::Circuit;
+use serde::Serialize;
+use std::sync::Arc;
+use types::axis::{AxisValue, TaskFamily};
+use types::matrix::{Abilities, Availability, Dialect, FreeTier, Price, Tier};
+
+/// A model and what is known of it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModelRow {
+    /// `provider/model`.
+    pub id: Arc<str>,
+    /// Other names it answers to.
+    pub aliases: Vec<String>,
+    /// Its provider.
+    pub provider: String,
+    /// The provider's wire format.
+    pub dialect: Dialect,
+    /// Its answers are made up in process.
+    pub simulated: bool,
+    /// Whether it is a candidate, and if not, why.
+    pub availability: Availability,
+    /// What the breaker lets through.
+    pub circuit: Circuit,
+    /// Free or paid.
+    pub tier: Tier,
+    /// USD per million tokens; `None` = unknown.
+    pub price: Option<Price>,
+    /// Date of the price.
+    pub price_as_of: Option<String>,
+    /// Free-tier limits.
+    pub free_tier: Option<FreeTier>,
+    /// Tokens.
+    pub context_window: u32,
+    /// Tokens.
+    pub max_output_tokens: u32,
+    /// What it can do.
+    pub abilities: Abilities,
+    /// 1 small, 2 strong, 3 frontier.
+    pub quality_tier: u8,
+    /// 1 fast, 2 medium, 3 slow.
+    pub speed_tier: u8,
+    /// Belief in success before evidence, per task family.
+    pub prior: Vec<(&'static str, f64)>,
+    /// What was learned, over all workflows.
+    pub learned: Learned,
+}
+
+/// What was learned of a model.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Learned {
+    /// Outcomes with a reward, discounted.
+    pub outcomes: f64,
+    /// Their mean reward.
+    pub mean_reward: Option<f64>,
+    /// Share of its calls that were answered.
+    pub answered: Option<f64>,
+    /// Median time to first content, milliseconds.
+    pub ttft_ms: Option<f64>,
+}
+
+pub(crate) fn rows(inner: &Inner) -> Vec<ModelRow> {
+    let view = inner.view.load_full();
+    let statistics = inner.statistics.load();
+    let matrix = view.bundle.matrix();
+    let row = |ix: types::ModelIx| {
+        let (m, p) = (matrix.model(ix)?, matrix.provider_of(ix)?);
+        let (n, s) = statistics
+            .arms
+            .values()
+            .filter_map(|arms| arms.get(&m.id))
+            .fold((0.0, 0.0), |(n, s), a| (n + a.total.n, s + a.total.s));
+        let seen = statistics.models.get(&m.id);
+        Some(ModelRow {
+            id: m.id.clone(),
+            aliases: m.aliases.clone(),
+            provider: p.id.clone(),
+            dialect: p.dialect,
+            simulated: p.dialect == Dialect::Simulated,
+            availability: view.availability.get(usize::from(ix.0)).cloned().unwrap_or(Availability::Disabled),
+            circuit: view.circuit(ix),
+            tier: p.tier,
+            price: m.price,
+            price_as_of: p.as_of.clone(),
+            free_tier: m.free_tier.clone(),
+            context_window: m.context_window,
+            max_output_tokens: m.max_output_tokens,
+            abilities: m.abilities,
+            quality_tier: m.quality_tier,
+            speed_tier: m.speed_tier,
+            prior: TaskFamily::ALL.iter().map(|f| (f.as_str(), m.prior.success(*f, None))).collect(),
+            learned: Learned {
+                outcomes: n,
+                mean_reward: (n > 0.0).then(|| s / n),
+                answered: seen.filter(|x| x.answered.n > 0.0).map(|x| x.answered.s / x.answered.n),
+                ttft_ms: seen.filter(|x| x.ttft.n() > 0.0).map(|x| x.ttft.median(m.prior.ttft_ms)),
+            },
+        })
+    };
+    matrix.indices().filter_map(row).collect()
+}

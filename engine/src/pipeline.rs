@@ -1,0 +1,210 @@
+//! The way of a request, top to bottom, one call per room.
+
+use crate::answer::{Admission, Answer, Head, Whole};
+use crate::calls::Calls;
+use crate::error::{Error, Kind};
+use crate::ledger::Ledger;
+use crate::live::{self, Flow};
+use crate::route;
+use crate::settle::{self, Tree};
+use crate::{Inner, View};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use types::chat::ChatRequest;
+use types::directives::Directives;
+use types::matrix::Dialect;
+use types::provider::Edits;
+use workflows::{Ending, RunFailure, Trace};
+
+/// Answers one request.
+pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatRequest) -> Result<Answer, Error> {
+    // admit
+    let permit = inner.gate.enter()?;
+    let view = inner.view.load_full();
+
+    // profile
+    let request = Arc::new(request);
+    let profile = profiler::profile(&request);
+
+    // policy
+    let ts_ms = settle::unix_ms();
+    let about =
+        policies::Inputs { request: &request, profile: &profile, tenant: &admission.tenant, unix_ms: ts_ms };
+    let scope = policies::scope(&about);
+    let mut directives =
+        view.bundle.policies.evaluate(&scope).map_err(|e| Kind::PolicyEvaluation(e.public_message()))?;
+
+    // route
+    let seed = inner.next_seed();
+    let statistics = inner.statistics.load();
+    let circuit = |ix: types::ModelIx| view.circuit(ix);
+    let routed = route::decide(
+        &route::Inputs {
+            bundle: &view.bundle,
+            availability: &view.availability,
+            unavailable: &view.unavailable,
+            circuit: &circuit,
+            statistics: &statistics,
+            request: &request,
+            profile: &profile,
+            scope: &scope,
+            mode: inner.config.mode,
+            seed,
+            request_id: &admission.request_id,
+            tenant: &admission.tenant,
+            ts_ms,
+        },
+        &mut directives,
+    );
+    let (decision, routed) = match routed {
+        Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
+        Err(e) => (e.0, Err(e.1)),
+    };
+    let ledger = Ledger::default();
+    let trace = Trace::default();
+    let mut tree = Tree {
+        store: inner.store.clone(),
+        finished: inner.finished.clone(),
+        explain: request.options.explain,
+        decision: Some(Box::new(decision)),
+        trace: trace.clone(),
+        ledger: ledger.clone(),
+        overhead_ms: None,
+        ttft_ms: None,
+        _permit: permit,
+        admission,
+    };
+    let (workflow, candidates, cap) = match routed {
+        Ok(routed) => routed,
+        Err(e) => return Err(tree.failed(e)),
+    };
+
+    // workflow (and provider and validate, within)
+    let deadline = deadline(inner, &tree.admission, &request, &directives, workflow.limits.wall);
+    let (sink, chunks) = if request.stream {
+        let (tx, rx) = mpsc::channel(live::CHUNKS);
+        (Some(tx), Some(rx))
+    } else {
+        (None, None)
+    };
+    let calls = Calls {
+        reach: view.reach.clone(),
+        request: request.clone(),
+        request_id: tree.admission.request_id.clone(),
+        profile,
+        candidates,
+        ledger,
+        started: tree.admission.received,
+        deadline,
+        cap,
+        seed,
+    };
+    let input = workflows::Input {
+        request: request.clone(),
+        scope,
+        language: view.bundle.language.clone(),
+        extra_validators: std::mem::take(&mut directives.validators),
+        edits: edits(&request, &directives),
+        sink,
+        trace,
+    };
+    let name: Arc<str> = workflow.name.as_str().into();
+    let run = async move { workflows::run(&workflow, input, &calls).await };
+    let describe = {
+        let view = view.clone();
+        move |tree: &mut Tree| head(&view, tree, name)
+    };
+
+    // settle, assess: in `Tree`, whichever way the run ends; learn follows the log
+    match chunks {
+        Some(chunks) => {
+            let flow = Flow { run: Some(Box::pin(run)), chunks, tree, deadline, ready: VecDeque::new() };
+            Ok(Answer::Live(flow.start(describe).await?))
+        }
+        None => whole(timeout_at(deadline, run).await.ok(), tree, describe),
+    }
+}
+
+fn whole(
+    ending: Option<Ending>,
+    mut tree: Tree,
+    describe: impl FnOnce(&mut Tree) -> Head,
+) -> Result<Answer, Error> {
+    match ending {
+        Some(Ending::Delivered { completion, .. } | Ending::Streamed { completion, .. }) => {
+            let head = describe(&mut tree);
+            let tail = tree.delivered();
+            Ok(Answer::Whole(Box::new(Whole { head, tail, completion })))
+        }
+        Some(Ending::Broken { error, .. }) => Err(tree.failed(Kind::Provider(error).into())),
+        Some(Ending::Failed(f)) => Err(tree.failed(failure(f))),
+        None => Err(tree.failed(Kind::Deadline.into())),
+    }
+}
+
+/// The shortest of all times that are allowed.
+fn deadline(
+    inner: &Inner,
+    admission: &Admission,
+    request: &ChatRequest,
+    directives: &Directives,
+    wall: Option<std::time::Duration>,
+) -> Instant {
+    let capped = directives.cap_latency.as_ref().map(|s| s.value);
+    let shortest =
+        [admission.deadline, request.options.max_latency, capped, wall].into_iter().flatten().min();
+    admission.received
+        + shortest.map_or(inner.config.default_deadline, |d| d.min(inner.config.default_deadline))
+}
+
+/// What the policies' caps change in every call.
+fn edits(request: &ChatRequest, d: &Directives) -> Edits {
+    let mut edits = Edits::default();
+    if let Some(cap) = &d.cap_max_tokens
+        && request.params.max_tokens.is_none_or(|m| m > cap.value)
+    {
+        edits.max_tokens = Some(cap.value);
+    }
+    if let Some(cap) = &d.cap_temperature
+        // The vendors' default is 1.
+        && request.params.temperature.unwrap_or(1.0) > cap.value
+    {
+        edits.temperature = Some(cap.value);
+    }
+    edits
+}
+
+fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
+    let overhead_ms = tree.first_byte();
+    let served = tree.trace.served_by();
+    let arm = tree.decision.as_ref().and_then(|d| d.choice()).map(|a| a.model.clone());
+    let model = served.or(arm).unwrap_or_else(|| "".into());
+    let provider = view.bundle.matrix().find(&model).and_then(|ix| view.bundle.matrix().provider_of(ix));
+    Head {
+        request_id: tree.admission.request_id.clone(),
+        workflow,
+        simulated: provider.is_some_and(|p| p.dialect == Dialect::Simulated),
+        model,
+        bundle: view.bundle.hash().clone(),
+        overhead_ms,
+    }
+}
+
+/// A workflow's failure as the engine's.
+pub(crate) fn failure(f: RunFailure) -> Error {
+    let findings = f.findings;
+    let kind = match (f.provider_error, f.class) {
+        (Some(e), _) => {
+            let retry_after = e.retry_after;
+            return Error { findings, retry_after, ..Error::from(Kind::Provider(e)) };
+        }
+        (None, "budget") if f.code == "wall" => Kind::Deadline,
+        (None, "budget") => Kind::Budget(f.message),
+        (None, "validation") => Kind::Validation { code: f.code, message: f.message },
+        (None, "policy") => Kind::NoCandidates { summary: f.message, by_policy: false },
+        (None, _) => Kind::Workflow { code: f.code, message: f.message, status: f.status },
+    };
+    Error { findings, ..Error::from(kind) }
+}

@@ -1,0 +1,108 @@
+//! The models a request may use, in the order to try them, for the chosen node and for every other route.
+
+use super::score::Scored;
+use std::sync::Arc;
+use types::directives::Pools;
+use types::matrix::{Matrix, ModelIx};
+use workflows::{Estimate, Route, Strategy};
+
+/// What a model would do with the request, alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Estimated {
+    pub(crate) ix: ModelIx,
+    pub(crate) tier: u8,
+    pub(crate) cost_known: bool,
+    pub(crate) p95_ttft_ms: f64,
+    pub(crate) estimate: Estimate,
+}
+
+/// The models a request may use.
+#[derive(Clone, Debug)]
+pub(crate) struct Candidates {
+    /// For the primary node: the chosen model, then the others by utility in the chosen workflow.
+    pub(crate) primary: Vec<ModelIx>,
+    /// All that passed the filters, by utility (best first).
+    eligible: Vec<Estimated>,
+    pools: Arc<Pools>,
+}
+
+impl Candidates {
+    pub(crate) fn new(
+        scored: &[Scored],
+        chosen: &Scored,
+        mut eligible: Vec<Estimated>,
+        pools: Arc<Pools>,
+    ) -> Self {
+        let mut primary: Vec<ModelIx> = chosen.model.into_iter().collect();
+        let same = scored.iter().filter(|s| s.workflow.name == chosen.workflow.name);
+        for ix in same.filter_map(|s| s.model) {
+            if !primary.contains(&ix) {
+                primary.push(ix);
+            }
+        }
+        let rank = |ix: ModelIx| scored.iter().position(|s| s.model == Some(ix)).unwrap_or(usize::MAX);
+        eligible.sort_by_key(|e| rank(e.ix));
+        Candidates { primary, eligible, pools }
+    }
+}
+
+/// The models of a route, best first by its strategy.
+pub(crate) fn resolve(route: &Route, c: &Candidates, matrix: &Matrix, seed: u64) -> Vec<ModelIx> {
+    let mut fitting: Vec<&Estimated> =
+        c.eligible.iter().filter(|e| fits(route, e, &c.pools, matrix)).collect();
+    order(route, &mut fitting, seed);
+    let mut ids: Vec<ModelIx> = fitting.into_iter().map(|e| e.ix).collect();
+    if !route.prefer.is_empty() {
+        ids.sort_by_key(|ix| !matches_any(&route.prefer, *ix, &c.pools, matrix));
+    }
+    ids
+}
+
+/// What the first model of a route would do.
+pub(crate) fn best(
+    route: &Route,
+    eligible: &[Estimated],
+    pools: &Pools,
+    matrix: &Matrix,
+) -> Option<Estimate> {
+    let mut fitting: Vec<&Estimated> = eligible.iter().filter(|e| fits(route, e, pools, matrix)).collect();
+    order(route, &mut fitting, 0);
+    fitting.first().map(|e| e.estimate)
+}
+
+fn order(route: &Route, list: &mut [&Estimated], seed: u64) {
+    match route.strategy {
+        // They come by utility.
+        Strategy::Utility | Strategy::Fixed => {}
+        // An unknown price is not a low one.
+        Strategy::Cheapest => list.sort_by(|a, b| {
+            (!a.cost_known).cmp(&!b.cost_known).then(a.estimate.cost_usd.total_cmp(&b.estimate.cost_usd))
+        }),
+        Strategy::Strongest => {
+            list.sort_by(|a, b| b.tier.cmp(&a.tier).then(b.estimate.success.total_cmp(&a.estimate.success)));
+        }
+        Strategy::Fastest => list.sort_by(|a, b| a.estimate.total_ms.total_cmp(&b.estimate.total_ms)),
+        Strategy::Random => {
+            let turn = usize::try_from(seed % list.len().max(1) as u64).unwrap_or(0);
+            list.rotate_left(turn);
+        }
+    }
+}
+
+fn fits(route: &Route, e: &Estimated, pools: &Pools, matrix: &Matrix) -> bool {
+    let Some(model) = matrix.model(e.ix) else { return false };
+    let in_pool = |name: &String| pools.get(name).is_some_and(|p| p.contains(e.ix));
+    route.pool.as_ref().is_none_or(in_pool)
+        && route.model.as_ref().is_none_or(|m| matrix.find(m) == Some(e.ix))
+        && route.min_tier.is_none_or(|t| e.tier >= t)
+        && route.capabilities.iter().all(|c| model.abilities.has(c))
+        && (route.require.is_empty() || matches_any(&route.require, e.ix, pools, matrix))
+        && !matches_any(&route.exclude, e.ix, pools, matrix)
+}
+
+fn matches_any(selectors: &[String], ix: ModelIx, pools: &Pools, matrix: &Matrix) -> bool {
+    selectors.iter().any(|s| match s.strip_prefix("pool:") {
+        Some(pool) => pools.get(pool).is_some_and(|p| p.contains(ix)),
+        None => matrix.find(s) == Some(ix) || matrix.model(ix).is_some_and(|m| types::matrix::glob(s, &m.id)),
+    })
+}

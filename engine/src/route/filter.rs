@@ -1,0 +1,286 @@
+//! What may be a candidate at all; every exclusion says why.
+
+use super::{Inputs, hint};
+use crate::breaker::Circuit;
+use crate::bundle::Bundle;
+use crate::error::{Error, Kind};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::Usd;
+use types::chat::{PartKind, ToolChoice};
+use types::decision::{Decision, Exclusion};
+use types::directives::{Directives, RuleId};
+use types::matrix::{Availability, Dialect, Matrix, Model, ModelIx, ModelSet, Provider, Tier};
+use types::options::Mode;
+use workflows::Workflow;
+
+/// What the `model` of a request names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Asked {
+    /// Any model: `auto`, `auto:cheapest`, `auto:balanced`, `auto:best`.
+    Auto,
+    /// Any model, this workflow.
+    Workflow(String),
+    /// This model.
+    Model(ModelIx),
+}
+
+impl Asked {
+    pub(crate) fn parse(model: &str, bundle: &Bundle) -> Result<Self, Error> {
+        const AUTO: [&str; 4] = ["auto", "auto:cheapest", "auto:balanced", "auto:best"];
+        if AUTO.contains(&model) {
+            return Ok(Asked::Auto);
+        }
+        if let Some(name) = model.strip_prefix("workflow/") {
+            return Ok(Asked::Workflow(name.to_owned()));
+        }
+        if let Some(ix) = bundle.matrix().find(model) {
+            return Ok(Asked::Model(ix));
+        }
+        let models = bundle.matrix().models();
+        let known = AUTO.iter().copied().chain(models.iter().map(|m| &*m.id));
+        Err(Kind::UnknownModel { name: model.to_owned(), hint: hint(model, known) }.into())
+    }
+}
+
+/// Ceilings of one request, from its options and the policies; the lower one counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    /// Of the tree's cost.
+    pub(crate) cap: Option<Usd>,
+    /// Of the latency, milliseconds.
+    pub(crate) latency_ms: Option<f64>,
+    /// Floor under the lower confidence bound of success.
+    pub(crate) min_quality: Option<f64>,
+    min_tier: u8,
+}
+
+impl Limits {
+    pub(crate) fn of(inputs: &Inputs<'_>, d: &Directives) -> Self {
+        let o = &inputs.request.options;
+        let cap = [o.max_cost, d.cap_cost.as_ref().map(|s| s.value)].into_iter().flatten().min();
+        let latency = [o.max_latency, d.cap_latency.as_ref().map(|s| s.value)].into_iter().flatten().min();
+        Limits {
+            cap,
+            latency_ms: latency.map(|l| l.as_secs_f64() * 1e3),
+            min_quality: o.min_quality.map(types::UnitInterval::get),
+            min_tier: o.min_quality_tier.unwrap_or(0),
+        }
+    }
+}
+
+/// The workflows that may run, in order of their names.
+pub(crate) fn workflows(
+    inputs: &Inputs<'_>,
+    directives: &Directives,
+    asked: &Asked,
+    excluded: &mut Vec<Exclusion>,
+) -> Result<Vec<Arc<Workflow>>, Error> {
+    let library = &inputs.bundle.library;
+    let wanted = match (&directives.workflow, &inputs.request.options.workflow, asked) {
+        (Some(set), _, _) => Some(set.value.as_str()),
+        (None, Some(option), _) => Some(option.as_str()),
+        (None, None, Asked::Workflow(name)) => Some(name.as_str()),
+        // A model by name is a plain call: nothing to choose but the checks the contract asks for.
+        (None, None, Asked::Model(_)) if library.get("default").is_some() => Some("default"),
+        _ => None,
+    };
+    if let Some(name) = wanted {
+        let Some(w) = library.get(name) else {
+            let names = library.names();
+            let hint = hint(name, names.iter().copied());
+            return Err(Kind::UnknownWorkflow { name: name.to_owned(), hint }.into());
+        };
+        return Ok(vec![w.clone()]);
+    }
+    let mut serving = Vec::new();
+    for w in library.iter() {
+        match w.serves(inputs.scope) {
+            Some(Ok(true)) => serving.push(w.clone()),
+            Some(Ok(false)) | None => {}
+            Some(Err(e)) => excluded.push(Exclusion {
+                model: "*".into(),
+                workflow: Some(w.name.as_str().into()),
+                reason: "serves".into(),
+                rule: None,
+                detail: Some(e.message),
+            }),
+        }
+    }
+    Ok(serving)
+}
+
+/// The models that may be candidates.
+pub(crate) fn models(
+    inputs: &Inputs<'_>,
+    directives: &Directives,
+    asked: &Asked,
+    limits: &Limits,
+    excluded: &mut Vec<Exclusion>,
+) -> Vec<ModelIx> {
+    let matrix = inputs.bundle.matrix();
+    let o = &inputs.request.options;
+    let pools = inputs.bundle.policies.pools();
+    let select = |list: &[String]| {
+        let mut set = ModelSet::default();
+        for s in list {
+            match s.strip_prefix("pool:") {
+                Some(pool) => set.union(pools.get(pool).unwrap_or(&ModelSet::default())),
+                None => set.union(&matrix.select(s)),
+            }
+        }
+        set
+    };
+    let required = (!o.require.is_empty()).then(|| select(&o.require));
+    let banned = (!o.exclude.is_empty()).then(|| select(&o.exclude));
+    let needs = Needs::of(inputs);
+    let mode = o.mode.unwrap_or(inputs.mode);
+    let mut eligible = Vec::new();
+    for ix in matrix.indices() {
+        let (Some(model), Some(provider)) = (matrix.model(ix), matrix.provider_of(ix)) else { continue };
+        if let Asked::Model(only) = asked
+            && *only != ix
+        {
+            continue;
+        }
+        if inputs.availability.get(usize::from(ix.0)) != Some(&Availability::Ready) {
+            continue;
+        }
+        let mut exclude = |reason: &'static str, rule: Option<&RuleId>, detail: Option<String>| {
+            excluded.push(Exclusion {
+                model: model.id.clone(),
+                workflow: None,
+                reason: reason.into(),
+                rule: rule.cloned(),
+                detail,
+            });
+        };
+        if let Some(rule) = directives.removed_by(ix) {
+            exclude("rule", Some(rule), None);
+        } else if required.as_ref().is_some_and(|s| !s.contains(ix))
+            || banned.as_ref().is_some_and(|s| s.contains(ix))
+        {
+            exclude("option", None, None);
+        } else if model.quality_tier < limits.min_tier {
+            exclude("min_quality", None, Some(format!("tier {} < {}", model.quality_tier, limits.min_tier)));
+        } else if !mode_allows(mode, model, provider) {
+            exclude("mode", None, None);
+        } else if let Some(ability) = needs.lacking(model, provider) {
+            exclude(ability, None, None);
+        } else if inputs.profile.facts.est_input_tokens > model.context_window {
+            let detail =
+                format!("{} > {} tokens", inputs.profile.facts.est_input_tokens, model.context_window);
+            exclude("context_window", None, Some(detail));
+        } else if limits.cap.is_some() && model.price.is_none() && provider.tier == Tier::Paid {
+            exclude("unknown_price", None, None);
+        } else if (inputs.circuit)(ix) == Circuit::Open {
+            exclude("breaker", None, None);
+        } else {
+            eligible.push(ix);
+        }
+    }
+    eligible
+}
+
+fn mode_allows(mode: Mode, model: &Model, provider: &Provider) -> bool {
+    let free = provider.tier == Tier::Free || model.free_tier.is_some();
+    match mode {
+        Mode::Free => free,
+        Mode::Paid => provider.tier == Tier::Paid,
+        Mode::Auto => true,
+    }
+}
+
+/// What the request needs of a model.
+struct Needs {
+    tools: bool,
+    vision: bool,
+    audio: bool,
+    logprobs: bool,
+    many: bool,
+}
+
+impl Needs {
+    fn of(inputs: &Inputs<'_>) -> Self {
+        let r = inputs.request;
+        let audio = r.messages.iter().any(|m| match &m.content {
+            types::chat::Content::Parts(p) => {
+                p.iter().any(|p| matches!(&p.kind, PartKind::Other(kind, _) if kind == "input_audio"))
+            }
+            _ => false,
+        });
+        Needs {
+            tools: !r.tools.is_empty() && r.tool_choice != ToolChoice::None,
+            vision: inputs.profile.facts.images > 0,
+            audio,
+            logprobs: r.params.logprobs,
+            many: r.params.n > 1,
+        }
+    }
+
+    /// The first ability that is needed and not there, as the reason of an exclusion.
+    fn lacking(&self, m: &Model, p: &Provider) -> Option<&'static str> {
+        let a = m.abilities;
+        [
+            (self.tools && !a.tools, "ability:tools"),
+            (self.vision && !a.vision, "ability:vision"),
+            (self.audio && !a.audio, "ability:audio"),
+            (self.logprobs && !a.logprobs, "ability:logprobs"),
+            // The other dialects have no `n`.
+            (self.many && !matches!(p.dialect, Dialect::OpenaiChat | Dialect::Simulated), "ability:n"),
+        ]
+        .into_iter()
+        .find_map(|(lacks, reason)| lacks.then_some(reason))
+    }
+}
+
+/// What no request can use under a configuration, one line per provider and reason.
+pub(crate) fn unavailable(matrix: &Matrix, availability: &[Availability]) -> Arc<Vec<Exclusion>> {
+    let mut by_reason: BTreeMap<(String, &'static str, Option<String>), usize> = BTreeMap::new();
+    for (ix, a) in matrix.indices().zip(availability) {
+        let Some(p) = matrix.provider_of(ix) else { continue };
+        let (reason, detail) = match a {
+            Availability::Ready => continue,
+            Availability::NoKey(vars) => ("no_key", Some(vars.join(" or "))),
+            Availability::Disabled => ("disabled", None),
+            Availability::Unusable(why) => ("unusable", Some(why.clone())),
+        };
+        let n = by_reason.entry((format!("{}/*", p.id), reason, detail)).or_default();
+        *n = n.saturating_add(1);
+    }
+    let line = |((model, reason, detail), _): ((String, &'static str, Option<String>), usize)| Exclusion {
+        model: model.into(),
+        workflow: None,
+        reason: reason.into(),
+        rule: None,
+        detail,
+    };
+    Arc::new(by_reason.into_iter().map(line).collect())
+}
+
+/// The error when every model fell to a filter: how many each reason took.
+pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for e in decision.excluded.iter() {
+        let key = match &e.rule {
+            Some(rule) => format!("rule {rule}"),
+            None => e.reason.to_string(),
+        };
+        *counts.entry(key).or_default() += 1;
+    }
+    let not_ready = inputs.availability.iter().filter(|a| **a != Availability::Ready).count();
+    let mut parts: Vec<String> = counts.iter().map(|(k, n)| format!("{n} by {k}")).collect();
+    if not_ready > 0 {
+        parts.push(format!("{not_ready} without a key or switched off"));
+    }
+    if parts.is_empty() {
+        parts.push("no workflow serves it".to_owned());
+    }
+    let by_policy = decision.excluded.iter().any(|e| e.rule.is_some());
+    let waiting = decision.excluded.iter().any(|e| e.reason == "breaker");
+    let mut error: Error = Kind::NoCandidates { summary: parts.join(", "), by_policy }.into();
+    if waiting {
+        error.retry_after = Some(std::time::Duration::from_secs(1));
+    }
+    error
+}

@@ -1,0 +1,206 @@
+//! Which (workflow, model) is expected to turn out best for a request, and why: filters, then scores, then
+//! a choice whose probability is on record. Pure: the generator and every snapshot are passed in.
+
+mod belief;
+mod candidates;
+mod choice;
+mod config;
+mod filter;
+mod score;
+mod utility;
+
+pub use config::{Config, Weights};
+
+pub(crate) use candidates::{Candidates, resolve};
+pub(crate) use filter::{Asked, unavailable};
+
+use crate::breaker::Circuit;
+use crate::bundle::Bundle;
+use crate::error::{Error, Kind};
+use crate::learn::Snapshot;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use std::sync::Arc;
+use types::axis::{AxisValue, DeterminismNeeds, SafetyPosture};
+use types::chat::ChatRequest;
+use types::decision::{AxisRecord, Decision, Exclusion};
+use types::directives::Directives;
+use types::expr::Scope;
+use types::matrix::{Availability, ModelIx};
+use types::options::Mode;
+use types::profile::WorkloadProfile;
+use types::{Usd, diagnostic};
+use workflows::Workflow;
+
+/// Everything a choice is made from.
+pub(crate) struct Inputs<'a> {
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) availability: &'a [Availability],
+    /// What no request can use, prepared once per configuration.
+    pub(crate) unavailable: &'a Arc<Vec<Exclusion>>,
+    pub(crate) circuit: &'a dyn Fn(ModelIx) -> Circuit,
+    pub(crate) statistics: &'a Snapshot,
+    pub(crate) request: &'a ChatRequest,
+    pub(crate) profile: &'a WorkloadProfile,
+    pub(crate) scope: &'a Scope,
+    pub(crate) mode: Mode,
+    pub(crate) seed: u64,
+    pub(crate) request_id: &'a str,
+    pub(crate) tenant: &'a str,
+    pub(crate) ts_ms: i64,
+}
+
+/// What was chosen: the record of it, and what to run.
+#[derive(Debug)]
+pub(crate) struct Routed {
+    pub(crate) decision: Decision,
+    pub(crate) workflow: Arc<Workflow>,
+    pub(crate) candidates: Candidates,
+    /// Ceiling on the cost of the tree that the request or a policy set.
+    pub(crate) cap: Option<Usd>,
+}
+
+/// A choice, or the record of there being none with the reason.
+pub(crate) type Outcome = Result<Routed, Box<(Decision, Error)>>;
+
+/// Decides. `directives` hand their rules and actions over to the record.
+pub(crate) fn decide(inputs: &Inputs<'_>, directives: &mut Directives) -> Outcome {
+    let mut decision = blank(inputs, directives);
+    if let Some(d) = directives.denials.first() {
+        let kind = Kind::Denied { reason: d.reason.clone(), code: d.code.clone(), status: d.status };
+        decision.why = format!("denied by {}", d.rule);
+        decision.denials = std::mem::take(&mut directives.denials);
+        return Err(Box::new((decision, kind.into())));
+    }
+    match choose(inputs, directives, &mut decision) {
+        Ok((workflow, candidates, cap)) => Ok(Routed { decision, workflow, candidates, cap }),
+        Err(e) => {
+            decision.why = e.to_string();
+            Err(Box::new((decision, e)))
+        }
+    }
+}
+
+type Chosen = (Arc<Workflow>, Candidates, Option<Usd>);
+
+fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision) -> Result<Chosen, Error> {
+    let asked = Asked::parse(&inputs.request.model, inputs.bundle)?;
+    let limits = filter::Limits::of(inputs, directives);
+    let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
+    let models = filter::models(inputs, directives, &asked, &limits, &mut decision.excluded);
+    let estimates = score::estimates(inputs, &models);
+    let scored = score::arms(inputs, directives, &limits, &flows, &estimates, decision);
+    if scored.is_empty() {
+        return Err(filter::nothing_left(inputs, decision));
+    }
+    let config = &inputs.bundle.routing;
+    let mut rng = StdRng::seed_from_u64(inputs.seed);
+    let utilities: Vec<f64> = decision.arms.iter().map(|a| a.utility).collect();
+    let epsilon = if may_explore(inputs) { config.epsilon } else { 0.0 };
+    let Some(draw) = choice::draw(&utilities, epsilon, config.explore_arms, config.explore_within, &mut rng)
+    else {
+        return Err(filter::nothing_left(inputs, decision));
+    };
+    for (arm, p) in decision.arms.iter_mut().zip(&draw.propensity) {
+        arm.propensity = *p;
+    }
+    decision.chosen = Some(draw.chosen);
+    decision.propensity = draw.propensity.get(draw.chosen).copied().unwrap_or(1.0);
+    decision.epsilon = draw.epsilon;
+    decision.explored = draw.explored;
+    decision.why = reason(decision);
+    let Some(chosen) = scored.get(draw.chosen) else { return Err(filter::nothing_left(inputs, decision)) };
+    let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.policies.pools().clone());
+    Ok((chosen.workflow.clone(), candidates, limits.cap))
+}
+
+/// Low confidence, strict determinism and locked-down safety never explore.
+pub(crate) fn may_explore(inputs: &Inputs<'_>) -> bool {
+    let p = inputs.profile;
+    p.confidence >= inputs.bundle.routing.min_confidence as f32
+        && p.determinism_needs.value != DeterminismNeeds::Strict
+        && p.safety_posture.value != SafetyPosture::LockedDown
+}
+
+/// Why the choice is what it is, against the next best.
+fn reason(d: &Decision) -> String {
+    let Some(chosen) = d.choice() else { return String::new() };
+    if d.explored {
+        return format!("explored: one of the best few, drawn with probability {:.3}", chosen.propensity);
+    }
+    let Some(rival) = d.arms.get(1) else { return "the only arm left".to_owned() };
+    let (a, b) = (&chosen.terms, &rival.terms);
+    let factors = [
+        ("success", a.optimistic, b.optimistic),
+        ("quality", a.quality, b.quality),
+        ("schema", a.schema, b.schema),
+        ("cost", a.cost, b.cost),
+        ("latency", a.latency, b.latency),
+        ("preference", a.preference, b.preference),
+        ("circuit", a.circuit, b.circuit),
+    ];
+    let lead = factors.iter().max_by(|x, y| (x.1 / x.2).total_cmp(&(y.1 / y.2)));
+    let lead = lead
+        .filter(|(_, x, y)| x > y)
+        .map_or(String::new(), |(n, x, y)| format!(": {n} {x:.3} against {y:.3}"));
+    format!(
+        "utility {:.3} against {:.3} ({} on {}){lead}",
+        chosen.utility, rival.utility, rival.workflow, rival.model
+    )
+}
+
+fn blank(inputs: &Inputs<'_>, directives: &mut Directives) -> Decision {
+    let axes = inputs.profile.axes();
+    let o = &inputs.request.options;
+    let options = o.given.iter().map(|name| ((*name).to_owned(), serde_json::Value::Bool(true))).collect();
+    let mut tags = o.tags.clone();
+    tags.append(&mut directives.tags);
+    Decision {
+        request_id: inputs.request_id.to_owned(),
+        ts_ms: inputs.ts_ms,
+        tenant: inputs.tenant.to_owned(),
+        model_asked: inputs.request.model.clone(),
+        profile: axes
+            .iter()
+            .map(|(axis, value, confidence)| AxisRecord {
+                axis: (*axis).into(),
+                value: (*value).into(),
+                confidence: (confidence * 1e3).round() / 1e3,
+            })
+            .collect(),
+        cell: inputs.profile.cell(),
+        est_input_tokens: inputs.profile.facts.est_input_tokens,
+        rules: std::mem::take(&mut directives.rules),
+        actions: std::mem::take(&mut directives.actions),
+        denials: Vec::new(),
+        options,
+        arms: Vec::new(),
+        excluded: Vec::new(),
+        unavailable: inputs.unavailable.clone(),
+        chosen: None,
+        why: String::new(),
+        propensity: 1.0,
+        epsilon: 0.0,
+        explored: false,
+        seed: inputs.seed,
+        lambda: lambda(inputs),
+        cost_ref_usd: Usd::ZERO,
+        statistics: inputs.statistics.version,
+        bundle: inputs.bundle.hash().to_string(),
+        tags,
+    }
+}
+
+/// λ of the request's economic policy.
+pub(crate) fn lambda(inputs: &Inputs<'_>) -> f64 {
+    let economy = inputs.profile.economic_policy.value;
+    inputs.bundle.routing.lambda.get(economy.index()).copied().unwrap_or(0.2)
+}
+
+/// The nearest names to one that is not known.
+pub(crate) fn hint<'a>(name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+    match diagnostic::nearest(name, known).as_slice() {
+        [] => "GET /v1/models lists what is".to_owned(),
+        near => format!("did you mean `{}`?", near.join("` or `")),
+    }
+}

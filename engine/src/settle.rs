@@ -1,0 +1,206 @@
+//! The end of a request: what it used and cost, how it turned out, one record in the log.
+
+use crate::admit::Permit;
+use crate::answer::{Admission, Tail};
+use crate::error::{Attempt, Error};
+use crate::ledger::Ledger;
+use crate::outcome;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+use types::decision::Decision;
+use types::outcome::{CallObservation, Outcome, RewardParts, Status};
+use types::provider::ErrorKind;
+use types::run::Run;
+use types::store::{OutcomeStore, Record, RequestRecord};
+use types::{Usage, Usd, Verdict};
+use workflows::Trace;
+
+/// Told of every request at its end; for metrics. Must not block.
+pub type Finished = Arc<dyn Fn(&RequestRecord) + Send + Sync>;
+
+/// One request in the making. Closed exactly once; dropped unclosed means that the client left.
+pub(crate) struct Tree {
+    pub(crate) store: Arc<dyn OutcomeStore>,
+    pub(crate) finished: Option<Finished>,
+    pub(crate) admission: Admission,
+    /// Taken when the tree is closed.
+    pub(crate) decision: Option<Box<Decision>>,
+    pub(crate) trace: Trace,
+    pub(crate) ledger: Ledger,
+    pub(crate) explain: bool,
+    /// Milliseconds of ours until the first byte could leave.
+    pub(crate) overhead_ms: Option<f64>,
+    pub(crate) ttft_ms: Option<f64>,
+    pub(crate) _permit: Permit,
+}
+
+/// Unix time in milliseconds.
+pub(crate) fn unix_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+impl Tree {
+    /// Milliseconds since the request was received.
+    pub(crate) fn elapsed_ms(&self) -> f64 {
+        self.admission.received.elapsed().as_secs_f64() * 1e3
+    }
+
+    /// Notes that the first byte can leave now.
+    pub(crate) fn first_byte(&mut self) -> f64 {
+        let elapsed = self.elapsed_ms();
+        let ours = (elapsed - self.ledger.waited().as_secs_f64() * 1e3).max(0.0);
+        self.ttft_ms.get_or_insert(elapsed);
+        *self.overhead_ms.get_or_insert(ours)
+    }
+
+    /// An answer was delivered.
+    pub(crate) fn delivered(&mut self) -> Tail {
+        self.close(Status::Delivered, None)
+    }
+
+    /// No answer, or not all of it; the error gets what a client may know of the way there.
+    pub(crate) fn failed(&mut self, mut error: Error) -> Error {
+        let status = match error.blame() {
+            types::Blame::Policy if error.attempts.is_empty() && !self.decided() => Status::Denied,
+            _ => Status::Failed,
+        };
+        let record = self.record(status, Some(error.code().to_owned()));
+        let Some(record) = record else { return error };
+        error.attempts = record.run.calls().filter_map(attempt).collect();
+        if self.explain {
+            error.explain = serde_json::to_value(&record).ok();
+        }
+        self.write(record);
+        error
+    }
+
+    fn decided(&self) -> bool {
+        self.decision.as_ref().is_some_and(|d| d.chosen.is_some())
+    }
+
+    fn close(&mut self, status: Status, error: Option<String>) -> Tail {
+        let Some(record) = self.record(status, error) else { return Tail::default() };
+        let tail = Tail {
+            usage: record.outcome.usage,
+            cost: record.outcome.cost_usd,
+            cost_known: record.outcome.cost_known,
+            verdict: record.outcome.verdict,
+            calls: record.outcome.calls,
+            explain: self.explain.then(|| serde_json::to_value(&record).ok()).flatten(),
+        };
+        self.write(record);
+        tail
+    }
+
+    fn record(&mut self, status: Status, error: Option<String>) -> Option<RequestRecord> {
+        let decision = *self.decision.take()?;
+        let mut run = self.trace.take();
+        self.ledger.hand_over(&mut run);
+        let outcome = self.outcome(&decision, &run, status, error);
+        Some(RequestRecord { decision, run, outcome })
+    }
+
+    fn outcome(&self, decision: &Decision, run: &Run, status: Status, error: Option<String>) -> Outcome {
+        let total_ms = self.elapsed_ms();
+        let (cost_usd, cost_known) = run.cost();
+        let parts = parts(run, status);
+        let arm = decision.choice();
+        Outcome {
+            request_id: decision.request_id.clone(),
+            ts_ms: unix_ms(),
+            tenant: decision.tenant.clone(),
+            cell: decision.cell,
+            workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
+            model: arm.map_or_else(|| "".into(), |a| a.model.clone()),
+            served_by: run.served_by.clone(),
+            status,
+            error,
+            verdict: run.verdict,
+            reward: outcome::reward(&parts),
+            parts,
+            usage: run.usage(),
+            cost_usd,
+            cost_known,
+            ttft_ms: self.ttft_ms,
+            total_ms,
+            overhead_ms: self
+                .overhead_ms
+                .unwrap_or_else(|| (total_ms - self.ledger.waited().as_secs_f64() * 1e3).max(0.0)),
+            calls: u32::try_from(run.calls().count()).unwrap_or(u32::MAX),
+            repairs: run.repairs,
+            observations: run.calls().filter(|c| !cancelled(c)).map(observation).collect(),
+            propensity: decision.propensity,
+        }
+    }
+
+    /// The append is the only recording on the reply path, and cannot fail the reply.
+    fn write(&self, record: RequestRecord) {
+        if let Some(finished) = &self.finished {
+            finished(&record);
+        }
+        if let Err(e) = self.store.append(&Record::Request(Box::new(record))) {
+            tracing::error!(request_id = %self.admission.request_id, error = %e, "outcome not recorded");
+        }
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        if self.decision.is_some() {
+            self.close(Status::Cancelled, None);
+        }
+    }
+}
+
+impl Default for Tail {
+    fn default() -> Self {
+        Tail {
+            usage: Usage::default(),
+            cost: Usd::ZERO,
+            cost_known: true,
+            verdict: Verdict::None,
+            calls: 0,
+            explain: None,
+        }
+    }
+}
+
+fn cancelled(c: &types::run::CallRecord) -> bool {
+    c.error.as_ref().is_some_and(|e| e.kind == ErrorKind::Cancelled)
+}
+
+fn attempt(c: &types::run::CallRecord) -> Option<Attempt> {
+    let e = c.error.as_ref()?;
+    Some(Attempt { model: c.model.to_string(), kind: e.kind, status: e.status })
+}
+
+fn observation(c: &types::run::CallRecord) -> CallObservation {
+    CallObservation {
+        model: c.model.clone(),
+        ok: c.error.is_none(),
+        ttft_ms: c.ttft_ms,
+        total_ms: c.total_ms,
+        output_tokens: if c.error.is_none() { c.usage.output } else { 0 },
+    }
+}
+
+/// What the run itself says of the answer. A client that left, or a provider that could not be reached, says
+/// nothing of it.
+fn parts(run: &Run, status: Status) -> RewardParts {
+    let mut parts = RewardParts::default();
+    if matches!(status, Status::Cancelled | Status::Denied) {
+        return parts;
+    }
+    let answered = run.calls().any(|c| c.error.is_none());
+    parts.contract = match run.verdict {
+        Verdict::Passed => Some(1.0),
+        Verdict::Failed if answered => Some(0.0),
+        _ => None,
+    };
+    parts.judge = run.judge.map(types::UnitInterval::get);
+    if parts.contract.is_some() {
+        parts.no_repair = Some(if run.repairs == 0 && run.fixes == 0 { 1.0 } else { 0.0 });
+    }
+    parts
+}
