@@ -1,0 +1,62 @@
+# `make demo` and `make test` do their own set-up; both work from a fresh clone.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+PYTHON ?= $(shell test -x /usr/bin/python3 && echo /usr/bin/python3 || echo python3)
+VENV := .venv
+NODE := tests/sdk/node
+# sudo only where it is needed and there.
+AS_ROOT := $(shell test "$$(id -u)" = 0 || command -v sudo)
+
+.PHONY: help demo setup test lint bench crash
+
+help: ## what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+demo: ## build and start turnout on simulated models
+	$(CARGO) run --release --bin turnout -- demo
+
+setup: $(VENV)/ready $(NODE)/node_modules/ready ## what the tests need: Python's and Node's openai packages
+	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, then run make again"; exit 1; }
+
+# Debian and its like keep venv in a package of its own; elsewhere it comes with Python.
+$(VENV)/ready: tests/sdk/python/requirements.txt
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || $(MAKE) --no-print-directory packages PACKAGES="python3 python3-venv"
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/sdk/python/requirements.txt
+	@touch $@
+
+$(NODE)/node_modules/ready: $(NODE)/package-lock.json
+	@command -v npm >/dev/null || $(MAKE) --no-print-directory packages PACKAGES="nodejs npm"
+	npm ci --prefix $(NODE) --no-fund --no-audit --loglevel=error
+	@touch $@
+
+.PHONY: packages
+packages:
+	@command -v apt-get >/dev/null || { echo "please install: $(PACKAGES)"; exit 1; }
+	$(AS_ROOT) apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive $(AS_ROOT) apt-get install -y -qq --no-install-recommends $(PACKAGES)
+
+lint: ## format, clippy, documentation links, licences
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked --quiet
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny --locked check licenses bans sources; \
+	else echo "cargo deny is not installed: its checks of bans and sources are skipped; licences are checked by tests/tests/house.rs"; fi
+
+test: setup lint ## everything: set-up, lint, all tests, a quick bench
+	$(CARGO) test --workspace --doc --locked --quiet
+	$(CARGO) run --bin bench --locked --quiet -- all --quick
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+	  $(CARGO) nextest run --workspace --locked --no-fail-fast; \
+	else \
+	  $(CARGO) test --workspace --all-targets --locked --no-fail-fast; \
+	fi
+
+bench: ## CPU, latency and time to first token as ratios to the floors
+	$(CARGO) run --release --bin bench --locked -- all
+
+crash: ## two hundred kills under load
+	CRASH_ROUNDS=200 $(CARGO) test -p tests --test it crash -- --nocapture

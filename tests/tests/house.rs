@@ -1,0 +1,308 @@
+//! House rules as tests: which room may use what, what is nowhere to be found, and that documents tell the truth.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::disallowed_methods,
+    reason = "a test fails by panicking"
+)]
+
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// Who may use whom (`ARCHITECTURE.md`). What is not named here is nobody's room.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("types", &[]),
+    ("profiler", &["types"]),
+    ("policies", &["types"]),
+    ("validators", &["types"]),
+    ("providers", &["types"]),
+    ("stores", &["types"]),
+    ("workflows", &["validators", "types"]),
+    ("engine", &["profiler", "policies", "workflows", "types"]),
+    ("gateway", &["engine", "providers", "stores", "types"]),
+    ("tests", &["gateway", "types"]),
+    ("bench", &["gateway", "types"]),
+];
+
+/// Heavy things from outside, and the one room that may know each.
+const FENCES: &[(&str, &str)] = &[
+    ("axum", "gateway"),
+    ("clap", "gateway"),
+    ("hyper-rustls", "providers"),
+    ("rusqlite", "stores"),
+    ("rhai", "policies"),
+    ("petgraph", "workflows"),
+];
+
+/// Crates of the same kind as the fenced ones; they are nowhere.
+const NOWHERE: &[&str] = &["reqwest", "ureq", "isahc", "openssl", "native-tls", "openssl-sys", "sqlx", "diesel", "warp"];
+
+/// Rooms in which nothing looks at a clock, a network or a generator of its own.
+const PURE: &[&str] = &["profiler/src", "policies/src", "validators/src", "engine/src/route", "engine/src/outcome.rs"];
+
+/// What such a look would be called.
+const IMPURE: &[&str] = &[
+    "Instant::now", "SystemTime", "std::net", "tokio::net", "std::fs", "tokio::fs", "std::env", "std::process",
+    "rand::rng(", "rand::random", "thread_rng", "from_os_rng", "from_entropy", "SysRng", "OsRng", "tokio::time::sleep",
+    "hyper::", "reqwest::",
+];
+
+/// Exceptions: file, what it may look at, why.
+const EXCUSED: &[(&str, &str, &str)] = &[(
+    "policies/src/sandbox.rs",
+    "Instant::now",
+    "the time limit of a script (reliability.md §10) cuts it; no result of a policy depends on it",
+)];
+
+/// Licences that code in this house may have.
+const LICENCES: &[&str] = &[
+    "MIT", "MIT-0", "Apache-2.0", "Apache-2.0 WITH LLVM-exception", "BSD-2-Clause", "BSD-3-Clause", "0BSD", "ISC",
+    "Unicode-3.0", "Zlib", "CC0-1.0", "Unlicense", "BSL-1.0", "MPL-2.0", "MPL-2.0+", "CDLA-Permissive-2.0",
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn metadata(more: &[&str]) -> Value {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked"])
+        .args(more)
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// Dependencies of every member of the workspace, tests' included.
+fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = metadata(&["--no-deps"]);
+    metadata["packages"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| {
+            let names = p["dependencies"].as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap().to_owned());
+            (p["name"].as_str().unwrap().to_owned(), names.collect())
+        })
+        .collect()
+}
+
+/// Files that belong to the project, by the end of their names.
+fn tracked(ending: &str) -> Vec<String> {
+    let git = Command::new("git").args(["ls-files"]).current_dir(root()).output().unwrap();
+    assert!(git.status.success(), "git ls-files: {}", String::from_utf8_lossy(&git.stderr));
+    String::from_utf8(git.stdout)
+        .unwrap()
+        .lines()
+        .filter(|l| l.ends_with(ending) && root().join(l).exists())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A source without its comments and without its tests, which may do what they like.
+fn code(path: &str) -> String {
+    let text = read(path);
+    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+    text.lines().filter(|l| !l.trim_start().starts_with("//")).map(|l| format!("{l}\n")).collect()
+}
+
+#[test]
+fn arrows_point_one_way() {
+    let all = dependencies();
+    let rooms: BTreeSet<&str> = ARROWS.iter().map(|(room, _)| *room).collect();
+    assert_eq!(all.keys().map(String::as_str).collect::<BTreeSet<_>>(), rooms, "rooms and the table differ");
+    for (room, may) in ARROWS {
+        for used in all[*room].iter().filter(|d| rooms.contains(d.as_str())) {
+            assert!(may.contains(&used.as_str()), "{room} uses {used}; it may use {may:?}");
+        }
+    }
+}
+
+#[test]
+fn heavy_things_stay_behind_their_fences() {
+    for (room, uses) in dependencies().iter().filter(|(r, _)| !["tests", "bench"].contains(&r.as_str())) {
+        for (thing, home) in FENCES {
+            assert!(room == home || !uses.contains(*thing), "{thing} belongs to {home}, and {room} uses it");
+        }
+    }
+    // hyper-util serves in the gateway; its client is for the providers alone.
+    for path in tracked(".rs") {
+        let allowed = ["providers/", "tests/", "bench/"].iter().any(|p| path.starts_with(p));
+        for client in ["client::legacy", "client::conn"] {
+            assert!(allowed || !code(&path).contains(client), "{path} makes HTTP calls");
+        }
+    }
+}
+
+#[test]
+fn what_is_nowhere_is_nowhere() {
+    let metadata = metadata(&[]);
+    for package in metadata["packages"].as_array().unwrap() {
+        let name = package["name"].as_str().unwrap();
+        assert!(!NOWHERE.contains(&name), "{name} came in");
+    }
+}
+
+#[test]
+fn pure_rooms_look_at_nothing_but_their_input() {
+    let files: Vec<String> =
+        tracked(".rs").into_iter().filter(|f| PURE.iter().any(|p| f.starts_with(p))).collect();
+    assert!(files.len() > 10, "{files:?}");
+    for path in &files {
+        let code = code(path);
+        for look in IMPURE {
+            let excused = EXCUSED.iter().any(|(f, l, _)| f == path && l == look);
+            assert!(excused || !code.contains(look), "{path} has `{look}`");
+        }
+    }
+    for (file, look, _) in EXCUSED {
+        assert!(code(file).contains(look), "{file} no longer needs its excuse for `{look}`");
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for path in tracked(".rs").iter().filter(|p| p.contains("/src/") || p.contains("/tests/")) {
+        assert!(read(path).starts_with("//! "), "{path} does not open with `//! `");
+    }
+}
+
+#[test]
+fn every_dependency_may_be_used() {
+    let metadata = metadata(&[]);
+    let mut wrong = Vec::new();
+    for package in metadata["packages"].as_array().unwrap() {
+        let licence = package["license"].as_str().unwrap_or("none");
+        if !allowed(licence) {
+            wrong.push(format!("{} {}: {licence}", package["name"], package["version"]));
+        }
+        let source = package["source"].as_str().unwrap_or("path");
+        assert!(!source.starts_with("git+"), "{} comes from {source}", package["name"]);
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Whether a licence expression can be met: one side of every `OR`, both of every `AND`.
+fn allowed(expression: &str) -> bool {
+    let e = expression.trim().replace('/', " OR ");
+    let e = e.trim();
+    if let Some((a, b)) = split(e, " OR ") {
+        return allowed(a) || allowed(b);
+    }
+    if let Some((a, b)) = split(e, " AND ") {
+        return allowed(a) && allowed(b);
+    }
+    match e.strip_prefix('(').and_then(|e| e.strip_suffix(')')) {
+        Some(inner) => allowed(inner),
+        None => LICENCES.contains(&e.split_whitespace().collect::<Vec<_>>().join(" ").as_str()),
+    }
+}
+
+/// At the first such word outside brackets.
+fn split<'a>(e: &'a str, word: &str) -> Option<(&'a str, &'a str)> {
+    e.match_indices(word)
+        .find(|(at, _)| e[..*at].matches('(').count() == e[..*at].matches(')').count())
+        .map(|(at, _)| (&e[..at], &e[at + word.len()..]))
+}
+
+#[test]
+fn licence_expressions_are_read() {
+    for (expression, want) in [
+        ("MIT", true),
+        ("GPL-3.0", false),
+        ("GPL-3.0 OR MIT", true),
+        ("MIT AND GPL-3.0", false),
+        ("MIT/Apache-2.0", true),
+        ("(MIT OR GPL-2.0) AND Unicode-3.0", true),
+        ("(GPL-2.0 OR LGPL-2.1) AND MIT", false),
+        ("Apache-2.0 WITH LLVM-exception OR GPL-2.0", true),
+    ] {
+        assert_eq!(allowed(expression), want, "{expression}");
+    }
+}
+
+/// `deny.toml` and this file agree on licences, so that either finds what the other would.
+#[test]
+fn the_deny_list_names_the_same_licences() {
+    let text = read("deny.toml");
+    for licence in LICENCES.iter().filter(|l| !l.ends_with('+') && !l.contains(" WITH ")) {
+        assert!(text.contains(&format!("\"{licence}\"")), "{licence} is not in deny.toml");
+    }
+}
+
+#[test]
+fn links_in_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for path in tracked(".md") {
+        let text = read(&path);
+        let folder = root().join(&path).parent().unwrap().to_owned();
+        for link in text.split("](").skip(1).filter_map(|t| t.split(')').next()) {
+            let target = link.split('#').next().unwrap();
+            let outside = target.contains("://") || target.starts_with("mailto:");
+            if !target.is_empty() && !outside && !folder.join(target).exists() {
+                broken.push(format!("{path}: {link}"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// The program built beside this test.
+fn turnout(args: &[&str]) -> std::process::Output {
+    Command::new(env!("CARGO_BIN_EXE_turnout-under-test")).args(args).output().unwrap()
+}
+
+#[test]
+fn commands_in_documents_exist() {
+    let makefile = read("Makefile");
+    for path in tracked(".md") {
+        for line in read(&path).lines().map(|l| l.trim_start_matches(['$', '`', ' '])) {
+            let mut words = line.split([' ', '`']).filter(|w| !w.is_empty());
+            match (words.next(), words.next()) {
+                (Some("make"), Some(target)) if target.chars().all(|c| c.is_ascii_lowercase() || c == '-') => {
+                    assert!(makefile.contains(&format!("\n{target}:")), "{path}: make {target}");
+                }
+                (Some("turnout"), Some(command)) if command.chars().all(|c| c.is_ascii_lowercase()) => {
+                    assert!(turnout(&[command, "--help"]).status.success(), "{path}: turnout {command}");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+#[test]
+fn shipped_files_are_clean() {
+    for folder in [root(), std::env::temp_dir().join("turnout-nothing-here")] {
+        let output = turnout(&["--config", folder.to_str().unwrap(), "check", "--json"]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let json: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        let problems = if json.is_array() { &json } else { &json["problems"] };
+        let problems = problems.as_array().unwrap();
+        assert!(output.status.success() && problems.is_empty(), "{}: {problems:#?}", folder.display());
+    }
+}
+
+/// Nothing that belongs to one machine or one registry is written into the project.
+#[test]
+fn files_hold_no_addresses_of_machines_or_registries() {
+    // Put together here so that this file is no finding of its own.
+    let hosts = [["crates", "io"], ["pypi", "org"], ["npmjs", "org"], ["debian", "org"]].map(|p| p.join("."));
+    let home = format!("/{}/", "work");
+    for path in tracked("").iter().filter(|p| *p != "Cargo.lock") {
+        let Ok(text) = std::fs::read_to_string(root().join(path)) else { continue };
+        for (number, line) in text.lines().enumerate() {
+            let found = hosts.iter().any(|h| line.contains(h)) || line.contains(&home) || line.contains("/root/");
+            assert!(!found, "{path}:{}: {line}", number + 1);
+        }
+    }
+}
