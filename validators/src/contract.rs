@@ -1,0 +1,100 @@
+//! `contract`: whatever form the request asks the answer to have.
+
+use crate::finding::nothing;
+use crate::params::{Params, Problem};
+use crate::{Check, Input, finish_reason, json, json_schema, tool_args};
+use serde_json::Value;
+use std::sync::Arc;
+use types::chat::{ResponseFormat, ToolChoice};
+use types::run::Severity;
+use types::{ChatRequest, Report};
+
+#[derive(Debug)]
+struct Contract {
+    severity: Severity,
+}
+
+/// No parameters: the request says everything.
+pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+    Params::new(with, &[])?;
+    Ok(Arc::new(Contract { severity: severity.unwrap_or(Severity::Repair) }))
+}
+
+/// The checks that the request implies.
+pub(crate) fn checks(request: &ChatRequest, severity: Severity) -> Vec<Arc<dyn Check>> {
+    let mut list = Vec::new();
+    match request.response_format {
+        ResponseFormat::Text => {}
+        ResponseFormat::JsonObject => list.push(json::strict(severity)),
+        ResponseFormat::JsonSchema { .. } => list.push(json_schema::of_request(severity)),
+    }
+    // Prose that the client's own `max_tokens` cuts short is what was asked for; cut JSON never is.
+    if !list.is_empty() {
+        list.push(finish_reason::plain(severity));
+    }
+    if !request.tools.is_empty() {
+        list.push(tool_args::of_request(severity));
+    }
+    list
+}
+
+impl Check for Contract {
+    fn name(&self) -> &'static str {
+        "contract"
+    }
+
+    fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    fn structural(&self) -> bool {
+        true
+    }
+
+    fn applies(&self, request: &ChatRequest) -> bool {
+        request.response_format != ResponseFormat::Text
+            || !request.tools.is_empty() && request.tool_choice != ToolChoice::None
+    }
+
+    fn check(&self, input: &Input<'_>) -> Report {
+        let list = checks(input.request, self.severity);
+        if list.is_empty() {
+            return nothing();
+        }
+        crate::run(&list, input).report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::*;
+    use crate::{build, contract};
+    use serde_json::{Value, json};
+
+    fn check(extra: Value, want: &[&str]) {
+        let r = request(extra);
+        let names: Vec<_> = contract(&r).iter().map(|c| c.name()).collect();
+        assert_eq!(names, want);
+        assert_eq!(build("contract", &Value::Null, None).unwrap().applies(&r), !want.is_empty());
+    }
+
+    #[test]
+    fn the_request_implies_its_checks() {
+        let schema =
+            json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}});
+        let tools = json!([{"type": "function", "function": {"name": "f"}}]);
+        check(json!({}), &[]);
+        check(json!({"response_format": {"type": "text"}}), &[]);
+        check(json!({"response_format": {"type": "json_object"}}), &["json", "finish_reason"]);
+        check(json!({"response_format": schema}), &["json_schema", "finish_reason"]);
+        check(json!({"tools": tools}), &["tool_args"]);
+    }
+
+    #[test]
+    fn fenced_json_breaks_a_client_that_asked_for_json() {
+        let r = request(json!({"response_format": {"type": "json_object"}}));
+        assert_eq!(codes("contract", &Value::Null, &r, &answer("```json\n{}\n```")), ["not_json"]);
+        assert_eq!(codes("contract", &Value::Null, &r, &answer("{}")), Vec::<String>::new());
+        assert_eq!(codes("contract", &Value::Null, &request(json!({})), &answer("hi")), ["none"]);
+    }
+}

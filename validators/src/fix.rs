@@ -1,0 +1,279 @@
+//! Local, deterministic repair of JSON answers: no model is asked. The caller checks the result again.
+
+use crate::json::unfenced;
+use crate::lenient;
+use crate::schema::compiled;
+use serde_json::{Map, Number, Value};
+
+/// Longest text that is repaired, in bytes.
+const MAX_BYTES: usize = 1024 * 1024;
+/// Deepest walk along schema and value.
+const MAX_STEPS: usize = 64;
+
+/// The text as JSON that a client can parse, coerced towards the schema where one is given: code fences and
+/// chatter stripped, broken syntax mended, numbers out of strings, single values wrapped into lists,
+/// forbidden properties dropped.
+///
+/// `None` if nothing can be made of it, or nothing is to be changed. A truncated answer stays truncated:
+/// whoever looks at the finish reason still finds it so.
+#[must_use]
+pub fn json(text: &str, schema: Option<&Value>) -> Option<String> {
+    let value = strict(text).or_else(|| mended(text))?;
+    let value = match schema {
+        Some(s) if !fits(&value, s) => coerce(value, s, s, 0),
+        _ => value,
+    };
+    let fixed = value.to_string();
+    // The same value written differently is no repair, unless the text itself was no JSON.
+    let same = serde_json::from_str::<Value>(text).is_ok_and(|v| v == value);
+    (!same).then_some(fixed)
+}
+
+fn fits(value: &Value, schema: &Value) -> bool {
+    compiled(schema).is_ok_and(|v| v.is_valid(value))
+}
+
+fn strict(text: &str) -> Option<Value> {
+    [text, unfenced(text), largest(text)?].into_iter().find_map(|t| serde_json::from_str(t).ok())
+}
+
+/// From the first bracket to the last: drops chatter and fences on both sides.
+fn largest(text: &str) -> Option<&str> {
+    let from = text.find(['{', '['])?;
+    let to = text.rfind(['}', ']']).map_or(text.len(), |i| i.saturating_add(1));
+    text.get(from..to.max(from)).filter(|t| !t.is_empty()).or_else(|| text.get(from..))
+}
+
+/// Mended by the lenient parser. Only lists and objects: any prose can be "repaired" into a string.
+fn mended(text: &str) -> Option<Value> {
+    if text.len() > MAX_BYTES {
+        return None;
+    }
+    let from = text.find(['{', '['])?;
+    let empty =
+        |v: &Value| v.as_object().is_some_and(Map::is_empty) || v.as_array().is_some_and(Vec::is_empty);
+    lenient::parse(text.get(from..)?).filter(|v| !empty(v))
+}
+
+/// The schema behind `$ref`s within the same document; after too many steps, the last one seen.
+fn resolve<'s>(mut schema: &'s Value, root: &'s Value) -> &'s Value {
+    for _ in 0..MAX_STEPS {
+        let target = schema
+            .get("$ref")
+            .and_then(Value::as_str)
+            .and_then(|r| r.strip_prefix('#'))
+            .and_then(|p| root.pointer(p));
+        match target {
+            Some(t) => schema = t,
+            None => return schema,
+        }
+    }
+    schema
+}
+
+fn coerce(value: Value, schema: &Value, root: &Value, step: usize) -> Value {
+    if step > MAX_STEPS {
+        return value;
+    }
+    let schema = resolve(schema, root);
+    if let Some(only) = only_branch(schema) {
+        return if value.is_null() { value } else { coerce(value, only, root, step.saturating_add(1)) };
+    }
+    let value = match schema.get("allOf").and_then(Value::as_array) {
+        Some(all) => all.iter().fold(value, |v, s| coerce(v, s, root, step.saturating_add(1))),
+        None => value,
+    };
+    let value = to_type(value, schema);
+    let value = to_enum(value, schema);
+    match value {
+        Value::Object(m) => Value::Object(object(m, schema, root, step.saturating_add(1))),
+        Value::Array(l) => match schema.get("items") {
+            Some(items) => {
+                Value::Array(l.into_iter().map(|v| coerce(v, items, root, step.saturating_add(1))).collect())
+            }
+            None => Value::Array(l),
+        },
+        other => other,
+    }
+}
+
+/// The one branch of `anyOf`/`oneOf` beside null: how optional fields are written.
+fn only_branch(schema: &Value) -> Option<&Value> {
+    let list = schema.get("anyOf").or_else(|| schema.get("oneOf"))?.as_array()?;
+    let mut rest = list.iter().filter(|s| s.get("type").and_then(Value::as_str) != Some("null"));
+    let only = rest.next()?;
+    rest.next().is_none().then_some(only)
+}
+
+fn types(schema: &Value) -> Vec<&str> {
+    match schema.get("type") {
+        Some(Value::String(s)) => vec![s],
+        Some(Value::Array(l)) => l.iter().filter_map(Value::as_str).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn is_type(value: &Value, name: &str) -> bool {
+    match name {
+        "null" => value.is_null(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0),
+        "number" => value.is_number(),
+        "string" => value.is_string(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => true,
+    }
+}
+
+fn to_type(value: Value, schema: &Value) -> Value {
+    let wanted = types(schema);
+    if wanted.is_empty() || wanted.iter().any(|t| is_type(&value, t)) {
+        return value;
+    }
+    for t in &wanted {
+        let made = match (*t, &value) {
+            ("integer" | "number", Value::String(s)) => number(s, *t == "integer"),
+            ("boolean", Value::String(s)) => match s.trim().to_ascii_lowercase().as_str() {
+                "true" | "yes" => Some(Value::Bool(true)),
+                "false" | "no" => Some(Value::Bool(false)),
+                _ => None,
+            },
+            ("string", Value::Number(_) | Value::Bool(_)) => Some(Value::String(value.to_string())),
+            ("object" | "array", Value::String(s)) => {
+                serde_json::from_str::<Value>(s).ok().filter(|v| is_type(v, t))
+            }
+            ("null", Value::String(s)) if matches!(s.trim(), "" | "null" | "None") => Some(Value::Null),
+            _ => None,
+        };
+        if let Some(made) = made {
+            return made;
+        }
+    }
+    if wanted.contains(&"array") && !value.is_null() {
+        return Value::Array(vec![value]);
+    }
+    value
+}
+
+fn number(text: &str, whole: bool) -> Option<Value> {
+    let t = text.trim().replace(',', "");
+    if let Ok(i) = t.parse::<i64>() {
+        return Some(Value::from(i));
+    }
+    let f: f64 = t.parse().ok().filter(|f: &f64| f.is_finite())?;
+    (!whole || f.fract() == 0.0).then(|| Number::from_f64(f).map(Value::Number)).flatten()
+}
+
+/// The one allowed value that differs only in case.
+fn to_enum(value: Value, schema: &Value) -> Value {
+    let (Value::String(s), Some(options)) = (&value, schema.get("enum").and_then(Value::as_array)) else {
+        return value;
+    };
+    if options.contains(&value) {
+        return value;
+    }
+    let mut near = options.iter().filter(|o| o.as_str().is_some_and(|o| o.eq_ignore_ascii_case(s.trim())));
+    match (near.next(), near.next()) {
+        (Some(one), None) => one.clone(),
+        _ => value,
+    }
+}
+
+fn object(map: Map<String, Value>, schema: &Value, root: &Value, step: usize) -> Map<String, Value> {
+    let properties = schema.get("properties").and_then(Value::as_object);
+    let required: Vec<&str> = schema
+        .get("required")
+        .and_then(Value::as_array)
+        .map(|l| l.iter().filter_map(Value::as_str).collect())
+        .unwrap_or_default();
+    let closed = schema.get("additionalProperties") == Some(&Value::Bool(false))
+        && schema.get("patternProperties").is_none();
+    map.into_iter()
+        .filter_map(|(k, v)| match properties.and_then(|p| p.get(&k)) {
+            Some(s) => {
+                let v = coerce(v, s, root, step);
+                // An optional property is left out rather than given as a null it does not allow.
+                let drop = v.is_null() && !required.contains(&k.as_str()) && !allows_null(s, root);
+                (!drop).then_some((k, v))
+            }
+            None if closed => None,
+            None => Some((k, v)),
+        })
+        .collect()
+}
+
+fn allows_null(schema: &Value, root: &Value) -> bool {
+    let schema = resolve(schema, root);
+    let named = types(schema);
+    named.contains(&"null")
+        || named.is_empty() && schema.get("enum").is_none() && schema.get("const").is_none()
+}
+
+#[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn check(text: &str, schema: Option<Value>, want: Option<Value>) {
+        let got = json(text, schema.as_ref()).map(|t| serde_json::from_str::<Value>(&t).unwrap());
+        assert_eq!(got, want, "{text}");
+    }
+
+    #[test]
+    fn syntax_is_mended() {
+        check("{\"a\": 1}", None, None);
+        check("```json\n{\"a\": 1}\n```", None, Some(json!({"a": 1})));
+        check("Here you go: {\"a\": 1}. Enjoy!", None, Some(json!({"a": 1})));
+        check("{'a': True, 'b': None,}", None, Some(json!({"a": true, "b": null})));
+        check("{\"name\": \"Ada\", \"age\": 36", None, Some(json!({"name": "Ada", "age": 36})));
+        check("I cannot do that.", None, None);
+        check("", None, None);
+        check(&"[".repeat(200_000), None, None);
+    }
+
+    #[test]
+    fn values_move_towards_the_schema_and_no_further() {
+        let schema = json!({"type": "object", "additionalProperties": false, "required": ["n"],
+            "properties": {"n": {"type": "integer"}, "tags": {"type": "array", "items": {"type": "string"}},
+                "ok": {"type": "boolean"}, "note": {"type": "string"}, "kind": {"enum": ["A", "B"]},
+                "p": {"anyOf": [{"$ref": "#/$defs/p"}, {"type": "null"}]}},
+            "$defs": {"p": {"type": "number"}}});
+        let s = || Some(schema.clone());
+        check("{\"n\": \"36\"}", s(), Some(json!({"n": 36})));
+        check("{\"n\": \"1,200\"}", s(), Some(json!({"n": 1200})));
+        check("{\"n\": 1, \"tags\": \"x\"}", s(), Some(json!({"n": 1, "tags": ["x"]})));
+        check("{\"n\": 1, \"tags\": [1]}", s(), Some(json!({"n": 1, "tags": ["1"]})));
+        check("{\"n\": 1, \"ok\": \"True\", \"x\": 2}", s(), Some(json!({"n": 1, "ok": true})));
+        check("{\"n\": 1, \"note\": null}", s(), Some(json!({"n": 1})));
+        check("{\"n\": 1, \"kind\": \"a\"}", s(), Some(json!({"n": 1, "kind": "A"})));
+        check("{\"n\": 1, \"p\": \"2.5\"}", s(), Some(json!({"n": 1, "p": 2.5})));
+        check("{\"n\": 1, \"p\": null}", s(), None);
+        // Nothing is invented: a missing or meaningless value stays as it is.
+        check("{\"n\": \"many\"}", s(), None);
+        check("{}", s(), None);
+    }
+
+    #[test]
+    fn circular_references_end() {
+        let s = json!({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}});
+        check("{\"a\": 1}", Some(s), None);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_it_ends_and_gives_json(text in "[\\[\\]{}\":,'a-z0-9`\\\\ \n/]{0,200}") {
+            if let Some(fixed) = json(&text, None) {
+                prop_assert!(serde_json::from_str::<Value>(&fixed).is_ok());
+            }
+        }
+
+        #[test]
+        fn arbitrary_text_never_panics(text in any::<String>()) {
+            let schema = json!({"type": "object", "properties": {"a": {"type": "array"}}});
+            let _ = json(&text, Some(&schema));
+        }
+    }
+}

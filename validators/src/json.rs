@@ -1,0 +1,172 @@
+//! `json`: the text of every choice is one JSON value.
+
+use crate::finding::{Note, decided, nothing};
+use crate::params::{Params, Problem};
+use crate::{Check, Input};
+use serde_json::Value;
+use std::sync::Arc;
+use types::completion::Choice;
+use types::run::Severity;
+use types::{Finding, Report};
+
+const NAME: &str = "json";
+
+#[derive(Debug)]
+struct Json {
+    severity: Severity,
+    allow_fence: bool,
+}
+
+/// Parameter: `allow_fence` (default true) accepts one Markdown code fence around the value.
+pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+    let allow_fence = Params::new(with, &["allow_fence"])?.boolean("allow_fence", true)?;
+    Ok(Arc::new(Json { severity: severity.unwrap_or(Severity::Repair), allow_fence }))
+}
+
+/// The strict form: what a client that asked for JSON can parse as it is.
+pub(crate) fn strict(severity: Severity) -> Arc<dyn Check> {
+    Arc::new(Json { severity, allow_fence: false })
+}
+
+impl Check for Json {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    fn structural(&self) -> bool {
+        true
+    }
+
+    fn check(&self, input: &Input<'_>) -> Report {
+        each_text(input, |choice, position, of| {
+            let text = if self.allow_fence { unfenced(&choice.text) } else { choice.text.as_str() };
+            match parse(NAME, self.severity, choice, text) {
+                Ok(_) => Vec::new(),
+                Err(note) => vec![note.choice(position, of).into_finding()],
+            }
+        })
+    }
+}
+
+/// Looks at every choice that answers in text; calls of tools are another check's business.
+pub(crate) fn each_text(
+    input: &Input<'_>,
+    mut look: impl FnMut(&Choice, usize, usize) -> Vec<Finding>,
+) -> Report {
+    let choices = &input.completion.choices;
+    let mut findings = Vec::new();
+    let mut looked = choices.is_empty();
+    if choices.is_empty() {
+        findings.extend(look(&Choice::default(), 0, 1));
+    }
+    for (position, choice) in choices.iter().enumerate() {
+        if choice.text.trim().is_empty() && !choice.tool_calls.is_empty() {
+            continue;
+        }
+        looked = true;
+        findings.extend(look(choice, position, choices.len()));
+    }
+    if looked { decided(findings) } else { nothing() }
+}
+
+/// The text as one JSON value, or the finding that says why it is none.
+#[expect(clippy::result_large_err, reason = "the error is built once per bad answer and used at once")]
+pub(crate) fn parse(
+    validator: &'static str,
+    severity: Severity,
+    choice: &Choice,
+    text: &str,
+) -> Result<Value, Note> {
+    if text.trim().is_empty() {
+        let refused = choice.refusal.as_deref().is_some_and(|r| !r.is_empty());
+        let (code, message) = if refused {
+            ("refused", "the model refused to answer")
+        } else {
+            ("empty", "the answer is empty")
+        };
+        return Err(Note::new(validator, severity, code, message).expected("one JSON value"));
+    }
+    serde_json::from_str(text).map_err(|e| {
+        let at = offset(text, e.line(), e.column());
+        let found = text.get(at..).unwrap_or("").chars().take(40).collect::<String>();
+        let what = match e.classify() {
+            serde_json::error::Category::Eof => "the JSON value ends early".to_owned(),
+            // The parser's message names places and tokens, never the text itself.
+            _ => format!("not one JSON value: {e}"),
+        };
+        Note::new(validator, severity, "not_json", &what)
+            .span(at, text.len())
+            .expected("one JSON value and nothing else")
+            .actual(found)
+            .hint("answer with the JSON value alone, without prose and without a code fence")
+    })
+}
+
+fn offset(text: &str, line: usize, column: usize) -> usize {
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let mut at = start.saturating_add(column.saturating_sub(1)).min(text.len());
+    while !text.is_char_boundary(at) {
+        at = at.saturating_sub(1);
+    }
+    at
+}
+
+/// The inside of the one code fence that surrounds the text, else the text.
+pub(crate) fn unfenced(text: &str) -> &str {
+    let t = text.trim();
+    let inner = t.strip_prefix("```").and_then(|r| r.strip_suffix("```"));
+    match inner.and_then(|i| i.split_once('\n')) {
+        Some((info, body)) if !info.contains('`') && !body.contains("```") => body.trim(),
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
+mod tests {
+    use crate::testing::*;
+    use serde_json::{Value, json};
+    use types::chat::ToolCall;
+    use types::completion::Choice;
+
+    fn check(text: &str, with: Value, want: &[&str]) {
+        assert_eq!(codes("json", &with, &request(json!({})), &answer(text)), want, "{text:?}");
+    }
+
+    #[test]
+    fn one_value_and_nothing_else() {
+        check("{\"a\": 1}", Value::Null, &[]);
+        check(" [1]\n", Value::Null, &[]);
+        check("```json\n{\"a\": 1}\n```", Value::Null, &[]);
+        check("```json\n{\"a\": 1}\n```", json!({"allow_fence": false}), &["not_json"]);
+        check("```json\n{}\n```\ntext\n```\n{}\n```", Value::Null, &["not_json"]);
+        check("{\"a\": 1", Value::Null, &["not_json"]);
+        check("Sure: {}", Value::Null, &["not_json"]);
+        check("", Value::Null, &["empty"]);
+        check(&"[".repeat(100_000), Value::Null, &["not_json"]);
+    }
+
+    #[test]
+    fn every_choice_counts_and_calls_of_tools_do_not() {
+        let r = request(json!({}));
+        let mut c = answer("{}");
+        c.choices.push(Choice { index: 1, text: "no".into(), ..Choice::default() });
+        assert_eq!(codes("json", &Value::Null, &r, &c), ["not_json"]);
+        let mut c = answer("");
+        c.choices[0].tool_calls.push(ToolCall { id: "1".into(), name: "f".into(), arguments: "{}".into() });
+        assert_eq!(codes("json", &Value::Null, &r, &c), ["none"]);
+        let mut c = answer("");
+        c.choices[0].refusal = Some("no".into());
+        assert_eq!(codes("json", &Value::Null, &r, &c), ["refused"]);
+    }
+
+    #[test]
+    fn parameters_are_checked() {
+        assert_eq!(refused("json", &json!({"allow_fence": 1})).expected, "true or false");
+        assert_eq!(refused("json", &json!([1])).expected, "a map of parameters");
+    }
+}

@@ -1,0 +1,153 @@
+//! `json_schema`: the text of every choice is one JSON value that fits a schema.
+
+use crate::finding::{nothing, unverified};
+use crate::json::{each_text, parse};
+use crate::params::{Params, Problem};
+use crate::schema::{compiled, violations};
+use crate::{Check, Input, MAX_FINDINGS};
+use serde_json::Value;
+use std::sync::Arc;
+use types::chat::ResponseFormat;
+use types::run::Severity;
+use types::{ChatRequest, Report};
+
+const NAME: &str = "json_schema";
+
+#[derive(Debug)]
+struct JsonSchema {
+    severity: Severity,
+    /// `None`: the schema in the request's `response_format`.
+    schema: Option<Arc<Value>>,
+}
+
+/// Parameter: `schema`, an inline JSON Schema or `request` (default): the one in the request's
+/// `response_format`, and nothing to check where there is none.
+pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+    const EXPECTED: &str = "an inline JSON Schema (a map, true or false) or `request`";
+    let params = Params::new(with, &["schema"])?;
+    let schema = match params.get("schema") {
+        None => None,
+        Some(Value::String(s)) if s == "request" => None,
+        Some(v @ (Value::Object(_) | Value::Bool(_))) => {
+            if let Err(why) = compiled(v) {
+                return Err(Problem::new("schema", why.as_ref(), "a valid JSON Schema"));
+            }
+            Some(Arc::new(v.clone()))
+        }
+        Some(v) => {
+            return Err(Problem::new("schema", format!("is {}", crate::params::kind(v)), EXPECTED));
+        }
+    };
+    Ok(Arc::new(JsonSchema { severity: severity.unwrap_or(Severity::Repair), schema }))
+}
+
+/// The check of the request's own schema.
+pub(crate) fn of_request(severity: Severity) -> Arc<dyn Check> {
+    Arc::new(JsonSchema { severity, schema: None })
+}
+
+/// The schema that a request asks the answer to fit.
+pub(crate) fn asked(request: &ChatRequest) -> Option<&Arc<Value>> {
+    match &request.response_format {
+        ResponseFormat::JsonSchema { schema, .. } => Some(schema),
+        _ => None,
+    }
+}
+
+impl Check for JsonSchema {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn severity(&self) -> Severity {
+        self.severity
+    }
+
+    fn structural(&self) -> bool {
+        true
+    }
+
+    fn applies(&self, request: &ChatRequest) -> bool {
+        self.schema.is_some() || asked(request).is_some()
+    }
+
+    fn check(&self, input: &Input<'_>) -> Report {
+        let Some(schema) = self.schema.as_ref().or_else(|| asked(input.request)) else { return nothing() };
+        let validator = match compiled(schema) {
+            Ok(v) => v,
+            Err(why) => return unverified(why.as_ref()),
+        };
+        each_text(input, |choice, position, of| match parse(NAME, self.severity, choice, &choice.text) {
+            Err(note) => vec![note.choice(position, of).into_finding()],
+            Ok(value) => violations(&validator, &value, NAME, self.severity, MAX_FINDINGS)
+                .into_iter()
+                .map(|n| n.choice(position, of).into_finding())
+                .collect(),
+        })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
+mod tests {
+    use crate::testing::*;
+    use crate::{Input, build};
+    use serde_json::{Value, json};
+
+    fn person() -> Value {
+        json!({"type": "object", "required": ["name", "age"], "additionalProperties": false,
+               "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}})
+    }
+
+    fn asking(schema: Value) -> types::ChatRequest {
+        request(
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "p", "schema": schema}}}),
+        )
+    }
+
+    fn check(text: &str, want: &[&str]) {
+        let by_request =
+            codes("json_schema", &json!({"schema": "request"}), &asking(person()), &answer(text));
+        let inline = codes("json_schema", &json!({"schema": person()}), &request(json!({})), &answer(text));
+        assert_eq!(by_request, want, "{text}");
+        assert_eq!(inline, want, "{text}");
+    }
+
+    #[test]
+    fn one_finding_per_place() {
+        check("{\"name\": \"Ada\", \"age\": 36}", &[]);
+        check("{\"name\": \"Ada\", \"age\": \"36\"}", &["type"]);
+        check("{\"name\": 1, \"age\": \"36\"}", &["type", "type"]);
+        check("{\"name\": \"Ada\"}", &["required"]);
+        check("{\"name\": \"Ada\", \"age\": 1, \"x\": 1}", &["additionalProperties"]);
+        check("```json\n{}\n```", &["not_json"]);
+        check("nonsense", &["not_json"]);
+    }
+
+    #[test]
+    fn findings_name_the_place_and_what_was_expected() {
+        let r = asking(person());
+        let report = build("json_schema", &Value::Null, None)
+            .unwrap()
+            .check(&Input { completion: &answer("{\"name\": \"Ada\", \"age\": \"36\"}"), request: &r });
+        let f = &report.findings[0];
+        assert_eq!(f.path.as_deref(), Some("/age"));
+        assert_eq!(f.expected, Some(json!("integer")));
+        assert_eq!(f.actual, Some(json!("36")));
+        assert!(!f.message.contains("36"), "{}", f.message);
+    }
+
+    #[test]
+    fn without_a_usable_schema_nothing_is_claimed() {
+        let none = codes("json_schema", &Value::Null, &request(json!({})), &answer("x"));
+        assert_eq!(none, ["none"]);
+        let bad = asking(json!({"$ref": "https://example.com/x"}));
+        assert_eq!(codes("json_schema", &Value::Null, &bad, &answer("{}")), ["unverified"]);
+    }
+
+    #[test]
+    fn a_wrong_schema_is_refused_when_built() {
+        assert_eq!(refused("json_schema", &json!({"schema": {"type": "nope"}})).field, "schema");
+        assert_eq!(refused("json_schema", &json!({"schema": "file:x.json"})).field, "schema");
+    }
+}

@@ -1,0 +1,286 @@
+//! A parser of almost-JSON: reads what models write when they mean JSON, in linear time.
+//!
+//! It accepts comments, missing or trailing commas, single and typographic quotes, bare keys and words,
+//! Python's literals, unescaped quotes inside strings, and an end that comes too early. Every loop consumes
+//! at least one character or leaves. (The `jsonrepair` crate 0.1.0 does not end on inputs such as
+//! `'a,}/"0'/`, and a check must end whatever a model writes.)
+
+use serde_json::{Map, Number, Value};
+
+/// Deepest nesting.
+const MAX_DEPTH: usize = 100;
+/// How far the parser looks past white space to decide whether a quote closes its string.
+const LOOK_AHEAD: usize = 64;
+
+/// The list or object that opens the text; what follows it is ignored. `None` if the text opens with
+/// neither, or is nested too deep.
+pub(crate) fn parse(text: &str) -> Option<Value> {
+    let mut parser = Parser { rest: text.trim_start(), too_deep: false };
+    if !parser.rest.starts_with(['{', '[']) {
+        return None;
+    }
+    let value = parser.value(0)?;
+    (!parser.too_deep).then_some(value)
+}
+
+struct Parser<'a> {
+    rest: &'a str,
+    too_deep: bool,
+}
+
+impl Parser<'_> {
+    fn peek(&self) -> Option<char> {
+        self.rest.chars().next()
+    }
+
+    fn bump(&mut self) -> Option<char> {
+        let mut chars = self.rest.chars();
+        let c = chars.next()?;
+        self.rest = chars.as_str();
+        Some(c)
+    }
+
+    /// Skips white space, comments and the given separators.
+    fn skip(&mut self, separators: &[char]) {
+        loop {
+            self.rest = self.rest.trim_start();
+            if let Some(r) = self.rest.strip_prefix("/*") {
+                self.rest = r.split_once("*/").map_or("", |(_, after)| after);
+            } else if self.rest.starts_with("//") || self.rest.starts_with('#') {
+                self.rest = self.rest.split_once('\n').map_or("", |(_, after)| after);
+            } else if self.rest.starts_with(separators) {
+                self.bump();
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn value(&mut self, depth: usize) -> Option<Value> {
+        if depth > MAX_DEPTH {
+            self.too_deep = true;
+            return None;
+        }
+        self.skip(&[]);
+        match self.peek()? {
+            '{' => Some(self.object(depth)),
+            '[' => Some(self.array(depth)),
+            c if closing(c).is_some() => self.string(false).map(Value::String),
+            '}' | ']' | ':' | ',' => None,
+            _ => Some(word(&self.bare())),
+        }
+    }
+
+    fn object(&mut self, depth: usize) -> Value {
+        self.bump();
+        let mut map = Map::new();
+        while !self.too_deep {
+            self.skip(&[',', ';']);
+            let key = match self.peek() {
+                None => break,
+                Some('}') => {
+                    self.bump();
+                    break;
+                }
+                // The bracket belongs to a list further out: this object lacks its own end.
+                Some(']') => break,
+                Some(c) if closing(c).is_some() => self.string(true),
+                Some(_) => Some(self.bare()),
+            };
+            let Some(key) = key.filter(|k| !k.is_empty()) else {
+                self.bump();
+                continue;
+            };
+            self.skip(&[':', '=']);
+            match self.value(depth.saturating_add(1)) {
+                Some(v) => {
+                    map.insert(key, v);
+                }
+                // The text ends before the value: the key alone says nothing.
+                None if self.rest.is_empty() => break,
+                None => {
+                    map.insert(key, Value::Null);
+                }
+            }
+        }
+        Value::Object(map)
+    }
+
+    fn array(&mut self, depth: usize) -> Value {
+        self.bump();
+        let mut list = Vec::new();
+        while !self.too_deep {
+            self.skip(&[',', ';']);
+            match self.peek() {
+                None => break,
+                Some(']') => {
+                    self.bump();
+                    break;
+                }
+                Some('}') => break,
+                Some(_) => match self.value(depth.saturating_add(1)) {
+                    Some(v) => list.push(v),
+                    None => {
+                        self.bump();
+                    }
+                },
+            }
+        }
+        Value::Array(list)
+    }
+
+    /// A word without quotes, up to a delimiter; consumes at least one character.
+    fn bare(&mut self) -> String {
+        let end = self.rest.find([',', ':', '{', '}', '[', ']', '\n', '"']).unwrap_or(self.rest.len());
+        let (found, rest) = self.rest.split_at(end);
+        self.rest = rest;
+        if found.is_empty() {
+            self.bump();
+        }
+        found.trim().to_owned()
+    }
+
+    /// A string in any kind of quotes; the end of the text ends it too.
+    fn string(&mut self, key: bool) -> Option<String> {
+        let close = self.bump().and_then(closing)?;
+        let mut out = String::new();
+        while let Some(c) = self.bump() {
+            if close.contains(&c) && self.closes(key) {
+                return Some(out);
+            }
+            if c == '\\' {
+                self.escape(&mut out);
+            } else {
+                out.push(c);
+            }
+        }
+        Some(out)
+    }
+
+    /// Whether a quote just read ends its string: what follows must be what can follow a string.
+    fn closes(&self, key: bool) -> bool {
+        let next = self.rest.chars().take(LOOK_AHEAD).find(|c| !c.is_whitespace());
+        match next {
+            None | Some('}' | ']' | ',' | ':') => true,
+            // A missing comma: the next line opens another string.
+            Some(c) if closing(c).is_some() => {
+                self.rest.trim_start_matches([' ', '\t', '\r']).starts_with('\n')
+            }
+            Some('/' | '#') => true,
+            Some(_) => key,
+        }
+    }
+
+    fn escape(&mut self, out: &mut String) {
+        match self.bump() {
+            Some('n') => out.push('\n'),
+            Some('t') => out.push('\t'),
+            Some('r') => out.push('\r'),
+            Some('b') => out.push('\u{8}'),
+            Some('f') => out.push('\u{c}'),
+            Some('u') => out.push(self.unicode().unwrap_or(char::REPLACEMENT_CHARACTER)),
+            Some(c) => out.push(c),
+            None => {}
+        }
+    }
+
+    fn unicode(&mut self) -> Option<char> {
+        let high = self.hex4()?;
+        if !(0xD800..0xDC00).contains(&high) {
+            return char::from_u32(high);
+        }
+        self.rest = self.rest.strip_prefix("\\u")?;
+        let low = self.hex4().filter(|l| (0xDC00..0xE000).contains(l))?;
+        let (high, low) = (high.checked_sub(0xD800)?, low.checked_sub(0xDC00)?);
+        char::from_u32(0x1_0000_u32.checked_add(high << 10)?.checked_add(low)?)
+    }
+
+    fn hex4(&mut self) -> Option<u32> {
+        let digits = self.rest.get(..4).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        self.rest = self.rest.get(4..)?;
+        u32::from_str_radix(digits, 16).ok()
+    }
+}
+
+/// The quotes that may close what this one opens.
+fn closing(open: char) -> Option<&'static [char]> {
+    Some(match open {
+        '"' => &['"'],
+        '\'' => &['\''],
+        '`' => &['`'],
+        '“' | '”' => &['”', '“'],
+        '‘' | '’' => &['’', '‘'],
+        _ => return None,
+    })
+}
+
+fn word(text: &str) -> Value {
+    match text {
+        "true" | "True" | "TRUE" => return Value::Bool(true),
+        "false" | "False" | "FALSE" => return Value::Bool(false),
+        "" | "null" | "None" | "NULL" | "undefined" | "NaN" | "Infinity" | "-Infinity" => return Value::Null,
+        _ => {}
+    }
+    // A comment behind the value is not part of it.
+    let plain = text.split(['/', '#']).next().unwrap_or(text).trim().trim_start_matches('+');
+    if let Ok(i) = plain.parse::<i64>() {
+        return Value::from(i);
+    }
+    let numeric = plain.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.');
+    match plain.parse::<f64>().ok().filter(|_| numeric).and_then(Number::from_f64) {
+        Some(n) => Value::Number(n),
+        None => Value::String(text.to_owned()),
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    fn check(text: &str, want: Option<Value>) {
+        assert_eq!(parse(text), want, "{text}");
+    }
+
+    #[test]
+    fn almost_json_is_read() {
+        check("{\"a\": 1}", Some(json!({"a": 1})));
+        check("{a: 1, 'b': 'x', }", Some(json!({"a": 1, "b": "x"})));
+        check("{“a”: “b”}", Some(json!({"a": "b"})));
+        check("{\"a\": True, \"b\": None, \"c\": 1.5e3}", Some(json!({"a": true, "b": null, "c": 1500.0})));
+        check("[1 2]", Some(json!(["1 2"])));
+        check("[1,, 2,]", Some(json!([1, 2])));
+        check("{\"a\": 1 // one\n, /* two */ \"b\": 2 # three\n}", Some(json!({"a": 1, "b": 2})));
+        check("{\"a\": \"x\"\n \"b\": \"y\"}", Some(json!({"a": "x", "b": "y"})));
+        check("{\"a\": \"He said \"hi\" to me\"}", Some(json!({"a": "He said \"hi\" to me"})));
+        check("{\"a\": \"line\none\"}", Some(json!({"a": "line\none"})));
+        check("{\"a\": \"\\u00e9\\ud83d\\ude00\\n\"}", Some(json!({"a": "é😀\n"})));
+        check("{\"a\": [1, 2", Some(json!({"a": [1, 2]})));
+        check("{\"a\": 1, \"b\": \"unfin", Some(json!({"a": 1, "b": "unfin"})));
+        check("{\"a\": 1, \"b\":", Some(json!({"a": 1})));
+        check("{\"a\": [{\"b\": 1], \"c\": 2}", Some(json!({"a": [{"b": 1}], "c": 2})));
+        check("prose", None);
+        check(&"[".repeat(5000), None);
+    }
+
+    #[test]
+    fn the_input_that_never_ended_elsewhere_ends() {
+        assert!(parse("\n{'a,}/\"0'/").is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn real_json_is_read_as_it_is(text in "[a-z\"\\\\{}:, é]{0,20}", n in any::<i64>()) {
+            let v = json!({"k": text.replace('"', ""), "n": [n, {"x": null, "y": true}]});
+            prop_assert_eq!(parse(&v.to_string()), Some(v));
+        }
+
+        #[test]
+        fn anything_ends(text in "[\\[\\]{}\":,'a-z0-9`\\\\ \n/#*]{0,300}") {
+            let _ = parse(&format!("{{{text}"));
+            let _ = parse(&format!("[{text}"));
+        }
+    }
+}
