@@ -1,0 +1,108 @@
+//! A labelled request, and what the profile says in the labels' words.
+
+use crate::cues::Signal;
+use crate::features::{Contract, Features};
+use serde::Deserialize;
+use serde_json::Value;
+use std::time::Duration;
+use types::WorkloadProfile;
+use types::axis::{AxisValue, TaskFamily};
+use types::profile::SubLabel;
+
+/// A line of the labelled set; members that are not scored are ignored.
+#[derive(Deserialize)]
+pub(super) struct Row {
+    pub(super) id: String,
+    pub(super) source: String,
+    #[serde(default)]
+    pub(super) task_family: Option<String>,
+    #[serde(default)]
+    pub(super) axes: Axes,
+    pub(super) request: Value,
+}
+
+/// Labels that follow from the request; each may be absent.
+#[derive(Default, Deserialize)]
+pub(super) struct Axes {
+    pub(super) tools_offered: Option<u64>,
+    pub(super) output_contract: Option<String>,
+    pub(super) context_topology: Option<String>,
+    pub(super) approx_input_tokens: Option<f64>,
+}
+
+/// A profile in the labels' words.
+pub(super) struct Prediction {
+    pub(super) id: String,
+    pub(super) family: &'static str,
+    pub(super) confidence: f32,
+    pub(super) tools: u32,
+    pub(super) contract: &'static str,
+    pub(super) topology: &'static str,
+    pub(super) tokens: u32,
+    pub(super) latency_ms: Option<f64>,
+}
+
+impl Prediction {
+    pub(super) fn of(
+        id: &str,
+        features: &Features,
+        profile: &WorkloadProfile,
+        spent: Option<Duration>,
+    ) -> Self {
+        Prediction {
+            id: id.to_owned(),
+            family: family(profile),
+            confidence: profile.confidence,
+            tools: profile.facts.tools,
+            contract: match features.contract {
+                // The labels state what is enforced; JSON that the text only asks for stays free text.
+                Contract::FreeText => "free_text",
+                Contract::JsonObject => "json_object",
+                Contract::JsonSchema => "json_schema",
+            },
+            topology: topology(features, profile),
+            tokens: profile.facts.est_input_tokens,
+            latency_ms: spent.map(|s| s.as_secs_f64() * 1e3),
+        }
+    }
+
+    /// A line as the scoring script reads it.
+    pub(super) fn line(&self) -> Value {
+        let mut line = serde_json::json!({
+            "id": self.id,
+            "task_family": self.family,
+            "confidence": (f64::from(self.confidence) * 1e4).round() / 1e4,
+            "tools_offered": self.tools,
+            "output_contract": self.contract,
+            "context_topology": self.topology,
+            "approx_input_tokens": self.tokens,
+        });
+        if let (Some(ms), Some(map)) = (self.latency_ms, line.as_object_mut()) {
+            map.insert("latency_ms".into(), ms.into());
+        }
+        line
+    }
+}
+
+/// Mathematics and literary writing are families of their own in the labels.
+fn family(profile: &WorkloadProfile) -> &'static str {
+    match profile.sub_label {
+        Some(SubLabel::Math) => "math",
+        Some(SubLabel::Creative) => "creative",
+        _ => profile.task_family.value.as_str(),
+    }
+}
+
+fn topology(features: &Features, profile: &WorkloadProfile) -> &'static str {
+    let family = profile.task_family.value;
+    let documents = features.instruction_documents > 0.0 && features.signal(Signal::Rag) > 0.5;
+    if profile.facts.tool_results > 0 || family == TaskFamily::AgentLoop {
+        "tool_trajectory"
+    } else if family == TaskFamily::Rag || documents {
+        "rag_context"
+    } else if profile.facts.turns > 1 {
+        "multi_turn"
+    } else {
+        "single_turn"
+    }
+}
