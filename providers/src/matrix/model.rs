@@ -82,7 +82,7 @@ fn family_of(upstream: &str) -> String {
 }
 
 fn window(f: &mut Fields<'_>, r: &mut Reader<'_>) -> (u32, u32) {
-    let mut tokens = |node: Option<&Node>, field: &str, r: &mut Reader<'_>| {
+    let tokens = |node: Option<&Node>, field: &str, r: &mut Reader<'_>| {
         node.and_then(|n| r.integer(n, field, 1, MAX_TOKENS)).and_then(|t| u32::try_from(t).ok())
     };
     let context = f.require(r, "context_window");
@@ -205,7 +205,7 @@ fn family_names() -> impl Iterator<Item = &'static str> + Clone {
 }
 
 fn families(node: &Node, field: &str, r: &mut Reader<'_>) -> Vec<(String, UnitInterval)> {
-    probabilities(node, field, r, "task family", family_names())
+    probabilities(node, field, r, "task family", &family_names())
 }
 
 /// A map from known names to numbers in 0..=1.
@@ -214,7 +214,7 @@ fn probabilities(
     field: &str,
     r: &mut Reader<'_>,
     what: &str,
-    known: impl Iterator<Item = &'static str> + Clone,
+    known: &(impl Iterator<Item = &'static str> + Clone),
 ) -> Vec<(String, UnitInterval)> {
     let mut out = Vec::new();
     for (key, value) in r.map(node, field).unwrap_or_default() {
@@ -276,7 +276,7 @@ fn simulate_block(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<Simula
     }
     if let Some(n) = f.take("failures") {
         let field = f.at("failures");
-        s.failures = probabilities(n, &field, r, "failure mode", FAILURES.iter().copied());
+        s.failures = probabilities(n, &field, r, "failure mode", &FAILURES.iter().copied());
         let sum: f64 = s.failures.iter().map(|(_, p)| p.get()).sum();
         if sum > 1.0 {
             let d = r.error("208", n.span, format!("the probabilities of `{field}` sum to {sum:.3}"));
