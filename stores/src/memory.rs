@@ -1,0 +1,259 @@
+//! The store without a disk: for tests, and for running without data.
+
+use crate::progress::{Progress, StopsOnDrop};
+use crate::store::Stats;
+use crate::telling::Telling;
+use crate::{lock, words};
+use futures_util::future::BoxFuture;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use types::outcome::Feedback;
+use types::store::{Error, Observer, OutcomeStore, Record, RequestRecord, Seq, Stored};
+
+/// Records that may wait for the store's thread.
+const QUEUE: usize = 65_536;
+
+/// Records that make a batch.
+const BATCH: usize = 512;
+
+/// Keeps the newest requests in memory; a cheap handle. Nothing survives the process.
+///
+/// Behaves like [`crate::Store`] as far as it goes: the observer is told on the store's own thread, so that
+/// learning keeps no request waiting, and reads see what was appended before.
+#[derive(Clone)]
+pub struct Memory {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+struct Shared {
+    queue: Mutex<Queue>,
+    work: Condvar,
+    table: Mutex<Table>,
+    progress: Arc<Progress>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Record>,
+    next: Seq,
+    closed: bool,
+    dropped: u64,
+}
+
+/// What is found again.
+struct Table {
+    capacity: usize,
+    requests: HashMap<String, Entry>,
+    /// By position, for the newest and the oldest.
+    order: BTreeMap<Seq, String>,
+    orphans: VecDeque<Feedback>,
+    stored: u64,
+}
+
+struct Entry {
+    record: RequestRecord,
+    words: Vec<Feedback>,
+    current: Vec<Feedback>,
+}
+
+impl Memory {
+    /// Default of `capacity`.
+    pub const CAPACITY: usize = 10_000;
+
+    /// Keeps the newest `capacity` requests (1 at least) and as many words whose request is not here.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn new(capacity: usize, observer: Box<dyn Observer>) -> Result<Memory, Error> {
+        let table = Table {
+            capacity: capacity.max(1),
+            requests: HashMap::new(),
+            order: BTreeMap::new(),
+            orphans: VecDeque::new(),
+            stored: 0,
+        };
+        let shared = Arc::new(Shared {
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            table: Mutex::new(table),
+            progress: Arc::new(Progress::new(0)),
+        });
+        let thread = thread::Builder::new().name("stores-memory".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || run(&shared, &mut Telling::new(observer))
+        })?;
+        Ok(Memory { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }) })
+    }
+
+    /// Counters as they stand now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let shared = &self.inner.shared;
+        let (appended, dropped) = {
+            let queue = lock(&shared.queue);
+            (queue.next, queue.dropped)
+        };
+        let stored = lock(&shared.table).stored;
+        Stats { appended, stored, dropped, degraded: shared.progress.is_troubled(), ..Stats::default() }
+    }
+
+    /// Takes no more records, observes those it has and ends its thread. Blocks; closing again does nothing.
+    pub fn close(&self) {
+        self.inner.close();
+    }
+
+    /// Reads once everything appended so far is stored.
+    fn read<T: Send + 'static>(
+        &self,
+        f: impl FnOnce(&Table) -> T + Send + 'static,
+    ) -> BoxFuture<'_, Result<T, Error>> {
+        let target = lock(&self.inner.shared.queue).next;
+        Box::pin(async move {
+            self.inner.shared.progress.wait(target).await?;
+            Ok(f(&lock(&self.inner.shared.table)))
+        })
+    }
+}
+
+impl OutcomeStore for Memory {
+    fn append(&self, record: &Record) -> Result<Seq, Error> {
+        // Cloned before the lock is taken.
+        let record = record.clone();
+        let mut queue = lock(&self.inner.shared.queue);
+        if queue.closed {
+            return Err(Error::Io(io::Error::new(io::ErrorKind::BrokenPipe, "the store is closed")));
+        }
+        if queue.waiting.len() >= QUEUE {
+            queue.dropped += 1;
+            return Err(Error::Full("memory queue"));
+        }
+        let seq = queue.next;
+        queue.next += 1;
+        queue.waiting.push_back(record);
+        drop(queue);
+        self.inner.shared.work.notify_one();
+        Ok(seq)
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), Error>> {
+        self.read(|_| ())
+    }
+
+    fn request(&self, request_id: &str) -> BoxFuture<'_, Result<Option<Stored>, Error>> {
+        let request_id = request_id.to_owned();
+        self.read(move |table| table.requests.get(&request_id).map(Entry::stored))
+    }
+
+    fn recent(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Stored>, Error>> {
+        self.read(move |table| {
+            let newest = table.order.values().rev().take(limit);
+            newest.filter_map(|id| table.requests.get(id)).map(Entry::stored).collect()
+        })
+    }
+}
+
+impl Inner {
+    fn close(&self) {
+        lock(&self.shared.queue).closed = true;
+        self.shared.work.notify_one();
+        if let Some(thread) = lock(&self.thread).take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the store in memory had panicked");
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Entry {
+    fn stored(&self) -> Stored {
+        Stored { record: self.record.clone(), feedback: self.words.clone() }
+    }
+}
+
+impl Table {
+    fn store(&mut self, seq: Seq, record: Record, telling: &mut Telling) {
+        self.stored += 1;
+        match record {
+            Record::Request(record) => self.request(seq, *record, telling),
+            Record::Feedback(word) => self.feedback(seq, word, telling),
+        }
+    }
+
+    fn request(&mut self, seq: Seq, record: RequestRecord, telling: &mut Telling) {
+        let id = record.outcome.request_id.clone();
+        if self.requests.contains_key(&id) {
+            return;
+        }
+        telling.outcome(seq, &record.outcome);
+        self.order.insert(seq, id.clone());
+        self.requests.insert(id.clone(), Entry { record, words: Vec::new(), current: Vec::new() });
+        let (mine, others) = self.orphans.drain(..).partition(|word: &Feedback| word.request_id == id);
+        self.orphans = others;
+        for word in Vec::from(mine) {
+            self.feedback(seq, word, telling);
+        }
+        if self.order.len() > self.capacity
+            && let Some((_, oldest)) = self.order.pop_first()
+        {
+            self.requests.remove(&oldest);
+        }
+    }
+
+    fn feedback(&mut self, seq: Seq, word: Feedback, telling: &mut Telling) {
+        let Some(entry) = self.requests.get_mut(&word.request_id) else {
+            if self.orphans.len() == self.capacity {
+                self.orphans.pop_front();
+            }
+            self.orphans.push_back(word);
+            return;
+        };
+        if words::repeats(&entry.current, &word) {
+            return;
+        }
+        entry.current = words::with(std::mem::take(&mut entry.current), &word);
+        entry.record.outcome = telling.feedback(seq, &entry.record.outcome, &entry.current);
+        entry.words.push(word);
+    }
+}
+
+/// Body of the store's thread; ends when the store is closed and all is stored.
+fn run(shared: &Shared, telling: &mut Telling) {
+    let _stops = StopsOnDrop(Arc::clone(&shared.progress));
+    let mut position = 0;
+    loop {
+        let batch = next_batch(shared);
+        if batch.is_empty() {
+            return;
+        }
+        telling.begin();
+        for record in batch {
+            // Locked anew for each, so that readers come in between.
+            lock(&shared.table).store(position, record, telling);
+            position += 1;
+        }
+        telling.batch_done();
+        telling.committed();
+        shared.progress.reached(position);
+    }
+}
+
+/// Waits for records; none = the store is closed.
+fn next_batch(shared: &Shared) -> Vec<Record> {
+    let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.closed;
+    let mut queue = shared.work.wait_while(lock(&shared.queue), idle).unwrap_or_else(PoisonError::into_inner);
+    let n = queue.waiting.len().min(BATCH);
+    queue.waiting.drain(..n).collect()
+}

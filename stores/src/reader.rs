@@ -1,0 +1,74 @@
+//! Answers questions from a connection of its own, on a thread of its own, seeing all that was written before.
+
+use crate::database::query;
+use crate::progress::Progress;
+use rusqlite::Connection;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use types::store::{Error, Seq, Stored};
+
+/// Questions that may wait.
+pub(crate) const QUEUE: usize = 1_024;
+
+/// The most requests one answer holds.
+pub(crate) const MAX_RECENT: usize = 10_000;
+
+/// How long a question waits for the writer before it is answered from what is there.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A question, the position it wants to see, and where the answer goes.
+pub(crate) enum Ask {
+    /// One request.
+    Request(String, Seq, oneshot::Sender<Result<Option<Stored>, Error>>),
+    /// The newest requests.
+    Recent(usize, Seq, oneshot::Sender<Result<Vec<Stored>, Error>>),
+}
+
+impl Ask {
+    fn target(&self) -> Seq {
+        match self {
+            Ask::Request(_, target, _) | Ask::Recent(_, target, _) => *target,
+        }
+    }
+
+    fn answer(self, conn: &Connection) {
+        // Who asked may have left; then nobody misses the answer.
+        match self {
+            Ask::Request(id, _, reply) => drop(reply.send(query::request(conn, &id))),
+            Ask::Recent(limit, _, reply) => drop(reply.send(query::recent(conn, limit.min(MAX_RECENT)))),
+        }
+    }
+}
+
+/// Body of the reader's thread; ends when nobody can ask any more.
+///
+/// Whatever has gathered waits for the writer together, so that a writer that is stuck costs a question
+/// twice the patience at most, however many there are.
+pub(crate) fn run(asks: &Receiver<Ask>, conn: &Connection, progress: &Progress) {
+    while let Ok(first) = asks.recv() {
+        let mut gathered = vec![first];
+        gathered.extend(asks.try_iter().take(QUEUE));
+        let target = gathered.iter().map(Ask::target).max().unwrap_or(0);
+        progress.wait_blocking(target, PATIENCE);
+        for ask in gathered {
+            ask.answer(conn);
+        }
+    }
+}
+
+/// Puts a question into the queue.
+///
+/// # Errors
+/// The queue is full, or the reader has ended.
+pub(crate) fn send(asks: &SyncSender<Ask>, ask: Ask) -> Result<(), Error> {
+    asks.try_send(ask).map_err(|e| match e {
+        TrySendError::Full(_) => Error::Full("the queue of questions"),
+        TrySendError::Disconnected(_) => ended(),
+    })
+}
+
+/// The reader has ended.
+pub(crate) fn ended() -> Error {
+    Error::Database("the store is closed".to_owned())
+}

@@ -1,0 +1,379 @@
+//! The spool: append-only files that take every record before the database does, and the queue to it.
+//!
+//! A record's position ([`Seq`]) is its byte position in the log as a whole; files are cut from it at
+//! record boundaries and named by their first position. An append is one `write` under a short lock. While
+//! the disk refuses, records wait in a bounded ring in memory, at the positions they will have on disk, and
+//! whatever comes meanwhile queues behind them, so that the order of the log never depends on the disk.
+
+mod frame;
+mod medium;
+mod recover;
+mod syncer;
+mod tail;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use frame::encode;
+pub(crate) use medium::Disk;
+pub use recover::Recovery;
+pub(crate) use syncer::run as run_syncer;
+pub(crate) use tail::{Batch, Line, Tail};
+
+use crate::lock;
+use medium::{Medium, Sink};
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use types::store::{Error, Seq};
+
+/// How long the mover lets records gather before it takes what is there.
+const GATHER: Duration = Duration::from_millis(50);
+
+/// Records that are worth a batch at once.
+pub(crate) const BATCH: u64 = 512;
+
+/// Bounds of the spool, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Of what is not yet in the database.
+    pub(crate) spool_max: u64,
+    /// Of a file; the record that passes it still goes in.
+    pub(crate) rotate_bytes: u64,
+    /// Of what waits in memory while the disk refuses.
+    pub(crate) ring_max: u64,
+}
+
+/// See the module.
+pub(crate) struct Spool {
+    dir: PathBuf,
+    medium: Box<dyn Medium>,
+    limits: Limits,
+    state: Mutex<State>,
+    /// Wakes the mover.
+    work: Condvar,
+    /// Wakes the syncer.
+    sync: Condvar,
+}
+
+struct State {
+    /// The file that is written; `None` until the first record.
+    file: Option<Arc<dyn Sink>>,
+    /// First position of each file, ascending; the last is that of `file`.
+    bases: VecDeque<Seq>,
+    /// End of what is on disk.
+    written: Seq,
+    /// End of what was accepted: `written` and the ring.
+    end: Seq,
+    /// Everything before is in the database.
+    moved: Seq,
+    ring: VecDeque<Vec<u8>>,
+    /// The last write failed.
+    failed: bool,
+    /// Something was written since the last sync.
+    dirty: bool,
+    /// A file was made since the last sync.
+    new_file: bool,
+    /// No further records are taken.
+    closed: bool,
+    /// The mover may end once it has caught up.
+    finish: bool,
+    /// Records on disk that the mover has not committed.
+    pending: u64,
+    /// The mover sleeps until so many are pending; `u64::MAX` = it does not sleep.
+    wake_at: u64,
+    /// Somebody waits for what stands before this position.
+    wanted: Seq,
+    counts: Counts,
+}
+
+/// What has been counted since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Records accepted.
+    pub(crate) appended: u64,
+    /// Records in the database.
+    pub(crate) stored: u64,
+    /// Bytes accepted that are not in the database.
+    pub(crate) bytes: u64,
+    /// Records that wait in memory.
+    pub(crate) ring: u64,
+    /// Failed writes and syncs.
+    pub(crate) write_errors: u64,
+    /// Records refused because spool or ring was full.
+    pub(crate) dropped: u64,
+    /// The disk refuses writes.
+    pub(crate) failed: bool,
+}
+
+/// A file of the spool, as far as it may be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    base: Seq,
+    end: Seq,
+}
+
+/// What the mover is to do.
+pub(crate) enum Work {
+    /// Move what stands from its position.
+    Take(Segment),
+    /// End: all is moved, and nothing will come.
+    Done,
+}
+
+impl Spool {
+    /// Opens the spool of `dir`, of which everything before `moved` is in the database.
+    ///
+    /// # Errors
+    /// Files cannot be read or repaired, or are damaged.
+    pub(crate) fn open(
+        dir: &Path,
+        limits: Limits,
+        moved: Seq,
+        medium: Box<dyn Medium>,
+    ) -> Result<(Spool, Recovery), Error> {
+        let found = recover::recover(dir, moved)?;
+        let file = match found.bases.back() {
+            Some(base) => Some(medium.open(&recover::path(dir, *base), found.end - base)?),
+            None => None,
+        };
+        let state = State {
+            file,
+            bases: found.bases,
+            written: found.end,
+            end: found.end,
+            moved,
+            ring: VecDeque::new(),
+            failed: false,
+            dirty: found.recovery.recovered > 0,
+            new_file: false,
+            closed: false,
+            finish: false,
+            pending: found.recovery.recovered,
+            wake_at: u64::MAX,
+            wanted: 0,
+            counts: Counts::default(),
+        };
+        let spool = Spool {
+            dir: dir.to_owned(),
+            medium,
+            limits,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            sync: Condvar::new(),
+        };
+        Ok((spool, found.recovery))
+    }
+
+    /// Takes a record in the form of [`encode`].
+    ///
+    /// # Errors
+    /// Spool or ring is full, or the store is closed. A disk that refuses is no error while the ring holds.
+    pub(crate) fn append(&self, frame: &[u8]) -> Result<Seq, Error> {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Err(Error::Io(io::Error::new(io::ErrorKind::BrokenPipe, "the store is closed")));
+        }
+        let len = frame.len() as u64;
+        if state.end - state.moved + len > self.limits.spool_max {
+            state.counts.dropped += 1;
+            return Err(Error::Full("spool"));
+        }
+        let seq = state.end;
+        if state.failed || !state.ring.is_empty() || !self.write(&mut state, frame) {
+            let held = state.end - state.written;
+            if held + len > self.limits.ring_max {
+                state.counts.dropped += 1;
+                return Err(Error::Full("ring"));
+            }
+            state.ring.push_back(frame.to_vec());
+        }
+        state.end = seq + len;
+        state.counts.appended += 1;
+        self.wake_mover(&mut state);
+        Ok(seq)
+    }
+
+    /// Writes one frame to the file; `false` = the disk refuses. What it took of the frame is cut off by
+    /// [`Spool::repair`], without which nothing more is written.
+    fn write(&self, state: &mut State, frame: &[u8]) -> bool {
+        match self.try_write(state, frame) {
+            Ok(()) => {
+                state.written += frame.len() as u64;
+                state.pending += 1;
+                self.mark_dirty(state);
+                true
+            }
+            Err(error) => {
+                state.counts.write_errors += 1;
+                if !state.failed {
+                    tracing::error!(%error, "the spool refuses writes; records wait in memory");
+                }
+                state.failed = true;
+                // Wakes the syncer, which tries again.
+                self.sync.notify_one();
+                false
+            }
+        }
+    }
+
+    fn try_write(&self, state: &mut State, frame: &[u8]) -> io::Result<()> {
+        let base = state.bases.back().copied().unwrap_or(state.written);
+        let file = match &state.file {
+            Some(file) if state.written - base < self.limits.rotate_bytes => Arc::clone(file),
+            _ => self.rotate(state)?,
+        };
+        let taken = file.write(frame)?;
+        if taken == frame.len() {
+            return Ok(());
+        }
+        Err(io::Error::new(io::ErrorKind::WriteZero, format!("{taken} of {} bytes were taken", frame.len())))
+    }
+
+    /// Cuts what a failed write left; writes may be tried again after it.
+    fn repair(&self, state: &mut State) -> bool {
+        let base = state.bases.back().copied().unwrap_or(state.written);
+        let cut = state.file.as_ref().map_or(Ok(()), |file| file.truncate(state.written - base));
+        state.failed = cut.is_err();
+        cut.is_ok()
+    }
+
+    /// Begins a new file. The old one is synced first: were it to lose its end in a power cut while the new
+    /// one keeps its beginning, the log would have a hole.
+    fn rotate(&self, state: &mut State) -> io::Result<Arc<dyn Sink>> {
+        if let Some(old) = &state.file {
+            old.sync()?;
+        }
+        let file = self.medium.open(&recover::path(&self.dir, state.written), 0)?;
+        state.bases.push_back(state.written);
+        state.file = Some(Arc::clone(&file));
+        state.new_file = true;
+        Ok(file)
+    }
+
+    /// The syncer sleeps only while nothing is dirty, so that only the first write after a sync wakes it.
+    fn mark_dirty(&self, state: &mut State) {
+        if !state.dirty {
+            state.dirty = true;
+            self.sync.notify_one();
+        }
+    }
+
+    fn wake_mover(&self, state: &mut State) {
+        if state.pending >= state.wake_at {
+            state.wake_at = u64::MAX;
+            self.work.notify_one();
+        }
+    }
+
+    /// End of what was accepted; the mover does not let records gather before it has come there.
+    pub(crate) fn hurry(&self) -> Seq {
+        let mut state = lock(&self.state);
+        state.wanted = state.end;
+        state.wake_at = u64::MAX;
+        self.work.notify_one();
+        state.end
+    }
+
+    /// Waits until there is something to move from `position`.
+    pub(crate) fn next_work(&self, position: Seq) -> Work {
+        let mut state = lock(&self.state);
+        while state.written <= position {
+            if state.finish {
+                return Work::Done;
+            }
+            state.wake_at = 1;
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        if state.pending < BATCH && state.wanted <= position && !state.finish {
+            state.wake_at = BATCH;
+            state = self.work.wait_timeout(state, GATHER).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.wake_at = u64::MAX;
+        Work::Take(segment(&state, position))
+    }
+
+    /// Keeps the mover from trying again at once. `true` = it is to end.
+    pub(crate) fn pause(&self, wait: Duration) -> bool {
+        let state = lock(&self.state);
+        let finishing = |state: &mut State| !state.finish;
+        let (state, _) =
+            self.work.wait_timeout_while(state, wait, finishing).unwrap_or_else(PoisonError::into_inner);
+        state.finish
+    }
+
+    /// The mover is to end soon.
+    pub(crate) fn is_finishing(&self) -> bool {
+        lock(&self.state).finish
+    }
+
+    /// `records` more, up to `position`, are in the database.
+    pub(crate) fn moved(&self, position: Seq, records: u64) {
+        let mut state = lock(&self.state);
+        state.moved = position;
+        state.pending = state.pending.saturating_sub(records);
+        state.counts.stored += records;
+    }
+
+    /// Removes files of which everything is in the database to stay: before `durable`.
+    pub(crate) fn release(&self, durable: Seq) {
+        let mut done = Vec::new();
+        {
+            let mut state = lock(&self.state);
+            while let (Some(base), Some(next)) = (state.bases.front().copied(), state.bases.get(1).copied()) {
+                if next > durable {
+                    break;
+                }
+                state.bases.pop_front();
+                done.push(base);
+            }
+        }
+        for base in done {
+            let path = recover::path(&self.dir, base);
+            if let Err(error) = std::fs::remove_file(&path) {
+                tracing::warn!(%error, file = %path.display(), "a spool file could not be removed; the next start tries again");
+            }
+        }
+    }
+
+    /// Takes no more records; the syncer ends after a last try of the ring and a last sync.
+    pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.sync.notify_one();
+    }
+
+    /// The mover ends once it has caught up.
+    pub(crate) fn finish(&self) {
+        lock(&self.state).finish = true;
+        self.work.notify_one();
+    }
+
+    /// A reader for the mover.
+    pub(crate) fn tail(&self) -> Tail {
+        Tail::new(self.dir.clone())
+    }
+
+    /// What has been counted since the start.
+    pub(crate) fn counts(&self) -> Counts {
+        let state = lock(&self.state);
+        Counts {
+            bytes: state.end - state.moved,
+            ring: state.ring.len() as u64,
+            failed: state.failed,
+            ..state.counts
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
+    }
+}
+
+/// The file that holds `position`, which is before the end of what is written.
+fn segment(state: &State, position: Seq) -> Segment {
+    let after = state.bases.partition_point(|base| *base <= position);
+    let base = after.checked_sub(1).and_then(|i| state.bases.get(i)).copied().unwrap_or(position);
+    let end = state.bases.get(after).copied().unwrap_or(state.written);
+    Segment { base, end }
+}

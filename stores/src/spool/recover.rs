@@ -1,0 +1,141 @@
+//! What a start finds of the spool: which files are left, and what a killed process tore.
+
+use super::frame::{self, Frame};
+use std::collections::VecDeque;
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use types::store::{Error, Seq};
+
+/// What was found of the spool at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// Whole records that had not reached the database yet.
+    pub recovered: u64,
+    /// Bytes cut off the end of the last file, because they are no whole record; they were never
+    /// acknowledged, or a power cut took them within 100 ms.
+    pub torn_bytes: u64,
+    /// Spool files that held something not yet in the database.
+    pub files: u64,
+}
+
+/// The spool as it stands after recovery.
+pub(super) struct Found {
+    pub(super) recovery: Recovery,
+    /// First position of each file that is left, ascending.
+    pub(super) bases: VecDeque<Seq>,
+    /// End of the last record.
+    pub(super) end: Seq,
+}
+
+/// Path of the file that begins at `base`.
+pub(super) fn path(dir: &Path, base: Seq) -> PathBuf {
+    dir.join(format!("spool-{base:020}.log"))
+}
+
+/// Looks through the spool of `dir`, of which everything before `moved` is in the database, removes files
+/// that are there entirely and cuts a torn end off.
+///
+/// # Errors
+/// Files cannot be read, or damage stands elsewhere than at the end of the last file.
+pub(super) fn recover(dir: &Path, moved: Seq) -> Result<Found, Error> {
+    let mut files = list(dir)?;
+    remove_moved(dir, &mut files, moved)?;
+    let mut recovery = Recovery { files: files.len() as u64, ..Recovery::default() };
+    if let Some((first, _)) = files.first().filter(|(base, _)| *base > moved) {
+        return Err(Error::Corrupt(format!(
+            "{} begins at position {first}, but the database ends at {moved}: records between them are missing; \
+             put the missing files or the database back, or start with an empty data directory",
+            path(dir, *first).display()
+        )));
+    }
+    let mut end = moved;
+    for (i, (base, len)) in files.iter().enumerate() {
+        let next = files.get(i + 1).map(|(base, _)| *base);
+        let scan = scan(&path(dir, *base), (*base).max(moved) - base, *len)?;
+        recovery.recovered += scan.records;
+        end = base + scan.good;
+        match (scan.bad, next) {
+            (Some(why), Some(_)) => return Err(damaged(&path(dir, *base), scan.good, why)),
+            (Some(why), None) => {
+                recovery.torn_bytes = len - scan.good;
+                cut(&path(dir, *base), scan.good, recovery.torn_bytes, why)?;
+            }
+            (None, Some(next)) if next != end => {
+                return Err(damaged(
+                    &path(dir, *base),
+                    scan.good,
+                    "the file ends before the next one begins",
+                ));
+            }
+            (None, _) => {}
+        }
+    }
+    Ok(Found { recovery, bases: files.into_iter().map(|(base, _)| base).collect(), end })
+}
+
+/// First position and length of every spool file, ascending.
+fn list(dir: &Path) -> io::Result<Vec<(Seq, u64)>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let base = name.to_str().and_then(|n| n.strip_prefix("spool-")?.strip_suffix(".log")?.parse().ok());
+        if let Some(base) = base {
+            files.push((base, entry.metadata()?.len()));
+        }
+    }
+    files.sort_unstable();
+    Ok(files)
+}
+
+fn remove_moved(dir: &Path, files: &mut Vec<(Seq, u64)>, moved: Seq) -> io::Result<()> {
+    for (base, _) in files.extract_if(.., |(base, len)| *base + *len <= moved) {
+        std::fs::remove_file(path(dir, base))?;
+    }
+    Ok(())
+}
+
+struct Scan {
+    records: u64,
+    /// Where the last whole record ends in the file.
+    good: u64,
+    /// What stands there instead of the end of the file.
+    bad: Option<&'static str>,
+}
+
+fn scan(path: &Path, from: u64, len: u64) -> io::Result<Scan> {
+    let mut file = File::open(path)?;
+    file.seek(SeekFrom::Start(from))?;
+    let mut reader = BufReader::with_capacity(1 << 18, file);
+    let mut scan = Scan { records: 0, good: from, bad: None };
+    let mut payload = Vec::new();
+    loop {
+        match frame::read(&mut reader, len - scan.good, &mut payload)? {
+            Frame::Whole => {
+                scan.records += 1;
+                scan.good += (frame::HEADER + payload.len()) as u64;
+            }
+            Frame::End => return Ok(scan),
+            Frame::Bad(why) => {
+                scan.bad = Some(why);
+                return Ok(scan);
+            }
+        }
+    }
+}
+
+fn damaged(path: &Path, offset: u64, why: &str) -> Error {
+    Error::Corrupt(format!(
+        "{} at byte {offset}: {why}; only the end of the last file may be torn, so this one was damaged after it \
+         was written; restore it, or move it and the later ones away to go on without them",
+        path.display()
+    ))
+}
+
+fn cut(path: &Path, good: u64, torn: u64, why: &str) -> io::Result<()> {
+    tracing::warn!(file = %path.display(), offset = good, torn_bytes = torn, why, "cut the torn end of the spool");
+    let file = OpenOptions::new().write(true).open(path)?;
+    file.set_len(good)?;
+    file.sync_all()
+}

@@ -1,0 +1,281 @@
+//! The spool on a disk that obeys, and on one that refuses, tears and comes back.
+
+use super::medium::{Medium, Sink};
+use super::*;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+const WIDE: Limits = Limits { spool_max: 1 << 30, rotate_bytes: 1 << 30, ring_max: 1 << 20 };
+
+fn frame(text: &str) -> Vec<u8> {
+    let mut buf = Vec::new();
+    encode(&text, &mut buf).unwrap();
+    buf
+}
+
+/// Appends each text; all must be taken.
+fn append(spool: &Spool, texts: &[&str]) -> Vec<Seq> {
+    texts.iter().map(|t| spool.append(&frame(t)).unwrap()).collect()
+}
+
+/// What stands in the spool from `position`, with its positions.
+fn read_all(spool: &Spool, mut position: Seq) -> Vec<(Seq, String)> {
+    let (mut tail, mut found) = (spool.tail(), Vec::new());
+    while position < lock(&spool.state).written {
+        let part = segment(&lock(&spool.state), position);
+        let batch = tail.take(part, position, 2).unwrap();
+        position = batch.end;
+        found.extend(batch.lines.into_iter().map(|l| (l.seq, serde_json::from_slice(&l.payload).unwrap())));
+    }
+    found
+}
+
+fn texts(spool: &Spool, position: Seq) -> Vec<String> {
+    read_all(spool, position).into_iter().map(|(_, text)| text).collect()
+}
+
+fn open(dir: &Path, limits: Limits, moved: Seq) -> Result<(Spool, Recovery), Error> {
+    Spool::open(dir, limits, moved, Box::new(Disk))
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    files.sort();
+    files
+}
+
+fn put(path: &Path, bytes: &[u8]) {
+    OpenOptions::new().append(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
+/// Small files: one record each, or two.
+const SMALL: Limits = Limits { rotate_bytes: 12, ..WIDE };
+
+#[test]
+fn positions_are_bytes_of_the_whole_log_across_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), SMALL, 0).unwrap();
+    let seqs = append(&spool, &["a", "bb", "ccc", "d"]);
+    assert_eq!(seqs, [0, 11, 23, 36]);
+    assert_eq!(files(dir.path()).len(), 3);
+    let wanted = [(0, "a"), (11, "bb"), (23, "ccc"), (36, "d")].map(|(s, t)| (s, t.to_owned()));
+    assert_eq!(read_all(&spool, 0), wanted);
+    assert_eq!(read_all(&spool, 23), wanted[2..]);
+}
+
+#[test]
+fn a_torn_end_is_cut_and_the_log_goes_on_there() {
+    let torn: [(&str, Vec<u8>); 4] = [
+        ("half a header", vec![9, 0]),
+        ("half a payload", frame("torn away")[..12].to_vec()),
+        ("a wrong checksum", [&frame("xx")[..11], b"z"].concat()),
+        ("zeros, as after a power cut", vec![0; 40]),
+    ];
+    for (case, bytes) in torn {
+        let dir = tempfile::tempdir().unwrap();
+        append(&open(dir.path(), WIDE, 0).unwrap().0, &["a", "b"]);
+        put(&files(dir.path())[0], &bytes);
+
+        let (spool, recovery) = open(dir.path(), WIDE, 11).unwrap();
+        let wanted = Recovery { recovered: 1, torn_bytes: bytes.len() as u64, files: 1 };
+        assert_eq!(recovery, wanted, "{case}");
+        append(&spool, &["c"]);
+        assert_eq!(texts(&spool, 11), ["b", "c"], "{case}");
+    }
+}
+
+#[test]
+fn damage_in_an_earlier_file_is_named_and_nothing_is_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    append(&open(dir.path(), SMALL, 0).unwrap().0, &["a", "bb", "ccc", "d"]);
+    let first = &files(dir.path())[0];
+    let mut bytes = std::fs::read(first).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(first, &bytes).unwrap();
+
+    let error = open(dir.path(), SMALL, 0).err().unwrap();
+    assert!(matches!(error, Error::Corrupt(_)), "{error:?}");
+    let message = error.to_string();
+    assert!(message.contains("spool-00000000000000000000.log at byte 11: the checksum"), "{message}");
+    assert_eq!(std::fs::read(first).unwrap(), bytes);
+}
+
+#[test]
+fn a_hole_between_files_or_before_them_is_found() {
+    for (gone, moved, wanted) in [(1, 0, "at byte 23: the file ends before"), (0, 0, "begins at position 23")]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        append(&open(dir.path(), SMALL, 0).unwrap().0, &["a", "bb", "ccc", "d", "e"]);
+        std::fs::remove_file(&files(dir.path())[gone]).unwrap();
+        let message = open(dir.path(), SMALL, moved).err().unwrap().to_string();
+        assert!(message.contains(wanted), "{message}");
+    }
+}
+
+#[test]
+fn files_that_are_moved_go_and_their_positions_stay_used() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), SMALL, 0).unwrap();
+    let end = append(&spool, &["a", "bb", "ccc", "d", "e"])[4];
+    spool.release(22);
+    assert_eq!(files(dir.path()).len(), 3, "the first file is needed up to 23");
+    spool.release(23);
+    assert_eq!(files(dir.path()).len(), 2);
+    assert_eq!(texts(&spool, 23), ["ccc", "d", "e"]);
+    drop(spool);
+
+    let (spool, recovery) = open(dir.path(), SMALL, end + 11).unwrap();
+    assert_eq!(recovery, Recovery::default());
+    assert_eq!(files(dir.path()).len(), 0);
+    assert_eq!(append(&spool, &["f"]), [end + 11]);
+}
+
+#[test]
+fn a_full_spool_refuses_until_something_is_moved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), Limits { spool_max: 30, ..WIDE }, 0).unwrap();
+    append(&spool, &["a", "b"]);
+    assert!(matches!(spool.append(&frame("c")), Err(Error::Full("spool"))));
+    assert_eq!(spool.counts().dropped, 1);
+    spool.moved(11, 1);
+    append(&spool, &["c"]);
+    assert_eq!(texts(&spool, 11), ["b", "c"]);
+}
+
+#[test]
+fn a_closed_spool_takes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), WIDE, 0).unwrap();
+    spool.close();
+    assert!(spool.append(&frame("a")).unwrap_err().to_string().contains("closed"));
+}
+
+/// A disk with switches.
+#[derive(Default)]
+struct Faults {
+    /// Bytes that a write takes before it fails; `usize::MAX` = all.
+    room: AtomicUsize,
+    no_truncate: AtomicBool,
+    no_open: AtomicBool,
+    syncs: AtomicUsize,
+}
+
+struct Faulty(Arc<Faults>);
+struct FaultySink(Arc<dyn Sink>, Arc<Faults>);
+
+impl Medium for Faulty {
+    fn open(&self, path: &Path, len: u64) -> io::Result<Arc<dyn Sink>> {
+        if self.0.no_open.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::PermissionDenied.into());
+        }
+        Ok(Arc::new(FaultySink(Disk.open(path, len)?, Arc::clone(&self.0))))
+    }
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        Disk.sync_dir(dir)
+    }
+}
+
+impl Sink for FaultySink {
+    fn write(&self, bytes: &[u8]) -> io::Result<usize> {
+        let room = self.1.room.load(Ordering::Relaxed).min(bytes.len());
+        match room {
+            0 => Err(io::ErrorKind::StorageFull.into()),
+            n => self.0.write(&bytes[..n]),
+        }
+    }
+    fn truncate(&self, len: u64) -> io::Result<()> {
+        match self.1.no_truncate.load(Ordering::Relaxed) {
+            true => Err(io::ErrorKind::StorageFull.into()),
+            false => self.0.truncate(len),
+        }
+    }
+    fn sync(&self) -> io::Result<()> {
+        self.1.syncs.fetch_add(1, Ordering::Relaxed);
+        self.0.sync()
+    }
+}
+
+fn faulty(dir: &Path, limits: Limits) -> (Spool, Arc<Faults>) {
+    let faults = Arc::new(Faults { room: AtomicUsize::new(usize::MAX), ..Faults::default() });
+    let (spool, _) = Spool::open(dir, limits, 0, Box::new(Faulty(Arc::clone(&faults)))).unwrap();
+    (spool, faults)
+}
+
+/// What the syncer does when the disk may be back.
+fn retry(spool: &Spool) {
+    while syncer::drain(spool) {}
+}
+
+#[test]
+fn what_a_full_disk_refuses_waits_in_memory_and_goes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, faults) = faulty(dir.path(), WIDE);
+    append(&spool, &["a"]);
+    // A torn write, with and without a way to cut it off.
+    for (room, no_truncate) in [(0, false), (5, false), (5, true)] {
+        faults.room.store(room, Ordering::Relaxed);
+        faults.no_truncate.store(no_truncate, Ordering::Relaxed);
+        let before = spool.counts();
+        let seqs = append(&spool, &["b", "c"]);
+        assert_eq!(seqs[1] - seqs[0], 11, "positions go on");
+        retry(&spool);
+        let counts = spool.counts();
+        assert_eq!((counts.ring, counts.failed), (2, true), "room {room}");
+        assert!(counts.write_errors > before.write_errors);
+
+        faults.no_truncate.store(false, Ordering::Relaxed);
+        faults.room.store(usize::MAX, Ordering::Relaxed);
+        append(&spool, &["d"]);
+        assert_eq!(spool.counts().ring, 3, "the ring goes first");
+        retry(&spool);
+        assert_eq!((spool.counts().ring, spool.counts().failed), (0, false));
+        append(&spool, &["e"]);
+    }
+    let round = ["b", "c", "d", "e"];
+    assert_eq!(texts(&spool, 0), [&["a"][..], &round, &round, &round].concat());
+    drop(spool);
+    assert_eq!(open(dir.path(), WIDE, 0).unwrap().1, Recovery { recovered: 13, torn_bytes: 0, files: 1 });
+}
+
+#[test]
+fn a_directory_that_takes_no_new_file_is_tried_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, faults) = faulty(dir.path(), SMALL);
+    append(&spool, &["a", "bb"]);
+    faults.no_open.store(true, Ordering::Relaxed);
+    append(&spool, &["c", "d"]);
+    retry(&spool);
+    assert_eq!(spool.counts().ring, 2);
+    faults.no_open.store(false, Ordering::Relaxed);
+    retry(&spool);
+    assert_eq!(texts(&spool, 0), ["a", "bb", "c", "d"]);
+    assert_eq!(files(dir.path()).len(), 2);
+}
+
+#[test]
+fn a_full_ring_refuses_counts_and_recovers() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, faults) = faulty(dir.path(), Limits { ring_max: 10, ..WIDE });
+    append(&spool, &["a"]);
+    faults.room.store(0, Ordering::Relaxed);
+    assert!(matches!(spool.append(&frame("b")), Err(Error::Full("ring"))));
+    assert_eq!((spool.counts().dropped, spool.counts().appended), (1, 1));
+    faults.room.store(usize::MAX, Ordering::Relaxed);
+    retry(&spool);
+    append(&spool, &["c"]);
+    assert_eq!(texts(&spool, 0), ["a", "c"]);
+}
+
+#[test]
+fn closing_writes_the_ring_and_syncs() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, faults) = faulty(dir.path(), WIDE);
+    faults.room.store(0, Ordering::Relaxed);
+    append(&spool, &["a"]);
+    faults.room.store(usize::MAX, Ordering::Relaxed);
+    spool.close();
+    run_syncer(&spool);
+    assert_eq!(texts(&spool, 0), ["a"]);
+    assert_eq!(faults.syncs.load(Ordering::Relaxed), 1);
+}

@@ -1,0 +1,285 @@
+//! The embedded store: a spool for what must not wait, SQLite behind it, three threads of its own.
+
+use crate::database::Checkpoint;
+use crate::mover::Mover;
+use crate::progress::{Progress, StopsOnDrop};
+use crate::reader::{self, Ask};
+use crate::spool::{self, Disk, Limits, Recovery, Spool};
+use crate::telling::Telling;
+use crate::{database, lock, lock::hold};
+use futures_util::future::BoxFuture;
+use std::cell::Cell;
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{self, SyncSender};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use tokio::sync::oneshot;
+use types::store::{Error, Observer, OutcomeStore, Record, Seq, Stored};
+
+/// Settings of a [`Store`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Bytes that may wait in the spool for the database; at the limit `append` gives [`Error::Full`].
+    pub spool_max: u64,
+    /// Bytes after which a new spool file begins. Files are removed when the database has all of them.
+    pub rotate_bytes: u64,
+    /// Bytes that may wait in memory while the disk refuses writes; at the limit `append` gives
+    /// [`Error::Full`].
+    pub ring_max: u64,
+}
+
+impl Config {
+    /// Default of `spool_max`: 4 GiB.
+    pub const SPOOL_MAX: u64 = 4 << 30;
+    /// Default of `rotate_bytes`: 64 MiB.
+    pub const ROTATE_BYTES: u64 = 64 << 20;
+    /// Default of `ring_max`: 64 MiB.
+    pub const RING_MAX: u64 = 64 << 20;
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            spool_max: Config::SPOOL_MAX,
+            rotate_bytes: Config::ROTATE_BYTES,
+            ring_max: Config::RING_MAX,
+        }
+    }
+}
+
+/// What a store counts, since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Records accepted.
+    pub appended: u64,
+    /// Records moved to where they are read from, those found at the start included.
+    pub stored: u64,
+    /// Bytes that wait in spool and ring (0 for [`crate::Memory`]).
+    pub spool_bytes: u64,
+    /// Records that wait in memory because the disk refuses.
+    pub ring_records: u64,
+    /// Writes and syncs that failed.
+    pub write_errors: u64,
+    /// Records refused because something was full.
+    pub dropped: u64,
+    /// The disk refuses, or the database takes no records: readiness shows `degraded`.
+    pub degraded: bool,
+}
+
+/// The embedded store; a cheap handle. It closes with the last one.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    spool: Arc<Spool>,
+    progress: Arc<Progress>,
+    recovery: Recovery,
+    asks: Mutex<Option<SyncSender<Ask>>>,
+    threads: Mutex<Option<Threads>>,
+}
+
+struct Threads {
+    syncer: JoinHandle<()>,
+    reader: JoinHandle<()>,
+    writer: JoinHandle<()>,
+    /// Held until all threads have ended.
+    _lock: File,
+}
+
+thread_local! {
+    /// The buffer of this thread's last record, for its next one.
+    static FRAME: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// The largest buffer that is kept.
+const KEEP_FRAME: usize = 256 << 10;
+
+impl Store {
+    /// Opens the store of a directory, which is made if it is absent. Blocks while it looks through the
+    /// spool and brings the observer up to what the database holds: its saved state, then the records after
+    /// it. What the spool still holds follows in the background; [`OutcomeStore::flush`] waits for it.
+    ///
+    /// # Errors
+    /// Another process uses the directory ([`Error::Io`], `WouldBlock`); the database is of a newer version
+    /// or a spool file is damaged ([`Error::Corrupt`]); the disk or SQLite refuses.
+    pub fn open(dir: &Path, config: Config, observer: Box<dyn Observer>) -> Result<Store, Error> {
+        make(dir)?;
+        let lock = hold(dir)?;
+        let mut conn = database::writer(dir)?;
+        // A killed process may have left commits that are not on the disk yet, and the spool files they came
+        // from are about to be removed.
+        database::checkpoint(&conn, Checkpoint::Truncate)?;
+        let position = database::position(&conn)?;
+        let limits = Limits {
+            spool_max: config.spool_max,
+            rotate_bytes: config.rotate_bytes,
+            ring_max: config.ring_max,
+        };
+        let (spool, recovery) = Spool::open(dir, limits, position, Box::new(Disk))?;
+        let mut telling = Telling::new(observer);
+        database::replay::catch_up(&mut conn, &mut telling, position)?;
+
+        let spool = Arc::new(spool);
+        let progress = Arc::new(Progress::new(position));
+        let mover = Mover {
+            tail: spool.tail(),
+            spool: Arc::clone(&spool),
+            conn,
+            telling,
+            progress: Arc::clone(&progress),
+            position,
+            checkpoint_bytes: Mover::checkpoint_bytes(config.rotate_bytes),
+            durable: position,
+            held: None,
+        };
+        let (asks, threads) = start(dir, lock, mover)?;
+        let (asks, threads) = (Mutex::new(Some(asks)), Mutex::new(Some(threads)));
+        Ok(Store { inner: Arc::new(Inner { spool, progress, recovery, asks, threads }) })
+    }
+
+    /// What the start found of an earlier process.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        self.inner.recovery
+    }
+
+    /// Counters as they stand now.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let counts = self.inner.spool.counts();
+        Stats {
+            appended: counts.appended,
+            stored: counts.stored,
+            spool_bytes: counts.bytes,
+            ring_records: counts.ring,
+            write_errors: counts.write_errors,
+            dropped: counts.dropped,
+            degraded: counts.failed || counts.ring > 0 || self.inner.progress.is_troubled(),
+        }
+    }
+
+    /// Takes no more records, stores and syncs those it has (for 10 s at most; what is left is moved after
+    /// the next start) and ends its threads. Blocks; closing again does nothing.
+    ///
+    /// # Errors
+    /// Records are in memory only, because the disk refuses them; they are lost.
+    pub fn close(&self) -> Result<(), Error> {
+        self.inner.close()
+    }
+
+    fn ask<T>(
+        &self,
+        ask: impl FnOnce(Seq, oneshot::Sender<Result<T, Error>>) -> Ask,
+    ) -> BoxFuture<'static, Result<T, Error>>
+    where
+        T: Send + 'static,
+    {
+        let (reply, answer) = oneshot::channel();
+        let ask = ask(self.inner.spool.hurry(), reply);
+        let sent =
+            lock(&self.inner.asks).as_ref().map_or_else(|| Err(reader::ended()), |to| reader::send(to, ask));
+        Box::pin(async move {
+            sent?;
+            answer.await.unwrap_or_else(|_| Err(reader::ended()))
+        })
+    }
+}
+
+impl OutcomeStore for Store {
+    fn append(&self, record: &Record) -> Result<Seq, Error> {
+        let mut frame = FRAME.take();
+        spool::encode(record, &mut frame)?;
+        let appended = self.inner.spool.append(&frame);
+        if frame.capacity() <= KEEP_FRAME {
+            FRAME.set(frame);
+        }
+        appended
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), Error>> {
+        let target = self.inner.spool.hurry();
+        Box::pin(async move {
+            if self.inner.spool.counts().failed {
+                return Err(Error::Database("the disk refuses records; they wait in memory".to_owned()));
+            }
+            self.inner.progress.wait(target).await
+        })
+    }
+
+    fn request(&self, request_id: &str) -> BoxFuture<'_, Result<Option<Stored>, Error>> {
+        let request_id = request_id.to_owned();
+        self.ask(|target, reply| Ask::Request(request_id, target, reply))
+    }
+
+    /// At most 10 000.
+    fn recent(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Stored>, Error>> {
+        self.ask(|target, reply| Ask::Recent(limit, target, reply))
+    }
+}
+
+impl Inner {
+    fn close(&self) -> Result<(), Error> {
+        let Some(threads) = lock(&self.threads).take() else {
+            return Ok(());
+        };
+        // In this order: the ring goes to the spool, the reader lets go of the database, the mover takes
+        // what is in the spool and makes the last checkpoint.
+        self.spool.close();
+        join(threads.syncer);
+        lock(&self.asks).take();
+        join(threads.reader);
+        self.spool.finish();
+        join(threads.writer);
+        match self.spool.counts().ring {
+            0 => Ok(()),
+            n => Err(Error::Io(io::Error::other(format!(
+                "{n} records could not be written to the disk and are lost"
+            )))),
+        }
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!(%error, "the store closed with a loss");
+        }
+    }
+}
+
+/// A thread that panicked has said so; the others still have to end.
+fn join(thread: JoinHandle<()>) {
+    if thread.join().is_err() {
+        tracing::error!("a thread of the store had panicked");
+    }
+}
+
+/// Makes the directory, for its owner only: records tell of customers.
+fn make(dir: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(dir)
+}
+
+fn start(dir: &Path, lock: File, mover: Mover) -> Result<(SyncSender<Ask>, Threads), Error> {
+    let named = |name: &str| thread::Builder::new().name(name.to_owned());
+    let conn = database::reader(dir)?;
+    let (spool, progress) = (Arc::clone(&mover.spool), Arc::clone(&mover.progress));
+    let (asks, questions) = mpsc::sync_channel(reader::QUEUE);
+    let reader = named("stores-reader").spawn({
+        let progress = Arc::clone(&progress);
+        move || reader::run(&questions, &conn, &progress)
+    })?;
+    let syncer = named("stores-syncer").spawn(move || spool::run_syncer(&spool))?;
+    let writer = named("stores-writer").spawn(move || {
+        let _stops = StopsOnDrop(progress);
+        mover.run();
+    })?;
+    Ok((asks, Threads { syncer, reader, writer, _lock: lock }))
+}

@@ -1,0 +1,53 @@
+//! How feedback joins: one word counts per source, the last one; saying the same again changes nothing.
+
+use types::outcome::Feedback;
+
+/// `word` says what its source says already.
+pub(crate) fn repeats(current: &[Feedback], word: &Feedback) -> bool {
+    current.iter().any(|f| f.source == word.source && f.score == word.score && f.reason == word.reason)
+}
+
+/// The words that count once `word` has been said, the newest last.
+pub(crate) fn with(current: Vec<Feedback>, word: &Feedback) -> Vec<Feedback> {
+    let mut words = current;
+    words.retain(|f| f.source != word.source);
+    words.push(word.clone());
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::UnitInterval;
+
+    fn word(source: &str, score: f64, reason: Option<&str>, ts_ms: i64) -> Feedback {
+        Feedback {
+            request_id: "r".to_owned(),
+            ts_ms,
+            score: UnitInterval::clamped(score),
+            reason: reason.map(str::to_owned),
+            source: source.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_last_word_of_each_source_counts() {
+        let words = with(with(Vec::new(), &word("a", 0.1, None, 1)), &word("b", 0.2, None, 2));
+        let words = with(words, &word("a", 0.9, None, 3));
+        let seen: Vec<_> = words.iter().map(|f| (f.source.as_str(), f.score.get())).collect();
+        assert_eq!(seen, [("b", 0.2), ("a", 0.9)]);
+    }
+
+    #[test]
+    fn only_the_same_source_score_and_reason_is_a_repetition() {
+        let said = [word("a", 0.5, Some("x"), 1)];
+        for (next, repeated) in [
+            (word("a", 0.5, Some("x"), 9), true),
+            (word("a", 0.6, Some("x"), 9), false),
+            (word("a", 0.5, None, 9), false),
+            (word("b", 0.5, Some("x"), 9), false),
+        ] {
+            assert_eq!(repeats(&said, &next), repeated, "{next:?}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! What only the embedded store promises: restarts, refusals, a database that is away.
+#![expect(clippy::unwrap_used, reason = "the helpers of tests may fail like tests")]
+
+mod common;
+
+use common::{MODEL, SaveEvery, Sums, request_line, summing, wait, word_line};
+use rusqlite::Connection;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use stores::{Config, Error, Recovery, Store};
+use types::store::OutcomeStore;
+
+fn open(dir: &Path, save: SaveEvery) -> (Store, Arc<Mutex<Sums>>) {
+    open_with(dir, Config::default(), save)
+}
+
+fn open_with(dir: &Path, config: Config, save: SaveEvery) -> (Store, Arc<Mutex<Sums>>) {
+    let (sums, observer) = summing(save);
+    (Store::open(dir, config, observer).unwrap(), sums)
+}
+
+fn refusal(dir: &Path) -> Error {
+    Store::open(dir, Config::default(), summing(SaveEvery(1)).1).err().unwrap()
+}
+
+fn database(dir: &Path) -> Connection {
+    Connection::open(dir.join("outcomes.db")).unwrap()
+}
+
+fn number(conn: &Connection, query: &str) -> i64 {
+    conn.query_row(query, [], |r| r.get(0)).unwrap()
+}
+
+/// Waits, in real time and for a bounded while, until `done`.
+fn until(what: &str, done: impl Fn() -> bool) {
+    let tries = (0..1_000).take_while(|_| {
+        std::thread::park_timeout(std::time::Duration::from_millis(20));
+        !done()
+    });
+    assert!(tries.count() < 1_000, "waited in vain until {what}");
+}
+
+#[test]
+fn after_a_restart_everything_is_there_and_was_observed_once() {
+    for save in [1, 2, 0] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut wanted = (0, 0, 0);
+        for round in 0..4_u32 {
+            let (store, sums) = open(dir.path(), SaveEvery(save));
+            {
+                let sums = sums.lock().unwrap();
+                assert_eq!((sums.outcomes, sums.tokens, sums.words), wanted, "save {save}, round {round}");
+                assert_eq!(sums.disorder, 0);
+            }
+            // Feedback on an earlier round's request too, a changed word, and one that comes too early.
+            store.append(&word_line(&format!("r{round}-1"), "early", 20)).unwrap();
+            for i in 0..3 {
+                store.append(&request_line(&format!("r{round}-{i}"), i)).unwrap();
+                wait(store.flush()).unwrap();
+            }
+            store.append(&word_line("r0-0", "user", 10 + round)).unwrap();
+            store.append(&word_line("r0-1", &format!("source{round}"), 50)).unwrap();
+            wanted = (wanted.0 + 3, wanted.1 + 3, wanted.2 + 3);
+            store.close().unwrap();
+        }
+        let (store, sums) = open(dir.path(), SaveEvery(save));
+        assert_eq!(store.recovery(), Recovery::default(), "a clean end leaves nothing to recover");
+        // The changed word; the mean of 20 and one, two, three, four times 50; the early words.
+        let (changed, joined): (u64, u64) = ((10..14).sum(), 35 + 40 + 43 + 44);
+        assert_eq!(sums.lock().unwrap().points, changed + joined + 4 * 20);
+        assert_eq!(wait(store.recent(99)).unwrap().len(), 12);
+    }
+}
+
+#[test]
+fn a_state_that_cannot_be_read_is_learned_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, sums) = open(dir.path(), SaveEvery(1));
+    for i in 0..5 {
+        store.append(&request_line(&format!("r{i}"), i)).unwrap();
+    }
+    store.append(&word_line("r1", "user", 30)).unwrap();
+    store.close().unwrap();
+    let wanted = sums.lock().unwrap().clone();
+    assert_eq!(database(dir.path()).execute("UPDATE observer_state SET state = x'00'", []).unwrap(), 1);
+    assert_eq!(*open(dir.path(), SaveEvery(1)).1.lock().unwrap(), wanted);
+}
+
+#[test]
+fn a_second_open_is_refused_until_the_first_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), SaveEvery(1));
+    let message = refusal(dir.path()).to_string();
+    assert!(message.contains(&format!("in use by process {}", std::process::id())), "{message}");
+    let clone = store.clone();
+    drop(store);
+    refusal(dir.path());
+    drop(clone);
+    open(dir.path(), SaveEvery(1));
+}
+
+#[test]
+fn a_newer_database_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path(), SaveEvery(1)).0.close().unwrap();
+    database(dir.path()).execute_batch("PRAGMA user_version = 99").unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(error, Error::Corrupt(_)) && error.to_string().contains("version 99"), "{error}");
+}
+
+#[test]
+fn damage_in_the_middle_of_the_spool_refuses_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { rotate_bytes: 1, ..Config::default() };
+    let (store, _) = open_with(dir.path(), config, SaveEvery(1));
+    let blocker = database(dir.path());
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    for i in 0..3 {
+        store.append(&request_line(&format!("r{i}"), i)).unwrap();
+    }
+    // As if killed now: what the files hold at this moment, in another directory.
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir.path()).unwrap() {
+        let entry = entry.unwrap();
+        if entry.file_name().to_str().unwrap().starts_with("spool-") {
+            std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+        }
+    }
+    blocker.execute_batch("ROLLBACK").unwrap();
+    let first = copy.path().join("spool-00000000000000000000.log");
+    let mut bytes = std::fs::read(&first).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&first, &bytes).unwrap();
+    let error = refusal(copy.path());
+    assert!(matches!(error, Error::Corrupt(_)), "{error:?}");
+    assert!(error.to_string().contains("spool-00000000000000000000.log at byte 0"), "{error}");
+
+    bytes[middle] ^= 1;
+    std::fs::write(&first, &bytes).unwrap();
+    let (store, sums) = open(copy.path(), SaveEvery(1));
+    assert_eq!(store.recovery(), Recovery { recovered: 3, torn_bytes: 0, files: 3 });
+    wait(store.flush()).unwrap();
+    assert_eq!(sums.lock().unwrap().outcomes, 3);
+}
+
+#[test]
+fn a_database_that_is_away_fills_the_spool_and_loses_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { spool_max: 64 << 10, rotate_bytes: 16 << 10, ..Config::default() };
+    let (store, sums) = open_with(dir.path(), config, SaveEvery(1));
+    let blocker = database(dir.path());
+    blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let mut taken = 0_u64;
+    let error = loop {
+        match store.append(&request_line(&format!("r{taken}"), 1)) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, Error::Full("spool")), "{error:?}");
+    assert_eq!((store.stats().appended, store.stats().dropped, store.stats().stored), (taken, 1, 0));
+    // The writer gives up waiting for the lock, says so, and tries again.
+    until("the writer has noticed", || store.stats().degraded);
+    assert!(matches!(wait(store.flush()), Err(Error::Database(_))));
+
+    blocker.execute_batch("ROLLBACK").unwrap();
+    until("everything is stored", || store.stats().stored == taken);
+    wait(store.flush()).unwrap();
+    assert!(!store.stats().degraded);
+    assert_eq!(store.stats().spool_bytes, 0);
+    store.append(&request_line("last", 1)).unwrap();
+    assert!(wait(store.request("last")).unwrap().is_some());
+    store.close().unwrap();
+    assert_eq!(sums.lock().unwrap().outcomes, taken + 1, "no batch was observed twice");
+    let spool = std::fs::read_dir(dir.path()).unwrap().filter(|e| {
+        let name = e.as_ref().unwrap().file_name();
+        name.to_str().unwrap().starts_with("spool-")
+    });
+    assert_eq!(spool.count(), 1, "files that are moved are removed");
+}
+
+#[test]
+fn a_batch_that_has_to_be_tried_again_is_observed_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, sums) = open(dir.path(), SaveEvery(1));
+    let conn = database(dir.path());
+    // The position is written last, when the observer has been told of the whole batch.
+    let trigger = "CREATE TRIGGER no BEFORE UPDATE ON meta BEGIN SELECT RAISE(ABORT, 'not now'); END";
+    conn.execute_batch(trigger).unwrap();
+    store.append(&request_line("a", 1)).unwrap();
+    store.append(&word_line("a", "user", 30)).unwrap();
+    store.append(&word_line("b", "user", 40)).unwrap();
+    store.append(&request_line("b", 2)).unwrap();
+    until("the writer has noticed", || store.stats().degraded);
+    let message = wait(store.flush()).unwrap_err().to_string();
+    assert!(message.contains("not now"), "{message}");
+    assert_eq!(number(&conn, "SELECT count(*) FROM requests"), 0);
+    conn.execute_batch("DROP TRIGGER no").unwrap();
+    until("everything is stored", || store.stats().stored == 4);
+    wait(store.flush()).unwrap();
+    let wanted =
+        Sums { outcomes: 2, tokens: 3, words: 2, points: 70, disorder: 0, ..sums.lock().unwrap().clone() };
+    assert_eq!(*sums.lock().unwrap(), wanted);
+    let rewards =
+        "SELECT count(*) FROM requests WHERE (request_id, round(reward * 100)) IN (('a', 30), ('b', 40))";
+    assert_eq!(number(&conn, rewards), 2, "what the observer said is in the rows");
+    store.close().unwrap();
+    assert_eq!(*open(dir.path(), SaveEvery(1)).1.lock().unwrap(), wanted);
+}
+
+#[test]
+fn a_directory_that_is_away_is_bridged_in_memory() {
+    let parent = tempfile::tempdir().unwrap();
+    let (here, away) = (parent.path().join("data"), parent.path().join("away"));
+    let config = Config { rotate_bytes: 1, ..Config::default() };
+    let (store, sums) = open_with(&here, config, SaveEvery(1));
+    store.append(&request_line("before", 1)).unwrap();
+    wait(store.flush()).unwrap();
+    std::fs::rename(&here, &away).unwrap();
+    store.append(&request_line("meanwhile", 1)).unwrap();
+    assert_eq!((store.stats().ring_records, store.stats().degraded), (1, true));
+    assert!(wait(store.flush()).is_err());
+    std::fs::rename(&away, &here).unwrap();
+    store.append(&request_line("after", 1)).unwrap();
+    until("the ring is written", || store.stats().ring_records == 0);
+    wait(store.flush()).unwrap();
+    let found = wait(store.recent(9)).unwrap();
+    let ids: Vec<_> = found.iter().map(|s| s.record.outcome.request_id.as_str()).collect();
+    assert_eq!(ids, ["after", "meanwhile", "before"]);
+    assert!(!store.stats().degraded && store.stats().write_errors > 0);
+    assert_eq!(sums.lock().unwrap().outcomes, 3);
+}
+
+#[test]
+fn a_line_that_makes_no_sense_is_kept_aside() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), SaveEvery(1));
+    let types::store::Record::Request(mut odd) = request_line("odd", 1) else { unreachable!() };
+    // JSON has no such number; it is written as null, which is no number when it is read.
+    odd.outcome.total_ms = f64::NAN;
+    store.append(&types::store::Record::Request(odd)).unwrap();
+    store.append(&request_line("good", 1)).unwrap();
+    assert!(wait(store.request("good")).unwrap().is_some());
+    assert_eq!(wait(store.request("odd")).unwrap(), None);
+    store.close().unwrap();
+    let conn = database(dir.path());
+    assert_eq!(number(&conn, "SELECT count(*) FROM unreadable WHERE payload LIKE '%\"odd\"%'"), 1);
+}
+
+#[test]
+fn sums_per_minute_are_those_of_the_rows() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), SaveEvery(1));
+    for i in 0..150 {
+        store.append(&request_line(&format!("r{i}"), i)).unwrap();
+    }
+    for i in 0..20 {
+        store.append(&word_line(&format!("r{i}"), "user", i)).unwrap();
+    }
+    store.close().unwrap();
+    let conn = database(dir.path());
+    assert_eq!(number(&conn, "SELECT count(*) FROM rollups"), 3, "from 20 s to 169 s");
+    let differing = "SELECT count(*) FROM rollups r LEFT JOIN (SELECT ts_ms / 60000 AS minute, served_by AS model, \
+        count(*) AS n, sum(reward) AS reward, sum(cost_nanos) AS cost, sum(tokens) AS tokens FROM requests \
+        GROUP BY 1, 2) s USING (minute, model) WHERE r.requests IS NOT s.n OR r.delivered IS NOT s.n \
+        OR r.passed IS NOT s.n OR r.rewarded IS NOT s.n OR abs(r.reward_sum - s.reward) > 1e-9 \
+        OR r.cost_nanos IS NOT s.cost OR r.input_tokens + r.output_tokens IS NOT s.tokens \
+        OR r.ttft_ms_sum IS NOT s.n * 12.25";
+    assert_eq!(number(&conn, differing), 0);
+    assert_eq!(number(&conn, &format!("SELECT count(*) FROM rollups WHERE model = '{MODEL}'")), 3);
+}
+
+#[test]
+fn a_closed_store_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), SaveEvery(1));
+    store.append(&request_line("r", 1)).unwrap();
+    store.close().unwrap();
+    store.close().unwrap();
+    assert!(store.append(&request_line("late", 1)).unwrap_err().to_string().contains("closed"));
+    assert!(wait(store.request("r")).unwrap_err().to_string().contains("closed"));
+}
