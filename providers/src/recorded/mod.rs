@@ -33,7 +33,7 @@ pub struct Recorded {
 
 impl Recorded {
     /// Reads a folder with `queries.jsonl.gz` and `outcomes.csv.gz`, in the format of the routing packs.
-    /// Takes about a second for 50 000 outcomes, and holds them in memory.
+    /// Everything is held in memory.
     ///
     /// # Errors
     /// The file, the line, and what is wrong with it.
