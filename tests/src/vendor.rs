@@ -235,7 +235,10 @@ impl Vendor {
     }
 
     /// One whose every answer is made from the request.
-    pub async fn scripted(dialect: Dialect, script: impl Fn(&Seen) -> Reply + Send + Sync + 'static) -> Vendor {
+    pub async fn scripted(
+        dialect: Dialect,
+        script: impl Fn(&Seen) -> Reply + Send + Sync + 'static,
+    ) -> Vendor {
         let vendor = Vendor::start(dialect).await;
         vendor.otherwise(script);
         vendor

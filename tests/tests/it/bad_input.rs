@@ -57,7 +57,10 @@ fn cases() -> Vec<(Value, &'static str, &'static str)> {
         (with("response_format", json!({"type": "yaml"})), "response_format", ""),
         (with("response_format", json!({"type": "json_schema"})), "response_format", ""),
         (
-            with("response_format", json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "objct"}}})),
+            with(
+                "response_format",
+                json!({"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "objct"}}}),
+            ),
             "response_format",
             "",
         ),
@@ -90,7 +93,8 @@ async fn wrong_bodies_are_told_what_is_wrong_and_where() {
             continue;
         }
         let error = answer.error(400);
-        let text = error["message"].as_str().unwrap().to_owned() + " " + error["param"].as_str().unwrap_or_default();
+        let text =
+            error["message"].as_str().unwrap().to_owned() + " " + error["param"].as_str().unwrap_or_default();
         if !text.contains(place) || !text.contains(says) {
             wrong.push(format!("{body}\n  does not name `{place}` and `{says}`: {error}"));
         }
@@ -105,7 +109,9 @@ async fn wrong_bodies_are_told_what_is_wrong_and_where() {
 async fn unknown_names_are_told_the_nearest() {
     let vendor = Vendor::start(Dialect::OpenAi).await;
     let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).start().await;
-    for (model, near) in [("lab/oen", "lab/one"), ("workflow/defalt", "default"), ("auto:cheap", "auto:cheapest")] {
+    for (model, near) in
+        [("lab/oen", "lab/one"), ("workflow/defalt", "default"), ("auto:cheap", "auto:cheapest")]
+    {
         let error = house.client().chat(&with("model", json!(model))).await.error(404);
         assert!(error["message"].as_str().unwrap().contains(near), "{model}: {error}");
     }

@@ -90,22 +90,47 @@ fn broken() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
         (matrix, "version: 1", "version: 2", "version"),
         (matrix, "models:", "models: [", ""),
         (rules, "rules: []", "ruels: []", "rules"),
-        (rules, "rules: []", "rules:\n  - id: a\n    when: workload.task_familly == \"chat\"\n    actions: { tag: { a: b } }", "task_family"),
-        (rules, "rules: []", "rules:\n  - id: a\n    when: workload.task_family == \"chatt\"\n    actions: { tag: { a: b } }", "chat"),
+        (
+            rules,
+            "rules: []",
+            "rules:\n  - id: a\n    when: workload.task_familly == \"chat\"\n    actions: { tag: { a: b } }",
+            "task_family",
+        ),
+        (
+            rules,
+            "rules: []",
+            "rules:\n  - id: a\n    when: workload.task_family == \"chatt\"\n    actions: { tag: { a: b } }",
+            "chat",
+        ),
         (rules, "rules: []", "rules:\n  - id: a\n    when: 1 +\n    actions: { tag: { a: b } }", ""),
-        (rules, "rules: []", "rules:\n  - id: a\n    when: request.message_count\n    actions: { tag: { a: b } }", "Bool"),
+        (
+            rules,
+            "rules: []",
+            "rules:\n  - id: a\n    when: request.message_count\n    actions: { tag: { a: b } }",
+            "Bool",
+        ),
         (rules, "rules: []", "rules:\n  - id: a\n    actions: { exlude: [lab/one] }", "exclude"),
         (rules, "rules: []", "rules:\n  - id: a\n    actions: { exclude: [lab/two] }", "lab/two"),
         (rules, "rules: []", "rules:\n  - id: a\n    actions: { workflow: onw }", "own"),
         (rules, "rules: []", "rules:\n  - id: a\n    actions: { cap_temperature: warm }", "cap_temperature"),
         (rules, "rules: []", "rules:\n  - id: a\n    actions: {}", "actions"),
-        (rules, "rules: []", "rules:\n  - id: a\n    actions: { tag: { a: b } }\n  - id: a\n    actions: { tag: { a: c } }", "a"),
+        (
+            rules,
+            "rules: []",
+            "rules:\n  - id: a\n    actions: { tag: { a: b } }\n  - id: a\n    actions: { tag: { a: c } }",
+            "a",
+        ),
         (rules, "rules: []", "exploration: { epsilon: 7 }", "epsilon"),
         (workflow, "type: validate", "type: valdate", "validate"),
         (workflow, "name: own", "name: other", "own"),
         (workflow, "to: check }", "to: chek }", "check"),
         (workflow, "[contract]", "[contrakt]", "contract"),
-        (workflow, "  - { from: check, to: out }", "  - { from: check, to: out }\n  - { from: check, to: answer }", "cycle"),
+        (
+            workflow,
+            "  - { from: check, to: out }",
+            "  - { from: check, to: out }\n  - { from: check, to: answer }",
+            "cycle",
+        ),
         (workflow, "nodes.check.best", "nodes.chek.best", "chek"),
         (workflow, "type: generate", "type: generate\n    timeout: 5", "timeout"),
         (workflow, "type: generate", "type: generate\n    timeout: 5s\n    timeuot: 5s", "timeout"),
@@ -131,7 +156,8 @@ async fn every_kind_of_mistake_is_found_in_its_place() {
             wrong.push(format!("does not speak of `{speaks_of}`: {case}"));
             continue;
         };
-        let placed = first["line"].as_u64().is_some_and(|l| l >= 1) && first["column"].as_u64().is_some_and(|c| c >= 1);
+        let placed = first["line"].as_u64().is_some_and(|l| l >= 1)
+            && first["column"].as_u64().is_some_and(|c| c >= 1);
         if good || !placed || !first["file"].as_str().is_some_and(|f| f.ends_with(file)) {
             wrong.push(format!("passes, or has no place: {case}"));
         }
@@ -142,10 +168,16 @@ async fn every_kind_of_mistake_is_found_in_its_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_problems_of_all_files_come_at_once_and_nothing_starts() {
     let plan = plan()
-        .file("capability_matrix.yaml", &MATRIX.replace("tier: free", "tier: gratis").replace("input: 1,", "input: -1,"))
+        .file(
+            "capability_matrix.yaml",
+            &MATRIX.replace("tier: free", "tier: gratis").replace("input: 1,", "input: -1,"),
+        )
         .file("routing_rules.yaml", "version: 1\nruels: []\n")
         .file("workflows/own.yaml", &WORKFLOW.replace("type: validate", "type: valdate"))
-        .file("policies/bad.rhai", "fn describe() { #{ id: \"bad\" } }\nfn on_request(ctx, act) { act.exlude([\"x\"]) }\n")
+        .file(
+            "policies/bad.rhai",
+            "fn describe() { #{ id: \"bad\" } }\nfn on_request(ctx, act) { act.exlude([\"x\"]) }\n",
+        )
         .file("turnout.yaml", "edge:\n  header_timeout: 10\nlisten: 127.0.0.1:0\n");
     let (good, problems) = check(&plan).await;
     assert!(!good);
@@ -154,12 +186,16 @@ async fn all_problems_of_all_files_come_at_once_and_nothing_starts() {
         assert!(found, "nothing of {file} in {problems:#?}");
     }
     let matrix = |p: &&&Value| p["file"].as_str().is_some_and(|f| f.ends_with("capability_matrix.yaml"));
-    assert!(errors(&problems).iter().filter(matrix).count() >= 2, "only the first of the matrix: {problems:#?}");
+    assert!(
+        errors(&problems).iter().filter(matrix).count() >= 2,
+        "only the first of the matrix: {problems:#?}"
+    );
 
     let folder = plan.write();
     let output = cli(&folder, &["serve", "--listen", "127.0.0.1:0"]).await;
     assert!(!output.status.success(), "it started on a broken configuration");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let text =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     for part in ["capability_matrix.yaml:5:", "gratis", "ruels", "valdate", "exlude", "header_timeout"] {
         assert!(text.contains(part), "`{part}` is missing in:\n{text}");
     }
@@ -171,7 +207,8 @@ async fn all_problems_of_all_files_come_at_once_and_nothing_starts() {
 async fn a_person_sees_the_line() {
     let folder = plan().file("capability_matrix.yaml", &MATRIX.replace("tier: free", "teir: free")).write();
     let output = cli(&folder, &["check"]).await;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    let text =
+        String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
     assert!(!output.status.success());
     assert!(text.contains("teir: free") && text.contains('^') && text.contains("`tier`"), "{text}");
 }
@@ -181,7 +218,8 @@ async fn wrong_command_lines_are_told_so() {
     let folder = Plan::new().simulated("lab").model(&Model::new("lab/one")).write();
     for args in [&["srve"][..], &["serve", "--listen", "nowhere"], &["explain"], &["check", "--jsn"], &[]] {
         let output = cli(&folder, args).await;
-        let text = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+        let text =
+            String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
         assert!(!output.status.success() && !text.is_empty(), "{args:?}: {text}");
     }
     let missing = cli(&folder, &["explain", "req_nobody"]).await;

@@ -80,7 +80,11 @@ async fn nothing_acknowledged_is_lost() {
         }
         for id in &all.feedback {
             let record = house.client().get(&format!("/v1/decisions/{id}")).await.json();
-            assert_eq!(record["feedback"].as_array().map(Vec::len), Some(1), "round {round}: word on {id}: {record}");
+            assert_eq!(
+                record["feedback"].as_array().map(Vec::len),
+                Some(1),
+                "round {round}: word on {id}: {record}"
+            );
         }
     }
     // The command line finds them as well, while the server runs.

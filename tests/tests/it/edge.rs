@@ -144,7 +144,11 @@ async fn framing_has_one_reading() {
             post(&format!("host: x\r\n{json}content-length: {n}\r\ntransfer-encoding: chunked\r\n"), &body),
             &[400],
         ),
-        ("two lengths", post(&format!("host: x\r\n{json}content-length: {n}\r\ncontent-length: 0\r\n"), &body), &[400]),
+        (
+            "two lengths",
+            post(&format!("host: x\r\n{json}content-length: {n}\r\ncontent-length: 0\r\n"), &body),
+            &[400],
+        ),
         ("a list of lengths", post(&format!("host: x\r\n{json}content-length: {n}, {n}\r\n"), &body), &[400]),
         ("a signed length", post(&format!("host: x\r\n{json}content-length: +{n}\r\n"), &body), &[400]),
         ("a negative length", post(&format!("host: x\r\n{json}content-length: -1\r\n"), &body), &[400]),
@@ -154,13 +158,24 @@ async fn framing_has_one_reading() {
             &[400, 413],
         ),
         ("gzip coding", post(&format!("host: x\r\n{json}transfer-encoding: gzip\r\n"), &body), &[400, 501]),
-        ("two codings", post(&format!("host: x\r\n{json}transfer-encoding: gzip, chunked\r\n"), &body), &[400, 501]),
         (
-            "chunked twice",
-            post(&format!("host: x\r\n{json}transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n"), &body),
+            "two codings",
+            post(&format!("host: x\r\n{json}transfer-encoding: gzip, chunked\r\n"), &body),
             &[400, 501],
         ),
-        ("identity coding", post(&format!("host: x\r\n{json}transfer-encoding: identity\r\n"), &body), &[400, 501]),
+        (
+            "chunked twice",
+            post(
+                &format!("host: x\r\n{json}transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n"),
+                &body,
+            ),
+            &[400, 501],
+        ),
+        (
+            "identity coding",
+            post(&format!("host: x\r\n{json}transfer-encoding: identity\r\n"), &body),
+            &[400, 501],
+        ),
         (
             "a bad chunk size",
             post(&format!("host: x\r\n{json}transfer-encoding: chunked\r\n"), "xyz\r\nabc\r\n0\r\n\r\n"),
@@ -171,9 +186,17 @@ async fn framing_has_one_reading() {
             post(&format!("host: x\r\nx-a: b\r\n c\r\n{json}content-length: {n}\r\n"), &body),
             &[400],
         ),
-        ("a space before the colon", post(&format!("host : x\r\n{json}content-length: {n}\r\n"), &body), &[400]),
-        ("NUL in a header", post(&format!("host: x\r\nx-a: b\0c\r\n{json}content-length: {n}\r\n"), &body), &[400]),
-        ("no such version", format!("GET / HTTP/9.9\r\nhost: x\r\n\r\n"), &[400, 505]),
+        (
+            "a space before the colon",
+            post(&format!("host : x\r\n{json}content-length: {n}\r\n"), &body),
+            &[400],
+        ),
+        (
+            "NUL in a header",
+            post(&format!("host: x\r\nx-a: b\0c\r\n{json}content-length: {n}\r\n"), &body),
+            &[400],
+        ),
+        ("no such version", "GET / HTTP/9.9\r\nhost: x\r\n\r\n".to_owned(), &[400, 505]),
         ("no HTTP", "EHLO mail.example\r\n\r\n".to_owned(), &[400]),
     ];
     for (name, bytes, statuses) in cases {
@@ -231,18 +254,28 @@ async fn deep_wide_and_double_json_is_refused() {
     let (vendor, house) = start().await;
     let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
     let wide = format!("[{}]", vec!["1"; 20_000].join(","));
-    let user = |content: &str| format!(r#"{{"model":"auto","messages":[{{"role":"user","content":{content}}}]}}"#);
+    let user =
+        |content: &str| format!(r#"{{"model":"auto","messages":[{{"role":"user","content":{content}}}]}}"#);
     let good = r#""messages":[{"role":"user","content":"hello"}]"#;
     let cases = [
         ("10 000 levels", deep(10_000)),
-        ("10 000 levels in a member nobody reads", format!(r#"{{"model":"auto",{good},"x":{}}}"#, deep(10_000))),
-        ("10 000 levels of objects", format!(r#"{{"x":{}1{}}}"#, r#"{"a":"#.repeat(10_000), "}".repeat(10_000))),
+        (
+            "10 000 levels in a member nobody reads",
+            format!(r#"{{"model":"auto",{good},"x":{}}}"#, deep(10_000)),
+        ),
+        (
+            "10 000 levels of objects",
+            format!(r#"{{"x":{}1{}}}"#, r#"{"a":"#.repeat(10_000), "}".repeat(10_000)),
+        ),
         ("never closed", "[".repeat(10_000)),
         ("65 levels", format!(r#"{{"model":"auto",{good},"x":{}}}"#, deep(70))),
         ("the same key twice", format!(r#"{{"model":"auto","model":"auto",{good}}}"#)),
         ("the same key twice, escaped", format!(r#"{{"model":"auto","mod\u0065l":"auto",{good}}}"#)),
         ("twice in a message", user(r#""hello","content":"bye""#)),
-        ("twice in routing", format!(r#"{{"model":"auto",{good},"routing":{{"mode":"free","mode":"paid"}}}}"#)),
+        (
+            "twice in routing",
+            format!(r#"{{"model":"auto",{good},"routing":{{"mode":"free","mode":"paid"}}}}"#),
+        ),
         ("a byte-order mark", format!("\u{feff}{}", chat())),
         ("something behind", format!("{}x", chat())),
         ("two documents", format!("{0}{0}", chat())),
@@ -300,11 +333,17 @@ async fn every_refusal_is_an_error_object() {
         ("TRACE", "TRACE /v1/models HTTP/1.1\r\nhost: x\r\n\r\n".to_owned(), 405),
         ("CONNECT", "CONNECT x:443 HTTP/1.1\r\nhost: x:443\r\n\r\n".to_owned(), 405),
         ("no type", post(&format!("host: x\r\ncontent-length: {n}\r\n"), &body), 415),
-        ("wrong type", post(&format!("host: x\r\ncontent-type: text/plain\r\ncontent-length: {n}\r\n"), &body), 415),
+        (
+            "wrong type",
+            post(&format!("host: x\r\ncontent-type: text/plain\r\ncontent-length: {n}\r\n"), &body),
+            415,
+        ),
         (
             "packed",
             post(
-                &format!("host: x\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {n}\r\n"),
+                &format!(
+                    "host: x\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {n}\r\n"
+                ),
                 &body,
             ),
             415,
@@ -332,7 +371,11 @@ async fn pipelined_requests_are_answered_in_order() {
     let (_vendor, house) = start().await;
     let mut socket = Socket::open(house.addr()).await;
     let request = plain(&chat());
-    socket.send(format!("{request}GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\nGET /nothing HTTP/1.1\r\nhost: x\r\n\r\n")).await;
+    socket
+        .send(format!(
+            "{request}GET /v1/models HTTP/1.1\r\nhost: x\r\n\r\nGET /nothing HTTP/1.1\r\nhost: x\r\n\r\n"
+        ))
+        .await;
     let first = socket.response().await.expect("the first");
     assert_eq!((first.status, first.content().as_str()), (200, "ok"));
     let second = socket.response().await.expect("the second");
@@ -346,7 +389,8 @@ async fn an_unread_body_closes_the_connection() {
     let (vendor, house) = start().await;
     let inner = "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n\r\n";
     for path in ["/v1/nothing", "/v1/models"] {
-        let bytes = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{inner}", inner.len());
+        let bytes =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{inner}", inner.len());
         let (answer, mut socket) = say(&house, bytes).await;
         let status = answer.unwrap().status;
         assert!([404, 405].contains(&status), "{status}");
@@ -369,7 +413,11 @@ async fn bad_clients_do_not_stop_good_ones() {
         match i % 3 {
             0 => {}
             1 => _ = socket.send("GET / HT").await,
-            _ => _ = socket.send("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n").await,
+            _ => {
+                _ = socket
+                    .send("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n")
+                    .await
+            }
         }
         bad.push(socket);
     }

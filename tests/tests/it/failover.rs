@@ -51,7 +51,12 @@ async fn invisible(name: &str, failure: Reply) {
     let p = pair().await;
     p.first.otherwise(move |_| failure.clone());
     let answer = p.house.client().chat(&ask()).await;
-    assert_eq!((answer.status, answer.content().as_str()), (200, "from the second"), "{name}: {}", answer.text());
+    assert_eq!(
+        (answer.status, answer.content().as_str()),
+        (200, "from the second"),
+        "{name}: {}",
+        answer.text()
+    );
     assert_eq!(answer.json()["model"], "beta/two", "{name}");
     let (events, end) = p.house.client().stream(&ask()).await.collect().await;
     assert_eq!((text_of(&events).as_str(), end), ("from the second", End::Done), "{name}");

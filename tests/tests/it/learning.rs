@@ -45,7 +45,10 @@ async fn until_settled(house: &House, good: &str) -> usize {
         // Statistics are published a few times a second, behind the reply.
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    panic!("600 outcomes did not move the choice to {good}: {}", house.decision(&last).await["decision"]["arms"]);
+    panic!(
+        "600 outcomes did not move the choice to {good}: {}",
+        house.decision(&last).await["decision"]["arms"]
+    );
 }
 
 async fn next_choice(house: &House) -> String {
@@ -72,16 +75,16 @@ async fn the_choice_follows_feedback_there_and_back_and_survives_restarts() {
 /// The checks alone teach it: nobody says a word, but one model keeps the contract and the other does not.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_choice_follows_the_checks_of_the_answers() {
-    let simulate = |p: f64| {
+    let simulate = |wrong: f64| {
         format!(
-            "simulate: {{ success: {{ default: {p} }}, ttft_ms: 1, sigma: 0, tokens_per_second: 100000, \
-             failures: {{ broken_json: 1.0 }} }}"
+            "simulate: {{ success: {{ default: 0.9 }}, failures: {{ wrong_schema: {wrong} }}, \
+             latency: {{ ttft: 1ms, sigma: 0, tokens_per_second: 100000 }} }}"
         )
     };
     let house = Plan::new()
         .simulated("lab")
-        .model(&Model::new("lab/breaks").success(0.75).with(&simulate(0.1)))
-        .model(&Model::new("lab/keeps").success(0.65).with(&simulate(0.95)))
+        .model(&Model::new("lab/breaks").success(0.75).with(&simulate(0.9)))
+        .model(&Model::new("lab/keeps").success(0.65).with(&simulate(0.02)))
         .rules(RULES)
         .start()
         .await;

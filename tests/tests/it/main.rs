@@ -6,6 +6,7 @@
     clippy::disallowed_methods,
     clippy::print_stderr,
     clippy::large_futures,
+    clippy::needless_pass_by_value,
     reason = "a test fails by panicking, and its tasks end with it"
 )]
 

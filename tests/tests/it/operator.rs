@@ -74,7 +74,8 @@ async fn a_denied_request_calls_nobody_and_is_on_record() {
                  deny: { reason: tools are not allowed here, code: no_tools, status: 451 }\n";
     let (good, other, house) = two(rules).await;
     let mut body = ask("use a tool");
-    body["tools"] = json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    body["tools"] =
+        json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
     let answer = house.client().chat(&body).await;
     let error = answer.error(451);
     assert_eq!(error["code"], "no_tools", "{error}");
@@ -118,7 +119,8 @@ async fn caps_reach_the_vendor() {
     body["max_tokens"] = json!(4000);
     assert_eq!(house.client().chat(&body).await.status, 200);
     let seen = &good.seen()[0].body;
-    let limit = if seen["max_tokens"].is_null() { &seen["max_completion_tokens"] } else { &seen["max_tokens"] };
+    let limit =
+        if seen["max_tokens"].is_null() { &seen["max_completion_tokens"] } else { &seen["max_tokens"] };
     assert_eq!((limit, &seen["temperature"]), (&json!(77), &json!(0.5)), "{seen}");
 }
 
@@ -162,7 +164,8 @@ async fn options_of_the_request_hold() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_decision_explains_itself() {
-    let (_good, _other, house) = two("version: 1\nrules:\n  - id: say_so\n    actions:\n      tag: { seen: \"yes\" }\n").await;
+    let (_good, _other, house) =
+        two("version: 1\nrules:\n  - id: say_so\n    actions:\n      tag: { seen: \"yes\" }\n").await;
     let answer = house.client().chat(&ask("Write a Rust function that reverses a list")).await;
     let id = answer.request_id();
     assert_eq!(answer.header("x-turnout-decision"), Some(id.as_str()));
@@ -172,7 +175,8 @@ async fn every_decision_explains_itself() {
     assert_eq!(decision["profile"].as_array().map(Vec::len), Some(10), "{decision}");
     assert_eq!(decision["bundle"].as_str(), answer.header("x-turnout-bundle"));
     assert!(decision["arms"].as_array().is_some_and(|a| a.len() >= 2), "{decision}");
-    let share: f64 = decision["arms"].as_array().unwrap().iter().filter_map(|a| a["propensity"].as_f64()).sum();
+    let share: f64 =
+        decision["arms"].as_array().unwrap().iter().filter_map(|a| a["propensity"].as_f64()).sum();
     assert!((share - 1.0).abs() < 1e-6, "propensities sum to {share}");
     assert!(decision["rules"].to_string().contains("say_so"), "{decision}");
     assert!(record["outcome"]["cost_usd"].as_f64().is_some_and(|c| c > 0.0), "{record}");

@@ -1,15 +1,16 @@
 //! The official Python and Node clients work unchanged, whatever dialect the vendor behind turnout speaks.
 
+use crate::NO_CHANCE;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 use tests::house::{House, Model, Plan};
-use crate::NO_CHANCE;
 use tests::vendor::{Answer, Dialect, Fault, Reply, Seen, ToolCall, Usage, Vendor};
 use tokio::process::Command;
 
 /// One pixel, as the scripts send it.
-const PIXEL: &str = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
+const PIXEL: &str =
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==";
 
 /// Models that fail as their names say.
 const FAILING: [&str; 5] = ["fail-400", "fail-401", "fail-429", "fail-503", "cut"];
@@ -103,7 +104,8 @@ async fn run(mut command: Command, house: &House, dialect: Dialect) {
         .kill_on_drop(true);
     let output = tokio::time::timeout(Duration::from_secs(180), command.output());
     let output = output.await.expect("the script did not end within 3 minutes").unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{text}\n--- log of turnout\n{}", house.log());
 }
 

@@ -48,7 +48,8 @@ async fn events_go_out_as_they_come() {
         let answer = Answer::pieces(pieces).gap(Duration::from_millis(50));
         let vendor = Vendor::scripted(dialect, move |_| Reply::Answer(answer.clone())).await;
         let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).start().await;
-        let mut events = house.client().stream(&json!({"model": "auto", "messages": ask()["messages"]})).await;
+        let mut events =
+            house.client().stream(&json!({"model": "auto", "messages": ask()["messages"]})).await;
         while events.next().await.expect("a first token")["choices"][0]["delta"]["content"]
             .as_str()
             .unwrap_or_default()
@@ -185,7 +186,9 @@ async fn unknown_members_pass_untouched() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     let seen = &vendor.seen()[0];
     let sent = String::from_utf8_lossy(&seen.bytes);
-    for part in [r#""x-own":[1.50,{"b":1,"a":2}]"#, r#""x_future":{"z":1e2,"y":[null]}"#, r#""verbosity":"low""#] {
+    for part in
+        [r#""x-own":[1.50,{"b":1,"a":2}]"#, r#""x_future":{"z":1e2,"y":[null]}"#, r#""verbosity":"low""#]
+    {
         assert!(sent.contains(part), "{part} is not in {sent}");
     }
     assert!(!sent.contains("routing"), "{sent}");
@@ -207,9 +210,14 @@ async fn every_answer_is_identified() {
     ids.sort();
     ids.dedup();
     assert_eq!(ids.len(), answers.len(), "an id was used twice");
-    for name in ["x-turnout-overhead-ms", "x-turnout-cost-usd", "x-turnout-cache", "x-ratelimit-limit-requests",
-        "x-ratelimit-remaining-tokens", "openai-processing-ms"]
-    {
+    for name in [
+        "x-turnout-overhead-ms",
+        "x-turnout-cost-usd",
+        "x-turnout-cache",
+        "x-ratelimit-limit-requests",
+        "x-ratelimit-remaining-tokens",
+        "openai-processing-ms",
+    ] {
         assert!(answers[0].header(name).is_some(), "{name} is missing: {:?}", answers[0].headers);
     }
     let total: usize = answers[0].headers.iter().map(|(n, v)| n.len() + v.len() + 4).sum();
@@ -236,7 +244,9 @@ async fn models_are_listed() {
             assert_eq!((one.status, one.json()["id"].as_str()), (200, Some(name)), "{path}");
         }
     }
-    assert!(list["data"].as_array().unwrap().iter().all(|m| m["object"] == "model" && m["owned_by"].is_string()));
+    assert!(
+        list["data"].as_array().unwrap().iter().all(|m| m["object"] == "model" && m["owned_by"].is_string())
+    );
     let _ = house.client().get("/v1/models/lab/nothing").await.error(404);
 }
 

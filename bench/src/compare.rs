@@ -1,0 +1,167 @@
+//! The comparison: mock alone, bytes through, parse and forward, turnout; each loaded in turn, in several
+//! rounds so that what disturbs the machine disturbs all of them.
+
+use crate::load::{Amount, Measured, Shape, percentile};
+use crate::process::Process;
+use crate::{Failure, house, say};
+use comfy_table::{CellAlignment, Table, presets};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What to run.
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    /// Only to show that it runs.
+    pub(crate) quick: bool,
+    /// Bytes of the prompt.
+    pub(crate) bytes: usize,
+    /// Requests per row.
+    pub(crate) requests: usize,
+    /// Requests a second of the open loop.
+    pub(crate) rate: f64,
+}
+
+/// Arms of the turnout that is measured: models, times the workflows that serve a request.
+const MODELS: usize = 12;
+const CONNECTIONS: usize = 16;
+
+/// One line of the table: who is asked, and for what.
+struct Row<'a> {
+    name: &'static str,
+    /// `None`: nobody stands between the load and the mock.
+    process: Option<&'a Process>,
+    target: SocketAddr,
+    shape: Shape,
+    cpu: f64,
+    asked: usize,
+    closed: Measured,
+    open: Measured,
+}
+
+impl<'a> Row<'a> {
+    fn new(name: &'static str, process: Option<&'a Process>, target: SocketAddr, shape: Shape) -> Self {
+        let (closed, open) = (Measured::default(), Measured::default());
+        Row { name, process, target, shape, cpu: 0.0, asked: 0, closed, open }
+    }
+}
+
+/// Starts everything, loads it, prints the tables.
+pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
+    let mock = Process::start(&["mock"]).await?;
+    let upstream = mock.addr.to_string();
+    let bare = Process::start(&["bare", &upstream]).await?;
+    let parse = Process::start(&["parse", &upstream]).await?;
+    let house = house::start(mock.addr, MODELS).await?;
+    let turnout = &house.process;
+    for stream in [false, true] {
+        let shape = |model, schema| Shape { model, bytes: plan.bytes, stream, schema };
+        let mut rows = vec![
+            Row::new("mock alone", None, mock.addr, shape("mock/m0", false)),
+            Row::new("bare: bytes through", Some(&bare), bare.addr, shape("mock/m0", false)),
+            Row::new("parse and forward", Some(&parse), parse.addr, shape("mock/m0", false)),
+            Row::new("turnout, model named", Some(turnout), turnout.addr, shape("mock/m0", false)),
+            Row::new("turnout, auto", Some(turnout), turnout.addr, shape("auto", false)),
+            Row::new("turnout, auto + schema", Some(turnout), turnout.addr, shape("auto", true)),
+        ];
+        if stream {
+            // The mock streams plain text, which no schema holds.
+            rows.pop();
+        }
+        measure(&mut rows, plan).await?;
+        print(&rows, plan, stream);
+    }
+    if plan.quick {
+        say("(a quick run: it shows that everything runs; the figures mean nothing)");
+    }
+    Ok(())
+}
+
+async fn measure(rows: &mut [Row<'_>], plan: Plan) -> Result<(), Failure> {
+    let rounds = if plan.quick { 2 } else { 4 };
+    let limit = Duration::from_secs(30);
+    let requests = plan.requests.div_ceil(rounds);
+    let closed = Amount { requests, connections: CONNECTIONS, rate: None, limit };
+    let open = Amount { requests: requests.div_ceil(8), rate: Some(plan.rate), ..closed };
+    // The first requests pay for connections, automatons and caches.
+    for row in rows.iter() {
+        let warm = Amount { requests: requests.min(200), ..closed };
+        let _ = crate::load::run(row.target, &row.shape, warm).await;
+    }
+    for _ in 0..rounds {
+        for row in rows.iter_mut() {
+            let before = row.process.map_or(0.0, Process::cpu);
+            let measured = crate::load::run(row.target, &row.shape, closed).await;
+            // What is written and learned behind the replies is part of their price.
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            row.cpu += row.process.map_or(0.0, Process::cpu) - before;
+            row.asked = row.asked.saturating_add(measured.ok);
+            row.closed.add(measured);
+            row.open.add(crate::load::run(row.target, &row.shape, open).await);
+        }
+    }
+    for row in rows.iter() {
+        let failed = row.closed.failed.saturating_add(row.open.failed);
+        if failed > 0 || row.closed.ok == 0 {
+            return Err(
+                format!("{}: {failed} of {} requests failed", row.name, row.closed.ok + failed).into()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The row of that name's figure, or nothing to divide by.
+fn floor(rows: &[Row<'_>], name: &str, figure: impl Fn(&Row<'_>) -> f64) -> Option<f64> {
+    rows.iter().find(|r| r.name.starts_with(name)).map(figure).filter(|f| *f > 0.0)
+}
+
+fn print(rows: &[Row<'_>], plan: Plan, stream: bool) {
+    let per_thousand = |r: &Row<'_>| r.cpu * 1000.0 / (r.asked.max(1) as f64);
+    let alone = |share| floor(rows, "mock", |r| percentile(&r.open.total, share)).unwrap_or(0.0);
+    let alone_first = |share| floor(rows, "mock", |r| percentile(&r.open.first, share)).unwrap_or(0.0);
+    let ratio = |value: f64, name: &str, figure: &dyn Fn(&Row<'_>) -> f64| {
+        floor(rows, name, figure).map_or("-".to_owned(), |f| format!("{:.2}x", value / f))
+    };
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_FULL_CONDENSED);
+    table.set_header([
+        "",
+        "req/s",
+        "CPU s / 1000",
+        "to bare",
+        "to parse",
+        "p50 +us",
+        "p99 +us",
+        "p50 to parse",
+        "first p50 +us",
+        "first to parse",
+    ]);
+    for r in rows {
+        let added = |share: f64| percentile(&r.open.total, share) - alone(share);
+        let first = percentile(&r.open.first, 0.5) - alone_first(0.5);
+        let cpu = per_thousand(r);
+        let elapsed: f64 = r.closed.total.iter().map(Duration::as_secs_f64).sum::<f64>() / CONNECTIONS as f64;
+        table.add_row([
+            r.name.to_owned(),
+            format!("{:.0}", r.closed.ok as f64 / elapsed.max(1e-9)),
+            if r.process.is_some() { format!("{cpu:.3}") } else { "-".to_owned() },
+            if r.process.is_some() { ratio(cpu, "bare", &per_thousand) } else { "-".to_owned() },
+            if r.process.is_some() { ratio(cpu, "parse", &per_thousand) } else { "-".to_owned() },
+            format!("{:.0}", added(0.5)),
+            format!("{:.0}", added(0.99)),
+            ratio(added(0.5), "parse", &|p| percentile(&p.open.total, 0.5) - alone(0.5)),
+            format!("{first:.0}"),
+            ratio(first, "parse", &|p| percentile(&p.open.first, 0.5) - alone_first(0.5)),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let kind = if stream { "streams of 17 events" } else { "whole answers of 1 KB" };
+    say(&format!(
+        "{kind}, prompts of {} bytes, {} requests a row, {CONNECTIONS} connections; latency at {} requests a second, \
+         added to the mock alone; {MODELS} models",
+        plan.bytes, plan.requests, plan.rate
+    ));
+    say(&table.to_string());
+}

@@ -1,1 +1,0 @@
-//! Load generator, mock upstream and floor proxies.
