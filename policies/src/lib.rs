@@ -1,1 +1,76 @@
-//! Who may use what, when and how: rules and Rhai policies to Directives
+//! Who may use what, when and how: rules and Rhai policies in, [`types::Directives`] out.
+//!
+//! Takes the sections `pools`, `sets` and `rules` of the rules file, policy files, and per request the
+//! profile and the plain facts of the request. Gives pools resolved against the capability matrix, the
+//! expression language that workflows use too, and per request one merged, immutable
+//! [`types::Directives`]. All matching rules apply; hard verbs only tighten, so that neither order nor a
+//! further rule can relax anything; a rule that cannot be evaluated is never "no match".
+//!
+//! This is the only room that knows the script engine. It reads no network, no files and no random
+//! numbers; its only clock is the one that cuts runaway policies. It never sees an answer and never calls
+//! a model.
+
+mod check;
+mod error;
+mod expression;
+mod functions;
+mod inputs;
+mod literal;
+mod load;
+mod merge;
+mod report;
+mod rule;
+mod sandbox;
+mod script;
+mod selector;
+mod set;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod time;
+mod values;
+mod verb;
+
+pub use error::Error;
+pub use inputs::{Inputs, request_variables, scope};
+pub use load::load;
+pub use set::PolicySet;
+
+use sandbox::Clock;
+use std::sync::Arc;
+use types::Matrix;
+use types::doc::Node;
+
+/// Policies that are built into the binary and used where the configuration has none: file name and text.
+pub const SHIPPED: &[(&str, &str)] =
+    &[("policies/rules/spend_guard.rhai", include_str!("../rules/spend_guard.rhai"))];
+
+/// The sections of the rules file that this room reads; `None` = the key is absent.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sections<'a> {
+    /// Named sets of models.
+    pub pools: Option<&'a Node>,
+    /// Named constants for `set("…")`.
+    pub sets: Option<&'a Node>,
+    /// The rules.
+    pub rules: Option<&'a Node>,
+}
+
+/// What rules may name.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    /// Providers and models.
+    pub matrix: &'a Matrix,
+    /// Workflows, by name.
+    pub workflows: &'a [String],
+    /// Validators, by name.
+    pub validators: &'a [&'static str],
+}
+
+/// The language of conditions and small computations, with the static checks of the workflow format
+/// (§10). Every call gives the same one; scopes of [`scope`] fit it.
+#[must_use]
+pub fn language() -> Arc<dyn types::expr::Language> {
+    Arc::new(expression::Rhai::with_sets(&sandbox::Sets::new()))
+}

@@ -1,0 +1,142 @@
+//! Checks of the statements of a policy: the types of local variables are followed.
+
+use super::{Checked, Checker, Function, Ty, known_after};
+use rhai::{ASTNode, BinaryExpr, Expr, FlowControl, Stmt};
+
+impl Checker<'_> {
+    /// Checks every function of a policy. In each, a parameter called `ctx` is the map of the declared
+    /// variables and one called `act` collects actions.
+    pub(crate) fn policy(mut self) -> (Checked, Vec<super::ActCall>) {
+        self.script = true;
+        self.assigned = assigned(self.ast);
+        let ctx = Ty::Map(std::mem::take(&mut self.variables));
+        let named = self.functions.keys().filter(|k| !k.contains('$')).cloned().collect::<Vec<_>>();
+        for name in named {
+            let Some(function) = self.functions.remove(&name) else { continue };
+            self.function(&function, &ctx);
+            self.functions.insert(name, function);
+        }
+        // Paths are told as the expressions tell them, without the leading `ctx`.
+        let reads = std::mem::take(&mut self.out.reads);
+        self.out.reads = reads.iter().filter_map(|p| p.strip_prefix("ctx.")).map(str::to_owned).collect();
+        (self.out, self.acts)
+    }
+
+    fn function(&mut self, function: &Function, ctx: &Ty) {
+        // Recursion must find the function that is being checked.
+        let stub =
+            Function { name: function.name.clone(), params: function.params.clone(), body: Vec::new() };
+        self.functions.insert(function.name.clone(), stub);
+        self.variables.clear();
+        let mut own = Vec::new();
+        for param in &function.params {
+            match param.as_str() {
+                "ctx" => self.variables.push(("ctx".to_owned(), ctx.clone())),
+                "act" => self.variables.push(("act".to_owned(), Ty::Any)),
+                other => own.push((other.to_owned(), Ty::Any)),
+            }
+        }
+        self.declared = self.variables.len();
+        self.variables.extend(own);
+        self.block(&function.body);
+    }
+
+    /// A block; its type is that of its last expression.
+    pub(super) fn block(&mut self, statements: &[Stmt]) -> Ty {
+        let (variables, narrowed) = (self.variables.len(), self.narrowed.len());
+        let mut last = Ty::Unit;
+        for statement in statements {
+            last = self.statement(statement);
+        }
+        self.variables.truncate(variables);
+        self.narrowed.truncate(narrowed);
+        last
+    }
+
+    fn statement(&mut self, statement: &Stmt) -> Ty {
+        match statement {
+            Stmt::Expr(expr) => return self.infer(expr),
+            Stmt::FnCall(call, at) => return self.call(call, *at),
+            Stmt::If(flow, _) => self.branches(flow),
+            Stmt::Switch(x, _) => {
+                drop(self.infer(&x.0));
+                for case in &x.1.expressions {
+                    drop(self.infer(&case.lhs));
+                    drop(self.infer(&case.rhs));
+                }
+            }
+            Stmt::For(x, _) => {
+                let (variable, counter, flow) = x.as_ref();
+                let element = match self.infer(&flow.expr) {
+                    Ty::List(of) => *of,
+                    _ => Ty::Any,
+                };
+                let outer = self.variables.len();
+                self.variables.push((variable.name.to_string(), element));
+                if let Some(counter) = counter {
+                    self.variables.push((counter.name.to_string(), Ty::Int));
+                }
+                self.block(flow.body.statements());
+                self.variables.truncate(outer);
+            }
+            Stmt::While(flow, _) | Stmt::Do(flow, ..) => {
+                drop(self.infer(&flow.expr));
+                self.block(flow.body.statements());
+            }
+            Stmt::Var(x, ..) => {
+                let ty = self.infer(&x.1);
+                let follow = !self.assigned.contains(x.0.name.as_str());
+                self.variables.push((x.0.name.to_string(), if follow { ty } else { Ty::Any }));
+            }
+            Stmt::Assignment(x) => self.assignment(&x.1),
+            Stmt::Block(block) => return self.block(block.statements()),
+            Stmt::TryCatch(flow, _) => {
+                self.block(flow.body.statements());
+                let outer = self.variables.len();
+                if let Expr::Variable(x, ..) = &flow.expr {
+                    self.variables.push((x.1.to_string(), Ty::Any));
+                }
+                self.block(flow.branch.statements());
+                self.variables.truncate(outer);
+            }
+            Stmt::Return(Some(expr), ..) | Stmt::BreakLoop(Some(expr), ..) => drop(self.infer(expr)),
+            _ => {}
+        }
+        Ty::Any
+    }
+
+    fn branches(&mut self, flow: &FlowControl) {
+        self.boolean(&flow.expr, "if");
+        for (block, holds) in [(&flow.body, true), (&flow.branch, false)] {
+            let outer = self.narrowed.len();
+            self.narrowed.extend(known_after(&flow.expr, holds));
+            self.block(block.statements());
+            self.narrowed.truncate(outer);
+        }
+    }
+
+    fn assignment(&mut self, x: &BinaryExpr) {
+        if let Expr::Dot(target, ..) | Expr::Index(target, ..) = &x.lhs
+            && let Expr::Variable(v, _, at) = &target.lhs
+            && matches!(v.1.as_str(), "ctx" | "act")
+        {
+            self.error("131", *at, format!("`{}` is read-only", v.1), None);
+        }
+        drop(self.infer(&x.lhs));
+        drop(self.infer(&x.rhs));
+    }
+}
+
+/// Names of all variables that are assigned anywhere.
+fn assigned(ast: &rhai::AST) -> std::collections::BTreeSet<String> {
+    let mut names = std::collections::BTreeSet::new();
+    ast.walk(&mut |path| {
+        if let Some(ASTNode::Stmt(Stmt::Assignment(x))) = path.last()
+            && let Expr::Variable(v, ..) = &x.1.lhs
+        {
+            names.insert(v.1.to_string());
+        }
+        true
+    });
+    names
+}

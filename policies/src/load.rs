@@ -1,0 +1,157 @@
+//! Loading: sections of the rules file and policy files to a [`PolicySet`], all problems at once.
+
+use crate::expression::Rhai;
+use crate::rule::{MAX_RULES, Rule};
+use crate::sandbox::{Sandbox, Sets};
+use crate::script::{self, MAX_SCRIPTS, Script};
+use crate::selector::{Context, Moment, Resolver, models, predicate};
+use crate::set::{Body, Entry, PolicySet};
+use crate::{Names, Sections};
+use std::collections::HashMap;
+use types::diagnostic::Diagnostic;
+use types::directives::RuleId;
+use types::doc::{Node, Reader, SourceFile, Span, Value};
+use types::matrix::ModelSet;
+
+/// Reads the sections and the policies and resolves every name in them.
+///
+/// Gives the set of all rules that are sound and every problem of every file. A set that comes with an
+/// error (see [`Diagnostic::severity`]) must not be used: a rule that is left out might have restricted.
+///
+/// Codes: `PL1xx` shape (101 unknown key or verb, 102 missing, 103 type, 104 range or value, 109 not
+/// supported yet, 111 duration without unit, 120 duplicate id, 121 statement outside of a function, 122
+/// function missing, 123 `describe` or parameters, 131 misuse of `ctx` or `act`), `PL2xx` names (201
+/// model, 202 pool, 203 selector matches nothing, 204 pool below its `min` (warning), 205 workflow, 206
+/// validator), `PL3xx` expressions (as in [`types::expr::Problem`]; 310 a predicate fails on a model).
+#[must_use]
+pub fn load(
+    rules_file: &SourceFile,
+    sections: &Sections<'_>,
+    scripts: &[SourceFile],
+    names: &Names<'_>,
+) -> (PolicySet, Vec<Diagnostic>) {
+    let mut r = Reader::new(rules_file, "PL");
+    let constants = sections.sets.map(|n| sets(&mut r, n)).unwrap_or_default();
+    let mut resolver = Resolver::new(names, Rhai::with_sets(&constants));
+    if let Some(node) = sections.pools {
+        pools(&mut r, node, &mut resolver);
+    }
+    let cx = Context { resolver: &resolver, moment: Moment::Load };
+    let mut entries = Vec::new();
+    let mut seen = HashMap::new();
+    if let Some(node) = sections.rules {
+        rules(&mut r, node, &cx, &mut seen, &mut entries);
+    }
+    let mut problems = r.problems;
+    let sandbox = Sandbox::scripts(&constants, script::register);
+    let mut ordered: Vec<&SourceFile> = scripts.iter().collect();
+    ordered.sort_by(|a, b| a.path.cmp(&b.path));
+    for (i, file) in ordered.into_iter().enumerate() {
+        let mut r = Reader::new(file, "PL");
+        if i == MAX_SCRIPTS {
+            r.error("104", start(), "too many policies").expected = Some(format!("at most {MAX_SCRIPTS}"));
+        }
+        if let Some((head, script)) = Script::read(&mut r, &sandbox, &cx) {
+            unique(&mut r, &head.id, start(), &mut seen);
+            let closed = head.closed.unwrap_or_else(|| script.is_hard());
+            entries.push(Entry { head, closed, body: Body::Script(Box::new(script)) });
+        }
+        problems.extend(r.problems);
+    }
+    (PolicySet::new(entries, resolver, sandbox), problems)
+}
+
+fn start() -> Span {
+    Span { line: 1, column: 1, start: 0, end: 0 }
+}
+
+fn sets(r: &mut Reader<'_>, node: &Node) -> Sets {
+    let mut sets = Sets::new();
+    for (key, value) in r.map(node, "sets").unwrap_or_default() {
+        if let Some(values) = r.strings(value, &format!("sets.{}", key.name)) {
+            sets.insert(key.name.clone(), values);
+        }
+    }
+    sets
+}
+
+/// A pool may name the pools before it.
+fn pools(r: &mut Reader<'_>, node: &Node, resolver: &mut Resolver) {
+    for (key, value) in r.map(node, "pools").unwrap_or_default() {
+        let cx = Context { resolver, moment: Moment::Load };
+        let set = pool(r, value, &format!("pools.{}", key.name), &cx);
+        // A faulty pool is known all the same, so that rules that name it are not called faulty, too.
+        let set = set.unwrap_or_else(|| resolver.matrix.indices().collect());
+        resolver.pools.insert(key.name.clone(), set);
+    }
+}
+
+/// The models of `models` for which `where` holds; all models where `models` is not given.
+fn pool(r: &mut Reader<'_>, node: &Node, path: &str, cx: &Context<'_>) -> Option<ModelSet> {
+    let before = r.problems.len();
+    let mut f = r.fields(node, path)?;
+    let listed = f.take("models").map(|n| models(r, n, &f.at("models"), cx, true));
+    let chosen = f.take("where").map(|n| predicate(r, n, &f.at("where"), cx, true));
+    let min = f.take("min").and_then(|n| r.integer(n, &f.at("min"), 0, 10_000));
+    let span = f.span;
+    f.finish(r);
+    let set: ModelSet = match (listed, chosen) {
+        (Some(listed), Some(chosen)) => {
+            let (listed, chosen) = (listed?, chosen?);
+            listed.iter().filter(|ix| chosen.contains(*ix)).collect()
+        }
+        (Some(one), None) | (None, Some(one)) => one?,
+        (None, None) => {
+            if r.problems.len() == before {
+                r.wrong_type(node, path, "a map with `models`, `where` or both");
+            }
+            return None;
+        }
+    };
+    let count = set.iter().count();
+    if let Some(min) = min
+        && i64::try_from(count).is_ok_and(|c| c < min)
+    {
+        let d = r.warning("204", span, format!("the pool has {count} models"));
+        d.expected = Some(format!("at least {min}"));
+        path.clone_into(&mut d.field);
+    }
+    Some(set)
+}
+
+fn rules(
+    r: &mut Reader<'_>,
+    node: &Node,
+    cx: &Context<'_>,
+    seen: &mut HashMap<RuleId, String>,
+    entries: &mut Vec<Entry>,
+) {
+    // All rules commented out leaves `rules:` with nothing behind it.
+    if node.value == Value::Null {
+        return;
+    }
+    let Some(list) = r.list(node, "rules") else { return };
+    if list.len() > MAX_RULES {
+        let d = r.error("104", node.span, format!("there are {} rules", list.len()));
+        d.expected = Some(format!("at most {MAX_RULES}"));
+    }
+    for (i, item) in list.iter().enumerate() {
+        let path = format!("rules[{i}]");
+        if let Some((head, rule)) = Rule::read(r, item, &path, cx) {
+            let at = item.get("id").map_or(item.span, |n| n.span);
+            unique(r, &head.id, at, seen);
+            let closed = head.closed.unwrap_or_else(|| rule.is_hard());
+            entries.push(Entry { head, closed, body: Body::Rule(Box::new(rule)) });
+        }
+    }
+}
+
+fn unique(r: &mut Reader<'_>, id: &RuleId, span: Span, seen: &mut HashMap<RuleId, String>) {
+    let place = format!("{}:{}", r.file.path, span.line);
+    if let Some(first) = seen.get(id) {
+        let message = format!("the id `{id}` is used twice; first at {first}");
+        r.error("120", span, message).hint = Some("give each rule its own id".to_owned());
+        return;
+    }
+    seen.insert(RuleId::clone(id), place);
+}

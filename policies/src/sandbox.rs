@@ -1,0 +1,227 @@
+//! The script engine with its limits: what expressions and policies may call, how long and how large.
+
+use crate::values;
+use rhai::packages::{
+    ArithmeticPackage, BasicArrayPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
+    BasicStringPackage, LogicPackage, MoreStringPackage, Package,
+};
+use rhai::{Dynamic, Engine, EvalAltResult, OptimizationLevel, Position};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use types::expr;
+
+/// Longest expression, in bytes.
+pub(crate) const MAX_EXPRESSION: usize = 4 * 1024;
+/// Longest policy, in bytes.
+pub(crate) const MAX_SCRIPT: usize = 64 * 1024;
+/// Operations of one expression.
+const EXPRESSION_OPERATIONS: u64 = 10_000;
+/// Operations of one policy call.
+const SCRIPT_OPERATIONS: u64 = 50_000;
+/// Longest string a script makes, and longest text it reads as a string, in bytes.
+pub(crate) const MAX_STRING: usize = 4 * 1024;
+/// Most elements of a list or map that a script makes.
+pub(crate) const MAX_ELEMENTS: usize = 256;
+
+/// Time a policy may take (`reliability.md` §10).
+pub(crate) const SCRIPT_DEADLINE: Duration = Duration::from_millis(2);
+/// Time an expression may take: the hard cap, since its operation limit is met long before.
+pub(crate) const EXPRESSION_DEADLINE: Duration = Duration::from_millis(20);
+
+/// Reads a monotonic clock: time since a fixed moment.
+pub(crate) type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;
+
+/// Tokio's clock, which tests can pause.
+pub(crate) fn tokio_clock() -> Clock {
+    let start = tokio::time::Instant::now();
+    Arc::new(move || start.elapsed())
+}
+
+/// Names that no text may use: they reach the host, build functions from strings, or loop without bound.
+const DISABLED: &[&str] =
+    &["eval", "import", "export", "print", "debug", "Fn", "call", "curry", "while", "loop", "do"];
+
+thread_local! {
+    /// When the evaluation that runs on this thread must end, and by which clock.
+    static DEADLINE: RefCell<Option<(Clock, Duration)>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` with a deadline that the engine's progress callback enforces at every operation.
+pub(crate) fn timed<T>(clock: &Clock, allowance: Duration, f: impl FnOnce() -> T) -> T {
+    /// Puts the outer deadline back, also when `f` unwinds.
+    struct Restore(Option<(Clock, Duration)>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let outer = self.0.take();
+            DEADLINE.with(|d| d.replace(outer));
+        }
+    }
+    let end = clock().saturating_add(allowance);
+    let _restore = Restore(DEADLINE.with(|d| d.replace(Some((Arc::clone(clock), end)))));
+    f()
+}
+
+/// Constants of the rules file, by name.
+pub(crate) type Sets = BTreeMap<String, Vec<String>>;
+
+/// An engine and the names it knows.
+pub(crate) struct Sandbox {
+    pub(crate) engine: Engine,
+    /// Functions that text may call, with the numbers of arguments they take.
+    pub(crate) functions: BTreeMap<String, BTreeSet<usize>>,
+    /// Names of the sets that `set("…")` knows.
+    pub(crate) sets: BTreeSet<String>,
+    pub(crate) clock: Clock,
+}
+
+impl Sandbox {
+    /// For single expressions.
+    pub(crate) fn expressions(sets: &Sets) -> Self {
+        let mut engine = base(sets);
+        // Nothing in an expression can change a variable.
+        resolve(&mut engine, |_| true);
+        engine.set_max_operations(EXPRESSION_OPERATIONS);
+        engine.set_max_expr_depths(64, 32);
+        engine.set_max_functions(16);
+        Self::of(engine, sets)
+    }
+
+    /// For policies: functions, `if`, `switch`, `for`.
+    pub(crate) fn scripts(sets: &Sets, extend: impl FnOnce(&mut Engine)) -> Self {
+        let mut engine = base(sets);
+        resolve(&mut engine, values::is_input);
+        engine.set_max_operations(SCRIPT_OPERATIONS);
+        engine.set_max_expr_depths(32, 16);
+        engine.set_max_functions(64);
+        extend(&mut engine);
+        Self::of(engine, sets)
+    }
+
+    fn of(engine: Engine, sets: &Sets) -> Self {
+        let mut functions: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
+        let known = engine.collect_fn_metadata(
+            None,
+            |f| Some((f.metadata.name.to_string(), f.metadata.num_params)),
+            true,
+        );
+        for (name, arity) in known {
+            // Operators, getters and indexers are no names one can write.
+            if name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && !name.contains('$') {
+                functions.entry(name).or_default().insert(arity);
+            }
+        }
+        for name in DISABLED {
+            functions.remove(*name);
+        }
+        Sandbox { engine, functions, sets: sets.keys().cloned().collect(), clock: tokio_clock() }
+    }
+}
+
+/// The engine behind [`crate::language`], built once.
+pub(crate) fn shared() -> &'static Arc<Sandbox> {
+    static SHARED: OnceLock<Arc<Sandbox>> = OnceLock::new();
+    SHARED.get_or_init(|| Arc::new(Sandbox::expressions(&Sets::new())))
+}
+
+/// Everything expressions and policies have in common. Neither the core nor the language-core package is
+/// here: they bring `sleep`, which no limit interrupts.
+fn base(sets: &Sets) -> Engine {
+    let mut engine = Engine::new_raw();
+    ArithmeticPackage::new().register_into_engine(&mut engine);
+    LogicPackage::new().register_into_engine(&mut engine);
+    BasicMathPackage::new().register_into_engine(&mut engine);
+    BasicIteratorPackage::new().register_into_engine(&mut engine);
+    BasicStringPackage::new().register_into_engine(&mut engine);
+    MoreStringPackage::new().register_into_engine(&mut engine);
+    BasicArrayPackage::new().register_into_engine(&mut engine);
+    BasicMapPackage::new().register_into_engine(&mut engine);
+    values::register(&mut engine);
+    crate::functions::register(&mut engine, sets);
+    for name in DISABLED {
+        engine.disable_symbol(*name);
+    }
+    // Nothing may be folded: the optimiser would bake the values of one request into the tree.
+    engine.set_optimization_level(OptimizationLevel::None);
+    engine.set_fail_on_invalid_map_property(true);
+    // Limits are set explicitly: the crate's defaults differ between debug and release builds.
+    engine.set_max_call_levels(16);
+    engine.set_max_variables(128);
+    engine.set_max_modules(0);
+    engine.set_max_string_size(MAX_STRING);
+    engine.set_max_array_size(MAX_ELEMENTS);
+    engine.set_max_map_size(MAX_ELEMENTS);
+    engine.on_progress(|_| {
+        DEADLINE.with(|d| {
+            let d = d.borrow();
+            let (clock, end) = d.as_ref()?;
+            (clock() >= *end).then_some(Dynamic::UNIT)
+        })
+    });
+    engine
+}
+
+/// Reads variables that cannot change as copies (of a reference, mostly). A closure would otherwise turn
+/// the variables it captures into locked ones, and `x.list.filter(|i| i > x.least)` would fail on the lock.
+fn resolve(engine: &mut Engine, fixed: impl Fn(&Dynamic) -> bool + Send + Sync + 'static) {
+    #[expect(deprecated, reason = "marked so only because its signature may change")]
+    engine.on_var(move |name, _, context| Ok(context.scope().get(name).filter(|v| fixed(v)).cloned()));
+}
+
+/// Tells a run-time error without any value it met.
+pub(crate) fn explain(error: &EvalAltResult) -> expr::Error {
+    use EvalAltResult as E;
+    let inner = innermost(error);
+    let (what, limit) = match inner {
+        E::ErrorTooManyOperations(_) => ("the operation limit is reached".to_owned(), true),
+        E::ErrorTerminated(..) => ("the time limit is reached".to_owned(), true),
+        E::ErrorStackOverflow(_) => ("functions call each other too deep".to_owned(), true),
+        E::ErrorDataTooLarge(what, _) => (format!("{} is over its limit", what.to_lowercase()), true),
+        E::ErrorTooManyVariables(_) => ("there are too many variables".to_owned(), true),
+        E::ErrorRuntime(..) => ("the text threw a value".to_owned(), false),
+        E::ErrorVariableNotFound(name, _) => (format!("there is no variable `{name}`"), false),
+        E::ErrorPropertyNotFound(name, _) => (
+            format!(
+                "there is no member `{name}`; test with `\"{name}\" in …` or read with `.get(\"{name}\")`"
+            ),
+            false,
+        ),
+        E::ErrorFunctionNotFound(signature, _) => {
+            (format!("no function fits the types of this call: {signature}"), false)
+        }
+        E::ErrorMismatchDataType(want, got, _) | E::ErrorMismatchOutputType(want, got, _) => {
+            (format!("a value has the wrong type: expected {want}, found {got}"), false)
+        }
+        E::ErrorDotExpr(what, _) => (format!("a member cannot be read or set: {what}"), false),
+        E::ErrorIndexingType(what, _) => (format!("a value cannot be indexed: {what}"), false),
+        E::ErrorArrayBounds(..) | E::ErrorStringBounds(..) | E::ErrorIndexNotFound(..) => {
+            ("an index is out of range".to_owned(), false)
+        }
+        E::ErrorArithmetic(..) => ("a computation overflows or divides by zero".to_owned(), false),
+        E::ErrorFor(_) => ("a `for` runs over something that is no list or range".to_owned(), false),
+        E::ErrorAssignmentToConstant(name, _) => (format!("`{name}` cannot be assigned"), false),
+        _ => ("evaluation failed".to_owned(), false),
+    };
+    let at = inner.position();
+    let place = match (at.line(), at.position()) {
+        (Some(line), Some(column)) => format!(" at {line}:{column}"),
+        _ => String::new(),
+    };
+    expr::Error { message: format!("{what}{place}"), limit }
+}
+
+/// The cause within function calls.
+fn innermost(error: &EvalAltResult) -> &EvalAltResult {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _) | EvalAltResult::ErrorInModule(_, inner, _) => {
+            innermost(inner)
+        }
+        other => other,
+    }
+}
+
+/// Line and column of a position, 1:1 where it has none.
+pub(crate) fn place(at: Position) -> (usize, usize) {
+    (at.line().unwrap_or(1), at.position().unwrap_or(1))
+}

@@ -1,0 +1,255 @@
+//! Policies in Rhai: loaded with their tree checked, run within limits, their actions collected.
+
+use crate::check::{ActCall, Checked, Checker};
+use crate::expression::{Vars, uncompiled};
+use crate::literal;
+use crate::report;
+use crate::rule::Head;
+use crate::sandbox::{MAX_SCRIPT, SCRIPT_DEADLINE, Sandbox, explain, place, timed};
+use crate::selector::{Context, Moment, Resolver};
+use crate::values::to_json;
+use crate::verb::{self, Bound, Kind, VERBS};
+use crate::{Clock, inputs};
+use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, NativeCallContext, Position};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use types::doc::{Reader, SourceFile};
+use types::expr::{self, Scope};
+
+/// Most actions of one call.
+const MAX_ACTIONS: usize = 500;
+
+/// Phases of the language that this version does not run.
+const LATER: &[&str] = &["on_tool", "on_response"];
+
+/// The object `act`: collects what a policy asks for.
+#[derive(Clone, Debug, Default)]
+struct Act(Arc<Mutex<Vec<Asked>>>);
+
+/// One call of a verb.
+#[derive(Clone, Debug)]
+struct Asked {
+    verb: usize,
+    args: Vec<Dynamic>,
+    at: Position,
+}
+
+impl Act {
+    fn ask(&self, verb: usize, args: Vec<Dynamic>, at: Position) -> Result<(), Box<EvalAltResult>> {
+        let mut asked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if asked.len() >= MAX_ACTIONS {
+            return Err(EvalAltResult::ErrorDataTooLarge("Number of actions".into(), at).into());
+        }
+        asked.push(Asked { verb, args, at });
+        Ok(())
+    }
+
+    fn take(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Gives `act` one method per verb, with one to three arguments.
+pub(crate) fn register(engine: &mut Engine) {
+    engine.register_type_with_name::<Act>("act");
+    for (i, verb) in VERBS.iter().enumerate() {
+        type Cx<'a> = NativeCallContext<'a>;
+        let name = verb.name;
+        engine.register_fn(name, move |cx: Cx<'_>, act: Act, a: Dynamic| {
+            act.ask(i, vec![a], cx.call_position())
+        });
+        engine.register_fn(name, move |cx: Cx<'_>, act: Act, a: Dynamic, b: Dynamic| {
+            act.ask(i, vec![a, b], cx.call_position())
+        });
+        engine.register_fn(name, move |cx: Cx<'_>, act: Act, a: Dynamic, b: Dynamic, c: Dynamic| {
+            act.ask(i, vec![a, b, c], cx.call_position())
+        });
+    }
+}
+
+/// A policy.
+#[derive(Debug)]
+pub(crate) struct Script {
+    file: SourceFile,
+    ast: AST,
+    hard: bool,
+    reads: BTreeSet<String>,
+}
+
+impl Script {
+    /// Loads one file; its problems are noted.
+    pub(crate) fn read(r: &mut Reader<'_>, sandbox: &Sandbox, cx: &Context<'_>) -> Option<(Head, Script)> {
+        let file = r.file.clone();
+        if file.text.len() > MAX_SCRIPT {
+            let message = format!("the policy has {} bytes", file.text.len());
+            r.error("003", report::span(&file, 1, 1), message).expected =
+                Some(format!("at most {MAX_SCRIPT}"));
+            return None;
+        }
+        let ast = match sandbox.engine.compile(file.text.as_ref()) {
+            Ok(ast) => ast,
+            Err(e) => {
+                report::script(r, vec![uncompiled(&e)]);
+                return None;
+            }
+        };
+        let before = r.problems.len();
+        functions_only(r, &ast);
+        let sound = shape(r, &ast);
+        let (Checked { problems, reads }, acts) =
+            Checker::new(sandbox, &ast, &inputs::request_variables()).policy();
+        report::script(r, problems);
+        let hard =
+            acts.iter().any(|a| VERBS.iter().any(|v| v.name == a.call.name.as_str() && v.kind == Kind::Hard));
+        acts.iter().for_each(|a| check_call(r, a, cx));
+        let head = if sound { describe(r, sandbox, &ast) } else { None };
+        if r.problems.iter().skip(before).any(|d| d.severity == types::Severity::Error) {
+            return None;
+        }
+        Some((head?, Script { file, ast, hard, reads }))
+    }
+
+    /// Whether it fails closed unless it says otherwise: some call holds a hard verb.
+    pub(crate) fn is_hard(&self) -> bool {
+        self.hard
+    }
+
+    /// Paths it reads.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
+        self.reads.iter().map(String::as_str)
+    }
+
+    /// Runs it on the caller's thread and gives its actions.
+    ///
+    /// The thread is held for at most the deadline; see the crate's documentation.
+    pub(crate) fn run(
+        &self,
+        sandbox: &Sandbox,
+        clock: &Clock,
+        resolver: &Resolver,
+        scope: &Scope,
+    ) -> Result<Vec<Bound>, expr::Error> {
+        let ctx = Dynamic::from(Vars::of(scope)?.record().clone());
+        let act = Act::default();
+        let options = CallFnOptions::new().eval_ast(false);
+        let mut variables = rhai::Scope::new();
+        let args = (ctx, act.clone());
+        let _unit = timed(clock, SCRIPT_DEADLINE, || {
+            let engine = &sandbox.engine;
+            engine.call_fn_with_options::<Dynamic>(options, &mut variables, &self.ast, "on_request", args)
+        })
+        .map_err(|e| explain(&e))?;
+        let cx = Context { resolver, moment: Moment::Run };
+        act.take().into_iter().map(|asked| self.bind(&asked, &cx)).collect()
+    }
+
+    /// Reads the arguments of a call that has run. What was wrong is told without the values.
+    fn bind(&self, asked: &Asked, cx: &Context<'_>) -> Result<Bound, expr::Error> {
+        let (line, column) = place(asked.at);
+        let fail = |verb: &str, expected: Option<String>| {
+            let expected = expected.map(|e| format!("; expected {e}")).unwrap_or_default();
+            let message =
+                format!("`act.{verb}` was given something it does not take{expected} at {line}:{column}");
+            expr::Error { message, limit: false }
+        };
+        let Some(verb) = VERBS.get(asked.verb) else { return Err(fail("?", None)) };
+        let span = report::span(&self.file, line, column);
+        let args = asked.args.iter().map(|a| literal::from_json(&to_json(a), span)).collect();
+        let Some(node) = verb::argument(verb, args, span) else { return Err(fail(verb.name, None)) };
+        let mut r = Reader::new(&self.file, "PL");
+        let bound = verb::bind(&mut r, verb, &node, verb.name, cx);
+        match bound {
+            Some(bound) if r.problems.is_empty() => Ok(bound),
+            _ => Err(fail(verb.name, r.problems.first().and_then(|d| d.expected.clone()))),
+        }
+    }
+}
+
+/// A policy holds functions only: state between calls does not exist.
+fn functions_only(r: &mut Reader<'_>, ast: &AST) {
+    for statement in ast.statements() {
+        let (line, column) = place(statement.position());
+        let span = report::span(r.file, line, column);
+        let d = r.error("121", span, "a statement outside of a function");
+        d.hint =
+            Some("a policy holds functions only; write constants as functions: `fn limit() { 0.5 }`".into());
+    }
+}
+
+/// `describe()` and `on_request(ctx, act)` are there.
+fn shape(r: &mut Reader<'_>, ast: &AST) -> bool {
+    let functions: Vec<(String, Vec<String>)> = ast
+        .iter_functions()
+        .map(|f| (f.name.to_owned(), f.params.iter().map(|p| (*p).to_owned()).collect()))
+        .collect();
+    let start = report::span(r.file, 1, 1);
+    for name in LATER {
+        if functions.iter().any(|(n, _)| n == name) {
+            let d = r.error("109", start, format!("`{name}` is not supported yet"));
+            d.expected = Some("on_request(ctx, act)".to_owned());
+        }
+    }
+    let mut sound = true;
+    for (name, params) in [("describe", vec![]), ("on_request", vec!["ctx", "act"])] {
+        let head = format!("fn {name}({})", params.join(", "));
+        match functions.iter().find(|(n, _)| n == name) {
+            Some((_, own)) if *own == params => {}
+            Some(_) => {
+                let d = r.error("123", start, format!("`{name}` has other parameters"));
+                d.expected = Some(head);
+                sound = false;
+            }
+            None => {
+                let d = r.error("122", start, format!("the function `{name}` is missing"));
+                d.expected = Some(head);
+                sound = false;
+            }
+        }
+    }
+    sound
+}
+
+/// What `describe()` says of the policy.
+fn describe(r: &mut Reader<'_>, sandbox: &Sandbox, ast: &AST) -> Option<Head> {
+    let line = r.file.text.lines().position(|l| l.trim_start().starts_with("fn describe"));
+    let span = report::span(r.file, line.map_or(1, |l| l.saturating_add(1)), 1);
+    let options = CallFnOptions::new().eval_ast(false);
+    let result = timed(&sandbox.clock, crate::sandbox::EXPRESSION_DEADLINE, || {
+        sandbox.engine.call_fn_with_options::<Dynamic>(options, &mut rhai::Scope::new(), ast, "describe", ())
+    });
+    let value = match result {
+        Ok(value) => value,
+        Err(e) => {
+            r.error("123", span, format!("`describe()` fails: {}", explain(&e)));
+            return None;
+        }
+    };
+    let node = literal::from_json(&to_json(&value), span);
+    let mut f = r.fields(&node, "describe()")?;
+    f.path.clear();
+    let head = Head::read(r, &mut f);
+    f.finish(r);
+    head
+}
+
+/// Checks name and literal arguments of a call on `act`.
+fn check_call(r: &mut Reader<'_>, act: &ActCall, cx: &Context<'_>) {
+    let (line, column) = place(act.at);
+    let span = report::span(r.file, line, column);
+    let name = act.call.name.as_str();
+    let Some(verb) = verb::find(r, name, span, &format!("act.{name}")) else { return };
+    let args: Vec<_> = act.call.args.iter().map(|a| literal::from_expr(a, r.file, span)).collect();
+    let Some(node) = verb::argument(verb, args, span) else {
+        let d = r.error("104", span, format!("`act.{name}` has {} arguments", act.call.args.len()));
+        d.expected = Some(format!("({})", verb.arguments.join(", ")));
+        return;
+    };
+    let file = r.file.clone();
+    let mut own = Reader::new(&file, "PL");
+    verb::bind(&mut own, verb, &node, &format!("act.{name}"), cx);
+    // What is not literal is known only when the line runs.
+    r.problems.extend(own.problems.into_iter().filter(|d| d.line != literal::UNKNOWN.line));
+}
+
+/// Most policies of a bundle.
+pub(crate) const MAX_SCRIPTS: usize = 100;

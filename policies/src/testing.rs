@@ -1,0 +1,169 @@
+//! Helpers of this crate's tests: a small matrix, requests, and checks of whole rule files.
+
+use crate::{Inputs, Names, PolicySet, Sections, load, scope};
+use serde_json::{Value, json};
+use std::time::Duration;
+use types::axis::{
+    ContextTopology, DeterminismNeeds, EconomicPolicy, LatencyClass, OutputContract, PrecisionSensitivity,
+    RequiredDepth, SafetyPosture, TaskFamily, ToolDependence,
+};
+use types::diagnostic::{Diagnostic, Severity};
+use types::directives::Directives;
+use types::doc::{SourceFile, parse};
+use types::expr::Scope;
+use types::matrix::{
+    Abilities, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts,
+};
+use types::profile::{Facts, Scored};
+use types::{ChatRequest, WorkloadProfile};
+
+/// 2026-11-21T12:00:00Z, a Saturday.
+pub(crate) const NOW: i64 = 1_795_262_400_000;
+
+fn provider(id: &str, tier: Tier) -> Provider {
+    Provider {
+        id: id.to_owned(),
+        dialect: Dialect::OpenaiChat,
+        base_url: String::new(),
+        api_key_env: Vec::new(),
+        region: None,
+        tier,
+        headers: Vec::new(),
+        data: DataPolicy::default(),
+        quirks: Quirks::default(),
+        timeouts: Timeouts::default(),
+        enabled: true,
+        as_of: None,
+        source: None,
+        file: None,
+        seed: 0,
+    }
+}
+
+fn model(id: &str, provider: usize, tier: u8, price: Option<f64>, tags: &[&str]) -> Model {
+    Model {
+        id: id.into(),
+        provider,
+        upstream_name: id.to_owned(),
+        aliases: vec![id.replace('/', "-")],
+        family: "test".to_owned(),
+        context_window: 100_000,
+        max_output_tokens: 4_000,
+        abilities: Abilities { json: true, ..Abilities::default() },
+        price: price.map(|p| Price { input: p, cached_input: p, cache_write: p, output: p }),
+        free_tier: None,
+        quality_tier: tier,
+        speed_tier: 4 - tier,
+        prior: Prior::default(),
+        tags: tags.iter().map(|t| (*t).to_owned()).collect(),
+        simulate: None,
+        enabled: true,
+    }
+}
+
+/// `acme/small`, `acme/large` (paid), `beta/small`, `beta/coder` (free, one without a price).
+pub(crate) fn matrix() -> Matrix {
+    Matrix::new(
+        vec![provider("acme", Tier::Paid), provider("beta", Tier::Free)],
+        vec![
+            model("acme/small", 0, 1, Some(0.5), &[]),
+            model("acme/large", 0, 3, Some(15.0), &["code"]),
+            model("beta/small", 1, 1, None, &[]),
+            model("beta/coder", 1, 2, Some(1.0), &["code"]),
+        ],
+    )
+}
+
+pub(crate) fn profile() -> WorkloadProfile {
+    WorkloadProfile {
+        task_family: Scored::certain(TaskFamily::Coding),
+        sub_label: None,
+        required_depth: Scored::certain(RequiredDepth::Medium),
+        precision_sensitivity: Scored::certain(PrecisionSensitivity::High),
+        latency_class: Scored::certain(LatencyClass::Interactive),
+        context_topology: Scored::certain(ContextTopology::Short),
+        tool_dependence: Scored::certain(ToolDependence::None),
+        determinism_needs: Scored::certain(DeterminismNeeds::Low),
+        safety_posture: Scored::certain(SafetyPosture::Standard),
+        output_contract: Scored::certain(OutputContract::Prose),
+        economic_policy: Scored::certain(EconomicPolicy::Balanced),
+        confidence: 0.9,
+        facts: Facts { est_input_tokens: 100, est_output_tokens: 200, text_bytes: 5, ..Facts::default() },
+    }
+}
+
+pub(crate) fn plain_body() -> Value {
+    json!({"model": "auto", "messages": [{"role": "user", "content": "hello"}]})
+}
+
+/// A body with everything that variables are made of.
+pub(crate) fn full_body() -> Value {
+    json!({
+        "model": "auto", "messages": [{"role": "user", "content": "hello"}], "stream": true,
+        "tools": [{"type": "function", "function": {"name": "search", "parameters": {}}}],
+        "tool_choice": "required", "response_format": {"type": "json_object"}, "max_tokens": 10,
+        "temperature": 1, "user": "u", "metadata": {"team": "a"},
+        "routing": {
+            "max_latency_ms": 5, "max_cost_usd": 1, "min_quality": 1, "min_quality_tier": 2,
+            "economy": "cheapest", "latency_class": "batch", "precision": "low", "determinism": "strict",
+            "safety": "standard", "task_family": "chat", "workflow": "default", "prefer": ["acme/*"],
+            "require": ["*"], "exclude": ["beta/*"], "mode": "free", "session": "s", "tags": {"a": "b"},
+            "cache": "off", "explain": true
+        }
+    })
+}
+
+/// The scope of a request with that profile.
+pub(crate) fn scope_of(profile: &WorkloadProfile) -> Scope {
+    let request = ChatRequest::from_value(&plain_body()).unwrap();
+    let inputs = Inputs { request: &request, profile, tenant: "acme", unix_ms: NOW, wants_text: true };
+    scope(&inputs)
+}
+
+/// Loads a whole rules file and policies (name, text), with a clock that stands still.
+pub(crate) fn load_text(yaml: &str, scripts: &[(&str, &str)]) -> (PolicySet, Vec<Diagnostic>) {
+    let file = SourceFile::new("routing_rules.yaml", yaml);
+    let node = parse(&file, "PL").unwrap();
+    let sections = Sections { pools: node.get("pools"), sets: node.get("sets"), rules: node.get("rules") };
+    let scripts: Vec<_> = scripts.iter().map(|(name, text)| SourceFile::new(*name, *text)).collect();
+    let matrix = matrix();
+    let workflows = ["default".to_owned(), "careful".to_owned()];
+    let names = Names { matrix: &matrix, workflows: &workflows, validators: &["json", "length"] };
+    let (set, problems) = load(&file, &sections, &scripts, &names);
+    (set.with_clock(|| Duration::ZERO), problems)
+}
+
+/// As [`load_text`], without problems.
+#[track_caller]
+pub(crate) fn sound(yaml: &str, scripts: &[(&str, &str)]) -> PolicySet {
+    let (set, problems) = load_text(yaml, scripts);
+    let errors: Vec<_> = problems.iter().filter(|d| d.severity == Severity::Error).collect();
+    assert!(errors.is_empty(), "{errors:#?}\n{yaml}");
+    set
+}
+
+/// Evaluates rules for the usual request and compares what became of their actions.
+#[track_caller]
+pub(crate) fn check_rules(rules: &str, effects: &[&str]) -> Directives {
+    let rules: String = rules.lines().map(|l| format!("  {l}\n")).collect();
+    let set = sound(&format!("rules:\n{rules}"), &[]);
+    let d = set.evaluate(&scope_of(&profile())).unwrap();
+    let got: Vec<_> = d.actions.iter().map(|a| a.effect.as_str()).collect();
+    assert_eq!(got, effects, "{rules}");
+    d
+}
+
+/// Evaluates rules `r0`, `r1`, … with these actions.
+#[track_caller]
+pub(crate) fn check_verb(actions: &[&str], effects: &[&str]) -> Directives {
+    let rules = actions.iter().enumerate();
+    let rules: Vec<_> = rules.map(|(i, a)| format!("- id: r{i}\n  actions:\n    {a}")).collect();
+    check_rules(&rules.join("\n"), effects)
+}
+
+/// Removed models with the rules that removed them.
+pub(crate) fn removed(d: &Directives) -> Vec<String> {
+    let matrix = matrix();
+    let name = |ix| matrix.model(ix).unwrap().id.to_string();
+    d.removed.iter().map(|(ix, rule)| format!("{} by {rule}", name(*ix))).collect()
+}

@@ -1,0 +1,221 @@
+//! The expression language: static checks, values, limits, nothing folded.
+
+use crate::testing::{profile, scope_of};
+use crate::{language, request_variables};
+use serde_json::{Value, json};
+use types::axis::TaskFamily;
+use types::expr::{Type, Variables};
+use types::profile::Scored;
+
+fn variables() -> Variables {
+    let mut v = request_variables();
+    v.push(("xs".to_owned(), Type::map([("q", Type::Float), ("name", Type::Str)]).list()));
+    v.push(("maybe".to_owned(), Type::map([("n", Type::Int)]).optional()));
+    v.push(("any".to_owned(), Type::Any));
+    v
+}
+
+/// Number, line, column and a piece of message and hint of every problem, warnings included.
+#[track_caller]
+fn check(source: &str, want: &[(&str, usize, usize, &str)]) {
+    let got = match language().compile(source, &variables(), Some(&Type::Bool)) {
+        Ok((_, warnings)) => warnings,
+        Err(problems) => problems,
+    };
+    let places: Vec<_> = got.iter().map(|p| (p.number, p.line, p.column)).collect();
+    assert_eq!(places, want.iter().map(|w| (w.0, w.1, w.2)).collect::<Vec<_>>(), "{source}: {got:#?}");
+    for (p, w) in got.iter().zip(want) {
+        let text = format!("{} {}", p.message, p.hint.as_deref().unwrap_or(""));
+        assert!(text.contains(w.3), "{source}: {text}");
+    }
+}
+
+#[test]
+fn names_are_known() {
+    check("workload.task_family == \"coding\"", &[]);
+    check("worklod.task_family == \"coding\"", &[("301", 1, 1, "did you mean `workload`?")]);
+    check("budget.state == \"red\"", &[("301", 1, 1, "known names: request, workload, tenant, time")]);
+    check("workload.task_famly == \"coding\"", &[("301", 1, 10, "did you mean `task_family`?")]);
+    check("workload.axis_confidence.task_famly > 0.5", &[("301", 1, 26, "task_family")]);
+    check("workload[\"task_famly\"] == \"coding\"", &[("301", 1, 10, "task_family")]);
+    check("leng(request.tool_names) > 1", &[("301", 1, 1, "`len`")]);
+    check("request.tool_names.leng() > 1", &[("301", 1, 20, "`len`")]);
+    check("request.model_asked.starts_with() ", &[("301", 1, 21, "arguments")]);
+    check("xs.some(|x| x.qq > 0.5)", &[("301", 1, 15, "`q`")]);
+    check("xs.some(|x| x.q > workload.confidnce)", &[("301", 1, 28, "confidence")]);
+    check("\"x\" in set(\"eu\")", &[("301", 1, 12, "unknown set `eu`")]);
+    check("sleep(1) == 1 && request.stream", &[("301", 1, 1, "unknown function `sleep`")]);
+    check("any.thing.goes > 1", &[]);
+}
+
+#[test]
+fn results_and_operands_have_their_types() {
+    check("workload.confidence", &[("302", 1, 1, "a decimal number, not true or false")]);
+    check("request.stream && workload.confidence", &[("302", 1, 19, "`&&` takes true or false")]);
+    check("!request.message_count", &[("302", 1, 2, "`!` takes true or false")]);
+    check("request.message_count < \"abc\"", &[("303", 1, 23, "between a whole number and a string")]);
+    check("request.stream == \"yes\"", &[("303", 1, 16, "always false")]);
+    check("request.model_asked == ()", &[("303", 1, 21, "never unknown")]);
+    check("request.max_tokens > 100", &[("303", 1, 1, "(request.max_tokens ?? 0)")]);
+    check("workload.required_depth > \"shallow\"", &[("303", 1, 1, "no order")]);
+    check("request.user.len() > 1", &[("303", 1, 14, "may be unknown")]);
+    check("maybe.n > 1", &[("303", 1, 7, "?.n")]);
+    check("3 in request.tool_names", &[("303", 1, 3, "never holds")]);
+    check("request.tool_names[\"a\"] == \"b\"", &[("303", 1, 20, "indexed by a whole number")]);
+}
+
+#[test]
+fn handled_unknowns_pass() {
+    check("(request.max_tokens ?? 0) > 100", &[]);
+    check("request.max_tokens != () && request.max_tokens > 100", &[]);
+    check("request.max_tokens == () || request.max_tokens > 100", &[]);
+    check("!(request.max_tokens == ()) && request.max_tokens > 100", &[]);
+    check("request.max_tokens != () || request.max_tokens > 100", &[("303", 1, 29, "unknown")]);
+    check("request.user == \"root\"", &[]);
+    check("(maybe?.n ?? 0) > 1", &[]);
+}
+
+#[test]
+fn enum_values_are_known() {
+    let hint = "did you mean `coding`?";
+    check("workload.task_family == \"codng\"", &[("304", 1, 25, hint)]);
+    check("\"codng\" != workload.task_family", &[("304", 1, 1, hint)]);
+    check("workload.task_family in [\"chat\", \"codng\"]", &[("304", 1, 34, hint)]);
+    check("workload.task_family !in [\"codng\"]", &[("304", 1, 27, hint)]);
+    check("request.tool_choice == \"forced\"", &[("304", 1, 24, "values: none, auto")]);
+}
+
+#[test]
+fn foreign_syntax_and_what_does_not_compile() {
+    check("workload.task_family == 'coding'", &[("306", 1, 25, "\"coding\"")]);
+    check("request.stream and request.has_tools", &[("306", 1, 16, "&&")]);
+    check("request.stream = true", &[("306", 1, 16, "==")]);
+    check("`${request.user}` == \"a\"", &[("305", 1, 1, "double quotes")]);
+    check("request.stream &&", &[("300", 1, 18, "")]);
+    check("request.stream == true == ", &[("300", 1, 27, "")]);
+    check("eval(\"1\") == 1", &[("300", 1, 1, "")]);
+}
+
+#[test]
+fn doubtful_expressions_are_warned_of() {
+    check("1 + 1 == 2", &[("308", 1, 1, "same for every request")]);
+    check("request.text_bytes / 4 > 100", &[("309", 1, 20, "remainder")]);
+}
+
+#[track_caller]
+fn value(source: &str, scope: Vec<(&str, Value)>, want: &Value) {
+    let vars = scope.iter().map(|(n, _)| ((*n).to_owned(), Type::Any)).collect();
+    let language = language();
+    let (e, _) = language.compile(source, &vars, None).unwrap_or_else(|p| panic!("{source}: {p:#?}"));
+    let scope = language.scope(None, scope.into_iter().map(|(n, v)| (n.to_owned(), v)).collect());
+    assert_eq!(e.eval(&scope).map_err(|e| e.message), Ok(want.clone()), "{source}");
+}
+
+#[test]
+fn expressions_give_values() {
+    let x = || vec![("x", json!({"a": [3, 1, 2], "t": "  One two  ", "u": null, "m": {"k": 1.5}}))];
+    for (source, want) in [
+        ("x.a.len() + 1", json!(4)),
+        ("x.a[0] + x.a[-1]", json!(5)),
+        ("x.a.filter(|n| n > 1)", json!([3, 2])),
+        ("x.a.map(|n| n * x.m.k)", json!([4.5, 1.5, 3.0])),
+        ("x.a.some(|n| n == 2) && !x.a.all(|n| n > 1)", json!(true)),
+        ("median(x.a)", json!(2.0)),
+        ("mean([1, 2])", json!(1.5)),
+        ("median([])", json!(null)),
+        ("x.t.trim().lower()", json!("one two")),
+        ("words(x.t)", json!(["One", "two"])),
+        ("truncate(\"abc\", 2) + upper(\"d\")", json!("abD")),
+        ("x.u ?? \"none\"", json!("none")),
+        ("x?.u", json!(null)),
+        ("\"k\" in x.m && \"z\" !in x.m", json!(true)),
+        ("x.m.get(\"z\")", json!(null)),
+        ("2 in x.a", json!(true)),
+        ("glob(\"groq/llama\", \"groq/*\")", json!(true)),
+        ("any_of(x.a, [9, 3])", json!(true)),
+        ("agree_count([\"a b\", \"A  b\", \"c\"])", json!(2)),
+        ("json(x.m)", json!("{\"k\":1.5}")),
+        ("est_tokens(\"12345\")", json!(2)),
+        ("ceil(1.2) + floor(1.8) + round(2.6)", json!(6.0)),
+        ("max(1, 2) + abs(-3)", json!(5)),
+        ("\"a-b\".replace(\"-\", \"+\")", json!("a+b")),
+        ("parse_int(\"12\") + 1", json!(13)),
+        ("x.m == x.m", json!(true)),
+    ] {
+        value(source, x(), &want);
+    }
+}
+
+#[test]
+fn nothing_of_one_request_is_folded_into_the_tree() {
+    let source = "workload.task_family == \"coding\" && 1 + 1 == 2 && request.message_count > 0";
+    let (e, _) = language().compile(source, &request_variables(), Some(&Type::Bool)).unwrap();
+    let coding = profile();
+    let mut chat = profile();
+    chat.task_family = Scored::certain(TaskFamily::Chat);
+    for _ in 0..2 {
+        assert_eq!(e.eval_bool(&scope_of(&coding)), Ok(true));
+        assert_eq!(e.eval_bool(&scope_of(&chat)), Ok(false));
+    }
+}
+
+#[test]
+fn a_scope_extends_another_and_hides_equal_names() {
+    let language = language();
+    let base = language.scope(None, vec![("a".into(), json!(1)), ("b".into(), json!(2))]);
+    let more = language.scope(Some(&base), vec![("b".into(), json!(5)), ("c".into(), json!(7))]);
+    let vars: Variables = ["a", "b", "c"].map(|n| (n.to_owned(), Type::Int)).to_vec();
+    let (e, _) = language.compile("a + b + c", &vars, Some(&Type::Int)).unwrap();
+    assert_eq!(e.eval(&more), Ok(json!(13)));
+    assert!(e.eval(&base).unwrap_err().message.contains("no variable `c`"));
+    assert_eq!(e.source(), "a + b + c");
+}
+
+#[track_caller]
+fn fails(source: &str, x: Value, limit: bool, message: &str) {
+    let language = language();
+    let (e, _) = language.compile(source, &vec![("x".into(), Type::Any)], None).unwrap();
+    let error = e.eval(&language.scope(None, vec![("x".into(), x)])).unwrap_err();
+    assert_eq!(error.limit, limit, "{error}");
+    assert!(error.message.contains(message), "{error}");
+}
+
+#[test]
+fn failures_never_count_as_false_and_tell_no_values() {
+    fails("x.missing == 1", json!({"a": "secret"}), false, "no member `missing`");
+    fails("x.a + 1 < 3", json!({"a": true}), false, "no function fits");
+    fails("x.a[5] == 1", json!({"a": [1]}), false, "index is out of range");
+    fails("1 / x == 1", json!(0), false, "divides by zero");
+    fails("x && true", json!("secret"), false, "wrong type");
+    let e = language().compile("x", &vec![("x".into(), Type::Any)], None).unwrap().0;
+    let scope = language().scope(None, vec![("x".into(), json!("secret"))]);
+    assert!(!e.eval_bool(&scope).unwrap_err().message.contains("secret"));
+}
+
+#[test]
+fn limits_meet_what_a_text_makes_and_not_its_inputs() {
+    let long = json!({"list": vec![1; 2000], "text": "a".repeat(100_000), "last": true});
+    let x = || vec![("x", long.clone())];
+    value("x.last && x.list.len() == 2000 && x.list[1999] == 1", x(), &json!(true));
+    value("x.text.len() == 100000 && x.text.starts_with(\"aaa\") && x.text != \"a\"", x(), &json!(true));
+    value("truncate(x.text, 3)", x(), &json!("aaa"));
+    value("1 in x.list && 2 !in x.list", x(), &json!(true));
+    fails("x.list.filter(|n| n > 0).len() > 1", long.clone(), false, "no function fits");
+    fails("x.a.map(|a| x.a.map(|b| x.a.map(|c| 1))).len()", json!({"a": vec![1; 30]}), true, "limit");
+    fails("x.s + x.s == \"\"", json!({"s": "a".repeat(3000)}), true, "length of string is over its limit");
+    fails(
+        "x.s.replace(\"a\", \"aaa\").len() > 0",
+        json!({"s": "a".repeat(3000)}),
+        true,
+        "length of string is over its limit",
+    );
+}
+
+#[test]
+fn oversize_and_overdeep_texts_do_not_compile() {
+    let long = format!("request.stream == {}true", " ".repeat(5000));
+    check(&long, &[("300", 1, 1, "limit is 4096")]);
+    let deep = format!("{}request.stream{}", "(".repeat(200), ")".repeat(200));
+    let got = language().compile(&deep, &request_variables(), None).unwrap_err();
+    assert_eq!(got[0].number, "300");
+}

@@ -1,0 +1,207 @@
+//! Evaluation and merging: laws of the hard verbs, modes, groups, dates, errors.
+
+use crate::testing::{check_rules, profile, removed, scope_of, sound};
+use crate::{Error, language};
+use proptest::prelude::*;
+use serde_json::json;
+use types::directives::{Directives, RuleResult};
+use types::error::Blame;
+
+fn results(d: &Directives) -> Vec<(&str, RuleResult)> {
+    d.rules.iter().map(|r| (r.id.as_ref(), r.result)).collect()
+}
+
+/// A hard action of the property tests.
+fn action() -> impl Strategy<Value = String> {
+    let models = prop::sample::select(vec!["acme/small", "acme/*", "\"*/small\"", "beta/coder", "\"*\""]);
+    prop_oneof![
+        models.clone().prop_map(|m| format!("require: [{}]", quoted(m))),
+        models.prop_map(|m| format!("exclude: [{}]", quoted(m))),
+        (1..50_u32).prop_map(|c| format!("cap_cost: {}", f64::from(c) / 100.0)),
+        (1..90_u32).prop_map(|s| format!("cap_latency: {s}s")),
+        (1..900_u32).prop_map(|t| format!("cap_max_tokens: {t}")),
+        (0..20_u32).prop_map(|t| format!("cap_temperature: {}", f64::from(t) / 10.0)),
+        prop::sample::select(vec![
+            "json",
+            "{ use: json, severity: block }",
+            "{ use: length, with: { max: 2 } }"
+        ])
+        .prop_map(|v| format!("validators: [{v}]")),
+        (0..3_u32).prop_map(|n| format!("deny: reason {n}")),
+    ]
+}
+
+fn quoted(selector: &str) -> String {
+    format!("\"{}\"", selector.trim_matches('"'))
+}
+
+fn evaluate(actions: &[String]) -> Directives {
+    let rules = actions.iter().enumerate();
+    let rules: String = rules.map(|(i, a)| format!("- id: r{i}\n  actions:\n    {a}\n")).collect();
+    sound(&format!("rules:\n{rules}"), &[]).evaluate(&scope_of(&profile())).unwrap()
+}
+
+/// What hard verbs decide, without who decided it.
+#[derive(Debug, PartialEq)]
+struct Hard {
+    removed: Vec<u16>,
+    cost: Option<i64>,
+    latency: Option<u128>,
+    tokens: Option<u32>,
+    temperature: Option<f64>,
+    validators: Vec<String>,
+    denials: Vec<String>,
+}
+
+fn hard(d: &Directives) -> Hard {
+    let mut denials: Vec<_> = d.denials.iter().map(|d| d.reason.clone()).collect();
+    denials.sort();
+    Hard {
+        removed: d.removed.iter().map(|(ix, _)| ix.0).collect(),
+        cost: d.cap_cost.as_ref().map(|s| s.value.nanos()),
+        latency: d.cap_latency.as_ref().map(|s| s.value.as_millis()),
+        tokens: d.cap_max_tokens.as_ref().map(|s| s.value),
+        temperature: d.cap_temperature.as_ref().map(|s| s.value),
+        validators: d.validators.iter().map(|v| v.value.to_string()).collect(),
+        denials,
+    }
+}
+
+/// `None` = no ceiling.
+fn not_above<T: PartialOrd>(new: Option<T>, old: Option<T>) -> bool {
+    match (new, old) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        (Some(new), Some(old)) => new <= old,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_order_of_hard_verbs_does_not_matter(actions in prop::collection::vec(action(), 1..6), turn in 0..6_usize) {
+        let mut other = actions.clone();
+        other.rotate_left(turn % actions.len());
+        other.reverse();
+        prop_assert_eq!(hard(&evaluate(&actions)), hard(&evaluate(&other)));
+    }
+
+    #[test]
+    fn a_further_rule_never_relaxes(actions in prop::collection::vec(action(), 0..5), more in action()) {
+        let before = hard(&evaluate(&actions));
+        let after = hard(&evaluate(&[actions, vec![more]].concat()));
+        prop_assert!(before.removed.iter().all(|m| after.removed.contains(m)));
+        prop_assert!(not_above(after.cost, before.cost));
+        prop_assert!(not_above(after.latency, before.latency));
+        prop_assert!(not_above(after.tokens, before.tokens));
+        prop_assert!(not_above(after.temperature, before.temperature));
+        prop_assert!(before.validators.iter().all(|v| after.validators.contains(v)));
+        prop_assert!(before.denials.iter().all(|d| after.denials.contains(d)));
+    }
+}
+
+#[test]
+fn denials_win_and_everything_else_is_still_recorded() {
+    let d = check_rules(
+        "- { id: a, actions: { deny: no, exclude: acme/small } }\n- { id: b, actions: { cap_cost: 1 } }",
+        &["applied", "applied", "applied"],
+    );
+    assert_eq!(d.denials.len(), 1);
+    assert_eq!(removed(&d), ["acme/small by a"]);
+    assert_eq!(d.actions[1].argument, json!("acme/small"));
+}
+
+#[test]
+fn modes_and_conditions() {
+    let d = check_rules(
+        "- { id: watched, mode: shadow, actions: { deny: no } }\n\
+         - { id: off, mode: disabled, actions: { deny: no } }\n\
+         - { id: other, when: workload.task_family == \"chat\", actions: { deny: no } }\n\
+         - { id: but, unless: tenant.id == \"acme\", actions: { deny: no } }\n\
+         - { id: yes, when: workload.task_family == \"coding\", unless: request.stream, actions: { tag: { a: b } } }",
+        &["shadow", "applied"],
+    );
+    assert_eq!(
+        results(&d),
+        [
+            ("watched", RuleResult::Shadow),
+            ("off", RuleResult::Disabled),
+            ("other", RuleResult::NotMatched),
+            ("but", RuleResult::NotMatched),
+            ("yes", RuleResult::Matched),
+        ]
+    );
+    assert!(d.denials.is_empty());
+}
+
+#[test]
+fn of_a_group_only_the_first_match_applies() {
+    let d = check_rules(
+        "- { id: a, group: g, when: request.stream, actions: { tag: { a: a } } }\n\
+         - { id: w, group: g, mode: shadow, actions: { tag: { a: w } } }\n\
+         - { id: b, group: g, actions: { tag: { b: b } } }\n\
+         - { id: c, group: g, actions: { tag: { c: c } } }\n\
+         - { id: d, group: h, actions: { tag: { d: d } } }",
+        &["shadow", "applied", "applied"],
+    );
+    assert_eq!(d.tags.keys().collect::<Vec<_>>(), ["b", "d"]);
+    assert_eq!(d.rules[3].detail.as_deref(), Some("`b` of the same group applies"));
+}
+
+#[test]
+fn outside_its_dates_a_rule_is_disabled() {
+    let d = check_rules(
+        "- { id: past, expires: 2026-11-21T12:00:00Z, actions: { deny: no } }\n\
+         - { id: future, starts: 2026-11-21T12:00:01Z, actions: { deny: no } }\n\
+         - { id: now, starts: 2026-11-21T12:00:00Z, expires: 2027-01-01, actions: { tag: { a: b } } }",
+        &["applied"],
+    );
+    assert_eq!(
+        results(&d),
+        [("past", RuleResult::Disabled), ("future", RuleResult::Disabled), ("now", RuleResult::Matched)]
+    );
+}
+
+#[test]
+fn a_rule_that_cannot_be_evaluated_is_never_no_match() {
+    let rule = |actions: &str| {
+        sound(&format!("rules:\n- {{ id: a, when: request.metadata.team == \"x\", {actions} }}"), &[])
+            .evaluate(&scope_of(&profile()))
+    };
+    let error = rule("actions: { exclude: acme/small }").unwrap_err();
+    let Error::Evaluation { rule: id, detail } = &error;
+    assert_eq!(id.as_ref(), "a");
+    assert!(detail.contains("no member `team`"), "{detail}");
+    assert_eq!((error.blame(), error.retryable()), (Blame::Internal, false));
+    assert_eq!(error.public_message(), "policy rule `a` could not be evaluated");
+    assert!(rule("on_error: closed, actions: { tag: { a: b } }").is_err());
+    assert!(rule("mode: shadow, actions: { deny: x }").is_ok_and(|d| d.rules[0].result == RuleResult::Error));
+    for open in ["actions: { tag: { a: b } }", "on_error: open, actions: { deny: x }"] {
+        let d = rule(open).unwrap();
+        assert_eq!(results(&d), [("a", RuleResult::Error)], "{open}");
+        assert!(d.rules[0].detail.as_deref().is_some_and(|t| t.contains("team")));
+        assert!(d.actions.is_empty() && d.denials.is_empty());
+    }
+}
+
+#[test]
+fn without_rules_nothing_is_evaluated() {
+    let set = sound("rules: []", &[]);
+    assert!(set.is_empty());
+    let foreign = types::expr::Scope(std::sync::Arc::new(()));
+    assert_eq!(set.evaluate(&foreign), Ok(Directives::default()));
+    let dated = sound("rules:\n- { id: a, expires: 2027-01-01, actions: { deny: x } }", &[]);
+    assert!(dated.evaluate(&language().scope(None, Vec::new())).is_err());
+}
+
+#[test]
+fn the_text_is_wanted_only_where_a_rule_reads_it() {
+    let wants = |when: &str| {
+        sound(&format!("rules:\n- {{ id: a, when: '{when}', actions: {{ tag: {{ a: b }} }} }}"), &[])
+            .wants_text()
+    };
+    assert!(!wants("request.stream"));
+    assert!(wants("request.last_user_text.contains(\"x\")"));
+    assert!(wants("json(request).len() > 10"));
+}

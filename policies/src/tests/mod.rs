@@ -1,0 +1,7 @@
+//! Tests of the room as a whole, by subject.
+
+mod expressions;
+mod loading;
+mod merging;
+mod scripts;
+mod shipped;

@@ -1,0 +1,219 @@
+//! Policies in Rhai: what loads, what runs, and how runaways end.
+
+use crate::testing::{load_text, profile, scope_of, sound};
+use crate::{Error, PolicySet};
+use serde_json::json;
+use std::sync::Mutex;
+use std::time::Duration;
+use types::directives::{Directives, RuleResult};
+
+const HEAD: &str = "fn describe() { #{ id: \"p\" } }\n";
+
+fn policy(body: &str) -> String {
+    format!("{HEAD}fn on_request(ctx, act) {{\n{body}\n}}")
+}
+
+fn set(text: &str) -> PolicySet {
+    sound("{}", &[("policies/p.rhai", text)])
+}
+
+fn run(body: &str) -> Result<Directives, Error> {
+    set(&policy(body)).evaluate(&scope_of(&profile()))
+}
+
+/// Code, line, column and a piece of the text of every problem of a policy file.
+#[track_caller]
+fn check(text: &str, want: &[(&str, usize, usize, &str)]) {
+    let (_, problems) = load_text("{}", &[("policies/p.rhai", text)]);
+    let got: Vec<_> = problems.iter().map(|d| (d.code.as_str(), d.line, d.column)).collect();
+    assert_eq!(got, want.iter().map(|w| (w.0, w.1, w.2)).collect::<Vec<_>>(), "{text}\n{problems:#?}");
+    for (d, w) in problems.iter().zip(want) {
+        assert!(d.file == "policies/p.rhai" && d.to_string().contains(w.3), "{d}");
+    }
+}
+
+#[track_caller]
+fn check_body(body: &str, want: &[(&str, usize, usize, &str)]) {
+    check(&policy(body), want);
+}
+
+#[test]
+fn a_policy_acts_with_the_verbs_of_the_rules() {
+    let d = run("let big = ctx.workload.est_input_tokens > 50;\n\
+         if big && ctx.workload.task_family == \"coding\" { act.cap_cost(0.5); }\n\
+         for name in [\"acme/small\", \"beta/coder\"] { act.exclude(name); }\n\
+         act.prefer([\"acme/*\"], 0.4);\n\
+         act.weight(#{ cost: 1.0 + 0.5 });\n\
+         act.deny(\"no\", \"busy\", 429);")
+    .unwrap();
+    assert_eq!(d.rules[0].result, RuleResult::Matched);
+    let verbs: Vec<_> = d.actions.iter().map(|a| a.verb.as_ref()).collect();
+    assert_eq!(verbs, ["cap_cost", "exclude", "exclude", "prefer", "weight", "deny"]);
+    assert_eq!(d.actions[3].argument, json!({"models": ["acme/*"], "strength": 0.4}));
+    assert_eq!((d.weights.cost, d.denials[0].status, d.removed.len()), (1.5, 429, 2));
+}
+
+#[test]
+fn helpers_and_early_returns_work() {
+    let text = format!(
+        "{HEAD}fn cap(kind) {{ switch kind {{ \"coding\" => 0.5, _ => 0.1 }} }}\n\
+         fn guard(ctx, act) {{ act.cap_cost(cap(ctx.workload.task_family)); }}\n\
+         fn on_request(ctx, act) {{\n guard(ctx, act);\n return;\n act.deny(\"never\");\n}}"
+    );
+    let d = set(&text).evaluate(&scope_of(&profile())).unwrap();
+    assert_eq!(d.cap_cost.unwrap().value.dollars(), 0.5);
+    assert!(d.denials.is_empty());
+}
+
+#[test]
+fn no_action_is_no_match() {
+    let d = run("if ctx.request.stream { act.deny(\"x\"); }").unwrap();
+    assert_eq!(d.rules[0].result, RuleResult::NotMatched);
+}
+
+#[test]
+fn what_is_misspelt_never_loads() {
+    check_body("act.cap_csot(1);", &[("PL101", 3, 5, "did you mean `cap_cost`?")]);
+    check_body("if ctx.request.stream { act.hedge(\"none\"); }", &[("PL109", 3, 29, "not supported yet")]);
+    check_body(
+        "if ctx.workload.task_famly == \"x\" { act.deny(\"x\"); }",
+        &[("PL301", 3, 17, "task_family")],
+    );
+    check_body("if ctx.budget.state == \"red\" { act.deny(\"x\"); }", &[("PL301", 3, 8, "request")]);
+    check_body(
+        "let w = ctx.workload;\nif w.task_famly == \"x\" { act.deny(\"x\"); }",
+        &[("PL301", 4, 6, "task_family")],
+    );
+    check_body(
+        "if ctx.workload.task_family == \"codng\" { act.deny(\"x\"); }",
+        &[("PL304", 3, 32, "coding")],
+    );
+    check_body("if ctx.request.max_tokens > 5 { act.deny(\"x\"); }", &[("PL303", 3, 4, "unknown")]);
+    check_body("act.prefer([\"acme/smal\"]);", &[("PL201", 3, 13, "did you mean `acme/small`?")]);
+    check_body("act.prefer([#{ where: \"model.teir > 1\" }]);", &[("PL301", 3, 30, "tier")]);
+    check_body("act.workflow(\"defalt\");", &[("PL205", 3, 14, "default")]);
+    check_body("act.weight(#{ costs: 1.0 + 1.0 });", &[("PL101", 3, 15, "cost")]);
+    check_body("act.cap_cost(-1);", &[("PL104", 3, 14, "0..=")]);
+    check_body("act.cap_cost(1, 2);", &[("PL104", 3, 5, "(usd)")]);
+    check_body("if lenn(ctx.request.tool_names) > 1 { act.deny(\"x\"); }", &[("PL301", 3, 4, "len")]);
+    check_body("if ctxx.request.stream { act.deny(\"x\"); }", &[("PL301", 3, 4, "ctx")]);
+    check_body("let a = act;\na.dny(\"x\");", &[("PL131", 3, 9, "stands alone"), ("PL301", 4, 3, "deny")]);
+    check_body("ctx.tenant.id = \"x\";", &[("PL131", 3, 1, "read-only")]);
+}
+
+#[test]
+fn the_shape_of_a_policy_is_checked() {
+    check(&format!("let limit = 3;\n{}", policy("act.deny(\"x\");")), &[("PL121", 1, 1, "functions only")]);
+    check("fn describe() { #{ id: \"p\" } }", &[("PL122", 1, 1, "on_request(ctx, act)")]);
+    check("fn on_request(ctx, act) { }", &[("PL122", 1, 1, "describe()")]);
+    check("fn describe() { #{ id: \"p\" } }\nfn on_request(a, b) { }", &[("PL123", 1, 1, "(ctx, act)")]);
+    check(
+        &format!("{HEAD}fn on_request(ctx, act) {{}}\nfn on_tool(ctx, act) {{}}"),
+        &[("PL109", 1, 1, "on_tool")],
+    );
+    check(
+        "fn describe() { #{ idd: \"p\" } }\nfn on_request(ctx, act) { }",
+        &[("PL102", 1, 1, "`id` is missing"), ("PL101", 1, 1, "did you mean `id`?")],
+    );
+    check(
+        "fn describe() { #{ id: \"p\", mode: \"of\" } }\nfn on_request(ctx, act) { }",
+        &[("PL104", 1, 1, "enforce")],
+    );
+    check("fn describe() { throw 1 }\nfn on_request(ctx, act) { }", &[("PL123", 1, 1, "threw")]);
+    check_body("let x = ;", &[("PL300", 3, 9, "")]);
+    let (_, problems) =
+        load_text("rules:\n- { id: p, actions: { tag: { a: b } } }", &[("policies/p.rhai", &policy(""))]);
+    assert_eq!(problems[0].code, "PL120");
+}
+
+#[test]
+fn what_reaches_out_or_loops_without_bound_does_not_compile() {
+    for body in [
+        "while true { }",
+        "loop { }",
+        "do { } while true",
+        "import \"x\" as y;",
+        "eval(\"1\");",
+        "print(\"x\");",
+        "debug(\"x\");",
+        "let f = Fn(\"x\");",
+    ] {
+        let (_, problems) = load_text("{}", &[("policies/p.rhai", &policy(body))]);
+        assert_eq!(
+            problems.first().map(|d| (d.code.as_str(), d.line)),
+            Some(("PL300", 3)),
+            "{body} {problems:?}"
+        );
+    }
+    check_body("sleep(1);", &[("PL301", 3, 1, "unknown function `sleep`")]);
+    check_body("timestamp();", &[("PL301", 3, 1, "unknown function")]);
+}
+
+/// Runaways, with what is told of them. `rec` calls itself.
+const RUNAWAYS: &[(&str, &str)] = &[
+    ("for i in 0..1000000000 { }", "operation limit"),
+    ("for i in 0..300 { for j in 0..300 { } }", "operation limit"),
+    ("rec(1);", "too deep"),
+    ("let s = \"0123456789\"; for i in 0..30 { s += s; }", "over its limit"),
+    ("let a = []; for i in 0..1000 { a.push(i); }", "over its limit"),
+    ("let m = #{}; for i in 0..100000 { m[`k${i}`] = [i, i]; }", "limit"),
+    ("for i in 0..1000 { act.tag(#{ a: \"b\" }); }", "over its limit"),
+    ("throw `secret ${ctx.tenant.id}`;", "threw a value"),
+    ("let x = ctx.request.metadata.secret;", "no member"),
+    ("act.cap_cost(ctx.request.model_asked);", "`act.cap_cost` was given something it does not take"),
+    ("let p = \"model.ti\" + \"er > 1\"; act.prefer([#{ where: p }]);", "written out"),
+];
+
+#[test]
+fn runaways_end_with_the_right_fail_mode() {
+    let text = |mode: &str, body: &str, verb: &str| {
+        format!(
+            "fn describe() {{ #{{ id: \"p\"{mode} }} }}\nfn rec(n) {{ rec(n + 1) + 1 }}\n\
+             fn on_request(ctx, act) {{ {body} act.{verb}; }}"
+        )
+    };
+    for (body, told) in RUNAWAYS {
+        let closed = set(&text("", body, "cap_temperature(0.5)")).evaluate(&scope_of(&profile()));
+        let Err(Error::Evaluation { rule, detail }) = closed else { panic!("{body}: {closed:?}") };
+        assert_eq!(rule.as_ref(), "p");
+        assert!(detail.contains(told), "{body}: {detail}");
+        assert!(!detail.contains("acme") && !detail.contains("auto"), "{body}: {detail}");
+        let open =
+            set(&text(", on_error: \"open\"", body, "deny(\"x\")")).evaluate(&scope_of(&profile())).unwrap();
+        assert_eq!(open.rules[0].result, RuleResult::Error, "{body}");
+        assert!(open.actions.is_empty() && open.denials.is_empty(), "{body}");
+    }
+}
+
+#[test]
+fn soft_policies_fail_open_unless_they_say_otherwise() {
+    let d = run("act.tag(#{ a: \"b\" }); throw 1;").unwrap();
+    assert_eq!(d.rules[0].result, RuleResult::Error);
+    assert!(d.tags.is_empty());
+}
+
+#[test]
+fn the_deadline_holds_whatever_the_operations() {
+    let ticks = Mutex::new(0_u64);
+    let clock = move || {
+        let mut ticks = ticks.lock().unwrap();
+        *ticks += 1;
+        Duration::from_micros(*ticks * 100)
+    };
+    let body = "for i in 0..200 { }\nact.deny(\"x\");";
+    let set = set(&policy(body));
+    assert_eq!(set.evaluate(&scope_of(&profile())).unwrap().denials.len(), 1);
+    let error = set.with_clock(clock).evaluate(&scope_of(&profile())).unwrap_err();
+    assert!(error.to_string().contains("time limit"), "{error}");
+}
+
+#[test]
+fn inputs_are_shared_and_cannot_be_changed() {
+    let (_, problems) = load_text(
+        "{}",
+        &[("policies/p.rhai", &policy("let r = ctx.request;\nr.user = \"x\";\nact.deny(\"x\");"))],
+    );
+    assert!(problems.is_empty(), "{problems:?}");
+    let error = run("let r = ctx.request;\nr.user = \"x\";\nact.deny(\"x\");").unwrap_err();
+    assert!(error.to_string().contains("cannot be read or set"), "{error}");
+}

@@ -1,0 +1,38 @@
+//! The shipped rules, pools and policies load and do what they say.
+
+use crate::SHIPPED;
+use crate::testing::{load_text, profile, scope_of, sound};
+use types::axis::{DeterminismNeeds, EconomicPolicy, LatencyClass, SafetyPosture};
+use types::profile::Scored;
+
+const RULES: &str = include_str!("../../../routing_rules.yaml");
+
+#[test]
+fn they_load_without_a_word() {
+    let (set, problems) = load_text(RULES, SHIPPED);
+    assert!(problems.is_empty(), "{problems:#?}");
+    assert_eq!(set.pools()["default"].iter().count(), 4);
+    assert!(!set.wants_text());
+}
+
+#[test]
+fn an_ordinary_request_is_only_capped_far_away() {
+    let d = sound(RULES, SHIPPED).evaluate(&scope_of(&profile())).unwrap();
+    assert!(d.denials.is_empty() && d.removed.is_empty() && d.cap_temperature.is_none());
+    assert!(d.cap_cost.unwrap().value.dollars() > 1.0);
+    assert_eq!(d.weights, types::directives::TermWeights::default());
+}
+
+#[test]
+fn each_rule_has_its_effect() {
+    let set = sound(RULES, SHIPPED);
+    let mut p = profile();
+    p.determinism_needs = Scored::certain(DeterminismNeeds::Strict);
+    p.safety_posture = Scored::certain(SafetyPosture::LockedDown);
+    p.latency_class = Scored::certain(LatencyClass::Batch);
+    p.economic_policy = Scored::certain(EconomicPolicy::Cheapest);
+    let d = set.evaluate(&scope_of(&p)).unwrap();
+    assert_eq!(d.cap_temperature.unwrap().value, 0.0);
+    assert_eq!((d.weights.safety, d.weights.latency, d.weights.cost), (2.0, 0.25, 1.5));
+    assert!(d.cap_cost.unwrap().value.dollars() < 0.3);
+}

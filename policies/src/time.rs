@@ -1,0 +1,155 @@
+//! Calendar arithmetic in UTC: the `time` variable and the dates of rules.
+
+/// Milliseconds of a day.
+const DAY_MS: i64 = 86_400_000;
+
+/// Names of the days, as `time.weekday` gives them.
+pub(crate) const WEEKDAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+/// A moment taken apart, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Civil {
+    pub(crate) year: i64,
+    pub(crate) month: i64,
+    pub(crate) day: i64,
+    pub(crate) hour: i64,
+    pub(crate) minute: i64,
+    /// From 0 = Monday.
+    pub(crate) weekday: usize,
+}
+
+impl Civil {
+    /// Takes Unix milliseconds apart.
+    pub(crate) fn of(unix_ms: i64) -> Self {
+        let days = unix_ms.div_euclid(DAY_MS);
+        let ms = unix_ms.rem_euclid(DAY_MS);
+        let (year, month, day) = date(days);
+        Civil {
+            year,
+            month,
+            day,
+            hour: ms / 3_600_000,
+            minute: ms / 60_000 % 60,
+            // 1970-01-01 was a Thursday.
+            weekday: usize::try_from((days + 3).rem_euclid(7)).unwrap_or(0),
+        }
+    }
+
+    /// Monday to Friday, 09:00 to 17:59.
+    pub(crate) fn daypart(self) -> &'static str {
+        if self.weekday < 5 && (9..18).contains(&self.hour) { "business_hours" } else { "off_hours" }
+    }
+}
+
+/// Date of a number of days since 1970-01-01 (Hinnant 2013, `civil_from_days`: years start in March, so
+/// that the leap day comes last; eras of 400 years have 146 097 days).
+fn date(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, doy - (153 * mp + 2) / 5 + 1)
+}
+
+/// Days since 1970-01-01 of a date; the inverse of [`date`].
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let y = year - i64::from(month <= 2);
+    let era = y.div_euclid(400);
+    let yoe = y.rem_euclid(400);
+    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
+}
+
+/// Unix milliseconds of `2027-03-31`, `2027-03-31T08:30Z`, `2027-03-31T08:30:00+02:00`; a time needs its
+/// zone. `None` for anything else, such as the 30th of February.
+pub(crate) fn parse(text: &str) -> Option<i64> {
+    let (day, time) = match text.split_once(['T', ' ']) {
+        Some((d, t)) => (d, Some(t)),
+        None => (text, None),
+    };
+    let [y, m, d] = numbers(day, '-', [4, 2, 2])?;
+    let midnight = days(y, m, d);
+    if date(midnight) != (y, m, d) {
+        return None;
+    }
+    let seconds = match time {
+        None => 0,
+        Some(t) => {
+            let zone = t.find(['Z', '+', '-'])?;
+            let (clock, zone) = t.split_at(zone);
+            let [h, min, s] = match clock.len() {
+                5 => {
+                    let [h, m] = numbers(clock, ':', [2, 2])?;
+                    [h, m, 0]
+                }
+                _ => numbers(clock, ':', [2, 2, 2])?,
+            };
+            if h > 23 || min > 59 || s > 59 {
+                return None;
+            }
+            h * 3600 + min * 60 + s - offset(zone)?
+        }
+    };
+    Some(midnight * DAY_MS + seconds * 1000)
+}
+
+/// Seconds east of UTC of `Z` or `±HH:MM`.
+fn offset(zone: &str) -> Option<i64> {
+    if zone == "Z" {
+        return Some(0);
+    }
+    let sign = if zone.starts_with('-') { -1 } else { 1 };
+    let [h, m] = numbers(zone.get(1..)?, ':', [2, 2])?;
+    (h < 15 && m < 60).then_some(sign * (h * 3600 + m * 60))
+}
+
+/// `N` numbers of exactly these widths.
+fn numbers<const N: usize>(text: &str, separator: char, widths: [usize; N]) -> Option<[i64; N]> {
+    let mut out = [0; N];
+    let mut pieces = text.split(separator);
+    for (slot, width) in out.iter_mut().zip(widths) {
+        let piece = pieces.next().filter(|p| p.len() == width && p.bytes().all(|b| b.is_ascii_digit()))?;
+        *slot = piece.parse().ok()?;
+    }
+    pieces.next().is_none().then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, want: Option<i64>) {
+        assert_eq!(parse(text), want, "{text}");
+    }
+
+    #[test]
+    fn date_times_are_read_with_their_zone() {
+        check("1970-01-01", Some(0));
+        check("2026-11-21T12:00:00Z", Some(1_795_262_400_000));
+        check("2026-11-21T14:00+02:00", Some(1_795_262_400_000));
+        check("2026-11-21T12:00:00", None);
+        check("2026-02-30", None);
+        check("2026-2-3", None);
+        check("tomorrow", None);
+    }
+
+    #[test]
+    fn moments_come_apart() {
+        let c = Civil::of(1_795_262_400_000);
+        assert_eq!((c.year, c.month, c.day, c.hour, c.minute), (2026, 11, 21, 12, 0));
+        assert_eq!((WEEKDAYS[c.weekday], c.daypart()), ("sat", "off_hours"));
+        assert_eq!(Civil::of(1_795_262_400_000 + 2 * DAY_MS).daypart(), "business_hours");
+        assert_eq!(Civil::of(-1).year, 1969);
+    }
+
+    #[test]
+    fn days_and_dates_are_inverse_over_centuries() {
+        for d in (-200_000..200_000).step_by(13) {
+            let (y, m, day) = date(d);
+            assert_eq!(days(y, m, day), d);
+        }
+    }
+}

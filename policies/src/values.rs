@@ -1,0 +1,280 @@
+//! Inputs in the engine's form: immutable, shared by reference count, of any size.
+//!
+//! The engine's own maps are copied deep when they are cloned and are refused when they are large. Inputs
+//! are therefore types of our own over [`Arc`]: reading a field copies that field only, and the limits on
+//! sizes meet only what a script makes itself.
+
+use crate::sandbox::{MAX_ELEMENTS, MAX_STRING};
+use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Position};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Largest text that the bounded methods of [`Text`] look at, in bytes.
+pub(crate) const MAX_TEXT: usize = 1024 * 1024;
+
+type Fallible<T> = Result<T, Box<EvalAltResult>>;
+type Fields = Vec<(Cow<'static, str>, Dynamic)>;
+
+/// A map, sorted by name.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Record(Arc<Fields>);
+
+impl Record {
+    /// Of fields in any order; the last of equal names counts.
+    pub(crate) fn new(mut fields: Fields) -> Self {
+        fields.reverse();
+        fields.sort_by(|a, b| a.0.cmp(&b.0));
+        fields.dedup_by(|later, first| later.0 == first.0);
+        Record(Arc::new(fields))
+    }
+
+    /// The value of a field.
+    pub(crate) fn get(&self, name: &str) -> Option<&Dynamic> {
+        let at = self.0.binary_search_by(|(k, _)| k.as_ref().cmp(name)).ok()?;
+        self.0.get(at).map(|(_, v)| v)
+    }
+
+    /// All fields, by name.
+    pub(crate) fn fields(&self) -> &[(Cow<'static, str>, Dynamic)] {
+        &self.0
+    }
+
+    fn read(&mut self, name: &str) -> Fallible<Dynamic> {
+        let missing = || EvalAltResult::ErrorPropertyNotFound(name.to_owned(), Position::NONE).into();
+        self.get(name).cloned().ok_or_else(missing)
+    }
+}
+
+/// A list that is longer than a script may make.
+#[derive(Clone, Debug)]
+pub(crate) struct List(Arc<[Dynamic]>);
+
+impl List {
+    fn read(&mut self, index: i64) -> Fallible<Dynamic> {
+        let len = self.0.len();
+        let from_end = usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX);
+        let at = if index < 0 { len.checked_sub(from_end) } else { Some(from_end) };
+        at.and_then(|i| self.0.get(i).cloned())
+            .ok_or_else(|| EvalAltResult::ErrorArrayBounds(len, index, Position::NONE).into())
+    }
+}
+
+impl IntoIterator for List {
+    type Item = Dynamic;
+    type IntoIter = std::vec::IntoIter<Dynamic>;
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter().cloned().collect::<Vec<_>>().into_iter()
+    }
+}
+
+/// A text that is longer than a script may make.
+#[derive(Clone, Debug)]
+pub(crate) struct Text(Arc<str>);
+
+impl Text {
+    /// The text, unless it is too long to be searched within the time limit.
+    fn bounded(&self) -> Fallible<&str> {
+        if self.0.len() > MAX_TEXT {
+            return Err(EvalAltResult::ErrorDataTooLarge("Length of text".into(), Position::NONE).into());
+        }
+        Ok(&self.0)
+    }
+}
+
+/// A text in the engine's form: a string, or [`Text`] where it is long.
+pub(crate) fn text(s: &str) -> Dynamic {
+    if s.len() <= MAX_STRING { ImmutableString::from(s).into() } else { Dynamic::from(Text(s.into())) }
+}
+
+/// A list in the engine's form: an array, or [`List`] where it is long.
+pub(crate) fn list(items: Vec<Dynamic>) -> Dynamic {
+    let (mut elements, mut bytes) = (items.len(), 0_usize);
+    for item in &items {
+        let (e, b) = size(item);
+        elements = elements.saturating_add(e);
+        bytes = bytes.saturating_add(b);
+    }
+    if elements <= MAX_ELEMENTS && bytes <= MAX_STRING {
+        Dynamic::from_array(items)
+    } else {
+        Dynamic::from(List(items.into()))
+    }
+}
+
+/// What the engine counts of a value within a list: elements and bytes of text.
+fn size(value: &Dynamic) -> (usize, usize) {
+    if let Ok(s) = value.as_immutable_string_ref() {
+        return (0, s.len());
+    }
+    match value.as_array_ref() {
+        Ok(a) => a.iter().map(size).fold((a.len(), 0), |(e, b), (x, y)| (e + x, b + y)),
+        Err(_) => (0, 0),
+    }
+}
+
+/// A map in the engine's form.
+pub(crate) fn record(fields: Fields) -> Dynamic {
+    Dynamic::from(Record::new(fields))
+}
+
+/// A JSON value in the engine's form.
+pub(crate) fn from_json(value: &Value) -> Dynamic {
+    match value {
+        Value::Null => Dynamic::UNIT,
+        Value::Bool(b) => (*b).into(),
+        Value::Number(n) => match n.as_i64() {
+            Some(i) => i.into(),
+            None => n.as_f64().unwrap_or(f64::MAX).into(),
+        },
+        Value::String(s) => text(s),
+        Value::Array(a) => list(a.iter().map(from_json).collect()),
+        Value::Object(o) => record(o.iter().map(|(k, v)| (Cow::Owned(k.clone()), from_json(v))).collect()),
+    }
+}
+
+/// The JSON form of a value; what has none (a function, say) becomes `null`.
+pub(crate) fn to_json(value: &Dynamic) -> Value {
+    if let Ok(s) = value.as_immutable_string_ref() {
+        return Value::String(s.to_string());
+    }
+    if let Ok(b) = value.as_bool() {
+        return Value::Bool(b);
+    }
+    if let Ok(i) = value.as_int() {
+        return i.into();
+    }
+    if let Ok(f) = value.as_float() {
+        return f.into();
+    }
+    if let Ok(c) = value.as_char() {
+        return Value::String(c.to_string());
+    }
+    if let Ok(a) = value.as_array_ref() {
+        return Value::Array(a.iter().map(to_json).collect());
+    }
+    if let Ok(m) = value.as_map_ref() {
+        return Value::Object(m.iter().map(|(k, v)| (k.to_string(), to_json(v))).collect());
+    }
+    if let Some(r) = value.read_lock::<Record>() {
+        return Value::Object(r.fields().iter().map(|(k, v)| (k.to_string(), to_json(v))).collect());
+    }
+    if let Some(l) = value.read_lock::<List>() {
+        return Value::Array(l.0.iter().map(to_json).collect());
+    }
+    if let Some(t) = value.read_lock::<Text>() {
+        return Value::String(t.0.to_string());
+    }
+    Value::Null
+}
+
+/// The elements of an array or a [`List`].
+pub(crate) fn items(value: &Dynamic) -> Option<Array> {
+    if let Ok(a) = value.as_array_ref() {
+        return Some(a.clone());
+    }
+    value.read_lock::<List>().map(|l| l.0.to_vec())
+}
+
+/// Applies `f` to a string or a [`Text`].
+pub(crate) fn with_text<T>(value: &Dynamic, f: impl FnOnce(&str) -> T) -> Fallible<T> {
+    if let Ok(s) = value.as_immutable_string_ref() {
+        return Ok(f(&s));
+    }
+    match value.read_lock::<Text>() {
+        Some(t) => Ok(f(t.bounded()?)),
+        None => Err(EvalAltResult::ErrorMismatchDataType(
+            "string".into(),
+            value.type_name().into(),
+            Position::NONE,
+        )
+        .into()),
+    }
+}
+
+/// Whether a value is an input that no text can change.
+pub(crate) fn is_input(value: &Dynamic) -> bool {
+    value.is::<Record>() || value.is::<List>() || value.is::<Text>()
+}
+
+/// Whether two values are equal; numbers by value, maps and lists by content.
+pub(crate) fn equal(a: &Dynamic, b: &Dynamic) -> bool {
+    if let (Ok(a), Ok(b)) = (a.as_immutable_string_ref(), b.as_immutable_string_ref()) {
+        return *a == *b;
+    }
+    match (to_json(a), to_json(b)) {
+        (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
+        (a, b) => a == b,
+    }
+}
+
+/// Makes the types and their methods known.
+pub(crate) fn register(engine: &mut Engine) {
+    engine.register_type_with_name::<Record>("map");
+    engine.register_indexer_get(|r: &mut Record, name: ImmutableString| r.read(&name));
+    // A getter per well-known field spares the failed look-up that precedes the indexer.
+    for name in crate::inputs::FIELDS {
+        engine.register_get(*name, move |r: &mut Record| r.read(name));
+    }
+    engine.register_fn("len", |r: Record| r.0.len() as i64);
+    engine.register_fn("is_empty", |r: Record| r.0.is_empty());
+    engine.register_fn("contains", |r: Record, name: ImmutableString| r.get(&name).is_some());
+    engine.register_fn("get", |r: Record, name: ImmutableString| {
+        r.get(&name).cloned().unwrap_or(Dynamic::UNIT)
+    });
+    engine.register_fn("keys", |r: Record| list(r.0.iter().map(|(k, _)| text(k)).collect()));
+    engine.register_fn("values", |r: Record| list(r.0.iter().map(|(_, v)| v.clone()).collect()));
+    engine.register_fn("==", |a: Record, b: Record| equal(&Dynamic::from(a), &Dynamic::from(b)));
+    engine.register_fn("!=", |a: Record, b: Record| !equal(&Dynamic::from(a), &Dynamic::from(b)));
+
+    engine.register_type_with_name::<List>("long list");
+    engine.register_indexer_get(List::read);
+    engine.register_iterator::<List>();
+    engine.register_fn("len", |l: List| l.0.len() as i64);
+    engine.register_fn("is_empty", |l: List| l.0.is_empty());
+    engine.register_fn("contains", |l: List, x: Dynamic| l.0.iter().any(|y| equal(y, &x)));
+
+    engine.register_type_with_name::<Text>("long text");
+    engine.register_fn("len", |t: Text| t.bounded().map(|s| s.chars().count() as i64));
+    engine.register_fn("is_empty", |t: Text| t.0.is_empty());
+    engine.register_fn("contains", |t: Text, s: ImmutableString| t.bounded().map(|t| t.contains(s.as_str())));
+    engine.register_fn("starts_with", |t: Text, s: ImmutableString| t.0.starts_with(s.as_str()));
+    engine.register_fn("ends_with", |t: Text, s: ImmutableString| t.0.ends_with(s.as_str()));
+    engine.register_fn("==", |a: Text, b: Text| a.0 == b.0);
+    engine.register_fn("!=", |a: Text, b: Text| a.0 != b.0);
+    engine.register_fn("==", |a: Text, b: ImmutableString| *a.0 == *b);
+    engine.register_fn("!=", |a: Text, b: ImmutableString| *a.0 != *b);
+    engine.register_fn("==", |a: ImmutableString, b: Text| *a == *b.0);
+    engine.register_fn("!=", |a: ImmutableString, b: Text| *a != *b.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn json_survives_the_way_there_and_back() {
+        let long: Vec<i64> = (0..1000).collect();
+        let value = json!({"a": [1, 2.5, null, true, {"b": "x"}], "text": "y".repeat(10_000), "long": long});
+        assert_eq!(to_json(&from_json(&value)), value);
+    }
+
+    #[test]
+    fn equality_looks_at_values() {
+        let eq = |a: Value, b: Value| equal(&from_json(&a), &from_json(&b));
+        assert!(eq(json!(1), json!(1.0)) && eq(json!({"a": 1}), json!({"a": 1})));
+        assert!(!eq(json!("1"), json!(1)) && !eq(json!([1]), json!([1, 2])));
+    }
+
+    #[test]
+    fn the_last_of_equal_names_counts() {
+        let r = Record::new(vec![
+            ("a".into(), 1_i64.into()),
+            ("b".into(), 2_i64.into()),
+            ("a".into(), 3_i64.into()),
+        ]);
+        assert_eq!(r.get("a").unwrap().as_int(), Ok(3));
+        assert_eq!(r.fields().len(), 2);
+    }
+}
