@@ -1,1 +1,18 @@
-//! The only room that knows vendors' wire formats
+//! The only room that knows vendors' wire formats.
+//!
+//! Takes a [`types::provider::Call`], gives a [`types::provider::Reply`]: [`Fleet`] finds the provider of
+//! the model, its dialect writes the request in the vendor's form, the transport sends it and tells how far
+//! it came, and the dialect reads the answer back. [`matrix`] reads which providers and models there are.
+//! It never chooses a model, never tries twice, and never reads the environment by itself.
+
+pub mod matrix;
+pub mod recorded;
+pub mod simulated;
+
+mod dialect;
+mod fleet;
+mod lenient;
+mod sse;
+mod transport;
+
+pub use fleet::{Config, Fleet};

@@ -1,0 +1,29 @@
+//! Anthropic messages.
+//!
+//! What the dialect lacks and how it is made up for:
+//! - A schema (`response_format: json_schema` with an object at its root) becomes a tool that the model must
+//!   call, and its arguments become the text of the answer. Where that is impossible (the client has tools of
+//!   its own, or asks for `thinking`, or the root is no object), and for `json_object`, an instruction at the end of
+//!   the system prompt asks for it; the validators see whether it was heeded.
+//! - `max_tokens` is required: the model's own limit stands in.
+//! - `temperature` reaches from 0 to 1 and is cut there; vendors refuse it together with `top_p`, so then it
+//!   goes alone.
+//! - `n`, `seed`, log-probabilities and penalties do not exist: `n > 1` is refused, the rest is left out.
+//! - `reasoning_effort` is left out, since how a model is told to think differs by its generation; a body may carry
+//!   the vendor's own `thinking`, `output_config` and `top_k`, which go through.
+
+mod decode;
+mod encode;
+mod stream;
+
+pub(super) use decode::decode;
+pub(super) use encode::{encode, uses_answer_tool};
+pub(super) use stream::Stream;
+
+pub(super) const PATH: &str = "/messages";
+
+/// `anthropic-version`.
+pub(super) const VERSION: &str = "2023-06-01";
+
+/// Name of the tool whose arguments are the answer.
+const ANSWER_TOOL: &str = "turnout_answer";

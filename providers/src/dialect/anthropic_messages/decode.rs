@@ -1,0 +1,146 @@
+//! A whole message to a completion; also the shapes that the stream decoder shares.
+
+use super::super::{Context, compact, failure};
+use super::ANSWER_TOOL;
+use crate::lenient;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use types::chat::ToolCall;
+use types::completion::{Choice, Completion, FinishReason, Usage};
+use types::provider::{Error, ErrorKind};
+
+#[derive(Default, Deserialize)]
+pub(super) struct MessageIn<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) model: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    content: Option<Vec<BlockIn<'a>>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    stop_reason: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "lenient::object")]
+    pub(super) usage: UsageIn,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+/// A content block of any type; each type uses some of the members.
+#[derive(Default, Deserialize)]
+pub(super) struct BlockIn<'a> {
+    #[serde(borrow, default, rename = "type", deserialize_with = "lenient::text")]
+    pub(super) kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) text: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) thinking: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) input: Option<&'a RawValue>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+pub(super) struct UsageIn {
+    #[serde(default, deserialize_with = "lenient::count")]
+    input_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::count")]
+    cache_read_input_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::count")]
+    cache_creation_input_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::count")]
+    output_tokens: Option<u32>,
+}
+
+impl UsageIn {
+    /// What the later event of a stream says replaces what the earlier one said.
+    pub(super) fn update(&mut self, later: UsageIn) {
+        self.input_tokens = later.input_tokens.or(self.input_tokens);
+        self.cache_read_input_tokens = later.cache_read_input_tokens.or(self.cache_read_input_tokens);
+        self.cache_creation_input_tokens =
+            later.cache_creation_input_tokens.or(self.cache_creation_input_tokens);
+        self.output_tokens = later.output_tokens.or(self.output_tokens);
+    }
+
+    /// The vendor's `input_tokens` leave the cached ones out; ours include them. Converted here and nowhere else.
+    pub(super) fn convert(self) -> Usage {
+        let cached_input = self.cache_read_input_tokens.unwrap_or(0);
+        let cache_write = self.cache_creation_input_tokens.unwrap_or(0);
+        let plain = self.input_tokens.unwrap_or(0);
+        Usage {
+            input: plain.saturating_add(cached_input).saturating_add(cache_write),
+            cached_input,
+            cache_write,
+            output: self.output_tokens.unwrap_or(0),
+            // The vendor counts thinking as output and does not tell it apart.
+            reasoning: 0,
+            estimated: false,
+        }
+    }
+}
+
+/// The vendor's stop reason in our words. An answer given through [`ANSWER_TOOL`] ends naturally.
+pub(super) fn finish_reason(stop: &str, called_tools: bool) -> FinishReason {
+    match stop {
+        "end_turn" | "stop_sequence" => FinishReason::Stop,
+        "tool_use" if called_tools => FinishReason::ToolCalls,
+        "tool_use" => FinishReason::Stop,
+        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
+        "refusal" => FinishReason::ContentFilter,
+        other => FinishReason::Other(other.to_owned()),
+    }
+}
+
+/// Whether a block is the answer itself in the form of a tool call.
+pub(super) fn is_answer(context: &Context, block: &BlockIn<'_>) -> bool {
+    context.answer_tool && block.name.as_deref() == Some(ANSWER_TOOL)
+}
+
+/// A whole answer.
+///
+/// # Errors
+/// As [`super::super::Wire::decode`].
+pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Completion, Error> {
+    let message: MessageIn<'_> = serde_json::from_slice(body).map_err(|e| context.malformed(&e))?;
+    if let Some(error) = message.error {
+        return Err(failure::of_object(context, error.get(), ErrorKind::Unavailable));
+    }
+    let Some(blocks) = message.content else {
+        return Err(context.error(ErrorKind::Malformed, "the answer has no content"));
+    };
+    let id = message.id.map(Cow::into_owned).unwrap_or_default();
+    let mut choice = Choice::default();
+    for block in blocks {
+        match block.kind.as_deref() {
+            Some("text") => choice.text.push_str(block.text.as_deref().unwrap_or("")),
+            Some("thinking") => choice.reasoning.push_str(block.thinking.as_deref().unwrap_or("")),
+            Some("tool_use") => {
+                let arguments = compact(block.input.map_or("{}", RawValue::get));
+                if is_answer(context, &block) {
+                    choice.text.push_str(&arguments);
+                    continue;
+                }
+                let given = block.id.filter(|id| !id.is_empty()).map(Cow::into_owned);
+                choice.tool_calls.push(ToolCall {
+                    id: given.unwrap_or_else(|| context.tool_call_id(&id, 0, choice.tool_calls.len())),
+                    name: block.name.map(Cow::into_owned).unwrap_or_default(),
+                    arguments,
+                });
+            }
+            // Redacted thinking, the vendor's own tools and whatever comes later have no place in our form.
+            _ => {}
+        }
+    }
+    choice.finish_reason = message.stop_reason.map(|s| finish_reason(&s, !choice.tool_calls.is_empty()));
+    Ok(Completion {
+        id,
+        created: 0,
+        model: message.model.map(Cow::into_owned).unwrap_or_default(),
+        choices: vec![choice],
+        usage: message.usage.convert(),
+        raw: None,
+    })
+}

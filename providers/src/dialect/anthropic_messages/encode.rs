@@ -1,0 +1,340 @@
+//! The canonical request as a messages body.
+
+use super::super::{
+    Encoded, data_url, dropped, max_tokens, messages, response_format, temperature, to_body, tools, top_p,
+    unsayable,
+};
+use super::ANSWER_TOOL;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::HashSet;
+use types::chat::{Content, Message, Part, PartKind, ResponseFormat, Role, ToolCall, ToolChoice};
+use types::provider::{Call, Error};
+
+#[derive(Serialize)]
+struct Body<'a> {
+    model: &'a str,
+    max_tokens: u32,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    system: Vec<Block<'a>>,
+    messages: Vec<Turn<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<ToolOut<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_choice: Option<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stop_sequences: Vec<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    output_config: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<Metadata<'a>>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    stream: bool,
+}
+
+#[derive(Serialize)]
+struct Metadata<'a> {
+    user_id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Turn<'a> {
+    role: &'static str,
+    content: Vec<Block<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Block<'a> {
+    Text {
+        text: Cow<'a, str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache_control: Option<&'a Value>,
+    },
+    Image {
+        source: Source<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cache_control: Option<&'a Value>,
+    },
+    Document {
+        source: Source<'a>,
+    },
+    ToolUse {
+        id: &'a str,
+        name: &'a str,
+        input: Cow<'a, RawValue>,
+    },
+    ToolResult {
+        tool_use_id: &'a str,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        content: Vec<Block<'a>>,
+    },
+}
+
+impl Block<'_> {
+    fn text<'a>(text: impl Into<Cow<'a, str>>) -> Block<'a> {
+        Block::Text { text: text.into(), cache_control: None }
+    }
+}
+
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+enum Source<'a> {
+    Base64 { media_type: &'a str, data: &'a str },
+    Url { url: &'a str },
+}
+
+#[derive(Serialize)]
+struct ToolOut<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    input_schema: Cow<'a, Value>,
+}
+
+/// The call as the vendor reads it.
+///
+/// # Errors
+/// [`types::provider::ErrorKind::BadRequest`] for what the dialect cannot say.
+pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
+    let request = &call.request;
+    if request.params.n > 1 {
+        return Err(unsayable(call, "`n` above 1"));
+    }
+    let (mut system, mut turns) = conversation(call)?;
+    if let Some(instruction) = instruction(call) {
+        system.push(Block::text(instruction));
+    }
+    if turns.is_empty() {
+        // The vendor wants at least one turn; instructions alone are the question then.
+        turns.push(Turn { role: "user", content: std::mem::take(&mut system) });
+    }
+    let (tools, tool_choice) = offered(call)?;
+    let temperature = temperature(call).map(|t| t.clamp(0.0, 1.0));
+    let own = |name: &str| {
+        let raw = request.raw(name).filter(|raw| *raw != "null" && !dropped(call, name))?;
+        serde_json::from_str::<&RawValue>(raw).ok()
+    };
+    let body = Body {
+        model: &call.model.upstream_name,
+        max_tokens: max_tokens(call).unwrap_or(call.model.max_output_tokens).max(1),
+        system,
+        messages: turns,
+        tools,
+        tool_choice,
+        // Sequences of white space alone are refused.
+        stop_sequences: request
+            .params
+            .stop
+            .iter()
+            .map(String::as_str)
+            .filter(|s| !s.trim().is_empty())
+            .collect(),
+        temperature,
+        top_p: top_p(call).filter(|_| temperature.is_none()),
+        top_k: own("top_k"),
+        thinking: own("thinking"),
+        output_config: own("output_config"),
+        metadata: request
+            .user
+            .as_deref()
+            .filter(|_| !dropped(call, "user"))
+            .map(|user_id| Metadata { user_id }),
+        stream: call.stream,
+    };
+    Ok(Encoded { path: super::PATH.into(), query: None, body: to_body(call, &body)? })
+}
+
+/// Whether the answer is asked for as the arguments of [`ANSWER_TOOL`].
+pub(in super::super) fn uses_answer_tool(call: &Call) -> bool {
+    let object = |schema: &Value| schema.get("type").is_some_and(|t| t == "object");
+    matches!(response_format(call), ResponseFormat::JsonSchema { schema, .. } if object(schema))
+        && tools(call).is_empty()
+        && !has_tool_calls(messages(call))
+        && call.request.raw("thinking").is_none()
+}
+
+fn has_tool_calls(messages: &[Message]) -> bool {
+    messages.iter().any(|m| !m.tool_calls.is_empty() || m.role == Role::Tool)
+}
+
+fn instruction(call: &Call) -> Option<String> {
+    match response_format(call) {
+        ResponseFormat::Text => None,
+        ResponseFormat::JsonObject => {
+            Some("Answer with a single JSON object and nothing else: no prose, no code fence.".to_owned())
+        }
+        ResponseFormat::JsonSchema { .. } if uses_answer_tool(call) => None,
+        ResponseFormat::JsonSchema { schema, .. } => Some(format!(
+            "Answer with a single JSON value that fits the following JSON Schema and nothing else: \
+             no prose, no code fence.\n{schema}"
+        )),
+    }
+}
+
+/// System blocks, and turns in which no role follows itself.
+fn conversation(call: &Call) -> Result<(Vec<Block<'_>>, Vec<Turn<'_>>), Error> {
+    let (mut system, mut turns): (Vec<Block<'_>>, Vec<Turn<'_>>) = (Vec::new(), Vec::new());
+    for message in messages(call) {
+        let blocks = match message.role {
+            Role::System | Role::Developer => {
+                system.extend(contents(call, &message.content)?);
+                continue;
+            }
+            Role::Tool => vec![Block::ToolResult {
+                tool_use_id: message.tool_call_id.as_deref().unwrap_or_default(),
+                content: contents(call, &message.content)?,
+            }],
+            Role::Assistant => assistant(call, message)?,
+            Role::User | Role::Function => contents(call, &message.content)?,
+        };
+        let role = if message.role == Role::Assistant { "assistant" } else { "user" };
+        match turns.last_mut() {
+            Some(last) if last.role == role => last.content.extend(blocks),
+            // A turn without content is refused.
+            _ if blocks.is_empty() => {}
+            _ => turns.push(Turn { role, content: blocks }),
+        }
+    }
+    if let Some(Turn { role: "assistant", content }) = turns.last_mut()
+        && let Some(Block::Text { text, .. }) = content.last_mut()
+    {
+        // White space at the end of a prefilled answer is refused.
+        *text = Cow::Owned(text.trim_end().to_owned());
+    }
+    Ok((system, turns))
+}
+
+fn assistant<'a>(call: &'a Call, message: &'a Message) -> Result<Vec<Block<'a>>, Error> {
+    let mut blocks = contents(call, &message.content)?;
+    if let Some(refusal) = message.refusal.as_deref().filter(|r| !r.is_empty()) {
+        blocks.push(Block::text(refusal));
+    }
+    for call in &message.tool_calls {
+        blocks.push(Block::ToolUse { id: &call.id, name: &call.name, input: input(call) });
+    }
+    Ok(blocks)
+}
+
+/// Arguments as the object they must be here; text that is no object goes in as a member of one, so that
+/// the model sees what it wrote.
+fn input(call: &ToolCall) -> Cow<'_, RawValue> {
+    let text = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(raw) if raw.get().starts_with('{') => Cow::Borrowed(raw),
+        _ => Cow::Owned(
+            serde_json::value::to_raw_value(&json!({"arguments": call.arguments}))
+                .unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        ),
+    }
+}
+
+fn contents<'a>(call: &Call, content: &'a Content) -> Result<Vec<Block<'a>>, Error> {
+    match content {
+        Content::None => Ok(Vec::new()),
+        // Empty text blocks are refused.
+        Content::Text(t) if t.is_empty() => Ok(Vec::new()),
+        Content::Text(t) => Ok(vec![Block::text(t.as_str())]),
+        Content::Parts(parts) => parts.iter().filter_map(|p| block(call, p).transpose()).collect(),
+    }
+}
+
+fn block<'a>(call: &Call, part: &'a Part) -> Result<Option<Block<'a>>, Error> {
+    let cache_control = part.extra.get("cache_control");
+    Ok(Some(match &part.kind {
+        PartKind::Text(t) | PartKind::Refusal(t) if t.is_empty() => return Ok(None),
+        PartKind::Text(t) | PartKind::Refusal(t) => Block::Text { text: t.as_str().into(), cache_control },
+        PartKind::Image { url, .. } => Block::Image { source: source(url), cache_control },
+        PartKind::Other(kind, whole) => {
+            let file = whole.get("file").and_then(|f| f.get("file_data")).and_then(Value::as_str);
+            match file.and_then(data_url) {
+                Some((media_type, data)) if kind == "file" => {
+                    Block::Document { source: Source::Base64 { media_type, data } }
+                }
+                _ => return Err(unsayable(call, "this type of content part")),
+            }
+        }
+    }))
+}
+
+fn source(url: &str) -> Source<'_> {
+    match data_url(url) {
+        Some((media_type, data)) => Source::Base64 { media_type, data },
+        None => Source::Url { url },
+    }
+}
+
+/// Tools and which of them must be used.
+fn offered(call: &Call) -> Result<(Vec<ToolOut<'_>>, Option<Value>), Error> {
+    if let (true, ResponseFormat::JsonSchema { schema, .. }) = (uses_answer_tool(call), response_format(call))
+    {
+        let tool = ToolOut {
+            name: ANSWER_TOOL,
+            description: Some("Gives the answer. Call it exactly once."),
+            input_schema: Cow::Borrowed(&**schema),
+        };
+        return Ok((vec![tool], Some(json!({"type": "tool", "name": ANSWER_TOOL}))));
+    }
+    let mut out = Vec::new();
+    for tool in &call.request.tools {
+        if tool.name.is_empty() {
+            return Err(unsayable(call, "tools of another type than function"));
+        }
+        let schema = match &tool.parameters {
+            Some(p) => Cow::Borrowed(&**p),
+            None => Cow::Owned(json!({"type": "object", "properties": {}})),
+        };
+        out.push(ToolOut {
+            name: &tool.name,
+            description: tool.description.as_deref(),
+            input_schema: schema,
+        });
+    }
+    if call.edits.without_tools || out.is_empty() {
+        return Ok(not_offered(call, out));
+    }
+    Ok((out, choice(&call.request.tool_choice, call.request.params.parallel_tool_calls)))
+}
+
+/// A conversation that tells of tool calls must define tools, even where none may be used now.
+fn not_offered<'a>(call: &'a Call, mut defined: Vec<ToolOut<'a>>) -> (Vec<ToolOut<'a>>, Option<Value>) {
+    if !has_tool_calls(messages(call)) {
+        return (Vec::new(), None);
+    }
+    let mut known: HashSet<&str> = defined.iter().map(|t| t.name).collect();
+    for name in messages(call).iter().flat_map(|m| &m.tool_calls).map(|c| c.name.as_str()) {
+        if known.insert(name) {
+            let input_schema = Cow::Owned(json!({"type": "object", "properties": {}}));
+            defined.push(ToolOut { name, description: None, input_schema });
+        }
+    }
+    let choice = (!defined.is_empty()).then(|| json!({"type": "none"}));
+    (defined, choice)
+}
+
+fn choice(choice: &ToolChoice, parallel: Option<bool>) -> Option<Value> {
+    let mut value = match choice {
+        ToolChoice::Unset if parallel == Some(false) => json!({"type": "auto"}),
+        ToolChoice::Unset => return None,
+        ToolChoice::None => return Some(json!({"type": "none"})),
+        ToolChoice::Auto => json!({"type": "auto"}),
+        ToolChoice::Required => json!({"type": "any"}),
+        ToolChoice::Function(name) => json!({"type": "tool", "name": name}),
+    };
+    if parallel == Some(false)
+        && let Some(o) = value.as_object_mut()
+    {
+        o.insert("disable_parallel_tool_use".to_owned(), Value::Bool(true));
+    }
+    Some(value)
+}

@@ -1,0 +1,307 @@
+//! What a failed answer means: one reading of status, headers and error body for all dialects.
+//!
+//! One, because "compatible" vendors mix the forms of error bodies freely: OpenAI's
+//! `{"error": {message, type, code}}`, Anthropic's `{"type": "error", "error": {type, message}}`, Google's
+//! `{"error": {code, message, status, details}}` (also in a list), FastAPI's `{"detail"}`, Cloudflare's
+//! `{"errors": [..]}`, plain `{"message"}` and `{"error": "text"}`.
+
+use super::Context;
+use http::HeaderMap;
+use serde_json::Value;
+use std::time::{Duration, SystemTime};
+use types::provider::{Error, ErrorKind};
+
+/// Retry times above this are taken for this: a day-long quota is not worth a longer memory.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// What an error body says.
+#[derive(Debug, Default)]
+struct Facts {
+    /// `type`, `code` and `status`, lower case, joined by spaces.
+    words: String,
+    /// Status the body names.
+    code: Option<u16>,
+    message: String,
+    retry_delay: Option<Duration>,
+}
+
+/// The failure of an answer whose status is not 200.
+pub(super) fn of_answer(
+    context: &Context,
+    status: u16,
+    headers: &HeaderMap,
+    body: &[u8],
+    now: SystemTime,
+) -> Error {
+    let facts = serde_json::from_slice(body).map_or_else(|_| Facts::default(), |v| facts(&v));
+    let kind = by_words(Some(status), &facts).unwrap_or_else(|| by_status(status));
+    let mut error = context.error(kind, detail(Some(status), &facts));
+    error.status = Some(status);
+    error.retry_after = retry_after(headers, now).or(facts.retry_delay);
+    error
+}
+
+/// The failure told by an `error` object inside an answer that began with status 200. `otherwise` is the
+/// kind when neither its code nor its words say more.
+pub(super) fn of_object(context: &Context, error: &str, otherwise: ErrorKind) -> Error {
+    let value = serde_json::from_str(error).unwrap_or(Value::Null);
+    let facts = facts(&serde_json::json!({ "error": value }));
+    let kind = by_words(facts.code, &facts).or_else(|| facts.code.map(by_status)).unwrap_or(otherwise);
+    let mut error = context.error(kind, detail(facts.code, &facts));
+    error.status = facts.code;
+    error.retry_after = facts.retry_delay;
+    error
+}
+
+fn facts(body: &Value) -> Facts {
+    let body = body.as_array().and_then(|a| a.first()).unwrap_or(body);
+    let error = match body.get("error") {
+        Some(e @ Value::Object(_)) => e,
+        _ => body.get("errors").and_then(|e| e.get(0)).unwrap_or(body),
+    };
+    let words = ["type", "code", "status"].iter().filter_map(|k| word(error.get(k)?)).collect::<Vec<_>>();
+    let message = ["message", "detail", "error", "msg"]
+        .iter()
+        .find_map(|k| error.get(k).or_else(|| body.get(k))?.as_str())
+        .unwrap_or("");
+    let code = error.get("code").and_then(|c| c.as_u64().or_else(|| c.as_str()?.parse().ok()));
+    Facts {
+        words: words.join(" ").to_lowercase(),
+        code: code.and_then(|c| u16::try_from(c).ok()).filter(|c| (400..600).contains(c)),
+        message: message.to_owned(),
+        retry_delay: error
+            .get("details")
+            .and_then(Value::as_array)
+            .and_then(|d| d.iter().find_map(|d| seconds(d.get("retryDelay")?.as_str()?.strip_suffix('s')?))),
+    }
+}
+
+fn word(v: &Value) -> Option<String> {
+    match v {
+        Value::String(s) => Some(s.chars().filter(|c| !c.is_control()).take(80).collect()),
+        // A status says nothing new.
+        Value::Number(n) if n.as_u64().is_none_or(|n| n >= 600) => Some(n.to_string()),
+        _ => None,
+    }
+}
+
+/// Vendors' words for what the status alone does not say. Each is matched in `type`/`code`/`status` and in
+/// the message, lower case.
+const CONTEXT: &[&str] = &[
+    "context_length_exceeded",
+    "context length",
+    "context window",
+    "maximum context",
+    "prompt is too long",
+    "input is too long",
+    "input token count",
+    "exceeds the maximum number of tokens",
+    "reduce the length",
+    "request_too_large",
+    "string_above_max_length",
+    "too many input tokens",
+];
+const FILTER: &[&str] = &[
+    "content_filter",
+    "content_policy",
+    "content management policy",
+    "responsibleai",
+    "moderation",
+    "flagged",
+    "data_inspection_failed",
+    "prohibited_content",
+    "invalid_prompt",
+    "usage polic",
+];
+const QUOTA: &[&str] = &[
+    "insufficient_quota",
+    "insufficient_balance",
+    "insufficient balance",
+    "insufficient credits",
+    "insufficient_credits",
+    "credit balance",
+    "out of credits",
+    "billing_hard_limit",
+    "billing_not_active",
+    "billing_error",
+];
+const AUTH: &[&str] = &[
+    "invalid_api_key",
+    "api_key_invalid",
+    "api key not valid",
+    "incorrect api key",
+    "authentication_error",
+    "permission_error",
+    "unauthenticated",
+];
+const RATE: &[&str] = &["rate_limit", "resource_exhausted", "too_many_requests"];
+const AWAY: &[&str] = &[
+    "overloaded",
+    "api_error",
+    "server_error",
+    "timeout_error",
+    "internal",
+    "unavailable",
+    "deadline_exceeded",
+    "engine_overloaded",
+];
+const WRONG: &[&str] = &["invalid_request", "invalid_argument", "not_found", "failed_precondition"];
+
+fn by_words(status: Option<u16>, facts: &Facts) -> Option<ErrorKind> {
+    let message = facts.message.to_lowercase();
+    let says = |list: &[&str]| list.iter().any(|w| facts.words.contains(w) || message.contains(w));
+    let named = |list: &[&str]| list.iter().any(|w| facts.words.contains(w));
+    let client = matches!(status, None | Some(400..=428 | 430..=499));
+    if says(QUOTA) && !matches!(status, Some(500..)) {
+        return Some(ErrorKind::Quota);
+    }
+    if client && says(CONTEXT) {
+        return Some(ErrorKind::ContextOverflow);
+    }
+    if client && says(FILTER) {
+        return Some(ErrorKind::ContentFiltered);
+    }
+    if client && (named(AUTH) || (status == Some(400) && says(AUTH))) {
+        return Some(ErrorKind::Auth);
+    }
+    if status.is_some() {
+        return None;
+    }
+    [(RATE, ErrorKind::RateLimited), (AWAY, ErrorKind::Unavailable), (WRONG, ErrorKind::BadRequest)]
+        .into_iter()
+        .find_map(|(list, kind)| named(list).then_some(kind))
+}
+
+fn by_status(status: u16) -> ErrorKind {
+    match status {
+        401 | 403 => ErrorKind::Auth,
+        402 => ErrorKind::Quota,
+        413 => ErrorKind::ContextOverflow,
+        429 => ErrorKind::RateLimited,
+        // 498 is Groq's word for no capacity, 529 Anthropic's.
+        408 | 409 | 425 | 498 | 499 | 500.. => ErrorKind::Unavailable,
+        400..=499 => ErrorKind::BadRequest,
+        // A redirect is never followed, and no other success is an answer.
+        _ => ErrorKind::Malformed,
+    }
+}
+
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(ms) = text("retry-after-ms").and_then(|t| t.parse::<f64>().ok()) {
+        return positive(ms / 1000.0);
+    }
+    let after = text("retry-after")?;
+    if let Some(time) = seconds(after) {
+        return Some(time);
+    }
+    let at = httpdate::parse_http_date(after).ok()?;
+    // The vendor's own clock, where it tells it: ours may differ.
+    let now = text("date").and_then(|d| httpdate::parse_http_date(d).ok()).unwrap_or(now);
+    Some(at.duration_since(now).unwrap_or_default().min(MAX_RETRY_AFTER))
+}
+
+fn seconds(text: &str) -> Option<Duration> {
+    positive(text.trim().parse().ok()?)
+}
+
+fn positive(seconds: f64) -> Option<Duration> {
+    (seconds >= 0.0).then(|| Duration::from_secs_f64(seconds.min(MAX_RETRY_AFTER.as_secs_f64())))
+}
+
+fn detail(status: Option<u16>, facts: &Facts) -> String {
+    let mut text = String::new();
+    if let Some(s) = status {
+        text.push_str(&format!("status {s}"));
+    }
+    for piece in [facts.words.as_str(), &scrub(&facts.message)] {
+        if !piece.is_empty() {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(piece);
+        }
+    }
+    if text.is_empty() { "no reason given".to_owned() } else { text }
+}
+
+/// A vendor's message without what may be a key or a piece of the prompt: vendors quote the value they
+/// refuse and the key they do not know.
+fn scrub(message: &str) -> String {
+    let mut out = String::new();
+    let mut rest = message;
+    while let Some(start) = rest.find(['"', '`', '\'']) {
+        let quote = rest.get(start..).and_then(|r| r.chars().next()).unwrap_or('"');
+        let inside = start.saturating_add(1);
+        let Some(len) = rest.get(inside..).and_then(|r| r.find(quote)) else { break };
+        let end = inside.saturating_add(len);
+        let quoted = rest.get(inside..end).unwrap_or("");
+        out.push_str(rest.get(..inside).unwrap_or(""));
+        out.push_str(if is_name(quoted) { quoted } else { "…" });
+        out.push(quote);
+        rest = rest.get(end.saturating_add(1)..).unwrap_or("");
+    }
+    out.push_str(rest);
+    let words = out.split_whitespace().map(|w| if looks_like_a_key(w) { "…" } else { w });
+    words.take(60).collect::<Vec<_>>().join(" ")
+}
+
+/// Quoted names of members, models and enum values stay.
+fn is_name(text: &str) -> bool {
+    text.len() <= 64
+        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/[]:$".contains(c))
+        && !looks_like_a_key(text)
+}
+
+fn looks_like_a_key(word: &str) -> bool {
+    let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    let mixed = bare.bytes().any(|b| b.is_ascii_digit()) && bare.bytes().any(|b| b.is_ascii_alphabetic());
+    ["sk-", "gsk_", "AIza", "xai-", "hf_", "nvapi-", "ghp_", "csk-"].iter().any(|p| bare.starts_with(p))
+        || word.contains("**")
+        || (bare.len() >= 24 && mixed && !bare.contains(['/', '.', '[']))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_and_quoted_texts_stay_out_of_details() {
+        for (message, want) in [
+            ("Incorrect API key provided: sk-abc123. See docs.", "Incorrect API key provided: … See docs."),
+            ("Invalid value: 'my secret prompt'.", "Invalid value: '…'."),
+            ("Unsupported parameter: 'max_tokens' is bad", "Unsupported parameter: 'max_tokens' is bad"),
+            ("bad `messages[0].content`", "bad `messages[0].content`"),
+            ("key AbCdEf0123456789AbCdEf0123 is off", "key … is off"),
+            ("don't", "don't"),
+            ("token abcd****wxyz", "token …"),
+        ] {
+            assert_eq!(scrub(message), want);
+        }
+    }
+
+    #[test]
+    fn retry_times_of_every_form() {
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:00 GMT").unwrap();
+        let check = |pairs: &[(&'static str, &'static str)], want: Option<u64>| {
+            let mut headers = HeaderMap::new();
+            for (k, v) in pairs {
+                headers.insert(*k, http::HeaderValue::from_static(v));
+            }
+            assert_eq!(retry_after(&headers, now), want.map(Duration::from_millis), "{pairs:?}");
+        };
+        check(&[], None);
+        check(&[("retry-after", "2")], Some(2_000));
+        check(&[("retry-after", "0.5")], Some(500));
+        check(&[("retry-after", "5"), ("retry-after-ms", "120")], Some(120));
+        check(&[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT")], Some(37_000));
+        check(
+            &[("retry-after", "Sun, 06 Nov 1994 08:49:37 GMT"), ("date", "Sun, 06 Nov 1994 08:49:30 GMT")],
+            Some(7_000),
+        );
+        check(&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], Some(0));
+        check(&[("retry-after", "-3")], None);
+        check(&[("retry-after", "soon")], None);
+        check(&[("retry-after", "1e300")], Some(86_400_000));
+    }
+}

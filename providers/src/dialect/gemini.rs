@@ -1,0 +1,18 @@
+//! Google `generateContent` and `streamGenerateContent`.
+//!
+//! What the dialect lacks and how it is made up for:
+//! - Schemas are a subset of JSON Schema: [`schema`] rewrites what can be rewritten and drops the rest, so a schema
+//!   is a help to the model here and the validators have the last word.
+//! - Tool calls have no identifiers (in most versions): they are made from the answer's id, and results go
+//!   back by the name of their tool.
+//! - Newer models refuse a history of tool calls without the signatures of the thoughts behind them, which no
+//!   chat-completions client keeps. Models with the tag `thought_signatures` get the placeholder that the
+//!   vendor documents for histories made elsewhere.
+//! - `reasoning_effort` becomes a thinking budget, in the steps of the vendor's own compatible endpoint.
+
+mod decode;
+mod encode;
+mod schema;
+
+pub(super) use decode::{Stream, decode};
+pub(super) use encode::encode;

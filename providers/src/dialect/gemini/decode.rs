@@ -1,0 +1,243 @@
+//! Answers to completions, whole or in events: the vendor's events have the form of its answers.
+
+use super::super::{Bad, Context, compact, failure};
+use crate::lenient;
+use crate::sse::Event;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use types::completion::{Accumulator, Chunk, Completion, Delta, FinishReason, ToolCallDelta, Usage};
+use types::provider::{Error, ErrorKind};
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    response_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    model_version: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    candidates: Vec<Candidate<'a>>,
+    #[serde(borrow, default)]
+    prompt_feedback: Option<Feedback<'a>>,
+    #[serde(default)]
+    usage_metadata: Option<UsageIn>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Candidate<'a> {
+    #[serde(default, deserialize_with = "lenient::count")]
+    index: Option<u32>,
+    #[serde(borrow, default, deserialize_with = "lenient::object")]
+    content: ContentIn<'a>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    finish_reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Default, Deserialize)]
+struct ContentIn<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient::list")]
+    parts: Vec<Part<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Part<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    text: Option<Cow<'a, str>>,
+    #[serde(default)]
+    thought: Option<bool>,
+    #[serde(borrow, default)]
+    function_call: Option<FunctionCall<'a>>,
+}
+
+#[derive(Deserialize)]
+struct FunctionCall<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    args: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Feedback<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    block_reason: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct UsageIn {
+    #[serde(default, deserialize_with = "lenient::count")]
+    prompt_token_count: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::count")]
+    tool_use_prompt_token_count: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::count")]
+    cached_content_token_count: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::count")]
+    candidates_token_count: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::count")]
+    thoughts_token_count: Option<u32>,
+}
+
+impl UsageIn {
+    /// The vendor's prompt tokens include the cached ones, as ours do; its candidates' tokens leave the
+    /// thoughts out, ours include them.
+    fn convert(&self) -> Usage {
+        let input = self
+            .prompt_token_count
+            .unwrap_or(0)
+            .saturating_add(self.tool_use_prompt_token_count.unwrap_or(0));
+        let reasoning = self.thoughts_token_count.unwrap_or(0);
+        Usage {
+            input,
+            cached_input: self.cached_content_token_count.unwrap_or(0).min(input),
+            cache_write: 0,
+            output: self.candidates_token_count.unwrap_or(0).saturating_add(reasoning),
+            reasoning,
+            estimated: false,
+        }
+    }
+}
+
+fn finish_reason(reason: &str, called_tools: bool) -> FinishReason {
+    match reason {
+        "STOP" if called_tools => FinishReason::ToolCalls,
+        "STOP" => FinishReason::Stop,
+        "MAX_TOKENS" => FinishReason::Length,
+        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "IMAGE_SAFETY" => {
+            FinishReason::ContentFilter
+        }
+        other => FinishReason::Other(other.to_lowercase()),
+    }
+}
+
+/// A whole answer: read as a stream of one event, so that both give the same.
+///
+/// # Errors
+/// As [`super::super::Wire::decode`].
+pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Completion, Error> {
+    let answer: Answer<'_> = serde_json::from_slice(body).map_err(|e| context.malformed(&e))?;
+    let mut stream = Stream::default();
+    let chunk = stream.read(context, answer, ErrorKind::Unavailable)?;
+    if stream.candidates.is_empty() {
+        return Err(context.error(ErrorKind::Malformed, "the answer has no candidates"));
+    }
+    let mut all = Accumulator::default();
+    all.push(&chunk);
+    Ok(all.finish())
+}
+
+/// State of one streamed answer.
+#[derive(Debug, Default)]
+pub(in super::super) struct Stream {
+    /// The first event's, since later ones may leave it out.
+    id: String,
+    candidates: Vec<CandidateState>,
+}
+
+#[derive(Debug, Default)]
+struct CandidateState {
+    index: u32,
+    calls: usize,
+    finished: bool,
+}
+
+/// More candidates, or tool calls of one, than this: the vendor is broken or hostile.
+const MAX_PARALLEL: usize = 256;
+
+impl Stream {
+    /// The vendor has no word for the end: every candidate has said why it finished.
+    pub(in super::super) fn complete(&self) -> bool {
+        !self.candidates.is_empty() && self.candidates.iter().all(|c| c.finished)
+    }
+
+    pub(in super::super) fn push(
+        &mut self,
+        context: &Context,
+        event: &Event,
+        out: &mut VecDeque<Chunk>,
+    ) -> Result<(), Bad> {
+        if event.data.is_empty() || event.is_done() {
+            return Ok(());
+        }
+        let answer = serde_json::from_slice(&event.data)?;
+        out.push_back(self.read(context, answer, ErrorKind::StreamLost)?);
+        Ok(())
+    }
+
+    fn read(&mut self, context: &Context, answer: Answer<'_>, otherwise: ErrorKind) -> Result<Chunk, Error> {
+        if let Some(error) = answer.error {
+            return Err(failure::of_object(context, error.get(), otherwise));
+        }
+        if let Some(reason) = answer.prompt_feedback.and_then(|f| f.block_reason)
+            && answer.candidates.is_empty()
+        {
+            let reason = reason.to_lowercase();
+            return Err(context.error(ErrorKind::ContentFiltered, format!("the input was blocked: {reason}")));
+        }
+        if self.id.is_empty() {
+            self.id = answer.response_id.map(Cow::into_owned).unwrap_or_default();
+        }
+        let mut choices = Vec::with_capacity(answer.candidates.len());
+        for candidate in answer.candidates {
+            choices.push(self.candidate(context, candidate)?);
+        }
+        Ok(Chunk {
+            id: self.id.clone(),
+            model: answer.model_version.map(Cow::into_owned).unwrap_or_default(),
+            created: 0,
+            choices,
+            usage: answer.usage_metadata.as_ref().map(UsageIn::convert),
+            raw: None,
+        })
+    }
+
+    fn candidate(&mut self, context: &Context, candidate: Candidate<'_>) -> Result<Delta, Error> {
+        let too_many = || context.error(ErrorKind::Malformed, "more than 256 candidates or tool calls");
+        let index = candidate.index.unwrap_or(0);
+        let known = self.candidates.iter().position(|c| c.index == index);
+        let place = known.unwrap_or(self.candidates.len());
+        if known.is_none() {
+            self.candidates.push(CandidateState { index, ..CandidateState::default() });
+        }
+        let state = self.candidates.get_mut(place).filter(|_| place < MAX_PARALLEL).ok_or_else(too_many)?;
+        let mut delta = Delta { index, role: known.is_none(), ..Delta::default() };
+        for part in candidate.content.parts {
+            if let Some(call) = part.function_call {
+                delta.tool_calls.push(state.call(context, &self.id, call).ok_or_else(too_many)?);
+            }
+            if let Some(text) = part.text {
+                let place = if part.thought == Some(true) { &mut delta.reasoning } else { &mut delta.text };
+                place.get_or_insert_default().push_str(&text);
+            }
+        }
+        delta.finish_reason = candidate.finish_reason.filter(|r| !r.is_empty()).map(|r| {
+            state.finished = true;
+            finish_reason(&r, state.calls > 0)
+        });
+        Ok(delta)
+    }
+}
+
+impl CandidateState {
+    fn call(&mut self, context: &Context, answer: &str, call: FunctionCall<'_>) -> Option<ToolCallDelta> {
+        let n = self.calls;
+        let index = u32::try_from(n).ok().filter(|_| n < MAX_PARALLEL)?;
+        self.calls = n.saturating_add(1);
+        let given = call.id.filter(|id| !id.is_empty()).map(Cow::into_owned);
+        Some(ToolCallDelta {
+            index,
+            id: Some(given.unwrap_or_else(|| context.tool_call_id(answer, self.index, n))),
+            name: Some(call.name.map(Cow::into_owned).unwrap_or_default()),
+            arguments: compact(call.args.map_or("{}", RawValue::get)),
+        })
+    }
+}

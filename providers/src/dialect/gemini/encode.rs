@@ -1,0 +1,349 @@
+//! The canonical request as a generateContent body.
+
+use super::super::{
+    Encoded, data_url, dropped, max_tokens, messages, response_format, temperature, to_body, tools, top_p,
+    unsayable,
+};
+use super::schema;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use types::chat::{Content, Message, PartKind, ResponseFormat, Role, ToolCall, ToolChoice};
+use types::provider::{Call, Error};
+
+/// Documented stand-in for a signature of thoughts that were not had here.
+const NO_SIGNATURE: &str = "skip_thought_signature_validator";
+
+/// Models with this tag want a signature on the first call of each turn.
+const SIGNATURES: &str = "thought_signatures";
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Body<'a> {
+    contents: Vec<Turn<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system_instruction: Option<Turn<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    tools: Vec<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tool_config: Option<Value>,
+    #[serde(skip_serializing_if = "Generation::is_empty")]
+    generation_config: Generation<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    safety_settings: Option<&'a RawValue>,
+}
+
+#[derive(Serialize)]
+struct Turn<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    role: Option<&'static str>,
+    parts: Vec<Part<'a>>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Part<'a> {
+    Text {
+        text: Cow<'a, str>,
+    },
+    #[serde(rename_all = "camelCase")]
+    Inline {
+        inline_data: Inline<'a>,
+    },
+    #[serde(rename_all = "camelCase")]
+    File {
+        file_data: FileData<'a>,
+    },
+    #[serde(rename_all = "camelCase")]
+    Call {
+        function_call: FunctionCall<'a>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        thought_signature: Option<&'static str>,
+    },
+    #[serde(rename_all = "camelCase")]
+    Response {
+        function_response: FunctionResponse<'a>,
+    },
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Inline<'a> {
+    mime_type: Cow<'a, str>,
+    data: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct FileData<'a> {
+    mime_type: &'static str,
+    file_uri: &'a str,
+}
+
+#[derive(Serialize)]
+struct FunctionCall<'a> {
+    name: &'a str,
+    args: Cow<'a, RawValue>,
+}
+
+#[derive(Serialize)]
+struct FunctionResponse<'a> {
+    name: &'a str,
+    response: Value,
+}
+
+#[derive(Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Generation<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    temperature: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_p: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_k: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    candidate_count: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_output_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    stop_sequences: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    presence_penalty: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frequency_penalty: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_mime_type: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    response_schema: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    thinking_config: Option<Value>,
+}
+
+impl Generation<'_> {
+    fn is_empty(&self) -> bool {
+        serde_json::to_value(self).is_ok_and(|v| v == json!({}))
+    }
+}
+
+/// The call as the vendor reads it.
+///
+/// # Errors
+/// [`types::provider::ErrorKind::BadRequest`] for what the dialect cannot say.
+pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
+    let (mut system, mut contents) = conversation(call)?;
+    if contents.is_empty() {
+        // The vendor wants at least one turn; instructions alone are the question then.
+        contents.push(Turn { role: Some("user"), parts: std::mem::take(&mut system) });
+    }
+    let body = Body {
+        contents,
+        system_instruction: (!system.is_empty()).then_some(Turn { role: None, parts: system }),
+        tools: declarations(call)?,
+        tool_config: tool_config(call),
+        generation_config: generation(call),
+        safety_settings: own(call, "safety_settings"),
+    };
+    let (verb, query) =
+        if call.stream { ("streamGenerateContent", Some("alt=sse")) } else { ("generateContent", None) };
+    let path = format!("/models/{}:{verb}", call.model.upstream_name);
+    Ok(Encoded { path: path.into(), query, body: to_body(call, &body)? })
+}
+
+fn own<'a>(call: &'a Call, name: &str) -> Option<&'a RawValue> {
+    let raw = call.request.raw(name).filter(|raw| *raw != "null" && !dropped(call, name))?;
+    serde_json::from_str(raw).ok()
+}
+
+fn generation(call: &Call) -> Generation<'_> {
+    let params = &call.request.params;
+    let (response_mime_type, response_schema) = match response_format(call) {
+        ResponseFormat::Text => (None, None),
+        ResponseFormat::JsonObject => (Some("application/json"), None),
+        ResponseFormat::JsonSchema { schema, .. } => (Some("application/json"), Some(schema::subset(schema))),
+    };
+    Generation {
+        temperature: temperature(call),
+        top_p: top_p(call),
+        top_k: own(call, "top_k"),
+        candidate_count: (params.n > 1).then_some(params.n),
+        max_output_tokens: max_tokens(call),
+        stop_sequences: &params.stop,
+        // The vendor's seed has 32 bits.
+        seed: call.edits.seed.or(params.seed).filter(|_| !dropped(call, "seed")).map(|s| s & 0x7fff_ffff),
+        presence_penalty: own(call, "presence_penalty"),
+        frequency_penalty: own(call, "frequency_penalty"),
+        response_mime_type,
+        response_schema,
+        thinking_config: params.reasoning_effort.as_deref().and_then(|effort| thinking(call, effort)),
+    }
+}
+
+fn thinking(call: &Call, effort: &str) -> Option<Value> {
+    if !call.model.abilities.reasoning || dropped(call, "reasoning_effort") {
+        return None;
+    }
+    let budget = match effort {
+        "none" => 0,
+        "minimal" | "low" => 1024,
+        "medium" => 8192,
+        "high" | "xhigh" => 24_576,
+        _ => return None,
+    };
+    Some(json!({"thinkingBudget": budget}))
+}
+
+/// Parts of the system instruction, and turns in which no role follows itself.
+fn conversation(call: &Call) -> Result<(Vec<Part<'_>>, Vec<Turn<'_>>), Error> {
+    let (mut system, mut turns): (Vec<Part<'_>>, Vec<Turn<'_>>) = (Vec::new(), Vec::new());
+    let all = messages(call);
+    let calls_made = all.iter().flat_map(|m| &m.tool_calls);
+    let called: HashMap<&str, &str> = calls_made.map(|c| (c.id.as_str(), c.name.as_str())).collect();
+    for message in all {
+        let mut parts = parts(call, &message.content)?;
+        let role = match message.role {
+            Role::System | Role::Developer => {
+                system.append(&mut parts);
+                continue;
+            }
+            Role::Assistant => {
+                parts.extend(calls(call, &message.tool_calls));
+                "model"
+            }
+            Role::Tool => {
+                parts = vec![Part::Response { function_response: result(&called, message) }];
+                "user"
+            }
+            Role::User | Role::Function => "user",
+        };
+        match turns.last_mut() {
+            Some(last) if last.role == Some(role) => last.parts.append(&mut parts),
+            // A turn without parts is refused.
+            _ if parts.is_empty() => {}
+            _ => turns.push(Turn { role: Some(role), parts }),
+        }
+    }
+    Ok((system, turns))
+}
+
+fn calls<'a>(call: &Call, tool_calls: &'a [ToolCall]) -> impl Iterator<Item = Part<'a>> + use<'a> {
+    let sign = call.model.tags.iter().any(|t| t == SIGNATURES);
+    tool_calls.iter().enumerate().map(move |(i, c)| Part::Call {
+        function_call: FunctionCall { name: &c.name, args: args(c) },
+        thought_signature: (sign && i == 0).then_some(NO_SIGNATURE),
+    })
+}
+
+/// Arguments as the object they must be here; text that is no object goes in as a member of one.
+fn args(call: &ToolCall) -> Cow<'_, RawValue> {
+    let text = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(raw) if raw.get().starts_with('{') => Cow::Borrowed(raw),
+        _ => Cow::Owned(
+            serde_json::value::to_raw_value(&json!({"arguments": call.arguments}))
+                .unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        ),
+    }
+}
+
+/// The result of a tool under the name of the tool that was called.
+fn result<'a>(called: &HashMap<&str, &'a str>, message: &'a Message) -> FunctionResponse<'a> {
+    let id = message.tool_call_id.as_deref().unwrap_or_default();
+    let text = message.content.text();
+    let response = match serde_json::from_str(&text) {
+        Ok(object @ Value::Object(_)) => object,
+        Ok(other) => json!({ "result": other }),
+        Err(_) => json!({ "result": text }),
+    };
+    FunctionResponse { name: called.get(id).copied().or(message.name.as_deref()).unwrap_or(id), response }
+}
+
+fn parts<'a>(call: &Call, content: &'a Content) -> Result<Vec<Part<'a>>, Error> {
+    let text = |t: &'a String| (!t.is_empty()).then(|| Part::Text { text: t.as_str().into() });
+    match content {
+        Content::None => Ok(Vec::new()),
+        Content::Text(t) => Ok(text(t).into_iter().collect()),
+        Content::Parts(parts) => parts
+            .iter()
+            .filter_map(|p| match &p.kind {
+                PartKind::Text(t) | PartKind::Refusal(t) => text(t).map(Ok),
+                PartKind::Image { url, .. } => Some(Ok(image(url))),
+                PartKind::Other(kind, whole) => {
+                    Some(other(kind, whole).ok_or_else(|| unsayable(call, "this type of content part")))
+                }
+            })
+            .collect(),
+    }
+}
+
+fn image(url: &str) -> Part<'_> {
+    if let Some((mime, data)) = data_url(url) {
+        return Part::Inline { inline_data: Inline { mime_type: mime.into(), data } };
+    }
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let mime_type = match path.rsplit('.').next().unwrap_or("").to_ascii_lowercase().as_str() {
+        "png" => "image/png",
+        "webp" => "image/webp",
+        "gif" => "image/gif",
+        "heic" => "image/heic",
+        _ => "image/jpeg",
+    };
+    Part::File { file_data: FileData { mime_type, file_uri: url } }
+}
+
+fn other<'a>(kind: &str, whole: &'a serde_json::Map<String, Value>) -> Option<Part<'a>> {
+    let inner = whole.get(kind)?;
+    match kind {
+        "input_audio" => {
+            let format = inner.get("format").and_then(Value::as_str).unwrap_or("wav");
+            let data = inner.get("data")?.as_str()?;
+            Some(Part::Inline { inline_data: Inline { mime_type: format!("audio/{format}").into(), data } })
+        }
+        "file" => {
+            let (mime, data) = data_url(inner.get("file_data")?.as_str()?)?;
+            Some(Part::Inline { inline_data: Inline { mime_type: mime.into(), data } })
+        }
+        _ => None,
+    }
+}
+
+fn declarations(call: &Call) -> Result<Vec<Value>, Error> {
+    let mut list = Vec::new();
+    for tool in tools(call) {
+        if tool.name.is_empty() {
+            return Err(unsayable(call, "tools of another type than function"));
+        }
+        let mut one = json!({"name": tool.name});
+        if let Some(o) = one.as_object_mut() {
+            if let Some(d) = &tool.description {
+                o.insert("description".into(), d.as_str().into());
+            }
+            let parameters = tool.parameters.as_deref().map(schema::subset);
+            // An object without properties is refused.
+            let given =
+                |p: &Value| p.get("properties").and_then(Value::as_object).is_some_and(|p| !p.is_empty());
+            if let Some(p) = parameters.filter(given) {
+                o.insert("parameters".into(), p);
+            }
+        }
+        list.push(one);
+    }
+    Ok(if list.is_empty() { Vec::new() } else { vec![json!({"functionDeclarations": list})] })
+}
+
+fn tool_config(call: &Call) -> Option<Value> {
+    if tools(call).is_empty() {
+        return None;
+    }
+    let config = match &call.request.tool_choice {
+        ToolChoice::Unset => return None,
+        ToolChoice::None => json!({"mode": "NONE"}),
+        ToolChoice::Auto => json!({"mode": "AUTO"}),
+        ToolChoice::Required => json!({"mode": "ANY"}),
+        ToolChoice::Function(name) => json!({"mode": "ANY", "allowedFunctionNames": [name]}),
+    };
+    Some(json!({ "functionCallingConfig": config }))
+}

@@ -1,0 +1,346 @@
+//! Wire formats as pure functions: a closed enum with one file per dialect.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::SystemTime;
+use types::chat::{Message, ResponseFormat, Tool};
+use types::completion::{Chunk, Completion};
+use types::matrix::{Dialect, Model};
+use types::provider::{Call, Error, ErrorKind};
+
+mod anthropic_messages;
+mod failure;
+mod gemini;
+mod openai_chat;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use crate::sse::Event;
+
+/// A dialect that is spoken over the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wire {
+    OpenaiChat,
+    AnthropicMessages,
+    Gemini,
+}
+
+/// A call in the vendor's form.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Encoded {
+    /// What follows the provider's base address, with its leading `/`.
+    pub(crate) path: Cow<'static, str>,
+    /// Without the `?`.
+    pub(crate) query: Option<&'static str>,
+    /// JSON.
+    pub(crate) body: Bytes,
+}
+
+/// Where the key goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Auth {
+    /// `authorization: Bearer …`.
+    Bearer,
+    /// A header of its own, the plain key in it.
+    Header(&'static str),
+}
+
+/// What reading an answer needs to know of the call.
+#[derive(Clone, Debug)]
+pub(crate) struct Context {
+    model: Arc<Model>,
+    /// [`Call::id`].
+    id: String,
+    /// The answer comes as the arguments of a tool that we added ([`anthropic_messages`]).
+    answer_tool: bool,
+}
+
+impl Context {
+    pub(crate) fn of(call: &Call) -> Self {
+        Context {
+            model: Arc::clone(&call.model),
+            id: call.id.clone(),
+            answer_tool: call.provider.dialect == Dialect::AnthropicMessages
+                && anthropic_messages::uses_answer_tool(call),
+        }
+    }
+
+    pub(crate) fn error(&self, kind: ErrorKind, detail: impl Into<String>) -> Error {
+        Error::new(kind, &self.model, detail)
+    }
+
+    fn malformed(&self, what: &serde_json::Error) -> Error {
+        // Place and category only: serde's text may quote the answer.
+        let detail = format!(
+            "the answer is not the JSON of its dialect: {:?} at line {} column {}",
+            what.classify(),
+            what.line(),
+            what.column()
+        );
+        self.error(ErrorKind::Malformed, detail)
+    }
+
+    /// An identifier for a tool call whose vendor gave none.
+    fn tool_call_id(&self, seed: &str, choice: u32, n: usize) -> String {
+        let seed = if seed.is_empty() { &self.id } else { seed };
+        let seed: String = seed.chars().filter(|c| c.is_ascii_alphanumeric()).take(40).collect();
+        format!("call_{seed}_{choice}_{n}")
+    }
+}
+
+impl Wire {
+    /// `None` for dialects without a network.
+    pub(crate) const fn of(dialect: Dialect) -> Option<Wire> {
+        match dialect {
+            Dialect::OpenaiChat => Some(Wire::OpenaiChat),
+            Dialect::AnthropicMessages => Some(Wire::AnthropicMessages),
+            Dialect::Gemini => Some(Wire::Gemini),
+            Dialect::Simulated | Dialect::Recorded => None,
+        }
+    }
+
+    /// Where the key goes.
+    pub(crate) const fn auth(self) -> Auth {
+        match self {
+            Wire::OpenaiChat => Auth::Bearer,
+            Wire::AnthropicMessages => Auth::Header("x-api-key"),
+            Wire::Gemini => Auth::Header("x-goog-api-key"),
+        }
+    }
+
+    /// Headers that every call of the dialect carries.
+    pub(crate) const fn headers(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Wire::AnthropicMessages => &[("anthropic-version", anthropic_messages::VERSION)],
+            Wire::OpenaiChat | Wire::Gemini => &[],
+        }
+    }
+
+    /// The path of every call, if it does not depend on the call.
+    pub(crate) const fn fixed_path(self) -> Option<&'static str> {
+        match self {
+            Wire::OpenaiChat => Some(openai_chat::PATH),
+            Wire::AnthropicMessages => Some(anthropic_messages::PATH),
+            Wire::Gemini => None,
+        }
+    }
+
+    /// The call in the vendor's form.
+    ///
+    /// # Errors
+    /// [`ErrorKind::BadRequest`] for what the dialect cannot say.
+    pub(crate) fn encode(self, call: &Call) -> Result<Encoded, Error> {
+        match self {
+            Wire::OpenaiChat => openai_chat::encode(call),
+            Wire::AnthropicMessages => anthropic_messages::encode(call),
+            Wire::Gemini => gemini::encode(call),
+        }
+    }
+
+    /// A whole answer with status 200.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Malformed`], or whatever failure the body tells of in spite of its status.
+    pub(crate) fn decode(self, context: &Context, body: Bytes) -> Result<Completion, Error> {
+        match self {
+            Wire::OpenaiChat => openai_chat::decode(context, body),
+            Wire::AnthropicMessages => anthropic_messages::decode(context, &body),
+            Wire::Gemini => gemini::decode(context, &body),
+        }
+    }
+
+    /// The state machine for a streamed answer.
+    pub(crate) fn decoder(self, context: Context) -> Decoder {
+        let state = match self {
+            Wire::OpenaiChat => State::OpenaiChat(openai_chat::Stream::default()),
+            Wire::AnthropicMessages => State::AnthropicMessages(anthropic_messages::Stream::default()),
+            Wire::Gemini => State::Gemini(gemini::Stream::default()),
+        };
+        Decoder { context, state, malformed_in_a_row: 0, malformed: 0 }
+    }
+
+    /// Why an answer with another status than 200 failed. `now` is for `Retry-After` dates.
+    pub(crate) fn classify(
+        self,
+        context: &Context,
+        status: u16,
+        headers: &HeaderMap,
+        body: &[u8],
+        now: SystemTime,
+    ) -> Error {
+        failure::of_answer(context, status, headers, body, now)
+    }
+}
+
+/// How many events in a row may be unreadable before the stream counts as lost.
+const MALFORMED_IN_A_ROW: u32 = 3;
+
+/// Reads the events of one streamed answer.
+#[derive(Debug)]
+pub(crate) struct Decoder {
+    context: Context,
+    state: State,
+    malformed_in_a_row: u32,
+    malformed: u32,
+}
+
+#[derive(Debug)]
+enum State {
+    OpenaiChat(openai_chat::Stream),
+    AnthropicMessages(anthropic_messages::Stream),
+    Gemini(gemini::Stream),
+}
+
+/// Why an event gave no chunks.
+enum Bad {
+    /// It could not be read; the next one may.
+    Event,
+    /// It says that the answer failed.
+    Answer(Error),
+}
+
+impl From<Error> for Bad {
+    fn from(e: Error) -> Self {
+        Bad::Answer(e)
+    }
+}
+
+impl From<serde_json::Error> for Bad {
+    fn from(_: serde_json::Error) -> Self {
+        Bad::Event
+    }
+}
+
+impl Decoder {
+    /// Takes one event and adds its chunks to `out`.
+    ///
+    /// # Errors
+    /// The failure that the event tells of, or [`ErrorKind::StreamLost`] at the third unreadable event in a
+    /// row. Nothing may be pushed after an error.
+    pub(crate) fn push(&mut self, event: &Event, out: &mut VecDeque<Chunk>) -> Result<(), Error> {
+        let read = match &mut self.state {
+            State::OpenaiChat(s) => s.push(&self.context, event, out),
+            State::AnthropicMessages(s) => s.push(&self.context, event, out),
+            State::Gemini(s) => s.push(&self.context, event, out),
+        };
+        match read {
+            Ok(()) => self.malformed_in_a_row = 0,
+            Err(Bad::Answer(e)) => return Err(e),
+            Err(Bad::Event) => {
+                self.malformed = self.malformed.saturating_add(1);
+                self.malformed_in_a_row = self.malformed_in_a_row.saturating_add(1);
+                tracing::debug!(model = %self.context.model.id, count = self.malformed, "unreadable event skipped");
+                if self.malformed_in_a_row >= MALFORMED_IN_A_ROW {
+                    let detail = format!("{MALFORMED_IN_A_ROW} unreadable events in a row");
+                    return Err(self.context.error(ErrorKind::StreamLost, detail));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the vendor's end was read: nothing more will come.
+    pub(crate) fn ended(&self) -> bool {
+        match &self.state {
+            State::OpenaiChat(s) => s.ended(),
+            State::AnthropicMessages(s) => s.ended(),
+            State::Gemini(_) => false,
+        }
+    }
+
+    /// What the end of the bytes means: the end of the answer, or its loss.
+    ///
+    /// # Errors
+    /// [`ErrorKind::StreamLost`].
+    pub(crate) fn finish(&self) -> Result<(), Error> {
+        let complete = match &self.state {
+            State::OpenaiChat(s) => s.complete(),
+            State::AnthropicMessages(s) => s.complete(),
+            State::Gemini(s) => s.complete(),
+        };
+        if complete {
+            return Ok(());
+        }
+        let skipped = match self.malformed {
+            0 => String::new(),
+            n => format!(" (unreadable events skipped: {n})"),
+        };
+        Err(self
+            .context
+            .error(ErrorKind::StreamLost, format!("the stream ended before the answer did{skipped}")))
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.context
+    }
+}
+
+fn messages(call: &Call) -> &[Message] {
+    call.edits.messages.as_deref().unwrap_or(&call.request.messages)
+}
+
+fn response_format(call: &Call) -> &ResponseFormat {
+    call.edits.response_format.as_ref().unwrap_or(&call.request.response_format)
+}
+
+fn tools(call: &Call) -> &[Tool] {
+    if call.edits.without_tools { &[] } else { &call.request.tools }
+}
+
+fn temperature(call: &Call) -> Option<f64> {
+    call.edits.temperature.or(call.request.params.temperature).filter(|_| !dropped(call, "temperature"))
+}
+
+fn top_p(call: &Call) -> Option<f64> {
+    call.edits.top_p.or(call.request.params.top_p).filter(|_| !dropped(call, "top_p"))
+}
+
+/// Asked for, at most what the model can give.
+fn max_tokens(call: &Call) -> Option<u32> {
+    let asked = call.edits.max_tokens.or(call.request.params.max_tokens)?;
+    Some(asked.min(call.model.max_output_tokens.max(1)))
+}
+
+fn dropped(call: &Call, member: &str) -> bool {
+    call.provider.quirks.drop.iter().any(|d| d == member)
+}
+
+fn unsayable(call: &Call, what: &str) -> Error {
+    Error::new(ErrorKind::BadRequest, &call.model, format!("this dialect cannot say {what}"))
+}
+
+fn to_body<T: serde::Serialize>(call: &Call, body: &T) -> Result<Bytes, Error> {
+    // A request's text is most of its size; the rest is structure.
+    let mut out = Vec::with_capacity(call.request.body().len().saturating_add(256));
+    match serde_json::to_writer(&mut out, body) {
+        Ok(()) => Ok(out.into()),
+        Err(_) => Err(unsayable(call, "this request as JSON")),
+    }
+}
+
+/// A JSON text without the white space between its tokens: vendors that indent their answers indent the
+/// arguments of tool calls with them.
+fn compact(json: &str) -> String {
+    let (mut in_string, mut escaped) = (false, false);
+    json.chars()
+        .filter(|c| {
+            match c {
+                _ if escaped => escaped = false,
+                '\\' if in_string => escaped = true,
+                '"' => in_string = !in_string,
+                _ => {}
+            }
+            in_string || !c.is_ascii_whitespace()
+        })
+        .collect()
+}
+
+/// A `data:` URL of base64: media type and data, both borrowed.
+fn data_url(url: &str) -> Option<(&str, &str)> {
+    let (kind, data) = url.strip_prefix("data:")?.split_once(',')?;
+    let kind = kind.strip_suffix(";base64")?;
+    Some((kind.split(';').next().unwrap_or(kind), data))
+}

@@ -1,0 +1,246 @@
+//! The client's body with a few members replaced: one pass, one buffer, the rest byte for byte.
+
+use super::super::{Encoded, unsayable};
+use bytes::Bytes;
+use serde_json::value::RawValue;
+use serde_json::{Map, Value, json};
+use std::borrow::Cow;
+use types::chat::{ChatRequest, ResponseFormat, Role};
+use types::provider::{Call, Error};
+
+/// A new value of a member.
+enum New<'a> {
+    /// A JSON string with this text.
+    Text(&'a str),
+    /// JSON as it stands.
+    Json(Cow<'a, str>),
+}
+
+impl New<'_> {
+    fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            New::Json(j) => out.extend_from_slice(j.as_bytes()),
+            New::Text(t) => write_string(out, t),
+        }
+    }
+}
+
+fn write_string(out: &mut Vec<u8>, text: &str) {
+    // Writing a string to a `Vec` has no way to fail.
+    let _ = serde_json::to_writer(out, text);
+}
+
+/// What is done to the members of the body.
+struct Plan<'a> {
+    /// Replaced where they stand, added at the end where they do not.
+    set: Vec<(&'a str, New<'a>)>,
+    /// Left out, beside what the provider's quirks leave out.
+    drop: Vec<&'static str>,
+    /// Given another name: from, to.
+    rename: Option<(&'static str, &'a str)>,
+}
+
+/// The call as the vendor reads it.
+///
+/// # Errors
+/// [`types::provider::ErrorKind::BadRequest`] when the messages cannot be rewritten.
+pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
+    let mut plan = Plan {
+        set: vec![("model", New::Text(&call.model.upstream_name))],
+        drop: vec!["routing"],
+        rename: None,
+    };
+    plan.stream(call);
+    plan.messages(call)?;
+    plan.sampling(call);
+    plan.max_tokens(call);
+    if let Some(format) = &call.edits.response_format {
+        match response_format(format) {
+            Some(json) => plan.set.push(("response_format", New::Json(json.into()))),
+            None => plan.drop.push("response_format"),
+        }
+    }
+    if call.edits.without_tools {
+        plan.drop.extend(["tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"]);
+    }
+    let body = plan.splice(&call.request, &call.provider.quirks.drop);
+    Ok(Encoded { path: super::PATH.into(), query: None, body })
+}
+
+impl<'a> Plan<'a> {
+    fn stream(&mut self, call: &'a Call) {
+        let asked = call.request.raw("stream").unwrap_or("");
+        if call.stream {
+            if asked != "true" {
+                self.set.push(("stream", New::Json("true".into())));
+            }
+        } else if asked == "true" {
+            self.set.push(("stream", New::Json("false".into())));
+        }
+        if !call.stream || !call.provider.quirks.stream_usage {
+            // Vendors refuse the options where there is no stream, and those of the quirk always.
+            self.drop.push("stream_options");
+        } else if !call.request.include_usage {
+            let options = call.request.raw("stream_options").and_then(|o| serde_json::from_str(o).ok());
+            let mut options: Map<String, Value> = options.unwrap_or_default();
+            options.insert("include_usage".into(), Value::Bool(true));
+            self.set.push(("stream_options", New::Json(Value::Object(options).to_string().into())));
+        }
+    }
+
+    fn messages(&mut self, call: &'a Call) -> Result<(), Error> {
+        let as_system = call.provider.quirks.developer_as_system;
+        if let Some(edited) = &call.edits.messages {
+            let mut messages = Cow::Borrowed(edited);
+            if as_system && edited.iter().any(|m| m.role == Role::Developer) {
+                for m in messages.to_mut().iter_mut().filter(|m| m.role == Role::Developer) {
+                    m.role = Role::System;
+                }
+            }
+            let json = serde_json::to_string(&*messages).map_err(|_| unsayable(call, "these messages"))?;
+            self.set.push(("messages", New::Json(json.into())));
+        } else if as_system && call.request.messages.iter().any(|m| m.role == Role::Developer) {
+            let raw = call.request.raw("messages").unwrap_or("[]");
+            let json = developer_as_system(raw).map_err(|_| unsayable(call, "these messages"))?;
+            self.set.push(("messages", New::Json(json.into())));
+        }
+        Ok(())
+    }
+
+    fn sampling(&mut self, call: &'a Call) {
+        let edits = &call.edits;
+        let numbers = [("temperature", edits.temperature), ("top_p", edits.top_p)];
+        for (name, value) in numbers {
+            if let Some(v) = value {
+                self.set.push((name, New::Json(json!(v).to_string().into())));
+            }
+        }
+        if let Some(seed) = edits.seed {
+            self.set.push(("seed", New::Json(seed.to_string().into())));
+        }
+    }
+
+    fn max_tokens(&mut self, call: &'a Call) {
+        const NAMES: [&str; 2] = ["max_completion_tokens", "max_tokens"];
+        let field = call.provider.quirks.max_tokens_field.as_str();
+        if let Some(n) = call.edits.max_tokens {
+            self.drop.extend(NAMES.iter().filter(|name| **name != field));
+            self.set.push((field, New::Json(n.to_string().into())));
+            return;
+        }
+        // The newer name wins, as in the canonical form; only one of them goes out.
+        let given = |name: &str| call.request.raw(name).is_some_and(|raw| raw != "null");
+        let Some(winner) = NAMES.into_iter().find(|name| given(name)) else { return };
+        self.drop.extend(NAMES.iter().filter(|name| **name != winner));
+        if winner != field {
+            self.rename = Some((winner, field));
+        }
+    }
+
+    fn splice(&self, request: &ChatRequest, quirk_drop: &[String]) -> Bytes {
+        let body = request.body();
+        let between = |from: usize, to: usize| body.get(from..to).unwrap_or(&[]);
+        let unwanted = |key: &str| quirk_drop.iter().any(|d| d == key);
+        let grown: usize =
+            self.set.iter().map(|(k, v)| k.len().saturating_add(v.size()).saturating_add(4)).sum();
+        let mut out = Vec::with_capacity(body.len().saturating_add(grown).saturating_add(32));
+        let mut written = vec![false; self.set.len()];
+        // `copied`: how far the body is dealt with; `end`: where the last member ended.
+        let (mut copied, mut kept_any) = (0, false);
+        let mut end = memchr::memchr(b'{', body).map_or(0, |open| open.saturating_add(1));
+        for member in request.members() {
+            let key = member.key.as_str();
+            let place = self.set.iter().position(|(k, _)| *k == key);
+            let renamed = self.rename.filter(|(from, _)| *from == key).map(|(_, to)| to);
+            if self.drop.contains(&key) || unwanted(renamed.unwrap_or(key)) {
+                out.extend_from_slice(between(copied, end));
+                end = member.value.end;
+                if !kept_any {
+                    // The comma goes with the member before it, which the first one does not have.
+                    end = after_comma(body, end);
+                }
+                copied = end;
+                continue;
+            }
+            if let Some(to) = renamed {
+                out.extend_from_slice(between(copied, end));
+                separate(&mut out, kept_any, to);
+                copied = member.value.start;
+            } else if let Some(((_, new), written)) =
+                place.and_then(|p| self.set.get(p).zip(written.get_mut(p)))
+            {
+                out.extend_from_slice(between(copied, member.value.start));
+                new.write(&mut out);
+                *written = true;
+                copied = member.value.end;
+            }
+            kept_any = true;
+            end = member.value.end;
+        }
+        out.extend_from_slice(between(copied, end));
+        for ((key, new), _) in
+            self.set.iter().zip(&written).filter(|((key, _), done)| !**done && !unwanted(key))
+        {
+            separate(&mut out, kept_any, key);
+            new.write(&mut out);
+            kept_any = true;
+        }
+        out.extend_from_slice(between(end, body.len()));
+        out.into()
+    }
+}
+
+impl New<'_> {
+    fn size(&self) -> usize {
+        match self {
+            New::Text(t) => t.len().saturating_add(2),
+            New::Json(j) => j.len(),
+        }
+    }
+}
+
+fn separate(out: &mut Vec<u8>, comma: bool, key: &str) {
+    if comma {
+        out.push(b',');
+    }
+    write_string(out, key);
+    out.push(b':');
+}
+
+fn after_comma(body: &[u8], at: usize) -> usize {
+    let rest = body.get(at..).unwrap_or(&[]);
+    let space = rest.iter().take_while(|b| b.is_ascii_whitespace()).count();
+    match rest.get(space) {
+        Some(b',') => at.saturating_add(space).saturating_add(1),
+        _ => at,
+    }
+}
+
+/// Only the roles change: members that the house does not know stay in their messages.
+fn developer_as_system(messages: &str) -> Result<String, serde_json::Error> {
+    let raw: Vec<&RawValue> = serde_json::from_str(messages)?;
+    let mut out = Vec::with_capacity(raw.len());
+    for message in raw {
+        let mut parsed: Value = serde_json::from_str(message.get())?;
+        match parsed.get_mut("role") {
+            Some(role) if role == "developer" => {
+                *role = Value::from("system");
+                out.push(Cow::Owned(parsed.to_string()));
+            }
+            _ => out.push(Cow::Borrowed(message.get())),
+        }
+    }
+    Ok(format!("[{}]", out.join(",")))
+}
+
+fn response_format(format: &ResponseFormat) -> Option<String> {
+    Some(match format {
+        ResponseFormat::Text => return None,
+        ResponseFormat::JsonObject => json!({"type": "json_object"}).to_string(),
+        ResponseFormat::JsonSchema { name, schema, strict } => json!({
+            "type": "json_schema",
+            "json_schema": {"name": name, "schema": schema, "strict": strict},
+        })
+        .to_string(),
+    })
+}

@@ -1,0 +1,171 @@
+//! Events of a streamed answer to chunks, tool-call deltas brought into order.
+
+use super::super::{Bad, Context};
+use super::decode::{Answer, CallIn, ChoiceIn, finish_reason};
+use crate::sse::Event;
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use types::completion::{Chunk, Delta, ToolCallDelta};
+use types::provider::ErrorKind;
+
+/// More choices, or tool calls of one choice, than this: the vendor is broken or hostile.
+const MAX_PARALLEL: usize = 256;
+
+/// State of one streamed answer.
+#[derive(Debug, Default)]
+pub(in super::super) struct Stream {
+    done: bool,
+    choices: Vec<ChoiceState>,
+}
+
+#[derive(Debug, Default)]
+struct ChoiceState {
+    index: u32,
+    finished: bool,
+    /// Tool calls by our index.
+    calls: Vec<CallState>,
+}
+
+#[derive(Debug, Default)]
+struct CallState {
+    /// The vendor's index.
+    index: Option<u32>,
+    id: String,
+    named: bool,
+}
+
+impl Stream {
+    pub(in super::super) fn ended(&self) -> bool {
+        self.done
+    }
+
+    /// The vendor said `[DONE]` after some answer, or forgot to after every choice had its finish reason.
+    pub(in super::super) fn complete(&self) -> bool {
+        !self.choices.is_empty() && (self.done || self.choices.iter().all(|c| c.finished))
+    }
+
+    pub(in super::super) fn push(
+        &mut self,
+        context: &Context,
+        event: &Event,
+        out: &mut VecDeque<Chunk>,
+    ) -> Result<(), Bad> {
+        if self.done || event.data.is_empty() {
+            return Ok(());
+        }
+        if event.is_done() {
+            self.done = true;
+            return Ok(());
+        }
+        let answer: Answer<'_> = serde_json::from_slice(&event.data)?;
+        if let Some(e) = answer.failure(context, ErrorKind::StreamLost) {
+            return Err(Bad::Answer(e));
+        }
+        let usage = answer.usage();
+        let id = answer.id.map(Cow::into_owned).unwrap_or_default();
+        let mut mended = false;
+        let mut choices = Vec::with_capacity(answer.choices.len());
+        for choice in answer.choices {
+            choices.push(self.choice(context, &id, choice, &mut mended)?);
+        }
+        // An event of several `data` lines cannot go out as one line.
+        let one_line = memchr::memchr(b'\n', &event.data).is_none();
+        out.push_back(Chunk {
+            id,
+            model: answer.model.map(Cow::into_owned).unwrap_or_default(),
+            created: answer.created.unwrap_or(0),
+            choices,
+            usage,
+            raw: (!mended && one_line).then(|| event.data.clone()),
+        });
+        Ok(())
+    }
+
+    fn choice(
+        &mut self,
+        context: &Context,
+        answer: &str,
+        mut choice: ChoiceIn<'_>,
+        mended: &mut bool,
+    ) -> Result<Delta, Bad> {
+        let index = choice.index.unwrap_or(0);
+        let too_many =
+            || Bad::Answer(context.error(ErrorKind::Malformed, "more than 256 choices or tool calls"));
+        let place = match self.choices.iter().position(|c| c.index == index) {
+            Some(p) => p,
+            None => {
+                self.choices.push(ChoiceState { index, ..ChoiceState::default() });
+                self.choices.len().saturating_sub(1)
+            }
+        };
+        let state = self.choices.get_mut(place).filter(|_| place < MAX_PARALLEL).ok_or_else(too_many)?;
+        let mut message = choice.take_delta();
+        let reasoning = message.take_reasoning();
+        let mut tool_calls = Vec::with_capacity(message.tool_calls.len());
+        for call in &message.tool_calls {
+            tool_calls.push(state.call(context, answer, call, mended).ok_or_else(too_many)?);
+        }
+        let finish_reason = choice.finish_reason.filter(|r| !r.is_empty()).map(|written| {
+            let (reason, changed) = finish_reason(&written, !state.calls.is_empty());
+            *mended |= changed;
+            state.finished = true;
+            reason
+        });
+        Ok(Delta {
+            index,
+            role: message.role.is_some(),
+            text: message.content.text.map(Cow::into_owned),
+            reasoning: reasoning.map(Cow::into_owned),
+            refusal: message.refusal.map(Cow::into_owned),
+            tool_calls,
+            finish_reason,
+        })
+    }
+}
+
+impl ChoiceState {
+    /// The delta as it should be: indices from 0, id and name in the first piece only.
+    fn call(
+        &mut self,
+        context: &Context,
+        answer: &str,
+        call: &CallIn<'_>,
+        mended: &mut bool,
+    ) -> Option<ToolCallDelta> {
+        let id = call.id.as_deref().filter(|id| !id.is_empty());
+        let name = call.function.name.as_deref().filter(|n| !n.is_empty());
+        let (arguments, as_text) = call.function.arguments();
+        let known = self.find(call.index, id, name.is_some());
+        let place = known.unwrap_or(self.calls.len());
+        let index = u32::try_from(place).ok().filter(|_| place < MAX_PARALLEL)?;
+        let mut first_id = None;
+        if known.is_none() {
+            let id = id.map_or_else(|| context.tool_call_id(answer, self.index, place), str::to_owned);
+            first_id = Some(id.clone());
+            self.calls.push(CallState { index: call.index, id, named: false });
+        }
+        let state = self.calls.get_mut(place)?;
+        let first_name = name.filter(|_| !state.named).map(str::to_owned);
+        state.named |= first_name.is_some();
+        *mended |= call.index != Some(index)
+            || !as_text
+            || first_id.as_deref() != call.id.as_deref()
+            || first_name.as_deref() != call.function.name.as_deref();
+        Some(ToolCallDelta { index, id: first_id, name: first_name, arguments })
+    }
+
+    /// Which call a piece belongs to; `None` = a new one.
+    fn find(&self, index: Option<u32>, id: Option<&str>, named: bool) -> Option<usize> {
+        if let Some(index) = index {
+            // The last of that index: some vendors number all parallel calls 0 and tell them apart by id.
+            let place = self.calls.iter().rposition(|c| c.index == Some(index))?;
+            let other = id.is_some_and(|id| self.calls.get(place).is_some_and(|c| c.id != id));
+            return (!(other && named)).then_some(place);
+        }
+        match id {
+            Some(id) => self.calls.iter().position(|c| c.id == id),
+            None if named => None,
+            None => self.calls.len().checked_sub(1),
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! All providers of one snapshot of the matrix: who can be called, and the call.
+
+use crate::dialect::{Auth, Wire};
+use crate::recorded::Recorded;
+use crate::simulated::Simulated;
+use crate::transport::{Client, Limits, Problem, Settings, Tls};
+use futures_util::future::BoxFuture;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use types::matrix::{Availability, Dialect, Matrix, ModelIx, Provider};
+use types::provider::{Call, ChatProvider, Error, ErrorKind, Reply};
+
+/// Bounds on what providers may do to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Largest answer, whole or streamed, in bytes. Default [`Config::MAX_ANSWER_BYTES`].
+    pub max_answer_bytes: usize,
+    /// Largest single event of a stream, in bytes. Default [`Config::MAX_EVENT_BYTES`].
+    pub max_event_bytes: usize,
+    /// Whether providers may be at addresses that are not public (loopback, private networks). Default
+    /// true: hosts are named by the operator alone, and local models are an ordinary case.
+    pub allow_private: bool,
+}
+
+impl Config {
+    /// 64 MiB.
+    pub const MAX_ANSWER_BYTES: usize = 64 << 20;
+    /// 1 MiB.
+    pub const MAX_EVENT_BYTES: usize = 1 << 20;
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            max_answer_bytes: Config::MAX_ANSWER_BYTES,
+            max_event_bytes: Config::MAX_EVENT_BYTES,
+            allow_private: true,
+        }
+    }
+}
+
+/// The providers of one snapshot of the configuration, with their connection pools and keys.
+pub struct Fleet {
+    matrix: Arc<Matrix>,
+    /// By the provider's id.
+    members: HashMap<String, Member>,
+    tls: Result<Tls, String>,
+    config: Config,
+}
+
+/// A provider as it can be called, or why it cannot.
+#[derive(Clone)]
+enum Member {
+    Remote(Arc<Client>),
+    Local(Arc<Provider>, Arc<dyn ChatProvider>),
+    Out(Availability),
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut ids: Vec<&String> = self.members.keys().collect();
+        ids.sort();
+        f.debug_struct("Fleet").field("providers", &ids).field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl Fleet {
+    /// Readies every provider of the matrix. Nothing is connected to yet. Keys are read through `env`, once; they
+    /// never print. A provider that cannot be called is no error: [`Fleet::availability`] says why.
+    #[must_use]
+    pub fn new(matrix: Arc<Matrix>, env: &dyn Fn(&str) -> Option<String>, config: Config) -> Fleet {
+        let empty = Fleet { matrix: Arc::default(), members: HashMap::new(), tls: Tls::new(), config };
+        empty.reload(matrix, env)
+    }
+
+    /// The same for another snapshot. Providers whose entry, keys and headers did not change keep their
+    /// connections; calls under way are not disturbed.
+    #[must_use]
+    pub fn reload(&self, matrix: Arc<Matrix>, env: &dyn Fn(&str) -> Option<String>) -> Fleet {
+        let members = matrix.providers().iter().map(|p| (p.id.clone(), self.member(p, env))).collect();
+        Fleet { matrix, members, tls: self.tls.clone(), config: self.config }
+    }
+
+    /// Whether a model of this fleet's matrix may be a candidate, and if not, why.
+    #[must_use]
+    pub fn availability(&self, ix: ModelIx) -> Availability {
+        let (Some(model), Some(provider)) = (self.matrix.model(ix), self.matrix.provider_of(ix)) else {
+            return Availability::Unusable("the matrix has no such model".to_owned());
+        };
+        if !model.enabled {
+            return Availability::Disabled;
+        }
+        match self.members.get(&provider.id) {
+            Some(Member::Out(why)) => why.clone(),
+            Some(_) => Availability::Ready,
+            None => Availability::Unusable("its provider is not part of the matrix".to_owned()),
+        }
+    }
+
+    fn member(&self, provider: &Arc<Provider>, env: &dyn Fn(&str) -> Option<String>) -> Member {
+        if !provider.enabled {
+            return Member::Out(Availability::Disabled);
+        }
+        let made = match Wire::of(provider.dialect) {
+            Some(wire) => self.remote(provider, wire, env),
+            None => self.local(provider),
+        };
+        made.unwrap_or_else(Member::Out)
+    }
+
+    fn remote(
+        &self,
+        provider: &Arc<Provider>,
+        wire: Wire,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Member, Availability> {
+        let settings = Settings::new(provider, wire.auth() == Auth::Bearer, env).map_err(|p| match p {
+            Problem::NoKey(names) => Availability::NoKey(names),
+            Problem::Unusable(why) => Availability::Unusable(why),
+        })?;
+        if !self.config.allow_private && !settings.may_be_public() {
+            return Err(Availability::Unusable("its address is not public, which is not allowed".to_owned()));
+        }
+        if let Some(Member::Remote(client)) = self.members.get(&provider.id)
+            && *client.settings() == settings
+        {
+            return Ok(Member::Remote(Arc::clone(client)));
+        }
+        let tls = self.tls.as_ref().map_err(|e| Availability::Unusable(e.clone()))?;
+        let http = tls.client(provider.timeouts.connect, self.config.allow_private);
+        let limits = Limits { answer: self.config.max_answer_bytes, event: self.config.max_event_bytes };
+        Ok(Member::Remote(Arc::new(Client::new(settings, wire, http, limits))))
+    }
+
+    fn local(&self, provider: &Arc<Provider>) -> Result<Member, Availability> {
+        if let Some(known @ Member::Local(before, _)) = self.members.get(&provider.id)
+            && before == provider
+        {
+            // Its table is read anew only when the entry changes.
+            return Ok(known.clone());
+        }
+        let made: Arc<dyn ChatProvider> = match (provider.dialect, &provider.file) {
+            (Dialect::Recorded, Some(folder)) => {
+                Arc::new(Recorded::open(folder).map_err(Availability::Unusable)?)
+            }
+            (Dialect::Recorded, None) => {
+                return Err(Availability::Unusable("`file` names no outcome table".to_owned()));
+            }
+            _ => Arc::new(Simulated),
+        };
+        Ok(Member::Local(Arc::clone(provider), made))
+    }
+}
+
+impl ChatProvider for Fleet {
+    fn call(&self, call: Call) -> BoxFuture<'static, Result<Reply, Error>> {
+        let why = match self.members.get(&call.provider.id) {
+            Some(Member::Remote(client)) => return Box::pin(Arc::clone(client).call(call)),
+            Some(Member::Local(_, provider)) => return provider.call(call),
+            Some(Member::Out(Availability::NoKey(names))) => {
+                Error::new(ErrorKind::Auth, &call.model, format!("none of {} is set", names.join(", ")))
+            }
+            Some(Member::Out(Availability::Unusable(why))) => {
+                Error::new(ErrorKind::Connect, &call.model, why.clone())
+            }
+            Some(Member::Out(_)) => {
+                Error::new(ErrorKind::Connect, &call.model, "the provider is switched off")
+            }
+            None => Error::new(ErrorKind::Connect, &call.model, "no such provider"),
+        };
+        Box::pin(std::future::ready(Err(why)))
+    }
+}

@@ -1,0 +1,216 @@
+//! Carries one call to a vendor over HTTP and tells how far it came: no connection, no first event, a gap,
+//! a cut, a whole answer.
+//!
+//! Nothing is spawned and nothing is tried twice here: dropping the future, or the stream it gives, drops
+//! the connection and so aborts the call at the vendor. Client headers never get here; only what is built
+//! below goes out.
+
+use crate::dialect::{Context, Wire};
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{HeaderMap, Method, Request, Response, Uri};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::time::{Instant, timeout_at};
+use types::provider::{Call, Error, ErrorKind, Reply};
+
+mod connect;
+mod events;
+mod keys;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use connect::{HttpClient, Tls};
+pub(crate) use settings::{Problem, Settings};
+
+use keys::KeyPool;
+
+/// An error body is read so far; the rest tells nothing new.
+const MAX_ERROR_BODY: usize = 64 << 10;
+
+/// Bounds on what a vendor may send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) answer: usize,
+    pub(crate) event: usize,
+}
+
+/// The connection pool, keys and addresses of one provider.
+#[derive(Debug)]
+pub(crate) struct Client {
+    settings: Settings,
+    wire: Wire,
+    http: HttpClient,
+    keys: KeyPool,
+    limits: Limits,
+    /// Address of every call, where the dialect has only one.
+    fixed: Option<Uri>,
+}
+
+impl Client {
+    /// A pool without connections yet.
+    pub(crate) fn new(settings: Settings, wire: Wire, http: HttpClient, limits: Limits) -> Self {
+        let keys = KeyPool::new(&settings, wire);
+        let fixed = wire.fixed_path().and_then(|path| settings.address(path, None));
+        Client { settings, wire, http, keys, limits, fixed }
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Makes the call.
+    ///
+    /// # Errors
+    /// One kind per phase it may end in, or what the vendor's answer means.
+    pub(crate) async fn call(self: Arc<Self>, mut call: Call) -> Result<Reply, Error> {
+        let started = Instant::now();
+        call.stream &= call.model.abilities.streaming;
+        let encoded = self.wire.encode(&call)?;
+        let context = Context::of(&call);
+        let timeouts = call.provider.timeouts;
+        let times = Times {
+            first: after(started, timeouts.first_token),
+            gap: timeouts.inter_token,
+            total: after(started, timeouts.total.min(call.remaining)),
+        };
+        let streamed = call.stream;
+        let uri = match &self.fixed {
+            Some(uri) => Some(uri.clone()),
+            None => self.settings.address(&encoded.path, encoded.query),
+        };
+        let uri =
+            uri.ok_or_else(|| context.error(ErrorKind::BadRequest, "the model's name makes no address"))?;
+        drop(call);
+
+        let key = self.keys.pick(started);
+        let mut request = Request::new(Full::new(encoded.body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = self.keys.headers(key);
+        let head = match timeout_at(times.first.min(times.total), self.http.request(request)).await {
+            Ok(Ok(head)) => head,
+            Ok(Err(e)) => return Err(connect::failure(&context, &e)),
+            Err(_) => return Err(times.expired_before_first(&context)),
+        };
+        if !head.status().is_success() {
+            let error = self.refused(&context, head, &times).await;
+            self.keys.rest(key, &error, Instant::now());
+            return Err(error);
+        }
+        refuse_compressed(&context, head.headers())?;
+        if streamed && !is_json(head.headers()) {
+            return Ok(Reply::Stream(events::stream(
+                self.wire,
+                context,
+                head.into_body(),
+                self.limits,
+                times,
+            )));
+        }
+        let body = match timeout_at(times.total, collect(head.into_body(), self.limits.answer)).await {
+            Ok(body) => body.map_err(|e| e.into_error(&context))?,
+            Err(_) => return Err(times.expired(&context)),
+        };
+        self.wire.decode(&context, body).map(Reply::Whole)
+    }
+
+    /// Why the vendor refused, as far as its answer says within the time.
+    async fn refused(&self, context: &Context, head: Response<Incoming>, times: &Times) -> Error {
+        let (head, body) = head.into_parts();
+        let body = timeout_at(times.first.min(times.total), collect(body, MAX_ERROR_BODY)).await;
+        let body = body.ok().and_then(Result::ok).unwrap_or_default();
+        self.wire.classify(context, head.status.as_u16(), &head.headers, &body, SystemTime::now())
+    }
+}
+
+/// When the phases of one call end.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    first: Instant,
+    gap: Duration,
+    total: Instant,
+}
+
+impl Times {
+    fn expired_before_first(&self, context: &Context) -> Error {
+        if self.total <= self.first {
+            return self.expired(context);
+        }
+        context.error(ErrorKind::FirstTokenTimeout, "no answer began in time")
+    }
+
+    fn expired(&self, context: &Context) -> Error {
+        context.error(ErrorKind::TotalTimeout, "the call took longer than it may")
+    }
+}
+
+/// An hour stands for times that cannot be told.
+fn after(start: Instant, time: Duration) -> Instant {
+    start.checked_add(time).unwrap_or_else(|| start + Duration::from_secs(3600))
+}
+
+/// Why a body could not be read whole.
+enum BodyError {
+    TooLarge(usize),
+    Lost(hyper::Error),
+}
+
+impl BodyError {
+    fn into_error(self, context: &Context) -> Error {
+        match self {
+            BodyError::TooLarge(limit) => {
+                context.error(ErrorKind::TooLarge, format!("the answer is larger than {limit} bytes"))
+            }
+            BodyError::Lost(e) => context.error(ErrorKind::StreamLost, connect::root_cause(&e)),
+        }
+    }
+}
+
+/// The whole body: without a copy when it comes in one piece, which answers of ordinary size do.
+async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+    let declared = body.size_hint().exact().and_then(|n| usize::try_from(n).ok());
+    if declared.is_some_and(|n| n > limit) {
+        return Err(BodyError::TooLarge(limit));
+    }
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(BodyError::Lost)?.into_data() else { continue };
+        if first.len().max(all.len()).saturating_add(data.len()) > limit {
+            return Err(BodyError::TooLarge(limit));
+        }
+        if first.is_empty() && all.is_empty() {
+            first = data;
+            continue;
+        }
+        if all.is_empty() {
+            all.reserve(declared.unwrap_or_else(|| first.len().saturating_mul(4)));
+            all.extend_from_slice(&std::mem::take(&mut first));
+        }
+        all.extend_from_slice(&data);
+    }
+    Ok(if all.is_empty() { first } else { all.freeze() })
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|v| v.as_bytes().get(..16).is_some_and(|t| t.eq_ignore_ascii_case(b"application/json")))
+}
+
+fn refuse_compressed(context: &Context, headers: &HeaderMap) -> Result<(), Error> {
+    match headers.get(CONTENT_ENCODING) {
+        Some(coding) if !coding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(context.error(ErrorKind::Malformed, "the answer is compressed, which was not accepted"))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+pub(crate) use settings::tests::provider as test_provider;

@@ -1,0 +1,208 @@
+//! A streamed answer: bytes to events to chunks, each wait bounded, nothing read ahead of the consumer.
+
+use super::{Limits, Times, connect};
+use crate::dialect::{Context, Decoder, Wire};
+use crate::sse::{Event, Framer, TooLarge};
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::time::Duration;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use types::completion::Chunk;
+use types::provider::{Error, ErrorKind};
+
+/// After the vendor's last event its connection is worth keeping, if the end of the body follows at once.
+const LAST_FRAME: Duration = Duration::from_millis(50);
+
+/// The chunks of an answer whose head has come.
+pub(super) fn stream(
+    wire: Wire,
+    context: Context,
+    body: Incoming,
+    limits: Limits,
+    times: Times,
+) -> BoxStream<'static, Result<Chunk, Error>> {
+    let events = Box::new(Events {
+        body,
+        framer: Framer::new(limits.event),
+        decoder: wire.decoder(context),
+        ready: VecDeque::new(),
+        clock: Clock::new(times),
+        bytes: 0,
+        limits,
+        over: false,
+        failed: None,
+    });
+    Box::pin(stream::unfold(events, |mut events| async move {
+        let item = events.next().await?;
+        Some((item, events))
+    }))
+}
+
+struct Events {
+    body: Incoming,
+    framer: Framer,
+    decoder: Decoder,
+    ready: VecDeque<Chunk>,
+    clock: Clock,
+    bytes: usize,
+    limits: Limits,
+    /// Nothing more is read: the end was reached, or an error to be given after what is ready.
+    over: bool,
+    failed: Option<Error>,
+}
+
+impl Events {
+    async fn next(&mut self) -> Option<Result<Chunk, Error>> {
+        if self.ready.is_empty() && !self.over {
+            // The time the consumer took is not the vendor's.
+            self.clock.restart();
+        }
+        // What came before a failure is given before it.
+        while self.ready.is_empty() && !self.over {
+            if self.decoder.ended() {
+                self.over = true;
+                self.failed = self.decoder.finish().err();
+                self.drain().await;
+                break;
+            }
+            match self.read().await {
+                Ok(Progress::More) => {}
+                Ok(Progress::End) => self.over = true,
+                Err(e) => {
+                    self.over = true;
+                    self.failed = Some(e);
+                }
+            }
+        }
+        match self.ready.pop_front() {
+            Some(chunk) => Some(Ok(chunk)),
+            None => self.failed.take().map(Err),
+        }
+    }
+
+    /// Waits for one frame of the body and decodes it.
+    async fn read(&mut self) -> Result<Progress, Error> {
+        let frame = tokio::select! {
+            biased;
+            frame = self.body.frame() => frame,
+            kind = self.clock.expired() => return Err(self.timed_out(kind)),
+        };
+        match frame {
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(data) => self.take(data),
+                Err(_trailers) => Ok(Progress::More),
+            },
+            Some(Err(e)) => self
+                .end()
+                .map_err(|_| self.decoder.context().error(ErrorKind::StreamLost, connect::root_cause(&e))),
+            None => {
+                if let Some(event) = self.framer.finish().map_err(|e| self.too_large(e))? {
+                    self.event(&event)?;
+                }
+                self.end()
+            }
+        }
+    }
+
+    fn take(&mut self, data: Bytes) -> Result<Progress, Error> {
+        self.bytes = self.bytes.saturating_add(data.len());
+        if self.bytes > self.limits.answer {
+            let detail = format!("the answer is larger than {} bytes", self.limits.answer);
+            return Err(self.decoder.context().error(ErrorKind::TooLarge, detail));
+        }
+        self.framer.push(data);
+        while let Some(event) = self.framer.next().map_err(|e| self.too_large(e))? {
+            self.clock.event();
+            self.event(&event)?;
+        }
+        Ok(Progress::More)
+    }
+
+    /// Reads the end of the body, so that the connection can be kept. Late is no failure of the answer.
+    async fn drain(&mut self) {
+        let rest = async { while let Some(Ok(_)) = self.body.frame().await {} };
+        let _ = timeout(LAST_FRAME, rest).await;
+    }
+
+    fn event(&mut self, event: &Event) -> Result<(), Error> {
+        self.decoder.push(event, &mut self.ready)
+    }
+
+    fn end(&self) -> Result<Progress, Error> {
+        self.decoder.finish().map(|()| Progress::End)
+    }
+
+    fn too_large(&self, _: TooLarge) -> Error {
+        let detail = format!("one event is larger than {} bytes", self.limits.event);
+        self.decoder.context().error(ErrorKind::TooLarge, detail)
+    }
+
+    fn timed_out(&self, kind: ErrorKind) -> Error {
+        let detail = match kind {
+            ErrorKind::FirstTokenTimeout => "no event came in time",
+            ErrorKind::InterTokenTimeout => "no further event came in time",
+            _ => "the call took longer than it may",
+        };
+        self.decoder.context().error(kind, detail)
+    }
+}
+
+enum Progress {
+    More,
+    End,
+}
+
+/// Bounds each wait with one timer, which is set anew only when it fires: an event costs one look at the clock.
+struct Clock {
+    sleep: Pin<Box<Sleep>>,
+    times: Times,
+    /// End of the present wait; the first event's until it came.
+    due: Instant,
+    first: bool,
+}
+
+impl Clock {
+    fn new(times: Times) -> Self {
+        let sleep = Box::pin(sleep_until(times.first.min(times.total)));
+        Clock { sleep, times, due: times.first, first: true }
+    }
+
+    /// An event came.
+    fn event(&mut self) {
+        self.first = false;
+        self.restart();
+    }
+
+    /// The consumer begins to wait. One that comes after the time of the first event gets a gap's time more,
+    /// since nothing was read before it came.
+    fn restart(&mut self) {
+        let now = Instant::now();
+        if !self.first || now >= self.times.first {
+            self.due = super::after(now, self.times.gap);
+        }
+    }
+
+    /// Resolves when the wait has been too long.
+    async fn expired(&mut self) -> ErrorKind {
+        loop {
+            let due = self.due.min(self.times.total);
+            if Instant::now() >= due {
+                return if self.times.total <= self.due {
+                    ErrorKind::TotalTimeout
+                } else if self.first {
+                    ErrorKind::FirstTokenTimeout
+                } else {
+                    ErrorKind::InterTokenTimeout
+                };
+            }
+            if self.sleep.deadline() > due || self.sleep.is_elapsed() {
+                self.sleep.as_mut().reset(due);
+            }
+            self.sleep.as_mut().await;
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! What a provider's entry and the environment make of each other: keys, headers and addresses, ready to use.
+
+use super::connect::is_public;
+use crate::matrix::{Unexpanded, expand, first_reference};
+use http::uri::{Authority, Scheme};
+use http::{HeaderName, HeaderValue, Uri};
+use std::net::IpAddr;
+use std::sync::Arc;
+use types::matrix::Provider;
+
+/// Headers that an operator may not set: they frame the message.
+const FRAMING: &[&str] = &[
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// Why a provider cannot be called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Problem {
+    /// None of these variables is set.
+    NoKey(Vec<String>),
+    /// Anything else, in words for the operator.
+    Unusable(String),
+}
+
+/// A provider ready to be called. Equal settings may share a connection pool.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Settings {
+    provider: Arc<Provider>,
+    /// As header values of the dialect, marked sensitive.
+    keys: Vec<HeaderValue>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    scheme: Scheme,
+    authority: Authority,
+    /// Without a `/` at its end.
+    path: String,
+    query: Option<String>,
+}
+
+impl Settings {
+    /// Reads the environment through `env`; variables that are set but empty count as not set. `bearer` says how
+    /// keys are written.
+    ///
+    /// # Errors
+    /// The first reason why the provider cannot be called.
+    pub(crate) fn new(
+        provider: &Arc<Provider>,
+        bearer: bool,
+        env: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, Problem> {
+        let (scheme, authority, path, query) = base(&provider.base_url).map_err(Problem::Unusable)?;
+        let env = |name: &str| env(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
+        let mut keys = Vec::new();
+        for name in &provider.api_key_env {
+            let Some(key) = env(name) else { continue };
+            let text = if bearer { format!("Bearer {key}") } else { key };
+            keys.push(secret(&text).ok_or_else(|| {
+                Problem::Unusable(format!("the value of {name} holds characters that no key has"))
+            })?);
+        }
+        if keys.is_empty() && !provider.api_key_env.is_empty() {
+            return Err(Problem::NoKey(provider.api_key_env.clone()));
+        }
+        let headers = provider.headers.iter().map(|(name, value)| header(name, value, &env));
+        let headers = headers.collect::<Result<_, _>>().map_err(Problem::Unusable)?;
+        Ok(Settings { provider: Arc::clone(provider), keys, headers, scheme, authority, path, query })
+    }
+
+    pub(super) fn keys(&self) -> &[HeaderValue] {
+        &self.keys
+    }
+
+    pub(super) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    /// False if the host is written as an address that is not public; names are checked when they resolve.
+    pub(crate) fn may_be_public(&self) -> bool {
+        let literal: Option<IpAddr> = self.authority.host().trim_matches(['[', ']']).parse().ok();
+        literal.is_none_or(is_public)
+    }
+
+    /// The base address with a path (that starts with `/`) and a query added to its own.
+    pub(super) fn address(&self, path: &str, query: Option<&str>) -> Option<Uri> {
+        let mut all = format!("{}{path}", self.path);
+        for (i, q) in self.query.as_deref().into_iter().chain(query).enumerate() {
+            all.push(if i == 0 { '?' } else { '&' });
+            all.push_str(q);
+        }
+        Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone())
+            .path_and_query(all)
+            .build()
+            .ok()
+    }
+}
+
+fn base(url: &str) -> Result<(Scheme, Authority, String, Option<String>), String> {
+    if let Some(variable) = first_reference(url) {
+        return Err(format!("base_url names {variable}, which is not set"));
+    }
+    // A query may hold a secret.
+    let shown = url.split('?').next().unwrap_or("");
+    let wrong = || format!("base_url {shown:?} is not of the form https://host/path");
+    let parts = url.trim().parse::<Uri>().map_err(|_| wrong())?.into_parts();
+    let scheme = parts.scheme.filter(|s| *s == Scheme::HTTP || *s == Scheme::HTTPS).ok_or_else(wrong)?;
+    let authority = parts.authority.filter(|a| !a.host().is_empty()).ok_or_else(wrong)?;
+    if authority.as_str().contains('@') {
+        return Err("base_url holds credentials; name them in api_key_env or headers".to_owned());
+    }
+    let path = parts.path_and_query;
+    let query = path.as_ref().and_then(|p| p.query()).filter(|q| !q.is_empty()).map(str::to_owned);
+    let path = path.as_ref().map_or("", |p| p.path()).trim_end_matches('/').to_owned();
+    Ok((scheme, authority, path, query))
+}
+
+fn secret(text: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(text).ok()?;
+    value.set_sensitive(true);
+    Some(value)
+}
+
+/// A static header with its `${ENV:NAME}` filled in.
+fn header(
+    name: &str,
+    value: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(HeaderName, HeaderValue), String> {
+    let parsed =
+        HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("header {name:?} is no header name"))?;
+    if FRAMING.contains(&parsed.as_str()) {
+        return Err(format!("header {name:?} frames the message and cannot be set"));
+    }
+    let text = expand(value, env).map_err(|e| match e {
+        Unexpanded::Unset(variable) => format!("header {name:?} names {variable}, which is not set"),
+        Unexpanded::Malformed => format!("header {name:?}: a reference has the form ${{ENV:NAME}}"),
+    })?;
+    // It may come from the environment: never printed.
+    let value =
+        secret(&text).ok_or_else(|| format!("header {name:?}: the value holds control characters"))?;
+    Ok((parsed, value))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use types::matrix::{DataPolicy, Dialect, Quirks, Tier, Timeouts};
+
+    pub(crate) fn provider(base_url: &str) -> Provider {
+        Provider {
+            id: "p".into(),
+            dialect: Dialect::OpenaiChat,
+            base_url: base_url.into(),
+            api_key_env: Vec::new(),
+            region: None,
+            tier: Tier::Paid,
+            headers: Vec::new(),
+            data: DataPolicy::default(),
+            quirks: Quirks::default(),
+            timeouts: Timeouts::default(),
+            enabled: true,
+            as_of: None,
+            source: None,
+            file: None,
+            seed: 0,
+        }
+    }
+
+    fn env(name: &str) -> Option<String> {
+        match name {
+            "KEY" => Some("hunter2 ".into()),
+            "OTHER" => Some("s3cret".into()),
+            "EMPTY" => Some(" ".into()),
+            "BAD" => Some("a\nb".into()),
+            _ => None,
+        }
+    }
+
+    fn check(url: &str, want: &str) {
+        let got = Settings::new(&Arc::new(provider(url)), true, &env);
+        let got = match got {
+            Ok(s) => s.address("/chat/completions", Some("alt=sse")).unwrap().to_string(),
+            Err(Problem::Unusable(e)) => e,
+            Err(Problem::NoKey(_)) => "no key".into(),
+        };
+        assert_eq!(got, want, "{url}");
+    }
+
+    #[test]
+    fn addresses_join() {
+        check("https://x/v1", "https://x/v1/chat/completions?alt=sse");
+        check("https://x/v1/", "https://x/v1/chat/completions?alt=sse");
+        check("http://127.0.0.1:8000", "http://127.0.0.1:8000/chat/completions?alt=sse");
+        check("https://x/a/b?api-version=2", "https://x/a/b/chat/completions?api-version=2&alt=sse");
+        check("https://x/${ENV:ACCOUNT}/v1", "base_url names ACCOUNT, which is not set");
+        check("x/v1", "base_url \"x/v1\" is not of the form https://host/path");
+        check("ftp://x/v1", "base_url \"ftp://x/v1\" is not of the form https://host/path");
+        check("https://u:p@x/v1", "base_url holds credentials; name them in api_key_env or headers");
+    }
+
+    #[test]
+    fn keys_and_headers_come_from_the_environment_and_do_not_print() {
+        let mut p = provider("https://x");
+        p.api_key_env = vec!["NONE".into(), "EMPTY".into()];
+        let none = Settings::new(&Arc::new(p.clone()), true, &env);
+        assert_eq!(none, Err(Problem::NoKey(vec!["NONE".into(), "EMPTY".into()])));
+        p.api_key_env.push("KEY".into());
+        p.headers = vec![("x-account".into(), "a-${ENV:OTHER}-b".into())];
+        let settings = Settings::new(&Arc::new(p.clone()), true, &env).unwrap();
+        assert_eq!(settings.keys(), ["Bearer hunter2"]);
+        assert_eq!(settings.headers()[0].1, "a-s3cret-b");
+        let printed = format!("{settings:?}");
+        assert!(!printed.contains("hunter2") && !printed.contains("s3cret"), "{printed}");
+        for (name, value, want) in [
+            ("x-a", "${ENV:NONE}", "header \"x-a\" names NONE, which is not set"),
+            ("x-a", "${ENV:KEY", "header \"x-a\": a reference has the form ${ENV:NAME}"),
+            ("Host", "y", "header \"Host\" frames the message and cannot be set"),
+            ("x a", "y", "header \"x a\" is no header name"),
+        ] {
+            p.headers = vec![(name.into(), value.into())];
+            let got = Settings::new(&Arc::new(p.clone()), true, &env);
+            assert_eq!(got, Err(Problem::Unusable(want.into())));
+        }
+        p.api_key_env = vec!["BAD".into()];
+        assert!(matches!(Settings::new(&Arc::new(p), true, &env), Err(Problem::Unusable(_))));
+    }
+}
