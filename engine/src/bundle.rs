@@ -5,6 +5,7 @@ use std::sync::Arc;
 use types::diagnostic::{Diagnostic, Severity};
 use types::doc::{self, Node, Reader, SourceFile};
 use types::expr::Language;
+use types::directives::Pools;
 use types::matrix::Matrix;
 use workflows::Library;
 
@@ -25,6 +26,7 @@ pub struct Bundle {
     matrix: Arc<Matrix>,
     pub(crate) routing: route::Config,
     pub(crate) policies: policies::PolicySet,
+    pub(crate) pools: Arc<Pools>,
     pub(crate) library: Library,
     pub(crate) language: Arc<dyn Language>,
 }
@@ -106,7 +108,8 @@ impl Bundle {
             return (None, problems);
         }
         let hash = hash(&matrix, files);
-        (Some(Bundle { hash, matrix, routing, policies, library, language }), problems)
+        let pools = Arc::new(policies.pools().clone());
+        (Some(Bundle { hash, matrix, routing, policies, pools, library, language }), problems)
     }
 
     /// Identifies the configuration: BLAKE3 over everything that decides, shortened to 16 hex digits.

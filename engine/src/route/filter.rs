@@ -120,7 +120,7 @@ pub(crate) fn models(
 ) -> Vec<ModelIx> {
     let matrix = inputs.bundle.matrix();
     let o = &inputs.request.options;
-    let pools = inputs.bundle.policies.pools();
+    let pools = &inputs.bundle.pools;
     let select = |list: &[String]| {
         let mut set = ModelSet::default();
         for s in list {

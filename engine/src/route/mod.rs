@@ -110,7 +110,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     decision.explored = draw.explored;
     decision.why = reason(decision);
     let Some(chosen) = scored.get(draw.chosen) else { return Err(filter::nothing_left(inputs, decision)) };
-    let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.policies.pools().clone());
+    let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.pools.clone());
     Ok((chosen.workflow.clone(), candidates, limits.cap))
 }
 

@@ -274,7 +274,7 @@ impl Scorer<'_> {
         let found = super::candidates::best(
             route,
             self.estimates,
-            self.inputs.bundle.policies.pools(),
+            &self.inputs.bundle.pools,
             self.inputs.bundle.matrix(),
         );
         self.routes.borrow_mut().push((key, found));
