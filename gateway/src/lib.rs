@@ -1,1 +1,17 @@
-//! The turnout binary: HTTP, command line, configuration, wiring
+//! The turnout binary: HTTP, command line, configuration, wiring.
+//!
+//! Takes files, environment and connections; gives answers in OpenAI's shape, and commands for operators.
+//! Decides nothing about a request: that is the engine's. [`app::start`] runs a server inside any process.
+
+pub mod app;
+pub mod cli;
+mod clock;
+pub mod config;
+mod edge;
+pub mod error;
+mod front;
+pub mod metrics;
+mod openai;
+mod routes;
+pub mod tasks;
+pub mod telemetry;

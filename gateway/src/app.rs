@@ -1,0 +1,481 @@
+//! The one place where all parts are wired, in order: configuration, store, learner, fleet, engine, edge.
+
+use crate::clock;
+use crate::config::server::Server;
+use crate::config::{self, Environment, Loaded, Simulated, Source};
+use crate::edge::accept::{Acceptor, Handler, Seats};
+use crate::edge::body::Budget;
+use crate::front;
+use crate::metrics::{Metrics, Reading};
+use crate::tasks::Tasks;
+use engine::{Circuit, Engine, Parts};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use stores::{Memory, Store};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use types::doc::SourceFile;
+use types::matrix::{Availability, Matrix};
+use types::options::Mode;
+use types::provider::ChatProvider;
+use types::store::OutcomeStore;
+use types::{Diagnostic, Severity};
+
+/// Where the server listens unless it is told otherwise.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
+/// File in the data folder that holds the address of the server that uses it.
+pub const ADDRESS_FILE: &str = "listen";
+/// Requests that a store without a disk keeps.
+const MEMORY_REQUESTS: usize = 10_000;
+
+/// Where records go.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Data {
+    /// The folder of the settings, else the user's data folder.
+    #[default]
+    Default,
+    /// This folder.
+    Folder(PathBuf),
+    /// Nowhere: what is learned ends with the process.
+    Memory,
+}
+
+/// What a server is started with. Flags outrank environment and files.
+#[derive(Clone, Default)]
+pub struct Settings {
+    /// The configuration.
+    pub source: Source,
+    /// The environment: keys of providers, `TURNOUT_*`.
+    pub environment: Environment,
+    /// Address to listen on; port 0 takes a free one.
+    pub listen: Option<String>,
+    /// Where records go.
+    pub data: Data,
+    /// Price tiers that may be candidates.
+    pub mode: Option<Mode>,
+    /// What becomes of simulated models.
+    pub simulated: Simulated,
+    /// Listen on other addresses than loopback although nothing asks for keys.
+    pub insecure_open: bool,
+    /// Answers all calls in place of the fleet; every enabled model is then available.
+    pub provider: Option<Arc<dyn ChatProvider>>,
+    /// Seed of every draw.
+    pub seed: Option<u64>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration is wrong; the problems are rendered with their lines.
+    #[error("the configuration has errors:\n\n{report}")]
+    Configuration {
+        /// Every problem.
+        problems: Vec<Diagnostic>,
+        /// As a person reads them.
+        report: String,
+    },
+    /// The address is none.
+    #[error("`{0}` is no address to listen on; expected address:port, such as 127.0.0.1:8080")]
+    Address(String),
+    /// Nothing asks for keys, so only this machine may connect.
+    #[error(
+        "{0} can be reached from other machines, and nothing asks for a key; listen on 127.0.0.1, or add \
+         --insecure-open if the network itself keeps strangers out"
+    )]
+    Open(SocketAddr),
+    /// The address cannot be taken.
+    #[error("cannot listen on {addr}: {source}{}", hint(.source))]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The data folder cannot be used.
+    #[error("cannot use the data folder {}: {source}{}", .folder.display(), in_use(.source))]
+    Data {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: types::store::Error,
+    },
+}
+
+fn hint(e: &std::io::Error) -> &'static str {
+    match e.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            "; another program listens there: stop it, or choose another port with --listen 127.0.0.1:0"
+        }
+        _ => "",
+    }
+}
+
+fn in_use(e: &types::store::Error) -> &'static str {
+    match e {
+        types::store::Error::Io(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+            "; another turnout uses it: stop that one, or choose another folder with --data"
+        }
+        _ => "",
+    }
+}
+
+/// What every part of a running server shares.
+pub(crate) struct App {
+    pub(crate) engine: Engine,
+    pub(crate) server: Server,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) budget: Budget,
+    /// Fires when every connection must be gone.
+    pub(crate) kill: CancellationToken,
+    /// Unix time of the start, for models whose prices bear no date.
+    pub(crate) started: i64,
+    seats: Arc<Seats>,
+    tasks: Tasks,
+    kept: Kept,
+    settings: Settings,
+    /// Of the configuration in force; reloads take connections over from it.
+    fleet: Mutex<Option<Arc<providers::Fleet>>>,
+}
+
+/// The store, as what is needed beyond the seam.
+#[derive(Clone)]
+enum Kept {
+    Disk(Store),
+    Memory(Memory),
+}
+
+impl Kept {
+    fn seam(&self) -> Arc<dyn OutcomeStore> {
+        match self {
+            Kept::Disk(s) => Arc::new(s.clone()),
+            Kept::Memory(m) => Arc::new(m.clone()),
+        }
+    }
+
+    fn stats(&self) -> stores::Stats {
+        match self {
+            Kept::Disk(s) => s.stats(),
+            Kept::Memory(m) => m.stats(),
+        }
+    }
+
+    fn close(&self) {
+        match self {
+            Kept::Disk(s) => {
+                if let Err(e) = s.close() {
+                    tracing::error!(error = %e, "the store did not close in order");
+                }
+            }
+            Kept::Memory(m) => m.close(),
+        }
+    }
+}
+
+impl App {
+    /// Whether records are being kept as they should.
+    pub(crate) fn store_degraded(&self) -> bool {
+        self.kept.stats().degraded
+    }
+
+    /// Gauges as they stand now.
+    pub(crate) fn reading(&self) -> Reading {
+        let health = self.engine.health();
+        let circuit = |c: Circuit| match c {
+            Circuit::Closed => 0.0,
+            Circuit::HalfOpen => 1.0,
+            Circuit::Open => 2.0,
+        };
+        let s = self.kept.stats();
+        let rows = self.engine.models();
+        let ready = rows.iter().filter(|r| r.availability == Availability::Ready);
+        Reading {
+            connections: self.seats.open(),
+            in_flight: health.in_flight,
+            candidates: health.candidates,
+            tasks: self.tasks.counts(),
+            breakers: ready.map(|r| (r.id.to_string(), circuit(r.circuit))).collect(),
+            store: vec![
+                ("appended", s.appended as f64),
+                ("stored", s.stored as f64),
+                ("spool_bytes", s.spool_bytes as f64),
+                ("ring_records", s.ring_records as f64),
+                ("write_errors", s.write_errors as f64),
+                ("dropped", s.dropped as f64),
+            ],
+        }
+    }
+
+    /// Reads the configuration again. Good: it is in force for new requests. Bad: nothing changes.
+    /// Settings of the server itself (addresses, limits) keep until a restart.
+    pub(crate) fn reload(&self) -> Result<Arc<str>, Box<Error>> {
+        let loaded = config::load(&self.settings.source, &self.settings.environment, self.settings.simulated);
+        let bundle = match checked(loaded) {
+            Ok((_, bundle, _)) => bundle,
+            Err(e) => {
+                self.metrics.reload("refused");
+                return Err(Box::new(e));
+            }
+        };
+        let hash = bundle.hash().clone();
+        let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
+        let reach = reach(bundle.matrix().clone(), &self.settings, fleet.as_deref());
+        *fleet = reach.fleet;
+        self.engine.reload(bundle, reach.provider, reach.availability);
+        self.metrics.reload("applied");
+        Ok(hash)
+    }
+}
+
+/// Who answers calls, and which models can be called.
+struct Reach {
+    provider: Arc<dyn ChatProvider>,
+    availability: Vec<Availability>,
+    fleet: Option<Arc<providers::Fleet>>,
+}
+
+fn reach(matrix: Arc<Matrix>, settings: &Settings, old: Option<&providers::Fleet>) -> Reach {
+    if let Some(provider) = &settings.provider {
+        let enabled = |ix| {
+            let (model, provider) = (matrix.model(ix), matrix.provider_of(ix));
+            model.is_some_and(|m| m.enabled) && provider.is_some_and(|p| p.enabled)
+        };
+        let state = |ix| if enabled(ix) { Availability::Ready } else { Availability::Disabled };
+        let availability = matrix.indices().map(state).collect();
+        return Reach { provider: provider.clone(), availability, fleet: None };
+    }
+    let env = |name: &str| settings.environment.get(name);
+    let fleet = Arc::new(match old {
+        Some(old) => old.reload(matrix.clone(), &env),
+        None => providers::Fleet::new(matrix.clone(), &env, providers::Config::default()),
+    });
+    let availability = matrix.indices().map(|ix| fleet.availability(ix)).collect();
+    Reach { provider: fleet.clone(), availability, fleet: Some(fleet) }
+}
+
+/// A configuration without errors, or all of its problems.
+fn checked(loaded: Loaded) -> Result<(Server, engine::Bundle, Vec<(Diagnostic, Vec<SourceFile>)>), Error> {
+    let report = loaded.report(false);
+    let Loaded { server, bundle, problems, texts } = loaded;
+    match bundle {
+        Some(bundle) => {
+            let warnings = problems.into_iter().filter(|d| d.severity == Severity::Warning);
+            Ok((server, bundle, warnings.map(|d| (d, texts.clone())).collect()))
+        }
+        None => Err(Error::Configuration { problems, report }),
+    }
+}
+
+/// A server that runs. Dropping it closes the listener and cuts all connections.
+pub struct Running {
+    addr: SocketAddr,
+    app: Arc<App>,
+    router: axum::Router,
+    stop: CancellationToken,
+    /// The data folder, if there is one.
+    folder: Option<PathBuf>,
+    warnings: Vec<Diagnostic>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.app.kill.cancel();
+    }
+}
+
+/// Starts a server. It accepts connections when this returns.
+///
+/// # Errors
+/// Why it does not start. Nothing is left behind then.
+pub async fn start(settings: Settings) -> Result<Running, Error> {
+    let loaded = config::load(&settings.source, &settings.environment, settings.simulated);
+    let (mut server, bundle, warnings) = checked(loaded)?;
+    if let Some(mode) = settings.mode {
+        server.engine.mode = mode;
+    }
+    server.engine.seed = settings.seed.or(server.engine.seed);
+    let listener = listen(&settings, &server).await?;
+    // A bound socket has an address.
+    let addr =
+        listener.local_addr().map_err(|source| Error::Listen { addr: ([0, 0, 0, 0], 0).into(), source })?;
+    let folder = folder(&settings, &server);
+    let (learner, statistics) = engine::learner(engine::learn::Limits::default());
+    let kept = open(folder.clone(), learner).await?;
+    let metrics = Arc::new(Metrics::default());
+    let reach = reach(bundle.matrix().clone(), &settings, None);
+    let count = metrics.clone();
+    let engine = Engine::new(Parts {
+        bundle,
+        provider: reach.provider,
+        availability: reach.availability,
+        store: kept.seam(),
+        statistics,
+        finished: Some(Arc::new(move |record: &types::store::RequestRecord| count.request(record))),
+        config: server.engine.clone(),
+    });
+    let app = Arc::new(App {
+        engine,
+        metrics,
+        budget: Budget::new(server.edge.body_bytes_inflight),
+        kill: CancellationToken::new(),
+        started: clock::unix(),
+        seats: Arc::default(),
+        tasks: Tasks::default(),
+        kept,
+        settings,
+        fleet: Mutex::new(reach.fleet),
+        server,
+    });
+    let router = front::router(app.clone());
+    let stop = CancellationToken::new();
+    accept(&app, &router, &stop, listener);
+    if let Some(folder) = &folder {
+        tell_address(folder, addr);
+    }
+    let warnings = warnings.into_iter().map(|(d, _)| d).collect();
+    Ok(Running { addr, app, router, stop, folder, warnings })
+}
+
+fn accept(app: &Arc<App>, router: &axum::Router, stop: &CancellationToken, listener: TcpListener) {
+    let (inner, routes) = (app.clone(), router.clone());
+    let handler: Handler =
+        Arc::new(move |request| Box::pin(front::handle(inner.clone(), routes.clone(), request)));
+    let acceptor = Arc::new(Acceptor {
+        edge: app.server.edge.clone(),
+        stream: app.server.stream.clone(),
+        handler,
+        tasks: app.tasks.clone(),
+        metrics: app.metrics.clone(),
+        stop: stop.clone(),
+        kill: app.kill.clone(),
+        seats: app.seats.clone(),
+    });
+    app.tasks.spawn("accept", acceptor.run(listener));
+}
+
+async fn listen(settings: &Settings, server: &Server) -> Result<TcpListener, Error> {
+    let text = settings.listen.as_deref().or(server.listen.as_deref()).unwrap_or(DEFAULT_LISTEN);
+    let addr: SocketAddr =
+        text.replace("localhost:", "127.0.0.1:").parse().map_err(|_| Error::Address(text.to_owned()))?;
+    if !addr.ip().is_loopback() && !settings.insecure_open {
+        return Err(Error::Open(addr));
+    }
+    TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })
+}
+
+/// The data folder; `None` = records stay in memory.
+fn folder(settings: &Settings, server: &Server) -> Option<PathBuf> {
+    match &settings.data {
+        Data::Memory => None,
+        Data::Folder(f) => Some(f.clone()),
+        Data::Default => {
+            Some(server.data.clone().map_or_else(|| default_folder(&settings.environment), PathBuf::from))
+        }
+    }
+}
+
+/// Where data goes by default: `$XDG_DATA_HOME/turnout`, else `~/.local/share/turnout`, else `./turnout-data`.
+#[must_use]
+pub fn default_folder(environment: &Environment) -> PathBuf {
+    let absolute = |name| environment.get(name).map(PathBuf::from).filter(|p| p.is_absolute());
+    if let Some(base) = absolute("XDG_DATA_HOME") {
+        return base.join("turnout");
+    }
+    absolute("HOME").map_or_else(|| PathBuf::from("turnout-data"), |home| home.join(".local/share/turnout"))
+}
+
+async fn open(folder: Option<PathBuf>, learner: engine::learn::Learner) -> Result<Kept, Error> {
+    let Some(folder) = folder else {
+        let memory = Memory::new(MEMORY_REQUESTS, Box::new(learner));
+        return memory
+            .map(Kept::Memory)
+            .map_err(|source| Error::Data { folder: PathBuf::from("memory"), source });
+    };
+    let path = folder.clone();
+    // Opening reads the database; other tasks of the process go on meanwhile.
+    let opened =
+        tokio::task::spawn_blocking(move || Store::open(&path, stores::Config::default(), Box::new(learner)))
+            .await;
+    let opened = opened.unwrap_or_else(|e| Err(types::store::Error::Database(e.to_string())));
+    opened.map(Kept::Disk).map_err(|source| Error::Data { folder, source })
+}
+
+/// Lets the commands of this program find the server that uses a data folder.
+fn tell_address(folder: &Path, addr: SocketAddr) {
+    if let Err(e) = std::fs::write(folder.join(ADDRESS_FILE), format!("{addr}\n")) {
+        tracing::warn!(error = %e, "cannot note the address in the data folder; `turnout explain` will need --listen");
+    }
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://address:port`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The engine that answers.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.app.engine
+    }
+
+    /// Settings in force.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.app.server
+    }
+
+    /// Where records go; `None` = memory.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// What the configuration was warned of.
+    #[must_use]
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    /// Answers a request without a socket, on the same way as one that came through it.
+    pub async fn handle(&self, request: http::Request<axum::body::Body>) -> axum::response::Response {
+        front::handle(self.app.clone(), self.router.clone(), request).await
+    }
+
+    /// Reads the configuration again and gives its hash. A bad one changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the new configuration.
+    pub fn reload(&self) -> Result<Arc<str>, Box<Error>> {
+        self.app.reload()
+    }
+
+    /// Stops: nothing new is accepted, what is in work may go on for the grace of the settings, streams that
+    /// still run then end in an error event, records are written. True if everything ended in time.
+    pub async fn stop(self) -> bool {
+        let grace = self.app.server.grace;
+        self.app.engine.drain();
+        self.stop.cancel();
+        let mut in_time = self.app.tasks.ended(grace).await;
+        if !in_time {
+            tracing::warn!(grace_s = grace.as_secs(), "the grace is over, cutting what still runs");
+            self.app.kill.cancel();
+            in_time = self.app.tasks.ended(Duration::from_secs(2)).await;
+        }
+        let kept = self.app.kept.clone();
+        let _ = tokio::task::spawn_blocking(move || kept.close()).await;
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_file(folder.join(ADDRESS_FILE));
+        }
+        in_time
+    }
+}

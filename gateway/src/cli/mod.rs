@@ -1,0 +1,192 @@
+//! The command line: one file per command, one writer for what they say.
+//!
+//! Exit codes: 0 good, 1 warnings where they were asked to count, 2 errors (of use, of configuration, of
+//! anything that kept a command from doing its work).
+
+mod check;
+mod completions;
+mod demo;
+mod explain;
+mod fetch;
+mod models;
+mod out;
+mod profile;
+mod serve;
+
+use crate::app::{Data, Settings};
+use crate::config::{Environment, Simulated, Source};
+use crate::telemetry;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use out::Out;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use types::options::Mode;
+
+/// Everything went well.
+const GOOD: u8 = 0;
+/// There were warnings, and they were asked to count.
+const WARNED: u8 = 1;
+/// It did not work.
+const FAILED: u8 = 2;
+
+#[derive(Parser, Debug)]
+#[command(
+    name = "turnout",
+    version,
+    about = "An outcome-aware inference engine: send model=\"auto\", it decides, checks, repairs and learns",
+    after_help = "Examples:\n  turnout demo                          try it on simulated models\n  turnout serve                         serve the providers whose keys are set\n  turnout check                         read every configuration file, tell every problem\n  turnout explain req_0192…             why a request went where it went"
+)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command may be told.
+#[derive(Args, Clone, Debug)]
+struct Global {
+    /// Folder of the configuration; what is absent there is built in
+    #[arg(long, global = true, env = "TURNOUT_CONFIG", default_value = ".", value_name = "DIR")]
+    config: PathBuf,
+    /// Machine-readable output
+    #[arg(long, global = true)]
+    json: bool,
+    /// Address of the server [default: 127.0.0.1:8080]
+    #[arg(long, global = true, env = "TURNOUT_LISTEN", value_name = "ADDRESS:PORT")]
+    listen: Option<String>,
+    /// Folder of records and statistics [default: $XDG_DATA_HOME/turnout or ~/.local/share/turnout]
+    #[arg(long, global = true, env = "TURNOUT_DATA", value_name = "DIR")]
+    data: Option<PathBuf>,
+    /// Which price tiers may be candidates [default: auto]
+    #[arg(long, global = true, env = "TURNOUT_MODE", value_enum)]
+    mode: Option<Tier>,
+}
+
+/// `--mode`.
+#[derive(ValueEnum, Clone, Copy, Debug)]
+enum Tier {
+    /// Only free tiers
+    Free,
+    /// Only paid ones
+    Paid,
+    /// Prefer free tiers, pay where the task calls for it
+    Auto,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    /// Start the server
+    Serve(serve::Args),
+    /// Start it on simulated models, with traffic to look at
+    Demo(demo::Args),
+    /// Read every configuration file and tell every problem
+    Check(check::Args),
+    /// Tell how a request was decided and how it turned out
+    Explain(explain::Args),
+    /// List every model: whether it is a candidate, and if not, why
+    Models(models::Args),
+    /// Profile one request, or measure the profiler on labelled ones
+    Profile(profile::Args),
+    /// Print completions for a shell
+    Completions(completions::Args),
+}
+
+impl Global {
+    fn environment() -> Environment {
+        Environment::of_the_process()
+    }
+
+    fn source(&self) -> Source {
+        Source::Folder(self.config.clone())
+    }
+
+    fn settings(&self, simulated: Simulated) -> Settings {
+        Settings {
+            source: self.source(),
+            environment: Self::environment(),
+            listen: self.listen.clone(),
+            data: self.data.clone().map_or(Data::Default, Data::Folder),
+            mode: self.mode.map(|m| match m {
+                Tier::Free => Mode::Free,
+                Tier::Paid => Mode::Paid,
+                Tier::Auto => Mode::Auto,
+            }),
+            simulated,
+            ..Settings::default()
+        }
+    }
+}
+
+/// Why a command did not do its work; the text goes to standard error.
+#[derive(Debug)]
+struct Problem(String);
+
+impl<E: std::error::Error> From<E> for Problem {
+    fn from(e: E) -> Self {
+        Problem(e.to_string())
+    }
+}
+
+type Outcome = Result<u8, Problem>;
+
+/// Runs the program on the arguments of the process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let out = Out::new(global.json);
+    // The demo's table is what there is to see; its log would tear it.
+    let default = if matches!(command, Command::Demo(_)) { "error" } else { "info" };
+    let log = std::env::var("TURNOUT_LOG").ok();
+    let json = std::env::var("TURNOUT_LOG_FORMAT").is_ok_and(|f| f == "json");
+    if let Some(problem) = telemetry::start(Some(log.as_deref().unwrap_or(default)), json) {
+        out.error(&problem);
+    }
+    let ended = match command {
+        Command::Check(args) => Ok(check::run(&global, &args, &out)),
+        Command::Completions(args) => completions::run(&args, &out),
+        Command::Profile(args) => profile::run(&args, &out),
+        waiting => wait(&global, waiting, &out),
+    };
+    match ended {
+        Ok(code) => ExitCode::from(code),
+        Err(Problem(text)) => {
+            out.error(&text);
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+/// Commands that wait for something.
+fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        match command {
+            Command::Serve(args) => serve::run(global, &args, out).await,
+            Command::Demo(args) => demo::run(global, &args, out).await,
+            Command::Explain(args) => explain::run(global, &args, out).await,
+            Command::Models(args) => models::run(global, &args, out).await,
+            _ => Ok(GOOD),
+        }
+    });
+    // What still hangs in a blocking call must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_command_has_an_example() {
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
+            let after = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains(&format!("turnout {}", sub.get_name())), "{}", sub.get_name());
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! `turnout models`: every model, whether it is a candidate, and if not, why.
+
+use super::explain::{addresses, folder};
+use super::fetch::{self, Said};
+use super::out::Out;
+use super::{GOOD, Global, Outcome};
+use crate::app::{self, Data};
+use crate::config::Simulated;
+use crate::routes;
+use comfy_table::{ContentArrangement, Table};
+use serde_json::Value;
+
+/// List every model: whether it is a candidate, and if not, why
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout models\n  turnout models --ready\n  turnout models --json | jq '.[] | select(.availability.state == \"ready\") | .id'\n\nThe server that uses the data folder is asked for what it has learned; without one the configuration and\nthe folder are read."
+)]
+pub(super) struct Args {
+    /// Only those that can be called
+    #[arg(long)]
+    ready: bool,
+    /// Switch the simulated models on
+    #[arg(long)]
+    simulated: bool,
+}
+
+pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let mut rows = rows(global, args).await?;
+    if args.ready {
+        rows.retain(is_ready);
+    }
+    if out.json {
+        out.value(&Value::Array(rows));
+        return Ok(GOOD);
+    }
+    out.line(&table(&rows));
+    let ready = rows.iter().filter(|r| is_ready(r)).count();
+    out.line(&format!("{ready} of {} models can be called", rows.len()));
+    if ready == 0 {
+        out.line("set the key of a provider, start a local one, or try `turnout demo`");
+    }
+    Ok(GOOD)
+}
+
+/// From the running server where there is one, else from the configuration and the data folder.
+async fn rows(global: &Global, args: &Args) -> Result<Vec<Value>, super::Problem> {
+    let folder = folder(global);
+    let noted = folder.join(app::ADDRESS_FILE).exists();
+    if noted && !args.simulated {
+        for address in addresses(global, &folder).into_iter().take(1) {
+            if let Ok(Said::Document(Value::Array(rows))) =
+                fetch::get(&address, routes::models::ALL_MODELS).await
+            {
+                return Ok(rows);
+            }
+        }
+    }
+    let simulated = if args.simulated { Simulated::Also } else { Simulated::AsWritten };
+    let mut settings = global.settings(simulated);
+    settings.listen = Some("127.0.0.1:0".to_owned());
+    // Without a folder there is nothing learned, and looking must not make one.
+    if !folder.is_dir() {
+        settings.data = Data::Memory;
+    }
+    let running = app::start(settings).await?;
+    let rows = running.engine().models();
+    running.stop().await;
+    Ok(rows.iter().map(serde_json::to_value).collect::<Result<_, _>>()?)
+}
+
+fn is_ready(row: &Value) -> bool {
+    row.pointer("/availability/state").and_then(Value::as_str) == Some("ready")
+}
+
+fn table(rows: &[Value]) -> String {
+    let mut table = Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(["model", "state", "tier", "USD/M in", "out", "context", "prior", "learned", "ttft"]);
+    for row in rows {
+        table.add_row(cells(row));
+    }
+    table.to_string()
+}
+
+fn cells(row: &Value) -> Vec<String> {
+    let text = |p: &str| row.pointer(p).and_then(Value::as_str).unwrap_or("").to_owned();
+    let number = |p: &str| row.pointer(p).and_then(Value::as_f64);
+    let price = |p: &str| number(p).map_or_else(|| "?".to_owned(), |x| format!("{x}"));
+    let prior = row.pointer("/prior/0/1").and_then(Value::as_f64);
+    let learned = number("/learned/mean_reward").map_or_else(
+        || "-".to_owned(),
+        |r| format!("{r:.2} of {:.0}", number("/learned/outcomes").unwrap_or_default()),
+    );
+    vec![
+        text("/id"),
+        state(row),
+        text("/tier"),
+        price("/price/input"),
+        price("/price/output"),
+        number("/context_window").map_or_else(String::new, |n| format!("{:.0}k", n / 1000.0)),
+        prior.map_or_else(String::new, |p| format!("{p:.2}")),
+        learned,
+        number("/learned/ttft_ms").map_or_else(|| "-".to_owned(), |t| format!("{t:.0} ms")),
+    ]
+}
+
+/// Ready, or why not.
+fn state(row: &Value) -> String {
+    let circuit = row.get("circuit").and_then(Value::as_str).unwrap_or("closed");
+    let detail = row.pointer("/availability/detail");
+    match row.pointer("/availability/state").and_then(Value::as_str).unwrap_or("") {
+        "ready" if circuit != "closed" => format!("ready, breaker {circuit}"),
+        "ready" => "ready".to_owned(),
+        "no_key" => {
+            let names: Vec<&str> =
+                detail.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+            format!("no key: set {}", names.join(" or "))
+        }
+        "unusable" => format!("unusable: {}", detail.and_then(Value::as_str).unwrap_or("")),
+        other => other.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn why_a_model_is_no_candidate_is_told() {
+        for (row, want) in [
+            (json!({"availability": {"state": "ready"}, "circuit": "closed"}), "ready"),
+            (json!({"availability": {"state": "ready"}, "circuit": "open"}), "ready, breaker open"),
+            (json!({"availability": {"state": "no_key", "detail": ["A", "B"]}}), "no key: set A or B"),
+            (json!({"availability": {"state": "unusable", "detail": "no table"}}), "unusable: no table"),
+            (json!({"availability": {"state": "disabled"}}), "disabled"),
+        ] {
+            assert_eq!(state(&row), want);
+        }
+    }
+}

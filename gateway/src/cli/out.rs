@@ -1,0 +1,51 @@
+//! What commands say: lines to standard output, problems to standard error. A reader that left is no error.
+
+use serde_json::Value;
+use std::io::{self, IsTerminal as _, Write as _};
+
+/// The one writer of all commands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Out {
+    /// Machine-readable output was asked for.
+    pub(super) json: bool,
+    /// Standard output is a terminal.
+    pub(super) terminal: bool,
+}
+
+impl Out {
+    pub(super) fn new(json: bool) -> Self {
+        Out { json, terminal: io::stdout().is_terminal() }
+    }
+
+    /// Whether colours are welcome on standard error.
+    pub(super) fn colour() -> bool {
+        io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+    }
+
+    /// Text and a line end.
+    pub(super) fn line(&self, text: &str) {
+        self.raw(&format!("{text}\n"));
+    }
+
+    /// Text as it is.
+    pub(super) fn raw(&self, text: &str) {
+        let mut stdout = io::stdout().lock();
+        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    }
+
+    /// One JSON document, indented for people on a terminal.
+    pub(super) fn value(&self, value: &Value) {
+        let indented = self.terminal.then(|| serde_json::to_string_pretty(value).ok()).flatten();
+        self.line(&indented.unwrap_or_else(|| value.to_string()));
+    }
+
+    /// A problem.
+    pub(super) fn error(&self, text: &str) {
+        let text = if self.json {
+            serde_json::json!({"error": text}).to_string()
+        } else {
+            format!("turnout: {text}")
+        };
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+}

@@ -1,0 +1,129 @@
+//! `turnout serve`: the server, until it is told to stop.
+
+use super::out::Out;
+use super::{GOOD, Global, Outcome};
+use crate::app::{self, Running};
+use crate::config::Simulated;
+use serde_json::json;
+use std::collections::BTreeMap;
+use tokio::signal::unix::{SignalKind, signal};
+use types::matrix::Availability;
+
+/// Start the server
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  OPENAI_API_KEY=… turnout serve\n  turnout serve --listen 127.0.0.1:9000 --data ./data\n  turnout serve --simulated                 simulated models beside the real ones\n\nSignals: TERM or INT stops in order (a second one at once), HUP reads the configuration again.\nLog: TURNOUT_LOG=debug, TURNOUT_LOG_FORMAT=json."
+)]
+pub(super) struct Args {
+    /// Switch the simulated models on
+    #[arg(long)]
+    simulated: bool,
+    /// Listen on other addresses than loopback although nothing asks for keys
+    #[arg(long)]
+    insecure_open: bool,
+}
+
+/// Exit code of a process that ended at a second signal, as shells count it.
+const INTERRUPTED: u8 = 130;
+
+pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let simulated = if args.simulated { Simulated::Also } else { Simulated::AsWritten };
+    let mut settings = global.settings(simulated);
+    settings.insecure_open = args.insecure_open;
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let mut hup = signal(SignalKind::hangup())?;
+    let running = app::start(settings).await?;
+    banner(&running, global, out);
+    loop {
+        tokio::select! {
+            _ = term.recv() => break,
+            _ = int.recv() => break,
+            _ = hup.recv() => reload(&running),
+        }
+    }
+    tracing::info!("stopping: what is in work may end");
+    tokio::select! {
+        in_time = running.stop() => {
+            tracing::info!(in_time, "stopped");
+            Ok(GOOD)
+        }
+        _ = term.recv() => Ok(INTERRUPTED),
+        _ = int.recv() => Ok(INTERRUPTED),
+    }
+}
+
+fn reload(running: &Running) {
+    match running.reload() {
+        Ok(bundle) => tracing::info!(bundle = &*bundle, "the configuration was read again and is in force"),
+        Err(e) => {
+            tracing::error!("the configuration was read again and has errors; the one in force stays");
+            for line in e.to_string().lines().filter(|l| !l.trim().is_empty()) {
+                tracing::error!("{line}");
+            }
+        }
+    }
+}
+
+/// What a person wants to know at the start.
+fn banner(running: &Running, global: &Global, out: &Out) {
+    let (ready, others) = by_provider(running);
+    let data = running.folder().map_or_else(|| "memory".to_owned(), |f| f.display().to_string());
+    for w in running.warnings() {
+        tracing::warn!("{w}");
+    }
+    if out.json {
+        out.value(&json!({
+            "url": running.url(), "data": data, "bundle": &*running.engine().bundle_hash(),
+            "candidates": ready, "not_candidates": others,
+        }));
+        return;
+    }
+    out.line(&format!("turnout {} listens on {}", env!("CARGO_PKG_VERSION"), running.url()));
+    out.line(&format!(
+        "configuration  {} (bundle {}, mode {})",
+        global.config.display(),
+        running.engine().bundle_hash(),
+        serde_json::to_value(running.server().engine.mode)
+            .ok()
+            .and_then(|v| v.as_str().map(str::to_owned))
+            .unwrap_or_default(),
+    ));
+    out.line(&format!("data           {data}"));
+    for (provider, n) in &ready {
+        out.line(&format!("candidates     {provider}: {n} models"));
+    }
+    for (provider, why) in &others {
+        out.line(&format!("not            {provider}: {why}"));
+    }
+    if ready.is_empty() {
+        out.line("No model can be called yet: requests are answered with 503 no_candidates.");
+        out.line("Set the key of a provider and start again, or try `turnout demo` or `turnout serve --simulated`.");
+    } else {
+        out.line("try            turnout models; point an OpenAI client at the address above with /v1 and model=auto");
+    }
+}
+
+/// Providers with how many models can be called, and the others with why none can.
+fn by_provider(running: &Running) -> (BTreeMap<String, usize>, BTreeMap<String, String>) {
+    let mut ready: BTreeMap<String, usize> = BTreeMap::new();
+    let mut others: BTreeMap<String, String> = BTreeMap::new();
+    for row in running.engine().models() {
+        match row.availability {
+            Availability::Ready => {
+                let n = ready.entry(row.provider).or_default();
+                *n = n.saturating_add(1);
+            }
+            Availability::NoKey(names) => {
+                others.insert(row.provider, format!("no key, set {}", names.join(" or ")));
+            }
+            Availability::Disabled => {
+                others.entry(row.provider).or_insert_with(|| "switched off".to_owned());
+            }
+            Availability::Unusable(why) => {
+                others.insert(row.provider, why);
+            }
+        }
+    }
+    others.retain(|provider, _| !ready.contains_key(provider));
+    (ready, others)
+}

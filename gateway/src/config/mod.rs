@@ -1,0 +1,224 @@
+//! Configuration: which files there are, what they say together, and every problem of all of them at once.
+//!
+//! Later outranks earlier: shipped defaults, files, environment, flags. What a crate of the house can be
+//! told is checked by that crate; this module finds the texts and puts the results together.
+
+pub mod server;
+pub mod sources;
+
+use crate::clock;
+use engine::{Bundle, Files};
+use server::Server;
+pub use sources::{Source, Sources};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::doc::SourceFile;
+use types::matrix::{Dialect, Matrix};
+use types::{Diagnostic, Severity, diagnostic};
+
+/// The environment, read once at the start. Holds keys, so it does not print.
+#[derive(Clone, Default)]
+pub struct Environment(Arc<BTreeMap<String, String>>);
+
+impl std::fmt::Debug for Environment {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Environment({} variables)", self.0.len())
+    }
+}
+
+impl Environment {
+    /// The environment of the process; what is no text is left out.
+    #[must_use]
+    pub fn of_the_process() -> Self {
+        let text = |s: std::ffi::OsString| s.into_string().ok();
+        Environment(Arc::new(std::env::vars_os().filter_map(|(k, v)| Some((text(k)?, text(v)?))).collect()))
+    }
+
+    /// These variables and no others.
+    pub fn of<K: Into<String>, V: Into<String>>(variables: impl IntoIterator<Item = (K, V)>) -> Self {
+        Environment(Arc::new(variables.into_iter().map(|(k, v)| (k.into(), v.into())).collect()))
+    }
+
+    /// A variable; an empty one counts as unset.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<String> {
+        self.0.get(name).filter(|v| !v.is_empty()).cloned()
+    }
+
+    /// Only the variables of this program: with them no provider has a key.
+    #[must_use]
+    pub fn only_ours(&self) -> Self {
+        Environment(Arc::new(self.ours().into_iter().collect()))
+    }
+
+    fn ours(&self) -> Vec<(String, String)> {
+        let ours = self.0.iter().filter(|(k, v)| k.starts_with("TURNOUT_") && !v.is_empty());
+        ours.map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+}
+
+/// What becomes of simulated models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Simulated {
+    /// As the matrix says; the shipped one has them switched off.
+    #[default]
+    AsWritten,
+    /// They are switched on, beside the others.
+    Also,
+    /// They are switched on, and everything else off.
+    Only,
+}
+
+/// A configuration as it was loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Settings of the server.
+    pub server: Server,
+    /// What the engine runs on; `None` if anything is an error.
+    pub bundle: Option<Bundle>,
+    /// Every problem of every file.
+    pub problems: Vec<Diagnostic>,
+    /// The texts, for excerpts.
+    pub texts: Vec<SourceFile>,
+}
+
+impl Loaded {
+    /// Whether nothing is an error.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.bundle.is_some() && !self.problems.iter().any(|d| d.severity == Severity::Error)
+    }
+
+    /// The problems as a person reads them, with excerpts.
+    #[must_use]
+    pub fn report(&self, colour: bool) -> String {
+        report(&self.problems, &self.texts, colour)
+    }
+}
+
+/// Problems as a person reads them, each with the line it is about.
+#[must_use]
+pub fn report(problems: &[Diagnostic], texts: &[SourceFile], colour: bool) -> String {
+    let text = |d: &Diagnostic| texts.iter().find(|t| t.path == d.file).map(|t| &*t.text);
+    let parts: Vec<String> = problems.iter().map(|d| d.render(text(d), colour)).collect();
+    parts.join("\n\n")
+}
+
+/// Loads everything of a source.
+#[must_use]
+pub fn load(source: &Source, environment: &Environment, simulated: Simulated) -> Loaded {
+    let (sources, mut problems) = source.read();
+    let mut server = Server::default();
+    if let Some(file) = &sources.settings {
+        problems.extend(server::apply_file(&mut server, file));
+    }
+    problems.extend(server::apply_environment(&mut server, &environment.ours()));
+    let (matrix, found) = matrix(&sources.matrix, environment, simulated);
+    problems.extend(found);
+    let files = Files {
+        rules: sources.rules.clone(),
+        scripts: sources.scripts.clone(),
+        workflows: sources.workflows.clone(),
+    };
+    let (bundle, found) = Bundle::load(Arc::new(matrix), &files);
+    problems.extend(found);
+    let broken = problems.iter().any(|d| d.severity == Severity::Error);
+    Loaded { server, bundle: bundle.filter(|_| !broken), problems, texts: sources.texts() }
+}
+
+/// The matrix, with the simulated fleet switched as asked.
+fn matrix(
+    files: &[SourceFile],
+    environment: &Environment,
+    simulated: Simulated,
+) -> (Matrix, Vec<Diagnostic>) {
+    let env = |name: &str| environment.get(name);
+    let (matrix, problems) = providers::matrix::load(files, &env, Some(clock::today()));
+    if simulated == Simulated::AsWritten || problems.iter().any(|d| d.severity == Severity::Error) {
+        return (matrix, problems);
+    }
+    let mut overlay = String::from("providers:\n");
+    for p in matrix.providers() {
+        let on = p.dialect == Dialect::Simulated;
+        if on || simulated == Simulated::Only {
+            // JSON strings are YAML strings.
+            overlay.push_str(&format!("  {}: {{ enabled: {on} }}\n", serde_json::Value::from(p.id.as_str())));
+        }
+    }
+    let mut files = files.to_vec();
+    files.push(SourceFile::new("simulated fleet (built in)", overlay));
+    providers::matrix::load(&files, &env, Some(clock::today()))
+}
+
+/// A problem that has no place in a text: a folder that is missing, a file that cannot be read.
+fn unreadable(path: &str, why: &str) -> Diagnostic {
+    let file = SourceFile::new(path, "");
+    let start = types::doc::Span { line: 1, column: 1, ..types::doc::Span::default() };
+    diagnostic::Diagnostic::error("TS007", &file, start, format!("cannot be read: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_built_in_is_good() {
+        let loaded = load(&Source::default(), &Environment::default(), Simulated::AsWritten);
+        assert!(loaded.is_good(), "{}", loaded.report(false));
+        let matrix = loaded.bundle.as_ref().map(|b| b.matrix().clone()).unwrap();
+        assert!(matrix.providers().iter().any(|p| p.enabled));
+    }
+
+    #[test]
+    fn the_simulated_fleet_is_switched_as_asked() {
+        let on = |simulated| {
+            let loaded = load(&Source::default(), &Environment::default(), simulated);
+            assert!(loaded.is_good(), "{}", loaded.report(false));
+            let matrix = loaded.bundle.as_ref().map(|b| b.matrix().clone()).unwrap();
+            let mut on: Vec<bool> = matrix
+                .providers()
+                .iter()
+                .filter(|p| p.enabled)
+                .map(|p| p.dialect == Dialect::Simulated)
+                .collect();
+            on.sort_unstable();
+            on.dedup();
+            on
+        };
+        assert_eq!(on(Simulated::AsWritten), [false]);
+        assert_eq!(on(Simulated::Also), [false, true]);
+        assert_eq!(on(Simulated::Only), [true]);
+    }
+
+    #[test]
+    fn problems_of_all_files_come_at_once_with_their_files() {
+        let source = Source::Given(vec![
+            ("turnout.yaml".into(), "edge: { heder_timeout: 1s }\n".into()),
+            ("routing_rules.yaml".into(), "version: 1\nruels: []\n".into()),
+            ("matrix.d/own.yaml".into(), "providers:\n  openai: { teir: paid }\n".into()),
+            ("workflows/own.yaml".into(), "version: 1\nname: own\nnodes: 3\n".into()),
+            ("policies/own.rhai".into(), "fn (".into()),
+        ]);
+        let loaded = load(&source, &Environment::default(), Simulated::AsWritten);
+        assert!(!loaded.is_good() && loaded.bundle.is_none());
+        for file in [
+            "turnout.yaml",
+            "routing_rules.yaml",
+            "matrix.d/own.yaml",
+            "workflows/own.yaml",
+            "policies/own.rhai",
+        ] {
+            assert!(
+                loaded.problems.iter().any(|d| d.file == file && d.line > 0),
+                "{file}\n{}",
+                loaded.report(false)
+            );
+        }
+    }
+
+    #[test]
+    fn keys_do_not_print() {
+        let env = Environment::of([("OPENAI_API_KEY", "sk-secret")]);
+        assert!(!format!("{env:?}").contains("secret"));
+    }
+}

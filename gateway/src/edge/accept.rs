@@ -1,0 +1,140 @@
+//! The accept loop: who may connect, how many, and when it ends.
+
+use super::connection;
+use crate::config::server::{Edge, Stream};
+use crate::metrics::{Cut, Metrics};
+use crate::tasks::Tasks;
+use axum::body::Body;
+use futures_util::future::BoxFuture;
+use http::{Request, Response};
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+/// What answers requests.
+pub(crate) type Handler = Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+
+/// Everything connections share.
+pub(crate) struct Acceptor {
+    pub(crate) edge: Edge,
+    pub(crate) stream: Stream,
+    pub(crate) handler: Handler,
+    pub(crate) tasks: Tasks,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Fires when no more is accepted and idle connections close.
+    pub(crate) stop: CancellationToken,
+    /// Fires when every connection must be gone.
+    pub(crate) kill: CancellationToken,
+    pub(crate) seats: Arc<Seats>,
+}
+
+/// Open connections, in all and per address.
+#[derive(Debug, Default)]
+pub(crate) struct Seats(Mutex<Taken>);
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: usize,
+    per_ip: HashMap<IpAddr, usize>,
+}
+
+/// A place taken; free again when dropped.
+pub(crate) struct Seat {
+    seats: Arc<Seats>,
+    ip: IpAddr,
+}
+
+impl Seats {
+    fn take(self: &Arc<Self>, ip: IpAddr, edge: &Edge) -> Result<Seat, Cut> {
+        let mut taken = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if taken.all >= edge.max_connections {
+            return Err(Cut::MaxConnections);
+        }
+        let mine = taken.per_ip.entry(ip).or_insert(0);
+        if *mine >= edge.max_connections_per_ip {
+            return Err(Cut::MaxConnectionsPerIp);
+        }
+        *mine = mine.saturating_add(1);
+        taken.all = taken.all.saturating_add(1);
+        Ok(Seat { seats: self.clone(), ip })
+    }
+
+    /// Open connections.
+    pub(crate) fn open(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut taken = self.seats.0.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.all = taken.all.saturating_sub(1);
+        if let Some(mine) = taken.per_ip.get_mut(&self.ip) {
+            *mine = mine.saturating_sub(1);
+            if *mine == 0 {
+                taken.per_ip.remove(&self.ip);
+            }
+        }
+    }
+}
+
+impl Acceptor {
+    /// Accepts until told to stop.
+    pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
+        let mut pause = Duration::from_millis(5);
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    pause = Duration::from_millis(5);
+                    self.admit(stream, peer.ip());
+                }
+                Err(e) => {
+                    // Out of descriptors, or the client left while queued: neither is worth a tight loop.
+                    tracing::warn!(error = %e, "accept failed");
+                    tokio::time::sleep(pause).await;
+                    pause = pause.saturating_mul(2).min(Duration::from_secs(1));
+                }
+            }
+        }
+    }
+
+    fn admit(self: &Arc<Self>, stream: TcpStream, ip: IpAddr) {
+        match self.seats.take(ip, &self.edge) {
+            Ok(seat) => {
+                let me = self.clone();
+                self.tasks.spawn("connection", async move {
+                    connection::serve(me, stream).await;
+                    drop(seat);
+                });
+            }
+            Err(cut) => self.metrics.cut(cut),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seats_are_bounded_and_come_back() {
+        let seats = Arc::new(Seats::default());
+        let edge = Edge { max_connections: 3, max_connections_per_ip: 2, ..Edge::default() };
+        let ip = |n: u8| IpAddr::from([127, 0, 0, n]);
+        let a = seats.take(ip(1), &edge).ok().unwrap();
+        let _b = seats.take(ip(1), &edge).ok().unwrap();
+        assert_eq!(seats.take(ip(1), &edge).err(), Some(Cut::MaxConnectionsPerIp));
+        let _c = seats.take(ip(2), &edge).ok().unwrap();
+        assert_eq!(seats.take(ip(3), &edge).err(), Some(Cut::MaxConnections));
+        drop(a);
+        assert_eq!(seats.open(), 2);
+        assert!(seats.take(ip(1), &edge).is_ok());
+    }
+}

@@ -1,0 +1,289 @@
+//! Reading a body: how much, how fast, how long, and how much of all bodies together.
+
+use crate::config::server::Edge;
+use crate::error::Failure;
+use crate::metrics::{Cut, Metrics};
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt as _;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
+
+/// Unit of the shared budget: a permit stands for so many bytes.
+const UNIT: usize = 1024;
+/// How long a body waits for others to leave.
+const WAIT: Duration = Duration::from_secs(1);
+/// By how much a body of unknown length takes from the budget.
+const STEP: usize = 1024 * UNIT;
+/// How often the rate of a slow body is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The bytes of all bodies in work.
+#[derive(Clone, Debug)]
+pub(crate) struct Budget {
+    free: Arc<Semaphore>,
+    all: usize,
+}
+
+/// A share of the budget; free again when dropped.
+#[derive(Debug)]
+pub(crate) struct Share {
+    permit: Option<OwnedSemaphorePermit>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        let units = bytes.div_ceil(UNIT).min(Semaphore::MAX_PERMITS);
+        Budget { free: Arc::new(Semaphore::new(units)), all: units.saturating_mul(UNIT) }
+    }
+
+    /// Bytes in all, and bytes free.
+    pub(crate) fn state(&self) -> (usize, usize) {
+        (self.all, self.free.available_permits().saturating_mul(UNIT))
+    }
+
+    /// Makes `share` hold at least `bytes`.
+    async fn extend(&self, share: &mut Share, bytes: usize) -> Result<(), Failure> {
+        let missing = bytes.saturating_sub(share.bytes);
+        if missing == 0 {
+            return Ok(());
+        }
+        let units = u32::try_from(missing.div_ceil(UNIT)).unwrap_or(u32::MAX);
+        let full = || Failure::busy("body_budget", "too many bytes of requests are in work", WAIT).closing();
+        if missing.div_ceil(UNIT).saturating_mul(UNIT) > self.all {
+            return Err(full());
+        }
+        match timeout(WAIT, self.free.clone().acquire_many_owned(units)).await {
+            Ok(Ok(permit)) => match &mut share.permit {
+                Some(held) => held.merge(permit),
+                none => *none = Some(permit),
+            },
+            _ => return Err(full()),
+        }
+        share.bytes = share.bytes.saturating_add((units as usize).saturating_mul(UNIT));
+        Ok(())
+    }
+}
+
+/// Refuses bodies that do not say they are JSON. A browser cannot send JSON to us from another page
+/// without asking first; that is why a missing type is refused too.
+pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
+    let given = headers.get(CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or("");
+    let essence = given.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        return Ok(());
+    }
+    let text = "expected `Content-Type: application/json`";
+    let f = Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", text);
+    Err(f.param("content-type").closing())
+}
+
+/// Reads a whole body within the limits.
+pub(crate) async fn read(
+    headers: &HeaderMap,
+    mut body: Body,
+    max: usize,
+    edge: &Edge,
+    budget: &Budget,
+    metrics: &Metrics,
+) -> Result<(Bytes, Share), Failure> {
+    let declared = declared(headers).map(|n| usize::try_from(n).unwrap_or(usize::MAX));
+    if declared.is_some_and(|n| n > max) {
+        return Err(too_large(max));
+    }
+    let mut share = Share { permit: None, bytes: 0 };
+    budget.extend(&mut share, declared.unwrap_or(0)).await?;
+    let mut pace = Pace::new(edge);
+    let mut read = Gathered::default();
+    loop {
+        match timeout_at(pace.until(), body.frame()).await {
+            Ok(None) => return Ok((read.finish(), share)),
+            Ok(Some(Ok(frame))) => {
+                let Ok(data) = frame.into_data() else { continue };
+                pace.received = pace.received.saturating_add(data.len());
+                if pace.received > max {
+                    return Err(too_large(max));
+                }
+                if pace.received > share.bytes {
+                    let more = share.bytes.saturating_add(STEP).min(max).max(pace.received);
+                    budget.extend(&mut share, more).await?;
+                }
+                read.push(data);
+            }
+            Ok(Some(Err(_))) => {
+                let text = "the body ended early, or its framing is broken";
+                return Err(Failure::bad_request("body_lost", text).closing());
+            }
+            Err(_) => {
+                if let Some(slow) = pace.too_slow() {
+                    metrics.cut(Cut::BodyTimeout);
+                    return Err(slow);
+                }
+            }
+        }
+    }
+}
+
+/// How fast a body comes, and how fast it has to.
+struct Pace {
+    started: Instant,
+    deadline: Instant,
+    next_look: Instant,
+    /// Least bytes per second.
+    rate: usize,
+    received: usize,
+}
+
+impl Pace {
+    fn new(edge: &Edge) -> Self {
+        let started = Instant::now();
+        Pace {
+            started,
+            deadline: started + edge.body_timeout,
+            next_look: started + edge.body_rate_after,
+            rate: edge.body_rate,
+            received: 0,
+        }
+    }
+
+    fn until(&self) -> Instant {
+        self.deadline.min(self.next_look)
+    }
+
+    /// Looks at the clock; a failure if the body is late or slow.
+    fn too_slow(&mut self) -> Option<Failure> {
+        let now = Instant::now();
+        let expected = self.rate as f64 * (now - self.started).as_secs_f64();
+        self.next_look = now + LOOK;
+        if now < self.deadline && self.received as f64 >= expected {
+            return None;
+        }
+        let text = "the body comes too slowly";
+        Some(Failure::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", text).closing())
+    }
+}
+
+/// Pieces of a body; one piece is given back as it came, without a copy.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    rest: BytesMut,
+}
+
+impl Gathered {
+    fn push(&mut self, data: Bytes) {
+        if self.first.is_empty() && self.rest.is_empty() {
+            self.first = data;
+            return;
+        }
+        if self.rest.is_empty() {
+            self.rest.extend_from_slice(&self.first);
+        }
+        self.rest.extend_from_slice(&data);
+    }
+
+    fn finish(self) -> Bytes {
+        if self.rest.is_empty() { self.first } else { self.rest.freeze() }
+    }
+}
+
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_large(max: usize) -> Failure {
+    let text = format!("the body is larger than {max} bytes");
+    Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", text).closing()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{StreamExt as _, stream};
+
+    fn edge() -> Edge {
+        Edge { body_rate: 100, ..Edge::default() }
+    }
+
+    async fn check(headers: &[(&str, &str)], body: Body, max: usize, want: Result<&str, u16>) {
+        let mut map = HeaderMap::new();
+        for (k, v) in headers {
+            map.insert(http::HeaderName::try_from(*k).unwrap(), v.parse().unwrap());
+        }
+        let budget = Budget::new(2048);
+        let got = read(&map, body, max, &edge(), &budget, &Metrics::default()).await;
+        let free = budget.state();
+        match (got, want) {
+            (Ok((bytes, share)), Ok(text)) => {
+                assert_eq!(bytes, text);
+                assert!(text.is_empty() || budget.state().1 < budget.state().0, "nothing held");
+                drop(share);
+                assert_eq!(budget.state().0, budget.state().1, "not given back");
+            }
+            (Err(f), Err(status)) => {
+                assert_eq!(f.status.as_u16(), status, "{}", f.message);
+                assert!(f.close && free.0 == free.1);
+            }
+            (got, want) => panic!("{got:?} {want:?}"),
+        }
+    }
+
+    fn pieces(list: &[&'static str]) -> Body {
+        let list: Vec<Result<&'static str, std::io::Error>> = list.iter().map(|s| Ok(*s)).collect();
+        Body::from_stream(stream::iter(list))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bodies_are_bounded_in_size() {
+        check(&[], Body::from("abc"), 3, Ok("abc")).await;
+        check(&[], pieces(&["a", "", "bc"]), 3, Ok("abc")).await;
+        check(&[], Body::empty(), 3, Ok("")).await;
+        check(&[], pieces(&["ab", "cd"]), 3, Err(413)).await;
+        // Refused from what is declared; the body would never come.
+        let never = || Body::from_stream(stream::pending::<Result<&'static str, std::io::Error>>());
+        check(&[("content-length", "4")], never(), 3, Err(413)).await;
+        check(&[("content-length", "4096")], never(), 8192, Err(503)).await;
+        check(&[("content-length", "4")], never(), 8, Err(408)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_and_broken_bodies_are_cut() {
+        let drip = |bytes: usize| {
+            let piece = "x".repeat(bytes);
+            let drops = stream::unfold(piece, |p| async move {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+                Some((Ok::<_, std::io::Error>(p.clone()), p))
+            });
+            Body::from_stream(drops.take(30))
+        };
+        let begin = Instant::now();
+        check(&[], drip(1), 1 << 20, Err(408)).await;
+        assert_eq!(begin.elapsed().as_secs(), 10, "looked at after ten seconds, not at the deadline");
+        let wanted = "x".repeat(30 * 60);
+        check(&[], drip(60), 1 << 20, Ok(&wanted)).await;
+        let lost = stream::iter([Ok("x"), Err(std::io::Error::other("gone"))]);
+        check(&[], Body::from_stream(lost), 100, Err(400)).await;
+    }
+
+    #[test]
+    fn only_json_is_taken() {
+        for (given, ok) in [
+            (Some("application/json"), true),
+            (Some("Application/JSON; charset=utf-8"), true),
+            (Some("text/plain"), false),
+            (Some("application/jsonp"), false),
+            (None, false),
+        ] {
+            let mut h = HeaderMap::new();
+            if let Some(g) = given {
+                h.insert(CONTENT_TYPE, g.parse().unwrap());
+            }
+            assert_eq!(require_json(&h).is_ok(), ok, "{given:?}");
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! One connection from accept to close: which protocol, how long each phase may take, how it ends.
+
+use super::accept::Acceptor;
+use super::framing::{Framing, Limits, Violation};
+use super::io::{Busy, Io, Shared};
+use super::request_id;
+use crate::error::Failure;
+use crate::metrics::Cut;
+use crate::tasks::Executor;
+use axum::body::Body;
+use bytes::{Bytes, BytesMut};
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+/// What an HTTP/2 connection starts with; no HTTP/1 request can.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Largest buffer for what a connection reads ahead.
+const READ_BUFFER: usize = 64 * 1024;
+/// Time in which last words reach the client once the grace is over.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Serves one connection to its end.
+pub(super) async fn serve(acceptor: Arc<Acceptor>, mut stream: TcpStream) {
+    let _ = stream.set_nodelay(true);
+    let patience = acceptor.edge.first_byte_timeout;
+    let first = tokio::select! {
+        () = acceptor.stop.cancelled() => return,
+        first = tokio::time::timeout(patience, preface(&mut stream)) => first,
+    };
+    match first {
+        Err(_) => acceptor.metrics.cut(Cut::FirstByteTimeout),
+        Ok(None) => {}
+        Ok(Some((prefix, true))) => two(&acceptor, stream, prefix).await,
+        Ok(Some((prefix, false))) => one(&acceptor, stream, prefix).await,
+    }
+}
+
+/// Reads until the protocol is plain: what was read, and whether it is HTTP/2. `None`: the client left.
+async fn preface(stream: &mut TcpStream) -> Option<(Bytes, bool)> {
+    let mut read = BytesMut::with_capacity(1024);
+    loop {
+        if stream.read_buf(&mut read).await.ok()? == 0 {
+            return None;
+        }
+        if read.starts_with(PREFACE) {
+            return Some((read.freeze(), true));
+        }
+        if !PREFACE.starts_with(&read) {
+            return Some((read.freeze(), false));
+        }
+    }
+}
+
+async fn one(acceptor: &Arc<Acceptor>, stream: TcpStream, prefix: Bytes) {
+    let edge = &acceptor.edge;
+    let shared = Shared::new();
+    let framing = Framing::new(Limits {
+        head_bytes: edge.head_bytes,
+        max_headers: edge.max_headers,
+        uri_bytes: edge.uri_bytes,
+    });
+    let io = Io::new(stream, prefix, Some(framing), shared.clone(), acceptor.stream.write_stall);
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(edge.header_timeout)
+        .max_headers(edge.max_headers)
+        .max_buf_size(READ_BUFFER.max(acceptor.stream.buffer_bytes));
+    let mut conn = builder.serve_connection(TokioIo::new(io), service(acceptor, &shared));
+    let ended = drive(acceptor, Pin::new(&mut conn), http1::Connection::graceful_shutdown, None).await;
+    note(acceptor, &shared, ended.as_ref());
+    if let (Some(violation), false) = (shared.violation.get(), shared.is_busy()) {
+        // Whatever follows a violation cannot be trusted to be a request: one answer, and the end.
+        conn.into_parts().io.into_inner().refuse(&answer(*violation)).await;
+    }
+}
+
+async fn two(acceptor: &Arc<Acceptor>, stream: TcpStream, prefix: Bytes) {
+    let edge = &acceptor.edge;
+    let shared = Shared::new();
+    let io = Io::new(stream, prefix, None, shared.clone(), acceptor.stream.write_stall);
+    let mut builder = http2::Builder::new(Executor(acceptor.tasks.clone()));
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(u32::try_from(edge.http2_streams).unwrap_or(100))
+        .max_header_list_size(u32::try_from(edge.head_bytes).unwrap_or(32 * 1024))
+        .max_pending_accept_reset_streams(20)
+        .keep_alive_interval(Duration::from_secs(20))
+        .keep_alive_timeout(Duration::from_secs(10))
+        .max_send_buf_size(acceptor.stream.buffer_bytes);
+    let mut conn = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service(acceptor, &shared)));
+    let ended = drive(acceptor, conn.as_mut(), http2::Connection::graceful_shutdown, Some(&shared)).await;
+    note(acceptor, &shared, ended.as_ref());
+}
+
+/// Why it ended, for the counters; `None` = it was cut at the end of the grace.
+fn note(acceptor: &Acceptor, shared: &Shared, ended: Option<&Result<(), hyper::Error>>) {
+    let cut = match ended {
+        None => Some(Cut::Shutdown),
+        Some(Ok(())) => None,
+        Some(Err(_)) if shared.violation.get().is_some() => Some(Cut::Framing),
+        Some(Err(_)) if shared.stalled.load(Ordering::SeqCst) => Some(Cut::WriteStall),
+        Some(Err(e)) if e.is_timeout() => Some(Cut::HeaderTimeout),
+        Some(Err(e)) if e.is_parse() => Some(Cut::Framing),
+        Some(Err(_)) => None,
+    };
+    if let Some(cut) = cut {
+        acceptor.metrics.cut(cut);
+    }
+}
+
+/// Polls a connection to its end. `idle` closes one that has had nothing to do for as long as a head may
+/// take; HTTP/1 has a timer of its own for that. `None`: the grace ran out.
+async fn drive<C, E>(
+    acceptor: &Acceptor,
+    mut conn: Pin<&mut C>,
+    graceful: impl Fn(Pin<&mut C>),
+    idle: Option<&Shared>,
+) -> Option<Result<(), E>>
+where
+    C: Future<Output = Result<(), E>>,
+{
+    let patience = acceptor.edge.header_timeout;
+    let mut stopping = false;
+    let mut last = false;
+    loop {
+        let quiet = idle
+            .map(|s| if s.is_busy() { patience } else { patience.saturating_sub(s.idle_since().elapsed()) });
+        tokio::select! {
+            ended = conn.as_mut() => return Some(ended),
+            () = acceptor.stop.cancelled(), if !stopping => {
+                graceful(conn.as_mut());
+                stopping = true;
+            }
+            () = acceptor.kill.cancelled(), if !last => last = true,
+            () = tokio::time::sleep(LAST_WORDS), if last => return None,
+            () = tokio::time::sleep(quiet.unwrap_or(patience)), if quiet.is_some() => {
+                let over = idle.is_some_and(|s| !s.is_busy() && s.idle_since().elapsed() >= patience);
+                if over && stopping {
+                    return None;
+                }
+                if over {
+                    acceptor.metrics.cut(Cut::HeaderTimeout);
+                    graceful(conn.as_mut());
+                    stopping = true;
+                    // The goodbye needs a moment; a client that says nothing to it is left.
+                    last = true;
+                }
+            }
+        }
+    }
+}
+
+fn service(
+    acceptor: &Arc<Acceptor>,
+    shared: &Arc<Shared>,
+) -> impl Service<
+    Request<Incoming>,
+    Response = Response<Guarded>,
+    Error = Infallible,
+    Future = impl Future<Output = Result<Response<Guarded>, Infallible>> + Send + use<>,
+> + use<> {
+    let (handler, shared) = (acceptor.handler.clone(), shared.clone());
+    service_fn(move |request: Request<Incoming>| {
+        let busy = shared.begin();
+        let answer = handler(request.map(Body::new));
+        async move {
+            let response = answer.await;
+            Ok::<_, Infallible>(response.map(|body| Guarded { body, _busy: busy }))
+        }
+    })
+}
+
+/// A body that keeps its connection busy until it has ended.
+struct Guarded {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The answer to bytes that never became a request.
+fn answer(v: Violation) -> Vec<u8> {
+    let failure = Failure::new(v.status, v.code, v.message);
+    let body = failure.body().to_string();
+    format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nx-request-id: {}\r\nx-should-retry: false\r\nconnection: close\r\n\r\n{body}",
+        v.status.as_u16(),
+        v.status.canonical_reason().unwrap_or("Error"),
+        body.len(),
+        request_id::fresh(),
+    )
+    .into_bytes()
+}

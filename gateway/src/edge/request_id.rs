@@ -1,0 +1,53 @@
+//! Identifiers of requests: the client's own where it is well-formed, else a new one ordered by time.
+
+use http::{HeaderMap, HeaderName};
+
+/// `x-request-id`.
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest identifier taken from a client.
+const MAX: usize = 128;
+
+/// A new identifier: `req_` and a UUID of version 7 without dashes.
+pub(crate) fn fresh() -> String {
+    format!("req_{}", uuid::Uuid::now_v7().simple())
+}
+
+/// The client's identifier if it gave exactly one of `[A-Za-z0-9._-]{1,128}`, else a new one.
+pub(crate) fn of(headers: &HeaderMap) -> String {
+    let mut given = headers.get_all(HEADER).iter();
+    match (given.next().and_then(|v| v.to_str().ok()), given.next()) {
+        (Some(id), None) if well_formed(id) => id.to_owned(),
+        _ => fresh(),
+    }
+}
+
+fn well_formed(id: &str) -> bool {
+    (1..=MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(given: &[&str], kept: bool) {
+        let mut headers = HeaderMap::new();
+        for g in given {
+            headers.append(HEADER, g.parse().unwrap());
+        }
+        let id = of(&headers);
+        assert_eq!(given.contains(&id.as_str()), kept, "{given:?}");
+        assert!(well_formed(&id));
+    }
+
+    #[test]
+    fn only_well_formed_identifiers_are_taken() {
+        check(&["abc-1.2_3"], true);
+        check(&[], false);
+        check(&["a b"], false);
+        check(&["a", "a2"], false);
+        check(&[""], false);
+        check(&["x".repeat(129).as_str()], false);
+        assert!(fresh() != fresh() && fresh().len() == 36);
+    }
+}

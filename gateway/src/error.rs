@@ -1,0 +1,320 @@
+//! The one conversion of failures to HTTP: `{"error": {"message", "type", "param", "code", "metadata"?}}`.
+//!
+//! Everything that can go wrong on the way of a request becomes a [`Failure`] here, and only here does a
+//! failure become a status, a body and the headers by which clients decide whether to try again.
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value, json};
+use std::time::Duration;
+use types::provider::ErrorKind;
+
+/// `x-should-retry`: `true` or `false`, outranks the rule built into OpenAI's SDKs.
+pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// `retry-after-ms`: read by OpenAI's SDKs before `Retry-After`.
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// A failure on its way to the client.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// HTTP status; 4xx or 5xx.
+    pub status: StatusCode,
+    /// OpenAI's `type`.
+    pub kind: &'static str,
+    /// For a person: what was found, what was expected, what to do.
+    pub message: String,
+    /// The member, option or header that is at fault.
+    pub param: Option<String>,
+    /// Machine-readable.
+    pub code: String,
+    /// Whether the same request may succeed a moment later.
+    pub retry: bool,
+    /// When.
+    pub retry_after: Option<Duration>,
+    /// Attempts, findings, explanation; empty = none.
+    pub metadata: Map<String, Value>,
+    /// The connection must not be used again.
+    pub close: bool,
+}
+
+/// OpenAI's `type` of a wrong request.
+pub(crate) const INVALID: &str = "invalid_request_error";
+
+impl Failure {
+    /// A failure that no retry mends; `type` follows from the status.
+    pub fn new(status: StatusCode, code: impl Into<String>, message: impl Into<String>) -> Self {
+        Failure {
+            status,
+            kind: kind_of(status),
+            message: message.into(),
+            param: None,
+            code: code.into(),
+            retry: false,
+            retry_after: None,
+            metadata: Map::new(),
+            close: false,
+        }
+    }
+
+    /// 400.
+    pub fn bad_request(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Failure::new(StatusCode::BAD_REQUEST, code, message)
+    }
+
+    /// 404 for a path, or a thing, that is not there.
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Failure::new(StatusCode::NOT_FOUND, "not_found", message)
+    }
+
+    /// 500, nothing told but the request id.
+    pub fn internal() -> Self {
+        let text = "internal error; the request id finds it in the server's log";
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", text)
+    }
+
+    /// 503 that is worth a retry after `wait`.
+    pub fn busy(code: &str, message: &str, wait: Duration) -> Self {
+        let mut f = Failure::new(StatusCode::SERVICE_UNAVAILABLE, code, message);
+        f.retry = true;
+        f.retry_after = Some(wait);
+        f
+    }
+
+    /// Names the member, option or header at fault.
+    #[must_use]
+    pub fn param(mut self, param: impl Into<String>) -> Self {
+        self.param = Some(param.into());
+        self
+    }
+
+    /// The connection is closed after the answer.
+    #[must_use]
+    pub fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+
+    /// The `error` object with its envelope.
+    #[must_use]
+    pub fn body(&self) -> Value {
+        let mut error = json!({
+            "message": self.message,
+            "type": self.kind,
+            "param": self.param,
+            "code": self.code,
+        });
+        if let (false, Some(object)) = (self.metadata.is_empty(), error.as_object_mut()) {
+            object.insert("metadata".to_owned(), Value::Object(self.metadata.clone()));
+        }
+        json!({ "error": error })
+    }
+
+    /// The headers by which clients decide whether to try again.
+    fn headers(&self, headers: &mut HeaderMap) {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static(if self.retry { "true" } else { "false" }));
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+            if let Ok(ms) = u64::try_from(wait.as_millis()) {
+                headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
+            }
+        }
+        if self.close {
+            headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.body().to_string()));
+        *response.status_mut() = self.status;
+        self.headers(response.headers_mut());
+        response
+    }
+}
+
+/// OpenAI's `type` for a status.
+fn kind_of(status: StatusCode) -> &'static str {
+    match status.as_u16() {
+        401 => "authentication_error",
+        403 => "permission_error",
+        429 => "rate_limit_error",
+        400..=499 => INVALID,
+        503 => "service_unavailable_error",
+        504 => "timeout_error",
+        _ => "server_error",
+    }
+}
+
+impl From<types::chat::Error> for Failure {
+    fn from(e: types::chat::Error) -> Self {
+        let mut f = Failure::bad_request(e.code, e.message.clone());
+        f.param = e.param();
+        if !e.pointer.is_empty() {
+            f.metadata.insert("pointer".to_owned(), Value::String(e.pointer));
+        }
+        f
+    }
+}
+
+impl From<engine::Error> for Failure {
+    fn from(e: engine::Error) -> Self {
+        let mut f = Failure::new(status(&e.kind), e.code(), e.public_message());
+        f.retry = e.retryable();
+        f.retry_after = e.retry_after.or_else(|| wait(&e.kind));
+        f.close = matches!(e.kind, engine::Kind::ShuttingDown);
+        f.param = match &e.kind {
+            engine::Kind::UnknownModel { .. } => Some("model".to_owned()),
+            engine::Kind::UnknownWorkflow { .. } => Some("workflow".to_owned()),
+            _ => None,
+        };
+        let put = |m: &mut Map<String, Value>, key: &str, value: Option<Value>| {
+            if let Some(v) = value {
+                m.insert(key.to_owned(), v);
+            }
+        };
+        let attempts = (!e.attempts.is_empty()).then(|| json!(e.attempts));
+        put(&mut f.metadata, "attempts", attempts);
+        put(&mut f.metadata, "findings", (!e.findings.is_empty()).then(|| json!(e.findings)));
+        put(&mut f.metadata, "turnout", e.explain);
+        if let engine::Kind::Provider(p) = &e.kind {
+            put(&mut f.metadata, "model", Some(Value::String(p.model.clone())));
+            put(&mut f.metadata, "upstream_status", p.status.map(Value::from));
+        }
+        f
+    }
+}
+
+/// The status of a failure of the engine (`workflow-format.md` §15). A provider's word on the request
+/// itself (400, 413, 422) goes through: it is the most useful status there is for the client.
+fn status(kind: &engine::Kind) -> StatusCode {
+    use engine::Kind;
+    let given = |s: u16, or: StatusCode| match StatusCode::from_u16(s) {
+        Ok(s) if s.is_client_error() || s.is_server_error() => s,
+        _ => or,
+    };
+    match kind {
+        Kind::UnknownModel { .. } | Kind::UnknownWorkflow { .. } => StatusCode::NOT_FOUND,
+        Kind::Denied { status, .. } => given(*status, StatusCode::FORBIDDEN),
+        Kind::NoCandidates { by_policy: true, .. } => StatusCode::FORBIDDEN,
+        Kind::NoCandidates { .. } | Kind::Overloaded | Kind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Budget(_) | Kind::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Kind::Deadline => StatusCode::GATEWAY_TIMEOUT,
+        Kind::Provider(e) => upstream(e.kind, e.status),
+        Kind::Workflow { status, .. } => given(*status, StatusCode::INTERNAL_SERVER_ERROR),
+        Kind::PolicyEvaluation(_) | Kind::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn upstream(kind: ErrorKind, status: Option<u16>) -> StatusCode {
+    match kind {
+        ErrorKind::RateLimited | ErrorKind::Quota => StatusCode::TOO_MANY_REQUESTS,
+        ErrorKind::Connect | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::FirstTokenTimeout | ErrorKind::InterTokenTimeout | ErrorKind::TotalTimeout => {
+            StatusCode::GATEWAY_TIMEOUT
+        }
+        ErrorKind::ContextOverflow | ErrorKind::ContentFiltered => StatusCode::BAD_REQUEST,
+        ErrorKind::BadRequest => match status {
+            Some(s @ (400 | 413 | 422)) => StatusCode::from_u16(s).unwrap_or(StatusCode::BAD_GATEWAY),
+            _ => StatusCode::BAD_GATEWAY,
+        },
+        _ => StatusCode::BAD_GATEWAY,
+    }
+}
+
+/// When to try again where the engine names no time but load is the cause.
+fn wait(kind: &engine::Kind) -> Option<Duration> {
+    matches!(kind, engine::Kind::Overloaded | engine::Kind::ShuttingDown).then_some(Duration::from_secs(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::Kind;
+    use types::provider::Error as Upstream;
+
+    fn provider(kind: ErrorKind, status: Option<u16>) -> engine::Error {
+        Kind::Provider(Upstream {
+            kind,
+            status,
+            model: "p/m".into(),
+            detail: "secret text of the vendor".into(),
+            retry_after: None,
+        })
+        .into()
+    }
+
+    fn check(e: engine::Error, status: u16, code: &str, retry: bool) {
+        let f = Failure::from(e);
+        assert_eq!((f.status.as_u16(), f.code.as_str(), f.retry), (status, code, retry), "{}", f.message);
+        assert!(!f.body().to_string().contains("secret"), "{}", f.body());
+        assert!(f.status.as_u16() >= 400);
+    }
+
+    #[test]
+    fn every_failure_has_its_status_code_and_retry() {
+        let unknown = Kind::UnknownModel { name: "x".into(), hint: "did you mean `y`?".into() };
+        check(unknown.into(), 404, "model_not_found", false);
+        let none = |by_policy| Kind::NoCandidates { summary: "2 no_key".into(), by_policy };
+        check(none(true).into(), 403, "no_candidates", false);
+        check(none(false).into(), 503, "no_candidates", false);
+        check(Kind::Overloaded.into(), 503, "queue_full", true);
+        check(Kind::ShuttingDown.into(), 503, "shutting_down", true);
+        check(Kind::Deadline.into(), 504, "deadline_exceeded", false);
+        check(Kind::Budget("usd".into()).into(), 422, "budget_exhausted", false);
+        check(Kind::Internal("secret".into()).into(), 500, "internal_error", false);
+        check(
+            Kind::Denied { reason: "no".into(), code: "pii".into(), status: 451 }.into(),
+            451,
+            "pii",
+            false,
+        );
+        check(
+            Kind::Denied { reason: "no".into(), code: "pii".into(), status: 200 }.into(),
+            403,
+            "pii",
+            false,
+        );
+        check(provider(ErrorKind::RateLimited, Some(429)), 429, "rate_limited", true);
+        check(provider(ErrorKind::Unavailable, Some(500)), 503, "unavailable", true);
+        check(provider(ErrorKind::InterTokenTimeout, None), 504, "inter_token_timeout", true);
+        check(provider(ErrorKind::StreamLost, None), 502, "stream_lost", true);
+        check(provider(ErrorKind::Auth, Some(401)), 502, "auth", false);
+        check(provider(ErrorKind::BadRequest, Some(422)), 422, "bad_request", false);
+        check(provider(ErrorKind::BadRequest, Some(404)), 502, "bad_request", false);
+        check(provider(ErrorKind::ContextOverflow, Some(400)), 400, "context_overflow", false);
+    }
+
+    #[test]
+    fn the_body_is_openais_and_the_attempts_are_told() {
+        let mut e = provider(ErrorKind::Unavailable, Some(503));
+        e.attempts = vec![engine::error::Attempt {
+            model: "p/m".into(),
+            kind: ErrorKind::Unavailable,
+            status: Some(503),
+        }];
+        e.retry_after = Some(Duration::from_millis(1500));
+        let f = Failure::from(e);
+        let body = f.body();
+        assert_eq!(body["error"]["metadata"]["attempts"][0]["kind"], "unavailable");
+        assert_eq!(body["error"]["param"], Value::Null);
+        let response = f.into_response();
+        let header = |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("-");
+        assert_eq!(
+            (header("retry-after"), header("retry-after-ms"), header("x-should-retry")),
+            ("2", "1500", "true")
+        );
+    }
+
+    #[test]
+    fn a_wrong_body_names_the_member() {
+        let e =
+            types::ChatRequest::from_value(&json!({"model": "auto", "messages": [], "n": 1})).unwrap_err();
+        let f = Failure::from(e);
+        assert_eq!((f.status.as_u16(), f.param.as_deref()), (400, Some("messages")));
+    }
+}

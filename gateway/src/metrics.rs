@@ -1,0 +1,383 @@
+//! What is counted, under `turnout_*` names and, beside them, the `gen_ai` names of OpenTelemetry.
+//!
+//! Label values come from closed sets: routes, statuses, task families, and the workflows and models of the
+//! configuration. Nothing that a client writes becomes a label.
+
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use prometheus_client::registry::{Registry, Unit};
+use std::sync::atomic::AtomicU64;
+use types::store::RequestRecord;
+
+type Labels<const N: usize> = [(&'static str, String); N];
+type Counts<const N: usize> = Family<Labels<N>, Counter>;
+type Sums<const N: usize> = Family<Labels<N>, Counter<f64, AtomicU64>>;
+type Gauges<const N: usize> = Family<Labels<N>, Gauge<f64, AtomicU64>>;
+type Times<const N: usize> = Family<Labels<N>, Histogram, fn() -> Histogram>;
+
+/// Why the edge closed a connection, or cut a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// All seats are taken.
+    MaxConnections,
+    /// All seats of one address are taken.
+    MaxConnectionsPerIp,
+    /// Nothing came.
+    FirstByteTimeout,
+    /// A head came too slowly, or the connection idled.
+    HeaderTimeout,
+    /// A body came too slowly.
+    BodyTimeout,
+    /// The client takes nothing.
+    WriteStall,
+    /// Bytes that are no request, or could be read two ways.
+    Framing,
+    /// The grace of a shutdown ran out.
+    Shutdown,
+}
+
+impl Cut {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Cut::MaxConnections => "max_connections",
+            Cut::MaxConnectionsPerIp => "max_connections_per_ip",
+            Cut::FirstByteTimeout => "first_byte_timeout",
+            Cut::HeaderTimeout => "header_timeout",
+            Cut::BodyTimeout => "body_timeout",
+            Cut::WriteStall => "write_stall",
+            Cut::Framing => "framing",
+            Cut::Shutdown => "shutdown",
+        }
+    }
+}
+
+/// Gauges that are read when somebody looks.
+#[derive(Clone, Debug, Default)]
+pub struct Reading {
+    /// Open connections.
+    pub connections: usize,
+    /// Requests in work.
+    pub in_flight: usize,
+    /// Models that can be called.
+    pub candidates: usize,
+    /// Tasks by name.
+    pub tasks: Vec<(&'static str, usize)>,
+    /// Per model: its breaker's state as 0 closed, 1 half-open, 2 open.
+    pub breakers: Vec<(String, f64)>,
+    /// Counters of the store, by name.
+    pub store: Vec<(&'static str, f64)>,
+}
+
+/// All counters of one server.
+pub struct Metrics {
+    registry: Registry,
+    http: Counts<2>,
+    requests: Counts<4>,
+    errors: Counts<1>,
+    verdicts: Counts<1>,
+    calls: Counts<2>,
+    repairs: Counter,
+    tokens: Counts<2>,
+    cost: Sums<1>,
+    overhead: Histogram,
+    ttft: Times<1>,
+    duration: Times<1>,
+    cuts: Counts<1>,
+    feedback: Counts<1>,
+    reloads: Counts<1>,
+    streams: Counts<1>,
+    genai: GenAi,
+    gauges: GaugeSet,
+}
+
+/// The names of OpenTelemetry's conventions, dots as underscores.
+struct GenAi {
+    operation: Times<1>,
+    first_chunk: Times<1>,
+    tokens: Times<2>,
+    workflow: Times<1>,
+}
+
+struct GaugeSet {
+    connections: Gauges<0>,
+    in_flight: Gauges<0>,
+    candidates: Gauges<0>,
+    tasks: Gauges<1>,
+    breakers: Gauges<1>,
+    store: Gauges<1>,
+}
+
+/// From a tenth of a millisecond to about two minutes.
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_1, 4.0, 11))
+}
+
+/// The bounds of `gen_ai.client.token.usage`: 1, 4, 16 … 67 108 864.
+fn token_counts() -> Histogram {
+    Histogram::new(exponential_buckets(1.0, 4.0, 14))
+}
+
+fn times<const N: usize>() -> Times<N> {
+    Family::new_with_constructor(seconds)
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut r = Registry::default();
+        let genai = GenAi::register(&mut r);
+        let r = &mut r;
+        let mut m = Metrics {
+            http: counts(r, "turnout_http_requests", "HTTP answers by route and status"),
+            requests: counts(
+                r,
+                "turnout_requests",
+                "Requests by end, task family, workflow and model of the choice",
+            ),
+            errors: counts(r, "turnout_request_errors", "Requests without an answer by error code"),
+            verdicts: counts(r, "turnout_verdicts", "Answers by what their checks said"),
+            calls: counts(r, "turnout_model_calls", "Calls of models by how they ended"),
+            repairs: Counter::default(),
+            tokens: counts(r, "turnout_tokens", "Tokens used by model and kind"),
+            cost: Family::default(),
+            overhead: Histogram::new(exponential_buckets(0.000_05, 2.0, 14)),
+            ttft: times(),
+            duration: times(),
+            cuts: counts(r, "turnout_connections_cut", "Connections and bodies cut at the edge by reason"),
+            feedback: counts(r, "turnout_feedback", "Words on answers by what became of them"),
+            reloads: counts(r, "turnout_reloads", "Reloads of the configuration by how they ended"),
+            streams: counts(r, "turnout_streams", "Streamed answers by how they ended"),
+            genai,
+            gauges: GaugeSet::register(r),
+            registry: Registry::default(),
+        };
+        r.register("turnout_repairs", "Repair attempts that called a model", m.repairs.clone());
+        r.register("turnout_cost_usd", "Dollars spent by model", m.cost.clone());
+        let s = || Unit::Seconds;
+        r.register_with_unit(
+            "turnout_overhead",
+            "Time of ours until the first byte",
+            s(),
+            m.overhead.clone(),
+        );
+        r.register_with_unit(
+            "turnout_time_to_first_token",
+            "From acceptance to content",
+            s(),
+            m.ttft.clone(),
+        );
+        r.register_with_unit(
+            "turnout_request_duration",
+            "From acceptance to the end",
+            s(),
+            m.duration.clone(),
+        );
+        m.registry = std::mem::take(r);
+        m
+    }
+}
+
+fn counts<const N: usize>(r: &mut Registry, name: &str, help: &str) -> Counts<N> {
+    let family = Counts::<N>::default();
+    r.register(name, help, family.clone());
+    family
+}
+
+impl GenAi {
+    fn register(r: &mut Registry) -> Self {
+        let g = GenAi {
+            operation: times(),
+            first_chunk: times(),
+            tokens: Family::new_with_constructor(token_counts),
+            workflow: times(),
+        };
+        let s = || Unit::Seconds;
+        let op = "gen_ai_client_operation_duration";
+        r.register_with_unit(op, "Duration of calls of models", s(), g.operation.clone());
+        let first = "gen_ai_client_operation_time_to_first_chunk";
+        r.register_with_unit(first, "Time to the first chunk of calls of models", s(), g.first_chunk.clone());
+        r.register("gen_ai_client_token_usage", "Tokens of calls of models", g.tokens.clone());
+        r.register_with_unit("gen_ai_workflow_duration", "Duration of workflows", s(), g.workflow.clone());
+        g
+    }
+
+    fn take(&self, record: &RequestRecord) {
+        for call in record.run.calls() {
+            let model = || [("gen_ai_request_model", call.model.to_string())];
+            self.operation.get_or_create(&model()).observe(call.total_ms / 1e3);
+            if let Some(ms) = call.ttft_ms {
+                self.first_chunk.get_or_create(&model()).observe(ms / 1e3);
+            }
+            for (kind, n) in [("input", call.usage.input), ("output", call.usage.output)] {
+                let [model] = model();
+                let labels = [model, ("gen_ai_token_type", kind.to_owned())];
+                self.tokens.get_or_create(&labels).observe(f64::from(n));
+            }
+        }
+        if !record.run.workflow.is_empty() {
+            let labels = [("workflow", record.run.workflow.clone())];
+            self.workflow.get_or_create(&labels).observe(record.outcome.total_ms / 1e3);
+        }
+    }
+}
+
+impl GaugeSet {
+    fn register(r: &mut Registry) -> Self {
+        fn gauges<const N: usize>(r: &mut Registry, name: &str, help: &str) -> Gauges<N> {
+            let family = Gauges::<N>::default();
+            r.register(name, help, family.clone());
+            family
+        }
+        GaugeSet {
+            connections: gauges(r, "turnout_connections", "Open connections"),
+            in_flight: gauges(r, "turnout_requests_in_flight", "Requests in work"),
+            candidates: gauges(r, "turnout_candidates", "Models that can be called"),
+            tasks: gauges(r, "turnout_tasks", "Running tasks by name"),
+            breakers: gauges(r, "turnout_breaker_state", "0 closed, 1 half-open, 2 open"),
+            store: gauges(r, "turnout_store", "Counters of the store since its start, by name"),
+        }
+    }
+
+    fn set(&self, reading: &Reading) {
+        let to = |g: &Gauges<0>, n: usize| {
+            g.get_or_create(&[]).set(n as f64);
+        };
+        to(&self.connections, reading.connections);
+        to(&self.in_flight, reading.in_flight);
+        to(&self.candidates, reading.candidates);
+        // Models may have gone with a reload.
+        self.breakers.clear();
+        for (name, n) in &reading.tasks {
+            self.tasks.get_or_create(&[("task", (*name).to_owned())]).set(*n as f64);
+        }
+        for (model, state) in &reading.breakers {
+            self.breakers.get_or_create(&[("model", model.clone())]).set(*state);
+        }
+        for (name, value) in &reading.store {
+            self.store.get_or_create(&[("what", (*name).to_owned())]).set(*value);
+        }
+    }
+}
+
+impl Metrics {
+    /// An HTTP answer; `route` is the pattern that matched, or `none`.
+    pub fn http(&self, route: &str, status: u16) {
+        self.http.get_or_create(&[("route", route.to_owned()), ("status", status.to_string())]).inc();
+    }
+
+    /// A connection or a body was cut.
+    pub fn cut(&self, cut: Cut) {
+        self.cuts.get_or_create(&[("reason", cut.as_str().to_owned())]).inc();
+    }
+
+    /// A word on an answer came: `recorded`, `duplicate`, `refused`.
+    pub fn feedback(&self, result: &'static str) {
+        self.feedback.get_or_create(&[("result", result.to_owned())]).inc();
+    }
+
+    /// The configuration was read again: `applied`, `refused`.
+    pub fn reload(&self, result: &'static str) {
+        self.reloads.get_or_create(&[("result", result.to_owned())]).inc();
+    }
+
+    /// A stream ended: `done`, `failed`, `dropped`.
+    pub fn stream(&self, end: &'static str) {
+        self.streams.get_or_create(&[("end", end.to_owned())]).inc();
+    }
+
+    /// A request ended.
+    pub fn request(&self, record: &RequestRecord) {
+        let o = &record.outcome;
+        let family = record.decision.profile.iter().find(|a| a.axis == "task_family");
+        let labels = [
+            ("status", o.status.as_str().to_owned()),
+            ("family", family.map_or_else(String::new, |a| a.value.to_string())),
+            ("workflow", o.workflow.to_string()),
+            ("model", o.model.to_string()),
+        ];
+        self.requests.get_or_create(&labels).inc();
+        if let Some(code) = &o.error {
+            self.errors.get_or_create(&[("code", code.clone())]).inc();
+        }
+        self.verdicts.get_or_create(&[("verdict", o.verdict.as_str().to_owned())]).inc();
+        self.repairs.inc_by(u64::from(o.repairs));
+        self.overhead.observe(o.overhead_ms / 1e3);
+        let served = || [("model", o.served_by.as_deref().unwrap_or("").to_owned())];
+        if let Some(ms) = o.ttft_ms {
+            self.ttft.get_or_create(&served()).observe(ms / 1e3);
+        }
+        self.duration.get_or_create(&served()).observe(o.total_ms / 1e3);
+        for call in record.run.calls() {
+            self.call(call);
+        }
+        self.genai.take(record);
+    }
+
+    fn call(&self, call: &types::run::CallRecord) {
+        let model = || ("model", call.model.to_string());
+        let end = call.error.as_ref().map_or("answered", |e| e.kind.as_str());
+        self.calls.get_or_create(&[model(), ("end", end.to_owned())]).inc();
+        let u = &call.usage;
+        let kinds = [
+            ("input", u.input),
+            ("cached_input", u.cached_input),
+            ("cache_write", u.cache_write),
+            ("output", u.output),
+            ("reasoning", u.reasoning),
+        ];
+        for (kind, n) in kinds.into_iter().filter(|(_, n)| *n > 0) {
+            self.tokens.get_or_create(&[model(), ("kind", kind.to_owned())]).inc_by(u64::from(n));
+        }
+        if let Some(cost) = call.cost_usd {
+            self.cost.get_or_create(&[model()]).inc_by(cost.dollars());
+        }
+    }
+
+    /// Everything in the text form of OpenMetrics.
+    #[must_use]
+    pub fn text(&self, reading: &Reading) -> String {
+        self.gauges.set(reading);
+        let mut out = String::new();
+        match encode(&mut out, &self.registry) {
+            Ok(()) => out,
+            // Writing to a string does not fail.
+            Err(_) => String::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_text_holds_what_was_counted() {
+        let m = Metrics::default();
+        m.http("/v1/models", 200);
+        m.cut(Cut::Framing);
+        m.stream("done");
+        let reading = Reading {
+            connections: 3,
+            breakers: vec![("p/m".into(), 2.0)],
+            store: vec![("appended", 7.0)],
+            ..Reading::default()
+        };
+        let text = m.text(&reading);
+        for line in [
+            r#"turnout_http_requests_total{route="/v1/models",status="200"} 1"#,
+            r#"turnout_connections_cut_total{reason="framing"} 1"#,
+            "turnout_connections 3.0",
+            r#"turnout_breaker_state{model="p/m"} 2.0"#,
+            r#"turnout_store{what="appended"} 7.0"#,
+            "# TYPE turnout_overhead_seconds histogram",
+            "# TYPE gen_ai_client_token_usage histogram",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line}\n{text}");
+        }
+        assert!(text.ends_with("# EOF\n"));
+        let later = m.text(&Reading::default());
+        assert!(!later.contains("p/m"), "a model that is gone keeps no gauge");
+    }
+}

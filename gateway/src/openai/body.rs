@@ -1,0 +1,239 @@
+//! The body of a streamed answer: polls the engine's events, nothing runs beside it; dropping it aborts.
+
+use super::sse::{Encoder, KEEP_ALIVE};
+use crate::error::Failure;
+use bytes::Bytes;
+use engine::Event;
+use futures_util::stream::{BoxStream, Stream, StreamExt as _};
+use std::any::Any;
+use std::convert::Infallible;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// A streamed answer on its way out.
+pub(crate) struct Sse {
+    /// `None` once nothing more will come.
+    events: Option<BoxStream<'static, Event>>,
+    encoder: Encoder,
+    keep_alive: Option<(Duration, Pin<Box<Sleep>>)>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    on_end: Option<Box<dyn FnOnce(End<'_>) + Send>>,
+    /// What is held for as long as the answer runs.
+    _held: Box<dyn Any + Send>,
+}
+
+/// How a stream ended.
+pub(crate) enum End<'a> {
+    /// With `[DONE]`.
+    Done(&'a engine::Tail),
+    /// With an error event.
+    Failed,
+    /// The client left.
+    Dropped,
+}
+
+/// What a stream needs besides its events.
+pub(crate) struct Setup {
+    pub(crate) encoder: Encoder,
+    /// Quiet time after which a comment goes out; zero = never.
+    pub(crate) keep_alive: Duration,
+    /// Fires when the server must be gone.
+    pub(crate) cut: CancellationToken,
+    pub(crate) on_end: Box<dyn FnOnce(End<'_>) + Send>,
+    pub(crate) held: Box<dyn Any + Send>,
+}
+
+impl Sse {
+    pub(crate) fn new(events: BoxStream<'static, Event>, setup: Setup) -> Self {
+        let quiet = setup.keep_alive;
+        Sse {
+            events: Some(events),
+            encoder: setup.encoder,
+            keep_alive: (!quiet.is_zero()).then(|| (quiet, Box::pin(tokio::time::sleep(quiet)))),
+            cut: Box::pin(setup.cut.cancelled_owned()),
+            on_end: Some(setup.on_end),
+            _held: setup.held,
+        }
+    }
+
+    fn end(&mut self, end: End<'_>) {
+        self.events = None;
+        if let Some(f) = self.on_end.take() {
+            f(end);
+        }
+    }
+
+    fn fail(&mut self, failure: &Failure) -> Bytes {
+        self.end(End::Failed);
+        Encoder::failed(failure)
+    }
+
+    /// The next bytes; `None` when the event at hand gives none.
+    fn take(&mut self, event: Option<Event>) -> Option<Bytes> {
+        match event {
+            Some(Event::Chunk(chunk)) => self.encoder.chunk(&chunk),
+            Some(Event::Done(tail)) => {
+                let bytes = self.encoder.done(&tail);
+                self.end(End::Done(&tail));
+                Some(bytes)
+            }
+            Some(Event::Failed(e)) => Some(self.fail(&Failure::from(e))),
+            // The engine promises a last event; its absence must not look like a clean end.
+            None => Some(self.fail(&Failure::internal())),
+        }
+    }
+}
+
+impl Stream for Sse {
+    type Item = Result<Bytes, Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let Some(events) = self.events.as_mut() else { return Poll::Ready(None) };
+            // A panic below would take the whole connection down with all its other streams.
+            let polled = match catch_unwind(AssertUnwindSafe(|| events.poll_next_unpin(cx))) {
+                Ok(polled) => polled,
+                Err(_) => return Poll::Ready(Some(Ok(self.fail(&Failure::internal())))),
+            };
+            let Poll::Ready(event) = polled else { break };
+            if let Some((quiet, sleep)) = &mut self.keep_alive {
+                sleep.as_mut().reset(Instant::now() + *quiet);
+            }
+            if let Some(bytes) = self.take(event) {
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+        }
+        if self.cut.as_mut().poll(cx).is_ready() {
+            let gone = Failure::busy("shutting_down", "the server is shutting down", Duration::from_secs(1));
+            return Poll::Ready(Some(Ok(self.fail(&gone))));
+        }
+        if let Some((quiet, sleep)) = &mut self.keep_alive
+            && sleep.as_mut().poll(cx).is_ready()
+        {
+            sleep.as_mut().reset(Instant::now() + *quiet);
+            // Registers the waker for the next quiet time.
+            let _ = sleep.as_mut().poll(cx);
+            return Poll::Ready(Some(Ok(Bytes::from_static(KEEP_ALIVE))));
+        }
+        Poll::Pending
+    }
+}
+
+impl Drop for Sse {
+    fn drop(&mut self) {
+        self.end(End::Dropped);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::{Head, Tail};
+    use futures_util::stream;
+    use std::sync::{Arc, Mutex};
+    use types::{Chunk, Usage, Usd, Verdict, completion::Delta};
+
+    fn head() -> Head {
+        Head {
+            request_id: "req_1".into(),
+            workflow: "default".into(),
+            model: "p/m".into(),
+            simulated: false,
+            bundle: "b".into(),
+            overhead_ms: 0.0,
+        }
+    }
+
+    fn chunk() -> Event {
+        let delta = Delta { text: Some("x".into()), ..Delta::default() };
+        Event::Chunk(Chunk { choices: vec![delta], ..Chunk::default() })
+    }
+
+    fn done() -> Event {
+        Event::Done(Tail {
+            usage: Usage::default(),
+            cost: Usd::ZERO,
+            cost_known: true,
+            verdict: Verdict::None,
+            calls: 1,
+            explain: None,
+        })
+    }
+
+    fn body(
+        events: BoxStream<'static, Event>,
+        cut: &CancellationToken,
+    ) -> (Sse, Arc<Mutex<Vec<&'static str>>>) {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let ends = log.clone();
+        let on_end = Box::new(move |end: End<'_>| {
+            ends.lock().unwrap().push(match end {
+                End::Done(_) => "done",
+                End::Failed => "failed",
+                End::Dropped => "dropped",
+            });
+        });
+        let setup = Setup {
+            encoder: Encoder::new(&head(), false, 0),
+            keep_alive: Duration::from_secs(15),
+            cut: cut.clone(),
+            on_end,
+            held: Box::new(()),
+        };
+        (Sse::new(events, setup), log)
+    }
+
+    async fn all(sse: Sse) -> String {
+        let parts: Vec<_> = sse.map(|b| b.unwrap().to_vec()).collect().await;
+        String::from_utf8(parts.concat()).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_are_honest() {
+        let cut = CancellationToken::new();
+        let cases: [(Vec<Event>, bool, &str); 4] = [
+            (vec![chunk(), done()], true, "done"),
+            (vec![chunk(), Event::Failed(engine::Kind::Deadline.into())], false, "failed"),
+            (vec![chunk()], false, "failed"),
+            (vec![done(), chunk()], true, "done"),
+        ];
+        for (events, clean, end) in cases {
+            let (sse, log) = body(stream::iter(events).boxed(), &cut);
+            let text = all(sse).await;
+            assert_eq!(text.matches("[DONE]").count(), usize::from(clean), "{text}");
+            assert_eq!(text.contains("\"error\""), !clean, "{text}");
+            assert_eq!(*log.lock().unwrap(), [end]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn comments_only_while_idle_and_an_error_at_the_cut() {
+        let cut = CancellationToken::new();
+        let (mut sse, log) = body(stream::iter([chunk()]).chain(stream::pending()).boxed(), &cut);
+        assert!(sse.next().await.unwrap().unwrap().starts_with(b"data: {"));
+        let before = Instant::now();
+        assert_eq!(sse.next().await.unwrap().unwrap(), KEEP_ALIVE);
+        assert_eq!(sse.next().await.unwrap().unwrap(), KEEP_ALIVE);
+        assert!(before.elapsed() >= Duration::from_secs(30));
+        cut.cancel();
+        let rest = all(sse).await;
+        assert!(rest.contains("shutting_down") && !rest.contains("[DONE]"), "{rest}");
+        assert_eq!(*log.lock().unwrap(), ["failed"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_an_error_event_and_a_drop_is_noted() {
+        let cut = CancellationToken::new();
+        let (sse, _) = body(stream::poll_fn(|_| -> Poll<Option<Event>> { panic!("odd") }).boxed(), &cut);
+        let text = all(sse).await;
+        assert!(text.contains("internal_error"), "{text}");
+        let (sse, log) = body(stream::pending().boxed(), &cut);
+        drop(sse);
+        assert_eq!(*log.lock().unwrap(), ["dropped"]);
+    }
+}

@@ -1,0 +1,119 @@
+//! A whole answer as bytes: the vendor's own where nothing has to change, else spliced or built.
+
+use super::object::Object;
+use super::wire::{self, Stamp};
+use bytes::Bytes;
+use engine::Whole;
+use serde_json::Value;
+
+/// The body of a whole answer. `now` is Unix time in seconds, for vendors that give none.
+pub(crate) fn body(whole: &Whole, now: i64) -> Bytes {
+    let (completion, tail) = (&whole.completion, &whole.tail);
+    let Some(raw) = &completion.raw else { return built(whole, now) };
+    if tail.calls <= 1 && tail.explain.is_none() {
+        return raw.clone();
+    }
+    let Some(object) = Object::parse(raw) else { return built(whole, now) };
+    let usage = (tail.calls > 1).then(|| tail.usage.to_wire().to_string());
+    let explain = tail.explain.as_ref().map(Value::to_string);
+    let mut changes = Vec::with_capacity(2);
+    if usage.is_some() {
+        changes.push(("usage", usage.as_deref()));
+    }
+    if explain.is_some() {
+        changes.push(("turnout", explain.as_deref()));
+    }
+    Bytes::from(object.write(&changes))
+}
+
+fn built(whole: &Whole, now: i64) -> Bytes {
+    let c = &whole.completion;
+    let or = |text: &str, other: String| if text.is_empty() { other } else { text.to_owned() };
+    let stamp = Stamp {
+        id: or(&c.id, format!("chatcmpl-{}", whole.head.request_id)),
+        created: if c.created > 0 { c.created } else { now },
+        model: or(&c.model, whole.head.model.to_string()),
+    };
+    let mut object = wire::completion(&stamp, c, whole.tail.usage);
+    if let Some(explain) = &whole.tail.explain {
+        object.insert("turnout".to_owned(), explain.clone());
+    }
+    Bytes::from(Value::Object(object).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::{Head, Tail};
+    use serde_json::json;
+    use types::chat::ToolCall;
+    use types::completion::{Choice, FinishReason};
+    use types::{Completion, Usage, Usd, Verdict};
+
+    fn whole(raw: Option<&str>, calls: u32, explain: Option<Value>) -> Whole {
+        Whole {
+            head: Head {
+                request_id: "req_1".into(),
+                workflow: "default".into(),
+                model: "p/m".into(),
+                simulated: false,
+                bundle: "b".into(),
+                overhead_ms: 0.0,
+            },
+            tail: Tail {
+                usage: Usage { input: 10, output: 5, ..Usage::default() },
+                cost: Usd::ZERO,
+                cost_known: true,
+                verdict: Verdict::Passed,
+                calls,
+                explain,
+            },
+            completion: Completion { raw: raw.map(|r| Bytes::from(r.to_owned())), ..Completion::default() },
+        }
+    }
+
+    #[test]
+    fn the_vendors_bytes_change_only_where_they_must() {
+        let raw = r#"{"id":"x", "choices":[ ],"usage":{"total_tokens":3},"service_tier":"flex"}"#;
+        assert_eq!(body(&whole(Some(raw), 1, None), 0), raw);
+        let two = String::from_utf8(body(&whole(Some(raw), 2, None), 0).to_vec()).unwrap();
+        let two: Value = serde_json::from_str(&two).unwrap();
+        assert_eq!(
+            (two["usage"]["total_tokens"].as_u64(), two["service_tier"].as_str()),
+            (Some(15), Some("flex"))
+        );
+        let why = body(&whole(Some(raw), 1, Some(json!({"why": "best"}))), 0);
+        let why: Value = serde_json::from_slice(&why).unwrap();
+        assert_eq!(
+            (why["turnout"]["why"].as_str(), why["usage"]["total_tokens"].as_u64()),
+            (Some("best"), Some(3))
+        );
+    }
+
+    #[test]
+    fn other_dialects_are_built() {
+        let mut w = whole(None, 1, None);
+        w.completion.choices = vec![
+            Choice { text: "Hi".into(), finish_reason: Some(FinishReason::Stop), ..Choice::default() },
+            Choice {
+                index: 1,
+                tool_calls: vec![ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into() }],
+                finish_reason: Some(FinishReason::ToolCalls),
+                ..Choice::default()
+            },
+        ];
+        let got: Value = serde_json::from_slice(&body(&w, 99)).unwrap();
+        let want = json!({
+            "id": "chatcmpl-req_1", "object": "chat.completion", "created": 99, "model": "p/m",
+            "choices": [
+                {"index": 0, "message": {"role": "assistant", "content": "Hi", "refusal": null},
+                 "logprobs": null, "finish_reason": "stop"},
+                {"index": 1, "message": {"role": "assistant", "content": null, "refusal": null, "tool_calls": [
+                    {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+                 "logprobs": null, "finish_reason": "tool_calls"},
+            ],
+            "usage": Usage { input: 10, output: 5, ..Usage::default() }.to_wire(),
+        });
+        assert_eq!(got, want);
+    }
+}

@@ -1,0 +1,92 @@
+//! Head and body to a request: the body is decoded once, headers add options, a deadline is read.
+
+use crate::error::Failure;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
+use std::time::Duration;
+use types::ChatRequest;
+use types::chat::Limits;
+
+/// Prefix of options that ride in headers.
+const PREFIX: &str = "x-turnout-";
+/// Sent by OpenAI's SDKs: seconds the client waits for the next byte.
+const READ_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-read-timeout");
+/// Longest deadline that is taken from a client.
+const MAX_DEADLINE: Duration = Duration::from_secs(3_600);
+
+/// Decodes the body and lets the headers' options outrank those of its `routing` member.
+pub(crate) fn decode(headers: &HeaderMap, body: Bytes, limits: &Limits) -> Result<ChatRequest, Failure> {
+    let mut request = ChatRequest::decode(body, limits)?;
+    for (name, value) in headers {
+        let Some(suffix) = name.as_str().strip_prefix(PREFIX) else { continue };
+        let bad = |message: String| Failure::bad_request("invalid_option", message).param(name.as_str());
+        if headers.get_all(name).iter().nth(1).is_some() {
+            return Err(bad(format!("{name}: stands twice")));
+        }
+        let text = value.to_str().map_err(|_| bad(format!("{name}: expected plain ASCII text")))?;
+        request.options.set_header(suffix, text).map_err(|p| {
+            // Names of options are told as the headers they are here.
+            bad(format!("{name}: {}", p.message.replace('`', "")))
+        })?;
+    }
+    Ok(request)
+}
+
+/// The time the client's SDK waits, if it says so and it is a time.
+pub(crate) fn deadline(headers: &HeaderMap) -> Option<Duration> {
+    let seconds: f64 = headers.get(READ_TIMEOUT)?.to_str().ok()?.trim().parse().ok()?;
+    let wait = Duration::try_from_secs_f64(seconds).ok()?;
+    (!wait.is_zero()).then_some(wait.min(MAX_DEADLINE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn check(pairs: &[(&str, &str)], want: Result<Option<f64>, &str>) {
+        let mut headers = HeaderMap::new();
+        for (k, v) in pairs {
+            headers.append(HeaderName::try_from(*k).unwrap(), v.parse().unwrap());
+        }
+        let body = json!({
+            "model": "auto", "messages": [{"role": "user", "content": "x"}], "routing": {"max_cost_usd": 0.5}
+        });
+        let got = decode(&headers, Bytes::from(body.to_string()), &Limits::default());
+        match want {
+            Ok(cost) => assert_eq!(got.unwrap().options.max_cost.map(|c| c.dollars()), cost),
+            Err(part) => {
+                let f = got.unwrap_err();
+                assert!(f.status == 400 && f.message.contains(part), "{}", f.message);
+                assert_eq!(f.param.as_deref(), pairs.first().map(|p| p.0));
+            }
+        }
+    }
+
+    #[test]
+    fn headers_outrank_the_body_and_unknown_ones_are_refused() {
+        check(&[], Ok(Some(0.5)));
+        check(&[("x-turnout-max-cost-usd", "0.01")], Ok(Some(0.01)));
+        check(&[("x-turnout-session", "s1"), ("x-other", "y")], Ok(Some(0.5)));
+        check(&[("x-turnout-max-cost", "1")], Err("did you mean max_cost_usd?"));
+        check(&[("x-turnout-economy", "cheap")], Err("cheapest"));
+        check(&[("x-turnout-session", "a"), ("x-turnout-session", "b")], Err("twice"));
+    }
+
+    #[test]
+    fn the_sdks_timeout_is_a_deadline() {
+        for (text, want) in [
+            ("600", Some(600)),
+            ("1.5", Some(1)),
+            ("0", None),
+            ("-1", None),
+            ("NaN", None),
+            ("x", None),
+            ("1e9", Some(3_600)),
+        ] {
+            let mut h = HeaderMap::new();
+            h.insert(READ_TIMEOUT, text.parse().unwrap());
+            assert_eq!(deadline(&h).map(|d| d.as_secs()), want, "{text}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Canonical answers in the wire form of chat completions, for dialects whose own bytes cannot go out.
+
+use serde_json::{Map, Value, json};
+use types::chat::WireCalls;
+use types::completion::{Choice, Chunk, Delta, ToolCallDelta};
+use types::{Completion, Usage};
+
+/// What stands at the head of every object of one answer.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Stamp {
+    /// `id`.
+    pub(crate) id: String,
+    /// `created`, Unix seconds.
+    pub(crate) created: i64,
+    /// `model`: the one that serves.
+    pub(crate) model: String,
+}
+
+/// A whole answer.
+pub(crate) fn completion(stamp: &Stamp, c: &Completion, usage: Usage) -> Map<String, Value> {
+    let choices: Vec<Value> = c.choices.iter().map(choice).collect();
+    let mut object = head("chat.completion", stamp, choices);
+    object.insert("usage".to_owned(), usage.to_wire());
+    object
+}
+
+/// A chunk; `first` says whether a choice's role has been told already, and notes it.
+pub(crate) fn chunk(stamp: &Stamp, c: &Chunk, first: &mut impl FnMut(u32) -> bool) -> Map<String, Value> {
+    let choices = c.choices.iter().map(|d| delta(d, first(d.index))).collect();
+    head("chat.completion.chunk", stamp, choices)
+}
+
+/// A chunk without choices, for usage and explanation.
+pub(crate) fn bare_chunk(stamp: &Stamp) -> Map<String, Value> {
+    head("chat.completion.chunk", stamp, Vec::new())
+}
+
+fn head(object: &str, stamp: &Stamp, choices: Vec<Value>) -> Map<String, Value> {
+    let mut m = Map::new();
+    m.insert("id".to_owned(), Value::String(stamp.id.clone()));
+    m.insert("object".to_owned(), Value::String(object.to_owned()));
+    m.insert("created".to_owned(), Value::from(stamp.created));
+    m.insert("model".to_owned(), Value::String(stamp.model.clone()));
+    m.insert("choices".to_owned(), Value::Array(choices));
+    m
+}
+
+fn choice(c: &Choice) -> Value {
+    let mut message = Map::new();
+    message.insert("role".to_owned(), Value::String("assistant".to_owned()));
+    // `null` where there is nothing but tool calls or a refusal, as OpenAI does.
+    let silent = c.text.is_empty() && (!c.tool_calls.is_empty() || c.refusal.is_some());
+    message.insert("content".to_owned(), if silent { Value::Null } else { Value::String(c.text.clone()) });
+    message.insert("refusal".to_owned(), json!(c.refusal));
+    if !c.reasoning.is_empty() {
+        message.insert("reasoning_content".to_owned(), Value::String(c.reasoning.clone()));
+    }
+    if !c.tool_calls.is_empty() {
+        message.insert("tool_calls".to_owned(), json!(WireCalls(&c.tool_calls)));
+    }
+    json!({
+        "index": c.index,
+        "message": message,
+        "logprobs": null,
+        "finish_reason": c.finish_reason.as_ref().map(|r| r.as_str()),
+    })
+}
+
+fn delta(d: &Delta, first: bool) -> Value {
+    let mut m = Map::new();
+    if d.role || first {
+        m.insert("role".to_owned(), Value::String("assistant".to_owned()));
+        if d.text.is_none() && d.tool_calls.is_empty() && d.refusal.is_none() && d.reasoning.is_none() {
+            m.insert("content".to_owned(), Value::String(String::new()));
+        }
+    }
+    let mut text = |key: &str, value: &Option<String>| {
+        if let Some(t) = value {
+            m.insert(key.to_owned(), Value::String(t.clone()));
+        }
+    };
+    text("content", &d.text);
+    text("reasoning_content", &d.reasoning);
+    text("refusal", &d.refusal);
+    if !d.tool_calls.is_empty() {
+        m.insert("tool_calls".to_owned(), d.tool_calls.iter().map(tool_call).collect());
+    }
+    json!({
+        "index": d.index,
+        "delta": m,
+        "logprobs": null,
+        "finish_reason": d.finish_reason.as_ref().map(|r| r.as_str()),
+    })
+}
+
+/// Id, type and name stand in a call's first piece only.
+fn tool_call(t: &ToolCallDelta) -> Value {
+    let mut function = Map::new();
+    let mut m = Map::new();
+    m.insert("index".to_owned(), Value::from(t.index));
+    if let Some(id) = &t.id {
+        m.insert("id".to_owned(), Value::String(id.clone()));
+    }
+    if let Some(name) = &t.name {
+        m.insert("type".to_owned(), Value::String("function".to_owned()));
+        function.insert("name".to_owned(), Value::String(name.clone()));
+    }
+    function.insert("arguments".to_owned(), Value::String(t.arguments.clone()));
+    m.insert("function".to_owned(), Value::Object(function));
+    Value::Object(m)
+}

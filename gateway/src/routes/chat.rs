@@ -1,0 +1,105 @@
+//! `POST /v1/chat/completions`.
+
+use super::Shared;
+use crate::app::App;
+use crate::clock;
+use crate::edge::{body, json};
+use crate::error::Failure;
+use crate::front::Arrival;
+use crate::openai::body::{End, Setup, Sse};
+use crate::openai::headers::{self, Allowance};
+use crate::openai::sse::Encoder;
+use crate::openai::{egress, ingress};
+use axum::body::Body;
+use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use engine::{Admission, Answer, Live, Whole};
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use std::sync::Arc;
+
+/// Whose requests these are until keys come.
+const TENANT: &str = "default";
+const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
+
+/// Answers a chat request.
+pub(crate) async fn post(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    request: Request,
+) -> Response {
+    let mut response = match answer(&app, &arrival, request).await {
+        Ok(response) => response,
+        Err(failure) => failure.into_response(),
+    };
+    allowance(&app).write(response.headers_mut());
+    response
+}
+
+fn allowance(app: &App) -> Allowance {
+    /// Bytes of a token, on average; the same figure for limit and rest.
+    const BYTES_PER_TOKEN: usize = 4;
+    let health = app.engine.health();
+    let (all, free) = app.budget.state();
+    Allowance {
+        requests: (health.max_inflight, health.max_inflight.saturating_sub(health.in_flight)),
+        tokens: (all / BYTES_PER_TOKEN, free / BYTES_PER_TOKEN),
+    }
+}
+
+async fn answer(app: &Arc<App>, arrival: &Arrival, request: Request) -> Result<Response, Failure> {
+    let (parts, input) = request.into_parts();
+    body::require_json(&parts.headers)?;
+    let edge = &app.server.edge;
+    let (bytes, share) =
+        body::read(&parts.headers, input, edge.body_bytes, edge, &app.budget, &app.metrics).await?;
+    json::check(&bytes, edge.json_depth, edge.json_values)?;
+    let request = ingress::decode(&parts.headers, bytes, &edge.requests())?;
+    let include_usage = request.include_usage;
+    let admission = Admission {
+        request_id: arrival.request_id.clone(),
+        tenant: TENANT.to_owned(),
+        received: arrival.received,
+        deadline: ingress::deadline(&parts.headers),
+    };
+    match app.engine.chat(admission, request).await? {
+        Answer::Whole(whole) => Ok(self::whole(&whole)),
+        Answer::Live(live) => Ok(stream(app, live, include_usage, share)),
+    }
+}
+
+fn whole(whole: &Whole) -> Response {
+    let mut response = Response::new(Body::from(egress::body(whole, clock::unix())));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers::head(headers, &whole.head);
+    headers::tail(headers, &whole.tail);
+    response
+}
+
+fn stream(app: &Arc<App>, live: Live, include_usage: bool, share: body::Share) -> Response {
+    let metrics = app.metrics.clone();
+    let setup = Setup {
+        encoder: Encoder::new(&live.head, include_usage, clock::unix()),
+        keep_alive: app.server.stream.keep_alive,
+        cut: app.kill.clone(),
+        on_end: Box::new(move |end| {
+            metrics.stream(match end {
+                End::Done(_) => "done",
+                End::Failed => "failed",
+                End::Dropped => "dropped",
+            });
+        }),
+        held: Box::new(share),
+    };
+    let mut response = Response::new(Body::from_stream(Sse::new(live.events, setup)));
+    stream_headers(response.headers_mut());
+    headers::head(response.headers_mut(), &live.head);
+    response
+}
+
+fn stream_headers(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(NO_BUFFERING, HeaderValue::from_static("no"));
+}

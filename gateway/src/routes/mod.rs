@@ -1,0 +1,54 @@
+//! One file per endpoint; the paths stand here once, for the router and for the labels of the metrics.
+
+pub(crate) mod chat;
+pub(crate) mod decisions;
+pub(crate) mod feedback;
+pub(crate) mod health;
+pub(crate) mod metrics;
+pub(crate) mod models;
+
+use crate::app::App;
+use axum::extract::State;
+use std::sync::Arc;
+
+pub(crate) const CHAT: &str = "/v1/chat/completions";
+pub(crate) const MODELS: &str = "/v1/models";
+pub(crate) const MODEL: &str = "/v1/models/{*id}";
+pub(crate) const FEEDBACK: &str = "/v1/feedback";
+pub(crate) const DECISION: &str = "/v1/decisions/{id}";
+pub(crate) const HEALTH: &str = "/healthz";
+pub(crate) const READY: &str = "/readyz";
+pub(crate) const METRICS: &str = "/metrics";
+
+/// Every path, as the router knows it.
+pub(crate) const ALL: &[&str] = &[CHAT, MODELS, MODEL, FEEDBACK, DECISION, HEALTH, READY, METRICS];
+
+/// What the routes share.
+pub(crate) type Shared = State<Arc<App>>;
+
+/// The pattern a path belongs to, `none` if there is none.
+pub(crate) fn of(path: &str) -> &'static str {
+    let fits = |pattern: &&&str| match pattern.split_once('{') {
+        Some((start, _)) => path.strip_prefix(start).is_some_and(|rest| !rest.is_empty()),
+        None => path == **pattern,
+    };
+    ALL.iter().find(fits).copied().unwrap_or("none")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_find_their_pattern() {
+        for (path, want) in [
+            ("/v1/models", MODELS),
+            ("/v1/models/openai/gpt", MODEL),
+            ("/v1/models/", "none"),
+            ("/v1/decisions/req_1", DECISION),
+            ("/x", "none"),
+        ] {
+            assert_eq!(of(path), want);
+        }
+    }
+}
