@@ -30,8 +30,13 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 
     // policy
     let ts_ms = settle::unix_ms();
-    let about =
-        policies::Inputs { request: &request, profile: &profile, tenant: &admission.tenant, unix_ms: ts_ms };
+    let about = policies::Inputs {
+        request: &request,
+        profile: &profile,
+        tenant: &admission.tenant,
+        unix_ms: ts_ms,
+        wants_text: view.bundle.wants_text,
+    };
     let scope = policies::scope(&about);
     let mut directives =
         view.bundle.policies.evaluate(&scope).map_err(|e| Kind::PolicyEvaluation(e.public_message()))?;
