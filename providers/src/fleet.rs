@@ -172,3 +172,46 @@ impl ChatProvider for Fleet {
         Box::pin(std::future::ready(Err(why)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix;
+    use types::doc::SourceFile;
+
+    fn shipped(env: &dyn Fn(&str) -> Option<String>) -> (Arc<Matrix>, Fleet) {
+        let file = SourceFile::new("capability_matrix.yaml", matrix::SHIPPED);
+        let matrix = Arc::new(matrix::load(&[file], env, None).0);
+        (Arc::clone(&matrix), Fleet::new(matrix, env, Config::default()))
+    }
+
+    /// How many enabled models there are, and those of them that are not ready.
+    fn out(env: &dyn Fn(&str) -> Option<String>) -> (usize, Vec<(String, Availability)>) {
+        let (matrix, fleet) = shipped(env);
+        let named =
+            |ix| (matrix.model(ix).map_or(String::new(), |m| m.id.to_string()), fleet.availability(ix));
+        let enabled: Vec<_> =
+            matrix.indices().map(named).filter(|(_, a)| *a != Availability::Disabled).collect();
+        let n = enabled.len();
+        (n, enabled.into_iter().filter(|(_, a)| *a != Availability::Ready).collect())
+    }
+
+    #[test]
+    fn every_shipped_model_is_ready_once_the_environment_is_full() {
+        let full = |name: &str| {
+            Some(if name.ends_with("BASE_URL") { "http://127.0.0.1:9/v1" } else { "secret" }.to_owned())
+        };
+        let (n, out) = out(&full);
+        assert!(n > 20);
+        assert_eq!(out, []);
+    }
+
+    #[test]
+    fn without_an_environment_no_vendor_is_ready() {
+        let (n, out) = out(&|_| None);
+        assert_eq!(out.len(), n);
+        for (id, why) in out {
+            assert!(matches!(why, Availability::NoKey(_) | Availability::Unusable(_)), "{id}: {why:?}");
+        }
+    }
+}
