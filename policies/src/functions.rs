@@ -1,7 +1,7 @@
 //! Functions that expressions and policies may call besides the engine's own; all pure.
 
-use crate::sandbox::{MAX_STRING, Sets};
-use crate::values::{equal, items, list, text, to_json, with_text};
+use crate::sandbox::{MAX_ELEMENTS, MAX_STRING, Sets};
+use crate::values::{holds, items, list, small_json, text, with_text};
 use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Position};
 use std::collections::HashMap;
 
@@ -11,8 +11,13 @@ fn wrong(expected: &str, found: &Dynamic) -> Box<EvalAltResult> {
     EvalAltResult::ErrorMismatchDataType(expected.into(), found.type_name().into(), Position::NONE).into()
 }
 
+/// Elements of a list that a script could have made; longer ones are refused.
 fn elements(value: &Dynamic) -> Fallible<Vec<Dynamic>> {
-    items(value).ok_or_else(|| wrong("list", value))
+    let elements = items(value).ok_or_else(|| wrong("list", value))?;
+    if elements.len() > MAX_ELEMENTS {
+        return Err(EvalAltResult::ErrorDataTooLarge("Size of list".into(), Position::NONE).into());
+    }
+    Ok(elements)
 }
 
 fn numbers(value: &Dynamic) -> Fallible<Vec<f64>> {
@@ -90,7 +95,7 @@ pub(crate) fn register(engine: &mut Engine, sets: &Sets) {
     engine.register_fn("lines", |s: Dynamic| with_text(&s, |s| pieces(s.lines())));
     engine.register_fn("words", |s: Dynamic| with_text(&s, |s| pieces(s.split_whitespace())));
     engine.register_fn("est_tokens", |s: Dynamic| with_text(&s, est_tokens));
-    engine.register_fn("json", |x: Dynamic| text(&to_json(&x).to_string()));
+    engine.register_fn("json", |x: Dynamic| small_json(&x).map(|v| text(&v.to_string())));
     engine.register_fn("median", |l: Dynamic| numbers(&l).map(median));
     engine.register_fn("mean", |l: Dynamic| numbers(&l).map(|n| mean(&n)));
     engine.register_fn("agree_count", |l: Dynamic| agree_count(&elements(&l)?));
@@ -100,7 +105,12 @@ pub(crate) fn register(engine: &mut Engine, sets: &Sets) {
     });
     engine.register_fn("any_of", |a: Dynamic, b: Dynamic| -> Fallible<bool> {
         let b = elements(&b)?;
-        Ok(elements(&a)?.iter().any(|x| b.iter().any(|y| equal(x, y))))
+        for x in elements(&a)? {
+            if holds(&b, &x)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     });
     let sets: HashMap<String, Dynamic> =
         sets.iter().map(|(name, values)| (name.clone(), pieces(values.iter().map(String::as_str)))).collect();

@@ -5,7 +5,7 @@ use crate::expression::{Vars, uncompiled};
 use crate::literal;
 use crate::report;
 use crate::rule::Head;
-use crate::sandbox::{MAX_SCRIPT, SCRIPT_DEADLINE, Sandbox, explain, place, timed};
+use crate::sandbox::{MAX_SCRIPT, Sandbox, explain, place, timed};
 use crate::selector::{Context, Moment, Resolver};
 use crate::values::to_json;
 use crate::verb::{self, Bound, Kind, VERBS};
@@ -134,7 +134,7 @@ impl Script {
         let options = CallFnOptions::new().eval_ast(false);
         let mut variables = rhai::Scope::new();
         let args = (ctx, act.clone());
-        let _unit = timed(clock, SCRIPT_DEADLINE, || {
+        let _unit = timed(clock, || {
             let engine = &sandbox.engine;
             engine.call_fn_with_options::<Dynamic>(options, &mut variables, &self.ast, "on_request", args)
         })
@@ -214,7 +214,7 @@ fn describe(r: &mut Reader<'_>, sandbox: &Sandbox, ast: &AST) -> Option<Head> {
     let line = r.file.text.lines().position(|l| l.trim_start().starts_with("fn describe"));
     let span = report::span(r.file, line.map_or(1, |l| l.saturating_add(1)), 1);
     let options = CallFnOptions::new().eval_ast(false);
-    let result = timed(&sandbox.clock, crate::sandbox::EXPRESSION_DEADLINE, || {
+    let result = timed(&sandbox.clock, || {
         sandbox.engine.call_fn_with_options::<Dynamic>(options, &mut rhai::Scope::new(), ast, "describe", ())
     });
     let value = match result {

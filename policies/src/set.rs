@@ -90,7 +90,8 @@ impl PolicySet {
     /// Evaluates every rule and policy, rules of the rules file first, then policies by file name, and
     /// merges the actions of those that match.
     ///
-    /// Policies run on the caller's thread, each for at most 50 000 operations and 2 ms.
+    /// Policies run on the caller's thread, each for at most 50 000 operations and 2 ms, in which a
+    /// pause between two operations counts for at most 1 ms: a thread that was not running is no runaway.
     ///
     /// # Errors
     /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated.

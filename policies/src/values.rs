@@ -10,8 +10,12 @@ use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-/// Largest text that the bounded methods of [`Text`] look at, in bytes.
-pub(crate) const MAX_TEXT: usize = 1024 * 1024;
+/// Largest text that is searched, in bytes.
+const MAX_SEARCHED: usize = 1024 * 1024;
+/// Largest text or value that is copied or taken apart, in bytes.
+const MAX_COPIED: usize = 64 * 1024;
+/// Longest list that is searched.
+const MAX_SEARCHED_LIST: usize = 10_000;
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 type Fields = Vec<(Cow<'static, str>, Dynamic)>;
@@ -73,13 +77,18 @@ impl IntoIterator for List {
 pub(crate) struct Text(Arc<str>);
 
 impl Text {
-    /// The text, unless it is too long to be searched within the time limit.
-    fn bounded(&self) -> Fallible<&str> {
-        if self.0.len() > MAX_TEXT {
-            return Err(EvalAltResult::ErrorDataTooLarge("Length of text".into(), Position::NONE).into());
-        }
-        Ok(&self.0)
+    /// The text, unless it is longer than `most`: one call must end within the time limit.
+    fn within(&self, most: usize) -> Fallible<&str> {
+        if self.0.len() > most { Err(too_large("Length of text")) } else { Ok(&self.0) }
     }
+
+    fn searched(&self) -> Fallible<&str> {
+        self.within(MAX_SEARCHED)
+    }
+}
+
+fn too_large(what: &str) -> Box<EvalAltResult> {
+    EvalAltResult::ErrorDataTooLarge(what.to_owned(), Position::NONE).into()
 }
 
 /// A text in the engine's form: a string, or [`Text`] where it is long.
@@ -182,7 +191,7 @@ pub(crate) fn with_text<T>(value: &Dynamic, f: impl FnOnce(&str) -> T) -> Fallib
         return Ok(f(&s));
     }
     match value.read_lock::<Text>() {
-        Some(t) => Ok(f(t.bounded()?)),
+        Some(t) => Ok(f(t.within(MAX_COPIED)?)),
         None => Err(EvalAltResult::ErrorMismatchDataType(
             "string".into(),
             value.type_name().into(),
@@ -197,15 +206,65 @@ pub(crate) fn is_input(value: &Dynamic) -> bool {
     value.is::<Record>() || value.is::<List>() || value.is::<Text>()
 }
 
-/// Whether two values are equal; numbers by value, maps and lists by content.
-pub(crate) fn equal(a: &Dynamic, b: &Dynamic) -> bool {
-    if let (Ok(a), Ok(b)) = (a.as_immutable_string_ref(), b.as_immutable_string_ref()) {
-        return *a == *b;
+/// Takes a value's approximate size in bytes off `budget`; whether that was enough.
+fn fits(value: &Dynamic, budget: &mut usize) -> bool {
+    let spend = |budget: &mut usize, n: usize| match budget.checked_sub(n) {
+        Some(left) => {
+            *budget = left;
+            true
+        }
+        None => false,
+    };
+    if let Ok(s) = value.as_immutable_string_ref() {
+        return spend(budget, s.len());
     }
-    match (to_json(a), to_json(b)) {
+    if let Some(t) = value.read_lock::<Text>() {
+        return spend(budget, t.0.len());
+    }
+    if let Some(r) = value.read_lock::<Record>() {
+        return r.fields().iter().all(|(k, v)| spend(budget, k.len().saturating_add(8)) && fits(v, budget));
+    }
+    if let Some(l) = value.read_lock::<List>() {
+        return l.0.iter().all(|v| spend(budget, 8) && fits(v, budget));
+    }
+    if let Ok(a) = value.as_array_ref() {
+        return a.iter().all(|v| spend(budget, 8) && fits(v, budget));
+    }
+    // Maps and scalars that a script made are small by the engine's limits.
+    true
+}
+
+/// As [`to_json`], for values small enough to be copied within the time limit.
+pub(crate) fn small_json(value: &Dynamic) -> Fallible<Value> {
+    let mut budget = MAX_COPIED;
+    if fits(value, &mut budget) { Ok(to_json(value)) } else { Err(too_large("Size of value")) }
+}
+
+/// Whether two values are equal; numbers by value, maps and lists by content.
+pub(crate) fn equal(a: &Dynamic, b: &Dynamic) -> Fallible<bool> {
+    if let (Ok(a), Ok(b)) = (a.as_immutable_string_ref(), b.as_immutable_string_ref()) {
+        return Ok(*a == *b);
+    }
+    if let (Ok(a), Ok(b)) = (a.as_int(), b.as_int()) {
+        return Ok(a == b);
+    }
+    Ok(match (small_json(a)?, small_json(b)?) {
         (Value::Number(a), Value::Number(b)) => a.as_f64() == b.as_f64(),
         (a, b) => a == b,
+    })
+}
+
+/// Whether a list holds a value.
+pub(crate) fn holds(list: &[Dynamic], value: &Dynamic) -> Fallible<bool> {
+    if list.len() > MAX_SEARCHED_LIST {
+        return Err(too_large("Size of list"));
     }
+    for item in list {
+        if equal(item, value)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Makes the types and their methods known.
@@ -225,19 +284,20 @@ pub(crate) fn register(engine: &mut Engine) {
     engine.register_fn("keys", |r: Record| list(r.0.iter().map(|(k, _)| text(k)).collect()));
     engine.register_fn("values", |r: Record| list(r.0.iter().map(|(_, v)| v.clone()).collect()));
     engine.register_fn("==", |a: Record, b: Record| equal(&Dynamic::from(a), &Dynamic::from(b)));
-    engine.register_fn("!=", |a: Record, b: Record| !equal(&Dynamic::from(a), &Dynamic::from(b)));
+    engine.register_fn("!=", |a: Record, b: Record| equal(&Dynamic::from(a), &Dynamic::from(b)).map(|e| !e));
 
     engine.register_type_with_name::<List>("long list");
     engine.register_indexer_get(List::read);
     engine.register_iterator::<List>();
     engine.register_fn("len", |l: List| l.0.len() as i64);
     engine.register_fn("is_empty", |l: List| l.0.is_empty());
-    engine.register_fn("contains", |l: List, x: Dynamic| l.0.iter().any(|y| equal(y, &x)));
+    engine.register_fn("contains", |l: List, x: Dynamic| holds(&l.0, &x));
 
     engine.register_type_with_name::<Text>("long text");
-    engine.register_fn("len", |t: Text| t.bounded().map(|s| s.chars().count() as i64));
+    engine.register_fn("len", |t: Text| t.searched().map(|s| s.chars().count() as i64));
     engine.register_fn("is_empty", |t: Text| t.0.is_empty());
-    engine.register_fn("contains", |t: Text, s: ImmutableString| t.bounded().map(|t| t.contains(s.as_str())));
+    engine
+        .register_fn("contains", |t: Text, s: ImmutableString| t.searched().map(|t| t.contains(s.as_str())));
     engine.register_fn("starts_with", |t: Text, s: ImmutableString| t.0.starts_with(s.as_str()));
     engine.register_fn("ends_with", |t: Text, s: ImmutableString| t.0.ends_with(s.as_str()));
     engine.register_fn("==", |a: Text, b: Text| a.0 == b.0);
@@ -262,7 +322,7 @@ mod tests {
 
     #[test]
     fn equality_looks_at_values() {
-        let eq = |a: Value, b: Value| equal(&from_json(&a), &from_json(&b));
+        let eq = |a: Value, b: Value| equal(&from_json(&a), &from_json(&b)).unwrap();
         assert!(eq(json!(1), json!(1.0)) && eq(json!({"a": 1}), json!({"a": 1})));
         assert!(!eq(json!("1"), json!(1)) && !eq(json!([1]), json!([1, 2])));
     }

@@ -198,7 +198,11 @@ fn limits_meet_what_a_text_makes_and_not_its_inputs() {
     let x = || vec![("x", long.clone())];
     value("x.last && x.list.len() == 2000 && x.list[1999] == 1", x(), &json!(true));
     value("x.text.len() == 100000 && x.text.starts_with(\"aaa\") && x.text != \"a\"", x(), &json!(true));
-    value("truncate(x.text, 3)", x(), &json!("aaa"));
+    let short = json!({"text": "a".repeat(60_000)});
+    value("truncate(x.text, 3)", vec![("x", short)], &json!("aaa"));
+    fails("truncate(x.text, 3)", long.clone(), true, "length of text is over its limit");
+    fails("json(x) == \"\"", long.clone(), true, "size of value is over its limit");
+    fails("mean(x.list)", long.clone(), true, "size of list is over its limit");
     value("1 in x.list && 2 !in x.list", x(), &json!(true));
     fails("x.list.filter(|n| n > 0).len() > 1", long.clone(), false, "no function fits");
     fails("x.a.map(|a| x.a.map(|b| x.a.map(|c| 1))).len()", json!({"a": vec![1; 30]}), true, "limit");

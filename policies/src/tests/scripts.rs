@@ -192,19 +192,32 @@ fn soft_policies_fail_open_unless_they_say_otherwise() {
     assert!(d.tags.is_empty());
 }
 
+/// A clock that gains `step` at every reading, and a whole second more at the tenth.
+fn stepping(step: Duration, jump: bool) -> impl Fn() -> Duration + Send + Sync {
+    let readings = Mutex::new(0_u32);
+    move || {
+        let mut readings = readings.lock().unwrap();
+        *readings += 1;
+        step * *readings + Duration::from_secs(u64::from(jump && *readings > 10))
+    }
+}
+
 #[test]
 fn the_deadline_holds_whatever_the_operations() {
-    let ticks = Mutex::new(0_u64);
-    let clock = move || {
-        let mut ticks = ticks.lock().unwrap();
-        *ticks += 1;
-        Duration::from_micros(*ticks * 100)
+    let run = |step, jump| {
+        let set = set(&policy("for i in 0..200 { }\nact.deny(\"x\");")).with_clock(stepping(step, jump));
+        set.evaluate(&scope_of(&profile()))
     };
-    let body = "for i in 0..200 { }\nact.deny(\"x\");";
-    let set = set(&policy(body));
-    assert_eq!(set.evaluate(&scope_of(&profile())).unwrap().denials.len(), 1);
-    let error = set.with_clock(clock).evaluate(&scope_of(&profile())).unwrap_err();
+    assert_eq!(run(Duration::ZERO, false).unwrap().denials.len(), 1);
+    let error = run(Duration::from_micros(100), false).unwrap_err();
     assert!(error.to_string().contains("time limit"), "{error}");
+}
+
+#[test]
+fn a_thread_that_was_not_running_is_not_a_runaway() {
+    let set = set(&policy("for i in 0..200 { }\nact.deny(\"x\");"));
+    let set = set.with_clock(stepping(Duration::from_nanos(100), true));
+    assert_eq!(set.evaluate(&scope_of(&profile())).unwrap().denials.len(), 1);
 }
 
 #[test]
