@@ -113,6 +113,7 @@ impl Engine {
     /// An engine of these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        profiler::warm_up();
         let Parts { bundle, provider, availability, store, statistics, finished, config } = parts;
         let view = view(bundle, provider, availability, &config, None);
         // A map's random state is drawn from the system's entropy, which is all that a fresh seed needs.

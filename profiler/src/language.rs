@@ -39,12 +39,25 @@ const SMALL_WORDS: [&str; 7] = [
      schrijf naar ook bij uit door over deze dit",
 ];
 
+/// The longest small word takes no more bytes than this.
+const LONGEST: usize = 16;
+
+/// A word in lower case, padded to one number: comparing numbers is several times cheaper than comparing
+/// strings, and every word of every request is looked up. `None` for words too long to be small.
+fn key(word: &str) -> Option<u128> {
+    let mut buffer = [0_u8; LONGEST];
+    let low = buffer.get_mut(..word.len())?;
+    low.copy_from_slice(word.as_bytes());
+    low.make_ascii_lowercase();
+    Some(u128::from_le_bytes(buffer))
+}
+
 /// Every small word with the set of languages it belongs to, sorted.
-static LEXICON: LazyLock<Vec<(&'static str, u8)>> = LazyLock::new(|| {
-    let mut all: Vec<(&'static str, u8)> = SMALL_WORDS
+static LEXICON: LazyLock<Vec<(u128, u8)>> = LazyLock::new(|| {
+    let mut all: Vec<(u128, u8)> = SMALL_WORDS
         .iter()
         .enumerate()
-        .flat_map(|(i, words)| words.split_whitespace().map(move |w| (w, 1_u8 << i)))
+        .flat_map(|(i, words)| words.split_whitespace().filter_map(move |w| Some((key(w)?, 1_u8 << i))))
         .collect();
     all.sort_unstable();
     all.dedup_by(|next, kept| {
@@ -95,26 +108,25 @@ const WORDS_PER_LETTER: f32 = 0.18;
 const WORDS_PER_SMALL_WORD: f32 = 2.0;
 
 fn weigh(text: &str, weights: &mut [f32; CODES.len()]) {
-    for word in text.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’').filter(|w| !w.is_empty())
-    {
-        weigh_word(word, weights);
+    if text.is_ascii() {
+        // Bytes instead of characters: most text is ASCII, and this is the dearest loop of the room.
+        let between = |b: &u8| !b.is_ascii_alphanumeric() && *b != b'\'';
+        let words = text.as_bytes().split(between).filter(|w| (1..=LONGEST).contains(&w.len()));
+        words.filter_map(|w| std::str::from_utf8(w).ok()).for_each(|w| weigh_word(w, weights));
+        return;
     }
-    if !text.is_ascii() {
-        weigh_letters(text, weights);
-    }
+    text.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’')
+        .filter(|w| !w.is_empty())
+        .for_each(|w| weigh_word(w, weights));
+    weigh_letters(text, weights);
 }
 
 fn weigh_word(word: &str, weights: &mut [f32; CODES.len()]) {
-    /// The longest small word takes fewer bytes than this.
-    const LONGEST: usize = 16;
     if word.as_bytes().first().is_some_and(u8::is_ascii_digit) {
         return;
     }
-    let mut buffer = [0_u8; LONGEST];
-    let Some(low) = buffer.get_mut(..word.len()) else { return };
-    low.copy_from_slice(word.as_bytes());
-    low.make_ascii_lowercase();
-    let Ok(i) = LEXICON.binary_search_by(|(w, _)| w.as_bytes().cmp(low)) else { return };
+    let Some(key) = key(word) else { return };
+    let Ok(i) = LEXICON.binary_search_by_key(&key, |(k, _)| *k) else { return };
     let Some((_, set)) = LEXICON.get(i) else { return };
     let share = WORDS_PER_SMALL_WORD / set.count_ones() as f32;
     for (bit, weight) in weights.iter_mut().enumerate().take(SMALL_WORDS.len()) {

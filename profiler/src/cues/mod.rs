@@ -116,7 +116,7 @@ fn build(tables: &[&[Group]]) -> Lexicon {
     }
     let automaton = AhoCorasick::builder()
         .ascii_case_insensitive(true)
-        .kind(Some(AhoCorasickKind::ContiguousNFA))
+        .kind(Some(AhoCorasickKind::DFA))
         .build(&patterns)
         .expect("the cue tables are far below the automaton's limits");
     Lexicon { automaton, cues, ids }
