@@ -230,3 +230,23 @@ fn inputs_are_shared_and_cannot_be_changed() {
     let error = run("let r = ctx.request;\nr.user = \"x\";\nact.deny(\"x\");").unwrap_err();
     assert!(error.to_string().contains("cannot be read or set"), "{error}");
 }
+
+#[test]
+fn closures_read_what_they_run_over() {
+    let body = "let least = 1;\nif ctx.request.options.prefer.is_empty() && [1, 2].some(|n| n > least) && \
+                words(ctx.request.last_user_text).some(|w| w == ctx.request.last_user_text) { act.deny(\"x\"); }";
+    assert_eq!(run(body).unwrap().denials.len(), 1);
+    check_body("if [1].some(|n| n == ctx.tenant.idd) { act.deny(\"x\"); }", &[("PL301", 3, 33, "`id`")]);
+}
+
+#[test]
+fn one_scope_serves_many_threads() {
+    let set = set(&policy("if ctx.workload.task_family == \"coding\" { act.cap_cost(0.5); }"));
+    let scope = scope_of(&profile());
+    let want = set.evaluate(&scope).unwrap();
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| (0..50).for_each(|_| assert_eq!(set.evaluate(&scope).as_ref(), Ok(&want))));
+        }
+    });
+}
