@@ -16,7 +16,6 @@ use std::time::Duration;
 use stores::{Memory, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use types::doc::SourceFile;
 use types::matrix::{Availability, Matrix};
 use types::options::Mode;
 use types::provider::ChatProvider;
@@ -220,7 +219,7 @@ impl App {
         };
         let hash = bundle.hash().clone();
         let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
-        let reach = reach(bundle.matrix().clone(), &self.settings, fleet.as_deref());
+        let reach = reach(bundle.matrix(), &self.settings, fleet.as_deref());
         *fleet = reach.fleet;
         self.engine.reload(bundle, reach.provider, reach.availability);
         self.metrics.reload("applied");
@@ -235,7 +234,7 @@ struct Reach {
     fleet: Option<Arc<providers::Fleet>>,
 }
 
-fn reach(matrix: Arc<Matrix>, settings: &Settings, old: Option<&providers::Fleet>) -> Reach {
+fn reach(matrix: &Arc<Matrix>, settings: &Settings, old: Option<&providers::Fleet>) -> Reach {
     if let Some(provider) = &settings.provider {
         let enabled = |ix| {
             let (model, provider) = (matrix.model(ix), matrix.provider_of(ix));
@@ -255,13 +254,13 @@ fn reach(matrix: Arc<Matrix>, settings: &Settings, old: Option<&providers::Fleet
 }
 
 /// A configuration without errors, or all of its problems.
-fn checked(loaded: Loaded) -> Result<(Server, engine::Bundle, Vec<(Diagnostic, Vec<SourceFile>)>), Error> {
+fn checked(loaded: Loaded) -> Result<(Server, engine::Bundle, Vec<Diagnostic>), Error> {
     let report = loaded.report(false);
-    let Loaded { server, bundle, problems, texts } = loaded;
+    let Loaded { server, bundle, problems, .. } = loaded;
     match bundle {
         Some(bundle) => {
             let warnings = problems.into_iter().filter(|d| d.severity == Severity::Warning);
-            Ok((server, bundle, warnings.map(|d| (d, texts.clone())).collect()))
+            Ok((server, bundle, warnings.collect()))
         }
         None => Err(Error::Configuration { problems, report }),
     }
@@ -304,7 +303,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
     let kept = open(folder.clone(), learner).await?;
     let metrics = Arc::new(Metrics::default());
-    let reach = reach(bundle.matrix().clone(), &settings, None);
+    let reach = reach(bundle.matrix(), &settings, None);
     let count = metrics.clone();
     let engine = Engine::new(Parts {
         bundle,
@@ -334,7 +333,6 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     if let Some(folder) = &folder {
         tell_address(folder, addr);
     }
-    let warnings = warnings.into_iter().map(|(d, _)| d).collect();
     Ok(Running { addr, app, router, stop, folder, warnings })
 }
 

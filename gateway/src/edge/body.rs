@@ -215,7 +215,7 @@ mod tests {
         for (k, v) in headers {
             map.insert(http::HeaderName::try_from(*k).unwrap(), v.parse().unwrap());
         }
-        let budget = Budget::new(2048);
+        let budget = Budget::new(2 * STEP);
         let got = read(&map, body, max, &edge(), &budget, &Metrics::default()).await;
         let free = budget.state();
         match (got, want) {
@@ -247,7 +247,7 @@ mod tests {
         // Refused from what is declared; the body would never come.
         let never = || Body::from_stream(stream::pending::<Result<&'static str, std::io::Error>>());
         check(&[("content-length", "4")], never(), 3, Err(413)).await;
-        check(&[("content-length", "4096")], never(), 8192, Err(503)).await;
+        check(&[("content-length", "3145728")], never(), 4 * STEP, Err(503)).await;
         check(&[("content-length", "4")], never(), 8, Err(408)).await;
     }
 

@@ -80,12 +80,18 @@ async fn one(acceptor: &Arc<Acceptor>, stream: TcpStream, prefix: Bytes) {
         .max_headers(edge.max_headers)
         .max_buf_size(READ_BUFFER.max(acceptor.stream.buffer_bytes));
     let mut conn = builder.serve_connection(TokioIo::new(io), service(acceptor, &shared));
-    let ended = drive(acceptor, Pin::new(&mut conn), http1::Connection::graceful_shutdown, None).await;
+    let ended = tokio::select! {
+        ended = drive(acceptor, Pin::new(&mut conn), http1::Connection::graceful_shutdown, None) => ended,
+        () = shared.violated.notified() => {
+            // Whatever follows a violation cannot be trusted to be a request: one answer, and the end.
+            acceptor.metrics.cut(Cut::Framing);
+            if let Some(violation) = shared.violation.get() {
+                conn.into_parts().io.into_inner().refuse(&answer(*violation)).await;
+            }
+            return;
+        }
+    };
     note(acceptor, &shared, ended.as_ref());
-    if let (Some(violation), false) = (shared.violation.get(), shared.is_busy()) {
-        // Whatever follows a violation cannot be trusted to be a request: one answer, and the end.
-        conn.into_parts().io.into_inner().refuse(&answer(*violation)).await;
-    }
 }
 
 async fn two(acceptor: &Arc<Acceptor>, stream: TcpStream, prefix: Bytes) {
@@ -106,10 +112,10 @@ async fn two(acceptor: &Arc<Acceptor>, stream: TcpStream, prefix: Bytes) {
     note(acceptor, &shared, ended.as_ref());
 }
 
-/// Why it ended, for the counters; `None` = it was cut at the end of the grace.
+/// Why it ended, for the counters; `None` = it did not end by itself.
 fn note(acceptor: &Acceptor, shared: &Shared, ended: Option<&Result<(), hyper::Error>>) {
     let cut = match ended {
-        None => Some(Cut::Shutdown),
+        None => acceptor.kill.is_cancelled().then_some(Cut::Shutdown),
         Some(Ok(())) => None,
         Some(Err(_)) if shared.violation.get().is_some() => Some(Cut::Framing),
         Some(Err(_)) if shared.stalled.load(Ordering::SeqCst) => Some(Cut::WriteStall),
@@ -123,7 +129,7 @@ fn note(acceptor: &Acceptor, shared: &Shared, ended: Option<&Result<(), hyper::E
 }
 
 /// Polls a connection to its end. `idle` closes one that has had nothing to do for as long as a head may
-/// take; HTTP/1 has a timer of its own for that. `None`: the grace ran out.
+/// take; HTTP/1 has a timer of its own for that. `None`: it did not end by itself.
 async fn drive<C, E>(
     acceptor: &Acceptor,
     mut conn: Pin<&mut C>,

@@ -59,8 +59,6 @@ pub(crate) struct Framing {
     state: State,
     /// The line being read, without its end.
     line: Vec<u8>,
-    /// The last byte was a carriage return.
-    cr: bool,
     head: Head,
 }
 
@@ -97,7 +95,7 @@ const MAX_SIZE_LINE: usize = 128;
 
 impl Framing {
     pub(crate) fn new(limits: Limits) -> Self {
-        Framing { limits, state: State::Head, line: Vec::new(), cr: false, head: Head::default() }
+        Framing { limits, state: State::Head, line: Vec::new(), head: Head::default() }
     }
 
     /// Takes bytes as they were read.

@@ -119,7 +119,6 @@ fn credentials(parts: &Parts) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use http::Request;
 
     fn check(method: &str, uri: &str, headers: &[(&str, &str)], want: u16) {

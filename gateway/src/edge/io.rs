@@ -12,6 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep};
 
 /// How long, and how much, is read and thrown away after our last byte. Closing with unread bytes would
@@ -23,6 +24,9 @@ const LINGER_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) violation: OnceLock<Violation>,
+    /// Told of a violation between two requests: the parser is then left waiting, because on an error it
+    /// would close without an answer.
+    pub(super) violated: Notify,
     pub(super) stalled: AtomicBool,
     active: AtomicUsize,
     /// When the last request ended, or the connection began.
@@ -33,6 +37,7 @@ impl Shared {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Shared {
             violation: OnceLock::new(),
+            violated: Notify::new(),
             stalled: AtomicBool::new(false),
             active: AtomicUsize::new(0),
             idle_since: Mutex::new(Instant::now()),
@@ -137,6 +142,11 @@ impl AsyncRead for Io {
             if let Err(violation) = framing.push(fresh) {
                 buf.set_filled(before);
                 let _ = me.shared.violation.set(violation);
+                if !me.shared.is_busy() {
+                    me.shared.violated.notify_one();
+                    return Poll::Pending;
+                }
+                // Within a body: whoever reads it is told, and answers.
                 return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, violation.message)));
             }
         }

@@ -22,15 +22,19 @@ pub(crate) struct Sse {
     encoder: Encoder,
     keep_alive: Option<(Duration, Pin<Box<Sleep>>)>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    on_end: Option<Box<dyn FnOnce(End<'_>) + Send>>,
+    on_end: Option<OnEnd>,
     /// What is held for as long as the answer runs.
     _held: Box<dyn Any + Send>,
 }
 
+/// Told once how the stream ended.
+pub(crate) type OnEnd = Box<dyn FnOnce(End) + Send>;
+
 /// How a stream ended.
-pub(crate) enum End<'a> {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
     /// With `[DONE]`.
-    Done(&'a engine::Tail),
+    Done,
     /// With an error event.
     Failed,
     /// The client left.
@@ -44,7 +48,7 @@ pub(crate) struct Setup {
     pub(crate) keep_alive: Duration,
     /// Fires when the server must be gone.
     pub(crate) cut: CancellationToken,
-    pub(crate) on_end: Box<dyn FnOnce(End<'_>) + Send>,
+    pub(crate) on_end: OnEnd,
     pub(crate) held: Box<dyn Any + Send>,
 }
 
@@ -61,7 +65,7 @@ impl Sse {
         }
     }
 
-    fn end(&mut self, end: End<'_>) {
+    fn end(&mut self, end: End) {
         self.events = None;
         if let Some(f) = self.on_end.take() {
             f(end);
@@ -74,12 +78,12 @@ impl Sse {
     }
 
     /// The next bytes; `None` when the event at hand gives none.
-    fn take(&mut self, event: Option<Event>) -> Option<Bytes> {
+    fn bytes_of(&mut self, event: Option<Event>) -> Option<Bytes> {
         match event {
             Some(Event::Chunk(chunk)) => self.encoder.chunk(&chunk),
             Some(Event::Done(tail)) => {
                 let bytes = self.encoder.done(&tail);
-                self.end(End::Done(&tail));
+                self.end(End::Done);
                 Some(bytes)
             }
             Some(Event::Failed(e)) => Some(self.fail(&Failure::from(e))),
@@ -104,7 +108,7 @@ impl Stream for Sse {
             if let Some((quiet, sleep)) = &mut self.keep_alive {
                 sleep.as_mut().reset(Instant::now() + *quiet);
             }
-            if let Some(bytes) = self.take(event) {
+            if let Some(bytes) = self.bytes_of(event) {
                 return Poll::Ready(Some(Ok(bytes)));
             }
         }
@@ -171,9 +175,9 @@ mod tests {
     ) -> (Sse, Arc<Mutex<Vec<&'static str>>>) {
         let log = Arc::new(Mutex::new(Vec::new()));
         let ends = log.clone();
-        let on_end = Box::new(move |end: End<'_>| {
+        let on_end = Box::new(move |end: End| {
             ends.lock().unwrap().push(match end {
-                End::Done(_) => "done",
+                End::Done => "done",
                 End::Failed => "failed",
                 End::Dropped => "dropped",
             });

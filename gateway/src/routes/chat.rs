@@ -85,7 +85,7 @@ fn stream(app: &Arc<App>, live: Live, include_usage: bool, share: body::Share) -
         cut: app.kill.clone(),
         on_end: Box::new(move |end| {
             metrics.stream(match end {
-                End::Done(_) => "done",
+                End::Done => "done",
                 End::Failed => "failed",
                 End::Dropped => "dropped",
             });
