@@ -8,31 +8,56 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The factors of one arm's utility (`routing.md` §5). A missing factor is 1, never 0.
+/// The factors of one arm's utility (`routing.md` §5). A missing factor is 1, never 0; in the record a
+/// factor of 1 is left out, and the others stand rounded to six decimals.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
     /// P: believed probability of success.
+    #[serde(serialize_with = "rounded")]
     pub success: f64,
     /// The UCB bonus added to P.
+    #[serde(serialize_with = "rounded")]
     pub bonus: f64,
     /// P⁺ = min(1, P + bonus), before its exponent.
+    #[serde(serialize_with = "rounded")]
     pub optimistic: f64,
     /// Q: expected quality given success.
+    #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub quality: f64,
     /// S: probability that the contract's schema holds.
+    #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub schema: f64,
     /// exp(−λ·cost/cost_ref).
+    #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub cost: f64,
     /// L = 1 / (1 + p95_ttft / latency_budget).
+    #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub latency: f64,
     /// Safety behaviour.
+    #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub safety: f64,
     /// 2^prefer of the policies.
+    #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub preference: f64,
     /// 1 closed, 0.5 half-open, 0 open.
+    #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub circuit: f64,
     /// sqrt(share of the budget left).
+    #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub budget: f64,
+}
+
+/// Rounds to six decimals: what is beyond them decides nothing and makes every record twice as long.
+fn rounded<S: serde::Serializer>(x: &f64, s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_f64((x * 1e6).round() / 1e6)
+}
+
+const fn one() -> f64 {
+    1.0
+}
+
+fn is_one(x: &f64) -> bool {
+    *x == 1.0
 }
 
 /// One eligible arm.
@@ -43,14 +68,17 @@ pub struct Arm {
     /// `provider/model`.
     pub model: Arc<str>,
     /// Expected utility U.
+    #[serde(serialize_with = "rounded")]
     pub utility: f64,
     /// Its factors.
     pub terms: Terms,
     /// Expected cost of the whole workflow; `None` = unknown price.
     pub expected_cost_usd: Option<Usd>,
     /// Outcomes behind the belief (discounted), in this cell.
+    #[serde(serialize_with = "rounded")]
     pub outcomes: f64,
     /// Probability with which this arm would have been chosen.
+    #[serde(serialize_with = "rounded")]
     pub propensity: f64,
 }
 

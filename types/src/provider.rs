@@ -158,7 +158,10 @@ impl ErrorKind {
     pub const fn counts_for_breaker(self) -> bool {
         !matches!(
             self,
-            ErrorKind::BadRequest | ErrorKind::ContextOverflow | ErrorKind::ContentFiltered | ErrorKind::Cancelled
+            ErrorKind::BadRequest
+                | ErrorKind::ContextOverflow
+                | ErrorKind::ContentFiltered
+                | ErrorKind::Cancelled
         )
     }
 }
