@@ -15,3 +15,6 @@ mod openai;
 mod routes;
 pub mod tasks;
 pub mod telemetry;
+
+/// What a server runs on; for programs that use the house as a library, such as the bench.
+pub use engine;
