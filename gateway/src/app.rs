@@ -93,7 +93,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The data folder cannot be used.
-    #[error("cannot use the data folder {}: {source}{}", .folder.display(), in_use(.source))]
+    #[error("cannot use the data folder {}: {source}", .folder.display())]
     Data {
         /// The folder.
         folder: PathBuf,
@@ -106,15 +106,6 @@ fn hint(e: &std::io::Error) -> &'static str {
     match e.kind() {
         std::io::ErrorKind::AddrInUse => {
             "; another program listens there: stop it, or choose another port with --listen 127.0.0.1:0"
-        }
-        _ => "",
-    }
-}
-
-fn in_use(e: &types::store::Error) -> &'static str {
-    match e {
-        types::store::Error::Io(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
-            "; another turnout uses it: stop that one, or choose another folder with --data"
         }
         _ => "",
     }

@@ -30,6 +30,19 @@ pub fn start(filter: Option<&str>, json: bool) -> Option<String> {
     problem
 }
 
+/// Puts panics into the log, where they are escaped and bounded like everything else: the place, and the
+/// message where it is a plain text.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let payload = info.payload();
+        let text =
+            payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        let message: String = text.unwrap_or("").chars().take(200).collect();
+        tracing::error!(place, message, "panic");
+    }));
+}
+
 /// Standard error, every line escaped.
 struct Stderr;
 

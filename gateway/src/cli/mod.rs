@@ -142,6 +142,7 @@ pub fn run() -> ExitCode {
     if let Some(problem) = telemetry::start(Some(log.as_deref().unwrap_or(default)), json) {
         out.error(&problem);
     }
+    telemetry::log_panics();
     let ended = match command {
         Command::Check(args) => Ok(check::run(&global, &args, &out)),
         Command::Completions(args) => completions::run(&args, &out),

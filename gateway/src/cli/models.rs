@@ -74,7 +74,7 @@ fn is_ready(row: &Value) -> bool {
 
 fn table(rows: &[Value]) -> String {
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
     table.set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(["model", "state", "tier", "USD/M in", "out", "context", "prior", "learned", "ttft"]);
     for row in rows {

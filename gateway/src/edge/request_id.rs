@@ -13,7 +13,7 @@ pub(crate) fn fresh() -> String {
     format!("req_{}", uuid::Uuid::now_v7().simple())
 }
 
-/// The client's identifier if it gave exactly one of `[A-Za-z0-9._-]{1,128}`, else a new one.
+/// The client's identifier if it gave exactly one of `[A-Za-z0-9._:-]{1,128}`, else a new one.
 pub(crate) fn of(headers: &HeaderMap) -> String {
     let mut given = headers.get_all(HEADER).iter();
     match (given.next().and_then(|v| v.to_str().ok()), given.next()) {
@@ -23,7 +23,7 @@ pub(crate) fn of(headers: &HeaderMap) -> String {
 }
 
 fn well_formed(id: &str) -> bool {
-    (1..=MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    (1..=MAX).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:-".contains(&b))
 }
 
 #[cfg(test)]
@@ -42,7 +42,8 @@ mod tests {
 
     #[test]
     fn only_well_formed_identifiers_are_taken() {
-        check(&["abc-1.2_3"], true);
+        check(&["abc-1.2_3:4"], true);
+        check(&["a/b"], false);
         check(&[], false);
         check(&["a b"], false);
         check(&["a", "a2"], false);

@@ -1,6 +1,6 @@
-//! A whole answer as bytes: the vendor's own where nothing has to change, else spliced or built.
+//! A whole answer as bytes: the vendor's own with the members exchanged that must change, else built.
 
-use super::object::Object;
+use super::object::{Object, with_model};
 use super::wire::{self, Stamp};
 use bytes::Bytes;
 use engine::Whole;
@@ -10,13 +10,17 @@ use serde_json::Value;
 pub(crate) fn body(whole: &Whole, now: i64) -> Bytes {
     let (completion, tail) = (&whole.completion, &whole.tail);
     let Some(raw) = &completion.raw else { return built(whole, now) };
-    if tail.calls <= 1 && tail.explain.is_none() {
-        return raw.clone();
+    let model = Value::from(&*whole.head.model).to_string();
+    if tail.calls <= 1
+        && tail.explain.is_none()
+        && let Some(json) = with_model(raw, &completion.model, &model)
+    {
+        return Bytes::from(json);
     }
     let Some(object) = Object::parse(raw) else { return built(whole, now) };
     let usage = (tail.calls > 1).then(|| tail.usage.to_wire().to_string());
     let explain = tail.explain.as_ref().map(Value::to_string);
-    let mut changes = Vec::with_capacity(2);
+    let mut changes = vec![("model", Some(model.as_str()))];
     if usage.is_some() {
         changes.push(("usage", usage.as_deref()));
     }
@@ -32,7 +36,7 @@ fn built(whole: &Whole, now: i64) -> Bytes {
     let stamp = Stamp {
         id: or(&c.id, format!("chatcmpl-{}", whole.head.request_id)),
         created: if c.created > 0 { c.created } else { now },
-        model: or(&c.model, whole.head.model.to_string()),
+        model: whole.head.model.to_string(),
     };
     let mut object = wire::completion(&stamp, c, whole.tail.usage);
     if let Some(explain) = &whole.tail.explain {
@@ -68,14 +72,20 @@ mod tests {
                 calls,
                 explain,
             },
-            completion: Completion { raw: raw.map(|r| Bytes::from(r.to_owned())), ..Completion::default() },
+            completion: Completion {
+                model: "vendor-m".into(),
+                raw: raw.map(|r| Bytes::from(r.to_owned())),
+                ..Completion::default()
+            },
         }
     }
 
     #[test]
     fn the_vendors_bytes_change_only_where_they_must() {
-        let raw = r#"{"id":"x", "choices":[ ],"usage":{"total_tokens":3},"service_tier":"flex"}"#;
-        assert_eq!(body(&whole(Some(raw), 1, None), 0), raw);
+        let raw = r#"{"id":"x", "model":"vendor-m","choices":[ ],"usage":{"total_tokens":3},"service_tier":"flex"}"#;
+        assert_eq!(body(&whole(Some(raw), 1, None), 0), raw.replace("vendor-m", "p/m"));
+        let bare: Value = serde_json::from_slice(&body(&whole(Some(r#"{"id":"x"}"#), 1, None), 0)).unwrap();
+        assert_eq!(bare, json!({"id": "x", "model": "p/m"}));
         let two = String::from_utf8(body(&whole(Some(raw), 2, None), 0).to_vec()).unwrap();
         let two: Value = serde_json::from_str(&two).unwrap();
         assert_eq!(

@@ -49,6 +49,25 @@ impl<'a> Object<'a> {
     }
 }
 
+/// The object with the value of `model` exchanged by looking for it, without parsing anything else. `None`
+/// where it does not stand exactly once in the usual spelling; the caller parses then. A quote within a
+/// string is escaped, so what is found is a member.
+pub(crate) fn with_model(json: &[u8], vendors: &str, ours: &str) -> Option<Vec<u8>> {
+    let found = format!("\"model\":{}", serde_json::to_string(vendors).ok()?);
+    let at = memchr::memmem::find(json, found.as_bytes())?;
+    let (before, rest) = json.split_at_checked(at)?;
+    let after = rest.get(found.len()..)?;
+    if memchr::memmem::find(after, b"\"model\"").is_some() {
+        return None;
+    }
+    let mut out = Vec::with_capacity(json.len().saturating_add(ours.len()));
+    out.extend_from_slice(before);
+    out.extend_from_slice(b"\"model\":");
+    out.extend_from_slice(ours.as_bytes());
+    out.extend_from_slice(after);
+    Some(out)
+}
+
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
         struct V;
@@ -85,5 +104,22 @@ mod tests {
         check(r#"{"a":1}"#, &[("usage", Some("null")), ("x", None)], r#"{"a":1,"usage":null}"#);
         check("{}", &[("q\"", Some("1"))], r#"{"q\"":1}"#);
         assert!(Object::parse(b"[1]").is_none());
+    }
+
+    #[test]
+    fn the_model_is_exchanged_where_it_stands_once() {
+        let with =
+            |json: &str| with_model(json.as_bytes(), "m-1", "\"p/m\"").map(|v| String::from_utf8(v).unwrap());
+        assert_eq!(
+            with(r#"{"id":1.0,"model":"m-1","x":"y"}"#).as_deref(),
+            Some(r#"{"id":1.0,"model":"p/m","x":"y"}"#)
+        );
+        let text = r#"{"model":"m-1","x":"say \"model\":\"m-1\""}"#;
+        assert_eq!(with(text).as_deref(), Some(r#"{"model":"p/m","x":"say \"model\":\"m-1\""}"#));
+        for other in
+            [r#"{"model": "m-1"}"#, r#"{"model":"m-2"}"#, r#"{"model":"m-1","x":{"model":"m-1"}}"#, "{}"]
+        {
+            assert_eq!(with(other), None, "{other}");
+        }
     }
 }

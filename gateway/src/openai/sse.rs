@@ -1,10 +1,10 @@
 //! Events of a streamed answer as server-sent events: a plain state machine, tested without sockets.
 //!
-//! Bytes of a vendor that speaks our dialect go out as they came, but for `usage`: it is stripped unless
-//! asked for, and if asked for it is `null` in every chunk but the last, which carries the usage of the
-//! whole request tree.
+//! Bytes of a vendor that speaks our dialect go out as they came, but for two members. `model` names the
+//! model that serves as a client can ask for it again. `usage` is stripped unless asked for, and if asked for
+//! it is `null` in every chunk but the last, which carries the usage of the whole request tree.
 
-use super::object::Object;
+use super::object::{Object, with_model};
 use super::wire::{self, Stamp};
 use crate::error::Failure;
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -21,7 +21,9 @@ pub(crate) const KEEP_ALIVE: &[u8] = b": keep-alive\n\n";
 pub(crate) struct Encoder {
     include_usage: bool,
     stamp: Stamp,
-    /// The stamp is the vendor's, not ours.
+    /// The model's name as JSON.
+    model: String,
+    /// Id and time of the stamp are the vendor's, not ours.
     stamped: bool,
     /// Choices whose role has been told.
     told: Vec<u32>,
@@ -35,7 +37,8 @@ impl Encoder {
             created: now,
             model: head.model.to_string(),
         };
-        Encoder { include_usage, stamp, stamped: false, told: Vec::new() }
+        let model = Value::from(&*head.model).to_string();
+        Encoder { include_usage, stamp, model, stamped: false, told: Vec::new() }
     }
 
     /// An event for the client; `None` when nothing is left of it (a usage-only event).
@@ -47,7 +50,7 @@ impl Encoder {
         match &chunk.raw {
             Some(raw) => {
                 self.told.extend(chunk.choices.iter().filter(|d| d.role).map(|d| d.index));
-                Some(self.raw(raw))
+                Some(self.raw(&chunk.model, raw))
             }
             None => {
                 let told = &mut self.told;
@@ -86,18 +89,13 @@ impl Encoder {
         event(failure.body().to_string().as_bytes())
     }
 
-    /// Every chunk of an answer bears the same id, time and model: the vendor's, once known.
+    /// Every chunk of an answer bears the same id and time: the vendor's, once known.
     fn take_stamp(&mut self, chunk: &Chunk) {
-        if self.stamped || chunk.id.is_empty() && chunk.model.is_empty() {
+        if self.stamped || chunk.id.is_empty() {
             return;
         }
         self.stamped = true;
-        if !chunk.id.is_empty() {
-            self.stamp.id.clone_from(&chunk.id);
-        }
-        if !chunk.model.is_empty() {
-            self.stamp.model.clone_from(&chunk.model);
-        }
+        self.stamp.id.clone_from(&chunk.id);
         if chunk.created > 0 {
             self.stamp.created = chunk.created;
         }
@@ -110,15 +108,22 @@ impl Encoder {
         event(Value::Object(object).to_string().as_bytes())
     }
 
-    fn raw(&self, raw: &Bytes) -> Bytes {
+    fn raw(&self, vendors: &str, raw: &Bytes) -> Bytes {
         let mentions_usage = memchr::memmem::find(raw, b"\"usage\"").is_some();
         let one_line = memchr::memchr2(b'\n', b'\r', raw).is_none();
-        if !mentions_usage && !self.include_usage && one_line {
-            return event(raw);
+        if !mentions_usage
+            && !self.include_usage
+            && one_line
+            && let Some(json) = with_model(raw, vendors, &self.model)
+        {
+            return event(&json);
         }
-        let change = if self.include_usage { Some("null") } else { None };
+        let usage = if self.include_usage { Some("null") } else { None };
         match Object::parse(raw) {
-            Some(object) => event(one_line_of(object.write(&[("usage", change)])).as_bytes()),
+            Some(object) => {
+                let changes = [("model", Some(self.model.as_str())), ("usage", usage)];
+                event(one_line_of(object.write(&changes)).as_bytes())
+            }
             // The provider has parsed it already; what is no object cannot come here.
             None => event(one_line_of(String::from_utf8_lossy(raw).into_owned()).as_bytes()),
         }
@@ -202,19 +207,23 @@ mod tests {
 
     #[test]
     fn raw_chunks_go_out_as_they_came() {
-        let a = r#"{"id":"v1", "choices":[{"index":0,"delta":{"role":"assistant","content":""}}],"x":1.0}"#;
-        check(false, &[raw(a)], &tail(None), &[a, "[DONE]"]);
+        let a =
+            r#"{"id":"v1", "model":"vendor-m","choices":[{"index":0,"delta":{"role":"assistant"}}],"x":1.0}"#;
+        check(false, &[raw(a)], &tail(None), &[&a.replace("vendor-m", "p/m"), "[DONE]"]);
+        let spaced = r#"{"id":"v1","model" : "vendor-m","choices":[{"delta":{}}],"x":1.0}"#;
+        let want = r#"{"id":"v1","model":"p/m","choices":[{"delta":{}}],"x":1.0}"#;
+        check(false, &[raw(spaced)], &tail(None), &[want, "[DONE]"]);
     }
 
     #[test]
     fn usage_is_stripped_unless_asked_for() {
-        let with = r#"{"id":"v1","choices":[{"delta":{"content":"\"usage\""}}],"usage":{"total_tokens":9}}"#;
+        let with = r#"{"id":"v1","model":"p/m","choices":[{"delta":{"content":"\"usage\""}}],"usage":{"total_tokens":9}}"#;
         let only = r#"{"id":"v1","choices":[],"usage":{"total_tokens":9}}"#;
-        let without = r#"{"id":"v1","choices":[{"delta":{"content":"\"usage\""}}]}"#;
+        let without = r#"{"id":"v1","model":"p/m","choices":[{"delta":{"content":"\"usage\""}}]}"#;
         check(false, &[raw(with), raw(only)], &tail(None), &[without, "[DONE]"]);
-        let null = r#"{"id":"v1","choices":[{"delta":{"content":"\"usage\""}}],"usage":null}"#;
+        let null = r#"{"id":"v1","model":"p/m","choices":[{"delta":{"content":"\"usage\""}}],"usage":null}"#;
         let last = format!(
-            r#"{{"id":"v1","object":"chat.completion.chunk","created":7,"model":"vendor-m","choices":[],"usage":{USAGE}}}"#
+            r#"{{"id":"v1","object":"chat.completion.chunk","created":7,"model":"p/m","choices":[],"usage":{USAGE}}}"#
         );
         check(true, &[raw(with), raw(without), raw(only)], &tail(None), &[null, null, &last, "[DONE]"]);
     }

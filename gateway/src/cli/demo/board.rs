@@ -94,7 +94,7 @@ impl Board {
 
     fn draw(&mut self) {
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+        table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
         table.set_content_arrangement(ContentArrangement::Dynamic);
         table.set_header(["task", "chosen", "why", "USD", "ms", "outcome"]);
         for row in &self.rows {
