@@ -56,6 +56,10 @@ impl Check for Contract {
             || !request.tools.is_empty() && request.tool_choice != ToolChoice::None
     }
 
+    fn schema(&self, request: &ChatRequest) -> Option<Arc<Value>> {
+        json_schema::asked(request).cloned()
+    }
+
     fn check(&self, input: &Input<'_>) -> Report {
         let list = checks(input.request, self.severity);
         if list.is_empty() {

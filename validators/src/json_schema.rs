@@ -71,6 +71,10 @@ impl Check for JsonSchema {
         self.schema.is_some() || asked(request).is_some()
     }
 
+    fn schema(&self, request: &ChatRequest) -> Option<Arc<Value>> {
+        self.schema.as_ref().or_else(|| asked(request)).cloned()
+    }
+
     fn check(&self, input: &Input<'_>) -> Report {
         let Some(schema) = self.schema.as_ref().or_else(|| asked(input.request)) else { return nothing() };
         let validator = match compiled(schema) {

@@ -61,6 +61,11 @@ pub trait Check: Send + Sync + Debug {
         true
     }
 
+    /// The JSON Schema that the text must fit, where there is one: local repair moves towards it.
+    fn schema(&self, _request: &ChatRequest) -> Option<Arc<Value>> {
+        None
+    }
+
     /// Looks at every choice of the answer.
     fn check(&self, input: &Input<'_>) -> Report;
 }

@@ -1,0 +1,213 @@
+//! Edges: what they accept, and how files write them (`edges` and `needs`).
+
+use crate::load::{Cx, Expr};
+use crate::node::Tag;
+use crate::outcome::{Outcome, OutcomeSet};
+use serde_json::{Value, json};
+use types::diagnostic::suggestion;
+use types::doc::{self, Node, Span};
+
+/// An edge between two nodes.
+#[derive(Clone, Debug)]
+pub(crate) struct Edge {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) accepts: OutcomeSet,
+    pub(crate) when: Option<Expr>,
+    /// Live only if no sibling that accepts the outcome is.
+    pub(crate) otherwise: bool,
+    pub(crate) span: Span,
+    /// Written as `needs` of the target.
+    sugar: bool,
+}
+
+impl Edge {
+    /// An edge that the loader adds itself.
+    pub(crate) fn plain(from: usize, to: usize, tag: Tag, span: Span) -> Self {
+        Edge {
+            from,
+            to,
+            accepts: OutcomeSet::of(tag.outcomes()),
+            when: None,
+            otherwise: false,
+            span,
+            sugar: false,
+        }
+    }
+
+    /// Needs no condition to hold.
+    pub(crate) fn certain(&self) -> bool {
+        self.when.is_none() && !self.otherwise
+    }
+
+    /// For the hash of the plan.
+    pub(crate) fn canonical(&self) -> Value {
+        json!([self.from, self.to, self.accepts.bits(), self.when.as_ref().map(Expr::source), self.otherwise])
+    }
+}
+
+const KEYWORDS: &[&str] = &["completed", "error", "timeout", "skipped", "cancelled", "any"];
+
+/// What an outcome, as written, means for a type of node.
+fn accepts(name: &str, tag: Tag) -> Option<OutcomeSet> {
+    let completed = OutcomeSet::of(tag.outcomes());
+    Some(match name {
+        "completed" => completed,
+        // A time-out is an error too.
+        "error" => OutcomeSet::of(&[Outcome::Error, Outcome::Timeout]),
+        "timeout" => OutcomeSet::of(&[Outcome::Timeout]),
+        "skipped" => OutcomeSet::of(&[Outcome::Skipped]),
+        "cancelled" => OutcomeSet::of(&[Outcome::Cancelled]),
+        "any" => completed.union(OutcomeSet::of(&[
+            Outcome::Error,
+            Outcome::Timeout,
+            Outcome::Skipped,
+            Outcome::Cancelled,
+        ])),
+        other => OutcomeSet::of(&[*tag.outcomes().iter().find(|o| o.as_str() == other)?]),
+    })
+}
+
+/// What an edge says besides its ends.
+struct Terms<'n> {
+    outcome: Option<&'n Node>,
+    when: Option<&'n Node>,
+    otherwise: bool,
+    span: Span,
+    path: String,
+    sugar: bool,
+}
+
+/// Reads the `edges` of a file.
+pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, into: &mut Vec<Edge>) {
+    let Some(list) = cx.r.list(node, "edges") else { return };
+    for (i, n) in list.iter().enumerate() {
+        let path = format!("edges[{i}]");
+        let Some(mut f) = cx.r.fields(n, &path) else { continue };
+        let from = f.require(&mut cx.r, "from").map(|n| ends(cx, n, &format!("{path}.from")));
+        let to = f.require(&mut cx.r, "to").map(|n| ends(cx, n, &format!("{path}.to")));
+        let outcome = f.take("outcome");
+        let when = f.take("when");
+        let otherwise = f.take("else").and_then(|n| cx.r.boolean(n, &f.at("else"))).unwrap_or(false);
+        if let Some(n) = f.take("label") {
+            cx.r.string(n, &f.at("label"));
+        }
+        let span = f.span;
+        f.finish(&mut cx.r);
+        if otherwise && let Some(w) = when {
+            cx.r.error("103", w.span, "`when` and `else` exclude each other").hint =
+                Some("`else` means: when no sibling edge is live; remove one of the two".to_owned());
+            continue;
+        }
+        let terms = Terms { outcome, when, otherwise, span, path, sugar: false };
+        for a in from.iter().flatten() {
+            for b in to.iter().flatten() {
+                add(cx, *a, *b, &terms, into);
+            }
+        }
+    }
+}
+
+/// Reads the `needs` of a node: an id, or a list of ids and `{node, outcome, when}`.
+pub(crate) fn lower_needs(cx: &mut Cx<'_>, node: &Node, to: usize, path: &str, into: &mut Vec<Edge>) {
+    let entries: &[Node] = match &node.value {
+        doc::Value::List(l) => l,
+        _ => std::slice::from_ref(node),
+    };
+    for n in entries {
+        let mut terms = Terms {
+            outcome: None,
+            when: None,
+            otherwise: false,
+            span: n.span,
+            path: path.to_owned(),
+            sugar: true,
+        };
+        let from = if matches!(n.value, doc::Value::Map(_)) {
+            let Some(mut f) = cx.r.fields(n, path) else { continue };
+            let from = f.require(&mut cx.r, "node").and_then(|n| end(cx, n, path));
+            terms.outcome = f.take("outcome");
+            terms.when = f.take("when");
+            f.finish(&mut cx.r);
+            from
+        } else {
+            end(cx, n, path)
+        };
+        if let Some(from) = from {
+            add(cx, from, to, &terms, into);
+        }
+    }
+}
+
+fn ends(cx: &mut Cx<'_>, node: &Node, path: &str) -> Vec<usize> {
+    match &node.value {
+        doc::Value::List(l) => l.iter().filter_map(|n| end(cx, n, path)).collect(),
+        _ => end(cx, node, path).into_iter().collect(),
+    }
+}
+
+fn end(cx: &mut Cx<'_>, node: &Node, path: &str) -> Option<usize> {
+    let id = cx.r.string(node, path)?;
+    let found = cx.position(&id);
+    if found.is_none() {
+        let hint = suggestion(&id, cx.ids.iter().map(|(i, _)| i.as_str()));
+        let d = cx.r.error("301", node.span, format!("there is no node `{id}`"));
+        d.hint = Some(hint);
+        path.clone_into(&mut d.field);
+    }
+    found
+}
+
+fn add(cx: &mut Cx<'_>, from: usize, to: usize, terms: &Terms<'_>, into: &mut Vec<Edge>) {
+    let Some((_, Some(tag))) = cx.ids.get(from).cloned() else { return };
+    let accepts = match terms.outcome {
+        None => OutcomeSet::of(tag.outcomes()),
+        Some(n) => outcomes(cx, n, tag, &format!("{}.outcome", terms.path)),
+    };
+    let when = terms.when.and_then(|n| cx.edge_condition(n, from, &format!("{}.when", terms.path)));
+    let twice = into.iter().find(|e| {
+        e.from == from
+            && e.to == to
+            && (e.sugar != terms.sugar || e.accepts == accepts && e.when.is_none() && when.is_none())
+    });
+    if let Some(first) = twice {
+        let (a, b) = (cx.id(from), cx.id(to));
+        let message =
+            format!("the edge from `{a}` to `{b}` is given twice; first at line {}", first.span.line);
+        cx.r.error("131", terms.span, message).hint =
+            Some("keep one of them: in `edges`, or as `needs`".to_owned());
+        return;
+    }
+    into.push(Edge {
+        from,
+        to,
+        accepts,
+        when,
+        otherwise: terms.otherwise,
+        span: terms.span,
+        sugar: terms.sugar,
+    });
+}
+
+fn outcomes(cx: &mut Cx<'_>, node: &Node, tag: Tag, path: &str) -> OutcomeSet {
+    let Some(names) = cx.r.strings(node, path) else { return OutcomeSet::EMPTY };
+    let mut set = OutcomeSet::EMPTY;
+    let places: Vec<Span> = match &node.value {
+        doc::Value::List(l) => l.iter().map(|n| n.span).collect(),
+        _ => vec![node.span],
+    };
+    for (name, span) in names.iter().zip(places) {
+        match accepts(name, tag) {
+            Some(s) => set = set.union(s),
+            None => {
+                let known = tag.outcomes().iter().map(|o| o.as_str()).chain(KEYWORDS.iter().copied());
+                let hint = suggestion(name, known);
+                let message = format!("`{name}` is no outcome of a `{}` node", tag.as_str());
+                let d = cx.r.error("104", span, message);
+                d.hint = Some(hint);
+                path.clone_into(&mut d.field);
+            }
+        }
+    }
+    set
+}

@@ -1,0 +1,145 @@
+//! What goes into a run and what comes out of it.
+
+use crate::seam::Failure;
+use crate::trace::Trace;
+use serde_json::Value;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use types::directives::Set;
+use types::expr::{Language, Scope};
+use types::matrix::Model;
+use types::provider::{self, Edits, ErrorKind};
+use types::{ChatRequest, Chunk, Completion, Finding, Verdict};
+
+/// What a run works on.
+pub struct Input {
+    /// The client's request.
+    pub request: Arc<ChatRequest>,
+    /// Values of the variables that expressions may read.
+    pub scope: Scope,
+    /// The language of the workflow's expressions.
+    pub language: Arc<dyn Language>,
+    /// Validators that policies demand, each a list in the form of a workflow's or one of its entries. They
+    /// join the last `validate` node before delivery, or run at delivery where there is none.
+    pub extra_validators: Vec<Set<Value>>,
+    /// What every call changes in the request: ceilings on tokens and temperature stay in force whatever a
+    /// node asks for.
+    pub edits: Edits,
+    /// Where a passed-through answer goes. `Some` when the client asked for a stream; bounded, so that a
+    /// slow client slows the provider. A buffered answer is *not* written here: it comes in the [`Ending`].
+    pub sink: Option<mpsc::Sender<Chunk>>,
+    /// Where the run is written down while it happens.
+    pub trace: Trace,
+}
+
+impl std::fmt::Debug for Input {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Input").field("stream", &self.sink.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// With an answer that has not reached the client yet.
+    Delivered {
+        /// The answer.
+        completion: Completion,
+        /// Who gave it.
+        model: Arc<Model>,
+        /// What the checks say of it.
+        verdict: Verdict,
+    },
+    /// With an answer that went through the sink.
+    Streamed {
+        /// The same answer, put together.
+        completion: Completion,
+        /// Who gave it.
+        model: Arc<Model>,
+        /// What the checks say of it, too late for anything but the record.
+        verdict: Verdict,
+    },
+    /// In the middle of an answer: part of it went through the sink, then the provider failed.
+    Broken {
+        /// Why.
+        error: provider::Error,
+        /// Who gave it.
+        model: Arc<Model>,
+        /// What had arrived.
+        partial: Completion,
+    },
+    /// Without an answer, and nothing went through the sink.
+    Failed(RunFailure),
+}
+
+/// Why a run gave no answer (`workflow-format.md` §15).
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+#[error("{class}.{code}: {message}")]
+pub struct RunFailure {
+    /// `provider`, `policy`, `budget`, `validation`, `expression`, `cancelled`, `internal`, or `workflow`
+    /// for an author's own `fail` node.
+    pub class: &'static str,
+    /// Within the class, or as the author wrote it.
+    pub code: String,
+    /// For the client.
+    pub message: String,
+    /// HTTP status.
+    pub status: u16,
+    /// What the checks found, worst first.
+    pub findings: Vec<Finding>,
+    /// The error behind it, if a provider failed.
+    pub provider_error: Option<provider::Error>,
+}
+
+impl RunFailure {
+    pub(crate) fn new(class: &'static str, code: &str, status: u16, message: impl Into<String>) -> Self {
+        RunFailure {
+            class,
+            code: code.to_owned(),
+            message: message.into(),
+            status,
+            findings: Vec::new(),
+            provider_error: None,
+        }
+    }
+
+    /// The failure of a node's calls as the end of the run.
+    pub(crate) fn of(failure: Failure) -> Self {
+        match failure {
+            Failure::Provider(e) => {
+                let (code, status) = provider_code(e.kind);
+                RunFailure {
+                    provider_error: Some(e.clone()),
+                    ..RunFailure::new("provider", code, status, e.public_message())
+                }
+            }
+            Failure::NoCandidate(_) => RunFailure::new("policy", "no_candidates", 403, failure.to_string()),
+            Failure::Budget(kind) => {
+                let (code, status) = match kind {
+                    "tenant" => ("insufficient_quota", 429),
+                    "wall" => ("wall", 504),
+                    other => (other, 422),
+                };
+                RunFailure::new("budget", code, status, failure.to_string())
+            }
+            Failure::Deadline => RunFailure::new("budget", "wall", 504, failure.to_string()),
+        }
+    }
+}
+
+const fn provider_code(kind: ErrorKind) -> (&'static str, u16) {
+    match kind {
+        ErrorKind::RateLimited => ("rate_limited", 429),
+        ErrorKind::Connect | ErrorKind::Unavailable => ("unavailable", 503),
+        ErrorKind::FirstTokenTimeout | ErrorKind::InterTokenTimeout | ErrorKind::TotalTimeout => {
+            ("timeout", 504)
+        }
+        ErrorKind::StreamLost => ("stream_lost", 502),
+        ErrorKind::Malformed | ErrorKind::TooLarge => ("malformed", 502),
+        ErrorKind::BadRequest => ("bad_request", 502),
+        ErrorKind::Auth | ErrorKind::Quota => ("auth", 502),
+        ErrorKind::ContextOverflow => ("context_overflow", 400),
+        ErrorKind::ContentFiltered => ("content_filtered", 400),
+        ErrorKind::Cancelled => ("cancelled", 499),
+    }
+}

@@ -1,0 +1,62 @@
+//! The live chain: the straight way from one model call to the client, if there is one.
+
+use super::{Graph, bit};
+use crate::node::{Join, Kind, Node, Tag};
+use crate::outcome::{Outcome, OutcomeSet};
+
+/// Nodes from a `generate` to a `stream` such that, as long as all goes well, nothing else starts. Text may
+/// flow along it while its nodes are still running.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Chain {
+    pub(crate) generate: usize,
+    /// `validate` and `select` nodes between the ends, in order.
+    pub(crate) between: Vec<usize>,
+    pub(crate) stream: usize,
+}
+
+/// Finds the chain: presumes `passed` and `selected` throughout and sees what would start.
+pub(crate) fn find(nodes: &[Node], graph: &Graph) -> Option<Chain> {
+    let mut roots = (0..nodes.len()).filter(|i| graph.is_root(*i));
+    let generate = roots.next().filter(|_| roots.next().is_none())?;
+    let mut started = bit(generate);
+    let mut between = Vec::new();
+    let mut stream = None;
+    for i in graph.topo.iter().copied() {
+        if started & bit(i) == 0 {
+            continue;
+        }
+        let node = nodes.get(i)?;
+        if !node.enabled || node.guard.is_some() || !matches!(node.join, Join::All | Join::Any) {
+            return None;
+        }
+        // A generation's own outcome is known only when its text has left.
+        let presumed = match &node.kind {
+            Kind::Generate(g) if i == generate && g.samples == 1 => OutcomeSet::of(Tag::Generate.outcomes()),
+            Kind::Validate(_) => OutcomeSet::of(&[Outcome::Passed]),
+            Kind::Select(_) => OutcomeSet::of(&[Outcome::Selected]),
+            Kind::Stream(_) => {
+                stream = Some(i);
+                continue;
+            }
+            _ => return None,
+        };
+        if i != generate {
+            between.push(i);
+        }
+        for (_, e) in graph.edges_from(i).filter(|(_, e)| e.accepts.meets(presumed)) {
+            if e.when.is_some() || !e.accepts.includes(presumed) {
+                return None;
+            }
+            // A sibling without a condition is live, so this one is not.
+            let idle =
+                e.otherwise && graph.edges_from(i).any(|(_, s)| s.certain() && s.accepts.meets(presumed));
+            if !idle {
+                started |= bit(e.to);
+            }
+        }
+    }
+    let started_count = started.count_ones() as usize;
+    // Exactly the chain started: generate, what lies between, one stream.
+    (started_count == between.len().saturating_add(2)).then_some(())?;
+    Some(Chain { generate, between, stream: stream? })
+}

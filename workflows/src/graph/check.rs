@@ -1,0 +1,263 @@
+//! Flow analyses over an acyclic graph: everything can be reached, every outcome and every path leads on.
+
+use super::{Graph, bit};
+use crate::load::Expr;
+use crate::node::{Join, Kind, Node};
+use crate::outcome::{Outcome, OutcomeSet};
+use types::diagnostic::Diagnostic;
+use types::doc::{Reader, Span};
+
+/// Notes `WF307`, `WF320`, `WF331`, `WF332`, `WF333`, `WF334`.
+pub(crate) fn flow(r: &mut Reader<'_>, nodes: &[Node], graph: &Graph) {
+    let mut flow = Flow { r, nodes, graph };
+    flow.references();
+    let unreachable = flow.unreachable();
+    let uncovered = flow.uncovered();
+    flow.unanswered(unreachable | uncovered);
+}
+
+struct Flow<'r, 'a> {
+    r: &'r mut Reader<'a>,
+    nodes: &'r [Node],
+    graph: &'r Graph,
+}
+
+impl Flow<'_, '_> {
+    fn node(&self, i: usize) -> Option<&Node> {
+        self.nodes.get(i)
+    }
+
+    fn id(&self, i: usize) -> &str {
+        self.node(i).map_or("", |n| &n.id)
+    }
+
+    /// An error at a node; the field starts with the id, which `lint` goes by.
+    fn error(&mut self, number: &str, i: usize, span: Span, message: String) -> &mut Diagnostic {
+        let field = format!("{}:", self.id(i));
+        let d = self.r.error(number, span, message);
+        d.field = field;
+        d
+    }
+
+    /// Completed outcomes of a node, and `skipped` where a condition may skip it.
+    fn ways(&self, i: usize) -> OutcomeSet {
+        let Some(n) = self.node(i) else { return OutcomeSet::EMPTY };
+        if !n.enabled {
+            return OutcomeSet::of(&[Outcome::Skipped]);
+        }
+        let skipped = if n.guard.is_some() { OutcomeSet::of(&[Outcome::Skipped]) } else { OutcomeSet::EMPTY };
+        n.possible().union(skipped)
+    }
+
+    // Must(n) = ⋂ over incoming edges (p→n) of Must(p) ∪ ({p} if the edge accepts only completed outcomes),
+    // with ⋃ for `join: strict`.
+    fn must(&self) -> Vec<u64> {
+        let mut must = vec![0_u64; self.nodes.len()];
+        for n in &self.graph.topo {
+            let strict = self.node(*n).is_some_and(|n| n.join == Join::Strict);
+            let mut set = None;
+            for (_, e) in self.graph.edges_to(*n) {
+                let completed = self.node(e.from).map(|p| OutcomeSet::of(p.tag.outcomes()));
+                let certain = completed.is_some_and(|c| c.includes(e.accepts));
+                let this = must.get(e.from).copied().unwrap_or(0) | if certain { bit(e.from) } else { 0 };
+                set = Some(match set {
+                    None => this,
+                    Some(s) if strict => s | this,
+                    Some(s) => s & this,
+                });
+            }
+            if let Some(m) = must.get_mut(*n) {
+                *m = set.unwrap_or(0);
+            }
+        }
+        must
+    }
+
+    fn references(&mut self) {
+        let must = self.must();
+        for i in 0..self.nodes.len() {
+            let Some(node) = self.nodes.get(i) else { continue };
+            let certain = must.get(i).copied().unwrap_or(0);
+            let (refs, may_be_absent) = node.refs();
+            let mut reads: Vec<(usize, Span, bool)> =
+                refs.iter().map(|r| (r.node, r.span, may_be_absent)).collect();
+            if let Kind::Repair(k) = &node.kind {
+                reads.extend(k.from.filter(|_| k.checks.is_none()).map(|f| (f, node.span, false)));
+            }
+            if let Some(e) = &node.guard {
+                reads.extend(self.reads(e).into_iter().map(|n| (n, e.span, true)));
+            }
+            reads.dedup_by_key(|(n, _, _)| *n);
+            for (target, span, may_be_absent) in reads {
+                self.reference(i, target, span, may_be_absent || certain & bit(target) != 0, false);
+            }
+        }
+        for e in &self.graph.edges {
+            let Some(when) = &e.when else { continue };
+            for target in self.reads(when) {
+                self.reference(e.from, target, when.span, true, target == e.from);
+            }
+        }
+    }
+
+    fn reference(&mut self, node: usize, target: usize, span: Span, certain: bool, own: bool) {
+        if !own && !self.graph.precedes(target, node) {
+            let message = format!("`{}` cannot come before `{}`", self.id(target), self.id(node));
+            let hint = format!("add edges that lead from `{}` here", self.id(target));
+            self.error("320", node, span, message).hint = Some(hint);
+        } else if !certain {
+            let message = format!("`{}` may not have run when `{}` starts", self.id(target), self.id(node));
+            let field = format!("{}:", self.id(node));
+            let d = self.r.warning("307", span, message);
+            d.field = field;
+        }
+    }
+
+    /// Nodes that an expression names.
+    fn reads(&self, e: &Expr) -> Vec<usize> {
+        let mut found = Vec::new();
+        let mut rest = e.source();
+        while let Some((before, after)) = rest.split_once("nodes.") {
+            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+            let own = before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.');
+            let id = after.get(..end).unwrap_or("");
+            if !own
+                && let Some(n) = self.nodes.iter().position(|n| &*n.id == id)
+                && !found.contains(&n)
+            {
+                found.push(n);
+            }
+            rest = after;
+        }
+        found
+    }
+
+    fn unreachable(&mut self) -> u64 {
+        let mut reached = 0_u64;
+        let mut bad = 0;
+        for i in self.graph.topo.clone() {
+            let possible = |p: usize| {
+                let mut set = self.ways(p);
+                if self.node(p).is_some_and(|n| n.enabled) {
+                    set = set.union(OutcomeSet::of(&[Outcome::Error, Outcome::Timeout, Outcome::Cancelled]));
+                }
+                let skippable = !self.graph.is_root(p) || self.node(p).is_some_and(|n| n.skip_on_error);
+                if skippable { set.with(Outcome::Skipped) } else { set }
+            };
+            let live = self
+                .graph
+                .edges_to(i)
+                .any(|(_, e)| reached & bit(e.from) != 0 && e.accepts.meets(possible(e.from)));
+            if self.graph.is_root(i) || live {
+                reached |= bit(i);
+                continue;
+            }
+            bad |= bit(i);
+            let span = self.node(i).map(|n| n.span).unwrap_or_default();
+            let message = format!("`{}` can never start: no edge to it can become live", self.id(i));
+            self.error("331", i, span, message);
+        }
+        bad
+    }
+
+    /// Outcomes that lead nowhere, at nodes whose edges tell outcomes apart.
+    fn uncovered(&mut self) -> u64 {
+        let mut bad = 0;
+        for i in 0..self.nodes.len() {
+            let Some(node) = self.nodes.get(i) else { continue };
+            let completed = OutcomeSet::of(node.tag.outcomes());
+            let restricted = self.graph.edges_from(i).any(|(_, e)| !e.accepts.includes(completed));
+            if node.tag.is_sink() || !node.enabled || !restricted {
+                continue;
+            }
+            let covered =
+                |o: Outcome| self.graph.edges_from(i).any(|(_, e)| e.accepts.contains(o) && e.when.is_none());
+            let possible = node.possible();
+            let open: Vec<String> = node
+                .tag
+                .outcomes()
+                .iter()
+                .filter(|o| possible.contains(**o) && !covered(**o))
+                .map(|o| format!("`{}`", o.as_str()))
+                .collect();
+            if open.is_empty() {
+                continue;
+            }
+            bad |= bit(i);
+            let plural = if open.len() > 1 { "outcomes" } else { "outcome" };
+            let lead = if open.len() > 1 { "lead" } else { "leads" };
+            let message = format!("{plural} {} of `{}` {lead} nowhere", open.join(", "), node.id);
+            let span = node.span;
+            self.error("332", i, span, message).hint =
+                Some("add an edge for it, without `when` or with `else: true`".to_owned());
+        }
+        bad
+    }
+
+    /// Paths on which no node errs and nothing answers, and nodes from which nothing can answer.
+    fn unanswered(&mut self, already: u64) {
+        let good = self.answering();
+        let n = self.nodes.len();
+        let roots: Vec<usize> = (0..n).filter(|i| self.graph.is_root(*i)).collect();
+        let mut told = already;
+        if !roots.iter().any(|r| good & bit(*r) != 0) && already == 0 {
+            // Where the path breaks: the node itself does not answer although all behind it that do, do.
+            for i in (0..n).filter(|i| good & bit(*i) == 0) {
+                let behind_is_good = self.graph.edges_from(i).all(|(_, e)| good & bit(e.to) != 0);
+                if !behind_is_good {
+                    continue;
+                }
+                told |= bit(i);
+                let span = self.node(i).map(|n| n.span).unwrap_or_default();
+                let message = format!("a path ends at `{}` without a response", self.id(i));
+                self.error("333", i, span, message).hint =
+                    Some("lead every outcome to a `stream` or `fail` node".to_owned());
+            }
+        }
+        let mut leads = 0_u64;
+        for i in self.graph.topo.clone().into_iter().rev() {
+            let sink = self.node(i).is_some_and(|n| n.tag.is_sink());
+            let on = self.graph.edges_from(i).any(|(_, e)| leads & bit(e.to) != 0);
+            if sink || on {
+                leads |= bit(i);
+            } else if told & bit(i) == 0 {
+                let span = self.node(i).map(|n| n.span).unwrap_or_default();
+                let message = format!("nothing that `{}` does can reach a response", self.id(i));
+                self.error("334", i, span, message).hint =
+                    Some("remove it, or lead it to a `stream` or `fail` node".to_owned());
+            }
+        }
+    }
+
+    /// Nodes from which every way without an error ends at a sink.
+    fn answering(&self) -> u64 {
+        let mut good = 0_u64;
+        for i in self.graph.topo.iter().copied().rev() {
+            let Some(node) = self.node(i) else { continue };
+            if node.tag.is_sink() && node.enabled && node.guard.is_none() {
+                good |= bit(i);
+                continue;
+            }
+            let leads = |o: Outcome| {
+                let ok = |e: &crate::edge::Edge| good & bit(e.to) != 0;
+                let edges = || self.graph.edges_from(i).map(|(_, e)| e).filter(|e| e.accepts.contains(o));
+                let conditional = || edges().filter(|e| e.when.is_some()).all(ok);
+                edges().any(|e| e.certain() && ok(e))
+                    || edges().any(|e| e.otherwise && ok(e)) && conditional()
+            };
+            let silent = node.lint.iter().any(|c| c == "WF332");
+            let ways = self.ways(i);
+            let all = node.tag.outcomes().iter().chain(&[Outcome::Skipped]);
+            let mut some = false;
+            let every = all.filter(|o| ways.contains(**o)).all(|o| {
+                let l = leads(*o);
+                some |= l;
+                l || silent
+            });
+            if every && some {
+                good |= bit(i);
+            }
+        }
+        good
+    }
+}

@@ -1,0 +1,142 @@
+//! The graph of a workflow: acyclic by construction, in topological order.
+
+use crate::edge::Edge;
+use crate::node::Node;
+use petgraph::algo::{tarjan_scc, toposort};
+use petgraph::graph::{DiGraph, NodeIndex};
+use std::collections::VecDeque;
+use types::doc::{Reader, Span};
+
+pub(crate) mod chain;
+pub(crate) mod check;
+pub(crate) mod inputs;
+
+/// An acyclic graph over the nodes of a workflow, at most 64.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Graph {
+    pub(crate) edges: Vec<Edge>,
+    /// Positions of nodes, sources before targets.
+    pub(crate) topo: Vec<usize>,
+    /// Positions of edges, by target.
+    pub(crate) incoming: Vec<Vec<usize>>,
+    /// Positions of edges, by source.
+    pub(crate) outgoing: Vec<Vec<usize>>,
+    /// Nodes from which each node can be reached, as bits.
+    pub(crate) ancestors: Vec<u64>,
+}
+
+impl Graph {
+    pub(crate) fn edges_to(&self, node: usize) -> impl Iterator<Item = (usize, &Edge)> {
+        let list = self.incoming.get(node).map_or(&[] as &[usize], Vec::as_slice);
+        list.iter().filter_map(|i| Some((*i, self.edges.get(*i)?)))
+    }
+
+    pub(crate) fn edges_from(&self, node: usize) -> impl Iterator<Item = (usize, &Edge)> {
+        let list = self.outgoing.get(node).map_or(&[] as &[usize], Vec::as_slice);
+        list.iter().filter_map(|i| Some((*i, self.edges.get(*i)?)))
+    }
+
+    pub(crate) fn is_root(&self, node: usize) -> bool {
+        self.incoming.get(node).is_none_or(Vec::is_empty)
+    }
+
+    /// Whether `a` stands somewhere before `b`.
+    pub(crate) fn precedes(&self, a: usize, b: usize) -> bool {
+        self.ancestors.get(b).is_some_and(|set| set & bit(a) != 0)
+    }
+}
+
+/// A node as a bit of a set.
+pub(crate) const fn bit(node: usize) -> u64 {
+    1_u64 << (node % 64)
+}
+
+/// Builds the graph, or notes every cycle (`WF310`).
+pub(crate) fn build(r: &mut Reader<'_>, nodes: &[Node], edges: Vec<Edge>) -> Option<Graph> {
+    let mut dag: DiGraph<usize, usize, u16> = DiGraph::default();
+    let places: Vec<NodeIndex<u16>> = (0..nodes.len()).map(|i| dag.add_node(i)).collect();
+    for (i, e) in edges.iter().enumerate() {
+        if let (Some(a), Some(b)) = (places.get(e.from), places.get(e.to)) {
+            dag.add_edge(*a, *b, i);
+        }
+    }
+    let Ok(order) = toposort(&dag, None) else {
+        cycles(r, nodes, &edges, &dag);
+        return None;
+    };
+    let topo: Vec<usize> = order.into_iter().filter_map(|n| dag.node_weight(n).copied()).collect();
+    let mut graph = Graph {
+        incoming: vec![Vec::new(); nodes.len()],
+        outgoing: vec![Vec::new(); nodes.len()],
+        ancestors: vec![0; nodes.len()],
+        edges,
+        topo,
+    };
+    for (i, e) in graph.edges.iter().enumerate() {
+        if let Some(list) = graph.incoming.get_mut(e.to) {
+            list.push(i);
+        }
+        if let Some(list) = graph.outgoing.get_mut(e.from) {
+            list.push(i);
+        }
+    }
+    for n in graph.topo.clone() {
+        let of = |p: usize| graph.ancestors.get(p).copied().unwrap_or(0) | bit(p);
+        let set = graph.edges_to(n).fold(0, |set, (_, e)| set | of(e.from));
+        if let Some(a) = graph.ancestors.get_mut(n) {
+            *a = set;
+        }
+    }
+    Some(graph)
+}
+
+fn cycles(r: &mut Reader<'_>, nodes: &[Node], edges: &[Edge], dag: &DiGraph<usize, usize, u16>) {
+    for component in tarjan_scc(dag) {
+        let members: Vec<usize> = component.iter().filter_map(|n| dag.node_weight(*n).copied()).collect();
+        let Some(path) = shortest_cycle(&members, edges) else { continue };
+        let id = |i: &usize| nodes.get(*i).map_or("", |n| &*n.id);
+        let names: Vec<&str> = path.iter().chain(path.first()).map(id).collect();
+        // The edge that closes the circle, as far as a circle has an end: the last one in the file.
+        let place = path
+            .iter()
+            .zip(path.iter().cycle().skip(1))
+            .filter_map(|(a, b)| edges.iter().find(|e| e.from == *a && e.to == *b))
+            .map(|e| e.span)
+            .max_by_key(|s| (s.line, s.column))
+            .unwrap_or(Span::default());
+        r.error("310", place, format!("the edges run in a circle: {}", names.join(" → "))).hint =
+            Some("a `repair` node checks again by itself; use it instead of an edge back".to_owned());
+    }
+}
+
+/// The shortest cycle within a strongly connected component, starting at its first node in the file.
+fn shortest_cycle(members: &[usize], edges: &[Edge]) -> Option<Vec<usize>> {
+    let mut starts = members.to_vec();
+    starts.sort_unstable();
+    starts.iter().filter_map(|s| cycle_from(*s, members, edges)).min_by_key(Vec::len)
+}
+
+fn cycle_from(start: usize, members: &[usize], edges: &[Edge]) -> Option<Vec<usize>> {
+    let mut came: Vec<(usize, Option<usize>)> = vec![(start, None)];
+    let mut queue = VecDeque::from([0_usize]);
+    while let Some(at) = queue.pop_front() {
+        let (node, _) = *came.get(at)?;
+        for e in edges.iter().filter(|e| e.from == node && members.contains(&e.to)) {
+            if e.to == start {
+                let mut path = Vec::new();
+                let mut back = Some(at);
+                while let Some((n, before)) = back.and_then(|i| came.get(i)) {
+                    path.push(*n);
+                    back = *before;
+                }
+                path.reverse();
+                return Some(path);
+            }
+            if !came.iter().any(|(n, _)| *n == e.to) {
+                came.push((e.to, Some(at)));
+                queue.push_back(came.len().saturating_sub(1));
+            }
+        }
+    }
+    None
+}

@@ -1,0 +1,130 @@
+//! Lists of validators, in files and in directives.
+
+use super::{Cx, later};
+use serde_json::Value;
+use std::sync::Arc;
+use types::diagnostic::suggestion;
+use types::doc::{self, Node};
+use types::run::Severity;
+use validators::Check;
+
+/// Validators of the format that come later.
+const LATER: &[&str] = &[
+    "keywords",
+    "shape",
+    "markdown",
+    "code_parse",
+    "citations",
+    "grounding",
+    "numbers",
+    "contradiction",
+    "language",
+    "pii",
+    "secrets",
+    "urls",
+    "similarity",
+    "code_tests",
+    "http",
+    "script",
+];
+
+/// A list of checks, with what it was built from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Checks {
+    pub(crate) list: Vec<Arc<dyn Check>>,
+    /// For the hash of the plan: name, parameters, severity of each.
+    pub(crate) canonical: Vec<Value>,
+}
+
+impl Checks {
+    pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str) -> Self {
+        let mut checks = Checks::default();
+        let Some(list) = cx.r.list(node, path) else { return checks };
+        for (i, n) in list.iter().enumerate() {
+            checks.entry(cx, n, &format!("{path}[{i}]"));
+        }
+        checks
+    }
+
+    fn entry(&mut self, cx: &mut Cx<'_>, n: &Node, path: &str) {
+        let (name, with, severity) = if let Some(s) = n.as_str() {
+            ((s.to_owned(), n), None, None)
+        } else {
+            let Some(mut f) = cx.r.fields(n, path) else { return };
+            let name = f.require(&mut cx.r, "use").and_then(|n| Some((cx.r.string(n, &f.at("use"))?, n)));
+            let with = f.take("with");
+            let severity = f
+                .take("severity")
+                .and_then(|n| cx.r.one_of(n, &f.at("severity"), Severity::NAMES))
+                .and_then(Severity::parse);
+            later(cx, &mut f, &["as", "weight", "needed", "on_fail", "timeout"]);
+            f.finish(&mut cx.r);
+            let Some(name) = name else { return };
+            (name, with, severity)
+        };
+        let (name, at) = name;
+        if LATER.contains(&name.as_str()) {
+            cx.unsupported(at.span, &name);
+            return;
+        }
+        if !validators::NAMES.contains(&name.as_str()) {
+            let hint = suggestion(&name, validators::NAMES.iter().copied());
+            let d = cx.r.error("203", at.span, format!("there is no validator `{name}`"));
+            d.hint = Some(hint);
+            path.clone_into(&mut d.field);
+            return;
+        }
+        let params = with.map_or(Value::Null, Node::to_json);
+        match validators::build(&name, &params, severity) {
+            Ok(check) => {
+                let severity = check.severity().weight().to_string();
+                self.canonical.push(serde_json::json!([name, params, severity]));
+                self.list.push(check);
+            }
+            Err(p) => {
+                let span = with.map_or(at.span, |w| place(w, &p.field));
+                let number = if p.message.starts_with("unknown parameter") { "101" } else { "104" };
+                let d = cx.r.error(number, span, format!("validator `{name}`: {}", p.message));
+                d.expected = Some(p.expected);
+                d.field =
+                    if p.field.is_empty() { path.to_owned() } else { format!("{path}.with.{}", p.field) };
+            }
+        }
+    }
+}
+
+/// Where a parameter stands: its key if it has one, else the nearest map around it.
+fn place(with: &Node, field: &str) -> doc::Span {
+    let mut at = with;
+    let mut span = with.span;
+    for part in field.split('.').filter(|p| !p.is_empty()) {
+        let doc::Value::Map(m) = &at.value else { break };
+        let Some((key, value)) = m.iter().find(|(k, _)| k.name == part) else { break };
+        (span, at) = (key.span, value);
+    }
+    span
+}
+
+/// The checks of a directive: one entry or a list of them.
+///
+/// # Errors
+/// What is wrong with the first entry that cannot be built.
+pub(crate) fn of_directive(value: &Value) -> Result<Vec<Arc<dyn Check>>, String> {
+    match value {
+        Value::Array(list) => {
+            let each: Result<Vec<_>, _> = list.iter().map(of_directive).collect();
+            Ok(each?.into_iter().flatten().collect())
+        }
+        Value::String(name) => one(name, &Value::Null, None),
+        Value::Object(m) => {
+            let name = m.get("use").and_then(Value::as_str).ok_or("a validator without `use`")?;
+            let severity = m.get("severity").and_then(Value::as_str).and_then(Severity::parse);
+            one(name, m.get("with").unwrap_or(&Value::Null), severity)
+        }
+        _ => Err("a validator is a name or a map with `use`".to_owned()),
+    }
+}
+
+fn one(name: &str, with: &Value, severity: Option<Severity>) -> Result<Vec<Arc<dyn Check>>, String> {
+    validators::build(name, with, severity).map(|c| vec![c]).map_err(|p| p.to_string())
+}

@@ -1,0 +1,261 @@
+//! From files to a library: parse, lower, resolve names, compile expressions, build and check the graph.
+
+use crate::node::Tag;
+use crate::plan::Workflow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::diagnostic::{Diagnostic, Severity, suggestion};
+use types::doc::{self, Fields, Node, Reader, SourceFile, Span};
+use types::expr::{Expression, Language, Scope, Type, Variables};
+use types::matrix::Matrix;
+
+mod checks;
+mod expressions;
+mod file;
+
+pub(crate) use checks::{Checks, of_directive};
+pub(crate) use file::Head;
+
+/// What the names and expressions of workflows are checked against.
+#[derive(Clone, Copy)]
+pub struct Names<'a> {
+    /// Providers and models.
+    pub matrix: &'a Matrix,
+    /// Names of the pools.
+    pub pools: &'a [String],
+    /// The language of expressions.
+    pub language: &'a dyn Language,
+    /// The variables of a request; `nodes` and `vars` are added here.
+    pub variables: &'a Variables,
+}
+
+impl std::fmt::Debug for Names<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Names").field("pools", &self.pools).finish_non_exhaustive()
+    }
+}
+
+/// Checked workflows by name.
+#[derive(Clone, Debug, Default)]
+pub struct Library(BTreeMap<String, Arc<Workflow>>);
+
+impl Library {
+    /// The workflow of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Arc<Workflow>> {
+        self.0.get(name)
+    }
+
+    /// All workflows, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Workflow>> {
+        self.0.values()
+    }
+
+    /// All names, in order.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        self.0.keys().map(String::as_str).collect()
+    }
+}
+
+/// The workflows that are built into the program.
+#[must_use]
+pub fn shipped() -> Vec<SourceFile> {
+    [
+        ("workflows/default.yaml", include_str!("../../library/default.yaml")),
+        ("workflows/json_extraction.yaml", include_str!("../../library/json_extraction.yaml")),
+        ("workflows/cheap_first_cascade.yaml", include_str!("../../library/cheap_first_cascade.yaml")),
+    ]
+    .into_iter()
+    .map(|(path, text)| SourceFile::new(path, text))
+    .collect()
+}
+
+/// Loads files. A later file replaces an earlier one of the same name; a file with errors is in the library
+/// neither itself nor by what it replaces. Every problem of every file is given.
+#[must_use]
+pub fn load(files: &[SourceFile], names: &Names<'_>) -> (Library, Vec<Diagnostic>) {
+    let mut library = Library::default();
+    let mut problems = Vec::new();
+    for (i, source) in files.iter().enumerate() {
+        let replaced = files.iter().skip(i.saturating_add(1)).any(|f| f.stem() == source.stem());
+        let (workflow, found) = file::load(source, names);
+        if replaced && !found.iter().any(|d| d.severity == Severity::Error) {
+            continue;
+        }
+        problems.extend(found);
+        if let Some(w) = workflow.filter(|_| !replaced) {
+            library.0.insert(source.stem().to_owned(), Arc::new(w));
+        }
+    }
+    (library, problems)
+}
+
+/// A compiled condition.
+#[derive(Clone, Debug)]
+pub(crate) struct Expr {
+    compiled: Arc<dyn Expression>,
+    pub(crate) span: Span,
+}
+
+impl Expr {
+    pub(crate) fn source(&self) -> &str {
+        self.compiled.source()
+    }
+
+    /// Whether it holds.
+    pub(crate) fn holds(&self, scope: &Scope) -> Result<bool, types::expr::Error> {
+        self.compiled.eval_bool(scope)
+    }
+
+    /// Written as nothing but `true`.
+    pub(crate) fn always(&self) -> bool {
+        self.source().trim() == "true"
+    }
+}
+
+/// What one file is lowered with.
+pub(crate) struct Cx<'a> {
+    pub(crate) r: Reader<'a>,
+    names: &'a Names<'a>,
+    /// Id and type of every node, by position; `None` where the type is wrong.
+    pub(crate) ids: Vec<(String, Option<Tag>)>,
+    /// Variables of conditions.
+    variables: Variables,
+}
+
+impl Cx<'_> {
+    /// The position of a node.
+    pub(crate) fn position(&self, id: &str) -> Option<usize> {
+        self.ids.iter().position(|(i, _)| i == id)
+    }
+
+    /// The id of a position.
+    pub(crate) fn id(&self, position: usize) -> &str {
+        self.ids.get(position).map_or("", |(i, _)| i)
+    }
+
+    fn errors(&self) -> usize {
+        self.r.problems.iter().filter(|d| d.severity == Severity::Error).count()
+    }
+
+    /// Notes what the format has and this version has not.
+    pub(crate) fn unsupported(&mut self, span: Span, what: &str) {
+        self.r.error("105", span, format!("`{what}` is not supported yet")).hint =
+            Some("remove it".to_owned());
+    }
+
+    /// The name of a pool.
+    pub(crate) fn pool(&mut self, n: &Node, path: &str) -> Option<String> {
+        let name = self.r.string(n, path)?;
+        if self.names.pools.contains(&name) {
+            return Some(name);
+        }
+        let hint = if self.names.pools.is_empty() {
+            "no pools are defined; leave `pool` out to allow every candidate".to_owned()
+        } else {
+            suggestion(&name, self.names.pools.iter().map(String::as_str))
+        };
+        let d = self.r.error("202", n.span, format!("there is no pool `{name}`"));
+        d.hint = Some(hint);
+        path.clone_into(&mut d.field);
+        None
+    }
+
+    /// A model by id or alias; gives its id.
+    pub(crate) fn model(&mut self, n: &Node, path: &str) -> Option<String> {
+        let name = self.r.string(n, path)?;
+        if let Some(m) = self.names.matrix.find(&name).and_then(|ix| self.names.matrix.model(ix)) {
+            return Some(m.id.to_string());
+        }
+        self.no_model(n.span, &name, path);
+        None
+    }
+
+    fn no_model(&mut self, span: Span, name: &str, path: &str) {
+        let hint = suggestion(name, self.names.matrix.models().iter().map(|m| &*m.id));
+        let d = self.r.error("201", span, format!("no model matches `{name}`"));
+        d.hint = Some(hint);
+        path.clone_into(&mut d.field);
+    }
+
+    /// Selectors of models: ids, globs, aliases, `pool:<name>`.
+    pub(crate) fn selectors(&mut self, n: &Node, path: &str) -> Vec<String> {
+        let entries: &[Node] = match &n.value {
+            doc::Value::List(l) => l,
+            _ => std::slice::from_ref(n),
+        };
+        let mut found = Vec::new();
+        for n in entries {
+            let Some(s) = self.r.string(n, path) else { continue };
+            let known = match s.strip_prefix("pool:") {
+                Some(pool) => self.names.pools.iter().any(|p| p == pool),
+                None => !self.names.matrix.select(&s).is_empty(),
+            };
+            if known {
+                found.push(s);
+            } else if let Some(pool) = s.strip_prefix("pool:") {
+                let hint = suggestion(pool, self.names.pools.iter().map(String::as_str));
+                self.r.error("202", n.span, format!("there is no pool `{pool}`")).hint = Some(hint);
+            } else {
+                self.no_model(n.span, &s, path);
+            }
+        }
+        found
+    }
+
+    /// A condition over request, nodes and vars.
+    pub(crate) fn condition(&mut self, n: &Node, path: &str) -> Option<Expr> {
+        let variables = std::mem::take(&mut self.variables);
+        let compiled = self.compile(n, path, &variables);
+        self.variables = variables;
+        compiled
+    }
+
+    /// A condition of an edge; only nodes up to `from` can be read, which the flow checks see to.
+    pub(crate) fn edge_condition(&mut self, n: &Node, _from: usize, path: &str) -> Option<Expr> {
+        self.condition(n, path)
+    }
+
+    /// A condition over the request alone.
+    pub(crate) fn request_condition(&mut self, n: &Node, path: &str) -> Option<Expr> {
+        let variables = self.names.variables;
+        self.compile(n, path, variables)
+    }
+
+    fn compile(&mut self, n: &Node, path: &str, variables: &Variables) -> Option<Expr> {
+        let doc::Value::Str(source) = &n.value else {
+            let d = self.r.error("103", n.span, format!("`{path}` is {}", n.kind()));
+            d.expected = Some("an expression in quotes".to_owned());
+            if let doc::Value::Bool(b) = n.value {
+                d.hint = Some(format!("write \"{b}\""));
+            }
+            path.clone_into(&mut d.field);
+            return None;
+        };
+        let (compiled, problems) = match self.names.language.compile(source, variables, Some(&Type::Bool)) {
+            Ok((compiled, warnings)) => (Some(compiled), warnings),
+            Err(problems) => (None, problems),
+        };
+        for p in problems {
+            let place = n.place(self.r.file, p.line, p.column);
+            let d = if p.warning {
+                self.r.warning(p.number, place, p.message)
+            } else {
+                self.r.error(p.number, place, p.message)
+            };
+            d.hint = p.hint;
+            path.clone_into(&mut d.field);
+        }
+        compiled.map(|compiled| Expr { compiled, span: n.span })
+    }
+}
+
+/// Takes keys of the format that this version does not support, noting each that is there.
+pub(crate) fn later(cx: &mut Cx<'_>, f: &mut Fields<'_>, keys: &[&'static str]) {
+    for key in keys {
+        if let Some(n) = f.take(key) {
+            cx.unsupported(n.span, key);
+        }
+    }
+}

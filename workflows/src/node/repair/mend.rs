@@ -1,0 +1,48 @@
+//! The strategy `fix`: mends what can be mended without a model.
+
+use serde_json::Value;
+use std::sync::Arc;
+use types::{ChatRequest, Completion, Finding};
+use validators::{Check, fix};
+
+/// The completion with its JSON mended, text and arguments of calls, or `None` when no finding is about
+/// that or nothing changes. Whether the result passes is for the checks to say.
+pub(super) fn mend(
+    completion: &Completion,
+    findings: &[Finding],
+    checks: &[Arc<dyn Check>],
+    request: &ChatRequest,
+) -> Option<Completion> {
+    let about = |names: &[&str]| findings.iter().any(|f| names.contains(&f.validator.as_str()));
+    let mut mended = completion.clone();
+    let mut changed = false;
+    if about(&["json", "json_schema"]) {
+        let schema = checks.iter().find_map(|c| c.schema(request));
+        for choice in &mut mended.choices {
+            if let Some(text) = fix::json(&choice.text, schema.as_deref()) {
+                choice.text = text;
+                changed = true;
+            }
+        }
+    }
+    if about(&["tool_args"]) {
+        for call in mended.choices.iter_mut().flat_map(|c| &mut c.tool_calls) {
+            let tool = request.tools.iter().find(|t| t.name == call.name);
+            let schema = tool.and_then(|t| t.parameters.clone());
+            if let Some(arguments) = arguments(&call.arguments, schema.as_deref()) {
+                call.arguments = arguments;
+                changed = true;
+            }
+        }
+    }
+    // What came from the vendor no longer says what this completion says.
+    mended.raw = None;
+    changed.then_some(mended)
+}
+
+fn arguments(text: &str, schema: Option<&Value>) -> Option<String> {
+    if text.trim().is_empty() {
+        return Some("{}".to_owned());
+    }
+    fix::json(text, schema)
+}

@@ -1,0 +1,255 @@
+//! `repair`: the validate-and-fix loop in one node (`workflow-format.md` §9).
+
+use super::{Node, Output, Resolved, count};
+use crate::load::{Checks, Cx};
+use crate::outcome::Outcome;
+use crate::reference::Ref;
+use crate::route::Route;
+use crate::run::{Host, Produced, RowId, State};
+use crate::seam::Failure;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use types::doc::{self, Fields};
+use types::{Finding, Verdict};
+
+mod machine;
+mod mend;
+mod prompt;
+
+pub(crate) use machine::{Repaired, Start};
+
+/// What an attempt changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Strategy {
+    /// Local repair, no call.
+    Fix,
+    /// The same model, shown its answer and the findings.
+    Reprompt,
+    /// The same, in the strictest output mode.
+    Structured,
+    /// The same at temperature 0 with a fixed seed.
+    Deterministic,
+    /// The original messages with a new seed.
+    Resample,
+    /// Another model, shown the findings.
+    Escalate,
+}
+
+impl Strategy {
+    const NAMES: &'static [&'static str] =
+        &["fix", "reprompt", "structured", "deterministic", "resample", "rewrite", "escalate"];
+
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Strategy::Fix => "fix",
+            Strategy::Reprompt => "reprompt",
+            Strategy::Structured => "structured",
+            Strategy::Deterministic => "deterministic",
+            Strategy::Resample => "resample",
+            Strategy::Escalate => "escalate",
+        }
+    }
+
+    const fn purpose(self) -> &'static str {
+        match self {
+            Strategy::Fix => "repair:fix",
+            Strategy::Reprompt => "repair:reprompt",
+            Strategy::Structured => "repair:structured",
+            Strategy::Deterministic => "repair:deterministic",
+            Strategy::Resample => "repair:resample",
+            Strategy::Escalate => "repair:escalate",
+        }
+    }
+
+    /// Whether it changes model or sampling, so that it may help where the last answer changed nothing.
+    const fn breaks_deadlock(self) -> bool {
+        matches!(self, Strategy::Deterministic | Strategy::Resample | Strategy::Escalate)
+    }
+}
+
+/// What to do when nothing passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnExhausted {
+    Outcome,
+    Best,
+    Fail,
+}
+
+/// A step of the ladder that calls a model.
+#[derive(Clone, Debug)]
+pub(crate) struct Rung {
+    pub(crate) strategy: Strategy,
+    /// For `escalate`: which models. `None` takes one tier above the model that failed.
+    pub(crate) route: Option<Arc<Route>>,
+}
+
+/// What a file says of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Repair {
+    /// The `validate` node whose checks it uses.
+    pub(crate) from: Option<usize>,
+    /// Filled in by the loader: `nodes.<from>.best` where the file leaves it out.
+    pub(crate) input: Vec<Ref>,
+    /// Its own checks; `None` = those of `from`.
+    pub(crate) checks: Option<Checks>,
+    pub(crate) max_attempts: u32,
+    /// Local repair is tried first, and after every answer.
+    pub(crate) fix: bool,
+    pub(crate) ladder: Vec<Rung>,
+    feedback: prompt::Bounds,
+    on_exhausted: OnExhausted,
+    /// The route that a forecast takes for an escalation without one of its own.
+    pub(crate) next_tier: Route,
+}
+
+impl Repair {
+    pub(crate) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
+        let span = f.span;
+        let from_node = f.take("from");
+        let from = from_node.and_then(|n| from(cx, n, &f.at("from")));
+        let input = f.take("input").map(|n| Ref::lower_list(cx, n, &f.at("input"))).unwrap_or_default();
+        let checks = f.take("validators").map(|n| Checks::lower(cx, n, &f.at("validators")));
+        if from_node.is_none() && (input.is_empty() || checks.is_none()) {
+            cx.r.error("102", span, "`from` is missing").expected =
+                Some("the id of a validate node, or `input` and `validators`".to_owned());
+        }
+        let max_attempts = count(cx, f, "max_attempts", (1, 4), 2);
+        let strategies = f.take("strategies").map_or_else(
+            || vec![Strategy::Fix, Strategy::Reprompt, Strategy::Structured, Strategy::Escalate],
+            |n| strategies(cx, n, &f.at("strategies")),
+        );
+        let routes: Vec<Arc<Route>> = match f.take("escalate") {
+            None => Vec::new(),
+            Some(n) => {
+                let at = f.at("escalate");
+                let list = cx.r.list(n, &at).unwrap_or(&[]);
+                list.iter().map(|n| Arc::new(Route::lower(cx, n, &at))).collect()
+            }
+        };
+        let feedback =
+            f.take("feedback").map(|n| prompt::Bounds::lower(cx, n, &f.at("feedback"))).unwrap_or_default();
+        let on_exhausted = f.take("on_exhausted").map_or(OnExhausted::Outcome, |n| {
+            match cx.r.one_of(n, &f.at("on_exhausted"), &["outcome", "best", "fail"]) {
+                Some("best") => OnExhausted::Best,
+                Some("fail") => OnExhausted::Fail,
+                _ => OnExhausted::Outcome,
+            }
+        });
+        Repair {
+            from,
+            input,
+            checks,
+            max_attempts,
+            fix: strategies.contains(&Strategy::Fix),
+            ladder: ladder(&strategies, &routes),
+            feedback,
+            on_exhausted,
+            next_tier: Route { min_tier: Some(2), ..Route::default() },
+        }
+    }
+
+    pub(crate) fn canonical(&self, ids: &[Arc<str>]) -> Value {
+        let input: Vec<String> = self.input.iter().map(|r| r.canonical(ids)).collect();
+        let ladder: Vec<Value> = self
+            .ladder
+            .iter()
+            .map(|r| json!([r.strategy.as_str(), r.route.as_ref().map(|r| r.canonical())]))
+            .collect();
+        json!({
+            "from": self.from, "input": input, "checks": self.checks.as_ref().map(|c| &c.canonical),
+            "max_attempts": self.max_attempts, "fix": self.fix, "ladder": ladder,
+            "feedback": format!("{:?}", self.feedback), "on_exhausted": format!("{:?}", self.on_exhausted),
+        })
+    }
+
+    pub(crate) async fn run(
+        &self,
+        node: &Node,
+        position: usize,
+        host: &Host<'_>,
+        start: Start,
+    ) -> Result<Produced, Failure> {
+        let checks = host.checks(position);
+        Ok(Produced::Repaired(Box::new(machine::run(self, node, host, &checks, start).await)))
+    }
+
+    /// The repaired completion becomes one of the run.
+    pub(crate) fn finish(&self, node: usize, done: Repaired, state: &mut State, extras: bool) -> Resolved {
+        let mut output = Output::default();
+        output.facts.count = usize::try_from(done.attempts).unwrap_or(usize::MAX);
+        let mut findings: Vec<Finding> = done.findings;
+        let id = match done.answer {
+            None => done.unchanged,
+            Some(found) => {
+                let id: RowId = state.add(node, found.answer);
+                if let Some(row) = state.row_mut(id) {
+                    row.take(found.checked);
+                    row.extras = extras;
+                    findings.clone_from(&row.findings);
+                }
+                output.facts.strategy = Some(found.strategy.as_str().to_owned());
+                Some(id)
+            }
+        };
+        let failed = |id: &RowId| state.row(*id).is_none_or(|r| r.verdict == Verdict::Failed);
+        let outcome = match id {
+            Some(id) if !failed(&id) => Outcome::Repaired,
+            _ if self.on_exhausted == OnExhausted::Fail => Outcome::Error,
+            _ => Outcome::Exhausted,
+        };
+        if outcome == Outcome::Repaired || self.on_exhausted == OnExhausted::Best {
+            output.completions = id.into_iter().collect();
+        }
+        Resolved { outcome, output, findings, note: Some(done.note) }
+    }
+}
+
+fn from(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<usize> {
+    let id = cx.r.string(n, path)?;
+    let is_validate = |p: &usize| matches!(cx.ids.get(*p), Some((_, Some(super::Tag::Validate))));
+    let found = cx.position(&id).filter(is_validate);
+    if found.is_none() {
+        let known: Vec<String> =
+            cx.ids.iter().filter(|(_, t)| *t == Some(super::Tag::Validate)).map(|(i, _)| i.clone()).collect();
+        let hint = types::diagnostic::suggestion(&id, known.iter().map(String::as_str));
+        let d = cx.r.error("301", n.span, format!("`{id}` is no validate node"));
+        d.hint = Some(hint);
+        path.clone_into(&mut d.field);
+    }
+    found
+}
+
+fn strategies(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<Strategy> {
+    let Some(list) = cx.r.list(n, path) else { return Vec::new() };
+    let mut found = Vec::new();
+    for n in list {
+        let strategy = match cx.r.one_of(n, path, Strategy::NAMES) {
+            Some("fix") => Strategy::Fix,
+            Some("reprompt") => Strategy::Reprompt,
+            Some("structured") => Strategy::Structured,
+            Some("deterministic") => Strategy::Deterministic,
+            Some("resample") => Strategy::Resample,
+            Some("escalate") => Strategy::Escalate,
+            Some(name) => {
+                cx.unsupported(n.span, &format!("strategy `{name}`"));
+                continue;
+            }
+            None => continue,
+        };
+        found.push(strategy);
+    }
+    found
+}
+
+/// `escalate` stands for one rung per route given.
+fn ladder(strategies: &[Strategy], routes: &[Arc<Route>]) -> Vec<Rung> {
+    let mut ladder = Vec::new();
+    for s in strategies.iter().copied().filter(|s| *s != Strategy::Fix) {
+        if s == Strategy::Escalate && !routes.is_empty() {
+            ladder.extend(routes.iter().map(|r| Rung { strategy: s, route: Some(r.clone()) }));
+        } else {
+            ladder.push(Rung { strategy: s, route: None });
+        }
+    }
+    ladder
+}

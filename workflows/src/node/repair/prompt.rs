@@ -1,0 +1,111 @@
+//! What a model is told of its failed answer: the findings, bounded, after the original messages.
+
+use crate::load::Cx;
+use crate::node::count;
+use std::fmt::Write as _;
+use types::chat::{Message, ResponseFormat, Role};
+use types::doc::Node;
+use types::{ChatRequest, Completion, Finding};
+
+/// Most of the previous answer that is shown, in bytes.
+const MAX_ANSWER: usize = 64 * 1024;
+
+/// How much is told.
+#[derive(Clone, Debug)]
+pub(crate) struct Bounds {
+    max_findings: usize,
+    max_bytes: usize,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds { max_findings: 20, max_bytes: 4096 }
+    }
+}
+
+impl Bounds {
+    pub(super) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str) -> Self {
+        let usual = Bounds::default();
+        let Some(mut f) = cx.r.fields(node, path) else { return usual };
+        let max_findings = count(cx, &mut f, "max_findings", (1, 50), 20) as usize;
+        let max_bytes = f
+            .take("max_bytes")
+            .and_then(|n| cx.r.bytes(n, &f.at("max_bytes")))
+            .and_then(|b| usize::try_from(b).ok())
+            .unwrap_or(usual.max_bytes);
+        f.finish(&mut cx.r);
+        Bounds { max_findings, max_bytes }
+    }
+}
+
+/// The original messages, the previous answer if it is shown, and what the checks found. Attempts do not
+/// pile up: each is told of the latest answer only.
+pub(super) fn messages(
+    request: &ChatRequest,
+    previous: Option<&Completion>,
+    findings: &[Finding],
+    bounds: &Bounds,
+) -> Vec<Message> {
+    let mut messages = request.messages.clone();
+    let shown = previous.map(Completion::text).filter(|t| !t.is_empty());
+    if let Some(text) = shown {
+        messages.push(Message::text(Role::Assistant, cut(text, MAX_ANSWER)));
+    }
+    let opening = match shown {
+        Some(_) => "That answer did not pass these checks:",
+        None => "An earlier answer to this did not pass these checks:",
+    };
+    let text = format!(
+        "{opening}\n{}\nAnswer the request again so that all of them hold. Give only the answer itself.",
+        list(findings, bounds)
+    );
+    messages.push(Message::text(Role::User, text));
+    messages
+}
+
+/// The findings, worst first, as many as fit.
+fn list(findings: &[Finding], bounds: &Bounds) -> String {
+    let mut worst: Vec<&Finding> = findings.iter().collect();
+    worst.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    let mut out = String::new();
+    for f in worst.into_iter().take(bounds.max_findings) {
+        let mut line = format!("- {}", f.code);
+        if let Some(p) = &f.path {
+            let _ = write!(line, " at {p}");
+        }
+        let _ = write!(line, ": {}", f.message);
+        if let Some(e) = &f.expected {
+            let _ = write!(line, "; expected {e}");
+        }
+        if let Some(a) = &f.actual {
+            let _ = write!(line, "; found {a}");
+        }
+        if let Some(h) = &f.hint {
+            let _ = write!(line, "; {h}");
+        }
+        if out.len().saturating_add(line.len()) > bounds.max_bytes {
+            break;
+        }
+        out.push_str(&line);
+        out.push('\n');
+    }
+    out
+}
+
+/// The strictest form of what was asked for; the provider's side falls back where a model lacks it.
+pub(super) fn strictest(request: &ChatRequest) -> Option<ResponseFormat> {
+    match &request.response_format {
+        ResponseFormat::JsonSchema { name, schema, .. } => {
+            Some(ResponseFormat::JsonSchema { name: name.clone(), schema: schema.clone(), strict: true })
+        }
+        ResponseFormat::JsonObject | ResponseFormat::Text => None,
+    }
+}
+
+fn cut(text: &str, max: usize) -> &str {
+    let mut end = text.len().min(max);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.get(..end).unwrap_or("")
+}

@@ -1,0 +1,226 @@
+//! The checked plan of a workflow: its graph, its limits, its identity.
+
+use crate::graph::Graph;
+use crate::graph::chain::{self, Chain};
+use crate::load::{Cx, Expr};
+use crate::node::stream::Mode;
+use crate::node::{Kind, Node};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use types::Usd;
+use types::doc::{self, Reader};
+use types::expr::{self, Scope};
+
+pub(crate) use crate::load::Head;
+
+/// What to do when a budget or the deadline is reached.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnExhausted {
+    /// Deliver the best completion known, with its honest verdict.
+    #[default]
+    BestSoFar,
+    /// End with an error.
+    Fail,
+}
+
+/// Ceilings of one run. `None`: whatever the engine allows.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Money for all calls together.
+    pub usd: Option<Usd>,
+    /// Time for the whole run.
+    pub wall: Option<Duration>,
+    /// Input and output tokens of all calls together.
+    pub tokens: Option<u32>,
+    /// Calls that nodes ask for, at most 500. Default 24. An ask that falls back to other models counts once.
+    pub calls: u32,
+    /// Nodes that may run at the same time. Default 8.
+    pub parallel: u32,
+    /// Kept free at the end of `wall` to deliver what there is. Default 500 ms.
+    pub finish_reserve: Duration,
+    /// What happens when a limit is reached.
+    pub on_exhausted: OnExhausted,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            usd: None,
+            wall: None,
+            tokens: None,
+            calls: 24,
+            parallel: 8,
+            finish_reserve: Duration::from_millis(500),
+            on_exhausted: OnExhausted::BestSoFar,
+        }
+    }
+}
+
+impl Limits {
+    pub(crate) fn lower(cx: &mut Cx<'_>, node: &doc::Node) -> Self {
+        const HOUR: Duration = Duration::from_secs(3600);
+        let mut limits = Limits::default();
+        let Some(mut f) = cx.r.fields(node, "limits") else { return limits };
+        limits.usd = f.take("usd").and_then(|n| cx.r.usd(n, "limits.usd"));
+        if let Some(n) = f.take("wall") {
+            limits.wall = cx.r.duration(n, "limits.wall");
+            if limits.wall.is_some_and(|w| w > HOUR || w.is_zero()) {
+                let d = cx.r.error("104", n.span, "`limits.wall` is out of range");
+                d.expected = Some("more than 0 and at most 1h".to_owned());
+            }
+        }
+        limits.tokens = f
+            .take("tokens")
+            .and_then(|n| cx.r.integer(n, "limits.tokens", 1, 5_000_000))
+            .and_then(|n| u32::try_from(n).ok());
+        limits.calls = crate::node::count(cx, &mut f, "calls", (1, 500), limits.calls);
+        // Nodes of an acyclic graph run at most once each, so this cannot be exceeded yet.
+        crate::node::count(cx, &mut f, "node_runs", (1, 2000), 200);
+        limits.parallel = crate::node::count(cx, &mut f, "parallel", (1, 64), limits.parallel);
+        if let Some(d) = f.take("finish_reserve").and_then(|n| cx.r.duration(n, "limits.finish_reserve")) {
+            limits.finish_reserve = d;
+        }
+        let on_exhausted = f
+            .take("on_exhausted")
+            .and_then(|n| cx.r.one_of(n, "limits.on_exhausted", &["best_so_far", "fail"]));
+        if on_exhausted == Some("fail") {
+            limits.on_exhausted = OnExhausted::Fail;
+        }
+        f.finish(&mut cx.r);
+        limits
+    }
+}
+
+/// What a file is made of, once it is known to be a graph.
+pub(crate) struct Parts {
+    pub(crate) head: Head,
+    pub(crate) serves: Option<Expr>,
+    pub(crate) limits: Limits,
+    pub(crate) vars: Value,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) graph: Graph,
+}
+
+/// A checked workflow: acyclic, every name known, every path answering.
+#[derive(Clone, Debug)]
+pub struct Workflow {
+    /// Its name.
+    pub name: String,
+    /// BLAKE3 of everything that changes what it does, 64 hex digits. Comments, titles and the order of
+    /// keys do not change it.
+    pub plan_hash: String,
+    /// Its title, if it has one.
+    pub title: Option<String>,
+    /// What it is for, if it says so.
+    pub description: Option<String>,
+    /// Its author's labels.
+    pub labels: Vec<(String, String)>,
+    /// Its ceilings.
+    pub limits: Limits,
+    pub(crate) serves: Option<Expr>,
+    pub(crate) best_so_far: bool,
+    pub(crate) vars: Value,
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) graph: Graph,
+    pub(crate) chain: Option<Chain>,
+}
+
+impl Workflow {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let plan_hash = hash(&parts);
+        let chain = chain::find(&parts.nodes, &parts.graph);
+        Workflow {
+            name: parts.head.name,
+            plan_hash,
+            title: parts.head.title,
+            description: parts.head.description,
+            labels: parts.head.labels,
+            limits: parts.limits,
+            serves: parts.serves,
+            best_so_far: parts.head.best_so_far,
+            vars: parts.vars,
+            nodes: parts.nodes,
+            graph: parts.graph,
+            chain,
+        }
+    }
+
+    /// Whether it offers itself for a request; `None`: it runs only by name.
+    ///
+    /// # Errors
+    /// Inside: the condition could not be evaluated, which is neither yes nor no.
+    #[must_use]
+    pub fn serves(&self, scope: &Scope) -> Option<Result<bool, expr::Error>> {
+        let e = self.serves.as_ref()?;
+        Some(if e.always() { Ok(true) } else { e.holds(scope) })
+    }
+
+    /// Whether one of its nodes gets the candidate the router chose; otherwise it is one arm by itself.
+    #[must_use]
+    pub fn has_primary(&self) -> bool {
+        self.nodes.iter().any(|n| matches!(&n.kind, Kind::Generate(g) if g.is_primary()))
+    }
+
+    /// Most calls that its nodes can ask for in one run: the sum over all nodes, branches that exclude each
+    /// other included.
+    #[must_use]
+    pub fn max_calls(&self) -> u32 {
+        max_calls(&self.nodes)
+    }
+}
+
+fn max_calls(nodes: &[Node]) -> u32 {
+    nodes.iter().fold(0, |sum, n| sum.saturating_add(n.max_calls()))
+}
+
+/// Checks of the plan: `WF401`, `WF411`, and `primary` given twice.
+pub(crate) fn check(r: &mut Reader<'_>, parts: &mut Parts) {
+    let most = max_calls(&parts.nodes);
+    if most > parts.limits.calls {
+        let message = format!("its nodes may ask for {most} calls, `limits.calls` is {}", parts.limits.calls);
+        r.error("401", parts.head.span, message).hint =
+            Some(format!("set limits.calls to {most}, or lower samples and attempts"));
+    }
+    let primary: Vec<&Node> =
+        parts.nodes.iter().filter(|n| matches!(&n.kind, Kind::Generate(g) if g.is_primary())).collect();
+    if let [first, second, ..] = primary.as_slice() {
+        let message = format!("`{}` and `{}` both say `primary: true`", first.id, second.id);
+        r.error("104", second.span, message).expected = Some("at most one primary node".to_owned());
+    }
+    let chain = chain::find(&parts.nodes, &parts.graph);
+    for (i, n) in parts.nodes.iter().enumerate() {
+        let passes = matches!(&n.kind, Kind::Stream(s) if s.mode == Mode::Passthrough);
+        if passes && chain.as_ref().is_none_or(|c| c.stream != i) {
+            r.error("411", n.span, format!("`{}` cannot pass an answer through", n.id)).hint = Some(
+                "passthrough needs a straight way from one generate node with one sample; use `auto`"
+                    .to_owned(),
+            );
+        }
+    }
+}
+
+fn hash(parts: &Parts) -> String {
+    let ids: Vec<Arc<str>> = parts.nodes.iter().map(|n| n.id.clone()).collect();
+    let nodes: Vec<Value> = parts.nodes.iter().map(|n| n.canonical(&ids)).collect();
+    let edges: Vec<Value> = parts.graph.edges.iter().map(crate::edge::Edge::canonical).collect();
+    let plan = json!({
+        "name": parts.head.name, "serves": parts.serves.as_ref().map(Expr::source),
+        "limits": format!("{:?}", parts.limits), "best_so_far": parts.head.best_so_far,
+        "vars": parts.vars, "nodes": nodes, "edges": edges,
+    });
+    blake3::hash(sorted(&plan).to_string().as_bytes()).to_hex().to_string()
+}
+
+/// The same value with the members of every object in order of their keys.
+pub(crate) fn sorted(v: &Value) -> Value {
+    match v {
+        Value::Object(m) => {
+            let mut members: Vec<(&String, &Value)> = m.iter().collect();
+            members.sort_by_key(|(k, _)| *k);
+            Value::Object(members.into_iter().map(|(k, v)| (k.clone(), sorted(v))).collect::<Map<_, _>>())
+        }
+        Value::Array(l) => Value::Array(l.iter().map(sorted).collect()),
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,47 @@
+//! The record of a run while it happens, readable even when the run itself is dropped.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use types::Run;
+use types::run::Step;
+
+/// A handle on a [`Run`] that is being written; clones share it.
+///
+/// Steps are written as nodes resolve. [`Step::calls`] stay empty: whoever makes the calls knows them, and
+/// joins them by the node's name.
+#[derive(Clone, Debug, Default)]
+pub struct Trace(Arc<Mutex<Run>>);
+
+impl Trace {
+    /// An empty record.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The record so far; an empty one stays behind.
+    #[must_use]
+    pub fn take(&self) -> Run {
+        self.with(std::mem::take)
+    }
+
+    /// A copy of the record so far.
+    #[must_use]
+    pub fn snapshot(&self) -> Run {
+        self.with(|run| run.clone())
+    }
+
+    /// Whose answer is being delivered, once that is known.
+    #[must_use]
+    pub fn served_by(&self) -> Option<Arc<str>> {
+        self.with(|run| run.served_by.clone())
+    }
+
+    /// Looks at the record or changes it. The lock is short and never held across a wait.
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut Run) -> T) -> T {
+        f(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn push(&self, step: Step) {
+        self.with(|run| run.steps.push(step));
+    }
+}
