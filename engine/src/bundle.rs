@@ -3,9 +3,9 @@
 use crate::route;
 use std::sync::Arc;
 use types::diagnostic::{Diagnostic, Severity};
+use types::directives::Pools;
 use types::doc::{self, Node, Reader, SourceFile};
 use types::expr::Language;
-use types::directives::Pools;
 use types::matrix::Matrix;
 use workflows::Library;
 

@@ -1,4 +1,5 @@
 //! The loop closed in process: decide, call, feed back, learn, decide otherwise. Fixed seeds, paused time.
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use engine::{Admission, Answer, Bundle, Config, Engine, Event, Files, Kind, Parts};
 use futures_util::future::{BoxFuture, FutureExt};
@@ -11,7 +12,8 @@ use types::chat::ChatRequest;
 use types::completion::{Choice, Delta};
 use types::doc::SourceFile;
 use types::matrix::{
-    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts,
+    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier,
+    Timeouts,
 };
 use types::outcome::Feedback;
 use types::provider::{Call, ChatProvider, Error, ErrorKind, Reply};
@@ -73,7 +75,11 @@ fn whole(call: &Call, text: &str) -> Reply {
         id: "c".into(),
         created: 1,
         model: call.model.upstream_name.clone(),
-        choices: vec![Choice { text: text.into(), finish_reason: Some(FinishReason::Stop), ..Choice::default() }],
+        choices: vec![Choice {
+            text: text.into(),
+            finish_reason: Some(FinishReason::Stop),
+            ..Choice::default()
+        }],
         usage: Usage { input: 10, output: 5, ..Usage::default() },
         raw: None,
     })
@@ -104,7 +110,13 @@ fn model(name: &str, price: f64) -> Model {
         family: name.into(),
         context_window: 100_000,
         max_output_tokens: 4_000,
-        abilities: Abilities { streaming: true, tools: true, json: true, json_schema: true, ..Abilities::default() },
+        abilities: Abilities {
+            streaming: true,
+            tools: true,
+            json: true,
+            json_schema: true,
+            ..Abilities::default()
+        },
         price: Some(Price { input: price, cached_input: price, cache_write: price, output: price }),
         free_tier: None,
         quality_tier: 2,
@@ -142,10 +154,15 @@ struct House {
     ids: AtomicU64,
 }
 
-fn house(models: Vec<Model>, rules: &str, script: impl Fn(&Call) -> Result<Reply, Error> + Send + Sync + 'static) -> House {
+fn house(
+    models: Vec<Model>,
+    rules: &str,
+    script: impl Fn(&Call) -> Result<Reply, Error> + Send + Sync + 'static,
+) -> House {
     let n = models.len();
     let matrix = Arc::new(Matrix::new(vec![provider()], models));
-    let files = Files { rules: SourceFile::new("routing_rules.yaml", rules), scripts: vec![], workflows: vec![] };
+    let files =
+        Files { rules: SourceFile::new("routing_rules.yaml", rules), scripts: vec![], workflows: vec![] };
     let (bundle, problems) = Bundle::load(matrix, &files);
     let bundle = bundle.unwrap_or_else(|| panic!("{problems:?}"));
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
@@ -228,20 +245,30 @@ async fn the_choice_moves_to_the_better_arm_and_back_when_they_swap() {
         }
         share.push(last_100);
     }
-    assert!(share.iter().all(|s| *s >= 85), "share of the better arm in the last 100 of each phase: {share:?}");
+    assert!(
+        share.iter().all(|s| *s >= 85),
+        "share of the better arm in the last 100 of each phase: {share:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_excluded_model_is_never_called() {
     let rules = format!("{RULES}rules:\n  - {{ id: not_a, actions: {{ exclude: [\"p/a\"] }} }}\n");
     let h = house(vec![model("a", 0.1), model("b", 1.0)], &rules, |c| {
-        if &*c.model.id == "p/b" { Err(Error::new(ErrorKind::Unavailable, &c.model, "down")) } else { Ok(whole(c, "x")) }
+        if &*c.model.id == "p/b" {
+            Err(Error::new(ErrorKind::Unavailable, &c.model, "down"))
+        } else {
+            Ok(whole(c, "x"))
+        }
     });
     for _ in 0..20 {
         let (id, answer) = h.ask(prose()).await;
         assert!(answer.is_err());
         let d = h.stored(&id).await.record.decision;
-        assert!(d.excluded.iter().any(|e| &*e.model == "p/a" && e.rule.as_deref() == Some("not_a")) || d.arms.is_empty());
+        assert!(
+            d.excluded.iter().any(|e| &*e.model == "p/a" && e.rule.as_deref() == Some("not_a"))
+                || d.arms.is_empty()
+        );
     }
     assert_eq!(h.calls("p/a"), 0);
 }
@@ -250,7 +277,11 @@ async fn an_excluded_model_is_never_called() {
 async fn a_dead_first_candidate_is_invisible_and_then_kept_out() {
     // `a` is cheaper, so it is tried first until its breaker opens.
     let h = house(vec![model("a", 0.1), model("b", 1.0)], RULES, |c| {
-        if &*c.model.id == "p/a" { Err(Error::new(ErrorKind::Connect, &c.model, "refused")) } else { Ok(whole(c, "x")) }
+        if &*c.model.id == "p/a" {
+            Err(Error::new(ErrorKind::Connect, &c.model, "refused"))
+        } else {
+            Ok(whole(c, "x"))
+        }
     });
     for _ in 0..40 {
         let (id, answer) = h.ask(prose()).await;
@@ -302,7 +333,8 @@ async fn a_stream_that_breaks_ends_in_a_failure_and_one_that_never_begins_falls_
 
 #[tokio::test(start_paused = true)]
 async fn a_stream_passes_through_and_is_charged_what_was_reported() {
-    let h = house(vec![model("a", 1.0)], RULES, |_| Ok(pieces(vec![Ok(text("Hel")), Ok(text("lo")), Ok(end())])));
+    let h =
+        house(vec![model("a", 1.0)], RULES, |_| Ok(pieces(vec![Ok(text("Hel")), Ok(text("lo")), Ok(end())])));
     let mut body = prose();
     body["stream"] = json!(true);
     let (id, answer) = h.ask(body).await;
@@ -380,7 +412,8 @@ async fn a_ceiling_on_cost_is_never_passed_and_unknown_prices_are_left_out() {
 async fn unknown_models_and_workflows_are_named_with_the_nearest() {
     let h = house(vec![model("alpha", 1.0)], RULES, |c| Ok(whole(c, "x")));
     for (name, near) in [("p/alpah", "p/alpha"), ("workflow/defalt", "default"), ("auto:bets", "auto:best")] {
-        let (_, answer) = h.ask(json!({"model": name, "messages": [{"role": "user", "content": "hi"}]})).await;
+        let (_, answer) =
+            h.ask(json!({"model": name, "messages": [{"role": "user", "content": "hi"}]})).await;
         assert!(answer.as_ref().is_err_and(|e| e.to_string().contains(near)), "{answer:?}");
     }
     let (_, answer) = h.ask(json!({"model": "alpha", "messages": [{"role": "user", "content": "hi"}]})).await;
