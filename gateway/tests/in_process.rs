@@ -238,7 +238,9 @@ async fn every_failure_is_an_error_object() {
     let unknown = hi.replace("auto", "nobody/nothing");
     let overload = ask("overload").to_string();
     let panic = ask("panic").to_string();
-    let cases: Vec<(&str, &str, Vec<(&str, &str)>, &str, u16, &str)> = vec![
+    /// Method, path, headers, body; status, code.
+    type Case<'a> = (&'a str, &'a str, Vec<(&'a str, &'a str)>, &'a str, u16, &'a str);
+    let cases: Vec<Case<'_>> = vec![
         ("GET", "/nothing", vec![], "", 404, "not_found"),
         ("GET", "/v1/../v1/models", vec![], "", 404, "not_found"),
         ("GET", "/v1/models/lab/two", vec![], "", 404, "model_not_found"),
@@ -318,7 +320,7 @@ async fn a_stream_that_outlives_the_grace_gets_an_honest_end() {
         "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
         body.len()
     );
-    socket.write_all((head + &body).as_bytes()).await.unwrap();
+    socket.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
     let mut text = Vec::new();
     while !String::from_utf8_lossy(&text).contains("first") {
         assert!(socket.read_buf(&mut text).await.unwrap() > 0, "{}", String::from_utf8_lossy(&text));

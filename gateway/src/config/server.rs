@@ -257,6 +257,14 @@ fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
     })
 }
 
+/// What could have been meant in a key's place: the keys of its group, or what stands at the top.
+fn siblings(key: &str) -> Vec<&'static str> {
+    let group = key.split_once('.').map(|(g, _)| g);
+    let beside = |k: &&str| k.split_once('.').map(|(g, _)| g) == group;
+    let keys = KEYS.iter().copied().filter(beside);
+    if group.is_some() { keys.collect() } else { keys.chain(groups()).collect() }
+}
+
 /// The groups of keys: what stands before the dot.
 fn groups() -> Vec<&'static str> {
     let mut groups: Vec<&str> = KEYS.iter().filter_map(|k| k.split_once('.')).map(|(g, _)| g).collect();
@@ -323,7 +331,8 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
     let Some(slot) = slot(server, key) else {
         let d = r.error("101", at, format!("unknown key `{key}`"));
         d.field = key.to_owned();
-        d.hint = Some(diagnostic::suggestion(key, KEYS.iter().copied()));
+        let near = siblings(key);
+        d.hint = Some(diagnostic::suggestion(key, near.iter().copied()));
         return;
     };
     match slot {

@@ -233,7 +233,7 @@ fn row(
 mod tests {
     use super::*;
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn every_task_is_answered_by_simulated_models() {
         let settings = Settings {
             listen: Some("127.0.0.1:0".into()),
