@@ -1,5 +1,5 @@
 //! The loop closed in process: decide, call, feed back, learn, decide otherwise. Fixed seeds, paused time.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use engine::{Admission, Answer, Bundle, Config, Engine, Event, Files, Kind, Parts};
 use futures_util::future::{BoxFuture, FutureExt};
