@@ -42,7 +42,7 @@ use std::sync::Arc;
 use types::Matrix;
 use types::doc::Node;
 
-/// Policies that are built into the binary and used where the configuration has none: file name and text.
+/// The shipped example policies: file name and text.
 pub const SHIPPED: &[(&str, &str)] =
     &[("policies/rules/spend_guard.rhai", include_str!("../rules/spend_guard.rhai"))];
 
