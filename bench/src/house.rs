@@ -17,8 +17,8 @@ pub(crate) async fn start(mock: SocketAddr, models: usize) -> Result<House, crat
     std::fs::write(folder.path().join("capability_matrix.yaml"), matrix(mock, models))?;
     let path = folder.path().to_string_lossy().into_owned();
     let data = folder.path().join("data").to_string_lossy().into_owned();
-    let args = ["turnout", "--config", &path, "serve", "--listen", "127.0.0.1:0", "--data", &data];
-    let process = Process::start(&args).await?;
+    let args = ["--config", &path, "serve", "--listen", "127.0.0.1:0", "--data", &data];
+    let process = Process::turnout(&args).await?;
     Ok(House { process, _folder: folder })
 }
 

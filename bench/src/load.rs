@@ -91,7 +91,7 @@ impl Shape {
             "POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        (head + &body).into_bytes()
+        (head + body.as_str()).into_bytes()
     }
 }
 

@@ -40,7 +40,7 @@ impl Replies {
             stream.push_str(&format!("{:x}\r\n{event}\r\n", event.len()));
         }
         stream.push_str("0\r\n\r\n");
-        Replies { whole: (head + &body).into_bytes().into(), stream: stream.into_bytes().into() }
+        Replies { whole: (head + body.as_str()).into_bytes().into(), stream: stream.into_bytes().into() }
     }
 }
 

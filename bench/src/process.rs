@@ -6,6 +6,9 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
+/// The name under which this program is the `turnout` program.
+pub(crate) const TURNOUT: &str = "turnout";
+
 /// A running child. It is killed when dropped.
 pub(crate) struct Process {
     child: Child,
@@ -16,7 +19,17 @@ pub(crate) struct Process {
 impl Process {
     /// Starts this program with other arguments and waits until it says where it listens.
     pub(crate) async fn start(args: &[&str]) -> std::io::Result<Process> {
+        Self::named("bench", args).await
+    }
+
+    /// Starts `turnout` and waits until it says where it listens.
+    pub(crate) async fn turnout(args: &[&str]) -> std::io::Result<Process> {
+        Self::named(TURNOUT, args).await
+    }
+
+    async fn named(name: &str, args: &[&str]) -> std::io::Result<Process> {
         let mut child = Command::new(std::env::current_exe()?)
+            .arg0(name)
             .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -1,5 +1,5 @@
 //! The `turnout` program, built together with the tests.
 
 fn main() -> std::process::ExitCode {
-    gateway::cli::main(std::env::args())
+    gateway::cli::run()
 }

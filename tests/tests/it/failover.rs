@@ -86,9 +86,15 @@ async fn silence_and_nonsense_are_invisible() {
     let page = b"HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 15\r\n\r\n<html>oh</html>";
     invisible("a web page", Reply::Raw(page.to_vec())).await;
     invisible("no HTTP at all", Reply::Raw(b"220 smtp ready\r\n".to_vec())).await;
-    for fault in [Fault::Cut, Fault::Malformed, Fault::Hang, Fault::ErrorEvent] {
+    for fault in [Fault::Cut, Fault::Malformed, Fault::ErrorEvent] {
         invisible(&format!("{fault:?} at once"), Reply::Answer(Answer::text("x").fault(0, fault))).await;
     }
+}
+
+/// Half a body and then silence, or events without a word in them.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_stalls_half_way_is_invisible() {
+    invisible("stalls", Reply::Answer(Answer::text("x").fault(0, Fault::Hang))).await;
 }
 
 /// The role alone is no answer: a stream that breaks after it has not begun.
@@ -151,11 +157,12 @@ async fn a_failure_after_the_first_token_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn total_failure_is_never_a_success_and_lists_the_attempts() {
-    let p = pair().await;
     for (first, second) in [(500, 503), (429, 500), (400, 400), (401, 401), (529, 429)] {
-        p.first.otherwise(move |_| Reply::error(first));
-        p.second.otherwise(move |_| Reply::error(second));
         for stream in [false, true] {
+            // A house for each: breakers and waits of one case are none of the next one's business.
+            let p = pair().await;
+            p.first.otherwise(move |_| Reply::error(first));
+            p.second.otherwise(move |_| Reply::error(second));
             let mut body = ask();
             body["stream"] = json!(stream);
             let answer = p.house.client().chat(&body).await;
@@ -164,7 +171,7 @@ async fn total_failure_is_never_a_success_and_lists_the_attempts() {
             let attempts = error["metadata"]["attempts"].as_array().cloned().unwrap_or_default();
             let models: Vec<&str> = attempts.iter().filter_map(|a| a["model"].as_str()).collect();
             assert!(models.contains(&"beta/two"), "{first} {second}: {error}");
-            assert_eq!(answer.header("x-should-retry").map(str::is_empty), Some(false), "{error}");
+            assert!(["true", "false"].contains(&answer.header("x-should-retry").unwrap_or("-")), "{error}");
             assert!(!answer.text().contains("the vendor says"), "the vendor's text leaked: {error}");
         }
     }
@@ -174,12 +181,12 @@ async fn total_failure_is_never_a_success_and_lists_the_attempts() {
 async fn retry_after_reaches_the_client_when_nobody_is_left() {
     let p = pair().await;
     for vendor in [&p.first, &p.second] {
-        vendor.otherwise(|_| Reply::error_with(429, "retry-after", "7"));
+        vendor.otherwise(|_| Reply::error_with(429, "retry-after", "3"));
     }
     let answer = p.house.client().chat(&ask()).await;
     let _ = answer.error(429);
     let wait: f64 = answer.header("retry-after").expect("retry-after").parse().unwrap();
-    assert!((1.0..=7.0).contains(&wait), "{wait}");
+    assert!((1.0..=3.0).contains(&wait), "{wait}");
 }
 
 /// Told to wait an hour, the vendor is not asked again by the requests that follow.

@@ -134,7 +134,8 @@ async fn a_model_without_its_key_is_no_candidate_and_says_why() {
     let house = plan.start_even_if_not_ready().await;
     let answer = house.client().chat(&ask("hello")).await;
     let error = answer.error(503);
-    assert!(error.to_string().contains("no_key"), "{error}");
+    assert_eq!(error["code"], "no_candidates", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("without a key"), "{error}");
     assert_eq!(vendor.count(), 0);
     let listed = house.cli(&["models"]).await;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
