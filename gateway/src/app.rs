@@ -210,7 +210,7 @@ impl App {
         };
         let hash = bundle.hash().clone();
         let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
-        let reach = reach(bundle.matrix(), &self.settings, fleet.as_deref());
+        let reach = reach(bundle.matrix(), &self.settings, self.server.upstream, fleet.as_deref());
         *fleet = reach.fleet;
         self.engine.reload(bundle, reach.provider, reach.availability);
         self.metrics.reload("applied");
@@ -225,7 +225,12 @@ struct Reach {
     fleet: Option<Arc<providers::Fleet>>,
 }
 
-fn reach(matrix: &Arc<Matrix>, settings: &Settings, old: Option<&providers::Fleet>) -> Reach {
+fn reach(
+    matrix: &Arc<Matrix>,
+    settings: &Settings,
+    upstream: providers::Config,
+    old: Option<&providers::Fleet>,
+) -> Reach {
     if let Some(provider) = &settings.provider {
         let enabled = |ix| {
             let (model, provider) = (matrix.model(ix), matrix.provider_of(ix));
@@ -238,7 +243,7 @@ fn reach(matrix: &Arc<Matrix>, settings: &Settings, old: Option<&providers::Flee
     let env = |name: &str| settings.environment.get(name);
     let fleet = Arc::new(match old {
         Some(old) => old.reload(matrix.clone(), &env),
-        None => providers::Fleet::new(matrix.clone(), &env, providers::Config::default()),
+        None => providers::Fleet::new(matrix.clone(), &env, upstream),
     });
     let availability = matrix.indices().map(|ix| fleet.availability(ix)).collect();
     Reach { provider: fleet.clone(), availability, fleet: Some(fleet) }
@@ -294,7 +299,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
     let kept = open(folder.clone(), learner).await?;
     let metrics = Arc::new(Metrics::default());
-    let reach = reach(bundle.matrix(), &settings, None);
+    let reach = reach(bundle.matrix(), &settings, server.upstream, None);
     let count = metrics.clone();
     let engine = Engine::new(Parts {
         bundle,

@@ -135,8 +135,12 @@ type Outcome = Result<u8, Problem>;
 pub fn run() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let out = Out::new(global.json);
-    // The demo's table is what there is to see; its log would tear it.
-    let default = if matches!(command, Command::Demo(_)) { "error" } else { "info" };
+    let default = match command {
+        Command::Serve(_) => "info",
+        // The demo's table is what there is to see; a log would tear it.
+        Command::Demo(_) => "error",
+        _ => "warn",
+    };
     let log = std::env::var("TURNOUT_LOG").ok();
     let json = std::env::var("TURNOUT_LOG_FORMAT").is_ok_and(|f| f == "json");
     if let Some(problem) = telemetry::start(Some(log.as_deref().unwrap_or(default)), json) {

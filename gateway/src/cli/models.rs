@@ -7,7 +7,6 @@ use super::{GOOD, Global, Outcome};
 use crate::app::{self, Data};
 use crate::config::Simulated;
 use crate::routes;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 
 /// List every model: whether it is a candidate, and if not, why
@@ -33,7 +32,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         out.value(&Value::Array(rows));
         return Ok(GOOD);
     }
-    out.line(&table(&rows));
+    out.line(&table(&rows, out));
     let ready = rows.iter().filter(|r| is_ready(r)).count();
     out.line(&format!("{ready} of {} models can be called", rows.len()));
     if ready == 0 {
@@ -72,11 +71,9 @@ fn is_ready(row: &Value) -> bool {
     row.pointer("/availability/state").and_then(Value::as_str) == Some("ready")
 }
 
-fn table(rows: &[Value]) -> String {
-    let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
-    table.set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["model", "state", "tier", "USD/M in", "out", "context", "prior", "learned", "ttft"]);
+fn table(rows: &[Value], out: &Out) -> String {
+    let mut table =
+        out.table(&["model", "state", "tier", "USD/M in", "out", "context", "prior", "learned", "ttft"]);
     for row in rows {
         table.add_row(cells(row));
     }

@@ -1,7 +1,11 @@
 //! What commands say: lines to standard output, problems to standard error. A reader that left is no error.
 
+use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use std::io::{self, IsTerminal as _, Write as _};
+
+/// Columns below which a table cannot be read.
+const NARROWEST: u16 = 100;
 
 /// The one writer of all commands.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +41,19 @@ impl Out {
     pub(super) fn value(&self, value: &Value) {
         let indented = self.terminal.then(|| serde_json::to_string_pretty(value).ok()).flatten();
         self.line(&indented.unwrap_or_else(|| value.to_string()));
+    }
+
+    /// An empty table with these columns, as wide as the terminal.
+    pub(super) fn table(&self, columns: &[&str]) -> Table {
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        // Some terminals do not know their width, or say zero.
+        if self.terminal && table.width().is_none_or(|w| w < NARROWEST) {
+            table.set_width(NARROWEST);
+        }
+        table.set_header(columns.iter().copied());
+        table
     }
 
     /// A problem.

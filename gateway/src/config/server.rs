@@ -79,6 +79,8 @@ pub struct Server {
     pub edge: Edge,
     /// Limits of a streamed answer.
     pub stream: Stream,
+    /// Bounds on what providers may do to us.
+    pub upstream: providers::Config,
     /// How long requests in work may go on after the first signal.
     pub grace: Duration,
     /// Requests in work, deadlines, retries, breakers, price tiers.
@@ -92,6 +94,7 @@ impl Default for Server {
             data: None,
             edge: Edge::default(),
             stream: Stream::default(),
+            upstream: providers::Config::default(),
             grace: secs(30),
             engine: engine::Config::default(),
         }
@@ -160,6 +163,7 @@ enum Slot<'a> {
     Count(&'a mut usize, RangeInclusive<usize>),
     Whole(&'a mut u32, RangeInclusive<u32>),
     Share(&'a mut f64),
+    Flag(&'a mut bool),
     Seed(&'a mut Option<u64>),
     Mode(&'a mut Mode),
     Text(&'a mut Option<String>),
@@ -194,6 +198,9 @@ pub const KEYS: &[&str] = &[
     "stream.write_stall",
     "stream.keep_alive",
     "stream.buffer_bytes",
+    "upstream.answer_bytes",
+    "upstream.event_bytes",
+    "upstream.allow_private",
     "shutdown.grace",
     "request.default_deadline",
     "request.seed",
@@ -240,6 +247,9 @@ fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "stream.write_stall" => Slot::Time(&mut s.stream.write_stall, least..=secs(300)),
         "stream.keep_alive" => Slot::Time(&mut s.stream.keep_alive, Duration::ZERO..=secs(300)),
         "stream.buffer_bytes" => Slot::Bytes(&mut s.stream.buffer_bytes, 8 * KIB..=MIB),
+        "upstream.answer_bytes" => Slot::Bytes(&mut s.upstream.max_answer_bytes, 64 * KIB..=256 * MIB),
+        "upstream.event_bytes" => Slot::Bytes(&mut s.upstream.max_event_bytes, 4 * KIB..=16 * MIB),
+        "upstream.allow_private" => Slot::Flag(&mut s.upstream.allow_private),
         "shutdown.grace" => Slot::Time(&mut s.grace, Duration::ZERO..=secs(600)),
         "request.default_deadline" => Slot::Time(&mut n.default_deadline, least..=secs(3_600)),
         "request.seed" => Slot::Seed(&mut n.seed),
@@ -356,6 +366,11 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
         Slot::Share(place) => {
             if let Some(x) = r.number(node, key, 0.01, 1.0) {
                 *place = x;
+            }
+        }
+        Slot::Flag(place) => {
+            if let Some(b) = r.boolean(node, key) {
+                *place = b;
             }
         }
         Slot::Seed(place) => {

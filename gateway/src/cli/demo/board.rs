@@ -1,7 +1,6 @@
 //! What the demo shows: a table that redraws on a terminal, plain lines elsewhere, and running totals.
 
 use super::super::out::Out;
-use comfy_table::{ContentArrangement, Table};
 use serde_json::json;
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -93,10 +92,7 @@ impl Board {
     }
 
     fn draw(&mut self) {
-        let mut table = Table::new();
-        table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
-        table.set_content_arrangement(ContentArrangement::Dynamic);
-        table.set_header(["task", "chosen", "why", "USD", "ms", "outcome"]);
+        let mut table = self.out.table(&["task", "chosen", "why", "USD", "ms", "outcome"]);
         for row in &self.rows {
             table.add_row(cells(row));
         }

@@ -220,9 +220,12 @@ fn row(
         cost: outcome.map_or(0.0, |o| o.cost_usd.dollars()),
         at_dearest: dearest.map_or(0.0, |p| p.cost(&usage).dollars()),
         latency,
-        end: match (status, outcome) {
-            (400.., _) => format!("error {status}"),
-            (_, Some(o)) if o.repairs > 0 => format!("{verdict}, repaired"),
+        end: match (status, outcome, said) {
+            (400.., ..) => format!("error {status}"),
+            (_, Some(o), _) if o.repairs > 0 => format!("{verdict}, repaired"),
+            (_, _, Some(good)) if verdict == "none" => {
+                if good { "good answer" } else { "wrong answer" }.to_owned()
+            }
             _ => verdict.to_owned(),
         },
         good,
