@@ -110,17 +110,17 @@ async fn measure(rows: &mut [Row<'_>], plan: Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The row of that name's figure, or nothing to divide by.
-fn floor(rows: &[Row<'_>], name: &str, figure: impl Fn(&Row<'_>) -> f64) -> Option<f64> {
-    rows.iter().find(|r| r.name.starts_with(name)).map(figure).filter(|f| *f > 0.0)
-}
-
+/// The table of one kind of answer. The first row is the mock alone.
 fn print(rows: &[Row<'_>], plan: Plan, stream: bool) {
-    let per_thousand = |r: &Row<'_>| r.cpu * 1000.0 / (r.asked.max(1) as f64);
-    let alone = |share| floor(rows, "mock", |r| percentile(&r.open.total, share)).unwrap_or(0.0);
-    let alone_first = |share| floor(rows, "mock", |r| percentile(&r.open.first, share)).unwrap_or(0.0);
-    let ratio = |value: f64, name: &str, figure: &dyn Fn(&Row<'_>) -> f64| {
-        floor(rows, name, figure).map_or("-".to_owned(), |f| format!("{:.2}x", value / f))
+    // Each figure is a function of a row, so that a row and its floor are read in the same way.
+    let mock = |of: fn(&Row<'_>) -> f64| rows.first().map_or(0.0, of);
+    let cpu = |r: &Row<'_>| r.cpu * 1000.0 / (r.asked.max(1) as f64);
+    let p50 = |r: &Row<'_>| percentile(&r.open.total, 0.5) - mock(|m| percentile(&m.open.total, 0.5));
+    let p99 = |r: &Row<'_>| percentile(&r.open.total, 0.99) - mock(|m| percentile(&m.open.total, 0.99));
+    let first = |r: &Row<'_>| percentile(&r.open.first, 0.5) - mock(|m| percentile(&m.open.first, 0.5));
+    let ratio = |r: &Row<'_>, name: &str, figure: &dyn Fn(&Row<'_>) -> f64| {
+        let floor = rows.iter().find(|f| r.process.is_some() && f.name.starts_with(name)).map(figure);
+        floor.filter(|f| *f > 0.0).map_or_else(|| "-".to_owned(), |f| format!("{:.2}x", figure(r) / f))
     };
     let mut table = Table::new();
     table.load_style(presets::UTF8_FULL_CONDENSED);
@@ -137,21 +137,18 @@ fn print(rows: &[Row<'_>], plan: Plan, stream: bool) {
         "first to parse",
     ]);
     for r in rows {
-        let added = |share: f64| percentile(&r.open.total, share) - alone(share);
-        let first = percentile(&r.open.first, 0.5) - alone_first(0.5);
-        let cpu = per_thousand(r);
         let elapsed: f64 = r.closed.total.iter().map(Duration::as_secs_f64).sum::<f64>() / CONNECTIONS as f64;
         table.add_row([
             r.name.to_owned(),
             format!("{:.0}", r.closed.ok as f64 / elapsed.max(1e-9)),
-            if r.process.is_some() { format!("{cpu:.3}") } else { "-".to_owned() },
-            if r.process.is_some() { ratio(cpu, "bare", &per_thousand) } else { "-".to_owned() },
-            if r.process.is_some() { ratio(cpu, "parse", &per_thousand) } else { "-".to_owned() },
-            format!("{:.0}", added(0.5)),
-            format!("{:.0}", added(0.99)),
-            ratio(added(0.5), "parse", &|p| percentile(&p.open.total, 0.5) - alone(0.5)),
-            format!("{first:.0}"),
-            ratio(first, "parse", &|p| percentile(&p.open.first, 0.5) - alone_first(0.5)),
+            r.process.map_or_else(|| "-".to_owned(), |_| format!("{:.3}", cpu(r))),
+            ratio(r, "bare", &cpu),
+            ratio(r, "parse", &cpu),
+            format!("{:.0}", p50(r)),
+            format!("{:.0}", p99(r)),
+            ratio(r, "parse", &p50),
+            format!("{:.0}", first(r)),
+            ratio(r, "parse", &first),
         ]);
     }
     for column in table.column_iter_mut().skip(1) {
