@@ -136,6 +136,10 @@ impl AsyncRead for Io {
         } else {
             let n = me.prefix.len().min(buf.remaining());
             buf.put_slice(&me.prefix.split_to(n));
+            if me.prefix.is_empty() {
+                // An empty rest would still hold the whole buffer.
+                me.prefix = Bytes::new();
+            }
         }
         if let Some(framing) = &mut me.framing {
             let fresh = buf.filled().get(before..).unwrap_or_default();
