@@ -1,5 +1,11 @@
 //! The one place where all parts are wired, in order: configuration, store, learner, fleet, engine, edge.
 
+mod error;
+mod running;
+
+pub use error::Error;
+pub use running::Running;
+
 use crate::clock;
 use crate::config::server::Server;
 use crate::config::{self, Environment, Loaded, Simulated, Source};
@@ -12,7 +18,6 @@ use engine::{Circuit, Engine, Parts};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 use stores::{Memory, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -62,53 +67,6 @@ pub struct Settings {
     pub provider: Option<Arc<dyn ChatProvider>>,
     /// Seed of every draw.
     pub seed: Option<u64>,
-}
-
-/// Why a server did not start.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// The configuration is wrong; the problems are rendered with their lines.
-    #[error("the configuration has errors:\n\n{report}")]
-    Configuration {
-        /// Every problem.
-        problems: Vec<Diagnostic>,
-        /// As a person reads them.
-        report: String,
-    },
-    /// The address is none.
-    #[error("`{0}` is no address to listen on; expected address:port, such as 127.0.0.1:8080")]
-    Address(String),
-    /// Nothing asks for keys, so only this machine may connect.
-    #[error(
-        "{0} can be reached from other machines, and nothing asks for a key; listen on 127.0.0.1, or add \
-         --insecure-open if the network itself keeps strangers out"
-    )]
-    Open(SocketAddr),
-    /// The address cannot be taken.
-    #[error("cannot listen on {addr}: {source}{}", hint(.source))]
-    Listen {
-        /// The address.
-        addr: SocketAddr,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The data folder cannot be used.
-    #[error("cannot use the data folder {}: {source}", .folder.display())]
-    Data {
-        /// The folder.
-        folder: PathBuf,
-        /// Why.
-        source: types::store::Error,
-    },
-}
-
-fn hint(e: &std::io::Error) -> &'static str {
-    match e.kind() {
-        std::io::ErrorKind::AddrInUse => {
-            "; another program listens there: stop it, or choose another port with --listen 127.0.0.1:0"
-        }
-        _ => "",
-    }
 }
 
 /// What every part of a running server shares.
@@ -262,24 +220,6 @@ fn checked(loaded: Loaded) -> Result<(Server, engine::Bundle, Vec<Diagnostic>), 
     }
 }
 
-/// A server that runs. Dropping it closes the listener and cuts all connections.
-pub struct Running {
-    addr: SocketAddr,
-    app: Arc<App>,
-    router: axum::Router,
-    stop: CancellationToken,
-    /// The data folder, if there is one.
-    folder: Option<PathBuf>,
-    warnings: Vec<Diagnostic>,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.stop.cancel();
-        self.app.kill.cancel();
-    }
-}
-
 /// Starts a server. It accepts connections when this returns.
 ///
 /// # Errors
@@ -400,76 +340,5 @@ async fn open(folder: Option<PathBuf>, learner: engine::learn::Learner) -> Resul
 fn tell_address(folder: &Path, addr: SocketAddr) {
     if let Err(e) = std::fs::write(folder.join(ADDRESS_FILE), format!("{addr}\n")) {
         tracing::warn!(error = %e, "cannot note the address in the data folder; `turnout explain` will need --listen");
-    }
-}
-
-impl Running {
-    /// Where it listens.
-    #[must_use]
-    pub const fn addr(&self) -> SocketAddr {
-        self.addr
-    }
-
-    /// `http://address:port`.
-    #[must_use]
-    pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
-    }
-
-    /// The engine that answers.
-    #[must_use]
-    pub fn engine(&self) -> &Engine {
-        &self.app.engine
-    }
-
-    /// Settings in force.
-    #[must_use]
-    pub fn server(&self) -> &Server {
-        &self.app.server
-    }
-
-    /// Where records go; `None` = memory.
-    #[must_use]
-    pub fn folder(&self) -> Option<&Path> {
-        self.folder.as_deref()
-    }
-
-    /// What the configuration was warned of.
-    #[must_use]
-    pub fn warnings(&self) -> &[Diagnostic] {
-        &self.warnings
-    }
-
-    /// Answers a request without a socket, on the same way as one that came through it.
-    pub async fn handle(&self, request: http::Request<axum::body::Body>) -> axum::response::Response {
-        front::handle(self.app.clone(), self.router.clone(), request).await
-    }
-
-    /// Reads the configuration again and gives its hash. A bad one changes nothing.
-    ///
-    /// # Errors
-    /// What is wrong with the new configuration.
-    pub fn reload(&self) -> Result<Arc<str>, Box<Error>> {
-        self.app.reload()
-    }
-
-    /// Stops: nothing new is accepted, what is in work may go on for the grace of the settings, streams that
-    /// still run then end in an error event, records are written. True if everything ended in time.
-    pub async fn stop(self) -> bool {
-        let grace = self.app.server.grace;
-        self.app.engine.drain();
-        self.stop.cancel();
-        let mut in_time = self.app.tasks.ended(grace).await;
-        if !in_time {
-            tracing::warn!(grace_s = grace.as_secs(), "the grace is over, cutting what still runs");
-            self.app.kill.cancel();
-            in_time = self.app.tasks.ended(Duration::from_secs(2)).await;
-        }
-        let kept = self.app.kept.clone();
-        let _ = tokio::task::spawn_blocking(move || kept.close()).await;
-        if let Some(folder) = &self.folder {
-            let _ = std::fs::remove_file(folder.join(ADDRESS_FILE));
-        }
-        in_time
     }
 }

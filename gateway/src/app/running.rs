@@ -1,0 +1,101 @@
+//! A server that runs: what can be asked of it, and how it stops.
+
+use super::{ADDRESS_FILE, App, Error};
+use crate::config::server::Server;
+use crate::front;
+use engine::Engine;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+use types::Diagnostic;
+
+/// A server that runs. Dropping it closes the listener and cuts all connections.
+pub struct Running {
+    pub(super) addr: SocketAddr,
+    pub(super) app: Arc<App>,
+    pub(super) router: axum::Router,
+    pub(super) stop: CancellationToken,
+    /// The data folder, if there is one.
+    pub(super) folder: Option<PathBuf>,
+    pub(super) warnings: Vec<Diagnostic>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        self.app.kill.cancel();
+    }
+}
+
+impl Running {
+    /// Where it listens.
+    #[must_use]
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://address:port`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// The engine that answers.
+    #[must_use]
+    pub fn engine(&self) -> &Engine {
+        &self.app.engine
+    }
+
+    /// Settings in force.
+    #[must_use]
+    pub fn server(&self) -> &Server {
+        &self.app.server
+    }
+
+    /// Where records go; `None` = memory.
+    #[must_use]
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// What the configuration was warned of.
+    #[must_use]
+    pub fn warnings(&self) -> &[Diagnostic] {
+        &self.warnings
+    }
+
+    /// Answers a request without a socket, on the same way as one that came through it.
+    pub async fn handle(&self, request: http::Request<axum::body::Body>) -> axum::response::Response {
+        front::handle(self.app.clone(), self.router.clone(), request).await
+    }
+
+    /// Reads the configuration again and gives its hash. A bad one changes nothing.
+    ///
+    /// # Errors
+    /// What is wrong with the new configuration.
+    pub fn reload(&self) -> Result<Arc<str>, Box<Error>> {
+        self.app.reload()
+    }
+
+    /// Stops: nothing new is accepted, what is in work may go on for the grace of the settings, streams that
+    /// still run then end in an error event, records are written. True if everything ended in time.
+    pub async fn stop(self) -> bool {
+        let grace = self.app.server.grace;
+        self.app.engine.drain();
+        self.stop.cancel();
+        let mut in_time = self.app.tasks.ended(grace).await;
+        if !in_time {
+            tracing::warn!(grace_s = grace.as_secs(), "the grace is over, cutting what still runs");
+            self.app.kill.cancel();
+            in_time = self.app.tasks.ended(Duration::from_secs(2)).await;
+        }
+        let kept = self.app.kept.clone();
+        let _ = tokio::task::spawn_blocking(move || kept.close()).await;
+        if let Some(folder) = &self.folder {
+            let _ = std::fs::remove_file(folder.join(ADDRESS_FILE));
+        }
+        in_time
+    }
+}
