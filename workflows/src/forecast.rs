@@ -254,3 +254,86 @@ impl Forecast<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{shipped, workflow};
+    use proptest::prelude::*;
+
+    fn model(success: f64, cost_usd: f64) -> Estimate {
+        Estimate { success, cost_usd, ttft_ms: 100.0, total_ms: 1000.0 }
+    }
+
+    fn check(w: &Workflow, success: f64, detect: f64, want: (f64, f64)) {
+        let f = w.forecast(model(success, 1.0), detect, &|_| Some(model(0.9, 10.0)));
+        assert!((f.success - want.0).abs() < 1e-9 && (f.cost_usd - want.1).abs() < 1e-9, "{f:?} {want:?}");
+    }
+
+    #[test]
+    fn a_verified_cascade_succeeds_if_either_does_and_costs_the_escalated_share() {
+        let cascade = workflow(
+            "\
+nodes:
+  - { id: first, type: generate }
+  - { id: check, type: validate, validators: [json] }
+  - { id: second, type: generate, route: { strategy: strongest } }
+  - { id: pick, type: select, from: [nodes.second.completions, nodes.check.completions], method: first }
+  - { id: answer, type: stream, from: nodes.pick.completion }
+edges:
+  - { from: first, to: check }
+  - { from: check, to: pick, outcome: [passed, unverified] }
+  - { from: check, to: second, outcome: failed }
+  - { from: second, to: pick }
+  - { from: pick, to: answer }
+",
+        );
+        check(&cascade, 0.6, 1.0, (0.6 + 0.4 * 0.9, 1.0 + 0.4 * 10.0));
+        check(&cascade, 0.6, 0.5, (0.6 + 0.2 * 0.9, 1.0 + 0.2 * 10.0));
+        check(&cascade, 0.6, 0.0, (0.6, 1.0));
+    }
+
+    #[test]
+    fn ways_beside_each_other_succeed_if_either_does() {
+        let hedge = workflow(
+            "\
+nodes:
+  - { id: a, type: generate }
+  - { id: b, type: generate, route: { strategy: fastest } }
+  - { id: pick, type: select, from: [nodes.a.completions, nodes.b.completions] }
+  - { id: answer, type: stream, from: nodes.pick.completion }
+edges:
+  - { from: [a, b], to: pick }
+  - { from: pick, to: answer }
+",
+        );
+        check(&hedge, 0.5, 0.0, (1.0 - 0.5 * 0.1, 11.0));
+    }
+
+    #[test]
+    fn default_streams_prose_and_buffers_contracts() {
+        let w = shipped("default");
+        let prose = w.forecast(model(0.8, 1.0), 0.02, &|_| None);
+        assert!((prose.ttft_ms - 100.0).abs() < 1e-9 && prose.success >= 0.8);
+        let json = w.forecast(model(0.8, 1.0), 0.6, &|_| Some(model(0.9, 2.0)));
+        assert!(json.ttft_ms >= 1000.0 && json.success > prose.success && json.cost_usd > 1.0, "{json:?}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn success_rises_with_the_models_and_never_leaves_its_range(
+            s in 0.0..=1.0_f64, more in 0.0..=1.0_f64, detect in 0.0..=1.0_f64, other in 0.0..=1.0_f64,
+        ) {
+            for name in ["default", "json_extraction", "cheap_first_cascade"] {
+                let w = shipped(name);
+                let at = |s: f64| w.forecast(model(s, 1.0), detect, &|_| Some(model(other, 2.0)));
+                let (low, high) = (at(s.min(more)), at(s.max(more)));
+                prop_assert!((0.0..=1.0).contains(&low.success) && low.cost_usd >= 0.0);
+                prop_assert!(high.success >= low.success - 1e-9, "{name} {low:?} {high:?}");
+                prop_assert_eq!(at(s), at(s));
+            }
+        }
+    }
+}

@@ -68,8 +68,9 @@ impl Ref {
         const FORM: &str = "a reference such as nodes.check.passing";
         let text = cx.r.string(node, path)?;
         let parts: Vec<&str> = text.trim().split('.').collect();
-        let ["nodes", id, field] = parts.as_slice() else {
-            let unsupported = text.contains('[') || parts.first() == Some(&"nodes") && parts.len() > 3;
+        let indexed = text.contains('[');
+        let (["nodes", id, field], false) = (parts.as_slice(), indexed) else {
+            let unsupported = indexed || parts.first() == Some(&"nodes") && parts.len() > 3;
             let (number, message) = if unsupported {
                 ("105", format!("`{text}`: references into an output are not supported yet"))
             } else {

@@ -1,1 +1,366 @@
+//! For tests: a small expression language, a matrix of three models, and models that answer by script.
 
+use crate::seam::{Ask, Failure, Generated, Models};
+use crate::{Ending, Input, Library, Names, Trace, Workflow, load};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt};
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use types::completion::{Choice, Delta, FinishReason};
+use types::doc::SourceFile;
+use types::expr::{Compiled, Error, Expression, Language, Problem, Scope, Type, Variables};
+use types::matrix::{Abilities, Dialect, Matrix, Model, Prior, Provider, Quirks, Tier, Timeouts};
+use types::provider::{self, ErrorKind};
+use types::{ChatRequest, Chunk, Completion, Diagnostic, Usage};
+
+/// Comparisons of paths, strings, numbers and booleans, joined by `&&`; `.len()` of lists.
+pub(crate) struct Small;
+
+#[derive(Debug)]
+struct Compared(String);
+
+fn atoms(source: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
+    let mut at = 0;
+    source.split("&&").map(move |part| {
+        let start = at;
+        at += part.len() + 2;
+        (start, part.split_whitespace().collect())
+    })
+}
+
+fn known(path: &str, variables: &Variables) -> bool {
+    let mut parts = path.trim_end_matches(".len()").split('.');
+    let mut at = parts.next().and_then(|p| variables.iter().find(|(k, _)| k == p)).map(|(_, t)| t);
+    for p in parts {
+        at = match at {
+            Some(Type::Map(m)) => m.iter().find(|(k, _)| k == p).map(|(_, t)| t),
+            other => other.filter(|t| matches!(t, Type::Any)),
+        };
+    }
+    at.is_some()
+}
+
+fn literal(atom: &str) -> Option<Value> {
+    serde_json::from_str(atom).ok()
+}
+
+impl Language for Small {
+    fn compile(
+        &self,
+        source: &str,
+        variables: &Variables,
+        _: Option<&Type>,
+    ) -> Result<Compiled, Vec<Problem>> {
+        let flat = source.replace("||", "&&");
+        for (start, tokens) in atoms(&flat) {
+            let unknown = |t: &&&str| literal(t).is_none() && !known(t, variables);
+            let Some(t) = tokens.iter().step_by(2).find(unknown) else { continue };
+            return Err(vec![Problem {
+                number: "301",
+                warning: false,
+                line: 1,
+                column: start + source.get(start..).unwrap().find(t).unwrap() + 1,
+                message: format!("unknown `{t}`"),
+                hint: None,
+            }]);
+        }
+        Ok((Arc::new(Compared(source.to_owned())), Vec::new()))
+    }
+
+    fn scope(&self, base: Option<&Scope>, variables: Vec<(String, Value)>) -> Scope {
+        let base = base.and_then(|s| s.0.downcast_ref::<Value>().cloned()).unwrap_or(json!({}));
+        let Value::Object(mut all) = base else { unreachable!() };
+        all.extend(variables);
+        Scope(Arc::new(Value::Object(all)))
+    }
+}
+
+impl Expression for Compared {
+    fn eval(&self, scope: &Scope) -> Result<Value, Error> {
+        let values = scope.0.downcast_ref::<Value>().unwrap();
+        let read = |atom: &str| -> Result<Value, Error> {
+            if let Some(v) = literal(atom) {
+                return Ok(v);
+            }
+            let path = atom.trim_end_matches(".len()").replace('.', "/");
+            let found = values.pointer(&format!("/{path}"));
+            let found = found.ok_or(Error { message: format!("no {atom}"), limit: false })?;
+            Ok(if atom.ends_with(".len()") { json!(found.as_array().unwrap().len()) } else { found.clone() })
+        };
+        let compare = |tokens: &[&str]| -> Result<bool, Error> {
+            Ok(match tokens {
+                [one] => read(one)? == json!(true),
+                [a, "==", b] => read(a)? == read(b)?,
+                [a, "!=", b] => read(a)? != read(b)?,
+                [a, ">", b] => read(a)?.as_f64() > read(b)?.as_f64(),
+                other => panic!("{other:?}"),
+            })
+        };
+        for way in self.0.split("||") {
+            let mut holds = true;
+            for (_, tokens) in atoms(way) {
+                holds &= compare(&tokens)?;
+            }
+            if holds {
+                return Ok(json!(true));
+            }
+        }
+        Ok(json!(false))
+    }
+
+    fn source(&self) -> &str {
+        &self.0
+    }
+}
+
+pub(crate) fn variables() -> Variables {
+    let workload =
+        [("task_family", Type::Str), ("output_contract", Type::Str), ("economic_policy", Type::Str)];
+    let workload = Type::map(workload.into_iter().chain([("latency_class", Type::Str)]));
+    vec![
+        ("workload".to_owned(), workload),
+        ("flag".to_owned(), Type::Bool),
+        ("broken".to_owned(), Type::Bool),
+    ]
+}
+
+pub(crate) fn scope() -> Scope {
+    let workload = json!({"task_family": "chat", "output_contract": "prose", "economic_policy": "balanced",
+        "latency_class": "interactive"});
+    Small.scope(None, vec![("workload".to_owned(), workload), ("flag".to_owned(), json!(true))])
+}
+
+pub(crate) fn model(name: &str, tier: u8) -> Model {
+    Model {
+        id: format!("p/{name}").into(),
+        provider: 0,
+        upstream_name: name.into(),
+        aliases: Vec::new(),
+        family: name.into(),
+        context_window: 8000,
+        max_output_tokens: 1000,
+        abilities: Abilities::default(),
+        price: None,
+        free_tier: None,
+        quality_tier: tier,
+        speed_tier: 1,
+        prior: Prior::default(),
+        tags: Vec::new(),
+        simulate: None,
+        enabled: true,
+    }
+}
+
+pub(crate) fn matrix() -> Matrix {
+    let provider = Provider {
+        id: "p".into(),
+        dialect: Dialect::Simulated,
+        base_url: String::new(),
+        api_key_env: Vec::new(),
+        region: None,
+        tier: Tier::Free,
+        headers: Vec::new(),
+        data: types::matrix::DataPolicy::default(),
+        quirks: Quirks::default(),
+        timeouts: Timeouts::default(),
+        enabled: true,
+        as_of: None,
+        source: None,
+        file: None,
+        seed: 0,
+    };
+    Matrix::new(vec![provider], vec![model("a", 1), model("b", 2), model("c", 3)])
+}
+
+pub(crate) fn load_all(files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
+    let (matrix, variables) = (matrix(), variables());
+    let pools = ["default".to_owned(), "judge".to_owned()];
+    load(files, &Names { matrix: &matrix, pools: &pools, language: &Small, variables: &variables })
+}
+
+/// A file `w.yaml` of these nodes and edges.
+pub(crate) fn file(body: &str) -> SourceFile {
+    SourceFile::new("w.yaml", format!("version: 1\nname: w\n{body}"))
+}
+
+/// The workflow of such a file, which must be clean.
+pub(crate) fn workflow(body: &str) -> Arc<Workflow> {
+    let (library, problems) = load_all(&[file(body)]);
+    assert!(
+        problems.is_empty(),
+        "{}",
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    );
+    library.get("w").unwrap().clone()
+}
+
+pub(crate) fn shipped(name: &str) -> Arc<Workflow> {
+    let (library, problems) = load_all(&crate::shipped());
+    assert!(problems.is_empty(), "{problems:?}");
+    library.get(name).unwrap().clone()
+}
+
+/// What a model does when it is asked.
+pub(crate) enum Says {
+    /// Answers, after some milliseconds.
+    Text(u64, &'static str),
+    /// Answers and names the model.
+    As(&'static str, &'static str),
+    /// Fails.
+    Fail(Failure),
+    /// Streams pieces (`None`: the stream is lost here).
+    Stream(Vec<Option<&'static str>>),
+    /// Never answers.
+    Never,
+}
+
+/// An answer for a node: the first unused line of its script.
+#[derive(Default)]
+pub(crate) struct Script {
+    lines: Mutex<Vec<(&'static str, VecDeque<Says>)>>,
+    pub(crate) asked: Mutex<Vec<Ask>>,
+    pub(crate) dropped: Arc<Mutex<Vec<String>>>,
+}
+
+impl Script {
+    pub(crate) fn new(lines: Vec<(&'static str, Vec<Says>)>) -> Self {
+        let lines = lines.into_iter().map(|(n, l)| (n, l.into())).collect();
+        Script { lines: Mutex::new(lines), ..Script::default() }
+    }
+
+    pub(crate) fn purposes(&self) -> Vec<String> {
+        self.asked.lock().unwrap().iter().map(|a| a.purpose.to_string()).collect()
+    }
+}
+
+/// Notes the node when a call is dropped before it has answered.
+struct Guard(Arc<Mutex<Vec<String>>>, Option<String>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Some(node) = self.1.take() {
+            self.0.lock().unwrap().push(node);
+        }
+    }
+}
+
+pub(crate) fn lost(m: &Model) -> provider::Error {
+    provider::Error::new(ErrorKind::StreamLost, m, "lost")
+}
+
+pub(crate) fn unavailable() -> Failure {
+    Failure::Provider(provider::Error::new(ErrorKind::Unavailable, &model("a", 1), "down"))
+}
+
+pub(crate) fn completion(text: &str) -> Completion {
+    Completion {
+        choices: vec![Choice {
+            text: text.to_owned(),
+            finish_reason: Some(FinishReason::Stop),
+            ..Choice::default()
+        }],
+        usage: Usage { input: 10, output: 5, ..Usage::default() },
+        ..Completion::default()
+    }
+}
+
+pub(crate) fn chunk(text: &str) -> Chunk {
+    Chunk {
+        choices: vec![Delta {
+            text: Some(text.to_owned()),
+            finish_reason: text.ends_with('.').then_some(FinishReason::Stop),
+            ..Delta::default()
+        }],
+        ..Chunk::default()
+    }
+}
+
+impl Models for Script {
+    fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
+        let mut lines = self.lines.lock().unwrap();
+        let says = lines.iter_mut().find(|(n, _)| *n == &*ask.node).and_then(|(_, l)| l.pop_front());
+        let says = says.unwrap_or_else(|| panic!("no line for {ask:?}"));
+        let guard = Guard(self.dropped.clone(), Some(ask.node.to_string()));
+        self.asked.lock().unwrap().push(ask);
+        Box::pin(async move {
+            let mut guard = guard;
+            let whole = |text: &str, by: &str| Generated::Whole {
+                completion: completion(text),
+                model: Arc::new(model(
+                    by,
+                    match by {
+                        "a" => 1,
+                        "b" => 2,
+                        _ => 3,
+                    },
+                )),
+            };
+            let result = match says {
+                Says::Text(ms, text) => {
+                    tokio::time::sleep(Duration::from_millis(ms)).await;
+                    Ok(whole(text, "a"))
+                }
+                Says::As(by, text) => Ok(whole(text, by)),
+                Says::Fail(f) => Err(f),
+                Says::Never => std::future::pending().await,
+                Says::Stream(pieces) => {
+                    let m = Arc::new(model("a", 1));
+                    let by = m.clone();
+                    let mut pieces = pieces.into_iter();
+                    let head = pieces.next().flatten().map(chunk).into_iter().collect();
+                    let rest = stream::iter(pieces.map(move |p| p.map(chunk).ok_or_else(|| lost(&by))));
+                    Ok(Generated::Stream { model: m, head, rest: rest.boxed() })
+                }
+            };
+            guard.1.take();
+            result
+        })
+    }
+}
+
+pub(crate) fn request(extra: Value) -> Arc<ChatRequest> {
+    let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "question"}]});
+    if let (Some(b), Value::Object(e)) = (body.as_object_mut(), extra) {
+        b.extend(e);
+    }
+    Arc::new(ChatRequest::from_value(&body).unwrap())
+}
+
+pub(crate) fn input(request: Arc<ChatRequest>, sink: Option<mpsc::Sender<Chunk>>) -> Input {
+    Input {
+        request,
+        scope: scope(),
+        language: Arc::new(Small),
+        extra_validators: Vec::new(),
+        edits: provider::Edits::default(),
+        sink,
+        trace: Trace::new(),
+    }
+}
+
+/// Runs without a stream; gives the ending and the nodes with their outcomes.
+pub(crate) async fn play(
+    w: &Arc<Workflow>,
+    request: Arc<ChatRequest>,
+    script: &Script,
+) -> (Ending, Vec<String>) {
+    let input = input(request, None);
+    let trace = input.trace.clone();
+    let ending = crate::run(w, input, script).await;
+    let steps = trace.snapshot().steps.into_iter().map(|s| format!("{}:{}", s.node, s.outcome)).collect();
+    (ending, steps)
+}
+
+/// The text that was delivered, or why there is none.
+pub(crate) fn text(ending: &Ending) -> String {
+    match ending {
+        Ending::Delivered { completion, verdict, .. } | Ending::Streamed { completion, verdict, .. } => {
+            format!("{}|{}", completion.text(), verdict.as_str())
+        }
+        Ending::Broken { partial, .. } => format!("broken after {}", partial.text()),
+        Ending::Failed(f) => format!("{}.{}", f.class, f.code),
+    }
+}

@@ -12,6 +12,8 @@ use types::matrix::Matrix;
 mod checks;
 mod expressions;
 mod file;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use checks::{Checks, of_directive};
 pub(crate) use file::Head;

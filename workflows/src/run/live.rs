@@ -116,6 +116,8 @@ impl Pump<'_> {
                     return Some(Stop::ClientGone);
                 }
             }
+            // Whoever reads the sink in this same task sees the beginning before more is read.
+            tokio::task::yield_now().await;
             while let Some(next) = rest.next().await {
                 let chunk = match next {
                     Ok(chunk) => chunk,

@@ -18,6 +18,8 @@ use validators::{Check, Checked};
 mod live;
 mod scope;
 mod state;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub(crate) use state::{Row, RowId, State};

@@ -296,6 +296,8 @@ impl<'h> Walk<'h> {
     fn resolve(&mut self, i: usize, mut resolved: Resolved, failure: Option<RunFailure>) -> Option<End> {
         let node = self.node(i)?;
         let errors = OutcomeSet::of(&[Outcome::Error, Outcome::Timeout]);
+        // Conditions of its edges read what it has put out.
+        self.state.put(i, std::mem::take(&mut resolved.output));
         let mut lines = self.lines_after(i, resolved.outcome);
         let mut failure = failure;
         if let Err(e) = &lines {
@@ -318,9 +320,7 @@ impl<'h> Walk<'h> {
             }
         }
         self.record(i, node, &resolved);
-        let note = resolved.note.clone();
-        self.state.put(i, resolved.output);
-        ends.then(|| self.broken(node, failure, note))
+        ends.then(|| self.broken(node, failure, resolved.note))
     }
 
     fn record(&mut self, i: usize, node: &Node, resolved: &Resolved) {

@@ -1,0 +1,260 @@
+//! Every code with a file that triggers it at its place, and laws of everything that loads.
+
+use crate::testing::{file, load_all, shipped, workflow};
+use proptest::prelude::*;
+use types::diagnostic::Severity;
+use types::doc::SourceFile;
+
+/// Lines of `body` start at 3: `version` and `name` stand above.
+fn check(body: &str, want: &[(&str, usize, usize)]) {
+    let (library, problems) = load_all(&[file(body)]);
+    let got: Vec<_> = problems.iter().map(|d| (d.code.as_str(), d.line, d.column)).collect();
+    assert_eq!(
+        got,
+        want,
+        "{body}\n{}",
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    );
+    let clean = problems.iter().all(|d| d.severity == Severity::Warning);
+    assert_eq!(library.get("w").is_some(), clean);
+}
+
+const GOOD: &str = "\
+nodes:
+  - { id: ask, type: generate }
+  - { id: check, type: validate, validators: [contract] }
+  - { id: answer, type: stream, from: nodes.check.best }
+edges:
+  - { from: ask, to: check }
+  - { from: check, to: answer }
+";
+
+/// The good file with one piece of text replaced.
+fn with(from: &str, to: &str) -> String {
+    assert!(GOOD.contains(from), "{from}");
+    GOOD.replacen(from, to, 1)
+}
+
+#[test]
+fn the_good_file_is_good() {
+    check(GOOD, &[]);
+}
+
+#[test]
+fn what_is_no_tree_or_no_workflow() {
+    check("nodes: [", &[("WF001", 4, 1)]);
+    check("name: w\n", &[("WF002", 3, 1)]);
+    check("x: &x {a: 1}\ny:\n  <<: *x\n", &[("WF004", 5, 3)]);
+    let (_, p) = load_all(&[SourceFile::new("w.yaml", "")]);
+    assert_eq!((p[0].code.as_str(), p[0].line), ("WF102", 1));
+    let (_, p) = load_all(&[SourceFile::new("w.yaml", "#".repeat(300_000))]);
+    assert_eq!(p[0].code, "WF003");
+}
+
+#[test]
+fn shapes() {
+    check(&with("type: generate", "type: generate, sampels: 2"), &[("WF101", 4, 32)]);
+    check(&with("type: generate", "type: generte"), &[("WF104", 4, 22)]);
+    check(&with(", from: nodes.check.best", ""), &[("WF102", 6, 7)]);
+    check(&with("type: generate", "type: generate, samples: two"), &[("WF103", 4, 41)]);
+    check(&with("type: generate", "type: generate, samples: 17"), &[("WF104", 4, 41)]);
+    check(&with("type: generate", "type: generate, timeout: 5"), &[("WF111", 4, 41)]);
+    check(
+        &with("id: check", "id: ask"),
+        &[("WF121", 5, 11), ("WF301", 6, 39), ("WF301", 8, 22), ("WF301", 9, 13)],
+    );
+    check(&with("validators: [contract]", "validators: [contract], needs: ask"), &[("WF131", 5, 65)]);
+    check(&format!("{GOOD}  - {{ from: ask, to: check }}\n"), &[("WF131", 10, 7)]);
+    check(&with("{ from: ask, to: check }", "{ from: ask, to: check, outcome: okay }"), &[("WF104", 8, 38)]);
+    check(&with("from: ask,", "from: ask, when: flag, else: true,"), &[("WF103", 8, 24)]);
+    check("nodes: []\n", &[("WF104", 3, 8)]);
+    check("nodes:\n  - { id: a, type: fail, code: no, message: x, status: 200 }\n", &[("WF104", 4, 56)]);
+    let two = with(
+        "{ id: ask, type: generate }",
+        "{ id: ask, type: generate, primary: true }\n  - { id: b, type: generate, primary: true }",
+    ) + "  - { from: ask, to: b }\n  - { from: b, to: answer }\n";
+    check(&two, &[("WF104", 5, 7), ("WF307", 7, 39)]);
+}
+
+#[test]
+fn what_comes_later_says_so() {
+    check(&with("type: generate", "type: generate, hedge: { after: p95 }"), &[("WF105", 4, 41)]);
+    check(&with("type: generate", "type: classify"), &[("WF105", 4, 22)]);
+    check(&with("[contract]", "[contract, secrets]"), &[("WF105", 5, 57)]);
+    check(&with("from: nodes.check.best", "from: nodes.check.best, mode: windowed"), &[("WF105", 6, 63)]);
+    check(&format!("prompts: {{}}\n{GOOD}"), &[("WF105", 3, 10)]);
+    check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF105", 6, 39)]);
+}
+
+#[test]
+fn names() {
+    check(&with("type: generate", "type: generate, model: p/z"), &[("WF201", 4, 39)]);
+    check(&with("type: generate", "type: generate, route: { pool: defualt }"), &[("WF202", 4, 47)]);
+    check(&with("[contract]", "[contrct]"), &[("WF203", 5, 47)]);
+    check(&with("[contract]", "[{ use: json, with: { fence: true } }]"), &[("WF101", 5, 68)]);
+    check(&with("nodes.check.best", "nodes.chek.best"), &[("WF301", 6, 39)]);
+    check(&with("nodes.check.best", "nodes.check.bset"), &[("WF301", 6, 39)]);
+    check(&with("to: answer", "to: anwser"), &[("WF301", 9, 24)]);
+    check(&format!("serves: workload.task_famly == \"chat\"\n{GOOD}"), &[("WF301", 3, 9)]);
+    check(&format!("serves: true\n{GOOD}"), &[("WF103", 3, 9)]);
+}
+
+#[test]
+fn hints_name_the_nearest() {
+    let (_, p) = load_all(&[file(&with("nodes.check.best", "nodes.chek.best"))]);
+    assert_eq!(p[0].hint.as_deref(), Some("did you mean `check`?"));
+    let (_, p) = load_all(&[file(&with("[contract]", "[jsn]"))]);
+    assert_eq!(p[0].hint.as_deref(), Some("did you mean `json`?"));
+}
+
+#[test]
+fn flow() {
+    let back = format!("{GOOD}  - {{ from: check, to: ask, outcome: failed }}\n");
+    check(&back, &[("WF310", 10, 7)]);
+    let (_, p) = load_all(&[file(&back)]);
+    assert!(p[0].message.ends_with("ask → check → ask"), "{}", p[0].message);
+
+    check(
+        &with("{ id: ask, type: generate }", "{ id: ask, type: generate, when: nodes.check.passed }"),
+        &[("WF333", 4, 7), ("WF320", 4, 38)],
+    );
+    check(&with("id: answer, type", "id: answer, enabled: false, type"), &[("WF333", 6, 7)]);
+    check(&with("to: answer }", "to: answer, outcome: passed }"), &[("WF332", 5, 7)]);
+    check(
+        &with("to: check }", "to: check, outcome: skipped }"),
+        &[("WF332", 4, 7), ("WF307", 5, 7), ("WF331", 5, 7), ("WF331", 6, 7)],
+    );
+    check(&with("to: answer }", "to: answer, when: flag }"), &[("WF333", 5, 7)]);
+    let dead_end = with(
+        "{ id: ask, type: generate }",
+        "{ id: ask, type: generate }\n  - { id: aside, type: generate, needs: ask }",
+    );
+    check(&dead_end, &[("WF334", 5, 7)]);
+    check(&dead_end.replace("needs: ask", "needs: ask, lint: { allow: [WF334] }"), &[]);
+    let either = GOOD.replace("to: answer }", "to: answer, outcome: [passed, unverified] }\n  - { from: check, to: fix, outcome: failed }\n  - { from: fix, to: answer }")
+        .replace("best }", "best }\n  - { id: fix, type: repair, from: check }")
+        .replace("from: nodes.check.best", "from: nodes.fix.completion");
+    check(&either, &[("WF307", 6, 39)]);
+}
+
+#[test]
+fn plans() {
+    check(
+        &format!("limits: {{ calls: 1 }}\n{}", with("type: generate", "type: generate, samples: 3")),
+        &[("WF401", 1, 1)],
+    );
+    let judged = with("nodes.check.best", "nodes.check.best, mode: passthrough")
+        .replace("type: generate", "type: generate, samples: 2");
+    check(&judged, &[("WF411", 6, 7)]);
+}
+
+#[test]
+fn all_problems_of_a_file_come_at_once() {
+    let body =
+        with("type: generate", "type: generate, sampels: 2, timeout: 5").replace("[contract]", "[contrct]");
+    check(&body, &[("WF101", 4, 32), ("WF111", 4, 53), ("WF203", 5, 47)]);
+}
+
+#[test]
+fn the_name_is_the_name_of_the_file() {
+    let (l, p) = load_all(&[SourceFile::new("other.yaml", format!("version: 1\nname: w\n{GOOD}"))]);
+    assert_eq!((p[0].code.as_str(), p[0].line, p[0].column), ("WF104", 2, 7));
+    assert!(l.names().is_empty());
+}
+
+#[test]
+fn a_later_file_replaces_and_a_broken_one_is_not_in_the_library() {
+    let first = file(GOOD);
+    let second = file(&with("[contract]", "[json]"));
+    let (l, p) = load_all(&[first.clone(), second]);
+    assert!(p.is_empty());
+    let (plain, _) = load_all(std::slice::from_ref(&first));
+    assert_ne!(l.get("w").unwrap().plan_hash, plain.get("w").unwrap().plan_hash);
+    let (l, p) = load_all(&[first, file("nodes: []\n")]);
+    assert!(l.get("w").is_none() && p.len() == 1);
+}
+
+#[test]
+fn the_hash_is_of_what_happens() {
+    let hash = |body: &str| workflow(body).plan_hash.clone();
+    let plain = hash(GOOD);
+    assert_eq!(plain.len(), 64);
+    assert_eq!(plain, hash(&format!("# a comment\ntitle: T\n{GOOD}")));
+    assert_eq!(plain, hash(&with("{ id: ask, type: generate }", "{ type: generate, id: ask, title: Ask }")));
+    assert_ne!(plain, hash(&with("type: generate", "type: generate, params: { temperature: 0 }")));
+    assert_ne!(plain, hash(&with("[contract]", "[{ use: contract, severity: block }]")));
+}
+
+#[test]
+fn output_is_a_stream_node() {
+    let w = workflow("nodes:\n  - { id: ask, type: generate }\noutput: nodes.ask.completion\n");
+    assert_eq!(w.nodes.len(), 2);
+    assert!(w.chain.is_some());
+}
+
+#[test]
+fn the_shipped_workflows_are_clean_and_as_meant() {
+    let default = shipped("default");
+    assert!(default.has_primary() && default.chain.is_some() && default.max_calls() <= default.limits.calls);
+    assert!(matches!(default.serves(&crate::testing::scope()), Some(Ok(true))));
+    let json = shipped("json_extraction");
+    assert!(json.has_primary() && matches!(json.serves(&crate::testing::scope()), Some(Ok(false))));
+    let cascade = shipped("cheap_first_cascade");
+    assert!(!cascade.has_primary() && cascade.chain.is_none());
+}
+
+/// A random graph over the known types, wired at random.
+fn graphs() -> impl Strategy<Value = String> {
+    let kinds = prop::collection::vec(0..4_usize, 1..7);
+    let edges = prop::collection::vec((0..8_usize, 0..8_usize, 0..4_usize), 0..14);
+    (kinds, edges).prop_map(|(kinds, edges)| {
+        let mut text = String::from("nodes:\n  - { id: n0, type: generate }\n");
+        for (i, k) in kinds.iter().enumerate() {
+            let i = i + 1;
+            text += &match k {
+                0 => format!("  - {{ id: n{i}, type: generate }}\n"),
+                1 => format!(
+                    "  - {{ id: n{i}, type: validate, input: nodes.n0.completions, validators: [json] }}\n"
+                ),
+                2 => format!("  - {{ id: n{i}, type: select, from: [nodes.n0.completions] }}\n"),
+                _ => format!("  - {{ id: n{i}, type: stream, from: nodes.n0.completion }}\n"),
+            };
+        }
+        text += "edges:\n";
+        for (a, b, o) in edges {
+            let n = kinds.len() + 1;
+            let outcome = ["", ", outcome: any", ", outcome: error", ", when: flag"][o];
+            text += &format!("  - {{ from: n{}, to: n{}{outcome} }}\n", a % n, b % n);
+        }
+        text
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_loads_is_acyclic_and_every_path_ends(body in graphs()) {
+        let (library, problems) = load_all(&[file(&body)]);
+        let failed = problems.iter().any(|d| d.severity == Severity::Error);
+        prop_assert_eq!(library.get("w").is_none(), failed);
+        if let Some(w) = library.get("w") {
+            let place = |n: usize| w.graph.topo.iter().position(|t| *t == n).unwrap();
+            prop_assert!(w.graph.edges.iter().all(|e| place(e.from) < place(e.to)));
+            prop_assert!(w.nodes.iter().any(|n| n.tag.is_sink()));
+        }
+    }
+
+    #[test]
+    fn arbitrary_text_never_panics(text in "[a-z:{}\\[\\], \n\"'&*!|>#0-9.-]{0,400}") {
+        let _ = load_all(&[SourceFile::new("w.yaml", text)]);
+    }
+
+    #[test]
+    fn a_good_file_with_anything_in_it_never_panics(at in 0..220_usize, piece in "[ -~\n]{0,12}") {
+        let mut text = format!("version: 1\nname: w\n{GOOD}");
+        let at = at.min(text.len());
+        text.insert_str(at, &piece);
+        let _ = load_all(&[SourceFile::new("w.yaml", text)]);
+    }
+}
