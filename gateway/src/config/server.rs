@@ -1,6 +1,6 @@
 //! Settings of the server: what `turnout.yaml` and `TURNOUT_*` may say, with ranges and hard caps.
 //!
-//! One list of keys ([`KEYS`]) and one function that finds a key's place ([`slot`]) serve the file and the
+//! One list of keys ([`KEYS`]) and one function that finds a key's place (`slot`) serve the file and the
 //! environment alike. Ranges and caps are those of `reliability.md` §2.
 
 use std::ops::RangeInclusive;
