@@ -164,7 +164,7 @@ fn add(cx: &mut Cx<'_>, from: usize, to: usize, terms: &Terms<'_>, into: &mut Ve
         None => OutcomeSet::of(tag.outcomes()),
         Some(n) => outcomes(cx, n, tag, &format!("{}.outcome", terms.path)),
     };
-    let when = terms.when.and_then(|n| cx.edge_condition(n, from, &format!("{}.when", terms.path)));
+    let when = terms.when.and_then(|n| cx.condition(n, &format!("{}.when", terms.path)));
     let twice = into.iter().find(|e| {
         e.from == from
             && e.to == to

@@ -206,17 +206,12 @@ impl Cx<'_> {
         found
     }
 
-    /// A condition over request, nodes and vars.
+    /// A condition over request, nodes and vars. Which nodes it may read there, the flow checks see to.
     pub(crate) fn condition(&mut self, n: &Node, path: &str) -> Option<Expr> {
         let variables = std::mem::take(&mut self.variables);
         let compiled = self.compile(n, path, &variables);
         self.variables = variables;
         compiled
-    }
-
-    /// A condition of an edge; only nodes up to `from` can be read, which the flow checks see to.
-    pub(crate) fn edge_condition(&mut self, n: &Node, _from: usize, path: &str) -> Option<Expr> {
-        self.condition(n, path)
     }
 
     /// A condition over the request alone.

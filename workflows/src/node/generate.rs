@@ -116,9 +116,9 @@ impl Generate {
 }
 
 /// The answers become completions of the run.
-pub(crate) fn finish(node: usize, answers: Vec<Answer>, state: &mut State) -> Resolved {
+pub(crate) fn finish(answers: Vec<Answer>, state: &mut State) -> Resolved {
     let outcome = outcome(&answers);
-    let ids: Vec<_> = answers.into_iter().map(|a| state.add(node, a)).collect();
+    let ids: Vec<_> = answers.into_iter().map(|a| state.add(a)).collect();
     let mut output = Output { completions: ids, ..Output::default() };
     output.facts.count = output.completions.len();
     Resolved { outcome, output, findings: Vec::new(), note: None }

@@ -52,7 +52,7 @@ impl Validate {
         for id in &rows {
             if let Some(row) = state.row_mut(*id) {
                 let checked = host.check(&checks, &row.completion);
-                row.take(checked);
+                row.join(checked);
                 row.extras |= self.last;
             }
         }

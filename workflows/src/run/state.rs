@@ -56,11 +56,7 @@ impl Row {
         self.findings.iter().any(|f| f.severity == Severity::Block)
     }
 
-    /// What the checks of a node say, beside what earlier ones said: the worse verdict counts.
-    pub(crate) fn take(&mut self, checked: Checked) {
-        self.join(checked);
-    }
-
+    /// Adds what the checks of a node say to what earlier ones said: the worse verdict counts.
     pub(crate) fn join(&mut self, checked: Checked) {
         const fn rank(v: Verdict) -> u8 {
             match v {
@@ -114,7 +110,7 @@ impl State {
     }
 
     /// Adds a completion that nothing has checked yet.
-    pub(crate) fn add(&mut self, _node: usize, answer: Answer) -> RowId {
+    pub(crate) fn add(&mut self, answer: Answer) -> RowId {
         self.rows.push(Row {
             completion: Arc::new(answer.completion),
             model: answer.model,

@@ -2,11 +2,9 @@
 
 use super::scope::{self, Progress};
 use super::{Answer, Host, Produced, Row, State};
-use crate::edge::Edge;
 use crate::ending::RunFailure;
-use crate::graph::bit;
 use crate::node::repair::Start;
-use crate::node::{Join, Kind, Node, Resolved, generate};
+use crate::node::{Kind, Node, Resolved, generate};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::plan::OnExhausted;
 use crate::seam::Failure;
@@ -15,6 +13,10 @@ use std::future::poll_fn;
 use std::task::Poll;
 use tokio::time::{sleep_until, timeout};
 use types::run::Step;
+
+mod lines;
+
+use lines::{Line, Ready};
 
 /// Why a node that waited has nothing.
 #[derive(Debug)]
@@ -32,20 +34,6 @@ pub(crate) enum End {
     Failed(RunFailure),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Line {
-    Pending,
-    Live,
-    Dead,
-}
-
-/// What the join of a waiting node says.
-enum Ready {
-    Wait,
-    Start,
-    Skip,
-}
-
 struct Walk<'h> {
     host: &'h Host<'h>,
     state: State,
@@ -57,15 +45,7 @@ struct Walk<'h> {
 
 /// Walks the graph to its end. `first`: a node that has already run.
 pub(crate) async fn walk(host: &Host<'_>, first: Option<(usize, NodeResult)>) -> End {
-    let n = host.workflow.nodes.len();
-    let mut walk = Walk {
-        host,
-        state: State::new(n),
-        progress: vec![Progress::Pending; n],
-        started_ms: vec![0.0; n],
-        lines: vec![Line::Pending; host.workflow.graph.edges.len()],
-        running: Vec::new(),
-    };
+    let mut walk = Walk::new(host);
     if let Some((node, result)) = first
         && let Some(end) = walk.finish(node, result)
     {
@@ -103,6 +83,18 @@ pub(crate) async fn walk(host: &Host<'_>, first: Option<(usize, NodeResult)>) ->
 }
 
 impl<'h> Walk<'h> {
+    fn new(host: &'h Host<'h>) -> Self {
+        let n = host.workflow.nodes.len();
+        Walk {
+            host,
+            state: State::new(n),
+            progress: vec![Progress::Pending; n],
+            started_ms: vec![0.0; n],
+            lines: vec![Line::Pending; host.workflow.graph.edges.len()],
+            running: Vec::new(),
+        }
+    }
+
     fn node(&self, i: usize) -> Option<&'h Node> {
         self.host.workflow.nodes.get(i)
     }
@@ -134,32 +126,6 @@ impl<'h> Walk<'h> {
         None
     }
 
-    fn ready(&self, i: usize, join: Join) -> Ready {
-        let graph = &self.host.workflow.graph;
-        if graph.is_root(i) {
-            return Ready::Start;
-        }
-        let (mut live, mut pending, mut dead) = (0_u32, 0_u32, 0_u32);
-        for (e, _) in graph.edges_to(i) {
-            match self.lines.get(e) {
-                Some(Line::Live) => live += 1,
-                Some(Line::Dead) => dead += 1,
-                _ => pending += 1,
-            }
-        }
-        let decide = |start: bool, skip: bool| match (start, skip) {
-            (true, _) => Ready::Start,
-            (_, true) => Ready::Skip,
-            _ => Ready::Wait,
-        };
-        match join {
-            Join::All => decide(pending == 0 && live > 0, pending == 0 && live == 0),
-            Join::Strict => decide(pending == 0 && dead == 0, dead > 0),
-            Join::Any => decide(live > 0, pending == 0 && live == 0),
-            Join::AtLeast(n) => decide(live >= n, live + pending < n),
-        }
-    }
-
     fn start(&mut self, i: usize, node: &'h Node) -> Option<End> {
         if !node.enabled {
             return self.resolve(i, Resolved::plain(Outcome::Skipped), None);
@@ -186,33 +152,9 @@ impl<'h> Walk<'h> {
         if !waits {
             return self.at_once(i, node);
         }
-        let host = self.host;
-        let work: BoxFuture<'h, Result<Produced, Failure>> = match &node.kind {
-            Kind::Generate(g) => Box::pin(g.run(node, host)),
-            Kind::Repair(r) => {
-                let start = self.state.read(&r.input).first().copied().and_then(|id| {
-                    let row = self.state.row(id)?;
-                    Some(Start {
-                        id,
-                        completion: row.completion.clone(),
-                        model: row.model.clone(),
-                        checked: row.checked(),
-                    })
-                });
-                let Some(start) = start else {
-                    return self.resolve(i, Resolved::plain(Outcome::Exhausted), None);
-                };
-                Box::pin(r.run(node, i, host, start))
-            }
-            Kind::Judge(j) => {
-                let rows = self.state.read(&j.input);
-                let texts = rows.into_iter().filter_map(|id| {
-                    let row = self.state.row(id)?;
-                    Some((id, row.completion.text().to_owned(), row.model.id.clone()))
-                });
-                Box::pin(j.run(node, host, texts.collect()))
-            }
-            _ => return None,
+        let Some(work) = self.work(i, node) else {
+            // A repair without anything to repair.
+            return self.resolve(i, Resolved::plain(Outcome::Exhausted), None);
         };
         if let Some(p) = self.progress.get_mut(i) {
             *p = Progress::Running;
@@ -227,6 +169,29 @@ impl<'h> Walk<'h> {
             }),
         ));
         None
+    }
+
+    /// What a node that waits for models does, on completions as they stand now.
+    fn work(&self, i: usize, node: &'h Node) -> Option<BoxFuture<'h, Result<Produced, Failure>>> {
+        let host = self.host;
+        Some(match &node.kind {
+            Kind::Generate(g) => Box::pin(g.run(node, host)),
+            Kind::Repair(r) => {
+                let id = self.state.read(&r.input).first().copied()?;
+                let row = self.state.row(id)?;
+                let (completion, model) = (row.completion.clone(), row.model.clone());
+                Box::pin(r.run(node, i, host, Start { id, completion, model, checked: row.checked() }))
+            }
+            Kind::Judge(j) => {
+                let rows = self.state.read(&j.input);
+                let texts = rows.into_iter().filter_map(|id| {
+                    let row = self.state.row(id)?;
+                    Some((id, row.completion.text().to_owned(), row.model.id.clone()))
+                });
+                Box::pin(j.run(node, host, texts.collect()))
+            }
+            Kind::Validate(_) | Kind::Select(_) | Kind::Stream(_) | Kind::Fail(_) => return None,
+        })
     }
 
     /// Nodes that wait for nothing.
@@ -282,9 +247,9 @@ impl<'h> Walk<'h> {
             }
         };
         let resolved = match (produced, &node.kind) {
-            (Produced::Answers(a), _) => generate::finish(i, a, &mut self.state),
+            (Produced::Answers(a), _) => generate::finish(a, &mut self.state),
             (Produced::Repaired(r), Kind::Repair(spec)) => {
-                spec.finish(i, *r, &mut self.state, self.host.has_extras(i))
+                spec.finish(*r, &mut self.state, self.host.has_extras(i))
             }
             (Produced::Scores(s), Kind::Judge(spec)) => spec.finish(&s, &mut self.state),
             _ => Resolved::plain(Outcome::Error),
@@ -343,63 +308,6 @@ impl<'h> Walk<'h> {
         });
     }
 
-    /// Which of a node's edges its outcome makes live.
-    fn lines_after(&self, i: usize, outcome: Outcome) -> Result<Vec<(usize, Line)>, types::expr::Error> {
-        let graph = &self.host.workflow.graph;
-        let mut scope = None;
-        let mut lines: Vec<(usize, Line)> = Vec::new();
-        let mut any = false;
-        let line = |live: bool| if live { Line::Live } else { Line::Dead };
-        let plain = |e: &Edge| !e.otherwise;
-        for (at, e) in graph.edges_from(i).filter(|(_, e)| plain(e)) {
-            let mut live = e.accepts.contains(outcome);
-            if let (true, Some(when)) = (live, &e.when) {
-                let scope = scope.get_or_insert_with(|| {
-                    let mut progress = self.progress.clone();
-                    if let Some(p) = progress.get_mut(i) {
-                        *p = Progress::Resolved { outcome, duration_ms: 0.0 };
-                    }
-                    scope::build(self.host, &self.state, &progress)
-                });
-                live = when.holds(scope)?;
-            }
-            any |= live;
-            lines.push((at, line(live)));
-        }
-        for (at, e) in graph.edges_from(i).filter(|(_, e)| !plain(e)) {
-            lines.push((at, line(e.accepts.contains(outcome) && !any)));
-        }
-        Ok(lines)
-    }
-
-    /// Cancels what can no longer matter: a node is of use while a pending edge leads from it to a node
-    /// that still waits and is of use itself; sinks always are.
-    fn abandon(&mut self) {
-        if self.running.is_empty() {
-            return;
-        }
-        let graph = &self.host.workflow.graph;
-        let mut useful = 0_u64;
-        for i in graph.topo.iter().copied().rev() {
-            let sink = self.node(i).is_some_and(|n| n.tag.is_sink());
-            let open = self.progress.get(i) == Some(&Progress::Pending);
-            let leads = graph.edges_from(i).any(|(at, e)| {
-                let waits = self.progress.get(e.to) == Some(&Progress::Pending);
-                self.lines.get(at) == Some(&Line::Pending) && waits && useful & bit(e.to) != 0
-            });
-            if sink && open || leads {
-                useful |= bit(i);
-            }
-        }
-        let vain: Vec<usize> =
-            self.running.iter().map(|(i, _)| *i).filter(|i| useful & bit(*i) == 0).collect();
-        self.running.retain(|(i, _)| useful & bit(*i) != 0);
-        for i in vain {
-            // Its edges lead to nothing that waits, so resolving it starts nothing.
-            self.resolve(i, Resolved::plain(Outcome::Cancelled), None);
-        }
-    }
-
     /// A node failed and nothing takes its failure up.
     fn broken(&self, node: &Node, failure: Option<RunFailure>, note: Option<String>) -> End {
         let failure = failure.unwrap_or_else(|| {
@@ -444,16 +352,8 @@ pub(super) fn record_chain(
     chain: &crate::graph::chain::Chain,
     answer: Answer,
 ) -> Option<Row> {
-    let n = host.workflow.nodes.len();
-    let mut walk = Walk {
-        host,
-        state: State::new(n),
-        progress: vec![Progress::Pending; n],
-        started_ms: vec![0.0; n],
-        lines: vec![Line::Pending; host.workflow.graph.edges.len()],
-        running: Vec::new(),
-    };
-    let generated = generate::finish(chain.generate, vec![answer], &mut walk.state);
+    let mut walk = Walk::new(host);
+    let generated = generate::finish(vec![answer], &mut walk.state);
     let id = generated.output.completions.first().copied();
     walk.note(chain.generate, generated);
     for i in chain.between.iter().copied().chain([chain.stream]) {

@@ -174,16 +174,16 @@ impl Repair {
     }
 
     /// The repaired completion becomes one of the run.
-    pub(crate) fn finish(&self, node: usize, done: Repaired, state: &mut State, extras: bool) -> Resolved {
+    pub(crate) fn finish(&self, done: Repaired, state: &mut State, extras: bool) -> Resolved {
         let mut output = Output::default();
         output.facts.count = usize::try_from(done.attempts).unwrap_or(usize::MAX);
         let mut findings: Vec<Finding> = done.findings;
         let id = match done.answer {
             None => done.unchanged,
             Some(found) => {
-                let id: RowId = state.add(node, found.answer);
+                let id: RowId = state.add(found.answer);
                 if let Some(row) = state.row_mut(id) {
-                    row.take(found.checked);
+                    row.join(found.checked);
                     row.extras = extras;
                     findings.clone_from(&row.findings);
                 }

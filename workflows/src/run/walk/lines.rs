@@ -1,0 +1,111 @@
+//! Edges of a walk: when they are live, when a join is satisfied, and what no longer matters.
+
+use super::{Progress, Walk, scope};
+use crate::edge::Edge;
+use crate::graph::bit;
+use crate::node::{Join, Resolved};
+use crate::outcome::Outcome;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Line {
+    Pending,
+    Live,
+    Dead,
+}
+
+/// What the join of a waiting node says.
+pub(super) enum Ready {
+    Wait,
+    Start,
+    Skip,
+}
+
+impl Walk<'_> {
+    /// What the join of a node says now.
+    pub(super) fn ready(&self, i: usize, join: Join) -> Ready {
+        let graph = &self.host.workflow.graph;
+        if graph.is_root(i) {
+            return Ready::Start;
+        }
+        let (mut live, mut pending, mut dead) = (0_u32, 0_u32, 0_u32);
+        for (e, _) in graph.edges_to(i) {
+            match self.lines.get(e) {
+                Some(Line::Live) => live += 1,
+                Some(Line::Dead) => dead += 1,
+                _ => pending += 1,
+            }
+        }
+        let decide = |start: bool, skip: bool| match (start, skip) {
+            (true, _) => Ready::Start,
+            (_, true) => Ready::Skip,
+            _ => Ready::Wait,
+        };
+        match join {
+            Join::All => decide(pending == 0 && live > 0, pending == 0 && live == 0),
+            Join::Strict => decide(pending == 0 && dead == 0, dead > 0),
+            Join::Any => decide(live > 0, pending == 0 && live == 0),
+            Join::AtLeast(n) => decide(live >= n, live + pending < n),
+        }
+    }
+
+    /// Which of a node's edges its outcome makes live.
+    pub(super) fn lines_after(
+        &self,
+        i: usize,
+        outcome: Outcome,
+    ) -> Result<Vec<(usize, Line)>, types::expr::Error> {
+        let graph = &self.host.workflow.graph;
+        let mut scope = None;
+        let mut lines: Vec<(usize, Line)> = Vec::new();
+        let mut any = false;
+        let line = |live: bool| if live { Line::Live } else { Line::Dead };
+        let plain = |e: &Edge| !e.otherwise;
+        for (at, e) in graph.edges_from(i).filter(|(_, e)| plain(e)) {
+            let mut live = e.accepts.contains(outcome);
+            if let (true, Some(when)) = (live, &e.when) {
+                let scope = scope.get_or_insert_with(|| {
+                    let mut progress = self.progress.clone();
+                    if let Some(p) = progress.get_mut(i) {
+                        *p = Progress::Resolved { outcome, duration_ms: 0.0 };
+                    }
+                    scope::build(self.host, &self.state, &progress)
+                });
+                live = when.holds(scope)?;
+            }
+            any |= live;
+            lines.push((at, line(live)));
+        }
+        for (at, e) in graph.edges_from(i).filter(|(_, e)| !plain(e)) {
+            lines.push((at, line(e.accepts.contains(outcome) && !any)));
+        }
+        Ok(lines)
+    }
+
+    /// Cancels what can no longer matter: a node is of use while a pending edge leads from it to a node
+    /// that still waits and is of use itself; sinks always are.
+    pub(super) fn abandon(&mut self) {
+        if self.running.is_empty() {
+            return;
+        }
+        let graph = &self.host.workflow.graph;
+        let mut useful = 0_u64;
+        for i in graph.topo.iter().copied().rev() {
+            let sink = self.node(i).is_some_and(|n| n.tag.is_sink());
+            let open = self.progress.get(i) == Some(&Progress::Pending);
+            let leads = graph.edges_from(i).any(|(at, e)| {
+                let waits = self.progress.get(e.to) == Some(&Progress::Pending);
+                self.lines.get(at) == Some(&Line::Pending) && waits && useful & bit(e.to) != 0
+            });
+            if sink && open || leads {
+                useful |= bit(i);
+            }
+        }
+        let vain: Vec<usize> =
+            self.running.iter().map(|(i, _)| *i).filter(|i| useful & bit(*i) == 0).collect();
+        self.running.retain(|(i, _)| useful & bit(*i) != 0);
+        for i in vain {
+            // Its edges lead to nothing that waits, so resolving it starts nothing.
+            self.resolve(i, Resolved::plain(Outcome::Cancelled), None);
+        }
+    }
+}
