@@ -80,6 +80,7 @@ pub struct Plan {
     models: String,
     files: Vec<(String, String)>,
     env: Vec<(String, String)>,
+    demo: bool,
 }
 
 impl Plan {
@@ -106,6 +107,14 @@ impl Plan {
             "  {provider}:\n    dialect: {dialect}\n    base_url: {base_url}\n    tier: paid\n    \
              timeouts: {{ connect: 1s, first_token: 1500ms, inter_token: 1s, total: 20s }}\n"
         ));
+        self
+    }
+
+    /// That provider is used under its free tier.
+    #[must_use]
+    pub fn free(mut self, provider: &str) -> Self {
+        let (before, own) = self.providers.split_once(&format!("  {provider}:\n")).expect("no such provider");
+        self.providers = format!("{before}  {provider}:\n{}", own.replacen("tier: paid", "tier: free", 1));
         self
     }
 
@@ -158,6 +167,12 @@ impl Plan {
         self
     }
 
+    /// `turnout demo` instead of `turnout serve`.
+    #[must_use]
+    pub fn demo(self) -> Self {
+        Plan { demo: true, ..self }
+    }
+
     /// Writes the configuration into a folder of its own.
     #[must_use]
     pub fn write(&self) -> Folder {
@@ -182,7 +197,8 @@ impl Plan {
     /// Starts turnout on it and waits until it listens.
     pub async fn start_even_if_not_ready(&self) -> House {
         let folder = self.write();
-        let (child, addr, log) = spawn(&folder, &self.env).await;
+        let arguments: &[&str] = if self.demo { &["demo", "--rate", "0.5"] } else { &["serve"] };
+        let (child, addr, log) = spawn(&folder, arguments, &self.env).await;
         House { child, addr, folder, log, env: self.env.clone() }
     }
 }
@@ -243,18 +259,22 @@ impl House {
         self.child.kill().await.unwrap();
     }
 
+    /// Sends it a signal: `TERM`, `HUP`.
+    pub async fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status();
+        assert!(sent.await.unwrap().success());
+    }
+
     /// Asks it to stop and gives its exit code.
     pub async fn stop(&mut self) -> Option<i32> {
-        let pid = self.pid().to_string();
-        let asked = Command::new("kill").args(["-TERM", &pid]).status().await.unwrap();
-        assert!(asked.success());
+        self.signal("TERM").await;
         let status = tokio::time::timeout(Duration::from_secs(40), self.child.wait()).await;
         status.expect("it did not stop within 40 s").unwrap().code()
     }
 
     /// Starts it again on the same configuration and data, at another port.
     pub async fn restart(&mut self) {
-        let (child, addr, log) = spawn(&self.folder, &self.env).await;
+        let (child, addr, log) = spawn(&self.folder, &["serve"], &self.env).await;
         (self.child, self.addr, self.log) = (child, addr, log);
         self.ready().await;
     }
@@ -323,9 +343,14 @@ fn program() -> PathBuf {
 }
 
 /// Starts the server and waits for the address in its output.
-async fn spawn(folder: &Folder, env: &[(String, String)]) -> (Child, SocketAddr, Arc<Mutex<String>>) {
+async fn spawn(
+    folder: &Folder,
+    arguments: &[&str],
+    env: &[(String, String)],
+) -> (Child, SocketAddr, Arc<Mutex<String>>) {
     let mut child = command(folder)
-        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(arguments)
+        .args(["--listen", "127.0.0.1:0"])
         .envs(env.iter().map(|(n, v)| (n, v)))
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -13,6 +13,7 @@
 mod bad_input;
 mod config;
 mod crash;
+mod demo;
 mod disconnect;
 mod edge;
 mod failover;

@@ -191,3 +191,54 @@ async fn every_decision_explains_itself() {
     let missing = house.client().get("/v1/decisions/req_nobody").await;
     let _ = missing.error(404);
 }
+
+/// A reload with a broken file changes nothing; with a good one it changes everything at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_is_all_or_nothing() {
+    let (_good, _other, house) = two("version: 1\n").await;
+    let ask = async || house.client().chat(&ask("hello")).await;
+    let before = ask().await.header("x-turnout-bundle").unwrap().to_owned();
+
+    // One good change in one file, one mistake in another: neither takes effect.
+    house.folder().write("routing_rules.yaml", DENY_ALL);
+    house.folder().write("workflows/own.yaml", "version: 1\nname: own\nnodes: 7\n");
+    house.signal("HUP").await;
+    assert!(tests::eventually(PATIENCE, || house.log().contains("own.yaml")).await, "{}", house.log());
+    let answer = ask().await;
+    assert_eq!((answer.status, answer.header("x-turnout-bundle")), (200, Some(before.as_str())));
+
+    std::fs::remove_file(house.folder().path().join("workflows/own.yaml")).unwrap();
+    house.signal("HUP").await;
+    let denied = async {
+        while ask().await.status != 403 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, denied).await.is_ok(), "{}", house.log());
+}
+
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const DENY_ALL: &str = "version: 1\nrules:\n  - id: closed\n    actions: { deny: closed for today }\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mode_keeps_price_tiers_out() {
+    let free = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("from the free one")).await;
+    let paid = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("from the paid one")).await;
+    let house = Plan::new()
+        .vendor("paid", &paid)
+        .vendor("free", &free)
+        .free("free")
+        .model(&Model::new("paid/one").success(0.95))
+        .model(&Model::new("free/two").success(0.4))
+        .rules(crate::NO_CHANCE)
+        .start()
+        .await;
+    for (mode, answer) in [("free", "from the free one"), ("paid", "from the paid one")] {
+        let mut body = ask("hello");
+        body["routing"] = json!({"mode": mode});
+        for _ in 0..4 {
+            assert_eq!(house.client().chat(&body).await.content(), answer, "{mode}");
+        }
+    }
+    assert_eq!((free.count(), paid.count()), (4, 4));
+}

@@ -19,7 +19,8 @@ fn ask() -> Value {
 }
 
 async fn start(vendor: &Vendor) -> House {
-    Plan::new().vendor("lab", vendor).model(&Model::new("lab/one")).start().await
+    // Another workflow drawn by chance may mend in another way, with another number of calls.
+    Plan::new().vendor("lab", vendor).model(&Model::new("lab/one")).rules(crate::NO_CHANCE).start().await
 }
 
 fn person(text: &str) -> Value {
@@ -121,6 +122,34 @@ async fn a_stronger_model_is_asked_at_last() {
     assert_eq!(person(&answer.content()), person(GOOD));
     assert_eq!(answer.json()["model"], "strong/one");
     assert!(weak.count() >= 1, "the cheap one was believed to be better and was not asked");
+}
+
+/// Whichever shipped workflow is chosen: what a candidate can still mend within the budget arrives valid.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_shipped_workflow_keeps_the_contract() {
+    for workflow in ["default", "json_extraction", "cheap_first_cascade"] {
+        let small = Vendor::scripted(Dialect::OpenAi, |_| Reply::text(GOOD)).await;
+        let large = Vendor::scripted(Dialect::OpenAi, |_| Reply::text(GOOD)).await;
+        for _ in 0..2 {
+            small.queue(Reply::text(r#"{"name": "Ada"}"#));
+        }
+        large.queue(Reply::text(r#"{"name": "Ada"}"#));
+        let mut strong = Model::new("large/one").success(0.7).price(5.0);
+        strong.quality_tier = 3;
+        let house = Plan::new()
+            .vendor("small", &small)
+            .vendor("large", &large)
+            .model(&Model::new("small/one").success(0.9))
+            .model(&strong)
+            .rules(crate::NO_CHANCE)
+            .start()
+            .await;
+        let mut body = ask();
+        body["routing"] = json!({"workflow": workflow});
+        let answer = house.client().chat(&body).await;
+        assert_eq!(answer.status, 200, "{workflow}: {}", answer.text());
+        assert_eq!(person(&answer.content()), person(GOOD), "{workflow}: {:?}", answer.headers);
+    }
 }
 
 /// Tool arguments that break their schema do not reach the client either.
