@@ -12,6 +12,9 @@ use types::store::{Observer, Seq};
 /// Name of the model of an arm whose workflow chooses its models itself.
 pub(crate) const ANY_MODEL: &str = "*";
 
+/// Time to the first token of a model that has never streamed, milliseconds: the matrix' default.
+const TTFT_MS: f64 = 800.0;
+
 /// Bounds and constants of learning.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
@@ -195,13 +198,15 @@ impl Observer for Learner {
             if !seen.ok {
                 continue;
             }
-            let first = seen.ttft_ms.unwrap_or(seen.total_ms);
-            m.ttft.add(first, discount);
+            // An answer in one piece does not say when it began: its whole time is not that of its first
+            // token, or a model would look slower the longer it was asked to write.
+            if let Some(first) = seen.ttft_ms {
+                m.ttft.add(first, discount);
+            }
             if seen.output_tokens > 0 {
                 m.output_tokens.add(f64::from(seen.output_tokens), discount);
-                if seen.ttft_ms.is_some() {
-                    m.per_token.add((seen.total_ms - first) / f64::from(seen.output_tokens), discount);
-                }
+                let begun = seen.ttft_ms.unwrap_or_else(|| m.ttft.median(TTFT_MS).min(seen.total_ms * 0.9));
+                m.per_token.add((seen.total_ms - begun) / f64::from(seen.output_tokens), discount);
             }
         }
         if let (Some(reward), Some(model)) = (outcome.reward, Self::credited(outcome)) {
@@ -301,6 +306,23 @@ mod tests {
         assert!(s.arm("w", "p/a").is_none());
         assert_eq!(s.arm("w", "p/b").map(|a| a.total.n), Some(1.0));
         assert_eq!(s.models.get("p/a").map(|m| m.answered.s), Some(0.0));
+    }
+
+    #[test]
+    fn the_time_of_a_whole_answer_is_not_that_of_its_first_token() {
+        let (mut l, stats) = saving();
+        for i in 0..50 {
+            let mut o = sample("w", "p/a", 1.0);
+            let call = &mut o.observations[0];
+            (call.ttft_ms, call.total_ms, call.output_tokens) = (None, 20_800.0, 1_000);
+            l.outcome(i, &o);
+        }
+        l.batch_done();
+        let s = stats.load();
+        let m = s.models.get("p/a").expect("seen");
+        assert_eq!(m.ttft.n(), 0.0);
+        let per_token = m.per_token.median(16.0);
+        assert!((15.0..=21.0).contains(&per_token), "{per_token}");
     }
 
     #[test]
