@@ -144,6 +144,8 @@ impl Error {
         match &self.kind {
             Kind::Overloaded | Kind::ShuttingDown => true,
             Kind::Provider(e) => e.retryable(),
+            // They are only kept out for a while.
+            Kind::NoCandidates { .. } => self.retry_after.is_some(),
             _ => false,
         }
     }

@@ -100,7 +100,8 @@ fn fits(route: &Route, e: &Estimated, pools: &Pools, matrix: &Matrix) -> bool {
         && !matches_any(&route.exclude, e.ix, pools, matrix)
 }
 
-fn matches_any(selectors: &[String], ix: ModelIx, pools: &Pools, matrix: &Matrix) -> bool {
+/// Whether a selector names the model: `pool:name`, an id, an alias or a pattern.
+pub(super) fn matches_any(selectors: &[String], ix: ModelIx, pools: &Pools, matrix: &Matrix) -> bool {
     selectors.iter().any(|s| match s.strip_prefix("pool:") {
         Some(pool) => pools.get(pool).is_some_and(|p| p.contains(ix)),
         None => matrix.find(s) == Some(ix) || matrix.model(ix).is_some_and(|m| types::matrix::glob(s, &m.id)),

@@ -67,6 +67,11 @@ impl Limits {
             min_tier: o.min_quality_tier.unwrap_or(0),
         }
     }
+
+    /// The ceiling on the tree's cost in one workflow, which may set its own.
+    pub(crate) fn cap_in(&self, flow: &Workflow) -> Option<Usd> {
+        [self.cap, flow.limits.usd].into_iter().flatten().min()
+    }
 }
 
 /// The workflows that may run, in order of their names.

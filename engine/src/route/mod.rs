@@ -56,7 +56,7 @@ pub(crate) struct Routed {
     pub(crate) decision: Decision,
     pub(crate) workflow: Arc<Workflow>,
     pub(crate) candidates: Candidates,
-    /// Ceiling on the cost of the tree that the request or a policy set.
+    /// Ceiling on the cost of the tree that the request, a policy or the workflow set.
     pub(crate) cap: Option<Usd>,
 }
 
@@ -111,7 +111,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     decision.why = reason(decision);
     let Some(chosen) = scored.get(draw.chosen) else { return Err(filter::nothing_left(inputs, decision)) };
     let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.pools.clone());
-    Ok((chosen.workflow.clone(), candidates, limits.cap))
+    Ok((chosen.workflow.clone(), candidates, limits.cap_in(&chosen.workflow)))
 }
 
 /// Low confidence, strict determinism and locked-down safety never explore.

@@ -102,12 +102,13 @@ pub(crate) fn arms(
     let mut scored: Vec<(Scored, Arm)> = Vec::with_capacity(flows.len().saturating_mul(estimates.len()));
     for flow in flows {
         scorer.routes.borrow_mut().clear();
+        let name: Arc<str> = flow.name.as_str().into();
         if flow.has_primary() {
             for e in estimates {
-                scorer.arm(flow, Some(e), &mut scored, &mut decision.excluded);
+                scorer.arm(flow, &name, Some(e), &mut scored, &mut decision.excluded);
             }
         } else if !estimates.is_empty() {
-            scorer.arm(flow, None, &mut scored, &mut decision.excluded);
+            scorer.arm(flow, &name, None, &mut scored, &mut decision.excluded);
         }
     }
     // Ties go to the earlier workflow, then the earlier model: a stable sort of a stable list.
@@ -145,6 +146,7 @@ impl Scorer<'_> {
     fn arm(
         &self,
         flow: &Arc<Workflow>,
+        flow_name: &Arc<str>,
         e: Option<&Estimated>,
         into: &mut Vec<(Scored, Arm)>,
         out: &mut Vec<Exclusion>,
@@ -158,12 +160,13 @@ impl Scorer<'_> {
         let route = |r: &Route| self.route(r);
         let forecast = flow.forecast(alone, detection(contract), &route);
         let schema = match model {
-            Some(m) => {
+            // Prose has no form to keep to.
+            Some(m) if contract_is_checked(contract) => {
                 let holds = Estimate { success: keeps_contract(contract, m.abilities), ..alone };
                 // A contract that does not hold is always noticed.
                 flow.forecast(holds, 1.0, &|r| self.route(r).map(|x| Estimate { success: 0.9, ..x })).success
             }
-            None => 1.0,
+            _ => 1.0,
         };
         let stats = inputs.statistics.arm(&flow.name, &name);
         let config = &inputs.bundle.routing;
@@ -185,10 +188,10 @@ impl Scorer<'_> {
         let bonus = beta * belief.sd;
         let p95 = e.map_or(forecast.ttft_ms, |e| e.p95_ttft_ms + (forecast.ttft_ms - alone.ttft_ms).max(0.0));
         let cost_known = e.is_none_or(|e| e.cost_known);
-        if let Some((reason, detail)) = self.breaks_limit(&forecast, &belief, cost_known) {
+        if let Some((reason, detail)) = self.breaks_limit(flow, &forecast, &belief, cost_known) {
             out.push(Exclusion {
                 model: name,
-                workflow: Some(flow.name.as_str().into()),
+                workflow: Some(flow_name.clone()),
                 reason: reason.into(),
                 rule: None,
                 detail: Some(detail),
@@ -219,7 +222,7 @@ impl Scorer<'_> {
         let Some(weights) = weights else { return };
         let u = utility(&terms, weights, &self.directives.weights);
         let arm = Arm {
-            workflow: flow.name.as_str().into(),
+            workflow: flow_name.clone(),
             model: name,
             utility: u,
             terms,
@@ -233,24 +236,28 @@ impl Scorer<'_> {
     /// The request's own `prefer`: utility × 2^0.3 per match, as a policy's `prefer` of default strength.
     fn option_boost(&self, model: &str) -> f64 {
         let o = &self.inputs.request.options;
+        if o.prefer.is_empty() {
+            return 1.0;
+        }
+        let matrix = self.inputs.bundle.matrix();
+        let pools = &self.inputs.bundle.pools;
         let hit =
-            o.prefer.iter().any(|s| {
-                types::matrix::glob(s, model)
-                    || self.inputs.bundle.matrix().find(s).is_some_and(|ix| {
-                        self.inputs.bundle.matrix().model(ix).is_some_and(|m| &*m.id == model)
-                    })
-            });
+            matrix.find(model).is_some_and(|ix| super::candidates::matches_any(&o.prefer, ix, pools, matrix));
         if hit { 0.3_f64.exp2() } else { 1.0 }
     }
 
     fn breaks_limit(
         &self,
+        flow: &Workflow,
         f: &Estimate,
         b: &belief::Belief,
         cost_known: bool,
     ) -> Option<(&'static str, String)> {
-        if let Some(cap) = self.limits.cap
-            && cost_known
+        let cap = self.limits.cap_in(flow);
+        if cap.is_some() && !cost_known {
+            return Some(("unknown_price", "under a ceiling on cost".to_owned()));
+        }
+        if let Some(cap) = cap
             && f.cost_usd > cap.dollars()
         {
             return Some(("max_cost", format!("expected {:.6} > {cap} USD", f.cost_usd)));
