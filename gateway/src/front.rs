@@ -22,7 +22,11 @@ const NO_SNIFF: (HeaderName, HeaderValue) =
 /// What routes know of the request they serve.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
+    /// As the response's `x-request-id` says it: the client's own where it gave one.
     pub(crate) request_id: String,
+    /// Under which the request is recorded. Ours alone: a client may use its identifier twice, and the
+    /// second record must not hide behind the first.
+    pub(crate) decision_id: String,
     pub(crate) received: Instant,
 }
 
@@ -55,7 +59,9 @@ pub(crate) async fn handle(app: Arc<App>, router: Router, request: Request<Body>
         Err(refused) => refused.into_response(),
         Ok(()) => {
             let asks_upgrade = parts.headers.contains_key(http::header::UPGRADE);
-            parts.extensions.insert(Arrival { request_id: request_id.clone(), received });
+            let given = parts.headers.contains_key(request_id::HEADER);
+            let decision_id = if given { request_id::fresh() } else { request_id.clone() };
+            parts.extensions.insert(Arrival { request_id: request_id.clone(), decision_id, received });
             let mut response = run(router, Request::from_parts(parts, body), &request_id).await;
             if asks_upgrade {
                 // What follows may be of the other protocol: it must not be read as a request.

@@ -20,6 +20,8 @@ use std::sync::Arc;
 
 /// Whose requests these are until keys come.
 const TENANT: &str = "default";
+/// Label of the record that holds the client's own `x-request-id`.
+const CLIENT_ID: &str = "client_request_id";
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Answers a chat request.
@@ -54,10 +56,13 @@ async fn answer(app: &Arc<App>, arrival: &Arrival, request: Request) -> Result<R
     let (bytes, share) =
         body::read(&parts.headers, input, edge.body_bytes, edge, &app.budget, &app.metrics).await?;
     json::check(&bytes, edge.json_depth, edge.json_values)?;
-    let request = ingress::decode(&parts.headers, bytes, &edge.requests())?;
+    let mut request = ingress::decode(&parts.headers, bytes, &edge.requests())?;
+    if arrival.request_id != arrival.decision_id {
+        request.options.tags.insert(CLIENT_ID.to_owned(), arrival.request_id.clone());
+    }
     let include_usage = request.include_usage;
     let admission = Admission {
-        request_id: arrival.request_id.clone(),
+        request_id: arrival.decision_id.clone(),
         tenant: TENANT.to_owned(),
         received: arrival.received,
         deadline: ingress::deadline(&parts.headers),

@@ -116,7 +116,9 @@ impl<'a> Checker<'a> {
         if let Some(want) = result.map(Ty::of) {
             self.result(expr, &found, &want);
         }
-        if self.out.reads.is_empty() && self.out.problems.is_empty() {
+        // A bare `true` or `false` is meant; a computed constant is not.
+        let stated = matches!(**expr, Expr::BoolConstant(..));
+        if !stated && self.out.reads.is_empty() && self.out.problems.is_empty() {
             self.warn(
                 "308",
                 start(expr),

@@ -99,6 +99,7 @@ fn foreign_syntax_and_what_does_not_compile() {
 #[test]
 fn doubtful_expressions_are_warned_of() {
     check("1 + 1 == 2", &[("308", 1, 1, "same for every request")]);
+    check("true", &[]);
     check("request.text_bytes / 4 > 100", &[("309", 1, 20, "remainder")]);
 }
 
