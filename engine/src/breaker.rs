@@ -61,10 +61,15 @@ struct State {
     probing: bool,
 }
 
-/// Leave to make one call; tell how it went, or drop it (a cancelled call says nothing of the model).
+/// Leave to make one call; tell how it went, or drop it: a call that was cut off says nothing of the model,
+/// unless the model had been silent for longer than is patient.
 #[derive(Debug)]
 pub(crate) struct Leave<'a> {
     breaker: &'a Breaker,
+    /// It is the one probe of a half-open breaker; only a probe closes it.
+    probe: bool,
+    since: Instant,
+    patience: Duration,
     told: bool,
 }
 
@@ -95,20 +100,29 @@ impl Breaker {
         match s.open_until {
             None => Circuit::Closed,
             Some(until) if now < until || s.probing => Circuit::Open,
+            // At half its utility a model may never be chosen, and so never probed. A doubt that nobody has
+            // asked about for so long no longer counts; the next call is still a single probe.
+            Some(until) if now.saturating_duration_since(until) >= self.config.open_max => Circuit::Closed,
             Some(_) => Circuit::HalfOpen,
         }
     }
 
-    /// Leave for one call, or `None` while the model is out.
-    pub(crate) fn leave(&self, now: Instant) -> Option<Leave<'_>> {
+    /// Leave for one call, or `None` while the model is out. A call that is cut off after `patience` without
+    /// an answer counts as a failure.
+    pub(crate) fn leave(&self, now: Instant, patience: Duration) -> Option<Leave<'_>> {
         let mut s = self.lock();
-        if let Some(until) = s.open_until {
-            if now < until || s.probing {
-                return None;
-            }
-            s.probing = true;
-        }
-        Some(Leave { breaker: self, told: false })
+        let probe = match s.open_until {
+            Some(until) if now < until || s.probing => return None,
+            Some(_) => true,
+            None => false,
+        };
+        s.probing |= probe;
+        Some(Leave { breaker: self, probe, since: now, patience, told: false })
+    }
+
+    /// An answer that had begun broke off.
+    pub(crate) fn broke(&self, error: &Error, now: Instant) {
+        self.lock().fail(self.config, error.kind, error.retry_after, now, 0.5, false);
     }
 }
 
@@ -119,56 +133,87 @@ impl Leave<'_> {
         let mut s = self.breaker.lock();
         s.roll(self.breaker.config.window, now);
         s.calls = s.calls.saturating_add(1);
-        s.in_a_row = 0;
-        s.openings = 0;
-        s.open_until = None;
-        s.probing = false;
+        if self.probe {
+            s.open_until = None;
+            s.probing = false;
+        }
+        // A call from before it opened does not cut the wait short.
+        if s.open_until.is_none() {
+            s.in_a_row = 0;
+            s.openings = 0;
+        }
     }
 
     /// The call failed. `jitter` in 0..1 spreads the probes of many replicas.
     pub(crate) fn failed(mut self, error: &Error, now: Instant, jitter: f64) {
         self.told = true;
         let c = self.breaker.config;
-        let mut s = self.breaker.lock();
-        let probe = std::mem::take(&mut s.probing);
-        if !error.kind.counts_for_breaker() {
-            // The model answered; what it refused is the request's doing.
-            if probe {
-                s.open_until = None;
-            }
-            return;
-        }
-        s.roll(c.window, now);
-        s.calls = s.calls.saturating_add(1);
-        s.failures = s.failures.saturating_add(1);
-        s.in_a_row = s.in_a_row.saturating_add(1);
-        let share = f64::from(s.failures) / f64::from(s.calls.max(1));
-        let tripped = s.in_a_row >= c.consecutive || s.calls >= c.min_calls && share >= c.failure_share;
-        // A wrong key or an empty account does not mend within seconds; asking again only costs time.
-        let hopeless = matches!(error.kind, ErrorKind::Auth | ErrorKind::Quota);
-        if let Some(told) = error.retry_after {
-            s.open_until = Some(now + told.min(c.open_max.max(Duration::from_secs(120))));
-        } else if probe || tripped || hopeless {
-            let doubled = c.open.saturating_mul(1_u32.checked_shl(s.openings.min(16)).unwrap_or(u32::MAX));
-            let base = if hopeless { c.open_max } else { doubled.min(c.open_max) };
-            s.openings = s.openings.saturating_add(1);
-            s.open_until = Some(now + base.mul_f64(1.0 + 0.2 * jitter.clamp(0.0, 1.0)));
-            s.calls = 0;
-            s.failures = 0;
-            s.in_a_row = 0;
-        }
+        self.breaker.lock().fail(c, error.kind, error.retry_after, now, jitter, self.probe);
     }
 }
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
-        if !self.told {
-            self.breaker.lock().probing = false;
+        if self.told {
+            return;
+        }
+        let now = Instant::now();
+        let mut s = self.breaker.lock();
+        if now.saturating_duration_since(self.since) >= self.patience {
+            s.fail(self.breaker.config, ErrorKind::FirstTokenTimeout, None, now, 0.5, self.probe);
+        } else if self.probe {
+            s.probing = false;
         }
     }
 }
 
 impl State {
+    fn fail(
+        &mut self,
+        c: config::Breaker,
+        kind: ErrorKind,
+        retry_after: Option<Duration>,
+        now: Instant,
+        jitter: f64,
+        probe: bool,
+    ) {
+        if probe {
+            self.probing = false;
+        }
+        if !kind.counts_for_breaker() {
+            // The model answered; what it refused is the request's doing.
+            if probe {
+                self.open_until = None;
+            }
+            return;
+        }
+        let told = retry_after.map(|r| now + r.min(c.open_max.max(Duration::from_secs(120))));
+        if let (Some(until), false) = (self.open_until, probe) {
+            // A call from before it opened: known already, but for a longer wait.
+            self.open_until = Some(told.map_or(until, |t| t.max(until)));
+            return;
+        }
+        self.roll(c.window, now);
+        self.calls = self.calls.saturating_add(1);
+        self.failures = self.failures.saturating_add(1);
+        self.in_a_row = self.in_a_row.saturating_add(1);
+        let share = f64::from(self.failures) / f64::from(self.calls.max(1));
+        let tripped = self.in_a_row >= c.consecutive || self.calls >= c.min_calls && share >= c.failure_share;
+        // A wrong key or an empty account does not mend within seconds; asking again only costs time.
+        let hopeless = matches!(kind, ErrorKind::Auth | ErrorKind::Quota);
+        if told.is_some() {
+            self.open_until = told;
+        } else if probe || tripped || hopeless {
+            let doubled = c.open.saturating_mul(1_u32.checked_shl(self.openings.min(16)).unwrap_or(u32::MAX));
+            let base = if hopeless { c.open_max } else { doubled.min(c.open_max) };
+            self.openings = self.openings.saturating_add(1);
+            self.open_until = Some(now + base.mul_f64(1.0 + 0.2 * jitter.clamp(0.0, 1.0)));
+            self.calls = 0;
+            self.failures = 0;
+            self.in_a_row = 0;
+        }
+    }
+
     fn roll(&mut self, window: Duration, now: Instant) {
         if now.saturating_duration_since(self.window_start) >= window {
             self.window_start = now;
@@ -182,6 +227,8 @@ impl State {
 mod tests {
     use super::*;
 
+    const PATIENT: Duration = Duration::from_secs(30);
+
     /// Time until a probe is let through.
     fn wait(b: &Breaker, now: Instant) -> Duration {
         b.lock().open_until.map_or(Duration::ZERO, |u| u.saturating_duration_since(now))
@@ -192,7 +239,7 @@ mod tests {
     }
 
     fn fail(b: &Breaker, now: Instant, kind: ErrorKind) {
-        if let Some(leave) = b.leave(now) {
+        if let Some(leave) = b.leave(now, PATIENT) {
             leave.failed(&failure(kind, None), now, 0.0);
         }
     }
@@ -206,15 +253,15 @@ mod tests {
             fail(&b, t, ErrorKind::Unavailable);
         }
         assert_eq!(b.circuit(t), Circuit::Open);
-        assert!(b.leave(t).is_none());
+        assert!(b.leave(t, PATIENT).is_none());
         let later = t + Duration::from_millis(1_001);
         assert_eq!(b.circuit(later), Circuit::HalfOpen);
-        let probe = b.leave(later).unwrap();
-        assert!(b.leave(later).is_none(), "a second probe");
+        let probe = b.leave(later, PATIENT).unwrap();
+        assert!(b.leave(later, PATIENT).is_none(), "a second probe");
         probe.failed(&failure(ErrorKind::Connect, None), later, 0.0);
         assert_eq!(wait(&b, later), Duration::from_secs(2), "the wait doubles");
         let later = later + Duration::from_secs(3);
-        b.leave(later).unwrap().succeeded(later);
+        b.leave(later, PATIENT).unwrap().succeeded(later);
         assert_eq!(b.circuit(later), Circuit::Closed);
     }
 
@@ -236,10 +283,55 @@ mod tests {
         let b = Breaker::new(config::Breaker::default());
         let t = Instant::now();
         let told = failure(ErrorKind::RateLimited, Some(Duration::from_secs(7)));
-        b.leave(t).unwrap().failed(&told, t, 0.0);
+        b.leave(t, PATIENT).unwrap().failed(&told, t, 0.0);
         assert_eq!(wait(&b, t), Duration::from_secs(7));
         let later = t + Duration::from_secs(7);
-        drop(b.leave(later).unwrap());
+        drop(b.leave(later, PATIENT).unwrap());
         assert_eq!(b.circuit(later), Circuit::HalfOpen);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_from_before_it_opened_neither_closes_it_nor_frees_the_probes_place() {
+        let b = Breaker::new(config::Breaker::default());
+        let t = Instant::now();
+        let early: Vec<_> = (0..4).map(|_| b.leave(t, PATIENT).unwrap()).collect();
+        let told = failure(ErrorKind::RateLimited, Some(Duration::from_secs(7)));
+        b.leave(t, PATIENT).unwrap().failed(&told, t, 0.0);
+        let mut early = early.into_iter();
+        early.next().unwrap().succeeded(t);
+        early.next().unwrap().failed(&failure(ErrorKind::BadRequest, None), t, 0.0);
+        early.next().unwrap().failed(&failure(ErrorKind::Unavailable, None), t, 0.0);
+        assert_eq!(wait(&b, t), Duration::from_secs(7));
+        let later = t + Duration::from_secs(7);
+        let _probe = b.leave(later, PATIENT).unwrap();
+        drop(early);
+        assert!(b.leave(later, PATIENT).is_none(), "a second probe");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_a_call_cut_off_after_long_silence_counts() {
+        let b = Breaker::new(config::Breaker::default());
+        for _ in 0..50 {
+            drop(b.leave(Instant::now(), PATIENT).unwrap());
+        }
+        assert_eq!(b.circuit(Instant::now()), Circuit::Closed);
+        for _ in 0..5 {
+            let leave = b.leave(Instant::now(), PATIENT).unwrap();
+            tokio::time::advance(PATIENT).await;
+            drop(leave);
+        }
+        assert_eq!(b.circuit(Instant::now()), Circuit::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_old_doubt_that_nobody_asks_about_no_longer_counts_but_is_still_probed_once() {
+        let b = Breaker::new(config::Breaker::default());
+        let t = Instant::now();
+        fail(&b, t, ErrorKind::Auth);
+        assert_eq!(b.circuit(t + Duration::from_secs(31)), Circuit::HalfOpen);
+        let later = t + Duration::from_secs(61);
+        assert_eq!(b.circuit(later), Circuit::Closed);
+        let _probe = b.leave(later, PATIENT).unwrap();
+        assert!(b.leave(later, PATIENT).is_none() && b.circuit(later) == Circuit::Open);
     }
 }

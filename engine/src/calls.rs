@@ -11,6 +11,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use types::chat::{ChatRequest, Message, ResponseFormat, Role};
@@ -21,7 +22,11 @@ use types::run::{CallError, CallRecord};
 use types::{Chunk, Completion, Usage, Usd};
 use workflows::{Ask, Failure, Generated, Models};
 
+mod money;
 mod tracked;
+
+pub(crate) use money::Ceilings;
+use money::{charges, estimate};
 
 /// What all requests under one configuration share.
 pub(crate) struct Reach {
@@ -43,7 +48,10 @@ pub(crate) struct Calls {
     pub(crate) deadline: Instant,
     /// Ceiling that the request or a policy set: never passed, whatever a call turns out to cost.
     pub(crate) cap: Option<Usd>,
+    pub(crate) ceilings: Ceilings,
     pub(crate) seed: u64,
+    /// Calls made so far, for their identifiers.
+    pub(crate) made: AtomicU32,
 }
 
 /// One call under way: goes into the ledger exactly once, as cancelled when it is dropped.
@@ -79,8 +87,14 @@ impl Open {
         }
         let now = Instant::now();
         let ms = |t: Instant, from: Instant| t.saturating_duration_since(from).as_secs_f64() * 1e3;
-        let reached = end.error.is_none_or(|e| charges(e.kind));
-        let usage = end.usage.unwrap_or_else(|| estimate(reached, self.est_input, end.output_bytes));
+        let reached = end.first_content.is_some() || end.error.is_none_or(|e| charges(e.kind));
+        let estimated = estimate(reached, self.est_input, end.output_bytes);
+        let usage = match end.usage {
+            Some(reported) if end.error.is_none() => reported,
+            // What was reported before an answer broke off may be of its beginning only.
+            Some(so_far) => Usage { output: so_far.output.max(estimated.output), estimated: true, ..so_far },
+            None => estimated,
+        };
         let cost = if self.free { Some(Usd::ZERO) } else { self.model.price.map(|p| p.cost(&usage)) };
         let record = CallRecord {
             model: self.model.id.clone(),
@@ -114,27 +128,6 @@ impl Drop for Open {
             waited: true,
         });
     }
-}
-
-/// Whether a vendor bills a call that ended so: it had begun to answer, or we left it.
-const fn charges(kind: ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::StreamLost
-            | ErrorKind::InterTokenTimeout
-            | ErrorKind::TooLarge
-            | ErrorKind::Malformed
-            | ErrorKind::Cancelled
-    )
-}
-
-/// Usage nobody reported: what went in, and four bytes a token of what came out.
-fn estimate(reached: bool, input: u32, output_bytes: usize) -> Usage {
-    if !reached {
-        return Usage::default();
-    }
-    let output = u32::try_from(output_bytes.div_ceil(4)).unwrap_or(u32::MAX);
-    Usage { input, output, estimated: true, ..Usage::default() }
 }
 
 impl Models for Calls {
@@ -175,7 +168,8 @@ impl Calls {
                     return Err(last.map_or(Failure::Deadline, Failure::Provider));
                 }
                 let breaker = self.reach.breakers.get(usize::from(ix.0));
-                let leave = match breaker.map(|b| b.leave(now)) {
+                let patience = provider.timeouts.first_token.min(SILENCE);
+                let leave = match breaker.map(|b| b.leave(now, patience)) {
                     Some(None) => break,
                     Some(Some(leave)) => Some(leave),
                     None => None,
@@ -194,7 +188,9 @@ impl Calls {
                         return Ok(generated);
                     }
                     Err(e) => {
-                        if let Some(l) = leave {
+                        // A call that our own deadline cut off tells what any dropped call does.
+                        let ours = e.kind == ErrorKind::TotalTimeout && Instant::now() >= deadline;
+                        if let Some(l) = leave.filter(|_| !ours) {
                             l.failed(&e, Instant::now(), rng.random());
                         }
                         self.ledger.failed(&e);
@@ -224,7 +220,9 @@ impl Calls {
 
     /// Another candidate is the better retry; the same one again only where there is no other.
     fn next(&self, e: &Error, tries: u32, more: bool, deadline: Instant, rng: &mut StdRng) -> Next {
-        if !e.kind.another_may_do() {
+        // The provider's own limit on a whole call leaves time for another model, ours does not.
+        let timed_out = e.kind == ErrorKind::TotalTimeout && Instant::now() < deadline;
+        if !e.kind.another_may_do() && !timed_out {
             return Next::GiveUp;
         }
         if more {
@@ -262,8 +260,9 @@ impl Calls {
         deadline: Instant,
     ) -> Option<(Call, Open)> {
         let mut edits = ask.edits.clone();
+        self.ceilings.lower(&mut edits, &self.request);
         adapt(&mut edits, &self.request, model);
-        let est_input = self.profile.facts.est_input_tokens;
+        let est_input = self.est_input(&edits);
         let reserved = self.reserve(model, provider, &mut edits, est_input)?;
         let now = Instant::now();
         let purpose =
@@ -288,39 +287,11 @@ impl Calls {
             provider: provider.clone(),
             stream: ask.stream && model.abilities.streaming,
             remaining: deadline.saturating_duration_since(now),
-            id: format!("{}.{}.{attempt}", self.request_id, ask.node),
+            id: format!("{}.{}.{}", self.request_id, ask.node, self.made.fetch_add(1, Ordering::Relaxed)),
             family: self.profile.task_family.value,
             sub_label: self.profile.sub_label,
         };
         Some((call, open))
-    }
-
-    /// Reserves the worst case of one call. Where only a shorter answer fits, the answer is shortened, down
-    /// to 64 tokens, unless it has a form that a cut would break.
-    fn reserve(&self, model: &Model, provider: &Provider, edits: &mut Edits, input: u32) -> Option<Usd> {
-        if provider.tier == Tier::Free {
-            return Some(Usd::ZERO);
-        }
-        let Some(price) = model.price else {
-            // Routing has excluded unknown prices wherever there is a ceiling.
-            return self.cap.is_none().then_some(Usd::ZERO);
-        };
-        let asked = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
-        let cost = |output: u32| price.cost(&Usage { input, output, ..Usage::default() });
-        if self.ledger.reserve(cost(asked), self.cap) {
-            return Some(cost(asked));
-        }
-        let left = self.ledger.left(self.cap?).dollars() - cost(0).dollars();
-        let affordable = if price.output > 0.0 { (left / price.output * 1e6).floor() } else { 0.0 };
-        let structured =
-            !matches!(self.request.response_format, ResponseFormat::Text) || !self.request.tools.is_empty();
-        if structured || affordable < 64.0 {
-            return None;
-        }
-        // Bounded by `asked`, which did not fit.
-        let output = affordable.min(f64::from(asked)) as u32;
-        edits.max_tokens = Some(output);
-        self.ledger.reserve(cost(output), self.cap).then(|| cost(output))
     }
 
     async fn attempt(
@@ -394,6 +365,10 @@ impl Calls {
         completion
     }
 }
+
+/// Silence after which a call that is cut off, by the client or by a deadline, counts against the model: one
+/// that accepts calls and never answers would otherwise never be kept out.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Most events held back while waiting for the first content.
 const MAX_HEAD: usize = 64;

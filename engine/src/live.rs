@@ -24,61 +24,72 @@ pub(crate) struct Flow {
     pub(crate) chunks: mpsc::Receiver<Chunk>,
     pub(crate) tree: Tree,
     pub(crate) deadline: Instant,
-    pub(crate) ready: VecDeque<Event>,
+    /// What is left to give once the run has ended.
+    pub(crate) ready: VecDeque<Chunk>,
+    /// How it ended: told, and put on record, only after everything in `ready` has been taken.
+    pub(crate) end: Option<Result<(), Error>>,
 }
 
 impl Flow {
     /// Runs until the first event is there: until then a failure is a plain error.
     pub(crate) async fn start(mut self, head: impl FnOnce(&mut Tree) -> Head) -> Result<Live, Error> {
-        match self.next().await {
-            Some(Event::Failed(e)) => Err(e),
-            Some(first) => {
-                self.ready.push_front(first);
-                let head = head(&mut self.tree);
-                let events =
-                    stream::unfold(self, |mut flow| async move { flow.next().await.map(|e| (e, flow)) });
-                Ok(Live { head, events: events.boxed() })
-            }
-            None => Err(Kind::Internal("the run ended without an event".to_owned()).into()),
+        if let Some(chunk) = self.live().await {
+            self.ready.push_front(chunk);
         }
+        if self.ready.is_empty()
+            && let Some(Err(e)) = self.end.take_if(|e| e.is_err())
+        {
+            return Err(self.tree.failed(e));
+        }
+        // While the tree is open: its record knows who serves.
+        let head = head(&mut self.tree);
+        let events = stream::unfold(self, |mut flow| async move { flow.next().await.map(|e| (e, flow)) });
+        Ok(Live { head, events: events.boxed() })
     }
 
     async fn next(&mut self) -> Option<Event> {
-        if let Some(event) = self.ready.pop_front() {
-            return Some(event);
+        if let Some(chunk) = self.ready.pop_front() {
+            return Some(Event::Chunk(chunk));
         }
+        if let Some(chunk) = self.live().await {
+            return Some(Event::Chunk(chunk));
+        }
+        if let Some(chunk) = self.ready.pop_front() {
+            return Some(Event::Chunk(chunk));
+        }
+        Some(match self.end.take()? {
+            Ok(()) => Event::Done(self.tree.delivered()),
+            Err(e) => Event::Failed(self.tree.failed(e)),
+        })
+    }
+
+    /// The next chunk of the run. `None` when it has ended; what it left is in `ready` and `end` then.
+    async fn live(&mut self) -> Option<Chunk> {
         let run = self.run.as_mut()?;
         let ending = tokio::select! {
             biased;
             Some(chunk) = self.chunks.recv() => {
                 self.tree.first_byte();
-                return Some(Event::Chunk(chunk));
+                return Some(chunk);
             }
             ending = timeout_at(self.deadline, run) => ending,
         };
+        // Calls that still run are dropped here, and so on record before the tree is closed.
         self.run = None;
         while let Ok(chunk) = self.chunks.try_recv() {
-            self.ready.push_back(Event::Chunk(chunk));
+            self.ready.push_back(chunk);
         }
-        let last = self.finish(ending.ok());
-        self.ready.push_back(last);
-        self.ready.pop_front()
-    }
-
-    fn finish(&mut self, ending: Option<Ending>) -> Event {
-        match ending {
-            Some(Ending::Delivered { completion, .. }) => {
-                self.tree.first_byte();
-                self.ready.extend(chunks(&completion).into_iter().map(Event::Chunk));
-                Event::Done(self.tree.delivered())
+        self.end = Some(match ending {
+            Ok(Ending::Delivered { completion, .. }) => {
+                self.ready.extend(chunks(&completion));
+                Ok(())
             }
-            Some(Ending::Streamed { .. }) => Event::Done(self.tree.delivered()),
-            Some(Ending::Broken { error, .. }) => {
-                Event::Failed(self.tree.failed(Kind::Provider(error).into()))
-            }
-            Some(Ending::Failed(f)) => Event::Failed(self.tree.failed(crate::pipeline::failure(f))),
-            None => Event::Failed(self.tree.failed(Kind::Deadline.into())),
-        }
+            Ok(Ending::Streamed { .. }) => Ok(()),
+            Ok(Ending::Broken { error, .. }) => Err(Kind::Provider(error).into()),
+            Ok(Ending::Failed(f)) => Err(crate::pipeline::failure(f)),
+            Err(_) => Err(Kind::Deadline.into()),
+        });
+        None
     }
 }
 

@@ -1,7 +1,7 @@
 //! The way of a request, top to bottom, one call per room.
 
 use crate::answer::{Admission, Answer, Head, Whole};
-use crate::calls::Calls;
+use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
 use crate::ledger::Ledger;
 use crate::live::{self, Flow};
@@ -10,6 +10,7 @@ use crate::settle::{self, Tree};
 use crate::{Inner, View};
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use types::chat::ChatRequest;
@@ -104,14 +105,16 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         started: tree.admission.received,
         deadline,
         cap,
+        ceilings: ceilings(&directives),
         seed,
+        made: AtomicU32::new(0),
     };
     let input = workflows::Input {
         request: request.clone(),
         scope,
         language: view.bundle.language.clone(),
         extra_validators: std::mem::take(&mut directives.validators),
-        edits: edits(&request, &directives),
+        edits: Edits::default(),
         sink,
         trace,
     };
@@ -125,7 +128,8 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     // settle, assess: in `Tree`, whichever way the run ends; learn follows the log
     match chunks {
         Some(chunks) => {
-            let flow = Flow { run: Some(Box::pin(run)), chunks, tree, deadline, ready: VecDeque::new() };
+            let flow =
+                Flow { run: Some(Box::pin(run)), chunks, tree, deadline, ready: VecDeque::new(), end: None };
             Ok(Answer::Live(flow.start(describe).await?))
         }
         None => whole(timeout_at(deadline, run).await.ok(), tree, describe),
@@ -164,21 +168,12 @@ fn deadline(
         + shortest.map_or(inner.config.default_deadline, |d| d.min(inner.config.default_deadline))
 }
 
-/// What the policies' caps change in every call.
-fn edits(request: &ChatRequest, d: &Directives) -> Edits {
-    let mut edits = Edits::default();
-    if let Some(cap) = &d.cap_max_tokens
-        && request.params.max_tokens.is_none_or(|m| m > cap.value)
-    {
-        edits.max_tokens = Some(cap.value);
+/// What the policies' caps allow in every call.
+fn ceilings(d: &Directives) -> Ceilings {
+    Ceilings {
+        max_tokens: d.cap_max_tokens.as_ref().map(|c| c.value),
+        temperature: d.cap_temperature.as_ref().map(|c| c.value),
     }
-    if let Some(cap) = &d.cap_temperature
-        // The vendors' default is 1.
-        && request.params.temperature.unwrap_or(1.0) > cap.value
-    {
-        edits.temperature = Some(cap.value);
-    }
-    edits
 }
 
 fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
@@ -208,6 +203,7 @@ pub(crate) fn failure(f: RunFailure) -> Error {
         (None, "budget") if f.code == "wall" => Kind::Deadline,
         (None, "budget") => Kind::Budget(f.message),
         (None, "validation") => Kind::Validation { code: f.code, message: f.message },
+        (None, "policy") if f.code == "evaluation_failed" => Kind::PolicyEvaluation(f.message),
         (None, "policy") => Kind::NoCandidates { summary: f.message, by_policy: false },
         (None, _) => Kind::Workflow { code: f.code, message: f.message, status: f.status },
     };

@@ -46,8 +46,11 @@ impl Tree {
         self.admission.received.elapsed().as_secs_f64() * 1e3
     }
 
-    /// Notes that the first byte can leave now.
+    /// Notes that the first byte can leave now; asked again, it says what it said.
     pub(crate) fn first_byte(&mut self) -> f64 {
+        if let Some(ours) = self.overhead_ms {
+            return ours;
+        }
         let elapsed = self.elapsed_ms();
         let ours = (elapsed - self.ledger.waited().as_secs_f64() * 1e3).max(0.0);
         self.ttft_ms.get_or_insert(elapsed);

@@ -159,10 +159,18 @@ fn house(
     rules: &str,
     script: impl Fn(&Call) -> Result<Reply, Error> + Send + Sync + 'static,
 ) -> House {
+    house_of(models, rules, vec![], script)
+}
+
+fn house_of(
+    models: Vec<Model>,
+    rules: &str,
+    workflows: Vec<SourceFile>,
+    script: impl Fn(&Call) -> Result<Reply, Error> + Send + Sync + 'static,
+) -> House {
     let n = models.len();
     let matrix = Arc::new(Matrix::new(vec![provider()], models));
-    let files =
-        Files { rules: SourceFile::new("routing_rules.yaml", rules), scripts: vec![], workflows: vec![] };
+    let files = Files { rules: SourceFile::new("routing_rules.yaml", rules), scripts: vec![], workflows };
     let (bundle, problems) = Bundle::load(matrix, &files);
     let bundle = bundle.unwrap_or_else(|| panic!("{problems:?}"));
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
@@ -418,4 +426,175 @@ async fn unknown_models_and_workflows_are_named_with_the_nearest() {
     }
     let (_, answer) = h.ask(json!({"model": "alpha", "messages": [{"role": "user", "content": "hi"}]})).await;
     assert!(answer.is_ok(), "a bare name that only one provider has");
+}
+
+/// A stream that never gives anything.
+fn silence() -> Reply {
+    Reply::Stream(stream::pending().boxed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_buffered_stream_names_its_model_and_is_on_record_once_it_was_taken() {
+    let h = house(vec![model("a", 1.0)], RULES, |c| Ok(whole(c, "{\"name\": \"Ada\"}")));
+    for taken in [1, usize::MAX] {
+        let mut body = schema();
+        body["stream"] = json!(true);
+        let (id, answer) = h.ask(body).await;
+        let Ok(Answer::Live(live)) = answer else { panic!("{answer:?}") };
+        assert_eq!(&*live.head.model, "p/a");
+        let n = live.events.take(taken).count().await;
+        let record = h.stored(&id).await.record;
+        assert!(record.run.stream_mode.starts_with("buffered"), "{}", record.run.stream_mode);
+        let (cut, status) = (n == taken, record.outcome.status);
+        let expected =
+            if cut { types::outcome::Status::Cancelled } else { types::outcome::Status::Delivered };
+        assert_eq!(status, expected, "after {n} events");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_breaks_is_charged_for_all_that_came() {
+    for kind in [ErrorKind::Unavailable, ErrorKind::TotalTimeout, ErrorKind::StreamLost] {
+        let h = house(vec![model("a", 1.0)], RULES, move |c| {
+            let mut first = text("x");
+            first.usage = Some(Usage { input: 10, output: 1, ..Usage::default() });
+            let broken = Error::new(kind, &c.model, "cut");
+            Ok(pieces(vec![Ok(first), Ok(text(&"x".repeat(4_000))), Err(broken)]))
+        });
+        let mut body = prose();
+        body["stream"] = json!(true);
+        let (id, answer) = h.ask(body).await;
+        let Ok(Answer::Live(live)) = answer else { panic!("{answer:?}") };
+        assert!(matches!(live.events.collect::<Vec<_>>().await.last(), Some(Event::Failed(_))));
+        let usage = h.stored(&id).await.record.outcome.usage;
+        assert!(usage.output >= 1_000 && usage.input == 10 && usage.estimated, "{kind:?}: {usage:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_model_that_never_answers_is_kept_out() {
+    let h = house(vec![model("a", 0.1), model("b", 1.0)], RULES, |c| {
+        Ok(if &*c.model.id == "p/a" { silence() } else { whole(c, "x") })
+    });
+    for stream in [false, true] {
+        let mut served = 0;
+        for _ in 0..20 {
+            let mut body = prose();
+            body["stream"] = json!(stream);
+            served += u32::from(h.ask(body).await.1.is_ok());
+        }
+        assert!(served >= 10, "{served} of 20 with stream {stream}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clients_short_deadline_does_not_keep_a_model_out() {
+    let h = house(vec![model("a", 1.0)], RULES, |_| Ok(silence()));
+    for _ in 0..20 {
+        let mut body = prose();
+        body["routing"] = json!({"max_latency_ms": 10_000});
+        assert!(h.ask(body).await.1.is_err());
+    }
+    assert_eq!((h.calls("p/a"), h.engine.health().open), (20, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_models_own_time_limit_leads_to_the_next_candidate() {
+    let h = house(vec![model("a", 0.1), model("b", 1.0)], RULES, |c| {
+        if &*c.model.id == "p/a" {
+            Err(Error::new(ErrorKind::TotalTimeout, &c.model, "20 s"))
+        } else {
+            Ok(whole(c, "x"))
+        }
+    });
+    let Ok(Answer::Whole(w)) = h.ask(prose()).await.1 else { panic!("no answer") };
+    assert_eq!(&*w.head.model, "p/b");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_best_answer_so_far_is_delivered_when_the_clients_time_is_up() {
+    let h = house(vec![model("a", 1.0)], RULES, |c| {
+        Ok(if c.edits.messages.is_some() { silence() } else { whole(c, "{\"nam\": 3}") })
+    });
+    let mut body = schema();
+    body["routing"] = json!({"max_latency_ms": 30_000, "workflow": "default"});
+    let (id, answer) = h.ask(body).await;
+    assert!(answer.is_ok(), "{answer:?}");
+    assert_eq!(h.stored(&id).await.record.outcome.verdict, types::Verdict::Failed);
+}
+
+#[tokio::test(start_paused = true)]
+async fn ceilings_of_policies_hold_for_every_node_and_every_call_has_its_own_identifier() {
+    let rules = format!(
+        "{RULES}rules:\n  - {{ id: caps, actions: {{ cap_temperature: 0.3, cap_max_tokens: 100 }} }}\n"
+    );
+    let seen: Arc<Mutex<Vec<(f64, u32, String)>>> = Arc::default();
+    let log = seen.clone();
+    let h = house(vec![model("a", 1.0), model("b", 2.0)], &rules, move |c| {
+        let temperature = c.edits.temperature.or(c.request.params.temperature).unwrap_or(1.0);
+        let tokens = c.edits.max_tokens.or(c.request.params.max_tokens).unwrap_or(u32::MAX);
+        log.lock().unwrap().push((temperature, tokens, c.id.clone()));
+        Ok(whole(c, "x"))
+    });
+    let mut body = prose();
+    body["model"] = json!("workflow/cheap_first_cascade");
+    body["temperature"] = json!(0.2);
+    body["max_tokens"] = json!(50);
+    assert!(h.ask(body).await.1.is_ok());
+    let seen = seen.lock().unwrap();
+    assert!(seen.len() >= 2 && seen.iter().all(|(t, n, _)| *t <= 0.3 && *n <= 100), "{seen:?}");
+    let ids: std::collections::BTreeSet<&str> = seen.iter().map(|(_, _, id)| id.as_str()).collect();
+    assert_eq!(ids.len(), seen.len(), "{seen:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn every_choice_and_every_word_a_repair_adds_is_reserved() {
+    let asked: Arc<Mutex<Vec<(u64, u32)>>> = Arc::default();
+    let log = asked.clone();
+    let h = house(vec![model("a", 1.0)], RULES, move |c| {
+        let input = c.edits.messages.iter().flatten().flat_map(|m| m.content.texts()).map(str::len);
+        let bytes = u64::try_from(input.sum::<usize>()).unwrap();
+        log.lock().unwrap().push((bytes, c.edits.max_tokens.unwrap_or(4_000)));
+        Ok(whole(c, &"{".repeat(40_000)))
+    });
+    let mut body = prose();
+    body["n"] = json!(8);
+    body["routing"] = json!({"max_cost_usd": 0.004});
+    assert!(h.ask(body).await.1.is_ok());
+    let most = asked.lock().unwrap().first().unwrap().1;
+    assert!((64..500).contains(&most), "8 choices of {most} tokens at 1 USD a million");
+
+    // The repair shows the model its own 40 000 bytes, which do not fit under the ceiling.
+    asked.lock().unwrap().clear();
+    let mut body = schema();
+    body["max_tokens"] = json!(100);
+    body["routing"] = json!({"max_cost_usd": 0.002, "workflow": "default"});
+    let _ = h.ask(body).await;
+    let longest = asked.lock().unwrap().iter().map(|(bytes, _)| *bytes).max().unwrap();
+    assert!(longest < 8_000, "a call with {longest} bytes of messages went out");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workflows_own_limit_on_money_holds() {
+    let tight = SourceFile::new(
+        "tight.yaml",
+        "version: 1\nname: tight\nlimits: { usd: 0.000000001 }\nnodes:\n  - { id: generate, type: generate }\n  - { id: answer, type: stream, from: nodes.generate.completion, needs: generate }\n",
+    );
+    let h = house_of(vec![model("a", 1.0)], RULES, vec![tight], |c| Ok(whole(c, "x")));
+    let mut body = prose();
+    body["model"] = json!("workflow/tight");
+    let (id, answer) = h.ask(body).await;
+    assert!(matches!(answer.as_ref().unwrap_err().kind, Kind::NoCandidates { .. }), "{answer:?}");
+    assert!(h.stored(&id).await.record.decision.excluded.iter().any(|e| e.reason == "max_cost"));
+    assert_eq!(h.calls("p/a"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preferred_pool_is_preferred() {
+    let rules = RULES.replace("judge:", "good: { models: [\"p/b\"] }, judge:");
+    let h = house(vec![model("a", 1.0), model("b", 1.0)], &rules, |c| Ok(whole(c, "x")));
+    let mut body = prose();
+    body["routing"] = json!({"prefer": ["pool:good"], "determinism": "strict"});
+    let Ok(Answer::Whole(w)) = h.ask(body).await.1 else { panic!("no answer") };
+    assert_eq!(&*w.head.model, "p/b");
 }

@@ -66,8 +66,8 @@ impl Tracked {
             waited: false,
         });
         // The call was counted as answered at its first content; a later break counts against the model.
-        if let (Some(e), Some(leave)) = (error, self.breaker.as_ref().and_then(|b| b.leave(Instant::now()))) {
-            leave.failed(e, Instant::now(), 0.5);
+        if let (Some(e), Some(breaker)) = (error, &self.breaker) {
+            breaker.broke(e, Instant::now());
         }
     }
 }
@@ -94,7 +94,7 @@ impl Drop for Tracked {
             let model = std::mem::take(&mut self.model);
             self.open.close(&End {
                 error: Some(&error),
-                usage: self.usage.map(|u| Usage { estimated: true, ..u }),
+                usage: self.usage,
                 output_bytes: self.output_bytes,
                 first_content: self.first_content,
                 reported_model: &model,

@@ -1,0 +1,103 @@
+//! Money of one call: what policies allow it, what it may cost at most, what it cost when nobody says.
+
+use super::Calls;
+use types::chat::{ChatRequest, Message, ResponseFormat};
+use types::matrix::{Model, Provider, Tier};
+use types::provider::{Edits, ErrorKind};
+use types::{Usage, Usd};
+
+/// What policies allow at most in every call, whatever the request or a node of the workflow asks for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ceilings {
+    pub(crate) max_tokens: Option<u32>,
+    pub(crate) temperature: Option<f64>,
+}
+
+impl Ceilings {
+    pub(super) fn lower(self, edits: &mut Edits, request: &ChatRequest) {
+        if let Some(cap) = self.max_tokens
+            && edits.max_tokens.or(request.params.max_tokens).is_none_or(|m| m > cap)
+        {
+            edits.max_tokens = Some(cap);
+        }
+        if let Some(cap) = self.temperature
+            // The vendors' default is 1.
+            && edits.temperature.or(request.params.temperature).unwrap_or(1.0) > cap
+        {
+            edits.temperature = Some(cap);
+        }
+    }
+}
+
+/// Whether a vendor bills a call that ended so: it had begun to answer, or we left it.
+pub(super) const fn charges(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::StreamLost
+            | ErrorKind::FirstTokenTimeout
+            | ErrorKind::InterTokenTimeout
+            | ErrorKind::TotalTimeout
+            | ErrorKind::TooLarge
+            | ErrorKind::Malformed
+            | ErrorKind::Cancelled
+    )
+}
+
+/// Usage nobody reported: what went in, and four bytes a token of what came out.
+pub(super) fn estimate(reached: bool, input: u32, output_bytes: usize) -> Usage {
+    if !reached {
+        return Usage::default();
+    }
+    let output = u32::try_from(output_bytes.div_ceil(4)).unwrap_or(u32::MAX);
+    Usage { input, output, estimated: true, ..Usage::default() }
+}
+
+impl Calls {
+    /// Input tokens of a call. What a repair or a judge adds to the conversation is paid for as well; three
+    /// bytes a token is more than most texts need.
+    pub(super) fn est_input(&self, edits: &Edits) -> u32 {
+        let est = self.profile.facts.est_input_tokens;
+        let Some(messages) = &edits.messages else { return est };
+        let bytes =
+            |list: &[Message]| list.iter().flat_map(|m| m.content.texts()).map(str::len).sum::<usize>();
+        let added = bytes(messages).saturating_sub(bytes(&self.request.messages)).div_ceil(3);
+        est.saturating_add(u32::try_from(added).unwrap_or(u32::MAX))
+    }
+
+    /// Reserves the worst case of one call, every choice as long as it may be. Where only a shorter answer fits, the answer is shortened, down
+    /// to 64 tokens, unless it has a form that a cut would break.
+    pub(super) fn reserve(
+        &self,
+        model: &Model,
+        provider: &Provider,
+        edits: &mut Edits,
+        input: u32,
+    ) -> Option<Usd> {
+        if provider.tier == Tier::Free {
+            return Some(Usd::ZERO);
+        }
+        let Some(price) = model.price else {
+            // Routing has excluded unknown prices wherever there is a ceiling.
+            return self.cap.is_none().then_some(Usd::ZERO);
+        };
+        let asked = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
+        let n = self.request.params.n.max(1);
+        let cost =
+            |output: u32| price.cost(&Usage { input, output: output.saturating_mul(n), ..Usage::default() });
+        if self.ledger.reserve(cost(asked), self.cap) {
+            return Some(cost(asked));
+        }
+        let left = self.ledger.left(self.cap?).dollars() - cost(0).dollars();
+        let affordable =
+            if price.output > 0.0 { (left / price.output * 1e6 / f64::from(n)).floor() } else { 0.0 };
+        let structured =
+            !matches!(self.request.response_format, ResponseFormat::Text) || !self.request.tools.is_empty();
+        if structured || affordable < 64.0 {
+            return None;
+        }
+        // Bounded by `asked`, which did not fit.
+        let output = affordable.min(f64::from(asked)) as u32;
+        edits.max_tokens = Some(output);
+        self.ledger.reserve(cost(output), self.cap).then(|| cost(output))
+    }
+}
