@@ -66,6 +66,8 @@ struct Open {
     run_started: Instant,
     started: Instant,
     est_input: u32,
+    /// Nothing of the answer can be passed on yet.
+    awaited: bool,
     closed: bool,
 }
 
@@ -76,8 +78,6 @@ struct End<'a> {
     output_bytes: usize,
     first_content: Option<Instant>,
     reported_model: &'a str,
-    /// The time of this call counts as awaited (a stream's is counted up to its first content).
-    waited: bool,
 }
 
 impl Open {
@@ -108,8 +108,15 @@ impl Open {
             started_ms: ms(self.started, self.run_started),
             reported_model: end.reported_model.to_owned(),
         };
-        let waited = if end.waited { now.saturating_duration_since(self.started) } else { Duration::ZERO };
-        self.ledger.settle(&self.node, self.reserved, record, waited);
+        self.arrived(now);
+        self.ledger.settle(&self.node, self.reserved, record);
+    }
+
+    /// What comes from here on can be passed on as it comes.
+    fn arrived(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.awaited, false) {
+            self.ledger.await_ends(now);
+        }
     }
 }
 
@@ -125,7 +132,6 @@ impl Drop for Open {
             output_bytes: 0,
             first_content: None,
             reported_model: "",
-            waited: true,
         });
     }
 }
@@ -267,6 +273,7 @@ impl Calls {
         let now = Instant::now();
         let purpose =
             if attempt > 1 && ask.purpose == "primary" { "fallback".into() } else { ask.purpose.to_string() };
+        self.ledger.await_begins(now);
         let open = Open {
             ledger: self.ledger.clone(),
             node: ask.node.clone(),
@@ -278,6 +285,7 @@ impl Calls {
             run_started: self.started,
             started: now,
             est_input,
+            awaited: true,
             closed: false,
         };
         let call = Call {
@@ -314,7 +322,6 @@ impl Calls {
                 output_bytes: 0,
                 first_content: None,
                 reported_model: "",
-                waited: true,
             });
             Err(e)
         };
@@ -328,7 +335,7 @@ impl Calls {
             }
             Ok(Reply::Stream(stream)) => match timeout_at(deadline, commit(stream, &model)).await {
                 Ok(Ok((head, rest))) => {
-                    self.ledger.wait(open.started.elapsed());
+                    open.arrived(Instant::now());
                     let rest = tracked::track(open, &head, rest, breaker.cloned());
                     Ok(Generated::Stream { model, head, rest })
                 }
@@ -357,7 +364,6 @@ impl Calls {
             output_bytes: bytes,
             first_content: None,
             reported_model: &model,
-            waited: true,
         });
         if reported.is_none() {
             completion.usage = estimate(true, open.est_input, bytes);

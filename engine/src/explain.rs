@@ -1,5 +1,6 @@
 //! A stored request as a table a person can read in seconds.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use types::decision::{Arm, Decision};
 use types::run::{CallRecord, Run, Step};
@@ -124,7 +125,7 @@ fn arm(out: &mut String, a: &Arm, chosen: bool) {
 }
 
 fn excluded(out: &mut String, d: &Decision) {
-    for e in d.excluded.iter().chain(d.unavailable.iter()) {
+    for e in &d.excluded {
         let by = e.rule.as_ref().map_or(String::new(), |r| format!(" by {r}"));
         let on = e.workflow.as_ref().map_or(String::new(), |w| format!(" in {w}"));
         let _ = writeln!(
@@ -134,6 +135,14 @@ fn excluded(out: &mut String, d: &Decision) {
             e.reason,
             e.detail.as_deref().unwrap_or("")
         );
+    }
+    // What no request can use is the same every time: one line per reason is enough.
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for e in d.unavailable.iter() {
+        by_reason.entry(&e.reason).or_default().push(e.model.trim_end_matches("/*"));
+    }
+    for (reason, providers) in by_reason {
+        let _ = writeln!(out, " out      {reason}: {}", providers.join(", "));
     }
 }
 

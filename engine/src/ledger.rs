@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use tokio::time::Instant;
 use types::Usd;
 use types::provider;
 use types::run::{CallRecord, Run};
@@ -15,7 +16,10 @@ struct Book {
     calls: Vec<(Arc<str>, CallRecord)>,
     spent: Usd,
     reserved: Usd,
+    /// Time in which at least one provider was awaited; calls that run beside each other count once.
     waited: Duration,
+    waiting: u32,
+    waiting_since: Option<Instant>,
     worst: Option<provider::Error>,
 }
 
@@ -43,11 +47,10 @@ impl Ledger {
     }
 
     /// Puts a finished call in the place of its reservation.
-    pub(crate) fn settle(&self, node: &Arc<str>, reserved: Usd, record: CallRecord, waited: Duration) {
+    pub(crate) fn settle(&self, node: &Arc<str>, reserved: Usd, record: CallRecord) {
         let mut b = self.lock();
         b.reserved = b.reserved.minus(reserved);
         b.spent = b.spent.plus(record.cost_usd.unwrap_or_default());
-        b.waited = b.waited.saturating_add(waited);
         b.calls.push((node.clone(), record));
     }
 
@@ -69,10 +72,22 @@ impl Ledger {
         self.lock().waited
     }
 
-    /// Adds time in which a provider was awaited.
-    pub(crate) fn wait(&self, d: Duration) {
+    /// A provider is awaited from now on.
+    pub(crate) fn await_begins(&self, now: Instant) {
         let mut b = self.lock();
-        b.waited = b.waited.saturating_add(d);
+        b.waiting = b.waiting.saturating_add(1);
+        b.waiting_since.get_or_insert(now);
+    }
+
+    /// It has answered, begun to answer, or failed.
+    pub(crate) fn await_ends(&self, now: Instant) {
+        let mut b = self.lock();
+        b.waiting = b.waiting.saturating_sub(1);
+        if b.waiting == 0
+            && let Some(since) = b.waiting_since.take()
+        {
+            b.waited = b.waited.saturating_add(now.saturating_duration_since(since));
+        }
     }
 
     /// Hands the calls to the steps of the nodes that made them. Calls of a node without a step (it was
@@ -117,6 +132,19 @@ fn usefulness(e: &provider::Error) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_beside_each_other_are_awaited_once() {
+        let (l, t) = (Ledger::default(), Instant::now());
+        let at = |s| t + Duration::from_secs(s);
+        l.await_begins(at(0));
+        l.await_begins(at(1));
+        l.await_ends(at(3));
+        l.await_ends(at(5));
+        l.await_begins(at(8));
+        l.await_ends(at(9));
+        assert_eq!(l.waited(), Duration::from_secs(6));
+    }
 
     #[test]
     fn parallel_calls_never_pass_the_cap() {

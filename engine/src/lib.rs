@@ -214,6 +214,12 @@ impl Engine {
         }
     }
 
+    /// Requests in flight, and the most that may be. Cheap, for every answer.
+    #[must_use]
+    pub fn load(&self) -> (usize, usize) {
+        (self.0.gate.in_flight(), self.0.gate.max())
+    }
+
     /// Refuses new work from now on.
     pub fn drain(&self) {
         self.0.gate.drain();

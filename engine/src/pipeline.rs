@@ -39,8 +39,10 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         wants_text: view.bundle.wants_text,
     };
     let scope = policies::scope(&about);
-    let mut directives =
-        view.bundle.policies.evaluate(&scope).map_err(|e| Kind::PolicyEvaluation(e.public_message()))?;
+    let (mut directives, unevaluated) = match view.bundle.policies.evaluate(&scope) {
+        Ok(directives) => (directives, None),
+        Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()))),
+    };
 
     // route
     let seed = inner.next_seed();
@@ -63,6 +65,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
             ts_ms,
         },
         &mut directives,
+        unevaluated,
     );
     let (decision, routed) = match routed {
         Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),

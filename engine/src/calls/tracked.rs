@@ -63,7 +63,6 @@ impl Tracked {
             output_bytes: self.output_bytes,
             first_content: self.first_content,
             reported_model: &model,
-            waited: false,
         });
         // The call was counted as answered at its first content; a later break counts against the model.
         if let (Some(e), Some(breaker)) = (error, &self.breaker) {
@@ -98,7 +97,6 @@ impl Drop for Tracked {
                 output_bytes: self.output_bytes,
                 first_content: self.first_content,
                 reported_model: &model,
-                waited: false,
             });
         }
     }

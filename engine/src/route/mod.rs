@@ -63,9 +63,14 @@ pub(crate) struct Routed {
 /// A choice, or the record of there being none with the reason.
 pub(crate) type Outcome = Result<Routed, Box<(Decision, Error)>>;
 
-/// Decides. `directives` hand their rules and actions over to the record.
-pub(crate) fn decide(inputs: &Inputs<'_>, directives: &mut Directives) -> Outcome {
+/// Decides. `directives` hand their rules and actions over to the record. `unevaluated` says that a policy
+/// which fails closed could not be evaluated: nothing is chosen then, and the record says why.
+pub(crate) fn decide(inputs: &Inputs<'_>, directives: &mut Directives, unevaluated: Option<Kind>) -> Outcome {
     let mut decision = blank(inputs, directives);
+    if let Some(kind) = unevaluated {
+        decision.why = kind.to_string();
+        return Err(Box::new((decision, kind.into())));
+    }
     if let Some(d) = directives.denials.first() {
         let kind = Kind::Denied { reason: d.reason.clone(), code: d.code.clone(), status: d.status };
         decision.why = format!("denied by {}", d.rule);

@@ -41,10 +41,10 @@ pub(crate) async fn post(
 fn allowance(app: &App) -> Allowance {
     /// Bytes of a token, on average; the same figure for limit and rest.
     const BYTES_PER_TOKEN: usize = 4;
-    let health = app.engine.health();
+    let (in_flight, max) = app.engine.load();
     let (all, free) = app.budget.state();
     Allowance {
-        requests: (health.max_inflight, health.max_inflight.saturating_sub(health.in_flight)),
+        requests: (max, max.saturating_sub(in_flight)),
         tokens: (all / BYTES_PER_TOKEN, free / BYTES_PER_TOKEN),
     }
 }

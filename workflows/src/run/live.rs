@@ -31,7 +31,13 @@ pub(crate) fn decide<'a>(host: &Host<'a>) -> (Option<&'a Chain>, String) {
     match mode {
         Some(Kind::Stream(s)) if s.mode == Mode::Buffered => return buffered("the workflow says so"),
         Some(Kind::Stream(s)) if s.mode == Mode::Passthrough => {
-            return (Some(chain), "passthrough: the workflow says so".to_owned());
+            // The author gives up the workflow's own checks, never those that a policy demands.
+            let demanded =
+                host.extras.iter().find(|c| c.severity() > Severity::Warn && c.applies(&host.input.request));
+            return match demanded {
+                Some(c) => buffered(&format!("a policy demands that `{}` sees the whole answer", c.name())),
+                None => (Some(chain), "passthrough: the workflow says so".to_owned()),
+            };
         }
         _ => {}
     }

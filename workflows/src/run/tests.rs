@@ -451,6 +451,24 @@ async fn policies_add_their_checks_to_the_last_validate_or_to_delivery() {
     assert_eq!(go(&bare, "ask", json!("nonsense"), vec![]).await, "policy.evaluation_failed");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_workflow_that_passes_through_still_waits_for_what_a_policy_demands() {
+    let w = workflow(
+        "nodes:\n  - { id: ask, type: generate }\noutput: { from: nodes.ask.completion, mode: passthrough }\n",
+    );
+    for (demand, mode) in
+        [(json!([]), "passthrough"), (json!([{"use": "length", "with": {"max_chars": 5}}]), "buffered")]
+    {
+        let (tx, _rx) = mpsc::channel(16);
+        let mut i = input(prose(), Some(tx));
+        i.extra_validators = vec![Set { value: demand, rule: "r".into() }];
+        let trace = i.trace.clone();
+        run(&w, i, &Script::new(vec![("ask", vec![Says::Text(1, "fine")])])).await;
+        let said = trace.take().stream_mode;
+        assert!(said.starts_with(mode), "{said}");
+    }
+}
+
 /// Streams through `default`; gives the pieces, the ending and why the mode was chosen.
 async fn stream(request: Arc<ChatRequest>, script: &Script) -> (Vec<String>, Ending, String) {
     let (tx, mut rx) = mpsc::channel(1);

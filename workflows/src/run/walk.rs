@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use std::future::poll_fn;
 use std::task::Poll;
 use tokio::time::{sleep_until, timeout};
+use types::run::Severity;
 use types::run::Step;
 
 mod lines;
@@ -328,10 +329,22 @@ impl<'h> Walk<'h> {
     }
 
     fn best_or(&self, allowed: bool, failure: RunFailure) -> End {
-        match self.state.best().and_then(|id| self.state.row(id)).filter(|_| allowed) {
-            Some(row) => End::Delivered(row.clone()),
-            None => End::Failed(failure),
+        let best = self.state.best().and_then(|id| self.state.row(id)).filter(|_| allowed);
+        let Some(mut row) = best.cloned() else { return End::Failed(failure) };
+        // An answer that is only the best so far has not been through everything; what a policy demands
+        // holds for it all the same.
+        if !self.host.extras.is_empty() && !row.extras {
+            row.join(self.host.check(&self.host.extras, &row.completion));
         }
+        if row.findings.iter().any(|f| f.severity == Severity::Block) {
+            let message = "the best answer so far does not pass what a policy demands";
+            let findings = row.findings;
+            return End::Failed(RunFailure {
+                findings,
+                ..RunFailure::new("validation", "failed", 422, message)
+            });
+        }
+        End::Delivered(row)
     }
 
     /// Everything has resolved and nothing answered: a path that the author silenced, or a skipped sink.
