@@ -316,7 +316,8 @@ fn commands_in_documents_exist() {
 
 #[test]
 fn shipped_files_are_clean() {
-    for folder in [root(), std::env::temp_dir().join("turnout-nothing-here")] {
+    let empty = tests::folder::Folder::default();
+    for folder in [root().as_path(), empty.path()] {
         let output = turnout(&["--config", folder.to_str().unwrap(), "check", "--json"]);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         let json: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
