@@ -25,6 +25,14 @@ pub enum Kind {
         /// The nearest names.
         hint: String,
     },
+    /// The request asks for something that cannot be.
+    #[error("{message}")]
+    Invalid {
+        /// The field, with dots.
+        param: String,
+        /// What is wrong with it.
+        message: String,
+    },
     /// A policy refuses.
     #[error("{reason}")]
     Denied {
@@ -123,7 +131,7 @@ impl Error {
     #[must_use]
     pub fn blame(&self) -> Blame {
         match &self.kind {
-            Kind::UnknownModel { .. } | Kind::UnknownWorkflow { .. } => Blame::Client,
+            Kind::UnknownModel { .. } | Kind::UnknownWorkflow { .. } | Kind::Invalid { .. } => Blame::Client,
             Kind::Denied { .. } => Blame::Policy,
             Kind::NoCandidates { by_policy: true, .. } => Blame::Policy,
             Kind::NoCandidates { .. }
@@ -138,12 +146,13 @@ impl Error {
     }
 
     /// Whether the same request may succeed a moment later. Our own fallbacks are spent by then, so a
-    /// provider failure is worth a retry only when it was a matter of load.
+    /// provider failure is worth a retry only when the vendor said when.
     #[must_use]
     pub fn retryable(&self) -> bool {
         match &self.kind {
             Kind::Overloaded | Kind::ShuttingDown => true,
-            Kind::Provider(e) => e.retryable(),
+            // Every candidate has been tried by then; only a time that the vendor named is worth waiting for.
+            Kind::Provider(_) => self.retry_after.is_some(),
             // They are only kept out for a while.
             Kind::NoCandidates { .. } => self.retry_after.is_some(),
             _ => false,
@@ -156,6 +165,7 @@ impl Error {
         match &self.kind {
             Kind::UnknownModel { .. } => "model_not_found",
             Kind::UnknownWorkflow { .. } => "unknown_workflow",
+            Kind::Invalid { .. } => "invalid_value",
             Kind::Denied { code, .. } | Kind::Validation { code, .. } | Kind::Workflow { code, .. } => code,
             Kind::NoCandidates { .. } => "no_candidates",
             Kind::PolicyEvaluation(_) => "evaluation_failed",

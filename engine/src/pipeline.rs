@@ -24,6 +24,9 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     // admit
     let permit = inner.gate.enter()?;
     let view = inner.view.load_full();
+    if let Some((param, message)) = workflows::impossible(&request) {
+        return Err(Kind::Invalid { param, message }.into());
+    }
 
     // profile
     let request = Arc::new(request);

@@ -598,3 +598,13 @@ async fn a_preferred_pool_is_preferred() {
     let Ok(Answer::Whole(w)) = h.ask(body).await.1 else { panic!("no answer") };
     assert_eq!(&*w.head.model, "p/b");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_schema_that_is_none_is_refused_before_anybody_is_called() {
+    let h = house(vec![model("a", 1.0)], RULES, |c| Ok(whole(c, "x")));
+    let mut body = schema();
+    body["response_format"]["json_schema"]["schema"] = json!({"type": "objct"});
+    let (_, answer) = h.ask(body).await;
+    assert!(matches!(answer.unwrap_err().kind, Kind::Invalid { .. }));
+    assert_eq!(h.calls("p/a"), 0);
+}

@@ -170,6 +170,7 @@ impl From<engine::Error> for Failure {
         f.param = match &e.kind {
             engine::Kind::UnknownModel { .. } => Some("model".to_owned()),
             engine::Kind::UnknownWorkflow { .. } => Some("workflow".to_owned()),
+            engine::Kind::Invalid { param, .. } => Some(param.clone()),
             _ => None,
         };
         let put = |m: &mut Map<String, Value>, key: &str, value: Option<Value>| {
@@ -199,6 +200,7 @@ fn status(kind: &engine::Kind) -> StatusCode {
     };
     match kind {
         Kind::UnknownModel { .. } | Kind::UnknownWorkflow { .. } => StatusCode::NOT_FOUND,
+        Kind::Invalid { .. } => StatusCode::BAD_REQUEST,
         Kind::Denied { status, .. } => given(*status, StatusCode::FORBIDDEN),
         Kind::NoCandidates { by_policy: true, .. } => StatusCode::FORBIDDEN,
         Kind::NoCandidates { .. } | Kind::Overloaded | Kind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
@@ -279,10 +281,19 @@ mod tests {
             "pii",
             false,
         );
-        check(provider(ErrorKind::RateLimited, Some(429)), 429, "rate_limited", true);
-        check(provider(ErrorKind::Unavailable, Some(500)), 503, "unavailable", true);
-        check(provider(ErrorKind::InterTokenTimeout, None), 504, "inter_token_timeout", true);
-        check(provider(ErrorKind::StreamLost, None), 502, "stream_lost", true);
+        check(provider(ErrorKind::RateLimited, Some(429)), 429, "rate_limited", false);
+        check(provider(ErrorKind::Unavailable, Some(500)), 503, "unavailable", false);
+        check(provider(ErrorKind::InterTokenTimeout, None), 504, "inter_token_timeout", false);
+        check(provider(ErrorKind::StreamLost, None), 502, "stream_lost", false);
+        let mut later = provider(ErrorKind::RateLimited, Some(429));
+        later.retry_after = Some(Duration::from_secs(2));
+        check(later, 429, "rate_limited", true);
+        check(
+            Kind::Invalid { param: "a.b".into(), message: "no".into() }.into(),
+            400,
+            "invalid_value",
+            false,
+        );
         check(provider(ErrorKind::Auth, Some(401)), 502, "auth", false);
         check(provider(ErrorKind::BadRequest, Some(422)), 422, "bad_request", false);
         check(provider(ErrorKind::BadRequest, Some(404)), 502, "bad_request", false);

@@ -154,6 +154,14 @@ pub fn build(name: &str, with: &Value, severity: Option<Severity>) -> Result<Arc
     }
 }
 
+/// What makes a request's contract one that no answer can meet: a schema that is none. The field with dots,
+/// and what is wrong with it.
+#[must_use]
+pub fn impossible(request: &ChatRequest) -> Option<(String, String)> {
+    let why = schema::compiled(json_schema::asked(request)?).err()?;
+    Some(("response_format.json_schema.schema".to_owned(), format!("the schema cannot be used: {why}")))
+}
+
 /// The checks that a request implies by the form of answer it asks for; none for prose.
 #[must_use]
 pub fn contract(request: &ChatRequest) -> Vec<Arc<dyn Check>> {

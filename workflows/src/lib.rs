@@ -32,6 +32,7 @@ pub use route::{Route, Strategy};
 pub use run::run;
 pub use seam::{Ask, Failure, Generated, Models};
 pub use trace::Trace;
+pub use validators::impossible;
 
 /// Names of the validators that workflows and directives may use.
 pub const VALIDATORS: &[&str] = validators::NAMES;

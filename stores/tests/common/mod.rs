@@ -43,7 +43,7 @@ fn decision(id: &str) -> Decision {
     let arm = Arm {
         workflow: "default".into(),
         model: MODEL.into(),
-        utility: 0.1 + 0.2,
+        utility: 0.3,
         terms,
         expected_cost_usd: Some(Usd::from_nanos(12_345)),
         outcomes: 7.5,
