@@ -14,6 +14,8 @@ use workflows::Library;
 pub struct Files {
     /// `routing_rules.yaml`.
     pub rules: SourceFile,
+    /// Whose `pools` hold where `rules` names none: the copy that is built into the program.
+    pub defaults: Option<SourceFile>,
     /// `policies/*.rhai`.
     pub scripts: Vec<SourceFile>,
     /// `workflows/*.yaml` of the operator; the shipped ones are added here, and an equal name replaces them.
@@ -76,6 +78,10 @@ impl Bundle {
                 }
             }
             f.finish(&mut r);
+        }
+        let built_in = files.defaults.as_ref().and_then(|f| doc::parse(f, "PL").ok());
+        if sections.pools.is_none() {
+            sections.pools = built_in.as_ref().and_then(|n| n.get("pools"));
         }
         let routing = route::Config::lower(&mut r, sections.utility, sections.exploration);
         let disabled = disabled_workflows(&mut r, sections.disabled);
@@ -156,8 +162,8 @@ fn disabled_workflows(r: &mut Reader<'_>, node: Option<&Node>) -> Vec<(String, d
 fn hash(matrix: &Matrix, files: &Files) -> Arc<str> {
     let mut h = blake3::Hasher::new();
     // Debug output of validated data is stable within one version of the program, which is all that an
-    // identifier of a loaded configuration needs.
-    h.update(format!("{matrix:?}").as_bytes());
+    // identifier of a loaded configuration needs. The matrix's own index is left out: its order is random.
+    h.update(format!("{:?}{:?}", matrix.providers(), matrix.models()).as_bytes());
     for f in std::iter::once(&files.rules).chain(&files.scripts).chain(&files.workflows) {
         h.update(f.path.rsplit('/').next().unwrap_or("").as_bytes());
         h.update(&[0]);

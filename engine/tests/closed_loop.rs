@@ -170,7 +170,8 @@ fn house_of(
 ) -> House {
     let n = models.len();
     let matrix = Arc::new(Matrix::new(vec![provider()], models));
-    let files = Files { rules: SourceFile::new("routing_rules.yaml", rules), scripts: vec![], workflows };
+    let rules = SourceFile::new("routing_rules.yaml", rules);
+    let files = Files { rules, defaults: None, scripts: vec![], workflows };
     let (bundle, problems) = Bundle::load(matrix, &files);
     let bundle = bundle.unwrap_or_else(|| panic!("{problems:?}"));
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
@@ -607,4 +608,38 @@ async fn a_schema_that_is_none_is_refused_before_anybody_is_called() {
     let (_, answer) = h.ask(body).await;
     assert!(matches!(answer.unwrap_err().kind, Kind::Invalid { .. }));
     assert_eq!(h.calls("p/a"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_selector_that_names_nothing_is_a_mistake() {
+    let h = house(vec![model("alpha", 1.0)], RULES, |c| Ok(whole(c, "x")));
+    for (option, selector, near) in
+        [("prefer", "pool:defalt", "default"), ("require", "p/alpah", "p/alpha"), ("exclude", "nope/*", "")]
+    {
+        let mut body = prose();
+        body["routing"] = json!({ option: [selector] });
+        let (_, answer) = h.ask(body).await;
+        let e = answer.unwrap_err();
+        assert!(matches!(&e.kind, Kind::Invalid { param, .. } if param.ends_with(option)), "{e:?}");
+        assert!(e.to_string().contains(near), "{e}");
+    }
+}
+
+#[test]
+fn the_same_configuration_has_the_same_hash_and_built_in_pools_hold_where_none_are_named() {
+    let load = |rules: &str, defaults: Option<&str>| {
+        let models = (0..20).map(|i| model(&format!("m{i}"), 1.0)).collect();
+        let rules = SourceFile::new("routing_rules.yaml", rules);
+        let defaults = defaults.map(|d| SourceFile::new("built in", d));
+        Bundle::load(
+            Arc::new(Matrix::new(vec![provider()], models)),
+            &Files { rules, defaults, scripts: vec![], workflows: vec![] },
+        )
+    };
+    let hash = |rules: &str| load(rules, None).0.unwrap().hash().clone();
+    assert_eq!(hash(RULES), hash(RULES));
+    assert_ne!(hash(RULES), hash("version: 1\n"));
+    let rule = "version: 1\nrules: [{ id: a, actions: { prefer: [\"pool:extraction\"] } }]\n";
+    assert!(load(rule, None).0.is_none());
+    assert!(load(rule, Some(RULES)).0.is_some());
 }

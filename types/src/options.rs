@@ -232,7 +232,11 @@ impl Options {
 
 fn one_of<V: AxisValue>(value: &Value) -> Result<V, String> {
     let names: Vec<&str> = V::ALL.iter().map(|v| v.as_str()).collect();
-    value.as_str().and_then(V::parse).ok_or_else(|| format!("expected one of {}", names.join(", ")))
+    value.as_str().and_then(V::parse).ok_or_else(|| {
+        let near = crate::diagnostic::nearest(value.as_str().unwrap_or_default(), names.iter().copied());
+        let hint = near.first().map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+        format!("expected one of {}{hint}", names.join(", "))
+    })
 }
 
 fn identifier(value: &Value) -> Option<String> {

@@ -74,6 +74,25 @@ impl Limits {
     }
 }
 
+/// Selectors of the options that name nothing are mistakes, not restrictions that happen to be empty.
+pub(crate) fn selectors(inputs: &Inputs<'_>) -> Result<(), Error> {
+    let o = &inputs.request.options;
+    let (matrix, pools) = (inputs.bundle.matrix(), &inputs.bundle.pools);
+    for (option, list) in [("prefer", &o.prefer), ("require", &o.require), ("exclude", &o.exclude)] {
+        for s in list {
+            let (known, near) = match s.strip_prefix("pool:") {
+                Some(pool) => (pools.contains_key(pool), hint(pool, pools.keys().map(String::as_str))),
+                None => (!matrix.select(s).is_empty(), hint(s, matrix.models().iter().map(|m| &*m.id))),
+            };
+            if !known {
+                let message = format!("`{s}` names no model; {near}");
+                return Err(Kind::Invalid { param: format!("routing.{option}"), message }.into());
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The workflows that may run, in order of their names.
 pub(crate) fn workflows(
     inputs: &Inputs<'_>,

@@ -90,6 +90,7 @@ type Chosen = (Arc<Workflow>, Candidates, Option<Usd>);
 
 fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision) -> Result<Chosen, Error> {
     let asked = Asked::parse(&inputs.request.model, inputs.bundle)?;
+    filter::selectors(inputs)?;
     let limits = filter::Limits::of(inputs, directives);
     let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
     let models = filter::models(inputs, directives, &asked, &limits, &mut decision.excluded);
@@ -147,9 +148,9 @@ fn reason(d: &Decision) -> String {
     let lead = factors.iter().max_by(|x, y| (x.1 / x.2).total_cmp(&(y.1 / y.2)));
     let lead = lead
         .filter(|(_, x, y)| x > y)
-        .map_or(String::new(), |(n, x, y)| format!(": {n} {x:.3} against {y:.3}"));
+        .map_or(String::new(), |(n, x, y)| format!("{n} {x:.3} against {y:.3}: "));
     format!(
-        "utility {:.3} against {:.3} ({} on {}){lead}",
+        "{lead}utility {:.3} against {:.3} ({} on {})",
         chosen.utility, rival.utility, rival.workflow, rival.model
     )
 }

@@ -12,7 +12,7 @@ use types::store::{OutcomeStore as _, Stored};
 /// Tell how a request was decided and how it turned out
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout explain req_0192f3a1…\n  turnout explain req_0192f3a1… --json | jq .decision.arms\n  turnout explain req_0192f3a1… --url http://10.0.0.5:8080\n\nThe identifier stands in the header x-request-id of the answer. The server that uses the data folder is\nasked first, then the one at --listen, then the data folder itself."
+    after_help = "Examples:\n  turnout explain req_0192f3a1…\n  turnout explain req_0192f3a1… --json | jq .decision.arms\n  turnout explain req_0192f3a1… --url http://10.0.0.5:8080\n\nThe identifier stands in the header x-turnout-decision of the answer. The server that uses the data folder is\nasked first, then the one at --listen, then the data folder itself."
 )]
 pub(super) struct Args {
     /// The request
@@ -25,7 +25,8 @@ pub(super) struct Args {
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     if !types::options::is_identifier(&args.request_id) {
         return Err(Problem(
-            "that is no request's identifier; it stands in the header x-request-id".to_owned(),
+            "that is no request's identifier; it stands in the header x-turnout-decision of the answer"
+                .to_owned(),
         ));
     }
     let stored = match &args.url {
@@ -63,7 +64,10 @@ async fn find(global: &Global, id: &str) -> Result<Stored, Problem> {
         Ok(None) => tried.push(format!("{} has no such request", folder.display())),
         Err(why) => tried.push(format!("{}: {why}", folder.display())),
     }
-    Err(Problem(format!("`{id}` was not found:\n  {}", tried.join("\n  "))))
+    Err(Problem(format!(
+        "`{id}` was not found:\n  {}\nname the server with --url http://HOST:PORT, or its data folder with --data DIR",
+        tried.join("\n  ")
+    )))
 }
 
 /// The data folder that a server with these flags would use.

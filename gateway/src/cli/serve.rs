@@ -92,8 +92,13 @@ fn banner(running: &Running, global: &Global, out: &Out) {
     for (provider, n) in &ready {
         out.line(&format!("candidates     {provider}: {n} models"));
     }
+    // One line per reason; `turnout models` tells each model's.
+    let mut by_reason: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (provider, why) in &others {
-        out.line(&format!("not            {provider}: {why}"));
+        by_reason.entry(why).or_default().push(provider);
+    }
+    for (why, providers) in by_reason {
+        out.line(&format!("not            {}: {why}", providers.join(", ")));
     }
     if ready.is_empty() {
         out.line("No model can be called yet: requests are answered with 503 no_candidates.");
@@ -102,6 +107,9 @@ fn banner(running: &Running, global: &Global, out: &Out) {
         out.line("try            turnout models; point an OpenAI client at the address above with /v1 and model=auto");
     }
 }
+
+/// Why a provider without a key is none; which variable it is stands in `turnout models`.
+const NO_KEY: &str = "no key (turnout models says which variable)";
 
 /// Providers with how many models can be called, and the others with why none can.
 fn by_provider(running: &Running) -> (BTreeMap<String, usize>, BTreeMap<String, String>) {
@@ -113,8 +121,8 @@ fn by_provider(running: &Running) -> (BTreeMap<String, usize>, BTreeMap<String, 
                 let n = ready.entry(row.provider).or_default();
                 *n = n.saturating_add(1);
             }
-            Availability::NoKey(names) => {
-                others.insert(row.provider, format!("no key, set {}", names.join(" or ")));
+            Availability::NoKey(_) => {
+                others.insert(row.provider, NO_KEY.to_owned());
             }
             Availability::Disabled => {
                 others.entry(row.provider).or_insert_with(|| "switched off".to_owned());

@@ -117,6 +117,7 @@ pub fn load(source: &Source, environment: &Environment, simulated: Simulated) ->
     problems.extend(found);
     let files = Files {
         rules: sources.rules.clone(),
+        defaults: Some(sources::built_in_rules()),
         scripts: sources.scripts.clone(),
         workflows: sources.workflows.clone(),
     };

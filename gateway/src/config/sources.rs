@@ -8,6 +8,11 @@ use types::doc::{self, SourceFile};
 /// The rules that are built into the binary.
 const SHIPPED_RULES: &str = include_str!("../../../routing_rules.yaml");
 
+/// The rules that are built into the binary.
+pub(super) fn built_in_rules() -> SourceFile {
+    SourceFile::new("routing_rules.yaml (built in)", SHIPPED_RULES)
+}
+
 /// Most files of one kind.
 const MAX_FILES: usize = 1_000;
 
@@ -71,9 +76,7 @@ impl Source {
         let sources = Sources {
             settings: found.one("turnout.yaml"),
             matrix,
-            rules: found
-                .one("routing_rules.yaml")
-                .unwrap_or_else(|| SourceFile::new("routing_rules.yaml (built in)", SHIPPED_RULES)),
+            rules: found.one("routing_rules.yaml").unwrap_or_else(built_in_rules),
             scripts,
             workflows: found.all("workflows", "yaml"),
         };

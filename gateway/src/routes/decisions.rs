@@ -12,6 +12,6 @@ pub(crate) async fn get(State(app): Shared, Path(id): Path<String>) -> Result<Js
         tracing::error!(error = %e, "the store did not answer");
         Failure::busy("storage", "the store does not answer", std::time::Duration::from_secs(1))
     })?;
-    let text = "no request has that identifier; it stands in the header x-request-id of the answer";
+    let text = "no request has that identifier; it stands in the header x-turnout-decision of the answer";
     found.map(Json).ok_or_else(|| Failure::not_found(text))
 }

@@ -54,7 +54,7 @@ async fn read(
 fn refusal(e: &FeedbackError) -> Failure {
     match e {
         FeedbackError::UnknownRequest => Failure::not_found(
-            "no request has that identifier; it stands in the header x-request-id of the answer",
+            "no request has that identifier; it stands in the header x-turnout-decision of the answer",
         )
         .param("request_id"),
         FeedbackError::TooLate => {
@@ -81,7 +81,7 @@ fn parse(bytes: &[u8]) -> Result<Feedback, Failure> {
     Ok(Feedback {
         request_id: text(&body, "request_id")?
             .filter(|id| is_identifier(id))
-            .ok_or_else(|| expected("request_id", "the x-request-id of an answer"))?,
+            .ok_or_else(|| expected("request_id", "the x-turnout-decision of an answer"))?,
         ts_ms: clock::unix_ms(),
         score: score(&body)?,
         reason: text(&body, "reason")?.map(|r| r.chars().take(MAX_REASON).collect()),

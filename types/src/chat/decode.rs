@@ -329,7 +329,8 @@ fn routing(json: &str, options: &mut Options) -> Result<(), Error> {
     let Some(map) = optional::<UniqueMap>(json, "/routing")? else { return Ok(()) };
     for (name, value) in &map.0 {
         options.set(name, value).map_err(|p| {
-            let place = if crate::options::NAMES.contains(&name.as_str()) {
+            // A name that is none may hold anything; only what looks like one is repeated.
+            let place = if crate::options::is_identifier(name) {
                 format!("/routing/{name}")
             } else {
                 "/routing".into()
@@ -645,7 +646,11 @@ mod tests {
         check(&format!(r#"{{"model":"auto",{m},"n":0}}"#), "/n", "out_of_range");
         check(&format!(r#"{{"model":"auto",{m},"max_tokens":1e999}}"#), "/max_tokens", "invalid_json");
         check(&format!(r#"{{"model":"auto",{m}}} x"#), "", "invalid_json");
-        check(&format!(r#"{{"model":"auto",{m},"routing":{{"econmy":"x"}}}}"#), "/routing", "invalid_option");
+        check(
+            &format!(r#"{{"model":"auto",{m},"routing":{{"econmy":"x"}}}}"#),
+            "/routing/econmy",
+            "invalid_option",
+        );
         check(&format!(r#"{{"model":"auto",{m},"api_base":"http://x"}}"#), "/api_base", "forbidden_field");
         check(
             &format!(
