@@ -5,9 +5,9 @@ use std::sync::LazyLock;
 /// The code for a language that was not recognised.
 pub(crate) const UNKNOWN: &str = "und";
 /// Bytes read at the start of the text.
-const HEAD: usize = 1_024;
+const HEAD: usize = 512;
 /// Bytes read at its end.
-const TAIL: usize = 512;
+const TAIL: usize = 256;
 /// Share of the main language's weight from which a second one is reported.
 const SECOND_SHARE: f32 = 0.25;
 /// Least weight (about words) of a second language: names and loanwords are none.
