@@ -94,6 +94,7 @@ pub(crate) mod tests {
             observations: vec![CallObservation {
                 model: model.into(),
                 ok: true,
+                refused: false,
                 ttft_ms: Some(5.0),
                 total_ms: 10.0,
                 output_tokens: 3,

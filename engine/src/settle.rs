@@ -182,6 +182,10 @@ fn observation(c: &types::run::CallRecord) -> CallObservation {
     CallObservation {
         model: c.model.clone(),
         ok: c.error.is_none(),
+        refused: c
+            .error
+            .as_ref()
+            .is_some_and(|e| matches!(e.kind, ErrorKind::BadRequest | ErrorKind::ContextOverflow)),
         ttft_ms: c.ttft_ms,
         total_ms: c.total_ms,
         output_tokens: if c.error.is_none() { c.usage.output } else { 0 },

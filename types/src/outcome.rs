@@ -115,6 +115,9 @@ pub struct CallObservation {
     pub model: Arc<str>,
     /// It answered.
     pub ok: bool,
+    /// It refused this request (400, 404, 422, too long): its own doing where another model answers it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
     /// Milliseconds to the first content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttft_ms: Option<f64>,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
 use types::axis::AxisValue;
-use types::outcome::{Feedback, Outcome};
+use types::outcome::{Feedback, Outcome, Status};
 use types::store::{Observer, Seq};
 
 /// Name of the model of an arm whose workflow chooses its models itself.
@@ -113,6 +113,12 @@ impl Learner {
             }
         }
         arm.cells.entry(o.cell).or_default().add(reward, discount);
+    }
+
+    /// What was said of the answer itself, beyond its reward.
+    fn learn_answer(&mut self, o: &Outcome, model: &Arc<str>) {
+        let discount = self.limits.discount;
+        let Some(arm) = self.arm(&o.workflow, model) else { return };
         if let Some(c) = o.parts.contract {
             arm.contract.add(c, discount);
         }
@@ -211,6 +217,13 @@ impl Observer for Learner {
         }
         if let (Some(reward), Some(model)) = (outcome.reward, Self::credited(outcome)) {
             self.learn_reward(outcome, &model, reward.get());
+            self.learn_answer(outcome, &model);
+        }
+        // A model that refuses what another one answers would otherwise be asked first for ever.
+        if outcome.status == Status::Delivered && &*outcome.model != ANY_MODEL {
+            for seen in outcome.observations.iter().filter(|o| o.refused) {
+                self.learn_reward(outcome, &seen.model, 0.0);
+            }
         }
     }
 
@@ -220,7 +233,10 @@ impl Observer for Learner {
         let after = outcome::with_feedback(before, all);
         if let Some(model) = Self::credited(before) {
             match (before.reward, after.reward) {
-                (None, Some(r)) => self.learn_reward(&after, &model, r.get()),
+                (None, Some(r)) => {
+                    self.learn_reward(&after, &model, r.get());
+                    self.learn_answer(&after, &model);
+                }
                 _ => self.revise(before, &after, &model),
             }
         }
@@ -323,6 +339,27 @@ mod tests {
         assert_eq!(m.ttft.n(), 0.0);
         let per_token = m.per_token.median(16.0);
         assert!((15.0..=21.0).contains(&per_token), "{per_token}");
+    }
+
+    #[test]
+    fn a_model_that_refuses_what_another_answers_loses_its_place() {
+        let (mut l, stats) = saving();
+        let mut o = sample("w", "p/a", 1.0);
+        let answered = types::outcome::CallObservation { model: "p/b".into(), ..o.observations[0].clone() };
+        let refused =
+            types::outcome::CallObservation { ok: false, refused: true, ..o.observations[0].clone() };
+        o.observations = vec![refused, answered];
+        l.outcome(1, &o);
+        o.status = Status::Failed;
+        l.outcome(2, &o);
+        l.batch_done();
+        let s = stats.load();
+        assert_eq!(
+            s.arm("w", "p/a").map(|a| (a.total.n, a.total.s)),
+            Some((1.0, 0.0)),
+            "not by a total failure"
+        );
+        assert_eq!(s.arm("w", "p/b").map(|a| a.total.s), Some(1.99));
     }
 
     #[test]
