@@ -2,7 +2,6 @@
 
 use engine::{Head, Tail};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use std::time::Duration;
 
 const DECISION: HeaderName = HeaderName::from_static("x-turnout-decision");
 const MODEL: HeaderName = HeaderName::from_static("x-turnout-model");
@@ -35,6 +34,17 @@ pub(crate) fn tail(headers: &mut HeaderMap, tail: &Tail) {
     headers.insert(VERDICT, HeaderValue::from_static(tail.verdict.as_str()));
 }
 
+const REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
+];
+const TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
+];
+
 /// What the limiters of this process have left. Requests: those in work at once, free again when one
 /// ends. Tokens: the bytes of bodies in work at once, at four bytes a token.
 #[derive(Clone, Copy, Debug)]
@@ -45,30 +55,16 @@ pub(crate) struct Allowance {
 
 impl Allowance {
     pub(crate) fn write(self, headers: &mut HeaderMap) {
-        let mut kind = |what: &str, (limit, left): (usize, usize)| {
-            // Both limiters free up as soon as a request ends; a client that finds none left waits a second.
-            let reset = if left > 0 { Duration::ZERO } else { Duration::from_secs(1) };
-            let values =
-                [("limit", limit.to_string()), ("remaining", left.to_string()), ("reset", duration(reset))];
-            for (part, value) in values {
-                if let Ok(name) = HeaderName::try_from(format!("x-ratelimit-{part}-{what}")) {
-                    put(headers, name, &value);
-                }
-            }
-        };
-        kind("requests", self.requests);
-        kind("tokens", self.tokens);
-    }
-}
-
-/// A duration as OpenAI writes resets: `12ms`, `6s`, `1m30s`.
-pub(crate) fn duration(d: Duration) -> String {
-    let (s, ms) = (d.as_secs(), d.subsec_millis());
-    match (s / 60, s % 60, ms) {
-        (0, 0, 0) => "0s".to_owned(),
-        (0, 0, ms) => format!("{ms}ms"),
-        (0, s, _) => format!("{s}s"),
-        (m, s, _) => format!("{m}m{s}s"),
+        for (names, (limit, left)) in [(&REQUESTS, self.requests), (&TOKENS, self.tokens)] {
+            let [of_limit, of_rest, of_reset] = names;
+            headers.insert(of_limit, HeaderValue::from(limit));
+            headers.insert(of_rest, HeaderValue::from(left));
+            // Durations as OpenAI writes them. Both limiters free up as soon as a request ends; a client that
+            // finds none left waits a second.
+            let reset =
+                if left > 0 { HeaderValue::from_static("0s") } else { HeaderValue::from_static("1s") };
+            headers.insert(of_reset, reset);
+        }
     }
 }
 
@@ -84,9 +80,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resets_are_durations() {
-        for (ms, want) in [(0, "0s"), (12, "12ms"), (6_000, "6s"), (90_000, "1m30s"), (3_600_000, "60m0s")] {
-            assert_eq!(duration(Duration::from_millis(ms)), want);
-        }
+    fn what_is_left_is_told_as_openai_tells_it() {
+        let mut headers = HeaderMap::new();
+        Allowance { requests: (4, 0), tokens: (100, 60) }.write(&mut headers);
+        let said = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+        assert_eq!(said("x-ratelimit-remaining-requests"), Some("0"));
+        assert_eq!(said("x-ratelimit-reset-requests"), Some("1s"));
+        assert_eq!(said("x-ratelimit-limit-tokens"), Some("100"));
+        assert_eq!(said("x-ratelimit-remaining-tokens"), Some("60"));
+        assert_eq!(said("x-ratelimit-reset-tokens"), Some("0s"));
     }
 }
