@@ -33,17 +33,33 @@ impl Candidates {
         mut eligible: Vec<Estimated>,
         pools: Arc<Pools>,
     ) -> Self {
-        let mut primary: Vec<ModelIx> = chosen.model.into_iter().collect();
-        let same = scored.iter().filter(|s| s.workflow.name == chosen.workflow.name);
-        for ix in same.filter_map(|s| s.model) {
-            if !primary.contains(&ix) {
-                primary.push(ix);
-            }
-        }
-        let rank = |ix: ModelIx| scored.iter().position(|s| s.model == Some(ix)).unwrap_or(usize::MAX);
-        eligible.sort_by_key(|e| rank(e.ix));
+        let rank = ranks(scored.iter());
+        let of = |list: &[usize], ix: ModelIx| list.get(usize::from(ix.0)).copied().unwrap_or(usize::MAX);
+        eligible.sort_by_key(|e| of(&rank, e.ix));
+        let same = ranks(scored.iter().filter(|s| s.workflow.name == chosen.workflow.name));
+        let mut primary: Vec<ModelIx> =
+            eligible.iter().map(|e| e.ix).filter(|ix| of(&same, *ix) != usize::MAX).collect();
+        // The chosen model first, then the others by their utility in the chosen workflow.
+        primary
+            .sort_by_key(|ix| if chosen.model == Some(*ix) { 0 } else { of(&same, *ix).saturating_add(1) });
         Candidates { primary, eligible, pools }
     }
+}
+
+/// The place of each model in a list of arms, by its position in the matrix; `usize::MAX` = not there. One
+/// pass, so that hundreds of models cost no more than reading them.
+fn ranks<'a>(arms: impl Iterator<Item = &'a Scored>) -> Vec<usize> {
+    let mut ranks: Vec<usize> = Vec::new();
+    for (place, ix) in arms.filter_map(|s| s.model).enumerate() {
+        let at = usize::from(ix.0);
+        if ranks.len() <= at {
+            ranks.resize(at.saturating_add(1), usize::MAX);
+        }
+        if let Some(r) = ranks.get_mut(at) {
+            *r = (*r).min(place);
+        }
+    }
+    ranks
 }
 
 /// The models of a route, best first by its strategy.
