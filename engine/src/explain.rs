@@ -107,7 +107,7 @@ fn arm(out: &mut String, a: &Arm, chosen: bool) {
     let t = &a.terms;
     let _ = writeln!(
         out,
-        "       {} {:<24} {:<36} {:>7.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>7.2} {:>6.1} {:>10}",
+        "       {} {:<24} {:<36} {:>7.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>7.2} {:>6.1} {:>10}{}",
         if chosen { "=>" } else { "  " },
         a.workflow,
         a.model,
@@ -121,6 +121,7 @@ fn arm(out: &mut String, a: &Arm, chosen: bool) {
         t.preference,
         a.outcomes,
         a.expected_cost_usd.map_or_else(|| "unknown".to_owned(), |c| format!("{:.6}", c.dollars())),
+        if t.circuit < 1.0 { "  after failures: one probe" } else { "" },
     );
 }
 

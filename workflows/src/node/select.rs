@@ -89,7 +89,7 @@ impl Select {
     pub(crate) fn canonical(&self, ids: &[Arc<str>]) -> Value {
         let from: Vec<String> = self.from.iter().map(|r| r.canonical(ids)).collect();
         json!({
-            "from": from, "method": format!("{:?}", self.method), "require_passing": self.require_passing,
+            "from": from, "method": self.method.as_str(), "require_passing": self.require_passing,
             "vote": [self.vote_json.to_string(), self.min_agreement.to_string()],
             "ties": format!("{:?}", self.ties), "when_none": format!("{:?}", self.when_none),
         })
@@ -130,7 +130,7 @@ impl Select {
         let (picked, agreement) = self.pick(&fit);
         let considered = rows.len();
         let mut resolved = match picked {
-            Some(id) => chosen(id, &fit, format!("{:?} of {considered}", self.method)),
+            Some(id) => chosen(id, &fit, format!("{} of {considered}", self.method.as_str())),
             None => self.nothing(&rows, fit.is_empty()),
         };
         resolved.output.facts.agreement = agreement;
@@ -224,20 +224,31 @@ fn chosen(id: RowId, among: &[(RowId, &Row)], note: String) -> Resolved {
     Resolved { outcome: Outcome::Selected, output, findings: Vec::new(), note: Some(note) }
 }
 
+/// The methods by their names in the file.
+const METHODS: [(&str, Method); 6] = [
+    ("first", Method::First),
+    ("first_passing", Method::FirstPassing),
+    ("best_score", Method::BestScore),
+    ("vote", Method::Vote),
+    ("cheapest_passing", Method::CheapestPassing),
+    ("fastest", Method::Fastest),
+];
+
+impl Method {
+    /// As the file names it.
+    fn as_str(self) -> &'static str {
+        METHODS.iter().find(|(_, m)| *m == self).map_or("best_score", |(name, _)| name)
+    }
+}
+
 fn method(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Method {
     if n.as_str() == Some("pairwise") {
         cx.unsupported(n.span, "method: pairwise");
         return Method::BestScore;
     }
-    let names = ["first", "first_passing", "best_score", "vote", "cheapest_passing", "fastest"];
-    match cx.r.one_of(n, path, &names) {
-        Some("first") => Method::First,
-        Some("first_passing") => Method::FirstPassing,
-        Some("vote") => Method::Vote,
-        Some("cheapest_passing") => Method::CheapestPassing,
-        Some("fastest") => Method::Fastest,
-        _ => Method::BestScore,
-    }
+    let names = METHODS.map(|(name, _)| name);
+    let given = cx.r.one_of(n, path, &names);
+    METHODS.iter().find(|(name, _)| Some(*name) == given).map_or(Method::BestScore, |(_, m)| *m)
 }
 
 fn ties(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<Tie> {
