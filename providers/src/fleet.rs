@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use types::matrix::{Availability, Dialect, Matrix, ModelIx, Provider};
-use types::provider::{Call, ChatProvider, Error, ErrorKind, Reply};
+use types::provider::{Call, ChatProvider, Error, ErrorKind, Quota, Reply};
 
 /// Bounds on what providers may do to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,6 +170,14 @@ impl ChatProvider for Fleet {
             None => Error::new(ErrorKind::Connect, &call.model, "no such provider"),
         };
         Box::pin(std::future::ready(Err(why)))
+    }
+
+    fn quota(&self, ix: ModelIx) -> Option<Quota> {
+        let (model, provider) = (self.matrix.model(ix)?, self.matrix.provider_of(ix)?);
+        match self.members.get(&provider.id)? {
+            Member::Remote(client) => client.quota(model),
+            _ => None,
+        }
     }
 }
 

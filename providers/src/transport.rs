@@ -15,19 +15,22 @@ use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
-use types::provider::{Call, Error, ErrorKind, Reply};
+use types::matrix::Model;
+use types::provider::{Call, Error, ErrorKind, Quota, Reply};
 
 mod connect;
 mod events;
 mod keys;
+mod quota;
 mod settings;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use connect::{HttpClient, Tls};
+pub(crate) use quota::is_reset;
 pub(crate) use settings::{Problem, Settings};
 
-use keys::KeyPool;
+use keys::{KeyPool, NoKey, Taken, Tried};
 
 /// An error body is read so far; the rest tells nothing new.
 const MAX_ERROR_BODY: usize = 64 << 10;
@@ -45,7 +48,7 @@ pub(crate) struct Client {
     settings: Settings,
     wire: Wire,
     http: HttpClient,
-    keys: KeyPool,
+    keys: Arc<KeyPool>,
     limits: Limits,
     /// Address of every call, where the dialect has only one.
     fixed: Option<Uri>,
@@ -54,7 +57,7 @@ pub(crate) struct Client {
 impl Client {
     /// A pool without connections yet.
     pub(crate) fn new(settings: Settings, wire: Wire, http: HttpClient, limits: Limits) -> Self {
-        let keys = KeyPool::new(&settings, wire);
+        let keys = Arc::new(KeyPool::new(&settings, wire));
         let fixed = wire.fixed_path().and_then(|path| settings.address(path, None));
         Client { settings, wire, http, keys, limits, fixed }
     }
@@ -85,23 +88,10 @@ impl Client {
         };
         let uri =
             uri.ok_or_else(|| context.error(ErrorKind::BadRequest, "the model's name makes no address"))?;
+        let model = Arc::clone(&call.model);
         drop(call);
 
-        let key = self.keys.pick(started);
-        let mut request = Request::new(Full::new(encoded.body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = self.keys.headers(key);
-        let head = match timeout_at(times.first.min(times.total), self.http.request(request)).await {
-            Ok(Ok(head)) => head,
-            Ok(Err(e)) => return Err(connect::failure(&context, &e)),
-            Err(_) => return Err(times.expired_before_first(&context)),
-        };
-        if !head.status().is_success() {
-            let error = self.refused(&context, head, &times).await;
-            self.keys.rest(key, &error, Instant::now());
-            return Err(error);
-        }
+        let (key, head) = self.send(&context, &model, &uri, encoded.body, &times).await?;
         refuse_compressed(&context, head.headers())?;
         if streamed && !is_json(head.headers()) {
             return Ok(Reply::Stream(events::stream(
@@ -110,13 +100,66 @@ impl Client {
                 head.into_body(),
                 self.limits,
                 times,
+                key,
             )));
         }
         let body = match timeout_at(times.total, collect(head.into_body(), self.limits.answer)).await {
             Ok(body) => body.map_err(|e| e.into_error(&context))?,
             Err(_) => return Err(times.expired(&context)),
         };
-        self.wire.decode(&context, body).map(Reply::Whole)
+        let completion = self.wire.decode(&context, body)?;
+        key.used(&completion.usage);
+        Ok(Reply::Whole(completion))
+    }
+
+    /// Sends the request with one key after another until the vendor takes one, or the fault is none of the
+    /// keys'. A connection that fails is not tried again here: another candidate is the better retry.
+    async fn send(
+        &self,
+        context: &Context,
+        model: &Model,
+        uri: &Uri,
+        body: Bytes,
+        times: &Times,
+    ) -> Result<(Taken, Response<Incoming>), Error> {
+        // What a body of that size comes to; corrected by what the vendor reports.
+        let tokens = u64::try_from(body.len() / 4).unwrap_or(u64::MAX);
+        let mut tried = Tried::default();
+        let mut last: Option<Error> = None;
+        loop {
+            let key = match self.keys.take(model, tokens, &mut tried, Instant::now()) {
+                Ok(key) => key,
+                Err(why) => return Err(last.unwrap_or_else(|| out_of_keys(context, why))),
+            };
+            let mut request = Request::new(Full::new(body.clone()));
+            *request.method_mut() = Method::POST;
+            *request.uri_mut() = uri.clone();
+            *request.headers_mut() = key.headers();
+            let head = match timeout_at(times.first.min(times.total), self.http.request(request)).await {
+                Ok(Ok(head)) => head,
+                Ok(Err(e)) => return Err(connect::failure(context, &e)),
+                Err(_) => return Err(times.expired_before_first(context)),
+            };
+            if head.status().is_success() {
+                key.accepted();
+                return Ok((key, head));
+            }
+            let error = self.refused(context, head, times).await;
+            if !key.refused(&error, Instant::now()) {
+                return Err(error);
+            }
+            // Of several refusals the one that ends soonest tells the client most.
+            let sooner = last.as_ref().is_none_or(|l| rank(&error) < rank(l));
+            if sooner {
+                last = Some(error);
+            }
+        }
+    }
+
+    /// What is left of a model's free tier over all keys.
+    pub(crate) fn quota(&self, model: &Model) -> Option<Quota> {
+        let (ratio, wait) = self.keys.headroom(model, Instant::now())?;
+        Some(Quota { ratio, wait })
     }
 
     /// Why the vendor refused, as far as its answer says within the time.
@@ -126,6 +169,27 @@ impl Client {
         let body = body.ok().and_then(Result::ok).unwrap_or_default();
         self.wire.classify(context, head.status.as_u16(), &head.headers, &body, SystemTime::now())
     }
+}
+
+fn out_of_keys(context: &Context, why: NoKey) -> Error {
+    match why {
+        NoKey::Tried => context.error(ErrorKind::Auth, "no key is left"),
+        NoKey::UsedUp(wait) => {
+            let mut e = context.error(ErrorKind::RateLimited, "the free tier is used up on every key");
+            e.retry_after = Some(wait);
+            e
+        }
+    }
+}
+
+/// Refusals of keys, the least lasting first.
+fn rank(e: &Error) -> (u8, Duration) {
+    let kind = match e.kind {
+        ErrorKind::RateLimited => 0,
+        ErrorKind::Quota => 1,
+        _ => 2,
+    };
+    (kind, e.retry_after.unwrap_or_default())
 }
 
 /// When the phases of one call end.

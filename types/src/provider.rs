@@ -4,7 +4,7 @@ use crate::axis::TaskFamily;
 use crate::chat::{ChatRequest, Message, ResponseFormat};
 use crate::completion::{Chunk, Completion};
 use crate::error::Blame;
-use crate::matrix::{Model, Provider};
+use crate::matrix::{Model, ModelIx, Provider};
 use crate::profile::SubLabel;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -222,4 +222,18 @@ pub trait ChatProvider: Send + Sync {
     ///
     /// With `call.stream` the reply may still be [`Reply::Whole`] when the model cannot stream.
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Reply, Error>>;
+
+    /// What is left of a model's free tier, by our own count over all keys; `None` = no limits are known.
+    fn quota(&self, _model: ModelIx) -> Option<Quota> {
+        None
+    }
+}
+
+/// What is left of a free tier.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Quota {
+    /// Share of the tightest limit that is left, 0..=1, as the mean over all keys.
+    pub ratio: f64,
+    /// How long until a call fits; zero = now.
+    pub wait: Duration,
 }

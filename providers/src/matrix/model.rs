@@ -1,6 +1,7 @@
 //! One entry of `models`.
 
 use super::{ReadModel, string};
+use crate::transport::is_reset;
 use std::sync::Arc;
 use std::time::Duration;
 use types::axis::TaskFamily;
@@ -163,7 +164,15 @@ fn free_tier(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<FreeTier> {
         tpd: limit("tpd", r),
         resets: None,
     };
-    free.resets = f.take("resets").and_then(|n| r.string(n, &f.at("resets")));
+    free.resets = f.take("resets").and_then(|n| {
+        let text = r.string(n, &f.at("resets"))?;
+        if is_reset(&text) {
+            return Some(text);
+        }
+        let d = r.error("104", n.span, format!("`{text}` is no time of day with a time zone"));
+        d.hint = Some("write it as in \"00:00 UTC\" or \"00:00 America/Los_Angeles\"".to_owned());
+        None
+    });
     f.finish(r);
     Some(free)
 }

@@ -1,5 +1,6 @@
 //! A streamed answer: bytes to events to chunks, each wait bounded, nothing read ahead of the consumer.
 
+use super::keys::Taken;
 use super::{Limits, Times, connect};
 use crate::dialect::{Context, Decoder, Wire};
 use crate::sse::{Event, Framer, TooLarge};
@@ -24,6 +25,7 @@ pub(super) fn stream(
     body: Incoming,
     limits: Limits,
     times: Times,
+    key: Taken,
 ) -> BoxStream<'static, Result<Chunk, Error>> {
     let events = Box::new(Events {
         body,
@@ -35,6 +37,7 @@ pub(super) fn stream(
         limits,
         over: false,
         failed: None,
+        key,
     });
     Box::pin(stream::unfold(events, |mut events| async move {
         let item = events.next().await?;
@@ -53,6 +56,8 @@ struct Events {
     /// Nothing more is read: the end was reached, or an error to be given after what is ready.
     over: bool,
     failed: Option<Error>,
+    /// In use until the stream ends; told what was used.
+    key: Taken,
 }
 
 impl Events {
@@ -79,7 +84,12 @@ impl Events {
             }
         }
         match self.ready.pop_front() {
-            Some(chunk) => Some(Ok(chunk)),
+            Some(chunk) => {
+                if let Some(usage) = &chunk.usage {
+                    self.key.used(usage);
+                }
+                Some(Ok(chunk))
+            }
             None => self.failed.take().map(Err),
         }
     }

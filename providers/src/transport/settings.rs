@@ -6,7 +6,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 use std::net::IpAddr;
 use std::sync::Arc;
-use types::matrix::Provider;
+use types::matrix::{Provider, Tier};
 
 /// Headers that an operator may not set: they frame the message.
 const FRAMING: &[&str] = &[
@@ -75,6 +75,11 @@ impl Settings {
 
     pub(super) fn keys(&self) -> &[HeaderValue] {
         &self.keys
+    }
+
+    /// Calls cost nothing and are limited instead.
+    pub(super) fn is_free(&self) -> bool {
+        self.provider.tier == Tier::Free
     }
 
     pub(super) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
@@ -152,7 +157,7 @@ fn header(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use types::matrix::{DataPolicy, Dialect, Quirks, Tier, Timeouts};
+    use types::matrix::{DataPolicy, Dialect, Quirks, Timeouts};
 
     pub(crate) fn provider(base_url: &str) -> Provider {
         Provider {

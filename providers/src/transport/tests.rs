@@ -387,19 +387,63 @@ async fn what_is_too_large_is_cut_off() {
 async fn a_refusal_is_classified_and_rests_its_key() {
     let limited =
         answer("429 Too Many Requests", "retry-after: 30\r\n", r#"{"error":{"message":"slow down"}}"#);
-    let mut server = Server::start(vec![vec![vec![limited], vec![whole("b")], vec![whole("b")]]]).await;
+    let server = Server::once(vec![limited.clone()]).await;
     let mut p = provider(&server.url, long());
-    p.api_key_env = vec!["KEY_a".into(), "KEY_b".into()];
-    let fleet = fleet(&p, small());
-    let e = fleet.call(request(&p, false)).await.unwrap_err();
+    let e = fleet(&p, small()).call(request(&p, false)).await.unwrap_err();
     assert_eq!(
         (e.kind, e.status, e.retry_after),
         (ErrorKind::RateLimited, Some(429), Some(Duration::from_secs(30)))
     );
+    let mut server = Server::start(vec![vec![vec![limited], vec![whole("b")], vec![whole("b")]]]).await;
+    p.base_url.clone_from(&server.url);
+    p.api_key_env = vec!["KEY_a".into(), "KEY_b".into()];
+    let fleet = fleet(&p, small());
+    assert!(fleet.call(request(&p, false)).await.is_ok());
     assert!(server.request().await.contains("Bearer sk-a"));
-    for _ in 0..2 {
-        assert!(fleet.call(request(&p, false)).await.is_ok());
-        assert!(server.request().await.contains("Bearer sk-b"), "the other key rests");
+    assert!(server.request().await.contains("Bearer sk-b"));
+    assert!(fleet.call(request(&p, false)).await.is_ok());
+    assert!(server.request().await.contains("Bearer sk-b"), "the other key rests");
+}
+
+/// A refusal on one connection, the answer on the next.
+fn then(refusals: &[(&str, &str)], answer_with: Act) -> Vec<Vec<Vec<Act>>> {
+    let mut acts: Vec<Vec<Act>> =
+        refusals.iter().map(|(status, headers)| vec![answer(status, headers, "{}")]).collect();
+    acts.push(vec![answer_with]);
+    // The connection that was read to its end serves the next key too.
+    vec![acts]
+}
+
+#[tokio::test]
+async fn a_refused_throttled_or_spent_key_is_routed_around_unseen() {
+    for stream in [false, true] {
+        let refusals = [
+            ("401 Unauthorized", ""),
+            ("429 Too Many Requests", "retry-after: 9\r\n"),
+            ("402 Payment Required", ""),
+        ];
+        let mut server = Server::start(then(&refusals, whole("hello"))).await;
+        let mut p = provider(&server.url, long());
+        p.api_key_env = ["KEY_a", "KEY_b", "KEY_c", "KEY_d"].map(str::to_owned).to_vec();
+        let (text, end) = outcome(&p, stream, Config::default()).await;
+        assert_eq!((text.as_str(), end), ("hello", Ok(())));
+        for key in ["sk-a", "sk-b", "sk-c", "sk-d"] {
+            assert!(server.request().await.contains(&format!("Bearer {key}")), "{key}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_many_refused_keys_the_one_that_comes_back_soonest_is_told() {
+    let refusals = [("401 Unauthorized", ""), ("429 Too Many Requests", "retry-after: 9\r\n")];
+    let server = Server::start(then(&refusals, answer("403 Forbidden", "", "{}"))).await;
+    let mut p = provider(&server.url, long());
+    p.api_key_env = ["KEY_a", "KEY_b", "KEY_c"].map(str::to_owned).to_vec();
+    let (_, end) = outcome(&p, false, Config::default()).await;
+    let e = end.unwrap_err();
+    assert_eq!((e.kind, e.retry_after), (ErrorKind::RateLimited, Some(Duration::from_secs(9))));
+    for key in ["sk-a", "sk-b", "sk-c"] {
+        assert!(!format!("{e} {e:?}").contains(key), "no key in errors");
     }
 }
 

@@ -1,0 +1,233 @@
+//! What one key may still use of a model's free tier, by our own count.
+//!
+//! Minutes are counted as a sliding window (the last one weighs in by the part of it that still lies within
+//! sixty seconds), days from the vendor's own reset. Counts live in memory: after a restart the vendor's 429
+//! tells what we no longer know.
+
+use jiff::Timestamp;
+use jiff::civil::Time;
+use jiff::tz::TimeZone;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use types::matrix::FreeTier;
+
+const MINUTE_MS: i64 = 60_000;
+const DAY_MS: i64 = 86_400_000;
+
+/// When a vendor's day begins.
+#[derive(Clone, Debug)]
+struct Reset {
+    time: Time,
+    zone: TimeZone,
+}
+
+impl Reset {
+    /// From `HH:MM Zone`; midnight UTC where nothing is said.
+    fn parse(text: Option<&str>) -> Option<Reset> {
+        let (time, zone) = text.unwrap_or("00:00 UTC").trim().split_once(' ')?;
+        let (h, m) = time.split_once(':')?;
+        let time = Time::new(h.parse().ok()?, m.parse().ok()?, 0, 0).ok()?;
+        Some(Reset { time, zone: TimeZone::get(zone.trim()).ok()? })
+    }
+
+    /// The first reset after a moment, both in Unix milliseconds.
+    fn after(&self, ms: i64) -> i64 {
+        let next = Timestamp::from_millisecond(ms).ok().and_then(|t| {
+            let now = t.to_zoned(self.zone.clone());
+            let today = now.date().to_datetime(self.time).to_zoned(self.zone.clone()).ok()?;
+            if today.timestamp() > t {
+                return Some(today.timestamp());
+            }
+            let tomorrow = now.date().tomorrow().ok()?.to_datetime(self.time);
+            Some(tomorrow.to_zoned(self.zone.clone()).ok()?.timestamp())
+        });
+        next.map_or_else(|| ms.saturating_add(DAY_MS), Timestamp::as_millisecond)
+    }
+}
+
+/// Whether a `resets` of the matrix is understood.
+pub(crate) fn is_reset(text: &str) -> bool {
+    Reset::parse(Some(text)).is_some()
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Used {
+    requests: u32,
+    tokens: u64,
+}
+
+impl Used {
+    fn add(&mut self, requests: u32, tokens: u64) {
+        self.requests = self.requests.saturating_add(requests);
+        self.tokens = self.tokens.saturating_add(tokens);
+    }
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Unix milliseconds at which the current minute began.
+    minute: i64,
+    last: Used,
+    this: Used,
+    day_ends: i64,
+    day: Used,
+}
+
+/// Counts of one key and one model.
+#[derive(Debug)]
+pub(super) struct Meter {
+    limits: FreeTier,
+    reset: Option<Reset>,
+    state: Mutex<State>,
+}
+
+/// What is left, and how long until a request fits again.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Headroom {
+    /// Of the tightest limit, 0..=1.
+    pub(super) ratio: f64,
+    /// Zero if one fits now.
+    pub(super) wait: Duration,
+}
+
+impl Meter {
+    pub(super) fn new(limits: &FreeTier) -> Self {
+        Meter {
+            limits: limits.clone(),
+            reset: Reset::parse(limits.resets.as_deref()),
+            state: Mutex::default(),
+        }
+    }
+
+    fn at(&self, now: i64) -> MutexGuard<'_, State> {
+        // Every write leaves the counts consistent.
+        let mut s = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let passed = now.saturating_sub(s.minute);
+        // A clock that steps back opens no new window.
+        if passed >= 2 * MINUTE_MS {
+            (s.minute, s.last, s.this) = (now, Used::default(), Used::default());
+        } else if passed >= MINUTE_MS {
+            (s.minute, s.last, s.this) = (s.minute + MINUTE_MS, s.this, Used::default());
+        }
+        if now >= s.day_ends {
+            s.day = Used::default();
+            s.day_ends = self.reset.as_ref().map_or(now.saturating_add(DAY_MS), |r| r.after(now));
+        }
+        s
+    }
+
+    /// What is left for a request of about so many tokens.
+    pub(super) fn headroom(&self, now: i64, tokens: u64) -> Headroom {
+        let s = self.at(now);
+        headroom(&self.limits, &s, now, tokens)
+    }
+
+    /// Counts a request if it fits; check and act are one step.
+    pub(super) fn take(&self, now: i64, tokens: u64) -> bool {
+        let mut s = self.at(now);
+        let fits = headroom(&self.limits, &s, now, tokens).wait.is_zero();
+        if fits {
+            s.this.add(1, tokens);
+            s.day.add(1, tokens);
+        }
+        fits
+    }
+
+    /// Puts what was really used in the place of what was counted at first.
+    pub(super) fn correct(&self, now: i64, counted: u64, used: u64) {
+        let mut s = self.at(now);
+        let mend = |n: &mut u64| *n = n.saturating_sub(counted).saturating_add(used);
+        mend(&mut s.this.tokens);
+        mend(&mut s.day.tokens);
+    }
+}
+
+fn headroom(limits: &FreeTier, s: &State, now: i64, tokens: u64) -> Headroom {
+    let into = now.saturating_sub(s.minute).clamp(0, MINUTE_MS);
+    let weight = precise(MINUTE_MS - into) / precise(MINUTE_MS);
+    let sliding = |last: u64, this: u64| wide(last).mul_add(weight, wide(this));
+    let requests = sliding(u64::from(s.last.requests), u64::from(s.this.requests));
+    let in_minute = sliding(s.last.tokens, s.this.tokens);
+    let to_minute = MINUTE_MS - into;
+    let to_day = s.day_ends.saturating_sub(now).max(0);
+    let (mut ratio, mut wait) = (1.0_f64, 0_i64);
+    let mut hold = |limit: Option<u32>, used: f64, need: f64, until: i64| {
+        let Some(limit) = limit.map(f64::from) else { return };
+        ratio = ratio.min(((limit - used) / limit.max(1.0)).clamp(0.0, 1.0));
+        // A request larger than the whole limit would wait for ever: the vendor shall say so itself.
+        if used + need > limit && used > 0.0 {
+            wait = wait.max(until.max(1));
+        }
+    };
+    hold(limits.rpm, requests, 1.0, to_minute);
+    hold(limits.tpm, in_minute, wide(tokens), to_minute);
+    hold(limits.rpd, f64::from(s.day.requests), 1.0, to_day);
+    hold(limits.tpd, wide(s.day.tokens), wide(tokens), to_day);
+    Headroom { ratio, wait: Duration::from_millis(u64::try_from(wait).unwrap_or(0)) }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "token counts and milliseconds of a day are far below 2^52")]
+fn wide(n: u64) -> f64 {
+    n as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "milliseconds of a minute are far below 2^52")]
+fn precise(n: i64) -> f64 {
+    n as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tier(rpm: u32, tpm: u32, rpd: u32, tpd: u32) -> FreeTier {
+        let some = |n| (n > 0).then_some(n);
+        FreeTier { rpm: some(rpm), tpm: some(tpm), rpd: some(rpd), tpd: some(tpd), resets: None }
+    }
+
+    /// Noon of 2026-07-01 UTC.
+    const NOON: i64 = 1_782_907_200_000;
+
+    #[test]
+    fn minutes_slide_and_days_reset() {
+        let m = Meter::new(&tier(3, 0, 5, 0));
+        assert_eq!((0..4).filter(|_| m.take(NOON, 0)).count(), 3, "three a minute");
+        // Half of the minute before still counts, so one and a half are taken.
+        assert!(m.take(NOON + 90_000, 0) && !m.take(NOON + 90_000, 0));
+        assert!(m.take(NOON + 300_000, 0));
+        let full = m.headroom(NOON + 600_000, 0);
+        assert_eq!((full.ratio, full.wait), (0.0, Duration::from_secs(12 * 3600 - 600)), "until midnight");
+        assert!(m.take(NOON + 12 * 3_600_000, 0), "a new day");
+    }
+
+    #[test]
+    fn tokens_are_counted_then_corrected() {
+        let m = Meter::new(&tier(0, 1000, 0, 0));
+        assert!(m.take(NOON, 800) && !m.take(NOON, 800));
+        m.correct(NOON, 800, 100);
+        assert!((m.headroom(NOON, 0).ratio - 0.9).abs() < 1e-9);
+        assert!(m.take(NOON, 800));
+        let huge = Meter::new(&tier(0, 10, 0, 0));
+        assert!(huge.take(NOON, 800), "what never fits is the vendor's to refuse");
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_admits_no_more() {
+        let m = Meter::new(&tier(0, 0, 2, 0));
+        assert!(m.take(NOON, 0) && m.take(NOON, 0));
+        assert!(!m.take(NOON - 3 * DAY_MS, 0) && !m.take(NOON + 1000, 0));
+    }
+
+    #[test]
+    fn a_day_begins_where_the_vendor_says() {
+        let at = |text: &str, ms| Reset::parse(Some(text)).unwrap().after(ms) - ms;
+        assert_eq!(at("00:00 UTC", NOON), 12 * 3_600_000);
+        assert_eq!(at("12:00 UTC", NOON), DAY_MS, "the reset itself belongs to the day it opens");
+        // Noon UTC is five in the morning in summer there, and four in winter.
+        assert_eq!(at("00:00 America/Los_Angeles", NOON), 19 * 3_600_000);
+        assert_eq!(at("00:00 America/Los_Angeles", NOON + 184 * DAY_MS), 20 * 3_600_000);
+        for wrong in ["midnight", "25:00 UTC", "00:00 Atlantis"] {
+            assert!(!is_reset(wrong), "{wrong}");
+        }
+    }
+}
