@@ -2,12 +2,22 @@
 
 use crate::finding::nothing;
 use crate::params::{Params, Problem};
-use crate::{Check, Input, finish_reason, json, json_schema, tool_args};
+use crate::{Check, Entry, Input, Kind, finish_reason, json, json_schema, tool_args};
 use serde_json::Value;
 use std::sync::Arc;
 use types::chat::{ResponseFormat, ToolChoice};
 use types::run::Severity;
 use types::{ChatRequest, Report};
+
+/// Its line in the list.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "contract",
+    about: "the checks that the request implies: json, json_schema, tool_args, not_truncated; nothing for prose",
+    kind: Kind::Structural,
+    stream: "early",
+    severity: Severity::Repair,
+    build,
+};
 
 #[derive(Debug)]
 struct Contract {
@@ -15,9 +25,9 @@ struct Contract {
 }
 
 /// No parameters: the request says everything.
-pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     Params::new(with, &[])?;
-    Ok(Arc::new(Contract { severity: severity.unwrap_or(Severity::Repair) }))
+    Ok(Arc::new(Contract { severity }))
 }
 
 /// The checks that the request implies.
@@ -47,8 +57,8 @@ impl Check for Contract {
         self.severity
     }
 
-    fn structural(&self) -> bool {
-        true
+    fn kind(&self) -> Kind {
+        Kind::Structural
     }
 
     fn applies(&self, request: &ChatRequest) -> bool {

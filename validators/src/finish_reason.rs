@@ -2,12 +2,30 @@
 
 use crate::finding::{Note, decided};
 use crate::params::{Params, Problem};
-use crate::{Check, Input};
+use crate::{Check, Entry, Input, Kind};
 use serde_json::Value;
 use std::sync::Arc;
 use types::Report;
 use types::completion::FinishReason;
 use types::run::Severity;
+
+/// Its line in the list.
+pub(crate) const ENTRY: Entry = Entry {
+    name: "finish_reason",
+    about: "another name of not_truncated",
+    kind: Kind::Structural,
+    stream: "end",
+    severity: Severity::Repair,
+    build,
+};
+
+/// The same check under the name of the workflow format.
+pub(crate) const NOT_TRUNCATED: Entry = Entry {
+    name: "not_truncated",
+    about: "the answer was not cut by the token limit or a lost stream",
+    build: build_not_truncated,
+    ..ENTRY
+};
 
 #[derive(Debug)]
 struct Finish {
@@ -16,21 +34,18 @@ struct Finish {
 }
 
 /// No parameters.
-pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     named("finish_reason", with, severity)
 }
 
 /// The same check under the name of the workflow format.
-pub(crate) fn build_not_truncated(
-    with: &Value,
-    severity: Option<Severity>,
-) -> Result<Arc<dyn Check>, Problem> {
+pub(crate) fn build_not_truncated(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     named("not_truncated", with, severity)
 }
 
-fn named(name: &'static str, with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+fn named(name: &'static str, with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     Params::new(with, &[])?;
-    Ok(Arc::new(Finish { name, severity: severity.unwrap_or(Severity::Repair) }))
+    Ok(Arc::new(Finish { name, severity }))
 }
 
 /// The check under its own name.
@@ -47,8 +62,8 @@ impl Check for Finish {
         self.severity
     }
 
-    fn structural(&self) -> bool {
-        true
+    fn kind(&self) -> Kind {
+        Kind::Structural
     }
 
     fn check(&self, input: &Input<'_>) -> Report {

@@ -2,7 +2,7 @@
 
 use crate::finding::{Note, decided, nothing};
 use crate::params::{Params, Problem};
-use crate::{Check, Input};
+use crate::{Check, Entry, Input, Kind};
 use serde_json::Value;
 use std::sync::Arc;
 use types::completion::Choice;
@@ -11,6 +11,16 @@ use types::{Finding, Report};
 
 const NAME: &str = "json";
 
+/// Its line in the list.
+pub(crate) const ENTRY: Entry = Entry {
+    name: NAME,
+    about: "the text is one JSON value",
+    kind: Kind::Structural,
+    stream: "early",
+    severity: Severity::Repair,
+    build,
+};
+
 #[derive(Debug)]
 struct Json {
     severity: Severity,
@@ -18,9 +28,9 @@ struct Json {
 }
 
 /// Parameter: `allow_fence` (default true) accepts one Markdown code fence around the value.
-pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     let allow_fence = Params::new(with, &["allow_fence"])?.boolean("allow_fence", true)?;
-    Ok(Arc::new(Json { severity: severity.unwrap_or(Severity::Repair), allow_fence }))
+    Ok(Arc::new(Json { severity, allow_fence }))
 }
 
 /// The strict form: what a client that asked for JSON can parse as it is.
@@ -37,8 +47,8 @@ impl Check for Json {
         self.severity
     }
 
-    fn structural(&self) -> bool {
-        true
+    fn kind(&self) -> Kind {
+        Kind::Structural
     }
 
     fn check(&self, input: &Input<'_>) -> Report {

@@ -4,7 +4,7 @@ use crate::finding::{nothing, unverified};
 use crate::json::{each_text, parse};
 use crate::params::{Params, Problem};
 use crate::schema::{compiled, violations};
-use crate::{Check, Input, MAX_FINDINGS};
+use crate::{Check, Entry, Input, Kind, MAX_FINDINGS};
 use serde_json::Value;
 use std::sync::Arc;
 use types::chat::ResponseFormat;
@@ -12,6 +12,16 @@ use types::run::Severity;
 use types::{ChatRequest, Report};
 
 const NAME: &str = "json_schema";
+
+/// Its line in the list.
+pub(crate) const ENTRY: Entry = Entry {
+    name: NAME,
+    about: "the text is one JSON value that fits a schema",
+    kind: Kind::Structural,
+    stream: "early",
+    severity: Severity::Repair,
+    build,
+};
 
 #[derive(Debug)]
 struct JsonSchema {
@@ -22,7 +32,7 @@ struct JsonSchema {
 
 /// Parameter: `schema`, an inline JSON Schema or `request` (default): the one in the request's
 /// `response_format`, and nothing to check where there is none.
-pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     const EXPECTED: &str = "an inline JSON Schema (a map, true or false) or `request`";
     let params = Params::new(with, &["schema"])?;
     let schema = match params.get("schema") {
@@ -38,7 +48,7 @@ pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn 
             return Err(Problem::new("schema", format!("is {}", crate::params::kind(v)), EXPECTED));
         }
     };
-    Ok(Arc::new(JsonSchema { severity: severity.unwrap_or(Severity::Repair), schema }))
+    Ok(Arc::new(JsonSchema { severity, schema }))
 }
 
 /// The check of the request's own schema.
@@ -63,8 +73,8 @@ impl Check for JsonSchema {
         self.severity
     }
 
-    fn structural(&self) -> bool {
-        true
+    fn kind(&self) -> Kind {
+        Kind::Structural
     }
 
     fn applies(&self, request: &ChatRequest) -> bool {
@@ -133,7 +143,7 @@ mod tests {
         let r = asking(person());
         let report = build("json_schema", &Value::Null, None)
             .unwrap()
-            .check(&Input { completion: &answer("{\"name\": \"Ada\", \"age\": \"36\"}"), request: &r });
+            .check(&Input::new(&answer("{\"name\": \"Ada\", \"age\": \"36\"}"), &r));
         let f = &report.findings[0];
         assert_eq!(f.path.as_deref(), Some("/age"));
         assert_eq!(f.expected, Some(json!("integer")));

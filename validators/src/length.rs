@@ -3,7 +3,7 @@
 use crate::finding::Note;
 use crate::json::each_text;
 use crate::params::{Params, Problem};
-use crate::{Check, Input};
+use crate::{Check, Entry, Input, Kind};
 use serde_json::Value;
 use std::sync::Arc;
 use types::Report;
@@ -19,6 +19,16 @@ struct Bound {
     max: usize,
 }
 
+/// Its line in the list.
+pub(crate) const ENTRY: Entry = Entry {
+    name: NAME,
+    about: "characters, words, sentences or tokens within bounds",
+    kind: Kind::Structural,
+    stream: "early",
+    severity: Severity::Repair,
+    build,
+};
+
 #[derive(Debug)]
 struct Length {
     severity: Severity,
@@ -27,7 +37,7 @@ struct Length {
 
 /// Parameters: `chars`, `words`, `sentences`, `tokens` (estimated at four bytes each), each a map with
 /// `min` and/or `max`.
-pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     let params = Params::new(with, UNITS)?;
     let mut bounds = Vec::new();
     for unit in UNITS.iter().copied() {
@@ -45,7 +55,7 @@ pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn 
     if bounds.is_empty() {
         return Err(Problem::new("", "no bound is given", format!("at least one of {}", UNITS.join(", "))));
     }
-    Ok(Arc::new(Length { severity: severity.unwrap_or(Severity::Repair), bounds }))
+    Ok(Arc::new(Length { severity, bounds }))
 }
 
 fn count(text: &str, unit: &str) -> usize {
@@ -85,8 +95,8 @@ impl Check for Length {
         self.severity
     }
 
-    fn structural(&self) -> bool {
-        true
+    fn kind(&self) -> Kind {
+        Kind::Structural
     }
 
     fn check(&self, input: &Input<'_>) -> Report {

@@ -1,5 +1,6 @@
 //! Reading a validator's parameters: unknown names and wrong types are refused with what would be right.
 
+use crate::Reference;
 use serde_json::{Map, Value};
 
 /// Why a validator could not be built.
@@ -98,6 +99,38 @@ impl<'a> Params<'a> {
         }
     }
 
+    /// A fraction from 0 to 1.
+    pub(crate) fn fraction(&self, key: &str) -> Result<Option<f64>, Problem> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        match v.as_f64().filter(|f| (0.0..=1.0).contains(f)) {
+            Some(f) => Ok(Some(f)),
+            None => Err(Problem::new(self.field(key), format!("is {}", kind(v)), "a number from 0 to 1")),
+        }
+    }
+
+    /// One of the known words.
+    pub(crate) fn word(&self, key: &str, known: &[&'static str]) -> Result<Option<&'static str>, Problem> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        let expected = || format!("one of {}", known.join(", "));
+        let Some(s) = v.as_str() else {
+            return Err(Problem::new(self.field(key), format!("is {}", kind(v)), expected()));
+        };
+        known.iter().find(|k| **k == s).copied().map(Some).ok_or_else(|| {
+            let near = types::diagnostic::suggestion(s, known.iter().copied());
+            Problem::new(self.field(key), format!("`{s}` is not known; {near}"), expected())
+        })
+    }
+
+    /// The path of a value of the run, such as `nodes.retrieve.result`: names, dots and `[0]`.
+    pub(crate) fn reference(&self, key: &'static str) -> Result<Option<Reference>, Problem> {
+        let Some(v) = self.get(key) else { return Ok(None) };
+        let path = v.as_str().filter(|s| is_path(s));
+        path.map(|p| Some(Reference { param: key, path: p.to_owned() })).ok_or_else(|| {
+            let found = v.as_str().map_or_else(|| kind(v).to_owned(), |s| format!("`{s}`"));
+            Problem::new(self.field(key), format!("is {found}"), "a path such as `nodes.retrieve.result`")
+        })
+    }
+
     /// Strings; one string counts as a list of one.
     pub(crate) fn strings(&self, key: &str) -> Result<Vec<&'a str>, Problem> {
         let wrong = |v: &Value| {
@@ -112,6 +145,20 @@ impl<'a> Params<'a> {
     }
 }
 
+/// Names joined by dots, each with any number of `[index]` behind it.
+fn is_path(text: &str) -> bool {
+    let name = |s: &str| {
+        !s.is_empty()
+            && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')
+            && !s.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let index = |s: &str| s.strip_suffix(']').is_some_and(|n| n.parse::<u32>().is_ok());
+    text.split('.').all(|part| {
+        let mut pieces = part.split('[');
+        pieces.next().is_some_and(name) && pieces.all(index)
+    })
+}
+
 /// What kind of value it is, for messages.
 pub(crate) fn kind(v: &Value) -> &'static str {
     match v {
@@ -122,5 +169,31 @@ pub(crate) fn kind(v: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn paths_are_names_dots_and_indices() {
+        let check = |text: &str, want: bool| assert_eq!(is_path(text), want, "{text}");
+        check("nodes.retrieve.result", true);
+        check("nodes.get.results[0].text", true);
+        check("inputs", true);
+        for bad in ["", ".", "a.", "a[x]", "a[0", "a b", "a + b", "0a", "a..b", "[0]"] {
+            check(bad, false);
+        }
+    }
+
+    #[test]
+    fn words_fractions_and_paths_say_what_would_be_right() {
+        let with = json!({"w": "msk", "f": 2, "r": [1]});
+        let p = Params::new(&with, &["w", "f", "r"]).unwrap();
+        assert!(p.word("w", &["mask", "block"]).unwrap_err().message.contains("did you mean `mask`"));
+        assert_eq!(p.fraction("f").unwrap_err().expected, "a number from 0 to 1");
+        assert!(p.reference("r").unwrap_err().expected.contains("a path"));
     }
 }

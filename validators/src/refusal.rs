@@ -2,7 +2,7 @@
 
 use crate::finding::{Note, decided};
 use crate::params::{Params, Problem};
-use crate::{Check, Input};
+use crate::{Check, Entry, Input, Kind};
 use regex::Regex;
 use serde_json::Value;
 use std::sync::{Arc, LazyLock};
@@ -31,6 +31,16 @@ static OPENINGS: LazyLock<Option<Regex>> = LazyLock::new(|| {
     .ok()
 });
 
+/// Its line in the list.
+pub(crate) const ENTRY: Entry = Entry {
+    name: NAME,
+    about: "the answer does not refuse",
+    kind: Kind::Semantic,
+    stream: "head(300)",
+    severity: Severity::Repair,
+    build,
+};
+
 #[derive(Debug)]
 struct Refusal {
     severity: Severity,
@@ -38,9 +48,9 @@ struct Refusal {
 }
 
 /// Parameter: `allow` (default false) lets refusals pass.
-pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     let allow = Params::new(with, &["allow"])?.boolean("allow", false)?;
-    Ok(Arc::new(Refusal { severity: severity.unwrap_or(Severity::Repair), allow }))
+    Ok(Arc::new(Refusal { severity, allow }))
 }
 
 impl Check for Refusal {
@@ -52,8 +62,8 @@ impl Check for Refusal {
         self.severity
     }
 
-    fn structural(&self) -> bool {
-        false
+    fn kind(&self) -> Kind {
+        Kind::Semantic
     }
 
     fn check(&self, input: &Input<'_>) -> Report {

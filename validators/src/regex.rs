@@ -2,7 +2,7 @@
 
 use crate::finding::{Note, decided, unverified};
 use crate::params::{Params, Problem};
-use crate::{Check, Input};
+use crate::{Check, Entry, Input, Kind};
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 use std::sync::Arc;
@@ -19,6 +19,16 @@ const MAX_TEXT: usize = 1024 * 1024;
 /// Most patterns in one list.
 const MAX_PATTERNS: usize = 64;
 
+/// Its line in the list.
+pub(crate) const ENTRY: Entry = Entry {
+    name: NAME,
+    about: "patterns that must and must not occur",
+    kind: Kind::Structural,
+    stream: "window for must_not, else end",
+    severity: Severity::Repair,
+    build,
+};
+
 #[derive(Debug)]
 struct Patterns {
     severity: Severity,
@@ -27,14 +37,14 @@ struct Patterns {
 }
 
 /// Parameters: `must` and `must_not`, each a pattern or a list of patterns.
-pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     let params = Params::new(with, &["must", "must_not"])?;
     let must = compile(&params, "must")?;
     let must_not = compile(&params, "must_not")?;
     if must.is_empty() && must_not.is_empty() {
         return Err(Problem::new("", "no pattern is given", "`must`, `must_not` or both"));
     }
-    Ok(Arc::new(Patterns { severity: severity.unwrap_or(Severity::Repair), must, must_not }))
+    Ok(Arc::new(Patterns { severity, must, must_not }))
 }
 
 fn compile(params: &Params<'_>, key: &str) -> Result<Vec<Regex>, Problem> {
@@ -74,8 +84,8 @@ impl Check for Patterns {
         self.severity
     }
 
-    fn structural(&self) -> bool {
-        true
+    fn kind(&self) -> Kind {
+        Kind::Structural
     }
 
     fn check(&self, input: &Input<'_>) -> Report {

@@ -3,7 +3,7 @@
 use crate::finding::{Note, decided, nothing, unverified};
 use crate::params::{Params, Problem};
 use crate::schema::{compiled, violations};
-use crate::{Check, Input, MAX_FINDINGS};
+use crate::{Check, Entry, Input, Kind, MAX_FINDINGS};
 use serde_json::Value;
 use std::sync::Arc;
 use types::chat::{Tool, ToolCall, ToolChoice};
@@ -13,15 +13,25 @@ use types::{ChatRequest, Report};
 
 const NAME: &str = "tool_args";
 
+/// Its line in the list.
+pub(crate) const ENTRY: Entry = Entry {
+    name: NAME,
+    about: "tool calls name offered tools, with arguments that fit, as many as asked",
+    kind: Kind::Structural,
+    stream: "end",
+    severity: Severity::Repair,
+    build,
+};
+
 #[derive(Debug)]
 struct ToolArgs {
     severity: Severity,
 }
 
 /// No parameters: the tools of the request say everything.
-pub(crate) fn build(with: &Value, severity: Option<Severity>) -> Result<Arc<dyn Check>, Problem> {
+pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     Params::new(with, &[])?;
-    Ok(of_request(severity.unwrap_or(Severity::Repair)))
+    Ok(of_request(severity))
 }
 
 /// The check of the request's own tools.
@@ -38,8 +48,8 @@ impl Check for ToolArgs {
         self.severity
     }
 
-    fn structural(&self) -> bool {
-        true
+    fn kind(&self) -> Kind {
+        Kind::Structural
     }
 
     fn applies(&self, request: &ChatRequest) -> bool {

@@ -206,7 +206,7 @@ impl Host<'_> {
     }
 
     pub(crate) fn check(&self, checks: &[Arc<dyn Check>], completion: &Completion) -> Checked {
-        validators::run(checks, &validators::Input { completion, request: &self.input.request })
+        validators::run(checks, &validators::Input::new(completion, &self.input.request))
     }
 
     /// Notes which limit cut the run short; the first one stays.
