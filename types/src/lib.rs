@@ -18,6 +18,8 @@ pub mod outcome;
 pub mod profile;
 pub mod provider;
 pub mod run;
+pub mod runner;
+pub mod runs;
 pub mod store;
 pub mod units;
 
