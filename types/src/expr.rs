@@ -131,4 +131,10 @@ pub trait Expression: Send + Sync + fmt::Debug {
 
     /// The text it was compiled from.
     fn source(&self) -> &str;
+
+    /// Paths of the variables it reads, such as `nodes.check.score`; a variable that is used whole stands
+    /// by its name alone. Nothing else needs a value when it is evaluated. Empty = it does not tell.
+    fn reads(&self) -> Vec<&str> {
+        Vec::new()
+    }
 }
