@@ -29,8 +29,6 @@ pub struct Bundle {
     pub(crate) routing: route::Config,
     pub(crate) policies: policies::PolicySet,
     pub(crate) pools: Arc<Pools>,
-    /// Some rule, policy or workflow reads the last user text, so it has to be bound.
-    pub(crate) wants_text: bool,
     pub(crate) library: Library,
     pub(crate) language: Arc<dyn Language>,
 }
@@ -117,8 +115,7 @@ impl Bundle {
         }
         let hash = hash(&matrix, files);
         let pools = Arc::new(policies.pools().clone());
-        let wants_text = policies.wants_text() || sources.iter().any(|f| f.text.contains("last_user_text"));
-        (Some(Bundle { hash, matrix, routing, policies, pools, wants_text, library, language }), problems)
+        (Some(Bundle { hash, matrix, routing, policies, pools, library, language }), problems)
     }
 
     /// Identifies the configuration: BLAKE3 over everything that decides, shortened to 16 hex digits.

@@ -39,7 +39,6 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         profile: &profile,
         tenant: &admission.tenant,
         unix_ms: ts_ms,
-        wants_text: view.bundle.wants_text,
     };
     let scope = policies::scope(&about);
     let (mut directives, unevaluated) = match view.bundle.policies.evaluate(&scope) {
@@ -57,6 +56,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
             availability: &view.availability,
             unavailable: &view.unavailable,
             circuit: &circuit,
+            quota: &|ix| view.reach.provider.quota(ix),
             statistics: &statistics,
             request: &request,
             profile: &profile,

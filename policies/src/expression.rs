@@ -1,31 +1,90 @@
 //! The expression language: compiling with static checks, binding values, evaluating.
 
 use crate::check::{Checked, Checker, lexical};
+use crate::inputs::{Facts, ROOT};
+use crate::native::{Path, Tree};
 use crate::sandbox::{MAX_EXPRESSION, Sandbox, Sets, explain, place, shared, timed};
 use crate::values::{Record, from_json, to_json};
-use rhai::{AST, Dynamic};
+use rhai::{AST, Dynamic, Stmt};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use types::expr::{self, Compiled, Expression, Language, Problem, Scope, Type, Variables};
 
-/// Values of variables.
+/// Values of variables: those of a request, read when asked for, and further ones.
 pub(crate) struct Vars {
-    record: Record,
-    /// The moment of the request, for the dates of rules.
-    pub(crate) unix_ms: Option<i64>,
+    facts: Option<Arc<Facts>>,
+    /// Later ones hide earlier ones, and those of the request.
+    own: Vec<Arc<Own>>,
+}
+
+/// A variable that was added.
+struct Own {
+    name: Box<str>,
+    value: Value,
+    /// In the engine's form, made when the engine first reads it.
+    made: OnceLock<Dynamic>,
+}
+
+impl Own {
+    fn made(&self) -> &Dynamic {
+        self.made.get_or_init(|| from_json(&self.value))
+    }
 }
 
 impl Vars {
-    pub(crate) fn new(fields: Vec<(Cow<'static, str>, Dynamic)>, unix_ms: Option<i64>) -> Self {
-        Vars { record: Record::new(fields), unix_ms }
+    /// The variables of a request.
+    pub(crate) fn of_request(facts: Facts) -> Self {
+        Vars { facts: Some(Arc::new(facts)), own: Vec::new() }
+    }
+
+    /// One variable, in the engine's form already.
+    pub(crate) fn made(name: &str, value: Dynamic) -> Self {
+        let own = Own { name: name.into(), value: to_json(&value), made: OnceLock::from(value) };
+        Vars { facts: None, own: vec![Arc::new(own)] }
+    }
+
+    /// What the variables of a request are read from.
+    pub(crate) fn facts(&self) -> Option<&Arc<Facts>> {
+        self.facts.as_ref()
+    }
+
+    /// The value of a variable that was added.
+    pub(crate) fn own(&self, name: &str) -> Option<&Value> {
+        self.find(name).map(|own| &own.value)
+    }
+
+    fn find(&self, name: &str) -> Option<&Arc<Own>> {
+        self.own.iter().rev().find(|own| *own.name == *name)
+    }
+
+    /// The value of a variable in the engine's form.
+    pub(crate) fn get(&self, name: &str) -> Option<Dynamic> {
+        match (self.find(name), &self.facts) {
+            (Some(own), _) => Some(own.made().clone()),
+            (None, Some(facts)) => ROOT.field(name).map(|f| f.get(facts).made(facts)),
+            (None, None) => None,
+        }
     }
 
     /// All variables as one map.
-    pub(crate) fn record(&self) -> &Record {
-        &self.record
+    pub(crate) fn record(&self) -> Record {
+        match &self.facts {
+            Some(facts) if self.own.is_empty() => Record::Lazy(Arc::clone(facts), &ROOT),
+            facts => {
+                let of_request = facts.iter().flat_map(|_| ROOT.0.iter().map(|f| f.name));
+                let names = of_request.chain(self.own.iter().map(|own| &*own.name));
+                let fields = names.filter_map(|n| Some((Cow::Owned(n.to_owned()), self.get(n)?)));
+                Record::new(fields.collect())
+            }
+        }
+    }
+
+    /// The moment of the request, for the dates of rules.
+    pub(crate) fn unix_ms(&self) -> Option<i64> {
+        self.facts.as_ref().map(|f| f.unix_ms)
     }
 
     /// The values behind a scope of this language.
@@ -69,7 +128,16 @@ impl Rhai {
         let used = reads.iter().map(|path| path.split('.').next().unwrap_or(path).to_owned());
         let used: BTreeSet<String> = used.collect();
         let used = used.into_iter().collect();
-        Ok((Condition { source: source.into(), ast, used, reads, sandbox: Arc::clone(&self.0) }, problems))
+        let tree = match ast.statements().first() {
+            Some(Stmt::Expr(expr)) => Tree::of(expr, &ast, &self.0.sets),
+            _ => Tree::Engine(Box::new(ast.clone())),
+        };
+        let path = match ast.statements().first() {
+            Some(Stmt::Expr(expr)) => Path::of(expr),
+            _ => None,
+        };
+        let sandbox = Arc::clone(&self.0);
+        Ok((Condition { source: source.into(), ast, tree, path, used, reads, sandbox }, problems))
     }
 }
 
@@ -103,9 +171,10 @@ impl Language for Rhai {
 
     fn scope(&self, base: Option<&Scope>, variables: Vec<(String, Value)>) -> Scope {
         let base = base.and_then(|b| b.0.downcast_ref::<Vars>());
-        let mut fields = base.map_or_else(Vec::new, |b| b.record.fields().to_vec());
-        fields.extend(variables.into_iter().map(|(name, value)| (Cow::Owned(name), from_json(&value))));
-        Scope(Arc::new(Vars::new(fields, base.and_then(|b| b.unix_ms))))
+        let mut own = base.map_or_else(Vec::new, |b| b.own.clone());
+        let one = |(name, value): (String, Value)| Own { name: name.into(), value, made: OnceLock::new() };
+        own.extend(variables.into_iter().map(|v| Arc::new(one(v))));
+        Scope(Arc::new(Vars { facts: base.and_then(|b| b.facts.clone()), own }))
     }
 }
 
@@ -113,6 +182,9 @@ impl Language for Rhai {
 pub(crate) struct Condition {
     source: Arc<str>,
     ast: AST,
+    tree: Tree,
+    /// The whole expression, where it is nothing but a field.
+    path: Option<Path>,
     /// Variables it reads: only these are bound.
     used: Vec<String>,
     /// Paths it reads.
@@ -121,17 +193,37 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    fn run(&self, scope: &Scope) -> Result<Dynamic, expr::Error> {
-        let vars = Vars::of(scope)?;
+    /// The value of a part of the expression, by the engine.
+    fn run(&self, vars: &Vars, ast: &AST) -> Result<Dynamic, expr::Error> {
         let mut bound = rhai::Scope::with_capacity(self.used.len());
         for name in &self.used {
-            if let Some(value) = vars.record.get(name) {
-                bound.push_dynamic(name.as_str(), value.clone());
+            if let Some(value) = vars.get(name) {
+                bound.push_dynamic(name.as_str(), value);
             }
         }
         let sandbox = &self.sandbox;
-        timed(&sandbox.clock, || sandbox.engine.eval_ast_with_scope::<Dynamic>(&mut bound, &self.ast))
-            .map_err(|e| explain(&e))
+        let mut run = || sandbox.engine.eval_ast_with_scope::<Dynamic>(&mut bound, ast);
+        // Without closures there is nothing that repeats: the text's length bounds the time.
+        let result = if ast.has_functions() { timed(&sandbox.clock, run) } else { run() };
+        result.map_err(|e| explain(&e))
+    }
+
+    /// Whether it holds, as the engine alone says.
+    #[cfg(test)]
+    pub(crate) fn by_engine(&self, scope: &Scope) -> Result<bool, expr::Error> {
+        Ok(self
+            .run(Vars::of(scope)?, &self.ast)?
+            .as_bool()
+            .unwrap_or_else(|t| panic!("{}: {t}", self.source)))
+    }
+
+    fn holds(&self, vars: &Vars) -> Result<bool, expr::Error> {
+        self.tree.holds(vars, &mut |ast| {
+            self.run(vars, ast)?.as_bool().map_err(|found| expr::Error {
+                message: format!("a value has the wrong type: expected true or false, found {found}"),
+                limit: false,
+            })
+        })
     }
 }
 
@@ -143,17 +235,25 @@ impl fmt::Debug for Condition {
 
 impl Expression for Condition {
     fn eval(&self, scope: &Scope) -> Result<Value, expr::Error> {
-        self.run(scope).map(|v| to_json(&v))
+        let vars = Vars::of(scope)?;
+        if self.tree.is_bool() {
+            return self.holds(vars).map(Value::Bool);
+        }
+        if let Some(value) = self.path.as_ref().and_then(|p| p.json(vars)) {
+            return Ok(value);
+        }
+        self.run(vars, &self.ast).map(|v| to_json(&v))
     }
 
     fn eval_bool(&self, scope: &Scope) -> Result<bool, expr::Error> {
-        self.run(scope)?.as_bool().map_err(|found| expr::Error {
-            message: format!("the result is not true or false but {found}"),
-            limit: false,
-        })
+        self.holds(Vars::of(scope)?)
     }
 
     fn source(&self) -> &str {
         &self.source
+    }
+
+    fn reads(&self) -> Vec<&str> {
+        self.reads.iter().map(String::as_str).collect()
     }
 }

@@ -18,6 +18,7 @@ mod inputs;
 mod literal;
 mod load;
 mod merge;
+mod native;
 mod report;
 mod rule;
 mod sandbox;

@@ -91,8 +91,8 @@ pub(crate) struct Sandbox {
     pub(crate) engine: Engine,
     /// Functions that text may call, with the numbers of arguments they take.
     pub(crate) functions: BTreeMap<String, BTreeSet<usize>>,
-    /// Names of the sets that `set("…")` knows.
-    pub(crate) sets: BTreeSet<String>,
+    /// What `set("…")` knows.
+    pub(crate) sets: Sets,
     pub(crate) clock: Clock,
 }
 
@@ -135,7 +135,7 @@ impl Sandbox {
         for name in DISABLED {
             functions.remove(*name);
         }
-        Sandbox { engine, functions, sets: sets.keys().cloned().collect(), clock: tokio_clock() }
+        Sandbox { engine, functions, sets: sets.clone(), clock: tokio_clock() }
     }
 }
 

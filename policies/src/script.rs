@@ -129,7 +129,7 @@ impl Script {
         resolver: &Resolver,
         scope: &Scope,
     ) -> Result<Vec<Bound>, expr::Error> {
-        let ctx = Dynamic::from(Vars::of(scope)?.record().clone());
+        let ctx = Dynamic::from(Vars::of(scope)?.record());
         let act = Act::default();
         let options = CallFnOptions::new().eval_ast(false);
         let mut variables = rhai::Scope::new();

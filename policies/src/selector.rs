@@ -1,6 +1,7 @@
 //! Model selectors: names, globs, pools and predicates, resolved against one matrix.
 
 use crate::expression::Rhai;
+use crate::inputs::SUB_LABELS;
 use crate::report;
 use crate::values::{list, record, text};
 use crate::{Names, expression::Vars};
@@ -15,8 +16,6 @@ use types::expr::{Expression, Scope, Type, Variables};
 use types::matrix::{Abilities, Matrix, Model, ModelIx, ModelSet, Tier};
 
 const PRICE_TIERS: &[&str] = &["free", "paid"];
-/// Families and sub-labels that `model.prior` names.
-const SUB_LABELS: &[&str] = &["math", "creative", "summarisation", "translation", "knowledge_qa"];
 
 /// Everything selectors and verbs resolve names against; one per snapshot of the configuration.
 pub(crate) struct Resolver {
@@ -65,7 +64,7 @@ impl Resolver {
     }
 
     fn model_scope(&self, ix: ModelIx, m: &Model) -> Scope {
-        Scope(Arc::new(Vars::new(vec![("model".into(), model_record(&self.matrix, ix, m))], None)))
+        Scope(Arc::new(Vars::made("model", model_record(&self.matrix, ix, m))))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::script::Script;
 use crate::selector::Resolver;
 use crate::verb::Bound;
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,7 +39,6 @@ pub struct PolicySet {
     resolver: Arc<Resolver>,
     sandbox: Arc<Sandbox>,
     clock: Clock,
-    wants_text: bool,
 }
 
 impl fmt::Debug for PolicySet {
@@ -50,15 +49,8 @@ impl fmt::Debug for PolicySet {
 
 impl PolicySet {
     pub(crate) fn new(entries: Vec<Entry>, resolver: Resolver, sandbox: Sandbox) -> Self {
-        let wants_text = entries.iter().any(Entry::reads_text);
         let clock = Clock::clone(&sandbox.clock);
-        PolicySet {
-            entries: entries.into(),
-            resolver: Arc::new(resolver),
-            sandbox: Arc::new(sandbox),
-            clock,
-            wants_text,
-        }
+        PolicySet { entries: entries.into(), resolver: Arc::new(resolver), sandbox: Arc::new(sandbox), clock }
     }
 
     /// The same rules with another clock for the time limit of policies: a monotonic time since any fixed
@@ -81,10 +73,18 @@ impl PolicySet {
         self.entries.is_empty()
     }
 
-    /// Whether any rule or policy reads `request.last_user_text`; for [`crate::Inputs::wants_text`].
+    /// Every path of a variable that some rule or policy reads, such as `workload.task_family`; a variable
+    /// that is used whole stands by its name alone.
     #[must_use]
-    pub fn wants_text(&self) -> bool {
-        self.wants_text
+    pub fn reads(&self) -> BTreeSet<&str> {
+        let mut all = BTreeSet::new();
+        for entry in self.entries.iter() {
+            match &entry.body {
+                Body::Rule(rule) => all.extend(rule.reads()),
+                Body::Script(script) => all.extend(script.reads()),
+            }
+        }
+        all
     }
 
     /// Evaluates every rule and policy, rules of the rules file first, then policies by file name, and
@@ -99,7 +99,7 @@ impl PolicySet {
         if self.entries.is_empty() {
             return Ok(Directives::default());
         }
-        let unix_ms = Vars::of(scope).ok().and_then(|v| v.unix_ms);
+        let unix_ms = Vars::of(scope).ok().and_then(Vars::unix_ms);
         let mut pass = Pass {
             merge: Merge::new(self.resolver.matrix.models().len()),
             records: Vec::with_capacity(self.entries.len()),
@@ -162,17 +162,6 @@ impl PolicySet {
                 let actions = script.run(&self.sandbox, &self.clock, &self.resolver, scope)?;
                 Ok((!actions.is_empty()).then_some(Cow::Owned(actions)))
             }
-        }
-    }
-}
-
-impl Entry {
-    fn reads_text(&self) -> bool {
-        // A whole map that is read (`request`, `ctx.request`) may be searched for the text, too.
-        let text = |path: &str| matches!(path, "request" | "request.last_user_text");
-        match &self.body {
-            Body::Rule(rule) => rule.reads().any(text),
-            Body::Script(script) => script.reads().any(text),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::{Inputs, Names, PolicySet, Sections, load, scope};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use types::axis::{
     ContextTopology, DeterminismNeeds, EconomicPolicy, LatencyClass, OutputContract, PrecisionSensitivity,
@@ -115,9 +116,8 @@ pub(crate) fn full_body() -> Value {
 
 /// The scope of a request with that profile.
 pub(crate) fn scope_of(profile: &WorkloadProfile) -> Scope {
-    let request = ChatRequest::from_value(&plain_body()).unwrap();
-    let inputs = Inputs { request: &request, profile, tenant: "acme", unix_ms: NOW, wants_text: true };
-    scope(&inputs)
+    let request = Arc::new(ChatRequest::from_value(&plain_body()).unwrap());
+    scope(&Inputs { request: &request, profile, tenant: "acme", unix_ms: NOW })
 }
 
 /// Loads a whole rules file and policies (name, text), with a clock that stands still.

@@ -6,6 +6,9 @@ const DAY_MS: i64 = 86_400_000;
 /// Names of the days, as `time.weekday` gives them.
 pub(crate) const WEEKDAYS: &[&str] = &["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
+/// Values of `time.daypart`.
+pub(crate) const DAYPARTS: &[&str] = &["business_hours", "off_hours"];
+
 /// A moment taken apart, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Civil {
@@ -33,6 +36,16 @@ impl Civil {
             // 1970-01-01 was a Thursday.
             weekday: usize::try_from((days + 3).rem_euclid(7)).unwrap_or(0),
         }
+    }
+
+    /// Name of the day.
+    pub(crate) fn weekday(self) -> &'static str {
+        WEEKDAYS.get(self.weekday).copied().unwrap_or("mon")
+    }
+
+    /// `2026-11-21`
+    pub(crate) fn date(self) -> String {
+        format!("{:04}-{:02}-{:02}", self.year, self.month, self.day)
     }
 
     /// Monday to Friday, 09:00 to 17:59.

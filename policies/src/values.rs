@@ -4,10 +4,12 @@
 //! are therefore types of our own over [`Arc`]: reading a field copies that field only, and the limits on
 //! sizes meet only what a script makes itself.
 
+use crate::inputs::{Facts, ROOT, Table};
 use crate::sandbox::{MAX_ELEMENTS, MAX_STRING};
 use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Position};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Largest text that is searched, in bytes.
@@ -17,12 +19,52 @@ const MAX_COPIED: usize = 64 * 1024;
 /// Longest list that is searched.
 const MAX_SEARCHED_LIST: usize = 10_000;
 
+/// Fields that workflows and predicates read often, beside those of a request.
+const OTHER_FIELDS: &[&str] = &[
+    "attempts",
+    "best",
+    "completion",
+    "completions",
+    "cost_usd",
+    "family",
+    "finish_reason",
+    "judge",
+    "nodes",
+    "ok_count",
+    "outcome",
+    "passed",
+    "passing",
+    "price_in",
+    "price_out",
+    "price_tier",
+    "prior",
+    "provider",
+    "quality",
+    "region",
+    "score",
+    "speed_tier",
+    "status",
+    "supports",
+    "tags",
+    "text",
+    "tier",
+    "usable",
+    "validation",
+    "vars",
+    "verdict",
+];
+
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
 type Fields = Vec<(Cow<'static, str>, Dynamic)>;
 
-/// A map, sorted by name.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Record(Arc<Fields>);
+/// A map that nothing can change.
+#[derive(Clone, Debug)]
+pub(crate) enum Record {
+    /// Sorted by name.
+    Made(Arc<Fields>),
+    /// Read from the request when asked for.
+    Lazy(Arc<Facts>, &'static Table),
+}
 
 impl Record {
     /// Of fields in any order; the last of equal names counts.
@@ -30,23 +72,44 @@ impl Record {
         fields.reverse();
         fields.sort_by(|a, b| a.0.cmp(&b.0));
         fields.dedup_by(|later, first| later.0 == first.0);
-        Record(Arc::new(fields))
+        Record::Made(Arc::new(fields))
     }
 
     /// The value of a field.
-    pub(crate) fn get(&self, name: &str) -> Option<&Dynamic> {
-        let at = self.0.binary_search_by(|(k, _)| k.as_ref().cmp(name)).ok()?;
-        self.0.get(at).map(|(_, v)| v)
+    pub(crate) fn get(&self, name: &str) -> Option<Dynamic> {
+        match self {
+            Record::Made(fields) => {
+                let at = fields.binary_search_by(|(k, _)| k.as_ref().cmp(name)).ok()?;
+                fields.get(at).map(|(_, v)| v.clone())
+            }
+            Record::Lazy(facts, table) => table.field(name).map(|f| f.get(facts).made(facts)),
+        }
     }
 
-    /// All fields, by name.
-    pub(crate) fn fields(&self) -> &[(Cow<'static, str>, Dynamic)] {
-        &self.0
+    /// Names of all fields.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let (made, lazy): (&[_], &[_]) = match self {
+            Record::Made(fields) => (fields.as_slice(), &[]),
+            Record::Lazy(_, table) => (&[], table.0),
+        };
+        made.iter().map(|(k, _): &(Cow<'static, str>, Dynamic)| k.as_ref()).chain(lazy.iter().map(|f| f.name))
+    }
+
+    /// All fields.
+    pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, Dynamic)> {
+        self.names().filter_map(|name| Some((name, self.get(name)?)))
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Record::Made(fields) => fields.len(),
+            Record::Lazy(_, table) => table.0.len(),
+        }
     }
 
     fn read(&mut self, name: &str) -> Fallible<Dynamic> {
         let missing = || EvalAltResult::ErrorPropertyNotFound(name.to_owned(), Position::NONE).into();
-        self.get(name).cloned().ok_or_else(missing)
+        self.get(name).ok_or_else(missing)
     }
 }
 
@@ -166,7 +229,7 @@ pub(crate) fn to_json(value: &Dynamic) -> Value {
         return Value::Object(m.iter().map(|(k, v)| (k.to_string(), to_json(v))).collect());
     }
     if let Some(r) = value.read_lock::<Record>() {
-        return Value::Object(r.fields().iter().map(|(k, v)| (k.to_string(), to_json(v))).collect());
+        return Value::Object(r.fields().map(|(k, v)| (k.to_owned(), to_json(&v))).collect());
     }
     if let Some(l) = value.read_lock::<List>() {
         return Value::Array(l.0.iter().map(to_json).collect());
@@ -222,7 +285,7 @@ fn fits(value: &Dynamic, budget: &mut usize) -> bool {
         return spend(budget, t.0.len());
     }
     if let Some(r) = value.read_lock::<Record>() {
-        return r.fields().iter().all(|(k, v)| spend(budget, k.len().saturating_add(8)) && fits(v, budget));
+        return r.fields().all(|(k, v)| spend(budget, k.len().saturating_add(8)) && fits(&v, budget));
     }
     if let Some(l) = value.read_lock::<List>() {
         return l.0.iter().all(|v| spend(budget, 8) && fits(v, budget));
@@ -272,17 +335,15 @@ pub(crate) fn register(engine: &mut Engine) {
     engine.register_type_with_name::<Record>("map");
     engine.register_indexer_get(|r: &mut Record, name: ImmutableString| r.read(&name));
     // A getter per well-known field spares the failed look-up that precedes the indexer.
-    for name in crate::inputs::FIELDS {
-        engine.register_get(*name, move |r: &mut Record| r.read(name));
+    for name in ROOT.names().into_iter().chain(OTHER_FIELDS.iter().copied()).collect::<BTreeSet<_>>() {
+        engine.register_get(name, move |r: &mut Record| r.read(name));
     }
-    engine.register_fn("len", |r: Record| r.0.len() as i64);
-    engine.register_fn("is_empty", |r: Record| r.0.is_empty());
-    engine.register_fn("contains", |r: Record, name: ImmutableString| r.get(&name).is_some());
-    engine.register_fn("get", |r: Record, name: ImmutableString| {
-        r.get(&name).cloned().unwrap_or(Dynamic::UNIT)
-    });
-    engine.register_fn("keys", |r: Record| list(r.0.iter().map(|(k, _)| text(k)).collect()));
-    engine.register_fn("values", |r: Record| list(r.0.iter().map(|(_, v)| v.clone()).collect()));
+    engine.register_fn("len", |r: Record| r.len() as i64);
+    engine.register_fn("is_empty", |r: Record| r.len() == 0);
+    engine.register_fn("contains", |r: Record, name: ImmutableString| r.names().any(|n| n == name.as_str()));
+    engine.register_fn("get", |r: Record, name: ImmutableString| r.get(&name).unwrap_or(Dynamic::UNIT));
+    engine.register_fn("keys", |r: Record| list(r.names().map(text).collect()));
+    engine.register_fn("values", |r: Record| list(r.fields().map(|(_, v)| v).collect()));
     engine.register_fn("==", |a: Record, b: Record| equal(&Dynamic::from(a), &Dynamic::from(b)));
     engine.register_fn("!=", |a: Record, b: Record| equal(&Dynamic::from(a), &Dynamic::from(b)).map(|e| !e));
 
@@ -335,6 +396,6 @@ mod tests {
             ("a".into(), 3_i64.into()),
         ]);
         assert_eq!(r.get("a").unwrap().as_int(), Ok(3));
-        assert_eq!(r.fields().len(), 2);
+        assert_eq!(r.fields().count(), 2);
     }
 }

@@ -180,9 +180,9 @@ impl Checker<'_> {
         self.known_function(name, arity, at);
         if name == "set"
             && let Some(Expr::StringConstant(set, at)) = first
-            && !self.sandbox.sets.contains(set.as_str())
+            && !self.sandbox.sets.contains_key(set.as_str())
         {
-            let hint = suggestion(set, self.sandbox.sets.iter().map(String::as_str));
+            let hint = suggestion(set, self.sandbox.sets.keys().map(String::as_str));
             self.error("301", *at, format!("unknown set `{set}`"), Some(hint));
         }
         let element = match &receiver {

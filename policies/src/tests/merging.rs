@@ -196,12 +196,14 @@ fn without_rules_nothing_is_evaluated() {
 }
 
 #[test]
-fn the_text_is_wanted_only_where_a_rule_reads_it() {
-    let wants = |when: &str| {
-        sound(&format!("rules:\n- {{ id: a, when: '{when}', actions: {{ tag: {{ a: b }} }} }}"), &[])
-            .wants_text()
-    };
-    assert!(!wants("request.stream"));
-    assert!(wants("request.last_user_text.contains(\"x\")"));
-    assert!(wants("json(request).len() > 10"));
+fn what_rules_read_is_known() {
+    let set = sound(
+        "rules:\n- { id: a, when: request.stream, actions: { tag: { a: b } } }\n\
+         - { id: b, unless: json(request).len() > 10, actions: { tag: { a: b } } }",
+        &[(
+            "p.rhai",
+            "fn describe() { #{ id: \"p\" } }\nfn on_request(ctx, act) { if ctx.time.hour > 3 { act.deny(\"late\"); } }",
+        )],
+    );
+    assert_eq!(set.reads().into_iter().collect::<Vec<_>>(), ["request", "request.stream", "time.hour"]);
 }

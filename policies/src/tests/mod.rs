@@ -5,3 +5,4 @@ mod loading;
 mod merging;
 mod scripts;
 mod shipped;
+mod speed;

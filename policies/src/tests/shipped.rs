@@ -12,7 +12,6 @@ fn they_load_without_a_word() {
     let (set, problems) = load_text(RULES, SHIPPED);
     assert!(problems.is_empty(), "{problems:#?}");
     assert_eq!(set.pools()["default"].iter().count(), 4);
-    assert!(!set.wants_text());
 }
 
 #[test]
