@@ -3,18 +3,18 @@
 pub(crate) mod query;
 pub(crate) mod replay;
 mod rows;
-mod schema;
+pub(crate) mod schema;
 
 pub(crate) use rows::{Rows, position};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use types::store::Error;
 
-/// File name within the data directory.
-const FILE: &str = "outcomes.db";
+/// File name within the data directory, without its ending.
+const NAME: &str = "outcomes";
 
 /// The first version in which resetting the write-ahead log cannot corrupt the database.
 const OLDEST_SQLITE: i32 = 3_051_003;
@@ -27,10 +27,21 @@ const BUSY: Duration = Duration::from_secs(5);
 /// # Errors
 /// SQLite is too old, the file cannot be opened or is no database of ours, or of a newer version.
 pub(crate) fn writer(dir: &Path) -> Result<Connection, Error> {
+    let conn = open_writer(dir, NAME, schema::MIGRATIONS)?;
+    // Checkpoints are the mover's, because it may remove spool files only after one.
+    conn.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;").map_err(sql)?;
+    Ok(conn)
+}
+
+/// Opens the connection that writes the database `name`, and brings it up to date with `steps`.
+///
+/// # Errors
+/// As [`writer`].
+pub(crate) fn open_writer(dir: &Path, name: &str, steps: &[&str]) -> Result<Connection, Error> {
     check_sqlite(rusqlite::version_number())?;
-    let mut conn = Connection::open(dir.join(FILE)).map_err(sql)?;
+    let mut conn = Connection::open(file(dir, name)).map_err(sql)?;
     conn.busy_timeout(BUSY).map_err(sql)?;
-    schema::migrate(&mut conn, dir, schema::MIGRATIONS)?;
+    schema::migrate(&mut conn, dir, name, steps)?;
     let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |r| r.get(0)).map_err(sql)?;
     if mode != "wal" {
         return Err(Error::Database(format!(
@@ -38,13 +49,15 @@ pub(crate) fn writer(dir: &Path) -> Result<Connection, Error> {
             dir.display()
         )));
     }
-    // Checkpoints are the mover's, because it may remove spool files only after one.
     // Without this SQLite plans a statement anew whenever a bound value changes, which is every time, and that
     // was a third of the writer's work.
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(sql)?;
-    conn.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA mmap_size = 0; PRAGMA wal_autocheckpoint = 0;")
-        .map_err(sql)?;
+    conn.execute_batch("PRAGMA mmap_size = 0;").map_err(sql)?;
     Ok(conn)
+}
+
+fn file(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.db"))
 }
 
 /// Opens a connection that only reads.
@@ -52,8 +65,16 @@ pub(crate) fn writer(dir: &Path) -> Result<Connection, Error> {
 /// # Errors
 /// The file cannot be opened.
 pub(crate) fn reader(dir: &Path) -> Result<Connection, Error> {
+    open_reader(dir, NAME)
+}
+
+/// Opens a connection that only reads the database `name`.
+///
+/// # Errors
+/// The file cannot be opened.
+pub(crate) fn open_reader(dir: &Path, name: &str) -> Result<Connection, Error> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(dir.join(FILE), flags).map_err(sql)?;
+    let conn = Connection::open_with_flags(file(dir, name), flags).map_err(sql)?;
     conn.busy_timeout(BUSY).map_err(sql)?;
     conn.execute_batch("PRAGMA mmap_size = 0;").map_err(sql)?;
     Ok(conn)

@@ -259,7 +259,7 @@ fn join(thread: JoinHandle<()>) {
 }
 
 /// Makes the directory, for its owner only: records tell of customers.
-fn make(dir: &Path) -> io::Result<()> {
+pub(crate) fn make(dir: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]

@@ -8,12 +8,12 @@ use types::store::Error;
 /// Step `i` brings a database of `user_version` `i` to `i + 1`. Steps are never changed, only added.
 pub(super) const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
 
-/// Brings the database to the last version, each step in one transaction. One that holds something is
-/// copied first, to `outcomes-v<version>.bak` beside it.
+/// Brings the database `name` to the last version, each step in one transaction. One that holds something is
+/// copied first, to `<name>-v<version>.bak` beside it.
 ///
 /// # Errors
 /// The database is newer than the steps, or one fails, which leaves it at the version before.
-pub(super) fn migrate(conn: &mut Connection, dir: &Path, steps: &[&str]) -> Result<(), Error> {
+pub(crate) fn migrate(conn: &mut Connection, dir: &Path, name: &str, steps: &[&str]) -> Result<(), Error> {
     let found = version(conn)?;
     if found > steps.len() {
         return Err(Error::Corrupt(format!(
@@ -24,7 +24,7 @@ pub(super) fn migrate(conn: &mut Connection, dir: &Path, steps: &[&str]) -> Resu
         )));
     }
     if found < steps.len() && !is_empty(conn)? {
-        back_up(conn, &dir.join(format!("outcomes-v{found}.bak")))?;
+        back_up(conn, &dir.join(format!("{name}-v{found}.bak")))?;
     }
     for (i, step) in steps.iter().enumerate().skip(found) {
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(sql)?;
@@ -76,7 +76,7 @@ mod tests {
 
     fn database(dir: &Path, steps: &[&str]) -> (Connection, Result<(), Error>) {
         let mut conn = Connection::open(dir.join("outcomes.db")).unwrap();
-        let result = migrate(&mut conn, dir, steps);
+        let result = migrate(&mut conn, dir, "outcomes", steps);
         (conn, result)
     }
 
