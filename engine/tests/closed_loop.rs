@@ -8,15 +8,16 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 use types::chat::ChatRequest;
 use types::completion::{Choice, Delta};
 use types::doc::SourceFile;
 use types::matrix::{
-    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier,
-    Timeouts,
+    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, ModelIx, Price, Prior, Provider, Quirks,
+    Tier, Timeouts,
 };
 use types::outcome::Feedback;
-use types::provider::{Call, ChatProvider, Error, ErrorKind, Reply};
+use types::provider::{Call, ChatProvider, Error, ErrorKind, Quota, Reply};
 use types::store::{self, Observer, OutcomeStore, Record, Seq, Stored};
 use types::{Chunk, Completion, FinishReason, UnitInterval, Usage};
 
@@ -60,6 +61,8 @@ type Script = Box<dyn Fn(&Call) -> Result<Reply, Error> + Send + Sync>;
 struct Scripted {
     script: Script,
     calls: Mutex<BTreeMap<String, u32>>,
+    /// How long until a free tier is open again, by model; empty = no limits are known.
+    quota: Mutex<Vec<Duration>>,
 }
 
 impl ChatProvider for Scripted {
@@ -67,6 +70,11 @@ impl ChatProvider for Scripted {
         *self.calls.lock().unwrap().entry(call.model.id.to_string()).or_default() += 1;
         let reply = (self.script)(&call);
         async { reply }.boxed()
+    }
+
+    fn quota(&self, model: ModelIx) -> Option<Quota> {
+        let left = *self.quota.lock().unwrap().get(usize::from(model.0))?;
+        Some(Quota { ratio: if left.is_zero() { 1.0 } else { 0.0 }, wait: left })
     }
 }
 
@@ -175,7 +183,8 @@ fn house_of(
     let (bundle, problems) = Bundle::load(matrix, &files);
     let bundle = bundle.unwrap_or_else(|| panic!("{problems:?}"));
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
-    let scripted = Arc::new(Scripted { script: Box::new(script), calls: Mutex::default() });
+    let scripted =
+        Arc::new(Scripted { script: Box::new(script), calls: Mutex::default(), quota: Mutex::default() });
     let engine = Engine::new(Parts {
         bundle,
         provider: scripted.clone(),
@@ -299,6 +308,24 @@ async fn a_dead_first_candidate_is_invisible_and_then_kept_out() {
         assert_eq!(h.stored(&id).await.record.outcome.served_by.as_deref(), Some("p/b"));
     }
     assert!((1..=5).contains(&h.calls("p/a")), "{} calls of a dead model", h.calls("p/a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_used_up_free_tier_is_passed_over_and_the_client_hears_when_it_opens_again() {
+    let h = house(vec![model("a", 0.1), model("b", 1.0)], RULES, |c| Ok(whole(c, "x")));
+    let (open, used_up) = (Duration::ZERO, Duration::from_secs(90));
+    *h.scripted.quota.lock().unwrap() = vec![used_up, open];
+    for _ in 0..10 {
+        let (id, answer) = h.ask(prose()).await;
+        assert!(answer.is_ok());
+        let excluded = h.stored(&id).await.record.decision.excluded;
+        assert!(excluded.iter().any(|e| &*e.model == "p/a" && e.reason == "quota"), "{excluded:?}");
+    }
+    assert_eq!((h.calls("p/a"), h.calls("p/b")), (0, 10));
+    *h.scripted.quota.lock().unwrap() = vec![used_up, Duration::from_secs(40)];
+    let e = h.ask(prose()).await.1.unwrap_err();
+    assert_eq!(e.retry_after, Some(Duration::from_secs(40)), "{e:?}");
+    assert_eq!(h.calls("p/b"), 10, "nothing was called");
 }
 
 #[tokio::test(start_paused = true)]

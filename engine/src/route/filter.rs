@@ -6,6 +6,7 @@ use crate::bundle::Bundle;
 use crate::error::{Error, Kind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use types::Usd;
 use types::chat::{PartKind, ToolChoice};
 use types::decision::{Decision, Exclusion};
@@ -199,6 +200,8 @@ pub(crate) fn models(
             exclude("unknown_price", None, None);
         } else if (inputs.circuit)(ix) == Circuit::Open {
             exclude("breaker", None, None);
+        } else if let Some(q) = (inputs.quota)(ix).filter(|q| !q.wait.is_zero()) {
+            exclude("quota", None, Some(format!("free tier used up; fits again in {} s", q.wait.as_secs())));
         } else {
             eligible.push(ix);
         }
@@ -301,10 +304,11 @@ pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
         parts.push("no workflow serves it".to_owned());
     }
     let by_policy = decision.excluded.iter().any(|e| e.rule.is_some());
-    let waiting = decision.excluded.iter().any(|e| e.reason == "breaker");
+    let breaker = decision.excluded.iter().any(|e| e.reason == "breaker").then(|| Duration::from_secs(1));
+    let spent = decision.excluded.iter().filter(|e| e.reason == "quota");
+    let quota =
+        spent.filter_map(|e| Some((inputs.quota)(inputs.bundle.matrix().find(&e.model)?)?.wait)).min();
     let mut error: Error = Kind::NoCandidates { summary: parts.join(", "), by_policy }.into();
-    if waiting {
-        error.retry_after = Some(std::time::Duration::from_secs(1));
-    }
+    error.retry_after = breaker.into_iter().chain(quota).min();
     error
 }

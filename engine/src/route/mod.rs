@@ -29,6 +29,7 @@ use types::expr::Scope;
 use types::matrix::{Availability, ModelIx};
 use types::options::Mode;
 use types::profile::WorkloadProfile;
+use types::provider::Quota;
 use types::{Usd, diagnostic};
 use workflows::Workflow;
 
@@ -39,6 +40,8 @@ pub(crate) struct Inputs<'a> {
     /// What no request can use, prepared once per configuration.
     pub(crate) unavailable: &'a Arc<Vec<Exclusion>>,
     pub(crate) circuit: &'a dyn Fn(ModelIx) -> Circuit,
+    /// What is left of a model's free tier.
+    pub(crate) quota: &'a dyn Fn(ModelIx) -> Option<Quota>,
     pub(crate) statistics: &'a Snapshot,
     pub(crate) request: &'a ChatRequest,
     pub(crate) profile: &'a WorkloadProfile,
