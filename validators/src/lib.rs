@@ -25,12 +25,15 @@ mod json_schema;
 mod length;
 mod lenient;
 mod params;
+mod passages;
 mod refusal;
 mod regex;
 mod run;
 mod schema;
+mod sources;
 #[cfg(test)]
 mod testing;
+mod text;
 mod tool_args;
 
 pub use check::{Check, Input, Kind, Promise, Reference, Values};
