@@ -55,8 +55,8 @@ pub type Variables = Vec<(String, Type)>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Number within the caller's prefix: `301` unknown name, `302` wrong result type, `303` unrelated
-    /// comparison, `304` not a value of the enum, `305` template text, `306` foreign syntax, `308` constant,
-    /// `309` integer division, `300` does not compile.
+    /// comparison, `304` not a value of the enum, `305` template text, `306` foreign syntax, `307` a value that
+    /// may be missing is used unguarded, `308` constant, `309` integer division, `300` does not compile.
     pub number: &'static str,
     /// A warning only.
     pub warning: bool,
@@ -106,6 +106,24 @@ pub trait Language: Send + Sync {
         result: Option<&Type>,
     ) -> Result<Compiled, Vec<Problem>>;
 
+    /// As [`Language::compile`], where parts of the variables may be missing although their types do not say
+    /// so: `doubtful` holds paths such as `nodes.fix`, of nodes that may be skipped. What lies below such a
+    /// path, apart from `status`, `outcome` and `duration_ms`, gives the warning `307` unless `??` follows or
+    /// the node's `status` or `outcome` has been tested before it in the same expression.
+    ///
+    /// # Errors
+    /// As for [`Language::compile`].
+    fn compile_with(
+        &self,
+        source: &str,
+        variables: &Variables,
+        result: Option<&Type>,
+        doubtful: &[String],
+    ) -> Result<Compiled, Vec<Problem>> {
+        let _ = doubtful;
+        self.compile(source, variables, result)
+    }
+
     /// Binds values to variables; with `base`, adds to its variables (an equal name hides the base's).
     fn scope(&self, base: Option<&Scope>, variables: Vec<(String, Value)>) -> Scope;
 }
@@ -136,5 +154,10 @@ pub trait Expression: Send + Sync + fmt::Debug {
     /// by its name alone. Nothing else needs a value when it is evaluated. Empty = it does not tell.
     fn reads(&self) -> Vec<&str> {
         Vec::new()
+    }
+
+    /// The type of its value as far as it is known before it is evaluated.
+    fn result(&self) -> Type {
+        Type::Any
     }
 }
