@@ -112,6 +112,16 @@ impl Rhai {
         variables: &Variables,
         result: Option<&Type>,
     ) -> Result<(Condition, Vec<Problem>), Vec<Problem>> {
+        self.checked(source, variables, result, &[])
+    }
+
+    fn checked(
+        &self,
+        source: &str,
+        variables: &Variables,
+        result: Option<&Type>,
+        doubtful: &[String],
+    ) -> Result<(Condition, Vec<Problem>), Vec<Problem>> {
         if source.len() > MAX_EXPRESSION {
             let message = format!("the expression has {} bytes; the limit is {MAX_EXPRESSION}", source.len());
             return Err(vec![problem("300", (1, 1), message, None)]);
@@ -121,7 +131,8 @@ impl Rhai {
             return Err(problems);
         }
         let ast = self.0.engine.compile_expression(source).map_err(|e| vec![uncompiled(&e)])?;
-        let Checked { problems, reads } = Checker::new(&self.0, &ast, variables).expression(result);
+        let checker = Checker::new(&self.0, &ast, variables);
+        let Checked { problems, reads, result } = checker.expression(result, doubtful);
         if problems.iter().any(|p| !p.warning) {
             return Err(problems);
         }
@@ -137,7 +148,8 @@ impl Rhai {
             _ => None,
         };
         let sandbox = Arc::clone(&self.0);
-        Ok((Condition { source: source.into(), ast, tree, path, used, reads, sandbox }, problems))
+        let source = source.into();
+        Ok((Condition { source, ast, tree, path, used, reads, result, sandbox }, problems))
     }
 }
 
@@ -165,7 +177,17 @@ impl Language for Rhai {
         variables: &Variables,
         result: Option<&Type>,
     ) -> Result<Compiled, Vec<Problem>> {
-        let (condition, warnings) = self.condition(source, variables, result)?;
+        self.compile_with(source, variables, result, &[])
+    }
+
+    fn compile_with(
+        &self,
+        source: &str,
+        variables: &Variables,
+        result: Option<&Type>,
+        doubtful: &[String],
+    ) -> Result<Compiled, Vec<Problem>> {
+        let (condition, warnings) = self.checked(source, variables, result, doubtful)?;
         Ok((Arc::new(condition), warnings))
     }
 
@@ -189,6 +211,7 @@ pub(crate) struct Condition {
     used: Vec<String>,
     /// Paths it reads.
     pub(crate) reads: BTreeSet<String>,
+    result: Type,
     sandbox: Arc<Sandbox>,
 }
 
@@ -255,5 +278,9 @@ impl Expression for Condition {
 
     fn reads(&self) -> Vec<&str> {
         self.reads.iter().map(String::as_str).collect()
+    }
+
+    fn result(&self) -> Type {
+        self.result.clone()
     }
 }

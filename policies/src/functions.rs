@@ -1,8 +1,8 @@
 //! Functions that expressions and policies may call besides the engine's own; all pure.
 
 use crate::sandbox::{MAX_ELEMENTS, MAX_STRING, Sets};
-use crate::values::{holds, items, list, small_json, text, with_text};
-use rhai::{Dynamic, Engine, EvalAltResult, ImmutableString, Position};
+use crate::values::{List, Text, holds, items, list, small_json, text, with_text};
+use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Position};
 use std::collections::HashMap;
 
 type Fallible<T> = Result<T, Box<EvalAltResult>>;
@@ -21,10 +21,14 @@ fn elements(value: &Dynamic) -> Fallible<Vec<Dynamic>> {
 }
 
 fn numbers(value: &Dynamic) -> Fallible<Vec<f64>> {
+    numbers_of(&elements(value)?)
+}
+
+fn numbers_of(list: &[Dynamic]) -> Fallible<Vec<f64>> {
     let number = |x: &Dynamic| {
         x.as_float().or_else(|_| x.as_int().map(|i| i as f64)).map_err(|_| wrong("list of numbers", x))
     };
-    elements(value)?.iter().map(number).collect()
+    list.iter().map(number).collect()
 }
 
 /// Middle of the sorted numbers; `()` of none.
@@ -44,6 +48,28 @@ fn mean(numbers: &[f64]) -> Dynamic {
         return Dynamic::UNIT;
     }
     (numbers.iter().sum::<f64>() / numbers.len() as f64).into()
+}
+
+/// The least or greatest number; `()` of none.
+fn extreme(list: &[Dynamic], better: fn(f64, f64) -> bool) -> Fallible<Dynamic> {
+    let mut best: Option<(f64, &Dynamic)> = None;
+    for (item, x) in list.iter().zip(numbers_of(list)?) {
+        if best.is_none_or(|(b, _)| better(x, b)) {
+            best = Some((x, item));
+        }
+    }
+    Ok(best.map_or(Dynamic::UNIT, |(_, item)| item.clone()))
+}
+
+/// SHA-256 of the text's bytes, 64 hex digits.
+fn sha256(s: &str) -> String {
+    use sha2::Digest as _;
+    use std::fmt::Write as _;
+    sha2::Sha256::digest(s.as_bytes()).iter().fold(String::with_capacity(64), |mut hex, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 /// Size of the largest group of texts that are equal but for case and spacing.
@@ -100,6 +126,29 @@ pub(crate) fn register(engine: &mut Engine, sets: &Sets) {
     engine.register_fn("mean", |l: Dynamic| numbers(&l).map(|n| mean(&n)));
     engine.register_fn("agree_count", |l: Dynamic| agree_count(&elements(&l)?));
     engine.register_fn("ceil", f64::ceil);
+    for name in ["ceil", "floor", "round"] {
+        engine.register_fn(name, |i: i64| i as f64);
+    }
+    engine.register_fn("min", |l: Dynamic| extreme(&elements(&l)?, |a, b| a < b));
+    engine.register_fn("max", |l: Dynamic| extreme(&elements(&l)?, |a, b| a > b));
+    engine.register_fn("sha256", |s: Dynamic| with_text(&s, |s| text(&sha256(s))));
+    engine.register_fn("trim", |t: Text| t.copied().map(|s| text(s.trim())));
+    engine.register_fn("replace", |t: Text, from: ImmutableString, to: ImmutableString| {
+        t.copied().and_then(|s| replace(s, &from, &to))
+    });
+    engine.register_fn("split", |t: Text| t.copied().map(|s| pieces(s.split_whitespace())));
+    engine.register_fn("split", |t: Text, by: ImmutableString| {
+        t.copied().map(|s| pieces(s.split(by.as_str())))
+    });
+    engine.register_fn("split", |t: Text, by: ImmutableString, n: i64| {
+        let n = usize::try_from(n).unwrap_or(1).max(1);
+        t.copied().map(|s| pieces(s.splitn(n, by.as_str())))
+    });
+    for name in ["filter", "map", "find", "some", "all"] {
+        engine.register_fn(name, |_: List, _: FnPtr| -> Fallible<Dynamic> {
+            Err(EvalAltResult::ErrorDataTooLarge("Size of list".into(), Position::NONE).into())
+        });
+    }
     engine.register_fn("glob", |s: ImmutableString, pattern: ImmutableString| {
         types::matrix::glob(&pattern, &s)
     });

@@ -96,7 +96,7 @@ impl Script {
         let before = r.problems.len();
         functions_only(r, &ast);
         let sound = shape(r, &ast);
-        let (Checked { problems, reads }, acts) =
+        let (Checked { problems, reads, .. }, acts) =
             Checker::new(sandbox, &ast, &inputs::request_variables()).policy();
         report::script(r, problems);
         let hard =

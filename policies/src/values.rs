@@ -145,6 +145,11 @@ impl Text {
         if self.0.len() > most { Err(too_large("Length of text")) } else { Ok(&self.0) }
     }
 
+    /// The text, unless it is too long to be copied.
+    pub(crate) fn copied(&self) -> Fallible<&str> {
+        self.within(MAX_COPIED)
+    }
+
     fn searched(&self) -> Fallible<&str> {
         self.within(MAX_SEARCHED)
     }
@@ -254,7 +259,7 @@ pub(crate) fn with_text<T>(value: &Dynamic, f: impl FnOnce(&str) -> T) -> Fallib
         return Ok(f(&s));
     }
     match value.read_lock::<Text>() {
-        Some(t) => Ok(f(t.within(MAX_COPIED)?)),
+        Some(t) => Ok(f(t.copied()?)),
         None => Err(EvalAltResult::ErrorMismatchDataType(
             "string".into(),
             value.type_name().into(),

@@ -1,5 +1,6 @@
 //! Checks of operators, function calls and closures.
 
+use super::signature::{self, Kind, Misfit};
 use super::{Checker, Ty, start};
 use rhai::{Dynamic, Expr, FnCallExpr, FnPtr, Position, Stmt};
 use types::diagnostic::suggestion;
@@ -81,6 +82,14 @@ impl Checker<'_> {
                 Ty::List(_) => ta,
                 _ => Ty::Str,
             },
+            ".." | "..=" => {
+                for (expr, t) in [(a, ta), (b, tb)] {
+                    if self.number(expr, t, operator) == Ty::Float {
+                        self.error("303", start(expr), format!("`{operator}` takes whole numbers"), None);
+                    }
+                }
+                Ty::Range
+            }
             "+" | "-" | "*" | "/" | "%" | "**" => {
                 let ta = self.number(a, ta, operator);
                 let tb = self.number(b, tb, operator);
@@ -146,6 +155,7 @@ impl Checker<'_> {
                 }
             }
             Ty::Str | Ty::Enum(_) | Ty::Map(_) if matches!(ti, Ty::Any | Ty::Str | Ty::Enum(_)) => {}
+            Ty::Range if matches!(ti, Ty::Any | Ty::Int) => {}
             other => {
                 let message = format!("`in` looks for {} in {}", ti.name(), other.name());
                 self.error("303", at, message, None);
@@ -189,12 +199,28 @@ impl Checker<'_> {
             Some(Ty::List(of)) => of.as_ref().clone(),
             _ => Ty::Any,
         };
-        let mut last = Ty::Any;
+        let takes = signature::takes(name, arity).unwrap_or(&[]);
+        let mut types = Vec::with_capacity(arity);
+        if let Some(t) = receiver {
+            self.argument(name, takes.first().copied(), &t, first.map_or(at, start));
+            types.push(t);
+        }
         for arg in rest {
-            last = match self.closure(arg, &element) {
-                Some(body) => body,
-                None => self.infer(arg),
-            };
+            let kind = takes.get(types.len()).copied();
+            let body = self.closure(arg, &element);
+            match kind {
+                Some(Kind::Closure | Kind::Test) if body.is_none() => {
+                    if self.infer(arg) != Ty::Any {
+                        self.misfit(name, kind, &Misfit::Other("a function such as `|x| x > 1`"), start(arg));
+                    }
+                    types.push(Ty::Any);
+                }
+                _ => {
+                    let t = body.unwrap_or_else(|| self.infer(arg));
+                    self.argument(name, kind, &t, start(arg));
+                    types.push(t);
+                }
+            }
         }
         if matches!((name, rest), ("contains", [_])) {
             rest.iter().for_each(|item| self.enum_value(&element, item));
@@ -202,7 +228,29 @@ impl Checker<'_> {
         if let ("any_of", Some(Expr::Array(items, _))) = (name, rest.first()) {
             items.iter().for_each(|i| self.enum_value(&element, i));
         }
-        result(name, receiver, element, last)
+        signature::gives(name, &types)
+    }
+
+    /// An argument must be of the kind the function takes.
+    fn argument(&mut self, name: &str, kind: Option<Kind>, t: &Ty, at: Position) {
+        if let Some(misfit) = kind.and_then(|k| k.misfit(t)) {
+            self.misfit(name, kind, &misfit, at);
+        }
+    }
+
+    fn misfit(&mut self, name: &str, kind: Option<Kind>, misfit: &Misfit, at: Position) {
+        match (misfit, kind) {
+            (Misfit::Other(expected), Some(Kind::Test)) => {
+                self.error("302", at, format!("`{name}` takes {expected}"), None);
+            }
+            (Misfit::Other(expected), _) => {
+                self.error("303", at, format!("`{name}` takes {expected} here"), None);
+            }
+            (Misfit::Unknown, _) => {
+                let hint = "give a value for unknown: `(… ?? \"\")`".to_owned();
+                self.error("303", at, format!("`{name}` on a value that may be unknown"), Some(hint));
+            }
+        }
     }
 
     fn known_function(&mut self, name: &str, arity: usize, at: Position) {
@@ -235,7 +283,12 @@ impl Checker<'_> {
         let function = self.functions.remove(pointer.as_str())?;
         let outer = self.variables.len();
         for (i, param) in function.params.iter().skip(captured).enumerate() {
-            let t = if i == 0 { element.clone() } else { Ty::Any };
+            // The second parameter is the position in the list.
+            let t = match i {
+                0 => element.clone(),
+                1 => Ty::Int,
+                _ => Ty::Any,
+            };
             self.variables.push((param.to_string(), t));
         }
         let body = self.block(&function.body);
@@ -271,25 +324,4 @@ fn function_pointer(expr: &Expr) -> Option<(String, usize)> {
 fn curried(call: &FnCallExpr) -> Option<(String, usize)> {
     let (name, _) = function_pointer(call.args.first()?)?;
     Some((name, call.args.len().saturating_sub(1)))
-}
-
-/// Result of the functions whose type is worth following.
-fn result(name: &str, receiver: Option<Ty>, element: Ty, last: Ty) -> Ty {
-    match name {
-        "len" | "est_tokens" | "agree_count" | "index_of" | "parse_int" | "to_int" => Ty::Int,
-        "is_empty" | "contains" | "starts_with" | "ends_with" | "all" | "some" | "glob" | "any_of" => {
-            Ty::Bool
-        }
-        "ceil" | "floor" | "round" | "sqrt" | "parse_float" | "to_float" => Ty::Float,
-        "lower" | "upper" | "trim" | "replace" | "truncate" | "json" | "to_string" | "sub_string"
-        | "to_upper" | "to_lower" => Ty::Str,
-        "lines" | "words" | "split" | "keys" | "set" => Ty::List(Box::new(Ty::Str)),
-        "median" | "mean" => Ty::Optional(Box::new(Ty::Float)),
-        "filter" => Ty::List(Box::new(element)),
-        "map" if matches!(receiver, Some(Ty::List(_))) => Ty::List(Box::new(last)),
-        "find" if element != Ty::Any => Ty::Optional(Box::new(element.known())),
-        "abs" => receiver.unwrap_or(Ty::Any),
-        "min" | "max" => receiver.unwrap_or(Ty::Any).join(last),
-        _ => Ty::Any,
-    }
 }

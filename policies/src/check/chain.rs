@@ -1,6 +1,6 @@
 //! Checks of member access: `a.b.c`, `a[0].b`, `a.f(x).b`.
 
-use super::{ActCall, Checker, Ty, path_of};
+use super::{ActCall, Checker, Ty, path_of, start};
 use rhai::{ASTFlags, Expr, FnCallExpr, Position};
 use types::diagnostic::suggestion;
 
@@ -57,8 +57,29 @@ impl Checker<'_> {
         }
         if let Some(path) = path {
             self.note_read(&path);
+            self.doubt(&path, start(expr));
         }
         ty
+    }
+
+    /// Warns of a value that may be missing, unless it is guarded.
+    fn doubt(&mut self, path: &str, at: Position) {
+        const ALWAYS_THERE: &[&str] = &["status", "outcome", "duration_ms"];
+        let doubtful = self.doubtful.iter().find_map(|of| {
+            let field = path.strip_prefix(of.as_str())?.strip_prefix('.')?;
+            Some((of, field.split('.').next().unwrap_or(field)))
+        });
+        let Some((of, field)) = doubtful else { return };
+        let tested = |known: &String| {
+            known == path || ["status", "outcome"].iter().any(|s| *known == format!("{of}.{s}"))
+        };
+        if self.guarded > 0 || ALWAYS_THERE.contains(&field) || self.narrowed.iter().any(tested) {
+            return;
+        }
+        let message = format!(
+            "`{of}` may be skipped: give a value for that case (`{path} ?? …`), or test `{of}.outcome` before"
+        );
+        self.warn("307", at, &message);
     }
 
     fn is_declared(&self, name: &str) -> bool {
@@ -84,6 +105,7 @@ impl Checker<'_> {
             Expr::MethodCall(call, at) => {
                 if let Some(p) = path.take() {
                     self.note_read(&p);
+                    self.doubt(&p, *at);
                 }
                 self.method(receiver, call, *at)
             }
@@ -136,6 +158,7 @@ impl Checker<'_> {
         }
         if let Some(p) = path.take() {
             self.note_read(&p);
+            self.doubt(&p, step.start_position());
         }
         let index = self.infer(step);
         match receiver {

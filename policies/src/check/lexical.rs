@@ -64,6 +64,7 @@ impl Scan<'_> {
             }
             '\'' => self.single_quotes(),
             '$' if self.peek(1) == Some('{') => self.template(),
+            '.' if self.peek(1) == Some('.') => self.skip(if self.peek(2) == Some('=') { 3 } else { 2 }),
             '=' | '!' | '<' | '>' | '+' | '-' | '*' | '/' | '%' | '&' | '|' | '^' => self.operator(c),
             c if c.is_alphabetic() || c == '_' => self.word(),
             _ => self.advance(),
@@ -176,9 +177,14 @@ mod tests {
 
     #[test]
     fn what_only_looks_like_it_passes() {
-        for source in
-            ["a == \"it's and = \\\" or\"", "a.and", "oranges >= band", "[1].some(|x| x <= 2)", "a != b"]
-        {
+        for source in [
+            "a == \"it's and = \\\" or\"",
+            "a.and",
+            "oranges >= band",
+            "[1].some(|x| x <= 2)",
+            "a != b",
+            "a in 1..=5",
+        ] {
             check(source, &[]);
         }
     }

@@ -4,6 +4,7 @@
 mod call;
 mod chain;
 mod lexical;
+mod signature;
 mod statement;
 mod ty;
 
@@ -17,11 +18,18 @@ use types::diagnostic::suggestion;
 use types::expr::{Problem, Type, Variables};
 
 /// What the checks found.
-#[derive(Default)]
 pub(crate) struct Checked {
     pub(crate) problems: Vec<Problem>,
     /// Paths of declared variables that are read, such as `workload.task_family`.
     pub(crate) reads: BTreeSet<String>,
+    /// The type of the value.
+    pub(crate) result: Type,
+}
+
+impl Default for Checked {
+    fn default() -> Self {
+        Checked { problems: Vec::new(), reads: BTreeSet::new(), result: Type::Any }
+    }
 }
 
 /// A function of the text, closures included.
@@ -88,6 +96,10 @@ pub(crate) struct Checker<'a> {
     pub(crate) acts: Vec<ActCall>,
     /// A policy rather than an expression: `ctx` and `act` are special, strings may hold templates.
     script: bool,
+    /// Paths below which values may be missing.
+    doubtful: &'a [String],
+    /// How many `??` follow.
+    guarded: usize,
     out: Checked,
 }
 
@@ -105,14 +117,18 @@ impl<'a> Checker<'a> {
             narrowed: Vec::new(),
             acts: Vec::new(),
             script: false,
+            doubtful: &[],
+            guarded: 0,
             out: Checked::default(),
         }
     }
 
-    /// Checks a tree that is one expression.
-    pub(crate) fn expression(mut self, result: Option<&Type>) -> Checked {
+    /// Checks a tree that is one expression; `doubtful` are paths below which values may be missing.
+    pub(crate) fn expression(mut self, result: Option<&Type>, doubtful: &'a [String]) -> Checked {
+        self.doubtful = doubtful;
         let Some(Stmt::Expr(expr)) = self.ast.statements().first() else { return self.out };
         let found = self.infer(expr);
+        self.out.result = found.declared();
         if let Some(want) = result.map(Ty::of) {
             self.result(expr, &found, &want);
         }
@@ -130,19 +146,7 @@ impl<'a> Checker<'a> {
 
     /// The result must have the type that is asked for.
     fn result(&mut self, expr: &Expr, found: &Ty, want: &Ty) {
-        let fits = match (want, found) {
-            (_, Ty::Any) | (Ty::Any, _) => true,
-            (Ty::Float, Ty::Int) | (Ty::Str, Ty::Enum(_)) => true,
-            (Ty::Enum(_), Ty::Str) => true,
-            (Ty::List(_), Ty::List(_)) | (Ty::Map(_), Ty::Map(_)) => true,
-            (Ty::Optional(of), found) => {
-                *found == Ty::Unit
-                    || found.clone().known() == **of
-                    || !found.is_optional() && of.comparable(found)
-            }
-            (want, found) => want == found,
-        };
-        if fits {
+        if found.fits(want) {
             return;
         }
         let hint = match (found, want) {
@@ -165,7 +169,10 @@ impl<'a> Checker<'a> {
     fn warn(&mut self, number: &'static str, at: Position, message: &str) {
         let (line, column) = place(at);
         let message = message.to_owned();
-        self.out.problems.push(Problem { number, warning: true, line, column, message, hint: None });
+        let problem = Problem { number, warning: true, line, column, message, hint: None };
+        if !self.out.problems.contains(&problem) {
+            self.out.problems.push(problem);
+        }
     }
 
     /// The type of an expression; problems are noted on the way.
@@ -251,8 +258,14 @@ impl<'a> Checker<'a> {
     }
 
     fn coalesce(&mut self, operands: &[Expr]) -> Ty {
-        let types: Vec<Ty> = operands.iter().map(|o| self.infer(o)).collect();
-        let last = types.len().saturating_sub(1);
+        let last = operands.len().saturating_sub(1);
+        let mut types = Vec::with_capacity(operands.len());
+        for (i, operand) in operands.iter().enumerate() {
+            let guards = usize::from(i < last);
+            self.guarded = self.guarded.saturating_add(guards);
+            types.push(self.infer(operand));
+            self.guarded = self.guarded.saturating_sub(guards);
+        }
         let known = types.into_iter().enumerate().map(|(i, t)| if i < last { t.known() } else { t });
         known.filter(|t| *t != Ty::Unit).reduce(Ty::join).unwrap_or(Ty::Unit)
     }
@@ -283,6 +296,19 @@ fn known_after(expr: &Expr, holds: bool) -> Vec<String> {
                     (path, Expr::Unit(_)) | (Expr::Unit(_), path) => path_of(path).into_iter().collect(),
                     _ => Vec::new(),
                 },
+                // Equal to a string: known.
+                ("==", [a, b]) if holds => match (a, b) {
+                    (path, Expr::StringConstant(..)) | (Expr::StringConstant(..), path) => {
+                        path_of(path).into_iter().collect()
+                    }
+                    _ => Vec::new(),
+                },
+                // One of some strings: known.
+                ("contains", [Expr::Array(items, _), path])
+                    if holds && items.iter().all(|i| matches!(i, Expr::StringConstant(..))) =>
+                {
+                    path_of(path).into_iter().collect()
+                }
                 _ => Vec::new(),
             }
         }

@@ -69,6 +69,7 @@ impl Checker<'_> {
                 let (variable, counter, flow) = x.as_ref();
                 let element = match self.infer(&flow.expr) {
                     Ty::List(of) => *of,
+                    Ty::Range => Ty::Int,
                     _ => Ty::Any,
                 };
                 let outer = self.variables.len();

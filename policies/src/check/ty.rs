@@ -13,6 +13,8 @@ pub(crate) enum Ty {
     Str,
     Enum(&'static [&'static str]),
     List(Box<Ty>),
+    /// `1..5`
+    Range,
     Map(Vec<(String, Ty)>),
     Optional(Box<Ty>),
 }
@@ -25,6 +27,7 @@ enum Class {
     Number,
     Text,
     List,
+    Range,
     Map,
 }
 
@@ -41,6 +44,38 @@ impl Ty {
             Type::Map(fields) => Ty::Map(fields.iter().map(|(k, t)| (k.clone(), Ty::of(t))).collect()),
             Type::Any => Ty::Any,
             Type::Optional(of) => Ty::Optional(Box::new(Ty::of(of))),
+        }
+    }
+
+    /// As a declaration; what has none (a range, `()`) is any value.
+    pub(crate) fn declared(&self) -> Type {
+        match self {
+            Ty::Any | Ty::Unit | Ty::Range => Type::Any,
+            Ty::Bool => Type::Bool,
+            Ty::Int => Type::Int,
+            Ty::Float => Type::Float,
+            Ty::Str => Type::Str,
+            Ty::Enum(values) => Type::Enum(values),
+            Ty::List(of) => of.declared().list(),
+            Ty::Map(fields) => Type::Map(fields.iter().map(|(k, t)| (k.clone(), t.declared())).collect()),
+            Ty::Optional(of) => of.declared().optional(),
+        }
+    }
+
+    /// Whether a value of this type serves where one of type `want` is asked for.
+    pub(crate) fn fits(&self, want: &Ty) -> bool {
+        match (want, self) {
+            (_, Ty::Any) | (Ty::Any, _) => true,
+            (Ty::Optional(_), Ty::Unit) => true,
+            (Ty::Optional(want), Ty::Optional(of)) => of.fits(want),
+            (Ty::Optional(want), found) => found.fits(want),
+            (Ty::Float, Ty::Int) | (Ty::Str, Ty::Enum(_)) | (Ty::Enum(_), Ty::Str) => true,
+            (Ty::Enum(want), Ty::Enum(found)) => found.iter().all(|v| want.contains(v)),
+            (Ty::List(want), Ty::List(of)) => of.fits(want),
+            (Ty::Map(want), Ty::Map(found)) => want.iter().all(|(name, t)| {
+                found.iter().find(|(n, _)| n == name).is_some_and(|(_, found)| found.fits(t))
+            }),
+            (want, found) => want == found,
         }
     }
 
@@ -86,6 +121,7 @@ impl Ty {
                     Ty::Int | Ty::Float => Class::Number,
                     Ty::Str | Ty::Enum(_) => Class::Text,
                     Ty::List(_) => Class::List,
+                    Ty::Range => Class::Range,
                     Ty::Map(_) => Class::Map,
                 })
             };
@@ -111,6 +147,7 @@ impl Ty {
             Ty::Str => "a string".into(),
             Ty::Enum(values) => format!("one of {}", values.join(", ")),
             Ty::List(_) => "a list".into(),
+            Ty::Range => "a range".into(),
             Ty::Map(_) => "a map".into(),
             Ty::Optional(of) => format!("{} or unknown", of.name()),
         }

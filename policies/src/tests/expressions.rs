@@ -65,6 +65,64 @@ fn results_and_operands_have_their_types() {
 }
 
 #[test]
+fn arguments_have_their_types() {
+    check("lower(3) == \"a\"", &[("303", 1, 7, "`lower` takes a string here")]);
+    check("request.tool_names.lower() == \"a\"", &[("303", 1, 20, "takes a string here")]);
+    check("mean(request.tool_names) == 1.0", &[("303", 1, 6, "a list of numbers")]);
+    check("lower(request.user) == \"a\"", &[("303", 1, 7, "may be unknown")]);
+    check("request.user?.lower() == \"a\"", &[]);
+    check("truncate(request.model_asked, \"2\") == \"a\"", &[("303", 1, 31, "a whole number")]);
+    check("xs.some(|x| x.q)", &[("302", 1, 9, "a function that gives true or false")]);
+    check("xs.map(3).len() == 1", &[("303", 1, 8, "a function such as")]);
+    check("xs.map(|x| x.name).some(|n| n > 3)", &[("303", 1, 31, "between a string and a whole number")]);
+    check("xs.map(|x| x.q).max() > 0.5", &[("303", 1, 1, "may be unknown")]);
+    check("(max(xs.map(|x| x.q)) ?? 0.0) > 0.5", &[]);
+    check("xs.find(|x| x.q > 0.5).name == \"a\"", &[("303", 1, 24, "?.name")]);
+    check("xs.find(|x| x.q > 0.5)?.name == \"a\"", &[]);
+    check("xs.filter(|x, i| i > 0 && x.nam == \"a\").len() > 0", &[("301", 1, 29, "`name`")]);
+    check("request.message_count in 1..5", &[]);
+    check("request.message_count !in 1..=5 && request.stream", &[]);
+    check("request.model_asked in 1..5", &[("303", 1, 21, "in a range")]);
+    check("request.message_count in 1.5..5", &[("303", 1, 26, "whole numbers")]);
+    check("sha256(request.model_asked).len() == 64", &[]);
+}
+
+#[test]
+fn what_may_be_skipped_is_guarded() {
+    let nodes = Type::map([
+        ("fix", Type::map([("status", Type::Str), ("attempts", Type::Int), ("list", Type::Str.list())])),
+        ("always", Type::map([("attempts", Type::Int)])),
+    ]);
+    let variables = vec![("nodes".to_owned(), nodes)];
+    let check = |source: &str, want: &[(&str, usize)]| {
+        let doubtful = ["nodes.fix".to_owned()];
+        let found = language().compile_with(source, &variables, Some(&Type::Bool), &doubtful);
+        let (_, warnings) = found.unwrap_or_else(|p| panic!("{source}: {p:#?}"));
+        assert!(warnings.iter().all(|p| p.warning), "{warnings:#?}");
+        let got: Vec<_> = warnings.iter().map(|p| (p.number, p.column)).collect();
+        assert_eq!(got, want, "{source}");
+    };
+    check("nodes.fix.attempts > 1", &[("307", 1)]);
+    check("nodes.always.attempts > 1", &[]);
+    check("(nodes.fix.attempts ?? 0) > 1", &[]);
+    check("nodes.fix.status == \"resolved\"", &[]);
+    check("nodes.fix.status == \"resolved\" && nodes.fix.attempts > 1", &[]);
+    check("nodes.fix.status in [\"a\", \"b\"] && nodes.fix.attempts > 1", &[]);
+    check("nodes.fix.status == \"resolved\" || nodes.fix.attempts > 1", &[("307", 35)]);
+    check("nodes.fix.list.len() > 1", &[("307", 16)]);
+}
+
+#[test]
+fn the_type_of_the_value_is_told() {
+    let of = |source: &str| language().compile(source, &variables(), None).unwrap().0.result();
+    assert_eq!(of("xs.map(|x| x.name)"), Type::Str.list());
+    assert_eq!(of("xs.find(|x| x.q > 1.0)"), Type::map([("q", Type::Float), ("name", Type::Str)]).optional());
+    assert_eq!(of("xs.len() * 2"), Type::Int);
+    assert_eq!(of("request.max_tokens ?? 10"), Type::Int);
+    assert_eq!(of("any.thing"), Type::Any);
+}
+
+#[test]
 fn handled_unknowns_pass() {
     check("(request.max_tokens ?? 0) > 100", &[]);
     check("request.max_tokens != () && request.max_tokens > 100", &[]);
@@ -142,6 +200,22 @@ fn expressions_give_values() {
         ("\"a-b\".replace(\"-\", \"+\")", json!("a+b")),
         ("parse_int(\"12\") + 1", json!(13)),
         ("x.m == x.m", json!(true)),
+        ("[3, 1.5, 2].min()", json!(1.5)),
+        ("max(x.a)", json!(3)),
+        ("max([])", json!(null)),
+        ("max(1, 2.5)", json!(2.5)),
+        ("floor(3) + ceil(2) + round(2.5)", json!(8.0)),
+        ("x.a.find(|n| n < 3)", json!(1)),
+        ("x.a.map(|n, i| n * i)", json!([0, 1, 4])),
+        ("2 in 1..3 && 3 !in 1..3 && 3 in 1..=3", json!(true)),
+        ("\"a,b,c\".split(\",\")", json!(["a", "b", "c"])),
+        ("\"a,b,c\".split(\",\", 2)", json!(["a", "b,c"])),
+        ("\"a  b\".split()", json!(["a", "b"])),
+        ("lines(\"a\\nb\").len()", json!(2)),
+        ("parse_float(\"1.5\") * 2", json!(3.0)),
+        ("\"abc\".ends_with(\"bc\") && \"abc\".starts_with(\"ab\") && \"abc\".contains(\"b\")", json!(true)),
+        ("sha256(\"abc\")", json!("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad")),
+        ("x.a.filter(|n| n > x.m.k).map(|n| n + x.a.len())", json!([6, 5])),
     ] {
         value(source, x(), &want);
     }
@@ -205,7 +279,9 @@ fn limits_meet_what_a_text_makes_and_not_its_inputs() {
     fails("json(x) == \"\"", long.clone(), true, "size of value is over its limit");
     fails("mean(x.list)", long.clone(), true, "size of list is over its limit");
     value("1 in x.list && 2 !in x.list", x(), &json!(true));
-    fails("x.list.filter(|n| n > 0).len() > 1", long.clone(), false, "no function fits");
+    fails("x.list.filter(|n| n > 0).len() > 1", long.clone(), true, "size of list is over its limit");
+    let middle = json!({"text": " a,b ".repeat(2_000)});
+    value("x.text.split(\",\").len() + x.text.trim().len()", vec![("x", middle)], &json!(2001 + 9998));
     fails("x.a.map(|a| x.a.map(|b| x.a.map(|c| 1))).len()", json!({"a": vec![1; 30]}), true, "limit");
     fails("x.s + x.s == \"\"", json!({"s": "a".repeat(3000)}), true, "length of string is over its limit");
     fails(
