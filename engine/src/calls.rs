@@ -20,7 +20,7 @@ use types::profile::WorkloadProfile;
 use types::provider::{Call, ChatProvider, Edits, Error, ErrorKind, Reply};
 use types::run::{CallError, CallRecord};
 use types::{Chunk, Completion, Usage, Usd};
-use workflows::{Ask, Failure, Generated, Models};
+use workflows::{Ask, Failure, Generated, World};
 
 mod money;
 mod tracked;
@@ -136,7 +136,7 @@ impl Drop for Open {
     }
 }
 
-impl Models for Calls {
+impl World for Calls {
     fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
         Box::pin(self.generate_one(ask))
     }
@@ -153,7 +153,7 @@ impl Calls {
     async fn generate_one(&self, ask: Ask) -> Result<Generated, Failure> {
         let order = self.order(&ask);
         if order.is_empty() {
-            return Err(Failure::NoCandidate(format!("no model is left for node `{}`", ask.node)));
+            return Err(Failure::NoCandidate(format!("no model is left for node `{}`", ask.node())));
         }
         let deadline = ask.timeout.map_or(self.deadline, |t| self.deadline.min(Instant::now() + t));
         let mut rng = StdRng::seed_from_u64(self.seed);
@@ -276,7 +276,7 @@ impl Calls {
         self.ledger.await_begins(now);
         let open = Open {
             ledger: self.ledger.clone(),
-            node: ask.node.clone(),
+            node: ask.node().clone(),
             model: model.clone(),
             free: provider.tier == Tier::Free,
             purpose,
@@ -295,7 +295,7 @@ impl Calls {
             provider: provider.clone(),
             stream: ask.stream && model.abilities.streaming,
             remaining: deadline.saturating_duration_since(now),
-            id: format!("{}.{}.{}", self.request_id, ask.node, self.made.fetch_add(1, Ordering::Relaxed)),
+            id: format!("{}.{}.{}", self.request_id, ask.node(), self.made.fetch_add(1, Ordering::Relaxed)),
             family: self.profile.task_family.value,
             sub_label: self.profile.sub_label,
         };

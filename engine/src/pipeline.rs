@@ -34,12 +34,8 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 
     // policy
     let ts_ms = settle::unix_ms();
-    let about = policies::Inputs {
-        request: &request,
-        profile: &profile,
-        tenant: &admission.tenant,
-        unix_ms: ts_ms,
-    };
+    let about =
+        policies::Inputs { request: &request, profile: &profile, tenant: &admission.tenant, unix_ms: ts_ms };
     let scope = policies::scope(&about);
     let (mut directives, unevaluated) = match view.bundle.policies.evaluate(&scope) {
         Ok(directives) => (directives, None),
@@ -122,10 +118,12 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         extra_validators: std::mem::take(&mut directives.validators),
         edits: Edits::default(),
         sink,
+        deadline: Some(deadline),
         trace,
+        observer: None,
     };
     let name: Arc<str> = workflow.name.as_str().into();
-    let run = async move { workflows::run(&workflow, input, &calls).await };
+    let run = workflows::run(workflow, input, Arc::new(calls));
     let describe = {
         let view = view.clone();
         move |tree: &mut Tree| head(&view, tree, name)

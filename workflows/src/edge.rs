@@ -1,7 +1,7 @@
 //! Edges: what they accept, and how files write them (`edges` and `needs`).
 
 use crate::load::{Cx, Expr};
-use crate::node::Tag;
+use crate::node::NodeType;
 use crate::outcome::{Outcome, OutcomeSet};
 use serde_json::{Value, json};
 use types::diagnostic::suggestion;
@@ -23,16 +23,8 @@ pub(crate) struct Edge {
 
 impl Edge {
     /// An edge that the loader adds itself.
-    pub(crate) fn plain(from: usize, to: usize, tag: Tag, span: Span) -> Self {
-        Edge {
-            from,
-            to,
-            accepts: OutcomeSet::of(tag.outcomes()),
-            when: None,
-            otherwise: false,
-            span,
-            sugar: false,
-        }
+    pub(crate) fn plain(from: usize, to: usize, kind: &NodeType, span: Span) -> Self {
+        Edge { from, to, accepts: kind.completed(), when: None, otherwise: false, span, sugar: false }
     }
 
     /// Needs no condition to hold.
@@ -49,8 +41,8 @@ impl Edge {
 const KEYWORDS: &[&str] = &["completed", "error", "timeout", "skipped", "cancelled", "any"];
 
 /// What an outcome, as written, means for a type of node.
-fn accepts(name: &str, tag: Tag) -> Option<OutcomeSet> {
-    let completed = OutcomeSet::of(tag.outcomes());
+fn accepts(name: &str, kind: &NodeType) -> Option<OutcomeSet> {
+    let completed = kind.completed();
     Some(match name {
         "completed" => completed,
         // A time-out is an error too.
@@ -64,7 +56,7 @@ fn accepts(name: &str, tag: Tag) -> Option<OutcomeSet> {
             Outcome::Skipped,
             Outcome::Cancelled,
         ])),
-        other => OutcomeSet::of(&[*tag.outcomes().iter().find(|o| o.as_str() == other)?]),
+        other => OutcomeSet::of(&[*kind.outcomes.iter().find(|o| o.as_str() == other)?]),
     })
 }
 
@@ -150,7 +142,7 @@ fn end(cx: &mut Cx<'_>, node: &Node, path: &str) -> Option<usize> {
     let id = cx.r.string(node, path)?;
     let found = cx.position(&id);
     if found.is_none() {
-        let hint = suggestion(&id, cx.ids.iter().map(|(i, _)| i.as_str()));
+        let hint = suggestion(&id, cx.nodes().iter().map(|n| n.id.as_str()));
         let d = cx.r.error("301", node.span, format!("there is no node `{id}`"));
         d.hint = Some(hint);
         path.clone_into(&mut d.field);
@@ -159,10 +151,10 @@ fn end(cx: &mut Cx<'_>, node: &Node, path: &str) -> Option<usize> {
 }
 
 fn add(cx: &mut Cx<'_>, from: usize, to: usize, terms: &Terms<'_>, into: &mut Vec<Edge>) {
-    let Some((_, Some(tag))) = cx.ids.get(from).cloned() else { return };
+    let Some(kind) = cx.named(from).and_then(|n| n.kind) else { return };
     let accepts = match terms.outcome {
-        None => OutcomeSet::of(tag.outcomes()),
-        Some(n) => outcomes(cx, n, tag, &format!("{}.outcome", terms.path)),
+        None => kind.completed(),
+        Some(n) => outcomes(cx, n, kind, &format!("{}.outcome", terms.path)),
     };
     let when = terms.when.and_then(|n| cx.condition(n, &format!("{}.when", terms.path)));
     let twice = into.iter().find(|e| {
@@ -189,7 +181,7 @@ fn add(cx: &mut Cx<'_>, from: usize, to: usize, terms: &Terms<'_>, into: &mut Ve
     });
 }
 
-fn outcomes(cx: &mut Cx<'_>, node: &Node, tag: Tag, path: &str) -> OutcomeSet {
+fn outcomes(cx: &mut Cx<'_>, node: &Node, kind: &NodeType, path: &str) -> OutcomeSet {
     let Some(names) = cx.r.strings(node, path) else { return OutcomeSet::EMPTY };
     let mut set = OutcomeSet::EMPTY;
     let places: Vec<Span> = match &node.value {
@@ -197,12 +189,12 @@ fn outcomes(cx: &mut Cx<'_>, node: &Node, tag: Tag, path: &str) -> OutcomeSet {
         _ => vec![node.span],
     };
     for (name, span) in names.iter().zip(places) {
-        match accepts(name, tag) {
+        match accepts(name, kind) {
             Some(s) => set = set.union(s),
             None => {
-                let known = tag.outcomes().iter().map(|o| o.as_str()).chain(KEYWORDS.iter().copied());
+                let known = kind.outcomes.iter().map(|o| o.as_str()).chain(KEYWORDS.iter().copied());
                 let hint = suggestion(name, known);
-                let message = format!("`{name}` is no outcome of a `{}` node", tag.as_str());
+                let message = format!("`{name}` is no outcome of a `{}` node", kind.name);
                 let d = cx.r.error("104", span, message);
                 d.hint = Some(hint);
                 path.clone_into(&mut d.field);

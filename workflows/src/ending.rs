@@ -1,10 +1,12 @@
 //! What goes into a run and what comes out of it.
 
-use crate::seam::Failure;
+use crate::event::Observer;
 use crate::trace::Trace;
+use crate::world::Failure;
 use serde_json::Value;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use types::directives::Set;
 use types::expr::{Language, Scope};
 use types::matrix::Model;
@@ -28,8 +30,12 @@ pub struct Input {
     /// Where a passed-through answer goes. `Some` when the client asked for a stream; bounded, so that a
     /// slow client slows the provider. A buffered answer is *not* written here: it comes in the [`Ending`].
     pub sink: Option<mpsc::Sender<Chunk>>,
+    /// When the request must be answered, whatever the workflow allows itself; `None` = no such moment.
+    pub deadline: Option<Instant>,
     /// Where the run is written down while it happens.
     pub trace: Trace,
+    /// Who is told of every step while it happens; `None` = nobody.
+    pub observer: Option<Arc<dyn Observer>>,
 }
 
 impl std::fmt::Debug for Input {

@@ -22,8 +22,13 @@
 //! half of the time. The constants are guesses on which outcomes soon outweigh the prior.
 
 use crate::graph::Graph;
-use crate::node::repair::Strategy;
-use crate::node::{Join, Kind, Node};
+use crate::node::generate::Generate;
+use crate::node::judge::Judge;
+use crate::node::repair::{Repair, Strategy};
+use crate::node::select::Select;
+use crate::node::stream::Stream;
+use crate::node::validate::Validate;
+use crate::node::{Join, Node};
 use crate::outcome::Outcome;
 use crate::plan::Workflow;
 use crate::route::Route;
@@ -92,7 +97,6 @@ impl Flow {
 }
 
 struct Forecast<'a> {
-    nodes: &'a [Node],
     graph: &'a Graph,
     primary: Estimate,
     detect: f64,
@@ -115,19 +119,12 @@ impl Workflow {
         route: &dyn Fn(&Route) -> Option<Estimate>,
     ) -> Estimate {
         let detect = detect.clamp(0.0, 1.0);
-        let mut f = Forecast {
-            nodes: &self.nodes,
-            graph: &self.graph,
-            primary,
-            detect,
-            route,
-            at: [Flow::default(); 64],
-            cost: 0.0,
-        };
+        let mut f =
+            Forecast { graph: &self.root, primary, detect, route, at: [Flow::default(); 64], cost: 0.0 };
         let mut delivered = Flow::default();
-        for i in self.graph.topo.iter().copied() {
-            let Some(node) = self.nodes.get(i) else { continue };
-            if self.graph.is_root(i)
+        for i in self.root.topo.iter().copied() {
+            let Some(node) = self.root.nodes.get(i) else { continue };
+            if self.root.is_root(i)
                 && let Some(start) = f.at.get_mut(i)
             {
                 *start = Flow { b: 1.0, ..Flow::default() };
@@ -136,7 +133,7 @@ impl Workflow {
             if flow.mass() < 1e-9 {
                 continue;
             }
-            if matches!(node.kind, Kind::Stream(_)) {
+            if node.is::<Stream>() {
                 delivered = delivered.meet(flow, true);
             } else {
                 f.node(i, node, flow);
@@ -161,50 +158,49 @@ impl Forecast<'_> {
         if !node.enabled {
             return self.emit(i, Outcome::Skipped, flow);
         }
-        match &node.kind {
-            Kind::Generate(g) => {
-                let called = if g.is_primary() { Some(self.primary) } else { (self.route)(&g.route) };
-                let e = called.unwrap_or_default();
-                self.cost += m * f64::from(g.samples) * e.cost_usd;
-                let any = 1.0 - (1.0 - e.success).powi(i32::try_from(g.samples).unwrap_or(1));
-                let s = self.detect * any + (1.0 - self.detect) * e.success;
-                let out = Flow::timed(m * s, m * (1.0 - s), 0.0, mean + e.total_ms);
-                let outcome = if called.is_some() { Outcome::Ok } else { Outcome::Error };
-                self.emit(i, outcome, out);
+        if let Some(g) = node.get::<Generate>() {
+            let called = if g.is_primary() { Some(self.primary) } else { (self.route)(&g.route) };
+            let e = called.unwrap_or_default();
+            self.cost += m * f64::from(g.samples) * e.cost_usd;
+            let any = 1.0 - (1.0 - e.success).powi(i32::try_from(g.samples).unwrap_or(1));
+            let s = self.detect * any + (1.0 - self.detect) * e.success;
+            let out = Flow::timed(m * s, m * (1.0 - s), 0.0, mean + e.total_ms);
+            let outcome = if called.is_some() { Outcome::Ok } else { Outcome::Error };
+            self.emit(i, outcome, out);
+        } else if let Some(v) = node.get::<Validate>() {
+            let d = if v.checks.list.is_empty() { 0.0 } else { self.detect };
+            self.emit(i, Outcome::Passed, Flow::timed(flow.g, flow.b * (1.0 - d), 0.0, mean));
+            self.emit(i, Outcome::Failed, Flow::timed(0.0, 0.0, flow.c + flow.b * d, mean));
+        } else if let Some(r) = node.get::<Repair>() {
+            self.repair(i, r, flow, mean);
+        } else if let Some(j) = node.get::<Judge>() {
+            let e = (self.route)(j.route()).unwrap_or_default();
+            self.cost += m * f64::from(j.samples) * e.cost_usd;
+            let mean = mean + e.total_ms;
+            if node.possible().contains(Outcome::Scored) {
+                self.emit(i, Outcome::Scored, Flow::timed(flow.g, flow.b, flow.c, mean));
+            } else {
+                self.emit(i, Outcome::Passed, Flow::timed(flow.g, flow.b * (1.0 - JUDGE), 0.0, mean));
+                self.emit(i, Outcome::Failed, Flow::timed(0.0, 0.0, flow.c + flow.b * JUDGE, mean));
             }
-            Kind::Validate(v) => {
-                let d = if v.checks.list.is_empty() { 0.0 } else { self.detect };
-                self.emit(i, Outcome::Passed, Flow::timed(flow.g, flow.b * (1.0 - d), 0.0, mean));
-                self.emit(i, Outcome::Failed, Flow::timed(0.0, 0.0, flow.c + flow.b * d, mean));
+        } else if let Some(s) = node.get::<Select>() {
+            let (mut g, mut b) = (flow.g, flow.b);
+            if s.is_vote() {
+                (g, b) = (g * AGREE_RIGHT, b * AGREE_WRONG);
+                self.emit(i, Outcome::NoConsensus, Flow::timed(flow.g - g, flow.b - b, 0.0, mean));
             }
-            Kind::Repair(r) => self.repair(i, r, flow, mean),
-            Kind::Judge(j) => {
-                let e = (self.route)(j.route()).unwrap_or_default();
-                self.cost += m * f64::from(j.samples) * e.cost_usd;
-                let mean = mean + e.total_ms;
-                let possible = node.possible();
-                if possible.contains(Outcome::Scored) {
-                    self.emit(i, Outcome::Scored, Flow::timed(flow.g, flow.b, flow.c, mean));
-                } else {
-                    self.emit(i, Outcome::Passed, Flow::timed(flow.g, flow.b * (1.0 - JUDGE), 0.0, mean));
-                    self.emit(i, Outcome::Failed, Flow::timed(0.0, 0.0, flow.c + flow.b * JUDGE, mean));
-                }
-            }
-            Kind::Select(s) => {
-                let (mut g, mut b) = (flow.g, flow.b);
-                if s.is_vote() {
-                    (g, b) = (g * AGREE_RIGHT, b * AGREE_WRONG);
-                    self.emit(i, Outcome::NoConsensus, Flow::timed(flow.g - g, flow.b - b, 0.0, mean));
-                }
-                let (taken, left) = if s.takes_failed() { (flow.c, 0.0) } else { (0.0, flow.c) };
-                self.emit(i, Outcome::Selected, Flow::timed(g, b + taken, 0.0, mean));
-                self.emit(i, Outcome::None, Flow::timed(0.0, 0.0, left, mean));
-            }
-            Kind::Stream(_) | Kind::Fail(_) => {}
+            let (taken, left) = if s.takes_failed() { (flow.c, 0.0) } else { (0.0, flow.c) };
+            self.emit(i, Outcome::Selected, Flow::timed(g, b + taken, 0.0, mean));
+            self.emit(i, Outcome::None, Flow::timed(0.0, 0.0, left, mean));
+        } else if !node.kind.sink
+            && let Some(first) = node.kind.outcomes.first()
+        {
+            // Whatever else there is passes on what it gets.
+            self.emit(i, *first, flow);
         }
     }
 
-    fn repair(&mut self, i: usize, r: &crate::node::repair::Repair, flow: Flow, mean: f64) {
+    fn repair(&mut self, i: usize, r: &Repair, flow: Flow, mean: f64) {
         let d = self.detect;
         // Whatever arrives at a repair is taken to be known to fail.
         let mut left = flow.mass();
@@ -246,7 +242,7 @@ impl Forecast<'_> {
                 (None, true) if certain => 0.0,
                 _ => 0.5,
             };
-            let first = self.nodes.get(e.to).is_some_and(|n| n.join == Join::Any);
+            let first = graph.nodes.get(e.to).is_some_and(|n| n.join == Join::Any);
             if let Some(place) = self.at.get_mut(e.to) {
                 let add = flow.scaled(w);
                 *place = if place.mass() < 1e-12 { add } else { place.meet(add, first) };

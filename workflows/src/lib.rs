@@ -2,14 +2,15 @@
 //!
 //! Takes workflow files ([`load`]) and gives a [`Library`] of checked graphs and every problem of every
 //! file; takes a request and a graph ([`run`]) and gives an [`Ending`], writing each step into a [`Trace`]
-//! as it happens. Model calls leave through [`Models`]: which candidate, whether again, for how much money
-//! is the implementor's business. The only crate that knows petgraph.
+//! as it happens. Everything that is not computed from the inputs leaves through [`World`]: which candidate
+//! serves a call, whether again, for how much money is the implementor's business. The only crate that knows petgraph.
 //!
 //! It starts no task, opens no connection and knows no vendor. Dropping the future of a run drops every
 //! call under way.
 
 mod edge;
 mod ending;
+mod event;
 mod forecast;
 mod graph;
 mod load;
@@ -19,20 +20,25 @@ mod plan;
 mod reference;
 mod route;
 mod run;
-mod seam;
 #[cfg(test)]
 mod testing;
 mod trace;
+mod value;
+mod world;
 
 pub use ending::{Ending, Input, RunFailure};
+pub use event::{Event, Observer};
 pub use forecast::Estimate;
 pub use load::{Library, Names, load, shipped};
 pub use plan::{Limits, OnExhausted, Workflow};
 pub use route::{Route, Strategy};
 pub use run::run;
-pub use seam::{Ask, Failure, Generated, Models};
 pub use trace::Trace;
 pub use validators::impossible;
+pub use world::{
+    Ask, CacheAsk, Cached, CheckAsk, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated, Moment,
+    SideEffect, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+};
 
 /// Names of the validators that workflows and directives may use.
 pub const VALIDATORS: &[&str] = validators::NAMES;

@@ -52,20 +52,42 @@ impl Outcome {
         }
     }
 
-    const fn bit(self) -> u32 {
-        1 << (self as u32)
+    const fn bit(self) -> u64 {
+        let at = match self {
+            Outcome::Ok => 0,
+            Outcome::ToolCalls => 1,
+            Outcome::Refused => 2,
+            Outcome::Truncated => 3,
+            Outcome::Passed => 4,
+            Outcome::Unverified => 5,
+            Outcome::Failed => 6,
+            Outcome::Repaired => 7,
+            Outcome::Exhausted => 8,
+            Outcome::Scored => 9,
+            Outcome::Abstained => 10,
+            Outcome::Selected => 11,
+            Outcome::NoConsensus => 12,
+            Outcome::None => 13,
+            Outcome::Delivered => 14,
+            Outcome::Rejected => 15,
+            Outcome::Error => 23,
+            Outcome::Timeout => 24,
+            Outcome::Cancelled => 25,
+            Outcome::Skipped => 26,
+        };
+        1 << at
     }
 }
 
 /// A set of outcomes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct OutcomeSet(u32);
+pub(crate) struct OutcomeSet(u64);
 
 impl OutcomeSet {
     pub(crate) const EMPTY: OutcomeSet = OutcomeSet(0);
 
     pub(crate) const fn of(list: &[Outcome]) -> Self {
-        let mut bits = 0;
+        let mut bits = 0_u64;
         let mut rest = list;
         while let [first, tail @ ..] = rest {
             bits |= first.bit();
@@ -94,7 +116,7 @@ impl OutcomeSet {
         self.0 & other.0 == other.0
     }
 
-    pub(crate) const fn bits(self) -> u32 {
+    pub(crate) const fn bits(self) -> u64 {
         self.0
     }
 }

@@ -3,10 +3,10 @@
 use crate::graph::Graph;
 use crate::graph::chain::{self, Chain};
 use crate::load::{Cx, Expr};
-use crate::node::stream::Mode;
-use crate::node::{Kind, Node};
+use crate::node::Node;
+use crate::node::generate::Generate;
+use crate::node::stream::{Mode, Stream};
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 use std::time::Duration;
 use types::Usd;
 use types::doc::{self, Reader};
@@ -98,12 +98,11 @@ pub(crate) struct Parts {
     pub(crate) serves: Option<Expr>,
     pub(crate) limits: Limits,
     pub(crate) vars: Value,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) graph: Graph,
+    pub(crate) root: Graph,
 }
 
 /// A checked workflow: acyclic, every name known, every path answering.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Workflow {
     /// Its name.
     pub name: String,
@@ -121,15 +120,14 @@ pub struct Workflow {
     pub(crate) serves: Option<Expr>,
     pub(crate) best_so_far: bool,
     pub(crate) vars: Value,
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) graph: Graph,
+    pub(crate) root: Graph,
     pub(crate) chain: Option<Chain>,
 }
 
 impl Workflow {
     pub(crate) fn new(parts: Parts) -> Self {
         let plan_hash = hash(&parts);
-        let chain = chain::find(&parts.nodes, &parts.graph);
+        let chain = chain::find(&parts.root);
         Workflow {
             name: parts.head.name,
             plan_hash,
@@ -140,8 +138,7 @@ impl Workflow {
             serves: parts.serves,
             best_so_far: parts.head.best_so_far,
             vars: parts.vars,
-            nodes: parts.nodes,
-            graph: parts.graph,
+            root: parts.root,
             chain,
         }
     }
@@ -159,38 +156,37 @@ impl Workflow {
     /// Whether one of its nodes gets the candidate the router chose; otherwise it is one arm by itself.
     #[must_use]
     pub fn has_primary(&self) -> bool {
-        self.nodes.iter().any(|n| matches!(&n.kind, Kind::Generate(g) if g.is_primary()))
+        self.root.nodes.iter().any(is_primary)
     }
 
     /// Most calls that its nodes can ask for in one run: the sum over all nodes, branches that exclude each
     /// other included.
     #[must_use]
     pub fn max_calls(&self) -> u32 {
-        max_calls(&self.nodes)
+        self.root.max_calls()
     }
 }
 
-fn max_calls(nodes: &[Node]) -> u32 {
-    nodes.iter().fold(0, |sum, n| sum.saturating_add(n.max_calls()))
+fn is_primary(n: &Node) -> bool {
+    n.get::<Generate>().is_some_and(Generate::is_primary)
 }
 
 /// Checks of the plan: `WF401`, `WF411`, and `primary` given twice.
 pub(crate) fn check(r: &mut Reader<'_>, parts: &mut Parts) {
-    let most = max_calls(&parts.nodes);
+    let most = parts.root.max_calls();
     if most > parts.limits.calls {
         let message = format!("its nodes may ask for {most} calls, `limits.calls` is {}", parts.limits.calls);
         r.error("401", parts.head.span, message).hint =
             Some(format!("set limits.calls to {most}, or lower samples and attempts"));
     }
-    let primary: Vec<&Node> =
-        parts.nodes.iter().filter(|n| matches!(&n.kind, Kind::Generate(g) if g.is_primary())).collect();
+    let primary: Vec<&Node> = parts.root.nodes.iter().filter(|n| is_primary(n)).collect();
     if let [first, second, ..] = primary.as_slice() {
         let message = format!("`{}` and `{}` both say `primary: true`", first.id, second.id);
         r.error("104", second.span, message).expected = Some("at most one primary node".to_owned());
     }
-    let chain = chain::find(&parts.nodes, &parts.graph);
-    for (i, n) in parts.nodes.iter().enumerate() {
-        let passes = matches!(&n.kind, Kind::Stream(s) if s.mode == Mode::Passthrough);
+    let chain = chain::find(&parts.root);
+    for (i, n) in parts.root.nodes.iter().enumerate() {
+        let passes = n.get().is_some_and(|s: &Stream| s.mode == Mode::Passthrough);
         if passes && chain.as_ref().is_none_or(|c| c.stream != i) {
             r.error("411", n.span, format!("`{}` cannot pass an answer through", n.id)).hint = Some(
                 "passthrough needs a straight way from one generate node with one sample; use `auto`"
@@ -201,13 +197,10 @@ pub(crate) fn check(r: &mut Reader<'_>, parts: &mut Parts) {
 }
 
 fn hash(parts: &Parts) -> String {
-    let ids: Vec<Arc<str>> = parts.nodes.iter().map(|n| n.id.clone()).collect();
-    let nodes: Vec<Value> = parts.nodes.iter().map(|n| n.canonical(&ids)).collect();
-    let edges: Vec<Value> = parts.graph.edges.iter().map(crate::edge::Edge::canonical).collect();
     let plan = json!({
         "name": parts.head.name, "serves": parts.serves.as_ref().map(Expr::source),
         "limits": format!("{:?}", parts.limits), "best_so_far": parts.head.best_so_far,
-        "vars": parts.vars, "nodes": nodes, "edges": edges,
+        "vars": parts.vars, "root": parts.root.canonical(),
     });
     blake3::hash(sorted(&plan).to_string().as_bytes()).to_hex().to_string()
 }

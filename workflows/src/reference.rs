@@ -1,111 +1,223 @@
-//! References to completions of other nodes, such as `nodes.check.passing`.
+//! References to values, such as `nodes.check.passing` or `nodes.think.completion.tool_calls`.
 
 use crate::load::Cx;
-use crate::node::Tag;
+use crate::value::{Step, Ty};
+use std::sync::Arc;
 use types::diagnostic::suggestion;
 use types::doc::{Node, Span};
+use types::expr::Type;
 
-/// An output that holds completions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Field {
-    Completions,
-    Completion,
-    Passing,
-    Usable,
-    Failing,
-    Best,
-    RunnerUp,
+/// What a reference starts at. `up` counts the graphs between: 0 is the graph it is written in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Root {
+    /// An output of a node.
+    Output { up: usize, node: usize, output: usize },
+    /// Everything that can be read of a node, or what every node has (`outcome`, `status`).
+    Node { up: usize, node: usize },
+    /// The messages of the request.
+    Messages,
+    /// A variable of the file (`vars`).
+    Var(Arc<str>),
+    /// What a body has around it: `carry`, `loop`, the variable of a `map`.
+    Local { up: usize, name: Arc<str> },
 }
 
-impl Field {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Field::Completions => "completions",
-            Field::Completion => "completion",
-            Field::Passing => "passing",
-            Field::Usable => "usable",
-            Field::Failing => "failing",
-            Field::Best => "best",
-            Field::RunnerUp => "runner_up",
-        }
-    }
-
-    /// The outputs of a type of node that hold completions.
-    const fn of(tag: Tag) -> &'static [Field] {
-        match tag {
-            Tag::Generate => &[Field::Completions, Field::Completion],
-            Tag::Validate => {
-                &[Field::Completions, Field::Passing, Field::Usable, Field::Failing, Field::Best]
-            }
-            Tag::Repair => &[Field::Completion],
-            Tag::Judge => &[Field::Best],
-            Tag::Select => &[Field::Completion, Field::RunnerUp],
-            Tag::Stream | Tag::Fail => &[],
-        }
-    }
-}
-
-/// A reference to completions.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A reference to a value, resolved.
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Ref {
-    /// Position of the node.
-    pub(crate) node: usize,
-    /// Which of its outputs.
-    pub(crate) field: Field,
+    pub(crate) root: Root,
+    /// The way into the value.
+    pub(crate) path: Vec<Step>,
+    pub(crate) ty: Ty,
     /// Where it is written.
     pub(crate) span: Span,
+    text: Arc<str>,
 }
 
+const FORM: &str = "a reference such as nodes.check.passing";
+
 impl Ref {
-    /// For the hash of the plan.
-    pub(crate) fn canonical(&self, ids: &[std::sync::Arc<str>]) -> String {
-        let id = ids.get(self.node).map_or("", |i| i);
-        format!("nodes.{id}.{}", self.field.as_str())
+    /// To an output, made by the loader itself.
+    pub(crate) fn output(cx: &Cx<'_>, node: usize, name: &str, span: Span) -> Option<Ref> {
+        let named = cx.named(node)?;
+        let output = named.outputs.iter().position(|o| o.name == name)?;
+        Some(Ref {
+            root: Root::Output { up: 0, node, output },
+            path: Vec::new(),
+            ty: named.outputs.get(output)?.ty.clone(),
+            span,
+            text: format!("nodes.{}.{name}", named.id).into(),
+        })
     }
 
-    /// Reads a reference.
-    pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str) -> Option<Ref> {
-        const FORM: &str = "a reference such as nodes.check.passing";
-        let text = cx.r.string(node, path)?;
-        let parts: Vec<&str> = text.trim().split('.').collect();
-        let indexed = text.contains('[');
-        let (["nodes", id, field], false) = (parts.as_slice(), indexed) else {
-            let unsupported = indexed || parts.first() == Some(&"nodes") && parts.len() > 3;
-            let (number, message) = if unsupported {
-                ("105", format!("`{text}`: references into an output are not supported yet"))
-            } else {
-                ("103", format!("`{text}` is no reference to completions"))
-            };
-            let d = cx.r.error(number, node.span, message);
-            d.expected = Some(FORM.to_owned());
-            path.clone_into(&mut d.field);
-            return None;
-        };
-        let Some(position) = cx.position(id) else {
-            let hint = suggestion(id, cx.ids.iter().map(|(i, _)| i.as_str()));
-            let d = cx.r.error("301", node.span, format!("there is no node `{id}`"));
-            d.hint = Some(hint);
-            path.clone_into(&mut d.field);
-            return None;
-        };
-        let tag = cx.ids.get(position).and_then(|(_, t)| *t)?;
-        if let Some(field) = Field::of(tag).iter().copied().find(|f| f.as_str() == *field) {
-            return Some(Ref { node: position, field, span: node.span });
+    /// For the hash of the plan.
+    pub(crate) fn canonical(&self) -> &str {
+        &self.text
+    }
+
+    /// The node of this graph that it reads, if it reads one.
+    pub(crate) fn own_node(&self) -> Option<usize> {
+        match self.root {
+            Root::Output { up: 0, node, .. } | Root::Node { up: 0, node } => Some(node),
+            _ => None,
         }
-        let names = Field::of(tag).iter().map(|f| f.as_str());
-        let message = format!("`{}` nodes have no completions named `{field}`", tag.as_str());
-        let hint = suggestion(field, names);
-        let d = cx.r.error("301", node.span, message);
-        d.hint = Some(hint);
+    }
+
+    /// Reads a reference to any value.
+    pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str) -> Option<Ref> {
+        let text = cx.r.string(node, path)?;
+        let text = text.trim();
+        let found = match parse(text) {
+            Some(parts) => resolve(cx, text, &parts, node.span),
+            None => Err(Wrong::Form),
+        };
+        match found {
+            Ok(r) => Some(r),
+            Err(wrong) => {
+                let (number, message, expected, hint) = match wrong {
+                    Wrong::Form => ("103", format!("`{text}` is no reference"), Some(FORM.to_owned()), None),
+                    Wrong::Name(message, hint) => ("301", message, None, Some(hint)),
+                    Wrong::Known => return None,
+                };
+                let d = cx.r.error(number, node.span, message);
+                d.expected = expected;
+                d.hint = hint;
+                path.clone_into(&mut d.field);
+                None
+            }
+        }
+    }
+
+    /// Reads a reference to completions.
+    pub(crate) fn lower_completions(cx: &mut Cx<'_>, node: &Node, path: &str) -> Option<Ref> {
+        let found = Ref::lower(cx, node, path)?;
+        if found.ty.holds_completions() {
+            return Some(found);
+        }
+        let d = cx.r.error("103", node.span, format!("`{}` is no reference to completions", found.text));
+        d.expected = Some(FORM.to_owned());
         path.clone_into(&mut d.field);
         None
     }
 
-    /// Reads one reference or a list of them.
+    /// Reads one reference to completions or a list of them.
     pub(crate) fn lower_list(cx: &mut Cx<'_>, node: &Node, path: &str) -> Vec<Ref> {
         match &node.value {
-            types::doc::Value::List(l) => l.iter().filter_map(|n| Ref::lower(cx, n, path)).collect(),
-            _ => Ref::lower(cx, node, path).into_iter().collect(),
+            types::doc::Value::List(l) => {
+                l.iter().filter_map(|n| Ref::lower_completions(cx, n, path)).collect()
+            }
+            _ => Ref::lower_completions(cx, node, path).into_iter().collect(),
+        }
+    }
+}
+
+/// What is wrong with a reference.
+enum Wrong {
+    Form,
+    /// Message and hint.
+    Name(String, String),
+    /// It has been told elsewhere (a node of unknown type).
+    Known,
+}
+
+/// Names and positions; `None` if it is not made of those.
+fn parse(text: &str) -> Option<Vec<Step>> {
+    let mut steps = Vec::new();
+    for part in text.split('.') {
+        let (name, mut rest) = part.find('[').map_or((part, ""), |i| part.split_at(i));
+        let word = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        if !word {
+            return None;
+        }
+        steps.push(Step::Key(name.into()));
+        while !rest.is_empty() {
+            let (index, after) = rest.strip_prefix('[')?.split_once(']')?;
+            steps.push(Step::At(index.trim().parse().ok()?));
+            rest = after;
+        }
+    }
+    Some(steps)
+}
+
+fn resolve(cx: &Cx<'_>, text: &str, parts: &[Step], span: Span) -> Result<Ref, Wrong> {
+    let key = |i: usize| match parts.get(i) {
+        Some(Step::Key(k)) => Some(&**k),
+        _ => None,
+    };
+    let made = |root: Root, used: usize, ty: Ty| {
+        let path = parts.get(used..).unwrap_or(&[]).to_vec();
+        let ty = into(ty, &path, text)?;
+        Ok(Ref { root, path, ty, span, text: text.into() })
+    };
+    match key(0) {
+        Some("nodes") => {
+            let id = key(1).ok_or(Wrong::Form)?;
+            let (up, node) = cx.find(id).ok_or_else(|| {
+                let hint = suggestion(id, cx.visible());
+                Wrong::Name(format!("there is no node `{id}`"), hint)
+            })?;
+            let named = cx.named_at(up, node).ok_or(Wrong::Form)?;
+            let kind = named.kind.ok_or(Wrong::Known)?;
+            let Some(field) = key(2) else {
+                return made(Root::Node { up, node }, 2, Ty::Data(Type::Any));
+            };
+            if let Some(output) = named.outputs.iter().position(|o| o.name == field) {
+                let ty = named.outputs.get(output).map_or(Ty::Data(Type::Any), |o| o.ty.clone());
+                return made(Root::Output { up, node, output }, 3, ty);
+            }
+            if let Some((_, ty)) = kind.common().into_iter().find(|(name, _)| *name == field) {
+                return made(Root::Node { up, node }, 2, Ty::Data(Type::map([(field, ty)])));
+            }
+            let names = named.outputs.iter().map(|o| &*o.name).chain(kind.common().map(|(n, _)| n));
+            let hint = suggestion(field, names);
+            Err(Wrong::Name(format!("`{}` nodes have no output `{field}`", kind.name), hint))
+        }
+        Some("request") if key(1) == Some("messages") => made(Root::Messages, 2, Ty::Messages),
+        Some("vars") => {
+            let name = key(1).ok_or(Wrong::Form)?;
+            let ty = cx.var(name).ok_or_else(|| {
+                let hint = suggestion(name, cx.vars.iter().map(|(n, _)| n.as_str()));
+                Wrong::Name(format!("there is no variable `{name}`"), hint)
+            })?;
+            made(Root::Var(name.into()), 2, Ty::Data(ty))
+        }
+        Some(name) => {
+            let (up, ty) = cx.local(name).ok_or(Wrong::Form)?;
+            made(Root::Local { up, name: name.into() }, 1, Ty::Data(ty))
+        }
+        None => Err(Wrong::Form),
+    }
+}
+
+/// The type behind a path into a value.
+fn into(ty: Ty, path: &[Step], text: &str) -> Result<Ty, Wrong> {
+    let Some((first, rest)) = path.split_first() else { return Ok(ty) };
+    let next = match (&ty, first) {
+        (Ty::Completions, Step::At(_)) => Ty::Completion,
+        (Ty::Messages, Step::At(_)) => Ty::Data(Type::Any),
+        _ => Ty::Data(member(&ty.expr(), first, text)?),
+    };
+    into(next, rest, text)
+}
+
+fn member(ty: &Type, step: &Step, text: &str) -> Result<Type, Wrong> {
+    match (ty, step) {
+        (Type::Optional(of), _) => member(of, step, text),
+        (Type::Any, _) => Ok(Type::Any),
+        (Type::List(of), Step::At(_)) => Ok((**of).clone()),
+        (Type::Map(fields), Step::Key(k)) => match fields.iter().find(|(n, _)| **n == **k) {
+            Some((_, t)) => Ok(t.clone()),
+            None => {
+                let hint = suggestion(k, fields.iter().map(|(n, _)| n.as_str()));
+                Err(Wrong::Name(format!("`{text}`: there is no `{k}`"), hint))
+            }
+        },
+        (_, Step::At(i)) => Err(Wrong::Name(
+            format!("`{text}`: `[{i}]` of something that is no list"),
+            "only lists have positions".to_owned(),
+        )),
+        (_, Step::Key(k)) => {
+            Err(Wrong::Name(format!("`{text}`: there is no `{k}`"), "it has no members".to_owned()))
         }
     }
 }

@@ -1,6 +1,6 @@
 //! For tests: a small expression language, a matrix of three models, and models that answer by script.
 
-use crate::seam::{Ask, Failure, Generated, Models};
+use crate::world::{Ask, Failure, Generated, World};
 use crate::{Ending, Input, Library, Names, Trace, Workflow, load};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
@@ -217,18 +217,29 @@ pub(crate) enum Says {
     Never,
 }
 
-/// An answer for a node: the first unused line of its script.
+/// An answer for a node: the first unused line of its script. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Script(Arc<Lines>);
+
 #[derive(Default)]
-pub(crate) struct Script {
+pub(crate) struct Lines {
     lines: Mutex<Vec<(&'static str, VecDeque<Says>)>>,
     pub(crate) asked: Mutex<Vec<Ask>>,
     pub(crate) dropped: Arc<Mutex<Vec<String>>>,
 }
 
+impl std::ops::Deref for Script {
+    type Target = Lines;
+    fn deref(&self) -> &Lines {
+        &self.0
+    }
+}
+
 impl Script {
+    /// By the path of the node instance.
     pub(crate) fn new(lines: Vec<(&'static str, Vec<Says>)>) -> Self {
         let lines = lines.into_iter().map(|(n, l)| (n, l.into())).collect();
-        Script { lines: Mutex::new(lines), ..Script::default() }
+        Script(Arc::new(Lines { lines: Mutex::new(lines), ..Lines::default() }))
     }
 
     pub(crate) fn purposes(&self) -> Vec<String> {
@@ -278,12 +289,12 @@ pub(crate) fn chunk(text: &str) -> Chunk {
     }
 }
 
-impl Models for Script {
+impl World for Script {
     fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
         let mut lines = self.lines.lock().unwrap();
-        let says = lines.iter_mut().find(|(n, _)| *n == &*ask.node).and_then(|(_, l)| l.pop_front());
+        let says = lines.iter_mut().find(|(n, _)| *n == &**ask.node()).and_then(|(_, l)| l.pop_front());
         let says = says.unwrap_or_else(|| panic!("no line for {ask:?}"));
-        let guard = Guard(self.dropped.clone(), Some(ask.node.to_string()));
+        let guard = Guard(self.dropped.clone(), Some(ask.node().to_string()));
         self.asked.lock().unwrap().push(ask);
         Box::pin(async move {
             let mut guard = guard;
@@ -337,8 +348,15 @@ pub(crate) fn input(request: Arc<ChatRequest>, sink: Option<mpsc::Sender<Chunk>>
         extra_validators: Vec::new(),
         edits: provider::Edits::default(),
         sink,
+        deadline: None,
         trace: Trace::new(),
+        observer: None,
     }
+}
+
+/// Runs a workflow on a script.
+pub(crate) async fn run(w: &Arc<Workflow>, input: Input, script: &Script) -> Ending {
+    crate::run(w.clone(), input, Arc::new(script.clone())).await
 }
 
 /// Runs without a stream; gives the ending and the nodes with their outcomes.
@@ -349,7 +367,7 @@ pub(crate) async fn play(
 ) -> (Ending, Vec<String>) {
     let input = input(request, None);
     let trace = input.trace.clone();
-    let ending = crate::run(w, input, script).await;
+    let ending = run(w, input, script).await;
     let steps = trace.snapshot().steps.into_iter().map(|s| format!("{}:{}", s.node, s.outcome)).collect();
     (ending, steps)
 }

@@ -1,7 +1,11 @@
 //! The live chain: the straight way from one model call to the client, if there is one.
 
 use super::{Graph, bit};
-use crate::node::{Join, Kind, Node, Tag};
+use crate::node::Join;
+use crate::node::generate::Generate;
+use crate::node::select::Select;
+use crate::node::stream::Stream;
+use crate::node::validate::Validate;
 use crate::outcome::{Outcome, OutcomeSet};
 
 /// Nodes from a `generate` to a `stream` such that, as long as all goes well, nothing else starts. Text may
@@ -15,8 +19,8 @@ pub(crate) struct Chain {
 }
 
 /// Finds the chain: presumes `passed` and `selected` throughout and sees what would start.
-pub(crate) fn find(nodes: &[Node], graph: &Graph) -> Option<Chain> {
-    let mut roots = (0..nodes.len()).filter(|i| graph.is_root(*i));
+pub(crate) fn find(graph: &Graph) -> Option<Chain> {
+    let mut roots = (0..graph.nodes.len()).filter(|i| graph.is_root(*i));
     let generate = roots.next().filter(|_| roots.next().is_none())?;
     let mut started = bit(generate);
     let mut between = Vec::new();
@@ -25,20 +29,23 @@ pub(crate) fn find(nodes: &[Node], graph: &Graph) -> Option<Chain> {
         if started & bit(i) == 0 {
             continue;
         }
-        let node = nodes.get(i)?;
+        let node = graph.nodes.get(i)?;
         if !node.enabled || node.guard.is_some() || !matches!(node.join, Join::All | Join::Any) {
             return None;
         }
         // A generation's own outcome is known only when its text has left.
-        let presumed = match &node.kind {
-            Kind::Generate(g) if i == generate && g.samples == 1 => OutcomeSet::of(Tag::Generate.outcomes()),
-            Kind::Validate(_) => OutcomeSet::of(&[Outcome::Passed]),
-            Kind::Select(_) => OutcomeSet::of(&[Outcome::Selected]),
-            Kind::Stream(_) => {
-                stream = Some(i);
-                continue;
-            }
-            _ => return None,
+        let one_sample = |g: &Generate| i == generate && g.samples == 1;
+        let presumed = if node.get().is_some_and(one_sample) {
+            node.kind.completed()
+        } else if node.is::<Validate>() {
+            OutcomeSet::of(&[Outcome::Passed])
+        } else if node.is::<Select>() {
+            OutcomeSet::of(&[Outcome::Selected])
+        } else if node.is::<Stream>() {
+            stream = Some(i);
+            continue;
+        } else {
+            return None;
         };
         if i != generate {
             between.push(i);

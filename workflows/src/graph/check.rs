@@ -1,15 +1,15 @@
 //! Flow analyses over an acyclic graph: everything can be reached, every outcome and every path leads on.
 
 use super::{Graph, bit};
-use crate::load::Expr;
-use crate::node::{Join, Kind, Node};
+use crate::node::repair::Repair;
+use crate::node::{Join, Node};
 use crate::outcome::{Outcome, OutcomeSet};
 use types::diagnostic::Diagnostic;
 use types::doc::{Reader, Span};
 
 /// Notes `WF307`, `WF320`, `WF331`, `WF332`, `WF333`, `WF334`.
-pub(crate) fn flow(r: &mut Reader<'_>, nodes: &[Node], graph: &Graph) {
-    let mut flow = Flow { r, nodes, graph };
+pub(crate) fn flow(r: &mut Reader<'_>, graph: &Graph) {
+    let mut flow = Flow { r, graph };
     flow.references();
     let unreachable = flow.unreachable();
     let uncovered = flow.uncovered();
@@ -18,13 +18,12 @@ pub(crate) fn flow(r: &mut Reader<'_>, nodes: &[Node], graph: &Graph) {
 
 struct Flow<'r, 'a> {
     r: &'r mut Reader<'a>,
-    nodes: &'r [Node],
     graph: &'r Graph,
 }
 
-impl Flow<'_, '_> {
-    fn node(&self, i: usize) -> Option<&Node> {
-        self.nodes.get(i)
+impl<'r> Flow<'r, '_> {
+    fn node(&self, i: usize) -> Option<&'r Node> {
+        self.graph.nodes.get(i)
     }
 
     fn id(&self, i: usize) -> &str {
@@ -52,12 +51,12 @@ impl Flow<'_, '_> {
     // Must(n) = ⋂ over incoming edges (p→n) of Must(p) ∪ ({p} if the edge accepts only completed outcomes),
     // with ⋃ for `join: strict`.
     fn must(&self) -> Vec<u64> {
-        let mut must = vec![0_u64; self.nodes.len()];
+        let mut must = vec![0_u64; self.graph.nodes.len()];
         for n in &self.graph.topo {
             let strict = self.node(*n).is_some_and(|n| n.join == Join::Strict);
             let mut set = None;
             for (_, e) in self.graph.edges_to(*n) {
-                let completed = self.node(e.from).map(|p| OutcomeSet::of(p.tag.outcomes()));
+                let completed = self.node(e.from).map(|p| p.kind.completed());
                 let certain = completed.is_some_and(|c| c.includes(e.accepts));
                 let this = must.get(e.from).copied().unwrap_or(0) | if certain { bit(e.from) } else { 0 };
                 set = Some(match set {
@@ -75,17 +74,18 @@ impl Flow<'_, '_> {
 
     fn references(&mut self) {
         let must = self.must();
-        for i in 0..self.nodes.len() {
-            let Some(node) = self.nodes.get(i) else { continue };
+        for i in 0..self.graph.nodes.len() {
+            let Some(node) = self.node(i) else { continue };
             let certain = must.get(i).copied().unwrap_or(0);
-            let (refs, may_be_absent) = node.refs();
-            let mut reads: Vec<(usize, Span, bool)> =
-                refs.iter().map(|r| (r.node, r.span, may_be_absent)).collect();
-            if let Kind::Repair(k) = &node.kind {
+            let mut reads: Vec<(usize, Span, bool)> = Vec::new();
+            for r in node.spec.reads() {
+                reads.extend(r.reference.own_node().map(|n| (n, r.reference.span, r.may_be_absent)));
+            }
+            if let Some(k) = node.get::<Repair>() {
                 reads.extend(k.from.filter(|_| k.checks.is_none()).map(|f| (f, node.span, false)));
             }
-            if let Some(e) = &node.guard {
-                reads.extend(self.reads(e).into_iter().map(|n| (n, e.span, true)));
+            for e in node.guard.iter().chain(node.spec.exprs()) {
+                reads.extend(e.own_nodes().map(|n| (n, e.span, true)));
             }
             reads.dedup_by_key(|(n, _, _)| *n);
             for (target, span, may_be_absent) in reads {
@@ -94,7 +94,7 @@ impl Flow<'_, '_> {
         }
         for e in &self.graph.edges {
             let Some(when) = &e.when else { continue };
-            for target in self.reads(when) {
+            for target in when.own_nodes() {
                 self.reference(e.from, target, when.span, true, target == e.from);
             }
         }
@@ -111,25 +111,6 @@ impl Flow<'_, '_> {
             let d = self.r.warning("307", span, message);
             d.field = field;
         }
-    }
-
-    /// Nodes that an expression names.
-    fn reads(&self, e: &Expr) -> Vec<usize> {
-        let mut found = Vec::new();
-        let mut rest = e.source();
-        while let Some((before, after)) = rest.split_once("nodes.") {
-            let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-            let own = before.ends_with(|c: char| c.is_ascii_alphanumeric() || c == '_' || c == '.');
-            let id = after.get(..end).unwrap_or("");
-            if !own
-                && let Some(n) = self.nodes.iter().position(|n| &*n.id == id)
-                && !found.contains(&n)
-            {
-                found.push(n);
-            }
-            rest = after;
-        }
-        found
     }
 
     fn unreachable(&mut self) -> u64 {
@@ -163,19 +144,19 @@ impl Flow<'_, '_> {
     /// Outcomes that lead nowhere, at nodes whose edges tell outcomes apart.
     fn uncovered(&mut self) -> u64 {
         let mut bad = 0;
-        for i in 0..self.nodes.len() {
-            let Some(node) = self.nodes.get(i) else { continue };
-            let completed = OutcomeSet::of(node.tag.outcomes());
+        for i in 0..self.graph.nodes.len() {
+            let Some(node) = self.node(i) else { continue };
+            let completed = node.kind.completed();
             let restricted = self.graph.edges_from(i).any(|(_, e)| !e.accepts.includes(completed));
-            if node.tag.is_sink() || !node.enabled || !restricted {
+            if node.kind.sink || !node.enabled || !restricted {
                 continue;
             }
             let covered =
                 |o: Outcome| self.graph.edges_from(i).any(|(_, e)| e.accepts.contains(o) && e.when.is_none());
             let possible = node.possible();
             let open: Vec<String> = node
-                .tag
-                .outcomes()
+                .kind
+                .outcomes
                 .iter()
                 .filter(|o| possible.contains(**o) && !covered(**o))
                 .map(|o| format!("`{}`", o.as_str()))
@@ -197,7 +178,7 @@ impl Flow<'_, '_> {
     /// Paths on which no node errs and nothing answers, and nodes from which nothing can answer.
     fn unanswered(&mut self, already: u64) {
         let good = self.answering();
-        let n = self.nodes.len();
+        let n = self.graph.nodes.len();
         let roots: Vec<usize> = (0..n).filter(|i| self.graph.is_root(*i)).collect();
         let mut told = already;
         if !roots.iter().any(|r| good & bit(*r) != 0) && already == 0 {
@@ -216,7 +197,7 @@ impl Flow<'_, '_> {
         }
         let mut leads = 0_u64;
         for i in self.graph.topo.clone().into_iter().rev() {
-            let sink = self.node(i).is_some_and(|n| n.tag.is_sink());
+            let sink = self.node(i).is_some_and(|n| n.kind.sink);
             let on = self.graph.edges_from(i).any(|(_, e)| leads & bit(e.to) != 0);
             if sink || on {
                 leads |= bit(i);
@@ -234,7 +215,7 @@ impl Flow<'_, '_> {
         let mut good = 0_u64;
         for i in self.graph.topo.iter().copied().rev() {
             let Some(node) = self.node(i) else { continue };
-            if node.tag.is_sink() && node.enabled && node.guard.is_none() {
+            if node.kind.sink && node.enabled && node.guard.is_none() {
                 good |= bit(i);
                 continue;
             }
@@ -247,7 +228,7 @@ impl Flow<'_, '_> {
             };
             let silent = node.lint.iter().any(|c| c == "WF332");
             let ways = self.ways(i);
-            let all = node.tag.outcomes().iter().chain(&[Outcome::Skipped]);
+            let all = node.kind.outcomes.iter().chain(&[Outcome::Skipped]);
             let mut some = false;
             let every = all.filter(|o| ways.contains(**o)).all(|o| {
                 let l = leads(*o);

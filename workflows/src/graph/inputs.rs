@@ -1,57 +1,52 @@
 //! What the loader fills in once the graph is known: inputs left out, and which checks come last.
 
 use super::Graph;
-use crate::node::{Kind, Node, Tag};
-use crate::reference::{Field, Ref};
-use types::doc::Reader;
+use crate::load::Cx;
+use crate::node::generate::Generate;
+use crate::node::repair::Repair;
+use crate::node::stream::Stream;
+use crate::node::validate::Validate;
+use crate::reference::Ref;
 
 /// Fills inputs in and marks the last `validate` nodes.
-pub(crate) fn fill(r: &mut Reader<'_>, nodes: &mut [Node], graph: &Graph) {
-    let tags: Vec<Tag> = nodes.iter().map(|n| n.tag).collect();
-    let is = |i: usize, t: Tag| tags.get(i) == Some(&t);
-    for i in 0..nodes.len() {
-        let last = is(i, Tag::Validate) && is_last(graph, i, &tags);
-        let sources: Vec<usize> =
-            graph.edges_to(i).map(|(_, e)| e.from).filter(|p| is(*p, Tag::Generate)).collect();
-        let Some(node) = nodes.get_mut(i) else { continue };
+pub(crate) fn fill(cx: &mut Cx<'_>, graph: &mut Graph) {
+    for i in 0..graph.nodes.len() {
+        let last = is_last(graph, i);
+        let is_source = |p: &usize| graph.nodes.get(*p).is_some_and(|n| n.is::<Generate>());
+        let sources: Vec<usize> = graph.edges_to(i).map(|(_, e)| e.from).filter(is_source).collect();
+        let Some(node) = graph.nodes.get_mut(i) else { continue };
         let span = node.span;
-        match &mut node.kind {
-            Kind::Validate(v) => {
-                v.last = last;
-                if v.input.is_empty() {
-                    if let [one] = sources.as_slice() {
-                        v.input = vec![Ref { node: *one, field: Field::Completions, span }];
-                    } else {
-                        r.error("102", span, "`input` is missing").expected = Some(
-                            "a reference, unless exactly one generate node has an edge to it".to_owned(),
-                        );
-                    }
+        if let Some(v) = node.get_mut::<Validate>() {
+            v.last = last;
+            if v.input.is_empty() {
+                if let [one] = sources.as_slice() {
+                    v.input = Ref::output(cx, *one, "completions", span).into_iter().collect();
+                } else {
+                    cx.r.error("102", span, "`input` is missing").expected =
+                        Some("a reference, unless exactly one generate node has an edge to it".to_owned());
                 }
             }
-            Kind::Repair(k) => {
-                if let (true, Some(from)) = (k.input.is_empty(), k.from) {
-                    k.input = vec![Ref { node: from, field: Field::Best, span }];
-                }
-            }
-            _ => {}
+        } else if let Some(k) = node.get_mut::<Repair>()
+            && let (true, Some(from)) = (k.input.is_empty(), k.from)
+        {
+            k.input = Ref::output(cx, from, "best", span).into_iter().collect();
         }
     }
 }
 
 /// Whether a `stream` node can be reached from here without another `validate`.
-fn is_last(graph: &Graph, start: usize, tags: &[Tag]) -> bool {
+fn is_last(graph: &Graph, start: usize) -> bool {
     let mut open = vec![start];
     let mut seen = 0_u64;
     while let Some(n) = open.pop() {
         for (_, e) in graph.edges_from(n) {
-            match tags.get(e.to) {
-                Some(Tag::Stream) => return true,
-                Some(Tag::Validate) | None => {}
-                Some(_) if seen & super::bit(e.to) == 0 => {
+            match graph.nodes.get(e.to) {
+                Some(n) if n.is::<Stream>() => return true,
+                Some(n) if !n.is::<Validate>() && seen & super::bit(e.to) == 0 => {
                     seen |= super::bit(e.to);
                     open.push(e.to);
                 }
-                Some(_) => {}
+                _ => {}
             }
         }
     }

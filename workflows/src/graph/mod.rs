@@ -4,6 +4,7 @@ use crate::edge::Edge;
 use crate::node::Node;
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
+use serde_json::{Value, json};
 use std::collections::VecDeque;
 use types::doc::{Reader, Span};
 
@@ -11,9 +12,10 @@ pub(crate) mod chain;
 pub(crate) mod check;
 pub(crate) mod inputs;
 
-/// An acyclic graph over the nodes of a workflow, at most 64.
-#[derive(Clone, Debug, Default)]
+/// An acyclic graph: the root of a workflow, or the body of a node. At most 64 nodes.
+#[derive(Debug, Default)]
 pub(crate) struct Graph {
+    pub(crate) nodes: Vec<Node>,
     pub(crate) edges: Vec<Edge>,
     /// Positions of nodes, sources before targets.
     pub(crate) topo: Vec<usize>,
@@ -40,6 +42,18 @@ impl Graph {
         self.incoming.get(node).is_none_or(Vec::is_empty)
     }
 
+    /// For the hash of the plan.
+    pub(crate) fn canonical(&self) -> Value {
+        let nodes: Vec<Value> = self.nodes.iter().map(Node::canonical).collect();
+        let edges: Vec<Value> = self.edges.iter().map(Edge::canonical).collect();
+        json!({"nodes": nodes, "edges": edges})
+    }
+
+    /// Most model calls that its nodes can ask for in one instance of it.
+    pub(crate) fn max_calls(&self) -> u32 {
+        self.nodes.iter().fold(0, |sum, n| sum.saturating_add(n.max_calls()))
+    }
+
     /// Whether `a` stands somewhere before `b`.
     pub(crate) fn precedes(&self, a: usize, b: usize) -> bool {
         self.ancestors.get(b).is_some_and(|set| set & bit(a) != 0)
@@ -52,7 +66,7 @@ pub(crate) const fn bit(node: usize) -> u64 {
 }
 
 /// Builds the graph, or notes every cycle (`WF310`).
-pub(crate) fn build(r: &mut Reader<'_>, nodes: &[Node], edges: Vec<Edge>) -> Option<Graph> {
+pub(crate) fn build(r: &mut Reader<'_>, nodes: Vec<Node>, edges: Vec<Edge>) -> Option<Graph> {
     let mut dag: DiGraph<usize, usize, u16> = DiGraph::default();
     let places: Vec<NodeIndex<u16>> = (0..nodes.len()).map(|i| dag.add_node(i)).collect();
     for (i, e) in edges.iter().enumerate() {
@@ -61,7 +75,7 @@ pub(crate) fn build(r: &mut Reader<'_>, nodes: &[Node], edges: Vec<Edge>) -> Opt
         }
     }
     let Ok(order) = toposort(&dag, None) else {
-        cycles(r, nodes, &edges, &dag);
+        cycles(r, &nodes, &edges, &dag);
         return None;
     };
     let topo: Vec<usize> = order.into_iter().filter_map(|n| dag.node_weight(n).copied()).collect();
@@ -69,6 +83,7 @@ pub(crate) fn build(r: &mut Reader<'_>, nodes: &[Node], edges: Vec<Edge>) -> Opt
         incoming: vec![Vec::new(); nodes.len()],
         outgoing: vec![Vec::new(); nodes.len()],
         ancestors: vec![0; nodes.len()],
+        nodes,
         edges,
         topo,
     };

@@ -1,9 +1,10 @@
 //! One file: its top-level keys, its nodes and edges, then the checks of the whole.
 
-use super::{Cx, Names, expressions, later};
+use super::{Cx, Level, Named, Names, expressions, later};
 use crate::edge::{self, Edge};
 use crate::graph;
-use crate::node::{self, Join, Kind, Node, Tag};
+use crate::node::stream::{self, Stream};
+use crate::node::{self, Join, Node, NodeType};
 use crate::plan::{self, Limits, Parts, Workflow};
 use serde_json::Value;
 use std::time::Duration;
@@ -18,8 +19,13 @@ pub(super) fn load(source: &SourceFile, names: &Names<'_>) -> (Option<Workflow>,
         Ok(root) => root,
         Err(d) => return (None, vec![*d]),
     };
-    let mut cx =
-        Cx { r: Reader::new(source, "WF"), names, ids: Vec::new(), variables: names.variables.clone() };
+    let mut cx = Cx {
+        r: Reader::new(source, "WF"),
+        names,
+        levels: vec![Level::default()],
+        vars: Vec::new(),
+        variables: names.variables.clone(),
+    };
     let parts = lower(&mut cx, &root);
     let mut problems = cx.r.problems;
     let workflow = parts.and_then(|parts| {
@@ -35,7 +41,11 @@ pub(super) fn load(source: &SourceFile, names: &Names<'_>) -> (Option<Workflow>,
 fn silenced(d: &Diagnostic, parts: &Parts) -> bool {
     const SILENCEABLE: &[&str] = &["WF307", "WF308", "WF309", "WF332", "WF334"];
     SILENCEABLE.contains(&d.code.as_str())
-        && parts.nodes.iter().any(|n| n.lint.contains(&d.code) && d.field.starts_with(&format!("{}:", n.id)))
+        && parts
+            .root
+            .nodes
+            .iter()
+            .any(|n| n.lint.contains(&d.code) && d.field.starts_with(&format!("{}:", n.id)))
 }
 
 /// Everything of a file; `None` when there is no graph to speak of.
@@ -55,10 +65,13 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
         if cx.position("output").is_some() {
             cx.r.error("121", n.span, "`output` adds a node of that name, and there is one already");
         }
-        cx.ids.push(("output".to_owned(), Some(Tag::Stream)));
+        let named = Named::of("output", Some(&stream::TYPE), n);
+        if let Some(level) = cx.levels.last_mut() {
+            level.nodes.push(named);
+        }
     }
-    let types: Vec<_> = vars.iter().map(|(k, _, t)| (k.clone(), t.clone())).collect();
-    cx.variables = expressions::variables(cx.names.variables, &cx.ids, &types);
+    cx.vars = vars.iter().map(|(k, _, t)| (k.clone(), t.clone())).collect();
+    cx.variables = expressions::variables(cx.names.variables, cx.nodes(), &cx.vars);
     let serves = f.take("serves").and_then(|n| cx.request_condition(n, "serves"));
     let limits = f.take("limits").map(|n| Limits::lower(cx, n)).unwrap_or_default();
 
@@ -79,15 +92,15 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     f.finish(&mut cx.r);
 
     // A graph with holes would only produce problems that are none.
-    sound &= nodes.len() == cx.ids.len() && !nodes.is_empty() && !cx.r.problems.iter().any(breaks_graph);
+    sound &= nodes.len() == cx.nodes().len() && !nodes.is_empty() && !cx.r.problems.iter().any(breaks_graph);
     if !sound {
         return None;
     }
-    let graph = graph::build(&mut cx.r, &nodes, edges)?;
-    node::generate::appoint(&mut nodes, &graph.topo);
-    graph::inputs::fill(&mut cx.r, &mut nodes, &graph);
-    let mut parts = Parts { head, serves, limits, vars: constants(&vars), nodes, graph };
-    graph::check::flow(&mut cx.r, &parts.nodes, &parts.graph);
+    let mut root = graph::build(&mut cx.r, nodes, edges)?;
+    node::generate::appoint(&mut root.nodes, &root.topo);
+    graph::inputs::fill(cx, &mut root);
+    let mut parts = Parts { head, serves, limits, vars: constants(&vars), root };
+    graph::check::flow(&mut cx.r, &parts.root);
     plan::check(&mut cx.r, &mut parts);
     Some(parts)
 }
@@ -197,33 +210,37 @@ fn node_list<'n>(cx: &mut Cx<'_>, n: &'n doc::Node) -> Option<&'n [doc::Node]> {
     Some(list)
 }
 
-/// Notes ids and types before anything refers to them.
+/// Notes ids, types and outputs before anything refers to them.
 fn name_nodes(cx: &mut Cx<'_>, list: &[doc::Node]) {
     for n in list {
         let id = n.get("id").and_then(|i| i.as_str().map(|s| (s.to_owned(), i.span)));
-        let tag = n.get("type").and_then(doc::Node::as_str).and_then(Tag::parse);
-        let Some((id, span)) = id else {
-            cx.ids.push((String::new(), None));
-            continue;
+        let kind = n.get("type").and_then(doc::Node::as_str).and_then(NodeType::parse);
+        let named = match id {
+            None => Named::of("", None, n),
+            Some((id, span)) => {
+                if cx.position(&id).is_some() {
+                    cx.r.error("121", span, format!("two nodes have the id `{id}`"));
+                }
+                Named::of(id, kind, n)
+            }
         };
-        if cx.position(&id).is_some() {
-            cx.r.error("121", span, format!("two nodes have the id `{id}`"));
+        if let Some(level) = cx.levels.last_mut() {
+            level.nodes.push(named);
         }
-        cx.ids.push((id, tag));
     }
 }
 
 /// `output` is a `stream` node behind the node it refers to.
 fn output_node(cx: &mut Cx<'_>, n: &doc::Node, edges: &mut Vec<Edge>) -> Option<Node> {
-    let stream = node::stream::Stream::lower_output(cx, n);
-    let position = cx.ids.len().saturating_sub(1);
-    let from = stream.from?;
-    let tag = cx.ids.get(from.node).and_then(|(_, t)| *t)?;
-    edges.push(Edge::plain(from.node, position, tag, n.span));
+    let stream = Stream::lower_output(cx, n);
+    let position = cx.nodes().len().saturating_sub(1);
+    let source = stream.from.as_ref().and_then(crate::reference::Ref::own_node)?;
+    let kind = cx.named(source).and_then(|n| n.kind)?;
+    edges.push(Edge::plain(source, position, kind, n.span));
     Some(Node {
         id: "output".into(),
-        tag: Tag::Stream,
-        kind_name: Tag::Stream.as_str().into(),
+        kind: &stream::TYPE,
+        kind_name: stream::TYPE.name.into(),
         span: n.span,
         join: Join::All,
         guard: None,
@@ -231,6 +248,7 @@ fn output_node(cx: &mut Cx<'_>, n: &doc::Node, edges: &mut Vec<Edge>) -> Option<
         timeout: Duration::from_secs(5),
         skip_on_error: false,
         lint: Vec::new(),
-        kind: Kind::Stream(stream),
+        outputs: (stream::TYPE.outputs)(n),
+        spec: Box::new(stream),
     })
 }

@@ -1,6 +1,6 @@
 //! From files to a library: parse, lower, resolve names, compile expressions, build and check the graph.
 
-use crate::node::Tag;
+use crate::node::{NodeType, Out};
 use crate::plan::Workflow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -93,16 +93,50 @@ pub fn load(files: &[SourceFile], names: &Names<'_>) -> (Library, Vec<Diagnostic
     (library, problems)
 }
 
-/// A compiled condition.
+/// A compiled expression.
 #[derive(Clone, Debug)]
 pub(crate) struct Expr {
     compiled: Arc<dyn Expression>,
     pub(crate) span: Span,
+    reads: Reads,
+}
+
+/// What an expression reads beside the request's variables.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Reads {
+    pub(crate) nodes: Vec<NodeRead>,
+    pub(crate) vars: bool,
+    /// What a body has around it, with the levels up.
+    pub(crate) locals: Vec<(usize, Arc<str>)>,
+}
+
+/// A node that an expression reads, and which of its fields; empty: all.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NodeRead {
+    pub(crate) up: usize,
+    pub(crate) node: usize,
+    pub(crate) fields: Vec<Arc<str>>,
+}
+
+impl Reads {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.nodes.is_empty() && !self.vars && self.locals.is_empty()
+    }
 }
 
 impl Expr {
     pub(crate) fn source(&self) -> &str {
         self.compiled.source()
+    }
+
+    /// What it reads beside the request's variables.
+    pub(crate) fn reads(&self) -> &Reads {
+        &self.reads
+    }
+
+    /// The nodes of its own graph that it reads.
+    pub(crate) fn own_nodes(&self) -> impl Iterator<Item = usize> {
+        self.reads.nodes.iter().filter(|n| n.up == 0).map(|n| n.node)
     }
 
     /// Whether it holds.
@@ -116,25 +150,125 @@ impl Expr {
     }
 }
 
+/// A node as it is known before it is read: other nodes refer to it whatever the order in the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) id: String,
+    /// `None` where the type is wrong.
+    pub(crate) kind: Option<&'static NodeType>,
+    pub(crate) outputs: Vec<Out>,
+}
+
+impl Named {
+    pub(crate) fn of(id: impl Into<String>, kind: Option<&'static NodeType>, node: &Node) -> Self {
+        let outputs = kind.map(|k| (k.outputs)(node)).unwrap_or_default();
+        Named { id: id.into(), kind, outputs }
+    }
+}
+
+/// A graph that is being read, within those around it.
+#[derive(Debug, Default)]
+pub(crate) struct Level {
+    nodes: Vec<Named>,
+    /// What a body has around it: `carry`, `loop`, the variable of a `map`.
+    locals: Vec<(String, Type)>,
+}
+
 /// What one file is lowered with.
 pub(crate) struct Cx<'a> {
     pub(crate) r: Reader<'a>,
     names: &'a Names<'a>,
-    /// Id and type of every node, by position; `None` where the type is wrong.
-    pub(crate) ids: Vec<(String, Option<Tag>)>,
+    /// The graphs around the place that is being read, the root first.
+    levels: Vec<Level>,
+    /// Types of the file's own constants.
+    pub(crate) vars: Variables,
     /// Variables of conditions.
     variables: Variables,
 }
 
 impl Cx<'_> {
-    /// The position of a node.
+    /// The nodes of the graph that is being read.
+    pub(crate) fn nodes(&self) -> &[Named] {
+        self.levels.last().map_or(&[], |l| l.nodes.as_slice())
+    }
+
+    /// A node of that graph.
+    pub(crate) fn named(&self, position: usize) -> Option<&Named> {
+        self.nodes().get(position)
+    }
+
+    /// A node of a graph some levels up.
+    pub(crate) fn named_at(&self, up: usize, position: usize) -> Option<&Named> {
+        self.levels.iter().rev().nth(up)?.nodes.get(position)
+    }
+
+    /// The position of a node of that graph.
     pub(crate) fn position(&self, id: &str) -> Option<usize> {
-        self.ids.iter().position(|(i, _)| i == id)
+        self.nodes().iter().position(|n| n.id == id)
+    }
+
+    /// A node of that graph or of one around it: levels up, and position.
+    pub(crate) fn find(&self, id: &str) -> Option<(usize, usize)> {
+        let mut levels = self.levels.iter().rev().enumerate();
+        levels.find_map(|(up, l)| Some((up, l.nodes.iter().position(|n| n.id == id)?)))
+    }
+
+    /// Ids of all nodes that can be referred to.
+    pub(crate) fn visible(&self) -> impl Iterator<Item = &str> + Clone {
+        self.levels.iter().rev().flat_map(|l| l.nodes.iter().map(|n| n.id.as_str()))
+    }
+
+    /// What a body has around it under that name: levels up, and type.
+    pub(crate) fn local(&self, name: &str) -> Option<(usize, Type)> {
+        let mut levels = self.levels.iter().rev().enumerate();
+        levels.find_map(|(up, l)| Some((up, l.locals.iter().find(|(n, _)| n == name)?.1.clone())))
+    }
+
+    /// The type of a constant of the file.
+    pub(crate) fn var(&self, name: &str) -> Option<Type> {
+        self.vars.iter().find(|(n, _)| n == name).map(|(_, t)| t.clone())
     }
 
     /// The id of a position.
     pub(crate) fn id(&self, position: usize) -> &str {
-        self.ids.get(position).map_or("", |(i, _)| i)
+        self.named(position).map_or("", |n| &n.id)
+    }
+
+    /// What the text of an expression reads. Names are looked for in the text itself: too many do no harm.
+    fn reads(&self, source: &str) -> Reads {
+        let mut reads = Reads::default();
+        for words in paths(source) {
+            match words.as_slice() {
+                ["nodes", id, rest @ ..] => {
+                    if let Some((up, node)) = self.find(id) {
+                        let field = rest.first().map(|f| Arc::from(*f));
+                        match reads.nodes.iter_mut().find(|n| n.up == up && n.node == node) {
+                            None => {
+                                reads.nodes.push(NodeRead { up, node, fields: field.into_iter().collect() })
+                            }
+                            // Once it is read as a whole, it stays so.
+                            Some(n) if n.fields.is_empty() => {}
+                            Some(n) => match field {
+                                Some(f) if n.fields.contains(&f) => {}
+                                Some(f) => n.fields.push(f),
+                                None => n.fields.clear(),
+                            },
+                        }
+                    }
+                }
+                ["vars", ..] => reads.vars = true,
+                [name, ..] => {
+                    if let Some((up, _)) = self.local(name) {
+                        let local = (up, Arc::from(*name));
+                        if !reads.locals.contains(&local) {
+                            reads.locals.push(local);
+                        }
+                    }
+                }
+                [] => {}
+            }
+        }
+        reads
     }
 
     fn errors(&self) -> usize {
@@ -244,8 +378,16 @@ impl Cx<'_> {
             d.hint = p.hint;
             path.clone_into(&mut d.field);
         }
-        compiled.map(|compiled| Expr { compiled, span: n.span })
+        let reads = self.reads(source);
+        compiled.map(|compiled| Expr { compiled, span: n.span, reads })
     }
+}
+
+/// Dotted names in a text, such as `nodes.check.passed`, each as its words.
+fn paths(source: &str) -> impl Iterator<Item = Vec<&str>> {
+    let in_path = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '?');
+    let words = source.split(move |c| !in_path(c));
+    words.map(|p| p.split(['.', '?']).filter(|w| !w.is_empty()).collect())
 }
 
 /// Takes keys of the format that this version does not support, noting each that is there.

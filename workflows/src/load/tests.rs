@@ -83,7 +83,8 @@ fn what_comes_later_says_so() {
     check(&with("[contract]", "[contract, secrets]"), &[("WF105", 5, 57)]);
     check(&with("from: nodes.check.best", "from: nodes.check.best, mode: windowed"), &[("WF105", 6, 63)]);
     check(&format!("prompts: {{}}\n{GOOD}"), &[("WF105", 3, 10)]);
-    check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF105", 6, 39)]);
+    check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF301", 6, 39)]);
+    check(&with("nodes.check.best }", "'nodes.check.completions[0]' }"), &[]);
 }
 
 #[test]
@@ -188,7 +189,7 @@ fn the_hash_is_of_what_happens() {
 #[test]
 fn output_is_a_stream_node() {
     let w = workflow("nodes:\n  - { id: ask, type: generate }\noutput: nodes.ask.completion\n");
-    assert_eq!(w.nodes.len(), 2);
+    assert_eq!(w.root.nodes.len(), 2);
     assert!(w.chain.is_some());
 }
 
@@ -239,9 +240,9 @@ proptest! {
         let failed = problems.iter().any(|d| d.severity == Severity::Error);
         prop_assert_eq!(library.get("w").is_none(), failed);
         if let Some(w) = library.get("w") {
-            let place = |n: usize| w.graph.topo.iter().position(|t| *t == n).unwrap();
-            prop_assert!(w.graph.edges.iter().all(|e| place(e.from) < place(e.to)));
-            prop_assert!(w.nodes.iter().any(|n| n.tag.is_sink()));
+            let place = |n: usize| w.root.topo.iter().position(|t| *t == n).unwrap();
+            prop_assert!(w.root.edges.iter().all(|e| place(e.from) < place(e.to)));
+            prop_assert!(w.root.nodes.iter().any(|n| n.kind.sink));
         }
     }
 

@@ -1,9 +1,23 @@
 //! `fail`: ends the run with the author's own error.
 
+use super::{Begun, NodeType, Resolved, Spec};
 use crate::ending::RunFailure;
 use crate::load::Cx;
-use serde_json::{Value, json};
+use crate::outcome::Outcome;
+use crate::run::{At, End};
+use serde_json::{Value as Json, json};
+use std::time::Duration;
 use types::doc::Fields;
+
+pub(crate) static TYPE: NodeType = NodeType {
+    name: "fail",
+    outcomes: &[Outcome::Failed],
+    words: &["failed", "error", "timeout", "cancelled", "skipped"],
+    timeout: Duration::from_secs(5),
+    sink: true,
+    outputs: |_| Vec::new(),
+    lower: |cx, f| Box::new(Fail::lower(cx, f)),
+};
 
 /// What a file says of it.
 #[derive(Clone, Debug)]
@@ -14,7 +28,7 @@ pub(crate) struct Fail {
 }
 
 impl Fail {
-    pub(crate) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
+    fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let code =
             f.require(&mut cx.r, "code").and_then(|n| cx.r.ident(n, &f.at("code"))).unwrap_or_default();
         let message = f.require(&mut cx.r, "message").and_then(|n| {
@@ -31,12 +45,17 @@ impl Fail {
             .unwrap_or(422);
         Fail { code, message: message.unwrap_or_default(), status }
     }
+}
 
-    pub(crate) fn canonical(&self) -> Value {
+impl Spec for Fail {
+    fn canonical(&self) -> Json {
         json!([self.code, self.message, self.status])
     }
 
-    pub(crate) fn failure(&self) -> RunFailure {
-        RunFailure::new("workflow", &self.code, self.status, self.message.as_str())
+    fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
+        let findings = at.host.table().worst_findings();
+        let failure = RunFailure::new("workflow", &self.code, self.status, self.message.as_str());
+        let end = End::Failed(RunFailure { findings, ..failure });
+        Begun::Done(Resolved { end: Some(Box::new(end)), ..Resolved::plain(Outcome::Failed) })
     }
 }

@@ -1,18 +1,37 @@
 //! `generate`: asks a model, once or several times at once.
 
-use super::{Kind, Node, Output, Resolved, count};
+use super::{Begun, Node, NodeResult, NodeType, Out, Resolved, Spec, count};
 use crate::load::{Cx, later};
 use crate::outcome::Outcome;
 use crate::route::{Route, Strategy};
-use crate::run::{Answer, Host, Produced, State};
-use crate::seam::{Ask, Failure};
+use crate::run::{Answer, At, Origin, Table};
+use crate::value::{Ty, Value};
+use crate::world::{Ask, EffectId, EffectKind};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use serde_json::{Value, json};
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
+use std::time::Duration;
 use types::chat::ResponseFormat;
 use types::completion::FinishReason;
 use types::doc::{self, Fields};
+use types::expr::Type;
 use types::provider::Edits;
+
+pub(crate) static TYPE: NodeType = NodeType {
+    name: "generate",
+    outcomes: &[Outcome::Ok, Outcome::ToolCalls, Outcome::Refused, Outcome::Truncated],
+    words: &["ok", "tool_calls", "refused", "truncated", "error", "timeout", "cancelled", "skipped"],
+    timeout: Duration::from_secs(60),
+    sink: false,
+    outputs: |_| {
+        vec![
+            Out::new("completions", Ty::Completions),
+            Out::new("completion", Ty::Completion),
+            Out::data("ok_count", Type::Int),
+        ]
+    },
+    lower: |cx, f| Box::new(Generate::lower(cx, f)),
+};
 
 /// What a file says of it.
 #[derive(Clone, Debug)]
@@ -58,23 +77,16 @@ impl Generate {
         Generate { route: Arc::new(route), primary, samples, min_ok, edits }
     }
 
-    pub(crate) fn canonical(&self) -> Value {
-        json!({
-            "route": self.route.canonical(), "primary": self.primary, "samples": self.samples,
-            "min_ok": self.min_ok, "edits": format!("{:?}", self.edits),
-        })
-    }
-
     pub(crate) fn is_primary(&self) -> bool {
         self.primary == Some(true)
     }
 
     /// What one sample asks for.
-    pub(crate) fn ask(&self, node: &Node, host: &Host<'_>, sample: u32) -> Ask {
-        let mut edits = host.edits(&self.edits);
+    pub(crate) fn ask(&self, at: &At<'_>, sample: u32) -> Ask {
+        let mut edits = at.host.edits(&self.edits);
         if sample > 0 {
             // The same seed would give the same answer again.
-            let seed = edits.seed.or(host.input.request.params.seed);
+            let seed = edits.seed.or(at.host.input.request.params.seed);
             edits.seed = seed.map(|s| s.wrapping_add(i64::from(sample)));
         }
         let purpose = match (sample, self.is_primary()) {
@@ -83,50 +95,75 @@ impl Generate {
             _ => "sample",
         };
         Ask {
-            node: node.id.clone(),
+            id: EffectId::new(&at.path, EffectKind::Model, sample, 1),
             purpose: purpose.into(),
             primary: self.is_primary(),
             route: self.route.clone(),
             edits,
             stream: false,
-            timeout: Some(node.timeout),
+            timeout: Some(at.node.timeout),
             avoid: Vec::new(),
         }
     }
 
-    pub(crate) async fn run(&self, node: &Node, host: &Host<'_>) -> Result<Produced, Failure> {
-        if self.samples == 1 {
-            return Ok(Produced::Answers(vec![host.call(self.ask(node, host, 0)).await?]));
-        }
-        let mut calls: FuturesUnordered<_> =
-            (0..self.samples).map(|i| host.call(self.ask(node, host, i))).collect();
+    async fn run(&self, at: At<'_>) -> NodeResult {
+        let mut calls: FuturesUnordered<_> = (0..self.samples)
+            .map(|i| {
+                let ask = self.ask(&at, i);
+                let at = &at;
+                async move { (i, at.call(ask).await) }
+            })
+            .collect();
         let (mut answers, mut failure) = (Vec::new(), None);
-        while let Some(result) = calls.next().await {
+        while let Some((sample, result)) = calls.next().await {
             match result {
-                Ok(a) => answers.push(a),
+                Ok(a) => answers.push((sample, a)),
                 Err(e) => failure = Some(e),
             }
         }
         let enough = answers.len() >= usize::try_from(self.min_ok).unwrap_or(usize::MAX);
         match failure {
-            Some(e) if !enough => Err(e),
-            _ => Ok(Produced::Answers(answers)),
+            Some(e) if !enough => Err(e.into()),
+            _ => Ok(finish(answers, &at.path, &mut at.host.table())),
         }
     }
 }
 
-/// The answers become completions of the run.
-pub(crate) fn finish(answers: Vec<Answer>, state: &mut State) -> Resolved {
-    let outcome = outcome(&answers);
-    let ids: Vec<_> = answers.into_iter().map(|a| state.add(a)).collect();
-    let mut output = Output { completions: ids, ..Output::default() };
-    output.facts.count = output.completions.len();
-    Resolved { outcome, output, findings: Vec::new(), note: None }
+impl Spec for Generate {
+    fn canonical(&self) -> Json {
+        json!({
+            "route": self.route.canonical(), "primary": self.primary, "samples": self.samples,
+            "min_ok": self.min_ok, "edits": format!("{:?}", self.edits),
+        })
+    }
+
+    fn max_calls(&self) -> u32 {
+        self.samples
+    }
+
+    fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
+        if self.samples > 1 {
+            return Begun::waits(self.run(at));
+        }
+        let ask = self.ask(&at, 0);
+        Begun::waits(async move {
+            let answer = at.call(ask).await?;
+            Ok(finish(vec![(0, answer)], &at.path, &mut at.host.table()))
+        })
+    }
 }
 
-fn outcome(answers: &[Answer]) -> Outcome {
-    let all = |f: fn(&Answer) -> bool| !answers.is_empty() && answers.iter().all(f);
-    if answers.iter().any(|a| !a.completion.tool_calls().is_empty()) {
+/// The answers, each with the sample it is, become completions of the run.
+pub(crate) fn finish(answers: Vec<(u32, Answer)>, path: &Arc<str>, table: &mut Table) -> Resolved {
+    let outcome = outcome(&answers);
+    let ids: Vec<_> = answers.into_iter().map(|(i, a)| table.add(a, Origin::of(path, i, 1))).collect();
+    let (first, count) = (ids.first().copied(), ids.len());
+    Resolved::with(outcome, vec![Value::Rows(ids), Value::row(first), Value::count(count)])
+}
+
+fn outcome(answers: &[(u32, Answer)]) -> Outcome {
+    let all = |f: fn(&Answer) -> bool| !answers.is_empty() && answers.iter().all(|(_, a)| f(a));
+    if answers.iter().any(|(_, a)| !a.completion.tool_calls().is_empty()) {
         Outcome::ToolCalls
     } else if all(|a| a.completion.refused()) {
         Outcome::Refused
@@ -201,15 +238,14 @@ fn response(cx: &mut Cx<'_>, node: &doc::Node, path: &str) -> Option<ResponseFor
 /// Gives the router's candidate to one node: the one that says so, else the first in topological order
 /// that leaves the choice to utility.
 pub(crate) fn appoint(nodes: &mut [Node], topo: &[usize]) {
-    let says = nodes.iter().any(|n| matches!(&n.kind, Kind::Generate(g) if g.is_primary()));
+    let says = nodes.iter().any(|n| n.get::<Generate>().is_some_and(Generate::is_primary));
     let free = |n: &Node| {
-        n.enabled
-            && matches!(&n.kind, Kind::Generate(g)
-                if g.primary.is_none() && g.route.strategy == Strategy::Utility)
+        let chosen_by_utility = |g: &Generate| g.primary.is_none() && g.route.strategy == Strategy::Utility;
+        n.enabled && n.get().is_some_and(chosen_by_utility)
     };
     let first = topo.iter().copied().find(|i| nodes.get(*i).is_some_and(free));
     for (i, n) in nodes.iter_mut().enumerate() {
-        if let Kind::Generate(g) = &mut n.kind {
+        if let Some(g) = n.get_mut::<Generate>() {
             g.primary = Some(g.is_primary() || !says && first == Some(i));
         }
     }

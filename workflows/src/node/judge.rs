@@ -1,18 +1,37 @@
 //! `judge`: a model scores completions against a rubric.
 
-use super::{Node, Output, Resolved, count};
+use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec, count};
 use crate::load::{Cx, later};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::reference::Ref;
 use crate::route::Route;
-use crate::run::{Host, Produced, RowId, State};
-use crate::seam::{Ask, Failure};
+use crate::run::{At, Host, RowId, Table};
+use crate::value::{self, Ty};
+use crate::world::{Ask, EffectId, EffectKind, Failure};
 use futures_util::future::join_all;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use types::chat::{Message, ResponseFormat, Role};
 use types::doc::{self, Fields};
+use types::expr::Type;
 use types::provider::Edits;
+
+pub(crate) static TYPE: NodeType = NodeType {
+    name: "judge",
+    outcomes: &[Outcome::Scored, Outcome::Passed, Outcome::Failed, Outcome::Abstained],
+    words: &["scored", "passed", "failed", "abstained", "error", "timeout", "cancelled", "skipped"],
+    timeout: Duration::from_secs(30),
+    sink: false,
+    outputs: |_| {
+        vec![
+            Out::new("best", Ty::Completion),
+            Out::data("best_score", Type::Float.optional()),
+            Out::data("abstained", Type::Bool),
+        ]
+    },
+    lower: |cx, f| Box::new(Judge::lower(cx, f)),
+};
 
 /// One thing to look at.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,7 +69,7 @@ pub(crate) struct Judge {
 const MAX_SHOWN: usize = 64 * 1024;
 
 impl Judge {
-    pub(crate) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
+    fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let input =
             f.require(&mut cx.r, "input").map(|n| Ref::lower_list(cx, n, &f.at("input"))).unwrap_or_default();
         if let Some(n) = f.take("mode")
@@ -91,40 +110,19 @@ impl Judge {
         }
     }
 
-    pub(crate) fn canonical(&self, ids: &[Arc<str>]) -> Value {
-        let input: Vec<String> = self.input.iter().map(|r| r.canonical(ids)).collect();
-        json!({
-            "input": input, "route": self.route.canonical(), "criteria": format!("{:?}", self.criteria),
-            "instructions": self.instructions, "independent": self.independent, "samples": self.samples,
-            "aggregate": format!("{:?}", self.aggregate), "threshold": self.threshold,
-        })
-    }
-
     pub(crate) fn route(&self) -> &Route {
         &self.route
     }
 
-    /// The completed outcomes that can occur.
-    pub(crate) fn possible(&self) -> OutcomeSet {
-        OutcomeSet::of(match self.threshold {
-            Some(_) => &[Outcome::Passed, Outcome::Failed, Outcome::Abstained],
-            None => &[Outcome::Scored, Outcome::Abstained],
-        })
-    }
-
     /// Judges every completion, all at once. `texts` are the completions as they stood at the start, each
     /// with the model that wrote it.
-    pub(crate) async fn run(
-        &self,
-        node: &Node,
-        host: &Host<'_>,
-        texts: Vec<(RowId, String, Arc<str>)>,
-    ) -> Result<Produced, Failure> {
+    async fn run(&self, at: At<'_>, texts: Vec<(RowId, String, Arc<str>)>) -> NodeResult {
         let avoid: Vec<Arc<str>> =
             if self.independent { texts.iter().map(|(_, _, m)| m.clone()).collect() } else { Vec::new() };
-        let avoid = &avoid;
-        let each = texts.iter().map(|(id, text, _)| async move {
-            let samples = (0..self.samples).map(|_| self.score(node, host, text, avoid));
+        let (avoid, at) = (&avoid, &at);
+        let each = (0_u32..).zip(&texts).map(|(n, (id, text, _))| async move {
+            let first = n.saturating_mul(self.samples);
+            let samples = (0..self.samples).map(|s| self.score(at, first.saturating_add(s), text, avoid));
             (*id, join_all(samples).await)
         });
         let (mut scores, mut failure) = (Vec::new(), None);
@@ -142,31 +140,31 @@ impl Judge {
             }
         }
         match failure {
-            Some(e) if scores.is_empty() => Err(e),
-            _ => Ok(Produced::Scores(scores)),
+            Some(e) if scores.is_empty() => Err(e.into()),
+            _ => Ok(self.finish(&scores, &mut at.host.table())),
         }
     }
 
     /// One verdict, asked for again once when it cannot be read. `None`: the judge abstains.
     async fn score(
         &self,
-        node: &Node,
-        host: &Host<'_>,
+        at: &At<'_>,
+        index: u32,
         text: &str,
         avoid: &[Arc<str>],
     ) -> Result<Option<f64>, Failure> {
-        for _ in 0..2 {
+        for attempt in 1..=2 {
             let ask = Ask {
-                node: node.id.clone(),
+                id: EffectId::new(&at.path, EffectKind::Model, index, attempt),
                 purpose: "judge".into(),
                 primary: false,
                 route: self.route.clone(),
-                edits: host.edits(&self.edits(host, text)),
+                edits: at.host.edits(&self.edits(at.host, text)),
                 stream: false,
-                timeout: Some(node.timeout),
+                timeout: Some(at.node.timeout),
                 avoid: avoid.to_vec(),
             };
-            let answer = host.call(ask).await?;
+            let answer = at.call(ask).await?;
             let score = self.read(answer.completion.text());
             if score.is_some() {
                 return Ok(score);
@@ -175,7 +173,7 @@ impl Judge {
         Ok(None)
     }
 
-    fn edits(&self, host: &Host<'_>, text: &str) -> Edits {
+    fn edits(&self, host: &Host, text: &str) -> Edits {
         let mut end = text.len().min(MAX_SHOWN);
         while !text.is_char_boundary(end) {
             end = end.saturating_sub(1);
@@ -263,9 +261,9 @@ impl Judge {
     }
 
     /// Writes the scores into the completions.
-    pub(crate) fn finish(&self, scores: &[(RowId, f64)], state: &mut State) -> Resolved {
+    fn finish(&self, scores: &[(RowId, f64)], table: &mut Table) -> Resolved {
         for (id, score) in scores {
-            if let Some(row) = state.row_mut(*id) {
+            if let Some(row) = table.row_mut(*id) {
                 row.judge = Some(*score);
             }
         }
@@ -276,11 +274,52 @@ impl Judge {
             (Some(_), Some(_)) => Outcome::Failed,
             (Some(_), None) => Outcome::Scored,
         };
-        let mut output = Output { best: best.map(|(id, _)| id), ..Output::default() };
-        output.completions = scores.iter().map(|(id, _)| *id).collect();
-        output.facts.score = best.map(|(_, s)| s);
+        let outputs = vec![
+            value::Value::row(best.map(|(id, _)| id)),
+            value::Value::float(best.map(|(_, s)| s)),
+            value::Value::Bool(best.is_none()),
+        ];
         let note = best.map(|(_, s)| format!("score {s:.2}"));
-        Resolved { outcome, output, findings: Vec::new(), note }
+        Resolved { note, ..Resolved::with(outcome, outputs) }
+    }
+}
+
+impl Spec for Judge {
+    fn canonical(&self) -> Value {
+        let input: Vec<&str> = self.input.iter().map(Ref::canonical).collect();
+        json!({
+            "input": input, "route": self.route.canonical(), "criteria": format!("{:?}", self.criteria),
+            "instructions": self.instructions, "independent": self.independent, "samples": self.samples,
+            "aggregate": format!("{:?}", self.aggregate), "threshold": self.threshold,
+        })
+    }
+
+    fn reads(&self) -> Vec<Read<'_>> {
+        self.input.iter().map(|reference| Read { reference, may_be_absent: false }).collect()
+    }
+
+    fn possible(&self) -> Option<OutcomeSet> {
+        Some(OutcomeSet::of(match self.threshold {
+            Some(_) => &[Outcome::Passed, Outcome::Failed, Outcome::Abstained],
+            None => &[Outcome::Scored, Outcome::Abstained],
+        }))
+    }
+
+    fn max_calls(&self) -> u32 {
+        // Each sample may be asked for twice.
+        self.samples.saturating_mul(2)
+    }
+
+    fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
+        let rows = at.rows(&self.input);
+        let table = at.host.table();
+        let texts = rows.into_iter().filter_map(|id| {
+            let row = table.row(id)?;
+            Some((id, row.completion.text().to_owned(), row.model.id.clone()))
+        });
+        let texts = texts.collect();
+        drop(table);
+        Begun::waits(self.run(at, texts))
     }
 }
 

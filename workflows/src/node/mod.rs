@@ -1,15 +1,23 @@
-//! Types of nodes: what files may say of them, and how they run. One file each.
+//! Types of nodes: what files may say of them, and how they run. One file each, one line in [`TYPES`].
 
 use crate::edge::{self, Edge};
+use crate::graph::Graph;
 use crate::load::{Cx, Expr, later};
 use crate::outcome::{Outcome, OutcomeSet};
-use crate::reference::{Field, Ref};
-use crate::run::RowId;
-use serde_json::{Value, json};
+use crate::reference::Ref;
+use crate::run::{At, End};
+use crate::value::{Ty, Value};
+use crate::world::Failure;
+use futures_util::future::BoxFuture;
+use serde_json::{Value as Json, json};
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 use types::Finding;
 use types::doc::{self, Fields, Span};
+use types::expr::Type;
 
 pub(crate) mod fail;
 pub(crate) mod generate;
@@ -19,123 +27,183 @@ pub(crate) mod select;
 pub(crate) mod stream;
 pub(crate) mod validate;
 
-/// A type of node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Tag {
-    Generate,
-    Validate,
-    Repair,
-    Judge,
-    Select,
-    Stream,
-    Fail,
-}
+/// Every type of node.
+const TYPES: &[&NodeType] = &[
+    &generate::TYPE,
+    &validate::TYPE,
+    &repair::TYPE,
+    &judge::TYPE,
+    &select::TYPE,
+    &stream::TYPE,
+    &fail::TYPE,
+];
 
 /// Types of the format that come later.
 const LATER: &[&str] = &["classify", "tool", "merge", "loop", "map", "call", "gate", "set"];
 
-impl Tag {
-    const NAMES: &'static [&'static str] =
-        &["generate", "validate", "repair", "judge", "select", "stream", "fail"];
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Tag::Generate => "generate",
-            Tag::Validate => "validate",
-            Tag::Repair => "repair",
-            Tag::Judge => "judge",
-            Tag::Select => "select",
-            Tag::Stream => "stream",
-            Tag::Fail => "fail",
-        }
-    }
-
-    pub(crate) fn parse(name: &str) -> Option<Self> {
-        Some(match name {
-            "generate" => Tag::Generate,
-            "validate" => Tag::Validate,
-            "repair" => Tag::Repair,
-            "judge" => Tag::Judge,
-            "select" => Tag::Select,
-            "stream" => Tag::Stream,
-            "fail" => Tag::Fail,
-            _ => return None,
-        })
-    }
-
+/// A type of node: what can be known of it from the file alone.
+pub(crate) struct NodeType {
+    /// As written.
+    pub(crate) name: &'static str,
     /// Every completed outcome that edges may name.
-    pub(crate) const fn outcomes(self) -> &'static [Outcome] {
-        match self {
-            Tag::Generate => &[Outcome::Ok, Outcome::ToolCalls, Outcome::Refused, Outcome::Truncated],
-            Tag::Validate => &[Outcome::Passed, Outcome::Unverified, Outcome::Failed],
-            Tag::Repair => &[Outcome::Repaired, Outcome::Exhausted],
-            Tag::Judge => &[Outcome::Scored, Outcome::Passed, Outcome::Failed, Outcome::Abstained],
-            Tag::Select => &[Outcome::Selected, Outcome::NoConsensus, Outcome::None],
-            Tag::Stream => &[Outcome::Delivered, Outcome::Rejected],
-            Tag::Fail => &[Outcome::Failed],
-        }
-    }
-
+    pub(crate) outcomes: &'static [Outcome],
     /// Names of all outcomes, for the type of `nodes.<id>.outcome`.
-    pub(crate) const fn outcome_names(self) -> &'static [&'static str] {
-        match self {
-            Tag::Generate => {
-                &["ok", "tool_calls", "refused", "truncated", "error", "timeout", "cancelled", "skipped"]
-            }
-            Tag::Validate => &["passed", "unverified", "failed", "error", "timeout", "cancelled", "skipped"],
-            Tag::Repair => &["repaired", "exhausted", "error", "timeout", "cancelled", "skipped"],
-            Tag::Judge => {
-                &["scored", "passed", "failed", "abstained", "error", "timeout", "cancelled", "skipped"]
-            }
-            Tag::Select => &["selected", "no_consensus", "none", "error", "timeout", "cancelled", "skipped"],
-            Tag::Stream => &["delivered", "rejected", "error", "timeout", "cancelled", "skipped"],
-            Tag::Fail => &["failed", "error", "timeout", "cancelled", "skipped"],
+    pub(crate) words: &'static [&'static str],
+    /// Usual time limit.
+    pub(crate) timeout: Duration,
+    /// Ends the run.
+    pub(crate) sink: bool,
+    /// What it puts out; of some types the node's own text tells.
+    pub(crate) outputs: fn(&doc::Node) -> Vec<Out>,
+    /// Reads the keys of its own.
+    pub(crate) lower: fn(&mut Cx<'_>, &mut Fields<'_>) -> Box<dyn Spec>,
+}
+
+impl Debug for NodeType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for NodeType {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl NodeType {
+    /// The type of that name.
+    pub(crate) fn parse(name: &str) -> Option<&'static NodeType> {
+        TYPES.iter().copied().find(|t| t.name == name)
+    }
+
+    /// All completed outcomes.
+    pub(crate) fn completed(&self) -> OutcomeSet {
+        OutcomeSet::of(self.outcomes)
+    }
+
+    /// What can be read of every node, whatever its type.
+    pub(crate) fn common(&self) -> [(&'static str, Type); 7] {
+        const STATES: &[&str] = &["pending", "running", "resolved"];
+        [
+            ("status", Type::Enum(STATES)),
+            ("outcome", Type::Enum(self.words).optional()),
+            ("error", Type::Any),
+            ("started_ms", Type::Float.optional()),
+            ("duration_ms", Type::Float.optional()),
+            ("cost_usd", Type::Float),
+            ("calls", Type::Int),
+        ]
+    }
+}
+
+/// A named output of a node, with its type.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Out {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) ty: Ty,
+}
+
+impl Out {
+    pub(crate) const fn new(name: &'static str, ty: Ty) -> Self {
+        Out { name: Cow::Borrowed(name), ty }
+    }
+
+    /// Data.
+    pub(crate) const fn data(name: &'static str, ty: Type) -> Self {
+        Out::new(name, Ty::Data(ty))
+    }
+
+    /// What expressions read of it while its node has not run: lists are empty, flags false, counts 0, all
+    /// else is unknown.
+    pub(crate) fn absent(&self) -> Json {
+        match &self.ty {
+            Ty::Completions | Ty::Messages | Ty::Data(Type::List(_)) => Json::Array(Vec::new()),
+            Ty::Data(Type::Bool) => Json::Bool(false),
+            Ty::Data(Type::Int) => Json::from(0),
+            _ => Json::Null,
         }
     }
+}
 
-    /// Ends the run.
-    pub(crate) const fn is_sink(self) -> bool {
-        matches!(self, Tag::Stream | Tag::Fail)
+/// A reference that a node reads.
+pub(crate) struct Read<'a> {
+    pub(crate) reference: &'a Ref,
+    /// A source that did not run simply contributes nothing.
+    pub(crate) may_be_absent: bool,
+}
+
+/// What a node of some type is and does.
+pub(crate) trait Spec: Any + Debug + Send + Sync {
+    /// For the hash of the plan: everything that changes what happens.
+    fn canonical(&self) -> Json;
+
+    /// The references it reads when it starts.
+    fn reads(&self) -> Vec<Read<'_>> {
+        Vec::new()
     }
 
-    const fn timeout(self) -> Duration {
-        Duration::from_secs(match self {
-            Tag::Generate => 60,
-            Tag::Judge => 30,
-            // A repair makes up to four calls, each of which ends by itself.
-            Tag::Repair => 120,
-            Tag::Validate => 10,
-            Tag::Select | Tag::Stream | Tag::Fail => 5,
-        })
+    /// The expressions it evaluates when it starts.
+    fn exprs(&self) -> Vec<&Expr> {
+        Vec::new()
+    }
+
+    /// The completed outcomes that can occur with these settings; `None`: all of its type.
+    fn possible(&self) -> Option<OutcomeSet> {
+        None
+    }
+
+    /// Most model calls of one run of it, those of its bodies included.
+    fn max_calls(&self) -> u32 {
+        0
+    }
+
+    /// The graphs it runs within itself.
+    fn bodies(&self) -> Vec<&Graph> {
+        Vec::new()
+    }
+
+    /// Starts it on values as they stand. What needs no waiting is done at once.
+    fn start<'a>(&'a self, at: At<'a>) -> Begun<'a>;
+}
+
+/// How a node begins.
+pub(crate) enum Begun<'a> {
+    /// It has ended already.
+    Done(Resolved),
+    /// It waits for something outside.
+    Waits(BoxFuture<'a, NodeResult>),
+}
+
+impl<'a> Begun<'a> {
+    pub(crate) fn waits(work: impl Future<Output = NodeResult> + Send + 'a) -> Self {
+        Begun::Waits(Box::pin(work))
     }
 }
 
-/// When a node starts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Join {
-    All,
-    Strict,
-    Any,
-    AtLeast(u32),
+/// How a node that waited has ended.
+pub(crate) type NodeResult = Result<Resolved, Fault>;
+
+/// Why a node that waited has nothing.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// A call failed.
+    Call(Failure),
+    /// Its own time was up.
+    Timeout,
 }
 
-/// What a node does.
-#[derive(Clone, Debug)]
-pub(crate) enum Kind {
-    Generate(generate::Generate),
-    Validate(validate::Validate),
-    Repair(repair::Repair),
-    Judge(judge::Judge),
-    Select(select::Select),
-    Stream(stream::Stream),
-    Fail(fail::Fail),
+impl From<Failure> for Fault {
+    fn from(f: Failure) -> Self {
+        Fault::Call(f)
+    }
 }
 
 /// A checked node.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: Arc<str>,
-    pub(crate) tag: Tag,
+    pub(crate) kind: &'static NodeType,
     /// The type's name, shared with the record.
     pub(crate) kind_name: Arc<str>,
     pub(crate) span: Span,
@@ -147,61 +215,59 @@ pub(crate) struct Node {
     pub(crate) skip_on_error: bool,
     /// Codes silenced here.
     pub(crate) lint: Vec<String>,
-    pub(crate) kind: Kind,
+    /// What it puts out, in the order in which [`Resolved::outputs`] gives it.
+    pub(crate) outputs: Vec<Out>,
+    pub(crate) spec: Box<dyn Spec>,
+}
+
+/// When a node starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Join {
+    All,
+    Strict,
+    Any,
+    AtLeast(u32),
 }
 
 impl Node {
-    /// The completed outcomes that can occur with these settings.
-    pub(crate) fn possible(&self) -> OutcomeSet {
-        match &self.kind {
-            Kind::Judge(j) => j.possible(),
-            Kind::Select(s) => s.possible(),
-            _ => OutcomeSet::of(self.tag.outcomes()),
-        }
+    /// What it is, if it is of that type.
+    pub(crate) fn get<T: Spec>(&self) -> Option<&T> {
+        (&*self.spec as &dyn Any).downcast_ref()
     }
 
-    /// References to completions, with whether a source that did not run simply contributes nothing.
-    pub(crate) fn refs(&self) -> (Vec<Ref>, bool) {
-        match &self.kind {
-            Kind::Validate(v) => (v.input.clone(), false),
-            Kind::Repair(r) => (r.input.clone(), false),
-            Kind::Judge(j) => (j.input.clone(), false),
-            Kind::Select(s) => (s.from.clone(), true),
-            Kind::Stream(s) => (s.from.into_iter().collect(), false),
-            Kind::Generate(_) | Kind::Fail(_) => (Vec::new(), true),
-        }
+    /// The same, to be changed by the loader.
+    pub(crate) fn get_mut<T: Spec>(&mut self) -> Option<&mut T> {
+        (&mut *self.spec as &mut dyn Any).downcast_mut()
+    }
+
+    /// Whether it is of that type.
+    pub(crate) fn is<T: Spec>(&self) -> bool {
+        self.get::<T>().is_some()
+    }
+
+    /// The completed outcomes that can occur with these settings.
+    pub(crate) fn possible(&self) -> OutcomeSet {
+        self.spec.possible().unwrap_or_else(|| self.kind.completed())
+    }
+
+    /// An outcome in words.
+    pub(crate) fn word(&self, outcome: Outcome) -> &str {
+        outcome.as_str()
     }
 
     /// Most model calls of one run of it.
     pub(crate) fn max_calls(&self) -> u32 {
-        if !self.enabled {
-            return 0;
-        }
-        match &self.kind {
-            Kind::Generate(g) => g.samples,
-            Kind::Repair(r) => r.max_attempts,
-            // Each sample may be asked for twice.
-            Kind::Judge(j) => j.samples.saturating_mul(2),
-            _ => 0,
-        }
+        if self.enabled { self.spec.max_calls() } else { 0 }
     }
 
     /// For the hash of the plan: everything that changes what happens.
-    pub(crate) fn canonical(&self, ids: &[Arc<str>]) -> Value {
-        let kind = match &self.kind {
-            Kind::Generate(k) => k.canonical(),
-            Kind::Validate(k) => k.canonical(ids),
-            Kind::Repair(k) => k.canonical(ids),
-            Kind::Judge(k) => k.canonical(ids),
-            Kind::Select(k) => k.canonical(ids),
-            Kind::Stream(k) => k.canonical(ids),
-            Kind::Fail(k) => k.canonical(),
-        };
+    pub(crate) fn canonical(&self) -> Json {
+        let bodies: Vec<Json> = self.spec.bodies().into_iter().map(Graph::canonical).collect();
         json!({
-            "id": &*self.id, "type": self.tag.as_str(), "join": format!("{:?}", self.join),
+            "id": &*self.id, "type": self.kind.name, "join": format!("{:?}", self.join),
             "when": self.guard.as_ref().map(Expr::source), "enabled": self.enabled,
             "timeout_ms": u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
-            "skip_on_error": self.skip_on_error, "spec": kind,
+            "skip_on_error": self.skip_on_error, "spec": self.spec.canonical(), "bodies": bodies,
         })
     }
 
@@ -215,8 +281,8 @@ impl Node {
         let path = format!("nodes[{index}]");
         let mut f = cx.r.fields(node, &path)?;
         let id = f.require(&mut cx.r, "id").and_then(|n| cx.r.ident(n, &f.at("id")));
-        let tag = f.require(&mut cx.r, "type").and_then(|n| tag(cx, n, &f.at("type")));
-        let (Some(id), Some(tag)) = (id, tag) else { return None };
+        let kind = f.require(&mut cx.r, "type").and_then(|n| kind(cx, n, &f.at("type")));
+        let (Some(id), Some(kind)) = (id, kind) else { return None };
         if let Some(n) = f.take("title") {
             cx.r.string(n, &f.at("title"));
         }
@@ -227,28 +293,20 @@ impl Node {
         let guard = f.take("when").and_then(|n| cx.condition(n, &f.at("when")));
         let enabled = f.take("enabled").and_then(|n| cx.r.boolean(n, &f.at("enabled"))).unwrap_or(true);
         let timeout =
-            f.take("timeout").and_then(|n| cx.r.duration(n, &f.at("timeout"))).unwrap_or(tag.timeout());
+            f.take("timeout").and_then(|n| cx.r.duration(n, &f.at("timeout"))).unwrap_or(kind.timeout);
         let skip_on_error = f.take("on_error").is_some_and(|n| on_error(cx, n, &f.at("on_error")));
         if let Some(n) = f.take("labels") {
             cx.r.map(n, &f.at("labels"));
         }
         let lint = f.take("lint").map(|n| lint(cx, n, &f.at("lint"))).unwrap_or_default();
         later(cx, &mut f, &["budget", "retry", "cache", "async"]);
-        let kind = match tag {
-            Tag::Generate => Kind::Generate(generate::Generate::lower(cx, &mut f)),
-            Tag::Validate => Kind::Validate(validate::Validate::lower(cx, &mut f)),
-            Tag::Repair => Kind::Repair(repair::Repair::lower(cx, &mut f)),
-            Tag::Judge => Kind::Judge(judge::Judge::lower(cx, &mut f)),
-            Tag::Select => Kind::Select(select::Select::lower(cx, &mut f)),
-            Tag::Stream => Kind::Stream(stream::Stream::lower(cx, &mut f)),
-            Tag::Fail => Kind::Fail(fail::Fail::lower(cx, &mut f)),
-        };
+        let spec = (kind.lower)(cx, &mut f);
         let span = f.span;
         f.finish(&mut cx.r);
         Some(Node {
             id: id.into(),
-            tag,
-            kind_name: tag.as_str().into(),
+            kind,
+            kind_name: kind.name.into(),
             span,
             join,
             guard,
@@ -256,17 +314,19 @@ impl Node {
             timeout,
             skip_on_error,
             lint,
-            kind,
+            outputs: (kind.outputs)(node),
+            spec,
         })
     }
 }
 
-fn tag(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Tag> {
+fn kind(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<&'static NodeType> {
     if let Some(name) = n.as_str().filter(|s| LATER.contains(s)) {
         cx.unsupported(n.span, &format!("type: {name}"));
         return None;
     }
-    cx.r.one_of(n, path, Tag::NAMES).and_then(Tag::parse)
+    let names: Vec<&str> = TYPES.iter().map(|t| t.name).collect();
+    cx.r.one_of(n, path, &names).and_then(NodeType::parse)
 }
 
 fn join(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Join {
@@ -314,54 +374,28 @@ pub(crate) fn count(
     found.and_then(|i| u32::try_from(i).ok()).unwrap_or(default)
 }
 
-/// Outputs of a node that hold completions.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Output {
-    pub(crate) completions: Vec<RowId>,
-    pub(crate) passing: Vec<RowId>,
-    pub(crate) usable: Vec<RowId>,
-    pub(crate) failing: Vec<RowId>,
-    pub(crate) best: Option<RowId>,
-    pub(crate) runner_up: Option<RowId>,
-    /// Everything else that expressions may read, beside the common fields.
-    pub(crate) facts: Facts,
-}
-
-/// Facts of a resolved node for expressions.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Facts {
-    pub(crate) score: Option<f64>,
-    pub(crate) agreement: Option<f64>,
-    pub(crate) count: usize,
-    pub(crate) strategy: Option<String>,
-    pub(crate) unverified: Vec<&'static str>,
-}
-
-impl Output {
-    pub(crate) fn read(&self, field: Field) -> &[RowId] {
-        match field {
-            Field::Completions => &self.completions,
-            Field::Completion => self.completions.get(..1).unwrap_or(&[]),
-            Field::Passing => &self.passing,
-            Field::Usable => &self.usable,
-            Field::Failing => &self.failing,
-            Field::Best => self.best.as_slice(),
-            Field::RunnerUp => self.runner_up.as_slice(),
-        }
-    }
-}
-
 /// How a node resolved.
 #[derive(Debug)]
 pub(crate) struct Resolved {
     pub(crate) outcome: Outcome,
-    pub(crate) output: Output,
+    /// In the order in which its type declares them; empty: nothing was put out.
+    pub(crate) outputs: Vec<Value>,
     pub(crate) findings: Vec<Finding>,
     pub(crate) note: Option<String>,
+    /// It ends the run, or the graph instance it stands in.
+    pub(crate) end: Option<Box<End>>,
 }
 
 impl Resolved {
-    pub(crate) fn plain(outcome: Outcome) -> Self {
-        Resolved { outcome, output: Output::default(), findings: Vec::new(), note: None }
+    pub(crate) const fn plain(outcome: Outcome) -> Self {
+        Resolved { outcome, outputs: Vec::new(), findings: Vec::new(), note: None, end: None }
+    }
+
+    pub(crate) const fn with(outcome: Outcome, outputs: Vec<Value>) -> Self {
+        Resolved { outcome, outputs, findings: Vec::new(), note: None, end: None }
+    }
+
+    pub(crate) fn note(self, note: impl Into<String>) -> Self {
+        Resolved { note: Some(note.into()), ..self }
     }
 }

@@ -1,15 +1,36 @@
 //! `select`: picks one completion. Deterministic given its inputs.
 
-use super::{Output, Resolved};
+use super::{Begun, NodeType, Out, Read, Resolved, Spec};
 use crate::load::{Cx, later};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::reference::Ref;
-use crate::run::{Row, RowId, State};
-use serde_json::{Value, json};
+use crate::run::{At, Row, RowId, Table};
+use crate::value::{Ty, Value};
+use serde_json::{Value as Json, json};
 use std::cmp::Ordering;
-use std::sync::Arc;
+use std::time::Duration;
 use types::Verdict;
 use types::doc::{self, Fields};
+use types::expr::Type;
+
+pub(crate) static TYPE: NodeType = NodeType {
+    name: "select",
+    outcomes: &[Outcome::Selected, Outcome::NoConsensus, Outcome::None],
+    words: &["selected", "no_consensus", "none", "error", "timeout", "cancelled", "skipped"],
+    timeout: Duration::from_secs(5),
+    sink: false,
+    outputs: |_| {
+        vec![
+            Out::new("completion", Ty::Completion),
+            Out::new("runner_up", Ty::Completion),
+            Out::data("agreement", Type::Float.optional()),
+            Out::data("considered", Type::Int),
+            Out::data("reason", Type::Str.optional()),
+            Out::data("verdict", Type::Str.optional()),
+        ]
+    },
+    lower: |cx, f| Box::new(Select::lower(cx, f)),
+};
 
 /// How to pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +74,7 @@ pub(crate) struct Select {
 }
 
 impl Select {
-    pub(crate) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
+    fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let from =
             f.require(&mut cx.r, "from").map(|n| Ref::lower_list(cx, n, &f.at("from"))).unwrap_or_default();
         let method = f.take("method").map_or(Method::BestScore, |n| method(cx, n, &f.at("method")));
@@ -86,27 +107,6 @@ impl Select {
         Select { from, method, require_passing, vote_json, min_agreement, ties, when_none }
     }
 
-    pub(crate) fn canonical(&self, ids: &[Arc<str>]) -> Value {
-        let from: Vec<String> = self.from.iter().map(|r| r.canonical(ids)).collect();
-        json!({
-            "from": from, "method": self.method.as_str(), "require_passing": self.require_passing,
-            "vote": [self.vote_json.to_string(), self.min_agreement.to_string()],
-            "ties": format!("{:?}", self.ties), "when_none": format!("{:?}", self.when_none),
-        })
-    }
-
-    /// The completed outcomes that can occur.
-    pub(crate) fn possible(&self) -> OutcomeSet {
-        let mut set = OutcomeSet::of(&[Outcome::Selected]);
-        if self.when_none == WhenNone::Outcome {
-            set = set.with(Outcome::None);
-            if self.method == Method::Vote {
-                set = set.with(Outcome::NoConsensus);
-            }
-        }
-        set
-    }
-
     /// Whether it asks the sources to agree.
     pub(crate) fn is_vote(&self) -> bool {
         self.method == Method::Vote
@@ -117,9 +117,8 @@ impl Select {
         self.when_none == WhenNone::Best || self.require_passing == Some(false)
     }
 
-    pub(crate) fn run(&self, state: &State) -> Resolved {
-        let all = state.read(&self.from);
-        let rows: Vec<(RowId, &Row)> = all.iter().filter_map(|id| Some((*id, state.row(*id)?))).collect();
+    fn run(&self, all: &[RowId], table: &Table) -> Resolved {
+        let rows: Vec<(RowId, &Row)> = all.iter().filter_map(|id| Some((*id, table.row(*id)?))).collect();
         let checked = rows.iter().any(|(_, r)| r.verdict != Verdict::None);
         let mut fit = rows.clone();
         if self.require_passing.unwrap_or(checked) {
@@ -129,13 +128,20 @@ impl Select {
         }
         let (picked, agreement) = self.pick(&fit);
         let considered = rows.len();
-        let mut resolved = match picked {
-            Some(id) => chosen(id, &fit, format!("{} of {considered}", self.method.as_str())),
+        let choice = match picked {
+            Some(id) => Choice::of(id, &fit, format!("{} of {considered}", self.method.as_str())),
             None => self.nothing(&rows, fit.is_empty()),
         };
-        resolved.output.facts.agreement = agreement;
-        resolved.output.facts.count = considered;
-        resolved
+        let verdict = choice.completion.and_then(|id| table.row(id)).map(|r| r.verdict.as_str());
+        let outputs = vec![
+            Value::row(choice.completion),
+            Value::row(choice.runner_up),
+            Value::float(agreement),
+            Value::count(considered),
+            choice.note.as_deref().map_or(Value::Nothing, |n| Value::Text(n.into())),
+            verdict.map_or(Value::Nothing, |v| Value::Text(v.into())),
+        ];
+        Resolved { note: choice.note, ..Resolved::with(choice.outcome, outputs) }
     }
 
     fn pick(&self, fit: &[(RowId, &Row)]) -> (Option<RowId>, Option<f64>) {
@@ -189,14 +195,14 @@ impl Select {
     fn key(&self, row: &Row) -> String {
         let text = row.completion.text();
         if self.vote_json
-            && let Ok(v) = serde_json::from_str::<Value>(text)
+            && let Ok(v) = serde_json::from_str::<Json>(text)
         {
             return crate::plan::sorted(&v).to_string();
         }
         text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    fn nothing(&self, rows: &[(RowId, &Row)], empty: bool) -> Resolved {
+    fn nothing(&self, rows: &[(RowId, &Row)], empty: bool) -> Choice {
         let best = rows
             .iter()
             .min_by(|(_, a), (_, b)| {
@@ -204,24 +210,66 @@ impl Select {
             })
             .map(|(id, _)| *id);
         match (self.when_none, best) {
-            (WhenNone::Best, Some(id)) => chosen(id, rows, "nothing passed; the best of the rest".to_owned()),
-            (WhenNone::Fail | WhenNone::Best, _) => Resolved {
-                note: Some("there is nothing to select".to_owned()),
-                ..Resolved::plain(Outcome::Error)
-            },
-            _ if empty => Resolved::plain(Outcome::None),
-            _ => Resolved {
-                note: Some("too few sources agree".to_owned()),
-                ..Resolved::plain(Outcome::NoConsensus)
-            },
+            (WhenNone::Best, Some(id)) => {
+                Choice::of(id, rows, "nothing passed; the best of the rest".to_owned())
+            }
+            (WhenNone::Fail | WhenNone::Best, _) => {
+                Choice::none(Outcome::Error, Some("there is nothing to select"))
+            }
+            _ if empty => Choice::none(Outcome::None, None),
+            _ => Choice::none(Outcome::NoConsensus, Some("too few sources agree")),
         }
     }
 }
 
-fn chosen(id: RowId, among: &[(RowId, &Row)], note: String) -> Resolved {
-    let runner_up = among.iter().map(|(i, _)| *i).find(|i| *i != id);
-    let output = Output { completions: vec![id], runner_up, ..Output::default() };
-    Resolved { outcome: Outcome::Selected, output, findings: Vec::new(), note: Some(note) }
+impl Spec for Select {
+    fn canonical(&self) -> Json {
+        let from: Vec<&str> = self.from.iter().map(Ref::canonical).collect();
+        json!({
+            "from": from, "method": self.method.as_str(), "require_passing": self.require_passing,
+            "vote": [self.vote_json.to_string(), self.min_agreement.to_string()],
+            "ties": format!("{:?}", self.ties), "when_none": format!("{:?}", self.when_none),
+        })
+    }
+
+    fn reads(&self) -> Vec<Read<'_>> {
+        self.from.iter().map(|reference| Read { reference, may_be_absent: true }).collect()
+    }
+
+    fn possible(&self) -> Option<OutcomeSet> {
+        let mut set = OutcomeSet::of(&[Outcome::Selected]);
+        if self.when_none == WhenNone::Outcome {
+            set = set.with(Outcome::None);
+            if self.method == Method::Vote {
+                set = set.with(Outcome::NoConsensus);
+            }
+        }
+        Some(set)
+    }
+
+    fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
+        let rows = at.rows(&self.from);
+        Begun::Done(self.run(&rows, &at.host.table()))
+    }
+}
+
+/// What was picked, and why.
+struct Choice {
+    outcome: Outcome,
+    completion: Option<RowId>,
+    runner_up: Option<RowId>,
+    note: Option<String>,
+}
+
+impl Choice {
+    fn of(id: RowId, among: &[(RowId, &Row)], note: String) -> Self {
+        let runner_up = among.iter().map(|(i, _)| *i).find(|i| *i != id);
+        Choice { outcome: Outcome::Selected, completion: Some(id), runner_up, note: Some(note) }
+    }
+
+    fn none(outcome: Outcome, note: Option<&str>) -> Self {
+        Choice { outcome, completion: None, runner_up: None, note: note.map(str::to_owned) }
+    }
 }
 
 /// The methods by their names in the file.

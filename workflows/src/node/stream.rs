@@ -1,14 +1,24 @@
 //! `stream`: the one way to the client.
 
-use super::{Output, Resolved};
+use super::{Begun, NodeType, Read, Resolved, Spec};
+use crate::ending::RunFailure;
 use crate::load::{Cx, later};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
-use crate::run::{Host, State};
-use serde_json::{Value, json};
-use std::sync::Arc;
+use crate::run::{At, End};
+use serde_json::{Value as Json, json};
+use std::time::Duration;
 use types::doc::{self, Fields};
-use types::run::Severity;
+
+pub(crate) static TYPE: NodeType = NodeType {
+    name: "stream",
+    outcomes: &[Outcome::Delivered, Outcome::Rejected],
+    words: &["delivered", "rejected", "error", "timeout", "cancelled", "skipped"],
+    timeout: Duration::from_secs(5),
+    sink: true,
+    outputs: |_| Vec::new(),
+    lower: |cx, f| Box::new(Stream::lower(cx, f)),
+};
 
 /// When the client sees the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,8 +63,8 @@ const LATER: &[&str] =
     &["window", "validators", "on_late_failure", "header_hold", "keepalive", "trailer", "pace"];
 
 impl Stream {
-    pub(crate) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
-        let from = f.require(&mut cx.r, "from").and_then(|n| Ref::lower(cx, n, &f.at("from")));
+    fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
+        let from = f.require(&mut cx.r, "from").and_then(|n| Ref::lower_completions(cx, n, &f.at("from")));
         let mode = f.take("mode").map_or(Mode::Auto, |n| Mode::lower(cx, n, &f.at("mode")));
         later(cx, f, LATER);
         Stream { from, mode }
@@ -70,31 +80,32 @@ impl Stream {
             f.finish(&mut cx.r);
             return stream;
         }
-        Stream { from: Ref::lower(cx, node, "output"), mode: Mode::Auto }
+        Stream { from: Ref::lower_completions(cx, node, "output"), mode: Mode::Auto }
+    }
+}
+
+impl Spec for Stream {
+    fn canonical(&self) -> Json {
+        json!({"from": self.from.as_ref().map(Ref::canonical), "mode": self.mode.as_str()})
     }
 
-    pub(crate) fn canonical(&self, ids: &[Arc<str>]) -> Value {
-        json!({"from": self.from.map(|r| r.canonical(ids)), "mode": self.mode.as_str()})
+    fn reads(&self) -> Vec<Read<'_>> {
+        self.from.iter().map(|reference| Read { reference, may_be_absent: false }).collect()
     }
 
-    /// The completion that is delivered, after the checks that policies demand and nothing before has run.
-    pub(crate) fn run(&self, host: &Host<'_>, state: &mut State) -> Resolved {
-        let found = self.from.and_then(|r| state.read(&[r]).first().copied());
-        let Some(id) = found else {
-            let note = Some("there is no completion to deliver".to_owned());
-            return Resolved { note, ..Resolved::plain(Outcome::Error) };
+    /// Delivers the completion, after the checks that policies demand and nothing before has run.
+    fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
+        let Some(id) = at.rows(self.from.as_slice()).first().copied() else {
+            return Begun::Done(Resolved::plain(Outcome::Error).note("there is no completion to deliver"));
         };
-        let Some(row) = state.row_mut(id) else { return Resolved::plain(Outcome::Error) };
-        if !host.extras.is_empty() && !row.extras {
-            let checked = host.check(&host.extras, &row.completion);
-            row.join(checked);
+        let findings = at.demanded(id);
+        if findings.is_empty() {
+            let end = Some(Box::new(End::Delivered(id)));
+            return Begun::Done(Resolved { end, ..Resolved::plain(Outcome::Delivered) });
         }
-        let blocked = row.findings.iter().any(|f| f.severity == Severity::Block);
-        Resolved {
-            outcome: if blocked { Outcome::Rejected } else { Outcome::Delivered },
-            output: Output { completions: vec![id], ..Output::default() },
-            findings: Vec::new(),
-            note: None,
-        }
+        let message = "the answer broke a rule that forbids its delivery";
+        let failure = RunFailure::new("validation", "failed", 422, message);
+        let end = Some(Box::new(End::Failed(RunFailure { findings, ..failure })));
+        Begun::Done(Resolved { end, ..Resolved::plain(Outcome::Rejected) })
     }
 }

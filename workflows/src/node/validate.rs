@@ -1,14 +1,39 @@
 //! `validate`: runs checks over completions and sorts them by what the checks say.
 
-use super::{Output, Resolved};
+use super::{Begun, NodeType, Out, Read, Resolved, Spec};
 use crate::load::{Checks, Cx, later};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
-use crate::run::{Host, RowId, State};
-use serde_json::{Value, json};
-use std::sync::Arc;
+use crate::run::{At, RowId, Table};
+use crate::value::{Ty, Value};
+use serde_json::{Value as Json, json};
+use std::time::Duration;
 use types::Verdict;
 use types::doc::Fields;
+use types::expr::Type;
+
+pub(crate) static TYPE: NodeType = NodeType {
+    name: "validate",
+    outcomes: &[Outcome::Passed, Outcome::Unverified, Outcome::Failed],
+    words: &["passed", "unverified", "failed", "error", "timeout", "cancelled", "skipped"],
+    timeout: Duration::from_secs(10),
+    sink: false,
+    outputs: |_| {
+        vec![
+            Out::new("completions", Ty::Completions),
+            Out::new("passing", Ty::Completions),
+            Out::new("usable", Ty::Completions),
+            Out::new("failing", Ty::Completions),
+            Out::new("best", Ty::Completion),
+            Out::data("passed", Type::Bool),
+            Out::data("all_passed", Type::Bool),
+            Out::data("score", Type::Float.optional()),
+            Out::data("unverified", Type::Str.list()),
+            Out::data("findings", Type::Any.list()),
+        ]
+    },
+    lower: |cx, f| Box::new(Validate::lower(cx, f)),
+};
 
 /// What a file says of it.
 #[derive(Clone, Debug)]
@@ -23,7 +48,7 @@ pub(crate) struct Validate {
 }
 
 impl Validate {
-    pub(crate) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
+    fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let input = f.take("input").map(|n| Ref::lower_list(cx, n, &f.at("input"))).unwrap_or_default();
         let checks = f
             .require(&mut cx.r, "validators")
@@ -41,27 +66,9 @@ impl Validate {
         Validate { input, checks, passing_only, last: false }
     }
 
-    pub(crate) fn canonical(&self, ids: &[Arc<str>]) -> Value {
-        let input: Vec<String> = self.input.iter().map(|r| r.canonical(ids)).collect();
-        json!({"input": input, "checks": self.checks.canonical, "passing_only": self.passing_only})
-    }
-
-    pub(crate) fn run(&self, position: usize, host: &Host<'_>, state: &mut State) -> Resolved {
-        let rows = state.read(&self.input);
-        let checks = host.checks(position);
-        for id in &rows {
-            if let Some(row) = state.row_mut(*id) {
-                let checked = host.check(&checks, &row.completion);
-                row.join(checked);
-                row.extras |= self.last;
-            }
-        }
-        self.sort(rows, state)
-    }
-
-    fn sort(&self, rows: Vec<RowId>, state: &State) -> Resolved {
+    fn sort(&self, rows: &[RowId], table: &Table) -> Resolved {
         let with = |wanted: &[Verdict]| -> Vec<RowId> {
-            let is = |id: &RowId| state.row(*id).is_some_and(|r| wanted.contains(&r.verdict));
+            let is = |id: &RowId| table.row(*id).is_some_and(|r| wanted.contains(&r.verdict));
             rows.iter().copied().filter(is).collect()
         };
         // Nothing to check is nothing against it.
@@ -74,26 +81,52 @@ impl Validate {
         } else {
             Outcome::Failed
         };
-        let score = |id: &RowId| state.row(*id).map_or(0.0, |r| r.score);
+        let score = |id: &RowId| table.row(*id).map_or(0.0, |r| r.score);
         let best = rows.iter().copied().reduce(|a, b| if score(&b) > score(&a) { b } else { a });
-        let best_row = best.and_then(|b| state.row(b));
+        let best_row = best.and_then(|b| table.row(b));
         let mut usable = passing.clone();
         usable.extend(&unverified);
-        let mut output = Output {
-            failing: with(&[Verdict::Failed]),
-            best,
-            usable,
-            completions: if self.passing_only { passing.clone() } else { rows },
-            passing,
-            ..Output::default()
-        };
-        output.facts.score = best_row.map(|r| r.score);
-        output.facts.unverified = best_row.map(|r| r.unverified.clone()).unwrap_or_default();
-        Resolved {
-            outcome,
-            output,
-            findings: best_row.map(|r| r.findings.clone()).unwrap_or_default(),
-            note: best_row.and_then(|r| r.reason.clone()),
+        let (passed, all) = (!passing.is_empty(), !rows.is_empty() && passing.len() == rows.len());
+        let unable = best_row.map(|r| r.unverified.as_slice()).unwrap_or_default();
+        let findings = best_row.map(|r| r.findings.clone()).unwrap_or_default();
+        let outputs = vec![
+            Value::Rows(if self.passing_only { passing.clone() } else { rows.to_vec() }),
+            Value::Rows(passing),
+            Value::Rows(usable),
+            Value::Rows(with(&[Verdict::Failed])),
+            Value::row(best),
+            Value::Bool(passed),
+            Value::Bool(all),
+            Value::float(best_row.map(|r| r.score)),
+            Value::list(unable),
+            Value::list(&findings),
+        ];
+        let note = best_row.and_then(|r| r.reason.clone());
+        Resolved { findings, note, ..Resolved::with(outcome, outputs) }
+    }
+}
+
+impl Spec for Validate {
+    fn canonical(&self) -> Json {
+        let input: Vec<&str> = self.input.iter().map(Ref::canonical).collect();
+        json!({"input": input, "checks": self.checks.canonical, "passing_only": self.passing_only})
+    }
+
+    fn reads(&self) -> Vec<Read<'_>> {
+        self.input.iter().map(|reference| Read { reference, may_be_absent: false }).collect()
+    }
+
+    fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
+        let rows = at.rows(&self.input);
+        let checks = at.checks(&self.checks.list, self.last);
+        let mut table = at.host.table();
+        for id in &rows {
+            if let Some(row) = table.row_mut(*id) {
+                let checked = at.host.check(&checks, &row.completion);
+                row.join(checked);
+                row.extras |= self.last;
+            }
         }
+        Begun::Done(self.sort(&rows, &table))
     }
 }

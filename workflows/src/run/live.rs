@@ -1,17 +1,19 @@
 //! Passing an answer through: whether it may be, and how.
 
-use super::walk::{Fault, NodeResult, record_chain};
-use super::{Answer, Host, Produced};
+use super::walk::record_chain;
+use super::{Answer, At, Frame, Host};
 use crate::ending::{Ending, RunFailure};
 use crate::graph::chain::Chain;
-use crate::node::Kind;
-use crate::node::stream::Mode;
-use crate::seam::{Failure, Generated};
+use crate::node::generate::{self, Generate};
+use crate::node::stream::{Mode, Stream};
+use crate::node::validate::Validate;
+use crate::node::{Fault, NodeResult};
+use crate::world::{EffectId, EffectKind, Failure, Generated};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::Instant;
 use types::completion::Accumulator;
 use types::matrix::Model;
 use types::provider::{self, ErrorKind};
@@ -19,7 +21,7 @@ use types::run::{Severity, Step};
 use types::{Chunk, Verdict};
 
 /// Which way the answer takes to the client, and why, in the words of the record.
-pub(crate) fn decide<'a>(host: &Host<'a>) -> (Option<&'a Chain>, String) {
+pub(crate) fn decide(host: &Host) -> (Option<&Chain>, String) {
     let buffered = |why: &str| (None, format!("buffered: {why}"));
     if host.input.sink.is_none() {
         return buffered("the client asked for no stream");
@@ -27,10 +29,11 @@ pub(crate) fn decide<'a>(host: &Host<'a>) -> (Option<&'a Chain>, String) {
     let Some(chain) = &host.workflow.chain else {
         return buffered("several sources, a judge or a condition lie before the answer");
     };
-    let mode = host.workflow.nodes.get(chain.stream).map(|n| &n.kind);
+    let nodes = &host.workflow.root.nodes;
+    let mode = nodes.get(chain.stream).and_then(|n| n.get()).map(|s: &Stream| s.mode);
     match mode {
-        Some(Kind::Stream(s)) if s.mode == Mode::Buffered => return buffered("the workflow says so"),
-        Some(Kind::Stream(s)) if s.mode == Mode::Passthrough => {
+        Some(Mode::Buffered) => return buffered("the workflow says so"),
+        Some(Mode::Passthrough) => {
             // The author gives up the workflow's own checks, never those that a policy demands.
             let demanded =
                 host.extras.iter().find(|c| c.severity() > Severity::Warn && c.applies(&host.input.request));
@@ -42,11 +45,8 @@ pub(crate) fn decide<'a>(host: &Host<'a>) -> (Option<&'a Chain>, String) {
         _ => {}
     }
     let request = &host.input.request;
-    let nodes = chain.between.iter().filter_map(|i| host.workflow.nodes.get(*i));
-    let own = nodes.filter_map(|n| match &n.kind {
-        Kind::Validate(v) => Some(v.checks.list.iter()),
-        _ => None,
-    });
+    let between = chain.between.iter().filter_map(|i| nodes.get(*i));
+    let own = between.filter_map(|n| n.get()).map(|v: &Validate| v.checks.list.iter());
     let mut checks = own.flatten().chain(&host.extras);
     match checks.find(|c| c.severity() > Severity::Warn && c.applies(request)) {
         Some(c) => buffered(&format!("`{}` must see the whole answer", c.name())),
@@ -62,35 +62,52 @@ pub(crate) enum Live {
     Instead(NodeResult),
 }
 
-pub(crate) async fn run(host: &Host<'_>, chain: &Chain, sink: &Sender<Chunk>) -> Live {
-    let Some((node, Kind::Generate(spec))) = host.workflow.nodes.get(chain.generate).map(|n| (n, &n.kind))
-    else {
-        return Live::Instead(Err(Fault::Failure(Failure::NoCandidate("no source".to_owned()))));
-    };
-    let mut ask = spec.ask(node, host, 0);
+pub(crate) async fn run<'a>(
+    host: &'a Host,
+    frame: &'a Frame<'a>,
+    chain: &Chain,
+    sink: &Sender<Chunk>,
+) -> Live {
+    let nothing = || Live::Instead(Err(Fault::Call(Failure::NoCandidate("no source".to_owned()))));
+    let Some(at) = At::new(host, frame, chain.generate) else { return nothing() };
+    let Some(spec) = at.node.get::<Generate>() else { return nothing() };
+    let started = at.begin();
+    let mut ask = spec.ask(&at, 0);
     ask.stream = true;
     // The node's time holds until the answer begins; a long answer may take as long as the run may.
     ask.timeout = None;
-    let generated = match timeout(node.timeout, host.ask(ask)).await {
-        Err(_) => return Live::Instead(Err(Fault::Timeout)),
-        Ok(Err(f)) => return Live::Instead(Err(Fault::Failure(f))),
-        Ok(Ok(g)) => g,
+    let id = EffectId::new(&at.path, EffectKind::Wait, 0, 1);
+    let generated = tokio::select! {
+        biased;
+        result = at.ask(ask) => result,
+        () = host.world.wait(id, Instant::now() + at.node.timeout) => {
+            return Live::Instead(Err(Fault::Timeout));
+        }
+    };
+    let generated = match generated {
+        Err(f) => return Live::Instead(Err(Fault::Call(f))),
+        Ok(g) => g,
     };
     match generated {
         Generated::Whole { completion, model } => {
-            host.spent(&completion);
             host.input.trace.with(|run| {
                 run.stream_mode = "buffered: the model answered in one piece".to_owned();
             });
-            let answer = Answer { completion, model, ms: host.elapsed_ms() };
-            Live::Instead(Ok(Produced::Answers(vec![answer])))
+            let answer = Answer { completion, model, ms: at.ms("answer") - started };
+            at.charge(&answer);
+            Live::Instead(Ok(generate::finish(vec![(0, answer)], &at.path, &mut host.table())))
         }
         Generated::Stream { model, head, rest } => {
             host.input.trace.with(|run| run.served_by = Some(model.id.clone()));
-            let mut pump =
-                Pump { sink, all: Accumulator::default(), deadline: host.deadline(), model: model.clone() };
+            let mut pump = Pump {
+                host,
+                sink,
+                all: Accumulator::default(),
+                deadline: host.deadline(),
+                model: model.clone(),
+            };
             let stop = pump.pass(head, rest).await;
-            Live::Ended(Box::new(ended(host, chain, pump, stop)))
+            Live::Ended(Box::new(ended(&at, chain, pump, stop)))
         }
     }
 }
@@ -102,6 +119,7 @@ enum Stop {
 }
 
 struct Pump<'a> {
+    host: &'a Host,
     sink: &'a Sender<Chunk>,
     all: Accumulator,
     deadline: Option<Instant>,
@@ -137,10 +155,11 @@ impl Pump<'_> {
             None
         };
         let Some(deadline) = self.deadline else { return flow.await };
+        let id = EffectId::new(&Arc::from(""), EffectKind::Wait, 0, 1);
         tokio::select! {
             biased;
             stop = flow => stop,
-            () = sleep_until(deadline) => {
+            () = self.host.world.wait(id, deadline) => {
                 let e = provider::Error::new(ErrorKind::TotalTimeout, &self.model, "the run's time is up");
                 Some(Stop::Upstream(e))
             }
@@ -148,37 +167,40 @@ impl Pump<'_> {
     }
 }
 
-fn ended(host: &Host<'_>, chain: &Chain, pump: Pump<'_>, stop: Option<Stop>) -> Ending {
+fn ended(at: &At<'_>, chain: &Chain, pump: Pump<'_>, stop: Option<Stop>) -> Ending {
     let Pump { all, model, .. } = pump;
+    let host = at.host;
     let completion = all.finish();
-    host.spent(&completion);
+    let answer = Answer { completion, model, ms: at.ms("answer") };
+    at.charge(&answer);
     match stop {
         None => {
-            let answer =
-                Answer { completion: completion.clone(), model: model.clone(), ms: host.elapsed_ms() };
-            let verdict = record_chain(host, chain, answer).map_or(Verdict::None, |row| row.verdict);
+            let row = record_chain(host, at.frame, chain, answer.clone());
+            let verdict = row.map_or(Verdict::None, |id| {
+                at.demanded(id);
+                host.table().row(id).map_or(Verdict::None, |r| r.verdict)
+            });
             host.input.trace.with(|run| run.verdict = verdict);
-            Ending::Streamed { completion, model, verdict }
+            Ending::Streamed { completion: answer.completion, model: answer.model, verdict }
         }
         Some(Stop::Upstream(error)) => {
-            record_stop(host, chain, "error", error.to_string());
-            Ending::Broken { error, model, partial: completion }
+            record_stop(at, "error", error.to_string());
+            Ending::Broken { error, model: answer.model, partial: answer.completion }
         }
         Some(Stop::ClientGone) => {
-            record_stop(host, chain, "cancelled", "the client left".to_owned());
+            record_stop(at, "cancelled", "the client left".to_owned());
             Ending::Failed(RunFailure::new("cancelled", "client", 499, "the client left"))
         }
     }
 }
 
-fn record_stop(host: &Host<'_>, chain: &Chain, outcome: &str, note: String) {
-    let Some(node) = host.workflow.nodes.get(chain.generate) else { return };
-    host.input.trace.push(Step {
-        node: node.id.clone(),
-        kind: node.kind_name.clone(),
+fn record_stop(at: &At<'_>, outcome: &str, note: String) {
+    at.host.input.trace.push(Step {
+        node: at.path.clone(),
+        kind: at.node.kind_name.clone(),
         outcome: outcome.to_owned(),
         started_ms: 0.0,
-        duration_ms: host.elapsed_ms(),
+        duration_ms: at.ms("end"),
         calls: Vec::new(),
         findings: Vec::new(),
         note: Some(note),

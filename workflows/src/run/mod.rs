@@ -1,28 +1,31 @@
 //! A run: one request through one workflow.
 
 use crate::ending::{Ending, Input, RunFailure};
+use crate::event::Event;
 use crate::load::of_directive;
-use crate::node::Kind;
 use crate::plan::Workflow;
-use crate::seam::{Ask, Failure, Generated, Models};
-use futures_util::StreamExt;
-use std::sync::Arc;
+use crate::world::{Failure, Moment, World};
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
-use types::completion::Accumulator;
+use types::chat::Message;
 use types::matrix::Model;
 use types::provider::Edits;
 use types::{Completion, UnitInterval, Verdict};
 use validators::{Check, Checked};
 
+mod at;
+mod frame;
 mod live;
-mod scope;
-mod state;
+mod table;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-pub(crate) use state::{Row, RowId, State};
+pub(crate) use at::At;
+pub(crate) use frame::{Frame, Progress};
+pub(crate) use table::{Origin, Row, RowId, Table};
 
 /// A model's answer within a run.
 #[derive(Clone, Debug)]
@@ -33,16 +36,17 @@ pub(crate) struct Answer {
     pub(crate) ms: f64,
 }
 
-/// What a node that waits has produced.
-pub(crate) enum Produced {
-    Answers(Vec<Answer>),
-    Repaired(Box<crate::node::repair::Repaired>),
-    Scores(Vec<(RowId, f64)>),
+/// How a graph instance ends.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// With a completion for whoever waits for it.
+    Delivered(RowId),
+    Failed(RunFailure),
 }
 
 /// Runs a workflow. Dropping the future drops every call under way; what happened until then is in the
 /// trace.
-pub async fn run(workflow: &Arc<Workflow>, input: Input, models: &dyn Models) -> Ending {
+pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -> Ending {
     let extras: Result<Vec<_>, String> =
         input.extra_validators.iter().map(|set| of_directive(&set.value)).collect();
     let extras = match extras {
@@ -52,32 +56,25 @@ pub async fn run(workflow: &Arc<Workflow>, input: Input, models: &dyn Models) ->
             return Ending::Failed(RunFailure::new("policy", "evaluation_failed", 500, message));
         }
     };
-    let host = Host {
-        workflow,
-        input: &input,
-        extras,
-        models,
-        calls: AtomicU32::new(0),
-        tokens: AtomicU64::new(0),
-        started: Instant::now(),
-    };
+    let host = Host::new(workflow, input, extras, world);
     let (chain, mode) = live::decide(&host);
-    input.trace.with(|run| {
-        run.workflow.clone_from(&workflow.name);
-        run.plan_hash.clone_from(&workflow.plan_hash);
+    host.input.trace.with(|run| {
+        run.workflow.clone_from(&host.workflow.name);
+        run.plan_hash.clone_from(&host.workflow.plan_hash);
         run.stream_mode = mode;
     });
+    let root = Frame::root(&host.workflow.root);
     let mut first = None;
-    if let (Some(chain), Some(sink)) = (chain, &input.sink) {
-        match live::run(&host, chain, sink).await {
+    if let (Some(chain), Some(sink)) = (chain, &host.input.sink) {
+        match live::run(&host, &root, chain, sink).await {
             live::Live::Ended(ending) => return *ending,
             live::Live::Instead(result) => first = Some((chain.generate, result)),
         }
     }
-    match walk::walk(&host, first).await {
-        walk::End::Delivered(row) => deliver(&host, row),
-        walk::End::Failed(f) => {
-            input.trace.with(|run| {
+    match walk::root(&host, &root, first).await {
+        End::Delivered(id) => deliver(&host, id),
+        End::Failed(f) => {
+            host.input.trace.with(|run| {
                 run.verdict = if f.findings.is_empty() { Verdict::None } else { Verdict::Failed }
             });
             Ending::Failed(f)
@@ -85,45 +82,81 @@ pub async fn run(workflow: &Arc<Workflow>, input: Input, models: &dyn Models) ->
     }
 }
 
-fn deliver(host: &Host<'_>, row: Row) -> Ending {
-    let verdict = row.verdict;
+fn deliver(host: &Host, id: RowId) -> Ending {
+    let Some(row) = host.table().row(id).cloned() else {
+        return Ending::Failed(RunFailure::new("internal", "no_response", 500, "the answer is gone"));
+    };
     host.input.trace.with(|run| {
-        run.verdict = verdict;
+        run.verdict = row.verdict;
         run.served_by = Some(row.model.id.clone());
         run.judge = row.judge.map(UnitInterval::clamped);
     });
-    Ending::Delivered { completion: Arc::unwrap_or_clone(row.completion), model: row.model, verdict }
+    let completion = Arc::unwrap_or_clone(row.completion);
+    Ending::Delivered { completion, model: row.model, verdict: row.verdict }
 }
 
-/// What the nodes of one run share.
-pub(crate) struct Host<'a> {
-    pub(crate) workflow: &'a Workflow,
-    pub(crate) input: &'a Input,
+/// What the nodes of one run share, whichever graph instance they stand in.
+pub(crate) struct Host {
+    pub(crate) workflow: Arc<Workflow>,
+    pub(crate) input: Input,
     /// Checks that policies demand.
     pub(crate) extras: Vec<Arc<dyn Check>>,
-    models: &'a dyn Models,
+    pub(crate) world: Arc<dyn World>,
     calls: AtomicU32,
     tokens: AtomicU64,
+    /// Nodes that may wait for something outside at the same time.
+    slots: Semaphore,
     pub(crate) started: Instant,
+    table: Mutex<Table>,
+    messages: OnceLock<Arc<Vec<Message>>>,
 }
 
-impl Host<'_> {
-    /// Milliseconds since the run started.
-    pub(crate) fn elapsed_ms(&self) -> f64 {
-        self.started.elapsed().as_secs_f64() * 1e3
+impl Host {
+    fn new(
+        workflow: Arc<Workflow>,
+        input: Input,
+        extras: Vec<Arc<dyn Check>>,
+        world: Arc<dyn World>,
+    ) -> Self {
+        let slots = Semaphore::new(usize::try_from(workflow.limits.parallel).unwrap_or(1));
+        let started = world.now(&Moment { frame: "", what: "begin", index: 0, attempt: 1 });
+        Host {
+            workflow,
+            input,
+            extras,
+            world,
+            calls: AtomicU32::new(0),
+            tokens: AtomicU64::new(0),
+            slots,
+            started,
+            table: Mutex::default(),
+            messages: OnceLock::new(),
+        }
     }
 
-    /// When the run must start to finish; `None` where the workflow sets no time.
+    /// The completions of the run. The lock is short and never held across a wait.
+    pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
+        // Every write leaves the table consistent, so a panic elsewhere does not spoil it.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The time as the run sees it, in milliseconds since its start.
+    pub(crate) fn ms(&self, moment: &Moment<'_>) -> f64 {
+        self.world.now(moment).saturating_duration_since(self.started).as_secs_f64() * 1e3
+    }
+
+    /// When the run must start to finish; `None` where neither the workflow nor the request sets a time.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let limits = &self.workflow.limits;
-        let wall = limits.wall?;
+        let given = self.input.deadline.map(|d| d.saturating_duration_since(self.started));
+        let wall = [limits.wall, given].into_iter().flatten().min()?;
         // A reserve as long as the whole run would leave nothing of it.
         let reserve = if limits.finish_reserve < wall / 2 { limits.finish_reserve } else { wall / 2 };
         Some(self.started + wall.saturating_sub(reserve))
     }
 
-    /// Asks for one call, within the workflow's own limits.
-    pub(crate) async fn ask(&self, ask: Ask) -> Result<Generated, Failure> {
+    /// Takes one of the calls that the run may make.
+    fn admit(&self) -> Result<(), Failure> {
         let limits = &self.workflow.limits;
         if self.calls.fetch_add(1, Ordering::Relaxed) >= limits.calls {
             return Err(Failure::Budget("calls"));
@@ -131,7 +164,7 @@ impl Host<'_> {
         if limits.tokens.is_some_and(|t| self.tokens.load(Ordering::Relaxed) >= u64::from(t)) {
             return Err(Failure::Budget("tokens"));
         }
-        self.models.generate(ask).await
+        Ok(())
     }
 
     /// Counts what a call used.
@@ -140,22 +173,19 @@ impl Host<'_> {
         self.tokens.fetch_add(used, Ordering::Relaxed);
     }
 
-    /// One whole answer.
-    pub(crate) async fn call(&self, ask: Ask) -> Result<Answer, Failure> {
-        let started = Instant::now();
-        let (completion, model) = match self.ask(ask).await? {
-            Generated::Whole { completion, model } => (completion, model),
-            Generated::Stream { model, head, mut rest } => {
-                let mut all = Accumulator::default();
-                head.iter().for_each(|c| all.push(c));
-                while let Some(chunk) = rest.next().await {
-                    all.push(&chunk?);
-                }
-                (all.finish(), model)
-            }
-        };
-        self.spent(&completion);
-        Ok(Answer { completion, model, ms: started.elapsed().as_secs_f64() * 1e3 })
+    /// Messages of the request, shared.
+    pub(crate) fn messages(&self) -> Arc<Vec<Message>> {
+        self.messages.get_or_init(|| Arc::new(self.input.request.messages.clone())).clone()
+    }
+
+    /// The file's constants.
+    pub(crate) fn vars(&self) -> &serde_json::Value {
+        &self.workflow.vars
+    }
+
+    /// One of them.
+    pub(crate) fn var(&self, name: &str) -> Option<&serde_json::Value> {
+        self.vars().get(name)
     }
 
     /// What a node changes in the request, under the ceilings that hold for every call.
@@ -179,34 +209,15 @@ impl Host<'_> {
         }
     }
 
-    /// The checks of a `validate` or `repair` node, those that policies demand included.
-    pub(crate) fn checks(&self, position: usize) -> Vec<Arc<dyn Check>> {
-        let nodes = &self.workflow.nodes;
-        let (list, last) = match nodes.get(position).map(|n| &n.kind) {
-            Some(Kind::Validate(v)) => (v.checks.list.as_slice(), v.last),
-            Some(Kind::Repair(r)) => match (&r.checks, r.from.and_then(|f| nodes.get(f)).map(|n| &n.kind)) {
-                (Some(own), _) => (own.list.as_slice(), false),
-                (None, Some(Kind::Validate(v))) => (v.checks.list.as_slice(), v.last),
-                _ => (&[] as &[_], false),
-            },
-            _ => (&[] as &[_], false),
-        };
-        let extras = if last { self.extras.as_slice() } else { &[] };
-        list.iter().chain(extras).cloned().collect()
-    }
-
-    /// Whether the checks of that node include those that policies demand.
-    pub(crate) fn has_extras(&self, position: usize) -> bool {
-        let nodes = &self.workflow.nodes;
-        let last = |i: usize| matches!(nodes.get(i).map(|n| &n.kind), Some(Kind::Validate(v)) if v.last);
-        match nodes.get(position).map(|n| &n.kind) {
-            Some(Kind::Repair(r)) => r.checks.is_none() && r.from.is_some_and(last),
-            _ => last(position),
-        }
-    }
-
     pub(crate) fn check(&self, checks: &[Arc<dyn Check>], completion: &Completion) -> Checked {
         validators::run(checks, &validators::Input::new(completion, &self.input.request))
+    }
+
+    /// Tells whoever watches; the event is made only if someone does.
+    pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
+        if let Some(observer) = &self.input.observer {
+            observer.event(&event());
+        }
     }
 
     /// Notes which limit cut the run short; the first one stays.
@@ -216,6 +227,7 @@ impl Host<'_> {
             Failure::Deadline => "wall",
             Failure::Provider(_) | Failure::NoCandidate(_) => return,
         };
+        self.tell(|| Event::Exhausted { kind: kind.to_owned() });
         self.input.trace.with(|run| {
             run.exhausted.get_or_insert_with(|| kind.to_owned());
         });

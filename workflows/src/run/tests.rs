@@ -1,7 +1,7 @@
 //! Scripted models under a paused clock: what runs, in which order, and what reaches the client.
 
 use crate::testing::*;
-use crate::{Ending, Failure, run};
+use crate::{Ending, Failure};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;

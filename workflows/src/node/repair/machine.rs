@@ -1,10 +1,10 @@
 //! The states of a repair: fix, choose, call, check, until something passes or nothing is left to try.
 
 use super::mend::mend;
-use super::{Node, Repair, Rung, Strategy};
+use super::{Repair, Rung, Strategy};
 use crate::route::Route;
-use crate::run::{Answer, Host, RowId};
-use crate::seam::{Ask, Failure};
+use crate::run::{Answer, At, RowId};
+use crate::world::{Ask, EffectId, EffectKind, Failure};
 use std::sync::Arc;
 use types::matrix::Model;
 use types::provider::Edits;
@@ -31,6 +31,8 @@ pub(crate) struct Found {
 
 /// How a repair ended.
 pub(crate) struct Repaired {
+    /// The completion it started from.
+    pub(crate) start: RowId,
     /// What passed, else the best so far if it is better than the start.
     pub(crate) answer: Option<Found>,
     /// The completion it started from, when nothing better was found.
@@ -55,8 +57,7 @@ fn fingerprints(findings: &[Finding]) -> Vec<(&str, &str, Option<&str>)> {
 
 struct Machine<'a> {
     spec: &'a Repair,
-    node: &'a Node,
-    host: &'a Host<'a>,
+    at: &'a At<'a>,
     checks: &'a [Arc<dyn Check>],
     /// The latest failing answer.
     latest: Arc<Completion>,
@@ -70,15 +71,10 @@ struct Machine<'a> {
     stopped: Option<String>,
 }
 
-pub(crate) async fn run(
-    spec: &Repair,
-    node: &Node,
-    host: &Host<'_>,
-    checks: &[Arc<dyn Check>],
-    start: Start,
-) -> Repaired {
+pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &[Arc<dyn Check>], start: Start) -> Repaired {
     if start.checked.report.verdict != Verdict::Failed {
         return Repaired {
+            start: start.id,
             answer: None,
             unchanged: Some(start.id),
             attempts: 0,
@@ -90,8 +86,7 @@ pub(crate) async fn run(
     let findings = start.checked.report.findings;
     let mut machine = Machine {
         spec,
-        node,
-        host,
+        at,
         checks,
         latest: start.completion,
         used: vec![start.model.id.clone()],
@@ -122,7 +117,7 @@ pub(crate) async fn run(
 
 impl Machine<'_> {
     fn check(&self, completion: &Completion) -> Checked {
-        self.host.check(self.checks, completion)
+        self.at.host.check(self.checks, completion)
     }
 
     /// Mends the latest answer locally. `Some` when the result passes.
@@ -130,12 +125,12 @@ impl Machine<'_> {
         if !self.spec.fix {
             return None;
         }
-        let mended = mend(&self.latest, &self.findings, self.checks, &self.host.input.request)?;
+        let mended = mend(&self.latest, &self.findings, self.checks, &self.at.host.input.request)?;
         let checked = self.check(&mended);
         let answer = Answer { completion: mended, model: self.model.clone(), ms: 0.0 };
         let found = self.weigh(answer, checked, Strategy::Fix);
         if found.is_some() {
-            self.host.input.trace.with(|run| run.fixes = run.fixes.saturating_add(1));
+            self.at.host.input.trace.with(|run| run.fixes = run.fixes.saturating_add(1));
         }
         found
     }
@@ -156,13 +151,13 @@ impl Machine<'_> {
 
     async fn attempt(&mut self, rung: &Rung) -> Option<Found> {
         self.attempts = self.attempts.saturating_add(1);
-        self.host.input.trace.with(|run| run.repairs = run.repairs.saturating_add(1));
+        self.at.host.input.trace.with(|run| run.repairs = run.repairs.saturating_add(1));
         let answer = match self.call(rung).await {
             Ok(answer) => answer,
             // Its own retries are used up: the next rung may go elsewhere.
             Err(Failure::Provider(_) | Failure::NoCandidate(_)) => return None,
             Err(e @ (Failure::Budget(_) | Failure::Deadline)) => {
-                self.host.exhausted(&e);
+                self.at.host.exhausted(&e);
                 self.stopped = Some(e.to_string());
                 return None;
             }
@@ -193,23 +188,23 @@ impl Machine<'_> {
             }),
             (None, _) => Arc::new(Route::only(&self.model.id)),
         };
-        match self.host.call(self.ask(rung, first)).await {
+        match self.at.call(self.ask(rung, first, 1)).await {
             // No stronger model may serve it: any other one is better than giving up.
             Err(Failure::NoCandidate(_)) if rung.strategy == Strategy::Escalate && rung.route.is_none() => {
-                self.host.call(self.ask(rung, Arc::default())).await
+                self.at.call(self.ask(rung, Arc::default(), 2)).await
             }
             other => other,
         }
     }
 
-    fn ask(&self, rung: &Rung, route: Arc<Route>) -> Ask {
+    fn ask(&self, rung: &Rung, route: Arc<Route>, tries: u32) -> Ask {
         let escalates = rung.strategy == Strategy::Escalate;
         Ask {
-            node: self.node.id.clone(),
+            id: EffectId::new(&self.at.path, EffectKind::Model, self.attempts.saturating_sub(1), tries),
             purpose: rung.strategy.purpose().into(),
             primary: false,
             route,
-            edits: self.host.edits(&self.edits(rung.strategy)),
+            edits: self.at.host.edits(&self.edits(rung.strategy)),
             stream: false,
             timeout: None,
             avoid: if escalates { self.used.clone() } else { Vec::new() },
@@ -217,7 +212,7 @@ impl Machine<'_> {
     }
 
     fn edits(&self, strategy: Strategy) -> Edits {
-        let request = &self.host.input.request;
+        let request = &self.at.host.input.request;
         let bounds = &self.spec.feedback;
         let mut edits = Edits::default();
         match strategy {
@@ -254,6 +249,7 @@ impl Machine<'_> {
         };
         let answer = found.or(self.best);
         Repaired {
+            start,
             unchanged: answer.is_none().then_some(start),
             answer,
             attempts,

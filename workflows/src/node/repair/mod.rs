@@ -1,22 +1,43 @@
 //! `repair`: the validate-and-fix loop in one node (`workflow-format.md` §9).
 
-use super::{Node, Output, Resolved, count};
+use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, validate};
 use crate::load::{Checks, Cx};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::route::Route;
-use crate::run::{Host, Produced, RowId, State};
-use crate::seam::Failure;
-use serde_json::{Value, json};
+use crate::run::{At, Origin, Table};
+use crate::value::{Ty, Value};
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
+use std::time::Duration;
 use types::doc::{self, Fields};
+use types::expr::Type;
 use types::{Finding, Verdict};
+use validators::Check;
 
 mod machine;
 mod mend;
 mod prompt;
 
-pub(crate) use machine::{Repaired, Start};
+use machine::{Repaired, Start};
+
+pub(crate) static TYPE: NodeType = NodeType {
+    name: "repair",
+    outcomes: &[Outcome::Repaired, Outcome::Exhausted],
+    words: &["repaired", "exhausted", "error", "timeout", "cancelled", "skipped"],
+    // It makes up to four calls, each of which ends by itself.
+    timeout: Duration::from_secs(120),
+    sink: false,
+    outputs: |_| {
+        vec![
+            Out::new("completion", Ty::Completion),
+            Out::data("attempts", Type::Int),
+            Out::data("strategy", Type::Str.optional()),
+            Out::data("findings", Type::Any.list()),
+        ]
+    },
+    lower: |cx, f| Box::new(Repair::lower(cx, f)),
+};
 
 /// What an attempt changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,7 +124,7 @@ pub(crate) struct Repair {
 }
 
 impl Repair {
-    pub(crate) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
+    fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let span = f.span;
         let from_node = f.take("from");
         let from = from_node.and_then(|n| from(cx, n, &f.at("from")));
@@ -148,9 +169,57 @@ impl Repair {
         }
     }
 
-    pub(crate) fn canonical(&self, ids: &[Arc<str>]) -> Value {
-        let input: Vec<String> = self.input.iter().map(|r| r.canonical(ids)).collect();
-        let ladder: Vec<Value> = self
+    /// The checks it goes by, and whether those that policies demand are among them.
+    fn checks(&self, at: &At<'_>) -> (Vec<Arc<dyn Check>>, bool) {
+        if let Some(own) = &self.checks {
+            return (at.checks(&own.list, false), false);
+        }
+        let from = self.from.and_then(|f| at.frame.graph.nodes.get(f)).and_then(Node::get);
+        let Some(v): Option<&validate::Validate> = from else { return (Vec::new(), false) };
+        (at.checks(&v.checks.list, v.last), v.last)
+    }
+
+    /// The repaired completion becomes one of the run.
+    fn finish(&self, done: Repaired, at: &At<'_>, table: &mut Table, extras: bool) -> Resolved {
+        let mut findings: Vec<Finding> = done.findings;
+        let mut strategy = None;
+        let id = match done.answer {
+            None => done.unchanged,
+            Some(found) => {
+                strategy = Some(found.strategy.as_str());
+                let attempt = done.attempts.max(1);
+                let origin =
+                    Origin { strategy, parents: vec![done.start], ..Origin::of(&at.path, 0, attempt) };
+                let id = table.add(found.answer, origin);
+                if let Some(row) = table.row_mut(id) {
+                    row.join(found.checked);
+                    row.extras = extras;
+                    findings.clone_from(&row.findings);
+                }
+                Some(id)
+            }
+        };
+        let failed = id.and_then(|id| table.row(id)).is_none_or(|r| r.verdict == Verdict::Failed);
+        let outcome = match id {
+            Some(_) if !failed => Outcome::Repaired,
+            _ if self.on_exhausted == OnExhausted::Fail => Outcome::Error,
+            _ => Outcome::Exhausted,
+        };
+        let given = outcome == Outcome::Repaired || self.on_exhausted == OnExhausted::Best;
+        let outputs = vec![
+            Value::row(id.filter(|_| given)),
+            Value::Int(i64::from(done.attempts)),
+            strategy.map_or(Value::Nothing, |s| Value::Text(s.into())),
+            Value::list(&findings),
+        ];
+        Resolved { findings, note: Some(done.note), ..Resolved::with(outcome, outputs) }
+    }
+}
+
+impl Spec for Repair {
+    fn canonical(&self) -> Json {
+        let input: Vec<&str> = self.input.iter().map(Ref::canonical).collect();
+        let ladder: Vec<Json> = self
             .ladder
             .iter()
             .map(|r| json!([r.strategy.as_str(), r.route.as_ref().map(|r| r.canonical())]))
@@ -162,55 +231,39 @@ impl Repair {
         })
     }
 
-    pub(crate) async fn run(
-        &self,
-        node: &Node,
-        position: usize,
-        host: &Host<'_>,
-        start: Start,
-    ) -> Result<Produced, Failure> {
-        let checks = host.checks(position);
-        Ok(Produced::Repaired(Box::new(machine::run(self, node, host, &checks, start).await)))
+    fn reads(&self) -> Vec<Read<'_>> {
+        self.input.iter().map(|reference| Read { reference, may_be_absent: false }).collect()
     }
 
-    /// The repaired completion becomes one of the run.
-    pub(crate) fn finish(&self, done: Repaired, state: &mut State, extras: bool) -> Resolved {
-        let mut output = Output::default();
-        output.facts.count = usize::try_from(done.attempts).unwrap_or(usize::MAX);
-        let mut findings: Vec<Finding> = done.findings;
-        let id = match done.answer {
-            None => done.unchanged,
-            Some(found) => {
-                let id: RowId = state.add(found.answer);
-                if let Some(row) = state.row_mut(id) {
-                    row.join(found.checked);
-                    row.extras = extras;
-                    findings.clone_from(&row.findings);
-                }
-                output.facts.strategy = Some(found.strategy.as_str().to_owned());
-                Some(id)
-            }
-        };
-        let failed = |id: &RowId| state.row(*id).is_none_or(|r| r.verdict == Verdict::Failed);
-        let outcome = match id {
-            Some(id) if !failed(&id) => Outcome::Repaired,
-            _ if self.on_exhausted == OnExhausted::Fail => Outcome::Error,
-            _ => Outcome::Exhausted,
-        };
-        if outcome == Outcome::Repaired || self.on_exhausted == OnExhausted::Best {
-            output.completions = id.into_iter().collect();
-        }
-        Resolved { outcome, output, findings, note: Some(done.note) }
+    fn max_calls(&self) -> u32 {
+        self.max_attempts
+    }
+
+    fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
+        let id = at.rows(&self.input).first().copied();
+        let start = id.and_then(|id| {
+            let table = at.host.table();
+            let row = table.row(id)?;
+            let (completion, model) = (row.completion.clone(), row.model.clone());
+            Some(Start { id, completion, model, checked: row.checked() })
+        });
+        // Without anything to repair.
+        let Some(start) = start else { return Begun::Done(Resolved::plain(Outcome::Exhausted)) };
+        Begun::waits(async move {
+            let (checks, extras) = self.checks(&at);
+            let done = machine::run(self, &at, &checks, start).await;
+            Ok(self.finish(done, &at, &mut at.host.table(), extras))
+        })
     }
 }
 
 fn from(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<usize> {
     let id = cx.r.string(n, path)?;
-    let is_validate = |p: &usize| matches!(cx.ids.get(*p), Some((_, Some(super::Tag::Validate))));
+    let is_validate = |p: &usize| cx.named(*p).is_some_and(|n| n.kind == Some(&validate::TYPE));
     let found = cx.position(&id).filter(is_validate);
     if found.is_none() {
-        let known: Vec<String> =
-            cx.ids.iter().filter(|(_, t)| *t == Some(super::Tag::Validate)).map(|(i, _)| i.clone()).collect();
+        let of_type = cx.nodes().iter().filter(|n| n.kind == Some(&validate::TYPE));
+        let known: Vec<String> = of_type.map(|n| n.id.clone()).collect();
         let hint = types::diagnostic::suggestion(&id, known.iter().map(String::as_str));
         let d = cx.r.error("301", n.span, format!("`{id}` is no validate node"));
         d.hint = Some(hint);

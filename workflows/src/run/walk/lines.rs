@@ -1,7 +1,8 @@
 //! Edges of a walk: when they are live, when a join is satisfied, and what no longer matters.
 
-use super::{Progress, Walk, scope};
+use super::{Progress, Walk};
 use crate::edge::Edge;
+use crate::event::Event;
 use crate::graph::bit;
 use crate::node::{Join, Resolved};
 use crate::outcome::Outcome;
@@ -23,7 +24,7 @@ pub(super) enum Ready {
 impl Walk<'_> {
     /// What the join of a node says now.
     pub(super) fn ready(&self, i: usize, join: Join) -> Ready {
-        let graph = &self.host.workflow.graph;
+        let graph = self.frame.graph;
         if graph.is_root(i) {
             return Ready::Start;
         }
@@ -54,8 +55,9 @@ impl Walk<'_> {
         i: usize,
         outcome: Outcome,
     ) -> Result<Vec<(usize, Line)>, types::expr::Error> {
-        let graph = &self.host.workflow.graph;
-        let mut scope = None;
+        let graph = self.frame.graph;
+        // Conditions see the node itself as resolved.
+        self.frame.with(i, |c| c.progress = Progress::Resolved { outcome, duration_ms: 0.0 });
         let mut lines: Vec<(usize, Line)> = Vec::new();
         let mut any = false;
         let line = |live: bool| if live { Line::Live } else { Line::Dead };
@@ -63,14 +65,7 @@ impl Walk<'_> {
         for (at, e) in graph.edges_from(i).filter(|(_, e)| plain(e)) {
             let mut live = e.accepts.contains(outcome);
             if let (true, Some(when)) = (live, &e.when) {
-                let scope = scope.get_or_insert_with(|| {
-                    let mut progress = self.progress.clone();
-                    if let Some(p) = progress.get_mut(i) {
-                        *p = Progress::Resolved { outcome, duration_ms: 0.0 };
-                    }
-                    scope::build(self.host, &self.state, &progress)
-                });
-                live = when.holds(scope)?;
+                live = when.holds(&self.frame.scope(when, self.host))?;
             }
             any |= live;
             lines.push((at, line(live)));
@@ -81,19 +76,35 @@ impl Walk<'_> {
         Ok(lines)
     }
 
+    /// An edge becomes live or dead.
+    pub(super) fn draw(&mut self, edge: usize, line: Line) {
+        if let Some(l) = self.lines.get_mut(edge) {
+            *l = line;
+        }
+        self.host.tell(|| {
+            let ends = self.frame.graph.edges.get(edge).map(|e| (self.node(e.from), self.node(e.to)));
+            let (from, to) = ends.unwrap_or_default();
+            Event::Edge {
+                from: from.map_or_else(|| "".into(), |n| self.frame.path(n)),
+                to: to.map_or_else(|| "".into(), |n| n.id.clone()),
+                live: line == Line::Live,
+            }
+        });
+    }
+
     /// Cancels what can no longer matter: a node is of use while a pending edge leads from it to a node
     /// that still waits and is of use itself; sinks always are.
     pub(super) fn abandon(&mut self) {
         if self.running.is_empty() {
             return;
         }
-        let graph = &self.host.workflow.graph;
+        let graph = self.frame.graph;
         let mut useful = 0_u64;
         for i in graph.topo.iter().copied().rev() {
-            let sink = self.node(i).is_some_and(|n| n.tag.is_sink());
-            let open = self.progress.get(i) == Some(&Progress::Pending);
+            let sink = self.node(i).is_some_and(|n| n.kind.sink);
+            let open = self.frame.progress(i) == Progress::Pending;
             let leads = graph.edges_from(i).any(|(at, e)| {
-                let waits = self.progress.get(e.to) == Some(&Progress::Pending);
+                let waits = self.frame.progress(e.to) == Progress::Pending;
                 self.lines.get(at) == Some(&Line::Pending) && waits && useful & bit(e.to) != 0
             });
             if sink && open || leads {

@@ -1,9 +1,9 @@
-//! The completions of a run, and what each node has put out.
+//! The completions of a run: one table, which everything else refers to.
 
 use super::Answer;
-use crate::node::Output;
-use crate::reference::Ref;
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
+use types::completion::FinishReason;
 use types::matrix::Model;
 use types::run::Severity;
 use types::{Completion, Finding, Verdict};
@@ -13,12 +13,40 @@ use validators::Checked;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RowId(usize);
 
+/// Where a completion comes from.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    /// The node instance.
+    pub(crate) frame: Arc<str>,
+    /// Which sample.
+    pub(crate) index: u32,
+    /// Which attempt at it.
+    pub(crate) attempt: u32,
+    /// What repaired it.
+    pub(crate) strategy: Option<&'static str>,
+    /// The completions it was made from.
+    pub(crate) parents: Vec<RowId>,
+}
+
+impl Origin {
+    /// Of a node's own call.
+    pub(crate) fn of(frame: &Arc<str>, index: u32, attempt: u32) -> Self {
+        Origin { frame: frame.clone(), index, attempt, strategy: None, parents: Vec::new() }
+    }
+
+    /// The completion's `id`: `<node path>#<index>.<attempt>`.
+    fn id(&self) -> String {
+        format!("{}#{}.{}", self.frame, self.index, self.attempt)
+    }
+}
+
 /// A completion and everything that is known about it. What checks and judges add is seen through every
 /// reference to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
     pub(crate) completion: Arc<Completion>,
     pub(crate) model: Arc<Model>,
+    pub(crate) origin: Origin,
     pub(crate) verdict: Verdict,
     pub(crate) score: f64,
     pub(crate) findings: Vec<Finding>,
@@ -98,22 +126,17 @@ impl Row {
     }
 }
 
-/// Completions and outputs of a run.
-pub(crate) struct State {
-    rows: Vec<Row>,
-    outputs: Vec<Output>,
-}
+/// The completions of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Table(Vec<Row>);
 
-impl State {
-    pub(crate) fn new(nodes: usize) -> Self {
-        State { rows: Vec::new(), outputs: vec![Output::default(); nodes] }
-    }
-
+impl Table {
     /// Adds a completion that nothing has checked yet.
-    pub(crate) fn add(&mut self, answer: Answer) -> RowId {
-        self.rows.push(Row {
+    pub(crate) fn add(&mut self, answer: Answer, origin: Origin) -> RowId {
+        self.0.push(Row {
             completion: Arc::new(answer.completion),
             model: answer.model,
+            origin,
             verdict: Verdict::None,
             score: 1.0,
             findings: Vec::new(),
@@ -123,39 +146,61 @@ impl State {
             total_ms: answer.ms,
             extras: false,
         });
-        RowId(self.rows.len().saturating_sub(1))
+        RowId(self.0.len().saturating_sub(1))
     }
 
     pub(crate) fn row(&self, id: RowId) -> Option<&Row> {
-        self.rows.get(id.0)
+        self.0.get(id.0)
     }
 
     pub(crate) fn row_mut(&mut self, id: RowId) -> Option<&mut Row> {
-        self.rows.get_mut(id.0)
+        self.0.get_mut(id.0)
     }
 
-    pub(crate) fn output(&self, node: usize) -> Option<&Output> {
-        self.outputs.get(node)
+    /// The completion that data names by its `id`.
+    pub(crate) fn named(&self, json: &Json) -> Option<RowId> {
+        let id = json.get("id")?.as_str()?;
+        self.0.iter().position(|r| r.origin.id() == id).map(RowId)
     }
 
-    pub(crate) fn put(&mut self, node: usize, output: Output) {
-        if let Some(o) = self.outputs.get_mut(node) {
-            *o = output;
-        }
+    fn ids(&self, rows: &[RowId]) -> Vec<String> {
+        rows.iter().filter_map(|id| self.row(*id)).map(|r| r.origin.id()).collect()
     }
 
-    /// The completions that references name, in their order, each once. Nodes that did not run give none.
-    pub(crate) fn read(&self, refs: &[Ref]) -> Vec<RowId> {
-        let mut found = Vec::new();
-        for r in refs {
-            let Some(output) = self.outputs.get(r.node) else { continue };
-            for id in output.read(r.field) {
-                if !found.contains(id) {
-                    found.push(*id);
-                }
-            }
-        }
-        found
+    /// What expressions see of a completion.
+    pub(crate) fn json(&self, id: RowId) -> Json {
+        let Some(r) = self.row(id) else { return Json::Null };
+        let c = &r.completion;
+        let calls: Vec<Json> = c
+            .tool_calls()
+            .iter()
+            .map(|t| {
+                let args: Option<Json> = serde_json::from_str(&t.arguments).ok();
+                json!({"id": t.id, "name": t.name, "args_text": t.arguments, "args": args})
+            })
+            .collect();
+        json!({
+            "id": r.origin.id(),
+            "text": c.text(),
+            "json": serde_json::from_str::<Json>(c.text()).ok(),
+            "tool_calls": calls,
+            "finish_reason": c.finish_reason().map(FinishReason::as_str),
+            "provider": r.model.id.split('/').next().unwrap_or_default(),
+            "model": &*r.model.id,
+            "family": r.model.family,
+            "cost_usd": r.model.price.map(|p| p.cost(&c.usage).dollars()),
+            "latency": {"total_ms": r.total_ms},
+            "refused": c.refused(),
+            "truncated": c.finish_reason() == Some(&FinishReason::Length),
+            "quality": r.quality(),
+            "validation": {"verdict": r.verdict.as_str(), "score": r.score},
+            "judge": {"score": r.judge},
+            "origin": {"node": &*r.origin.frame, "index": r.origin.index, "attempt": r.origin.attempt,
+                "strategy": r.origin.strategy, "parents": self.ids(&r.origin.parents)},
+            "usage": {"input": c.usage.input, "cached_input": c.usage.cached_input,
+                "output": c.usage.output, "reasoning": c.usage.reasoning,
+                "estimated": c.usage.estimated},
+        })
     }
 
     /// The best completion there is: passing first, then by quality. Never a blocked one.
@@ -165,7 +210,7 @@ impl State {
             Verdict::Unverified => 1,
             Verdict::Failed => 2,
         };
-        let fit = self.rows.iter().enumerate().filter(|(_, r)| !r.blocked());
+        let fit = self.0.iter().enumerate().filter(|(_, r)| !r.blocked());
         fit.min_by(|(_, a), (_, b)| {
             rank(a)
                 .cmp(&rank(b))
@@ -177,7 +222,7 @@ impl State {
 
     /// Findings of the completion that is nearest to passing.
     pub(crate) fn worst_findings(&self) -> Vec<Finding> {
-        let failed = self.rows.iter().filter(|r| !r.findings.is_empty());
+        let failed = self.0.iter().filter(|r| !r.findings.is_empty());
         failed
             .min_by(|a, b| a.weight().total_cmp(&b.weight()))
             .map(|r| r.findings.clone())

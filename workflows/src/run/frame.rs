@@ -1,0 +1,186 @@
+//! One instance of a graph within a run: how far its nodes have come and what they have put out.
+
+use super::{Host, RowId};
+use crate::graph::Graph;
+use crate::load::{Expr, Reads};
+use crate::node::Node;
+use crate::outcome::Outcome;
+use crate::reference::{Ref, Root};
+use crate::value::Value;
+use serde_json::{Map, Value as Json, json};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use types::expr::Scope;
+
+/// How far a node has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(crate) enum Progress {
+    #[default]
+    Pending,
+    Running,
+    Resolved {
+        outcome: Outcome,
+        duration_ms: f64,
+    },
+}
+
+/// A node within a graph instance.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Cell {
+    pub(crate) progress: Progress,
+    pub(crate) started_ms: f64,
+    /// In the order in which its type declares them; empty while it has not run.
+    pub(crate) outputs: Vec<Value>,
+    /// Why it failed.
+    pub(crate) error: Option<Arc<Json>>,
+    pub(crate) calls: u32,
+    pub(crate) cost_usd: f64,
+}
+
+/// A graph instance: the root of a run, or one iteration of a body.
+pub(crate) struct Frame<'a> {
+    pub(crate) graph: &'a Graph,
+    /// What stands before the ids of its nodes in their paths, such as `work[2]/`; empty at the root.
+    prefix: Arc<str>,
+    parent: Option<&'a Frame<'a>>,
+    /// What a body has around it: `carry`, `loop`, the variable of a `map`.
+    locals: Vec<(Arc<str>, Value)>,
+    cells: Mutex<Vec<Cell>>,
+}
+
+impl<'a> Frame<'a> {
+    /// The root of a run.
+    pub(crate) fn root(graph: &'a Graph) -> Self {
+        let cells = Mutex::new(vec![Cell::default(); graph.nodes.len()]);
+        Frame { graph, prefix: "".into(), parent: None, locals: Vec::new(), cells }
+    }
+
+    /// The path of one of its nodes.
+    pub(crate) fn path(&self, node: &Node) -> Arc<str> {
+        if self.prefix.is_empty() { node.id.clone() } else { format!("{}{}", self.prefix, node.id).into() }
+    }
+
+    /// Looks at its nodes or changes them. The lock is short and never held across a wait.
+    pub(crate) fn cells(&self) -> MutexGuard<'_, Vec<Cell>> {
+        // Every write leaves the cells consistent, so a panic elsewhere does not spoil them.
+        self.cells.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes one of its nodes.
+    pub(crate) fn with<T>(&self, node: usize, f: impl FnOnce(&mut Cell) -> T) -> Option<T> {
+        self.cells().get_mut(node).map(f)
+    }
+
+    pub(crate) fn progress(&self, node: usize) -> Progress {
+        self.cells().get(node).map_or(Progress::Pending, |c| c.progress)
+    }
+
+    fn up(&self, levels: usize) -> Option<&Frame<'a>> {
+        let mut frame = self;
+        for _ in 0..levels {
+            frame = frame.parent?;
+        }
+        Some(frame)
+    }
+
+    /// The value of a reference; nothing where a node has not run.
+    pub(crate) fn value(&self, r: &Ref, host: &Host) -> Value {
+        let whole = match &r.root {
+            Root::Output { up, node, output } => self.up(*up).and_then(|f| {
+                let cells = f.cells();
+                cells.get(*node).and_then(|c| c.outputs.get(*output)).cloned()
+            }),
+            Root::Node { up, node } => {
+                self.up(*up).and_then(|f| f.node_json(*node, None, host)).map(Value::of)
+            }
+            Root::Messages => Some(Value::Messages(host.messages())),
+            Root::Var(name) => host.var(name).cloned().map(Value::of),
+            Root::Local { up, name } => {
+                self.up(*up).and_then(|f| f.locals.iter().find(|(n, _)| n == name)).map(|(_, v)| v.clone())
+            }
+        };
+        let whole = whole.unwrap_or_default();
+        if r.path.is_empty() { whole } else { whole.part(&r.path, &host.table()) }
+    }
+
+    /// The completions that references name, in their order, each once. Nodes that did not run give none.
+    pub(crate) fn rows(&self, refs: &[Ref], host: &Host) -> Vec<RowId> {
+        let mut found = Vec::new();
+        for r in refs {
+            let value = self.value(r, host);
+            value.rows_into(&host.table(), &mut found);
+        }
+        found
+    }
+
+    /// What expressions see of a node: everything, or the named fields only.
+    fn node_json(&self, node: usize, fields: Option<&[Arc<str>]>, host: &Host) -> Option<Json> {
+        let plan = self.graph.nodes.get(node)?;
+        let cell = self.cells().get(node)?.clone();
+        let wanted = |name: &str| fields.is_none_or(|f| f.iter().any(|x| **x == *name));
+        let (status, outcome, duration) = match cell.progress {
+            Progress::Pending => ("pending", None, None),
+            Progress::Running => ("running", None, None),
+            Progress::Resolved { outcome, duration_ms } => {
+                ("resolved", Some(plan.word(outcome)), Some(duration_ms))
+            }
+        };
+        let ran = cell.progress != Progress::Pending;
+        let error = cell.error.as_deref().cloned();
+        let mut map = Map::new();
+        for (name, value) in [
+            ("status", json!(status)),
+            ("outcome", json!(outcome)),
+            ("error", json!(error)),
+            ("started_ms", json!(ran.then_some(cell.started_ms))),
+            ("duration_ms", json!(duration)),
+            ("cost_usd", json!(cell.cost_usd)),
+            ("calls", json!(cell.calls)),
+        ] {
+            if wanted(name) {
+                map.insert(name.to_owned(), value);
+            }
+        }
+        let table = host.table();
+        for (i, out) in plan.outputs.iter().enumerate().filter(|(_, o)| wanted(&o.name)) {
+            let value = cell.outputs.get(i).map_or_else(|| out.absent(), |v| v.json(&table));
+            map.insert(out.name.to_string(), value);
+        }
+        Some(Json::Object(map))
+    }
+
+    /// The request's variables and everything of this graph that an expression reads. Built only when an
+    /// expression is evaluated, and only of what it names.
+    pub(crate) fn scope(&self, e: &Expr, host: &Host) -> Scope {
+        let reads = e.reads();
+        if reads.is_empty() {
+            return host.input.scope.clone();
+        }
+        host.input.language.scope(Some(&host.input.scope), self.variables(reads, host))
+    }
+
+    fn variables(&self, reads: &Reads, host: &Host) -> Vec<(String, Json)> {
+        let mut variables = Vec::new();
+        if !reads.nodes.is_empty() {
+            let mut nodes = Map::new();
+            for n in &reads.nodes {
+                let Some(frame) = self.up(n.up) else { continue };
+                let Some(plan) = frame.graph.nodes.get(n.node) else { continue };
+                let fields = (!n.fields.is_empty()).then_some(n.fields.as_slice());
+                if let Some(json) = frame.node_json(n.node, fields, host) {
+                    nodes.insert(plan.id.to_string(), json);
+                }
+            }
+            variables.push(("nodes".to_owned(), Json::Object(nodes)));
+        }
+        if reads.vars {
+            variables.push(("vars".to_owned(), host.vars().clone()));
+        }
+        for (up, name) in &reads.locals {
+            let Some(frame) = self.up(*up) else { continue };
+            if let Some((_, v)) = frame.locals.iter().find(|(n, _)| n == name) {
+                variables.push((name.to_string(), v.json(&host.table())));
+            }
+        }
+        variables
+    }
+}

@@ -1,0 +1,213 @@
+//! Values that nodes put out and read: data, references to completions, lists of messages.
+
+use crate::run::{RowId, Table};
+use serde_json::Value as Json;
+use std::sync::Arc;
+use types::chat::Message;
+use types::expr::Type;
+
+/// A value within a run.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Value {
+    /// Unknown, or there is none.
+    #[default]
+    Nothing,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Text(Arc<str>),
+    Json(Arc<Json>),
+    /// A completion of the run's table.
+    Row(RowId),
+    /// Several.
+    Rows(Vec<RowId>),
+    /// Messages of a conversation.
+    Messages(Arc<Vec<Message>>),
+}
+
+/// The type of a value, for static checks.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Ty {
+    /// One completion, or none.
+    Completion,
+    Completions,
+    Messages,
+    /// Anything without an identity of its own.
+    Data(Type),
+}
+
+impl Ty {
+    /// As expressions see it.
+    pub(crate) fn expr(&self) -> Type {
+        match self {
+            Ty::Completion => completion().optional(),
+            Ty::Completions => completion().list(),
+            Ty::Messages => Type::Any.list(),
+            Ty::Data(t) => t.clone(),
+        }
+    }
+
+    /// Whether completions may be read from it. Of data whose form is not known before the run, they may.
+    pub(crate) fn holds_completions(&self) -> bool {
+        matches!(self, Ty::Completion | Ty::Completions | Ty::Data(Type::Any))
+    }
+}
+
+/// What expressions can read of a completion.
+fn completion() -> Type {
+    const VERDICTS: &[&str] = &["passed", "failed", "unverified", "none"];
+    Type::map([
+        ("id", Type::Str),
+        ("text", Type::Str),
+        ("json", Type::Any),
+        (
+            "tool_calls",
+            Type::map([
+                ("id", Type::Str),
+                ("name", Type::Str),
+                ("args_text", Type::Str),
+                ("args", Type::Any),
+            ])
+            .list(),
+        ),
+        ("finish_reason", Type::Str.optional()),
+        ("provider", Type::Str),
+        ("model", Type::Str),
+        ("family", Type::Str),
+        ("cost_usd", Type::Float.optional()),
+        ("latency", Type::map([("total_ms", Type::Float)])),
+        ("refused", Type::Bool),
+        ("truncated", Type::Bool),
+        ("quality", Type::Float),
+        ("validation", Type::map([("verdict", Type::Enum(VERDICTS)), ("score", Type::Float)])),
+        ("judge", Type::map([("score", Type::Float.optional())])),
+        (
+            "origin",
+            Type::map([
+                ("node", Type::Str),
+                ("index", Type::Int),
+                ("attempt", Type::Int),
+                ("strategy", Type::Str.optional()),
+                ("parents", Type::Str.list()),
+            ]),
+        ),
+        (
+            "usage",
+            Type::map([
+                ("input", Type::Int),
+                ("cached_input", Type::Int),
+                ("output", Type::Int),
+                ("reasoning", Type::Int),
+                ("estimated", Type::Bool),
+            ]),
+        ),
+    ])
+}
+
+impl Value {
+    /// Of a JSON value.
+    pub(crate) fn of(json: Json) -> Self {
+        match json {
+            Json::Null => Value::Nothing,
+            Json::Bool(b) => Value::Bool(b),
+            Json::String(s) => Value::Text(s.into()),
+            other => Value::Json(Arc::new(other)),
+        }
+    }
+
+    /// A list of data; an empty one costs nothing.
+    pub(crate) fn list<T: serde::Serialize>(list: &[T]) -> Self {
+        if list.is_empty() {
+            return Value::Rows(Vec::new());
+        }
+        serde_json::to_value(list).map_or(Value::Nothing, Value::of)
+    }
+
+    /// Of a number that may be unknown.
+    pub(crate) fn float(f: Option<f64>) -> Self {
+        f.map_or(Value::Nothing, Value::Float)
+    }
+
+    /// Of a completion that may be missing.
+    pub(crate) fn row(id: Option<RowId>) -> Self {
+        id.map_or(Value::Nothing, Value::Row)
+    }
+
+    /// Of a count.
+    pub(crate) fn count(n: usize) -> Self {
+        Value::Int(i64::try_from(n).unwrap_or(i64::MAX))
+    }
+
+    /// Appends the completions it names. Data names one by a completion's `id`: that is how it passes through
+    /// expressions without losing its identity.
+    pub(crate) fn rows_into(&self, table: &Table, into: &mut Vec<RowId>) {
+        let mut add = |id: RowId| {
+            if !into.contains(&id) {
+                into.push(id);
+            }
+        };
+        match self {
+            Value::Row(id) => add(*id),
+            Value::Rows(ids) => ids.iter().copied().for_each(add),
+            Value::Json(json) => match &**json {
+                Json::Array(list) => list.iter().filter_map(|j| table.named(j)).for_each(add),
+                one => table.named(one).into_iter().for_each(add),
+            },
+            _ => {}
+        }
+    }
+
+    /// As data.
+    pub(crate) fn json(&self, table: &Table) -> Json {
+        match self {
+            Value::Nothing => Json::Null,
+            Value::Bool(b) => Json::Bool(*b),
+            Value::Int(i) => Json::from(*i),
+            Value::Float(f) => Json::from(*f),
+            Value::Text(t) => Json::String(t.to_string()),
+            Value::Json(j) => (**j).clone(),
+            Value::Row(id) => table.json(*id),
+            Value::Rows(ids) => Json::Array(ids.iter().map(|id| table.json(*id)).collect()),
+            Value::Messages(m) => serde_json::to_value(&**m).unwrap_or(Json::Null),
+        }
+    }
+
+    /// A part of it, as data; nothing where the path leads nowhere.
+    pub(crate) fn part(&self, path: &[Step], table: &Table) -> Value {
+        let Some((first, rest)) = path.split_first() else { return self.clone() };
+        match (self, first) {
+            (Value::Rows(ids), Step::At(i)) => {
+                let row = at(*i, ids.len()).and_then(|i| ids.get(i)).copied();
+                Value::row(row).part(rest, table)
+            }
+            _ => {
+                let json = self.json(table);
+                let found = path.iter().try_fold(&json, |j, step| step.of(j));
+                found.cloned().map_or(Value::Nothing, Value::of)
+            }
+        }
+    }
+}
+
+/// One step of a path into a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    Key(Box<str>),
+    /// A position; below 0: from the end.
+    At(i64),
+}
+
+impl Step {
+    fn of<'j>(&self, json: &'j Json) -> Option<&'j Json> {
+        match (self, json) {
+            (Step::Key(k), Json::Object(m)) => m.get(&**k),
+            (Step::At(i), Json::Array(l)) => l.get(at(*i, l.len())?),
+            _ => None,
+        }
+    }
+}
+
+fn at(i: i64, len: usize) -> Option<usize> {
+    let from_end = usize::try_from(i.unsigned_abs()).ok()?;
+    if i < 0 { len.checked_sub(from_end) } else { Some(from_end) }
+}
