@@ -14,17 +14,20 @@
 //! - Feedback is joined to its request whenever either arrives, and earlier words are kept.
 
 mod database;
+pub mod limits;
 mod lock;
 mod memory;
 mod mover;
 mod progress;
 mod reader;
+mod runs;
 mod spool;
 mod store;
 mod telling;
 mod words;
 
 pub use memory::Memory;
+pub use runs::{Clock, Runs, RunsMemory};
 pub use spool::Recovery;
 pub use store::{Config, Stats, Store};
 pub use types::store::Error;

@@ -1,0 +1,78 @@
+//! The tables that a store of runs brings, as the operations see them: inside one transaction.
+
+use types::runs::{Cursor, Entry, Error, Filter, Head, Key, Posted};
+
+/// What surrounds a run's head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// What was asked.
+    Submission,
+    /// What it waits for.
+    Waiting,
+    /// How it ended.
+    Result,
+}
+
+/// A key as it is remembered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KeyRow {
+    pub(crate) body: String,
+    pub(crate) run: String,
+    pub(crate) expires_ms: i64,
+}
+
+/// A webhook as it is remembered, one per run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct HookRow {
+    pub(crate) id: String,
+    pub(crate) run: String,
+    pub(crate) url: String,
+    /// Tries begun so far.
+    pub(crate) tries: u32,
+    /// When the run ended: tries are counted from then.
+    pub(crate) since_ms: i64,
+    pub(crate) due_ms: i64,
+}
+
+pub(crate) type Done<T = ()> = Result<T, Error>;
+
+/// Reading and writing rows. JSON is text here: nothing in a table is looked into.
+pub(crate) trait Table {
+    fn head(&mut self, id: &str) -> Done<Option<Head>>;
+    /// Inserts a run.
+    fn insert(&mut self, head: &Head, submission: &str) -> Done;
+    /// Replaces a run's head, and the place at which it is found by [`Table::due`].
+    fn put_head(&mut self, head: &Head, due_ms: Option<i64>) -> Done;
+    fn put_part(&mut self, id: &str, part: Part, json: Option<&str>) -> Done;
+    fn part(&mut self, id: &str, part: Part) -> Done<Option<String>>;
+    /// Runs whose due time is `now_ms` or earlier, earliest first.
+    fn due(&mut self, now_ms: i64, limit: usize) -> Done<Vec<Head>>;
+    /// Runs that have not ended and whose expiry is `now_ms` or earlier.
+    fn expired(&mut self, now_ms: i64, limit: usize) -> Done<Vec<Head>>;
+    /// One more than the filter's limit, where there are as many.
+    fn list(&mut self, filter: &Filter, after: Option<&Cursor>, limit: usize) -> Done<Vec<Head>>;
+
+    fn add_entry(&mut self, run: &str, entry: &Entry) -> Done;
+    fn entries(&mut self, run: &str, after: u64, limit: usize) -> Done<Vec<Entry>>;
+    fn copy_entries(&mut self, from: &str, to: &str, up_to: u64) -> Done;
+
+    fn key(&mut self, tenant: &str, principal: &str, key: &Key) -> Done<Option<KeyRow>>;
+    fn put_key(&mut self, tenant: &str, principal: &str, key: &Key, row: &KeyRow) -> Done;
+    fn drop_keys(&mut self, now_ms: i64) -> Done;
+
+    fn add_post(&mut self, run: &str, post: &Posted) -> Done;
+    fn posts(&mut self, run: &str, after: u64) -> Done<Vec<Posted>>;
+
+    fn put_plan(&mut self, hash: &str, plan: &str) -> Done;
+    fn plan(&mut self, hash: &str) -> Done<Option<String>>;
+
+    fn put_hook(&mut self, hook: &HookRow) -> Done;
+    fn hook(&mut self, id: &str) -> Done<Option<HookRow>>;
+    fn drop_hook(&mut self, id: &str) -> Done;
+    fn due_hooks(&mut self, now_ms: i64, limit: usize) -> Done<Vec<HookRow>>;
+
+    /// Runs that ended before a time.
+    fn ended_before(&mut self, ms: i64, limit: usize) -> Done<Vec<String>>;
+    /// Forgets a run with everything that belongs to it.
+    fn remove(&mut self, run: &str) -> Done;
+}
