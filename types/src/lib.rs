@@ -12,6 +12,7 @@ pub mod directives;
 pub mod doc;
 pub mod error;
 pub mod expr;
+pub mod limits;
 pub mod matrix;
 pub mod options;
 pub mod outcome;

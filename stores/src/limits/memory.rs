@@ -1,0 +1,192 @@
+//! Counters of one process, in memory.
+
+use super::counter::{Counter, Moment};
+use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation, Standing, Window};
+
+/// Tenants lie in so many parts, each under its own lock, which is held for the arithmetic alone.
+const SHARDS: usize = 64;
+/// Counters of one part beyond which idle ones are forgotten.
+const SWEEP: usize = 16_384;
+
+/// Counts the limits of one process. All limits of a reservation belong to one tenant, so one lock makes check and
+/// act one step.
+pub struct Counters {
+    shards: Vec<Mutex<Shard>>,
+    hasher: RandomState,
+    epoch: Instant,
+}
+
+type Id = (Arc<str>, Arc<str>, Metric, Window);
+
+#[derive(Default)]
+struct Shard {
+    counters: HashMap<Id, Counter>,
+    sweep_at: usize,
+}
+
+impl std::fmt::Debug for Counters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Counters").finish_non_exhaustive()
+    }
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let shard = || Mutex::new(Shard { counters: HashMap::new(), sweep_at: SWEEP });
+        Counters {
+            shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
+            hasher: RandomState::new(),
+            epoch: Instant::now(),
+        }
+    }
+}
+
+impl Counters {
+    fn shard(&self, tenant: &str) -> Option<MutexGuard<'_, Shard>> {
+        let at = usize::try_from(self.hasher.hash_one(tenant) % SHARDS as u64).unwrap_or(0);
+        // Every write leaves the counters consistent.
+        Some(self.shards.get(at)?.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn moment(&self, unix_ms: i64) -> Moment {
+        let ms = u64::try_from(self.epoch.elapsed().as_millis()).unwrap_or(u64::MAX);
+        Moment { ms, unix_ms }
+    }
+
+    fn take(
+        &self,
+        tenant: &Arc<str>,
+        limits: &Arc<[Limit]>,
+        amount: Amount,
+        unix_ms: i64,
+    ) -> Result<Reservation, Refused> {
+        let now = self.moment(unix_ms);
+        let granted =
+            || Reservation { tenant: tenant.clone(), limits: limits.clone(), amount, unix_ms, at_ms: now.ms };
+        let Some(mut shard) = self.shard(tenant) else { return Ok(granted()) };
+        shard.sweep(now);
+        let mut refused: Option<Refused> = None;
+        for limit in limits.iter() {
+            let want = amount.of(limit.metric);
+            let counter = shard.counter(tenant, limit);
+            let used = counter.used(limit.window, now);
+            // A request that uses nothing of it passes even where the ceiling was lowered below what is used.
+            if want == 0 || used.saturating_add(want) <= limit.ceiling {
+                continue;
+            }
+            let wait = Duration::from_millis(counter.wait(want, limit.ceiling, limit.window, now));
+            let longest = match &refused {
+                Some(Refused::Reached { retry_after, .. }) => *retry_after,
+                _ => Duration::ZERO,
+            };
+            if wait > longest {
+                let left = limit.ceiling.saturating_sub(used);
+                refused = Some(Refused::Reached { limit: limit.clone(), left, retry_after: wait });
+            }
+        }
+        if let Some(refused) = refused {
+            return Err(refused);
+        }
+        for limit in limits.iter() {
+            shard.counter(tenant, limit).add(amount.of(limit.metric));
+        }
+        Ok(granted())
+    }
+}
+
+impl Shard {
+    fn counter(&mut self, tenant: &Arc<str>, limit: &Limit) -> &mut Counter {
+        let id = (tenant.clone(), limit.holder.clone(), limit.metric, limit.window);
+        self.counters.entry(id).or_insert_with(|| Counter::new(limit.metric, limit.window))
+    }
+
+    /// Forgets counters that count nothing, when there are many: the map is bounded by what is in use.
+    fn sweep(&mut self, now: Moment) {
+        if self.counters.len() < self.sweep_at {
+            return;
+        }
+        self.counters.retain(|id, c| !c.is_idle(id.3, now));
+        self.sweep_at = self.counters.len().saturating_mul(2).max(SWEEP);
+    }
+}
+
+impl LimitStore for Counters {
+    fn reserve(
+        &self,
+        tenant: &Arc<str>,
+        limits: &Arc<[Limit]>,
+        amount: Amount,
+        unix_ms: i64,
+    ) -> BoxFuture<'_, Result<Reservation, Refused>> {
+        ready(self.take(tenant, limits, amount, unix_ms)).boxed()
+    }
+
+    fn settle(&self, reservation: Reservation, used: Amount) {
+        let now = self.moment(reservation.unix_ms);
+        let counted = Moment { ms: reservation.at_ms, unix_ms: reservation.unix_ms };
+        let Some(mut shard) = self.shard(&reservation.tenant) else { return };
+        for limit in reservation.limits.iter() {
+            let (reserved, used) = (reservation.amount.of(limit.metric), used.of(limit.metric));
+            let counter = shard.counter(&reservation.tenant, limit);
+            counter.used(limit.window, now);
+            if used > reserved {
+                counter.add(used.saturating_sub(reserved));
+            } else {
+                counter.take_back(reserved.saturating_sub(used), limit.window, counted);
+            }
+        }
+    }
+
+    fn restore(&self, tenant: &Arc<str>, limit: &Limit, used: u64, unix_ms: i64) {
+        let now = self.moment(unix_ms);
+        let Some(mut shard) = self.shard(tenant) else { return };
+        let counter = shard.counter(tenant, limit);
+        counter.used(limit.window, now);
+        counter.add(used);
+    }
+
+    fn standing(&self, tenant: &Arc<str>, limits: &[Limit], unix_ms: i64) -> BoxFuture<'_, Vec<Standing>> {
+        let now = self.moment(unix_ms);
+        let Some(mut shard) = self.shard(tenant) else { return ready(Vec::new()).boxed() };
+        let standing = |limit: &Limit| {
+            let counter = shard.counter(tenant, limit);
+            let used = counter.used(limit.window, now);
+            let wait =
+                if used == 0 { 0 } else { counter.wait(limit.ceiling, limit.ceiling, limit.window, now) };
+            Standing { limit: limit.clone(), used, resets_in: Duration::from_millis(wait) }
+        };
+        let all: Vec<Standing> = limits.iter().map(standing).collect();
+        drop(shard);
+        ready(all).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_counters_are_forgotten() {
+        let counters = Counters::default();
+        let tenant: Arc<str> = "t".into();
+        for i in 0..3 * SWEEP {
+            let limits: Arc<[Limit]> =
+                Limit::rate(&format!("label:{i}"), Metric::Requests, 1.0, Window::Sliding(1_000))
+                    .into_iter()
+                    .collect();
+            let one = Amount { requests: 1, ..Amount::default() };
+            counters.reserve(&tenant, &limits, one, 0).await.unwrap();
+            if i % 1_000 == 0 {
+                tokio::time::advance(Duration::from_millis(200)).await;
+            }
+        }
+        let most = counters.shards.iter().map(|s| s.lock().unwrap().counters.len()).max().unwrap();
+        assert!(most <= SWEEP, "{most}");
+    }
+}

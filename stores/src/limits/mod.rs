@@ -1,0 +1,6 @@
+//! Counters of rates and budgets.
+
+mod counter;
+mod memory;
+
+pub use memory::Counters;

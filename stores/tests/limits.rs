@@ -1,0 +1,124 @@
+//! What every counter of limits promises, whoever counts.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::Duration;
+use stores::limits::Counters;
+use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Window};
+
+/// 2026-07-01 12:00 UTC.
+const NOON: i64 = 1_782_907_200_000;
+
+fn limits(all: &[(&str, Metric, f64, Window)]) -> Arc<[Limit]> {
+    all.iter().map(|(holder, m, n, w)| Limit::rate(holder, *m, *n, *w).unwrap()).collect()
+}
+
+fn usd(dollars: f64) -> Amount {
+    Amount { requests: 1, tokens: 10, usd: (dollars * 1e9) as u64, concurrency: 1 }
+}
+
+const MINUTE: Window = Window::Sliding(60_000);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_at_once_spend_what_twenty_may() {
+    let store = Arc::new(Counters::default());
+    let tenant: Arc<str> = "acme".into();
+    let all = limits(&[
+        ("key:k", Metric::Usd, 2.0, Window::Day),
+        ("tenant:acme", Metric::Usd, 50.0, Window::Month),
+    ]);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..200 {
+        let (store, tenant, all) = (store.clone(), tenant.clone(), all.clone());
+        tasks.spawn(async move { store.reserve(&tenant, &all, usd(0.1), NOON).await.ok() });
+    }
+    let granted: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+    assert_eq!(granted.len(), 20);
+    // Each turns out to have cost half: ten more fit, and not one beyond.
+    for r in granted {
+        store.settle(r, Amount { concurrency: 0, ..usd(0.05) });
+    }
+    let mut more = 0;
+    while store.reserve(&tenant, &all, usd(0.1), NOON).await.is_ok() {
+        more += 1;
+    }
+    assert_eq!(more, 10);
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_or_nothing() {
+    let store = Counters::default();
+    let tenant: Arc<str> = "acme".into();
+    let both =
+        limits(&[("key:k", Metric::Requests, 100.0, MINUTE), ("tenant:acme", Metric::Tokens, 15.0, MINUTE)]);
+    store.reserve(&tenant, &both, usd(0.0), NOON).await.unwrap();
+    for _ in 0..5 {
+        let refused = store.reserve(&tenant, &both, usd(0.0), NOON).await.unwrap_err();
+        let Refused::Reached { limit, left, retry_after } = refused else { panic!("{refused:?}") };
+        assert_eq!((limit.metric, left), (Metric::Tokens, 5));
+        assert!(
+            retry_after <= Duration::from_secs(62) && retry_after > Duration::from_secs(58),
+            "{retry_after:?}"
+        );
+    }
+    let used: Vec<u64> = store.standing(&tenant, &both, NOON).await.iter().map(|s| s.used).collect();
+    assert_eq!(used, [1, 10], "refusals count nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_rate_admits_one_each_five_seconds() {
+    let store = Counters::default();
+    let tenant: Arc<str> = "acme".into();
+    let slow = limits(&[("key:k", Metric::Requests, 0.2, Window::Sliding(1_000))]);
+    let mut admitted = Vec::new();
+    for i in 0..300_u64 {
+        if store.reserve(&tenant, &slow, usd(0.0), NOON).await.is_ok() {
+            admitted.push(i * 100);
+        }
+        tokio::time::advance(Duration::from_millis(100)).await;
+    }
+    assert!(admitted.windows(2).all(|w| w[1] - w[0] >= 5_000), "{admitted:?}");
+    assert!(admitted.len() >= 5, "{admitted:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn places_come_back_and_days_begin_anew() {
+    let store = Counters::default();
+    let tenant: Arc<str> = "acme".into();
+    let all =
+        limits(&[("key:k", Metric::Concurrency, 2.0, MINUTE), ("key:k", Metric::Usd, 1.0, Window::Day)]);
+    let a = store.reserve(&tenant, &all, usd(0.4), NOON).await.unwrap();
+    let _b = store.reserve(&tenant, &all, usd(0.4), NOON).await.unwrap();
+    assert!(store.reserve(&tenant, &all, usd(0.0), NOON).await.is_err(), "two at once");
+    store.settle(a, Amount { concurrency: 0, ..usd(0.4) });
+    assert!(store.reserve(&tenant, &all, usd(0.4), NOON).await.is_err(), "the money is spent");
+    let tomorrow = NOON + 86_400_000;
+    let c = store.reserve(&tenant, &all, usd(0.4), tomorrow).await.unwrap();
+    store.settle(c, Amount::default());
+    // A clock that steps back opens no day again.
+    assert!(store.reserve(&tenant, &all, usd(1.1), NOON).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tenants_do_not_share_and_what_was_spent_before_counts() {
+    let store = Counters::default();
+    let all = limits(&[("model:p/m", Metric::Usd, 1.0, Window::Month)]);
+    let (a, b): (Arc<str>, Arc<str>) = ("a".into(), "b".into());
+    store.restore(&a, &all[0], 900_000_000, NOON);
+    assert!(store.reserve(&a, &all, usd(0.2), NOON).await.is_err());
+    assert!(store.reserve(&a, &all, usd(0.1), NOON).await.is_ok());
+    assert!(store.reserve(&b, &all, usd(0.9), NOON).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_settled_late_takes_back_nothing_of_others() {
+    let store = Counters::default();
+    let tenant: Arc<str> = "acme".into();
+    let all = limits(&[("key:k", Metric::Tokens, 100.0, MINUTE)]);
+    let tokens = |n| Amount { tokens: n, ..Amount::default() };
+    let early = store.reserve(&tenant, &all, tokens(100), NOON).await.unwrap();
+    tokio::time::advance(Duration::from_secs(62)).await;
+    store.reserve(&tenant, &all, tokens(100), NOON).await.unwrap();
+    store.settle(early, tokens(0));
+    assert!(store.reserve(&tenant, &all, tokens(1), NOON).await.is_err());
+}

@@ -1,0 +1,276 @@
+//! Rates and budgets: what may be used, over which time, by whom; and the seam to those who count.
+//!
+//! A reservation is taken on every limit that applies, or on none, before the first call; what was really used
+//! is put in its place after the last (`reliability.md` §5).
+
+use crate::units::Usd;
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Metric {
+    /// Requests admitted.
+    Requests,
+    /// Tokens, input and output.
+    Tokens,
+    /// Money, in nano-dollars.
+    Usd,
+    /// Requests in work at once; its window means nothing.
+    Concurrency,
+}
+
+impl Metric {
+    /// The strings of files, records and metrics.
+    pub const NAMES: &'static [&'static str] = &["requests", "tokens", "usd", "concurrency"];
+
+    /// The string used in files, records and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Metric::Requests => "requests",
+            Metric::Tokens => "tokens",
+            Metric::Usd => "usd",
+            Metric::Concurrency => "concurrency",
+        }
+    }
+
+    /// The metric of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "requests" => Metric::Requests,
+            "tokens" => Metric::Tokens,
+            "usd" => Metric::Usd,
+            "concurrency" => Metric::Concurrency,
+            _ => return None,
+        })
+    }
+}
+
+/// Over which time something is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Window {
+    /// Any stretch of so many milliseconds: never more than the ceiling within one, wherever it begins.
+    Sliding(u64),
+    /// A day from midnight UTC.
+    Day,
+    /// A month of the calendar, UTC.
+    Month,
+}
+
+impl Window {
+    /// Named windows of files and of the control API; `second`, `minute`, `hour` slide.
+    pub const NAMES: &'static [&'static str] = &["second", "minute", "hour", "day", "month"];
+
+    /// The window of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "second" => Window::Sliding(1_000),
+            "minute" => Window::Sliding(60_000),
+            "hour" => Window::Sliding(3_600_000),
+            "day" => Window::Day,
+            "month" => Window::Month,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Window::Sliding(1_000) => f.write_str("second"),
+            Window::Sliding(60_000) => f.write_str("minute"),
+            Window::Sliding(3_600_000) => f.write_str("hour"),
+            Window::Sliding(ms) if ms % 1_000 == 0 => write!(f, "{} s", ms / 1_000),
+            Window::Sliding(ms) => write!(f, "{ms} ms"),
+            Window::Day => f.write_str("day"),
+            Window::Month => f.write_str("month"),
+        }
+    }
+}
+
+/// One limit on one thing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Whose counter it is, such as `key:ab12`, `tenant:acme`, `model:openai/gpt-x`, `label:team=red`. Limits of
+    /// the same holder, metric and window share a counter.
+    pub holder: Arc<str>,
+    /// What is counted.
+    pub metric: Metric,
+    /// Most of it: requests, tokens, nano-dollars.
+    pub ceiling: u64,
+    /// Over which time.
+    pub window: Window,
+}
+
+impl Limit {
+    /// A rate as people write it, fractions included: 0.2 a second is one in five seconds. `None` if the amount
+    /// is not a positive number or too small to ever admit anything within a year.
+    #[must_use]
+    pub fn rate(holder: &str, metric: Metric, amount: f64, window: Window) -> Option<Limit> {
+        /// A year.
+        const LONGEST_MS: f64 = 366.0 * 86_400_000.0;
+        if !(amount.is_finite() && amount > 0.0) {
+            return None;
+        }
+        let limit = |ceiling: f64, window| {
+            // `as` saturates; the amount is positive.
+            Some(Limit { holder: holder.into(), metric, ceiling: ceiling as u64, window })
+        };
+        match (metric, window) {
+            (Metric::Usd, _) => limit((amount * 1e9).round(), window).filter(|l| l.ceiling > 0),
+            (_, Window::Sliding(ms)) if amount.fract() != 0.0 => {
+                // One unit more than the whole part, in the time that makes the rate the same.
+                let units = amount.ceil();
+                let stretched = ms as f64 * units / amount;
+                (stretched <= LONGEST_MS).then(|| limit(units, Window::Sliding(stretched.ceil() as u64)))?
+            }
+            _ => limit(amount.floor(), window).filter(|l| l.ceiling > 0),
+        }
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = i64::try_from(self.ceiling).unwrap_or(i64::MAX);
+        match self.metric {
+            Metric::Usd => write!(f, "{} USD per {}", Usd::from_nanos(nanos), self.window)?,
+            Metric::Concurrency => write!(f, "{} requests at once", self.ceiling)?,
+            metric => write!(f, "{} {} per {}", self.ceiling, metric.as_str(), self.window)?,
+        }
+        write!(f, " for {}", self.holder)
+    }
+}
+
+/// What a request uses, or may use at most.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Amount {
+    /// Requests.
+    pub requests: u64,
+    /// Tokens, input and output.
+    pub tokens: u64,
+    /// Nano-dollars.
+    pub usd: u64,
+    /// Places among those in work.
+    pub concurrency: u64,
+}
+
+impl Amount {
+    /// The part that a metric counts.
+    #[must_use]
+    pub const fn of(&self, metric: Metric) -> u64 {
+        match metric {
+            Metric::Requests => self.requests,
+            Metric::Tokens => self.tokens,
+            Metric::Usd => self.usd,
+            Metric::Concurrency => self.concurrency,
+        }
+    }
+}
+
+/// Why nothing was reserved.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// A limit is reached.
+    #[error("the limit of {limit} is reached")]
+    Reached {
+        /// Which.
+        limit: Limit,
+        /// What is left of it.
+        left: u64,
+        /// When trying again makes sense.
+        retry_after: Duration,
+    },
+    /// Those who count cannot be asked.
+    #[error("limits cannot be checked: {0}")]
+    Away(String),
+}
+
+/// What is left of one limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Standing {
+    /// Which.
+    pub limit: Limit,
+    /// Used and reserved.
+    pub used: u64,
+    /// Until all of it is free again.
+    pub resets_in: Duration,
+}
+
+/// An amount that was reserved. Give it back with [`LimitStore::settle`], exactly once.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reservation {
+    /// Whose limits: counters of one tenant lie together.
+    pub tenant: Arc<str>,
+    /// On what it was taken.
+    pub limits: Arc<[Limit]>,
+    /// How much.
+    pub amount: Amount,
+    /// Unix milliseconds at which it was taken, so that it is settled in the same day or month.
+    pub unix_ms: i64,
+    /// The same moment on the clock of those who count, in milliseconds.
+    pub at_ms: u64,
+}
+
+/// Counts what is used. Check and act are one step, also between processes.
+pub trait LimitStore: Send + Sync {
+    /// Takes `amount` from every limit, or from none. `unix_ms` decides days and months.
+    ///
+    /// Errors: [`Refused::Reached`] names the limit that ends last.
+    fn reserve(
+        &self,
+        tenant: &Arc<str>,
+        limits: &Arc<[Limit]>,
+        amount: Amount,
+        unix_ms: i64,
+    ) -> BoxFuture<'_, Result<Reservation, Refused>>;
+
+    /// Puts what was used in the place of what was reserved; places in work come back. Must not block.
+    fn settle(&self, reservation: Reservation, used: Amount);
+
+    /// Counts what was used before this process started.
+    fn restore(&self, tenant: &Arc<str>, limit: &Limit, used: u64, unix_ms: i64);
+
+    /// How limits stand.
+    fn standing(&self, tenant: &Arc<str>, limits: &[Limit], unix_ms: i64) -> BoxFuture<'_, Vec<Standing>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(metric: Metric, amount: f64, window: Window, want: Option<(u64, Window)>) {
+        let got = Limit::rate("key:a", metric, amount, window).map(|l| (l.ceiling, l.window));
+        assert_eq!(got, want, "{amount} {} per {window}", metric.as_str());
+    }
+
+    #[test]
+    fn rates_may_be_fractions() {
+        let second = Window::Sliding(1_000);
+        check(Metric::Requests, 10.0, second, Some((10, second)));
+        check(Metric::Requests, 0.2, second, Some((1, Window::Sliding(5_000))));
+        check(Metric::Requests, 1.5, second, Some((2, Window::Sliding(1_334))));
+        check(Metric::Requests, 2.9, Window::Day, Some((2, Window::Day)));
+        check(Metric::Requests, 0.5, Window::Day, None);
+        check(Metric::Usd, 0.5, Window::Day, Some((500_000_000, Window::Day)));
+        for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-12] {
+            check(Metric::Requests, wrong, second, None);
+        }
+    }
+
+    #[test]
+    fn a_limit_reads_as_people_say_it() {
+        let limit = |metric, amount, window| Limit::rate("tenant:acme", metric, amount, window).unwrap();
+        let usd = limit(Metric::Usd, 12.5, Window::Month);
+        assert_eq!(usd.to_string(), "12.5 USD per month for tenant:acme");
+        let slow = limit(Metric::Requests, 0.2, Window::Sliding(1_000));
+        assert_eq!(slow.to_string(), "1 requests per 5 s for tenant:acme");
+    }
+}
