@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What to run.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Plan {
     /// Only to show that it runs.
     pub(crate) quick: bool,
@@ -19,6 +19,10 @@ pub(crate) struct Plan {
     pub(crate) requests: usize,
     /// Requests a second of the open loop.
     pub(crate) rate: f64,
+    /// Only rows whose name holds this, and the floors.
+    pub(crate) only: Option<String>,
+    /// No streams.
+    pub(crate) whole: bool,
 }
 
 /// Arms of the turnout that is measured: models, times the workflows that serve a request.
@@ -53,8 +57,9 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     let parse = Process::start(&["parse", &upstream]).await?;
     let house = house::start(mock.addr, MODELS).await?;
     let turnout = &house.process;
-    for stream in [false, true] {
-        let shape = |model, schema| Shape { model, bytes: plan.bytes, stream, schema };
+    for stream in [false, true].into_iter().filter(|stream| !(plan.whole && *stream)) {
+        let shape =
+            |model: &str, schema| Shape { model: model.to_owned(), bytes: plan.bytes, stream, schema };
         let mut rows = vec![
             Row::new("mock alone", None, mock.addr, shape("mock/m0", false)),
             Row::new("bare: bytes through", Some(&bare), bare.addr, shape("mock/m0", false)),
@@ -67,8 +72,10 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
             // The mock streams plain text, which no schema holds.
             rows.pop();
         }
-        measure(&mut rows, plan).await?;
-        print(&rows, plan, stream);
+        let wanted = |r: &Row<'_>| plan.only.as_deref().is_none_or(|only| r.name.contains(only));
+        rows.retain(|r| !r.name.starts_with("turnout") || wanted(r));
+        measure(&mut rows, &plan).await?;
+        print(&rows, &plan, stream);
     }
     if plan.quick {
         say("(a quick run: it shows that everything runs; the figures mean nothing)");
@@ -76,7 +83,7 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn measure(rows: &mut [Row<'_>], plan: Plan) -> Result<(), Failure> {
+async fn measure(rows: &mut [Row<'_>], plan: &Plan) -> Result<(), Failure> {
     let rounds = if plan.quick { 2 } else { 4 };
     let limit = Duration::from_secs(30);
     let requests = plan.requests.div_ceil(rounds);
@@ -111,7 +118,7 @@ async fn measure(rows: &mut [Row<'_>], plan: Plan) -> Result<(), Failure> {
 }
 
 /// The table of one kind of answer. The first row is the mock alone.
-fn print(rows: &[Row<'_>], plan: Plan, stream: bool) {
+fn print(rows: &[Row<'_>], plan: &Plan, stream: bool) {
     // Each figure is a function of a row, so that a row and its floor are read in the same way.
     let mock = |of: fn(&Row<'_>) -> f64| rows.first().map_or(0.0, of);
     let cpu = |r: &Row<'_>| r.cpu * 1000.0 / (r.asked.max(1) as f64);

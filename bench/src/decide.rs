@@ -9,7 +9,7 @@ use std::time::Duration;
 /// Prints a line per number of models.
 pub(crate) async fn run() -> Result<(), Failure> {
     let mock = Process::start(&["mock"]).await?;
-    let shape = Shape { model: "auto", bytes: 2_000, stream: false, schema: false };
+    let shape = Shape { model: "auto".to_owned(), bytes: 2_000, stream: false, schema: false };
     let amount = Amount { requests: 3_000, connections: 4, rate: None, limit: Duration::from_secs(30) };
     let mut first: Option<(usize, f64)> = None;
     for models in [2, 20, 200] {

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     /// `model` of the request.
-    pub(crate) model: &'static str,
+    pub(crate) model: String,
     /// Bytes of the prompt, about.
     pub(crate) bytes: usize,
     /// Ask for a stream.

@@ -44,6 +44,35 @@ enum What {
         /// Requests a second of the open loop, from which the latencies come.
         #[arg(long, default_value_t = 150.0)]
         rate: f64,
+        /// Only rows whose name holds this text, and the floors; for a quick look at one change.
+        #[arg(long)]
+        only: Option<String>,
+        /// Only whole answers, no streams.
+        #[arg(long)]
+        whole: bool,
+    },
+    /// Load any server in a closed loop, for a profiler beside it.
+    Load {
+        /// Which.
+        target: SocketAddr,
+        /// `model` of the requests.
+        #[arg(long, default_value = "auto")]
+        model: String,
+        /// Bytes of the prompt.
+        #[arg(long, default_value_t = 2_000)]
+        bytes: usize,
+        /// Requests in all.
+        #[arg(long, default_value_t = 100_000)]
+        requests: usize,
+        /// Connections.
+        #[arg(long, default_value_t = 16)]
+        connections: usize,
+        /// Ask for streams.
+        #[arg(long)]
+        stream: bool,
+        /// Ask for an answer by schema.
+        #[arg(long)]
+        schema: bool,
     },
     /// Microseconds to profile requests of 2, 32 and 200 KB.
     Profile,
@@ -83,9 +112,27 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 async fn run(what: What) -> Result<(), Failure> {
     match what {
-        What::All { quick, bytes, requests, rate } => {
-            compare::run(compare::Plan { quick, bytes, requests: if quick { 240 } else { requests }, rate })
-                .await
+        What::All { quick, bytes, requests, rate, only, whole } => {
+            let requests = if quick { 240 } else { requests };
+            compare::run(compare::Plan { quick, bytes, requests, rate, only, whole }).await
+        }
+        What::Load { target, model, bytes, requests, connections, stream, schema } => {
+            let shape = load::Shape { model, bytes, stream, schema };
+            let limit = std::time::Duration::from_secs(120);
+            let amount = load::Amount { requests, connections, rate: None, limit };
+            let start = tokio::time::Instant::now();
+            let measured = load::run(target, &shape, amount).await;
+            let seconds = start.elapsed().as_secs_f64();
+            let at = |share| load::percentile(&measured.total, share);
+            say(&format!(
+                "{} answered, {} failed, {:.0} a second; p50 {:.0} us, p99 {:.0} us",
+                measured.ok,
+                measured.failed,
+                measured.ok as f64 / seconds.max(1e-9),
+                at(0.5),
+                at(0.99)
+            ));
+            Ok(())
         }
         What::Profile => profile::run(),
         What::Decide => decide::run().await,
