@@ -265,6 +265,7 @@ impl Merge {
             workflow: self.set(workflow),
             validators,
             tags,
+            further: None,
             denials: self.denials,
         }
     }

@@ -176,7 +176,7 @@ struct Pass<'a> {
 
 impl<'a> Pass<'a> {
     fn note(&mut self, id: &RuleId, result: RuleResult, detail: Option<String>) {
-        self.records.push(RuleRecord { id: RuleId::clone(id), result, detail });
+        self.records.push(RuleRecord { id: RuleId::clone(id), result, detail, because: None });
     }
 
     fn watch(&mut self, head: &Head, actions: &[Bound]) {

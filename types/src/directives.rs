@@ -1,6 +1,8 @@
 //! What the policies say of one request, merged: the only thing of a policy that other rooms see.
 
+use crate::limits::{Metric, Window};
 use crate::matrix::{ModelIx, ModelSet};
+use crate::privacy::Entity;
 use crate::units::Usd;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -37,6 +39,9 @@ pub struct RuleRecord {
     /// For `Error`: why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<String>,
+    /// For `NotMatched`: the part of the condition that decided, as it was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub because: Option<Arc<str>>,
 }
 
 /// One action of a matching rule and what became of it.
@@ -115,6 +120,300 @@ impl Default for TermWeights {
     }
 }
 
+/// Whose conversation keeps its model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StickyBy {
+    /// The session that the request names, else its first messages.
+    Conversation,
+    /// The end user that the request names.
+    User,
+    /// The tenant.
+    Tenant,
+}
+
+/// Keeps the previous arm of a conversation, user or tenant unless its utility falls too far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sticky {
+    /// Whose.
+    pub by: StickyBy,
+    /// How long the arm is remembered after its last use, in milliseconds.
+    pub ttl_ms: u64,
+}
+
+/// Price for models whose own is not known, in USD per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AssumedPrice {
+    /// Of input tokens.
+    #[serde(rename = "in")]
+    pub input: f64,
+    /// Of output tokens.
+    #[serde(rename = "out")]
+    pub output: f64,
+}
+
+/// What the providers of a request must promise about its data; an attribute that is not known does not
+/// count as promised.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DataDemand {
+    /// Nothing may be retained at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub zdr: bool,
+    /// Most days of retention.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_retention_days: Option<u32>,
+    /// Nothing may be trained on.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub no_training: bool,
+}
+
+/// A form that the answer must have, weaker ones first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// Any JSON value.
+    Json,
+    /// JSON that fits the schema of the request.
+    JsonSchema,
+}
+
+/// How much of an answer may reach the client before it has been checked, most first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StreamMode {
+    /// All of it.
+    Passthrough,
+    /// All of it, cut off when a check fails on the way.
+    Optimistic,
+    /// All but a window that is held back.
+    Windowed,
+    /// Nothing.
+    Buffered,
+}
+
+/// When a second call is started beside a slow one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HedgeAfter {
+    /// After so many milliseconds.
+    Ms(u64),
+    /// After this percentile (50..=99) of the model's time to first content.
+    Percentile(u8),
+}
+
+/// Hedging of the primary call.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hedge {
+    /// When.
+    pub after: HedgeAfter,
+    /// Most further calls, 1..=3; 0 = no hedging at all.
+    pub max: u8,
+}
+
+/// Repair of answers that fail their checks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairRule {
+    /// Most attempts; `None` = as the workflow says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// Strategies in order; empty = as the workflow says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strategies: Vec<String>,
+}
+
+/// Where a request goes that needs more than its first model gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Escalate {
+    /// To these models.
+    Models(ModelSet),
+    /// To this workflow.
+    Workflow(String),
+}
+
+/// Retries of a call at other candidates or, where there is none, the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RetryRule {
+    /// Most attempts of one call, the first included.
+    pub max: u32,
+    /// Pause before the first retry, in milliseconds; `None` = as configured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backoff_ms: Option<u64>,
+}
+
+/// Instructions that are added to the request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SystemText {
+    /// The text.
+    pub text: String,
+    /// Before the instructions of the request rather than behind them.
+    pub before: bool,
+}
+
+/// What a limit counts for, each its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Per {
+    /// The tenant.
+    Tenant,
+    /// The key.
+    Key,
+    /// The end user that the request names.
+    User,
+    /// The model that is called.
+    Model,
+    /// The value of this label of the request.
+    Label(String),
+}
+
+/// At most so much of something: a limit whose holder is known only when the request is there.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LimitRule {
+    /// For whom.
+    pub per: Per,
+    /// Of what; concurrency has no window.
+    pub metric: Metric,
+    /// How much in one window, for money in USD. Above 0; rates may be fractions.
+    pub amount: f64,
+    /// Over which time.
+    pub window: Window,
+}
+
+/// A group of people, one of whom must agree.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Approval {
+    /// The group; a name of the rules file's `approvers`.
+    pub group: String,
+    /// Why, for whoever decides.
+    pub reason: String,
+    /// How long the question stands, in milliseconds; no answer is a rejection.
+    pub expires_ms: u64,
+}
+
+/// Where something is redacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// In what goes to providers.
+    Input,
+    /// In what goes to the client.
+    Output,
+    /// In what is recorded.
+    Logs,
+}
+
+/// What becomes of a value that is redacted, mildest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RedactAction {
+    /// A token such as `[EMAIL_1]`, the same for the same value within a request.
+    Mask,
+    /// A keyed hash, the same for the same value of a tenant.
+    Hash,
+    /// Removed.
+    Drop,
+    /// The request or answer is refused.
+    Block,
+}
+
+/// Redaction of one kind of value in one place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redact {
+    /// What kind.
+    pub entity: Entity,
+    /// Where.
+    pub place: Place,
+    /// What becomes of it.
+    pub action: RedactAction,
+    /// Tokens of a mask are replaced back in the client's answer.
+    pub restore: bool,
+}
+
+/// How much of a request's content may be recorded, least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogContent {
+    /// Nothing that quotes the request or the answer, and no labels.
+    None,
+    /// Nothing that quotes the request or the answer.
+    Metadata,
+    /// Quotations, with what `redact` names masked.
+    Redacted,
+    /// Everything.
+    Full,
+}
+
+/// Caps, demands and changes that are seldom set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Further {
+    /// Regions outside which no provider may be called.
+    pub residency: Option<Set<Vec<String>>>,
+    /// What providers must promise.
+    pub data: Option<Set<DataDemand>>,
+    /// Floor under the lower confidence bound of success, 0..=1.
+    pub min_quality: Option<Set<f64>>,
+    /// Ceiling on the share of choices that are drawn rather than best, 0..=1; 0 = the best only.
+    pub explore: Option<Set<f64>>,
+    /// Keeps an arm.
+    pub sticky: Option<Set<Sticky>>,
+    /// Price of models whose own is not known.
+    pub assume_price: Option<Set<AssumedPrice>>,
+    /// Form that the answer must have.
+    pub format: Option<Set<Format>>,
+    /// How much may stream unchecked.
+    pub stream: Option<Set<StreamMode>>,
+    /// Values for variables that the workflow declares.
+    pub vars: BTreeMap<String, Set<Value>>,
+    /// Samples of the primary node, 1..=16.
+    pub fanout: Option<Set<u32>>,
+    /// Hedging of the primary node.
+    pub hedge: Option<Set<Hedge>>,
+    /// Repair.
+    pub repair: Option<Set<RepairRule>>,
+    /// Where to escalate.
+    pub escalate: Option<Set<Escalate>>,
+    /// Retries.
+    pub retry: Option<Set<RetryRule>>,
+    /// Ceiling on the tokens of the request tree, input and output.
+    pub cap_tokens: Option<Set<u32>>,
+    /// Ceiling on the calls of the request tree.
+    pub cap_calls: Option<Set<u32>>,
+    /// Ceiling on the attempts of one call, other candidates included.
+    pub cap_attempts: Option<Set<u32>>,
+    /// Ceiling on samples.
+    pub cap_fanout: Option<Set<u32>>,
+    /// Sampling parameters where neither the ceiling nor a workflow's node says otherwise: `temperature`,
+    /// `top_p`, `max_tokens`, `seed`.
+    pub params: BTreeMap<String, Set<Value>>,
+    /// Added instructions, in order.
+    pub system: Vec<Set<SystemText>>,
+    /// Rates and concurrencies that must hold, all of them.
+    pub limits: Vec<Set<LimitRule>>,
+    /// Who must agree, all of them.
+    pub approvals: Vec<Set<Approval>>,
+    /// What is redacted; one entry per kind and place.
+    pub redact: Vec<Set<Redact>>,
+    /// Tools outside which none may be offered or called.
+    pub allow_tools: Option<Set<Vec<String>>>,
+    /// Tools that may be neither offered nor called.
+    pub deny_tools: Vec<Set<String>>,
+    /// How much may be recorded.
+    pub log: Option<Set<LogContent>>,
+    /// The request fails if its record cannot be stored; the rule that demands it.
+    pub audit: Option<RuleId>,
+    /// Headers of the answer.
+    pub headers: BTreeMap<String, Set<String>>,
+}
+
+impl Further {
+    /// Whether a tool may be offered and called; the rule that forbids it otherwise.
+    #[must_use]
+    pub fn forbids_tool(&self, name: &str) -> Option<&RuleId> {
+        let denied = self.deny_tools.iter().find(|d| crate::matrix::glob(&d.value, name)).map(|d| &d.rule);
+        let outside = |allowed: &&Set<Vec<String>>| !allowed.value.iter().any(|a| a == name);
+        denied.or_else(|| self.allow_tools.as_ref().filter(outside).map(|a| &a.rule))
+    }
+}
+
 /// The merged result of all policies for one request.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Directives {
@@ -124,9 +423,10 @@ pub struct Directives {
     pub actions: Vec<ActionRecord>,
     /// Refusals; any one denies the request.
     pub denials: Vec<Denial>,
-    /// Models that may not be candidates, with the first rule that removed each.
+    /// Models that may not be candidates, in order, with the first rule that removed each.
     pub removed: Vec<(ModelIx, RuleId)>,
-    /// log₂ of the factor on a model's utility, from `prefer`, clamped to −2..=2.
+    /// log₂ of the factor on a model's utility, from `prefer` and `avoid`, clamped to −2..=2; in order of the
+    /// models.
     pub boost: Vec<(ModelIx, f64)>,
     /// Multipliers of the utility's weights.
     pub weights: TermWeights,
@@ -144,19 +444,23 @@ pub struct Directives {
     pub validators: Vec<Set<Value>>,
     /// Labels for the record.
     pub tags: BTreeMap<String, String>,
+    /// Everything else; `None` = nothing of it is set.
+    pub further: Option<Box<Further>>,
 }
 
 impl Directives {
     /// The rule that removed a model, if one did.
     #[must_use]
     pub fn removed_by(&self, ix: ModelIx) -> Option<&RuleId> {
-        self.removed.iter().find(|(m, _)| *m == ix).map(|(_, r)| r)
+        let at = self.removed.binary_search_by_key(&ix, |(m, _)| *m).ok()?;
+        self.removed.get(at).map(|(_, rule)| rule)
     }
 
     /// log₂ of the factor on a model's utility; 0 = none.
     #[must_use]
     pub fn boost_of(&self, ix: ModelIx) -> f64 {
-        self.boost.iter().find(|(m, _)| *m == ix).map_or(0.0, |(_, b)| *b)
+        let at = self.boost.binary_search_by_key(&ix, |(m, _)| *m).ok();
+        at.and_then(|at| self.boost.get(at)).map_or(0.0, |(_, boost)| *boost)
     }
 }
 

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod matrix;
 pub mod options;
 pub mod outcome;
+pub mod privacy;
 pub mod profile;
 pub mod provider;
 pub mod run;

@@ -1,0 +1,120 @@
+//! Kinds of values that must not go everywhere, and the seam to whoever finds them in a text.
+
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
+
+/// A kind of value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Entity {
+    /// An e-mail address.
+    Email,
+    /// A telephone number.
+    Phone,
+    /// An international bank account number, its checksum right.
+    Iban,
+    /// A payment card number, its checksum right.
+    Card,
+    /// A national identity or social security number.
+    NationalId,
+    /// An IP address, version 4 or 6.
+    Ip,
+    /// The name of a person.
+    Person,
+    /// A postal address.
+    Address,
+    /// A date of birth.
+    DateOfBirth,
+    /// A credential: a key, a token, a password.
+    Secret,
+    /// A web address.
+    Url,
+}
+
+impl Entity {
+    /// Every kind.
+    pub const ALL: [Entity; 11] = [
+        Entity::Email,
+        Entity::Phone,
+        Entity::Iban,
+        Entity::Card,
+        Entity::NationalId,
+        Entity::Ip,
+        Entity::Person,
+        Entity::Address,
+        Entity::DateOfBirth,
+        Entity::Secret,
+        Entity::Url,
+    ];
+
+    /// The strings of files, variables and metrics, in the order of [`Entity::ALL`].
+    pub const NAMES: &'static [&'static str] = &[
+        "email",
+        "phone",
+        "iban",
+        "card",
+        "national_id",
+        "ip",
+        "person",
+        "address",
+        "date_of_birth",
+        "secret",
+        "url",
+    ];
+
+    /// The string of files, variables and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Entity::Email => "email",
+            Entity::Phone => "phone",
+            Entity::Iban => "iban",
+            Entity::Card => "card",
+            Entity::NationalId => "national_id",
+            Entity::Ip => "ip",
+            Entity::Person => "person",
+            Entity::Address => "address",
+            Entity::DateOfBirth => "date_of_birth",
+            Entity::Secret => "secret",
+            Entity::Url => "url",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Entity> {
+        Entity::ALL.into_iter().find(|e| e.as_str() == name)
+    }
+}
+
+/// A value found in a text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// What kind.
+    pub entity: Entity,
+    /// Where, in bytes.
+    pub span: Range<usize>,
+}
+
+/// Finds values in texts. Pure, and linear in the length of the text.
+pub trait Detector: Send + Sync {
+    /// The kinds it can find.
+    fn entities(&self) -> &[Entity];
+
+    /// The values of the asked-for kinds, in order of their places, none overlapping another.
+    fn find(&self, text: &str, kinds: &[Entity]) -> Vec<Found>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_list() {
+        assert_eq!(Entity::ALL.map(Entity::as_str).as_slice(), Entity::NAMES);
+        for e in Entity::ALL {
+            assert_eq!(Entity::parse(e.as_str()), Some(e));
+            assert_eq!(serde_json::to_value(e).unwrap(), e.as_str());
+        }
+    }
+}
