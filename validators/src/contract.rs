@@ -2,7 +2,7 @@
 
 use crate::finding::nothing;
 use crate::params::{Params, Problem};
-use crate::{Check, Entry, Input, Kind, finish_reason, json, json_schema, tool_args};
+use crate::{Check, Entry, Growing, Input, Kind, Promise, finish_reason, json, json_schema, tool_args};
 use serde_json::Value;
 use std::sync::Arc;
 use types::chat::{ResponseFormat, ToolChoice};
@@ -48,6 +48,13 @@ pub(crate) fn checks(request: &ChatRequest, severity: Severity) -> Vec<Arc<dyn C
     list
 }
 
+impl Contract {
+    /// The part that can be decided while the text grows.
+    fn form(&self, request: &ChatRequest) -> Option<Arc<dyn Check>> {
+        checks(request, self.severity).into_iter().find(|c| c.promise(request) == Promise::Early)
+    }
+}
+
 impl Check for Contract {
     fn name(&self) -> &'static str {
         "contract"
@@ -64,6 +71,14 @@ impl Check for Contract {
     fn applies(&self, request: &ChatRequest) -> bool {
         request.response_format != ResponseFormat::Text
             || !request.tools.is_empty() && request.tool_choice != ToolChoice::None
+    }
+
+    fn promise(&self, request: &ChatRequest) -> Promise {
+        if self.form(request).is_some() { Promise::Early } else { Promise::End }
+    }
+
+    fn open(&self, request: &ChatRequest) -> Option<Box<dyn Growing>> {
+        self.form(request)?.open(request)
     }
 
     fn schema(&self, request: &ChatRequest) -> Option<Arc<Value>> {

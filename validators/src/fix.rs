@@ -30,7 +30,7 @@ pub fn json(text: &str, schema: Option<&Value>) -> Option<String> {
 }
 
 fn fits(value: &Value, schema: &Value) -> bool {
-    compiled(schema).is_ok_and(|v| v.is_valid(value))
+    compiled(schema).is_ok_and(|s| s.fits(value))
 }
 
 fn strict(text: &str) -> Option<Value> {

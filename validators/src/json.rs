@@ -2,14 +2,17 @@
 
 use crate::finding::{Note, decided, nothing};
 use crate::params::{Params, Problem};
-use crate::{Check, Entry, Input, Kind};
+use crate::prefix::Prefix;
+use crate::{Check, Entry, Growing, Input, Kind, Promise};
 use serde_json::Value;
 use std::sync::Arc;
 use types::completion::Choice;
 use types::run::Severity;
-use types::{Finding, Report};
+use types::{ChatRequest, Finding, Report};
 
 const NAME: &str = "json";
+/// What a model is told whose answer is more or less than JSON.
+pub(crate) const ALONE: &str = "answer with the JSON value alone, without prose and without a code fence";
 
 /// Its line in the list.
 pub(crate) const ENTRY: Entry = Entry {
@@ -49,6 +52,14 @@ impl Check for Json {
 
     fn kind(&self) -> Kind {
         Kind::Structural
+    }
+
+    fn promise(&self, _: &ChatRequest) -> Promise {
+        Promise::Early
+    }
+
+    fn open(&self, _: &ChatRequest) -> Option<Box<dyn Growing>> {
+        Some(Box::new(Prefix::json(NAME, self.severity, self.allow_fence)))
     }
 
     fn check(&self, input: &Input<'_>) -> Report {
@@ -112,7 +123,7 @@ pub(crate) fn parse(
             .span(at, text.len())
             .expected("one JSON value and nothing else")
             .actual(found)
-            .hint("answer with the JSON value alone, without prose and without a code fence")
+            .hint(ALONE)
     })
 }
 

@@ -3,13 +3,14 @@
 use crate::finding::{nothing, unverified};
 use crate::json::{each_text, parse};
 use crate::params::{Params, Problem};
-use crate::schema::{compiled, violations};
-use crate::{Check, Entry, Input, Kind, MAX_FINDINGS};
+use crate::prefix::Prefix;
+use crate::schema::{Draft, compiled_as};
+use crate::{Check, Entry, Growing, Input, Kind, MAX_FINDINGS, Promise};
 use serde_json::Value;
 use std::sync::Arc;
 use types::chat::ResponseFormat;
 use types::run::Severity;
-use types::{ChatRequest, Report};
+use types::{ChatRequest, Report, Verdict};
 
 const NAME: &str = "json_schema";
 
@@ -28,18 +29,32 @@ struct JsonSchema {
     severity: Severity,
     /// `None`: the schema in the request's `response_format`.
     schema: Option<Arc<Value>>,
+    /// `None`: what the schema says of itself, else the newest.
+    draft: Option<Draft>,
 }
 
-/// Parameter: `schema`, an inline JSON Schema or `request` (default): the one in the request's
-/// `response_format`, and nothing to check where there is none.
+/// The drafts of JSON Schema, by their names in files.
+const DRAFTS: &[(&str, Option<Draft>)] = &[
+    ("auto", None),
+    ("4", Some(Draft::Draft4)),
+    ("6", Some(Draft::Draft6)),
+    ("7", Some(Draft::Draft7)),
+    ("2019-09", Some(Draft::Draft201909)),
+    ("2020-12", Some(Draft::Draft202012)),
+];
+
+/// Parameters: `schema`, an inline JSON Schema or `request` (default): the one in the request's
+/// `response_format`, and nothing to check where there is none. `drafts`: `auto` (default: what `$schema`
+/// says, else 2020-12) or the draft that holds whatever the schema says.
 pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     const EXPECTED: &str = "an inline JSON Schema (a map, true or false) or `request`";
-    let params = Params::new(with, &["schema"])?;
+    let params = Params::new(with, &["schema", "drafts"])?;
+    let draft = draft(&params)?;
     let schema = match params.get("schema") {
         None => None,
         Some(Value::String(s)) if s == "request" => None,
         Some(v @ (Value::Object(_) | Value::Bool(_))) => {
-            if let Err(why) = compiled(v) {
+            if let Err(why) = compiled_as(v, draft) {
                 return Err(Problem::new("schema", why.as_ref(), "a valid JSON Schema"));
             }
             Some(Arc::new(v.clone()))
@@ -48,12 +63,25 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
             return Err(Problem::new("schema", format!("is {}", crate::params::kind(v)), EXPECTED));
         }
     };
-    Ok(Arc::new(JsonSchema { severity, schema }))
+    Ok(Arc::new(JsonSchema { severity, schema, draft }))
+}
+
+fn draft(params: &Params<'_>) -> Result<Option<Draft>, Problem> {
+    let names: Vec<&'static str> = DRAFTS.iter().map(|(name, _)| *name).collect();
+    // `4` is a number in YAML, and meant as well as `"4"`.
+    let number = params.get("drafts").filter(|v| v.is_u64()).map(Value::to_string);
+    let name = match number {
+        Some(n) => names.iter().find(|k| **k == n).copied().ok_or_else(|| {
+            Problem::new("drafts", format!("is {n}"), format!("one of {}", names.join(", ")))
+        })?,
+        None => params.word("drafts", &names)?.unwrap_or("auto"),
+    };
+    Ok(DRAFTS.iter().find(|(n, _)| *n == name).and_then(|(_, draft)| *draft))
 }
 
 /// The check of the request's own schema.
 pub(crate) fn of_request(severity: Severity) -> Arc<dyn Check> {
-    Arc::new(JsonSchema { severity, schema: None })
+    Arc::new(JsonSchema { severity, schema: None, draft: None })
 }
 
 /// The schema that a request asks the answer to fit.
@@ -85,19 +113,39 @@ impl Check for JsonSchema {
         self.schema.as_ref().or_else(|| asked(request)).cloned()
     }
 
+    fn promise(&self, _: &ChatRequest) -> Promise {
+        Promise::Early
+    }
+
+    fn open(&self, request: &ChatRequest) -> Option<Box<dyn Growing>> {
+        let schema = compiled_as(self.schema.as_ref().or_else(|| asked(request))?, self.draft).ok()?;
+        Some(Box::new(Prefix::fitting(NAME, self.severity, schema.nodes.clone())))
+    }
+
     fn check(&self, input: &Input<'_>) -> Report {
         let Some(schema) = self.schema.as_ref().or_else(|| asked(input.request)) else { return nothing() };
-        let validator = match compiled(schema) {
-            Ok(v) => v,
+        let schema = match compiled_as(schema, self.draft) {
+            Ok(schema) => schema,
             Err(why) => return unverified(why.as_ref()),
         };
-        each_text(input, |choice, position, of| match parse(NAME, self.severity, choice, &choice.text) {
-            Err(note) => vec![note.choice(position, of).into_finding()],
-            Ok(value) => violations(&validator, &value, NAME, self.severity, MAX_FINDINGS)
-                .into_iter()
-                .map(|n| n.choice(position, of).into_finding())
-                .collect(),
-        })
+        let mut unchecked = None;
+        let report = each_text(input, |choice, position, of| {
+            let value = match parse(NAME, self.severity, choice, &choice.text) {
+                Ok(value) => value,
+                Err(note) => return vec![note.choice(position, of).into_finding()],
+            };
+            match schema.violations(&value, NAME, self.severity, MAX_FINDINGS) {
+                Ok(notes) => notes.into_iter().map(|n| n.choice(position, of).into_finding()).collect(),
+                Err(why) => {
+                    unchecked = Some(why);
+                    Vec::new()
+                }
+            }
+        });
+        match unchecked {
+            Some(why) if report.verdict == Verdict::Passed => unverified(why),
+            _ => report,
+        }
     }
 }
 
@@ -163,5 +211,21 @@ mod tests {
     fn a_wrong_schema_is_refused_when_built() {
         assert_eq!(refused("json_schema", &json!({"schema": {"type": "nope"}})).field, "schema");
         assert_eq!(refused("json_schema", &json!({"schema": "file:x.json"})).field, "schema");
+        assert_eq!(refused("json_schema", &json!({"drafts": "5"})).field, "drafts");
+        assert_eq!(refused("json_schema", &json!({"drafts": 5})).field, "drafts");
+    }
+
+    #[test]
+    fn the_draft_decides_what_a_keyword_means() {
+        let check = |drafts: Value, want: &[&str]| {
+            let with = json!({"schema": {"const": 1}, "drafts": drafts});
+            assert_eq!(codes("json_schema", &with, &request(json!({})), &answer("2")), want, "{drafts}");
+        };
+        check(json!("auto"), &["const"]);
+        check(json!("6"), &["const"]);
+        check(json!(7), &["const"]);
+        check(json!("2019-09"), &["const"]);
+        // Draft 4 knows no `const`.
+        check(json!("4"), &[]);
     }
 }

@@ -15,6 +15,7 @@ use types::ChatRequest;
 use types::run::Severity;
 
 mod check;
+mod code_parse;
 mod contract;
 mod finding;
 mod finish_reason;
@@ -26,6 +27,7 @@ mod length;
 mod lenient;
 mod params;
 mod passages;
+mod prefix;
 mod refusal;
 mod regex;
 mod run;
@@ -57,6 +59,7 @@ const REGISTRY: &[Entry] = &[
     length::ENTRY,
     regex::ENTRY,
     refusal::ENTRY,
+    code_parse::ENTRY,
 ];
 
 /// Builds one kind of check.

@@ -1,6 +1,8 @@
 //! Compiled JSON Schemas: each is compiled once and kept in a bounded cache; hostile ones are refused.
 
 use crate::finding::{Note, cut};
+use crate::prefix::Nodes;
+pub(crate) use jsonschema::Draft;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
 use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde_json::Value;
@@ -20,8 +22,16 @@ const BACKTRACK_LIMIT: usize = 100_000;
 /// Bytes a compiled pattern may take.
 const PATTERN_BYTES: usize = 1024 * 1024;
 
+/// A schema ready for use.
+#[derive(Debug)]
+pub(crate) struct Schema {
+    validator: Validator,
+    /// What can be decided on a value that is still being written.
+    pub(crate) nodes: Arc<Nodes>,
+}
+
 /// A compiled schema, or why there is none.
-pub(crate) type Compiled = Result<Arc<Validator>, Arc<str>>;
+pub(crate) type Compiled = Result<Arc<Schema>, Arc<str>>;
 
 struct Cache {
     entries: HashMap<[u8; 32], (u64, Compiled)>,
@@ -31,9 +41,15 @@ struct Cache {
 static CACHE: LazyLock<Mutex<Cache>> =
     LazyLock::new(|| Mutex::new(Cache { entries: HashMap::new(), clock: 0 }));
 
-/// The compiled form of a schema, from the cache where it was seen before.
+/// The compiled form of a schema of the draft that it names, from the cache where it was seen before.
 pub(crate) fn compiled(schema: &Value) -> Compiled {
+    compiled_as(schema, None)
+}
+
+/// The same for a draft that holds whatever the schema says of itself.
+pub(crate) fn compiled_as(schema: &Value, draft: Option<Draft>) -> Compiled {
     let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{draft:?}").as_bytes());
     if serde_json::to_writer(&mut hasher, schema).is_err() {
         return Err("the schema cannot be written as JSON".into());
     }
@@ -42,7 +58,7 @@ pub(crate) fn compiled(schema: &Value) -> Compiled {
         return found;
     }
     // Compiled outside the lock: a large schema must not hold up the others.
-    let made = compile(schema);
+    let made = compile(schema, draft);
     store(key, made.clone());
     made
 }
@@ -69,17 +85,29 @@ fn store(key: [u8; 32], made: Compiled) {
     cache.entries.insert(key, (now, made));
 }
 
-fn compile(schema: &Value) -> Compiled {
+fn compile(schema: &Value, draft: Option<Draft>) -> Compiled {
     let mut count = 0;
     measure(schema, 0, &mut count)?;
-    let options = jsonschema::options().offline().with_pattern_options(
+    let mut options = jsonschema::options().offline().with_pattern_options(
         PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_LIMIT).size_limit(PATTERN_BYTES),
     );
-    match catch_unwind(AssertUnwindSafe(|| options.build(schema))) {
-        Ok(Ok(validator)) => Ok(Arc::new(validator)),
-        Ok(Err(e)) => Err(cut(&format!("the schema is not usable: {e}"), crate::MAX_EXCERPT).into()),
-        Err(_) => Err("the schema engine cannot take this schema".into()),
+    if let Some(draft) = draft {
+        options = options.with_draft(draft);
     }
+    let validator = match catch_unwind(AssertUnwindSafe(|| options.build(schema))) {
+        Ok(Ok(validator)) => validator,
+        Ok(Err(e)) if matches!(e.kind(), ValidationErrorKind::Referencing(_)) => {
+            let why = format!("the schema refers to what it does not hold, and nothing is fetched: {e}");
+            return Err(cut(&why, crate::MAX_EXCERPT).into());
+        }
+        Ok(Err(e)) => return Err(cut(&format!("the schema is not usable: {e}"), crate::MAX_EXCERPT).into()),
+        Err(_) => return Err("the schema engine cannot take this schema".into()),
+    };
+    let known = draft.unwrap_or_else(|| Draft::default().detect(schema));
+    // Other vocabularies may mean other things by the same words.
+    let own = Draft::default().detect(schema) != Draft::Unknown;
+    let nodes = Arc::new(Nodes::new(schema, own.then_some(known)));
+    Ok(Arc::new(Schema { validator, nodes }))
 }
 
 /// Refuses what is nested too deep, too large, or points outside of itself.
@@ -94,15 +122,6 @@ fn measure(v: &Value, depth: usize, count: &mut usize) -> Result<(), Arc<str>> {
             if *count > MAX_SUBSCHEMAS {
                 return Err(format!("the schema has more than {MAX_SUBSCHEMAS} subschemas").into());
             }
-            for key in ["$ref", "$dynamicRef", "$recursiveRef"] {
-                if let Some(Value::String(r)) = m.get(key)
-                    && !r.starts_with('#')
-                {
-                    return Err(
-                        "the schema refers to another document (`$ref`); only `#...` is allowed".into()
-                    );
-                }
-            }
             m.values().try_for_each(|x| measure(x, depth.saturating_add(1), count))
         }
         Value::Array(l) => l.iter().try_for_each(|x| measure(x, depth, count)),
@@ -110,32 +129,45 @@ fn measure(v: &Value, depth: usize, count: &mut usize) -> Result<(), Arc<str>> {
     }
 }
 
-/// What does not fit, one note per place of the value, at most `max`. Messages never quote the value.
-pub(crate) fn violations(
-    validator: &Validator,
-    value: &Value,
-    name: &'static str,
-    severity: Severity,
-    max: usize,
-) -> Vec<Note> {
-    // The quick check remembers what it has seen of recursive schemas; only invalid values pay for errors.
-    if validator.is_valid(value) {
-        return Vec::new();
+impl Schema {
+    /// Whether the value fits.
+    pub(crate) fn fits(&self, value: &Value) -> bool {
+        self.validator.is_valid(value)
     }
-    let mut places: Vec<String> = Vec::new();
-    let mut notes = Vec::new();
-    for e in validator.iter_errors(value).take(max.saturating_mul(4)) {
-        let place = e.instance_path().as_str().to_owned();
-        if places.contains(&place) {
-            continue;
+
+    /// What does not fit, one note per place of the value, at most `max`. Messages never quote the value.
+    ///
+    /// # Errors
+    /// Why it could not be decided: a pattern that takes too long.
+    pub(crate) fn violations(
+        &self,
+        value: &Value,
+        name: &'static str,
+        severity: Severity,
+        max: usize,
+    ) -> Result<Vec<Note>, String> {
+        // The quick check remembers what it has seen of recursive schemas; only invalid values pay for errors.
+        if self.validator.is_valid(value) {
+            return Ok(Vec::new());
         }
-        notes.push(note(&e, &place, name, severity));
-        places.push(place);
-        if notes.len() >= max {
-            break;
+        let mut places: Vec<String> = Vec::new();
+        let mut notes = Vec::new();
+        for e in self.validator.iter_errors(value).take(max.saturating_mul(4)) {
+            if let ValidationErrorKind::BacktrackLimitExceeded { .. } = e.kind() {
+                return Err("a pattern of the schema takes too long on this value".to_owned());
+            }
+            let place = e.instance_path().as_str().to_owned();
+            if places.contains(&place) {
+                continue;
+            }
+            notes.push(note(&e, &place, name, severity));
+            places.push(place);
+            if notes.len() >= max {
+                break;
+            }
         }
+        Ok(notes)
     }
-    notes
 }
 
 fn note(e: &ValidationError<'_>, place: &str, name: &'static str, severity: Severity) -> Note {
@@ -184,8 +216,12 @@ mod tests {
 
     #[test]
     fn hostile_schemas_are_refused() {
-        assert!(refused(&json!({"$ref": "https://example.com/s.json"})).contains("another document"));
-        assert!(refused(&json!({"$ref": "file:///etc/passwd"})).contains("another document"));
+        assert!(refused(&json!({"$ref": "https://example.com/s.json"})).contains("nothing is fetched"));
+        assert!(refused(&json!({"$ref": "file:///etc/passwd"})).contains("nothing is fetched"));
+        assert!(
+            refused(&json!({"properties": {"a": {"items": {"$ref": "x.json"}}}}))
+                .contains("nothing is fetched")
+        );
         assert!(refused(&json!({"type": "nonsense"})).contains("not usable"));
         let mut deep = json!({"type": "string"});
         for _ in 0..70 {
@@ -202,18 +238,24 @@ mod tests {
             "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}},
             "$ref": "#/$defs/a"
         });
-        if let Ok(v) = compiled(&circle) {
+        if let Ok(s) = compiled(&circle) {
             // Whatever it says, it says it.
-            let _ = violations(&v, &json!({"x": [1, 2]}), "json_schema", Severity::Repair, 50);
+            let _ = s.violations(&json!({"x": [1, 2]}), "json_schema", Severity::Repair, 50);
         }
         let tree =
             json!({"type": "object", "properties": {"next": {"$ref": "#"}}, "additionalProperties": false});
-        let v = compiled(&tree).unwrap();
-        assert!(v.is_valid(&json!({"next": {"next": {}}})));
-        assert_eq!(
-            violations(&v, &json!({"next": {"nxt": 1}}), "json_schema", Severity::Repair, 50).len(),
-            1
-        );
+        let s = compiled(&tree).unwrap();
+        assert!(s.fits(&json!({"next": {"next": {}}})));
+        let notes = s.violations(&json!({"next": {"nxt": 1}}), "json_schema", Severity::Repair, 50).unwrap();
+        assert_eq!(notes.len(), 1);
+    }
+
+    #[test]
+    fn a_long_chain_of_references_is_no_deep_recursion() {
+        let next = |i: usize| json!({"properties": {"a": {"$ref": format!("#/$defs/d{}", i + 1)}}});
+        let mut defs: serde_json::Map<String, Value> = (0..300).map(|i| (format!("d{i}"), next(i))).collect();
+        defs.insert("d300".to_owned(), json!({"type": "string"}));
+        assert!(compiled(&json!({"$ref": "#/$defs/d0", "$defs": defs})).is_ok());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use crate::finding::{Note, decided, nothing, unverified};
 use crate::params::{Params, Problem};
-use crate::schema::{compiled, violations};
+use crate::schema::compiled;
 use crate::{Check, Entry, Input, Kind, MAX_FINDINGS};
 use serde_json::Value;
 use std::sync::Arc;
@@ -139,9 +139,10 @@ impl ToolArgs {
 
     fn fits(&self, tool: &Tool, args: &Value, path: &str) -> Result<Vec<Note>, String> {
         let Some(schema) = &tool.parameters else { return Ok(Vec::new()) };
-        let validator =
-            compiled(schema).map_err(|why| format!("the parameters of tool `{}`: {why}", tool.name))?;
-        let notes = violations(&validator, args, NAME, self.severity, MAX_FINDINGS);
+        let of_tool = |why: &str| format!("the parameters of tool `{}`: {why}", tool.name);
+        let schema = compiled(schema).map_err(|why| of_tool(&why))?;
+        let notes =
+            schema.violations(args, NAME, self.severity, MAX_FINDINGS).map_err(|why| of_tool(&why))?;
         Ok(notes.into_iter().map(|n| under(n, path)).collect())
     }
 }
