@@ -6,6 +6,7 @@
 pub mod axis;
 pub mod chat;
 pub mod completion;
+pub mod control;
 pub mod decision;
 pub mod diagnostic;
 pub mod directives;
