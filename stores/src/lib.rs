@@ -13,6 +13,7 @@
 //!   transaction; an observer that gives no state is told everything again after a restart.
 //! - Feedback is joined to its request whenever either arrives, and earlier words are kept.
 
+pub mod control;
 mod database;
 pub mod limits;
 mod lock;
