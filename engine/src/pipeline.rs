@@ -34,8 +34,10 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 
     // policy
     let ts_ms = settle::unix_ms();
+    let tenant = policies::Tenant { id: admission.tenant.clone(), ..policies::Tenant::default() };
+    let around = policies::Around { tenant: Arc::new(tenant), ..policies::Around::default() };
     let about =
-        policies::Inputs { request: &request, profile: &profile, tenant: &admission.tenant, unix_ms: ts_ms };
+        policies::Inputs { request: &request, profile: &profile, around: &around, unix_ms: ts_ms };
     let scope = policies::scope(&about);
     let (mut directives, unevaluated) = match view.bundle.policies.evaluate(&scope) {
         Ok(directives) => (directives, None),

@@ -1,9 +1,9 @@
 //! The expression language: compiling with static checks, binding values, evaluating.
 
 use crate::check::{Checked, Checker, lexical};
-use crate::inputs::{Facts, ROOT};
-use crate::native::{Path, Tree};
-use crate::sandbox::{MAX_EXPRESSION, Sandbox, Sets, explain, place, shared, timed};
+use crate::inputs::{Facts, ProviderState, ROOT};
+use crate::native::{Atom, Path, Text, Tree};
+use crate::sandbox::{Constants, MAX_EXPRESSION, Sandbox, asking, explain, place, shared, timed};
 use crate::values::{Record, from_json, to_json};
 use rhai::{AST, Dynamic, Stmt};
 use serde_json::Value;
@@ -16,6 +16,8 @@ use types::expr::{self, Compiled, Expression, Language, Problem, Scope, Type, Va
 /// Values of variables: those of a request, read when asked for, and further ones.
 pub(crate) struct Vars {
     facts: Option<Arc<Facts>>,
+    /// The moment of values that are written down.
+    moment: Option<i64>,
     /// Later ones hide earlier ones, and those of the request.
     own: Vec<Arc<Own>>,
 }
@@ -29,6 +31,10 @@ struct Own {
 }
 
 impl Own {
+    fn new((name, value): (String, Value)) -> Arc<Self> {
+        Arc::new(Own { name: name.into(), value, made: OnceLock::new() })
+    }
+
     fn made(&self) -> &Dynamic {
         self.made.get_or_init(|| from_json(&self.value))
     }
@@ -37,13 +43,18 @@ impl Own {
 impl Vars {
     /// The variables of a request.
     pub(crate) fn of_request(facts: Facts) -> Self {
-        Vars { facts: Some(Arc::new(facts)), own: Vec::new() }
+        Vars { facts: Some(Arc::new(facts)), moment: None, own: Vec::new() }
     }
 
     /// One variable, in the engine's form already.
     pub(crate) fn made(name: &str, value: Dynamic) -> Self {
         let own = Own { name: name.into(), value: to_json(&value), made: OnceLock::from(value) };
-        Vars { facts: None, own: vec![Arc::new(own)] }
+        Vars { facts: None, moment: None, own: vec![Arc::new(own)] }
+    }
+
+    /// Variables that are written down, and the moment they are of.
+    pub(crate) fn given(values: Vec<(String, Value)>, moment: i64) -> Self {
+        Vars { facts: None, moment: Some(moment), own: values.into_iter().map(Own::new).collect() }
     }
 
     /// What the variables of a request are read from.
@@ -58,6 +69,11 @@ impl Vars {
 
     fn find(&self, name: &str) -> Option<&Arc<Own>> {
         self.own.iter().rev().find(|own| *own.name == *name)
+    }
+
+    /// What `provider("…")` asks.
+    pub(crate) fn states(&self) -> States {
+        States { facts: self.facts.clone(), given: self.find("providers").cloned() }
     }
 
     /// The value of a variable in the engine's form.
@@ -84,7 +100,7 @@ impl Vars {
 
     /// The moment of the request, for the dates of rules.
     pub(crate) fn unix_ms(&self) -> Option<i64> {
-        self.facts.as_ref().map(|f| f.unix_ms)
+        self.facts.as_ref().map(|f| f.unix_ms).or(self.moment)
     }
 
     /// The values behind a scope of this language.
@@ -96,13 +112,35 @@ impl Vars {
     }
 }
 
+/// How providers are, for one evaluation.
+#[derive(Clone)]
+pub(crate) struct States {
+    facts: Option<Arc<Facts>>,
+    given: Option<Arc<Own>>,
+}
+
+impl States {
+    /// In the engine's form.
+    pub(crate) fn of(&self, name: &str) -> Dynamic {
+        if let Some(given) = &self.given {
+            return given.value.get(name).map_or_else(|| ProviderState::default().made(), from_json);
+        }
+        self.facts.as_ref().map_or_else(ProviderState::default, |f| f.provider(name)).made()
+    }
+}
+
 /// The expression language of rules, pools and workflows.
 pub(crate) struct Rhai(Arc<Sandbox>);
 
 impl Rhai {
-    /// The language with these constants for `set("…")`.
-    pub(crate) fn with_sets(sets: &Sets) -> Self {
-        if sets.is_empty() { Rhai(Arc::clone(shared())) } else { Rhai(Arc::new(Sandbox::expressions(sets))) }
+    /// The language with nothing but what is built in.
+    pub(crate) fn plain() -> Self {
+        Rhai(Arc::clone(shared()))
+    }
+
+    /// The language with these constants for `set("…")` and names for `provider("…")`.
+    pub(crate) fn with(constants: &Constants) -> Self {
+        Rhai(Arc::new(Sandbox::expressions(constants)))
     }
 
     /// As [`Language::compile`], with the concrete type.
@@ -140,16 +178,19 @@ impl Rhai {
         let used: BTreeSet<String> = used.collect();
         let used = used.into_iter().collect();
         let tree = match ast.statements().first() {
-            Some(Stmt::Expr(expr)) => Tree::of(expr, &ast, &self.0.sets),
-            _ => Tree::Engine(Box::new(ast.clone())),
+            Some(Stmt::Expr(expr)) => {
+                Tree::of(expr, &Text { ast: &ast, source, sets: &self.0.constants.sets })
+            }
+            _ => Tree::Const(false),
         };
         let path = match ast.statements().first() {
             Some(Stmt::Expr(expr)) => Path::of(expr),
             _ => None,
         };
         let sandbox = Arc::clone(&self.0);
+        let asks = reads.iter().any(|r| r.starts_with("provider("));
         let source = source.into();
-        Ok((Condition { source, ast, tree, path, used, reads, result, sandbox }, problems))
+        Ok((Condition { source, ast, tree, path, used, asks, reads, result, sandbox }, problems))
     }
 }
 
@@ -194,9 +235,9 @@ impl Language for Rhai {
     fn scope(&self, base: Option<&Scope>, variables: Vec<(String, Value)>) -> Scope {
         let base = base.and_then(|b| b.0.downcast_ref::<Vars>());
         let mut own = base.map_or_else(Vec::new, |b| b.own.clone());
-        let one = |(name, value): (String, Value)| Own { name: name.into(), value, made: OnceLock::new() };
-        own.extend(variables.into_iter().map(|v| Arc::new(one(v))));
-        Scope(Arc::new(Vars { facts: base.and_then(|b| b.facts.clone()), own }))
+        own.extend(variables.into_iter().map(Own::new));
+        let (facts, moment) = (base.and_then(|b| b.facts.clone()), base.and_then(|b| b.moment));
+        Scope(Arc::new(Vars { facts, moment, own }))
     }
 }
 
@@ -204,11 +245,13 @@ impl Language for Rhai {
 pub(crate) struct Condition {
     source: Arc<str>,
     ast: AST,
-    tree: Tree,
+    pub(crate) tree: Tree,
     /// The whole expression, where it is nothing but a field.
     path: Option<Path>,
     /// Variables it reads: only these are bound.
     used: Vec<String>,
+    /// It calls `provider("…")`.
+    asks: bool,
     /// Paths it reads.
     pub(crate) reads: BTreeSet<String>,
     result: Type,
@@ -225,9 +268,9 @@ impl Condition {
             }
         }
         let sandbox = &self.sandbox;
-        let mut run = || sandbox.engine.eval_ast_with_scope::<Dynamic>(&mut bound, ast);
-        // Without closures there is nothing that repeats: the text's length bounds the time.
-        let result = if ast.has_functions() { timed(&sandbox.clock, run) } else { run() };
+        let mut run =
+            || timed(&sandbox.clock, || sandbox.engine.eval_ast_with_scope::<Dynamic>(&mut bound, ast));
+        let result = if self.asks { asking(vars.states(), run) } else { run() };
         result.map_err(|e| explain(&e))
     }
 
@@ -241,7 +284,12 @@ impl Condition {
     }
 
     fn holds(&self, vars: &Vars) -> Result<bool, expr::Error> {
-        self.tree.holds(vars, &mut |ast| {
+        self.tree.holds(&mut |atom| self.atom(atom, vars))
+    }
+
+    /// What a part of the condition comes to.
+    pub(crate) fn atom(&self, atom: &Atom, vars: &Vars) -> Result<bool, expr::Error> {
+        atom.holds(vars, &mut |ast| {
             self.run(vars, ast)?.as_bool().map_err(|found| expr::Error {
                 message: format!("a value has the wrong type: expected true or false, found {found}"),
                 limit: false,

@@ -1,6 +1,7 @@
 //! Functions that expressions and policies may call besides the engine's own; all pure.
 
-use crate::sandbox::{MAX_ELEMENTS, MAX_STRING, Sets};
+use crate::inputs::ProviderState;
+use crate::sandbox::{MAX_ELEMENTS, MAX_STRING, Sets, state_of};
 use crate::values::{List, Text, holds, items, list, small_json, text, with_text};
 use rhai::{Dynamic, Engine, EvalAltResult, FnPtr, ImmutableString, Position};
 use std::collections::HashMap;
@@ -160,6 +161,9 @@ pub(crate) fn register(engine: &mut Engine, sets: &Sets) {
             }
         }
         Ok(false)
+    });
+    engine.register_fn("provider", |name: ImmutableString| {
+        state_of(&name).unwrap_or_else(|| ProviderState::default().made())
     });
     let sets: HashMap<String, Dynamic> =
         sets.iter().map(|(name, values)| (name.clone(), pieces(values.iter().map(String::as_str)))).collect();

@@ -19,6 +19,7 @@ mod literal;
 mod load;
 mod merge;
 mod native;
+mod phase;
 mod report;
 mod rule;
 mod sandbox;
@@ -34,8 +35,13 @@ mod values;
 mod verb;
 
 pub use error::Error;
-pub use inputs::{Inputs, request_variables, scope};
+pub use inputs::{
+    Around, Budget, BudgetState, GivenProblem, History, Inputs, Key, Labels, LastVerdict, ProviderState,
+    Providers, Response, RunSoFar, SideEffect, Status, System, Tenant, TenantTier, ToolCall,
+    request_variables, response_scope, scope, scope_of, tool_scope, variables,
+};
 pub use load::load;
+pub use phase::Phase;
 pub use set::PolicySet;
 
 use sandbox::Clock;
@@ -73,5 +79,5 @@ pub struct Names<'a> {
 /// (§10). Every call gives the same one; scopes of [`scope`] fit it.
 #[must_use]
 pub fn language() -> Arc<dyn types::expr::Language> {
-    Arc::new(expression::Rhai::with_sets(&sandbox::Sets::new()))
+    Arc::new(expression::Rhai::plain())
 }

@@ -2,7 +2,7 @@
 
 use crate::expression::Rhai;
 use crate::rule::{MAX_RULES, Rule};
-use crate::sandbox::{Sandbox, Sets};
+use crate::sandbox::{Constants, Sandbox, Sets};
 use crate::script::{self, MAX_SCRIPTS, Script};
 use crate::selector::{Context, Moment, Resolver, models, predicate};
 use crate::set::{Body, Entry, PolicySet};
@@ -31,8 +31,11 @@ pub fn load(
     names: &Names<'_>,
 ) -> (PolicySet, Vec<Diagnostic>) {
     let mut r = Reader::new(rules_file, "PL");
-    let constants = sections.sets.map(|n| sets(&mut r, n)).unwrap_or_default();
-    let mut resolver = Resolver::new(names, Rhai::with_sets(&constants));
+    let constants = Constants {
+        sets: sections.sets.map(|n| sets(&mut r, n)).unwrap_or_default(),
+        providers: Some(names.matrix.providers().iter().map(|p| p.id.clone()).collect()),
+    };
+    let mut resolver = Resolver::new(names, Rhai::with(&constants));
     if let Some(node) = sections.pools {
         pools(&mut r, node, &mut resolver);
     }

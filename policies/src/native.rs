@@ -1,11 +1,13 @@
 //! Conditions in the shape most of them have: comparisons of fields with constants, joined by `&&`, `||` and
 //! `!`. They are answered without the engine; what has another shape is left to it, piece by piece.
 
+use crate::check::start;
 use crate::expression::Vars;
-use crate::inputs::{Get, ROOT, Val};
-use crate::sandbox::Sets;
-use rhai::{AST, Expr, FnCallExpr, Stmt};
+use crate::inputs::{Get, PROVIDER, ProviderField, ProviderState, ROOT, Val};
+use crate::sandbox::{Sets, place};
+use rhai::{AST, Expr, FnCallExpr, Position, Stmt};
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 /// A condition, taken apart.
 pub(crate) enum Tree {
@@ -13,10 +15,24 @@ pub(crate) enum Tree {
     All(Box<[Tree]>),
     Any(Box<[Tree]>),
     Not(Box<Tree>),
-    /// Answered here, or by the engine where the values turn out to be of another kind.
-    Test(Test, Box<AST>),
-    /// Answered by the engine.
-    Engine(Box<AST>),
+    Atom(Box<Atom>),
+}
+
+/// A part of a condition that holds or does not.
+pub(crate) struct Atom {
+    /// As it was written.
+    pub(crate) text: Arc<str>,
+    /// How it is answered here; `None` = by the engine, which also answers where the values turn out to be of
+    /// another kind.
+    pub(crate) test: Option<Test>,
+    ast: AST,
+}
+
+/// The text that a tree is taken from.
+pub(crate) struct Text<'a> {
+    pub(crate) ast: &'a AST,
+    pub(crate) source: &'a str,
+    pub(crate) sets: &'a Sets,
 }
 
 /// A comparison.
@@ -63,45 +79,76 @@ pub(crate) enum Constant {
 
 /// A field, by the names that lead to it.
 pub(crate) struct Path {
+    /// Of a provider: `providers`, its name, the field.
     pub(crate) names: Box<[Box<str>]>,
-    get: Option<Get>,
+    get: Source,
+}
+
+/// Where a field of the request is read.
+enum Source {
+    Field(Get),
+    Provider(&'static ProviderField),
+    /// It is no field of the request.
+    Elsewhere,
 }
 
 impl Tree {
-    /// Takes an expression apart; `ast` is the tree it stands in.
-    pub(crate) fn of(expr: &Expr, ast: &AST, sets: &Sets) -> Tree {
-        let each = |operands: &[Expr]| operands.iter().map(|o| Tree::of(o, ast, sets)).collect();
+    /// Takes an expression apart.
+    pub(crate) fn of(expr: &Expr, text: &Text<'_>) -> Tree {
+        Tree::within(expr, text, text.source.len())
+    }
+
+    /// Takes a part apart that ends before `end`.
+    fn within(expr: &Expr, text: &Text<'_>, end: usize) -> Tree {
+        let each = |operands: &[Expr]| {
+            let ends = operands.iter().skip(1).map(|o| offset(text.source, start(o))).chain([end]);
+            operands.iter().zip(ends).map(|(o, end)| Tree::within(o, text, end)).collect()
+        };
         match expr {
             Expr::BoolConstant(b, _) => Tree::Const(*b),
             Expr::And(operands, _) => Tree::All(each(operands)),
             Expr::Or(operands, _) => Tree::Any(each(operands)),
-            Expr::FnCall(call, _) if call.name == "!" => match call.args.first() {
-                Some(inner) => Tree::Not(Box::new(Tree::of(inner, ast, sets))),
-                None => Tree::Engine(alone(expr, ast)),
-            },
-            _ => match Test::of(expr, sets) {
-                Some(test) => Tree::Test(test, alone(expr, ast)),
-                None => Tree::Engine(alone(expr, ast)),
-            },
+            Expr::FnCall(call, _) if call.name == "!" && call.args.len() == 1 => call
+                .args
+                .first()
+                .map_or(Tree::Const(false), |a| Tree::Not(Box::new(Tree::within(a, text, end)))),
+            _ => Tree::Atom(Box::new(Atom {
+                text: written(text.source, offset(text.source, start(expr)), end).into(),
+                test: Test::of(expr, text.sets),
+                ast: AST::new([Stmt::Expr(Box::new(expr.clone()))], text.ast.shared_lib().clone()),
+            })),
         }
     }
 
     /// Whether the value of the expression is true or false whatever it reads.
     pub(crate) fn is_bool(&self) -> bool {
-        !matches!(self, Tree::Engine(_) | Tree::Test(Test::Is(_), _))
+        match self {
+            Tree::Atom(atom) => !matches!(atom.test, None | Some(Test::Is(_))),
+            _ => true,
+        }
     }
 
-    /// Whether it holds; `engine` answers what is not answered here.
-    pub(crate) fn holds<E>(
-        &self,
-        vars: &Vars,
-        engine: &mut dyn FnMut(&AST) -> Result<bool, E>,
+    /// Its atoms, in the order of the text.
+    pub(crate) fn atoms(&self) -> Vec<&Atom> {
+        match self {
+            Tree::Const(_) => Vec::new(),
+            Tree::All(each) | Tree::Any(each) => each.iter().flat_map(Tree::atoms).collect(),
+            Tree::Not(inner) => inner.atoms(),
+            Tree::Atom(atom) => vec![atom],
+        }
+    }
+
+    /// Whether it holds when `answer` tells of each atom whether it does; parts that do not matter are not
+    /// asked for.
+    pub(crate) fn holds<'a, E>(
+        &'a self,
+        answer: &mut dyn FnMut(&'a Atom) -> Result<bool, E>,
     ) -> Result<bool, E> {
         match self {
             Tree::Const(b) => Ok(*b),
             Tree::All(each) => {
                 for tree in each {
-                    if !tree.holds(vars, engine)? {
+                    if !tree.holds(answer)? {
                         return Ok(false);
                     }
                 }
@@ -109,22 +156,76 @@ impl Tree {
             }
             Tree::Any(each) => {
                 for tree in each {
-                    if tree.holds(vars, engine)? {
+                    if tree.holds(answer)? {
                         return Ok(true);
                     }
                 }
                 Ok(false)
             }
-            Tree::Not(inner) => inner.holds(vars, engine).map(|b| !b),
-            Tree::Test(test, ast) => test.holds(vars).map_or_else(|| engine(ast), Ok),
-            Tree::Engine(ast) => engine(ast),
+            Tree::Not(inner) => inner.holds(answer).map(|b| !b),
+            Tree::Atom(atom) => answer(atom),
+        }
+    }
+
+    /// Whether it may hold when some atoms are not known yet (`None`): Kleene's logic, `None` = it may.
+    pub(crate) fn may_hold<'a>(&'a self, answer: &mut dyn FnMut(&'a Atom) -> Option<bool>) -> Option<bool> {
+        match self {
+            Tree::Const(b) => Some(*b),
+            Tree::All(each) => each
+                .iter()
+                .try_fold(true, |all, t| match t.may_hold(answer) {
+                    Some(false) => Err(()),
+                    Some(true) => Ok(all),
+                    None => Ok(false),
+                })
+                .map_or(Some(false), |all| all.then_some(true)),
+            Tree::Any(each) => each
+                .iter()
+                .try_fold(true, |none, t| match t.may_hold(answer) {
+                    Some(true) => Err(()),
+                    Some(false) => Ok(none),
+                    None => Ok(false),
+                })
+                .map_or(Some(true), |none| none.then_some(false)),
+            Tree::Not(inner) => inner.may_hold(answer).map(|b| !b),
+            Tree::Atom(atom) => answer(atom),
         }
     }
 }
 
-/// A tree of that expression alone.
-fn alone(expr: &Expr, ast: &AST) -> Box<AST> {
-    Box::new(AST::new([Stmt::Expr(Box::new(expr.clone()))], ast.shared_lib().clone()))
+impl Atom {
+    /// What it comes to; `engine` answers what is not answered here.
+    pub(crate) fn holds<E>(
+        &self,
+        vars: &Vars,
+        engine: &mut dyn FnMut(&AST) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        self.test.as_ref().and_then(|t| t.holds(vars)).map_or_else(|| engine(&self.ast), Ok)
+    }
+}
+
+/// Where a position stands in the source, in bytes.
+fn offset(source: &str, at: Position) -> usize {
+    let (line, column) = place(at);
+    let before: usize = source.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let within = source.get(before..).unwrap_or("");
+    let chars = within.char_indices().nth(column.saturating_sub(1)).map_or(within.len(), |(i, _)| i);
+    before.saturating_add(chars)
+}
+
+/// The text between two places, without the operator and the brackets that are not its own.
+fn written(source: &str, from: usize, to: usize) -> String {
+    let mut text = source.get(from..to).unwrap_or("").trim_end();
+    loop {
+        let shorter = ["&&", "||", "!", "("].iter().find_map(|end| text.strip_suffix(end));
+        let open = text.matches('(').count();
+        let unmatched = if text.matches(')').count() > open { text.strip_suffix(')') } else { None };
+        match shorter.or(unmatched) {
+            Some(shorter) => text = shorter.trim_end(),
+            None => break,
+        }
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 impl Test {
@@ -299,26 +400,46 @@ impl Path {
         let mut names = Vec::new();
         collect(expr, &mut names)?;
         let names: Box<[Box<str>]> = names.into();
-        let get = ROOT.leaf(&names);
+        let get = match &*names {
+            [root, _, field] if **root == *"providers" => {
+                Source::Provider(PROVIDER.iter().find(|(name, ..)| **name == **field)?)
+            }
+            names => ROOT.leaf(names).map_or(Source::Elsewhere, Source::Field),
+        };
         Some(Path { names, get })
+    }
+
+    /// As it is written in conditions.
+    pub(crate) fn text(&self) -> String {
+        match (&self.get, &*self.names) {
+            (Source::Provider(_), [_, name, field]) => format!("provider(\"{name}\").{field}"),
+            (_, names) => names.join("."),
+        }
     }
 
     /// The value; `None` where there is none, or one that only the engine can handle.
     pub(crate) fn read<'a>(&self, vars: &'a Vars) -> Option<Val<'a>> {
         let (root, rest) = self.names.split_first()?;
-        if let Some(value) = vars.own(root) {
-            return json(rest.iter().try_fold(value, |v, name| v.as_object()?.get(&**name))?);
-        }
-        match self.get?(vars.facts()?) {
-            Val::Table(_) | Val::Made(_) => None,
-            value => Some(value),
+        let own = vars.own(root);
+        match (&self.get, own) {
+            (Source::Provider((_, _, get)), Some(states)) => match states.get(&**self.names.get(1)?) {
+                Some(state) => json(state.get(&**rest.last()?)?),
+                None => Some(get(&ProviderState::default())),
+            },
+            (_, Some(value)) => json(rest.iter().try_fold(value, |v, name| v.as_object()?.get(&**name))?),
+            (Source::Provider((_, _, get)), None) => Some(get(&vars.facts()?.provider(self.names.get(1)?))),
+            (Source::Field(get), None) => match get(vars.facts()?) {
+                Val::Table(_) | Val::Made(_) => None,
+                value => Some(value),
+            },
+            (Source::Elsewhere, None) => None,
         }
     }
 
     /// The value in JSON form; `None` where only the engine knows.
     pub(crate) fn json(&self, vars: &Vars) -> Option<serde_json::Value> {
         let (root, rest) = self.names.split_first()?;
-        if let Some(value) = vars.own(root) {
+        if let (Some(value), Source::Field(_) | Source::Elsewhere) = (vars.own(root), &self.get) {
             return rest.iter().try_fold(value, |v, name| v.as_object()?.get(&**name)).cloned();
         }
         Some(match self.read(vars)? {
@@ -352,6 +473,10 @@ fn json(value: &serde_json::Value) -> Option<Val<'_>> {
 fn collect(expr: &Expr, names: &mut Vec<Box<str>>) -> Option<()> {
     match expr {
         Expr::Variable(x, ..) => names.push(x.1.as_str().into()),
+        Expr::FnCall(call, _) if call.name == "provider" && names.is_empty() => match call.args.as_slice() {
+            [Expr::StringConstant(name, _)] => names.extend(["providers".into(), name.as_str().into()]),
+            _ => return None,
+        },
         Expr::Property(p, _) => names.push(p.2.as_str().into()),
         Expr::Dot(x, flags, _) if flags.is_empty() => {
             collect(&x.lhs, names)?;
@@ -365,8 +490,8 @@ fn collect(expr: &Expr, names: &mut Vec<Box<str>>) -> Option<()> {
 #[cfg(test)]
 mod tests {
     use crate::expression::Rhai;
-    use crate::sandbox::Sets;
-    use crate::testing::{full_body, plain_body, profile};
+    use crate::sandbox::{Constants, Sets};
+    use crate::testing::{around, full_body, plain_body, profile};
     use crate::{Inputs, request_variables, scope};
     use proptest::prelude::*;
     use serde_json::json;
@@ -394,7 +519,7 @@ mod tests {
     fn scopes(language: &Rhai) -> Vec<Scope> {
         let of = |body| {
             let request = Arc::new(ChatRequest::from_value(&body).unwrap());
-            scope(&Inputs { request: &request, profile: &profile(), tenant: "acme", unix_ms: 0 })
+            scope(&Inputs { request: &request, profile: &profile(), around: &around(), unix_ms: 0 })
         };
         let own = json!({
             "n": 3, "x": 3.0, "s": "search engine", "none": null, "list": ["search", "x"], "numbers": [1, 3],
@@ -475,7 +600,7 @@ mod tests {
         #[test]
         fn the_answers_are_those_of_the_engine(source in expression()) {
             let sets = Sets::from([("known".to_owned(), vec!["acme".to_owned(), "x".to_owned()])]);
-            let language = Rhai::with_sets(&sets);
+            let language = Rhai::with(&Constants { sets, providers: None });
             // What does not pass the checks (always false, say) is never evaluated.
             if let Ok((condition, _)) = language.condition(&source, &variables(), Some(&Type::Bool)) {
                 for scope in scopes(&language) {

@@ -1,5 +1,6 @@
 //! The script engine with its limits: what expressions and policies may call, how long and how large.
 
+use crate::expression::States;
 use crate::values;
 use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
@@ -86,40 +87,71 @@ pub(crate) fn timed<T>(clock: &Clock, f: impl FnOnce() -> T) -> T {
 /// Constants of the rules file, by name.
 pub(crate) type Sets = BTreeMap<String, Vec<String>>;
 
+/// What a text may name in `set("…")` and `provider("…")`.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Constants {
+    pub(crate) sets: Sets,
+    /// `None` = any name.
+    pub(crate) providers: Option<BTreeSet<String>>,
+}
+
+thread_local! {
+    /// How providers are, for the evaluation that runs on this thread.
+    static STATES: RefCell<Option<States>> = const { RefCell::new(None) };
+}
+
+/// Runs `f` while `provider("…")` asks `states`.
+pub(crate) fn asking<T>(states: States, f: impl FnOnce() -> T) -> T {
+    /// Puts the outer states back, also when `f` unwinds.
+    struct Restore(Option<States>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            let outer = self.0.take();
+            STATES.with(|s| s.replace(outer));
+        }
+    }
+    let _restore = Restore(STATES.with(|s| s.replace(Some(states))));
+    f()
+}
+
+/// How a provider is, in the evaluation that runs on this thread.
+pub(crate) fn state_of(provider: &str) -> Option<Dynamic> {
+    STATES.with(|s| s.borrow().as_ref().map(|s| s.of(provider)))
+}
+
 /// An engine and the names it knows.
 pub(crate) struct Sandbox {
     pub(crate) engine: Engine,
     /// Functions that text may call, with the numbers of arguments they take.
     pub(crate) functions: BTreeMap<String, BTreeSet<usize>>,
-    /// What `set("…")` knows.
-    pub(crate) sets: Sets,
+    pub(crate) constants: Constants,
     pub(crate) clock: Clock,
 }
 
 impl Sandbox {
     /// For single expressions.
-    pub(crate) fn expressions(sets: &Sets) -> Self {
-        let mut engine = base(sets);
+    pub(crate) fn expressions(constants: &Constants) -> Self {
+        let mut engine = base(&constants.sets);
         // Nothing in an expression can change a variable.
         resolve(&mut engine, |_| true);
         engine.set_max_operations(EXPRESSION_OPERATIONS);
         engine.set_max_expr_depths(64, 32);
         engine.set_max_functions(16);
-        Self::of(engine, sets)
+        Self::of(engine, constants)
     }
 
     /// For policies: functions, `if`, `switch`, `for`.
-    pub(crate) fn scripts(sets: &Sets, extend: impl FnOnce(&mut Engine)) -> Self {
-        let mut engine = base(sets);
+    pub(crate) fn scripts(constants: &Constants, extend: impl FnOnce(&mut Engine)) -> Self {
+        let mut engine = base(&constants.sets);
         resolve(&mut engine, values::is_input);
         engine.set_max_operations(SCRIPT_OPERATIONS);
         engine.set_max_expr_depths(32, 16);
         engine.set_max_functions(64);
         extend(&mut engine);
-        Self::of(engine, sets)
+        Self::of(engine, constants)
     }
 
-    fn of(engine: Engine, sets: &Sets) -> Self {
+    fn of(engine: Engine, constants: &Constants) -> Self {
         let mut functions: BTreeMap<String, BTreeSet<usize>> = BTreeMap::new();
         let known = engine.collect_fn_metadata(
             None,
@@ -135,14 +167,14 @@ impl Sandbox {
         for name in DISABLED {
             functions.remove(*name);
         }
-        Sandbox { engine, functions, sets: sets.clone(), clock: tokio_clock() }
+        Sandbox { engine, functions, constants: constants.clone(), clock: tokio_clock() }
     }
 }
 
 /// The engine behind [`crate::language`], built once.
 pub(crate) fn shared() -> &'static Arc<Sandbox> {
     static SHARED: OnceLock<Arc<Sandbox>> = OnceLock::new();
-    SHARED.get_or_init(|| Arc::new(Sandbox::expressions(&Sets::new())))
+    SHARED.get_or_init(|| Arc::new(Sandbox::expressions(&Constants::default())))
 }
 
 /// Everything expressions and policies have in common. Neither the core nor the language-core package is

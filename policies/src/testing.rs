@@ -1,6 +1,6 @@
 //! Helpers of this crate's tests: a small matrix, requests, and checks of whole rule files.
 
-use crate::{Inputs, Names, PolicySet, Sections, load, scope};
+use crate::{Around, Inputs, Names, PolicySet, ProviderState, Sections, Status, Tenant, load, scope};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -114,10 +114,25 @@ pub(crate) fn full_body() -> Value {
     })
 }
 
+/// A tenant called `acme`, and a provider `alpha` that is not well.
+pub(crate) fn around() -> Around {
+    let state = |name: &str| match name {
+        "alpha" => {
+            ProviderState { status: Status::Degraded, error_rate: Some(0.25), ..ProviderState::default() }
+        }
+        _ => ProviderState::default(),
+    };
+    Around {
+        tenant: Arc::new(Tenant { id: "acme".to_owned(), ..Tenant::default() }),
+        providers: Some(Arc::new(state)),
+        ..Around::default()
+    }
+}
+
 /// The scope of a request with that profile.
 pub(crate) fn scope_of(profile: &WorkloadProfile) -> Scope {
     let request = Arc::new(ChatRequest::from_value(&plain_body()).unwrap());
-    scope(&Inputs { request: &request, profile, tenant: "acme", unix_ms: NOW })
+    scope(&Inputs { request: &request, profile, around: &around(), unix_ms: NOW })
 }
 
 /// Loads a whole rules file and policies (name, text), with a clock that stands still.

@@ -2,6 +2,7 @@
 
 use super::signature::{self, Kind, Misfit};
 use super::{Checker, Ty, start};
+use crate::inputs::provider_type;
 use rhai::{Dynamic, Expr, FnCallExpr, FnPtr, Position, Stmt};
 use types::diagnostic::suggestion;
 
@@ -190,10 +191,13 @@ impl Checker<'_> {
         self.known_function(name, arity, at);
         if name == "set"
             && let Some(Expr::StringConstant(set, at)) = first
-            && !self.sandbox.sets.contains_key(set.as_str())
+            && !self.sandbox.constants.sets.contains_key(set.as_str())
         {
-            let hint = suggestion(set, self.sandbox.sets.keys().map(String::as_str));
+            let hint = suggestion(set, self.sandbox.constants.sets.keys().map(String::as_str));
             self.error("301", *at, format!("unknown set `{set}`"), Some(hint));
+        }
+        if name == "provider" {
+            return self.provider(first, at);
         }
         let element = match &receiver {
             Some(Ty::List(of)) => of.as_ref().clone(),
@@ -229,6 +233,24 @@ impl Checker<'_> {
             items.iter().for_each(|i| self.enum_value(&element, i));
         }
         signature::gives(name, &types)
+    }
+
+    /// `provider("name")`
+    fn provider(&mut self, name: Option<&Expr>, at: Position) -> Ty {
+        let ty = Ty::of(&provider_type());
+        let Some(Expr::StringConstant(name, at)) = name else {
+            let hint = "write it out: `provider(\"…\")`".to_owned();
+            self.error("201", at, "the name of a provider is computed".to_owned(), Some(hint));
+            return ty;
+        };
+        if let Some(known) = &self.sandbox.constants.providers
+            && !known.contains(name.as_str())
+        {
+            let hint = suggestion(name, known.iter().map(String::as_str));
+            self.error("201", *at, format!("there is no provider `{name}`"), Some(hint));
+        }
+        self.out.reads.insert(format!("provider(\"{name}\")"));
+        ty
     }
 
     /// An argument must be of the kind the function takes.

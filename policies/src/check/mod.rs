@@ -58,7 +58,7 @@ pub(crate) fn functions_of(ast: &AST) -> Vec<Function> {
 }
 
 /// Where an expression starts; the engine gives the operator's place for `a == b`.
-fn start(expr: &Expr) -> Position {
+pub(crate) fn start(expr: &Expr) -> Position {
     let least = |a: Position, b: Position| match (place(a), place(b)) {
         (x, y) if y < x && !b.is_none() => b,
         _ => a,

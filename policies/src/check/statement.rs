@@ -18,7 +18,9 @@ impl Checker<'_> {
         }
         // Paths are told as the expressions tell them, without the leading `ctx`.
         let reads = std::mem::take(&mut self.out.reads);
-        self.out.reads = reads.iter().filter_map(|p| p.strip_prefix("ctx.")).map(str::to_owned).collect();
+        let told =
+            reads.iter().filter_map(|p| p.strip_prefix("ctx.").or(p.starts_with("provider(").then_some(p)));
+        self.out.reads = told.map(str::to_owned).collect();
         (self.out, self.acts)
     }
 

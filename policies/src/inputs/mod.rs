@@ -2,20 +2,33 @@
 //!
 //! Nothing is copied in advance: a field is read when a condition or a policy reads it.
 
+mod around;
+mod given;
+mod later;
 mod request;
 mod table;
 mod workload;
 
+pub use around::{
+    Around, Budget, BudgetState, History, Key, Labels, LastVerdict, ProviderState, Providers, Status, System,
+    Tenant, TenantTier,
+};
+pub(crate) use around::{PROVIDER, ProviderField, provider_type};
+pub use given::{Problem as GivenProblem, scope_of};
+pub use later::{Response, RunSoFar, SideEffect, ToolCall};
 pub(crate) use table::{Get, Table, Val};
 pub(crate) use workload::SUB_LABELS;
 
 use crate::expression::Vars;
+use crate::phase::Phase;
 use crate::time::{Civil, DAYPARTS, WEEKDAYS};
+use later::{Later, Of};
 use rhai::Dynamic;
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use table::{leaf, table};
 use types::expr::{Scope, Type, Variables};
+use types::privacy::{Detector, Entity};
 use types::{ChatRequest, WorkloadProfile};
 
 /// What policies are evaluated on.
@@ -25,23 +38,25 @@ pub struct Inputs<'a> {
     pub request: &'a Arc<ChatRequest>,
     /// Its profile: the variable `workload`.
     pub profile: &'a WorkloadProfile,
-    /// Whose request: `tenant.id`.
-    pub tenant: &'a str,
+    /// Who asks and how things stand.
+    pub around: &'a Around,
     /// Unix time in milliseconds, fixed at admission: the variable `time`, and the dates of rules.
     pub unix_ms: i64,
 }
 
 /// What the variables of one request are read from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Facts {
     request: Arc<ChatRequest>,
     profile: WorkloadProfile,
-    tenant: Box<str>,
+    pub(crate) around: Around,
     pub(crate) unix_ms: i64,
     time: Civil,
     date: OnceLock<String>,
     last_user_text: OnceLock<String>,
     metadata: OnceLock<Dynamic>,
+    input: OnceLock<Vec<Entity>>,
+    later: Option<Arc<Later>>,
 }
 
 impl Facts {
@@ -52,17 +67,44 @@ impl Facts {
             Some(Cow::Owned(text)) => self.last_user_text.get_or_init(|| text),
         }
     }
+
+    /// Kinds of values in the messages.
+    fn input_entities(&self) -> &[Entity] {
+        let texts = || self.request.messages.iter().flat_map(|m| m.content.texts());
+        self.input.get_or_init(|| kinds(self.around.detector.as_deref(), texts()))
+    }
+
+    /// How a provider is.
+    pub(crate) fn provider(&self, name: &str) -> ProviderState {
+        self.around.providers.as_ref().map_or_else(ProviderState::default, |ask| ask(name))
+    }
 }
 
-/// The variables.
+/// Kinds of values that stand in some texts, in their own order.
+fn kinds<'a>(detector: Option<&dyn Detector>, texts: impl Iterator<Item = &'a str>) -> Vec<Entity> {
+    let Some(detector) = detector else { return Vec::new() };
+    let mut found: Vec<Entity> =
+        texts.flat_map(|t| detector.find(t, detector.entities())).map(|f| f.entity).collect();
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+/// The variables of all phases.
 pub(crate) static ROOT: Table = Table(&[
     table("request", &request::REQUEST),
     table("workload", &workload::WORKLOAD),
-    table("tenant", &TENANT),
+    table("tenant", &around::TENANT),
     table("time", &TIME),
+    table("key", &around::KEY),
+    table("budget", &around::BUDGET),
+    table("input", &around::INPUT),
+    table("history", &around::HISTORY),
+    table("system", &around::SYSTEM),
+    table("tool", &later::TOOL),
+    table("run", &later::RUN),
+    table("response", &later::RESPONSE),
 ]);
-
-static TENANT: Table = Table(&[leaf("id", || Type::Str, |f| Val::Str(&f.tenant))]);
 
 static TIME: Table = Table(&[
     leaf("hour", || Type::Int, |f| f.time.hour.into()),
@@ -72,14 +114,30 @@ static TIME: Table = Table(&[
     leaf("date", || Type::Str, |f| Val::Str(f.date.get_or_init(|| f.time.date()))),
 ]);
 
-/// The variables that rules and policies may read, with their types.
+/// Whether a variable exists in a phase.
+pub(crate) fn exists(name: &str, phase: Phase) -> bool {
+    match name {
+        "tool" => phase == Phase::Tool,
+        "run" => phase != Phase::Request,
+        "response" => phase == Phase::Response,
+        _ => true,
+    }
+}
+
+/// The variables that rules of a phase may read, with their types.
+#[must_use]
+pub fn variables(phase: Phase) -> Variables {
+    ROOT.0.iter().filter(|f| exists(f.name, phase)).map(|f| (f.name.to_owned(), f.ty())).collect()
+}
+
+/// The variables that rules and policies may read before routing, and conditions of workflows always, with
+/// their types, as described in the policy language.
 ///
-/// `request`, `workload`, `tenant` and `time`, as described in the policy language; every field is always
-/// present, and what is not known is `()`. `time` is in UTC; business hours are Monday to Friday, 09:00
-/// to 17:59.
+/// Every field is always present, and what is not known is `()`. `time` is in the tenant's zone; business
+/// hours are Monday to Friday, 09:00 to 17:59.
 #[must_use]
 pub fn request_variables() -> Variables {
-    ROOT.0.iter().map(|f| (f.name.to_owned(), f.ty())).collect()
+    variables(Phase::Request)
 }
 
 /// Binds the variables of [`request_variables`] to the values of one request.
@@ -88,16 +146,37 @@ pub fn request_variables() -> Variables {
 /// of the profile: values are read when they are asked for.
 #[must_use]
 pub fn scope(inputs: &Inputs<'_>) -> Scope {
+    let zone = i64::from(inputs.around.tenant.utc_offset_minutes).saturating_mul(60_000);
     Scope(Arc::new(Vars::of_request(Facts {
         request: Arc::clone(inputs.request),
         profile: inputs.profile.clone(),
-        tenant: inputs.tenant.into(),
+        around: inputs.around.clone(),
         unix_ms: inputs.unix_ms,
-        time: Civil::of(inputs.unix_ms),
+        time: Civil::of(inputs.unix_ms.saturating_add(zone)),
         date: OnceLock::new(),
         last_user_text: OnceLock::new(),
         metadata: OnceLock::new(),
+        input: OnceLock::new(),
+        later: None,
     })))
+}
+
+/// Adds the variables `tool` and `run` to those of a request, for [`Phase::Tool`].
+#[must_use]
+pub fn tool_scope(request: &Scope, run: RunSoFar, tool: ToolCall) -> Scope {
+    later(request, Later { run, of: Of::Tool(tool) })
+}
+
+/// Adds the variables `response` and `run` to those of a request, for [`Phase::Response`].
+#[must_use]
+pub fn response_scope(request: &Scope, run: RunSoFar, response: Response) -> Scope {
+    later(request, Later { run, of: Of::Response(Box::new(response), OnceLock::new()) })
+}
+
+fn later(request: &Scope, later: Later) -> Scope {
+    let Ok(vars) = Vars::of(request) else { return request.clone() };
+    let Some(facts) = vars.facts() else { return request.clone() };
+    Scope(Arc::new(Vars::of_request(Facts { later: Some(Arc::new(later)), ..Facts::clone(facts) })))
 }
 
 #[cfg(test)]
@@ -141,10 +220,16 @@ mod tests {
         for body in [testing::plain_body(), testing::full_body()] {
             let request = Arc::new(ChatRequest::from_value(&body).unwrap());
             let profile = testing::profile();
-            let scope = scope(&Inputs { request: &request, profile: &profile, tenant: "acme", unix_ms: 0 });
-            let vars = scope.0.downcast_ref::<Vars>().unwrap();
-            for (name, t) in request_variables() {
-                fits(&to_json(&vars.record().get(&name).unwrap()), &t, &name);
+            let around = testing::around();
+            let scope = scope(&Inputs { request: &request, profile: &profile, around: &around, unix_ms: 0 });
+            let run = RunSoFar { workflow: "w".into(), ..RunSoFar::default() };
+            let tool = tool_scope(&scope, run.clone(), ToolCall::default());
+            let response = response_scope(&scope, run, Response::default());
+            for (phase, scope) in Phase::ALL.into_iter().zip([scope, tool, response]) {
+                let vars = scope.0.downcast_ref::<Vars>().unwrap();
+                for (name, t) in variables(phase) {
+                    fits(&to_json(&vars.get(&name).unwrap()), &t, &name);
+                }
             }
         }
     }
@@ -153,7 +238,8 @@ mod tests {
     fn values_are_those_of_the_request() {
         let request = Arc::new(ChatRequest::from_value(&testing::full_body()).unwrap());
         let profile = testing::profile();
-        let inputs = Inputs { request: &request, profile: &profile, tenant: "acme", unix_ms: 0 };
+        let around = testing::around();
+        let inputs = Inputs { request: &request, profile: &profile, around: &around, unix_ms: 0 };
         let read = |inputs: &Inputs<'_>, path: [&str; 2]| {
             let scope = scope(inputs);
             let vars = scope.0.downcast_ref::<Vars>().unwrap();

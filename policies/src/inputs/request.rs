@@ -45,6 +45,14 @@ pub(super) static REQUEST: Table = Table(&[
     leaf("temperature", || Type::Float.optional(), |f| Val::or_unit(f.request.params.temperature)),
     leaf("user", || Type::Str.optional(), |f| Val::or_unit(f.request.user.as_deref())),
     leaf("metadata", || Type::Any, |f| Val::Made(f.metadata.get_or_init(|| metadata(&f.request)).clone())),
+    leaf(
+        "headers",
+        || Type::Any,
+        |f| {
+            let headers = f.around.headers.iter();
+            Val::Made(record(headers.map(|(k, v)| (Cow::Owned(k.clone()), text(v))).collect()))
+        },
+    ),
     table("options", &OPTIONS),
     leaf("last_user_text", || Type::Str, |f| Val::Str(f.last_user_text())),
 ]);

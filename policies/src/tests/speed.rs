@@ -1,6 +1,6 @@
 //! What an evaluation costs; run by hand: `cargo test -p policies speed -- --ignored --nocapture`.
 
-use crate::testing::{full_body, plain_body, profile, sound};
+use crate::testing::{around, full_body, plain_body, profile, sound};
 use crate::{Inputs, SHIPPED, scope};
 use std::io::Write as _;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ const RULES: &str = include_str!("../../../routing_rules.yaml");
 fn of_the_shipped_rules() {
     let set = sound(RULES, SHIPPED);
     let rules_only = sound(RULES, &[]);
-    let profile = profile();
+    let (profile, around) = (profile(), around());
     for (name, body) in [("plain", plain_body()), ("full", full_body())] {
         let request = Arc::new(ChatRequest::from_value(&body).unwrap());
-        let inputs = Inputs { request: &request, profile: &profile, tenant: "acme", unix_ms: 0 };
+        let inputs = Inputs { request: &request, profile: &profile, around: &around, unix_ms: 0 };
         let mut line = format!("{name:>6}");
         let mut measure = |what: &str, f: &mut dyn FnMut()| {
             for _ in 0..200 {
