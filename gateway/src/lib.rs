@@ -13,6 +13,7 @@ mod front;
 pub mod metrics;
 mod openai;
 mod routes;
+pub mod runner;
 pub mod tasks;
 pub mod telemetry;
 

@@ -85,6 +85,8 @@ pub struct Server {
     pub grace: Duration,
     /// Requests in work, deadlines, retries, breakers, price tiers.
     pub engine: engine::Config,
+    /// The code runner.
+    pub runner: crate::runner::Config,
 }
 
 impl Default for Server {
@@ -97,6 +99,7 @@ impl Default for Server {
             upstream: providers::Config::default(),
             grace: secs(30),
             engine: engine::Config::default(),
+            runner: crate::runner::Config::default(),
         }
     }
 }
@@ -167,6 +170,7 @@ enum Slot<'a> {
     Seed(&'a mut Option<u64>),
     Mode(&'a mut Mode),
     Text(&'a mut Option<String>),
+    Texts(&'a mut Vec<String>),
 }
 
 /// Every key, as in the file; in the environment `edge.max_headers` is `TURNOUT_EDGE__MAX_HEADERS`.
@@ -214,6 +218,15 @@ pub const KEYS: &[&str] = &[
     "breaker.consecutive",
     "breaker.open",
     "breaker.open_max",
+    "runner.enabled",
+    "runner.cpu",
+    "runner.wall",
+    "runner.memory",
+    "runner.processes",
+    "runner.disk",
+    "runner.output",
+    "runner.parallel",
+    "runner.folders",
 ];
 
 fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
@@ -263,6 +276,15 @@ fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "breaker.consecutive" => Slot::Whole(&mut n.breaker.consecutive, 1..=1_000),
         "breaker.open" => Slot::Time(&mut n.breaker.open, least..=secs(600)),
         "breaker.open_max" => Slot::Time(&mut n.breaker.open_max, least..=secs(3_600)),
+        "runner.enabled" => Slot::Flag(&mut s.runner.enabled),
+        "runner.cpu" => Slot::Time(&mut s.runner.cpu, secs(1)..=secs(300)),
+        "runner.wall" => Slot::Time(&mut s.runner.wall, secs(1)..=secs(600)),
+        "runner.memory" => Slot::Bytes(&mut s.runner.memory, 16 * MIB..=8_192 * MIB),
+        "runner.processes" => Slot::Whole(&mut s.runner.processes, 1..=1_024),
+        "runner.disk" => Slot::Bytes(&mut s.runner.disk, MIB..=4_096 * MIB),
+        "runner.output" => Slot::Bytes(&mut s.runner.output, KIB..=64 * MIB),
+        "runner.parallel" => Slot::Count(&mut s.runner.parallel, 1..=64),
+        "runner.folders" => Slot::Texts(&mut s.runner.folders),
         _ => return None,
     })
 }
@@ -392,6 +414,13 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
             };
             if let Some(t) = text {
                 *place = Some(t);
+            }
+        }
+        Slot::Texts(place) => {
+            let Some(list) = r.list(node, key) else { return };
+            let texts: Option<Vec<String>> = list.iter().map(|n| r.string(n, key)).collect();
+            if let Some(texts) = texts {
+                *place = texts;
             }
         }
     }
