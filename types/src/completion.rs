@@ -96,7 +96,8 @@ impl Usage {
 }
 
 /// One choice of a completion.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Choice {
     /// Position among the choices.
     pub index: u32,
@@ -113,7 +114,8 @@ pub struct Choice {
 }
 
 /// A whole answer of one call.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Completion {
     /// The vendor's identifier.
     pub id: String,
@@ -126,7 +128,23 @@ pub struct Completion {
     /// What was used.
     pub usage: Usage,
     /// The answer in chat-completions form as it came, when the dialect is ours.
+    #[serde(with = "raw", skip_serializing_if = "Option::is_none")]
     pub raw: Option<Bytes>,
+}
+
+/// JSON as it came, written as the string it is. What is no text was no JSON and is left out.
+mod raw {
+    use bytes::Bytes;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[expect(clippy::ref_option, reason = "the form that serde calls")]
+    pub(super) fn serialize<S: Serializer>(raw: &Option<Bytes>, to: S) -> Result<S::Ok, S::Error> {
+        raw.as_ref().and_then(|b| std::str::from_utf8(b).ok()).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Bytes>, D::Error> {
+        Ok(Option::<String>::deserialize(from)?.map(Bytes::from))
+    }
 }
 
 impl Completion {
@@ -361,6 +379,23 @@ mod tests {
             ToolCall { id: "c1".into(), name: "f".into(), arguments: "{\"a\":1}".into() }
         );
         assert_eq!(c.usage.output, 2);
+    }
+
+    #[test]
+    fn completions_come_back_as_they_were_written() {
+        let choice = Choice {
+            text: "a\u{0}ä".into(),
+            refusal: Some("no".into()),
+            tool_calls: vec![ToolCall { id: "1".into(), name: "f".into(), arguments: "{".into() }],
+            finish_reason: Some(FinishReason::Other("odd".into())),
+            ..Choice::default()
+        };
+        let usage = Usage { input: 3, estimated: true, ..Usage::default() };
+        for raw in [None, Some(Bytes::from_static(br#"{"id" : "x", "n": 1.50}"#))] {
+            let c = Completion { choices: vec![choice.clone()], usage, raw, ..Completion::default() };
+            let written = serde_json::to_string(&c).unwrap();
+            assert_eq!(serde_json::from_str::<Completion>(&written).unwrap(), c, "{written}");
+        }
     }
 
     #[test]
