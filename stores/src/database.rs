@@ -4,8 +4,9 @@ pub(crate) mod query;
 pub(crate) mod replay;
 mod rows;
 pub(crate) mod schema;
+mod sums;
 
-pub(crate) use rows::{Rows, position};
+pub(crate) use rows::{Rows, forget, position};
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
@@ -28,8 +29,8 @@ const BUSY: Duration = Duration::from_secs(5);
 /// SQLite is too old, the file cannot be opened or is no database of ours, or of a newer version.
 pub(crate) fn writer(dir: &Path) -> Result<Connection, Error> {
     let conn = open_writer(dir, NAME, schema::MIGRATIONS)?;
-    // Checkpoints are the mover's, because it may remove spool files only after one.
-    conn.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;").map_err(sql)?;
+    // Each batch writes the same few pages again; the longer the log, the fewer of them go to the disk twice.
+    conn.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;").map_err(sql)?;
     Ok(conn)
 }
 

@@ -13,6 +13,7 @@
 //!   transaction; an observer that gives no state is told everything again after a restart.
 //! - Feedback is joined to its request whenever either arrives, and earlier words are kept.
 
+mod archive;
 pub mod control;
 mod database;
 pub mod limits;
@@ -21,7 +22,11 @@ mod memory;
 mod mover;
 mod progress;
 mod reader;
+mod record;
 mod runs;
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod samples;
 mod spool;
 mod store;
 mod telling;

@@ -1,10 +1,12 @@
 //! The one writer: moves records from the spool into the database and tells the observer of them.
 //!
 //! A batch's rows, the observer's state and the new position are committed together, so that a process
-//! killed anywhere finds either all of a batch done or none of it. Spool files are removed only after a
-//! checkpoint has put the database on the disk: with `synchronous = NORMAL` a commit alone may be lost in a
-//! power cut, and then the spool is what it is made good from.
+//! killed anywhere finds either all of a batch done or none of it. The records themselves stay where they
+//! are. When their files hold more than they may, the oldest go, and what the database knows of them; only
+//! after a checkpoint has put the database on the disk: with `synchronous = NORMAL` a commit alone may be lost
+//! in a power cut, and then the spool is what it is made good from.
 
+use crate::archive::Archive;
 use crate::database::{self, Checkpoint, Rows};
 use crate::progress::Progress;
 use crate::spool::{BATCH, Batch, Segment, Spool, Tail, Work};
@@ -21,30 +23,31 @@ const RETRY: Duration = Duration::from_millis(250);
 /// How long a close waits for a backlog; what is left is moved after the next start.
 const CLOSE_GRACE: Duration = Duration::from_secs(10);
 
-/// Bytes moved between checkpoints: some thousand pages of log.
-const CHECKPOINT_BYTES: u64 = 4 << 20;
+/// Bytes moved between looks at how long the archive is.
+const TIDY_BYTES: u64 = 16 << 20;
 
 /// See the module.
 pub(crate) struct Mover {
     pub(crate) spool: Arc<Spool>,
     pub(crate) tail: Tail,
     pub(crate) conn: Connection,
+    pub(crate) archive: Archive,
     pub(crate) telling: Telling,
     pub(crate) progress: Arc<Progress>,
     /// Everything before is in the database.
     pub(crate) position: Seq,
-    /// Bytes moved between checkpoints.
-    pub(crate) checkpoint_bytes: u64,
-    /// Position at the last checkpoint.
-    pub(crate) durable: Seq,
+    /// Bytes moved between looks at how long the archive is.
+    pub(crate) tidy_bytes: u64,
+    /// Position at the last look.
+    pub(crate) tidied: Seq,
     /// A batch whose transaction failed, to be tried again as it is (see [`Telling`]).
     pub(crate) held: Option<Batch>,
 }
 
 impl Mover {
-    /// Bytes between checkpoints where files hold `rotate_bytes`, so that small files too are removed soon.
-    pub(crate) fn checkpoint_bytes(rotate_bytes: u64) -> u64 {
-        rotate_bytes.min(CHECKPOINT_BYTES)
+    /// Bytes between looks where files hold `rotate_bytes`, so that small files too are removed soon.
+    pub(crate) fn tidy_bytes(rotate_bytes: u64) -> u64 {
+        rotate_bytes.min(TIDY_BYTES)
     }
 
     /// Body of the writer's thread; ends when the spool is finished.
@@ -66,7 +69,7 @@ impl Mover {
             }
         }
         match database::checkpoint(&self.conn, Checkpoint::Truncate) {
-            Ok(true) => self.spool.release(self.position),
+            Ok(true) => self.tidy(),
             Ok(false) => {}
             Err(error) => tracing::warn!(%error, "no checkpoint at the end; the next start reads the log"),
         }
@@ -77,41 +80,55 @@ impl Mover {
             Some(batch) => batch,
             None => self.tail.take(segment, self.position, BATCH as usize)?,
         };
-        if let Err(error) = self.store(&batch) {
-            self.held = Some(batch);
-            return Err(error);
-        }
+        let records = match self.store(&batch) {
+            Ok(records) => records,
+            Err(error) => {
+                self.held = Some(batch);
+                return Err(error);
+            }
+        };
         self.telling.committed();
         self.position = batch.end;
-        self.spool.moved(batch.end, batch.lines.len() as u64);
+        self.spool.moved(batch.end, records);
         self.progress.reached(batch.end);
-        if self.position - self.durable >= self.checkpoint_bytes {
-            self.checkpoint();
+        self.tail.done(batch);
+        if self.position - self.tidied >= self.tidy_bytes {
+            self.tidied = self.position;
+            if self.spool.excess(self.position).is_some() && self.checkpoint() {
+                self.tidy();
+            }
         }
         Ok(())
     }
 
-    fn store(&mut self, batch: &Batch) -> Result<(), Error> {
+    /// Gives the number of records, constants left out.
+    fn store(&mut self, batch: &Batch) -> Result<u64, Error> {
         self.telling.begin();
         let tx =
             self.conn.transaction_with_behavior(TransactionBehavior::Immediate).map_err(database::sql)?;
-        let mut rows = Rows { tx: &tx, telling: &mut self.telling };
-        for line in &batch.lines {
+        let mut rows = Rows::new(&tx, &mut self.telling, &mut self.archive)?;
+        for line in batch.lines() {
             rows.store(line)?;
         }
-        rows.end(batch.end)?;
-        tx.commit().map_err(database::sql)
+        let records = rows.end(batch.end)?;
+        tx.commit().map_err(database::sql)?;
+        Ok(records)
     }
 
-    /// A failure is no loss: the log only grows until the next one.
-    fn checkpoint(&mut self) {
-        match database::checkpoint(&self.conn, Checkpoint::Passive) {
-            Ok(true) => {
-                self.durable = self.position;
-                self.spool.release(self.durable);
-            }
-            Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "no checkpoint"),
+    /// `true` = all that was committed is on the disk.
+    fn checkpoint(&self) -> bool {
+        database::checkpoint(&self.conn, Checkpoint::Passive).unwrap_or_else(|error| {
+            tracing::warn!(%error, "no checkpoint");
+            false
+        })
+    }
+
+    /// Shortens the archive. A failure is no loss: it is longer than it should be until the next look.
+    fn tidy(&mut self) {
+        let Some(first) = self.spool.excess(self.position) else { return };
+        match database::forget(&mut self.conn, first) {
+            Ok(()) => self.spool.remove_before(first),
+            Err(error) => tracing::warn!(%error, "old records stay for now"),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Answers questions from a connection of its own, on a thread of its own, seeing all that was written before.
 
-use crate::database::query;
+use crate::database::query::Finder;
 use crate::progress::Progress;
-use rusqlite::Connection;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -32,11 +31,11 @@ impl Ask {
         }
     }
 
-    fn answer(self, conn: &Connection) {
+    fn answer(self, finder: &mut Finder) {
         // Who asked may have left; then nobody misses the answer.
         match self {
-            Ask::Request(id, _, reply) => drop(reply.send(query::request(conn, &id))),
-            Ask::Recent(limit, _, reply) => drop(reply.send(query::recent(conn, limit.min(MAX_RECENT)))),
+            Ask::Request(id, _, reply) => drop(reply.send(finder.request(&id))),
+            Ask::Recent(limit, _, reply) => drop(reply.send(finder.recent(limit.min(MAX_RECENT)))),
         }
     }
 }
@@ -45,14 +44,14 @@ impl Ask {
 ///
 /// Whatever has gathered waits for the writer together, so that a writer that is stuck costs a question
 /// twice the patience at most, however many there are.
-pub(crate) fn run(asks: &Receiver<Ask>, conn: &Connection, progress: &Progress) {
+pub(crate) fn run(asks: &Receiver<Ask>, finder: &mut Finder, progress: &Progress) {
     while let Ok(first) = asks.recv() {
         let mut gathered = vec![first];
         gathered.extend(asks.try_iter().take(QUEUE));
         let target = gathered.iter().map(Ask::target).max().unwrap_or(0);
         progress.wait_blocking(target, PATIENCE);
         for ask in gathered {
-            ask.answer(conn);
+            ask.answer(finder);
         }
     }
 }

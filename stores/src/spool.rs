@@ -1,4 +1,5 @@
-//! The spool: append-only files that take every record before the database does, and the queue to it.
+//! The spool: append-only files that take every record before the database does, the queue to it, and the
+//! archive behind it: the database knows positions, the records stay here.
 //!
 //! A record's position ([`Seq`]) is its byte position in the log as a whole; files are cut from it at
 //! record boundaries and named by their first position. An append is one `write` under a short lock. While
@@ -13,11 +14,13 @@ mod tail;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use frame::encode;
+pub(crate) use frame::{Frame, HEADER, MAX_PAYLOAD, encode, read};
 pub(crate) use medium::Disk;
 pub use recover::Recovery;
 pub(crate) use syncer::run as run_syncer;
 pub(crate) use tail::{Batch, Line, Tail};
+
+use crate::record::{Constants, Hash};
 
 use crate::lock;
 use medium::{Medium, Sink};
@@ -29,10 +32,13 @@ use std::time::Duration;
 use types::store::{Error, Seq};
 
 /// How long the mover lets records gather before it takes what is there.
-const GATHER: Duration = Duration::from_millis(50);
+const GATHER: Duration = Duration::from_millis(200);
 
 /// Records that are worth a batch at once.
-pub(crate) const BATCH: u64 = 512;
+pub(crate) const BATCH: u64 = 1_024;
+
+/// Constants of which it is remembered that they stand in the log.
+const TOLD: usize = 64;
 
 /// Bounds of the spool, in bytes.
 #[derive(Clone, Copy, Debug)]
@@ -43,6 +49,8 @@ pub(crate) struct Limits {
     pub(crate) rotate_bytes: u64,
     /// Of what waits in memory while the disk refuses.
     pub(crate) ring_max: u64,
+    /// Of all files together; those with something that is not yet in the database stay whatever they hold.
+    pub(crate) archive_max: u64,
 }
 
 /// See the module.
@@ -69,6 +77,8 @@ struct State {
     /// Everything before is in the database.
     moved: Seq,
     ring: VecDeque<Vec<u8>>,
+    /// Constants that stand in the log since the start.
+    told: Vec<Hash>,
     /// The last write failed.
     failed: bool,
     /// Something was written since the last sync.
@@ -97,6 +107,8 @@ pub(crate) struct Counts {
     pub(crate) stored: u64,
     /// Bytes accepted that are not in the database.
     pub(crate) bytes: u64,
+    /// Bytes of all files.
+    pub(crate) archive: u64,
     /// Records that wait in memory.
     pub(crate) ring: u64,
     /// Failed writes and syncs.
@@ -134,7 +146,7 @@ impl Spool {
         medium: Box<dyn Medium>,
     ) -> Result<(Spool, Recovery), Error> {
         let found = recover::recover(dir, moved)?;
-        let file = match found.bases.back() {
+        let file = match found.bases.back().filter(|_| found.open) {
             Some(base) => Some(medium.open(&recover::path(dir, *base), found.end - base)?),
             None => None,
         };
@@ -145,6 +157,7 @@ impl Spool {
             end: found.end,
             moved,
             ring: VecDeque::new(),
+            told: Vec::new(),
             failed: false,
             dirty: found.recovery.recovered > 0,
             new_file: false,
@@ -166,32 +179,52 @@ impl Spool {
         Ok((spool, found.recovery))
     }
 
-    /// Takes a record in the form of [`encode`].
+    /// Takes a record in the form of [`encode`], and what is constant beside it, if that does not stand in the
+    /// log yet.
     ///
     /// # Errors
     /// Spool or ring is full, or the store is closed. A disk that refuses is no error while the ring holds.
-    pub(crate) fn append(&self, frame: &[u8]) -> Result<Seq, Error> {
+    pub(crate) fn append(&self, frame: &[u8], constants: Option<&Constants>) -> Result<Seq, Error> {
         let mut state = lock(&self.state);
+        let Some(new) = constants.filter(|c| !state.told.contains(&c.hash)) else {
+            return self.take(&mut state, frame);
+        };
+        let mut both = Vec::with_capacity(HEADER + new.payload.len() + frame.len());
+        encode(&mut both, |buf| {
+            buf.extend_from_slice(&new.payload);
+            Ok(())
+        })?;
+        let ahead = both.len() as u64;
+        both.extend_from_slice(frame);
+        let seq = self.take(&mut state, &both)?;
+        if state.told.len() >= TOLD {
+            state.told.clear();
+        }
+        state.told.push(new.hash);
+        Ok(seq + ahead)
+    }
+
+    fn take(&self, state: &mut State, bytes: &[u8]) -> Result<Seq, Error> {
         if state.closed {
             return Err(Error::Io(io::Error::new(io::ErrorKind::BrokenPipe, "the store is closed")));
         }
-        let len = frame.len() as u64;
+        let len = bytes.len() as u64;
         if state.end - state.moved + len > self.limits.spool_max {
             state.counts.dropped += 1;
             return Err(Error::Full("spool"));
         }
         let seq = state.end;
-        if state.failed || !state.ring.is_empty() || !self.write(&mut state, frame) {
+        if state.failed || !state.ring.is_empty() || !self.write(state, bytes) {
             let held = state.end - state.written;
             if held + len > self.limits.ring_max {
                 state.counts.dropped += 1;
                 return Err(Error::Full("ring"));
             }
-            state.ring.push_back(frame.to_vec());
+            state.ring.push_back(bytes.to_vec());
         }
         state.end = seq + len;
         state.counts.appended += 1;
-        self.wake_mover(&mut state);
+        self.wake_mover(state);
         Ok(seq)
     }
 
@@ -312,20 +345,30 @@ impl Spool {
     pub(crate) fn moved(&self, position: Seq, records: u64) {
         let mut state = lock(&self.state);
         state.moved = position;
-        state.pending = state.pending.saturating_sub(records);
+        // Constants are no records, but were counted at the start among what was found.
+        state.pending = if position == state.written { 0 } else { state.pending.saturating_sub(records) };
         state.counts.stored += records;
     }
 
-    /// Removes files of which everything is in the database to stay: before `durable`.
-    pub(crate) fn release(&self, durable: Seq) {
+    /// Where the archive is to begin, if it is too long: at the second file or a later one, and not after
+    /// `durable`, before which everything is in the database to stay.
+    pub(crate) fn excess(&self, durable: Seq) -> Option<Seq> {
+        let state = lock(&self.state);
+        let fits = |base: &Seq| state.written - base <= self.limits.archive_max;
+        let first = state.bases.iter().find(|base| fits(base) || **base > durable).copied();
+        let first = first.filter(|base| *base <= durable).or_else(|| {
+            // Nothing that may go is enough: all that may go goes.
+            state.bases.iter().rev().find(|base| **base <= durable).copied()
+        })?;
+        (state.bases.front() != Some(&first)).then_some(first)
+    }
+
+    /// Removes the files before `first`.
+    pub(crate) fn remove_before(&self, first: Seq) {
         let mut done = Vec::new();
         {
             let mut state = lock(&self.state);
-            while let (Some(base), Some(next)) = (state.bases.front().copied(), state.bases.get(1).copied()) {
-                if next > durable {
-                    break;
-                }
-                state.bases.pop_front();
+            while let Some(base) = state.bases.pop_front_if(|base| *base < first) {
                 done.push(base);
             }
         }
@@ -335,6 +378,14 @@ impl Spool {
                 tracing::warn!(%error, file = %path.display(), "a spool file could not be removed; the next start tries again");
             }
         }
+    }
+
+    /// The file in which the record at `position` stands, and its place there. `None` = its file is gone.
+    pub(crate) fn place(&self, position: Seq) -> Option<(PathBuf, Seq, u64)> {
+        let state = lock(&self.state);
+        let after = state.bases.partition_point(|base| *base <= position);
+        let base = after.checked_sub(1).and_then(|i| state.bases.get(i)).copied()?;
+        Some((recover::path(&self.dir, base), base, position - base))
     }
 
     /// Takes no more records; the syncer ends after a last try of the ring and a last sync.
@@ -359,6 +410,7 @@ impl Spool {
         let state = lock(&self.state);
         Counts {
             bytes: state.end - state.moved,
+            archive: state.bases.front().map_or(0, |first| state.written - first),
             ring: state.ring.len() as u64,
             failed: state.failed,
             ..state.counts

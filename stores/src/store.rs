@@ -1,9 +1,12 @@
 //! The embedded store: a spool for what must not wait, SQLite behind it, three threads of its own.
 
+use crate::archive::Archive;
 use crate::database::Checkpoint;
+use crate::database::query::Finder;
 use crate::mover::Mover;
 use crate::progress::{Progress, StopsOnDrop};
 use crate::reader::{self, Ask};
+use crate::record::{self, Constants};
 use crate::spool::{self, Disk, Limits, Recovery, Spool};
 use crate::telling::Telling;
 use crate::{database, lock, lock::hold};
@@ -23,8 +26,10 @@ use types::store::{Error, Observer, OutcomeStore, Record, Seq, Stored};
 pub struct Config {
     /// Bytes that may wait in the spool for the database; at the limit `append` gives [`Error::Full`].
     pub spool_max: u64,
-    /// Bytes after which a new spool file begins. Files are removed when the database has all of them.
+    /// Bytes after which a new spool file begins.
     pub rotate_bytes: u64,
+    /// Bytes of records that are kept; the oldest go first, a file at a time.
+    pub archive_max: u64,
     /// Bytes that may wait in memory while the disk refuses writes; at the limit `append` gives
     /// [`Error::Full`].
     pub ring_max: u64,
@@ -35,6 +40,8 @@ impl Config {
     pub const SPOOL_MAX: u64 = 4 << 30;
     /// Default of `rotate_bytes`: 64 MiB.
     pub const ROTATE_BYTES: u64 = 64 << 20;
+    /// Default of `archive_max`: 16 GiB, some million requests.
+    pub const ARCHIVE_MAX: u64 = 16 << 30;
     /// Default of `ring_max`: 64 MiB.
     pub const RING_MAX: u64 = 64 << 20;
 }
@@ -44,6 +51,7 @@ impl Default for Config {
         Config {
             spool_max: Config::SPOOL_MAX,
             rotate_bytes: Config::ROTATE_BYTES,
+            archive_max: Config::ARCHIVE_MAX,
             ring_max: Config::RING_MAX,
         }
     }
@@ -58,6 +66,8 @@ pub struct Stats {
     pub stored: u64,
     /// Bytes that wait in spool and ring (0 for [`crate::Memory`]).
     pub spool_bytes: u64,
+    /// Bytes of records on the disk, those that wait for the database included (0 for [`crate::Memory`]).
+    pub archive_bytes: u64,
     /// Records that wait in memory because the disk refuses.
     pub ring_records: u64,
     /// Writes and syncs that failed.
@@ -91,8 +101,16 @@ struct Threads {
 }
 
 thread_local! {
-    /// The buffer of this thread's last record, for its next one.
-    static FRAME: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// What this thread's last record leaves for its next one.
+    static LAST: Cell<Last> = const { Cell::new(Last { frame: Vec::new(), constants: None }) };
+}
+
+#[derive(Default)]
+struct Last {
+    /// Its buffer.
+    frame: Vec<u8>,
+    /// Its constants, which often are those of the next one.
+    constants: Option<Arc<Constants>>,
 }
 
 /// The largest buffer that is kept.
@@ -110,30 +128,32 @@ impl Store {
         make(dir)?;
         let lock = hold(dir)?;
         let mut conn = database::writer(dir)?;
-        // A killed process may have left commits that are not on the disk yet, and the spool files they came
-        // from are about to be removed.
+        // A killed process may have left commits that are not on the disk yet; a long log makes every reader slow.
         database::checkpoint(&conn, Checkpoint::Truncate)?;
         let position = database::position(&conn)?;
         let limits = Limits {
             spool_max: config.spool_max,
             rotate_bytes: config.rotate_bytes,
             ring_max: config.ring_max,
+            archive_max: config.archive_max,
         };
         let (spool, recovery) = Spool::open(dir, limits, position, Box::new(Disk))?;
-        let mut telling = Telling::new(observer);
-        database::replay::catch_up(&mut conn, &mut telling, position)?;
-
         let spool = Arc::new(spool);
+        let mut archive = Archive::new(Arc::clone(&spool));
+        let mut telling = Telling::new(observer);
+        database::replay::catch_up(&mut conn, &mut archive, &mut telling, position)?;
+
         let progress = Arc::new(Progress::new(position));
         let mover = Mover {
             tail: spool.tail(),
             spool: Arc::clone(&spool),
             conn,
+            archive,
             telling,
             progress: Arc::clone(&progress),
             position,
-            checkpoint_bytes: Mover::checkpoint_bytes(config.rotate_bytes),
-            durable: position,
+            tidy_bytes: Mover::tidy_bytes(config.rotate_bytes),
+            tidied: position,
             held: None,
         };
         let (asks, threads) = start(dir, lock, mover)?;
@@ -155,6 +175,7 @@ impl Store {
             appended: counts.appended,
             stored: counts.stored,
             spool_bytes: counts.bytes,
+            archive_bytes: counts.archive,
             ring_records: counts.ring,
             write_errors: counts.write_errors,
             dropped: counts.dropped,
@@ -191,11 +212,16 @@ impl Store {
 
 impl OutcomeStore for Store {
     fn append(&self, record: &Record) -> Result<Seq, Error> {
-        let mut frame = FRAME.take();
-        spool::encode(record, &mut frame)?;
-        let appended = self.inner.spool.append(&frame);
+        let Last { mut frame, constants: known } = LAST.take();
+        let constants = match record {
+            Record::Request(request) => Constants::of(request, known.as_ref())?,
+            Record::Feedback(_) => None,
+        };
+        frame.clear();
+        spool::encode(&mut frame, |buf| record::write(record, constants.as_deref(), buf))?;
+        let appended = self.inner.spool.append(&frame, constants.as_deref());
         if frame.capacity() <= KEEP_FRAME {
-            FRAME.set(frame);
+            LAST.set(Last { frame, constants: constants.or(known) });
         }
         appended
     }
@@ -269,12 +295,12 @@ pub(crate) fn make(dir: &Path) -> io::Result<()> {
 
 fn start(dir: &Path, lock: File, mover: Mover) -> Result<(SyncSender<Ask>, Threads), Error> {
     let named = |name: &str| thread::Builder::new().name(name.to_owned());
-    let conn = database::reader(dir)?;
     let (spool, progress) = (Arc::clone(&mover.spool), Arc::clone(&mover.progress));
+    let mut finder = Finder::new(database::reader(dir)?, Archive::new(Arc::clone(&spool)));
     let (asks, questions) = mpsc::sync_channel(reader::QUEUE);
     let reader = named("stores-reader").spawn({
         let progress = Arc::clone(&progress);
-        move || reader::run(&questions, &conn, &progress)
+        move || reader::run(&questions, &mut finder, &progress)
     })?;
     let syncer = named("stores-syncer").spawn(move || spool::run_syncer(&spool))?;
     let writer = named("stores-writer").spawn(move || {

@@ -18,9 +18,13 @@ const DIR: &str = "TURNOUT_STORES_CRASH_DIR";
 /// Sets its identifiers apart from those of other rounds.
 const ROUND: &str = "TURNOUT_STORES_CRASH_ROUND";
 
-/// Small, so that files rotate and are removed within a round.
-const CONFIG: Config =
-    Config { spool_max: Config::SPOOL_MAX, rotate_bytes: 64 << 10, ring_max: Config::RING_MAX };
+/// Small, so that files rotate within a round.
+const CONFIG: Config = Config {
+    spool_max: Config::SPOOL_MAX,
+    rotate_bytes: 64 << 10,
+    archive_max: Config::ARCHIVE_MAX,
+    ring_max: Config::RING_MAX,
+};
 
 /// Not every batch, so that a restart has to tell the observer some of it again.
 const SAVE: SaveEvery = SaveEvery(3);
@@ -107,7 +111,7 @@ fn what_was_acknowledged_is_found_once_and_observed_once() {
 }
 
 fn ids(conn: &Connection) -> BTreeSet<String> {
-    let mut select = conn.prepare("SELECT request_id FROM requests").unwrap();
+    let mut select = conn.prepare("SELECT request_id FROM records").unwrap();
     let all: Vec<String> = select.query_map([], |r| r.get(0)).unwrap().map(Result::unwrap).collect();
     let set: BTreeSet<_> = all.iter().cloned().collect();
     assert_eq!(set.len(), all.len(), "each once");
@@ -124,7 +128,10 @@ fn said(conn: &Connection) -> BTreeSet<String> {
 /// What an observer that never died would have summed.
 fn fold(conn: &Connection) -> Sums {
     let mut sums = Sums::default();
-    let mut select = conn.prepare("SELECT count(*), coalesce(sum(tokens - 300), 0) FROM requests").unwrap();
+    // The n-th request of a round has n output tokens.
+    let tokens = "CAST(substr(request_id, instr(request_id, '-') + 1) AS INTEGER)";
+    let query = format!("SELECT count(*), coalesce(sum({tokens}), 0) FROM records");
+    let mut select = conn.prepare(&query).unwrap();
     (sums.outcomes, sums.tokens) = select
         .query_row([], |r| Ok((r.get::<_, i64>(0)?.cast_unsigned(), r.get::<_, i64>(1)?.cast_unsigned())))
         .unwrap();

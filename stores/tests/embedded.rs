@@ -5,6 +5,7 @@ mod common;
 
 use common::{MODEL, SaveEvery, Sums, request_line, summing, wait, word_line};
 use rusqlite::Connection;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use stores::{Config, Error, Recovery, Store};
@@ -147,7 +148,7 @@ fn damage_in_the_middle_of_the_spool_refuses_the_start() {
 #[test]
 fn a_database_that_is_away_fills_the_spool_and_loses_nothing() {
     let dir = tempfile::tempdir().unwrap();
-    let config = Config { spool_max: 64 << 10, rotate_bytes: 16 << 10, ..Config::default() };
+    let config = Config { spool_max: 64 << 10, rotate_bytes: 16 << 10, archive_max: 1, ..Config::default() };
     let (store, sums) = open_with(dir.path(), config, SaveEvery(1));
     let blocker = database(dir.path());
     blocker.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -177,7 +178,7 @@ fn a_database_that_is_away_fills_the_spool_and_loses_nothing() {
         let name = e.as_ref().unwrap().file_name();
         name.to_str().unwrap().starts_with("spool-")
     });
-    assert_eq!(spool.count(), 1, "files that are moved are removed");
+    assert_eq!(spool.count(), 1, "files that are moved are removed where nothing is to be kept");
 }
 
 #[test]
@@ -195,15 +196,14 @@ fn a_batch_that_has_to_be_tried_again_is_observed_once() {
     until("the writer has noticed", || store.stats().degraded);
     let message = wait(store.flush()).unwrap_err().to_string();
     assert!(message.contains("not now"), "{message}");
-    assert_eq!(number(&conn, "SELECT count(*) FROM requests"), 0);
+    assert_eq!(number(&conn, "SELECT count(*) FROM records"), 0);
     conn.execute_batch("DROP TRIGGER no").unwrap();
     until("everything is stored", || store.stats().stored == 4);
     wait(store.flush()).unwrap();
     let wanted =
         Sums { outcomes: 2, tokens: 3, words: 2, points: 70, disorder: 0, ..sums.lock().unwrap().clone() };
     assert_eq!(*sums.lock().unwrap(), wanted);
-    let rewards =
-        "SELECT count(*) FROM requests WHERE (request_id, round(reward * 100)) IN (('a', 30), ('b', 40))";
+    let rewards = "SELECT count(*) FROM records WHERE (request_id, round(outcome ->> 'reward' * 100)) IN (('a', 30), ('b', 40))";
     assert_eq!(number(&conn, rewards), 2, "what the observer said is in the rows");
     store.close().unwrap();
     assert_eq!(*open(dir.path(), SaveEvery(1)).1.lock().unwrap(), wanted);
@@ -235,21 +235,19 @@ fn a_directory_that_is_away_is_bridged_in_memory() {
 #[test]
 fn a_line_that_makes_no_sense_is_kept_aside() {
     let dir = tempfile::tempdir().unwrap();
+    let payload = br#"{"request":"odd"}"#;
+    let frame = [&17_u32.to_le_bytes()[..], &crc32fast::hash(payload).to_le_bytes(), payload].concat();
+    std::fs::write(dir.path().join("spool-00000000000000000000.log"), frame).unwrap();
     let (store, _) = open(dir.path(), SaveEvery(1));
-    let types::store::Record::Request(mut odd) = request_line("odd", 1) else { unreachable!() };
-    // JSON has no such number; it is written as null, which is no number when it is read.
-    odd.outcome.total_ms = f64::NAN;
-    store.append(&types::store::Record::Request(odd)).unwrap();
     store.append(&request_line("good", 1)).unwrap();
     assert!(wait(store.request("good")).unwrap().is_some());
-    assert_eq!(wait(store.request("odd")).unwrap(), None);
     store.close().unwrap();
     let conn = database(dir.path());
     assert_eq!(number(&conn, "SELECT count(*) FROM unreadable WHERE payload LIKE '%\"odd\"%'"), 1);
 }
 
 #[test]
-fn sums_per_minute_are_those_of_the_rows() {
+fn sums_per_minute_are_those_of_the_records() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = open(dir.path(), SaveEvery(1));
     for i in 0..150 {
@@ -258,17 +256,171 @@ fn sums_per_minute_are_those_of_the_rows() {
     for i in 0..20 {
         store.append(&word_line(&format!("r{i}"), "user", i)).unwrap();
     }
+    let mut wanted: BTreeMap<i64, (i64, i64, i64, f64)> = BTreeMap::new();
+    for stored in wait(store.recent(999)).unwrap() {
+        let o = stored.record.outcome;
+        let sum = wanted.entry(o.ts_ms / 60_000).or_default();
+        sum.0 += 1;
+        sum.1 += o.cost_usd.nanos();
+        sum.2 += i64::from(o.usage.output);
+        sum.3 += o.reward.unwrap().get();
+    }
     store.close().unwrap();
+    assert_eq!(wanted.len(), 3, "from 20 s to 169 s");
     let conn = database(dir.path());
-    assert_eq!(number(&conn, "SELECT count(*) FROM rollups"), 3, "from 20 s to 169 s");
-    let differing = "SELECT count(*) FROM rollups r LEFT JOIN (SELECT ts_ms / 60000 AS minute, served_by AS model, \
-        count(*) AS n, sum(reward) AS reward, sum(cost_nanos) AS cost, sum(tokens) AS tokens FROM requests \
-        GROUP BY 1, 2) s USING (minute, model) WHERE r.requests IS NOT s.n OR r.delivered IS NOT s.n \
-        OR r.passed IS NOT s.n OR r.rewarded IS NOT s.n OR abs(r.reward_sum - s.reward) > 1e-9 \
-        OR r.cost_nanos IS NOT s.cost OR r.input_tokens + r.output_tokens IS NOT s.tokens \
-        OR r.ttft_ms_sum IS NOT s.n * 12.25";
-    assert_eq!(number(&conn, differing), 0);
-    assert_eq!(number(&conn, &format!("SELECT count(*) FROM rollups WHERE model = '{MODEL}'")), 3);
+    let query = "SELECT minute, requests, cost_nanos, output_tokens, reward_sum FROM rollups \
+        WHERE model = ? AND delivered = requests AND passed = requests AND rewarded = requests \
+        AND ttft_ms_sum = requests * 12.25 AND input_tokens = requests * 300";
+    let mut select = conn.prepare(query).unwrap();
+    let rows = select.query_map([MODEL], |r| {
+        Ok((r.get::<_, i64>(0)?, (r.get(1)?, r.get(2)?, r.get(3)?, r.get::<_, f64>(4)?)))
+    });
+    let found: BTreeMap<_, _> = rows.unwrap().map(Result::unwrap).collect();
+    for (minute, (n, cost, tokens, reward)) in wanted {
+        let got = found.get(&minute).unwrap();
+        assert_eq!((got.0, got.1, got.2), (n, cost, tokens), "{minute}");
+        assert!((got.3 - reward).abs() < 1e-9, "{minute}: {} {reward}", got.3);
+    }
+}
+
+#[test]
+fn a_database_of_the_first_version_is_taken_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let json = |id: &str| serde_json::to_string(&request_line(id, 5)).unwrap();
+    {
+        let conn = database(dir.path());
+        conn.execute_batch(include_str!("../src/database/schema/1.sql")).unwrap();
+        let insert = "INSERT INTO requests (seq, request_id, ts_ms, tenant, family, cell, workflow, model, status, \
+            verdict, cost_nanos, tokens, total_ms, record, outcome) \
+            VALUES (?, ?, 0, '', '', '', '', '', '', '', 0, 0, 0, ?, ?)";
+        conn.execute(insert, rusqlite::params![0, "plain", json("plain"), None::<String>]).unwrap();
+        let types::store::Record::Request(mut judged) = request_line("judged", 5) else { unreachable!() };
+        judged.outcome.reward = types::UnitInterval::new(0.25);
+        let outcome = serde_json::to_string(&judged.outcome).unwrap();
+        conn.execute(insert, rusqlite::params![5_000, "judged", json("judged"), outcome]).unwrap();
+        let word = "INSERT INTO feedback (seq, applied, request_id, source, ts_ms, score, outcome) \
+            VALUES (9000, 9000, 'judged', 'user', 1, 0.25, ?)";
+        conn.execute(word, [outcome]).unwrap();
+        conn.execute_batch("UPDATE meta SET value = 10000; PRAGMA user_version = 1").unwrap();
+    }
+    // What its spool still held.
+    let payload = json("waited");
+    let crc = crc32fast::hash(payload.as_bytes());
+    let frame = [&(payload.len() as u32).to_le_bytes()[..], &crc.to_le_bytes(), payload.as_bytes()].concat();
+    std::fs::write(dir.path().join("spool-00000000000000010000.log"), frame).unwrap();
+
+    for round in 0..2 {
+        let (store, sums) = open(dir.path(), SaveEvery(0));
+        wait(store.flush()).unwrap();
+        assert!(dir.path().join("outcomes-v1.bak").exists());
+        assert_eq!(sums.lock().unwrap().outcomes, 3, "round {round}: told all of them");
+        for id in ["plain", "judged", "waited"] {
+            let stored = wait(store.request(id)).unwrap().unwrap();
+            assert_eq!(stored.record.decision, common::request(id, 5).decision, "{id}");
+        }
+        let judged = wait(store.request("judged")).unwrap().unwrap();
+        assert_eq!((judged.record.outcome.reward.unwrap().get(), judged.feedback.len()), (0.25, 1));
+        if round == 0 {
+            store.append(&word_line("plain", "user", 40)).unwrap();
+            store.append(&word_line("waited", "user", 60)).unwrap();
+        }
+        let points =
+            |id: &str| wait(store.request(id)).unwrap().unwrap().record.outcome.reward.unwrap().get();
+        assert_eq!((points("plain"), points("waited")), (0.4, 0.6), "round {round}");
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn the_oldest_records_go_when_there_are_too_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = Config { rotate_bytes: 8 << 10, archive_max: 32 << 10, ..Config::default() };
+    let (store, sums) = open_with(dir.path(), config, SaveEvery(1));
+    store.append(&word_line("nobody", "user", 10)).unwrap();
+    for i in 0..100 {
+        store.append(&request_line(&format!("r{i}"), i)).unwrap();
+        store.append(&word_line(&format!("r{i}"), "user", i)).unwrap();
+        if i % 10 == 9 {
+            wait(store.flush()).unwrap();
+        }
+    }
+    until("the archive is short", || store.stats().archive_bytes <= 32 << 10);
+    assert!(wait(store.request("r0")).unwrap().is_none());
+    assert!(wait(store.request("r99")).unwrap().is_some());
+    let kept = wait(store.recent(999)).unwrap().len();
+    assert!((5..60).contains(&kept), "{kept}");
+    // A word on a request that is gone harms nobody.
+    store.append(&word_line("r0", "late", 50)).unwrap();
+    wait(store.flush()).unwrap();
+    store.close().unwrap();
+    assert_eq!(sums.lock().unwrap().outcomes, 100);
+    let conn = database(dir.path());
+    let words = "SELECT count(*) FROM feedback f LEFT JOIN records r USING (request_id) WHERE r.seq IS NULL";
+    assert_eq!(number(&conn, words), 0, "their words go with them");
+    assert_eq!(number(&conn, "SELECT count(*) FROM orphans WHERE request_id = 'nobody'"), 0);
+
+    let (store, _) = open_with(dir.path(), config, SaveEvery(1));
+    let found = wait(store.recent(999)).unwrap();
+    assert!(found.len() <= kept && found.first().unwrap().record.outcome.request_id == "r99");
+}
+
+#[test]
+fn what_is_constant_is_found_with_every_record() {
+    let dir = tempfile::tempdir().unwrap();
+    let all = |n: usize| -> Vec<types::decision::Exclusion> {
+        let one = |i| types::decision::Exclusion {
+            model: format!("p/m{i}").into(),
+            workflow: None,
+            reason: "no_key".into(),
+            rule: None,
+            detail: None,
+        };
+        (0..n).map(one).collect()
+    };
+    let record = |id: &str, unavailable: &Arc<Vec<types::decision::Exclusion>>| {
+        let mut record = common::request(id, 1);
+        record.decision.unavailable = Arc::clone(unavailable);
+        types::store::Record::Request(Box::new(record))
+    };
+    for round in 0..2 {
+        let (store, _) = open(dir.path(), SaveEvery(1));
+        // The same content from another pointer, another content, none.
+        let lists = [all(50), all(50), all(3), Vec::new()].map(Arc::new);
+        let before = store.stats().spool_bytes;
+        for (i, list) in lists.iter().cycle().take(40).enumerate() {
+            store.append(&record(&format!("r{round}-{i}"), list)).unwrap();
+        }
+        let bytes = store.stats().archive_bytes;
+        assert!(before == 0 && bytes < (round + 1) * 100_000, "{bytes}: told once");
+        for (i, list) in lists.iter().cycle().take(40).enumerate() {
+            for r in 0..=round {
+                let stored = wait(store.request(&format!("r{r}-{i}"))).unwrap().unwrap();
+                assert_eq!(stored.record.decision.unavailable, *list, "r{r}-{i}");
+            }
+        }
+        assert_eq!(store.stats().stored, 40, "constants are no records");
+        store.close().unwrap();
+    }
+}
+
+#[test]
+fn a_file_that_lost_its_end_costs_the_records_in_it_and_no_more() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), SaveEvery(1));
+    for i in 0..4 {
+        store.append(&request_line(&format!("r{i}"), i)).unwrap();
+    }
+    store.close().unwrap();
+    let path = dir.path().join("spool-00000000000000000000.log");
+    let length = std::fs::metadata(&path).unwrap().len();
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(length - 5).unwrap();
+
+    let (store, _) = open(dir.path(), SaveEvery(1));
+    store.append(&request_line("after", 1)).unwrap();
+    assert!(wait(store.request("r3")).unwrap().is_none());
+    let found = wait(store.recent(99)).unwrap();
+    let ids: Vec<_> = found.iter().map(|s| s.record.outcome.request_id.as_str()).collect();
+    assert_eq!(ids, ["after", "r2", "r1", "r0"]);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The record of one choice: every candidate, every term, the choice, its propensity. It explains itself.
 
+mod compact;
+
 use crate::directives::{ActionRecord, Denial, RuleId, RuleRecord};
 use crate::profile::Cell;
 use crate::units::Usd;
@@ -124,6 +126,7 @@ pub struct Decision {
     /// The `model` of the request.
     pub model_asked: String,
     /// The ten axes.
+    #[serde(with = "compact::axes")]
     pub profile: Vec<AxisRecord>,
     /// Where outcomes of this request are pooled.
     pub cell: Cell,
@@ -140,11 +143,13 @@ pub struct Decision {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub options: BTreeMap<String, Value>,
     /// Eligible arms, best first.
+    #[serde(with = "compact::arms")]
     pub arms: Vec<Arm>,
     /// What was no candidate for this request, and why.
     pub excluded: Vec<Exclusion>,
-    /// What is no candidate under this configuration at all (no key, switched off), by provider.
-    #[serde(default)]
+    /// What is no candidate under this configuration at all (no key, switched off), by provider. Binary
+    /// records leave it out: whoever writes them keeps it beside them, once.
+    #[serde(default, serialize_with = "compact::unavailable")]
     pub unavailable: Arc<Vec<Exclusion>>,
     /// Position of the choice in `arms`; `None` = nothing could be chosen.
     pub chosen: Option<usize>,

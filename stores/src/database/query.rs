@@ -1,70 +1,125 @@
-//! How rows become what was recorded.
+//! How rows, and the files they point into, become what was recorded.
 
-use super::rows::Head;
 use super::sql;
+use crate::archive::Archive;
+use crate::record::{self, Hash};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::sync::Arc;
 use types::UnitInterval;
+use types::decision::Exclusion;
 use types::outcome::{Feedback, Outcome};
-use types::store::{Error, Record, Stored};
+use types::store::{Error, RequestRecord, Stored};
 
 /// The most words of one request that are read: the newest.
 const MAX_WORDS: i64 = 1_000;
 
-/// Finds a request.
-///
-/// # Errors
-/// The database cannot be read, or what it holds is not understood.
-pub(crate) fn request(conn: &Connection, request_id: &str) -> Result<Option<Stored>, Error> {
-    // One snapshot for both tables.
-    let tx = conn.unchecked_transaction().map_err(sql)?;
-    let found = tx
-        .prepare_cached("SELECT record, outcome FROM requests WHERE request_id = ?")
-        .map_err(sql)?
-        .query_row([request_id], |r| Ok((r.get(0)?, r.get(1)?)))
-        .optional()
-        .map_err(sql)?;
-    found.map(|row| stored(&tx, request_id, &row)).transpose()
+/// Finds requests: the database says where, the archive what.
+pub(crate) struct Finder {
+    conn: Connection,
+    archive: Archive,
+    /// The constants found last, which most records share.
+    constants: Option<(Hash, Arc<Vec<Exclusion>>)>,
 }
 
-/// The newest requests, newest first. One that is not understood is left out, so that it does not hide the
-/// others; asked for by itself it gives its error.
-///
-/// # Errors
-/// The database cannot be read.
-pub(crate) fn recent(conn: &Connection, limit: usize) -> Result<Vec<Stored>, Error> {
-    let tx = conn.unchecked_transaction().map_err(sql)?;
-    let mut select = tx
-        .prepare_cached("SELECT request_id, record, outcome FROM requests ORDER BY seq DESC LIMIT ?")
-        .map_err(sql)?;
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let rows =
-        select.query_map([limit], |r| Ok((r.get::<_, String>(0)?, (r.get(1)?, r.get(2)?)))).map_err(sql)?;
-    let mut found = Vec::new();
-    for row in rows {
-        let (request_id, row) = row.map_err(sql)?;
-        match stored(&tx, &request_id, &row) {
-            Ok(stored) => found.push(stored),
-            Err(Error::Corrupt(why)) => tracing::warn!(why, "left out of the list of requests"),
-            Err(error) => return Err(error),
-        }
+/// `seq, request_id, outcome, record` of a request.
+type Found = (i64, String, Option<String>, Option<String>);
+
+fn row(row: &Row<'_>) -> rusqlite::Result<Found> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+}
+
+impl Finder {
+    pub(crate) fn new(conn: Connection, archive: Archive) -> Self {
+        Finder { conn, archive, constants: None }
     }
-    Ok(found)
+
+    /// Finds a request.
+    ///
+    /// # Errors
+    /// The database or the archive cannot be read, or what they hold is not understood.
+    pub(crate) fn request(&mut self, request_id: &str) -> Result<Option<Stored>, Error> {
+        // One snapshot for both tables.
+        let tx = self.conn.unchecked_transaction().map_err(sql)?;
+        let found = tx
+            .prepare_cached("SELECT seq, request_id, outcome, record FROM records WHERE request_id = ?")
+            .and_then(|mut select| select.query_row([request_id], row).optional())
+            .map_err(sql)?;
+        found.map_or(Ok(None), |found| stored(&tx, &mut self.archive, &mut self.constants, found))
+    }
+
+    /// The newest requests, newest first. One that is not understood is left out, so that it does not hide the
+    /// others; asked for by itself it gives its error.
+    ///
+    /// # Errors
+    /// The database or the archive cannot be read.
+    pub(crate) fn recent(&mut self, limit: usize) -> Result<Vec<Stored>, Error> {
+        let tx = self.conn.unchecked_transaction().map_err(sql)?;
+        let mut select = tx
+            .prepare_cached("SELECT seq, request_id, outcome, record FROM records ORDER BY seq DESC LIMIT ?")
+            .map_err(sql)?;
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let rows = select.query_map([limit], row).map_err(sql)?;
+        let mut found = Vec::new();
+        for row in rows {
+            match stored(&tx, &mut self.archive, &mut self.constants, row.map_err(sql)?) {
+                Ok(stored) => found.extend(stored),
+                Err(Error::Corrupt(why)) => tracing::warn!(why, "left out of the list of requests"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(found)
+    }
 }
 
-fn stored(conn: &Connection, request_id: &str, row: &(String, Option<String>)) -> Result<Stored, Error> {
-    let (record, outcome) = row;
-    let mut record = match parse(record, "record of request", request_id)? {
-        Record::Request(record) => *record,
-        Record::Feedback(_) => {
-            return Err(Error::Corrupt(format!("the record of request {request_id} is feedback")));
-        }
-    };
+fn stored(
+    conn: &Connection,
+    archive: &mut Archive,
+    known: &mut Option<(Hash, Arc<Vec<Exclusion>>)>,
+    (seq, request_id, outcome, record): Found,
+) -> Result<Option<Stored>, Error> {
+    let Some(payload) = payload(archive, seq, record)? else { return Ok(None) };
+    let (mut record, hash) = record::request(&payload).map_err(|why| odd("record", &request_id, &why))?;
+    if let Some(hash) = hash {
+        record.decision.unavailable = constants(conn, known, hash, &record)?;
+    }
     if let Some(outcome) = outcome {
-        record.outcome = parse(outcome, "outcome of request", request_id)?;
+        record.outcome = parse(&outcome, "outcome of request", &request_id)?;
     }
-    Ok(Stored { record, feedback: words(conn, request_id)? })
+    Ok(Some(Stored { record, feedback: words(conn, &request_id)? }))
+}
+
+/// A record as it was written: in its row, or in the archive. `None` = it is gone.
+fn payload(archive: &mut Archive, seq: i64, record: Option<String>) -> Result<Option<Vec<u8>>, Error> {
+    record.map_or_else(|| archive.read(seq.cast_unsigned()), |text| Ok(Some(text.into_bytes())))
+}
+
+fn constants(
+    conn: &Connection,
+    known: &mut Option<(Hash, Arc<Vec<Exclusion>>)>,
+    hash: Hash,
+    record: &RequestRecord,
+) -> Result<Arc<Vec<Exclusion>>, Error> {
+    if let Some((_, all)) = known.as_ref().filter(|(known, _)| *known == hash) {
+        return Ok(Arc::clone(all));
+    }
+    let content: Option<Vec<u8>> = conn
+        .prepare_cached("SELECT content FROM constants WHERE hash = ?")
+        .and_then(|mut select| select.query_row([hash], |r| r.get(0)).optional())
+        .map_err(sql)?;
+    let request_id = &record.decision.request_id;
+    let Some(content) = content else {
+        tracing::warn!(request_id, "which models could not be called at all is no longer known");
+        return Ok(Arc::default());
+    };
+    let all = Arc::new(record::constants(&content).map_err(|why| odd("constants", request_id, &why))?);
+    *known = Some((hash, Arc::clone(&all)));
+    Ok(all)
+}
+
+fn odd(what: &str, request_id: &str, why: &str) -> Error {
+    Error::Corrupt(format!("the {what} of request {request_id}: {why}"))
 }
 
 /// Every word on a request, oldest first, superseded ones included.
@@ -92,15 +147,18 @@ pub(super) fn row_word(row: &Row<'_>) -> rusqlite::Result<Feedback> {
     })
 }
 
-/// The outcome in a request's line, as it was written.
+/// The outcome of a request as it was written. `None` = its record is gone.
 ///
 /// # Errors
-/// The line is not one of a request.
-pub(super) fn written_outcome(record: &str, request_id: &str) -> Result<Outcome, Error> {
-    match parse(record, "record of request", request_id)? {
-        Head::Request(head) => Ok(head.outcome),
-        Head::Feedback(_) => Err(Error::Corrupt(format!("the record of request {request_id} is feedback"))),
-    }
+/// The archive cannot be read, or what stands there is none of a request.
+pub(super) fn written_outcome(
+    archive: &mut Archive,
+    seq: i64,
+    record: Option<String>,
+    request_id: &str,
+) -> Result<Option<Outcome>, Error> {
+    let payload = payload(archive, seq, record)?;
+    payload.map(|p| record::outcome(&p).map_err(|why| odd("record", request_id, &why))).transpose()
 }
 
 /// Reads JSON of a row.

@@ -1,7 +1,8 @@
-//! Tells the observer again what its saved state does not know, from the rows.
+//! Tells the observer again what its saved state does not know, from the rows and the archive.
 
 use super::query::{parse, row_word, written_outcome};
 use super::{rows, sql};
+use crate::archive::Archive;
 use crate::telling::Telling;
 use crate::words;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -16,7 +17,12 @@ use types::store::{Error, Seq};
 ///
 /// # Errors
 /// The database cannot be read, or does not take the observer's new state.
-pub(crate) fn catch_up(conn: &mut Connection, telling: &mut Telling, position: Seq) -> Result<(), Error> {
+pub(crate) fn catch_up(
+    conn: &mut Connection,
+    archive: &mut Archive,
+    telling: &mut Telling,
+    position: Seq,
+) -> Result<(), Error> {
     let from = match rows::state(conn)? {
         None => 0,
         Some((state, at)) => match telling.restore(&state) {
@@ -30,7 +36,7 @@ pub(crate) fn catch_up(conn: &mut Connection, telling: &mut Telling, position: S
             }
         },
     };
-    let told = replay(conn, telling, from)?;
+    let told = replay(conn, archive, telling, from)?;
     if told > 0 {
         tracing::info!(records = told, from, "told the observer again what its state did not know");
         let tx = conn.transaction().map_err(sql)?;
@@ -41,10 +47,10 @@ pub(crate) fn catch_up(conn: &mut Connection, telling: &mut Telling, position: S
     Ok(())
 }
 
-fn replay(conn: &Connection, telling: &mut Telling, from: Seq) -> Result<u64, Error> {
+fn replay(conn: &Connection, archive: &mut Archive, telling: &mut Telling, from: Seq) -> Result<u64, Error> {
     let mut select = conn
         .prepare(
-            "SELECT seq AS at, 0 AS word, seq, request_id, record FROM requests WHERE seq >= ?1 UNION ALL \
+            "SELECT seq AS at, 0 AS word, seq, request_id, record FROM records WHERE seq >= ?1 UNION ALL \
              SELECT applied, 1, seq, request_id, NULL FROM feedback WHERE applied >= ?1 ORDER BY 1, 2, 3",
         )
         .map_err(sql)?;
@@ -55,10 +61,9 @@ fn replay(conn: &Connection, telling: &mut Telling, from: Seq) -> Result<u64, Er
             (row.get(0).map_err(sql)?, row.get(1).map_err(sql)?, row.get(2).map_err(sql)?);
         let request_id: String = row.get(3).map_err(sql)?;
         if word {
-            replay_word(conn, telling, &request_id, at, seq)?;
-        } else {
-            let record: String = row.get(4).map_err(sql)?;
-            telling.outcome(at.cast_unsigned(), &written_outcome(&record, &request_id)?);
+            replay_word(conn, archive, telling, &request_id, at, seq)?;
+        } else if let Some(outcome) = written_outcome(archive, seq, row.get(4).map_err(sql)?, &request_id)? {
+            telling.outcome(at.cast_unsigned(), &outcome);
         }
         // Nothing here is tried again, so nothing needs to be kept.
         telling.committed();
@@ -70,12 +75,13 @@ fn replay(conn: &Connection, telling: &mut Telling, from: Seq) -> Result<u64, Er
 
 fn replay_word(
     conn: &Connection,
+    archive: &mut Archive,
     telling: &mut Telling,
     request_id: &str,
     applied: i64,
     seq: i64,
 ) -> Result<(), Error> {
-    let before = outcome_before(conn, request_id, applied, seq)?;
+    let Some(before) = outcome_before(conn, archive, request_id, applied, seq)? else { return Ok(()) };
     let mut select = conn
         .prepare_cached(
             "SELECT request_id, ts_ms, score, reason, source FROM feedback \
@@ -92,7 +98,13 @@ fn replay_word(
 }
 
 /// The outcome of a request before a word took effect: that after the word before, or as it was written.
-fn outcome_before(conn: &Connection, request_id: &str, applied: i64, seq: i64) -> Result<Outcome, Error> {
+fn outcome_before(
+    conn: &Connection,
+    archive: &mut Archive,
+    request_id: &str,
+    applied: i64,
+    seq: i64,
+) -> Result<Option<Outcome>, Error> {
     let earlier: Option<String> = conn
         .prepare_cached(
             "SELECT outcome FROM feedback WHERE request_id = ?1 AND (applied, seq) < (?2, ?3) \
@@ -101,11 +113,11 @@ fn outcome_before(conn: &Connection, request_id: &str, applied: i64, seq: i64) -
         .and_then(|mut select| select.query_row(params![request_id, applied, seq], |r| r.get(0)).optional())
         .map_err(sql)?;
     if let Some(outcome) = earlier {
-        return parse(&outcome, "outcome of request", request_id);
+        return parse(&outcome, "outcome of request", request_id).map(Some);
     }
-    let record: String = conn
-        .prepare_cached("SELECT record FROM requests WHERE request_id = ?")
-        .and_then(|mut select| select.query_row([request_id], |r| r.get(0)))
+    let (at, record) = conn
+        .prepare_cached("SELECT seq, record FROM records WHERE request_id = ?")
+        .and_then(|mut select| select.query_row([request_id], |r| Ok((r.get(0)?, r.get(1)?))))
         .map_err(sql)?;
-    written_outcome(&record, request_id)
+    written_outcome(archive, at, record, request_id)
 }

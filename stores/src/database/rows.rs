@@ -2,104 +2,110 @@
 
 use super::query::{self, row_word};
 use super::sql;
+use super::sums::Sums;
+use crate::archive::Archive;
+use crate::record::{self, Hash, Head};
 use crate::spool::Line;
 use crate::telling::Telling;
 use crate::words;
-use rusqlite::{Connection, OptionalExtension, Transaction, params};
-use serde::Deserialize;
-use types::outcome::{Feedback, Outcome, Status};
-use types::run::Verdict;
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, params};
+use types::outcome::{Feedback, Outcome};
 use types::store::{Error, Seq};
 
-/// The part of a line that rows are made of; the rest is stored as it was written and read on demand.
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Head {
-    Request(Box<RequestHead>),
-    Feedback(Feedback),
-}
+/// The most constants that are kept: those told last.
+const CONSTANTS: i64 = 1_000;
 
-#[derive(Deserialize)]
-pub(super) struct RequestHead {
-    pub(super) outcome: Outcome,
-}
-
-/// Writes records into one transaction and tells the observer of them.
+/// Writes the records of a batch into one transaction and tells the observer of them.
 pub(crate) struct Rows<'a> {
-    pub(crate) tx: &'a Transaction<'a>,
-    pub(crate) telling: &'a mut Telling,
+    tx: &'a Transaction<'a>,
+    telling: &'a mut Telling,
+    archive: &'a mut Archive,
+    /// Once per record, so not looked up each time.
+    insert: CachedStatement<'a>,
+    /// Words wait for their request; mostly none do.
+    orphans: bool,
+    sums: Sums,
+    records: u64,
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    /// Begins a batch.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub(crate) fn new(
+        tx: &'a Transaction<'a>,
+        telling: &'a mut Telling,
+        archive: &'a mut Archive,
+    ) -> Result<Self, Error> {
+        let insert = "INSERT INTO records (seq, request_id) VALUES (?, ?) ON CONFLICT DO NOTHING";
+        let insert = tx.prepare_cached(insert).map_err(sql)?;
+        let orphans = tx
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM orphans)")
+            .and_then(|mut select| select.query_row([], |r| r.get(0)))
+            .map_err(sql)?;
+        Ok(Rows { tx, telling, archive, insert, orphans, sums: Sums::default(), records: 0 })
+    }
+
     /// Stores a record. One that is here already changes nothing, and one that makes no sense is kept aside:
     /// neither may stop those behind it.
     ///
     /// # Errors
     /// The database refuses.
-    pub(crate) fn store(&mut self, line: &Line) -> Result<(), Error> {
-        match serde_json::from_slice(&line.payload) {
-            Ok(Head::Request(head)) => self.request(line, &head.outcome),
+    pub(crate) fn store(&mut self, line: Line<'_>) -> Result<(), Error> {
+        self.records += 1;
+        match record::head(line.payload) {
+            Ok(Head::Request(outcome)) => self.request(line.seq, *outcome),
             Ok(Head::Feedback(word)) => self.feedback(line.seq, &word),
-            Err(error) => self.unreadable(line, &error),
+            Ok(Head::Constants(hash, content)) => {
+                self.records -= 1;
+                self.constants(line.seq, hash, content)
+            }
+            Err(why) => self.unreadable(line, &why),
         }
     }
 
-    /// Ends the batch at `end`: everything before is stored and observed.
+    /// Ends the batch at `end`: everything before is stored and observed. Gives the number of records.
     ///
     /// # Errors
     /// The database refuses.
-    pub(crate) fn end(&mut self, end: Seq) -> Result<(), Error> {
+    pub(crate) fn end(self, end: Seq) -> Result<u64, Error> {
+        self.sums.write(self.tx)?;
         save_state(self.tx, self.telling, end)?;
-        set_position(self.tx, end)
+        set_position(self.tx, end)?;
+        Ok(self.records)
     }
 
-    fn request(&mut self, line: &Line, outcome: &Outcome) -> Result<(), Error> {
-        if !self.insert_request(line, outcome)? {
+    fn request(&mut self, seq: Seq, outcome: Outcome) -> Result<(), Error> {
+        if self.insert.execute(params![seq.cast_signed(), outcome.request_id]).map_err(sql)? == 0 {
             return Ok(());
         }
-        self.telling.outcome(line.seq, outcome);
-        self.count(outcome, 1)?;
-        let mut now = outcome.clone();
-        for (seq, word) in self.take_orphans(&outcome.request_id)? {
-            now = self.join(line.seq, seq, now, &word)?;
+        self.telling.outcome(seq, &outcome);
+        self.sums.count(&outcome, 1);
+        if !self.orphans {
+            return Ok(());
+        }
+        let mut now = outcome;
+        for (said, word) in self.take_orphans(&now.request_id)? {
+            now = self.join(seq, said, now, &word)?;
         }
         Ok(())
     }
 
-    /// `false` = the request is here already.
-    fn insert_request(&self, line: &Line, outcome: &Outcome) -> Result<bool, Error> {
-        // `from_slice` has found the line to be valid text; a lossy reading is the same.
-        let text = String::from_utf8_lossy(&line.payload);
-        let mut insert = self
-            .tx
-            .prepare_cached(
-                "INSERT INTO requests (seq, request_id, ts_ms, tenant, family, cell, workflow, model, served_by, \
-                 status, verdict, reward, cost_nanos, tokens, ttft_ms, total_ms, record) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+    fn constants(&self, seq: Seq, hash: Hash, content: &[u8]) -> Result<(), Error> {
+        self.tx
+            .execute(
+                "INSERT INTO constants VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET told = excluded.told",
+                params![hash, seq.cast_signed(), content],
             )
+            .and_then(|_| {
+                self.tx.execute(
+                    "DELETE FROM constants WHERE hash NOT IN (SELECT hash FROM constants ORDER BY told DESC LIMIT ?)",
+                    [CONSTANTS],
+                )
+            })
             .map_err(sql)?;
-        let inserted = insert
-            .execute(params![
-                line.seq.cast_signed(),
-                outcome.request_id,
-                outcome.ts_ms,
-                outcome.tenant,
-                types::axis::AxisValue::as_str(outcome.cell.family),
-                outcome.cell.to_string(),
-                &*outcome.workflow,
-                &*outcome.model,
-                outcome.served_by.as_deref(),
-                outcome.status.as_str(),
-                outcome.verdict.as_str(),
-                outcome.reward.map(types::UnitInterval::get),
-                outcome.cost_usd.nanos(),
-                i64::from(outcome.usage.input) + i64::from(outcome.usage.output),
-                outcome.ttft_ms,
-                outcome.total_ms,
-                text,
-            ])
-            .map_err(sql)?;
-        Ok(inserted == 1)
+        Ok(())
     }
 
     fn feedback(&mut self, seq: Seq, word: &Feedback) -> Result<(), Error> {
@@ -109,20 +115,19 @@ impl Rows<'_> {
         }
     }
 
-    /// The outcome of a request as it stands now.
-    fn outcome(&self, request_id: &str) -> Result<Option<Outcome>, Error> {
-        let mut select = self
+    /// The outcome of a request as it stands now. `None` = there is no such request, or no more.
+    fn outcome(&mut self, request_id: &str) -> Result<Option<Outcome>, Error> {
+        let found: Option<(i64, Option<String>, Option<String>)> = self
             .tx
-            .prepare_cached(
-                "SELECT outcome, iif(outcome IS NULL, record, NULL) FROM requests WHERE request_id = ?",
-            )
+            .prepare_cached("SELECT seq, outcome, record FROM records WHERE request_id = ?")
+            .and_then(|mut select| {
+                select.query_row([request_id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).optional()
+            })
             .map_err(sql)?;
-        let found: Option<(Option<String>, Option<String>)> =
-            select.query_row([request_id], |r| Ok((r.get(0)?, r.get(1)?))).optional().map_err(sql)?;
         match found {
             None => Ok(None),
-            Some((Some(outcome), _)) => query::parse(&outcome, "outcome of request", request_id).map(Some),
-            Some((None, record)) => query::written_outcome(&record.unwrap_or_default(), request_id).map(Some),
+            Some((_, Some(outcome), _)) => query::parse(&outcome, "outcome of request", request_id).map(Some),
+            Some((seq, None, record)) => query::written_outcome(self.archive, seq, record, request_id),
         }
     }
 
@@ -136,21 +141,11 @@ impl Rows<'_> {
         let written = query::write(&after)?;
         self.insert_word(applied, seq, word, &written)?;
         self.tx
-            .prepare_cached(
-                "UPDATE requests SET reward = ?, status = ?, verdict = ?, outcome = ? WHERE request_id = ?",
-            )
-            .and_then(|mut update| {
-                update.execute(params![
-                    after.reward.map(types::UnitInterval::get),
-                    after.status.as_str(),
-                    after.verdict.as_str(),
-                    written,
-                    word.request_id
-                ])
-            })
+            .prepare_cached("UPDATE records SET outcome = ? WHERE request_id = ?")
+            .and_then(|mut update| update.execute([&written, &word.request_id]))
             .map_err(sql)?;
-        self.count(&before, -1)?;
-        self.count(&after, 1)?;
+        self.sums.count(&before, -1);
+        self.sums.count(&after, 1);
         Ok(after)
     }
 
@@ -194,7 +189,8 @@ impl Rows<'_> {
         Ok(())
     }
 
-    fn insert_orphan(&self, seq: Seq, word: &Feedback) -> Result<(), Error> {
+    fn insert_orphan(&mut self, seq: Seq, word: &Feedback) -> Result<(), Error> {
+        self.orphans = true;
         self.tx
             .prepare_cached("INSERT INTO orphans (seq, request_id, word) VALUES (?, ?, ?)")
             .map_err(sql)?
@@ -223,55 +219,33 @@ impl Rows<'_> {
         Ok(found)
     }
 
-    fn unreadable(&self, line: &Line, error: &serde_json::Error) -> Result<(), Error> {
-        tracing::error!(seq = line.seq, %error, "a record makes no sense and is kept aside");
+    fn unreadable(&self, line: Line<'_>, why: &str) -> Result<(), Error> {
+        tracing::error!(seq = line.seq, why, "a record makes no sense and is kept aside");
         self.tx
             .execute(
                 "INSERT INTO unreadable (seq, error, payload) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
-                params![line.seq.cast_signed(), error.to_string(), line.payload],
+                params![line.seq.cast_signed(), why, line.payload],
             )
             .map_err(sql)?;
         Ok(())
     }
+}
 
-    /// Adds an outcome to its minute's sums, or takes it away again (`sign` −1).
-    fn count(&self, outcome: &Outcome, sign: i64) -> Result<(), Error> {
-        let counted = |yes: bool| if yes { sign } else { 0 };
-        let signed = |x: f64| if sign < 0 { -x } else { x };
-        self.tx
-            .prepare_cached(
-                "INSERT INTO rollups VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET \
-                 requests = requests + excluded.requests, delivered = delivered + excluded.delivered, \
-                 passed = passed + excluded.passed, failed = failed + excluded.failed, \
-                 repaired = repaired + excluded.repaired, rewarded = rewarded + excluded.rewarded, \
-                 reward_sum = reward_sum + excluded.reward_sum, cost_nanos = cost_nanos + excluded.cost_nanos, \
-                 input_tokens = input_tokens + excluded.input_tokens, \
-                 output_tokens = output_tokens + excluded.output_tokens, \
-                 ttft_count = ttft_count + excluded.ttft_count, ttft_ms_sum = ttft_ms_sum + excluded.ttft_ms_sum, \
-                 total_ms_sum = total_ms_sum + excluded.total_ms_sum",
-            )
-            .and_then(|mut upsert| {
-                upsert.execute(params![
-                    outcome.ts_ms.div_euclid(60_000),
-                    outcome.served_by.as_deref().unwrap_or(&outcome.model),
-                    sign,
-                    counted(outcome.status == Status::Delivered),
-                    counted(outcome.verdict == Verdict::Passed),
-                    counted(outcome.status == Status::Failed),
-                    counted(outcome.repairs > 0),
-                    counted(outcome.reward.is_some()),
-                    signed(outcome.reward.map_or(0.0, types::UnitInterval::get)),
-                    sign.saturating_mul(outcome.cost_usd.nanos()),
-                    sign * i64::from(outcome.usage.input),
-                    sign * i64::from(outcome.usage.output),
-                    counted(outcome.ttft_ms.is_some()),
-                    signed(outcome.ttft_ms.unwrap_or(0.0)),
-                    signed(outcome.total_ms),
-                ])
-            })
-            .map_err(sql)?;
-        Ok(())
+/// Forgets the requests before a position, and the words on them: their records go.
+///
+/// # Errors
+/// The database refuses.
+pub(crate) fn forget(conn: &mut Connection, first: Seq) -> Result<(), Error> {
+    let tx = conn.transaction().map_err(sql)?;
+    for statement in [
+        "DELETE FROM feedback WHERE request_id IN (SELECT request_id FROM records WHERE seq < ?1)",
+        "DELETE FROM records WHERE seq < ?1",
+        "DELETE FROM orphans WHERE seq < ?1",
+        "DELETE FROM unreadable WHERE seq < ?1",
+    ] {
+        tx.execute(statement, [first.cast_signed()]).map_err(sql)?;
     }
+    tx.commit().map_err(sql)
 }
 
 /// Saves what the observer gives, if it gives something, as its state at `position`.

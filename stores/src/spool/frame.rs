@@ -1,6 +1,5 @@
-//! A record on disk: length of the payload (u32 LE), CRC-32 of the payload (u32 LE), payload (JSON).
+//! A record on disk: length of the payload (u32 LE), CRC-32 of the payload (u32 LE), payload.
 
-use serde::Serialize;
 use std::io::{self, Read};
 use types::store::Error;
 
@@ -11,33 +10,38 @@ pub(crate) const HEADER: usize = 8;
 /// is a mistake; the bound also keeps a damaged length from asking for gigabytes.
 pub(crate) const MAX_PAYLOAD: usize = 16 << 20;
 
-/// Writes a record's frame into `buf`, which is cleared first.
+/// Appends a frame to `buf` around the payload that `write` appends.
 ///
 /// # Errors
-/// The record is too long.
-pub(crate) fn encode(record: &impl Serialize, buf: &mut Vec<u8>) -> Result<(), Error> {
-    buf.clear();
+/// That of `write`, or the payload is too long; `buf` holds a part of it then.
+pub(crate) fn encode(
+    buf: &mut Vec<u8>,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let start = buf.len();
     buf.extend_from_slice(&[0; HEADER]);
-    serde_json::to_writer(&mut *buf, record).map_err(io::Error::from)?;
-    let payload = buf.get(HEADER..).unwrap_or_default();
+    write(buf)?;
+    let (header, payload) =
+        buf.get_mut(start..).and_then(<[u8]>::split_first_chunk_mut::<HEADER>).ok_or_else(|| too_long(0))?;
     let length = match u32::try_from(payload.len()) {
         Ok(n) if payload.len() <= MAX_PAYLOAD => n,
-        _ => return Err(Error::Io(io::Error::new(io::ErrorKind::InvalidInput, too_long(payload.len())))),
+        _ => return Err(too_long(payload.len())),
     };
     let [a, b, c, d] = length.to_le_bytes();
     let [e, f, g, h] = crc32fast::hash(payload).to_le_bytes();
-    buf.splice(..HEADER, [a, b, c, d, e, f, g, h]);
+    *header = [a, b, c, d, e, f, g, h];
     Ok(())
 }
 
-fn too_long(len: usize) -> String {
-    format!("a record of {len} bytes, expected at most {MAX_PAYLOAD}")
+fn too_long(len: usize) -> Error {
+    let text = format!("a record of {len} bytes, expected at most {MAX_PAYLOAD}");
+    Error::Io(io::Error::new(io::ErrorKind::InvalidInput, text))
 }
 
 /// What stands at a place of a spool file.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Frame {
-    /// A whole record; its payload is in the buffer.
+    /// A whole record; its payload is at the end of the buffer.
     Whole,
     /// The end of the file.
     End,
@@ -45,11 +49,12 @@ pub(crate) enum Frame {
     Bad(&'static str),
 }
 
-/// Reads the frame at the reader's place, of which `remaining` bytes exist, its payload into `payload`.
+/// Reads the frame at the reader's place, of which `remaining` bytes exist, and appends its payload to `buf`,
+/// which otherwise stays as it is.
 ///
 /// # Errors
 /// Reading fails.
-pub(crate) fn read(reader: &mut impl Read, remaining: u64, payload: &mut Vec<u8>) -> io::Result<Frame> {
+pub(crate) fn read(reader: &mut impl Read, remaining: u64, buf: &mut Vec<u8>) -> io::Result<Frame> {
     if remaining == 0 {
         return Ok(Frame::End);
     }
@@ -68,12 +73,15 @@ pub(crate) fn read(reader: &mut impl Read, remaining: u64, payload: &mut Vec<u8>
     if remaining < (HEADER + length) as u64 {
         return Ok(Frame::Bad("the payload is cut short"));
     }
-    payload.resize(length, 0);
-    reader.read_exact(payload)?;
-    if crc32fast::hash(payload) != u32::from_le_bytes(crc) {
-        return Ok(Frame::Bad("the checksum does not match"));
+    let start = buf.len();
+    buf.resize(start + length, 0);
+    let payload = buf.get_mut(start..).unwrap_or_default();
+    let read = reader.read_exact(payload);
+    if read.is_ok() && crc32fast::hash(payload) == u32::from_le_bytes(crc) {
+        return Ok(Frame::Whole);
     }
-    Ok(Frame::Whole)
+    buf.truncate(start);
+    read.map(|()| Frame::Bad("the checksum does not match"))
 }
 
 #[cfg(test)]
@@ -83,14 +91,21 @@ mod tests {
 
     /// Payloads of the whole frames at the start of `bytes`, and what ended them.
     fn frames(bytes: &[u8]) -> (Vec<Vec<u8>>, Frame) {
-        let (mut reader, mut found, mut payload) = (bytes, Vec::new(), Vec::new());
+        let (mut reader, mut found) = (bytes, Vec::new());
         loop {
-            let remaining = reader.len() as u64;
+            let (remaining, mut payload) = (reader.len() as u64, Vec::new());
             match read(&mut reader, remaining, &mut payload).unwrap() {
-                Frame::Whole => found.push(payload.clone()),
+                Frame::Whole => found.push(payload),
                 end => return (found, end),
             }
         }
+    }
+
+    fn put(text: &str, buf: &mut Vec<u8>) -> Result<(), Error> {
+        encode(buf, |buf| {
+            buf.extend_from_slice(text.as_bytes());
+            Ok(())
+        })
     }
 
     #[test]
@@ -100,22 +115,21 @@ mod tests {
 
     #[test]
     fn a_record_that_is_too_long_is_refused() {
-        let error = encode(&"x".repeat(MAX_PAYLOAD), &mut Vec::new()).unwrap_err().to_string();
-        assert!(error.contains("16777218 bytes, expected at most 16777216"), "{error}");
+        let error = put(&"x".repeat(MAX_PAYLOAD + 1), &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("16777217 bytes, expected at most 16777216"), "{error}");
     }
 
     proptest! {
         #[test]
         fn what_is_cut_or_flipped_ends_the_log_and_never_changes_it(
-            texts in prop::collection::vec(".{0,40}", 1..6), cut in any::<prop::sample::Index>(), flip in 0_u8..8,
+            texts in prop::collection::vec(".{1,40}", 1..6), cut in any::<prop::sample::Index>(), flip in 0_u8..8,
         ) {
-            let (mut all, mut one, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut all, mut ends) = (Vec::new(), Vec::new());
             for text in &texts {
-                encode(text, &mut one).unwrap();
-                all.extend_from_slice(&one);
+                put(text, &mut all).unwrap();
                 ends.push(all.len());
             }
-            let wanted: Vec<Vec<u8>> = texts.iter().map(|t| serde_json::to_vec(t).unwrap()).collect();
+            let wanted: Vec<Vec<u8>> = texts.iter().map(|t| t.clone().into_bytes()).collect();
             prop_assert_eq!(frames(&all), (wanted.clone(), Frame::End));
 
             let place = cut.index(all.len());

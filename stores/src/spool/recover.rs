@@ -22,8 +22,10 @@ pub struct Recovery {
 /// The spool as it stands after recovery.
 pub(super) struct Found {
     pub(super) recovery: Recovery,
-    /// First position of each file that is left, ascending.
+    /// First position of each file, ascending.
     pub(super) bases: VecDeque<Seq>,
+    /// The last file ends at `end`, so that the log goes on in it.
+    pub(super) open: bool,
     /// End of the last record.
     pub(super) end: Seq,
 }
@@ -33,14 +35,14 @@ pub(super) fn path(dir: &Path, base: Seq) -> PathBuf {
     dir.join(format!("spool-{base:020}.log"))
 }
 
-/// Looks through the spool of `dir`, of which everything before `moved` is in the database, removes files
-/// that are there entirely and cuts a torn end off.
+/// Looks through the spool of `dir`, of which everything before `moved` is in the database, and cuts a torn
+/// end off. Files of which everything is in the database are not looked through: they are the archive.
 ///
 /// # Errors
 /// Files cannot be read, or damage stands elsewhere than at the end of the last file.
 pub(super) fn recover(dir: &Path, moved: Seq) -> Result<Found, Error> {
-    let mut files = list(dir)?;
-    remove_moved(dir, &mut files, moved)?;
+    let (archive, files): (Vec<_>, Vec<_>) =
+        list(dir)?.into_iter().partition(|(base, len)| base + len <= moved);
     let mut recovery = Recovery { files: files.len() as u64, ..Recovery::default() };
     if let Some((first, _)) = files.first().filter(|(base, _)| *base > moved) {
         return Err(Error::Corrupt(format!(
@@ -71,7 +73,12 @@ pub(super) fn recover(dir: &Path, moved: Seq) -> Result<Found, Error> {
             (None, _) => {}
         }
     }
-    Ok(Found { recovery, bases: files.into_iter().map(|(base, _)| base).collect(), end })
+    // The last file goes on where the log does; one that ends before it (a power cut took its end, which the
+    // database had already) is archive like the others.
+    let last = files.last().or(archive.last()).copied();
+    let open = last.is_some_and(|(base, len)| !files.is_empty() || base + len == end);
+    let bases = archive.iter().chain(&files).map(|(base, _)| *base).collect();
+    Ok(Found { recovery, bases, open, end })
 }
 
 /// First position and length of every spool file, ascending.
@@ -89,13 +96,6 @@ fn list(dir: &Path) -> io::Result<Vec<(Seq, u64)>> {
     Ok(files)
 }
 
-fn remove_moved(dir: &Path, files: &mut Vec<(Seq, u64)>, moved: Seq) -> io::Result<()> {
-    for (base, _) in files.extract_if(.., |(base, len)| *base + *len <= moved) {
-        std::fs::remove_file(path(dir, base))?;
-    }
-    Ok(())
-}
-
 struct Scan {
     records: u64,
     /// Where the last whole record ends in the file.
@@ -111,6 +111,7 @@ fn scan(path: &Path, from: u64, len: u64) -> io::Result<Scan> {
     let mut scan = Scan { records: 0, good: from, bad: None };
     let mut payload = Vec::new();
     loop {
+        payload.clear();
         match frame::read(&mut reader, len - scan.good, &mut payload)? {
             Frame::Whole => {
                 scan.records += 1;

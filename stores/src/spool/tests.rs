@@ -6,17 +6,23 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-const WIDE: Limits = Limits { spool_max: 1 << 30, rotate_bytes: 1 << 30, ring_max: 1 << 20 };
+const WIDE: Limits =
+    Limits { spool_max: 1 << 30, rotate_bytes: 1 << 30, ring_max: 1 << 20, archive_max: 1 << 30 };
 
 fn frame(text: &str) -> Vec<u8> {
     let mut buf = Vec::new();
-    encode(&text, &mut buf).unwrap();
+    let quoted = format!("\"{text}\"");
+    encode(&mut buf, |buf| {
+        buf.extend_from_slice(quoted.as_bytes());
+        Ok(())
+    })
+    .unwrap();
     buf
 }
 
 /// Appends each text; all must be taken.
 fn append(spool: &Spool, texts: &[&str]) -> Vec<Seq> {
-    texts.iter().map(|t| spool.append(&frame(t)).unwrap()).collect()
+    texts.iter().map(|t| spool.append(&frame(t), None).unwrap()).collect()
 }
 
 /// What stands in the spool from `position`, with its positions.
@@ -26,7 +32,8 @@ fn read_all(spool: &Spool, mut position: Seq) -> Vec<(Seq, String)> {
         let part = segment(&lock(&spool.state), position);
         let batch = tail.take(part, position, 2).unwrap();
         position = batch.end;
-        found.extend(batch.lines.into_iter().map(|l| (l.seq, serde_json::from_slice(&l.payload).unwrap())));
+        found.extend(batch.lines().map(|l| (l.seq, serde_json::from_slice(l.payload).unwrap())));
+        tail.done(batch);
     }
     found
 }
@@ -114,21 +121,59 @@ fn a_hole_between_files_or_before_them_is_found() {
 }
 
 #[test]
-fn files_that_are_moved_go_and_their_positions_stay_used() {
+fn files_stay_until_there_are_too_many_and_what_is_not_moved_stays_anyway() {
     let dir = tempfile::tempdir().unwrap();
-    let (spool, _) = open(dir.path(), SMALL, 0).unwrap();
-    let end = append(&spool, &["a", "bb", "ccc", "d", "e"])[4];
-    spool.release(22);
-    assert_eq!(files(dir.path()).len(), 3, "the first file is needed up to 23");
-    spool.release(23);
-    assert_eq!(files(dir.path()).len(), 2);
+    // Files of 23, 13 and 22 bytes.
+    let (spool, _) = open(dir.path(), Limits { archive_max: 40, ..SMALL }, 0).unwrap();
+    let end = append(&spool, &["a", "bb", "ccc", "d", "e"])[4] + 11;
+    assert_eq!(spool.counts().archive, 58);
+    for (durable, first) in [(0, None), (22, None), (23, Some(23)), (46, Some(23)), (end, Some(23))] {
+        assert_eq!(spool.excess(durable), first, "{durable}");
+    }
+    spool.remove_before(23);
+    assert_eq!((spool.excess(end), files(dir.path()).len(), spool.counts().archive), (None, 2, 35));
+    assert_eq!((spool.place(22), spool.place(34).map(|p| (p.1, p.2))), (None, Some((23, 11))));
     assert_eq!(texts(&spool, 23), ["ccc", "d", "e"]);
     drop(spool);
 
-    let (spool, recovery) = open(dir.path(), SMALL, end + 11).unwrap();
-    assert_eq!(recovery, Recovery::default());
-    assert_eq!(files(dir.path()).len(), 0);
-    assert_eq!(append(&spool, &["f"]), [end + 11]);
+    let (spool, _) = open(dir.path(), Limits { archive_max: 1, ..SMALL }, end).unwrap();
+    assert_eq!((spool.excess(46), spool.excess(end)), (Some(36), Some(36)), "the last file stays");
+}
+
+#[test]
+fn the_log_goes_on_in_the_last_file_unless_that_has_lost_its_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), WIDE, 0).unwrap();
+    append(&spool, &["a", "b"]);
+    drop(spool);
+    for (moved, files_after) in [(22, 1), (40, 2)] {
+        let (spool, recovery) = open(dir.path(), WIDE, moved).unwrap();
+        assert_eq!(recovery, Recovery::default());
+        assert_eq!(append(&spool, &["c"]), [moved]);
+        assert_eq!((texts(&spool, moved), files(dir.path()).len()), (vec!["c".to_owned()], files_after));
+    }
+}
+
+#[test]
+fn constants_stand_before_the_first_record_that_needs_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path(), WIDE, 0).unwrap();
+    let exclusion = types::decision::Exclusion {
+        model: "p/m".into(),
+        workflow: None,
+        reason: "no_key".into(),
+        rule: None,
+        detail: None,
+    };
+    let mut record = crate::samples::request("r", 1);
+    record.decision.unavailable = Arc::new(vec![exclusion]);
+    let one = Constants::of(&record, None).unwrap().unwrap();
+    let again = Constants::of(&record, Some(&one)).unwrap().unwrap();
+    assert!(Arc::ptr_eq(&one, &again), "the same pointer is the same content");
+    let first = spool.append(&frame("a"), Some(&one)).unwrap();
+    let second = spool.append(&frame("b"), Some(&one)).unwrap();
+    assert_eq!(first, (HEADER + one.payload.len()) as u64);
+    assert_eq!(second, first + 11, "told once");
 }
 
 #[test]
@@ -136,7 +181,7 @@ fn a_full_spool_refuses_until_something_is_moved() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path(), Limits { spool_max: 30, ..WIDE }, 0).unwrap();
     append(&spool, &["a", "b"]);
-    assert!(matches!(spool.append(&frame("c")), Err(Error::Full("spool"))));
+    assert!(matches!(spool.append(&frame("c"), None), Err(Error::Full("spool"))));
     assert_eq!(spool.counts().dropped, 1);
     spool.moved(11, 1);
     append(&spool, &["c"]);
@@ -148,7 +193,7 @@ fn a_closed_spool_takes_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path(), WIDE, 0).unwrap();
     spool.close();
-    assert!(spool.append(&frame("a")).unwrap_err().to_string().contains("closed"));
+    assert!(spool.append(&frame("a"), None).unwrap_err().to_string().contains("closed"));
 }
 
 /// A disk with switches.
@@ -259,7 +304,7 @@ fn a_full_ring_refuses_counts_and_recovers() {
     let (spool, faults) = faulty(dir.path(), Limits { ring_max: 10, ..WIDE });
     append(&spool, &["a"]);
     faults.room.store(0, Ordering::Relaxed);
-    assert!(matches!(spool.append(&frame("b")), Err(Error::Full("ring"))));
+    assert!(matches!(spool.append(&frame("b"), None), Err(Error::Full("ring"))));
     assert_eq!((spool.counts().dropped, spool.counts().appended), (1, 1));
     faults.room.store(usize::MAX, Ordering::Relaxed);
     retry(&spool);

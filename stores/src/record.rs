@@ -1,0 +1,257 @@
+//! What a record is in the log: few bytes, quickly written, and read in part.
+//!
+//! ```text
+//! request   1, hash of its constants (16 bytes; zeros = none), length of the outcome (u32 LE),
+//!           outcome, then decision and run                               MessagePack, members by name
+//! constants 2, their hash, what is no candidate under a configuration    MessagePack
+//! feedback  JSON, as is any record of a version before these forms       begins with `{`
+//! ```
+//!
+//! The outcome stands apart because it is all that the mover reads. What is constant under a configuration
+//! can be longer than everything else, so it is written once and named by its hash.
+
+use serde::Serialize;
+use std::sync::Arc;
+use types::decision::Exclusion;
+use types::outcome::{Feedback, Outcome};
+use types::store::{Error, Record, RequestRecord};
+
+const REQUEST: u8 = 1;
+const CONSTANTS: u8 = 2;
+const JSON: u8 = b'{';
+
+/// Bytes of a request before its outcome.
+const FIXED: usize = 1 + 16 + 4;
+
+/// Names what is constant under a configuration: the start of the hash of its bytes.
+pub(crate) type Hash = [u8; 16];
+
+const NOTHING: Hash = [0; 16];
+
+/// What is constant under a configuration, as it is written.
+pub(crate) struct Constants {
+    /// What it was made from; the same pointer means the same content.
+    of: Arc<Vec<Exclusion>>,
+    pub(crate) hash: Hash,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Constants {
+    /// Those of a record; `None` = it has none. `known` are those of an earlier one, which often fit.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(crate) fn of(
+        record: &RequestRecord,
+        known: Option<&Arc<Constants>>,
+    ) -> Result<Option<Arc<Constants>>, Error> {
+        let all = &record.decision.unavailable;
+        if all.is_empty() {
+            return Ok(None);
+        }
+        if let Some(known) = known.filter(|k| Arc::ptr_eq(&k.of, all)) {
+            return Ok(Some(Arc::clone(known)));
+        }
+        let content = rmp_serde::to_vec_named(&**all).map_err(written)?;
+        let mut hash = NOTHING;
+        hash.copy_from_slice(blake3::hash(&content).as_bytes().first_chunk::<16>().unwrap_or(&NOTHING));
+        let payload = [&[CONSTANTS][..], &hash, &content].concat();
+        Ok(Some(Arc::new(Constants { of: Arc::clone(all), hash, payload })))
+    }
+}
+
+/// Appends a record to `buf`.
+///
+/// # Errors
+/// It cannot be written, or is longer than four gigabytes.
+pub(crate) fn write(record: &Record, constants: Option<&Constants>, buf: &mut Vec<u8>) -> Result<(), Error> {
+    let Record::Request(request) = record else {
+        return serde_json::to_writer(buf, record).map_err(|e| Error::Io(e.into()));
+    };
+    let start = buf.len();
+    buf.push(REQUEST);
+    buf.extend_from_slice(constants.map_or(&NOTHING, |c| &c.hash));
+    buf.extend_from_slice(&[0; 4]);
+    put(buf, &request.outcome)?;
+    let length = buf.len().saturating_sub(start + FIXED);
+    let length = u32::try_from(length).map_err(|e| Error::Io(std::io::Error::other(e)))?;
+    if let Some(place) = buf.get_mut(start + FIXED - 4..start + FIXED) {
+        place.copy_from_slice(&length.to_le_bytes());
+    }
+    put(buf, &(&request.decision, &request.run))
+}
+
+fn put(buf: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Error> {
+    rmp_serde::encode::write_named(buf, value).map_err(written)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]
+fn written(error: rmp_serde::encode::Error) -> Error {
+    Error::Io(std::io::Error::other(error.to_string()))
+}
+
+/// A record, as far as the mover reads it.
+pub(crate) enum Head<'a> {
+    Request(Box<Outcome>),
+    Feedback(Feedback),
+    Constants(Hash, &'a [u8]),
+}
+
+/// Reads the part of a record that rows are made of.
+///
+/// # Errors
+/// In words, what makes no sense.
+pub(crate) fn head(payload: &[u8]) -> Result<Head<'_>, String> {
+    match payload.first() {
+        Some(&REQUEST) => {
+            let parts = split(payload).ok_or("a request is cut short")?;
+            rmp_serde::from_slice(parts.outcome)
+                .map(|o| Head::Request(Box::new(o)))
+                .map_err(|e| e.to_string())
+        }
+        Some(&CONSTANTS) => {
+            let (hash, content) =
+                payload.get(1..).and_then(<[u8]>::split_first_chunk).ok_or("constants are cut short")?;
+            Ok(Head::Constants(*hash, content))
+        }
+        Some(&JSON) => match serde_json::from_slice(payload).map_err(|e| e.to_string())? {
+            old::Head::Request(head) => Ok(Head::Request(Box::new(head.outcome))),
+            old::Head::Feedback(word) => Ok(Head::Feedback(word)),
+        },
+        _ => Err("a record of a form that this version does not know".to_owned()),
+    }
+}
+
+/// The outcome of a request as it was written.
+///
+/// # Errors
+/// In words, what makes no sense.
+pub(crate) fn outcome(payload: &[u8]) -> Result<Outcome, String> {
+    match head(payload)? {
+        Head::Request(outcome) => Ok(*outcome),
+        Head::Feedback(_) | Head::Constants(..) => Err("it is none of a request".to_owned()),
+    }
+}
+
+/// A request as it was written, and the hash of its constants, which the caller puts in.
+///
+/// # Errors
+/// In words, what makes no sense.
+pub(crate) fn request(payload: &[u8]) -> Result<(RequestRecord, Option<Hash>), String> {
+    if payload.first() == Some(&JSON) {
+        return match serde_json::from_slice(payload).map_err(|e| e.to_string())? {
+            Record::Request(record) => Ok((*record, None)),
+            Record::Feedback(_) => Err("it is none of a request".to_owned()),
+        };
+    }
+    let parts =
+        split(payload).filter(|_| payload.first() == Some(&REQUEST)).ok_or("it is none of a request")?;
+    let outcome = rmp_serde::from_slice(parts.outcome).map_err(|e| e.to_string())?;
+    let (decision, run) = rmp_serde::from_slice(parts.rest).map_err(|e| e.to_string())?;
+    Ok((RequestRecord { decision, run, outcome }, (parts.hash != NOTHING).then_some(parts.hash)))
+}
+
+/// What constants say.
+///
+/// # Errors
+/// In words, what makes no sense.
+pub(crate) fn constants(content: &[u8]) -> Result<Vec<Exclusion>, String> {
+    rmp_serde::from_slice(content).map_err(|e| e.to_string())
+}
+
+struct Parts<'a> {
+    hash: Hash,
+    outcome: &'a [u8],
+    rest: &'a [u8],
+}
+
+fn split(payload: &[u8]) -> Option<Parts<'_>> {
+    let (hash, rest) = payload.get(1..)?.split_first_chunk()?;
+    let (length, rest) = rest.split_first_chunk()?;
+    let (outcome, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*length)).ok()?)?;
+    Some(Parts { hash: *hash, outcome, rest })
+}
+
+/// Records as JSON, as far as rows are made of them.
+mod old {
+    use serde::Deserialize;
+    use types::outcome::{Feedback, Outcome};
+
+    #[derive(Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    pub(super) enum Head {
+        Request(Box<RequestHead>),
+        Feedback(Feedback),
+    }
+
+    #[derive(Deserialize)]
+    pub(super) struct RequestHead {
+        pub(super) outcome: Outcome,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+
+    fn written(record: &Record) -> Vec<u8> {
+        let mut buf = b"before".to_vec();
+        let constants = match record {
+            Record::Request(r) => Constants::of(r, None).unwrap(),
+            Record::Feedback(_) => None,
+        };
+        write(record, constants.as_deref(), &mut buf).unwrap();
+        buf.split_off(6)
+    }
+
+    #[test]
+    fn a_request_comes_back_as_it_was_and_its_outcome_alone() {
+        let mut wanted = samples::request("r", 7);
+        let payload = written(&Record::Request(Box::new(wanted.clone())));
+        assert_eq!(outcome(&payload).unwrap(), wanted.outcome);
+        assert_eq!(request(&payload).unwrap(), (wanted.clone(), None));
+        assert!(payload.len() < serde_json::to_vec(&wanted).unwrap().len() * 3 / 4, "{}", payload.len());
+
+        let exclusion = Exclusion {
+            model: "p/m".into(),
+            workflow: None,
+            reason: "no_key".into(),
+            rule: Some("r".into()),
+            detail: Some("KEY".to_owned()),
+        };
+        wanted.decision.unavailable = Arc::new(vec![exclusion]);
+        let payload = written(&Record::Request(Box::new(wanted.clone())));
+        let (without, hash) = request(&payload).unwrap();
+        assert!(without.decision.unavailable.is_empty());
+        let told = Constants::of(&wanted, None).unwrap().unwrap();
+        assert_eq!(hash, Some(told.hash));
+        let Ok(Head::Constants(hash, content)) = head(&told.payload) else { panic!("no constants") };
+        assert_eq!((hash, constants(content).unwrap()), (told.hash, (*wanted.decision.unavailable).clone()));
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_read() {
+        let record = samples::request_line("r", 7);
+        let json = serde_json::to_vec(&record).unwrap();
+        let Record::Request(wanted) = record else { panic!("no request") };
+        assert_eq!(outcome(&json).unwrap(), wanted.outcome);
+        assert_eq!(request(&json).unwrap(), (*wanted, None));
+        let word = samples::word_line("r", "user", 40);
+        assert_eq!(written(&word), serde_json::to_vec(&word).unwrap());
+        assert!(matches!(head(&written(&word)), Ok(Head::Feedback(_))));
+        assert!(outcome(&written(&word)).is_err() && request(&written(&word)).is_err());
+    }
+
+    #[test]
+    fn what_makes_no_sense_says_so() {
+        let whole = written(&samples::request_line("r", 7));
+        for cut in 0..whole.len() {
+            let part = whole.get(..cut).unwrap();
+            assert!(request(part).is_err(), "{cut} of {}", whole.len());
+        }
+        for bytes in [&b""[..], b"\x07x", b"{}", b"\x02short", b"\x01"] {
+            assert!(head(bytes).is_err() && request(bytes).is_err(), "{bytes:?}");
+        }
+    }
+}
