@@ -1,5 +1,9 @@
 //! Providers and models as data: what `capability_matrix.yaml` says, validated.
 
+mod describe;
+
+pub use describe::model_type;
+
 use crate::axis::TaskFamily;
 use crate::profile::SubLabel;
 use crate::units::{UnitInterval, Usd};
