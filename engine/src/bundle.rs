@@ -40,7 +40,7 @@ impl std::fmt::Debug for Bundle {
 }
 
 /// The sections of `routing_rules.yaml` that belong to a later version.
-const LATER: &[&str] = &["approvers", "redaction", "experiments"];
+const LATER: &[&str] = &["experiments"];
 
 impl Bundle {
     /// Checks everything; all problems of all files. `None` when any is an error.
@@ -68,6 +68,8 @@ impl Bundle {
             sections.disabled = f.take("workflows");
             sections.pools = f.take("pools");
             sections.sets = f.take("sets");
+            sections.approvers = f.take("approvers");
+            sections.redaction = f.take("redaction");
             sections.rules = f.take("rules");
             for key in LATER {
                 if let Some(n) = f.take(key) {
@@ -98,14 +100,19 @@ impl Bundle {
         let sources: Vec<SourceFile> = shipped.iter().chain(&files.workflows).filter(off).cloned().collect();
 
         let names = policies::Names { matrix: &matrix, workflows: &known, validators: workflows::VALIDATORS };
-        let policy_sections =
-            policies::Sections { pools: sections.pools, sets: sections.sets, rules: sections.rules };
+        let policy_sections = policies::Sections {
+            pools: sections.pools,
+            sets: sections.sets,
+            approvers: sections.approvers,
+            redaction: sections.redaction,
+            rules: sections.rules,
+        };
         let (policies, found) = policies::load(&files.rules, &policy_sections, &files.scripts, &names);
         let pools: Vec<String> = policies.pools().keys().cloned().collect();
         let variables = policies::request_variables();
         let (library, in_workflows) = workflows::load(
             &sources,
-            &workflows::Names { matrix: &matrix, pools: &pools, language: &*language, variables: &variables },
+            &workflows::Names { matrix: &matrix, pools: &pools, tools: &[], language: &*language, variables: &variables },
         );
         problems.extend(r.problems);
         problems.extend(found);
@@ -144,6 +151,8 @@ struct Sections<'a> {
     disabled: Option<&'a Node>,
     pools: Option<&'a Node>,
     sets: Option<&'a Node>,
+    approvers: Option<&'a Node>,
+    redaction: Option<&'a Node>,
     rules: Option<&'a Node>,
 }
 

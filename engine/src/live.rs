@@ -87,6 +87,7 @@ impl Flow {
             Ok(Ending::Streamed { .. }) => Ok(()),
             Ok(Ending::Broken { error, .. }) => Err(Kind::Provider(error).into()),
             Ok(Ending::Failed(f)) => Err(crate::pipeline::failure(f)),
+            Ok(Ending::Suspended(s)) => Err(crate::pipeline::suspended(&s)),
             Err(_) => Err(Kind::Deadline.into()),
         });
         None

@@ -39,7 +39,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     let about =
         policies::Inputs { request: &request, profile: &profile, around: &around, unix_ms: ts_ms };
     let scope = policies::scope(&about);
-    let (mut directives, unevaluated) = match view.bundle.policies.evaluate(&scope) {
+    let (mut directives, unevaluated) = match view.bundle.policies.evaluate(policies::Phase::Request, &scope).await {
         Ok(directives) => (directives, None),
         Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()))),
     };
@@ -120,12 +120,20 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         extra_validators: std::mem::take(&mut directives.validators),
         edits: Edits::default(),
         sink,
+        inputs: serde_json::Map::new(),
+        vars: Vec::new(),
+        usd: cap,
+        facts: workflows::Facts {
+            id: tree.admission.request_id.clone(),
+            seed,
+            ..workflows::Facts::default()
+        },
         deadline: Some(deadline),
         trace,
         observer: None,
     };
     let name: Arc<str> = workflow.name.as_str().into();
-    let run = workflows::run(workflow, input, Arc::new(calls));
+    let run = async move { workflows::run(workflow, input, Arc::new(calls)).await.ending };
     let describe = {
         let view = view.clone();
         move |tree: &mut Tree| head(&view, tree, name)
@@ -155,6 +163,7 @@ fn whole(
         }
         Some(Ending::Broken { error, .. }) => Err(tree.failed(Kind::Provider(error).into())),
         Some(Ending::Failed(f)) => Err(tree.failed(failure(f))),
+        Some(Ending::Suspended(s)) => Err(tree.failed(suspended(&s))),
         None => Err(tree.failed(Kind::Deadline.into())),
     }
 }
@@ -196,6 +205,14 @@ fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
         bundle: view.bundle.hash().clone(),
         overhead_ms,
     }
+}
+
+/// A run that waits for somebody cannot answer whoever waits for it here.
+pub(crate) fn suspended(waiting: &[workflows::Suspension]) -> Error {
+    let at: Vec<&str> = waiting.iter().map(|s| &*s.frame).collect();
+    let message = format!("the workflow waits for somebody's decision at {}", at.join(", "));
+    let kind = Kind::Workflow { code: "approval_required".to_owned(), message, status: 409 };
+    Error::from(kind)
 }
 
 /// A workflow's failure as the engine's.

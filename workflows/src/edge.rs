@@ -1,6 +1,6 @@
 //! Edges: what they accept, and how files write them (`edges` and `needs`).
 
-use crate::load::{Cx, Expr};
+use crate::load::{Cx, Expr, Named};
 use crate::node::NodeType;
 use crate::outcome::{Outcome, OutcomeSet};
 use serde_json::{Value, json};
@@ -41,8 +41,8 @@ impl Edge {
 const KEYWORDS: &[&str] = &["completed", "error", "timeout", "skipped", "cancelled", "any"];
 
 /// What an outcome, as written, means for a type of node.
-fn accepts(name: &str, kind: &NodeType) -> Option<OutcomeSet> {
-    let completed = kind.completed();
+fn accepts(name: &str, named: &Named) -> Option<OutcomeSet> {
+    let completed = named.completed();
     Some(match name {
         "completed" => completed,
         // A time-out is an error too.
@@ -56,7 +56,7 @@ fn accepts(name: &str, kind: &NodeType) -> Option<OutcomeSet> {
             Outcome::Skipped,
             Outcome::Cancelled,
         ])),
-        other => OutcomeSet::of(&[*kind.outcomes.iter().find(|o| o.as_str() == other)?]),
+        other => OutcomeSet::of(&[named.outcome(other)?]),
     })
 }
 
@@ -71,10 +71,10 @@ struct Terms<'n> {
 }
 
 /// Reads the `edges` of a file.
-pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, into: &mut Vec<Edge>) {
-    let Some(list) = cx.r.list(node, "edges") else { return };
+pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str, into: &mut Vec<Edge>) {
+    let Some(list) = cx.r.list(node, path) else { return };
     for (i, n) in list.iter().enumerate() {
-        let path = format!("edges[{i}]");
+        let path = format!("{path}[{i}]");
         let Some(mut f) = cx.r.fields(n, &path) else { continue };
         let from = f.require(&mut cx.r, "from").map(|n| ends(cx, n, &format!("{path}.from")));
         let to = f.require(&mut cx.r, "to").map(|n| ends(cx, n, &format!("{path}.to")));
@@ -151,10 +151,10 @@ fn end(cx: &mut Cx<'_>, node: &Node, path: &str) -> Option<usize> {
 }
 
 fn add(cx: &mut Cx<'_>, from: usize, to: usize, terms: &Terms<'_>, into: &mut Vec<Edge>) {
-    let Some(kind) = cx.named(from).and_then(|n| n.kind) else { return };
+    let Some(named) = cx.named(from).filter(|n| n.kind.is_some()).cloned() else { return };
     let accepts = match terms.outcome {
-        None => kind.completed(),
-        Some(n) => outcomes(cx, n, kind, &format!("{}.outcome", terms.path)),
+        None => named.completed(),
+        Some(n) => outcomes(cx, n, &named, &format!("{}.outcome", terms.path)),
     };
     let when = terms.when.and_then(|n| cx.condition(n, &format!("{}.when", terms.path)));
     let twice = into.iter().find(|e| {
@@ -181,7 +181,7 @@ fn add(cx: &mut Cx<'_>, from: usize, to: usize, terms: &Terms<'_>, into: &mut Ve
     });
 }
 
-fn outcomes(cx: &mut Cx<'_>, node: &Node, kind: &NodeType, path: &str) -> OutcomeSet {
+fn outcomes(cx: &mut Cx<'_>, node: &Node, named: &Named, path: &str) -> OutcomeSet {
     let Some(names) = cx.r.strings(node, path) else { return OutcomeSet::EMPTY };
     let mut set = OutcomeSet::EMPTY;
     let places: Vec<Span> = match &node.value {
@@ -189,12 +189,13 @@ fn outcomes(cx: &mut Cx<'_>, node: &Node, kind: &NodeType, path: &str) -> Outcom
         _ => vec![node.span],
     };
     for (name, span) in names.iter().zip(places) {
-        match accepts(name, kind) {
+        match accepts(name, named) {
             Some(s) => set = set.union(s),
             None => {
-                let known = kind.outcomes.iter().map(|o| o.as_str()).chain(KEYWORDS.iter().copied());
+                let known = named.words().chain(KEYWORDS.iter().copied());
                 let hint = suggestion(name, known);
-                let message = format!("`{name}` is no outcome of a `{}` node", kind.name);
+                let kind = named.kind.map_or("", |k| k.name);
+                let message = format!("`{name}` is no outcome of a `{kind}` node");
                 let d = cx.r.error("104", span, message);
                 d.hint = Some(hint);
                 path.clone_into(&mut d.field);

@@ -1,17 +1,19 @@
 //! What goes into a run and what comes out of it.
 
 use crate::event::Observer;
+use crate::run::Later;
 use crate::trace::Trace;
-use crate::world::Failure;
-use serde_json::Value;
+use crate::world::{Failure, GateAsk};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use types::chat::ToolCall;
 use types::directives::Set;
 use types::expr::{Language, Scope};
 use types::matrix::Model;
 use types::provider::{self, Edits, ErrorKind};
-use types::{ChatRequest, Chunk, Completion, Finding, Verdict};
+use types::{ChatRequest, Chunk, Completion, Finding, Usd, Verdict};
 
 /// What a run works on.
 pub struct Input {
@@ -30,6 +32,14 @@ pub struct Input {
     /// Where a passed-through answer goes. `Some` when the client asked for a stream; bounded, so that a
     /// slow client slows the provider. A buffered answer is *not* written here: it comes in the [`Ending`].
     pub sink: Option<mpsc::Sender<Chunk>>,
+    /// Values of the workflow's inputs.
+    pub inputs: Map<String, Value>,
+    /// Values that policies and experiments give the workflow's own variables.
+    pub vars: Vec<(String, Value)>,
+    /// What is left to the request, whatever the workflow allows itself; `None` = no such limit.
+    pub usd: Option<Usd>,
+    /// What the run may say of itself.
+    pub facts: Facts,
     /// When the request must be answered, whatever the workflow allows itself; `None` = no such moment.
     pub deadline: Option<Instant>,
     /// Where the run is written down while it happens.
@@ -41,6 +51,84 @@ pub struct Input {
 impl std::fmt::Debug for Input {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Input").field("stream", &self.sink.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// Why a run is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// Somebody waits for the answer.
+    #[default]
+    Sync,
+    /// In the background.
+    Async,
+    /// Beside another one, to compare.
+    Shadow,
+    /// To repeat a recorded one.
+    Replay,
+    /// To test a workflow.
+    Test,
+}
+
+impl Mode {
+    /// As expressions read it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Mode::Sync => "sync",
+            Mode::Async => "async",
+            Mode::Shadow => "shadow",
+            Mode::Replay => "replay",
+            Mode::Test => "test",
+        }
+    }
+}
+
+/// What a run may say of itself: the variable `run`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// Its identifier.
+    pub id: String,
+    /// Why it is made.
+    pub mode: Mode,
+    /// From which every draw within it follows.
+    pub seed: u64,
+    /// The variant of the experiment it belongs to.
+    pub variant: Option<String>,
+}
+
+/// For what a run waits, longer than it may run.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Waiting {
+    /// A person's decision.
+    Decision(GateAsk),
+    /// Results of the client's own tools.
+    ClientTools(Vec<ToolCall>),
+    /// A person who says whether this tool, whose calls must not be repeated, took effect.
+    InDoubt(Arc<str>),
+}
+
+/// A node instance that waits for somebody outside.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Suspension {
+    /// Which one, such as `work[2]/ask`.
+    pub frame: Arc<str>,
+    /// For what.
+    pub waiting: Waiting,
+}
+
+/// A run that has ended for whoever waited for it.
+#[derive(Debug)]
+pub struct Finished {
+    /// How.
+    pub ending: Ending,
+    /// What remains to be done now that the answer is out.
+    pub later: Option<Later>,
+}
+
+impl Finished {
+    pub(crate) fn failed(failure: RunFailure) -> Self {
+        Finished { ending: Ending::Failed(failure), later: None }
     }
 }
 
@@ -76,14 +164,17 @@ pub enum Ending {
     },
     /// Without an answer, and nothing went through the sink.
     Failed(RunFailure),
+    /// Not yet: it can go on only when somebody outside has acted, and is then run again with everything
+    /// that is on record.
+    Suspended(Vec<Suspension>),
 }
 
 /// Why a run gave no answer (`workflow-format.md` §15).
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{class}.{code}: {message}")]
 pub struct RunFailure {
-    /// `provider`, `policy`, `budget`, `validation`, `expression`, `cancelled`, `internal`, or `workflow`
-    /// for an author's own `fail` node.
+    /// `request`, `provider`, `policy`, `budget`, `validation`, `tool`, `expression`, `cancelled`, `internal`,
+    /// or `workflow` for an author's own `fail` node.
     pub class: &'static str,
     /// Within the class, or as the author wrote it.
     pub code: String,
@@ -107,6 +198,11 @@ impl RunFailure {
             findings: Vec::new(),
             provider_error: None,
         }
+    }
+
+    /// As expressions and other nodes see it.
+    pub(crate) fn as_json(&self) -> Value {
+        json!({"class": self.class, "code": self.code, "message": self.message})
     }
 
     /// The failure of a node's calls as the end of the run.

@@ -18,6 +18,8 @@ pub enum Event {
         frame: Arc<str>,
         /// Its type.
         kind: &'static str,
+        /// Its author's labels.
+        labels: Arc<[(String, String)]>,
         /// Milliseconds since the run started.
         at_ms: f64,
     },

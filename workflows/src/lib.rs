@@ -8,6 +8,7 @@
 //! It starts no task, opens no connection and knows no vendor. Dropping the future of a run drops every
 //! call under way.
 
+mod budget;
 mod edge;
 mod ending;
 mod event;
@@ -18,26 +19,30 @@ mod node;
 mod outcome;
 mod plan;
 mod reference;
+mod retry;
 mod route;
 mod run;
+mod schema;
 #[cfg(test)]
 mod testing;
 mod trace;
 mod value;
 mod world;
 
-pub use ending::{Ending, Input, RunFailure};
+pub use budget::{Amounts, Purse, Used};
+pub use ending::{Ending, Facts, Finished, Input, Mode, RunFailure, Suspension, Waiting};
 pub use event::{Event, Observer};
 pub use forecast::Estimate;
 pub use load::{Library, Names, load, shipped};
 pub use plan::{Limits, OnExhausted, Workflow};
+pub use retry::Retry;
 pub use route::{Route, Strategy};
-pub use run::run;
+pub use run::{Later, run};
 pub use trace::Trace;
 pub use validators::impossible;
 pub use world::{
     Ask, CacheAsk, Cached, CheckAsk, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated, Moment,
-    SideEffect, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+    ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
 };
 
 /// Names of the validators that workflows and directives may use.

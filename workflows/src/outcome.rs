@@ -19,14 +19,23 @@ pub(crate) enum Outcome {
     None,
     Delivered,
     Rejected,
+    Merged,
+    Done,
+    Partial,
+    ToolError,
+    Denied,
+    Approved,
+    Expired,
     Error,
     Timeout,
     Cancelled,
     Skipped,
+    /// One of the node's own words (`classify`), by position.
+    Label(u8),
 }
 
 impl Outcome {
-    /// As written in files and records.
+    /// As written in files and records; a label's own word is the node's to say.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Outcome::Ok => "ok",
@@ -45,6 +54,14 @@ impl Outcome {
             Outcome::None => "none",
             Outcome::Delivered => "delivered",
             Outcome::Rejected => "rejected",
+            Outcome::Merged => "merged",
+            Outcome::Done => "done",
+            Outcome::Partial => "partial",
+            Outcome::ToolError => "tool_error",
+            Outcome::Denied => "denied",
+            Outcome::Approved => "approved",
+            Outcome::Expired => "expired",
+            Outcome::Label(_) => "label",
             Outcome::Error => "error",
             Outcome::Timeout => "timeout",
             Outcome::Cancelled => "cancelled",
@@ -70,10 +87,18 @@ impl Outcome {
             Outcome::None => 13,
             Outcome::Delivered => 14,
             Outcome::Rejected => 15,
+            Outcome::Merged => 16,
+            Outcome::Done => 17,
+            Outcome::Partial => 18,
+            Outcome::ToolError => 19,
+            Outcome::Denied => 20,
+            Outcome::Approved => 21,
+            Outcome::Expired => 22,
             Outcome::Error => 23,
             Outcome::Timeout => 24,
             Outcome::Cancelled => 25,
             Outcome::Skipped => 26,
+            Outcome::Label(i) => 32 + (i as u32 & 31),
         };
         1 << at
     }

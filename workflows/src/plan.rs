@@ -2,15 +2,19 @@
 
 use crate::graph::Graph;
 use crate::graph::chain::{self, Chain};
-use crate::load::{Cx, Expr};
+use crate::load::{Cx, Expr, Given};
 use crate::node::Node;
+use crate::node::call::Call;
 use crate::node::generate::Generate;
 use crate::node::stream::{Mode, Stream};
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 use types::Usd;
 use types::doc::{self, Reader};
 use types::expr::{self, Scope};
+use types::matrix::{Abilities, Model, Price, Prior};
+use types::runs::Durability;
 
 pub(crate) use crate::load::Head;
 
@@ -35,7 +39,9 @@ pub struct Limits {
     pub tokens: Option<u32>,
     /// Calls that nodes ask for, at most 500. Default 24. An ask that falls back to other models counts once.
     pub calls: u32,
-    /// Nodes that may run at the same time. Default 8.
+    /// Runs of nodes, those within loops and maps counted each time, at most 2 000. Default 200.
+    pub node_runs: u32,
+    /// Nodes that may wait for something outside at the same time. Default 8.
     pub parallel: u32,
     /// Kept free at the end of `wall` to deliver what there is. Default 500 ms.
     pub finish_reserve: Duration,
@@ -50,6 +56,7 @@ impl Default for Limits {
             wall: None,
             tokens: None,
             calls: 24,
+            node_runs: 200,
             parallel: 8,
             finish_reserve: Duration::from_millis(500),
             on_exhausted: OnExhausted::BestSoFar,
@@ -75,8 +82,7 @@ impl Limits {
             .and_then(|n| cx.r.integer(n, "limits.tokens", 1, 5_000_000))
             .and_then(|n| u32::try_from(n).ok());
         limits.calls = crate::node::count(cx, &mut f, "calls", (1, 500), limits.calls);
-        // Nodes of an acyclic graph run at most once each, so this cannot be exceeded yet.
-        crate::node::count(cx, &mut f, "node_runs", (1, 2000), 200);
+        limits.node_runs = crate::node::count(cx, &mut f, "node_runs", (1, 2000), limits.node_runs);
         limits.parallel = crate::node::count(cx, &mut f, "parallel", (1, 64), limits.parallel);
         if let Some(d) = f.take("finish_reserve").and_then(|n| cx.r.duration(n, "limits.finish_reserve")) {
             limits.finish_reserve = d;
@@ -98,7 +104,27 @@ pub(crate) struct Parts {
     pub(crate) serves: Option<Expr>,
     pub(crate) limits: Limits,
     pub(crate) vars: Value,
+    pub(crate) inputs: Vec<Given>,
     pub(crate) root: Graph,
+    /// The workflow to fall back on, once it is found.
+    pub(crate) fallback: Option<Arc<Workflow>>,
+}
+
+impl Parts {
+    /// Takes the workflows that it calls and falls back on.
+    pub(crate) fn bind(&mut self, find: &dyn Fn(&str) -> Option<Arc<Workflow>>) {
+        self.fallback = self.head.fallback.as_ref().and_then(|(name, _)| find(name));
+        bind(&mut self.root, find);
+    }
+}
+
+fn bind(graph: &mut Graph, find: &dyn Fn(&str) -> Option<Arc<Workflow>>) {
+    for n in &mut graph.nodes {
+        if let Some(c) = n.get_mut::<Call>() {
+            c.bind(find);
+        }
+        n.spec.bodies_mut().into_iter().for_each(|g| bind(g, find));
+    }
 }
 
 /// A checked workflow: acyclic, every name known, every path answering.
@@ -117,17 +143,24 @@ pub struct Workflow {
     pub labels: Vec<(String, String)>,
     /// Its ceilings.
     pub limits: Limits,
+    /// When its journal is written; `None`: as is usual for how it is started.
+    pub durability: Option<Durability>,
     pub(crate) serves: Option<Expr>,
     pub(crate) best_so_far: bool,
     pub(crate) vars: Value,
+    pub(crate) inputs: Vec<Given>,
     pub(crate) root: Graph,
     pub(crate) chain: Option<Chain>,
+    pub(crate) fallback: Option<Arc<Workflow>>,
+    /// Who gives the answers of its own making.
+    pub(crate) itself: Arc<Model>,
 }
 
 impl Workflow {
     pub(crate) fn new(parts: Parts) -> Self {
         let plan_hash = hash(&parts);
         let chain = chain::find(&parts.root);
+        let itself = Arc::new(itself(&parts.head.name));
         Workflow {
             name: parts.head.name,
             plan_hash,
@@ -135,11 +168,15 @@ impl Workflow {
             description: parts.head.description,
             labels: parts.head.labels,
             limits: parts.limits,
+            durability: parts.head.durability,
             serves: parts.serves,
             best_so_far: parts.head.best_so_far,
             vars: parts.vars,
+            inputs: parts.inputs,
             root: parts.root,
             chain,
+            fallback: parts.fallback,
+            itself,
         }
     }
 
@@ -168,16 +205,46 @@ impl Workflow {
 }
 
 fn is_primary(n: &Node) -> bool {
-    n.get::<Generate>().is_some_and(Generate::is_primary)
+    let within = |g: &Graph| g.nodes.iter().any(is_primary);
+    n.get::<Generate>().is_some_and(Generate::is_primary) || n.spec.bodies().into_iter().any(within)
+}
+
+/// What stands in the place of a model where the workflow itself has made an answer.
+fn itself(name: &str) -> Model {
+    Model {
+        id: format!("workflow/{name}").into(),
+        provider: usize::MAX,
+        upstream_name: name.to_owned(),
+        aliases: Vec::new(),
+        family: "none".to_owned(),
+        context_window: 0,
+        max_output_tokens: 0,
+        abilities: Abilities::default(),
+        price: Some(Price { input: 0.0, cached_input: 0.0, cache_write: 0.0, output: 0.0 }),
+        free_tier: None,
+        quality_tier: 1,
+        speed_tier: 1,
+        prior: Prior::default(),
+        tags: Vec::new(),
+        simulate: None,
+        enabled: false,
+    }
 }
 
 /// Checks of the plan: `WF401`, `WF411`, and `primary` given twice.
-pub(crate) fn check(r: &mut Reader<'_>, parts: &mut Parts) {
+pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
     let most = parts.root.max_calls();
     if most > parts.limits.calls {
         let message = format!("its nodes may ask for {most} calls, `limits.calls` is {}", parts.limits.calls);
         r.error("401", parts.head.span, message).hint =
             Some(format!("set limits.calls to {most}, or lower samples and attempts"));
+    }
+    let runs = parts.root.max_runs();
+    if runs > parts.limits.node_runs {
+        let most = parts.limits.node_runs;
+        let message = format!("its nodes may run {runs} times, `limits.node_runs` is {most}");
+        r.error("401", parts.head.span, message).hint =
+            Some(format!("set limits.node_runs to {runs} (at most 2000), or lower the bounds of its loops"));
     }
     let primary: Vec<&Node> = parts.root.nodes.iter().filter(|n| is_primary(n)).collect();
     if let [first, second, ..] = primary.as_slice() {
@@ -200,6 +267,9 @@ fn hash(parts: &Parts) -> String {
     let plan = json!({
         "name": parts.head.name, "serves": parts.serves.as_ref().map(Expr::source),
         "limits": format!("{:?}", parts.limits), "best_so_far": parts.head.best_so_far,
+        "durability": parts.head.durability.map(Durability::as_str),
+        "fallback": parts.fallback.as_ref().map(|w| &w.plan_hash),
+        "inputs": parts.inputs.iter().map(Given::canonical).collect::<Vec<_>>(),
         "vars": parts.vars, "root": parts.root.canonical(),
     });
     blake3::hash(sorted(&plan).to_string().as_bytes()).to_hex().to_string()

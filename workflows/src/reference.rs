@@ -18,6 +18,8 @@ pub(crate) enum Root {
     Messages,
     /// A variable of the file (`vars`).
     Var(Arc<str>),
+    /// What a call or a run gives it (`inputs`).
+    Input(Arc<str>),
     /// What a body has around it: `carry`, `loop`, the variable of a `map`.
     Local { up: usize, name: Arc<str> },
 }
@@ -55,10 +57,24 @@ impl Ref {
         &self.text
     }
 
+    /// The id of the node it reads, or its first word.
+    pub(crate) fn name(&self) -> &str {
+        let mut words = self.text.split(['.', '[']);
+        match words.next() {
+            Some("nodes") => words.next().unwrap_or("nodes"),
+            first => first.unwrap_or(""),
+        }
+    }
+
     /// The node of this graph that it reads, if it reads one.
     pub(crate) fn own_node(&self) -> Option<usize> {
+        self.node_at(0)
+    }
+
+    /// The node of the graph some levels up that it reads, if it reads one.
+    pub(crate) fn node_at(&self, levels: usize) -> Option<usize> {
         match self.root {
-            Root::Output { up: 0, node, .. } | Root::Node { up: 0, node } => Some(node),
+            Root::Output { up, node, .. } | Root::Node { up, node } if up == levels => Some(node),
             _ => None,
         }
     }
@@ -86,6 +102,12 @@ impl Ref {
                 None
             }
         }
+    }
+
+    /// The reference that a text is, if it is one; says nothing where it is not.
+    pub(crate) fn quiet(cx: &Cx<'_>, text: &str, span: Span) -> Option<Ref> {
+        let text = text.trim();
+        resolve(cx, text, &parse(text)?, span).ok()
     }
 
     /// Reads a reference to completions.
@@ -173,13 +195,15 @@ fn resolve(cx: &Cx<'_>, text: &str, parts: &[Step], span: Span) -> Result<Ref, W
             Err(Wrong::Name(format!("`{}` nodes have no output `{field}`", kind.name), hint))
         }
         Some("request") if key(1) == Some("messages") => made(Root::Messages, 2, Ty::Messages),
-        Some("vars") => {
+        Some(map @ ("vars" | "inputs")) => {
             let name = key(1).ok_or(Wrong::Form)?;
-            let ty = cx.var(name).ok_or_else(|| {
-                let hint = suggestion(name, cx.vars.iter().map(|(n, _)| n.as_str()));
-                Wrong::Name(format!("there is no variable `{name}`"), hint)
+            let known = cx.given(map);
+            let (_, ty) = known.iter().find(|(n, _)| n == name).ok_or_else(|| {
+                let hint = suggestion(name, known.iter().map(|(n, _)| n.as_str()));
+                Wrong::Name(format!("`{map}` has no `{name}`"), hint)
             })?;
-            made(Root::Var(name.into()), 2, Ty::Data(ty))
+            let root = if map == "vars" { Root::Var(name.into()) } else { Root::Input(name.into()) };
+            made(root, 2, Ty::Data(ty.clone()))
         }
         Some(name) => {
             let (up, ty) = cx.local(name).ok_or(Wrong::Form)?;

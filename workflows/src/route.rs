@@ -2,6 +2,7 @@
 
 use crate::load::{Cx, later};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use types::doc::Node;
 use types::matrix::Abilities;
 
@@ -70,6 +71,10 @@ pub struct Route {
     pub min_tier: Option<u8>,
     /// Abilities they must have, by the names of the capability matrix.
     pub capabilities: Vec<String>,
+    /// Only these models, `provider/model`: those that a predicate holds for. `None` = no predicate.
+    pub only: Option<Vec<Arc<str>>>,
+    /// Another route that must fit as well: a pool of the workflow's own.
+    pub within: Option<Arc<Route>>,
 }
 
 impl Route {
@@ -78,12 +83,22 @@ impl Route {
         Route { model: Some(model.to_owned()), strategy: Strategy::Fixed, ..Route::default() }
     }
 
+    /// The usual pool of a kind of node, if there is one of that name; else every candidate.
+    pub(crate) fn of_pool(cx: &Cx<'_>, name: &str) -> Self {
+        match cx.own_pool(name) {
+            Some(own) => Route { strategy: own.strategy, within: Some(own), ..Route::default() },
+            None => Route { pool: cx.has_pool(name).then(|| name.to_owned()), ..Route::default() },
+        }
+    }
+
     /// For the hash of the plan.
     pub(crate) fn canonical(&self) -> Value {
         json!({
             "pool": self.pool, "model": self.model, "prefer": self.prefer, "require": self.require,
             "exclude": self.exclude, "strategy": self.strategy.as_str(), "min_tier": self.min_tier,
             "capabilities": self.capabilities,
+            "only": self.only.as_ref().map(|l| l.iter().map(|m| &**m).collect::<Vec<_>>()),
+            "within": self.within.as_ref().map(|w| w.canonical()),
         })
     }
 
@@ -92,7 +107,13 @@ impl Route {
         let mut route = Route::default();
         let Some(mut f) = cx.r.fields(node, path) else { return route };
         if let Some(n) = f.take("pool") {
-            route.pool = cx.pool(n, &f.at("pool"));
+            match n.as_str().and_then(|name| cx.own_pool(name)) {
+                Some(own) => {
+                    route.strategy = own.strategy;
+                    route.within = Some(own);
+                }
+                None => route.pool = cx.pool(n, &f.at("pool")),
+            }
         }
         if let Some(n) = f.take("model") {
             route.model = cx.model(n, &f.at("model"));
@@ -122,8 +143,34 @@ impl Route {
                 .map(str::to_owned)
                 .collect();
         }
-        later(cx, &mut f, &["distinct_from", "family_not", "where"]);
+        if let Some(n) = f.take("where") {
+            route.only = predicate(cx, n, &f.at("where"));
+        }
+        later(cx, &mut f, &["distinct_from", "family_not"]);
         f.finish(&mut cx.r);
         route
     }
+}
+
+/// The models that a predicate over `model` holds for. It reads nothing else, so it is asked when the file is
+/// loaded.
+fn predicate(cx: &mut Cx<'_>, n: &Node, path: &str) -> Option<Vec<Arc<str>>> {
+    let e = cx.model_condition(n, path)?;
+    let mut fitting = Vec::new();
+    for (id, scope) in cx.model_scopes() {
+        match e.holds(&scope) {
+            Ok(true) => fitting.push(id),
+            Ok(false) => {}
+            Err(why) => {
+                let d = cx.r.error("300", n.span, format!("`{path}` fails for {id}: {why}"));
+                path.clone_into(&mut d.field);
+                return None;
+            }
+        }
+    }
+    if fitting.is_empty() {
+        let d = cx.r.warning("201", n.span, "no model of the matrix fits".to_owned());
+        path.clone_into(&mut d.field);
+    }
+    Some(fitting)
 }

@@ -1,6 +1,6 @@
 //! For tests: a small expression language, a matrix of three models, and models that answer by script.
 
-use crate::world::{Ask, Failure, Generated, World};
+use crate::world::{Ask, Failure, Generated, ToolSpec, World};
 use crate::{Ending, Input, Library, Names, Trace, Workflow, load};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
@@ -14,6 +14,7 @@ use types::doc::SourceFile;
 use types::expr::{Compiled, Error, Expression, Language, Problem, Scope, Type, Variables};
 use types::matrix::{Abilities, Dialect, Matrix, Model, Prior, Provider, Quirks, Tier, Timeouts};
 use types::provider::{self, ErrorKind};
+use types::runs::SideEffect;
 use types::{ChatRequest, Chunk, Completion, Diagnostic, Usage};
 
 /// Comparisons of paths, strings, numbers and booleans, joined by `&&`; `.len()` of lists.
@@ -175,10 +176,33 @@ pub(crate) fn matrix() -> Matrix {
     Matrix::new(vec![provider], vec![model("a", 1), model("b", 2), model("c", 3)])
 }
 
+/// A tool of each kind.
+pub(crate) fn tools() -> Vec<Arc<ToolSpec>> {
+    let tool = |name: &str, side_effect| {
+        Arc::new(ToolSpec {
+            name: name.into(),
+            description: String::new(),
+            input_schema: Arc::new(json!({"type": "object", "properties": {"q": {"type": "string"}}})),
+            side_effect,
+            timeout: Duration::from_secs(10),
+            interruptible: true,
+            trusted: name == "look",
+        })
+    };
+    vec![
+        tool("look", SideEffect::None),
+        tool("put", SideEffect::Idempotent),
+        tool("send", SideEffect::Unsafe),
+    ]
+}
+
 pub(crate) fn load_all(files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
     let (matrix, variables) = (matrix(), variables());
     let pools = ["default".to_owned(), "judge".to_owned()];
-    load(files, &Names { matrix: &matrix, pools: &pools, language: &Small, variables: &variables })
+    load(
+        files,
+        &Names { matrix: &matrix, pools: &pools, tools: &tools(), language: &Small, variables: &variables },
+    )
 }
 
 /// A file `w.yaml` of these nodes and edges.
@@ -348,6 +372,10 @@ pub(crate) fn input(request: Arc<ChatRequest>, sink: Option<mpsc::Sender<Chunk>>
         extra_validators: Vec::new(),
         edits: provider::Edits::default(),
         sink,
+        inputs: serde_json::Map::new(),
+        vars: Vec::new(),
+        usd: None,
+        facts: crate::Facts { id: "r1".into(), ..crate::Facts::default() },
         deadline: None,
         trace: Trace::new(),
         observer: None,
@@ -356,7 +384,7 @@ pub(crate) fn input(request: Arc<ChatRequest>, sink: Option<mpsc::Sender<Chunk>>
 
 /// Runs a workflow on a script.
 pub(crate) async fn run(w: &Arc<Workflow>, input: Input, script: &Script) -> Ending {
-    crate::run(w.clone(), input, Arc::new(script.clone())).await
+    crate::run(w.clone(), input, Arc::new(script.clone())).await.ending
 }
 
 /// Runs without a stream; gives the ending and the nodes with their outcomes.
@@ -380,5 +408,8 @@ pub(crate) fn text(ending: &Ending) -> String {
         }
         Ending::Broken { partial, .. } => format!("broken after {}", partial.text()),
         Ending::Failed(f) => format!("{}.{}", f.class, f.code),
+        Ending::Suspended(s) => {
+            format!("waits at {}", s.iter().map(|s| &*s.frame).collect::<Vec<_>>().join(" "))
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Values that nodes put out and read: data, references to completions, lists of messages.
 
 use crate::run::{RowId, Table};
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use types::chat::Message;
 use types::expr::Type;
@@ -23,6 +23,10 @@ pub(crate) enum Value {
     Rows(Vec<RowId>),
     /// Messages of a conversation.
     Messages(Arc<Vec<Message>>),
+    /// Values in order.
+    List(Vec<Value>),
+    /// Values by name.
+    Map(Vec<(Arc<str>, Value)>),
 }
 
 /// The type of a value, for static checks.
@@ -110,6 +114,7 @@ impl Value {
         match json {
             Json::Null => Value::Nothing,
             Json::Bool(b) => Value::Bool(b),
+            Json::Array(l) if l.is_empty() => Value::Rows(Vec::new()),
             Json::String(s) => Value::Text(s.into()),
             other => Value::Json(Arc::new(other)),
         }
@@ -141,6 +146,9 @@ impl Value {
     /// Appends the completions it names. Data names one by a completion's `id`: that is how it passes through
     /// expressions without losing its identity.
     pub(crate) fn rows_into(&self, table: &Table, into: &mut Vec<RowId>) {
+        if let Value::List(values) = self {
+            return values.iter().for_each(|v| v.rows_into(table, into));
+        }
         let mut add = |id: RowId| {
             if !into.contains(&id) {
                 into.push(id);
@@ -169,6 +177,62 @@ impl Value {
             Value::Row(id) => table.json(*id),
             Value::Rows(ids) => Json::Array(ids.iter().map(|id| table.json(*id)).collect()),
             Value::Messages(m) => serde_json::to_value(&**m).unwrap_or(Json::Null),
+            Value::List(l) => Json::Array(l.iter().map(|v| v.json(table)).collect()),
+            Value::Map(m) => Json::Object(m.iter().map(|(k, v)| (k.to_string(), v.json(table))).collect()),
+        }
+    }
+
+    /// As data for others than expressions: a completion stands as what it says, parsed if that is JSON.
+    pub(crate) fn data(&self, table: &Table) -> Json {
+        match self {
+            Value::Row(id) => {
+                let text = table.row(*id).map_or("", |r| r.completion.text());
+                serde_json::from_str(text).unwrap_or_else(|_| Json::from(text))
+            }
+            Value::Rows(ids) => ids.iter().map(|id| Value::Row(*id).data(table)).collect(),
+            Value::List(l) => l.iter().map(|v| v.data(table)).collect(),
+            other => other.json(table),
+        }
+    }
+
+    /// As text: of completions what they say, of data its JSON.
+    pub(crate) fn text(&self, table: &Table) -> String {
+        match self {
+            Value::Nothing => String::new(),
+            Value::Text(t) => t.to_string(),
+            Value::Row(id) => table.row(*id).map(|r| r.completion.text().to_owned()).unwrap_or_default(),
+            Value::Json(j) => match j.get("text").and_then(Json::as_str) {
+                // A completion that came through an expression.
+                Some(text) if table.named(j).is_some() => text.to_owned(),
+                _ => j.to_string(),
+            },
+            other => other.data(table).to_string(),
+        }
+    }
+
+    /// The items of a list; `None` if it is none.
+    pub(crate) fn items(&self, table: &Table) -> Option<Vec<Value>> {
+        Some(match self {
+            Value::Rows(ids) => ids.iter().map(|id| Value::Row(*id)).collect(),
+            Value::List(l) => l.clone(),
+            Value::Messages(_) => match self.json(table) {
+                Json::Array(l) => l.into_iter().map(Value::of).collect(),
+                _ => return None,
+            },
+            Value::Json(j) => match &**j {
+                Json::Array(l) => l.iter().cloned().map(Value::of).collect(),
+                _ => return None,
+            },
+            _ => return None,
+        })
+    }
+
+    /// The messages of a conversation; `None` if it is none.
+    pub(crate) fn messages(&self) -> Option<Vec<Message>> {
+        match self {
+            Value::Messages(m) => Some((**m).clone()),
+            Value::Json(j) => messages(j),
+            _ => None,
         }
     }
 
@@ -179,6 +243,14 @@ impl Value {
             (Value::Rows(ids), Step::At(i)) => {
                 let row = at(*i, ids.len()).and_then(|i| ids.get(i)).copied();
                 Value::row(row).part(rest, table)
+            }
+            (Value::List(l), Step::At(i)) => {
+                let item = at(*i, l.len()).and_then(|i| l.get(i));
+                item.map(|v| v.part(rest, table)).unwrap_or_default()
+            }
+            (Value::Map(m), Step::Key(k)) => {
+                let member = m.iter().find(|(name, _)| **name == **k);
+                member.map(|(_, v)| v.part(rest, table)).unwrap_or_default()
             }
             _ => {
                 let json = self.json(table);
@@ -210,4 +282,10 @@ impl Step {
 fn at(i: i64, len: usize) -> Option<usize> {
     let from_end = usize::try_from(i.unsigned_abs()).ok()?;
     if i < 0 { len.checked_sub(from_end) } else { Some(from_end) }
+}
+
+/// Messages in their wire form.
+fn messages(json: &Json) -> Option<Vec<Message>> {
+    let body = json!({"model": "auto", "messages": json});
+    types::ChatRequest::from_value(&body).ok().map(|r| r.messages)
 }

@@ -5,6 +5,8 @@
 //! same input with the same results, so that an implementor can write effects down, give them back in the
 //! order in which they arrived, and so repeat a run to the byte.
 
+use crate::budget::Purse;
+use crate::retry::Retry;
 use crate::route::Route;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -15,6 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::matrix::Model;
 use types::provider::{self, Edits};
+use types::runs::SideEffect;
 use types::{Chunk, Completion, Report, Verdict};
 
 /// What kind of effect.
@@ -98,7 +101,8 @@ pub trait World: Send + Sync {
         None
     }
 
-    /// Calls a tool. Policies may refuse it.
+    /// Calls a tool. Policies may refuse it. Dropping the future must not stop a call that may change the
+    /// world each time it is made, unless the tool says that it may be interrupted.
     fn tool(&self, ask: ToolAsk) -> BoxFuture<'_, Result<ToolReply, ToolFailure>> {
         Box::pin(async move { Err(ToolFailure::Unknown(ask.tool.to_string())) })
     }
@@ -144,17 +148,6 @@ pub trait World: Send + Sync {
         let _ = moment;
         Instant::now()
     }
-}
-
-/// What a tool may change in the world.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SideEffect {
-    /// Nothing: it may be repeated.
-    None,
-    /// Something, but the same when it is repeated under the same key.
-    Idempotent,
-    /// Something, each time: never repeated.
-    Unsafe,
 }
 
 /// What is known of a tool before it is called.
@@ -344,6 +337,12 @@ pub struct Ask {
     pub stream: bool,
     /// The node's own time limit; the request's deadline holds as well.
     pub timeout: Option<Duration>,
+    /// When the run must start to finish: nothing is begun that cannot end before.
+    pub deadline: Option<Instant>,
+    /// How a failed call is tried again; `None`: as is usual.
+    pub retry: Option<Arc<Retry>>,
+    /// What the call may cost: money is set aside here before it is spent, and settled after.
+    pub purse: Arc<Purse>,
     /// `provider/model` that are to be used only when there is no other.
     pub avoid: Vec<Arc<str>>,
 }

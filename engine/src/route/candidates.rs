@@ -114,6 +114,8 @@ fn fits(route: &Route, e: &Estimated, pools: &Pools, matrix: &Matrix) -> bool {
         && route.capabilities.iter().all(|c| model.abilities.has(c))
         && (route.require.is_empty() || matches_any(&route.require, e.ix, pools, matrix))
         && !matches_any(&route.exclude, e.ix, pools, matrix)
+        && route.only.as_ref().is_none_or(|only| only.contains(&model.id))
+        && route.within.as_ref().is_none_or(|within| fits(within, e, pools, matrix))
 }
 
 /// Whether a selector names the model: `pool:name`, an id, an alias or a pattern.

@@ -50,7 +50,9 @@ pub(crate) fn find(graph: &Graph) -> Option<Chain> {
         if i != generate {
             between.push(i);
         }
-        for (_, e) in graph.edges_from(i).filter(|(_, e)| e.accepts.meets(presumed)) {
+        // What runs after the response does not stand in its way.
+        let now = |to: usize| graph.nodes.get(to).is_some_and(|n| !n.is_later());
+        for (_, e) in graph.edges_from(i).filter(|(_, e)| e.accepts.meets(presumed) && now(e.to)) {
             if e.when.is_some() || !e.accepts.includes(presumed) {
                 return None;
             }

@@ -2,7 +2,8 @@
 
 use super::{Graph, bit};
 use crate::node::repair::Repair;
-use crate::node::{Join, Node};
+use crate::node::tool::Tool;
+use crate::node::{Join, Node, OnError};
 use crate::outcome::{Outcome, OutcomeSet};
 use types::diagnostic::Diagnostic;
 use types::doc::{Reader, Span};
@@ -11,9 +12,35 @@ use types::doc::{Reader, Span};
 pub(crate) fn flow(r: &mut Reader<'_>, graph: &Graph) {
     let mut flow = Flow { r, graph };
     flow.references();
+    flow.asynchronous();
     let unreachable = flow.unreachable();
     let uncovered = flow.uncovered();
     flow.unanswered(unreachable | uncovered);
+}
+
+/// The same for the body of a node, in which an outcome that leads nowhere ends the iteration and nothing has
+/// to answer: `WF307`, `WF320`, `WF331`.
+pub(crate) fn body(r: &mut Reader<'_>, graph: &Graph) {
+    let mut flow = Flow { r, graph };
+    flow.references();
+    flow.unreachable();
+}
+
+/// What a node reads of the graph some levels above its body.
+fn above(graph: &Graph, up: usize, into: &mut Vec<(usize, Span)>) {
+    for n in &graph.nodes {
+        into.extend(n.spec.reads().iter().filter_map(|r| Some((r.reference.node_at(up)?, r.reference.span))));
+        for e in n.guard.iter().chain(n.spec.exprs()) {
+            into.extend(e.nodes_at(up).map(|n| (n, e.span)));
+        }
+        for e in n.spec.inner_exprs() {
+            into.extend(e.nodes_at(up.saturating_add(1)).map(|n| (n, e.span)));
+        }
+        n.spec.bodies().into_iter().for_each(|g| above(g, up.saturating_add(1), into));
+    }
+    for e in graph.edges.iter().filter_map(|e| e.when.as_ref()) {
+        into.extend(e.nodes_at(up).map(|n| (n, e.span)));
+    }
 }
 
 struct Flow<'r, 'a> {
@@ -56,7 +83,7 @@ impl<'r> Flow<'r, '_> {
             let strict = self.node(*n).is_some_and(|n| n.join == Join::Strict);
             let mut set = None;
             for (_, e) in self.graph.edges_to(*n) {
-                let completed = self.node(e.from).map(|p| p.kind.completed());
+                let completed = self.node(e.from).map(Node::completed);
                 let certain = completed.is_some_and(|c| c.includes(e.accepts));
                 let this = must.get(e.from).copied().unwrap_or(0) | if certain { bit(e.from) } else { 0 };
                 set = Some(match set {
@@ -87,6 +114,12 @@ impl<'r> Flow<'r, '_> {
             for e in node.guard.iter().chain(node.spec.exprs()) {
                 reads.extend(e.own_nodes().map(|n| (n, e.span, true)));
             }
+            let mut within = Vec::new();
+            node.spec.bodies().into_iter().for_each(|g| above(g, 1, &mut within));
+            for e in node.spec.inner_exprs() {
+                within.extend(e.nodes_at(1).map(|n| (n, e.span)));
+            }
+            reads.extend(within.into_iter().map(|(n, span)| (n, span, true)));
             reads.dedup_by_key(|(n, _, _)| *n);
             for (target, span, may_be_absent) in reads {
                 self.reference(i, target, span, may_be_absent || certain & bit(target) != 0, false);
@@ -113,6 +146,27 @@ impl<'r> Flow<'r, '_> {
         }
     }
 
+    /// What runs after the response cannot be waited for.
+    fn asynchronous(&mut self) {
+        let later = |i: usize| self.node(i).is_some_and(Node::is_later);
+        let mut bad: Vec<(usize, usize, Span)> = Vec::new();
+        for e in self.graph.edges.iter().filter(|e| later(e.from) && !later(e.to)) {
+            bad.push((e.to, e.from, e.span));
+        }
+        for (i, n) in self.graph.nodes.iter().enumerate().filter(|(i, _)| !later(*i)) {
+            for r in n.spec.reads() {
+                let source = r.reference.own_node().filter(|s| later(*s));
+                bad.extend(source.map(|s| (i, s, r.reference.span)));
+            }
+        }
+        for (i, source, span) in bad {
+            let message =
+                format!("`{}` depends on `{}`, which runs after the response", self.id(i), self.id(source));
+            self.error("341", i, span, message).hint =
+                Some(format!("make `{}` async as well, or `{}` not", self.id(i), self.id(source)));
+        }
+    }
+
     fn unreachable(&mut self) -> u64 {
         let mut reached = 0_u64;
         let mut bad = 0;
@@ -122,7 +176,8 @@ impl<'r> Flow<'r, '_> {
                 if self.node(p).is_some_and(|n| n.enabled) {
                     set = set.union(OutcomeSet::of(&[Outcome::Error, Outcome::Timeout, Outcome::Cancelled]));
                 }
-                let skippable = !self.graph.is_root(p) || self.node(p).is_some_and(|n| n.skip_on_error);
+                let skippable = !self.graph.is_root(p)
+                    || self.node(p).is_some_and(|n| n.common.on_error == OnError::Skip);
                 if skippable { set.with(Outcome::Skipped) } else { set }
             };
             let live = self
@@ -146,20 +201,18 @@ impl<'r> Flow<'r, '_> {
         let mut bad = 0;
         for i in 0..self.graph.nodes.len() {
             let Some(node) = self.node(i) else { continue };
-            let completed = node.kind.completed();
+            let completed = node.completed();
             let restricted = self.graph.edges_from(i).any(|(_, e)| !e.accepts.includes(completed));
-            if node.kind.sink || !node.enabled || !restricted {
+            if node.kind.sink || node.is_later() || !node.enabled || !restricted {
                 continue;
             }
             let covered =
                 |o: Outcome| self.graph.edges_from(i).any(|(_, e)| e.accepts.contains(o) && e.when.is_none());
             let possible = node.possible();
             let open: Vec<String> = node
-                .kind
-                .outcomes
-                .iter()
-                .filter(|o| possible.contains(**o) && !covered(**o))
-                .map(|o| format!("`{}`", o.as_str()))
+                .outcomes()
+                .filter(|o| possible.contains(*o) && !covered(*o))
+                .map(|o| format!("`{}`", node.word(o)))
                 .collect();
             if open.is_empty() {
                 continue;
@@ -184,7 +237,12 @@ impl<'r> Flow<'r, '_> {
         if !roots.iter().any(|r| good & bit(*r) != 0) && already == 0 {
             // Where the path breaks: the node itself does not answer although all behind it that do, do.
             for i in (0..n).filter(|i| good & bit(*i) == 0) {
-                let behind_is_good = self.graph.edges_from(i).all(|(_, e)| good & bit(e.to) != 0);
+                if self.node(i).is_some_and(Node::is_later) {
+                    continue;
+                }
+                let waited = |to: usize| !self.node(to).is_some_and(Node::is_later);
+                let behind_is_good =
+                    self.graph.edges_from(i).all(|(_, e)| !waited(e.to) || good & bit(e.to) != 0);
                 if !behind_is_good {
                     continue;
                 }
@@ -197,7 +255,9 @@ impl<'r> Flow<'r, '_> {
         }
         let mut leads = 0_u64;
         for i in self.graph.topo.clone().into_iter().rev() {
-            let sink = self.node(i).is_some_and(|n| n.kind.sink);
+            // What runs after the response or changes the world is worth running for itself.
+            let own = |n: &Node| n.kind.sink || n.is_later() || n.get().is_some_and(Tool::is_unsafe);
+            let sink = self.node(i).is_some_and(own);
             let on = self.graph.edges_from(i).any(|(_, e)| leads & bit(e.to) != 0);
             if sink || on {
                 leads |= bit(i);
@@ -222,16 +282,17 @@ impl<'r> Flow<'r, '_> {
             let leads = |o: Outcome| {
                 let ok = |e: &crate::edge::Edge| good & bit(e.to) != 0;
                 let edges = || self.graph.edges_from(i).map(|(_, e)| e).filter(|e| e.accepts.contains(o));
-                let conditional = || edges().filter(|e| e.when.is_some()).all(ok);
+                let waited = |e: &&crate::edge::Edge| !self.node(e.to).is_some_and(Node::is_later);
+                let conditional = || edges().filter(|e| e.when.is_some()).filter(waited).all(ok);
                 edges().any(|e| e.certain() && ok(e))
                     || edges().any(|e| e.otherwise && ok(e)) && conditional()
             };
             let silent = node.lint.iter().any(|c| c == "WF332");
             let ways = self.ways(i);
-            let all = node.kind.outcomes.iter().chain(&[Outcome::Skipped]);
+            let all = node.outcomes().chain([Outcome::Skipped]);
             let mut some = false;
-            let every = all.filter(|o| ways.contains(**o)).all(|o| {
-                let l = leads(*o);
+            let every = all.filter(|o| ways.contains(*o)).all(|o| {
+                let l = leads(o);
                 some |= l;
                 l || silent
             });

@@ -11,6 +11,7 @@ use types::doc::{Reader, Span};
 pub(crate) mod chain;
 pub(crate) mod check;
 pub(crate) mod inputs;
+pub(crate) mod later;
 
 /// An acyclic graph: the root of a workflow, or the body of a node. At most 64 nodes.
 #[derive(Debug, Default)]
@@ -52,6 +53,11 @@ impl Graph {
     /// Most model calls that its nodes can ask for in one instance of it.
     pub(crate) fn max_calls(&self) -> u32 {
         self.nodes.iter().fold(0, |sum, n| sum.saturating_add(n.max_calls()))
+    }
+
+    /// Most runs of nodes in one instance of it.
+    pub(crate) fn max_runs(&self) -> u32 {
+        self.nodes.iter().fold(0, |sum, n| sum.saturating_add(n.max_runs()))
     }
 
     /// Whether `a` stands somewhere before `b`.

@@ -41,7 +41,8 @@ impl Checks {
         let mut checks = Checks::default();
         let Some(list) = cx.r.list(node, path) else { return checks };
         for (i, n) in list.iter().enumerate() {
-            checks.entry(cx, n, &format!("{path}[{i}]"));
+            let own = n.as_str().and_then(|s| cx.own_validator(s));
+            checks.entry(cx, own.as_ref().unwrap_or(n), &format!("{path}[{i}]"));
         }
         checks
     }

@@ -1,16 +1,60 @@
-//! The variables that conditions of a workflow may read beside the request's: `nodes` and `vars`.
+//! The variables that expressions of a workflow may read beside the request's, with their types.
 
-use super::Named;
+use super::{Cx, Named};
 use types::doc;
 use types::expr::{Type, Variables};
 
-/// `nodes` and `vars` added to the variables of a request.
-pub(super) fn variables(base: &Variables, nodes: &[Named], vars: &[(String, Type)]) -> Variables {
-    let mut all = base.clone();
-    let nodes = nodes.iter().filter_map(|n| Some((n.id.clone(), node(n)?))).collect();
-    all.push(("nodes".to_owned(), Type::Map(nodes)));
-    all.push(("vars".to_owned(), Type::Map(vars.to_vec())));
+/// Everything that is visible at the place that is being read: an inner name hides an outer one.
+pub(super) fn variables(cx: &Cx<'_>) -> Variables {
+    let mut own: Variables = Vec::new();
+    let mut nodes: Vec<(String, Type)> = Vec::new();
+    for level in &cx.levels {
+        for n in &level.nodes {
+            nodes.retain(|(id, _)| *id != n.id);
+            nodes.extend(node(n).map(|t| (n.id.clone(), t)));
+        }
+        for (name, t) in &level.locals {
+            own.retain(|(n, _)| n != name);
+            own.push((name.clone(), t.clone()));
+        }
+    }
+    own.push(("nodes".to_owned(), Type::Map(nodes)));
+    own.push(("vars".to_owned(), Type::Map(cx.vars.clone())));
+    own.push(("inputs".to_owned(), Type::Map(cx.inputs.clone())));
+    own.extend(facts());
+    let base = cx.names.variables.iter();
+    let hidden = |name: &str| own.iter().any(|(n, _)| n == name);
+    let mut all: Variables = base.filter(|(n, _)| !hidden(n)).cloned().collect();
+    all.extend(own);
     all
+}
+
+/// What a run knows of itself. Of a limit that is not set, nothing is known.
+fn facts() -> Variables {
+    const MODES: &[&str] = &["sync", "async", "shadow", "replay", "test"];
+    let amounts = || {
+        Type::map([
+            ("usd", Type::Float.optional()),
+            ("wall_ms", Type::Int.optional()),
+            ("tokens", Type::Int.optional()),
+            ("calls", Type::Int),
+        ])
+    };
+    let spent = Type::map([
+        ("usd", Type::Float),
+        ("wall_ms", Type::Int),
+        ("tokens", Type::Int),
+        ("calls", Type::Int),
+    ]);
+    let run = Type::map([
+        ("id", Type::Str),
+        ("mode", Type::Enum(MODES)),
+        ("seed", Type::Int),
+        ("variant", Type::Str.optional()),
+    ]);
+    [("limits", amounts()), ("spent", spent), ("remaining", amounts()), ("run", run)]
+        .map(|(name, t)| (name.to_owned(), t))
+        .to_vec()
 }
 
 /// What can be read of a node. Lists are empty and single values `()` while it has not run.

@@ -1,51 +1,102 @@
-//! One file: its top-level keys, its nodes and edges, then the checks of the whole.
+//! One file: its top-level keys, then its graph.
 
-use super::{Cx, Level, Named, Names, expressions, later};
-use crate::edge::{self, Edge};
-use crate::graph;
+use super::cx::Level;
+use super::{Cx, Named, Names, Top, body, expressions, top};
+use crate::edge::Edge;
+use crate::node::call::Call;
 use crate::node::stream::{self, Stream};
-use crate::node::{self, Join, Node, NodeType};
-use crate::plan::{self, Limits, Parts, Workflow};
+use crate::node::{self, Node};
+use crate::plan::{Limits, Parts};
+use crate::reference::Ref;
 use serde_json::Value;
-use std::time::Duration;
-use types::diagnostic::{Diagnostic, Severity};
+use types::diagnostic::{Diagnostic, Severity, suggestion};
 use types::doc::{self, Fields, Reader, SourceFile, Span};
+use types::runs::Durability;
 
-/// Most nodes of a workflow.
-const MAX_NODES: usize = 64;
+/// What a file has given.
+pub(crate) struct Loaded {
+    pub(super) stem: String,
+    pub(super) source: SourceFile,
+    /// `None` when there is no graph to speak of.
+    pub(super) parts: Option<Parts>,
+    pub(super) problems: Vec<Diagnostic>,
+    /// Workflows that it calls or falls back on, with their places.
+    calls: Vec<(String, Span)>,
+}
 
-pub(super) fn load(source: &SourceFile, names: &Names<'_>) -> (Option<Workflow>, Vec<Diagnostic>) {
+impl Loaded {
+    /// Whether it has errors.
+    pub(super) fn failed(&self) -> bool {
+        self.problems.iter().any(|d| d.severity == Severity::Error)
+    }
+
+    /// The workflows that it names, with their places.
+    pub(super) fn names_at(&self) -> impl Iterator<Item = &(String, Span)> {
+        self.calls.iter()
+    }
+
+    /// Takes out what the nodes' `lint` silences.
+    pub(super) fn silence(&mut self, parts: &Parts) {
+        self.problems.retain(|d| !silenced(d, &parts.root));
+    }
+
+    /// Its problems, in the order of their places.
+    pub(super) fn sorted(mut self) -> Vec<Diagnostic> {
+        self.problems.sort_by_key(|d| (d.line, d.column));
+        self.problems
+    }
+}
+
+pub(super) fn load(source: &SourceFile, names: &Names<'_>, workflows: &[&str]) -> Loaded {
+    let mut loaded = Loaded {
+        stem: source.stem().to_owned(),
+        source: source.clone(),
+        parts: None,
+        problems: Vec::new(),
+        calls: Vec::new(),
+    };
     let root = match doc::parse(source, "WF") {
         Ok(root) => root,
-        Err(d) => return (None, vec![*d]),
+        Err(d) => {
+            loaded.problems.push(*d);
+            return loaded;
+        }
     };
     let mut cx = Cx {
         r: Reader::new(source, "WF"),
         names,
         levels: vec![Level::default()],
         vars: Vec::new(),
+        inputs: Vec::new(),
+        top: Top { workflows: workflows.iter().map(|w| (*w).to_owned()).collect(), ..Top::default() },
         variables: names.variables.clone(),
     };
-    let parts = lower(&mut cx, &root);
-    let mut problems = cx.r.problems;
-    let workflow = parts.and_then(|parts| {
-        problems.retain(|d| !silenced(d, &parts));
-        let failed = problems.iter().any(|d| d.severity == Severity::Error);
-        (!failed).then(|| Workflow::new(parts))
-    });
-    problems.sort_by_key(|d| (d.line, d.column));
-    (workflow, problems)
+    loaded.parts = lower(&mut cx, &root);
+    loaded.problems = cx.r.problems;
+    if let Some(mut parts) = loaded.parts.take() {
+        loaded.calls.extend(parts.head.fallback.clone());
+        calls(&mut parts.root, &mut loaded.calls);
+        loaded.silence(&parts);
+        loaded.parts = Some(parts);
+    }
+    loaded
+}
+
+fn calls(graph: &mut crate::graph::Graph, into: &mut Vec<(String, Span)>) {
+    for n in &mut graph.nodes {
+        if let Some(c) = n.get::<Call>() {
+            into.push((c.workflow.clone(), n.span));
+        }
+        n.spec.bodies_mut().into_iter().for_each(|g| calls(g, into));
+    }
 }
 
 /// `lint: {allow: […]}` of a node silences what is reported at that node's place.
-fn silenced(d: &Diagnostic, parts: &Parts) -> bool {
+fn silenced(d: &Diagnostic, graph: &crate::graph::Graph) -> bool {
     const SILENCEABLE: &[&str] = &["WF307", "WF308", "WF309", "WF332", "WF334"];
+    let here = |n: &Node| n.lint.contains(&d.code) && d.field.starts_with(&format!("{}:", n.id));
     SILENCEABLE.contains(&d.code.as_str())
-        && parts
-            .root
-            .nodes
-            .iter()
-            .any(|n| n.lint.contains(&d.code) && d.field.starts_with(&format!("{}:", n.id)))
+        && graph.nodes.iter().any(|n| here(n) || n.spec.bodies().into_iter().any(|g| silenced(d, g)))
 }
 
 /// Everything of a file; `None` when there is no graph to speak of.
@@ -58,57 +109,31 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     let mut f = cx.r.fields(root, "")?;
     let head = head(cx, &mut f);
     let vars = f.take("vars").map(|n| vars(cx, n)).unwrap_or_default();
-    let list = f.require(&mut cx.r, "nodes").and_then(|n| node_list(cx, n)).unwrap_or(&[]);
-    name_nodes(cx, list);
+    cx.vars = vars.iter().map(|(k, _, t)| (k.clone(), t.clone())).collect();
+    let inputs = top::lower(cx, &mut f);
+    let list = f.require(&mut cx.r, "nodes").and_then(|n| body::list(cx, n, "nodes")).unwrap_or_default();
+    let mut named = body::names(cx, &list);
     let output = f.take("output");
     if let Some(n) = output {
-        if cx.position("output").is_some() {
+        if named.iter().any(|n| n.id == "output") {
             cx.r.error("121", n.span, "`output` adds a node of that name, and there is one already");
         }
-        let named = Named::of("output", Some(&stream::TYPE), n);
-        if let Some(level) = cx.levels.last_mut() {
-            level.nodes.push(named);
-        }
+        named.push(Named::of("output", Some(&stream::TYPE), n));
     }
-    cx.vars = vars.iter().map(|(k, _, t)| (k.clone(), t.clone())).collect();
-    cx.variables = expressions::variables(cx.names.variables, cx.nodes(), &cx.vars);
+    if let Some(level) = cx.levels.last_mut() {
+        level.nodes = named;
+    }
+    cx.variables = expressions::variables(cx);
     let serves = f.take("serves").and_then(|n| cx.request_condition(n, "serves"));
     let limits = f.take("limits").map(|n| Limits::lower(cx, n)).unwrap_or_default();
-
-    let before = cx.errors();
-    let mut edges: Vec<Edge> = Vec::new();
-    if let Some(n) = f.take("edges") {
-        edge::lower(cx, n, &mut edges);
-    }
-    let mut sound = before == cx.errors();
-    let mut nodes = Vec::new();
-    for (i, n) in list.iter().enumerate() {
-        nodes.extend(Node::lower(cx, n, i, &mut edges));
-    }
-    if let Some(n) = output {
-        nodes.extend(output_node(cx, n, &mut edges));
-    }
-    later(cx, &mut f, &["inputs", "pools", "validators", "prompts", "defaults"]);
+    let edges = f.take("edges");
+    let graph = body::lower(cx, "", &list, edges, |cx, edges| output.and_then(|n| output_node(cx, n, edges)));
     f.finish(&mut cx.r);
-
-    // A graph with holes would only produce problems that are none.
-    sound &= nodes.len() == cx.nodes().len() && !nodes.is_empty() && !cx.r.problems.iter().any(breaks_graph);
-    if !sound {
-        return None;
-    }
-    let mut root = graph::build(&mut cx.r, nodes, edges)?;
-    node::generate::appoint(&mut root.nodes, &root.topo);
-    graph::inputs::fill(cx, &mut root);
-    let mut parts = Parts { head, serves, limits, vars: constants(&vars), root };
-    graph::check::flow(&mut cx.r, &parts.root);
-    plan::check(&mut cx.r, &mut parts);
-    Some(parts)
-}
-
-/// Problems after which edges or nodes are missing.
-fn breaks_graph(d: &Diagnostic) -> bool {
-    d.severity == Severity::Error
-        && (d.code == "WF121" || d.field.contains("needs") || d.field.ends_with(".type"))
+    let mut root = graph?;
+    node::generate::appoint(&mut root);
+    crate::graph::later::settle(&mut root);
+    crate::graph::check::flow(&mut cx.r, &root);
+    Some(Parts { head, serves, limits, vars: constants(&vars), inputs, root, fallback: None })
 }
 
 /// Name and texts of a workflow.
@@ -120,6 +145,9 @@ pub(crate) struct Head {
     pub(crate) labels: Vec<(String, String)>,
     /// `on_failure: {respond: best_so_far}`.
     pub(crate) best_so_far: bool,
+    /// `on_failure: {fallback: …}`, with its place.
+    pub(crate) fallback: Option<(String, Span)>,
+    pub(crate) durability: Option<Durability>,
     pub(crate) span: Span,
 }
 
@@ -159,27 +187,41 @@ fn head(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Head {
         head.labels =
             members.iter().filter_map(|(k, v)| Some((k.name.clone(), cx.r.string(v, "labels")?))).collect();
     }
-    if let Some(n) = f.take("durability")
-        && n.as_str() != Some("none")
-    {
-        cx.unsupported(n.span, "durability other than `none`");
-    }
+    head.durability = f
+        .take("durability")
+        .and_then(|n| cx.r.one_of(n, "durability", Durability::NAMES))
+        .and_then(Durability::parse);
     if let Some(n) = f.take("tests") {
         cx.r.strings(n, "tests");
     }
     if let Some(n) = f.take("on_failure") {
-        head.best_so_far = on_failure(cx, n);
+        on_failure(cx, n, &mut head);
     }
     head
 }
 
-fn on_failure(cx: &mut Cx<'_>, n: &doc::Node) -> bool {
-    let Some(mut f) = cx.r.fields(n, "on_failure") else { return false };
-    later(cx, &mut f, &["fallback"]);
+fn on_failure(cx: &mut Cx<'_>, n: &doc::Node, head: &mut Head) {
+    let Some(mut f) = cx.r.fields(n, "on_failure") else { return };
+    if let Some(n) = f.take("fallback") {
+        head.fallback = workflow(cx, n, "on_failure.fallback").map(|name| (name, n.span));
+    }
     let respond =
         f.take("respond").and_then(|n| cx.r.one_of(n, "on_failure.respond", &["best_so_far", "error"]));
     f.finish(&mut cx.r);
-    respond == Some("best_so_far")
+    head.best_so_far = respond == Some("best_so_far");
+}
+
+/// The name of a workflow.
+pub(crate) fn workflow(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<String> {
+    let name = cx.r.string(n, path)?;
+    if cx.top.workflows.contains(&name) {
+        return Some(name);
+    }
+    let hint = suggestion(&name, cx.top.workflows.iter().map(String::as_str));
+    let d = cx.r.error("205", n.span, format!("there is no workflow `{name}`"));
+    d.hint = Some(hint);
+    path.clone_into(&mut d.field);
+    None
 }
 
 type Var = (String, Value, types::expr::Type);
@@ -200,55 +242,12 @@ fn constants(vars: &[Var]) -> Value {
     Value::Object(vars.iter().map(|(k, v, _)| (k.clone(), v.clone())).collect())
 }
 
-fn node_list<'n>(cx: &mut Cx<'_>, n: &'n doc::Node) -> Option<&'n [doc::Node]> {
-    let list = cx.r.list(n, "nodes")?;
-    if list.is_empty() || list.len() > MAX_NODES.saturating_sub(1) {
-        cx.r.error("104", n.span, format!("{} nodes", list.len())).expected =
-            Some(format!("1 to {}", MAX_NODES.saturating_sub(1)));
-        return None;
-    }
-    Some(list)
-}
-
-/// Notes ids, types and outputs before anything refers to them.
-fn name_nodes(cx: &mut Cx<'_>, list: &[doc::Node]) {
-    for n in list {
-        let id = n.get("id").and_then(|i| i.as_str().map(|s| (s.to_owned(), i.span)));
-        let kind = n.get("type").and_then(doc::Node::as_str).and_then(NodeType::parse);
-        let named = match id {
-            None => Named::of("", None, n),
-            Some((id, span)) => {
-                if cx.position(&id).is_some() {
-                    cx.r.error("121", span, format!("two nodes have the id `{id}`"));
-                }
-                Named::of(id, kind, n)
-            }
-        };
-        if let Some(level) = cx.levels.last_mut() {
-            level.nodes.push(named);
-        }
-    }
-}
-
 /// `output` is a `stream` node behind the node it refers to.
 fn output_node(cx: &mut Cx<'_>, n: &doc::Node, edges: &mut Vec<Edge>) -> Option<Node> {
     let stream = Stream::lower_output(cx, n);
     let position = cx.nodes().len().saturating_sub(1);
-    let source = stream.from.as_ref().and_then(crate::reference::Ref::own_node)?;
+    let source = stream.from.as_ref().and_then(Ref::own_node)?;
     let kind = cx.named(source).and_then(|n| n.kind)?;
     edges.push(Edge::plain(source, position, kind, n.span));
-    Some(Node {
-        id: "output".into(),
-        kind: &stream::TYPE,
-        kind_name: stream::TYPE.name.into(),
-        span: n.span,
-        join: Join::All,
-        guard: None,
-        enabled: true,
-        timeout: Duration::from_secs(5),
-        skip_on_error: false,
-        lint: Vec::new(),
-        outputs: (stream::TYPE.outputs)(n),
-        spec: Box::new(stream),
-    })
+    Some(Node::plain("output", &stream::TYPE, n, Box::new(stream)))
 }

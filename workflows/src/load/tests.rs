@@ -79,10 +79,9 @@ fn shapes() {
 #[test]
 fn what_comes_later_says_so() {
     check(&with("type: generate", "type: generate, hedge: { after: p95 }"), &[("WF105", 4, 41)]);
-    check(&with("type: generate", "type: classify"), &[("WF105", 4, 22)]);
     check(&with("[contract]", "[contract, secrets]"), &[("WF105", 5, 57)]);
     check(&with("from: nodes.check.best", "from: nodes.check.best, mode: windowed"), &[("WF105", 6, 63)]);
-    check(&format!("prompts: {{}}\n{GOOD}"), &[("WF105", 3, 10)]);
+    check(&format!("prompts: {{}}\n{GOOD}"), &[]);
     check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF301", 6, 39)]);
     check(&with("nodes.check.best }", "'nodes.check.completions[0]' }"), &[]);
 }

@@ -1,8 +1,8 @@
 //! `fail`: ends the run with the author's own error.
 
-use super::{Begun, NodeType, Resolved, Spec};
+use super::{Begun, NodeType, Resolved, Spec, no_labels};
 use crate::ending::RunFailure;
-use crate::load::Cx;
+use crate::load::{Cx, Expr, Template};
 use crate::outcome::Outcome;
 use crate::run::{At, End};
 use serde_json::{Value as Json, json};
@@ -15,15 +15,18 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["failed", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(5),
     sink: true,
+    cacheable: false,
+    retries: false,
     outputs: |_| Vec::new(),
+    labels: no_labels,
     lower: |cx, f| Box::new(Fail::lower(cx, f)),
 };
 
 /// What a file says of it.
 #[derive(Clone, Debug)]
-pub(crate) struct Fail {
+struct Fail {
     code: String,
-    message: String,
+    message: Template,
     status: u16,
 }
 
@@ -31,13 +34,7 @@ impl Fail {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let code =
             f.require(&mut cx.r, "code").and_then(|n| cx.r.ident(n, &f.at("code"))).unwrap_or_default();
-        let message = f.require(&mut cx.r, "message").and_then(|n| {
-            let text = cx.r.string(n, &f.at("message"))?;
-            if text.replace("$${", "").contains("${") {
-                cx.unsupported(n.span, "templates (`${ … }`)");
-            }
-            Some(text.replace("$${", "${"))
-        });
+        let message = f.require(&mut cx.r, "message").and_then(|n| Template::lower(cx, n, &f.at("message")));
         let status = f
             .take("status")
             .and_then(|n| cx.r.integer(n, &f.at("status"), 400, 599))
@@ -49,13 +46,20 @@ impl Fail {
 
 impl Spec for Fail {
     fn canonical(&self) -> Json {
-        json!([self.code, self.message, self.status])
+        json!([self.code, self.message.source(), self.status])
+    }
+
+    fn exprs(&self) -> Vec<&Expr> {
+        self.message.exprs().collect()
     }
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
-        let findings = at.host.table().worst_findings();
-        let failure = RunFailure::new("workflow", &self.code, self.status, self.message.as_str());
-        let end = End::Failed(RunFailure { findings, ..failure });
-        Begun::Done(Resolved { end: Some(Box::new(end)), ..Resolved::plain(Outcome::Failed) })
+        Begun::now(|| {
+            let message = self.message.render(at.frame, at.host, &[])?;
+            let findings = at.host.table().worst_findings();
+            let failure = RunFailure::new("workflow", &self.code, self.status, message);
+            let end = End::Failed(RunFailure { findings, ..failure });
+            Ok(Resolved { end: Some(Box::new(end)), ..Resolved::plain(Outcome::Failed) })
+        })
     }
 }

@@ -1,6 +1,7 @@
 //! `generate`: asks a model, once or several times at once.
 
-use super::{Begun, Node, NodeResult, NodeType, Out, Resolved, Spec, count};
+use super::{Begun, Node, NodeResult, NodeType, Out, Resolved, Spec, count, no_labels};
+use crate::graph::Graph;
 use crate::load::{Cx, later};
 use crate::outcome::Outcome;
 use crate::route::{Route, Strategy};
@@ -23,6 +24,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["ok", "tool_calls", "refused", "truncated", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(60),
     sink: false,
+    cacheable: true,
+    retries: true,
     outputs: |_| {
         vec![
             Out::new("completions", Ty::Completions),
@@ -30,6 +33,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("ok_count", Type::Int),
         ]
     },
+    labels: no_labels,
     lower: |cx, f| Box::new(Generate::lower(cx, f)),
 };
 
@@ -94,16 +98,8 @@ impl Generate {
             (0, false) => "generate",
             _ => "sample",
         };
-        Ask {
-            id: EffectId::new(&at.path, EffectKind::Model, sample, 1),
-            purpose: purpose.into(),
-            primary: self.is_primary(),
-            route: self.route.clone(),
-            edits,
-            stream: false,
-            timeout: Some(at.node.timeout),
-            avoid: Vec::new(),
-        }
+        let id = EffectId::new(&at.path, EffectKind::Model, sample, 1);
+        Ask { primary: self.is_primary(), edits, ..at.question(id, purpose, self.route.clone()) }
     }
 
     async fn run(&self, at: At<'_>) -> NodeResult {
@@ -174,7 +170,7 @@ fn outcome(answers: &[(u32, Answer)]) -> Outcome {
     }
 }
 
-fn params(cx: &mut Cx<'_>, node: &doc::Node, path: &str, edits: &mut Edits) {
+pub(crate) fn params(cx: &mut Cx<'_>, node: &doc::Node, path: &str, edits: &mut Edits) {
     let Some(mut f) = cx.r.fields(node, path) else { return };
     edits.temperature = f.take("temperature").and_then(|n| cx.r.number(n, &f.at("temperature"), 0.0, 2.0));
     edits.top_p = f.take("top_p").and_then(|n| cx.r.number(n, &f.at("top_p"), 0.0, 1.0));
@@ -237,16 +233,26 @@ fn response(cx: &mut Cx<'_>, node: &doc::Node, path: &str) -> Option<ResponseFor
 
 /// Gives the router's candidate to one node: the one that says so, else the first in topological order
 /// that leaves the choice to utility.
-pub(crate) fn appoint(nodes: &mut [Node], topo: &[usize]) {
-    let says = nodes.iter().any(|n| n.get::<Generate>().is_some_and(Generate::is_primary));
-    let free = |n: &Node| {
-        let chosen_by_utility = |g: &Generate| g.primary.is_none() && g.route.strategy == Strategy::Utility;
-        n.enabled && n.get().is_some_and(chosen_by_utility)
-    };
-    let first = topo.iter().copied().find(|i| nodes.get(*i).is_some_and(free));
-    for (i, n) in nodes.iter_mut().enumerate() {
+pub(crate) fn appoint(root: &mut Graph) {
+    let says = any(root, &|n| n.get::<Generate>().is_some_and(Generate::is_primary));
+    let mut open = !says;
+    give(root, &mut open);
+}
+
+fn any(graph: &Graph, what: &dyn Fn(&Node) -> bool) -> bool {
+    graph.nodes.iter().any(|n| what(n) || n.spec.bodies().into_iter().any(|g| any(g, what)))
+}
+
+fn give(graph: &mut Graph, open: &mut bool) {
+    for i in graph.topo.clone() {
+        let Some(n) = graph.nodes.get_mut(i) else { continue };
+        let enabled = n.enabled;
         if let Some(g) = n.get_mut::<Generate>() {
-            g.primary = Some(g.is_primary() || !says && first == Some(i));
+            let free = enabled && g.primary.is_none() && g.route.strategy == Strategy::Utility;
+            g.primary = Some(g.is_primary() || free && std::mem::take(open));
+        }
+        if enabled {
+            n.spec.bodies_mut().into_iter().for_each(|g| give(g, open));
         }
     }
 }

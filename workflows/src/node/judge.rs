@@ -1,6 +1,6 @@
 //! `judge`: a model scores completions against a rubric.
 
-use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec, count};
+use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec, count, no_labels};
 use crate::load::{Cx, later};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::reference::Ref;
@@ -23,6 +23,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["scored", "passed", "failed", "abstained", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(30),
     sink: false,
+    cacheable: false,
+    retries: true,
     outputs: |_| {
         vec![
             Out::new("best", Ty::Completion),
@@ -30,6 +32,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("abstained", Type::Bool),
         ]
     },
+    labels: no_labels,
     lower: |cx, f| Box::new(Judge::lower(cx, f)),
 };
 
@@ -154,16 +157,9 @@ impl Judge {
         avoid: &[Arc<str>],
     ) -> Result<Option<f64>, Failure> {
         for attempt in 1..=2 {
-            let ask = Ask {
-                id: EffectId::new(&at.path, EffectKind::Model, index, attempt),
-                purpose: "judge".into(),
-                primary: false,
-                route: self.route.clone(),
-                edits: at.host.edits(&self.edits(at.host, text)),
-                stream: false,
-                timeout: Some(at.node.timeout),
-                avoid: avoid.to_vec(),
-            };
+            let id = EffectId::new(&at.path, EffectKind::Model, index, attempt);
+            let edits = at.host.edits(&self.edits(at.host, text));
+            let ask = Ask { edits, avoid: avoid.to_vec(), ..at.question(id, "judge", self.route.clone()) };
             let answer = at.call(ask).await?;
             let score = self.read(answer.completion.text());
             if score.is_some() {

@@ -1,8 +1,9 @@
 //! Types of nodes: what files may say of them, and how they run. One file each, one line in [`TYPES`].
 
 use crate::edge::{self, Edge};
+use crate::ending::{RunFailure, Suspension};
 use crate::graph::Graph;
-use crate::load::{Cx, Expr, later};
+use crate::load::{Cx, Expr};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::reference::Ref;
 use crate::run::{At, End};
@@ -19,27 +20,43 @@ use types::Finding;
 use types::doc::{self, Fields, Span};
 use types::expr::Type;
 
+pub(crate) mod call;
+pub(crate) mod classify;
+mod common;
 pub(crate) mod fail;
+pub(crate) mod gate;
 pub(crate) mod generate;
 pub(crate) mod judge;
+pub(crate) mod r#loop;
+pub(crate) mod map;
+pub(crate) mod merge;
 pub(crate) mod repair;
 pub(crate) mod select;
+pub(crate) mod set;
 pub(crate) mod stream;
+pub(crate) mod tool;
 pub(crate) mod validate;
+
+pub(crate) use common::{Cache, Common, OnError};
 
 /// Every type of node.
 const TYPES: &[&NodeType] = &[
+    &classify::TYPE,
     &generate::TYPE,
     &validate::TYPE,
     &repair::TYPE,
-    &judge::TYPE,
     &select::TYPE,
+    &judge::TYPE,
+    &tool::TYPE,
+    &merge::TYPE,
     &stream::TYPE,
+    &r#loop::TYPE,
+    &map::TYPE,
+    &call::TYPE,
+    &gate::TYPE,
+    &set::TYPE,
     &fail::TYPE,
 ];
-
-/// Types of the format that come later.
-const LATER: &[&str] = &["classify", "tool", "merge", "loop", "map", "call", "gate", "set"];
 
 /// A type of node: what can be known of it from the file alone.
 pub(crate) struct NodeType {
@@ -47,14 +64,20 @@ pub(crate) struct NodeType {
     pub(crate) name: &'static str,
     /// Every completed outcome that edges may name.
     pub(crate) outcomes: &'static [Outcome],
-    /// Names of all outcomes, for the type of `nodes.<id>.outcome`.
+    /// Names of all outcomes, for the type of `nodes.<id>.outcome`; empty: its words are its own.
     pub(crate) words: &'static [&'static str],
     /// Usual time limit.
     pub(crate) timeout: Duration,
     /// Ends the run.
     pub(crate) sink: bool,
+    /// What it puts out may be kept and used again.
+    pub(crate) cacheable: bool,
+    /// It calls something that may fail and be called again.
+    pub(crate) retries: bool,
     /// What it puts out; of some types the node's own text tells.
     pub(crate) outputs: fn(&doc::Node) -> Vec<Out>,
+    /// Outcomes in words of the node's own (`classify`); for all other types none.
+    pub(crate) labels: fn(&doc::Node) -> Vec<Arc<str>>,
     /// Reads the keys of its own.
     pub(crate) lower: fn(&mut Cx<'_>, &mut Fields<'_>) -> Box<dyn Spec>,
 }
@@ -82,12 +105,17 @@ impl NodeType {
         OutcomeSet::of(self.outcomes)
     }
 
+    /// The type of `nodes.<id>.outcome`.
+    fn outcome(&self) -> Type {
+        if self.words.is_empty() { Type::Str } else { Type::Enum(self.words) }
+    }
+
     /// What can be read of every node, whatever its type.
     pub(crate) fn common(&self) -> [(&'static str, Type); 7] {
         const STATES: &[&str] = &["pending", "running", "resolved"];
         [
             ("status", Type::Enum(STATES)),
-            ("outcome", Type::Enum(self.words).optional()),
+            ("outcome", self.outcome().optional()),
             ("error", Type::Any),
             ("started_ms", Type::Float.optional()),
             ("duration_ms", Type::Float.optional()),
@@ -95,6 +123,17 @@ impl NodeType {
             ("calls", Type::Int),
         ]
     }
+}
+
+/// Every completed outcome of a type, the node's own words included.
+pub(crate) fn outcomes(kind: &NodeType, labels: &[Arc<str>]) -> OutcomeSet {
+    let labels = (0..labels.len()).filter_map(|i| u8::try_from(i).ok()).map(Outcome::Label);
+    labels.fold(kind.completed(), OutcomeSet::with)
+}
+
+/// No words of its own.
+pub(crate) fn no_labels(_: &doc::Node) -> Vec<Arc<str>> {
+    Vec::new()
 }
 
 /// A named output of a node, with its type.
@@ -158,8 +197,28 @@ pub(crate) trait Spec: Any + Debug + Send + Sync {
         0
     }
 
+    /// Most node runs of one run of it within its bodies.
+    fn max_runs(&self) -> u32 {
+        0
+    }
+
+    /// Whether it runs graphs, its own or those of others.
+    fn holds_graphs(&self) -> bool {
+        !self.bodies().is_empty()
+    }
+
+    /// Expressions that it evaluates within its body.
+    fn inner_exprs(&self) -> Vec<&Expr> {
+        Vec::new()
+    }
+
     /// The graphs it runs within itself.
     fn bodies(&self) -> Vec<&Graph> {
+        Vec::new()
+    }
+
+    /// The same, to be changed by the loader.
+    fn bodies_mut(&mut self) -> Vec<&mut Graph> {
         Vec::new()
     }
 
@@ -170,12 +229,21 @@ pub(crate) trait Spec: Any + Debug + Send + Sync {
 /// How a node begins.
 pub(crate) enum Begun<'a> {
     /// It has ended already.
-    Done(Resolved),
+    Done(NodeResult),
     /// It waits for something outside.
     Waits(BoxFuture<'a, NodeResult>),
 }
 
 impl<'a> Begun<'a> {
+    pub(crate) const fn done(resolved: Resolved) -> Self {
+        Begun::Done(Ok(resolved))
+    }
+
+    /// What `work` gives at once.
+    pub(crate) fn now(work: impl FnOnce() -> NodeResult) -> Self {
+        Begun::Done(work())
+    }
+
     pub(crate) fn waits(work: impl Future<Output = NodeResult> + Send + 'a) -> Self {
         Begun::Waits(Box::pin(work))
     }
@@ -191,6 +259,23 @@ pub(crate) enum Fault {
     Call(Failure),
     /// Its own time was up.
     Timeout,
+    /// Anything else, as the end of the graph instance if nothing takes it up.
+    Other(Box<RunFailure>),
+    /// It waits for somebody outside, for longer than a run may run.
+    Suspended(Vec<Suspension>),
+}
+
+impl From<RunFailure> for Fault {
+    fn from(f: RunFailure) -> Self {
+        Fault::Other(Box::new(f))
+    }
+}
+
+/// An expression could not be evaluated.
+impl From<types::expr::Error> for Fault {
+    fn from(e: types::expr::Error) -> Self {
+        RunFailure::new("expression", "runtime", 500, e.message).into()
+    }
 }
 
 impl From<Failure> for Fault {
@@ -211,12 +296,13 @@ pub(crate) struct Node {
     pub(crate) guard: Option<Expr>,
     pub(crate) enabled: bool,
     pub(crate) timeout: Duration,
-    /// `on_error: skip`.
-    pub(crate) skip_on_error: bool,
+    pub(crate) common: Common,
     /// Codes silenced here.
     pub(crate) lint: Vec<String>,
     /// What it puts out, in the order in which [`Resolved::outputs`] gives it.
     pub(crate) outputs: Vec<Out>,
+    /// Outcomes in words of its own, in the order of [`Outcome::Label`].
+    pub(crate) labels: Vec<Arc<str>>,
     pub(crate) spec: Box<dyn Spec>,
 }
 
@@ -247,12 +333,55 @@ impl Node {
 
     /// The completed outcomes that can occur with these settings.
     pub(crate) fn possible(&self) -> OutcomeSet {
-        self.spec.possible().unwrap_or_else(|| self.kind.completed())
+        self.spec.possible().unwrap_or_else(|| self.completed())
+    }
+
+    /// Every completed outcome that edges may name.
+    pub(crate) fn completed(&self) -> OutcomeSet {
+        outcomes(self.kind, &self.labels)
+    }
+
+    /// The same, one by one.
+    pub(crate) fn outcomes(&self) -> impl Iterator<Item = Outcome> + '_ {
+        let labels = (0..self.labels.len()).filter_map(|i| u8::try_from(i).ok()).map(Outcome::Label);
+        self.kind.outcomes.iter().copied().chain(labels)
     }
 
     /// An outcome in words.
     pub(crate) fn word(&self, outcome: Outcome) -> &str {
-        outcome.as_str()
+        match outcome {
+            Outcome::Label(i) => self.labels.get(usize::from(i)).map_or("label", |l| l),
+            other => other.as_str(),
+        }
+    }
+
+    /// It runs after the response.
+    pub(crate) fn is_later(&self) -> bool {
+        self.common.later == Some(true)
+    }
+
+    /// Most runs of nodes in one run of it, itself included.
+    pub(crate) fn max_runs(&self) -> u32 {
+        if self.enabled { self.spec.max_runs().saturating_add(1) } else { 1 }
+    }
+
+    /// A node that the loader adds itself.
+    pub(crate) fn plain(id: &str, kind: &'static NodeType, at: &doc::Node, spec: Box<dyn Spec>) -> Self {
+        Node {
+            id: id.into(),
+            kind,
+            kind_name: kind.name.into(),
+            span: at.span,
+            join: Join::All,
+            guard: None,
+            enabled: true,
+            timeout: kind.timeout,
+            common: Common::default(),
+            lint: Vec::new(),
+            outputs: (kind.outputs)(at),
+            labels: (kind.labels)(at),
+            spec,
+        }
     }
 
     /// Most model calls of one run of it.
@@ -267,7 +396,7 @@ impl Node {
             "id": &*self.id, "type": self.kind.name, "join": format!("{:?}", self.join),
             "when": self.guard.as_ref().map(Expr::source), "enabled": self.enabled,
             "timeout_ms": u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX),
-            "skip_on_error": self.skip_on_error, "spec": self.spec.canonical(), "bodies": bodies,
+            "common": self.common.canonical(), "spec": self.spec.canonical(), "bodies": bodies,
         })
     }
 
@@ -275,11 +404,11 @@ impl Node {
     pub(crate) fn lower(
         cx: &mut Cx<'_>,
         node: &doc::Node,
+        path: &str,
         index: usize,
         into: &mut Vec<Edge>,
     ) -> Option<Node> {
-        let path = format!("nodes[{index}]");
-        let mut f = cx.r.fields(node, &path)?;
+        let mut f = cx.r.fields(node, path)?;
         let id = f.require(&mut cx.r, "id").and_then(|n| cx.r.ident(n, &f.at("id")));
         let kind = f.require(&mut cx.r, "type").and_then(|n| kind(cx, n, &f.at("type")));
         let (Some(id), Some(kind)) = (id, kind) else { return None };
@@ -294,12 +423,9 @@ impl Node {
         let enabled = f.take("enabled").and_then(|n| cx.r.boolean(n, &f.at("enabled"))).unwrap_or(true);
         let timeout =
             f.take("timeout").and_then(|n| cx.r.duration(n, &f.at("timeout"))).unwrap_or(kind.timeout);
-        let skip_on_error = f.take("on_error").is_some_and(|n| on_error(cx, n, &f.at("on_error")));
-        if let Some(n) = f.take("labels") {
-            cx.r.map(n, &f.at("labels"));
-        }
+        let outputs = (kind.outputs)(node);
+        let common = Common::lower(cx, &mut f, kind, &outputs);
         let lint = f.take("lint").map(|n| lint(cx, n, &f.at("lint"))).unwrap_or_default();
-        later(cx, &mut f, &["budget", "retry", "cache", "async"]);
         let spec = (kind.lower)(cx, &mut f);
         let span = f.span;
         f.finish(&mut cx.r);
@@ -312,19 +438,16 @@ impl Node {
             guard,
             enabled,
             timeout,
-            skip_on_error,
+            common,
             lint,
-            outputs: (kind.outputs)(node),
+            outputs,
+            labels: (kind.labels)(node),
             spec,
         })
     }
 }
 
 fn kind(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<&'static NodeType> {
-    if let Some(name) = n.as_str().filter(|s| LATER.contains(s)) {
-        cx.unsupported(n.span, &format!("type: {name}"));
-        return None;
-    }
     let names: Vec<&str> = TYPES.iter().map(|t| t.name).collect();
     cx.r.one_of(n, path, &names).and_then(NodeType::parse)
 }
@@ -344,14 +467,6 @@ fn join(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Join {
         Some("any") => Join::Any,
         _ => Join::All,
     }
-}
-
-fn on_error(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> bool {
-    if matches!(n.value, doc::Value::Map(_)) {
-        cx.unsupported(n.span, "on_error: {value: …}");
-        return false;
-    }
-    cx.r.one_of(n, path, &["fail", "skip"]) == Some("skip")
 }
 
 fn lint(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<String> {

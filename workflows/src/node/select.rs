@@ -1,6 +1,6 @@
 //! `select`: picks one completion. Deterministic given its inputs.
 
-use super::{Begun, NodeType, Out, Read, Resolved, Spec};
+use super::{Begun, NodeType, Out, Read, Resolved, Spec, no_labels};
 use crate::load::{Cx, later};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::reference::Ref;
@@ -19,6 +19,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["selected", "no_consensus", "none", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(5),
     sink: false,
+    cacheable: false,
+    retries: false,
     outputs: |_| {
         vec![
             Out::new("completion", Ty::Completion),
@@ -29,6 +31,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("verdict", Type::Str.optional()),
         ]
     },
+    labels: no_labels,
     lower: |cx, f| Box::new(Select::lower(cx, f)),
 };
 
@@ -249,7 +252,7 @@ impl Spec for Select {
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let rows = at.rows(&self.from);
-        Begun::Done(self.run(&rows, &at.host.table()))
+        Begun::done(self.run(&rows, &at.host.table()))
     }
 }
 

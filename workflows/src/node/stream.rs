@@ -1,6 +1,6 @@
 //! `stream`: the one way to the client.
 
-use super::{Begun, NodeType, Read, Resolved, Spec};
+use super::{Begun, NodeType, Read, Resolved, Spec, no_labels};
 use crate::ending::RunFailure;
 use crate::load::{Cx, later};
 use crate::outcome::Outcome;
@@ -16,7 +16,10 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["delivered", "rejected", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(5),
     sink: true,
+    cacheable: false,
+    retries: false,
     outputs: |_| Vec::new(),
+    labels: no_labels,
     lower: |cx, f| Box::new(Stream::lower(cx, f)),
 };
 
@@ -96,16 +99,16 @@ impl Spec for Stream {
     /// Delivers the completion, after the checks that policies demand and nothing before has run.
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let Some(id) = at.rows(self.from.as_slice()).first().copied() else {
-            return Begun::Done(Resolved::plain(Outcome::Error).note("there is no completion to deliver"));
+            return Begun::done(Resolved::plain(Outcome::Error).note("there is no completion to deliver"));
         };
         let findings = at.demanded(id);
         if findings.is_empty() {
             let end = Some(Box::new(End::Delivered(id)));
-            return Begun::Done(Resolved { end, ..Resolved::plain(Outcome::Delivered) });
+            return Begun::done(Resolved { end, ..Resolved::plain(Outcome::Delivered) });
         }
         let message = "the answer broke a rule that forbids its delivery";
         let failure = RunFailure::new("validation", "failed", 422, message);
         let end = Some(Box::new(End::Failed(RunFailure { findings, ..failure })));
-        Begun::Done(Resolved { end, ..Resolved::plain(Outcome::Rejected) })
+        Begun::done(Resolved { end, ..Resolved::plain(Outcome::Rejected) })
     }
 }

@@ -1,6 +1,6 @@
 //! `validate`: runs checks over completions and sorts them by what the checks say.
 
-use super::{Begun, NodeType, Out, Read, Resolved, Spec};
+use super::{Begun, NodeType, Out, Read, Resolved, Spec, no_labels};
 use crate::load::{Checks, Cx, later};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
@@ -18,6 +18,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     words: &["passed", "unverified", "failed", "error", "timeout", "cancelled", "skipped"],
     timeout: Duration::from_secs(10),
     sink: false,
+    cacheable: false,
+    retries: false,
     outputs: |_| {
         vec![
             Out::new("completions", Ty::Completions),
@@ -32,6 +34,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("findings", Type::Any.list()),
         ]
     },
+    labels: no_labels,
     lower: |cx, f| Box::new(Validate::lower(cx, f)),
 };
 
@@ -127,6 +130,6 @@ impl Spec for Validate {
                 row.extras |= self.last;
             }
         }
-        Begun::Done(self.sort(&rows, &table))
+        Begun::done(self.sort(&rows, &table))
     }
 }

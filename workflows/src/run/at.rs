@@ -1,14 +1,27 @@
 //! A node at work: where it stands, what it reads, and its way to the world outside.
 
-use super::{Answer, Frame, Host, Progress, RowId};
+use super::{Answer, Env, Frame, Host, Origin, Progress, RowId};
+use crate::budget::Purse;
 use crate::event::Event;
+use crate::graph::Graph;
+use crate::load::Expr;
 use crate::node::Node;
 use crate::reference::Ref;
-use crate::world::{Ask, Failure, Generated, Moment};
+use crate::route::Route;
+use crate::run::frame::Locals;
+use crate::value::Value;
+use crate::world::{
+    Ask, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated, Moment, ToolAsk, ToolFailure,
+    ToolReply,
+};
 use futures_util::StreamExt;
+use std::borrow::Cow;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 use types::Finding;
 use types::completion::Accumulator;
+use types::provider::Edits;
 use types::run::Severity;
 use validators::Check;
 
@@ -22,17 +35,54 @@ pub(crate) struct At<'a> {
     pub(crate) position: usize,
     /// Its path, such as `work[2]/act[0]/run`.
     pub(crate) path: Arc<str>,
+    /// What it may use.
+    pub(crate) purse: Arc<Purse>,
 }
 
 impl<'a> At<'a> {
     pub(crate) fn new(host: &'a Host, frame: &'a Frame<'a>, position: usize) -> Option<Self> {
         let node = frame.graph.nodes.get(position)?;
-        Some(At { host, frame, node, position, path: frame.path(node) })
+        let purse = match node.common.budget {
+            None => frame.purse.clone(),
+            Some(own) => Purse::new(own, Some(frame.purse.clone())),
+        };
+        Some(At { host, frame, node, position, path: frame.path(node), purse })
+    }
+
+    /// The value of a reference.
+    pub(crate) fn value(&self, r: &Ref) -> Value {
+        self.frame.value(r, self.host)
+    }
+
+    /// The same as text.
+    pub(crate) fn text(&self, r: &Ref) -> String {
+        let value = self.value(r);
+        value.text(&self.host.table())
+    }
+
+    /// The value of an expression.
+    pub(crate) fn eval(&self, e: &Expr) -> Result<Value, types::expr::Error> {
+        self.frame.eval_with(e, self.host, &[])
     }
 
     /// The completions that references name.
     pub(crate) fn rows(&self, refs: &[Ref]) -> Vec<RowId> {
         self.frame.rows(refs, self.host)
+    }
+
+    /// A graph within this node; `index`: which iteration or item.
+    pub(crate) fn child<'b>(&'b self, graph: &'b Graph, index: Option<u32>, locals: Locals) -> Frame<'b>
+    where
+        'a: 'b,
+    {
+        let prefix = index.map_or_else(|| format!("{}/", self.path), |i| format!("{}[{i}]/", self.path));
+        let frame: &'b Frame<'b> = self.frame;
+        frame.child(graph, &prefix, self.purse.clone(), locals)
+    }
+
+    /// A workflow that this node calls: it sees nothing of what is around it.
+    pub(crate) fn callee<'b>(&self, graph: &'b Graph, env: &'b Env, purse: Arc<Purse>) -> Frame<'b> {
+        Frame::root(graph, &format!("{}/", self.path), env, purse)
     }
 
     /// The time, in milliseconds since the run started.
@@ -44,7 +94,12 @@ impl<'a> At<'a> {
     pub(crate) fn begin(&self) -> f64 {
         let at_ms = self.ms("begin");
         self.frame.with(self.position, |c| (c.progress, c.started_ms) = (Progress::Running, at_ms));
-        self.host.tell(|| Event::Started { frame: self.path.clone(), kind: self.node.kind.name, at_ms });
+        self.host.tell(|| Event::Started {
+            frame: self.path.clone(),
+            kind: self.node.kind.name,
+            labels: self.node.common.labels.clone(),
+            at_ms,
+        });
         at_ms
     }
 
@@ -59,9 +114,37 @@ impl<'a> At<'a> {
         demanded(self.host, id)
     }
 
-    /// Asks for one call, within the workflow's own limits.
+    /// A completion of the workflow's own making, from others.
+    pub(crate) fn own_completion(&self, text: &str, parents: Vec<RowId>) -> RowId {
+        let origin = Origin { parents, ..Origin::of(&self.path, 0, 1) };
+        self.host.table().add(self.host.own_answer(text), origin)
+    }
+
+    /// A question to a model; what is asked goes into its `edits`.
+    pub(crate) fn question(
+        &self,
+        id: EffectId,
+        purpose: impl Into<Cow<'static, str>>,
+        route: Arc<Route>,
+    ) -> Ask {
+        Ask {
+            id,
+            purpose: purpose.into(),
+            primary: false,
+            route,
+            edits: Edits::default(),
+            stream: false,
+            timeout: Some(self.node.timeout),
+            deadline: self.host.deadline(),
+            retry: self.node.common.retry.clone().map(Arc::new),
+            purse: Purse::new(crate::budget::Amounts::default(), Some(self.purse.clone())),
+            avoid: Vec::new(),
+        }
+    }
+
+    /// Asks for one call, within the limits of the run and of the node.
     pub(crate) async fn ask(&self, ask: Ask) -> Result<Generated, Failure> {
-        self.host.admit()?;
+        self.purse.call().map_err(Failure::Budget)?;
         self.frame.with(self.position, |c| c.calls = c.calls.saturating_add(1));
         let id = ask.id.clone();
         self.host.tell(|| Event::Intent { id: id.clone(), purpose: ask.purpose.to_string() });
@@ -81,30 +164,109 @@ impl<'a> At<'a> {
     /// One whole answer.
     pub(crate) async fn call(&self, ask: Ask) -> Result<Answer, Failure> {
         let (index, attempt) = (ask.id.index, ask.id.attempt);
+        let purse = ask.purse.clone();
         let moment = |what| Moment { frame: &self.path, what, index, attempt };
         let started = self.host.ms(&moment("ask"));
-        let (completion, model) = match self.ask(ask).await? {
-            Generated::Whole { completion, model } => (completion, model),
-            Generated::Stream { model, head, mut rest } => {
-                let mut all = Accumulator::default();
-                head.iter().for_each(|c| all.push(c));
-                while let Some(chunk) = rest.next().await {
-                    all.push(&chunk?);
-                }
-                (all.finish(), model)
+        let result = self.ask(ask).await;
+        let answer = match result {
+            Ok(generated) => whole(generated).await,
+            Err(e) => Err(e),
+        };
+        let (completion, model) = match answer {
+            Ok(whole) => whole,
+            Err(e) => {
+                self.spend(&purse);
+                return Err(e);
             }
         };
         let ms = self.host.ms(&moment("answer")) - started;
         let answer = Answer { completion, model, ms };
-        self.charge(&answer);
+        self.charge(&answer, &purse);
         Ok(answer)
     }
 
-    /// Counts what an answer used and cost.
-    pub(crate) fn charge(&self, answer: &Answer) {
-        self.host.spent(&answer.completion);
-        let cost = answer.model.price.map_or(0.0, |p| p.cost(&answer.completion.usage).dollars());
-        self.frame.with(self.position, |c| c.cost_usd += cost);
+    /// Counts what an answer used and cost. What it cost is the world's to say; where it says nothing, the
+    /// model's price does.
+    pub(crate) fn charge(&self, answer: &Answer, purse: &Purse) {
+        purse.count(&answer.completion.usage);
+        if purse.used().usd == types::Usd::ZERO
+            && let Some(price) = answer.model.price
+        {
+            purse.settle(types::Usd::ZERO, price.cost(&answer.completion.usage));
+        }
+        self.spend(purse);
+    }
+
+    fn spend(&self, purse: &Purse) {
+        let cost = purse.used().usd.dollars();
+        if cost > 0.0 {
+            self.frame.with(self.position, |c| c.cost_usd += cost);
+        }
+    }
+
+    /// Calls a tool.
+    pub(crate) async fn tool(&self, ask: ToolAsk) -> Result<ToolReply, ToolFailure> {
+        let (id, tool) = (ask.id.clone(), ask.tool.clone());
+        self.host.tell(|| Event::Intent { id: id.clone(), purpose: tool.to_string() });
+        let result = self.host.world.tool(ask).await;
+        let error = result.as_ref().err().map(ToString::to_string);
+        self.host.tell(|| Event::Result { id, by: Some(tool), error });
+        result
+    }
+
+    /// Asks people.
+    pub(crate) async fn gate(&self, ask: GateAsk) -> Option<GateReply> {
+        let id = ask.id.clone();
+        self.host.tell(|| Event::Intent { id: id.clone(), purpose: "gate".to_owned() });
+        let reply = self.host.world.gate(ask).await;
+        if reply.is_some() {
+            self.host.tell(|| Event::Result { id, by: None, error: None });
+        }
+        reply
+    }
+
+    /// Pauses before another attempt. False, at once, where the pause would not end before the run must.
+    pub(crate) async fn pause(&self, length: Duration, attempt: u32) -> bool {
+        let now = self.host.world.now(&Moment { frame: &self.path, what: "pause", index: 0, attempt });
+        let until = now + length;
+        if self.host.deadline().is_some_and(|d| until >= d) {
+            return false;
+        }
+        let id = EffectId::new(&self.path, EffectKind::Wait, 1, attempt);
+        self.host.world.wait(id, until).await;
+        true
+    }
+
+    /// A number in 0..1 that is this node instance's own: the same whenever the run is repeated.
+    pub(crate) fn draw(&self, attempt: u32) -> f64 {
+        let mut hash = blake3::Hasher::new();
+        hash.update(&self.host.input.facts.seed.to_le_bytes());
+        hash.update(self.path.as_bytes());
+        hash.update(&attempt.to_le_bytes());
+        let bytes: [u8; 4] = hash.finalize().as_bytes().first_chunk().copied().unwrap_or_default();
+        f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+    }
+
+    /// When the node's own time is up.
+    pub(crate) fn until(&self) -> Instant {
+        let wall = self.node.common.budget.and_then(|b| b.wall).unwrap_or(Duration::MAX);
+        self.host.world.now(&Moment { frame: &self.path, what: "until", index: 0, attempt: 1 })
+            + self.node.timeout.min(wall)
+    }
+}
+
+/// A stream put together.
+async fn whole(generated: Generated) -> Result<(types::Completion, Arc<types::matrix::Model>), Failure> {
+    match generated {
+        Generated::Whole { completion, model } => Ok((completion, model)),
+        Generated::Stream { model, head, mut rest } => {
+            let mut all = Accumulator::default();
+            head.iter().for_each(|c| all.push(c));
+            while let Some(chunk) = rest.next().await {
+                all.push(&chunk?);
+            }
+            Ok((all.finish(), model))
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One instance of a graph within a run: how far its nodes have come and what they have put out.
 
 use super::{Host, RowId};
+use crate::budget::Purse;
 use crate::graph::Graph;
 use crate::load::{Expr, Reads};
 use crate::node::Node;
@@ -9,7 +10,7 @@ use crate::reference::{Ref, Root};
 use crate::value::Value;
 use serde_json::{Map, Value as Json, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use types::expr::Scope;
+use types::expr::{Error, Scope};
 
 /// How far a node has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -28,6 +29,8 @@ pub(crate) enum Progress {
 pub(crate) struct Cell {
     pub(crate) progress: Progress,
     pub(crate) started_ms: f64,
+    /// Its place in the order of resolution, from 1; 0 while it has not resolved.
+    pub(crate) order: u32,
     /// In the order in which its type declares them; empty while it has not run.
     pub(crate) outputs: Vec<Value>,
     /// Why it failed.
@@ -36,22 +39,61 @@ pub(crate) struct Cell {
     pub(crate) cost_usd: f64,
 }
 
-/// A graph instance: the root of a run, or one iteration of a body.
+/// The constants of a workflow and what it was given.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Env {
+    pub(crate) vars: Json,
+    pub(crate) inputs: Json,
+}
+
+/// Values that a body has around it, by name.
+pub(crate) type Locals = Vec<(Arc<str>, Value)>;
+
+/// A graph instance: the root of a run, one iteration of a body, or a workflow that was called.
 pub(crate) struct Frame<'a> {
     pub(crate) graph: &'a Graph,
     /// What stands before the ids of its nodes in their paths, such as `work[2]/`; empty at the root.
     prefix: Arc<str>,
     parent: Option<&'a Frame<'a>>,
-    /// What a body has around it: `carry`, `loop`, the variable of a `map`.
-    locals: Vec<(Arc<str>, Value)>,
+    env: &'a Env,
+    /// What its nodes may use.
+    pub(crate) purse: Arc<Purse>,
+    locals: Locals,
     cells: Mutex<Vec<Cell>>,
 }
 
 impl<'a> Frame<'a> {
-    /// The root of a run.
-    pub(crate) fn root(graph: &'a Graph) -> Self {
+    /// A graph by itself: the root of a run or of a workflow that is called.
+    pub(crate) fn root(graph: &'a Graph, prefix: &str, env: &'a Env, purse: Arc<Purse>) -> Self {
         let cells = Mutex::new(vec![Cell::default(); graph.nodes.len()]);
-        Frame { graph, prefix: "".into(), parent: None, locals: Vec::new(), cells }
+        Frame { graph, prefix: prefix.into(), parent: None, env, purse, locals: Vec::new(), cells }
+    }
+
+    /// The same graph again, as far as it had come.
+    pub(super) fn resumed(graph: &'a Graph, env: &'a Env, purse: Arc<Purse>, cells: Vec<Cell>) -> Self {
+        Frame { cells: Mutex::new(cells), ..Frame::root(graph, "", env, purse) }
+    }
+
+    /// What its nodes have come to.
+    pub(super) fn into_cells(self) -> Vec<Cell> {
+        self.cells.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// An iteration of a body within this graph.
+    pub(crate) fn child(
+        &'a self,
+        graph: &'a Graph,
+        prefix: &str,
+        purse: Arc<Purse>,
+        locals: Locals,
+    ) -> Frame<'a> {
+        let root = Frame::root(graph, prefix, self.env, purse);
+        Frame { parent: Some(self), locals, ..root }
+    }
+
+    /// Whether it stands within another one.
+    pub(crate) fn is_body(&self) -> bool {
+        self.parent.is_some()
     }
 
     /// The path of one of its nodes.
@@ -82,24 +124,46 @@ impl<'a> Frame<'a> {
         Some(frame)
     }
 
-    /// The value of a reference; nothing where a node has not run.
+    /// The value of a reference; where a node has not run: an empty list, `false`, 0 or nothing.
     pub(crate) fn value(&self, r: &Ref, host: &Host) -> Value {
         let whole = match &r.root {
-            Root::Output { up, node, output } => self.up(*up).and_then(|f| {
-                let cells = f.cells();
-                cells.get(*node).and_then(|c| c.outputs.get(*output)).cloned()
-            }),
+            Root::Output { up, node, output } => self.up(*up).and_then(|f| f.output(*node, *output)),
             Root::Node { up, node } => {
                 self.up(*up).and_then(|f| f.node_json(*node, None, host)).map(Value::of)
             }
             Root::Messages => Some(Value::Messages(host.messages())),
-            Root::Var(name) => host.var(name).cloned().map(Value::of),
+            Root::Var(name) => self.env.vars.get(&**name).cloned().map(Value::of),
+            Root::Input(name) => self.env.inputs.get(&**name).cloned().map(Value::of),
             Root::Local { up, name } => {
                 self.up(*up).and_then(|f| f.locals.iter().find(|(n, _)| n == name)).map(|(_, v)| v.clone())
             }
         };
         let whole = whole.unwrap_or_default();
         if r.path.is_empty() { whole } else { whole.part(&r.path, &host.table()) }
+    }
+
+    fn output(&self, node: usize, output: usize) -> Option<Value> {
+        if let Some(value) = self.cells().get(node)?.outputs.get(output) {
+            return Some(value.clone());
+        }
+        let out = self.graph.nodes.get(node)?.outputs.get(output)?;
+        Some(Value::of(out.absent()))
+    }
+
+    /// When the node of a reference resolved, as a place in the order.
+    pub(crate) fn arrival(&self, r: &Ref) -> u32 {
+        let node = r.own_node().and_then(|n| self.cells().get(n).map(|c| c.order));
+        node.unwrap_or(0)
+    }
+
+    /// The outputs of all its nodes, by id.
+    pub(crate) fn outputs(&self) -> Value {
+        let cells = self.cells();
+        let of = |(n, c): (&Node, &Cell)| {
+            let names = n.outputs.iter().map(|o| Arc::from(&*o.name));
+            (n.id.clone(), Value::Map(names.zip(c.outputs.iter().cloned()).collect()))
+        };
+        Value::Map(self.graph.nodes.iter().zip(cells.iter()).map(of).collect())
     }
 
     /// The completions that references name, in their order, each once. Nodes that did not run give none.
@@ -148,14 +212,24 @@ impl<'a> Frame<'a> {
         Some(Json::Object(map))
     }
 
+    /// The value of an expression; `more`: variables that it may read here and nowhere else.
+    pub(crate) fn eval_with(&self, e: &Expr, host: &Host, more: &[(&str, Json)]) -> Result<Value, Error> {
+        match &e.direct {
+            Some(r) => Ok(self.value(r, host)),
+            None => e.eval(&self.scope(e, host, more)).map(Value::of),
+        }
+    }
+
     /// The request's variables and everything of this graph that an expression reads. Built only when an
     /// expression is evaluated, and only of what it names.
-    pub(crate) fn scope(&self, e: &Expr, host: &Host) -> Scope {
+    pub(crate) fn scope(&self, e: &Expr, host: &Host, more: &[(&str, Json)]) -> Scope {
         let reads = e.reads();
-        if reads.is_empty() {
+        if reads.is_empty() && more.is_empty() {
             return host.input.scope.clone();
         }
-        host.input.language.scope(Some(&host.input.scope), self.variables(reads, host))
+        let mut variables = self.variables(reads, host);
+        variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        host.input.language.scope(Some(&host.input.scope), variables)
     }
 
     fn variables(&self, reads: &Reads, host: &Host) -> Vec<(String, Json)> {
@@ -167,14 +241,18 @@ impl<'a> Frame<'a> {
                 let Some(plan) = frame.graph.nodes.get(n.node) else { continue };
                 let fields = (!n.fields.is_empty()).then_some(n.fields.as_slice());
                 if let Some(json) = frame.node_json(n.node, fields, host) {
-                    nodes.insert(plan.id.to_string(), json);
+                    nodes.entry(plan.id.to_string()).or_insert(json);
                 }
             }
             variables.push(("nodes".to_owned(), Json::Object(nodes)));
         }
         if reads.vars {
-            variables.push(("vars".to_owned(), host.vars().clone()));
+            variables.push(("vars".to_owned(), self.env.vars.clone()));
         }
+        if reads.inputs {
+            variables.push(("inputs".to_owned(), self.env.inputs.clone()));
+        }
+        variables.extend(reads.facts.iter().map(|name| ((*name).to_owned(), host.fact(name))));
         for (up, name) in &reads.locals {
             let Some(frame) = self.up(*up) else { continue };
             if let Some((_, v)) = frame.locals.iter().find(|(n, _)| n == name) {

@@ -2,6 +2,7 @@
 
 use super::walk::record_chain;
 use super::{Answer, At, Frame, Host};
+use crate::budget::Purse;
 use crate::ending::{Ending, RunFailure};
 use crate::graph::chain::Chain;
 use crate::node::generate::{self, Generate};
@@ -73,6 +74,7 @@ pub(crate) async fn run<'a>(
     let Some(spec) = at.node.get::<Generate>() else { return nothing() };
     let started = at.begin();
     let mut ask = spec.ask(&at, 0);
+    let purse = ask.purse.clone();
     ask.stream = true;
     // The node's time holds until the answer begins; a long answer may take as long as the run may.
     ask.timeout = None;
@@ -80,7 +82,7 @@ pub(crate) async fn run<'a>(
     let generated = tokio::select! {
         biased;
         result = at.ask(ask) => result,
-        () = host.world.wait(id, Instant::now() + at.node.timeout) => {
+        () = host.world.wait(id, at.until()) => {
             return Live::Instead(Err(Fault::Timeout));
         }
     };
@@ -94,7 +96,7 @@ pub(crate) async fn run<'a>(
                 run.stream_mode = "buffered: the model answered in one piece".to_owned();
             });
             let answer = Answer { completion, model, ms: at.ms("answer") - started };
-            at.charge(&answer);
+            at.charge(&answer, &purse);
             Live::Instead(Ok(generate::finish(vec![(0, answer)], &at.path, &mut host.table())))
         }
         Generated::Stream { model, head, rest } => {
@@ -107,7 +109,7 @@ pub(crate) async fn run<'a>(
                 model: model.clone(),
             };
             let stop = pump.pass(head, rest).await;
-            Live::Ended(Box::new(ended(&at, chain, pump, stop)))
+            Live::Ended(Box::new(ended(&at, chain, pump, stop, &purse)))
         }
     }
 }
@@ -167,12 +169,12 @@ impl Pump<'_> {
     }
 }
 
-fn ended(at: &At<'_>, chain: &Chain, pump: Pump<'_>, stop: Option<Stop>) -> Ending {
+fn ended(at: &At<'_>, chain: &Chain, pump: Pump<'_>, stop: Option<Stop>, purse: &Purse) -> Ending {
     let Pump { all, model, .. } = pump;
     let host = at.host;
     let completion = all.finish();
     let answer = Answer { completion, model, ms: at.ms("answer") };
-    at.charge(&answer);
+    at.charge(&answer, purse);
     match stop {
         None => {
             let row = record_chain(host, at.frame, chain, answer.clone());

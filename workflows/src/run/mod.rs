@@ -1,22 +1,27 @@
 //! A run: one request through one workflow.
 
-use crate::ending::{Ending, Input, RunFailure};
+use crate::budget::{Amounts, Purse};
+use crate::ending::{Ending, Finished, Input, RunFailure, Suspension};
 use crate::event::Event;
-use crate::load::of_directive;
+use crate::load::{bind, of_directive};
 use crate::plan::Workflow;
 use crate::world::{Failure, Moment, World};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use serde_json::{Value as Json, json};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use types::chat::Message;
+use types::completion::{Choice, FinishReason};
 use types::matrix::Model;
 use types::provider::Edits;
-use types::{Completion, UnitInterval, Verdict};
+use types::{Completion, UnitInterval, Usd, Verdict};
 use validators::{Check, Checked};
 
 mod at;
 mod frame;
+mod later;
 mod live;
 mod table;
 #[cfg(test)]
@@ -24,8 +29,10 @@ mod tests;
 mod walk;
 
 pub(crate) use at::At;
-pub(crate) use frame::{Frame, Progress};
+pub(crate) use frame::{Cell, Env, Frame, Progress};
+pub use later::Later;
 pub(crate) use table::{Origin, Row, RowId, Table};
+pub(crate) use walk::walk;
 
 /// A model's answer within a run.
 #[derive(Clone, Debug)]
@@ -41,20 +48,29 @@ pub(crate) struct Answer {
 pub(crate) enum End {
     /// With a completion for whoever waits for it.
     Delivered(RowId),
+    /// A node ended it on purpose.
     Failed(RunFailure),
+    /// A node failed and nothing took that up.
+    Broken(RunFailure),
+    /// Nothing can go on until somebody outside has acted.
+    Suspended(Vec<Suspension>),
 }
 
 /// Runs a workflow. Dropping the future drops every call under way; what happened until then is in the
 /// trace.
-pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -> Ending {
+pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -> Finished {
     let extras: Result<Vec<_>, String> =
         input.extra_validators.iter().map(|set| of_directive(&set.value)).collect();
     let extras = match extras {
         Ok(lists) => lists.into_iter().flatten().collect(),
         Err(why) => {
             let message = format!("a validator that a policy demands cannot be built: {why}");
-            return Ending::Failed(RunFailure::new("policy", "evaluation_failed", 500, message));
+            return Finished::failed(RunFailure::new("policy", "evaluation_failed", 500, message));
         }
+    };
+    let env = match environment(&workflow, &input) {
+        Ok(env) => env,
+        Err(why) => return Finished::failed(RunFailure::new("request", "invalid", 400, why)),
     };
     let host = Host::new(workflow, input, extras, world);
     let (chain, mode) = live::decide(&host);
@@ -63,27 +79,59 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
         run.plan_hash.clone_from(&host.workflow.plan_hash);
         run.stream_mode = mode;
     });
-    let root = Frame::root(&host.workflow.root);
+    let root = Frame::root(&host.workflow.root, "", &env, host.purse.clone());
     let mut first = None;
     if let (Some(chain), Some(sink)) = (chain, &host.input.sink) {
         match live::run(&host, &root, chain, sink).await {
-            live::Live::Ended(ending) => return *ending,
+            live::Live::Ended(ending) => {
+                let cells = root.into_cells();
+                return Finished { later: Later::of(host, env, cells, &ending), ending: *ending };
+            }
             live::Live::Instead(result) => first = Some((chain.generate, result)),
         }
     }
-    match walk::root(&host, &root, first).await {
-        End::Delivered(id) => deliver(&host, id),
-        End::Failed(f) => {
+    let end = walk::root(&host, &root, first).await;
+    let cells = root.into_cells();
+    let more = host.workflow.root.nodes.iter().any(crate::node::Node::is_later);
+    let ending = ended(&host, end, more);
+    Finished { later: Later::of(host, env, cells, &ending), ending }
+}
+
+/// What the workflow is given, its constants as policies and experiments set them.
+fn environment(workflow: &Workflow, input: &Input) -> Result<Env, String> {
+    let mut vars = workflow.vars.clone();
+    for (name, value) in &input.vars {
+        match vars.get_mut(name) {
+            Some(known) if same_kind(known, value) => *known = value.clone(),
+            Some(_) => return Err(format!("the variable `{name}` cannot be set to a value of another type")),
+            // Set for another workflow.
+            None => {}
+        }
+    }
+    Ok(Env { vars, inputs: bind(&workflow.inputs, &input.inputs)? })
+}
+
+fn same_kind(a: &Json, b: &Json) -> bool {
+    std::mem::discriminant(a) == std::mem::discriminant(b)
+}
+
+fn ended(host: &Host, end: End, keep: bool) -> Ending {
+    match end {
+        End::Delivered(id) => deliver(host, id, keep),
+        End::Failed(f) | End::Broken(f) => {
             host.input.trace.with(|run| {
                 run.verdict = if f.findings.is_empty() { Verdict::None } else { Verdict::Failed }
             });
             Ending::Failed(f)
         }
+        End::Suspended(s) => Ending::Suspended(s),
     }
 }
 
-fn deliver(host: &Host, id: RowId) -> Ending {
-    let Some(row) = host.table().row(id).cloned() else {
+fn deliver(host: &Host, id: RowId, keep: bool) -> Ending {
+    // Nobody reads the table after the response unless something runs after it.
+    let row = if keep { host.table().row(id).cloned() } else { host.table().take(id) };
+    let Some(row) = row else {
         return Ending::Failed(RunFailure::new("internal", "no_response", 500, "the answer is gone"));
     };
     host.input.trace.with(|run| {
@@ -102,8 +150,13 @@ pub(crate) struct Host {
     /// Checks that policies demand.
     pub(crate) extras: Vec<Arc<dyn Check>>,
     pub(crate) world: Arc<dyn World>,
-    calls: AtomicU32,
-    tokens: AtomicU64,
+    /// What the run may use.
+    pub(crate) purse: Arc<Purse>,
+    /// Nodes started so far.
+    node_runs: AtomicU32,
+    /// Nodes resolved so far.
+    resolved: AtomicU32,
+    exhausted: AtomicBool,
     /// Nodes that may wait for something outside at the same time.
     slots: Semaphore,
     pub(crate) started: Instant,
@@ -120,13 +173,18 @@ impl Host {
     ) -> Self {
         let slots = Semaphore::new(usize::try_from(workflow.limits.parallel).unwrap_or(1));
         let started = world.now(&Moment { frame: "", what: "begin", index: 0, attempt: 1 });
+        let l = &workflow.limits;
+        let usd = [l.usd, input.usd].into_iter().flatten().min();
+        let amounts = Amounts { usd, tokens: l.tokens, calls: Some(l.calls), wall: None };
         Host {
             workflow,
             input,
             extras,
             world,
-            calls: AtomicU32::new(0),
-            tokens: AtomicU64::new(0),
+            purse: Purse::new(amounts, None),
+            node_runs: AtomicU32::new(0),
+            resolved: AtomicU32::new(0),
+            exhausted: AtomicBool::new(false),
             slots,
             started,
             table: Mutex::default(),
@@ -145,47 +203,73 @@ impl Host {
         self.world.now(moment).saturating_duration_since(self.started).as_secs_f64() * 1e3
     }
 
+    /// Time for the whole run: the workflow's, or what is left to the request where that is less.
+    fn wall(&self) -> Option<Duration> {
+        let given = self.input.deadline.map(|d| d.saturating_duration_since(self.started));
+        [self.workflow.limits.wall, given].into_iter().flatten().min()
+    }
+
     /// When the run must start to finish; `None` where neither the workflow nor the request sets a time.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        let limits = &self.workflow.limits;
-        let given = self.input.deadline.map(|d| d.saturating_duration_since(self.started));
-        let wall = [limits.wall, given].into_iter().flatten().min()?;
+        let wall = self.wall()?;
+        let reserve = self.workflow.limits.finish_reserve;
         // A reserve as long as the whole run would leave nothing of it.
-        let reserve = if limits.finish_reserve < wall / 2 { limits.finish_reserve } else { wall / 2 };
+        let reserve = if reserve < wall / 2 { reserve } else { wall / 2 };
         Some(self.started + wall.saturating_sub(reserve))
     }
 
-    /// Takes one of the calls that the run may make.
-    fn admit(&self) -> Result<(), Failure> {
-        let limits = &self.workflow.limits;
-        if self.calls.fetch_add(1, Ordering::Relaxed) >= limits.calls {
-            return Err(Failure::Budget("calls"));
-        }
-        if limits.tokens.is_some_and(|t| self.tokens.load(Ordering::Relaxed) >= u64::from(t)) {
-            return Err(Failure::Budget("tokens"));
+    /// Takes one of the node runs that the run may make.
+    pub(crate) fn admit(&self) -> Result<(), Failure> {
+        if self.node_runs.fetch_add(1, Ordering::Relaxed) >= self.workflow.limits.node_runs {
+            return Err(Failure::Budget("node_runs"));
         }
         Ok(())
     }
 
-    /// Counts what a call used.
-    pub(crate) fn spent(&self, completion: &Completion) {
-        let used = u64::from(completion.usage.input).saturating_add(u64::from(completion.usage.output));
-        self.tokens.fetch_add(used, Ordering::Relaxed);
+    /// The next place in the order of resolution.
+    fn place(&self) -> u32 {
+        self.resolved.fetch_add(1, Ordering::Relaxed).saturating_add(1)
+    }
+
+    /// What the run knows of itself: `limits`, `spent`, `remaining`, `run`.
+    pub(crate) fn fact(&self, name: &str) -> Json {
+        let limit = self.purse.limit();
+        let wall = self.wall().map(|w| w.as_millis() as u64);
+        let used = self.purse.used();
+        let elapsed = || {
+            let n = self.resolved.load(Ordering::Relaxed);
+            self.ms(&Moment { frame: "", what: "spent", index: n, attempt: 1 }) as u64
+        };
+        match name {
+            "limits" => json!({"usd": limit.usd.map(Usd::dollars), "wall_ms": wall, "tokens": limit.tokens,
+                "calls": limit.calls}),
+            "spent" => json!({"usd": used.usd.dollars(), "wall_ms": elapsed(), "tokens": used.tokens,
+                "calls": used.calls}),
+            "remaining" => json!({
+                "usd": self.purse.left().map(Usd::dollars),
+                "wall_ms": wall.map(|w| w.saturating_sub(elapsed())),
+                "tokens": limit.tokens.map(|t| u64::from(t).saturating_sub(used.tokens)),
+                "calls": limit.calls.map(|c| c.saturating_sub(used.calls)),
+            }),
+            _ => {
+                let f = &self.input.facts;
+                let seed = i64::from_le_bytes(f.seed.to_le_bytes());
+                json!({"id": f.id, "mode": f.mode.as_str(), "seed": seed, "variant": f.variant})
+            }
+        }
+    }
+
+    /// An answer of the workflow's own making. No model gave it, and it says so.
+    pub(crate) fn own_answer(&self, text: &str) -> Answer {
+        let choice =
+            Choice { text: text.to_owned(), finish_reason: Some(FinishReason::Stop), ..Choice::default() };
+        let completion = Completion { choices: vec![choice], ..Completion::default() };
+        Answer { completion, model: self.workflow.itself.clone(), ms: 0.0 }
     }
 
     /// Messages of the request, shared.
     pub(crate) fn messages(&self) -> Arc<Vec<Message>> {
         self.messages.get_or_init(|| Arc::new(self.input.request.messages.clone())).clone()
-    }
-
-    /// The file's constants.
-    pub(crate) fn vars(&self) -> &serde_json::Value {
-        &self.workflow.vars
-    }
-
-    /// One of them.
-    pub(crate) fn var(&self, name: &str) -> Option<&serde_json::Value> {
-        self.vars().get(name)
     }
 
     /// What a node changes in the request, under the ceilings that hold for every call.
@@ -220,6 +304,11 @@ impl Host {
         }
     }
 
+    /// Whether a limit has cut the run short.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.exhausted.load(Ordering::Relaxed)
+    }
+
     /// Notes which limit cut the run short; the first one stays.
     pub(crate) fn exhausted(&self, failure: &Failure) {
         let kind = match failure {
@@ -228,6 +317,7 @@ impl Host {
             Failure::Provider(_) | Failure::NoCandidate(_) => return,
         };
         self.tell(|| Event::Exhausted { kind: kind.to_owned() });
+        self.exhausted.store(true, Ordering::Relaxed);
         self.input.trace.with(|run| {
             run.exhausted.get_or_insert_with(|| kind.to_owned());
         });

@@ -153,6 +153,11 @@ impl Table {
         self.0.get(id.0)
     }
 
+    /// Takes a completion out.
+    pub(super) fn take(&mut self, id: RowId) -> Option<Row> {
+        (id.0 < self.0.len()).then(|| self.0.swap_remove(id.0))
+    }
+
     pub(crate) fn row_mut(&mut self, id: RowId) -> Option<&mut Row> {
         self.0.get_mut(id.0)
     }

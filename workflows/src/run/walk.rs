@@ -1,25 +1,25 @@
 //! The walk over a graph: a node starts as soon as its join is satisfied, and nothing runs in vain.
 
 use super::at::demanded;
-use super::{Answer, At, End, Frame, Host, Progress, RowId};
-use crate::ending::RunFailure;
-use crate::event::Event;
-use crate::graph::chain::Chain;
-use crate::node::{Begun, Fault, Node, NodeResult, Resolved, generate};
+use super::{At, End, Env, Frame, Host, Progress};
+use crate::budget::{Amounts, Purse};
+use crate::ending::{RunFailure, Suspension};
+use crate::node::{Begun, Fault, Node, NodeResult, Resolved};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::plan::OnExhausted;
-use crate::value::Value;
 use crate::world::{EffectId, EffectKind, Failure};
 use futures_util::future::BoxFuture;
-use serde_json::json;
+use serde_json::Value as Json;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
-use tokio::time::Instant;
-use types::run::Step;
 
+mod chain;
 mod lines;
+mod record;
+mod work;
 
+pub(super) use chain::record_chain;
 use lines::{Line, Ready};
 
 struct Walk<'a> {
@@ -27,6 +27,10 @@ struct Walk<'a> {
     frame: &'a Frame<'a>,
     lines: Vec<Line>,
     running: Vec<(usize, BoxFuture<'a, NodeResult>)>,
+    /// Nodes that wait for somebody outside.
+    suspended: Vec<Suspension>,
+    /// The response is out: only what is `async` still runs.
+    late: bool,
 }
 
 /// Walks the root of a run to its end. `first`: a node that has already run.
@@ -35,28 +39,49 @@ pub(super) async fn root<'a>(
     frame: &'a Frame<'a>,
     first: Option<(usize, NodeResult)>,
 ) -> End {
-    let walk = walk(host, frame, first);
+    let whole = async {
+        match walk(host, frame, first).await {
+            Some(End::Broken(failure)) => fall_back(host, failure).await,
+            other => other,
+        }
+    };
     let end = match host.deadline() {
-        None => walk.await,
+        None => whole.await,
         Some(deadline) => {
             let id = EffectId::new(&Arc::from(""), EffectKind::Wait, 0, 1);
             tokio::select! {
                 biased;
-                end = walk => end,
+                end = whole => end,
                 () = host.world.wait(id, deadline) => return cut(host),
             }
         }
     };
     match end {
         None => stranded(host),
-        Some(End::Failed(failure)) => {
+        Some(End::Broken(failure)) => {
             let limited = failure.class == "budget" || failure.code == "timeout";
             let degrade = limited && host.workflow.limits.on_exhausted == OnExhausted::BestSoFar;
-            // An author's own error is an answer, whatever else there is.
-            let allowed = failure.class != "workflow" && (degrade || host.workflow.best_so_far);
-            best_or(host, allowed, failure)
+            best_or(host, degrade || host.workflow.best_so_far, failure)
         }
         Some(end) => end,
+    }
+}
+
+/// The workflow that takes over when a node has failed and nothing else took that up. What it may use is
+/// what is left of this run.
+async fn fall_back(host: &Host, failure: RunFailure) -> Option<End> {
+    let Some(other) = &host.workflow.fallback else { return Some(End::Broken(failure)) };
+    let Ok(inputs) = crate::load::bind(&other.inputs, &host.input.inputs) else {
+        return Some(End::Broken(failure));
+    };
+    let env = Env { vars: other.vars.clone(), inputs };
+    let l = &other.limits;
+    let amounts = Amounts { usd: l.usd, tokens: l.tokens, calls: Some(l.calls), wall: None };
+    let purse = Purse::new(amounts, Some(host.purse.clone()));
+    let frame = Frame::root(&other.root, "fallback/", &env, purse);
+    match Box::pin(walk(host, &frame, None)).await {
+        None | Some(End::Broken(_)) => Some(End::Broken(failure)),
+        end => end,
     }
 }
 
@@ -72,27 +97,14 @@ pub(crate) async fn walk<'a>(
     {
         return Some(end);
     }
-    loop {
-        if let Some(end) = walk.advance() {
-            return Some(end);
-        }
-        if walk.running.is_empty() {
-            return None;
-        }
-        let next = poll_fn(|cx| {
-            for (i, (_, f)) in walk.running.iter_mut().enumerate() {
-                if let Poll::Ready(result) = f.as_mut().poll(cx) {
-                    return Poll::Ready((i, result));
-                }
-            }
-            Poll::Pending
-        });
-        let (i, result) = next.await;
-        let (node, _) = walk.running.remove(i);
-        if let Some(end) = walk.finish(node, result) {
-            return Some(end);
-        }
-    }
+    walk.on().await
+}
+
+/// Runs what is left to do once the response is out.
+pub(super) async fn rest(host: &Host, frame: &Frame<'_>) {
+    let mut walk = Walk { late: true, ..Walk::new(host, frame) };
+    walk.redraw();
+    walk.on().await;
 }
 
 /// The run's own time is up.
@@ -127,21 +139,54 @@ fn stranded(host: &Host) -> End {
 
 impl<'a> Walk<'a> {
     fn new(host: &'a Host, frame: &'a Frame<'a>) -> Self {
-        Walk { host, frame, lines: vec![Line::Pending; frame.graph.edges.len()], running: Vec::new() }
+        Walk {
+            host,
+            frame,
+            lines: vec![Line::Pending; frame.graph.edges.len()],
+            running: Vec::new(),
+            suspended: Vec::new(),
+            late: false,
+        }
     }
 
     fn node(&self, i: usize) -> Option<&'a Node> {
         self.frame.graph.nodes.get(i)
     }
 
+    /// Goes on until the graph has ended or nothing can go on.
+    async fn on(&mut self) -> Option<End> {
+        loop {
+            if let Some(end) = self.advance() {
+                return Some(end);
+            }
+            if self.running.is_empty() {
+                let waiting = std::mem::take(&mut self.suspended);
+                return (!waiting.is_empty()).then_some(End::Suspended(waiting));
+            }
+            let next = poll_fn(|cx| {
+                for (i, (_, f)) in self.running.iter_mut().enumerate() {
+                    if let Poll::Ready(result) = f.as_mut().poll(cx) {
+                        return Poll::Ready((i, result));
+                    }
+                }
+                Poll::Pending
+            });
+            let (i, result) = next.await;
+            let (node, _) = self.running.remove(i);
+            if let Some(end) = self.finish(node, result) {
+                return Some(end);
+            }
+        }
+    }
+
     /// Starts and skips whatever can be. One pass in topological order suffices: what resolves here only
     /// changes nodes that come later in it.
     fn advance(&mut self) -> Option<End> {
         for i in self.frame.graph.topo.iter().copied() {
-            if self.frame.progress(i) != Progress::Pending {
+            let Some(node) = self.node(i) else { continue };
+            if self.frame.progress(i) != Progress::Pending || node.is_later() != self.late {
                 continue;
             }
-            let Some(node) = self.node(i) else { continue };
             let end = match self.ready(i, node.join) {
                 Ready::Wait => None,
                 Ready::Skip => self.resolve(i, Resolved::plain(Outcome::Skipped), None),
@@ -160,169 +205,110 @@ impl<'a> Walk<'a> {
             return self.resolve(i, Resolved::plain(Outcome::Skipped), None);
         }
         if let Some(guard) = &node.guard {
-            match guard.holds(&self.frame.scope(guard, self.host)) {
+            match guard.holds(&self.frame.scope(guard, self.host, &[])) {
                 Ok(true) => {}
                 Ok(false) => return self.resolve(i, Resolved::plain(Outcome::Skipped), None),
-                Err(e) => {
-                    let failure = RunFailure::new("expression", "runtime", 500, e.message);
-                    return self.resolve(i, Resolved::plain(Outcome::Error), Some(failure));
-                }
+                Err(e) => return self.finish(i, Err(e.into())),
             }
         }
         let at = At::new(self.host, self.frame, i)?;
         at.begin();
-        match node.spec.start(at.clone()) {
-            Begun::Done(resolved) => self.resolve(i, resolved, None),
+        if let Err(e) = self.host.admit() {
+            return self.finish(i, Err(e.into()));
+        }
+        match work::begin(at) {
+            Begun::Done(result) => self.finish(i, result),
             Begun::Waits(work) => {
-                self.running.push((i, Box::pin(within(at, work))));
+                self.running.push((i, work));
                 None
             }
         }
     }
 
-    /// Takes in what a node that waited has produced.
+    /// Takes in what a node has come to.
     fn finish(&mut self, i: usize, result: NodeResult) -> Option<End> {
         let node = self.node(i)?;
-        match result {
-            Ok(resolved) => self.resolve(i, resolved, None),
+        let (outcome, failure) = match result {
+            Ok(resolved) => return self.resolve(i, resolved, None),
+            Err(Fault::Suspended(waiting)) => {
+                // It stays as it is; the others go on as far as they can.
+                self.suspended.extend(waiting);
+                return None;
+            }
             Err(Fault::Timeout) => {
                 let message = format!("node `{}` took longer than {:?}", node.id, node.timeout);
-                let failure = RunFailure::new("provider", "timeout", 504, message);
-                self.resolve(i, Resolved::plain(Outcome::Timeout), Some(failure))
+                (Outcome::Timeout, RunFailure::new("provider", "timeout", 504, message))
             }
             Err(Fault::Call(f)) => {
-                let outcome = if f == Failure::Deadline { Outcome::Timeout } else { Outcome::Error };
-                let resolved = Resolved::plain(outcome).note(f.to_string());
                 self.host.exhausted(&f);
-                self.resolve(i, resolved, Some(RunFailure::of(f)))
+                let outcome = if f == Failure::Deadline { Outcome::Timeout } else { Outcome::Error };
+                (outcome, RunFailure::of(f))
             }
-        }
+            Err(Fault::Other(f)) => {
+                let timeout = f.code == "timeout";
+                (if timeout { Outcome::Timeout } else { Outcome::Error }, *f)
+            }
+        };
+        let resolved = Resolved::plain(outcome).note(failure.message.clone());
+        self.resolve(i, resolved, Some(failure))
     }
 
     /// Settles a node: its step is recorded and its edges become live or dead.
     fn resolve(&mut self, i: usize, mut resolved: Resolved, mut failure: Option<RunFailure>) -> Option<End> {
         let node = self.node(i)?;
+        let errors = OutcomeSet::of(&[Outcome::Error, Outcome::Timeout]);
+        let routed = |o: Outcome| self.frame.graph.edges_from(i).any(|(_, e)| e.accepts.contains(o));
+        let mut unrouted = errors.contains(resolved.outcome) && !routed(resolved.outcome);
+        if unrouted
+            && resolved.end.is_none()
+            && let Some((outcome, outputs)) = node.common.on_error.instead(node.kind, &node.outputs)
+        {
+            resolved.note = resolved.note.or_else(|| failure.as_ref().map(ToString::to_string));
+            (resolved.outcome, resolved.outputs, unrouted) = (outcome, outputs, false);
+        }
         // Conditions of its edges read what it has put out.
-        let outputs = std::mem::take(&mut resolved.outputs);
-        self.frame.with(i, |c| c.outputs = outputs);
+        self.settle(i, &mut resolved, failure.as_ref());
         let mut lines = self.lines_after(i, resolved.outcome);
         if let Err(e) = &lines {
             resolved.outcome = Outcome::Error;
             resolved.note = Some(format!("a condition could not be evaluated: {e}"));
             failure = Some(RunFailure::new("expression", "runtime", 500, e.to_string()));
             resolved.end = None;
+            self.settle(i, &mut resolved, failure.as_ref());
             lines = self.lines_after(i, Outcome::Error);
-        }
-        let errors = OutcomeSet::of(&[Outcome::Error, Outcome::Timeout]);
-        let routed = |o: Outcome| self.frame.graph.edges_from(i).any(|(_, e)| e.accepts.contains(o));
-        let unrouted = errors.contains(resolved.outcome) && !routed(resolved.outcome);
-        if unrouted && node.skip_on_error {
-            resolved.note = resolved.note.or_else(|| failure.as_ref().map(ToString::to_string));
-            resolved.outcome = Outcome::Skipped;
-            lines = self.lines_after(i, Outcome::Skipped);
-        }
-        let ends = unrouted && !node.skip_on_error;
-        if let Some(f) = &failure {
-            let error = json!({"class": f.class, "code": f.code, "message": f.message});
-            self.frame.with(i, |c| c.error = Some(Arc::new(error)));
+            unrouted = !routed(Outcome::Error);
         }
         for (e, line) in lines.unwrap_or_default() {
             self.draw(e, line);
         }
         let end = resolved.end.take();
         self.record(i, node, &resolved);
-        if ends { Some(self.broken(node, failure, resolved.note)) } else { end.map(|e| *e) }
+        match end {
+            Some(end) => Some(*end),
+            None => unrouted.then(|| self.broken(node, failure, resolved.note)),
+        }
     }
 
-    fn record(&self, i: usize, node: &Node, resolved: &Resolved) {
-        let frame = self.frame.path(node);
-        let now = self.host.ms(&crate::world::Moment { frame: &frame, what: "end", index: 0, attempt: 1 });
-        let ran = !matches!(resolved.outcome, Outcome::Skipped | Outcome::Cancelled);
-        let (started, duration_ms) = self
-            .frame
-            .with(i, |c| {
-                let started = if ran { c.started_ms } else { now };
-                let duration_ms = (now - started).max(0.0);
-                c.progress = Progress::Resolved { outcome: resolved.outcome, duration_ms };
-                (started, duration_ms)
-            })
-            .unwrap_or((now, 0.0));
-        let outcome = node.word(resolved.outcome);
-        self.host.tell(|| Event::Resolved {
-            frame: frame.clone(),
-            kind: node.kind.name,
-            outcome: outcome.to_owned(),
-            at_ms: now,
-            note: resolved.note.clone(),
-        });
-        self.host.input.trace.push(Step {
-            node: frame,
-            kind: node.kind_name.clone(),
-            outcome: outcome.to_owned(),
-            started_ms: started,
-            duration_ms,
-            calls: Vec::new(),
-            findings: resolved.findings.clone(),
-            note: resolved.note.clone(),
+    /// What the node has come to, as others read it.
+    fn settle(&self, i: usize, resolved: &mut Resolved, failure: Option<&RunFailure>) {
+        let outputs = std::mem::take(&mut resolved.outputs);
+        let error: Option<Arc<Json>> = failure.map(|f| Arc::new(f.as_json()));
+        let order = self.host.place();
+        self.frame.with(i, |c| {
+            if !outputs.is_empty() {
+                c.outputs = outputs;
+            }
+            (c.error, c.order) = (error, order);
+            c.progress = Progress::Resolved { outcome: resolved.outcome, duration_ms: 0.0 };
         });
     }
 
     /// A node failed and nothing takes its failure up.
     fn broken(&self, node: &Node, failure: Option<RunFailure>, note: Option<String>) -> End {
-        End::Failed(failure.unwrap_or_else(|| {
+        End::Broken(failure.unwrap_or_else(|| {
             let message = note.unwrap_or_else(|| format!("node `{}` failed", node.id));
             let findings = self.host.table().worst_findings();
             RunFailure { findings, ..RunFailure::new("validation", "failed", 422, message) }
         }))
-    }
-}
-
-/// Work within a free slot and the node's own time.
-async fn within(at: At<'_>, work: BoxFuture<'_, NodeResult>) -> NodeResult {
-    // A node with graphs of its own would hold a slot that its own nodes wait for.
-    let leaf = at.node.spec.bodies().is_empty();
-    let _slot = if leaf { at.host.slots.acquire().await.ok() } else { None };
-    let id = EffectId::new(&at.path, EffectKind::Wait, 0, 1);
-    let until = Instant::now() + at.node.timeout;
-    tokio::select! {
-        biased;
-        result = work => result,
-        () = at.host.world.wait(id, until) => Err(Fault::Timeout),
-    }
-}
-
-/// The record of an answer that was passed through: what its nodes would have said.
-pub(super) fn record_chain(host: &Host, frame: &Frame<'_>, chain: &Chain, answer: Answer) -> Option<RowId> {
-    let walk = Walk::new(host, frame);
-    let path = walk.node(chain.generate).map(|n| frame.path(n))?;
-    let generated = generate::finish(vec![(0, answer)], &path, &mut host.table());
-    let id = match generated.outputs.get(1) {
-        Some(Value::Row(id)) => Some(*id),
-        _ => None,
-    };
-    walk.note(chain.generate, generated);
-    for i in chain.between.iter().copied().chain([chain.stream]) {
-        let Some(at) = At::new(host, frame, i) else { continue };
-        at.begin();
-        // It has been delivered, whatever is found now.
-        let resolved = if i == chain.stream {
-            Resolved::plain(Outcome::Delivered)
-        } else {
-            match at.node.spec.start(at.clone()) {
-                Begun::Done(resolved) => resolved,
-                Begun::Waits(_) => Resolved::plain(Outcome::Cancelled),
-            }
-        };
-        walk.note(i, resolved);
-    }
-    id
-}
-
-impl Walk<'_> {
-    fn note(&self, i: usize, resolved: Resolved) {
-        if let Some(node) = self.node(i) {
-            self.record(i, node, &resolved);
-        }
-        self.frame.with(i, |c| c.outputs = resolved.outputs);
     }
 }

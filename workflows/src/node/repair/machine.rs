@@ -199,15 +199,13 @@ impl Machine<'_> {
 
     fn ask(&self, rung: &Rung, route: Arc<Route>, tries: u32) -> Ask {
         let escalates = rung.strategy == Strategy::Escalate;
+        let id = EffectId::new(&self.at.path, EffectKind::Model, self.attempts.saturating_sub(1), tries);
         Ask {
-            id: EffectId::new(&self.at.path, EffectKind::Model, self.attempts.saturating_sub(1), tries),
-            purpose: rung.strategy.purpose().into(),
-            primary: false,
-            route,
             edits: self.at.host.edits(&self.edits(rung.strategy)),
-            stream: false,
+            // The machine ends by itself when the run must.
             timeout: None,
             avoid: if escalates { self.used.clone() } else { Vec::new() },
+            ..self.at.question(id, rung.strategy.purpose(), route)
         }
     }
 

@@ -1,6 +1,6 @@
 //! `repair`: the validate-and-fix loop in one node (`workflow-format.md` §9).
 
-use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, validate};
+use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels, validate};
 use crate::load::{Checks, Cx};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
@@ -28,6 +28,8 @@ pub(crate) static TYPE: NodeType = NodeType {
     // It makes up to four calls, each of which ends by itself.
     timeout: Duration::from_secs(120),
     sink: false,
+    cacheable: false,
+    retries: true,
     outputs: |_| {
         vec![
             Out::new("completion", Ty::Completion),
@@ -36,6 +38,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("findings", Type::Any.list()),
         ]
     },
+    labels: no_labels,
     lower: |cx, f| Box::new(Repair::lower(cx, f)),
 };
 
@@ -248,7 +251,7 @@ impl Spec for Repair {
             Some(Start { id, completion, model, checked: row.checked() })
         });
         // Without anything to repair.
-        let Some(start) = start else { return Begun::Done(Resolved::plain(Outcome::Exhausted)) };
+        let Some(start) = start else { return Begun::done(Resolved::plain(Outcome::Exhausted)) };
         Begun::waits(async move {
             let (checks, extras) = self.checks(&at);
             let done = machine::run(self, &at, &checks, start).await;

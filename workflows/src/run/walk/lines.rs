@@ -4,6 +4,7 @@ use super::{Progress, Walk};
 use crate::edge::Edge;
 use crate::event::Event;
 use crate::graph::bit;
+use crate::node::tool::Tool;
 use crate::node::{Join, Resolved};
 use crate::outcome::Outcome;
 
@@ -56,8 +57,6 @@ impl Walk<'_> {
         outcome: Outcome,
     ) -> Result<Vec<(usize, Line)>, types::expr::Error> {
         let graph = self.frame.graph;
-        // Conditions see the node itself as resolved.
-        self.frame.with(i, |c| c.progress = Progress::Resolved { outcome, duration_ms: 0.0 });
         let mut lines: Vec<(usize, Line)> = Vec::new();
         let mut any = false;
         let line = |live: bool| if live { Line::Live } else { Line::Dead };
@@ -65,7 +64,7 @@ impl Walk<'_> {
         for (at, e) in graph.edges_from(i).filter(|(_, e)| plain(e)) {
             let mut live = e.accepts.contains(outcome);
             if let (true, Some(when)) = (live, &e.when) {
-                live = when.holds(&self.frame.scope(when, self.host))?;
+                live = when.holds(&self.frame.scope(when, self.host, &[]))?;
             }
             any |= live;
             lines.push((at, line(live)));
@@ -92,8 +91,20 @@ impl Walk<'_> {
         });
     }
 
+    /// Makes the edges of nodes that have resolved earlier live or dead again.
+    pub(super) fn redraw(&mut self) {
+        for i in self.frame.graph.topo.iter().copied() {
+            let Progress::Resolved { outcome, .. } = self.frame.progress(i) else { continue };
+            for (e, line) in self.lines_after(i, outcome).unwrap_or_default() {
+                if let Some(l) = self.lines.get_mut(e) {
+                    *l = line;
+                }
+            }
+        }
+    }
+
     /// Cancels what can no longer matter: a node is of use while a pending edge leads from it to a node
-    /// that still waits and is of use itself; sinks always are.
+    /// that still waits and is of use itself; sinks always are, and so is what runs for its own sake.
     pub(super) fn abandon(&mut self) {
         if self.running.is_empty() {
             return;
@@ -101,13 +112,12 @@ impl Walk<'_> {
         let graph = self.frame.graph;
         let mut useful = 0_u64;
         for i in graph.topo.iter().copied().rev() {
-            let sink = self.node(i).is_some_and(|n| n.kind.sink);
-            let open = self.frame.progress(i) == Progress::Pending;
+            let open = !matches!(self.frame.progress(i), Progress::Resolved { .. });
             let leads = graph.edges_from(i).any(|(at, e)| {
                 let waits = self.frame.progress(e.to) == Progress::Pending;
                 self.lines.get(at) == Some(&Line::Pending) && waits && useful & bit(e.to) != 0
             });
-            if sink && open || leads {
+            if open && (self.matters(i) || leads) {
                 useful |= bit(i);
             }
         }
@@ -118,5 +128,13 @@ impl Walk<'_> {
             // Its edges lead to nothing that waits, so resolving it starts nothing.
             self.resolve(i, Resolved::plain(Outcome::Cancelled), None);
         }
+    }
+
+    /// Whether a node matters by itself: it ends the run, runs after it, changes the world, or is one of the
+    /// last of a body, whose outputs others read.
+    fn matters(&self, i: usize) -> bool {
+        let Some(node) = self.node(i) else { return false };
+        let last = || self.frame.is_body() && self.frame.graph.edges_from(i).next().is_none();
+        node.kind.sink || node.is_later() || node.get().is_some_and(Tool::is_unsafe) || last()
     }
 }

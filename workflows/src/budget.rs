@@ -1,0 +1,197 @@
+//! Money, tokens and calls that a run, a node or a call may use: one inside the other.
+
+use crate::load::Cx;
+use serde_json::{Value as Json, json};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use types::doc::Node;
+use types::{Usage, Usd};
+
+/// What may be used at most; `None`: whatever is allowed around it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Amounts {
+    /// Money.
+    pub usd: Option<Usd>,
+    /// Input and output tokens together.
+    pub tokens: Option<u32>,
+    /// Model calls.
+    pub calls: Option<u32>,
+    /// Time.
+    pub wall: Option<Duration>,
+}
+
+impl Amounts {
+    /// Reads the `budget` of a node.
+    pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str) -> Option<Amounts> {
+        let mut f = cx.r.fields(node, path)?;
+        let whole = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
+        let amounts = Amounts {
+            usd: f.take("usd").and_then(|n| cx.r.usd(n, &f.at("usd"))),
+            tokens: whole(f.take("tokens").and_then(|n| cx.r.integer(n, &f.at("tokens"), 1, 5_000_000))),
+            calls: whole(f.take("calls").and_then(|n| cx.r.integer(n, &f.at("calls"), 1, 500))),
+            wall: f.take("wall").and_then(|n| cx.r.duration(n, &f.at("wall"))),
+        };
+        f.finish(&mut cx.r);
+        Some(amounts)
+    }
+
+    /// For the hash of the plan.
+    pub(crate) fn canonical(&self) -> Json {
+        json!([self.usd.map(Usd::dollars), self.tokens, self.calls, self.wall.map(|w| w.as_secs_f64())])
+    }
+}
+
+/// What has been used.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Used {
+    /// Money.
+    pub usd: Usd,
+    /// Input and output tokens together.
+    pub tokens: u64,
+    /// Model calls.
+    pub calls: u32,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    used: Used,
+    reserved: Usd,
+}
+
+/// What a run, a node or a call may use and has used. Whatever is taken from it is taken from those around
+/// it in the same step, or from none of them.
+#[derive(Debug, Default)]
+pub struct Purse {
+    limit: Amounts,
+    state: Mutex<State>,
+    above: Option<Arc<Purse>>,
+}
+
+impl Purse {
+    /// A purse with limits of its own within another.
+    #[must_use]
+    pub fn new(limit: Amounts, above: Option<Arc<Purse>>) -> Arc<Self> {
+        Arc::new(Purse { limit, state: Mutex::default(), above })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Every write leaves the state consistent, so a panic elsewhere does not spoil it.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sets money aside for a call, if it is within every limit; check and act are one step.
+    #[must_use]
+    pub fn reserve(&self, amount: Usd) -> bool {
+        // Always from the inside out, so two of these never wait for each other.
+        let mut state = self.lock();
+        let after = state.used.usd.plus(state.reserved).plus(amount);
+        if self.limit.usd.is_some_and(|most| after > most) {
+            return false;
+        }
+        if self.above.as_ref().is_some_and(|above| !above.reserve(amount)) {
+            return false;
+        }
+        state.reserved = state.reserved.plus(amount);
+        true
+    }
+
+    /// Puts what a call has cost in the place of what was set aside for it.
+    pub fn settle(&self, reserved: Usd, cost: Usd) {
+        let mut state = self.lock();
+        state.reserved = state.reserved.minus(reserved);
+        state.used.usd = state.used.usd.plus(cost);
+        if let Some(above) = &self.above {
+            above.settle(reserved, cost);
+        }
+    }
+
+    /// Money left that nobody has set aside; `None`: there is no limit.
+    #[must_use]
+    pub fn left(&self) -> Option<Usd> {
+        let own = {
+            let state = self.lock();
+            self.limit.usd.map(|most| most.minus(state.used.usd.plus(state.reserved)))
+        };
+        let above = self.above.as_ref().and_then(|above| above.left());
+        [own, above].into_iter().flatten().min()
+    }
+
+    /// What has been used.
+    #[must_use]
+    pub fn used(&self) -> Used {
+        self.lock().used
+    }
+
+    /// Its limits.
+    #[must_use]
+    pub fn limit(&self) -> &Amounts {
+        &self.limit
+    }
+
+    /// Takes one call.
+    ///
+    /// # Errors
+    /// The name of the limit that stands against it.
+    pub(crate) fn call(&self) -> Result<(), &'static str> {
+        let mut state = self.lock();
+        if self.limit.calls.is_some_and(|most| state.used.calls >= most) {
+            return Err("calls");
+        }
+        if self.limit.tokens.is_some_and(|most| state.used.tokens >= u64::from(most)) {
+            return Err("tokens");
+        }
+        if self.limit.usd.is_some_and(|most| state.used.usd >= most) {
+            return Err("usd");
+        }
+        if let Some(above) = &self.above {
+            above.call()?;
+        }
+        state.used.calls = state.used.calls.saturating_add(1);
+        Ok(())
+    }
+
+    /// Counts the tokens of a call.
+    pub(crate) fn count(&self, usage: &Usage) {
+        let tokens = u64::from(usage.input).saturating_add(u64::from(usage.output));
+        let mut state = self.lock();
+        state.used.tokens = state.used.tokens.saturating_add(tokens);
+        if let Some(above) = &self.above {
+            above.count(usage);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn usd(x: f64) -> Usd {
+        Usd::from_dollars(x)
+    }
+
+    #[test]
+    fn what_is_taken_is_taken_from_all_or_from_none() {
+        let run = Purse::new(Amounts { usd: Some(usd(1.0)), ..Amounts::default() }, None);
+        let node = Purse::new(Amounts { usd: Some(usd(0.4)), ..Amounts::default() }, Some(run.clone()));
+        assert!(node.reserve(usd(0.3)) && !node.reserve(usd(0.2)), "the node's own limit");
+        assert_eq!((node.left(), run.left()), (Some(usd(0.1)), Some(usd(0.7))));
+        assert!(run.reserve(usd(0.65)) && !node.reserve(usd(0.1)), "the run's limit");
+        node.settle(usd(0.3), usd(0.1));
+        run.settle(usd(0.65), usd(0.0));
+        assert_eq!((node.used().usd, run.used().usd, run.left()), (usd(0.1), usd(0.1), Some(usd(0.9))));
+    }
+
+    #[test]
+    fn calls_and_tokens_end_too() {
+        let run = Purse::new(Amounts { calls: Some(2), tokens: Some(10), ..Amounts::default() }, None);
+        let node = Purse::new(Amounts { calls: Some(1), ..Amounts::default() }, Some(run.clone()));
+        assert_eq!(
+            (node.call(), node.call(), run.call(), run.call()),
+            (Ok(()), Err("calls"), Ok(()), Err("calls"))
+        );
+        let other = Purse::new(Amounts { tokens: Some(10), ..Amounts::default() }, None);
+        assert_eq!(other.call(), Ok(()));
+        other.count(&Usage { input: 7, output: 3, ..Usage::default() });
+        assert_eq!(other.call(), Err("tokens"));
+    }
+}

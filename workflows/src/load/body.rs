@@ -1,0 +1,122 @@
+//! A graph: the nodes and edges of a file, or of a node that runs a graph within itself.
+
+use super::{Cx, Named};
+use crate::edge::{self, Edge};
+use crate::graph::{self, Graph};
+use crate::node::{Node, NodeType};
+use types::diagnostic::Severity;
+use types::doc::{self, Fields};
+use types::expr::Type;
+
+/// Most nodes of one graph.
+pub(super) const MAX_NODES: usize = 64;
+/// Most graphs within each other.
+const MAX_DEPTH: usize = 8;
+
+/// Reads the body of a node: `nodes`, `edges` and what `more` takes beside them, which sees the body's own
+/// nodes. `locals`: what it has around it. `None` where there is no graph to speak of.
+pub(crate) fn body<T>(
+    cx: &mut Cx<'_>,
+    node: &doc::Node,
+    path: &str,
+    locals: Vec<(String, Type)>,
+    more: impl FnOnce(&mut Cx<'_>, &mut Fields<'_>) -> T,
+) -> Option<(Graph, T)> {
+    if cx.levels.len() >= MAX_DEPTH {
+        cx.r.error("104", node.span, "bodies within bodies, too deep").expected =
+            Some(format!("at most {MAX_DEPTH} graphs within each other"));
+        return None;
+    }
+    let mut f = cx.r.fields(node, path)?;
+    let list = f.require(&mut cx.r, "nodes").and_then(|n| list(cx, n, &f.at("nodes"))).unwrap_or_default();
+    let edges = f.take("edges");
+    let named = names(cx, &list);
+    cx.enter(named, locals);
+    let graph = lower(cx, path, &list, edges, |_, _| None);
+    let made = more(cx, &mut f);
+    cx.leave();
+    f.finish(&mut cx.r);
+    if let Some(g) = &graph {
+        graph::check::body(&mut cx.r, g);
+        no_stream(cx, g);
+    }
+    Some((graph?, made))
+}
+
+fn no_stream(cx: &mut Cx<'_>, graph: &Graph) {
+    for n in graph.nodes.iter().filter(|n| n.is::<crate::node::stream::Stream>()) {
+        cx.r.error("104", n.span, format!("`{}` would answer the client from within a body", n.id)).hint =
+            Some("put the `stream` node behind the loop or map".to_owned());
+    }
+}
+
+/// The nodes of a graph with the file's defaults under their own keys.
+pub(super) fn list(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Vec<doc::Node>> {
+    let list = cx.r.list(n, path)?;
+    if list.is_empty() || list.len() >= MAX_NODES {
+        cx.r.error("104", n.span, format!("{} nodes", list.len())).expected =
+            Some(format!("1 to {}", MAX_NODES - 1));
+        return None;
+    }
+    Some(list.iter().map(|n| cx.top.defaults.under(n)).collect())
+}
+
+/// Ids, types and outputs of nodes, before anything refers to them.
+pub(super) fn names(cx: &mut Cx<'_>, list: &[doc::Node]) -> Vec<Named> {
+    let mut named: Vec<Named> = Vec::new();
+    for n in list {
+        let id = n.get("id").and_then(|i| i.as_str().map(|s| (s, i.span)));
+        let kind = n.get("type").and_then(doc::Node::as_str).and_then(NodeType::parse);
+        named.push(match id {
+            None => Named::of("", None, n),
+            Some((id, span)) => {
+                if named.iter().any(|n| n.id == id) {
+                    cx.r.error("121", span, format!("two nodes have the id `{id}`"));
+                }
+                Named::of(id, kind, n)
+            }
+        });
+    }
+    named
+}
+
+/// Nodes and edges, then the graph of them and its checks. `more` adds a node of the loader's own.
+pub(super) fn lower(
+    cx: &mut Cx<'_>,
+    path: &str,
+    list: &[doc::Node],
+    edges: Option<&doc::Node>,
+    more: impl FnOnce(&mut Cx<'_>, &mut Vec<Edge>) -> Option<Node>,
+) -> Option<Graph> {
+    let first = cx.r.problems.len();
+    let before = cx.errors();
+    let mut lines: Vec<Edge> = Vec::new();
+    if let Some(n) = edges {
+        edge::lower(cx, n, &at(path, "edges"), &mut lines);
+    }
+    let mut sound = before == cx.errors();
+    let mut nodes = Vec::new();
+    for (i, n) in list.iter().enumerate() {
+        nodes.extend(Node::lower(cx, n, &format!("{}[{i}]", at(path, "nodes")), i, &mut lines));
+    }
+    nodes.extend(more(cx, &mut lines));
+    // A graph with holes would only produce problems that are none.
+    let problems = cx.r.problems.get(first..).unwrap_or(&[]);
+    sound &= nodes.len() == cx.nodes().len() && !nodes.is_empty() && !problems.iter().any(breaks_graph);
+    if !sound {
+        return None;
+    }
+    let mut graph = graph::build(&mut cx.r, nodes, lines)?;
+    graph::inputs::fill(cx, &mut graph);
+    Some(graph)
+}
+
+fn at(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}
+
+/// Problems after which edges or nodes are missing.
+fn breaks_graph(d: &types::diagnostic::Diagnostic) -> bool {
+    d.severity == Severity::Error
+        && (d.code == "WF121" || d.field.contains("needs") || d.field.ends_with(".type"))
+}

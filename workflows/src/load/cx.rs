@@ -1,0 +1,248 @@
+//! What one file is lowered with: its problems, the names that it may use, the graphs around a place.
+
+use super::top::Top;
+use super::{Names, expressions};
+use crate::node::{NodeType, Out, outcomes};
+use crate::outcome::{Outcome, OutcomeSet};
+use crate::route::Route;
+use crate::world::ToolSpec;
+use std::sync::Arc;
+use types::diagnostic::{Severity, suggestion};
+use types::doc::{self, Fields, Node, Reader, Span};
+use types::expr::{Type, Variables};
+
+/// A node as it is known before it is read: other nodes refer to it whatever the order in the file.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) id: String,
+    /// `None` where the type is wrong.
+    pub(crate) kind: Option<&'static NodeType>,
+    pub(crate) outputs: Vec<Out>,
+    /// Outcomes in words of its own.
+    labels: Vec<Arc<str>>,
+}
+
+impl Named {
+    pub(crate) fn of(id: impl Into<String>, kind: Option<&'static NodeType>, node: &Node) -> Self {
+        let outputs = kind.map(|k| (k.outputs)(node)).unwrap_or_default();
+        let labels = kind.map(|k| (k.labels)(node)).unwrap_or_default();
+        Named { id: id.into(), kind, outputs, labels }
+    }
+
+    /// Every completed outcome.
+    pub(crate) fn completed(&self) -> OutcomeSet {
+        self.kind.map_or(OutcomeSet::EMPTY, |k| outcomes(k, &self.labels))
+    }
+
+    /// The completed outcome of that name.
+    pub(crate) fn outcome(&self, word: &str) -> Option<Outcome> {
+        let label = || self.labels.iter().position(|l| **l == *word).and_then(|i| u8::try_from(i).ok());
+        let fixed = self.kind?.outcomes.iter().find(|o| o.as_str() == word).copied();
+        fixed.or_else(|| label().map(Outcome::Label))
+    }
+
+    /// Names of all completed outcomes.
+    pub(crate) fn words(&self) -> impl Iterator<Item = &str> + Clone {
+        let fixed = self.kind.map_or(&[] as &[Outcome], |k| k.outcomes).iter().map(|o| o.as_str());
+        fixed.chain(self.labels.iter().map(|l| &**l))
+    }
+}
+
+/// A graph that is being read, within those around it.
+#[derive(Debug, Default)]
+pub(crate) struct Level {
+    pub(super) nodes: Vec<Named>,
+    /// What a body has around it: `carry`, `loop`, the variable of a `map`.
+    pub(super) locals: Vec<(String, Type)>,
+}
+
+/// What one file is lowered with.
+pub(crate) struct Cx<'a> {
+    pub(crate) r: Reader<'a>,
+    pub(super) names: &'a Names<'a>,
+    /// The graphs around the place that is being read, the root first.
+    pub(super) levels: Vec<Level>,
+    /// Types of the file's own constants.
+    pub(super) vars: Variables,
+    /// Types of what a call or a run may give it.
+    pub(super) inputs: Variables,
+    pub(super) top: Top,
+    /// Variables of expressions at the place that is being read.
+    pub(super) variables: Variables,
+}
+
+impl Cx<'_> {
+    /// How many graphs stand around the place that is being read, its own included.
+    pub(crate) fn depth(&self) -> usize {
+        self.levels.len()
+    }
+
+    /// The nodes of the graph that is being read.
+    pub(crate) fn nodes(&self) -> &[Named] {
+        self.levels.last().map_or(&[], |l| l.nodes.as_slice())
+    }
+
+    /// A node of that graph.
+    pub(crate) fn named(&self, position: usize) -> Option<&Named> {
+        self.nodes().get(position)
+    }
+
+    /// A node of a graph some levels up.
+    pub(crate) fn named_at(&self, up: usize, position: usize) -> Option<&Named> {
+        self.levels.iter().rev().nth(up)?.nodes.get(position)
+    }
+
+    /// The position of a node of that graph.
+    pub(crate) fn position(&self, id: &str) -> Option<usize> {
+        self.nodes().iter().position(|n| n.id == id)
+    }
+
+    /// A node of that graph or of one around it: levels up, and position.
+    pub(crate) fn find(&self, id: &str) -> Option<(usize, usize)> {
+        let mut levels = self.levels.iter().rev().enumerate();
+        levels.find_map(|(up, l)| Some((up, l.nodes.iter().position(|n| n.id == id)?)))
+    }
+
+    /// Ids of all nodes that can be referred to.
+    pub(crate) fn visible(&self) -> impl Iterator<Item = &str> + Clone {
+        self.levels.iter().rev().flat_map(|l| l.nodes.iter().map(|n| n.id.as_str()))
+    }
+
+    /// What a body has around it under that name: levels up, and type.
+    pub(crate) fn local(&self, name: &str) -> Option<(usize, Type)> {
+        let mut levels = self.levels.iter().rev().enumerate();
+        levels.find_map(|(up, l)| Some((up, l.locals.iter().find(|(n, _)| n == name)?.1.clone())))
+    }
+
+    /// The constants of the file (`vars`) or what it is given (`inputs`), with their types.
+    pub(crate) fn given(&self, map: &str) -> &Variables {
+        if map == "vars" { &self.vars } else { &self.inputs }
+    }
+
+    /// Begins the graph of these nodes within the one that is being read. `locals`: what it has around it.
+    pub(super) fn enter(&mut self, nodes: Vec<Named>, locals: Vec<(String, Type)>) {
+        self.levels.push(Level { nodes, locals });
+        self.variables = expressions::variables(self);
+    }
+
+    /// Ends it.
+    pub(super) fn leave(&mut self) {
+        self.levels.pop();
+        self.variables = expressions::variables(self);
+    }
+
+    /// The id of a position.
+    pub(crate) fn id(&self, position: usize) -> &str {
+        self.named(position).map_or("", |n| &n.id)
+    }
+
+    pub(super) fn errors(&self) -> usize {
+        self.r.problems.iter().filter(|d| d.severity == Severity::Error).count()
+    }
+
+    /// Notes what the format has and this version has not.
+    pub(crate) fn unsupported(&mut self, span: Span, what: &str) {
+        self.r.error("105", span, format!("`{what}` is not supported yet")).hint =
+            Some("remove it".to_owned());
+    }
+
+    /// The tools that there are.
+    pub(crate) fn tools(&self) -> &[Arc<ToolSpec>] {
+        self.names.tools
+    }
+
+    /// The tool of that name.
+    pub(crate) fn tool(&self, name: &str) -> Option<&Arc<ToolSpec>> {
+        self.names.tools.iter().find(|t| *t.name == *name)
+    }
+
+    /// The type of a variable of the request.
+    pub(crate) fn variable(&self, name: &str) -> Option<&Type> {
+        self.names.variables.iter().find(|(n, _)| n == name).map(|(_, t)| t)
+    }
+
+    /// Whether there is a pool of that name for all workflows.
+    pub(crate) fn has_pool(&self, name: &str) -> bool {
+        self.names.pools.iter().any(|p| p == name)
+    }
+
+    /// The file's own pool of that name.
+    pub(crate) fn own_pool(&self, name: &str) -> Option<Arc<Route>> {
+        self.top.pools.iter().find(|(n, _)| n == name).map(|(_, r)| r.clone())
+    }
+
+    /// The file's own validator of that name, as written.
+    pub(super) fn own_validator(&self, name: &str) -> Option<Node> {
+        self.top.validators.iter().find(|(n, _)| n == name).map(|(_, node)| node.clone())
+    }
+
+    /// The name of a pool.
+    pub(crate) fn pool(&mut self, n: &Node, path: &str) -> Option<String> {
+        let name = self.r.string(n, path)?;
+        if self.names.pools.contains(&name) {
+            return Some(name);
+        }
+        let own = self.top.pools.iter().map(|(name, _)| name.as_str());
+        let known = self.names.pools.iter().map(String::as_str).chain(own);
+        let hint = if known.clone().next().is_none() {
+            "no pools are defined; leave `pool` out to allow every candidate".to_owned()
+        } else {
+            suggestion(&name, known)
+        };
+        let d = self.r.error("202", n.span, format!("there is no pool `{name}`"));
+        d.hint = Some(hint);
+        path.clone_into(&mut d.field);
+        None
+    }
+
+    /// A model by id or alias; gives its id.
+    pub(crate) fn model(&mut self, n: &Node, path: &str) -> Option<String> {
+        let name = self.r.string(n, path)?;
+        if let Some(m) = self.names.matrix.find(&name).and_then(|ix| self.names.matrix.model(ix)) {
+            return Some(m.id.to_string());
+        }
+        self.no_model(n.span, &name, path);
+        None
+    }
+
+    fn no_model(&mut self, span: Span, name: &str, path: &str) {
+        let hint = suggestion(name, self.names.matrix.models().iter().map(|m| &*m.id));
+        let d = self.r.error("201", span, format!("no model matches `{name}`"));
+        d.hint = Some(hint);
+        path.clone_into(&mut d.field);
+    }
+
+    /// Selectors of models: ids, globs, aliases, `pool:<name>`.
+    pub(crate) fn selectors(&mut self, n: &Node, path: &str) -> Vec<String> {
+        let entries: &[Node] = match &n.value {
+            doc::Value::List(l) => l,
+            _ => std::slice::from_ref(n),
+        };
+        let mut found = Vec::new();
+        for n in entries {
+            let Some(s) = self.r.string(n, path) else { continue };
+            let known = match s.strip_prefix("pool:") {
+                Some(pool) => self.names.pools.iter().any(|p| p == pool),
+                None => !self.names.matrix.select(&s).is_empty(),
+            };
+            if known {
+                found.push(s);
+            } else if let Some(pool) = s.strip_prefix("pool:") {
+                let hint = suggestion(pool, self.names.pools.iter().map(String::as_str));
+                self.r.error("202", n.span, format!("there is no pool `{pool}`")).hint = Some(hint);
+            } else {
+                self.no_model(n.span, &s, path);
+            }
+        }
+        found
+    }
+}
+
+/// Takes keys of the format that this version does not support, noting each that is there.
+pub(crate) fn later(cx: &mut Cx<'_>, f: &mut Fields<'_>, keys: &[&'static str]) {
+    for key in keys {
+        if let Some(n) = f.take(key) {
+            cx.unsupported(n.span, key);
+        }
+    }
+}

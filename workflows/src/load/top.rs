@@ -1,0 +1,226 @@
+//! Top-level keys that nodes build on: `inputs`, `pools`, `validators`, `prompts`, `defaults`.
+
+use super::Cx;
+use crate::route::Route;
+use crate::schema::Schema;
+use serde_json::{Map, Value as Json};
+use std::sync::Arc;
+use types::doc::{self, Fields};
+use types::expr::Type;
+
+/// What nodes may build on.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Top {
+    /// The file's own pools.
+    pub(crate) pools: Vec<(String, Arc<Route>)>,
+    /// The file's own validators, as written.
+    pub(crate) validators: Vec<(String, doc::Node)>,
+    /// The file's own prompts, as written: each place reads them with what is visible there.
+    pub(crate) prompts: Vec<(String, doc::Node)>,
+    pub(crate) defaults: Defaults,
+    /// Names of all workflows.
+    pub(crate) workflows: Vec<String>,
+}
+
+/// Keys that stand under those of every node, and of every node of a type.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Defaults(Vec<(Option<String>, doc::Key, doc::Node)>);
+
+/// Types of nodes that a default `route` is for.
+const ROUTED: &[&str] = &["generate", "judge", "classify", "merge"];
+
+impl Defaults {
+    fn lower(cx: &mut Cx<'_>, n: &doc::Node) -> Self {
+        let mut found = Vec::new();
+        for (k, v) in cx.r.map(n, "defaults").unwrap_or(&[]) {
+            if matches!(k.name.as_str(), "timeout" | "retry" | "route" | "cache") {
+                found.push((None, k.clone(), v.clone()));
+            } else if crate::node::NodeType::parse(&k.name).is_some() {
+                let own = cx.r.map(v, &format!("defaults.{}", k.name)).unwrap_or(&[]);
+                found.extend(own.iter().map(|(key, v)| (Some(k.name.clone()), key.clone(), v.clone())));
+            } else {
+                let d = cx.r.error("101", k.span, format!("unknown key `{}`", k.name));
+                d.expected = Some("timeout, retry, route, cache, or a type of node".to_owned());
+                d.field = format!("defaults.{}", k.name);
+            }
+        }
+        Defaults(found)
+    }
+
+    /// A node with the defaults that it does not give itself; those of its type come first.
+    pub(super) fn under(&self, node: &doc::Node) -> doc::Node {
+        let mut node = node.clone();
+        let kind = node.get("type").and_then(doc::Node::as_str).map(str::to_owned);
+        let doc::Value::Map(members) = &mut node.value else { return node };
+        let fits = |of: &Option<String>, key: &str| match (of, &kind) {
+            (Some(of), kind) => Some(of) == kind.as_ref(),
+            (None, Some(kind)) => match key {
+                "route" => ROUTED.contains(&kind.as_str()),
+                "cache" => crate::node::NodeType::parse(kind).is_some_and(|k| k.cacheable),
+                "retry" => crate::node::NodeType::parse(kind).is_some_and(|k| k.retries),
+                _ => true,
+            },
+            (None, None) => false,
+        };
+        let (own, general): (Vec<_>, Vec<_>) = self.0.iter().partition(|(of, ..)| of.is_some());
+        for (of, key, value) in own.into_iter().chain(general) {
+            if fits(of, &key.name) && !members.iter().any(|(k, _)| k.name == key.name) {
+                members.push((key.clone(), value.clone()));
+            }
+        }
+        node
+    }
+}
+
+/// What a run may be given beside its request.
+#[derive(Clone, Debug)]
+pub(crate) struct Given {
+    name: String,
+    ty: Type,
+    schema: Option<Schema>,
+    required: bool,
+    default: Json,
+    canonical: Json,
+}
+
+impl Given {
+    /// For the hash of the plan.
+    pub(crate) fn canonical(&self) -> &Json {
+        &self.canonical
+    }
+}
+
+/// The values of all inputs, those that are missing with their defaults.
+///
+/// # Errors
+/// The first input that is missing, unknown or not of its type.
+pub(crate) fn bind(inputs: &[Given], given: &Map<String, Json>) -> Result<Json, String> {
+    if let Some(unknown) = given.keys().find(|k| !inputs.iter().any(|i| i.name == **k)) {
+        let hint = types::diagnostic::suggestion(unknown, inputs.iter().map(|i| i.name.as_str()));
+        return Err(format!("there is no input `{unknown}`; {hint}"));
+    }
+    let mut bound = Map::new();
+    for i in inputs {
+        let value = match given.get(&i.name) {
+            None if i.required => return Err(format!("the input `{}` is missing", i.name)),
+            None => i.default.clone(),
+            Some(v) => {
+                i.fits(v)?;
+                v.clone()
+            }
+        };
+        bound.insert(i.name.clone(), value);
+    }
+    Ok(Json::Object(bound))
+}
+
+impl Given {
+    fn fits(&self, v: &Json) -> Result<(), String> {
+        if !has_type(v, &self.ty) {
+            return Err(format!("the input `{}` is not of its type", self.name));
+        }
+        match &self.schema {
+            Some(schema) => schema.check(v).map_err(|why| format!("the input `{}`: {why}", self.name)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn has_type(v: &Json, t: &Type) -> bool {
+    match t {
+        Type::Bool => v.is_boolean(),
+        Type::Int => v.is_i64(),
+        Type::Float => v.is_number(),
+        Type::Str => v.is_string(),
+        Type::List(of) => v.as_array().is_some_and(|l| l.iter().all(|v| has_type(v, of))),
+        Type::Map(_) => v.is_object(),
+        Type::Enum(values) => v.as_str().is_some_and(|s| values.contains(&s)),
+        Type::Optional(of) => v.is_null() || has_type(v, of),
+        Type::Any => true,
+    }
+}
+
+/// The types by their names in files.
+const TYPES: &[&str] = &["bool", "int", "float", "string", "list", "map", "any"];
+
+fn input(cx: &mut Cx<'_>, name: &str, n: &doc::Node) -> Option<Given> {
+    let at = format!("inputs.{name}");
+    let mut f = cx.r.fields(n, &at)?;
+    let ty = f.take("type").and_then(|n| cx.r.one_of(n, &f.at("type"), TYPES));
+    let schema_node = f.take("schema");
+    let required = f.take("required").and_then(|n| cx.r.boolean(n, &f.at("required"))).unwrap_or(false);
+    let default = f.take("default").map(|n| (n.to_json(), n.span));
+    let span = f.span;
+    f.finish(&mut cx.r);
+    if ty.is_none() && schema_node.is_none() {
+        let d = cx.r.error("102", span, "`type` is missing");
+        d.expected = Some(format!("`type` (one of {}) or `schema`", TYPES.join(", ")));
+        return None;
+    }
+    let ty = match ty {
+        Some("bool") => Type::Bool,
+        Some("int") => Type::Int,
+        Some("float") => Type::Float,
+        Some("string") => Type::Str,
+        Some("list") => Type::Any.list(),
+        _ => Type::Any,
+    };
+    let mut schema = None;
+    if let Some(n) = schema_node {
+        match Schema::new(&n.to_json()) {
+            Ok(made) => schema = Some(made),
+            Err(why) => cx.r.error("104", n.span, why).expected = Some("a valid JSON Schema".to_owned()),
+        }
+    }
+    let known = if required || default.is_some() { ty.clone() } else { ty.clone().optional() };
+    let given = Given {
+        name: name.to_owned(),
+        ty: known,
+        schema,
+        required,
+        default: default.as_ref().map(|(v, _)| v.clone()).unwrap_or_default(),
+        canonical: n.to_json(),
+    };
+    if let Some((value, span)) = default
+        && let Err(why) = given.fits(&value)
+    {
+        cx.r.error("104", span, why);
+    }
+    Some(given)
+}
+
+/// Reads all of them; they come before the nodes, which build on them.
+pub(super) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Vec<Given> {
+    let mut inputs = Vec::new();
+    if let Some(n) = f.take("inputs") {
+        for (k, n) in cx.r.map(n, "inputs").unwrap_or(&[]) {
+            inputs.extend(input(cx, &k.name, n));
+        }
+    }
+    cx.inputs = inputs.iter().map(|i| (i.name.clone(), i.ty.clone())).collect();
+    if let Some(n) = f.take("pools") {
+        for (k, n) in cx.r.map(n, "pools").unwrap_or(&[]) {
+            if cx.names.pools.contains(&k.name) {
+                let d = cx.r.warning("221", k.span, format!("`{}` hides the pool of that name", k.name));
+                d.field = format!("pools.{}", k.name);
+            }
+            let route = Route::lower(cx, n, &format!("pools.{}", k.name));
+            cx.top.pools.push((k.name.clone(), Arc::new(route)));
+        }
+    }
+    let members = |cx: &mut Cx<'_>, n: Option<&doc::Node>, key: &str| -> Vec<(String, doc::Node)> {
+        let members = n.and_then(|n| cx.r.map(n, key)).unwrap_or(&[]);
+        members.iter().map(|(k, n)| (k.name.clone(), n.clone())).collect()
+    };
+    cx.top.validators = members(cx, f.take("validators"), "validators");
+    cx.top.prompts = members(cx, f.take("prompts"), "prompts");
+    for (name, n) in &cx.top.prompts {
+        if !matches!(n.value, doc::Value::Str(_) | doc::Value::List(_)) {
+            cx.r.wrong_type(n, &format!("prompts.{name}"), "a text or a list of messages");
+        }
+    }
+    if let Some(n) = f.take("defaults") {
+        cx.top.defaults = Defaults::lower(cx, n);
+    }
+    inputs
+}

@@ -1,0 +1,155 @@
+//! `call`: runs another workflow in the place of a node.
+
+use super::{Begun, Fault, NodeResult, NodeType, Out, Resolved, Spec, no_labels};
+use crate::budget::{Amounts, Purse};
+use crate::ending::RunFailure;
+use crate::load::{Cx, Data, Expr, bind, workflow};
+use crate::outcome::Outcome;
+use crate::plan::Workflow;
+use crate::run::{At, End, Env, walk};
+use crate::value::{Ty, Value};
+use serde_json::{Map, Value as Json, json};
+use std::sync::Arc;
+use std::time::Duration;
+use types::doc::{self, Fields};
+use types::expr::Type;
+
+pub(crate) static TYPE: NodeType = NodeType {
+    name: "call",
+    outcomes: &[Outcome::Ok],
+    words: &["ok", "error", "timeout", "cancelled", "skipped"],
+    // The nodes of the other workflow have times of their own, and the run has one.
+    timeout: Duration::from_secs(3600),
+    sink: false,
+    cacheable: false,
+    retries: false,
+    outputs: |_| {
+        vec![
+            Out::new("completion", Ty::Completion),
+            Out::data("text", Type::Str.optional()),
+            Out::data("verdict", Type::Str.optional()),
+        ]
+    },
+    labels: no_labels,
+    lower: |cx, f| Box::new(Call::lower(cx, f)),
+};
+
+/// A value for an input.
+#[derive(Clone, Debug)]
+enum Input {
+    Expr(Expr),
+    Data(Data),
+}
+
+/// What a file says of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) workflow: String,
+    inputs: Vec<(String, Input)>,
+    /// Bound once all files are read.
+    callee: Option<Arc<Workflow>>,
+}
+
+impl Call {
+    fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
+        let name = f.require(&mut cx.r, "workflow").and_then(|n| workflow(cx, n, &f.at("workflow")));
+        let mut inputs = Vec::new();
+        if let Some(n) = f.take("inputs") {
+            let at = f.at("inputs");
+            for (k, n) in cx.r.map(n, &at).unwrap_or(&[]) {
+                let at = format!("{at}.{}", k.name);
+                let input = match &n.value {
+                    doc::Value::Str(s) if !s.contains("${") => cx.expr(n, &at, None, &[]).map(Input::Expr),
+                    _ => Some(Input::Data(Data::lower(cx, n, &at))),
+                };
+                inputs.extend(input.map(|i| (k.name.clone(), i)));
+            }
+        }
+        Call { workflow: name.unwrap_or_default(), inputs, callee: None }
+    }
+
+    /// Takes the workflow that it calls.
+    pub(crate) fn bind(&mut self, find: &dyn Fn(&str) -> Option<Arc<Workflow>>) {
+        self.callee = find(&self.workflow);
+    }
+
+    fn inputs(&self, at: &At<'_>) -> Result<Map<String, Json>, Fault> {
+        let value = |i: &Input| match i {
+            Input::Expr(e) => Ok(at.eval(e)?.json(&at.host.table())),
+            Input::Data(d) => d.value(at.frame, at.host),
+        };
+        let members = self.inputs.iter().map(|(name, i)| Ok((name.clone(), value(i)?)));
+        members.collect::<Result<_, types::expr::Error>>().map_err(Fault::from)
+    }
+
+    async fn run(&self, at: At<'_>, callee: &Workflow, inputs: Json) -> NodeResult {
+        let env = Env { vars: callee.vars.clone(), inputs };
+        // What it may use is what its own file allows, within what is left here.
+        let l = &callee.limits;
+        let amounts = Amounts { usd: l.usd, tokens: l.tokens, calls: Some(l.calls), wall: l.wall };
+        let purse = Purse::new(amounts, Some(at.purse.clone()));
+        let frame = at.callee(&callee.root, &env, purse);
+        match walk(at.host, &frame, None).await {
+            Some(End::Delivered(id)) => {
+                let table = at.host.table();
+                let row = table.row(id);
+                let text = row.map_or(Value::Nothing, |r| Value::Text(r.completion.text().into()));
+                let verdict = row.map_or(Value::Nothing, |r| Value::Text(r.verdict.as_str().into()));
+                Ok(Resolved::with(Outcome::Ok, vec![Value::Row(id), text, verdict]))
+            }
+            Some(End::Suspended(s)) => Err(Fault::Suspended(s)),
+            Some(End::Failed(f) | End::Broken(f)) => Err(f.into()),
+            None => {
+                let message = format!("the workflow `{}` ended without a response", callee.name);
+                Err(RunFailure::new("internal", "no_response", 500, message).into())
+            }
+        }
+    }
+}
+
+impl Spec for Call {
+    fn canonical(&self) -> Json {
+        let inputs: Map<String, Json> = self
+            .inputs
+            .iter()
+            .map(|(name, i)| match i {
+                Input::Expr(e) => (name.clone(), json!({"expr": e.source()})),
+                Input::Data(d) => (name.clone(), d.canonical()),
+            })
+            .collect();
+        // The callee is pinned: a change of it is a change of whoever calls it.
+        json!([self.workflow, inputs, self.callee.as_ref().map(|c| &c.plan_hash)])
+    }
+
+    fn exprs(&self) -> Vec<&Expr> {
+        let each = self.inputs.iter().map(|(_, i)| match i {
+            Input::Expr(e) => vec![e],
+            Input::Data(d) => d.exprs(),
+        });
+        each.flatten().collect()
+    }
+
+    fn max_calls(&self) -> u32 {
+        self.callee.as_ref().map_or(0, |c| c.max_calls().min(c.limits.calls))
+    }
+
+    fn max_runs(&self) -> u32 {
+        self.callee.as_ref().map_or(0, |c| c.root.max_runs())
+    }
+
+    fn holds_graphs(&self) -> bool {
+        true
+    }
+
+    fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
+        let Some(callee) = &self.callee else { return Begun::done(Resolved::plain(Outcome::Error)) };
+        let given = match self.inputs(&at) {
+            Ok(given) => given,
+            Err(fault) => return Begun::Done(Err(fault)),
+        };
+        match bind(&callee.inputs, &given) {
+            Ok(inputs) => Begun::waits(self.run(at, callee, inputs)),
+            Err(why) => Begun::Done(Err(RunFailure::new("request", "invalid", 400, why).into())),
+        }
+    }
+}

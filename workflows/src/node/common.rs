@@ -1,0 +1,205 @@
+//! Keys that every node may have, whatever its type (`workflow-format.md` §6).
+
+use super::{NodeType, Out, Outcome};
+use crate::budget::Amounts;
+use crate::load::Cx;
+use crate::reference::Ref;
+use crate::retry::Retry;
+use crate::value::Value;
+use serde_json::{Map, Value as Json, json};
+use std::sync::Arc;
+use std::time::Duration;
+use types::diagnostic::suggestion;
+use types::doc::{self, Fields};
+
+/// What happens when a node fails and no edge takes that up.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum OnError {
+    /// It ends the graph instance.
+    #[default]
+    Fail,
+    /// The node counts as skipped.
+    Skip,
+    /// The node counts as completed, with these outputs by name.
+    Value(Map<String, Json>),
+}
+
+/// Which stored results a node may use (`workflow-format.md` §16).
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Cache {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    /// Shared by all tenants.
+    pub(crate) shared: bool,
+    pub(crate) ttl: Duration,
+    /// What the key is made of; empty: everything that the node reads.
+    pub(crate) key: Vec<Ref>,
+    /// Least similarity for a match by meaning; `None`: exact.
+    pub(crate) similarity: Option<f64>,
+}
+
+/// The common keys that say how a node runs.
+#[derive(Clone, Debug)]
+pub(crate) struct Common {
+    pub(crate) on_error: OnError,
+    pub(crate) budget: Option<Amounts>,
+    pub(crate) retry: Option<Retry>,
+    pub(crate) cache: Option<Cache>,
+    /// `async`: it runs after the response. `None`: as its place tells.
+    pub(crate) later: Option<bool>,
+    /// For traces and events.
+    pub(crate) labels: Arc<[(String, String)]>,
+}
+
+impl Default for Common {
+    fn default() -> Self {
+        Common {
+            on_error: OnError::Fail,
+            budget: None,
+            retry: None,
+            cache: None,
+            later: None,
+            labels: Arc::default(),
+        }
+    }
+}
+
+impl Common {
+    pub(super) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>, kind: &NodeType, outputs: &[Out]) -> Self {
+        let mut common = Common::default();
+        if let Some(n) = f.take("on_error") {
+            common.on_error = on_error(cx, n, &f.at("on_error"), outputs);
+        }
+        common.budget = f.take("budget").and_then(|n| Amounts::lower(cx, n, &f.at("budget")));
+        if let Some(n) = f.take("retry") {
+            if kind.retries {
+                common.retry = Retry::lower(cx, n, &f.at("retry"));
+            } else {
+                meaningless(
+                    cx,
+                    n,
+                    "retry",
+                    kind,
+                    "generate, judge, tool and other nodes that call something",
+                );
+            }
+        }
+        if let Some(n) = f.take("cache") {
+            if kind.cacheable {
+                common.cache = cache(cx, n, &f.at("cache"));
+            } else {
+                meaningless(cx, n, "cache", kind, "generate, classify, tool and merge");
+            }
+        }
+        if let Some(n) = f.take("async") {
+            common.later = cx.r.boolean(n, &f.at("async"));
+            if common.later == Some(true) && cx.depth() > 1 {
+                cx.r.error("104", n.span, "`async` within a body").hint =
+                    Some("put the node behind the loop or map".to_owned());
+            }
+            if common.later == Some(true) && kind.sink {
+                cx.r.error("104", n.span, format!("a `{}` node cannot be `async`", kind.name));
+            }
+        }
+        if let Some(n) = f.take("labels") {
+            let members = cx.r.map(n, &f.at("labels")).unwrap_or(&[]);
+            common.labels = members
+                .iter()
+                .filter_map(|(k, v)| Some((k.name.clone(), cx.r.string(v, "labels")?)))
+                .collect();
+        }
+        common
+    }
+
+    /// For the hash of the plan.
+    pub(super) fn canonical(&self) -> Json {
+        let on_error = match &self.on_error {
+            OnError::Fail => json!("fail"),
+            OnError::Skip => json!("skip"),
+            OnError::Value(v) => json!(v),
+        };
+        let cache = self.cache.as_ref().map(|c| {
+            let key: Vec<&str> = c.key.iter().map(Ref::canonical).collect();
+            json!([c.read, c.write, c.shared, c.ttl.as_secs_f64(), key, c.similarity])
+        });
+        json!({
+            "on_error": on_error, "budget": self.budget.as_ref().map(Amounts::canonical),
+            "retry": self.retry.as_ref().map(Retry::canonical), "cache": cache, "later": self.later,
+        })
+    }
+}
+
+fn meaningless(cx: &mut Cx<'_>, n: &doc::Node, key: &str, kind: &NodeType, where_: &str) {
+    let d = cx.r.error("101", n.span, format!("`{key}` means nothing at a `{}` node", kind.name));
+    d.hint = Some(format!("it is for {where_}"));
+}
+
+fn on_error(cx: &mut Cx<'_>, n: &doc::Node, path: &str, outputs: &[Out]) -> OnError {
+    if !matches!(n.value, doc::Value::Map(_)) {
+        return match cx.r.one_of(n, path, &["fail", "skip"]) {
+            Some("skip") => OnError::Skip,
+            _ => OnError::Fail,
+        };
+    }
+    let Some(mut f) = cx.r.fields(n, path) else { return OnError::Fail };
+    let mut value = Map::new();
+    if let Some(n) = f.require(&mut cx.r, "value") {
+        let at = f.at("value");
+        for (k, v) in cx.r.map(n, &at).unwrap_or(&[]) {
+            if outputs.iter().any(|o| o.name == k.name) {
+                value.insert(k.name.clone(), v.to_json());
+                continue;
+            }
+            let hint = suggestion(&k.name, outputs.iter().map(|o| &*o.name));
+            let d = cx.r.error("101", k.span, format!("the node has no output `{}`", k.name));
+            d.hint = Some(hint);
+            d.field.clone_from(&at);
+        }
+    }
+    f.finish(&mut cx.r);
+    OnError::Value(value)
+}
+
+impl OnError {
+    /// How the node resolves instead of failing, if it does.
+    pub(crate) fn instead(&self, kind: &NodeType, outputs: &[Out]) -> Option<(Outcome, Vec<Value>)> {
+        match self {
+            OnError::Fail => None,
+            OnError::Skip => Some((Outcome::Skipped, Vec::new())),
+            OnError::Value(given) => {
+                let outcome = kind.outcomes.first().copied().unwrap_or(Outcome::Ok);
+                let value = |o: &Out| Value::of(given.get(&*o.name).cloned().unwrap_or_else(|| o.absent()));
+                Some((outcome, outputs.iter().map(value).collect()))
+            }
+        }
+    }
+}
+
+fn cache(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Cache> {
+    let mut f = cx.r.fields(n, path)?;
+    let mode = f
+        .take("mode")
+        .and_then(|n| cx.r.one_of(n, &f.at("mode"), &["none", "read", "write", "read_write"]))
+        .unwrap_or("read_write");
+    let scope = f.take("scope").and_then(|n| cx.r.one_of(n, &f.at("scope"), &["tenant", "engine"]));
+    let ttl = f.take("ttl").and_then(|n| cx.r.duration(n, &f.at("ttl")));
+    let key = match f.take("key") {
+        None => Vec::new(),
+        Some(n) => {
+            let at = f.at("key");
+            let list = cx.r.list(n, &at).unwrap_or(&[]);
+            list.iter().filter_map(|n| Ref::lower(cx, n, &at)).collect()
+        }
+    };
+    let semantic = f.take("match").and_then(|n| cx.r.one_of(n, &f.at("match"), &["exact", "semantic"]));
+    let least = f.take("min_similarity").and_then(|n| cx.r.number(n, &f.at("min_similarity"), 0.0, 1.0));
+    f.finish(&mut cx.r);
+    Some(Cache {
+        read: mode.starts_with("read"),
+        write: mode.ends_with("write"),
+        shared: scope == Some("engine"),
+        ttl: ttl.unwrap_or(Duration::from_secs(3600)),
+        key,
+        similarity: (semantic == Some("semantic")).then(|| least.unwrap_or(0.97)),
+    })
+}

@@ -1,0 +1,43 @@
+//! The record of a node that has resolved.
+
+use super::Walk;
+use crate::event::Event;
+use crate::node::{Node, Resolved};
+use crate::outcome::Outcome;
+use crate::run::Progress;
+use crate::world::Moment;
+use types::run::Step;
+
+impl Walk<'_> {
+    /// Writes the step down and tells whoever watches.
+    pub(super) fn record(&self, i: usize, node: &Node, resolved: &Resolved) {
+        let frame = self.frame.path(node);
+        let now = self.host.ms(&Moment { frame: &frame, what: "end", index: 0, attempt: 1 });
+        let ran = !matches!(resolved.outcome, Outcome::Skipped | Outcome::Cancelled);
+        let times = self.frame.with(i, |c| {
+            let started = if ran { c.started_ms } else { now };
+            let duration_ms = (now - started).max(0.0);
+            c.progress = Progress::Resolved { outcome: resolved.outcome, duration_ms };
+            (started, duration_ms)
+        });
+        let (started_ms, duration_ms) = times.unwrap_or((now, 0.0));
+        let outcome = node.word(resolved.outcome);
+        self.host.tell(|| Event::Resolved {
+            frame: frame.clone(),
+            kind: node.kind.name,
+            outcome: outcome.to_owned(),
+            at_ms: now,
+            note: resolved.note.clone(),
+        });
+        self.host.input.trace.push(Step {
+            node: frame,
+            kind: node.kind_name.clone(),
+            outcome: outcome.to_owned(),
+            started_ms,
+            duration_ms,
+            calls: Vec::new(),
+            findings: resolved.findings.clone(),
+            note: resolved.note.clone(),
+        });
+    }
+}

@@ -1,0 +1,165 @@
+//! A node's work: from the store if it is kept there, within a free slot and the node's own time.
+
+use crate::node::{Begun, Cache, Fault, NodeResult, Resolved};
+use crate::outcome::Outcome;
+use crate::run::{Answer, At, Origin};
+use crate::value::Value;
+use crate::world::{CacheAsk, Cached, EffectId, EffectKind};
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value as Json, json};
+use types::Verdict;
+
+/// Begins a node.
+pub(super) fn begin(at: At<'_>) -> Begun<'_> {
+    if let Some(cache) = &at.node.common.cache {
+        return Begun::waits(within(at.clone(), Box::pin(stored(at, cache))));
+    }
+    match at.node.spec.start(at.clone()) {
+        Begun::Done(result) => Begun::Done(result),
+        Begun::Waits(work) => Begun::waits(within(at, work)),
+    }
+}
+
+/// Work within a free slot and the node's own time.
+async fn within(at: At<'_>, work: BoxFuture<'_, NodeResult>) -> NodeResult {
+    // A node with graphs of its own would hold a slot that its own nodes wait for.
+    let leaf = !at.node.spec.holds_graphs();
+    let _slot = if leaf { at.host.slots.acquire().await.ok() } else { None };
+    let id = EffectId::new(&at.path, EffectKind::Wait, 0, 1);
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = at.host.world.wait(id, at.until()) => Err(Fault::Timeout),
+    }
+}
+
+/// What the node put out earlier, else what it puts out now.
+async fn stored<'a>(at: At<'a>, cache: &'a Cache) -> NodeResult {
+    let ask = CacheAsk {
+        id: EffectId::new(&at.path, EffectKind::Cache, 0, 1),
+        key: key(&at, cache),
+        shared: cache.shared,
+        ttl: cache.ttl,
+        similar: cache.similarity.map(|least| (similar(&at), least)),
+    };
+    if cache.read
+        && let Some(found) = at.host.world.recall(ask.clone()).await
+        && let Some(resolved) = recalled(&at, found)
+    {
+        return Ok(resolved);
+    }
+    let result = match at.node.spec.start(at.clone()) {
+        Begun::Done(result) => result,
+        Begun::Waits(work) => work.await,
+    };
+    if cache.write
+        && let Ok(resolved) = &result
+        && let Some(cached) = keepable(&at, resolved)
+    {
+        at.host.world.keep(ask, cached).await;
+    }
+    result
+}
+
+/// What stands for the node and everything it depends on.
+fn key(at: &At<'_>, cache: &Cache) -> String {
+    let spec = &at.node.spec;
+    let value = |r: &crate::reference::Ref| {
+        let value = at.value(r);
+        json!([r.canonical(), value.json(&at.host.table())])
+    };
+    if !cache.key.is_empty() {
+        let listed: Vec<Json> = cache.key.iter().map(value).collect();
+        return crate::world::digest(&json!([&*at.node.id, at.host.workflow.name, listed]));
+    }
+    let reads: Vec<Json> = spec.reads().iter().map(|r| value(r.reference)).collect();
+    let exprs: Vec<Json> = spec
+        .exprs()
+        .iter()
+        // What cannot be evaluated fails again when the node runs.
+        .map(|e| at.eval(e).map_or(Json::Null, |v| v.json(&at.host.table())))
+        .collect();
+    let request = blake3::hash(at.host.input.request.body()).to_hex().to_string();
+    crate::world::digest(&json!([
+        at.node.canonical(),
+        reads,
+        exprs,
+        // What the node asks of a model is made of the request as well.
+        (spec.max_calls() > 0).then_some(request),
+        (spec.max_calls() > 0).then(|| format!("{:?}", at.host.input.edits)),
+    ]))
+}
+
+/// The text by whose meaning results are found again.
+fn similar(at: &At<'_>) -> String {
+    at.host.input.request.last_user().map(|m| m.content.text().into_owned()).unwrap_or_default()
+}
+
+/// Outputs from the store become those of the node.
+fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
+    let outcome = (0_u8..32)
+        .map(Outcome::Label)
+        .take(at.node.labels.len())
+        .chain(at.node.kind.outcomes.iter().copied())
+        .find(|o| at.node.word(*o) == found.outcome)?;
+    let mut table = at.host.table();
+    let rows: Vec<_> = (0_u32..)
+        .zip(found.completions)
+        .map(|(i, (completion, model))| {
+            table.add(Answer { completion, model, ms: 0.0 }, Origin::of(&at.path, i, 0))
+        })
+        .collect();
+    let value = |json: &Json| -> Value {
+        let row = |j: &Json| {
+            let n = usize::try_from(j.get("$completion")?.as_u64()?).ok()?;
+            rows.get(n).copied()
+        };
+        match json {
+            Json::Array(l) if !l.is_empty() && l.iter().all(|j| row(j).is_some()) => {
+                Value::Rows(l.iter().filter_map(row).collect())
+            }
+            one => row(one).map_or_else(|| Value::of(one.clone()), Value::Row),
+        }
+    };
+    let outputs = at.node.outputs.iter().map(|o| found.outputs.get(&*o.name).map(value).unwrap_or_default());
+    Some(Resolved::with(outcome, outputs.collect()).note("cached"))
+}
+
+/// What may be kept: completed outcomes, without completions that failed or are not whole.
+fn keepable(at: &At<'_>, resolved: &Resolved) -> Option<Cached> {
+    if !at.node.completed().contains(resolved.outcome) {
+        return None;
+    }
+    let table = at.host.table();
+    let mut completions = Vec::new();
+    let mut seen = Vec::new();
+    let mut stand_in = |id: &crate::run::RowId| -> Option<Json> {
+        let n = match seen.iter().position(|s| s == id) {
+            Some(n) => n,
+            None => {
+                let row = table.row(*id)?;
+                if row.verdict == Verdict::Failed || row.completion.finish_reason().is_none() {
+                    return None;
+                }
+                seen.push(*id);
+                completions.push(((*row.completion).clone(), row.model.clone()));
+                seen.len().saturating_sub(1)
+            }
+        };
+        Some(json!({"$completion": n}))
+    };
+    let mut outputs = Map::new();
+    for (out, value) in at.node.outputs.iter().zip(&resolved.outputs) {
+        let kept = match value {
+            Value::Row(id) => stand_in(id)?,
+            Value::Rows(ids) => Json::Array(ids.iter().map(&mut stand_in).collect::<Option<_>>()?),
+            other => other.json(&table),
+        };
+        outputs.insert(out.name.to_string(), kept);
+    }
+    Some(Cached {
+        outcome: at.node.word(resolved.outcome).to_owned(),
+        outputs: Json::Object(outputs),
+        completions,
+    })
+}
