@@ -5,6 +5,9 @@ use super::prepare;
 use super::tree::{self, Fault, Gave};
 use std::borrow::Cow;
 
+/// Longest code that is tried as a fragment, in bytes; what is longer is a file.
+const MAX_FRAGMENT: usize = 16 * 1024;
+
 /// Text before and after a fragment.
 type Frame = (&'static str, &'static str);
 
@@ -15,34 +18,69 @@ const fn frames(language: Language) -> &'static [Frame] {
             ("fn x() {\n", "\n}"),
             ("impl X {\n", "\n}"),
             ("struct X {\n", "\n}"),
+            ("trait X {\n", "\n}"),
+            ("enum X {\n", "\n}"),
             ("fn x() { match x {\n", "\n} }"),
+            ("const X: X = X {\n", "\n};"),
+            ("macro_rules! x {\n", "\n}"),
         ],
-        Language::Java => {
-            &[("class X {\n", "\n}"), ("class X { void x() {\n", "\n} }"), ("enum X {\n", "\n}")]
-        }
-        Language::C => &[("void x(void) {\n", "\n}"), ("struct x {\n", "\n};")],
-        Language::Cpp => &[("void x() {\n", "\n}"), ("class X {\n", "\n};")],
+        Language::Java => &[
+            ("class X {\n", "\n}"),
+            ("class X { void x() {\n", "\n} }"),
+            ("enum X {\n", "\n}"),
+            ("interface X {\n", "\n}"),
+        ],
+        Language::C => &[
+            ("void x(void) {\n", "\n}"),
+            ("struct x {\n", "\n};"),
+            ("enum x {\n", "\n};"),
+            ("int x[] = {\n", "\n};"),
+        ],
+        Language::Cpp => &[
+            ("void x() {\n", "\n}"),
+            ("class X {\n", "\n};"),
+            ("enum x {\n", "\n};"),
+            ("int x[] = {\n", "\n};"),
+        ],
         Language::Go => &[
             ("package x\n", ""),
             ("func x() {\n", "\n}"),
             ("type X struct {\n", "\n}"),
+            ("type X interface {\n", "\n}"),
             ("func x() { switch {\n", "\n} }"),
+            ("var x = X{\n", "\n}"),
+            ("import (\n", "\n)"),
         ],
-        Language::JavaScript => {
-            &[("class X {\n", "\n}"), ("x = {\n", "\n}"), ("x = <>\n", "\n</>"), ("switch (x) {\n", "\n}")]
-        }
+        Language::JavaScript => &[
+            ("class X {\n", "\n}"),
+            ("x = {\n", "\n}"),
+            ("x = [\n", "\n]"),
+            ("x = <>\n", "\n</>"),
+            ("switch (x) {\n", "\n}"),
+            ("import {\n", "\n} from 'x'"),
+        ],
         Language::TypeScript => &[
             ("class X {\n", "\n}"),
             ("x = {\n", "\n}"),
+            ("x = [\n", "\n]"),
             ("interface X {\n", "\n}"),
+            ("enum X {\n", "\n}"),
             ("switch (x) {\n", "\n}"),
+            ("import {\n", "\n} from 'x'"),
+            ("type X =\n", ""),
         ],
         Language::Tsx => {
             &[("class X {\n", "\n}"), ("x = {\n", "\n}"), ("x = <>\n", "\n</>"), ("interface X {\n", "\n}")]
         }
         Language::Css => &[("x {\n", "\n}")],
-        Language::Json => &[("{\n", "\n}")],
-        Language::Python => &[("if x:\n    pass\n", ""), ("try:\n    pass\n", "")],
+        Language::Json => &[("{\n", "\n}"), ("[\n", "\n]")],
+        Language::Python => &[
+            ("if x:\n    pass\n", ""),
+            ("try:\n    pass\n", ""),
+            ("x = {\n", "\n}"),
+            ("x = [\n", "\n]"),
+            ("x(\n", "\n)"),
+        ],
         _ => &[],
     }
 }
@@ -71,6 +109,9 @@ const fn line_frames(language: Language) -> &'static [Frame] {
 pub(crate) fn faults(language: Language, code: &str) -> Result<Vec<Fault>, Gave> {
     let mut best = read(language, code, ("", ""))?;
     if best.is_empty() {
+        return Ok(best);
+    }
+    if code.len() > MAX_FRAGMENT {
         return Ok(best);
     }
     let single = code.trim().lines().count() <= 1;

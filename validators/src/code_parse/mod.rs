@@ -357,13 +357,21 @@ fn excused(language: Language, code: &str, label: &str, reading: Reading) -> Rea
 /// Why a fault may be the grammar's rather than the code's.
 fn weakness(language: Language, code: &str, label: &str, faults: &[Fault]) -> Option<&'static str> {
     match language {
-        Language::C | Language::Cpp if faults.iter().all(|f| prepare::near_macro(code, &f.span)) => {
+        Language::C | Language::Cpp if near_macros(language, code, faults) => {
             Some("it depends on macros, which are not known")
         }
         Language::Css if prepare::is_balanced(code) => Some("it uses CSS that the grammar may not know"),
         Language::Bash if matches!(label, "zsh" | "ksh") => Some("it is written for another shell than Bash"),
         _ => None,
     }
+}
+
+/// Whether what goes wrong stands beside something that the preprocessor may replace, in the reading of the
+/// code as it stands or in the best one.
+fn near_macros(language: Language, code: &str, faults: &[Fault]) -> bool {
+    let near = |f: &Fault| prepare::near_macro(code, &f.span);
+    let plain = tree::parse(language, code).map(|t| tree::faults(&t, language)).unwrap_or_default();
+    faults.iter().all(near) || plain.first().is_some_and(near)
 }
 
 /// Whether a fault lies on a line, or next to one, from which something was left out.
