@@ -390,8 +390,13 @@ fn expires(s: &Subject) {
 }
 
 fn reopens(s: &Subject) {
-    let resumed =
-        || Record::Resumed { why: "asked".into(), plan: PlanChoice::Latest, posts: vec![], retry: vec![] };
+    let resumed = || Record::Resumed {
+        why: "asked".into(),
+        plan: PlanChoice::Latest,
+        posts: vec![],
+        anew: true,
+        retry: vec![],
+    };
     let reopen = |id: &str| wait(s.store.reopen(TENANT, id, resumed()));
     let lease = s.owned("run_1", "w");
     assert!(matches!(reopen("run_1"), Err(Error::State { state: State::Running, .. })));

@@ -149,6 +149,9 @@ pub enum Record {
         /// What was posted meanwhile and is taken up now.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         posts: Vec<super::Posted>,
+        /// It is walked again from its beginning: results on record are given to whoever asks the same.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        anew: bool,
         /// Effects whose recorded result holds no longer: they are asked for again.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         retry: Vec<String>,
