@@ -3,6 +3,7 @@
 //! Everything here works on byte ranges of the text it was given and is linear in its length.
 
 pub(crate) mod blocks;
+pub(crate) mod claims;
 pub(crate) mod dates;
 pub(crate) mod numbers;
 pub(crate) mod quantities;
