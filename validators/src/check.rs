@@ -139,6 +139,12 @@ pub trait Check: Send + Sync + Debug {
         None
     }
 
+    /// The text with what this check would find put right without a model; `None` where it has nothing to
+    /// put right, or does not do so.
+    fn mend(&self, _text: &str) -> Option<String> {
+        None
+    }
+
     /// Looks at every choice of the answer.
     fn check(&self, input: &Input<'_>) -> Report;
 }

@@ -35,6 +35,22 @@ pub trait Growing: Send {
     }
 }
 
+/// A state whose text is held until the end, because the check may fail there for other reasons.
+pub(crate) struct Held(pub(crate) Box<dyn Growing>);
+
+impl Growing for Held {
+    fn push(&mut self, delta: &str) -> Step {
+        match self.0.push(delta) {
+            Step::Continue { .. } | Step::Done => Step::Continue { safe_up_to: 0 },
+            step => step,
+        }
+    }
+
+    fn finish(&mut self) -> Option<Box<Finding>> {
+        self.0.finish()
+    }
+}
+
 struct Part {
     check: Arc<dyn Check>,
     state: Option<Box<dyn Growing>>,

@@ -15,32 +15,45 @@ use types::ChatRequest;
 use types::run::Severity;
 
 mod check;
+mod citations;
 mod code_parse;
 mod contract;
+mod diff;
 mod finding;
 mod finish_reason;
 pub mod fix;
+mod grounding;
 mod growing;
 mod json;
 mod json_schema;
+mod keywords;
 mod length;
 mod lenient;
+mod markdown;
 mod params;
 mod passages;
+mod pattern;
+mod pii;
 mod prefix;
 mod refusal;
 mod regex;
 mod run;
+mod scan;
 mod schema;
+mod secrets;
+mod shape;
+mod similarity;
 mod sources;
 #[cfg(test)]
 mod testing;
 mod text;
 mod tool_args;
+mod urls;
 
 pub use check::{Check, Input, Kind, Promise, Reference, Values};
 pub use growing::{Growing, Step, Watch};
 pub use params::Problem;
+pub use pii::Entity;
 pub use run::{Checked, run};
 
 /// Most findings kept per completion.
@@ -58,8 +71,18 @@ const REGISTRY: &[Entry] = &[
     finish_reason::NOT_TRUNCATED,
     length::ENTRY,
     regex::ENTRY,
+    keywords::ENTRY,
     refusal::ENTRY,
+    pii::ENTRY,
+    secrets::ENTRY,
+    urls::ENTRY,
     code_parse::ENTRY,
+    diff::ENTRY,
+    markdown::ENTRY,
+    shape::ENTRY,
+    citations::ENTRY,
+    grounding::ENTRY,
+    similarity::ENTRY,
 ];
 
 /// Builds one kind of check.

@@ -37,7 +37,8 @@ impl<'a> Params<'a> {
         Self::at(with, known, "")
     }
 
-    fn at(with: &'a Value, known: &[&str], path: &str) -> Result<Self, Problem> {
+    /// The same for a map at a place of its own.
+    pub(crate) fn at(with: &'a Value, known: &[&str], path: &str) -> Result<Self, Problem> {
         let map = match with {
             Value::Null => None,
             Value::Object(m) => Some(m),

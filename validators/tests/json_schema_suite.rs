@@ -3,6 +3,14 @@
 //! The suite is not part of this repository. `make setup` puts it under `target/json-schema-test-suite`;
 //! without it these tests fail.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test: what goes wrong is to be seen, and the figures are what the run is for"
+)]
+
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -180,7 +188,6 @@ fn ascii(data: &Value) -> String {
 }
 
 /// Shown with `--nocapture`, and with a failure.
-#[expect(clippy::print_stdout, reason = "the figures are what the run is for")]
 fn report(table: &str) {
     println!("{table}");
 }

@@ -1,9 +1,13 @@
-//! Local, deterministic repair of JSON answers: no model is asked. The caller checks the result again.
+//! Local, deterministic repair: no model is asked. The caller checks the result again.
 
 use crate::json::unfenced;
 use crate::lenient;
 use crate::schema::compiled;
 use serde_json::{Map, Number, Value};
+
+mod mask;
+
+pub use mask::{Masked, mask, unmask};
 
 /// Longest text that is repaired, in bytes.
 const MAX_BYTES: usize = 1024 * 1024;
