@@ -5,7 +5,7 @@ use crate::inputs::{Facts, ProviderState, ROOT};
 use crate::native::{Atom, Path, Text, Tree};
 use crate::sandbox::{Constants, MAX_EXPRESSION, Sandbox, asking, explain, place, shared, timed};
 use crate::values::{Record, from_json, to_json};
-use rhai::{AST, Dynamic, Stmt};
+use rhai::{AST, ASTNode, Dynamic, Expr, Stmt};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -189,9 +189,28 @@ impl Rhai {
         };
         let sandbox = Arc::clone(&self.0);
         let asks = reads.iter().any(|r| r.starts_with("provider("));
+        let quick = !ast.has_functions() && calls(&ast) <= MAX_QUICK;
         let source = source.into();
-        Ok((Condition { source, ast, tree, path, used, asks, reads, result, sandbox }, problems))
+        Ok((Condition { source, ast, tree, path, used, asks, quick, reads, result, sandbox }, problems))
     }
+}
+
+/// Most calls of functions, without closures, whose time is bounded by the limits on sizes alone.
+const MAX_QUICK: usize = 8;
+
+/// How many functions, operators apart, a tree calls.
+fn calls(ast: &AST) -> usize {
+    let mut calls = 0_usize;
+    ast.walk(&mut |path| {
+        let called = match path.last() {
+            Some(ASTNode::Expr(Expr::FnCall(call, _))) => call.op_token.is_none(),
+            Some(ASTNode::Expr(Expr::MethodCall(..))) => true,
+            _ => false,
+        };
+        calls = calls.saturating_add(usize::from(called));
+        true
+    });
+    calls
 }
 
 fn problem(number: &'static str, at: (usize, usize), message: String, hint: Option<String>) -> Problem {
@@ -252,6 +271,8 @@ pub(crate) struct Condition {
     used: Vec<String>,
     /// It calls `provider("…")`.
     asks: bool,
+    /// It can be seen to end soon, so that nobody need look at the clock.
+    quick: bool,
     /// Paths it reads.
     pub(crate) reads: BTreeSet<String>,
     result: Type,

@@ -12,16 +12,20 @@
 
 mod check;
 mod error;
+mod explain;
 mod expression;
 mod functions;
+mod head;
 mod inputs;
 mod literal;
 mod load;
 mod merge;
 mod native;
 mod phase;
+mod quarantine;
 mod report;
 mod rule;
+mod runner;
 mod sandbox;
 mod script;
 mod selector;
@@ -35,6 +39,7 @@ mod values;
 mod verb;
 
 pub use error::Error;
+pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as directives_json};
 pub use inputs::{
     Around, Budget, BudgetState, GivenProblem, History, Inputs, Key, Labels, LastVerdict, ProviderState,
     Providers, Response, RunSoFar, SideEffect, Status, System, Tenant, TenantTier, ToolCall,
@@ -60,6 +65,10 @@ pub struct Sections<'a> {
     pub pools: Option<&'a Node>,
     /// Named constants for `set("…")`.
     pub sets: Option<&'a Node>,
+    /// Groups of people for `require_approval`.
+    pub approvers: Option<&'a Node>,
+    /// Named kinds of values for `redact`.
+    pub redaction: Option<&'a Node>,
     /// The rules.
     pub rules: Option<&'a Node>,
 }

@@ -6,8 +6,10 @@ use crate::sandbox::{Constants, Sandbox, Sets};
 use crate::script::{self, MAX_SCRIPTS, Script};
 use crate::selector::{Context, Moment, Resolver, models, predicate};
 use crate::set::{Body, Entry, PolicySet};
+use crate::verb::redaction;
 use crate::{Names, Sections};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use types::diagnostic::Diagnostic;
 use types::directives::RuleId;
 use types::doc::{Node, Reader, SourceFile, Span, Value};
@@ -18,11 +20,11 @@ use types::matrix::ModelSet;
 /// Gives the set of all rules that are sound and every problem of every file. A set that comes with an
 /// error (see [`Diagnostic::severity`]) must not be used: a rule that is left out might have restricted.
 ///
-/// Codes: `PL1xx` shape (101 unknown key or verb, 102 missing, 103 type, 104 range or value, 109 not
-/// supported yet, 111 duration without unit, 120 duplicate id, 121 statement outside of a function, 122
-/// function missing, 123 `describe` or parameters, 131 misuse of `ctx` or `act`), `PL2xx` names (201
-/// model, 202 pool, 203 selector matches nothing, 204 pool below its `min` (warning), 205 workflow, 206
-/// validator), `PL3xx` expressions (as in [`types::expr::Problem`]; 310 a predicate fails on a model).
+/// Codes: `PL1xx` shape (101 unknown key or verb, 102 missing, 103 type, 104 range or value, 107 verb without
+/// meaning in the phase, 109 not supported yet, 111 duration without unit, 120 duplicate id, 121 statement
+/// outside of a function, 122 function missing, 123 `describe` or parameters, 131 misuse of `ctx` or `act`),
+/// `PL2xx` names (201 model or provider, 202 pool, 203 selector matches nothing, 204 pool below its `min`
+/// (warning), 205 workflow, 206 validator, 207 group of approvers, 208 redaction), `PL3xx` expressions (as in [`types::expr::Problem`]; 310 a predicate fails on a model).
 #[must_use]
 pub fn load(
     rules_file: &SourceFile,
@@ -36,6 +38,16 @@ pub fn load(
         providers: Some(names.matrix.providers().iter().map(|p| p.id.clone()).collect()),
     };
     let mut resolver = Resolver::new(names, Rhai::with(&constants));
+    if let Some(node) = sections.approvers {
+        resolver.approvers = approvers(&mut r, node);
+    }
+    if let Some(node) = sections.redaction {
+        for (key, value) in r.map(node, "redaction").unwrap_or_default() {
+            if let Some(redaction) = redaction(&mut r, value, &format!("redaction.{}", key.name)) {
+                resolver.redactions.insert(key.name.clone(), redaction);
+            }
+        }
+    }
     if let Some(node) = sections.pools {
         pools(&mut r, node, &mut resolver);
     }
@@ -57,7 +69,11 @@ pub fn load(
         if let Some((head, script)) = Script::read(&mut r, &sandbox, &cx) {
             unique(&mut r, &head.id, start(), &mut seen);
             let closed = head.closed.unwrap_or_else(|| script.is_hard());
-            entries.push(Entry { head, closed, body: Body::Script(Box::new(script)) });
+            let script = Arc::new(script);
+            for (phase, _) in &script.phases {
+                let body = Body::Script(Arc::clone(&script));
+                entries.push(Entry { head: head.clone(), phase: *phase, closed, body });
+            }
         }
         problems.extend(r.problems);
     }
@@ -76,6 +92,25 @@ fn sets(r: &mut Reader<'_>, node: &Node) -> Sets {
         }
     }
     sets
+}
+
+/// Groups of people: names to lists of principals, such as `user:dana`.
+fn approvers(r: &mut Reader<'_>, node: &Node) -> BTreeMap<String, Vec<String>> {
+    let mut groups = BTreeMap::new();
+    for (key, value) in r.map(node, "approvers").unwrap_or_default() {
+        let path = format!("approvers.{}", key.name);
+        match r.strings(value, &path) {
+            Some(members) if members.is_empty() => r.wrong_type(value, &path, "at least one member"),
+            Some(members) => {
+                groups.insert(key.name.clone(), members);
+            }
+            // Known all the same, so that rules that name it are not called faulty, too.
+            None => {
+                groups.insert(key.name.clone(), Vec::new());
+            }
+        }
+    }
+    groups
 }
 
 /// A pool may name the pools before it.
@@ -140,11 +175,11 @@ fn rules(
     }
     for (i, item) in list.iter().enumerate() {
         let path = format!("rules[{i}]");
-        if let Some((head, rule)) = Rule::read(r, item, &path, cx) {
+        if let Some((head, phase, rule)) = Rule::read(r, item, &path, cx) {
             let at = item.get("id").map_or(item.span, |n| n.span);
             unique(r, &head.id, at, seen);
             let closed = head.closed.unwrap_or_else(|| rule.is_hard());
-            entries.push(Entry { head, closed, body: Body::Rule(Box::new(rule)) });
+            entries.push(Entry { head, phase, closed, body: Body::Rule(Box::new(rule)) });
         }
     }
 }

@@ -258,6 +258,21 @@ impl Test {
         Some(Test::Compare(Operand::of(a)?, relation, Operand::of(b)?))
     }
 
+    /// The value that is compared with constants.
+    pub(crate) fn value(&self, vars: &Vars) -> Option<serde_json::Value> {
+        let operand = match self {
+            Test::Compare(Operand::Constant(_), _, operand) | Test::Compare(operand, ..) => operand,
+            Test::Is(operand)
+            | Test::OneOf(operand, _)
+            | Test::AnyOf(operand, _)
+            | Test::Holds(operand, _) => operand,
+        };
+        match operand {
+            Operand::Path(path) | Operand::Or(path, _) => path.json(vars),
+            Operand::Constant(_) => None,
+        }
+    }
+
     /// Whether it holds; `None` where the values are not of the kinds it knows.
     fn holds(&self, vars: &Vars) -> Option<bool> {
         match self {

@@ -16,7 +16,13 @@ pub(crate) fn problems(r: &mut Reader<'_>, node: &Node, field: &str, problems: V
 pub(crate) fn script(r: &mut Reader<'_>, problems: Vec<Problem>) {
     for p in problems {
         let span = span(r.file, p.line, p.column);
+        let before = r.problems.len();
         note(r, p, span, "");
+        // What several phases reach is told once.
+        let (told, last) = r.problems.split_at(before);
+        if last.iter().all(|d| told.contains(d)) {
+            r.problems.truncate(before);
+        }
     }
 }
 

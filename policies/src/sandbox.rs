@@ -28,10 +28,10 @@ pub(crate) const MAX_ELEMENTS: usize = 256;
 
 /// Time an expression or a call of a policy may take (`reliability.md` §10).
 pub(crate) const DEADLINE: Duration = Duration::from_millis(2);
-/// Most that the time between two operations counts: one operation on values within the limits takes far
-/// less, so a longer gap is a thread that was not running. Without this a busy machine would now and then
-/// refuse requests over rules of two microseconds.
-const SLICE: Duration = Duration::from_millis(1);
+/// Most that the time between two operations counts: one operation on values within the limits takes less,
+/// so a longer gap is a thread that was not running. Without this a busy machine would now and then refuse
+/// requests over rules of two microseconds.
+const SLICE: Duration = Duration::from_micros(200);
 
 /// Reads a monotonic clock: time since a fixed moment.
 pub(crate) type Clock = Arc<dyn Fn() -> Duration + Send + Sync>;

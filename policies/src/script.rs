@@ -1,11 +1,13 @@
 //! Policies in Rhai: loaded with their tree checked, run within limits, their actions collected.
 
-use crate::check::{ActCall, Checked, Checker};
+use crate::check::{ActCall, Checker, functions_of, most_nodes};
 use crate::expression::{Vars, uncompiled};
+use crate::head::Head;
 use crate::literal;
+use crate::phase::Phase;
+use crate::quarantine::Quarantine;
 use crate::report;
-use crate::rule::Head;
-use crate::sandbox::{MAX_SCRIPT, Sandbox, explain, place, timed};
+use crate::sandbox::{MAX_SCRIPT, Sandbox, asking, explain, place, timed};
 use crate::selector::{Context, Moment, Resolver};
 use crate::values::to_json;
 use crate::verb::{self, Bound, Kind, VERBS};
@@ -19,8 +21,8 @@ use types::expr::{self, Scope};
 /// Most actions of one call.
 const MAX_ACTIONS: usize = 500;
 
-/// Phases of the language that this version does not run.
-const LATER: &[&str] = &["on_tool", "on_response"];
+/// Most nodes of a policy that runs on the caller's thread.
+const MAX_TAME: u64 = 2_000;
 
 /// The object `act`: collects what a policy asks for.
 #[derive(Clone, Debug, Default)]
@@ -74,6 +76,9 @@ pub(crate) struct Script {
     ast: AST,
     hard: bool,
     reads: BTreeSet<String>,
+    /// Phases it has a function for, and whether that one could run long.
+    pub(crate) phases: Vec<(Phase, bool)>,
+    pub(crate) quarantine: Quarantine,
 }
 
 impl Script {
@@ -95,18 +100,34 @@ impl Script {
         };
         let before = r.problems.len();
         functions_only(r, &ast);
-        let sound = shape(r, &ast);
-        let (Checked { problems, reads, .. }, acts) =
-            Checker::new(sandbox, &ast, &inputs::request_variables()).policy();
-        report::script(r, problems);
+        let (sound, own) = shape(r, &ast);
+        let mut reads = BTreeSet::new();
+        let mut acts = Vec::new();
+        for phase in &own {
+            let (checked, found) =
+                Checker::new(sandbox, &ast, &inputs::variables(*phase)).policy(*phase, &own);
+            report::script(r, checked.problems);
+            reads.extend(checked.reads);
+            for act in &found {
+                check_call(r, act, *phase, cx);
+            }
+            acts.extend(found);
+        }
+        let functions = functions_of(&ast);
+        let wild = |p: &Phase| most_nodes(&functions, p.function()).is_none_or(|n| n > MAX_TAME);
+        let phases = own.iter().map(|p| (*p, wild(p))).collect();
         let hard =
             acts.iter().any(|a| VERBS.iter().any(|v| v.name == a.call.name.as_str() && v.kind == Kind::Hard));
-        acts.iter().for_each(|a| check_call(r, a, cx));
         let head = if sound { describe(r, sandbox, &ast) } else { None };
         if r.problems.iter().skip(before).any(|d| d.severity == types::Severity::Error) {
             return None;
         }
-        Some((head?, Script { file, ast, hard, reads }))
+        Some((head?, Script { file, ast, hard, reads, phases, quarantine: Quarantine::default() }))
+    }
+
+    /// Whether the function of a phase could run long: it repeats things, or is large.
+    pub(crate) fn is_wild(&self, phase: Phase) -> bool {
+        self.phases.iter().any(|(p, wild)| *p == phase && *wild)
     }
 
     /// Whether it fails closed unless it says otherwise: some call holds a hard verb.
@@ -127,20 +148,40 @@ impl Script {
         sandbox: &Sandbox,
         clock: &Clock,
         resolver: &Resolver,
+        phase: Phase,
         scope: &Scope,
     ) -> Result<Vec<Bound>, expr::Error> {
-        let ctx = Dynamic::from(Vars::of(scope)?.record());
+        if self.quarantine.is_away() {
+            let message = "the policy reached its limits too often and is not run any more".to_owned();
+            return Err(expr::Error { message, limit: true });
+        }
+        let result = self.call(sandbox, clock, phase, scope);
+        if result.as_ref().is_err_and(|e| e.limit) {
+            self.quarantine.failed(clock());
+        }
+        let cx = Context { resolver, moment: Moment::Run };
+        result?.iter().map(|asked| self.bind(asked, &cx)).collect()
+    }
+
+    fn call(
+        &self,
+        sandbox: &Sandbox,
+        clock: &Clock,
+        phase: Phase,
+        scope: &Scope,
+    ) -> Result<Vec<Asked>, expr::Error> {
+        let vars = Vars::of(scope)?;
+        let ctx = Dynamic::from(vars.record());
         let act = Act::default();
         let options = CallFnOptions::new().eval_ast(false);
         let mut variables = rhai::Scope::new();
         let args = (ctx, act.clone());
-        let _unit = timed(clock, || {
-            let engine = &sandbox.engine;
-            engine.call_fn_with_options::<Dynamic>(options, &mut variables, &self.ast, "on_request", args)
-        })
-        .map_err(|e| explain(&e))?;
-        let cx = Context { resolver, moment: Moment::Run };
-        act.take().into_iter().map(|asked| self.bind(&asked, &cx)).collect()
+        let call = || {
+            let (engine, name) = (&sandbox.engine, phase.function());
+            engine.call_fn_with_options::<Dynamic>(options, &mut variables, &self.ast, name, args)
+        };
+        let _unit = asking(vars.states(), || timed(clock, call)).map_err(|e| explain(&e))?;
+        Ok(act.take())
     }
 
     /// Reads the arguments of a call that has run. What was wrong is told without the values.
@@ -176,37 +217,40 @@ fn functions_only(r: &mut Reader<'_>, ast: &AST) {
     }
 }
 
-/// `describe()` and `on_request(ctx, act)` are there.
-fn shape(r: &mut Reader<'_>, ast: &AST) -> bool {
-    let functions: Vec<(String, Vec<String>)> = ast
+/// `describe()` and a function for at least one phase are there; whether they are sound, and the phases.
+fn shape(r: &mut Reader<'_>, ast: &AST) -> (bool, Vec<Phase>) {
+    let known: Vec<(String, Vec<String>)> = ast
         .iter_functions()
         .map(|f| (f.name.to_owned(), f.params.iter().map(|p| (*p).to_owned()).collect()))
         .collect();
     let start = report::span(r.file, 1, 1);
-    for name in LATER {
-        if functions.iter().any(|(n, _)| n == name) {
-            let d = r.error("109", start, format!("`{name}` is not supported yet"));
-            d.expected = Some("on_request(ctx, act)".to_owned());
-        }
-    }
     let mut sound = true;
-    for (name, params) in [("describe", vec![]), ("on_request", vec!["ctx", "act"])] {
-        let head = format!("fn {name}({})", params.join(", "));
-        match functions.iter().find(|(n, _)| n == name) {
-            Some((_, own)) if *own == params => {}
-            Some(_) => {
-                let d = r.error("123", start, format!("`{name}` has other parameters"));
-                d.expected = Some(head);
-                sound = false;
-            }
-            None => {
-                let d = r.error("122", start, format!("the function `{name}` is missing"));
-                d.expected = Some(head);
-                sound = false;
-            }
+    let mut check = |r: &mut Reader<'_>, name: &str, params: &[&str]| {
+        let Some((_, own)) = known.iter().find(|(n, _)| n == name) else { return false };
+        if own != params {
+            let d = r.error("123", start, format!("`{name}` has other parameters"));
+            d.expected = Some(format!("fn {name}({})", params.join(", ")));
+            sound = false;
         }
+        true
+    };
+    let mut missing = Vec::new();
+    if !check(r, "describe", &[]) {
+        missing.push(("describe", "fn describe()"));
     }
-    sound
+    let own: Vec<Phase> =
+        Phase::ALL.into_iter().filter(|p| check(r, p.function(), &["ctx", "act"])).collect();
+    if own.is_empty() {
+        missing.push((
+            "on_request",
+            "fn on_request(ctx, act), fn on_tool(ctx, act) or fn on_response(ctx, act)",
+        ));
+    }
+    for (name, expected) in &missing {
+        let d = r.error("122", start, format!("the function `{name}` is missing"));
+        d.expected = Some((*expected).to_owned());
+    }
+    (sound && missing.is_empty(), own)
 }
 
 /// What `describe()` says of the policy.
@@ -233,11 +277,14 @@ fn describe(r: &mut Reader<'_>, sandbox: &Sandbox, ast: &AST) -> Option<Head> {
 }
 
 /// Checks name and literal arguments of a call on `act`.
-fn check_call(r: &mut Reader<'_>, act: &ActCall, cx: &Context<'_>) {
+fn check_call(r: &mut Reader<'_>, act: &ActCall, phase: Phase, cx: &Context<'_>) {
     let (line, column) = place(act.at);
     let span = report::span(r.file, line, column);
     let name = act.call.name.as_str();
     let Some(verb) = verb::find(r, name, span, &format!("act.{name}")) else { return };
+    if !verb::fits(r, verb, phase, span, &format!("act.{name}")) {
+        return;
+    }
     let args: Vec<_> = act.call.args.iter().map(|a| literal::from_expr(a, r.file, span)).collect();
     let Some(node) = verb::argument(verb, args, span) else {
         let d = r.error("104", span, format!("`act.{name}` has {} arguments", act.call.args.len()));
@@ -247,8 +294,12 @@ fn check_call(r: &mut Reader<'_>, act: &ActCall, cx: &Context<'_>) {
     let file = r.file.clone();
     let mut own = Reader::new(&file, "PL");
     verb::bind(&mut own, verb, &node, &format!("act.{name}"), cx);
-    // What is not literal is known only when the line runs.
-    r.problems.extend(own.problems.into_iter().filter(|d| d.line != literal::UNKNOWN.line));
+    // What is not literal is known only when the line runs; what several phases call is told once.
+    for d in own.problems.into_iter().filter(|d| d.line != literal::UNKNOWN.line) {
+        if !r.problems.contains(&d) {
+            r.problems.push(d);
+        }
+    }
 }
 
 /// Most policies of a bundle.

@@ -4,9 +4,10 @@ use crate::expression::Rhai;
 use crate::inputs::SUB_LABELS;
 use crate::report;
 use crate::values::{list, record, text};
+use crate::verb::Redaction;
 use crate::{Names, expression::Vars};
 use rhai::Dynamic;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use types::axis::TaskFamily;
 use types::diagnostic::suggestion;
@@ -23,6 +24,10 @@ pub(crate) struct Resolver {
     pub(crate) pools: Pools,
     pub(crate) workflows: Vec<String>,
     pub(crate) validators: Vec<&'static str>,
+    /// Members of the groups that `require_approval` names.
+    pub(crate) approvers: BTreeMap<String, Vec<String>>,
+    /// What `redact: { use: … }` names.
+    pub(crate) redactions: BTreeMap<String, Redaction>,
     language: Rhai,
     /// `model` of every model, built when the first predicate needs it.
     models: OnceLock<Vec<Scope>>,
@@ -37,6 +42,8 @@ impl Resolver {
             pools: Pools::new(),
             workflows: names.workflows.to_vec(),
             validators: names.validators.to_vec(),
+            approvers: BTreeMap::new(),
+            redactions: BTreeMap::new(),
             language,
             models: OnceLock::new(),
             predicates: Mutex::new(HashMap::new()),

@@ -2,23 +2,27 @@
 
 use crate::Error;
 use crate::expression::Vars;
+use crate::head::{Head, Mode};
 use crate::merge::Merge;
-use crate::rule::{Head, Mode, Rule};
+use crate::phase::Phase;
+use crate::rule::Rule;
+use crate::runner::{self, Lost};
 use crate::sandbox::{Clock, Sandbox};
 use crate::script::Script;
 use crate::selector::Resolver;
 use crate::verb::Bound;
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 use types::directives::{ActionRecord, Directives, Pools, RuleId, RuleRecord, RuleResult};
 use types::expr::Scope;
 
-/// A rule or a policy.
+/// A rule or a policy, in one phase.
 pub(crate) struct Entry {
     pub(crate) head: Head,
+    pub(crate) phase: Phase,
     /// An evaluation error refuses the request.
     pub(crate) closed: bool,
     pub(crate) body: Body,
@@ -29,16 +33,27 @@ pub(crate) enum Body {
     /// A condition and its actions.
     Rule(Box<Rule>),
     /// A function that collects actions.
-    Script(Box<Script>),
+    Script(Arc<Script>),
+}
+
+/// What a rule or policy came to.
+type Outcome<'a> = Result<Found<'a>, types::expr::Error>;
+
+struct Found<'a> {
+    /// Of a rule that matches, of a policy that asks for any.
+    actions: Option<Cow<'a, [Bound]>>,
+    because: Option<&'a Arc<str>>,
 }
 
 /// All rules and policies of one snapshot of the configuration. Cheap to clone, shared by all threads.
 #[derive(Clone)]
 pub struct PolicySet {
-    entries: Arc<[Entry]>,
-    resolver: Arc<Resolver>,
+    pub(crate) entries: Arc<[Entry]>,
+    pub(crate) resolver: Arc<Resolver>,
     sandbox: Arc<Sandbox>,
     clock: Clock,
+    /// Which phases have any entry, in the order of [`Phase::ALL`].
+    phases: [bool; 3],
 }
 
 impl fmt::Debug for PolicySet {
@@ -50,7 +65,15 @@ impl fmt::Debug for PolicySet {
 impl PolicySet {
     pub(crate) fn new(entries: Vec<Entry>, resolver: Resolver, sandbox: Sandbox) -> Self {
         let clock = Clock::clone(&sandbox.clock);
-        PolicySet { entries: entries.into(), resolver: Arc::new(resolver), sandbox: Arc::new(sandbox), clock }
+        let phases =
+            Phase::ALL.map(|p| entries.iter().any(|e| e.phase == p && e.head.mode != Mode::Disabled));
+        PolicySet {
+            entries: entries.into(),
+            resolver: Arc::new(resolver),
+            sandbox: Arc::new(sandbox),
+            clock,
+            phases,
+        }
     }
 
     /// The same rules with another clock for the time limit of policies: a monotonic time since any fixed
@@ -67,10 +90,22 @@ impl PolicySet {
         &self.resolver.pools
     }
 
+    /// The groups that `require_approval` names, with their members.
+    #[must_use]
+    pub fn approvers(&self) -> &BTreeMap<String, Vec<String>> {
+        &self.resolver.approvers
+    }
+
     /// No rule and no policy at all?
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Whether any rule or policy could have a say in a phase.
+    #[must_use]
+    pub fn has(&self, phase: Phase) -> bool {
+        Phase::ALL.iter().zip(self.phases).any(|(p, has)| *p == phase && has)
     }
 
     /// Every path of a variable that some rule or policy reads, such as `workload.task_family`; a variable
@@ -87,81 +122,108 @@ impl PolicySet {
         all
     }
 
-    /// Evaluates every rule and policy, rules of the rules file first, then policies by file name, and
-    /// merges the actions of those that match.
+    /// Evaluates every rule and policy of a phase, rules of the rules file first, then policies by file name,
+    /// and merges the actions of those that match.
     ///
-    /// Policies run on the caller's thread, each for at most 50 000 operations and 2 ms, in which a
-    /// pause between two operations counts for at most 1 ms: a thread that was not running is no runaway.
+    /// Rules, and policies that can be seen to end soon (no loops, no recursion), are evaluated at once on the
+    /// caller's thread. Other policies run on threads of their own, each for at most 50 000 operations and 2 ms,
+    /// in which a pause between two operations counts for at most 1 ms: a thread that was not running is no
+    /// runaway. One that does not come back within 100 ms counts as failed, and one that reaches its limits three
+    /// times within a minute is not run any more until it is loaded again; its `on_error` applies.
     ///
     /// # Errors
     /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated.
-    pub fn evaluate(&self, scope: &Scope) -> Result<Directives, Error> {
+    pub async fn evaluate(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
+        let mut elsewhere = HashMap::new();
+        for (i, entry) in self.entries.iter().enumerate().filter(|(_, e)| e.phase == phase) {
+            if let Some(script) = entry.wild() {
+                elsewhere.insert(i, self.run_elsewhere(script, phase, scope).await);
+            }
+        }
+        self.fold(phase, scope, elsewhere)
+    }
+
+    /// As [`PolicySet::evaluate`], with every policy on the caller's thread: for tools, not for servers.
+    ///
+    /// # Errors
+    /// As for [`PolicySet::evaluate`].
+    pub fn evaluate_now(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
+        self.fold(phase, scope, HashMap::new())
+    }
+
+    async fn run_elsewhere(
+        &self,
+        script: &Arc<Script>,
+        phase: Phase,
+        scope: &Scope,
+    ) -> Result<Vec<Bound>, types::expr::Error> {
+        let (set, script, scope) = (self.clone(), Arc::clone(script), scope.clone());
+        let own = Arc::clone(&script);
+        let clock = Clock::clone(&self.clock);
+        let run = move || script.run(&set.sandbox, &set.clock, &set.resolver, phase, &scope);
+        let lost = |message: &str| types::expr::Error { message: message.to_owned(), limit: true };
+        match runner::shared().run(run).await {
+            Ok(result) => result,
+            Err(Lost::Full) => Err(lost("too many policies wait to be run")),
+            Err(Lost::Overdue) => {
+                own.quarantine.failed(clock());
+                Err(lost("the policy did not come back in time"))
+            }
+        }
+    }
+
+    fn fold(
+        &self,
+        phase: Phase,
+        scope: &Scope,
+        mut elsewhere: HashMap<usize, Result<Vec<Bound>, types::expr::Error>>,
+    ) -> Result<Directives, Error> {
         if self.entries.is_empty() {
             return Ok(Directives::default());
         }
-        let unix_ms = Vars::of(scope).ok().and_then(Vars::unix_ms);
+        let vars = Vars::of(scope);
+        let unix_ms = vars.as_ref().ok().and_then(|v| v.unix_ms());
         let mut pass = Pass {
             merge: Merge::new(self.resolver.matrix.models().len()),
             records: Vec::with_capacity(self.entries.len()),
-            groups: HashMap::new(),
+            groups: Vec::new(),
         };
-        for entry in self.entries.iter() {
-            self.entry(entry, scope, unix_ms, &mut pass)?;
+        for (i, entry) in self.entries.iter().enumerate().filter(|(_, e)| e.phase == phase) {
+            let Some(gate) = pass.gate(entry, unix_ms) else { continue };
+            let outcome = gate.and_then(|()| match (&entry.body, elsewhere.remove(&i), &vars) {
+                (_, _, Err(e)) => Err(e.message.clone()),
+                (Body::Rule(rule), _, Ok(vars)) => of_rule(rule, vars).map_err(|e| e.message),
+                (Body::Script(_), Some(result), _) => of_script(result).map_err(|e| e.message),
+                (Body::Script(script), None, _) => {
+                    let result = script.run(&self.sandbox, &self.clock, &self.resolver, phase, scope);
+                    of_script(result).map_err(|e| e.message)
+                }
+            });
+            pass.take(entry, outcome)?;
         }
         Ok(Directives { rules: pass.records, ..pass.merge.finish() })
     }
+}
 
-    fn entry<'a>(
-        &'a self,
-        entry: &'a Entry,
-        scope: &Scope,
-        unix_ms: Option<i64>,
-        pass: &mut Pass<'a>,
-    ) -> Result<(), Error> {
-        let head = &entry.head;
-        if head.mode == Mode::Disabled {
-            pass.note(&head.id, RuleResult::Disabled, None);
-            return Ok(());
-        }
-        let outcome = match head.in_force(unix_ms) {
-            Some(false) => {
-                pass.note(&head.id, RuleResult::Disabled, None);
-                return Ok(());
-            }
-            None => Err("the rule has dates, and the time of the request is not known".to_owned()),
-            Some(true) => {
-                if let Some(first) = head.group.as_deref().and_then(|g| pass.groups.get(g)) {
-                    let why = format!("`{first}` of the same group applies");
-                    pass.note(&head.id, RuleResult::NotMatched, Some(why));
-                    return Ok(());
-                }
-                self.actions(entry, scope).map_err(|e| e.message)
-            }
-        };
-        match outcome {
-            Ok(None) => pass.note(&head.id, RuleResult::NotMatched, None),
-            Ok(Some(actions)) if head.mode == Mode::Shadow => pass.watch(head, &actions),
-            Ok(Some(actions)) => pass.apply(head, &actions),
-            Err(detail) if entry.closed && head.mode == Mode::Enforce => {
-                return Err(Error::Evaluation { rule: RuleId::clone(&head.id), detail });
-            }
-            Err(detail) => pass.note(&head.id, RuleResult::Error, Some(detail)),
-        }
-        Ok(())
-    }
+fn of_rule<'a>(rule: &'a Rule, vars: &Vars) -> Outcome<'a> {
+    let answer = rule.answer(vars)?;
+    let actions = answer.matches.then_some(Cow::Borrowed(rule.actions.as_slice()));
+    Ok(Found { actions, because: answer.because })
+}
 
-    /// The actions of a rule that matches, of a policy that asks for any.
-    fn actions<'a>(
-        &self,
-        entry: &'a Entry,
-        scope: &Scope,
-    ) -> Result<Option<Cow<'a, [Bound]>>, types::expr::Error> {
-        match &entry.body {
-            Body::Rule(rule) => Ok(rule.matches(scope)?.then_some(Cow::Borrowed(rule.actions.as_slice()))),
-            Body::Script(script) => {
-                let actions = script.run(&self.sandbox, &self.clock, &self.resolver, scope)?;
-                Ok((!actions.is_empty()).then_some(Cow::Owned(actions)))
+fn of_script<'a>(result: Result<Vec<Bound>, types::expr::Error>) -> Outcome<'a> {
+    let actions = result?;
+    Ok(Found { actions: (!actions.is_empty()).then_some(Cow::Owned(actions)), because: None })
+}
+
+impl Entry {
+    /// The policy, if it must run on a thread of its own.
+    fn wild(&self) -> Option<&Arc<Script>> {
+        match &self.body {
+            Body::Script(script) if self.head.mode != Mode::Disabled && script.is_wild(self.phase) => {
+                Some(script)
             }
+            _ => None,
         }
     }
 }
@@ -171,10 +233,55 @@ struct Pass<'a> {
     merge: Merge,
     records: Vec<RuleRecord>,
     /// Groups of which a rule applies, with that rule.
-    groups: HashMap<&'a str, &'a RuleId>,
+    groups: Vec<(&'a str, &'a RuleId)>,
 }
 
 impl<'a> Pass<'a> {
+    /// Whether an entry is evaluated at all: `None` = it is not, and that is noted; an error where it cannot be
+    /// told.
+    fn gate(&mut self, entry: &'a Entry, unix_ms: Option<i64>) -> Option<Result<(), String>> {
+        let head = &entry.head;
+        let force = if head.mode == Mode::Disabled { Some(false) } else { head.in_force(unix_ms) };
+        match force {
+            Some(false) => {
+                self.note(&head.id, RuleResult::Disabled, None);
+                None
+            }
+            None => Some(Err("the rule has dates, and the time of the request is not known".to_owned())),
+            Some(true) => {
+                let of_group = |g: &str| self.groups.iter().find(|(name, _)| *name == g).map(|(_, id)| *id);
+                if let Some(first) = head.group.as_deref().and_then(of_group) {
+                    let why = format!("`{first}` of the same group applies");
+                    self.note(&head.id, RuleResult::NotMatched, Some(why));
+                    return None;
+                }
+                Some(Ok(()))
+            }
+        }
+    }
+
+    /// Takes what an entry came to.
+    fn take(&mut self, entry: &'a Entry, outcome: Result<Found<'a>, String>) -> Result<(), Error> {
+        let head = &entry.head;
+        match outcome {
+            Ok(Found { actions: None, because }) => {
+                self.note(&head.id, RuleResult::NotMatched, None);
+                if let Some(record) = self.records.last_mut() {
+                    record.because = because.cloned();
+                }
+            }
+            Ok(Found { actions: Some(actions), .. }) if head.mode == Mode::Shadow => {
+                self.watch(head, &actions)
+            }
+            Ok(Found { actions: Some(actions), .. }) => self.apply(head, &actions),
+            Err(detail) if entry.closed && head.mode == Mode::Enforce => {
+                return Err(Error::Evaluation { rule: RuleId::clone(&head.id), detail });
+            }
+            Err(detail) => self.note(&head.id, RuleResult::Error, Some(detail)),
+        }
+        Ok(())
+    }
+
     fn note(&mut self, id: &RuleId, result: RuleResult, detail: Option<String>) {
         self.records.push(RuleRecord { id: RuleId::clone(id), result, detail, because: None });
     }
@@ -189,7 +296,7 @@ impl<'a> Pass<'a> {
     fn apply(&mut self, head: &'a Head, actions: &[Bound]) {
         self.note(&head.id, RuleResult::Matched, None);
         if let Some(group) = head.group.as_deref() {
-            self.groups.insert(group, &head.id);
+            self.groups.push((group, &head.id));
         }
         for action in actions {
             self.merge.apply(record(head, action), action.action.as_ref(), head.priority);

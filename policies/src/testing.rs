@@ -1,6 +1,9 @@
 //! Helpers of this crate's tests: a small matrix, requests, and checks of whole rule files.
 
-use crate::{Around, Inputs, Names, PolicySet, ProviderState, Sections, Status, Tenant, load, scope};
+use crate::{
+    Around, Inputs, Names, Phase, PolicySet, ProviderState, Response, RunSoFar, Sections, Status, Tenant,
+    ToolCall, load, response_scope, scope, tool_scope,
+};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +30,8 @@ fn provider(id: &str, tier: Tier) -> Provider {
         dialect: Dialect::OpenaiChat,
         base_url: String::new(),
         api_key_env: Vec::new(),
-        region: None,
+        // Where it is, and what it promises.
+        region: Some(if id == "acme" { "us" } else { "eu" }.to_owned()),
         tier,
         headers: Vec::new(),
         data: DataPolicy::default(),
@@ -135,11 +139,22 @@ pub(crate) fn scope_of(profile: &WorkloadProfile) -> Scope {
     scope(&Inputs { request: &request, profile, around: &around(), unix_ms: NOW })
 }
 
+/// The scope of the usual request.
+pub(crate) fn usual() -> Scope {
+    scope_of(&profile())
+}
+
 /// Loads a whole rules file and policies (name, text), with a clock that stands still.
 pub(crate) fn load_text(yaml: &str, scripts: &[(&str, &str)]) -> (PolicySet, Vec<Diagnostic>) {
     let file = SourceFile::new("routing_rules.yaml", yaml);
     let node = parse(&file, "PL").unwrap();
-    let sections = Sections { pools: node.get("pools"), sets: node.get("sets"), rules: node.get("rules") };
+    let sections = Sections {
+        pools: node.get("pools"),
+        sets: node.get("sets"),
+        approvers: node.get("approvers"),
+        redaction: node.get("redaction"),
+        rules: node.get("rules"),
+    };
     let scripts: Vec<_> = scripts.iter().map(|(name, text)| SourceFile::new(*name, *text)).collect();
     let matrix = matrix();
     let workflows = ["default".to_owned(), "careful".to_owned()];
@@ -157,12 +172,27 @@ pub(crate) fn sound(yaml: &str, scripts: &[(&str, &str)]) -> PolicySet {
     set
 }
 
+/// What rules of tests may name besides models.
+pub(crate) const TOOL_RULES: &str = "pools: { strong: { where: model.tier == 3 } }\n\
+    approvers: { ops: [\"user:dana\"] }\nredaction: { personal: { entities: [email, phone] } }\n";
+
 /// Evaluates rules for the usual request and compares what became of their actions.
 #[track_caller]
 pub(crate) fn check_rules(rules: &str, effects: &[&str]) -> Directives {
+    check_rules_in(Phase::Request, rules, effects)
+}
+
+/// As [`check_rules`], in a phase.
+#[track_caller]
+pub(crate) fn check_rules_in(phase: Phase, rules: &str, effects: &[&str]) -> Directives {
     let rules: String = rules.lines().map(|l| format!("  {l}\n")).collect();
-    let set = sound(&format!("rules:\n{rules}"), &[]);
-    let d = set.evaluate(&scope_of(&profile())).unwrap();
+    let set = sound(&format!("{TOOL_RULES}rules:\n{rules}"), &[]);
+    let scope = match phase {
+        Phase::Request => usual(),
+        Phase::Tool => tool_scope(&usual(), RunSoFar::default(), ToolCall::default()),
+        Phase::Response => response_scope(&usual(), RunSoFar::default(), Response::default()),
+    };
+    let d = set.evaluate_now(phase, &scope).unwrap();
     let got: Vec<_> = d.actions.iter().map(|a| a.effect.as_str()).collect();
     assert_eq!(got, effects, "{rules}");
     d

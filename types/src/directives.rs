@@ -1,7 +1,7 @@
 //! What the policies say of one request, merged: the only thing of a policy that other rooms see.
 
 use crate::limits::{Metric, Window};
-use crate::matrix::{ModelIx, ModelSet};
+use crate::matrix::{ModelIx, ModelSet, glob};
 use crate::privacy::Entity;
 use crate::units::Usd;
 use serde::{Deserialize, Serialize};
@@ -392,9 +392,10 @@ pub struct Further {
     pub approvals: Vec<Set<Approval>>,
     /// What is redacted; one entry per kind and place.
     pub redact: Vec<Set<Redact>>,
-    /// Tools outside which none may be offered or called.
-    pub allow_tools: Option<Set<Vec<String>>>,
-    /// Tools that may be neither offered nor called.
+    /// Lists of tools: what is not on each of them may be neither offered nor called. Names, or patterns in
+    /// which `*` stands for any text.
+    pub allow_tools: Vec<Set<Vec<String>>>,
+    /// Tools that may be neither offered nor called; names or patterns.
     pub deny_tools: Vec<Set<String>>,
     /// How much may be recorded.
     pub log: Option<Set<LogContent>>,
@@ -405,12 +406,12 @@ pub struct Further {
 }
 
 impl Further {
-    /// Whether a tool may be offered and called; the rule that forbids it otherwise.
+    /// The rule that forbids to offer or call a tool; `None` = it may be.
     #[must_use]
     pub fn forbids_tool(&self, name: &str) -> Option<&RuleId> {
-        let denied = self.deny_tools.iter().find(|d| crate::matrix::glob(&d.value, name)).map(|d| &d.rule);
-        let outside = |allowed: &&Set<Vec<String>>| !allowed.value.iter().any(|a| a == name);
-        denied.or_else(|| self.allow_tools.as_ref().filter(outside).map(|a| &a.rule))
+        let denied = self.deny_tools.iter().find(|d| glob(&d.value, name)).map(|d| &d.rule);
+        let lacks = |list: &&Set<Vec<String>>| !list.value.iter().any(|a| glob(a, name));
+        denied.or_else(|| self.allow_tools.iter().find(lacks).map(|a| &a.rule))
     }
 }
 

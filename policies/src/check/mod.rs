@@ -37,6 +37,12 @@ pub(crate) struct Function {
     pub(crate) name: ImmutableString,
     pub(crate) params: Vec<ImmutableString>,
     pub(crate) body: Vec<Stmt>,
+    /// Nodes of its tree.
+    pub(crate) nodes: u64,
+    /// Names of what it calls.
+    pub(crate) calls: Vec<ImmutableString>,
+    /// It holds a loop, or hands a function on.
+    pub(crate) repeats: bool,
 }
 
 /// Functions of a tree. Their bodies can only be reached by walking a tree of that function alone.
@@ -45,16 +51,56 @@ pub(crate) fn functions_of(ast: &AST) -> Vec<Function> {
         // `clone_functions_only_filtered` does not filter when the clone is empty (rhai 1.27).
         let mut alone = ast.clone_functions_only();
         alone.retain_functions(|_, _, name, arity| name == def.name.as_str() && arity == def.params.len());
-        let mut body = Vec::new();
+        let mut f = Function {
+            name: def.name.clone(),
+            params: def.params.iter().cloned().collect(),
+            body: Vec::new(),
+            nodes: 0,
+            calls: Vec::new(),
+            repeats: false,
+        };
         alone.walk(&mut |path| {
             if let [ASTNode::Stmt(statement)] = path {
-                body.push((*statement).clone());
+                f.body.push((*statement).clone());
+            }
+            f.nodes = f.nodes.saturating_add(1);
+            match path.last() {
+                Some(ASTNode::Stmt(Stmt::For(..) | Stmt::While(..) | Stmt::Do(..)))
+                | Some(ASTNode::Expr(Expr::DynamicConstant(..))) => f.repeats = true,
+                Some(ASTNode::Stmt(Stmt::FnCall(call, _)))
+                | Some(ASTNode::Expr(Expr::FnCall(call, _) | Expr::MethodCall(call, _))) => {
+                    f.calls.push(call.name.clone());
+                }
+                _ => {}
             }
             true
         });
-        Function { name: def.name.clone(), params: def.params.iter().cloned().collect(), body }
+        f
     };
     ast.iter_fn_def().map(|def| one(def)).collect()
+}
+
+/// Most nodes that a call of the function visits, with those of the functions it calls; `None` where loops or
+/// recursion leave that open.
+pub(crate) fn most_nodes(functions: &[Function], name: &str) -> Option<u64> {
+    fn visit(functions: &[Function], name: &str, within: &mut Vec<String>) -> Option<u64> {
+        let Some(f) = functions.iter().find(|f| f.name == name) else { return Some(1) };
+        if f.repeats || within.iter().any(|outer| outer == name) {
+            return None;
+        }
+        within.push(name.to_owned());
+        let mut nodes = f.nodes;
+        for call in &f.calls {
+            nodes = nodes.saturating_add(visit(functions, call, within)?);
+            // What is this large need not be known more exactly.
+            if nodes > 1_000_000 {
+                break;
+            }
+        }
+        within.pop();
+        Some(nodes)
+    }
+    visit(functions, name, &mut Vec::new())
 }
 
 /// Where an expression starts; the engine gives the operator's place for `a == b`.

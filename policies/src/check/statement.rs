@@ -1,17 +1,24 @@
 //! Checks of the statements of a policy: the types of local variables are followed.
 
 use super::{Checked, Checker, Function, Ty, known_after};
+use crate::phase::Phase;
 use rhai::{ASTNode, BinaryExpr, Expr, FlowControl, Stmt};
+use std::collections::BTreeSet;
 
 impl Checker<'_> {
-    /// Checks every function of a policy. In each, a parameter called `ctx` is the map of the declared
-    /// variables and one called `act` collects actions.
-    pub(crate) fn policy(mut self) -> (Checked, Vec<super::ActCall>) {
+    /// Checks every function of a policy that a phase can reach; those that none reaches, in the first of its
+    /// phases. In each, a parameter called `ctx` is the map of the declared variables and one called `act`
+    /// collects actions.
+    pub(crate) fn policy(mut self, phase: Phase, own: &[Phase]) -> (Checked, Vec<super::ActCall>) {
         self.script = true;
         self.assigned = assigned(self.ast);
         let ctx = Ty::Map(std::mem::take(&mut self.variables));
-        let named = self.functions.keys().filter(|k| !k.contains('$')).cloned().collect::<Vec<_>>();
-        for name in named {
+        let mut reached = self.reached(phase.function());
+        if own.first() == Some(&phase) {
+            let by_any: BTreeSet<_> = own.iter().flat_map(|p| self.reached(p.function())).collect();
+            reached.extend(self.functions.keys().filter(|k| !by_any.contains(*k)).cloned());
+        }
+        for name in reached.into_iter().filter(|k| !k.contains('$')) {
             let Some(function) = self.functions.remove(&name) else { continue };
             self.function(&function, &ctx);
             self.functions.insert(name, function);
@@ -24,10 +31,30 @@ impl Checker<'_> {
         (self.out, self.acts)
     }
 
+    /// The function of that name and all that it can call.
+    fn reached(&self, name: &str) -> BTreeSet<rhai::ImmutableString> {
+        let mut reached = BTreeSet::new();
+        let mut ahead = vec![rhai::ImmutableString::from(name)];
+        while let Some(name) = ahead.pop() {
+            if let Some(function) = self.functions.get(&name)
+                && reached.insert(name)
+            {
+                ahead.extend(function.calls.iter().cloned());
+            }
+        }
+        reached
+    }
+
     fn function(&mut self, function: &Function, ctx: &Ty) {
         // Recursion must find the function that is being checked.
-        let stub =
-            Function { name: function.name.clone(), params: function.params.clone(), body: Vec::new() };
+        let stub = Function {
+            name: function.name.clone(),
+            params: function.params.clone(),
+            body: Vec::new(),
+            nodes: 0,
+            calls: Vec::new(),
+            repeats: false,
+        };
         self.functions.insert(function.name.clone(), stub);
         self.variables.clear();
         let mut own = Vec::new();
@@ -131,8 +158,8 @@ impl Checker<'_> {
 }
 
 /// Names of all variables that are assigned anywhere.
-fn assigned(ast: &rhai::AST) -> std::collections::BTreeSet<String> {
-    let mut names = std::collections::BTreeSet::new();
+fn assigned(ast: &rhai::AST) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
     ast.walk(&mut |path| {
         if let Some(ASTNode::Stmt(Stmt::Assignment(x))) = path.last()
             && let Expr::Variable(v, ..) = &x.1.lhs

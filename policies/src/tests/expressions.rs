@@ -34,7 +34,7 @@ fn check(source: &str, want: &[(&str, usize, usize, &str)]) {
 fn names_are_known() {
     check("workload.task_family == \"coding\"", &[]);
     check("worklod.task_family == \"coding\"", &[("301", 1, 1, "did you mean `workload`?")]);
-    check("budget.state == \"red\"", &[("301", 1, 1, "known names: request, workload, tenant, time")]);
+    check("response.text == \"red\"", &[("301", 1, 1, "known names: request, workload, tenant, time")]);
     check("workload.task_famly == \"coding\"", &[("301", 1, 10, "did you mean `task_family`?")]);
     check("workload.axis_confidence.task_famly > 0.5", &[("301", 1, 26, "task_family")]);
     check("workload[\"task_famly\"] == \"coding\"", &[("301", 1, 10, "task_family")]);

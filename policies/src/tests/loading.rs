@@ -1,5 +1,6 @@
 //! Loading of rules, pools and sets: what is wrong is told at once, with its place.
 
+use crate::Phase;
 use crate::testing::{load_text, matrix, sound};
 use types::diagnostic::Severity;
 
@@ -24,11 +25,28 @@ fn rule(members: &str, want: &[(&str, usize, &str)]) {
 #[test]
 fn misspelt_things_never_load() {
     rule("actions: { prefr: [acme/small] }", &[("PL101", 23, "did you mean `prefer`?")]);
-    rule("actions: { fanout: 2 }", &[("PL109", 23, "`fanout` is not supported yet")]);
+    rule("actions: { cache: none }", &[("PL109", 23, "`cache` is not supported yet")]);
     rule("actions: { tag: { a: b } }, whn: x", &[("PL101", 40, "did you mean `when`?")]);
     rule("actions: { tag: { a: b } }, mode: enforced", &[("PL104", 46, "did you mean `enforce`?")]);
     rule("actions: { tag: { a: b } }, phase: respnse", &[("PL104", 47, "did you mean `response`?")]);
-    rule("actions: { tag: { a: b } }, phase: tool", &[("PL109", 47, "`tool` is not supported yet")]);
+    rule("actions: { fanout: 2 }, phase: tool", &[("PL107", 23, "the phase request")]);
+    rule("actions: { tag: { a: b } }, phase: tool, when: response.refused", &[("PL301", 59, "`response`")]);
+    rule(
+        "actions: { tag: { a: b } }, phase: tool, when: tool.side_effect == \"unsaf\"",
+        &[("PL304", 79, "unsafe")],
+    );
+    rule(
+        "actions: { tag: { a: b } }, when: provider(\"acm\").status == \"offline\"",
+        &[("PL201", 55, "`acme`")],
+    );
+    rule("actions: { redact: { entities: [emial] } }", &[("PL104", 44, "did you mean `email`?")]);
+    rule("actions: { redact: { use: persnal } }", &[("PL208", 38, "no redaction `persnal`")]);
+    rule(
+        "actions: { require_approval: { group: opz, reason: x } }",
+        &[("PL207", 50, "no group of approvers")],
+    );
+    rule("actions: { data_policy: { trains: true } }", &[("PL103", 46, "no demand")]);
+    rule("actions: { escalate: { to: carefull } }", &[("PL201", 39, "no model `carefull`")]);
     rule("actions: { require: acme/smal }", &[("PL201", 32, "did you mean `acme/small`?")]);
     rule("actions: { require: [\"groq/*\"] }", &[("PL203", 33, "matches no model")]);
     rule("actions: { prefer: [\"pool:codng\"] }", &[("PL202", 32, "no pool `codng`")]);
@@ -140,7 +158,7 @@ fn a_thin_pool_is_warned_of_and_an_empty_one_cannot_be_named() {
 fn sets_are_known_by_name() {
     let set = "sets: { vips: [acme, beta] }\nrules:\n- id: a\n  when: tenant.id in set(\"vips\")\n  actions: { tag: { vip: yes } }";
     let set = sound(set, &[]);
-    let d = set.evaluate(&crate::testing::scope_of(&crate::testing::profile())).unwrap();
+    let d = set.evaluate_now(Phase::Request, &crate::testing::scope_of(&crate::testing::profile())).unwrap();
     assert_eq!(d.tags.get("vip").map(String::as_str), Some("yes"));
     check(
         "sets: { vips: [acme] }\nrules:\n- id: a\n  when: tenant.id in set(\"vip\")\n  actions: { tag: { vip: yes } }",

@@ -1,7 +1,7 @@
 //! Evaluation and merging: laws of the hard verbs, modes, groups, dates, errors.
 
 use crate::testing::{check_rules, profile, removed, scope_of, sound};
-use crate::{Error, language};
+use crate::{Error, Phase, language};
 use proptest::prelude::*;
 use serde_json::json;
 use types::directives::{Directives, RuleResult};
@@ -38,7 +38,7 @@ fn quoted(selector: &str) -> String {
 fn evaluate(actions: &[String]) -> Directives {
     let rules = actions.iter().enumerate();
     let rules: String = rules.map(|(i, a)| format!("- id: r{i}\n  actions:\n    {a}\n")).collect();
-    sound(&format!("rules:\n{rules}"), &[]).evaluate(&scope_of(&profile())).unwrap()
+    sound(&format!("rules:\n{rules}"), &[]).evaluate_now(Phase::Request, &scope_of(&profile())).unwrap()
 }
 
 /// What hard verbs decide, without who decided it.
@@ -167,7 +167,7 @@ fn outside_its_dates_a_rule_is_disabled() {
 fn a_rule_that_cannot_be_evaluated_is_never_no_match() {
     let rule = |actions: &str| {
         sound(&format!("rules:\n- {{ id: a, when: request.metadata.team == \"x\", {actions} }}"), &[])
-            .evaluate(&scope_of(&profile()))
+            .evaluate_now(Phase::Request, &scope_of(&profile()))
     };
     let error = rule("actions: { exclude: acme/small }").unwrap_err();
     let Error::Evaluation { rule: id, detail } = &error;
@@ -190,9 +190,9 @@ fn without_rules_nothing_is_evaluated() {
     let set = sound("rules: []", &[]);
     assert!(set.is_empty());
     let foreign = types::expr::Scope(std::sync::Arc::new(()));
-    assert_eq!(set.evaluate(&foreign), Ok(Directives::default()));
+    assert_eq!(set.evaluate_now(Phase::Request, &foreign), Ok(Directives::default()));
     let dated = sound("rules:\n- { id: a, expires: 2027-01-01, actions: { deny: x } }", &[]);
-    assert!(dated.evaluate(&language().scope(None, Vec::new())).is_err());
+    assert!(dated.evaluate_now(Phase::Request, &language().scope(None, Vec::new())).is_err());
 }
 
 #[test]

@@ -6,3 +6,4 @@ mod merging;
 mod scripts;
 mod shipped;
 mod speed;
+mod verbs;

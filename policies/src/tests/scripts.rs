@@ -1,7 +1,7 @@
 //! Policies in Rhai: what loads, what runs, and how runaways end.
 
 use crate::testing::{load_text, profile, scope_of, sound};
-use crate::{Error, PolicySet};
+use crate::{Error, Phase, PolicySet};
 use serde_json::json;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -18,7 +18,7 @@ fn set(text: &str) -> PolicySet {
 }
 
 fn run(body: &str) -> Result<Directives, Error> {
-    set(&policy(body)).evaluate(&scope_of(&profile()))
+    set(&policy(body)).evaluate_now(Phase::Request, &scope_of(&profile()))
 }
 
 /// Code, line, column and a piece of the text of every problem of a policy file.
@@ -60,7 +60,7 @@ fn helpers_and_early_returns_work() {
          fn guard(ctx, act) {{ act.cap_cost(cap(ctx.workload.task_family)); }}\n\
          fn on_request(ctx, act) {{\n guard(ctx, act);\n return;\n act.deny(\"never\");\n}}"
     );
-    let d = set(&text).evaluate(&scope_of(&profile())).unwrap();
+    let d = set(&text).evaluate_now(Phase::Request, &scope_of(&profile())).unwrap();
     assert_eq!(d.cap_cost.unwrap().value.dollars(), 0.5);
     assert!(d.denials.is_empty());
 }
@@ -74,12 +74,12 @@ fn no_action_is_no_match() {
 #[test]
 fn what_is_misspelt_never_loads() {
     check_body("act.cap_csot(1);", &[("PL101", 3, 5, "did you mean `cap_cost`?")]);
-    check_body("if ctx.request.stream { act.hedge(\"none\"); }", &[("PL109", 3, 29, "not supported yet")]);
+    check_body("if ctx.request.stream { act.cache(\"none\"); }", &[("PL109", 3, 29, "not supported yet")]);
     check_body(
         "if ctx.workload.task_famly == \"x\" { act.deny(\"x\"); }",
         &[("PL301", 3, 17, "task_family")],
     );
-    check_body("if ctx.budget.state == \"red\" { act.deny(\"x\"); }", &[("PL301", 3, 8, "request")]);
+    check_body("if ctx.response.text == \"red\" { act.deny(\"x\"); }", &[("PL301", 3, 8, "request")]);
     check_body(
         "let w = ctx.workload;\nif w.task_famly == \"x\" { act.deny(\"x\"); }",
         &[("PL301", 4, 6, "task_family")],
@@ -108,8 +108,18 @@ fn the_shape_of_a_policy_is_checked() {
     check("fn on_request(ctx, act) { }", &[("PL122", 1, 1, "describe()")]);
     check("fn describe() { #{ id: \"p\" } }\nfn on_request(a, b) { }", &[("PL123", 1, 1, "(ctx, act)")]);
     check(
-        &format!("{HEAD}fn on_request(ctx, act) {{}}\nfn on_tool(ctx, act) {{}}"),
-        &[("PL109", 1, 1, "on_tool")],
+        &format!(
+            "{HEAD}fn on_tool(ctx, act) {{ help(ctx, act); act.fanout(2); }}\n\
+                  fn help(ctx, act) {{ if ctx.tool.nam == \"x\" {{ act.deny(\"x\"); }} }}"
+        ),
+        &[("PL301", 3, 33, "`name`"), ("PL107", 2, 44, "the phase request")],
+    );
+    check(
+        &format!(
+            "{HEAD}fn on_request(ctx, act) {{ help(ctx, act); }}\nfn on_tool(ctx, act) {{ help(ctx, act); }}\n\
+                  fn help(ctx, act) {{ if ctx.tenant.nam == \"x\" {{ act.deny(1); }} }}"
+        ),
+        &[("PL301", 4, 35, "known names: id"), ("PL103", 4, 57, "a reason")],
     );
     check(
         "fn describe() { #{ idd: \"p\" } }\nfn on_request(ctx, act) { }",
@@ -173,13 +183,15 @@ fn runaways_end_with_the_right_fail_mode() {
         )
     };
     for (body, told) in RUNAWAYS {
-        let closed = set(&text("", body, "cap_temperature(0.5)")).evaluate(&scope_of(&profile()));
+        let closed =
+            set(&text("", body, "cap_temperature(0.5)")).evaluate_now(Phase::Request, &scope_of(&profile()));
         let Err(Error::Evaluation { rule, detail }) = closed else { panic!("{body}: {closed:?}") };
         assert_eq!(rule.as_ref(), "p");
         assert!(detail.contains(told), "{body}: {detail}");
         assert!(!detail.contains("acme") && !detail.contains("auto"), "{body}: {detail}");
-        let open =
-            set(&text(", on_error: \"open\"", body, "deny(\"x\")")).evaluate(&scope_of(&profile())).unwrap();
+        let open = set(&text(", on_error: \"open\"", body, "deny(\"x\")"))
+            .evaluate_now(Phase::Request, &scope_of(&profile()))
+            .unwrap();
         assert_eq!(open.rules[0].result, RuleResult::Error, "{body}");
         assert!(open.actions.is_empty() && open.denials.is_empty(), "{body}");
     }
@@ -206,7 +218,7 @@ fn stepping(step: Duration, jump: bool) -> impl Fn() -> Duration + Send + Sync {
 fn the_deadline_holds_whatever_the_operations() {
     let run = |step, jump| {
         let set = set(&policy("for i in 0..200 { }\nact.deny(\"x\");")).with_clock(stepping(step, jump));
-        set.evaluate(&scope_of(&profile()))
+        set.evaluate_now(Phase::Request, &scope_of(&profile()))
     };
     assert_eq!(run(Duration::ZERO, false).unwrap().denials.len(), 1);
     let error = run(Duration::from_micros(100), false).unwrap_err();
@@ -217,7 +229,7 @@ fn the_deadline_holds_whatever_the_operations() {
 fn a_thread_that_was_not_running_is_not_a_runaway() {
     let set = set(&policy("for i in 0..200 { }\nact.deny(\"x\");"));
     let set = set.with_clock(stepping(Duration::from_nanos(100), true));
-    assert_eq!(set.evaluate(&scope_of(&profile())).unwrap().denials.len(), 1);
+    assert_eq!(set.evaluate_now(Phase::Request, &scope_of(&profile())).unwrap().denials.len(), 1);
 }
 
 #[test]
@@ -243,10 +255,12 @@ fn closures_read_what_they_run_over() {
 fn one_scope_serves_many_threads() {
     let set = set(&policy("if ctx.workload.task_family == \"coding\" { act.cap_cost(0.5); }"));
     let scope = scope_of(&profile());
-    let want = set.evaluate(&scope).unwrap();
+    let want = set.evaluate_now(Phase::Request, &scope).unwrap();
     std::thread::scope(|s| {
         for _ in 0..4 {
-            s.spawn(|| (0..50).for_each(|_| assert_eq!(set.evaluate(&scope).as_ref(), Ok(&want))));
+            s.spawn(|| {
+                (0..50).for_each(|_| assert_eq!(set.evaluate_now(Phase::Request, &scope).as_ref(), Ok(&want)))
+            });
         }
     });
 }

@@ -1,7 +1,7 @@
 //! What an evaluation costs; run by hand: `cargo test -p policies speed -- --ignored --nocapture`.
 
 use crate::testing::{around, full_body, plain_body, profile, sound};
-use crate::{Inputs, SHIPPED, scope};
+use crate::{Inputs, Phase, SHIPPED, scope};
 use std::io::Write as _;
 use std::sync::Arc;
 use types::ChatRequest;
@@ -29,8 +29,8 @@ fn of_the_shipped_rules() {
             line += &format!("   {what} {:.2} us", start.elapsed().as_secs_f64() * 1e6 / 2_000.0);
         };
         measure("scope", &mut || drop(scope(&inputs)));
-        measure("scope+rules", &mut || drop(rules_only.evaluate(&scope(&inputs))));
-        measure("scope+rules+script", &mut || drop(set.evaluate(&scope(&inputs))));
+        measure("scope+rules", &mut || drop(rules_only.evaluate_now(Phase::Request, &scope(&inputs))));
+        measure("scope+rules+script", &mut || drop(set.evaluate_now(Phase::Request, &scope(&inputs))));
         let _ = writeln!(std::io::stdout(), "{line}");
     }
 }

@@ -1,6 +1,6 @@
 //! `cap_cost: usd` — a ceiling on the cost of the request tree; the lowest wins.
 
-use super::{Kind, Verb};
+use super::{Kind, REQUEST_TOOL, Single, Verb};
 use crate::merge::{Action, At, Merge};
 use std::sync::Arc;
 use types::units::Usd;
@@ -8,6 +8,8 @@ use types::units::Usd;
 pub(super) const VERB: Verb = Verb {
     name: "cap_cost",
     kind: Kind::Hard,
+    phases: REQUEST_TOOL,
+    single: Single::No,
     arguments: &["usd"],
     read: |r, node, field, _| Some(Arc::new(CapCost(r.usd(node, field)?))),
 };

@@ -1,6 +1,6 @@
 //! `cap_latency: duration` — a ceiling on the latency of the whole answer; the lowest wins.
 
-use super::{Kind, Verb};
+use super::{Kind, REQUEST, Single, Verb};
 use crate::merge::{Action, At, Merge};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +8,8 @@ use std::time::Duration;
 pub(super) const VERB: Verb = Verb {
     name: "cap_latency",
     kind: Kind::Hard,
+    phases: REQUEST,
+    single: Single::No,
     arguments: &["duration"],
     read: |r, node, field, _| {
         let duration = r.duration(node, field)?;

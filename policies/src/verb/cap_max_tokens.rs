@@ -1,12 +1,14 @@
 //! `cap_max_tokens: int` — a ceiling on the output tokens of a call; the lowest wins.
 
-use super::{Kind, Verb};
+use super::{Kind, REQUEST, Single, Verb};
 use crate::merge::{Action, At, Merge};
 use std::sync::Arc;
 
 pub(super) const VERB: Verb = Verb {
     name: "cap_max_tokens",
     kind: Kind::Hard,
+    phases: REQUEST,
+    single: Single::No,
     arguments: &["tokens"],
     read: |r, node, field, _| {
         let tokens = r.integer(node, field, 1, 10_000_000)?;

@@ -1,12 +1,14 @@
 //! `cap_temperature: float` — a ceiling on the sampling temperature; the lowest wins.
 
-use super::{Kind, Verb};
+use super::{Kind, REQUEST, Single, Verb};
 use crate::merge::{Action, At, Merge};
 use std::sync::Arc;
 
 pub(super) const VERB: Verb = Verb {
     name: "cap_temperature",
     kind: Kind::Hard,
+    phases: REQUEST,
+    single: Single::No,
     arguments: &["temperature"],
     read: |r, node, field, _| Some(Arc::new(CapTemperature(r.number(node, field, 0.0, 2.0)?))),
 };

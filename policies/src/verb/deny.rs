@@ -1,6 +1,6 @@
 //! `deny: reason` or `{reason, code, status}` — refuses the request; any one denies, all reasons are kept.
 
-use super::{Kind, Verb};
+use super::{ANY, Kind, Single, Verb};
 use crate::merge::{Action, At, Merge};
 use std::sync::Arc;
 use types::directives::Denial;
@@ -14,6 +14,8 @@ const DEFAULT_STATUS: u16 = 403;
 pub(super) const VERB: Verb = Verb {
     name: "deny",
     kind: Kind::Hard,
+    phases: ANY,
+    single: Single::No,
     arguments: &["reason", "code", "status"],
     read: |r, node, field, _| Some(Arc::new(read(r, node, field)?)),
 };

@@ -1,6 +1,6 @@
 //! `exclude: models` — these are no candidates; the sets add up.
 
-use super::{Kind, Verb, model_set};
+use super::{Kind, REQUEST, Single, Verb, model_set};
 use crate::merge::{Action, At, Merge};
 use std::sync::Arc;
 use types::matrix::ModelSet;
@@ -8,6 +8,8 @@ use types::matrix::ModelSet;
 pub(super) const VERB: Verb = Verb {
     name: "exclude",
     kind: Kind::Hard,
+    phases: REQUEST,
+    single: Single::No,
     arguments: &["models", "optional"],
     read: |r, node, field, cx| Some(Arc::new(Exclude(model_set(r, node, field, cx)?))),
 };

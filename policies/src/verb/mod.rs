@@ -1,22 +1,49 @@
-//! The verbs: what rules and policies can do. One file each, listed once here.
+//! The verbs: what rules and policies can do. One file each, or one for a few that differ only in their name;
+//! listed once here.
 
+mod add_system;
+mod assume_price;
+mod audit;
 mod cap_cost;
 mod cap_latency;
 mod cap_max_tokens;
 mod cap_temperature;
+mod counts;
+mod data_policy;
 mod deny;
+mod enforce_format;
+mod escalate;
 mod exclude;
+mod explore;
+mod header;
+mod hedge;
+mod limits;
+mod log;
+mod min_quality;
+mod params;
 mod prefer;
+mod redact;
+mod repair;
 mod require;
+mod require_approval;
+mod residency;
+mod retry;
+mod set_var;
+mod sticky;
+mod stream;
 mod tag;
+mod tools;
 mod validators;
 mod weight;
 mod workflow;
 
+pub(crate) use redact::{Redaction, redaction};
 pub(crate) use validators::Validator;
 
-use crate::merge::Action;
+use crate::merge::{Action, At, Merge};
+use crate::phase::Phase;
 use crate::selector::{Context, models};
+use std::fmt;
 use std::sync::Arc;
 use types::diagnostic::nearest;
 use types::doc::{Key, Node, Reader, Span, Value};
@@ -31,11 +58,31 @@ pub(crate) enum Kind {
     Soft,
 }
 
+/// Whether one action wins over the others of the same verb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Single {
+    /// All of them count.
+    No,
+    /// One of them wins.
+    Value,
+    /// One of them wins for each name in its map.
+    PerName,
+}
+
+const REQUEST: &[Phase] = &[Phase::Request];
+const REQUEST_TOOL: &[Phase] = &[Phase::Request, Phase::Tool];
+const REQUEST_RESPONSE: &[Phase] = &[Phase::Request, Phase::Response];
+const RESPONSE: &[Phase] = &[Phase::Response];
+const ANY: &[Phase] = &Phase::ALL;
+
 /// A verb.
 pub(crate) struct Verb {
     /// The same in YAML, Rhai, metrics and records.
     pub(crate) name: &'static str,
     pub(crate) kind: Kind,
+    /// Where rules may use it.
+    pub(crate) phases: &'static [Phase],
+    pub(crate) single: Single,
     /// Names of the arguments when a policy gives them one by one; a single argument stands for itself.
     pub(crate) arguments: &'static [&'static str],
     /// Reads the argument; problems are noted in the reader.
@@ -47,60 +94,58 @@ type Read = fn(&mut Reader<'_>, &Node, &str, &Context<'_>) -> Option<Arc<dyn Act
 
 /// Every verb that exists.
 pub(crate) const VERBS: &[Verb] = &[
+    // Choosing candidates.
     prefer::VERB,
+    prefer::AVOID,
+    weight::VERB,
     require::VERB,
     exclude::VERB,
-    weight::VERB,
+    min_quality::VERB,
+    residency::VERB,
+    data_policy::VERB,
+    explore::VERB,
+    sticky::VERB,
+    assume_price::VERB,
+    // Shape of execution.
+    workflow::VERB,
+    counts::FANOUT,
+    hedge::VERB,
+    validators::VERB,
+    repair::VERB,
+    escalate::VERB,
+    enforce_format::VERB,
+    stream::VERB,
+    set_var::VERB,
+    // Parameters and limits.
     cap_cost::VERB,
     cap_latency::VERB,
+    counts::CAP_TOKENS,
+    counts::CAP_CALLS,
+    counts::CAP_ATTEMPTS,
+    counts::CAP_FANOUT,
     cap_max_tokens::VERB,
     cap_temperature::VERB,
-    workflow::VERB,
-    validators::VERB,
-    tag::VERB,
+    params::TEMPERATURE,
+    params::MAX_TOKENS,
+    params::PARAMS,
+    retry::VERB,
+    add_system::VERB,
+    limits::RATE_LIMIT,
+    limits::CONCURRENCY,
+    // Safety, data, record.
     deny::VERB,
+    require_approval::VERB,
+    redact::VERB,
+    tools::ALLOW,
+    tools::DENY,
+    log::VERB,
+    audit::VERB,
+    tag::VERB,
+    header::VERB,
 ];
 
-/// Verbs of the policy language that this version does not know yet.
-const NOT_YET: &[&str] = &[
-    "avoid",
-    "min_quality",
-    "residency",
-    "data_policy",
-    "explore",
-    "sticky",
-    "assume_price",
-    "fanout",
-    "hedge",
-    "repair",
-    "escalate",
-    "enforce_format",
-    "stream",
-    "set_var",
-    "experiment",
-    "shadow",
-    "priority",
-    "cap_tokens",
-    "cap_calls",
-    "cap_attempts",
-    "cap_fanout",
-    "set_temperature",
-    "set_max_tokens",
-    "set_params",
-    "retry",
-    "add_system",
-    "rate_limit",
-    "concurrency",
-    "require_approval",
-    "redact",
-    "allow_tools",
-    "deny_tools",
-    "cache",
-    "log",
-    "audit",
-    "header",
-    "notify",
-];
+/// Verbs of the policy language for which the house has nothing yet that they could act on.
+const NOT_YET: &[&str] = &["experiment", "shadow", "priority", "cache", "notify"];
 
 /// The verb of that name; notes an unknown one (`101`), or one that is planned (`109`).
 pub(crate) fn find(r: &mut Reader<'_>, name: &str, span: Span, field: &str) -> Option<&'static Verb> {
@@ -124,12 +169,32 @@ pub(crate) fn find(r: &mut Reader<'_>, name: &str, span: Span, field: &str) -> O
     None
 }
 
+/// Notes a verb that has no meaning in a phase (`107`); whether it has one.
+pub(crate) fn fits(r: &mut Reader<'_>, verb: &Verb, phase: Phase, span: Span, field: &str) -> bool {
+    if verb.phases.contains(&phase) {
+        return true;
+    }
+    let phases: Vec<_> = verb.phases.iter().map(|p| p.as_str()).collect();
+    let message = format!("the verb `{}` has no meaning in the phase `{}`", verb.name, phase.as_str());
+    let d = r.error("107", span, message);
+    d.expected = Some(format!("the phase {}", phases.join(" or ")));
+    field.clone_into(&mut d.field);
+    false
+}
+
 /// An action as it was written, and what it does.
 #[derive(Clone, Debug)]
 pub(crate) struct Bound {
     pub(crate) verb: Arc<str>,
     pub(crate) argument: serde_json::Value,
     pub(crate) action: Arc<dyn Action>,
+}
+
+impl Bound {
+    /// The verb itself.
+    pub(crate) fn of(&self) -> Option<&'static Verb> {
+        VERBS.iter().find(|v| *v.name == *self.verb)
+    }
 }
 
 /// Reads the argument of a verb.
@@ -158,6 +223,29 @@ pub(crate) fn argument(verb: &Verb, mut args: Vec<Node>, span: Span) -> Option<N
     Some(Node { value: Value::Map(members.collect()), span, style: Style::Plain })
 }
 
+/// An action that hands one value to the merge.
+struct Put<T>(T, fn(&mut Merge, T, At));
+
+impl<T: fmt::Debug> fmt::Debug for Put<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<T: Clone + fmt::Debug + Send + Sync> Action for Put<T> {
+    fn apply(&self, at: At, merge: &mut Merge) {
+        (self.1)(merge, self.0.clone(), at);
+    }
+}
+
+/// The action that hands `value` to the merge in this way.
+fn put<T: Clone + fmt::Debug + Send + Sync + 'static>(
+    value: T,
+    how: fn(&mut Merge, T, At),
+) -> Option<Arc<dyn Action>> {
+    Some(Arc::new(Put(value, how)))
+}
+
 /// The set of models of `require` and `exclude`: selectors, or `{models, optional}`.
 fn model_set(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option<ModelSet> {
     if node.get("models").is_none() {
@@ -169,6 +257,24 @@ fn model_set(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> 
     let at = f.at("models");
     f.finish(r);
     models(r, selectors?, &at, cx, optional)
+}
+
+/// A whole number of at least `least` that fits 32 bits.
+fn count(r: &mut Reader<'_>, node: &Node, field: &str, least: u32, most: u32) -> Option<u32> {
+    r.integer(node, field, i64::from(least), i64::from(most)).and_then(|n| u32::try_from(n).ok())
+}
+
+/// A duration, in milliseconds, of at least one.
+fn millis(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<u64> {
+    let duration = r.duration(node, field)?;
+    let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    if ms == 0 {
+        let d = r.error("104", node.span, format!("`{field}` is 0"));
+        d.expected = Some("a duration of at least 1ms".to_owned());
+        field.clone_into(&mut d.field);
+        return None;
+    }
+    Some(ms)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
-//! `prefer: models` or `{models, strength}` — utility × 2^strength; strengths add up within −2..=2.
+//! `prefer: models` or `{models, strength}` — utility × 2^strength, and `avoid` — utility × 2^−strength; strengths
+//! add up within −2..=2.
 
-use super::{Kind, Verb};
+use super::{Kind, REQUEST, Single, Verb};
 use crate::merge::{Action, At, Merge};
 use crate::selector::{Context, models};
 use std::sync::Arc;
@@ -13,11 +14,22 @@ const DEFAULT_STRENGTH: f64 = 0.3;
 pub(super) const VERB: Verb = Verb {
     name: "prefer",
     kind: Kind::Soft,
+    phases: REQUEST,
+    single: Single::No,
     arguments: &["models", "strength", "optional"],
     read: |r, node, field, cx| Some(Arc::new(read(r, node, field, cx)?)),
 };
 
-/// One or several preferences.
+pub(super) const AVOID: Verb = Verb {
+    name: "avoid",
+    read: |r, node, field, cx| {
+        let Prefer(list) = read(r, node, field, cx)?;
+        Some(Arc::new(Prefer(list.into_iter().map(|(models, strength)| (models, -strength)).collect())))
+    },
+    ..VERB
+};
+
+/// One or several preferences; strengths below 0 avoid.
 #[derive(Debug)]
 struct Prefer(Vec<(ModelSet, f64)>);
 
@@ -66,6 +78,15 @@ mod tests {
         let strong = "prefer: { models: [acme/large], strength: 1 }";
         let d = check_verb(&["prefer: [acme/small]", strong, strong, strong], &["applied"; 4]);
         assert_eq!((d.boost_of(ModelIx(0)), d.boost_of(ModelIx(1)), d.boost_of(ModelIx(2))), (0.3, 2.0, 0.0));
+    }
+
+    #[test]
+    fn what_is_avoided_is_taken_off_what_is_preferred() {
+        let d = check_verb(
+            &["prefer: [acme/small]", "avoid: { models: [\"acme/*\"], strength: 0.5 }"],
+            &["applied"; 2],
+        );
+        assert!((d.boost_of(ModelIx(0)) + 0.2).abs() < 1e-9 && d.boost_of(ModelIx(1)) == -0.5);
     }
 
     #[test]

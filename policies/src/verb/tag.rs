@@ -1,6 +1,6 @@
 //! `tag: {name: value}` — labels for the record; single-valued per name.
 
-use super::{Kind, Verb};
+use super::{ANY, Kind, Single, Verb};
 use crate::merge::{Action, At, Merge};
 use std::sync::Arc;
 use types::doc::{Node, Reader};
@@ -11,6 +11,8 @@ const MAX_VALUE: usize = 256;
 pub(super) const VERB: Verb = Verb {
     name: "tag",
     kind: Kind::Soft,
+    phases: ANY,
+    single: Single::PerName,
     arguments: &["tags"],
     read: |r, node, field, _| Some(Arc::new(read(r, node, field)?)),
 };

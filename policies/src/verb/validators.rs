@@ -1,6 +1,6 @@
 //! `validators: list` — checks before delivery; they unite, and of equal ones the strictest severity counts.
 
-use super::{Kind, Verb};
+use super::{Kind, REQUEST, Single, Verb};
 use crate::merge::{Action, At, Merge};
 use crate::selector::Context;
 use serde_json::{Map, Value as Json};
@@ -14,6 +14,8 @@ const SEVERITIES: &[&str] = &["warn", "repair", "block"];
 pub(super) const VERB: Verb = Verb {
     name: "validators",
     kind: Kind::Hard,
+    phases: REQUEST,
+    single: Single::No,
     arguments: &["validators"],
     read: |r, node, field, cx| Some(Arc::new(read(r, node, field, cx)?)),
 };

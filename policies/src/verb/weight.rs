@@ -1,6 +1,6 @@
 //! `weight: {term: factor}` — multiplies the weights of the utility's terms; products stay within 0..=4.
 
-use super::{Kind, Verb};
+use super::{Kind, REQUEST, Single, Verb};
 use crate::merge::{Action, At, Merge};
 use std::sync::Arc;
 use types::directives::TermWeights;
@@ -9,6 +9,8 @@ use types::doc::{Node, Reader};
 pub(super) const VERB: Verb = Verb {
     name: "weight",
     kind: Kind::Soft,
+    phases: REQUEST,
+    single: Single::No,
     arguments: &["weights"],
     read: |r, node, field, _| Some(Arc::new(read(r, node, field)?)),
 };

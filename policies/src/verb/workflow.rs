@@ -1,6 +1,6 @@
 //! `workflow: name` — fixes the workflow; single-valued by priority, then order.
 
-use super::{Kind, Verb};
+use super::{Kind, REQUEST, Single, Verb};
 use crate::merge::{Action, At, Merge};
 use crate::selector::Context;
 use std::sync::Arc;
@@ -10,6 +10,8 @@ use types::doc::{Node, Reader};
 pub(super) const VERB: Verb = Verb {
     name: "workflow",
     kind: Kind::Soft,
+    phases: REQUEST,
+    single: Single::Value,
     arguments: &["name"],
     read: |r, node, field, cx| Some(Arc::new(Workflow(read(r, node, field, cx)?))),
 };

@@ -1,12 +1,16 @@
 //! Merging the actions of all matching rules: hard verbs only tighten, soft ones have one tie-break.
 
+mod further;
+
+pub(crate) use further::{FurtherSlots, Key};
+
 use std::collections::BTreeMap;
 use std::time::Duration;
-use types::directives::{ActionRecord, Denial, Directives, RuleId, Set, TermWeights};
+use types::directives::{ActionRecord, Approval, Denial, Directives, RedactAction, RuleId, Set, TermWeights};
 use types::matrix::{ModelIx, ModelSet};
 use types::units::Usd;
 
-/// Bounds of the sum of `prefer` strengths.
+/// Bounds of the sum of `prefer` and `avoid` strengths.
 const BOOST: std::ops::RangeInclusive<f64> = -2.0..=2.0;
 /// Greatest factor on a term's weight.
 const MAX_WEIGHT: f64 = 4.0;
@@ -43,9 +47,14 @@ pub(crate) trait Action: std::fmt::Debug + Send + Sync {
 }
 
 /// The fold over all actions.
+#[derive(Default)]
 pub(crate) struct Merge {
+    /// Of the matrix.
+    models: usize,
     records: Vec<(ActionRecord, Effect, i64)>,
+    /// By model; empty = nothing is removed.
     removed: Vec<Option<At>>,
+    /// By model; empty = nothing is preferred or avoided.
     boost: Vec<f64>,
     weights: TermWeights,
     pub(crate) cap_cost: Slot<Usd>,
@@ -57,25 +66,18 @@ pub(crate) struct Merge {
     /// By name, parameters, and whether a severity is stated.
     validators: BTreeMap<(String, String, bool), Slot<crate::verb::Validator>>,
     denials: Vec<Denial>,
+    further: Option<Box<FurtherSlots>>,
 }
 
 impl Merge {
     /// For a matrix of so many models.
     pub(crate) fn new(models: usize) -> Self {
-        Merge {
-            records: Vec::new(),
-            removed: vec![None; models],
-            boost: vec![0.0; models],
-            weights: TermWeights::default(),
-            cap_cost: Slot::default(),
-            cap_latency: Slot::default(),
-            cap_max_tokens: Slot::default(),
-            cap_temperature: Slot::default(),
-            workflow: Slot::default(),
-            tags: BTreeMap::new(),
-            validators: BTreeMap::new(),
-            denials: Vec::new(),
-        }
+        Merge { models, ..Merge::default() }
+    }
+
+    /// What is seldom set.
+    pub(crate) fn further(&mut self) -> &mut FurtherSlots {
+        self.further.get_or_insert_default()
     }
 
     /// Records an action of a rule with that priority; gives its position.
@@ -139,6 +141,31 @@ impl Merge {
         Some(winner)
     }
 
+    /// A ceiling: the lower one counts.
+    pub(crate) fn lower<T: PartialOrd>(&mut self, slot: fn(&mut Merge) -> &mut Slot<T>, value: T, at: At) {
+        self.offer(slot, value, at, |new, old| new < old);
+    }
+
+    /// A demand: the greater one counts.
+    pub(crate) fn raise<T: PartialOrd>(&mut self, slot: fn(&mut Merge) -> &mut Slot<T>, value: T, at: At) {
+        self.offer(slot, value, at, |new, old| new > old);
+    }
+
+    /// A demand that grows from action to action: all of them are in force.
+    pub(crate) fn fold<T>(
+        &mut self,
+        slot: fn(&mut Merge) -> &mut Slot<T>,
+        value: T,
+        at: At,
+        fold: impl FnOnce(T, T) -> T,
+    ) {
+        let slot = slot(self);
+        slot.held = Some(match slot.held.take() {
+            Some((held, first)) => (fold(held, value), first),
+            None => (value, at),
+        });
+    }
+
     /// A single-valued verb: the greater priority wins, then the earlier rule.
     pub(crate) fn single<T>(&mut self, slot: fn(&mut Merge) -> &mut Slot<T>, value: T, at: At) {
         let held = slot(self).held.as_ref().map(|(_, by)| *by);
@@ -146,13 +173,49 @@ impl Merge {
         self.offer(slot, value, at, |_, _| wins);
     }
 
+    /// Single-valued per name.
+    pub(crate) fn single_of<K: Ord, T>(
+        &mut self,
+        map: fn(&mut Merge) -> &mut BTreeMap<K, Slot<T>>,
+        key: K,
+        value: T,
+        at: At,
+    ) {
+        let held = map(self).remove(&key).and_then(|slot| slot.held);
+        let wins = held.as_ref().is_none_or(|(_, by)| self.priority(at) > self.priority(*by));
+        let winner = self.contest(held, (value, at), |_, _| wins);
+        map(self).insert(key, Slot { held: winner });
+    }
+
+    /// A question to a group; of several to the same group the one that expires first counts.
+    pub(crate) fn shorter(
+        &mut self,
+        map: fn(&mut Merge) -> &mut BTreeMap<String, Slot<Approval>>,
+        group: String,
+        approval: Approval,
+        at: At,
+    ) {
+        let held = map(self).remove(&group).and_then(|slot| slot.held);
+        let winner = self.contest(held, (approval, at), |a, b| a.expires_ms < b.expires_ms);
+        map(self).insert(group, Slot { held: winner });
+    }
+
+    /// Redacts a kind of value somewhere: the stronger action counts, and what one rule does not want restored
+    /// is not.
+    pub(crate) fn redact(&mut self, key: Key, action: RedactAction, restore: bool, at: At) {
+        let slot = self.further().redact.entry(key).or_default();
+        slot.held = Some(match slot.held.take() {
+            None => ((action, restore), at),
+            Some(((held, kept), first)) => {
+                let by = if action > held { at } else { first };
+                ((held.max(action), kept && restore), by)
+            }
+        });
+    }
+
     /// Sets a label; single-valued per name.
     pub(crate) fn tag(&mut self, name: &str, value: &str, at: At) {
-        let slot = self.tags.entry(name.to_owned()).or_default();
-        let held = slot.held.take();
-        let wins = held.as_ref().is_none_or(|(_, by)| self.priority(at) > self.priority(*by));
-        let winner = self.contest(held, (value.to_owned(), at), |_, _| wins);
-        self.tags.insert(name.to_owned(), Slot { held: winner });
+        self.single_of(|m| &mut m.tags, name.to_owned(), value.to_owned(), at);
     }
 
     /// Adds a validator; of equal ones the strictest counts.
@@ -165,6 +228,7 @@ impl Merge {
 
     /// Removes every model for which `gone` holds.
     pub(crate) fn remove(&mut self, at: At, gone: impl Fn(ModelIx) -> bool) {
+        self.removed.resize(self.models, None);
         let mut any = false;
         for (i, slot) in self.removed.iter_mut().enumerate() {
             let ix = u16::try_from(i).map(ModelIx);
@@ -178,11 +242,12 @@ impl Merge {
         }
     }
 
-    /// Adds to the boost of models.
+    /// Adds to the boost of models; below 0 to avoid them.
     pub(crate) fn prefer(&mut self, models: &ModelSet, strength: f64, at: At) {
         if models.is_empty() {
             self.no_effect(at, "it matches no model");
         }
+        self.boost.resize(self.models, 0.0);
         for ix in models.iter() {
             if let Some(b) = self.boost.get_mut(usize::from(ix.0)) {
                 *b += strength;
@@ -220,7 +285,8 @@ impl Merge {
     fn applied_in_part(&mut self) {
         let tags = self.tags.values().filter_map(|s| s.held.as_ref().map(|(_, at)| *at));
         let validators = self.validators.values().filter_map(|s| s.held.as_ref().map(|(_, at)| *at));
-        for at in tags.chain(validators).collect::<Vec<_>>() {
+        let further = self.further.iter().flat_map(|f| f.held_in_part());
+        for at in tags.chain(validators).chain(further).collect::<Vec<_>>() {
             self.set_effect(at, Effect::Applied);
         }
     }
@@ -228,6 +294,7 @@ impl Merge {
     /// The result, without the rules' own records.
     pub(crate) fn finish(mut self) -> Directives {
         self.applied_in_part();
+        let further = self.further.take().map(|f| Box::new(f.finish(&mut self)));
         let mut weights = self.weights;
         for name in TermWeights::NAMES {
             if let Some(w) = weights.weight(name) {
@@ -250,22 +317,32 @@ impl Merge {
         let validators = validators.map(|s| Set { value: s.value.to_json(), rule: s.rule }).collect();
         let tags = std::mem::take(&mut self.tags).into_iter();
         let tags = tags.filter_map(|(name, slot)| Some((name, slot.held?.0))).collect();
-        let actions = self.records.iter();
-        let actions = actions.map(|(r, e, _)| ActionRecord { effect: self.effect(e), ..r.clone() }).collect();
+        let records = std::mem::take(&mut self.records);
+        let mut actions = Vec::with_capacity(records.len());
+        let effects: Vec<String> = {
+            self.records = records;
+            self.records.iter().map(|(_, e, _)| self.effect(e)).collect()
+        };
+        let (cap_cost, cap_latency) = (self.set(cap_cost), self.set(cap_latency));
+        let (cap_max_tokens, cap_temperature) = (self.set(cap_max_tokens), self.set(cap_temperature));
+        let workflow = self.set(workflow);
+        for ((record, ..), effect) in self.records.into_iter().zip(effects) {
+            actions.push(ActionRecord { effect, ..record });
+        }
         Directives {
             rules: Vec::new(),
             actions,
             removed,
             boost,
             weights,
-            cap_cost: self.set(cap_cost),
-            cap_latency: self.set(cap_latency),
-            cap_max_tokens: self.set(cap_max_tokens),
-            cap_temperature: self.set(cap_temperature),
-            workflow: self.set(workflow),
+            cap_cost,
+            cap_latency,
+            cap_max_tokens,
+            cap_temperature,
+            workflow,
             validators,
             tags,
-            further: None,
+            further,
             denials: self.denials,
         }
     }

@@ -1,0 +1,277 @@
+//! What the policies made of one request, part by part: for people, for tests of policies, for comparisons.
+
+use crate::expression::{Condition, Vars};
+use crate::native::Atom;
+use crate::phase::Phase;
+use crate::set::{Body, Entry, PolicySet};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::fmt::Write as _;
+use types::Matrix;
+use types::directives::{ActionRecord, Directives, Escalate, Further, RuleResult, Set, TermWeights};
+use types::expr::Scope;
+
+/// A part of a condition that was looked at.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AtomRecord {
+    /// As it was written.
+    pub text: String,
+    /// Whether it holds.
+    pub holds: bool,
+    /// The value that was compared, where it is a field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub value: Option<Value>,
+}
+
+/// A rule or policy and what it made of the request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RuleExplanation {
+    /// The rule.
+    pub id: String,
+    /// What it made of the request.
+    pub result: RuleResult,
+    /// Why it could not be evaluated, or was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<String>,
+    /// The parts of its condition that were looked at, in order; the last one decided.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub atoms: Vec<AtomRecord>,
+}
+
+/// What the policies made of one request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Explanation {
+    /// Every rule of the phase.
+    pub rules: Vec<RuleExplanation>,
+    /// Every action of the matching rules and what became of it.
+    pub actions: Vec<ActionRecord>,
+    /// The merged result, by verb.
+    pub directives: Value,
+    /// Models that may not be candidates, with the rule that removed each.
+    pub removed: Vec<(String, String)>,
+    /// Models that may, apart from what only the router knows.
+    pub left: Vec<String>,
+    /// The rule that could not be evaluated and refuses the request, with what happened.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<(String, String)>,
+}
+
+impl PolicySet {
+    /// Evaluates a phase and tells everything about it; every policy runs on the caller's thread.
+    #[must_use]
+    pub fn explain(&self, phase: Phase, scope: &Scope) -> Explanation {
+        let matrix = &self.resolver.matrix;
+        let (d, error) = match self.evaluate_now(phase, scope) {
+            Ok(d) => (d, None),
+            Err(crate::Error::Evaluation { rule, detail }) => {
+                (Directives::default(), Some((rule.to_string(), detail)))
+            }
+        };
+        let vars = Vars::of(scope).ok();
+        let entries = self.entries.iter().filter(|e| e.phase == phase);
+        let rules = entries.map(|entry| self.rule(entry, &d, vars, error.as_ref())).collect();
+        let name = |ix| matrix.model(ix).map_or_else(String::new, |m| m.id.to_string());
+        let left = matrix.indices().filter(|ix| d.removed_by(*ix).is_none()).map(name).collect();
+        Explanation {
+            rules,
+            directives: directives(&d, matrix),
+            removed: d.removed.iter().map(|(ix, rule)| (name(*ix), rule.to_string())).collect(),
+            left,
+            actions: d.actions,
+            error,
+        }
+    }
+
+    fn rule(
+        &self,
+        entry: &Entry,
+        d: &Directives,
+        vars: Option<&Vars>,
+        error: Option<&(String, String)>,
+    ) -> RuleExplanation {
+        let id = entry.head.id.to_string();
+        let record = d.rules.iter().find(|r| *r.id == *id);
+        let (result, detail) = match (record, error) {
+            (Some(r), _) => (r.result, r.detail.clone()),
+            (None, Some((rule, detail))) if *rule == id => (RuleResult::Error, Some(detail.clone())),
+            // The evaluation ended before its turn.
+            (None, _) => {
+                (RuleResult::NotMatched, Some("not asked: another rule failed before it".to_owned()))
+            }
+        };
+        let asked = matches!(result, RuleResult::Matched | RuleResult::Shadow | RuleResult::Error)
+            || result == RuleResult::NotMatched && detail.is_none();
+        let mut atoms = Vec::new();
+        if let (Body::Rule(rule), Some(vars), true) = (&entry.body, vars, asked) {
+            for (condition, wanted) in [(&rule.when, true), (&rule.unless, false)] {
+                let Some(condition) = condition else { continue };
+                if trace(condition, vars, &mut atoms) != Some(wanted) {
+                    break;
+                }
+            }
+        }
+        RuleExplanation { id, result, detail, atoms }
+    }
+}
+
+/// Looks at a condition as an evaluation does and notes every part of it; `None` where it fails.
+fn trace(condition: &Condition, vars: &Vars, atoms: &mut Vec<AtomRecord>) -> Option<bool> {
+    let holds = condition.tree.holds(&mut |atom: &Atom| {
+        let holds = condition.atom(atom, vars)?;
+        let value = atom.test.as_ref().and_then(|t| t.value(vars));
+        atoms.push(AtomRecord { text: atom.text.to_string(), holds, value });
+        Ok::<_, types::expr::Error>(holds)
+    });
+    holds.ok()
+}
+
+impl Explanation {
+    /// The rules that apply.
+    pub fn matched(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().filter(|r| r.result == RuleResult::Matched).map(|r| r.id.as_str())
+    }
+
+    /// Made to be read in seconds: a line per rule that matters, with what it did and why.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let mut out = String::new();
+        let width = self.rules.iter().map(|r| r.id.len()).max().unwrap_or(0);
+        for rule in &self.rules {
+            let word = match rule.result {
+                RuleResult::Matched => "matched",
+                RuleResult::Shadow => "shadow",
+                RuleResult::NotMatched => "skipped",
+                RuleResult::Error => "error",
+                RuleResult::Disabled => "disabled",
+            };
+            // Writing to a string does not fail.
+            let _ = write!(out, " {word:<9}{:<width$}", rule.id);
+            if let Some(detail) = &rule.detail {
+                let _ = write!(out, "  {detail}");
+            }
+            if let Some(last) = rule.atoms.last() {
+                let value = last.value.as_ref().filter(|v| !v.is_boolean());
+                let value = value.map_or(String::new(), |v| format!(" ({})", short(v)));
+                let _ = write!(out, "  {}: {}{value}", last.text, last.holds);
+            }
+            out.push('\n');
+            for action in self.actions.iter().filter(|a| *a.rule == *rule.id) {
+                let argument = short(&action.argument);
+                let _ = writeln!(out, "          {} {argument}  [{}]", action.verb, action.effect);
+            }
+        }
+        if let Some((rule, detail)) = &self.error {
+            let _ = writeln!(out, " refused: `{rule}` could not be evaluated: {detail}");
+        }
+        let total = self.removed.len().saturating_add(self.left.len());
+        let _ = writeln!(out, " candidates: {} of {total} models", self.left.len());
+        out
+    }
+}
+
+/// A value in one short line.
+fn short(value: &Value) -> String {
+    const MOST: usize = 100;
+    let text = match value {
+        Value::String(s) => s.clone(),
+        v => v.to_string(),
+    };
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or("")),
+        None => text,
+    }
+}
+
+/// The merged result as a map by verb; what is not set is not there.
+#[must_use]
+pub fn directives(d: &Directives, matrix: &Matrix) -> Value {
+    let mut out = Map::new();
+    let mut put = |verb: &str, value: Value| {
+        let empty = match &value {
+            Value::Null => true,
+            Value::Array(a) => a.is_empty(),
+            Value::Object(o) => o.is_empty(),
+            _ => false,
+        };
+        if !empty {
+            out.insert(verb.to_owned(), value);
+        }
+    };
+    let name = |ix| matrix.model(ix).map_or_else(String::new, |m| m.id.to_string());
+    put(
+        "deny",
+        d.denials.iter().map(|d| json!({"reason": d.reason, "code": d.code, "status": d.status})).collect(),
+    );
+    put("prefer", d.boost.iter().map(|(ix, b)| (name(*ix), json!(b))).collect::<Map<_, _>>().into());
+    let mut weights = d.weights;
+    let weight = |n: &&str| weights.weight(n).map(|w| ((*n).to_owned(), *w));
+    let changed = TermWeights::NAMES.iter().filter_map(weight).filter(|(_, w)| *w != 1.0);
+    put("weight", changed.map(|(n, w)| (n, json!(w))).collect::<Map<_, _>>().into());
+    put("cap_cost", of(d.cap_cost.as_ref(), |v| json!(v.dollars())));
+    put("cap_latency", of(d.cap_latency.as_ref(), |v| json!(format!("{}ms", v.as_millis()))));
+    put("cap_max_tokens", of(d.cap_max_tokens.as_ref(), |v| json!(v)));
+    put("cap_temperature", of(d.cap_temperature.as_ref(), |v| json!(v)));
+    put("workflow", of(d.workflow.as_ref(), |v| json!(v)));
+    put("validators", d.validators.iter().map(|v| v.value.clone()).collect());
+    put("tag", json!(d.tags));
+    if let Some(f) = &d.further {
+        further(f, matrix, &mut put);
+    }
+    Value::Object(out)
+}
+
+fn of<T>(set: Option<&Set<T>>, json: impl FnOnce(&T) -> Value) -> Value {
+    set.map_or(Value::Null, |s| json(&s.value))
+}
+
+fn plain<T: Serialize>(set: Option<&Set<T>>) -> Value {
+    of(set, |v| serde_json::to_value(v).unwrap_or_default())
+}
+
+fn each<T: Serialize>(list: &[Set<T>]) -> Value {
+    list.iter().map(|s| serde_json::to_value(&s.value).unwrap_or_default()).collect()
+}
+
+fn further(f: &Further, matrix: &Matrix, put: &mut dyn FnMut(&str, Value)) {
+    let named = |m: &std::collections::BTreeMap<String, Set<Value>>| {
+        Value::Object(m.iter().map(|(k, v)| (k.clone(), v.value.clone())).collect())
+    };
+    put("residency", plain(f.residency.as_ref()));
+    put("data_policy", plain(f.data.as_ref()));
+    put("min_quality", plain(f.min_quality.as_ref()));
+    put("explore", of(f.explore.as_ref(), |v| json!({"max_rate": v})));
+    put("sticky", plain(f.sticky.as_ref()));
+    put("assume_price", plain(f.assume_price.as_ref()));
+    put("enforce_format", plain(f.format.as_ref()));
+    put("stream", plain(f.stream.as_ref()));
+    put("set_var", named(&f.vars));
+    put("fanout", plain(f.fanout.as_ref()));
+    put("hedge", of(f.hedge.as_ref(), |h| if h.max == 0 { json!("none") } else { json!(h) }));
+    put("repair", plain(f.repair.as_ref()));
+    put(
+        "escalate",
+        of(f.escalate.as_ref(), |to| match to {
+            Escalate::Workflow(w) => json!({"to": w}),
+            Escalate::Models(m) => {
+                let ids = m.iter().filter_map(|ix| matrix.model(ix)).map(|m| m.id.to_string());
+                json!({"to": ids.collect::<Vec<_>>()})
+            }
+        }),
+    );
+    put("retry", plain(f.retry.as_ref()));
+    put("cap_tokens", plain(f.cap_tokens.as_ref()));
+    put("cap_calls", plain(f.cap_calls.as_ref()));
+    put("cap_attempts", plain(f.cap_attempts.as_ref()));
+    put("cap_fanout", plain(f.cap_fanout.as_ref()));
+    put("set_params", named(&f.params));
+    put("add_system", each(&f.system));
+    put("limits", each(&f.limits));
+    put("require_approval", each(&f.approvals));
+    put("redact", each(&f.redact));
+    put("allow_tools", each(&f.allow_tools));
+    put("deny_tools", each(&f.deny_tools));
+    put("log", plain(f.log.as_ref()));
+    put("audit", f.audit.as_ref().map_or(Value::Null, |_| json!("required")));
+    let headers = f.headers.iter().map(|(k, v)| (k.clone(), json!(v.value)));
+    put("header", Value::Object(headers.collect()));
+}

@@ -1,0 +1,26 @@
+//! `escalate: {to: models or a workflow}` — where a request goes that needs more than its first model gives.
+
+use super::{Kind, REQUEST_RESPONSE, Single, Verb, put};
+use crate::selector::models;
+use types::directives::Escalate;
+
+pub(super) const VERB: Verb = Verb {
+    name: "escalate",
+    kind: Kind::Soft,
+    phases: REQUEST_RESPONSE,
+    single: Single::Value,
+    arguments: &["to"],
+    read: |r, node, field, cx| {
+        let mut f = r.fields(node, field)?;
+        let to = f.require(r, "to");
+        let at = f.at("to");
+        f.finish(r);
+        let to = to?;
+        let workflow = to.as_str().filter(|name| cx.resolver.workflows.iter().any(|w| w == name));
+        let escalate = match workflow {
+            Some(name) => Escalate::Workflow(name.to_owned()),
+            None => Escalate::Models(models(r, to, &at, cx, false)?),
+        };
+        put(escalate, |m, v, at| m.single(|m| &mut m.further().escalate, v, at))
+    },
+};

@@ -1,0 +1,142 @@
+//! `rate_limit` and `concurrency`: at most so much in a window, or at the same time; all of them apply.
+
+use super::{Kind, REQUEST, Single, Verb, millis, put};
+use crate::merge::Action;
+use std::sync::Arc;
+use types::directives::{LimitRule, Per};
+use types::doc::{Fields, Node, Reader, Value};
+use types::limits::{Limit, Metric, Window};
+
+pub(super) const RATE_LIMIT: Verb = Verb {
+    name: "rate_limit",
+    kind: Kind::Hard,
+    phases: REQUEST,
+    single: Single::No,
+    arguments: &["per", "requests", "window"],
+    read: |r, node, field, _| several(r, node, field, rate),
+};
+
+pub(super) const CONCURRENCY: Verb = Verb {
+    name: "concurrency",
+    arguments: &["per", "max"],
+    read: |r, node, field, _| several(r, node, field, concurrency),
+    ..RATE_LIMIT
+};
+
+/// Reads one limit.
+type One = fn(&mut Reader<'_>, &mut Fields<'_>, Per) -> Option<LimitRule>;
+
+/// One limit or a list of them.
+fn several(r: &mut Reader<'_>, node: &Node, field: &str, one: One) -> Option<Arc<dyn Action>> {
+    let items = match &node.value {
+        Value::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    if items.is_empty() {
+        r.wrong_type(node, field, "at least one limit");
+        return None;
+    }
+    let each: Vec<Option<LimitRule>> = items
+        .iter()
+        .enumerate()
+        .map(|(i, item)| {
+            let at = if items.len() > 1 { format!("{field}[{i}]") } else { field.to_owned() };
+            let mut f = r.fields(item, &at)?;
+            let per = f.require(r, "per").and_then(|n| per(r, n, &f.at("per")));
+            let limit = per.and_then(|per| one(r, &mut f, per));
+            f.finish(r);
+            limit
+        })
+        .collect();
+    let each = each.into_iter().collect::<Option<Vec<_>>>()?;
+    put(each, |m, each, at| m.further().limits.extend(each.into_iter().map(|l| (l, at))))
+}
+
+fn per(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<Per> {
+    if let Some(label) = node.as_str().and_then(|s| s.strip_prefix("label:"))
+        && !label.is_empty()
+    {
+        return Some(Per::Label(label.to_owned()));
+    }
+    Some(match r.one_of(node, field, &["tenant", "key", "user", "model", "label:<name>"])? {
+        "tenant" => Per::Tenant,
+        "key" => Per::Key,
+        "user" => Per::User,
+        "model" => Per::Model,
+        _ => {
+            r.wrong_type(node, field, "label:<name> with the name of a label");
+            return None;
+        }
+    })
+}
+
+fn rate(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<LimitRule> {
+    let mut amounts = Vec::new();
+    for (key, metric) in [("requests", Metric::Requests), ("tokens", Metric::Tokens), ("usd", Metric::Usd)] {
+        if let Some(n) = f.take(key) {
+            amounts.push(r.number(n, &f.at(key), 0.0, 1e15).map(|amount| (metric, amount)));
+        }
+    }
+    let window = f.require(r, "window").and_then(|n| window(r, n, &f.at("window")));
+    let (metric, amount) = match amounts.as_slice() {
+        [one] => (*one)?,
+        _ => {
+            let message = format!("{} amounts are given", amounts.len());
+            r.error("104", f.span, message).expected = Some("one of requests, tokens, usd".to_owned());
+            return None;
+        }
+    };
+    let window = window?;
+    if Limit::rate("policy", metric, amount, window).is_none() {
+        r.error("104", f.span, "the limit admits nothing").expected = Some("a greater amount".to_owned());
+        return None;
+    }
+    Some(LimitRule { per, metric, amount, window })
+}
+
+/// `second` to `month`, or a duration.
+fn window(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<Window> {
+    match node.as_str().and_then(Window::parse) {
+        Some(window) => Some(window),
+        None => millis(r, node, field).map(Window::Sliding),
+    }
+}
+
+fn concurrency(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<LimitRule> {
+    let max = f.require(r, "max").and_then(|n| r.integer(n, &f.at("max"), 1, 1_000_000))?;
+    Some(LimitRule { per, metric: Metric::Concurrency, amount: max as f64, window: Window::Sliding(1) })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::{check_verb, load_text};
+    use types::directives::Per;
+    use types::limits::{Metric, Window};
+
+    #[test]
+    fn every_limit_applies() {
+        let d = check_verb(
+            &[
+                "rate_limit: [{ per: tenant, requests: 10, window: second }, { per: \"label:team\", usd: 2.5, window: day }]",
+                "rate_limit: { per: tenant, requests: 20, window: 90s }",
+                "concurrency: { per: user, max: 3 }",
+            ],
+            &["applied"; 3],
+        );
+        let limits: Vec<_> = d.further.unwrap().limits.into_iter().map(|l| l.value).collect();
+        assert_eq!(limits.len(), 4);
+        assert_eq!((&limits[1].per, limits[1].metric), (&Per::Label("team".into()), Metric::Usd));
+        assert_eq!(limits[2].window, Window::Sliding(90_000));
+        assert_eq!((limits[3].metric, limits[3].amount), (Metric::Concurrency, 3.0));
+    }
+
+    #[test]
+    fn a_limit_states_one_amount() {
+        for wrong in ["{ per: tenant, window: day }", "{ per: key, requests: 1, tokens: 2, window: day }"] {
+            let rules =
+                format!("rules:\\n- {{ id: a, actions: {{ rate_limit: {wrong} }} }}").replace("\\n", "\n");
+            let (_, problems) = load_text(&rules, &[]);
+            assert_eq!(problems[0].code, "PL104", "{problems:#?}");
+        }
+    }
+}

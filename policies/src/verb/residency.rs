@@ -1,0 +1,39 @@
+//! `residency: [regions]` — a provider's region must be one of them; lists intersect.
+
+use super::{Kind, REQUEST, Single, Verb, put};
+use types::matrix::ModelSet;
+
+pub(super) const VERB: Verb = Verb {
+    name: "residency",
+    kind: Kind::Hard,
+    phases: REQUEST,
+    single: Single::No,
+    arguments: &["regions"],
+    read: |r, node, field, cx| {
+        let regions = r.strings(node, field)?;
+        if regions.is_empty() {
+            r.wrong_type(node, field, "at least one region");
+            return None;
+        }
+        let matrix = &cx.resolver.matrix;
+        let elsewhere = |ix: &types::ModelIx| {
+            let region = matrix.provider_of(*ix).and_then(|p| p.region.as_ref());
+            // A provider that does not say where it is, is not there.
+            region.is_none_or(|own| !regions.contains(own))
+        };
+        let gone: ModelSet = matrix.indices().filter(elsewhere).collect();
+        put((regions, gone), |m, (regions, gone), at| {
+            m.remove(at, |ix| gone.contains(ix));
+            m.fold(
+                |m| &mut m.further().residency,
+                regions,
+                at,
+                |a, b| {
+                    let mut both: Vec<String> = a.into_iter().filter(|r| b.contains(r)).collect();
+                    both.sort();
+                    both
+                },
+            );
+        })
+    },
+};
