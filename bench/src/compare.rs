@@ -1,5 +1,6 @@
-//! The comparison: mock alone, bytes through, parse and forward, turnout; each loaded in turn, in several
-//! rounds so that what disturbs the machine disturbs all of them.
+//! The comparison: mock alone, bytes through, parse and forward, turnout; each loaded in turn, in many short
+//! rounds. What disturbs the machine for a while disturbs some rounds of every row: figures are the medians of
+//! the rounds, and ratios the medians of the ratios within a round.
 
 use crate::load::{Amount, Measured, Shape, percentile};
 use crate::process::Process;
@@ -28,6 +29,7 @@ pub(crate) struct Plan {
 /// Arms of the turnout that is measured: models, times the workflows that serve a request.
 const MODELS: usize = 12;
 const CONNECTIONS: usize = 16;
+const ROUNDS: usize = 12;
 
 /// One line of the table: who is asked, and for what.
 struct Row<'a> {
@@ -36,8 +38,8 @@ struct Row<'a> {
     process: Option<&'a Process>,
     target: SocketAddr,
     shape: Shape,
-    cpu: f64,
-    asked: usize,
+    /// Processor seconds per 1,000 requests, by round.
+    cpu: Vec<f64>,
     closed: Measured,
     open: Measured,
 }
@@ -45,7 +47,7 @@ struct Row<'a> {
 impl<'a> Row<'a> {
     fn new(name: &'static str, process: Option<&'a Process>, target: SocketAddr, shape: Shape) -> Self {
         let (closed, open) = (Measured::default(), Measured::default());
-        Row { name, process, target, shape, cpu: 0.0, asked: 0, closed, open }
+        Row { name, process, target, shape, cpu: Vec::new(), closed, open }
     }
 }
 
@@ -84,7 +86,7 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
 }
 
 async fn measure(rows: &mut [Row<'_>], plan: &Plan) -> Result<(), Failure> {
-    let rounds = if plan.quick { 2 } else { 4 };
+    let rounds = if plan.quick { 2 } else { ROUNDS };
     let limit = Duration::from_secs(30);
     let requests = plan.requests.div_ceil(rounds);
     let closed = Amount { requests, connections: CONNECTIONS, rate: None, limit };
@@ -100,8 +102,8 @@ async fn measure(rows: &mut [Row<'_>], plan: &Plan) -> Result<(), Failure> {
             let measured = crate::load::run(row.target, &row.shape, closed).await;
             // What is written and learned behind the replies is part of their price.
             tokio::time::sleep(Duration::from_millis(300)).await;
-            row.cpu += row.process.map_or(0.0, Process::cpu) - before;
-            row.asked = row.asked.saturating_add(measured.ok);
+            let used = row.process.map_or(0.0, Process::cpu) - before;
+            row.cpu.push(used * 1e3 / (measured.ok.max(1) as f64));
             row.closed.add(measured);
             row.open.add(crate::load::run(row.target, &row.shape, open).await);
         }
@@ -117,11 +119,16 @@ async fn measure(rows: &mut [Row<'_>], plan: &Plan) -> Result<(), Failure> {
     Ok(())
 }
 
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_unstable_by(f64::total_cmp);
+    all.get(all.len() / 2).copied().unwrap_or(0.0)
+}
+
 /// The table of one kind of answer. The first row is the mock alone.
 fn print(rows: &[Row<'_>], plan: &Plan, stream: bool) {
     // Each figure is a function of a row, so that a row and its floor are read in the same way.
     let mock = |of: fn(&Row<'_>) -> f64| rows.first().map_or(0.0, of);
-    let cpu = |r: &Row<'_>| r.cpu * 1000.0 / (r.asked.max(1) as f64);
+    let cpu = |r: &Row<'_>| median(r.cpu.clone());
     let p50 = |r: &Row<'_>| percentile(&r.open.total, 0.5) - mock(|m| percentile(&m.open.total, 0.5));
     let p99 = |r: &Row<'_>| percentile(&r.open.total, 0.99) - mock(|m| percentile(&m.open.total, 0.99));
     let first = |r: &Row<'_>| percentile(&r.open.first, 0.5) - mock(|m| percentile(&m.open.first, 0.5));
@@ -145,12 +152,18 @@ fn print(rows: &[Row<'_>], plan: &Plan, stream: bool) {
     ]);
     for r in rows {
         let elapsed: f64 = r.closed.total.iter().map(Duration::as_secs_f64).sum::<f64>() / CONNECTIONS as f64;
+        // Processor time is compared within a round, where both had the same machine.
+        let cpu_ratio = |name: &str| {
+            let floor = rows.iter().find(|f| r.process.is_some() && f.name.starts_with(name));
+            let ratios = |f: &Row<'_>| r.cpu.iter().zip(&f.cpu).map(|(a, b)| a / b.max(1e-9)).collect();
+            floor.map_or_else(|| "-".to_owned(), |f| format!("{:.2}x", median(ratios(f))))
+        };
         table.add_row([
             r.name.to_owned(),
             format!("{:.0}", r.closed.ok as f64 / elapsed.max(1e-9)),
             r.process.map_or_else(|| "-".to_owned(), |_| format!("{:.3}", cpu(r))),
-            ratio(r, "bare", &cpu),
-            ratio(r, "parse", &cpu),
+            cpu_ratio("bare"),
+            cpu_ratio("parse"),
             format!("{:.0}", p50(r)),
             format!("{:.0}", p99(r)),
             ratio(r, "parse", &p50),

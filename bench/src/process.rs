@@ -50,19 +50,15 @@ impl Process {
         }
     }
 
-    /// Seconds of processor time so far, user and system.
+    /// Seconds of processor time so far, user and system, of all threads that live. The scheduler counts it in
+    /// nanoseconds, where `/proc/<pid>/stat` tells hundredths of a second.
     pub(crate) fn cpu(&self) -> f64 {
-        let stat = self.child.id().and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/stat")).ok());
-        // The name in brackets may hold spaces; utime and stime are the 12th and 13th fields behind it.
-        let ticks: f64 = stat
-            .as_deref()
-            .and_then(|s| s.rsplit_once(')'))
-            .map(|(_, rest)| {
-                rest.split_whitespace().skip(11).take(2).filter_map(|f| f.parse::<f64>().ok()).sum()
-            })
-            .unwrap_or(0.0);
-        // Linux counts in hundredths towards user space, whatever its own clock does (proc(5), USER_HZ).
-        ticks / 100.0
+        let Some(pid) = self.child.id() else { return 0.0 };
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
+        let on_cpu = |thread: std::fs::DirEntry| -> Option<f64> {
+            std::fs::read_to_string(thread.path().join("schedstat")).ok()?.split(' ').next()?.parse().ok()
+        };
+        threads.flatten().filter_map(on_cpu).sum::<f64>() / 1e9
     }
 }
 
