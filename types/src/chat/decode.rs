@@ -1,5 +1,7 @@
 //! Body to [`ChatRequest`]: one reading, with limits and a JSON pointer for whatever is wrong.
 
+mod messages;
+
 use super::{
     ChatRequest, Content, Member, Message, Params, Part, PartKind, ResponseFormat, Role, Tool, ToolCall,
     ToolChoice, UniqueMap, UniqueValue,
@@ -127,7 +129,7 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
             format!("the body is not UTF-8: bad byte at offset {}", e.valid_up_to()),
         )
     })?;
-    let Top(top) = parse(text, "")?;
+    let Top(top) = parse(text, String::new)?;
     let start = text.as_ptr() as usize;
     let mut members = Vec::with_capacity(top.len());
     let mut request = ChatRequest {
@@ -165,9 +167,9 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
                 seen_messages = true;
                 request.messages = messages(json, limits)?;
             }
-            "stream" => request.stream = optional(json, &pointer())?.unwrap_or(false),
+            "stream" => request.stream = optional(json, pointer)?.unwrap_or(false),
             "stream_options" => {
-                let o: Option<UniqueMap> = optional(json, &pointer())?;
+                let o: Option<UniqueMap> = optional(json, pointer)?;
                 let flag = o.as_ref().and_then(|m| m.0.get("include_usage"));
                 request.include_usage = match flag {
                     None | Some(Value::Null) => false,
@@ -184,22 +186,22 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
             "tools" => request.tools = tools(json, limits)?,
             "tool_choice" => request.tool_choice = tool_choice(json)?,
             "response_format" => request.response_format = response_format(json)?,
-            "temperature" => request.params.temperature = ranged(json, &pointer(), 0.0, 2.0)?,
-            "top_p" => request.params.top_p = ranged(json, &pointer(), 0.0, 1.0)?,
-            "max_tokens" => max_tokens.0 = positive(json, &pointer())?,
-            "max_completion_tokens" => max_tokens.1 = positive(json, &pointer())?,
+            "temperature" => request.params.temperature = ranged(json, pointer, 0.0, 2.0)?,
+            "top_p" => request.params.top_p = ranged(json, pointer, 0.0, 1.0)?,
+            "max_tokens" => max_tokens.0 = positive(json, pointer)?,
+            "max_completion_tokens" => max_tokens.1 = positive(json, pointer)?,
             "n" => {
-                request.params.n = positive(json, &pointer())?.unwrap_or(1);
+                request.params.n = positive(json, pointer)?.unwrap_or(1);
                 if request.params.n > 16 {
                     return Err(Error::new("out_of_range", "/n", "expected a whole number in 1..=16"));
                 }
             }
-            "seed" => request.params.seed = optional(json, &pointer())?,
+            "seed" => request.params.seed = optional(json, pointer)?,
             "stop" => request.params.stop = stop(json, limits)?,
-            "reasoning_effort" => request.params.reasoning_effort = optional(json, &pointer())?,
-            "parallel_tool_calls" => request.params.parallel_tool_calls = optional(json, &pointer())?,
-            "logprobs" => request.params.logprobs = optional(json, &pointer())?.unwrap_or(false),
-            "user" => request.user = identifier_text(optional(json, &pointer())?, &pointer())?,
+            "reasoning_effort" => request.params.reasoning_effort = optional(json, pointer)?,
+            "parallel_tool_calls" => request.params.parallel_tool_calls = optional(json, pointer)?,
+            "logprobs" => request.params.logprobs = optional(json, pointer)?.unwrap_or(false),
+            "user" => request.user = identifier_text(optional(json, pointer)?, &pointer())?,
             "metadata" => metadata(json, limits)?,
             "routing" => routing(json, &mut request.options)?,
             _ if depth(json) > MAX_DEPTH => {
@@ -258,7 +260,8 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-fn parse<'a, T: Deserialize<'a>>(json: &'a str, pointer: &str) -> Result<T, Error> {
+/// `pointer` is made only where something is wrong: on the way of every request it is never read.
+fn parse<'a, T: Deserialize<'a>>(json: &'a str, pointer: impl Fn() -> String) -> Result<T, Error> {
     serde_json::from_str(json).map_err(|e| {
         let code = match e.classify() {
             serde_json::error::Category::Data => "invalid_type",
@@ -266,7 +269,7 @@ fn parse<'a, T: Deserialize<'a>>(json: &'a str, pointer: &str) -> Result<T, Erro
         };
         // serde names what it found and expected; values of strings are left out of the message.
         let message = strip_value(&e.to_string());
-        Error::new(code, pointer, message)
+        Error::new(code, pointer(), message)
     })
 }
 
@@ -280,22 +283,22 @@ fn strip_value(message: &str) -> String {
     }
 }
 
-fn optional<'a, T: Deserialize<'a>>(json: &'a str, pointer: &str) -> Result<Option<T>, Error> {
+fn optional<'a, T: Deserialize<'a>>(json: &'a str, pointer: impl Fn() -> String) -> Result<Option<T>, Error> {
     parse(json, pointer)
 }
 
-fn ranged(json: &str, pointer: &str, lo: f64, hi: f64) -> Result<Option<f64>, Error> {
-    match optional::<f64>(json, pointer)? {
+fn ranged(json: &str, pointer: impl Fn() -> String, lo: f64, hi: f64) -> Result<Option<f64>, Error> {
+    match optional::<f64>(json, &pointer)? {
         Some(x) if !(lo..=hi).contains(&x) => {
-            Err(Error::new("out_of_range", pointer, format!("expected a number in {lo}..={hi}")))
+            Err(Error::new("out_of_range", pointer(), format!("expected a number in {lo}..={hi}")))
         }
         x => Ok(x),
     }
 }
 
-fn positive(json: &str, pointer: &str) -> Result<Option<u32>, Error> {
-    match optional::<u32>(json, pointer)? {
-        Some(0) => Err(Error::new("out_of_range", pointer, "expected a whole number of at least 1")),
+fn positive(json: &str, pointer: impl Fn() -> String) -> Result<Option<u32>, Error> {
+    match optional::<u32>(json, &pointer)? {
+        Some(0) => Err(Error::new("out_of_range", pointer(), "expected a whole number of at least 1")),
         x => Ok(x),
     }
 }
@@ -310,7 +313,7 @@ fn identifier_text(text: Option<String>, pointer: &str) -> Result<Option<String>
 }
 
 fn model(json: &str) -> Result<String, Error> {
-    let name: String = parse(json, "/model")?;
+    let name: String = parse(json, || "/model".to_owned())?;
     if crate::options::is_identifier(&name) {
         return Ok(name);
     }
@@ -318,7 +321,7 @@ fn model(json: &str) -> Result<String, Error> {
 }
 
 fn metadata(json: &str, limits: &Limits) -> Result<(), Error> {
-    let Some(map) = optional::<UniqueMap>(json, "/metadata")? else { return Ok(()) };
+    let Some(map) = optional::<UniqueMap>(json, || "/metadata".to_owned())? else { return Ok(()) };
     if map.0.len() > limits.metadata {
         return Err(Error::new("out_of_range", "/metadata", format!("at most {} members", limits.metadata)));
     }
@@ -326,7 +329,7 @@ fn metadata(json: &str, limits: &Limits) -> Result<(), Error> {
 }
 
 fn routing(json: &str, options: &mut Options) -> Result<(), Error> {
-    let Some(map) = optional::<UniqueMap>(json, "/routing")? else { return Ok(()) };
+    let Some(map) = optional::<UniqueMap>(json, || "/routing".to_owned())? else { return Ok(()) };
     for (name, value) in &map.0 {
         options.set(name, value).map_err(|p| {
             // A name that is none may hold anything; only what looks like one is repeated.
@@ -346,7 +349,7 @@ fn shorten(name: &str) -> String {
 }
 
 fn stop(json: &str, limits: &Limits) -> Result<Vec<String>, Error> {
-    let list = match parse::<Value>(json, "/stop")? {
+    let list = match parse::<Value>(json, || "/stop".to_owned())? {
         Value::Null => Vec::new(),
         Value::String(s) => vec![s],
         Value::Array(list) => list
@@ -366,7 +369,10 @@ fn stop(json: &str, limits: &Limits) -> Result<Vec<String>, Error> {
 }
 
 fn messages(json: &str, limits: &Limits) -> Result<Vec<Message>, Error> {
-    let raw: Vec<&RawValue> = parse(json, "/messages")?;
+    if let Some(list) = messages::read(json, limits) {
+        return Ok(list);
+    }
+    let raw: Vec<&RawValue> = parse(json, || "/messages".to_owned())?;
     if raw.len() > limits.messages {
         return Err(Error::new("out_of_range", "/messages", format!("at most {} messages", limits.messages)));
     }
@@ -375,7 +381,7 @@ fn messages(json: &str, limits: &Limits) -> Result<Vec<Message>, Error> {
 
 fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, Error> {
     let at = |field: &str| format!("/messages/{i}{field}");
-    let Top(top) = parse(json, &at(""))?;
+    let Top(top) = parse(json, || at(""))?;
     let mut m = Message {
         role: Role::User,
         content: Content::None,
@@ -390,7 +396,7 @@ fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, Error> {
         let json = raw.get();
         match key.as_ref() {
             "role" => {
-                let name: Cow<'_, str> = parse(json, &at("/role"))?;
+                let name: Cow<'_, str> = parse(json, || at("/role"))?;
                 role = Some(Role::parse(&name).ok_or_else(|| {
                     let near = crate::diagnostic::nearest(&name, Role::NAMES.iter().copied());
                     let hint = near.first().map_or(String::new(), |n| format!("; did you mean `{n}`?"));
@@ -402,16 +408,17 @@ fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, Error> {
                 })?);
             }
             "content" => m.content = content(json, &at("/content"), limits)?,
-            "name" => m.name = identifier_text(optional(json, &at("/name"))?, &at("/name"))?,
+            "name" => m.name = identifier_text(optional(json, || at("/name"))?, &at("/name"))?,
             "tool_calls" => m.tool_calls = tool_calls(json, &at("/tool_calls"), limits)?,
             "tool_call_id" => {
-                m.tool_call_id = identifier_text(optional(json, &at("/tool_call_id"))?, &at("/tool_call_id"))?
+                m.tool_call_id =
+                    identifier_text(optional(json, || at("/tool_call_id"))?, &at("/tool_call_id"))?
             }
-            "refusal" => m.refusal = optional(json, &at("/refusal"))?,
+            "refusal" => m.refusal = optional(json, || at("/refusal"))?,
             _ => {
                 m.extra.insert(
                     key.clone().into_owned(),
-                    parse::<UniqueValue>(json, &at(&format!("/{}", shorten(key))))?.0,
+                    parse::<UniqueValue>(json, || at(&format!("/{}", shorten(key))))?.0,
                 );
             }
         }
@@ -423,9 +430,9 @@ fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, Error> {
 fn content(json: &str, pointer: &str, limits: &Limits) -> Result<Content, Error> {
     match json.as_bytes().first() {
         Some(b'n') => Ok(Content::None),
-        Some(b'"') => Ok(Content::Text(parse(json, pointer)?)),
+        Some(b'"') => Ok(Content::Text(parse(json, || pointer.to_owned())?)),
         Some(b'[') => {
-            let raw: Vec<UniqueMap> = parse(json, pointer)?;
+            let raw: Vec<UniqueMap> = parse(json, || pointer.to_owned())?;
             if raw.len() > limits.parts {
                 return Err(Error::new("out_of_range", pointer, format!("at most {} parts", limits.parts)));
             }
@@ -471,7 +478,7 @@ fn part(mut p: Map<String, Value>, pointer: &str) -> Result<Part, Error> {
 }
 
 fn tool_calls(json: &str, pointer: &str, limits: &Limits) -> Result<Vec<ToolCall>, Error> {
-    let Some(raw) = optional::<Vec<UniqueMap>>(json, pointer)? else { return Ok(Vec::new()) };
+    let Some(raw) = optional::<Vec<UniqueMap>>(json, || pointer.to_owned())? else { return Ok(Vec::new()) };
     if raw.len() > limits.tools {
         return Err(Error::new("out_of_range", pointer, format!("at most {} tool calls", limits.tools)));
     }
@@ -494,7 +501,7 @@ fn tool_calls(json: &str, pointer: &str, limits: &Limits) -> Result<Vec<ToolCall
 }
 
 fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
-    let Some(raw) = optional::<Vec<&RawValue>>(json, "/tools")? else { return Ok(Vec::new()) };
+    let Some(raw) = optional::<Vec<&RawValue>>(json, || "/tools".to_owned())? else { return Ok(Vec::new()) };
     if raw.len() > limits.tools {
         return Err(Error::new("out_of_range", "/tools", format!("at most {} tools", limits.tools)));
     }
@@ -502,7 +509,7 @@ fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
         .enumerate()
         .map(|(i, raw)| {
             let pointer = format!("/tools/{i}");
-            let mut whole: UniqueMap = parse(raw.get(), &pointer)?;
+            let mut whole: UniqueMap = parse(raw.get(), || pointer.clone())?;
             let raw = (*raw).to_owned();
             if whole.0.get("type").and_then(Value::as_str) != Some("function") {
                 return Ok(Tool {
@@ -551,7 +558,7 @@ fn tool_choice(json: &str) -> Result<ToolChoice, Error> {
             "expected \"none\", \"auto\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": …}}",
         )
     };
-    Ok(match parse::<UniqueValue>(json, "/tool_choice")?.0 {
+    Ok(match parse::<UniqueValue>(json, || "/tool_choice".to_owned())?.0 {
         Value::Null => ToolChoice::Unset,
         Value::String(s) => match s.as_str() {
             "none" => ToolChoice::None,
@@ -571,7 +578,9 @@ fn tool_choice(json: &str) -> Result<ToolChoice, Error> {
 
 fn response_format(json: &str) -> Result<ResponseFormat, Error> {
     let pointer = "/response_format";
-    let Some(UniqueMap(o)) = optional::<UniqueMap>(json, pointer)? else { return Ok(ResponseFormat::Text) };
+    let Some(UniqueMap(o)) = optional::<UniqueMap>(json, || pointer.to_owned())? else {
+        return Ok(ResponseFormat::Text);
+    };
     match o.get("type").and_then(Value::as_str) {
         Some("text") => Ok(ResponseFormat::Text),
         Some("json_object") => Ok(ResponseFormat::JsonObject),
@@ -665,6 +674,50 @@ mod tests {
         check(&deep, "/tools/0", "invalid_type");
         let deep = format!(r#"{{"model":"auto",{m},"novel":{}1{}}}"#, "[".repeat(300), "]".repeat(300));
         check(&deep, "/novel", "invalid_json");
+    }
+
+    #[test]
+    fn one_pass_takes_what_the_careful_one_takes() {
+        let limits = Limits { messages: 2, parts: 2, tools: 1, ..Limits::default() };
+        let call = r#"{"id":"a","type":"function","function":{"name":"f","arguments":"{}"}}"#;
+        let long = "x".repeat(600);
+        for message in [
+            r#"{"role":"user","content":"hi \u00e9\n"}"#,
+            r#"{"content":null,"role":"assistant","refusal":"no","x":{"y":[1,{"z":2}]}}"#,
+            r#"{"role":"user","content":[{"type":"text","text":"a"},{"type":"image_url","image_url":{"url":"u"}}]}"#,
+            r#"{"role":"tool","content":"42","tool_call_id":"a","name":"f"}"#,
+            r#"{"role":"assistant","refusal":null,"name":null,"tool_calls":null,"r\u006fle":"user"}"#,
+            r#"{"role":"assistant","refusal":null,"name":null,"tool_calls":null}"#,
+            &format!(r#"{{"role":"assistant","content":null,"tool_calls":[{call}]}}"#),
+            &format!(r#"{{"role":"assistant","content":null,"tool_calls":[{call},{call}]}}"#),
+            &format!(r#"{{"role":"user","content":"x","name":"{long}"}}"#),
+            r#"{"role":"user","content":[{"type":"text","text":"a"},{"type":"text","text":"b"},{"type":"text","text":"c"}]}"#,
+            r#"{"role":"user","content":[{"type":"text","type":"text","text":"a"}]}"#,
+            r#"{"role":"user","content":5}"#,
+            r#"{"role":"usr","content":"x"}"#,
+            r#"{"role":5,"content":"x"}"#,
+            r#"{"content":"x"}"#,
+            r#"{"role":"user","content":"x","content":"y"}"#,
+            r#"{"role":"user","content":"x","a":1,"a":2}"#,
+            r#"{"role":"user","content":"x","a":{"b":1,"b":2}}"#,
+            r#"{"role":"user","content":"x"} 1"#,
+            "5",
+        ] {
+            for list in [
+                format!("[{message}]"),
+                format!(" [ {message} , {message} ] "),
+                format!("[{message},{message},{message}]"),
+            ] {
+                let raw: Result<Vec<&RawValue>, _> = serde_json::from_str(&list);
+                let careful = raw.ok().filter(|r| r.len() <= limits.messages).and_then(|raw| {
+                    raw.iter()
+                        .enumerate()
+                        .map(|(i, m)| super::message(m.get(), i, &limits).ok())
+                        .collect::<Option<Vec<_>>>()
+                });
+                assert_eq!(super::messages::read(&list, &limits), careful, "{list}");
+            }
+        }
     }
 
     #[test]
