@@ -9,7 +9,7 @@ pub use running::Running;
 use crate::clock;
 use crate::config::server::Server;
 use crate::config::{self, Environment, Loaded, Simulated, Source};
-use crate::edge::accept::{Acceptor, Handler, Seats};
+use crate::edge::accept::{Acceptor, Seats};
 use crate::edge::body::Budget;
 use crate::front;
 use crate::metrics::{Metrics, Reading};
@@ -263,23 +263,20 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         fleet: Mutex::new(reach.fleet),
         server,
     });
-    let router = front::router(app.clone());
+    let front = front::Front::new(app.clone());
     let stop = CancellationToken::new();
-    accept(&app, &router, &stop, listener);
+    accept(&app, &front, &stop, listener);
     if let Some(folder) = &folder {
         tell_address(folder, addr);
     }
-    Ok(Running { addr, app, router, stop, folder, warnings })
+    Ok(Running { addr, app, front, stop, folder, warnings })
 }
 
-fn accept(app: &Arc<App>, router: &axum::Router, stop: &CancellationToken, listener: TcpListener) {
-    let (inner, routes) = (app.clone(), router.clone());
-    let handler: Handler =
-        Arc::new(move |request| Box::pin(front::handle(inner.clone(), routes.clone(), request)));
+fn accept(app: &Arc<App>, front: &Arc<front::Front>, stop: &CancellationToken, listener: TcpListener) {
     let acceptor = Arc::new(Acceptor {
         edge: app.server.edge.clone(),
         stream: app.server.stream.clone(),
-        handler,
+        handler: front.clone(),
         tasks: app.tasks.clone(),
         metrics: app.metrics.clone(),
         stop: stop.clone(),

@@ -1,15 +1,21 @@
 //! The front: every request passes here, whatever becomes of it; every answer leaves here with its headers.
 
 use crate::app::App;
+use crate::edge::accept::Handler;
+use crate::edge::payload::Payload;
 use crate::edge::{gate, request_id};
 use crate::error::Failure;
 use crate::routes;
-use axum::Router;
 use axum::body::Body;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
+use axum::{BoxError, Router};
+use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
-use http::{Request, StatusCode, Version};
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body::Body as HttpBody;
+use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::time::Instant;
@@ -30,10 +36,16 @@ pub(crate) struct Arrival {
     pub(crate) received: Instant,
 }
 
+/// What answers: the chat route itself, the others through a router.
+pub(crate) struct Front {
+    app: Arc<App>,
+    router: Router,
+}
+
 /// All routes; one file each.
-pub(crate) fn router(app: Arc<App>) -> Router {
+fn router(app: Arc<App>) -> Router {
     let router = Router::new()
-        .route(routes::CHAT, axum::routing::post(routes::chat::post))
+        .route(routes::CHAT, axum::routing::post(no_route))
         .route(routes::MODELS, axum::routing::get(routes::models::list))
         .route(routes::MODEL, axum::routing::get(routes::models::one))
         .route(routes::FEEDBACK, axum::routing::post(routes::feedback::post))
@@ -44,56 +56,86 @@ pub(crate) fn router(app: Arc<App>) -> Router {
     router.fallback(no_route).with_state(app)
 }
 
+/// Also where the router is told of the chat route, so that it knows which methods that takes.
 async fn no_route() -> Failure {
     Failure::not_found(format!("no such path; this server has {}", routes::ALL.join(", ")))
 }
 
-/// Answers one request.
-pub(crate) async fn handle(app: Arc<App>, router: Router, request: Request<Body>) -> Response {
-    let received = Instant::now();
-    let (mut parts, body) = request.into_parts();
-    let request_id = request_id::of(&parts.headers);
-    let route = routes::of(parts.uri.path());
-    let old = parts.version <= Version::HTTP_11;
-    let mut response = match gate::check(&parts, app.server.edge.uri_bytes) {
-        Err(refused) => refused.into_response(),
-        Ok(()) => {
-            let asks_upgrade = parts.headers.contains_key(http::header::UPGRADE);
-            let given = parts.headers.contains_key(request_id::HEADER);
-            let decision_id = if given { request_id::fresh() } else { request_id.clone() };
-            parts.extensions.insert(Arrival { request_id: request_id.clone(), decision_id, received });
-            let mut response = run(router, Request::from_parts(parts, body), &request_id).await;
-            if asks_upgrade {
-                // What follows may be of the other protocol: it must not be read as a request.
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            response
-        }
-    };
-    finish(&mut response, &request_id, received, old);
-    app.metrics.http(route, response.status().as_u16());
-    response
+impl Handler for Front {
+    fn handle(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<Payload>> + Send {
+        self.answer(request)
+    }
 }
 
-/// Runs the routes; a panic ends this request only.
-async fn run(router: Router, request: Request<Body>, request_id: &str) -> Response {
-    let answer = AssertUnwindSafe(router.oneshot(request)).catch_unwind().await;
-    let response = match answer {
-        Ok(Ok(response)) => response,
-        Ok(Err(never)) => match never {},
-        Err(_) => {
-            tracing::error!(request_id, "a request ended in a panic");
-            return Failure::internal().into_response();
+impl Front {
+    pub(crate) fn new(app: Arc<App>) -> Arc<Self> {
+        Arc::new(Front { router: router(app.clone()), app })
+    }
+
+    /// Answers one request.
+    pub(crate) async fn answer<B>(self: Arc<Self>, request: Request<B>) -> Response<Payload>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let received = Instant::now();
+        let (parts, body) = request.into_parts();
+        let request_id = request_id::of(&parts.headers);
+        let route = routes::of(parts.uri.path());
+        let old = parts.version <= Version::HTTP_11;
+        let mut response = match gate::check(&parts, self.app.server.edge.uri_bytes) {
+            Err(refused) => refused.into_response().map(Payload::from),
+            Ok(()) => {
+                let asks_upgrade = parts.headers.contains_key(http::header::UPGRADE);
+                let given = parts.headers.contains_key(request_id::HEADER);
+                let decision_id = if given { request_id::fresh() } else { request_id.clone() };
+                let arrival = Arrival { request_id: request_id.clone(), decision_id, received };
+                let answer = AssertUnwindSafe(self.route(route, arrival, parts, body)).catch_unwind().await;
+                let mut response = answer.unwrap_or_else(|_| {
+                    tracing::error!(request_id, "a request ended in a panic");
+                    Failure::internal().into_response().map(Payload::from)
+                });
+                if asks_upgrade {
+                    // What follows may be of the other protocol: it must not be read as a request.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            }
+        };
+        finish(&mut response, &request_id, received, old);
+        self.app.metrics.http(route, response.status().as_u16());
+        response
+    }
+
+    async fn route<B>(
+        &self,
+        route: &'static str,
+        arrival: Arrival,
+        parts: Parts,
+        body: B,
+    ) -> Response<Payload>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        if route == routes::CHAT && parts.method == Method::POST {
+            return routes::chat::post(&self.app, arrival, &parts, body).await;
         }
+        Box::pin(routed(self.router.clone(), arrival, parts, Body::new(body))).await
+    }
+}
+
+async fn routed(router: Router, arrival: Arrival, mut parts: Parts, body: Body) -> Response<Payload> {
+    parts.extensions.insert(arrival);
+    let response = match router.oneshot(Request::from_parts(parts, body)).await {
+        Ok(response) => response,
+        Err(never) => match never {},
     };
     if response.status() == StatusCode::METHOD_NOT_ALLOWED && !response.headers().contains_key(CONTENT_TYPE) {
-        let allow = response.headers().get(ALLOW).cloned();
-        return not_allowed(allow);
+        return not_allowed(response.headers().get(ALLOW).cloned()).map(Payload::from);
     }
-    response
+    response.map(Payload::from)
 }
 
-fn not_allowed(allow: Option<HeaderValue>) -> Response {
+fn not_allowed(allow: Option<HeaderValue>) -> Response<Body> {
     let methods = allow.as_ref().and_then(|a| a.to_str().ok()).unwrap_or("other methods").to_owned();
     let text = format!("this path takes {methods}");
     let mut response =
@@ -104,7 +146,7 @@ fn not_allowed(allow: Option<HeaderValue>) -> Response {
     response
 }
 
-fn finish(response: &mut Response, request_id: &str, received: Instant, old: bool) {
+fn finish(response: &mut Response<Payload>, request_id: &str, received: Instant, old: bool) {
     let refused = response.status() == StatusCode::METHOD_NOT_ALLOWED;
     let headers = response.headers_mut();
     if let Ok(id) = HeaderValue::from_str(request_id) {

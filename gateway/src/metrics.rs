@@ -9,8 +9,17 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
+use std::borrow::Cow;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock};
+use types::outcome::{Outcome, Status};
+use types::provider::ErrorKind;
+use types::run::CallRecord;
 use types::store::RequestRecord;
+
+mod kept;
+
+use kept::Kept;
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Counts<const N: usize> = Family<Labels<N>, Counter>;
@@ -91,7 +100,53 @@ pub struct Metrics {
     streams: Counts<1>,
     genai: GenAi,
     gauges: GaugeSet,
+    found: Found,
 }
+
+/// Series that have been found once: finding one costs more than counting in it. As bounded as the labels.
+#[derive(Default)]
+struct Found {
+    http: Kept<(&'static str, u16), Counter>,
+    choices: Kept<Choice, Arc<ByChoice>>,
+    served: Kept<Option<Arc<str>>, Arc<ByModel>>,
+    calls: Kept<(Arc<str>, Option<ErrorKind>), Arc<ByCall>>,
+}
+
+/// What a request's choice was, and how it ended.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Choice {
+    status: Status,
+    family: Cow<'static, str>,
+    workflow: Arc<str>,
+    model: Arc<str>,
+    verdict: &'static str,
+}
+
+struct ByChoice {
+    requests: Counter,
+    verdicts: Counter,
+    /// Nothing runs without a choice.
+    workflow: Option<Histogram>,
+}
+
+struct ByModel {
+    ttft: OnceLock<Histogram>,
+    duration: Histogram,
+}
+
+struct ByCall {
+    calls: Counter,
+    operation: Histogram,
+    first_chunk: OnceLock<Histogram>,
+    input: Histogram,
+    output: Histogram,
+    /// As in [`KINDS`]; a series begins when there is something in it.
+    tokens: [OnceLock<Counter>; 5],
+    cost: OnceLock<Counter<f64, AtomicU64>>,
+}
+
+/// Kinds of tokens.
+const KINDS: [&str; 5] = ["input", "cached_input", "cache_write", "output", "reasoning"];
 
 /// The names of OpenTelemetry's conventions, dots as underscores.
 struct GenAi {
@@ -151,6 +206,7 @@ impl Default for Metrics {
             streams: counts(r, "turnout_streams", "Streamed answers by how they ended"),
             genai,
             gauges: GaugeSet::register(r),
+            found: Found::default(),
             registry: Registry::default(),
         };
         r.register("turnout_repairs", "Repair attempts that called a model", m.repairs.clone());
@@ -202,25 +258,6 @@ impl GenAi {
         r.register_with_unit("gen_ai_workflow_duration", "Duration of workflows", s(), g.workflow.clone());
         g
     }
-
-    fn take(&self, record: &RequestRecord) {
-        for call in record.run.calls() {
-            let model = || [("gen_ai_request_model", call.model.to_string())];
-            self.operation.get_or_create(&model()).observe(call.total_ms / 1e3);
-            if let Some(ms) = call.ttft_ms {
-                self.first_chunk.get_or_create(&model()).observe(ms / 1e3);
-            }
-            for (kind, n) in [("input", call.usage.input), ("output", call.usage.output)] {
-                let [model] = model();
-                let labels = [model, ("gen_ai_token_type", kind.to_owned())];
-                self.tokens.get_or_create(&labels).observe(f64::from(n));
-            }
-        }
-        if !record.run.workflow.is_empty() {
-            let labels = [("workflow", record.run.workflow.clone())];
-            self.workflow.get_or_create(&labels).observe(record.outcome.total_ms / 1e3);
-        }
-    }
 }
 
 impl GaugeSet {
@@ -268,8 +305,9 @@ impl GaugeSet {
 
 impl Metrics {
     /// An HTTP answer; `route` is the pattern that matched, or `none`.
-    pub fn http(&self, route: &str, status: u16) {
-        self.http.get_or_create(&[("route", route.to_owned()), ("status", status.to_string())]).inc();
+    pub fn http(&self, route: &'static str, status: u16) {
+        let labels = || [("route", route.to_owned()), ("status", status.to_string())];
+        self.found.http.get((route, status), || self.http.get_or_create_owned(&labels())).inc();
     }
 
     /// A connection or a body was cut.
@@ -296,47 +334,94 @@ impl Metrics {
     pub fn request(&self, record: &RequestRecord) {
         let o = &record.outcome;
         let family = record.decision.profile.iter().find(|a| a.axis == "task_family");
-        let labels = [
-            ("status", o.status.as_str().to_owned()),
-            ("family", family.map_or_else(String::new, |a| a.value.to_string())),
-            ("workflow", o.workflow.to_string()),
-            ("model", o.model.to_string()),
-        ];
-        self.requests.get_or_create(&labels).inc();
+        let choice = Choice {
+            status: o.status,
+            family: family.map_or(Cow::Borrowed(""), |a| a.value.clone()),
+            workflow: o.workflow.clone(),
+            model: o.model.clone(),
+            verdict: o.verdict.as_str(),
+        };
+        let found = self.found.choices.get_with(choice, |c| Arc::new(self.by_choice(c)));
+        found.requests.inc();
+        found.verdicts.inc();
         if let Some(code) = &o.error {
             self.errors.get_or_create(&[("code", code.clone())]).inc();
         }
-        self.verdicts.get_or_create(&[("verdict", o.verdict.as_str().to_owned())]).inc();
         self.repairs.inc_by(u64::from(o.repairs));
         self.overhead.observe(o.overhead_ms / 1e3);
-        let served = || [("model", o.served_by.as_deref().unwrap_or("").to_owned())];
+        let served =
+            self.found.served.get_with(o.served_by.clone(), |m| Arc::new(self.by_model(m.as_deref())));
         if let Some(ms) = o.ttft_ms {
-            self.ttft.get_or_create(&served()).observe(ms / 1e3);
+            served.ttft.get_or_init(|| self.ttft.get_or_create_owned(&served_by(o))).observe(ms / 1e3);
         }
-        self.duration.get_or_create(&served()).observe(o.total_ms / 1e3);
+        served.duration.observe(o.total_ms / 1e3);
+        if let (false, Some(workflow)) = (record.run.workflow.is_empty(), &found.workflow) {
+            workflow.observe(o.total_ms / 1e3);
+        }
         for call in record.run.calls() {
             self.call(call);
         }
-        self.genai.take(record);
     }
 
-    fn call(&self, call: &types::run::CallRecord) {
-        let model = || ("model", call.model.to_string());
-        let end = call.error.as_ref().map_or("answered", |e| e.kind.as_str());
-        self.calls.get_or_create(&[model(), ("end", end.to_owned())]).inc();
-        let u = &call.usage;
-        let kinds = [
-            ("input", u.input),
-            ("cached_input", u.cached_input),
-            ("cache_write", u.cache_write),
-            ("output", u.output),
-            ("reasoning", u.reasoning),
+    fn by_choice(&self, c: &Choice) -> ByChoice {
+        let labels = [
+            ("status", c.status.as_str().to_owned()),
+            ("family", c.family.to_string()),
+            ("workflow", c.workflow.to_string()),
+            ("model", c.model.to_string()),
         ];
-        for (kind, n) in kinds.into_iter().filter(|(_, n)| *n > 0) {
-            self.tokens.get_or_create(&[model(), ("kind", kind.to_owned())]).inc_by(u64::from(n));
+        let workflow = [("workflow", c.workflow.to_string())];
+        ByChoice {
+            requests: self.requests.get_or_create_owned(&labels),
+            verdicts: self.verdicts.get_or_create_owned(&[("verdict", c.verdict.to_owned())]),
+            workflow: (!c.workflow.is_empty()).then(|| self.genai.workflow.get_or_create_owned(&workflow)),
+        }
+    }
+
+    fn by_model(&self, served_by: Option<&str>) -> ByModel {
+        let labels = [("model", served_by.unwrap_or("").to_owned())];
+        ByModel { ttft: OnceLock::new(), duration: self.duration.get_or_create_owned(&labels) }
+    }
+
+    fn call(&self, call: &CallRecord) {
+        let key = (call.model.clone(), call.error.as_ref().map(|e| e.kind));
+        let found = self.found.calls.get_with(key, |(model, error)| Arc::new(self.by_call(model, *error)));
+        found.calls.inc();
+        found.operation.observe(call.total_ms / 1e3);
+        if let Some(ms) = call.ttft_ms {
+            let labels = || [("gen_ai_request_model", call.model.to_string())];
+            let of = || self.genai.first_chunk.get_or_create_owned(&labels());
+            found.first_chunk.get_or_init(of).observe(ms / 1e3);
+        }
+        let u = &call.usage;
+        found.input.observe(f64::from(u.input));
+        found.output.observe(f64::from(u.output));
+        let counts = [u.input, u.cached_input, u.cache_write, u.output, u.reasoning];
+        for ((kind, n), counter) in KINDS.iter().zip(counts).zip(&found.tokens).filter(|((_, n), _)| *n > 0) {
+            let labels = || [("model", call.model.to_string()), ("kind", (*kind).to_owned())];
+            counter.get_or_init(|| self.tokens.get_or_create_owned(&labels())).inc_by(u64::from(n));
         }
         if let Some(cost) = call.cost_usd {
-            self.cost.get_or_create(&[model()]).inc_by(cost.dollars());
+            let of = || self.cost.get_or_create_owned(&[("model", call.model.to_string())]);
+            found.cost.get_or_init(of).inc_by(cost.dollars());
+        }
+    }
+
+    fn by_call(&self, model: &str, error: Option<ErrorKind>) -> ByCall {
+        let end = error.map_or("answered", ErrorKind::as_str);
+        let named = || [("gen_ai_request_model", model.to_owned())];
+        let tokens = |kind: &str| {
+            let [model] = named();
+            self.genai.tokens.get_or_create_owned(&[model, ("gen_ai_token_type", kind.to_owned())])
+        };
+        ByCall {
+            calls: self.calls.get_or_create_owned(&[("model", model.to_owned()), ("end", end.to_owned())]),
+            operation: self.genai.operation.get_or_create_owned(&named()),
+            first_chunk: OnceLock::new(),
+            input: tokens("input"),
+            output: tokens("output"),
+            tokens: Default::default(),
+            cost: OnceLock::new(),
         }
     }
 
@@ -351,6 +436,10 @@ impl Metrics {
             Err(_) => String::new(),
         }
     }
+}
+
+fn served_by(o: &Outcome) -> Labels<1> {
+    [("model", o.served_by.as_deref().unwrap_or("").to_owned())]
 }
 
 #[cfg(test)]

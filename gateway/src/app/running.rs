@@ -2,7 +2,7 @@
 
 use super::{ADDRESS_FILE, App, Error};
 use crate::config::server::Server;
-use crate::front;
+use crate::front::Front;
 use engine::Engine;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use types::Diagnostic;
 pub struct Running {
     pub(super) addr: SocketAddr,
     pub(super) app: Arc<App>,
-    pub(super) router: axum::Router,
+    pub(super) front: Arc<Front>,
     pub(super) stop: CancellationToken,
     /// The data folder, if there is one.
     pub(super) folder: Option<PathBuf>,
@@ -68,7 +68,7 @@ impl Running {
 
     /// Answers a request without a socket, on the same way as one that came through it.
     pub async fn handle(&self, request: http::Request<axum::body::Body>) -> axum::response::Response {
-        front::handle(self.app.clone(), self.router.clone(), request).await
+        self.front.clone().answer(request).await.map(Into::into)
     }
 
     /// Reads the configuration again and gives its hash. A bad one changes nothing.

@@ -1,12 +1,12 @@
 //! The accept loop: who may connect, how many, and when it ends.
 
 use super::connection;
+use super::payload::Payload;
 use crate::config::server::{Edge, Stream};
 use crate::metrics::{Cut, Metrics};
 use crate::tasks::Tasks;
-use axum::body::Body;
-use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use hyper::body::Incoming;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,13 +15,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 /// What answers requests.
-pub(crate) type Handler = Arc<dyn Fn(Request<Body>) -> BoxFuture<'static, Response<Body>> + Send + Sync>;
+pub(crate) trait Handler: Send + Sync + 'static {
+    /// Answers one; a panic within is its own to catch.
+    fn handle(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<Payload>> + Send;
+}
 
 /// Everything connections share.
-pub(crate) struct Acceptor {
+pub(crate) struct Acceptor<H> {
     pub(crate) edge: Edge,
     pub(crate) stream: Stream,
-    pub(crate) handler: Handler,
+    pub(crate) handler: Arc<H>,
     pub(crate) tasks: Tasks,
     pub(crate) metrics: Arc<Metrics>,
     /// Fires when no more is accepted and idle connections close.
@@ -81,7 +84,7 @@ impl Drop for Seat {
     }
 }
 
-impl Acceptor {
+impl<H: Handler> Acceptor<H> {
     /// Accepts until told to stop.
     pub(crate) async fn run(self: Arc<Self>, listener: TcpListener) {
         let mut pause = Duration::from_millis(5);

@@ -3,10 +3,10 @@
 use crate::config::server::Edge;
 use crate::error::Failure;
 use crate::metrics::{Cut, Metrics};
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
+use http_body::Body;
 use http_body_util::BodyExt as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,12 +58,16 @@ impl Budget {
         if missing.div_ceil(UNIT).saturating_mul(UNIT) > self.all {
             return Err(full());
         }
-        match timeout(WAIT, self.free.clone().acquire_many_owned(units)).await {
-            Ok(Ok(permit)) => match &mut share.permit {
-                Some(held) => held.merge(permit),
-                none => *none = Some(permit),
-            },
-            _ => return Err(full()),
+        let permit = match self.free.clone().try_acquire_many_owned(units) {
+            Ok(permit) => permit,
+            Err(_) => {
+                let waited = timeout(WAIT, self.free.clone().acquire_many_owned(units)).await;
+                waited.ok().and_then(Result::ok).ok_or_else(full)?
+            }
+        };
+        match &mut share.permit {
+            Some(held) => held.merge(permit),
+            none => *none = Some(permit),
         }
         share.bytes = share.bytes.saturating_add((units as usize).saturating_mul(UNIT));
         Ok(())
@@ -84,9 +88,9 @@ pub(crate) fn require_json(headers: &HeaderMap) -> Result<(), Failure> {
 }
 
 /// Reads a whole body within the limits.
-pub(crate) async fn read(
+pub(crate) async fn read<B: Body<Data = Bytes> + Unpin>(
     headers: &HeaderMap,
-    mut body: Body,
+    mut body: B,
     max: usize,
     edge: &Edge,
     budget: &Budget,
@@ -204,6 +208,7 @@ fn too_large(max: usize) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::body::Body;
     use futures_util::{StreamExt as _, stream};
 
     fn edge() -> Edge {

@@ -1,13 +1,13 @@
 //! One connection from accept to close: which protocol, how long each phase may take, how it ends.
 
-use super::accept::Acceptor;
+use super::accept::{Acceptor, Handler};
 use super::framing::{Framing, Limits, Violation};
 use super::io::{Busy, Io, Shared};
+use super::payload::Payload;
 use super::request_id;
 use crate::error::Failure;
 use crate::metrics::Cut;
 use crate::tasks::Executor;
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
@@ -33,7 +33,7 @@ const READ_BUFFER: usize = 64 * 1024;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end.
-pub(super) async fn serve(acceptor: Arc<Acceptor>, mut stream: TcpStream) {
+pub(super) async fn serve<H: Handler>(acceptor: Arc<Acceptor<H>>, mut stream: TcpStream) {
     let _ = stream.set_nodelay(true);
     let patience = acceptor.edge.first_byte_timeout;
     let first = tokio::select! {
@@ -64,7 +64,7 @@ async fn preface(stream: &mut TcpStream) -> Option<(Bytes, bool)> {
     }
 }
 
-async fn one(acceptor: &Arc<Acceptor>, stream: TcpStream, prefix: Bytes) {
+async fn one<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix: Bytes) {
     let edge = &acceptor.edge;
     let shared = Shared::new();
     let framing = Framing::new(Limits {
@@ -81,6 +81,7 @@ async fn one(acceptor: &Arc<Acceptor>, stream: TcpStream, prefix: Bytes) {
         .max_buf_size(READ_BUFFER.max(acceptor.stream.buffer_bytes));
     let mut conn = builder.serve_connection(TokioIo::new(io), service(acceptor, &shared));
     let ended = tokio::select! {
+        biased;
         ended = drive(acceptor, Pin::new(&mut conn), http1::Connection::graceful_shutdown, None) => ended,
         () = shared.violated.notified() => {
             // Whatever follows a violation cannot be trusted to be a request: one answer, and the end.
@@ -94,7 +95,7 @@ async fn one(acceptor: &Arc<Acceptor>, stream: TcpStream, prefix: Bytes) {
     note(acceptor, &shared, ended.as_ref());
 }
 
-async fn two(acceptor: &Arc<Acceptor>, stream: TcpStream, prefix: Bytes) {
+async fn two<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix: Bytes) {
     let edge = &acceptor.edge;
     let shared = Shared::new();
     let io = Io::new(stream, prefix, None, shared.clone(), acceptor.stream.write_stall);
@@ -113,7 +114,7 @@ async fn two(acceptor: &Arc<Acceptor>, stream: TcpStream, prefix: Bytes) {
 }
 
 /// Why it ended, for the counters; `None` = it did not end by itself.
-fn note(acceptor: &Acceptor, shared: &Shared, ended: Option<&Result<(), hyper::Error>>) {
+fn note<H>(acceptor: &Acceptor<H>, shared: &Shared, ended: Option<&Result<(), hyper::Error>>) {
     let cut = match ended {
         None => acceptor.kill.is_cancelled().then_some(Cut::Shutdown),
         Some(Ok(())) => None,
@@ -130,8 +131,8 @@ fn note(acceptor: &Acceptor, shared: &Shared, ended: Option<&Result<(), hyper::E
 
 /// Polls a connection to its end. `idle` closes one that has had nothing to do for as long as a head may
 /// take; HTTP/1 has a timer of its own for that. `None`: it did not end by itself.
-async fn drive<C, E>(
-    acceptor: &Acceptor,
+async fn drive<H, C, E>(
+    acceptor: &Acceptor<H>,
     mut conn: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),
     idle: Option<&Shared>,
@@ -146,6 +147,7 @@ where
         let quiet = idle
             .map(|s| if s.is_busy() { patience } else { patience.saturating_sub(s.idle_since().elapsed()) });
         tokio::select! {
+            biased;
             ended = conn.as_mut() => return Some(ended),
             () = acceptor.stop.cancelled(), if !stopping => {
                 graceful(conn.as_mut());
@@ -170,19 +172,19 @@ where
     }
 }
 
-fn service(
-    acceptor: &Arc<Acceptor>,
+fn service<H: Handler>(
+    acceptor: &Arc<Acceptor<H>>,
     shared: &Arc<Shared>,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<Guarded>,
     Error = Infallible,
-    Future = impl Future<Output = Result<Response<Guarded>, Infallible>> + Send + use<>,
-> + use<> {
+    Future = impl Future<Output = Result<Response<Guarded>, Infallible>> + Send + use<H>,
+> + use<H> {
     let (handler, shared) = (acceptor.handler.clone(), shared.clone());
     service_fn(move |request: Request<Incoming>| {
         let busy = shared.begin();
-        let answer = handler(request.map(Body::new));
+        let answer = handler.clone().handle(request);
         async move {
             let response = answer.await;
             Ok::<_, Infallible>(response.map(|body| Guarded { body, _busy: busy }))
@@ -192,7 +194,7 @@ fn service(
 
 /// A body that keeps its connection busy until it has ended.
 struct Guarded {
-    body: Body,
+    body: Payload,
     _busy: Busy,
 }
 

@@ -38,12 +38,11 @@ fn method(parts: &Parts) -> Result<(), Failure> {
 }
 
 fn host(parts: &Parts) -> Result<(), Failure> {
-    let hosts: Vec<&[u8]> = parts.headers.get_all(HOST).iter().map(|v| v.as_bytes()).collect();
-    let needed = parts.version == Version::HTTP_11;
-    let good = match hosts.as_slice() {
-        [] => !needed,
-        [one] => is_host(one),
-        _ => false,
+    let mut hosts = parts.headers.get_all(HOST).iter();
+    let good = match (hosts.next(), hosts.next()) {
+        (None, _) => parts.version != Version::HTTP_11,
+        (Some(one), None) => is_host(one.as_bytes()),
+        (Some(_), Some(_)) => false,
     };
     if good {
         return Ok(());
@@ -72,6 +71,17 @@ fn target(parts: &Parts, uri_bytes: usize) -> Result<(), Failure> {
 /// No segment is empty (but a last one), `.` or `..`; nothing encoded decodes to a slash, a backslash, a
 /// dot or a control character.
 fn path_is_plain(path: &str) -> bool {
+    // Letters, digits, dashes and single slashes: nothing that could be read two ways.
+    let mut last = 0;
+    let simple = path.starts_with('/')
+        && path.bytes().all(|b| {
+            let doubled = b == b'/' && last == b'/';
+            last = b;
+            !doubled && (b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_'))
+        });
+    if simple {
+        return true;
+    }
     if !path.starts_with('/') || path.contains("//") || path.contains('\\') {
         return false;
     }
@@ -107,9 +117,11 @@ fn credentials(parts: &Parts) -> Result<(), Failure> {
             return refuse("unknown_scheme", "expected `Authorization: Bearer <key>`", "authorization");
         }
     }
-    let in_url = parts.uri.query().unwrap_or("").split('&').any(|pair| {
-        let name = pair.split('=').next().unwrap_or("");
-        KEYS_IN_URL.iter().any(|k| name.eq_ignore_ascii_case(k))
+    let in_url = parts.uri.query().is_some_and(|query| {
+        query.split('&').any(|pair| {
+            let name = pair.split('=').next().unwrap_or("");
+            KEYS_IN_URL.iter().any(|k| name.eq_ignore_ascii_case(k))
+        })
     });
     if in_url {
         return refuse("key_in_url", "keys belong in the Authorization header, not in the address", "query");

@@ -9,4 +9,5 @@ pub(crate) mod framing;
 pub(crate) mod gate;
 mod io;
 pub(crate) mod json;
+pub(crate) mod payload;
 pub(crate) mod request_id;

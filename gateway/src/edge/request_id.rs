@@ -1,6 +1,11 @@
 //! Identifiers of requests: the client's own where it is well-formed, else a new one ordered by time.
 
+use crate::clock;
 use http::{HeaderMap, HeaderName};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use std::cell::RefCell;
+use uuid::Uuid;
 
 /// `x-request-id`.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
@@ -8,9 +13,31 @@ pub(crate) const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest identifier taken from a client.
 const MAX: usize = 128;
 
+thread_local! {
+    /// Asking the system for each identifier's chance costs more than everything else about it.
+    static CHANCE: RefCell<StdRng> = RefCell::new(StdRng::from_seed(seed()));
+}
+
+/// Chance from the system: the last eight bytes of such a UUID hold 62 bits of it.
+fn seed() -> [u8; 32] {
+    let mut seed = [0; 32];
+    for part in seed.chunks_exact_mut(8) {
+        let (_, chance) = Uuid::now_v7().as_u64_pair();
+        part.copy_from_slice(&chance.to_le_bytes());
+    }
+    seed
+}
+
 /// A new identifier: `req_` and a UUID of version 7 without dashes.
 pub(crate) fn fresh() -> String {
-    format!("req_{}", uuid::Uuid::now_v7().simple())
+    let chance: [u8; 10] = CHANCE.with_borrow_mut(|rng| rng.random());
+    let ms = u64::try_from(clock::unix_ms()).unwrap_or(0);
+    let id = uuid::Builder::from_unix_timestamp_millis(ms, &chance).into_uuid();
+    let mut digits = Uuid::encode_buffer();
+    let mut text = String::with_capacity(36);
+    text.push_str("req_");
+    text.push_str(id.simple().encode_lower(&mut digits));
+    text
 }
 
 /// The client's identifier if it gave exactly one of `[A-Za-z0-9._:-]{1,128}`, else a new one.

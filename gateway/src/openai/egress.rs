@@ -10,7 +10,8 @@ use serde_json::Value;
 pub(crate) fn body(whole: &Whole, now: i64) -> Bytes {
     let (completion, tail) = (&whole.completion, &whole.tail);
     let Some(raw) = &completion.raw else { return built(whole, now) };
-    let model = Value::from(&*whole.head.model).to_string();
+    // A string always serialises.
+    let model = serde_json::to_string(&*whole.head.model).unwrap_or_default();
     if tail.calls <= 1
         && tail.explain.is_none()
         && let Some(json) = with_model(raw, &completion.model, &model)

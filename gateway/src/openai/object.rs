@@ -1,9 +1,11 @@
 //! A JSON object as its members' raw text: change one member, leave the bytes of the others alone.
 
+use memchr::memmem;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::LazyLock;
 
 /// The members of an object, in order, values as written.
 pub(crate) struct Object<'a>(Vec<(Cow<'a, str>, &'a str)>);
@@ -53,20 +55,25 @@ impl<'a> Object<'a> {
 /// where it does not stand exactly once in the usual spelling; the caller parses then. A quote within a
 /// string is escaped, so what is found is a member.
 pub(crate) fn with_model(json: &[u8], vendors: &str, ours: &str) -> Option<Vec<u8>> {
-    let found = format!("\"model\":{}", serde_json::to_string(vendors).ok()?);
-    let at = memchr::memmem::find(json, found.as_bytes())?;
-    let (before, rest) = json.split_at_checked(at)?;
-    let after = rest.get(found.len()..)?;
-    if memchr::memmem::find(after, b"\"model\"").is_some() {
+    let mut places = MODEL.find_iter(json);
+    let at = places.next()?;
+    if places.next().is_some() {
         return None;
     }
+    let (before, rest) = json.split_at_checked(at.saturating_add(MEMBER.len()))?;
+    // A name with anything to escape in it is for the parser.
+    let quoted = rest.strip_prefix(b":\"")?.strip_prefix(vendors.as_bytes())?;
+    let after = quoted.strip_prefix(b"\"").filter(|_| !vendors.contains(['"', '\\']))?;
     let mut out = Vec::with_capacity(json.len().saturating_add(ours.len()));
     out.extend_from_slice(before);
-    out.extend_from_slice(b"\"model\":");
+    out.push(b':');
     out.extend_from_slice(ours.as_bytes());
     out.extend_from_slice(after);
     Some(out)
 }
+
+const MEMBER: &[u8] = b"\"model\"";
+static MODEL: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(MEMBER));
 
 impl<'de: 'a, 'a> Deserialize<'de> for Object<'a> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {

@@ -1,8 +1,8 @@
 //! `POST /v1/chat/completions`.
 
-use super::Shared;
 use crate::app::App;
 use crate::clock;
+use crate::edge::payload::Payload;
 use crate::edge::{body, json};
 use crate::error::Failure;
 use crate::front::Arrival;
@@ -11,11 +11,13 @@ use crate::openai::headers::{self, Allowance};
 use crate::openai::sse::Encoder;
 use crate::openai::{egress, ingress};
 use axum::body::Body;
-use axum::extract::{Extension, Request, State};
-use axum::response::{IntoResponse as _, Response};
+use axum::response::IntoResponse as _;
+use bytes::Bytes;
 use engine::{Admission, Answer, Live, Whole};
-use http::HeaderMap;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Response};
+use http_body::Body as HttpBody;
 use std::sync::Arc;
 
 /// Whose requests these are until keys come.
@@ -25,16 +27,15 @@ const CLIENT_ID: &str = "client_request_id";
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Answers a chat request.
-pub(crate) async fn post(
-    State(app): Shared,
-    Extension(arrival): Extension<Arrival>,
-    request: Request,
-) -> Response {
-    let mut response = match answer(&app, &arrival, request).await {
+pub(crate) async fn post<B>(app: &Arc<App>, arrival: Arrival, parts: &Parts, body: B) -> Response<Payload>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
+    let mut response = match answer(app, arrival, parts, body).await {
         Ok(response) => response,
-        Err(failure) => failure.into_response(),
+        Err(failure) => failure.into_response().map(Payload::from),
     };
-    allowance(&app).write(response.headers_mut());
+    allowance(app).write(response.headers_mut());
     response
 }
 
@@ -49,20 +50,27 @@ fn allowance(app: &App) -> Allowance {
     }
 }
 
-async fn answer(app: &Arc<App>, arrival: &Arrival, request: Request) -> Result<Response, Failure> {
-    let (parts, input) = request.into_parts();
+async fn answer<B>(
+    app: &Arc<App>,
+    arrival: Arrival,
+    parts: &Parts,
+    body: B,
+) -> Result<Response<Payload>, Failure>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+{
     body::require_json(&parts.headers)?;
     let edge = &app.server.edge;
     let (bytes, share) =
-        body::read(&parts.headers, input, edge.body_bytes, edge, &app.budget, &app.metrics).await?;
+        body::read(&parts.headers, body, edge.body_bytes, edge, &app.budget, &app.metrics).await?;
     json::check(&bytes, edge.json_depth, edge.json_values)?;
     let mut request = ingress::decode(&parts.headers, bytes, &edge.requests())?;
     if arrival.request_id != arrival.decision_id {
-        request.options.tags.insert(CLIENT_ID.to_owned(), arrival.request_id.clone());
+        request.options.tags.insert(CLIENT_ID.to_owned(), arrival.request_id);
     }
     let include_usage = request.include_usage;
     let admission = Admission {
-        request_id: arrival.decision_id.clone(),
+        request_id: arrival.decision_id,
         tenant: TENANT.to_owned(),
         received: arrival.received,
         deadline: ingress::deadline(&parts.headers),
@@ -73,16 +81,20 @@ async fn answer(app: &Arc<App>, arrival: &Arrival, request: Request) -> Result<R
     }
 }
 
-fn whole(whole: &Whole) -> Response {
-    let mut response = Response::new(Body::from(egress::body(whole, clock::unix())));
+/// Headers of an answer, about: so many that the map does not grow on the way.
+const HEADERS: usize = 24;
+
+fn whole(whole: &Whole) -> Response<Payload> {
+    let mut response = Response::new(Payload::from(egress::body(whole, clock::unix())));
     let headers = response.headers_mut();
+    headers.reserve(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers::head(headers, &whole.head);
     headers::tail(headers, &whole.tail);
     response
 }
 
-fn stream(app: &Arc<App>, live: Live, include_usage: bool, share: body::Share) -> Response {
+fn stream(app: &Arc<App>, live: Live, include_usage: bool, share: body::Share) -> Response<Payload> {
     let metrics = app.metrics.clone();
     let setup = Setup {
         encoder: Encoder::new(&live.head, include_usage, clock::unix()),
@@ -97,7 +109,8 @@ fn stream(app: &Arc<App>, live: Live, include_usage: bool, share: body::Share) -
         }),
         held: Box::new(share),
     };
-    let mut response = Response::new(Body::from_stream(Sse::new(live.events, setup)));
+    let mut response = Response::new(Payload::from(Body::from_stream(Sse::new(live.events, setup))));
+    response.headers_mut().reserve(HEADERS);
     stream_headers(response.headers_mut());
     headers::head(response.headers_mut(), &live.head);
     response
