@@ -42,7 +42,7 @@ pub use trace::Trace;
 pub use validators::impossible;
 pub use world::{
     Ask, CacheAsk, Cached, CheckAsk, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated, Moment,
-    ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+    ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,
 };
 
 /// Names of the validators that workflows and directives may use.

@@ -1,23 +1,29 @@
 //! For tests: a small expression language, a matrix of three models, and models that answer by script.
 
-use crate::world::{Ask, Failure, Generated, ToolSpec, World};
+use crate::world::{
+    Ask, CacheAsk, Cached, Failure, GateAsk, GateReply, Generated, ToolAsk, ToolFailure, ToolReply, ToolSpec,
+    World,
+};
 use crate::{Ending, Input, Library, Names, Trace, Workflow, load};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::mpsc;
+use types::chat::ToolCall;
 use types::completion::{Choice, Delta, FinishReason};
 use types::doc::SourceFile;
 use types::expr::{Compiled, Error, Expression, Language, Problem, Scope, Type, Variables};
-use types::matrix::{Abilities, Dialect, Matrix, Model, Prior, Provider, Quirks, Tier, Timeouts};
+use types::matrix::{Abilities, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts};
 use types::provider::{self, ErrorKind};
 use types::runs::SideEffect;
 use types::{ChatRequest, Chunk, Completion, Diagnostic, Usage};
 
-/// Comparisons of paths, strings, numbers and booleans, joined by `&&`; `.len()` of lists.
+/// Comparisons of paths, strings, numbers and booleans, joined by `&&`; `.len()` of lists; a value alone,
+/// `a ?? b` and `a + b`.
 pub(crate) struct Small;
 
 #[derive(Debug)]
@@ -36,6 +42,7 @@ fn known(path: &str, variables: &Variables) -> bool {
     let mut parts = path.trim_end_matches(".len()").split('.');
     let mut at = parts.next().and_then(|p| variables.iter().find(|(k, _)| k == p)).map(|(_, t)| t);
     for p in parts {
+        at = at.map(|t| if let Type::Optional(of) = t { of } else { t });
         at = match at {
             Some(Type::Map(m)) => m.iter().find(|(k, _)| k == p).map(|(_, t)| t),
             other => other.filter(|t| matches!(t, Type::Any)),
@@ -45,6 +52,9 @@ fn known(path: &str, variables: &Variables) -> bool {
 }
 
 fn literal(atom: &str) -> Option<Value> {
+    if atom == "()" {
+        return Some(Value::Null);
+    }
     serde_json::from_str(atom).ok()
 }
 
@@ -100,6 +110,12 @@ impl Expression for Compared {
                 other => panic!("{other:?}"),
             })
         };
+        match self.0.split_whitespace().collect::<Vec<_>>().as_slice() {
+            [one] => return read(one),
+            [a, "??", b] => return read(a).and_then(|v| if v.is_null() { read(b) } else { Ok(v) }),
+            [a, "+", b] => return Ok(json!(read(a)?.as_i64().unwrap() + read(b)?.as_i64().unwrap())),
+            _ => {}
+        }
         for way in self.0.split("||") {
             let mut holds = true;
             for (_, tokens) in atoms(way) {
@@ -123,6 +139,7 @@ pub(crate) fn variables() -> Variables {
     let workload = Type::map(workload.into_iter().chain([("latency_class", Type::Str)]));
     vec![
         ("workload".to_owned(), workload),
+        ("request".to_owned(), Type::map([("model", Type::Str)])),
         ("flag".to_owned(), Type::Bool),
         ("broken".to_owned(), Type::Bool),
     ]
@@ -131,7 +148,9 @@ pub(crate) fn variables() -> Variables {
 pub(crate) fn scope() -> Scope {
     let workload = json!({"task_family": "chat", "output_contract": "prose", "economic_policy": "balanced",
         "latency_class": "interactive"});
-    Small.scope(None, vec![("workload".to_owned(), workload), ("flag".to_owned(), json!(true))])
+    let request = json!({"model": "auto"});
+    let variables = [("workload", workload), ("flag", json!(true)), ("request", request)];
+    Small.scope(None, variables.map(|(name, value)| (name.to_owned(), value)).to_vec())
 }
 
 pub(crate) fn model(name: &str, tier: u8) -> Model {
@@ -237,6 +256,8 @@ pub(crate) enum Says {
     Fail(Failure),
     /// Streams pieces (`None`: the stream is lost here).
     Stream(Vec<Option<&'static str>>),
+    /// Calls tools: name and arguments of each.
+    Calls(&'static [(&'static str, &'static str)]),
     /// Never answers.
     Never,
 }
@@ -250,6 +271,17 @@ pub(crate) struct Lines {
     lines: Mutex<Vec<(&'static str, VecDeque<Says>)>>,
     pub(crate) asked: Mutex<Vec<Ask>>,
     pub(crate) dropped: Arc<Mutex<Vec<String>>>,
+    tools: Mutex<VecDeque<Result<ToolReply, ToolFailure>>>,
+    pub(crate) tool_calls: Mutex<Vec<ToolAsk>>,
+    /// What the models' answers cost.
+    pub(crate) price: Mutex<Option<Price>>,
+    /// Money is set aside before each call, as the engine does.
+    pub(crate) reserves: AtomicBool,
+    /// Calls that were paid for.
+    pub(crate) paid: AtomicU32,
+    pub(crate) decision: Mutex<Option<GateReply>>,
+    pub(crate) gates: Mutex<Vec<GateAsk>>,
+    pub(crate) kept: Mutex<Vec<(CacheAsk, Cached)>>,
 }
 
 impl std::ops::Deref for Script {
@@ -264,6 +296,12 @@ impl Script {
     pub(crate) fn new(lines: Vec<(&'static str, Vec<Says>)>) -> Self {
         let lines = lines.into_iter().map(|(n, l)| (n, l.into())).collect();
         Script(Arc::new(Lines { lines: Mutex::new(lines), ..Lines::default() }))
+    }
+
+    /// What tools answer, in the order in which they are called.
+    pub(crate) fn with_tools(self, replies: Vec<Result<ToolReply, ToolFailure>>) -> Self {
+        *self.tools.lock().unwrap() = replies.into();
+        self
     }
 
     pub(crate) fn purposes(&self) -> Vec<String> {
@@ -313,25 +351,75 @@ pub(crate) fn chunk(text: &str) -> Chunk {
     }
 }
 
+/// What a tool answers.
+pub(crate) fn replies(result: Value) -> Result<ToolReply, ToolFailure> {
+    Ok(ToolReply { result, is_error: false })
+}
+
 impl World for Script {
+    fn tool_named(&self, name: &str) -> Option<Arc<ToolSpec>> {
+        tools().into_iter().find(|t| *t.name == *name)
+    }
+
+    fn tool(&self, ask: ToolAsk) -> BoxFuture<'_, Result<ToolReply, ToolFailure>> {
+        let reply = self.tools.lock().unwrap().pop_front().unwrap_or_else(|| panic!("no reply for {ask:?}"));
+        self.tool_calls.lock().unwrap().push(ask);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            reply
+        })
+    }
+
+    fn gate(&self, ask: GateAsk) -> BoxFuture<'_, Option<GateReply>> {
+        self.gates.lock().unwrap().push(ask);
+        let decision = self.decision.lock().unwrap().clone();
+        Box::pin(async move { decision })
+    }
+
+    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Cached>> {
+        let kept = self.kept.lock().unwrap();
+        let found = kept.iter().find(|(k, _)| k.key == ask.key).map(|(_, c)| c.clone());
+        Box::pin(async move { found })
+    }
+
+    fn keep(&self, ask: CacheAsk, cached: Cached) -> BoxFuture<'_, ()> {
+        self.kept.lock().unwrap().push((ask, cached));
+        Box::pin(async {})
+    }
+
     fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
         let mut lines = self.lines.lock().unwrap();
         let says = lines.iter_mut().find(|(n, _)| *n == &**ask.node()).and_then(|(_, l)| l.pop_front());
         let says = says.unwrap_or_else(|| panic!("no line for {ask:?}"));
+        let price = *self.price.lock().unwrap();
         let guard = Guard(self.dropped.clone(), Some(ask.node().to_string()));
+        let cost =
+            price.map(|p| p.cost(&completion("").usage)).filter(|_| self.reserves.load(Ordering::Relaxed));
+        let purse = ask.purse.clone();
         self.asked.lock().unwrap().push(ask);
         Box::pin(async move {
             let mut guard = guard;
+            if let Some(cost) = cost {
+                if !purse.reserve(cost) {
+                    return Err(Failure::Budget("usd"));
+                }
+                self.paid.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                purse.settle(cost, cost);
+            }
             let whole = |text: &str, by: &str| Generated::Whole {
                 completion: completion(text),
-                model: Arc::new(model(
-                    by,
-                    match by {
-                        "a" => 1,
-                        "b" => 2,
-                        _ => 3,
-                    },
-                )),
+                model: Arc::new(Model {
+                    price,
+                    ..model(
+                        by,
+                        match by {
+                            "a" => 1,
+                            "b" => 2,
+                            _ => 3,
+                        },
+                    )
+                }),
             };
             let result = match says {
                 Says::Text(ms, text) => {
@@ -340,6 +428,21 @@ impl World for Script {
                 }
                 Says::As(by, text) => Ok(whole(text, by)),
                 Says::Fail(f) => Err(f),
+                Says::Calls(calls) => {
+                    let mut answer = completion("");
+                    let choice = answer.choices.first_mut().unwrap();
+                    choice.finish_reason = Some(FinishReason::ToolCalls);
+                    choice.tool_calls = calls
+                        .iter()
+                        .enumerate()
+                        .map(|(i, (name, arguments))| ToolCall {
+                            id: format!("c{i}"),
+                            name: (*name).to_owned(),
+                            arguments: (*arguments).to_owned(),
+                        })
+                        .collect();
+                    Ok(Generated::Whole { completion: answer, model: Arc::new(model("a", 1)) })
+                }
                 Says::Never => std::future::pending().await,
                 Says::Stream(pieces) => {
                     let m = Arc::new(model("a", 1));
@@ -385,6 +488,11 @@ pub(crate) fn input(request: Arc<ChatRequest>, sink: Option<mpsc::Sender<Chunk>>
 /// Runs a workflow on a script.
 pub(crate) async fn run(w: &Arc<Workflow>, input: Input, script: &Script) -> Ending {
     crate::run(w.clone(), input, Arc::new(script.clone())).await.ending
+}
+
+/// The same with what remains for later.
+pub(crate) async fn finish(w: &Arc<Workflow>, input: Input, script: &Script) -> crate::Finished {
+    crate::run(w.clone(), input, Arc::new(script.clone())).await
 }
 
 /// Runs without a stream; gives the ending and the nodes with their outcomes.

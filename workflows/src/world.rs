@@ -307,6 +307,23 @@ pub struct Cached {
     pub completions: Vec<(Completion, Arc<Model>)>,
 }
 
+/// Lets the results of effects into a run one at a time.
+///
+/// A run goes as far as it can between two results. Were two let in at once, the order of what follows from
+/// each of them would hang on which was looked at first; a repetition could not know. So whoever writes
+/// effects down lets each result pass here before it notes and returns it, and whoever repeats a run gives
+/// each result only when it is the next on record, and after a turn of its own.
+#[derive(Debug, Default)]
+pub struct Turns(tokio::sync::Mutex<()>);
+
+impl Turns {
+    /// Waits until everything that can go on has gone on, and until those who came before have passed.
+    pub async fn pass(&self) {
+        let _mine = self.0.lock().await;
+        tokio::task::yield_now().await;
+    }
+}
+
 /// At which point of a run the time is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Moment<'a> {

@@ -3,6 +3,7 @@
 use super::Cx;
 use crate::reference::Ref;
 use std::sync::Arc;
+use types::chat::Message;
 use types::doc::{self, Node, Span};
 use types::expr::{Compiled, Expression, Problem, Scope, Type, Variables};
 
@@ -14,6 +15,8 @@ pub(crate) struct Expr {
     reads: Reads,
     /// It is nothing but a reference: its value is taken as it is, completions with their identity.
     pub(crate) direct: Option<Box<Ref>>,
+    /// Gives the variable `request` as the language knows it, where the messages have to be added to it.
+    request: Option<Arc<dyn Expression>>,
 }
 
 /// What an expression reads beside the request's variables.
@@ -22,6 +25,8 @@ pub(crate) struct Reads {
     pub(crate) nodes: Vec<NodeRead>,
     pub(crate) vars: bool,
     pub(crate) inputs: bool,
+    /// `request.messages`, which only workflows may read.
+    pub(crate) messages: bool,
     /// `limits`, `spent`, `remaining`, `run`.
     pub(crate) facts: Vec<&'static str>,
     /// What a body has around it, with the levels up.
@@ -83,6 +88,14 @@ impl Expr {
     /// Its value.
     pub(crate) fn eval(&self, scope: &Scope) -> Result<serde_json::Value, types::expr::Error> {
         self.compiled.eval(scope)
+    }
+
+    /// The variable `request` with the messages in it, if it reads those.
+    pub(crate) fn request(&self, scope: &Scope, messages: &[Message]) -> Option<serde_json::Value> {
+        let mut value = self.request.as_ref()?.eval(scope).ok()?;
+        let messages = serde_json::to_value(messages).ok()?;
+        value.as_object_mut()?.insert("messages".to_owned(), messages);
+        Some(value)
     }
 
     /// Written as nothing but `true`.
@@ -190,7 +203,9 @@ impl Cx<'_> {
         }
         let reads = self.reads(compiled.as_ref(), source);
         let direct = Ref::quiet(self, source, n.span).map(Box::new);
-        compiled.map(|compiled| Expr { compiled, span: n.span, reads, direct })
+        let request = reads.messages.then(|| self.names.language.compile("request", variables, None).ok());
+        let request = request.flatten().map(|(compiled, _)| compiled);
+        compiled.map(|compiled| Expr { compiled, span: n.span, reads, direct, request })
     }
 
     fn problem(&mut self, n: &Node, start: usize, path: &str, p: Problem) {
@@ -232,6 +247,7 @@ impl Cx<'_> {
                     reads.node(up, node, rest.first().map(|f| Arc::from(*f)));
                 }
             }
+            ["request"] | ["request", "messages", ..] => reads.messages = true,
             ["vars", ..] => reads.vars = true,
             ["inputs", ..] => reads.inputs = true,
             [name, ..] => {

@@ -22,11 +22,22 @@ pub(super) fn variables(cx: &Cx<'_>) -> Variables {
     own.push(("vars".to_owned(), Type::Map(cx.vars.clone())));
     own.push(("inputs".to_owned(), Type::Map(cx.inputs.clone())));
     own.extend(facts());
+    own.extend(request(cx.names.variables));
     let base = cx.names.variables.iter();
     let hidden = |name: &str| own.iter().any(|(n, _)| n == name);
     let mut all: Variables = base.filter(|(n, _)| !hidden(n)).cloned().collect();
     all.extend(own);
     all
+}
+
+/// `request` with the messages, which rules and policies may not read but workflows may.
+fn request(base: &Variables) -> Option<(String, Type)> {
+    let (name, Type::Map(fields)) = base.iter().find(|(n, _)| n == "request")? else { return None };
+    let mut fields = fields.clone();
+    if !fields.iter().any(|(n, _)| n == "messages") {
+        fields.push(("messages".to_owned(), Type::Any.list()));
+    }
+    Some((name.clone(), Type::Map(fields)))
 }
 
 /// What a run knows of itself. Of a limit that is not set, nothing is known.

@@ -85,7 +85,7 @@ pub(super) fn load(source: &SourceFile, names: &Names<'_>, workflows: &[&str]) -
 fn calls(graph: &mut crate::graph::Graph, into: &mut Vec<(String, Span)>) {
     for n in &mut graph.nodes {
         if let Some(c) = n.get::<Call>() {
-            into.push((c.workflow.clone(), n.span));
+            into.extend(c.callee().map(|name| (name.to_owned(), n.span)));
         }
         n.spec.bodies_mut().into_iter().for_each(|g| calls(g, into));
     }

@@ -44,7 +44,8 @@ enum Input {
 /// What a file says of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Call {
-    pub(crate) workflow: String,
+    /// Empty only in a file with errors.
+    workflow: String,
     inputs: Vec<(String, Input)>,
     /// Bound once all files are read.
     callee: Option<Arc<Workflow>>,
@@ -66,6 +67,11 @@ impl Call {
             }
         }
         Call { workflow: name.unwrap_or_default(), inputs, callee: None }
+    }
+
+    /// The name of the workflow that it calls.
+    pub(crate) fn callee(&self) -> Option<&str> {
+        Some(self.workflow.as_str()).filter(|name| !name.is_empty())
     }
 
     /// Takes the workflow that it calls.

@@ -101,7 +101,10 @@ impl Common {
                 cx.r.error("104", n.span, format!("a `{}` node cannot be `async`", kind.name));
             }
         }
-        if let Some(n) = f.take("labels") {
+        // Where labels are the node's own outcomes, that is what the key means.
+        if !kind.words.is_empty()
+            && let Some(n) = f.take("labels")
+        {
             let members = cx.r.map(n, &f.at("labels")).unwrap_or(&[]);
             common.labels = members
                 .iter()

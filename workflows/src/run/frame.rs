@@ -228,6 +228,8 @@ impl<'a> Frame<'a> {
             return host.input.scope.clone();
         }
         let mut variables = self.variables(reads, host);
+        let base = &host.input.scope;
+        variables.extend(e.request(base, &host.messages()).map(|r| ("request".to_owned(), r)));
         variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         host.input.language.scope(Some(&host.input.scope), variables)
     }

@@ -1,5 +1,11 @@
 //! Scripted models under a paused clock: what runs, in which order, and what reaches the client.
 
+mod bodies;
+mod common;
+mod nodes;
+mod replay;
+mod scenarios;
+
 use crate::testing::*;
 use crate::{Ending, Failure};
 use serde_json::{Value, json};

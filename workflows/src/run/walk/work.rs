@@ -24,7 +24,9 @@ pub(super) fn begin(at: At<'_>) -> Begun<'_> {
 async fn within(at: At<'_>, work: BoxFuture<'_, NodeResult>) -> NodeResult {
     // A node with graphs of its own would hold a slot that its own nodes wait for.
     let leaf = !at.node.spec.holds_graphs();
-    let _slot = if leaf { at.host.slots.acquire().await.ok() } else { None };
+    // The scheduler's own fairness would start nodes in another order when a run is repeated.
+    let slot = tokio::task::unconstrained(at.host.slots.acquire());
+    let _slot = if leaf { slot.await.ok() } else { None };
     let id = EffectId::new(&at.path, EffectKind::Wait, 0, 1);
     tokio::select! {
         biased;
