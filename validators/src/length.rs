@@ -3,11 +3,11 @@
 use crate::finding::Note;
 use crate::json::each_text;
 use crate::params::{Params, Problem};
-use crate::{Check, Entry, Input, Kind};
+use crate::{Check, Entry, Growing, Input, Kind, Promise, Step};
 use serde_json::Value;
 use std::sync::Arc;
-use types::Report;
 use types::run::Severity;
+use types::{ChatRequest, Report};
 
 const NAME: &str = "length";
 const UNITS: &[&str] = &["chars", "words", "sentences", "tokens"];
@@ -58,32 +58,87 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
     Ok(Arc::new(Length { severity, bounds }))
 }
 
-fn count(text: &str, unit: &str) -> usize {
-    match unit {
-        "chars" => text.chars().count(),
-        "words" => text.split_whitespace().count(),
-        "sentences" => sentences(text),
-        _ => text.len().div_ceil(4),
+/// Counts everything at once, piece by piece. No count falls when text is added.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counter {
+    bytes: usize,
+    chars: usize,
+    words: usize,
+    in_word: bool,
+    /// Sentences that have ended, whether one has begun since, and whether the last character may end it.
+    sentences: usize,
+    open: bool,
+    ending: bool,
+}
+
+impl Counter {
+    fn push(&mut self, text: &str) {
+        self.bytes = self.bytes.saturating_add(text.len());
+        for c in text.chars() {
+            self.chars = self.chars.saturating_add(1);
+            let white = c.is_whitespace();
+            if !white && !self.in_word {
+                self.words = self.words.saturating_add(1);
+            }
+            self.in_word = !white;
+            self.sentence(c, white);
+        }
+    }
+
+    /// A run of text ends as a sentence with `.`, `!` or `?` before a space or the end, or with their
+    /// full-width forms; text after the last such end counts as one more.
+    fn sentence(&mut self, c: char, white: bool) {
+        let wide = matches!(c, '。' | '！' | '？');
+        if (self.ending && white || wide) && self.open {
+            self.sentences = self.sentences.saturating_add(1);
+            self.open = false;
+        }
+        self.ending = matches!(c, '.' | '!' | '?');
+        if c.is_alphanumeric() {
+            self.open = true;
+        }
+    }
+
+    fn get(&self, unit: &str) -> usize {
+        match unit {
+            "chars" => self.chars,
+            "words" => self.words,
+            "sentences" => self.sentences.saturating_add(usize::from(self.open)),
+            _ => self.bytes.div_ceil(4),
+        }
     }
 }
 
-/// Runs of text that end in `.`, `!`, `?` or their full-width forms before a space or the end; text after
-/// the last such end counts as one more.
-fn sentences(text: &str) -> usize {
-    let mut n = 0_usize;
-    let mut open = false;
-    let mut chars = text.chars().peekable();
-    while let Some(c) = chars.next() {
-        let wide = matches!(c, '。' | '！' | '？');
-        let ends = wide || matches!(c, '.' | '!' | '?') && chars.peek().is_none_or(|c| c.is_whitespace());
-        if ends && open {
-            n = n.saturating_add(1);
-            open = false;
-        } else if c.is_alphanumeric() {
-            open = true;
+impl Bound {
+    fn judge(self, n: usize, severity: Severity, ended: bool) -> Option<Note> {
+        let (code, want) = if n > self.max {
+            ("too_long", format!("at most {}", self.max))
+        } else if n < self.min && ended {
+            ("too_short", format!("at least {}", self.min))
+        } else {
+            return None;
+        };
+        let message = format!("the answer has {n} {}, {want} are asked for", self.unit);
+        Some(Note::new(NAME, severity, code, &message).expected(want).actual(n))
+    }
+}
+
+/// The counts of a growing text. Too much of it is certain early, enough of it only at the end.
+struct Growth {
+    severity: Severity,
+    bounds: Vec<Bound>,
+    counter: Counter,
+}
+
+impl Growing for Growth {
+    fn push(&mut self, delta: &str) -> Step {
+        self.counter.push(delta);
+        let long = self.bounds.iter().find_map(|b| b.judge(self.counter.get(b.unit), self.severity, false));
+        match long {
+            Some(note) => Step::Reject(Box::new(note.into_finding())),
+            None => Step::Continue { safe_up_to: 0 },
         }
     }
-    n.saturating_add(usize::from(open))
 }
 
 impl Check for Length {
@@ -99,22 +154,22 @@ impl Check for Length {
         Kind::Structural
     }
 
+    fn promise(&self, _: &ChatRequest) -> Promise {
+        Promise::Early
+    }
+
+    fn open(&self, _: &ChatRequest) -> Option<Box<dyn Growing>> {
+        let (severity, bounds) = (self.severity, self.bounds.clone());
+        Some(Box::new(Growth { severity, bounds, counter: Counter::default() }))
+    }
+
     fn check(&self, input: &Input<'_>) -> Report {
         each_text(input, |choice, position, of| {
-            let outside = self.bounds.iter().filter_map(|b| {
-                let n = count(&choice.text, b.unit);
-                let (code, want) = if n < b.min {
-                    ("too_short", format!("at least {}", b.min))
-                } else if n > b.max {
-                    ("too_long", format!("at most {}", b.max))
-                } else {
-                    return None;
-                };
-                let message = format!("the answer has {n} {}, {want} are asked for", b.unit);
-                let note = Note::new(NAME, self.severity, code, &message).expected(want).actual(n);
-                Some(note.choice(position, of).into_finding())
-            });
-            outside.collect()
+            let mut counter = Counter::default();
+            counter.push(&choice.text);
+            let outside =
+                self.bounds.iter().filter_map(|b| b.judge(counter.get(b.unit), self.severity, true));
+            outside.map(|note| note.choice(position, of).into_finding()).collect()
         })
     }
 }
@@ -122,9 +177,11 @@ impl Check for Length {
 #[cfg(test)]
 #[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
 mod tests {
-    use super::sentences;
+    use super::*;
     use crate::testing::*;
-    use serde_json::{Value, json};
+    use crate::{Watch, build};
+    use proptest::prelude::*;
+    use serde_json::json;
 
     fn check(text: &str, with: Value, want: &[&str]) {
         assert_eq!(codes("length", &with, &request(json!({})), &answer(text)), want, "{text:?} {with}");
@@ -144,7 +201,9 @@ mod tests {
         for (text, n) in
             [("", 0), ("Hi", 1), ("Hi. You!", 2), ("v1.2 is out. Try it", 2), ("好。好。", 2), ("...", 0)]
         {
-            assert_eq!(sentences(text), n, "{text}");
+            let mut counter = Counter::default();
+            counter.push(text);
+            assert_eq!(counter.get("sentences"), n, "{text}");
         }
     }
 
@@ -155,5 +214,34 @@ mod tests {
         assert_eq!(refused("length", &json!({"chars": {"mx": 1}})).field, "chars.mx");
         assert_eq!(refused("length", &json!({"chars": {"max": -1}})).field, "chars.max");
         assert_eq!(refused("length", &json!({"chars": {}})).field, "chars");
+    }
+
+    #[test]
+    fn too_much_is_certain_early() {
+        let check = build(NAME, &json!({"words": {"min": 9, "max": 2}}), None).err();
+        assert!(check.is_some());
+        let check = build(NAME, &json!({"words": {"min": 2, "max": 2}}), None).unwrap();
+        let mut watch = Watch::open(&[check], &request(json!({})));
+        assert!(watch.push("one tw").is_none() && watch.push("o ").is_none());
+        assert_eq!(watch.safe_up_to(), 0);
+        assert_eq!(watch.push("t").unwrap().code, "too_long");
+    }
+
+    proptest! {
+        #[test]
+        fn counts_never_fall_and_do_not_depend_on_the_pieces(pieces in proptest::collection::vec("[a.!? 。é1\n]{0,6}", 0..9)) {
+            let mut grown = Counter::default();
+            let mut last = [0; 4];
+            for piece in &pieces {
+                grown.push(piece);
+                let now = [0, 1, 2, 3].map(|i| grown.get(UNITS[i]));
+                prop_assert!(now.iter().zip(&last).all(|(n, l)| n >= l), "{pieces:?}");
+                last = now;
+            }
+            let mut whole = Counter::default();
+            whole.push(&pieces.concat());
+            prop_assert_eq!(last, [0, 1, 2, 3].map(|i| whole.get(UNITS[i])));
+            prop_assert_eq!(whole.words, pieces.concat().split_whitespace().count());
+        }
     }
 }

@@ -24,12 +24,15 @@ mod finish_reason;
 pub mod fix;
 mod grounding;
 mod growing;
+mod head;
 mod json;
 mod json_schema;
 mod keywords;
+mod language;
 mod length;
 mod lenient;
 mod markdown;
+mod numbers;
 mod params;
 mod passages;
 mod pattern;
@@ -72,6 +75,7 @@ const REGISTRY: &[Entry] = &[
     length::ENTRY,
     regex::ENTRY,
     keywords::ENTRY,
+    language::ENTRY,
     refusal::ENTRY,
     pii::ENTRY,
     secrets::ENTRY,
@@ -82,6 +86,7 @@ const REGISTRY: &[Entry] = &[
     shape::ENTRY,
     citations::ENTRY,
     grounding::ENTRY,
+    numbers::ENTRY,
     similarity::ENTRY,
 ];
 
