@@ -99,7 +99,13 @@ impl Bundle {
         let off = |f: &&SourceFile| !disabled.iter().any(|(name, _)| name == f.stem());
         let sources: Vec<SourceFile> = shipped.iter().chain(&files.workflows).filter(off).cloned().collect();
 
-        let names = policies::Names { matrix: &matrix, workflows: &known, validators: workflows::VALIDATORS };
+        let names = policies::Names {
+            matrix: &matrix,
+            workflows: &known,
+            validators: workflows::VALIDATORS,
+            unix_ms: Some(crate::settle::unix_ms()),
+            require_owner: false,
+        };
         let policy_sections = policies::Sections {
             pools: sections.pools,
             sets: sections.sets,
@@ -112,7 +118,13 @@ impl Bundle {
         let variables = policies::request_variables();
         let (library, in_workflows) = workflows::load(
             &sources,
-            &workflows::Names { matrix: &matrix, pools: &pools, tools: &[], language: &*language, variables: &variables },
+            &workflows::Names {
+                matrix: &matrix,
+                pools: &pools,
+                tools: &[],
+                language: &*language,
+                variables: &variables,
+            },
         );
         problems.extend(r.problems);
         problems.extend(found);

@@ -17,6 +17,7 @@ mod expression;
 mod functions;
 mod head;
 mod inputs;
+mod lint;
 mod literal;
 mod load;
 mod merge;
@@ -82,6 +83,11 @@ pub struct Names<'a> {
     pub workflows: &'a [String],
     /// Validators, by name.
     pub validators: &'a [&'static str],
+    /// The moment of loading, Unix milliseconds: for rules that have expired or soon will. `None` = dates are not
+    /// checked.
+    pub unix_ms: Option<i64>,
+    /// Whether rules that restrict must say who answers for them.
+    pub require_owner: bool,
 }
 
 /// The language of conditions and small computations, with the static checks of the workflow format

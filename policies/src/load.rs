@@ -1,6 +1,7 @@
 //! Loading: sections of the rules file and policy files to a [`PolicySet`], all problems at once.
 
 use crate::expression::Rhai;
+use crate::lint::{self, About};
 use crate::rule::{MAX_RULES, Rule};
 use crate::sandbox::{Constants, Sandbox, Sets};
 use crate::script::{self, MAX_SCRIPTS, Script};
@@ -10,7 +11,7 @@ use crate::verb::redaction;
 use crate::{Names, Sections};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use types::diagnostic::Diagnostic;
+use types::diagnostic::{Diagnostic, Severity};
 use types::directives::RuleId;
 use types::doc::{Node, Reader, SourceFile, Span, Value};
 use types::matrix::ModelSet;
@@ -24,7 +25,10 @@ use types::matrix::ModelSet;
 /// meaning in the phase, 109 not supported yet, 111 duration without unit, 120 duplicate id, 121 statement
 /// outside of a function, 122 function missing, 123 `describe` or parameters, 131 misuse of `ctx` or `act`),
 /// `PL2xx` names (201 model or provider, 202 pool, 203 selector matches nothing, 204 pool below its `min`
-/// (warning), 205 workflow, 206 validator, 207 group of approvers, 208 redaction), `PL3xx` expressions (as in [`types::expr::Problem`]; 310 a predicate fails on a model).
+/// (warning), 205 workflow, 206 validator, 207 group of approvers, 208 redaction), `PL3xx` expressions (as in [`types::expr::Problem`]; 310 a predicate fails on a model; of rules 311 never
+/// true, 312 always true (warning), 313 hidden by its group, 314 contradiction (warning), 315 no candidate left
+/// (warning)), `PL4xx` warnings (401 expired, 402 expires soon, 403 watched for long, 404 without owner, 405 keeps
+/// streams back).
 #[must_use]
 pub fn load(
     rules_file: &SourceFile,
@@ -56,6 +60,11 @@ pub fn load(
     let mut seen = HashMap::new();
     if let Some(node) = sections.rules {
         rules(&mut r, node, &cx, &mut seen, &mut entries);
+    }
+    // Rules that are faulty by themselves are not compared with others.
+    if !r.problems.iter().any(|d| d.severity == Severity::Error) {
+        let about = About { now: names.unix_ms, require_owner: names.require_owner };
+        lint::check(&mut r, &entries, &resolver, about);
     }
     let mut problems = r.problems;
     let sandbox = Sandbox::scripts(&constants, script::register);

@@ -9,6 +9,18 @@ use rhai::{AST, Expr, FnCallExpr, Position, Stmt};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
+/// Gives the values of fields.
+pub(crate) trait Read {
+    /// The value; `None` where there is none, or one that only the engine can handle.
+    fn read<'a>(&'a self, path: &Path) -> Option<Val<'a>>;
+}
+
+impl Read for Vars {
+    fn read<'a>(&'a self, path: &Path) -> Option<Val<'a>> {
+        path.read(self)
+    }
+}
+
 /// A condition, taken apart.
 pub(crate) enum Tree {
     Const(bool),
@@ -113,7 +125,7 @@ impl Tree {
                 .first()
                 .map_or(Tree::Const(false), |a| Tree::Not(Box::new(Tree::within(a, text, end)))),
             _ => Tree::Atom(Box::new(Atom {
-                text: written(text.source, offset(text.source, start(expr)), end).into(),
+                text: positive(expr, written(text.source, offset(text.source, start(expr)), end)).into(),
                 test: Test::of(expr, text.sets),
                 ast: AST::new([Stmt::Expr(Box::new(expr.clone()))], text.ast.shared_lib().clone()),
             })),
@@ -204,6 +216,14 @@ impl Atom {
     }
 }
 
+/// The text of `a in b` where `a !in b` was written: the negation stands outside of it.
+fn positive(expr: &Expr, text: String) -> String {
+    match expr {
+        Expr::FnCall(call, _) if call.name == "contains" => text.replacen(" !in ", " in ", 1),
+        _ => text,
+    }
+}
+
 /// Where a position stands in the source, in bytes.
 fn offset(source: &str, at: Position) -> usize {
     let (line, column) = place(at);
@@ -274,19 +294,19 @@ impl Test {
     }
 
     /// Whether it holds; `None` where the values are not of the kinds it knows.
-    fn holds(&self, vars: &Vars) -> Option<bool> {
+    pub(crate) fn holds<'a>(&'a self, source: &'a dyn Read) -> Option<bool> {
         match self {
-            Test::Is(a) => match a.read(vars)? {
+            Test::Is(a) => match a.read(source)? {
                 Val::Bool(b) => Some(b),
                 _ => None,
             },
-            Test::Compare(a, relation, b) => relation.holds(&a.read(vars)?, &b.read(vars)?),
-            Test::OneOf(a, list) => one_of(&a.read(vars)?, list),
-            Test::AnyOf(a, list) => match a.read(vars)? {
+            Test::Compare(a, relation, b) => relation.holds(&a.read(source)?, &b.read(source)?),
+            Test::OneOf(a, list) => one_of(&a.read(source)?, list),
+            Test::AnyOf(a, list) => match a.read(source)? {
                 Val::Strs(items) => any(items.iter().map(|s| one_of(&Val::Str(s), list))),
                 _ => None,
             },
-            Test::Holds(a, constant) => match (a.read(vars)?, constant) {
+            Test::Holds(a, constant) => match (a.read(source)?, constant) {
                 (Val::Strs(items), Constant::Str(s)) => Some(items.contains(&s.as_ref())),
                 (Val::Str(text), Constant::Str(s)) => Some(text.contains(s.as_ref())),
                 _ => None,
@@ -357,11 +377,13 @@ impl Operand {
         Path::of(expr).map(Operand::Path)
     }
 
-    fn read<'a>(&'a self, vars: &'a Vars) -> Option<Val<'a>> {
+    fn read<'a>(&'a self, source: &'a dyn Read) -> Option<Val<'a>> {
         match self {
             Operand::Constant(c) => Some(c.val()),
-            Operand::Path(path) => path.read(vars),
-            Operand::Or(path, c) => path.read(vars).map(|v| if matches!(v, Val::Unit) { c.val() } else { v }),
+            Operand::Path(path) => source.read(path),
+            Operand::Or(path, c) => {
+                source.read(path).map(|v| if matches!(v, Val::Unit) { c.val() } else { v })
+            }
         }
     }
 }
@@ -432,8 +454,7 @@ impl Path {
         }
     }
 
-    /// The value; `None` where there is none, or one that only the engine can handle.
-    pub(crate) fn read<'a>(&self, vars: &'a Vars) -> Option<Val<'a>> {
+    fn read<'a>(&self, vars: &'a Vars) -> Option<Val<'a>> {
         let (root, rest) = self.names.split_first()?;
         let own = vars.own(root);
         match (&self.get, own) {

@@ -158,7 +158,13 @@ pub(crate) fn load_text(yaml: &str, scripts: &[(&str, &str)]) -> (PolicySet, Vec
     let scripts: Vec<_> = scripts.iter().map(|(name, text)| SourceFile::new(*name, *text)).collect();
     let matrix = matrix();
     let workflows = ["default".to_owned(), "careful".to_owned()];
-    let names = Names { matrix: &matrix, workflows: &workflows, validators: &["json", "length"] };
+    let names = Names {
+        matrix: &matrix,
+        workflows: &workflows,
+        validators: &["json", "length"],
+        unix_ms: Some(NOW),
+        require_owner: true,
+    };
     let (set, problems) = load(&file, &sections, &scripts, &names);
     (set.with_clock(|| Duration::ZERO), problems)
 }

@@ -140,7 +140,7 @@ fn of_a_group_only_the_first_match_applies() {
     let d = check_rules(
         "- { id: a, group: g, when: request.stream, actions: { tag: { a: a } } }\n\
          - { id: w, group: g, mode: shadow, actions: { tag: { a: w } } }\n\
-         - { id: b, group: g, actions: { tag: { b: b } } }\n\
+         - { id: b, group: g, when: tenant.id == \"acme\", actions: { tag: { b: b } } }\n\
          - { id: c, group: g, actions: { tag: { c: c } } }\n\
          - { id: d, group: h, actions: { tag: { d: d } } }",
         &["shadow", "applied", "applied"],

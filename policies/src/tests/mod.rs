@@ -1,6 +1,7 @@
 //! Tests of the room as a whole, by subject.
 
 mod expressions;
+mod linting;
 mod loading;
 mod merging;
 mod scripts;

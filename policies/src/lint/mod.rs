@@ -1,0 +1,299 @@
+//! Checks of rules against each other, each with a request that shows what is wrong: conditions that never or
+//! always hold, rules that cannot apply, contradictions, candidates that all fall out; and dates and owners.
+
+mod space;
+
+use crate::expression::Vars;
+use crate::head::{Head, Mode};
+use crate::inputs::scope_of;
+use crate::merge::Merge;
+use crate::phase::Phase;
+use crate::rule::Rule;
+use crate::selector::Resolver;
+use crate::set::{Body, Entry};
+use crate::verb::{Bound, Kind, Single};
+use serde_json::Value;
+use space::Space;
+use types::directives::ActionRecord;
+use types::doc::Reader;
+use types::matrix::ModelSet;
+
+/// A rule that expires sooner is worth a word.
+const SOON_MS: i64 = 14 * 86_400_000;
+/// A rule that is watched for longer is, too.
+const LONG_MS: i64 = 30 * 86_400_000;
+/// Cells looked at in all, so that a thousand rules load in bounded time.
+const MAX_WORK: u64 = 5_000_000;
+
+/// A rule with what belongs to it.
+#[derive(Clone, Copy)]
+struct One<'a> {
+    head: &'a Head,
+    rule: &'a Rule,
+    phase: Phase,
+}
+
+/// What the checks know besides the rules.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct About {
+    /// Unix milliseconds; without them dates are not checked.
+    pub(crate) now: Option<i64>,
+    /// Whether hard rules need an owner.
+    pub(crate) require_owner: bool,
+}
+
+/// Notes what is wrong with the rules of a file.
+pub(crate) fn check(r: &mut Reader<'_>, entries: &[Entry], resolver: &Resolver, about: About) {
+    let all: Vec<One<'_>> = entries
+        .iter()
+        .filter_map(|e| match &e.body {
+            Body::Rule(rule) => Some(One { head: &e.head, rule, phase: e.phase }),
+            Body::Script(_) => None,
+        })
+        .collect();
+    let mut lint = Lint { r, resolver, work: 0 };
+    for one in &all {
+        lint.dates(one, about.now);
+        lint.owner(one, about.require_owner);
+        lint.buffering(one);
+        if one.head.mode != Mode::Disabled {
+            lint.alone(one);
+        }
+    }
+    let enforced: Vec<One<'_>> = all.into_iter().filter(|o| o.head.mode == Mode::Enforce).collect();
+    lint.groups(&enforced);
+    lint.contradictions(&enforced);
+    lint.candidates(&enforced);
+}
+
+struct Lint<'a, 'f> {
+    r: &'a mut Reader<'f>,
+    resolver: &'a Resolver,
+    work: u64,
+}
+
+impl Lint<'_, '_> {
+    /// Whether there is time for a space; it is counted.
+    fn affords(&mut self, space: &Space) -> bool {
+        self.work = self.work.saturating_add(space.size().min(space::MAX_CELLS));
+        self.work <= MAX_WORK
+    }
+
+    fn warn(&mut self, code: &str, one: &One<'_>, message: String) -> &mut types::Diagnostic {
+        let d = self.r.warning(code, one.rule.at, message);
+        d.field = format!("rules.{}", one.head.id);
+        d
+    }
+
+    fn dates(&mut self, one: &One<'_>, now: Option<i64>) {
+        let Some(now) = now else { return };
+        let id = &one.head.id;
+        match one.head.expires {
+            Some(expires) if expires <= now => {
+                self.warn("401", one, format!("the rule `{id}` has expired")).hint =
+                    Some("remove it, or move `expires`".to_owned());
+            }
+            Some(expires) if expires.saturating_sub(now) < SOON_MS => {
+                let days = expires.saturating_sub(now) / 86_400_000;
+                self.warn("402", one, format!("the rule `{id}` expires in {days} days"));
+            }
+            _ => {}
+        }
+        if one.head.mode == Mode::Shadow && one.head.starts.is_some_and(|s| now.saturating_sub(s) > LONG_MS) {
+            self.warn("403", one, format!("the rule `{id}` has only been watched for over 30 days")).hint =
+                Some("enforce it, or remove it".to_owned());
+        }
+    }
+
+    fn owner(&mut self, one: &One<'_>, required: bool) {
+        let hard = one.rule.actions.iter().any(|a| a.of().is_some_and(|v| v.kind == Kind::Hard));
+        if required && hard && one.head.owner.is_none() {
+            self.warn("404", one, format!("the rule `{}` restricts and has no owner", one.head.id)).hint =
+                Some("say who answers for it: `owner: <name>`".to_owned());
+        }
+    }
+
+    fn buffering(&mut self, one: &One<'_>) {
+        if one.phase == Phase::Response && one.head.mode == Mode::Enforce {
+            let message =
+                format!("the rule `{}` keeps streams back until the answer is complete", one.head.id);
+            self.warn("405", one, message).hint =
+                Some("that holds for every request its condition could apply to".to_owned());
+        }
+    }
+
+    /// Conditions that never or always hold.
+    fn alone(&mut self, one: &One<'_>) {
+        let space = Space::of(std::iter::once(one.rule), one.phase);
+        if space.is_empty() || !space.is_whole() || !self.affords(&space) {
+            return;
+        }
+        let matches = |wanted: bool| space.find(|c| (c.matches(one.rule) == wanted).then_some(())).is_some();
+        let id = &one.head.id;
+        if !matches(true) {
+            let parts = one.rule.when.iter().chain(&one.rule.unless).flat_map(|c| c.tree.atoms());
+            let parts: Vec<String> = parts.map(|a| format!("`{}`", a.text)).collect();
+            let message = format!("the condition of `{id}` can never be true");
+            let d = self.r.error("311", one.rule.at, message);
+            d.field = format!("rules.{id}");
+            d.hint = Some(format!("these parts exclude each other: {}", parts.join(", ")));
+        } else if !matches(false) {
+            self.warn("312", one, format!("the condition of `{id}` is always true")).hint =
+                Some("leave it away".to_owned());
+        }
+    }
+
+    /// Members of a group that an earlier one always precedes.
+    fn groups(&mut self, all: &[One<'_>]) {
+        for (i, one) in all.iter().enumerate() {
+            let Some(group) = &one.head.group else { continue };
+            let earlier: Vec<&One<'_>> = all
+                .iter()
+                .take(i)
+                .filter(|o| o.head.group.as_ref() == Some(group) && o.phase == one.phase)
+                // A rule with dates is not always there.
+                .filter(|o| o.head.starts.is_none() && o.head.expires.is_none())
+                .collect();
+            if earlier.is_empty() {
+                continue;
+            }
+            let space = Space::of(earlier.iter().map(|o| o.rule).chain([one.rule]), one.phase);
+            if !space.is_whole() || !self.affords(&space) {
+                continue;
+            }
+            let free = space
+                .find(|c| (c.matches(one.rule) && !earlier.iter().any(|o| c.matches(o.rule))).then_some(()));
+            let id = &one.head.id;
+            if free.is_none() {
+                let names: Vec<String> = earlier.iter().map(|o| format!("`{}`", o.head.id)).collect();
+                let message = format!(
+                    "`{id}` can never apply: whenever it matches, an earlier member of the group `{group}` does ({})",
+                    names.join(", ")
+                );
+                let d = self.r.error("313", one.rule.at, message);
+                d.field = format!("rules.{id}");
+            }
+        }
+    }
+
+    /// Pairs that set the same single-valued verb differently for one request.
+    fn contradictions(&mut self, all: &[One<'_>]) {
+        for (i, a) in all.iter().enumerate() {
+            for b in all.iter().skip(i.saturating_add(1)) {
+                let apart = a.phase != b.phase
+                    || a.head.priority != b.head.priority
+                    || a.head.group.is_some() && a.head.group == b.head.group;
+                let Some(verb) = (!apart).then(|| clash(a.rule, b.rule)).flatten() else { continue };
+                let space = Space::of([a.rule, b.rule].into_iter(), a.phase);
+                if !self.affords(&space) {
+                    return;
+                }
+                let found = space.find(|c| {
+                    let both = c.matches(a.rule) && c.matches(b.rule);
+                    both.then(|| c.witness()).flatten().filter(|w| confirmed(&[a.rule, b.rule], w, a.phase))
+                });
+                if let Some(witness) = found {
+                    let message = format!(
+                        "`{}` and `{}` both set `{verb}`, differently and with the same priority, for one request; \
+                         the first one wins",
+                        a.head.id, b.head.id
+                    );
+                    let d = self.warn("314", b, message);
+                    d.hint = Some(format!("give one of them a `priority`; a witness: {}", told(&witness)));
+                }
+            }
+        }
+    }
+
+    /// Requests for which no candidate is left.
+    fn candidates(&mut self, all: &[One<'_>]) {
+        let models = self.resolver.matrix.models().len();
+        let gone: Vec<(One<'_>, ModelSet)> = all
+            .iter()
+            .filter(|o| o.phase == Phase::Request)
+            .map(|o| (*o, removed_by(o.rule, models)))
+            .filter(|(_, gone)| !gone.is_empty())
+            .collect();
+        let covers = |set: &ModelSet| set.iter().count() >= models;
+        let mut union = ModelSet::default();
+        gone.iter().for_each(|(_, g)| union.union(g));
+        if models == 0 || !covers(&union) {
+            return;
+        }
+        let space = Space::of(gone.iter().map(|(o, _)| o.rule), Phase::Request);
+        if !self.affords(&space) {
+            return;
+        }
+        let found = space.find(|c| {
+            let matching: Vec<&(One<'_>, ModelSet)> =
+                gone.iter().filter(|(o, _)| c.matches(o.rule)).collect();
+            let mut union = ModelSet::default();
+            matching.iter().for_each(|(_, g)| union.union(g));
+            // A rule that refuses leaves no candidate on purpose.
+            let refused = all.iter().any(|o| {
+                o.phase == Phase::Request
+                    && o.rule.actions.iter().any(|a| &*a.verb == "deny")
+                    && c.matches(o.rule)
+            });
+            if !covers(&union) || refused {
+                return None;
+            }
+            let rules: Vec<&Rule> = matching.iter().map(|(o, _)| o.rule).collect();
+            let witness = c.witness().filter(|w| confirmed(&rules, w, Phase::Request))?;
+            Some((matching.iter().map(|(o, _)| *o).collect::<Vec<_>>(), witness))
+        });
+        let Some((rules, witness)) = found else { return };
+        let Some(last) = rules.last() else { return };
+        let names: Vec<String> = rules.iter().map(|o| format!("`{}`", o.head.id)).collect();
+        let how = if space.is_whole() { "" } else { " (sampled)" };
+        let message = format!("no model is left where {} apply together{how}", names.join(" and "));
+        let d = self.warn("315", last, message);
+        d.hint = Some(format!("a witness: {}", told(&witness)));
+    }
+}
+
+/// The witness as `turnout policy explain` takes it.
+fn told(witness: &Value) -> String {
+    serde_json::json!({"inputs": witness}).to_string()
+}
+
+/// Whether a witness, evaluated as a request would be, makes all of the rules match.
+fn confirmed(rules: &[&Rule], witness: &Value, phase: Phase) -> bool {
+    let Ok(scope) = scope_of(witness, phase) else { return false };
+    let Ok(vars) = Vars::of(&scope) else { return false };
+    rules.iter().all(|rule| rule.answer(vars).is_ok_and(|a| a.matches))
+}
+
+/// The first single-valued verb that two rules set differently.
+fn clash(a: &Rule, b: &Rule) -> Option<&'static str> {
+    a.actions.iter().find_map(|x| {
+        let verb = x.of().filter(|v| v.single != Single::No)?;
+        let differs = |y: &&Bound| match verb.single {
+            Single::Value => x.argument != y.argument,
+            Single::PerName => {
+                let (Some(x), Some(y)) = (x.argument.as_object(), y.argument.as_object()) else {
+                    return false;
+                };
+                x.iter().any(|(k, v)| y.get(k).is_some_and(|w| w != v))
+            }
+            Single::No => false,
+        };
+        b.actions.iter().filter(|y| y.verb == x.verb).find(differs).map(|_| verb.name)
+    })
+}
+
+/// The models that the actions of a rule remove.
+fn removed_by(rule: &Rule, models: usize) -> ModelSet {
+    const RESTRICTING: &[&str] = &["require", "exclude", "residency", "data_policy", "min_quality"];
+    let mut merge = Merge::new(models);
+    for action in rule.actions.iter().filter(|a| RESTRICTING.contains(&&*a.verb)) {
+        let record = ActionRecord {
+            rule: "".into(),
+            verb: action.verb.clone(),
+            argument: Value::Null,
+            effect: String::new(),
+        };
+        merge.apply(record, action.action.as_ref(), 0);
+    }
+    merge.finish().removed.into_iter().map(|(ix, _)| ix).collect()
+}

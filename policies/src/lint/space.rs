@@ -1,0 +1,333 @@
+//! The requests that conditions can tell apart: every path they read, with one value for each answer that can
+//! make a difference.
+
+use crate::inputs::{self, Val, provider_type};
+use crate::native::{Atom, Constant, Operand, Path, Read, Test};
+use crate::phase::Phase;
+use crate::rule::Rule;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use types::expr::Type;
+
+/// Most cells that are all looked at; of more, a sample is.
+pub(crate) const MAX_CELLS: u64 = 200_000;
+/// Size of the sample.
+const SAMPLE: u64 = 20_000;
+/// A string that no condition names.
+const OTHER: &str = "something else";
+
+/// What a variable of the space stands for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    /// A field, by its names.
+    Path(Vec<String>),
+    /// A part of a condition that is taken as it is, by its text; a list that holds a value, too.
+    Atom(String),
+}
+
+/// A value of a variable.
+#[derive(Clone, Debug, PartialEq)]
+enum Point {
+    Value(Constant),
+    Holds(bool),
+}
+
+/// How a witness makes an atom true: a list that holds a value.
+type Element = (Vec<String>, String);
+
+/// The space that some rules span.
+pub(crate) struct Space {
+    keys: BTreeMap<Key, usize>,
+    points: Vec<Vec<Point>>,
+    elements: BTreeMap<String, Element>,
+}
+
+/// One point of a space.
+pub(crate) struct Cell<'a> {
+    space: &'a Space,
+    at: Vec<usize>,
+}
+
+impl Space {
+    /// The space of some rules of a phase.
+    pub(crate) fn of<'r>(rules: impl Iterator<Item = &'r Rule>, phase: Phase) -> Space {
+        let mut wanted: BTreeMap<Key, Vec<Constant>> = BTreeMap::new();
+        let mut elements = BTreeMap::new();
+        for rule in rules {
+            for atom in rule.when.iter().chain(&rule.unless).flat_map(|c| c.tree.atoms()) {
+                collect(atom, &mut wanted, &mut elements);
+            }
+        }
+        let mut space = Space { keys: BTreeMap::new(), points: Vec::new(), elements };
+        for (key, constants) in wanted {
+            let points = match &key {
+                Key::Atom(_) => vec![Point::Holds(false), Point::Holds(true)],
+                Key::Path(names) => points(type_of(names, phase).as_ref(), &constants),
+            };
+            space.keys.insert(key, space.points.len());
+            space.points.push(points);
+        }
+        space
+    }
+
+    /// Whether conditions read anything at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// How many cells there are.
+    pub(crate) fn size(&self) -> u64 {
+        self.points.iter().fold(1_u64, |n, p| n.saturating_mul(p.len() as u64))
+    }
+
+    /// Whether every cell is looked at.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.size() <= MAX_CELLS
+    }
+
+    /// The first cell, in a fixed order, for which `f` gives something.
+    pub(crate) fn find<T>(&self, mut f: impl FnMut(&Cell<'_>) -> Option<T>) -> Option<T> {
+        let mut cell = Cell { space: self, at: vec![0; self.points.len()] };
+        if self.is_whole() {
+            loop {
+                if let Some(found) = f(&cell) {
+                    return Some(found);
+                }
+                if !cell.advance() {
+                    return None;
+                }
+            }
+        }
+        // Xorshift (Marsaglia 2003) with a fixed seed: the same sample at every load.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..SAMPLE {
+            for (at, points) in cell.at.iter_mut().zip(&self.points) {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                *at = usize::try_from(state % points.len().max(1) as u64).unwrap_or(0);
+            }
+            if let Some(found) = f(&cell) {
+                return Some(found);
+            }
+        }
+        None
+    }
+}
+
+impl Cell<'_> {
+    /// Moves to the next cell; whether there was one.
+    fn advance(&mut self) -> bool {
+        for (at, points) in self.at.iter_mut().zip(&self.space.points) {
+            *at = at.saturating_add(1);
+            if *at < points.len() {
+                return true;
+            }
+            *at = 0;
+        }
+        false
+    }
+
+    fn point(&self, key: &Key) -> Option<&Point> {
+        let i = *self.space.keys.get(key)?;
+        self.space.points.get(i)?.get(*self.at.get(i)?)
+    }
+
+    /// Whether a rule matches here.
+    pub(crate) fn matches(&self, rule: &Rule) -> bool {
+        let holds = |c: &crate::expression::Condition| {
+            c.tree.holds(&mut |atom| Ok::<_, ()>(self.holds(atom))).unwrap_or(false)
+        };
+        rule.when.as_ref().is_none_or(holds) && !rule.unless.as_ref().is_some_and(holds)
+    }
+
+    fn holds(&self, atom: &Atom) -> bool {
+        match self.point(&Key::Atom(atom.text.to_string())) {
+            Some(Point::Holds(b)) => *b,
+            _ => atom.test.as_ref().and_then(|t| t.holds(self)).unwrap_or(false),
+        }
+    }
+
+    /// The variables of a request that lies here; `None` where a part of a condition cannot be made to hold by
+    /// values alone.
+    pub(crate) fn witness(&self) -> Option<Value> {
+        let mut out = Map::new();
+        for (key, i) in &self.space.keys {
+            let point = self.space.points.get(*i)?.get(*self.at.get(*i)?)?;
+            match (key, point) {
+                (Key::Path(names), Point::Value(c)) => put(&mut out, names, c.json()),
+                (Key::Atom(text), Point::Holds(holds)) => match self.space.elements.get(text) {
+                    Some((names, element)) => {
+                        if *holds {
+                            extend(&mut out, names, element);
+                        }
+                    }
+                    None => return None,
+                },
+                _ => return None,
+            }
+        }
+        Some(Value::Object(out))
+    }
+}
+
+impl Read for Cell<'_> {
+    fn read<'a>(&'a self, path: &Path) -> Option<Val<'a>> {
+        let names = path.names.iter().map(ToString::to_string).collect();
+        match self.point(&Key::Path(names))? {
+            Point::Value(c) => Some(c.val()),
+            Point::Holds(_) => None,
+        }
+    }
+}
+
+/// Puts a value at a path of names.
+fn put(out: &mut Map<String, Value>, names: &[String], value: Value) {
+    match names {
+        [] => {}
+        [last] => {
+            out.insert(last.clone(), value);
+        }
+        [first, rest @ ..] => {
+            let inner = out.entry(first.clone()).or_insert_with(|| json!({}));
+            if let Some(inner) = inner.as_object_mut() {
+                put(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Adds an element to the list at a path of names.
+fn extend(out: &mut Map<String, Value>, names: &[String], element: &str) {
+    match names {
+        [] => {}
+        [last] => {
+            let list = out.entry(last.clone()).or_insert_with(|| json!([]));
+            if let Some(list) = list.as_array_mut() {
+                list.push(json!(element));
+            }
+        }
+        [first, rest @ ..] => {
+            let inner = out.entry(first.clone()).or_insert_with(|| json!({}));
+            if let Some(inner) = inner.as_object_mut() {
+                extend(inner, rest, element);
+            }
+        }
+    }
+}
+
+/// What an atom makes one look at.
+fn collect(atom: &Atom, wanted: &mut BTreeMap<Key, Vec<Constant>>, elements: &mut BTreeMap<String, Element>) {
+    let names = |path: &Path| path.names.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let mut path = |path: &Path, constants: &[Constant]| {
+        wanted.entry(Key::Path(names(path))).or_default().extend_from_slice(constants);
+    };
+    match &atom.test {
+        Some(Test::Is(Operand::Path(p))) => path(p, &[]),
+        Some(Test::Compare(Operand::Path(p), _, Operand::Constant(c)))
+        | Some(Test::Compare(Operand::Constant(c), _, Operand::Path(p))) => path(p, std::slice::from_ref(c)),
+        Some(Test::Compare(Operand::Or(p, d), _, Operand::Constant(c)))
+        | Some(Test::Compare(Operand::Constant(c), _, Operand::Or(p, d))) => path(p, &[c.clone(), d.clone()]),
+        // A set without members never holds anything, which says nothing of the condition.
+        Some(Test::OneOf(Operand::Path(p) | Operand::Or(p, _), list)) if !list.is_empty() => path(p, list),
+        Some(Test::Holds(Operand::Path(p), Constant::Str(s))) => {
+            elements.insert(atom.text.to_string(), (names(p), s.to_string()));
+            wanted.entry(Key::Atom(atom.text.to_string())).or_default();
+        }
+        Some(Test::AnyOf(Operand::Path(p), list)) => {
+            if let Some(Constant::Str(s)) = list.first() {
+                elements.insert(atom.text.to_string(), (names(p), s.to_string()));
+            }
+            wanted.entry(Key::Atom(atom.text.to_string())).or_default();
+        }
+        _ => {
+            wanted.entry(Key::Atom(atom.text.to_string())).or_default();
+        }
+    }
+}
+
+/// The declared type of a path.
+fn type_of(names: &[String], phase: Phase) -> Option<Type> {
+    let (root, rest) = names.split_first()?;
+    let (mut ty, rest) = if root == "providers" {
+        (provider_type(), rest.get(1..)?)
+    } else {
+        let found = inputs::variables(phase).into_iter().find(|(n, _)| n == root)?;
+        (found.1, rest)
+    };
+    for name in rest {
+        let Type::Map(fields) = ty else { return None };
+        ty = fields.into_iter().find(|(n, _)| n == name)?.1;
+    }
+    Some(ty)
+}
+
+/// One value for each answer that the constants can make.
+fn points(ty: Option<&Type>, constants: &[Constant]) -> Vec<Point> {
+    let mut points = match ty {
+        Some(Type::Optional(of)) => {
+            let mut points = points(Some(of), constants);
+            points.push(Point::Value(Constant::Unit));
+            points
+        }
+        Some(Type::Bool) => vec![Point::Value(Constant::Bool(false)), Point::Value(Constant::Bool(true))],
+        Some(Type::Enum(values)) => values.iter().map(|v| Point::Value(Constant::Str((*v).into()))).collect(),
+        Some(Type::Int) => cuts(constants, true),
+        Some(Type::Float) => cuts(constants, false),
+        // A value of any kind: those that are named, and another.
+        _ => {
+            let mut points: Vec<Point> = constants.iter().cloned().map(Point::Value).collect();
+            points.push(Point::Value(Constant::Str(OTHER.into())));
+            points
+        }
+    };
+    let mut seen: Vec<Point> = Vec::with_capacity(points.len());
+    points.retain(|p| {
+        let new = !seen.contains(p);
+        if new {
+            seen.push(p.clone());
+        }
+        new
+    });
+    points
+}
+
+/// Numbers at, between and beyond the constants.
+fn cuts(constants: &[Constant], whole: bool) -> Vec<Point> {
+    let number = |c: &Constant| match c {
+        Constant::Int(i) => Some(*i as f64),
+        Constant::Float(f) => Some(*f),
+        _ => None,
+    };
+    let mut at: Vec<f64> = constants.iter().filter_map(number).collect();
+    at.sort_by(f64::total_cmp);
+    at.dedup();
+    let mut all = Vec::new();
+    for (i, c) in at.iter().enumerate() {
+        if i == 0 {
+            all.push(c - 1.0);
+        }
+        all.push(*c);
+        all.push(at.get(i.saturating_add(1)).map_or(c + 1.0, |next| f64::midpoint(*c, *next)));
+    }
+    if all.is_empty() {
+        all.push(0.0);
+    }
+    let point = |x: f64| {
+        // Whole numbers between two that follow on each other do not exist; rounding gives one of the two.
+        Point::Value(if whole { Constant::Int(x.floor() as i64) } else { Constant::Float(x) })
+    };
+    all.into_iter().map(point).collect()
+}
+
+impl Constant {
+    fn json(&self) -> Value {
+        match self {
+            Constant::Unit => Value::Null,
+            Constant::Bool(b) => json!(b),
+            Constant::Int(i) => json!(i),
+            Constant::Float(f) => json!(f),
+            Constant::Str(s) => json!(s),
+        }
+    }
+}

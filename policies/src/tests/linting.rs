@@ -1,0 +1,163 @@
+//! Checks of rules against each other.
+
+use crate::testing::{TOOL_RULES, load_text, sound};
+use crate::{Phase, scope_of};
+use serde_json::Value;
+use types::directives::RuleResult;
+
+/// Codes of the problems and a piece of each.
+#[track_caller]
+fn check(rules: &str, want: &[(&str, &str)]) -> Vec<types::Diagnostic> {
+    let rules: String = rules.lines().map(|l| format!("  {l}\n")).collect();
+    let (_, problems) = load_text(&format!("{TOOL_RULES}rules:\n{rules}"), &[]);
+    let got: Vec<_> = problems.iter().map(|d| d.code.as_str()).collect();
+    assert_eq!(got, want.iter().map(|w| w.0).collect::<Vec<_>>(), "{rules}\n{problems:#?}");
+    for (d, w) in problems.iter().zip(want) {
+        let text = format!("{} {}", d.message, d.hint.as_deref().unwrap_or(""));
+        assert!(text.contains(w.1), "{text}");
+    }
+    problems
+}
+
+const TAG: &str = "actions: { tag: { a: b } }";
+
+#[test]
+fn conditions_that_never_or_always_hold() {
+    check(
+        &format!("- {{ id: a, when: tenant.tier == \"gold\" && tenant.tier == \"silver\", {TAG} }}"),
+        &[("PL311", "`tenant.tier == \"gold\"`, `tenant.tier == \"silver\"`")],
+    );
+    check(
+        &format!("- {{ id: a, when: time.hour > 8 && time.hour < 9, {TAG} }}"),
+        &[("PL311", "never be true")],
+    );
+    check(
+        &format!("- {{ id: a, when: workload.confidence > 0.8 && workload.confidence < 0.9, {TAG} }}"),
+        &[],
+    );
+    check(
+        &format!(
+            "- {{ id: a, when: request.stream, unless: request.stream || tenant.tier == \"gold\", {TAG} }}"
+        ),
+        &[("PL311", "never be true")],
+    );
+    check(
+        &format!("- {{ id: a, when: time.hour < 12 || time.hour >= 12, {TAG} }}"),
+        &[("PL312", "always true")],
+    );
+    check(&format!("- {{ id: a, when: request.user == () || request.user != \"root\", {TAG} }}"), &[]);
+    check(
+        &format!("- {{ id: a, when: '\"x\" in request.tool_names && \"x\" !in request.tool_names', {TAG} }}"),
+        &[("PL311", "never")],
+    );
+    check(&format!("- {{ id: a, when: json(request).len() > 1 && json(request).len() > 2, {TAG} }}"), &[]);
+}
+
+#[test]
+fn members_of_a_group_that_are_never_reached() {
+    let rule = |id: &str, when: &str| format!("- {{ id: {id}, group: g, when: {when}, {TAG} }}\n");
+    check(
+        &[rule("a", "request.stream"), rule("b", "request.stream && tenant.tier == \"gold\"")].concat(),
+        &[("PL313", "`b` can never apply")],
+    );
+    let halves = [rule("a", "time.hour < 12"), rule("b", "time.hour > 6"), rule("c", "request.stream")];
+    check(&halves.concat(), &[("PL313", "(`a`, `b`)")]);
+    check(&[rule("a", "time.hour < 12"), rule("b", "request.stream")].concat(), &[]);
+}
+
+/// The inputs that a hint tells.
+fn witness(d: &types::Diagnostic) -> Value {
+    let hint = d.hint.as_deref().unwrap();
+    let json: Value = serde_json::from_str(hint.split_once("a witness: ").unwrap().1).unwrap();
+    json["inputs"].clone()
+}
+
+#[test]
+fn a_contradiction_comes_with_a_witness_that_reproduces_it() {
+    let rules = "- { id: a, when: tenant.tier == \"gold\" && time.hour >= 18, actions: { workflow: careful } }\n\
+                 - { id: b, when: \"\\\"search\\\" in request.tool_names\", actions: { workflow: default } }";
+    let problems = check(rules, &[("PL314", "both set `workflow`")]);
+    let witness = witness(&problems[0]);
+    assert_eq!(witness["tenant"]["tier"], "gold");
+    let rules: String = rules.lines().map(|l| format!("  {l}\n")).collect();
+    let set = sound(&format!("rules:\n{rules}"), &[]);
+    let told = set.explain(Phase::Request, &scope_of(&witness, Phase::Request).unwrap());
+    assert_eq!(told.matched().collect::<Vec<_>>(), ["a", "b"]);
+    let effects: Vec<_> = told.actions.iter().map(|a| a.effect.as_str()).collect();
+    assert_eq!(effects, ["applied", "overridden by a"]);
+}
+
+#[test]
+fn what_cannot_clash_is_left_alone() {
+    let rule = |id: &str, more: &str| format!("- {{ id: {id}, {more} }}\n");
+    let gold = "when: tenant.tier == \"gold\"";
+    for pair in [
+        // The same value, another priority, never together, one of a group, another name.
+        [rule("a", "actions: { workflow: careful }"), rule("b", "actions: { workflow: careful }")],
+        [
+            rule("a", "actions: { workflow: careful }"),
+            rule("b", "priority: 1, actions: { workflow: default }"),
+        ],
+        [
+            rule("a", &format!("{gold}, actions: {{ workflow: careful }}")),
+            rule("b", "when: tenant.tier == \"silver\", actions: { workflow: default }"),
+        ],
+        [
+            rule("a", &format!("group: g, {gold}, actions: {{ workflow: careful }}")),
+            rule("b", "group: g, actions: { workflow: default }"),
+        ],
+        [rule("a", "actions: { tag: { a: x } }"), rule("b", "actions: { tag: { b: y } }")],
+    ] {
+        check(&pair.concat(), &[]);
+    }
+    let tags = [rule("a", "actions: { tag: { a: x } }"), rule("b", "actions: { tag: { a: y } }")];
+    check(&tags.concat(), &[("PL314", "both set `tag`")]);
+}
+
+#[test]
+fn restrictions_that_leave_nobody() {
+    let problems = check(
+        "- { id: a, owner: x, when: 'tenant.region in [\"eu\"]', actions: { residency: [eu] } }\n\
+         - { id: b, owner: x, when: workload.task_family == \"chat\", actions: { exclude: [\"beta/*\"] } }",
+        &[("PL315", "`a` and `b` apply together")],
+    );
+    let witness = witness(&problems[0]);
+    assert_eq!(witness["tenant"]["region"], "eu");
+    check(
+        "- { id: a, owner: x, when: tenant.region == \"eu\", actions: { residency: [eu] } }\n\
+         - { id: b, owner: x, when: tenant.region == \"us\", actions: { exclude: [\"beta/*\"] } }",
+        &[],
+    );
+    check("- { id: a, owner: x, actions: { residency: [mars] } }", &[("PL315", "`a` apply together")]);
+    check("- { id: a, owner: x, actions: { residency: [mars], deny: no } }", &[]);
+}
+
+#[test]
+fn dates_owners_and_streams() {
+    let tag = "tag: { a: b }";
+    check(&format!("- {{ id: a, expires: 2026-11-01, actions: {{ {tag} }} }}"), &[("PL401", "has expired")]);
+    check(&format!("- {{ id: a, expires: 2026-11-30, actions: {{ {tag} }} }}"), &[("PL402", "in 8 days")]);
+    check(
+        &format!("- {{ id: a, mode: shadow, starts: 2026-10-01, actions: {{ {tag} }} }}"),
+        &[("PL403", "over 30 days")],
+    );
+    check("- { id: a, actions: { cap_cost: 1 } }", &[("PL404", "has no owner")]);
+    check(
+        &format!("- {{ id: a, phase: response, when: response.refused, actions: {{ {tag} }} }}"),
+        &[("PL405", "keeps streams back")],
+    );
+}
+
+#[test]
+fn a_rule_says_what_decided_against_it() {
+    let set = sound(
+        "rules:\n- { id: a, when: request.message_count > 0 && time.daypart == \"business_hours\", actions: { tag: { a: b } } }",
+        &[],
+    );
+    let d = set.evaluate_now(Phase::Request, &crate::testing::usual()).unwrap();
+    assert_eq!(d.rules[0].result, RuleResult::NotMatched);
+    assert_eq!(d.rules[0].because.as_deref(), Some("time.daypart == \"business_hours\""));
+    let told = set.explain(Phase::Request, &crate::testing::usual());
+    let text = told.to_text();
+    assert!(text.contains("skipped  a  time.daypart == \"business_hours\": false (off_hours)"), "{text}");
+}
