@@ -1,0 +1,318 @@
+//! Results of effects as a journal holds them: written whole, read back equal.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use types::matrix::Model;
+use types::provider::{self, ErrorKind};
+use types::run::CallRecord;
+use types::{Completion, Report};
+use workflows::{Cached, Failure, GateReply, Generated, ToolFailure, ToolReply};
+
+/// Finds a model by its name; `None` = the configuration has it no longer.
+pub(super) type Models = dyn Fn(&str) -> Option<Arc<Model>> + Send + Sync;
+
+/// What cannot be read back; why.
+pub(super) type Unreadable = String;
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome<T, E> {
+    Ok(T),
+    Error(E),
+}
+
+/// An answer of a model with the calls it took.
+#[derive(Serialize, Deserialize)]
+struct Call {
+    #[serde(flatten)]
+    outcome: Outcome<Answer, CallFailure>,
+    /// Nano-dollars that were taken from the purse of the question.
+    #[serde(default)]
+    purse: i64,
+    #[serde(default)]
+    calls: Vec<CallRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    completion: Completion,
+    model: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum CallFailure {
+    Provider {
+        kind: ErrorKind,
+        status: Option<u16>,
+        model: String,
+        detail: String,
+        retry_after_ms: Option<u64>,
+    },
+    NoCandidate(String),
+    Budget(String),
+    Deadline,
+}
+
+/// What a model answered, as it is served again.
+pub(super) struct Served {
+    pub(super) result: Result<Generated, Failure>,
+    /// Nano-dollars that the purse of the question has to bear.
+    pub(super) purse: i64,
+    pub(super) calls: Vec<CallRecord>,
+}
+
+/// Names of budgets; a failure borrows them.
+const BUDGETS: [&str; 6] = ["usd", "tokens", "calls", "node_runs", "tenant", "wall"];
+
+/// Writes down what a model answered, the calls it took, and what its purse bore. A stream is put together by
+/// who calls this.
+pub(super) fn write_call(
+    result: Result<(&Completion, &Model), &Failure>,
+    purse: i64,
+    calls: Vec<CallRecord>,
+) -> Value {
+    let outcome = match result {
+        Ok((completion, model)) => {
+            Outcome::Ok(Answer { completion: completion.clone(), model: model.id.to_string() })
+        }
+        Err(Failure::Provider(e)) => Outcome::Error(CallFailure::Provider {
+            kind: e.kind,
+            status: e.status,
+            model: e.model.clone(),
+            detail: e.detail.clone(),
+            retry_after_ms: e.retry_after.and_then(|d| u64::try_from(d.as_millis()).ok()),
+        }),
+        Err(Failure::NoCandidate(why)) => Outcome::Error(CallFailure::NoCandidate(why.clone())),
+        Err(Failure::Budget(name)) => Outcome::Error(CallFailure::Budget((*name).to_owned())),
+        Err(Failure::Deadline) => Outcome::Error(CallFailure::Deadline),
+    };
+    to_json(&Call { outcome, purse, calls })
+}
+
+/// Reads what [`write_call`] wrote.
+///
+/// # Errors
+/// It is something else, or the model is gone.
+pub(super) fn read_call(value: Value, models: &Models) -> Result<Served, Unreadable> {
+    let Call { outcome, purse, calls } = read(value)?;
+    let result = match outcome {
+        Outcome::Ok(Answer { completion, model }) => {
+            let model =
+                models(&model).ok_or_else(|| format!("model `{model}` is no longer in the matrix"))?;
+            Ok(Generated::Whole { completion, model })
+        }
+        Outcome::Error(e) => Err(failure(e)),
+    };
+    Ok(Served { result, purse, calls })
+}
+
+fn failure(e: CallFailure) -> Failure {
+    match e {
+        CallFailure::Provider { kind, status, model, detail, retry_after_ms } => {
+            let retry_after = retry_after_ms.map(Duration::from_millis);
+            Failure::Provider(provider::Error { kind, status, model, detail, retry_after })
+        }
+        CallFailure::NoCandidate(why) => Failure::NoCandidate(why),
+        CallFailure::Budget(name) => {
+            Failure::Budget(BUDGETS.into_iter().find(|b| *b == name).unwrap_or("usd"))
+        }
+        CallFailure::Deadline => Failure::Deadline,
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum ToolRefusal {
+    Unknown(String),
+    Denied(String),
+    BadArgs(String),
+    Timeout,
+    Failed(String),
+    InDoubt,
+}
+
+/// Writes down what a tool answered.
+pub(super) fn write_tool(result: &Result<ToolReply, ToolFailure>) -> Value {
+    match result {
+        Ok(ToolReply { result, is_error }) => json!({"ok": {"result": result, "is_error": is_error}}),
+        Err(e) => {
+            let e = match e.clone() {
+                ToolFailure::Unknown(s) => ToolRefusal::Unknown(s),
+                ToolFailure::Denied(s) => ToolRefusal::Denied(s),
+                ToolFailure::BadArgs(s) => ToolRefusal::BadArgs(s),
+                ToolFailure::Timeout => ToolRefusal::Timeout,
+                ToolFailure::Failed(s) => ToolRefusal::Failed(s),
+                ToolFailure::InDoubt => ToolRefusal::InDoubt,
+            };
+            json!({"error": e})
+        }
+    }
+}
+
+/// Reads what [`write_tool`] wrote.
+///
+/// # Errors
+/// It is something else.
+pub(super) fn read_tool(value: Value) -> Result<Result<ToolReply, ToolFailure>, Unreadable> {
+    #[derive(Deserialize)]
+    struct Reply {
+        result: Value,
+        #[serde(default)]
+        is_error: bool,
+    }
+    Ok(match read::<Outcome<Reply, ToolRefusal>>(value)? {
+        Outcome::Ok(Reply { result, is_error }) => Ok(ToolReply { result, is_error }),
+        Outcome::Error(e) => Err(match e {
+            ToolRefusal::Unknown(s) => ToolFailure::Unknown(s),
+            ToolRefusal::Denied(s) => ToolFailure::Denied(s),
+            ToolRefusal::BadArgs(s) => ToolFailure::BadArgs(s),
+            ToolRefusal::Timeout => ToolFailure::Timeout,
+            ToolRefusal::Failed(s) => ToolFailure::Failed(s),
+            ToolRefusal::InDoubt => ToolFailure::InDoubt,
+        }),
+    })
+}
+
+/// Writes down what a check said.
+pub(super) fn write_report(report: &Report) -> Value {
+    to_json(report)
+}
+
+/// Reads what [`write_report`] wrote.
+///
+/// # Errors
+/// It is something else.
+pub(super) fn read_report(value: Value) -> Result<Report, Unreadable> {
+    read(value)
+}
+
+/// Writes down what people decided.
+pub(super) fn write_gate(reply: &GateReply) -> Value {
+    match reply {
+        GateReply::Approved(comment) => json!({"decision": "approved", "comment": comment}),
+        GateReply::Rejected(comment) => json!({"decision": "rejected", "comment": comment}),
+        GateReply::Expired => json!({"decision": "expired"}),
+    }
+}
+
+/// Reads what [`write_gate`] wrote.
+///
+/// # Errors
+/// It is something else.
+pub(super) fn read_gate(value: Value) -> Result<GateReply, Unreadable> {
+    #[derive(Deserialize)]
+    #[serde(tag = "decision", rename_all = "snake_case")]
+    enum Said {
+        Approved {
+            #[serde(default)]
+            comment: Option<String>,
+        },
+        Rejected {
+            #[serde(default)]
+            comment: Option<String>,
+        },
+        Expired,
+    }
+    Ok(match read(value)? {
+        Said::Approved { comment } => GateReply::Approved(comment),
+        Said::Rejected { comment } => GateReply::Rejected(comment),
+        Said::Expired => GateReply::Expired,
+    })
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    outcome: String,
+    outputs: Value,
+    completions: Vec<Answer>,
+}
+
+/// Writes down what was found in a store.
+pub(super) fn write_cached(cached: Option<&Cached>) -> Value {
+    let kept = cached.map(|c| Kept {
+        outcome: c.outcome.clone(),
+        outputs: c.outputs.clone(),
+        completions: c
+            .completions
+            .iter()
+            .map(|(completion, model)| Answer { completion: completion.clone(), model: model.id.to_string() })
+            .collect(),
+    });
+    to_json(&kept)
+}
+
+/// Reads what [`write_cached`] wrote.
+///
+/// # Errors
+/// It is something else, or a model is gone.
+pub(super) fn read_cached(value: Value, models: &Models) -> Result<Option<Cached>, Unreadable> {
+    let Some(Kept { outcome, outputs, completions }) = read(value)? else { return Ok(None) };
+    let with_model = |Answer { completion, model }: Answer| {
+        let found = models(&model).ok_or_else(|| format!("model `{model}` is no longer in the matrix"))?;
+        Ok((completion, found))
+    };
+    let completions = completions.into_iter().map(with_model).collect::<Result<_, Unreadable>>()?;
+    Ok(Some(Cached { outcome, outputs, completions }))
+}
+
+fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Unreadable> {
+    serde_json::from_value(value).map_err(|e| format!("a recorded result is not what it should be: {e}"))
+}
+
+/// What is written here has string keys only, which always becomes JSON.
+fn to_json(value: &impl Serialize) -> Value {
+    serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::run::Verdict;
+
+    #[test]
+    fn failures_come_back_as_they_were() {
+        let provider = Failure::Provider(provider::Error {
+            kind: ErrorKind::RateLimited,
+            status: Some(429),
+            model: "p/m".into(),
+            detail: "slow down".into(),
+            retry_after: Some(Duration::from_millis(1_500)),
+        });
+        let budgets = BUDGETS.map(Failure::Budget);
+        for failure in
+            [provider, Failure::NoCandidate("none".into()), Failure::Deadline].into_iter().chain(budgets)
+        {
+            let written = write_call(Err(&failure), 7, Vec::new());
+            let served = read_call(written, &|_| None).unwrap();
+            assert_eq!((served.result.unwrap_err(), served.purse), (failure, 7));
+        }
+        assert!(read_call(json!({"ok": {"completion": {}, "model": "p/gone"}}), &|_| None).is_err());
+        assert!(read_call(json!({"else": 1}), &|_| None).is_err());
+    }
+
+    #[test]
+    fn replies_of_tools_people_and_checks_come_back_as_they_were() {
+        let tools = [
+            Ok(ToolReply { result: json!({"a": [1.5]}), is_error: true }),
+            Err(ToolFailure::Unknown("x".into())),
+            Err(ToolFailure::Denied("x".into())),
+            Err(ToolFailure::BadArgs("x".into())),
+            Err(ToolFailure::Timeout),
+            Err(ToolFailure::Failed("x".into())),
+            Err(ToolFailure::InDoubt),
+        ];
+        for tool in tools {
+            assert_eq!(read_tool(write_tool(&tool)).unwrap(), tool);
+        }
+        let said = [GateReply::Approved(Some("ok".into())), GateReply::Rejected(None), GateReply::Expired];
+        for said in said {
+            assert_eq!(read_gate(write_gate(&said)).unwrap(), said);
+        }
+        let report = Report { verdict: Verdict::Failed, reason: Some("why".into()), findings: Vec::new() };
+        assert_eq!(read_report(write_report(&report)).unwrap(), report);
+        assert_eq!(read_cached(write_cached(None), &|_| None).unwrap(), None);
+    }
+}

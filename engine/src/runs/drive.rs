@@ -1,0 +1,141 @@
+//! Runs a walk to its end, or to where it has to wait: gives it one thing after the other, keeps its records
+//! on the disk and its lease alive.
+
+use super::keeper::{Keeper, Lost};
+use super::state::{Idle, Shared, Turn};
+use super::tape::Divergence;
+use futures_util::future::BoxFuture;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::time::{Instant, interval_at};
+use types::runs::{Durability, RENEW};
+use workflows::Finished;
+
+/// How often the journal of an `async` run is written.
+const FLUSH: Duration = Duration::from_millis(100);
+
+/// Why a walk stopped.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// It came to its end.
+    Ended(Box<Finished>),
+    /// Only people can help it on.
+    Waiting(Idle),
+    /// It does something else than was recorded.
+    Diverged(Divergence),
+    /// It is only repeated, and asks for what is not on record.
+    Missing,
+    /// Somebody asked for its end; why.
+    Cancelled(String),
+    /// The process ends.
+    Shutdown,
+    /// Another owner has the run, or the store cannot be reached any more: nothing may be written.
+    Lost,
+}
+
+/// Lets the walk go on until it ends (`Ok`) or comes to rest and needs something (`Err`). `flushing`: records
+/// are on their way to the disk. May be dropped and asked again.
+pub(super) async fn walk_step(
+    run: &mut BoxFuture<'_, Finished>,
+    shared: &Shared,
+    flushing: bool,
+) -> Result<Box<Finished>, Turn> {
+    let waker = Waker::from(Arc::clone(&shared.flag));
+    poll_fn(move |cx| {
+        shared.flag.watch(cx.waker());
+        loop {
+            if shared.flag.take() {
+                match run.as_mut().poll(&mut Context::from_waker(&waker)) {
+                    Poll::Ready(finished) => {
+                        let diverged = shared.diverged_at_end();
+                        return Poll::Ready(
+                            diverged.map_or(Ok(Box::new(finished)), |d| Err(Turn::Diverged(d))),
+                        );
+                    }
+                    // It has woken itself: it is not at rest, and others have their turn first.
+                    Poll::Pending if shared.flag.is_woken() => return Poll::Pending,
+                    Poll::Pending => {}
+                }
+            }
+            match shared.turn() {
+                Turn::Given => {}
+                Turn::Nothing => return Poll::Pending,
+                Turn::Flush if flushing => return Poll::Pending,
+                turn => return Poll::Ready(Err(turn)),
+            }
+        }
+    })
+    .await
+}
+
+/// Repeats a walk from its record alone.
+pub(super) async fn repeat(mut run: BoxFuture<'_, Finished>, shared: &Shared) -> Stop {
+    match walk_step(&mut run, shared, false).await {
+        Ok(finished) => Stop::Ended(finished),
+        Err(Turn::Diverged(d)) => Stop::Diverged(d),
+        Err(Turn::Idle(idle)) => Stop::Waiting(idle),
+        Err(_) => Stop::Missing,
+    }
+}
+
+/// What reaches a run from outside while it is walked.
+pub(super) struct Signals {
+    /// Changes when something was posted to some run, or its end was asked for.
+    pub(super) changed: watch::Receiver<u64>,
+    /// The process ends when this becomes true.
+    pub(super) stop: watch::Receiver<bool>,
+}
+
+/// Walks a run under a lease.
+pub(super) async fn drive(
+    mut run: BoxFuture<'_, Finished>,
+    shared: &Shared,
+    keeper: &mut Keeper,
+    mut signals: Signals,
+) -> Stop {
+    let durability = keeper.durability();
+    let mut renew = interval_at(Instant::now() + RENEW, RENEW);
+    let mut tick = interval_at(Instant::now() + FLUSH, FLUSH);
+    let mut flushing = false;
+    loop {
+        let next = tokio::select! {
+            biased;
+            _ = signals.stop.wait_for(|stop| *stop) => return Stop::Shutdown,
+            written = keeper.written(), if flushing => match written {
+                Ok(mark) => {
+                    shared.flushed(mark);
+                    flushing = false;
+                    continue;
+                }
+                Err(Lost) => return Stop::Lost,
+            },
+            _ = renew.tick() => match keeper.renew(shared).await {
+                Ok(None) => continue,
+                Ok(Some(why)) => return Stop::Cancelled(why),
+                Err(Lost) => return Stop::Lost,
+            },
+            changed = signals.changed.changed() => match (changed, keeper.renew(shared).await) {
+                (_, Ok(Some(why))) => return Stop::Cancelled(why),
+                (_, Err(Lost)) => return Stop::Lost,
+                // Whoever told of changes is gone: so is the process, soon.
+                (Err(_), Ok(None)) => return Stop::Shutdown,
+                (Ok(()), Ok(None)) => continue,
+            },
+            _ = tick.tick(), if durability == Durability::Async && !flushing => {
+                flushing = keeper.write(shared);
+                continue;
+            }
+            step = walk_step(&mut run, shared, flushing) => step,
+        };
+        match next {
+            Ok(finished) => return Stop::Ended(finished),
+            Err(Turn::Flush) => flushing = keeper.write(shared),
+            Err(Turn::Idle(idle)) => return Stop::Waiting(idle),
+            Err(Turn::Diverged(d)) => return Stop::Diverged(d),
+            Err(Turn::Missing | Turn::Given | Turn::Nothing) => return Stop::Missing,
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The outside as a recorded run sees it: everything that passes is written down, or comes from the record.
+
+use super::codec::{self, Models};
+use super::state::{Answered, Asked, Shared, Start};
+use futures_util::StreamExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::time::Instant;
+use types::completion::Accumulator;
+use types::run::CallRecord;
+use types::runs::SideEffect;
+use types::{Report, Usd};
+use workflows::{
+    Ask, CacheAsk, Cached, CheckAsk, EffectId, Failure, GateAsk, GateReply, Generated, Moment, ToolAsk,
+    ToolFailure, ToolReply, ToolSpec, World,
+};
+
+/// Model calls that were made for one question, in order; also those of a question that was dropped.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CallLog(Arc<Mutex<Vec<CallRecord>>>);
+
+impl CallLog {
+    /// Adds a call.
+    pub(crate) fn push(&self, call: CallRecord) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(call);
+    }
+
+    fn take(&self) -> Vec<CallRecord> {
+        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// What lies outside, without a record: the world of a request that is not durable.
+pub(crate) trait Outside: Send + Sync {
+    /// As [`World::generate`]; each model call made for it goes into the log.
+    fn generate(&self, ask: Ask, log: CallLog) -> BoxFuture<'_, Result<Generated, Failure>>;
+
+    /// Everything else.
+    fn world(&self) -> &dyn World;
+
+    /// Calls on record that count for the request although they are not made again.
+    fn made_before(&self, frame: &Arc<str>, calls: Vec<CallRecord>);
+
+    /// Most that one question may cost; what it is settled at when its answer is lost.
+    fn estimate(&self, ask: &Ask) -> Usd;
+}
+
+/// The outside with a record.
+pub(super) struct Recorder {
+    pub(super) shared: Arc<Shared>,
+    pub(super) outside: Arc<dyn Outside>,
+    pub(super) models: Arc<Models>,
+    /// Hash of the client's request: it is part of every question to a model.
+    pub(super) request: String,
+}
+
+/// Lets go of an effect when the walk does.
+struct Guard<'a> {
+    shared: &'a Shared,
+    key: &'a str,
+    log: CallLog,
+}
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.shared.let_go(self.key, answered(Value::Null, &self.log, true));
+    }
+}
+
+/// A result, with what the calls for it cost. `cut`: there is no result, only what the calls were.
+fn answered(result: Value, log: &CallLog, cut: bool) -> Answered {
+    let calls = log.take();
+    let cost = calls.iter().filter_map(|c| c.cost_usd).reduce(Usd::plus);
+    let tokens = calls.iter().map(|c| u64::from(c.usage.input).saturating_add(u64::from(c.usage.output)));
+    let tokens = tokens.fold(0, u64::saturating_add);
+    let count = u32::try_from(calls.len()).unwrap_or(u32::MAX);
+    let result = if cut { json!(calls) } else { with_calls(result, calls) };
+    Answered { result, cost, tokens, calls: count }
+}
+
+fn with_calls(mut result: Value, calls: Vec<CallRecord>) -> Value {
+    if let (Some(object), false) = (result.as_object_mut(), calls.is_empty()) {
+        object.insert("calls".to_owned(), json!(calls));
+    }
+    result
+}
+
+/// What an effect came to, and whether it is from the record.
+struct Came {
+    value: Value,
+    served: bool,
+}
+
+impl Recorder {
+    /// Passes one effect: from the record, or out and into it. `None` where nothing is recorded any more.
+    async fn pass<F>(&self, asked: Asked, log: CallLog, out: impl FnOnce() -> F) -> Option<Came>
+    where
+        F: Future<Output = Value>,
+    {
+        let key = self.shared.ask(asked)?;
+        let _guard = Guard { shared: &self.shared, key: &key, log: log.clone() };
+        if let Start::Served(value) = poll_fn(|cx| self.shared.poll_start(&key, cx)).await {
+            return Some(Came { value, served: true });
+        }
+        let result = out().await;
+        self.shared.done(&key, answered(result, &log, false));
+        let value = poll_fn(|cx| self.shared.poll_given(&key, cx)).await;
+        Some(Came { value, served: false })
+    }
+
+    /// Never gives anything: the driver sees that the record cannot be read, and ends the walk.
+    async fn unreadable<T>(&self, id: &EffectId, why: &str) -> T {
+        self.shared.unreadable(&id.to_string(), why);
+        std::future::pending().await
+    }
+
+    async fn generate_one(&self, ask: Ask) -> Result<Generated, Failure> {
+        let (id, purse, log) = (ask.id.clone(), ask.purse.clone(), CallLog::default());
+        let asked = Asked {
+            id: id.clone(),
+            purpose: ask.purpose.to_string(),
+            digest: joined(&self.request, &ask.digest()),
+            side_effect: SideEffect::None,
+            reservation: self.outside.estimate(&ask),
+            question: None,
+            expires: None,
+        };
+        let ask = Ask { stream: false, ..ask };
+        let again = ask.clone();
+        let out = || {
+            let asking = self.outside.generate(ask, log.clone());
+            let purse = purse.clone();
+            async move {
+                let result = whole(asking.await).await;
+                let seen = result.as_ref().map(|(c, m)| (c, &**m));
+                codec::write_call(seen, purse.used().usd.nanos(), Vec::new())
+            }
+        };
+        let Some(Came { value, served }) = self.pass(asked, log.clone(), out).await else {
+            return self.outside.generate(again, CallLog::default()).await;
+        };
+        match codec::read_call(value, &*self.models) {
+            Ok(call) => {
+                if served {
+                    if call.purse > 0 {
+                        purse.settle(Usd::ZERO, Usd::from_nanos(call.purse));
+                    }
+                    self.outside.made_before(&id.frame, call.calls);
+                }
+                call.result
+            }
+            Err(why) => self.unreadable(&id, &why).await,
+        }
+    }
+
+    async fn tool_one(&self, ask: ToolAsk) -> Result<ToolReply, ToolFailure> {
+        let spec = self.outside.world().tool_named(&ask.tool);
+        // What is not known may do anything.
+        let side_effect = spec.map_or(SideEffect::Unsafe, |s| s.side_effect);
+        let asked = asked(&ask.id, ask.tool.to_string(), ask.digest(), side_effect);
+        let (id, again) = (ask.id.clone(), ask.clone());
+        let out = || async { codec::write_tool(&self.outside.world().tool(ask).await) };
+        let Some(came) = self.pass(asked, CallLog::default(), out).await else {
+            return self.outside.world().tool(again).await;
+        };
+        match codec::read_tool(came.value) {
+            Ok(reply) => reply,
+            Err(why) => self.unreadable(&id, &why).await,
+        }
+    }
+
+    async fn check_one(&self, ask: CheckAsk) -> Report {
+        let asked = asked(&ask.id, ask.check.to_string(), ask.digest(), SideEffect::None);
+        let (id, again) = (ask.id.clone(), ask.clone());
+        let out = || async { codec::write_report(&self.outside.world().check(ask).await) };
+        let Some(came) = self.pass(asked, CallLog::default(), out).await else {
+            return self.outside.world().check(again).await;
+        };
+        match codec::read_report(came.value) {
+            Ok(report) => report,
+            Err(why) => self.unreadable(&id, &why).await,
+        }
+    }
+
+    async fn gate_one(&self, ask: GateAsk) -> Option<GateReply> {
+        let question = json!({
+            "prompt": ask.prompt, "approvers": ask.approvers, "self_approval": ask.self_approval,
+            "content_hash": ask.digest(),
+        });
+        let asked = Asked {
+            question: Some(question),
+            expires: Some(ask.expires),
+            ..asked(&ask.id, "gate".to_owned(), ask.digest(), SideEffect::None)
+        };
+        // Nobody is asked here: who decides posts to the run.
+        let never = || std::future::pending();
+        let came = self.pass(asked, CallLog::default(), never).await?;
+        match codec::read_gate(came.value) {
+            Ok(reply) => Some(reply),
+            Err(why) => self.unreadable(&ask.id, &why).await,
+        }
+    }
+
+    async fn recall_one(&self, ask: CacheAsk) -> Option<Cached> {
+        let asked = asked(&ask.id, "recall".to_owned(), ask.key.clone(), SideEffect::None);
+        let (id, again) = (ask.id.clone(), ask.clone());
+        let out = || async { codec::write_cached(self.outside.world().recall(ask).await.as_ref()) };
+        let Some(came) = self.pass(asked, CallLog::default(), out).await else {
+            return self.outside.world().recall(again).await;
+        };
+        match codec::read_cached(came.value, &*self.models) {
+            Ok(cached) => cached,
+            Err(why) => self.unreadable(&id, &why).await,
+        }
+    }
+
+    async fn keep_one(&self, ask: CacheAsk, cached: Cached) {
+        // Its own effect beside the reading of the same node.
+        let id = EffectId { index: ask.id.index.saturating_add(1), ..ask.id.clone() };
+        let asked = asked(&id, "keep".to_owned(), ask.key.clone(), SideEffect::Idempotent);
+        let out = || async {
+            self.outside.world().keep(ask, cached).await;
+            Value::Null
+        };
+        self.pass(asked, CallLog::default(), out).await;
+    }
+
+    async fn wait_one(&self, id: EffectId, until: Instant) {
+        let asked = asked(&id, String::new(), String::new(), SideEffect::None);
+        let out = || async {
+            tokio::time::sleep_until(until).await;
+            Value::Null
+        };
+        if self.pass(asked, CallLog::default(), out).await.is_none() {
+            tokio::time::sleep_until(until).await;
+        }
+    }
+}
+
+fn asked(id: &EffectId, purpose: String, digest: String, side_effect: SideEffect) -> Asked {
+    Asked {
+        id: id.clone(),
+        purpose,
+        digest,
+        side_effect,
+        reservation: Usd::ZERO,
+        question: None,
+        expires: None,
+    }
+}
+
+/// One hash of two.
+fn joined(request: &str, digest: &str) -> String {
+    blake3::hash(format!("{request}\n{digest}").as_bytes()).to_hex().to_string()
+}
+
+type Whole = Result<(types::Completion, Arc<types::matrix::Model>), Failure>;
+
+/// A stream put together: what is recorded is whole.
+async fn whole(result: Result<Generated, Failure>) -> Whole {
+    match result? {
+        Generated::Whole { completion, model } => Ok((completion, model)),
+        Generated::Stream { model, head, mut rest } => {
+            let mut all = Accumulator::default();
+            head.iter().for_each(|c| all.push(c));
+            while let Some(chunk) = rest.next().await {
+                all.push(&chunk?);
+            }
+            Ok((all.finish(), model))
+        }
+    }
+}
+
+impl World for Recorder {
+    fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
+        Box::pin(self.generate_one(ask))
+    }
+
+    fn tool_named(&self, name: &str) -> Option<Arc<ToolSpec>> {
+        self.outside.world().tool_named(name)
+    }
+
+    fn tool(&self, ask: ToolAsk) -> BoxFuture<'_, Result<ToolReply, ToolFailure>> {
+        Box::pin(self.tool_one(ask))
+    }
+
+    fn check(&self, ask: CheckAsk) -> BoxFuture<'_, Report> {
+        Box::pin(self.check_one(ask))
+    }
+
+    fn gate(&self, ask: GateAsk) -> BoxFuture<'_, Option<GateReply>> {
+        Box::pin(self.gate_one(ask))
+    }
+
+    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Cached>> {
+        Box::pin(self.recall_one(ask))
+    }
+
+    fn keep(&self, ask: CacheAsk, cached: Cached) -> BoxFuture<'_, ()> {
+        Box::pin(self.keep_one(ask, cached))
+    }
+
+    fn wait(&self, id: EffectId, until: Instant) -> BoxFuture<'_, ()> {
+        Box::pin(self.wait_one(id, until))
+    }
+
+    fn now(&self, moment: &Moment<'_>) -> Instant {
+        self.shared.time(moment)
+    }
+}
