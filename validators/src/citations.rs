@@ -429,7 +429,6 @@ fn by_url(url: &str, sources: &[Source]) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
 mod tests {
     use super::*;
     use crate::testing::*;

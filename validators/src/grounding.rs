@@ -140,7 +140,6 @@ impl Grounding {
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
 mod tests {
     use super::*;
     use crate::testing::*;

@@ -245,7 +245,8 @@ fn broken_tables(text: &str, tables: &[Table], outline: &Outline) -> Vec<Range<u
                 && dashes.contains("--")
                 && dashes.chars().all(|c| "|-: \t>".contains(c));
             let follows = text.get(above.end..line.start).is_some_and(|gap| gap.matches('\n').count() == 1);
-            (delimits && follows && head.contains('|') && !inside(line.start)).then(|| above.start..line.end)
+            (delimits && follows && head.contains('|') && !inside(line.start))
+                .then_some(above.start..line.end)
         })
         .collect()
 }

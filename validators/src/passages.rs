@@ -89,11 +89,6 @@ impl<'s> Index<'s> {
         p.and_then(|p| self.sources.get(p.source)?.text.get(p.span.clone())).unwrap_or("")
     }
 
-    /// The source a passage is from.
-    pub(crate) fn source(&self, passage: usize) -> Option<&'s Source> {
-        self.sources.get(self.passages.get(passage)?.source)
-    }
-
     /// Whether any source holds the term.
     pub(crate) fn knows(&self, key: &str) -> bool {
         self.postings.contains_key(key) || self.heads.iter().any(|h| h.contains(key))
@@ -112,26 +107,18 @@ impl<'s> Index<'s> {
         kind * (1.0 + count(self.passages.len()) / (1.0 + count(df))).ln()
     }
 
+    /// The passages that hold most of the terms themselves, best first.
+    pub(crate) fn nearest(&self, terms: &[Term], most: usize) -> Vec<usize> {
+        self.ranked(&self.weights(terms)).into_iter().take(most).collect()
+    }
+
     /// The passage that supports the terms best; neighbouring sentences of the same source help it.
     pub(crate) fn best(&self, terms: &[Term]) -> Option<Match> {
-        let mut weights: HashMap<&str, f64> = HashMap::new();
-        for t in terms {
-            let w = weights.entry(&t.key).or_insert(0.0);
-            *w = w.max(self.weight(t));
-        }
+        let weights = self.weights(terms);
         let total: f64 = weights.values().sum();
-        let mut scores: HashMap<usize, f64> = HashMap::new();
-        for (key, w) in &weights {
-            let Some(list) = self.postings.get(*key).filter(|l| l.len() <= MAX_POSTINGS) else { continue };
-            for p in list {
-                *scores.entry(*p).or_insert(0.0) += w;
-            }
-        }
-        // Only the most promising passages are worth a look at their neighbours.
-        let mut ranked: Vec<(usize, f64)> = scores.into_iter().collect();
-        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let mut best: Option<Match> = None;
-        for (passage, _) in ranked.into_iter().take(NEAREST) {
+        // Only the most promising passages are worth a look at their neighbours.
+        for passage in self.ranked(&weights).into_iter().take(NEAREST) {
             let support = self.support(passage, &weights) / total.max(f64::MIN_POSITIVE);
             // Of equals the first one: it holds more of the terms itself.
             if best.is_none_or(|b| support > b.support) {
@@ -139,6 +126,29 @@ impl<'s> Index<'s> {
             }
         }
         best
+    }
+
+    fn weights<'t>(&self, terms: &'t [Term]) -> HashMap<&'t str, f64> {
+        let mut weights: HashMap<&str, f64> = HashMap::new();
+        for t in terms {
+            let w = weights.entry(&t.key).or_insert(0.0);
+            *w = w.max(self.weight(t));
+        }
+        weights
+    }
+
+    /// Passages by the weight of the terms they hold themselves, best first.
+    fn ranked(&self, weights: &HashMap<&str, f64>) -> Vec<usize> {
+        let mut scores: HashMap<usize, f64> = HashMap::new();
+        for (key, w) in weights {
+            let Some(list) = self.postings.get(*key).filter(|l| l.len() <= MAX_POSTINGS) else { continue };
+            for p in list {
+                *scores.entry(*p).or_insert(0.0) += w;
+            }
+        }
+        let mut ranked: Vec<(usize, f64)> = scores.into_iter().collect();
+        ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        ranked.into_iter().map(|(p, _)| p).collect()
     }
 
     /// Weight of the terms that the passage, its neighbours or the title of its source hold.

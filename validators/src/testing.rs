@@ -40,6 +40,20 @@ pub(crate) fn codes(name: &str, with: &Value, request: &ChatRequest, c: &Complet
     }
 }
 
+/// The same for a text, with values for the references of the check.
+#[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
+pub(crate) fn codes_with(name: &str, with: Value, values: &[(&str, Value)], text: &str) -> Vec<String> {
+    let check = build(name, &with, None).unwrap();
+    let values: crate::Values = values.iter().map(|(k, v)| ((*k).to_owned(), v.clone())).collect();
+    let (answer, request) = (answer(text), request(json!({})));
+    let report = check.check(&Input::new(&answer, &request).with_values(&values));
+    match report.verdict {
+        Verdict::None => vec!["none".to_owned()],
+        Verdict::Unverified => vec!["unverified".to_owned()],
+        _ => report.findings.into_iter().map(|f| f.code).collect(),
+    }
+}
+
 /// The field a refused configuration points at.
 pub(crate) fn refused(name: &str, with: &Value) -> crate::Problem {
     build(name, with, None).err().unwrap_or_else(|| panic!("{name} took {with}"))

@@ -133,7 +133,8 @@ pub(crate) fn faults(tree: &Tree, language: Language) -> Vec<Fault> {
             out.push(Fault { span: core(node), missing: None, what: None });
         }
         let descend = node.has_error() && !node.is_error() && !node.is_missing();
-        if out.len() >= MAX_FAULTS || !(descend && cursor.goto_first_child()) && !next(&mut cursor) {
+        let went = descend && cursor.goto_first_child() || next(&mut cursor);
+        if out.len() >= MAX_FAULTS || !went {
             return out;
         }
     }

@@ -354,7 +354,6 @@ fn fixed(text: &str) -> Option<String> {
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
 mod tests {
     use super::*;
     use crate::check::Values;

@@ -319,7 +319,6 @@ fn overlaps(skip: &[Range<usize>], span: &Range<usize>) -> bool {
 }
 
 #[cfg(test)]
-#[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
 mod tests {
     use super::*;
     use crate::testing::*;

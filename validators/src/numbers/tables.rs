@@ -131,7 +131,7 @@ fn column_sum(
             return None;
         }
         sum += n.value;
-        slack += if n.step < 1.0 || n.step > 1.0 { n.step / 2.0 } else { 0.0 };
+        slack += if n.step != 1.0 { n.step / 2.0 } else { 0.0 };
         filled = filled.saturating_add(1);
     }
     // Shares sum up to a hundred or to nothing that can be said.

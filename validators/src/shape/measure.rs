@@ -57,7 +57,7 @@ pub(super) fn sections<'t>(text: &'t str, outline: &Outline, marker: Option<&str
 
 /// Passages set off by `*…*` or `**…**`, on one line, with something in them.
 pub(super) fn highlighted(text: &str) -> usize {
-    text.lines().map(|line| highlights(line)).fold(0, usize::saturating_add)
+    text.lines().map(highlights).fold(0, usize::saturating_add)
 }
 
 fn highlights(line: &str) -> usize {

@@ -481,7 +481,7 @@ mod tests {
         use Unit::None;
         check("1,234.56 and 1.234,56", &[(1234.56, None), (1234.56, None)]);
         check("1\u{a0}234 and 1'234'567", &[(1234.0, None), (1_234_567.0, None)]);
-        check("3,14 or 3.14", &[(3.14, None), (3.14, None)]);
+        check("3,75 or 3.75", &[(3.75, None), (3.75, None)]);
         check("1,2,3", &[(1.0, None), (2.0, None), (3.0, None)]);
         check("in 1985.", &[(1985.0, None)]);
         check("１２３ and ٤٥", &[(123.0, None), (45.0, None)]);

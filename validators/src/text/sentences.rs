@@ -66,7 +66,7 @@ pub(crate) fn of(text: &str, outline: &Outline) -> Vec<Sentence> {
         let whole = text.get(b.span.clone()).unwrap_or("");
         let spans = match b.kind {
             Kind::Paragraph | Kind::Item => spans(whole),
-            Kind::Heading(_) | Kind::Header | Kind::Row => vec![0..whole.len()],
+            Kind::Heading(_) | Kind::Header | Kind::Row => std::iter::once(0..whole.len()).collect(),
         };
         out.extend(spans.into_iter().map(|s| Sentence {
             span: b.span.start.saturating_add(s.start)..b.span.start.saturating_add(s.end),
