@@ -22,14 +22,16 @@ impl Gate {
         Arc::new(Gate { in_flight: AtomicUsize::new(0), max, draining: AtomicBool::new(false) })
     }
 
-    /// A place, or why there is none. Check and act are one step.
-    pub(crate) fn enter(self: &Arc<Self>) -> Result<Permit, Error> {
+    /// A place, or why there is none. Check and act are one step. `share` of all places (0..=1) may be taken by
+    /// who asks: what lies above is kept for others.
+    pub(crate) fn enter(self: &Arc<Self>, share: f64) -> Result<Permit, Error> {
         if self.draining.load(Ordering::Acquire) {
             return Err(refuse(Kind::ShuttingDown));
         }
-        let entered = self
-            .in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < self.max).then_some(n + 1));
+        // At least one, however few there are in all.
+        let most = ((self.max as f64 * share) as usize).clamp(1, self.max.max(1));
+        let entered =
+            self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < most).then_some(n + 1));
         match entered {
             Ok(_) => Ok(Permit(self.clone())),
             Err(_) => Err(refuse(Kind::Overloaded)),
@@ -68,14 +70,25 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_lies_above_a_share_is_kept_for_others() {
+        let gate = Gate::new(10);
+        let held: Vec<_> = std::iter::from_fn(|| gate.enter(0.7).ok()).take(20).collect();
+        assert_eq!(held.len(), 7);
+        let more: Vec<_> = std::iter::from_fn(|| gate.enter(1.0).ok()).take(20).collect();
+        assert_eq!(more.len(), 3);
+        drop((held, more));
+        assert!(Gate::new(1).enter(0.1).is_ok());
+    }
+
+    #[test]
     fn the_bound_holds_and_places_come_back() {
         let gate = Gate::new(2);
-        let (a, _b) = (gate.enter().unwrap(), gate.enter().unwrap());
-        assert!(matches!(gate.enter().unwrap_err().kind, Kind::Overloaded));
+        let (a, _b) = (gate.enter(1.0).unwrap(), gate.enter(1.0).unwrap());
+        assert!(matches!(gate.enter(1.0).unwrap_err().kind, Kind::Overloaded));
         drop(a);
-        let _c = gate.enter().unwrap();
+        let _c = gate.enter(1.0).unwrap();
         gate.drain();
-        assert!(matches!(gate.enter().unwrap_err().kind, Kind::ShuttingDown));
+        assert!(matches!(gate.enter(1.0).unwrap_err().kind, Kind::ShuttingDown));
         assert_eq!(gate.in_flight(), 2);
     }
 }

@@ -1,6 +1,7 @@
 //! What the engine gives for a request: an answer whole, or its events as they come.
 
 use crate::error::Error;
+use crate::who::Who;
 use futures_util::stream::BoxStream;
 use serde_json::Value;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ pub struct Admission {
     /// Identifier of the request; unique.
     pub request_id: String,
     /// Whose request.
-    pub tenant: String,
+    pub who: Arc<Who>,
     /// When its head was read.
     pub received: tokio::time::Instant,
     /// Time the client allows from `received`, if it said so.

@@ -29,6 +29,7 @@ pub(crate) use money::Ceilings;
 use money::{charges, estimate};
 
 /// What all requests under one configuration share.
+#[derive(Clone)]
 pub(crate) struct Reach {
     pub(crate) matrix: Arc<Matrix>,
     pub(crate) provider: Arc<dyn ChatProvider>,

@@ -54,6 +54,17 @@ pub enum Kind {
     /// A policy could not be evaluated and fails closed.
     #[error("{0}")]
     PolicyEvaluation(String),
+    /// A rate or budget of the key, the tenant or one of their labels or models is used up.
+    #[error("the limit of {limit} is reached")]
+    Limit {
+        /// Which.
+        limit: String,
+        /// It counts money.
+        budget: bool,
+    },
+    /// Rates and budgets cannot be checked.
+    #[error("limits cannot be checked at the moment")]
+    LimitsAway,
     /// Too much is in flight.
     #[error("too many requests in flight")]
     Overloaded,
@@ -136,6 +147,8 @@ impl Error {
             Kind::NoCandidates { by_policy: true, .. } => Blame::Policy,
             Kind::NoCandidates { .. }
             | Kind::Overloaded
+            | Kind::Limit { .. }
+            | Kind::LimitsAway
             | Kind::Budget(_)
             | Kind::Deadline
             | Kind::ShuttingDown => Blame::Capacity,
@@ -150,7 +163,9 @@ impl Error {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match &self.kind {
-            Kind::Overloaded | Kind::ShuttingDown => true,
+            Kind::Overloaded | Kind::ShuttingDown | Kind::LimitsAway => true,
+            // A rate is free again soon; money comes back with the next day or month.
+            Kind::Limit { budget, .. } => !budget,
             // Every candidate has been tried by then; only a time that the vendor named is worth waiting for.
             Kind::Provider(_) => self.retry_after.is_some(),
             // They are only kept out for a while.
@@ -170,6 +185,9 @@ impl Error {
             Kind::NoCandidates { .. } => "no_candidates",
             Kind::PolicyEvaluation(_) => "evaluation_failed",
             Kind::Overloaded => "queue_full",
+            Kind::Limit { budget: true, .. } => "insufficient_quota",
+            Kind::Limit { .. } => "rate_limit_exceeded",
+            Kind::LimitsAway => "limits_unavailable",
             Kind::ShuttingDown => "shutting_down",
             Kind::Budget(_) => "budget_exhausted",
             Kind::Deadline => "deadline_exceeded",

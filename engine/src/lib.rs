@@ -14,12 +14,14 @@ pub mod explain;
 mod feedback;
 pub mod learn;
 mod ledger;
+mod limits;
 mod live;
 mod models;
 pub mod outcome;
 mod pipeline;
 pub mod route;
 mod settle;
+mod who;
 
 pub use answer::{Admission, Answer, Event, Head, Live, Tail, Whole};
 pub use breaker::Circuit;
@@ -31,6 +33,7 @@ pub use learn::{Statistics, learner};
 pub use models::{Learned, ModelRow};
 pub use profiler;
 pub use settle::Finished;
+pub use who::Who;
 
 use admit::Gate;
 use arc_swap::ArcSwap;
@@ -42,6 +45,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use types::chat::ChatRequest;
 use types::decision::Exclusion;
+use types::limits::LimitStore;
 use types::matrix::Availability;
 use types::outcome::Feedback;
 use types::provider::ChatProvider;
@@ -59,6 +63,8 @@ pub struct Parts {
     pub store: Arc<dyn OutcomeStore>,
     /// What the learner, which observes the store, publishes.
     pub statistics: Statistics,
+    /// Counts rates and budgets; `None` = nothing is limited.
+    pub limits: Option<Arc<dyn LimitStore>>,
     /// Told of every request at its end.
     pub finished: Option<Finished>,
     /// Settings.
@@ -73,6 +79,7 @@ pub(crate) struct Inner {
     pub(crate) view: ArcSwap<View>,
     pub(crate) store: Arc<dyn OutcomeStore>,
     pub(crate) statistics: Statistics,
+    pub(crate) limits: Option<Arc<dyn LimitStore>>,
     pub(crate) finished: Option<Finished>,
     pub(crate) config: Config,
     pub(crate) gate: Arc<Gate>,
@@ -81,7 +88,7 @@ pub(crate) struct Inner {
 
 /// A configuration with what belongs to it; a request keeps the one it entered with.
 pub(crate) struct View {
-    pub(crate) bundle: Bundle,
+    pub(crate) bundle: Arc<Bundle>,
     pub(crate) availability: Vec<Availability>,
     pub(crate) unavailable: Arc<Vec<Exclusion>>,
     pub(crate) reach: Arc<Reach>,
@@ -114,7 +121,7 @@ impl Engine {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         profiler::warm_up();
-        let Parts { bundle, provider, availability, store, statistics, finished, config } = parts;
+        let Parts { bundle, provider, availability, store, statistics, limits, finished, config } = parts;
         let view = view(bundle, provider, availability, &config, None);
         // A map's random state is drawn from the system's entropy, which is all that a fresh seed needs.
         let seed = config.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
@@ -122,6 +129,7 @@ impl Engine {
             view: ArcSwap::from_pointee(view),
             store,
             statistics,
+            limits,
             finished,
             gate: Gate::new(config.max_inflight),
             seeds: AtomicU64::new(seed),
@@ -134,6 +142,21 @@ impl Engine {
     pub fn reload(&self, bundle: Bundle, provider: Arc<dyn ChatProvider>, availability: Vec<Availability>) {
         let old = self.0.view.load_full();
         self.0.view.store(Arc::new(view(bundle, provider, availability, &self.0.config, Some(&old))));
+    }
+
+    /// The providers and models in force.
+    #[must_use]
+    pub fn matrix(&self) -> Arc<types::Matrix> {
+        self.0.view.load().bundle.matrix().clone()
+    }
+
+    /// Swaps who answers calls, under the same configuration.
+    pub fn reach(&self, provider: Arc<dyn ChatProvider>, availability: Vec<Availability>) {
+        let old = self.0.view.load_full();
+        let unavailable = route::unavailable(old.bundle.matrix(), &availability);
+        let reach = Arc::new(Reach { provider, ..(*old.reach).clone() });
+        let bundle = old.bundle.clone();
+        self.0.view.store(Arc::new(View { bundle, availability, unavailable, reach }));
     }
 
     /// Answers one request. Dropping the future, or the stream in the answer, cancels it.
@@ -184,6 +207,12 @@ impl Engine {
     #[must_use]
     pub fn workflow_names(&self) -> Vec<String> {
         self.0.view.load().bundle.workflow_names()
+    }
+
+    /// The pools of models.
+    #[must_use]
+    pub fn pool_names(&self) -> Vec<String> {
+        self.0.view.load().bundle.pools.keys().cloned().collect()
     }
 
     /// What was learned so far.
@@ -248,5 +277,5 @@ fn view(
     let breakers = bundle.matrix().models().iter().map(|m| breaker(&m.id)).collect();
     let unavailable = route::unavailable(bundle.matrix(), &availability);
     let reach = Reach { matrix: bundle.matrix().clone(), provider, breakers, retry: config.retry };
-    View { bundle, availability, unavailable, reach: Arc::new(reach) }
+    View { bundle: Arc::new(bundle), availability, unavailable, reach: Arc::new(reach) }
 }

@@ -4,6 +4,7 @@ use crate::answer::{Admission, Answer, Head, Whole};
 use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
 use crate::ledger::Ledger;
+use crate::limits::{Held, Worst};
 use crate::live::{self, Flow};
 use crate::route;
 use crate::settle::{self, Tree};
@@ -15,14 +16,18 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use types::chat::ChatRequest;
 use types::directives::Directives;
-use types::matrix::Dialect;
+use types::matrix::{Dialect, Tier};
 use types::provider::Edits;
+use types::{Usage, Usd};
 use workflows::{Ending, RunFailure, Trace};
 
 /// Answers one request.
 pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatRequest) -> Result<Answer, Error> {
     // admit
-    let permit = inner.gate.enter()?;
+    let ts_ms = settle::unix_ms();
+    let who = admission.who.clone();
+    let permit = inner.gate.enter(who.principal.tenant.tier.share_of_places())?;
+    let mut held = Held::enter(inner.limits.as_ref(), &who, ts_ms).await?;
     let view = inner.view.load_full();
     if let Some((param, message)) = workflows::impossible(&request) {
         return Err(Kind::Invalid { param, message }.into());
@@ -33,16 +38,15 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     let profile = profiler::profile(&request);
 
     // policy
-    let ts_ms = settle::unix_ms();
-    let tenant = policies::Tenant { id: admission.tenant.clone(), ..policies::Tenant::default() };
-    let around = policies::Around { tenant: Arc::new(tenant), ..policies::Around::default() };
-    let about =
-        policies::Inputs { request: &request, profile: &profile, around: &around, unix_ms: ts_ms };
+    let around =
+        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
+    let about = policies::Inputs { request: &request, profile: &profile, around: &around, unix_ms: ts_ms };
     let scope = policies::scope(&about);
-    let (mut directives, unevaluated) = match view.bundle.policies.evaluate(policies::Phase::Request, &scope).await {
-        Ok(directives) => (directives, None),
-        Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()))),
-    };
+    let (mut directives, unevaluated) =
+        match view.bundle.policies.evaluate(policies::Phase::Request, &scope).await {
+            Ok(directives) => (directives, None),
+            Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()))),
+        };
 
     // route
     let seed = inner.next_seed();
@@ -62,16 +66,24 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
             mode: inner.config.mode,
             seed,
             request_id: &admission.request_id,
-            tenant: &admission.tenant,
+            who: &who,
             ts_ms,
         },
         &mut directives,
         unevaluated,
     );
-    let (decision, routed) = match routed {
+    let (decision, mut routed) = match routed {
         Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
         Err(e) => (e.0, Err(e.1)),
     };
+    if let (Some(held), Ok((workflow, candidates, cap))) = (&mut held, &mut routed) {
+        let worst = worst(&view, &request, &profile, workflow, candidates, *cap);
+        let names = candidates.names(view.bundle.matrix());
+        match held.reserve(&who, worst, &names, &request.options.tags, ts_ms).await {
+            Ok(allowed) => *cap = [*cap, allowed].into_iter().flatten().min(),
+            Err(e) => routed = Err(e),
+        }
+    }
     let ledger = Ledger::default();
     let trace = Trace::default();
     let mut tree = Tree {
@@ -81,6 +93,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         decision: Some(Box::new(decision)),
         trace: trace.clone(),
         ledger: ledger.clone(),
+        held,
         overhead_ms: None,
         ttft_ms: None,
         _permit: permit,
@@ -165,6 +178,39 @@ fn whole(
         Some(Ending::Failed(f)) => Err(tree.failed(failure(f))),
         Some(Ending::Suspended(s)) => Err(tree.failed(suspended(&s))),
         None => Err(tree.failed(Kind::Deadline.into())),
+    }
+}
+
+/// What a tree is allowed to use: as much as its ceiling says, else every call of its workflow at the model chosen,
+/// each as long as it may be. What the tree turns out to need beyond that, it does not get.
+fn worst(
+    view: &View,
+    request: &ChatRequest,
+    profile: &types::WorkloadProfile,
+    workflow: &workflows::Workflow,
+    candidates: &route::Candidates,
+    cap: Option<Usd>,
+) -> Worst {
+    let matrix = view.bundle.matrix();
+    let input = profile.facts.est_input_tokens;
+    let first = candidates.first().and_then(|ix| Some((matrix.model(ix)?, matrix.provider_of(ix)?)));
+    let longest = first.map_or(0, |(m, _)| {
+        request.params.max_tokens.map_or(m.max_output_tokens, |n| n.min(m.max_output_tokens))
+    });
+    let output = longest.saturating_mul(request.params.n.max(1));
+    let price = first.and_then(|(m, p)| m.price.filter(|_| p.tier != Tier::Free));
+    let cost = |output| price.map_or(Usd::ZERO, |p| p.cost(&Usage { input, output, ..Usage::default() }));
+    let calls = i64::from(workflow.max_calls().max(1));
+    let all = Usd::from_nanos(cost(output).nanos().saturating_mul(calls));
+    /// Below so many tokens an answer is none.
+    const SHORTEST: u32 = 64;
+    /// Output of an answer whose length nobody limits, for limits on tokens.
+    const USUAL: u32 = 1_024;
+    Worst {
+        usd: cap.map_or(all, |c| c.min(all)),
+        least: cost(output.min(SHORTEST)),
+        tokens: u64::from(input)
+            .saturating_add(u64::from(output.min(request.params.max_tokens.unwrap_or(USUAL)))),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::admit::Permit;
 use crate::answer::{Admission, Tail};
 use crate::error::{Attempt, Error};
 use crate::ledger::Ledger;
+use crate::limits::Held;
 use crate::outcome;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -27,6 +28,8 @@ pub(crate) struct Tree {
     pub(crate) decision: Option<Box<Decision>>,
     pub(crate) trace: Trace,
     pub(crate) ledger: Ledger,
+    /// Rates and budgets that were taken.
+    pub(crate) held: Option<Held>,
     pub(crate) explain: bool,
     /// Milliseconds of ours until the first byte could leave.
     pub(crate) overhead_ms: Option<f64>,
@@ -100,6 +103,9 @@ impl Tree {
         let decision = *self.decision.take()?;
         let mut run = self.trace.take();
         self.ledger.hand_over(&mut run);
+        if let Some(held) = self.held.take() {
+            held.settle(&run);
+        }
         let outcome = self.outcome(&decision, &run, status, error);
         Some(RequestRecord { decision, run, outcome })
     }

@@ -191,6 +191,7 @@ fn house_of(
         availability: vec![Availability::Ready; n],
         store: Arc::new(Shelf(Mutex::new((HashMap::new(), Box::new(learner))))),
         statistics,
+        limits: None,
         finished: None,
         config: Config { seed: Some(7), ..Config::default() },
     });
@@ -202,7 +203,7 @@ impl House {
         let id = format!("req_{}", self.ids.fetch_add(1, Ordering::Relaxed));
         let admission = Admission {
             request_id: id.clone(),
-            tenant: "default".into(),
+            who: engine::Who::open(),
             received: tokio::time::Instant::now(),
             deadline: None,
         };

@@ -6,10 +6,13 @@ mod running;
 pub use error::Error;
 pub use running::Running;
 
+use crate::admin;
 use crate::clock;
 use crate::config::server::Server;
 use crate::config::{self, Environment, Loaded, Simulated, Source};
-use crate::edge::accept::{Acceptor, Seats};
+use crate::control::plane::{Opening, Plane, StoredKey};
+use crate::control::secret::MASTER_KEY;
+use crate::edge::accept::{Acceptor, Handler, Seats};
 use crate::edge::body::Budget;
 use crate::front;
 use crate::metrics::{Metrics, Reading};
@@ -18,10 +21,14 @@ use engine::{Circuit, Engine, Parts};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use stores::control::{Control, ControlMemory};
+use stores::limits::Counters;
 use stores::{Memory, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use types::matrix::{Availability, Matrix};
+use types::control::ControlStore;
+use types::limits::LimitStore;
+use types::matrix::{Availability, Matrix, Provider};
 use types::options::Mode;
 use types::provider::ChatProvider;
 use types::store::OutcomeStore;
@@ -31,6 +38,8 @@ use types::{Diagnostic, Severity};
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
 /// File in the data folder that holds the address of the server that uses it.
 pub const ADDRESS_FILE: &str = "listen";
+/// File in the data folder that holds the address of its control API.
+pub const ADMIN_FILE: &str = "admin";
 /// Requests that a store without a disk keeps.
 const MEMORY_REQUESTS: usize = 10_000;
 
@@ -55,6 +64,8 @@ pub struct Settings {
     pub environment: Environment,
     /// Address to listen on; port 0 takes a free one.
     pub listen: Option<String>,
+    /// Address of the control API; `none` = it is not served.
+    pub admin: Option<String>,
     /// Where records go.
     pub data: Data,
     /// Price tiers that may be candidates.
@@ -79,6 +90,14 @@ pub(crate) struct App {
     pub(crate) kill: CancellationToken,
     /// Unix time of the start, for models whose prices bear no date.
     pub(crate) started: i64,
+    /// Who may use what.
+    pub(crate) plane: Plane,
+    /// Stands for the caller where none is asked for.
+    pub(crate) nobody: Arc<engine::Who>,
+    /// Counts rates and budgets.
+    pub(crate) limits: Arc<dyn LimitStore>,
+    /// The data folder, if there is one.
+    pub(crate) folder: Option<PathBuf>,
     seats: Arc<Seats>,
     tasks: Tasks,
     kept: Kept,
@@ -168,11 +187,22 @@ impl App {
         };
         let hash = bundle.hash().clone();
         let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
-        let reach = reach(bundle.matrix(), &self.settings, self.server.upstream, fleet.as_deref());
+        let keys = self.plane.provider_keys();
+        let reach = reach(bundle.matrix(), &self.settings, self.server.upstream, fleet.as_deref(), &keys);
         *fleet = reach.fleet;
         self.engine.reload(bundle, reach.provider, reach.availability);
         self.metrics.reload("applied");
         Ok(hash)
+    }
+
+    /// Takes up the stored keys of providers as they stand now; the configuration stays.
+    pub(crate) fn rekey(&self) {
+        let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.plane.provider_keys();
+        let matrix = self.engine.matrix();
+        let reach = reach(&matrix, &self.settings, self.server.upstream, fleet.as_deref(), &keys);
+        *fleet = reach.fleet;
+        self.engine.reach(reach.provider, reach.availability);
     }
 }
 
@@ -188,6 +218,7 @@ fn reach(
     settings: &Settings,
     upstream: providers::Config,
     old: Option<&providers::Fleet>,
+    stored: &[StoredKey],
 ) -> Reach {
     if let Some(provider) = &settings.provider {
         let enabled = |ix| {
@@ -198,13 +229,35 @@ fn reach(
         let availability = matrix.indices().map(state).collect();
         return Reach { provider: provider.clone(), availability, fleet: None };
     }
-    let env = |name: &str| settings.environment.get(name);
+    let env = |name: &str| match name.strip_prefix(STORED) {
+        Some(id) => stored.iter().find(|k| k.id == id).map(|k| k.text.to_string()),
+        None => settings.environment.get(name),
+    };
+    let keyed = with_stored(matrix, stored);
     let fleet = Arc::new(match old {
-        Some(old) => old.reload(matrix.clone(), &env),
-        None => providers::Fleet::new(matrix.clone(), &env, upstream),
+        Some(old) => old.reload(keyed, &env),
+        None => providers::Fleet::new(keyed, &env, upstream),
     });
     let availability = matrix.indices().map(|ix| fleet.availability(ix)).collect();
     Reach { provider: fleet.clone(), availability, fleet: Some(fleet) }
+}
+
+/// Names a stored key where the name of a variable is meant; no variable is called so.
+const STORED: &str = "stored key ";
+
+/// The matrix with the stored keys beside those of the environment.
+fn with_stored(matrix: &Arc<Matrix>, stored: &[StoredKey]) -> Arc<Matrix> {
+    if stored.is_empty() {
+        return matrix.clone();
+    }
+    let with = |p: &Arc<Provider>| {
+        let mut p = (**p).clone();
+        let own = stored.iter().filter(|k| k.provider == p.id);
+        p.api_key_env.extend(own.map(|k| format!("{STORED}{}", k.id)));
+        p
+    };
+    let providers = matrix.providers().iter().map(with).collect();
+    Arc::new(Matrix::new(providers, matrix.models().iter().map(|m| (**m).clone()).collect()))
 }
 
 /// A configuration without errors, or all of its problems.
@@ -238,8 +291,14 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let folder = folder(&settings, &server);
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
     let kept = open(folder.clone(), learner).await?;
+    let plane = open_plane(folder.as_deref(), &settings.environment).await?;
+    if !addr.ip().is_loopback() && plane.directory().is_open() && !settings.insecure_open {
+        return Err(Error::Open(addr));
+    }
+    let limits: Arc<dyn LimitStore> = Arc::new(Counters::default());
+    let control = admin_listener(&settings, &server, addr).await?;
     let metrics = Arc::new(Metrics::default());
-    let reach = reach(bundle.matrix(), &settings, server.upstream, None);
+    let reach = reach(bundle.matrix(), &settings, server.upstream, None, &plane.provider_keys());
     let count = metrics.clone();
     let engine = Engine::new(Parts {
         bundle,
@@ -247,6 +306,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         availability: reach.availability,
         store: kept.seam(),
         statistics,
+        limits: Some(limits.clone()),
         finished: Some(Arc::new(move |record: &types::store::RequestRecord| count.request(record))),
         config: server.engine.clone(),
     });
@@ -256,6 +316,10 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         budget: Budget::new(server.edge.body_bytes_inflight),
         kill: CancellationToken::new(),
         started: clock::unix(),
+        plane,
+        nobody: engine::Who::open(),
+        limits,
+        folder: folder.clone(),
         seats: Arc::default(),
         tasks: Tasks::default(),
         kept,
@@ -266,17 +330,24 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let front = front::Front::new(app.clone());
     let stop = CancellationToken::new();
     accept(&app, &front, &stop, listener);
-    if let Some(folder) = &folder {
-        tell_address(folder, addr);
+    let admin = control.as_ref().and_then(|l| l.local_addr().ok());
+    if let Some(listener) = control {
+        accept(&app, &Arc::new(admin::Front(app.clone())), &stop, listener);
     }
-    Ok(Running { addr, app, front, stop, folder, warnings })
+    if let Some(folder) = &folder {
+        tell_address(folder, ADDRESS_FILE, addr);
+        if let Some(admin) = admin {
+            tell_address(folder, ADMIN_FILE, admin);
+        }
+    }
+    Ok(Running { addr, admin, app, front, stop, folder, warnings })
 }
 
-fn accept(app: &Arc<App>, front: &Arc<front::Front>, stop: &CancellationToken, listener: TcpListener) {
+fn accept<H: Handler>(app: &Arc<App>, handler: &Arc<H>, stop: &CancellationToken, listener: TcpListener) {
     let acceptor = Arc::new(Acceptor {
         edge: app.server.edge.clone(),
         stream: app.server.stream.clone(),
-        handler: front.clone(),
+        handler: handler.clone(),
         tasks: app.tasks.clone(),
         metrics: app.metrics.clone(),
         stop: stop.clone(),
@@ -290,10 +361,50 @@ async fn listen(settings: &Settings, server: &Server) -> Result<TcpListener, Err
     let text = settings.listen.as_deref().or(server.listen.as_deref()).unwrap_or(DEFAULT_LISTEN);
     let addr: SocketAddr =
         text.replace("localhost:", "127.0.0.1:").parse().map_err(|_| Error::Address(text.to_owned()))?;
-    if !addr.ip().is_loopback() && !settings.insecure_open {
-        return Err(Error::Open(addr));
-    }
     TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })
+}
+
+/// Where the control API listens: its own address, loopback unless it is named.
+async fn admin_listener(
+    settings: &Settings,
+    server: &Server,
+    main: SocketAddr,
+) -> Result<Option<TcpListener>, Error> {
+    let named = settings.admin.as_deref().or(server.admin.as_deref());
+    let Some(text) = named else {
+        // Beside the main port, or wherever there is room.
+        let port = main.port().checked_add(1).unwrap_or(0);
+        let port = if settings.listen.as_deref().is_some_and(|l| l.ends_with(":0")) { 0 } else { port };
+        let beside = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await;
+        let bound = match beside {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await,
+        };
+        return bound.map(Some).map_err(|source| Error::Listen { addr: ([127, 0, 0, 1], 0).into(), source });
+    };
+    if text == "none" {
+        return Ok(None);
+    }
+    let addr: SocketAddr =
+        text.replace("localhost:", "127.0.0.1:").parse().map_err(|_| Error::Address(text.to_owned()))?;
+    if !addr.ip().is_loopback() {
+        return Err(Error::AdminOpen(addr));
+    }
+    TcpListener::bind(addr).await.map(Some).map_err(|source| Error::Listen { addr, source })
+}
+
+async fn open_plane(folder: Option<&Path>, environment: &Environment) -> Result<Plane, Error> {
+    let store: Arc<dyn ControlStore> = match folder {
+        None => Arc::new(ControlMemory::default()),
+        Some(folder) => {
+            let path = folder.to_owned();
+            let opened = tokio::task::spawn_blocking(move || Control::open(&path)).await;
+            let opened = opened.unwrap_or_else(|e| Err(types::store::Error::Database(e.to_string())));
+            Arc::new(opened.map_err(|source| Error::Data { folder: folder.to_owned(), source })?)
+        }
+    };
+    let master = environment.get(MASTER_KEY);
+    Plane::open(Opening { store, data: folder, master }).await.map_err(Error::Control)
 }
 
 /// The data folder; `None` = records stay in memory.
@@ -334,8 +445,8 @@ async fn open(folder: Option<PathBuf>, learner: engine::learn::Learner) -> Resul
 }
 
 /// Lets the commands of this program find the server that uses a data folder.
-fn tell_address(folder: &Path, addr: SocketAddr) {
-    if let Err(e) = std::fs::write(folder.join(ADDRESS_FILE), format!("{addr}\n")) {
+fn tell_address(folder: &Path, file: &str, addr: SocketAddr) {
+    if let Err(e) = std::fs::write(folder.join(file), format!("{addr}\n")) {
         tracing::warn!(error = %e, "cannot note the address in the data folder; `turnout explain` will need --listen");
     }
 }

@@ -18,6 +18,11 @@ pub(crate) fn today() -> (i32, u8, u8) {
     civil(unix().div_euclid(86_400))
 }
 
+/// The date in UTC of a number of days since 1970-01-01.
+pub(crate) fn date(days: i64) -> (i32, u8, u8) {
+    civil(days)
+}
+
 /// Year, month and day of a number of days since 1970-01-01 (Hinnant, "chrono-Compatible Low-Level Date
 /// Algorithms", 2014, `civil_from_days`): years begin in March, eras have 400 years of 146 097 days.
 fn civil(days: i64) -> (i32, u8, u8) {

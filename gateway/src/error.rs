@@ -203,7 +203,10 @@ fn status(kind: &engine::Kind) -> StatusCode {
         Kind::Invalid { .. } => StatusCode::BAD_REQUEST,
         Kind::Denied { status, .. } => given(*status, StatusCode::FORBIDDEN),
         Kind::NoCandidates { by_policy: true, .. } => StatusCode::FORBIDDEN,
-        Kind::NoCandidates { .. } | Kind::Overloaded | Kind::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::NoCandidates { .. } | Kind::Overloaded | Kind::ShuttingDown | Kind::LimitsAway => {
+            StatusCode::SERVICE_UNAVAILABLE
+        }
+        Kind::Limit { .. } => StatusCode::TOO_MANY_REQUESTS,
         Kind::Budget(_) | Kind::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Kind::Provider(e) => upstream(e.kind, e.status),
@@ -265,6 +268,19 @@ mod tests {
         check(none(true).into(), 403, "no_candidates", false);
         check(none(false).into(), 503, "no_candidates", false);
         check(Kind::Overloaded.into(), 503, "queue_full", true);
+        check(
+            Kind::Limit { limit: "5 requests per minute".into(), budget: false }.into(),
+            429,
+            "rate_limit_exceeded",
+            true,
+        );
+        check(
+            Kind::Limit { limit: "5 USD per day".into(), budget: true }.into(),
+            429,
+            "insufficient_quota",
+            false,
+        );
+        check(Kind::LimitsAway.into(), 503, "limits_unavailable", true);
         check(Kind::ShuttingDown.into(), 503, "shutting_down", true);
         check(Kind::Deadline.into(), 504, "deadline_exceeded", false);
         check(Kind::Budget("usd".into()).into(), 422, "budget_exhausted", false);

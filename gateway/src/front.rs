@@ -1,6 +1,8 @@
 //! The front: every request passes here, whatever becomes of it; every answer leaves here with its headers.
 
+use crate::admin::bearer;
 use crate::app::App;
+use crate::control::audit::Event;
 use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
 use crate::edge::{gate, request_id};
@@ -10,6 +12,7 @@ use axum::body::Body;
 use axum::response::IntoResponse as _;
 use axum::{BoxError, Router};
 use bytes::Bytes;
+use engine::Who;
 use futures_util::FutureExt as _;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
@@ -20,6 +23,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use tokio::time::Instant;
 use tower::ServiceExt as _;
+use types::control::Role;
 
 const PROCESSING: HeaderName = HeaderName::from_static("openai-processing-ms");
 const NO_SNIFF: (HeaderName, HeaderValue) =
@@ -34,6 +38,17 @@ pub(crate) struct Arrival {
     /// second record must not hide behind the first.
     pub(crate) decision_id: String,
     pub(crate) received: Instant,
+    /// Whose request.
+    pub(crate) who: Arc<Who>,
+    /// A command of this program, run by the user who runs the server: it sees what all tenants have.
+    pub(crate) local: bool,
+}
+
+impl Arrival {
+    /// Whether something of a tenant may be seen.
+    pub(crate) fn sees(&self, tenant: &str) -> bool {
+        self.local || self.who.principal.tenant.id == tenant
+    }
 }
 
 /// What answers: the chat route itself, the others through a router.
@@ -88,12 +103,19 @@ impl Front {
                 let asks_upgrade = parts.headers.contains_key(http::header::UPGRADE);
                 let given = parts.headers.contains_key(request_id::HEADER);
                 let decision_id = if given { request_id::fresh() } else { request_id.clone() };
-                let arrival = Arrival { request_id: request_id.clone(), decision_id, received };
-                let answer = AssertUnwindSafe(self.route(route, arrival, parts, body)).catch_unwind().await;
-                let mut response = answer.unwrap_or_else(|_| {
-                    tracing::error!(request_id, "a request ended in a panic");
-                    Failure::internal().into_response().map(Payload::from)
-                });
+                let mut response = match admit(&self.app, &parts, route) {
+                    Ok((who, local)) => {
+                        let arrival =
+                            Arrival { request_id: request_id.clone(), decision_id, received, who, local };
+                        let answer = self.route(route, arrival, parts, body);
+                        AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
+                            tracing::error!(request_id, "a request ended in a panic");
+                            Failure::internal().into_response().map(Payload::from)
+                        })
+                    }
+                    // The body stays unread.
+                    Err(refused) => refused.closing().into_response().map(Payload::from),
+                };
                 if asks_upgrade {
                     // What follows may be of the other protocol: it must not be read as a request.
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -121,6 +143,34 @@ impl Front {
         }
         Box::pin(routed(self.router.clone(), arrival, parts, Body::new(body))).await
     }
+}
+
+/// Whose request it is, by the head alone. Probes need no key.
+fn admit(app: &App, parts: &http::request::Parts, route: &'static str) -> Result<(Arc<Who>, bool), Failure> {
+    let Some(endpoint) = routes::endpoint(route) else { return Ok((app.nobody.clone(), false)) };
+    let presented = bearer(&parts.headers);
+    if endpoint != "chat" && presented.is_some_and(|text| app.plane.is_local(text)) {
+        return Ok((app.nobody.clone(), true));
+    }
+    let refused = |failure: Failure, key: &str| {
+        let mut event = Event { actor_kind: "key", action: "request.denied", ..Event::default() };
+        key.clone_into(&mut event.actor);
+        endpoint.clone_into(&mut event.target);
+        event.detail.insert("code".to_owned(), failure.code.clone().into());
+        app.plane.note(event);
+        failure
+    };
+    let who = app.plane.authenticate(presented).map_err(|f| refused(f, ""))?;
+    let Some(key) = &who.principal.key else { return Ok((who, false)) };
+    let text = match key.role {
+        Role::Inference if key.scopes.endpoints.is_empty() => return Ok((who, false)),
+        Role::Inference if key.scopes.endpoints.iter().any(|e| e == endpoint) => return Ok((who, false)),
+        Role::Inference => format!("the key may not use `{endpoint}`"),
+        role => {
+            format!("a key with the role {} asks no models; make one with the role inference", role.as_str())
+        }
+    };
+    Err(refused(Failure::new(StatusCode::FORBIDDEN, "not_allowed", text), &key.id))
 }
 
 async fn routed(router: Router, arrival: Arrival, mut parts: Parts, body: Body) -> Response<Payload> {

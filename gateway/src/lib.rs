@@ -3,10 +3,12 @@
 //! Takes files, environment and connections; gives answers in OpenAI's shape, and commands for operators.
 //! Decides nothing about a request: that is the engine's. [`app::start`] runs a server inside any process.
 
+mod admin;
 pub mod app;
 pub mod cli;
 mod clock;
 pub mod config;
+mod control;
 mod edge;
 pub mod error;
 mod front;

@@ -182,6 +182,26 @@ impl Reply {
         Reply::Error { status, headers: Vec::new(), message: format!("the vendor says {status}") }
     }
 
+    /// The same answer, reporting this usage.
+    #[must_use]
+    pub fn costing(self, input: u32, output: u32) -> Self {
+        match self {
+            Reply::Answer(a) => {
+                Reply::Answer(Answer { usage: Usage { input, cached_input: 0, output }, ..a })
+            }
+            other => other,
+        }
+    }
+
+    /// The same answer, after a while.
+    #[must_use]
+    pub fn slow(self, delay: Duration) -> Self {
+        match self {
+            Reply::Answer(a) => Reply::Answer(a.after(delay)),
+            other => other,
+        }
+    }
+
     /// A refusal with that status and one header.
     #[must_use]
     pub fn error_with(status: u16, name: &str, value: &str) -> Self {

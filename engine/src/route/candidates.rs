@@ -46,6 +46,18 @@ impl Candidates {
     }
 }
 
+impl Candidates {
+    /// Every model that any node may call, by its id.
+    pub(crate) fn names(&self, matrix: &Matrix) -> Vec<Arc<str>> {
+        self.eligible.iter().filter_map(|e| matrix.model(e.ix).map(|m| m.id.clone())).collect()
+    }
+
+    /// The model to call first; without a primary node, the best of all.
+    pub(crate) fn first(&self) -> Option<ModelIx> {
+        self.primary.first().copied().or_else(|| self.eligible.first().map(|e| e.ix))
+    }
+}
+
 /// The place of each model in a list of arms, by its position in the matrix; `usize::MAX` = not there. One
 /// pass, so that hundreds of models cost no more than reading them.
 fn ranks<'a>(arms: impl Iterator<Item = &'a Scored>) -> Vec<usize> {

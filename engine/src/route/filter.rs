@@ -110,7 +110,13 @@ pub(crate) fn workflows(
         (None, None, Asked::Model(_)) if library.get("default").is_some() => Some("default"),
         _ => None,
     };
+    let scoped = inputs.who.principal.key.as_ref().map(|k| &k.scopes.workflows).filter(|w| !w.is_empty());
+    let allowed = |name: &str| scoped.is_none_or(|s| s.iter().any(|w| w == name));
     if let Some(name) = wanted {
+        if !allowed(name) && library.get(name).is_some() {
+            let reason = format!("the key may not use the workflow `{name}`");
+            return Err(Kind::Denied { reason, code: "workflow_not_allowed".to_owned(), status: 403 }.into());
+        }
         let Some(w) = library.get(name) else {
             let names = library.names();
             let hint = hint(name, names.iter().copied());
@@ -119,7 +125,7 @@ pub(crate) fn workflows(
         return Ok(vec![w.clone()]);
     }
     let mut serving = Vec::new();
-    for w in library.iter() {
+    for w in library.iter().filter(|w| allowed(&w.name)) {
         match w.serves(inputs.scope) {
             Some(Ok(true)) => serving.push(w.clone()),
             Some(Ok(false)) | None => {}
@@ -158,6 +164,8 @@ pub(crate) fn models(
     };
     let required = (!o.require.is_empty()).then(|| select(&o.require));
     let banned = (!o.exclude.is_empty()).then(|| select(&o.exclude));
+    let scoped = inputs.who.principal.key.as_ref().map(|k| &k.scopes.models).filter(|m| !m.is_empty());
+    let scoped = scoped.map(|m| select(m));
     let needs = Needs::of(inputs);
     let mode = o.mode.unwrap_or(inputs.mode);
     let mut eligible = Vec::new();
@@ -180,7 +188,9 @@ pub(crate) fn models(
                 detail,
             });
         };
-        if let Some(rule) = directives.removed_by(ix) {
+        if scoped.as_ref().is_some_and(|s| !s.contains(ix)) {
+            exclude("key", None, Some("the key may not use it".to_owned()));
+        } else if let Some(rule) = directives.removed_by(ix) {
             exclude("rule", Some(rule), None);
         } else if required.as_ref().is_some_and(|s| !s.contains(ix))
             || banned.as_ref().is_some_and(|s| s.contains(ix))
@@ -196,7 +206,10 @@ pub(crate) fn models(
             let detail =
                 format!("{} > {} tokens", inputs.profile.facts.est_input_tokens, model.context_window);
             exclude("context_window", None, Some(detail));
-        } else if limits.cap.is_some() && model.price.is_none() && provider.tier == Tier::Paid {
+        } else if (limits.cap.is_some() || inputs.who.budgeted)
+            && model.price.is_none()
+            && provider.tier == Tier::Paid
+        {
             exclude("unknown_price", None, None);
         } else if (inputs.circuit)(ix) == Circuit::Open {
             exclude("breaker", None, None);

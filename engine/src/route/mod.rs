@@ -18,6 +18,7 @@ use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::error::{Error, Kind};
 use crate::learn::Snapshot;
+use crate::who::Who;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) mode: Mode,
     pub(crate) seed: u64,
     pub(crate) request_id: &'a str,
-    pub(crate) tenant: &'a str,
+    pub(crate) who: &'a Who,
     pub(crate) ts_ms: i64,
 }
 
@@ -167,7 +168,7 @@ fn blank(inputs: &Inputs<'_>, directives: &mut Directives) -> Decision {
     Decision {
         request_id: inputs.request_id.to_owned(),
         ts_ms: inputs.ts_ms,
-        tenant: inputs.tenant.to_owned(),
+        tenant: inputs.who.tenant.id.clone(),
         model_asked: inputs.request.model.clone(),
         profile: axes
             .iter()

@@ -20,10 +20,19 @@ pub enum Error {
     Address(String),
     /// Nothing asks for keys, so only this machine may connect.
     #[error(
-        "{0} can be reached from other machines, and nothing asks for a key; listen on 127.0.0.1, or add \
-         --insecure-open if the network itself keeps strangers out"
+        "{0} can be reached from other machines, and nothing asks for a key; make one first on 127.0.0.1 with \
+         `turnout key create`, or add --insecure-open if the network itself keeps strangers out"
     )]
     Open(SocketAddr),
+    /// The control API is for this machine.
+    #[error(
+        "{0} can be reached from other machines; the control API is served on loopback only: set admin.listen to \
+         127.0.0.1:PORT, and reach it from elsewhere through a tunnel"
+    )]
+    AdminOpen(SocketAddr),
+    /// What the control plane keeps cannot be used.
+    #[error("the control plane does not open: {0}")]
+    Control(String),
     /// The address cannot be taken.
     #[error("cannot listen on {addr}: {source}{}", hint(.source))]
     Listen {

@@ -1,7 +1,8 @@
 //! A server that runs: what can be asked of it, and how it stops.
 
-use super::{ADDRESS_FILE, App, Error};
+use super::{ADDRESS_FILE, ADMIN_FILE, App, Error};
 use crate::config::server::Server;
+use crate::control::plane::LOCAL_TOKEN;
 use crate::front::Front;
 use engine::Engine;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use types::Diagnostic;
 /// A server that runs. Dropping it closes the listener and cuts all connections.
 pub struct Running {
     pub(super) addr: SocketAddr,
+    pub(super) admin: Option<SocketAddr>,
     pub(super) app: Arc<App>,
     pub(super) front: Arc<Front>,
     pub(super) stop: CancellationToken,
@@ -34,6 +36,18 @@ impl Running {
     #[must_use]
     pub const fn addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Where its control API listens; `None` = it is not served.
+    #[must_use]
+    pub const fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// Whether requests need no key.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.app.plane.directory().is_open()
     }
 
     /// `http://address:port`.
@@ -94,7 +108,9 @@ impl Running {
         let kept = self.app.kept.clone();
         let _ = tokio::task::spawn_blocking(move || kept.close()).await;
         if let Some(folder) = &self.folder {
-            let _ = std::fs::remove_file(folder.join(ADDRESS_FILE));
+            for file in [ADDRESS_FILE, ADMIN_FILE, LOCAL_TOKEN] {
+                let _ = std::fs::remove_file(folder.join(file));
+            }
         }
         in_time
     }

@@ -30,7 +30,10 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         ));
     }
     let stored = match &args.url {
-        Some(url) => ask(url, &args.request_id).await?.map_err(Problem)?,
+        Some(url) => {
+            let key = std::env::var("TURNOUT_API_KEY").ok();
+            ask(url, &args.request_id, key.as_deref()).await?.map_err(Problem)?
+        }
         None => find(global, &args.request_id).await?,
     };
     if out.json {
@@ -42,8 +45,8 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
 }
 
 /// The record, or in which words the server does not have it.
-async fn ask(address: &str, id: &str) -> Result<Result<Stored, String>, Problem> {
-    Ok(match fetch::get(address, &format!("/v1/decisions/{id}")).await? {
+async fn ask(address: &str, id: &str, token: Option<&str>) -> Result<Result<Stored, String>, Problem> {
+    Ok(match fetch::get(address, &format!("/v1/decisions/{id}"), token).await? {
         Said::Document(document) => Ok(serde_json::from_value(document)?),
         Said::NotFound(words) => Err(words),
     })
@@ -53,7 +56,7 @@ async fn find(global: &Global, id: &str) -> Result<Stored, Problem> {
     let folder = folder(global);
     let mut tried = Vec::new();
     for address in addresses(global, &folder) {
-        match ask(&address, id).await {
+        match ask(&address, id, token(&folder).as_deref()).await {
             Ok(Ok(stored)) => return Ok(stored),
             Ok(Err(_)) => tried.push(format!("the server at {address} has no such request")),
             Err(Problem(why)) => tried.push(why),
@@ -89,6 +92,11 @@ pub(super) fn addresses(global: &Global, folder: &Path) -> Vec<String> {
     let mut list: Vec<String> = noted.into_iter().chain(std::iter::once(flag)).collect();
     list.dedup();
     list
+}
+
+/// The token by which the server that uses a folder knows its own user.
+pub(super) fn token(folder: &Path) -> Option<String> {
+    std::fs::read_to_string(folder.join(crate::control::plane::LOCAL_TOKEN)).ok()
 }
 
 /// Looks into the folder itself; no server uses it then.

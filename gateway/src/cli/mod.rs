@@ -5,6 +5,7 @@
 
 mod check;
 mod completions;
+mod control;
 mod demo;
 mod explain;
 mod fetch;
@@ -88,6 +89,16 @@ enum Command {
     Models(models::Args),
     /// Profile one request, or measure the profiler on labelled ones
     Profile(profile::Args),
+    /// Tenants: who the keys belong to
+    Tenant(control::TenantArgs),
+    /// Virtual keys: what applications send
+    Key(control::KeyArgs),
+    /// Keys of providers that the server keeps, encrypted
+    ProviderKey(control::ProviderKeyArgs),
+    /// How the limits of tenants and keys stand
+    Budget(control::BudgetArgs),
+    /// The audit trail: who changed what
+    Audit(control::AuditArgs),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -171,6 +182,11 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
             Command::Demo(args) => demo::run(global, &args, out).await,
             Command::Explain(args) => explain::run(global, &args, out).await,
             Command::Models(args) => models::run(global, &args, out).await,
+            Command::Tenant(args) => control::tenant(global, &args, out).await,
+            Command::Key(args) => control::key(global, &args, out).await,
+            Command::ProviderKey(args) => control::provider_key(global, &args, out).await,
+            Command::Budget(args) => control::budget(global, &args, out).await,
+            Command::Audit(args) => control::audit(global, &args, out).await,
             _ => Ok(GOOD),
         }
     });

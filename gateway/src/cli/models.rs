@@ -1,6 +1,6 @@
 //! `turnout models`: every model, whether it is a candidate, and if not, why.
 
-use super::explain::{addresses, folder};
+use super::explain::{addresses, folder, token};
 use super::fetch::{self, Said};
 use super::out::Out;
 use super::{GOOD, Global, Outcome};
@@ -48,7 +48,7 @@ async fn rows(global: &Global, args: &Args) -> Result<Vec<Value>, super::Problem
     if noted && !args.simulated {
         for address in addresses(global, &folder).into_iter().take(1) {
             if let Ok(Said::Document(Value::Array(rows))) =
-                fetch::get(&address, routes::models::ALL_MODELS).await
+                fetch::get(&address, routes::models::ALL_MODELS, token(&folder).as_deref()).await
             {
                 return Ok(rows);
             }

@@ -89,6 +89,12 @@ fn banner(running: &Running, global: &Global, out: &Out) {
             .unwrap_or_default(),
     ));
     out.line(&format!("data           {data}"));
+    if let Some(admin) = running.admin_addr() {
+        out.line(&format!("control API    http://{admin}/admin/v1"));
+    }
+    if running.is_open() {
+        out.line("keys           none yet: whoever reaches this address may ask (turnout key create makes the first one)");
+    }
     for (provider, n) in &ready {
         out.line(&format!("candidates     {provider}: {n} models"));
     }

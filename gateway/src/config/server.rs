@@ -73,6 +73,8 @@ pub struct Stream {
 pub struct Server {
     /// `address:port`; `None` = 127.0.0.1:8080.
     pub listen: Option<String>,
+    /// `address:port` of the control API, on loopback; `none` = not served; `None` = beside `listen`.
+    pub admin: Option<String>,
     /// Folder of the data; `None` = the user's data folder.
     pub data: Option<String>,
     /// Limits at the edge.
@@ -93,6 +95,7 @@ impl Default for Server {
     fn default() -> Self {
         Server {
             listen: None,
+            admin: None,
             data: None,
             edge: Edge::default(),
             stream: Stream::default(),
@@ -176,6 +179,7 @@ enum Slot<'a> {
 /// Every key, as in the file; in the environment `edge.max_headers` is `TURNOUT_EDGE__MAX_HEADERS`.
 pub const KEYS: &[&str] = &[
     "listen",
+    "admin.listen",
     "data",
     "mode",
     "edge.max_connections",
@@ -234,6 +238,7 @@ fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
     let (e, n) = (&mut s.edge, &mut s.engine);
     Some(match key {
         "listen" => Slot::Text(&mut s.listen),
+        "admin.listen" => Slot::Text(&mut s.admin),
         "data" => Slot::Text(&mut s.data),
         "mode" => Slot::Mode(&mut n.mode),
         "edge.max_connections" => Slot::Count(&mut e.max_connections, 1..=65_536),

@@ -2,6 +2,7 @@
 
 use engine::{Head, Tail};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use types::limits::{Metric, Standing};
 
 const DECISION: HeaderName = HeaderName::from_static("x-turnout-decision");
 const MODEL: HeaderName = HeaderName::from_static("x-turnout-model");
@@ -90,6 +91,20 @@ fn thousandths(x: f64) -> HeaderValue {
     }
     let text = digits.get(at..).unwrap_or_default();
     HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+/// Rates of the key and its tenant: of each kind the one that is used up most.
+pub(crate) fn standing(headers: &mut HeaderMap, all: &[Standing]) {
+    for (names, metric) in [(&REQUESTS, Metric::Requests), (&TOKENS, Metric::Tokens)] {
+        let left = |s: &Standing| s.limit.ceiling.saturating_sub(s.used);
+        let of_kind = all.iter().filter(|s| s.limit.metric == metric);
+        let share = |s: &&Standing| left(s).saturating_mul(1_000_000) / s.limit.ceiling.max(1);
+        let Some(tightest) = of_kind.min_by_key(share) else { continue };
+        let [of_limit, of_rest, of_reset] = names;
+        headers.insert(of_limit, HeaderValue::from(tightest.limit.ceiling));
+        headers.insert(of_rest, HeaderValue::from(left(tightest)));
+        put(headers, of_reset.clone(), &format!("{}ms", tightest.resets_in.as_millis()));
+    }
 }
 
 /// Text that no header may hold is left out: it could only come from a broken configuration.

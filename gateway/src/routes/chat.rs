@@ -20,8 +20,6 @@ use http::{HeaderMap, Response};
 use http_body::Body as HttpBody;
 use std::sync::Arc;
 
-/// Whose requests these are until keys come.
-const TENANT: &str = "default";
 /// Label of the record that holds the client's own `x-request-id`.
 const CLIENT_ID: &str = "client_request_id";
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -31,11 +29,17 @@ pub(crate) async fn post<B>(app: &Arc<App>, arrival: Arrival, parts: &Parts, bod
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
+    let who = arrival.who.clone();
     let mut response = match answer(app, arrival, parts, body).await {
         Ok(response) => response,
         Err(failure) => failure.into_response().map(Payload::from),
     };
     allowance(app).write(response.headers_mut());
+    if !who.principal.limits.is_empty() {
+        let (tenant, limits) = who.counted();
+        let standing = app.limits.standing(tenant, limits, clock::unix_ms()).await;
+        headers::standing(response.headers_mut(), &standing);
+    }
     response
 }
 
@@ -71,7 +75,7 @@ where
     let include_usage = request.include_usage;
     let admission = Admission {
         request_id: arrival.decision_id,
-        tenant: TENANT.to_owned(),
+        who: arrival.who,
         received: arrival.received,
         deadline: ingress::deadline(&parts.headers),
     };

@@ -4,9 +4,10 @@ use super::Shared;
 use crate::clock;
 use crate::edge::body;
 use crate::error::Failure;
+use crate::front::Arrival;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{Extension, Request, State};
 use engine::FeedbackError;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -24,11 +25,24 @@ const SOURCE: &str = "client";
 const MEMBERS: &[&str] = &["request_id", "score", "success", "reason", "source"];
 
 /// Takes a word on an answer; it is on record when this answers.
-pub(crate) async fn post(State(app): Shared, request: Request) -> Result<Json<Value>, Failure> {
+pub(crate) async fn post(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    request: Request,
+) -> Result<Json<Value>, Failure> {
     let (parts, input) = request.into_parts();
     body::require_json(&parts.headers)?;
     let bytes = read(&app, &parts.headers, input).await?;
     let feedback = parse(&bytes).inspect_err(|_| app.metrics.feedback("refused"))?;
+    if !arrival.local && arrival.who.principal.key.is_some() {
+        let stored =
+            app.engine.stored(&feedback.request_id).await.map_err(|e| refusal(&FeedbackError::Store(e)))?;
+        // A request of another tenant is as if it were not there.
+        if stored.is_none_or(|s| !arrival.sees(&s.record.outcome.tenant)) {
+            app.metrics.feedback("refused");
+            return Err(refusal(&FeedbackError::UnknownRequest));
+        }
+    }
     let receipt = app.engine.feedback(feedback).await.map_err(|e| {
         app.metrics.feedback("refused");
         refusal(&e)

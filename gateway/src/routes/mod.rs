@@ -23,6 +23,18 @@ pub(crate) const METRICS: &str = "/metrics";
 /// Every path, as the router knows it.
 pub(crate) const ALL: &[&str] = &[CHAT, MODELS, MODEL, FEEDBACK, DECISION, HEALTH, READY, METRICS];
 
+/// The endpoint that scopes of keys name; `None` = no key is needed.
+pub(crate) fn endpoint(route: &str) -> Option<&'static str> {
+    Some(match route {
+        CHAT => "chat",
+        MODELS | MODEL => "models",
+        FEEDBACK => "feedback",
+        DECISION => "decisions",
+        HEALTH | READY | METRICS => return None,
+        _ => "other",
+    })
+}
+
 /// What the routes share.
 pub(crate) type Shared = State<Arc<App>>;
 

@@ -12,6 +12,7 @@
 
 mod bad_input;
 mod config;
+mod control;
 mod crash;
 mod demo;
 mod disconnect;

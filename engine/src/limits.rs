@@ -1,0 +1,182 @@
+//! Rates and budgets of one request: taken before the first call on every limit that applies, given back after the
+//! last, so that nothing is ever spent that nobody reserved.
+
+use crate::error::{Error, Kind};
+use crate::who::Who;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::Usd;
+use types::control::Quota;
+use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation};
+use types::matrix::glob;
+use types::run::Run;
+
+/// What a request holds. Give it back with [`Held::settle`]; dropped, it is given back as if all of it was used.
+pub(crate) struct Held {
+    store: Arc<dyn LimitStore>,
+    parts: Vec<Part>,
+}
+
+/// A reservation, and of which calls it counts the use.
+struct Part {
+    reservation: Reservation,
+    /// A model, alias or glob; `None` = all calls.
+    model: Option<String>,
+}
+
+/// What one tree may use at most.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Worst {
+    pub(crate) usd: Usd,
+    /// Below this nothing useful can be done: the first call alone.
+    pub(crate) least: Usd,
+    pub(crate) tokens: u64,
+}
+
+impl Held {
+    /// Takes a place and a request on every limit that counts all requests. `None` where nothing is limited.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub(crate) async fn enter(
+        store: Option<&Arc<dyn LimitStore>>,
+        who: &Who,
+        unix_ms: i64,
+    ) -> Result<Option<Held>, Error> {
+        let Some(store) = store.filter(|_| who.limited) else { return Ok(None) };
+        let mut held = Held { store: store.clone(), parts: Vec::new() };
+        let counted = |l: &&Limit| matches!(l.metric, Metric::Requests | Metric::Concurrency);
+        let limits: Arc<[Limit]> = who.principal.limits.iter().filter(counted).cloned().collect();
+        held.take(who, limits, None, Amount { requests: 1, concurrency: 1, ..Amount::default() }, unix_ms)
+            .await
+            .map_err(refusal)?;
+        Ok(Some(held))
+    }
+
+    /// Takes the money and tokens that the tree may use, on every limit that one of its candidates falls under;
+    /// where not all of the money is left, as much as is. Gives what the tree may spend; `None` = no limit.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub(crate) async fn reserve(
+        &mut self,
+        who: &Who,
+        worst: Worst,
+        candidates: &[Arc<str>],
+        labels: &BTreeMap<String, String>,
+        unix_ms: i64,
+    ) -> Result<Option<Usd>, Error> {
+        let spent = |l: &&Limit| matches!(l.metric, Metric::Usd | Metric::Tokens);
+        let general: Arc<[Limit]> = who.principal.limits.iter().filter(spent).cloned().collect();
+        let mut wanted: Vec<(Arc<[Limit]>, Option<String>, u64)> = vec![(general, None, 0)];
+        for (quota, limit) in &who.principal.partial {
+            if applies(quota, candidates, labels, who.labels()) {
+                // Requests and places under such a limit are taken here: before, nobody knew the candidates.
+                wanted.push((Arc::from([limit.clone()]), quota.model.clone(), 1));
+            }
+        }
+        let mut usd = worst.usd;
+        let before = self.parts.len();
+        let mut tries = 0;
+        let mut i = 0;
+        while let Some((limits, model, one)) = wanted.get(i) {
+            let amount = Amount { requests: *one, concurrency: *one, tokens: worst.tokens, usd: nanos(usd) };
+            match self.take(who, limits.clone(), model.clone(), amount, unix_ms).await {
+                Ok(()) => i = i.saturating_add(1),
+                Err(Refused::Reached { limit, left, .. })
+                    if limit.metric == Metric::Usd && left >= nanos(worst.least) && left > 0 && tries < 8 =>
+                {
+                    // Less is left than the tree might use: it gets what is left, on every limit alike.
+                    usd = Usd::from_nanos(i64::try_from(left).unwrap_or(i64::MAX));
+                    self.give_back(before);
+                    i = 0;
+                    tries += 1;
+                }
+                Err(refused) => {
+                    self.give_back(before);
+                    return Err(refusal(refused));
+                }
+            }
+        }
+        Ok(who.budgeted.then_some(usd))
+    }
+
+    async fn take(
+        &mut self,
+        who: &Who,
+        limits: Arc<[Limit]>,
+        model: Option<String>,
+        amount: Amount,
+        unix_ms: i64,
+    ) -> Result<(), Refused> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let reservation = self.store.reserve(&who.tenant_id, &limits, amount, unix_ms).await?;
+        self.parts.push(Part { reservation, model });
+        Ok(())
+    }
+
+    /// Gives back everything taken after the first so many parts.
+    fn give_back(&mut self, keep: usize) {
+        for part in self.parts.split_off(keep) {
+            self.store.settle(part.reservation, Amount::default());
+        }
+    }
+
+    /// Puts what was used in the place of what was taken.
+    pub(crate) fn settle(mut self, run: &Run) {
+        for part in std::mem::take(&mut self.parts) {
+            let counted = run.calls().filter(|c| part.model.as_ref().is_none_or(|m| glob(m, &c.model)));
+            let mut used = Amount { requests: part.reservation.amount.requests, ..Amount::default() };
+            for c in counted {
+                let tokens = u64::from(c.usage.input).saturating_add(u64::from(c.usage.output));
+                used.tokens = used.tokens.saturating_add(tokens);
+                used.usd = used.usd.saturating_add(nanos(c.cost_usd.unwrap_or_default()));
+            }
+            self.store.settle(part.reservation, used);
+        }
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        for part in std::mem::take(&mut self.parts) {
+            let used = Amount { concurrency: 0, ..part.reservation.amount };
+            self.store.settle(part.reservation, used);
+        }
+    }
+}
+
+fn nanos(usd: Usd) -> u64 {
+    u64::try_from(usd.nanos()).unwrap_or(0)
+}
+
+/// Whether a limit counts a request with these candidates and labels.
+fn applies(
+    quota: &Quota,
+    candidates: &[Arc<str>],
+    labels: &BTreeMap<String, String>,
+    of_key: &BTreeMap<String, String>,
+) -> bool {
+    let model = quota.model.as_ref().is_none_or(|m| candidates.iter().any(|c| glob(m, c)));
+    let label = quota.label.as_ref().and_then(|l| l.split_once('=')).is_none_or(|(name, value)| {
+        labels.get(name).or_else(|| of_key.get(name)).is_some_and(|v| v == value)
+    });
+    model && label
+}
+
+fn refusal(refused: Refused) -> Error {
+    match refused {
+        Refused::Reached { limit, retry_after, .. } => {
+            let budget = limit.metric == Metric::Usd;
+            let mut error: Error = Kind::Limit { limit: limit.to_string(), budget }.into();
+            error.retry_after = Some(retry_after);
+            error
+        }
+        Refused::Away(why) => {
+            tracing::error!("limits cannot be checked: {why}");
+            Error { retry_after: Some(std::time::Duration::from_secs(1)), ..Error::from(Kind::LimitsAway) }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Who asks, in the forms that the rooms need; made once per key, shared by all its requests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::control::{Principal, ServiceTier};
+use types::limits::Metric;
+
+/// Who asks.
+#[derive(Debug)]
+pub struct Who {
+    /// Tenant, key and limits.
+    pub principal: Arc<Principal>,
+    pub(crate) tenant_id: Arc<str>,
+    pub(crate) tenant: Arc<policies::Tenant>,
+    pub(crate) key: Arc<policies::Key>,
+    /// Some limit counts money.
+    pub(crate) budgeted: bool,
+    /// Some limit counts anything.
+    pub(crate) limited: bool,
+}
+
+impl Who {
+    /// Makes the forms. `utc_offset_minutes` is the tenant's time zone as it stands, `unix_ms` the present.
+    #[must_use]
+    pub fn new(principal: Arc<Principal>, utc_offset_minutes: i32, unix_ms: i64) -> Arc<Who> {
+        let t = &principal.tenant;
+        let tenant = policies::Tenant {
+            id: t.id.clone(),
+            tier: match t.tier {
+                ServiceTier::Bronze => policies::TenantTier::Bronze,
+                ServiceTier::Silver => policies::TenantTier::Silver,
+                ServiceTier::Gold => policies::TenantTier::Gold,
+                ServiceTier::Platinum => policies::TenantTier::Platinum,
+            },
+            region: t.region.clone(),
+            labels: t.labels.clone(),
+            allow_explore: t.allow_explore,
+            utc_offset_minutes,
+        };
+        let key = principal.key.as_ref().map_or_else(policies::Key::default, |k| policies::Key {
+            id: k.id.clone(),
+            labels: k.labels.clone(),
+            age_days: u32::try_from(unix_ms.saturating_sub(k.created_ms).max(0) / 86_400_000)
+                .unwrap_or(u32::MAX),
+        });
+        let partial = principal.partial.iter().map(|(_, l)| l);
+        let (budgeted, limited) = principal
+            .limits
+            .iter()
+            .chain(partial)
+            .fold((false, false), |(b, _), l| (b || l.metric == Metric::Usd, true));
+        Arc::new(Who {
+            tenant_id: t.id.as_str().into(),
+            tenant: Arc::new(tenant),
+            key: Arc::new(key),
+            budgeted,
+            limited,
+            principal,
+        })
+    }
+
+    /// Whoever asks without a key, where none is demanded.
+    #[must_use]
+    pub fn open() -> Arc<Who> {
+        Who::new(Arc::new(Principal::open()), 0, 0)
+    }
+
+    /// The tenant and limits that count every request.
+    #[must_use]
+    pub fn counted(&self) -> (&Arc<str>, &[types::limits::Limit]) {
+        (&self.tenant_id, &self.principal.limits)
+    }
+
+    /// Labels of the key, which count as tags of its requests.
+    pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.key.labels
+    }
+}

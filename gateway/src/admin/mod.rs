@@ -1,0 +1,193 @@
+//! The control API, `/admin/v1`: one table of routes, from which requests are answered and the OpenAPI document is
+//! written.
+
+mod openapi;
+mod routes;
+#[cfg(test)]
+mod tests;
+
+use crate::app::App;
+use crate::control::{Actor, Need};
+use crate::edge::accept::Handler;
+use crate::edge::payload::Payload;
+use crate::edge::{body, gate, json, request_id};
+use crate::error::Failure;
+use axum::body::Body;
+use axum::response::IntoResponse as _;
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+/// Where all paths begin.
+pub(crate) const ROOT: &str = "/admin/v1";
+/// Largest body, bytes.
+const BODY: usize = 4 << 20;
+
+/// One route: what it takes, what it needs, what it does.
+pub(crate) struct Route {
+    pub(crate) method: &'static str,
+    /// After [`ROOT`]; `{id}` stands for one segment.
+    pub(crate) path: &'static str,
+    pub(crate) need: Need,
+    /// One line for the document.
+    pub(crate) summary: &'static str,
+    /// Schema of the body; empty = it takes none.
+    pub(crate) takes: &'static str,
+    /// Schema of the answer.
+    pub(crate) gives: &'static str,
+    pub(crate) run: Run,
+}
+
+/// What answers a route.
+pub(crate) type Run = for<'a> fn(Call<'a>) -> BoxFuture<'a, Result<Reply, Failure>>;
+
+/// One request to a route.
+pub(crate) struct Call<'a> {
+    pub(crate) app: &'a Arc<App>,
+    pub(crate) actor: &'a Actor,
+    /// The segments that stand for names.
+    pub(crate) names: Vec<&'a str>,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) body: Bytes,
+}
+
+/// An answer.
+pub(crate) struct Reply(pub(crate) StatusCode, pub(crate) Value);
+
+impl Call<'_> {
+    fn name(&self) -> &str {
+        self.names.first().copied().unwrap_or("")
+    }
+
+    /// The body as what the route takes; an empty one as an empty object.
+    fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let bytes: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        serde_json::from_slice(bytes).map_err(|e| {
+            Failure::bad_request("invalid_body", format!("the body is not what this takes: {e}"))
+        })
+    }
+
+    /// A parameter of the query.
+    fn parameter(&self, name: &str) -> Option<&str> {
+        self.query?.split('&').filter_map(|p| p.split_once('=')).find(|(k, _)| *k == name).map(|(_, v)| v)
+    }
+
+    /// A whole number of the query, within bounds.
+    fn number(&self, name: &str, default: u64, most: u64) -> Result<u64, Failure> {
+        let Some(text) = self.parameter(name) else { return Ok(default) };
+        text.parse().ok().filter(|n| *n <= most).ok_or_else(|| {
+            Failure::bad_request("invalid_value", format!("`{name}` is a whole number up to {most}"))
+                .param(name)
+        })
+    }
+}
+
+/// What answers on the listener of the control API.
+pub(crate) struct Front(pub(crate) Arc<App>);
+
+impl Handler for Front {
+    fn handle(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<Payload>> + Send {
+        let app = self.0.clone();
+        Box::pin(async move { respond(&app, request).await.map(Payload::from) })
+    }
+}
+
+async fn respond(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let id = request_id::of(&parts.headers);
+    let answer = AssertUnwindSafe(answer(app, &parts, body, &id)).catch_unwind().await;
+    let mut response = match answer {
+        Ok(Ok(Reply(status, value))) => {
+            let mut r = Response::new(Body::from(value.to_string()));
+            *r.status_mut() = status;
+            r.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            r
+        }
+        Ok(Err(failure)) => failure.into_response(),
+        Err(_) => {
+            tracing::error!(request_id = id, "a request to the control API ended in a panic");
+            Failure::internal().into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        headers.insert(request_id::HEADER, id);
+    }
+    app.metrics.http(ROOT, response.status().as_u16());
+    response
+}
+
+async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, id: &str) -> Result<Reply, Failure> {
+    gate::check(parts, app.server.edge.uri_bytes)?;
+    let path = parts.uri.path();
+    let Some(rest) = path.strip_prefix(ROOT) else {
+        let text =
+            format!("no such path; the control API lies under {ROOT}, its document is {ROOT}/openapi.json");
+        return Err(Failure::not_found(text));
+    };
+    let actor = app.plane.actor(bearer(&parts.headers))?;
+    let (route, names) = find(&parts.method, rest)?;
+    if let Err(refused) = actor.may(route.need) {
+        let mut event = actor.event("admin.denied", rest);
+        event.request = id.to_owned();
+        app.plane.note(event);
+        return Err(refused);
+    }
+    let edge = &app.server.edge;
+    let bytes = if route.takes.is_empty() {
+        Bytes::new()
+    } else {
+        let (bytes, _share) = body::read(&parts.headers, body, BODY, edge, &app.budget, &app.metrics).await?;
+        if !bytes.is_empty() {
+            body::require_json(&parts.headers)?;
+            json::check(&bytes, edge.json_depth, edge.json_values)?;
+        }
+        bytes
+    };
+    (route.run)(Call { app, actor: &actor, names, query: parts.uri.query(), body: bytes }).await
+}
+
+/// The key of the request, if there is one.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, key) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route, Vec<&'a str>), Failure> {
+    let mut others: Vec<&str> = Vec::new();
+    for route in routes::ROUTES {
+        let Some(names) = fits(route.path, path) else { continue };
+        if route.method == method.as_str() {
+            return Ok((route, names));
+        }
+        others.push(route.method);
+    }
+    if others.is_empty() {
+        return Err(Failure::not_found(format!("no such path; {ROOT}/openapi.json lists all there are")));
+    }
+    let text = format!("this path takes {}", others.join(", "));
+    Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text))
+}
+
+fn fits<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {
+    let mut names = Vec::new();
+    let (mut of_path, mut of_pattern) = (path.split('/'), pattern.split('/'));
+    loop {
+        match (of_pattern.next(), of_path.next()) {
+            (None, None) => return Some(names),
+            (Some(p), Some(s)) if p.starts_with('{') && !s.is_empty() => names.push(s),
+            (Some(p), Some(s)) if p == s => {}
+            _ => return None,
+        }
+    }
+}

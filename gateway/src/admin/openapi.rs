@@ -1,0 +1,165 @@
+//! The OpenAPI document, written from the table of routes.
+
+use super::{ROOT, routes};
+use serde_json::{Map, Value, json};
+
+/// The whole document.
+pub(crate) fn document() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for r in routes::ROUTES {
+        let names = r.path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'));
+        let parameters: Vec<Value> = names
+            .map(|n| json!({ "name": n, "in": "path", "required": true, "schema": { "type": "string" } }))
+            .collect();
+        let mut operation = json!({
+            "summary": r.summary,
+            "description": format!("Needs the role {}.", r.need.as_str()),
+            "parameters": parameters,
+            "security": [{ "key": [] }],
+            "responses": {
+                "200": answer(r.gives),
+                "4XX": answer("Error"),
+                "5XX": answer("Error"),
+            },
+        });
+        if let (false, Some(o)) = (r.takes.is_empty(), operation.as_object_mut()) {
+            o.insert("requestBody".to_owned(), json!({ "content": content(r.takes) }));
+        }
+        let path = paths.entry(format!("{ROOT}{}", r.path)).or_insert_with(|| json!({}));
+        if let Some(p) = path.as_object_mut() {
+            p.insert(r.method.to_ascii_lowercase(), operation);
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": { "title": "Turnout control API", "version": env!("CARGO_PKG_VERSION") },
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "key": { "type": "http", "scheme": "bearer" } },
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn content(schema: &str) -> Value {
+    json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } })
+}
+
+fn answer(schema: &str) -> Value {
+    json!({ "description": schema, "content": content(schema) })
+}
+
+fn object(required: &[&str], properties: Value) -> Value {
+    json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties })
+}
+
+fn open(properties: Value) -> Value {
+    json!({ "type": "object", "properties": properties })
+}
+
+fn list_of(schema: &str) -> Value {
+    let items = json!({ "$ref": format!("#/components/schemas/{schema}") });
+    object(
+        &["object", "data"],
+        json!({ "object": { "const": "list" }, "data": { "type": "array", "items": items } }),
+    )
+}
+
+fn texts() -> Value {
+    json!({ "type": "array", "items": { "type": "string" } })
+}
+
+/// Members of a tenant, but its `id`.
+fn tenant() -> Value {
+    json!({
+        "title": { "type": "string" },
+        "tier": { "enum": types::control::ServiceTier::NAMES },
+        "region": { "type": ["string", "null"] },
+        "time_zone": { "type": "string" },
+        "labels": { "type": "object", "additionalProperties": { "type": "string" } },
+        "limits": { "type": "array", "items": { "$ref": "#/components/schemas/Limit" } },
+        "allow_explore": { "type": "boolean" },
+        "suspended": { "type": "boolean" },
+    })
+}
+
+/// Members of a key that may be said at any time.
+fn key() -> Value {
+    json!({
+        "name": { "type": "string" },
+        "scopes": object(&[], json!({ "models": texts(), "workflows": texts(), "endpoints": texts() })),
+        "labels": { "type": "object", "additionalProperties": { "type": "string" } },
+        "limits": { "type": "array", "items": { "$ref": "#/components/schemas/Limit" } },
+        "expires_ms": { "type": ["integer", "null"] },
+        "tenant": { "type": "string" },
+        "role": { "enum": types::control::Role::NAMES },
+    })
+}
+
+fn with(mut members: Value, more: Value) -> Value {
+    if let (Some(m), Value::Object(more)) = (members.as_object_mut(), more) {
+        m.extend(more);
+    }
+    members
+}
+
+fn schemas() -> Value {
+    let id = json!({ "id": { "type": "string" } });
+    let of_key = json!({
+        "id": { "type": "string" }, "version": { "type": "integer" }, "created_ms": { "type": "integer" },
+        "created_by": { "type": "string" }, "revoked_ms": { "type": "integer" }, "rotated_to": { "type": "string" },
+    });
+    let minted =
+        with(of_key.clone(), json!({ "key": { "type": "string", "description": "shown this once" } }));
+    let of_tenant = json!({
+        "id": { "type": "string" }, "version": { "type": "integer" }, "created_ms": { "type": "integer" },
+    });
+    let provider_key = json!({
+        "id": { "type": "string" }, "provider": { "type": "string" }, "name": { "type": "string" },
+        "created_ms": { "type": "integer" }, "created_by": { "type": "string" },
+    });
+    json!({
+        "Document": open(json!({})),
+        "Nothing": object(&[], json!({})),
+        "Whoami": open(json!({ "kind": {}, "id": {}, "role": {}, "tenant": {} })),
+        "Limit": object(&["metric", "amount"], json!({
+            "metric": { "enum": types::limits::Metric::NAMES },
+            "amount": { "type": "number", "exclusiveMinimum": 0 },
+            "per": { "enum": types::limits::Window::NAMES },
+            "model": { "type": "string" },
+            "label": { "type": "string" },
+        })),
+        "NewTenant": object(&["id"], with(tenant(), id.clone())),
+        "TenantChange": object(&[], with(tenant(), id)),
+        "Tenant": open(with(tenant(), of_tenant)),
+        "Tenants": list_of("Tenant"),
+        "NewKey": object(&[], key()),
+        "KeyChange": object(&[], key()),
+        "Key": open(with(key(), of_key)),
+        "Keys": list_of("Key"),
+        "MintedKey": open(with(key(), minted)),
+        "Rotation": object(&[], json!({ "grace_s": { "type": "integer", "minimum": 0, "maximum": 2_592_000 } })),
+        "Removed": object(&["id", "removed"], json!({ "id": { "type": "string" }, "removed": { "const": true } })),
+        "Provider": open(json!({ "id": {}, "models": {}, "candidates": {}, "stored_keys": {} })),
+        "Providers": list_of("Provider"),
+        "Model": open(json!({ "id": {}, "provider": {} })),
+        "Models": list_of("Model"),
+        "NewProviderKey": object(&["provider", "key"], json!({
+            "provider": { "type": "string" }, "name": { "type": "string" },
+            "key": { "type": "string", "minLength": 8, "maxLength": 4096, "writeOnly": true },
+        })),
+        "ProviderKey": open(provider_key),
+        "ProviderKeys": list_of("ProviderKey"),
+        "Budget": open(json!({
+            "tenant": {}, "holder": {}, "metric": {}, "limit": {}, "used": {}, "window": {}, "resets_in_s": {},
+        })),
+        "Budgets": list_of("Budget"),
+        "Bundle": open(json!({ "hash": { "type": "string" }, "workflows": texts() })),
+        "AuditLine": open(json!({ "seq": {}, "ts": {}, "actor": {}, "action": {}, "target": {}, "hash": {} })),
+        "AuditLines": list_of("AuditLine"),
+        "Error": open(json!({ "error": open(json!({
+            "message": { "type": "string" }, "type": { "type": "string" }, "param": { "type": ["string", "null"] },
+            "code": { "type": "string" },
+        })) })),
+    })
+}

@@ -1,0 +1,294 @@
+//! The routes of the control API.
+
+use super::{Call, Reply, Route, Run, openapi};
+use crate::app::App;
+use crate::clock;
+use crate::control::{Need, audit, keys, provider_keys, tenants};
+use crate::error::Failure;
+use http::StatusCode;
+use serde_json::{Value, json};
+use types::control::Principal;
+
+const fn get(path: &'static str, need: Need, summary: &'static str, gives: &'static str, run: Run) -> Route {
+    Route { method: "GET", path, need, summary, takes: "", gives, run }
+}
+
+const fn post(
+    path: &'static str,
+    need: Need,
+    summary: &'static str,
+    takes: &'static str,
+    gives: &'static str,
+    run: Run,
+) -> Route {
+    Route { method: "POST", path, need, summary, takes, gives, run }
+}
+
+const fn patch(
+    path: &'static str,
+    summary: &'static str,
+    takes: &'static str,
+    gives: &'static str,
+    run: Run,
+) -> Route {
+    Route { method: "PATCH", path, need: Need::Operate, summary, takes, gives, run }
+}
+
+const fn delete(
+    path: &'static str,
+    need: Need,
+    summary: &'static str,
+    gives: &'static str,
+    run: Run,
+) -> Route {
+    Route { method: "DELETE", path, need, summary, takes: "", gives, run }
+}
+
+/// All of them.
+pub(crate) static ROUTES: &[Route] = &[
+    get("/openapi.json", Need::View, "This document", "Document", |_| {
+        Box::pin(async { ok(openapi::document()) })
+    }),
+    get("/whoami", Need::View, "Who the key belongs to", "Whoami", |c| Box::pin(whoami(c))),
+    get("/tenants", Need::View, "All tenants", "Tenants", |c| Box::pin(list_tenants(c))),
+    post("/tenants", Need::Admin, "Make a tenant", "NewTenant", "Tenant", |c| Box::pin(create_tenant(c))),
+    get("/tenants/{tenant}", Need::View, "One tenant", "Tenant", |c| Box::pin(one_tenant(c))),
+    Route {
+        need: Need::OperateAll,
+        ..patch("/tenants/{tenant}", "Change a tenant", "TenantChange", "Tenant", |c| {
+            Box::pin(change_tenant(c))
+        })
+    },
+    delete("/tenants/{tenant}", Need::Admin, "Remove a tenant without keys", "Removed", |c| {
+        Box::pin(remove_tenant(c))
+    }),
+    get("/keys", Need::View, "All virtual keys", "Keys", |c| Box::pin(list_keys(c))),
+    post(
+        "/keys",
+        Need::Operate,
+        "Make a virtual key; its text is shown this once",
+        "NewKey",
+        "MintedKey",
+        |c| Box::pin(create_key(c)),
+    ),
+    get("/keys/{key}", Need::View, "One virtual key", "Key", |c| Box::pin(one_key(c))),
+    patch("/keys/{key}", "Change a virtual key", "KeyChange", "Key", |c| Box::pin(change_key(c))),
+    post(
+        "/keys/{key}/rotate",
+        Need::Operate,
+        "Replace a key; the old one works for a grace",
+        "Rotation",
+        "MintedKey",
+        |c| Box::pin(rotate_key(c)),
+    ),
+    delete("/keys/{key}", Need::Operate, "Revoke a virtual key at once", "Key", |c| Box::pin(revoke_key(c))),
+    get("/providers", Need::ViewAll, "Providers and whether they can be called", "Providers", |c| {
+        Box::pin(providers(c))
+    }),
+    get("/models", Need::ViewAll, "Models with state, price and what was learned", "Models", |c| {
+        Box::pin(models(c))
+    }),
+    get("/provider-keys", Need::ViewAll, "Stored keys of providers, without the keys", "ProviderKeys", |c| {
+        Box::pin(list_provider_keys(c))
+    }),
+    post(
+        "/provider-keys",
+        Need::Admin,
+        "Keep a key of a provider, encrypted",
+        "NewProviderKey",
+        "ProviderKey",
+        |c| Box::pin(create_provider_key(c)),
+    ),
+    delete("/provider-keys/{id}", Need::Admin, "Forget a key of a provider", "Removed", |c| {
+        Box::pin(remove_provider_key(c))
+    }),
+    get("/budgets", Need::View, "How the limits of tenants and keys stand", "Budgets", |c| {
+        Box::pin(budgets(c))
+    }),
+    get("/bundle", Need::ViewAll, "The configuration in force", "Bundle", |c| Box::pin(bundle(c))),
+    post(
+        "/reload",
+        Need::OperateAll,
+        "Read the configuration again; a bad one changes nothing",
+        "Nothing",
+        "Bundle",
+        |c| Box::pin(reload(c)),
+    ),
+    get("/audit", Need::Audit, "Lines of the audit trail after a number", "AuditLines", |c| {
+        Box::pin(lines(c))
+    }),
+];
+
+fn ok(value: Value) -> Result<Reply, Failure> {
+    Ok(Reply(StatusCode::OK, value))
+}
+
+fn list(data: Vec<Value>) -> Result<Reply, Failure> {
+    ok(json!({ "object": "list", "data": data }))
+}
+
+async fn whoami(c: Call<'_>) -> Result<Reply, Failure> {
+    ok(json!({ "kind": c.actor.kind, "id": c.actor.id, "role": c.actor.role, "tenant": c.actor.tenant }))
+}
+
+async fn list_tenants(c: Call<'_>) -> Result<Reply, Failure> {
+    list(c.app.plane.tenants(c.actor).await?)
+}
+
+async fn one_tenant(c: Call<'_>) -> Result<Reply, Failure> {
+    ok(c.app.plane.tenant(c.actor, c.name()).await?)
+}
+
+async fn create_tenant(c: Call<'_>) -> Result<Reply, Failure> {
+    let spec: tenants::Spec = c.read()?;
+    Ok(Reply(StatusCode::CREATED, c.app.plane.create_tenant(c.actor, spec).await?))
+}
+
+async fn change_tenant(c: Call<'_>) -> Result<Reply, Failure> {
+    ok(c.app.plane.change_tenant(c.actor, c.name(), c.read()?).await?)
+}
+
+async fn remove_tenant(c: Call<'_>) -> Result<Reply, Failure> {
+    c.app.plane.remove_tenant(c.actor, c.name()).await?;
+    ok(json!({ "id": c.name(), "removed": true }))
+}
+
+fn known(app: &App) -> keys::Known {
+    keys::Known {
+        models: app.engine.models().into_iter().map(|m| m.id.to_string()).collect(),
+        pools: app.engine.pool_names(),
+        workflows: app.engine.workflow_names(),
+    }
+}
+
+async fn list_keys(c: Call<'_>) -> Result<Reply, Failure> {
+    list(c.app.plane.keys(c.actor).await?)
+}
+
+async fn one_key(c: Call<'_>) -> Result<Reply, Failure> {
+    ok(c.app.plane.key(c.actor, c.name()).await?)
+}
+
+async fn create_key(c: Call<'_>) -> Result<Reply, Failure> {
+    let spec: keys::Spec = c.read()?;
+    Ok(Reply(StatusCode::CREATED, c.app.plane.create_key(c.actor, spec, &known(c.app)).await?))
+}
+
+async fn change_key(c: Call<'_>) -> Result<Reply, Failure> {
+    ok(c.app.plane.change_key(c.actor, c.name(), c.read()?, &known(c.app)).await?)
+}
+
+async fn rotate_key(c: Call<'_>) -> Result<Reply, Failure> {
+    Ok(Reply(StatusCode::CREATED, c.app.plane.rotate_key(c.actor, c.name(), &c.read()?).await?))
+}
+
+async fn revoke_key(c: Call<'_>) -> Result<Reply, Failure> {
+    ok(c.app.plane.revoke_key(c.actor, c.name()).await?)
+}
+
+async fn providers(c: Call<'_>) -> Result<Reply, Failure> {
+    let mut by_provider: std::collections::BTreeMap<String, (usize, usize)> =
+        std::collections::BTreeMap::new();
+    for m in c.app.engine.models() {
+        let (ready, all) = by_provider.entry(m.provider).or_default();
+        *all = all.saturating_add(1);
+        *ready = ready.saturating_add(usize::from(m.availability == types::matrix::Availability::Ready));
+    }
+    let stored = c.app.plane.provider_keys();
+    let rows = by_provider.into_iter().map(|(id, (ready, all))| {
+        let keys = stored.iter().filter(|k| k.provider == id).count();
+        json!({ "id": id, "models": all, "candidates": ready, "stored_keys": keys })
+    });
+    list(rows.collect())
+}
+
+async fn models(c: Call<'_>) -> Result<Reply, Failure> {
+    list(c.app.engine.models().iter().filter_map(|m| serde_json::to_value(m).ok()).collect())
+}
+
+async fn list_provider_keys(c: Call<'_>) -> Result<Reply, Failure> {
+    list(c.app.plane.list_provider_keys().await?)
+}
+
+async fn create_provider_key(c: Call<'_>) -> Result<Reply, Failure> {
+    let spec: provider_keys::Spec = c.read()?;
+    let mut providers: Vec<String> = c.app.engine.models().into_iter().map(|m| m.provider).collect();
+    providers.dedup();
+    let made = c.app.plane.create_provider_key(c.actor, spec, &providers).await?;
+    c.app.rekey();
+    Ok(Reply(StatusCode::CREATED, made))
+}
+
+async fn remove_provider_key(c: Call<'_>) -> Result<Reply, Failure> {
+    c.app.plane.remove_provider_key(c.actor, c.name()).await?;
+    c.app.rekey();
+    ok(json!({ "id": c.name(), "removed": true }))
+}
+
+async fn budgets(c: Call<'_>) -> Result<Reply, Failure> {
+    let now = clock::unix_ms();
+    let mut rows = Vec::new();
+    for principal in c.app.plane.directory().principals() {
+        if !c.actor.sees(Some(&principal.tenant.id)) {
+            continue;
+        }
+        let tenant = std::sync::Arc::from(principal.tenant.id.as_str());
+        let limits = all_limits(&principal);
+        for s in c.app.limits.standing(&tenant, &limits, now).await {
+            rows.push(json!({
+                "tenant": principal.tenant.id, "holder": &*s.limit.holder, "metric": s.limit.metric,
+                "limit": amount(&s.limit, s.limit.ceiling), "used": amount(&s.limit, s.used),
+                "window": s.limit.window.to_string(), "resets_in_s": s.resets_in.as_secs(),
+            }));
+        }
+    }
+    rows.sort_by_key(std::string::ToString::to_string);
+    rows.dedup();
+    list(rows)
+}
+
+fn all_limits(p: &Principal) -> Vec<types::limits::Limit> {
+    p.limits.iter().chain(p.partial.iter().map(|(_, l)| l)).cloned().collect()
+}
+
+/// Money in dollars, everything else as it is counted.
+fn amount(limit: &types::limits::Limit, n: u64) -> Value {
+    match limit.metric {
+        types::limits::Metric::Usd => {
+            json!(types::Usd::from_nanos(i64::try_from(n).unwrap_or(i64::MAX)))
+        }
+        _ => json!(n),
+    }
+}
+
+async fn bundle(c: Call<'_>) -> Result<Reply, Failure> {
+    ok(json!({ "hash": &*c.app.engine.bundle_hash(), "workflows": c.app.engine.workflow_names() }))
+}
+
+async fn reload(c: Call<'_>) -> Result<Reply, Failure> {
+    let mut event = c.actor.event("bundle.reload", "configuration");
+    event.before = Some(c.app.engine.bundle_hash().to_string());
+    match c.app.reload() {
+        Ok(hash) => {
+            event.after = Some(hash.to_string());
+            c.app.plane.note(event);
+            bundle(c).await
+        }
+        Err(e) => Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration", e.to_string())),
+    }
+}
+
+async fn lines(c: Call<'_>) -> Result<Reply, Failure> {
+    let after = c.number("after", 0, u64::MAX)?;
+    let limit = c.number("limit", 100, 1_000)?;
+    let Some(folder) = &c.app.folder else {
+        return Err(Failure::not_found("there is no audit trail: this server keeps nothing"));
+    };
+    let folder = folder.join(audit::FOLDER);
+    let read = tokio::task::spawn_blocking(move || audit::read(&folder, after, limit)).await;
+    let read = read.map_err(|_| Failure::internal())?.map_err(|e| {
+        tracing::error!(error = %e, "the audit trail cannot be read");
+        Failure::internal()
+    })?;
+    list(read)
+}

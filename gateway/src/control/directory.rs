@@ -1,0 +1,192 @@
+//! Tenants and keys as requests look them up: one snapshot, no lock, no store on the way.
+
+use super::key;
+use super::secret::Secret;
+use crate::error::Failure;
+use engine::Who;
+use http::StatusCode;
+use std::collections::HashMap;
+use std::sync::Arc;
+use types::control::{Key, Object, Principal, Role, Tenant};
+
+/// Kinds of the control store.
+pub(crate) const TENANT: &str = "tenant";
+pub(crate) const KEY: &str = "key";
+
+/// All tenants and keys of one moment.
+pub(crate) struct Directory {
+    tenants: HashMap<String, Arc<Tenant>>,
+    keys: HashMap<String, Entry>,
+    /// Who asks without a key, while none is demanded.
+    open: Option<Arc<Who>>,
+    /// What unknown keys are compared with, so that they take as long as known ones.
+    dummy: blake3::Hash,
+}
+
+struct Entry {
+    hash: blake3::Hash,
+    who: Arc<Who>,
+    key: Arc<Key>,
+}
+
+impl Directory {
+    /// A snapshot of the stored objects. Requests need no key until there is one that is not of the control API.
+    ///
+    /// # Errors
+    /// An object that is not what this version writes.
+    pub(crate) fn new(tenants: &[Object], keys: &[Object], now_ms: i64) -> Result<Directory, String> {
+        let mut known: HashMap<String, Arc<Tenant>> = HashMap::new();
+        for o in tenants {
+            let t: Tenant =
+                serde_json::from_value(o.doc.clone()).map_err(|e| format!("tenant `{}`: {e}", o.id))?;
+            known.insert(t.id.clone(), Arc::new(t));
+        }
+        let default = types::control::DEFAULT_TENANT;
+        known.entry(default.to_owned()).or_insert_with(|| Arc::new(Tenant::new(default)));
+        let mut entries = HashMap::with_capacity(keys.len());
+        let mut demanded = false;
+        for o in keys {
+            let k: Key = serde_json::from_value(o.doc.clone()).map_err(|e| format!("key `{}`: {e}", o.id))?;
+            let hash = <[u8; 32]>::try_from(o.sealed.as_slice())
+                .map_err(|_| format!("key `{}`: its hash is not of 32 bytes", o.id))?;
+            demanded |= k.role == Role::Inference;
+            let tenant = k.tenant.as_deref().unwrap_or(default);
+            // A key whose tenant is gone is refused like one that never was.
+            let Some(tenant) = known.get(tenant) else { continue };
+            let key = Arc::new(k);
+            let who = who(Principal::new(tenant.clone(), Some(key.clone())), now_ms);
+            entries.insert(key.id.clone(), Entry { hash: hash.into(), who, key });
+        }
+        let open =
+            known.get(default).filter(|_| !demanded).map(|t| who(Principal::new(t.clone(), None), now_ms));
+        Ok(Directory { tenants: known, keys: entries, open, dummy: blake3::hash(b"nobody's key") })
+    }
+
+    pub(crate) fn tenant(&self, id: &str) -> Option<&Arc<Tenant>> {
+        self.tenants.get(id)
+    }
+
+    pub(crate) fn key(&self, id: &str) -> Option<&Arc<Key>> {
+        self.keys.get(id).map(|e| &e.key)
+    }
+
+    /// Everybody whose limits are counted: each tenant by itself, and each key.
+    pub(crate) fn principals(&self) -> Vec<Arc<Principal>> {
+        let tenants = self.tenants.values().map(|t| Arc::new(Principal::new(t.clone(), None)));
+        tenants.chain(self.keys.values().map(|e| e.who.principal.clone())).collect()
+    }
+
+    /// No key is demanded of requests.
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whose request it is, by the text of its key (`None` = it brought none).
+    ///
+    /// # Errors
+    /// 401, without a word on whether the key exists; 403 for a suspended tenant, which only the key's owner can
+    /// learn of.
+    pub(crate) fn authenticate(
+        &self,
+        presented: Option<&str>,
+        pepper: &Secret,
+        now_ms: i64,
+    ) -> Result<Arc<Who>, Failure> {
+        let Some(text) = presented else {
+            return self.open.clone().ok_or_else(|| {
+                refuse(
+                    "missing_api_key",
+                    "this server asks for a key: send it as `Authorization: Bearer sk-to-…`",
+                )
+            });
+        };
+        let entry = key::id_of(text).and_then(|id| self.keys.get(id));
+        let hash = entry.map_or(self.dummy, |e| e.hash);
+        // `blake3::Hash` compares in constant time.
+        let same = pepper.hash(text) == hash;
+        let Some(entry) = entry.filter(|_| same) else {
+            // Without keys of its own the server takes what SDKs send when they must send something.
+            return match &self.open {
+                Some(open) if !text.starts_with("sk-to-") => Ok(open.clone()),
+                _ => Err(refuse("invalid_api_key", "the key is not known here, or not whole")),
+            };
+        };
+        if entry.key.revoked_ms.is_some_and(|t| t <= now_ms) {
+            return Err(refuse("invalid_api_key", "the key was revoked"));
+        }
+        if entry.key.expires_ms.is_some_and(|t| t <= now_ms) {
+            return Err(refuse("expired_api_key", "the key has expired"));
+        }
+        if entry.who.principal.tenant.suspended {
+            let text = "the tenant of this key is suspended";
+            return Err(Failure::new(StatusCode::FORBIDDEN, "tenant_suspended", text));
+        }
+        Ok(entry.who.clone())
+    }
+}
+
+fn who(principal: Principal, now_ms: i64) -> Arc<Who> {
+    let zone = jiff::tz::TimeZone::get(&principal.tenant.time_zone).unwrap_or(jiff::tz::TimeZone::UTC);
+    let now = jiff::Timestamp::from_millisecond(now_ms).unwrap_or_default();
+    Who::new(Arc::new(principal), zone.to_offset(now).seconds() / 60, now_ms)
+}
+
+fn refuse(code: &str, text: &str) -> Failure {
+    Failure::new(StatusCode::UNAUTHORIZED, code, text).param("authorization")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::Minted;
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn object(kind: &str, doc: Value, sealed: Vec<u8>) -> Object {
+        let id = doc["id"].as_str().unwrap().to_owned();
+        Object { kind: kind.into(), id, version: 1, doc, sealed, updated_ms: 0 }
+    }
+
+    fn check(directory: &Directory, pepper: &Secret, key: Option<&str>, want: Result<&str, &str>) {
+        let got = directory.authenticate(key, pepper, 1_000);
+        let got = got.as_ref().map(|w| w.principal.tenant.id.as_str()).map_err(|e| e.code.as_str());
+        assert_eq!(got, want, "{key:?}");
+    }
+
+    #[test]
+    fn keys_open_what_they_are_for() {
+        let pepper = Secret::of_text(&"p".repeat(32)).unwrap();
+        let empty = Directory::new(&[], &[], 0).unwrap();
+        check(&empty, &pepper, None, Ok("default"));
+        check(&empty, &pepper, Some("sk-anything-an-sdk-wants"), Ok("default"));
+        let keys: Vec<Minted> = (0..5).map(|_| Minted::new(&pepper).unwrap()).collect();
+        check(&empty, &pepper, Some(&keys[0].text), Err("invalid_api_key"));
+        let tenants = [
+            object(TENANT, json!({"id": "acme"}), vec![]),
+            object(TENANT, json!({"id": "late", "suspended": true}), vec![]),
+        ];
+        let doc = |i: usize, more: Value| {
+            let mut doc = json!({"id": keys[i].id, "tenant": "acme"});
+            doc.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            object(KEY, doc, keys[i].hash.to_vec())
+        };
+        let admin = [doc(0, json!({"role": "admin"}))];
+        check(&Directory::new(&tenants, &admin, 0).unwrap(), &pepper, None, Ok("default"));
+        let all = [
+            doc(0, json!({})),
+            doc(1, json!({"revoked_ms": 900})),
+            doc(2, json!({"expires_ms": 1_000})),
+            doc(3, json!({"tenant": "late"})),
+            doc(4, json!({"expires_ms": 1_001})),
+        ];
+        let directory = Directory::new(&tenants, &all, 0).unwrap();
+        check(&directory, &pepper, None, Err("missing_api_key"));
+        check(&directory, &pepper, Some("sk-anything"), Err("invalid_api_key"));
+        check(&directory, &pepper, Some(&keys[0].text), Ok("acme"));
+        check(&directory, &pepper, Some(&keys[1].text), Err("invalid_api_key"));
+        check(&directory, &pepper, Some(&keys[2].text), Err("expired_api_key"));
+        check(&directory, &pepper, Some(&keys[3].text), Err("tenant_suspended"));
+        check(&directory, &pepper, Some(&keys[4].text), Ok("acme"));
+        let other = Secret::of_text(&"q".repeat(32)).unwrap();
+        check(&directory, &other, Some(&keys[0].text), Err("invalid_api_key"));
+    }
+}

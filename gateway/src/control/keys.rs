@@ -1,0 +1,290 @@
+//! Virtual keys: made, changed, rotated, revoked.
+
+use super::actor::Actor;
+use super::directory::{KEY, TENANT};
+use super::fields::{self, Patch};
+use super::key::Minted;
+use super::plane::{Plane, away};
+use crate::clock;
+use crate::error::Failure;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use types::control::{DEFAULT_TENANT, Key, Object, Quota, Role, Scopes};
+use types::diagnostic::suggestion;
+use types::limits::Metric;
+
+/// Endpoints that scopes may name.
+pub(crate) const ENDPOINTS: &[&str] = &["chat", "models", "feedback", "decisions", "runs", "workflows"];
+/// What a key may spend unless its maker says otherwise: 10 USD a day.
+const DEFAULT_BUDGET: f64 = 10.0;
+/// How long a rotated key goes on working unless the caller says otherwise, seconds: a day.
+const GRACE_S: u64 = 86_400;
+/// Longest grace: 30 days.
+const MAX_GRACE_S: u64 = 30 * 86_400;
+
+/// What a new key may say, and what a change may say of one.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Spec {
+    pub(crate) tenant: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) role: Option<Role>,
+    pub(crate) scopes: Option<Scopes>,
+    pub(crate) labels: Option<BTreeMap<String, String>>,
+    pub(crate) limits: Option<Vec<Quota>>,
+    #[serde(deserialize_with = "fields::patch")]
+    pub(crate) expires_ms: Patch<i64>,
+}
+
+/// What `POST …/rotate` may say.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Rotation {
+    /// Seconds for which the old key still works.
+    pub(crate) grace_s: Option<u64>,
+}
+
+/// Names that scopes are checked against.
+pub(crate) struct Known {
+    pub(crate) models: Vec<String>,
+    pub(crate) pools: Vec<String>,
+    pub(crate) workflows: Vec<String>,
+}
+
+impl Known {
+    fn scopes(&self, scopes: &Scopes) -> Result<(), Failure> {
+        let refuse = |field: &str, name: &str, hint: String| {
+            Err(Failure::bad_request("unknown_name", format!("`{name}` names nothing here; {hint}"))
+                .param(field))
+        };
+        for m in &scopes.models {
+            let known = match m.strip_prefix("pool:") {
+                Some(pool) => self.pools.iter().any(|p| p == pool),
+                None => self.models.iter().any(|id| types::matrix::glob(m, id)),
+            };
+            if !known {
+                return refuse("scopes.models", m, suggestion(m, self.models.iter().map(String::as_str)));
+            }
+        }
+        for w in &scopes.workflows {
+            if !self.workflows.contains(w) {
+                return refuse(
+                    "scopes.workflows",
+                    w,
+                    suggestion(w, self.workflows.iter().map(String::as_str)),
+                );
+            }
+        }
+        for e in &scopes.endpoints {
+            if !ENDPOINTS.contains(&e.as_str()) {
+                return refuse("scopes.endpoints", e, suggestion(e, ENDPOINTS.iter().copied()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Spec {
+    fn apply(self, k: &mut Key, known: &Known, now_ms: i64) -> Result<(), Failure> {
+        fields::set(&mut k.name, self.name);
+        fields::set(&mut k.scopes, self.scopes);
+        fields::set(&mut k.labels, self.labels);
+        fields::set(&mut k.limits, self.limits);
+        let expires = matches!(self.expires_ms, Patch::Set(_));
+        self.expires_ms.apply(&mut k.expires_ms);
+        if expires && k.expires_ms.is_some_and(|t| t <= now_ms) {
+            let text = "`expires_ms` lies in the past; it is Unix time in milliseconds";
+            return Err(Failure::bad_request("invalid_value", text).param("expires_ms"));
+        }
+        fields::labels(&k.labels)?;
+        fields::limits(&k.limits)?;
+        known.scopes(&k.scopes)
+    }
+}
+
+/// Whom a caller may make a key for: nobody gives what they do not hold.
+fn may_grant(actor: &Actor, role: Role, tenant: Option<&str>) -> Result<(), Failure> {
+    let forbid = |text: &str| Err(Failure::new(StatusCode::FORBIDDEN, "role_missing", text));
+    if !actor.sees(tenant) {
+        return forbid("the key would belong to another tenant");
+    }
+    if actor.role != Role::Admin && !matches!(role, Role::Inference | Role::Viewer) {
+        return forbid("only an admin makes keys with the roles auditor, operator and admin");
+    }
+    if tenant.is_none() && role == Role::Inference {
+        return forbid("a key that asks models belongs to a tenant");
+    }
+    Ok(())
+}
+
+impl Plane {
+    /// Keys that the caller may see; never their text or hash.
+    pub(crate) async fn keys(&self, actor: &Actor) -> Result<Vec<Value>, Failure> {
+        let all = self.store.all(KEY).await.map_err(away)?;
+        Ok(all.into_iter().filter(|o| actor.sees(tenant_of(o))).map(shown).collect())
+    }
+
+    pub(crate) async fn key(&self, actor: &Actor, id: &str) -> Result<Value, Failure> {
+        self.find(KEY, id, |o| actor.sees(tenant_of(o))).await.map(shown)
+    }
+
+    /// Makes a key. Its text stands in the answer, this once.
+    pub(crate) async fn create_key(
+        &self,
+        actor: &Actor,
+        mut spec: Spec,
+        known: &Known,
+    ) -> Result<Value, Failure> {
+        let _one = self.changing.lock().await;
+        let role = spec.role.take().unwrap_or_default();
+        let tenant = spec.tenant.take().or_else(|| actor.tenant.clone());
+        let tenant = tenant.or_else(|| (role == Role::Inference).then(|| DEFAULT_TENANT.to_owned()));
+        if let Some(t) = &tenant
+            && self.directory().tenant(t).is_none()
+        {
+            let all = self.store.all(TENANT).await.map_err(away)?;
+            let hint = suggestion(t, all.iter().map(|o| o.id.as_str()));
+            let text = format!("there is no tenant `{t}`; {hint}");
+            return Err(Failure::bad_request("unknown_tenant", text).param("tenant"));
+        }
+        may_grant(actor, role, tenant.as_deref())?;
+        let default = Quota {
+            metric: Metric::Usd,
+            amount: DEFAULT_BUDGET,
+            per: Some("day".to_owned()),
+            model: None,
+            label: None,
+        };
+        let now_ms = clock::unix_ms();
+        let mut key = Key {
+            id: String::new(),
+            tenant,
+            name: String::new(),
+            role,
+            scopes: Scopes::default(),
+            labels: BTreeMap::new(),
+            limits: if role == Role::Inference { vec![default] } else { Vec::new() },
+            expires_ms: None,
+            revoked_ms: None,
+            rotated_to: None,
+            created_ms: now_ms,
+            created_by: actor.id.clone(),
+        };
+        spec.apply(&mut key, known, now_ms)?;
+        self.mint(actor, "key.create", key).await
+    }
+
+    async fn mint(&self, actor: &Actor, action: &'static str, mut key: Key) -> Result<Value, Failure> {
+        let minted = Minted::new(&self.pepper).map_err(|e| {
+            tracing::error!(error = %e, "no key can be made");
+            Failure::internal()
+        })?;
+        key.id.clone_from(&minted.id);
+        let made = object(&key, 0, minted.hash.to_vec())?;
+        let mut doc = shown(self.change(actor, action, None, made, Map::new()).await?);
+        if let Some(m) = doc.as_object_mut() {
+            m.insert("key".to_owned(), minted.text.into());
+        }
+        Ok(doc)
+    }
+
+    pub(crate) async fn change_key(
+        &self,
+        actor: &Actor,
+        id: &str,
+        spec: Spec,
+        known: &Known,
+    ) -> Result<Value, Failure> {
+        let _one = self.changing.lock().await;
+        let before = self.own(actor, id).await?;
+        let mut key = read(&before)?;
+        if spec.role.is_some_and(|r| r != key.role)
+            || spec.tenant.as_ref().is_some_and(|t| Some(t) != key.tenant.as_ref())
+        {
+            let text = "a key keeps its role and tenant; make another one";
+            return Err(Failure::bad_request("immutable", text).param("role"));
+        }
+        spec.apply(&mut key, known, clock::unix_ms())?;
+        let after = object(&key, before.version, before.sealed.clone())?;
+        self.change(actor, "key.change", Some(&before), after, Map::new()).await.map(shown)
+    }
+
+    /// Revokes a key at once. Revoking again changes nothing.
+    pub(crate) async fn revoke_key(&self, actor: &Actor, id: &str) -> Result<Value, Failure> {
+        let _one = self.changing.lock().await;
+        let before = self.find(KEY, id, |o| actor.sees(tenant_of(o))).await?;
+        let mut key = read(&before)?;
+        may_grant(actor, key.role, key.tenant.as_deref())?;
+        if key.revoked_ms.is_some() {
+            return Ok(shown(before));
+        }
+        key.revoked_ms = Some(clock::unix_ms());
+        let after = object(&key, before.version, before.sealed.clone())?;
+        self.change(actor, "key.revoke", Some(&before), after, Map::new()).await.map(shown)
+    }
+
+    /// Makes a key with the same rights; the old one works until the grace is over.
+    pub(crate) async fn rotate_key(&self, actor: &Actor, id: &str, how: &Rotation) -> Result<Value, Failure> {
+        let _one = self.changing.lock().await;
+        let grace = how.grace_s.unwrap_or(GRACE_S);
+        if grace > MAX_GRACE_S {
+            let text = format!("`grace_s` is {grace}; at most {MAX_GRACE_S} (30 days) are allowed");
+            return Err(Failure::bad_request("invalid_value", text).param("grace_s"));
+        }
+        let before = self.own(actor, id).await?;
+        let mut old = read(&before)?;
+        if old.revoked_ms.is_some() || old.rotated_to.is_some() {
+            let text = format!("key `{id}` was revoked or rotated before");
+            return Err(Failure::new(StatusCode::CONFLICT, "not_active", text));
+        }
+        let now = clock::unix_ms();
+        let next = Key { created_ms: now, created_by: actor.id.clone(), ..old.clone() };
+        let made = self.mint(actor, "key.create", next).await?;
+        let until = now.saturating_add_unsigned(grace.saturating_mul(1_000));
+        old.expires_ms = Some(old.expires_ms.map_or(until, |t| t.min(until)));
+        old.rotated_to = made.get("id").and_then(Value::as_str).map(str::to_owned);
+        let after = object(&old, before.version, before.sealed.clone())?;
+        self.change(actor, "key.rotate", Some(&before), after, Map::new()).await?;
+        Ok(made)
+    }
+
+    /// A key that the caller may change: not its own, whose limits and scopes others set.
+    async fn own(&self, actor: &Actor, id: &str) -> Result<Object, Failure> {
+        let object = self.find(KEY, id, |o| actor.sees(tenant_of(o))).await?;
+        if actor.kind == "key" && actor.id == id {
+            let text = "nobody changes the key they use; ask somebody else to";
+            return Err(Failure::new(StatusCode::FORBIDDEN, "own_key", text));
+        }
+        may_grant(actor, read(&object)?.role, tenant_of(&object))?;
+        Ok(object)
+    }
+}
+
+fn tenant_of(o: &Object) -> Option<&str> {
+    o.doc.get("tenant").and_then(Value::as_str)
+}
+
+fn read(o: &Object) -> Result<Key, Failure> {
+    serde_json::from_value(o.doc.clone()).map_err(|_| Failure::internal())
+}
+
+fn object(key: &Key, version: u64, hash: Vec<u8>) -> Result<Object, Failure> {
+    Ok(Object {
+        kind: KEY.to_owned(),
+        id: key.id.clone(),
+        version,
+        doc: serde_json::to_value(key).map_err(|_| Failure::internal())?,
+        sealed: hash,
+        updated_ms: clock::unix_ms(),
+    })
+}
+
+fn shown(o: Object) -> Value {
+    let mut doc = o.doc;
+    if let Some(m) = doc.as_object_mut() {
+        m.insert("version".to_owned(), json!(o.version));
+    }
+    doc
+}

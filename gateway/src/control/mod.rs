@@ -1,0 +1,15 @@
+//! The control plane: who may use what, how it is changed, and the log of who changed it.
+
+pub(crate) mod actor;
+pub(crate) mod audit;
+pub(crate) mod directory;
+mod fields;
+pub(crate) mod key;
+pub(crate) mod keys;
+pub(crate) mod plane;
+pub(crate) mod provider_keys;
+pub(crate) mod secret;
+pub(crate) mod tenants;
+
+pub(crate) use actor::{Actor, Need};
+pub(crate) use plane::Plane;

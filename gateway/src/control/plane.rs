@@ -1,0 +1,290 @@
+//! The control plane of one server: what is kept, the snapshot that requests look up, and the trail of changes.
+
+use super::actor::Actor;
+use super::audit::{Audit, Event};
+use super::directory::{self, Directory};
+use super::secret::{self, Secret};
+use crate::clock;
+use crate::error::Failure;
+use arc_swap::ArcSwap;
+use engine::Who;
+use http::StatusCode;
+use serde_json::{Map, Value};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use types::control::{ControlStore, Error, Object};
+use types::diagnostic::suggestion;
+use zeroize::Zeroizing;
+
+/// File of the pepper of key hashes, in the data folder.
+const PEPPER: &str = "pepper";
+/// File by which commands on the same machine, run by the same user, show who they are. New at each start.
+pub(crate) const LOCAL_TOKEN: &str = "admin.token";
+/// Kind of the stored keys of providers.
+pub(crate) const PROVIDER_KEY: &str = "provider_key";
+
+/// A provider's key that is kept here.
+#[derive(Clone)]
+pub(crate) struct StoredKey {
+    pub(crate) id: String,
+    pub(crate) provider: String,
+    pub(crate) text: Zeroizing<String>,
+}
+
+/// What the control plane is opened with.
+pub(crate) struct Opening<'a> {
+    pub(crate) store: Arc<dyn ControlStore>,
+    /// `None` = nothing outlives the process, the trail of changes included.
+    pub(crate) data: Option<&'a Path>,
+    /// The master key, as the environment says it.
+    pub(crate) master: Option<String>,
+}
+
+/// The control plane.
+pub(crate) struct Plane {
+    pub(crate) store: Arc<dyn ControlStore>,
+    directory: ArcSwap<Directory>,
+    provider_keys: ArcSwap<Vec<StoredKey>>,
+    pub(super) pepper: Secret,
+    pub(super) master: Option<Secret>,
+    audit: Option<Audit>,
+    local: blake3::Hash,
+    /// One change at a time: what is checked still holds when it is written.
+    pub(super) changing: tokio::sync::Mutex<()>,
+}
+
+impl Plane {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// A secret or the trail cannot be used, or what is stored cannot be read: in words for the operator.
+    pub(crate) async fn open(opening: Opening<'_>) -> Result<Plane, String> {
+        let Opening { store, data, master } = opening;
+        let words = |what: &str| {
+            let what = what.to_owned();
+            move |e: io::Error| format!("{what}: {e}")
+        };
+        let master = master.map(|text| Secret::of_text(&text)).transpose()?;
+        let boot = uuid::Uuid::now_v7().to_string();
+        let token =
+            Zeroizing::new(super::audit::line::hex(&secret::random::<32>().map_err(words("random"))?));
+        let (pepper, audit) = match data {
+            Some(folder) => {
+                let pepper = Secret::of_file(&folder.join(PEPPER)).map_err(words(PEPPER))?;
+                let audit = Audit::open(folder, boot).map_err(words("audit trail"))?;
+                write_token(&folder.join(LOCAL_TOKEN), &token).map_err(words(LOCAL_TOKEN))?;
+                (pepper, Some(audit))
+            }
+            None => (Secret::of_text(&token)?, None),
+        };
+        let local = pepper.hash(&token);
+        let empty = Directory::new(&[], &[], 0)?;
+        let plane = Plane {
+            store,
+            directory: ArcSwap::from_pointee(empty),
+            provider_keys: ArcSwap::default(),
+            pepper,
+            master,
+            audit,
+            local,
+            changing: tokio::sync::Mutex::default(),
+        };
+        plane.refresh().await?;
+        Ok(plane)
+    }
+
+    /// Reads what is stored into the snapshots.
+    pub(super) async fn refresh(&self) -> Result<(), String> {
+        let words = |e: Error| e.to_string();
+        let tenants = self.store.all(directory::TENANT).await.map_err(words)?;
+        let keys = self.store.all(directory::KEY).await.map_err(words)?;
+        self.directory.store(Arc::new(Directory::new(&tenants, &keys, clock::unix_ms())?));
+        let stored = self.store.all(PROVIDER_KEY).await.map_err(words)?;
+        let mut opened = Vec::with_capacity(stored.len());
+        for o in &stored {
+            match self.provider_key(o) {
+                Ok(key) => opened.push(key),
+                // The others still serve.
+                Err(why) => tracing::error!(id = o.id, "a stored key of a provider cannot be used: {why}"),
+            }
+        }
+        self.provider_keys.store(Arc::new(opened));
+        Ok(())
+    }
+
+    fn provider_key(&self, o: &Object) -> Result<StoredKey, &'static str> {
+        let master = self.master.as_ref().ok_or("TURNOUT_MASTER_KEY is not set")?;
+        let provider = o.doc.get("provider").and_then(Value::as_str).ok_or("it names no provider")?;
+        let text = Zeroizing::new(master.open(&sealed_about(provider, &o.id), &o.sealed)?);
+        Ok(StoredKey { id: o.id.clone(), provider: provider.to_owned(), text })
+    }
+
+    /// The keys of providers that are kept here.
+    pub(crate) fn provider_keys(&self) -> Arc<Vec<StoredKey>> {
+        self.provider_keys.load_full()
+    }
+
+    /// Tenants and keys as they stand.
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        self.directory.load_full()
+    }
+
+    /// Whose request it is, by the key it brought.
+    ///
+    /// # Errors
+    /// 401 or 403.
+    pub(crate) fn authenticate(&self, presented: Option<&str>) -> Result<Arc<Who>, Failure> {
+        self.directory.load().authenticate(presented, &self.pepper, clock::unix_ms())
+    }
+
+    /// Whether a key is the token of commands on the same machine.
+    pub(crate) fn is_local(&self, presented: &str) -> bool {
+        self.pepper.hash(presented) == self.local
+    }
+
+    /// Who asks the control API.
+    ///
+    /// # Errors
+    /// 401 without a key, and with one that is not for it.
+    pub(crate) fn actor(&self, presented: Option<&str>) -> Result<Actor, Failure> {
+        let refuse = |text: &str| {
+            Failure::new(StatusCode::UNAUTHORIZED, "invalid_admin_key", text).param("authorization")
+        };
+        let Some(text) = presented else {
+            return Err(refuse(
+                "the control API asks for a key with a role: make one with `turnout key create --role admin`",
+            ));
+        };
+        if self.is_local(text) {
+            return Ok(Actor::local());
+        }
+        let who = self.authenticate(Some(text)).map_err(|_| refuse("the key is not known here"))?;
+        match who.principal.key.as_deref() {
+            Some(key) => Actor::of_key(key).ok_or_else(|| {
+                let text = "this key asks models; the control API asks for a key with another role";
+                Failure::new(StatusCode::FORBIDDEN, "role_missing", text)
+            }),
+            None => Err(refuse("the key is not known here")),
+        }
+    }
+
+    /// Puts a change on the trail; it is on the disk when this returns.
+    ///
+    /// # Errors
+    /// 503: the change must not be made then.
+    pub(super) async fn record(&self, event: Event) -> Result<(), Failure> {
+        let Some(audit) = &self.audit else { return Ok(()) };
+        audit.record(event).await.map(drop).map_err(|e| {
+            tracing::error!(error = %e, "the audit trail cannot be written; the change was not made");
+            let wait = std::time::Duration::from_secs(5);
+            Failure::busy(
+                "audit_unavailable",
+                "the audit trail cannot be written, so nothing was changed",
+                wait,
+            )
+        })
+    }
+
+    /// Puts a refused request on the trail, without waiting.
+    pub(crate) fn note(&self, event: Event) {
+        if let Some(audit) = &self.audit {
+            audit.note(event);
+        }
+    }
+
+    /// The keyed hash under which a document stands in the trail.
+    pub(super) fn fingerprint(&self, doc: &Value) -> String {
+        self.pepper
+            .derive("turnout 2026 audit")
+            .hash(&super::audit::line::canonical(doc))
+            .to_hex()
+            .to_string()
+    }
+
+    /// A change: on the trail first, then stored, then in force. Gives the stored object.
+    pub(super) async fn change(
+        &self,
+        actor: &Actor,
+        action: &'static str,
+        before: Option<&Object>,
+        after: Object,
+        detail: Map<String, Value>,
+    ) -> Result<Object, Failure> {
+        let mut event = actor.event(action, &after.id);
+        event.tenant = after.doc.get("tenant").and_then(Value::as_str).unwrap_or("").to_owned();
+        event.before = before.map(|o| self.fingerprint(&o.doc));
+        event.after = Some(self.fingerprint(&after.doc));
+        event.detail = detail;
+        self.record(event).await?;
+        let stored = self.store.put(vec![after]).await.map_err(away)?;
+        self.refresh().await.map_err(broken)?;
+        stored.into_iter().next().ok_or_else(Failure::internal)
+    }
+
+    /// Removes an object, on the trail first.
+    pub(super) async fn remove(
+        &self,
+        actor: &Actor,
+        action: &'static str,
+        object: &Object,
+    ) -> Result<(), Failure> {
+        let mut event = actor.event(action, &object.id);
+        event.tenant = object.doc.get("tenant").and_then(Value::as_str).unwrap_or("").to_owned();
+        event.before = Some(self.fingerprint(&object.doc));
+        self.record(event).await?;
+        self.store.remove(&object.kind, &object.id, object.version).await.map_err(away)?;
+        self.refresh().await.map_err(broken)
+    }
+
+    /// An object by its id.
+    ///
+    /// # Errors
+    /// 404 with the nearest names, which are only those the caller may see.
+    pub(super) async fn find(
+        &self,
+        kind: &'static str,
+        id: &str,
+        seen: impl Fn(&Object) -> bool,
+    ) -> Result<Object, Failure> {
+        let mut all = self.store.all(kind).await.map_err(away)?;
+        all.retain(seen);
+        let hint = suggestion(id, all.iter().map(|o| o.id.as_str()));
+        let what = kind.replace('_', " ");
+        all.into_iter()
+            .find(|o| o.id == id)
+            .ok_or_else(|| Failure::not_found(format!("there is no {what} `{id}`; {hint}")))
+    }
+}
+
+/// What a stored key of a provider is bound to.
+pub(super) fn sealed_about(provider: &str, id: &str) -> String {
+    format!("provider_key/{provider}/{id}")
+}
+
+/// A change that found something else than it was made for is the caller's to repeat; everything else is ours.
+#[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]
+pub(super) fn away(e: Error) -> Failure {
+    match e {
+        Error::Conflict { .. } => Failure::new(StatusCode::CONFLICT, "conflict", e.to_string()),
+        Error::Away(_) => {
+            tracing::error!(error = %e, "the control store is away");
+            Failure::busy("store_unavailable", "nothing was changed", std::time::Duration::from_secs(5))
+        }
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]
+fn broken(why: String) -> Failure {
+    tracing::error!("what the control plane stores cannot be read: {why}");
+    Failure::internal()
+}
+
+fn write_token(path: &Path, token: &str) -> io::Result<()> {
+    use std::io::Write as _;
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    secret::create_private(path)?.write_all(token.as_bytes())
+}

@@ -1,0 +1,81 @@
+//! Keys of providers that are kept here: encrypted at rest, never shown again.
+
+use super::actor::Actor;
+use super::plane::{PROVIDER_KEY, Plane, away, sealed_about};
+use crate::clock;
+use crate::error::Failure;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use types::control::Object;
+use types::diagnostic::suggestion;
+use zeroize::Zeroizing;
+
+/// A new key.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Spec {
+    /// The provider of the matrix.
+    provider: String,
+    /// For people.
+    #[serde(default)]
+    name: String,
+    /// The key itself.
+    key: Zeroizing<String>,
+}
+
+impl Plane {
+    /// What is kept, without the keys.
+    pub(crate) async fn list_provider_keys(&self) -> Result<Vec<Value>, Failure> {
+        Ok(self.store.all(PROVIDER_KEY).await.map_err(away)?.into_iter().map(|o| o.doc).collect())
+    }
+
+    /// Keeps a key; it is used from the next call on.
+    pub(crate) async fn create_provider_key(
+        &self,
+        actor: &Actor,
+        spec: Spec,
+        providers: &[String],
+    ) -> Result<Value, Failure> {
+        let _one = self.changing.lock().await;
+        let Some(master) = &self.master else {
+            let text = "keys are kept only under a master key: set TURNOUT_MASTER_KEY (32 bytes or more) and start \
+                        again, or name the key's environment variable in `api_key_env` of the matrix";
+            return Err(Failure::bad_request("no_master_key", text));
+        };
+        if !providers.contains(&spec.provider) {
+            let hint = suggestion(&spec.provider, providers.iter().map(String::as_str));
+            let text = format!("there is no provider `{}`; {hint}", spec.provider);
+            return Err(Failure::bad_request("unknown_provider", text).param("provider"));
+        }
+        let good = (8..=4_096).contains(&spec.key.len()) && spec.key.bytes().all(|b| b.is_ascii_graphic());
+        if !good {
+            let text = "`key` is 8 to 4096 visible ASCII characters";
+            return Err(Failure::bad_request("invalid_value", text).param("key"));
+        }
+        let id = format!("pk-{}", uuid::Uuid::now_v7().simple());
+        let sealed = master.seal(&sealed_about(&spec.provider, &id), &spec.key).map_err(|e| {
+            tracing::error!(error = %e, "a key cannot be encrypted");
+            Failure::internal()
+        })?;
+        let doc = json!({
+            "id": id, "provider": spec.provider, "name": spec.name,
+            "created_ms": clock::unix_ms(), "created_by": actor.id,
+        });
+        let object = Object {
+            kind: PROVIDER_KEY.to_owned(),
+            id,
+            version: 0,
+            doc,
+            sealed,
+            updated_ms: clock::unix_ms(),
+        };
+        Ok(self.change(actor, "provider_key.create", None, object, Map::new()).await?.doc)
+    }
+
+    /// Forgets a key; calls under way with it go on.
+    pub(crate) async fn remove_provider_key(&self, actor: &Actor, id: &str) -> Result<(), Failure> {
+        let _one = self.changing.lock().await;
+        let object = self.find(PROVIDER_KEY, id, |_| true).await?;
+        self.remove(actor, "provider_key.remove", &object).await
+    }
+}

@@ -1,0 +1,193 @@
+//! Secrets of the server: random bytes, the pepper of key hashes, and encryption of what has to be stored.
+//!
+//! Secret types neither print nor serialise nor compare, and are wiped when they are dropped.
+
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Write as _};
+use std::path::Path;
+use zeroize::{Zeroize as _, ZeroizeOnDrop};
+
+/// Environment variable of the master key.
+pub(crate) const MASTER_KEY: &str = "TURNOUT_MASTER_KEY";
+/// Bytes of a key.
+const KEY: usize = 32;
+
+/// Random bytes of the system.
+///
+/// # Errors
+/// The system has no entropy: nothing may start then.
+pub(crate) fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| io::Error::other("the system gives no random bytes"))?;
+    Ok(bytes)
+}
+
+/// Thirty-two secret bytes.
+#[derive(Clone, ZeroizeOnDrop)]
+pub(crate) struct Secret([u8; KEY]);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+impl Secret {
+    /// A file's secret; a new random one is written, readable by its owner alone, where there is none.
+    ///
+    /// # Errors
+    /// The file cannot be read or written, is not of the right size, or is open to others.
+    pub(crate) fn of_file(path: &Path) -> io::Result<Secret> {
+        match OpenOptions::new().read(true).open(path) {
+            Ok(file) => {
+                private(path, &file)?;
+                let mut bytes = Vec::with_capacity(KEY.saturating_add(1));
+                file.take(KEY as u64 + 1).read_to_end(&mut bytes)?;
+                let secret = <[u8; KEY]>::try_from(bytes.as_slice()).map(Secret);
+                bytes.zeroize();
+                secret.map_err(|_| wrong(format!("{} holds no {KEY} bytes", path.display())))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let secret = Secret(random()?);
+                let mut file = create_private(path)?;
+                file.write_all(&secret.0)?;
+                file.sync_all()?;
+                Ok(secret)
+            }
+            Err(e) => Err(e),
+        }
+    }
+
+    /// The master key as it is written in the environment or a file: 64 hex digits, or any text of 32 bytes or
+    /// more, which is hashed.
+    ///
+    /// # Errors
+    /// It is empty or shorter than 32 bytes.
+    pub(crate) fn of_text(text: &str) -> Result<Secret, String> {
+        let text = text.trim();
+        if text.len() < KEY {
+            return Err(format!("{MASTER_KEY} has {} bytes; it needs {KEY} or more", text.len()));
+        }
+        Ok(Secret(blake3::derive_key("turnout 2026 master key", text.as_bytes())))
+    }
+
+    /// The keyed hash of a text.
+    pub(crate) fn hash(&self, text: &str) -> blake3::Hash {
+        // `Hash` compares in constant time.
+        blake3::keyed_hash(&self.0, text.as_bytes())
+    }
+
+    /// A secret for one purpose.
+    pub(crate) fn derive(&self, purpose: &str) -> Secret {
+        Secret(blake3::derive_key(purpose, &self.0))
+    }
+
+    /// Encrypts: a fresh data key per secret, wrapped by this one; `about` (tenant, name, version) is bound to it.
+    ///
+    /// # Errors
+    /// The system has no entropy.
+    pub(crate) fn seal(&self, about: &str, plain: &str) -> io::Result<Vec<u8>> {
+        let data = Secret(random()?);
+        let mut sealed = encrypt(self, about, &data.0)?;
+        sealed.extend(encrypt(&data, about, plain.as_bytes())?);
+        Ok(sealed)
+    }
+
+    /// Decrypts what [`Secret::seal`] gave for the same `about`.
+    ///
+    /// # Errors
+    /// It was changed, belongs to something else, or was sealed with another key.
+    pub(crate) fn open(&self, about: &str, sealed: &[u8]) -> Result<String, &'static str> {
+        const WRAPPED: usize = NONCE_LEN + KEY + 16;
+        let refused = "it was sealed with another master key, or is not what was sealed";
+        let (wrapped, rest) = sealed.split_at_checked(WRAPPED).ok_or(refused)?;
+        let mut data = decrypt(self, about, wrapped).ok_or(refused)?;
+        let key = <[u8; KEY]>::try_from(data.as_slice()).map(Secret);
+        data.zeroize();
+        let plain = decrypt(&key.map_err(|_| refused)?, about, rest).ok_or(refused)?;
+        String::from_utf8(plain).map_err(|_| refused)
+    }
+}
+
+fn cipher(key: &Secret) -> io::Result<LessSafeKey> {
+    let key = UnboundKey::new(&AES_256_GCM, &key.0).map_err(|_| io::Error::other("not a key"))?;
+    Ok(LessSafeKey::new(key))
+}
+
+fn encrypt(key: &Secret, about: &str, plain: &[u8]) -> io::Result<Vec<u8>> {
+    let nonce: [u8; NONCE_LEN] = random()?;
+    let mut text = plain.to_vec();
+    cipher(key)?
+        .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(about), &mut text)
+        .map_err(|_| io::Error::other("encryption failed"))?;
+    let mut all = nonce.to_vec();
+    all.append(&mut text);
+    Ok(all)
+}
+
+fn decrypt(key: &Secret, about: &str, sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, text) = sealed.split_at_checked(NONCE_LEN)?;
+    let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
+    let mut text = text.to_vec();
+    let plain = cipher(key).ok()?.open_in_place(nonce, Aad::from(about), &mut text).ok()?;
+    Some(plain.to_vec())
+}
+
+fn wrong(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+/// A new file that only its owner can read.
+///
+/// # Errors
+/// It exists, or cannot be made.
+pub(crate) fn create_private(path: &Path) -> io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn private(path: &Path, file: &std::fs::File) -> io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = file.metadata()?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(wrong(format!("{} can be read by others (mode {mode:o}); make it 600", path.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_sealed_opens_only_as_what_it_was() {
+        let master = Secret::of_text(&"m".repeat(32)).unwrap();
+        let sealed = master.seal("acme/openai/1", "sk-very-secret").unwrap();
+        assert_eq!(master.open("acme/openai/1", &sealed).unwrap(), "sk-very-secret");
+        assert!(!sealed.windows(9).any(|w| w == b"sk-very-s"));
+        assert!(master.open("acme/openai/2", &sealed).is_err(), "bound to what it is about");
+        assert!(Secret::of_text(&"n".repeat(32)).unwrap().open("acme/openai/1", &sealed).is_err());
+        for at in 0..sealed.len() {
+            let mut flipped = sealed.clone();
+            flipped[at] ^= 1;
+            assert!(master.open("acme/openai/1", &flipped).is_err(), "byte {at}");
+        }
+        assert_ne!(sealed, master.seal("acme/openai/1", "sk-very-secret").unwrap());
+        assert!(Secret::of_text("short").is_err() && Secret::of_text("").is_err());
+        assert_eq!(format!("{master:?}"), "Secret");
+    }
+
+    #[test]
+    fn a_pepper_is_made_once_and_kept_private() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("pepper");
+        let first = Secret::of_file(&path).unwrap().hash("x");
+        assert_eq!(Secret::of_file(&path).unwrap().hash("x"), first);
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Secret::of_file(&path).unwrap_err().to_string().contains("mode 644"));
+    }
+}

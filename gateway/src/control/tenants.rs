@@ -1,0 +1,123 @@
+//! Tenants: made, changed, removed.
+
+use super::actor::Actor;
+use super::directory::{KEY, TENANT};
+use super::fields::{self, Patch};
+use super::plane::{Plane, away};
+use crate::clock;
+use crate::error::Failure;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+use types::control::{Object, Quota, ServiceTier, Tenant};
+
+/// What a new tenant may say, and what a change may say of one.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Spec {
+    pub(crate) id: Option<String>,
+    pub(crate) title: Option<String>,
+    pub(crate) tier: Option<ServiceTier>,
+    #[serde(deserialize_with = "fields::patch")]
+    pub(crate) region: Patch<String>,
+    pub(crate) time_zone: Option<String>,
+    pub(crate) labels: Option<BTreeMap<String, String>>,
+    pub(crate) limits: Option<Vec<Quota>>,
+    pub(crate) allow_explore: Option<bool>,
+    pub(crate) suspended: Option<bool>,
+}
+
+impl Spec {
+    fn apply(self, t: &mut Tenant) -> Result<(), Failure> {
+        fields::set(&mut t.title, self.title);
+        fields::set(&mut t.tier, self.tier);
+        self.region.apply(&mut t.region);
+        fields::set(&mut t.time_zone, self.time_zone);
+        fields::set(&mut t.labels, self.labels);
+        fields::set(&mut t.limits, self.limits);
+        fields::set(&mut t.allow_explore, self.allow_explore);
+        fields::set(&mut t.suspended, self.suspended);
+        fields::labels(&t.labels)?;
+        fields::limits(&t.limits)?;
+        if jiff::tz::TimeZone::get(&t.time_zone).is_err() {
+            let text = format!("`{}` is no time zone; write it as in Europe/Berlin or UTC", t.time_zone);
+            return Err(Failure::bad_request("invalid_value", text).param("time_zone"));
+        }
+        Ok(())
+    }
+}
+
+impl Plane {
+    /// Tenants that the caller may see.
+    pub(crate) async fn tenants(&self, actor: &Actor) -> Result<Vec<Value>, Failure> {
+        let all = self.store.all(TENANT).await.map_err(away)?;
+        Ok(all.into_iter().filter(|o| actor.sees(Some(&o.id))).map(shown).collect())
+    }
+
+    pub(crate) async fn tenant(&self, actor: &Actor, id: &str) -> Result<Value, Failure> {
+        self.find(TENANT, id, |o| actor.sees(Some(&o.id))).await.map(shown)
+    }
+
+    pub(crate) async fn create_tenant(&self, actor: &Actor, mut spec: Spec) -> Result<Value, Failure> {
+        let _one = self.changing.lock().await;
+        let id =
+            spec.id.take().ok_or_else(|| Failure::bad_request("missing", "`id` is missing").param("id"))?;
+        fields::identifier("id", &id)?;
+        let mut tenant = Tenant { created_ms: clock::unix_ms(), ..Tenant::new(&id) };
+        spec.apply(&mut tenant)?;
+        if self.store.all(TENANT).await.map_err(away)?.iter().any(|o| o.id == id) {
+            let text = format!("there is a tenant `{id}` already; change it with PATCH");
+            return Err(Failure::new(StatusCode::CONFLICT, "exists", text).param("id"));
+        }
+        let object = object(&tenant, 0)?;
+        self.change(actor, "tenant.create", None, object, Map::new()).await.map(shown)
+    }
+
+    pub(crate) async fn change_tenant(&self, actor: &Actor, id: &str, spec: Spec) -> Result<Value, Failure> {
+        let _one = self.changing.lock().await;
+        if spec.id.as_ref().is_some_and(|new| new != id) {
+            return Err(Failure::bad_request("immutable", "a tenant keeps its `id`").param("id"));
+        }
+        let before = self.find(TENANT, id, |o| actor.sees(Some(&o.id))).await?;
+        let mut tenant: Tenant =
+            serde_json::from_value(before.doc.clone()).map_err(|_| Failure::internal())?;
+        spec.apply(&mut tenant)?;
+        let after = object(&tenant, before.version)?;
+        self.change(actor, "tenant.change", Some(&before), after, Map::new()).await.map(shown)
+    }
+
+    /// Removes a tenant that no key belongs to.
+    pub(crate) async fn remove_tenant(&self, actor: &Actor, id: &str) -> Result<(), Failure> {
+        let _one = self.changing.lock().await;
+        let object = self.find(TENANT, id, |o| actor.sees(Some(&o.id))).await?;
+        let keys = self.store.all(KEY).await.map_err(away)?;
+        let of_it = |o: &&Object| o.doc.get("tenant").and_then(Value::as_str) == Some(id);
+        let live = keys.iter().filter(of_it).filter(|o| o.doc.get("revoked_ms").is_none()).count();
+        if live > 0 {
+            let text =
+                format!("{live} keys belong to tenant `{id}`; revoke them first, or suspend the tenant");
+            return Err(Failure::new(StatusCode::CONFLICT, "in_use", text));
+        }
+        self.remove(actor, "tenant.remove", &object).await
+    }
+}
+
+fn object(tenant: &Tenant, version: u64) -> Result<Object, Failure> {
+    Ok(Object {
+        kind: TENANT.to_owned(),
+        id: tenant.id.clone(),
+        version,
+        doc: serde_json::to_value(tenant).map_err(|_| Failure::internal())?,
+        sealed: Vec::new(),
+        updated_ms: clock::unix_ms(),
+    })
+}
+
+fn shown(o: Object) -> Value {
+    let mut doc = o.doc;
+    if let Some(m) = doc.as_object_mut() {
+        m.insert("version".to_owned(), json!(o.version));
+    }
+    doc
+}

@@ -1,0 +1,465 @@
+//! Tenants, keys and money: who may ask, how much they may spend, who changed what.
+
+use crate::NO_CHANCE;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tests::client::{Client, Response};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Dialect, Reply, Vendor};
+use tokio::task::JoinSet;
+
+fn ask() -> Value {
+    json!({"model": "auto", "max_tokens": 1000, "messages": [{"role": "user", "content": "say something"}]})
+}
+
+async fn send(client: Client, key: &str, path: &str, body: &Value) -> Response {
+    let auth = format!("Bearer {key}");
+    let headers = [("authorization", auth.as_str()), ("content-type", "application/json")];
+    client.send("POST", path, &headers, body.to_string().as_bytes()).await
+}
+
+async fn get(client: Client, key: &str, path: &str) -> Response {
+    client.send("GET", path, &[("authorization", &format!("Bearer {key}"))], b"").await
+}
+
+/// The control API of a house, as its own user.
+struct Admin {
+    client: Client,
+    token: String,
+}
+
+impl Admin {
+    fn of(house: &House) -> Admin {
+        let read =
+            |name: &str| std::fs::read_to_string(house.folder().path().join("data").join(name)).unwrap();
+        Admin {
+            client: Client(read("admin").trim().parse().unwrap()),
+            token: read("admin.token").trim().to_owned(),
+        }
+    }
+
+    async fn call(&self, method: &str, path: &str, body: &Value) -> Response {
+        self.call_as(&self.token, method, path, body).await
+    }
+
+    async fn call_as(&self, key: &str, method: &str, path: &str, body: &Value) -> Response {
+        let auth = format!("Bearer {key}");
+        let headers = [("authorization", auth.as_str()), ("content-type", "application/json")];
+        let body = if body.is_null() { String::new() } else { body.to_string() };
+        self.client.send(method, &format!("/admin/v1{path}"), &headers, body.as_bytes()).await
+    }
+
+    async fn tenant(&self, spec: Value) {
+        let made = self.call("POST", "/tenants", &spec).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+    }
+
+    /// Makes a key: its id and text.
+    async fn key(&self, spec: Value) -> (String, String) {
+        let made = self.call("POST", "/keys", &spec).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        let made = made.json();
+        (made["id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned())
+    }
+}
+
+/// Two models at 1 USD per million tokens; the first is believed to be much better.
+async fn house() -> (Vendor, House) {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/one"))
+        .model(&Model::new("alpha/two").success(0.2))
+        .rules(NO_CHANCE)
+        .start()
+        .await;
+    (vendor, house)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_open_what_they_are_for_and_nothing_else() {
+    let (_vendor, house) = house().await;
+    let client = house.client();
+    assert_eq!(client.chat(&ask()).await.status, 200, "open while there is no key");
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme"})).await;
+    admin.tenant(json!({"id": "other"})).await;
+    let (id, key) = admin.key(json!({"tenant": "acme", "scopes": {"models": ["alpha/one"], "endpoints": ["chat", "decisions", "feedback"]}})).await;
+    let (_, stranger) = admin.key(json!({"tenant": "other"})).await;
+
+    let missing = client.chat(&ask()).await.error(401);
+    assert_eq!(missing["code"], "missing_api_key");
+    for wrong in ["sk-to-abc", "hunter2", &key[..key.len() - 1], &format!("{key}x")] {
+        assert_eq!(
+            send(house.client(), wrong, "/v1/chat/completions", &ask()).await.error(401)["code"],
+            "invalid_api_key"
+        );
+    }
+    let good = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
+    assert_eq!((good.status, good.json()["model"].as_str()), (200, Some("alpha/one")), "{}", good.text());
+    let two = json!({"model": "alpha/two", "messages": [{"role": "user", "content": "hi"}]});
+    assert_ne!(
+        send(house.client(), &key, "/v1/chat/completions", &two).await.status,
+        200,
+        "not in its scopes"
+    );
+    assert_eq!(get(house.client(), &key, "/v1/models").await.error(403)["code"], "not_allowed");
+
+    // Another tenant's record is as if it were not there; its own is.
+    let request = good.header("x-turnout-decision").unwrap().to_owned();
+    let path = format!("/v1/decisions/{request}");
+    assert_eq!(get(house.client(), &stranger, &path).await.status, 404);
+    assert_eq!(get(house.client(), &key, &path).await.json()["decision"]["tenant"], "acme");
+    let word = json!({"request_id": request, "score": 1.0});
+    assert_eq!(send(house.client(), &stranger, "/v1/feedback", &word).await.status, 404);
+    assert_eq!(send(house.client(), &key, "/v1/feedback", &word).await.status, 200);
+
+    // Revoked at once; listed without its text or hash.
+    let listed = admin.call("GET", "/keys", &Value::Null).await.text();
+    assert!(listed.contains(&id) && !listed.contains(&key) && !listed.contains("sealed"), "{listed}");
+    assert_eq!(admin.call("DELETE", &format!("/keys/{id}"), &Value::Null).await.status, 200);
+    assert_eq!(
+        send(house.client(), &key, "/v1/chat/completions", &ask()).await.error(401)["code"],
+        "invalid_api_key"
+    );
+    // A suspended tenant's keys are refused, and come back with it.
+    admin.call("PATCH", "/tenants/other", &json!({"suspended": true})).await;
+    assert_eq!(
+        send(house.client(), &stranger, "/v1/chat/completions", &ask()).await.error(403)["code"],
+        "tenant_suspended"
+    );
+    admin.call("PATCH", "/tenants/other", &json!({"suspended": false})).await;
+    assert_eq!(send(house.client(), &stranger, "/v1/chat/completions", &ask()).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_key_works_for_its_grace_and_everything_survives_a_restart() {
+    let (_vendor, mut house) = house().await;
+    let admin = Admin::of(&house);
+    let (id, old) = admin.key(json!({})).await;
+    let rotated = admin.call("POST", &format!("/keys/{id}/rotate"), &json!({"grace_s": 3600})).await;
+    let new = rotated.json()["key"].as_str().unwrap().to_owned();
+    let (gone_id, gone) = admin.key(json!({})).await;
+    let ended = admin.call("POST", &format!("/keys/{gone_id}/rotate"), &json!({"grace_s": 0})).await;
+    assert_eq!(ended.status, 201);
+    house.kill().await;
+    house.restart().await;
+    for key in [&old, &new] {
+        assert_eq!(send(house.client(), key, "/v1/chat/completions", &ask()).await.status, 200);
+    }
+    assert_eq!(
+        send(house.client(), &gone, "/v1/chat/completions", &ask()).await.error(401)["code"],
+        "expired_api_key"
+    );
+    let verified = house.cli(&["audit", "verify"]).await;
+    assert!(verified.status.success(), "{verified:?}");
+}
+
+/// The money that went to the vendor, in dollars: 1 USD per million tokens.
+fn spent(vendor: &Vendor) -> f64 {
+    let tokens = |most: &Value| 3 + most.as_u64().unwrap_or(1_000).min(1_000);
+    vendor.seen().iter().map(|s| tokens(&s.body["max_tokens"]) as f64 / 1e6).sum()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_at_once_spend_no_more_than_the_budget_allows() {
+    let (vendor, house) = house().await;
+    vendor.otherwise(|seen| {
+        // A vendor keeps to the length that it is told.
+        let most = seen.body["max_tokens"].as_u64().unwrap_or(1_000).min(1_000);
+        Reply::text("hello").costing(3, u32::try_from(most).unwrap()).slow(Duration::from_millis(30))
+    });
+    let admin = Admin::of(&house);
+    // Twenty answers of a thousand tokens.
+    let limits = json!([{"metric": "usd", "amount": 0.0202, "per": "month"}]);
+    admin.tenant(json!({"id": "acme", "limits": limits})).await;
+    let (_, key) = admin.key(json!({"tenant": "acme", "limits": []})).await;
+    let mut tasks = JoinSet::new();
+    for i in 0..200 {
+        let (client, key) = (house.client(), key.clone());
+        let mut body = ask();
+        body["stream"] = json!(i % 3 == 0);
+        tasks.spawn(async move { send(client, &key, "/v1/chat/completions", &body).await.status });
+    }
+    let statuses = tasks.join_all().await;
+    let good = statuses.iter().filter(|s| **s == 200).count();
+    assert!(statuses.iter().all(|s| [200, 429, 422].contains(s)), "{statuses:?}");
+    assert!((1..=40).contains(&good), "{good}");
+    assert!(spent(&vendor) <= 0.0202 + 1e-9, "{} USD", spent(&vendor));
+    // What was reserved and not used has come back: more fits, until nothing does.
+    for _ in 0..40 {
+        send(house.client(), &key, "/v1/chat/completions", &ask()).await;
+    }
+    assert!(spent(&vendor) <= 0.0202 + 1e-9, "{} USD", spent(&vendor));
+    assert!(spent(&vendor) > 0.0202 * 0.9, "{} USD", spent(&vendor));
+    let over = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
+    assert_eq!(over.error(429)["code"], "insufficient_quota");
+    assert!(over.header("retry-after").is_some() && over.header("x-should-retry") == Some("false"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rates_and_places_are_held() {
+    let (vendor, house) = house().await;
+    let admin = Admin::of(&house);
+    let (_, slow) =
+        admin.key(json!({"limits": [{"metric": "requests", "amount": 0.2, "per": "second"}]})).await;
+    let first = send(house.client(), &slow, "/v1/chat/completions", &ask()).await;
+    assert_eq!((first.status, first.header("x-ratelimit-remaining-requests")), (200, Some("0")));
+    let second = send(house.client(), &slow, "/v1/chat/completions", &ask()).await;
+    assert_eq!(second.error(429)["code"], "rate_limit_exceeded");
+    let wait: u64 = second.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=6).contains(&wait), "{wait}");
+    assert_eq!(vendor.count(), 1);
+
+    vendor.otherwise(|_| Reply::text("hello").slow(Duration::from_millis(400)));
+    let (_, few) = admin.key(json!({"limits": [{"metric": "concurrency", "amount": 2}]})).await;
+    let mut tasks = JoinSet::new();
+    for _ in 0..6 {
+        let (client, key) = (house.client(), few.clone());
+        tasks.spawn(async move { send(client, &key, "/v1/chat/completions", &ask()).await.status });
+    }
+    let mut statuses = tasks.join_all().await;
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 200, 429, 429, 429, 429]);
+    assert_eq!(
+        send(house.client(), &few, "/v1/chat/completions", &ask()).await.status,
+        200,
+        "places come back"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_by_model_and_label_count_only_what_they_name() {
+    let (_vendor, house) = house().await;
+    let admin = Admin::of(&house);
+    let limits = json!([
+        {"metric": "requests", "amount": 2, "per": "hour", "label": "team=red"},
+        {"metric": "requests", "amount": 1, "per": "hour", "model": "alpha/two"},
+    ]);
+    let (_, key) = admin.key(json!({"limits": limits})).await;
+    let tagged = |team: &str| {
+        let mut body = ask();
+        body["model"] = json!("alpha/one");
+        body["routing"] = json!({"tags": {"team": team}});
+        body
+    };
+    let mut red = Vec::new();
+    for _ in 0..3 {
+        red.push(send(house.client(), &key, "/v1/chat/completions", &tagged("red")).await.status);
+        assert_eq!(send(house.client(), &key, "/v1/chat/completions", &tagged("blue")).await.status, 200);
+    }
+    assert_eq!(red, [200, 200, 429]);
+    let mut two = ask();
+    two["model"] = json!("alpha/two");
+    assert_eq!(send(house.client(), &key, "/v1/chat/completions", &two).await.status, 200);
+    assert_eq!(send(house.client(), &key, "/v1/chat/completions", &two).await.status, 429);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn roles_may_what_they_may_and_bad_input_is_refused_clearly() {
+    let (_vendor, house) = house().await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme"})).await;
+    let (_, viewer) = admin.key(json!({"role": "viewer"})).await;
+    let (own, operator) = admin.key(json!({"role": "operator", "tenant": "acme"})).await;
+    let (_, inference) = admin.key(json!({"tenant": "acme"})).await;
+    let check = async |key: &str, method: &str, path: &str, body: Value, status: u16, code: &str| {
+        let said = admin.call_as(key, method, path, &body).await;
+        if code.is_empty() {
+            assert_eq!(said.status, status, "{method} {path}: {}", said.text());
+        } else {
+            assert_eq!(said.error(status)["code"], code, "{method} {path}");
+        }
+    };
+    check(&viewer, "GET", "/tenants", Value::Null, 200, "").await;
+    check(&viewer, "POST", "/keys", json!({}), 403, "role_missing").await;
+    check(&viewer, "GET", "/audit", Value::Null, 403, "role_missing").await;
+    check(&operator, "POST", "/keys", json!({"tenant": "acme"}), 201, "").await;
+    check(&operator, "POST", "/keys", json!({"tenant": "acme", "role": "admin"}), 403, "role_missing").await;
+    check(&operator, "POST", "/keys", json!({"tenant": "default"}), 403, "role_missing").await;
+    check(&operator, "PATCH", &format!("/keys/{own}"), json!({"limits": []}), 403, "").await;
+    check(&operator, "PATCH", "/tenants/acme", json!({"limits": []}), 403, "role_missing").await;
+    check(&inference, "GET", "/tenants", Value::Null, 403, "role_missing").await;
+    check("sk-to-nobody", "GET", "/tenants", Value::Null, 401, "invalid_admin_key").await;
+    assert_eq!(
+        send(house.client(), &viewer, "/v1/chat/completions", &ask()).await.error(403)["code"],
+        "not_allowed"
+    );
+    let t = admin.token.clone();
+    for (method, path, body, status, code) in [
+        ("POST", "/tenants", json!({}), 400, "missing"),
+        ("POST", "/tenants", json!({"id": "Acme!"}), 400, "invalid_value"),
+        ("POST", "/tenants", json!({"id": "acme"}), 409, "exists"),
+        ("POST", "/tenants", json!({"id": "x", "limit": []}), 400, "invalid_body"),
+        ("POST", "/tenants", json!({"id": "x", "tier": "wood"}), 400, "invalid_body"),
+        ("POST", "/tenants", json!({"id": "x", "time_zone": "Mars"}), 400, "invalid_value"),
+        ("POST", "/tenants", json!([1]), 400, "invalid_body"),
+        ("DELETE", "/tenants/acme", Value::Null, 409, "in_use"),
+        ("GET", "/tenants/acmee", Value::Null, 404, "not_found"),
+        ("PATCH", "/tenants/acme", json!({"id": "b"}), 400, "immutable"),
+        ("POST", "/keys", json!({"tenant": "nobody"}), 400, "unknown_tenant"),
+        ("POST", "/keys", json!({"scopes": {"models": ["beta/*"]}}), 400, "unknown_name"),
+        ("POST", "/keys", json!({"scopes": {"workflows": ["defualt"]}}), 400, "unknown_name"),
+        ("POST", "/keys", json!({"scopes": {"endpoints": ["chta"]}}), 400, "unknown_name"),
+        (
+            "POST",
+            "/keys",
+            json!({"limits": [{"metric": "usd", "amount": -1, "per": "day"}]}),
+            400,
+            "invalid_value",
+        ),
+        (
+            "POST",
+            "/keys",
+            json!({"limits": [{"metric": "usd", "amount": 1, "per": "week"}]}),
+            400,
+            "invalid_value",
+        ),
+        ("POST", "/keys", json!({"expires_ms": 5}), 400, "invalid_value"),
+        ("POST", "/keys", json!({"key": "sk-to-mine"}), 400, "invalid_body"),
+        ("POST", "/provider-keys", json!({"provider": "alpha", "key": "sk-abcdefgh"}), 400, "no_master_key"),
+        ("GET", "/nothing", Value::Null, 404, "not_found"),
+        ("PUT", "/keys", json!({}), 405, "method_not_allowed"),
+        ("GET", "/audit?after=x", Value::Null, 400, "invalid_value"),
+    ] {
+        check(&t, method, path, body, status, code).await;
+    }
+    // Each refusal of a role is on the trail.
+    let trail = admin.call("GET", "/audit?limit=1000", &Value::Null).await.json();
+    let denied = trail["data"].as_array().unwrap().iter().filter(|l| l["action"] == "admin.denied").count();
+    assert!(denied >= 3, "{trail}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_of_providers_are_kept_secret_and_routed_around() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let key = seen.header("authorization").unwrap_or("").to_owned();
+        match key.as_str() {
+            "Bearer sk-stored-revoked-1" => Reply::error(401),
+            "Bearer sk-stored-throttled-2" => Reply::error_with(429, "retry-after", "30"),
+            "Bearer sk-stored-spent-3" => Reply::error(402),
+            "Bearer sk-stored-good-4" => Reply::text("hello"),
+            _ => Reply::error(403),
+        }
+    })
+    .await;
+    let mut house = Plan::new()
+        .vendor("alpha", &vendor)
+        .with_key("alpha", "ALPHA_KEY")
+        .model(&Model::new("alpha/one"))
+        .rules(NO_CHANCE)
+        .env("TURNOUT_MASTER_KEY", "a master key of more than thirty-two bytes")
+        .start_even_if_not_ready()
+        .await;
+    let admin = Admin::of(&house);
+    let secrets = ["sk-stored-revoked-1", "sk-stored-throttled-2", "sk-stored-spent-3", "sk-stored-good-4"];
+    for secret in secrets {
+        let body = json!({"provider": "alpha", "name": "test", "key": secret});
+        let made = admin.call("POST", "/provider-keys", &body).await;
+        assert_eq!(made.status, 201, "{}", made.text());
+        assert!(!made.text().contains(secret));
+    }
+    let load = async |client: Client| {
+        let client = Arc::new(client);
+        let mut tasks = JoinSet::new();
+        for i in 0..40 {
+            let client = client.clone();
+            let mut body = ask();
+            body["stream"] = json!(i % 2 == 0);
+            tasks.spawn(async move { client.post("/v1/chat/completions", &body).await.status });
+        }
+        assert!(
+            tasks.join_all().await.iter().all(|s| *s == 200),
+            "no client sees a failure while one key lives"
+        );
+    };
+    load(house.client()).await;
+    house.kill().await;
+    house.restart().await;
+    load(house.client()).await;
+    // The living key is taken away: now, and only now, clients hear of it.
+    let admin = Admin::of(&house);
+    let listed = admin.call("GET", "/provider-keys", &Value::Null).await.json();
+    let last = listed["data"].as_array().unwrap().last().unwrap()["id"].as_str().unwrap().to_owned();
+    let removed = admin.call("DELETE", &format!("/provider-keys/{last}"), &Value::Null).await;
+    assert_eq!(removed.status, 200);
+    let mut hurried = ask();
+    hurried["routing"] = json!({"max_latency_ms": 2_000});
+    assert_ne!(house.client().chat(&hurried).await.status, 200);
+    let metrics = house.client().get("/metrics").await.text();
+    let log = house.log();
+    house.stop().await;
+    let mut searched =
+        vec![("metrics".to_owned(), metrics.into_bytes()), ("log".to_owned(), log.into_bytes())];
+    collect(&house.folder().path().join("data"), &mut searched);
+    assert!(searched.len() > 6, "the data folder was looked at");
+    for (name, bytes) in &searched {
+        for secret in secrets {
+            assert!(
+                !bytes.windows(secret.len()).any(|w| w == secret.as_bytes()),
+                "{secret} stands in {name}"
+            );
+        }
+    }
+}
+
+fn collect(folder: &std::path::Path, into: &mut Vec<(String, Vec<u8>)>) {
+    for entry in std::fs::read_dir(folder).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            collect(&path, into);
+        } else {
+            into.push((path.display().to_string(), std::fs::read(&path).unwrap()));
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_does_what_the_control_api_does() {
+    let (_vendor, mut house) = house().await;
+    let run = async |args: &[&str]| {
+        let out = house.cli(args).await;
+        assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap()
+    };
+    run(&[
+        "tenant",
+        "create",
+        "acme",
+        "--tier",
+        "gold",
+        "--limit",
+        "100 usd per month",
+        "--label",
+        "team=red",
+    ])
+    .await;
+    let made: Value = serde_json::from_str(
+        &run(&["--json", "key", "create", "--tenant", "acme", "--limit", "5 usd per day"]).await,
+    )
+    .unwrap();
+    let key = made["key"].as_str().unwrap();
+    assert_eq!(send(house.client(), key, "/v1/chat/completions", &ask()).await.status, 200);
+    let table = run(&["budget"]).await;
+    assert!(table.contains("tenant:acme") && table.contains("month"), "{table}");
+    assert!(run(&["tenant", "list"]).await.contains("100 usd per month"));
+    run(&["key", "revoke", made["id"].as_str().unwrap()]).await;
+    assert_eq!(send(house.client(), key, "/v1/chat/completions", &ask()).await.status, 401);
+    assert!(run(&["audit", "list"]).await.contains("key.revoke"));
+    assert!(run(&["audit", "verify"]).await.contains("hold"));
+    let wrong = house.cli(&["key", "create", "--tenant", "acm"]).await;
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("did you mean `acme`"), "{wrong:?}");
+    assert_eq!(wrong.status.code(), Some(2));
+    house.stop().await;
+    let stopped = house.cli(&["tenant", "list"]).await;
+    assert!(String::from_utf8_lossy(&stopped.stderr).contains("turnout serve"), "{stopped:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_address_needs_a_key_first() {
+    let (_vendor, mut house) = house().await;
+    house.stop().await;
+    let refused = house.cli(&["serve", "--listen", "0.0.0.0:0"]).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("turnout key create"), "{refused:?}");
+}
