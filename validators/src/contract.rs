@@ -40,7 +40,7 @@ pub(crate) fn checks(request: &ChatRequest, severity: Severity) -> Vec<Arc<dyn C
     }
     // Prose that the client's own `max_tokens` cuts short is what was asked for; cut JSON never is.
     if !list.is_empty() {
-        list.push(finish_reason::plain(severity));
+        list.push(finish_reason::not_truncated(severity));
     }
     if !request.tools.is_empty() {
         list.push(tool_args::of_request(severity));
@@ -114,8 +114,8 @@ mod tests {
         let tools = json!([{"type": "function", "function": {"name": "f"}}]);
         check(json!({}), &[]);
         check(json!({"response_format": {"type": "text"}}), &[]);
-        check(json!({"response_format": {"type": "json_object"}}), &["json", "finish_reason"]);
-        check(json!({"response_format": schema}), &["json_schema", "finish_reason"]);
+        check(json!({"response_format": {"type": "json_object"}}), &["json", "not_truncated"]);
+        check(json!({"response_format": schema}), &["json_schema", "not_truncated"]);
         check(json!({"tools": tools}), &["tool_args"]);
     }
 

@@ -48,9 +48,9 @@ fn named(name: &'static str, with: &Value, severity: Severity) -> Result<Arc<dyn
     Ok(Arc::new(Finish { name, severity }))
 }
 
-/// The check under its own name.
-pub(crate) fn plain(severity: Severity) -> Arc<dyn Check> {
-    Arc::new(Finish { name: "finish_reason", severity })
+/// The check, for whoever needs it without parameters.
+pub(crate) fn not_truncated(severity: Severity) -> Arc<dyn Check> {
+    Arc::new(Finish { name: "not_truncated", severity })
 }
 
 impl Check for Finish {

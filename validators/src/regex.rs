@@ -216,6 +216,29 @@ mod tests {
         assert!(watch.push(">").is_none() && watch.push("xy").is_some());
     }
 
+    #[test]
+    fn no_split_of_a_text_releases_a_forbidden_pattern() {
+        // Every way of cutting these texts, each bit a cut.
+        for (source, text) in [
+            ("ab{1,3}c", "xabbbcxabx"),
+            ("(?m)^b{1,4}$|é", "abb\nbbaéa"),
+            ("\\bkey-\\d{2}\\b", " key-1 key-12"),
+        ] {
+            let with = json!({"must_not": source, "max_len": 8});
+            let check = build("regex", &with, None).unwrap();
+            for cuts in 0_u32..1 << (text.len() - 1) {
+                let mut pieces = vec![1];
+                for i in 0..text.len() - 1 {
+                    match (cuts >> i & 1, pieces.last_mut()) {
+                        (0, Some(last)) => *last += 1,
+                        _ => pieces.push(1),
+                    }
+                }
+                window(&check, text, &pieces);
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn no_byte_of_a_forbidden_pattern_is_released(
