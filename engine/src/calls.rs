@@ -20,7 +20,7 @@ use types::profile::WorkloadProfile;
 use types::provider::{Call, ChatProvider, Edits, Error, ErrorKind, Reply};
 use types::run::{CallError, CallRecord};
 use types::{Chunk, Completion, Usage, Usd};
-use workflows::{Ask, Failure, Generated, World};
+use workflows::{Ask, Failure, Generated, Purse, World};
 
 mod money;
 mod tracked;
@@ -45,6 +45,8 @@ pub(crate) struct Calls {
     pub(crate) profile: WorkloadProfile,
     pub(crate) candidates: Candidates,
     pub(crate) ledger: Ledger,
+    /// Of the calls that are made after the response.
+    pub(crate) after: Ledger,
     pub(crate) started: Instant,
     pub(crate) deadline: Instant,
     /// Ceiling that the request or a policy set: never passed, whatever a call turns out to cost.
@@ -58,6 +60,8 @@ pub(crate) struct Calls {
 /// One call under way: goes into the ledger exactly once, as cancelled when it is dropped.
 struct Open {
     ledger: Ledger,
+    /// What the node may use, within what the run may.
+    purse: Arc<Purse>,
     node: Arc<str>,
     model: Arc<Model>,
     free: bool,
@@ -110,6 +114,7 @@ impl Open {
             reported_model: end.reported_model.to_owned(),
         };
         self.arrived(now);
+        self.purse.settle(self.reserved, record.cost_usd.unwrap_or_default());
         self.ledger.settle(&self.node, self.reserved, record);
     }
 
@@ -143,6 +148,17 @@ impl World for Calls {
     }
 }
 
+/// A failure by the name that workflow files give it.
+const fn code(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::RateLimited => "rate_limited",
+        ErrorKind::FirstTokenTimeout | ErrorKind::InterTokenTimeout | ErrorKind::TotalTimeout => "timeout",
+        ErrorKind::StreamLost => "stream_lost",
+        ErrorKind::Malformed | ErrorKind::TooLarge => "malformed",
+        _ => "unavailable",
+    }
+}
+
 /// What the loop over candidates does next.
 enum Next {
     Again(Duration),
@@ -156,11 +172,13 @@ impl Calls {
         if order.is_empty() {
             return Err(Failure::NoCandidate(format!("no model is left for node `{}`", ask.node())));
         }
-        let deadline = ask.timeout.map_or(self.deadline, |t| self.deadline.min(Instant::now() + t));
+        let deadline = self.deadline_of(&ask);
         let mut rng = StdRng::seed_from_u64(self.seed);
         let (mut attempt, mut refused_by_budget) = (0_u32, false);
         let mut last: Option<Error> = None;
-        let candidates = order.len().min(self.reach.retry.max_candidates);
+        let elsewhere = ask.retry.as_ref().is_none_or(|r| r.reroute);
+        let most = if elsewhere { self.reach.retry.max_candidates } else { 1 };
+        let candidates = order.len().min(most);
         for (position, ix) in order.into_iter().take(candidates).enumerate() {
             let more = position.saturating_add(1) < candidates;
             let (Some(model), Some(provider)) =
@@ -200,20 +218,20 @@ impl Calls {
                         if let Some(l) = leave.filter(|_| !ours) {
                             l.failed(&e, Instant::now(), rng.random());
                         }
-                        self.ledger.failed(&e);
-                        let next = self.next(&e, tries, more, deadline, &mut rng);
+                        self.ledger_of(&ask).failed(&e);
+                        let next = self.next(&e, &ask, tries, more, deadline, &mut rng);
                         last = Some(e);
                         match next {
                             Next::Again(wait) => tokio::time::sleep(wait).await,
                             Next::Another => break,
-                            Next::GiveUp => return Err(self.most_useful(last)),
+                            Next::GiveUp => return Err(self.most_useful(&ask, last)),
                         }
                     }
                 }
             }
         }
         match last {
-            Some(_) => Err(self.most_useful(last)),
+            Some(_) => Err(self.most_useful(&ask, last)),
             None if refused_by_budget => Err(Failure::Budget("usd")),
             None => {
                 Err(Failure::NoCandidate("every candidate is failing and kept out for a while".to_owned()))
@@ -221,12 +239,35 @@ impl Calls {
         }
     }
 
-    fn most_useful(&self, last: Option<Error>) -> Failure {
-        self.ledger.worst().or(last).map_or(Failure::Deadline, Failure::Provider)
+    /// The moment before which an ask must have come to something.
+    fn deadline_of(&self, ask: &Ask) -> Instant {
+        let own = ask.timeout.map(|t| Instant::now() + t);
+        // What is done after the response is not bound by the request's time.
+        let request = (!ask.late).then_some(self.deadline);
+        // The run has to end a little earlier, to deliver what there is.
+        let run = ask.deadline.filter(|_| !ask.late);
+        [own, request, run].into_iter().flatten().min().unwrap_or(self.deadline)
+    }
+
+    /// Where the calls of an ask are written down.
+    fn ledger_of(&self, ask: &Ask) -> &Ledger {
+        if ask.late { &self.after } else { &self.ledger }
+    }
+
+    fn most_useful(&self, ask: &Ask, last: Option<Error>) -> Failure {
+        self.ledger_of(ask).worst().or(last).map_or(Failure::Deadline, Failure::Provider)
     }
 
     /// Another candidate is the better retry; the same one again only where there is no other.
-    fn next(&self, e: &Error, tries: u32, more: bool, deadline: Instant, rng: &mut StdRng) -> Next {
+    fn next(
+        &self,
+        e: &Error,
+        ask: &Ask,
+        tries: u32,
+        more: bool,
+        deadline: Instant,
+        rng: &mut StdRng,
+    ) -> Next {
         // The provider's own limit on a whole call leaves time for another model, ours does not.
         let timed_out = e.kind == ErrorKind::TotalTimeout && Instant::now() < deadline;
         if !e.kind.another_may_do() && !timed_out {
@@ -235,13 +276,21 @@ impl Calls {
         if more {
             return Next::Another;
         }
-        let retry = self.reach.retry;
-        if !e.retryable() || tries >= retry.max_attempts {
+        let usual = self.reach.retry;
+        let own = ask.retry.as_deref();
+        let most = own.and_then(|r| r.max_attempts).unwrap_or(usual.max_attempts);
+        if !e.retryable() || tries >= most || own.is_some_and(|r| !r.covers(code(e.kind))) {
             return Next::GiveUp;
         }
-        let ceiling =
-            retry.backoff.saturating_mul(1 << tries.saturating_sub(1).min(10)).min(retry.backoff_max);
-        let wait = e.retry_after.unwrap_or_else(|| ceiling.mul_f64(rng.random()));
+        let pause = match own {
+            Some(r) => r.pause(tries, rng.random()),
+            None => {
+                let ceiling = usual.backoff.saturating_mul(1 << tries.saturating_sub(1).min(10));
+                ceiling.min(usual.backoff_max).mul_f64(rng.random())
+            }
+        };
+        let asked = e.retry_after.filter(|_| own.is_none_or(|r| r.respect_retry_after));
+        let wait = asked.unwrap_or(pause);
         if Instant::now() + wait >= deadline { Next::GiveUp } else { Next::Again(wait) }
     }
 
@@ -270,13 +319,15 @@ impl Calls {
         self.ceilings.lower(&mut edits, &self.request);
         adapt(&mut edits, &self.request, model);
         let est_input = self.est_input(&edits);
-        let reserved = self.reserve(model, provider, &mut edits, est_input)?;
+        let reserved = self.reserve(model, provider, &mut edits, est_input, ask)?;
         let now = Instant::now();
         let purpose =
             if attempt > 1 && ask.purpose == "primary" { "fallback".into() } else { ask.purpose.to_string() };
-        self.ledger.await_begins(now);
+        let ledger = self.ledger_of(ask);
+        ledger.await_begins(now);
         let open = Open {
-            ledger: self.ledger.clone(),
+            ledger: ledger.clone(),
+            purse: ask.purse.clone(),
             node: ask.node().clone(),
             model: model.clone(),
             free: provider.tier == Tier::Free,

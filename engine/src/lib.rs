@@ -13,6 +13,7 @@ pub mod error;
 pub mod explain;
 mod feedback;
 pub mod learn;
+mod later;
 mod ledger;
 mod limits;
 mod live;
@@ -29,6 +30,7 @@ pub use bundle::{Bundle, Files};
 pub use config::{Breaker as BreakerConfig, Config, Retry};
 pub use error::{Error, Kind};
 pub use feedback::{FeedbackError, Receipt as FeedbackReceipt};
+pub use later::Background;
 pub use learn::{Statistics, learner};
 pub use models::{Learned, ModelRow};
 pub use profiler;
@@ -41,7 +43,7 @@ use breaker::Breaker;
 use calls::Reach;
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
 use types::chat::ChatRequest;
 use types::decision::Exclusion;
@@ -84,6 +86,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) gate: Arc<Gate>,
     seeds: AtomicU64,
+    background: OnceLock<Background>,
 }
 
 /// A configuration with what belongs to it; a request keeps the one it entered with.
@@ -133,8 +136,16 @@ impl Engine {
             finished,
             gate: Gate::new(config.max_inflight),
             seeds: AtomicU64::new(seed),
+            background: OnceLock::new(),
             config,
         }))
+    }
+
+    /// Gives it somewhere to do what workflows leave for after their response; without it that is left undone.
+    /// The first one given stays.
+    pub fn work_in(&self, background: Background) {
+        // A second one would split the work between two counts.
+        let _ = self.0.background.set(background);
     }
 
     /// Swaps the configuration. Requests under way keep the one they entered with; models that stay keep

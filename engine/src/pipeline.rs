@@ -3,6 +3,7 @@
 use crate::answer::{Admission, Answer, Head, Whole};
 use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
+use crate::later;
 use crate::ledger::Ledger;
 use crate::limits::{Held, Worst};
 use crate::live::{self, Flow};
@@ -33,57 +34,9 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         return Err(Kind::Invalid { param, message }.into());
     }
 
-    // profile
-    let request = Arc::new(request);
-    let profile = profiler::profile(&request);
-
-    // policy
-    let around =
-        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
-    let about = policies::Inputs { request: &request, profile: &profile, around: &around, unix_ms: ts_ms };
-    let scope = policies::scope(&about);
-    let (mut directives, unevaluated) =
-        match view.bundle.policies.evaluate(policies::Phase::Request, &scope).await {
-            Ok(directives) => (directives, None),
-            Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()))),
-        };
-
-    // route
-    let seed = inner.next_seed();
-    let statistics = inner.statistics.load();
-    let circuit = |ix: types::ModelIx| view.circuit(ix);
-    let routed = route::decide(
-        &route::Inputs {
-            bundle: &view.bundle,
-            availability: &view.availability,
-            unavailable: &view.unavailable,
-            circuit: &circuit,
-            quota: &|ix| view.reach.provider.quota(ix),
-            statistics: &statistics,
-            request: &request,
-            profile: &profile,
-            scope: &scope,
-            mode: inner.config.mode,
-            seed,
-            request_id: &admission.request_id,
-            who: &who,
-            ts_ms,
-        },
-        &mut directives,
-        unevaluated,
-    );
-    let (decision, mut routed) = match routed {
-        Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
-        Err(e) => (e.0, Err(e.1)),
-    };
-    if let (Some(held), Ok((workflow, candidates, cap))) = (&mut held, &mut routed) {
-        let worst = worst(&view, &request, &profile, workflow, candidates, *cap);
-        let names = candidates.names(view.bundle.matrix());
-        match held.reserve(&who, worst, &names, &request.options.tags, ts_ms).await {
-            Ok(allowed) => *cap = [*cap, allowed].into_iter().flatten().min(),
-            Err(e) => routed = Err(e),
-        }
-    }
+    // profile, policy, route
+    let decided = decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
+    let Decided { request, profile, scope, mut directives, seed, decision, routed } = decided;
     let ledger = Ledger::default();
     let trace = Trace::default();
     let mut tree = Tree {
@@ -112,7 +65,9 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     } else {
         (None, None)
     };
+    let after = Ledger::default();
     let calls = Calls {
+        after: after.clone(),
         reach: view.reach.clone(),
         request: request.clone(),
         request_id: tree.admission.request_id.clone(),
@@ -146,7 +101,15 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         observer: None,
     };
     let name: Arc<str> = workflow.name.as_str().into();
-    let run = async move { workflows::run(workflow, input, Arc::new(calls)).await.ending };
+    let (store, background) = (inner.store.clone(), inner.background.get().cloned());
+    let request_id = tree.admission.request_id.clone();
+    let run = async move {
+        let done = workflows::run(workflow, input, Arc::new(calls)).await;
+        if let (Some(later), Some(start)) = (done.later, background) {
+            start("after_response", Box::pin(later::finish(later, after, store, request_id)));
+        }
+        done.ending
+    };
     let describe = {
         let view = view.clone();
         move |tree: &mut Tree| head(&view, tree, name)
@@ -161,6 +124,81 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         }
         None => whole(timeout_at(deadline, run).await.ok(), tree, describe),
     }
+}
+
+/// What is known of a request before its first call.
+pub(crate) struct Decided {
+    pub(crate) request: Arc<ChatRequest>,
+    pub(crate) profile: types::WorkloadProfile,
+    pub(crate) scope: types::expr::Scope,
+    pub(crate) directives: Directives,
+    pub(crate) seed: u64,
+    pub(crate) decision: types::Decision,
+    /// What is to run, or why nothing is.
+    pub(crate) routed: Result<route::Chosen, Error>,
+}
+
+/// Profiles a request, asks the policies, chooses, and reserves what the choice may cost.
+pub(crate) async fn decide(
+    inner: &Inner,
+    view: &View,
+    admission: &Admission,
+    request: Arc<ChatRequest>,
+    held: &mut Option<Held>,
+    ts_ms: i64,
+) -> Decided {
+    let who = &admission.who;
+    // profile
+    let profile = profiler::profile(&request);
+
+    // policy
+    let around =
+        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
+    let about = policies::Inputs { request: &request, profile: &profile, around: &around, unix_ms: ts_ms };
+    let scope = policies::scope(&about);
+    let (mut directives, unevaluated) =
+        match view.bundle.policies.evaluate(policies::Phase::Request, &scope).await {
+            Ok(directives) => (directives, None),
+            Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()))),
+        };
+
+    // route
+    let seed = inner.next_seed();
+    let statistics = inner.statistics.load();
+    let circuit = |ix: types::ModelIx| view.circuit(ix);
+    let routed = route::decide(
+        &route::Inputs {
+            bundle: &view.bundle,
+            availability: &view.availability,
+            unavailable: &view.unavailable,
+            circuit: &circuit,
+            quota: &|ix| view.reach.provider.quota(ix),
+            statistics: &statistics,
+            request: &request,
+            profile: &profile,
+            scope: &scope,
+            mode: inner.config.mode,
+            seed,
+            request_id: &admission.request_id,
+            who,
+            ts_ms,
+        },
+        &mut directives,
+        unevaluated,
+    );
+    let (decision, mut routed) = match routed {
+        Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
+        Err(e) => (e.0, Err(e.1)),
+    };
+    if let (Some(held), Ok((workflow, candidates, cap))) = (held, &mut routed) {
+        let worst = worst(view, &request, &profile, workflow, candidates, *cap);
+        let names = candidates.names(view.bundle.matrix());
+        match held.reserve(who, worst, &names, &request.options.tags, ts_ms).await {
+            Ok(allowed) => *cap = [*cap, allowed].into_iter().flatten().min(),
+            Err(e) => routed = Err(e),
+        }
+    }
+    Decided { request, profile, scope, directives, seed, decision, routed }
 }
 
 fn whole(

@@ -56,6 +56,8 @@ pub struct Used {
 struct State {
     used: Used,
     reserved: Usd,
+    /// Somebody has said what was paid, be it nothing.
+    told: bool,
 }
 
 /// What a run, a node or a call may use and has used. Whatever is taken from it is taken from those around
@@ -100,6 +102,7 @@ impl Purse {
         let mut state = self.lock();
         state.reserved = state.reserved.minus(reserved);
         state.used.usd = state.used.usd.plus(cost);
+        state.told = true;
         if let Some(above) = &self.above {
             above.settle(reserved, cost);
         }
@@ -120,6 +123,11 @@ impl Purse {
     #[must_use]
     pub fn used(&self) -> Used {
         self.lock().used
+    }
+
+    /// Whether anybody has said what was paid.
+    pub(crate) fn is_told(&self) -> bool {
+        self.lock().told
     }
 
     /// Its limits.

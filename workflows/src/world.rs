@@ -360,6 +360,8 @@ pub struct Ask {
     pub retry: Option<Arc<Retry>>,
     /// What the call may cost: money is set aside here before it is spent, and settled after.
     pub purse: Arc<Purse>,
+    /// The response is out: the call belongs to what is done after it, and not to its record.
+    pub late: bool,
     /// `provider/model` that are to be used only when there is no other.
     pub avoid: Vec<Arc<str>>,
 }

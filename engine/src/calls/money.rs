@@ -1,10 +1,12 @@
 //! Money of one call: what policies allow it, what it may cost at most, what it cost when nobody says.
 
 use super::Calls;
+use crate::ledger::Ledger;
 use types::chat::{ChatRequest, Message, ResponseFormat};
 use types::matrix::{Model, Provider, Tier};
 use types::provider::{Edits, ErrorKind};
 use types::{Usage, Usd};
+use workflows::{Ask, Purse};
 
 /// What policies allow at most in every call, whatever the request or a node of the workflow asks for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -64,30 +66,35 @@ impl Calls {
         est.saturating_add(u32::try_from(added).unwrap_or(u32::MAX))
     }
 
-    /// Reserves the worst case of one call, every choice as long as it may be. Where only a shorter answer fits, the answer is shortened, down
-    /// to 64 tokens, unless it has a form that a cut would break.
+    /// Reserves the worst case of one call, every choice as long as it may be, with the request and with the
+    /// node that asks. Where only a shorter answer fits, the answer is shortened, down to 64 tokens, unless
+    /// it has a form that a cut would break.
     pub(super) fn reserve(
         &self,
         model: &Model,
         provider: &Provider,
         edits: &mut Edits,
         input: u32,
+        ask: &Ask,
     ) -> Option<Usd> {
+        let (purse, ledger) = (&*ask.purse, self.ledger_of(ask));
         if provider.tier == Tier::Free {
             return Some(Usd::ZERO);
         }
         let Some(price) = model.price else {
             // Routing has excluded unknown prices wherever there is a ceiling.
-            return self.cap.is_none().then_some(Usd::ZERO);
+            return (self.cap.is_none() && purse.left().is_none()).then_some(Usd::ZERO);
         };
         let asked = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
         let n = self.request.params.n.max(1);
         let cost =
             |output: u32| price.cost(&Usage { input, output: output.saturating_mul(n), ..Usage::default() });
-        if self.ledger.reserve(cost(asked), self.cap) {
+        let set_aside = |amount: Usd| set_aside(purse, ledger, self.cap, amount);
+        if set_aside(cost(asked)) {
             return Some(cost(asked));
         }
-        let left = self.ledger.left(self.cap?).dollars() - cost(0).dollars();
+        let left = [self.cap.map(|cap| ledger.left(cap)), purse.left()].into_iter().flatten().min()?;
+        let left = left.dollars() - cost(0).dollars();
         let affordable =
             if price.output > 0.0 { (left / price.output * 1e6 / f64::from(n)).floor() } else { 0.0 };
         let structured =
@@ -98,6 +105,18 @@ impl Calls {
         // Bounded by `asked`, which did not fit.
         let output = affordable.min(f64::from(asked)) as u32;
         edits.max_tokens = Some(output);
-        self.ledger.reserve(cost(output), self.cap).then(|| cost(output))
+        set_aside(cost(output)).then(|| cost(output))
     }
+}
+
+/// Sets money aside with the node and with the request, or with neither.
+fn set_aside(purse: &Purse, ledger: &Ledger, cap: Option<Usd>, amount: Usd) -> bool {
+    if !purse.reserve(amount) {
+        return false;
+    }
+    let all = ledger.reserve(amount, cap);
+    if !all {
+        purse.settle(amount, Usd::ZERO);
+    }
+    all
 }

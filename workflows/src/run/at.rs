@@ -138,6 +138,7 @@ impl<'a> At<'a> {
             deadline: self.host.deadline(),
             retry: self.node.common.retry.clone().map(Arc::new),
             purse: Purse::new(crate::budget::Amounts::default(), Some(self.purse.clone())),
+            late: self.host.late,
             avoid: Vec::new(),
         }
     }
@@ -189,7 +190,7 @@ impl<'a> At<'a> {
     /// model's price does.
     pub(crate) fn charge(&self, answer: &Answer, purse: &Purse) {
         purse.count(&answer.completion.usage);
-        if purse.used().usd == types::Usd::ZERO
+        if !purse.is_told()
             && let Some(price) = answer.model.price
         {
             purse.settle(types::Usd::ZERO, price.cost(&answer.completion.usage));

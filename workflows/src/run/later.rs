@@ -7,7 +7,7 @@ use crate::trace::Trace;
 use crate::world::{EffectId, EffectKind, Moment};
 use std::sync::Arc;
 use std::time::Duration;
-use types::Run;
+use types::{Run, UnitInterval};
 
 /// Longest time that is given to it.
 const LONGEST: Duration = Duration::from_secs(300);
@@ -36,11 +36,12 @@ impl Later {
         }
         // The record of the answer is closed; this is another one.
         host.input.trace = Trace::new();
+        host.late = true;
         Some(Later { host, env, cells })
     }
 
     /// Runs what remains, within the nodes' own times and budgets and at most five minutes; gives the record
-    /// of it. What the run did before its response is not in it.
+    /// of it, with what judges say of the answer. What the run did before its response is not in it.
     pub async fn run(self) -> Run {
         let Later { host, env, cells } = self;
         let frame = Frame::resumed(&host.workflow.root, &env, host.purse.clone(), cells);
@@ -55,6 +56,8 @@ impl Later {
             () = walk::rest(&host, &frame) => {}
             () = host.world.wait(id, now + LONGEST) => {}
         }
+        let delivered = host.delivered.get().and_then(|id| host.table().row(*id)?.judge);
+        host.input.trace.with(|run| run.judge = delivered.map(UnitInterval::clamped));
         host.input.trace.take()
     }
 }

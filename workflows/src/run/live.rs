@@ -179,6 +179,7 @@ fn ended(at: &At<'_>, chain: &Chain, pump: Pump<'_>, stop: Option<Stop>, purse: 
         None => {
             let row = record_chain(host, at.frame, chain, answer.clone());
             let verdict = row.map_or(Verdict::None, |id| {
+                host.delivered(id);
                 at.demanded(id);
                 host.table().row(id).map_or(Verdict::None, |r| r.verdict)
             });

@@ -129,6 +129,7 @@ fn ended(host: &Host, end: End, keep: bool) -> Ending {
 }
 
 fn deliver(host: &Host, id: RowId, keep: bool) -> Ending {
+    host.delivered(id);
     // Nobody reads the table after the response unless something runs after it.
     let row = if keep { host.table().row(id).cloned() } else { host.table().take(id) };
     let Some(row) = row else {
@@ -157,6 +158,10 @@ pub(crate) struct Host {
     /// Nodes resolved so far.
     resolved: AtomicU32,
     exhausted: AtomicBool,
+    /// The response is out.
+    late: bool,
+    /// The completion that was delivered.
+    delivered: OnceLock<RowId>,
     /// Nodes that may wait for something outside at the same time.
     slots: Semaphore,
     pub(crate) started: Instant,
@@ -185,6 +190,8 @@ impl Host {
             node_runs: AtomicU32::new(0),
             resolved: AtomicU32::new(0),
             exhausted: AtomicBool::new(false),
+            late: false,
+            delivered: OnceLock::new(),
             slots,
             started,
             table: Mutex::default(),
@@ -302,6 +309,12 @@ impl Host {
         if let Some(observer) = &self.input.observer {
             observer.event(&event());
         }
+    }
+
+    /// Notes which completion was delivered.
+    pub(crate) fn delivered(&self, id: RowId) {
+        // The first one is the one that the client got.
+        let _ = self.delivered.set(id);
     }
 
     /// Whether a limit has cut the run short.

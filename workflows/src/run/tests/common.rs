@@ -181,6 +181,8 @@ async fn what_runs_after_the_response_neither_delays_nor_fails_it() {
     let script = Script::new(vec![("ask", vec![Says::Text(1, "x")]), ("audit", vec![Says::Text(9, grade)])]);
     let later = finish(&w, input(prose(), None), &script).await.later.unwrap().run().await;
     assert_eq!(later.steps.last().map(|s| s.outcome.as_str()), Some("ok"));
+    assert_eq!(later.judge.map(types::UnitInterval::get), Some(1.0));
+    assert!(script.asked.lock().unwrap().iter().map(|a| a.late).eq([false, true]));
     // Nothing new is begun where there was no answer.
     let down = Script::new(vec![("ask", vec![Says::Fail(unavailable())])]);
     assert!(finish(&w, input(prose(), None), &down).await.later.is_none());
