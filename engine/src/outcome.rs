@@ -100,6 +100,7 @@ pub(crate) mod tests {
                 output_tokens: 3,
             }],
             propensity: 1.0,
+            basis: None,
         }
     }
 

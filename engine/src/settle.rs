@@ -140,6 +140,7 @@ impl Tree {
             repairs: run.repairs,
             observations: run.calls().filter(|c| !cancelled(c)).map(observation).collect(),
             propensity: decision.propensity,
+            basis: None,
         }
     }
 

@@ -10,8 +10,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The factors of one arm's utility (`routing.md` §5). A missing factor is 1, never 0; in the record a
-/// factor of 1 is left out, and the others stand rounded to six decimals.
+/// The terms of one arm's utility: U = P⁺ · the factors, each to its weight, less `price`. A missing factor is
+/// 1, never 0; in the record a factor of 1 is left out, and the others stand rounded to six decimals. Q, S and L
+/// stand relative to the best arm of the request, so that what all share changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Terms {
     /// P: believed probability of success.
@@ -29,6 +30,7 @@ pub struct Terms {
     /// S: probability that the contract's schema holds.
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub schema: f64,
+    /// 1: money is subtracted (see `price`), not multiplied. Records of earlier versions hold
     /// exp(−λ·cost/cost_ref).
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub cost: f64,
@@ -47,6 +49,12 @@ pub struct Terms {
     /// sqrt(share of the budget left).
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub budget: f64,
+    /// What the cost is worth in points of success, λ·weight·cost/cost_ref; subtracted.
+    #[serde(default, skip_serializing_if = "is_zero", serialize_with = "rounded")]
+    pub price: f64,
+    /// P before any evidence: the prior of the matrix, carried through the workflow's graph.
+    #[serde(default, skip_serializing_if = "is_zero", serialize_with = "rounded")]
+    pub prior: f64,
 }
 
 /// Rounds to six decimals: what is beyond them decides nothing and makes every record twice as long.
@@ -60,6 +68,10 @@ const fn one() -> f64 {
 
 fn is_one(x: &f64) -> bool {
     *x == 1.0
+}
+
+fn is_zero(x: &f64) -> bool {
+    *x == 0.0
 }
 
 /// One eligible arm.
@@ -76,6 +88,9 @@ pub struct Arm {
     pub terms: Terms,
     /// Expected cost of the whole workflow; `None` = unknown price.
     pub expected_cost_usd: Option<Usd>,
+    /// What was learned of this arm's cost, as a factor that is part of the expected cost.
+    #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
+    pub cost_correction: f64,
     /// Outcomes behind the belief (discounted), in this cell.
     #[serde(serialize_with = "rounded")]
     pub outcomes: f64,

@@ -1,6 +1,7 @@
 //! How a request turned out: what it cost, how long it took, what its checks said, and the reward of it all.
 
 use crate::completion::Usage;
+use crate::features::Features;
 use crate::profile::Cell;
 use crate::run::Verdict;
 use crate::units::{UnitInterval, Usd};
@@ -106,6 +107,23 @@ pub struct Outcome {
     pub observations: Vec<CallObservation>,
     /// Probability of the choice.
     pub propensity: f64,
+    /// What the decision knew and learning needs; `None` = nothing was decided, or the record is of a version
+    /// that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub basis: Option<Basis>,
+}
+
+/// What a decision knew of the request and of the arm that answered, for the learner.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Basis {
+    /// The request as numbers.
+    pub features: Features,
+    /// P of the arm that answered, before any evidence, 0..=1.
+    pub prior: f64,
+    /// What the arm was forecast to cost, before what was learned of its cost; `None` = unknown price, or
+    /// another arm than the chosen one answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub forecast_usd: Option<Usd>,
 }
 
 /// What one call taught about its model.

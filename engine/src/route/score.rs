@@ -217,6 +217,8 @@ impl Scorer<'_> {
             preference: e.map_or(1.0, |e| self.directives.boost_of(e.ix).exp2() * self.option_boost(&name)),
             circuit: e.map_or(1.0, |e| (inputs.circuit)(e.ix).factor()),
             budget: 1.0,
+            price: 0.0,
+            prior: 0.0,
         };
         let weights = config.weights.get(inputs.profile.economic_policy.value.index());
         let Some(weights) = weights else { return };
@@ -227,6 +229,7 @@ impl Scorer<'_> {
             utility: u,
             terms,
             expected_cost_usd: cost_known.then(|| Usd::from_dollars(forecast.cost_usd)),
+            cost_correction: 1.0,
             outcomes: belief.n,
             propensity: 0.0,
         };

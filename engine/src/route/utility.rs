@@ -63,6 +63,8 @@ mod tests {
             preference: 1.0,
             circuit: 1.0,
             budget: 1.0,
+            price: 0.0,
+            prior: 0.0,
         }
     }
 

@@ -39,6 +39,8 @@ fn decision(id: &str) -> Decision {
         preference: 1.0,
         circuit: 1.0,
         budget: 1.0,
+        price: 0.0,
+        prior: 0.6,
     };
     let arm = Arm {
         workflow: "default".into(),
@@ -46,6 +48,7 @@ fn decision(id: &str) -> Decision {
         utility: 0.3,
         terms,
         expected_cost_usd: Some(Usd::from_nanos(12_345)),
+        cost_correction: 1.0,
         outcomes: 7.5,
         propensity: 0.95,
     };
@@ -136,6 +139,7 @@ pub(crate) fn request(id: &str, tokens: u32) -> RequestRecord {
         repairs: 0,
         observations: Vec::new(),
         propensity: 0.95,
+        basis: None,
     };
     RequestRecord { decision: decision(id), run: run(usage), outcome }
 }

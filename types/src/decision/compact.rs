@@ -62,7 +62,10 @@ pub(super) fn unavailable<S: Serializer>(all: &Arc<Vec<Exclusion>>, s: S) -> Res
 }
 
 /// What stands before the rows, so that a later layout can be told from this one.
-const LAYOUT: u8 = 1;
+const LAYOUT: u8 = 2;
+
+/// The layout before `price`, `prior` and `cost_correction`, which is still read.
+const LAYOUT_1: u8 = 1;
 
 /// Workflows whose names are written once each; names beyond that are written where they stand.
 const NAMES: usize = 64;
@@ -91,8 +94,8 @@ fn write(arms: &[Arm]) -> Vec<u8> {
 }
 
 fn row(out: &mut Vec<u8>, arm: &Arm) {
-    let Arm { utility, terms: t, expected_cost_usd, outcomes, propensity, .. } = arm;
-    for x in [*utility, t.success, t.bonus, t.optimistic] {
+    let Arm { utility, terms: t, expected_cost_usd, cost_correction, outcomes, propensity, .. } = arm;
+    for x in [*utility, t.success, t.bonus, t.optimistic, t.price, t.prior, *cost_correction] {
         number(out, x);
     }
     let rest = factors(t);
@@ -156,7 +159,7 @@ impl<'de> Visitor<'de> for Arms {
     }
 
     fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Self::Value, E> {
-        Reader(bytes)
+        Reader { bytes, layout: LAYOUT }
             .arms()
             .ok_or_else(|| E::custom("the arms of a decision are cut short or of another layout"))
     }
@@ -170,12 +173,15 @@ impl<'de> Visitor<'de> for Arms {
     }
 }
 
-struct Reader<'a>(&'a [u8]);
+struct Reader<'a> {
+    bytes: &'a [u8],
+    layout: u8,
+}
 
 impl<'a> Reader<'a> {
     fn take(&mut self, n: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(n)?;
-        self.0 = rest;
+        let (taken, rest) = self.bytes.split_at_checked(n)?;
+        self.bytes = rest;
         Some(taken)
     }
 
@@ -208,12 +214,10 @@ impl<'a> Reader<'a> {
     }
 
     fn arms(&mut self) -> Option<Vec<Arm>> {
-        if self.byte()? != LAYOUT {
-            return None;
-        }
+        self.layout = self.byte().filter(|l| (LAYOUT_1..=LAYOUT).contains(l))?;
         let count = usize::try_from(self.get()?).ok()?;
         // A row is longer than a byte, so that a wrong count asks for no more than what is there.
-        let mut arms = Vec::with_capacity(count.min(self.0.len()));
+        let mut arms = Vec::with_capacity(count.min(self.bytes.len()));
         let mut names: Vec<Arc<str>> = Vec::new();
         for _ in 0..count {
             let workflow = match self.get()? {
@@ -235,6 +239,10 @@ impl<'a> Reader<'a> {
     fn arm(&mut self, workflow: Arc<str>, model: Arc<str>) -> Option<Arm> {
         let utility = self.number()?;
         let (success, bonus, optimistic) = (self.number()?, self.number()?, self.number()?);
+        let (price, prior, cost_correction) = match self.layout {
+            LAYOUT_1 => (0.0, 0.0, 1.0),
+            _ => (self.number()?, self.number()?, self.number()?),
+        };
         let mask = self.byte()?;
         let mut rest = [1.0; 8];
         for (i, x) in rest.iter_mut().enumerate() {
@@ -263,8 +271,11 @@ impl<'a> Reader<'a> {
                 preference,
                 circuit,
                 budget,
+                price,
+                prior,
             },
             expected_cost_usd,
+            cost_correction,
             outcomes: self.number()?,
             propensity: self.number()?,
         })
@@ -276,7 +287,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn arm(workflow: &str, model: &str, x: [f64; 14], cost: Option<i64>) -> Arm {
+    fn arm(workflow: &str, model: &str, x: [f64; 17], cost: Option<i64>) -> Arm {
         let [
             utility,
             success,
@@ -292,6 +303,9 @@ mod tests {
             budget,
             outcomes,
             propensity,
+            price,
+            prior,
+            cost_correction,
         ] = x;
         Arm {
             workflow: workflow.into(),
@@ -309,11 +323,18 @@ mod tests {
                 preference,
                 circuit,
                 budget,
+                price,
+                prior,
             },
+            cost_correction,
             expected_cost_usd: cost.map(crate::Usd::from_nanos),
             outcomes,
             propensity,
         }
+    }
+
+    fn read(bytes: &[u8]) -> Option<Vec<Arm>> {
+        Reader { bytes, layout: LAYOUT }.arms()
     }
 
     /// As JSON gives it back.
@@ -329,32 +350,32 @@ mod tests {
         #[test]
         fn both_forms_say_the_same(
             rows in prop::collection::vec(
-                ("[a-c]{0,2}", ".{0,9}", prop::array::uniform14(number()), prop::option::of(any::<i32>())), 0..9,
+                ("[a-c]{0,2}", ".{0,9}", prop::array::uniform17(number()), prop::option::of(any::<i32>())), 0..9,
             ),
             cut in any::<prop::sample::Index>(),
         ) {
             let arms: Vec<Arm> =
                 rows.iter().map(|(w, m, x, c)| arm(w, m, *x, c.map(i64::from))).collect();
             let bytes = write(&arms);
-            let read = Reader(&bytes).arms();
+            let read = read(&bytes);
             prop_assert_eq!(read, Some(by_json(&arms)));
             let part = bytes.get(..cut.index(bytes.len())).unwrap_or_default();
-            prop_assert!(part.len() == bytes.len() || Reader(part).arms().is_none() || arms.is_empty());
+            prop_assert!(part.len() == bytes.len() || self::read(part).is_none() || arms.is_empty());
         }
     }
 
     #[test]
     fn what_no_decimal_tells_is_kept_as_it_is() {
-        let mut x = [0.5; 14];
+        let mut x = [0.5; 17];
         x[12] = f64::INFINITY;
         let arms = vec![arm("w", "m", x, None)];
-        assert_eq!(Reader(&write(&arms)).arms(), Some(arms));
+        assert_eq!(read(&write(&arms)), Some(arms));
     }
 
     #[test]
     fn many_workflows_pass_the_bound_on_names() {
         let arms: Vec<Arm> =
-            (0..200).map(|i| arm(&format!("w{}", i % 90), "m", [0.25; 14], Some(7))).collect();
-        assert_eq!(Reader(&write(&arms)).arms(), Some(arms));
+            (0..200).map(|i| arm(&format!("w{}", i % 90), "m", [0.25; 17], Some(7))).collect();
+        assert_eq!(read(&write(&arms)), Some(arms));
     }
 }
