@@ -310,6 +310,9 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         finished: Some(Arc::new(move |record: &types::store::RequestRecord| count.request(record))),
         config: server.engine.clone(),
     });
+    let tasks = Tasks::default();
+    let work = tasks.clone();
+    engine.work_in(Arc::new(move |name, future| work.spawn(name, future)));
     let app = Arc::new(App {
         engine,
         metrics,
@@ -321,7 +324,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         limits,
         folder: folder.clone(),
         seats: Arc::default(),
-        tasks: Tasks::default(),
+        tasks,
         kept,
         settings,
         fleet: Mutex::new(reach.fleet),
