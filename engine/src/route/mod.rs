@@ -90,7 +90,8 @@ pub(crate) fn decide(inputs: &Inputs<'_>, directives: &mut Directives, unevaluat
     }
 }
 
-type Chosen = (Arc<Workflow>, Candidates, Option<Usd>);
+/// What to run, the models for it, and the ceiling on its cost.
+pub(crate) type Chosen = (Arc<Workflow>, Candidates, Option<Usd>);
 
 fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision) -> Result<Chosen, Error> {
     let asked = Asked::parse(&inputs.request.model, inputs.bundle)?;
