@@ -10,6 +10,7 @@
 //! numbers; its only clock is the one that cuts runaway policies. It never sees an answer and never calls
 //! a model.
 
+mod cases;
 mod check;
 mod error;
 mod explain;
@@ -39,6 +40,7 @@ mod time;
 mod values;
 mod verb;
 
+pub use cases::{CaseResult, Coverage, TestReport};
 pub use error::Error;
 pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as directives_json};
 pub use inputs::{

@@ -86,7 +86,7 @@ pub fn load(
         }
         problems.extend(r.problems);
     }
-    (PolicySet::new(entries, resolver, sandbox), problems)
+    (PolicySet::new(entries, resolver, sandbox, rules_file.clone()), problems)
 }
 
 fn start() -> Span {

@@ -278,6 +278,18 @@ impl Test {
         Some(Test::Compare(Operand::of(a)?, relation, Operand::of(b)?))
     }
 
+    /// The fields it reads.
+    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
+        let (a, b) = match self {
+            Test::Compare(a, _, b) => (a, Some(b)),
+            Test::Is(a) | Test::OneOf(a, _) | Test::AnyOf(a, _) | Test::Holds(a, _) => (a, None),
+        };
+        std::iter::once(a).chain(b).filter_map(|operand| match operand {
+            Operand::Path(path) | Operand::Or(path, _) => Some(path),
+            Operand::Constant(_) => None,
+        })
+    }
+
     /// The value that is compared with constants.
     pub(crate) fn value(&self, vars: &Vars) -> Option<serde_json::Value> {
         let operand = match self {
@@ -436,6 +448,11 @@ impl Path {
     pub(crate) fn of(expr: &Expr) -> Option<Path> {
         let mut names = Vec::new();
         collect(expr, &mut names)?;
+        Path::named(names)
+    }
+
+    /// The path of these names; `None` for a field that no provider has.
+    fn named(names: Vec<Box<str>>) -> Option<Path> {
         let names: Box<[Box<str>]> = names.into();
         let get = match &*names {
             [root, _, field] if **root == *"providers" => {
@@ -446,12 +463,9 @@ impl Path {
         Some(Path { names, get })
     }
 
-    /// As it is written in conditions.
-    pub(crate) fn text(&self) -> String {
-        match (&self.get, &*self.names) {
-            (Source::Provider(_), [_, name, field]) => format!("provider(\"{name}\").{field}"),
-            (_, names) => names.join("."),
-        }
+    /// The path that is told as `workload.task_family`.
+    pub(crate) fn told(path: &str) -> Option<Path> {
+        Path::named(path.split('.').map(Into::into).collect())
     }
 
     fn read<'a>(&self, vars: &'a Vars) -> Option<Val<'a>> {

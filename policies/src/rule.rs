@@ -72,6 +72,24 @@ impl Rule {
         self.when.iter().chain(&self.unless).flat_map(|c| c.reads.iter().map(String::as_str))
     }
 
+    /// Whether it may match once an answer is there: what is not known yet may come to anything.
+    pub(crate) fn may_match(&self, vars: &Vars) -> bool {
+        let may = |condition: &Condition, wanted: bool| {
+            let later =
+                |path: &str| ["response", "run", "tool"].contains(&path.split('.').next().unwrap_or(path));
+            // What only the engine can answer may read anything that the condition reads.
+            let opaque = condition.reads.iter().any(|p| later(p));
+            let told = condition.tree.may_hold(&mut |atom| match &atom.test {
+                Some(test) if test.paths().any(|p| p.names.first().is_some_and(|n| later(n))) => None,
+                None if opaque => None,
+                // What cannot be evaluated may come to anything, too.
+                _ => condition.atom(atom, vars).ok(),
+            });
+            told.is_none_or(|holds| holds == wanted)
+        };
+        self.when.as_ref().is_none_or(|c| may(c, true)) && self.unless.as_ref().is_none_or(|c| may(c, false))
+    }
+
     /// `when && !unless`
     pub(crate) fn answer(&self, vars: &Vars) -> Result<Answer<'_>, types::expr::Error> {
         let mut because = None;

@@ -4,6 +4,7 @@ use crate::Error;
 use crate::expression::Vars;
 use crate::head::{Head, Mode};
 use crate::merge::Merge;
+use crate::native::Path;
 use crate::phase::Phase;
 use crate::rule::Rule;
 use crate::runner::{self, Lost};
@@ -16,7 +17,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+use types::axis::Axis;
 use types::directives::{ActionRecord, Directives, Pools, RuleId, RuleRecord, RuleResult};
+use types::doc::SourceFile;
 use types::expr::Scope;
 
 /// A rule or a policy, in one phase.
@@ -50,10 +53,14 @@ struct Found<'a> {
 pub struct PolicySet {
     pub(crate) entries: Arc<[Entry]>,
     pub(crate) resolver: Arc<Resolver>,
+    /// Where the rules come from, for what is told of the tests beside them.
+    pub(crate) rules_file: SourceFile,
     sandbox: Arc<Sandbox>,
     clock: Clock,
     /// Which phases have any entry, in the order of [`Phase::ALL`].
     phases: [bool; 3],
+    /// What of the variables goes into the record of a decision.
+    recorded: Arc<[(Arc<str>, Path)]>,
 }
 
 impl fmt::Debug for PolicySet {
@@ -63,16 +70,24 @@ impl fmt::Debug for PolicySet {
 }
 
 impl PolicySet {
-    pub(crate) fn new(entries: Vec<Entry>, resolver: Resolver, sandbox: Sandbox) -> Self {
+    pub(crate) fn new(
+        entries: Vec<Entry>,
+        resolver: Resolver,
+        sandbox: Sandbox,
+        rules_file: SourceFile,
+    ) -> Self {
         let clock = Clock::clone(&sandbox.clock);
         let phases =
             Phase::ALL.map(|p| entries.iter().any(|e| e.phase == p && e.head.mode != Mode::Disabled));
+        let recorded = recorded(&entries);
         PolicySet {
             entries: entries.into(),
             resolver: Arc::new(resolver),
+            rules_file,
             sandbox: Arc::new(sandbox),
             clock,
             phases,
+            recorded,
         }
     }
 
@@ -201,8 +216,58 @@ impl PolicySet {
             });
             pass.take(entry, outcome)?;
         }
-        Ok(Directives { rules: pass.records, ..pass.merge.finish() })
+        let value =
+            |(name, path): &(Arc<str>, Path)| Some((Arc::clone(name), path.json(vars.as_ref().ok()?)?));
+        let inputs = match phase {
+            Phase::Request => self.recorded.iter().filter_map(value).collect(),
+            _ => Vec::new(),
+        };
+        Ok(Directives { rules: pass.records, inputs, ..pass.merge.finish() })
     }
+
+    /// Whether the answer to a request must be held back until it is complete, because a rule or policy of the
+    /// response phase could apply to it.
+    #[must_use]
+    pub fn holds_back(&self, scope: &Scope) -> bool {
+        let vars = Vars::of(scope);
+        let now = vars.as_ref().ok().and_then(|v| v.unix_ms());
+        self.entries.iter().filter(|e| e.phase == Phase::Response && e.head.mode == Mode::Enforce).any(|e| {
+            match (&e.body, &vars) {
+                _ if e.head.in_force(now) == Some(false) => false,
+                (Body::Rule(rule), Ok(vars)) => rule.may_match(vars),
+                _ => true,
+            }
+        })
+    }
+}
+
+/// Paths that stand elsewhere in the record of a decision, hold texts, or are large.
+const NOT_RECORDED: &[&str] = &[
+    "request.last_user_text",
+    "request.user",
+    "request.model_asked",
+    "request.options.tags",
+    "tenant.id",
+    "workload.est_input_tokens",
+];
+
+/// What of the variables that the rules read goes into the record of a decision.
+fn recorded(entries: &[Entry]) -> Arc<[(Arc<str>, Path)]> {
+    let mut paths = BTreeSet::new();
+    for entry in entries.iter().filter(|e| e.phase == Phase::Request) {
+        match &entry.body {
+            Body::Rule(rule) => paths.extend(rule.reads()),
+            Body::Script(script) => paths.extend(script.reads()),
+        }
+    }
+    let axis = |p: &str| Axis::ALL.iter().any(|a| p == format!("workload.{}", a.as_str()));
+    let elsewhere = |p: &str| {
+        NOT_RECORDED.contains(&p)
+            || axis(p)
+            || ["time.", "workload.axis_confidence.", "provider("].iter().any(|start| p.starts_with(start))
+    };
+    let paths = paths.into_iter().filter(|p| !elsewhere(p));
+    paths.filter_map(|p| Some((Arc::from(p), Path::told(p)?))).collect()
 }
 
 fn of_rule<'a>(rule: &'a Rule, vars: &Vars) -> Outcome<'a> {

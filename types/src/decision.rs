@@ -151,6 +151,9 @@ pub struct Decision {
     pub rules: Vec<RuleRecord>,
     /// Every action and what became of it.
     pub actions: Vec<ActionRecord>,
+    /// Values that rules read and that stand nowhere else here, by their paths, such as `budget.state`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub inputs: BTreeMap<Arc<str>, Value>,
     /// Refusals; not empty = nothing was run.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub denials: Vec<Denial>,

@@ -422,6 +422,9 @@ pub struct Directives {
     pub rules: Vec<RuleRecord>,
     /// Every action of the matching rules and what became of it.
     pub actions: Vec<ActionRecord>,
+    /// Values that rules read and that stand nowhere else in the record of a decision, by their paths; texts and
+    /// whole maps are left out.
+    pub inputs: Vec<(Arc<str>, Value)>,
     /// Refusals; any one denies the request.
     pub denials: Vec<Denial>,
     /// Models that may not be candidates, in order, with the first rule that removed each.

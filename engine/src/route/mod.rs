@@ -183,6 +183,7 @@ fn blank(inputs: &Inputs<'_>, directives: &mut Directives) -> Decision {
         est_input_tokens: inputs.profile.facts.est_input_tokens,
         rules: std::mem::take(&mut directives.rules),
         actions: std::mem::take(&mut directives.actions),
+        inputs: std::mem::take(&mut directives.inputs).into_iter().collect(),
         denials: Vec::new(),
         options,
         arms: Vec::new(),

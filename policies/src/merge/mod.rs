@@ -331,6 +331,7 @@ impl Merge {
         }
         Directives {
             rules: Vec::new(),
+            inputs: Vec::new(),
             actions,
             removed,
             boost,

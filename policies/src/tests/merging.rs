@@ -207,3 +207,38 @@ fn what_rules_read_is_known() {
     );
     assert_eq!(set.reads().into_iter().collect::<Vec<_>>(), ["request", "request.stream", "time.hour"]);
 }
+
+#[test]
+fn answers_are_held_back_only_where_a_rule_could_apply() {
+    let rules = |when: &str| {
+        let rule =
+            format!("rules:\n- {{ id: a, phase: response, when: '{when}', actions: {{ tag: {{ a: b }} }} }}");
+        sound(&rule, &[]).holds_back(&scope_of(&profile()))
+    };
+    assert!(rules("response.refused"));
+    assert!(rules("tenant.id == \"acme\" && response.text.contains(\"x\")"));
+    assert!(!rules("tenant.id == \"other\" && response.refused"));
+    assert!(rules("tenant.id == \"other\" || response.verdict == \"failed\""));
+    assert!(!rules("tenant.id == \"other\""));
+    assert!(!sound("rules: [{ id: a, actions: { tag: { a: b } } }]", &[]).holds_back(&scope_of(&profile())));
+    let script = "fn describe() { #{ id: \"p\" } }\nfn on_response(ctx, act) { }";
+    assert!(sound("rules: []", &[("p.rhai", script)]).holds_back(&scope_of(&profile())));
+}
+
+#[test]
+fn what_rules_read_is_recorded_unless_it_is_a_text_or_stands_elsewhere() {
+    let d = check_rules(
+        "- { id: a, when: request.stream && budget.state == \"red\" && workload.task_family == \"chat\", actions: { tag: { a: b } } }\n\
+         - { id: b, when: request.last_user_text == \"x\" || (request.max_tokens ?? 0) > 3, actions: { tag: { a: b } } }",
+        &[],
+    );
+    let got: Vec<_> = d.inputs.iter().map(|(p, v)| (p.as_ref(), v.clone())).collect();
+    assert_eq!(
+        got,
+        [
+            ("budget.state", json!("green")),
+            ("request.max_tokens", json!(null)),
+            ("request.stream", json!(false)),
+        ]
+    );
+}

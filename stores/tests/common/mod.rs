@@ -62,6 +62,7 @@ fn decision(id: &str) -> Decision {
         est_input_tokens: 300,
         rules: Vec::new(),
         actions: Vec::new(),
+        inputs: BTreeMap::new(),
         denials: Vec::new(),
         options: BTreeMap::new(),
         arms: vec![arm; 3],
