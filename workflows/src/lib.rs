@@ -9,6 +9,7 @@
 //! call under way.
 
 mod budget;
+mod draw;
 mod edge;
 mod ending;
 mod event;
@@ -30,6 +31,7 @@ mod value;
 mod world;
 
 pub use budget::{Amounts, Purse, Used};
+pub use draw::{Format as DrawFormat, Mark, Marks};
 pub use ending::{Ending, Facts, Finished, Input, Mode, RunFailure, Suspension, Waiting};
 pub use event::{Event, Observer};
 pub use forecast::Estimate;

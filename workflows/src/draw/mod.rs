@@ -1,0 +1,174 @@
+//! Drawings of a workflow: Mermaid and DOT for tools, SVG for eyes.
+
+mod dot;
+mod layout;
+mod mermaid;
+mod svg;
+#[cfg(test)]
+mod tests;
+
+use crate::edge::Edge;
+use crate::graph::Graph;
+use crate::node::Node;
+use crate::outcome::{Outcome, OutcomeSet};
+use crate::plan::Workflow;
+use std::collections::HashMap;
+
+/// How to write a drawing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Mermaid's `flowchart`.
+    Mermaid,
+    /// Graphviz.
+    Dot,
+    /// A picture.
+    Svg,
+}
+
+impl Format {
+    /// Their names.
+    pub const NAMES: &'static [&'static str] = &["mermaid", "dot", "svg"];
+
+    /// The format of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "mermaid" => Format::Mermaid,
+            "dot" => Format::Dot,
+            "svg" => Format::Svg,
+            _ => return None,
+        })
+    }
+}
+
+/// How a node of a run ended, for its colour and its second line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The outcome.
+    pub outcome: String,
+    /// Further words, such as time and cost.
+    pub note: String,
+}
+
+/// Marks by the path of the node: `fix`, `work/act/run`.
+pub type Marks = HashMap<String, Mark>;
+
+impl Workflow {
+    /// Draws it; with marks of a run, coloured by them.
+    #[must_use]
+    pub fn draw(&self, format: Format, marks: &Marks) -> String {
+        let root = Scene::new(&self.root, "", marks);
+        match format {
+            Format::Mermaid => mermaid::write(&root),
+            Format::Dot => dot::write(&self.name, &root),
+            Format::Svg => svg::write(&self.name, &root),
+        }
+    }
+}
+
+/// What a drawing shows of a graph.
+struct Scene {
+    boxes: Vec<Shape>,
+    arrows: Vec<Arrow>,
+}
+
+struct Shape {
+    /// Unique in the drawing.
+    path: String,
+    id: String,
+    kind: &'static str,
+    mark: Option<Mark>,
+    bodies: Vec<Scene>,
+}
+
+struct Arrow {
+    from: usize,
+    to: usize,
+    label: String,
+    /// Taken on errors only.
+    on_error: bool,
+}
+
+impl Scene {
+    fn new(graph: &Graph, above: &str, marks: &Marks) -> Scene {
+        let shape = |n: &Node| {
+            let path = if above.is_empty() { n.id.to_string() } else { format!("{above}/{}", n.id) };
+            let bodies = n.spec.bodies().into_iter().map(|g| Scene::new(g, &path, marks)).collect();
+            let mark = marks.get(&path).cloned();
+            Shape { id: n.id.to_string(), kind: n.kind.name, mark, bodies, path }
+        };
+        let arrow = |e: &Edge| Arrow {
+            from: e.from,
+            to: e.to,
+            label: label(graph, e),
+            on_error: graph.nodes.get(e.from).is_some_and(|n| !e.accepts.meets(n.completed())),
+        };
+        Scene {
+            boxes: graph.nodes.iter().map(shape).collect(),
+            arrows: graph.edges.iter().map(arrow).collect(),
+        }
+    }
+}
+
+/// The outcomes that an edge accepts, where it does not accept all, and its condition.
+fn label(graph: &Graph, e: &Edge) -> String {
+    let mut parts = Vec::new();
+    if let Some(n) = graph.nodes.get(e.from) {
+        let completed = n.completed();
+        if e.accepts != completed {
+            parts.push(words(n, e.accepts).join(", "));
+        }
+    }
+    if let Some(when) = &e.when {
+        parts.push(format!("when {}", when.source().trim()));
+    }
+    if e.otherwise {
+        parts.push("else".to_owned());
+    }
+    parts.join(" · ")
+}
+
+/// Outcomes as the file writes them.
+fn words(n: &Node, set: OutcomeSet) -> Vec<String> {
+    let own = |o: &Outcome| match o {
+        Outcome::Label(i) => n.labels.get(usize::from(*i)).map_or("", |l| l).to_owned(),
+        o => o.as_str().to_owned(),
+    };
+    if FAILURES.iter().all(|f| set.contains(*f)) && set.includes(n.completed()) {
+        return vec!["any".to_owned()];
+    }
+    let labels = (0..n.labels.len()).filter_map(|i| u8::try_from(i).ok()).map(Outcome::Label);
+    let all = n.kind.outcomes.iter().copied().chain(labels).chain(FAILURES);
+    all.filter(|o| set.contains(*o)).map(|o| own(&o)).collect()
+}
+
+const FAILURES: [Outcome; 4] = [Outcome::Error, Outcome::Timeout, Outcome::Cancelled, Outcome::Skipped];
+
+/// Text of at most so many characters.
+fn short(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
+        None => text.to_owned(),
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or("")),
+    }
+}
+
+/// Colour of an outcome: fill and border.
+fn colours(mark: Option<&Mark>, kind: &str) -> (&'static str, &'static str) {
+    match mark.map(|m| m.outcome.as_str()) {
+        Some("skipped" | "cancelled") => ("#f1f1f1", "#bbbbbb"),
+        Some("error" | "timeout" | "failed" | "exhausted" | "rejected" | "tool_error" | "denied") => {
+            ("#fde2e0", "#c0392b")
+        }
+        Some("unverified" | "abstained" | "no_consensus" | "truncated" | "refused" | "partial") => {
+            ("#fff3cd", "#b8860b")
+        }
+        Some(_) => ("#def5e3", "#2e8b57"),
+        None => match kind {
+            "generate" | "classify" => ("#e3edfb", "#3b6fb6"),
+            "validate" | "judge" => ("#f0e8fa", "#7d4fb3"),
+            "repair" => ("#fdeedd", "#c77724"),
+            "stream" | "fail" => ("#e4f3f1", "#2a7f73"),
+            _ => ("#f6f6f4", "#777777"),
+        },
+    }
+}
