@@ -2,6 +2,7 @@
 
 use crate::world::EffectId;
 use std::sync::Arc;
+use types::Finding;
 
 /// Told of every step of a run, in the order in which they happen. Must not wait.
 pub trait Observer: Send + Sync {
@@ -33,6 +34,8 @@ pub enum Event {
         outcome: String,
         /// Milliseconds since the run started.
         at_ms: f64,
+        /// What its checks found.
+        findings: Vec<Finding>,
         /// Anything else worth reading.
         note: Option<String>,
     },

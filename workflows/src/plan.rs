@@ -196,6 +196,14 @@ impl Workflow {
         self.root.nodes.iter().any(is_primary)
     }
 
+    /// BLAKE3 of each node at the root, graphs of its own included, by its id. A run can go on under another
+    /// plan only where the nodes that have resolved are the same in it.
+    #[must_use]
+    pub fn node_hashes(&self) -> std::collections::BTreeMap<String, String> {
+        let nodes = self.root.nodes.iter();
+        nodes.map(|n| (n.id.to_string(), crate::world::digest(&n.canonical()))).collect()
+    }
+
     /// Most calls that its nodes can ask for in one run: the sum over all nodes, branches that exclude each
     /// other included.
     #[must_use]

@@ -1,6 +1,8 @@
 //! Which models may serve a call, as a file says it.
 
-use crate::load::{Cx, later};
+use crate::load::Cx;
+use crate::node::Read;
+use crate::reference::Ref;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use types::doc::Node;
@@ -53,7 +55,7 @@ impl Strategy {
 
 /// Which models may serve a call. Policies constrain it further. Empty: every candidate of the request, by
 /// utility.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Route {
     /// Only models of this pool.
     pub pool: Option<String>,
@@ -75,6 +77,10 @@ pub struct Route {
     pub only: Option<Vec<Arc<str>>>,
     /// Another route that must fit as well: a pool of the workflow's own.
     pub within: Option<Arc<Route>>,
+    /// None of the models that gave these completions.
+    pub(crate) distinct_from: Option<Ref>,
+    /// None of their families.
+    pub(crate) family_not: Option<Ref>,
 }
 
 impl Route {
@@ -91,6 +97,12 @@ impl Route {
         }
     }
 
+    /// The completions that it looks at.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = Read<'_>> {
+        let refs = self.distinct_from.iter().chain(&self.family_not);
+        refs.map(|reference| Read { reference, may_be_absent: true })
+    }
+
     /// For the hash of the plan.
     pub(crate) fn canonical(&self) -> Value {
         json!({
@@ -99,6 +111,8 @@ impl Route {
             "capabilities": self.capabilities,
             "only": self.only.as_ref().map(|l| l.iter().map(|m| &**m).collect::<Vec<_>>()),
             "within": self.within.as_ref().map(|w| w.canonical()),
+            "distinct_from": self.distinct_from.as_ref().map(Ref::canonical),
+            "family_not": self.family_not.as_ref().map(Ref::canonical),
         })
     }
 
@@ -146,7 +160,11 @@ impl Route {
         if let Some(n) = f.take("where") {
             route.only = predicate(cx, n, &f.at("where"));
         }
-        later(cx, &mut f, &["distinct_from", "family_not"]);
+        let mut other = |key: &'static str| {
+            f.take(key).and_then(|n| Ref::lower_completions(cx, n, &format!("{path}.{key}")))
+        };
+        route.distinct_from = other("distinct_from");
+        route.family_not = other("family_not");
         f.finish(&mut cx.r);
         route
     }

@@ -364,6 +364,10 @@ pub struct Ask {
     pub late: bool,
     /// `provider/model` that are to be used only when there is no other.
     pub avoid: Vec<Arc<str>>,
+    /// `provider/model` that must not be used.
+    pub not_models: Vec<Arc<str>>,
+    /// Families of models that must not be used.
+    pub not_families: Vec<String>,
 }
 
 impl Ask {
@@ -380,6 +384,8 @@ impl Ask {
             "purpose": self.purpose, "primary": self.primary, "route": self.route.canonical(),
             "edits": format!("{:?}", self.edits), "stream": self.stream,
             "avoid": self.avoid.iter().map(|m| &**m).collect::<Vec<_>>(),
+            "not_models": self.not_models.iter().map(|m| &**m).collect::<Vec<_>>(),
+            "not_families": self.not_families,
         }))
     }
 }

@@ -327,10 +327,14 @@ impl Spec for Classify {
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
-        match &self.input {
+        let mut all = match &self.input {
             Input::Value(reference) => vec![Read { reference, may_be_absent: false }],
             _ => Vec::new(),
+        };
+        if let Method::Model { route, .. } = &self.method {
+            all.extend(route.reads());
         }
+        all
     }
 
     fn exprs(&self) -> Vec<&Expr> {

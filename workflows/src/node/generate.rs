@@ -1,6 +1,6 @@
 //! `generate`: asks a model, once or several times at once.
 
-use super::{Begun, Node, NodeResult, NodeType, Out, Resolved, Spec, count, no_labels};
+use super::{Begun, Node, NodeResult, NodeType, Out, Read, Resolved, Spec, count, no_labels};
 use crate::graph::Graph;
 use crate::load::{Cx, later};
 use crate::outcome::Outcome;
@@ -131,6 +131,10 @@ impl Spec for Generate {
             "route": self.route.canonical(), "primary": self.primary, "samples": self.samples,
             "min_ok": self.min_ok, "edits": format!("{:?}", self.edits),
         })
+    }
+
+    fn reads(&self) -> Vec<Read<'_>> {
+        self.route.reads().collect()
     }
 
     fn max_calls(&self) -> u32 {

@@ -291,7 +291,8 @@ impl Spec for Judge {
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
-        self.input.iter().map(|reference| Read { reference, may_be_absent: false }).collect()
+        let own = self.input.iter().map(|reference| Read { reference, may_be_absent: false });
+        own.chain(self.route.reads()).collect()
     }
 
     fn possible(&self) -> Option<OutcomeSet> {

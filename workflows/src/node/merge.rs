@@ -280,7 +280,12 @@ impl Spec for Merge {
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
-        self.from.iter().map(|reference| Read { reference, may_be_absent: true }).collect()
+        let route = match &self.method {
+            Method::Synthesize { route, .. } => Some(route.reads()),
+            _ => None,
+        };
+        let own = self.from.iter().map(|reference| Read { reference, may_be_absent: true });
+        own.chain(route.into_iter().flatten()).collect()
     }
 
     fn exprs(&self) -> Vec<&Expr> {

@@ -21,6 +21,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::Finding;
 use types::completion::Accumulator;
+use types::matrix::Model;
 use types::provider::Edits;
 use types::run::Severity;
 use validators::Check;
@@ -127,7 +128,12 @@ impl<'a> At<'a> {
         purpose: impl Into<Cow<'static, str>>,
         route: Arc<Route>,
     ) -> Ask {
+        let seen = |r: &Option<Ref>| self.seen(r.as_slice());
+        let not_models = seen(&route.distinct_from).into_iter().map(|m| m.id.clone()).collect();
+        let not_families = seen(&route.family_not).into_iter().map(|m| m.family.clone()).collect();
         Ask {
+            not_models,
+            not_families,
             id,
             purpose: purpose.into(),
             primary: false,
@@ -141,6 +147,16 @@ impl<'a> At<'a> {
             late: self.host.late,
             avoid: Vec::new(),
         }
+    }
+
+    /// The models that gave the completions of references.
+    fn seen(&self, refs: &[Ref]) -> Vec<Arc<Model>> {
+        if refs.is_empty() {
+            return Vec::new();
+        }
+        let rows = self.rows(refs);
+        let table = self.host.table();
+        rows.into_iter().filter_map(|id| Some(table.row(id)?.model.clone())).collect()
     }
 
     /// Asks for one call, within the limits of the run and of the node.
@@ -257,7 +273,7 @@ impl<'a> At<'a> {
 }
 
 /// A stream put together.
-async fn whole(generated: Generated) -> Result<(types::Completion, Arc<types::matrix::Model>), Failure> {
+async fn whole(generated: Generated) -> Result<(types::Completion, Arc<Model>), Failure> {
     match generated {
         Generated::Whole { completion, model } => Ok((completion, model)),
         Generated::Stream { model, head, mut rest } => {

@@ -235,7 +235,9 @@ impl Spec for Repair {
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
-        self.input.iter().map(|reference| Read { reference, may_be_absent: false }).collect()
+        let own = self.input.iter().map(|reference| Read { reference, may_be_absent: false });
+        let routes = self.ladder.iter().filter_map(|r| r.route.as_ref()).flat_map(|r| r.reads());
+        own.chain(routes).collect()
     }
 
     fn max_calls(&self) -> u32 {

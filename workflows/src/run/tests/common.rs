@@ -239,6 +239,36 @@ async fn a_workflow_falls_back_on_another_once() {
     assert_eq!(p[0].code, "WF205");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_route_may_keep_away_from_what_has_answered() {
+    let body = "\
+nodes:
+  - { id: a, type: generate }
+  - { id: b, type: generate, route: { distinct_from: nodes.a.completion, strategy: fixed } }
+  - { id: c, type: generate, route: { family_not: nodes.a.completions, strategy: fixed } }
+  - { id: answer, type: stream, from: nodes.c.completion }
+edges:
+  - { from: a, to: b }
+  - { from: b, to: c }
+  - { from: c, to: answer }
+";
+    let script = Script::new(vec![
+        ("a", vec![Says::As("a", "1")]),
+        ("b", vec![Says::As("b", "2")]),
+        ("c", vec![Says::As("c", "3")]),
+    ]);
+    assert_eq!(text(&play(&workflow(body), prose(), &script).await.0), "3|none");
+    let asked = script.asked.lock().unwrap();
+    assert_eq!(
+        (asked[1].not_models.as_slice(), asked[1].not_families.len()),
+        ([Arc::from("p/a")].as_slice(), 0)
+    );
+    assert_eq!(
+        (asked[2].not_models.len(), asked[2].not_families.as_slice()),
+        (0, ["a".to_owned()].as_slice())
+    );
+}
+
 #[test]
 fn what_nodes_build_on() {
     let body = "\

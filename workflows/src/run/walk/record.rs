@@ -27,6 +27,7 @@ impl Walk<'_> {
             kind: node.kind.name,
             outcome: outcome.to_owned(),
             at_ms: now,
+            findings: resolved.findings.clone(),
             note: resolved.note.clone(),
         });
         self.host.input.trace.push(Step {
