@@ -294,14 +294,21 @@ impl Calls {
         if Instant::now() + wait >= deadline { Next::GiveUp } else { Next::Again(wait) }
     }
 
-    /// The candidates for a node, best first; models it should avoid come last.
+    /// The candidates for a node, best first; models it should avoid come last, those it must not use not at
+    /// all.
     fn order(&self, ask: &Ask) -> Vec<ModelIx> {
         let mut order = if ask.primary {
             self.candidates.primary.clone()
         } else {
             resolve(&ask.route, &self.candidates, &self.reach.matrix, self.seed)
         };
-        let used = |ix: &ModelIx| self.reach.matrix.model(*ix).is_some_and(|m| ask.avoid.contains(&m.id));
+        let model = |ix: &ModelIx| self.reach.matrix.model(*ix);
+        if !ask.not_models.is_empty() || !ask.not_families.is_empty() {
+            let barred =
+                |m: &Arc<Model>| ask.not_models.contains(&m.id) || ask.not_families.contains(&m.family);
+            order.retain(|ix| !model(ix).is_some_and(barred));
+        }
+        let used = |ix: &ModelIx| model(ix).is_some_and(|m| ask.avoid.contains(&m.id));
         order.sort_by_key(used);
         order
     }
