@@ -190,6 +190,8 @@ pub struct NewRun {
     pub key: Option<Key>,
     /// It begins with a copy of another run's journal.
     pub fork: Option<Fork>,
+    /// Records that its journal begins with, after that copy.
+    pub records: Vec<Record>,
 }
 
 /// An `Idempotency-Key` with its scope.
@@ -357,6 +359,8 @@ pub struct Chosen {
     pub workflow: String,
     /// Hash of its plan.
     pub plan: String,
+    /// When the journal is written under it.
+    pub durability: Durability,
 }
 
 /// Where an owner leaves a run.
@@ -583,11 +587,18 @@ pub trait RunStore: Send + Sync {
     /// [`Error::Unknown`].
     fn cancel(&self, tenant: &str, id: &str, why: &str) -> BoxFuture<'_, Result<Head, Error>>;
 
-    /// Queues a failed or waiting run again, with a record of it. Its time starts anew.
+    /// Queues a failed or waiting run again, with a record of it, under another plan if one is given. Its time
+    /// starts anew.
     ///
     /// # Errors
     /// [`Error::Unknown`]; [`Error::State`] for a run in any other state.
-    fn reopen(&self, tenant: &str, id: &str, resumed: Record) -> BoxFuture<'_, Result<Head, Error>>;
+    fn reopen(
+        &self,
+        tenant: &str,
+        id: &str,
+        resumed: Record,
+        plan: Option<Chosen>,
+    ) -> BoxFuture<'_, Result<Head, Error>>;
 
     /// Forgets a run that has ended, with its journal.
     ///

@@ -9,8 +9,8 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use types::runs::{
-    Advance, Claimed, Created, Cursor, Entry, Error, Filter, Head, Key, Lease, NewRun, Page, Post, Posted,
-    Record, Renewed, Row, RunStore, Told, Webhook,
+    Advance, Chosen, Claimed, Created, Cursor, Entry, Error, Filter, Head, Key, Lease, NewRun, Page, Post,
+    Posted, Record, Renewed, Row, RunStore, Told, Webhook,
 };
 
 /// Runs of this process; a cheap handle.
@@ -113,8 +113,14 @@ impl RunStore for RunsMemory {
         self.with(|t, now| ops::cancel(t, tenant, id, why, now))
     }
 
-    fn reopen(&self, tenant: &str, id: &str, resumed: Record) -> BoxFuture<'_, Result<Head, Error>> {
-        self.with(|t, now| ops::reopen(t, tenant, id, &resumed, now))
+    fn reopen(
+        &self,
+        tenant: &str,
+        id: &str,
+        resumed: Record,
+        plan: Option<Chosen>,
+    ) -> BoxFuture<'_, Result<Head, Error>> {
+        self.with(|t, now| ops::reopen(t, tenant, id, (&resumed, plan.as_ref()), now))
     }
 
     fn delete(&self, tenant: &str, id: &str) -> BoxFuture<'_, Result<(), Error>> {

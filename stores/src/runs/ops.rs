@@ -6,8 +6,8 @@ use super::table::{Done, HookRow, KeyRow, Part, Table};
 use serde_json::Value;
 use std::time::Duration;
 use types::runs::{
-    Advance, Claimed, Created, Cursor, Entry, Error, Filter, Head, JOURNAL_PAGE, KEY_KEPT, Key, Lease,
-    NewRun, PAGE, Page, Post, Posted, Record, Renewed, Row, State, To, Told, WEBHOOK_TRIES, Webhook,
+    Advance, Chosen, Claimed, Created, Cursor, Entry, Error, Filter, Head, JOURNAL_PAGE, KEY_KEPT, Key,
+    Lease, NewRun, PAGE, Page, Post, Posted, Record, Renewed, Row, State, To, Told, WEBHOOK_TRIES, Webhook,
 };
 
 /// Runs that one claim expires at most.
@@ -30,6 +30,7 @@ pub(super) fn create(t: &mut impl Table, new: &NewRun, now: i64) -> Done<Created
         head.plan = parent.plan;
         t.copy_entries(&fork.run, &new.id, head.records)?;
     }
+    write(t, &mut head, &new.records, now)?;
     put(t, &head)?;
     if let Some(key) = &new.key {
         let expires_ms = now.saturating_add(millis(KEY_KEPT));
@@ -149,9 +150,18 @@ pub(super) fn cancel(t: &mut impl Table, tenant: &str, id: &str, why: &str, now:
     finish(t, head, State::Cancelled, &ended("cancelled", why), now)
 }
 
-pub(super) fn reopen(t: &mut impl Table, tenant: &str, id: &str, resumed: &Record, now: i64) -> Done<Head> {
+pub(super) fn reopen(
+    t: &mut impl Table,
+    tenant: &str,
+    id: &str,
+    (resumed, plan): (&Record, Option<&Chosen>),
+    now: i64,
+) -> Done<Head> {
     let mut head = known(t, tenant, id)?;
     rules::reopen(&mut head, now)?;
+    if let Some(plan) = plan {
+        rules::choose(&mut head, plan);
+    }
     write(t, &mut head, std::slice::from_ref(resumed), now)?;
     t.put_part(id, Part::Result, None)?;
     put(t, &head)?;

@@ -1,7 +1,7 @@
 //! How a run may change: pure functions over its head, the same for every store.
 
 use super::clock::millis;
-use types::runs::{Advance, Error, Head, Holder, LEASE, Lease, NewRun, Spent, State, To};
+use types::runs::{Advance, Chosen, Error, Head, Holder, LEASE, Lease, NewRun, Spent, State, To};
 
 /// A run that waits for its first worker.
 pub(super) fn fresh(new: &NewRun, now: i64) -> Head {
@@ -84,8 +84,7 @@ pub(super) fn renew(head: &mut Head, now: i64) -> i64 {
 /// [`Error::State`] for a state in which an owner cannot leave a run.
 pub(super) fn step(head: &mut Head, step: &Advance, now: i64) -> Result<(), Error> {
     if let Some(chosen) = &step.plan {
-        head.workflow.clone_from(&chosen.workflow);
-        head.plan = Some(chosen.plan.clone());
+        choose(head, chosen);
     }
     head.spent = step.spent.unwrap_or(head.spent);
     head.updated_ms = now;
@@ -103,6 +102,13 @@ pub(super) fn step(head: &mut Head, step: &Advance, now: i64) -> Result<(), Erro
         Some(To::Ended { state, .. }) => end(head, *state, now),
     }
     Ok(())
+}
+
+/// What the run runs.
+pub(super) fn choose(head: &mut Head, chosen: &Chosen) {
+    head.workflow.clone_from(&chosen.workflow);
+    head.plan = Some(chosen.plan.clone());
+    head.durability = chosen.durability;
 }
 
 /// Ends the run.
@@ -162,6 +168,7 @@ mod tests {
             lifetime: Duration::from_secs(100),
             key: None,
             fork: None,
+            records: Vec::new(),
         };
         Head { state, ..fresh(&new, 1_000) }
     }

@@ -6,8 +6,8 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use types::runs::{
-    Advance, Chosen, Claimed, Created, Error, Filter, Fork, Head, Key, LEASE, Lease, NewRun, PlanChoice,
-    Post, Record, Row, Spent, State, To, Told, WEBHOOK_TRIES,
+    Advance, Chosen, Claimed, Created, Durability, Error, Filter, Fork, Head, Key, LEASE, Lease, NewRun,
+    PlanChoice, Post, Record, Row, Spent, State, To, Told, WEBHOOK_TRIES,
 };
 use types::{Usd, runs};
 
@@ -83,6 +83,11 @@ impl Subject {
     fn post(&self, id: &str, key: &str, body: serde_json::Value) -> Result<Head, Error> {
         wait(self.store.post(TENANT, id, vec![Post { key: key.to_owned(), body }]))
     }
+}
+
+fn chosen(plan: &str) -> Chosen {
+    let (workflow, plan) = ("chosen".to_owned(), plan.to_owned());
+    Chosen { workflow, plan, durability: Durability::Exit }
 }
 
 fn found(s: &Subject) {
@@ -235,7 +240,7 @@ fn journal(s: &Subject) {
 fn steps(s: &Subject) {
     let lease = s.owned("run_1", "w");
     let spent = Spent { usd: Usd::from_nanos(5), tokens: 9, calls: 1 };
-    let plan = Chosen { workflow: "chosen".to_owned(), plan: "p1".to_owned() };
+    let plan = chosen("p1");
     let step = Advance { plan: Some(plan), spent: Some(spent), ..wrote(&records()[..2]) };
     let head = s.advance(&lease, step).unwrap();
     assert_eq!((head.workflow.as_str(), head.plan.as_deref(), head.spent), ("chosen", Some("p1"), spent));
@@ -397,13 +402,14 @@ fn reopens(s: &Subject) {
         anew: true,
         retry: vec![],
     };
-    let reopen = |id: &str| wait(s.store.reopen(TENANT, id, resumed()));
+    let reopen = |id: &str| wait(s.store.reopen(TENANT, id, resumed(), Some(chosen("p2"))));
     let lease = s.owned("run_1", "w");
     assert!(matches!(reopen("run_1"), Err(Error::State { state: State::Running, .. })));
     s.advance(&lease, ended(State::Failed)).unwrap();
     (s.pass)(Duration::from_secs(7_200));
     let head = reopen("run_1").unwrap();
     assert_eq!((head.state, head.ended_ms, head.records), (State::Queued, None, 2));
+    assert_eq!((head.plan.as_deref(), head.durability), (Some("p2"), Durability::Exit));
     assert_eq!(s.row("run_1").result, None);
     let taken = s.claim("w").remove(0);
     assert_eq!((taken.lease.epoch, taken.taken_over), (2, false));
@@ -415,16 +421,18 @@ fn reopens(s: &Subject) {
 
 fn forks(s: &Subject) {
     let lease = s.owned("run_1", "w");
-    let plan = Chosen { workflow: "chosen".to_owned(), plan: "p1".to_owned() };
+    let plan = chosen("p1");
     s.advance(&lease, Advance { plan: Some(plan), ..wrote(&records()) }).unwrap();
     let fork = Fork { run: "run_1".to_owned(), up_to: 5 };
-    let created = s.create(NewRun { fork: Some(fork.clone()), workflow: String::new(), ..wish("run_2") });
+    let first = records()[9..].to_vec();
+    let (workflow, fork) = (String::new(), Some(fork));
+    let created = s.create(NewRun { fork: fork.clone(), workflow, records: first, ..wish("run_2") });
     let head = created.head();
-    assert_eq!((head.records, head.plan.as_deref(), head.parent.as_ref()), (5, Some("p1"), Some(&fork)));
+    assert_eq!((head.records, head.plan.as_deref(), head.parent.as_ref()), (6, Some("p1"), fork.as_ref()));
     assert_eq!((head.workflow.as_str(), head.state), ("chosen", State::Queued));
-    assert_eq!(s.journal("run_2"), records()[..5]);
+    assert_eq!(s.journal("run_2"), [&records()[..5], &records()[9..]].concat());
     let lease = s.claim("w").remove(0).lease;
-    assert_eq!(s.advance(&lease, wrote(&records()[..1])).unwrap().records, 6);
+    assert_eq!(s.advance(&lease, wrote(&records()[..1])).unwrap().records, 7);
     assert_eq!(s.journal("run_1").len(), 10, "the first run is as it was");
     let all = Fork { run: "run_1".to_owned(), up_to: 99 };
     assert_eq!(s.create(NewRun { fork: Some(all), ..wish("run_3") }).head().records, 10);

@@ -22,6 +22,7 @@ pub(crate) fn wish(id: &str) -> NewRun {
         lifetime: Duration::from_secs(3_600),
         key: None,
         fork: None,
+        records: Vec::new(),
     }
 }
 

@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use table::Sql;
 use threads::{Read, Write};
 use types::runs::{
-    Advance, Claimed, Created, Entry, Error, Filter, Head, Lease, NewRun, Page, Post, Posted, Record,
+    Advance, Chosen, Claimed, Created, Entry, Error, Filter, Head, Lease, NewRun, Page, Post, Posted, Record,
     Renewed, Row, RunStore, Told, Webhook,
 };
 use types::store::Error as StoreError;
@@ -211,9 +211,15 @@ impl RunStore for Runs {
         self.write(move |t, now| ops::cancel(t, &tenant, &id, &why, now))
     }
 
-    fn reopen(&self, tenant: &str, id: &str, resumed: Record) -> BoxFuture<'_, Result<Head, Error>> {
+    fn reopen(
+        &self,
+        tenant: &str,
+        id: &str,
+        resumed: Record,
+        plan: Option<Chosen>,
+    ) -> BoxFuture<'_, Result<Head, Error>> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.write(move |t, now| ops::reopen(t, &tenant, &id, &resumed, now))
+        self.write(move |t, now| ops::reopen(t, &tenant, &id, (&resumed, plan.as_ref()), now))
     }
 
     fn delete(&self, tenant: &str, id: &str) -> BoxFuture<'_, Result<(), Error>> {
