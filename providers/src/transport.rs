@@ -11,7 +11,6 @@ use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, Response, Uri};
 use http_body::Body as _;
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
@@ -21,6 +20,7 @@ use types::provider::{Call, Error, ErrorKind, Quota, Reply};
 mod connect;
 mod events;
 mod keys;
+mod plain;
 mod quota;
 mod settings;
 #[cfg(test)]
@@ -30,6 +30,7 @@ pub(crate) use connect::{HttpClient, Tls};
 pub(crate) use quota::is_reset;
 pub(crate) use settings::{Problem, Settings};
 
+use connect::Body;
 use keys::{KeyPool, NoKey, Taken, Tried};
 
 /// An error body is read so far; the rest tells nothing new.
@@ -121,7 +122,7 @@ impl Client {
         uri: &Uri,
         body: Bytes,
         times: &Times,
-    ) -> Result<(Taken, Response<Incoming>), Error> {
+    ) -> Result<(Taken, Response<Body>), Error> {
         // What a body of that size comes to; corrected by what the vendor reports.
         let tokens = u64::try_from(body.len() / 4).unwrap_or(u64::MAX);
         let mut tried = Tried::default();
@@ -163,7 +164,7 @@ impl Client {
     }
 
     /// Why the vendor refused, as far as its answer says within the time.
-    async fn refused(&self, context: &Context, head: Response<Incoming>, times: &Times) -> Error {
+    async fn refused(&self, context: &Context, head: Response<Body>, times: &Times) -> Error {
         let (head, body) = head.into_parts();
         let body = timeout_at(times.first.min(times.total), collect(body, MAX_ERROR_BODY)).await;
         let body = body.ok().and_then(Result::ok).unwrap_or_default();
@@ -236,7 +237,7 @@ impl BodyError {
 }
 
 /// The whole body: without a copy when it comes in one piece, which answers of ordinary size do.
-async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, BodyError> {
+async fn collect(mut body: Body, limit: usize) -> Result<Bytes, BodyError> {
     let declared = body.size_hint().exact().and_then(|n| usize::try_from(n).ok());
     if declared.is_some_and(|n| n > limit) {
         return Err(BodyError::TooLarge(limit));

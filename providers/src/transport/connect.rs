@@ -1,19 +1,24 @@
 //! Connections: name, TCP and TLS within one time, kept in one pool per provider.
 
+use super::plain::{self, Plain};
 use crate::dialect::Context;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use http::Uri;
+use http::uri::Scheme;
+use http::{Request, Response, Uri};
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
+use hyper::body::Incoming;
 use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, MaybeHttpsStream};
+use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
-use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::ClientConfig;
 use std::error::Error as StdError;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
@@ -22,13 +27,79 @@ use tower::Service;
 use types::provider::{Error, ErrorKind};
 
 /// Below what vendors and their load balancers keep (60 s and more): who closes last never hits a closed one.
-const POOL_IDLE: Duration = Duration::from_secs(50);
+pub(super) const POOL_IDLE: Duration = Duration::from_secs(50);
 /// Idle connections kept per provider.
-const POOL_SIZE: usize = 256;
+pub(super) const POOL_SIZE: usize = 256;
 /// A connection with many streams on it must not die unnoticed.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
-pub(crate) type HttpClient = Client<Connector, Full<Bytes>>;
+/// A connection as it is made.
+pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// The connections of one provider.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpClient {
+    plain: Arc<Plain>,
+    any: Client<Connector, Full<Bytes>>,
+}
+
+impl HttpClient {
+    /// Sends a request with an absolute address and waits for the answer's head.
+    pub(super) async fn request(&self, request: Request<Full<Bytes>>) -> Result<Response<Body>, Failed> {
+        if request.uri().scheme() == Some(&Scheme::HTTP) {
+            return self.plain.request(request).await.map(|answer| answer.map(Body::Plain));
+        }
+        match self.any.request(request).await {
+            Ok(answer) => Ok(answer.map(Body::Any)),
+            Err(e) if e.is_connect() => Err(Failed::Connect(e.into())),
+            Err(e) => Err(Failed::Lost(e.into())),
+        }
+    }
+}
+
+/// The body of an answer.
+pub(super) enum Body {
+    Plain(plain::Body),
+    Any(Incoming),
+}
+
+impl HttpBody for Body {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut task::Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        match &mut *self {
+            Body::Plain(body) => Pin::new(body).poll_frame(cx),
+            Body::Any(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Body::Plain(body) => body.is_end_stream(),
+            Body::Any(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Body::Plain(body) => body.size_hint(),
+            Body::Any(body) => body.size_hint(),
+        }
+    }
+}
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// There is no connection.
+    Connect(BoxError),
+    /// It broke before an answer began, or what came was none.
+    Lost(BoxError),
+}
 
 /// The roots of trust, shared by all providers.
 #[derive(Clone, Debug)]
@@ -64,14 +135,16 @@ impl Tls {
         http.set_nodelay(true);
         http.set_keepalive(Some(Duration::from_secs(60)));
         let https = HttpsConnector::from((http, Arc::clone(&self.0)));
-        Client::builder(TokioExecutor::new())
+        let connector = Connector { https, timeout: connect };
+        let any = Client::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_SIZE)
             .http2_adaptive_window(true)
             .http2_keep_alive_interval(HTTP2_PING)
-            .build(Connector { https, timeout: connect })
+            .build(connector.clone());
+        HttpClient { plain: Plain::new(connector), any }
     }
 }
 
@@ -82,7 +155,7 @@ pub(crate) struct Connector {
     timeout: Duration,
 }
 
-type BoxError = Box<dyn StdError + Send + Sync>;
+pub(super) type BoxError = Box<dyn StdError + Send + Sync>;
 
 impl Service<Uri> for Connector {
     type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
@@ -174,12 +247,13 @@ fn is_public_v6(a: Ipv6Addr) -> bool {
 }
 
 /// What a request that got no answer means.
-pub(super) fn failure(context: &Context, error: &legacy::Error) -> Error {
-    let cause = root_cause(error);
-    if error.is_connect() {
+pub(super) fn failure(context: &Context, failed: &Failed) -> Error {
+    let (Failed::Connect(error) | Failed::Lost(error)) = failed;
+    let cause = root_cause(&**error);
+    if matches!(failed, Failed::Connect(_)) {
         return context.error(ErrorKind::Connect, cause);
     }
-    let mut source = error.source();
+    let mut source: Option<&(dyn StdError + 'static)> = Some(&**error);
     while let Some(e) = source {
         if e.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
             return context.error(ErrorKind::Malformed, format!("the answer is not HTTP: {cause}"));

@@ -1,13 +1,13 @@
 //! A streamed answer: bytes to events to chunks, each wait bounded, nothing read ahead of the consumer.
 
+use super::connect::{self, Body};
 use super::keys::Taken;
-use super::{Limits, Times, connect};
+use super::{Limits, Times};
 use crate::dialect::{Context, Decoder, Wire};
 use crate::sse::{Event, Framer, TooLarge};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
@@ -22,7 +22,7 @@ const LAST_FRAME: Duration = Duration::from_millis(50);
 pub(super) fn stream(
     wire: Wire,
     context: Context,
-    body: Incoming,
+    body: Body,
     limits: Limits,
     times: Times,
     key: Taken,
@@ -46,7 +46,7 @@ pub(super) fn stream(
 }
 
 struct Events {
-    body: Incoming,
+    body: Body,
     framer: Framer,
     decoder: Decoder,
     ready: VecDeque<Chunk>,

@@ -92,6 +92,15 @@ impl Settings {
         literal.is_none_or(is_public)
     }
 
+    /// `Host` for connections without TLS. Others may speak HTTP/2, which has no such header; there the client
+    /// adds what is needed.
+    pub(super) fn host(&self) -> Option<HeaderValue> {
+        if self.scheme != Scheme::HTTP {
+            return None;
+        }
+        HeaderValue::from_str(self.authority.as_str()).ok()
+    }
+
     /// The base address with a path (that starts with `/`) and a query added to its own.
     pub(super) fn address(&self, path: &str, query: Option<&str>) -> Option<Uri> {
         let mut all = format!("{}{path}", self.path);

@@ -499,6 +499,23 @@ async fn a_connection_read_to_its_end_serves_again_even_after_a_reload() {
 }
 
 #[tokio::test]
+async fn a_connection_that_its_peer_has_left_is_not_taken_up_again() {
+    let says_so =
+        answer("200 OK", "connection: close\r\n", "{\"choices\":[{\"message\":{\"content\":\"2\"}}]}");
+    let scripts = vec![vec![vec![whole("1"), Act::Close]], vec![vec![says_so]], vec![vec![whole("3")]]];
+    let mut server = Server::start(scripts).await;
+    let p = provider(&server.url, long());
+    let fleet = fleet(&p, small());
+    for text in ["1", "2", "3"] {
+        let reply = fleet.call(request(&p, false)).await;
+        assert!(matches!(&reply, Ok(Reply::Whole(c)) if c.text() == text), "{text}");
+        // Until the news of the close is here.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(server.connections(), 3);
+}
+
+#[tokio::test]
 async fn a_model_that_cannot_stream_answers_whole() {
     let mut server = Server::once(vec![whole("hello")]).await;
     let p = provider(&server.url, long());
