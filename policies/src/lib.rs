@@ -12,9 +12,11 @@
 
 mod cases;
 mod check;
+mod compare;
 mod error;
 mod explain;
 mod expression;
+pub mod format;
 mod functions;
 mod head;
 mod inputs;
@@ -41,6 +43,7 @@ mod values;
 mod verb;
 
 pub use cases::{CaseResult, Coverage, TestReport};
+pub use compare::{Replay, RuleChanges, RuleDelta};
 pub use error::Error;
 pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as directives_json};
 pub use inputs::{

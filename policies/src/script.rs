@@ -130,6 +130,11 @@ impl Script {
         self.phases.iter().any(|(p, wild)| *p == phase && *wild)
     }
 
+    /// What the file says.
+    pub(crate) fn text(&self) -> &str {
+        &self.file.text
+    }
+
     /// Whether it fails closed unless it says otherwise: some call holds a hard verb.
     pub(crate) fn is_hard(&self) -> bool {
         self.hard

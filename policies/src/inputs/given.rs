@@ -24,7 +24,7 @@ const NOON: i64 = 1_795_435_200_000;
 
 /// The variables of a phase with these values; what is not given takes its default.
 ///
-/// Beside the variables, `at` (a date-time) sets the moment, `providers` the state of providers by name. The
+/// Beside the variables, `at` (a date-time, or Unix milliseconds) sets the moment, `providers` the state of providers by name. The
 /// defaults are those of an ordinary request: a chat of one short message, a silver tenant, a green budget,
 /// noon of a working day, healthy providers, nothing found in the texts.
 ///
@@ -68,7 +68,7 @@ pub fn scope_of(given: &Value, phase: Phase) -> Result<Scope, Vec<Problem>> {
 
 fn moment(given: &Map<String, Value>, problems: &mut Vec<Problem>) -> i64 {
     let Some(at) = given.get("at") else { return NOON };
-    at.as_str().and_then(time::parse).unwrap_or_else(|| {
+    at.as_str().and_then(time::parse).or(at.as_i64()).unwrap_or_else(|| {
         let message = "expected a date-time with its zone, such as 2026-11-23T12:00:00Z".to_owned();
         problems.push(Problem { path: "at".to_owned(), message });
         NOON

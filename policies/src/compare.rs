@@ -1,0 +1,227 @@
+//! What another set of policies would make of the same requests.
+
+use crate::explain::Explanation;
+use crate::head::Mode;
+use crate::inputs::scope_of;
+use crate::phase::Phase;
+use crate::set::{Body, PolicySet};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+use std::collections::{BTreeMap, BTreeSet};
+use types::Decision;
+
+/// Most examples that are named for one rule.
+const EXAMPLES: usize = 3;
+
+/// How the rules of two sets differ.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RuleChanges {
+    /// Only in the second.
+    pub added: Vec<String>,
+    /// Only in the first.
+    pub removed: Vec<String>,
+    /// In both, with what differs.
+    pub changed: BTreeMap<String, Vec<String>>,
+    /// Pools whose models differ: those that came and those that went.
+    pub pools: BTreeMap<String, (Vec<String>, Vec<String>)>,
+}
+
+/// What changed for one rule over recorded requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RuleDelta {
+    /// Requests that it matches only in the second set.
+    pub newly: usize,
+    /// Requests that it matches only in the first.
+    pub no_longer: usize,
+    /// Identifiers of some of them.
+    pub examples: Vec<String>,
+}
+
+/// How recorded requests would fare under another set.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Replay {
+    /// Requests that were looked at.
+    pub requests: usize,
+    /// Requests whose directives or candidates differ.
+    pub differ: usize,
+    /// Requests that only the second set refuses.
+    pub new_denials: usize,
+    /// Requests that only the first one refuses.
+    pub lifted_denials: usize,
+    /// Requests for which only the second set leaves no candidate.
+    pub new_empty: usize,
+    /// Requests that only the second set fails to evaluate.
+    pub new_errors: usize,
+    /// What changed, by rule.
+    pub rules: BTreeMap<String, RuleDelta>,
+    /// Paths that the sets read and that were not recorded: their defaults were taken.
+    pub assumed: BTreeSet<String>,
+}
+
+impl PolicySet {
+    /// How the rules of another set differ from those of this one.
+    #[must_use]
+    pub fn changes(&self, other: &PolicySet) -> RuleChanges {
+        let (a, b) = (self.outline(), other.outline());
+        let mut changes = RuleChanges {
+            added: b.keys().filter(|id| !a.contains_key(*id)).cloned().collect(),
+            removed: a.keys().filter(|id| !b.contains_key(*id)).cloned().collect(),
+            ..RuleChanges::default()
+        };
+        for (id, before) in &a {
+            let Some(after) = b.get(id) else { continue };
+            let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            let told: Vec<String> = keys
+                .into_iter()
+                .filter(|k| before.get(*k) != after.get(*k))
+                .map(|k| format!("{k}: {} -> {}", shown(before.get(k)), shown(after.get(k))))
+                .collect();
+            if !told.is_empty() {
+                changes.changed.insert(id.clone(), told);
+            }
+        }
+        let models = |set: &PolicySet, name: &str| -> BTreeSet<String> {
+            let matrix = &set.resolver.matrix;
+            let pool = set.resolver.pools.get(name);
+            pool.iter()
+                .flat_map(|p| p.iter())
+                .filter_map(|ix| Some(matrix.model(ix)?.id.to_string()))
+                .collect()
+        };
+        let names: BTreeSet<&String> =
+            self.resolver.pools.keys().chain(other.resolver.pools.keys()).collect();
+        for name in names {
+            let (before, after) = (models(self, name), models(other, name));
+            if before != after {
+                let came = after.difference(&before).cloned().collect();
+                let went = before.difference(&after).cloned().collect();
+                changes.pools.insert(name.clone(), (came, went));
+            }
+        }
+        changes
+    }
+
+    /// Every rule as what decides what it does.
+    fn outline(&self) -> BTreeMap<String, Map<String, Value>> {
+        let mut all: BTreeMap<String, Map<String, Value>> = BTreeMap::new();
+        for entry in self.entries.iter() {
+            let head = &entry.head;
+            let out = all.entry(head.id.to_string()).or_default();
+            let mode = match head.mode {
+                Mode::Enforce => "enforce",
+                Mode::Shadow => "shadow",
+                Mode::Disabled => "disabled",
+            };
+            out.insert("mode".to_owned(), json!(mode));
+            out.insert("priority".to_owned(), json!(head.priority));
+            out.insert("group".to_owned(), json!(head.group));
+            out.insert("starts".to_owned(), json!(head.starts));
+            out.insert("expires".to_owned(), json!(head.expires));
+            out.insert("on_error".to_owned(), json!(if entry.closed { "closed" } else { "open" }));
+            match &entry.body {
+                Body::Rule(rule) => {
+                    use types::expr::Expression as _;
+                    let source =
+                        |c: &Option<crate::expression::Condition>| c.as_ref().map(|c| c.source().to_owned());
+                    out.insert("phase".to_owned(), json!(entry.phase.as_str()));
+                    out.insert("when".to_owned(), json!(source(&rule.when)));
+                    out.insert("unless".to_owned(), json!(source(&rule.unless)));
+                    for action in &rule.actions {
+                        out.insert(action.verb.to_string(), action.argument.clone());
+                    }
+                }
+                Body::Script(script) => {
+                    out.insert("text".to_owned(), json!(script.text()));
+                }
+            }
+        }
+        all
+    }
+
+    /// How recorded requests would fare under another set. Both sets see the same values: what was recorded, and
+    /// defaults for what was not.
+    #[must_use]
+    pub fn replay<'a>(&self, other: &PolicySet, decisions: impl Iterator<Item = &'a Decision>) -> Replay {
+        let mut replay = Replay::default();
+        let reads: BTreeSet<&str> = self.reads().into_iter().chain(other.reads()).collect();
+        for decision in decisions {
+            let given = recorded(decision);
+            replay.assumed.extend(reads.iter().filter(|p| !is_given(&given, p)).map(|p| (*p).to_owned()));
+            let Ok(scope) = scope_of(&given, Phase::Request) else { continue };
+            replay.requests = replay.requests.saturating_add(1);
+            let (a, b) = (self.explain(Phase::Request, &scope), other.explain(Phase::Request, &scope));
+            replay.compare(&decision.request_id, &a, &b);
+        }
+        replay
+    }
+}
+
+impl Replay {
+    fn compare(&mut self, id: &str, a: &Explanation, b: &Explanation) {
+        let count = |n: &mut usize, yes: bool| *n = n.saturating_add(usize::from(yes));
+        let denied = |e: &Explanation| e.directives.get("deny").is_some();
+        count(&mut self.differ, a.directives != b.directives || a.left != b.left || a.error != b.error);
+        count(&mut self.new_denials, !denied(a) && denied(b));
+        count(&mut self.lifted_denials, denied(a) && !denied(b));
+        count(&mut self.new_empty, !a.left.is_empty() && b.left.is_empty());
+        count(&mut self.new_errors, a.error.is_none() && b.error.is_some());
+        let (before, after): (BTreeSet<&str>, BTreeSet<&str>) =
+            (a.matched().collect(), b.matched().collect());
+        for rule in before.symmetric_difference(&after) {
+            let delta = self.rules.entry((*rule).to_owned()).or_default();
+            let newly = after.contains(rule);
+            count(&mut delta.newly, newly);
+            count(&mut delta.no_longer, !newly);
+            if delta.examples.len() < EXAMPLES {
+                delta.examples.push(id.to_owned());
+            }
+        }
+    }
+}
+
+/// The variables of a recorded request, as far as they were recorded.
+fn recorded(decision: &Decision) -> Value {
+    let mut workload = Map::new();
+    let mut confidence = Map::new();
+    for axis in &decision.profile {
+        workload.insert(axis.axis.to_string(), json!(axis.value));
+        confidence.insert(axis.axis.to_string(), json!(axis.confidence));
+    }
+    workload.insert("confidence".to_owned(), confidence.get("task_family").cloned().unwrap_or(json!(0.0)));
+    workload.insert("axis_confidence".to_owned(), Value::Object(confidence));
+    workload.insert("est_input_tokens".to_owned(), json!(decision.est_input_tokens));
+    workload.insert("sub_label".to_owned(), json!(decision.cell.sub));
+    let mut given = json!({
+        "at": decision.ts_ms, "workload": workload, "tenant": {"id": decision.tenant},
+        "request": {"model_asked": decision.model_asked},
+    });
+    for (path, value) in &decision.inputs {
+        put(&mut given, path, value.clone());
+    }
+    given
+}
+
+fn put(into: &mut Value, path: &str, value: Value) {
+    let (first, rest) = path.split_once('.').map_or((path, None), |(a, b)| (a, Some(b)));
+    let Some(members) = into.as_object_mut() else { return };
+    match rest {
+        None => {
+            members.insert(first.to_owned(), value);
+        }
+        Some(rest) => put(members.entry(first).or_insert_with(|| json!({})), rest, value),
+    }
+}
+
+/// Whether a path has a value there; `time` follows from the moment.
+fn is_given(given: &Value, path: &str) -> bool {
+    path.starts_with("time.") || path.split('.').try_fold(given, |v, name| v.get(name)).is_some()
+}
+
+fn shown(value: Option<&Value>) -> String {
+    const MOST: usize = 160;
+    let text = value.map_or_else(|| "nothing".to_owned(), Value::to_string);
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or("")),
+        None => text,
+    }
+}
