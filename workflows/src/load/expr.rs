@@ -5,7 +5,7 @@ use crate::reference::Ref;
 use std::sync::Arc;
 use types::chat::Message;
 use types::doc::{self, Node, Span};
-use types::expr::{Compiled, Expression, Problem, Scope, Type, Variables};
+use types::expr::{Compiled, Error, Expression, Problem, Scope, Type, Variables};
 
 /// A compiled expression.
 #[derive(Clone, Debug)]
@@ -17,6 +17,20 @@ pub(crate) struct Expr {
     pub(crate) direct: Option<Box<Ref>>,
     /// Gives the variable `request` as the language knows it, where the messages have to be added to it.
     request: Option<Arc<dyn Expression>>,
+}
+
+/// A reference in the place of an expression: it is read, not evaluated.
+#[derive(Debug)]
+struct Plain(Arc<str>);
+
+impl Expression for Plain {
+    fn eval(&self, _: &Scope) -> Result<serde_json::Value, Error> {
+        Err(Error { message: format!("`{}` is a reference", self.0), limit: false })
+    }
+
+    fn source(&self) -> &str {
+        &self.0
+    }
 }
 
 /// What an expression reads beside the request's variables.
@@ -162,6 +176,11 @@ impl Cx<'_> {
         result: Option<&Type>,
         more: &[(&str, Type)],
     ) -> Option<Expr> {
+        if result.is_none()
+            && let Some(plain) = self.plain(part.0, n.span, more)
+        {
+            return Some(plain);
+        }
         let mut variables = std::mem::take(&mut self.variables);
         let known = variables.len();
         variables.extend(more.iter().map(|(name, t)| ((*name).to_owned(), t.clone())));
@@ -169,6 +188,19 @@ impl Cx<'_> {
         variables.truncate(known);
         self.variables = variables;
         compiled
+    }
+
+    /// An expression that is nothing but a reference, where anything may be given: the reference has been
+    /// checked by its own rules, and what is missing is nothing rather than an error.
+    fn plain(&self, source: &str, span: Span, more: &[(&str, Type)]) -> Option<Expr> {
+        let first = source.trim().split(['.', '[']).next();
+        if more.iter().any(|(name, _)| Some(*name) == first) {
+            return None;
+        }
+        let direct = Box::new(Ref::quiet(self, source, span)?);
+        let reads = self.reads(None, source);
+        let compiled: Arc<dyn Expression> = Arc::new(Plain(source.into()));
+        Some(Expr { compiled, span, reads, direct: Some(direct), request: None })
     }
 
     fn source<'n>(&mut self, n: &'n Node, path: &str) -> Option<&'n str> {
@@ -199,7 +231,10 @@ impl Cx<'_> {
             Err(problems) => (None, problems),
         };
         for p in problems {
-            self.problem(n, start, path, p);
+            // Where any value may be given, a constant is as good as another.
+            if p.number != "308" || result.is_some() {
+                self.problem(n, start, path, p);
+            }
         }
         let reads = self.reads(compiled.as_ref(), source);
         let direct = Ref::quiet(self, source, n.span).map(Box::new);
