@@ -208,6 +208,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pattern_that_takes_too_long_decides_nothing() {
+        let with = json!({"schema": {"pattern": "^(?:(a|aa)\\1?)+$"}});
+        let text = format!("\"{}!\"", "a".repeat(60));
+        assert_eq!(codes("json_schema", &with, &request(json!({})), &answer(&text)), ["unverified"]);
+        assert_eq!(codes("json_schema", &with, &request(json!({})), &answer("\"aa\"")), Vec::<String>::new());
+    }
+
+    #[test]
     fn a_wrong_schema_is_refused_when_built() {
         assert_eq!(refused("json_schema", &json!({"schema": {"type": "nope"}})).field, "schema");
         assert_eq!(refused("json_schema", &json!({"schema": "file:x.json"})).field, "schema");

@@ -18,7 +18,7 @@ const HEAD: usize = 300;
 /// How refusals open: an apology or a statement of inability tied to the request itself, in a few
 /// languages. "I can't believe" and "I cannot stress enough" are no refusals, hence the verbs.
 static OPENINGS: LazyLock<Option<Pattern>> = LazyLock::new(|| {
-    Pattern::new(concat!(
+    Pattern::own(concat!(
         r"(?i)^\W*(?:(?:i['’]?m|i am|we['’]?re|we are) (?:very |so |really )?sorry[,.;:]? ?(?:but )?|sorry[,.;:]? ?(?:but )?|",
         r"unfortunately[,]? |i apologi[sz]e[,.]? ?(?:but )?|as an ai[^,.]{0,40}, ?)*",
         r"(?:(?:i|we) (?:can['’]?t|cannot|can not|won['’]?t|will not|am not able to|['’]?m not able to|am unable to|",
@@ -108,7 +108,7 @@ const HINT: &str = "answer the request as far as it is allowed";
 
 /// Where the opening of a refusal ends.
 fn opens(head: &str) -> Option<usize> {
-    // The pattern is small: its search never gives up (a test holds it to that).
+    // A pattern of this house is searched to the end.
     OPENINGS.as_ref()?.find_at(head, 0).ok().flatten().map(|m| m.end)
 }
 

@@ -54,7 +54,7 @@ impl Rule {
         source: &str,
         accept: impl Fn(&str, Range<usize>) -> Option<Range<usize>> + Send + Sync + 'static,
     ) -> Self {
-        let pattern = Pattern::new(source).expect("the patterns of this house compile: each has a test");
+        let pattern = Pattern::own(source).expect("the patterns of this house compile: each has a test");
         let longest = pattern.longest().expect("the patterns of this house are bounded: each has a test");
         Rule { code: code.to_owned(), pattern, longest, accept: Box::new(accept) }
     }

@@ -109,7 +109,7 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
     })?;
     let schemes = schemes.unwrap_or_else(|| SCHEMES.iter().map(|s| (*s).to_owned()).collect());
     let allowed = Arc::new(Allowed { schemes, hosts });
-    let pattern = Pattern::new(PATTERN).map_err(|why| Problem::new("", why, "a pattern"))?;
+    let pattern = Pattern::own(PATTERN).map_err(|why| Problem::new("", why, "a pattern"))?;
     let longest = pattern.longest().unwrap_or(usize::MAX);
     let judge = allowed.clone();
     let accept = move |text: &str, span: Range<usize>| {

@@ -1,6 +1,7 @@
 //! JSON-Schema-Test-Suite through `json_schema` and through its reading of growing text.
 //!
-//! The suite is not part of this repository. `make setup` puts it under `target/json-schema-test-suite`;
+//! The suite (MIT) is not part of this repository. `make setup` puts it under
+//! `target/json-schema-test-suite`, from the package that `json-schema-test-suite.txt` beside this file names;
 //! without it these tests fail.
 
 #![expect(

@@ -36,7 +36,7 @@ fn round(
     places: &mut Vec<(String, String)>,
     next: &mut HashMap<String, usize>,
 ) -> Option<String> {
-    // The rules of this house are small: their search never gives up (a test holds them to it).
+    // The patterns of this house are searched to the end.
     let hits = scan::all(rules, text, usize::MAX).ok().filter(|h| !h.is_empty())?;
     let mut known: HashMap<String, String> =
         places.iter().map(|(p, data)| (data.clone(), p.clone())).collect();

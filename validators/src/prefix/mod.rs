@@ -10,15 +10,17 @@ use std::sync::{Arc, LazyLock};
 use types::Finding;
 use types::run::Severity;
 
+mod failure;
 mod node;
 mod syntax;
 #[cfg(test)]
 mod tests;
 mod track;
 
+use failure::Cause;
 pub(crate) use node::Nodes;
 use syntax::{Stop, Syntax};
-use track::{Cause, Tracker};
+use track::Tracker;
 
 static ANYTHING: LazyLock<Arc<Nodes>> = LazyLock::new(|| Arc::new(Nodes::new(&true.into(), None)));
 
