@@ -149,6 +149,12 @@ impl Bundle {
         &self.matrix
     }
 
+    /// A workflow by its name.
+    #[must_use]
+    pub fn workflow(&self, name: &str) -> Option<&Arc<workflows::Workflow>> {
+        self.library.get(name)
+    }
+
     /// The workflows that can run.
     #[must_use]
     pub fn workflow_names(&self) -> Vec<String> {

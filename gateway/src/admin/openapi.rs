@@ -49,11 +49,13 @@ fn answer(schema: &str) -> Value {
     json!({ "description": schema, "content": content(schema) })
 }
 
-fn object(required: &[&str], properties: Value) -> Value {
+fn object(required: &[&str], properties: impl Into<Value>) -> Value {
+    let properties = properties.into();
     json!({ "type": "object", "required": required, "additionalProperties": false, "properties": properties })
 }
 
-fn open(properties: Value) -> Value {
+fn open(properties: impl Into<Value>) -> Value {
+    let properties = properties.into();
     json!({ "type": "object", "properties": properties })
 }
 

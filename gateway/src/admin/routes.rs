@@ -7,6 +7,7 @@ use crate::control::{Need, audit, keys, provider_keys, tenants};
 use crate::error::Failure;
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::future::ready;
 use types::control::Principal;
 
 const fn get(path: &'static str, need: Need, summary: &'static str, gives: &'static str, run: Run) -> Route {
@@ -49,7 +50,7 @@ pub(crate) static ROUTES: &[Route] = &[
     get("/openapi.json", Need::View, "This document", "Document", |_| {
         Box::pin(async { ok(openapi::document()) })
     }),
-    get("/whoami", Need::View, "Who the key belongs to", "Whoami", |c| Box::pin(whoami(c))),
+    get("/whoami", Need::View, "Who the key belongs to", "Whoami", |c| Box::pin(ready(whoami(&c)))),
     get("/tenants", Need::View, "All tenants", "Tenants", |c| Box::pin(list_tenants(c))),
     post("/tenants", Need::Admin, "Make a tenant", "NewTenant", "Tenant", |c| Box::pin(create_tenant(c))),
     get("/tenants/{tenant}", Need::View, "One tenant", "Tenant", |c| Box::pin(one_tenant(c))),
@@ -83,10 +84,10 @@ pub(crate) static ROUTES: &[Route] = &[
     ),
     delete("/keys/{key}", Need::Operate, "Revoke a virtual key at once", "Key", |c| Box::pin(revoke_key(c))),
     get("/providers", Need::ViewAll, "Providers and whether they can be called", "Providers", |c| {
-        Box::pin(providers(c))
+        Box::pin(ready(providers(&c)))
     }),
     get("/models", Need::ViewAll, "Models with state, price and what was learned", "Models", |c| {
-        Box::pin(models(c))
+        Box::pin(ready(models(&c)))
     }),
     get("/provider-keys", Need::ViewAll, "Stored keys of providers, without the keys", "ProviderKeys", |c| {
         Box::pin(list_provider_keys(c))
@@ -105,14 +106,14 @@ pub(crate) static ROUTES: &[Route] = &[
     get("/budgets", Need::View, "How the limits of tenants and keys stand", "Budgets", |c| {
         Box::pin(budgets(c))
     }),
-    get("/bundle", Need::ViewAll, "The configuration in force", "Bundle", |c| Box::pin(bundle(c))),
+    get("/bundle", Need::ViewAll, "The configuration in force", "Bundle", |c| Box::pin(ready(bundle(&c)))),
     post(
         "/reload",
         Need::OperateAll,
         "Read the configuration again; a bad one changes nothing",
         "Nothing",
         "Bundle",
-        |c| Box::pin(reload(c)),
+        |c| Box::pin(ready(reload(&c))),
     ),
     get("/audit", Need::Audit, "Lines of the audit trail after a number", "AuditLines", |c| {
         Box::pin(lines(c))
@@ -123,11 +124,11 @@ fn ok(value: Value) -> Result<Reply, Failure> {
     Ok(Reply(StatusCode::OK, value))
 }
 
-fn list(data: Vec<Value>) -> Result<Reply, Failure> {
-    ok(json!({ "object": "list", "data": data }))
+fn list(data: impl Into<Value>) -> Result<Reply, Failure> {
+    ok(json!({ "object": "list", "data": data.into() }))
 }
 
-async fn whoami(c: Call<'_>) -> Result<Reply, Failure> {
+fn whoami(c: &Call<'_>) -> Result<Reply, Failure> {
     ok(json!({ "kind": c.actor.kind, "id": c.actor.id, "role": c.actor.role, "tenant": c.actor.tenant }))
 }
 
@@ -186,7 +187,7 @@ async fn revoke_key(c: Call<'_>) -> Result<Reply, Failure> {
     ok(c.app.plane.revoke_key(c.actor, c.name()).await?)
 }
 
-async fn providers(c: Call<'_>) -> Result<Reply, Failure> {
+fn providers(c: &Call<'_>) -> Result<Reply, Failure> {
     let mut by_provider: std::collections::BTreeMap<String, (usize, usize)> =
         std::collections::BTreeMap::new();
     for m in c.app.engine.models() {
@@ -199,11 +200,11 @@ async fn providers(c: Call<'_>) -> Result<Reply, Failure> {
         let keys = stored.iter().filter(|k| k.provider == id).count();
         json!({ "id": id, "models": all, "candidates": ready, "stored_keys": keys })
     });
-    list(rows.collect())
+    list(rows.collect::<Vec<_>>())
 }
 
-async fn models(c: Call<'_>) -> Result<Reply, Failure> {
-    list(c.app.engine.models().iter().filter_map(|m| serde_json::to_value(m).ok()).collect())
+fn models(c: &Call<'_>) -> Result<Reply, Failure> {
+    list(c.app.engine.models().iter().filter_map(|m| serde_json::to_value(m).ok()).collect::<Vec<_>>())
 }
 
 async fn list_provider_keys(c: Call<'_>) -> Result<Reply, Failure> {
@@ -261,18 +262,18 @@ fn amount(limit: &types::limits::Limit, n: u64) -> Value {
     }
 }
 
-async fn bundle(c: Call<'_>) -> Result<Reply, Failure> {
+fn bundle(c: &Call<'_>) -> Result<Reply, Failure> {
     ok(json!({ "hash": &*c.app.engine.bundle_hash(), "workflows": c.app.engine.workflow_names() }))
 }
 
-async fn reload(c: Call<'_>) -> Result<Reply, Failure> {
+fn reload(c: &Call<'_>) -> Result<Reply, Failure> {
     let mut event = c.actor.event("bundle.reload", "configuration");
     event.before = Some(c.app.engine.bundle_hash().to_string());
     match c.app.reload() {
         Ok(hash) => {
             event.after = Some(hash.to_string());
             c.app.plane.note(event);
-            bundle(c).await
+            bundle(c)
         }
         Err(e) => Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration", e.to_string())),
     }

@@ -13,6 +13,7 @@ mod models;
 mod out;
 mod profile;
 mod serve;
+mod workflow;
 
 use crate::app::{Data, Settings};
 use crate::config::{Environment, Simulated, Source};
@@ -99,6 +100,8 @@ enum Command {
     Budget(control::BudgetArgs),
     /// The audit trail: who changed what
     Audit(control::AuditArgs),
+    /// Check, draw, plan and test workflows
+    Workflow(workflow::Args),
     /// Print completions for a shell
     Completions(completions::Args),
 }
@@ -162,6 +165,7 @@ pub fn run() -> ExitCode {
         Command::Check(args) => Ok(check::run(&global, &args, &out)),
         Command::Completions(args) => completions::run(&args, &out),
         Command::Profile(args) => profile::run(&args, &out),
+        Command::Workflow(args) => workflow::run(&global, &args, &out),
         waiting => wait(&global, waiting, &out),
     };
     match ended {

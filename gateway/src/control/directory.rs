@@ -66,10 +66,6 @@ impl Directory {
         self.tenants.get(id)
     }
 
-    pub(crate) fn key(&self, id: &str) -> Option<&Arc<Key>> {
-        self.keys.get(id).map(|e| &e.key)
-    }
-
     /// Everybody whose limits are counted: each tenant by itself, and each key.
     pub(crate) fn principals(&self) -> Vec<Arc<Principal>> {
         let tenants = self.tenants.values().map(|t| Arc::new(Principal::new(t.clone(), None)));

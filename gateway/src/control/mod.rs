@@ -12,4 +12,3 @@ pub(crate) mod secret;
 pub(crate) mod tenants;
 
 pub(crate) use actor::{Actor, Need};
-pub(crate) use plane::Plane;

@@ -1,0 +1,273 @@
+//! What a test of a workflow says.
+
+use serde_json::{Map, Value};
+use std::time::Duration;
+use types::doc::{self, Fields, Node, Reader, SourceFile};
+use types::{Diagnostic, Usd};
+
+/// A case, read and checked.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The workflow to run.
+    pub workflow: String,
+    /// For people.
+    pub name: String,
+    /// The file it stands in.
+    pub file: String,
+    pub(super) request: Value,
+    pub(super) tenant: Option<String>,
+    pub(super) vars: Vec<(String, Value)>,
+    pub(super) usd: Option<Usd>,
+    pub(super) calls: Vec<Call>,
+    pub(super) tools: Vec<Tool>,
+    pub(super) expect: Expect,
+}
+
+/// What a model answers.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    /// Glob over the node instance.
+    pub(super) at: String,
+    pub(super) model: Option<String>,
+    pub(super) reply: Reply,
+    pub(super) usage: Option<(u32, u32)>,
+    pub(super) latency: Duration,
+    pub(super) line: usize,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Reply {
+    Text(String),
+    /// Name and arguments of each.
+    ToolCalls(Vec<(String, String)>),
+    /// A kind of failure.
+    Error(String),
+}
+
+/// What a tool answers.
+#[derive(Clone, Debug)]
+pub(super) struct Tool {
+    pub(super) tool: String,
+    pub(super) reply: Result<Value, String>,
+}
+
+/// What must come of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Expect {
+    pub(super) outcome: Option<String>,
+    pub(super) verdict: Option<String>,
+    pub(super) text: Option<String>,
+    pub(super) json: Option<Value>,
+    pub(super) contains: Vec<String>,
+    pub(super) path: Vec<(String, String)>,
+    pub(super) not_run: Vec<String>,
+    pub(super) calls_max: Option<u32>,
+    pub(super) calls_exact: Option<u32>,
+    pub(super) cost_max: Option<Usd>,
+    pub(super) error: Option<String>,
+    pub(super) findings: Vec<String>,
+}
+
+const OUTCOMES: &[&str] = &["delivered", "failed", "suspended"];
+const VERDICTS: &[&str] = &["passed", "failed", "unverified", "none"];
+/// Kinds of failure that a fixture may name.
+pub(super) const ERRORS: &[&str] = &[
+    "rate_limited",
+    "unavailable",
+    "timeout",
+    "stream_lost",
+    "malformed",
+    "bad_request",
+    "auth",
+    "content_filtered",
+];
+
+/// Reads a test; all problems of the file. `file:` names of requests are found through `read`, relative to the test.
+#[must_use]
+pub fn load(source: &SourceFile, read: &dyn Fn(&str) -> Option<String>) -> (Option<Case>, Vec<Diagnostic>) {
+    let root = match doc::parse(source, "WT") {
+        Ok(root) => root,
+        Err(d) => return (None, vec![*d]),
+    };
+    let mut r = Reader::new(source, "WT");
+    let case = lower(&mut r, &root, source, read);
+    let good = !r.problems.iter().any(|d| d.severity == types::Severity::Error);
+    (case.filter(|_| good), r.problems)
+}
+
+fn lower(
+    r: &mut Reader<'_>,
+    root: &Node,
+    source: &SourceFile,
+    read: &dyn Fn(&str) -> Option<String>,
+) -> Option<Case> {
+    let mut f = r.fields(root, "")?;
+    let workflow = f.require(r, "workflow").and_then(|n| r.ident(n, "workflow")).unwrap_or_default();
+    let name = f.require(r, "name").and_then(|n| r.string(n, "name")).unwrap_or_default();
+    let mut request = f.require(r, "request").map(|n| request(r, n, read)).unwrap_or_default();
+    if let Some(n) = f.take("profile") {
+        profile(r, n, &mut request);
+    }
+    let tenant = f.take("tenant").and_then(|n| tenant(r, n));
+    let vars = f.take("vars").and_then(|n| r.map(n, "vars")).unwrap_or(&[]);
+    let vars = vars.iter().map(|(k, n)| (k.name.clone(), n.to_json())).collect();
+    let usd = f.take("limits").and_then(|n| limits(r, n));
+    let calls = f.take("calls").and_then(|n| r.list(n, "calls")).unwrap_or(&[]);
+    let calls = calls.iter().enumerate().filter_map(|(i, n)| call(r, n, &format!("calls[{i}]"))).collect();
+    let tools = f.take("tools").and_then(|n| r.list(n, "tools")).unwrap_or(&[]);
+    let tools = tools.iter().enumerate().filter_map(|(i, n)| tool(r, n, &format!("tools[{i}]"))).collect();
+    let expect = f.require(r, "expect").and_then(|n| expect(r, n)).unwrap_or_default();
+    f.finish(r);
+    Some(Case { workflow, name, file: source.path.clone(), request, tenant, vars, usd, calls, tools, expect })
+}
+
+fn request(r: &mut Reader<'_>, n: &Node, read: &dyn Fn(&str) -> Option<String>) -> Value {
+    let Some(text) = n.as_str() else { return n.to_json() };
+    let found = text.strip_prefix("file:").and_then(|path| read(path.trim()));
+    let parsed = found.and_then(|t| serde_json::from_str(&t).ok());
+    parsed.unwrap_or_else(|| {
+        let d = r.error("104", n.span, format!("`{text}` gives no request"));
+        d.expected =
+            Some("a chat request as a map, or file:<path of a JSON file beside this one>".to_owned());
+        Value::Null
+    })
+}
+
+/// What the profiler would find becomes an option of the request, which outranks it.
+fn profile(r: &mut Reader<'_>, n: &Node, request: &mut Value) {
+    let mut options = request.get("routing").cloned().unwrap_or_else(|| Value::Object(Map::new()));
+    for (key, value) in r.map(n, "profile").unwrap_or(&[]) {
+        if !super::is_option(&key.name) {
+            r.error("104", key.span, format!("`{}` is no option that sets the profile", key.name)).hint = Some(
+                "task_family, latency_class, precision, determinism, safety, economy as in `routing` of a request"
+                    .to_owned(),
+            );
+        } else if let Some(o) = options.as_object_mut() {
+            o.insert(key.name.clone(), value.to_json());
+        }
+    }
+    if let Some(o) = request.as_object_mut() {
+        o.insert("routing".to_owned(), options);
+    }
+}
+
+fn tenant(r: &mut Reader<'_>, n: &Node) -> Option<String> {
+    let mut f = r.fields(n, "tenant")?;
+    let id = f.take("id").and_then(|n| r.string(n, "tenant.id"));
+    f.finish(r);
+    id
+}
+
+fn limits(r: &mut Reader<'_>, n: &Node) -> Option<Usd> {
+    let mut f = r.fields(n, "limits")?;
+    let usd = f.take("usd").and_then(|n| r.usd(n, "limits.usd"));
+    f.finish(r);
+    usd
+}
+
+fn call(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Call> {
+    let mut f = r.fields(n, path)?;
+    let at = f.require(r, "at").and_then(|n| r.string(n, &f.at("at"))).unwrap_or_default();
+    let model = f.take("model").and_then(|n| r.string(n, &f.at("model")));
+    let reply = f.require(r, "reply").and_then(|n| reply(r, n, &f.at("reply")));
+    let usage = f.take("usage").and_then(|n| usage(r, n, &f.at("usage")));
+    let latency = f.take("latency").and_then(|n| r.duration(n, &f.at("latency"))).unwrap_or_default();
+    f.finish(r);
+    Some(Call { at, model, reply: reply?, usage, latency, line: n.span.line })
+}
+
+fn usage(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<(u32, u32)> {
+    let mut f = r.fields(n, path)?;
+    let count = |r: &mut Reader<'_>, f: &mut Fields<'_>, key| {
+        let n = f.take(key)?;
+        r.integer(n, &f.at(key), 0, i64::from(u32::MAX)).and_then(|i| u32::try_from(i).ok())
+    };
+    let (input, output) = (count(r, &mut f, "input"), count(r, &mut f, "output"));
+    f.finish(r);
+    Some((input.unwrap_or(0), output.unwrap_or(0)))
+}
+
+fn reply(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Reply> {
+    if let Some(text) = n.as_str() {
+        return Some(Reply::Text(text.to_owned()));
+    }
+    let mut f = r.fields(n, path)?;
+    let error = f.take("error").and_then(|n| r.one_of(n, &f.at("error"), ERRORS)).map(str::to_owned);
+    let json = f.take("json").map(Node::to_json);
+    let at = f.at("tool_calls");
+    let tools = f.take("tool_calls").and_then(|n| r.list(n, &at));
+    f.finish(r);
+    if let Some(kind) = error {
+        return Some(Reply::Error(kind));
+    }
+    if let Some(v) = json {
+        return Some(Reply::Text(v.to_string()));
+    }
+    let Some(list) = tools else {
+        r.error("102", n.span, "the reply says nothing").expected =
+            Some("a text, or a map with `json`, `tool_calls` or `error`".to_owned());
+        return None;
+    };
+    let mut calls = Vec::new();
+    for n in list {
+        let Some(mut f) = r.fields(n, &at) else { continue };
+        let name = f.require(r, "name").and_then(|n| r.string(n, &format!("{at}.name")));
+        let args = f.take("args").map_or_else(|| "{}".to_owned(), |n| n.to_json().to_string());
+        f.finish(r);
+        calls.extend(name.map(|name| (name, args)));
+    }
+    Some(Reply::ToolCalls(calls))
+}
+
+fn tool(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Tool> {
+    let mut f = r.fields(n, path)?;
+    let tool = f.require(r, "tool").and_then(|n| r.string(n, &f.at("tool")));
+    let result = f.take("result").map(Node::to_json);
+    let error = f.take("error").and_then(|n| r.string(n, &f.at("error")));
+    f.finish(r);
+    let reply = match (result, error) {
+        (Some(_), Some(_)) | (None, None) => {
+            r.error("102", n.span, "a tool gives either `result` or `error`");
+            return None;
+        }
+        (Some(v), None) => Ok(v),
+        (None, Some(e)) => Err(e),
+    };
+    Some(Tool { tool: tool?, reply })
+}
+
+fn expect(r: &mut Reader<'_>, n: &Node) -> Option<Expect> {
+    let mut f = r.fields(n, "expect")?;
+    let mut e = Expect::default();
+    let text =
+        |r: &mut Reader<'_>, f: &mut Fields<'_>, key| f.take(key).and_then(|n| r.string(n, &f.at(key)));
+    let list = |r: &mut Reader<'_>, f: &mut Fields<'_>, key| {
+        f.take(key).and_then(|n| r.strings(n, &f.at(key))).unwrap_or_default()
+    };
+    e.outcome = f.take("outcome").and_then(|n| r.one_of(n, "expect.outcome", OUTCOMES)).map(str::to_owned);
+    e.verdict = f.take("verdict").and_then(|n| r.one_of(n, "expect.verdict", VERDICTS)).map(str::to_owned);
+    e.text = text(r, &mut f, "text");
+    e.json = f.take("json").map(Node::to_json);
+    e.contains = list(r, &mut f, "contains");
+    e.not_run = list(r, &mut f, "not_run");
+    e.findings = list(r, &mut f, "findings");
+    e.error = text(r, &mut f, "error");
+    for n in f.take("path").and_then(|n| r.list(n, "expect.path")).unwrap_or(&[]) {
+        for (k, v) in r.map(n, "expect.path").unwrap_or(&[]) {
+            e.path.extend(r.string(v, "expect.path").map(|outcome| (k.name.clone(), outcome)));
+        }
+    }
+    if let Some(mut c) = f.take("calls").and_then(|n| r.fields(n, "expect.calls")) {
+        for (key, place) in [("max", &mut e.calls_max), ("exact", &mut e.calls_exact)] {
+            let found = c.take(key).and_then(|n| r.integer(n, &c.at(key), 0, 10_000));
+            *place = found.and_then(|i| u32::try_from(i).ok());
+        }
+        c.finish(r);
+    }
+    if let Some(mut c) = f.take("cost_usd").and_then(|n| r.fields(n, "expect.cost_usd")) {
+        e.cost_max = c.take("max").and_then(|n| r.usd(n, "expect.cost_usd.max"));
+        c.finish(r);
+    }
+    f.finish(r);
+    Some(e)
+}

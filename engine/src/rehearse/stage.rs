@@ -1,0 +1,225 @@
+//! The world of a test: what models and tools answer stands in the file.
+
+use super::case::{Call, Case, Reply, Tool};
+use super::clock::Clock;
+use crate::bundle::Bundle;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use types::chat::ToolCall;
+use types::completion::{Choice, FinishReason};
+use types::matrix::{Matrix, Model, glob};
+use types::provider::{Error, ErrorKind};
+use types::runs::SideEffect;
+use types::{ChatRequest, Completion, Usage, Usd};
+use workflows::{
+    Ask, EffectId, Failure, Generated, Moment, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+};
+
+/// Plays a case.
+pub(super) struct Stage {
+    pub(super) clock: Clock,
+    matrix: Arc<Matrix>,
+    calls: Vec<Call>,
+    tools: Vec<Tool>,
+    input: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    used: Vec<bool>,
+    tools_used: Vec<bool>,
+    made: u32,
+    cost: Usd,
+    surprises: Vec<String>,
+}
+
+impl Stage {
+    pub(super) fn new(case: &Case, bundle: &Bundle, request: &ChatRequest) -> Self {
+        let bytes: usize = request.messages.iter().flat_map(|m| m.content.texts()).map(str::len).sum();
+        Stage {
+            clock: Clock::new(),
+            matrix: bundle.matrix().clone(),
+            calls: case.calls.clone(),
+            tools: case.tools.clone(),
+            input: u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX),
+            state: Mutex::new(State {
+                used: vec![false; case.calls.len()],
+                tools_used: vec![false; case.tools.len()],
+                ..State::default()
+            }),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Model calls made.
+    pub(super) fn made(&self) -> u32 {
+        self.state().made
+    }
+
+    /// What they cost by the prices of the matrix.
+    pub(super) fn cost(&self) -> Usd {
+        self.state().cost
+    }
+
+    /// Calls that the file does not answer, and answers that nobody asked for.
+    pub(super) fn surprises(&self) -> Vec<String> {
+        let s = self.state();
+        let mut all = s.surprises.clone();
+        for (call, _) in self.calls.iter().zip(&s.used).filter(|(_, used)| !**used) {
+            all.push(format!("the reply at line {} for `{}` was never asked for", call.line, call.at));
+        }
+        all
+    }
+
+    /// The first answer for a node instance that was not given yet.
+    fn next(&self, frame: &str) -> Option<Call> {
+        let mut s = self.state();
+        let fits = |at: &str| glob(at, frame) || at.strip_suffix("/*").is_some_and(|p| glob(p, frame));
+        let at = self
+            .calls
+            .iter()
+            .enumerate()
+            .position(|(i, c)| !s.used.get(i).copied().unwrap_or(true) && fits(&c.at))?;
+        if let Some(u) = s.used.get_mut(at) {
+            *u = true;
+        }
+        self.calls.get(at).cloned()
+    }
+
+    /// The model that is said to answer, else the first that may.
+    fn model(&self, named: Option<&str>, ask: &Ask) -> Option<Arc<Model>> {
+        if let Some(name) = named.or(ask.route.model.as_deref()) {
+            return self.matrix.find(name).and_then(|ix| self.matrix.model(ix)).cloned();
+        }
+        let allowed =
+            |m: &&Arc<Model>| !ask.not_models.contains(&m.id) && !ask.not_families.contains(&m.family);
+        let fresh = self.matrix.models().iter().filter(allowed).find(|m| !ask.avoid.contains(&m.id));
+        fresh.or_else(|| self.matrix.models().iter().find(allowed)).cloned()
+    }
+
+    fn answer(&self, call: &Call, model: &Arc<Model>) -> Result<Generated, Failure> {
+        let mut choice = Choice { finish_reason: Some(FinishReason::Stop), ..Choice::default() };
+        match &call.reply {
+            Reply::Error(kind) => {
+                return Err(Error::new(kind_of(kind), model, "as the test says").into());
+            }
+            Reply::Text(text) => choice.text.clone_from(text),
+            Reply::ToolCalls(calls) => {
+                let tool = |(i, (name, arguments)): (usize, &(String, String))| ToolCall {
+                    id: format!("call_{i}"),
+                    name: name.clone(),
+                    arguments: arguments.clone(),
+                };
+                choice.tool_calls = calls.iter().enumerate().map(tool).collect();
+                choice.finish_reason = Some(FinishReason::ToolCalls);
+            }
+        }
+        let output = u32::try_from(choice.text.len().div_ceil(4)).unwrap_or(u32::MAX);
+        let (input, output) = call.usage.unwrap_or((self.input, output));
+        let usage = Usage { input, output, ..Usage::default() };
+        let cost = model.price.map_or(Usd::ZERO, |p| p.cost(&usage));
+        let mut s = self.state();
+        s.cost = s.cost.plus(cost);
+        drop(s);
+        let completion = Completion {
+            id: "test".to_owned(),
+            created: 0,
+            model: model.upstream_name.clone(),
+            choices: vec![choice],
+            usage,
+            raw: None,
+        };
+        Ok(Generated::Whole { completion, model: model.clone() })
+    }
+}
+
+fn kind_of(name: &str) -> ErrorKind {
+    match name {
+        "rate_limited" => ErrorKind::RateLimited,
+        "timeout" => ErrorKind::TotalTimeout,
+        "stream_lost" => ErrorKind::StreamLost,
+        "malformed" => ErrorKind::Malformed,
+        "bad_request" => ErrorKind::BadRequest,
+        "auth" => ErrorKind::Auth,
+        "content_filtered" => ErrorKind::ContentFiltered,
+        _ => ErrorKind::Unavailable,
+    }
+}
+
+impl World for Stage {
+    fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
+        Box::pin(async move {
+            let frame = ask.node().to_string();
+            let Some(call) = self.next(&frame) else {
+                let mut s = self.state();
+                s.made = s.made.saturating_add(1);
+                s.surprises.push(format!(
+                    "`{frame}` asked a model ({}), and the test has no reply for it",
+                    ask.purpose
+                ));
+                return Err(Failure::NoCandidate("the test has no reply".to_owned()));
+            };
+            let Some(model) = self.model(call.model.as_deref(), &ask) else {
+                let name = call.model.as_deref().unwrap_or("any");
+                self.state().surprises.push(format!("`{frame}`: the matrix has no model `{name}`"));
+                return Err(Failure::NoCandidate("no such model".to_owned()));
+            };
+            self.state().made += 1;
+            self.clock.sleep(call.latency.max(Duration::from_millis(1))).await;
+            self.answer(&call, &model)
+        })
+    }
+
+    fn tool_named(&self, name: &str) -> Option<Arc<ToolSpec>> {
+        self.tools.iter().any(|t| t.tool == name).then(|| {
+            Arc::new(ToolSpec {
+                name: name.into(),
+                description: String::new(),
+                input_schema: Arc::new(json!({ "type": "object" })),
+                side_effect: SideEffect::None,
+                timeout: Duration::from_secs(30),
+                interruptible: true,
+                trusted: false,
+            })
+        })
+    }
+
+    fn tool(&self, ask: ToolAsk) -> BoxFuture<'_, Result<ToolReply, ToolFailure>> {
+        Box::pin(async move {
+            self.clock.sleep(Duration::from_millis(1)).await;
+            let mut s = self.state();
+            let free = |i: &usize| !s.tools_used.get(*i).copied().unwrap_or(true);
+            let named: Vec<usize> =
+                self.tools.iter().enumerate().filter(|(_, t)| *t.tool == *ask.tool).map(|(i, _)| i).collect();
+            // The last one of a name answers every further call.
+            let Some(at) = named.iter().find(|i| free(i)).or(named.last()).copied() else {
+                s.surprises
+                    .push(format!("the tool `{}` was called, and the test has no result for it", ask.tool));
+                return Err(ToolFailure::Unknown(ask.tool.to_string()));
+            };
+            if let Some(u) = s.tools_used.get_mut(at) {
+                *u = true;
+            }
+            match self.tools.get(at).map(|t| t.reply.clone()) {
+                Some(Ok(result)) => Ok(ToolReply { result, is_error: false }),
+                Some(Err(why)) => Err(ToolFailure::Failed(why)),
+                None => Err(ToolFailure::Unknown(ask.tool.to_string())),
+            }
+        })
+    }
+
+    fn wait(&self, _: EffectId, until: Instant) -> BoxFuture<'_, ()> {
+        Box::pin(self.clock.sleep_until(until))
+    }
+
+    fn now(&self, _: &Moment<'_>) -> Instant {
+        self.clock.now()
+    }
+}

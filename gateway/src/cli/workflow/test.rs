@@ -1,0 +1,195 @@
+//! `turnout workflow test`: plays what the tests say, and tells what they leave out.
+
+use super::super::out::Out;
+use super::super::{FAILED, GOOD, Global, Outcome, Problem, WARNED};
+use engine::rehearse::{self, Case, Seen};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use types::doc::SourceFile;
+
+/// Play the tests of workflows; nothing is called
+#[derive(clap::Args, Debug)]
+pub(super) struct Args {
+    /// Files or folders of tests [default: `workflows/tests` of the configuration, and what is shipped]
+    paths: Vec<PathBuf>,
+    /// Tell which nodes, outcomes and edges no test has reached
+    #[arg(long)]
+    coverage: bool,
+    /// Least share of them that must be reached, in percent (exit code 1 below it)
+    #[arg(long, value_name = "PERCENT", requires = "coverage")]
+    min: Option<u8>,
+}
+
+/// Tests that are built into the program, for the workflows that are.
+const SHIPPED: &[(&str, &str)] = &[
+    ("default.prose.yaml", include_str!("../../../../workflows/library/tests/default.prose.yaml")),
+    (
+        "json_extraction.repaired.yaml",
+        include_str!("../../../../workflows/library/tests/json_extraction.repaired.yaml"),
+    ),
+    (
+        "json_extraction.escalated.yaml",
+        include_str!("../../../../workflows/library/tests/json_extraction.escalated.yaml"),
+    ),
+    (
+        "json_extraction.hopeless.yaml",
+        include_str!("../../../../workflows/library/tests/json_extraction.hopeless.yaml"),
+    ),
+];
+
+struct Played {
+    case: Case,
+    failures: Vec<rehearse::Failure>,
+    seen: Seen,
+}
+
+pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let loaded = match super::load(global, out) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let Some(bundle) = &loaded.bundle else { return Ok(GOOD) };
+    let (cases, problems) = cases(global, args)?;
+    if !problems.is_empty() {
+        out.error(&format!("{} problems in the tests:\n{}", problems.len(), problems.join("\n")));
+        return Ok(FAILED);
+    }
+    if cases.is_empty() {
+        return Err(Problem("there are no tests: write workflows/tests/<workflow>.<case>.yaml".to_owned()));
+    }
+    let bar =
+        if out.terminal && !out.json { ProgressBar::new(cases.len() as u64) } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg}") {
+        bar.set_style(style);
+    }
+    let mut played = Vec::new();
+    for case in cases {
+        bar.set_message(case.name.clone());
+        let (failures, seen) = match rehearse::play(bundle, &case) {
+            Ok(outcome) => (outcome.failures, outcome.seen),
+            Err(why) => {
+                let failure = rehearse::Failure {
+                    what: "case".to_owned(),
+                    expected: "a case that can be played".to_owned(),
+                    found: why,
+                };
+                (vec![failure], Seen::default())
+            }
+        };
+        played.push(Played { case, failures, seen });
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    tell(&played, out);
+    let failed = played.iter().filter(|p| !p.failures.is_empty()).count();
+    let low = args.coverage && coverage(bundle, &played, args.min, out);
+    Ok(match (failed, low) {
+        (0, false) => GOOD,
+        (0, true) => WARNED,
+        _ => FAILED,
+    })
+}
+
+fn tell(played: &[Played], out: &Out) {
+    if out.json {
+        let row = |p: &Played| {
+            json!({"workflow": p.case.workflow, "name": p.case.name, "file": p.case.file,
+                "good": p.failures.is_empty(), "failures": p.failures})
+        };
+        out.value(&json!(played.iter().map(row).collect::<Vec<_>>()));
+        return;
+    }
+    for p in played {
+        let mark = if p.failures.is_empty() { "good  " } else { "FAILED" };
+        out.line(&format!("{mark} {}: {}", p.case.workflow, p.case.name));
+        for f in &p.failures {
+            out.line(&format!("         {}: expected {}", f.what, f.expected));
+            out.line(&format!("         {}  found    {}", " ".repeat(f.what.len()), f.found));
+        }
+    }
+    let failed = played.iter().filter(|p| !p.failures.is_empty()).count();
+    out.line(&format!("{} tests, {failed} failed", played.len()));
+}
+
+/// Outcomes of nodes and states of edges that some test has reached.
+type Reached = (BTreeSet<(String, String)>, BTreeSet<(String, String, bool)>);
+
+/// Tells what the tests of each workflow have reached. True if one lies below `min`.
+fn coverage(bundle: &engine::Bundle, played: &[Played], min: Option<u8>, out: &Out) -> bool {
+    let mut by_workflow: BTreeMap<&str, Reached> = BTreeMap::new();
+    for p in played {
+        let (outcomes, edges) = by_workflow.entry(&p.case.workflow).or_default();
+        outcomes.extend(p.seen.path.iter().map(|(f, o)| (Seen::plain(f), o.clone())));
+        edges.extend(p.seen.edges.iter().map(|(from, to, live)| (Seen::plain(from), to.clone(), *live)));
+    }
+    let mut low = false;
+    for (name, (outcomes, edges)) in by_workflow {
+        let Some(w) = bundle.workflow(name) else { continue };
+        let points = w.points();
+        let mut missed: Vec<String> = Vec::new();
+        for (node, outcome) in &points.outcomes {
+            if !outcomes.contains(&(node.clone(), outcome.clone())) {
+                missed.push(format!("{node}: {outcome}"));
+            }
+        }
+        for (from, to) in &points.edges {
+            for live in [true, false] {
+                if !edges.contains(&(from.clone(), to.clone(), live)) {
+                    missed.push(format!("{from} -> {to} {}", if live { "live" } else { "dead" }));
+                }
+            }
+        }
+        let all = points.outcomes.len() + 2 * points.edges.len();
+        let share = 100 * (all - missed.len().min(all)) / all.max(1);
+        low |= min.is_some_and(|m| share < usize::from(m));
+        out.line(&format!("\n{name}: {share} % of {all} outcomes and edges reached"));
+        for m in missed.iter().take(40) {
+            out.line(&format!("  not reached: {m}"));
+        }
+    }
+    low
+}
+
+/// All cases, and the problems of files that are none.
+fn cases(global: &Global, args: &Args) -> Result<(Vec<Case>, Vec<String>), Problem> {
+    let mut sources: Vec<(SourceFile, PathBuf)> = Vec::new();
+    let mut paths = args.paths.clone();
+    if paths.is_empty() {
+        let own = global.config.join("workflows/tests");
+        if own.is_dir() {
+            paths.push(own);
+        }
+        let shipped = SHIPPED.iter().map(|(name, text)| (SourceFile::new(*name, *text), PathBuf::new()));
+        sources.extend(shipped);
+    }
+    for path in paths {
+        collect(&path, &mut sources)?;
+    }
+    let (mut cases, mut problems) = (Vec::new(), Vec::new());
+    for (source, folder) in &sources {
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
+        let (case, found) = rehearse::load(source, &read);
+        problems.extend(found.iter().map(ToString::to_string));
+        cases.extend(case);
+    }
+    Ok((cases, problems))
+}
+
+fn collect(path: &Path, into: &mut Vec<(SourceFile, PathBuf)>) -> Result<(), Problem> {
+    let failed = |e: std::io::Error| Problem(format!("{}: {e}", path.display()));
+    if path.is_dir() {
+        let mut files: Vec<PathBuf> =
+            std::fs::read_dir(path).map_err(failed)?.filter_map(|f| Some(f.ok()?.path())).collect();
+        files.sort();
+        for f in files.into_iter().filter(|f| f.extension().is_some_and(|e| e == "yaml" || e == "yml")) {
+            collect(&f, into)?;
+        }
+        return Ok(());
+    }
+    let text = std::fs::read_to_string(path).map_err(failed)?;
+    let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+    into.push((SourceFile::new(path.display().to_string(), text), folder));
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! What of a workflow there is to reach and to pay for: for tests, plans and coverage.
+
+use crate::graph::Graph;
+use crate::outcome::Outcome;
+use crate::plan::Workflow;
+use std::time::Duration;
+
+/// A node in the outline of a workflow.
+#[derive(Clone, Debug)]
+pub struct Line {
+    /// Its path, such as `work/act/run`.
+    pub path: String,
+    /// Its type.
+    pub kind: &'static str,
+    /// Most model calls of one run of it.
+    pub max_calls: u32,
+    /// Its time limit.
+    pub timeout: Duration,
+}
+
+/// What tests can reach.
+#[derive(Clone, Debug, Default)]
+pub struct Points {
+    /// Nodes by path, with each outcome that they can resolve with.
+    pub outcomes: Vec<(String, String)>,
+    /// Edges by the path of their source and the id of their target.
+    pub edges: Vec<(String, String)>,
+}
+
+impl Workflow {
+    /// Its nodes, those of bodies after the node that owns them.
+    #[must_use]
+    pub fn outline(&self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        outline(&self.root, "", &mut lines);
+        lines
+    }
+
+    /// What tests can reach. Failures of calls are left out: they can happen anywhere.
+    #[must_use]
+    pub fn points(&self) -> Points {
+        let mut points = Points::default();
+        reach(&self.root, "", &mut points);
+        points
+    }
+}
+
+fn path(above: &str, id: &str) -> String {
+    if above.is_empty() { id.to_owned() } else { format!("{above}/{id}") }
+}
+
+fn outline(graph: &Graph, above: &str, into: &mut Vec<Line>) {
+    for i in &graph.topo {
+        let Some(n) = graph.nodes.get(*i) else { continue };
+        let path = path(above, &n.id);
+        into.push(Line {
+            path: path.clone(),
+            kind: n.kind.name,
+            max_calls: n.max_calls(),
+            timeout: n.timeout,
+        });
+        n.spec.bodies().into_iter().for_each(|g| outline(g, &path, into));
+    }
+}
+
+fn reach(graph: &Graph, above: &str, into: &mut Points) {
+    for n in graph.nodes.iter().filter(|n| n.enabled) {
+        let path = path(above, &n.id);
+        let possible = n.possible();
+        let own = n.kind.outcomes.iter().filter(|o| possible.contains(**o)).map(|o| o.as_str().to_owned());
+        let labels = n
+            .labels
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| u8::try_from(*i).is_ok_and(|i| possible.contains(Outcome::Label(i))));
+        into.outcomes.extend(own.chain(labels.map(|(_, l)| l.to_string())).map(|o| (path.clone(), o)));
+        n.spec.bodies().into_iter().for_each(|g| reach(g, &path, into));
+    }
+    for e in &graph.edges {
+        if let (Some(a), Some(b)) = (graph.nodes.get(e.from), graph.nodes.get(e.to)) {
+            into.edges.push((path(above, &a.id), b.id.to_string()));
+        }
+    }
+    into.edges.dedup();
+}
