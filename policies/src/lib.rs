@@ -49,7 +49,7 @@ pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as direct
 pub use inputs::{
     Around, Budget, BudgetState, GivenProblem, History, Inputs, Key, Labels, LastVerdict, ProviderState,
     Providers, Response, RunSoFar, SideEffect, Status, System, Tenant, TenantTier, ToolCall,
-    request_variables, response_scope, scope, scope_of, tool_scope, variables,
+    request_variables, response_scope, scope, scope_of, tool_scope, values_of, variables,
 };
 pub use load::load;
 pub use phase::Phase;

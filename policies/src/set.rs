@@ -117,6 +117,12 @@ impl PolicySet {
         self.entries.is_empty()
     }
 
+    /// How many rules and policies there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.entries.iter().map(|e| &e.head.id).collect::<BTreeSet<_>>().len()
+    }
+
     /// Whether any rule or policy could have a say in a phase.
     #[must_use]
     pub fn has(&self, phase: Phase) -> bool {

@@ -15,52 +15,32 @@ pub enum Entity {
     Iban,
     /// A payment card number, its checksum right.
     Card,
-    /// A national identity or social security number.
+    /// A social security number.
     NationalId,
-    /// An IP address, version 4 or 6.
+    /// A passport number that is named as one.
+    Passport,
+    /// A public internet address.
     Ip,
-    /// The name of a person.
-    Person,
-    /// A postal address.
-    Address,
-    /// A date of birth.
-    DateOfBirth,
     /// A credential: a key, a token, a password.
     Secret,
-    /// A web address.
-    Url,
 }
 
 impl Entity {
     /// Every kind.
-    pub const ALL: [Entity; 11] = [
+    pub const ALL: [Entity; 8] = [
         Entity::Email,
         Entity::Phone,
         Entity::Iban,
         Entity::Card,
         Entity::NationalId,
+        Entity::Passport,
         Entity::Ip,
-        Entity::Person,
-        Entity::Address,
-        Entity::DateOfBirth,
         Entity::Secret,
-        Entity::Url,
     ];
 
     /// The strings of files, variables and metrics, in the order of [`Entity::ALL`].
-    pub const NAMES: &'static [&'static str] = &[
-        "email",
-        "phone",
-        "iban",
-        "card",
-        "national_id",
-        "ip",
-        "person",
-        "address",
-        "date_of_birth",
-        "secret",
-        "url",
-    ];
+    pub const NAMES: &'static [&'static str] =
+        &["email", "phone", "iban", "card", "national_id", "passport", "ip", "secret"];
 
     /// The string of files, variables and metrics.
     #[must_use]
@@ -71,12 +51,9 @@ impl Entity {
             Entity::Iban => "iban",
             Entity::Card => "card",
             Entity::NationalId => "national_id",
+            Entity::Passport => "passport",
             Entity::Ip => "ip",
-            Entity::Person => "person",
-            Entity::Address => "address",
-            Entity::DateOfBirth => "date_of_birth",
             Entity::Secret => "secret",
-            Entity::Url => "url",
         }
     }
 
@@ -98,11 +75,13 @@ pub struct Found {
 
 /// Finds values in texts. Pure, and linear in the length of the text.
 pub trait Detector: Send + Sync {
-    /// The kinds it can find.
-    fn entities(&self) -> &[Entity];
-
-    /// The values of the asked-for kinds, in order of their places, none overlapping another.
+    /// The values of the asked-for kinds, in order of their places, none overlapping another. In a text that
+    /// grows, one that ends before the end of the text so far, and begins [`Detector::reach`] bytes before it,
+    /// does not change any more.
     fn find(&self, text: &str, kinds: &[Entity]) -> Vec<Found>;
+
+    /// Most bytes, from the beginning of a value of these kinds, that decide whether it is one.
+    fn reach(&self, kinds: &[Entity]) -> usize;
 }
 
 #[cfg(test)]

@@ -17,7 +17,10 @@ use types::run::Severity;
 mod check;
 mod citations;
 mod code_parse;
+mod completeness;
 mod contract;
+mod contradiction;
+mod detect;
 mod diff;
 mod finding;
 mod finish_reason;
@@ -54,6 +57,7 @@ mod tool_args;
 mod urls;
 
 pub use check::{Check, Input, Kind, Promise, Reference, Values};
+pub use detect::detector;
 pub use growing::{Growing, Step, Watch};
 pub use params::Problem;
 pub use pii::Entity;
@@ -87,6 +91,8 @@ const REGISTRY: &[Entry] = &[
     citations::ENTRY,
     grounding::ENTRY,
     numbers::ENTRY,
+    contradiction::ENTRY,
+    completeness::ENTRY,
     similarity::ENTRY,
 ];
 

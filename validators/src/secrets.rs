@@ -87,6 +87,11 @@ const FORMS: &[Form] = &[
 
 /// A random value that is named as a secret. The word, what joins it to the value, and the value.
 const NAMED: &str = r"(?i:api[_\-]?key|secret[_\-]?key|access[_\-]?key|client[_\-]?secret|auth[_\-]?token|access[_\-]?token|private[_\-]?token|secret|password|passwd|bearer)(?:['\x22`]?\s{0,2}[:=]{1,2}\s{0,2}['\x22`]?|\s)[A-Za-z0-9+/_\-]{20,128}";
+/// The rules, compiled once.
+pub(crate) fn rules() -> &'static [Arc<Rule>] {
+    &RULES
+}
+
 /// Least randomness of such a value.
 const NAMED_LEAST: f64 = 3.8;
 

@@ -43,7 +43,7 @@ pub use retry::Retry;
 pub use route::{Route, Strategy};
 pub use run::{Later, run};
 pub use trace::Trace;
-pub use validators::impossible;
+pub use validators::{detector, impossible};
 pub use world::{
     Ask, CacheAsk, Cached, CheckAsk, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated, Moment,
     ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,

@@ -84,7 +84,7 @@ impl Facts {
 fn kinds<'a>(detector: Option<&dyn Detector>, texts: impl Iterator<Item = &'a str>) -> Vec<Entity> {
     let Some(detector) = detector else { return Vec::new() };
     let mut found: Vec<Entity> =
-        texts.flat_map(|t| detector.find(t, detector.entities())).map(|f| f.entity).collect();
+        texts.flat_map(|t| detector.find(t, &Entity::ALL)).map(|f| f.entity).collect();
     found.sort_unstable();
     found.dedup();
     found
@@ -159,6 +159,21 @@ pub fn scope(inputs: &Inputs<'_>) -> Scope {
         input: OnceLock::new(),
         later: None,
     })))
+}
+
+/// The values of all variables of a scope, as [`scope_of`] takes them.
+#[must_use]
+pub fn values_of(scope: &Scope) -> serde_json::Value {
+    let Ok(vars) = Vars::of(scope) else { return serde_json::Value::Null };
+    let later = vars.facts().and_then(|f| f.later.as_ref()).map(|l| &l.of);
+    let phase = match later {
+        None => Phase::Request,
+        Some(Of::Tool(_)) => Phase::Tool,
+        Some(Of::Response(..)) => Phase::Response,
+    };
+    let named = ROOT.0.iter().filter(|f| exists(f.name, phase));
+    let values = named.filter_map(|f| Some((f.name.to_owned(), crate::values::to_json(&vars.get(f.name)?))));
+    serde_json::Value::Object(values.collect())
 }
 
 /// Adds the variables `tool` and `run` to those of a request, for [`Phase::Tool`].

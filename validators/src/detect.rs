@@ -1,0 +1,120 @@
+//! Where values of some kinds stand in a text, for rooms that mask them: the same rules as the checks `pii` and
+//! `secrets`.
+
+use crate::pii;
+use crate::scan::{self, Rule};
+use crate::secrets;
+use std::sync::{Arc, LazyLock};
+use types::privacy::{Detector, Entity, Found};
+
+/// What closes a private key.
+const KEY_END: &str = "-----END";
+/// Most bytes of a private key.
+const MAX_KEY: usize = 16 * 1024;
+
+/// Finds values by the rules of this crate.
+struct Rules(Vec<(Entity, Arc<Rule>)>);
+
+/// The detector of this house.
+#[must_use]
+pub fn detector() -> Arc<dyn Detector> {
+    static RULES: LazyLock<Arc<Rules>> = LazyLock::new(|| {
+        let personal = pii::Entity::ALL.iter().flat_map(|(_, kind)| {
+            let entity = entity(*kind);
+            pii::rules(&[*kind]).iter().map(|r| (entity, Arc::clone(r))).collect::<Vec<_>>()
+        });
+        let secrets = secrets::rules().iter().map(|r| (Entity::Secret, Arc::clone(r)));
+        Arc::new(Rules(personal.chain(secrets).collect()))
+    });
+    Arc::<Rules>::clone(&RULES)
+}
+
+const fn entity(kind: pii::Entity) -> Entity {
+    match kind {
+        pii::Entity::Email => Entity::Email,
+        pii::Entity::Phone => Entity::Phone,
+        pii::Entity::Iban => Entity::Iban,
+        pii::Entity::CreditCard => Entity::Card,
+        pii::Entity::Ssn => Entity::NationalId,
+        pii::Entity::Ip => Entity::Ip,
+        pii::Entity::Passport => Entity::Passport,
+    }
+}
+
+impl Detector for Rules {
+    fn find(&self, text: &str, kinds: &[Entity]) -> Vec<Found> {
+        let wanted: Vec<&(Entity, Arc<Rule>)> = self.0.iter().filter(|(e, _)| kinds.contains(e)).collect();
+        let rules: Vec<&Rule> = wanted.iter().map(|(_, r)| &**r).collect();
+        // The patterns of this house are searched to the end.
+        let hits = scan::all(&rules, text, usize::MAX).unwrap_or_default();
+        let mut found: Vec<Found> = Vec::with_capacity(hits.len());
+        for hit in hits {
+            let Some((entity, rule)) = wanted.get(hit.rule) else { continue };
+            let mut span = hit.span;
+            if rule.code == "private_key" {
+                span.end = key_end(text, span.end);
+            }
+            match found.last_mut() {
+                // Where hits overlap, the first takes its place and the rest of the other one goes with it.
+                Some(last) if last.span.end > span.start => last.span.end = last.span.end.max(span.end),
+                _ => found.push(Found { entity: *entity, span }),
+            }
+        }
+        found
+    }
+
+    fn reach(&self, kinds: &[Entity]) -> usize {
+        // The characters before a match and behind it are looked at, too.
+        const AROUND: usize = 16;
+        let wanted = self.0.iter().filter(|(e, _)| kinds.contains(e));
+        wanted.map(|(_, r)| r.longest).max().unwrap_or(0).saturating_add(AROUND)
+    }
+}
+
+/// Where a private key ends that is opened before `from`.
+fn key_end(text: &str, from: usize) -> usize {
+    let most = from.saturating_add(MAX_KEY).min(text.len());
+    let most = (from..=most).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(from);
+    let rest = text.get(from..most).unwrap_or("");
+    let Some(end) = rest.find(KEY_END) else { return most };
+    let line = rest.get(end..).and_then(|r| r.find('\n')).unwrap_or(rest.len().saturating_sub(end));
+    from.saturating_add(end).saturating_add(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, want: &[(&str, &str)]) {
+        let found = detector().find(text, &Entity::ALL);
+        let got: Vec<_> = found.iter().map(|f| (f.entity.as_str(), &text[f.span.clone()])).collect();
+        assert_eq!(got, want);
+    }
+
+    #[test]
+    fn values_are_found_with_their_kinds() {
+        check(
+            "ada@analytical.co.uk, 4111 1111 1111 1111 and DE89 3704 0044 0532 0130 00",
+            &[
+                ("email", "ada@analytical.co.uk"),
+                ("card", "4111 1111 1111 1111"),
+                ("iban", "DE89 3704 0044 0532 0130 00"),
+            ],
+        );
+        check("nothing of the kind", &[]);
+    }
+
+    #[test]
+    fn a_private_key_is_found_whole() {
+        let key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQ\n-----END PRIVATE KEY-----";
+        check(&format!("before {key}\nafter"), &[("secret", key)]);
+    }
+
+    #[test]
+    fn only_the_wanted_kinds_are_found() {
+        let text = "ada@analytical.co.uk, 4111 1111 1111 1111";
+        assert_eq!(detector().find(text, &[Entity::Card]).len(), 1);
+        assert!(detector().reach(&[Entity::Email]) < detector().reach(&Entity::ALL));
+    }
+}
