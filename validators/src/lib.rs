@@ -7,7 +7,7 @@
 //!
 //! A check that panics or cannot decide says `unverified`; that is never taken for "passed".
 //!
-//! A validator is one file, with a `const ENTRY`, and one line in [`REGISTRY`].
+//! A validator is one file, with a `const ENTRY`, and one line in `REGISTRY`.
 
 use serde_json::Value;
 use std::sync::Arc;
