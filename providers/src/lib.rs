@@ -17,3 +17,4 @@ mod sse;
 mod transport;
 
 pub use fleet::{Config, Fleet};
+pub use transport::Outgoing;

@@ -20,6 +20,7 @@ use types::provider::{Call, Error, ErrorKind, Quota, Reply};
 mod connect;
 mod events;
 mod keys;
+mod outgoing;
 mod plain;
 mod quota;
 mod settings;
@@ -27,6 +28,7 @@ mod settings;
 mod tests;
 
 pub(crate) use connect::{HttpClient, Tls};
+pub use outgoing::Outgoing;
 pub(crate) use quota::is_reset;
 pub(crate) use settings::{Problem, Settings};
 
