@@ -12,6 +12,7 @@ use crate::config::server::Server;
 use crate::config::{self, Environment, Loaded, Simulated, Source};
 use crate::control::plane::{Opening, Plane, StoredKey};
 use crate::control::secret::MASTER_KEY;
+use crate::control::spent::Keeper;
 use crate::edge::accept::{Acceptor, Handler, Seats};
 use crate::edge::body::Budget;
 use crate::front;
@@ -295,7 +296,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     if !addr.ip().is_loopback() && plane.directory().is_open() && !settings.insecure_open {
         return Err(Error::Open(addr));
     }
-    let limits: Arc<dyn LimitStore> = Arc::new(Counters::default());
+    let limits = Arc::new(Counters::default());
+    let keeper = Keeper::restore(plane.store.clone(), limits.clone()).await.map_err(Error::Control)?;
     let control = admin_listener(&settings, &server, addr).await?;
     let metrics = Arc::new(Metrics::default());
     let reach = reach(bundle.matrix(), &settings, server.upstream, None, &plane.provider_keys());
@@ -333,6 +335,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let front = front::Front::new(app.clone());
     let stop = CancellationToken::new();
     accept(&app, &front, &stop, listener);
+    app.tasks.spawn("spent", keeper.run(stop.clone()));
     let admin = control.as_ref().and_then(|l| l.local_addr().ok());
     if let Some(listener) = control {
         accept(&app, &Arc::new(admin::Front(app.clone())), &stop, listener);

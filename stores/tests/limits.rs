@@ -111,6 +111,26 @@ async fn tenants_do_not_share_and_what_was_spent_before_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn days_and_months_outlive_the_process_and_reservations_count_as_used() {
+    let store = Counters::default();
+    let tenant: Arc<str> = "acme".into();
+    let all = limits(&[("key:k", Metric::Usd, 1.0, Window::Day), ("key:k", Metric::Requests, 9.0, MINUTE)]);
+    let done = store.reserve(&tenant, &all, usd(0.5), NOON).await.unwrap();
+    store.settle(done, Amount { concurrency: 0, ..usd(0.2) });
+    let _open = store.reserve(&tenant, &all, usd(0.3), NOON).await.unwrap();
+    let kept = store.kept(NOON);
+    assert_eq!(kept.iter().map(|k| k.used).collect::<Vec<_>>(), [500_000_000]);
+    let again = Counters::default();
+    for k in kept {
+        let limit = Limit { holder: k.holder, metric: k.metric, ceiling: 0, window: k.window };
+        again.restore(&k.tenant, &limit, k.used, NOON);
+    }
+    assert!(again.reserve(&tenant, &all, usd(0.6), NOON).await.is_err());
+    assert!(again.reserve(&tenant, &all, usd(0.5), NOON).await.is_ok());
+    assert!(again.reserve(&tenant, &all, usd(1.0), NOON + 86_400_000).await.is_ok(), "the next day");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_settled_late_takes_back_nothing_of_others() {
     let store = Counters::default();
     let tenant: Arc<str> = "acme".into();

@@ -9,6 +9,7 @@ pub(crate) mod keys;
 pub(crate) mod plane;
 pub(crate) mod provider_keys;
 pub(crate) mod secret;
+pub(crate) mod spent;
 pub(crate) mod tenants;
 
 pub(crate) use actor::{Actor, Need};

@@ -2,6 +2,7 @@
 
 use super::counter::{Counter, Moment};
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -97,6 +98,42 @@ impl Counters {
             shard.counter(tenant, limit).add(amount.of(limit.metric));
         }
         Ok(granted())
+    }
+}
+
+/// What was used of a day or month: to be kept, and restored after a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Whose counters.
+    pub tenant: Arc<str>,
+    /// As in [`Limit`].
+    pub holder: Arc<str>,
+    /// What is counted.
+    pub metric: Metric,
+    /// `Day` or `Month`.
+    pub window: Window,
+    /// Used and reserved: what is reserved when the process dies counts as used.
+    pub used: u64,
+}
+
+impl Counters {
+    /// What counts beyond the life of the process: days and months. Sliding windows begin anew.
+    #[must_use]
+    pub fn kept(&self, unix_ms: i64) -> Vec<Kept> {
+        let now = self.moment(unix_ms);
+        let mut all = Vec::new();
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            for ((tenant, holder, metric, window), counter) in &mut shard.counters {
+                let used = if matches!(window, Window::Sliding(_)) { 0 } else { counter.used(*window, now) };
+                if used > 0 {
+                    let (tenant, holder) = (tenant.clone(), holder.clone());
+                    all.push(Kept { tenant, holder, metric: *metric, window: *window, used });
+                }
+            }
+        }
+        all.sort_by(|a, b| (&a.tenant, &a.holder).cmp(&(&b.tenant, &b.holder)));
+        all
     }
 }
 

@@ -3,4 +3,4 @@
 mod counter;
 mod memory;
 
-pub use memory::Counters;
+pub use memory::{Counters, Kept};

@@ -199,6 +199,23 @@ async fn two_hundred_at_once_spend_no_more_than_the_budget_allows() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_spent_is_remembered_over_a_kill() {
+    let (vendor, mut house) = house().await;
+    vendor.otherwise(|_| Reply::text("hello").costing(3, 1_000));
+    let admin = Admin::of(&house);
+    let (_, key) = admin.key(json!({"limits": [{"metric": "usd", "amount": 0.003, "per": "month"}]})).await;
+    for _ in 0..2 {
+        assert_eq!(send(house.client(), &key, "/v1/chat/completions", &ask()).await.status, 200);
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    house.kill().await;
+    house.restart().await;
+    let third = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
+    let fourth = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
+    assert_eq!(fourth.error(429)["code"], "insufficient_quota", "{}", third.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rates_and_places_are_held() {
     let (vendor, house) = house().await;
     let admin = Admin::of(&house);
