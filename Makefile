@@ -7,6 +7,7 @@ CARGO ?= cargo
 PYTHON ?= python3
 VENV := .venv
 NODE := tests/sdk/node
+SUITE := target/json-schema-test-suite
 # sudo only where it is needed and there.
 AS_ROOT := $(shell test "$$(id -u)" = 0 || command -v sudo)
 
@@ -18,7 +19,7 @@ help: ## what can be made
 demo: ## build and start turnout on simulated models
 	$(CARGO) run --release --bin turnout -- demo
 
-setup: $(VENV)/ready $(NODE)/node_modules/ready ## what the tests need: Python's and Node's openai packages
+setup: $(VENV)/ready $(NODE)/node_modules/ready $(SUITE)/ready ## what the tests need: the SDKs, and the JSON Schema test suite
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, then run make again"; exit 1; }
 
 # Debian and its like keep venv in a package of its own; elsewhere it comes with Python.
@@ -31,6 +32,13 @@ $(VENV)/ready: tests/sdk/python/requirements.txt
 $(NODE)/node_modules/ready: $(NODE)/package-lock.json
 	@command -v npm >/dev/null || $(MAKE) --no-print-directory packages PACKAGES="nodejs npm"
 	npm ci --prefix $(NODE) --no-fund --no-audit --loglevel=error
+	@touch $@
+
+# The suite travels inside a Python package; its hash stands in the requirements.
+$(SUITE)/ready: validators/tests/json-schema-test-suite.txt $(VENV)/ready
+	@mkdir -p target/suite $(SUITE)
+	$(VENV)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --require-hashes -r $< --dest target/suite
+	tar xzf target/suite/jsonschema-*.tar.gz -C $(SUITE) --strip-components=2 --wildcards '*/json/tests/*' '*/json/LICENSE'
 	@touch $@
 
 .PHONY: packages
