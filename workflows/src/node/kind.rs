@@ -1,0 +1,120 @@
+//! What can be known of a type of node before any node of it runs.
+
+use super::{Spec, TYPES};
+use crate::load::Cx;
+use crate::outcome::{Outcome, OutcomeSet};
+use crate::value::Ty;
+use serde_json::Value as Json;
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+use types::doc::{self, Fields};
+use types::expr::Type;
+
+/// A type of node: what can be known of it from the file alone.
+pub(crate) struct NodeType {
+    /// As written.
+    pub(crate) name: &'static str,
+    /// Every completed outcome that edges may name.
+    pub(crate) outcomes: &'static [Outcome],
+    /// Names of all outcomes, for the type of `nodes.<id>.outcome`; empty: its words are its own.
+    pub(crate) words: &'static [&'static str],
+    /// Usual time limit.
+    pub(crate) timeout: Duration,
+    /// Ends the run.
+    pub(crate) sink: bool,
+    /// What it puts out may be kept and used again.
+    pub(crate) cacheable: bool,
+    /// It calls something that may fail and be called again.
+    pub(crate) retries: bool,
+    /// What it puts out; of some types the node's own text tells.
+    pub(crate) outputs: fn(&doc::Node) -> Vec<Out>,
+    /// Outcomes in words of the node's own (`classify`); for all other types none.
+    pub(crate) labels: fn(&doc::Node) -> Vec<Arc<str>>,
+    /// Reads the keys of its own.
+    pub(crate) lower: fn(&mut Cx<'_>, &mut Fields<'_>) -> Box<dyn Spec>,
+}
+
+impl Debug for NodeType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for NodeType {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}
+
+impl NodeType {
+    /// The type of that name.
+    pub(crate) fn parse(name: &str) -> Option<&'static NodeType> {
+        TYPES.iter().copied().find(|t| t.name == name)
+    }
+
+    /// All completed outcomes.
+    pub(crate) fn completed(&self) -> OutcomeSet {
+        OutcomeSet::of(self.outcomes)
+    }
+
+    /// The type of `nodes.<id>.outcome`.
+    fn outcome(&self) -> Type {
+        if self.words.is_empty() { Type::Str } else { Type::Enum(self.words) }
+    }
+
+    /// What can be read of every node, whatever its type.
+    pub(crate) fn common(&self) -> [(&'static str, Type); 7] {
+        const STATES: &[&str] = &["pending", "running", "resolved"];
+        [
+            ("status", Type::Enum(STATES)),
+            ("outcome", self.outcome().optional()),
+            ("error", Type::Any),
+            ("started_ms", Type::Float.optional()),
+            ("duration_ms", Type::Float.optional()),
+            ("cost_usd", Type::Float),
+            ("calls", Type::Int),
+        ]
+    }
+}
+
+/// Every completed outcome of a type, the node's own words included.
+pub(crate) fn outcomes(kind: &NodeType, labels: &[Arc<str>]) -> OutcomeSet {
+    let labels = (0..labels.len()).filter_map(|i| u8::try_from(i).ok()).map(Outcome::Label);
+    labels.fold(kind.completed(), OutcomeSet::with)
+}
+
+/// No words of its own.
+pub(crate) fn no_labels(_: &doc::Node) -> Vec<Arc<str>> {
+    Vec::new()
+}
+
+/// A named output of a node, with its type.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Out {
+    pub(crate) name: Cow<'static, str>,
+    pub(crate) ty: Ty,
+}
+
+impl Out {
+    pub(crate) const fn new(name: &'static str, ty: Ty) -> Self {
+        Out { name: Cow::Borrowed(name), ty }
+    }
+
+    /// Data.
+    pub(crate) const fn data(name: &'static str, ty: Type) -> Self {
+        Out::new(name, Ty::Data(ty))
+    }
+
+    /// What expressions read of it while its node has not run: lists are empty, flags false, counts 0, all
+    /// else is unknown.
+    pub(crate) fn absent(&self) -> Json {
+        match &self.ty {
+            Ty::Completions | Ty::Messages | Ty::Data(Type::List(_)) => Json::Array(Vec::new()),
+            Ty::Data(Type::Bool) => Json::Bool(false),
+            Ty::Data(Type::Int) => Json::from(0),
+            _ => Json::Null,
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What a node of some type does: the contract of the files beside this one.
+
+use crate::ending::{RunFailure, Suspension};
+use crate::graph::Graph;
+use crate::load::Expr;
+use crate::outcome::{Outcome, OutcomeSet};
+use crate::reference::Ref;
+use crate::run::{At, End};
+use crate::value::Value;
+use crate::world::Failure;
+use futures_util::future::BoxFuture;
+use serde_json::Value as Json;
+use std::any::Any;
+use std::fmt::Debug;
+use types::Finding;
+
+/// A reference that a node reads.
+pub(crate) struct Read<'a> {
+    pub(crate) reference: &'a Ref,
+    /// A source that did not run simply contributes nothing.
+    pub(crate) may_be_absent: bool,
+}
+
+/// What a node of some type is and does.
+pub(crate) trait Spec: Any + Debug + Send + Sync {
+    /// For the hash of the plan: everything that changes what happens.
+    fn canonical(&self) -> Json;
+
+    /// The references it reads when it starts.
+    fn reads(&self) -> Vec<Read<'_>> {
+        Vec::new()
+    }
+
+    /// The expressions it evaluates when it starts.
+    fn exprs(&self) -> Vec<&Expr> {
+        Vec::new()
+    }
+
+    /// The completed outcomes that can occur with these settings; `None`: all of its type.
+    fn possible(&self) -> Option<OutcomeSet> {
+        None
+    }
+
+    /// Most model calls of one run of it, those of its bodies included.
+    fn max_calls(&self) -> u32 {
+        0
+    }
+
+    /// Most node runs of one run of it within its bodies.
+    fn max_runs(&self) -> u32 {
+        0
+    }
+
+    /// Whether it runs graphs, its own or those of others.
+    fn holds_graphs(&self) -> bool {
+        !self.bodies().is_empty()
+    }
+
+    /// Expressions that it evaluates within its body.
+    fn inner_exprs(&self) -> Vec<&Expr> {
+        Vec::new()
+    }
+
+    /// The graphs it runs within itself.
+    fn bodies(&self) -> Vec<&Graph> {
+        Vec::new()
+    }
+
+    /// The same, to be changed by the loader.
+    fn bodies_mut(&mut self) -> Vec<&mut Graph> {
+        Vec::new()
+    }
+
+    /// Starts it on values as they stand. What needs no waiting is done at once.
+    fn start<'a>(&'a self, at: At<'a>) -> Begun<'a>;
+}
+
+/// How a node begins.
+pub(crate) enum Begun<'a> {
+    /// It has ended already.
+    Done(NodeResult),
+    /// It waits for something outside.
+    Waits(BoxFuture<'a, NodeResult>),
+}
+
+impl<'a> Begun<'a> {
+    pub(crate) const fn done(resolved: Resolved) -> Self {
+        Begun::Done(Ok(resolved))
+    }
+
+    /// What `work` gives at once.
+    pub(crate) fn now(work: impl FnOnce() -> NodeResult) -> Self {
+        Begun::Done(work())
+    }
+
+    pub(crate) fn waits(work: impl Future<Output = NodeResult> + Send + 'a) -> Self {
+        Begun::Waits(Box::pin(work))
+    }
+}
+
+/// How a node that waited has ended.
+pub(crate) type NodeResult = Result<Resolved, Fault>;
+
+/// Why a node that waited has nothing.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// A call failed.
+    Call(Failure),
+    /// Its own time was up.
+    Timeout,
+    /// Anything else, as the end of the graph instance if nothing takes it up.
+    Other(Box<RunFailure>),
+    /// It waits for somebody outside, for longer than a run may run.
+    Suspended(Vec<Suspension>),
+}
+
+impl From<RunFailure> for Fault {
+    fn from(f: RunFailure) -> Self {
+        Fault::Other(Box::new(f))
+    }
+}
+
+/// An expression could not be evaluated.
+impl From<types::expr::Error> for Fault {
+    fn from(e: types::expr::Error) -> Self {
+        RunFailure::new("expression", "runtime", 500, e.message).into()
+    }
+}
+
+impl From<Failure> for Fault {
+    fn from(f: Failure) -> Self {
+        Fault::Call(f)
+    }
+}
+
+/// How a node resolved.
+#[derive(Debug)]
+pub(crate) struct Resolved {
+    pub(crate) outcome: Outcome,
+    /// In the order in which its type declares them; empty: nothing was put out.
+    pub(crate) outputs: Vec<Value>,
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) note: Option<String>,
+    /// It ends the run, or the graph instance it stands in.
+    pub(crate) end: Option<Box<End>>,
+}
+
+impl Resolved {
+    pub(crate) const fn plain(outcome: Outcome) -> Self {
+        Resolved { outcome, outputs: Vec::new(), findings: Vec::new(), note: None, end: None }
+    }
+
+    pub(crate) const fn with(outcome: Outcome, outputs: Vec<Value>) -> Self {
+        Resolved { outcome, outputs, findings: Vec::new(), note: None, end: None }
+    }
+
+    pub(crate) fn note(self, note: impl Into<String>) -> Self {
+        Resolved { note: Some(note.into()), ..self }
+    }
+}

@@ -1,0 +1,166 @@
+//! Questions to all that is no model: tools, checks, people, the store.
+
+use super::{EffectId, digest};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use types::Completion;
+use types::matrix::Model;
+use types::runs::SideEffect;
+
+/// What is known of a tool before it is called.
+#[derive(Clone, Debug)]
+pub struct ToolSpec {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What it does, for models.
+    pub description: String,
+    /// JSON Schema of its arguments.
+    pub input_schema: Arc<Value>,
+    /// What a call may change.
+    pub side_effect: SideEffect,
+    /// Longest time of one call.
+    pub timeout: Duration,
+    /// A call under way may be dropped.
+    pub interruptible: bool,
+    /// Its results may be read as more than data.
+    pub trusted: bool,
+}
+
+/// A call of a tool.
+#[derive(Clone, Debug)]
+pub struct ToolAsk {
+    /// Which effect this is.
+    pub id: EffectId,
+    /// The tool.
+    pub tool: Arc<str>,
+    /// Its arguments, which fit its schema.
+    pub args: Value,
+    /// Equal for calls that must not take effect twice.
+    pub idempotency_key: String,
+    /// Longest time of this call.
+    pub timeout: Duration,
+}
+
+impl ToolAsk {
+    /// BLAKE3 of what is asked, 64 hex digits.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest(&serde_json::json!([&*self.tool, self.args, self.idempotency_key]))
+    }
+}
+
+/// What a tool answered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolReply {
+    /// Its result.
+    pub result: Value,
+    /// The tool itself says that it failed.
+    pub is_error: bool,
+}
+
+/// Why a tool gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ToolFailure {
+    /// There is no tool of that name.
+    #[error("there is no tool `{0}`")]
+    Unknown(String),
+    /// A policy or the node's own list forbids it; why.
+    #[error("the call is not allowed: {0}")]
+    Denied(String),
+    /// Its arguments do not fit its schema; how.
+    #[error("the arguments do not fit: {0}")]
+    BadArgs(String),
+    /// It took too long.
+    #[error("the tool took too long")]
+    Timeout,
+    /// It could not be called, or broke.
+    #[error("the tool failed: {0}")]
+    Failed(String),
+    /// Nobody knows whether an unsafe call took effect; a person must say.
+    #[error("it is not known whether the call took effect")]
+    InDoubt,
+}
+
+/// A check outside the process.
+#[derive(Clone, Debug)]
+pub struct CheckAsk {
+    /// Which effect this is.
+    pub id: EffectId,
+    /// `code_tests`, `http` or `script`.
+    pub check: Arc<str>,
+    /// Its parameters, references resolved.
+    pub with: Value,
+    /// The answer to check.
+    pub completion: Arc<Completion>,
+    /// Longest time.
+    pub timeout: Duration,
+}
+
+impl CheckAsk {
+    /// BLAKE3 of what is asked, 64 hex digits.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest(&serde_json::json!([&*self.check, self.with, self.completion.text()]))
+    }
+}
+
+/// A question to people.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GateAsk {
+    /// Which effect this is.
+    pub id: EffectId,
+    /// What is shown.
+    pub prompt: String,
+    /// Groups whose members may decide; empty: whoever may decide at all.
+    pub approvers: Vec<String>,
+    /// Whether who asked may decide.
+    pub self_approval: bool,
+    /// Time until the question lapses.
+    pub expires: Duration,
+}
+
+impl GateAsk {
+    /// BLAKE3 of what is shown, 64 hex digits: a decision is bound to it.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest(&serde_json::json!([self.prompt, self.approvers, self.self_approval]))
+    }
+}
+
+/// What people decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GateReply {
+    /// Yes; by whom, with what comment.
+    Approved(Option<String>),
+    /// No; by whom, with what comment.
+    Rejected(Option<String>),
+    /// Nobody decided in time.
+    Expired,
+}
+
+/// Under which name a node's outputs are kept.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CacheAsk {
+    /// Which effect this is.
+    pub id: EffectId,
+    /// BLAKE3 of the node's plan, its inputs and what it depends on, 64 hex digits.
+    pub key: String,
+    /// Shared by all tenants, or else the tenant's own.
+    pub shared: bool,
+    /// How long it is kept.
+    pub ttl: Duration,
+    /// For a match by meaning: the text, and the least similarity, 0..=1.
+    pub similar: Option<(String, f64)>,
+}
+
+/// What a node put out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cached {
+    /// How it resolved.
+    pub outcome: String,
+    /// Its outputs by name; a completion stands as `{"$completion": n}`.
+    pub outputs: Value,
+    /// The completions, each with the model that gave it.
+    pub completions: Vec<(Completion, Arc<Model>)>,
+}
