@@ -1,6 +1,8 @@
 //! Lists of validators, in files and in directives.
 
 use super::{Cx, later};
+use crate::node::Read;
+use crate::reference::Ref;
 use serde_json::Value;
 use std::sync::Arc;
 use types::diagnostic::suggestion;
@@ -8,30 +10,15 @@ use types::doc::{self, Node};
 use types::run::Severity;
 use validators::Check;
 
-/// Validators of the format that come later.
-const LATER: &[&str] = &[
-    "keywords",
-    "shape",
-    "markdown",
-    "code_parse",
-    "citations",
-    "grounding",
-    "numbers",
-    "contradiction",
-    "language",
-    "pii",
-    "secrets",
-    "urls",
-    "similarity",
-    "code_tests",
-    "http",
-    "script",
-];
+/// Checks of the format that nothing runs yet: they need more than the answer and its request.
+const LATER: &[&str] = &["code_tests", "http", "script"];
 
 /// A list of checks, with what it was built from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checks {
     pub(crate) list: Vec<Arc<dyn Check>>,
+    /// What their parameters refer to, under the paths by which they ask for it.
+    pub(crate) refs: Vec<(String, Ref)>,
     /// For the hash of the plan: name, parameters, severity of each.
     pub(crate) canonical: Vec<Value>,
 }
@@ -45,6 +32,11 @@ impl Checks {
             checks.entry(cx, own.as_ref().unwrap_or(n), &format!("{path}[{i}]"));
         }
         checks
+    }
+
+    /// The references that the checks read.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = Read<'_>> {
+        self.refs.iter().map(|(_, reference)| Read { reference, may_be_absent: false })
     }
 
     fn entry(&mut self, cx: &mut Cx<'_>, n: &Node, path: &str) {
@@ -80,6 +72,7 @@ impl Checks {
             Ok(check) => {
                 let severity = check.severity().weight().to_string();
                 self.canonical.push(serde_json::json!([name, params, severity]));
+                self.refer(cx, check.as_ref(), with, path);
                 self.list.push(check);
             }
             Err(p) => {
@@ -92,16 +85,35 @@ impl Checks {
             }
         }
     }
+
+    /// Resolves what the parameters of a check refer to.
+    fn refer(&mut self, cx: &mut Cx<'_>, check: &dyn Check, with: Option<&Node>, path: &str) {
+        for wanted in check.references() {
+            let Some(n) = with.and_then(|w| w.get(wanted.param)) else { continue };
+            let found = Ref::lower(cx, n, &format!("{path}.with.{}", wanted.param));
+            if let Some(r) = found
+                && self.refs.iter().all(|(known, _)| *known != wanted.path)
+            {
+                self.refs.push((wanted.path.clone(), r));
+            }
+        }
+    }
 }
 
-/// Where a parameter stands: its key if it has one, else the nearest map around it.
+/// Where a parameter stands: its key if it has one, its place in a list, else what is nearest around it.
 fn place(with: &Node, field: &str) -> doc::Span {
     let mut at = with;
     let mut span = with.span;
-    for part in field.split('.').filter(|p| !p.is_empty()) {
-        let doc::Value::Map(m) = &at.value else { break };
-        let Some((key, value)) = m.iter().find(|(k, _)| k.name == part) else { break };
-        (span, at) = (key.span, value);
+    for part in field.split(['.', '[']).filter(|p| !p.is_empty()) {
+        let next = match (&at.value, part.strip_suffix(']')) {
+            (doc::Value::Map(m), None) => m.iter().find(|(k, _)| k.name == part).map(|(k, v)| (k.span, v)),
+            (doc::Value::List(l), Some(i)) => {
+                i.parse().ok().and_then(|i: usize| l.get(i)).map(|v| (v.span, v))
+            }
+            _ => None,
+        };
+        let Some(next) = next else { break };
+        (span, at) = next;
     }
     span
 }

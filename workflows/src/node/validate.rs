@@ -12,6 +12,12 @@ use types::Verdict;
 use types::doc::Fields;
 use types::expr::Type;
 
+mod suite;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use suite::Suite;
+
 pub(crate) static TYPE: NodeType = NodeType {
     name: "validate",
     outcomes: &[Outcome::Passed, Outcome::Unverified, Outcome::Failed],
@@ -116,16 +122,17 @@ impl Spec for Validate {
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
-        self.input.iter().map(|reference| Read { reference, may_be_absent: false }).collect()
+        let own = self.input.iter().map(|reference| Read { reference, may_be_absent: false });
+        own.chain(self.checks.reads()).collect()
     }
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let rows = at.rows(&self.input);
-        let checks = at.checks(&self.checks.list, self.last);
+        let checks = Suite::of(&at, &self.checks, self.last);
         let mut table = at.host.table();
         for id in &rows {
             if let Some(row) = table.row_mut(*id) {
-                let checked = at.host.check(&checks, &row.completion);
+                let checked = checks.check(&row.completion);
                 row.join(checked);
                 row.extras |= self.last;
             }

@@ -1,7 +1,7 @@
 //! A node at work: where it stands, what it reads, and its way to the world outside.
 
 use super::{Answer, Env, Frame, Host, Origin, Progress, RowId};
-use crate::budget::Purse;
+use crate::budget::{Amounts, Purse};
 use crate::event::Event;
 use crate::graph::Graph;
 use crate::load::Expr;
@@ -24,7 +24,6 @@ use types::completion::Accumulator;
 use types::matrix::Model;
 use types::provider::Edits;
 use types::run::Severity;
-use validators::Check;
 
 /// A node instance.
 #[derive(Clone)]
@@ -44,6 +43,8 @@ impl<'a> At<'a> {
     pub(crate) fn new(host: &'a Host, frame: &'a Frame<'a>, position: usize) -> Option<Self> {
         let node = frame.graph.nodes.get(position)?;
         let purse = match node.common.budget {
+            // A node that runs graphs counts what they use.
+            None if node.spec.holds_graphs() => Purse::new(Amounts::default(), Some(frame.purse.clone())),
             None => frame.purse.clone(),
             Some(own) => Purse::new(own, Some(frame.purse.clone())),
         };
@@ -104,12 +105,6 @@ impl<'a> At<'a> {
         at_ms
     }
 
-    /// A node's own checks, those that policies demand included where it comes last before delivery.
-    pub(crate) fn checks(&self, own: &[Arc<dyn Check>], last: bool) -> Vec<Arc<dyn Check>> {
-        let extras = if last { self.host.extras.as_slice() } else { &[] };
-        own.iter().chain(extras).cloned().collect()
-    }
-
     /// What stands against the delivery of a completion, after the checks that policies demand.
     pub(crate) fn demanded(&self, id: RowId) -> Vec<Finding> {
         demanded(self.host, id)
@@ -143,7 +138,7 @@ impl<'a> At<'a> {
             timeout: Some(self.node.timeout),
             deadline: self.host.deadline(),
             retry: self.node.common.retry.clone().map(Arc::new),
-            purse: Purse::new(crate::budget::Amounts::default(), Some(self.purse.clone())),
+            purse: Purse::new(Amounts::default(), Some(self.purse.clone())),
             late: self.host.late,
             avoid: Vec::new(),
         }
@@ -266,9 +261,9 @@ impl<'a> At<'a> {
 
     /// When the node's own time is up.
     pub(crate) fn until(&self) -> Instant {
-        let wall = self.node.common.budget.and_then(|b| b.wall).unwrap_or(Duration::MAX);
-        self.host.world.now(&Moment { frame: &self.path, what: "until", index: 0, attempt: 1 })
-            + self.node.timeout.min(wall)
+        let own = [self.node.common.budget.and_then(|b| b.wall), self.node.spec.wall()];
+        let length = own.into_iter().flatten().fold(self.node.timeout, Duration::min);
+        self.host.world.now(&Moment { frame: &self.path, what: "until", index: 0, attempt: 1 }) + length
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::mend::mend;
 use super::{Repair, Rung, Strategy};
+use crate::node::validate::Suite;
 use crate::route::Route;
 use crate::run::{Answer, At, RowId};
 use crate::world::{Ask, EffectId, EffectKind, Failure};
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use types::matrix::Model;
 use types::provider::Edits;
 use types::{Completion, Finding, Verdict};
-use validators::{Check, Checked};
+use validators::Checked;
 
 /// Seed of the strategy `deterministic`.
 const SEED: i64 = 7;
@@ -58,7 +59,7 @@ fn fingerprints(findings: &[Finding]) -> Vec<(&str, &str, Option<&str>)> {
 struct Machine<'a> {
     spec: &'a Repair,
     at: &'a At<'a>,
-    checks: &'a [Arc<dyn Check>],
+    checks: &'a Suite<'a>,
     /// The latest failing answer.
     latest: Arc<Completion>,
     model: Arc<Model>,
@@ -71,7 +72,7 @@ struct Machine<'a> {
     stopped: Option<String>,
 }
 
-pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &[Arc<dyn Check>], start: Start) -> Repaired {
+pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: Start) -> Repaired {
     if start.checked.report.verdict != Verdict::Failed {
         return Repaired {
             start: start.id,
@@ -117,7 +118,7 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &[Arc<dyn Check>], s
 
 impl Machine<'_> {
     fn check(&self, completion: &Completion) -> Checked {
-        self.at.host.check(self.checks, completion)
+        self.checks.check(completion)
     }
 
     /// Mends the latest answer locally. `Some` when the result passes.
@@ -125,7 +126,7 @@ impl Machine<'_> {
         if !self.spec.fix {
             return None;
         }
-        let mended = mend(&self.latest, &self.findings, self.checks, &self.at.host.input.request)?;
+        let mended = mend(&self.latest, &self.findings, &self.checks.list, &self.at.host.input.request)?;
         let checked = self.check(&mended);
         let answer = Answer { completion: mended, model: self.model.clone(), ms: 0.0 };
         let found = self.weigh(answer, checked, Strategy::Fix);

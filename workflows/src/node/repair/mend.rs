@@ -5,8 +5,8 @@ use std::sync::Arc;
 use types::{ChatRequest, Completion, Finding};
 use validators::{Check, fix};
 
-/// The completion with its JSON mended, text and arguments of calls, or `None` when no finding is about
-/// that or nothing changes. Whether the result passes is for the checks to say.
+/// The completion with its JSON mended, text and arguments of calls, and with what its checks know how to put
+/// right, or `None` when no finding is about that or nothing changes. Whether the result passes is for the checks to say.
 pub(super) fn mend(
     completion: &Completion,
     findings: &[Finding],
@@ -31,6 +31,14 @@ pub(super) fn mend(
             let schema = tool.and_then(|t| t.parameters.clone());
             if let Some(arguments) = arguments(&call.arguments, schema.as_deref()) {
                 call.arguments = arguments;
+                changed = true;
+            }
+        }
+    }
+    for check in checks.iter().filter(|c| about(&[c.name()])) {
+        for choice in &mut mended.choices {
+            if let Some(text) = check.mend(&choice.text) {
+                choice.text = text;
                 changed = true;
             }
         }

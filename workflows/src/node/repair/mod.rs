@@ -1,5 +1,6 @@
 //! `repair`: the validate-and-fix loop in one node (`workflow-format.md` §9).
 
+use super::validate::Suite;
 use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels, validate};
 use crate::load::{Checks, Cx};
 use crate::outcome::Outcome;
@@ -13,7 +14,6 @@ use std::time::Duration;
 use types::doc::{self, Fields};
 use types::expr::Type;
 use types::{Finding, Verdict};
-use validators::Check;
 
 mod machine;
 mod mend;
@@ -173,13 +173,15 @@ impl Repair {
     }
 
     /// The checks it goes by, and whether those that policies demand are among them.
-    fn checks(&self, at: &At<'_>) -> (Vec<Arc<dyn Check>>, bool) {
+    fn checks<'a>(&self, at: &At<'a>) -> (Suite<'a>, bool) {
         if let Some(own) = &self.checks {
-            return (at.checks(&own.list, false), false);
+            return (Suite::of(at, own, false), false);
         }
         let from = self.from.and_then(|f| at.frame.graph.nodes.get(f)).and_then(Node::get);
-        let Some(v): Option<&validate::Validate> = from else { return (Vec::new(), false) };
-        (at.checks(&v.checks.list, v.last), v.last)
+        let Some(v): Option<&validate::Validate> = from else {
+            return (Suite::of(at, &Checks::default(), false), false);
+        };
+        (Suite::of(at, &v.checks, v.last), v.last)
     }
 
     /// The repaired completion becomes one of the run.
@@ -237,7 +239,7 @@ impl Spec for Repair {
     fn reads(&self) -> Vec<Read<'_>> {
         let own = self.input.iter().map(|reference| Read { reference, may_be_absent: false });
         let routes = self.ladder.iter().filter_map(|r| r.route.as_ref()).flat_map(|r| r.reads());
-        own.chain(routes).collect()
+        own.chain(routes).chain(self.checks.iter().flat_map(Checks::reads)).collect()
     }
 
     fn max_calls(&self) -> u32 {
