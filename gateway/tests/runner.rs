@@ -228,7 +228,7 @@ async fn files_outside_are_neither_read_nor_written() {
          try:\n        print('READ', p, os.listdir(p) if os.path.isdir(p) else open(p).read())\n    except OSError as e: print('no', p, e.errno)\n\
          for p in ['/x', '/usr/x', '/usr/bin/x', '/etc/x', '/dev/x', '/proc/x', '/proc/sys/kernel/hostname', '/mnt/x', '/home/x']:\n    \
          try:\n        open(p, 'w').write('1'); print('WROTE', p)\n    except OSError as e: print('no', p, e.errno)\n\
-         for p in ['/work/x', '/tmp/x', '/dev/shm/x']: open(p, 'w').write('1')\n",
+         for p in ['/task/x', '/tmp/x', '/dev/shm/x']: open(p, 'w').write('1')\n",
         secret.path().display()
     ))
     .await;
@@ -242,7 +242,7 @@ async fn there_is_no_environment_no_privilege_and_no_way_to_one() {
         "import os, subprocess\nprint(sorted(os.environ))\n\
          print([l.strip() for l in open('/proc/self/status') if l.startswith(('Cap', 'NoNew'))])\n\
          print('fds', os.listdir('/proc/self/fd'))\n\
-         for c in [['unshare', '-Ur', 'id'], ['mount', '-t', 'tmpfs', 'x', '/tmp'], ['chroot', '/work', 'id'], ['umount', '/usr'], ['kill', '-9', '1']]:\n    \
+         for c in [['unshare', '-Ur', 'id'], ['mount', '-t', 'tmpfs', 'x', '/tmp'], ['chroot', '/task', 'id'], ['umount', '/usr'], ['kill', '-9', '1']]:\n    \
          r = subprocess.run(c, capture_output=True); print('DID' if r.returncode == 0 and c[0] != 'kill' else 'no', c)\n\
          print('sees', [p for p in os.listdir('/proc') if p.isdigit()])\n",
     )

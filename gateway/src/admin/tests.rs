@@ -1,3 +1,5 @@
+//! The table of routes and the document that is written from it.
+
 use super::*;
 
 #[test]

@@ -153,7 +153,7 @@ impl Sandbox {
     /// Nothing of ours, and the little that runtimes expect.
     fn environment(&self) -> Vec<String> {
         let path: Vec<String> = self.path.iter().map(|p| p.to_string_lossy().into_owned()).collect();
-        ["env", "-i", "HOME=/work", "TMPDIR=/tmp", "LANG=C.UTF-8"]
+        ["env", "-i", "HOME=/task", "TMPDIR=/tmp", "LANG=C.UTF-8"]
             .into_iter()
             .map(str::to_owned)
             .chain([format!("PATH={}", path.join(":"))])

@@ -36,24 +36,24 @@ show() {
 }
 
 mount -t tmpfs -o "size=1m,mode=755,nosuid,nodev" turnout "$root"
-mkdir -p "$root/dev/shm" "$root/proc" "$root/scratch" "$root/work" "$root/tmp" "$root/mnt"
+mkdir -p "$root/dev/shm" "$root/proc" "$root/scratch" "$root/task" "$root/tmp" "$root/mnt"
 for name in null zero full random urandom; do
   : >"$root/dev/$name"
   mount --bind "/dev/$name" "$root/dev/$name"
 done
 ln -s /proc/self/fd "$root/dev/fd"
 mount -t tmpfs -o "size=$disk,nr_inodes=16384,mode=755,nosuid,nodev" turnout "$root/scratch"
-mkdir "$root/scratch/work" "$root/scratch/tmp" "$root/scratch/shm"
-mount --bind "$root/scratch/work" "$root/work"
+mkdir "$root/scratch/task" "$root/scratch/tmp" "$root/scratch/shm"
+mount --bind "$root/scratch/task" "$root/task"
 mount --bind "$root/scratch/tmp" "$root/tmp"
 mount --bind "$root/scratch/shm" "$root/dev/shm"
-# After the disk, so that a folder below /tmp or /work can be shown as well.
+# After the disk, so that a folder below /tmp or /task can be shown as well.
 while [ "$1" != -- ]; do
   show "$1"
   shift
 done
 shift
-cp -R "$files/." "$root/work/"
+cp -R "$files/." "$root/task/"
 mount -t proc -o ro,nosuid,nodev,noexec proc "$root/proc"
 # No further namespaces from within.
 echo 0 >/proc/sys/user/max_user_namespaces
@@ -62,7 +62,7 @@ only_read "$root"
 
 cd "$root"
 pivot_root . mnt
-cd /work
+cd /task
 umount -l /mnt
 exec </dev/null
 set +e

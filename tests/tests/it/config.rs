@@ -134,7 +134,7 @@ fn broken() -> Vec<(&'static str, &'static str, &'static str, &'static str)> {
         (workflow, "nodes.check.best", "nodes.chek.best", "chek"),
         (workflow, "type: generate", "type: generate\n    timeout: 5", "timeout"),
         (workflow, "type: generate", "type: generate\n    timeout: 5s\n    timeuot: 5s", "timeout"),
-        (workflow, "type: generate", "type: loop", "loop"),
+        (workflow, "type: generate", "type: loop", "max_iterations"),
         (workflow, "    from: nodes.check.best", "\tfrom: nodes.check.best", ""),
     ]
 }

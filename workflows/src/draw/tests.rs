@@ -1,3 +1,5 @@
+//! What drawings show, and that nothing in a picture overlaps.
+
 use super::*;
 use crate::testing;
 

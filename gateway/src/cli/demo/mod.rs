@@ -214,7 +214,14 @@ fn row(
     let usage = outcome.map_or_else(Usage::default, |o| o.usage);
     Row {
         task: task.name,
-        arm: arm.map_or_else(|| "nothing".to_owned(), |a| format!("{} on {}", a.workflow, a.model)),
+        arm: arm.map_or_else(
+            || "nothing".to_owned(),
+            |a| {
+                // A workflow that picks its models itself is an arm without one: then who answered is told.
+                let served = outcome.and_then(|o| o.served_by.as_ref()).filter(|_| &*a.model == "*");
+                format!("{} on {}", a.workflow, served.unwrap_or(&a.model))
+            },
+        ),
         why: decision.map_or_else(String::new, |d| d.why.clone()),
         explored: decision.is_some_and(|d| d.explored),
         cost: outcome.map_or(0.0, |o| o.cost_usd.dollars()),
