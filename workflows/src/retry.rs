@@ -42,8 +42,7 @@ impl Default for Retry {
 }
 
 /// Codes of failures that files may name.
-const CODES: &[&str] =
-    &["rate_limited", "unavailable", "timeout", "stream_lost", "malformed", "error", "bad_args"];
+const CODES: &[&str] = &["rate_limited", "unavailable", "timeout", "stream_lost", "malformed", "error"];
 
 impl Retry {
     /// Reads the `retry` of a node.

@@ -147,6 +147,10 @@ impl Spec for Call {
         true
     }
 
+    fn wall(&self) -> Option<Duration> {
+        self.callee.as_ref().and_then(|c| c.limits.wall)
+    }
+
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let Some(callee) = &self.callee else { return Begun::done(Resolved::plain(Outcome::Error)) };
         let given = match self.inputs(&at) {

@@ -48,6 +48,10 @@ struct Map {
     result: Option<Ref>,
 }
 
+/// Names that expressions know already.
+const RESERVED: &[&str] =
+    &["nodes", "vars", "inputs", "carry", "loop", "limits", "spent", "remaining", "run"];
+
 /// How one item ended.
 enum Item {
     Ok(Value),
@@ -60,7 +64,14 @@ enum Item {
 impl Map {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let over = f.require(&mut cx.r, "over").and_then(|n| cx.expr(n, &f.at("over"), None, &[]));
-        let item = f.take("as").and_then(|n| cx.r.ident(n, &f.at("as"))).unwrap_or_else(|| "item".to_owned());
+        let item = f.take("as").and_then(|n| {
+            let name = cx.r.ident(n, &f.at("as"))?;
+            if RESERVED.contains(&name.as_str()) || cx.variable(&name).is_some() {
+                cx.r.error("104", n.span, format!("`{name}` is the name of something else here"));
+            }
+            Some(name)
+        });
+        let item = item.unwrap_or_else(|| "item".to_owned());
         f.require(&mut cx.r, "max_items");
         let max_items = count(cx, f, "max_items", (1, 64), 1);
         let truncate =

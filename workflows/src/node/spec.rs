@@ -12,6 +12,7 @@ use futures_util::future::BoxFuture;
 use serde_json::Value as Json;
 use std::any::Any;
 use std::fmt::Debug;
+use std::time::Duration;
 use types::Finding;
 
 /// A reference that a node reads.
@@ -54,6 +55,11 @@ pub(crate) trait Spec: Any + Debug + Send + Sync {
     /// Whether it runs graphs, its own or those of others.
     fn holds_graphs(&self) -> bool {
         !self.bodies().is_empty()
+    }
+
+    /// Time that it allows itself, beside its `timeout`.
+    fn wall(&self) -> Option<Duration> {
+        None
     }
 
     /// Expressions that it evaluates within its body.

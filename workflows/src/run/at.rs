@@ -1,7 +1,7 @@
 //! A node at work: where it stands, what it reads, and its way to the world outside.
 
 use super::{Answer, Env, Frame, Host, Origin, Progress, RowId};
-use crate::budget::Purse;
+use crate::budget::{Amounts, Purse};
 use crate::event::Event;
 use crate::graph::Graph;
 use crate::load::Expr;
@@ -43,6 +43,8 @@ impl<'a> At<'a> {
     pub(crate) fn new(host: &'a Host, frame: &'a Frame<'a>, position: usize) -> Option<Self> {
         let node = frame.graph.nodes.get(position)?;
         let purse = match node.common.budget {
+            // A node that runs graphs counts what they use.
+            None if node.spec.holds_graphs() => Purse::new(Amounts::default(), Some(frame.purse.clone())),
             None => frame.purse.clone(),
             Some(own) => Purse::new(own, Some(frame.purse.clone())),
         };
@@ -136,7 +138,7 @@ impl<'a> At<'a> {
             timeout: Some(self.node.timeout),
             deadline: self.host.deadline(),
             retry: self.node.common.retry.clone().map(Arc::new),
-            purse: Purse::new(crate::budget::Amounts::default(), Some(self.purse.clone())),
+            purse: Purse::new(Amounts::default(), Some(self.purse.clone())),
             late: self.host.late,
             avoid: Vec::new(),
         }
@@ -259,9 +261,9 @@ impl<'a> At<'a> {
 
     /// When the node's own time is up.
     pub(crate) fn until(&self) -> Instant {
-        let wall = self.node.common.budget.and_then(|b| b.wall).unwrap_or(Duration::MAX);
-        self.host.world.now(&Moment { frame: &self.path, what: "until", index: 0, attempt: 1 })
-            + self.node.timeout.min(wall)
+        let own = [self.node.common.budget.and_then(|b| b.wall), self.node.spec.wall()];
+        let length = own.into_iter().flatten().fold(self.node.timeout, Duration::min);
+        self.host.world.now(&Moment { frame: &self.path, what: "until", index: 0, attempt: 1 }) + length
     }
 }
 

@@ -228,8 +228,10 @@ impl<'a> Frame<'a> {
             return host.input.scope.clone();
         }
         let mut variables = self.variables(reads, host);
-        let base = &host.input.scope;
-        variables.extend(e.request(base, &host.messages()).map(|r| ("request".to_owned(), r)));
+        if reads.messages {
+            let request = e.request(&host.input.scope, &host.messages());
+            variables.extend(request.map(|r| ("request".to_owned(), r)));
+        }
         variables.extend(more.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         host.input.language.scope(Some(&host.input.scope), variables)
     }

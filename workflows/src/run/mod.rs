@@ -157,6 +157,8 @@ pub(crate) struct Host {
     node_runs: AtomicU32,
     /// Nodes resolved so far.
     resolved: AtomicU32,
+    /// Looks at the clock by expressions so far.
+    looks: AtomicU32,
     exhausted: AtomicBool,
     /// The response is out.
     late: bool,
@@ -189,6 +191,7 @@ impl Host {
             purse: Purse::new(amounts, None),
             node_runs: AtomicU32::new(0),
             resolved: AtomicU32::new(0),
+            looks: AtomicU32::new(0),
             exhausted: AtomicBool::new(false),
             late: false,
             delivered: OnceLock::new(),
@@ -244,7 +247,8 @@ impl Host {
         let wall = self.wall().map(|w| w.as_millis() as u64);
         let used = self.purse.used();
         let elapsed = || {
-            let n = self.resolved.load(Ordering::Relaxed);
+            // Each look at the clock has a name of its own.
+            let n = self.looks.fetch_add(1, Ordering::Relaxed);
             self.ms(&Moment { frame: "", what: "spent", index: n, attempt: 1 }) as u64
         };
         match name {

@@ -4,6 +4,7 @@ use super::at::demanded;
 use super::{At, End, Env, Frame, Host, Progress};
 use crate::budget::{Amounts, Purse};
 use crate::ending::{RunFailure, Suspension};
+use crate::node::tool::Tool;
 use crate::node::{Begun, Fault, Node, NodeResult, Resolved};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::plan::OnExhausted;
@@ -208,7 +209,10 @@ impl<'a> Walk<'a> {
             match guard.holds(&self.frame.scope(guard, self.host, &[])) {
                 Ok(true) => {}
                 Ok(false) => return self.resolve(i, Resolved::plain(Outcome::Skipped), None),
-                Err(e) => return self.finish(i, Err(e.into())),
+                Err(e) => {
+                    At::new(self.host, self.frame, i)?.begin();
+                    return self.finish(i, Err(e.into()));
+                }
             }
         }
         let at = At::new(self.host, self.frame, i)?;
@@ -237,7 +241,8 @@ impl<'a> Walk<'a> {
             }
             Err(Fault::Timeout) => {
                 let message = format!("node `{}` took longer than {:?}", node.id, node.timeout);
-                (Outcome::Timeout, RunFailure::new("provider", "timeout", 504, message))
+                let class = if node.is::<Tool>() { "tool" } else { "provider" };
+                (Outcome::Timeout, RunFailure::new(class, "timeout", 504, message))
             }
             Err(Fault::Call(f)) => {
                 self.host.exhausted(&f);

@@ -146,6 +146,16 @@ async fn a_map_counts_what_failed() {
     ]);
     let (ending, _) = play(&workflow(&parts("[a, b, c, d]", "overflow: truncate")), prose(), &three).await;
     assert_eq!(text(&ending), "A+B+C|none");
+    // What its items use is what it uses; a variable of its own hides nothing.
+    let count = "template, template: \"${ nodes.each.calls } ${ spent.calls }\"";
+    let counted = parts("[x, y]", "").replace("separator: \"+\"", &format!("method: {count}"));
+    let two = Script::new(vec![
+        ("each[0]/ask", vec![Says::Text(1, "A")]),
+        ("each[1]/ask", vec![Says::Text(1, "B")]),
+    ]);
+    assert_eq!(text(&play(&workflow(&counted), prose(), &two).await.0), "2 2|none");
+    let (_, p) = load_all(&[file(&parts("[]", "").replace("as: part", "as: nodes"))]);
+    assert_eq!(p[0].code, "WF104");
 }
 
 #[tokio::test(start_paused = true)]

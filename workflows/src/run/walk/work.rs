@@ -28,11 +28,17 @@ async fn within(at: At<'_>, work: BoxFuture<'_, NodeResult>) -> NodeResult {
     let slot = tokio::task::unconstrained(at.host.slots.acquire());
     let _slot = if leaf { slot.await.ok() } else { None };
     let id = EffectId::new(&at.path, EffectKind::Wait, 0, 1);
-    tokio::select! {
+    let result = tokio::select! {
         biased;
         result = work => result,
         () = at.host.world.wait(id, at.until()) => Err(Fault::Timeout),
+    };
+    if !leaf {
+        // What it used is what its graphs used.
+        let used = at.purse.used();
+        at.frame.with(at.position, |c| (c.calls, c.cost_usd) = (used.calls, used.usd.dollars()));
     }
+    result
 }
 
 /// What the node put out earlier, else what it puts out now.
