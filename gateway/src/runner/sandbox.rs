@@ -122,7 +122,8 @@ impl Sandbox {
         let scratch = scratch(files).map_err(|e| format!("no folder for the task's files: {e}"))?;
         let child = self.command(enter, scratch.path(), program, limits).spawn();
         let child = child.map_err(|e| format!("the sandbox does not start: {e}"))?;
-        let run = follow(child, limits, started).await;
+        // Its buffers would lie in every future above it.
+        let run = Box::pin(follow(child, limits, started)).await;
         if scratch.path().join("ready").exists() {
             return Ok(run);
         }
