@@ -30,6 +30,8 @@ pub struct Bundle {
     pub(crate) policies: policies::PolicySet,
     pub(crate) pools: Arc<Pools>,
     pub(crate) library: Library,
+    /// The files of the workflows, for plans that outlive this configuration.
+    pub(crate) sources: Vec<SourceFile>,
     pub(crate) language: Arc<dyn Language>,
 }
 
@@ -134,7 +136,7 @@ impl Bundle {
         }
         let hash = hash(&matrix, files);
         let pools = Arc::new(policies.pools().clone());
-        (Some(Bundle { hash, matrix, routing, policies, pools, library, language }), problems)
+        (Some(Bundle { hash, matrix, routing, policies, pools, library, sources, language }), problems)
     }
 
     /// Identifies the configuration: BLAKE3 over everything that decides, shortened to 16 hex digits.
@@ -153,6 +155,20 @@ impl Bundle {
     #[must_use]
     pub fn workflow(&self, name: &str) -> Option<&Arc<workflows::Workflow>> {
         self.library.get(name)
+    }
+
+    /// A workflow made from files of its own time, with the names of today.
+    pub(crate) fn compile(&self, files: &[SourceFile], name: &str) -> Option<Arc<workflows::Workflow>> {
+        let pools: Vec<String> = self.pools.keys().cloned().collect();
+        let variables = policies::request_variables();
+        let names = workflows::Names {
+            matrix: &self.matrix,
+            pools: &pools,
+            tools: &[],
+            language: &*self.language,
+            variables: &variables,
+        };
+        workflows::load(files, &names).0.get(name).cloned()
     }
 
     /// The workflows that can run.

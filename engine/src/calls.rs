@@ -22,9 +22,11 @@ use types::run::{CallError, CallRecord};
 use types::{Chunk, Completion, Usage, Usd};
 use workflows::{Ask, Failure, Generated, Purse, World};
 
+mod log;
 mod money;
 mod tracked;
 
+pub(crate) use log::CallLog;
 pub(crate) use money::Ceilings;
 use money::{charges, estimate};
 
@@ -38,6 +40,7 @@ pub(crate) struct Reach {
 }
 
 /// Makes the calls of one request.
+#[derive(Clone)]
 pub(crate) struct Calls {
     pub(crate) reach: Arc<Reach>,
     pub(crate) request: Arc<ChatRequest>,
@@ -54,12 +57,15 @@ pub(crate) struct Calls {
     pub(crate) ceilings: Ceilings,
     pub(crate) seed: u64,
     /// Calls made so far, for their identifiers.
-    pub(crate) made: AtomicU32,
+    pub(crate) made: Arc<AtomicU32>,
+    /// Where the calls are told besides; for who asks one question at a time.
+    pub(crate) log: Option<CallLog>,
 }
 
 /// One call under way: goes into the ledger exactly once, as cancelled when it is dropped.
 struct Open {
     ledger: Ledger,
+    log: Option<CallLog>,
     /// What the node may use, within what the run may.
     purse: Arc<Purse>,
     node: Arc<str>,
@@ -115,6 +121,9 @@ impl Open {
         };
         self.arrived(now);
         self.purse.settle(self.reserved, record.cost_usd.unwrap_or_default());
+        if let Some(log) = &self.log {
+            log.push(record.clone());
+        }
         self.ledger.settle(&self.node, self.reserved, record);
     }
 
@@ -334,6 +343,7 @@ impl Calls {
         ledger.await_begins(now);
         let open = Open {
             ledger: ledger.clone(),
+            log: self.log.clone(),
             purse: ask.purse.clone(),
             node: ask.node().clone(),
             model: model.clone(),

@@ -54,6 +54,17 @@ impl Ledger {
         b.calls.push((node.clone(), record));
     }
 
+    /// Counts money that was spent before.
+    pub(crate) fn spent_before(&self, amount: Usd) {
+        let mut b = self.lock();
+        b.spent = b.spent.plus(amount);
+    }
+
+    /// Adds a call whose money is settled.
+    pub(crate) fn add(&self, node: &Arc<str>, record: CallRecord) {
+        self.lock().calls.push((node.clone(), record));
+    }
+
     /// Notes the most useful failure so far.
     pub(crate) fn failed(&self, error: &provider::Error) {
         let mut b = self.lock();

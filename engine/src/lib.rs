@@ -22,6 +22,7 @@ pub mod outcome;
 mod pipeline;
 pub mod rehearse;
 pub mod route;
+pub mod runs;
 mod settle;
 mod who;
 

@@ -46,6 +46,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         decision: Some(Box::new(decision)),
         trace: trace.clone(),
         ledger: ledger.clone(),
+        before: Ledger::default(),
         held,
         overhead_ms: None,
         ttft_ms: None,
@@ -79,7 +80,8 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         cap,
         ceilings: ceilings(&directives),
         seed,
-        made: AtomicU32::new(0),
+        made: Arc::new(AtomicU32::new(0)),
+        log: None,
     };
     let input = workflows::Input {
         request: request.clone(),
@@ -268,7 +270,7 @@ fn deadline(
 }
 
 /// What the policies' caps allow in every call.
-fn ceilings(d: &Directives) -> Ceilings {
+pub(crate) fn ceilings(d: &Directives) -> Ceilings {
     Ceilings {
         max_tokens: d.cap_max_tokens.as_ref().map(|c| c.value),
         temperature: d.cap_temperature.as_ref().map(|c| c.value),

@@ -28,6 +28,8 @@ pub(crate) struct Tree {
     pub(crate) decision: Option<Box<Decision>>,
     pub(crate) trace: Trace,
     pub(crate) ledger: Ledger,
+    /// Calls that were made and settled earlier, while the same run was walked before.
+    pub(crate) before: Ledger,
     /// Rates and budgets that were taken.
     pub(crate) held: Option<Held>,
     pub(crate) explain: bool,
@@ -81,6 +83,16 @@ impl Tree {
         error
     }
 
+    /// The run goes on later or elsewhere: what was used until now is settled, and nothing is recorded yet.
+    pub(crate) fn leave(mut self) {
+        self.decision = None;
+        let mut run = self.trace.take();
+        self.ledger.hand_over(&mut run);
+        if let Some(held) = self.held.take() {
+            held.settle(&run);
+        }
+    }
+
     fn decided(&self) -> bool {
         self.decision.as_ref().is_some_and(|d| d.chosen.is_some())
     }
@@ -106,6 +118,7 @@ impl Tree {
         if let Some(held) = self.held.take() {
             held.settle(&run);
         }
+        self.before.hand_over(&mut run);
         let outcome = self.outcome(&decision, &run, status, error);
         Some(RequestRecord { decision, run, outcome })
     }

@@ -55,6 +55,19 @@ pub(super) fn estimate(reached: bool, input: u32, output_bytes: usize) -> Usage 
 }
 
 impl Calls {
+    /// What the first candidate's answer costs at most; what an ask is settled at when its answer is lost.
+    pub(crate) fn worst(&self, ask: &Ask) -> Usd {
+        let first = self.order(ask).first().copied();
+        let found =
+            first.and_then(|ix| Some((self.reach.matrix.model(ix)?, self.reach.matrix.provider_of(ix)?)));
+        let Some((model, _)) = found.filter(|(_, p)| p.tier != Tier::Free) else { return Usd::ZERO };
+        let asked =
+            ask.edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
+        let output = asked.saturating_mul(self.request.params.n.max(1));
+        let usage = Usage { input: self.est_input(&ask.edits), output, ..Usage::default() };
+        model.price.map_or(Usd::ZERO, |p| p.cost(&usage))
+    }
+
     /// Input tokens of a call. What a repair or a judge adds to the conversation is paid for as well; three
     /// bytes a token is more than most texts need.
     pub(super) fn est_input(&self, edits: &Edits) -> u32 {

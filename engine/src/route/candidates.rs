@@ -1,5 +1,9 @@
 //! The models a request may use, in the order to try them, for the chosen node and for every other route.
 
+mod written;
+
+pub(crate) use written::Written;
+
 use super::score::Scored;
 use std::sync::Arc;
 use types::directives::Pools;

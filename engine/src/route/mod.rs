@@ -11,7 +11,7 @@ mod utility;
 
 pub use config::{Config, Weights};
 
-pub(crate) use candidates::{Candidates, resolve};
+pub(crate) use candidates::{Candidates, Written, resolve};
 pub(crate) use filter::{Asked, unavailable};
 
 use crate::breaker::Circuit;

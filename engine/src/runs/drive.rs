@@ -89,6 +89,12 @@ pub(super) struct Signals {
     pub(super) stop: watch::Receiver<bool>,
 }
 
+/// Waits until the process ends.
+pub(super) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // Whoever could tell is gone: then it ends as well.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
 /// Walks a run under a lease.
 pub(super) async fn drive(
     mut run: BoxFuture<'_, Finished>,
@@ -103,7 +109,7 @@ pub(super) async fn drive(
     loop {
         let next = tokio::select! {
             biased;
-            _ = signals.stop.wait_for(|stop| *stop) => return Stop::Shutdown,
+            () = stopped(&mut signals.stop) => return Stop::Shutdown,
             written = keeper.written(), if flushing => match written {
                 Ok(mark) => {
                     shared.flushed(mark);

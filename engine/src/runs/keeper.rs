@@ -19,7 +19,6 @@ const AGAIN: Duration = Duration::from_millis(250);
 pub(super) struct Keeper {
     store: Arc<dyn RunStore>,
     lease: Lease,
-    tenant: String,
     durability: Durability,
     /// Bumped after every write, for those who follow the run.
     changed: Arc<watch::Sender<u64>>,
@@ -43,7 +42,6 @@ impl Keeper {
         Keeper {
             store,
             lease,
-            tenant: head.tenant.clone(),
             durability: head.durability,
             changed,
             held: Instant::now(),
@@ -189,10 +187,6 @@ impl Keeper {
         let head = head.map_err(|error| self.lost(&error))?;
         self.changed.send_modify(|n| *n = n.wrapping_add(1));
         Ok(head)
-    }
-
-    pub(super) fn tenant(&self) -> &str {
-        &self.tenant
     }
 
     fn lost(&self, error: &Error) -> Lost {

@@ -5,17 +5,22 @@
 //! arrival is written down at the moment in which the walk gets it. So the journal is the walk's whole
 //! history in one line, and a repetition has to produce that line record by record.
 
-use super::tape::{Divergence, Tape, calls_in, is_cancelled, is_same, words};
+mod flag;
+mod inner;
+mod told;
+
+use super::tape::{Divergence, Tape, words};
+use flag::Flag;
+use inner::intent;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake as _, Waker};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::Usd;
 use types::runs::{Durability, Posted, Record, SideEffect, Spent};
-use workflows::{EffectId, EffectKind, Event, Moment, Observer};
+use workflows::{EffectId, EffectKind, Moment};
 
 /// Something the walk asks of the outside.
 #[derive(Clone, Debug)]
@@ -141,54 +146,12 @@ pub(super) struct Shared {
     keep: Keep,
 }
 
-/// Whether the walk has been woken since it last ran.
-#[derive(Debug, Default)]
-pub(super) struct Flag {
-    woken: AtomicBool,
-    outer: Mutex<Option<Waker>>,
-}
-
-impl Flag {
-    /// Who is woken with the walk.
-    pub(super) fn watch(&self, waker: &Waker) {
-        let mut outer = self.outer.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *outer {
-            Some(known) => known.clone_from(waker),
-            none => *none = Some(waker.clone()),
-        }
-    }
-
-    pub(super) fn take(&self) -> bool {
-        self.woken.swap(false, Ordering::AcqRel)
-    }
-
-    pub(super) fn is_woken(&self) -> bool {
-        self.woken.load(Ordering::Acquire)
-    }
-}
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        self.woken.store(true, Ordering::Release);
-        let outer = self.outer.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(outer) = outer {
-            outer.wake();
-        }
-    }
-}
-
 impl Shared {
     /// A walk over what is recorded. Its clock goes on where the record ends: time in which nobody walked is
     /// not the run's.
     pub(super) fn new(tape: Tape, keep: Keep) -> Arc<Self> {
         let now = Instant::now();
         let base = now.checked_sub(Duration::from_nanos(tape.latest_nanos())).unwrap_or(now);
-        let flag = Arc::new(Flag::default());
-        flag.woken.store(true, Ordering::Release);
         Arc::new(Shared {
             state: Mutex::new(State {
                 spent: tape.spent_before(),
@@ -208,7 +171,7 @@ impl Shared {
                 closed: false,
                 through: false,
             }),
-            flag,
+            flag: Flag::woken(),
             base,
             keep,
         })
@@ -300,7 +263,7 @@ impl Shared {
 
     /// The walk lets go of an effect: it has its answer, or does not need it any more. `cost` is what an
     /// unfinished one used up.
-    pub(super) fn let_go(&self, key: &str, used: Answered) {
+    pub(super) fn let_go(&self, key: &str, used: &Answered) {
         let mut s = self.lock();
         let Some(open) = s.open.remove(key) else { return };
         if matches!(open.stage, Stage::Given(_)) {
@@ -420,6 +383,7 @@ impl Shared {
     }
 
     /// Whether everything recorded has come again.
+    #[cfg(test)]
     pub(super) fn is_over(&self) -> bool {
         self.lock().tape.is_over()
     }
@@ -456,297 +420,5 @@ impl Shared {
             found: why.to_owned(),
         });
         self.flag.wake_by_ref();
-    }
-}
-
-impl State {
-    /// Writes a record, or finds it written. Gives the time at which it was written before, if it was.
-    fn push(&mut self, record: Record, durability: Option<Durability>) -> Option<i64> {
-        if self.diverged.is_some() {
-            return None;
-        }
-        if let Some(entry) = self.tape.next() {
-            if is_same(&entry.record, &record) {
-                let ts_ms = entry.ts_ms;
-                self.tape.advance();
-                return Some(ts_ms);
-            }
-            let (seq, recorded) = (entry.seq, words(&entry.record));
-            self.diverged = Some(Divergence { seq, recorded, found: words(&record) });
-            return None;
-        }
-        self.made = self.made.saturating_add(1);
-        if durability != Some(Durability::None) {
-            self.fresh.push(record);
-        }
-        None
-    }
-
-    fn spend(&mut self, cost: Option<Usd>, tokens: u64, calls: u32) {
-        self.spent.usd = self.spent.usd.plus(cost.unwrap_or_default());
-        self.spent.tokens = self.spent.tokens.saturating_add(tokens);
-        self.spent.calls = self.spent.calls.saturating_add(calls);
-    }
-
-    /// Gives the walk the next answer on record.
-    fn serve(&mut self) -> Turn {
-        let Some(entry) = self.tape.next().cloned() else { return Turn::Nothing };
-        if let Record::CallResult { effect, result, cost, tokens } = &entry.record
-            && !is_cancelled(&entry.record)
-            && let Some(open) = self.open.get_mut(effect)
-            && matches!(open.stage, Stage::Asked)
-        {
-            open.stage = Stage::Given(result.clone());
-            wake(open);
-            self.tape.advance();
-            self.spend(*cost, *tokens, calls_in(result));
-            return Turn::Given;
-        }
-        let found = "the run came to rest without it".to_owned();
-        let d = Divergence { seq: entry.seq, recorded: words(&entry.record), found };
-        self.diverged = Some(d.clone());
-        Turn::Diverged(d)
-    }
-
-    /// Tells everybody, once, that the record has ended; true if somebody waited for that.
-    fn wakes_all(&mut self) -> bool {
-        if std::mem::replace(&mut self.announced, true) {
-            return false;
-        }
-        self.wake_asked()
-    }
-
-    fn wake_asked(&mut self) -> bool {
-        let asked = self.open.values_mut().filter(|o| matches!(o.stage, Stage::Asked));
-        asked.map(wake).count() > 0
-    }
-
-    /// Whether an effect may go out now. Otherwise it waits: for the disk, or for a person; or what it asks
-    /// is answered already.
-    fn admit(&mut self, key: &str, keep: Keep) -> bool {
-        let Some(open) = self.open.get(key) else { return false };
-        let (asked, again) = (open.asked.clone(), open.again);
-        let durability = match keep {
-            Keep::Record(durability) => durability,
-            Keep::Repeat => {
-                if asked.id.kind != EffectKind::Wait && !self.missing.iter().any(|m| m == key) {
-                    self.missing.push(key.to_owned());
-                }
-                return false;
-            }
-        };
-        match asked.id.kind {
-            EffectKind::Gate => return self.decide(key, &asked),
-            EffectKind::Wait => return true,
-            EffectKind::Tool if again && asked.side_effect == SideEffect::Unsafe => {
-                if !self.settle_doubt(key) {
-                    return false;
-                }
-            }
-            EffectKind::Model if again => self.spend(Some(asked.reservation), 0, 0),
-            _ => {}
-        }
-        if again {
-            self.push(intent(key, &asked, true), Some(durability));
-            let made = self.made;
-            if let Some(open) = self.open.get_mut(key) {
-                (open.again, open.mark) = (false, made);
-            }
-        }
-        let mark = self.open.get(key).map_or(0, |o| o.mark);
-        let first_to_disk = match durability {
-            Durability::Sync => true,
-            Durability::Async | Durability::Exit => asked.side_effect == SideEffect::Unsafe,
-            Durability::None => false,
-        };
-        if first_to_disk && self.flushed < mark {
-            self.wants_flush = true;
-            return false;
-        }
-        true
-    }
-
-    /// A gate: decided, lapsed, or still open.
-    fn decide(&mut self, key: &str, asked: &Asked) -> bool {
-        let said = self.posts.get(&gate_key(&asked.id)).cloned();
-        let lapsed = self.lapses_ms(key).is_some_and(|at| at <= self.now_ms);
-        let result = match said {
-            Some(said) => said,
-            None if lapsed => json!({"decision": "expired"}),
-            None => return false,
-        };
-        self.answer(key, result);
-        false
-    }
-
-    /// A call of an unsafe tool whose end nobody knows; true: a person has said that it is to be tried again.
-    fn settle_doubt(&mut self, key: &str) -> bool {
-        let Some(said) = self.posts.get(&self.doubt_key(key)).cloned() else { return false };
-        match said.get("choice").and_then(Value::as_str) {
-            Some("retry") => return true,
-            Some("done") => {
-                let result = said.get("result").cloned().unwrap_or(Value::Null);
-                self.answer(key, json!({"ok": {"result": result, "is_error": false}}));
-            }
-            _ => self.answer(key, json!({"error": {"failed": "a person said that the call failed"}})),
-        }
-        false
-    }
-
-    /// The key under which a person settles the doubt; each doubt is settled by itself.
-    fn doubt_key(&self, key: &str) -> String {
-        match self.tape.retried(key) {
-            0 => format!("attention:{key}"),
-            n => format!("attention:{key}:{n}"),
-        }
-    }
-
-    fn answer(&mut self, key: &str, result: Value) {
-        if let Some(open) = self.open.get_mut(key) {
-            open.stage = Stage::Done(Answered { result, ..Answered::default() }, None);
-            self.done.push_back(key.to_owned());
-        }
-    }
-
-    fn lapses_ms(&self, key: &str) -> Option<i64> {
-        let open = self.open.get(key)?;
-        let expires = i64::try_from(open.asked.expires?.as_millis()).unwrap_or(i64::MAX);
-        Some(open.since_ms.saturating_add(expires))
-    }
-
-    /// What was answered before this walk comes in the order of then, and before what is new.
-    fn next_done(&mut self) -> Option<String> {
-        let order = |key: &String| match self.open.get(key).map(|o| &o.stage) {
-            Some(Stage::Done(_, Some(seq))) => *seq,
-            _ => u64::MAX,
-        };
-        let first = self.done.iter().enumerate().min_by_key(|(i, key)| (order(key), *i)).map(|(i, _)| i)?;
-        self.done.remove(first)
-    }
-
-    fn write_and_give(&mut self, key: String, keep: Keep) -> Turn {
-        let Some(Open { stage: Stage::Done(answered, before), .. }) = self.open.get(&key) else {
-            return Turn::Given;
-        };
-        let (answered, before) = (answered.clone(), *before);
-        let mut result = answered.result;
-        match (before, result.as_object_mut()) {
-            // It was paid for when it was first answered.
-            (Some(seq), Some(object)) => {
-                object.insert("from".to_owned(), json!(seq));
-            }
-            _ => self.spend(answered.cost, answered.tokens, answered.calls),
-        }
-        let (cost, tokens) = (answered.cost, answered.tokens);
-        let durability = match keep {
-            Keep::Repeat => None,
-            Keep::Record(d) => Some(d),
-        };
-        self.push(Record::CallResult { effect: key.clone(), result, cost, tokens }, durability);
-        if durability == Some(Durability::Sync) {
-            self.giving = Some((key, self.made));
-            return Turn::Flush;
-        }
-        self.give(&key);
-        Turn::Given
-    }
-
-    fn give(&mut self, key: &str) {
-        if let Some(open) = self.open.get_mut(key)
-            && let Stage::Done(answered, _) = &mut open.stage
-        {
-            open.stage = Stage::Given(answered.result.take());
-            wake(open);
-        }
-    }
-
-    /// Whether only people can help the run on.
-    fn idle(&self) -> Option<Idle> {
-        let under_way = |o: &Open| match o.asked.id.kind {
-            // A pause between attempts ends by itself; a time limit is no reason to stay.
-            EffectKind::Wait => o.asked.id.index == PAUSE && !o.asked.id.frame.is_empty(),
-            _ => matches!(o.stage, Stage::Running),
-        };
-        if self.open.values().any(under_way) {
-            return None;
-        }
-        let mut idle = Idle::default();
-        for (key, open) in &self.open {
-            let frame = &*open.asked.id.frame;
-            match open.asked.id.kind {
-                EffectKind::Gate => {
-                    let mut question = open.asked.question.clone().unwrap_or_else(|| json!({}));
-                    let lapses = self.lapses_ms(key);
-                    idle.lapses_ms = [idle.lapses_ms, lapses].into_iter().flatten().min();
-                    if let Some(q) = question.as_object_mut() {
-                        q.insert("for".to_owned(), json!("decision"));
-                        q.insert("frame".to_owned(), json!(frame));
-                        q.insert("key".to_owned(), json!(gate_key(&open.asked.id)));
-                        q.insert("expires_ms".to_owned(), json!(lapses));
-                    }
-                    idle.questions.push(question);
-                }
-                EffectKind::Tool => {
-                    idle.in_doubt = true;
-                    idle.questions.push(json!({
-                        "for": "attention", "frame": frame, "effect": key, "tool": open.asked.purpose,
-                        "key": self.doubt_key(key), "choices": ["done", "retry", "fail"],
-                    }));
-                }
-                _ => {}
-            }
-        }
-        (!idle.questions.is_empty()).then_some(idle)
-    }
-}
-
-/// Index of the wait that is a pause between two attempts of a node (`workflows::World::wait`).
-const PAUSE: u32 = 1;
-
-fn intent(key: &str, asked: &Asked, maybe_billed_twice: bool) -> Record {
-    Record::CallIntent {
-        effect: key.to_owned(),
-        purpose: asked.purpose.clone(),
-        digest: asked.digest.clone(),
-        reservation: asked.reservation,
-        side_effect: asked.side_effect,
-        maybe_billed_twice,
-    }
-}
-
-/// The key under which a gate is decided.
-pub(super) fn gate_key(id: &EffectId) -> String {
-    format!("gate:{}", id.frame)
-}
-
-fn wake(open: &mut Open) {
-    if let Some(waker) = open.waker.take() {
-        waker.wake();
-    }
-}
-
-impl Observer for Shared {
-    fn event(&self, event: &Event) {
-        let record = match event {
-            Event::Started { frame, kind, .. } => {
-                Record::NodeStarted { frame: frame.to_string(), node: (*kind).to_owned() }
-            }
-            Event::Resolved { frame, kind, outcome, note, .. } => Record::NodeResolved {
-                frame: frame.to_string(),
-                node: (*kind).to_owned(),
-                outcome: outcome.clone(),
-                note: note.clone(),
-            },
-            Event::Edge { from, to, live } => {
-                Record::Edge { from: from.to_string(), to: to.to_string(), live: *live }
-            }
-            Event::Exhausted { kind } => Record::Budget { budget: kind.clone() },
-            // Effects are recorded where they pass.
-            Event::Intent { .. } | Event::Result { .. } => return,
-        };
-        let mut s = self.lock();
-        if !s.through && !s.closed {
-            s.push(record, self.durability());
-        }
     }
 }

@@ -84,6 +84,7 @@ impl Tape {
     }
 
     /// What is on record as used, everything together.
+    #[cfg(test)]
     pub(super) fn spent_in_all(&self) -> Spent {
         let mut spent = self.before;
         self.strict.iter().filter(|e| !is_note(&e.record)).for_each(|e| add(&mut spent, &e.record));

@@ -4,7 +4,8 @@
 use super::drive::{Stop, repeat, walk_step};
 use super::state::{Keep, Shared, Turn};
 use super::tape::{Tape, is_note};
-use super::world::{CallLog, Outside, Recorder};
+use super::world::{Outside, Recorder};
+use crate::calls::CallLog;
 use futures_util::future::BoxFuture;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};

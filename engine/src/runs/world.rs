@@ -2,11 +2,12 @@
 
 use super::codec::{self, Models};
 use super::state::{Answered, Asked, Shared, Start};
+use crate::calls::CallLog;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use std::future::{Future, poll_fn};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use tokio::time::Instant;
 use types::completion::Accumulator;
 use types::run::CallRecord;
@@ -16,21 +17,6 @@ use workflows::{
     Ask, CacheAsk, Cached, CheckAsk, EffectId, Failure, GateAsk, GateReply, Generated, Moment, ToolAsk,
     ToolFailure, ToolReply, ToolSpec, World,
 };
-
-/// Model calls that were made for one question, in order; also those of a question that was dropped.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct CallLog(Arc<Mutex<Vec<CallRecord>>>);
-
-impl CallLog {
-    /// Adds a call.
-    pub(crate) fn push(&self, call: CallRecord) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(call);
-    }
-
-    fn take(&self) -> Vec<CallRecord> {
-        std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
 
 /// What lies outside, without a record: the world of a request that is not durable.
 pub(crate) trait Outside: Send + Sync {
@@ -65,7 +51,7 @@ struct Guard<'a> {
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.shared.let_go(self.key, answered(Value::Null, &self.log, true));
+        self.shared.let_go(self.key, &answered(Value::Null, &self.log, true));
     }
 }
 
@@ -76,11 +62,11 @@ fn answered(result: Value, log: &CallLog, cut: bool) -> Answered {
     let tokens = calls.iter().map(|c| u64::from(c.usage.input).saturating_add(u64::from(c.usage.output)));
     let tokens = tokens.fold(0, u64::saturating_add);
     let count = u32::try_from(calls.len()).unwrap_or(u32::MAX);
-    let result = if cut { json!(calls) } else { with_calls(result, calls) };
+    let result = if cut { json!(calls) } else { with_calls(result, &calls) };
     Answered { result, cost, tokens, calls: count }
 }
 
-fn with_calls(mut result: Value, calls: Vec<CallRecord>) -> Value {
+fn with_calls(mut result: Value, calls: &[CallRecord]) -> Value {
     if let (Some(object), false) = (result.as_object_mut(), calls.is_empty()) {
         object.insert("calls".to_owned(), json!(calls));
     }

@@ -107,17 +107,37 @@ impl Directory {
                 _ => Err(refuse("invalid_api_key", "the key is not known here, or not whole")),
             };
         };
-        if entry.key.revoked_ms.is_some_and(|t| t <= now_ms) {
+        entry.usable(now_ms)?;
+        Ok(entry.who.clone())
+    }
+
+    /// Who started something earlier, by tenant and the name under which it is kept; `None` = it may not go on.
+    pub(crate) fn starter(&self, tenant: &str, principal: &str, now_ms: i64) -> Option<Arc<Who>> {
+        let who = match self.keys.get(principal) {
+            Some(entry) => entry.usable(now_ms).ok().map(|()| entry.who.clone()),
+            None => self.open.clone().filter(|_| principal == OPEN),
+        };
+        who.filter(|w| w.principal.tenant.id == tenant)
+    }
+}
+
+/// The name of who asks without a key (`engine::runs::principal`).
+const OPEN: &str = "open";
+
+impl Entry {
+    /// Whether the key works now.
+    fn usable(&self, now_ms: i64) -> Result<(), Failure> {
+        if self.key.revoked_ms.is_some_and(|t| t <= now_ms) {
             return Err(refuse("invalid_api_key", "the key was revoked"));
         }
-        if entry.key.expires_ms.is_some_and(|t| t <= now_ms) {
+        if self.key.expires_ms.is_some_and(|t| t <= now_ms) {
             return Err(refuse("expired_api_key", "the key has expired"));
         }
-        if entry.who.principal.tenant.suspended {
+        if self.who.principal.tenant.suspended {
             let text = "the tenant of this key is suspended";
             return Err(Failure::new(StatusCode::FORBIDDEN, "tenant_suspended", text));
         }
-        Ok(entry.who.clone())
+        Ok(())
     }
 }
 

@@ -1,0 +1,106 @@
+//! How a run ended, as it is kept: the answer whole, or the error.
+
+use super::tape::Divergence;
+use crate::error::{Error, Kind};
+use crate::pipeline;
+use crate::settle::Tree;
+use serde_json::{Value, json};
+use types::Blame;
+use types::runs::State;
+use workflows::{Ending, Suspension, Waiting};
+
+/// The state and result of a walk that has ended, and the text of its answer; its record is written.
+pub(super) fn of(ending: Ending, tree: &mut Tree) -> (State, Value, Option<String>) {
+    match ending {
+        Ending::Delivered { completion, model, verdict }
+        | Ending::Streamed { completion, model, verdict } => {
+            tree.first_byte();
+            let tail = tree.delivered();
+            let text = completion.text().to_owned();
+            let result = json!({
+                "completion": completion, "model": &*model.id, "verdict": verdict, "usage": tail.usage,
+            });
+            (State::Succeeded, result, Some(text))
+        }
+        Ending::Broken { error, .. } => {
+            (State::Failed, failed(&tree.failed(Kind::Provider(error).into())), None)
+        }
+        Ending::Failed(f) => (State::Failed, failed(&tree.failed(pipeline::failure(f))), None),
+        Ending::Suspended(waiting) => {
+            tree.decision = None;
+            (State::Suspended, json!({"questions": waiting.iter().map(question).collect::<Vec<_>>()}), None)
+        }
+    }
+}
+
+/// What has to come from outside.
+fn question(waiting: &Suspension) -> Value {
+    let frame = &*waiting.frame;
+    match &waiting.waiting {
+        Waiting::Decision(ask) => json!({
+            "for": "decision", "frame": frame, "key": format!("gate:{frame}"), "prompt": ask.prompt,
+            "approvers": ask.approvers, "self_approval": ask.self_approval, "content_hash": ask.digest(),
+        }),
+        Waiting::ClientTools(calls) => json!({
+            "for": "client_tools", "frame": frame, "key": format!("tools:{frame}"), "tool_calls": calls,
+        }),
+        Waiting::InDoubt(tool) => json!({
+            "for": "attention", "frame": frame, "key": format!("attention:{frame}"), "tool": &**tool,
+            "choices": ["done", "retry", "fail"],
+        }),
+    }
+}
+
+/// What a repetition came to, as [`of`] would have kept it; errors by class, code and message alone.
+pub(super) fn told(ending: &Ending) -> Value {
+    match ending {
+        Ending::Delivered { completion, model, verdict }
+        | Ending::Streamed { completion, model, verdict } => {
+            json!({"completion": completion, "model": &*model.id, "verdict": verdict})
+        }
+        Ending::Broken { error, .. } => failed(&Kind::Provider(error.clone()).into()),
+        Ending::Failed(f) => failed(&pipeline::failure(f.clone())),
+        Ending::Suspended(waiting) => json!({"questions": waiting.iter().map(question).collect::<Vec<_>>()}),
+    }
+}
+
+/// A result without what is added up beside the walk: what all calls used, and which of them failed.
+pub(super) fn comparable(result: &Value) -> Value {
+    let mut result = result.clone();
+    if let Some(object) = result.as_object_mut() {
+        object.shift_remove("usage");
+    }
+    if let Some(error) = result.get_mut("error").and_then(Value::as_object_mut) {
+        error.shift_remove("attempts");
+    }
+    result
+}
+
+/// An error as it is kept.
+pub(super) fn failed(error: &Error) -> Value {
+    let blame = match error.blame() {
+        Blame::Client => "client",
+        Blame::Policy => "policy",
+        Blame::Capacity => "capacity",
+        Blame::Upstream => "upstream",
+        Blame::Internal => "internal",
+    };
+    json!({"error": {
+        "code": error.code(), "message": error.public_message(), "blame": blame,
+        "findings": error.findings, "attempts": error.attempts,
+    }})
+}
+
+/// The end that somebody asked for.
+pub(super) fn cancelled(why: &str) -> Value {
+    json!({"error": {"code": "cancelled", "message": why, "blame": "client"}})
+}
+
+/// A run that does not repeat its journal goes no further: it could do anything twice.
+pub(super) fn diverged(d: &Divergence) -> Value {
+    let message = format!(
+        "the run does not repeat its journal: record {} says `{}`, the run did `{}`",
+        d.seq, d.recorded, d.found
+    );
+    json!({"error": {"code": "replay_diverged", "message": message, "blame": "internal", "at": d}})
+}

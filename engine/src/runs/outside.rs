@@ -1,0 +1,39 @@
+//! The engine's calls as the outside of a run.
+
+use super::world::Outside;
+use crate::calls::{CallLog, Calls};
+use crate::ledger::Ledger;
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use types::Usd;
+use types::run::CallRecord;
+use workflows::{Ask, Failure, Generated, World};
+
+/// Calls of models by the engine, each told to who asked for it.
+pub(super) struct Out {
+    pub(super) calls: Calls,
+    /// Calls that earlier walks of the same run made.
+    pub(super) before: Ledger,
+}
+
+impl Outside for Out {
+    fn generate(&self, ask: Ask, log: CallLog) -> BoxFuture<'_, Result<Generated, Failure>> {
+        let calls = Calls { log: Some(log), ..self.calls.clone() };
+        Box::pin(async move { calls.generate(ask).await })
+    }
+
+    fn world(&self) -> &dyn World {
+        &self.calls
+    }
+
+    fn made_before(&self, frame: &Arc<str>, calls: Vec<CallRecord>) {
+        for call in calls {
+            self.calls.ledger.spent_before(call.cost_usd.unwrap_or_default());
+            self.before.add(frame, call);
+        }
+    }
+
+    fn estimate(&self, ask: &Ask) -> Usd {
+        self.calls.worst(ask)
+    }
+}

@@ -1,0 +1,148 @@
+//! What a client asked of a run, and what the run was given when it started: both as they are kept.
+
+use crate::error::{Error, Kind};
+use crate::route::Written;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use types::expr::{Language, Scope};
+use types::{ChatRequest, Usd};
+
+/// What was asked.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Submission {
+    /// The chat request's body, as it came.
+    pub body: String,
+    /// Options that came in headers, without their prefix; they outrank those of the body.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub options: BTreeMap<String, String>,
+    /// Values of the workflow's inputs.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub inputs: Map<String, Value>,
+    /// Most that the run may cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usd: Option<Usd>,
+    /// Longest time it may run, waiting excluded, milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall_ms: Option<u64>,
+    /// Values for the workflow's own variables: of forks only.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub vars: Map<String, Value>,
+    /// It is decided anew, although the journal it begins with says how it was decided before.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decide: bool,
+}
+
+impl Submission {
+    /// The request to run.
+    ///
+    /// # Errors
+    /// It is none in this version of the program.
+    pub(crate) fn request(&self) -> Result<ChatRequest, Error> {
+        // Whoever took it has applied the limits of the edge.
+        let wide = types::chat::Limits {
+            messages: usize::MAX,
+            tools: usize::MAX,
+            parts: usize::MAX,
+            stop: usize::MAX,
+            metadata: usize::MAX,
+        };
+        let invalid = |param: String, message: String| Error::from(Kind::Invalid { param, message });
+        let mut request = ChatRequest::decode(Bytes::from(self.body.clone()), &wide)
+            .map_err(|e| invalid(e.param().unwrap_or_default(), e.message.clone()))?;
+        for (name, text) in &self.options {
+            let set = request.options.set_header(name, text);
+            set.map_err(|p| invalid(name.clone(), p.message))?;
+        }
+        request.stream = false;
+        Ok(request)
+    }
+}
+
+/// What a run was given: everything that it reads besides its request, so that it can be repeated under another
+/// configuration.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Given {
+    /// Values of the variables of expressions.
+    pub(super) scope: Vec<(String, Value)>,
+    pub(super) candidates: Written,
+    /// Ceiling on the cost of the run.
+    pub(super) cap: Option<Usd>,
+    /// Ceilings of every call.
+    pub(super) max_tokens: Option<u32>,
+    pub(super) temperature: Option<f64>,
+    /// Checks that policies demand, each with the rule that does.
+    pub(super) validators: Vec<(String, Value)>,
+    /// Longest time it may run.
+    pub(super) wall_ms: u64,
+}
+
+/// The variables that expressions of a run may read, with their values, as they can be written down.
+///
+/// # Errors
+/// A variable cannot be read.
+pub(super) fn write_scope(
+    scope: &Scope,
+    language: &Arc<dyn Language>,
+) -> Result<Vec<(String, Value)>, Error> {
+    let variables = policies::request_variables();
+    let wrong =
+        |name: &str, why: String| Error::from(Kind::Internal(format!("the variable `{name}`: {why}")));
+    let read = |(name, _): &(String, _)| {
+        let (expression, _) = language
+            .compile(name, &variables, None)
+            .map_err(|p| wrong(name, p.first().map_or_else(String::new, |p| p.message.clone())))?;
+        let value = expression.eval(scope).map_err(|e| wrong(name, e.message))?;
+        Ok((name.clone(), value))
+    };
+    variables.iter().map(read).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_scope_comes_back_from_paper() {
+        let language = policies::language();
+        let body =
+            json!({"model": "auto", "temperature": 1.0, "messages": [{"role": "user", "content": "hi"}]});
+        let request = Arc::new(ChatRequest::from_value(&body).unwrap());
+        let profile = profiler::profile(&request);
+        let around = policies::Around::default();
+        let about = policies::Inputs { request: &request, profile: &profile, around: &around, unix_ms: 7 };
+        let scope = policies::scope(&about);
+        let written = write_scope(&scope, &language).unwrap();
+        let text = serde_json::to_string(&written).unwrap();
+        let read: Vec<(String, Value)> = serde_json::from_str(&text).unwrap();
+        let again = language.scope(None, read);
+        for source in [
+            "request.message_count == 1",
+            "request.temperature",
+            "request.max_tokens ?? 7",
+            "workload.task_family",
+            "workload.confidence",
+            "tenant.id",
+            "time.hour",
+        ] {
+            let (e, _) = language.compile(source, &policies::request_variables(), None).unwrap();
+            assert_eq!(e.eval(&again).unwrap(), e.eval(&scope).unwrap(), "{source}");
+        }
+        assert_eq!(write_scope(&again, &language).unwrap(), written);
+    }
+
+    #[test]
+    fn options_of_headers_outrank_the_body() {
+        let body = json!({"model": "auto", "stream": true, "routing": {"max_cost_usd": 0.5},
+            "messages": [{"role": "user", "content": "hi"}]});
+        let options = [("max-cost-usd".to_owned(), "0.25".to_owned())].into();
+        let submission = Submission { body: body.to_string(), options, ..Submission::default() };
+        let request = submission.request().unwrap();
+        assert_eq!(request.options.max_cost, Some(Usd::from_dollars(0.25)));
+        assert!(!request.stream);
+        assert!(Submission::default().request().is_err());
+    }
+}
