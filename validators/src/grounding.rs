@@ -2,7 +2,8 @@
 //!
 //! Support of a sentence by a passage is the weight of its content terms that the passage, its neighbours or
 //! the title of its source hold, over the weight of all of them ([`crate::passages::Index::weight`]): rare
-//! terms weigh more than common ones, names and numbers more than words. This sees words, not meaning: a
+//! terms weigh more than common ones, names and numbers more than words, and the words of the question need no
+//! support. This sees words, not meaning: a
 //! sentence that says the opposite in the same words is supported. That is what `contradiction` looks for.
 
 use crate::check::Reference;
@@ -11,12 +12,14 @@ use crate::params::{Params, Problem};
 use crate::passages::{Index, MAX_PASSAGES, MAX_SENTENCES};
 use crate::sources::Origin;
 use crate::text::blocks::outline;
-use crate::text::terms::{Kind as TermKind, terms};
-use crate::text::{MAX_BYTES, claims, sentences};
+use crate::text::terms::{Kind as TermKind, keys, terms};
+use crate::text::{MAX_BYTES, claims, marks, sentences};
 use crate::{Check, Entry, Input, Kind};
 use serde_json::Value;
+use std::collections::HashSet;
 use std::sync::Arc;
 use types::Report;
+use types::chat::Role;
 use types::run::Severity;
 
 const NAME: &str = "grounding";
@@ -73,11 +76,13 @@ impl Check for Grounding {
         let Some(index) = Index::new(&sources) else {
             return unverified(format!("the sources have more than {MAX_PASSAGES} passages"));
         };
+        let users = input.request.messages.iter().filter(|m| m.role == Role::User);
+        let asked: HashSet<String> = users.flat_map(|m| keys(&m.content.text())).collect();
         let choices = &input.completion.choices;
         let mut findings = Vec::new();
         let mut claims = 0_usize;
         for (position, choice) in choices.iter().enumerate() {
-            match self.text(&choice.text, &index) {
+            match self.text(&choice.text, &index, &asked) {
                 Ok((n, notes)) => {
                     claims = claims.saturating_add(n);
                     findings
@@ -92,7 +97,12 @@ impl Check for Grounding {
 
 impl Grounding {
     /// How many claims the text makes, and those that lack support.
-    fn text(&self, text: &str, index: &Index<'_>) -> Result<(usize, Vec<Note>), String> {
+    fn text(
+        &self,
+        text: &str,
+        index: &Index<'_>,
+        asked: &HashSet<String>,
+    ) -> Result<(usize, Vec<Note>), String> {
         if text.len() > MAX_BYTES {
             return Err("the answer is too long to be looked at".to_owned());
         }
@@ -105,8 +115,8 @@ impl Grounding {
         let mut notes = Vec::new();
         for sentence in &claims {
             let words = text.get(sentence.span.clone()).unwrap_or("");
-            let terms = terms(words);
-            let best = index.best(&terms);
+            let terms = terms(&marks::without_marks(words));
+            let best = index.best(&terms, asked);
             let support = best.map_or(0.0, |m| m.support);
             if support >= self.min {
                 continue;

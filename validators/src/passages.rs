@@ -14,7 +14,9 @@ pub(crate) const MAX_SENTENCES: usize = 500;
 /// Longest list of passages that share one term and are still compared; a term of more says nothing.
 const MAX_POSTINGS: usize = 2_000;
 /// How many sentences before and after one still count as the same passage.
-const REACH: usize = 1;
+const REACH: usize = 4;
+/// A word of no passage weighs as one that stands in the passages this many times less one of all.
+const UNKNOWN: f64 = 4.0;
 /// How many of the best passages are looked at with their neighbours.
 const NEAREST: usize = 8;
 
@@ -96,15 +98,22 @@ impl<'s> Index<'s> {
 
     /// What a term is worth: rarer is more, and names and numbers are more than words.
     ///
-    /// `w = kind · ln(1 + N / (1 + df))`, N passages, df of them with the term.
+    /// `w = kind · ln(1 + N / (1 + df))`, N passages, df of them with the term. A word that no passage has is
+    /// more often another word for the same than something made up, so it weighs as little as a common one; a
+    /// name or number that no passage has weighs double.
     pub(crate) fn weight(&self, term: &Term) -> f64 {
-        let kind = match term.kind {
-            Kind::Word => 1.0,
-            Kind::Name => 1.5,
-            Kind::Number => 2.0,
-        };
+        let n = count(self.passages.len());
         let df = self.postings.get(&term.key).map_or(0, Vec::len);
-        kind * (1.0 + count(self.passages.len()) / (1.0 + count(df))).ln()
+        let known = df > 0 || self.knows(&term.key);
+        let kind = match (term.kind, known) {
+            (Kind::Word, true) => 1.0,
+            (Kind::Word, false) => return (1.0 + UNKNOWN).ln(),
+            (Kind::Name, true) => 1.5,
+            (Kind::Number, true) => 2.0,
+            (Kind::Name, false) => 3.0,
+            (Kind::Number, false) => 4.0,
+        };
+        kind * (1.0 + n / (1.0 + count(df))).ln()
     }
 
     /// The passages that hold most of the terms themselves, best first.
@@ -112,14 +121,14 @@ impl<'s> Index<'s> {
         self.ranked(&self.weights(terms)).into_iter().take(most).collect()
     }
 
-    /// The passage that supports the terms best; neighbouring sentences of the same source help it.
-    pub(crate) fn best(&self, terms: &[Term]) -> Option<Match> {
+    /// The passage that supports the terms best; neighbouring sentences of the same source help it. Granted
+    /// terms, such as those of the question, need no support: they count only where they have it.
+    pub(crate) fn best(&self, terms: &[Term], granted: &HashSet<String>) -> Option<Match> {
         let weights = self.weights(terms);
-        let total: f64 = weights.values().sum();
         let mut best: Option<Match> = None;
         // Only the most promising passages are worth a look at their neighbours.
         for passage in self.ranked(&weights).into_iter().take(NEAREST) {
-            let support = self.support(passage, &weights) / total.max(f64::MIN_POSITIVE);
+            let support = self.support(passage, &weights, granted);
             // Of equals the first one: it holds more of the terms itself.
             if best.is_none_or(|b| support > b.support) {
                 best = Some(Match { passage, support });
@@ -151,8 +160,8 @@ impl<'s> Index<'s> {
         ranked.into_iter().map(|(p, _)| p).collect()
     }
 
-    /// Weight of the terms that the passage, its neighbours or the title of its source hold.
-    fn support(&self, passage: usize, weights: &HashMap<&str, f64>) -> f64 {
+    /// Share of the weight of the terms that the passage, its neighbours or the title of its source hold.
+    fn support(&self, passage: usize, weights: &HashMap<&str, f64>, granted: &HashSet<String>) -> f64 {
         let source = self.passages.get(passage).map(|p| p.source);
         let from = passage.saturating_sub(REACH);
         let near: Vec<&Passage> = (from..=passage.saturating_add(REACH))
@@ -160,13 +169,15 @@ impl<'s> Index<'s> {
             .filter(|p| Some(p.source) == source)
             .collect();
         let head = source.and_then(|s| self.heads.get(s));
-        weights
-            .iter()
-            .filter(|(k, _)| {
-                near.iter().any(|p| p.keys.contains(**k)) || head.is_some_and(|h| h.contains(**k))
-            })
-            .map(|(_, w)| w)
-            .sum()
+        let (mut held, mut lacking) = (0.0, 0.0);
+        for (key, w) in weights {
+            if near.iter().any(|p| p.keys.contains(*key)) || head.is_some_and(|h| h.contains(*key)) {
+                held += w;
+            } else if !granted.contains(*key) {
+                lacking += w;
+            }
+        }
+        held / (held + lacking).max(f64::MIN_POSITIVE)
     }
 }
 
@@ -183,7 +194,7 @@ mod tests {
         let sources: Vec<Source> =
             sources.iter().map(|t| Source { text: (*t).to_owned(), ..Source::default() }).collect();
         let index = Index::new(&sources).unwrap();
-        let best = index.best(&terms(sentence));
+        let best = index.best(&terms(sentence), &HashSet::new());
         assert_eq!(best.map(|m| index.text(m.passage)), want, "{sentence}");
         if let Some(m) = best {
             assert!(support.contains(&m.support), "{sentence}: {}", m.support);
@@ -211,7 +222,7 @@ mod tests {
         let sources =
             [Source { head: "Speed Racer".into(), text: "The car is fast.".into(), ..Source::default() }];
         let index = Index::new(&sources).unwrap();
-        assert!(index.best(&terms("Speed Racer has a fast car")).unwrap().support > 0.99);
+        assert!(index.best(&terms("Speed Racer has a fast car"), &HashSet::new()).unwrap().support > 0.99);
         assert!(index.knows("racer") || index.knows("rac"), "titles are known");
     }
 }

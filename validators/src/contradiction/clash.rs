@@ -5,7 +5,7 @@ use crate::text::dates::{Date, dates};
 use crate::text::numbers::{Number, numbers};
 use crate::text::quantities::Unit;
 use crate::text::terms::{self, Kind, Term, stem, terms};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use unicode_segmentation::UnicodeSegmentation;
 
 /// Fewest terms that both sentences must have in common.
@@ -14,6 +14,12 @@ const MIN_SHARED: usize = 3;
 const MIN_OVERLAP: f64 = 0.6;
 /// The same where only a negation or a pair of opposites tells them apart.
 const MIN_TURNED: f64 = 0.7;
+/// Least share of the terms of the longer sentence in that case: what it says beyond the shorter one may be
+/// what is denied.
+const MIN_BOTH: f64 = 0.4;
+/// Words that make a statement depend on something.
+const CONDITIONS: &[&str] =
+    &["if", "unless", "whether", "may", "might", "could", "when", "wenn", "falls", "si", "except"];
 /// How many content words a negation reaches.
 const REACH: usize = 3;
 
@@ -21,12 +27,16 @@ const REACH: usize = 3;
 #[derive(Debug)]
 pub(super) struct Said {
     terms: Vec<Term>,
+    /// How each key is written here.
+    written: HashMap<String, String>,
     keys: HashSet<String>,
-    /// Stems of all words, stop words included: opposites may be such.
-    stems: HashSet<String>,
+    /// Stems of all words, stop words included, since opposites may be such; each with its word.
+    stems: BTreeMap<String, String>,
     /// Keys within the reach of a negation.
     denied: HashSet<String>,
     negations: usize,
+    conditions: bool,
+    unspaced: bool,
     numbers: Vec<(Number, Option<String>)>,
     dates: Vec<Date>,
 }
@@ -57,9 +67,13 @@ impl Said {
             })
             .collect();
         let (denied, negations) = denied(sentence, &terms);
-        let stems = sentence.unicode_words().map(|w| stem(&w.to_lowercase())).collect();
+        let stems = sentence.unicode_words().map(|w| (stem(&w.to_lowercase()), w.to_owned())).collect();
+        let word = |t: &Term| Some((t.key.clone(), sentence.get(t.span.clone())?.to_owned()));
+        let written = terms.iter().filter_map(word).collect();
         let keys = terms.iter().filter(|t| t.kind != Kind::Number).map(|t| t.key.clone()).collect();
-        Said { terms, keys, stems, denied, negations, numbers, dates }
+        let conditions = sentence.unicode_words().any(|w| CONDITIONS.contains(&w.to_lowercase().as_str()));
+        let unspaced = sentence.chars().any(crate::text::unspaced);
+        Said { terms, written, keys, stems, denied, negations, conditions, unspaced, numbers, dates }
     }
 
     fn year(&self, n: &Number) -> bool {
@@ -81,9 +95,12 @@ fn denied(sentence: &str, terms: &[Term]) -> (HashSet<String>, usize) {
     let mut n = 0_usize;
     for (at, word) in sentence.unicode_word_indices() {
         let lower = word.to_lowercase();
-        // "not only" adds, and "no." numbers.
-        let only = sentence.get(at.saturating_add(word.len())..).is_some_and(|r| r.starts_with(" only"));
-        if !denies(&lower) || only {
+        // "not only" adds, "or not" leaves open, and "no-load" names.
+        let behind = sentence.get(at.saturating_add(word.len())..).unwrap_or("");
+        let before = sentence.get(..at).unwrap_or("");
+        let idle = [" only", " necessarily", " just", "-"].iter().any(|w| behind.starts_with(w))
+            || before.ends_with("or ");
+        if !denies(&lower) || idle {
             continue;
         }
         n = n.saturating_add(1);
@@ -207,13 +224,15 @@ fn equal(a: &Number, b: &Number) -> bool {
 
 /// One denies what the other says, or says its opposite; both together say the same again.
 fn turned(mine: &Said, other: &Said, share: f64) -> Option<Clash> {
-    if share < MIN_TURNED {
+    let shared = mine.keys.intersection(&other.keys).count();
+    let both = ratio(shared, mine.keys.len().max(other.keys.len()));
+    if share < MIN_TURNED || both < MIN_BOTH || mine.conditions != other.conditions {
         return None;
     }
     let odd = mine.negations % 2 != other.negations % 2;
-    let opposite = mine.stems.iter().filter(|s| !other.stems.contains(*s)).find_map(|s| {
-        let against = opposites(s).iter().find(|o| other.stems.contains(*o) && !mine.stems.contains(*o))?;
-        Some((s.clone(), against.clone()))
+    let opposite = mine.stems.iter().filter(|(s, _)| !other.stems.contains_key(*s)).find_map(|(s, word)| {
+        let mut against = opposites(s).iter().filter(|o| !mine.stems.contains_key(*o));
+        Some((word.clone(), against.find_map(|o| other.stems.get(o))?.clone()))
     });
     match (odd, opposite) {
         (false, Some((m, o))) => Some(Clash { code: "opposite", mine: m, other: o }),
@@ -224,10 +243,10 @@ fn turned(mine: &Said, other: &Said, share: f64) -> Option<Clash> {
             let key = denier.terms.iter().map(|t| &t.key).find(|k| {
                 denier.denied.contains(*k) && plain.keys.contains(*k) && !plain.denied.contains(*k)
             });
-            let unspaced = denier.denied.is_empty();
+            let unspaced = denier.denied.is_empty() && denier.unspaced;
             (key.is_some() || unspaced).then(|| {
-                let what = key.cloned().unwrap_or_default();
-                let (not, yes) = (format!("not {what}"), what);
+                let what = key.and_then(|k| denier.written.get(k)).cloned().unwrap_or_default();
+                let (not, yes) = (format!("not {what}").trim().to_owned(), what);
                 let denies = mine.negations > other.negations;
                 let (m, o) = if denies { (not, yes) } else { (yes, not) };
                 Clash { code: "negation", mine: m, other: o }

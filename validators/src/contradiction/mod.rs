@@ -15,7 +15,7 @@ use crate::sources::Origin;
 use crate::text::blocks::outline;
 use crate::text::sentences::Sentence;
 use crate::text::terms::terms;
-use crate::text::{MAX_BYTES, claims, line_column, sentences};
+use crate::text::{MAX_BYTES, claims, line_column, marks, sentences};
 use crate::{Check, Entry, Input, Kind};
 use clash::{Said, clash, overlap};
 use serde_json::Value;
@@ -113,8 +113,7 @@ impl Contradiction {
         if claims.len() > most {
             return Err(format!("{} sentences are more than are compared", claims.len()));
         }
-        let said: Vec<Said> =
-            claims.iter().map(|s| Said::new(text.get(s.span.clone()).unwrap_or(""))).collect();
+        let said: Vec<Said> = claims.iter().map(|s| Said::new(&plain(text, s))).collect();
         let mut notes = Vec::new();
         if !alone {
             let pairs = claims.iter().zip(&said);
@@ -134,8 +133,7 @@ impl Contradiction {
     }
 
     fn with_sources(&self, text: &str, sentence: &Sentence, mine: &Said, index: &Index<'_>) -> Option<Note> {
-        let words = text.get(sentence.span.clone()).unwrap_or("");
-        let near = index.nearest(&terms(words), LOOKED_AT);
+        let near = index.nearest(&terms(&plain(text, sentence)), LOOKED_AT);
         let mut worst = None;
         let mut clash_share = 0.0;
         for passage in near {
@@ -177,6 +175,11 @@ impl Contradiction {
         }
         notes
     }
+}
+
+/// The sentence without its citations.
+fn plain(text: &str, sentence: &Sentence) -> String {
+    marks::without_marks(text.get(sentence.span.clone()).unwrap_or(""))
 }
 
 /// Numbers of like sentences in different blocks mostly belong to different things.

@@ -12,7 +12,7 @@ use crate::text::blocks::{Kind as Block, Outline, outline};
 use crate::text::dates::{Date, dates};
 use crate::text::numbers::{Number, numbers};
 use crate::text::quantities::Unit;
-use crate::text::{MAX_BYTES, sentences};
+use crate::text::{MAX_BYTES, marks, sentences};
 use crate::{Check, Entry, Kind};
 use known::Known;
 use regex::Regex;
@@ -193,18 +193,16 @@ fn rounded(x: f64) -> Value {
 }
 
 struct Patterns {
-    mark: Regex,
-    url: Regex,
     label: Regex,
     opening: Regex,
+    counted: Regex,
 }
 
 static PATTERNS: LazyLock<Option<Patterns>> = LazyLock::new(|| {
     Some(Patterns {
-        mark: Regex::new(r"\[\^?\d{1,4}(?:\s*[,;–-]\s*\d{1,4})*\]|【[^】\n]{1,80}】").ok()?,
-        url: Regex::new(r"https?://\S+|www\.\S+|[\w.+-]+@[\w-]+\.\w+").ok()?,
         label: Regex::new(r"(?i)\b(?:step|figure|fig\.|table|option|example|point|phase|part|item|source|document|doc|passage|question|case|reason|note|method|approach|scenario|schritt|abbildung|tabelle|étape|paso)s?\s+#?(?P<n>\d{1,3})\b").ok()?,
         opening: Regex::new(r"(?m)^[ \t>]*(?:#{1,6}[ \t]+|[*_]{1,2}|[-*+][ \t]+)*(?P<n>\d{1,3}(?:\.\d{1,2})*)[.):](?:[ \t]|$)").ok()?,
+        counted: Regex::new(r"(?:^|\s|\()(?P<n>\d{1,2})[.)]\s").ok()?,
     })
 });
 
@@ -212,12 +210,22 @@ static PATTERNS: LazyLock<Option<Patterns>> = LazyLock::new(|| {
 fn skipped(text: &str, outline: &Outline) -> Vec<Range<usize>> {
     let mut out: Vec<Range<usize>> =
         outline.code.iter().map(|c| c.span.clone()).chain(outline.inline.iter().cloned()).collect();
+    out.extend(marks::marks(text));
     if let Some(p) = PATTERNS.as_ref() {
-        out.extend(p.mark.find_iter(text).map(|m| m.range()));
-        out.extend(p.url.find_iter(text).map(|m| m.range()));
         let small = |m: &regex::Match<'_>| m.as_str().parse::<f64>().is_ok_and(|n| n <= MAX_LABEL);
         out.extend(p.label.captures_iter(text).filter_map(|c| c.name("n")).filter(small).map(|m| m.range()));
         out.extend(p.opening.captures_iter(text).filter_map(|c| c.name("n")).map(|m| m.range()));
+        // Within a line, numbers with a dot or bracket behind them count its parts if they count on from 1.
+        let mut next = 1_u32;
+        for m in p.counted.captures_iter(text).filter_map(|c| c.name("n")) {
+            match m.as_str().parse::<u32>() {
+                Ok(n) if n == next || n == 1 => {
+                    next = n.saturating_add(1);
+                    out.push(m.range());
+                }
+                _ => {}
+            }
+        }
     }
     out.sort_by_key(|s| s.start);
     out
@@ -355,6 +363,7 @@ mod tests {
     #[test]
     fn the_numbers_of_the_answer_itself_are_its_own() {
         check("1. It is long.\n2. It is old.\n\nThese 2 facts come from [1] and [14].", &[]);
+        check("Facts: 1. It is long. 2. It is old. 3. It is red.", &["none"]);
         check("Step 3: cross it. See `x = 99` and https://a.b/123.", &["none"]);
         check("# 4. Length\n\nIt is 2,737 metres long.", &[]);
         check("25% were trucks, so 75% were not.", &[]);

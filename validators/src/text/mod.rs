@@ -5,6 +5,7 @@
 pub(crate) mod blocks;
 pub(crate) mod claims;
 pub(crate) mod dates;
+pub(crate) mod marks;
 pub(crate) mod numbers;
 pub(crate) mod quantities;
 pub(crate) mod sentences;

@@ -163,7 +163,14 @@ fn digits(text: &str, start: usize, out: &mut Vec<Number>) -> usize {
         Some(c) => c.is_alphabetic() && !super::unspaced(c),
         None => false,
     };
-    if named {
+    // And those of `401(k)`.
+    let lettered = {
+        let mut next = text.get(end..).unwrap_or("").chars();
+        next.next() == Some('(')
+            && next.next().is_some_and(|c| c.is_ascii_lowercase())
+            && next.next() == Some(')')
+    };
+    if named || lettered {
         return tail(text, end);
     }
     if let Some(literal) = grouped(text, start, end) {
@@ -529,7 +536,7 @@ mod tests {
 
     #[test]
     fn names_with_digits_are_no_numbers() {
-        check("COVID-19, B12, H2O, 3D, 1080p, v2.1, x^2, a_1, #5", &[]);
+        check("401(k), COVID-19, B12, H2O, 3D, 1080p, v2.1, x^2, a_1, #5", &[]);
         let literals = |text: &str, want: &[&str]| {
             let got: Vec<String> = numbers(text, &[]).into_iter().filter_map(|n| n.literal).collect();
             assert_eq!(got, want, "{text}");

@@ -13,6 +13,14 @@ const ENGLISH: &str = "a about above after again all also although am an and any
     was we well were what when where whether which while who whom whose why will with within without would yet \
     you your yours yourself yourselves according based given include includes including overall additionally \
     furthermore moreover d ll m o re ve don't doesn't isn't aren't wasn't weren't can't cannot won't";
+/// Words of advice and of order, which say nothing of their subject.
+const GENERAL: &str = "consider considering considered important importantly essential recommend recommended \
+    recommendation advise advised advisable helpful useful help helps generally general typically typical usually \
+    specifically specific various several different certain particular particularly way ways thing things example \
+    examples addition case cases make makes making made need needs needed want find good well provide provides \
+    provided providing ensure understand common commonly possible following respectively especially significantly \
+    simply overall whole etc lot lots kind kinds type types really actually first second finally lastly summary \
+    conclusion instance often sometimes always";
 const GERMAN: &str = "aber als am an auch auf aus bei bin bis bist da damit dann das dass daß dem den denn der \
     des die dies diese diesem diesen dieser dieses doch dort du durch ein eine einem einen einer eines er es für \
     hat haben hatte hier ich ihr ihre ihren im in ist ja kann kein keine können man mit nach nicht noch nun nur \
@@ -30,7 +38,7 @@ const OTHERS: &str = "e o os as um uma uns umas do da dos das no na nos nas em p
     dat die niet zijn aan met voor door ook maar er je ik och att det som på för av med den inte har";
 
 static WORDS: LazyLock<HashSet<&'static str>> = LazyLock::new(|| {
-    [ENGLISH, GERMAN, FRENCH, SPANISH, OTHERS].iter().flat_map(|l| l.split_whitespace()).collect()
+    [ENGLISH, GENERAL, GERMAN, FRENCH, SPANISH, OTHERS].iter().flat_map(|l| l.split_whitespace()).collect()
 });
 
 /// Whether the lower-cased word is one of them.

@@ -110,7 +110,12 @@ fn script(c: char) -> Script {
 /// A number without separators of thousands; `1,200` and `1200` are one.
 fn number(word: &str) -> String {
     let plain: String = word.chars().map(super::numbers::ascii_digit).filter(|c| *c != ',').collect();
-    plain.to_lowercase()
+    // `401k` is `401(k)`.
+    let digits = plain.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let lettered = digits.len() >= 3
+        && plain.len() == digits.len().saturating_add(1)
+        && digits.chars().all(|c| c.is_ascii_digit());
+    if lettered { digits.to_owned() } else { plain.to_lowercase() }
 }
 
 /// A word without its commonest endings. Both sides of a comparison go through it, so that it need not give
