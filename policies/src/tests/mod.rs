@@ -1,5 +1,6 @@
 //! Tests of the room as a whole, by subject.
 
+mod acceptance;
 mod cases;
 mod expressions;
 mod linting;
