@@ -50,6 +50,7 @@ mod secrets;
 mod shape;
 mod similarity;
 mod sources;
+pub mod test_output;
 #[cfg(test)]
 mod testing;
 mod text;
