@@ -224,7 +224,7 @@ async fn files_outside_are_neither_read_nor_written() {
     let home = std::env::var("HOME").unwrap();
     let here = env!("CARGO_MANIFEST_DIR");
     let said = python(&format!(
-        "import os\nfor p in ['{}', '{home}', '{here}', '/root', '/home', '/etc/shadow', '/etc/passwd', '/var', '/run', '/sys', '/proc/1/root/etc', '/proc/1/environ', '/proc/1/cwd/x']:\n    \
+        "import os\nfor p in ['{}', '{home}', '{here}', '/root', '/home', '/etc/shadow', '/etc/passwd', '/var', '/run', '/sys', '/proc/1/root', '/proc/1/environ', '/proc/1/cwd/x']:\n    \
          try:\n        print('READ', p, os.listdir(p) if os.path.isdir(p) else open(p).read())\n    except OSError as e: print('no', p, e.errno)\n\
          for p in ['/x', '/usr/x', '/usr/bin/x', '/etc/x', '/dev/x', '/proc/x', '/proc/sys/kernel/hostname', '/mnt/x', '/home/x']:\n    \
          try:\n        open(p, 'w').write('1'); print('WROTE', p)\n    except OSError as e: print('no', p, e.errno)\n\
