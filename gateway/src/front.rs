@@ -45,6 +45,11 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
+    /// The tenant whose things are asked for.
+    pub(crate) fn tenant(&self) -> &str {
+        &self.who.principal.tenant.id
+    }
+
     /// Whether something of a tenant may be seen.
     pub(crate) fn sees(&self, tenant: &str) -> bool {
         self.local || self.who.principal.tenant.id == tenant
@@ -65,6 +70,7 @@ fn router(app: Arc<App>) -> Router {
         .route(routes::MODEL, axum::routing::get(routes::models::one))
         .route(routes::FEEDBACK, axum::routing::post(routes::feedback::post))
         .route(routes::DECISION, axum::routing::get(routes::decisions::get))
+        .merge(routes::runs::router())
         .route(routes::HEALTH, axum::routing::get(routes::health::live))
         .route(routes::READY, axum::routing::get(routes::health::ready))
         .route(routes::METRICS, axum::routing::get(routes::metrics::get));
