@@ -4,7 +4,7 @@ use crate::answer::{Admission, Answer, Head, Whole};
 use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
 use crate::later;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Limits};
 use crate::limits::{Held, Worst};
 use crate::live::{self, Flow};
 use crate::route;
@@ -16,8 +16,8 @@ use std::sync::atomic::AtomicU32;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use types::chat::ChatRequest;
-use types::directives::Directives;
-use types::matrix::{Dialect, Tier};
+use types::directives::{Directives, Escalate};
+use types::matrix::{Dialect, Price, Tier};
 use types::provider::Edits;
 use types::{Usage, Usd};
 use workflows::{Ending, RunFailure, Trace};
@@ -37,7 +37,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     // profile, policy, route
     let decided = decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
     let Decided { request, profile, features, scope, mut directives, seed, decision, routed } = decided;
-    let ledger = Ledger::default();
+    let ledger = Ledger::under(limits(&directives));
     let trace = Trace::default();
     let mut tree = Tree {
         store: inner.store.clone(),
@@ -290,10 +290,39 @@ fn vars(d: &Directives) -> Vec<(String, serde_json::Value)> {
 
 /// What the policies' caps allow in every call.
 pub(crate) fn ceilings(d: &Directives) -> Ceilings {
+    let further = d.further.as_deref();
+    let models = |e: &types::directives::Set<Escalate>| match &e.value {
+        Escalate::Models(set) => Some(Arc::new(set.clone())),
+        Escalate::Workflow(_) => None,
+    };
     Ceilings {
         max_tokens: d.cap_max_tokens.as_ref().map(|c| c.value),
         temperature: d.cap_temperature.as_ref().map(|c| c.value),
+        attempts: further.and_then(|f| f.cap_attempts.as_ref()).map(|c| c.value),
+        retry: further.and_then(|f| f.retry.as_ref()).map(|r| r.value),
+        escalate: further.and_then(|f| f.escalate.as_ref()).and_then(models),
+        assumed: assumed(d),
     }
+}
+
+/// What the whole tree may use at most.
+pub(crate) fn limits(d: &Directives) -> Limits {
+    let further = d.further.as_deref();
+    Limits {
+        calls: further.and_then(|f| f.cap_calls.as_ref()).map(|c| c.value),
+        tokens: further.and_then(|f| f.cap_tokens.as_ref()).map(|c| c.value),
+    }
+}
+
+/// What models cost whose price is not known.
+pub(crate) fn assumed(d: &Directives) -> Option<Price> {
+    let price = d.further.as_ref()?.assume_price.as_ref()?.value;
+    Some(Price {
+        input: price.input,
+        cached_input: price.input,
+        cache_write: price.input,
+        output: price.output,
+    })
 }
 
 fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {

@@ -111,7 +111,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let limits = filter::Limits::of(inputs, directives);
     let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
     let models = filter::models(inputs, directives, &asked, &limits, &mut decision.excluded);
-    let estimates = score::estimates(inputs, &models);
+    let estimates = score::estimates(inputs, &models, crate::pipeline::assumed(directives));
     let (scored, slack) = score::arms(inputs, directives, &limits, &flows, &estimates, decision);
     if scored.is_empty() {
         return Err(filter::nothing_left(inputs, decision));

@@ -44,8 +44,12 @@ fn keeps_contract(contract: OutputContract, a: types::matrix::Abilities) -> f64 
     }
 }
 
-/// What each model would do with the request, alone.
-pub(crate) fn estimates(inputs: &Inputs<'_>, models: &[ModelIx]) -> Vec<Estimated> {
+/// What each model would do with the request, alone; `assumed` is the price of those whose own is not known.
+pub(crate) fn estimates(
+    inputs: &Inputs<'_>,
+    models: &[ModelIx],
+    assumed: Option<types::matrix::Price>,
+) -> Vec<Estimated> {
     let matrix = inputs.bundle.matrix();
     let facts = &inputs.profile.facts;
     let cell = inputs.profile.cell();
@@ -59,8 +63,10 @@ pub(crate) fn estimates(inputs: &Inputs<'_>, models: &[ModelIx]) -> Vec<Estimate
         let usual = seen
             .filter(|s| s.output_tokens.n() >= 3.0)
             .map_or(output, |s| s.output_tokens.median(f64::from(facts.est_output_tokens.max(1))).min(cap));
-        let price =
-            model.price.map(|p| (f64::from(facts.est_input_tokens) * p.input + output * p.output) / 1e6);
+        let price = model
+            .price
+            .or(assumed)
+            .map(|p| (f64::from(facts.est_input_tokens) * p.input + output * p.output) / 1e6);
         let cost = if provider.tier == Tier::Free { Some(0.0) } else { price };
         let ttft = seen.map_or(model.prior.ttft_ms, |s| s.ttft.median(model.prior.ttft_ms));
         let p95 = seen.map_or_else(

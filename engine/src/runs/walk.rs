@@ -351,7 +351,11 @@ fn calls(view: &View, made: &Made, admission: &Admission, ledgers: (&Ledger, &Le
         started: admission.received,
         deadline: admission.received + Duration::from_millis(given.wall_ms),
         cap: given.cap,
-        ceilings: Ceilings { max_tokens: given.max_tokens, temperature: given.temperature },
+        ceilings: Ceilings {
+            max_tokens: given.max_tokens,
+            temperature: given.temperature,
+            ..Ceilings::default()
+        },
         seed: made.seed,
         made: Arc::new(AtomicU32::new(0)),
         log: None,

@@ -11,6 +11,7 @@ mod explain;
 mod fetch;
 mod models;
 mod out;
+mod policy;
 mod profile;
 mod serve;
 mod workflow;
@@ -100,6 +101,8 @@ enum Command {
     Budget(control::BudgetArgs),
     /// The audit trail: who changed what
     Audit(control::AuditArgs),
+    /// Check, test, explain, compare and format rules and policies
+    Policy(policy::Args),
     /// Check, draw, plan and test workflows
     Workflow(workflow::Args),
     /// Print completions for a shell
@@ -186,6 +189,7 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
             Command::Demo(args) => demo::run(global, &args, out).await,
             Command::Explain(args) => explain::run(global, &args, out).await,
             Command::Models(args) => models::run(global, &args, out).await,
+            Command::Policy(args) => policy::run(global, &args, out).await,
             Command::Tenant(args) => control::tenant(global, &args, out).await,
             Command::Key(args) => control::key(global, &args, out).await,
             Command::ProviderKey(args) => control::provider_key(global, &args, out).await,
