@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
 use types::WorkloadProfile;
-use types::axis::{AxisValue, TaskFamily};
+use types::axis::{AxisValue, TaskFamily, ToolDependence};
 use types::profile::SubLabel;
 
 /// A line of the labelled set; members that are not scored are ignored.
@@ -36,6 +36,8 @@ pub(super) struct Prediction {
     pub(super) family: &'static str,
     pub(super) confidence: f32,
     pub(super) tools: u32,
+    /// The profile sees tools that may be used.
+    pub(super) uses_tools: bool,
     pub(super) contract: &'static str,
     pub(super) topology: &'static str,
     pub(super) tokens: u32,
@@ -54,6 +56,7 @@ impl Prediction {
             family: family(profile),
             confidence: profile.confidence,
             tools: profile.facts.tools,
+            uses_tools: profile.tool_dependence.value != ToolDependence::None,
             contract: match features.contract {
                 // The labels state what is enforced; JSON that the text only asks for stays free text.
                 Contract::FreeText => "free_text",
