@@ -184,6 +184,16 @@ impl Cells {
         }
     }
 
+    /// Successes of an arm become those of another, or none; its costs stay.
+    pub(super) fn liken(&mut self, to: usize, from: Option<usize>) {
+        for node in 0..self.tree.len() {
+            let like = from.map(|f| self.read(node, f)).unwrap_or_default();
+            if let Some(t) = self.tally(node, to) {
+                (t.n, t.s) = (like.n, like.s);
+            }
+        }
+    }
+
     /// θ of one arm along the way of a point under some k, from a prior: what [`Table`] holds, for one cell.
     pub(super) fn believe(&self, p: &Point, arm: usize, prior: f32, root: f32, k: f32) -> f32 {
         let mut k_here = root;

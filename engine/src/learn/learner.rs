@@ -447,6 +447,34 @@ impl Learner {
         }
     }
 
+    /// From now on believes of a model what is believed of another: an operator knows that it was replaced.
+    pub fn liken(&mut self, model: &str, like: &str) {
+        let other = self.models.get(like).map(|w| w.stats.clone()).unwrap_or_default();
+        if let Some(w) = self.models.get_mut(model) {
+            (w.stats, w.trust) = (other, Some(0.0));
+            (w.success, w.by_family) = <_>::default();
+        }
+        let pairs: Vec<(usize, Option<usize>)> = self
+            .arms
+            .iter()
+            .enumerate()
+            .filter(|(_, h)| &*h.model == model)
+            .map(|(at, h)| (at, self.names.get(&h.workflow).and_then(|m| m.get(like)).copied()))
+            .collect();
+        for (to, from) in pairs {
+            let source = from.and_then(|f| self.arms.get(f)).map(|h| (h.stats.clone(), h.ridge.clone()));
+            let (stats, ridge) = source.unwrap_or_default();
+            if let Some(held) = self.arms.get_mut(to) {
+                (held.stats, held.ridge) = (stats, ridge);
+            }
+            for c in &mut self.cells {
+                c.liken(to, from);
+            }
+            self.touch(to);
+        }
+        self.dirty.all = true;
+    }
+
     /// Learns a table of outcomes as a prior: the cells are cut first, knowing all of them, then everything is
     /// counted, undiscounted. Outcomes of one request stand together.
     pub fn study(&mut self, outcomes: &[Outcome]) {

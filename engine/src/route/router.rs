@@ -32,7 +32,7 @@ pub struct Ask<'a> {
     /// Identifier for the record.
     pub id: &'a str,
     /// The request.
-    pub request: &'a ChatRequest,
+    pub request: &'a Arc<ChatRequest>,
     /// Its profile; see [`Router::profile`].
     pub profile: &'a WorkloadProfile,
     /// Its numbers.
@@ -79,9 +79,8 @@ impl Router {
             key: self.who.key.clone(),
             ..policies::Around::default()
         };
-        let request = Arc::new(ask.request.clone());
         let about =
-            policies::Inputs { request: &request, profile: ask.profile, around: &around, unix_ms: ask.ts_ms };
+            policies::Inputs { request: ask.request, profile: ask.profile, around: &around, unix_ms: ask.ts_ms };
         let scope = policies::scope(&about);
         let evaluated = self.bundle.policies.evaluate(policies::Phase::Request, &scope).await;
         let (mut directives, unevaluated) = match evaluated {

@@ -13,6 +13,7 @@ mod models;
 mod out;
 mod policy;
 mod profile;
+mod replay;
 mod serve;
 mod workflow;
 
@@ -91,6 +92,10 @@ enum Command {
     Models(models::Args),
     /// Profile one request, or measure the profiler on labelled ones
     Profile(profile::Args),
+    /// Replay recorded outcomes of real models, and see what routing is worth
+    Replay(Box<replay::Args>),
+    /// Learn a prior from recorded outcomes
+    Learn(replay::LearnArgs),
     /// Tenants: who the keys belong to
     Tenant(control::TenantArgs),
     /// Virtual keys: what applications send
@@ -168,6 +173,8 @@ pub fn run() -> ExitCode {
         Command::Check(args) => Ok(check::run(&global, &args, &out)),
         Command::Completions(args) => completions::run(&args, &out),
         Command::Profile(args) => profile::run(&args, &out),
+        Command::Replay(args) => replay::run(&args, &out),
+        Command::Learn(args) => replay::learn(&args, &out),
         Command::Workflow(args) => workflow::run(&global, &args, &out),
         waiting => wait(&global, waiting, &out),
     };
