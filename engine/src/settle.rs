@@ -2,6 +2,7 @@
 
 use crate::admit::Permit;
 use crate::answer::{Admission, Tail};
+use crate::demands::Demands;
 use crate::error::{Attempt, Error};
 use crate::ledger::Ledger;
 use crate::limits::Held;
@@ -35,6 +36,10 @@ pub(crate) struct Tree {
     /// Rates and budgets that were taken.
     pub(crate) held: Option<Held>,
     pub(crate) explain: bool,
+    /// What policies demand of the record.
+    pub(crate) demands: Demands,
+    /// The record could not be stored.
+    pub(crate) lost: bool,
     /// Milliseconds of ours until the first byte could leave.
     pub(crate) overhead_ms: Option<f64>,
     pub(crate) ttft_ms: Option<f64>,
@@ -69,6 +74,11 @@ impl Tree {
         self.close(Status::Delivered, None)
     }
 
+    /// Why an answer that was delivered fails after all: its record had to be stored, and was not.
+    pub(crate) fn unrecorded(&self) -> Option<Error> {
+        self.demands.unrecorded().filter(|_| self.lost)
+    }
+
     /// No answer, or not all of it; the error gets what a client may know of the way there.
     pub(crate) fn failed(&mut self, mut error: Error) -> Error {
         let status = match error.blame() {
@@ -76,7 +86,7 @@ impl Tree {
             _ => Status::Failed,
         };
         let record = self.record(status, Some(error.code().to_owned()));
-        let Some(record) = record else { return error };
+        let Some((record, _)) = record else { return error };
         error.attempts = record.run.calls().filter_map(attempt).collect();
         if self.explain {
             error.explain = serde_json::to_value(&record).ok();
@@ -100,8 +110,9 @@ impl Tree {
     }
 
     fn close(&mut self, status: Status, error: Option<String>) -> Tail {
-        let Some(record) = self.record(status, error) else { return Tail::default() };
+        let Some((record, headers)) = self.record(status, error) else { return Tail::default() };
         let tail = Tail {
+            headers,
             usage: record.outcome.usage,
             cost: record.outcome.cost_usd,
             cost_known: record.outcome.cost_known,
@@ -113,8 +124,8 @@ impl Tree {
         tail
     }
 
-    fn record(&mut self, status: Status, error: Option<String>) -> Option<RequestRecord> {
-        let decision = *self.decision.take()?;
+    fn record(&mut self, status: Status, error: Option<String>) -> Option<(RequestRecord, Vec<(String, String)>)> {
+        let mut decision = *self.decision.take()?;
         let mut run = self.trace.take();
         self.ledger.hand_over(&mut run);
         if let Some(held) = self.held.take() {
@@ -122,7 +133,9 @@ impl Tree {
         }
         self.before.hand_over(&mut run);
         let outcome = self.outcome(&decision, &run, status, error);
-        Some(RequestRecord { decision, run, outcome })
+        self.demands.ended(&run, status);
+        let headers = self.demands.apply(&mut decision, &mut run);
+        Some((RequestRecord { decision, run, outcome }, headers))
     }
 
     fn outcome(&self, decision: &Decision, run: &Run, status: Status, error: Option<String>) -> Outcome {
@@ -163,13 +176,14 @@ impl Tree {
         }
     }
 
-    /// The append is the only recording on the reply path, and cannot fail the reply.
-    fn write(&self, record: RequestRecord) {
+    /// The append is the only recording on the reply path, and cannot fail the reply unless a policy says so.
+    fn write(&mut self, record: RequestRecord) {
         if let Some(finished) = &self.finished {
             finished(&record);
         }
         if let Err(e) = self.store.append(&Record::Request(Box::new(record))) {
             tracing::error!(request_id = %self.admission.request_id, error = %e, "outcome not recorded");
+            self.lost = true;
         }
     }
 }
@@ -185,6 +199,7 @@ impl Drop for Tree {
 impl Default for Tail {
     fn default() -> Self {
         Tail {
+            headers: Vec::new(),
             usage: Usage::default(),
             cost: Usd::ZERO,
             cost_known: true,

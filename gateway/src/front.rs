@@ -7,6 +7,7 @@ use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
 use crate::edge::{gate, request_id};
 use crate::error::Failure;
+use crate::openai::headers::number;
 use crate::routes;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
@@ -208,8 +209,8 @@ fn finish(response: &mut Response<Payload>, request_id: &str, received: Instant,
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(request_id::HEADER, id);
     }
-    let ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
-    headers.insert(PROCESSING, HeaderValue::from(ms));
+    let ms = usize::try_from(received.elapsed().as_millis()).unwrap_or(usize::MAX);
+    headers.insert(PROCESSING, number(ms));
     headers.insert(NO_SNIFF.0, NO_SNIFF.1);
     if refused && !headers.contains_key(ALLOW) {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));

@@ -96,12 +96,20 @@ fn family(profile: &WorkloadProfile) -> &'static str {
     }
 }
 
+/// How the request is laid out, from its structure: the family alone decides nothing.
 fn topology(features: &Features, profile: &WorkloadProfile) -> &'static str {
+    let f = features;
     let family = profile.task_family.value;
-    let documents = features.instruction_documents > 0.0 && features.signal(Signal::Rag) > 0.5;
-    if profile.facts.tool_results > 0 || family == TaskFamily::AgentLoop {
+    let acts = f.command_turns > 0 && f.command_turns.saturating_mul(2) >= f.looked_turns;
+    let steps = f.assistant_turns > 0 && (family == TaskFamily::AgentLoop || (acts && f.questionless_turns > 0));
+    let told = &f.instruction_shape;
+    let brought = told.document_lines > 0
+        || (f.instruction_documents > 0.0 && f.signal(Signal::Rag) > 0.5)
+        || (family == TaskFamily::Rag && told.longest_prose > 0);
+    let sure_of_rag = family == TaskFamily::Rag && profile.confidence >= 0.8;
+    if profile.facts.tool_results > 0 || steps {
         "tool_trajectory"
-    } else if family == TaskFamily::Rag || documents {
+    } else if brought || (sure_of_rag && f.shape.document_lines >= 2) {
         "rag_context"
     } else if profile.facts.turns > 1 {
         "multi_turn"
