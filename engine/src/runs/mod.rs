@@ -1,9 +1,9 @@
 //! Durable runs: asked for, walked by a worker, written down so that they survive a crash and can be repeated.
 //!
-//! A run is walked like any request, through a world that records ([`world`]). Whatever comes from outside is
-//! given to the walk one by one and written into the run's journal at that moment ([`state`]), so that a walk
-//! from the journal does the same again, record by record ([`tape`]), and goes on where it ends. One process
-//! owns a run at a time, by a lease ([`keeper`]).
+//! A run is walked like any request, through a world that records (`world`). Whatever comes from outside is
+//! given to the walk one by one and written into the run's journal at that moment (`state`), so that a walk
+//! from the journal does the same again, record by record (`tape`), and goes on where it ends. One process
+//! owns a run at a time, by a lease (`keeper`).
 
 mod codec;
 mod drive;

@@ -406,5 +406,9 @@ fn t12_every_profile_passes_through_the_example() {
         "what the rules of the example decide has changed"
     );
     // Its policy is slower in a debug build: a sample, whose step shares no factor with the sizes of the axes.
-    assert_eq!(sweep(&example(true), 101), (437_400, "47fc8d7183af07a9".to_owned()), "what the example decides has changed");
+    assert_eq!(
+        sweep(&example(true), 101),
+        (437_400, "47fc8d7183af07a9".to_owned()),
+        "what the example decides has changed"
+    );
 }
