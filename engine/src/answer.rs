@@ -40,8 +40,6 @@ pub struct Head {
 /// Known when everything has ended.
 #[derive(Clone, Debug)]
 pub struct Tail {
-    /// Headers that policies add to the answer; too late for one that streams.
-    pub headers: Vec<(String, String)>,
     /// What the whole tree used.
     pub usage: Usage,
     /// What the whole tree cost.

@@ -2,7 +2,6 @@
 
 use crate::admit::Permit;
 use crate::answer::{Admission, Tail};
-use crate::demands::Demands;
 use crate::error::{Attempt, Error};
 use crate::ledger::Ledger;
 use crate::limits::Held;
@@ -36,10 +35,6 @@ pub(crate) struct Tree {
     /// Rates and budgets that were taken.
     pub(crate) held: Option<Held>,
     pub(crate) explain: bool,
-    /// What policies demand of the record.
-    pub(crate) demands: Demands,
-    /// The record could not be stored.
-    pub(crate) lost: bool,
     /// Milliseconds of ours until the first byte could leave.
     pub(crate) overhead_ms: Option<f64>,
     pub(crate) ttft_ms: Option<f64>,
@@ -74,11 +69,6 @@ impl Tree {
         self.close(Status::Delivered, None)
     }
 
-    /// Why an answer that was delivered fails after all: its record had to be stored, and was not.
-    pub(crate) fn unrecorded(&self) -> Option<Error> {
-        self.demands.unrecorded().filter(|_| self.lost)
-    }
-
     /// No answer, or not all of it; the error gets what a client may know of the way there.
     pub(crate) fn failed(&mut self, mut error: Error) -> Error {
         let status = match error.blame() {
@@ -86,7 +76,7 @@ impl Tree {
             _ => Status::Failed,
         };
         let record = self.record(status, Some(error.code().to_owned()));
-        let Some((record, _)) = record else { return error };
+        let Some(record) = record else { return error };
         error.attempts = record.run.calls().filter_map(attempt).collect();
         if self.explain {
             error.explain = serde_json::to_value(&record).ok();
@@ -110,9 +100,8 @@ impl Tree {
     }
 
     fn close(&mut self, status: Status, error: Option<String>) -> Tail {
-        let Some((record, headers)) = self.record(status, error) else { return Tail::default() };
+        let Some(record) = self.record(status, error) else { return Tail::default() };
         let tail = Tail {
-            headers,
             usage: record.outcome.usage,
             cost: record.outcome.cost_usd,
             cost_known: record.outcome.cost_known,
@@ -124,8 +113,8 @@ impl Tree {
         tail
     }
 
-    fn record(&mut self, status: Status, error: Option<String>) -> Option<(RequestRecord, Vec<(String, String)>)> {
-        let mut decision = *self.decision.take()?;
+    fn record(&mut self, status: Status, error: Option<String>) -> Option<RequestRecord> {
+        let decision = *self.decision.take()?;
         let mut run = self.trace.take();
         self.ledger.hand_over(&mut run);
         if let Some(held) = self.held.take() {
@@ -133,9 +122,7 @@ impl Tree {
         }
         self.before.hand_over(&mut run);
         let outcome = self.outcome(&decision, &run, status, error);
-        self.demands.ended(&run, status);
-        let headers = self.demands.apply(&mut decision, &mut run);
-        Some((RequestRecord { decision, run, outcome }, headers))
+        Some(RequestRecord { decision, run, outcome })
     }
 
     fn outcome(&self, decision: &Decision, run: &Run, status: Status, error: Option<String>) -> Outcome {
@@ -176,14 +163,13 @@ impl Tree {
         }
     }
 
-    /// The append is the only recording on the reply path, and cannot fail the reply unless a policy says so.
-    fn write(&mut self, record: RequestRecord) {
+    /// The append is the only recording on the reply path, and cannot fail the reply.
+    fn write(&self, record: RequestRecord) {
         if let Some(finished) = &self.finished {
             finished(&record);
         }
         if let Err(e) = self.store.append(&Record::Request(Box::new(record))) {
             tracing::error!(request_id = %self.admission.request_id, error = %e, "outcome not recorded");
-            self.lost = true;
         }
     }
 }
@@ -199,7 +185,6 @@ impl Drop for Tree {
 impl Default for Tail {
     fn default() -> Self {
         Tail {
-            headers: Vec::new(),
             usage: Usage::default(),
             cost: Usd::ZERO,
             cost_known: true,

@@ -72,8 +72,6 @@ pub struct Options {
     pub tags: BTreeMap<String, String>,
     /// Cache behaviour.
     pub cache: Option<CacheMode>,
-    /// The approval that was given for this request.
-    pub approval: Option<String>,
     /// Add a `turnout` object to the answer.
     pub explain: bool,
     /// Options given by header whose value stands for the record, in order.
@@ -109,7 +107,6 @@ pub const NAMES: &[&str] = &[
     "session",
     "tags",
     "cache",
-    "approval",
     "explain",
 ];
 
@@ -159,9 +156,6 @@ impl Options {
             "task_family" => self.task_family = Some(one_of(value).map_err(problem)?),
             "workflow" => {
                 self.workflow = Some(identifier(value).ok_or_else(|| expected("a workflow's name"))?)
-            }
-            "approval" => {
-                self.approval = Some(identifier(value).ok_or_else(|| expected("an identifier"))?);
             }
             "session" => self.session = Some(identifier(value).ok_or_else(|| expected("an identifier"))?),
             "prefer" => {

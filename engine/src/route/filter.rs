@@ -215,6 +215,7 @@ pub(crate) fn models(
             exclude("context_window", None, Some(detail));
         } else if (limits.cap.is_some() || inputs.who.budgeted)
             && model.price.is_none()
+            && !assumed
             && provider.tier == Tier::Paid
         {
             exclude("unknown_price", None, None);

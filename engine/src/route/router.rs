@@ -79,8 +79,12 @@ impl Router {
             key: self.who.key.clone(),
             ..policies::Around::default()
         };
-        let about =
-            policies::Inputs { request: ask.request, profile: ask.profile, around: &around, unix_ms: ask.ts_ms };
+        let about = policies::Inputs {
+            request: ask.request,
+            profile: ask.profile,
+            around: &around,
+            unix_ms: ask.ts_ms,
+        };
         let scope = policies::scope(&about);
         let evaluated = self.bundle.policies.evaluate(policies::Phase::Request, &scope).await;
         let (mut directives, unevaluated) = match evaluated {

@@ -160,7 +160,6 @@ mod tests {
 
     fn done() -> Event {
         Event::Done(Tail {
- headers: Vec::new(),
             usage: Usage::default(),
             cost: Usd::ZERO,
             cost_known: true,

@@ -66,7 +66,6 @@ mod tests {
                 overhead_ms: 0.0,
             },
             tail: Tail {
- headers: Vec::new(),
                 usage: Usage { input: 10, output: 5, ..Usage::default() },
                 cost: Usd::ZERO,
                 cost_known: true,

@@ -33,11 +33,6 @@ pub(crate) fn tail(headers: &mut HeaderMap, tail: &Tail) {
         put(headers, COST, &tail.cost.to_string());
     }
     headers.insert(VERDICT, HeaderValue::from_static(tail.verdict.as_str()));
-    for (name, value) in &tail.headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_str(value)) {
-            headers.insert(name, value);
-        }
-    }
 }
 
 const REQUESTS: [HeaderName; 3] = [

@@ -163,7 +163,6 @@ mod tests {
 
     fn tail(explain: Option<Value>) -> Tail {
         Tail {
- headers: Vec::new(),
             usage: Usage { input: 3, output: 2, ..Usage::default() },
             cost: Usd::ZERO,
             cost_known: true,

@@ -101,7 +101,8 @@ fn topology(features: &Features, profile: &WorkloadProfile) -> &'static str {
     let f = features;
     let family = profile.task_family.value;
     let acts = f.command_turns > 0 && f.command_turns.saturating_mul(2) >= f.looked_turns;
-    let steps = f.assistant_turns > 0 && (family == TaskFamily::AgentLoop || (acts && f.questionless_turns > 0));
+    let steps =
+        f.assistant_turns > 0 && (family == TaskFamily::AgentLoop || (acts && f.questionless_turns > 0));
     let told = &f.instruction_shape;
     let brought = told.document_lines > 0
         || (f.instruction_documents > 0.0 && f.signal(Signal::Rag) > 0.5)

@@ -68,16 +68,20 @@ fn show(state: &[u8], out: &Out) -> Outcome {
     let mut arms: Vec<_> = s.arms().collect();
     arms.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
     if out.json {
-        let row = |(w, m, a): &(_, _, &engine::learn::ArmStats)| {
-            json!({"workflow": w, "model": m, "outcomes": a.ever, "mean_reward": mean(a.total), "surprise": a.surprise.mean(0.0, 8.0)})
-        };
+        let row = |(w, m, a): &(_, _, &engine::learn::ArmStats)| json!({"workflow": w, "model": m, "outcomes": a.ever, "mean_reward": mean(a.total), "surprise": a.surprise.mean(0.0, 8.0)});
         out.value(&json!({"bytes": state.len(), "arms": arms.iter().map(row).collect::<Vec<_>>(), "changes": *s.changes}));
         return Ok(GOOD);
     }
     let mut table = out.table(&["workflow", "model", "outcomes", "mean reward", "against its prior"]);
     for (w, m, a) in &arms {
         let reward = mean(a.total).map_or_else(|| "-".to_owned(), |r| format!("{r:.3}"));
-        let row = [w.to_string(), m.to_string(), format!("{:.0}", a.ever), reward, format!("{:+.3}", a.surprise.mean(0.0, 8.0))];
+        let row = [
+            w.to_string(),
+            m.to_string(),
+            format!("{:.0}", a.ever),
+            reward,
+            format!("{:+.3}", a.surprise.mean(0.0, 8.0)),
+        ];
         table.add_row(row);
     }
     out.line(&table.to_string());

@@ -226,7 +226,8 @@ impl<'a> House<'a> {
         for protocol in self.args.protocol.iter().copied() {
             for lambda in self.lambdas.iter().copied() {
                 let plan = self.plan(protocol, lambda).map_err(Problem)?;
-                let jobs: Vec<Job> = (1..=self.args.seeds).map(|seed| Job { protocol, lambda, seed }).collect();
+                let jobs: Vec<Job> =
+                    (1..=self.args.seeds).map(|seed| Job { protocol, lambda, seed }).collect();
                 let what = format!("{} lambda {lambda}", protocol.name());
                 let total = self.stream(protocol).len().saturating_mul(jobs.len());
                 let bar = progress(total, &what);

@@ -10,9 +10,9 @@
 //!
 //! The table knows what every choice would have earned, so the error is known too.
 
-use super::pack::{Pack, mean};
-use super::play::{Made, Run};
+use super::pack::mean;
 use super::plan::Plan;
+use super::play::{Made, Run};
 use super::player::{Player, Seen, Told, lessons};
 use super::stage::Stage;
 use types::Decision;
@@ -54,11 +54,17 @@ struct Logged {
 }
 
 /// Estimates targets of other λ from the log of one run under `run.lambda`.
-pub(super) fn estimate(run: &Run<'_>, targets: &[f64], step: &(dyn Fn() + Sync)) -> Result<Vec<Estimate>, String> {
+pub(super) fn estimate(
+    run: &Run<'_>,
+    targets: &[f64],
+    step: &(dyn Fn() + Sync),
+) -> Result<Vec<Estimate>, String> {
     let names: Vec<_> = run.pack.models.iter().map(|m| super::player::full(&m.name)).collect();
     let mut propensities: Vec<Vec<f64>> = Vec::new();
     let made = run.play(step, |_, d: &Decision| {
-        let of = |name| d.arms.iter().find(|a| a.model == *name).map_or(0.0, |a| a.propensity);
+        let of = |name: &std::sync::Arc<str>| {
+            d.arms.iter().find(|a| a.model == *name).map_or(0.0, |a| a.propensity)
+        };
         propensities.push(names.iter().map(of).collect());
     })?;
     let logged = |(m, all): (&Made, Vec<f64>)| Logged {
@@ -79,7 +85,8 @@ fn one(run: &Run<'_>, log: &[Logged], target: f64) -> Result<Estimate, String> {
     let mut scores = Vec::with_capacity(log.len());
     let (mut truth, mut weighted, mut weights, mut squares, mut covered) = (0.0, 0.0, 0.0, 0.0, 0.0);
     for fold in 0..2_usize {
-        let other: Vec<&Logged> = log.iter().enumerate().filter(|(i, _)| i % 2 != fold).map(|(_, l)| l).collect();
+        let other: Vec<&Logged> =
+            log.iter().enumerate().filter(|(i, _)| i % 2 != fold).map(|(_, l)| l).collect();
         let mut player = Player::new(&stage, run.prior, run.seed)?;
         teach(&mut player, run, &other)?;
         for l in log.iter().enumerate().filter(|(i, _)| i % 2 == fold).map(|(_, l)| l) {
@@ -147,4 +154,3 @@ fn teach(player: &mut Player<'_>, run: &Run<'_>, log: &[&Logged]) -> Result<(), 
 pub(super) fn plan() -> Plan {
     Plan { shuffled: true, ..Plan::default() }
 }
-

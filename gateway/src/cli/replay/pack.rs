@@ -205,7 +205,8 @@ pub(super) fn request(messages: &Value, tools: &[Value]) -> Result<Arc<ChatReque
 
 fn outcomes(path: &Path, queries: &[Query], models: &[Listed]) -> Result<Vec<Option<Row>>, String> {
     let by_id: HashMap<&str, usize> = queries.iter().enumerate().map(|(i, q)| (q.id.as_str(), i)).collect();
-    let by_name: HashMap<&str, usize> = models.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
+    let by_name: HashMap<&str, usize> =
+        models.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let mut rows = vec![None; queries.len().saturating_mul(models.len())];
     let mut header: Option<Vec<String>> = None;
     lines(path, |line| {

@@ -157,7 +157,14 @@ fn downgrades(pack: &Pack, used: &[usize]) -> Vec<Event> {
     weak.sort_by(|a, b| common(*a).total_cmp(&common(*b)));
     let name = |m: usize| pack.models.get(m).map(|m| m.name.clone());
     let event = |(s, w): (usize, usize)| {
-        Some(Event { model: name(s)?, from: 0.4, to: 1.0, serve_as: name(w), down: false, price_factor: None })
+        Some(Event {
+            model: name(s)?,
+            from: 0.4,
+            to: 1.0,
+            serve_as: name(w),
+            down: false,
+            price_factor: None,
+        })
     };
     strong.into_iter().zip(weak).filter_map(event).collect()
 }

@@ -116,14 +116,16 @@ fn mix(seed: u64, at: u64) -> u64 {
 }
 
 /// What a table knows of every arm of a decision that was taken before anything was learned.
-pub(super) fn lessons(decision: &Decision, seen: &Seen, told: impl Fn(usize) -> Option<Told>, stage: &Stage) -> Vec<Outcome> {
+pub(super) fn lessons(
+    decision: &Decision,
+    seen: &Seen,
+    told: impl Fn(usize) -> Option<Told>,
+    stage: &Stage,
+) -> Vec<Outcome> {
     let lesson = |arm: &types::decision::Arm| {
         let told = told(stage.place(&arm.model)?)?;
-        let basis = Basis {
-            features: seen.features,
-            prior: arm.terms.prior,
-            forecast_usd: arm.expected_cost_usd,
-        };
+        let basis =
+            Basis { features: seen.features, prior: arm.terms.prior, forecast_usd: arm.expected_cost_usd };
         Some(outcome(decision, &arm.model, Some(basis), &told))
     };
     decision.arms.iter().filter_map(lesson).collect()

@@ -140,7 +140,11 @@ fn line(out: &mut String, points: &[Point], place: &dyn Fn(&Point) -> (f64, f64)
             format!("{x:.1},{y:.1}")
         })
         .collect();
-    let _ = writeln!(out, "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>", path.join(" "));
+    let _ = writeln!(
+        out,
+        "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"/>",
+        path.join(" ")
+    );
 }
 
 fn short(cost: f64) -> String {
@@ -160,7 +164,8 @@ pub(super) fn characters(plot: &Plot, columns: usize, rows: usize) -> String {
         for p in points {
             let (x, y) = scale.at(p);
             // Both are within 0..=1, so that the casts stay within the grid.
-            let (column, row) = ((x * (columns - 1) as f64) as usize, ((1.0 - y) * (rows - 1) as f64) as usize);
+            let (column, row) =
+                ((x * (columns - 1) as f64) as usize, ((1.0 - y) * (rows - 1) as f64) as usize);
             if let Some(cell) = grid.get_mut(row).and_then(|r| r.get_mut(column)) {
                 *cell = mark;
             }
@@ -176,7 +181,9 @@ pub(super) fn characters(plot: &Plot, columns: usize, rows: usize) -> String {
     let _ = writeln!(out, "      +{}", "-".repeat(columns));
     let (low, high) = (short(scale.cost.0.exp()), short(scale.cost.1.exp()));
     let _ = writeln!(out, "       {low:<width$}{high}", width = columns.saturating_sub(high.len()));
-    out.push_str("       mean cost, USD (logarithmic)   # Turnout by lambda   o one fixed model   + oracle\n");
+    out.push_str(
+        "       mean cost, USD (logarithmic)   # Turnout by lambda   o one fixed model   + oracle\n",
+    );
     out
 }
 
@@ -200,6 +207,14 @@ mod tests {
         assert!(text.contains("a &lt;b&gt; &amp; c") && text.ends_with("</svg>\n"));
         assert_eq!(text.matches("<circle").count(), 3);
         let drawn = characters(&plot(), 60, 12);
-        assert_eq!(["o", "#", "+"].map(|m| drawn.lines().skip(1).take(12).map(|l| l.matches(m).count()).sum::<usize>()), [2, 1, 1]);
+        assert_eq!(
+            ["o", "#", "+"].map(|m| drawn
+                .lines()
+                .skip(1)
+                .take(12)
+                .map(|l| l.matches(m).count())
+                .sum::<usize>()),
+            [2, 1, 1]
+        );
     }
 }

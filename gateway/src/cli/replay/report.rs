@@ -107,7 +107,11 @@ impl Report {
         let Some(last) = self.rows.last() else { return };
         let protocol = last.protocol;
         let of = || self.rows.iter().filter(|r| r.protocol == protocol);
-        let tested = |q: &usize| !protocol.is_warm() || last.queries == pack.queries.len() || pack.queries.get(*q).is_some_and(|x| x.tested);
+        let tested = |q: &usize| {
+            !protocol.is_warm()
+                || last.queries == pack.queries.len()
+                || pack.queries.get(*q).is_some_and(|x| x.tested)
+        };
         let queries: Vec<usize> = (0..pack.queries.len()).filter(tested).collect();
         let fixed = Fixed::new(pack, &queries, 0.0);
         let named = |m: usize| {
@@ -117,14 +121,21 @@ impl Report {
         let oracle = |lambda: f64| {
             let best = |q: &usize| {
                 let worth = |m: &usize| pack.reward(*q, *m, lambda).unwrap_or(f64::NEG_INFINITY);
-                (0..pack.models.len()).max_by(|a, b| worth(a).total_cmp(&worth(b))).and_then(|m| pack.row(*q, m))
+                (0..pack.models.len())
+                    .max_by(|a, b| worth(a).total_cmp(&worth(b)))
+                    .and_then(|m| pack.row(*q, m))
             };
             let quality = mean(queries.iter().filter_map(|q| best(q).map(|r| r.quality)));
             let cost = mean(queries.iter().filter_map(|q| best(q).and_then(|r| r.cost)));
             Point { label: lambda.to_string(), cost, quality }
         };
-        let mut router: Vec<Point> =
-            of().map(|r| Point { label: format!("lambda {}", r.lambda), cost: r.cost.mean, quality: r.quality.mean }).collect();
+        let mut router: Vec<Point> = of()
+            .map(|r| Point {
+                label: format!("lambda {}", r.lambda),
+                cost: r.cost.mean,
+                quality: r.quality.mean,
+            })
+            .collect();
         router.sort_by(|a, b| a.cost.total_cmp(&b.cost));
         self.plot = Plot {
             title: format!("{}, {}: quality against cost", self.name, protocol.name()),
@@ -156,7 +167,8 @@ impl Report {
     pub(super) fn show(&self, out: &Out) {
         if out.json {
             let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
-            let off = (!self.estimates.is_empty()).then(|| json!({"summary": self.summary(), "estimates": self.estimates}));
+            let off = (!self.estimates.is_empty())
+                .then(|| json!({"summary": self.summary(), "estimates": self.estimates}));
             out.value(&json!({"pack": self.name, "rows": rows, "off_policy": off}));
             return;
         }
@@ -170,8 +182,18 @@ impl Report {
 
     fn table(&self, out: &Out) {
         let mut table = out.table(&[
-            "protocol", "lambda", "reward", "sd", "quality", "cost USD", "last 40 %", "best fixed", "family matrix",
-            "longer first", "oracle", "us p50",
+            "protocol",
+            "lambda",
+            "reward",
+            "sd",
+            "quality",
+            "cost USD",
+            "last 40 %",
+            "best fixed",
+            "family matrix",
+            "longer first",
+            "oracle",
+            "us p50",
         ]);
         for r in &self.rows {
             let x = &r.references;
@@ -198,7 +220,9 @@ impl Report {
                 || "not reached at these lambdas".to_owned(),
                 |s| format!("reached at {:.0} % of its cost", s * 100.0),
             );
-            out.line(&format!("{protocol}: the quality of {name} alone ({quality:.4} for {cost:.6} USD) is {text}"));
+            out.line(&format!(
+                "{protocol}: the quality of {name} alone ({quality:.4} for {cost:.6} USD) is {text}"
+            ));
         }
         if out.terminal || self.plot.router.len() > 3 {
             out.line("");
@@ -221,8 +245,17 @@ impl Report {
     }
 
     fn off_policy(&self, out: &Out) {
-        let mut table =
-            out.table(&["target lambda", "seed", "DR", "+-", "truth", "error", "SNIPS", "effective", "overlap"]);
+        let mut table = out.table(&[
+            "target lambda",
+            "seed",
+            "DR",
+            "+-",
+            "truth",
+            "error",
+            "SNIPS",
+            "effective",
+            "overlap",
+        ]);
         for e in &self.estimates {
             table.add_row([
                 e.target.to_string(),

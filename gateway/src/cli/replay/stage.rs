@@ -4,12 +4,12 @@ use super::pack::Listed;
 use engine::route::Router;
 use engine::{Bundle, Files};
 use std::sync::Arc;
+use types::UnitInterval;
 use types::doc::SourceFile;
 use types::matrix::{
-    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, ModelIx, Price, Prior, Provider, Quirks, Tier,
-    Timeouts,
+    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, ModelIx, Price, Prior, Provider, Quirks,
+    Tier, Timeouts,
 };
-use types::UnitInterval;
 
 /// The workflow: one call, no checks, for only single answers are recorded.
 const WORKFLOW: &str = "single";
@@ -56,9 +56,8 @@ impl Stage {
             workflows: vec![SourceFile::new(format!("{WORKFLOW}.yaml"), GRAPH)],
         };
         let (bundle, problems) = Bundle::load(Arc::new(matrix(models)), &files);
-        let bundle = bundle.ok_or_else(|| {
-            problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
-        })?;
+        let bundle =
+            bundle.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
         Ok(Stage { router: Router::new(bundle) })
     }
 
@@ -134,7 +133,13 @@ fn model(m: &Listed, median: f64) -> Model {
         family: m.name.clone(),
         context_window: CONTEXT,
         max_output_tokens: CONTEXT,
-        abilities: Abilities { streaming: true, tools: true, json: true, json_schema: true, ..Abilities::default() },
+        abilities: Abilities {
+            streaming: true,
+            tools: true,
+            json: true,
+            json_schema: true,
+            ..Abilities::default()
+        },
         price: both.map(|(input, output)| Price { input, cached_input: input, cache_write: input, output }),
         free_tier: None,
         quality_tier: 2,

@@ -74,7 +74,8 @@ pub(super) fn speak(
 ) -> Result<(), String> {
     let mut lines = input.lines().enumerate();
     let Some((_, first)) = lines.next() else { return Ok(()) };
-    let hello = serde_json::from_str(&first.map_err(|e| e.to_string())?).map_err(|e| format!("line 1: {e}"))?;
+    let hello =
+        serde_json::from_str(&first.map_err(|e| e.to_string())?).map_err(|e| format!("line 1: {e}"))?;
     let Line::Hello { models, lambda, cost_ref_usd } = hello else {
         return Err("line 1: expected an object of type `hello`".to_owned());
     };
@@ -109,7 +110,12 @@ pub(super) fn speak(
             Line::Outcome { id, quality, cost_usd, output_tokens, latency_s } => {
                 let Some((decision, seen)) = waiting.take(&id.to_string()) else { continue };
                 // `as` saturates.
-                let told = Told { quality, cost: cost_usd, output_tokens: output_tokens.map(|t| t as u32), latency_s };
+                let told = Told {
+                    quality,
+                    cost: cost_usd,
+                    output_tokens: output_tokens.map(|t| t as u32),
+                    latency_s,
+                };
                 player.tell(&decision, &seen, &told);
             }
         }
@@ -161,7 +167,10 @@ mod tests {
         // A table cannot be asked what was chosen before the end, so both models' outcomes say the same.
         for id in 0..60 {
             lines.push(route(id, "What is the capital of France?"));
-            lines.push(json!({"type": "outcome", "id": id, "model": "?", "quality": 0.5, "cost_usd": 0.0001}).to_string());
+            lines.push(
+                json!({"type": "outcome", "id": id, "model": "?", "quality": 0.5, "cost_usd": 0.0001})
+                    .to_string(),
+            );
         }
         lines.push(r#"{"type":"bye"}"#.to_owned());
         let mut out = Vec::new();

@@ -66,7 +66,6 @@ fn answer(head: &Head, result: &Value) -> Option<Value> {
             overhead_ms: 0.0,
         },
         tail: Tail {
- headers: Vec::new(),
             usage: usage.unwrap_or(completion.usage),
             cost: Usd::ZERO,
             cost_known: true,
