@@ -14,11 +14,14 @@ use std::sync::Arc;
 /// The version guards against another format.
 const FORMAT: u32 = 2;
 
+/// Workflow, model, and what is known of the two.
+type SavedArm = (Arc<str>, Arc<str>, Arc<ArmStats>, Ridge);
+
 #[derive(Serialize, Deserialize)]
 struct State {
     format: u32,
     version: u64,
-    arms: Vec<(Arc<str>, Arc<str>, Arc<ArmStats>, Ridge)>,
+    arms: Vec<SavedArm>,
     cells: Vec<Saved>,
     past: Vec<Past>,
     past_at: usize,

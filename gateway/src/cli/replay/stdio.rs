@@ -152,7 +152,7 @@ mod tests {
 
     fn route(id: u32, text: &str) -> String {
         json!({"type": "route", "id": id, "messages": [{"role": "user", "content": text}],
-            "candidates": if id % 5 == 0 { json!(["small"]) } else { json!(["small", "large"]) }})
+            "candidates": if id.is_multiple_of(5) { json!(["small"]) } else { json!(["small", "large"]) }})
         .to_string()
     }
 
