@@ -2,6 +2,7 @@
 
 use crate::config;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::provider::{Error, ErrorKind};
@@ -45,6 +46,8 @@ impl Circuit {
 pub(crate) struct Breaker {
     config: config::Breaker,
     state: Mutex<State>,
+    /// As the state says it: every request asks every model's breaker, and nearly all are closed.
+    closed: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -86,12 +89,25 @@ impl Breaker {
                 openings: 0,
                 probing: false,
             }),
+            closed: AtomicBool::new(true),
         }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         // Counters stay meaningful even if a panic struck between two of them.
         self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut s = self.lock();
+        let out = change(&mut s);
+        self.closed.store(s.open_until.is_none(), Ordering::Release);
+        out
+    }
+
+    /// It lets everything through; asked without the clock, which costs more than the answer.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
     }
 
     /// What it would let through now.
@@ -122,7 +138,7 @@ impl Breaker {
 
     /// An answer that had begun broke off.
     pub(crate) fn broke(&self, error: &Error, now: Instant) {
-        self.lock().fail(self.config, error.kind, error.retry_after, now, 0.5, false);
+        self.change(|s| s.fail(self.config, error.kind, error.retry_after, now, 0.5, false));
     }
 }
 
@@ -130,25 +146,26 @@ impl Leave<'_> {
     /// The call was answered.
     pub(crate) fn succeeded(mut self, now: Instant) {
         self.told = true;
-        let mut s = self.breaker.lock();
-        s.roll(self.breaker.config.window, now);
-        s.calls = s.calls.saturating_add(1);
-        if self.probe {
-            s.open_until = None;
-            s.probing = false;
-        }
-        // A call from before it opened does not cut the wait short.
-        if s.open_until.is_none() {
-            s.in_a_row = 0;
-            s.openings = 0;
-        }
+        self.breaker.change(|s| {
+            s.roll(self.breaker.config.window, now);
+            s.calls = s.calls.saturating_add(1);
+            if self.probe {
+                s.open_until = None;
+                s.probing = false;
+            }
+            // A call from before it opened does not cut the wait short.
+            if s.open_until.is_none() {
+                s.in_a_row = 0;
+                s.openings = 0;
+            }
+        });
     }
 
     /// The call failed. `jitter` in 0..1 spreads the probes of many replicas.
     pub(crate) fn failed(mut self, error: &Error, now: Instant, jitter: f64) {
         self.told = true;
         let c = self.breaker.config;
-        self.breaker.lock().fail(c, error.kind, error.retry_after, now, jitter, self.probe);
+        self.breaker.change(|s| s.fail(c, error.kind, error.retry_after, now, jitter, self.probe));
     }
 }
 
@@ -158,12 +175,14 @@ impl Drop for Leave<'_> {
             return;
         }
         let now = Instant::now();
-        let mut s = self.breaker.lock();
-        if now.saturating_duration_since(self.since) >= self.patience {
-            s.fail(self.breaker.config, ErrorKind::FirstTokenTimeout, None, now, 0.5, self.probe);
-        } else if self.probe {
-            s.probing = false;
-        }
+        let silent = now.saturating_duration_since(self.since) >= self.patience;
+        self.breaker.change(|s| {
+            if silent {
+                s.fail(self.breaker.config, ErrorKind::FirstTokenTimeout, None, now, 0.5, self.probe);
+            } else if self.probe {
+                s.probing = false;
+            }
+        });
     }
 }
 

@@ -145,16 +145,16 @@ impl Bundle {
         &self.hash
     }
 
+    /// The rules and policies.
+    #[must_use]
+    pub fn policies(&self) -> &policies::PolicySet {
+        &self.policies
+    }
+
     /// The providers and models.
     #[must_use]
     pub fn matrix(&self) -> &Arc<Matrix> {
         &self.matrix
-    }
-
-    /// A workflow by its name.
-    #[must_use]
-    pub fn workflow(&self, name: &str) -> Option<&Arc<workflows::Workflow>> {
-        self.library.get(name)
     }
 
     /// A workflow made from files of its own time, with the names of today.
@@ -169,6 +169,12 @@ impl Bundle {
             variables: &variables,
         };
         workflows::load(files, &names).0.get(name).cloned()
+    }
+
+    /// A workflow by its name.
+    #[must_use]
+    pub fn workflow(&self, name: &str) -> Option<&Arc<workflows::Workflow>> {
+        self.library.get(name)
     }
 
     /// The workflows that can run.

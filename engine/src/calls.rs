@@ -4,7 +4,7 @@
 
 use crate::breaker::Breaker;
 use crate::config::Retry;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Place};
 use crate::route::{Candidates, resolve};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
@@ -20,7 +20,7 @@ use types::profile::WorkloadProfile;
 use types::provider::{Call, ChatProvider, Edits, Error, ErrorKind, Reply};
 use types::run::{CallError, CallRecord};
 use types::{Chunk, Completion, Usage, Usd};
-use workflows::{Ask, Failure, Generated, Purse, World};
+use workflows::{Ask, Failure, Generated, Purse, Route, Strategy, World};
 
 mod log;
 mod money;
@@ -74,6 +74,7 @@ struct Open {
     purpose: String,
     attempt: u32,
     reserved: Usd,
+    place: Place,
     run_started: Instant,
     started: Instant,
     est_input: u32,
@@ -125,6 +126,7 @@ impl Open {
             log.push(record.clone());
         }
         self.ledger.settle(&self.node, self.reserved, record);
+        self.ledger.leave(self.place);
     }
 
     /// What comes from here on can be passed on as it comes.
@@ -208,10 +210,17 @@ impl Calls {
                     Some(Some(leave)) => Some(leave),
                     None => None,
                 };
+                if self.ceilings.attempts.is_some_and(|most| attempt >= most) {
+                    return Err(self.most_useful(&ask, last));
+                }
                 attempt = attempt.saturating_add(1);
-                let Some((call, open)) = self.prepare(&ask, model, provider, attempt, deadline) else {
-                    refused_by_budget = true;
-                    break;
+                let (call, open) = match self.prepare(&ask, model, provider, attempt, deadline) {
+                    Ok(prepared) => prepared,
+                    Err("usd") => {
+                        refused_by_budget = true;
+                        break;
+                    }
+                    Err(used_up) => return Err(last.map_or(Failure::Budget(used_up), Failure::Provider)),
                 };
                 tries += 1;
                 match self.attempt(call, open, breaker, deadline).await {
@@ -285,9 +294,13 @@ impl Calls {
         if more {
             return Next::Another;
         }
-        let usual = self.reach.retry;
+        let mut usual = self.reach.retry;
         let own = ask.retry.as_deref();
-        let most = own.and_then(|r| r.max_attempts).unwrap_or(usual.max_attempts);
+        // A policy knows better than the settings, a node better than a policy.
+        let policy = self.ceilings.retry;
+        usual.backoff = policy.and_then(|p| p.backoff_ms).map_or(usual.backoff, Duration::from_millis);
+        let set = policy.map_or(usual.max_attempts, |p| p.max);
+        let most = own.and_then(|r| r.max_attempts).unwrap_or(set);
         if !e.retryable() || tries >= most || own.is_some_and(|r| !r.covers(code(e.kind))) {
             return Next::GiveUp;
         }
@@ -311,6 +324,13 @@ impl Calls {
         } else {
             resolve(&ask.route, &self.candidates, &self.reach.matrix, self.seed)
         };
+        if let Some(set) = self.ceilings.escalate.as_ref().filter(|_| ask.purpose.contains("escalate")) {
+            let all = resolve(&strongest(), &self.candidates, &self.reach.matrix, self.seed);
+            let stronger: Vec<ModelIx> = all.into_iter().filter(|ix| set.contains(*ix)).collect();
+            if !stronger.is_empty() {
+                order = stronger;
+            }
+        }
         let model = |ix: &ModelIx| self.reach.matrix.model(*ix);
         if !ask.not_models.is_empty() || !ask.not_families.is_empty() {
             let barred =
@@ -322,7 +342,10 @@ impl Calls {
         order
     }
 
-    /// The call for one candidate with its money reserved, or `None` when the money does not reach.
+    /// The call for one candidate with its money, and its place in the tree, reserved.
+    ///
+    /// # Errors
+    /// What does not reach: `usd`, `calls`, `tokens`.
     fn prepare(
         &self,
         ask: &Ask,
@@ -330,12 +353,21 @@ impl Calls {
         provider: &Arc<Provider>,
         attempt: u32,
         deadline: Instant,
-    ) -> Option<(Call, Open)> {
+    ) -> Result<(Call, Open), &'static str> {
+        let model = &self.ceilings.priced(model);
         let mut edits = ask.edits.clone();
         self.ceilings.lower(&mut edits, &self.request);
         adapt(&mut edits, &self.request, model);
         let est_input = self.est_input(&edits);
-        let reserved = self.reserve(model, provider, &mut edits, est_input, ask)?;
+        let longest = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
+        let place = self.ledger_of(ask).admit(est_input, longest)?;
+        if place.output.is_some_and(|most| most < longest) {
+            edits.max_tokens = place.output;
+        }
+        let Some(reserved) = self.reserve(model, provider, &mut edits, est_input, ask) else {
+            self.ledger_of(ask).unmade(place);
+            return Err("usd");
+        };
         let now = Instant::now();
         let purpose =
             if attempt > 1 && ask.purpose == "primary" { "fallback".into() } else { ask.purpose.to_string() };
@@ -351,6 +383,7 @@ impl Calls {
             purpose,
             attempt,
             reserved,
+            place,
             run_started: self.started,
             started: now,
             est_input,
@@ -368,7 +401,7 @@ impl Calls {
             family: self.profile.task_family.value,
             sub_label: self.profile.sub_label,
         };
-        Some((call, open))
+        Ok((call, open))
     }
 
     async fn attempt(
@@ -439,6 +472,11 @@ impl Calls {
         }
         completion
     }
+}
+
+/// Every candidate, the strongest first.
+fn strongest() -> Route {
+    Route { strategy: Strategy::Strongest, ..Route::default() }
 }
 
 /// Silence after which a call that is cut off, by the client or by a deadline, counts against the model: one

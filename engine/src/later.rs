@@ -4,9 +4,13 @@ use crate::ledger::Ledger;
 use crate::settle::unix_ms;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::time::Duration;
 use types::outcome::Feedback;
-use types::store::{OutcomeStore, Record};
+use types::store::{self, OutcomeStore, Record};
 use workflows::Later;
+
+/// Looks for the record of a request, one each second.
+const LOOKS: u32 = 60;
 
 /// Starts work that nobody waits for, under a name; the caller counts it, and waits for it when it stops.
 pub type Background = Arc<dyn Fn(&'static str, BoxFuture<'static, ()>) + Send + Sync>;
@@ -34,7 +38,23 @@ pub(crate) async fn finish(later: Later, after: Ledger, store: Arc<dyn OutcomeSt
         source: format!("judge:{}", run.workflow),
     };
     let request_id = word.request_id.clone();
-    if let Err(e) = store.append(&Record::Feedback(word)) {
+    let recorded = match known(&*store, &request_id).await {
+        Ok(true) => store.append(&Record::Feedback(word)).map(|_| ()),
+        Ok(false) => Err(store::Error::Corrupt("the request is not on record".to_owned())),
+        Err(e) => Err(e),
+    };
+    if let Err(e) = recorded {
         tracing::error!(request_id, error = %e, "a judge's word is not recorded");
     }
+}
+
+/// Whether the request is on record. It is as soon as its client has taken the last of the answer.
+async fn known(store: &dyn OutcomeStore, request_id: &str) -> Result<bool, store::Error> {
+    for _ in 0..LOOKS {
+        if store.request(request_id).await?.is_some() {
+            return Ok(true);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    Ok(false)
 }

@@ -21,12 +21,76 @@ struct Book {
     waiting: u32,
     waiting_since: Option<Instant>,
     worst: Option<provider::Error>,
+    limits: Limits,
+    /// Calls admitted so far.
+    admitted: u32,
+    /// Tokens that calls under way may use.
+    tokens: u64,
+}
+
+/// What policies allow the whole tree at most; `None` = as much as it likes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Limits {
+    /// Calls of models.
+    pub(crate) calls: Option<u32>,
+    /// Tokens, input and output.
+    pub(crate) tokens: Option<u32>,
+}
+
+/// A call that the tree may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// Tokens held for it; 0 where they are not limited.
+    tokens: u64,
+    /// Most tokens of its answer; `None` = no limit of this kind.
+    pub(crate) output: Option<u32>,
 }
 
 impl Ledger {
     fn lock(&self) -> MutexGuard<'_, Book> {
         // Every write leaves the book consistent, so a panic elsewhere does not spoil it.
         self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// A ledger of a tree that may use no more than this.
+    pub(crate) fn under(limits: Limits) -> Self {
+        Ledger(Arc::new(Mutex::new(Book { limits, ..Book::default() })))
+    }
+
+    /// Takes one of the calls, and the tokens for it, that the tree may still use; check and act are one step.
+    ///
+    /// # Errors
+    /// Which of them is used up.
+    pub(crate) fn admit(&self, input: u32, output: u32) -> Result<Place, &'static str> {
+        let mut b = self.lock();
+        if b.limits.calls.is_some_and(|most| b.admitted >= most) {
+            return Err("calls");
+        }
+        let mut place = Place { tokens: 0, output: None };
+        if let Some(most) = b.limits.tokens {
+            let used: u64 = b.calls.iter().map(|(_, c)| tokens(c)).sum();
+            let left = u64::from(most).saturating_sub(used).saturating_sub(b.tokens);
+            let for_output = left.checked_sub(u64::from(input)).filter(|n| *n > 0).ok_or("tokens")?;
+            let granted = u32::try_from(for_output).unwrap_or(u32::MAX).min(output);
+            place.output = Some(granted);
+            place.tokens = u64::from(input).saturating_add(u64::from(granted));
+        }
+        b.admitted = b.admitted.saturating_add(1);
+        b.tokens = b.tokens.saturating_add(place.tokens);
+        Ok(place)
+    }
+
+    /// Gives the tokens of a call back: what it used stands in its record.
+    pub(crate) fn leave(&self, place: Place) {
+        let mut b = self.lock();
+        b.tokens = b.tokens.saturating_sub(place.tokens);
+    }
+
+    /// Gives a call back that was not made after all.
+    pub(crate) fn unmade(&self, place: Place) {
+        self.leave(place);
+        let mut b = self.lock();
+        b.admitted = b.admitted.saturating_sub(1);
     }
 
     /// Reserves money for one call if the tree stays within `cap`; check and act are one step.
@@ -122,6 +186,10 @@ impl Ledger {
     }
 }
 
+fn tokens(c: &CallRecord) -> u64 {
+    u64::from(c.usage.input).saturating_add(u64::from(c.usage.output))
+}
+
 /// How much a client can do with a failure when several happened: what is wrong with the request comes
 /// before load, load before absence, absence before our own keys.
 fn usefulness(e: &provider::Error) -> u8 {
@@ -155,6 +223,19 @@ mod tests {
         l.await_begins(at(8));
         l.await_ends(at(9));
         assert_eq!(l.waited(), Duration::from_secs(6));
+    }
+
+    #[test]
+    fn calls_and_tokens_of_a_tree_are_bounded() {
+        let l = Ledger::under(Limits { calls: Some(3), tokens: Some(100) });
+        let first = l.admit(30, 40).unwrap();
+        assert_eq!(first.output, Some(40));
+        assert_eq!(l.admit(30, 40), Err("tokens"), "only 30 are left, and none for an answer");
+        assert_eq!(l.admit(20, 40).unwrap().output, Some(10));
+        l.unmade(first);
+        assert!(l.admit(10, 20).is_ok() && l.admit(10, 20).is_ok());
+        assert_eq!(l.admit(0, 1), Err("calls"));
+        assert!(Ledger::default().admit(u32::MAX, u32::MAX).is_ok());
     }
 
     #[test]

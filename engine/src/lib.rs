@@ -35,6 +35,7 @@ pub use feedback::{FeedbackError, Receipt as FeedbackReceipt};
 pub use later::Background;
 pub use learn::{Statistics, learner};
 pub use models::{Learned, ModelRow};
+pub use policies;
 pub use profiler;
 pub use settle::Finished;
 pub use who::Who;
@@ -88,6 +89,10 @@ pub(crate) struct Inner {
     pub(crate) finished: Option<Finished>,
     pub(crate) config: Config,
     pub(crate) gate: Arc<Gate>,
+    /// What sessions were given last.
+    pub(crate) sessions: route::Sessions,
+    /// What exploring has cost.
+    pub(crate) explorers: route::Explorers,
     seeds: AtomicU64,
     background: OnceLock<Background>,
 }
@@ -103,7 +108,8 @@ pub(crate) struct View {
 impl View {
     pub(crate) fn circuit(&self, ix: types::ModelIx) -> Circuit {
         let breaker = self.reach.breakers.get(usize::from(ix.0));
-        breaker.map_or(Circuit::Closed, |b| b.circuit(tokio::time::Instant::now()))
+        let out = breaker.filter(|b| !b.is_closed());
+        out.map_or(Circuit::Closed, |b| b.circuit(tokio::time::Instant::now()))
     }
 }
 
@@ -138,6 +144,8 @@ impl Engine {
             limits,
             finished,
             gate: Gate::new(config.max_inflight),
+            sessions: route::Sessions::default(),
+            explorers: route::Explorers::default(),
             seeds: AtomicU64::new(seed),
             background: OnceLock::new(),
             config,

@@ -68,11 +68,10 @@ pub(crate) fn rows(inner: &Inner) -> Vec<ModelRow> {
     let row = |ix: types::ModelIx| {
         let (m, p) = (matrix.model(ix)?, matrix.provider_of(ix)?);
         let (n, s) = statistics
-            .arms
-            .values()
-            .filter_map(|arms| arms.get(&m.id))
-            .fold((0.0, 0.0), |(n, s), a| (n + a.total.n, s + a.total.s));
-        let seen = statistics.models.get(&m.id);
+            .arms()
+            .filter(|(_, model, _)| **model == m.id)
+            .fold((0.0, 0.0), |(n, s), (_, _, a)| (n + a.total.n, s + a.total.s));
+        let seen = statistics.model(&m.id);
         Some(ModelRow {
             id: m.id.clone(),
             aliases: m.aliases.clone(),

@@ -4,7 +4,7 @@ use crate::answer::{Admission, Answer, Head, Whole};
 use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
 use crate::later;
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Limits};
 use crate::limits::{Held, Worst};
 use crate::live::{self, Flow};
 use crate::route;
@@ -16,8 +16,8 @@ use std::sync::atomic::AtomicU32;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use types::chat::ChatRequest;
-use types::directives::Directives;
-use types::matrix::{Dialect, Tier};
+use types::directives::{Directives, Escalate};
+use types::matrix::{Dialect, Price, Tier};
 use types::provider::Edits;
 use types::{Usage, Usd};
 use workflows::{Ending, RunFailure, Trace};
@@ -36,14 +36,15 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 
     // profile, policy, route
     let decided = decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
-    let Decided { request, profile, scope, mut directives, seed, decision, routed } = decided;
-    let ledger = Ledger::default();
+    let Decided { request, profile, features, scope, mut directives, seed, decision, routed } = decided;
+    let ledger = Ledger::under(limits(&directives));
     let trace = Trace::default();
     let mut tree = Tree {
         store: inner.store.clone(),
         finished: inner.finished.clone(),
         explain: request.options.explain,
         decision: Some(Box::new(decision)),
+        features,
         trace: trace.clone(),
         ledger: ledger.clone(),
         before: Ledger::default(),
@@ -91,7 +92,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         edits: Edits::default(),
         sink,
         inputs: serde_json::Map::new(),
-        vars: Vec::new(),
+        vars: vars(&directives),
         usd: cap,
         facts: workflows::Facts {
             id: tree.admission.request_id.clone(),
@@ -132,6 +133,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 pub(crate) struct Decided {
     pub(crate) request: Arc<ChatRequest>,
     pub(crate) profile: types::WorkloadProfile,
+    pub(crate) features: types::Features,
     pub(crate) scope: types::expr::Scope,
     pub(crate) directives: Directives,
     pub(crate) seed: u64,
@@ -152,6 +154,7 @@ pub(crate) async fn decide(
     let who = &admission.who;
     // profile
     let profile = profiler::profile(&request);
+    let features = profiler::features(&request, &profile);
 
     // policy
     let around =
@@ -168,6 +171,8 @@ pub(crate) async fn decide(
     let seed = inner.next_seed();
     let statistics = inner.statistics.load();
     let circuit = |ix: types::ModelIx| view.circuit(ix);
+    let session = request.options.session.as_deref();
+    let warm = inner.sessions.warm(&who.tenant.id, session, ts_ms);
     let routed = route::decide(
         &route::Inputs {
             bundle: &view.bundle,
@@ -178,6 +183,10 @@ pub(crate) async fn decide(
             statistics: &statistics,
             request: &request,
             profile: &profile,
+            features: &features,
+            warm: warm.as_ref(),
+            explore: who.tenant.allow_explore
+                && inner.explorers.allows(&who.tenant.id, view.bundle.routing.budget),
             scope: &scope,
             mode: inner.config.mode,
             seed,
@@ -188,6 +197,10 @@ pub(crate) async fn decide(
         &mut directives,
         unevaluated,
     );
+    if let Ok(r) = &routed {
+        inner.sessions.note(session, &r.decision);
+        inner.explorers.note(&r.decision);
+    }
     let (decision, mut routed) = match routed {
         Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
         Err(e) => (e.0, Err(e.1)),
@@ -200,7 +213,7 @@ pub(crate) async fn decide(
             Err(e) => routed = Err(e),
         }
     }
-    Decided { request, profile, scope, directives, seed, decision, routed }
+    Decided { request, profile, features, scope, directives, seed, decision, routed }
 }
 
 fn whole(
@@ -269,12 +282,47 @@ fn deadline(
         + shortest.map_or(inner.config.default_deadline, |d| d.min(inner.config.default_deadline))
 }
 
+/// Values that policies give the workflow's own variables.
+fn vars(d: &Directives) -> Vec<(String, serde_json::Value)> {
+    let set = d.further.iter().flat_map(|f| &f.vars);
+    set.map(|(name, set)| (name.clone(), set.value.clone())).collect()
+}
+
 /// What the policies' caps allow in every call.
 pub(crate) fn ceilings(d: &Directives) -> Ceilings {
+    let further = d.further.as_deref();
+    let models = |e: &types::directives::Set<Escalate>| match &e.value {
+        Escalate::Models(set) => Some(Arc::new(set.clone())),
+        Escalate::Workflow(_) => None,
+    };
     Ceilings {
         max_tokens: d.cap_max_tokens.as_ref().map(|c| c.value),
         temperature: d.cap_temperature.as_ref().map(|c| c.value),
+        attempts: further.and_then(|f| f.cap_attempts.as_ref()).map(|c| c.value),
+        retry: further.and_then(|f| f.retry.as_ref()).map(|r| r.value),
+        escalate: further.and_then(|f| f.escalate.as_ref()).and_then(models),
+        assumed: assumed(d),
     }
+}
+
+/// What the whole tree may use at most.
+pub(crate) fn limits(d: &Directives) -> Limits {
+    let further = d.further.as_deref();
+    Limits {
+        calls: further.and_then(|f| f.cap_calls.as_ref()).map(|c| c.value),
+        tokens: further.and_then(|f| f.cap_tokens.as_ref()).map(|c| c.value),
+    }
+}
+
+/// What models cost whose price is not known.
+pub(crate) fn assumed(d: &Directives) -> Option<Price> {
+    let price = d.further.as_ref()?.assume_price.as_ref()?.value;
+    Some(Price {
+        input: price.input,
+        cached_input: price.input,
+        cache_write: price.input,
+        output: price.output,
+    })
 }
 
 fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {

@@ -5,7 +5,7 @@ use crate::answer::{Admission, Tail};
 use crate::error::{Attempt, Error};
 use crate::ledger::Ledger;
 use crate::limits::Held;
-use crate::outcome;
+use crate::{learn, outcome, route};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use types::decision::Decision;
@@ -26,6 +26,8 @@ pub(crate) struct Tree {
     pub(crate) admission: Admission,
     /// Taken when the tree is closed.
     pub(crate) decision: Option<Box<Decision>>,
+    /// The request as the learner's numbers.
+    pub(crate) features: types::Features,
     pub(crate) trace: Trace,
     pub(crate) ledger: Ledger,
     /// Calls that were made and settled earlier, while the same run was walked before.
@@ -128,6 +130,10 @@ impl Tree {
         let (cost_usd, cost_known) = run.cost();
         let parts = parts(run, status);
         let arm = decision.choice();
+        // Who gave the first answer; the chosen arm where its workflow chooses models itself.
+        let first = run.calls().find(|c| c.error.is_none()).map(|c| c.model.clone());
+        let credited =
+            arm.map(|a| first.filter(|_| &*a.model != learn::ANY_MODEL).unwrap_or_else(|| a.model.clone()));
         Outcome {
             request_id: decision.request_id.clone(),
             ts_ms: unix_ms(),
@@ -153,7 +159,7 @@ impl Tree {
             repairs: run.repairs,
             observations: run.calls().filter(|c| !cancelled(c)).map(observation).collect(),
             propensity: decision.propensity,
-            basis: None,
+            basis: credited.and_then(|m| route::basis(decision, self.features, &m)),
         }
     }
 

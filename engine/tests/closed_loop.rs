@@ -671,3 +671,70 @@ fn the_same_configuration_has_the_same_hash_and_built_in_pools_hold_where_none_a
     assert!(load(rule, None).0.is_none());
     assert!(load(rule, Some(RULES)).0.is_some());
 }
+
+/// A workflow `w` of these nodes that serves every request.
+fn flow(nodes: &str) -> SourceFile {
+    SourceFile::new("w.yaml", format!("version: 1\nname: w\n{nodes}"))
+}
+
+fn by_name() -> Value {
+    json!({"model": "workflow/w", "messages": [{"role": "user", "content": "hello"}]})
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_workflow_does_after_its_response_is_a_word_on_it_and_not_in_its_record() {
+    let nodes = "\
+nodes:
+  - { id: ask, type: generate }
+  - { id: audit, type: judge, input: nodes.ask.completion, needs: ask }
+  - { id: answer, type: stream, from: nodes.ask.completion, needs: ask }
+";
+    let grade = "{\"scores\": {\"correctness\": 3, \"helpfulness\": 3}, \"rationale\": \"so so\"}";
+    let h = house_of(vec![model("a", 1.0), model("b", 1.0)], RULES, vec![flow(nodes)], move |c| {
+        let judge = c.edits.messages.is_some();
+        Ok(whole(c, if judge { grade } else { "an answer" }))
+    });
+    let work: Arc<Mutex<Vec<BoxFuture<'static, ()>>>> = Arc::default();
+    let keep = work.clone();
+    h.engine.work_in(Arc::new(move |_, future| keep.lock().unwrap().push(future)));
+    let (id, answer) = h.ask(by_name()).await;
+    assert!(matches!(answer, Ok(Answer::Whole(_))), "{answer:?}");
+    let before = h.stored(&id).await;
+    assert_eq!((before.record.outcome.calls, before.feedback.len()), (1, 0));
+    let started = std::mem::take(&mut *work.lock().unwrap());
+    assert_eq!(started.len(), 1);
+    for future in started {
+        future.await;
+    }
+    let after = h.stored(&id).await;
+    assert_eq!((after.record.outcome.calls, h.calls("p/a") + h.calls("p/b")), (1, 2));
+    assert_eq!((after.feedback[0].source.as_str(), after.feedback[0].score.get()), ("judge:w", 0.5));
+    // Without anywhere to do it, it is left undone, and the answer is the same.
+    let h = house_of(vec![model("a", 1.0)], RULES, vec![flow(nodes)], |c| Ok(whole(c, "an answer")));
+    let (id, answer) = h.ask(by_name()).await;
+    assert!(matches!(answer, Ok(Answer::Whole(_))), "{answer:?}");
+    assert_eq!((h.stored(&id).await.record.outcome.calls, h.calls("p/a")), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_nodes_budget_is_set_aside_before_its_calls() {
+    // Four thousand tokens at 100 a million are 0.4: more than the node may use.
+    let nodes = "\
+nodes:
+  - { id: ask, type: generate, budget: { usd: 0.2 }, params: { max_tokens: 4000 } }
+  - { id: answer, type: stream, from: nodes.ask.completion, needs: ask }
+";
+    let h = house_of(vec![model("a", 100.0)], RULES, vec![flow(nodes)], |c| {
+        Ok(whole(c, &c.edits.max_tokens.unwrap_or(0).to_string()))
+    });
+    // Prose is shortened to what the node can pay for.
+    let Ok(Answer::Whole(w)) = h.ask(by_name()).await.1 else { panic!() };
+    let most: u32 = w.completion.text().parse().unwrap();
+    assert!((1_000..2_000).contains(&most), "{most}");
+    // An answer with a form cannot be.
+    let mut form = by_name();
+    form["response_format"] = json!({"type": "json_object"});
+    let Err(e) = h.ask(form).await.1 else { panic!() };
+    assert!(matches!(e.kind, Kind::Budget(_)), "{e:?}");
+    assert_eq!(h.calls("p/a"), 1);
+}

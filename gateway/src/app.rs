@@ -15,16 +15,19 @@ use crate::control::secret::MASTER_KEY;
 use crate::control::spent::Keeper;
 use crate::edge::accept::{Acceptor, Handler, Seats};
 use crate::edge::body::Budget;
+use crate::edge::request_id;
 use crate::front;
 use crate::metrics::{Metrics, Reading};
 use crate::tasks::Tasks;
+use crate::webhooks::{self, Webhooks};
+use engine::runs::Runs;
 use engine::{Circuit, Engine, Parts};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use stores::control::{Control, ControlMemory};
 use stores::limits::Counters;
-use stores::{Memory, Store};
+use stores::{Memory, RunsMemory, Store};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use types::control::ControlStore;
@@ -32,6 +35,7 @@ use types::limits::LimitStore;
 use types::matrix::{Availability, Matrix, Provider};
 use types::options::Mode;
 use types::provider::ChatProvider;
+use types::runs::RunStore;
 use types::store::OutcomeStore;
 use types::{Diagnostic, Severity};
 
@@ -92,13 +96,17 @@ pub(crate) struct App {
     /// Unix time of the start, for models whose prices bear no date.
     pub(crate) started: i64,
     /// Who may use what.
-    pub(crate) plane: Plane,
+    pub(crate) plane: Arc<Plane>,
     /// Stands for the caller where none is asked for.
     pub(crate) nobody: Arc<engine::Who>,
     /// Counts rates and budgets.
     pub(crate) limits: Arc<dyn LimitStore>,
     /// The data folder, if there is one.
     pub(crate) folder: Option<PathBuf>,
+    /// Durable runs.
+    pub(crate) runs: Runs,
+    /// Who may be told of their ends.
+    pub(crate) webhooks: Arc<Webhooks>,
     seats: Arc<Seats>,
     tasks: Tasks,
     kept: Kept,
@@ -314,7 +322,12 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     });
     let tasks = Tasks::default();
     let work = tasks.clone();
-    engine.work_in(Arc::new(move |name, future| work.spawn(name, future)));
+    let start: engine::Background = Arc::new(move |name, future| work.spawn(name, future));
+    engine.work_in(start.clone());
+    let plane = Arc::new(plane);
+    let runs = runs(&engine, &plane, start, folder.as_deref(), server.runs.clone()).await?;
+    let secret = settings.environment.get(webhooks::SECRET);
+    let webhooks = Webhooks::new(server.webhooks.clone(), secret.as_deref()).map_err(Error::Webhooks)?;
     let app = Arc::new(App {
         engine,
         metrics,
@@ -325,6 +338,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         nobody: engine::Who::open(),
         limits,
         folder: folder.clone(),
+        runs,
+        webhooks: Arc::new(webhooks),
         seats: Arc::default(),
         tasks,
         kept,
@@ -334,6 +349,9 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     });
     let front = front::Front::new(app.clone());
     let stop = CancellationToken::new();
+    app.runs.work();
+    let (hooks, runs, ends) = (app.webhooks.clone(), app.runs.clone(), stop.clone());
+    app.tasks.spawn("webhooks", async move { hooks.run(runs, ends).await });
     accept(&app, &front, &stop, listener);
     app.tasks.spawn("spent", keeper.run(stop.clone()));
     let admin = control.as_ref().and_then(|l| l.local_addr().ok());
@@ -397,6 +415,31 @@ async fn admin_listener(
         return Err(Error::AdminOpen(addr));
     }
     TcpListener::bind(addr).await.map(Some).map_err(|source| Error::Listen { addr, source })
+}
+
+/// Durable runs: in the data folder, or in memory where there is none.
+async fn runs(
+    engine: &Engine,
+    plane: &Arc<Plane>,
+    start: engine::Background,
+    folder: Option<&Path>,
+    config: engine::runs::Config,
+) -> Result<Runs, Error> {
+    let store: Arc<dyn RunStore> = match folder {
+        None => Arc::new(RunsMemory::new(stores::Clock::system(), RunsMemory::CAPACITY)),
+        Some(folder) => {
+            let path = folder.to_owned();
+            let open = move || stores::Runs::open(&path, stores::Clock::system());
+            let opened = tokio::task::spawn_blocking(open).await;
+            let opened = opened.unwrap_or_else(|e| Err(types::store::Error::Database(e.to_string())));
+            Arc::new(opened.map_err(|source| Error::Data { folder: folder.to_owned(), source })?)
+        }
+    };
+    let plane = plane.clone();
+    let people: engine::runs::People = Arc::new(move |tenant, principal| plane.starter(tenant, principal));
+    let owner = request_id::fresh_of("own_");
+    let setup = engine::runs::Setup { engine: engine.clone(), store, people, start, config };
+    Ok(Runs::new(setup, owner))
 }
 
 async fn open_plane(folder: Option<&Path>, environment: &Environment) -> Result<Plane, Error> {

@@ -7,6 +7,7 @@ use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
 use crate::edge::{gate, request_id};
 use crate::error::Failure;
+use crate::openai::headers::number;
 use crate::routes;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
@@ -45,6 +46,11 @@ pub(crate) struct Arrival {
 }
 
 impl Arrival {
+    /// The tenant whose things are asked for.
+    pub(crate) fn tenant(&self) -> &str {
+        &self.who.principal.tenant.id
+    }
+
     /// Whether something of a tenant may be seen.
     pub(crate) fn sees(&self, tenant: &str) -> bool {
         self.local || self.who.principal.tenant.id == tenant
@@ -65,6 +71,7 @@ fn router(app: Arc<App>) -> Router {
         .route(routes::MODEL, axum::routing::get(routes::models::one))
         .route(routes::FEEDBACK, axum::routing::post(routes::feedback::post))
         .route(routes::DECISION, axum::routing::get(routes::decisions::get))
+        .merge(routes::runs::router())
         .route(routes::HEALTH, axum::routing::get(routes::health::live))
         .route(routes::READY, axum::routing::get(routes::health::ready))
         .route(routes::METRICS, axum::routing::get(routes::metrics::get));
@@ -202,8 +209,8 @@ fn finish(response: &mut Response<Payload>, request_id: &str, received: Instant,
     if let Ok(id) = HeaderValue::from_str(request_id) {
         headers.insert(request_id::HEADER, id);
     }
-    let ms = u64::try_from(received.elapsed().as_millis()).unwrap_or(u64::MAX);
-    headers.insert(PROCESSING, HeaderValue::from(ms));
+    let ms = usize::try_from(received.elapsed().as_millis()).unwrap_or(usize::MAX);
+    headers.insert(PROCESSING, number(ms));
     headers.insert(NO_SNIFF.0, NO_SNIFF.1);
     if refused && !headers.contains_key(ALLOW) {
         headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));

@@ -1,11 +1,17 @@
 //! Measures profiles against labelled requests, with the numbers of the labelled set's own scoring script.
 
+mod by_source;
+mod reliability;
 mod row;
 mod score;
 
+pub use by_source::{BySource, Fold, Reading, by_source};
+pub use reliability::Reliability;
 pub use score::{Evaluation, Latency, SourceAccuracy};
 
+use crate::dense;
 use crate::features::Features;
+use crate::model::Model;
 use row::Row;
 use std::io::BufRead;
 use std::time::Duration;
@@ -112,8 +118,11 @@ fn run(
             source,
         })?;
         let start = clock.map(|c| c());
-        let features = Features::read(&request);
-        let profile = crate::assemble(&request, &features);
+        let model = Model::shipped();
+        let mut grams = model.sums();
+        let features = Features::read(&request, &mut grams);
+        let log_odds = model.log_odds(&dense::numbers(&features), &grams);
+        let profile = crate::assemble(&request, &features, &model.probabilities(&log_odds));
         let spent = clock.zip(start).map(|(c, start)| c().saturating_sub(start));
         tally.add(&row, &row::Prediction::of(&row.id, &features, &profile, spent));
         done = done.saturating_add(1);

@@ -1,17 +1,21 @@
 //! The one pass over a request: structure, and what a bounded sample of its text says.
 
-use crate::cues::{self, Cue, Signal};
-use crate::language;
+mod count;
+mod pieces;
+mod reader;
+
+pub(crate) use pieces::{head, tail};
+
+use crate::cues::Signal;
+use crate::grams::Sink;
+use crate::scan::Signs;
 use crate::shape::Shape;
-use crate::tokens;
+use pieces::Pieces;
+use reader::Reader;
 use types::ChatRequest;
-use types::chat::{Content, Message, PartKind, ResponseFormat, Role, ToolChoice};
+use types::chat::{Message, ResponseFormat, Role, ToolChoice};
 use types::profile::Facts;
 
-/// Where instructions stand in a text: this many bytes at its start …
-const EDGE_HEAD: usize = 450;
-/// … and this many at its end; what lies between is mostly material.
-const EDGE_TAIL: usize = 350;
 /// Bytes read of the material of the text that asks, at its start and at its end.
 const BODY_HEAD: usize = 6_000;
 const BODY_TAIL: usize = 3_000;
@@ -55,28 +59,34 @@ pub(crate) enum Contract {
 pub(crate) struct Features {
     /// Counts for the profile; `est_output_tokens` is filled in later.
     pub(crate) facts: Facts,
-    /// Shape of the instructions and the text that asks.
+    /// Lines and paragraphs of the text that asks.
     pub(crate) shape: Shape,
+    /// Lines and paragraphs of the instructions.
+    pub(crate) instruction_shape: Shape,
     /// Shape of recent tool results.
     pub(crate) result_shape: Shape,
+    /// Signs of the text that asks.
+    pub(crate) signs: Signs,
     /// Bytes of the text that asks.
     pub(crate) ask_bytes: usize,
+    /// How the text that asks begins and ends.
+    pub(crate) ask_edge: AskEdge,
     /// Bytes of the system and developer messages.
     pub(crate) instruction_bytes: usize,
+    /// The instructions begin by telling the model what it is or must do, rather than with material.
+    pub(crate) instruction_address: bool,
     /// Document markers seen in the instructions.
     pub(crate) instruction_documents: f32,
     /// Assistant turns before the last message.
     pub(crate) assistant_turns: u32,
-    /// Assistant turns of the looked-at ones that read as a command or hold an action mark.
+    /// Assistant turns, of the looked-at ones, that call a tool, read as a command or hold an action mark.
     pub(crate) command_turns: u32,
     /// Assistant turns looked at.
     pub(crate) looked_turns: u32,
-    /// Later user turns, of the looked-at ones, that hold no question.
+    /// Earlier user turns, of the looked-at ones, that hold no question.
     pub(crate) questionless_turns: u32,
-    /// Assistant messages that carry tool calls.
-    pub(crate) call_turns: u32,
-    /// The text that asks ends in a shell's prompt.
-    pub(crate) prompt_end: bool,
+    /// Earlier user turns looked at.
+    pub(crate) history_turns: u32,
     /// Contract stated by `response_format`.
     pub(crate) contract: Contract,
     /// `tool_choice`: tools are forbidden.
@@ -95,21 +105,50 @@ pub(crate) struct Features {
     pub(crate) slow_tier: bool,
     /// `reasoning_effort`: -1 low, 0 not given or medium, 1 high.
     pub(crate) effort: i8,
-    signals: [f32; Signal::COUNT],
+    /// Weight of evidence per signal, in the order of [`Signal::ALL`].
+    pub(crate) signals: [f32; Signal::COUNT],
 }
 
+/// How a text begins and ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AskEdge {
+    /// Its last visible character is a question mark.
+    pub(crate) question: bool,
+    /// Its last visible character is a colon: something is to be filled in.
+    pub(crate) colon: bool,
+    /// It ends in a shell's prompt.
+    pub(crate) prompt: bool,
+    /// It begins with a lower-case letter.
+    pub(crate) lower: bool,
+}
+
+/// A cue that was found: its number, how much it adds to its signal.
+pub(crate) type Hit = (u32, f32);
+
 impl Features {
-    /// Reads a request.
-    pub(crate) fn read(request: &ChatRequest) -> Self {
+    /// Reads a request; n-grams go to `sink`.
+    pub(crate) fn read(request: &ChatRequest, sink: &mut impl Sink) -> Self {
+        Features::read_noting(request, sink, None)
+    }
+
+    /// As [`Features::read`], and notes every cue found.
+    pub(crate) fn read_noting(
+        request: &ChatRequest,
+        sink: &mut impl Sink,
+        hits: Option<&mut Vec<Hit>>,
+    ) -> Self {
         let mut features = Features::structure(request);
         let ask = ask_text(request);
-        let mut reader = Reader::new();
+        let mut reader = Reader::new(sink, hits);
         features.read_ask(&ask, &mut reader);
         features.read_instructions(request, &mut reader);
         features.read_history(request, &mut reader);
         features.read_transcript(request, &mut reader);
         features.signals = reader.signals;
-        features.finish(&ask);
+        let found = reader.language.result();
+        features.facts.language = found.main;
+        features.facts.second_language = found.second;
+        features.facts.has_code = features.holds_code();
         features
     }
 
@@ -118,26 +157,31 @@ impl Features {
         self.signals.get(signal as usize).copied().unwrap_or(0.0)
     }
 
-    /// Evidence on a scale of log odds: grows with the logarithm, so that long texts do not shout.
-    pub(crate) fn evidence(&self, signal: Signal) -> f32 {
-        1.8 * self.signal(signal).ln_1p()
+    /// Share of the bytes of ask and instructions that stand in code, data or table lines, 0..=1.
+    pub(crate) fn structured_share(&self) -> f32 {
+        let bytes = self.shape.bytes.saturating_add(self.instruction_shape.bytes);
+        let structured = self.shape.structured_bytes.saturating_add(self.instruction_shape.structured_bytes);
+        if bytes == 0 { 0.0 } else { structured as f32 / bytes as f32 }
     }
 
     fn structure(request: &ChatRequest) -> Self {
         let params = &request.params;
         Features {
-            facts: count(request),
+            facts: count::facts(request),
             shape: Shape::default(),
+            instruction_shape: Shape::default(),
             result_shape: Shape::default(),
+            signs: Signs::default(),
             ask_bytes: 0,
+            ask_edge: AskEdge::default(),
             instruction_bytes: 0,
+            instruction_address: false,
             instruction_documents: 0.0,
             assistant_turns: 0,
             command_turns: 0,
             looked_turns: 0,
             questionless_turns: 0,
-            call_turns: 0,
-            prompt_end: false,
+            history_turns: 0,
             contract: match request.response_format {
                 ResponseFormat::Text => Contract::FreeText,
                 ResponseFormat::JsonObject => Contract::JsonObject,
@@ -159,22 +203,26 @@ impl Features {
         }
     }
 
-    fn read_ask(&mut self, ask: &str, reader: &mut Reader) {
+    fn read_ask<S: Sink>(&mut self, ask: &str, reader: &mut Reader<'_, S>) {
         self.ask_bytes = ask.len();
-        self.prompt_end =
-            matches!(ask.trim_ascii_end().as_bytes(), [.., b'$' | b'#'] | [.., b'>', b'>', b'>']);
+        self.ask_edge = AskEdge::of(ask);
         let pieces = Pieces::cut(ask, BODY_HEAD, BODY_TAIL);
         for piece in pieces.all() {
             self.shape.read(piece);
         }
-        reader.edges(&pieces, zone::ASK);
-        reader.body(&pieces, zone::ASK_BODY);
+        self.shape.end();
+        reader.edge(pieces.edge_head, zone::ASK, true);
+        reader.body(pieces.body_head, zone::ASK_BODY);
+        reader.body(pieces.body_tail, zone::ASK_BODY);
+        reader.edge(pieces.edge_tail, zone::ASK, false);
+        self.signs = std::mem::take(&mut reader.scanner.signs);
     }
 
-    fn read_instructions(&mut self, request: &ChatRequest, reader: &mut Reader) {
+    fn read_instructions<S: Sink>(&mut self, request: &ChatRequest, reader: &mut Reader<'_, S>) {
         let before = reader.signal(Signal::Document);
         let mut budget = INSTRUCTION_HEAD.saturating_add(INSTRUCTION_TAIL);
         for text in texts(request.messages.iter().filter(|m| m.role.is_instruction())) {
+            let first = self.instruction_bytes == 0;
             self.instruction_bytes = self.instruction_bytes.saturating_add(text.len());
             if budget == 0 {
                 continue;
@@ -182,41 +230,47 @@ impl Features {
             let pieces = Pieces::cut(text, INSTRUCTION_HEAD.min(budget), INSTRUCTION_TAIL.min(budget));
             budget = budget.saturating_sub(text.len());
             for piece in pieces.all() {
-                self.shape.read(piece);
+                self.instruction_shape.read(piece);
             }
-            reader.edges(&pieces, zone::INSTRUCTION);
-            reader.body(&pieces, zone::INSTRUCTION_BODY);
+            if first {
+                self.instruction_address = addresses(text);
+            }
+            reader.edge(pieces.edge_head, zone::INSTRUCTION, first);
+            reader.body(pieces.body_head, zone::INSTRUCTION_BODY);
+            reader.body(pieces.body_tail, zone::INSTRUCTION_BODY);
+            reader.edge(pieces.edge_tail, zone::INSTRUCTION, false);
         }
+        self.instruction_shape.end();
         self.instruction_documents = reader.signal(Signal::Document) - before;
+        self.signs.words_asked = self.signs.words_asked.or(reader.scanner.signs.words_asked);
     }
 
-    fn read_history(&mut self, request: &ChatRequest, reader: &mut Reader) {
+    fn read_history<S: Sink>(&mut self, request: &ChatRequest, reader: &mut Reader<'_, S>) {
         let earlier = request.messages.iter().rev().filter(|m| m.role == Role::User).skip(1);
         for message in earlier.take(HISTORY_TURNS) {
             let mut asks = false;
             for text in message.content.texts().take(2) {
                 let piece = head(text, HISTORY_BYTES);
                 asks |= piece.contains(['?', '？']) || tail(text, 64).contains(['?', '？']);
-                reader.read(piece, zone::HISTORY);
+                reader.body(piece, zone::HISTORY);
             }
+            self.history_turns = self.history_turns.saturating_add(1);
             self.questionless_turns = self.questionless_turns.saturating_add(u32::from(!asks));
         }
     }
 
-    fn read_transcript(&mut self, request: &ChatRequest, reader: &mut Reader) {
-        let mut turns = request.messages.iter().rev().filter(|m| m.role == Role::Assistant);
-        for message in turns.by_ref().take(ACTION_TURNS) {
+    fn read_transcript<S: Sink>(&mut self, request: &ChatRequest, reader: &mut Reader<'_, S>) {
+        let turns = request.messages.iter().rev().filter(|m| m.role == Role::Assistant);
+        for (i, message) in turns.enumerate() {
             self.assistant_turns = self.assistant_turns.saturating_add(1);
-            self.looked_turns = self.looked_turns.saturating_add(1);
-            self.call_turns = self.call_turns.saturating_add(u32::from(!message.tool_calls.is_empty()));
-            let text = message.content.texts().next().unwrap_or("");
-            let marked = reader.actions(head(text, ACTION_BYTES)) | reader.actions(tail(text, ACTION_BYTES));
-            let command = marked || is_command(text);
-            self.command_turns = self.command_turns.saturating_add(u32::from(command));
-        }
-        for message in turns {
-            self.assistant_turns = self.assistant_turns.saturating_add(1);
-            self.call_turns = self.call_turns.saturating_add(u32::from(!message.tool_calls.is_empty()));
+            if i < ACTION_TURNS {
+                self.looked_turns = self.looked_turns.saturating_add(1);
+                let text = message.content.texts().next().unwrap_or("");
+                let marked =
+                    reader.actions(head(text, ACTION_BYTES)) | reader.actions(tail(text, ACTION_BYTES));
+                let command = marked || !message.tool_calls.is_empty() || is_command(text);
+                self.command_turns = self.command_turns.saturating_add(u32::from(command));
+            }
         }
         let results = request.messages.iter().rev().filter(|m| matches!(m.role, Role::Tool | Role::Function));
         for text in texts(results.take(RESULT_TURNS)) {
@@ -224,69 +278,32 @@ impl Features {
         }
     }
 
-    fn finish(&mut self, ask: &str) {
-        let found = language::detect(ask);
-        self.facts.language = found.main;
-        self.facts.second_language = found.second;
-        let code = self.shape.code_lines;
-        self.facts.has_code = self.shape.definitions > 0
+    fn holds_code(&self) -> bool {
+        let (ask, told) = (&self.shape, &self.instruction_shape);
+        let code = ask.code_lines.saturating_add(told.code_lines);
+        let fences = ask.fences.saturating_add(told.fences);
+        let data = ask.data_lines.saturating_add(told.data_lines);
+        // A pair of fences around JSON is data rather than code.
+        let fenced = fences >= 2 && (data == 0 || code > 0);
+        ask.definitions > 0
+            || told.definitions > 0
             || code >= 4
-            || (code >= 2 && self.shape.code_share() > 0.2)
-            || self.fenced_code();
-    }
-
-    /// A pair of fences; a lone block of JSON is data rather than code.
-    fn fenced_code(&self) -> bool {
-        self.shape.fences >= 2 && (self.shape.data_lines == 0 || self.shape.code_lines > 0)
+            || (code >= 2 && ask.code_share() > 0.2)
+            || fenced
     }
 }
 
-/// Counts that need no look at the words.
-fn count(request: &ChatRequest) -> Facts {
-    let mut facts = Facts { message_count: small(request.messages.len()), ..Facts::default() };
-    let mut tokens = tokens::PER_MESSAGE * request.messages.len() as f32;
-    let mut bytes = 0_usize;
-    for message in &request.messages {
-        facts.turns = facts.turns.saturating_add(u32::from(message.role == Role::User));
-        let result = matches!(message.role, Role::Tool | Role::Function);
-        facts.tool_results = facts.tool_results.saturating_add(u32::from(result));
-        for text in message.content.texts() {
-            bytes = bytes.saturating_add(text.len());
-            tokens += tokens::of(text);
-        }
-        for call in &message.tool_calls {
-            tokens += tokens::of(&call.arguments) + tokens::of(&call.name) + 8.0;
-        }
-        count_media(message, &mut facts);
-    }
-    for tool in &request.tools {
-        tokens += tokens::of(tool.raw.get());
-    }
-    if let ResponseFormat::JsonSchema { .. } = request.response_format {
-        facts.has_schema = true;
-        tokens += request.raw("response_format").map_or(0.0, tokens::of);
-    }
-    facts.tools = small(request.tools.len());
-    facts.text_bytes = small(bytes);
-    tokens += facts.images as f32 * tokens::PER_IMAGE;
-    // A float beyond the range saturates.
-    facts.est_input_tokens = tokens.round() as u32;
-    facts
-}
-
-fn count_media(message: &Message, facts: &mut Facts) {
-    let Content::Parts(parts) = &message.content else { return };
-    for part in parts {
-        match part.kind {
-            PartKind::Image { .. } => facts.images = facts.images.saturating_add(1),
-            PartKind::Other(..) => facts.other_media = facts.other_media.saturating_add(1),
-            PartKind::Text(_) | PartKind::Refusal(_) => {}
+impl AskEdge {
+    fn of(text: &str) -> Self {
+        let end = text.trim_end();
+        let last = end.chars().next_back();
+        AskEdge {
+            question: matches!(last, Some('?' | '？' | '؟')),
+            colon: matches!(last, Some(':' | '：')),
+            prompt: matches!(end.as_bytes(), [.., b'$' | b'#'] | [.., b'>', b'>', b'>']),
+            lower: text.chars().next().is_some_and(char::is_lowercase),
         }
     }
-}
-
-fn small(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 fn texts<'a>(messages: impl Iterator<Item = &'a Message>) -> impl Iterator<Item = &'a str> {
@@ -294,10 +311,21 @@ fn texts<'a>(messages: impl Iterator<Item = &'a Message>) -> impl Iterator<Item 
 }
 
 /// The text that asks: the last user message that holds any, else the last message that does.
-fn ask_text(request: &ChatRequest) -> std::borrow::Cow<'_, str> {
+pub(crate) fn ask_text(request: &ChatRequest) -> std::borrow::Cow<'_, str> {
     let holds_text = |m: &&Message| m.content.texts().any(|t| !t.trim_ascii().is_empty());
     let user = request.messages.iter().rev().filter(|m| m.role == Role::User).find(holds_text);
     user.or_else(|| request.messages.iter().rev().find(holds_text)).map_or("".into(), |m| m.content.text())
+}
+
+/// Whether instructions speak to the model from their first words on.
+fn addresses(text: &str) -> bool {
+    let start = text.trim_start_matches(|c: char| !c.is_alphanumeric());
+    [
+        "you ", "your ", "please ", "act ", "as an ", "as a ", "answer ", "use ", "read ", "given ",
+        "extract ", "respond ",
+    ]
+    .iter()
+    .any(|w| start.as_bytes().get(..w.len()).is_some_and(|s| s.eq_ignore_ascii_case(w.as_bytes())))
 }
 
 /// A terse command rather than speech: short, lower case, not a sentence; or a closing fence.
@@ -309,104 +337,6 @@ fn is_command(text: &str) -> bool {
     terse || (text.ends_with("```") && text.len() < 2_000 && text.matches("```").count() == 2)
 }
 
-/// At most `bytes` from the start, cut between characters.
-pub(crate) fn head(text: &str, bytes: usize) -> &str {
-    text.get(..text.floor_char_boundary(bytes)).unwrap_or(text)
-}
-
-/// At most `bytes` from the end, cut between characters.
-pub(crate) fn tail(text: &str, bytes: usize) -> &str {
-    text.get(text.ceil_char_boundary(text.len().saturating_sub(bytes))..).unwrap_or(text)
-}
-
-/// A text in four pieces: both edges, where instructions stand, and a sample of what lies between.
-struct Pieces<'a> {
-    edge_head: &'a str,
-    body_head: &'a str,
-    body_tail: &'a str,
-    edge_tail: &'a str,
-}
-
-impl<'a> Pieces<'a> {
-    fn cut(text: &'a str, body_head: usize, body_tail: usize) -> Self {
-        if text.len() <= EDGE_HEAD.saturating_add(EDGE_TAIL) {
-            return Pieces { edge_head: text, body_head: "", body_tail: "", edge_tail: "" };
-        }
-        let (edge_head, rest) = split_at_blank(text, EDGE_HEAD);
-        let (body, edge_tail) = split_at_blank(rest, rest.len().saturating_sub(EDGE_TAIL));
-        if body.len() <= body_head.saturating_add(body_tail) {
-            return Pieces { edge_head, body_head: body, body_tail: "", edge_tail };
-        }
-        Pieces { edge_head, body_head: head(body, body_head), body_tail: tail(body, body_tail), edge_tail }
-    }
-
-    fn all(&self) -> [&'a str; 4] {
-        [self.edge_head, self.body_head, self.body_tail, self.edge_tail]
-    }
-}
-
-/// Splits at the first blank within 48 bytes after `at`, so that no cue is cut; else at `at`.
-fn split_at_blank(text: &str, at: usize) -> (&str, &str) {
-    let at = text.floor_char_boundary(at);
-    let blank = text.as_bytes().get(at..).unwrap_or(&[]).iter().take(48).position(u8::is_ascii_whitespace);
-    text.split_at_checked(at.saturating_add(blank.unwrap_or(0))).unwrap_or((text, ""))
-}
-
-/// Adds up cues; a cue counts fully once, half the second time, and no more.
-struct Reader {
-    signals: [f32; Signal::COUNT],
-    seen: Vec<u8>,
-}
-
-impl Reader {
-    fn new() -> Self {
-        Reader { signals: [0.0; Signal::COUNT], seen: vec![0; cues::count()] }
-    }
-
-    fn signal(&self, signal: Signal) -> f32 {
-        self.signals.get(signal as usize).copied().unwrap_or(0.0)
-    }
-
-    fn edges(&mut self, pieces: &Pieces<'_>, zone: f32) {
-        self.read(pieces.edge_head, zone);
-        self.read(pieces.edge_tail, zone);
-    }
-
-    fn body(&mut self, pieces: &Pieces<'_>, zone: f32) {
-        self.read(pieces.body_head, zone);
-        self.read(pieces.body_tail, zone);
-    }
-
-    fn read(&mut self, text: &str, zone: f32) {
-        cues::find(text, |cue, _| self.add(cue, zone));
-    }
-
-    /// Reads only the marks of actions; whether there was one.
-    fn actions(&mut self, text: &str) -> bool {
-        let mut any = false;
-        cues::find(text, |cue, _| {
-            if cue.signal == Signal::Action {
-                any = true;
-                self.add(cue, zone::TRANSCRIPT);
-            }
-        });
-        any
-    }
-
-    fn add(&mut self, cue: &Cue, zone: f32) {
-        let (Some(seen), Some(sum)) = (self.seen.get_mut(cue.id), self.signals.get_mut(cue.signal as usize))
-        else {
-            return;
-        };
-        *sum += match *seen {
-            0 => cue.weight * zone,
-            1 => cue.weight * zone * 0.5,
-            _ => 0.0,
-        };
-        *seen = seen.saturating_add(1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -414,7 +344,7 @@ mod tests {
 
     fn read(messages: &Value) -> Features {
         let body = json!({"model": "auto", "messages": messages});
-        Features::read(&ChatRequest::from_value(&body).expect("a valid request"))
+        Features::read(&ChatRequest::from_value(&body).expect("a valid request"), &mut crate::grams::Nowhere)
     }
 
     #[test]
@@ -428,7 +358,7 @@ mod tests {
         assert_eq!((f.facts.message_count, f.facts.turns, f.facts.images, f.facts.other_media), (2, 1, 1, 1));
         assert_eq!(f.facts.text_bytes, 22);
         assert_eq!(f.facts.language, "en");
-        assert!(!f.facts.has_code);
+        assert!(!f.facts.has_code && f.ask_edge.question);
     }
 
     #[test]
@@ -460,9 +390,9 @@ mod tests {
     }
 
     #[test]
-    fn pieces_never_cut_a_character() {
-        let text = "é".repeat(30_000);
-        let p = Pieces::cut(&text, 101, 103);
-        assert!(p.all().iter().all(|s| !s.is_empty()));
+    fn instructions_that_are_material_are_told_from_instructions() {
+        assert!(addresses("You are a helpful assistant."));
+        assert!(addresses("# Your task\n…"));
+        assert!(!addresses("The Aare is a river in Switzerland."));
     }
 }

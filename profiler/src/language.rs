@@ -1,19 +1,17 @@
 //! Which language a text is in: scripts by their letters, Latin-script languages by their small words.
 
+use crate::scan::{Kind, Letters, Token, hash_of};
 use std::sync::LazyLock;
 
 /// The code for a language that was not recognised.
 pub(crate) const UNKNOWN: &str = "und";
-/// Bytes read at the start of the text.
-const HEAD: usize = 512;
-/// Bytes read at its end.
-const TAIL: usize = 256;
 /// Share of the main language's weight from which a second one is reported.
 const SECOND_SHARE: f32 = 0.25;
 /// Least weight (about words) of a second language: names and loanwords are none.
 const SECOND_LEAST: f32 = 4.0;
 
-const CODES: [&str; 18] = [
+/// Languages that are told apart.
+pub(crate) const CODES: [&str; 18] = [
     "en", "de", "fr", "es", "pt", "it", "nl", "ru", "uk", "zh", "ja", "ko", "ar", "he", "hi", "th", "el",
     "fa",
 ];
@@ -39,39 +37,41 @@ const SMALL_WORDS: [&str; 7] = [
      schrijf naar ook bij uit door over deze dit",
 ];
 
-/// The longest small word takes no more bytes than this.
-const LONGEST: usize = 16;
+/// Slots of the table of small words: a power of two, several times their number.
+const SLOTS: usize = 2_048;
 
-/// A word in lower case, padded to one number: comparing numbers is several times cheaper than comparing
-/// strings, and every word of every request is looked up. `None` for words too long to be small.
-fn key(word: &str) -> Option<u128> {
-    let mut buffer = [0_u8; LONGEST];
-    let low = buffer.get_mut(..word.len())?;
-    low.copy_from_slice(word.as_bytes());
-    low.make_ascii_lowercase();
-    Some(u128::from_le_bytes(buffer))
-}
-
-/// Every small word with the set of languages it belongs to, sorted.
-static LEXICON: LazyLock<Vec<(u128, u8)>> = LazyLock::new(|| {
-    let mut all: Vec<(u128, u8)> = SMALL_WORDS
-        .iter()
-        .enumerate()
-        .flat_map(|(i, words)| words.split_whitespace().filter_map(move |w| Some((key(w)?, 1_u8 << i))))
-        .collect();
-    all.sort_unstable();
-    all.dedup_by(|next, kept| {
-        let same = next.0 == kept.0;
-        if same {
-            kept.1 |= next.1;
+/// Every small word's hash with the set of languages it belongs to, by the hash's low bits, next slot if taken;
+/// an empty set is an empty slot.
+static LEXICON: LazyLock<Vec<(u32, u8)>> = LazyLock::new(|| {
+    let mut slots = vec![(0_u32, 0_u8); SLOTS];
+    for (i, words) in SMALL_WORDS.iter().enumerate() {
+        for hash in words.split_whitespace().map(hash_of) {
+            let mut slot = hash as usize % SLOTS;
+            while slots.get(slot).is_some_and(|(h, set)| *set != 0 && *h != hash) {
+                slot = slot.wrapping_add(1) % SLOTS;
+            }
+            if let Some((h, set)) = slots.get_mut(slot) {
+                *h = hash;
+                *set |= 1_u8 << i;
+            }
         }
-        same
-    });
-    all
+    }
+    slots
 });
 
 pub(crate) fn warm_up() {
     LazyLock::force(&LEXICON);
+}
+
+fn languages_of(hash: u32) -> u8 {
+    let mut slot = hash as usize % SLOTS;
+    loop {
+        match LEXICON.get(slot) {
+            None | Some((_, 0)) => return 0,
+            Some((h, set)) if *h == hash => return *set,
+            Some(_) => slot = slot.wrapping_add(1) % SLOTS,
+        }
+    }
 }
 
 /// Main and second language of a text as ISO 639-1 codes.
@@ -83,90 +83,93 @@ pub(crate) struct Languages {
     pub(crate) second: Option<&'static str>,
 }
 
-/// Recognises the languages of `text` from its head and tail.
-pub(crate) fn detect(text: &str) -> Languages {
-    let mut weights = [0.0_f32; CODES.len()];
-    if text.len() <= HEAD + TAIL {
-        weigh(text, &mut weights);
-    } else {
-        weigh(crate::features::head(text, HEAD), &mut weights);
-        weigh(crate::features::tail(text, TAIL), &mut weights);
-    }
-    let mut ranked: Vec<(f32, &'static str)> = weights.into_iter().zip(CODES).collect();
-    ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut ranked = ranked.into_iter();
-    let (best, main) = ranked.next().filter(|(w, _)| *w > 0.2).unwrap_or((0.0, UNKNOWN));
-    let second =
-        ranked.next().filter(|(w, _)| *w >= SECOND_LEAST.max(best * SECOND_SHARE)).map(|(_, code)| code);
-    Languages { main, second: second.filter(|_| main != UNKNOWN) }
-}
-
 /// About how many words one character is, in scripts told by their letters.
 const WORDS_PER_HAN: f32 = 0.6;
 const WORDS_PER_LETTER: f32 = 0.18;
 /// Small words are about half of the words of a text.
 const WORDS_PER_SMALL_WORD: f32 = 2.0;
 
-fn weigh(text: &str, weights: &mut [f32; CODES.len()]) {
-    if text.is_ascii() {
-        // Bytes instead of characters: most text is ASCII, and this is the dearest loop of the room.
-        let between = |b: &u8| !b.is_ascii_alphanumeric() && *b != b'\'';
-        let words = text.as_bytes().split(between).filter(|w| (1..=LONGEST).contains(&w.len()));
-        words.filter_map(|w| std::str::from_utf8(w).ok()).for_each(|w| weigh_word(w, weights));
-        return;
-    }
-    text.split(|c: char| !c.is_alphanumeric() && c != '\'' && c != '’')
-        .filter(|w| !w.is_empty())
-        .for_each(|w| weigh_word(w, weights));
-    weigh_letters(text, weights);
+/// Adds up what speaks for each language, over the pieces of a text that are looked at.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Detector {
+    weights: [f32; CODES.len()],
+    han: u32,
+    kana: u32,
 }
 
-fn weigh_word(word: &str, weights: &mut [f32; CODES.len()]) {
-    if word.as_bytes().first().is_some_and(u8::is_ascii_digit) {
-        return;
-    }
-    let Some(key) = key(word) else { return };
-    let Ok(i) = LEXICON.binary_search_by_key(&key, |(k, _)| *k) else { return };
-    let Some((_, set)) = LEXICON.get(i) else { return };
-    let share = WORDS_PER_SMALL_WORD / set.count_ones() as f32;
-    for (bit, weight) in weights.iter_mut().enumerate().take(SMALL_WORDS.len()) {
-        if set >> bit & 1 == 1 {
-            *weight += share;
+impl Detector {
+    /// Adds a text by its tokens and letters.
+    pub(crate) fn add(&mut self, tokens: &[Token], letters: &Letters) {
+        for token in tokens.iter().filter(|t| t.kind == Kind::Word) {
+            let set = languages_of(token.hash);
+            if set != 0 {
+                let share = WORDS_PER_SMALL_WORD / set.count_ones() as f32;
+                for (bit, weight) in self.weights.iter_mut().enumerate().take(SMALL_WORDS.len()) {
+                    if set >> bit & 1 == 1 {
+                        *weight += share;
+                    }
+                }
+            }
         }
+        for (sum, weight) in self.weights.iter_mut().zip(letters.weights) {
+            *sum += weight;
+        }
+        self.han = self.han.saturating_add(letters.han);
+        self.kana = self.kana.saturating_add(letters.kana);
+    }
+
+    /// The language with the most weight, and another one with a fair share.
+    pub(crate) fn result(mut self) -> Languages {
+        // Japanese mixes Han with kana; Chinese has no kana.
+        let together = self.han.saturating_add(self.kana);
+        let code = if self.kana.saturating_mul(10) >= together { "ja" } else { "zh" };
+        add(&mut self.weights, code, together as f32 * WORDS_PER_HAN);
+        let (mut best, mut next) = ((0.2_f32, UNKNOWN), (0.0_f32, UNKNOWN));
+        for (weight, code) in self.weights.into_iter().zip(CODES) {
+            if weight > best.0 {
+                (best, next) = ((weight, code), best);
+            } else if weight > next.0 {
+                next = (weight, code);
+            }
+        }
+        let fair = best.1 != UNKNOWN && next.0 >= SECOND_LEAST.max(best.0 * SECOND_SHARE);
+        Languages { main: best.1, second: Some(next.1).filter(|_| fair) }
     }
 }
 
-fn weigh_letters(text: &str, weights: &mut [f32; CODES.len()]) {
-    let (mut han, mut kana) = (0_u32, 0_u32);
-    let mut add = |code: &str, w: f32| {
-        if let Some(slot) = CODES.iter().position(|c| *c == code).and_then(|i| weights.get_mut(i)) {
-            *slot += w;
+fn add(weights: &mut [f32; CODES.len()], code: &str, weight: f32) {
+    if let Some(slot) = CODES.iter().position(|c| *c == code).and_then(|i| weights.get_mut(i)) {
+        *slot += weight;
+    }
+}
+
+/// Counts one character beyond ASCII.
+pub(crate) fn weigh_letter(c: char, letters: &mut Letters) {
+    let (code, weight) = match c {
+        'ß' | 'ä' | 'ö' | 'ü' | 'Ä' | 'Ö' | 'Ü' => ("de", 0.3),
+        'ñ' | '¿' | '¡' => ("es", 1.0),
+        'ã' | 'õ' => ("pt", 1.0),
+        'œ' | 'ê' | 'ç' | 'î' | 'û' => ("fr", 0.3),
+        'і' | 'ї' | 'є' | 'ґ' => ("uk", 2.0),
+        '\u{0400}'..='\u{04FF}' => ("ru", WORDS_PER_LETTER),
+        '\u{0370}'..='\u{03FF}' => ("el", WORDS_PER_LETTER),
+        '\u{0590}'..='\u{05FF}' => ("he", WORDS_PER_LETTER),
+        'پ' | 'چ' | 'گ' | 'ی' | 'ک' => ("fa", 1.0),
+        '\u{0600}'..='\u{06FF}' => ("ar", WORDS_PER_LETTER),
+        '\u{0900}'..='\u{097F}' => ("hi", WORDS_PER_LETTER),
+        '\u{0E00}'..='\u{0E7F}' => ("th", WORDS_PER_LETTER),
+        '\u{AC00}'..='\u{D7AF}' => ("ko", 0.4),
+        '\u{3040}'..='\u{30FF}' => {
+            letters.kana = letters.kana.saturating_add(1);
+            return;
         }
+        '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' => {
+            letters.han = letters.han.saturating_add(1);
+            return;
+        }
+        _ => return,
     };
-    for c in text.chars().filter(|c| !c.is_ascii()) {
-        match c {
-            'ß' | 'ä' | 'ö' | 'ü' | 'Ä' | 'Ö' | 'Ü' => add("de", 0.3),
-            'ñ' | '¿' | '¡' => add("es", 1.0),
-            'ã' | 'õ' => add("pt", 1.0),
-            'œ' | 'ê' | 'ç' | 'î' | 'û' => add("fr", 0.3),
-            'і' | 'ї' | 'є' | 'ґ' => add("uk", 2.0),
-            '\u{0400}'..='\u{04FF}' => add("ru", WORDS_PER_LETTER),
-            '\u{0370}'..='\u{03FF}' => add("el", WORDS_PER_LETTER),
-            '\u{0590}'..='\u{05FF}' => add("he", WORDS_PER_LETTER),
-            'پ' | 'چ' | 'گ' | 'ی' | 'ک' => add("fa", 1.0),
-            '\u{0600}'..='\u{06FF}' => add("ar", WORDS_PER_LETTER),
-            '\u{0900}'..='\u{097F}' => add("hi", WORDS_PER_LETTER),
-            '\u{0E00}'..='\u{0E7F}' => add("th", WORDS_PER_LETTER),
-            '\u{AC00}'..='\u{D7AF}' => add("ko", 0.4),
-            '\u{3040}'..='\u{30FF}' => kana = kana.saturating_add(1),
-            '\u{3400}'..='\u{4DBF}' | '\u{4E00}'..='\u{9FFF}' => han = han.saturating_add(1),
-            _ => {}
-        }
-    }
-    // Japanese mixes Han with kana; Chinese has no kana.
-    let cjk = han.saturating_add(kana);
-    let code = if kana.saturating_mul(10) >= cjk { "ja" } else { "zh" };
-    add(code, cjk as f32 * WORDS_PER_HAN);
+    add(&mut letters.weights, code, weight);
 }
 
 #[cfg(test)]
@@ -174,7 +177,11 @@ mod tests {
     use super::*;
 
     fn check(text: &str, main: &str, second: Option<&str>) {
-        let found = detect(text);
+        let mut scanner = crate::scan::Scanner::default();
+        scanner.read(text);
+        let mut detector = Detector::default();
+        detector.add(&scanner.tokens, &scanner.letters);
+        let found = detector.result();
         assert_eq!((found.main, found.second), (main, second), "{text}");
     }
 

@@ -4,43 +4,73 @@
 //! answer contract, documents, code, images), the words of the text second, and explicit options last and
 //! loudest. Never does I/O, reads no clock, draws no random numbers, keeps nothing between requests.
 //!
-//! The text is read once (`features`), over a bounded sample of head and tail pieces, with one automaton of
-//! all cues (`cues`); each axis (`axis`) then weighs what was counted. [`eval`] measures the result against
-//! labelled requests.
+//! The text is read once (`features`), over a bounded sample of head and tail pieces: a scanner gives tokens, and
+//! along them go the cues (`cues`), the hashed n-grams (`grams`) and the language. A small linear model (`model`)
+//! weighs structure, cues and n-grams to the task family; each axis (`axis`) weighs what was counted. [`train`]
+//! fits the model, [`eval`] measures it against labelled requests, [`explain`] tells what moved an axis.
 
 mod axis;
+mod context;
 mod cues;
+mod dense;
 pub mod eval;
+pub mod explain;
 mod features;
+mod grams;
 mod language;
+mod model;
 mod output;
+mod scan;
 mod shape;
 mod tokens;
+pub mod train;
+mod words;
 
+pub use context::{FEATURES, Feature, features, raw};
+
+use axis::Task;
 use features::Features;
-use types::{ChatRequest, WorkloadProfile};
+use model::{Model, PerClass};
+use types::axis::TaskFamily;
+use types::profile::{Scored, SubLabel};
+use types::{ChatRequest, Options, WorkloadProfile};
 
 /// Profiles a request: pure, the same request always gives the same profile.
 ///
-/// The cost is bounded: cues are sought in at most about 24 KB of head and tail pieces, and the rest of the
-/// text is only counted. A request without text gives a profile of low confidence, never an error.
+/// The cost is bounded: cues are sought in at most about 14 KB of head and tail pieces, n-grams in at most about
+/// 3 KB, and the rest of the text is only counted. A request without text gives a profile of low confidence, never
+/// an error.
 #[must_use]
 pub fn profile(request: &ChatRequest) -> WorkloadProfile {
-    assemble(request, &Features::read(request))
+    let model = Model::shipped();
+    let mut grams = model.sums();
+    let features = Features::read(request, &mut grams);
+    let log_odds = model.log_odds(&dense::numbers(&features), &grams);
+    assemble(request, &features, &model.probabilities(&log_odds))
 }
 
-/// Warms what is built once per process (the automatons), so that the first request does not pay for it.
+/// Warms what is built once per process (cues, small words, the model), so that the first request does not pay for it.
 pub fn warm_up() {
     cues::warm_up();
     language::warm_up();
+    let _ = Model::shipped();
 }
 
-fn assemble(request: &ChatRequest, features: &Features) -> WorkloadProfile {
-    let options = &request.options;
-    let (task_family, sub_label) = axis::task_family::score(features, options);
-    let output_contract = axis::output_contract::score(features, task_family.value);
-    let tool_dependence = axis::tool_dependence::score(features);
-    let task = axis::Task { family: task_family.value, sub: sub_label };
+fn assemble(request: &ChatRequest, features: &Features, probabilities: &PerClass) -> WorkloadProfile {
+    let (task_family, sub_label) = axis::task_family::score(features, probabilities, &request.options);
+    let task = Task { family: task_family.value, sub: sub_label };
+    axes(features, task_family, sub_label, task, &request.options, &request.model)
+}
+
+/// The profile of a request whose family is known; the other axes lean on `task`.
+fn axes(
+    features: &Features,
+    task_family: Scored<TaskFamily>,
+    sub_label: Option<SubLabel>,
+    task: Task,
+    options: &Options,
+    model: &str,
+) -> WorkloadProfile {
     let mut facts = features.facts;
     facts.est_output_tokens = output::estimate(features, task);
     WorkloadProfile {
@@ -50,11 +80,11 @@ fn assemble(request: &ChatRequest, features: &Features) -> WorkloadProfile {
         precision_sensitivity: axis::precision_sensitivity::score(features, task, options),
         latency_class: axis::latency_class::score(features, task, options),
         context_topology: axis::context_topology::score(features),
-        tool_dependence,
+        tool_dependence: axis::tool_dependence::score(features),
         determinism_needs: axis::determinism_needs::score(features, task, options),
         safety_posture: axis::safety_posture::score(features, task, options),
-        output_contract,
-        economic_policy: axis::economic_policy::score(&request.model, options),
+        output_contract: axis::output_contract::score(features, task.family),
+        economic_policy: axis::economic_policy::score(model, options),
         confidence: task_family.confidence,
         facts,
     }

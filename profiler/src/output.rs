@@ -13,7 +13,7 @@ const RANGE: (f32, f32) = (8.0, 16_000.0);
 
 /// Expected output tokens before any cap: a stated length if there is one, else what the task usually takes.
 pub(crate) fn estimate(features: &Features, task: Task) -> u32 {
-    let tokens = match features.shape.words_asked {
+    let tokens = match features.signs.words_asked {
         Some(words) => words as f32 * TOKENS_PER_WORD,
         None => usual(features, task) * stretch(features),
     };

@@ -1,7 +1,18 @@
-//! What the lines of a text look like: code, data, tables, lists, numbers, formulas.
+//! What the lines and paragraphs of a text look like: code, data, tables, lists, labels, options, prose.
 
-/// Line and sign counts of the text read so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+mod line;
+
+use line::LineKind;
+
+/// Lines that begin with a label are told apart up to this many.
+const LABELS: usize = 24;
+/// A paragraph of this many bytes or more may be material to work on.
+const MATERIAL_BYTES: usize = 280;
+/// A paragraph under this many bytes may be the question about the material.
+const QUESTION_BYTES: usize = 300;
+
+/// Line and paragraph counts of the text read so far.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Shape {
     /// Bytes seen.
     pub(crate) bytes: usize,
@@ -21,14 +32,34 @@ pub(crate) struct Shape {
     pub(crate) structured_bytes: usize,
     /// Lines of a list.
     pub(crate) list_lines: u32,
-    /// Runs of digits.
-    pub(crate) numbers: u32,
-    /// Signs of formulas: `=`, `^`, `\` commands, `$…$`, `√`, `≤` and the like.
-    pub(crate) formula_signs: u32,
-    /// Question marks, of any script.
-    pub(crate) questions: u32,
-    /// Words of answer asked for by number ("in 300 words", "two pages" as digits).
-    pub(crate) words_asked: Option<u32>,
+    /// Lines that offer a choice: `(A) …`, `B. …`.
+    pub(crate) option_lines: u32,
+    /// Headings: `# …`.
+    pub(crate) heading_lines: u32,
+    /// Lines that are all in brackets: `[Question]`.
+    pub(crate) bracket_lines: u32,
+    /// Lines that open or close a tag of markup.
+    pub(crate) tag_lines: u32,
+    /// Lines that begin with a number in brackets or the name of a document and its number.
+    pub(crate) document_lines: u32,
+    /// Paragraphs.
+    pub(crate) paragraphs: u32,
+    /// Bytes of the longest paragraph of prose.
+    pub(crate) longest_prose: usize,
+    /// The first or the last paragraph is a short question.
+    pub(crate) edge_question: bool,
+    /// Distinct labels at line starts (`Question:`), and how often each.
+    labels: Vec<(u32, u32)>,
+    paragraph: Paragraph,
+}
+
+/// The paragraph that is being read.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Paragraph {
+    bytes: usize,
+    signs: u32,
+    questions: u32,
+    lines: u32,
 }
 
 impl Shape {
@@ -42,256 +73,107 @@ impl Shape {
         if self.lines == 0 { 0.0 } else { self.code_lines as f32 / self.lines as f32 }
     }
 
+    /// How many different labels stand at line starts.
+    pub(crate) fn label_kinds(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// How often the most frequent label comes again: examples before the question.
+    pub(crate) fn label_repeats(&self) -> u32 {
+        self.labels.iter().map(|(_, n)| n.saturating_sub(1)).max().unwrap_or(0)
+    }
+
     /// Adds a piece of text.
     pub(crate) fn read(&mut self, text: &str) {
         self.bytes = self.bytes.saturating_add(text.len());
         for line in text.lines() {
             self.read_line(line.trim(), line.len());
         }
-        self.read_signs(text.as_bytes());
-        self.questions = self.questions.saturating_add(wide_question_marks(text));
+    }
+
+    /// Ends the text: its last paragraph counts.
+    pub(crate) fn end(&mut self) {
+        if self.paragraph.lines > 0 {
+            let question = self.close_paragraph();
+            self.edge_question |= question;
+        }
     }
 
     fn read_line(&mut self, line: &str, bytes: usize) {
         if line.is_empty() {
+            if self.paragraph.lines > 0 {
+                let first = self.paragraphs == 0;
+                let question = self.close_paragraph();
+                self.edge_question |= first && question;
+            }
             return;
         }
         self.lines = self.lines.saturating_add(1);
-        let kind = if line.starts_with("```") || line.starts_with("~~~") {
-            &mut self.fences
-        } else if is_data(line) {
-            &mut self.data_lines
-        } else if is_code(line) {
-            self.definitions = self.definitions.saturating_add(u32::from(is_definition(line)));
-            &mut self.code_lines
-        } else if is_table(line) {
-            &mut self.table_lines
-        } else {
-            if is_list(line) {
-                self.list_lines = self.list_lines.saturating_add(1);
-            }
-            return;
+        self.paragraph.add(line);
+        let kind = line::kind(line);
+        let count = match kind {
+            LineKind::Fence => &mut self.fences,
+            LineKind::Data => &mut self.data_lines,
+            LineKind::Code | LineKind::Definition => &mut self.code_lines,
+            LineKind::Table => &mut self.table_lines,
+            LineKind::Prose => return self.read_prose(line),
         };
-        *kind = kind.saturating_add(1);
+        *count = count.saturating_add(1);
+        self.definitions = self.definitions.saturating_add(u32::from(kind == LineKind::Definition));
+        self.tag_lines = self.tag_lines.saturating_add(u32::from(line.starts_with('<')));
+        self.document_lines = self.document_lines.saturating_add(u32::from(line::starts_document(line)));
         self.structured_bytes = self.structured_bytes.saturating_add(bytes.saturating_add(1));
     }
 
-    fn read_signs(&mut self, bytes: &[u8]) {
-        let mut in_number = false;
-        for (i, b) in bytes.iter().enumerate() {
-            if b.is_ascii_digit() {
-                if !in_number {
-                    self.numbers = self.numbers.saturating_add(1);
-                    if self.words_asked.is_none() {
-                        self.words_asked = words_asked(bytes.get(i..).unwrap_or(&[]));
-                    }
-                }
-                in_number = true;
-                continue;
-            }
-            // A separator between digits keeps the number one.
-            in_number = in_number && matches!(b, b',' | b'.');
-            match b {
-                b'=' | b'^' | b'\\' | b'$' => self.formula_signs = self.formula_signs.saturating_add(1),
-                b'?' => self.questions = self.questions.saturating_add(1),
-                _ => {}
-            }
+    fn read_prose(&mut self, line: &str) {
+        for (count, holds) in [
+            (&mut self.list_lines, line::is_list(line)),
+            (&mut self.option_lines, line::is_option(line)),
+            (&mut self.heading_lines, line.starts_with('#')),
+            (&mut self.bracket_lines, line.starts_with('[') && line.len() <= 60 && line.ends_with(']')),
+            (&mut self.tag_lines, line::opens_tag(line)),
+            (&mut self.document_lines, line::starts_document(line)),
+        ] {
+            *count = count.saturating_add(u32::from(holds));
+        }
+        let Some(label) = line::label(line) else { return };
+        if let Some((_, n)) = self.labels.iter_mut().find(|(l, _)| *l == label) {
+            *n = n.saturating_add(1);
+        } else if self.labels.len() < LABELS {
+            self.labels.push((label, 1));
         }
     }
-}
 
-/// `？` and `؟`, which the byte loop does not see.
-fn wide_question_marks(text: &str) -> u32 {
-    if text.is_ascii() {
-        return 0;
-    }
-    let n = text.chars().filter(|c| matches!(c, '？' | '؟')).count();
-    u32::try_from(n).unwrap_or(u32::MAX)
-}
-
-/// Starts of lines that are code unless they end as a sentence does.
-const CODE_STARTS: &[&str] = &[
-    "def ",
-    "class ",
-    "import ",
-    "from ",
-    "#include",
-    "#define",
-    "return ",
-    "return;",
-    "const ",
-    "let ",
-    "var ",
-    "fn ",
-    "func ",
-    "function ",
-    "public ",
-    "private ",
-    "protected ",
-    "static ",
-    "async ",
-    "await ",
-    "print(",
-    "console.",
-    "package ",
-    "using ",
-    "namespace ",
-    "struct ",
-    "enum ",
-    "impl ",
-    "pub ",
-    "use ",
-    "SELECT ",
-    "INSERT ",
-    "UPDATE ",
-    "CREATE ",
-    "DELETE ",
-    ">>> ",
-    "@@ ",
-    "+++ ",
-    "--- a/",
-    "diff --git",
-    "$ ",
-    "#!/",
-    "//",
-    "/*",
-    "elif ",
-    "except ",
-    "raise ",
-    "assert ",
-    "self.",
-    "int ",
-    "void ",
-    "double ",
-    "std::",
-    "if (",
-    "for (",
-    "while (",
-    "switch (",
-];
-/// Starts of lines that are code when they end in a colon.
-const BLOCK_STARTS: &[&str] =
-    &["if ", "for ", "while ", "else", "elif ", "try", "with ", "def ", "class ", "except"];
-
-fn is_code(line: &str) -> bool {
-    let last = line.as_bytes().last().copied().unwrap_or(b' ');
-    if matches!(last, b';' | b'{') && line.len() > 1 {
-        return true;
-    }
-    if last == b':' && BLOCK_STARTS.iter().any(|s| line.starts_with(s)) {
-        return true;
-    }
-    if !matches!(last, b'.' | b'?' | b'!' | b',') && CODE_STARTS.iter().any(|s| line.starts_with(s)) {
-        return line.len() < 200 && (has_code_sign(line) || line.split_ascii_whitespace().count() <= 4);
-    }
-    // An assignment: one word, an equals sign, a value.
-    line.split_once(" = ").is_some_and(|(name, value)| {
-        !name.is_empty()
-            && !value.is_empty()
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'[' | b']'))
-            && name.bytes().next().is_some_and(|b| b.is_ascii_alphabetic())
-            && name.len() > 1
-    })
-}
-
-/// Starts of lines that hardly occur outside code, given that the line reads as code at all.
-const DEFINITION_STARTS: &[&str] = &[
-    "def ",
-    "class ",
-    "#include",
-    "fn ",
-    "pub fn ",
-    "func ",
-    "function ",
-    "public ",
-    "import ",
-    "from ",
-    "SELECT ",
-    "async def ",
-    "diff --git",
-    "@@ ",
-    "#!/",
-    ">>> ",
-];
-
-fn is_definition(line: &str) -> bool {
-    DEFINITION_STARTS.iter().any(|s| line.starts_with(s))
-}
-
-fn has_code_sign(line: &str) -> bool {
-    line.bytes().any(|b| matches!(b, b'(' | b')' | b'=' | b';' | b'{' | b'<' | b'*' | b':' | b'_' | b'+'))
-}
-
-fn is_data(line: &str) -> bool {
-    let bytes = line.as_bytes();
-    match bytes.first() {
-        Some(b'{' | b'}' | b'[' | b']') => bytes.len() <= 2 || line.contains("\":") || line.contains("':"),
-        Some(b'"') => line.contains("\":"),
-        Some(b'<') => {
-            bytes.last() == Some(&b'>')
-                && bytes.get(1).is_some_and(|b| b.is_ascii_alphabetic() || *b == b'/' || *b == b'!')
+    /// Counts the paragraph that ends; whether it is a short question.
+    fn close_paragraph(&mut self) -> bool {
+        let p = std::mem::take(&mut self.paragraph);
+        self.paragraphs = self.paragraphs.saturating_add(1);
+        let telling = u32::try_from(p.bytes / 400).unwrap_or(u32::MAX).saturating_add(1);
+        let prose = p.bytes >= MATERIAL_BYTES
+            && (p.signs as usize).saturating_mul(60) < p.bytes
+            && p.questions <= telling;
+        if prose {
+            self.longest_prose = self.longest_prose.max(p.bytes);
         }
-        _ => false,
+        p.bytes < QUESTION_BYTES && p.questions > 0
     }
 }
 
-fn is_table(line: &str) -> bool {
-    let bytes = line.as_bytes();
-    bytes.iter().filter(|b| **b == b'|').count() >= 2
-        || bytes.iter().filter(|b| **b == b'\t').count() >= 2
-        || (bytes.iter().filter(|b| **b == b',').count() >= 3 && !line.contains(", "))
-}
-
-fn is_list(line: &str) -> bool {
-    let bytes = line.as_bytes();
-    match (bytes.first(), bytes.get(1)) {
-        (Some(b'-' | b'*'), Some(b' ')) => true,
-        (Some(d), Some(b'.' | b')')) => d.is_ascii_digit(),
-        _ => line.starts_with('•'),
-    }
-}
-
-/// Units of length and how many words one is, as they follow a number.
-const UNITS: &[(&str, u32)] = &[
-    ("word", 1),
-    ("wörter", 1),
-    ("worte", 1),
-    ("mots", 1),
-    ("palabras", 1),
-    ("palavras", 1),
-    ("parole", 1),
-    ("слов", 1),
-    ("字", 1),
-    ("文字", 1),
-    ("sentence", 20),
-    ("paragraph", 100),
-    ("page", 500),
-    ("bullet", 20),
-];
-
-/// The number at the start of `bytes` times its unit, if a unit of length follows; 5..=20000.
-fn words_asked(bytes: &[u8]) -> Option<u32> {
-    let mut number: u32 = 0;
-    let mut rest = bytes;
-    while let Some((b, after)) = rest.split_first() {
-        match b {
-            b'0'..=b'9' => number = number.checked_mul(10)?.checked_add(u32::from(b - b'0'))?,
-            b',' => {}
-            _ => break,
+impl Paragraph {
+    fn add(&mut self, line: &str) {
+        let count =
+            |is: fn(u8) -> bool| u32::try_from(line.bytes().filter(|b| is(*b)).count()).unwrap_or(u32::MAX);
+        self.bytes = self.bytes.saturating_add(line.len());
+        self.lines = self.lines.saturating_add(1);
+        self.signs = self.signs.saturating_add(count(|b| {
+            matches!(b, b'=' | b';' | b'{' | b'}' | b'<' | b'>' | b'|' | b'\\' | b'$')
+        }));
+        self.questions = self.questions.saturating_add(count(|b| b == b'?'));
+        if !line.is_ascii() {
+            let wide = line.chars().filter(|c| matches!(c, '？' | '؟')).count();
+            self.questions = self.questions.saturating_add(u32::try_from(wide).unwrap_or(u32::MAX));
         }
-        rest = after;
     }
-    if let Some((b' ' | b'-', after)) = rest.split_first() {
-        rest = after;
-    }
-    // Most numbers are followed by something else: look closer only where a unit may start.
-    if !rest.first().is_some_and(|b| b.is_ascii_alphabetic() || *b >= 0x80) {
-        return None;
-    }
-    let (_, each) = UNITS
-        .iter()
-        .find(|(unit, _)| rest.get(..unit.len()).is_some_and(|r| r.eq_ignore_ascii_case(unit.as_bytes())))?;
-    number.checked_mul(*each).filter(|n| (5..=20_000).contains(n))
 }
 
 #[cfg(test)]
@@ -301,6 +183,7 @@ mod tests {
     fn read(text: &str) -> Shape {
         let mut shape = Shape::default();
         shape.read(text);
+        shape.end();
         shape
     }
 
@@ -317,27 +200,35 @@ mod tests {
     }
 
     #[test]
-    fn data_tables_lists_and_formulas_are_counted() {
+    fn data_tables_and_lists_are_counted() {
         assert_eq!(read("{\n \"a\": 1\n}").data_lines, 3);
         assert_eq!(read("| a | b |\n|---|---|\n| 1 | 2 |").table_lines, 3);
         assert_eq!(read("- one\n- two\n3. three").list_lines, 3);
-        let formula = read("Find $x^2 = 4$ where x = 1,000.5?");
-        assert_eq!((formula.numbers, formula.questions), (3, 1));
-        assert!(formula.formula_signs >= 4);
-        assert_eq!(read("你好吗？").questions, 1);
+        assert_eq!(read("What?\n(A) one\n(B) two\nC. three").option_lines, 3);
+        assert_eq!(
+            read("[1] The lake.\nDocument 2: The sea.\n<doc id=\"3\">The pond.</doc>").document_lines,
+            3
+        );
     }
 
     #[test]
-    fn a_stated_length_is_read() {
-        for (text, words) in [
-            ("Write 1,200 words on tea", Some(1_200)),
-            ("a 300-word essay", Some(300)),
-            ("in 5 sentences", Some(100)),
-            ("写一篇800字的作文", Some(800)),
-            ("in 2024 we met", None),
-            ("99999999999999 words", None),
-        ] {
-            assert_eq!(read(text).words_asked, words, "{text}");
+    fn labels_and_examples_are_counted() {
+        let s = read("Question: a\nAnswer: b\n\nQuestion: c\nAnswer: d\n\nQuestion: e\nAnswer:");
+        assert_eq!((s.label_kinds(), s.label_repeats()), (2, 2));
+        assert_eq!(
+            read("At noon: we left for the hills and went on until the very last light: done").label_kinds(),
+            1
+        );
+    }
+
+    #[test]
+    fn material_with_a_question_is_noticed() {
+        let material = "The lake lay still under a grey sky and nobody came by. ".repeat(8);
+        for text in [format!("{material}\n\nWho came by?"), format!("Who came by?\n\n{material}")] {
+            let s = read(&text);
+            assert!(s.longest_prose >= 400 && s.edge_question, "{s:?}");
         }
+        assert!(!read(&material).edge_question);
+        assert_eq!(read(&"if (a == b) { c[1] = d; }".repeat(30)).longest_prose, 0);
     }
 }

@@ -174,6 +174,8 @@ impl ChatProvider for Fleet {
 
     fn quota(&self, ix: ModelIx) -> Option<Quota> {
         let (model, provider) = (self.matrix.model(ix)?, self.matrix.provider_of(ix)?);
+        // Asked of every model at every request; most have no limits that are counted.
+        model.free_tier.as_ref()?;
         match self.members.get(&provider.id)? {
             Member::Remote(client) => client.quota(model),
             _ => None,

@@ -10,7 +10,8 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-/// The terms of one arm's utility: U = P⁺ · the factors, each to its weight, less `price`. A missing factor is
+/// The terms of one arm's utility: U = P⁺ · the factors, each to its weight, less `price` and
+/// `switching`. A missing factor is
 /// 1, never 0; in the record a factor of 1 is left out, and the others stand rounded to six decimals. Q, S and L
 /// stand relative to the best arm of the request, so that what all share changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,6 +53,10 @@ pub struct Terms {
     /// What the cost is worth in points of success, λ·weight·cost/cost_ref; subtracted.
     #[serde(default, skip_serializing_if = "is_zero", serialize_with = "rounded")]
     pub price: f64,
+    /// What leaving the session's model is worth (lost prompt cache, conversion of the transcript), in points of
+    /// success; subtracted.
+    #[serde(default, skip_serializing_if = "is_zero", serialize_with = "rounded")]
+    pub switching: f64,
     /// P before any evidence: the prior of the matrix, carried through the workflow's graph.
     #[serde(default, skip_serializing_if = "is_zero", serialize_with = "rounded")]
     pub prior: f64,

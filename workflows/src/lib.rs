@@ -40,7 +40,7 @@ pub use load::{Library, Names, load, shipped};
 pub use plan::{Limits, OnExhausted, Workflow};
 pub use points::{Line, Points};
 pub use retry::Retry;
-pub use route::{Route, Strategy};
+pub use route::{Apart, Route, Strategy};
 pub use run::{Later, run};
 pub use trace::Trace;
 pub use validators::{detector, impossible};

@@ -77,9 +77,16 @@ pub struct Route {
     pub only: Option<Vec<Arc<str>>>,
     /// Another route that must fit as well: a pool of the workflow's own.
     pub within: Option<Arc<Route>>,
+    /// What it keeps away from: models that gave other answers of the run.
+    pub apart: Apart,
+}
+
+/// Answers of a run from whose models a route keeps away.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Apart {
     /// None of the models that gave these completions.
     pub(crate) distinct_from: Option<Ref>,
-    /// None of their families.
+    /// None of the families of the models that gave these.
     pub(crate) family_not: Option<Ref>,
 }
 
@@ -99,7 +106,7 @@ impl Route {
 
     /// The completions that it looks at.
     pub(crate) fn reads(&self) -> impl Iterator<Item = Read<'_>> {
-        let refs = self.distinct_from.iter().chain(&self.family_not);
+        let refs = self.apart.distinct_from.iter().chain(&self.apart.family_not);
         refs.map(|reference| Read { reference, may_be_absent: true })
     }
 
@@ -111,8 +118,8 @@ impl Route {
             "capabilities": self.capabilities,
             "only": self.only.as_ref().map(|l| l.iter().map(|m| &**m).collect::<Vec<_>>()),
             "within": self.within.as_ref().map(|w| w.canonical()),
-            "distinct_from": self.distinct_from.as_ref().map(Ref::canonical),
-            "family_not": self.family_not.as_ref().map(Ref::canonical),
+            "distinct_from": self.apart.distinct_from.as_ref().map(Ref::canonical),
+            "family_not": self.apart.family_not.as_ref().map(Ref::canonical),
         })
     }
 
@@ -163,8 +170,7 @@ impl Route {
         let mut other = |key: &'static str| {
             f.take(key).and_then(|n| Ref::lower_completions(cx, n, &format!("{path}.{key}")))
         };
-        route.distinct_from = other("distinct_from");
-        route.family_not = other("family_not");
+        route.apart = Apart { distinct_from: other("distinct_from"), family_not: other("family_not") };
         f.finish(&mut cx.r);
         route
     }

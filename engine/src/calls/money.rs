@@ -2,21 +2,39 @@
 
 use super::Calls;
 use crate::ledger::Ledger;
+use std::sync::Arc;
 use types::chat::{ChatRequest, Message, ResponseFormat};
-use types::matrix::{Model, Provider, Tier};
+use types::directives::RetryRule;
+use types::matrix::{Model, ModelSet, Price, Provider, Tier};
 use types::provider::{Edits, ErrorKind};
 use types::{Usage, Usd};
 use workflows::{Ask, Purse};
 
 /// What policies allow at most in every call, whatever the request or a node of the workflow asks for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Ceilings {
     pub(crate) max_tokens: Option<u32>,
     pub(crate) temperature: Option<f64>,
+    /// Attempts of one ask, other candidates included.
+    pub(crate) attempts: Option<u32>,
+    /// Attempts and pauses, in the place of those that are configured.
+    pub(crate) retry: Option<RetryRule>,
+    /// Models that what is escalated goes to.
+    pub(crate) escalate: Option<Arc<ModelSet>>,
+    /// What models cost whose price is not known.
+    pub(crate) assumed: Option<Price>,
 }
 
 impl Ceilings {
-    pub(super) fn lower(self, edits: &mut Edits, request: &ChatRequest) {
+    /// The model with the price that counts.
+    pub(super) fn priced(&self, model: &Arc<Model>) -> Arc<Model> {
+        match (model.price, self.assumed) {
+            (None, Some(price)) => Arc::new(Model { price: Some(price), ..Model::clone(model) }),
+            _ => model.clone(),
+        }
+    }
+
+    pub(super) fn lower(&self, edits: &mut Edits, request: &ChatRequest) {
         if let Some(cap) = self.max_tokens
             && edits.max_tokens.or(request.params.max_tokens).is_none_or(|m| m > cap)
         {
@@ -65,7 +83,7 @@ impl Calls {
             ask.edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
         let output = asked.saturating_mul(self.request.params.n.max(1));
         let usage = Usage { input: self.est_input(&ask.edits), output, ..Usage::default() };
-        model.price.map_or(Usd::ZERO, |p| p.cost(&usage))
+        self.ceilings.priced(model).price.map_or(Usd::ZERO, |p| p.cost(&usage))
     }
 
     /// Input tokens of a call. What a repair or a judge adds to the conversation is paid for as well; three

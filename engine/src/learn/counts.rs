@@ -15,8 +15,24 @@ pub struct Count {
 impl Count {
     /// Takes one outcome in.
     pub fn add(&mut self, reward: f64, discount: f64) {
+        self.add_part(reward, discount, 1.0);
+    }
+
+    /// Takes `weight` of an outcome in, 0..=1.
+    pub fn add_part(&mut self, reward: f64, discount: f64, weight: f64) {
+        self.n = self.n * discount + weight;
+        self.s = self.s * discount + weight * reward.clamp(0.0, 1.0);
+    }
+
+    /// Takes a quantity in that is no share, such as a ratio of costs.
+    pub(super) fn add_amount(&mut self, x: f64, discount: f64) {
         self.n = self.n * discount + 1.0;
-        self.s = self.s * discount + reward.clamp(0.0, 1.0);
+        self.s = self.s * discount + x;
+    }
+
+    /// All that was counted weighs `factor` as much.
+    pub fn scale(&mut self, factor: f64) {
+        (self.n, self.s) = (self.n * factor, self.s * factor);
     }
 
     /// An outcome counted earlier is worth something else now. Its discount since then is not known, so the
@@ -29,6 +45,33 @@ impl Count {
     #[must_use]
     pub fn posterior(&self, prior: f64, strength: f64) -> f64 {
         (strength * prior + self.s) / (strength + self.n)
+    }
+}
+
+/// How outcomes compare with what was expected before any evidence: discounted trials, and the sum of reward
+/// less prior.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Surprise {
+    /// Trials.
+    pub n: f64,
+    /// Σ (reward − prior).
+    pub e: f64,
+}
+
+impl Surprise {
+    pub(super) fn add(&mut self, residual: f64, discount: f64, weight: f64) {
+        self.n = self.n * discount + weight;
+        self.e = self.e * discount + weight * residual;
+    }
+
+    pub(super) fn scale(&mut self, factor: f64) {
+        (self.n, self.e) = (self.n * factor, self.e * factor);
+    }
+
+    /// Mean surprise, shrunk to `above` worth `strength` trials.
+    #[must_use]
+    pub fn mean(&self, above: f64, strength: f64) -> f64 {
+        (strength * above + self.e) / (strength + self.n)
     }
 }
 

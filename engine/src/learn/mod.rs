@@ -1,10 +1,29 @@
 //! Outcomes to statistics: one writer, fed in the order of the log, publishing immutable snapshots.
+//!
+//! A request is a point (`point`); what an arm does there is learned by cells that trees cut (`forest`,
+//! `cells`), and by a linear part that speaks while the cells have seen little (`ridge`). Models that change
+//! are noticed (`detect`), and no source can move more than its share (`influence`).
 
+mod cells;
 mod counts;
+mod detect;
+mod forest;
+mod influence;
+mod latency;
 mod learner;
+mod point;
+mod ridge;
+mod shrinkage;
 mod snapshot;
+mod state;
+#[cfg(test)]
+mod tests;
 
-pub use counts::Count;
+pub use counts::{Count, Surprise};
+pub use detect::{Aspect, Way};
+pub use latency::Latency;
 pub(crate) use learner::ANY_MODEL;
 pub use learner::{Learner, Limits, learner};
-pub use snapshot::{ArmStats, Latency, ModelStats, Snapshot, Statistics};
+pub(crate) use point::Point;
+pub use snapshot::{ArmStats, Change, ModelStats, Snapshot, Statistics};
+pub(crate) use snapshot::{Belief, Located};

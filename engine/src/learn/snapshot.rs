@@ -1,103 +1,36 @@
 //! What routing reads: an immutable picture of what was learned, swapped whole.
 
-use super::Count;
+use super::cells::{K_COST, K0, Sums, Table};
+use super::detect::{Aspect, Way};
+use super::forest::Tree;
+use super::point::Point;
+use super::ridge::{Place, Solved};
+use super::{Count, Latency, Surprise};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use types::axis::{AxisValue, TaskFamily};
-use types::profile::Cell;
 
-/// What was learned of one arm.
+/// Outcomes of an arm at which its cells weigh as much as its linear part.
+const RAMP: f64 = 50.0;
+/// What the model's surprise weighs at the arm's, in outcomes.
+const K_ARM: f64 = 8.0;
+
+/// What was learned of one arm, beside its cells and its linear part.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ArmStats {
     /// Over everything.
     pub total: Count,
-    /// Per task family, in the order of `TaskFamily::ALL`.
-    pub families: [Count; 8],
-    /// Per cell.
-    #[serde(with = "cells")]
-    pub cells: HashMap<Cell, Count>,
+    /// Against its prior.
+    pub surprise: Surprise,
     /// Contract held at delivery, where there was one to hold.
     pub contract: Count,
     /// Judge and feedback, given an answer.
     pub quality: Count,
-}
-
-impl ArmStats {
-    /// Counts of a family.
-    #[must_use]
-    pub fn family(&self, family: TaskFamily) -> Count {
-        self.families.get(family.index()).copied().unwrap_or_default()
-    }
-}
-
-/// Cells as a list: JSON has no composite keys.
-mod cells {
-    use super::{Cell, Count, HashMap};
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(map: &HashMap<Cell, Count>, s: S) -> Result<S::Ok, S::Error> {
-        let mut list: Vec<(&Cell, &Count)> = map.iter().collect();
-        list.sort_by_key(|(c, _)| **c);
-        s.collect_seq(list)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<HashMap<Cell, Count>, D::Error> {
-        Ok(Vec::<(Cell, Count)>::deserialize(d)?.into_iter().collect())
-    }
-}
-
-/// A duration as the mean and variance of its logarithm, discounted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Latency {
-    n: f64,
-    mean: f64,
-    m2: f64,
-}
-
-impl Latency {
-    /// Takes one measurement in, in milliseconds.
-    pub fn add(&mut self, ms: f64, discount: f64) {
-        if !ms.is_finite() || ms <= 0.0 {
-            return;
-        }
-        let x = ms.ln();
-        self.n = self.n * discount + 1.0;
-        let d = x - self.mean;
-        self.mean += d / self.n;
-        self.m2 = self.m2 * discount + d * (x - self.mean);
-    }
-
-    /// Measurements behind it, discounted.
-    #[must_use]
-    pub const fn n(&self) -> f64 {
-        self.n
-    }
-
-    /// 95th percentile of a log-normal, in milliseconds: exp(μ + 1.645σ). The prior median counts as five
-    /// measurements with σ = 0.5.
-    #[must_use]
-    pub fn p95(&self, prior_ms: f64) -> f64 {
-        let (mean, sd) = self.blend(prior_ms);
-        (mean + 1.645 * sd).exp()
-    }
-
-    /// Median of a log-normal, in milliseconds: exp(μ).
-    #[must_use]
-    pub fn median(&self, prior_ms: f64) -> f64 {
-        self.blend(prior_ms).0.exp()
-    }
-
-    fn blend(&self, prior_ms: f64) -> (f64, f64) {
-        const PRIOR_N: f64 = 5.0;
-        const PRIOR_SD: f64 = 0.5;
-        let prior = prior_ms.max(1.0).ln();
-        let n = PRIOR_N + self.n;
-        let mean = (PRIOR_N * prior + self.n * self.mean) / n;
-        let variance = (PRIOR_N * PRIOR_SD * PRIOR_SD + self.m2) / n;
-        (mean, variance.sqrt())
-    }
+    /// Outcomes ever, undiscounted.
+    pub ever: f64,
 }
 
 /// What was learned of one model, whatever the workflow.
@@ -111,32 +44,182 @@ pub struct ModelStats {
     pub output_tokens: Latency,
     /// Calls that were answered.
     pub answered: Count,
+    /// Outcomes of all its arms against their priors.
+    pub surprise: Surprise,
+    /// Real cost over forecast, of all its arms: `s` sums the ratios.
+    pub cost: Count,
+    /// It was seen to change: outcomes for which it is tried out more than others.
+    pub reopened: u32,
 }
 
+/// A model no longer does what it did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Change {
+    /// `provider/model`.
+    pub model: Arc<str>,
+    /// In what.
+    pub aspect: Aspect,
+    /// Which way.
+    pub way: Way,
+    /// The task family that spoke loudest.
+    pub family: TaskFamily,
+    /// Outcomes learned of until then.
+    pub at: u64,
+}
+
+/// A hasher for names: eight bytes a step. Names come from the configuration, nobody chooses them to collide.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Quick(u64);
+
+impl Hasher for Quick {
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let word = chunk.iter().fold(0_u64, |w, b| (w << 8) | u64::from(*b));
+            self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+    }
+    fn write_u8(&mut self, n: u8) {
+        self.0 = (self.0.rotate_left(5) ^ u64::from(n)).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A map by name.
+pub(crate) type ByName<T> = HashMap<Arc<str>, T, BuildHasherDefault<Quick>>;
+
+/// Which arm is which: by workflow, then model.
+pub(super) type Names = ByName<ByName<usize>>;
+
 /// A picture of everything learned.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     /// Grows with every publication.
     pub version: u64,
-    /// By workflow, then model.
-    pub arms: HashMap<Arc<str>, HashMap<Arc<str>, Arc<ArmStats>>>,
-    /// By model.
-    pub models: HashMap<Arc<str>, Arc<ModelStats>>,
+    pub(super) names: Arc<Names>,
+    pub(super) arms: Vec<Arc<ArmStats>>,
+    pub(super) linear: Vec<Arc<Solved>>,
+    /// Of an arm without outcomes.
+    pub(super) blank: Arc<Solved>,
+    pub(super) trees: Vec<(Arc<Tree>, Arc<Table>)>,
+    pub(super) models: Arc<ByName<Arc<ModelStats>>>,
     /// Outcomes per family, in the order of `TaskFamily::ALL`, undiscounted.
     pub seen: [u64; 8],
+    /// What judges and people say of all arms.
+    pub opinion: Count,
+    /// The last changes, oldest first.
+    pub changes: Arc<Vec<Change>>,
+}
+
+/// A request where the learner stands it, with what its cells say of every arm.
+#[derive(Debug)]
+pub(crate) struct Located {
+    place: Place,
+    sums: Sums,
+}
+
+/// Belief in an arm for one request.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Belief {
+    /// P, 0.01..=0.99.
+    pub(crate) mean: f64,
+    /// Standard deviation of P as a Beta posterior.
+    pub(crate) sd: f64,
+    /// How little the arm has been tried on requests like this: about 1 for never, 0 for always.
+    pub(crate) doubt: f64,
+    /// Outcomes behind it, discounted.
+    pub(crate) n: f64,
+    /// Real cost over forecast.
+    pub(crate) cost: f64,
 }
 
 impl Snapshot {
     /// What was learned of an arm.
     #[must_use]
-    pub fn arm(&self, workflow: &str, model: &str) -> Option<&Arc<ArmStats>> {
-        self.arms.get(workflow)?.get(model)
+    pub fn arm(&self, workflow: &str, model: &str) -> Option<&ArmStats> {
+        self.place_of(workflow, model).and_then(|a| self.arms.get(a)).map(|a| &**a)
+    }
+
+    /// Every arm: workflow, model, what was learned. In no order.
+    pub fn arms(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, &ArmStats)> {
+        self.names.iter().flat_map(move |(w, models)| {
+            models.iter().filter_map(move |(m, a)| Some((w, m, &**self.arms.get(*a)?)))
+        })
+    }
+
+    /// What was learned of a model.
+    #[must_use]
+    pub fn model(&self, model: &str) -> Option<&ModelStats> {
+        self.models.get(model).map(|m| &**m)
+    }
+
+    /// Every model with what was learned of it. In no order.
+    pub fn models(&self) -> impl Iterator<Item = (&Arc<str>, &ModelStats)> {
+        self.models.iter().map(|(name, m)| (name, &**m))
     }
 
     /// Outcomes seen in a family.
     #[must_use]
     pub fn seen_in(&self, family: TaskFamily) -> u64 {
         self.seen.get(family.index()).copied().unwrap_or_default()
+    }
+
+    /// Arms of a workflow, to find many of them.
+    pub(crate) fn workflow(&self, name: &str) -> Option<&ByName<usize>> {
+        self.names.get(name)
+    }
+
+    pub(crate) fn stats(&self, arm: usize) -> Option<&ArmStats> {
+        self.arms.get(arm).map(|a| &**a)
+    }
+
+    pub(super) fn place_of(&self, workflow: &str, model: &str) -> Option<usize> {
+        self.names.get(workflow)?.get(model).copied()
+    }
+
+    /// Looks a request up, once for all arms.
+    pub(crate) fn locate(&self, p: &Point) -> Located {
+        let mut sums = Sums::new(self.arms.len());
+        for (tree, table) in &self.trees {
+            sums.add(table, tree.cell(p));
+        }
+        Located { place: Place::of(p), sums }
+    }
+
+    /// What is believed of an arm. `prior` is P before any evidence; `model` what was learned of its model.
+    ///
+    /// ```text
+    /// linear = prior + wᵀφ         cells = a·(prior + r) + b        r: surprise of the arm, shrunk to its model's
+    /// P      = ω·linear + (1−ω)·cells,   ω = 50 / (50 + outcomes of the arm)
+    /// ```
+    pub(crate) fn believe(
+        &self,
+        at: &Located,
+        arm: Option<usize>,
+        model: Option<&ModelStats>,
+        prior: f64,
+        doubts: bool,
+    ) -> Belief {
+        let solved = arm.and_then(|a| self.linear.get(a)).unwrap_or(&self.blank);
+        let stats = arm.and_then(|a| self.stats(a));
+        let of_model = model.map_or(0.0, |m| m.surprise.mean(0.0, f64::from(K0)));
+        let surprise = stats.map_or(of_model, |s| s.surprise.mean(of_model, K_ARM));
+        let of_costs = model.map_or(1.0, |m| m.cost.posterior(1.0, f64::from(K_COST)));
+        let (a, b, cost) = arm.map_or((1.0, 0.0, of_costs), |a| at.sums.of(a));
+        let cells = a * (prior + surprise) + b;
+        let omega = RAMP / (RAMP + stats.map_or(0.0, |s| s.ever));
+        // An arm without outcomes of its own has only its model's surprise to go by.
+        let linear = if stats.is_some() { prior + solved.mean(&at.place) } else { prior + surprise };
+        let mean = (omega * linear + (1.0 - omega) * cells).clamp(0.01, 0.99);
+        let n = f64::from(K0) * (1.0 / a.max(1e-6) - 1.0).max(0.0);
+        Belief {
+            mean,
+            sd: (mean * (1.0 - mean) / (f64::from(K0) + n + 1.0)).sqrt(),
+            doubt: if doubts { solved.doubt(&at.place) } else { 0.0 },
+            n,
+            cost,
+        }
     }
 }
 
@@ -153,36 +236,5 @@ impl Statistics {
 
     pub(super) fn publish(&self, snapshot: Snapshot) {
         self.0.store(Arc::new(snapshot));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn latencies_move_from_the_prior_to_the_evidence() {
-        let mut l = Latency::default();
-        assert!((l.median(200.0) - 200.0).abs() < 1e-6);
-        for _ in 0..200 {
-            l.add(1_000.0, 0.99);
-        }
-        assert!(l.median(200.0) > 900.0 && l.p95(200.0) > l.median(200.0));
-    }
-
-    #[test]
-    fn arm_statistics_survive_json() {
-        let mut a = ArmStats::default();
-        a.total.add(1.0, 0.99);
-        let cell = Cell {
-            family: TaskFamily::Coding,
-            sub: None,
-            contract: types::axis::OutputContract::Prose,
-            tools: types::axis::ToolDependence::None,
-            length: types::profile::LengthBand::S,
-        };
-        a.cells.entry(cell).or_default().add(0.5, 0.99);
-        let back: ArmStats = serde_json::from_str(&serde_json::to_string(&a).unwrap()).unwrap();
-        assert_eq!(back, a);
     }
 }

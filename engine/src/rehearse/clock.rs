@@ -129,7 +129,7 @@ mod tests {
                 order.lock().unwrap().push(s);
             }
         };
-        clock.drive(async { futures_util::join!(wait(3600), wait(5), wait(60)) }).unwrap();
+        clock.drive(async { tokio::join!(wait(3600), wait(5), wait(60)) }).unwrap();
         assert_eq!(*order.lock().unwrap(), [5, 60, 3600]);
         assert_eq!(clock.now() - start, Duration::from_secs(3600));
         assert!(clock.drive(std::future::pending::<()>()).is_none());

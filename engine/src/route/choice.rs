@@ -16,16 +16,16 @@ pub(crate) struct Draw {
 }
 
 /// Chooses from utilities in falling order; `None` when there are none. `top` is the first `arms` of those
-/// whose utility is at least `within` times the best (`routing.md` §5).
+/// whose utility is at most `slack` below the best.
 pub(crate) fn draw(
     utilities: &[f64],
     epsilon: f64,
     arms: usize,
-    within: f64,
+    slack: f64,
     rng: &mut impl Rng,
 ) -> Option<Draw> {
     let best = *utilities.first()?;
-    let top = utilities.iter().take(arms.max(1)).take_while(|u| **u >= within * best).count().max(1);
+    let top = utilities.iter().take(arms.max(1)).take_while(|u| best - **u <= slack).count().max(1);
     let epsilon = if top > 1 { epsilon.clamp(0.0, 1.0) } else { 0.0 };
     let mut chosen = 0;
     if epsilon > 0.0 && rng.random::<f64>() < epsilon {
@@ -55,12 +55,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn propensities_sum_to_one(mut u in prop::collection::vec(0.0_f64..1.0, 1..30), eps in 0.0_f64..0.5, arms in 1_usize..5, within in 0.0_f64..1.0, seed: u64) {
+        fn propensities_sum_to_one(mut u in prop::collection::vec(-1.0_f64..1.0, 1..30), eps in 0.0_f64..0.5, arms in 1_usize..5, slack in 0.0_f64..1.0, seed: u64) {
             u.sort_by(|a, b| b.total_cmp(a));
-            let d = draw(&u, eps, arms, within, &mut StdRng::seed_from_u64(seed)).unwrap();
+            let d = draw(&u, eps, arms, slack, &mut StdRng::seed_from_u64(seed)).unwrap();
             prop_assert!((d.propensity.iter().sum::<f64>() - 1.0).abs() < 1e-9);
             prop_assert!(d.propensity[d.chosen] > 0.0);
-            prop_assert!(u[d.chosen] >= within * u[0] || d.chosen == 0);
+            prop_assert!(u[0] - u[d.chosen] <= slack);
         }
     }
 
@@ -72,7 +72,7 @@ mod tests {
         let n = 200_000;
         let mut stated = Vec::new();
         for _ in 0..n {
-            let d = draw(&u, 0.2, 3, 0.8, &mut rng).unwrap();
+            let d = draw(&u, 0.2, 3, 0.2, &mut rng).unwrap();
             counts[d.chosen] += 1.0;
             stated = d.propensity;
         }
@@ -86,9 +86,9 @@ mod tests {
     fn nothing_is_explored_where_it_is_forbidden_or_pointless() {
         let mut rng = StdRng::seed_from_u64(1);
         for _ in 0..1000 {
-            assert_eq!(draw(&[0.5, 0.5], 0.0, 3, 0.8, &mut rng).unwrap().chosen, 0);
-            assert_eq!(draw(&[0.5, 0.1], 0.5, 3, 0.8, &mut rng).unwrap().epsilon, 0.0);
+            assert_eq!(draw(&[0.5, 0.5], 0.0, 3, 0.1, &mut rng).unwrap().chosen, 0);
+            assert_eq!(draw(&[0.5, 0.1], 0.5, 3, 0.1, &mut rng).unwrap().epsilon, 0.0);
         }
-        assert!(draw(&[], 0.1, 3, 0.8, &mut rng).is_none());
+        assert!(draw(&[], 0.1, 3, 0.1, &mut rng).is_none());
     }
 }

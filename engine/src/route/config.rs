@@ -34,20 +34,24 @@ pub struct Config {
     pub epsilon: f64,
     /// Arms among which. Default 3.
     pub explore_arms: usize,
-    /// Share of the best utility below which an arm is not explored. Default 0.8.
+    /// Share of the best arm's value that an arm may lie below it and still be explored is one less this.
+    /// Default 0.8.
     pub explore_within: f64,
-    /// β of the UCB bonus. Default 0.1.
+    /// β of the UCB bonus β·doubt, where a doubt of 1 is that of an arm never tried. Default 0.2.
     pub beta: f64,
-    /// β while a family has fewer than `young` outcomes. Default 0.3.
+    /// β while a family has fewer than `young` outcomes, and for a model that was seen to change. Default 0.3.
     pub beta_young: f64,
     /// Default 30.
     pub young: u64,
     /// Confidence of the profile below which nothing is explored. Default 0.5.
     pub min_confidence: f64,
-    /// k1: what the model's level is worth at the family's, in outcomes. Default 20.
-    pub k_family: f64,
-    /// k2: what the family's level is worth at the cell's. Default 20.
-    pub k_cell: f64,
+    /// What exploring may add to a tenant's spend, as a share of it. Default 0.02.
+    pub budget: f64,
+    /// What leaving a session's model costs beside its lost prompt cache, in points of success: conversion of the
+    /// transcript, and an answer in another voice. Default 0.01.
+    pub switch: f64,
+    /// Cost that counts as 1, in dollars; `None` = that of the model believed in most, for each request.
+    pub cost_ref: Option<f64>,
 }
 
 impl Default for Config {
@@ -67,12 +71,13 @@ impl Default for Config {
             epsilon: 0.05,
             explore_arms: 3,
             explore_within: 0.8,
-            beta: 0.1,
+            beta: 0.2,
             beta_young: 0.3,
             young: 30,
             min_confidence: 0.5,
-            k_family: 20.0,
-            k_cell: 20.0,
+            budget: 0.02,
+            switch: 0.01,
+            cost_ref: None,
         }
     }
 }
@@ -115,6 +120,9 @@ impl Config {
                 }
                 b.finish(r);
             }
+            if let Some(n) = f.take("cost_ref_usd") {
+                c.cost_ref = r.number(n, "utility.cost_ref_usd", 1e-12, 1e6);
+            }
             f.finish(r);
         }
         if let Some(mut f) = exploration.and_then(|n| r.fields(n, "exploration")) {
@@ -129,8 +137,8 @@ impl Config {
             number("beta", 0.0, 10.0, &mut c.beta);
             number("beta_young", 0.0, 10.0, &mut c.beta_young);
             number("min_confidence", 0.0, 1.0, &mut c.min_confidence);
-            number("k_family", 0.1, 10_000.0, &mut c.k_family);
-            number("k_cell", 0.1, 10_000.0, &mut c.k_cell);
+            number("budget", 0.0, 1.0, &mut c.budget);
+            number("switch", 0.0, 1.0, &mut c.switch);
             if let Some(n) = f.take("arms").and_then(|n| r.integer(n, "exploration.arms", 1, 16)) {
                 c.explore_arms = usize::try_from(n).unwrap_or(1);
             }

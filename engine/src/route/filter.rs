@@ -64,7 +64,13 @@ impl Limits {
         Limits {
             cap,
             latency_ms: latency.map(|l| l.as_secs_f64() * 1e3),
-            min_quality: o.min_quality.map(types::UnitInterval::get),
+            min_quality: [
+                o.min_quality.map(types::UnitInterval::get),
+                d.further.as_ref().and_then(|f| f.min_quality.as_ref()).map(|s| s.value),
+            ]
+            .into_iter()
+            .flatten()
+            .reduce(f64::max),
             min_tier: o.min_quality_tier.unwrap_or(0),
         }
     }
@@ -168,6 +174,7 @@ pub(crate) fn models(
     let scoped = scoped.map(|m| select(m));
     let needs = Needs::of(inputs);
     let mode = o.mode.unwrap_or(inputs.mode);
+    let assumed = crate::pipeline::assumed(directives).is_some();
     let mut eligible = Vec::new();
     for ix in matrix.indices() {
         let (Some(model), Some(provider)) = (matrix.model(ix), matrix.provider_of(ix)) else { continue };
@@ -208,6 +215,7 @@ pub(crate) fn models(
             exclude("context_window", None, Some(detail));
         } else if (limits.cap.is_some() || inputs.who.budgeted)
             && model.price.is_none()
+            && !assumed
             && provider.tier == Tier::Paid
         {
             exclude("unknown_price", None, None);

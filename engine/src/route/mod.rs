@@ -1,18 +1,23 @@
 //! Which (workflow, model) is expected to turn out best for a request, and why: filters, then scores, then
 //! a choice whose probability is on record. Pure: the generator and every snapshot are passed in.
 
-mod belief;
+mod budget;
 mod candidates;
 mod choice;
 mod config;
 mod filter;
+mod router;
 mod score;
+mod session;
 mod utility;
 
 pub use config::{Config, Weights};
 
+pub(crate) use budget::Explorers;
 pub(crate) use candidates::{Candidates, Written, resolve};
 pub(crate) use filter::{Asked, unavailable};
+pub use router::{Ask, Router};
+pub(crate) use session::{Sessions, Warm};
 
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
@@ -22,16 +27,17 @@ use crate::who::Who;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::sync::Arc;
-use types::axis::{AxisValue, DeterminismNeeds, SafetyPosture};
+use types::axis::{AxisValue, DeterminismNeeds, PrecisionSensitivity, SafetyPosture, ToolDependence};
 use types::chat::ChatRequest;
 use types::decision::{AxisRecord, Decision, Exclusion};
 use types::directives::Directives;
 use types::expr::Scope;
 use types::matrix::{Availability, ModelIx};
 use types::options::Mode;
+use types::outcome::Basis;
 use types::profile::WorkloadProfile;
 use types::provider::Quota;
-use types::{Usd, diagnostic};
+use types::{Features, Usd, diagnostic};
 use workflows::Workflow;
 
 /// Everything a choice is made from.
@@ -46,6 +52,12 @@ pub(crate) struct Inputs<'a> {
     pub(crate) statistics: &'a Snapshot,
     pub(crate) request: &'a ChatRequest,
     pub(crate) profile: &'a WorkloadProfile,
+    /// The request as the learner's numbers.
+    pub(crate) features: &'a Features,
+    /// What the request's session was given last.
+    pub(crate) warm: Option<&'a Warm>,
+    /// The tenant's exploration budget is not used up.
+    pub(crate) explore: bool,
     pub(crate) scope: &'a Scope,
     pub(crate) mode: Mode,
     pub(crate) seed: u64,
@@ -99,17 +111,17 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let limits = filter::Limits::of(inputs, directives);
     let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
     let models = filter::models(inputs, directives, &asked, &limits, &mut decision.excluded);
-    let estimates = score::estimates(inputs, &models);
-    let scored = score::arms(inputs, directives, &limits, &flows, &estimates, decision);
+    let estimates = score::estimates(inputs, &models, crate::pipeline::assumed(directives));
+    let (scored, slack) = score::arms(inputs, directives, &limits, &flows, &estimates, decision);
     if scored.is_empty() {
         return Err(filter::nothing_left(inputs, decision));
     }
     let config = &inputs.bundle.routing;
     let mut rng = StdRng::seed_from_u64(inputs.seed);
     let utilities: Vec<f64> = decision.arms.iter().map(|a| a.utility).collect();
-    let epsilon = if may_explore(inputs) { config.epsilon } else { 0.0 };
-    let Some(draw) = choice::draw(&utilities, epsilon, config.explore_arms, config.explore_within, &mut rng)
-    else {
+    let ceiling = directives.further.as_ref().and_then(|f| f.explore.as_ref()).map_or(1.0, |s| s.value);
+    let epsilon = if may_explore(inputs) { config.epsilon.min(ceiling) } else { 0.0 };
+    let Some(draw) = choice::draw(&utilities, epsilon, config.explore_arms, slack, &mut rng) else {
         return Err(filter::nothing_left(inputs, decision));
     };
     for (arm, p) in decision.arms.iter_mut().zip(&draw.propensity) {
@@ -125,12 +137,31 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     Ok((chosen.workflow.clone(), candidates, limits.cap_in(&chosen.workflow)))
 }
 
-/// Low confidence, strict determinism and locked-down safety never explore.
+/// Low confidence, strict determinism, locked-down safety and a used-up budget never explore; nor does high
+/// precision where tools, whose effects may be final, must be used.
 pub(crate) fn may_explore(inputs: &Inputs<'_>) -> bool {
     let p = inputs.profile;
     p.confidence >= inputs.bundle.routing.min_confidence as f32
         && p.determinism_needs.value != DeterminismNeeds::Strict
         && p.safety_posture.value != SafetyPosture::LockedDown
+        && !(p.precision_sensitivity.value == PrecisionSensitivity::High
+            && p.tool_dependence.value == ToolDependence::Mandatory)
+        && inputs.explore
+}
+
+/// What the learner needs of a decision when `model` gave the answer: the prior of that arm, and the forecast if
+/// it is the one that was chosen.
+#[must_use]
+pub fn basis(decision: &Decision, features: Features, model: &str) -> Option<Basis> {
+    let chosen = decision.choice()?;
+    let arm = if *chosen.model == *model {
+        chosen
+    } else {
+        decision.arms.iter().find(|a| a.workflow == chosen.workflow && *a.model == *model)?
+    };
+    let forecast = arm.expected_cost_usd.filter(|_| *chosen.model == *model);
+    let before = |c: Usd| Usd::from_dollars(c.dollars() / arm.cost_correction.max(1e-6));
+    Some(Basis { features, prior: arm.terms.prior, forecast_usd: forecast.map(before) })
 }
 
 /// Why the choice is what it is, against the next best.
@@ -141,19 +172,21 @@ fn reason(d: &Decision) -> String {
     }
     let Some(rival) = d.arms.get(1) else { return "the only arm left".to_owned() };
     let (a, b) = (&chosen.terms, &rival.terms);
-    let factors = [
-        ("success", a.optimistic, b.optimistic),
-        ("quality", a.quality, b.quality),
-        ("schema", a.schema, b.schema),
-        ("cost", a.cost, b.cost),
-        ("latency", a.latency, b.latency),
-        ("preference", a.preference, b.preference),
-        ("circuit", a.circuit, b.circuit),
+    let value = rival.utility + b.price + b.switching;
+    // What each term gives the choice over its rival, about, in points of success.
+    let factor = |x: f64, y: f64| if y > 0.0 { value * (x / y - 1.0) } else { value };
+    let terms = [
+        ("success", a.optimistic, b.optimistic, factor(a.optimistic, b.optimistic)),
+        ("quality", a.quality, b.quality, factor(a.quality, b.quality)),
+        ("schema", a.schema, b.schema, factor(a.schema, b.schema)),
+        ("price", a.price, b.price, b.price - a.price),
+        ("latency", a.latency, b.latency, factor(a.latency, b.latency)),
+        ("preference", a.preference, b.preference, factor(a.preference, b.preference)),
+        ("circuit", a.circuit, b.circuit, factor(a.circuit, b.circuit)),
+        ("staying in the session", a.switching, b.switching, b.switching - a.switching),
     ];
-    let lead = factors.iter().max_by(|x, y| (x.1 / x.2).total_cmp(&(y.1 / y.2)));
-    let lead = lead
-        .filter(|(_, x, y)| x > y)
-        .map_or(String::new(), |(n, x, y)| format!("{n} {x:.3} against {y:.3}: "));
+    let lead = terms.iter().max_by(|x, y| x.3.total_cmp(&y.3)).filter(|(.., gain)| *gain > 0.0);
+    let lead = lead.map_or(String::new(), |(n, x, y, _)| format!("{n} {x:.3} against {y:.3}: "));
     format!(
         "{lead}utility {:.3} against {:.3} ({} on {})",
         chosen.utility, rival.utility, rival.workflow, rival.model

@@ -1,14 +1,23 @@
-//! Expected utility of an arm: a product of factors, each kept for the record.
+//! Expected utility of an arm: a product of factors less what its cost is worth, each kept for the record.
 
 use super::Weights;
 use types::decision::Terms;
 use types::directives::TermWeights;
 
-/// U = P⁺^w1 · Q^w2 · S^w3 · cost^w4 · L^w5 · safety^w6 · preference · circuit · budget (`routing.md` §5).
+/// V = P⁺^w1 · Q^w2 · S^w3 · L^w5 · safety^w6 · preference · circuit · budget, and U = V − price − switching.
 ///
-/// P⁺ = min(1, P + bonus): the bonus sits inside the probability, where it is on scale. A factor that is not
-/// known is 1. `multipliers` are the policies' and scale the exponents.
+/// P⁺ = min(1, P + bonus): the bonus sits inside the probability, where it is on scale. Q, S and L stand
+/// relative to the best arm (see [`level`]), so that V stays on the scale of a probability and λ keeps its
+/// meaning: 0.2 says that the reference model's price is worth 20 points of success, whether success is likely
+/// or not. A product with exp(−λ·cost) would pay the same price for a tenth of the points where success is
+/// unlikely; on recorded outcomes that costs one to three points of reward (docs/routing.md).
+///
+/// `multipliers` are the policies' and scale the exponents; that of the cost scales the price.
 pub(crate) fn utility(t: &Terms, w: &Weights, multipliers: &TermWeights) -> f64 {
+    value(t, w, multipliers) - t.price - t.switching
+}
+
+fn value(t: &Terms, w: &Weights, multipliers: &TermWeights) -> f64 {
     let power = |x: f64, weight: f64, multiplier: f64| {
         let e = weight * multiplier;
         // Most exponents are 1 or 0, and `powf` is the dearest operation here.
@@ -23,7 +32,6 @@ pub(crate) fn utility(t: &Terms, w: &Weights, multipliers: &TermWeights) -> f64 
     power(t.optimistic, w.success, multipliers.success)
         * power(t.quality, w.quality, multipliers.quality)
         * power(t.schema, w.schema, multipliers.schema)
-        * power(t.cost, w.cost, multipliers.cost)
         * power(t.latency, w.latency, multipliers.latency)
         * power(t.safety, w.safety, multipliers.safety)
         * t.preference
@@ -31,17 +39,31 @@ pub(crate) fn utility(t: &Terms, w: &Weights, multipliers: &TermWeights) -> f64 
         * t.budget
 }
 
-/// exp(−λ·cost/cost_ref); 1 when nothing costs anything or the price is unknown.
-pub(crate) fn cost_factor(lambda: f64, cost: Option<f64>, reference: f64) -> f64 {
+/// λ·weight·cost/cost_ref: what a cost is worth in points of success; 0 when nothing costs anything or the price
+/// is unknown.
+pub(crate) fn price(lambda: f64, weight: f64, cost: Option<f64>, reference: f64) -> f64 {
     match cost {
-        Some(c) if reference > 0.0 => (-lambda * c / reference).exp(),
-        _ => 1.0,
+        Some(c) if reference > 0.0 => lambda * weight * c / reference,
+        _ => 0.0,
     }
 }
 
 /// L = 1 / (1 + p95_ttft / budget).
 pub(crate) fn latency_factor(p95_ttft_ms: f64, budget_ms: f64) -> f64 {
     1.0 / (1.0 + p95_ttft_ms.max(0.0) / budget_ms.max(1.0))
+}
+
+/// Puts Q, S and L of all arms on the scale of the best one: 1 for that. What all arms share would otherwise
+/// make success look cheaper than it is.
+pub(crate) fn level(arms: &mut [Terms]) {
+    let factors: [fn(&mut Terms) -> &mut f64; 3] =
+        [|t| &mut t.quality, |t| &mut t.schema, |t| &mut t.latency];
+    for factor in factors {
+        let best = arms.iter_mut().map(|t| *factor(t)).fold(0.0_f64, f64::max);
+        if best > 0.0 {
+            arms.iter_mut().for_each(|t| *factor(t) /= best);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -57,14 +79,15 @@ mod tests {
             optimistic: p,
             quality: 0.8,
             schema: 0.9,
-            cost: cost_factor(0.2, Some(cost), 1.0),
+            cost: 1.0,
             latency: latency_factor(ttft, 3_000.0),
             safety: 1.0,
             preference: 1.0,
             circuit: 1.0,
             budget: 1.0,
-            price: 0.0,
-            prior: 0.0,
+            price: price(0.2, 1.0, Some(cost), 1.0),
+            switching: 0.0,
+            prior: p,
         }
     }
 
@@ -79,11 +102,32 @@ mod tests {
                 prop_assert!(u(p, c, l * (1.0 + d)) < u(p, c, l));
             }
         }
+
+        #[test]
+        fn what_all_arms_share_changes_no_utility(p in 0.1_f64..0.9, q in 0.2_f64..1.0, c in 0.0_f64..2.0) {
+            let mut plain = [terms(p, c, 100.0), terms(p / 2.0, c / 2.0, 100.0)];
+            let mut dimmed = plain.map(|t| Terms { quality: t.quality * q, schema: t.schema * q, ..t });
+            level(&mut plain);
+            level(&mut dimmed);
+            for (a, b) in plain.iter().zip(&dimmed) {
+                let (w, m) = (Config::default().weights[1], TermWeights::default());
+                prop_assert!((utility(a, &w, &m) - utility(b, &w, &m)).abs() < 1e-9);
+            }
+        }
     }
 
     #[test]
     fn an_unknown_price_is_no_advantage_over_a_free_model_and_no_penalty() {
-        assert_eq!(cost_factor(0.5, None, 1.0), cost_factor(0.5, Some(0.0), 1.0));
-        assert_eq!(cost_factor(0.5, Some(1.0), 0.0), 1.0);
+        assert_eq!(price(0.5, 1.0, None, 1.0), price(0.5, 1.0, Some(0.0), 1.0));
+        assert_eq!(price(0.5, 1.0, Some(1.0), 0.0), 0.0);
+    }
+
+    #[test]
+    fn lambda_is_the_points_of_success_that_the_reference_price_is_worth() {
+        let w = Weights { quality: 0.0, schema: 0.0, latency: 0.0, ..Config::default().weights[1] };
+        let u = |p, c| utility(&terms(p, c, 1.0), &w, &TermWeights::default());
+        for p in [0.1, 0.5, 0.8] {
+            assert!((u(p + 0.2, 1.0) - u(p, 0.0)).abs() < 1e-9, "whether success is likely or not");
+        }
     }
 }

@@ -195,7 +195,7 @@ async fn first(
     keeper: &mut Keeper,
     ts_ms: i64,
 ) -> Result<Made, Unready> {
-    let Decided { request, profile: _, scope, directives, seed, decision, routed } = decided;
+    let Decided { request, profile: _, features: _, scope, directives, seed, decision, routed } = decided;
     let (workflow, candidates, cap) = match routed {
         Ok(chosen) => chosen,
         Err(error) => {
@@ -318,12 +318,14 @@ fn assemble(
     let calls = calls(view, &made, &admission, (&ledger, &after));
     let out = Arc::new(Out { calls, before: before.clone() });
     let inner = &service.engine.0;
+    let features = profiler::features(&made.request, &profiler::profile(&made.request));
     let run = walk_of(view, &made, shared.clone(), out, trace.clone(), &admission.request_id);
     let tree = Tree {
         store: inner.store.clone(),
         finished: inner.finished.clone(),
         explain: false,
         decision: Some(Box::new(made.decision)),
+        features,
         trace,
         ledger,
         before,
@@ -349,7 +351,11 @@ fn calls(view: &View, made: &Made, admission: &Admission, ledgers: (&Ledger, &Le
         started: admission.received,
         deadline: admission.received + Duration::from_millis(given.wall_ms),
         cap: given.cap,
-        ceilings: Ceilings { max_tokens: given.max_tokens, temperature: given.temperature },
+        ceilings: Ceilings {
+            max_tokens: given.max_tokens,
+            temperature: given.temperature,
+            ..Ceilings::default()
+        },
         seed: made.seed,
         made: Arc::new(AtomicU32::new(0)),
         log: None,

@@ -33,6 +33,9 @@ pub enum Error {
     /// What the control plane keeps cannot be used.
     #[error("the control plane does not open: {0}")]
     Control(String),
+    /// What webhooks need cannot be used.
+    #[error("webhooks cannot be sent: {0}")]
+    Webhooks(String),
     /// The address cannot be taken.
     #[error("cannot listen on {addr}: {source}{}", hint(.source))]
     Listen {

@@ -98,6 +98,7 @@ impl Running {
     pub async fn stop(self) -> bool {
         let grace = self.app.server.grace;
         self.app.engine.drain();
+        self.app.runs.stop();
         self.stop.cancel();
         let mut in_time = self.app.tasks.ended(grace).await;
         if !in_time {

@@ -11,7 +11,9 @@ mod explain;
 mod fetch;
 mod models;
 mod out;
+mod policy;
 mod profile;
+mod replay;
 mod serve;
 mod workflow;
 
@@ -90,6 +92,10 @@ enum Command {
     Models(models::Args),
     /// Profile one request, or measure the profiler on labelled ones
     Profile(profile::Args),
+    /// Replay recorded outcomes of real models, and see what routing is worth
+    Replay(Box<replay::Args>),
+    /// Learn a prior from recorded outcomes
+    Learn(replay::LearnArgs),
     /// Tenants: who the keys belong to
     Tenant(control::TenantArgs),
     /// Virtual keys: what applications send
@@ -100,6 +106,8 @@ enum Command {
     Budget(control::BudgetArgs),
     /// The audit trail: who changed what
     Audit(control::AuditArgs),
+    /// Check, test, explain, compare and format rules and policies
+    Policy(policy::Args),
     /// Check, draw, plan and test workflows
     Workflow(workflow::Args),
     /// Print completions for a shell
@@ -165,6 +173,8 @@ pub fn run() -> ExitCode {
         Command::Check(args) => Ok(check::run(&global, &args, &out)),
         Command::Completions(args) => completions::run(&args, &out),
         Command::Profile(args) => profile::run(&args, &out),
+        Command::Replay(args) => replay::run(&args, &out),
+        Command::Learn(args) => replay::learn(&args, &out),
         Command::Workflow(args) => workflow::run(&global, &args, &out),
         waiting => wait(&global, waiting, &out),
     };
@@ -186,6 +196,7 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
             Command::Demo(args) => demo::run(global, &args, out).await,
             Command::Explain(args) => explain::run(global, &args, out).await,
             Command::Models(args) => models::run(global, &args, out).await,
+            Command::Policy(args) => policy::run(global, &args, out).await,
             Command::Tenant(args) => control::tenant(global, &args, out).await,
             Command::Key(args) => control::key(global, &args, out).await,
             Command::ProviderKey(args) => control::provider_key(global, &args, out).await,

@@ -1,75 +1,72 @@
-//! `turnout profile`: the ten axes of one request, or how right the profiler is on labelled ones.
+//! `turnout profile`: the ten axes of one request and why, how right the profiler is on labelled ones, and its
+//! training.
+
+mod one;
+mod train;
 
 use super::out::Out;
 use super::{GOOD, Outcome, Problem};
-use engine::profiler;
+use engine::profiler::{self, train::Settings};
 use flate2::read::GzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
-use types::ChatRequest;
 
-/// Profile one request, or measure the profiler on labelled ones
+/// Profile one request, measure the profiler on labelled ones, or train it
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout profile request.json\n  echo '{\"model\":\"auto\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}' | turnout profile -\n  turnout profile --eval requests.jsonl.gz --predictions predictions.jsonl"
+    after_help = "Examples:\n  turnout profile request.json\n  echo '{\"model\":\"auto\",\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]}' | turnout profile -\n  turnout profile --eval requests.jsonl.gz --predictions predictions.jsonl\n  turnout profile --eval requests.jsonl.gz --by-source --with more.jsonl.gz\n  turnout profile --train requests.jsonl.gz more.jsonl.gz --out family.model"
 )]
 #[group(required = true, multiple = true)]
 pub(super) struct Args {
     /// Body of a chat request; `-` reads standard input
-    #[arg(conflicts_with_all = ["eval", "predictions"])]
+    #[arg(conflicts_with_all = ["eval", "predictions", "train"])]
     file: Option<PathBuf>,
     /// Labelled requests, one a line, plain or gzip
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "train")]
     eval: Option<PathBuf>,
     /// Where to write one prediction a line
-    #[arg(long, value_name = "FILE", requires = "eval")]
+    #[arg(long, value_name = "FILE", requires = "eval", conflicts_with = "by_source")]
     predictions: Option<PathBuf>,
+    /// Judge every source by weights fitted without it, instead of judging the built-in model
+    #[arg(long, requires = "eval")]
+    by_source: bool,
+    /// Labelled requests to fit on as well, never judged
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "by_source")]
+    with: Vec<PathBuf>,
+    /// Train the task family's model on these labelled requests
+    #[arg(long, value_name = "FILE", num_args = 1.., requires = "out")]
+    train: Vec<PathBuf>,
+    /// Where to write the model; its report goes beside it, ending in .json
+    #[arg(long, value_name = "FILE", requires = "train")]
+    out: Option<PathBuf>,
+    /// Chooses which requests of a large source are taken and how copies are dressed [default: that of the built-in model]
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
 }
 
 /// Largest input, decompressed.
 const MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 pub(super) fn run(args: &Args, out: &Out) -> Outcome {
-    match (&args.eval, &args.file) {
-        (Some(labelled), _) => evaluate(labelled, args.predictions.as_deref(), out),
-        (None, Some(file)) => one(file, out),
-        (None, None) => Err(Problem("name a file, or labelled requests with --eval".to_owned())),
+    let settings = Settings { seed: args.seed.unwrap_or(Settings::default().seed), ..Settings::default() };
+    match (&args.file, &args.eval, &args.out) {
+        (Some(file), _, _) => one::run(file, out),
+        (None, Some(labelled), _) if args.by_source => by_source(labelled, &args.with, &settings, out),
+        (None, Some(labelled), _) => evaluate(labelled, args.predictions.as_deref(), out),
+        (None, None, Some(to)) => train::run(&args.train, to, &settings, out),
+        (None, None, None) => Err(Problem(
+            "name a file, or labelled requests with --eval, or with --train together with --out".to_owned(),
+        )),
     }
-}
-
-fn one(file: &Path, out: &Out) -> Outcome {
-    let body = read(file)?;
-    let request = ChatRequest::decode(body.into(), &types::chat::Limits::default())
-        .map_err(|e| Problem(format!("{}: {} {}", file.display(), e.pointer, e.message)))?;
-    profiler::warm_up();
-    let start = Instant::now();
-    let profile = profiler::profile(&request);
-    let spent = start.elapsed();
-    if out.json {
-        out.value(&serde_json::to_value(&profile)?);
-        return Ok(GOOD);
-    }
-    for (axis, value, confidence) in profile.axes() {
-        out.line(&format!("{axis:22} {value:14} {confidence:.2}"));
-    }
-    if let Some(sub) = profile.sub_label {
-        out.line(&format!("{:22} {}", "sub_label", sub.as_str()));
-    }
-    out.line(&format!("{:22} {}", "pooled in", profile.cell()));
-    out.line(&format!("{:22} {:.3} ms", "took", spent.as_secs_f64() * 1e3));
-    Ok(GOOD)
 }
 
 fn evaluate(file: &Path, predictions: Option<&Path>, out: &Out) -> Outcome {
     let text = read(file)?;
     let lines = memchr::memchr_iter(b'\n', &text).count();
-    let bar = ProgressBar::new(lines as u64);
-    if let Ok(style) = ProgressStyle::with_template("{bar:40} {pos}/{len} requests, {per_sec}, {eta} left") {
-        bar.set_style(style);
-    }
+    let bar = progress(lines, "requests");
     let start = Instant::now();
     let clock = || -> Duration { start.elapsed() };
     let evaluation =
@@ -80,13 +77,43 @@ fn evaluate(file: &Path, predictions: Option<&Path>, out: &Out) -> Outcome {
         let lines: Vec<String> = evaluation.predictions.iter().map(|p| format!("{p}\n")).collect();
         std::fs::write(path, lines.concat()).map_err(|e| Problem(format!("{}: {e}", path.display())))?;
     }
+    say(&evaluation, out)
+}
+
+fn by_source(judged: &Path, others: &[PathBuf], settings: &Settings, out: &Out) -> Outcome {
+    let files: Vec<PathBuf> = std::iter::once(judged.to_owned()).chain(others.iter().cloned()).collect();
+    let files = train::read_all(&files)?;
+    let inputs = train::inputs(&files);
+    let Some((judged, others)) = inputs.split_first() else {
+        return Err(Problem("no labelled requests to judge".to_owned()));
+    };
+    let bar = progress(0, "fits");
+    let told = |done: usize, total: usize| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    };
+    let found = profiler::eval::by_source(judged, others, settings, &told)?;
+    bar.finish_and_clear();
+    say(&found, out)
+}
+
+fn say(result: &(impl std::fmt::Display + serde::Serialize), out: &Out) -> Outcome {
     if out.json {
-        out.value(&serde_json::to_value(&evaluation)?);
+        out.value(&serde_json::to_value(result)?);
     } else {
-        out.raw(&evaluation.to_string());
+        out.raw(&result.to_string());
         out.line("");
     }
     Ok(GOOD)
+}
+
+fn progress(total: usize, what: &str) -> ProgressBar {
+    let bar = ProgressBar::new(total as u64);
+    let template = format!("{{bar:40}} {{pos}}/{{len}} {what}, {{eta}} left");
+    if let Ok(style) = ProgressStyle::with_template(&template) {
+        bar.set_style(style);
+    }
+    bar
 }
 
 /// A file, decompressed if it is gzip.

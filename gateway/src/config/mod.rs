@@ -9,6 +9,7 @@ pub mod sources;
 use crate::clock;
 use engine::{Bundle, Files};
 use server::Server;
+pub(crate) use sources::built_in_rules;
 pub use sources::{Source, Sources};
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -89,6 +89,10 @@ pub struct Server {
     pub engine: engine::Config,
     /// The code runner.
     pub runner: crate::runner::Config,
+    /// Durable runs.
+    pub runs: engine::runs::Config,
+    /// Webhooks of runs.
+    pub webhooks: crate::webhooks::Config,
 }
 
 impl Default for Server {
@@ -103,6 +107,8 @@ impl Default for Server {
             grace: secs(30),
             engine: engine::Config::default(),
             runner: crate::runner::Config::default(),
+            runs: engine::runs::Config::default(),
+            webhooks: crate::webhooks::Config::default(),
         }
     }
 }
@@ -231,6 +237,13 @@ pub const KEYS: &[&str] = &[
     "runner.output",
     "runner.parallel",
     "runner.folders",
+    "runs.parallel",
+    "runs.wall",
+    "runs.lifetime",
+    "runs.keep",
+    "webhooks.allow_hosts",
+    "webhooks.allow_http",
+    "webhooks.allow_private",
 ];
 
 fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
@@ -290,6 +303,13 @@ fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "runner.output" => Slot::Bytes(&mut s.runner.output, KIB..=64 * MIB),
         "runner.parallel" => Slot::Count(&mut s.runner.parallel, 1..=64),
         "runner.folders" => Slot::Texts(&mut s.runner.folders),
+        "runs.parallel" => Slot::Count(&mut s.runs.parallel, 1..=1_024),
+        "runs.wall" => Slot::Time(&mut s.runs.wall, secs(1)..=secs(7 * 86_400)),
+        "runs.lifetime" => Slot::Time(&mut s.runs.lifetime, secs(1)..=secs(90 * 86_400)),
+        "runs.keep" => Slot::Time(&mut s.runs.keep, secs(60)..=secs(3_650 * 86_400)),
+        "webhooks.allow_hosts" => Slot::Texts(&mut s.webhooks.allow_hosts),
+        "webhooks.allow_http" => Slot::Flag(&mut s.webhooks.allow_http),
+        "webhooks.allow_private" => Slot::Flag(&mut s.webhooks.allow_private),
         _ => return None,
     })
 }
@@ -358,7 +378,7 @@ pub fn apply_environment(server: &mut Server, variables: &[(String, String)]) ->
 }
 
 /// `TURNOUT_*` variables that are no settings of this file.
-const OTHERS: &[&str] = &["LOG", "LOG_FORMAT", "CONFIG"];
+const OTHERS: &[&str] = &["LOG", "LOG_FORMAT", "CONFIG", "WEBHOOK_SECRET"];
 
 fn known(key: &str) -> bool {
     KEYS.contains(&key)

@@ -9,7 +9,7 @@ use types::doc::{self, SourceFile};
 const SHIPPED_RULES: &str = include_str!("../../../routing_rules.yaml");
 
 /// The rules that are built into the binary.
-pub(super) fn built_in_rules() -> SourceFile {
+pub(crate) fn built_in_rules() -> SourceFile {
     SourceFile::new("routing_rules.yaml (built in)", SHIPPED_RULES)
 }
 

@@ -110,7 +110,19 @@ impl Directory {
         entry.usable(now_ms)?;
         Ok(entry.who.clone())
     }
+
+    /// Who started something earlier, by tenant and the name under which it is kept; `None` = it may not go on.
+    pub(crate) fn starter(&self, tenant: &str, principal: &str, now_ms: i64) -> Option<Arc<Who>> {
+        let who = match self.keys.get(principal) {
+            Some(entry) => entry.usable(now_ms).ok().map(|()| entry.who.clone()),
+            None => self.open.clone().filter(|_| principal == OPEN),
+        };
+        who.filter(|w| w.principal.tenant.id == tenant)
+    }
 }
+
+/// The name of who asks without a key (`engine::runs::principal`).
+const OPEN: &str = "open";
 
 impl Entry {
     /// Whether the key works now.

@@ -138,6 +138,11 @@ impl Plane {
         self.directory.load().authenticate(presented, &self.pepper, clock::unix_ms())
     }
 
+    /// Who started something earlier; `None` = it may not go on.
+    pub(crate) fn starter(&self, tenant: &str, principal: &str) -> Option<Arc<Who>> {
+        self.directory.load().starter(tenant, principal, clock::unix_ms())
+    }
+
     /// Whether a key is the token of commands on the same machine.
     pub(crate) fn is_local(&self, presented: &str) -> bool {
         self.pepper.hash(presented) == self.local

@@ -1,6 +1,7 @@
 //! One connection from accept to close: which protocol, how long each phase may take, how it ends.
 
 use super::accept::{Acceptor, Handler};
+use super::beside::beside;
 use super::framing::{Framing, Limits, Violation};
 use super::io::{Busy, Io, Shared};
 use super::payload::Payload;
@@ -9,6 +10,7 @@ use crate::error::Failure;
 use crate::metrics::Cut;
 use crate::tasks::Executor;
 use bytes::{Bytes, BytesMut};
+use futures_util::future::Either;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -66,7 +68,7 @@ async fn preface(stream: &mut TcpStream) -> Option<(Bytes, bool)> {
 
 async fn one<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix: Bytes) {
     let edge = &acceptor.edge;
-    let shared = Shared::new();
+    let shared = Shared::new(true);
     let framing = Framing::new(Limits {
         head_bytes: edge.head_bytes,
         max_headers: edge.max_headers,
@@ -75,29 +77,26 @@ async fn one<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix:
     let io = Io::new(stream, prefix, Some(framing), shared.clone(), acceptor.stream.write_stall);
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(edge.header_timeout)
+        // Heads and idling have their time below: one timer for a connection, not one for each request.
+        .header_read_timeout(None)
         .max_headers(edge.max_headers)
         .max_buf_size(READ_BUFFER.max(acceptor.stream.buffer_bytes));
     let mut conn = builder.serve_connection(TokioIo::new(io), service(acceptor, &shared));
-    let ended = tokio::select! {
-        biased;
-        ended = drive(acceptor, Pin::new(&mut conn), http1::Connection::graceful_shutdown, None) => ended,
-        () = shared.violated.notified() => {
+    match drive(acceptor, Pin::new(&mut conn), http1::Connection::graceful_shutdown, &shared).await {
+        Ended::Violation => {
             // Whatever follows a violation cannot be trusted to be a request: one answer, and the end.
             acceptor.metrics.cut(Cut::Framing);
             if let Some(violation) = shared.violation.get() {
                 conn.into_parts().io.into_inner().refuse(&answer(*violation)).await;
             }
-            return;
         }
-    };
-    note(acceptor, &shared, ended.as_ref());
+        ended => note(acceptor, &shared, ended),
+    }
 }
 
 async fn two<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix: Bytes) {
     let edge = &acceptor.edge;
-    let shared = Shared::new();
+    let shared = Shared::new(false);
     let io = Io::new(stream, prefix, None, shared.clone(), acceptor.stream.write_stall);
     let mut builder = http2::Builder::new(Executor(acceptor.tasks.clone()));
     builder
@@ -109,66 +108,98 @@ async fn two<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix:
         .keep_alive_timeout(Duration::from_secs(10))
         .max_send_buf_size(acceptor.stream.buffer_bytes);
     let mut conn = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service(acceptor, &shared)));
-    let ended = drive(acceptor, conn.as_mut(), http2::Connection::graceful_shutdown, Some(&shared)).await;
-    note(acceptor, &shared, ended.as_ref());
+    let ended = drive(acceptor, conn.as_mut(), http2::Connection::graceful_shutdown, &shared).await;
+    note(acceptor, &shared, ended);
 }
 
-/// Why it ended, for the counters; `None` = it did not end by itself.
-fn note<H>(acceptor: &Acceptor<H>, shared: &Shared, ended: Option<&Result<(), hyper::Error>>) {
+/// How a connection ended.
+enum Ended {
+    /// By itself.
+    Itself(Result<(), hyper::Error>),
+    /// It idled, or a head came too slowly.
+    Idle,
+    /// The grace of a shutdown ran out.
+    Cut,
+    /// Bytes came that are no request.
+    Violation,
+}
+
+/// Why it ended, for the counters.
+fn note<H>(acceptor: &Acceptor<H>, shared: &Shared, ended: Ended) {
     let cut = match ended {
-        None => acceptor.kill.is_cancelled().then_some(Cut::Shutdown),
-        Some(Ok(())) => None,
-        Some(Err(_)) if shared.violation.get().is_some() => Some(Cut::Framing),
-        Some(Err(_)) if shared.stalled.load(Ordering::SeqCst) => Some(Cut::WriteStall),
-        Some(Err(e)) if e.is_timeout() => Some(Cut::HeaderTimeout),
-        Some(Err(e)) if e.is_parse() => Some(Cut::Framing),
-        Some(Err(_)) => None,
+        Ended::Idle => Some(Cut::HeaderTimeout),
+        Ended::Cut => acceptor.kill.is_cancelled().then_some(Cut::Shutdown),
+        Ended::Violation => Some(Cut::Framing),
+        Ended::Itself(Ok(())) => None,
+        Ended::Itself(Err(_)) if shared.violation.get().is_some() => Some(Cut::Framing),
+        Ended::Itself(Err(_)) if shared.stalled.load(Ordering::SeqCst) => Some(Cut::WriteStall),
+        Ended::Itself(Err(e)) if e.is_parse() => Some(Cut::Framing),
+        Ended::Itself(Err(_)) => None,
     };
     if let Some(cut) = cut {
         acceptor.metrics.cut(cut);
     }
 }
 
-/// Polls a connection to its end. `idle` closes one that has had nothing to do for as long as a head may
-/// take; HTTP/1 has a timer of its own for that. `None`: it did not end by itself.
-async fn drive<H, C, E>(
+/// What happens to a connection from outside of it.
+enum Signal {
+    /// The server stops: what is in work may end.
+    Stop,
+    /// Nothing may be in work any more.
+    Cut,
+    /// It has had nothing to do for as long as a head may take.
+    Idle,
+    Violation,
+}
+
+/// Polls a connection to its end. HTTP/2 says goodbye before it is closed for idling.
+async fn drive<H, C>(
     acceptor: &Acceptor<H>,
     mut conn: Pin<&mut C>,
     graceful: impl Fn(Pin<&mut C>),
-    idle: Option<&Shared>,
-) -> Option<Result<(), E>>
+    shared: &Shared,
+) -> Ended
 where
-    C: Future<Output = Result<(), E>>,
+    C: Future<Output = Result<(), hyper::Error>>,
 {
-    let patience = acceptor.edge.header_timeout;
-    let mut stopping = false;
-    let mut last = false;
+    let (mut stopping, mut last) = (false, false);
     loop {
-        let quiet = idle
-            .map(|s| if s.is_busy() { patience } else { patience.saturating_sub(s.idle_since().elapsed()) });
-        tokio::select! {
-            biased;
-            ended = conn.as_mut() => return Some(ended),
-            () = acceptor.stop.cancelled(), if !stopping => {
+        let signal = match beside(conn.as_mut(), signal(acceptor, shared, stopping, last)).await {
+            Either::Left(ended) => return Ended::Itself(ended),
+            Either::Right(signal) => signal,
+        };
+        match signal {
+            Signal::Stop => {
                 graceful(conn.as_mut());
                 stopping = true;
             }
-            () = acceptor.kill.cancelled(), if !last => last = true,
-            () = tokio::time::sleep(LAST_WORDS), if last => return None,
-            () = tokio::time::sleep(quiet.unwrap_or(patience)), if quiet.is_some() => {
-                let over = idle.is_some_and(|s| !s.is_busy() && s.idle_since().elapsed() >= patience);
-                if over && stopping {
-                    return None;
-                }
-                if over {
-                    acceptor.metrics.cut(Cut::HeaderTimeout);
-                    graceful(conn.as_mut());
-                    stopping = true;
-                    // The goodbye needs a moment; a client that says nothing to it is left.
-                    last = true;
-                }
+            Signal::Cut => return Ended::Cut,
+            Signal::Idle if shared.framed || stopping => return Ended::Idle,
+            Signal::Idle => {
+                acceptor.metrics.cut(Cut::HeaderTimeout);
+                graceful(conn.as_mut());
+                // The goodbye needs a moment; a client that says nothing to it is left.
+                (stopping, last) = (true, true);
             }
+            Signal::Violation => return Ended::Violation,
         }
+    }
+}
+
+/// The next signal. `last`: the last words are being said already.
+async fn signal<H>(acceptor: &Acceptor<H>, shared: &Shared, stopping: bool, last: bool) -> Signal {
+    let over = async {
+        if !last {
+            acceptor.kill.cancelled().await;
+        }
+        tokio::time::sleep(LAST_WORDS).await;
+    };
+    tokio::select! {
+        biased;
+        () = shared.violated.notified() => Signal::Violation,
+        () = acceptor.stop.cancelled(), if !stopping => Signal::Stop,
+        () = over => Signal::Cut,
+        () = shared.idle_for(acceptor.edge.header_timeout) => Signal::Idle,
     }
 }
 

@@ -23,23 +23,29 @@ const LINGER_BYTES: usize = 4 * 1024 * 1024;
 /// What the connection's parts tell each other.
 #[derive(Debug)]
 pub(super) struct Shared {
+    /// HTTP/1: one request after another, with framing of its own.
+    pub(super) framed: bool,
     pub(super) violation: OnceLock<Violation>,
     /// Told of a violation between two requests: the parser is then left waiting, because on an error it
     /// would close without an answer.
     pub(super) violated: Notify,
     pub(super) stalled: AtomicBool,
     active: AtomicUsize,
+    /// The client does not take what it was sent.
+    waits: AtomicBool,
     /// When the last request ended, or the connection began.
     idle_since: Mutex<Instant>,
 }
 
 impl Shared {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(framed: bool) -> Arc<Self> {
         Arc::new(Shared {
+            framed,
             violation: OnceLock::new(),
             violated: Notify::new(),
             stalled: AtomicBool::new(false),
             active: AtomicUsize::new(0),
+            waits: AtomicBool::new(false),
             idle_since: Mutex::new(Instant::now()),
         })
     }
@@ -54,8 +60,24 @@ impl Shared {
         self.active.load(Ordering::SeqCst) > 0
     }
 
-    pub(super) fn idle_since(&self) -> Instant {
+    /// Waits until nothing has been in work, and nothing on its way to the client, for so long.
+    pub(super) async fn idle_for(&self, patience: Duration) {
+        loop {
+            let idle = self.idle_since().elapsed();
+            let working = self.is_busy() || self.waits.load(Ordering::SeqCst);
+            if !working && idle >= patience {
+                return;
+            }
+            tokio::time::sleep(if working { patience } else { patience.saturating_sub(idle) }).await;
+        }
+    }
+
+    fn idle_since(&self) -> Instant {
         *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn idles_from_now(&self) {
+        *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
 
@@ -65,7 +87,7 @@ pub(super) struct Busy(Arc<Shared>);
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        *self.0.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        self.0.idles_from_now();
         self.0.active.fetch_sub(1, Ordering::SeqCst);
     }
 }
@@ -110,11 +132,18 @@ impl Io {
     /// Progress ends a stall; none starts one, and one too long is an error.
     fn watch<T>(&mut self, cx: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if polled.is_ready() {
-            self.stalling = None;
+            if self.stalling.take().is_some() {
+                self.shared.waits.store(false, Ordering::SeqCst);
+                self.shared.idles_from_now();
+            }
             return polled;
         }
         let stall = self.stall;
-        let sleep = self.stalling.get_or_insert_with(|| Box::pin(tokio::time::sleep(stall)));
+        let shared = &self.shared;
+        let sleep = self.stalling.get_or_insert_with(|| {
+            shared.waits.store(true, Ordering::SeqCst);
+            Box::pin(tokio::time::sleep(stall))
+        });
         if sleep.as_mut().poll(cx).is_pending() {
             return Poll::Pending;
         }

@@ -3,6 +3,7 @@
 //! Takes a listener and gives requests to the front; knows no routes and no engine.
 
 pub(crate) mod accept;
+mod beside;
 pub(crate) mod body;
 mod connection;
 pub(crate) mod framing;

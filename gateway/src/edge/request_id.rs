@@ -30,12 +30,17 @@ fn seed() -> [u8; 32] {
 
 /// A new identifier: `req_` and a UUID of version 7 without dashes.
 pub(crate) fn fresh() -> String {
+    fresh_of("req_")
+}
+
+/// A new identifier of another kind of thing: its prefix and such a UUID.
+pub(crate) fn fresh_of(prefix: &str) -> String {
     let chance: [u8; 10] = CHANCE.with_borrow_mut(|rng| rng.random());
     let ms = u64::try_from(clock::unix_ms()).unwrap_or(0);
     let id = uuid::Builder::from_unix_timestamp_millis(ms, &chance).into_uuid();
     let mut digits = Uuid::encode_buffer();
     let mut text = String::with_capacity(36);
-    text.push_str("req_");
+    text.push_str(prefix);
     text.push_str(id.simple().encode_lower(&mut digits));
     text
 }

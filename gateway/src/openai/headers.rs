@@ -58,8 +58,8 @@ impl Allowance {
     pub(crate) fn write(self, headers: &mut HeaderMap) {
         for (names, (limit, left)) in [(&REQUESTS, self.requests), (&TOKENS, self.tokens)] {
             let [of_limit, of_rest, of_reset] = names;
-            headers.insert(of_limit, HeaderValue::from(limit));
-            headers.insert(of_rest, HeaderValue::from(left));
+            headers.insert(of_limit, number(limit));
+            headers.insert(of_rest, number(left));
             // Durations as OpenAI writes them. Both limiters free up as soon as a request ends; a client that
             // finds none left waits a second.
             let reset =
@@ -69,27 +69,37 @@ impl Allowance {
     }
 }
 
-/// A number that is not negative, to three decimals; written by hand because `format!` costs more than all
-/// the other headers together.
+/// A number that is not negative, to three decimals.
 fn thousandths(x: f64) -> HeaderValue {
     // Saturates, and NaN is 0.
-    let mut n = (x * 1e3).round() as u64;
-    let mut digits = [b'0'; 24];
-    let mut at = digits.len();
+    decimal((x * 1e3).round() as u64, 3)
+}
+
+/// A whole number.
+pub(crate) fn number(n: usize) -> HeaderValue {
+    decimal(n as u64, 0)
+}
+
+/// `n` over ten to the power of `places`. Written by hand because every answer has half a dozen of these, and
+/// formatting costs more than the headers themselves.
+fn decimal(mut n: u64, places: usize) -> HeaderValue {
+    // The longest number has twenty digits.
+    let mut text = [b'0'; 24];
     let mut written = 0;
-    while n > 0 || written < 4 {
-        let point = written == 3;
-        at = at.saturating_sub(if point { 2 } else { 1 });
-        let place = digits.get_mut(at..).unwrap_or_default();
-        match (place, point) {
-            ([first, second, ..], true) => (*first, *second) = (b'0' + (n % 10) as u8, b'.'),
-            ([first, ..], _) => *first = b'0' + (n % 10) as u8,
-            _ => {}
+    for place in text.iter_mut().rev() {
+        if places > 0 && written == places {
+            *place = b'.';
+        } else {
+            *place = b'0' + (n % 10) as u8;
+            n /= 10;
         }
-        n /= 10;
         written += 1;
+        let whole = if places > 0 { places + 1 } else { 0 };
+        if n == 0 && written > whole {
+            break;
+        }
     }
-    let text = digits.get(at..).unwrap_or_default();
+    let text = text.get(text.len().saturating_sub(written)..).unwrap_or_default();
     HeaderValue::from_bytes(text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
@@ -117,6 +127,13 @@ fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_written_as_they_are() {
+        for n in [0, 1, 9, 10, 134_217_728, usize::MAX] {
+            assert_eq!(number(n), n.to_string(), "{n}");
+        }
+    }
 
     #[test]
     fn milliseconds_have_three_decimals() {

@@ -10,6 +10,7 @@ use crate::openai::body::{End, Setup, Sse};
 use crate::openai::headers::{self, Allowance};
 use crate::openai::sse::Encoder;
 use crate::openai::{egress, ingress};
+use crate::routes::runs::submit;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
@@ -68,6 +69,10 @@ where
     let (bytes, share) =
         body::read(&parts.headers, body, edge.body_bytes, edge, &app.budget, &app.metrics).await?;
     json::check(&bytes, edge.json_depth, edge.json_values)?;
+    if submit::prefers_async(&parts.headers) {
+        let accepted = submit::chat_as_run(app, arrival, &parts.headers, bytes).await?;
+        return Ok(accepted.map(Payload::from));
+    }
     let mut request = ingress::decode(&parts.headers, bytes, &edge.requests())?;
     if arrival.request_id != arrival.decision_id {
         request.options.tags.insert(CLIENT_ID.to_owned(), arrival.request_id);

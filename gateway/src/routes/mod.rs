@@ -6,6 +6,7 @@ pub(crate) mod feedback;
 pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod models;
+pub(crate) mod runs;
 
 use crate::app::App;
 use axum::extract::State;
@@ -16,12 +17,15 @@ pub(crate) const MODELS: &str = "/v1/models";
 pub(crate) const MODEL: &str = "/v1/models/{*id}";
 pub(crate) const FEEDBACK: &str = "/v1/feedback";
 pub(crate) const DECISION: &str = "/v1/decisions/{id}";
+pub(crate) const RUNS: &str = "/v1/runs";
+/// One run, and everything that is done to it.
+pub(crate) const RUN: &str = "/v1/runs/{id}";
 pub(crate) const HEALTH: &str = "/healthz";
 pub(crate) const READY: &str = "/readyz";
 pub(crate) const METRICS: &str = "/metrics";
 
 /// Every path, as the router knows it.
-pub(crate) const ALL: &[&str] = &[CHAT, MODELS, MODEL, FEEDBACK, DECISION, HEALTH, READY, METRICS];
+pub(crate) const ALL: &[&str] = &[CHAT, MODELS, MODEL, FEEDBACK, DECISION, RUNS, RUN, HEALTH, READY, METRICS];
 
 /// The endpoint that scopes of keys name; `None` = no key is needed.
 pub(crate) fn endpoint(route: &str) -> Option<&'static str> {
@@ -30,6 +34,7 @@ pub(crate) fn endpoint(route: &str) -> Option<&'static str> {
         MODELS | MODEL => "models",
         FEEDBACK => "feedback",
         DECISION => "decisions",
+        RUNS | RUN => "runs",
         HEALTH | READY | METRICS => return None,
         _ => "other",
     })
@@ -58,6 +63,8 @@ mod tests {
             ("/v1/models/openai/gpt", MODEL),
             ("/v1/models/", "none"),
             ("/v1/decisions/req_1", DECISION),
+            ("/v1/runs", RUNS),
+            ("/v1/runs/run_1/events", RUN),
             ("/x", "none"),
         ] {
             assert_eq!(of(path), want);

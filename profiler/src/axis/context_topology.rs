@@ -22,7 +22,7 @@ pub(crate) fn score(f: &Features) -> Scored<ContextTopology> {
         + 1.5 * f.facts.tool_results as f32
         + 1.5 * f.signal(Signal::Document).min(8.0);
     let fragmented = 1.6 / (1.0 + (PIECES / pieces.max(0.01)).powi(2));
-    let share = f.shape.structured_share().max(f.result_shape.structured_share());
+    let share = f.structured_share().max(f.result_shape.structured_share());
     let structured = 2.0 * (share - 0.35).max(0.0);
     Scored::from_weights(&[1.0 - long, long * 1.3, fragmented, structured, 0.0])
 }

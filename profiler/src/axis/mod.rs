@@ -25,13 +25,9 @@ pub(crate) struct Task {
 
 /// Scores from log odds: p_i = exp(x_i / t) / Σ exp(x_j / t); `t` above 1 makes the confidence humbler.
 fn softmax<V: AxisValue, const N: usize>(log_odds: [f32; N], temperature: f32) -> Scored<V> {
-    Scored::from_weights(&exponentials(log_odds, temperature))
-}
-
-/// exp((x_i − max x) / t): the greatest is 1, so nothing overflows.
-fn exponentials<const N: usize>(log_odds: [f32; N], temperature: f32) -> [f32; N] {
+    // The greatest is raised to 1, so nothing overflows.
     let top = log_odds.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    log_odds.map(|x| ((x - top) / temperature).exp())
+    Scored::from_weights(&log_odds.map(|x| ((x - top) / temperature).exp()))
 }
 
 /// The explicit value if there is one, else what `infer` says.

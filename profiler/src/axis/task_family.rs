@@ -1,62 +1,57 @@
-//! What kind of work is asked for: log odds per family from structure first, words second.
+//! What kind of work is asked for: the model's probabilities, and the refinement the text names.
 
-use super::{explicit_or, exponentials};
+use super::explicit_or;
 use crate::cues::Signal;
 use crate::features::{Contract, Features};
+use crate::model::{CLASSES, Class, PerClass};
 use types::Options;
 use types::axis::{AxisValue, TaskFamily};
 use types::profile::{Scored, SubLabel};
 
-/// Log odds are divided by this before they become probabilities: cues overlap, so their sum overstates.
-const TEMPERATURE: f32 = 1.1;
-
-/// Log odds per class; mathematics and literary writing are told apart from plain chat and then joined to it.
-#[derive(Clone, Copy, Debug, Default)]
-struct Odds {
-    chat: f32,
-    math: f32,
-    creative: f32,
-    extraction: f32,
-    coding: f32,
-    planning: f32,
-    tool_use: f32,
-    rag: f32,
-    eval: f32,
-    agent_loop: f32,
+/// Scores the family by the model's probability per class, and names the refinement; the option `task_family` wins.
+pub(crate) fn score(
+    features: &Features,
+    probabilities: &PerClass,
+    options: &Options,
+) -> (Scored<TaskFamily>, Option<SubLabel>) {
+    let family = explicit_or(options.task_family, || {
+        Scored::from_weights(&by_family(&humbled(features, probabilities)))
+    });
+    let likeliest = Class::ALL
+        .into_iter()
+        .zip(probabilities)
+        .filter(|(class, _)| class.family() == family.value)
+        .max_by(|a, b| a.1.total_cmp(b.1));
+    let sub = likeliest.and_then(|(class, _)| class.sub_label());
+    (family, sub.or_else(|| refinement(features, family.value)))
 }
 
-/// Scores the family and names the refinement.
-pub(crate) fn score(features: &Features, options: &Options) -> (Scored<TaskFamily>, Option<SubLabel>) {
-    let o = odds(features);
-    let all = [
-        o.chat,
-        o.math,
-        o.creative,
-        o.extraction,
-        o.coding,
-        o.planning,
-        o.tool_use,
-        o.rag,
-        o.eval,
-        o.agent_loop,
-    ];
-    let [chat, math, creative, extraction, coding, planning, tool_use, rag, eval, agent_loop] =
-        exponentials(all, TEMPERATURE);
-    // In the order of `TaskFamily::ALL`.
-    let weights = [chat + math + creative, extraction, coding, planning, tool_use, rag, eval, agent_loop];
-    let family = explicit_or(options.task_family, || Scored::from_weights(&weights));
-    let sub = match family.value {
-        TaskFamily::Chat if math > chat.max(creative) => Some(SubLabel::Math),
-        TaskFamily::Chat if creative > chat.max(math) => Some(SubLabel::Creative),
-        TaskFamily::Chat | TaskFamily::Rag => refinement(features, family.value),
-        _ => None,
-    };
-    debug_assert_eq!(weights.len(), TaskFamily::ALL.len());
-    (family, sub)
+/// Of a text of a few letters nothing can be known: the fewer there are, the more every class is as likely as any.
+fn humbled(f: &Features, probabilities: &PerClass) -> PerClass {
+    let structure = f.facts.tools > 0 || f.facts.tool_results > 0 || f.contract != Contract::FreeText;
+    if structure {
+        return *probabilities;
+    }
+    let doubt = 1.0 / (2.0 + f.ask_bytes.saturating_add(f.instruction_bytes) as f32);
+    probabilities.map(|p| (1.0 - doubt) * p + doubt / CLASSES as f32)
+}
+
+/// Sums the classes of each family, in the order of `TaskFamily::ALL`.
+fn by_family(probabilities: &PerClass) -> [f32; TaskFamily::ALL.len()] {
+    let mut weights = [0.0; TaskFamily::ALL.len()];
+    for (class, p) in Class::ALL.into_iter().zip(probabilities) {
+        if let Some(slot) = weights.get_mut(class.family().index()) {
+            *slot += p;
+        }
+    }
+    weights
 }
 
 /// Summaries, translations and factual questions within chat and rag.
 fn refinement(f: &Features, family: TaskFamily) -> Option<SubLabel> {
+    if !matches!(family, TaskFamily::Chat | TaskFamily::Rag) {
+        return None;
+    }
     let (summary, translation) = (f.signal(Signal::Summarise), f.signal(Signal::Translate));
     if translation >= 1.5 && translation >= summary {
         return Some(SubLabel::Translation);
@@ -64,116 +59,8 @@ fn refinement(f: &Features, family: TaskFamily) -> Option<SubLabel> {
     if summary >= 1.5 {
         return Some(SubLabel::Summarisation);
     }
-    let factual = f.signal(Signal::Factual) >= 1.0 && f.ask_bytes < 600 && f.signal(Signal::Chat) < 2.0;
+    let factual = f.signal(Signal::Factual) >= 1.0 && f.ask_bytes < 600 && f.signal(Signal::Chat) < 3.0;
     (factual && family == TaskFamily::Chat).then_some(SubLabel::KnowledgeQa)
-}
-
-fn odds(f: &Features) -> Odds {
-    Odds {
-        chat: 1.4 + 0.7 * f.evidence(Signal::Chat) + chat_shape(f),
-        math: math(f),
-        creative: creative(f),
-        extraction: extraction(f),
-        coding: coding(f),
-        planning: -0.2 + 1.15 * f.evidence(Signal::Planning),
-        tool_use: tool_use(f),
-        rag: rag(f),
-        eval: eval(f),
-        agent_loop: agent_loop(f),
-    }
-}
-
-/// 1 if `holds`, else 0: a feature in a sum.
-fn one(holds: bool) -> f32 {
-    f32::from(u8::from(holds))
-}
-
-/// A short text with a question or without any matter to work on is talk.
-fn chat_shape(f: &Features) -> f32 {
-    let short = f.ask_bytes < 250;
-    0.5 * one(short && f.shape.questions > 0) - 0.5 * one(f.ask_bytes > 1_200)
-        + 0.4 * one(f.facts.turns > 1)
-        + 0.6 * one(f.signal(Signal::Translate) + f.signal(Signal::Summarise) >= 1.5)
-}
-
-/// Quantities in a short text that asks for one.
-fn math(f: &Features) -> f32 {
-    let short = f.ask_bytes < 1_500;
-    let numbers = f.shape.numbers.min(8) as f32 + f.signal(Signal::NumberWord).min(4.0);
-    let formulas = f.shape.formula_signs.min(12) as f32;
-    let asked = f.signal(Signal::Math) + f.signal(Signal::Quantity) > 0.0;
-    let quantities = one(short) * (0.22 * numbers + 0.12 * formulas) * if asked { 1.0 } else { 0.3 };
-    // A quantity asked for where at least two are given is the form of a word problem.
-    let word_problem = short && f.signal(Signal::Quantity) >= 1.0 && numbers >= 2.0;
-    -0.6 + 0.9 * f.evidence(Signal::Math) + quantities + 1.2 * one(word_problem)
-        - 2.0 * one(f.facts.has_code)
-        - 2.0 * one(f.facts.tools > 0)
-        - 1.5 * one(f.instruction_documents > 0.0)
-}
-
-/// A verb of composing together with a form; a form alone may only be talked about.
-fn creative(f: &Features) -> f32 {
-    let form = f.evidence(Signal::Form);
-    let composed = f.signal(Signal::Compose) >= 0.5;
-    -0.4 + form * if composed { 1.05 } else { 0.55 } + 0.5 * one(composed)
-        - 1.5 * one(f.facts.has_code)
-        - 0.8 * one(f.contract != Contract::FreeText)
-}
-
-fn extraction(f: &Features) -> f32 {
-    let contract = match f.contract {
-        Contract::JsonSchema => 2.2,
-        Contract::JsonObject => 1.2,
-        Contract::FreeText => 0.0,
-    };
-    let no_tools = one(f.facts.tools == 0);
-    -0.3 + 1.0 * f.evidence(Signal::Extraction) + no_tools * contract + 0.2 * f.evidence(Signal::Json)
-}
-
-fn coding(f: &Features) -> f32 {
-    let code = 1.6 * one(f.facts.has_code) + 1.5 * f.shape.code_share().min(0.6);
-    // To write something that names a language or a thing of programs is to write code.
-    let composed = f.signal(Signal::Coding) >= 2.0 && f.signal(Signal::Compose) >= 0.5;
-    -0.7 + 0.85 * f.evidence(Signal::Coding) + 0.8 * one(composed) + 0.7 * f.evidence(Signal::Patch) + code
-}
-
-/// What is judged may be code, prose or a plan: several cues of judging outweigh the subject.
-fn eval(f: &Features) -> f32 {
-    -0.6 + 0.95 * f.evidence(Signal::Eval) + 1.0 * one(f.signal(Signal::Eval) >= 6.0)
-}
-
-/// Offered tools nearly decide; tools told of in the text are a cue.
-fn tool_use(f: &Features) -> f32 {
-    let offered = f.facts.tools > 0 && !f.tools_forbidden;
-    -1.0 + 1.25 * f.evidence(Signal::ToolUse)
-        + 1.0 * one(f.signal(Signal::ToolUse) >= 4.0)
-        + 8.0 * one(offered)
-        + 2.0 * one(f.tools_demanded)
-        + 0.6 * one(f.signal(Signal::Action) >= 1.0 && f.facts.turns <= 1)
-}
-
-/// Documents in the instructions, or a text bound to passages it brings along.
-fn rag(f: &Features) -> f32 {
-    let documents = f.signal(Signal::Document);
-    let brought = one(f.instruction_bytes > 200) * (f.instruction_documents * 6.0).min(3.2);
-    let material = one(f.ask_bytes.saturating_add(f.instruction_bytes) > 250);
-    -0.9 + material * (1.05 * f.evidence(Signal::Rag) + 0.8 * documents.min(4.0).ln_1p() + brought)
-        + 0.5 * one(material > 0.0 && f.shape.questions > 0)
-}
-
-/// Tool results decide; without tool roles, a transcript of commands and observations does.
-fn agent_loop(f: &Features) -> f32 {
-    let results = 10.0 * one(f.facts.tool_results > 0) + 3.0 * one(f.call_turns > 0);
-    let looked = f.looked_turns.max(1) as f32;
-    let commands = f.command_turns as f32 / looked;
-    let transcript = one(f.assistant_turns >= 1) * commands * 4.0
-        + one(f.assistant_turns >= 2 && f.questionless_turns >= 2) * 1.0;
-    let prompt = 1.5 * one(f.assistant_turns >= 1 && f.prompt_end);
-    -2.0 + results
-        + transcript
-        + prompt
-        + one(f.assistant_turns >= 1) * f.evidence(Signal::Agent)
-        + one(f.assistant_turns >= 1) * 0.8 * f.evidence(Signal::Action)
 }
 
 #[cfg(test)]

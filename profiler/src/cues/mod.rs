@@ -1,23 +1,27 @@
-//! Words and phrases that speak for something, matched by one automaton built once.
+//! Words and phrases that speak for something, found along a trie of token hashes built once.
 //!
-//! A cue is written in lower case; ASCII letters match either case. A leading `^` asks for the start of a line
-//! (after blanks and markup), a trailing `*` lets the word go on. Otherwise both ends must be word ends, except
-//! in scripts that write no spaces.
+//! The tables stand in `cues/*.cues`. A cue is written in lower case and matches either case. A leading `^`
+//! asks for the start of a line (after blanks and markup), a trailing `*` lets the last word go on. Cues are
+//! split into tokens like any text, so that words match whole, and in scripts that write no blanks anywhere.
 
-mod english;
-mod form;
-mod languages;
+mod table;
+mod trie;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind};
+use crate::scan::Token;
 use std::sync::LazyLock;
+use trie::Trie;
 
 /// What a cue speaks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Signal {
-    /// Conversation, advice, explanation, role-play.
+    /// Conversation, advice, explanation.
     Chat,
+    /// A role to be played.
+    Persona,
     /// Facts or labels out of given text.
     Extraction,
+    /// A set of labels to choose from.
+    Labels,
     /// Work on code.
     Coding,
     /// Steps, schedules, strategies.
@@ -28,6 +32,8 @@ pub(crate) enum Signal {
     Rag,
     /// Judging other text.
     Eval,
+    /// A marker of the text that is judged.
+    Candidate,
     /// A step in an environment.
     Agent,
     /// Mathematics.
@@ -73,150 +79,109 @@ pub(crate) enum Signal {
 }
 
 impl Signal {
+    /// Every signal with the name it has in the tables, in the order of the enumeration.
+    pub(crate) const ALL: [(Signal, &'static str); 31] = [
+        (Signal::Chat, "chat"),
+        (Signal::Persona, "persona"),
+        (Signal::Extraction, "extraction"),
+        (Signal::Labels, "labels"),
+        (Signal::Coding, "coding"),
+        (Signal::Planning, "planning"),
+        (Signal::ToolUse, "tool_use"),
+        (Signal::Rag, "rag"),
+        (Signal::Eval, "eval"),
+        (Signal::Candidate, "candidate"),
+        (Signal::Agent, "agent"),
+        (Signal::Math, "math"),
+        (Signal::Quantity, "quantity"),
+        (Signal::NumberWord, "number_word"),
+        (Signal::Form, "form"),
+        (Signal::Compose, "compose"),
+        (Signal::Document, "document"),
+        (Signal::Action, "action"),
+        (Signal::Summarise, "summarise"),
+        (Signal::Translate, "translate"),
+        (Signal::Factual, "factual"),
+        (Signal::Json, "json"),
+        (Signal::Deep, "deep"),
+        (Signal::Brief, "brief"),
+        (Signal::Long, "long"),
+        (Signal::Careful, "careful"),
+        (Signal::Danger, "danger"),
+        (Signal::Harmless, "harmless"),
+        (Signal::Batch, "batch"),
+        (Signal::Reproducible, "reproducible"),
+        (Signal::Patch, "patch"),
+    ];
+
     /// How many there are.
-    pub(crate) const COUNT: usize = Signal::Patch as usize + 1;
+    pub(crate) const COUNT: usize = Signal::ALL.len();
+
+    fn parse(name: &str) -> Option<Signal> {
+        Signal::ALL.iter().find(|(_, n)| *n == name).map(|(s, _)| *s)
+    }
 }
 
-/// Cues of one signal and one weight: 0.5 weak, 1 plain, 2 strong, 3 nearly decisive.
-pub(crate) type Group = (Signal, f32, &'static [&'static str]);
-
-/// A cue as matched.
+/// A cue as written.
+#[derive(Debug)]
 pub(crate) struct Cue {
     /// What it speaks for.
     pub(crate) signal: Signal,
-    /// How loudly.
+    /// How loudly: 0.5 weak, 1 plain, 2 strong, 3 nearly decisive.
     pub(crate) weight: f32,
-    /// Number of the cue; spellings of one cue share it.
-    pub(crate) id: usize,
+    /// The words, without the marks for line start and open end.
+    pub(crate) words: &'static str,
+    /// Only at the start of a line.
     line_start: bool,
+    /// The last word may go on.
     open_end: bool,
 }
 
 struct Lexicon {
-    automaton: AhoCorasick,
     cues: Vec<Cue>,
-    ids: usize,
+    trie: Trie,
 }
 
-static LEXICON: LazyLock<Lexicon> =
-    LazyLock::new(|| build(&[english::GROUPS, form::GROUPS, languages::GROUPS]));
-
-fn build(tables: &[&[Group]]) -> Lexicon {
-    let (mut patterns, mut cues, mut ids) = (Vec::new(), Vec::new(), 0);
-    for (signal, weight, words) in tables.iter().copied().flatten() {
-        for word in *words {
-            let (line_start, rest) = word.strip_prefix('^').map_or((false, *word), |r| (true, r));
-            let (open_end, rest) = rest.strip_suffix('*').map_or((false, rest), |r| (true, r));
-            for spelling in spellings(rest) {
-                patterns.push(spelling);
-                cues.push(Cue { signal: *signal, weight: *weight, id: ids, line_start, open_end });
-            }
-            ids = ids.saturating_add(1);
-        }
-    }
-    let automaton = AhoCorasick::builder()
-        .ascii_case_insensitive(true)
-        .kind(Some(AhoCorasickKind::DFA))
-        .build(&patterns)
-        .expect("the cue tables are far below the automaton's limits");
-    Lexicon { automaton, cues, ids }
-}
-
-/// The automaton folds ASCII case only; a first letter outside ASCII is listed in both cases.
-fn spellings(word: &str) -> impl Iterator<Item = String> {
-    let first = word.chars().next().filter(|c| !c.is_ascii());
-    let upper = first.map(|c| {
-        let rest = word.get(c.len_utf8()..).unwrap_or("");
-        c.to_uppercase().chain(rest.chars()).collect::<String>()
-    });
-    let upper = upper.filter(|u| u != word);
-    std::iter::once(word.to_owned()).chain(upper)
-}
-
-/// How many cues there are: the bound of [`Cue::id`].
-pub(crate) fn count() -> usize {
-    LEXICON.ids
-}
+static LEXICON: LazyLock<Lexicon> = LazyLock::new(|| {
+    let cues = table::shipped();
+    let trie = Trie::build(&cues);
+    Lexicon { cues, trie }
+});
 
 pub(crate) fn warm_up() {
     LazyLock::force(&LEXICON);
 }
 
-/// Calls `found` for each cue in `text` with the byte offset of its start.
-pub(crate) fn find(text: &str, mut found: impl FnMut(&'static Cue, usize)) {
+/// How many cues there are: the bound of the numbers that [`find`] gives.
+pub(crate) fn count() -> usize {
+    LEXICON.cues.len()
+}
+
+/// The cue of that number.
+pub(crate) fn cue(number: usize) -> Option<&'static Cue> {
+    LEXICON.cues.get(number)
+}
+
+/// Calls `found` with the number of each cue in `text`, whose tokens are `tokens`.
+pub(crate) fn find(text: &str, tokens: &[Token], mut found: impl FnMut(usize, &'static Cue)) {
     let lexicon: &'static Lexicon = &LEXICON;
-    let bytes = text.as_bytes();
-    for m in lexicon.automaton.find_overlapping_iter(bytes) {
-        let Some(cue) = lexicon.cues.get(m.pattern().as_usize()) else { continue };
-        if fits(bytes, cue, m.start(), m.end()) {
-            found(cue, m.start());
+    lexicon.trie.walk(text, tokens, |number, at_line_start| {
+        if let Some(cue) = lexicon.cues.get(number).filter(|c| at_line_start || !c.line_start) {
+            found(number, cue);
         }
-    }
-}
-
-fn fits(bytes: &[u8], cue: &Cue, start: usize, end: usize) -> bool {
-    let spaced = bytes.get(start).is_some_and(|b| *b < 0xE2);
-    if cue.line_start {
-        return at_line_start(bytes, start);
-    }
-    if !spaced {
-        return true;
-    }
-    // A cue that begins or ends in a sign (`$`, `[`) needs no word end there.
-    let inner_start = bytes.get(start).is_some_and(|b| is_word(*b));
-    let inner_end = end.checked_sub(1).and_then(|i| bytes.get(i)).is_some_and(|b| is_word(*b));
-    (!inner_start || !word_before(bytes, start)) && (cue.open_end || !inner_end || !word_after(bytes, end))
-}
-
-/// ASCII word characters and the lead and continuation bytes of accented letters.
-const fn is_word(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b == b'_' || b >= 0x80
-}
-
-fn word_before(bytes: &[u8], at: usize) -> bool {
-    let before = bytes.get(..at).unwrap_or(&[]);
-    match before.last() {
-        Some(b) if b.is_ascii() => is_word(*b),
-        // The character's lead byte tells the script: Han, kana and typographic marks end a word.
-        Some(_) => {
-            before.iter().rev().take(4).find(|b| **b >= 0xC0).is_some_and(|lead| is_letter_lead(*lead))
-        }
-        None => false,
-    }
-}
-
-fn word_after(bytes: &[u8], at: usize) -> bool {
-    match bytes.get(at) {
-        Some(b) if b.is_ascii() => is_word(*b),
-        Some(lead) => is_letter_lead(*lead),
-        None => false,
-    }
-}
-
-/// Two-byte letters (Latin, Greek, Cyrillic, Hebrew, Arabic) and the Indic block.
-const fn is_letter_lead(b: u8) -> bool {
-    b >= 0xC3 && b <= 0xE1
-}
-
-fn at_line_start(bytes: &[u8], at: usize) -> bool {
-    let before = bytes.get(..at).unwrap_or(&[]);
-    for b in before.iter().rev().take(8) {
-        match b {
-            b'\n' => return true,
-            b' ' | b'\t' | b'#' | b'*' | b'-' | b'>' | b'[' | b'(' | b'<' | b'"' | b'\r' => {}
-            _ => return false,
-        }
-    }
-    before.len() <= 8
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scan::Scanner;
 
     fn check(text: &str, signal: Signal, expected: bool) {
+        let mut scanner = Scanner::default();
+        scanner.read(text);
         let mut hit = false;
-        find(text, |cue, _| hit |= cue.signal == signal);
+        find(text, &scanner.tokens, |_, cue| hit |= cue.signal == signal);
         assert_eq!(hit, expected, "{signal:?} in {text:?}");
     }
 
@@ -227,9 +192,18 @@ mod tests {
         check("用Python写一个函数", Signal::Coding, true);
         check("Übersetze diesen Satz", Signal::Translate, true);
         check("übersetze diesen Satz", Signal::Translate, true);
-        check("Напиши стихотворение", Signal::Form, true);
+        check("НАПИШИ стихотворение", Signal::Form, true);
         check("请翻译成英文", Signal::Translate, true);
+        check("قصيدة عن البحر", Signal::Form, true);
+        check("एक कविता लिखो", Signal::Form, true);
         check("", Signal::Chat, false);
+    }
+
+    #[test]
+    fn open_ends_go_on_and_closed_ones_do_not() {
+        check("summarization of the talk", Signal::Summarise, true);
+        check("SUMMARISE it", Signal::Summarise, true);
+        check("summa cum laude", Signal::Summarise, false);
     }
 
     #[test]
@@ -239,16 +213,9 @@ mod tests {
     }
 
     #[test]
-    fn cues_are_lower_case_and_listed_once_per_signal() {
-        let mut seen = std::collections::BTreeSet::new();
-        for (signal, weight, words) in
-            [english::GROUPS, form::GROUPS, languages::GROUPS].into_iter().flatten()
-        {
-            assert!((0.1..=3.0).contains(weight));
-            for word in *words {
-                assert_eq!(*word, word.to_lowercase(), "cues are written in lower case");
-                assert!(seen.insert((*signal as usize, *word)), "{word:?} is listed twice for {signal:?}");
-            }
+    fn every_signal_has_its_place() {
+        for (i, (signal, name)) in Signal::ALL.into_iter().enumerate() {
+            assert_eq!((signal as usize, Signal::parse(name)), (i, Some(signal)), "{name}");
         }
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use std::time::Duration;
 use types::WorkloadProfile;
-use types::axis::{AxisValue, TaskFamily};
+use types::axis::{AxisValue, TaskFamily, ToolDependence};
 use types::profile::SubLabel;
 
 /// A line of the labelled set; members that are not scored are ignored.
@@ -36,6 +36,8 @@ pub(super) struct Prediction {
     pub(super) family: &'static str,
     pub(super) confidence: f32,
     pub(super) tools: u32,
+    /// The profile sees tools that may be used.
+    pub(super) uses_tools: bool,
     pub(super) contract: &'static str,
     pub(super) topology: &'static str,
     pub(super) tokens: u32,
@@ -54,6 +56,7 @@ impl Prediction {
             family: family(profile),
             confidence: profile.confidence,
             tools: profile.facts.tools,
+            uses_tools: profile.tool_dependence.value != ToolDependence::None,
             contract: match features.contract {
                 // The labels state what is enforced; JSON that the text only asks for stays free text.
                 Contract::FreeText => "free_text",
@@ -93,12 +96,21 @@ fn family(profile: &WorkloadProfile) -> &'static str {
     }
 }
 
+/// How the request is laid out, from its structure: the family alone decides nothing.
 fn topology(features: &Features, profile: &WorkloadProfile) -> &'static str {
+    let f = features;
     let family = profile.task_family.value;
-    let documents = features.instruction_documents > 0.0 && features.signal(Signal::Rag) > 0.5;
-    if profile.facts.tool_results > 0 || family == TaskFamily::AgentLoop {
+    let acts = f.command_turns > 0 && f.command_turns.saturating_mul(2) >= f.looked_turns;
+    let steps =
+        f.assistant_turns > 0 && (family == TaskFamily::AgentLoop || (acts && f.questionless_turns > 0));
+    let told = &f.instruction_shape;
+    let brought = told.document_lines > 0
+        || (f.instruction_documents > 0.0 && f.signal(Signal::Rag) > 0.5)
+        || (family == TaskFamily::Rag && told.longest_prose > 0);
+    let sure_of_rag = family == TaskFamily::Rag && profile.confidence >= 0.8;
+    if profile.facts.tool_results > 0 || steps {
         "tool_trajectory"
-    } else if family == TaskFamily::Rag || documents {
+    } else if brought || (sure_of_rag && f.shape.document_lines >= 2) {
         "rag_context"
     } else if profile.facts.turns > 1 {
         "multi_turn"

@@ -1,5 +1,6 @@
 //! Sums over the labelled set: accuracy, F1, by source, other axes, latency.
 
+use super::reliability::Reliability;
 use super::row::{Prediction, Row};
 use serde::Serialize;
 use serde_json::Value;
@@ -7,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 /// Sources with fewer labelled requests do not enter the mean over sources.
-const LEAST_OF_A_SOURCE: usize = 20;
+pub(super) const LEAST_OF_A_SOURCE: usize = 20;
 
 /// Accuracy within one source.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -54,6 +55,10 @@ pub struct Evaluation {
     pub context_topology: Option<f64>,
     /// Share whose token estimate is within 25 % (plus four tokens) of bytes/4, 0..=1.
     pub tokens_within_25pct: Option<f64>,
+    /// Share of requests with offered tools or none that are so profiled (`none` if and only if none are), 0..=1.
+    pub tool_dependence: Option<f64>,
+    /// How sure the profiles were, against how often right.
+    pub reliability: Reliability,
     /// Mean gap between confidence and accuracy over ten bins of confidence, weighted by size, 0..=1.
     pub calibration_error: f64,
     /// Time per profile, if a clock was given.
@@ -92,7 +97,8 @@ pub(super) struct Tally {
     contract: Share,
     topology: Share,
     tokens: Share,
-    bins: [(f64, Share); 10],
+    dependence: Share,
+    reliability: Reliability,
     latencies: Vec<f64>,
     predictions: Vec<Value>,
 }
@@ -104,16 +110,12 @@ impl Tally {
             let pair = self.pairs.entry((label.to_owned(), p.family)).or_default();
             *pair = pair.saturating_add(1);
             self.sources.entry(row.source.clone()).or_default().add(hit);
-            // 0..=9: the confidence is in 0..=1.
-            let bin = ((p.confidence * 10.0) as usize).min(9);
-            if let Some((sum, share)) = self.bins.get_mut(bin) {
-                *sum += f64::from(p.confidence);
-                share.add(hit);
-            }
+            self.reliability.add(p.confidence, hit);
         }
         let axes = &row.axes;
         if let Some(tools) = axes.tools_offered {
             self.tools.add(tools == u64::from(p.tools));
+            self.dependence.add((tools > 0) == p.uses_tools);
         }
         if let Some(contract) = &axes.output_contract {
             self.contract.add(contract == p.contract);
@@ -157,7 +159,9 @@ impl Tally {
             output_contract: self.contract.value(),
             context_topology: self.topology.value(),
             tokens_within_25pct: self.tokens.value(),
-            calibration_error: calibration_error(&self.bins),
+            tool_dependence: self.dependence.value(),
+            calibration_error: self.reliability.error(),
+            reliability: self.reliability,
             latency_ms: latency(self.latencies),
             confusion,
             predictions: self.predictions,
@@ -183,12 +187,6 @@ fn f1(pairs: &BTreeMap<(String, &'static str), usize>) -> BTreeMap<String, f64> 
 fn mean(values: impl Iterator<Item = f64>) -> f64 {
     let (sum, n) = values.fold((0.0, 0_usize), |(s, n), v| (s + v, n.saturating_add(1)));
     sum / n.max(1) as f64
-}
-
-fn calibration_error(bins: &[(f64, Share); 10]) -> f64 {
-    let n: usize = bins.iter().map(|(_, s)| s.n).sum();
-    let gaps: f64 = bins.iter().map(|(confidence, s)| (confidence - s.hits as f64).abs()).sum();
-    gaps / n.max(1) as f64
 }
 
 /// Percentiles as the script takes them: the element at ⌊n·q⌋ of the sorted list.
@@ -218,6 +216,7 @@ impl fmt::Display for Evaluation {
         for (name, share) in [
             ("tools offered", self.tools_offered),
             ("output contract", self.output_contract),
+            ("tool dependence", self.tool_dependence),
             ("context topology", self.context_topology),
             ("tokens within 25 %", self.tokens_within_25pct),
         ] {
@@ -231,6 +230,9 @@ impl fmt::Display for Evaluation {
                 "  {:<20} p50 {:.4} ms, p99 {:.4} ms, max {:.4} ms",
                 "time per profile", l.p50, l.p99, l.max
             )?;
+        }
+        if self.labelled > 0 {
+            write!(f, "\n{}", self.reliability)?;
         }
         if !self.confusion.is_empty() {
             writeln!(f, "\n  taken for another (label -> profile)")?;

@@ -40,6 +40,7 @@ fn decision(id: &str) -> Decision {
         circuit: 1.0,
         budget: 1.0,
         price: 0.0,
+        switching: 0.0,
         prior: 0.6,
     };
     let arm = Arm {

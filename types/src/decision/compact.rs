@@ -2,8 +2,8 @@
 //! axes as triples, what is constant under a configuration not at all.
 //!
 //! JSON, for people and programs, keeps the form that the fields' types give it; which of the two is meant,
-//! serde's `is_human_readable` tells. Every number is written to six decimals, as it is in JSON, so that both
-//! forms say the same.
+//! serde's `is_human_readable` tells. Every number is kept to six decimals, as it is in JSON, so that both forms
+//! say the same.
 
 use super::{Arm, AxisRecord, Exclusion, Terms};
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
@@ -62,7 +62,10 @@ pub(super) fn unavailable<S: Serializer>(all: &Arc<Vec<Exclusion>>, s: S) -> Res
 }
 
 /// What stands before the rows, so that a later layout can be told from this one.
-const LAYOUT: u8 = 2;
+const LAYOUT: u8 = 3;
+
+/// The layout before numbers had four bytes each: they were varints. Still read.
+const LAYOUT_2: u8 = 2;
 
 /// The layout before `price`, `prior` and `cost_correction`, which is still read.
 const LAYOUT_1: u8 = 1;
@@ -71,7 +74,7 @@ const LAYOUT_1: u8 = 1;
 const NAMES: usize = 64;
 
 /// Bytes of a row, about.
-const ROW: usize = 48;
+const ROW: usize = 72;
 
 fn write(arms: &[Arm]) -> Vec<u8> {
     let mut out = Vec::with_capacity(arms.len().saturating_mul(ROW).saturating_add(16));
@@ -95,7 +98,7 @@ fn write(arms: &[Arm]) -> Vec<u8> {
 
 fn row(out: &mut Vec<u8>, arm: &Arm) {
     let Arm { utility, terms: t, expected_cost_usd, cost_correction, outcomes, propensity, .. } = arm;
-    for x in [*utility, t.success, t.bonus, t.optimistic, t.price, t.prior, *cost_correction] {
+    for x in [*utility, t.success, t.bonus, t.optimistic, t.price, t.switching, t.prior, *cost_correction] {
         number(out, x);
     }
     let rest = factors(t);
@@ -136,16 +139,24 @@ const fn unzigzag(n: u64) -> i64 {
     (n >> 1).cast_signed() ^ -((n & 1).cast_signed())
 }
 
-/// Millionths, and 0 for what they cannot tell, whose bits follow.
+/// Stands for a number that its millionths cannot tell; its bits follow.
+const BITS: i32 = i32::MIN;
+
+/// Millionths in four bytes.
 fn number(out: &mut Vec<u8>, x: f64) {
     let scaled = x * 1e6;
-    if scaled.abs() < 4e15 {
+    if scaled.abs() < 2e9 {
         // Away from zero at the half, as `f64::round`; within the range the sum is exact enough for that.
-        put(out, zigzag((scaled + 0.5_f64.copysign(scaled)) as i64).saturating_add(1));
+        out.extend_from_slice(&((scaled + 0.5_f64.copysign(scaled)) as i32).to_le_bytes());
     } else {
-        out.push(0);
-        out.extend_from_slice(&x.to_le_bytes());
+        out.extend_from_slice(&BITS.to_le_bytes());
+        out.extend_from_slice(&rounded(x).to_le_bytes());
     }
+}
+
+/// As in JSON; what is too large to have decimals stays as it is.
+fn rounded(x: f64) -> f64 {
+    if x.abs() < 4e9 { (x * 1e6).round() / 1e6 } else { x }
 }
 
 /// Reads what [`write`] wrote.
@@ -207,9 +218,15 @@ impl<'a> Reader<'a> {
     }
 
     fn number(&mut self) -> Option<f64> {
-        match self.get()? {
-            0 => Some(f64::from_le_bytes(self.take(8)?.try_into().ok()?)),
-            n => Some(unzigzag(n - 1) as f64 / 1e6),
+        if self.layout <= LAYOUT_2 {
+            return match self.get()? {
+                0 => Some(f64::from_le_bytes(self.take(8)?.try_into().ok()?)),
+                n => Some(unzigzag(n - 1) as f64 / 1e6),
+            };
+        }
+        match i32::from_le_bytes(self.take(4)?.try_into().ok()?) {
+            BITS => Some(f64::from_le_bytes(self.take(8)?.try_into().ok()?)),
+            n => Some(f64::from(n) / 1e6),
         }
     }
 
@@ -239,9 +256,9 @@ impl<'a> Reader<'a> {
     fn arm(&mut self, workflow: Arc<str>, model: Arc<str>) -> Option<Arm> {
         let utility = self.number()?;
         let (success, bonus, optimistic) = (self.number()?, self.number()?, self.number()?);
-        let (price, prior, cost_correction) = match self.layout {
-            LAYOUT_1 => (0.0, 0.0, 1.0),
-            _ => (self.number()?, self.number()?, self.number()?),
+        let (price, switching, prior, cost_correction) = match self.layout {
+            LAYOUT_1 => (0.0, 0.0, 0.0, 1.0),
+            _ => (self.number()?, self.number()?, self.number()?, self.number()?),
         };
         let mask = self.byte()?;
         let mut rest = [1.0; 8];
@@ -272,6 +289,7 @@ impl<'a> Reader<'a> {
                 circuit,
                 budget,
                 price,
+                switching,
                 prior,
             },
             expected_cost_usd,
@@ -287,7 +305,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn arm(workflow: &str, model: &str, x: [f64; 17], cost: Option<i64>) -> Arm {
+    fn arm(workflow: &str, model: &str, x: [f64; 18], cost: Option<i64>) -> Arm {
         let [
             utility,
             success,
@@ -304,6 +322,7 @@ mod tests {
             outcomes,
             propensity,
             price,
+            switching,
             prior,
             cost_correction,
         ] = x;
@@ -324,6 +343,7 @@ mod tests {
                 circuit,
                 budget,
                 price,
+                switching,
                 prior,
             },
             cost_correction,
@@ -343,14 +363,14 @@ mod tests {
     }
 
     fn number() -> impl Strategy<Value = f64> {
-        prop_oneof![Just(1.0), Just(0.0), 0.0..1.0_f64, -1e9..1e9_f64, Just(0.000_000_4)]
+        prop_oneof![Just(1.0), Just(0.0), 0.0..1.0_f64, -1e9..1e9_f64, -9e3..9e3_f64, Just(0.000_000_4)]
     }
 
     proptest! {
         #[test]
         fn both_forms_say_the_same(
             rows in prop::collection::vec(
-                ("[a-c]{0,2}", ".{0,9}", prop::array::uniform17(number()), prop::option::of(any::<i32>())), 0..9,
+                ("[a-c]{0,2}", ".{0,9}", prop::array::uniform18(number()), prop::option::of(any::<i32>())), 0..9,
             ),
             cut in any::<prop::sample::Index>(),
         ) {
@@ -366,7 +386,7 @@ mod tests {
 
     #[test]
     fn what_no_decimal_tells_is_kept_as_it_is() {
-        let mut x = [0.5; 17];
+        let mut x = [0.5; 18];
         x[12] = f64::INFINITY;
         let arms = vec![arm("w", "m", x, None)];
         assert_eq!(read(&write(&arms)), Some(arms));
@@ -375,7 +395,7 @@ mod tests {
     #[test]
     fn many_workflows_pass_the_bound_on_names() {
         let arms: Vec<Arm> =
-            (0..200).map(|i| arm(&format!("w{}", i % 90), "m", [0.25; 17], Some(7))).collect();
+            (0..200).map(|i| arm(&format!("w{}", i % 90), "m", [0.25; 18], Some(7))).collect();
         assert_eq!(read(&write(&arms)), Some(arms));
     }
 }

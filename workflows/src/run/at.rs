@@ -124,8 +124,8 @@ impl<'a> At<'a> {
         route: Arc<Route>,
     ) -> Ask {
         let seen = |r: &Option<Ref>| self.seen(r.as_slice());
-        let not_models = seen(&route.distinct_from).into_iter().map(|m| m.id.clone()).collect();
-        let not_families = seen(&route.family_not).into_iter().map(|m| m.family.clone()).collect();
+        let not_models = seen(&route.apart.distinct_from).into_iter().map(|m| m.id.clone()).collect();
+        let not_families = seen(&route.apart.family_not).into_iter().map(|m| m.family.clone()).collect();
         Ask {
             not_models,
             not_families,

@@ -1,6 +1,11 @@
 //! Finding numbers in text with what they measure, in the ways people write them.
 
+mod around;
+mod notation;
+
 use super::quantities::{self, Unit};
+use around::{after, before_number, hedged};
+use notation::{pieces, read, run};
 use std::ops::Range;
 
 /// A number of a text.
@@ -26,35 +31,6 @@ pub(crate) struct Number {
     /// Bytes of the digits alone.
     pub(crate) digits: Range<usize>,
 }
-
-/// Words before a number that say that it is not exact.
-const HEDGES: &[&str] = &[
-    "about",
-    "around",
-    "approximately",
-    "approx.",
-    "roughly",
-    "nearly",
-    "almost",
-    "over",
-    "under",
-    "more",
-    "less",
-    "some",
-    "circa",
-    "ca.",
-    "etwa",
-    "rund",
-    "fast",
-    "environ",
-    "casi",
-    "unos",
-    "~",
-    "≈",
-    ">",
-    "<",
-    "than",
-];
 
 /// The digit in ASCII, for the scripts that have digits of their own; other characters as they are.
 pub(crate) fn ascii_digit(c: char) -> char {
@@ -212,25 +188,6 @@ fn digits(text: &str, start: usize, out: &mut Vec<Number>) -> usize {
     end
 }
 
-/// Length of the digits and separators at the beginning of the text; a separator counts only between digits.
-fn run(rest: &str) -> usize {
-    let mut end = 0_usize;
-    let mut chars = rest.char_indices().peekable();
-    while let Some((i, c)) = chars.next() {
-        let digit = ascii_digit(c).is_ascii_digit();
-        let joins = separator(c) && chars.peek().is_some_and(|(_, n)| ascii_digit(*n).is_ascii_digit());
-        if !digit && !joins {
-            break;
-        }
-        end = i.saturating_add(c.len_utf8());
-    }
-    end
-}
-
-fn separator(c: char) -> bool {
-    matches!(c, ',' | '.' | '\'' | '’' | '\u{a0}' | '\u{202f}' | '\u{2009}' | '٬' | '٫' | '，')
-}
-
 /// Past the letters that hang on to a name such as `3D` or `1080p`.
 fn tail(text: &str, end: usize) -> usize {
     let rest = text.get(end..).unwrap_or("");
@@ -300,173 +257,6 @@ fn clock(text: &str, start: usize, body: &str) -> Option<Number> {
         digits: span.clone(),
         span,
     })
-}
-
-/// The parts of a run: `1,2,3` lists three numbers, `1,234` is one.
-fn pieces(body: &str) -> Vec<(String, usize)> {
-    let groups: Vec<&str> = body.split(',').collect();
-    let thousands =
-        groups.iter().skip(1).all(|g| g.split('.').next().is_some_and(|g| g.chars().count() == 3));
-    if groups.len() > 2 && !thousands {
-        let mut at = 0_usize;
-        let mut out = Vec::new();
-        for g in groups {
-            out.push((g.to_owned(), at));
-            at = at.saturating_add(g.len()).saturating_add(1);
-        }
-        return out;
-    }
-    vec![(body.to_owned(), 0)]
-}
-
-/// Value, other reading and digits behind the decimal sign.
-fn read(body: &str) -> Option<(f64, Option<f64>, i32)> {
-    let plain: String = body
-        .chars()
-        .filter(|c| !matches!(c, '\'' | '’' | '\u{a0}' | '\u{202f}' | '\u{2009}' | '٬'))
-        .map(|c| match c {
-            '٫' => '.',
-            '，' => ',',
-            c => ascii_digit(c),
-        })
-        .collect();
-    let commas = plain.matches(',').count();
-    let dots = plain.matches('.').count();
-    let last = plain.rfind([',', '.']);
-    let behind = last.map_or(0, |i| plain.len().saturating_sub(i).saturating_sub(1));
-    let lead = plain.find([',', '.']).unwrap_or(0);
-    let groups = |s: &str| s.split([',', '.']).skip(1).all(|g| g.len() == 3);
-    let decimal_at_last = |s: &str| {
-        let (whole, part) = s.split_at(last.unwrap_or(s.len()));
-        let whole: String = whole.chars().filter(char::is_ascii_digit).collect();
-        format!("{whole}.{}", part.trim_start_matches([',', '.']))
-    };
-    let joined: String = plain.chars().filter(char::is_ascii_digit).collect();
-    let digits = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
-    let parse = |s: &str| s.parse::<f64>().ok();
-    match (commas, dots) {
-        (0, 0) => Some((parse(&joined)?, None, 0)),
-        (1, 0) | (0, 1) => {
-            let could_group = behind == 3 && (1..=3).contains(&lead) && !plain.starts_with('0');
-            let decimal = parse(&decimal_at_last(&plain))?;
-            match (could_group, commas) {
-                (true, 1) => Some((parse(&joined)?, Some(decimal), 0)),
-                (true, _) => Some((decimal, Some(parse(&joined)?), digits(behind))),
-                _ => Some((decimal, None, digits(behind))),
-            }
-        }
-        (_, 0) | (0, _) if groups(&plain) => Some((parse(&joined)?, None, 0)),
-        (_, 0) | (0, _) => None,
-        _ => Some((parse(&decimal_at_last(&plain))?, None, digits(behind))),
-    }
-}
-
-/// Takes in a sign or a currency before the digits, but nothing of the number before.
-fn before_number(text: &str, floor: usize, n: &mut Number) {
-    let mut start = n.span.start;
-    let head = |at: usize| text.get(floor.min(at)..at).unwrap_or("");
-    let near = head(start).trim_end_matches(' ');
-    if let Some(c) = near.chars().next_back()
-        && let Some(code) = quantities::currency(c.to_string().as_str())
-    {
-        n.unit = Unit::Money(code);
-        start = floor.min(start).saturating_add(near.len()).saturating_sub(c.len_utf8());
-    } else if let Some(word) = near.rsplit(|c: char| !c.is_ascii_uppercase()).next()
-        && word.len() == 3
-        && let Some(code) = quantities::currency(&word.to_lowercase())
-    {
-        n.unit = Unit::Money(code);
-    }
-    if let Some(c @ ('-' | '−')) = head(start).chars().next_back() {
-        let before = text.get(..start.saturating_sub(c.len_utf8())).unwrap_or("").chars().next_back();
-        // A hyphen behind a digit or letter joins.
-        if before.is_none_or(|b| b.is_whitespace() || matches!(b, '(' | '=' | ':' | '[' | '|')) {
-            n.value = -n.value;
-            n.other = n.other.map(|o| -o);
-            start = start.saturating_sub(c.len_utf8());
-        }
-    }
-    n.span.start = start;
-}
-
-/// Takes in scale and unit behind the digits. False if what follows makes it a name such as `3D`.
-fn after(text: &str, n: &mut Number) -> bool {
-    let scaled = scale(text, n);
-    let (gap, word) = word_behind(text.get(n.span.end..).unwrap_or(""));
-    let end = n.span.end.saturating_add(gap).saturating_add(word.len());
-    let lower = word.to_lowercase();
-    if quantities::is_percent(&lower) {
-        (n.unit, n.span.end) = (Unit::Percent, end);
-    } else if lower == "per" && text.get(end..).is_some_and(|r| r.starts_with(" cent")) {
-        (n.unit, n.span.end) = (Unit::Percent, end.saturating_add(" cent".len()));
-    } else if let Some(code) = quantities::currency(&lower) {
-        (n.unit, n.span.end) = (Unit::Money(code), end);
-    } else if gap == 0 && matches!(lower.as_str(), "st" | "nd" | "rd" | "th") {
-        (n.unit, n.span.end) = (Unit::Ordinal, end);
-    } else if gap == 0 && word == "s" && n.value >= 20.0 && n.value % 10.0 == 0.0 {
-        // The 1990s are years.
-        n.span.end = end;
-    } else if let Some(unit) = quantities::measure(&lower).filter(|_| is_unit(word)) {
-        n.span.end = end;
-        if n.unit == Unit::None {
-            n.unit = unit;
-        }
-    } else {
-        // Letters that hang on to the digits make a name, unless the script does not part words.
-        let joined =
-            gap == 0 && word.chars().next().is_some_and(|c| c.is_alphabetic() && !super::unspaced(c));
-        return scaled || !joined;
-    }
-    true
-}
-
-/// Single letters are units in one case only: `5 m` measures, `5M` counts, `5G` is a name.
-fn is_unit(word: &str) -> bool {
-    word.len() > 1 || matches!(word, "m" | "g" | "l" | "L" | "h" | "s" | "W" | "V")
-}
-
-/// Takes in a word such as `million`, or a letter such as `k`, that multiplies the number.
-fn scale(text: &str, n: &mut Number) -> bool {
-    let (gap, word) = word_behind(text.get(n.span.end..).unwrap_or(""));
-    let factor = match (gap, word) {
-        (0, "M") => Some(1e6),
-        (0, "B") => Some(1e9),
-        (0, "T") => Some(1e12),
-        (0, "K" | "k") => Some(1e3),
-        (_, w) if w.len() == 1 => None,
-        (_, w) => quantities::scale(&w.to_lowercase()),
-    };
-    let Some(f) = factor else { return false };
-    n.span.end = n.span.end.saturating_add(gap).saturating_add(word.len());
-    n.value *= f;
-    n.other = n.other.map(|o| o * f);
-    n.step *= f;
-    true
-}
-
-/// The gap and the word or sign behind a number: at most one blank or hyphen lies between.
-fn word_behind(rest: &str) -> (usize, &str) {
-    let gap = match rest.chars().next() {
-        Some(c @ (' ' | '-' | '\u{a0}' | '\u{202f}')) => c.len_utf8(),
-        _ => 0,
-    };
-    let word = rest.get(gap..).unwrap_or("");
-    let Some(first) = word.chars().next() else { return (gap, "") };
-    let len = if super::unspaced(first) || matches!(first, '%' | '％' | '$' | '€' | '£' | '¥' | '₹') {
-        first.len_utf8()
-    } else if first == '°' {
-        word.char_indices().nth(2).map_or(word.len(), |(i, _)| i)
-    } else {
-        word.find(|c: char| !c.is_alphabetic() && c != '/').unwrap_or(word.len())
-    };
-    (gap, word.get(..len).unwrap_or(""))
-}
-
-fn hedged(text: &str, start: usize) -> bool {
-    let before = text.get(..start).unwrap_or("").trim_end_matches([' ', '$', '€', '£']);
-    let word = before.rsplit(char::is_whitespace).next().unwrap_or("").trim_start_matches('(').to_lowercase();
-    let sign = before.chars().next_back().is_some_and(|c| matches!(c, '~' | '≈' | '>' | '<'));
-    sign || HEDGES.contains(&word.as_str())
 }
 
 #[cfg(test)]

@@ -1,0 +1,323 @@
+//! The linear part: how an arm does against its prior as a linear function of the request, with its doubt.
+//!
+//! Bayesian ridge regression on the residual e = y − prior (`routing.md` §4; Li et al. 2010, Abbasi-Yadkori et
+//! al. 2011), kept as sufficient statistics, so that discounting is a product and merging a sum:
+//!
+//! ```text
+//! S = Σ γ^age φφᵀ      b = Σ γ^age φ·e      A = α·I + S      w = A⁻¹b      doubt² = φᵀA⁻¹φ
+//! ```
+//!
+//! It generalises from a handful of outcomes, which cells cannot, and says where an arm has not been tried;
+//! with more outcomes the cells know better, and take over (`super::snapshot`).
+
+use super::point::{DENSE, DIMENSIONS, KINDS, Point};
+use serde::{Deserialize, Serialize};
+
+/// Entries of a symmetric matrix that are kept.
+const PACKED: usize = DIMENSIONS * (DIMENSIONS + 1) / 2;
+/// α: what the prior, no deviation from the matrix, weighs in outcomes.
+const ALPHA: f64 = 2.0;
+/// Lanes of one step over a row.
+const LANES: usize = 8;
+
+/// Place of an entry of the lower triangle, row by row.
+const fn packed(i: usize, j: usize) -> usize {
+    if i >= j { i * (i + 1) / 2 + j } else { j * (j + 1) / 2 + i }
+}
+
+/// Sufficient statistics of one arm.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Ridge {
+    s: Vec<f64>,
+    b: Vec<f64>,
+}
+
+impl Default for Ridge {
+    fn default() -> Self {
+        Ridge { s: vec![0.0; PACKED], b: vec![0.0; DIMENSIONS] }
+    }
+}
+
+impl Ridge {
+    /// Whether the statistics have the size that this version reads.
+    pub(super) fn is_sound(&self) -> bool {
+        self.s.len() == PACKED && self.b.len() == DIMENSIONS
+    }
+
+    /// Takes an outcome in, `weight` of it: all earlier ones weigh `discount` as much from now on.
+    pub(super) fn add(&mut self, p: &Point, residual: f64, discount: f64, weight: f64) {
+        self.scale(discount);
+        let phi = p.full();
+        for (i, x) in phi.iter().enumerate().filter(|(_, x)| **x != 0.0) {
+            let row = self.s.get_mut(packed(i, 0)..=packed(i, i)).unwrap_or(&mut []);
+            for (s, y) in row.iter_mut().zip(&phi) {
+                *s += weight * x * y;
+            }
+        }
+        self.revise(p, residual * weight);
+    }
+
+    /// An outcome that was counted is worth `difference` more.
+    pub(super) fn revise(&mut self, p: &Point, difference: f64) {
+        for (b, x) in self.b.iter_mut().zip(p.full()) {
+            *b += x * difference;
+        }
+    }
+
+    /// All that was learned weighs `factor` as much.
+    pub(super) fn scale(&mut self, factor: f64) {
+        if factor != 1.0 {
+            self.s.iter_mut().chain(&mut self.b).for_each(|x| *x *= factor);
+        }
+    }
+
+    /// Solves for the weights and the inverse.
+    pub(super) fn solve(&self) -> Solved {
+        let inverse = invert(&self.s);
+        let mut weights = [0.0_f32; DIMENSIONS];
+        for (i, w) in weights.iter_mut().enumerate() {
+            let sum: f64 = self.b.iter().enumerate().map(|(j, b)| entry(&inverse, i, j) * b).sum();
+            *w = sum as f32;
+        }
+        Solved::new(weights, &inverse)
+    }
+}
+
+fn entry(matrix: &[f64], i: usize, j: usize) -> f64 {
+    matrix.get(packed(i, j)).copied().unwrap_or(0.0)
+}
+
+/// (α·I + S)⁻¹ by Cholesky: A = LLᵀ, A⁻¹ = L⁻ᵀL⁻¹. A is positive definite, for α is.
+fn invert(s: &[f64]) -> Vec<f64> {
+    let mut l = s.to_vec();
+    let set = |m: &mut Vec<f64>, i: usize, j: usize, x: f64| {
+        if let Some(e) = m.get_mut(packed(i, j)) {
+            *e = x;
+        }
+    };
+    for j in 0..DIMENSIONS {
+        let square: f64 = (0..j).map(|k| entry(&l, j, k).powi(2)).sum();
+        let diagonal = (entry(&l, j, j) + ALPHA - square).max(1e-9).sqrt();
+        set(&mut l, j, j, diagonal);
+        for i in j + 1..DIMENSIONS {
+            let dot: f64 = (0..j).map(|k| entry(&l, i, k) * entry(&l, j, k)).sum();
+            let x = (entry(&l, i, j) - dot) / diagonal;
+            set(&mut l, i, j, x);
+        }
+    }
+    // L⁻¹, in place of L, row by row.
+    let mut inv = vec![0.0; PACKED];
+    for i in 0..DIMENSIONS {
+        let diagonal = entry(&l, i, i);
+        set(&mut inv, i, i, 1.0 / diagonal);
+        for j in 0..i {
+            let dot: f64 = (j..i).map(|k| entry(&l, i, k) * entry(&inv, k, j)).sum();
+            set(&mut inv, i, j, -dot / diagonal);
+        }
+    }
+    let mut out = vec![0.0; PACKED];
+    for i in 0..DIMENSIONS {
+        for j in 0..=i {
+            let dot: f64 = (i..DIMENSIONS).map(|k| entry(&inv, k, i) * entry(&inv, k, j)).sum();
+            set(&mut out, i, j, dot);
+        }
+    }
+    out
+}
+
+/// Rows of the dense block are padded to whole lanes.
+const fn padded(row: usize) -> usize {
+    (row / LANES + 1) * LANES
+}
+
+const fn dense_len() -> usize {
+    let (mut i, mut n) = (0, 0);
+    while i < DENSE {
+        n += padded(i);
+        i += 1;
+    }
+    n
+}
+
+/// Weights and inverse, laid out for one pass: of the symmetric parts the lower triangle, with what lies off
+/// the diagonal doubled.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Solved {
+    weights: [f32; DIMENSIONS],
+    dense: [f32; dense_len()],
+    cross: [[f32; DENSE]; KINDS],
+    kinds: [[f32; KINDS]; KINDS],
+}
+
+impl Default for Solved {
+    /// Of an arm without outcomes.
+    fn default() -> Self {
+        Ridge::default().solve()
+    }
+}
+
+impl Solved {
+    fn new(weights: [f32; DIMENSIONS], inverse: &[f64]) -> Self {
+        let mut dense = [0.0; dense_len()];
+        let mut at = 0_usize;
+        for i in 0..DENSE {
+            let row = dense.get_mut(at..at.saturating_add(padded(i))).unwrap_or(&mut []);
+            for (j, slot) in row.iter_mut().enumerate().take(i + 1) {
+                *slot = entry(inverse, i, j) as f32 * if i == j { 1.0 } else { 2.0 };
+            }
+            at = at.saturating_add(padded(i));
+        }
+        let mut cross = [[0.0; DENSE]; KINDS];
+        let mut kinds = [[0.0; KINDS]; KINDS];
+        for (k, (row, square)) in cross.iter_mut().zip(&mut kinds).enumerate() {
+            for (j, slot) in row.iter_mut().enumerate() {
+                *slot = 2.0 * entry(inverse, DENSE + k, j) as f32;
+            }
+            for (j, slot) in square.iter_mut().enumerate() {
+                *slot = entry(inverse, DENSE + k, DENSE + j) as f32;
+            }
+        }
+        Solved { weights, dense, cross, kinds }
+    }
+
+    /// wᵀφ: how much better than its prior the arm is believed to do.
+    pub(crate) fn mean(&self, at: &Place) -> f64 {
+        let (dense, kinds) = self.weights.split_at(DENSE);
+        let kind = |k: usize| kinds.get(k).copied().unwrap_or(0.0);
+        f64::from(dot(dense, &at.dense) + kind(at.family) + at.sub.map_or(0.0, kind))
+    }
+
+    /// √(φᵀA⁻¹φ).
+    pub(crate) fn doubt(&self, at: &Place) -> f64 {
+        let mut sum = 0.0_f32;
+        let mut rest = self.dense.as_slice();
+        for (i, x) in at.dense.iter().enumerate() {
+            let (row, after) = rest.split_at_checked(padded(i)).unwrap_or((&[], &[]));
+            sum += x * dot(row, &at.dense);
+            rest = after;
+        }
+        for kind in [Some(at.family), at.sub].into_iter().flatten() {
+            sum += self.cross.get(kind).map_or(0.0, |row| dot(row, &at.dense)) + self.pair(kind, kind);
+        }
+        if let Some(sub) = at.sub {
+            sum += 2.0 * self.pair(at.family, sub);
+        }
+        f64::from(sum.max(0.0)).sqrt()
+    }
+
+    fn pair(&self, a: usize, b: usize) -> f32 {
+        self.kinds.get(a).and_then(|row| row.get(b)).copied().unwrap_or(0.0)
+    }
+}
+
+/// Sum of products over the shorter of two rows, in lanes that the compiler turns into vector instructions;
+/// a plain sum of floats it may not reorder.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; LANES];
+    for (x, y) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+        for ((l, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *l += x * y;
+        }
+    }
+    lanes.iter().sum()
+}
+
+/// A request as the linear part reads it.
+#[derive(Clone, Debug)]
+pub(crate) struct Place {
+    dense: [f32; DENSE],
+    family: usize,
+    sub: Option<usize>,
+}
+
+impl Place {
+    pub(super) fn of(p: &Point) -> Self {
+        Place { dense: p.dense(), family: p.family_kind(), sub: p.sub_kind() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::rngs::StdRng;
+    use rand::{RngExt as _, SeedableRng};
+    use types::Features;
+    use types::axis::{AxisValue, TaskFamily};
+    use types::profile::SubLabel;
+
+    fn point(rng: &mut StdRng) -> Point {
+        let mut v = [0.0; Features::COUNT];
+        v.iter_mut().for_each(|x| *x = rng.random_range(-3.0..3.0));
+        let family = TaskFamily::ALL[rng.random_range(0..8)];
+        let sub = rng.random::<bool>().then_some(SubLabel::Math);
+        Point::new(Features::from_values(&v), family, sub)
+    }
+
+    #[test]
+    fn the_layout_for_reading_says_what_the_matrix_says() {
+        assert_eq!(DENSE % LANES, 0, "a row that is no whole number of lanes would lose its end");
+        let mut rng = StdRng::seed_from_u64(3);
+        let mut r = Ridge::default();
+        for _ in 0..60 {
+            let p = point(&mut rng);
+            r.add(&p, rng.random_range(-1.0..1.0), 0.99, 1.0);
+        }
+        let inverse = invert(&r.s);
+        let solved = r.solve();
+        for _ in 0..20 {
+            let p = point(&mut rng);
+            let phi = p.full();
+            let (mut mean, mut square) = (0.0, 0.0);
+            for i in 0..DIMENSIONS {
+                for j in 0..DIMENSIONS {
+                    mean += phi[i] * entry(&inverse, i, j) * r.b[j];
+                    square += phi[i] * entry(&inverse, i, j) * phi[j];
+                }
+            }
+            let at = Place::of(&p);
+            assert!((solved.mean(&at) - mean).abs() < 1e-4, "{} {mean}", solved.mean(&at));
+            assert!(
+                (solved.doubt(&at) - square.sqrt()).abs() < 1e-4,
+                "{} {}",
+                solved.doubt(&at),
+                square.sqrt()
+            );
+        }
+    }
+
+    #[test]
+    fn the_inverse_is_one() {
+        let mut rng = StdRng::seed_from_u64(5);
+        let mut r = Ridge::default();
+        for _ in 0..40 {
+            let p = point(&mut rng);
+            r.add(&p, 0.5, 1.0, 1.0);
+        }
+        let inverse = invert(&r.s);
+        for i in 0..DIMENSIONS {
+            for j in 0..DIMENSIONS {
+                let a = |k: usize| entry(&r.s, i, k) + if i == k { ALPHA } else { 0.0 };
+                let x: f64 = (0..DIMENSIONS).map(|k| a(k) * entry(&inverse, k, j)).sum();
+                assert!((x - if i == j { 1.0 } else { 0.0 }).abs() < 1e-8, "{i} {j} {x}");
+            }
+        }
+    }
+
+    #[test]
+    fn it_learns_a_line_and_doubts_less_where_it_has_been() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let mut r = Ridge::default();
+        let truth = |p: &Point| 0.2 - 0.1 * f64::from(p.dense()[4] / 0.35);
+        let known: Vec<Point> = (0..800).map(|_| point(&mut rng)).collect();
+        let before = Solved::default().doubt(&Place::of(&known[0]));
+        for p in &known {
+            r.add(p, truth(p), 1.0, 1.0);
+        }
+        let solved = r.solve();
+        for p in &known[..20] {
+            let at = Place::of(p);
+            assert!((solved.mean(&at) - truth(p)).abs() < 0.05);
+            assert!(solved.doubt(&at) < before / 3.0);
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! What is learned, on disk: one versioned value, in bytes.
+
+use super::Count;
+use super::cells::{Cells, Saved};
+use super::forest::{Draws, Past, TREES};
+use super::influence::Influence;
+use super::learner::{Held, Learner, Watched};
+use super::ridge::Ridge;
+use super::shrinkage::Shrinkage;
+use super::snapshot::{ArmStats, ByName, Change, Names};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The version guards against another format.
+const FORMAT: u32 = 2;
+
+/// Workflow, model, and what is known of the two.
+type SavedArm = (Arc<str>, Arc<str>, Arc<ArmStats>, Ridge);
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    format: u32,
+    version: u64,
+    arms: Vec<SavedArm>,
+    cells: Vec<Saved>,
+    past: Vec<Past>,
+    past_at: usize,
+    draws: Draws,
+    shrinkage: Shrinkage,
+    models: Vec<(Arc<str>, Watched)>,
+    influence: Influence,
+    seen: [u64; 8],
+    opinion: Count,
+    ever: u64,
+    changes: Vec<Change>,
+}
+
+/// Only the version, of whatever format.
+#[derive(Deserialize)]
+struct Versioned {
+    format: u32,
+}
+
+pub(super) fn save(l: &Learner) -> Result<Vec<u8>, String> {
+    let mut models: Vec<_> = l.models.iter().map(|(m, w)| (m.clone(), w.clone())).collect();
+    models.sort_by(|a, b| a.0.cmp(&b.0));
+    let arm = |h: &Held| (h.workflow.clone(), h.model.clone(), h.stats.clone(), h.ridge.clone());
+    let state = State {
+        format: FORMAT,
+        version: l.version,
+        arms: l.arms.iter().map(arm).collect(),
+        cells: l.cells.iter().map(Cells::save).collect(),
+        past: l.past.clone(),
+        past_at: l.past_at,
+        draws: l.draws.clone(),
+        shrinkage: l.shrinkage.clone(),
+        models,
+        influence: l.influence.clone(),
+        seen: l.seen,
+        opinion: l.opinion,
+        ever: l.ever,
+        changes: l.changes.clone(),
+    };
+    rmp_serde::to_vec_named(&state).map_err(|e| e.to_string())
+}
+
+/// Takes a state up; the learner is as it was if it is not readable.
+pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
+    let unreadable = |e: rmp_serde::decode::Error| format!("saved statistics: {e}");
+    let Versioned { format } = rmp_serde::from_slice(saved).map_err(unreadable)?;
+    if format != FORMAT {
+        return Err(format!("saved statistics have format {format}, this version reads {FORMAT}"));
+    }
+    let state: State = rmp_serde::from_slice(saved).map_err(unreadable)?;
+    let broken = |what: &str| format!("saved statistics do not hold together: {what}");
+    if state.cells.len() != TREES {
+        return Err(broken("trees"));
+    }
+    let mut names = Names::default();
+    let mut arms = Vec::with_capacity(state.arms.len());
+    for (at, (workflow, model, stats, ridge)) in state.arms.into_iter().enumerate() {
+        if !ridge.is_sound() {
+            return Err(broken("an arm"));
+        }
+        names.entry(workflow.clone()).or_default().insert(model.clone(), at);
+        arms.push(Held { workflow, model, stats, ridge, solved: Arc::default() });
+    }
+    let cells: Option<Vec<Cells>> = state.cells.into_iter().map(Cells::restore).collect();
+    l.cells = cells.ok_or_else(|| broken("cells"))?;
+    (l.names, l.arms) = (Arc::new(names), arms);
+    (l.past, l.past_at, l.draws, l.shrinkage) = (state.past, state.past_at, state.draws, state.shrinkage);
+    l.models = state.models.into_iter().collect::<ByName<_>>();
+    (l.influence, l.seen, l.opinion) = (state.influence, state.seen, state.opinion);
+    (l.ever, l.changes, l.version) = (state.ever, state.changes, state.version);
+    Ok(())
+}

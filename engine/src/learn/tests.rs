@@ -1,0 +1,331 @@
+//! Laws of learning as a whole.
+
+use super::*;
+use crate::outcome::tests::sample;
+use types::axis::{AxisValue, TaskFamily};
+use types::outcome::{Basis, CallObservation, Feedback, Outcome, RewardParts, Status};
+use types::store::Observer;
+use types::{Features, UnitInterval, Usd};
+
+fn saving() -> (Learner, Statistics) {
+    learner(Limits { save_every: 1, ..Limits::default() })
+}
+
+/// Numbers that differ from request to request, the same every time.
+fn features(i: u64) -> Features {
+    let mut x = i.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut values = [0.0; Features::COUNT];
+    for v in &mut values {
+        x ^= x << 13;
+        x ^= x >> 7;
+        x ^= x << 17;
+        *v = (x % 6_000) as f32 / 1_000.0 - 3.0;
+    }
+    Features::from_values(&values)
+}
+
+fn outcome(i: u64, model: &str, reward: f64) -> Outcome {
+    let mut o = sample("w", model, reward);
+    o.request_id = format!("req_{i}");
+    o.basis = Some(Basis { features: features(i), prior: 0.6, forecast_usd: Some(Usd::from_dollars(0.01)) });
+    o.cost_usd = Usd::from_dollars(0.02);
+    o
+}
+
+fn belief(s: &Snapshot, i: u64, model: &str) -> Belief {
+    let at = s.locate(&Point::new(features(i), TaskFamily::Extraction, None));
+    s.believe(&at, s.place_of("w", model), s.model(model), 0.6, true)
+}
+
+/// A stream in which `p/a` does well where the sixth number is high and `p/b` where it is low.
+fn taught(n: u64) -> (Learner, Statistics) {
+    let (mut l, stats) = saving();
+    for i in 0..n {
+        let (model, high) = (if i % 2 == 0 { "p/a" } else { "p/b" }, features(i).steps()[5] > 0);
+        l.outcome(i, &outcome(i, model, if high == (model == "p/a") { 1.0 } else { 0.0 }));
+    }
+    l.batch_done();
+    (l, stats)
+}
+
+#[test]
+fn what_is_learned_after_a_restart_equals_what_was_learned_before() {
+    let (mut a, stats) = taught(300);
+    let word = Feedback {
+        request_id: "req_7".into(),
+        ts_ms: 1,
+        score: UnitInterval::clamped(0.25),
+        reason: None,
+        source: "user".into(),
+    };
+    a.feedback(300, &outcome(7, "p/b", 0.0), &[word]);
+    let state = a.batch_done().expect("a state");
+    let (mut b, again) = saving();
+    b.restore(&state).unwrap();
+    assert_eq!(stats.load().version, again.load().version);
+    let same = |x: &Snapshot, y: &Snapshot| {
+        for i in 0..50 {
+            for m in ["p/a", "p/b", "p/c"] {
+                assert_eq!(belief(x, i, m), belief(y, i, m), "{m} on {i}");
+            }
+        }
+    };
+    same(&stats.load(), &again.load());
+    // And they go on alike.
+    for i in 300..400 {
+        let o = outcome(i, if i % 3 == 0 { "p/a" } else { "p/c" }, f64::from(i % 2 == 0));
+        a.outcome(i, &o);
+        b.outcome(i, &o);
+    }
+    a.batch_done();
+    b.batch_done();
+    same(&stats.load(), &again.load());
+    assert_eq!(a.save(), b.save());
+    assert!(b.restore(b"{}").is_err() && b.restore(&state[..state.len() / 2]).is_err());
+}
+
+#[test]
+fn beliefs_follow_what_requests_have_in_common() {
+    let (_, stats) = taught(1_200);
+    let s = stats.load();
+    let (mut right, mut n) = (0, 0);
+    for i in 5_000..5_200 {
+        let (a, b) = (belief(&s, i, "p/a").mean, belief(&s, i, "p/b").mean);
+        right += i32::from((a > b) == (features(i).steps()[5] > 0));
+        n += 1;
+    }
+    assert!(f64::from(right) / f64::from(n) > 0.85, "{right} of {n} unseen requests");
+}
+
+#[test]
+fn doubt_shrinks_where_an_arm_has_been_tried_and_an_unknown_arm_is_all_doubt() {
+    let (_, few) = taught(20);
+    let (_, many) = taught(800);
+    let (few, many) = (few.load(), many.load());
+    for i in 5_000..5_020 {
+        assert!(belief(&many, i, "p/a").doubt < belief(&few, i, "p/a").doubt);
+        let unknown = belief(&many, i, "p/c");
+        assert!(unknown.doubt > 0.7 && unknown.mean == 0.6 && unknown.n == 0.0, "{unknown:?}");
+        assert!(belief(&many, i, "p/a").sd < unknown.sd);
+    }
+}
+
+#[test]
+fn more_success_raises_belief_and_more_cost_the_expected_cost() {
+    let run = |reward: f64, dollars: f64| {
+        let (mut l, stats) = saving();
+        for i in 0..40 {
+            let mut o = outcome(i, "p/a", reward);
+            o.cost_usd = Usd::from_dollars(dollars);
+            l.outcome(i, &o);
+        }
+        l.batch_done();
+        belief(&stats.load(), 3, "p/a")
+    };
+    let (low, high) = (run(0.3, 0.02), run(0.9, 0.05));
+    assert!(low.mean < 0.6 && high.mean > 0.6, "{low:?} {high:?}");
+    assert!((low.cost - 2.0).abs() < 0.4 && (high.cost - 5.0).abs() < 1.0, "{} {}", low.cost, high.cost);
+}
+
+#[test]
+fn feedback_counts_an_outcome_once_and_moves_it() {
+    let (mut l, stats) = saving();
+    let mut o = outcome(1, "p/a", 0.0);
+    o.reward = None;
+    o.parts = RewardParts::default();
+    l.outcome(1, &o);
+    let word = |score: f64| Feedback {
+        request_id: o.request_id.clone(),
+        ts_ms: 0,
+        score: UnitInterval::clamped(score),
+        reason: None,
+        source: "user".into(),
+    };
+    let first = l.feedback(2, &o, &[word(1.0)]);
+    let second = l.feedback(3, &first, &[word(0.25)]);
+    l.batch_done();
+    let c = stats.load().arm("w", "p/a").expect("learned").total;
+    assert_eq!((c.n, c.s), (1.0, 0.25));
+    assert_eq!(second.reward, UnitInterval::new(0.25));
+}
+
+#[test]
+fn one_loud_source_among_many_moves_an_arm_within_its_bound() {
+    let run = |loud: u64| {
+        let (mut l, stats) = saving();
+        let say = |l: &mut Learner, i: u64, source: String, score: f64| {
+            let mut o = outcome(i, "p/a", 0.0);
+            o.reward = None;
+            o.parts = RewardParts::default();
+            let word = Feedback {
+                request_id: o.request_id.clone(),
+                ts_ms: 0,
+                score: UnitInterval::clamped(score),
+                reason: None,
+                source,
+            };
+            l.feedback(i, &o, &[word]);
+        };
+        for i in 0..200 {
+            say(&mut l, i, format!("key-{}", i % 50), 0.8);
+        }
+        for i in 200..200 + loud {
+            say(&mut l, i, "key-0".to_owned(), 0.0);
+        }
+        l.batch_done();
+        let total = stats.load().arm("w", "p/a").expect("learned").total;
+        total.s / total.n
+    };
+    let (quiet, loud) = (run(0), run(2_000));
+    assert!(quiet - loud < 0.1 && quiet - loud > 0.0, "{quiet} {loud}");
+}
+
+#[test]
+fn an_unreachable_model_is_not_blamed_for_the_answer_of_another() {
+    let (mut l, stats) = saving();
+    let mut o = outcome(1, "p/a", 1.0);
+    let ok = o.observations[0].clone();
+    o.observations =
+        vec![CallObservation { ok: false, ..ok.clone() }, CallObservation { model: "p/b".into(), ..ok }];
+    l.outcome(1, &o);
+    l.batch_done();
+    let s = stats.load();
+    assert!(s.arm("w", "p/a").is_none());
+    assert_eq!(s.arm("w", "p/b").map(|a| a.total.n), Some(1.0));
+    assert_eq!(s.model("p/a").map(|m| m.answered.s), Some(0.0));
+}
+
+#[test]
+fn the_time_of_a_whole_answer_is_not_that_of_its_first_token() {
+    let (mut l, stats) = saving();
+    for i in 0..50 {
+        let mut o = outcome(i, "p/a", 1.0);
+        let call = &mut o.observations[0];
+        (call.ttft_ms, call.total_ms, call.output_tokens) = (None, 20_800.0, 1_000);
+        l.outcome(i, &o);
+    }
+    l.batch_done();
+    let s = stats.load();
+    let m = s.model("p/a").expect("seen");
+    assert_eq!(m.ttft.n(), 0.0);
+    let per_token = m.per_token.median(16.0);
+    assert!((15.0..=21.0).contains(&per_token), "{per_token}");
+}
+
+#[test]
+fn a_model_that_refuses_what_another_answers_loses_its_place() {
+    let (mut l, stats) = saving();
+    let mut o = outcome(1, "p/a", 1.0);
+    let answered = CallObservation { model: "p/b".into(), ..o.observations[0].clone() };
+    let refused = CallObservation { ok: false, refused: true, ..o.observations[0].clone() };
+    o.observations = vec![refused, answered];
+    l.outcome(1, &o);
+    o.status = Status::Failed;
+    l.outcome(2, &o);
+    l.batch_done();
+    let s = stats.load();
+    let total = |m| s.arm("w", m).map(|a| (a.total.n, a.total.s));
+    assert_eq!(total("p/a"), Some((1.0, 0.0)), "not by a total failure");
+    assert_eq!(s.arm("w", "p/b").map(|a| a.total.s), Some(1.99));
+}
+
+#[test]
+fn a_model_that_changes_is_noticed_and_what_was_learned_of_it_forgotten() {
+    let (mut l, stats) = saving();
+    for i in 0..300 {
+        l.outcome(i, &outcome(i, "p/a", f64::from(i % 10 != 0)));
+        l.outcome(i, &outcome(i, "p/b", f64::from(i % 10 != 0)));
+    }
+    l.batch_done();
+    let before = stats.load();
+    assert!(before.changes.is_empty(), "{:?}", before.changes);
+    let mut seen = None;
+    for i in 300..400 {
+        l.outcome(i, &outcome(i, "p/a", f64::from(i % 10 < 3)));
+        l.batch_done();
+        if let Some(c) = stats.load().changes.first() {
+            seen = Some((i - 300, c.clone()));
+            break;
+        }
+    }
+    let (after, change) = seen.expect("a change");
+    assert!(after < 40, "after {after} outcomes");
+    assert_eq!((&*change.model, change.aspect, change.way), ("p/a", Aspect::Success, Way::Down));
+    assert_eq!(change.family, TaskFamily::Extraction);
+    let s = stats.load();
+    assert!(s.model("p/a").is_some_and(|m| m.reopened > 0));
+    assert!(belief(&s, 1, "p/a").n < belief(&before, 1, "p/a").n / 2.0);
+    assert_eq!(belief(&s, 1, "p/b").n, belief(&before, 1, "p/b").n);
+}
+
+#[test]
+fn a_table_that_is_studied_is_a_prior_that_goes_on_learning() {
+    let (mut l, stats) = saving();
+    let table: Vec<Outcome> = (0..400)
+        .flat_map(|i| {
+            let high = features(i).steps()[5] > 0;
+            [outcome(i, "p/a", f64::from(high)), outcome(i, "p/b", f64::from(!high))]
+        })
+        .collect();
+    l.study(&table);
+    let s = stats.load();
+    let right = (9_000..9_200).filter(|i| {
+        (belief(&s, *i, "p/a").mean > belief(&s, *i, "p/b").mean) == (features(*i).steps()[5] > 0)
+    });
+    assert!(right.count() > 170);
+    let before = belief(&s, 1, "p/a");
+    for i in 0..60 {
+        l.outcome(i, &outcome(1, "p/a", 0.0));
+    }
+    l.batch_done();
+    assert!(belief(&stats.load(), 1, "p/a").mean < before.mean - 0.2);
+}
+
+#[test]
+fn snapshots_are_never_seen_half_updated() {
+    let (mut l, stats) = taught(40);
+    let reader = {
+        let stats = stats.clone();
+        std::thread::spawn(move || {
+            let (mut last, mut seen) = (0, 0);
+            while last < 250 {
+                let s = stats.load();
+                assert!(s.version >= last);
+                last = s.version;
+                seen += 1;
+                // One table column, one linear part and one count per arm that has a name.
+                let n: f64 = s.arms().map(|(_, _, a)| a.ever).sum();
+                let families: u64 = TaskFamily::ALL.iter().map(|f| s.seen_in(*f)).sum();
+                assert_eq!(n, families as f64, "counts of one publication belong together");
+                assert!(belief(&s, 3, "p/a").mean.is_finite());
+            }
+            seen
+        })
+    };
+    for i in 40..400 {
+        l.outcome(i, &outcome(i, "p/a", 1.0));
+        l.batch_done();
+    }
+    assert!(reader.join().unwrap() > 0);
+}
+
+#[test]
+fn memory_is_bounded_whatever_is_offered() {
+    let (mut l, stats) = learner(Limits { arms: 20, ..Limits::default() });
+    for i in 0..600 {
+        l.outcome(i, &outcome(i, &format!("p/{i}"), 1.0));
+    }
+    // A million requests, each a cell of its own if it were up to them.
+    for i in 600..1_000_600 {
+        l.offer(&Point::new(features(i), TaskFamily::ALL[(i % 8) as usize], None));
+    }
+    l.batch_done();
+    let s = stats.load();
+    assert_eq!(s.arms().count(), 20);
+    let (nodes, entries) = l.size();
+    assert!(nodes <= forest::TREES * forest::NODES, "{nodes} nodes");
+    assert!(entries <= forest::TREES * cells::ENTRIES, "{entries} entries");
+    assert!(l.past.len() <= forest::PAST);
+    let bytes = l.save().unwrap().len();
+    assert!(bytes < 6_000_000, "{bytes} bytes saved");
+}

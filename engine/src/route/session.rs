@@ -1,0 +1,77 @@
+//! The model of a session: where its prompt cache is warm, and what leaving it costs.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use types::decision::Decision;
+use types::matrix::Price;
+
+/// Sessions remembered; of more, the oldest are forgotten.
+const MAX: usize = 65_536;
+/// After so long a provider's prompt cache is cold.
+const WARM_MS: i64 = 10 * 60 * 1_000;
+
+/// What a session was given last.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Warm {
+    pub(crate) model: Arc<str>,
+    /// Input tokens of its last turn.
+    tokens: u32,
+    ts_ms: i64,
+}
+
+impl Warm {
+    /// Dollars that the session's model saves on `input` tokens because it has read most of them before.
+    pub(crate) fn saving(&self, price: Option<Price>, input: u32) -> f64 {
+        price.map_or(0.0, |p| f64::from(self.tokens.min(input)) * (p.input - p.cached_input).max(0.0) / 1e6)
+    }
+}
+
+/// The sessions of late.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    last: HashMap<(String, String), Warm>,
+    order: VecDeque<(String, String)>,
+}
+
+impl Sessions {
+    /// What a session was given last, if that is not long ago.
+    pub(crate) fn warm(&self, tenant: &str, session: Option<&str>, ts_ms: i64) -> Option<Warm> {
+        let key = (tenant.to_owned(), session?.to_owned());
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.last.get(&key).filter(|w| ts_ms.saturating_sub(w.ts_ms) < WARM_MS).cloned()
+    }
+
+    /// Notes what a session is given.
+    pub(crate) fn note(&self, session: Option<&str>, decision: &Decision) {
+        let (Some(session), Some(arm)) = (session, decision.choice()) else { return };
+        let key = (decision.tenant.clone(), session.to_owned());
+        let warm =
+            Warm { model: arm.model.clone(), tokens: decision.est_input_tokens, ts_ms: decision.ts_ms };
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.last.insert(key.clone(), warm).is_none() {
+            state.order.push_back(key);
+            if state.order.len() > MAX
+                && let Some(oldest) = state.order.pop_front()
+            {
+                state.last.remove(&oldest);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warm_cache_saves_what_was_read_before() {
+        let warm = Warm { model: "p/a".into(), tokens: 10_000, ts_ms: 0 };
+        let price = Price { input: 3.0, cached_input: 0.3, cache_write: 3.0, output: 15.0 };
+        assert!((warm.saving(Some(price), 12_000) - 0.027).abs() < 1e-12);
+        assert!((warm.saving(Some(price), 1_000) - 0.0027).abs() < 1e-12);
+        assert_eq!(warm.saving(None, 1_000), 0.0);
+    }
+}

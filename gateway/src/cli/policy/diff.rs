@@ -1,0 +1,131 @@
+//! `turnout policy diff`: how two configurations differ, by their rules and over recorded requests.
+
+use super::{bundle, read};
+use crate::cli::explain::folder;
+use crate::cli::out::Out;
+use crate::cli::{GOOD, Global, Outcome, Problem};
+use engine::policies::{Replay, RuleChanges};
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use stores::Store;
+use types::Decision;
+use types::store::OutcomeStore as _;
+
+/// Tell how two configurations differ, by their rules and over recorded requests
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout policy diff old-config new-config\n  turnout policy diff old-config new-config --over\n  turnout policy diff old-config new-config --over decisions.jsonl --json\n\nWith --over, the newest recorded requests are put to both: those of the data folder (its server must not be\nrunning), or of a file with one record of `turnout explain --json` a line. Values that were not recorded take their\ndefaults in both, and are named."
+)]
+pub(super) struct Args {
+    /// Folder of the first configuration
+    a: PathBuf,
+    /// Folder of the second
+    b: PathBuf,
+    /// Over recorded requests: of this file or folder, or of the data folder
+    #[arg(long, value_name = "FILE|DIR", num_args = 0..=1, default_missing_value = "")]
+    over: Option<PathBuf>,
+    /// Most requests
+    #[arg(long, default_value_t = 10_000)]
+    last: usize,
+}
+
+pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let (a, b) = (bundle(&args.a)?, bundle(&args.b)?);
+    let changes = a.policies().changes(b.policies());
+    let replay = match &args.over {
+        None => None,
+        Some(over) => {
+            let decisions = decisions(global, over, args.last).await?;
+            Some(a.policies().replay(b.policies(), decisions.iter()))
+        }
+    };
+    if out.json {
+        out.value(&json!({"rules": changes, "over": replay}));
+        return Ok(GOOD);
+    }
+    tell(&changes, out);
+    if let Some(replay) = replay {
+        tell_replay(&replay, out);
+    }
+    Ok(GOOD)
+}
+
+fn tell(changes: &RuleChanges, out: &Out) {
+    if *changes == RuleChanges::default() {
+        out.line("the rules and pools are the same");
+        return;
+    }
+    for id in &changes.added {
+        out.line(&format!("added    {id}"));
+    }
+    for id in &changes.removed {
+        out.line(&format!("removed  {id}"));
+    }
+    for (id, what) in &changes.changed {
+        out.line(&format!("changed  {id}"));
+        for line in what {
+            out.line(&format!("         {line}"));
+        }
+    }
+    for (pool, (came, went)) in &changes.pools {
+        let list = |sign: &str, l: &[String]| l.iter().map(|m| format!("{sign}{m}")).collect::<Vec<_>>();
+        let all = [list("+", came), list("-", went)].concat();
+        out.line(&format!("pool     {pool}: {}", all.join(" ")));
+    }
+}
+
+fn tell_replay(replay: &Replay, out: &Out) {
+    out.line(&format!(
+        "\nover {} recorded requests: {} would be decided differently",
+        replay.requests, replay.differ
+    ));
+    let counts = [
+        ("newly denied", replay.new_denials),
+        ("no longer denied", replay.lifted_denials),
+        ("newly without a candidate", replay.new_empty),
+        ("newly failing to evaluate", replay.new_errors),
+    ];
+    for (what, n) in counts.into_iter().filter(|(_, n)| *n > 0) {
+        out.line(&format!("  {n} {what}"));
+    }
+    if !replay.rules.is_empty() {
+        let mut table = out.table(&["rule", "newly matches", "no longer", "examples"]);
+        for (rule, delta) in &replay.rules {
+            let (newly, gone) = (delta.newly.to_string(), delta.no_longer.to_string());
+            table.add_row([rule.clone(), newly, gone, delta.examples.join(" ")]);
+        }
+        out.line(&table.to_string());
+    }
+    if !replay.assumed.is_empty() {
+        let paths: Vec<&str> = replay.assumed.iter().map(String::as_str).collect();
+        out.line(&format!("not recorded, and so taken at their defaults in both: {}", paths.join(", ")));
+    }
+}
+
+/// Recorded decisions, newest first.
+async fn decisions(global: &Global, over: &Path, last: usize) -> Result<Vec<Decision>, Problem> {
+    if over.is_file() {
+        return of_lines(&read(over)?, last);
+    }
+    let folder = if over.as_os_str().is_empty() { folder(global) } else { over.to_owned() };
+    if !folder.is_dir() {
+        return Err(Problem(format!("{}: there is no such file or folder", folder.display())));
+    }
+    let (learner, _) = engine::learner(engine::learn::Limits::default());
+    let store = Store::open(&folder, stores::Config::default(), Box::new(learner))?;
+    let recent = store.recent(last).await;
+    store.close()?;
+    Ok(recent?.into_iter().map(|stored| stored.record.decision).collect())
+}
+
+/// One record a line, whole or the decision alone.
+fn of_lines(text: &str, last: usize) -> Result<Vec<Decision>, Problem> {
+    let mut all = Vec::new();
+    for (i, line) in text.lines().enumerate().filter(|(_, l)| !l.trim().is_empty()).take(last) {
+        let at = |e: serde_json::Error| Problem(format!("line {}: {e}", i.saturating_add(1)));
+        let mut value: Value = serde_json::from_str(line).map_err(at)?;
+        let decision = value.get_mut("decision").map(Value::take).unwrap_or(value);
+        all.push(serde_json::from_value(decision).map_err(at)?);
+    }
+    Ok(all)
+}

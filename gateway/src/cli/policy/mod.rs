@@ -1,0 +1,98 @@
+//! `turnout policy`: check, test, explain, compare and format rules and policies.
+
+mod check;
+mod diff;
+mod explain;
+mod fmt;
+mod test;
+
+use super::out::Out;
+use super::{Global, Outcome, Problem};
+use crate::config::{self, Loaded, Simulated, Source};
+use clap::Subcommand;
+use engine::Bundle;
+use std::path::Path;
+
+/// Check, test, explain, compare and format rules and policies
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout policy check\n  turnout policy test --coverage\n  turnout policy explain request.json\n  turnout policy diff old-config new-config --over\n  turnout policy fmt --check\n\nThe folder of the configuration is named with --config; policies are described in docs/policies.md."
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// Check rules and policies: names, types, contradictions, each with a request that shows it
+    Check(check::Args),
+    /// Run the tests of policies
+    Test(test::Args),
+    /// Tell what the policies make of a request
+    Explain(explain::Args),
+    /// Tell how two configurations differ, by their rules and over recorded requests
+    Diff(diff::Args),
+    /// Give rules and policies their usual form
+    Fmt(fmt::Args),
+}
+
+pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    match &args.what {
+        What::Check(args) => Ok(check::run(global, args, out)),
+        What::Test(args) => test::run(global, args, out),
+        What::Explain(args) => explain::run(global, args, out),
+        What::Diff(args) => diff::run(global, args, out).await,
+        What::Fmt(args) => fmt::run(global, args, out),
+    }
+}
+
+/// The configuration of a folder, or its problems as text.
+fn bundle(folder: &Path) -> Result<Bundle, Problem> {
+    let source = Source::Folder(folder.to_owned());
+    let loaded = config::load(&source, &Global::environment(), Simulated::AsWritten);
+    let report = loaded.report(false);
+    match loaded {
+        Loaded { bundle: Some(bundle), .. } => Ok(bundle),
+        _ => Err(Problem(format!("{} does not load:\n{report}", folder.display()))),
+    }
+}
+
+/// Text of a file; `-` is standard input.
+fn read(path: &Path) -> Result<String, Problem> {
+    /// Largest input, in bytes.
+    const MAX_BYTES: u64 = 64 * 1024 * 1024;
+    use std::io::Read as _;
+    let mut text = String::new();
+    let failed = |e: std::io::Error| Problem(format!("{}: {e}", path.display()));
+    if path == Path::new("-") {
+        std::io::stdin().take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
+    } else {
+        std::fs::File::open(path)
+            .map_err(failed)?
+            .take(MAX_BYTES)
+            .read_to_string(&mut text)
+            .map_err(failed)?;
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[derive(clap::Parser)]
+    struct Alone {
+        #[command(flatten)]
+        _args: super::Args,
+    }
+
+    #[test]
+    fn every_part_has_an_example() {
+        let command = Alone::command();
+        for sub in command.get_subcommands().filter(|s| s.get_name() != "help") {
+            let after = sub.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(after.contains(&format!("turnout policy {}", sub.get_name())), "{}", sub.get_name());
+        }
+    }
+}

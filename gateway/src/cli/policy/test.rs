@@ -1,0 +1,83 @@
+//! `turnout policy test`: the cases of `policies/tests/*.yaml`, and those beside rules.
+
+use super::bundle;
+use crate::cli::out::Out;
+use crate::cli::{FAILED, GOOD, Global, Outcome, Problem, WARNED};
+use std::path::{Path, PathBuf};
+use types::Severity;
+use types::doc::SourceFile;
+
+/// Run the tests of policies
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout policy test\n  turnout policy test policies/tests/budget.yaml\n  turnout policy test --coverage --min 90\n  turnout policy test --json | jq '.cases[] | select(.failures != [])'\n\nWithout files, all of policies/tests/*.yaml are run, and the `tests` beside rules always.\nExit code: 0 all passed, 1 too little was touched (--min), 2 a case failed or a file is wrong."
+)]
+pub(super) struct Args {
+    /// Test files
+    files: Vec<PathBuf>,
+    /// Tell what no test touches: rules, parts of conditions, actions
+    #[arg(long)]
+    coverage: bool,
+    /// Least percentage of these that must be touched
+    #[arg(long, value_name = "PERCENT")]
+    min: Option<f64>,
+}
+
+pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let bundle = bundle(&global.config)?;
+    let files = if args.files.is_empty() { found(&global.config)? } else { args.files.clone() };
+    let mut sources = Vec::new();
+    for path in &files {
+        sources.push(SourceFile::new(path.display().to_string(), super::read(path)?));
+    }
+    let (report, problems) = bundle.policies().test(&sources);
+    let wrong = problems.iter().filter(|d| d.severity == Severity::Error).count();
+    if out.json {
+        let mut value = serde_json::to_value(&report)?;
+        if let Some(members) = value.as_object_mut() {
+            members.insert("problems".to_owned(), serde_json::to_value(&problems)?);
+        }
+        out.value(&value);
+    } else {
+        if !problems.is_empty() {
+            out.line(&crate::config::report(&problems, &sources, out.terminal && Out::colour()));
+        }
+        for case in report.cases.iter().filter(|c| !c.failures.is_empty()) {
+            out.line(&format!("failed  {}: {}", case.file, case.name));
+            for failure in &case.failures {
+                out.line(&format!("        {failure}"));
+            }
+        }
+        if args.coverage {
+            for missing in report.coverage.missing() {
+                out.line(&format!("untouched  {missing}"));
+            }
+        }
+        let passed = report.cases.len().saturating_sub(report.failed());
+        out.line(&format!(
+            "{passed} passed, {} failed, {:.0} % touched",
+            report.failed(),
+            report.coverage.percent()
+        ));
+    }
+    Ok(if report.failed() > 0 || wrong > 0 {
+        FAILED
+    } else if args.min.is_some_and(|least| report.coverage.percent() < least) {
+        WARNED
+    } else {
+        GOOD
+    })
+}
+
+/// `policies/tests/*.yaml`, by name.
+fn found(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let dir = folder.join("policies/tests");
+    if !dir.exists() {
+        return Ok(Vec::new());
+    }
+    let entries = std::fs::read_dir(&dir).map_err(|e| Problem(format!("{}: {e}", dir.display())))?;
+    let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    files.retain(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml"));
+    files.sort();
+    Ok(files)
+}

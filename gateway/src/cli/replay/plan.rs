@@ -1,0 +1,170 @@
+//! What happens to a stream while it is replayed: when outcomes arrive, what is lost, which models change.
+
+use super::pack::{Pack, Row};
+use serde::Deserialize;
+use std::path::Path;
+
+/// The ways of replaying.
+#[derive(clap::ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// The whole table, knowing nothing but prices
+    Cold,
+    /// Prior learned on one half, replayed on the other
+    Warm,
+    /// Warm, and every outcome arrives 100 requests late
+    Delay,
+    /// Warm, and 70 % of the outcomes never arrive
+    Lost,
+    /// Cold, with the task families one after the other
+    Blocks,
+    /// Warm, and three much-used models silently become weak ones at 40 %
+    Downgrade,
+    /// The same, but the learner is told
+    Told,
+    /// Warm, and the price of the most used model is four times the list price from the middle on
+    Price,
+}
+
+impl Protocol {
+    /// The word of the command line.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Protocol::Cold => "cold",
+            Protocol::Warm => "warm",
+            Protocol::Delay => "delay",
+            Protocol::Lost => "lost",
+            Protocol::Blocks => "blocks",
+            Protocol::Downgrade => "downgrade",
+            Protocol::Told => "told",
+            Protocol::Price => "price",
+        }
+    }
+
+    /// It starts from a prior.
+    pub(super) const fn is_warm(self) -> bool {
+        !matches!(self, Protocol::Cold | Protocol::Blocks)
+    }
+
+    /// Models change in it, which depends on what an undisturbed run uses.
+    pub(super) const fn disturbs(self) -> bool {
+        matches!(self, Protocol::Downgrade | Protocol::Told | Protocol::Price)
+    }
+}
+
+/// Outcomes that arrive late, in requests.
+const DELAY: usize = 100;
+/// Share of outcomes that are lost.
+const LOST: f64 = 0.7;
+
+/// A model changes: between two shares of the stream.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Event {
+    pub(super) model: String,
+    #[serde(default)]
+    pub(super) from: f64,
+    #[serde(default = "end")]
+    pub(super) to: f64,
+    /// Another model's outcomes are served for it.
+    #[serde(default)]
+    pub(super) serve_as: Option<String>,
+    /// It answers nothing and costs nothing.
+    #[serde(default)]
+    pub(super) down: bool,
+    /// What it costs is multiplied.
+    #[serde(default)]
+    pub(super) price_factor: Option<f64>,
+}
+
+const fn end() -> f64 {
+    1.0
+}
+
+/// How a stream is played.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Plan {
+    pub(super) delay: usize,
+    pub(super) lost: f64,
+    pub(super) events: Vec<Event>,
+    /// The learner hears of the events.
+    pub(super) told: bool,
+    /// Play the queries in an order of their own, drawn from the seed.
+    pub(super) shuffled: bool,
+}
+
+impl Plan {
+    /// The plan of a protocol. `used` are the models of an undisturbed run, the most used first.
+    pub(super) fn of(protocol: Protocol, pack: &Pack, used: &[usize]) -> Self {
+        let mut plan = Plan::default();
+        match protocol {
+            Protocol::Cold | Protocol::Warm | Protocol::Blocks => {}
+            Protocol::Delay => plan.delay = DELAY,
+            Protocol::Lost => plan.lost = LOST,
+            Protocol::Downgrade | Protocol::Told => {
+                plan.events = downgrades(pack, used);
+                plan.told = protocol == Protocol::Told;
+            }
+            Protocol::Price => {
+                let model = used.first().and_then(|m| pack.models.get(*m)).map(|m| m.name.clone());
+                plan.events = model.map(|model| price(model, 4.0)).into_iter().collect();
+            }
+        }
+        plan
+    }
+
+    /// Reads a list of events.
+    pub(super) fn read(path: &Path) -> Result<Vec<Event>, String> {
+        let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
+        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// What a model makes of a query at a place of the stream.
+    pub(super) fn served(&self, pack: &Pack, at: f64, query: usize, model: usize) -> Option<Row> {
+        let mut row = *pack.row(query, model)?;
+        let name = &pack.models.get(model)?.name;
+        for e in self.events.iter().filter(|e| e.model == *name && (e.from..e.to).contains(&at)) {
+            if e.down {
+                (row.quality, row.cost) = (0.0, Some(0.0));
+            }
+            let other = e.serve_as.as_ref().and_then(|o| pack.models.iter().position(|m| m.name == *o));
+            if let Some(other) = other.and_then(|o| pack.row(query, o)) {
+                row.quality = other.quality;
+            }
+            if let Some(f) = e.price_factor {
+                row.cost = row.cost.map(|c| c * f);
+            }
+        }
+        Some(row)
+    }
+}
+
+fn price(model: String, factor: f64) -> Event {
+    Event { model, from: 0.5, to: 1.0, serve_as: None, down: false, price_factor: Some(factor) }
+}
+
+/// The three most used models become the three weakest of the others.
+fn downgrades(pack: &Pack, used: &[usize]) -> Vec<Event> {
+    let strong: Vec<usize> = used.iter().copied().take(3).collect();
+    // Where both were run, so that a model of hard queries does not look weak.
+    let common = |a: usize| {
+        super::pack::mean((0..pack.queries.len()).filter_map(|q| {
+            let others = (0..pack.models.len()).filter_map(|m| pack.row(q, m));
+            let average = super::pack::mean(others.map(|r| r.quality));
+            pack.row(q, a).map(|r| r.quality - average)
+        }))
+    };
+    let mut weak: Vec<usize> = (0..pack.models.len()).filter(|m| !strong.contains(m)).collect();
+    weak.sort_by(|a, b| common(*a).total_cmp(&common(*b)));
+    let name = |m: usize| pack.models.get(m).map(|m| m.name.clone());
+    let event = |(s, w): (usize, usize)| {
+        Some(Event {
+            model: name(s)?,
+            from: 0.4,
+            to: 1.0,
+            serve_as: name(w),
+            down: false,
+            price_factor: None,
+        })
+    };
+    strong.into_iter().zip(weak).filter_map(event).collect()
+}

@@ -1,0 +1,181 @@
+//! A router and a learner, played one query at a time: decide, hear how it turned out, learn.
+
+use super::stage::{self, Stage};
+use engine::learn::{Learner, Limits, Statistics};
+use engine::route::Ask;
+use std::sync::Arc;
+use types::axis::{AxisValue as _, TaskFamily};
+use types::outcome::{Basis, CallObservation, Outcome, RewardParts, Status};
+use types::profile::{Scored, SubLabel};
+use types::store::Observer as _;
+use types::{ChatRequest, Decision, Features, UnitInterval, Usage, Usd, Verdict, WorkloadProfile};
+
+/// A request as the router sees it, prepared once for all runs.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) request: Arc<ChatRequest>,
+    pub(super) profile: WorkloadProfile,
+    pub(super) features: Features,
+}
+
+impl Seen {
+    /// `task` is the family that the caller names, as a client may; empty = it names none.
+    pub(super) fn new(stage: &Stage, request: Arc<ChatRequest>, task: &str) -> Self {
+        let (mut profile, features) = stage.router.profile(&request);
+        if let Some((family, sub)) = family(task) {
+            profile.task_family = Scored::explicit(family);
+            profile.sub_label = sub;
+            profile.confidence = 1.0;
+        }
+        Seen { request, profile, features }
+    }
+}
+
+/// The families of the tables in the words of the house.
+fn family(task: &str) -> Option<(TaskFamily, Option<SubLabel>)> {
+    Some(match task {
+        "math" => (TaskFamily::Chat, Some(SubLabel::Math)),
+        "creative" => (TaskFamily::Chat, Some(SubLabel::Creative)),
+        "knowledge_qa" => (TaskFamily::Chat, Some(SubLabel::KnowledgeQa)),
+        "summarisation" => (TaskFamily::Chat, Some(SubLabel::Summarisation)),
+        "translation" => (TaskFamily::Chat, Some(SubLabel::Translation)),
+        "reasoning" => (TaskFamily::Chat, None),
+        other => (TaskFamily::parse(other)?, None),
+    })
+}
+
+/// How a choice turned out.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Told {
+    pub(super) quality: f64,
+    pub(super) cost: Option<f64>,
+    pub(super) output_tokens: Option<u32>,
+    pub(super) latency_s: Option<f64>,
+}
+
+/// The two of them.
+pub(super) struct Player<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) learner: Learner,
+    pub(super) statistics: Statistics,
+    runtime: tokio::runtime::Runtime,
+    seed: u64,
+    at: u64,
+}
+
+impl<'a> Player<'a> {
+    /// `prior` is a state that was learned before.
+    pub(super) fn new(stage: &'a Stage, prior: Option<&[u8]>, seed: u64) -> Result<Self, String> {
+        let (mut learner, statistics) = engine::learner(Limits::default());
+        if let Some(prior) = prior {
+            learner.restore(prior)?;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|e| e.to_string())?;
+        Ok(Player { stage, learner, statistics, runtime, seed, at: 0 })
+    }
+
+    /// Decides among the allowed models.
+    pub(super) fn decide(
+        &mut self,
+        id: &str,
+        seen: &Seen,
+        allowed: impl Iterator<Item = bool>,
+    ) -> Result<Decision, String> {
+        self.at += 1;
+        let statistics = self.statistics.load();
+        let ask = Ask {
+            id,
+            request: &seen.request,
+            profile: &seen.profile,
+            features: &seen.features,
+            availability: &Stage::availability(allowed),
+            statistics: &statistics,
+            seed: mix(self.seed, self.at),
+            ts_ms: i64::try_from(self.at).unwrap_or(i64::MAX),
+        };
+        self.runtime.block_on(self.stage.router.decide(ask)).map_err(|e| e.to_string())
+    }
+
+    /// Learns how the choice of a decision turned out.
+    pub(super) fn tell(&mut self, decision: &Decision, seen: &Seen, told: &Told) {
+        let Some(arm) = decision.choice() else { return };
+        let basis = engine::route::basis(decision, seen.features, &arm.model);
+        let outcome = outcome(decision, &arm.model, basis, told);
+        self.learner.outcome(0, &outcome);
+        // A state that the learner wants saved is of no use here.
+        let _ = self.learner.batch_done();
+    }
+}
+
+/// A different seed for every draw of every run.
+fn mix(seed: u64, at: u64) -> u64 {
+    let mut z = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(at.wrapping_mul(0xbf58_476d_1ce4_e5b9));
+    z = (z ^ (z >> 31)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 29)
+}
+
+/// What a table knows of every arm of a decision that was taken before anything was learned.
+pub(super) fn lessons(
+    decision: &Decision,
+    seen: &Seen,
+    told: impl Fn(usize) -> Option<Told>,
+    stage: &Stage,
+) -> Vec<Outcome> {
+    let lesson = |arm: &types::decision::Arm| {
+        let told = told(stage.place(&arm.model)?)?;
+        let basis =
+            Basis { features: seen.features, prior: arm.terms.prior, forecast_usd: arm.expected_cost_usd };
+        Some(outcome(decision, &arm.model, Some(basis), &told))
+    };
+    decision.arms.iter().filter_map(lesson).collect()
+}
+
+fn outcome(decision: &Decision, model: &Arc<str>, basis: Option<Basis>, told: &Told) -> Outcome {
+    let total_ms = told.latency_s.unwrap_or(0.0) * 1e3;
+    let output_tokens = told.output_tokens.unwrap_or(0);
+    let arm = decision.arms.iter().find(|a| a.model == *model);
+    Outcome {
+        request_id: decision.request_id.clone(),
+        ts_ms: decision.ts_ms,
+        tenant: decision.tenant.clone(),
+        cell: decision.cell,
+        workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
+        model: model.clone(),
+        served_by: Some(model.clone()),
+        status: Status::Delivered,
+        error: None,
+        verdict: Verdict::None,
+        reward: Some(UnitInterval::clamped(told.quality)),
+        parts: RewardParts { semantic: Some(told.quality), ..RewardParts::default() },
+        usage: Usage { output: output_tokens, ..Usage::default() },
+        cost_usd: told.cost.map_or(Usd::ZERO, Usd::from_dollars),
+        cost_known: told.cost.is_some(),
+        ttft_ms: None,
+        total_ms,
+        overhead_ms: 0.0,
+        calls: 1,
+        repairs: 0,
+        observations: vec![CallObservation {
+            model: model.clone(),
+            ok: true,
+            refused: false,
+            ttft_ms: None,
+            total_ms,
+            // Without a time, tokens say nothing of speed.
+            output_tokens: if told.latency_s.is_some() { output_tokens } else { 0 },
+        }],
+        propensity: decision.propensity,
+        basis,
+    }
+}
+
+/// The name of a model in the table.
+pub(super) fn plain(model: &str) -> &str {
+    model.split_once('/').map_or(model, |(_, name)| name)
+}
+
+/// The name of a model in the matrix.
+pub(super) fn full(model: &str) -> Arc<str> {
+    stage::id(model)
+}

@@ -1,0 +1,152 @@
+//! A house of one table: its models as candidates, one plain workflow, and the objective that is measured.
+
+use super::pack::Listed;
+use engine::route::Router;
+use engine::{Bundle, Files};
+use std::sync::Arc;
+use types::UnitInterval;
+use types::doc::SourceFile;
+use types::matrix::{
+    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, ModelIx, Price, Prior, Provider, Quirks,
+    Tier, Timeouts,
+};
+
+/// The workflow: one call, no checks, for only single answers are recorded.
+const WORKFLOW: &str = "single";
+/// What requests ask for.
+pub(super) const MODEL: &str = "workflow/single";
+const PROVIDER: &str = "table";
+/// Larger than every recorded prompt: no candidate drops out for its length.
+const CONTEXT: u32 = 10_000_000;
+/// Success before anything is known but prices, and what e times the median price adds to it.
+const PRIOR: f64 = 0.5;
+const PRIOR_PER_PRICE: f64 = 0.03;
+
+const GRAPH: &str = "\
+version: 1
+name: single
+description: One call of one model.
+nodes:
+  - { id: generate, type: generate, primary: true }
+  - { id: answer, type: stream, from: nodes.generate.completion }
+edges:
+  - { from: generate, to: answer }
+";
+
+/// What the operator may set for a replay; `None` = as shipped.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Knobs {
+    pub(super) epsilon: Option<f64>,
+    pub(super) beta: Option<f64>,
+}
+
+/// A router over the models of a table.
+pub(super) struct Stage {
+    pub(super) router: Router,
+}
+
+impl Stage {
+    /// Success and money only: quality − λ·cost/cost_ref is what a replay measures.
+    pub(super) fn new(models: &[Listed], lambda: f64, cost_ref: f64, knobs: Knobs) -> Result<Self, String> {
+        let rules = rules(lambda, cost_ref, knobs);
+        let files = Files {
+            rules: SourceFile::new("replay.yaml", rules),
+            defaults: Some(crate::config::built_in_rules()),
+            scripts: Vec::new(),
+            workflows: vec![SourceFile::new(format!("{WORKFLOW}.yaml"), GRAPH)],
+        };
+        let (bundle, problems) = Bundle::load(Arc::new(matrix(models)), &files);
+        let bundle =
+            bundle.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
+        Ok(Stage { router: Router::new(bundle) })
+    }
+
+    /// Which models may be candidates.
+    pub(super) fn availability(allowed: impl Iterator<Item = bool>) -> Vec<Availability> {
+        allowed.map(|a| if a { Availability::Ready } else { Availability::Disabled }).collect()
+    }
+
+    /// The place of a model in the table from its name in the matrix.
+    pub(super) fn place(&self, id: &str) -> Option<usize> {
+        self.router.bundle().matrix().find(id).map(|ModelIx(i)| usize::from(i))
+    }
+}
+
+/// The name of a table's model in the matrix.
+pub(super) fn id(name: &str) -> Arc<str> {
+    format!("{PROVIDER}/{name}").into()
+}
+
+fn rules(lambda: f64, cost_ref: f64, knobs: Knobs) -> String {
+    let weights = "{ success: 1.0, quality: 0.0, schema: 0.0, cost: 1.0, latency: 0.0, safety: 0.0 }";
+    let mut text = format!(
+        "version: 1\nutility:\n  weights: {{ cheapest: {weights}, balanced: {weights}, best_possible: {weights} }}\n  \
+         lambda: {{ cheapest: {lambda}, balanced: {lambda}, best_possible: {lambda} }}\n"
+    );
+    if cost_ref > 0.0 {
+        text.push_str(&format!("  cost_ref_usd: {cost_ref:.12}\n"));
+    }
+    // A share of spend that no replay reaches: what exploring costs is part of the reward here.
+    text.push_str("exploration:\n  budget: 1.0\n  min_confidence: 0.0\n");
+    if let Some(e) = knobs.epsilon {
+        text.push_str(&format!("  epsilon: {e}\n"));
+    }
+    if let Some(b) = knobs.beta {
+        text.push_str(&format!("  beta: {b}\n  beta_young: {b}\n"));
+    }
+    text
+}
+
+fn matrix(models: &[Listed]) -> Matrix {
+    let mut prices: Vec<f64> = models.iter().filter_map(|m| m.output.or(m.input)).collect();
+    prices.sort_by(f64::total_cmp);
+    let median = prices.get(prices.len() / 2).copied().unwrap_or(1.0);
+    let provider = Provider {
+        id: PROVIDER.to_owned(),
+        dialect: Dialect::Recorded,
+        base_url: String::new(),
+        api_key_env: Vec::new(),
+        region: None,
+        tier: Tier::Paid,
+        headers: Vec::new(),
+        data: DataPolicy::default(),
+        quirks: Quirks::default(),
+        timeouts: Timeouts::default(),
+        enabled: true,
+        as_of: None,
+        source: None,
+        file: None,
+        seed: 0,
+    };
+    Matrix::new(vec![provider], models.iter().map(|m| model(m, median)).collect())
+}
+
+fn model(m: &Listed, median: f64) -> Model {
+    let price = m.output.or(m.input).unwrap_or(median).max(1e-4);
+    let success = PRIOR + PRIOR_PER_PRICE * (price / median.max(1e-4)).ln();
+    let both = m.input.or(m.output).zip(m.output.or(m.input));
+    Model {
+        id: id(&m.name),
+        provider: 0,
+        upstream_name: m.name.clone(),
+        aliases: Vec::new(),
+        family: m.name.clone(),
+        context_window: CONTEXT,
+        max_output_tokens: CONTEXT,
+        abilities: Abilities {
+            streaming: true,
+            tools: true,
+            json: true,
+            json_schema: true,
+            ..Abilities::default()
+        },
+        price: both.map(|(input, output)| Price { input, cached_input: input, cache_write: input, output }),
+        free_tier: None,
+        quality_tier: 2,
+        speed_tier: 2,
+        prior: Prior { default: UnitInterval::clamped(success.clamp(0.05, 0.95)), ..Prior::default() },
+        tags: Vec::new(),
+        simulate: None,
+        enabled: true,
+    }
+}

@@ -1,0 +1,175 @@
+//! Acting on runs: cancel, resume, fork, decide, answer, repeat.
+
+use super::{expected, map, members, object, refusal, text};
+use crate::app::App;
+use crate::edge::request_id;
+use crate::error::Failure;
+use crate::front::Arrival;
+use crate::routes::Shared;
+use axum::Json;
+use axum::extract::{Extension, Path, Request, State};
+use engine::runs::{Decided, Overrides};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+use types::doc::SourceFile;
+use types::runs::{Head, PlanChoice};
+
+/// Longest reason or comment, in characters.
+const MAX_TEXT: usize = 2_000;
+const PLANS: &str = "`pinned` or `latest`";
+
+/// A run after something was done to it.
+type Done = Result<(StatusCode, Json<Value>), Failure>;
+
+fn done(status: StatusCode, head: &Head) -> Done {
+    Ok((status, Json(Value::Object(object::of_head(head)))))
+}
+
+async fn body(app: &App, request: Request, known: &[&str]) -> Result<Map<String, Value>, Failure> {
+    let (parts, input) = request.into_parts();
+    members(app, &parts.headers, input, known).await
+}
+
+fn short(text: Option<String>) -> Option<String> {
+    text.map(|t| t.chars().take(MAX_TEXT).collect())
+}
+
+fn plan(given: Option<&str>) -> Result<PlanChoice, Failure> {
+    match given {
+        None | Some("pinned") => Ok(PlanChoice::Pinned),
+        Some("latest") => Ok(PlanChoice::Latest),
+        Some(_) => Err(expected("plan", PLANS)),
+    }
+}
+
+/// `POST /v1/runs/{id}/cancel`.
+pub(crate) async fn cancel(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Done {
+    let given = body(&app, request, &["reason"]).await?;
+    let why = short(text(&given, "reason")?).unwrap_or_else(|| "somebody asked for it".to_owned());
+    let head = app.runs.cancel(arrival.tenant(), &id, &why).await.map_err(refusal)?;
+    done(StatusCode::ACCEPTED, &head)
+}
+
+/// `POST /v1/runs/{id}/resume`: choices about calls in doubt first, then the run itself.
+pub(crate) async fn resume(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Done {
+    let mut given = body(&app, request, &["plan", "choices"]).await?;
+    let choice = plan(text(&given, "plan")?.as_deref())?;
+    let choices = match given.remove("choices") {
+        None | Some(Value::Null) => Vec::new(),
+        Some(Value::Array(list)) => list,
+        Some(_) => return Err(expected("choices", "a list")),
+    };
+    let mut head = None;
+    for one in &choices {
+        let said = |key: &str| one.get(key).and_then(Value::as_str);
+        let (Some(effect), Some(choice @ ("done" | "retry" | "fail"))) = (said("effect"), said("choice"))
+        else {
+            return Err(expected("choices", "each with `effect` and `choice`: done, retry or fail"));
+        };
+        let result = one.get("result").cloned().unwrap_or(Value::Null);
+        let settled = app.runs.settle_doubt(arrival.tenant(), &id, effect, choice, result).await;
+        head = Some(settled.map_err(refusal)?);
+    }
+    // A choice queues the run; only a wish for another plan asks for more.
+    let head = match (head, choice) {
+        (Some(head), PlanChoice::Pinned) => head,
+        _ => app.runs.resume(arrival.tenant(), &id, choice).await.map_err(refusal)?,
+    };
+    done(StatusCode::ACCEPTED, &head)
+}
+
+/// `POST /v1/runs/{id}/fork`.
+pub(crate) async fn fork(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Done {
+    let mut given = body(&app, request, &["after", "overrides"]).await?;
+    let after =
+        text(&given, "after")?.ok_or_else(|| expected("after", "the path of a node that has resolved"))?;
+    let mut own = map(&mut given, "overrides")?;
+    let request = map(&mut own, "request")?;
+    let latest = plan(text(&own, "plan")?.as_deref())? == PlanChoice::Latest;
+    let overrides = Overrides {
+        body: (!request.is_empty()).then(|| Value::Object(request).to_string()),
+        vars: map(&mut own, "vars")?,
+        latest,
+    };
+    if let Some(odd) = own.keys().find(|k| *k != "plan") {
+        return Err(expected("overrides", &format!("`request`, `vars` and `plan`, not `{odd}`")));
+    }
+    let new_id = request_id::fresh_of("run_");
+    let head = app.runs.fork(&arrival.who, (&id, new_id), &after, overrides).await.map_err(refusal)?;
+    done(StatusCode::ACCEPTED, &head)
+}
+
+/// `POST /v1/runs/{id}/gates/{frame}`.
+pub(crate) async fn gate(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    Path((id, frame)): Path<(String, String)>,
+    request: Request,
+) -> Done {
+    let given = body(&app, request, &["decision", "comment", "content_hash"]).await?;
+    let approved = match text(&given, "decision")?.as_deref() {
+        Some("approve" | "approved") => true,
+        Some("reject" | "rejected") => false,
+        _ => return Err(expected("decision", "`approved` or `rejected`")),
+    };
+    let what = "that of the question, as GET /v1/runs/{id} shows it under `waiting`";
+    let content_hash = text(&given, "content_hash")?.ok_or_else(|| expected("content_hash", what))?;
+    let said = Decided { approved, comment: short(text(&given, "comment")?), content_hash };
+    let head = app.runs.decide(&arrival.who, &id, &frame, said).await.map_err(refusal)?;
+    done(StatusCode::ACCEPTED, &head)
+}
+
+/// `POST /v1/runs/{id}/tool_outputs`.
+pub(crate) async fn tool_outputs(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Done {
+    let mut given = body(&app, request, &["tool_outputs"]).await?;
+    let Some(Value::Array(list)) = given.remove("tool_outputs") else {
+        return Err(expected("tool_outputs", "a list of {tool_call_id, output}"));
+    };
+    let output = |mut one: Value| {
+        let call = one.get("tool_call_id").and_then(Value::as_str).map(str::to_owned);
+        let output = one.get_mut("output").map(Value::take);
+        call.zip(output).ok_or_else(|| expected("tool_outputs", "each with `tool_call_id` and `output`"))
+    };
+    let outputs = list.into_iter().map(output).collect::<Result<Vec<_>, _>>()?;
+    let head = app.runs.tool_outputs(arrival.tenant(), &id, outputs).await.map_err(refusal)?;
+    done(StatusCode::ACCEPTED, &head)
+}
+
+/// `POST /v1/runs/{id}/replay`: repeats the run from its journal, without a call; with a workflow's text, under
+/// that one.
+pub(crate) async fn replay(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+    request: Request,
+) -> Result<Json<Value>, Failure> {
+    let mut given = body(&app, request, &["workflow"]).await?;
+    let mut file = map(&mut given, "workflow")?;
+    let file = match (text(&file, "name")?, file.remove("text")) {
+        (None, None) => None,
+        (Some(name), Some(Value::String(text))) => Some(SourceFile::new(format!("{name}.yaml"), text)),
+        _ => return Err(expected("workflow", "`name` and `text`")),
+    };
+    let replay = app.runs.replay(arrival.tenant(), &id, file).await.map_err(refusal)?;
+    Ok(Json(json!(replay)))
+}

@@ -1,0 +1,195 @@
+//! A run as clients see it.
+
+use crate::clock;
+use crate::openai::egress;
+use engine::{Head as AnswerHead, Tail, Whole};
+use serde_json::{Map, Value, json};
+use types::runs::{Entry, Head, Record, Row};
+use types::{Completion, Usage, Usd, Verdict};
+
+/// A run without its contents.
+pub(crate) fn of_head(head: &Head) -> Map<String, Value> {
+    let base = format!("/v1/runs/{}", head.id);
+    let object = json!({
+        "id": head.id,
+        "object": "run",
+        "status": head.state.as_str(),
+        "workflow": (!head.workflow.is_empty()).then_some(&head.workflow),
+        "plan_hash": head.plan,
+        "durability": head.durability.as_str(),
+        "metadata": head.labels,
+        "created_ms": head.created_ms,
+        "updated_ms": head.updated_ms,
+        "started_ms": head.started_ms,
+        "ended_ms": head.ended_ms,
+        "expires_ms": head.expires_ms,
+        "wake_ms": head.wake_ms,
+        "spent": {"usd": head.spent.usd, "tokens": head.spent.tokens, "calls": head.spent.calls},
+        "records": head.records,
+        "owners": head.epoch,
+        "cancel_requested": head.cancel,
+        "parent": head.parent.as_ref().map(|p| json!({"run": p.run, "records": p.up_to})),
+        "urls": {
+            "self": base, "events": format!("{base}/events"), "trace": format!("{base}/trace"),
+            "cancel": format!("{base}/cancel"), "resume": format!("{base}/resume"),
+        },
+    });
+    match object {
+        Value::Object(map) => map,
+        _ => Map::new(),
+    }
+}
+
+/// A run with what it waits for and what it came to.
+pub(crate) fn of_row(row: &Row) -> Map<String, Value> {
+    let mut object = of_head(&row.head);
+    object.insert("waiting".to_owned(), row.waiting.clone().unwrap_or(Value::Null));
+    let result = row.result.as_ref();
+    object.insert("result".to_owned(), result.and_then(|r| answer(&row.head, r)).unwrap_or(Value::Null));
+    object
+        .insert("verdict".to_owned(), result.and_then(|r| r.get("verdict")).cloned().unwrap_or(Value::Null));
+    object.insert("error".to_owned(), result.and_then(error).unwrap_or(Value::Null));
+    object
+}
+
+/// The answer in the form of a chat completion.
+fn answer(head: &Head, result: &Value) -> Option<Value> {
+    let completion: Completion = serde_json::from_value(result.get("completion")?.clone()).ok()?;
+    let usage = result.get("usage").and_then(|u| serde_json::from_value::<Usage>(u.clone()).ok());
+    let whole = Whole {
+        head: AnswerHead {
+            request_id: head.id.clone(),
+            workflow: head.workflow.as_str().into(),
+            model: result.get("model")?.as_str()?.into(),
+            simulated: false,
+            bundle: "".into(),
+            overhead_ms: 0.0,
+        },
+        tail: Tail {
+            usage: usage.unwrap_or(completion.usage),
+            cost: Usd::ZERO,
+            cost_known: true,
+            verdict: Verdict::None,
+            calls: head.spent.calls,
+            explain: None,
+        },
+        completion,
+    };
+    let created = head.ended_ms.unwrap_or_else(clock::unix_ms) / 1_000;
+    serde_json::from_slice(&egress::body(&whole, created)).ok()
+}
+
+/// An error in OpenAI's form.
+fn error(result: &Value) -> Option<Value> {
+    let error = result.get("error")?;
+    let kind = match error.get("blame").and_then(Value::as_str) {
+        Some("client") => "invalid_request_error",
+        Some("policy") => "permission_error",
+        Some("capacity") => "rate_limit_error",
+        _ => "server_error",
+    };
+    let mut metadata = Map::new();
+    for key in ["findings", "attempts", "at"] {
+        match error.get(key) {
+            Some(Value::Array(list)) if list.is_empty() => {}
+            Some(value) => drop(metadata.insert(key.to_owned(), value.clone())),
+            None => {}
+        }
+    }
+    let mut object = json!({
+        "message": error.get("message"), "type": kind, "param": null, "code": error.get("code"),
+    });
+    if let (false, Some(o)) = (metadata.is_empty(), object.as_object_mut()) {
+        o.insert("metadata".to_owned(), Value::Object(metadata));
+    }
+    Some(object)
+}
+
+/// How far a run has come: nodes that have resolved, and those that run.
+pub(crate) fn progress(entries: &[Entry]) -> Value {
+    let mut running: Vec<&str> = Vec::new();
+    let mut resolved = 0_u64;
+    for entry in entries {
+        match &entry.record {
+            Record::Resumed { anew: true, .. } => (running, resolved) = (Vec::new(), 0),
+            Record::NodeStarted { frame, .. } if !running.contains(&frame.as_str()) => running.push(frame),
+            Record::NodeResolved { frame, .. } => {
+                running.retain(|f| f != frame);
+                resolved = resolved.saturating_add(1);
+            }
+            _ => {}
+        }
+    }
+    json!({"resolved": resolved, "running": running})
+}
+
+/// A record as an event; `None` = of no use to anybody outside.
+pub(crate) fn event(entry: &Entry) -> Option<Value> {
+    let mut object = match serde_json::to_value(&entry.record) {
+        Ok(Value::Object(object)) => object,
+        _ => return None,
+    };
+    match &entry.record {
+        Record::Time { .. } => return None,
+        // What the run was given is long, and of the house.
+        Record::RunStarted { .. } => drop(object.remove("input")),
+        _ => {}
+    }
+    object.insert("seq".to_owned(), entry.seq.into());
+    object.insert("ts_ms".to_owned(), entry.ts_ms.into());
+    Some(Value::Object(object))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::runs::PlanChoice;
+
+    fn entry(seq: u64, record: Value) -> Entry {
+        Entry { seq, ts_ms: 5, epoch: 1, record: serde_json::from_value(record).unwrap() }
+    }
+
+    #[test]
+    fn progress_is_what_started_and_has_not_resolved() {
+        let node =
+            |kind: &str, frame: &str| json!({"kind": kind, "frame": frame, "node": "set", "outcome": "ok"});
+        let entries = [
+            entry(1, node("node_started", "a")),
+            entry(2, node("node_started", "b")),
+            entry(3, node("node_resolved", "a")),
+        ];
+        assert_eq!(progress(&entries), json!({"resolved": 1, "running": ["b"]}));
+        let anew = Record::Resumed {
+            why: "asked".into(),
+            plan: PlanChoice::Latest,
+            posts: vec![],
+            anew: true,
+            retry: vec![],
+        };
+        let all: Vec<Entry> =
+            entries.into_iter().chain([Entry { seq: 4, ts_ms: 5, epoch: 2, record: anew }]).collect();
+        assert_eq!(progress(&all), json!({"resolved": 0, "running": []}));
+    }
+
+    #[test]
+    fn events_name_their_place_and_keep_the_house_to_itself() {
+        let time =
+            json!({"kind": "time", "frame": "", "what": "begin", "index": 0, "attempt": 1, "nanos": 1});
+        assert!(event(&entry(1, time)).is_none());
+        let started = json!({"kind": "run_started", "plan": "p", "workflow": "w", "bundle": "b", "seed": 1, "at_ms": 2, "input": {"scope": []}});
+        let event = event(&entry(2, started)).unwrap();
+        assert_eq!(
+            (&event["kind"], &event["seq"], &event["ts_ms"]),
+            (&json!("run_started"), &json!(2), &json!(5))
+        );
+        assert!(event.get("input").is_none());
+    }
+
+    #[test]
+    fn errors_have_openais_form() {
+        let kept = json!({"error": {"code": "plan_missing", "message": "gone", "blame": "internal", "findings": [], "attempts": []}});
+        let want = json!({"message": "gone", "type": "server_error", "param": null, "code": "plan_missing"});
+        assert_eq!(error(&kept), Some(want));
+        assert_eq!(error(&json!({"completion": {}})), None);
+    }
+}

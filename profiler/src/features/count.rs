@@ -1,0 +1,54 @@
+//! Counts that need no look at the words.
+
+use crate::tokens;
+use types::ChatRequest;
+use types::chat::{Content, Message, PartKind, ResponseFormat, Role};
+use types::profile::Facts;
+
+/// The facts of a request, all but language, code and the estimate of the answer's length.
+pub(super) fn facts(request: &ChatRequest) -> Facts {
+    let mut facts = Facts { message_count: small(request.messages.len()), ..Facts::default() };
+    let mut tokens = tokens::PER_MESSAGE * request.messages.len() as f32;
+    let mut bytes = 0_usize;
+    for message in &request.messages {
+        facts.turns = facts.turns.saturating_add(u32::from(message.role == Role::User));
+        let result = matches!(message.role, Role::Tool | Role::Function);
+        facts.tool_results = facts.tool_results.saturating_add(u32::from(result));
+        for text in message.content.texts() {
+            bytes = bytes.saturating_add(text.len());
+            tokens += tokens::of(text);
+        }
+        for call in &message.tool_calls {
+            tokens += tokens::of(&call.arguments) + tokens::of(&call.name) + 8.0;
+        }
+        count_media(message, &mut facts);
+    }
+    for tool in &request.tools {
+        tokens += tokens::of(tool.raw.get());
+    }
+    if let ResponseFormat::JsonSchema { .. } = request.response_format {
+        facts.has_schema = true;
+        tokens += request.raw("response_format").map_or(0.0, tokens::of);
+    }
+    facts.tools = small(request.tools.len());
+    facts.text_bytes = small(bytes);
+    tokens += facts.images as f32 * tokens::PER_IMAGE;
+    // A float beyond the range saturates.
+    facts.est_input_tokens = tokens.round() as u32;
+    facts
+}
+
+fn count_media(message: &Message, facts: &mut Facts) {
+    let Content::Parts(parts) = &message.content else { return };
+    for part in parts {
+        match part.kind {
+            PartKind::Image { .. } => facts.images = facts.images.saturating_add(1),
+            PartKind::Other(..) => facts.other_media = facts.other_media.saturating_add(1),
+            PartKind::Text(_) | PartKind::Refusal(_) => {}
+        }
+    }
+}
+
+fn small(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
