@@ -10,9 +10,11 @@
     reason = "a test fails by panicking, and its tasks end with it"
 )]
 
+pub mod admin;
 pub mod client;
 pub mod folder;
 pub mod house;
+pub mod openapi;
 pub mod vendor;
 
 use std::time::Duration;

@@ -98,14 +98,19 @@ pub struct Quota {
     /// How much, per window: requests, tokens, US dollars or requests at once. Fractions are allowed.
     pub amount: f64,
     /// `second`, `minute`, `hour`, `day`, `month`; not for `concurrency`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub per: Option<String>,
     /// Only calls of these models count (a model, alias or glob); `None` = all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub model: Option<String>,
     /// Only requests with this label count, `name=value`; `None` = all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub label: Option<String>,
+}
+
+/// A member that is there has a value: `null` is none.
+fn given<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(d).map(Some)
 }
 
 impl Quota {

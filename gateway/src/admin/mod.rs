@@ -70,6 +70,10 @@ impl Call<'_> {
     /// The body as what the route takes; an empty one as an empty object.
     fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let bytes: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        // A list would be read as the members in their order, which nobody means.
+        if bytes.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Failure::bad_request("invalid_body", "the body is no JSON object".to_owned()));
+        }
         serde_json::from_slice(bytes).map_err(|e| {
             Failure::bad_request("invalid_body", format!("the body is not what this takes: {e}"))
         })

@@ -1,6 +1,7 @@
 //! The OpenAPI document, written from the table of routes.
 
 use super::{ROOT, routes};
+use crate::control::fields;
 use serde_json::{Map, Value, json};
 
 /// The whole document.
@@ -71,15 +72,35 @@ fn texts() -> Value {
     json!({ "type": "array", "items": { "type": "string" } })
 }
 
+/// A text of up to so many bytes.
+fn text(most: usize) -> Value {
+    json!({ "type": "string", "maxLength": most })
+}
+
+/// A list of a scope.
+fn entries() -> Value {
+    json!({ "type": "array", "maxItems": fields::MAX_SCOPE, "items": text(fields::MAX_SELECTOR) })
+}
+
+fn labels() -> Value {
+    let value = text(fields::MAX_LABEL);
+    json!({ "type": "object", "maxProperties": fields::MAX_LABELS, "additionalProperties": value })
+}
+
+fn limits() -> Value {
+    let items = json!({ "$ref": "#/components/schemas/Limit" });
+    json!({ "type": "array", "maxItems": fields::MAX_LIMITS, "items": items })
+}
+
 /// Members of a tenant, but its `id`.
 fn tenant() -> Value {
     json!({
-        "title": { "type": "string" },
+        "title": text(fields::MAX_TEXT),
         "tier": { "enum": types::control::ServiceTier::NAMES },
-        "region": { "type": ["string", "null"] },
-        "time_zone": { "type": "string" },
-        "labels": { "type": "object", "additionalProperties": { "type": "string" } },
-        "limits": { "type": "array", "items": { "$ref": "#/components/schemas/Limit" } },
+        "region": { "type": ["string", "null"], "maxLength": fields::MAX_TEXT },
+        "time_zone": text(fields::MAX_TEXT),
+        "labels": labels(),
+        "limits": limits(),
         "allow_explore": { "type": "boolean" },
         "suspended": { "type": "boolean" },
     })
@@ -88,10 +109,10 @@ fn tenant() -> Value {
 /// Members of a key that may be said at any time.
 fn key() -> Value {
     json!({
-        "name": { "type": "string" },
-        "scopes": object(&[], json!({ "models": texts(), "workflows": texts(), "endpoints": texts() })),
-        "labels": { "type": "object", "additionalProperties": { "type": "string" } },
-        "limits": { "type": "array", "items": { "$ref": "#/components/schemas/Limit" } },
+        "name": text(fields::MAX_TEXT),
+        "scopes": object(&[], json!({ "models": entries(), "workflows": entries(), "endpoints": entries() })),
+        "labels": labels(),
+        "limits": limits(),
         "expires_ms": { "type": ["integer", "null"] },
         "tenant": { "type": "string" },
         "role": { "enum": types::control::Role::NAMES },
@@ -106,7 +127,7 @@ fn with(mut members: Value, more: Value) -> Value {
 }
 
 fn schemas() -> Value {
-    let id = json!({ "id": { "type": "string" } });
+    let id = json!({ "id": { "type": "string", "maxLength": 63, "pattern": "^[a-z0-9][a-z0-9_-]*$" } });
     let of_key = json!({
         "id": { "type": "string" }, "version": { "type": "integer" }, "created_ms": { "type": "integer" },
         "created_by": { "type": "string" }, "revoked_ms": { "type": "integer" }, "rotated_to": { "type": "string" },
@@ -128,8 +149,8 @@ fn schemas() -> Value {
             "metric": { "enum": types::limits::Metric::NAMES },
             "amount": { "type": "number", "exclusiveMinimum": 0 },
             "per": { "enum": types::limits::Window::NAMES },
-            "model": { "type": "string" },
-            "label": { "type": "string" },
+            "model": text(fields::MAX_SELECTOR),
+            "label": text(fields::MAX_SELECTOR),
         })),
         "NewTenant": object(&["id"], with(tenant(), id.clone())),
         "TenantChange": object(&[], with(tenant(), id)),
@@ -147,7 +168,7 @@ fn schemas() -> Value {
         "Model": open(json!({ "id": {}, "provider": {} })),
         "Models": list_of("Model"),
         "NewProviderKey": object(&["provider", "key"], json!({
-            "provider": { "type": "string" }, "name": { "type": "string" },
+            "provider": { "type": "string", "maxLength": 256 }, "name": text(fields::MAX_TEXT),
             "key": { "type": "string", "minLength": 8, "maxLength": 4096, "writeOnly": true },
         })),
         "ProviderKey": open(provider_key),

@@ -266,7 +266,13 @@ fn bundle(c: &Call<'_>) -> Result<Reply, Failure> {
     ok(json!({ "hash": &*c.app.engine.bundle_hash(), "workflows": c.app.engine.workflow_names() }))
 }
 
+/// What a route reads that takes nothing: an object without members.
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
 fn reload(c: &Call<'_>) -> Result<Reply, Failure> {
+    let Nothing {} = c.read()?;
     let mut event = c.actor.event("bundle.reload", "configuration");
     event.before = Some(c.app.engine.bundle_hash().to_string());
     match c.app.reload() {

@@ -1,16 +1,24 @@
 //! What members of control documents may be.
 
 use crate::error::Failure;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 use std::collections::BTreeMap;
-use types::control::Quota;
+use types::control::{Quota, Scopes};
 
 /// Most labels of a tenant or key.
-const MAX_LABELS: usize = 32;
+pub(crate) const MAX_LABELS: usize = 32;
 /// Longest label name or value, bytes.
-const MAX_LABEL: usize = 128;
+pub(crate) const MAX_LABEL: usize = 128;
 /// Most limits of a tenant or key.
-const MAX_LIMITS: usize = 32;
+pub(crate) const MAX_LIMITS: usize = 32;
+/// Longest text for people, region or time zone, bytes.
+pub(crate) const MAX_TEXT: usize = 256;
+/// Longest selector of models, bytes.
+pub(crate) const MAX_SELECTOR: usize = 256;
+/// Most entries of one list of a scope.
+pub(crate) const MAX_SCOPE: usize = 256;
 
 /// A member of a change: not named, taken away (`null`), or set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +44,31 @@ pub(crate) fn patch<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Res
     Ok(Option::<T>::deserialize(d)?.map_or(Patch::Clear, Patch::Set))
 }
 
+/// A member that is there has a value: `null` is none.
+pub(crate) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(d).map(Some)
+}
+
+/// As [`given`], for an object: a list would be read as its members in their order, which nobody means.
+pub(crate) fn object<'de, D: Deserializer<'de>, T: DeserializeOwned>(d: D) -> Result<Option<T>, D::Error> {
+    of_object(Value::deserialize(d)?).map(Some).map_err(D::Error::custom)
+}
+
+/// As [`object`], for a list of them.
+pub(crate) fn objects<'de, D: Deserializer<'de>, T: DeserializeOwned>(
+    d: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    let all = Vec::<Value>::deserialize(d)?.into_iter().map(of_object).collect::<Result<_, _>>();
+    all.map(Some).map_err(D::Error::custom)
+}
+
+fn of_object<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+    if !value.is_object() {
+        return Err("expected an object".to_owned());
+    }
+    serde_json::from_value(value).map_err(|e| e.to_string())
+}
+
 pub(crate) fn set<T>(place: &mut T, value: Option<T>) {
     if let Some(v) = value {
         *place = v;
@@ -58,6 +91,29 @@ pub(crate) fn identifier(field: &str, id: &str) -> Result<(), Failure> {
         "`{field}` is 1 to 63 lower-case letters, digits, `_` and `-`, and begins with a letter or digit"
     );
     Err(invalid(field, text))
+}
+
+/// # Errors
+/// 400: how long a text for people may be, and that it is one line.
+pub(crate) fn text(field: &str, value: &str) -> Result<(), Failure> {
+    if value.len() <= MAX_TEXT && !value.chars().any(char::is_control) {
+        return Ok(());
+    }
+    Err(invalid(field, format!("`{field}` is one line of up to {MAX_TEXT} bytes")))
+}
+
+/// # Errors
+/// 400: which list of a scope is too long, or which of its entries.
+pub(crate) fn scopes(scopes: &Scopes) -> Result<(), Failure> {
+    for (name, list) in
+        [("models", &scopes.models), ("workflows", &scopes.workflows), ("endpoints", &scopes.endpoints)]
+    {
+        if list.len() > MAX_SCOPE || list.iter().any(|e| e.len() > MAX_SELECTOR) {
+            let text = format!("`scopes.{name}` has up to {MAX_SCOPE} entries of up to {MAX_SELECTOR} bytes");
+            return Err(invalid(&format!("scopes.{name}"), text));
+        }
+    }
+    Ok(())
 }
 
 /// # Errors
@@ -92,6 +148,12 @@ pub(crate) fn limits(limits: &[Quota]) -> Result<(), Failure> {
         ));
     }
     for (i, q) in limits.iter().enumerate() {
+        for (name, value) in [("model", &q.model), ("label", &q.label)] {
+            if value.as_ref().is_some_and(|v| v.len() > MAX_SELECTOR || v.chars().any(char::is_control)) {
+                let text = format!("`{name}` of limit {i} is one line of up to {MAX_SELECTOR} bytes");
+                return Err(invalid(&format!("limits[{i}].{name}"), text));
+            }
+        }
         q.limit("check").map_err(|why| invalid(&format!("limits[{i}]"), format!("limit {i}: {why}")))?;
     }
     Ok(())

@@ -28,11 +28,17 @@ const MAX_GRACE_S: u64 = 30 * 86_400;
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Spec {
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) tenant: Option<String>,
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) name: Option<String>,
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) role: Option<Role>,
+    #[serde(deserialize_with = "fields::object")]
     pub(crate) scopes: Option<Scopes>,
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) labels: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "fields::objects")]
     pub(crate) limits: Option<Vec<Quota>>,
     #[serde(deserialize_with = "fields::patch")]
     pub(crate) expires_ms: Patch<i64>,
@@ -43,6 +49,7 @@ pub(crate) struct Spec {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Rotation {
     /// Seconds for which the old key still works.
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) grace_s: Option<u64>,
 }
 
@@ -98,6 +105,8 @@ impl Spec {
             let text = "`expires_ms` lies in the past; it is Unix time in milliseconds";
             return Err(Failure::bad_request("invalid_value", text).param("expires_ms"));
         }
+        fields::text("name", &k.name)?;
+        fields::scopes(&k.scopes)?;
         fields::labels(&k.labels)?;
         fields::limits(&k.limits)?;
         known.scopes(&k.scopes)

@@ -3,7 +3,7 @@
 pub(crate) mod actor;
 pub(crate) mod audit;
 pub(crate) mod directory;
-mod fields;
+pub(crate) mod fields;
 pub(crate) mod key;
 pub(crate) mod keys;
 pub(crate) mod plane;

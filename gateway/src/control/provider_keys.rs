@@ -47,6 +47,7 @@ impl Plane {
             let text = format!("there is no provider `{}`; {hint}", spec.provider);
             return Err(Failure::bad_request("unknown_provider", text).param("provider"));
         }
+        super::fields::text("name", &spec.name)?;
         let good = (8..=4_096).contains(&spec.key.len()) && spec.key.bytes().all(|b| b.is_ascii_graphic());
         if !good {
             let text = "`key` is 8 to 4096 visible ASCII characters";

@@ -16,15 +16,23 @@ use types::control::{Object, Quota, ServiceTier, Tenant};
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Spec {
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) id: Option<String>,
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) title: Option<String>,
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) tier: Option<ServiceTier>,
     #[serde(deserialize_with = "fields::patch")]
     pub(crate) region: Patch<String>,
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) time_zone: Option<String>,
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) labels: Option<BTreeMap<String, String>>,
+    #[serde(deserialize_with = "fields::objects")]
     pub(crate) limits: Option<Vec<Quota>>,
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) allow_explore: Option<bool>,
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) suspended: Option<bool>,
 }
 
@@ -38,6 +46,11 @@ impl Spec {
         fields::set(&mut t.limits, self.limits);
         fields::set(&mut t.allow_explore, self.allow_explore);
         fields::set(&mut t.suspended, self.suspended);
+        for (field, text) in
+            [("title", Some(&t.title)), ("region", t.region.as_ref()), ("time_zone", Some(&t.time_zone))]
+        {
+            fields::text(field, text.map_or("", String::as_str))?;
+        }
         fields::labels(&t.labels)?;
         fields::limits(&t.limits)?;
         if jiff::tz::TimeZone::get(&t.time_zone).is_err() {

@@ -4,64 +4,14 @@ use crate::NO_CHANCE;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use tests::client::{Client, Response};
+use tests::admin::{Admin, files, get, send};
+use tests::client::Client;
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Reply, Vendor};
 use tokio::task::JoinSet;
 
 fn ask() -> Value {
     json!({"model": "auto", "max_tokens": 1000, "messages": [{"role": "user", "content": "say something"}]})
-}
-
-async fn send(client: Client, key: &str, path: &str, body: &Value) -> Response {
-    let auth = format!("Bearer {key}");
-    let headers = [("authorization", auth.as_str()), ("content-type", "application/json")];
-    client.send("POST", path, &headers, body.to_string().as_bytes()).await
-}
-
-async fn get(client: Client, key: &str, path: &str) -> Response {
-    client.send("GET", path, &[("authorization", &format!("Bearer {key}"))], b"").await
-}
-
-/// The control API of a house, as its own user.
-struct Admin {
-    client: Client,
-    token: String,
-}
-
-impl Admin {
-    fn of(house: &House) -> Admin {
-        let read =
-            |name: &str| std::fs::read_to_string(house.folder().path().join("data").join(name)).unwrap();
-        Admin {
-            client: Client(read("admin").trim().parse().unwrap()),
-            token: read("admin.token").trim().to_owned(),
-        }
-    }
-
-    async fn call(&self, method: &str, path: &str, body: &Value) -> Response {
-        self.call_as(&self.token, method, path, body).await
-    }
-
-    async fn call_as(&self, key: &str, method: &str, path: &str, body: &Value) -> Response {
-        let auth = format!("Bearer {key}");
-        let headers = [("authorization", auth.as_str()), ("content-type", "application/json")];
-        let body = if body.is_null() { String::new() } else { body.to_string() };
-        self.client.send(method, &format!("/admin/v1{path}"), &headers, body.as_bytes()).await
-    }
-
-    async fn tenant(&self, spec: Value) {
-        let made = self.call("POST", "/tenants", &spec).await;
-        assert_eq!(made.status, 201, "{}", made.text());
-    }
-
-    /// Makes a key: its id and text.
-    async fn key(&self, spec: Value) -> (String, String) {
-        let made = self.call("POST", "/keys", &spec).await;
-        assert_eq!(made.status, 201, "{}", made.text());
-        let made = made.json();
-        (made["id"].as_str().unwrap().to_owned(), made["key"].as_str().unwrap().to_owned())
-    }
 }
 
 /// Two models at 1 USD per million tokens; the first is believed to be much better.
@@ -154,48 +104,6 @@ async fn a_rotated_key_works_for_its_grace_and_everything_survives_a_restart() {
     );
     let verified = house.cli(&["audit", "verify"]).await;
     assert!(verified.status.success(), "{verified:?}");
-}
-
-/// The money that went to the vendor, in dollars: 1 USD per million tokens.
-fn spent(vendor: &Vendor) -> f64 {
-    let tokens = |most: &Value| 3 + most.as_u64().unwrap_or(1_000).min(1_000);
-    vendor.seen().iter().map(|s| tokens(&s.body["max_tokens"]) as f64 / 1e6).sum()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_at_once_spend_no_more_than_the_budget_allows() {
-    let (vendor, house) = house().await;
-    vendor.otherwise(|seen| {
-        // A vendor keeps to the length that it is told.
-        let most = seen.body["max_tokens"].as_u64().unwrap_or(1_000).min(1_000);
-        Reply::text("hello").costing(3, u32::try_from(most).unwrap()).slow(Duration::from_millis(30))
-    });
-    let admin = Admin::of(&house);
-    // Twenty answers of a thousand tokens.
-    let limits = json!([{"metric": "usd", "amount": 0.0202, "per": "month"}]);
-    admin.tenant(json!({"id": "acme", "limits": limits})).await;
-    let (_, key) = admin.key(json!({"tenant": "acme", "limits": []})).await;
-    let mut tasks = JoinSet::new();
-    for i in 0..200 {
-        let (client, key) = (house.client(), key.clone());
-        let mut body = ask();
-        body["stream"] = json!(i % 3 == 0);
-        tasks.spawn(async move { send(client, &key, "/v1/chat/completions", &body).await.status });
-    }
-    let statuses = tasks.join_all().await;
-    let good = statuses.iter().filter(|s| **s == 200).count();
-    assert!(statuses.iter().all(|s| [200, 429, 422].contains(s)), "{statuses:?}");
-    assert!((1..=40).contains(&good), "{good}");
-    assert!(spent(&vendor) <= 0.0202 + 1e-9, "{} USD", spent(&vendor));
-    // What was reserved and not used has come back: more fits, until nothing does.
-    for _ in 0..40 {
-        send(house.client(), &key, "/v1/chat/completions", &ask()).await;
-    }
-    assert!(spent(&vendor) <= 0.0202 + 1e-9, "{} USD", spent(&vendor));
-    assert!(spent(&vendor) > 0.0202 * 0.9, "{} USD", spent(&vendor));
-    let over = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
-    assert_eq!(over.error(429)["code"], "insufficient_quota");
-    assert!(over.header("retry-after").is_some() && over.header("x-should-retry") == Some("false"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -409,7 +317,7 @@ async fn keys_of_providers_are_kept_secret_and_routed_around() {
     house.stop().await;
     let mut searched =
         vec![("metrics".to_owned(), metrics.into_bytes()), ("log".to_owned(), log.into_bytes())];
-    collect(&house.folder().path().join("data"), &mut searched);
+    searched.extend(files(&house.folder().path().join("data")));
     assert!(searched.len() > 6, "the data folder was looked at");
     for (name, bytes) in &searched {
         for secret in secrets {
@@ -417,17 +325,6 @@ async fn keys_of_providers_are_kept_secret_and_routed_around() {
                 !bytes.windows(secret.len()).any(|w| w == secret.as_bytes()),
                 "{secret} stands in {name}"
             );
-        }
-    }
-}
-
-fn collect(folder: &std::path::Path, into: &mut Vec<(String, Vec<u8>)>) {
-    for entry in std::fs::read_dir(folder).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            collect(&path, into);
-        } else {
-            into.push((path.display().to_string(), std::fs::read(&path).unwrap()));
         }
     }
 }

@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and its tasks end with it"
 )]
 
+mod admin_input;
 mod bad_input;
 mod config;
 mod control;
@@ -18,10 +19,13 @@ mod demo;
 mod disconnect;
 mod edge;
 mod failover;
+mod key_pool;
 mod learning;
+mod money;
 mod operator;
 mod repair;
 mod sdk;
+mod secrecy;
 mod wire;
 
 /// Rules under which no choice falls by chance: the best arm is always asked first.

@@ -1,0 +1,180 @@
+//! A budget holds under a storm: whatever the tree of a request does, no vendor is asked for more than was allowed.
+
+use crate::NO_CHANCE;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::admin::{Admin, Race, metered, send};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Dialect, Vendor};
+
+/// Four samples at once, the first good one is delivered.
+const SAMPLES: &str = "version: 1
+name: samples
+nodes:
+  - { id: draft, type: generate, samples: 4 }
+  - { id: check, type: validate, input: nodes.draft.completions, validators: [contract] }
+  - { id: pick, type: select, from: [nodes.check.usable], method: first_passing, when_none: best }
+  - { id: out, type: stream, from: nodes.pick.completion }
+edges:
+  - { from: draft, to: check }
+  - { from: check, to: pick }
+  - { from: pick, to: out }
+";
+
+/// One question for each of four parts, three at a time, and one that joins them.
+const PARTS: &str = "version: 1
+name: parts
+vars: { parts: [one, two, three, four] }
+nodes:
+  - { id: plan, type: set, values: { parts: vars.parts } }
+  - id: each
+    type: map
+    over: nodes.plan.parts
+    as: part
+    max_items: 4
+    parallel: 3
+    min_ok: 0
+    body:
+      nodes:
+        - { id: ask, type: generate }
+      result: nodes.ask.completion
+  - { id: all, type: merge, from: [nodes.each.results], separator: \" \" }
+  - { id: out, type: stream, from: nodes.all.completion }
+edges:
+  - { from: plan, to: each }
+  - { from: each, to: all, outcome: completed }
+  - { from: all, to: out }
+";
+
+/// A budget for about twenty answers of a thousand tokens at 1 USD per million.
+const BUDGET: f64 = 0.0202;
+
+/// Two models at 1 USD per million tokens; the first is believed to be much better.
+async fn house() -> (Vendor, House) {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    metered(&vendor, Duration::from_millis(20), |_| "hello");
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/one"))
+        .model(&Model::new("alpha/two").success(0.2))
+        .rules(NO_CHANCE)
+        .file("workflows/samples.yaml", SAMPLES)
+        .file("workflows/parts.yaml", PARTS)
+        .start()
+        .await;
+    (vendor, house)
+}
+
+fn ask(model: &str) -> Value {
+    json!({"model": model, "max_tokens": 1000, "messages": [{"role": "user", "content": "say something"}]})
+}
+
+/// Two hundred of them, a third as streams.
+fn storm(body: &Value) -> Vec<Value> {
+    let streamed = |i: usize| {
+        let mut body = body.clone();
+        body["stream"] = json!(i % 3 == 1);
+        body
+    };
+    (0..200).map(streamed).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_plain_calls_at_once_stay_within_the_budget() {
+    let (vendor, house) = house().await;
+    let race = Race::run(&house, &[&vendor], BUDGET, storm(&ask("auto"))).await;
+    race.holds();
+    let over = {
+        let (_, key) = Admin::of(&house).key(json!({"tenant": "racer", "limits": []})).await;
+        send(house.client(), &key, "/v1/chat/completions", &ask("auto")).await
+    };
+    assert_eq!(over.error(429)["code"], "insufficient_quota");
+    assert!(over.header("retry-after").is_some() && over.header("x-should-retry") == Some("false"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_with_four_samples_each_stay_within_the_budget() {
+    let (vendor, house) = house().await;
+    let race = Race::run(&house, &[&vendor], BUDGET, storm(&ask("workflow/samples"))).await;
+    race.holds();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_maps_stay_within_the_budget() {
+    let (vendor, house) = house().await;
+    let race = Race::run(&house, &[&vendor], BUDGET, storm(&ask("workflow/parts"))).await;
+    race.holds();
+}
+
+/// Every first answer breaks its schema; two of three repairs mend it, the third fails as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_repairs_stay_within_the_budget() {
+    let (vendor, house) = house().await;
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    metered(&vendor, Duration::from_millis(20), move |_| {
+        match calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 3 {
+            0 => "{\"name\": \"Ada\"}",
+            1 => "{\"name\": 7}",
+            _ => "{\"name\": \"Ada\", \"age\": 36}",
+        }
+    });
+    let mut body = ask("workflow/json_extraction");
+    body["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "person", "strict": true, "schema": {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+        "required": ["name", "age"], "additionalProperties": false,
+    }}});
+    // Room for a first call and a repair, each as long as it may be, several times over.
+    let race = Race::run(&house, &[&vendor], 3.0 * BUDGET, storm(&body)).await;
+    let good = race.statuses.iter().filter(|s| **s == 200).count();
+    assert!(good > 0 && race.statuses.iter().all(|s| [200, 422, 429, 502].contains(s)), "{race:?}");
+    assert!(race.raced <= race.budget + 1e-9 && race.spent <= race.budget + 1e-9, "{race:?}");
+    let repairs = vendor.seen().iter().filter(|s| s.body["messages"].as_array().unwrap().len() > 1).count();
+    assert!(repairs > 0, "something was repaired");
+}
+
+/// What a vendor never answered, and what its client left, is not spent twice and not forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_and_clients_that_leave_strand_no_money() {
+    let (vendor, house) = house().await;
+    let calls = std::sync::atomic::AtomicUsize::new(0);
+    vendor.otherwise(move |_| match calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 2 {
+        0 => tests::vendor::Reply::error(500),
+        _ => tests::vendor::Reply::text("hello").costing(3, 1_000),
+    });
+    let admin = Admin::of(&house);
+    let limits =
+        json!([{"metric": "usd", "amount": 1.0, "per": "month"}, {"metric": "concurrency", "amount": 50}]);
+    let (_, key) = admin.key(json!({"limits": limits})).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..60_u64 {
+        let (client, key) = (house.client(), key.clone());
+        tasks.spawn(async move {
+            let body = ask("auto");
+            let asked = send(client, &key, "/v1/chat/completions", &body);
+            // Every third client leaves before or while its answer comes.
+            let patience = if i % 3 == 0 { Duration::from_millis(i) } else { Duration::from_secs(20) };
+            let _ = tokio::time::timeout(patience, asked).await;
+        });
+    }
+    tasks.join_all().await;
+    let spent_at_most = vendor.count() as f64 * 1_100.0 / 1e6;
+    let standing = async || {
+        let said = admin.call("GET", "/budgets", &Value::Null).await.json();
+        let of = |metric: &str| {
+            let row = said["data"].as_array().unwrap().iter().find(|b| b["metric"] == metric).cloned();
+            row.unwrap()["used"].as_f64().unwrap()
+        };
+        (of("usd"), of("concurrency"))
+    };
+    let mut last = standing().await;
+    for _ in 0..100 {
+        if last.1 == 0.0 && last.0 <= spent_at_most {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        last = standing().await;
+    }
+    assert!(last.0 <= spent_at_most && last.0 > 0.0, "{last:?}, at most {spent_at_most}");
+    assert_eq!(last.1, 0.0, "every place came back");
+}
