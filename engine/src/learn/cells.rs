@@ -10,10 +10,11 @@
 //! ```
 //!
 //! θ is linear in c, so that θ = a·c + b is prepared per node and arm, and a request only adds up. The same way
-//! the cost is learned: the mean of real cost over forecast, shrunk to 1.
+//! the cost is learned: the mean of real cost over what the forecast and all arms together (`Costs`) say.
 
+use super::Count;
 use super::forest::{NODES, Tree};
-use super::point::Point;
+use super::point::{KINDS, Point};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
@@ -25,6 +26,29 @@ pub(super) const K_COST: f32 = 10.0;
 pub(super) const ENTRIES: usize = 65_536;
 /// Ratios of real cost to forecast outside of this are errors of one or the other, and clipped.
 pub(super) const RATIO: (f32, f32) = (0.02, 50.0);
+
+/// Real cost over forecast of all arms together, by kind of request: an arm that was never tried is expected to
+/// be off as the others are, or it would look dear or cheap for nothing but the forecast's error.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Costs {
+    all: Count,
+    kinds: [Count; KINDS],
+}
+
+impl Costs {
+    pub(super) fn add(&mut self, kind: usize, ratio: f64, discount: f64) {
+        self.all.add_amount(ratio, discount);
+        if let Some(c) = self.kinds.get_mut(kind) {
+            c.add_amount(ratio, discount);
+        }
+    }
+
+    pub(super) fn of(&self, kind: usize) -> f64 {
+        let k = f64::from(K_COST);
+        let all = self.all.posterior(1.0, k);
+        self.kinds.get(kind).map_or(all, |c| c.posterior(all, k))
+    }
+}
 
 /// What one arm did in one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -202,14 +226,6 @@ impl Cells {
             let theta = (k_here * above + t.s) / (k_here + t.n);
             k_here = k;
             theta
-        })
-    }
-
-    /// Real cost over forecast along the way of a point.
-    pub(super) fn cost(&self, p: &Point, arm: usize) -> f32 {
-        self.tree.way(p).fold(1.0, |above, node| {
-            let t = self.read(node, arm);
-            (K_COST * above + t.c) / (K_COST + t.m)
         })
     }
 

@@ -175,11 +175,9 @@ fn best_cut(here: &[&Past], draws: &mut Draws) -> Option<(u8, i8, f64)> {
             break;
         }
         let (a, b) = (here.get(draws.below(here.len()))?, here.get(draws.below(here.len()))?);
-        let axis = u8::try_from(draws.below(AXES)).unwrap_or(0);
+        // Among the axes on which two requests differ: most do not vary within a cell.
+        let Some(axis) = a.point.apart(&b.point, draws) else { continue };
         let (x, y) = (a.point.at(axis), b.point.at(axis));
-        if x == y {
-            continue;
-        }
         let (low, high) = (x.min(y), x.max(y));
         let span = usize::from(high.abs_diff(low));
         let cut = low.saturating_add_unsigned(u8::try_from(draws.below(span)).unwrap_or(0));

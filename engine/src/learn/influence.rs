@@ -1,57 +1,100 @@
 //! How far one source can move what is believed by what it says.
 //!
-//! In a day, no source's words weigh more on an arm than [`SHARE`] of the arm's effective sample and of the words
-//! on it that day, or than an equal share among the sources heard that day, whichever is more: a house with one
-//! client is taught by that client, one with many by none of them alone. What is beyond the bound is recorded
-//! and not learned.
+//! Each source has an account per arm: what its words still weigh there, fading as the arm's sample does. It never
+//! holds more than [`SHARE`] of the arm's effective sample, or than an equal share among the sources of late,
+//! whichever is more: a house with one client is taught by that client, one with many by none of them alone.
+//! What is beyond the bound is recorded and not learned.
 
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Share of an arm's effective sample (`reliability.md` §12).
 const SHARE: f64 = 0.05;
-/// Words a day that count in full whatever the sample: an arm that nobody knows yet can be taught.
+/// Words that count in full whatever the sample: an arm that nobody knows yet can be taught.
 const FREE: f64 = 3.0;
+/// Less of a word than this is none, and all but this is all of it.
+const LEAST: f64 = 0.01;
 /// Sources told apart, and sources and arms told apart; beyond that all further ones share one account.
 const SOURCES: usize = 4_096;
 const ACCOUNTS: usize = 16_384;
+/// A source that was silent for so long is no longer one of those among whom arms are shared.
+const SILENT_DAYS: i64 = 7;
 const DAY_MS: i64 = 24 * 3_600 * 1_000;
 
-/// What sources have said today.
+/// What is known of the arm that a word is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sample {
+    pub(super) arm: u32,
+    /// Effective sample: discounted outcomes.
+    pub(super) n: f64,
+    /// Outcomes ever: the clock by which they fade.
+    pub(super) ever: f64,
+    /// What an outcome weighs after the next one.
+    pub(super) discount: f64,
+}
+
+/// What a source's words weigh on an arm, as of a time of that arm.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Account {
+    weight: f64,
+    at: f64,
+}
+
+impl Account {
+    fn now(&self, s: &Sample) -> f64 {
+        self.weight * s.discount.powf((s.ever - self.at).max(0.0))
+    }
+}
+
+/// What sources have said of late.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(super) struct Influence {
-    day: i64,
-    sources: BTreeSet<u64>,
-    spent: BTreeMap<(u64, u32), f64>,
-    /// What all sources' words weighed, by arm.
-    heard: BTreeMap<u32, f64>,
+    today: i64,
+    /// When each was heard last, in days.
+    sources: BTreeMap<u64, i64>,
+    accounts: BTreeMap<(u64, u32), Account>,
 }
 
 impl Influence {
-    /// How much of a word of `source` on `arm`, whose effective sample is `sample`, counts: 0..=1.
-    pub(super) fn allow(&mut self, source: &str, arm: u32, sample: f64, ts_ms: i64) -> f64 {
+    /// How much of a word of `source` counts: 0..=1.
+    pub(super) fn allow(&mut self, source: &str, s: Sample, ts_ms: i64) -> f64 {
         let day = ts_ms.div_euclid(DAY_MS);
-        // A clock that steps back re-opens no account.
-        if day > self.day {
-            *self = Influence { day, ..Influence::default() };
+        // A clock that steps back forgets nobody.
+        if day > self.today {
+            self.today = day;
+            self.sources.retain(|_, last| day - *last <= SILENT_DAYS);
+            let sources = &self.sources;
+            self.accounts.retain(|(who, _), _| sources.contains_key(who));
         }
         let mut who = hash(source);
-        if !self.sources.contains(&who) && self.sources.len() >= SOURCES {
+        if self.sources.contains_key(&who) || self.sources.len() < SOURCES {
+            self.sources.insert(who, self.today);
+        } else {
             who = 0;
         }
-        self.sources.insert(who);
         let share = SHARE.max(1.0 / self.sources.len().max(1) as f64);
-        let heard = self.heard.entry(arm).or_default();
-        let most = (share * (sample + *heard + 1.0)).max(FREE);
-        let mut key = (who, arm);
-        if self.spent.len() >= ACCOUNTS && !self.spent.contains_key(&key) {
+        // The sample as it will be with this word in it.
+        let most = (share * (s.n + 1.0)).max(FREE);
+        let mut key = (who, s.arm);
+        if !self.accounts.contains_key(&key) && self.accounts.len() >= ACCOUNTS {
+            // Arms have clocks of their own, so the common account fades by none of them.
             key = (0, u32::MAX);
         }
-        let spent = self.spent.entry(key).or_default();
-        let allowed = (most - *spent).clamp(0.0, 1.0);
-        *spent += allowed;
-        *heard += allowed;
+        let common = key.1 == u32::MAX;
+        let account = self.accounts.entry(key).or_default();
+        let held = if common { account.weight } else { account.now(&s) };
+        let allowed = match most - held {
+            a if a < LEAST => return 0.0,
+            a if a > 1.0 - LEAST => 1.0,
+            a => a,
+        };
+        *account = Account { weight: held + allowed, at: s.ever };
         allowed
+    }
+
+    /// What was learned of an arm weighs `factor` as much: so do the words that it was learned from.
+    pub(super) fn scale(&mut self, arm: u32, factor: f64) {
+        self.accounts.iter_mut().filter(|((_, a), _)| *a == arm).for_each(|(_, x)| x.weight *= factor);
     }
 }
 
@@ -67,27 +110,52 @@ fn hash(source: &str) -> u64 {
 mod tests {
     use super::*;
 
+    const fn arm(arm: u32, n: f64, ever: f64) -> Sample {
+        Sample { arm, n, ever, discount: 0.99 }
+    }
+
     #[test]
-    fn one_of_many_sources_counts_no_more_than_its_share() {
+    fn one_of_many_sources_holds_no_more_than_its_share() {
         let mut i = Influence::default();
         for s in 0..40 {
-            assert_eq!(i.allow(&format!("key-{s}"), 1, 100.0, 0), 1.0);
+            assert_eq!(i.allow(&format!("key-{s}"), arm(1, 100.0, 1_000.0), 0), 1.0);
         }
-        let loud: f64 = (0..500).map(|_| i.allow("key-0", 1, 100.0, 1_000)).sum();
-        // 5 % of 100 in the sample and of the 40 and its own words of today, less the one before.
-        assert!(loud > 5.0 && loud < 7.0, "{loud}");
-        assert_eq!(i.allow("key-0", 2, 100.0, 1_000), 1.0, "another arm has its own account");
-        assert_eq!(i.allow("key-0", 1, 100.0, DAY_MS), 1.0, "and so has another day");
+        let mut ever = 1_000.0;
+        for n in 0..500 {
+            ever += i.allow("key-0", arm(1, 100.0, ever), n);
+        }
+        // 5 % of the 100 in the sample, less the word before; what it says makes its earlier words fade, too.
+        assert!(ever > 1_004.0 && ever < 1_004.5, "{ever}");
+        assert_eq!(i.allow("key-0", arm(2, 100.0, 0.0), 1_000), 1.0, "another arm has its own account");
+        assert_eq!(i.allow("key-0", arm(1, 100.0, ever), 3 * DAY_MS), 0.0, "another day has not");
+        let later = i.allow("key-0", arm(1, 100.0, ever + 70.0), 3 * DAY_MS);
+        assert_eq!(later, 1.0, "half of its words have faded behind others");
+    }
+
+    #[test]
+    fn the_first_word_of_a_day_is_one_of_many_too() {
+        let mut i = Influence::default();
+        for s in 0..40 {
+            i.allow(&format!("key-{s}"), arm(1, 100.0, 1_000.0), 0);
+        }
+        let dawn: f64 = (0..50).map(|_| i.allow("key-7", arm(1, 100.0, 1_000.0), DAY_MS)).sum();
+        assert!(dawn < 5.0, "{dawn}");
     }
 
     #[test]
     fn the_only_source_teaches_and_memory_is_bounded() {
         let mut i = Influence::default();
-        let all: f64 = (0..200).map(|n| i.allow("me", 1, f64::from(n).min(100.0), 0)).sum();
-        assert_eq!(all, 200.0);
-        for n in 0..50_000_u32 {
-            i.allow(&format!("k{n}"), n, 50.0, 0);
+        let (mut n, mut ever) = (0.0, 0.0);
+        for _ in 0..200 {
+            let a = i.allow("me", arm(1, n, ever), 0);
+            assert!(a > 0.9, "{a} after {ever}");
+            (n, ever) = (n * 0.99_f64.powf(a) + a, ever + a);
         }
-        assert!(i.sources.len() <= SOURCES && i.spent.len() <= ACCOUNTS + 1);
+        i.scale(1, 0.2);
+        assert!(i.allow("me", arm(1, 0.2 * n, ever), 0) > 0.9, "after most was forgotten, its words with it");
+        for n in 0..50_000_u32 {
+            i.allow(&format!("k{n}"), arm(n, 50.0, 100.0), 0);
+        }
+        assert!(i.sources.len() <= SOURCES && i.accounts.len() <= ACCOUNTS + 1);
     }
 }

@@ -1,9 +1,9 @@
 //! The one writer of the statistics: outcomes in, snapshots out.
 
-use super::cells::{Cells, K0, RATIO};
-use super::detect::{Aspect, Gauge, Test, Way, surprise};
+use super::cells::{Cells, Costs, K0, RATIO};
+use super::detect::{Aspect, Gauges, Test, Way, surprise};
 use super::forest::{Draws, PAST, Past, TREES};
-use super::influence::Influence;
+use super::influence::{Influence, Sample};
 use super::point::Point;
 use super::ridge::{Ridge, Solved};
 use super::shrinkage::{GRID, Shrinkage};
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use types::Features;
 use types::axis::{AxisValue, TaskFamily};
 use types::outcome::{Basis, CallObservation, Feedback, Outcome, Status};
+use types::profile::Cell;
 use types::store::{Observer, Seq};
 
 /// Name of the model of an arm whose workflow chooses its models itself.
@@ -66,6 +67,7 @@ pub fn learner(limits: Limits) -> (Learner, Statistics) {
         influence: Influence::default(),
         seen: [0; 8],
         opinion: Count::default(),
+        costs: Costs::default(),
         ever: 0,
         changes: Vec::new(),
         blank: Arc::new(Solved::default()),
@@ -94,12 +96,10 @@ pub(super) struct Held {
 pub(super) struct Watched {
     pub(super) stats: Arc<ModelStats>,
     success: Test,
-    cost: Gauge,
-    latency: Gauge,
+    cost: Gauges,
+    latency: Gauges,
     /// Surprise of late by family, to tell which one moved.
     by_family: [f64; 8],
-    /// What its prior is still worth, 0..=1; `None` = all of it.
-    trust: Option<f64>,
 }
 
 /// What has to be prepared anew before the next publication.
@@ -129,6 +129,7 @@ pub struct Learner {
     pub(super) influence: Influence,
     pub(super) seen: [u64; 8],
     pub(super) opinion: Count,
+    pub(super) costs: Costs,
     pub(super) ever: u64,
     pub(super) changes: Vec<Change>,
     blank: Arc<Solved>,
@@ -212,7 +213,7 @@ impl Learner {
 
     /// What the prior weighs at the root.
     fn root(&self, model: &str) -> f32 {
-        K0 * self.models.get(model).and_then(|m| m.trust).unwrap_or(1.0) as f32
+        K0 * self.models.get(model).map_or(1.0, |m| m.stats.trust()) as f32
     }
 
     fn learn(&mut self, l: &Lesson, discount: f64) {
@@ -231,6 +232,8 @@ impl Learner {
     /// Counts an outcome everywhere it belongs.
     fn count(&mut self, l: &Lesson, discount: f64) {
         let residual = l.reward - l.prior;
+        // A part of an outcome ages the others by that part only: many small words would drown them otherwise.
+        let discount = if l.weight < 1.0 { discount.powf(l.weight) } else { discount };
         let Some(held) = self.arms.get_mut(l.arm) else { return };
         let stats = Arc::make_mut(&mut held.stats);
         stats.total.add_part(l.reward, discount, l.weight);
@@ -291,7 +294,7 @@ impl Learner {
         for (i, late) in watched.by_family.iter_mut().enumerate() {
             *late = *late * 0.95 + if i == l.family.index() { z } else { 0.0 };
         }
-        if let Some(way) = watched.success.see(z) {
+        if let Some(way) = watched.success.reward(z) {
             let family = loudest(&watched.by_family);
             self.changed(&model, Aspect::Success, way, family);
         }
@@ -310,7 +313,7 @@ impl Learner {
             Aspect::Success => {
                 stats.surprise.scale(KEPT);
                 stats.reopened = REOPENED;
-                watched.trust = Some(KEPT);
+                stats.trust = Some(KEPT);
                 (KEPT, 1.0)
             }
             Aspect::Cost => {
@@ -332,6 +335,7 @@ impl Learner {
                 stats.total.scale(successes);
                 stats.surprise.scale(successes);
             }
+            self.influence.scale(u32::try_from(arm).unwrap_or(u32::MAX), successes);
             for c in &mut self.cells {
                 c.scale(arm, successes as f32, costs as f32);
             }
@@ -345,30 +349,25 @@ impl Learner {
         let Some(forecast) = basis.forecast_usd.map(types::Usd::dollars).filter(|f| *f > 0.0) else { return };
         let real = o.cost_usd.dollars();
         let Some(arm) = self.arm(&o.workflow, model).filter(|_| real > 0.0) else { return };
-        let ratio = real / forecast;
         let point = Point::of_cell(basis.features, &o.cell);
         let discount = self.limits.discount;
+        // What all arms have in common, the length of answers mostly, is learned from all of them.
+        let common = self.costs.of(point.kind());
+        let whole = (real / forecast).clamp(f64::from(RATIO.0), f64::from(RATIO.1));
+        self.costs.add(point.kind(), whole, discount);
+        let ratio = whole / common;
         for c in &mut self.cells {
             c.add_cost(&point, arm, ratio as f32, discount as f32);
         }
         self.touch(arm);
-        // Against the correction that was learned, so that a family of long answers is no alarm.
-        let expected = self.correction(&point, arm);
         let watched = self.models.entry(model.clone()).or_default();
-        let (least, most) = (f64::from(RATIO.0), f64::from(RATIO.1));
-        Arc::make_mut(&mut watched.stats).cost.add_amount(ratio.clamp(least, most), discount);
-        let alarm = watched.cost.see(ratio / expected, discount);
-        if let Some(way) = alarm {
+        Arc::make_mut(&mut watched.stats).cost.add_amount(ratio, discount);
+        if let Some(way) = watched.cost.see(point.kind(), whole, discount) {
             self.changed(model, Aspect::Cost, way, o.cell.family);
             for c in &mut self.cells {
                 c.add_cost(&point, arm, ratio as f32, discount as f32);
             }
         }
-    }
-
-    fn correction(&self, point: &Point, arm: usize) -> f64 {
-        let sum: f32 = self.cells.iter().map(|c| c.cost(point, arm)).sum();
-        f64::from(sum / self.cells.len().max(1) as f32).max(0.01)
     }
 
     /// What was said of the answer itself, beyond its reward.
@@ -419,7 +418,9 @@ impl Learner {
         self.touch(l.arm);
     }
 
-    fn observe(&mut self, seen: &CallObservation, family: TaskFamily) {
+    fn observe(&mut self, seen: &CallObservation, cell: &Cell) {
+        let family = cell.family;
+        let point = Point::of_cell(Features::default(), cell);
         if !self.models.contains_key(&seen.model) && self.models.len() >= self.limits.arms {
             return;
         }
@@ -442,7 +443,7 @@ impl Learner {
         let begun = seen.ttft_ms.unwrap_or_else(|| m.ttft.median(TTFT_MS).min(seen.total_ms * 0.9));
         let per_token = (seen.total_ms - begun) / f64::from(seen.output_tokens);
         m.per_token.add(per_token, discount);
-        if let Some(way) = watched.latency.see(per_token, discount) {
+        if let Some(way) = watched.latency.see(point.kind(), per_token, discount) {
             self.changed(&seen.model, Aspect::Latency, way, family);
         }
     }
@@ -451,7 +452,8 @@ impl Learner {
     pub fn liken(&mut self, model: &str, like: &str) {
         let other = self.models.get(like).map(|w| w.stats.clone()).unwrap_or_default();
         if let Some(w) = self.models.get_mut(model) {
-            (w.stats, w.trust) = (other, Some(0.0));
+            w.stats = other;
+            Arc::make_mut(&mut w.stats).trust = Some(0.0);
             (w.success, w.by_family) = <_>::default();
         }
         let pairs: Vec<(usize, Option<usize>)> = self
@@ -548,6 +550,7 @@ impl Learner {
             models: Arc::new(self.models.iter().map(|(m, w)| (m.clone(), w.stats.clone())).collect()),
             seen: self.seen,
             opinion: self.opinion,
+            costs: self.costs.clone(),
             changes: Arc::new(self.changes.clone()),
         });
     }
@@ -585,9 +588,9 @@ impl Observer for Learner {
         state::restore(self, saved)?;
         let all: Vec<usize> = (0..self.arms.len()).collect();
         self.dirty = Dirty { changed: true, all: true, arms: all };
-        let version = self.version;
+        // The picture of what was saved, under the version that it had.
+        self.version = self.version.saturating_sub(1);
         self.publish();
-        self.version = version;
         Ok(())
     }
 
@@ -595,7 +598,7 @@ impl Observer for Learner {
         self.dirty.changed = true;
         self.unsaved = self.unsaved.saturating_add(1);
         for seen in &outcome.observations {
-            self.observe(seen, outcome.cell.family);
+            self.observe(seen, &outcome.cell);
         }
         if let Some(model) = Self::credited(outcome) {
             self.learn_cost(outcome, &model);
@@ -618,9 +621,10 @@ impl Observer for Learner {
         let after = outcome::with_feedback(before, all);
         let (Some(model), Some(word)) = (Self::credited(before), all.last()) else { return after };
         let Some(arm) = self.arm(&after.workflow, &model) else { return after };
-        let sample = self.arms.get(arm).map_or(0.0, |h| h.stats.total.n);
         let place = u32::try_from(arm).unwrap_or(u32::MAX);
-        let weight = self.influence.allow(&word.source, place, sample, word.ts_ms);
+        let (sample, ever) = self.arms.get(arm).map_or((0.0, 0.0), |h| (h.stats.total.n, h.stats.ever));
+        let of = Sample { arm: place, n: sample, ever, discount: self.limits.discount };
+        let weight = self.influence.allow(&word.source, of, word.ts_ms);
         if weight <= 0.0 {
             return after;
         }

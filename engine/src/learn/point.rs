@@ -1,5 +1,6 @@
 //! A request where the learner stands it: its numbers, its task family, its sub-label.
 
+use super::forest::Draws;
 use types::Features;
 use types::axis::{AxisValue, TaskFamily};
 use types::profile::{Cell, SubLabel};
@@ -57,6 +58,21 @@ impl Point {
         let kind = axis.saturating_sub(Features::COUNT);
         let set = usize::from(self.family) == kind || self.sub_kind() == Some(kind);
         if set { 127 } else { -127 }
+    }
+
+    /// A random one of the axes on which two requests differ.
+    pub(super) fn apart(&self, other: &Point, draws: &mut Draws) -> Option<u8> {
+        let axes = || (0..AXES).filter_map(|a| u8::try_from(a).ok()).filter(|a| self.at(*a) != other.at(*a));
+        let n = axes().count();
+        if n == 0 {
+            return None;
+        }
+        axes().nth(draws.below(n))
+    }
+
+    /// The finest kind of a request: its sub-label if it has one, else its family.
+    pub(super) fn kind(&self) -> usize {
+        self.sub_kind().unwrap_or_else(|| self.family_kind())
     }
 
     pub(super) fn family_kind(&self) -> usize {

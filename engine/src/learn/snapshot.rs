@@ -1,6 +1,6 @@
 //! What routing reads: an immutable picture of what was learned, swapped whole.
 
-use super::cells::{K_COST, K0, Sums, Table};
+use super::cells::{Costs, K_COST, K0, Sums, Table};
 use super::detect::{Aspect, Way};
 use super::forest::Tree;
 use super::point::Point;
@@ -50,6 +50,14 @@ pub struct ModelStats {
     pub cost: Count,
     /// It was seen to change: outcomes for which it is tried out more than others.
     pub reopened: u32,
+    /// What its prior is still worth, 0..=1, after it was seen to change; `None` = all of it.
+    pub trust: Option<f64>,
+}
+
+impl ModelStats {
+    pub(super) fn trust(&self) -> f64 {
+        self.trust.unwrap_or(1.0)
+    }
 }
 
 /// A model no longer does what it did.
@@ -108,6 +116,7 @@ pub struct Snapshot {
     pub seen: [u64; 8],
     /// What judges and people say of all arms.
     pub opinion: Count,
+    pub(super) costs: Costs,
     /// The last changes, oldest first.
     pub changes: Arc<Vec<Change>>,
 }
@@ -117,6 +126,8 @@ pub struct Snapshot {
 pub(crate) struct Located {
     place: Place,
     sums: Sums,
+    /// Real cost over forecast of all arms together.
+    cost: f64,
 }
 
 /// Belief in an arm for one request.
@@ -184,7 +195,7 @@ impl Snapshot {
         for (tree, table) in &self.trees {
             sums.add(table, tree.cell(p));
         }
-        Located { place: Place::of(p), sums }
+        Located { place: Place::of(p), sums, cost: self.costs.of(p.kind()) }
     }
 
     /// What is believed of an arm. `prior` is P before any evidence; `model` what was learned of its model.
@@ -212,13 +223,14 @@ impl Snapshot {
         // An arm without outcomes of its own has only its model's surprise to go by.
         let linear = if stats.is_some() { prior + solved.mean(&at.place) } else { prior + surprise };
         let mean = (omega * linear + (1.0 - omega) * cells).clamp(0.01, 0.99);
-        let n = f64::from(K0) * (1.0 / a.max(1e-6) - 1.0).max(0.0);
+        let root = f64::from(K0) * model.map_or(1.0, ModelStats::trust);
+        let n = root * (1.0 / a.max(1e-6) - 1.0).max(0.0);
         Belief {
             mean,
-            sd: (mean * (1.0 - mean) / (f64::from(K0) + n + 1.0)).sqrt(),
+            sd: (mean * (1.0 - mean) / (root + n + 1.0)).sqrt(),
             doubt: if doubts { solved.doubt(&at.place) } else { 0.0 },
             n,
-            cost,
+            cost: at.cost * cost,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What is learned, on disk: one versioned value, in bytes.
 
 use super::Count;
-use super::cells::{Cells, Saved};
+use super::cells::{Cells, Costs, Saved};
 use super::forest::{Draws, Past, TREES};
 use super::influence::Influence;
 use super::learner::{Held, Learner, Watched};
@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The version guards against another format.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Workflow, model, and what is known of the two.
 type SavedArm = (Arc<str>, Arc<str>, Arc<ArmStats>, Ridge);
@@ -31,6 +31,7 @@ struct State {
     influence: Influence,
     seen: [u64; 8],
     opinion: Count,
+    costs: Costs,
     ever: u64,
     changes: Vec<Change>,
 }
@@ -58,6 +59,7 @@ pub(super) fn save(l: &Learner) -> Result<Vec<u8>, String> {
         influence: l.influence.clone(),
         seen: l.seen,
         opinion: l.opinion,
+        costs: l.costs.clone(),
         ever: l.ever,
         changes: l.changes.clone(),
     };
@@ -90,7 +92,7 @@ pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
     (l.names, l.arms) = (Arc::new(names), arms);
     (l.past, l.past_at, l.draws, l.shrinkage) = (state.past, state.past_at, state.draws, state.shrinkage);
     l.models = state.models.into_iter().collect::<ByName<_>>();
-    (l.influence, l.seen, l.opinion) = (state.influence, state.seen, state.opinion);
+    (l.influence, l.seen, l.opinion, l.costs) = (state.influence, state.seen, state.opinion, state.costs);
     (l.ever, l.changes, l.version) = (state.ever, state.changes, state.version);
     Ok(())
 }

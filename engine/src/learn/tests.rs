@@ -177,7 +177,8 @@ fn one_loud_source_among_many_moves_an_arm_within_its_bound() {
         total.s / total.n
     };
     let (quiet, loud) = (run(0), run(2_000));
-    assert!(quiet - loud < 0.1 && quiet - loud > 0.0, "{quiet} {loud}");
+    // Five per cent of the sample, each 0.8 away from what the others say.
+    assert!(quiet - loud <= 0.04 && quiet - loud > 0.0, "{quiet} {loud}");
 }
 
 #[test]
