@@ -14,7 +14,7 @@ pub(crate) mod prior;
 mod report;
 mod temperature;
 
-pub use report::{Family, Source, TrainingReport};
+pub use report::{Family, Read, Source, TrainingReport};
 
 pub(crate) use example::{Corpus, Example, Mask};
 pub(crate) use fit::fit;

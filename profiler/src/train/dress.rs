@@ -1,7 +1,8 @@
 //! Dresses requests up in what says nothing of their family: a wish for JSON, a heading, a polite system message.
 //!
 //! Sources dress all their requests alike, so a dress seen on one source only would be learnt as a sign of its
-//! family. Copies in other clothes teach the model to look through them.
+//! family. Copies in other clothes teach the model to look through them. Benchmarks are also written with more care
+//! than people type, so some copies begin in lower case and end without a mark.
 
 use serde_json::{Value, json};
 
@@ -33,6 +34,10 @@ const FRAMES: &[(&str, &str)] = &[
     ("Hello! I have a request. ", " Thank you!"),
     ("Please help me with the following.\n\n", ""),
     ("**", "**"),
+    // Only typed otherwise.
+    ("", ""),
+    ("", ""),
+    ("", "\n"),
 ];
 
 /// What may stand in a system message of any request.
@@ -53,12 +58,33 @@ pub(super) fn dressed(body: &Value, draw: u64) -> Option<Value> {
     let asked = messages.iter_mut().rev().find(|m| m["role"] == "user")?;
     let text = asked.get("content")?.as_str()?.to_owned();
     let (before, after) = pick(FRAMES, draw)?;
+    let text = typed(&text, draw / 64);
     *asked.get_mut("content")? = format!("{before}{text}{after}").into();
     if !has_system && draw.is_multiple_of(3) {
         let system = pick(INSTRUCTIONS, draw / 3)?;
         messages.insert(0, json!({"role": "system", "content": system}));
     }
     Some(copy)
+}
+
+/// The text as it is, or as people type: begun in the other case, or without the mark at its end.
+fn typed(text: &str, draw: u64) -> String {
+    let mut out = text.to_owned();
+    if draw.is_multiple_of(2) {
+        let mut letters = text.chars();
+        if let Some(first) = letters.next() {
+            let other: String = if first.is_lowercase() {
+                first.to_uppercase().collect()
+            } else {
+                first.to_lowercase().collect()
+            };
+            out = other + letters.as_str();
+        }
+    }
+    if (draw / 2).is_multiple_of(2) {
+        out.truncate(out.trim_end_matches(['.', '?', '!', '。', '？', '！', '؟', '।']).len());
+    }
+    out
 }
 
 fn pick<T>(all: &[T], draw: u64) -> Option<&T> {
@@ -73,15 +99,17 @@ mod tests {
     fn the_text_stays_and_the_clothes_vary() {
         let body =
             json!({"model": "auto", "messages": [{"role": "user", "content": "Why is the sky blue?"}]});
-        let mut seen = std::collections::BTreeSet::new();
-        for draw in 0..200 {
+        let (mut seen, mut frames) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::new());
+        for draw in 0..600 {
             let copy = dressed(&body, draw).expect("a text that asks");
             let messages = copy["messages"].as_array().expect("messages");
             let asked = messages.last().expect("one")["content"].as_str().expect("text");
-            assert!(asked.contains("Why is the sky blue?"));
-            seen.insert(copy.to_string());
+            assert!(asked.contains("hy is the sky blue"));
+            seen.insert(asked.contains("Why") as u8 + 2 * u8::from(asked.contains("blue?")));
+            frames.insert(copy.to_string());
         }
-        assert!(seen.len() >= 20, "{}", seen.len());
+        assert!(frames.len() >= 20, "{}", frames.len());
+        assert_eq!(seen.len(), 4, "both cases, with and without the mark");
         assert!(dressed(&json!({"messages": [{"role": "tool", "content": "x"}]}), 1).is_none());
     }
 }

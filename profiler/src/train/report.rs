@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 pub struct TrainingReport {
     /// How it was trained, the seed included.
     pub settings: Settings,
-    /// BLAKE3 of each input's decompressed bytes, by name.
-    pub inputs: BTreeMap<String, String>,
+    /// The files read, in this order: of requests that two files share, the first file's is taken.
+    pub inputs: Vec<Read>,
     /// Requests per source, in alphabetical order.
     pub sources: Vec<Source>,
     /// Groups of sources that share no text with each other.
@@ -31,6 +31,15 @@ pub struct TrainingReport {
     pub calibration_error: f64,
     /// Per family, on unseen sources.
     pub families: BTreeMap<String, Family>,
+}
+
+/// A file that was read.
+#[derive(Clone, Debug, Serialize)]
+pub struct Read {
+    /// Its name.
+    pub name: String,
+    /// BLAKE3 of its decompressed bytes, in hexadecimal.
+    pub blake3: String,
 }
 
 /// A source of training data.
@@ -78,7 +87,7 @@ pub(super) fn of(
         settings: *settings,
         inputs: inputs
             .iter()
-            .map(|i| (i.name.to_owned(), blake3::hash(i.text).to_hex().to_string()))
+            .map(|i| Read { name: i.name.to_owned(), blake3: blake3::hash(i.text).to_hex().to_string() })
             .collect(),
         sources: sources(corpus),
         groups: corpus.groups(),
