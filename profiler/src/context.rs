@@ -6,7 +6,8 @@
 //! their noise is larger than what they add.
 
 use crate::features::{head, tail};
-use crate::words::{Set, Words, stem};
+use crate::lanes::Lanes;
+use crate::words::{Set, Words};
 use types::chat::Role;
 use types::{ChatRequest, Features, WorkloadProfile};
 
@@ -139,6 +140,19 @@ fn ratio(part: u32, whole: u32) -> f32 {
     if whole == 0 { 0.0 } else { part as f32 / whole as f32 }
 }
 
+/// What is counted by byte: digits, line feeds, signs, capitals, signs of formulas, commas, quotation marks,
+/// question marks.
+static SIGNS: Lanes = Lanes::new([
+    b"0123456789",
+    b"\n",
+    b"!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~",
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZ",
+    b"\\$",
+    b",",
+    b"\"'",
+    b"?",
+]);
+
 /// Signs, lines and words of a sample of a text.
 #[derive(Default)]
 struct Text {
@@ -183,25 +197,23 @@ impl Text {
     }
 
     fn signs(&mut self, bytes: &[u8]) {
+        let [digits, feeds, signs, capitals, formula, commas, quotes, questions] = SIGNS.count(bytes);
+        self.digits += digits;
+        self.feeds += feeds;
+        self.signs += signs;
+        self.capitals += capitals;
+        self.formula += formula;
+        self.commas += commas;
+        self.quotes += quotes;
+        self.question |= questions > 0;
+        let ends = |b: u8| matches!(b, b'.' | b'!' | b'?');
         let mut before = b' ';
         for b in bytes.iter().copied() {
-            let digit = b.is_ascii_digit();
-            self.digits += u32::from(digit);
-            self.numbers += u32::from(digit && !before.is_ascii_digit());
-            self.capitals += u32::from(b.is_ascii_uppercase());
-            self.signs += u32::from(b.is_ascii_punctuation());
-            match b {
-                b'\n' => self.feeds += 1,
-                b',' => self.commas += 1,
-                b'\\' | b'$' => self.formula += 1,
-                b'"' | b'\'' => self.quotes += 1,
-                b'?' => self.question = true,
-                _ => {}
-            }
-            self.sentences += u32::from(b.is_ascii_whitespace() && matches!(before, b'.' | b'!' | b'?'));
+            self.numbers += u32::from(b.is_ascii_digit() & !before.is_ascii_digit());
+            self.sentences += u32::from(b.is_ascii_whitespace() & ends(before));
             before = b;
         }
-        self.sentences += u32::from(matches!(before, b'.' | b'!' | b'?'));
+        self.sentences += u32::from(ends(before));
         self.bytes = self.bytes.saturating_add(u32::try_from(bytes.len()).unwrap_or(u32::MAX));
     }
 
@@ -235,8 +247,8 @@ impl Tools {
             t.bytes = t.bytes.saturating_add(raw.len());
             let piece = head(raw, TOOL.min(budget));
             budget = budget.saturating_sub(piece.len());
-            crate::words::each(piece, |w| t.words.add(stem(w)));
-            crate::words::each(&tool.name, |w| t.names.add(stem(w)));
+            crate::words::stems(piece, |stem| _ = t.words.insert(stem));
+            crate::words::stems(&tool.name, |stem| _ = t.names.insert(stem));
             let schema = tool.parameters.as_deref();
             let members = |key| schema.and_then(|s| s.get(key));
             t.parameters += members("properties").and_then(|p| p.as_object()).map_or(0, |p| p.len());

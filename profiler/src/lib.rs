@@ -17,6 +17,7 @@ pub mod eval;
 pub mod explain;
 mod features;
 mod grams;
+mod lanes;
 mod language;
 mod model;
 mod output;

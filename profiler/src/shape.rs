@@ -2,6 +2,7 @@
 
 mod line;
 
+use crate::lanes::Lanes;
 use line::LineKind;
 
 /// Lines that begin with a label are told apart up to this many.
@@ -109,8 +110,9 @@ impl Shape {
             return;
         }
         self.lines = self.lines.saturating_add(1);
-        self.paragraph.add(line);
-        let kind = line::kind(line);
+        let signs = Signs::of(line);
+        self.paragraph.add(line, &signs);
+        let kind = line::kind(line, &signs);
         let count = match kind {
             LineKind::Fence => &mut self.fences,
             LineKind::Data => &mut self.data_lines,
@@ -160,19 +162,34 @@ impl Shape {
 }
 
 impl Paragraph {
-    fn add(&mut self, line: &str) {
-        let count =
-            |is: fn(u8) -> bool| u32::try_from(line.bytes().filter(|b| is(*b)).count()).unwrap_or(u32::MAX);
+    fn add(&mut self, line: &str, signs: &Signs) {
         self.bytes = self.bytes.saturating_add(line.len());
         self.lines = self.lines.saturating_add(1);
-        self.signs = self.signs.saturating_add(count(|b| {
-            matches!(b, b'=' | b';' | b'{' | b'}' | b'<' | b'>' | b'|' | b'\\' | b'$')
-        }));
-        self.questions = self.questions.saturating_add(count(|b| b == b'?'));
+        self.signs = self.signs.saturating_add(signs.code);
+        self.questions = self.questions.saturating_add(signs.questions);
         if !line.is_ascii() {
             let wide = line.chars().filter(|c| matches!(c, '？' | '؟')).count();
             self.questions = self.questions.saturating_add(u32::try_from(wide).unwrap_or(u32::MAX));
         }
+    }
+}
+
+/// Signs of a line by which its kind is told.
+struct Signs {
+    bars: u32,
+    tabs: u32,
+    commas: u32,
+    equals: u32,
+    /// Signs that code and formulas are full of.
+    code: u32,
+    questions: u32,
+}
+
+impl Signs {
+    fn of(line: &str) -> Self {
+        static SETS: Lanes = Lanes::new([b"|", b"\t", b",", b"=", b"=;{}<>|\\$", b"?", b"", b""]);
+        let [bars, tabs, commas, equals, code, questions, ..] = SETS.count(line.as_bytes());
+        Signs { bars, tabs, commas, equals, code, questions }
     }
 }
 

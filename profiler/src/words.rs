@@ -8,7 +8,7 @@ const STOP: &str = "the and for with from that this you your please have has was
     does did but any all one out our about also been being more some such only other over very just";
 
 /// Letters that make a stem: enough to join `forecast` and `forecasts`, few enough to join most inflections.
-const STEM: usize = 5;
+const STEM: u32 = 5;
 
 /// Bits of a [`Set`].
 const BITS: u64 = 4_096;
@@ -40,11 +40,11 @@ impl Set {
         new
     }
 
-    /// Adds a stem; `None` is a word without one.
-    pub(crate) fn add(&mut self, stem: Option<u64>) {
-        if let Some(hash) = stem {
-            self.insert(hash);
-        }
+    /// Whether the hash, or another of the same bit, is in it.
+    fn may_have(&self, hash: u64) -> bool {
+        let bit = hash % BITS;
+        let word = usize::try_from(bit / 64).ok().and_then(|w| self.bits.get(w));
+        word.is_some_and(|w| w >> (bit % 64) & 1 == 1)
     }
 
     /// Share of its members that are in `other`, 0 if it is empty.
@@ -76,14 +76,14 @@ pub(crate) struct Words {
 impl Words {
     /// Adds the words of a text.
     pub(crate) fn read(&mut self, text: &str) {
-        each(text, |word| {
+        each_hashed(text, |word| {
             self.all = self.all.saturating_add(1);
-            self.distinct += u32::from(self.seen.insert(hash_lower(word)));
-            self.ands += u32::from(word.eq_ignore_ascii_case(b"and"));
-            if let Some(s) = stem(word) {
+            self.distinct += u32::from(self.seen.insert(word.whole));
+            self.ands += u32::from(word.whole == AND);
+            if let Some(s) = word.stem() {
                 self.content.insert(s);
                 self.content_words = self.content_words.saturating_add(1);
-                self.letters = self.letters.saturating_add(u32::try_from(word.len()).unwrap_or(0));
+                self.letters = self.letters.saturating_add(word.bytes);
             }
         });
     }
@@ -94,53 +94,133 @@ impl Words {
     }
 }
 
-/// Gives every run of letters, or of digits, to `take`. Bytes beyond ASCII count as letters.
-pub(crate) fn each(text: &str, mut take: impl FnMut(&[u8])) {
-    let kind = |b: &u8| match b {
-        b if b.is_ascii_alphabetic() || !b.is_ascii() => 1_u8,
-        b if b.is_ascii_digit() => 2,
-        _ => 0,
+/// A run of letters or of digits, by its hashes in lower case.
+struct Word {
+    whole: u64,
+    /// Of its first [`STEM`] bytes.
+    start: u64,
+    bytes: u32,
+    digits: bool,
+}
+
+impl Word {
+    /// The stem of a word of content: its first letters; `None` for short words, numbers and words that say
+    /// nothing.
+    fn stem(&self) -> Option<u64> {
+        (self.bytes >= 3 && !self.digits && !self.is_stop()).then_some(self.start)
+    }
+
+    fn is_stop(&self) -> bool {
+        self.bytes <= LONGEST_STOP && STOPS.has(self.whole)
+    }
+}
+
+/// Gives the stem of every word of content to `take`.
+pub(crate) fn stems(text: &str, mut take: impl FnMut(u64)) {
+    each_hashed(text, |word| {
+        if let Some(stem) = word.stem() {
+            take(stem);
+        }
+    });
+}
+
+const BLANK: u8 = 0;
+const LETTER: u8 = 1;
+const DIGIT: u8 = 2;
+
+/// What a byte is, and itself in lower case. Bytes beyond ASCII count as letters.
+static BYTES: [(u8, u8); 256] = {
+    let mut table = [(BLANK, 0); 256];
+    let mut i = 0;
+    while i < 256 {
+        let byte = i as u8;
+        let kind = match byte {
+            b if b.is_ascii_alphabetic() || !b.is_ascii() => LETTER,
+            b if b.is_ascii_digit() => DIGIT,
+            _ => BLANK,
+        };
+        #[expect(clippy::indexing_slicing, reason = "a constant table filled at compile time")]
+        {
+            table[i] = (kind, byte.to_ascii_lowercase());
+        }
+        i += 1;
+    }
+    table
+};
+
+/// Gives every run of letters, or of digits, to `take`; each byte is looked at once.
+fn each_hashed(text: &str, mut take: impl FnMut(&Word)) {
+    let (mut of, mut hash, mut start, mut bytes) = (BLANK, OFFSET, OFFSET, 0_u32);
+    let mut end = |of: u8, hash: u64, start: u64, bytes: u32| {
+        let start = if bytes > STEM { start } else { hash };
+        take(&Word { whole: finish(hash), start: finish(start), bytes, digits: of == DIGIT });
     };
-    for run in text.as_bytes().chunk_by(|a, b| kind(a) == kind(b)) {
-        if run.first().is_some_and(|b| kind(b) != 0) {
-            take(run);
+    for b in text.bytes() {
+        let (kind, low) = BYTES.get(usize::from(b)).copied().unwrap_or((BLANK, 0));
+        if kind != of {
+            if of != BLANK {
+                end(of, hash, start, bytes);
+            }
+            (of, hash, bytes) = (kind, OFFSET, 0);
+        }
+        if kind != BLANK {
+            hash = step(hash, low);
+            bytes = bytes.saturating_add(1);
+            if bytes == STEM {
+                start = hash;
+            }
         }
     }
-}
-
-/// The stem of a word of content: its first letters, in lower case; `None` for short words, numbers and words
-/// that say nothing.
-pub(crate) fn stem(word: &[u8]) -> Option<u64> {
-    if word.len() < 3 || word.first().is_none_or(u8::is_ascii_digit) || is_stop(word) {
-        return None;
+    if of != BLANK {
+        end(of, hash, start, bytes);
     }
-    Some(hash_lower(word.get(..STEM).unwrap_or(word)))
 }
 
-/// Hashes of [`STOP`], in order.
-static STOPS: LazyLock<Vec<u64>> = LazyLock::new(|| {
+/// The hashes of [`STOP`].
+struct Stops {
+    /// Most words are told by this already.
+    some: Set,
+    /// In order.
+    all: Vec<u64>,
+}
+
+impl Stops {
+    fn has(&self, hash: u64) -> bool {
+        self.some.may_have(hash) && self.all.binary_search(&hash).is_ok()
+    }
+}
+
+static STOPS: LazyLock<Stops> = LazyLock::new(|| {
     let mut all: Vec<u64> = STOP.split_ascii_whitespace().map(|w| hash(w.as_bytes())).collect();
     all.sort_unstable();
-    all
+    let mut some = Set::default();
+    for hash in &all {
+        some.insert(*hash);
+    }
+    Stops { some, all }
 });
 
-fn is_stop(word: &[u8]) -> bool {
-    word.len() <= 6 && STOPS.binary_search(&hash_lower(word)).is_ok()
+/// Bytes of the longest of [`STOP`].
+const LONGEST_STOP: u32 = 6;
+
+const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+
+/// The hash of `and`.
+const AND: u64 = finish(step(step(step(OFFSET, b'a'), b'n'), b'd'));
+
+/// FNV-1a.
+const fn step(hash: u64, byte: u8) -> u64 {
+    (hash ^ byte as u64).wrapping_mul(0x0100_0000_01b3)
+}
+
+/// The low bits of FNV mix worst, and they choose the place.
+const fn finish(hash: u64) -> u64 {
+    hash ^ (hash >> 32)
 }
 
 /// FNV-1a of the bytes.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    fnv(bytes.iter().copied())
-}
-
-fn hash_lower(bytes: &[u8]) -> u64 {
-    fnv(bytes.iter().map(u8::to_ascii_lowercase))
-}
-
-fn fnv(bytes: impl Iterator<Item = u8>) -> u64 {
-    let h = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
-    // The low bits of FNV mix worst, and they choose the place.
-    h ^ (h >> 32)
+    finish(bytes.iter().fold(OFFSET, |h, b| step(h, *b)))
 }
 
 #[cfg(test)]

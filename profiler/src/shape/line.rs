@@ -1,5 +1,7 @@
 //! What kind of line a line is, by how it begins and ends.
 
+use super::Signs;
+
 /// Kinds of lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineKind {
@@ -18,14 +20,14 @@ pub(super) enum LineKind {
 }
 
 /// The kind of a line that is not blank, without the blanks around it.
-pub(super) fn kind(line: &str) -> LineKind {
+pub(super) fn kind(line: &str, signs: &Signs) -> LineKind {
     if line.starts_with("```") || line.starts_with("~~~") {
         LineKind::Fence
     } else if is_data(line) {
         LineKind::Data
-    } else if is_code(line) {
+    } else if is_code(line, signs) {
         if is_definition(line) { LineKind::Definition } else { LineKind::Code }
-    } else if is_table(line) {
+    } else if is_table(line, signs) {
         LineKind::Table
     } else {
         LineKind::Prose
@@ -172,7 +174,7 @@ fn starts_as_code(line: &str) -> bool {
         && CODE_STARTS.iter().any(|s| line.starts_with(s))
 }
 
-fn is_code(line: &str) -> bool {
+fn is_code(line: &str, signs: &Signs) -> bool {
     let last = line.as_bytes().last().copied().unwrap_or(b' ');
     if matches!(last, b';' | b'{') && line.len() > 1 {
         return true;
@@ -184,7 +186,8 @@ fn is_code(line: &str) -> bool {
         return line.len() < 200 && (has_code_sign(line) || line.split_ascii_whitespace().count() <= 4);
     }
     // An assignment: one word, an equals sign, a value.
-    line.split_once(" = ").is_some_and(|(name, value)| {
+    let assigned = if signs.equals > 0 { line.split_once(" = ") } else { None };
+    assigned.is_some_and(|(name, value)| {
         !name.is_empty()
             && !value.is_empty()
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'[' | b']'))
@@ -234,11 +237,8 @@ fn is_data(line: &str) -> bool {
     }
 }
 
-fn is_table(line: &str) -> bool {
-    let bytes = line.as_bytes();
-    bytes.iter().filter(|b| **b == b'|').count() >= 2
-        || bytes.iter().filter(|b| **b == b'\t').count() >= 2
-        || (bytes.iter().filter(|b| **b == b',').count() >= 3 && !line.contains(", "))
+fn is_table(line: &str, signs: &Signs) -> bool {
+    signs.bars >= 2 || signs.tabs >= 2 || (signs.commas >= 3 && !line.contains(", "))
 }
 
 pub(super) fn is_list(line: &str) -> bool {
