@@ -22,10 +22,12 @@ use types::run::{CallError, CallRecord};
 use types::{Chunk, Completion, Usage, Usd};
 use workflows::{Ask, Failure, Generated, Purse, Route, Strategy, World};
 
+mod hedges;
 mod log;
 mod money;
 mod tracked;
 
+pub(crate) use hedges::Hedges;
 pub(crate) use log::CallLog;
 pub(crate) use money::Ceilings;
 use money::{charges, estimate};
@@ -37,6 +39,7 @@ pub(crate) struct Reach {
     pub(crate) provider: Arc<dyn ChatProvider>,
     pub(crate) breakers: Vec<Arc<Breaker>>,
     pub(crate) retry: Retry,
+    pub(crate) hedges: Arc<Hedges>,
 }
 
 /// Makes the calls of one request.
@@ -157,6 +160,12 @@ impl World for Calls {
     fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
         Box::pin(self.generate_one(ask))
     }
+
+    fn patience(&self, ask: &Ask, q: f64) -> Option<Duration> {
+        let first = *self.order(ask).first()?;
+        let ms = self.candidates.patience(first, q, ask.stream)?;
+        Duration::try_from_secs_f64(ms / 1e3).ok()
+    }
 }
 
 /// A failure by the name that workflow files give it.
@@ -179,6 +188,11 @@ enum Next {
 
 impl Calls {
     async fn generate_one(&self, ask: Ask) -> Result<Generated, Failure> {
+        if ask.purpose != "hedge" {
+            self.reach.hedges.call();
+        } else if !self.reach.hedges.take() {
+            return Err(Failure::NoCandidate("too many calls have company already".to_owned()));
+        }
         let order = self.order(&ask);
         if order.is_empty() {
             return Err(Failure::NoCandidate(format!("no model is left for node `{}`", ask.node())));
@@ -336,6 +350,13 @@ impl Calls {
             let barred =
                 |m: &Arc<Model>| ask.not_models.contains(&m.id) || ask.not_families.contains(&m.family);
             order.retain(|ix| !model(ix).is_some_and(barred));
+        }
+        if let Some(spread) = ask.spread {
+            order = spread.share(order, |ix| model(ix).cloned());
+        }
+        if !order.is_empty() {
+            let skip = usize::try_from(ask.skip).unwrap_or(0) % order.len();
+            order.rotate_left(skip);
         }
         let used = |ix: &ModelIx| model(ix).is_some_and(|m| ask.avoid.contains(&m.id));
         order.sort_by_key(used);

@@ -298,6 +298,7 @@ fn view(
         |id: &str| kept.get(id).map_or_else(|| Arc::new(Breaker::new(config.breaker)), |b| (*b).clone());
     let breakers = bundle.matrix().models().iter().map(|m| breaker(&m.id)).collect();
     let unavailable = route::unavailable(bundle.matrix(), &availability);
-    let reach = Reach { matrix: bundle.matrix().clone(), provider, breakers, retry: config.retry };
+    let hedges = old.map(|v| v.reach.hedges.clone()).unwrap_or_default();
+    let reach = Reach { matrix: bundle.matrix().clone(), provider, breakers, retry: config.retry, hedges };
     View { bundle: Arc::new(bundle), availability, unavailable, reach: Arc::new(reach) }
 }

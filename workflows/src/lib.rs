@@ -45,8 +45,8 @@ pub use run::{Later, run};
 pub use trace::Trace;
 pub use validators::{detector, impossible};
 pub use world::{
-    Ask, CacheAsk, Cached, CheckAsk, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated, Moment,
-    ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,
+    Ask, CacheAsk, Cached, CheckAsk, Distinct, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated,
+    Moment, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,
 };
 
 /// Names of the validators that workflows and directives may use.

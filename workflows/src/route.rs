@@ -6,7 +6,7 @@ use crate::reference::Ref;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use types::doc::Node;
-use types::matrix::Abilities;
+use types::matrix::{Abilities, Matrix, Model, glob};
 
 /// How to order the models that fit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -94,6 +94,23 @@ impl Route {
     /// Exactly one model.
     pub(crate) fn only(model: &str) -> Self {
         Route { model: Some(model.to_owned()), strategy: Strategy::Fixed, ..Route::default() }
+    }
+
+    /// Whether it may take a model, as far as the matrix alone tells: members of pools are not known to it.
+    pub(crate) fn may_take(&self, m: &Model, matrix: &Matrix) -> bool {
+        let by_name = |list: &[String]| {
+            list.iter().any(|s| {
+                matrix.find(s).and_then(|ix| matrix.model(ix)).is_some_and(|x| x.id == m.id) || glob(s, &m.id)
+            })
+        };
+        let pools = |list: &[String]| list.iter().any(|s| s.starts_with("pool:"));
+        self.model.as_deref().is_none_or(|id| *id == *m.id)
+            && self.min_tier.is_none_or(|t| m.quality_tier >= t)
+            && self.capabilities.iter().all(|c| m.abilities.has(c))
+            && (self.require.is_empty() || pools(&self.require) || by_name(&self.require))
+            && !by_name(&self.exclude)
+            && self.only.as_ref().is_none_or(|only| only.contains(&m.id))
+            && self.within.as_ref().is_none_or(|w| w.may_take(m, matrix))
     }
 
     /// The usual pool of a kind of node, if there is one of that name; else every candidate.

@@ -23,8 +23,11 @@ use types::runs::SideEffect;
 use types::{ChatRequest, Chunk, Completion, Diagnostic, Usage};
 
 /// Comparisons of paths, strings, numbers and booleans, joined by `&&`; `.len()` of lists; a value alone,
-/// `a ?? b` and `a + b`.
+/// `a ?? b` and `a + b`; how many texts of `completions` agree.
 pub(crate) struct Small;
+
+/// What the language knows beside names: it stands for the name `agreed`.
+const AGREED: &str = "agree_count(completions.map(|c| c.text))";
 
 #[derive(Debug)]
 struct Compared(String);
@@ -65,6 +68,9 @@ impl Language for Small {
         variables: &Variables,
         _: Option<&Type>,
     ) -> Result<Compiled, Vec<Problem>> {
+        let mut known_too = variables.clone();
+        known_too.extend(source.contains(AGREED).then(|| ("agreed".to_owned(), Type::Int)));
+        let (variables, source) = (&known_too, &*source.replace(AGREED, "agreed"));
         let flat = source.replace("||", "&&");
         for (start, tokens) in atoms(&flat) {
             let unknown = |t: &&&str| literal(t).is_none() && !known(t, variables);
@@ -96,6 +102,11 @@ impl Expression for Compared {
             if let Some(v) = literal(atom) {
                 return Ok(v);
             }
+            if atom == "agreed" {
+                let texts: Vec<&Value> =
+                    values["completions"].as_array().unwrap().iter().map(|c| &c["text"]).collect();
+                return Ok(json!(texts.iter().map(|t| texts.iter().filter(|o| o == &t).count()).max()));
+            }
             let path = atom.trim_end_matches(".len()").replace('.', "/");
             let found = values.pointer(&format!("/{path}"));
             let found = found.ok_or(Error { message: format!("no {atom}"), limit: false })?;
@@ -107,6 +118,7 @@ impl Expression for Compared {
                 [a, "==", b] => read(a)? == read(b)?,
                 [a, "!=", b] => read(a)? != read(b)?,
                 [a, ">", b] => read(a)?.as_f64() > read(b)?.as_f64(),
+                [a, ">=", b] => read(a)?.as_f64() >= read(b)?.as_f64(),
                 other => panic!("{other:?}"),
             })
         };

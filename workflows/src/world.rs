@@ -8,6 +8,7 @@
 use futures_util::future::BoxFuture;
 use serde_json::Value;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use types::{Report, Verdict};
 
@@ -15,7 +16,7 @@ mod ask;
 mod model;
 
 pub use ask::{CacheAsk, Cached, CheckAsk, GateAsk, GateReply, ToolAsk, ToolFailure, ToolReply, ToolSpec};
-pub use model::{Ask, Failure, Generated};
+pub use model::{Ask, Distinct, Failure, Generated, Spread};
 
 /// What kind of effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -91,6 +92,13 @@ pub trait World: Send + Sync {
     /// With `ask.stream` a [`Generated::Stream`] is given only once the first content has arrived; until
     /// then every failure is an `Err`. Dropping the future, or the stream, aborts the call.
     fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>>;
+
+    /// How long it usually takes at most until the answer to `ask` begins, or is whole where it is not to be
+    /// streamed: the quantile `q`, 0..1, of the model that would be asked first. `None`: nobody knows.
+    fn patience(&self, ask: &Ask, q: f64) -> Option<Duration> {
+        let _ = (ask, q);
+        None
+    }
 
     /// What is known of a tool before it is called; `None`: there is none of that name.
     fn tool_named(&self, name: &str) -> Option<Arc<ToolSpec>> {

@@ -100,8 +100,13 @@ impl Stage {
         }
         let allowed =
             |m: &&Arc<Model>| !ask.not_models.contains(&m.id) && !ask.not_families.contains(&m.family);
-        let fresh = self.matrix.models().iter().filter(allowed).find(|m| !ask.avoid.contains(&m.id));
-        fresh.or_else(|| self.matrix.models().iter().find(allowed)).cloned()
+        let mut order: Vec<&Arc<Model>> = self.matrix.models().iter().filter(allowed).collect();
+        if let Some(spread) = ask.spread {
+            order = spread.share(order, |m| Some((*m).clone()));
+        }
+        order.sort_by_key(|m| ask.avoid.contains(&m.id));
+        let skip = usize::try_from(ask.skip).unwrap_or(0);
+        order.get(skip.checked_rem(order.len())?).map(|m| (*m).clone())
     }
 
     fn answer(&self, call: &Call, model: &Arc<Model>) -> Result<Generated, Failure> {

@@ -56,10 +56,30 @@ impl Candidates {
         self.eligible.iter().filter_map(|e| matrix.model(e.ix).map(|m| m.id.clone())).collect()
     }
 
+    /// Milliseconds within which a share `q` of a model's answers have begun, or are whole. The time to the first
+    /// content is taken to be log-normal with the median and the 95th percentile that are known of it, and the
+    /// whole answer to be spread likewise.
+    pub(crate) fn patience(&self, ix: ModelIx, q: f64, begun: bool) -> Option<f64> {
+        let e = self.eligible.iter().find(|e| e.ix == ix)?;
+        let median = e.estimate.ttft_ms.max(1.0);
+        let spread = (e.p95_ttft_ms.max(median) / median).ln();
+        let middle = if begun { median } else { e.estimate.total_ms.max(1.0) };
+        Some(middle * (spread * normal(q) / normal(0.95)).exp())
+    }
+
     /// The model to call first; without a primary node, the best of all.
     pub(crate) fn first(&self) -> Option<ModelIx> {
         self.primary.first().copied().or_else(|| self.eligible.first().map(|e| e.ix))
     }
+}
+
+/// Quantile of the standard normal distribution, for 0.5..=0.999 (Abramowitz and Stegun 1964, 26.2.23; the
+/// error is below 4.5e-4).
+fn normal(q: f64) -> f64 {
+    let t = (-2.0 * (1.0 - q.clamp(0.5, 0.999)).ln()).sqrt();
+    let over = 2.515_517 + t * (0.802_853 + t * 0.010_328);
+    let under = 1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308));
+    (t - over / under).max(0.0)
 }
 
 /// The place of each model in a list of arms, by its position in the matrix; `usize::MAX` = not there. One

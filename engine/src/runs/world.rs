@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use types::completion::Accumulator;
 use types::run::CallRecord;
@@ -262,6 +263,11 @@ async fn whole(result: Result<Generated, Failure>) -> Whole {
 impl World for Recorder {
     fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
         Box::pin(self.generate_one(ask))
+    }
+
+    fn patience(&self, ask: &Ask, q: f64) -> Option<Duration> {
+        // How long is waited matters only when the wait is made; a repetition ends the waits that ended.
+        self.outside.world().patience(&Ask { stream: false, ..ask.clone() }, q)
     }
 
     fn tool_named(&self, name: &str) -> Option<Arc<ToolSpec>> {

@@ -5,11 +5,12 @@ use super::{Names, expressions};
 use crate::node::{NodeType, Out, outcomes};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::route::Route;
-use crate::world::ToolSpec;
+use crate::world::{Distinct, ToolSpec};
 use std::sync::Arc;
 use types::diagnostic::{Severity, suggestion};
 use types::doc::{self, Fields, Node, Reader, Span};
 use types::expr::{Type, Variables};
+use types::matrix::Model;
 
 /// A node as it is known before it is read: other nodes refer to it whatever the order in the file.
 #[derive(Clone, Debug)]
@@ -210,6 +211,17 @@ impl Cx<'_> {
         let d = self.r.error("201", span, format!("no model matches `{name}`"));
         d.hint = Some(hint);
         path.clone_into(&mut d.field);
+    }
+
+    /// How many models, providers or families there are at most that a route may choose from. Of pools that
+    /// are not the file's own everything may be a member.
+    pub(crate) fn choices(&self, route: &Route, by: Distinct) -> usize {
+        let matrix = self.names.matrix;
+        let may = |m: &Model| m.enabled && route.may_take(m, matrix);
+        let mut keys: Vec<&str> = matrix.models().iter().filter(|m| may(m)).map(|m| by.of(m)).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.len()
     }
 
     /// Selectors of models: ids, globs, aliases, `pool:<name>`.

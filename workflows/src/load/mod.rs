@@ -80,6 +80,8 @@ pub fn shipped() -> Vec<SourceFile> {
         ("workflows/default.yaml", include_str!("../../library/default.yaml")),
         ("workflows/json_extraction.yaml", include_str!("../../library/json_extraction.yaml")),
         ("workflows/cheap_first_cascade.yaml", include_str!("../../library/cheap_first_cascade.yaml")),
+        ("workflows/consensus_vote.yaml", include_str!("../../library/consensus_vote.yaml")),
+        ("workflows/speculative_hedge.yaml", include_str!("../../library/speculative_hedge.yaml")),
     ]
     .into_iter()
     .map(|(path, text)| SourceFile::new(path, text))

@@ -78,12 +78,48 @@ fn shapes() {
 
 #[test]
 fn what_comes_later_says_so() {
-    check(&with("type: generate", "type: generate, hedge: { after: p95 }"), &[("WF105", 4, 41)]);
+    check(&with("type: generate", "type: generate, prefill: So"), &[("WF105", 4, 41)]);
     check(&with("[contract]", "[contract, code_tests]"), &[("WF105", 5, 57)]);
     check(&with("from: nodes.check.best", "from: nodes.check.best, mode: windowed"), &[("WF105", 6, 63)]);
     check(&format!("prompts: {{}}\n{GOOD}"), &[]);
     check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF301", 6, 39)]);
     check(&with("nodes.check.best }", "'nodes.check.completions[0]' }"), &[]);
+}
+
+/// Keys of the generate node of the good file, and the value of theirs that is wrong; empty: nothing is.
+fn generate(keys: &str, code: &str, value: &str) {
+    let body = with("type: generate", &format!("type: generate, {keys}"));
+    let line = body.lines().nth(1).unwrap();
+    let column = line.find(keys).unwrap() + keys.rfind(value).unwrap() + 1;
+    let want = [(code, 4, column)];
+    check(&body, if code.is_empty() { &[] } else { &want });
+}
+
+#[test]
+fn samples_and_hedges() {
+    generate("samples: 3, distinct: family, min_ok: 2", "", "");
+    generate("samples: 4, distinct: model", "WF431", "model");
+    generate("samples: 4, distinct: model, lint: { allow: [WF431] }", "", "");
+    generate("samples: 2, distinct: provider", "WF431", "provider");
+    generate("samples: 2, route: { model: p/a }, distinct: model", "WF431", "model");
+    generate("samples: 2, route: { min_tier: 2, exclude: ['p/b'] }, distinct: model", "WF431", "model");
+    generate("samples: 2, distinct: kind", "WF104", "kind");
+    generate("samples: 2, min_ok: 3", "WF104", "3");
+    generate("samples: 2, stop_when: completions.len() > 1", "", "");
+    generate("samples: 2, stop_when: complections.len() > 1", "WF301", "complections");
+    generate("hedge: { after: p95, max: 3, to: default, trigger: complete }", "", "");
+    generate("hedge: { after: 500ms, to: same }", "", "");
+    check(&with("type: generate", "type: generate, hedge: { max: 1 }"), &[("WF102", 4, 41)]);
+    generate("hedge: { after: p40 }", "WF104", "p40");
+    generate("hedge: { after: 2 }", "WF111", "2");
+    generate("hedge: { after: 2s, max: 4 }", "WF104", "4");
+    generate("hedge: { after: 2s, to: defualt }", "WF202", "defualt");
+    generate("hedge: { after: 2s, trigger: soon }", "WF104", "soon");
+    generate("on_upstream_loss: continue", "WF105", "continue");
+    generate("on_upstream_loss: fail", "", "");
+    // All calls are counted.
+    let hedged = with("type: generate", "type: generate, samples: 2, hedge: { after: 2s }");
+    check(&format!("limits: {{ calls: 3 }}\n{hedged}"), &[("WF401", 1, 1)]);
 }
 
 #[test]

@@ -1,22 +1,26 @@
 //! `generate`: asks a model, once or several times at once.
 
-use super::{Begun, Node, NodeResult, NodeType, Out, Read, Resolved, Spec, count, no_labels};
+use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels};
 use crate::graph::Graph;
-use crate::load::{Cx, later};
+use crate::load::{Cx, Expr, later};
 use crate::outcome::Outcome;
 use crate::route::{Route, Strategy};
 use crate::run::{Answer, At, Origin, Table};
-use crate::value::{Ty, Value};
-use crate::world::{Ask, EffectId, EffectKind};
-use futures_util::stream::{FuturesUnordered, StreamExt};
+use crate::value::Ty;
+use crate::world::{Ask, Distinct, EffectId, EffectKind, Spread};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
 use types::chat::ResponseFormat;
-use types::completion::FinishReason;
 use types::doc::{self, Fields};
 use types::expr::Type;
 use types::provider::Edits;
+
+mod hedge;
+mod samples;
+
+pub(crate) use hedge::{Hedge, Race};
+use samples::Gathered;
 
 pub(crate) static TYPE: NodeType = NodeType {
     name: "generate",
@@ -31,6 +35,9 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::new("completions", Ty::Completions),
             Out::new("completion", Ty::Completion),
             Out::data("ok_count", Type::Int),
+            Out::data("failed", Type::Any.list()),
+            Out::data("hedge_fired", Type::Bool),
+            Out::data("served_by", Type::Str.list()),
         ]
     },
     labels: no_labels,
@@ -44,7 +51,14 @@ pub(crate) struct Generate {
     /// `primary` as written; after loading: whether it gets the candidate the router chose.
     pub(crate) primary: Option<bool>,
     pub(crate) samples: u32,
+    /// What samples do not share.
+    distinct: Option<Distinct>,
     pub(crate) min_ok: u32,
+    /// Once it holds, the rest of the samples is cancelled.
+    stop_when: Option<Expr>,
+    pub(crate) hedge: Option<Hedge>,
+    /// `on_upstream_loss: retry`.
+    again_if_lost: bool,
     pub(crate) edits: Edits,
 }
 
@@ -57,7 +71,21 @@ impl Generate {
         }
         let primary = f.take("primary").and_then(|n| cx.r.boolean(n, &f.at("primary")));
         let samples = count(cx, f, "samples", (1, 16), 1);
+        let distinct = f.take("distinct").and_then(|n| distinct(cx, n, &f.at("distinct"), &route, samples));
         let min_ok = count(cx, f, "min_ok", (1, samples), 1);
+        let stop_when = f.take("stop_when").and_then(|n| {
+            let so_far = [("completions", samples::completions())];
+            cx.expr(n, &f.at("stop_when"), Some(&Type::Bool), &so_far)
+        });
+        let hedge = f.take("hedge").and_then(|n| Hedge::lower(cx, n, &f.at("hedge"), &route));
+        let again_if_lost = f.take("on_upstream_loss").is_none_or(|n| {
+            let at = f.at("on_upstream_loss");
+            let said = cx.r.one_of(n, &at, &["retry", "continue", "fail"]);
+            if said == Some("continue") {
+                cx.unsupported(n.span, "on_upstream_loss: continue");
+            }
+            said != Some("fail")
+        });
         let mut edits = Edits::default();
         if let Some(n) = f.take("params") {
             params(cx, n, &f.at("params"), &mut edits);
@@ -77,8 +105,18 @@ impl Generate {
         {
             cx.unsupported(n.span, "messages other than `request`");
         }
-        later(cx, f, &["distinct", "stop_when", "hedge", "client_tools", "prefill", "on_upstream_loss"]);
-        Generate { route: Arc::new(route), primary, samples, min_ok, edits }
+        later(cx, f, &["client_tools", "prefill"]);
+        Generate {
+            route: Arc::new(route),
+            primary,
+            samples,
+            distinct,
+            min_ok,
+            stop_when,
+            hedge,
+            again_if_lost,
+            edits,
+        }
     }
 
     pub(crate) fn is_primary(&self) -> bool {
@@ -99,29 +137,9 @@ impl Generate {
             _ => "sample",
         };
         let id = EffectId::new(&at.path, EffectKind::Model, sample, 1);
-        Ask { primary: self.is_primary(), edits, ..at.question(id, purpose, self.route.clone()) }
-    }
-
-    async fn run(&self, at: At<'_>) -> NodeResult {
-        let mut calls: FuturesUnordered<_> = (0..self.samples)
-            .map(|i| {
-                let ask = self.ask(&at, i);
-                let at = &at;
-                async move { (i, at.call(ask).await) }
-            })
-            .collect();
-        let (mut answers, mut failure) = (Vec::new(), None);
-        while let Some((sample, result)) = calls.next().await {
-            match result {
-                Ok(a) => answers.push((sample, a)),
-                Err(e) => failure = Some(e),
-            }
-        }
-        let enough = answers.len() >= usize::try_from(self.min_ok).unwrap_or(usize::MAX);
-        match failure {
-            Some(e) if !enough => Err(e.into()),
-            _ => Ok(finish(answers, &at.path, &mut at.host.table())),
-        }
+        let apart = self.distinct.filter(|_| self.samples > 1);
+        let spread = apart.map(|by| Spread { by, index: sample, of: self.samples });
+        Ask { primary: self.is_primary(), edits, spread, ..at.question(id, purpose, self.route.clone()) }
     }
 }
 
@@ -129,7 +147,10 @@ impl Spec for Generate {
     fn canonical(&self) -> Json {
         json!({
             "route": self.route.canonical(), "primary": self.primary, "samples": self.samples,
-            "min_ok": self.min_ok, "edits": format!("{:?}", self.edits),
+            "distinct": format!("{:?}", self.distinct), "min_ok": self.min_ok,
+            "stop_when": self.stop_when.as_ref().map(Expr::source),
+            "hedge": self.hedge.as_ref().map(Hedge::canonical), "again_if_lost": self.again_if_lost,
+            "edits": format!("{:?}", self.edits),
         })
     }
 
@@ -138,40 +159,38 @@ impl Spec for Generate {
     }
 
     fn max_calls(&self) -> u32 {
-        self.samples
+        self.samples.saturating_mul(self.hedge.as_ref().map_or(0, |h| h.max).saturating_add(1))
+    }
+
+    fn exprs(&self) -> Vec<&Expr> {
+        self.stop_when.iter().collect()
     }
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
-        if self.samples > 1 {
-            return Begun::waits(self.run(at));
-        }
-        let ask = self.ask(&at, 0);
-        Begun::waits(async move {
-            let answer = at.call(ask).await?;
-            Ok(finish(vec![(0, answer)], &at.path, &mut at.host.table()))
-        })
+        Begun::waits(self.run(at))
     }
 }
 
 /// The answers, each with the sample it is, become completions of the run.
 pub(crate) fn finish(answers: Vec<(u32, Answer)>, path: &Arc<str>, table: &mut Table) -> Resolved {
-    let outcome = outcome(&answers);
-    let ids: Vec<_> = answers.into_iter().map(|(i, a)| table.add(a, Origin::of(path, i, 1))).collect();
-    let (first, count) = (ids.first().copied(), ids.len());
-    Resolved::with(outcome, vec![Value::Rows(ids), Value::row(first), Value::count(count)])
+    let rows = answers.into_iter().map(|(i, a)| table.add(a, Origin::of(path, i, 1))).collect();
+    samples::resolved(Gathered { rows, ..Gathered::default() }, table)
 }
 
-fn outcome(answers: &[(u32, Answer)]) -> Outcome {
-    let all = |f: fn(&Answer) -> bool| !answers.is_empty() && answers.iter().all(|(_, a)| f(a));
-    if answers.iter().any(|(_, a)| !a.completion.tool_calls().is_empty()) {
-        Outcome::ToolCalls
-    } else if all(|a| a.completion.refused()) {
-        Outcome::Refused
-    } else if all(|a| a.completion.finish_reason() == Some(&FinishReason::Length)) {
-        Outcome::Truncated
-    } else {
-        Outcome::Ok
+/// What samples do not share; warns where there are fewer choices than samples.
+fn distinct(cx: &mut Cx<'_>, n: &doc::Node, path: &str, route: &Route, samples: u32) -> Option<Distinct> {
+    let (by, what) = match cx.r.one_of(n, path, &["none", "model", "provider", "family"])? {
+        "model" => (Distinct::Model, "models"),
+        "provider" => (Distinct::Provider, "providers"),
+        "family" => (Distinct::Family, "families"),
+        _ => return None,
+    };
+    let choices = cx.choices(route, by);
+    if choices < usize::try_from(samples).unwrap_or(usize::MAX) {
+        let message = format!("{samples} samples, and {choices} {what} that may serve them");
+        cx.r.warning("431", n.span, message).hint = Some(format!("at most {choices} are taken"));
     }
+    Some(by)
 }
 
 pub(crate) fn params(cx: &mut Cx<'_>, node: &doc::Node, path: &str, edits: &mut Edits) {

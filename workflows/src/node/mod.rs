@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
+use types::diagnostic::Severity;
 use types::doc::{self, Fields, Span};
 
 pub(crate) mod call;
@@ -176,6 +177,7 @@ impl Node {
         index: usize,
         into: &mut Vec<Edge>,
     ) -> Option<Node> {
+        let told = cx.r.problems.len();
         let mut f = cx.r.fields(node, path)?;
         let id = f.require(&mut cx.r, "id").and_then(|n| cx.r.ident(n, &f.at("id")));
         let kind = f.require(&mut cx.r, "type").and_then(|n| kind(cx, n, &f.at("type")));
@@ -197,6 +199,10 @@ impl Node {
         let spec = (kind.lower)(cx, &mut f);
         let span = f.span;
         f.finish(&mut cx.r);
+        // `lint` silences warnings by the node they name.
+        for d in cx.r.problems.iter_mut().skip(told).filter(|d| d.severity == Severity::Warning) {
+            d.field = format!("{id}:{}", d.field);
+        }
         Some(Node {
             id: id.into(),
             kind,

@@ -141,6 +141,8 @@ impl<'a> At<'a> {
             purse: Purse::new(Amounts::default(), Some(self.purse.clone())),
             late: self.host.late,
             avoid: Vec::new(),
+            spread: None,
+            skip: 0,
         }
     }
 
@@ -175,25 +177,27 @@ impl<'a> At<'a> {
 
     /// One whole answer.
     pub(crate) async fn call(&self, ask: Ask) -> Result<Answer, Failure> {
+        let opened = self.open(ask).await?;
+        self.whole(opened).await
+    }
+
+    /// An answer as soon as it begins, or is whole where it is not asked for as a stream.
+    pub(crate) async fn open(&self, ask: Ask) -> Result<Opened<'_>, Failure> {
         let (index, attempt) = (ask.id.index, ask.id.attempt);
-        let purse = ask.purse.clone();
-        let moment = |what| Moment { frame: &self.path, what, index, attempt };
-        let started = self.host.ms(&moment("ask"));
-        let result = self.ask(ask).await;
-        let answer = match result {
-            Ok(generated) => whole(generated).await,
-            Err(e) => Err(e),
-        };
-        let (completion, model) = match answer {
-            Ok(whole) => whole,
-            Err(e) => {
-                self.spend(&purse);
-                return Err(e);
-            }
-        };
-        let ms = self.host.ms(&moment("answer")) - started;
+        let bill = Bill { at: self, purse: ask.purse.clone(), open: true };
+        let started = self.host.ms(&Moment { frame: &self.path, what: "ask", index, attempt });
+        let generated = self.ask(ask).await?;
+        Ok(Opened { generated, bill, started, index, attempt })
+    }
+
+    /// The rest of an answer that has begun.
+    pub(crate) async fn whole(&self, opened: Opened<'_>) -> Result<Answer, Failure> {
+        let Opened { generated, mut bill, started, index, attempt } = opened;
+        let (completion, model) = whole(generated).await?;
+        let ms = self.host.ms(&Moment { frame: &self.path, what: "answer", index, attempt }) - started;
         let answer = Answer { completion, model, ms };
-        self.charge(&answer, &purse);
+        bill.open = false;
+        self.charge(&answer, &bill.purse);
         Ok(answer)
     }
 
@@ -264,6 +268,40 @@ impl<'a> At<'a> {
         let own = [self.node.common.budget.and_then(|b| b.wall), self.node.spec.wall()];
         let length = own.into_iter().flatten().fold(self.node.timeout, Duration::min);
         self.host.world.now(&Moment { frame: &self.path, what: "until", index: 0, attempt: 1 }) + length
+    }
+}
+
+/// An answer that has begun. Dropped, what it has cost by then is counted all the same.
+pub(crate) struct Opened<'a> {
+    // Dropped before the bill is made out: what was left of it is paid for.
+    generated: Generated,
+    bill: Bill<'a>,
+    started: f64,
+    index: u32,
+    attempt: u32,
+}
+
+impl Opened<'_> {
+    /// The answer itself and the purse that it is paid from, for who charges it by themselves.
+    pub(crate) fn split(self) -> (Generated, Arc<Purse>) {
+        let Opened { generated, mut bill, .. } = self;
+        bill.open = false;
+        (generated, bill.purse.clone())
+    }
+}
+
+/// What a call has cost that failed or was dropped.
+struct Bill<'a> {
+    at: &'a At<'a>,
+    purse: Arc<Purse>,
+    open: bool,
+}
+
+impl Drop for Bill<'_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.at.spend(&self.purse);
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use super::{Answer, At, Frame, Host};
 use crate::budget::Purse;
 use crate::ending::{Ending, RunFailure};
 use crate::graph::chain::Chain;
-use crate::node::generate::{self, Generate};
+use crate::node::generate::{self, Generate, Race};
 use crate::node::stream::{Mode, Stream};
 use crate::node::validate::Validate;
 use crate::node::{Fault, NodeResult};
@@ -74,21 +74,21 @@ pub(crate) async fn run<'a>(
     let Some(spec) = at.node.get::<Generate>() else { return nothing() };
     let started = at.begin();
     let mut ask = spec.ask(&at, 0);
-    let purse = ask.purse.clone();
     ask.stream = true;
     // The node's time holds until the answer begins; a long answer may take as long as the run may.
     ask.timeout = None;
     let id = EffectId::new(&at.path, EffectKind::Wait, 0, 1);
-    let generated = tokio::select! {
+    let mut race = Race::new(spec.hedge.as_ref(), &at, ask);
+    let opened = tokio::select! {
         biased;
-        result = at.ask(ask) => result,
+        result = race.winner() => result,
         () = host.world.wait(id, at.until()) => {
             return Live::Instead(Err(Fault::Timeout));
         }
     };
-    let generated = match generated {
+    let (generated, purse) = match opened {
         Err(f) => return Live::Instead(Err(Fault::Call(f))),
-        Ok(g) => g,
+        Ok((_, opened)) => opened.split(),
     };
     match generated {
         Generated::Whole { completion, model } => {

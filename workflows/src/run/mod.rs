@@ -26,12 +26,14 @@ mod live;
 mod table;
 #[cfg(test)]
 mod tests;
+mod together;
 mod walk;
 
-pub(crate) use at::At;
+pub(crate) use at::{At, Opened};
 pub(crate) use frame::{Cell, Env, Frame, Progress};
 pub use later::Later;
 pub(crate) use table::{Origin, Row, RowId, Table};
+pub(crate) use together::Together;
 pub(crate) use walk::walk;
 
 /// A model's answer within a run.

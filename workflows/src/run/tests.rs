@@ -2,6 +2,7 @@
 
 mod bodies;
 mod common;
+mod generate;
 mod nodes;
 mod replay;
 mod scenarios;

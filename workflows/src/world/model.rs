@@ -44,6 +44,67 @@ pub struct Ask {
     pub not_models: Vec<Arc<str>>,
     /// Families of models that must not be used.
     pub not_families: Vec<String>,
+    /// It is one of several calls that keep apart from each other.
+    pub spread: Option<Spread>,
+    /// So many of the models that may serve it come last: other calls for the same answer begin with them.
+    pub skip: u32,
+}
+
+/// What calls that are made beside each other do not share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Distinct {
+    /// The model.
+    Model,
+    /// Its provider.
+    Provider,
+    /// Its family.
+    Family,
+}
+
+impl Distinct {
+    /// What of a model must not be the same.
+    #[must_use]
+    pub fn of(self, model: &Model) -> &str {
+        match self {
+            Distinct::Model => &model.id,
+            Distinct::Provider => model.id.split('/').next().unwrap_or_default(),
+            Distinct::Family => &model.family,
+        }
+    }
+}
+
+/// One of several calls that keep apart from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// What they do not share.
+    pub by: Distinct,
+    /// Which of them it is, from 0.
+    pub index: u32,
+    /// How many there are.
+    pub of: u32,
+}
+
+impl Spread {
+    /// The candidates, best first, that are this call's own: of n calls the i-th has the i-th, (i+n)-th … of the
+    /// groups of those that share something, in the order in which they first appear. None where there are
+    /// too few groups.
+    #[must_use]
+    pub fn share<T>(self, order: Vec<T>, model: impl Fn(&T) -> Option<Arc<Model>>) -> Vec<T> {
+        let mut groups: Vec<String> = Vec::new();
+        let of = usize::try_from(self.of.max(1)).unwrap_or(1);
+        let index = usize::try_from(self.index).unwrap_or(0);
+        let mut own = order;
+        own.retain(|candidate| {
+            let Some(model) = model(candidate) else { return false };
+            let key = self.by.of(&model);
+            let group = groups.iter().position(|g| g == key).unwrap_or_else(|| {
+                groups.push(key.to_owned());
+                groups.len().saturating_sub(1)
+            });
+            group % of == index
+        });
+        own
+    }
 }
 
 impl Ask {
@@ -62,6 +123,7 @@ impl Ask {
             "avoid": self.avoid.iter().map(|m| &**m).collect::<Vec<_>>(),
             "not_models": self.not_models.iter().map(|m| &**m).collect::<Vec<_>>(),
             "not_families": self.not_families,
+            "spread": self.spread.map(|s| format!("{s:?}")), "skip": self.skip,
         }))
     }
 }
@@ -114,4 +176,23 @@ pub enum Failure {
     /// The deadline passed.
     #[error("the deadline passed")]
     Deadline,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::model;
+
+    #[test]
+    fn calls_that_keep_apart_share_the_candidates_out() {
+        let check = |names: &[&str], index: u32, of: u32, want: &[&str]| {
+            let models = names.iter().map(|n| Arc::new(model(n, 1))).collect();
+            let own = Spread { by: Distinct::Family, index, of }.share(models, |m| Some(m.clone()));
+            assert_eq!(own.iter().map(|m| m.family.as_str()).collect::<Vec<_>>(), want, "{index} of {of}");
+        };
+        check(&["a", "b", "a", "c", "b"], 0, 2, &["a", "a", "c"]);
+        check(&["a", "b", "a", "c", "b"], 1, 2, &["b", "b"]);
+        check(&["a", "b"], 2, 3, &[]);
+        check(&["a", "b"], 0, 1, &["a", "b"]);
+    }
 }

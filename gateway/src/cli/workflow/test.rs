@@ -37,6 +37,26 @@ const SHIPPED: &[(&str, &str)] = &[
         "json_extraction.hopeless.yaml",
         include_str!("../../../../workflows/library/tests/json_extraction.hopeless.yaml"),
     ),
+    (
+        "consensus_vote.agree.yaml",
+        include_str!("../../../../workflows/library/tests/consensus_vote.agree.yaml"),
+    ),
+    (
+        "consensus_vote.judged.yaml",
+        include_str!("../../../../workflows/library/tests/consensus_vote.judged.yaml"),
+    ),
+    (
+        "speculative_hedge.draft.yaml",
+        include_str!("../../../../workflows/library/tests/speculative_hedge.draft.yaml"),
+    ),
+    (
+        "speculative_hedge.strong.yaml",
+        include_str!("../../../../workflows/library/tests/speculative_hedge.strong.yaml"),
+    ),
+    (
+        "cheap_first_cascade.agreed.yaml",
+        include_str!("../../../../workflows/library/tests/cheap_first_cascade.agreed.yaml"),
+    ),
 ];
 
 struct Played {

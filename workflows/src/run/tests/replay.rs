@@ -187,7 +187,7 @@ nodes:
     until: carry.n == 3
     body:
       nodes:
-        - { id: ask, type: generate, samples: 3 }
+        - { id: ask, type: generate, samples: 3, min_ok: 2, stop_when: completions.len() > 1, hedge: { after: 30ms } }
         - { id: look, type: tool, tool: look, on_error: skip }
         - { id: check, type: validate, validators: [json], needs: ask }
         - { id: fix, type: repair, from: check, max_attempts: 1, strategies: [resample] }
@@ -213,7 +213,7 @@ fn script(delays: &[u64]) -> Script {
     };
     let mut lines: Vec<(&'static str, Vec<Says>)> = Vec::new();
     for i in 0..3 {
-        lines.push((format!("work[{i}]/ask").leak(), (0..3).map(|_| say()).collect()));
+        lines.push((format!("work[{i}]/ask").leak(), (0..6).map(|_| say()).collect()));
         lines.push((format!("work[{i}]/fix").leak(), vec![say()]));
     }
     lines.push(("beside", vec![say()]));
@@ -268,7 +268,11 @@ fn repeats(delays: &[u64], wall: u64) {
 /// Compares line by line: a difference in a long text is hard to find otherwise.
 fn pretty(first: &str, again: &str) {
     for (i, (a, b)) in first.lines().zip(again.lines()).enumerate() {
-        assert_eq!(a, b, "line {i}");
+        if a != b {
+            let around =
+                |t: &str| t.lines().skip(i.saturating_sub(30)).take(60).collect::<Vec<_>>().join("\n");
+            panic!("line {i}: as it was\n{}\nrepeated\n{}", around(first), around(again));
+        }
     }
     assert_eq!(first.lines().count(), again.lines().count());
 }

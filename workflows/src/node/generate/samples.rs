@@ -1,0 +1,127 @@
+//! The samples of a `generate` node, side by side.
+
+use super::{Generate, Race};
+use crate::ending::RunFailure;
+use crate::node::{NodeResult, Resolved};
+use crate::outcome::Outcome;
+use crate::run::{Answer, At, Origin, RowId, Table, Together};
+use crate::value::{Ty, Value};
+use crate::world::Failure;
+use types::completion::FinishReason;
+use types::expr;
+use types::provider::ErrorKind;
+
+/// What has come of the samples so far.
+#[derive(Default)]
+pub(super) struct Gathered {
+    /// In the order in which they arrived.
+    pub(super) rows: Vec<RowId>,
+    pub(super) failed: Vec<Failure>,
+    /// Samples that were not taken: no model was left for them that the others do not have.
+    pub(super) fewer: u32,
+    pub(super) hedged: bool,
+}
+
+/// What became of one sample.
+struct One {
+    sample: u32,
+    /// The answer, and which call it came of.
+    result: Result<(Answer, u32), Failure>,
+    hedged: bool,
+}
+
+impl Generate {
+    /// Takes all samples at once, until there are enough of them.
+    pub(super) async fn run(&self, at: At<'_>) -> NodeResult {
+        let mut calls = Together::new();
+        (0..self.samples).for_each(|i| calls.push(Box::pin(self.one(&at, i))));
+        let mut got = Gathered::default();
+        while let Some(one) = calls.next().await {
+            got.hedged |= one.hedged;
+            match one.result {
+                Ok((answer, attempt)) => {
+                    let origin = Origin::of(&at.path, one.sample, attempt);
+                    got.rows.push(at.host.table().add(answer, origin));
+                    if self.stop(&at, &got.rows)? {
+                        break;
+                    }
+                }
+                Err(Failure::NoCandidate(_)) if self.distinct.is_some() && one.sample > 0 => {
+                    got.fewer = got.fewer.saturating_add(1);
+                }
+                Err(e) => got.failed.push(e),
+            }
+        }
+        // What is still under way is not waited for.
+        drop(calls);
+        let least = self.min_ok.min(self.samples.saturating_sub(got.fewer)).max(1);
+        let enough = got.rows.len() >= usize::try_from(least).unwrap_or(usize::MAX);
+        match got.failed.last() {
+            Some(e) if !enough => Err(e.clone().into()),
+            _ => Ok(resolved(got, &at.host.table())),
+        }
+    }
+
+    /// One sample; where its answer is lost on the way, another call may take its place.
+    async fn one(&self, at: &At<'_>, sample: u32) -> One {
+        let mut race = Race::new(self.hedge.as_ref(), at, self.ask(at, sample));
+        let result = loop {
+            let (attempt, opened) = match race.winner().await {
+                Ok(won) => won,
+                Err(e) => break Err(e),
+            };
+            match at.whole(opened).await {
+                Err(e) if self.again_if_lost && is_lost(&e) && race.more() => {}
+                result => break result.map(|answer| (answer, attempt)),
+            }
+        };
+        One { sample, result, hedged: race.hedged() }
+    }
+
+    /// Whether what there is suffices, so that the rest is cancelled.
+    fn stop(&self, at: &At<'_>, rows: &[RowId]) -> Result<bool, expr::Error> {
+        let Some(e) = &self.stop_when else { return Ok(false) };
+        if rows.len() < usize::try_from(self.min_ok).unwrap_or(usize::MAX) {
+            return Ok(false);
+        }
+        let completions = Value::Rows(rows.to_vec()).json(&at.host.table());
+        e.holds(&at.frame.scope(e, at.host, &[("completions", completions)]))
+    }
+}
+
+/// The type of `completions` in `stop_when`.
+pub(super) fn completions() -> expr::Type {
+    Ty::Completions.expr()
+}
+
+fn is_lost(e: &Failure) -> bool {
+    matches!(e, Failure::Provider(e) if matches!(e.kind, ErrorKind::StreamLost | ErrorKind::Malformed
+        | ErrorKind::InterTokenTimeout))
+}
+
+/// What the node puts out.
+pub(super) fn resolved(got: Gathered, table: &Table) -> Resolved {
+    let rows: Vec<_> = got.rows.iter().filter_map(|id| table.row(*id)).collect();
+    let served: Vec<&str> = rows.iter().map(|r| &*r.model.id).collect();
+    let all =
+        |f: &dyn Fn(&types::Completion) -> bool| !rows.is_empty() && rows.iter().all(|r| f(&r.completion));
+    let outcome = if rows.iter().any(|r| !r.completion.tool_calls().is_empty()) {
+        Outcome::ToolCalls
+    } else if all(&|c| c.refused()) {
+        Outcome::Refused
+    } else if all(&|c| c.finish_reason() == Some(&FinishReason::Length)) {
+        Outcome::Truncated
+    } else {
+        Outcome::Ok
+    };
+    let failed: Vec<_> = got.failed.into_iter().map(|f| RunFailure::of(f).as_json()).collect();
+    let outputs = vec![
+        Value::row(got.rows.first().copied()),
+        Value::count(got.rows.len()),
+        Value::list(&failed),
+        Value::Bool(got.hedged),
+        Value::list(&served),
+    ];
+    let outputs = std::iter::once(Value::Rows(got.rows)).chain(outputs).collect();
+    Resolved::with(outcome, outputs)
+}

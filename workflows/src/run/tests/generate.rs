@@ -1,0 +1,176 @@
+//! Samples and hedges: what is asked, what is taken, what is dropped on the way.
+
+use super::prose;
+use crate::testing::*;
+use crate::world::{Distinct, Spread};
+use crate::{Ending, Failure};
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// One `generate` node, and what is told of it.
+fn asking(keys: &str) -> String {
+    format!(
+        "\
+nodes:
+  - {{ id: ask, type: generate, {keys} }}
+  - {{ id: tell, type: merge, from: [nodes.ask.completion], method: template, template: \"${{ nodes.ask.ok_count }} of ${{ nodes.ask.completions.len() }} hedged ${{ nodes.ask.hedge_fired }} by ${{ nodes.ask.served_by }} failed ${{ nodes.ask.failed.len() }}\" }}
+  - {{ id: answer, type: stream, from: nodes.tell.completion }}
+  - {{ id: no, type: fail, code: no, message: \"${{ nodes.ask.error }}\" }}
+edges:
+  - {{ from: ask, to: tell }}
+  - {{ from: ask, to: no, outcome: [error, timeout] }}
+  - {{ from: tell, to: answer }}
+"
+    )
+}
+
+struct Told {
+    said: String,
+    asked: usize,
+    dropped: usize,
+    ms: u128,
+}
+
+async fn ask(keys: &str, says: Vec<Says>) -> (Told, Script) {
+    let script = Script::new(vec![("ask", says)]);
+    let start = Instant::now();
+    let (ending, _) = play(&workflow(&asking(keys)), prose(), &script).await;
+    let said = match ending {
+        Ending::Delivered { completion, .. } => completion.text().to_owned(),
+        Ending::Failed(f) => f.message,
+        other => panic!("{other:?}"),
+    };
+    let told = Told {
+        said,
+        asked: script.asked.lock().unwrap().len(),
+        dropped: script.dropped.lock().unwrap().len(),
+        ms: start.elapsed().as_millis(),
+    };
+    (told, script)
+}
+
+async fn check(keys: &str, says: Vec<Says>, want: (&str, usize, usize, u128)) {
+    let (t, _) = ask(keys, says).await;
+    assert_eq!((t.said.as_str(), t.asked, t.dropped, t.ms), want, "{keys}");
+}
+
+fn text(ms: u64) -> Says {
+    Says::Text(ms, "x")
+}
+
+#[tokio::test(start_paused = true)]
+async fn samples_are_taken_side_by_side_until_there_are_enough() {
+    let five = || vec![text(50), text(10), text(30), text(20), text(40)];
+    let by = |n: usize| format!("[{}]", vec!["\"p/a\""; n].join(","));
+    let want = |n: usize| format!("{n} of {n} hedged false by {} failed 0", by(n));
+    check("samples: 5", five(), (&want(5), 5, 0, 50)).await;
+    check("samples: 5, stop_when: completions.len() > 2", five(), (&want(3), 5, 2, 30)).await;
+    // It is asked only once there are as many as are wanted at least.
+    check("samples: 5, min_ok: 4, stop_when: flag", five(), (&want(4), 5, 1, 40)).await;
+    check(
+        "samples: 5, stop_when: agree_count(completions.map(|c| c.text)) >= 2",
+        five(),
+        (&want(2), 5, 3, 20),
+    )
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn too_few_samples_are_a_failure() {
+    let two_of_four = || vec![text(1), Says::Fail(unavailable()), text(2), Says::Fail(unavailable())];
+    let (t, _) = ask("samples: 4, min_ok: 2", two_of_four()).await;
+    assert_eq!(t.said, "2 of 2 hedged false by [\"p/a\",\"p/a\"] failed 2");
+    let (t, _) = ask("samples: 4, min_ok: 3", two_of_four()).await;
+    assert!(t.said.contains("unavailable"), "{}", t.said);
+}
+
+#[tokio::test(start_paused = true)]
+async fn distinct_samples_share_the_candidates_out_and_are_fewer_where_there_are_too_few() {
+    let none = || Says::Fail(Failure::NoCandidate("no other".into()));
+    let (t, script) = ask("samples: 3, min_ok: 3, distinct: model", vec![text(1), text(2), none()]).await;
+    assert_eq!(t.said, "2 of 2 hedged false by [\"p/a\",\"p/a\"] failed 0", "two are all that can be had");
+    let spread: Vec<_> = script.asked.lock().unwrap().iter().map(|a| a.spread.unwrap()).collect();
+    let one = |index| Spread { by: Distinct::Model, index, of: 3 };
+    assert_eq!(spread, [one(0), one(1), one(2)]);
+    // Without `distinct` it is a failure like any other.
+    let (t, _) = ask("samples: 2, min_ok: 2", vec![text(1), none()]).await;
+    assert!(t.said.contains("no_candidates"), "{}", t.said);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_call_gets_company_and_the_first_to_begin_wins() {
+    let hedge = "hedge: { after: 100ms }";
+    let want = |hedged: bool| format!("1 of 1 hedged {hedged} by [\"p/a\"] failed 0");
+    check(hedge, vec![text(90)], (&want(false), 1, 0, 90)).await;
+    // The second answers first; the first is dropped.
+    check(hedge, vec![Says::Never, text(30)], (&want(true), 2, 1, 130)).await;
+    // The first answers after all.
+    check(hedge, vec![text(120), text(30)], (&want(true), 2, 1, 120)).await;
+    // Three, each after the same time.
+    let three = vec![Says::Never, Says::Never, Says::Never, text(5)];
+    check("hedge: { after: 100ms, max: 3 }", three, (&want(true), 4, 3, 305)).await;
+    // Nobody knows how long calls take here: two seconds are waited.
+    check("hedge: { after: p95 }", vec![Says::Never, text(5)], (&want(true), 2, 1, 2005)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_never_begins_a_hedge_and_never_ends_one() {
+    let (t, _) = ask("hedge: { after: 100ms }", vec![Says::Fail(unavailable())]).await;
+    assert_eq!((t.asked, t.ms), (1, 0), "{}", t.said);
+    let failing = || vec![Says::Never, Says::Fail(Failure::Budget("usd")), text(5)];
+    // The hedge is not affordable: the first goes on until its own time is up.
+    let (t, _) = ask("hedge: { after: 100ms }, timeout: 1s", failing()).await;
+    assert_eq!((t.asked, t.ms), (2, 1000), "{}", t.said);
+    // The next one is.
+    let (t, _) = ask("hedge: { after: 100ms, max: 2 }", failing()).await;
+    assert_eq!((t.asked, t.ms), (3, 205), "{}", t.said);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hedge_goes_where_it_is_told_to() {
+    let go = async |to: &str| {
+        let keys = format!("hedge: {{ after: 10ms{to} }}");
+        let (_, script) = ask(&keys, vec![Says::Never, text(1)]).await;
+        let asked = script.asked.lock().unwrap();
+        assert_eq!((&*asked[0].purpose, &*asked[1].purpose), ("primary", "hedge"));
+        assert!(asked[0].stream && asked[1].stream, "what counts is the first content");
+        assert_ne!(asked[0].id, asked[1].id);
+        (asked[1].skip, asked[1].primary, asked[1].route.pool.clone())
+    };
+    assert_eq!(go("").await, (1, true, None));
+    assert_eq!(go(", to: same").await, (0, true, None));
+    assert_eq!(go(", to: judge").await, (0, false, Some("judge".to_owned())));
+    let (_, script) = ask("hedge: { after: 10ms, trigger: complete }", vec![text(1)]).await;
+    assert!(!script.asked.lock().unwrap()[0].stream);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_lost_on_the_way_is_asked_for_again_in_the_place_of_a_hedge() {
+    let lost = || vec![Says::Stream(vec![Some("be"), None]), text(5)];
+    let (t, script) = ask("hedge: { after: 100ms }", lost()).await;
+    assert_eq!((t.asked, t.said.starts_with("1 of 1 hedged false")), (2, true), "{}", t.said);
+    assert_eq!(script.purposes(), ["primary", "retry"]);
+    let (t, _) = ask("hedge: { after: 100ms }, on_upstream_loss: fail", lost()).await;
+    assert_eq!((t.asked, t.said.contains("stream_lost")), (1, true), "{}", t.said);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_hedge_is_begun_once_a_limit_was_hit() {
+    let body = "\
+nodes:
+  - { id: ask, type: generate, hedge: { after: 100ms }, timeout: 1s }
+  - { id: other, type: generate, route: { strategy: fixed }, on_error: skip }
+  - { id: pick, type: select, from: [nodes.ask.completion] }
+  - { id: answer, type: stream, from: nodes.pick.completion }
+edges:
+  - { from: ask, to: pick }
+  - { from: other, to: pick, outcome: any }
+  - { from: pick, to: answer, outcome: completed }
+";
+    let script =
+        Script::new(vec![("ask", vec![text(300)]), ("other", vec![Says::Fail(Failure::Budget("usd"))])]);
+    let start = Instant::now();
+    let (ending, steps) = play(&workflow(body), prose(), &script).await;
+    assert!(matches!(ending, Ending::Delivered { .. }), "{steps:?}");
+    assert_eq!((script.asked.lock().unwrap().len(), start.elapsed()), (2, Duration::from_millis(300)));
+}
