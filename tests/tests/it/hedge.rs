@@ -12,21 +12,21 @@ const HEDGED: &str = "\
 version: 1
 name: hedged
 nodes:
-  - { id: ask, type: generate, primary: true, hedge: { after: 40ms } }
+  - { id: ask, type: generate, primary: true, hedge: { after: AFTER } }
   - { id: answer, type: stream, from: nodes.ask.completion }
 edges:
   - { from: ask, to: answer }
 ";
 
 /// `slow` is believed to be better and is asked first.
-async fn start(slow: &Vendor, quick: &Vendor) -> House {
+async fn start(slow: &Vendor, quick: &Vendor, after: &str) -> House {
     Plan::new()
         .vendor("slow", slow)
         .vendor("quick", quick)
         .model(&Model::new("slow/one").success(0.95))
         .model(&Model::new("quick/one").success(0.5))
         .rules(crate::NO_CHANCE)
-        .file("workflows/hedged.yaml", HEDGED)
+        .file("workflows/hedged.yaml", &HEDGED.replace("AFTER", after))
         .start()
         .await
 }
@@ -43,7 +43,7 @@ async fn scenario_11_the_loser_is_cancelled_charged_and_never_shown() {
     let stuck = Answer::text("never to be seen").fault(1, Fault::Hang);
     let slow = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(stuck.clone())).await;
     let quick = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("quick words")).await;
-    let house = start(&slow, &quick).await;
+    let house = start(&slow, &quick, "40ms").await;
     for stream in [false, true] {
         let (request, said) = if stream {
             let events = house.client().stream(&ask(true)).await;
@@ -87,7 +87,7 @@ async fn scenario_11_the_loser_is_cancelled_charged_and_never_shown() {
 async fn a_quick_answer_and_a_quick_failure_have_no_company() {
     let slow = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("in time")).await;
     let quick = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("instead")).await;
-    let house = start(&slow, &quick).await;
+    let house = start(&slow, &quick, "20s").await;
     assert_eq!(house.client().chat(&ask(false)).await.content(), "in time");
     assert_eq!((slow.count(), quick.count()), (1, 0));
     slow.queue(Reply::error(400));
@@ -107,7 +107,7 @@ async fn two_hundred_hedged_at_once_spend_no_more_than_the_budget_allows() {
     };
     let slow = Vendor::scripted(Dialect::OpenAi, reply(150)).await;
     let quick = Vendor::scripted(Dialect::OpenAi, reply(150)).await;
-    let house = start(&slow, &quick).await;
+    let house = start(&slow, &quick, "40ms").await;
     let admin = Admin::of(&house);
     let limits = json!([{"metric": "usd", "amount": 0.0202, "per": "month"}]);
     admin.tenant(json!({"id": "acme", "limits": limits})).await;

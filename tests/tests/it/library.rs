@@ -8,7 +8,8 @@ use tests::house::{Model, Plan, cli};
 fn folder() -> Folder {
     let plan = Plan::new().simulated("lab");
     let models = ["one", "two", "three", "four", "five"];
-    models.iter().fold(plan, |p, m| p.model(&Model::new(&format!("lab/{m}")))).write()
+    let model = |m: &str| Model::new(&format!("lab/{m}")).with("simulate: { success: { default: 1 } }");
+    models.iter().fold(plan, |p, m| p.model(&model(m))).write()
 }
 
 async fn run(folder: &Folder, args: &[&str]) -> String {
