@@ -3,6 +3,7 @@
 //! Takes a canonical request and who asks; gives an answer, whole or as events, and a record of how it was
 //! decided and how it turned out. Knows no HTTP server and no database: providers and stores are seams.
 
+mod account;
 mod admit;
 pub mod answer;
 mod breaker;
@@ -211,6 +212,14 @@ impl Engine {
     /// The store failed.
     pub async fn recent(&self, limit: usize) -> Result<Vec<Stored>, store::Error> {
         self.0.store.recent(limit).await
+    }
+
+    /// What was used and what it cost.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn usage(&self, query: types::usage::Query) -> Result<types::usage::Report, store::Error> {
+        self.0.store.usage(query).await
     }
 
     /// Every model with its state.

@@ -101,6 +101,7 @@ pub(crate) mod tests {
             }],
             propensity: 1.0,
             basis: None,
+            account: None,
         }
     }
 

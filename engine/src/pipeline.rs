@@ -1,5 +1,6 @@
 //! The way of a request, top to bottom, one call per room.
 
+use crate::account::About;
 use crate::answer::{Admission, Answer, Head, Whole};
 use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
@@ -39,7 +40,9 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     let Decided { request, profile, features, scope, mut directives, seed, decision, routed } = decided;
     let ledger = Ledger::under(limits(&directives));
     let trace = Trace::default();
+    let about = About::of(&decision, view.bundle.matrix(), profile.facts.images);
     let mut tree = Tree {
+        about,
         store: inner.store.clone(),
         finished: inner.finished.clone(),
         explain: request.options.explain,

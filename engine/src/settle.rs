@@ -1,5 +1,6 @@
 //! The end of a request: what it used and cost, how it turned out, one record in the log.
 
+use crate::account::{self, About};
 use crate::admit::Permit;
 use crate::answer::{Admission, Tail};
 use crate::error::{Attempt, Error};
@@ -28,6 +29,8 @@ pub(crate) struct Tree {
     pub(crate) decision: Option<Box<Decision>>,
     /// The request as the learner's numbers.
     pub(crate) features: types::Features,
+    /// What the account of the request needs to know of it.
+    pub(crate) about: About,
     pub(crate) trace: Trace,
     pub(crate) ledger: Ledger,
     /// Calls that were made and settled earlier, while the same run was walked before.
@@ -159,6 +162,7 @@ impl Tree {
             repairs: run.repairs,
             observations: run.calls().filter(|c| !cancelled(c)).map(observation).collect(),
             propensity: decision.propensity,
+            account: Some(account::account(&self.about, &self.admission.who, decision, run, status)),
             basis: credited.and_then(|m| route::basis(decision, self.features, &m)),
         }
     }

@@ -18,6 +18,7 @@ mod routes;
 pub mod runner;
 pub mod tasks;
 pub mod telemetry;
+mod usage;
 pub mod webhooks;
 
 /// What a server runs on; for programs that use the house as a library, such as the bench.

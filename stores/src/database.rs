@@ -5,6 +5,7 @@ pub(crate) mod replay;
 mod rows;
 pub(crate) mod schema;
 mod sums;
+mod used;
 
 pub(crate) use rows::{Rows, forget, position};
 

@@ -30,6 +30,7 @@ mod samples;
 mod spool;
 mod store;
 mod telling;
+mod used;
 mod words;
 
 pub use memory::Memory;

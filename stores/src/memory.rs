@@ -3,6 +3,7 @@
 use crate::progress::{Progress, StopsOnDrop};
 use crate::store::Stats;
 use crate::telling::Telling;
+use crate::used::Used;
 use crate::{lock, words};
 use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, HashMap, VecDeque};
@@ -11,6 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use types::outcome::Feedback;
 use types::store::{Error, Observer, OutcomeStore, Record, RequestRecord, Seq, Stored};
+use types::usage::{Query, Report};
 
 /// Records that may wait for the store's thread.
 const QUEUE: usize = 65_536;
@@ -54,6 +56,7 @@ struct Table {
     /// By position, for the newest and the oldest.
     order: BTreeMap<Seq, String>,
     orphans: VecDeque<Feedback>,
+    used: Used,
     stored: u64,
 }
 
@@ -77,6 +80,7 @@ impl Memory {
             requests: HashMap::new(),
             order: BTreeMap::new(),
             orphans: VecDeque::new(),
+            used: Used::default(),
             stored: 0,
         };
         let shared = Arc::new(Shared {
@@ -151,6 +155,10 @@ impl OutcomeStore for Memory {
         self.read(move |table| table.requests.get(&request_id).map(Entry::stored))
     }
 
+    fn usage(&self, query: Query) -> BoxFuture<'_, Result<Report, Error>> {
+        self.read(move |table| table.used.report(&query))
+    }
+
     fn recent(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Stored>, Error>> {
         self.read(move |table| {
             let newest = table.order.values().rev().take(limit);
@@ -186,6 +194,9 @@ impl Entry {
 impl Table {
     fn store(&mut self, seq: Seq, record: Record, telling: &mut Telling) {
         self.stored += 1;
+        if self.stored.is_multiple_of(BATCH as u64) {
+            self.used.bound();
+        }
         match record {
             Record::Request(record) => self.request(seq, *record, telling),
             Record::Feedback(word) => self.feedback(seq, word, telling),
@@ -198,6 +209,7 @@ impl Table {
             return;
         }
         telling.outcome(seq, &record.outcome);
+        self.used.count(&record.outcome, 1);
         self.order.insert(seq, id.clone());
         self.requests.insert(id.clone(), Entry { record, words: Vec::new(), current: Vec::new() });
         let (mine, others) = self.orphans.drain(..).partition(|word: &Feedback| word.request_id == id);
@@ -224,7 +236,10 @@ impl Table {
             return;
         }
         entry.current = words::with(std::mem::take(&mut entry.current), &word);
-        entry.record.outcome = telling.feedback(seq, &entry.record.outcome, &entry.current);
+        let after = telling.feedback(seq, &entry.record.outcome, &entry.current);
+        self.used.count(&entry.record.outcome, -1);
+        self.used.count(&after, 1);
+        entry.record.outcome = after;
         entry.words.push(word);
     }
 }

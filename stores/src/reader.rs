@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use types::store::{Error, Seq, Stored};
+use types::usage::{Query, Report};
 
 /// Questions that may wait.
 pub(crate) const QUEUE: usize = 1_024;
@@ -20,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) enum Ask {
     /// One request.
     Request(String, Seq, oneshot::Sender<Result<Option<Stored>, Error>>),
+    /// Sums for a report.
+    Usage(Query, Seq, oneshot::Sender<Result<Report, Error>>),
     /// The newest requests.
     Recent(usize, Seq, oneshot::Sender<Result<Vec<Stored>, Error>>),
 }
@@ -27,7 +30,7 @@ pub(crate) enum Ask {
 impl Ask {
     fn target(&self) -> Seq {
         match self {
-            Ask::Request(_, target, _) | Ask::Recent(_, target, _) => *target,
+            Ask::Request(_, target, _) | Ask::Usage(_, target, _) | Ask::Recent(_, target, _) => *target,
         }
     }
 
@@ -35,6 +38,7 @@ impl Ask {
         // Who asked may have left; then nobody misses the answer.
         match self {
             Ask::Request(id, _, reply) => drop(reply.send(finder.request(&id))),
+            Ask::Usage(query, _, reply) => drop(reply.send(finder.usage(&query))),
             Ask::Recent(limit, _, reply) => drop(reply.send(finder.recent(limit.min(MAX_RECENT)))),
         }
     }

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use tokio::sync::oneshot;
 use types::store::{Error, Observer, OutcomeStore, Record, Seq, Stored};
+use types::usage::{Query, Report};
 
 /// Settings of a [`Store`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -239,6 +240,10 @@ impl OutcomeStore for Store {
     fn request(&self, request_id: &str) -> BoxFuture<'_, Result<Option<Stored>, Error>> {
         let request_id = request_id.to_owned();
         self.ask(|target, reply| Ask::Request(request_id, target, reply))
+    }
+
+    fn usage(&self, query: Query) -> BoxFuture<'_, Result<Report, Error>> {
+        self.ask(|target, reply| Ask::Usage(query, target, reply))
     }
 
     /// At most 10 000.

@@ -7,8 +7,10 @@ use common::{SaveEvery, Sums, request, request_line, summing, wait, word, word_l
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use stores::{Config, Memory, Store};
-use types::outcome::Feedback;
-use types::store::{OutcomeStore, Stored};
+use types::outcome::{Account, Billed, Feedback, ReferenceCost};
+use types::store::{OutcomeStore, Record, Stored};
+use types::usage::{GroupBy, Query, Report, Sums as Used};
+use types::{Usage, Usd};
 
 struct Subject {
     store: Box<dyn OutcomeStore>,
@@ -39,7 +41,93 @@ const CASES: &[(&str, Case)] = &[
     ("feedback waits for its request", early_feedback),
     ("a request is kept once", twice),
     ("many threads, one order", many_threads),
+    ("usage sums up by whom and by what", usage_by),
+    ("a word that changes an outcome changes the sums", usage_and_feedback),
 ];
+
+/// One request on a day: two models were called, 0.3 in all.
+fn paid(id: &str, day: i64, key: &str, team: &str) -> Record {
+    let mut r = request(id, 10);
+    r.outcome.ts_ms = day * 86_400_000 + 5;
+    r.outcome.tenant = if key == "k9" { "other".to_owned() } else { "acme".to_owned() };
+    r.outcome.cost_usd = Usd::from_nanos(300);
+    let call = |model: &str, cost: i64, calls: u32| Billed {
+        model: model.into(),
+        calls,
+        unpriced: 0,
+        usage: Usage { input: 100, cached_input: 40, output: 10, reasoning: 4, ..Usage::default() },
+        cost_usd: Usd::from_nanos(cost),
+    };
+    r.outcome.served_by = Some("p/strong".into());
+    r.outcome.account = Some(Account {
+        key: key.to_owned(),
+        tags: [("team".to_owned(), team.to_owned()), ("app".to_owned(), "web".to_owned())].into(),
+        images: 2,
+        calls: vec![call("p/cheap", 100, 2), call("p/strong", 200, 1)],
+        reference: Some(ReferenceCost { model: "p/best".into(), cost_usd: Usd::from_nanos(900) }),
+    });
+    Record::Request(Box::new(r))
+}
+
+fn report(s: &Subject, group_by: GroupBy, change: impl FnOnce(&mut Query)) -> Report {
+    let mut query = Query { group_by, limit: 100, ..Query::default() };
+    change(&mut query);
+    wait(s.store.usage(query)).unwrap()
+}
+
+fn groups(r: &Report) -> Vec<(&str, i64, i64)> {
+    r.rows.iter().map(|r| (r.group.as_str(), r.sums.requests, r.sums.cost_nanos)).collect()
+}
+
+fn usage_by(s: &Subject) {
+    for (i, (day, key, team)) in
+        [(10, "k1", "red"), (10, "k1", "blue"), (11, "k2", "red"), (12, "k9", "red")].into_iter().enumerate()
+    {
+        s.store.append(&paid(&format!("r{i}"), day, key, team)).unwrap();
+    }
+    let all = report(s, GroupBy::Model, |_| {});
+    assert_eq!(groups(&all), [("p/strong", 4, 800), ("p/cheap", 0, 400)], "paid where it was called");
+    let want = Used {
+        requests: 4,
+        successes: 4,
+        images: 8,
+        calls: 12,
+        input_tokens: 800,
+        cached_input_tokens: 320,
+        output_tokens: 80,
+        reasoning_tokens: 32,
+        cost_nanos: 1_200,
+        compared_nanos: 1_200,
+        reference_nanos: 3_600,
+        ..Used::default()
+    };
+    assert_eq!(all.total, want);
+    assert_eq!((all.total.saved(), all.total.cost_per_success()), (2_400, Some(Usd::from_nanos(300))));
+    assert_eq!(groups(&report(s, GroupBy::Day, |_| {})), [("10", 2, 600), ("11", 1, 300), ("12", 1, 300)]);
+    assert_eq!(groups(&report(s, GroupBy::Day, |q| q.limit = 1)), [("12", 1, 300)], "the newest");
+    assert_eq!(groups(&report(s, GroupBy::Key, |q| q.limit = 1)), [("k1", 2, 600)], "the dearest");
+    assert_eq!(groups(&report(s, GroupBy::Tenant, |_| {})), [("acme", 3, 900), ("other", 1, 300)]);
+    assert_eq!(groups(&report(s, GroupBy::Workflow, |_| {})), [("default", 4, 1_200)]);
+    let tags = report(s, GroupBy::Tag, |q| q.tenant = Some("acme".to_owned()));
+    assert_eq!(groups(&tags), [("app=web", 3, 900), ("team=red", 2, 600), ("team=blue", 1, 300)]);
+    assert_eq!(tags.total.requests, 3, "a request with two tags is one request");
+    let some = report(s, GroupBy::Day, |q| (q.from, q.to) = (Some(11), Some(11)));
+    assert_eq!((groups(&some), some.total.requests), (vec![("11", 1, 300)], 1));
+    let none = report(s, GroupBy::Day, |q| q.tenant = Some("nobody".to_owned()));
+    assert_eq!(none, Report::default());
+}
+
+fn usage_and_feedback(s: &Subject) {
+    s.store.append(&paid("r", 10, "k1", "red")).unwrap();
+    s.store.append(&request_line("old", 7)).unwrap();
+    let good = |s: &Subject| report(s, GroupBy::Day, |q| q.to = Some(10)).total;
+    assert_eq!(good(s).successes, 1);
+    s.store.append(&word_line("r", "user", 10)).unwrap();
+    let after = good(s);
+    assert_eq!((after.requests, after.cost_nanos), (1, 300), "nothing is counted twice");
+    let old = report(s, GroupBy::Model, |q| q.from = Some(11)).total;
+    assert_eq!((old.requests, old.input_tokens, old.cost_nanos), (1, 300, 12_345), "of an earlier version");
+}
 
 /// Runs every case against a fresh store.
 fn check(make: fn() -> Subject) {

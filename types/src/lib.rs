@@ -26,6 +26,7 @@ pub mod runner;
 pub mod runs;
 pub mod store;
 pub mod units;
+pub mod usage;
 
 pub use axis::Axis;
 pub use chat::ChatRequest;

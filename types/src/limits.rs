@@ -194,7 +194,7 @@ pub enum Refused {
 }
 
 /// What is left of one limit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Standing {
     /// Which.
     pub limit: Limit,
@@ -202,6 +202,75 @@ pub struct Standing {
     pub used: u64,
     /// Until all of it is free again.
     pub resets_in: Duration,
+    /// At which pace it is used, in its units an hour: an exponentially weighted mean. `None` for windows that
+    /// slide, and places in work.
+    pub pace_per_h: Option<f64>,
+}
+
+/// How near a limit is to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pressure {
+    /// Plenty is left.
+    #[default]
+    Green,
+    /// At the present pace it does not last until it is free again, or [`Standing::AMBER`] of it is used.
+    Amber,
+    /// [`Standing::RED`] of it is used.
+    Red,
+}
+
+impl Pressure {
+    /// The string of policies and the control API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Pressure::Green => "green",
+            Pressure::Amber => "amber",
+            Pressure::Red => "red",
+        }
+    }
+}
+
+impl Standing {
+    /// Share used from which on a limit is amber whatever the pace.
+    pub const AMBER: f64 = 0.8;
+    /// Share used from which on a limit is red.
+    pub const RED: f64 = 0.95;
+    /// Share used below which no pace makes a limit amber: after the first requests of a month there is none yet.
+    pub const EARLY: f64 = 0.05;
+
+    /// What is left.
+    #[must_use]
+    pub const fn left(&self) -> u64 {
+        self.limit.ceiling.saturating_sub(self.used)
+    }
+
+    /// Share used, 0..=1.
+    #[must_use]
+    pub fn ratio(&self) -> f64 {
+        (self.used as f64 / self.limit.ceiling.max(1) as f64).clamp(0.0, 1.0)
+    }
+
+    /// When it is used up at the present pace: left / pace. `None` = not before it is free again.
+    #[must_use]
+    pub fn runs_out_in(&self) -> Option<Duration> {
+        let pace = self.pace_per_h.filter(|p| *p > 0.0)?;
+        let seconds = self.left() as f64 / pace * 3_600.0;
+        (seconds < self.resets_in.as_secs_f64()).then(|| Duration::from_secs_f64(seconds))
+    }
+
+    /// How near it is to its end.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        let ratio = self.ratio();
+        match () {
+            () if ratio >= Self::RED => Pressure::Red,
+            () if ratio >= Self::AMBER => Pressure::Amber,
+            () if ratio >= Self::EARLY && self.runs_out_in().is_some() => Pressure::Amber,
+            () => Pressure::Green,
+        }
+    }
 }
 
 /// An amount that was reserved. Give it back with [`LimitStore::settle`], exactly once.
@@ -263,6 +332,27 @@ mod tests {
         for wrong in [0.0, -1.0, f64::NAN, f64::INFINITY, 1e-12] {
             check(Metric::Requests, wrong, second, None);
         }
+    }
+
+    #[test]
+    fn a_limit_that_does_not_last_is_amber_and_one_nearly_used_up_is_red() {
+        let limit = Limit::rate("key:a", Metric::Usd, 10.0, Window::Day).unwrap();
+        let check = |used: f64, pace: Option<f64>, hours: f64, want: (Option<u64>, Pressure)| {
+            let s = Standing {
+                limit: limit.clone(),
+                used: (used * 1e9) as u64,
+                resets_in: Duration::from_secs_f64(hours * 3_600.0),
+                pace_per_h: pace.map(|p| p * 1e9),
+            };
+            assert_eq!((s.runs_out_in().map(|d| d.as_secs() / 3_600), s.pressure()), want, "{s:?}");
+        };
+        check(0.0, None, 0.0, (None, Pressure::Green));
+        check(2.0, Some(0.4), 10.0, (None, Pressure::Green));
+        check(2.0, Some(1.0), 10.0, (Some(8), Pressure::Amber));
+        check(0.1, Some(9.9), 10.0, (Some(1), Pressure::Green));
+        check(8.5, Some(0.0), 10.0, (None, Pressure::Amber));
+        check(9.6, Some(0.1), 1.0, (None, Pressure::Red));
+        check(11.0, Some(1.0), 1.0, (Some(0), Pressure::Red));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use crate::profile::Cell;
 use crate::run::Verdict;
 use crate::units::{UnitInterval, Usd};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// How it ended.
@@ -111,6 +112,59 @@ pub struct Outcome {
     /// that did not keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub basis: Option<Basis>,
+    /// For whom and for what money went; `None` = the record is of a version that did not keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Account>,
+}
+
+/// For whom and for what the money of a request went, for reports.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Account {
+    /// Identifier of the virtual key; empty = none was asked for.
+    pub key: String,
+    /// Labels of the request, of its key and of policies.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Images in the request.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub images: u32,
+    /// What each model was paid for, in the order of their first calls.
+    pub calls: Vec<Billed>,
+    /// What the most capable candidate would have cost; `None` = there was no candidate, or its price is unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<ReferenceCost>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
+/// All calls of one model in one request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Billed {
+    /// `provider/model`.
+    pub model: Arc<str>,
+    /// How many, failed ones included.
+    pub calls: u32,
+    /// Of these, with an unknown price.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unpriced: u32,
+    /// What they used.
+    pub usage: Usage,
+    /// What those with a known price cost.
+    pub cost_usd: Usd,
+}
+
+/// What another model would have cost.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReferenceCost {
+    /// `provider/model`.
+    pub model: Arc<str>,
+    /// Its price for the tokens of the answer that was delivered; zero where none was. An estimate: the model was
+    /// not asked, and would have written more or less.
+    pub cost_usd: Usd,
 }
 
 /// What a decision knew of the request and of the arm that answered, for the learner.

@@ -3,6 +3,7 @@
 use crate::decision::Decision;
 use crate::outcome::{Feedback, Outcome};
 use crate::run::Run;
+use crate::usage;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
@@ -71,6 +72,9 @@ pub trait OutcomeStore: Send + Sync {
 
     /// Finds a request; sees everything appended before the call.
     fn request(&self, request_id: &str) -> BoxFuture<'_, Result<Option<Stored>, Error>>;
+
+    /// What was used and what it cost; sees everything appended before the call.
+    fn usage(&self, query: usage::Query) -> BoxFuture<'_, Result<usage::Report, Error>>;
 
     /// The newest requests, newest first.
     fn recent(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Stored>, Error>>;

@@ -8,6 +8,7 @@ use super::submission::{Given, Submission, write_scope};
 use super::tape::Tape;
 use super::world::Recorder;
 use super::{Service, end, plan};
+use crate::account::About;
 use crate::answer::Admission;
 use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
@@ -318,9 +319,12 @@ fn assemble(
     let calls = calls(view, &made, &admission, (&ledger, &after));
     let out = Arc::new(Out { calls, before: before.clone() });
     let inner = &service.engine.0;
-    let features = profiler::features(&made.request, &profiler::profile(&made.request));
+    let profile = profiler::profile(&made.request);
+    let features = profiler::features(&made.request, &profile);
+    let about = About::of(&made.decision, view.bundle.matrix(), profile.facts.images);
     let run = walk_of(view, &made, shared.clone(), out, trace.clone(), &admission.request_id);
     let tree = Tree {
+        about,
         store: inner.store.clone(),
         finished: inner.finished.clone(),
         explain: false,

@@ -39,6 +39,8 @@ pub(crate) struct Route {
     pub(crate) need: Need,
     /// One line for the document.
     pub(crate) summary: &'static str,
+    /// Parameters of the query.
+    pub(crate) query: &'static [&'static str],
     /// Schema of the body; empty = it takes none.
     pub(crate) takes: &'static str,
     /// Schema of the answer.
@@ -147,6 +149,7 @@ async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, id: &str) -> Resu
         return Err(refused);
     }
     let edge = &app.server.edge;
+    known(route, parts.uri.query())?;
     let bytes = if route.takes.is_empty() {
         Bytes::new()
     } else {
@@ -181,6 +184,23 @@ fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route, Vec<&'a s
     }
     let text = format!("this path takes {}", others.join(", "));
     Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text))
+}
+
+/// Whether every parameter of the query is one that the route reads: a mistyped one would silently ask for all.
+fn known(route: &Route, query: Option<&str>) -> Result<(), Failure> {
+    for name in query.into_iter().flat_map(|q| q.split('&')).filter_map(|p| p.split('=').next()) {
+        if !name.is_empty() && !route.query.contains(&name) {
+            let text = match route.query {
+                [] => "this path takes no parameters".to_owned(),
+                all => {
+                    let hint = types::diagnostic::suggestion(name, all.iter().copied());
+                    format!("this path takes the parameters {}; {hint}", all.join(", "))
+                }
+            };
+            return Err(Failure::bad_request("unknown_parameter", text).param("query"));
+        }
+    }
+    Ok(())
 }
 
 fn fits<'a>(pattern: &str, path: &'a str) -> Option<Vec<&'a str>> {

@@ -9,9 +9,11 @@ pub(crate) fn document() -> Value {
     let mut paths: Map<String, Value> = Map::new();
     for r in routes::ROUTES {
         let names = r.path.split('/').filter_map(|s| s.strip_prefix('{')?.strip_suffix('}'));
-        let parameters: Vec<Value> = names
-            .map(|n| json!({ "name": n, "in": "path", "required": true, "schema": { "type": "string" } }))
-            .collect();
+        let of_path = names
+            .map(|n| json!({ "name": n, "in": "path", "required": true, "schema": { "type": "string" } }));
+        let of_query =
+            r.query.iter().map(|n| json!({ "name": n, "in": "query", "schema": { "type": "string" } }));
+        let parameters: Vec<Value> = of_path.chain(of_query).collect();
         let mut operation = json!({
             "summary": r.summary,
             "description": format!("Needs the role {}.", r.need.as_str()),
@@ -126,6 +128,32 @@ fn with(mut members: Value, more: Value) -> Value {
     members
 }
 
+/// Sums of a report.
+fn used() -> Value {
+    let counts = types::usage::Sums::COLUMNS.iter().filter(|name| !name.ends_with("_nanos"));
+    let mut members: Map<String, Value> =
+        counts.map(|name| ((*name).to_owned(), json!({ "type": "integer" }))).collect();
+    for name in ["cost_usd", "compared_cost_usd", "reference_usd", "saved_usd"] {
+        members.insert(name.to_owned(), json!({ "type": "number" }));
+    }
+    for name in ["cost_per_request_usd", "cost_per_success_usd"] {
+        members.insert(name.to_owned(), json!({ "type": ["number", "null"] }));
+    }
+    if let Some(m) = members.get_mut("reference_usd").and_then(Value::as_object_mut) {
+        let text =
+            "an estimate: what the most capable candidate would have cost for the tokens of the answers";
+        m.insert("description".to_owned(), text.into());
+    }
+    object(&["requests", "cost_usd"], members)
+}
+
+fn with_group(mut sums: Value) -> Value {
+    if let Some(members) = sums.get_mut("properties").and_then(Value::as_object_mut) {
+        members.insert("group".to_owned(), json!({ "type": "string" }));
+    }
+    sums
+}
+
 fn schemas() -> Value {
     let id = json!({ "id": { "type": "string", "maxLength": 63, "pattern": "^[a-z0-9][a-z0-9_-]*$" } });
     let of_key = json!({
@@ -174,7 +202,18 @@ fn schemas() -> Value {
         "ProviderKey": open(provider_key),
         "ProviderKeys": list_of("ProviderKey"),
         "Budget": open(json!({
-            "tenant": {}, "holder": {}, "metric": {}, "limit": {}, "used": {}, "window": {}, "resets_in_s": {},
+            "tenant": { "type": "string" }, "holder": { "type": "string" },
+            "metric": { "enum": types::limits::Metric::NAMES }, "limit": { "type": "number" },
+            "used": { "type": "number" }, "left": { "type": "number" }, "window": { "type": "string" },
+            "resets_in_s": { "type": "integer" }, "state": { "enum": ["green", "amber", "red"] },
+            "pace_per_h": { "type": ["number", "null"] }, "runs_out_in_s": { "type": ["integer", "null"] },
+            "runs_out_at": { "type": ["string", "null"] },
+        })),
+        "Usage": object(&["object", "group_by", "data", "total"], json!({
+            "object": { "const": "usage" }, "group_by": { "enum": types::usage::GroupBy::NAMES },
+            "from": { "type": ["string", "null"] }, "to": { "type": ["string", "null"] },
+            "tenant": { "type": ["string", "null"] }, "total": used(),
+            "data": { "type": "array", "items": with_group(used()) },
         })),
         "Budgets": list_of("Budget"),
         "Bundle": open(json!({ "hash": { "type": "string" }, "workflows": texts() })),

@@ -5,13 +5,14 @@ use crate::app::App;
 use crate::clock;
 use crate::control::{Need, audit, keys, provider_keys, tenants};
 use crate::error::Failure;
+use crate::usage;
 use http::StatusCode;
 use serde_json::{Value, json};
 use std::future::ready;
 use types::control::Principal;
 
 const fn get(path: &'static str, need: Need, summary: &'static str, gives: &'static str, run: Run) -> Route {
-    Route { method: "GET", path, need, summary, takes: "", gives, run }
+    Route { method: "GET", path, need, summary, query: &[], takes: "", gives, run }
 }
 
 const fn post(
@@ -22,7 +23,7 @@ const fn post(
     gives: &'static str,
     run: Run,
 ) -> Route {
-    Route { method: "POST", path, need, summary, takes, gives, run }
+    Route { method: "POST", path, need, summary, query: &[], takes, gives, run }
 }
 
 const fn patch(
@@ -32,7 +33,7 @@ const fn patch(
     gives: &'static str,
     run: Run,
 ) -> Route {
-    Route { method: "PATCH", path, need: Need::Operate, summary, takes, gives, run }
+    Route { method: "PATCH", path, need: Need::Operate, summary, query: &[], takes, gives, run }
 }
 
 const fn delete(
@@ -42,7 +43,7 @@ const fn delete(
     gives: &'static str,
     run: Run,
 ) -> Route {
-    Route { method: "DELETE", path, need, summary, takes: "", gives, run }
+    Route { method: "DELETE", path, need, summary, query: &[], takes: "", gives, run }
 }
 
 /// All of them.
@@ -106,6 +107,12 @@ pub(crate) static ROUTES: &[Route] = &[
     get("/budgets", Need::View, "How the limits of tenants and keys stand", "Budgets", |c| {
         Box::pin(budgets(c))
     }),
+    Route {
+        query: &["group_by", "from", "to", "tenant", "limit"],
+        ..get("/usage", Need::View, "What was used, what it cost and what was saved", "Usage", |c| {
+            Box::pin(used(c))
+        })
+    },
     get("/bundle", Need::ViewAll, "The configuration in force", "Bundle", |c| Box::pin(ready(bundle(&c)))),
     post(
         "/reload",
@@ -115,9 +122,12 @@ pub(crate) static ROUTES: &[Route] = &[
         "Bundle",
         |c| Box::pin(ready(reload(&c))),
     ),
-    get("/audit", Need::Audit, "Lines of the audit trail after a number", "AuditLines", |c| {
-        Box::pin(lines(c))
-    }),
+    Route {
+        query: &["after", "limit"],
+        ..get("/audit", Need::Audit, "Lines of the audit trail after a number", "AuditLines", |c| {
+            Box::pin(lines(c))
+        })
+    },
 ];
 
 fn ok(value: Value) -> Result<Reply, Failure> {
@@ -236,11 +246,7 @@ async fn budgets(c: Call<'_>) -> Result<Reply, Failure> {
         let tenant = std::sync::Arc::from(principal.tenant.id.as_str());
         let limits = all_limits(&principal);
         for s in c.app.limits.standing(&tenant, &limits, now).await {
-            rows.push(json!({
-                "tenant": principal.tenant.id, "holder": &*s.limit.holder, "metric": s.limit.metric,
-                "limit": amount(&s.limit, s.limit.ceiling), "used": amount(&s.limit, s.used),
-                "window": s.limit.window.to_string(), "resets_in_s": s.resets_in.as_secs(),
-            }));
+            rows.push(usage::budget(&tenant, &s, now));
         }
     }
     rows.sort_by_key(std::string::ToString::to_string);
@@ -252,14 +258,13 @@ fn all_limits(p: &Principal) -> Vec<types::limits::Limit> {
     p.limits.iter().chain(p.partial.iter().map(|(_, l)| l)).cloned().collect()
 }
 
-/// Money in dollars, everything else as it is counted.
-fn amount(limit: &types::limits::Limit, n: u64) -> Value {
-    match limit.metric {
-        types::limits::Metric::Usd => {
-            json!(types::Usd::from_nanos(i64::try_from(n).unwrap_or(i64::MAX)))
-        }
-        _ => json!(n),
-    }
+async fn used(c: Call<'_>) -> Result<Reply, Failure> {
+    let query = usage::asked(c.actor, |name| c.parameter(name))?;
+    let report = c.app.engine.usage(query.clone()).await.map_err(|e| {
+        tracing::error!(error = %e, "usage cannot be read");
+        Failure::busy("store_unavailable", "usage cannot be read just now", std::time::Duration::from_secs(5))
+    })?;
+    ok(usage::document(&query, &report))
 }
 
 fn bundle(c: &Call<'_>) -> Result<Reply, Failure> {

@@ -204,11 +204,19 @@ enum ProviderKeyCommand {
 /// How the limits of tenants and keys stand
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout budget\n  turnout budget --json | jq '.data[] | select(.metric == \"usd\")'"
+    after_help = "Examples:\n  turnout budget list\n  turnout budget --json | jq '.data[] | select(.metric == \"usd\")'"
 )]
 pub(super) struct BudgetArgs {
+    #[command(subcommand)]
+    what: Option<BudgetCommand>,
     #[command(flatten)]
     at: Where,
+}
+
+#[derive(Subcommand, Debug)]
+enum BudgetCommand {
+    /// All limits: what is used and left, at which pace, and when they run out (the default)
+    List,
 }
 
 /// The audit trail: who changed what
@@ -245,13 +253,13 @@ enum AuditCommand {
     },
 }
 
-struct Client {
+pub(super) struct Client {
     address: String,
     token: String,
 }
 
 impl Client {
-    fn find(global: &Global, at: &Where) -> Result<Client, Problem> {
+    pub(super) fn find(global: &Global, at: &Where) -> Result<Client, Problem> {
         let key = std::env::var("TURNOUT_ADMIN_KEY").ok().filter(|k| !k.is_empty());
         if let Some(url) = &at.url {
             let token = key.ok_or_else(|| {
@@ -279,7 +287,7 @@ impl Client {
         Ok(Client { address, token })
     }
 
-    async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Problem> {
+    pub(super) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Problem> {
         let path = format!("{ROOT}{path}");
         let Answered { status, document } =
             fetch::ask(&self.address, method, &path, Some(&self.token), body).await?;
@@ -446,8 +454,21 @@ pub(super) async fn provider_key(global: &Global, args: &ProviderKeyArgs, out: &
 }
 
 pub(super) async fn budget(global: &Global, args: &BudgetArgs, out: &Out) -> Outcome {
+    let (Some(BudgetCommand::List) | None) = args.what;
     let said = Client::find(global, &args.at)?.ask("GET", "/budgets", None).await?;
-    show(out, &said, &["tenant", "holder", "metric", "used", "limit", "window", "resets_in_s"]);
+    let columns = [
+        "tenant",
+        "holder",
+        "metric",
+        "used",
+        "limit",
+        "window",
+        "state",
+        "pace_per_h",
+        "runs_out_at",
+        "resets_in_s",
+    ];
+    show(out, &said, &columns);
     Ok(GOOD)
 }
 

@@ -15,6 +15,7 @@ mod policy;
 mod profile;
 mod replay;
 mod serve;
+mod usage;
 mod workflow;
 
 use crate::app::{Data, Settings};
@@ -104,6 +105,7 @@ enum Command {
     ProviderKey(control::ProviderKeyArgs),
     /// How the limits of tenants and keys stand
     Budget(control::BudgetArgs),
+    Usage(usage::UsageArgs),
     /// The audit trail: who changed what
     Audit(control::AuditArgs),
     /// Check, test, explain, compare and format rules and policies
@@ -201,6 +203,7 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
             Command::Key(args) => control::key(global, &args, out).await,
             Command::ProviderKey(args) => control::provider_key(global, &args, out).await,
             Command::Budget(args) => control::budget(global, &args, out).await,
+            Command::Usage(args) => usage::run(global, &args, out).await,
             Command::Audit(args) => control::audit(global, &args, out).await,
             _ => Ok(GOOD),
         }

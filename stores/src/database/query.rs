@@ -11,6 +11,7 @@ use types::UnitInterval;
 use types::decision::Exclusion;
 use types::outcome::{Feedback, Outcome};
 use types::store::{Error, RequestRecord, Stored};
+use types::usage::{Query, Report};
 
 /// The most words of one request that are read: the newest.
 const MAX_WORDS: i64 = 1_000;
@@ -47,6 +48,14 @@ impl Finder {
             .and_then(|mut select| select.query_row([request_id], row).optional())
             .map_err(sql)?;
         found.map_or(Ok(None), |found| stored(&tx, &mut self.archive, &mut self.constants, found))
+    }
+
+    /// What was used and what it cost.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(crate) fn usage(&self, query: &Query) -> Result<Report, Error> {
+        super::used::report(&self.conn, query)
     }
 
     /// The newest requests, newest first. One that is not understood is left out, so that it does not hide the

@@ -3,10 +3,12 @@
 use super::query::{self, row_word};
 use super::sql;
 use super::sums::Sums;
+use super::used;
 use crate::archive::Archive;
 use crate::record::{self, Hash, Head};
 use crate::spool::Line;
 use crate::telling::Telling;
+use crate::used::Used;
 use crate::words;
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, params};
 use types::outcome::{Feedback, Outcome};
@@ -25,6 +27,7 @@ pub(crate) struct Rows<'a> {
     /// Words wait for their request; mostly none do.
     orphans: bool,
     sums: Sums,
+    used: Used,
     records: u64,
 }
 
@@ -44,7 +47,16 @@ impl<'a> Rows<'a> {
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM orphans)")
             .and_then(|mut select| select.query_row([], |r| r.get(0)))
             .map_err(sql)?;
-        Ok(Rows { tx, telling, archive, insert, orphans, sums: Sums::default(), records: 0 })
+        Ok(Rows {
+            tx,
+            telling,
+            archive,
+            insert,
+            orphans,
+            sums: Sums::default(),
+            used: Used::default(),
+            records: 0,
+        })
     }
 
     /// Stores a record. One that is here already changes nothing, and one that makes no sense is kept aside:
@@ -71,6 +83,7 @@ impl<'a> Rows<'a> {
     /// The database refuses.
     pub(crate) fn end(self, end: Seq) -> Result<u64, Error> {
         self.sums.write(self.tx)?;
+        used::write(&self.used, self.tx)?;
         save_state(self.tx, self.telling, end)?;
         set_position(self.tx, end)?;
         Ok(self.records)
@@ -82,6 +95,7 @@ impl<'a> Rows<'a> {
         }
         self.telling.outcome(seq, &outcome);
         self.sums.count(&outcome, 1);
+        self.used.count(&outcome, 1);
         if !self.orphans {
             return Ok(());
         }
@@ -144,8 +158,10 @@ impl<'a> Rows<'a> {
             .prepare_cached("UPDATE records SET outcome = ? WHERE request_id = ?")
             .and_then(|mut update| update.execute([&written, &word.request_id]))
             .map_err(sql)?;
-        self.sums.count(&before, -1);
-        self.sums.count(&after, 1);
+        for (outcome, sign) in [(&before, -1), (&after, 1)] {
+            self.sums.count(outcome, sign);
+            self.used.count(outcome, sign);
+        }
         Ok(after)
     }
 

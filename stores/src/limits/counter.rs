@@ -96,6 +96,22 @@ impl Counter {
         }
     }
 
+    /// Milliseconds since its day or month began.
+    pub(super) fn begun(window: Window, now: Moment) -> i64 {
+        let length = match window {
+            Window::Sliding(_) => 0,
+            Window::Day => DAY_MS,
+            Window::Month => {
+                let (_, _, day) = civil(now.unix_ms.div_euclid(DAY_MS));
+                return day
+                    .saturating_sub(1)
+                    .saturating_mul(DAY_MS)
+                    .saturating_add(now.unix_ms.rem_euclid(DAY_MS));
+            }
+        };
+        if length == 0 { 0 } else { now.unix_ms.rem_euclid(length) }
+    }
+
     /// Nothing is counted: the counter can be forgotten.
     pub(super) fn is_idle(&mut self, window: Window, now: Moment) -> bool {
         self.used(window, now) == 0

@@ -1,6 +1,7 @@
 //! Counters of one process, in memory.
 
 use super::counter::{Counter, Moment};
+use super::pace::Pace;
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -27,8 +28,14 @@ type Id = (Arc<str>, Arc<str>, Metric, Window);
 
 #[derive(Default)]
 struct Shard {
-    counters: HashMap<Id, Counter>,
+    counters: HashMap<Id, Counted>,
     sweep_at: usize,
+}
+
+/// A counter, and how fast it fills.
+struct Counted {
+    counter: Counter,
+    pace: Option<Pace>,
 }
 
 impl std::fmt::Debug for Counters {
@@ -75,7 +82,7 @@ impl Counters {
         let mut refused: Option<Refused> = None;
         for limit in limits.iter() {
             let want = amount.of(limit.metric);
-            let counter = shard.counter(tenant, limit);
+            let counter = shard.counter(tenant, limit, now);
             let used = counter.used(limit.window, now);
             // A request that uses nothing of it passes even where the ceiling was lowered below what is used.
             if want == 0 || used.saturating_add(want) <= limit.ceiling {
@@ -95,7 +102,7 @@ impl Counters {
             return Err(refused);
         }
         for limit in limits.iter() {
-            shard.counter(tenant, limit).add(amount.of(limit.metric));
+            shard.counter(tenant, limit, now).add(amount.of(limit.metric));
         }
         Ok(granted())
     }
@@ -124,7 +131,7 @@ impl Counters {
         let mut all = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            for ((tenant, holder, metric, window), counter) in &mut shard.counters {
+            for ((tenant, holder, metric, window), Counted { counter, .. }) in &mut shard.counters {
                 let used = if matches!(window, Window::Sliding(_)) { 0 } else { counter.used(*window, now) };
                 if used > 0 {
                     let (tenant, holder) = (tenant.clone(), holder.clone());
@@ -138,9 +145,16 @@ impl Counters {
 }
 
 impl Shard {
-    fn counter(&mut self, tenant: &Arc<str>, limit: &Limit) -> &mut Counter {
+    fn counter(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> &mut Counter {
+        &mut self.counted(tenant, limit, now).counter
+    }
+
+    fn counted(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> &mut Counted {
         let id = (tenant.clone(), limit.holder.clone(), limit.metric, limit.window);
-        self.counters.entry(id).or_insert_with(|| Counter::new(limit.metric, limit.window))
+        self.counters.entry(id).or_insert_with(|| Counted {
+            counter: Counter::new(limit.metric, limit.window),
+            pace: Pace::new(limit.window, now.ms).filter(|_| limit.metric != Metric::Concurrency),
+        })
     }
 
     /// Forgets counters that count nothing, when there are many: the map is bounded by what is in use.
@@ -148,7 +162,7 @@ impl Shard {
         if self.counters.len() < self.sweep_at {
             return;
         }
-        self.counters.retain(|id, c| !c.is_idle(id.3, now));
+        self.counters.retain(|id, c| !c.counter.is_idle(id.3, now));
         self.sweep_at = self.counters.len().saturating_mul(2).max(SWEEP);
     }
 }
@@ -170,7 +184,10 @@ impl LimitStore for Counters {
         let Some(mut shard) = self.shard(&reservation.tenant) else { return };
         for limit in reservation.limits.iter() {
             let (reserved, used) = (reservation.amount.of(limit.metric), used.of(limit.metric));
-            let counter = shard.counter(&reservation.tenant, limit);
+            let Counted { counter, pace } = shard.counted(&reservation.tenant, limit, now);
+            if let Some(pace) = pace {
+                pace.add(used, now.ms);
+            }
             counter.used(limit.window, now);
             if used > reserved {
                 counter.add(used.saturating_sub(reserved));
@@ -183,20 +200,24 @@ impl LimitStore for Counters {
     fn restore(&self, tenant: &Arc<str>, limit: &Limit, used: u64, unix_ms: i64) {
         let now = self.moment(unix_ms);
         let Some(mut shard) = self.shard(tenant) else { return };
-        let counter = shard.counter(tenant, limit);
+        let Counted { counter, pace } = shard.counted(tenant, limit, now);
         counter.used(limit.window, now);
         counter.add(used);
+        if let Some(pace) = pace {
+            pace.resume(used, Counter::begun(limit.window, now));
+        }
     }
 
     fn standing(&self, tenant: &Arc<str>, limits: &[Limit], unix_ms: i64) -> BoxFuture<'_, Vec<Standing>> {
         let now = self.moment(unix_ms);
         let Some(mut shard) = self.shard(tenant) else { return ready(Vec::new()).boxed() };
         let standing = |limit: &Limit| {
-            let counter = shard.counter(tenant, limit);
+            let Counted { counter, pace } = shard.counted(tenant, limit, now);
             let used = counter.used(limit.window, now);
+            let pace_per_h = pace.as_mut().map(|p| p.per_hour(now.ms));
             let wait =
                 if used == 0 { 0 } else { counter.wait(limit.ceiling, limit.ceiling, limit.window, now) };
-            Standing { limit: limit.clone(), used, resets_in: Duration::from_millis(wait) }
+            Standing { limit: limit.clone(), used, resets_in: Duration::from_millis(wait), pace_per_h }
         };
         let all: Vec<Standing> = limits.iter().map(standing).collect();
         drop(shard);

@@ -2,5 +2,6 @@
 
 mod counter;
 mod memory;
+mod pace;
 
 pub use memory::{Counters, Kept};

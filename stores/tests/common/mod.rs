@@ -142,6 +142,7 @@ pub(crate) fn request(id: &str, tokens: u32) -> RequestRecord {
         observations: Vec::new(),
         propensity: 0.95,
         basis: None,
+        account: None,
     };
     RequestRecord { decision: decision(id), run: run(usage), outcome }
 }

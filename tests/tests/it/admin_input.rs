@@ -102,7 +102,18 @@ async fn odd_names_in_paths_and_queries_are_refused() {
             assert!(said.header("set-cookie").is_none());
         }
     }
-    for (path, param) in [("/audit?after=-1", "after"), ("/audit?limit=1001", "limit")] {
+    for (path, param) in [
+        ("/audit?after=-1", "after"),
+        ("/audit?lmit=1", "query"),
+        ("/keys?tenant=acme", "query"),
+        ("/usage?group_by=colour", "group_by"),
+        ("/usage?from=yesterday", "from"),
+        ("/usage?to=2026-13-01", "to"),
+        ("/usage?from=2026-02-02&to=2026-02-01", "from"),
+        ("/usage?tenant=%00", "tenant"),
+        ("/usage?limit=0", "limit"),
+        ("/audit?limit=1001", "limit"),
+    ] {
         let said = admin.call("GET", path, &Value::Null).await;
         assert_eq!(said.error(400)["param"], param, "{path}");
     }

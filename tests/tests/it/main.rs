@@ -29,6 +29,7 @@ mod operator;
 mod repair;
 mod sdk;
 mod secrecy;
+mod usage;
 mod wire;
 
 /// Rules under which no choice falls by chance: the best arm is always asked first.

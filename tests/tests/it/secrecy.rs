@@ -130,6 +130,7 @@ async fn no_byte_of_a_key_stands_anywhere() {
         "/models",
         "/provider-keys",
         "/budgets",
+        "/usage?group_by=key",
         "/bundle",
         "/audit?limit=1000",
     ] {
@@ -144,6 +145,7 @@ async fn no_byte_of_a_key_stands_anywhere() {
         &["key", "list"][..],
         &["provider-key", "list"],
         &["audit", "list"],
+        &["usage", "--json"],
         &["check", "--json"],
         &["models", "--json"],
         &["explain", &ids[0], "--json"],

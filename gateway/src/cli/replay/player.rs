@@ -167,6 +167,7 @@ fn outcome(decision: &Decision, model: &Arc<str>, basis: Option<Basis>, told: &T
         }],
         propensity: decision.propensity,
         basis,
+        account: None,
     }
 }
 

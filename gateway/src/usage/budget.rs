@@ -1,0 +1,66 @@
+//! How one limit stands, as the control API says it.
+
+use serde_json::{Value, json};
+use types::Usd;
+use types::limits::{Limit, Metric, Standing};
+
+/// Money in dollars, everything else as it is counted.
+fn amount(limit: &Limit, n: u64) -> Value {
+    match limit.metric {
+        Metric::Usd => json!(Usd::from_nanos(i64::try_from(n).unwrap_or(i64::MAX))),
+        _ => json!(n),
+    }
+}
+
+/// The pace in the unit of the limit, rounded to what can be read.
+fn pace(limit: &Limit, per_h: f64) -> Value {
+    match limit.metric {
+        Metric::Usd => json!(Usd::from_dollars(per_h / 1e9)),
+        _ => json!((per_h * 1e3).round() / 1e3),
+    }
+}
+
+/// One row of `GET /admin/v1/budgets`.
+pub(crate) fn row(tenant: &str, s: &Standing, now_ms: i64) -> Value {
+    let runs_out = s.runs_out_in().map(|d| d.as_secs());
+    let at = runs_out.and_then(|secs| {
+        let ms = now_ms.saturating_add(i64::try_from(secs.saturating_mul(1_000)).ok()?);
+        jiff::Timestamp::from_millisecond(ms).ok().map(|t| t.strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+    });
+    json!({
+        "tenant": tenant, "holder": &*s.limit.holder, "metric": s.limit.metric,
+        "limit": amount(&s.limit, s.limit.ceiling), "used": amount(&s.limit, s.used),
+        "left": amount(&s.limit, s.left()), "window": s.limit.window.to_string(),
+        "resets_in_s": s.resets_in.as_secs(), "state": s.pressure(),
+        "pace_per_h": s.pace_per_h.map(|p| pace(&s.limit, p)), "runs_out_in_s": runs_out, "runs_out_at": at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use types::limits::Window;
+
+    #[test]
+    fn a_budget_that_does_not_last_says_when_it_ends() {
+        let limit = Limit::rate("tenant:acme", Metric::Usd, 10.0, Window::Day).unwrap();
+        let standing = Standing {
+            limit,
+            used: 6_000_000_000,
+            resets_in: Duration::from_secs(36_000),
+            pace_per_h: Some(1e9),
+        };
+        let said = row("acme", &standing, 1_782_907_200_000);
+        assert_eq!(
+            (&said["state"], &said["left"], &said["pace_per_h"]),
+            (&json!("amber"), &json!(4.0), &json!(1.0))
+        );
+        assert_eq!(
+            (&said["runs_out_in_s"], &said["runs_out_at"]),
+            (&json!(14_400), &json!("2026-07-01T16:00:00Z"))
+        );
+        let idle = Standing { pace_per_h: Some(0.0), ..standing };
+        assert_eq!(row("acme", &idle, 0)["runs_out_at"], Value::Null);
+    }
+}

@@ -1,0 +1,143 @@
+//! What was used, by day and by whom, in the database.
+
+use super::sql;
+use crate::used::{DAYS, MAX_TAGS, OTHER, Used};
+use rusqlite::{Connection, Row as SqlRow, named_params, params_from_iter, types::Value};
+use std::collections::BTreeSet;
+use types::store::Error;
+use types::usage::{GroupBy, Query, Report, Row, Sums};
+
+const ADD: &str = "INSERT INTO used VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+    ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, \
+    successes = successes + excluded.successes, failed = failed + excluded.failed, \
+    images = images + excluded.images, calls = calls + excluded.calls, \
+    unpriced_calls = unpriced_calls + excluded.unpriced_calls, \
+    input_tokens = input_tokens + excluded.input_tokens, \
+    cached_input_tokens = cached_input_tokens + excluded.cached_input_tokens, \
+    cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens, \
+    output_tokens = output_tokens + excluded.output_tokens, \
+    reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens, \
+    cost_nanos = cost_nanos + excluded.cost_nanos, compared_nanos = compared_nanos + excluded.compared_nanos, \
+    reference_nanos = reference_nanos + excluded.reference_nanos";
+
+const ADD_TAG: &str = "INSERT INTO used_tags VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+    ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, \
+    successes = successes + excluded.successes, failed = failed + excluded.failed, \
+    images = images + excluded.images, calls = calls + excluded.calls, \
+    unpriced_calls = unpriced_calls + excluded.unpriced_calls, \
+    input_tokens = input_tokens + excluded.input_tokens, \
+    cached_input_tokens = cached_input_tokens + excluded.cached_input_tokens, \
+    cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens, \
+    output_tokens = output_tokens + excluded.output_tokens, \
+    reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens, \
+    cost_nanos = cost_nanos + excluded.cost_nanos, compared_nanos = compared_nanos + excluded.compared_nanos, \
+    reference_nanos = reference_nanos + excluded.reference_nanos";
+
+/// Whether a tag is new and there are too many of its tenant and day.
+const TOO_MANY: &str = "SELECT NOT EXISTS (SELECT 1 FROM used_tags WHERE day = ?1 AND tenant = ?2 AND tag = ?3) \
+    AND (SELECT count(*) FROM used_tags WHERE day = ?1 AND tenant = ?2) >= ?4";
+
+/// Days before the newest so many: an odd clock costs the oldest day, never all of them.
+const OLD: &str =
+    "DELETE FROM used WHERE day < (SELECT day FROM used GROUP BY day ORDER BY day DESC LIMIT 1 OFFSET ?)";
+const OLD_TAGS: &str = "DELETE FROM used_tags WHERE day < (SELECT day FROM used_tags GROUP BY day ORDER BY day DESC LIMIT 1 OFFSET ?)";
+
+const REPORT: &str = "SELECT CASE :by WHEN 'day' THEN CAST(day AS TEXT) WHEN 'tenant' THEN tenant \
+    WHEN 'key' THEN key WHEN 'model' THEN model WHEN 'workflow' THEN workflow ELSE '' END AS part, \
+    sum(requests), sum(successes), sum(failed), sum(images), sum(calls), sum(unpriced_calls), sum(input_tokens), \
+    sum(cached_input_tokens), sum(cache_write_tokens), sum(output_tokens), sum(reasoning_tokens), \
+    sum(cost_nanos), sum(compared_nanos), sum(reference_nanos) FROM used \
+    WHERE day BETWEEN :from AND :to AND (:tenant IS NULL OR tenant = :tenant) GROUP BY part \
+    ORDER BY CASE :by WHEN 'day' THEN max(day) ELSE sum(cost_nanos) END DESC, part LIMIT :limit";
+
+const REPORT_TAGS: &str = "SELECT tag, sum(requests), sum(successes), sum(failed), sum(images), sum(calls), \
+    sum(unpriced_calls), sum(input_tokens), sum(cached_input_tokens), sum(cache_write_tokens), \
+    sum(output_tokens), sum(reasoning_tokens), sum(cost_nanos), sum(compared_nanos), sum(reference_nanos) \
+    FROM used_tags WHERE day BETWEEN :from AND :to AND (:tenant IS NULL OR tenant = :tenant) GROUP BY tag \
+    ORDER BY sum(cost_nanos) DESC, tag LIMIT :limit";
+
+/// Adds what a batch used.
+///
+/// # Errors
+/// The database refuses.
+pub(super) fn write(used: &Used, conn: &Connection) -> Result<(), Error> {
+    let mut days = BTreeSet::new();
+    let mut known = conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM used WHERE day = ?)").map_err(sql)?;
+    let mut add = conn.prepare_cached(ADD).map_err(sql)?;
+    for by in used.rows.keys() {
+        if !days.contains(&by.day) && known.query_row([by.day], |r| r.get::<_, bool>(0)).map_err(sql)? {
+            continue;
+        }
+        days.insert(by.day);
+    }
+    for (by, sums) in &used.rows {
+        let by = [by.tenant.as_str(), &by.key, &by.workflow, &by.model]
+            .into_iter()
+            .map(|t| Value::Text(t.to_owned()))
+            .fold(vec![Value::Integer(by.day)], |mut v, t| {
+                v.push(t);
+                v
+            });
+        add.execute(params_from_iter(by.into_iter().chain(numbers(sums)))).map_err(sql)?;
+    }
+    let mut add = conn.prepare_cached(ADD_TAG).map_err(sql)?;
+    let mut full = conn.prepare_cached(TOO_MANY).map_err(sql)?;
+    for ((day, tenant, tag), sums) in &used.tags {
+        let most = i64::try_from(MAX_TAGS).unwrap_or(i64::MAX);
+        let other: bool =
+            full.query_row(rusqlite::params![day, tenant, tag, most], |r| r.get(0)).map_err(sql)?;
+        let tag = if other { OTHER } else { tag };
+        let by = [Value::Integer(*day), Value::Text(tenant.clone()), Value::Text(tag.to_owned())];
+        add.execute(params_from_iter(by.into_iter().chain(numbers(sums)))).map_err(sql)?;
+    }
+    if !days.is_empty() {
+        // A new day began: the oldest one may have to go.
+        let most = i64::try_from(DAYS.saturating_sub(1)).unwrap_or(i64::MAX);
+        conn.execute(OLD, [most]).map_err(sql)?;
+        conn.execute(OLD_TAGS, [most]).map_err(sql)?;
+    }
+    Ok(())
+}
+
+fn numbers(sums: &Sums) -> impl Iterator<Item = Value> {
+    sums.values().into_iter().map(Value::Integer)
+}
+
+fn sums(row: &SqlRow<'_>) -> rusqlite::Result<Sums> {
+    let mut values = [0_i64; 14];
+    for (i, v) in values.iter_mut().enumerate() {
+        // Over no rows at all a sum is null.
+        *v = row.get::<_, Option<i64>>(i.saturating_add(1))?.unwrap_or(0);
+    }
+    Ok(Sums::of(values))
+}
+
+/// A report of what the database holds.
+///
+/// # Errors
+/// The database cannot be read.
+pub(super) fn report(conn: &Connection, query: &Query) -> Result<Report, Error> {
+    let rows = |by: &str, statement: &'static str, limit: i64| {
+        let mut select = conn.prepare_cached(statement).map_err(sql)?;
+        let (from, to) = (query.from.unwrap_or(i64::MIN), query.to.unwrap_or(i64::MAX));
+        let row = |r: &SqlRow<'_>| Ok(Row { group: r.get(0)?, sums: sums(r)? });
+        let tenant = &query.tenant;
+        let found = if by == GroupBy::Tag.as_str() {
+            let given = named_params! { ":from": from, ":to": to, ":tenant": tenant, ":limit": limit };
+            select.query_map(given, row)
+        } else {
+            let given =
+                named_params! { ":by": by, ":from": from, ":to": to, ":tenant": tenant, ":limit": limit };
+            select.query_map(given, row)
+        };
+        found.map_err(sql)?.collect::<Result<Vec<_>, _>>().map_err(sql)
+    };
+    let limit = i64::try_from(query.limit).unwrap_or(i64::MAX);
+    let statement = if query.group_by == GroupBy::Tag { REPORT_TAGS } else { REPORT };
+    let mut found = rows(query.group_by.as_str(), statement, limit)?;
+    if query.group_by == GroupBy::Day {
+        found.reverse();
+    }
+    let total = rows("", REPORT, 1)?.first().map_or_else(Sums::default, |r| r.sums);
+    Ok(Report { rows: found, total })
+}

@@ -1,0 +1,197 @@
+//! What was used and what it cost, told by the control API and the command line; and budgets that say when they end.
+
+use crate::NO_CHANCE;
+use serde_json::{Value, json};
+use tests::admin::{Admin, send};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Answer, Dialect, Reply, Usage, Vendor};
+
+/// A cheap model that answers, and a dear one that is more capable and is not asked.
+async fn house() -> (Vendor, House) {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let usage = Usage { input: 1_000, cached_input: 400, output: 100 };
+    vendor.otherwise(move |seen| {
+        if seen.bytes.windows(5).any(|w| w == b"break") {
+            return Reply::error(400);
+        }
+        Reply::Answer(Answer { usage, ..Answer::text("hello") })
+    });
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/cheap").price(1.0))
+        .model(&Model { quality_tier: 3, ..Model::new("alpha/best").price(10.0).success(0.9) })
+        .rules(&format!("{NO_CHANCE}rules:\n  - id: cheap\n    actions: {{ prefer: {{ models: alpha/cheap, strength: 1.0 }} }}\n"))
+        .start()
+        .await;
+    (vendor, house)
+}
+
+fn ask(text: &str, tags: Value) -> Value {
+    json!({
+        "model": "auto", "max_tokens": 100, "messages": [{"role": "user", "content": text}],
+        "routing": {"tags": tags},
+    })
+}
+
+async fn report(admin: &Admin, query: &str) -> Value {
+    let said = admin.call("GET", &format!("/usage{query}"), &Value::Null).await;
+    assert_eq!(said.status, 200, "{}", said.text());
+    said.json()
+}
+
+fn row<'a>(report: &'a Value, group: &str) -> &'a Value {
+    let found = report["data"].as_array().unwrap().iter().find(|r| r["group"] == group);
+    found.unwrap_or_else(|| panic!("no row {group} in {report}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_used_is_told_by_whom_and_by_what() {
+    let (vendor, mut house) = house().await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme"})).await;
+    admin.tenant(json!({"id": "lab"})).await;
+    let (web, key) = admin.key(json!({"tenant": "acme", "labels": {"app": "web"}})).await;
+    let (_, other) = admin.key(json!({"tenant": "lab"})).await;
+    let (_, viewer) = admin.key(json!({"tenant": "acme", "role": "viewer"})).await;
+    let path = "/v1/chat/completions";
+    for team in ["red", "red", "blue"] {
+        let answer = send(house.client(), &key, path, &ask("hi", json!({"team": team}))).await;
+        assert_eq!(
+            (answer.status, answer.json()["model"].as_str()),
+            (200, Some("alpha/cheap")),
+            "{}",
+            answer.text()
+        );
+    }
+    assert_eq!(send(house.client(), &key, path, &ask("break", json!({}))).await.status, 400);
+    assert_eq!(send(house.client(), &other, path, &ask("hi", json!({}))).await.status, 200);
+    let named = json!({"model": "alpha/best", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(send(house.client(), &other, path, &named).await.status, 200);
+
+    // 600 fresh and 400 cached input tokens and 100 of output: 1,100 at 1 USD per million, 11 times that at the best.
+    let all = report(&admin, "").await;
+    let total = &all["total"];
+    assert_eq!(
+        (&total["requests"], &total["successes"], &total["failed"]),
+        (&json!(6), &json!(5), &json!(1))
+    );
+    assert_eq!((&total["input_tokens"], &total["cached_input_tokens"]), (&json!(5_000), &json!(2_000)));
+    assert_eq!((&total["output_tokens"], &total["cost_usd"]), (&json!(500), &json!(0.0154)));
+    assert_eq!(total["cost_per_success_usd"], json!(0.00308));
+    // Four answers of the cheap one would have cost ten times as much, the fifth was given by the best itself.
+    assert_eq!((&total["reference_usd"], &total["saved_usd"]), (&json!(0.055), &json!(0.0396)));
+    let models = report(&admin, "?group_by=model").await;
+    assert_eq!(row(&models, "alpha/best")["cost_usd"], json!(0.011));
+    assert_eq!(row(&models, "alpha/cheap")["cost_usd"], json!(0.0044));
+    let tenants = report(&admin, "?group_by=tenant").await;
+    assert_eq!(
+        (&row(&tenants, "acme")["requests"], &row(&tenants, "lab")["requests"]),
+        (&json!(4), &json!(2))
+    );
+    assert_eq!(row(&report(&admin, "?group_by=key").await, &web)["cost_usd"], json!(0.0033));
+    let tags = report(&admin, "?group_by=tag&tenant=acme").await;
+    assert_eq!(
+        (&row(&tags, "team=red")["requests"], &row(&tags, "app=web")["requests"]),
+        (&json!(2), &json!(4))
+    );
+
+    // A viewer of one tenant sees that tenant alone.
+    let own = admin.call_as(&viewer, "GET", "/usage?group_by=tenant", &Value::Null).await.json();
+    assert_eq!((own["data"].as_array().unwrap().len(), &own["total"]["requests"]), (1, &json!(4)));
+    let _ = admin.call_as(&viewer, "GET", "/usage?tenant=lab", &Value::Null).await.error(403);
+
+    // The same from the command line, and after a kill.
+    house.kill().await;
+    house.restart().await;
+    let out = house.cli(&["--json", "usage", "--by", "model"]).await;
+    let again: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!(again["total"], *total, "{out:?}");
+    let picture = house.folder().path().join("spend.svg");
+    let table = house.cli(&["usage", "--by", "tenant", "--svg", picture.to_str().unwrap()]).await;
+    let text = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(text.contains("acme") && text.contains("estimate") && text.contains("0.015400"), "{text}");
+    assert!(std::fs::read_to_string(picture).unwrap().contains("lab"));
+    let wrong = house.cli(&["usage", "--by", "modle"]).await;
+    assert!(String::from_utf8_lossy(&wrong.stderr).contains("did you mean `model`"), "{wrong:?}");
+    drop(vendor);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repaired_answer_is_paid_for_with_all_its_calls_and_counts_once() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let repair = seen.body["messages"].as_array().unwrap().len() > 1;
+        let text = if repair { "{\"age\": 36}" } else { "{\"age\": \"thirty-six\"}" };
+        Reply::text(text).costing(100, 100)
+    })
+    .await;
+    let house =
+        Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).rules(NO_CHANCE).start().await;
+    let admin = Admin::of(&house);
+    let picture = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}});
+    let body = json!({
+        "model": "auto", "max_tokens": 100,
+        "messages": [{"role": "user", "content": [{"type": "text", "text": "Ada is 36"}, picture]}],
+        "response_format": {"type": "json_schema", "json_schema": {"name": "a", "strict": true, "schema": {
+            "type": "object", "properties": {"age": {"type": "integer"}}, "required": ["age"],
+            "additionalProperties": false,
+        }}},
+    });
+    let answer = house.client().chat(&body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let calls = vendor.count();
+    assert!(calls >= 2, "it was repaired");
+    let total = report(&admin, "").await["total"].clone();
+    assert_eq!(
+        (&total["requests"], &total["successes"], &total["images"]),
+        (&json!(1), &json!(1), &json!(1))
+    );
+    assert_eq!(total["calls"], json!(calls));
+    assert_eq!(total["cost_usd"].as_f64(), Some(calls as f64 * 0.0002));
+    // The only candidate is its own reference: what the repair cost was not saved but lost.
+    assert_eq!(total["saved_usd"].as_f64(), Some(-((calls - 1) as f64) * 0.0002), "{total}");
+    // Somebody says that it was no good after all: it is no success any more.
+    house.feedback(&answer.request_id(), 0.0).await;
+    let after = report(&admin, "").await["total"].clone();
+    assert_eq!(
+        (&after["requests"], &after["successes"], &after["cost_per_success_usd"]),
+        (&json!(1), &json!(0), &Value::Null)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_says_how_fast_it_goes_and_when_it_ends() {
+    let (vendor, mut house) = house().await;
+    vendor.otherwise(|_| Reply::text("hello").costing(1_000, 9_000));
+    let admin = Admin::of(&house);
+    let limits = json!([{"metric": "usd", "amount": 0.1, "per": "month"}]);
+    let (id, key) = admin.key(json!({"limits": limits})).await;
+    let standing = async |admin: &Admin| {
+        let all = admin.call("GET", "/budgets", &Value::Null).await.json();
+        let holder = format!("key:{id}");
+        all["data"].as_array().unwrap().iter().find(|b| b["holder"] == holder).cloned().unwrap()
+    };
+    let mut body = ask("hi", json!({}));
+    body["max_tokens"] = json!(9_000);
+    let fresh = standing(&admin).await;
+    assert_eq!((&fresh["state"], &fresh["runs_out_at"]), (&json!("green"), &Value::Null));
+    let mut states = Vec::new();
+    while send(house.client(), &key, "/v1/chat/completions", &body).await.status == 200 {
+        let now = standing(&admin).await;
+        states.push(now["state"].as_str().unwrap().to_owned());
+        assert!(now["pace_per_h"].as_f64().unwrap() > 0.0, "{now}");
+        assert!(states.len() < 30, "the budget ends");
+    }
+    states.dedup();
+    assert!(states.ends_with(&["red".to_owned()]), "{states:?}");
+    let spent = standing(&admin).await;
+    assert!(spent["runs_out_in_s"].as_u64().is_some() && spent["runs_out_at"].is_string(), "{spent}");
+    let table = house.cli(&["budget", "list"]).await;
+    let text = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(text.contains("red") && text.contains("runs_out_at"), "{text}");
+    // The pace goes on from what was kept.
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    house.kill().await;
+    house.restart().await;
+    let after = standing(&Admin::of(&house)).await;
+    assert!(after["pace_per_h"].as_f64().unwrap() > 0.0 && after["state"] == "red", "{after}");
+}
