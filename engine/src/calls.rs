@@ -358,7 +358,9 @@ impl Calls {
             let skip = usize::try_from(ask.skip).unwrap_or(0) % order.len();
             order.rotate_left(skip);
         }
-        let used = |ix: &ModelIx| model(ix).is_some_and(|m| ask.avoid.contains(&m.id));
+        let used = |ix: &ModelIx| {
+            model(ix).is_some_and(|m| ask.avoid.contains(&m.id) || ask.avoid_families.contains(&m.family))
+        };
         order.sort_by_key(used);
         order
     }

@@ -58,7 +58,7 @@ impl Ty {
 }
 
 /// What expressions can read of a completion.
-fn completion() -> Type {
+pub(crate) fn completion() -> Type {
     const VERDICTS: &[&str] = &["passed", "failed", "unverified", "none"];
     Type::map([
         ("id", Type::Str),
@@ -84,7 +84,7 @@ fn completion() -> Type {
         ("truncated", Type::Bool),
         ("quality", Type::Float),
         ("validation", Type::map([("verdict", Type::Enum(VERDICTS)), ("score", Type::Float)])),
-        ("judge", Type::map([("score", Type::Float.optional())])),
+        ("judge", Type::map([("score", Type::Float.optional()), ("agreement", Type::Float.optional())])),
         (
             "origin",
             Type::map([

@@ -104,7 +104,7 @@ impl Stage {
         if let Some(spread) = ask.spread {
             order = spread.share(order, |m| Some((*m).clone()));
         }
-        order.sort_by_key(|m| ask.avoid.contains(&m.id));
+        order.sort_by_key(|m| ask.avoid.contains(&m.id) || ask.avoid_families.contains(&m.family));
         let skip = usize::try_from(ask.skip).unwrap_or(0);
         order.get(skip.checked_rem(order.len())?).map(|m| (*m).clone())
     }

@@ -177,6 +177,11 @@ impl Cx<'_> {
         self.top.validators.iter().find(|(n, _)| n == name).map(|(_, node)| node.clone())
     }
 
+    /// The file's own prompt of that name, as written.
+    pub(crate) fn own_prompt(&self, name: &str) -> Option<Node> {
+        self.top.prompts.iter().find(|(n, _)| n == name).map(|(_, node)| node.clone())
+    }
+
     /// The name of a pool.
     pub(crate) fn pool(&mut self, n: &Node, path: &str) -> Option<String> {
         let name = self.r.string(n, path)?;

@@ -16,6 +16,7 @@ mod expr;
 mod expressions;
 mod file;
 mod link;
+mod source;
 mod template;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub(crate) use checks::{Checks, of_directive};
 pub(crate) use cx::{Cx, Named, later};
 pub(crate) use expr::{Expr, Reads};
 pub(crate) use file::{Head, Loaded, workflow};
+pub(crate) use source::Source;
 pub(crate) use template::{Data, Prompt, Template};
 pub(crate) use top::{Given, Top, bind};
 

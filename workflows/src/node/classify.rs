@@ -1,9 +1,8 @@
 //! `classify`: puts one label on the request, by its profile, by rules, or by asking a model.
 
 use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec};
-use crate::load::{Cx, Expr, Prompt, Template};
+use crate::load::{Cx, Expr, Prompt, Source};
 use crate::outcome::Outcome;
-use crate::reference::Ref;
 use crate::route::Route;
 use crate::run::At;
 use crate::value::Value;
@@ -75,20 +74,13 @@ impl Method {
     }
 }
 
-/// What is classified.
-#[derive(Clone, Debug)]
-enum Input {
-    LastUser,
-    Value(Ref),
-    Text(Template),
-}
-
 /// What a file says of it.
 #[derive(Clone, Debug)]
 struct Classify {
     labels: Vec<String>,
     method: Method,
-    input: Input,
+    /// What is classified; `None`: the last message of the user.
+    input: Option<Source>,
     min_confidence: f64,
     default: usize,
 }
@@ -117,7 +109,7 @@ impl Classify {
                 Some(Method::Model { route: Arc::new(route), prompt: prompt.unwrap_or_default() })
             }
         };
-        let input = f.take("input").map_or(Some(Input::LastUser), |n| input(cx, n, &f.at("input")));
+        let input = f.take("input").and_then(|n| Source::lower(cx, n, &f.at("input")));
         let min_confidence = f
             .take("min_confidence")
             .and_then(|n| cx.r.number(n, &f.at("min_confidence"), 0.0, 1.0))
@@ -126,7 +118,7 @@ impl Classify {
         Classify {
             labels,
             method: method.unwrap_or(Method::Rules(Vec::new())),
-            input: input.unwrap_or(Input::LastUser),
+            input,
             min_confidence,
             default,
         }
@@ -208,14 +200,11 @@ impl Classify {
     }
 
     fn text(&self, at: &At<'_>) -> Result<String, types::expr::Error> {
-        Ok(match &self.input {
-            Input::LastUser => {
-                let last = at.host.input.request.last_user();
-                last.map(|m| m.content.text().into_owned()).unwrap_or_default()
-            }
-            Input::Value(r) => at.text(r),
-            Input::Text(t) => t.render(at.frame, at.host, &[])?,
-        })
+        if let Some(source) = &self.input {
+            return source.text(at);
+        }
+        let last = at.host.input.request.last_user();
+        Ok(last.map(|m| m.content.text().into_owned()).unwrap_or_default())
     }
 
     fn messages(&self, prompt: &Prompt, at: &At<'_>) -> Result<Vec<Message>, types::expr::Error> {
@@ -300,13 +289,6 @@ fn profile(cx: &mut Cx<'_>, span: doc::Span, labels: &[String]) -> Option<Method
     Some(Method::Profile { axis, confidence })
 }
 
-fn input(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Input> {
-    match n.as_str() {
-        Some(s) if !s.contains("${") => Ref::lower(cx, n, path).map(Input::Value),
-        _ => Template::lower(cx, n, path).map(Input::Text),
-    }
-}
-
 impl Spec for Classify {
     fn canonical(&self) -> Json {
         let method = match &self.method {
@@ -318,19 +300,12 @@ impl Spec for Classify {
             }
             Method::Model { route, prompt } => json!([route.canonical(), prompt.canonical()]),
         };
-        let input = match &self.input {
-            Input::LastUser => "",
-            Input::Value(r) => r.canonical(),
-            Input::Text(t) => t.source(),
-        };
+        let input = self.input.as_ref().map_or("", Source::source);
         json!([self.labels, method, input, self.min_confidence, self.default])
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
-        let mut all = match &self.input {
-            Input::Value(reference) => vec![Read { reference, may_be_absent: false }],
-            _ => Vec::new(),
-        };
+        let mut all: Vec<_> = self.input.as_ref().and_then(Source::reads).into_iter().collect();
         if let Method::Model { route, .. } = &self.method {
             all.extend(route.reads());
         }
@@ -343,9 +318,7 @@ impl Spec for Classify {
             Method::Rules(rules) => rules.iter().map(|r| &r.when).collect(),
             Method::Model { prompt, .. } => prompt.exprs().collect(),
         };
-        if let Input::Text(t) = &self.input {
-            all.extend(t.exprs());
-        }
+        all.extend(self.input.iter().flat_map(Source::exprs));
         all
     }
 

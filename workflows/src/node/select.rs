@@ -1,7 +1,8 @@
 //! `select`: picks one completion. Deterministic given its inputs.
 
-use super::{Begun, NodeType, Out, Read, Resolved, Spec, no_labels};
-use crate::load::{Cx, later};
+use super::{Begun, Fault, NodeType, Out, Read, Resolved, Spec, no_labels};
+use crate::ending::RunFailure;
+use crate::load::{Cx, Expr};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::reference::Ref;
 use crate::run::{At, Row, RowId, Table};
@@ -12,6 +13,10 @@ use std::time::Duration;
 use types::Verdict;
 use types::doc::{self, Fields};
 use types::expr::Type;
+
+mod vote;
+
+use vote::{Key, over, vote_key};
 
 pub(crate) static TYPE: NodeType = NodeType {
     name: "select",
@@ -44,6 +49,8 @@ enum Method {
     CheapestPassing,
     Fastest,
     Vote,
+    /// As a judge that compared them two by two says.
+    Pairwise,
 }
 
 /// What to do when nothing can be picked.
@@ -69,8 +76,11 @@ pub(crate) struct Select {
     pub(crate) from: Vec<Ref>,
     method: Method,
     require_passing: Option<bool>,
-    /// Votes are compared as JSON values.
-    vote_json: bool,
+    /// What completions are ranked by; `None`: their quality.
+    score: Option<Expr>,
+    key: Key,
+    /// What a vote counts; `None`: 1.
+    weight: Option<Expr>,
     min_agreement: f64,
     ties: Vec<Tie>,
     when_none: WhenNone,
@@ -83,17 +93,16 @@ impl Select {
         let method = f.take("method").map_or(Method::BestScore, |n| method(cx, n, &f.at("method")));
         let require_passing =
             f.take("require_passing").and_then(|n| cx.r.boolean(n, &f.at("require_passing")));
-        let (mut vote_json, mut min_agreement) = (false, 0.5);
+        let score = f.take("score").and_then(|n| over(cx, n, &f.at("score")));
+        let (mut key, mut weight, mut min_agreement) = (Key::Text, None, 0.5);
         if let Some(n) = f.take("vote")
             && let Some(mut v) = cx.r.fields(n, &f.at("vote"))
         {
-            if let Some(n) = v.take("key") {
-                vote_json = cx.r.one_of(n, &v.at("key"), &["text", "json"]) == Some("json");
-            }
+            key = vote_key(cx, &mut v);
+            weight = v.take("weight").and_then(|n| over(cx, n, &v.at("weight")));
             if let Some(n) = v.take("min_agreement") {
                 min_agreement = cx.r.number(n, &v.at("min_agreement"), 0.0, 1.0).unwrap_or(0.5);
             }
-            later(cx, &mut v, &["by", "weight"]);
             v.finish(&mut cx.r);
         }
         let ties = f
@@ -106,8 +115,7 @@ impl Select {
                 _ => WhenNone::Outcome,
             }
         });
-        later(cx, f, &["score"]);
-        Select { from, method, require_passing, vote_json, min_agreement, ties, when_none }
+        Select { from, method, require_passing, score, key, weight, min_agreement, ties, when_none }
     }
 
     /// Whether it asks the sources to agree.
@@ -120,8 +128,32 @@ impl Select {
         self.when_none == WhenNone::Best || self.require_passing == Some(false)
     }
 
-    fn run(&self, all: &[RowId], table: &Table) -> Resolved {
-        let rows: Vec<(RowId, &Row)> = all.iter().filter_map(|id| Some((*id, table.row(*id)?))).collect();
+    /// What expressions say of a completion.
+    fn weigh(&self, at: &At<'_>, id: RowId) -> Result<Weighed, Fault> {
+        let json = |e: &Expr| -> Result<Json, types::expr::Error> {
+            let completion = at.host.table().json(id);
+            let value = at.frame.eval_with(e, at.host, &[("completion", completion)])?;
+            Ok(value.json(&at.host.table()))
+        };
+        let number = |e: &Option<Expr>| -> Result<Option<f64>, Fault> {
+            let Some(e) = e else { return Ok(None) };
+            let value = json(e)?;
+            let found = value.as_f64();
+            let wrong = || {
+                RunFailure::new("expression", "type", 500, format!("`{}` is {value}, no number", e.source()))
+            };
+            Ok(Some(found.ok_or_else(wrong)?))
+        };
+        let key = match &self.key {
+            Key::Expr(e) if self.is_vote() => Some(crate::plan::sorted(&json(e)?).to_string()),
+            _ => None,
+        };
+        let weight = if self.is_vote() { number(&self.weight)? } else { None };
+        Ok(Weighed { id, score: number(&self.score)?, key, weight: weight.unwrap_or(1.0) })
+    }
+
+    fn run(&self, all: &[Weighed], table: &Table) -> Resolved {
+        let rows: Vec<Fit<'_>> = all.iter().filter_map(|w| Some((w, table.row(w.id)?))).collect();
         let checked = rows.iter().any(|(_, r)| r.verdict != Verdict::None);
         let mut fit = rows.clone();
         if self.require_passing.unwrap_or(checked) {
@@ -132,7 +164,10 @@ impl Select {
         let (picked, agreement) = self.pick(&fit);
         let considered = rows.len();
         let choice = match picked {
-            Some(id) => Choice::of(id, &fit, format!("{} of {considered}", self.method.as_str())),
+            Some(id) => {
+                let note = format!("{} of {considered}", self.method.as_str());
+                Choice::of(id, self.second(id, &fit), note)
+            }
             None => self.nothing(&rows, fit.is_empty()),
         };
         let verdict = choice.completion.and_then(|id| table.row(id)).map(|r| r.verdict.as_str());
@@ -147,74 +182,57 @@ impl Select {
         Resolved { note: choice.note, ..Resolved::with(choice.outcome, outputs) }
     }
 
-    fn pick(&self, fit: &[(RowId, &Row)]) -> (Option<RowId>, Option<f64>) {
+    fn pick(&self, fit: &[Fit<'_>]) -> (Option<RowId>, Option<f64>) {
         let passing = |r: &Row| r.verdict != Verdict::Unverified;
         let any_passing = fit.iter().any(|(_, r)| passing(r));
-        let best_by = |key: fn(&Row) -> f64, only_passing: bool| {
+        let best_by = |key: fn(&Fit<'_>) -> f64, only_passing: bool| {
             let list = fit.iter().filter(|(_, r)| !only_passing || !any_passing || passing(r));
-            list.min_by(|(_, a), (_, b)| key(a).total_cmp(&key(b)).then_with(|| self.tie(a, b)))
-                .map(|(id, _)| *id)
+            list.min_by(|a, b| key(a).total_cmp(&key(b)).then_with(|| self.tie(a, b))).map(|(w, _)| w.id)
         };
         match self.method {
             // The order of `fit` already puts passing ones first.
-            Method::First | Method::FirstPassing => (fit.first().map(|(id, _)| *id), None),
-            Method::BestScore => (best_by(|r| -r.quality(), false), None),
-            Method::CheapestPassing => (best_by(Row::cost, true), None),
-            Method::Fastest => (best_by(|r| r.total_ms, false), None),
+            Method::First | Method::FirstPassing => (fit.first().map(|(w, _)| w.id), None),
+            Method::BestScore => (best_by(|f| -score(f), false), None),
+            Method::CheapestPassing => (best_by(|(_, r)| r.cost(), true), None),
+            Method::Fastest => (best_by(|(_, r)| r.total_ms, false), None),
+            // What no judge has seen comes behind everything that one has.
+            Method::Pairwise => (best_by(|(_, r)| -r.judge.unwrap_or(-1.0), false), None),
             Method::Vote => self.vote(fit),
         }
     }
 
-    fn tie(&self, a: &Row, b: &Row) -> Ordering {
+    /// What would be picked without the first choice and those that say the same.
+    fn second(&self, first: RowId, fit: &[Fit<'_>]) -> Option<RowId> {
+        let key = fit.iter().find(|(w, _)| w.id == first).filter(|_| self.is_vote()).map(|f| self.key(f));
+        let others: Vec<Fit<'_>> = fit
+            .iter()
+            .filter(|f| f.0.id != first && key.as_ref().is_none_or(|k| *k != self.key(f)))
+            .copied()
+            .collect();
+        self.pick(&others).0.or_else(|| others.first().map(|(w, _)| w.id))
+    }
+
+    fn tie(&self, a: &Fit<'_>, b: &Fit<'_>) -> Ordering {
         self.ties.iter().fold(Ordering::Equal, |o, t| {
             o.then_with(|| match t {
-                Tie::Score => b.quality().total_cmp(&a.quality()),
-                Tie::Cost => a.cost().total_cmp(&b.cost()),
-                Tie::Latency => a.total_ms.total_cmp(&b.total_ms),
+                Tie::Score => score(b).total_cmp(&score(a)),
+                Tie::Cost => a.1.cost().total_cmp(&b.1.cost()),
+                Tie::Latency => a.1.total_ms.total_cmp(&b.1.total_ms),
                 // `min_by` keeps the first of equals.
                 Tie::Index => Ordering::Equal,
             })
         })
     }
 
-    fn vote(&self, fit: &[(RowId, &Row)]) -> (Option<RowId>, Option<f64>) {
-        let mut groups: Vec<(String, usize, usize)> = Vec::new();
-        for (i, (_, row)) in fit.iter().enumerate() {
-            let key = self.key(row);
-            match groups.iter_mut().find(|(k, _, _)| *k == key) {
-                Some((_, n, _)) => *n = n.saturating_add(1),
-                None => groups.push((key, 1, i)),
-            }
-        }
-        // The largest group; of equals the one that stands first.
-        let largest = groups.iter().reduce(|a, b| if b.1 > a.1 { b } else { a });
-        let Some((_, votes, first)) = largest else { return (None, None) };
-        let agreement = *votes as f64 / fit.len() as f64;
-        let enough = agreement >= self.min_agreement && (*votes > 1 || fit.len() == 1);
-        let id = fit.get(*first).map(|(id, _)| *id);
-        (id.filter(|_| enough), Some(agreement))
-    }
-
-    fn key(&self, row: &Row) -> String {
-        let text = row.completion.text();
-        if self.vote_json
-            && let Ok(v) = serde_json::from_str::<Json>(text)
-        {
-            return crate::plan::sorted(&v).to_string();
-        }
-        text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
-    }
-
-    fn nothing(&self, rows: &[(RowId, &Row)], empty: bool) -> Choice {
+    fn nothing(&self, rows: &[Fit<'_>], empty: bool) -> Choice {
         let best = rows
             .iter()
-            .min_by(|(_, a), (_, b)| {
-                a.weight().total_cmp(&b.weight()).then(b.quality().total_cmp(&a.quality()))
-            })
-            .map(|(id, _)| *id);
+            .min_by(|a, b| a.1.weight().total_cmp(&b.1.weight()).then(score(b).total_cmp(&score(a))))
+            .map(|(w, _)| w.id);
         match (self.when_none, best) {
             (WhenNone::Best, Some(id)) => {
-                Choice::of(id, rows, "nothing passed; the best of the rest".to_owned())
+                let other = rows.iter().map(|(w, _)| w.id).find(|o| *o != id);
+                Choice::of(id, other, "nothing passed; the best of the rest".to_owned())
             }
             (WhenNone::Fail | WhenNone::Best, _) => {
                 Choice::none(Outcome::Error, Some("there is nothing to select"))
@@ -225,18 +243,42 @@ impl Select {
     }
 }
 
+/// A completion with what expressions say of it.
+struct Weighed {
+    id: RowId,
+    score: Option<f64>,
+    key: Option<String>,
+    weight: f64,
+}
+
+type Fit<'a> = (&'a Weighed, &'a Row);
+
+fn score((weighed, row): &Fit<'_>) -> f64 {
+    weighed.score.unwrap_or_else(|| row.quality())
+}
+
 impl Spec for Select {
     fn canonical(&self) -> Json {
         let from: Vec<&str> = self.from.iter().map(Ref::canonical).collect();
         json!({
             "from": from, "method": self.method.as_str(), "require_passing": self.require_passing,
-            "vote": [self.vote_json.to_string(), self.min_agreement.to_string()],
+            "score": self.score.as_ref().map(Expr::source),
+            "vote": [self.key.canonical(), self.min_agreement.to_string()],
+            "weight": self.weight.as_ref().map(Expr::source),
             "ties": format!("{:?}", self.ties), "when_none": format!("{:?}", self.when_none),
         })
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
         self.from.iter().map(|reference| Read { reference, may_be_absent: true }).collect()
+    }
+
+    fn exprs(&self) -> Vec<&Expr> {
+        let key = match &self.key {
+            Key::Expr(e) => Some(e),
+            Key::Text | Key::Json => None,
+        };
+        self.score.iter().chain(&self.weight).chain(key).collect()
     }
 
     fn possible(&self) -> Option<OutcomeSet> {
@@ -251,8 +293,11 @@ impl Spec for Select {
     }
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
-        let rows = at.rows(&self.from);
-        Begun::done(self.run(&rows, &at.host.table()))
+        Begun::now(|| {
+            let rows = at.rows(&self.from);
+            let weighed: Result<Vec<_>, Fault> = rows.into_iter().map(|id| self.weigh(&at, id)).collect();
+            Ok(self.run(&weighed?, &at.host.table()))
+        })
     }
 }
 
@@ -265,8 +310,7 @@ struct Choice {
 }
 
 impl Choice {
-    fn of(id: RowId, among: &[(RowId, &Row)], note: String) -> Self {
-        let runner_up = among.iter().map(|(i, _)| *i).find(|i| *i != id);
+    fn of(id: RowId, runner_up: Option<RowId>, note: String) -> Self {
         Choice { outcome: Outcome::Selected, completion: Some(id), runner_up, note: Some(note) }
     }
 
@@ -276,13 +320,14 @@ impl Choice {
 }
 
 /// The methods by their names in the file.
-const METHODS: [(&str, Method); 6] = [
+const METHODS: [(&str, Method); 7] = [
     ("first", Method::First),
     ("first_passing", Method::FirstPassing),
     ("best_score", Method::BestScore),
     ("vote", Method::Vote),
     ("cheapest_passing", Method::CheapestPassing),
     ("fastest", Method::Fastest),
+    ("pairwise", Method::Pairwise),
 ];
 
 impl Method {
@@ -293,10 +338,6 @@ impl Method {
 }
 
 fn method(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Method {
-    if n.as_str() == Some("pairwise") {
-        cx.unsupported(n.span, "method: pairwise");
-        return Method::BestScore;
-    }
     let names = METHODS.map(|(name, _)| name);
     let given = cx.r.one_of(n, path, &names);
     METHODS.iter().find(|(name, _)| Some(*name) == given).map_or(Method::BestScore, |(_, m)| *m)

@@ -141,6 +141,7 @@ impl<'a> At<'a> {
             purse: Purse::new(Amounts::default(), Some(self.purse.clone())),
             late: self.host.late,
             avoid: Vec::new(),
+            avoid_families: Vec::new(),
             spread: None,
             skip: 0,
         }

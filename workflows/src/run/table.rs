@@ -54,6 +54,8 @@ pub(crate) struct Row {
     pub(crate) reason: Option<String>,
     pub(crate) unverified: Vec<&'static str>,
     pub(crate) judge: Option<f64>,
+    /// How far the judge's samples, or orders, said the same.
+    pub(crate) agreement: Option<f64>,
     pub(crate) total_ms: f64,
     /// The checks that policies demand have seen it.
     pub(crate) extras: bool,
@@ -143,6 +145,7 @@ impl Table {
             reason: None,
             unverified: Vec::new(),
             judge: None,
+            agreement: None,
             total_ms: answer.ms,
             extras: false,
         });
@@ -166,6 +169,11 @@ impl Table {
     pub(crate) fn named(&self, json: &Json) -> Option<RowId> {
         let id = json.get("id")?.as_str()?;
         self.0.iter().position(|r| r.origin.id() == id).map(RowId)
+    }
+
+    /// The `id` of a completion.
+    pub(crate) fn name(&self, id: RowId) -> Option<String> {
+        self.row(id).map(|r| r.origin.id())
     }
 
     fn ids(&self, rows: &[RowId]) -> Vec<String> {
@@ -199,7 +207,7 @@ impl Table {
             "truncated": c.finish_reason() == Some(&FinishReason::Length),
             "quality": r.quality(),
             "validation": {"verdict": r.verdict.as_str(), "score": r.score},
-            "judge": {"score": r.judge},
+            "judge": {"score": r.judge, "agreement": r.agreement},
             "origin": {"node": &*r.origin.frame, "index": r.origin.index, "attempt": r.origin.attempt,
                 "strategy": r.origin.strategy, "parents": self.ids(&r.origin.parents)},
             "usage": {"input": c.usage.input, "cached_input": c.usage.cached_input,

@@ -3,6 +3,8 @@
 mod bodies;
 mod common;
 mod generate;
+mod judged;
+mod ladder;
 mod nodes;
 mod replay;
 mod scenarios;

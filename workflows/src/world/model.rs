@@ -40,6 +40,8 @@ pub struct Ask {
     pub late: bool,
     /// `provider/model` that are to be used only when there is no other.
     pub avoid: Vec<Arc<str>>,
+    /// Families of models that are to be used only when there is no other.
+    pub avoid_families: Vec<String>,
     /// `provider/model` that must not be used.
     pub not_models: Vec<Arc<str>>,
     /// Families of models that must not be used.
@@ -123,6 +125,7 @@ impl Ask {
             "avoid": self.avoid.iter().map(|m| &**m).collect::<Vec<_>>(),
             "not_models": self.not_models.iter().map(|m| &**m).collect::<Vec<_>>(),
             "not_families": self.not_families,
+            "avoid_families": self.avoid_families,
             "spread": self.spread.map(|s| format!("{s:?}")), "skip": self.skip,
         }))
     }

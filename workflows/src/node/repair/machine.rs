@@ -2,14 +2,16 @@
 
 use super::mend::mend;
 use super::{Repair, Rung, Strategy};
+use crate::load::Prompt;
 use crate::node::validate::Suite;
 use crate::route::Route;
 use crate::run::{Answer, At, RowId};
 use crate::world::{Ask, EffectId, EffectKind, Failure};
 use std::sync::Arc;
+use types::chat::Message;
 use types::matrix::Model;
 use types::provider::Edits;
-use types::{Completion, Finding, Verdict};
+use types::{Completion, Finding, Usd, Verdict};
 use validators::Checked;
 
 /// Seed of the strategy `deterministic`.
@@ -30,6 +32,16 @@ pub(crate) struct Found {
     pub(crate) strategy: Strategy,
 }
 
+/// One thing that was tried.
+pub(crate) struct Tried {
+    pub(crate) strategy: Strategy,
+    /// Who answered; `None`: nobody did.
+    pub(crate) model: Option<Arc<str>>,
+    /// What the checks found in what came of it.
+    pub(crate) findings: Vec<Finding>,
+    pub(crate) cost: Usd,
+}
+
 /// How a repair ended.
 pub(crate) struct Repaired {
     /// The completion it started from.
@@ -42,6 +54,8 @@ pub(crate) struct Repaired {
     pub(crate) attempts: u32,
     /// Of the last answer.
     pub(crate) findings: Vec<Finding>,
+    /// Everything that was tried, in order.
+    pub(crate) history: Vec<Tried>,
     pub(crate) note: String,
 }
 
@@ -67,6 +81,9 @@ struct Machine<'a> {
     best: Option<Found>,
     best_weight: f64,
     used: Vec<Arc<str>>,
+    /// Answers that failed, the one it started from first.
+    failed: Vec<Arc<Completion>>,
+    history: Vec<Tried>,
     attempts: u32,
     stuck: bool,
     stopped: Option<String>,
@@ -80,6 +97,7 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
             unchanged: Some(start.id),
             attempts: 0,
             findings: start.checked.report.findings,
+            history: Vec::new(),
             note: "nothing to repair".to_owned(),
         };
     }
@@ -89,6 +107,8 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
         spec,
         at,
         checks,
+        failed: vec![start.completion.clone()],
+        history: Vec::new(),
         latest: start.completion,
         used: vec![start.model.id.clone()],
         model: start.model,
@@ -105,6 +125,14 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
     for rung in &spec.ladder {
         if machine.attempts >= spec.max_attempts || machine.stopped.is_some() {
             break;
+        }
+        if at.host.is_exhausted() {
+            machine.stopped = Some("a limit of the run was reached".to_owned());
+            break;
+        }
+        // Nothing is registered for what failed.
+        if rung.strategy == Strategy::Rewrite && machine.rewrite().is_none() {
+            continue;
         }
         if machine.stuck && !rung.strategy.breaks_deadlock() {
             continue;
@@ -128,6 +156,12 @@ impl Machine<'_> {
         }
         let mended = mend(&self.latest, &self.findings, &self.checks.list, &self.at.host.input.request)?;
         let checked = self.check(&mended);
+        self.history.push(Tried {
+            strategy: Strategy::Fix,
+            model: Some(self.model.id.clone()),
+            findings: checked.report.findings.clone(),
+            cost: Usd::ZERO,
+        });
         let answer = Answer { completion: mended, model: self.model.clone(), ms: 0.0 };
         let found = self.weigh(answer, checked, Strategy::Fix);
         if found.is_some() {
@@ -153,7 +187,10 @@ impl Machine<'_> {
     async fn attempt(&mut self, rung: &Rung) -> Option<Found> {
         self.attempts = self.attempts.saturating_add(1);
         self.at.host.input.trace.with(|run| run.repairs = run.repairs.saturating_add(1));
-        let answer = match self.call(rung).await {
+        let (result, cost) = self.call(rung).await;
+        let model = result.as_ref().ok().map(|a| a.model.id.clone());
+        self.history.push(Tried { strategy: rung.strategy, model, findings: Vec::new(), cost });
+        let answer = match result {
             Ok(answer) => answer,
             // Its own retries are used up: the next rung may go elsewhere.
             Err(Failure::Provider(_) | Failure::NoCandidate(_)) => return None,
@@ -165,10 +202,15 @@ impl Machine<'_> {
         };
         let checked = self.check(&answer.completion);
         let same_findings = fingerprints(&checked.report.findings) == fingerprints(&self.findings);
-        let same_answer = answer.completion.text() == self.latest.text()
-            && answer.completion.tool_calls() == self.latest.tool_calls();
-        self.stuck = same_findings || same_answer;
+        let same = |c: &Arc<Completion>| {
+            answer.completion.text() == c.text() && answer.completion.tool_calls() == c.tool_calls()
+        };
+        self.stuck = same_findings || self.failed.iter().any(same);
         self.latest = Arc::new(answer.completion.clone());
+        self.failed.push(self.latest.clone());
+        if let Some(tried) = self.history.last_mut() {
+            tried.findings.clone_from(&checked.report.findings);
+        }
         self.model = answer.model.clone();
         self.findings.clone_from(&checked.report.findings);
         if !self.used.contains(&self.model.id) {
@@ -180,7 +222,8 @@ impl Machine<'_> {
         self.fix().map(|f| Found { strategy: rung.strategy, ..f })
     }
 
-    async fn call(&self, rung: &Rung) -> Result<Answer, Failure> {
+    /// The answer of a rung, and what it cost.
+    async fn call(&self, rung: &Rung) -> (Result<Answer, Failure>, Usd) {
         let first = match (&rung.route, rung.strategy) {
             (Some(r), _) => r.clone(),
             (None, Strategy::Escalate) => Arc::new(Route {
@@ -189,13 +232,25 @@ impl Machine<'_> {
             }),
             (None, _) => Arc::new(Route::only(&self.model.id)),
         };
-        match self.at.call(self.ask(rung, first, 1)).await {
+        let ask = self.ask(rung, first, 1);
+        let purse = ask.purse.clone();
+        match self.at.call(ask).await {
             // No stronger model may serve it: any other one is better than giving up.
             Err(Failure::NoCandidate(_)) if rung.strategy == Strategy::Escalate && rung.route.is_none() => {
-                self.at.call(self.ask(rung, Arc::default(), 2)).await
+                let ask = self.ask(rung, Arc::default(), 2);
+                let purse = ask.purse.clone();
+                (self.at.call(ask).await, purse.used().usd)
             }
-            other => other,
+            other => (other, purse.used().usd),
         }
+    }
+
+    /// The prompt registered for the worst of what failed.
+    fn rewrite(&self) -> Option<&Prompt> {
+        let mut worst: Vec<&Finding> = self.findings.iter().collect();
+        worst.sort_by_key(|f| std::cmp::Reverse(f.severity));
+        let registered = |f: &Finding| self.spec.rewrites.iter().find(|(name, _)| *name == f.validator);
+        worst.into_iter().find_map(registered).map(|(_, prompt)| prompt)
     }
 
     fn ask(&self, rung: &Rung, route: Arc<Route>, tries: u32) -> Ask {
@@ -219,6 +274,7 @@ impl Machine<'_> {
                 let seed = request.params.seed.unwrap_or(0);
                 edits.seed = Some(seed.wrapping_add(i64::from(self.attempts)));
             }
+            Strategy::Rewrite => edits.messages = self.rewritten(),
             Strategy::Escalate => {
                 edits.messages = Some(super::prompt::messages(request, None, &self.findings, bounds));
             }
@@ -228,7 +284,11 @@ impl Machine<'_> {
             }
         }
         match strategy {
-            Strategy::Structured => edits.response_format = super::prompt::strictest(request),
+            Strategy::Structured => {
+                let schema = self.checks.list.iter().find_map(|c| c.schema(request));
+                let wants_json = self.findings.iter().any(|f| f.validator == "json");
+                edits.response_format = super::prompt::strictest(request, schema, wants_json);
+            }
             Strategy::Deterministic => {
                 edits.temperature = Some(0.0);
                 edits.top_p = Some(1.0);
@@ -237,6 +297,16 @@ impl Machine<'_> {
             _ => {}
         }
         edits
+    }
+
+    /// The original messages with the registered prompt behind their instructions. A prompt that cannot be
+    /// evaluated changes nothing.
+    fn rewritten(&self) -> Option<Vec<Message>> {
+        let more = self.rewrite()?.render(self.at.frame, self.at.host).ok()?;
+        let mut messages = self.at.host.input.request.messages.clone();
+        let place = messages.iter().take_while(|m| m.role.is_instruction()).count();
+        messages.splice(place..place, more);
+        Some(messages)
     }
 
     fn done(self, found: Option<Found>, start: RowId) -> Repaired {
@@ -253,6 +323,7 @@ impl Machine<'_> {
             answer,
             attempts,
             findings: self.findings,
+            history: self.history,
             note,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::validate::Suite;
 use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels, validate};
-use crate::load::{Checks, Cx};
+use crate::load::{Checks, Cx, Expr, Prompt};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::route::Route;
@@ -11,6 +11,7 @@ use crate::value::{Ty, Value};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
+use types::chat::Role;
 use types::doc::{self, Fields};
 use types::expr::Type;
 use types::{Finding, Verdict};
@@ -36,6 +37,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("attempts", Type::Int),
             Out::data("strategy", Type::Str.optional()),
             Out::data("findings", Type::Any.list()),
+            Out::data("history", Type::Any.list()),
         ]
     },
     labels: no_labels,
@@ -55,6 +57,8 @@ pub(crate) enum Strategy {
     Deterministic,
     /// The original messages with a new seed.
     Resample,
+    /// The original messages with what the file has for the check that failed (`prompts`).
+    Rewrite,
     /// Another model, shown the findings.
     Escalate,
 }
@@ -70,6 +74,7 @@ impl Strategy {
             Strategy::Structured => "structured",
             Strategy::Deterministic => "deterministic",
             Strategy::Resample => "resample",
+            Strategy::Rewrite => "rewrite",
             Strategy::Escalate => "escalate",
         }
     }
@@ -81,6 +86,7 @@ impl Strategy {
             Strategy::Structured => "repair:structured",
             Strategy::Deterministic => "repair:deterministic",
             Strategy::Resample => "repair:resample",
+            Strategy::Rewrite => "repair:rewrite",
             Strategy::Escalate => "repair:escalate",
         }
     }
@@ -120,6 +126,8 @@ pub(crate) struct Repair {
     /// Local repair is tried first, and after every answer.
     pub(crate) fix: bool,
     pub(crate) ladder: Vec<Rung>,
+    /// The file's prompts that are named after validators.
+    pub(crate) rewrites: Vec<(String, Prompt)>,
     feedback: prompt::Bounds,
     on_exhausted: OnExhausted,
     /// The route that a forecast takes for an escalation without one of its own.
@@ -142,6 +150,7 @@ impl Repair {
             || vec![Strategy::Fix, Strategy::Reprompt, Strategy::Structured, Strategy::Escalate],
             |n| strategies(cx, n, &f.at("strategies")),
         );
+        let rewrites = rewrites(cx, span, strategies.contains(&Strategy::Rewrite));
         let routes: Vec<Arc<Route>> = match f.take("escalate") {
             None => Vec::new(),
             Some(n) => {
@@ -166,6 +175,7 @@ impl Repair {
             max_attempts,
             fix: strategies.contains(&Strategy::Fix),
             ladder: ladder(&strategies, &routes),
+            rewrites,
             feedback,
             on_exhausted,
             next_tier: Route { min_tier: Some(2), ..Route::default() },
@@ -187,6 +197,14 @@ impl Repair {
     /// The repaired completion becomes one of the run.
     fn finish(&self, done: Repaired, at: &At<'_>, table: &mut Table, extras: bool) -> Resolved {
         let mut findings: Vec<Finding> = done.findings;
+        let history: Vec<Json> = done
+            .history
+            .iter()
+            .map(|t| {
+                json!({"strategy": t.strategy.as_str(), "model": t.model.as_deref(), "findings": t.findings,
+                    "cost_usd": t.cost.dollars()})
+            })
+            .collect();
         let mut strategy = None;
         let id = match done.answer {
             None => done.unchanged,
@@ -216,6 +234,7 @@ impl Repair {
             Value::Int(i64::from(done.attempts)),
             strategy.map_or(Value::Nothing, |s| Value::Text(s.into())),
             Value::list(&findings),
+            Value::list(&history),
         ];
         Resolved { findings, note: Some(done.note), ..Resolved::with(outcome, outputs) }
     }
@@ -232,6 +251,7 @@ impl Spec for Repair {
         json!({
             "from": self.from, "input": input, "checks": self.checks.as_ref().map(|c| &c.canonical),
             "max_attempts": self.max_attempts, "fix": self.fix, "ladder": ladder,
+            "rewrites": self.rewrites.iter().map(|(n, p)| json!([n, p.canonical()])).collect::<Vec<_>>(),
             "feedback": format!("{:?}", self.feedback), "on_exhausted": format!("{:?}", self.on_exhausted),
         })
     }
@@ -242,8 +262,13 @@ impl Spec for Repair {
         own.chain(routes).chain(self.checks.iter().flat_map(Checks::reads)).collect()
     }
 
+    fn exprs(&self) -> Vec<&Expr> {
+        self.rewrites.iter().flat_map(|(_, p)| p.exprs()).collect()
+    }
+
     fn max_calls(&self) -> u32 {
-        self.max_attempts
+        // No more than there are rungs.
+        self.max_attempts.min(u32::try_from(self.ladder.len()).unwrap_or(u32::MAX))
     }
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
@@ -289,16 +314,29 @@ fn strategies(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<Strategy> {
             Some("structured") => Strategy::Structured,
             Some("deterministic") => Strategy::Deterministic,
             Some("resample") => Strategy::Resample,
-            Some("escalate") => Strategy::Escalate,
-            Some(name) => {
-                cx.unsupported(n.span, &format!("strategy `{name}`"));
-                continue;
-            }
+            Some("rewrite") => Strategy::Rewrite,
+            Some(_) => Strategy::Escalate,
             None => continue,
         };
         found.push(strategy);
     }
     found
+}
+
+/// The file's prompts that are named after validators, for the strategy `rewrite`.
+fn rewrites(cx: &mut Cx<'_>, span: doc::Span, wanted: bool) -> Vec<(String, Prompt)> {
+    if !wanted {
+        return Vec::new();
+    }
+    let named: Vec<(String, doc::Node)> = validators::NAMES
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), cx.own_prompt(name)?)))
+        .collect();
+    if named.is_empty() {
+        cx.r.error("206", span, "`rewrite` has no prompt: none is named after a validator").hint =
+            Some("add one under `prompts`, such as `json_schema: \"…\"`".to_owned());
+    }
+    named.into_iter().map(|(name, n)| (name, Prompt::lower(cx, &n, "prompts", Role::System))).collect()
 }
 
 /// `escalate` stands for one rung per route given.

@@ -2,7 +2,9 @@
 
 use crate::load::Cx;
 use crate::node::count;
+use serde_json::Value;
 use std::fmt::Write as _;
+use std::sync::Arc;
 use types::chat::{Message, ResponseFormat, Role};
 use types::doc::Node;
 use types::{ChatRequest, Completion, Finding};
@@ -92,13 +94,19 @@ fn list(findings: &[Finding], bounds: &Bounds) -> String {
     out
 }
 
-/// The strictest form of what was asked for; the provider's side falls back where a model lacks it.
-pub(super) fn strictest(request: &ChatRequest) -> Option<ResponseFormat> {
-    match &request.response_format {
-        ResponseFormat::JsonSchema { name, schema, .. } => {
-            Some(ResponseFormat::JsonSchema { name: name.clone(), schema: schema.clone(), strict: true })
-        }
-        ResponseFormat::JsonObject | ResponseFormat::Text => None,
+/// The strictest form of what was asked for, or of what a check goes by; the provider's side falls back where a
+/// model lacks it.
+pub(super) fn strictest(
+    request: &ChatRequest,
+    schema: Option<Arc<Value>>,
+    wants_json: bool,
+) -> Option<ResponseFormat> {
+    let strict =
+        |name: &str, schema| ResponseFormat::JsonSchema { name: name.to_owned(), schema, strict: true };
+    match (&request.response_format, schema) {
+        (ResponseFormat::JsonSchema { name, schema, .. }, _) => Some(strict(name, schema.clone())),
+        (_, Some(schema)) => Some(strict("answer", schema)),
+        _ => wants_json.then_some(ResponseFormat::JsonObject),
     }
 }
 
