@@ -139,7 +139,15 @@ impl Bundle {
         (Some(Bundle { hash, matrix, routing, policies, pools, library, sources, language }), problems)
     }
 
-    /// Identifies the configuration: BLAKE3 over everything that decides, shortened to 16 hex digits.
+    /// The same configuration under another name. Whoever reads the files names it by their texts, so that equal
+    /// files have equal names on every machine.
+    #[must_use]
+    pub fn named(self, hash: Arc<str>) -> Bundle {
+        Bundle { hash, ..self }
+    }
+
+    /// Identifies the configuration: BLAKE3 over everything that decides, shortened to 16 hex digits, unless it was
+    /// [named](Bundle::named).
     #[must_use]
     pub fn hash(&self) -> &Arc<str> {
         &self.hash

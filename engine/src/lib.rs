@@ -25,6 +25,7 @@ pub mod rehearse;
 pub mod route;
 pub mod runs;
 mod settle;
+pub mod shadow;
 mod who;
 
 pub use answer::{Admission, Answer, Event, Head, Live, Tail, Whole};
@@ -43,7 +44,7 @@ pub use who::Who;
 pub use workflows;
 
 use admit::Gate;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use breaker::Breaker;
 use calls::Reach;
 use std::collections::HashMap;
@@ -61,7 +62,7 @@ use types::store::{self, OutcomeStore, Stored};
 /// What an engine is made of.
 pub struct Parts {
     /// The configuration to start with.
-    pub bundle: Bundle,
+    pub bundle: Arc<Bundle>,
     /// Answers calls to every provider of the bundle's matrix.
     pub provider: Arc<dyn ChatProvider>,
     /// By model, in the order of the matrix.
@@ -94,6 +95,8 @@ pub(crate) struct Inner {
     pub(crate) sessions: route::Sessions,
     /// What exploring has cost.
     pub(crate) explorers: route::Explorers,
+    /// A configuration that is tried beside the one in force.
+    pub(crate) shadow: ArcSwapOption<shadow::Shadow>,
     seeds: AtomicU64,
     background: OnceLock<Background>,
 }
@@ -147,6 +150,7 @@ impl Engine {
             gate: Gate::new(config.max_inflight),
             sessions: route::Sessions::default(),
             explorers: route::Explorers::default(),
+            shadow: ArcSwapOption::empty(),
             seeds: AtomicU64::new(seed),
             background: OnceLock::new(),
             config,
@@ -162,9 +166,42 @@ impl Engine {
 
     /// Swaps the configuration. Requests under way keep the one they entered with; models that stay keep
     /// their breaker.
-    pub fn reload(&self, bundle: Bundle, provider: Arc<dyn ChatProvider>, availability: Vec<Availability>) {
+    pub fn reload(
+        &self,
+        bundle: impl Into<Arc<Bundle>>,
+        provider: Arc<dyn ChatProvider>,
+        availability: Vec<Availability>,
+    ) {
         let old = self.0.view.load_full();
-        self.0.view.store(Arc::new(view(bundle, provider, availability, &self.0.config, Some(&old))));
+        self.0.view.store(Arc::new(view(bundle.into(), provider, availability, &self.0.config, Some(&old))));
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn bundle(&self) -> Arc<Bundle> {
+        self.0.view.load().bundle.clone()
+    }
+
+    /// Tries another configuration on a share of the requests (above 0, up to 1), after their answers; see [`shadow`].
+    /// One that was tried before is not tried any more. Without somewhere to work ([`Engine::work_in`]) nothing is
+    /// tried, and every request counts as dropped.
+    pub fn try_beside(&self, bundle: Arc<Bundle>, availability: Vec<Availability>, share: f64) {
+        let (shadow, work) = shadow::Shadow::new(bundle, availability, share);
+        if let Some(start) = self.0.background.get() {
+            start("shadow", Box::pin(work));
+        }
+        self.0.shadow.store(Some(Arc::new(shadow)));
+    }
+
+    /// Tries nothing any more, and gives what came of it.
+    pub fn end_trial(&self) -> Option<shadow::Report> {
+        self.0.shadow.swap(None).map(|s| s.report())
+    }
+
+    /// What came so far of the configuration that is tried; `None` = none is.
+    #[must_use]
+    pub fn trial(&self) -> Option<shadow::Report> {
+        self.0.shadow.load().as_ref().map(|s| s.report())
     }
 
     /// The providers and models in force.
@@ -294,7 +331,7 @@ impl Inner {
 }
 
 fn view(
-    bundle: Bundle,
+    bundle: Arc<Bundle>,
     provider: Arc<dyn ChatProvider>,
     availability: Vec<Availability>,
     config: &Config,
@@ -309,5 +346,5 @@ fn view(
     let unavailable = route::unavailable(bundle.matrix(), &availability);
     let hedges = old.map(|v| v.reach.hedges.clone()).unwrap_or_default();
     let reach = Reach { matrix: bundle.matrix().clone(), provider, breakers, retry: config.retry, hedges };
-    View { bundle: Arc::new(bundle), availability, unavailable, reach: Arc::new(reach) }
+    View { bundle, availability, unavailable, reach: Arc::new(reach) }
 }

@@ -2,6 +2,8 @@
 
 use crate::account::About;
 use crate::answer::{Admission, Answer, Head, Whole};
+use crate::breaker::Circuit;
+use crate::bundle::Bundle;
 use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
 use crate::later;
@@ -10,6 +12,8 @@ use crate::limits::{Held, Worst};
 use crate::live::{self, Flow};
 use crate::route;
 use crate::settle::{self, Tree};
+use crate::shadow::{Moment, Note};
+use crate::who::Who;
 use crate::{Inner, View};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -17,9 +21,10 @@ use std::sync::atomic::AtomicU32;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use types::chat::ChatRequest;
+use types::decision::Exclusion;
 use types::directives::{Directives, Escalate};
-use types::matrix::{Dialect, Price, Tier};
-use types::provider::Edits;
+use types::matrix::{Availability, Dialect, ModelIx, Price, Tier};
+use types::provider::{Edits, Quota};
 use types::{Usage, Usd};
 use workflows::{Ending, RunFailure, Trace};
 
@@ -37,7 +42,8 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 
     // profile, policy, route
     let decided = decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
-    let Decided { request, profile, features, scope, mut directives, seed, decision, routed } = decided;
+    let Decided { request, profile, features, scope, mut directives, seed, decision, routed, shadow } =
+        decided;
     let ledger = Ledger::under(limits(&directives));
     let trace = Trace::default();
     let about = About::of(&decision, view.bundle.matrix(), profile.facts.images);
@@ -54,6 +60,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         held,
         overhead_ms: None,
         ttft_ms: None,
+        shadow,
         _permit: permit,
         admission,
     };
@@ -143,12 +150,91 @@ pub(crate) struct Decided {
     pub(crate) decision: types::Decision,
     /// What is to run, or why nothing is.
     pub(crate) routed: Result<route::Chosen, Error>,
+    /// To be decided once more when the request has ended, under a configuration that is tried.
+    pub(crate) shadow: Option<Box<Note>>,
 }
+
+/// A request with all that its choice depends on but the configuration.
+#[derive(Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) request: &'a Arc<ChatRequest>,
+    pub(crate) profile: &'a types::WorkloadProfile,
+    pub(crate) features: &'a types::Features,
+    pub(crate) who: &'a Who,
+    pub(crate) request_id: &'a str,
+    pub(crate) moment: &'a Moment,
+}
+
+/// A configuration with the state of what it names.
+pub(crate) struct Ground<'a> {
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) availability: &'a [Availability],
+    pub(crate) unavailable: &'a Arc<Vec<Exclusion>>,
+    pub(crate) circuit: &'a (dyn Fn(ModelIx) -> Circuit + Sync),
+    pub(crate) quota: &'a (dyn Fn(ModelIx) -> Option<Quota> + Sync),
+}
+
+/// Asks the policies and chooses. Nothing is noted, nothing is taken.
+pub(crate) async fn weigh(ground: &Ground<'_>, about: Question<'_>) -> (Weighed, route::Outcome) {
+    let Question { request, profile, features, who, request_id, moment } = about;
+    // policy
+    let around =
+        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
+    let about = policies::Inputs { request, profile, around: &around, unix_ms: moment.ts_ms };
+    let scope = policies::scope(&about);
+    let (mut directives, unevaluated) =
+        match ground.bundle.policies.evaluate(policies::Phase::Request, &scope).await {
+            Ok(directives) => (directives, None),
+            Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()))),
+        };
+
+    // route
+    let routed = route::decide(
+        &route::Inputs {
+            bundle: ground.bundle,
+            availability: ground.availability,
+            unavailable: ground.unavailable,
+            circuit: ground.circuit,
+            quota: ground.quota,
+            statistics: &moment.statistics,
+            request,
+            profile,
+            features,
+            warm: moment.warm.as_ref(),
+            explore: moment.explore,
+            scope: &scope,
+            mode: moment.mode,
+            seed: moment.seed,
+            request_id,
+            who,
+            ts_ms: moment.ts_ms,
+        },
+        &mut directives,
+        unevaluated,
+    );
+    ((scope, directives), routed)
+}
+
+/// The same under a configuration in force.
+pub(crate) async fn weigh_under(view: &View, about: Question<'_>) -> (Weighed, route::Outcome) {
+    let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
+    let ground = Ground {
+        bundle: &view.bundle,
+        availability: &view.availability,
+        unavailable: &view.unavailable,
+        circuit: &circuit,
+        quota: &quota,
+    };
+    weigh(&ground, about).await
+}
+
+/// What the policies saw and said.
+type Weighed = (types::expr::Scope, Directives);
 
 /// Profiles a request, asks the policies, chooses, and reserves what the choice may cost.
 pub(crate) async fn decide(
     inner: &Inner,
-    view: &View,
+    view: &Arc<View>,
     admission: &Admission,
     request: Arc<ChatRequest>,
     held: &mut Option<Held>,
@@ -159,47 +245,28 @@ pub(crate) async fn decide(
     let profile = profiler::profile(&request);
     let features = profiler::features(&request, &profile);
 
-    // policy
-    let around =
-        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
-    let about = policies::Inputs { request: &request, profile: &profile, around: &around, unix_ms: ts_ms };
-    let scope = policies::scope(&about);
-    let (mut directives, unevaluated) =
-        match view.bundle.policies.evaluate(policies::Phase::Request, &scope).await {
-            Ok(directives) => (directives, None),
-            Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()))),
-        };
-
-    // route
-    let seed = inner.next_seed();
-    let statistics = inner.statistics.load();
-    let circuit = |ix: types::ModelIx| view.circuit(ix);
+    // policy, route
     let session = request.options.session.as_deref();
-    let warm = inner.sessions.warm(&who.tenant.id, session, ts_ms);
-    let routed = route::decide(
-        &route::Inputs {
-            bundle: &view.bundle,
-            availability: &view.availability,
-            unavailable: &view.unavailable,
-            circuit: &circuit,
-            quota: &|ix| view.reach.provider.quota(ix),
-            statistics: &statistics,
-            request: &request,
-            profile: &profile,
-            features: &features,
-            warm: warm.as_ref(),
-            explore: who.tenant.allow_explore
-                && inner.explorers.allows(&who.tenant.id, view.bundle.routing.budget),
-            scope: &scope,
-            mode: inner.config.mode,
-            seed,
-            request_id: &admission.request_id,
-            who,
-            ts_ms,
-        },
-        &mut directives,
-        unevaluated,
-    );
+    let moment = Moment {
+        statistics: inner.statistics.load(),
+        warm: inner.sessions.warm(&who.tenant.id, session, ts_ms),
+        explore: who.tenant.allow_explore
+            && inner.explorers.allows(&who.tenant.id, view.bundle.routing.budget),
+        mode: inner.config.mode,
+        seed: inner.next_seed(),
+        ts_ms,
+    };
+    let about = Question {
+        request: &request,
+        profile: &profile,
+        features: &features,
+        who,
+        request_id: &admission.request_id,
+        moment: &moment,
+    };
+    let ((scope, directives), routed) = weigh_under(view, about).await;
+    let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed));
+    let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));
     if let Ok(r) = &routed {
         inner.sessions.note(session, &r.decision);
         inner.explorers.note(&r.decision);
@@ -216,7 +283,8 @@ pub(crate) async fn decide(
             Err(e) => routed = Err(e),
         }
     }
-    Decided { request, profile, features, scope, directives, seed, decision, routed }
+    let seed = moment.seed;
+    Decided { request, profile, features, scope, directives, seed, decision, routed, shadow }
 }
 
 fn whole(

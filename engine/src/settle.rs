@@ -6,6 +6,7 @@ use crate::answer::{Admission, Tail};
 use crate::error::{Attempt, Error};
 use crate::ledger::Ledger;
 use crate::limits::Held;
+use crate::shadow::Note;
 use crate::{learn, outcome, route};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -41,6 +42,8 @@ pub(crate) struct Tree {
     /// Milliseconds of ours until the first byte could leave.
     pub(crate) overhead_ms: Option<f64>,
     pub(crate) ttft_ms: Option<f64>,
+    /// To be decided once more under a configuration that is tried.
+    pub(crate) shadow: Option<Box<Note>>,
     pub(crate) _permit: Permit,
 }
 
@@ -118,6 +121,9 @@ impl Tree {
 
     fn record(&mut self, status: Status, error: Option<String>) -> Option<RequestRecord> {
         let decision = *self.decision.take()?;
+        if let Some(note) = self.shadow.take() {
+            note.leave();
+        }
         let mut run = self.trace.take();
         self.ledger.hand_over(&mut run);
         if let Some(held) = self.held.take() {

@@ -189,7 +189,7 @@ fn house_of(
     let scripted =
         Arc::new(Scripted { script: Box::new(script), calls: Mutex::default(), quota: Mutex::default() });
     let engine = Engine::new(Parts {
-        bundle,
+        bundle: bundle.into(),
         provider: scripted.clone(),
         availability: vec![Availability::Ready; n],
         store: Arc::new(Shelf(Mutex::new((HashMap::new(), Box::new(learner))))),

@@ -7,9 +7,10 @@ pub use error::Error;
 pub use running::Running;
 
 use crate::admin;
+use crate::bundles::{Bundles, Found, watch};
 use crate::clock;
 use crate::config::server::Server;
-use crate::config::{self, Environment, Loaded, Simulated, Source};
+use crate::config::{self, Environment, Loaded, Simulated, Source, Texts};
 use crate::control::plane::{Opening, Plane, StoredKey};
 use crate::control::secret::MASTER_KEY;
 use crate::control::spent::Keeper;
@@ -107,10 +108,14 @@ pub(crate) struct App {
     pub(crate) runs: Runs,
     /// Who may be told of their ends.
     pub(crate) webhooks: Arc<Webhooks>,
+    /// Configurations that are kept, and which of them is in force.
+    pub(crate) bundles: Bundles,
+    pub(crate) settings: Settings,
+    /// The text of `turnout.yaml` at the start, where there is one.
+    pub(crate) started_with: Option<Arc<str>>,
     seats: Arc<Seats>,
     tasks: Tasks,
     kept: Kept,
-    settings: Settings,
     /// Of the configuration in force; reloads take connections over from it.
     fleet: Mutex<Option<Arc<providers::Fleet>>>,
 }
@@ -171,6 +176,9 @@ impl App {
             in_flight: health.in_flight,
             candidates: health.candidates,
             tasks: self.tasks.counts(),
+            bundles: self.bundles.in_use(),
+            trial: self.engine.trial(),
+            configuration_refused: self.bundles.refused().is_some(),
             breakers: ready.map(|r| (r.id.to_string(), circuit(r.circuit))).collect(),
             store: vec![
                 ("appended", s.appended as f64),
@@ -183,25 +191,26 @@ impl App {
         }
     }
 
-    /// Reads the configuration again. Good: it is in force for new requests. Bad: nothing changes.
+    /// Whether changed files are taken up by themselves.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.server.reload.watch && matches!(self.settings.source, Source::Folder(_))
+    }
+
+    /// Puts a configuration in force for new requests; those under way keep theirs.
     /// Settings of the server itself (addresses, limits) keep until a restart.
-    pub(crate) fn reload(&self) -> Result<Arc<str>, Box<Error>> {
-        let loaded = config::load(&self.settings.source, &self.settings.environment, self.settings.simulated);
-        let bundle = match checked(loaded) {
-            Ok((_, bundle, _)) => bundle,
-            Err(e) => {
-                self.metrics.reload("refused");
-                return Err(Box::new(e));
-            }
-        };
-        let hash = bundle.hash().clone();
+    pub(crate) fn swap(&self, bundle: Arc<engine::Bundle>) {
         let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = self.plane.provider_keys();
         let reach = reach(bundle.matrix(), &self.settings, self.server.upstream, fleet.as_deref(), &keys);
         *fleet = reach.fleet;
         self.engine.reload(bundle, reach.provider, reach.availability);
-        self.metrics.reload("applied");
-        Ok(hash)
+    }
+
+    /// Which models could be called under a configuration that is not in force.
+    pub(crate) fn availability(&self, bundle: &engine::Bundle) -> Vec<Availability> {
+        let fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = self.plane.provider_keys();
+        reach(bundle.matrix(), &self.settings, self.server.upstream, fleet.as_deref(), &keys).availability
     }
 
     /// Takes up the stored keys of providers as they stand now; the configuration stays.
@@ -269,16 +278,50 @@ fn with_stored(matrix: &Arc<Matrix>, stored: &[StoredKey]) -> Arc<Matrix> {
     Arc::new(Matrix::new(providers, matrix.models().iter().map(|m| (**m).clone()).collect()))
 }
 
+/// A configuration without errors.
+struct Good {
+    server: Server,
+    bundle: engine::Bundle,
+    files: Texts,
+    warnings: Vec<Diagnostic>,
+}
+
 /// A configuration without errors, or all of its problems.
-fn checked(loaded: Loaded) -> Result<(Server, engine::Bundle, Vec<Diagnostic>), Error> {
+fn checked(loaded: Loaded) -> Result<Good, Error> {
     let report = loaded.report(false);
-    let Loaded { server, bundle, problems, .. } = loaded;
+    let Loaded { server, bundle, problems, files, .. } = loaded;
     match bundle {
         Some(bundle) => {
-            let warnings = problems.into_iter().filter(|d| d.severity == Severity::Warning);
-            Ok((server, bundle, warnings.collect()))
+            let warnings = problems.into_iter().filter(|d| d.severity == Severity::Warning).collect();
+            Ok(Good { server, bundle, files, warnings })
         }
         None => Err(Error::Configuration { problems, report }),
+    }
+}
+
+/// The bundles that are kept, and the one to begin with: the folder's, or the one that was in force through the
+/// control API when the server ended.
+async fn open_bundles(
+    settings: &Settings,
+    plane: &Plane,
+    good: engine::Bundle,
+    found: Found,
+) -> Result<(Bundles, Arc<engine::Bundle>), Error> {
+    let bundles = Bundles::open(plane.store.clone(), found).await.map_err(Error::Control)?;
+    let Some(entry) = bundles.remembered() else { return Ok((bundles, Arc::new(good))) };
+    let source = Source::Given(entry.files.iter().map(|(p, t)| (p.clone(), t.to_string())).collect());
+    let loaded = config::load(&source, &settings.environment, settings.simulated);
+    match checked(loaded) {
+        Ok(Good { bundle, .. }) => {
+            tracing::info!(bundle = &*entry.hash, by = entry.by, "the bundle that was in force goes on");
+            let bundle = bundle.named(entry.hash);
+            Ok((bundles, Arc::new(bundle)))
+        }
+        Err(e) => {
+            tracing::error!(bundle = &*entry.hash, "the bundle that was in force cannot go on: {e}");
+            bundles.forget_remembered().await.map_err(Error::Control)?;
+            Ok((bundles, Arc::new(good)))
+        }
     }
 }
 
@@ -287,8 +330,11 @@ fn checked(loaded: Loaded) -> Result<(Server, engine::Bundle, Vec<Diagnostic>), 
 /// # Errors
 /// Why it does not start. Nothing is left behind then.
 pub async fn start(settings: Settings) -> Result<Running, Error> {
-    let loaded = config::load(&settings.source, &settings.environment, settings.simulated);
-    let (mut server, bundle, warnings) = checked(loaded)?;
+    let read = settings.source.read();
+    let digest = read.0.digest(&read.1);
+    let started_with = read.0.settings.as_ref().map(|s| s.text.clone());
+    let loaded = config::load_read(read, &settings.environment, settings.simulated);
+    let Good { mut server, bundle, files, warnings } = checked(loaded)?;
     if let Some(mode) = settings.mode {
         server.engine.mode = mode;
     }
@@ -304,6 +350,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     if !addr.ip().is_loopback() && plane.directory().is_open() && !settings.insecure_open {
         return Err(Error::Open(addr));
     }
+    let found = Found { hash: bundle.hash().clone(), files, digest };
+    let (bundles, bundle) = open_bundles(&settings, &plane, bundle, found).await?;
     let limits = Arc::new(Counters::default());
     let keeper = Keeper::restore(plane.store.clone(), limits.clone()).await.map_err(Error::Control)?;
     let control = admin_listener(&settings, &server, addr).await?;
@@ -340,6 +388,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         folder: folder.clone(),
         runs,
         webhooks: Arc::new(webhooks),
+        bundles,
+        started_with,
         seats: Arc::default(),
         tasks,
         kept,
@@ -347,6 +397,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         fleet: Mutex::new(reach.fleet),
         server,
     });
+    app.resume_trial().await;
     let front = front::Front::new(app.clone());
     let stop = CancellationToken::new();
     app.runs.work();
@@ -354,6 +405,10 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     app.tasks.spawn("webhooks", async move { hooks.run(runs, ends).await });
     accept(&app, &front, &stop, listener);
     app.tasks.spawn("spent", keeper.run(stop.clone()));
+    if let (Source::Folder(folder), true) = (&app.settings.source, app.is_watched()) {
+        let debounce = app.server.reload.debounce;
+        app.tasks.spawn("watch", watch::run(app.clone(), folder.clone(), debounce, stop.clone()));
+    }
     let admin = control.as_ref().and_then(|l| l.local_addr().ok());
     if let Some(listener) = control {
         accept(&app, &Arc::new(admin::Front(app.clone())), &stop, listener);

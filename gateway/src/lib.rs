@@ -5,6 +5,7 @@
 
 mod admin;
 pub mod app;
+mod bundles;
 pub mod cli;
 mod clock;
 pub mod config;

@@ -74,6 +74,12 @@ pub struct Reading {
     pub candidates: usize,
     /// Tasks by name.
     pub tasks: Vec<(&'static str, usize)>,
+    /// Bundles that have a part in serving: name and state.
+    pub bundles: Vec<(String, &'static str)>,
+    /// What came so far of the bundle that is tried.
+    pub trial: Option<engine::shadow::Report>,
+    /// The configuration files have errors, so the bundle in force stays.
+    pub configuration_refused: bool,
     /// Per model: its breaker's state as 0 closed, 1 half-open, 2 open.
     pub breakers: Vec<(String, f64)>,
     /// Counters of the store, by name.
@@ -161,6 +167,9 @@ struct GaugeSet {
     in_flight: Gauge,
     candidates: Gauge,
     tasks: Gauges<1>,
+    bundles: Gauges<2>,
+    trial: Gauges<1>,
+    refused: Gauge,
     breakers: Gauges<1>,
     store: Gauges<1>,
 }
@@ -277,6 +286,9 @@ impl GaugeSet {
             in_flight: gauge(r, "turnout_requests_in_flight", "Requests in work"),
             candidates: gauge(r, "turnout_candidates", "Models that can be called"),
             tasks: gauges(r, "turnout_tasks", "Running tasks by name"),
+            bundles: gauges(r, "turnout_bundle", "1 for each bundle that has a part in serving"),
+            trial: gauges(r, "turnout_shadow", "Requests decided under the bundle that is tried, by result"),
+            refused: gauge(r, "turnout_configuration_refused", "1 while the configuration files have errors"),
             breakers: gauges(r, "turnout_breaker_state", "0 closed, 1 half-open, 2 open"),
             store: gauges(r, "turnout_store", "Counters of the store since its start, by name"),
         }
@@ -291,6 +303,19 @@ impl GaugeSet {
         to(&self.candidates, reading.candidates);
         // Models may have gone with a reload.
         self.breakers.clear();
+        self.bundles.clear();
+        self.trial.clear();
+        if let Some(t) = &reading.trial {
+            let results = [("same", t.same), ("dropped", t.dropped)].into_iter();
+            for (name, n) in results.chain(t.different.iter().map(|(d, n)| (d.as_str(), *n))) {
+                self.trial.get_or_create(&[("result", name.to_owned())]).set(n as f64);
+            }
+        }
+        self.refused.set(i64::from(reading.configuration_refused));
+        for (hash, state) in &reading.bundles {
+            let labels = [("bundle", hash.clone()), ("state", (*state).to_owned())];
+            self.bundles.get_or_create(&labels).set(1.0);
+        }
         for (name, n) in &reading.tasks {
             self.tasks.get_or_create(&[("task", (*name).to_owned())]).set(*n as f64);
         }
@@ -320,7 +345,7 @@ impl Metrics {
         self.feedback.get_or_create(&[("result", result.to_owned())]).inc();
     }
 
-    /// The configuration was read again: `applied`, `refused`.
+    /// The configuration was read again: `applied`, `unchanged`, `refused`.
     pub fn reload(&self, result: &'static str) {
         self.reloads.get_or_create(&[("result", result.to_owned())]).inc();
     }
@@ -455,6 +480,7 @@ mod tests {
         let reading = Reading {
             connections: 3,
             breakers: vec![("p/m".into(), 2.0)],
+            bundles: vec![("0123".into(), "active")],
             store: vec![("appended", 7.0)],
             ..Reading::default()
         };
@@ -464,6 +490,8 @@ mod tests {
             r#"turnout_connections_cut_total{reason="framing"} 1"#,
             "turnout_connections 3",
             r#"turnout_breaker_state{model="p/m"} 2.0"#,
+            r#"turnout_bundle{bundle="0123",state="active"} 1.0"#,
+            "turnout_configuration_refused 0",
             r#"turnout_store{what="appended"} 7.0"#,
             "# TYPE turnout_overhead_seconds histogram",
         ] {
@@ -472,5 +500,6 @@ mod tests {
         assert!(text.ends_with("# EOF\n"));
         let later = m.text(&Reading::default());
         assert!(!later.contains("p/m"), "a model that is gone keeps no gauge");
+        assert!(!later.contains("0123"), "nor does a bundle");
     }
 }

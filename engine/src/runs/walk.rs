@@ -196,7 +196,8 @@ async fn first(
     keeper: &mut Keeper,
     ts_ms: i64,
 ) -> Result<Made, Unready> {
-    let Decided { request, profile: _, features: _, scope, directives, seed, decision, routed } = decided;
+    let Decided { request, profile: _, features: _, scope, directives, seed, decision, routed, shadow: _ } =
+        decided;
     let (workflow, candidates, cap) = match routed {
         Ok(chosen) => chosen,
         Err(error) => {
@@ -336,6 +337,7 @@ fn assemble(
         held,
         overhead_ms: None,
         ttft_ms: None,
+        shadow: None,
         _permit: permit,
         admission,
     };

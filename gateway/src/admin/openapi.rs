@@ -154,6 +154,52 @@ fn with_group(mut sums: Value) -> Value {
     sums
 }
 
+/// Members of a bundle; one that is shown alone has its texts, a refused one its problems.
+fn kept_bundle() -> Value {
+    json!({
+        "hash": { "type": "string" },
+        "state": { "enum": ["active", "previous", "shadow", "kept", "rejected"] },
+        "origin": { "enum": ["files", "upload"] },
+        "by": { "type": "string" }, "at_ms": { "type": "integer" }, "message": { "type": "string" },
+        "activated_ms": { "type": ["integer", "null"] }, "paths": texts(),
+        "files": { "type": "object", "additionalProperties": { "type": "string" } },
+        "problems": { "type": "array", "items": { "type": "object" } },
+    })
+}
+
+fn of_bundles() -> Value {
+    json!({
+        "NewBundle": object(&["files"], json!({
+            "files": { "type": "object", "additionalProperties": { "type": "string" }, "description": "texts by path" },
+            "message": { "type": "string", "maxLength": 500 },
+        })),
+        "KeptBundle": open(kept_bundle()),
+        "Bundles": open(json!({
+            "object": { "const": "list" },
+            "data": { "type": "array", "items": { "$ref": "#/components/schemas/KeptBundle" } },
+            "active": { "type": "string" }, "previous": { "type": ["string", "null"] },
+            "files": open(json!({
+                "state": { "enum": ["active", "overruled", "refused"] }, "hash": { "type": "string" },
+                "watched": { "type": "boolean" }, "problems": { "type": "array" },
+            })),
+        })),
+        "NewTrial": object(&[], json!({
+            "share": { "type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1 },
+        })),
+        "Trial": open(json!({
+            "hash": { "type": "string" }, "against": { "type": "string" }, "state": { "enum": ["running", "ended"] },
+            "since_ms": { "type": "integer" }, "share": { "type": "number" }, "requests": { "type": "integer" },
+            "same": { "type": "integer" }, "dropped": { "type": "integer" },
+            "different": { "type": "object", "additionalProperties": { "type": "integer" } },
+            "examples": { "type": "array", "items": { "type": "object" } },
+        })),
+        "BundleDiff": open(json!({
+            "from": { "type": "string" }, "to": { "type": "string" }, "files": { "type": "array" },
+            "rules": { "type": "object" }, "models": { "type": "object" }, "workflows": { "type": "object" },
+        })),
+    })
+}
+
 fn schemas() -> Value {
     let id = json!({ "id": { "type": "string", "maxLength": 63, "pattern": "^[a-z0-9][a-z0-9_-]*$" } });
     let of_key = json!({
@@ -169,7 +215,7 @@ fn schemas() -> Value {
         "id": { "type": "string" }, "provider": { "type": "string" }, "name": { "type": "string" },
         "created_ms": { "type": "integer" }, "created_by": { "type": "string" },
     });
-    json!({
+    let all = json!({
         "Document": open(json!({})),
         "Nothing": object(&[], json!({})),
         "Whoami": open(json!({ "kind": {}, "id": {}, "role": {}, "tenant": {} })),
@@ -223,5 +269,6 @@ fn schemas() -> Value {
             "message": { "type": "string" }, "type": { "type": "string" }, "param": { "type": ["string", "null"] },
             "code": { "type": "string" },
         })) })),
-    })
+    });
+    with(all, of_bundles())
 }

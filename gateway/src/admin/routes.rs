@@ -1,6 +1,6 @@
 //! The routes of the control API.
 
-use super::{Call, Reply, Route, Run, openapi};
+use super::{Call, Reply, Route, Run, bundles, openapi};
 use crate::app::App;
 use crate::clock;
 use crate::control::{Need, audit, keys, provider_keys, tenants};
@@ -120,7 +120,58 @@ pub(crate) static ROUTES: &[Route] = &[
         "Read the configuration again; a bad one changes nothing",
         "Nothing",
         "Bundle",
-        |c| Box::pin(ready(reload(&c))),
+        |c| Box::pin(reload(c)),
+    ),
+    get("/bundles", Need::ViewAll, "Bundles that are kept, and how the files stand", "Bundles", |c| {
+        Box::pin(ready(bundles::list(&c)))
+    }),
+    post(
+        "/bundles",
+        Need::OperateAll,
+        "Check and keep a bundle; all of its problems at once",
+        "NewBundle",
+        "KeptBundle",
+        |c| Box::pin(bundles::upload(c)),
+    ),
+    post(
+        "/bundles/rollback",
+        Need::OperateAll,
+        "Put the bundle in force that was in force before",
+        "Nothing",
+        "KeptBundle",
+        |c| Box::pin(bundles::rollback(c)),
+    ),
+    get("/bundles/{hash}", Need::ViewAll, "One bundle with its texts", "KeptBundle", |c| {
+        Box::pin(ready(bundles::one(&c)))
+    }),
+    post(
+        "/bundles/{hash}/activate",
+        Need::OperateAll,
+        "Put a kept bundle in force",
+        "Nothing",
+        "KeptBundle",
+        |c| Box::pin(bundles::activate(c)),
+    ),
+    post(
+        "/bundles/{hash}/shadow",
+        Need::OperateAll,
+        "Try a kept bundle on a share of the requests, after their answers",
+        "NewTrial",
+        "Trial",
+        |c| Box::pin(bundles::shadow(c)),
+    ),
+    get("/bundles/{hash}/shadow", Need::ViewAll, "What came of trying a bundle", "Trial", |c| {
+        Box::pin(ready(bundles::trial(&c)))
+    }),
+    delete("/bundles/{hash}/shadow", Need::OperateAll, "Try a bundle no more", "Trial", |c| {
+        Box::pin(bundles::end_shadow(c))
+    }),
+    get(
+        "/bundles/{hash}/diff",
+        Need::ViewAll,
+        "How a bundle differs from the one in force, or from `against`",
+        "BundleDiff",
+        |c| Box::pin(bundles::diff(c)),
     ),
     Route {
         query: &["after", "limit"],
@@ -130,7 +181,7 @@ pub(crate) static ROUTES: &[Route] = &[
     },
 ];
 
-fn ok(value: Value) -> Result<Reply, Failure> {
+pub(super) fn ok(value: Value) -> Result<Reply, Failure> {
     Ok(Reply(StatusCode::OK, value))
 }
 
@@ -274,20 +325,12 @@ fn bundle(c: &Call<'_>) -> Result<Reply, Failure> {
 /// What a route reads that takes nothing: an object without members.
 #[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Nothing {}
+pub(super) struct Nothing {}
 
-fn reload(c: &Call<'_>) -> Result<Reply, Failure> {
+async fn reload(c: Call<'_>) -> Result<Reply, Failure> {
     let Nothing {} = c.read()?;
-    let mut event = c.actor.event("bundle.reload", "configuration");
-    event.before = Some(c.app.engine.bundle_hash().to_string());
-    match c.app.reload() {
-        Ok(hash) => {
-            event.after = Some(hash.to_string());
-            c.app.plane.note(event);
-            bundle(c)
-        }
-        Err(e) => Err(Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration", e.to_string())),
-    }
+    c.app.reload(c.actor).await?;
+    bundle(&c)
 }
 
 async fn lines(c: Call<'_>) -> Result<Reply, Failure> {

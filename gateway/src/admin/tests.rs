@@ -15,6 +15,16 @@ fn paths_fit_their_pattern_and_none_is_given_twice() {
 }
 
 #[test]
+fn a_path_outranks_a_name_in_its_place() {
+    let found = |method: Method, path: &'static str| {
+        find(&method, path).map(|(r, _)| r.path).map_err(|f| f.status.as_u16())
+    };
+    assert_eq!(found(Method::POST, "/bundles/rollback"), Ok("/bundles/rollback"));
+    assert_eq!(found(Method::GET, "/bundles/rollback"), Err(405));
+    assert_eq!(found(Method::GET, "/bundles/roll"), Ok("/bundles/{hash}"));
+}
+
+#[test]
 fn the_document_names_every_schema_it_refers_to() {
     let document = openapi::document();
     let schemas = document["components"]["schemas"].as_object().unwrap();

@@ -1,8 +1,10 @@
 //! A server that runs: what can be asked of it, and how it stops.
 
-use super::{ADDRESS_FILE, ADMIN_FILE, App, Error};
+use super::{ADDRESS_FILE, ADMIN_FILE, App};
 use crate::config::server::Server;
+use crate::control::Actor;
 use crate::control::plane::LOCAL_TOKEN;
+use crate::error::Failure;
 use crate::front::Front;
 use engine::Engine;
 use std::net::SocketAddr;
@@ -89,8 +91,9 @@ impl Running {
     ///
     /// # Errors
     /// What is wrong with the new configuration.
-    pub fn reload(&self) -> Result<Arc<str>, Box<Error>> {
-        self.app.reload()
+    pub async fn reload(&self) -> Result<Arc<str>, Failure> {
+        let taken = self.app.reload(&Actor::signal()).await?;
+        Ok(taken.hash().clone())
     }
 
     /// Stops: nothing new is accepted, what is in work may go on for the grace of the settings, streams that
@@ -98,6 +101,7 @@ impl Running {
     pub async fn stop(self) -> bool {
         let grace = self.app.server.grace;
         self.app.engine.drain();
+        self.app.engine.end_trial();
         self.app.runs.stop();
         self.stop.cancel();
         let mut in_time = self.app.tasks.ended(grace).await;

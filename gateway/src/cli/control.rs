@@ -287,10 +287,18 @@ impl Client {
         Ok(Client { address, token })
     }
 
+    /// A document, or what the server says against it.
+    pub(super) async fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answered, Problem> {
+        fetch::ask(&self.address, method, &format!("{ROOT}{path}"), Some(&self.token), body).await
+    }
+
     pub(super) async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Problem> {
-        let path = format!("{ROOT}{path}");
-        let Answered { status, document } =
-            fetch::ask(&self.address, method, &path, Some(&self.token), body).await?;
+        let Answered { status, document } = self.try_ask(method, path, body).await?;
         if status < 300 {
             return Ok(document);
         }

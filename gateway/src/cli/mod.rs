@@ -3,6 +3,7 @@
 //! Exit codes: 0 good, 1 warnings where they were asked to count, 2 errors (of use, of configuration, of
 //! anything that kept a command from doing its work).
 
+mod bundle;
 mod check;
 mod completions;
 mod control;
@@ -108,6 +109,8 @@ enum Command {
     Usage(usage::UsageArgs),
     /// The audit trail: who changed what
     Audit(control::AuditArgs),
+    /// Bundles: configurations that are kept, put in force, taken back
+    Bundle(bundle::Args),
     /// Check, test, explain, compare and format rules and policies
     Policy(policy::Args),
     /// Check, draw, plan and test workflows
@@ -205,6 +208,7 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
             Command::Budget(args) => control::budget(global, &args, out).await,
             Command::Usage(args) => usage::run(global, &args, out).await,
             Command::Audit(args) => control::audit(global, &args, out).await,
+            Command::Bundle(args) => bundle::run(global, &args, out).await,
             _ => Ok(GOOD),
         }
     });

@@ -38,7 +38,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         tokio::select! {
             _ = term.recv() => break,
             _ = int.recv() => break,
-            _ = hup.recv() => reload(&running),
+            _ = hup.recv() => reload(&running).await,
         }
     }
     tracing::info!("stopping: what is in work may end");
@@ -52,12 +52,12 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     }
 }
 
-fn reload(running: &Running) {
-    match running.reload() {
+async fn reload(running: &Running) {
+    match running.reload().await {
         Ok(bundle) => tracing::info!(bundle = &*bundle, "the configuration was read again and is in force"),
         Err(e) => {
             tracing::error!("the configuration was read again and has errors; the one in force stays");
-            for line in e.to_string().lines().filter(|l| !l.trim().is_empty()) {
+            for line in e.message.lines().filter(|l| !l.trim().is_empty()) {
                 tracing::error!("{line}");
             }
         }

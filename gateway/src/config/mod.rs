@@ -10,7 +10,7 @@ use crate::clock;
 use engine::{Bundle, Files};
 use server::Server;
 pub(crate) use sources::built_in_rules;
-pub use sources::{Source, Sources};
+pub use sources::{Source, Sources, Texts};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::doc::SourceFile;
@@ -81,6 +81,10 @@ pub struct Loaded {
     pub problems: Vec<Diagnostic>,
     /// The texts, for excerpts.
     pub texts: Vec<SourceFile>,
+    /// The texts that make the bundle, whether or not they are good.
+    pub files: Texts,
+    /// Names those texts.
+    pub hash: Arc<str>,
 }
 
 impl Loaded {
@@ -105,10 +109,22 @@ pub fn report(problems: &[Diagnostic], texts: &[SourceFile], colour: bool) -> St
     parts.join("\n\n")
 }
 
+/// Largest bundle, bytes of all its texts.
+pub const MAX_BUNDLE_BYTES: usize = 8 << 20;
+
 /// Loads everything of a source.
 #[must_use]
 pub fn load(source: &Source, environment: &Environment, simulated: Simulated) -> Loaded {
-    let (sources, mut problems) = source.read();
+    load_read(source.read(), environment, simulated)
+}
+
+/// Loads what was read, with what was wrong in reading it.
+#[must_use]
+pub fn load_read(
+    (sources, mut problems): (Sources, Vec<Diagnostic>),
+    environment: &Environment,
+    simulated: Simulated,
+) -> Loaded {
     let mut server = Server::default();
     if let Some(file) = &sources.settings {
         problems.extend(server::apply_file(&mut server, file));
@@ -124,8 +140,30 @@ pub fn load(source: &Source, environment: &Environment, simulated: Simulated) ->
     };
     let (bundle, found) = Bundle::load(Arc::new(matrix), &files);
     problems.extend(found);
+    let texts = sources.bundle();
+    let bytes: usize = texts.values().map(|t| t.len()).sum();
+    if bytes > MAX_BUNDLE_BYTES {
+        let text = format!("all files together hold {bytes} bytes; at most {MAX_BUNDLE_BYTES} are allowed");
+        problems.push(unreadable(&sources.rules.path, &text));
+    }
     let broken = problems.iter().any(|d| d.severity == Severity::Error);
-    Loaded { server, bundle: bundle.filter(|_| !broken), problems, texts: sources.texts() }
+    let hash = hash(&texts, simulated);
+    let bundle = bundle.filter(|_| !broken).map(|b| b.named(hash.clone()));
+    Loaded { server, bundle, problems, texts: sources.texts(), files: texts, hash }
+}
+
+/// Names a bundle by its texts: BLAKE3, the first 16 hexadecimal digits.
+fn hash(texts: &Texts, simulated: Simulated) -> Arc<str> {
+    let mut h = blake3::Hasher::new();
+    if simulated != Simulated::AsWritten {
+        // The same texts are another configuration then.
+        sources::part(&mut h, &format!("{simulated:?}"));
+    }
+    for (path, text) in texts {
+        sources::part(&mut h, path);
+        sources::part(&mut h, text);
+    }
+    h.finalize().to_hex().as_str().get(..16).unwrap_or("").into()
 }
 
 /// The matrix, with the simulated fleet switched as asked.
@@ -216,6 +254,26 @@ mod tests {
                 loaded.report(false)
             );
         }
+    }
+
+    #[test]
+    fn equal_texts_have_equal_names_and_every_byte_counts() {
+        let of = |texts: &[(&str, &str)], simulated| {
+            let given = texts.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect();
+            load(&Source::Given(given), &Environment::default(), simulated)
+        };
+        let name = |texts: &[(&str, &str)]| of(texts, Simulated::AsWritten).hash;
+        let rules = ("routing_rules.yaml", "version: 1\n");
+        let a = of(&[rules], Simulated::AsWritten);
+        assert_eq!(a.bundle.as_ref().map(|b| b.hash().clone()), Some(a.hash.clone()));
+        assert_eq!(a.hash, name(&[("turnout.yaml", "mode: free\n"), rules]), "settings are no part of it");
+        assert_ne!(a.hash, name(&[]));
+        assert_ne!(a.hash, name(&[("routing_rules.yaml", "version: 1\n\n")]));
+        assert_ne!(a.hash, of(&[rules], Simulated::Also).hash);
+        assert_ne!(
+            name(&[rules, ("workflows/a.yaml", "x"), ("workflows/b.yaml", "")]),
+            name(&[rules, ("workflows/a.yaml", ""), ("workflows/b.yaml", "x")])
+        );
     }
 
     #[test]

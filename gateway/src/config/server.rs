@@ -93,6 +93,23 @@ pub struct Server {
     pub runs: engine::runs::Config,
     /// Webhooks of runs.
     pub webhooks: crate::webhooks::Config,
+    /// What is done when files of the configuration change.
+    pub reload: Reload,
+}
+
+/// What is done when files of the configuration change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// They are taken up by themselves; otherwise at a signal or on request.
+    pub watch: bool,
+    /// How long they must have stayed as they are.
+    pub debounce: Duration,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Reload { watch: true, debounce: Duration::from_millis(500) }
+    }
 }
 
 impl Default for Server {
@@ -109,6 +126,7 @@ impl Default for Server {
             runner: crate::runner::Config::default(),
             runs: engine::runs::Config::default(),
             webhooks: crate::webhooks::Config::default(),
+            reload: Reload::default(),
         }
     }
 }
@@ -244,6 +262,8 @@ pub const KEYS: &[&str] = &[
     "webhooks.allow_hosts",
     "webhooks.allow_http",
     "webhooks.allow_private",
+    "reload.watch",
+    "reload.debounce",
 ];
 
 fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
@@ -310,6 +330,8 @@ fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "webhooks.allow_hosts" => Slot::Texts(&mut s.webhooks.allow_hosts),
         "webhooks.allow_http" => Slot::Flag(&mut s.webhooks.allow_http),
         "webhooks.allow_private" => Slot::Flag(&mut s.webhooks.allow_private),
+        "reload.watch" => Slot::Flag(&mut s.reload.watch),
+        "reload.debounce" => Slot::Time(&mut s.reload.debounce, least..=secs(60)),
         _ => return None,
     })
 }

@@ -1,17 +1,40 @@
 //! Which files there are: those of a folder, or texts given in process; what is absent is built in.
 
 use super::unreadable;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use types::Diagnostic;
+use std::sync::Arc;
 use types::doc::{self, SourceFile};
+use types::{Diagnostic, diagnostic};
 
 /// The rules that are built into the binary.
 const SHIPPED_RULES: &str = include_str!("../../../routing_rules.yaml");
 
+/// Ends the names of files that stand in for absent ones.
+const BUILT_IN: &str = " (built in)";
+
 /// The rules that are built into the binary.
 pub(crate) fn built_in_rules() -> SourceFile {
-    SourceFile::new("routing_rules.yaml (built in)", SHIPPED_RULES)
+    SourceFile::new(format!("{RULES}{BUILT_IN}"), SHIPPED_RULES)
 }
+
+const SETTINGS: &str = "turnout.yaml";
+const MATRIX: &str = "capability_matrix.yaml";
+const RULES: &str = "routing_rules.yaml";
+const OVERLAYS: &str = "matrix.d";
+const POLICIES: &str = "policies";
+const RULE_SCRIPTS: &str = "policies/rules";
+const WORKFLOWS: &str = "workflows";
+
+/// The folders of a configuration, by their paths within it; the empty one is the configuration itself.
+pub(crate) const FOLDERS: &[&str] = &["", OVERLAYS, POLICIES, RULE_SCRIPTS, WORKFLOWS];
+
+/// What a bundle may hold, for people.
+const LAYOUT: &str = "capability_matrix.yaml, routing_rules.yaml, matrix.d/*.yaml, policies/*.rhai, \
+                      policies/rules/*.rhai or workflows/*.yaml";
+
+/// The texts of a bundle by their paths, which are the same for equal bundles wherever they came from.
+pub type Texts = BTreeMap<String, Arc<str>>;
 
 /// Most files of one kind.
 const MAX_FILES: usize = 1_000;
@@ -30,6 +53,41 @@ impl Default for Source {
     fn default() -> Self {
         Source::Given(Vec::new())
     }
+}
+
+/// What is wrong with the paths of files that are to be a bundle.
+#[must_use]
+pub fn misplaced<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<Diagnostic> {
+    paths.filter(|p| !has_a_place(p)).map(nowhere).collect()
+}
+
+fn has_a_place(path: &str) -> bool {
+    let Some((folder, name)) = path.rsplit_once('/') else { return [MATRIX, RULES].contains(&path) };
+    let extension = match folder {
+        OVERLAYS | WORKFLOWS => "yaml",
+        POLICIES | RULE_SCRIPTS => "rhai",
+        _ => return false,
+    };
+    is_text(name, extension)
+}
+
+fn nowhere(path: &str) -> Diagnostic {
+    let start = doc::Span { line: 1, column: 1, ..doc::Span::default() };
+    let file = SourceFile::new(path, "");
+    let mut d = Diagnostic::error("TS008", &file, start, format!("`{path}` is no file of a bundle"));
+    d.hint = Some(if path == SETTINGS {
+        "the settings of the server stay with the server: leave the file out".to_owned()
+    } else {
+        diagnostic::suggestion(path, [MATRIX, RULES])
+    });
+    d.expected(LAYOUT)
+}
+
+/// Whether a file of that name is read; editors leave others behind.
+fn is_text(name: &str, extension: &str) -> bool {
+    let (stem, found) = name.rsplit_once('.').unwrap_or((name, ""));
+    let fits = found == extension || extension == "yaml" && found == "yml";
+    fits && !stem.is_empty() && !name.starts_with('.')
 }
 
 /// The texts of a configuration.
@@ -55,6 +113,57 @@ impl Sources {
         let single = self.settings.iter().chain(std::iter::once(&self.rules));
         single.chain(lists.into_iter().flatten()).cloned().collect()
     }
+
+    /// What makes a bundle: everything but the settings of the server; what is built in stands for absent files.
+    #[must_use]
+    pub fn bundle(&self) -> Texts {
+        let base = self.matrix.iter().take(1).map(|f| (MATRIX.to_owned(), f));
+        let overlays = self.matrix.iter().skip(1).map(|f| (within(OVERLAYS, f), f));
+        let scripts = self.scripts.iter().map(|f| {
+            let ruled = within(RULE_SCRIPTS, f);
+            (if f.path.ends_with(&ruled) { ruled } else { within(POLICIES, f) }, f)
+        });
+        let workflows = self.workflows.iter().map(|f| (within(WORKFLOWS, f), f));
+        let rules = std::iter::once((RULES.to_owned(), &self.rules));
+        let all = base.chain(overlays).chain(rules).chain(scripts).chain(workflows);
+        all.map(|(path, f)| (path, f.text.clone())).collect()
+    }
+
+    /// As [`Sources::bundle`], without what is built in.
+    #[must_use]
+    pub fn written(&self) -> Texts {
+        let mut texts = self.bundle();
+        let built_in = |f: Option<&SourceFile>| f.is_some_and(|f| f.path.ends_with(BUILT_IN));
+        if built_in(self.matrix.first()) {
+            texts.remove(MATRIX);
+        }
+        if built_in(Some(&self.rules)) {
+            texts.remove(RULES);
+        }
+        texts
+    }
+
+    /// Identifies what was read, settings and problems included.
+    pub(crate) fn digest(&self, problems: &[Diagnostic]) -> blake3::Hash {
+        let mut h = blake3::Hasher::new();
+        for f in self.texts() {
+            part(&mut h, &f.path);
+            part(&mut h, &f.text);
+        }
+        problems.iter().for_each(|p| part(&mut h, &p.to_string()));
+        h.finalize()
+    }
+}
+
+/// The path of a file in a folder of the configuration.
+fn within(folder: &str, file: &SourceFile) -> String {
+    format!("{folder}/{}", file.path.rsplit('/').next().unwrap_or(&file.path))
+}
+
+/// Hashes a text so that no two sequences of texts are hashed alike.
+pub(super) fn part(h: &mut blake3::Hasher, text: &str) {
+    h.update(&(text.len() as u64).to_le_bytes());
+    h.update(text.as_bytes());
 }
 
 impl Source {
@@ -67,18 +176,19 @@ impl Source {
         {
             found.problems.push(unreadable(&dir.display().to_string(), "it is no folder"));
         }
-        let mut matrix = vec![found.one("capability_matrix.yaml").unwrap_or_else(|| {
-            SourceFile::new("capability_matrix.yaml (built in)", providers::matrix::SHIPPED)
-        })];
-        matrix.extend(found.all("matrix.d", "yaml"));
-        let mut scripts = found.all("policies", "rhai");
-        scripts.extend(found.all("policies/rules", "rhai"));
+        let mut matrix =
+            vec![found.one(MATRIX).unwrap_or_else(|| {
+                SourceFile::new(format!("{MATRIX}{BUILT_IN}"), providers::matrix::SHIPPED)
+            })];
+        matrix.extend(found.all(OVERLAYS, "yaml"));
+        let mut scripts = found.all(POLICIES, "rhai");
+        scripts.extend(found.all(RULE_SCRIPTS, "rhai"));
         let sources = Sources {
-            settings: found.one("turnout.yaml"),
+            settings: found.one(SETTINGS),
             matrix,
-            rules: found.one("routing_rules.yaml").unwrap_or_else(built_in_rules),
+            rules: found.one(RULES).unwrap_or_else(built_in_rules),
             scripts,
-            workflows: found.all("workflows", "yaml"),
+            workflows: found.all(WORKFLOWS, "yaml"),
         };
         (sources, found.problems)
     }
@@ -109,7 +219,7 @@ impl Found<'_> {
             Source::Given(texts) => {
                 let within = |n: &str| {
                     let rest = n.strip_prefix(folder).and_then(|r| r.strip_prefix('/'));
-                    rest.is_some_and(|r| !r.contains('/') && r.ends_with(&format!(".{extension}")))
+                    rest.is_some_and(|r| !r.contains('/') && is_text(r, extension))
                 };
                 let texts = texts.iter().filter(|(n, _)| within(n));
                 texts.map(|(n, t)| SourceFile::new(n.as_str(), t.as_str())).collect()
@@ -135,11 +245,9 @@ impl Found<'_> {
         let paths: Vec<PathBuf> = entries
             .filter_map(|e| e.ok().map(|e| e.path()))
             .filter(|p| {
-                p.is_file()
-                    && p.extension().is_some_and(|e| e == extension || extension == "yaml" && e == "yml")
+                let name = p.file_name().and_then(|n| n.to_str());
+                p.is_file() && name.is_some_and(|n| is_text(n, extension))
             })
-            // Editors leave such files behind.
-            .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| !n.starts_with('.')))
             .collect();
         if paths.len() > MAX_FILES {
             self.problems.push(unreadable(&shown, &format!("it holds more than {MAX_FILES} files")));
@@ -162,5 +270,74 @@ impl Found<'_> {
                 None
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_a_place_or_are_told_where_there_is_one() {
+        let good = [
+            "capability_matrix.yaml",
+            "routing_rules.yaml",
+            "matrix.d/own.yml",
+            "policies/a.rhai",
+            "policies/rules/a.rhai",
+            "workflows/w.yaml",
+        ];
+        assert_eq!(misplaced(good.into_iter()), []);
+        let bad = [
+            "turnout.yaml",
+            "/routing_rules.yaml",
+            "../routing_rules.yaml",
+            "routing_rule.yaml",
+            "workflows/w.rhai",
+            "workflows/.yaml",
+            "workflows/.w.yaml",
+            "workflows/deep/w.yaml",
+            "policies/a",
+            "",
+        ];
+        let found = misplaced(bad.into_iter());
+        assert_eq!(found.iter().map(|d| d.file.as_str()).collect::<Vec<_>>(), bad);
+        let hint = |i: usize| found[i].hint.clone().unwrap_or_default();
+        assert!(
+            hint(0).contains("leave the file out") && hint(3).contains("routing_rules.yaml"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_folder_and_the_same_texts_give_the_same_bundle() {
+        let folder = tempfile::tempdir().unwrap();
+        let texts = [
+            ("routing_rules.yaml", "version: 1\n"),
+            ("policies/a.rhai", "1"),
+            ("policies/rules/a.rhai", "2"),
+            ("workflows/w.yaml", "3"),
+            ("turnout.yaml", "mode: free\n"),
+        ];
+        for (path, text) in texts {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        let given = Source::Given(texts.iter().map(|(p, t)| ((*p).to_owned(), (*t).to_owned())).collect());
+        let (a, problems) = Source::Folder(folder.path().to_owned()).read();
+        assert_eq!(problems, []);
+        let b = given.read().0;
+        assert_eq!(a.bundle(), b.bundle());
+        assert_eq!(a.bundle().len(), 5, "with the matrix that is built in, without the settings");
+        let written: Vec<String> = a.written().into_keys().collect();
+        assert_eq!(
+            written,
+            ["policies/a.rhai", "policies/rules/a.rhai", "routing_rules.yaml", "workflows/w.yaml"]
+        );
+        // Read back from its own texts it is the same again.
+        let again = a.bundle().into_iter().map(|(p, t)| (p, t.to_string())).collect();
+        assert_eq!(Source::Given(again).read().0.bundle(), a.bundle());
+        assert_ne!(a.digest(&[]), Source::default().read().0.digest(&[]));
     }
 }

@@ -52,6 +52,16 @@ impl Actor {
         Actor { kind: "local", id: "local".to_owned(), role: Role::Admin, tenant: None }
     }
 
+    /// The server itself, for files that it found changed.
+    pub(crate) fn watch() -> Actor {
+        Actor { kind: "files", id: "files".to_owned(), ..Actor::local() }
+    }
+
+    /// Whoever may send signals to the process.
+    pub(crate) fn signal() -> Actor {
+        Actor { kind: "signal", id: "signal".to_owned(), ..Actor::local() }
+    }
+
     /// The holder of a key; `None` for one that only asks models.
     pub(crate) fn of_key(key: &Key) -> Option<Actor> {
         let tenant = key.tenant.clone();
@@ -98,6 +108,12 @@ impl Actor {
             target: target.to_owned(),
             ..Event::default()
         }
+    }
+}
+
+impl std::fmt::Display for Actor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.kind == self.id { f.write_str(self.kind) } else { write!(f, "{} {}", self.kind, self.id) }
     }
 }
 

@@ -178,7 +178,7 @@ impl Plane {
     ///
     /// # Errors
     /// 503: the change must not be made then.
-    pub(super) async fn record(&self, event: Event) -> Result<(), Failure> {
+    pub(crate) async fn record(&self, event: Event) -> Result<(), Failure> {
         let Some(audit) = &self.audit else { return Ok(()) };
         audit.record(event).await.map(drop).map_err(|e| {
             tracing::error!(error = %e, "the audit trail cannot be written; the change was not made");

@@ -18,6 +18,7 @@ pub(crate) async fn ready(State(app): Shared) -> (StatusCode, Json<Value>) {
     if app.store_degraded() {
         degraded.push("store: records wait in memory".to_owned());
     }
+    degraded.extend(app.bundles.refused());
     if health.open > 0 {
         degraded
             .push(format!("{} of {} models are kept out by their breaker", health.open, health.candidates));

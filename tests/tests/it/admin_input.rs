@@ -33,7 +33,9 @@ async fn state(admin: &Admin) -> String {
 
 /// A path with things that exist in the place of its names.
 fn path(op: &Operation, key: &str, provider_key: &str) -> String {
-    op.path.replace("{tenant}", "acme").replace("{key}", key).replace("{id}", provider_key)
+    let bundle = if op.path.ends_with("/activate") { "active" } else { "previous" };
+    let path = op.path.replace("{tenant}", "acme").replace("{key}", key).replace("{id}", provider_key);
+    path.replace("{hash}", bundle)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -224,7 +226,12 @@ async fn answers_are_what_the_document_says() {
     let kept = kept.json()["id"].as_str().unwrap().to_owned();
     let asked = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
     assert_eq!(tests::admin::send(house.client(), &text, "/v1/chat/completions", &asked).await.status, 200);
+    // A bundle before the one in force, which can be gone back to, tried and compared.
+    let other = json!({"files": {"routing_rules.yaml": "version: 1\n"}});
+    let other = admin.call("POST", "/bundles", &other).await.json()["hash"].as_str().unwrap().to_owned();
+    admin.call("POST", &format!("/bundles/{other}/activate"), &Value::Null).await;
     let bodies = [
+        ("POST /bundles", json!({"files": {"routing_rules.yaml": "version: 1\n# new\n"}, "message": "try"})),
         ("POST /tenants", json!({"id": "fresh", "tier": "gold"})),
         ("PATCH /tenants/{tenant}", json!({"title": "Acme", "region": null})),
         ("POST /keys", json!({"tenant": "acme", "name": "web"})),

@@ -12,6 +12,7 @@
 
 mod admin_input;
 mod bad_input;
+mod bundles;
 mod config;
 mod contracts;
 mod control;

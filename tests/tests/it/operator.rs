@@ -200,8 +200,8 @@ async fn a_reload_is_all_or_nothing() {
     let before = ask().await.header("x-turnout-bundle").unwrap().to_owned();
 
     // One good change in one file, one mistake in another: neither takes effect.
-    house.folder().write("routing_rules.yaml", DENY_ALL);
     house.folder().write("workflows/own.yaml", "version: 1\nname: own\nnodes: 7\n");
+    house.folder().write("routing_rules.yaml", DENY_ALL);
     house.signal("HUP").await;
     assert!(tests::eventually(PATIENCE, || house.log().contains("own.yaml")).await, "{}", house.log());
     let answer = ask().await;

@@ -1,0 +1,85 @@
+//! The routes of bundles.
+
+use super::routes::{Nothing, ok};
+use super::{Call, Reply};
+use crate::bundles::diff as difference;
+use crate::config::Texts;
+use crate::error::Failure;
+use serde::Deserialize;
+
+/// A bundle that is sent here.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Upload {
+    /// Texts by path.
+    files: Texts,
+    /// Why, for people.
+    #[serde(default)]
+    message: String,
+}
+
+/// Longest message, characters.
+const MESSAGE: usize = 500;
+
+pub(super) fn list(c: &Call<'_>) -> Result<Reply, Failure> {
+    ok(c.app.bundles.list(c.app.is_watched()))
+}
+
+pub(super) fn one(c: &Call<'_>) -> Result<Reply, Failure> {
+    ok(c.app.bundles.one(c.name())?)
+}
+
+pub(super) async fn upload(c: Call<'_>) -> Result<Reply, Failure> {
+    let Upload { files, message } = c.read()?;
+    if message.chars().count() > MESSAGE {
+        let text = format!("`message` holds at most {MESSAGE} characters");
+        return Err(Failure::bad_request("invalid_value", text).param("message"));
+    }
+    let (status, kept) = c.app.upload(c.actor, files, message).await?;
+    Ok(Reply(status, kept))
+}
+
+pub(super) async fn activate(c: Call<'_>) -> Result<Reply, Failure> {
+    let Nothing {} = c.read()?;
+    ok(c.app.activate(c.actor, c.name()).await?)
+}
+
+pub(super) async fn rollback(c: Call<'_>) -> Result<Reply, Failure> {
+    let Nothing {} = c.read()?;
+    ok(c.app.rollback(c.actor).await?)
+}
+
+pub(super) async fn diff(c: Call<'_>) -> Result<Reply, Failure> {
+    let bundles = &c.app.bundles;
+    let from = bundles.named(c.parameter("against").unwrap_or("active"))?;
+    let to = bundles.named(c.name())?;
+    let (a, b) = (c.app.bundle(&from).await?, c.app.bundle(&to).await?);
+    ok(difference((&a, &bundles.texts(&from)), (&b, &bundles.texts(&to))))
+}
+
+/// How a bundle is tried.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NewTrial {
+    /// Share of the requests.
+    #[serde(default = "all")]
+    share: f64,
+}
+
+const fn all() -> f64 {
+    1.0
+}
+
+pub(super) async fn shadow(c: Call<'_>) -> Result<Reply, Failure> {
+    let NewTrial { share } = c.read()?;
+    ok(c.app.try_bundle(c.actor, c.name(), share).await?)
+}
+
+pub(super) fn trial(c: &Call<'_>) -> Result<Reply, Failure> {
+    let hash = c.app.bundles.named(c.name())?;
+    ok(c.app.bundles.trial(&hash, c.app.engine.trial())?)
+}
+
+pub(super) async fn end_shadow(c: Call<'_>) -> Result<Reply, Failure> {
+    ok(c.app.end_trial(c.actor, c.name()).await?)
+}

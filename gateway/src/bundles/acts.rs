@@ -1,0 +1,278 @@
+//! What can be done with bundles: read the folder, upload, put in force, take back.
+//!
+//! A change is on the audit trail first, then stored, then in force: where one of the first two fails, nothing
+//! has changed.
+
+use super::book::{Entry, Origin, Refused};
+use super::{Book, Read, refusal, watch};
+use crate::app::App;
+use crate::clock;
+use crate::config::sources::misplaced;
+use crate::config::{self, Loaded, Source, Texts};
+use crate::control::Actor;
+use crate::error::Failure;
+use engine::Bundle;
+use http::StatusCode;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use types::{Diagnostic, Severity};
+
+/// Time between two readings of a folder that somebody asked to be read now.
+const AT_ONCE: Duration = Duration::from_millis(20);
+/// How long its files may go on changing meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What became of the files of the folder.
+#[derive(Clone, Debug)]
+pub(crate) enum Taken {
+    /// They are in force now.
+    Applied(Arc<str>),
+    /// They are what is in force already.
+    Same(Arc<str>),
+}
+
+impl Taken {
+    pub(crate) const fn hash(&self) -> &Arc<str> {
+        match self {
+            Taken::Applied(hash) | Taken::Same(hash) => hash,
+        }
+    }
+}
+
+impl App {
+    /// Reads the configuration folder now. Good: it is in force for new requests. Bad: nothing changes.
+    ///
+    /// # Errors
+    /// Its problems, or that its files are still being written.
+    pub(crate) async fn reload(self: &Arc<Self>, actor: &Actor) -> Result<Taken, Failure> {
+        let source = &self.settings.source;
+        let read = watch::settled(source, AT_ONCE, PATIENCE).await.ok_or_else(|| {
+            let text = "the files of the configuration are being written; ask again when that is done";
+            Failure::busy("configuration_changing", text, PATIENCE)
+        })?;
+        self.take_files(actor, read).await
+    }
+
+    /// Takes up what was read of the configuration folder.
+    ///
+    /// # Errors
+    /// Its problems. Nothing has changed then.
+    pub(crate) async fn take_files(self: &Arc<Self>, actor: &Actor, read: Read) -> Result<Taken, Failure> {
+        let _one = self.bundles.changing().await;
+        let digest = read.0.digest(&read.1);
+        if read.0.settings.as_ref().map(|s| &s.text) != self.started_with.as_ref() {
+            tracing::warn!("turnout.yaml has changed; what it says holds from the next start");
+        }
+        let loaded = self.compile(move || read).await?;
+        let Loaded { bundle, problems, hash, files, .. } = match loaded {
+            Ok(good) => good,
+            Err(bad) => {
+                self.bundles.note_digest(digest);
+                return Err(self.refuse_files(actor, bad));
+            }
+        };
+        warn(&problems);
+        let mut book = self.bundles.copy();
+        book.refused = None;
+        book.at.folder = hash.clone();
+        if book.at.active == hash {
+            self.bundles.commit(book, &[]).await.map_err(away)?;
+            self.bundles.note_digest(digest);
+            self.metrics.reload("unchanged");
+            return Ok(Taken::Same(hash));
+        }
+        let by = actor.to_string();
+        book.add(entry(&hash, files, Origin::Files, by, String::new()));
+        let bundle = bundle.ok_or_else(Failure::internal)?;
+        self.put_in_force(actor, "bundle.reload", Arc::new(bundle), book).await?;
+        self.bundles.note_digest(digest);
+        self.metrics.reload("applied");
+        Ok(Taken::Applied(hash))
+    }
+
+    fn refuse_files(&self, actor: &Actor, bad: Loaded) -> Failure {
+        self.metrics.reload("refused");
+        let report = bad.report(false);
+        let failure = refusal(&bad.problems, format!("the configuration has errors:\n\n{report}"));
+        let refused = refused(bad, Origin::Files, actor.to_string(), String::new());
+        let mut event = actor.event("bundle.refused", &refused.hash);
+        event.before = Some(self.engine.bundle_hash().to_string());
+        self.plane.note(event);
+        self.bundles.book().refused = Some(refused);
+        failure
+    }
+
+    /// Checks and keeps a bundle. It is not in force by that.
+    ///
+    /// # Errors
+    /// All of its problems.
+    pub(crate) async fn upload(
+        self: &Arc<Self>,
+        actor: &Actor,
+        files: Texts,
+        message: String,
+    ) -> Result<(StatusCode, Value), Failure> {
+        let _one = self.bundles.changing().await;
+        let paths = misplaced(files.keys().map(String::as_str));
+        let given = Source::Given(files.into_iter().map(|(p, t)| (p, t.to_string())).collect());
+        let read = move || {
+            let (sources, mut problems) = given.read();
+            problems.extend(paths);
+            (sources, problems)
+        };
+        let Loaded { bundle, problems, hash, files, .. } = match self.compile(read).await? {
+            Ok(good) => good,
+            Err(bad) => {
+                let report = bad.report(false);
+                let failure = refusal(&bad.problems, format!("the bundle has errors:\n\n{report}"));
+                let refused = refused(bad, Origin::Upload, actor.to_string(), message);
+                self.plane.note(actor.event("bundle.refused", &refused.hash));
+                self.bundles.book().reject(refused);
+                return Err(failure);
+            }
+        };
+        let mut book = self.bundles.copy();
+        book.rejected.retain(|r| r.hash != hash);
+        let known = book.entry(&hash).is_some();
+        if !known {
+            let mut event = actor.event("bundle.upload", &hash);
+            event.detail.insert("files".to_owned(), files.len().into());
+            self.plane.record(event).await?;
+            book.add(entry(&hash, files, Origin::Upload, actor.to_string(), message));
+            self.bundles.commit(book, std::slice::from_ref(&hash)).await.map_err(away)?;
+        }
+        if let Some(bundle) = bundle {
+            self.bundles.keep_ready(Arc::new(bundle));
+        }
+        let mut shown = self.bundles.one(&hash)?;
+        if let Some(m) = shown.as_object_mut() {
+            m.insert("problems".to_owned(), super::listed(&problems));
+        }
+        Ok((if known { StatusCode::OK } else { StatusCode::CREATED }, shown))
+    }
+
+    /// Puts a kept bundle in force.
+    ///
+    /// # Errors
+    /// There is none of that name, or it has errors under this version of the program.
+    pub(crate) async fn activate(self: &Arc<Self>, actor: &Actor, name: &str) -> Result<Value, Failure> {
+        let _one = self.bundles.changing().await;
+        let hash = self.bundles.named(name)?;
+        self.go_to(actor, "bundle.activate", hash).await
+    }
+
+    /// Puts the bundle in force that was in force before; done twice, nothing has changed.
+    ///
+    /// # Errors
+    /// There was none before.
+    pub(crate) async fn rollback(self: &Arc<Self>, actor: &Actor) -> Result<Value, Failure> {
+        let _one = self.bundles.changing().await;
+        let previous = self.bundles.book().at.previous.clone();
+        let hash = previous.ok_or_else(|| {
+            let text = "nothing was in force before this bundle; `turnout bundle list` shows what is kept";
+            Failure::new(StatusCode::CONFLICT, "nothing_before", text)
+        })?;
+        self.go_to(actor, "bundle.rollback", hash).await
+    }
+
+    async fn go_to(
+        self: &Arc<Self>,
+        actor: &Actor,
+        action: &'static str,
+        hash: Arc<str>,
+    ) -> Result<Value, Failure> {
+        if self.engine.bundle_hash() != hash {
+            let bundle = self.bundle(&hash).await?;
+            self.put_in_force(actor, action, bundle, self.bundles.copy()).await?;
+        }
+        self.bundles.one(&hash)
+    }
+
+    /// A kept bundle, compiled.
+    ///
+    /// # Errors
+    /// It has errors under this version of the program.
+    pub(crate) async fn bundle(self: &Arc<Self>, hash: &Arc<str>) -> Result<Arc<Bundle>, Failure> {
+        let active = self.engine.bundle();
+        if active.hash() == hash {
+            return Ok(active);
+        }
+        if let Some(ready) = self.bundles.ready(hash) {
+            return Ok(ready);
+        }
+        let files = self.bundles.book().entry(hash).map(|e| e.files.clone());
+        let source = given(&files.ok_or_else(|| Failure::not_found(format!("there is no bundle `{hash}`")))?);
+        let loaded = self.compile(move || source.read()).await?;
+        let good = loaded.map_err(|bad| {
+            let text = "the bundle has errors under this version of the program:\n\n";
+            refusal(&bad.problems, format!("{text}{}", bad.report(false)))
+        })?;
+        // It keeps the name under which it is known, also where simulated models are switched otherwise now.
+        let bundle = good.bundle.ok_or_else(Failure::internal)?.named(hash.clone());
+        let bundle = Arc::new(bundle);
+        self.bundles.keep_ready(bundle.clone());
+        Ok(bundle)
+    }
+
+    async fn put_in_force(
+        self: &Arc<Self>,
+        actor: &Actor,
+        action: &'static str,
+        bundle: Arc<Bundle>,
+        mut book: Book,
+    ) -> Result<(), Failure> {
+        let (before, hash) = (self.engine.bundle(), bundle.hash().clone());
+        let mut event = actor.event(action, &hash);
+        event.before = Some(before.hash().to_string());
+        event.after = Some(hash.to_string());
+        self.plane.record(event).await?;
+        book.activate(&hash, clock::unix_ms());
+        self.bundles.commit(book, std::slice::from_ref(&hash)).await.map_err(away)?;
+        self.swap(bundle);
+        tracing::info!(bundle = &*hash, before = &**before.hash(), by = %actor, action, "a bundle is in force");
+        self.bundles.keep_ready(before);
+        self.follow_trial().await;
+        Ok(())
+    }
+
+    /// Loads off the threads that serve.
+    async fn compile(
+        self: &Arc<Self>,
+        read: impl FnOnce() -> Read + Send + 'static,
+    ) -> Result<Result<Loaded, Loaded>, Failure> {
+        let app = self.clone();
+        let load = move || config::load_read(read(), &app.settings.environment, app.settings.simulated);
+        let loaded = tokio::task::spawn_blocking(load).await.map_err(|e| {
+            tracing::error!(error = %e, "loading a configuration ended in a panic");
+            Failure::internal()
+        })?;
+        Ok(if loaded.is_good() { Ok(loaded) } else { Err(loaded) })
+    }
+}
+
+/// The texts of a bundle as a source.
+pub(super) fn given(files: &Texts) -> Source {
+    Source::Given(files.iter().map(|(p, t)| (p.clone(), t.to_string())).collect())
+}
+
+fn entry(hash: &Arc<str>, files: Texts, origin: Origin, by: String, message: String) -> Entry {
+    let at_ms = clock::unix_ms();
+    Entry { hash: hash.clone(), files, origin, by, at_ms, message, activated_ms: None, version: 0 }
+}
+
+fn refused(bad: Loaded, origin: Origin, by: String, message: String) -> Refused {
+    Refused { hash: bad.hash, origin, by, at_ms: clock::unix_ms(), message, problems: bad.problems }
+}
+
+fn warn(problems: &[Diagnostic]) {
+    for w in problems.iter().filter(|d| d.severity == Severity::Warning) {
+        tracing::warn!("{w}");
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]
+pub(super) fn away(why: String) -> Failure {
+    tracing::error!("bundles cannot be stored: {why}");
+    Failure::busy("store_unavailable", "the bundles cannot be stored, so nothing was changed", PATIENCE)
+}

@@ -1,0 +1,169 @@
+//! Bundles: configurations as things of their own: read from files or uploaded, kept, put in force, taken back.
+
+mod acts;
+mod book;
+mod kept;
+mod show;
+mod trial;
+pub(crate) mod watch;
+
+pub(crate) use show::diff;
+
+use book::{Book, Entry};
+
+use crate::config::{Sources, Texts};
+use crate::error::Failure;
+use engine::Bundle;
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use types::control::ControlStore;
+use types::{Diagnostic, Severity};
+
+/// What was read of a configuration, with what was wrong in reading it.
+pub(crate) type Read = (Sources, Vec<Diagnostic>);
+
+/// Bundles that stay compiled besides the one in force, so that taking them up needs no reading.
+const READY: usize = 3;
+/// Problems that one answer lists.
+const PROBLEMS: usize = 200;
+
+/// What the configuration folder held when the server started.
+pub(crate) struct Found {
+    pub(crate) hash: Arc<str>,
+    pub(crate) files: Texts,
+    /// Of everything read, settings included.
+    pub(crate) digest: blake3::Hash,
+}
+
+/// The bundles of one server.
+pub(crate) struct Bundles {
+    book: Mutex<Book>,
+    store: Arc<dyn ControlStore>,
+    /// One change at a time: what is checked still holds when it is written.
+    changing: tokio::sync::Mutex<()>,
+    /// Newest last.
+    ready: Mutex<VecDeque<Arc<Bundle>>>,
+    /// Of the files as they were read last.
+    digest: Mutex<blake3::Hash>,
+    trial: Mutex<Option<trial::Trial>>,
+}
+
+impl Bundles {
+    /// Takes up what is kept. The folder's bundle is in force unless [`Bundles::remembered`] names another.
+    ///
+    /// # Errors
+    /// What is kept cannot be read or written: in words for the operator.
+    pub(crate) async fn open(store: Arc<dyn ControlStore>, found: Found) -> Result<Bundles, String> {
+        let mut book = kept::load(&*store).await?;
+        book.start(&found);
+        let bundles = Bundles {
+            book: Mutex::default(),
+            store,
+            changing: tokio::sync::Mutex::default(),
+            ready: Mutex::default(),
+            digest: Mutex::new(found.digest),
+            trial: Mutex::default(),
+        };
+        bundles.commit(book, &[found.hash]).await?;
+        Ok(bundles)
+    }
+
+    /// What was in force when the server ended, where that was not the folder's bundle and the folder did not change.
+    pub(crate) fn remembered(&self) -> Option<Entry> {
+        let book = self.book();
+        (book.at.folder != book.at.active).then(|| book.entry(&book.at.active).cloned()).flatten()
+    }
+
+    /// What was remembered cannot be used any more: the folder's bundle is in force.
+    ///
+    /// # Errors
+    /// It cannot be written down.
+    pub(crate) async fn forget_remembered(&self) -> Result<(), String> {
+        let mut book = self.copy();
+        let folder = book.at.folder.clone();
+        book.activate(&folder, crate::clock::unix_ms());
+        self.commit(book, &[folder]).await
+    }
+
+    async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.changing.lock().await
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn copy(&self) -> Book {
+        self.book().clone()
+    }
+
+    /// Writes a changed book down, then takes it up. Bundles that there is no room for are forgotten.
+    async fn commit(&self, mut book: Book, changed: &[Arc<str>]) -> Result<(), String> {
+        let gone = book.evict();
+        kept::save(&*self.store, &mut book, changed).await?;
+        *self.book() = book;
+        for entry in gone {
+            if let Err(e) = kept::remove(&*self.store, &entry).await {
+                tracing::warn!(bundle = &*entry.hash, error = e, "an old bundle could not be removed");
+            }
+        }
+        Ok(())
+    }
+
+    /// A bundle that is compiled already.
+    fn ready(&self, hash: &str) -> Option<Arc<Bundle>> {
+        let ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.iter().find(|b| &**b.hash() == hash).cloned()
+    }
+
+    /// Keeps a bundle compiled; the one that was needed longest ago makes room.
+    fn keep_ready(&self, bundle: Arc<Bundle>) {
+        let mut ready = self.ready.lock().unwrap_or_else(PoisonError::into_inner);
+        ready.retain(|b| b.hash() != bundle.hash());
+        ready.push_back(bundle);
+        while ready.len() > READY {
+            ready.pop_front();
+        }
+    }
+
+    /// Of the files as they were read last.
+    pub(crate) fn digest(&self) -> blake3::Hash {
+        *self.digest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note_digest(&self, digest: blake3::Hash) {
+        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = digest;
+    }
+
+    /// Why the files of the folder are not in force, in one line; `None` = they were good when they were read last.
+    pub(crate) fn refused(&self) -> Option<String> {
+        let book = self.book();
+        let refused = book.refused.as_ref()?;
+        let errors = refused.problems.iter().filter(|d| d.severity == Severity::Error).count();
+        let first = refused.problems.iter().find(|d| d.severity == Severity::Error);
+        let first = first.map(|d| format!(", the first {d}")).unwrap_or_default();
+        let active = &book.at.active;
+        Some(format!("configuration: the files have {errors} errors{first}; bundle {active} stays in force"))
+    }
+
+    /// Name and state of every bundle that has a part in serving.
+    pub(crate) fn in_use(&self) -> Vec<(String, &'static str)> {
+        let book = self.book();
+        let previous = book.at.previous.iter().map(|h| (h.to_string(), "previous"));
+        let shadow = book.at.shadow.iter().map(|s| (s.hash.to_string(), "shadow"));
+        std::iter::once((book.at.active.to_string(), "active")).chain(previous).chain(shadow).collect()
+    }
+}
+
+/// 422 with every problem: its message is for people, its metadata for programs.
+pub(crate) fn refusal(problems: &[Diagnostic], report: String) -> Failure {
+    let mut f = Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid_configuration", report);
+    f.metadata.insert("problems".to_owned(), listed(problems));
+    f
+}
+
+fn listed(problems: &[Diagnostic]) -> Value {
+    json!(problems.iter().take(PROBLEMS).collect::<Vec<_>>())
+}

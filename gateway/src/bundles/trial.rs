@@ -1,0 +1,149 @@
+//! A kept bundle tried on live traffic: begun, told of, ended.
+
+use super::book::{Book, Shadowing};
+use super::{Bundles, acts};
+use crate::app::App;
+use crate::clock;
+use crate::control::Actor;
+use crate::error::Failure;
+use engine::Bundle;
+use engine::shadow::Report;
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::sync::{Arc, PoisonError};
+
+/// The bundle that is tried, or was tried last.
+pub(super) struct Trial {
+    hash: Arc<str>,
+    /// What it is compared with.
+    against: Arc<str>,
+    since_ms: i64,
+    /// What came of it, once it has ended.
+    ended: Option<Report>,
+}
+
+impl App {
+    /// Tries a kept bundle on a share of the requests, after their answers. Counts begin anew.
+    ///
+    /// # Errors
+    /// There is none of that name, it is in force, or the share is none.
+    pub(crate) async fn try_bundle(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: &str,
+        share: f64,
+    ) -> Result<Value, Failure> {
+        let _one = self.bundles.changing().await;
+        if !(share > 0.0 && share <= 1.0) {
+            let text = format!("`share` is {share}; it is a number above 0 and up to 1");
+            return Err(Failure::bad_request("invalid_value", text).param("share"));
+        }
+        let hash = self.bundles.named(name)?;
+        if self.engine.bundle_hash() == hash {
+            let text = format!("bundle {hash} is in force; there is nothing to compare it with");
+            return Err(Failure::new(StatusCode::CONFLICT, "in_force", text));
+        }
+        let bundle = self.bundle(&hash).await?;
+        let mut event = actor.event("bundle.shadow", &hash);
+        event.detail.insert("share".to_owned(), share.to_string().into());
+        self.plane.record(event).await?;
+        let mut book = self.bundles.copy();
+        book.at.shadow = Some(Shadowing { hash: hash.clone(), share });
+        self.bundles.commit(book, &[]).await.map_err(acts::away)?;
+        self.begin_trial(bundle, share);
+        self.bundles.trial(&hash, self.engine.trial())
+    }
+
+    /// Tries it no more; what came of it can be read until another one is tried.
+    ///
+    /// # Errors
+    /// It is not tried.
+    pub(crate) async fn end_trial(self: &Arc<Self>, actor: &Actor, name: &str) -> Result<Value, Failure> {
+        let _one = self.bundles.changing().await;
+        let hash = self.bundles.named(name)?;
+        let mut book = self.bundles.copy();
+        if book.at.shadow.as_ref().is_none_or(|s| s.hash != hash) {
+            return Err(not_tried(&hash));
+        }
+        book.at.shadow = None;
+        self.plane.record(actor.event("bundle.shadow_end", &hash)).await?;
+        self.bundles.commit(book, &[]).await.map_err(acts::away)?;
+        self.close_trial();
+        self.bundles.trial(&hash, None)
+    }
+
+    /// After another bundle came into force: what is tried is compared with that one from now on.
+    pub(super) async fn follow_trial(self: &Arc<Self>) {
+        let shadowing = self.bundles.shadowing();
+        self.close_trial();
+        let Some(Shadowing { hash, share }) = shadowing else { return };
+        match self.bundle(&hash).await {
+            Ok(bundle) => self.begin_trial(bundle, share),
+            Err(e) => tracing::error!(bundle = &*hash, "the bundle is not tried any more: {}", e.message),
+        }
+    }
+
+    /// Goes on with what was tried when the server ended.
+    pub(crate) async fn resume_trial(self: &Arc<Self>) {
+        if self.bundles.shadowing().is_some() {
+            self.follow_trial().await;
+        }
+    }
+
+    fn begin_trial(&self, bundle: Arc<Bundle>, share: f64) {
+        let hash = bundle.hash().clone();
+        let availability = self.availability(&bundle);
+        self.engine.try_beside(bundle, availability, share);
+        let against = self.engine.bundle_hash();
+        tracing::info!(bundle = &*hash, against = &*against, share, "a bundle is tried on live traffic");
+        self.bundles.set_trial(Some(Trial { hash, against, since_ms: clock::unix_ms(), ended: None }));
+    }
+
+    fn close_trial(&self) {
+        if let Some(report) = self.engine.end_trial() {
+            self.bundles.finish_trial(report);
+        }
+    }
+}
+
+impl Bundles {
+    fn shadowing(&self) -> Option<Shadowing> {
+        let book = self.book();
+        let Book { at, .. } = &*book;
+        at.shadow.clone()
+    }
+
+    fn set_trial(&self, trial: Option<Trial>) {
+        *self.trial.lock().unwrap_or_else(PoisonError::into_inner) = trial;
+    }
+
+    fn finish_trial(&self, report: Report) {
+        if let Some(t) = &mut *self.trial.lock().unwrap_or_else(PoisonError::into_inner) {
+            t.ended = Some(report);
+        }
+    }
+
+    /// What came of trying a bundle; `running` is the report of the one that is tried now.
+    ///
+    /// # Errors
+    /// It is not tried, and was not tried last.
+    pub(crate) fn trial(&self, hash: &Arc<str>, running: Option<Report>) -> Result<Value, Failure> {
+        let trial = self.trial.lock().unwrap_or_else(PoisonError::into_inner);
+        let trial = trial.as_ref().filter(|t| t.hash == *hash).ok_or_else(|| not_tried(hash))?;
+        let state = if trial.ended.is_some() { "ended" } else { "running" };
+        let report = trial.ended.clone().or(running).unwrap_or_default();
+        let mut shown = json!(report);
+        if let Some(m) = shown.as_object_mut() {
+            m.insert("hash".to_owned(), json!(trial.hash));
+            m.insert("against".to_owned(), json!(trial.against));
+            m.insert("since_ms".to_owned(), json!(trial.since_ms));
+            m.insert("state".to_owned(), json!(state));
+        }
+        Ok(shown)
+    }
+}
+
+fn not_tried(hash: &str) -> Failure {
+    let text = format!("bundle {hash} is not tried; `turnout bundle shadow {hash}` begins it");
+    Failure::not_found(text)
+}

@@ -1,0 +1,201 @@
+//! Watches the configuration folder: what has changed and then stayed as it is is taken up, as a whole.
+//!
+//! It looks at names, sizes and times twice a second, off the threads that serve: the system's own notices do not
+//! come from network drives, some containers' folders and what links lead to, and a look costs less than a request.
+//! A look says no more than "read": what counts are the texts.
+
+use super::Read;
+use crate::app::App;
+use crate::config::sources::FOLDERS;
+use crate::config::{Source, Texts};
+use crate::control::Actor;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(500);
+/// How long files may go on changing before that is told.
+const RESTLESS: Duration = Duration::from_secs(30);
+
+/// Names, sizes and times of files.
+type Seen = Vec<(PathBuf, u64, Option<SystemTime>)>;
+
+/// Takes up changes until the server stops.
+pub(crate) async fn run(app: Arc<App>, folder: PathBuf, debounce: Duration, stop: CancellationToken) {
+    let mut seen = Seen::new();
+    loop {
+        let now = look(&folder).await;
+        if now != seen {
+            match take(&app, debounce, &stop).await {
+                Looked::Done => seen = now,
+                Looked::Again => {}
+            }
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = sleep(LOOK) => {}
+        }
+    }
+}
+
+/// What became of one look.
+enum Looked {
+    /// Everything that was seen is dealt with.
+    Done,
+    /// It is to be looked at again even if nothing changes.
+    Again,
+}
+
+async fn take(app: &Arc<App>, debounce: Duration, stop: &CancellationToken) -> Looked {
+    let source = &app.settings.source;
+    let settled = tokio::select! {
+        () = stop.cancelled() => return Looked::Done,
+        settled = settled(source, debounce, RESTLESS) => settled,
+    };
+    let Some(read) = settled else {
+        tracing::warn!("the files of the configuration keep changing; they are taken up when they rest");
+        return Looked::Again;
+    };
+    let digest = read.0.digest(&read.1);
+    if digest == app.bundles.digest() {
+        return Looked::Done;
+    }
+    if let Some(path) = emptied(&read.0.bundle(), &app.bundles.folder_texts()) {
+        // Some programs empty a file before they write it, and may take their time in between.
+        tracing::warn!(
+            path,
+            "a file of the configuration is empty; waiting for its text (SIGHUP takes it as it is)"
+        );
+        return Looked::Done;
+    }
+    match app.take_files(&Actor::watch(), read).await {
+        Ok(taken) => tracing::info!(bundle = &**taken.hash(), "the files of the configuration were taken up"),
+        Err(e) => {
+            tracing::error!("the files of the configuration have changed and are not taken up");
+            for line in e.message.lines().filter(|l| !l.trim().is_empty()) {
+                tracing::error!("{line}");
+            }
+            if e.retry {
+                return Looked::Again;
+            }
+        }
+    }
+    Looked::Done
+}
+
+/// A file without a byte that was not so before.
+fn emptied(now: &Texts, before: &Texts) -> Option<String> {
+    let new = |path: &str| before.get(path).is_none_or(|text| !text.is_empty());
+    now.iter().find(|(path, text)| text.is_empty() && new(path)).map(|(path, _)| path.clone())
+}
+
+/// Reads a source when two readings, `gap` apart, agree; `None` = they did not within `patience`.
+pub(crate) async fn settled(source: &Source, gap: Duration, patience: Duration) -> Option<Read> {
+    let end = Instant::now() + patience;
+    let mut before = read(source).await?;
+    loop {
+        sleep(gap).await;
+        let now = read(source).await?;
+        if now.0.digest(&now.1) == before.0.digest(&before.1) {
+            return Some(now);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        before = now;
+    }
+}
+
+async fn read(source: &Source) -> Option<Read> {
+    let source = source.clone();
+    tokio::task::spawn_blocking(move || source.read()).await.ok()
+}
+
+/// What there is, without reading it.
+async fn look(folder: &Path) -> Seen {
+    let folder = folder.to_owned();
+    tokio::task::spawn_blocking(move || seen(&folder)).await.unwrap_or_default()
+}
+
+fn seen(folder: &Path) -> Seen {
+    let mut all = Seen::new();
+    for name in FOLDERS {
+        let Ok(entries) = std::fs::read_dir(folder.join(name)) else { continue };
+        let texts = entries.filter_map(Result::ok).map(|e| e.path()).filter(|p| {
+            p.extension().is_some_and(|e| ["yaml", "yml", "rhai"].iter().any(|known| e == *known))
+        });
+        // Links are followed: some systems change what a link leads to, and nothing else.
+        all.extend(texts.filter_map(|p| {
+            let about = std::fs::metadata(&p).ok()?;
+            Some((p, about.len(), about.modified().ok()))
+        }));
+    }
+    all.sort();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(folder: &Path, name: &str, text: &str) {
+        std::fs::create_dir_all(folder.join(name).parent().unwrap()).unwrap();
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+
+    #[test]
+    fn a_look_sees_what_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        let mut before = seen(at);
+        for (name, counts) in [
+            ("routing_rules.yaml", true),
+            ("workflows/own.yaml", true),
+            ("policies/rules/a.rhai", true),
+            ("notes.txt", false),
+            ("workflows/.own.yaml.swp", false),
+            ("target/deep.yaml", false),
+        ] {
+            write(at, name, "x");
+            let now = seen(at);
+            assert_eq!(now != before, counts, "{name}");
+            before = now;
+        }
+        write(at, "routing_rules.yaml", "xy");
+        assert_ne!(seen(at), before);
+        std::fs::remove_file(at.join("workflows/own.yaml")).unwrap();
+        assert_eq!(seen(at).len(), before.len() - 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn files_that_are_being_written_are_not_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        write(at, "routing_rules.yaml", "version: 1\n");
+        let source = Source::Folder(at.to_owned());
+        let gap = Duration::from_millis(100);
+        let writer = async {
+            for n in 0..20 {
+                sleep(gap / 2).await;
+                write(at, "routing_rules.yaml", &format!("version: 1\n# {n}\n"));
+            }
+        };
+        let (read, ()) = tokio::join!(settled(&source, gap, Duration::from_millis(700)), writer);
+        assert!(read.is_none(), "two readings agreed while the file was being written");
+        let read = settled(&source, gap, Duration::from_millis(700)).await;
+        assert_eq!(read.map(|r| r.0.rules.text.to_string()).as_deref(), Some("version: 1\n# 19\n"));
+    }
+
+    #[test]
+    fn an_emptied_file_is_noticed() {
+        let of = |text: &str| Texts::from([("routing_rules.yaml".to_owned(), text.into())]);
+        let path = Some("routing_rules.yaml".to_owned());
+        assert_eq!(emptied(&of(""), &of("version: 1\n")), path);
+        assert_eq!(emptied(&of(""), &Texts::new()), path, "a new file that has no text yet");
+        assert_eq!(emptied(&of(""), &of("")), None, "it was so before");
+        assert_eq!(emptied(&of("version: 1\n"), &of("")), None);
+    }
+}

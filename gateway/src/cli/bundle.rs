@@ -1,0 +1,344 @@
+//! `turnout bundle`: configurations that a running server keeps, puts in force and takes back.
+
+use super::control::{Client, Where};
+use super::fetch::Answered;
+use super::out::Out;
+use super::{FAILED, GOOD, Global, Outcome, Problem};
+use crate::config::{Source, report};
+use clap::Subcommand;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+
+/// Bundles: configurations that are kept, put in force, taken back
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout bundle list\n  turnout bundle upload new-config --message \"no vision for the lab\"\n  turnout bundle diff 3f9c                  how it differs from the one in force\n  turnout bundle shadow 3f9c --share 0.1    what it would have chosen, on live traffic\n  turnout bundle activate 3f9c\n  turnout bundle rollback                   back to the one before, at once\n\nA bundle is named by the first characters of its hash, `active` or `previous`."
+)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    what: What,
+    #[command(flatten)]
+    at: Where,
+}
+
+#[derive(Subcommand, Debug)]
+enum What {
+    /// What is kept, and what is in force
+    List,
+    /// One bundle: where it is from and what files it has
+    Show {
+        /// Its name
+        name: String,
+        /// Print the text of this file
+        path: Option<String>,
+    },
+    /// Check a folder of configuration files and keep it on the server; it is not in force by that
+    Upload {
+        /// The folder; `turnout.yaml` in it is left out
+        folder: PathBuf,
+        /// Why, for people
+        #[arg(long, default_value = "")]
+        message: String,
+        /// Put it in force at once
+        #[arg(long)]
+        activate: bool,
+    },
+    /// Put a bundle in force
+    Activate {
+        /// Its name
+        name: String,
+    },
+    /// Put the bundle in force that was in force before
+    Rollback,
+    /// Try a bundle on live traffic: what it would have chosen, compared after the answers; nobody is called
+    Shadow {
+        /// Its name
+        name: String,
+        /// Share of the requests, above 0 and up to 1
+        #[arg(long, default_value_t = 1.0)]
+        share: f64,
+        /// Tell what came of it so far
+        #[arg(long, conflicts_with_all = ["share", "end"])]
+        report: bool,
+        /// Try it no more
+        #[arg(long, conflicts_with = "share")]
+        end: bool,
+    },
+    /// How a bundle differs from another
+    Diff {
+        /// Its name
+        name: String,
+        /// The other one
+        #[arg(long, default_value = "active")]
+        against: String,
+    },
+}
+
+pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let client = Client::find(global, &args.at)?;
+    match &args.what {
+        What::List => list(&client.ask("GET", "/bundles", None).await?, out),
+        What::Show { name, path } => {
+            let said = client.ask("GET", &format!("/bundles/{name}"), None).await?;
+            return show(&said, path.as_deref(), out);
+        }
+        What::Upload { folder, message, activate } => {
+            return upload(&client, folder, message, *activate, out).await;
+        }
+        What::Activate { name } => {
+            in_force(&client.ask("POST", &format!("/bundles/{name}/activate"), None).await?, out);
+        }
+        What::Rollback => in_force(&client.ask("POST", "/bundles/rollback", None).await?, out),
+        What::Shadow { name, share, report, end } => {
+            let path = format!("/bundles/{name}/shadow");
+            let said = match (report, end) {
+                (true, _) => client.ask("GET", &path, None).await?,
+                (_, true) => client.ask("DELETE", &path, None).await?,
+                _ => client.ask("POST", &path, Some(&json!({ "share": share }))).await?,
+            };
+            trial(&said, out);
+        }
+        What::Diff { name, against } => {
+            let path = format!("/bundles/{name}/diff?against={against}");
+            diff(&client.ask("GET", &path, None).await?, out);
+        }
+    }
+    Ok(GOOD)
+}
+
+fn text<'a>(of: &'a Value, name: &str) -> &'a str {
+    of.get(name).and_then(Value::as_str).unwrap_or("")
+}
+
+fn rows<'a>(of: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    of.get(name).and_then(Value::as_array).into_iter().flatten()
+}
+
+/// A moment as people write it, in UTC.
+fn moment(of: &Value, name: &str) -> String {
+    let at = of.get(name).and_then(Value::as_i64).and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    at.map(|t| t.strftime("%F %T").to_string()).unwrap_or_default()
+}
+
+fn list(said: &Value, out: &Out) {
+    if out.json {
+        out.value(said);
+        return;
+    }
+    let mut table = out.table(&["bundle", "state", "from", "by", "came (UTC)", "in force since", "message"]);
+    for row in rows(said, "data") {
+        let since = if text(row, "state") == "active" { moment(row, "activated_ms") } else { String::new() };
+        table.add_row([
+            text(row, "hash").to_owned(),
+            text(row, "state").to_owned(),
+            text(row, "origin").to_owned(),
+            text(row, "by").to_owned(),
+            moment(row, "at_ms"),
+            since,
+            text(row, "message").to_owned(),
+        ]);
+    }
+    out.line(&table.to_string());
+    files(said.get("files").unwrap_or(&Value::Null), out);
+}
+
+/// How the configuration folder of the server stands to what is in force.
+fn files(files: &Value, out: &Out) {
+    let hash = text(files, "hash");
+    match text(files, "state") {
+        "overruled" => out.line(&format!(
+            "The files of the server are bundle {hash}; what is in force came from elsewhere. They are taken up when \
+             they change, or with `turnout bundle activate {hash}`."
+        )),
+        "refused" => {
+            out.line("The files of the server have errors and are not in force:");
+            problems(files, out);
+        }
+        _ => {}
+    }
+}
+
+fn problems(of: &Value, out: &Out) {
+    for p in rows(of, "problems") {
+        let number = |name: &str| p.get(name).and_then(Value::as_u64).unwrap_or(0);
+        let place = format!("{}:{}:{}", text(p, "file"), number("line"), number("column"));
+        let mut line = format!("  {place}: {}: {}", text(p, "code"), text(p, "message"));
+        for (before, name) in [("; expected ", "expected"), ("; ", "hint")] {
+            let more = text(p, name);
+            if !more.is_empty() {
+                line.push_str(&format!("{before}{more}"));
+            }
+        }
+        out.line(&line);
+    }
+}
+
+fn show(said: &Value, path: Option<&str>, out: &Out) -> Outcome {
+    let texts = said.get("files").and_then(Value::as_object);
+    if let Some(path) = path {
+        let found = texts.and_then(|t| t.get(path)).and_then(Value::as_str);
+        let found = found.ok_or_else(|| {
+            let known = texts.into_iter().flatten().map(|(p, _)| p.as_str());
+            Problem(format!("it has no file `{path}`; {}", types::diagnostic::suggestion(path, known)))
+        })?;
+        out.raw(found);
+        return Ok(GOOD);
+    }
+    if out.json {
+        out.value(said);
+        return Ok(GOOD);
+    }
+    let (hash, state) = (text(said, "hash"), text(said, "state"));
+    let (from, by, when) = (text(said, "origin"), text(said, "by"), moment(said, "at_ms"));
+    out.line(&format!("{hash}  {state}\ncame      {when} UTC from {from}, by {by}"));
+    let since = moment(said, "activated_ms");
+    if !since.is_empty() {
+        out.line(&format!(
+            "in force  {} {since} UTC",
+            if state == "active" { "since" } else { "last put there" }
+        ));
+    }
+    if !text(said, "message").is_empty() {
+        out.line(&format!("because   {}", text(said, "message")));
+    }
+    for (path, text) in texts.into_iter().flatten() {
+        out.line(&format!("  {path} ({} bytes)", text.as_str().map_or(0, str::len)));
+    }
+    problems(said, out);
+    Ok(GOOD)
+}
+
+async fn upload(client: &Client, folder: &Path, message: &str, activate: bool, out: &Out) -> Outcome {
+    let (sources, found) = Source::Folder(folder.to_owned()).read();
+    if !found.is_empty() {
+        return Err(Problem(report(&found, &[], false)));
+    }
+    let files = sources.written();
+    if files.is_empty() {
+        return Err(Problem(format!("{} holds no file of a configuration", folder.display())));
+    }
+    let body = json!({ "files": files, "message": message });
+    let Answered { status, document } = client.try_ask("POST", "/bundles", Some(&body)).await?;
+    if status >= 300 {
+        let error = document.get("error").unwrap_or(&document);
+        if out.json {
+            out.value(&document);
+            return Ok(FAILED);
+        }
+        return Err(Problem(text(error, "message").to_owned()));
+    }
+    let hash = text(&document, "hash").to_owned();
+    let said = if activate {
+        client.ask("POST", &format!("/bundles/{hash}/activate"), None).await?
+    } else {
+        document.clone()
+    };
+    if out.json {
+        out.value(&said);
+        return Ok(GOOD);
+    }
+    let kept = if status == 201 { "is kept" } else { "was kept already" };
+    out.line(&format!("bundle {hash} {kept} ({} files from {})", files.len(), folder.display()));
+    problems(&document, out);
+    if activate {
+        in_force(&said, out);
+    } else {
+        out.line(&format!("next    turnout bundle diff {hash}, turnout bundle activate {hash}"));
+    }
+    Ok(GOOD)
+}
+
+fn in_force(said: &Value, out: &Out) {
+    if out.json {
+        out.value(said);
+    } else {
+        out.line(&format!("bundle {} is in force for new requests", text(said, "hash")));
+    }
+}
+
+fn trial(said: &Value, out: &Out) {
+    if out.json {
+        out.value(said);
+        return;
+    }
+    let number = |name: &str| said.get(name).and_then(Value::as_u64).unwrap_or(0);
+    let share = said.get("share").and_then(Value::as_f64).unwrap_or(0.0) * 100.0;
+    let (hash, against, state) = (text(said, "hash"), text(said, "against"), text(said, "state"));
+    out.line(&format!(
+        "bundle {hash} beside {against}: {state}, {share} % of the requests, since {} UTC",
+        moment(said, "since_ms")
+    ));
+    let (requests, same) = (number("requests"), number("same"));
+    out.line(&format!(
+        "{requests} requests: {same} decided alike, {} otherwise",
+        requests.saturating_sub(same)
+    ));
+    for (what, n) in said.get("different").and_then(Value::as_object).into_iter().flatten() {
+        out.line(&format!("  {n} {}", what.replace('_', " ")));
+    }
+    if number("dropped") > 0 {
+        out.line(&format!("{} more were not looked at: too many waited", number("dropped")));
+    }
+    let mut table = out.table(&["request", "difference", "in force", "tried"]);
+    for e in rows(said, "examples") {
+        let side = |name: &str| e.get(name).map(side).unwrap_or_default();
+        table.add_row([
+            text(e, "request_id").to_owned(),
+            text(e, "difference").replace('_', " "),
+            side("active"),
+            side("shadow"),
+        ]);
+    }
+    if !table.is_empty() {
+        out.line(&table.to_string());
+    }
+    if state == "running" && requests == 0 {
+        out.line(&format!("nothing yet; ask again with `turnout bundle shadow {hash} --report`"));
+    }
+}
+
+/// What was chosen, or why nothing was.
+fn side(of: &Value) -> String {
+    let what = match text(of, "refused") {
+        "" => format!("{} on {}", text(of, "workflow"), text(of, "model")),
+        code => code.to_owned(),
+    };
+    format!("{what}\n{}", text(of, "why"))
+}
+
+fn diff(said: &Value, out: &Out) {
+    if out.json {
+        out.value(said);
+        return;
+    }
+    out.line(&format!("from {} to {}", text(said, "from"), text(said, "to")));
+    if rows(said, "files").next().is_none() {
+        out.line("the files are the same");
+        return;
+    }
+    for file in rows(said, "files") {
+        out.line(&format!("\n{}  {}", text(file, "change"), text(file, "path")));
+        out.raw(text(file, "diff"));
+    }
+    out.line("");
+    for (what, name) in [("model", "models"), ("workflow", "workflows")] {
+        let part = said.get(name).unwrap_or(&Value::Null);
+        came_and_went(what, part, out);
+    }
+    let rules = said.get("rules").unwrap_or(&Value::Null);
+    came_and_went("rule", rules, out);
+    for (id, what) in rules.get("changed").and_then(Value::as_object).into_iter().flatten() {
+        out.line(&format!("changed  rule {id}"));
+        for line in what.as_array().into_iter().flatten().filter_map(Value::as_str) {
+            out.line(&format!("         {line}"));
+        }
+    }
+}
+
+fn came_and_went(what: &str, part: &Value, out: &Out) {
+    for (sign, name) in [("added  ", "added"), ("removed", "removed")] {
+        for id in rows(part, name).filter_map(Value::as_str) {
+            out.line(&format!("{sign}  {what} {id}"));
+        }
+    }
+}
