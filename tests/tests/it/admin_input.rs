@@ -230,6 +230,7 @@ async fn answers_are_what_the_document_says() {
     let other = json!({"files": {"routing_rules.yaml": "version: 1\n"}});
     let other = admin.call("POST", "/bundles", &other).await.json()["hash"].as_str().unwrap().to_owned();
     admin.call("POST", &format!("/bundles/{other}/activate"), &Value::Null).await;
+    admin.call("POST", "/bundles/rollback", &Value::Null).await;
     let bodies = [
         ("POST /bundles", json!({"files": {"routing_rules.yaml": "version: 1\n# new\n"}, "message": "try"})),
         ("POST /tenants", json!({"id": "fresh", "tier": "gold"})),
