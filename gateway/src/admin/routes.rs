@@ -166,13 +166,16 @@ pub(crate) static ROUTES: &[Route] = &[
     delete("/bundles/{hash}/shadow", Need::OperateAll, "Try a bundle no more", "Trial", |c| {
         Box::pin(bundles::end_shadow(c))
     }),
-    get(
-        "/bundles/{hash}/diff",
-        Need::ViewAll,
-        "How a bundle differs from the one in force, or from `against`",
-        "BundleDiff",
-        |c| Box::pin(bundles::diff(c)),
-    ),
+    Route {
+        query: &["against"],
+        ..get(
+            "/bundles/{hash}/diff",
+            Need::ViewAll,
+            "How a bundle differs from the one in force, or from `against`",
+            "BundleDiff",
+            |c| Box::pin(bundles::diff(c)),
+        )
+    },
     Route {
         query: &["after", "limit"],
         ..get("/audit", Need::Audit, "Lines of the audit trail after a number", "AuditLines", |c| {

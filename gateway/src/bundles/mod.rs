@@ -145,7 +145,9 @@ impl Bundles {
         let first = refused.problems.iter().find(|d| d.severity == Severity::Error);
         let first = first.map(|d| format!(", the first {d}")).unwrap_or_default();
         let active = &book.at.active;
-        Some(format!("configuration: the files have {errors} errors{first}; bundle {active} stays in force"))
+        Some(format!(
+            "configuration: the files have errors ({errors}){first}; bundle {active} stays in force"
+        ))
     }
 
     /// Name and state of every bundle that has a part in serving.

@@ -238,7 +238,10 @@ async fn upload(client: &Client, folder: &Path, message: &str, activate: bool, o
         return Ok(GOOD);
     }
     let kept = if status == 201 { "is kept" } else { "was kept already" };
-    out.line(&format!("bundle {hash} {kept} ({} files from {})", files.len(), folder.display()));
+    out.line(&format!(
+        "bundle {hash} {kept} ({})",
+        files.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    ));
     problems(&document, out);
     if activate {
         in_force(&said, out);
