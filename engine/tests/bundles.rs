@@ -31,6 +31,9 @@ impl OutcomeStore for Nowhere {
     fn request(&self, _: &str) -> BoxFuture<'_, Result<Option<Stored>, store::Error>> {
         async { Ok(None) }.boxed()
     }
+    fn usage(&self, _: types::usage::Query) -> BoxFuture<'_, Result<types::usage::Report, store::Error>> {
+        async { Ok(types::usage::Report::default()) }.boxed()
+    }
     fn recent(&self, _: usize) -> BoxFuture<'_, Result<Vec<Stored>, store::Error>> {
         async { Ok(vec![]) }.boxed()
     }
