@@ -44,6 +44,9 @@ pub struct ModelRow {
     pub speed_tier: u8,
     /// Belief in success before evidence, per task family.
     pub prior: Vec<(&'static str, f64)>,
+    /// Where the stated beliefs come from: an evaluation and its score, or `judgement`; `default` is the belief in all
+    /// other families.
+    pub prior_sources: Vec<(String, String)>,
     /// What was learned, over all workflows.
     pub learned: Learned,
 }
@@ -90,6 +93,7 @@ pub(crate) fn rows(inner: &Inner) -> Vec<ModelRow> {
             quality_tier: m.quality_tier,
             speed_tier: m.speed_tier,
             prior: TaskFamily::ALL.iter().map(|f| (f.as_str(), m.prior.success(*f, None))).collect(),
+            prior_sources: m.prior.sources.clone(),
             learned: Learned {
                 outcomes: n,
                 mean_reward: (n > 0.0).then(|| s / n),

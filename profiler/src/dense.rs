@@ -135,6 +135,10 @@ const STRUCTURE: &[Entry] = &[
 /// Two things at once that say more than both alone.
 const PAIRS: &[Entry] = &[
     ("compose a form", |f| f.signal(Signal::Compose).ln_1p().min(1.0) * f.signal(Signal::Form).ln_1p()),
+    ("compose a summary", |f| {
+        let retold = f.signal(Signal::Summarise) + f.signal(Signal::Translate);
+        f.signal(Signal::Compose).ln_1p().min(1.0) * retold.ln_1p()
+    }),
     ("compose code", |f| f.signal(Signal::Compose).ln_1p().min(1.0) * f.signal(Signal::Coding).ln_1p()),
     ("quantities asked and given", |f| {
         let given = f.signs.numbers as f32 + f.signal(Signal::NumberWord).min(4.0);

@@ -1,5 +1,7 @@
 //! Laws of the profile as a whole.
 
+mod languages;
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -215,132 +217,6 @@ proptest! {
         let p = profile(&parse(&json!({"model": "auto", "messages": [{"role": "user", "content": text}]})));
         prop_assert!(p.task_family.scores.iter().all(|s| s.is_finite()));
     }
-}
-
-/// Main families in languages other than English; none of these sentences was trained on.
-#[test]
-fn other_languages() {
-    use types::profile::SubLabel;
-    let check = |text: &str, language: &str, expected: &str| {
-        let p = check(&json!({"model": "auto", "messages": [{"role": "user", "content": text}]}));
-        let class = match p.sub_label {
-            Some(sub @ (SubLabel::Math | SubLabel::Creative)) => sub.as_str(),
-            _ => p.task_family.value.as_str(),
-        };
-        assert_eq!((class, p.facts.language), (expected, language), "{text}\n{:?}", p.task_family);
-    };
-    for (language, cases) in [
-        (
-            "de",
-            [
-                ("Was hältst du von langen Spaziergängen im Regen?", "chat"),
-                ("Schreibe eine Python-Funktion, die prüft, ob ein Wort ein Palindrom ist.", "coding"),
-                ("Ein Buch kostet 12 Euro. Wie viel kosten 7 Bücher mit 10 Prozent Rabatt?", "math"),
-                ("Schreibe ein kurzes Gedicht über einen alten Leuchtturm.", "creative"),
-                ("Erstelle einen Trainingsplan für acht Wochen bis zum Halbmarathon.", "planning"),
-                ("Extrahiere alle Namen und Orte aus dem Text: Jana traf Ole in Bremen.", "extraction"),
-            ],
-        ),
-        (
-            "fr",
-            [
-                ("Pourquoi les chats dorment-ils autant ?", "chat"),
-                ("Écris une fonction Python qui calcule la médiane d'une liste.", "coding"),
-                ("Combien font 15 % de 360 euros au total ?", "math"),
-                ("Écris un court poème sur une gare oubliée.", "creative"),
-                ("Planifie un voyage de trois jours à Bruxelles pour deux personnes.", "planning"),
-                ("Extrais les noms de personnes du texte : Hugo a vu Inès à Lille.", "extraction"),
-            ],
-        ),
-        (
-            "es",
-            [
-                ("¿Qué opinas de vivir en el campo?", "chat"),
-                ("Escribe una función en Python que cuente las vocales de un texto.", "coding"),
-                ("¿Cuántos kilómetros recorre un tren en 3 horas a 120 kilómetros por hora?", "math"),
-                ("Escribe un poema corto sobre una guitarra vieja.", "creative"),
-                ("Crea un plan de entrenamiento de seis semanas para mi primera carrera.", "planning"),
-                (
-                    "Extrae todas las fechas del texto: la feria es el 4 de mayo y el cierre el 9.",
-                    "extraction",
-                ),
-            ],
-        ),
-        (
-            "zh",
-            [
-                ("你觉得养狗好还是养猫好？", "chat"),
-                ("用Python写一个函数，统计字符串中每个字母出现的次数。", "coding"),
-                ("一支笔3元，小红买了8支，一共花了多少元？", "math"),
-                ("写一首关于秋天落叶的短诗。", "creative"),
-                ("请制定一个为期四周的减肥计划，按周安排。", "planning"),
-                ("从以下文本中提取所有人名和地名：王刚和李敏去了杭州。", "extraction"),
-            ],
-        ),
-        (
-            "ja",
-            [
-                ("夏休みの自由研究について、おすすめを教えてください。", "chat"),
-                ("Pythonで素数を判定する関数を書いてください。", "coding"),
-                ("みかんが1個40円です。6個買うと合計いくらですか？", "math"),
-                ("冬の夜をテーマに短い詩を書いてください。", "creative"),
-                ("三か月でTOEICの点を上げる学習計画を立ててください。", "planning"),
-                ("次の文章から人名と地名を抽出してください。佐藤さんは仙台に住んでいます。", "extraction"),
-            ],
-        ),
-        (
-            "ru",
-            [
-                ("Почему люди любят смотреть на огонь?", "chat"),
-                ("Напиши функцию на Python, которая удаляет повторы из списка.", "coding"),
-                ("Сколько рублей стоят 6 тетрадей, если одна стоит 35 рублей?", "math"),
-                ("Напиши короткое стихотворение про старый маяк.", "creative"),
-                ("Составь план подготовки к марафону на двенадцать недель.", "planning"),
-                ("Извлеки из текста все имена и города: Вера приехала из Перми.", "extraction"),
-            ],
-        ),
-        (
-            "ar",
-            [
-                ("لماذا ننسى أحلامنا بسرعة؟", "chat"),
-                ("اكتب دالة بايثون تحسب مجموع الأعداد الزوجية في قائمة.", "coding"),
-                ("كم يبقى مع علي إذا كان لديه 50 ريالا وأنفق 18 ريالا؟", "math"),
-                ("اكتب قصيدة قصيرة عن نخلة وحيدة.", "creative"),
-                ("ضع خطة تدريب لمدة ستة أسابيع للمبتدئين في الجري.", "planning"),
-                ("استخرج الأسماء والمدن من النص التالي: سافرت ليلى إلى تونس.", "extraction"),
-            ],
-        ),
-        (
-            "hi",
-            [
-                ("लोग पहाड़ों पर घूमना क्यों पसंद करते हैं?", "chat"),
-                ("पायथन में एक फ़ंक्शन लिखो जो दो सूचियों को मिलाए।", "coding"),
-                ("एक किताब 45 रुपये की है। 6 किताबें कुल कितने की होंगी?", "math"),
-                ("पुराने पेड़ पर एक छोटी कविता लिखो।", "creative"),
-                ("दो महीने में वजन कम करने की योजना बनाओ, हफ्ते के हिसाब से।", "planning"),
-                ("इस पाठ से सभी नाम और शहर निकालो: मोहन पटना में रहता है।", "extraction"),
-            ],
-        ),
-    ] {
-        for (text, expected) in cases {
-            check(text, language, expected);
-        }
-    }
-}
-
-#[test]
-fn several_languages_in_one_request() {
-    let p = check(&json!({"model": "auto", "messages": [{"role": "user",
-        "content": "Please write me a Python function, aber bitte mit deutschen Kommentaren und ohne Bibliotheken, die eine Liste sortiert."}]}));
-    assert_eq!(
-        (p.task_family.value, p.facts.second_language.is_some()),
-        (TaskFamily::Coding, true),
-        "{:?}",
-        p.facts
-    );
-    let p = check(&json!({"model": "auto", "messages": [{"role": "user",
-        "content": "Can you help me? 请写一首关于月亮的诗，要押韵，而且要短一点，适合小朋友读。"}]}));
-    assert_eq!(p.sub_label, Some(types::profile::SubLabel::Creative), "{:?}", p.task_family);
 }
 
 /// All ten axes of a few requests: what moves one of them shows here.

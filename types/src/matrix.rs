@@ -282,6 +282,8 @@ pub struct Prior {
     pub default: UnitInterval,
     /// Success per task family (and `math`, `creative`, … sub-labels), by name.
     pub by_family: Vec<(String, UnitInterval)>,
+    /// Where each of them comes from, by name: an evaluation with its score, or `judgement`. May be empty.
+    pub sources: Vec<(String, String)>,
     /// Time to the first token, milliseconds. Default 800.
     pub ttft_ms: f64,
     /// Output speed. Default 60.
@@ -294,6 +296,7 @@ impl Default for Prior {
             strength: 8.0,
             default: UnitInterval::clamped(0.6),
             by_family: Vec::new(),
+            sources: Vec::new(),
             ttft_ms: 800.0,
             tokens_per_second: 60.0,
         }

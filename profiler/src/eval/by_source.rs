@@ -236,11 +236,11 @@ mod tests {
         let own = Input { name: "own", text: OWN };
         let fits = std::sync::Mutex::new(Vec::new());
         let progress = |done: usize, total: usize| fits.lock().expect("no panic").push((done, total));
-        let found = by_source(&own, &[], &settings, &progress).expect("four sources");
+        let found = by_source(&own, &[], &settings, &progress).expect("five sources");
         let lines = OWN.split(|b| *b == b'\n').filter(|l| !l.is_empty()).count();
-        assert_eq!((found.requests, found.others, found.folds.len()), (lines, 0, 4));
+        assert_eq!((found.requests, found.others, found.folds.len()), (lines, 0, 5));
         assert_eq!(found.folds.iter().map(|f| f.requests).sum::<usize>(), lines);
-        assert_eq!(fits.into_inner().expect("no panic").len(), 8, "two fits a fold");
+        assert_eq!(fits.into_inner().expect("no panic").len(), 10, "two fits a fold");
         // What is written in one language says something of the others, and the start already knows much.
         assert!(found.written.accuracy > 0.6, "{found}");
         assert!(found.written.accuracy >= found.vouched.accuracy - 0.05, "{found}");

@@ -28,6 +28,8 @@ const WEIGHTS: &[(Class, &str, f32)] = &[
     (Chat, "persona", 1.5),
     (Chat, "translate", 0.4),
     (Chat, "summarise", 0.4),
+    // To write a summary or a translation is not to write literature.
+    (Chat, "compose a summary", 1.1),
     (Chat, "factual", 0.4),
     (Math, "math", 1.6),
     (Math, "quantities asked and given", 1.5),

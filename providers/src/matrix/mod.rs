@@ -1,6 +1,7 @@
 //! Reads `capability_matrix.yaml` and the files merged over it into a checked [`Matrix`].
 
 mod date;
+mod evidence;
 mod expand;
 mod merge;
 mod model;
@@ -63,7 +64,9 @@ fn lower(
     }
     let providers = top.require(r, "providers");
     let models = top.require(r, "models");
+    let evaluations = top.take("evaluations");
     top.finish(r);
+    let evaluations = evaluations.map(|n| evidence::evaluations(n, r)).unwrap_or_default();
 
     let mut names = HashMap::new();
     let mut rows: Vec<Provider> = Vec::new();
@@ -89,7 +92,7 @@ fn lower(
             }
             Some(place) => {
                 let provider = place.and_then(|p| rows.get(p).map(|row| (p, row)));
-                read.extend(model::lower(key, node, provider, r));
+                read.extend(model::lower(key, node, provider, &evaluations, r));
             }
         }
     }

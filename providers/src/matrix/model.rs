@@ -1,5 +1,6 @@
 //! One entry of `models`.
 
+use super::evidence::{self, Evaluations};
 use super::{ReadModel, string};
 use crate::transport::is_reset;
 use std::sync::Arc;
@@ -41,6 +42,7 @@ pub(super) fn lower(
     key: &Key,
     node: &Node,
     provider: Option<(usize, &Provider)>,
+    evaluations: &Evaluations,
     r: &mut Reader<'_>,
 ) -> Option<ReadModel> {
     if !types::options::is_identifier(&key.name) || key.name.ends_with('/') {
@@ -66,7 +68,7 @@ pub(super) fn lower(
         free_tier: f.take("free_tier").and_then(|n| free_tier(n, &f.at("free_tier"), r)),
         quality_tier: tier(&mut f, r, "quality_tier"),
         speed_tier: tier(&mut f, r, "speed_tier"),
-        prior: f.take("prior").map(|n| prior(n, &f.at("prior"), r)).unwrap_or_default(),
+        prior: f.take("prior").map(|n| prior(n, &f.at("prior"), evaluations, r)).unwrap_or_default(),
         tags: f.take("tags").and_then(|n| r.strings(n, &f.at("tags"))).unwrap_or_default(),
         simulate: simulate(&mut f, dialect, r),
         enabled: f.take("enabled").and_then(|n| r.boolean(n, &f.at("enabled"))).unwrap_or(true),
@@ -182,7 +184,7 @@ fn tier(f: &mut Fields<'_>, r: &mut Reader<'_>, key: &'static str) -> u8 {
     tier.and_then(|t| u8::try_from(t).ok()).unwrap_or(2)
 }
 
-fn prior(node: &Node, field: &str, r: &mut Reader<'_>) -> Prior {
+fn prior(node: &Node, field: &str, evaluations: &Evaluations, r: &mut Reader<'_>) -> Prior {
     let mut p = Prior::default();
     let Some(mut f) = r.fields(node, field) else { return p };
     let mut number = |key: &'static str, lo: f64, hi: f64, default: f64, r: &mut Reader<'_>| {
@@ -193,6 +195,9 @@ fn prior(node: &Node, field: &str, r: &mut Reader<'_>) -> Prior {
     p.tokens_per_second = number("tokens_per_second", 0.1, 100_000.0, p.tokens_per_second, r);
     if let Some(n) = f.take("success") {
         p.by_family = families(n, &f.at("success"), r);
+    }
+    if let Some(n) = f.take("sources") {
+        p.sources = evidence::sources(n, &f.at("sources"), &p.by_family, evaluations, r);
     }
     f.finish(r);
     if let Some(i) = p.by_family.iter().position(|(k, _)| k == "default") {
@@ -217,6 +222,29 @@ fn families(node: &Node, field: &str, r: &mut Reader<'_>) -> Vec<(String, UnitIn
     probabilities(node, field, r, "task family", &family_names())
 }
 
+/// Whether success can be stated of it; if not, that is an error at its place.
+pub(super) fn is_family(key: &Key, field: &str, r: &mut Reader<'_>) -> bool {
+    is_known(key, field, r, "task family", &family_names())
+}
+
+fn is_known(
+    key: &Key,
+    field: &str,
+    r: &mut Reader<'_>,
+    what: &str,
+    known: &(impl Iterator<Item = &'static str> + Clone),
+) -> bool {
+    if known.clone().any(|k| k == key.name) {
+        return true;
+    }
+    let near = nearest(&key.name, known.clone());
+    let d = r.error("101", key.span, format!("unknown {what} `{}`", key.name));
+    d.expected = Some(format!("one of {}", known.clone().collect::<Vec<_>>().join(", ")));
+    d.hint = near.first().map(|n| format!("did you mean `{n}`?"));
+    d.field = field.to_owned();
+    false
+}
+
 /// A map from known names to numbers in 0..=1.
 fn probabilities(
     node: &Node,
@@ -228,12 +256,7 @@ fn probabilities(
     let mut out = Vec::new();
     for (key, value) in r.map(node, field).unwrap_or_default() {
         let field = format!("{field}.{}", key.name);
-        if !known.clone().any(|k| k == key.name) {
-            let near = nearest(&key.name, known.clone());
-            let d = r.error("101", key.span, format!("unknown {what} `{}`", key.name));
-            d.expected = Some(format!("one of {}", known.clone().collect::<Vec<_>>().join(", ")));
-            d.hint = near.first().map(|n| format!("did you mean `{n}`?"));
-            d.field = field;
+        if !is_known(key, &field, r, what, known) {
             continue;
         }
         if let Some(p) = r.number(value, &field, 0.0, 1.0).and_then(UnitInterval::new) {

@@ -267,6 +267,55 @@ fn priors_of_the_shipped_matrix_are_moderate() {
     }
 }
 
+/// Every belief of the shipped matrix says where it comes from, and those that cite a score follow from it.
+#[test]
+fn priors_of_the_shipped_matrix_are_sourced() {
+    let m = shipped();
+    let (mut measured, mut judged) = (0, 0);
+    for model in m.models().iter().filter(|m| m.simulate.is_none()) {
+        let sources = &model.prior.sources;
+        for family in model.prior.by_family.iter().map(|(f, _)| f.as_str()).chain(["default"]) {
+            let of: Vec<&str> =
+                sources.iter().filter(|(f, _)| f == family).map(|(_, s)| s.as_str()).collect();
+            assert_eq!(of.len(), 1, "{}, {family}: {of:?}", model.id);
+            let cites = of[0] != "judgement";
+            measured += usize::from(cites);
+            judged += usize::from(!cites);
+        }
+        assert_eq!(sources.len(), model.prior.by_family.len() + 1, "{}: {sources:?}", model.id);
+    }
+    // A cited score from which the belief does not follow would be read as judgement.
+    let cited = SHIPPED.lines().filter(|l| l.trim_start().starts_with("judgement: ["));
+    let stated: usize = cited.map(|l| l.matches(',').count() + 1).sum();
+    assert_eq!(judged, stated, "a belief departs from the score it cites");
+    assert!(measured > 250, "{measured}");
+}
+
+#[test]
+fn sources_of_priors_have_their_place() {
+    const TEXT: &str = "version: 1\nevaluations:\n  e: { measures: x, source: y, as_of: 2026-01-01, scale: { coding: { base: 0.5, slope: 0.4 } } }\n\
+        providers:\n  p:\n    dialect: openai_chat\n    base_url: https://h/v1\nmodels:\n  p/m: { context_window: 9, prior: ";
+    let prior = |body: &str| read(&[&format!("{TEXT}{body} }}\n")]).0.models()[0].prior.sources.clone();
+    let is = |family: &str, source: &str| vec![(family.to_owned(), source.to_owned())];
+    let ok = "{ success: { coding: 0.7 }, sources: { e: { of: m-high, coding: 0.5 } } }";
+    assert_eq!(prior(ok), is("coding", "e 0.5, as m-high"));
+    let mine = "{ success: { coding: 0.9 }, sources: { e: { coding: 0.5 } } }";
+    assert_eq!(prior(mine), is("coding", "judgement"), "stated by hand");
+    for (body, codes) in [
+        ("{ sources: { §f: { coding: 0.5 } } }", "CM201"),
+        ("{ sources: { e: { §math: 0.5 } } }", "CM101"),
+        ("{ sources: { e: { coding: §1.5 } } }", "CM104"),
+        ("{ sources: { judgement: §3 } }", "CM103"),
+    ] {
+        check(&[&format!("{TEXT}{body} }}\n")], codes);
+    }
+    let head = "version: 1\nproviders: {}\nmodels: {}\nevaluations:\n  e: ";
+    check(
+        &[&format!("{head}{{ measures: x, source: y, as_of: §2026-13-01, scale: {{ §cding: {{}} }} }}\n")],
+        "CM104 CM101",
+    );
+}
+
 #[test]
 fn the_simulated_fleet_leaves_something_to_learn() {
     let m = shipped();

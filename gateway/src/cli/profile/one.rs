@@ -22,7 +22,7 @@ const STEPS: usize = 10;
 pub(super) fn run(file: &Path, out: &Out) -> Outcome {
     let body = read(file)?;
     let request = ChatRequest::decode(body.into(), &types::chat::Limits::default())
-        .map_err(|e| Problem(format!("{}: {} {}", file.display(), e.pointer, e.message)))?;
+        .map_err(|e| Problem(format!("{}: {}", place(file, &e.pointer), e.message)))?;
     profiler::warm_up();
     let start = Instant::now();
     std::hint::black_box(profiler::profile(&request));
@@ -34,6 +34,12 @@ pub(super) fn run(file: &Path, out: &Out) -> Outcome {
         tables(&why, spent, out);
     }
     Ok(GOOD)
+}
+
+/// The file, and the member of the request where there is one.
+fn place(file: &Path, pointer: &str) -> String {
+    let file = if file == Path::new("-") { "standard input".into() } else { file.display().to_string() };
+    if pointer.is_empty() { file } else { format!("{file}, at {pointer}") }
 }
 
 /// The profile as it is, and under `why` what moved it.
