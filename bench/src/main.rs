@@ -1,6 +1,7 @@
 //! Load generator, mock upstream and floor proxies: what turnout costs, as ratios to floors measured in the
 //! same run. Absolute figures depend on the machine; the ratios are what to quote.
 
+mod arms;
 mod compare;
 mod decide;
 mod floor;
@@ -78,6 +79,8 @@ enum What {
     Profile,
     /// Processor time per `auto` request as the number of arms grows.
     Decide,
+    /// Microseconds to decide among 2, 20 and 200 arms that have all been learned of, in process.
+    Arms,
     /// A vendor that answers at once.
     Mock,
     /// Bytes through.
@@ -135,6 +138,7 @@ async fn run(what: What) -> Result<(), Failure> {
             Ok(())
         }
         What::Profile => profile::run(),
+        What::Arms => arms::run().await,
         What::Decide => decide::run().await,
         What::Mock => Ok(mock::serve(listen().await?).await?),
         What::Bare { upstream } => Ok(floor::bare(listen().await?, upstream).await?),

@@ -9,6 +9,8 @@ mod filter;
 mod router;
 mod score;
 mod session;
+#[cfg(test)]
+mod tests;
 mod utility;
 
 pub use config::{Config, Weights};

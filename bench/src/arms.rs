@@ -1,0 +1,190 @@
+//! How long a decision takes once the request is profiled: policies, filters, scores of every arm, choice, record.
+
+use crate::{Failure, say};
+use gateway::engine::learn::Limits;
+use gateway::engine::route::{Ask, Router, basis};
+use gateway::engine::{Bundle, Files, Statistics, learner};
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+use types::doc::SourceFile;
+use types::matrix::{
+    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier,
+    Timeouts,
+};
+use types::outcome::{CallObservation, Outcome, RewardParts, Status};
+use types::store::Observer as _;
+use types::{ChatRequest, Decision, UnitInterval, Usage, Usd, Verdict};
+
+/// The aim at 200 arms, microseconds (`routing.md` §8).
+const AIM: f64 = 20.0;
+/// Arms of one workflow, so that models and arms are the same number.
+const RULES: &str = "version: 1\npools: { default: { models: [\"*\"] }, extraction: { models: [\"*\"] }, judge: { models: [\"*\"] } }\n";
+
+/// Prints a line per number of arms.
+pub(crate) async fn run() -> Result<(), Failure> {
+    for arms in [2_u16, 20, 200] {
+        let router = Router::new(bundle(arms)?);
+        let (mut learner, statistics) = learner(Limits::default());
+        let asked: Vec<Arc<ChatRequest>> = (0..64).map(request).collect::<Result<_, Failure>>()?;
+        for i in 0..4_000_u64 {
+            let at = usize::try_from(i).unwrap_or(0);
+            let Some(request) = asked.get(at % asked.len()) else { continue };
+            let decision = decide(&router, &statistics, request, arms, i).await?.0;
+            let Some(arm) = decision.arms.get(at % decision.arms.len().max(1)) else { continue };
+            let (_, features) = router.profile(request);
+            let mut o = outcome(&decision, &arm.model, i % 3 != 0);
+            o.basis = basis(&decision, features, &arm.model);
+            learner.outcome(i, &o);
+            if i % 64 == 63 {
+                let _ = learner.batch_done();
+            }
+        }
+        let mut times = Vec::new();
+        let mut scored = 0;
+        for i in 0..4_000_u64 {
+            let Some(request) = asked.get(usize::try_from(i).unwrap_or(0) % asked.len()) else { continue };
+            let (decision, spent) = decide(&router, &statistics, request, arms, i).await?;
+            scored = decision.arms.len();
+            times.push(spent);
+        }
+        times.sort_unstable();
+        let at = |share| crate::load::percentile(&times, share);
+        let best = times.first().map_or(0.0, Duration::as_secs_f64) * 1e6;
+        let mut line = String::new();
+        let _ = write!(
+            line,
+            "{scored:>4} arms   best {best:6.1} us   p50 {:6.1} us   p99 {:6.1} us",
+            at(0.5),
+            at(0.99)
+        );
+        if arms == 200 {
+            let _ = write!(line, "   aim: under {AIM:.0} us");
+        }
+        say(&line);
+    }
+    Ok(())
+}
+
+async fn decide(
+    router: &Router,
+    statistics: &Statistics,
+    request: &Arc<ChatRequest>,
+    arms: u16,
+    seed: u64,
+) -> Result<(Decision, Duration), Failure> {
+    let (profile, features) = router.profile(request);
+    let availability = vec![Availability::Ready; usize::from(arms)];
+    let snapshot = statistics.load();
+    let ask = Ask {
+        id: "req_1",
+        request,
+        profile: &profile,
+        features: &features,
+        availability: &availability,
+        statistics: &snapshot,
+        seed,
+        ts_ms: 0,
+    };
+    let start = tokio::time::Instant::now();
+    let decision = router.decide(ask).await.map_err(|e| e.to_string())?;
+    Ok((decision, start.elapsed()))
+}
+
+fn request(i: usize) -> Result<Arc<ChatRequest>, Failure> {
+    let text = "Tell me something about the history of bridges. ".repeat(i % 16 + 1);
+    let body =
+        serde_json::json!({"model": "workflow/default", "messages": [{"role": "user", "content": text}]});
+    Ok(Arc::new(ChatRequest::from_value(&body)?))
+}
+
+fn bundle(models: u16) -> Result<Bundle, Failure> {
+    let files = Files {
+        rules: SourceFile::new("routing_rules.yaml", RULES),
+        defaults: None,
+        scripts: Vec::new(),
+        workflows: Vec::new(),
+    };
+    let matrix = Matrix::new(vec![provider()], (0..models).map(model).collect());
+    let (bundle, problems) = Bundle::load(Arc::new(matrix), &files);
+    bundle.ok_or_else(|| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n").into())
+}
+
+fn provider() -> Provider {
+    Provider {
+        id: "bench".to_owned(),
+        dialect: Dialect::Recorded,
+        base_url: String::new(),
+        api_key_env: Vec::new(),
+        region: None,
+        tier: Tier::Paid,
+        headers: Vec::new(),
+        data: DataPolicy::default(),
+        quirks: Quirks::default(),
+        timeouts: Timeouts::default(),
+        enabled: true,
+        as_of: None,
+        source: None,
+        file: None,
+        seed: 0,
+    }
+}
+
+fn model(i: u16) -> Model {
+    let price = 0.2 + f64::from(i % 7);
+    Model {
+        id: format!("bench/m{i}").into(),
+        provider: 0,
+        upstream_name: format!("m{i}"),
+        aliases: Vec::new(),
+        family: format!("m{i}"),
+        context_window: 128_000,
+        max_output_tokens: 8_192,
+        abilities: Abilities { streaming: true, ..Abilities::default() },
+        price: Some(Price { input: price, cached_input: price, cache_write: price, output: price }),
+        free_tier: None,
+        quality_tier: 2,
+        speed_tier: 1,
+        prior: Prior::default(),
+        tags: Vec::new(),
+        simulate: None,
+        enabled: true,
+    }
+}
+
+fn outcome(d: &Decision, model: &Arc<str>, good: bool) -> Outcome {
+    let arm = d.arms.iter().find(|a| a.model == *model);
+    let reward = if good { 1.0 } else { 0.0 };
+    Outcome {
+        request_id: d.request_id.clone(),
+        ts_ms: 0,
+        tenant: d.tenant.clone(),
+        cell: d.cell,
+        workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
+        model: model.clone(),
+        served_by: Some(model.clone()),
+        status: Status::Delivered,
+        error: None,
+        verdict: Verdict::None,
+        reward: Some(UnitInterval::clamped(reward)),
+        parts: RewardParts { semantic: Some(reward), ..RewardParts::default() },
+        usage: Usage::default(),
+        cost_usd: arm.and_then(|a| a.expected_cost_usd).unwrap_or(Usd::ZERO),
+        cost_known: true,
+        ttft_ms: None,
+        total_ms: 100.0,
+        overhead_ms: 0.0,
+        calls: 1,
+        repairs: 0,
+        observations: vec![CallObservation {
+            model: model.clone(),
+            ok: true,
+            refused: false,
+            ttft_ms: None,
+            total_ms: 100.0,
+            output_tokens: 0,
+        }],
+        propensity: d.propensity,
+        basis: None,
+    }
+}

@@ -1,0 +1,195 @@
+//! Laws of the decision as a whole, over what a learner really learned.
+
+use super::*;
+use crate::bundle::Files;
+use crate::learn::{Learner, Limits, Statistics, learner};
+use crate::outcome::tests::sample;
+use std::collections::BTreeMap;
+use types::doc::SourceFile;
+use types::matrix::{
+    Abilities, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts,
+};
+use types::store::Observer as _;
+
+const RULES: &str = "version: 1\npools: { default: { models: [\"*\"] }, extraction: { models: [\"*\"] }, judge: { models: [\"*\"] } }\n";
+
+fn model(name: &str, price: f64) -> Model {
+    Model {
+        id: format!("p/{name}").into(),
+        provider: 0,
+        upstream_name: name.into(),
+        aliases: vec![],
+        family: name.into(),
+        context_window: 100_000,
+        max_output_tokens: 4_000,
+        abilities: Abilities { streaming: true, ..Abilities::default() },
+        price: Some(Price { input: price, cached_input: price, cache_write: price, output: price }),
+        free_tier: None,
+        quality_tier: 2,
+        speed_tier: 1,
+        prior: Prior::default(),
+        tags: vec![],
+        simulate: None,
+        enabled: true,
+    }
+}
+
+fn provider() -> Provider {
+    Provider {
+        id: "p".into(),
+        dialect: Dialect::Recorded,
+        base_url: String::new(),
+        api_key_env: vec![],
+        region: None,
+        tier: Tier::Paid,
+        headers: vec![],
+        data: DataPolicy::default(),
+        quirks: Quirks::default(),
+        timeouts: Timeouts::default(),
+        enabled: true,
+        as_of: None,
+        source: None,
+        file: None,
+        seed: 0,
+    }
+}
+
+/// A router with a learner of its own, over models named `m0`, `m1`, … of these prices.
+struct Table {
+    router: Router,
+    availability: Vec<Availability>,
+    learner: Learner,
+    statistics: Statistics,
+    request: Arc<ChatRequest>,
+    profile: WorkloadProfile,
+    features: Features,
+}
+
+impl Table {
+    fn new(prices: &[f64]) -> Self {
+        let models = prices.iter().enumerate().map(|(i, p)| model(&format!("m{i}"), *p)).collect();
+        let files = Files {
+            rules: SourceFile::new("routing_rules.yaml", RULES),
+            defaults: None,
+            scripts: vec![],
+            workflows: vec![],
+        };
+        let (bundle, problems) = Bundle::load(Arc::new(Matrix::new(vec![provider()], models)), &files);
+        let router = Router::new(bundle.unwrap_or_else(|| panic!("{problems:?}")));
+        let body = serde_json::json!({"model": "auto", "messages": [{"role": "user",
+            "content": "Tell me something about the history of bridges, please."}]});
+        let request = Arc::new(ChatRequest::from_value(&body).unwrap());
+        let (profile, features) = router.profile(&request);
+        let (learner, statistics) = learner(Limits::default());
+        let availability = vec![Availability::Ready; prices.len()];
+        Table { router, availability, learner, statistics, request, profile, features }
+    }
+
+    async fn decide(&self, seed: u64) -> Decision {
+        let statistics = self.statistics.load();
+        let ask = Ask {
+            id: "req_1",
+            request: &self.request,
+            profile: &self.profile,
+            features: &self.features,
+            availability: &self.availability,
+            statistics: &statistics,
+            seed,
+            ts_ms: 0,
+        };
+        self.router.decide(ask).await.unwrap()
+    }
+
+    /// An arm turned out as `reward`, at `factor` times the cost that was forecast before anything was learned.
+    fn tell(&mut self, d: &Decision, model: &str, reward: f64, factor: f64) {
+        let arm = d.arms.iter().find(|a| &*a.model == model).unwrap();
+        let mut o = sample(&arm.workflow, model, reward);
+        o.cell = d.cell;
+        let forecast = arm.expected_cost_usd.unwrap().dollars() / arm.cost_correction;
+        o.cost_usd = Usd::from_dollars(factor * forecast);
+        o.basis = basis(d, self.features, model)
+            .map(|b| Basis { forecast_usd: Some(Usd::from_dollars(forecast)), ..b });
+        self.learner.outcome(0, &o);
+        let _ = self.learner.batch_done();
+    }
+}
+
+#[tokio::test]
+async fn every_eligible_arm_is_reachable() {
+    for good in 0..6 {
+        let mut t = Table::new(&[1.0; 6]);
+        let name = format!("p/m{good}");
+        let mut late = 0;
+        for i in 0..300 {
+            let d = t.decide(i).await;
+            let chosen = d.choice().unwrap().model.clone();
+            late += usize::from(i >= 250 && *chosen == *name);
+            // Spread evenly, so that no seed is lucky.
+            let p = if *chosen == *name { 9 } else { 4 };
+            t.tell(&d, &chosen, if i % 10 < p { 1.0 } else { 0.0 }, 1.0);
+        }
+        assert!(late >= 40, "{name} was chosen {late} of the last 50 times");
+    }
+}
+
+#[tokio::test]
+async fn propensities_sum_to_one_and_match_frequencies() {
+    let mut t = Table::new(&[1.0, 0.9, 0.8, 30.0]);
+    for i in 0..60 {
+        let d = t.decide(i).await;
+        let chosen = d.choice().unwrap().model.clone();
+        t.tell(&d, &chosen, if i % 3 == 0 { 0.0 } else { 1.0 }, 1.0);
+    }
+    let mut counts: BTreeMap<Arc<str>, (f64, f64)> = BTreeMap::new();
+    let n = 4_000;
+    for seed in 0..n {
+        let d = t.decide(seed).await;
+        let sum: f64 = d.arms.iter().map(|a| a.propensity).sum();
+        assert!((sum - 1.0).abs() < 1e-9, "{sum}");
+        assert_eq!(d.propensity, d.choice().unwrap().propensity);
+        for a in &d.arms {
+            counts.entry(a.model.clone()).or_default().1 = a.propensity;
+        }
+        counts.entry(d.choice().unwrap().model.clone()).or_default().0 += 1.0;
+    }
+    assert!(counts.values().filter(|(_, p)| *p > 0.0).count() >= 2, "{counts:?}");
+    for (model, (count, p)) in &counts {
+        let sd = (p * (1.0 - p) / n as f64).sqrt();
+        assert!((count / n as f64 - p).abs() <= 4.0 * sd, "{model}: {count} of {n}, stated {p}");
+    }
+}
+
+#[tokio::test]
+async fn more_success_raises_the_utility_and_more_cost_lowers_it() {
+    // Two models that are told the same number of outcomes; the first one's differ.
+    let utility = async |reward: f64, factor: f64| {
+        let mut t = Table::new(&[1.0, 1.0]);
+        for i in 0..30 {
+            let d = t.decide(i).await;
+            t.tell(&d, "p/m0", reward, factor);
+            t.tell(&d, "p/m1", 0.6, 1.0);
+        }
+        let d = t.decide(0).await;
+        d.arms.iter().find(|a| &*a.model == "p/m0").unwrap().utility
+    };
+    let (mut last, mut values) = (f64::NEG_INFINITY, Vec::new());
+    for reward in [0.2, 0.5, 0.8, 1.0] {
+        values.push(utility(reward, 1.0).await);
+        assert!(values.last().is_some_and(|u| *u > last), "{values:?}");
+        last = *values.last().unwrap();
+    }
+    let mut values = vec![utility(0.8, 1.0).await];
+    for factor in [2.0, 4.0, 8.0] {
+        values.push(utility(0.8, factor).await);
+    }
+    assert!(values.windows(2).all(|w| w[1] < w[0]), "{values:?}");
+}
+
+#[tokio::test]
+async fn the_same_seed_over_the_same_statistics_decides_the_same() {
+    let t = Table::new(&[1.0, 0.9, 0.8]);
+    for seed in 0..50 {
+        let (a, b) = (t.decide(seed).await, t.decide(seed).await);
+        assert_eq!(serde_json::to_value(&a).unwrap(), serde_json::to_value(&b).unwrap());
+    }
+}
