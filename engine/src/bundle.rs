@@ -20,6 +20,8 @@ pub struct Files {
     pub scripts: Vec<SourceFile>,
     /// `workflows/*.yaml` of the operator; the shipped ones are added here, and an equal name replaces them.
     pub workflows: Vec<SourceFile>,
+    /// Whether something runs tests against code.
+    pub runner: bool,
 }
 
 /// A checked configuration.
@@ -33,6 +35,7 @@ pub struct Bundle {
     /// The files of the workflows, for plans that outlive this configuration.
     pub(crate) sources: Vec<SourceFile>,
     pub(crate) language: Arc<dyn Language>,
+    runner: bool,
 }
 
 impl std::fmt::Debug for Bundle {
@@ -124,6 +127,7 @@ impl Bundle {
                 matrix: &matrix,
                 pools: &pools,
                 tools: &[],
+                runner: files.runner,
                 language: &*language,
                 variables: &variables,
             },
@@ -136,7 +140,20 @@ impl Bundle {
         }
         let hash = hash(&matrix, files);
         let pools = Arc::new(policies.pools().clone());
-        (Some(Bundle { hash, matrix, routing, policies, pools, library, sources, language }), problems)
+        (
+            Some(Bundle {
+                hash,
+                matrix,
+                routing,
+                policies,
+                pools,
+                library,
+                sources,
+                language,
+                runner: files.runner,
+            }),
+            problems,
+        )
     }
 
     /// The same configuration under another name. Whoever reads the files names it by their texts, so that equal
@@ -173,6 +190,7 @@ impl Bundle {
             matrix: &self.matrix,
             pools: &pools,
             tools: &[],
+            runner: self.runner,
             language: &*self.language,
             variables: &variables,
         };

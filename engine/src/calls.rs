@@ -5,6 +5,7 @@
 use crate::breaker::Breaker;
 use crate::config::Retry;
 use crate::ledger::{Ledger, Place};
+use crate::outside::Outside;
 use crate::route::{Candidates, resolve};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
@@ -19,8 +20,8 @@ use types::matrix::{Matrix, Model, ModelIx, Provider, Tier};
 use types::profile::WorkloadProfile;
 use types::provider::{Call, ChatProvider, Edits, Error, ErrorKind, Reply};
 use types::run::{CallError, CallRecord};
-use types::{Chunk, Completion, Usage, Usd};
-use workflows::{Ask, Failure, Generated, Purse, Route, Strategy, World};
+use types::{Chunk, Completion, Report, Usage, Usd};
+use workflows::{Ask, CheckAsk, Failure, Generated, Purse, Route, Strategy, World};
 
 mod hedges;
 mod log;
@@ -59,6 +60,8 @@ pub(crate) struct Calls {
     pub(crate) cap: Option<Usd>,
     pub(crate) ceilings: Ceilings,
     pub(crate) seed: u64,
+    /// What lies outside besides models.
+    pub(crate) outside: Outside,
     /// Calls made so far, for their identifiers.
     pub(crate) made: Arc<AtomicU32>,
     /// Where the calls are told besides; for who asks one question at a time.
@@ -165,6 +168,10 @@ impl World for Calls {
         let first = *self.order(ask).first()?;
         let ms = self.candidates.patience(first, q, ask.stream)?;
         Duration::try_from_secs_f64(ms / 1e3).ok()
+    }
+
+    fn check(&self, ask: CheckAsk) -> BoxFuture<'_, Report> {
+        Box::pin(self.outside.check(ask))
     }
 }
 

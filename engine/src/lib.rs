@@ -20,6 +20,7 @@ mod limits;
 mod live;
 mod models;
 pub mod outcome;
+pub mod outside;
 mod pipeline;
 pub mod rehearse;
 pub mod route;
@@ -37,6 +38,7 @@ pub use feedback::{FeedbackError, Receipt as FeedbackReceipt};
 pub use later::Background;
 pub use learn::{Statistics, learner};
 pub use models::{Learned, ModelRow};
+pub use outside::Outside;
 pub use policies;
 pub use profiler;
 pub use settle::Finished;
@@ -99,6 +101,7 @@ pub(crate) struct Inner {
     pub(crate) shadow: ArcSwapOption<shadow::Shadow>,
     seeds: AtomicU64,
     background: OnceLock<Background>,
+    outside: OnceLock<Outside>,
 }
 
 /// A configuration with what belongs to it; a request keeps the one it entered with.
@@ -153,6 +156,7 @@ impl Engine {
             shadow: ArcSwapOption::empty(),
             seeds: AtomicU64::new(seed),
             background: OnceLock::new(),
+            outside: OnceLock::new(),
             config,
         }))
     }
@@ -162,6 +166,13 @@ impl Engine {
     pub fn work_in(&self, background: Background) {
         // A second one would split the work between two counts.
         let _ = self.0.background.set(background);
+    }
+
+    /// Gives its workflows what lies outside besides models; without it their checks and tools find nothing there.
+    /// The first one given stays.
+    pub fn give(&self, outside: Outside) {
+        // What runs code or leaves the machine does not change under a request's feet.
+        let _ = self.0.outside.set(outside);
     }
 
     /// Swaps the configuration. Requests under way keep the one they entered with; models that stay keep
@@ -324,6 +335,11 @@ impl Engine {
 }
 
 impl Inner {
+    /// What lies outside besides models.
+    pub(crate) fn outside(&self) -> Outside {
+        self.outside.get().cloned().unwrap_or_default()
+    }
+
     /// A fresh seed for each request: the golden-ratio step visits every number before it repeats one.
     pub(crate) fn next_seed(&self) -> u64 {
         self.seeds.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)

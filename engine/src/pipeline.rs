@@ -91,6 +91,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         cap,
         ceilings: ceilings(&directives),
         seed,
+        outside: inner.outside(),
         made: Arc::new(AtomicU32::new(0)),
         log: None,
     };

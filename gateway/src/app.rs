@@ -19,6 +19,7 @@ use crate::edge::body::Budget;
 use crate::edge::request_id;
 use crate::front;
 use crate::metrics::{Metrics, Reading};
+use crate::services;
 use crate::tasks::Tasks;
 use crate::webhooks::{self, Webhooks};
 use engine::runs::Runs;
@@ -368,6 +369,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         finished: Some(Arc::new(move |record: &types::store::RequestRecord| count.request(record))),
         config: server.engine.clone(),
     });
+    engine.give(services::outside(&server.runner, &server.tools).map_err(Error::Services)?);
     let tasks = Tasks::default();
     let work = tasks.clone();
     let start: engine::Background = Arc::new(move |name, future| work.spawn(name, future));

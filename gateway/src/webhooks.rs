@@ -5,10 +5,10 @@
 //! identifier stays the same over all tries, so that it can tell a repetition.
 
 use crate::clock;
+use crate::hosts::Refused;
 use crate::routes::runs::object;
 use engine::runs::Runs;
 use futures_util::future::join_all;
-use http::Uri;
 use providers::Outgoing;
 use ring::hmac;
 use serde_json::{Value, json};
@@ -25,16 +25,8 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Sent at once.
 const AT_ONCE: usize = 16;
 
-/// Settings of webhooks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Config {
-    /// Hosts that may be told: names, or `*.` and a domain. Empty = nobody.
-    pub allow_hosts: Vec<String>,
-    /// Also without TLS.
-    pub allow_http: bool,
-    /// Also at addresses that are not public.
-    pub allow_private: bool,
-}
+/// Settings of webhooks: who may be told.
+pub use crate::hosts::Config;
 
 /// Tells the ends of runs.
 pub(crate) struct Webhooks {
@@ -68,26 +60,14 @@ impl Webhooks {
                 "`callback_url`: this server tells nobody; it needs webhooks.allow_hosts and {SECRET}"
             ));
         }
-        let uri: Uri = url.parse().map_err(|_| "`callback_url`: expected an absolute address".to_owned())?;
-        let scheme = uri.scheme_str().unwrap_or_default();
-        if !(scheme == "https" || scheme == "http" && self.config.allow_http) {
-            return Err("`callback_url`: expected https".to_owned());
-        }
-        let authority = uri.authority().map_or("", |a| a.as_str());
-        if authority.contains('@') {
-            return Err("`callback_url`: expected an address without a user".to_owned());
-        }
-        let host = uri.host().unwrap_or_default().to_lowercase();
-        let fits = |allowed: &String| match allowed.strip_prefix("*.") {
-            Some(domain) => {
-                host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
+        match self.config.check(url) {
+            Ok(()) => Ok(()),
+            Err(Refused::Address(why)) => Err(format!("`callback_url`: {why}")),
+            Err(Refused::Host) => {
+                Err("`callback_url`: its host is not among those that may be told (webhooks.allow_hosts)"
+                    .to_owned())
             }
-            None => host == allowed.to_lowercase(),
-        };
-        if self.config.allow_hosts.iter().any(fits) {
-            return Ok(());
         }
-        Err("`callback_url`: its host is not among those that may be told (webhooks.allow_hosts)".to_owned())
     }
 
     /// Tells what is due, until the server stops.

@@ -49,6 +49,7 @@ mod schema;
 mod secrets;
 mod shape;
 mod similarity;
+mod snippets;
 mod sources;
 pub mod test_output;
 #[cfg(test)]
@@ -63,6 +64,7 @@ pub use growing::{Growing, Step, Watch};
 pub use params::Problem;
 pub use pii::Entity;
 pub use run::{Checked, run};
+pub use snippets::{Snippet, snippets};
 
 /// Most findings kept per completion.
 pub const MAX_FINDINGS: usize = 50;

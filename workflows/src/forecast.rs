@@ -168,7 +168,7 @@ impl Forecast<'_> {
             let outcome = if called.is_some() { Outcome::Ok } else { Outcome::Error };
             self.emit(i, outcome, out);
         } else if let Some(v) = node.get::<Validate>() {
-            let d = if v.checks.list.is_empty() { 0.0 } else { self.detect };
+            let d = if v.checks.is_empty() { 0.0 } else { self.detect };
             self.emit(i, Outcome::Passed, Flow::timed(flow.g, flow.b * (1.0 - d), 0.0, mean));
             self.emit(i, Outcome::Failed, Flow::timed(0.0, 0.0, flow.c + flow.b * d, mean));
         } else if let Some(r) = node.get::<Repair>() {

@@ -43,7 +43,7 @@ pub use retry::Retry;
 pub use route::{Apart, Route, Strategy};
 pub use run::{Later, run};
 pub use trace::Trace;
-pub use validators::{detector, impossible};
+pub use validators::{Snippet, detector, impossible, snippets, test_output};
 pub use world::{
     Ask, CacheAsk, Cached, CheckAsk, Distinct, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated,
     Moment, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,

@@ -1,8 +1,8 @@
 //! For tests: a small expression language, a matrix of three models, and models that answer by script.
 
 use crate::world::{
-    Ask, CacheAsk, Cached, Failure, GateAsk, GateReply, Generated, ToolAsk, ToolFailure, ToolReply, ToolSpec,
-    World,
+    Ask, CacheAsk, Cached, CheckAsk, Failure, GateAsk, GateReply, Generated, ToolAsk, ToolFailure, ToolReply,
+    ToolSpec, World,
 };
 use crate::{Ending, Input, Library, Names, Trace, Workflow, load};
 use futures_util::future::BoxFuture;
@@ -20,7 +20,7 @@ use types::expr::{Compiled, Error, Expression, Language, Problem, Scope, Type, V
 use types::matrix::{Abilities, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts};
 use types::provider::{self, ErrorKind};
 use types::runs::SideEffect;
-use types::{ChatRequest, Chunk, Completion, Diagnostic, Usage};
+use types::{ChatRequest, Chunk, Completion, Diagnostic, Report, Usage};
 
 /// Comparisons of paths, strings, numbers and booleans, joined by `&&`; `.len()` of lists; a value alone,
 /// `a ?? b` and `a + b`; how many texts of `completions` agree.
@@ -148,7 +148,9 @@ impl Expression for Compared {
 pub(crate) fn variables() -> Variables {
     let workload =
         [("task_family", Type::Str), ("output_contract", Type::Str), ("economic_policy", Type::Str)];
-    let workload = Type::map(workload.into_iter().chain([("latency_class", Type::Str)]));
+    let workload = Type::map(
+        workload.into_iter().chain([("latency_class", Type::Str), ("precision_sensitivity", Type::Str)]),
+    );
     vec![
         ("workload".to_owned(), workload),
         ("request".to_owned(), Type::map([("model", Type::Str)])),
@@ -159,7 +161,7 @@ pub(crate) fn variables() -> Variables {
 
 pub(crate) fn scope() -> Scope {
     let workload = json!({"task_family": "chat", "output_contract": "prose", "economic_policy": "balanced",
-        "latency_class": "interactive"});
+        "latency_class": "interactive", "precision_sensitivity": "low"});
     let request = json!({"model": "auto"});
     let variables = [("workload", workload), ("flag", json!(true)), ("request", request)];
     Small.scope(None, variables.map(|(name, value)| (name.to_owned(), value)).to_vec())
@@ -232,7 +234,14 @@ pub(crate) fn load_all(files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
     let pools = ["default".to_owned(), "judge".to_owned()];
     load(
         files,
-        &Names { matrix: &matrix, pools: &pools, tools: &tools(), language: &Small, variables: &variables },
+        &Names {
+            matrix: &matrix,
+            pools: &pools,
+            tools: &tools(),
+            runner: true,
+            language: &Small,
+            variables: &variables,
+        },
     )
 }
 
@@ -284,6 +293,8 @@ pub(crate) struct Lines {
     pub(crate) asked: Mutex<Vec<Ask>>,
     pub(crate) dropped: Arc<Mutex<Vec<String>>>,
     tools: Mutex<VecDeque<Result<ToolReply, ToolFailure>>>,
+    checks: Mutex<VecDeque<Report>>,
+    pub(crate) check_asks: Mutex<Vec<CheckAsk>>,
     pub(crate) tool_calls: Mutex<Vec<ToolAsk>>,
     /// What the models' answers cost.
     pub(crate) price: Mutex<Option<Price>>,
@@ -313,6 +324,12 @@ impl Script {
     /// What tools answer, in the order in which they are called.
     pub(crate) fn with_tools(self, replies: Vec<Result<ToolReply, ToolFailure>>) -> Self {
         *self.tools.lock().unwrap() = replies.into();
+        self
+    }
+
+    /// What checks outside say, in the order in which they are asked.
+    pub(crate) fn with_checks(self, reports: Vec<Report>) -> Self {
+        *self.checks.lock().unwrap() = reports.into();
         self
     }
 
@@ -379,6 +396,16 @@ impl World for Script {
         Box::pin(async move {
             tokio::time::sleep(Duration::from_millis(1)).await;
             reply
+        })
+    }
+
+    fn check(&self, ask: CheckAsk) -> BoxFuture<'_, Report> {
+        let report =
+            self.checks.lock().unwrap().pop_front().unwrap_or_else(|| panic!("no report for {ask:?}"));
+        self.check_asks.lock().unwrap().push(ask);
+        Box::pin(async move {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            report
         })
     }
 

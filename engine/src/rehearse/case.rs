@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 use std::time::Duration;
 use types::doc::{self, Fields, Node, Reader, SourceFile};
-use types::{Diagnostic, Usd};
+use types::run::Severity;
+use types::{Diagnostic, Finding, Report, Usd, Verdict};
 
 /// A case, read and checked.
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub struct Case {
     pub(super) usd: Option<Usd>,
     pub(super) calls: Vec<Call>,
     pub(super) tools: Vec<Tool>,
+    pub(super) validators: Vec<Forced>,
     pub(super) expect: Expect,
 }
 
@@ -49,6 +51,16 @@ pub(super) enum Reply {
 pub(super) struct Tool {
     pub(super) tool: String,
     pub(super) reply: Result<Value, String>,
+}
+
+/// What a check outside says.
+#[derive(Clone, Debug)]
+pub(super) struct Forced {
+    /// The check.
+    pub(super) name: String,
+    /// Only of answers that contain this.
+    pub(super) when: Option<String>,
+    pub(super) report: Report,
 }
 
 /// What must come of it.
@@ -116,9 +128,27 @@ fn lower(
     let calls = calls.iter().enumerate().filter_map(|(i, n)| call(r, n, &format!("calls[{i}]"))).collect();
     let tools = f.take("tools").and_then(|n| r.list(n, "tools")).unwrap_or(&[]);
     let tools = tools.iter().enumerate().filter_map(|(i, n)| tool(r, n, &format!("tools[{i}]"))).collect();
+    let validators = f.take("validators").and_then(|n| r.list(n, "validators")).unwrap_or(&[]);
+    let validators = validators
+        .iter()
+        .enumerate()
+        .filter_map(|(i, n)| forced(r, n, &format!("validators[{i}]")))
+        .collect();
     let expect = f.require(r, "expect").and_then(|n| expect(r, n)).unwrap_or_default();
     f.finish(r);
-    Some(Case { workflow, name, file: source.path.clone(), request, tenant, vars, usd, calls, tools, expect })
+    Some(Case {
+        workflow,
+        name,
+        file: source.path.clone(),
+        request,
+        tenant,
+        vars,
+        usd,
+        calls,
+        tools,
+        validators,
+        expect,
+    })
 }
 
 fn request(r: &mut Reader<'_>, n: &Node, read: &dyn Fn(&str) -> Option<String>) -> Value {
@@ -234,6 +264,46 @@ fn tool(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Tool> {
         (None, Some(e)) => Err(e),
     };
     Some(Tool { tool: tool?, reply })
+}
+
+/// Checks that leave the process; every other one is computed.
+const OUTSIDE: &[&str] = &["code_tests", "http"];
+
+fn forced(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Forced> {
+    let mut f = r.fields(n, path)?;
+    let name = f.require(r, "use").and_then(|n| r.one_of(n, &f.at("use"), OUTSIDE)).map(str::to_owned);
+    let when = f.take("when").and_then(|n| r.string(n, &f.at("when")));
+    let verdict = f
+        .require(r, "verdict")
+        .and_then(|n| r.one_of(n, &f.at("verdict"), &["passed", "failed", "unverified"]));
+    let list = f.take("findings").and_then(|n| r.list(n, &f.at("findings"))).unwrap_or(&[]);
+    let at = f.at("findings");
+    let findings = list.iter().filter_map(|n| finding(r, n, &at)).collect();
+    f.finish(r);
+    let verdict = match verdict? {
+        "passed" => Verdict::Passed,
+        "failed" => Verdict::Failed,
+        _ => Verdict::Unverified,
+    };
+    Some(Forced { name: name?, when, report: Report { verdict, reason: None, findings } })
+}
+
+fn finding(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Finding> {
+    let mut f = r.fields(n, path)?;
+    let code = f.require(r, "code").and_then(|n| r.string(n, &f.at("code")));
+    let message = f.take("message").and_then(|n| r.string(n, &f.at("message"))).unwrap_or_default();
+    f.finish(r);
+    Some(Finding {
+        validator: String::new(),
+        code: code?,
+        severity: Severity::Repair,
+        path: None,
+        span: None,
+        message,
+        expected: None,
+        actual: None,
+        hint: None,
+    })
 }
 
 fn expect(r: &mut Reader<'_>, n: &Node) -> Option<Expect> {

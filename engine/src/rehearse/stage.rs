@@ -1,6 +1,6 @@
 //! The world of a test: what models and tools answer stands in the file.
 
-use super::case::{Call, Case, Reply, Tool};
+use super::case::{Call, Case, Forced, Reply, Tool};
 use super::clock::Clock;
 use crate::bundle::Bundle;
 use futures_util::future::BoxFuture;
@@ -13,9 +13,9 @@ use types::completion::{Choice, FinishReason};
 use types::matrix::{Matrix, Model, glob};
 use types::provider::{Error, ErrorKind};
 use types::runs::SideEffect;
-use types::{ChatRequest, Completion, Usage, Usd};
+use types::{ChatRequest, Completion, Report, Usage, Usd, Verdict};
 use workflows::{
-    Ask, EffectId, Failure, Generated, Moment, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+    Ask, CheckAsk, EffectId, Failure, Generated, Moment, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
 };
 
 /// Plays a case.
@@ -24,6 +24,7 @@ pub(super) struct Stage {
     matrix: Arc<Matrix>,
     calls: Vec<Call>,
     tools: Vec<Tool>,
+    validators: Vec<Forced>,
     input: u32,
     state: Mutex<State>,
 }
@@ -45,6 +46,7 @@ impl Stage {
             matrix: bundle.matrix().clone(),
             calls: case.calls.clone(),
             tools: case.tools.clone(),
+            validators: case.validators.clone(),
             input: u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX),
             state: Mutex::new(State {
                 used: vec![false; case.calls.len()],
@@ -217,6 +219,22 @@ impl World for Stage {
                 Some(Err(why)) => Err(ToolFailure::Failed(why)),
                 None => Err(ToolFailure::Unknown(ask.tool.to_string())),
             }
+        })
+    }
+
+    fn check(&self, ask: CheckAsk) -> BoxFuture<'_, Report> {
+        Box::pin(async move {
+            self.clock.sleep(Duration::from_millis(1)).await;
+            let text = ask.completion.text();
+            let fits =
+                |v: &&Forced| v.name == *ask.check && v.when.as_deref().is_none_or(|w| text.contains(w));
+            // As where nothing outside is there to ask.
+            let nothing = || Report {
+                verdict: Verdict::Unverified,
+                reason: Some(format!("the test says nothing of `{}`", ask.check)),
+                findings: Vec::new(),
+            };
+            self.validators.iter().find(fits).map_or_else(nothing, |v| v.report.clone())
         })
     }
 

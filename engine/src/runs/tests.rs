@@ -93,6 +93,7 @@ fn workflow(text: &str) -> Arc<Workflow> {
         matrix: &matrix,
         pools: &["default".to_owned(), "judge".to_owned()],
         tools: &tools,
+        runner: true,
         language: &*language,
         variables: &variables,
     };

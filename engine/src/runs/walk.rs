@@ -17,7 +17,7 @@ use crate::limits::Held;
 use crate::pipeline::{self, Decided};
 use crate::route::Candidates;
 use crate::settle::{self, Tree};
-use crate::{View, later};
+use crate::{Outside, View, later};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -317,9 +317,9 @@ fn assemble(
     admission.received = shared.base();
     let (ledger, before, after, trace) =
         (Ledger::default(), Ledger::default(), Ledger::default(), Trace::default());
-    let calls = calls(view, &made, &admission, (&ledger, &after));
-    let out = Arc::new(Out { calls, before: before.clone() });
     let inner = &service.engine.0;
+    let calls = calls(view, &made, &admission, (&ledger, &after), inner.outside());
+    let out = Arc::new(Out { calls, before: before.clone() });
     let profile = profiler::profile(&made.request);
     let features = profiler::features(&made.request, &profile);
     let about = About::of(&made.decision, view.bundle.matrix(), profile.facts.images);
@@ -344,7 +344,13 @@ fn assemble(
     Walk { shared, run, tree, after }
 }
 
-fn calls(view: &View, made: &Made, admission: &Admission, ledgers: (&Ledger, &Ledger)) -> Calls {
+fn calls(
+    view: &View,
+    made: &Made,
+    admission: &Admission,
+    ledgers: (&Ledger, &Ledger),
+    outside: Outside,
+) -> Calls {
     let given = &made.given;
     Calls {
         reach: view.reach.clone(),
@@ -363,6 +369,7 @@ fn calls(view: &View, made: &Made, admission: &Admission, ledgers: (&Ledger, &Le
             ..Ceilings::default()
         },
         seed: made.seed,
+        outside,
         made: Arc::new(AtomicU32::new(0)),
         log: None,
     }
@@ -462,7 +469,7 @@ pub(super) async fn repetition(
         deadline: None,
     };
     let (ledger, after) = (Ledger::default(), Ledger::default());
-    let calls = calls(&view, &made, &admission, (&ledger, &after));
+    let calls = calls(&view, &made, &admission, (&ledger, &after), Outside::default());
     let out = Arc::new(Out { calls, before: Ledger::default() });
     let run = walk_of(&view, &made, shared.clone(), out, Trace::default(), &head.id);
     Ok((shared, run))

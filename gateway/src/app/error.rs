@@ -36,6 +36,9 @@ pub enum Error {
     /// What webhooks need cannot be used.
     #[error("webhooks cannot be sent: {0}")]
     Webhooks(String),
+    /// What tools and checks over HTTP need cannot be used.
+    #[error("services cannot be asked: {0}")]
+    Services(String),
     /// The address cannot be taken.
     #[error("cannot listen on {addr}: {source}{}", hint(.source))]
     Listen {

@@ -137,6 +137,7 @@ pub fn load_read(
         defaults: Some(sources::built_in_rules()),
         scripts: sources.scripts.clone(),
         workflows: sources.workflows.clone(),
+        runner: server.runner.enabled,
     };
     let (bundle, found) = Bundle::load(Arc::new(matrix), &files);
     problems.extend(found);

@@ -89,6 +89,8 @@ pub struct Server {
     pub engine: engine::Config,
     /// The code runner.
     pub runner: crate::runner::Config,
+    /// Which services tools and checks may ask.
+    pub tools: crate::hosts::Config,
     /// Durable runs.
     pub runs: engine::runs::Config,
     /// Webhooks of runs.
@@ -124,6 +126,7 @@ impl Default for Server {
             grace: secs(30),
             engine: engine::Config::default(),
             runner: crate::runner::Config::default(),
+            tools: crate::hosts::Config::default(),
             runs: engine::runs::Config::default(),
             webhooks: crate::webhooks::Config::default(),
             reload: Reload::default(),
@@ -255,6 +258,9 @@ pub const KEYS: &[&str] = &[
     "runner.output",
     "runner.parallel",
     "runner.folders",
+    "tools.allow_hosts",
+    "tools.allow_http",
+    "tools.allow_private",
     "runs.parallel",
     "runs.wall",
     "runs.lifetime",
@@ -323,6 +329,9 @@ fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "runner.output" => Slot::Bytes(&mut s.runner.output, KIB..=64 * MIB),
         "runner.parallel" => Slot::Count(&mut s.runner.parallel, 1..=64),
         "runner.folders" => Slot::Texts(&mut s.runner.folders),
+        "tools.allow_hosts" => Slot::Texts(&mut s.tools.allow_hosts),
+        "tools.allow_http" => Slot::Flag(&mut s.tools.allow_http),
+        "tools.allow_private" => Slot::Flag(&mut s.tools.allow_private),
         "runs.parallel" => Slot::Count(&mut s.runs.parallel, 1..=1_024),
         "runs.wall" => Slot::Time(&mut s.runs.wall, secs(1)..=secs(7 * 86_400)),
         "runs.lifetime" => Slot::Time(&mut s.runs.lifetime, secs(1)..=secs(90 * 86_400)),

@@ -1,6 +1,6 @@
-//! Words sent to addresses that clients name and operators allow: webhooks.
+//! Words sent to addresses that operators allow: webhooks, tools, services that check.
 
-use super::connect::{Failed, HttpClient, Tls, is_public, root_cause};
+use super::connect::{Body, Failed, HttpClient, Tls, is_public, root_cause};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{Method, Request, Uri};
@@ -42,33 +42,77 @@ impl Outgoing {
         headers: &[(&'static str, String)],
         body: Bytes,
     ) -> Result<u16, String> {
-        let uri: Uri = url.parse().map_err(|_| "the address is none".to_owned())?;
-        // A host that is an address already is never resolved, so nobody else would look at it.
-        let address = uri.host().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        if !self.allow_private && address.is_some_and(|a| !is_public(a)) {
-            return Err("no connection: the address is not public".to_owned());
-        }
-        let mut request = Request::new(Full::new(body));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = uri;
-        let all = request.headers_mut();
-        all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        for (name, value) in headers {
-            let value = HeaderValue::from_str(value).map_err(|_| format!("the header {name} is none"))?;
-            all.insert(HeaderName::from_static(name), value);
-        }
+        let request = request(Method::POST, url, headers, Some(body))?;
         let sent = async {
-            let answer = self.http.request(request).await.map_err(|e| match e {
-                Failed::Connect(e) => format!("no connection: {}", root_cause(&*e)),
-                Failed::Lost(e) => format!("no answer: {}", root_cause(&*e)),
-            })?;
-            let (head, body) = answer.into_parts();
+            let (status, body) = self.send(request).await?;
             // Too long an answer only costs its connection.
             let _ = Limited::new(body, ANSWER).collect().await;
-            Ok(head.status.as_u16())
+            Ok(status)
         };
         tokio::time::timeout(WHOLE, sent).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
     }
+
+    /// Sends a request, with JSON where there is a body, and gives status and body of the answer, which has 1 MiB
+    /// at most. Redirects are answers like any other: nothing is followed.
+    ///
+    /// # Errors
+    /// There was no answer, or a longer one; why.
+    pub async fn call(
+        &self,
+        method: &str,
+        url: &str,
+        headers: &[(String, String)],
+        body: Option<Bytes>,
+        timeout: Duration,
+    ) -> Result<(u16, String), String> {
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| "the method is none".to_owned())?;
+        let request = request(method, url, headers, body)?;
+        let sent = async {
+            let (status, body) = self.send(request).await?;
+            let body = Limited::new(body, ANSWER).collect().await;
+            let body = body.map_err(|_| format!("its answer broke off, or is longer than {ANSWER} bytes"))?;
+            Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
+        };
+        tokio::time::timeout(timeout, sent).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(u16, Body), String> {
+        // A host that is an address already is never resolved, so nobody else would look at it.
+        let address = request.uri().host().and_then(|h| h.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        if !self.allow_private && address.is_some_and(|a| !is_public(a)) {
+            return Err("no connection: the address is not public".to_owned());
+        }
+        let answer = self.http.request(request).await.map_err(|e| match e {
+            Failed::Connect(e) => format!("no connection: {}", root_cause(&*e)),
+            Failed::Lost(e) => format!("no answer: {}", root_cause(&*e)),
+        })?;
+        let (head, body) = answer.into_parts();
+        Ok((head.status.as_u16(), body))
+    }
+}
+
+fn request<N: AsRef<str>>(
+    method: Method,
+    url: &str,
+    headers: &[(N, String)],
+    body: Option<Bytes>,
+) -> Result<Request<Full<Bytes>>, String> {
+    let uri: Uri = url.parse().map_err(|_| "the address is none".to_owned())?;
+    let json = body.is_some();
+    let mut request = Request::new(Full::new(body.unwrap_or_default()));
+    *request.method_mut() = method;
+    *request.uri_mut() = uri;
+    let all = request.headers_mut();
+    if json {
+        all.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    for (name, value) in headers {
+        let name = name.as_ref();
+        let wrong = || format!("the header {name} is none");
+        let value = HeaderValue::from_str(value).map_err(|_| wrong())?;
+        all.insert(HeaderName::from_bytes(name.as_bytes()).map_err(|_| wrong())?, value);
+    }
+    Ok(request)
 }
 
 #[cfg(test)]

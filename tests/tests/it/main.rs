@@ -13,6 +13,7 @@
 mod admin_input;
 mod bad_input;
 mod bundles;
+mod coding;
 mod config;
 mod contracts;
 mod control;

@@ -12,6 +12,7 @@ pub(crate) mod chain;
 pub(crate) mod check;
 pub(crate) mod inputs;
 pub(crate) mod later;
+pub(crate) mod outside;
 
 /// An acyclic graph: the root of a workflow, or the body of a node. At most 64 nodes.
 #[derive(Debug, Default)]

@@ -1,5 +1,6 @@
 //! Lists of validators, in files and in directives.
 
+use super::outside::{self, Outside};
 use super::{Cx, later};
 use crate::node::Read;
 use crate::reference::Ref;
@@ -11,12 +12,14 @@ use types::run::Severity;
 use validators::Check;
 
 /// Checks of the format that nothing runs yet: they need more than the answer and its request.
-const LATER: &[&str] = &["code_tests", "http", "script"];
+const LATER: &[&str] = &["script"];
 
 /// A list of checks, with what it was built from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checks {
     pub(crate) list: Vec<Arc<dyn Check>>,
+    /// Those that leave the process.
+    pub(crate) outside: Vec<Outside>,
     /// What their parameters refer to, under the paths by which they ask for it.
     pub(crate) refs: Vec<(String, Ref)>,
     /// For the hash of the plan: name, parameters, severity of each.
@@ -36,12 +39,19 @@ impl Checks {
 
     /// The references that the checks read.
     pub(crate) fn reads(&self) -> impl Iterator<Item = Read<'_>> {
-        self.refs.iter().map(|(_, reference)| Read { reference, may_be_absent: false })
+        let own = self.refs.iter().map(|(_, reference)| reference);
+        let tests = self.outside.iter().filter_map(Outside::tests);
+        own.chain(tests).map(|reference| Read { reference, may_be_absent: false })
+    }
+
+    /// Whether there are none.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty() && self.outside.is_empty()
     }
 
     fn entry(&mut self, cx: &mut Cx<'_>, n: &Node, path: &str) {
-        let (name, with, severity) = if let Some(s) = n.as_str() {
-            ((s.to_owned(), n), None, None)
+        let (name, with, severity, timeout) = if let Some(s) = n.as_str() {
+            ((s.to_owned(), n), None, None, None)
         } else {
             let Some(mut f) = cx.r.fields(n, path) else { return };
             let name = f.require(&mut cx.r, "use").and_then(|n| Some((cx.r.string(n, &f.at("use"))?, n)));
@@ -50,18 +60,34 @@ impl Checks {
                 .take("severity")
                 .and_then(|n| cx.r.one_of(n, &f.at("severity"), Severity::NAMES))
                 .and_then(Severity::parse);
-            later(cx, &mut f, &["as", "weight", "needed", "on_fail", "timeout"]);
+            let outside = name.as_ref().is_some_and(|(n, _)| outside::NAMES.contains(&n.as_str()));
+            let timeout = f.take("timeout").and_then(|n| {
+                if outside {
+                    return cx.r.duration(n, &f.at("timeout"));
+                }
+                cx.unsupported(n.span, "timeout");
+                None
+            });
+            later(cx, &mut f, &["as", "weight", "needed", "on_fail"]);
             f.finish(&mut cx.r);
             let Some(name) = name else { return };
-            (name, with, severity)
+            (name, with, severity, timeout)
         };
         let (name, at) = name;
         if LATER.contains(&name.as_str()) {
             cx.unsupported(at.span, &name);
             return;
         }
+        if outside::NAMES.contains(&name.as_str()) {
+            if let Some(o) = Outside::lower(cx, (&name, at), with, (severity, timeout), path) {
+                self.canonical.push(o.canonical());
+                self.outside.push(o);
+            }
+            return;
+        }
         if !validators::NAMES.contains(&name.as_str()) {
-            let hint = suggestion(&name, validators::NAMES.iter().copied());
+            let known = validators::NAMES.iter().chain(outside::NAMES).copied();
+            let hint = suggestion(&name, known);
             let d = cx.r.error("203", at.span, format!("there is no validator `{name}`"));
             d.hint = Some(hint);
             path.clone_into(&mut d.field);

@@ -93,7 +93,7 @@ fn calls(graph: &mut crate::graph::Graph, into: &mut Vec<(String, Span)>) {
 
 /// `lint: {allow: […]}` of a node silences what is reported at that node's place.
 fn silenced(d: &Diagnostic, graph: &crate::graph::Graph) -> bool {
-    const SILENCEABLE: &[&str] = &["WF307", "WF308", "WF309", "WF332", "WF334", "WF431"];
+    const SILENCEABLE: &[&str] = &["WF307", "WF308", "WF309", "WF332", "WF334", "WF421", "WF431"];
     let here = |n: &Node| n.lint.contains(&d.code) && d.field.starts_with(&format!("{}:", n.id));
     SILENCEABLE.contains(&d.code.as_str())
         && graph.nodes.iter().any(|n| here(n) || n.spec.bodies().into_iter().any(|g| silenced(d, g)))
@@ -133,6 +133,9 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     node::generate::appoint(&mut root);
     crate::graph::later::settle(&mut root);
     crate::graph::check::flow(&mut cx.r, &root);
+    if !cx.names.runner {
+        crate::graph::outside::without_runner(&mut cx.r, &root);
+    }
     Some(Parts { head, serves, limits, vars: constants(&vars), inputs, root, fallback: None })
 }
 

@@ -16,6 +16,7 @@ mod expr;
 mod expressions;
 mod file;
 mod link;
+mod outside;
 mod source;
 mod template;
 #[cfg(test)]
@@ -27,6 +28,7 @@ pub(crate) use checks::{Checks, of_directive};
 pub(crate) use cx::{Cx, Named, later};
 pub(crate) use expr::{Expr, Reads};
 pub(crate) use file::{Head, Loaded, workflow};
+pub(crate) use outside::{Outside, What};
 pub(crate) use source::Source;
 pub(crate) use template::{Data, Prompt, Template};
 pub(crate) use top::{Given, Top, bind};
@@ -40,6 +42,8 @@ pub struct Names<'a> {
     pub pools: &'a [String],
     /// The tools that workflows may call.
     pub tools: &'a [Arc<ToolSpec>],
+    /// Whether something runs tests against code.
+    pub runner: bool,
     /// The language of expressions.
     pub language: &'a dyn Language,
     /// The variables of a request; `nodes`, `vars` and the rest of a workflow's own are added here.
@@ -84,6 +88,7 @@ pub fn shipped() -> Vec<SourceFile> {
         ("workflows/cheap_first_cascade.yaml", include_str!("../../library/cheap_first_cascade.yaml")),
         ("workflows/consensus_vote.yaml", include_str!("../../library/consensus_vote.yaml")),
         ("workflows/speculative_hedge.yaml", include_str!("../../library/speculative_hedge.yaml")),
+        ("workflows/hard_coding.yaml", include_str!("../../library/hard_coding.yaml")),
     ]
     .into_iter()
     .map(|(path, text)| SourceFile::new(path, text))

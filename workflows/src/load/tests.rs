@@ -79,7 +79,7 @@ fn shapes() {
 #[test]
 fn what_comes_later_says_so() {
     check(&with("type: generate", "type: generate, prefill: So"), &[("WF105", 4, 41)]);
-    check(&with("[contract]", "[contract, code_tests]"), &[("WF105", 5, 57)]);
+    check(&with("[contract]", "[contract, script]"), &[("WF105", 5, 57)]);
     check(&with("from: nodes.check.best", "from: nodes.check.best, mode: windowed"), &[("WF105", 6, 63)]);
     check(&format!("prompts: {{}}\n{GOOD}"), &[]);
     check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF301", 6, 39)]);

@@ -1,17 +1,19 @@
 //! `validate`: runs checks over completions and sorts them by what the checks say.
 
-use super::{Begun, NodeType, Out, Read, Resolved, Spec, no_labels};
+use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec, no_labels};
 use crate::load::{Checks, Cx, later};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::run::{At, RowId, Table};
 use crate::value::{Ty, Value};
+use futures_util::future::join_all;
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 use types::Verdict;
 use types::doc::Fields;
 use types::expr::Type;
 
+mod outside;
 mod suite;
 #[cfg(test)]
 mod tests;
@@ -129,14 +131,40 @@ impl Spec for Validate {
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let rows = at.rows(&self.input);
         let checks = Suite::of(&at, &self.checks, self.last);
+        if !checks.is_pure() {
+            return Begun::waits(self.outside(at, rows, checks));
+        }
         let mut table = at.host.table();
         for id in &rows {
             if let Some(row) = table.row_mut(*id) {
-                let checked = checks.check(&row.completion);
+                let checked = checks.at_once(&row.completion);
                 row.join(checked);
                 row.extras |= self.last;
             }
         }
         Begun::done(self.sort(&rows, &table))
+    }
+}
+
+impl Validate {
+    /// Checks completions, all at the same time, that something outside has a say in.
+    async fn outside(&self, at: At<'_>, rows: Vec<RowId>, checks: Suite<'_>) -> NodeResult {
+        let completions: Vec<_> = {
+            let table = at.host.table();
+            rows.iter().filter_map(|id| Some((*id, table.row(*id)?.completion.clone()))).collect()
+        };
+        let each = completions.iter().map(|(id, c)| {
+            let checks = &checks;
+            async move { (*id, checks.check(c).await) }
+        });
+        let told = join_all(each).await;
+        let mut table = at.host.table();
+        for (id, checked) in told {
+            if let Some(row) = table.row_mut(id) {
+                row.join(checked);
+                row.extras |= self.last;
+            }
+        }
+        Ok(self.sort(&rows, &table))
     }
 }

@@ -11,19 +11,19 @@ use crate::route::Route;
 use crate::run::frame::Locals;
 use crate::value::Value;
 use crate::world::{
-    Ask, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated, Moment, ToolAsk, ToolFailure,
-    ToolReply,
+    Ask, CheckAsk, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated, Moment, ToolAsk,
+    ToolFailure, ToolReply,
 };
 use futures_util::StreamExt;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use types::Finding;
 use types::completion::Accumulator;
 use types::matrix::Model;
 use types::provider::Edits;
 use types::run::Severity;
+use types::{Finding, Report};
 
 /// A node instance.
 #[derive(Clone)]
@@ -229,6 +229,15 @@ impl<'a> At<'a> {
         let error = result.as_ref().err().map(ToString::to_string);
         self.host.tell(|| Event::Result { id, by: Some(tool), error });
         result
+    }
+
+    /// Has an answer checked outside.
+    pub(crate) async fn check(&self, ask: CheckAsk) -> Report {
+        let (id, check) = (ask.id.clone(), ask.check.clone());
+        self.host.tell(|| Event::Intent { id: id.clone(), purpose: check.to_string() });
+        let report = self.host.world.check(ask).await;
+        self.host.tell(|| Event::Result { id, by: Some(check), error: report.reason.clone() });
+        report
     }
 
     /// Asks people.

@@ -47,6 +47,10 @@ pub(crate) fn decide(host: &Host) -> (Option<&Chain>, String) {
     }
     let request = &host.input.request;
     let between = chain.between.iter().filter_map(|i| nodes.get(*i));
+    let outside = between.clone().filter_map(|n| n.get()).flat_map(|v: &Validate| &v.checks.outside);
+    if let Some(o) = outside.clone().find(|o| o.severity > Severity::Warn) {
+        return buffered(&format!("`{}` must see the whole answer", o.what.name()));
+    }
     let own = between.filter_map(|n| n.get()).map(|v: &Validate| v.checks.list.iter());
     let mut checks = own.flatten().chain(&host.extras);
     match checks.find(|c| c.severity() > Severity::Warn && c.applies(request)) {
@@ -109,7 +113,7 @@ pub(crate) async fn run<'a>(
                 model: model.clone(),
             };
             let stop = pump.pass(head, rest).await;
-            Live::Ended(Box::new(ended(&at, chain, pump, stop, &purse)))
+            Live::Ended(Box::new(ended(&at, chain, pump, stop, &purse).await))
         }
     }
 }
@@ -169,7 +173,7 @@ impl Pump<'_> {
     }
 }
 
-fn ended(at: &At<'_>, chain: &Chain, pump: Pump<'_>, stop: Option<Stop>, purse: &Purse) -> Ending {
+async fn ended(at: &At<'_>, chain: &Chain, pump: Pump<'_>, stop: Option<Stop>, purse: &Purse) -> Ending {
     let Pump { all, model, .. } = pump;
     let host = at.host;
     let completion = all.finish();
@@ -177,7 +181,7 @@ fn ended(at: &At<'_>, chain: &Chain, pump: Pump<'_>, stop: Option<Stop>, purse: 
     at.charge(&answer, purse);
     match stop {
         None => {
-            let row = record_chain(host, at.frame, chain, answer.clone());
+            let row = record_chain(host, at.frame, chain, answer.clone()).await;
             let verdict = row.map_or(Verdict::None, |id| {
                 host.delivered(id);
                 at.demanded(id);

@@ -54,6 +54,7 @@ impl Stage {
             defaults: Some(crate::config::built_in_rules()),
             scripts: Vec::new(),
             workflows: vec![SourceFile::new(format!("{WORKFLOW}.yaml"), GRAPH)],
+            runner: true,
         };
         let (bundle, problems) = Bundle::load(Arc::new(matrix(models)), &files);
         let bundle =

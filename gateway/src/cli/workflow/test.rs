@@ -57,6 +57,19 @@ const SHIPPED: &[(&str, &str)] = &[
         "cheap_first_cascade.agreed.yaml",
         include_str!("../../../../workflows/library/tests/cheap_first_cascade.agreed.yaml"),
     ),
+    ("hard_coding.passes.yaml", include_str!("../../../../workflows/library/tests/hard_coding.passes.yaml")),
+    (
+        "hard_coding.repaired.yaml",
+        include_str!("../../../../workflows/library/tests/hard_coding.repaired.yaml"),
+    ),
+    (
+        "hard_coding.hopeless.yaml",
+        include_str!("../../../../workflows/library/tests/hard_coding.hopeless.yaml"),
+    ),
+    (
+        "hard_coding.unverified.yaml",
+        include_str!("../../../../workflows/library/tests/hard_coding.unverified.yaml"),
+    ),
 ];
 
 struct Played {

@@ -119,7 +119,7 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
         stuck: false,
         stopped: None,
     };
-    if let Some(found) = machine.fix() {
+    if let Some(found) = machine.fix().await {
         return machine.done(Some(found), id);
     }
     for rung in &spec.ladder {
@@ -145,17 +145,13 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
 }
 
 impl Machine<'_> {
-    fn check(&self, completion: &Completion) -> Checked {
-        self.checks.check(completion)
-    }
-
     /// Mends the latest answer locally. `Some` when the result passes.
-    fn fix(&mut self) -> Option<Found> {
+    async fn fix(&mut self) -> Option<Found> {
         if !self.spec.fix {
             return None;
         }
         let mended = mend(&self.latest, &self.findings, &self.checks.list, &self.at.host.input.request)?;
-        let checked = self.check(&mended);
+        let checked = self.checks.check(&mended).await;
         self.history.push(Tried {
             strategy: Strategy::Fix,
             model: Some(self.model.id.clone()),
@@ -200,7 +196,7 @@ impl Machine<'_> {
                 return None;
             }
         };
-        let checked = self.check(&answer.completion);
+        let checked = self.checks.check(&answer.completion).await;
         let same_findings = fingerprints(&checked.report.findings) == fingerprints(&self.findings);
         let same = |c: &Arc<Completion>| {
             answer.completion.text() == c.text() && answer.completion.tool_calls() == c.tool_calls()
@@ -219,7 +215,7 @@ impl Machine<'_> {
         if let Some(found) = self.weigh(answer, checked, rung.strategy) {
             return Some(found);
         }
-        self.fix().map(|f| Found { strategy: rung.strategy, ..f })
+        self.fix().await.map(|f| Found { strategy: rung.strategy, ..f })
     }
 
     /// The answer of a rung, and what it cost.

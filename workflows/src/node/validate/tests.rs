@@ -2,6 +2,8 @@
 
 use crate::testing::{Says, Script, file, load_all, play, replies, request, text, workflow};
 use serde_json::{Value, json};
+use types::run::Severity;
+use types::{Finding, Report, Verdict};
 
 fn body(validators: &str) -> String {
     format!(
@@ -103,5 +105,145 @@ fn wrong_parameters_and_references_are_shown_at_their_place() {
     check("{ use: grounding, with: { min: 2 } }", ("WF104", "min"));
     check("{ use: citations, with: { stile: url } }", ("WF101", "stile"));
     check("{ use: similarity, with: { to: quick, min: 0.5 } }", ("WF103", "quick"));
-    check("http", ("WF105", "http"));
+    check("script", ("WF105", "script"));
+}
+
+/// One generation whose code is checked outside, repaired if it fails.
+fn tested(validator: &str) -> String {
+    format!(
+        "\
+nodes:
+  - {{ id: ask, type: generate }}
+  - {{ id: check, type: validate, validators: [{validator}], timeout: 20s }}
+  - {{ id: fix, type: repair, from: check, strategies: [reprompt] }}
+  - {{ id: answer, type: stream, from: nodes.check.best }}
+  - {{ id: mended, type: stream, from: nodes.fix.completion }}
+  - {{ id: gone, type: fail, code: none_passed, message: gone }}
+edges:
+  - {{ from: ask, to: check }}
+  - {{ from: check, to: answer, outcome: [passed, unverified] }}
+  - {{ from: check, to: fix, outcome: failed }}
+  - {{ from: fix, to: mended, outcome: repaired }}
+  - {{ from: fix, to: gone, outcome: exhausted }}
+"
+    )
+}
+
+fn says(verdict: Verdict, code: Option<&str>) -> Report {
+    let finding = |code: &str| Finding {
+        validator: "anything".into(),
+        code: code.into(),
+        severity: Severity::Warn,
+        path: Some("test_sum".into()),
+        span: None,
+        message: "x".repeat(500),
+        expected: None,
+        actual: None,
+        hint: None,
+    };
+    Report {
+        verdict,
+        reason: Some("as the script says".into()),
+        findings: code.map(finding).into_iter().collect(),
+    }
+}
+
+const QUESTION: &str = "Write add.\n```python\nassert add(1, 2) == 3\n```\n```sh\nls\n```";
+
+async fn code(validator: &str, reports: Vec<Report>) -> (String, Script) {
+    let ask = vec![Says::Text(1, "first")];
+    let script = Script::new(vec![("ask", ask), ("fix", vec![Says::Text(1, "second")])]).with_checks(reports);
+    let request = request(json!({"messages": [{"role": "user", "content": QUESTION}]}));
+    let (ending, _) = play(&workflow(&tested(validator)), request, &script).await;
+    (text(&ending), script)
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_checked_outside_has_three_verdicts() {
+    use Verdict::{Failed, Passed, Unverified};
+    let check = async |reports: &[Verdict], want: &str| {
+        let reports = reports.iter().map(|v| says(*v, (*v == Failed).then_some("test_failed"))).collect();
+        let (got, script) = code("code_tests", reports).await;
+        assert_eq!(got, want);
+        script
+    };
+    check(&[Passed], "first|passed").await;
+    check(&[Unverified], "first|unverified").await;
+    let script = check(&[Failed, Passed], "second|passed").await;
+    let asks = script.check_asks.lock().unwrap();
+    let ids: Vec<String> = asks.iter().map(|a| a.id.to_string()).collect();
+    assert_eq!(ids, ["check#0.1:check", "fix#0.1:check"]);
+    assert_eq!(asks[0].with, json!({"language": "python", "tests": [{"text": "assert add(1, 2) == 3\n"}]}));
+    assert_eq!((asks[0].completion.text(), asks[0].timeout.as_secs()), ("first", 18));
+    // The model that repairs is told, in few words.
+    let told = script.asked.lock().unwrap()[1].edits.messages.clone().unwrap();
+    let told = told.last().unwrap().content.text().into_owned();
+    assert!(told.contains("test_failed at test_sum") && !told.contains(&"x".repeat(201)), "{told}");
+    let script = check(&[Failed, Failed], "workflow.none_passed").await;
+    assert!(!script.check_asks.lock().unwrap().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_without_findings_fails_and_a_warning_does_not() {
+    let (got, _) = code("code_tests", vec![says(Verdict::Failed, None), says(Verdict::Passed, None)]).await;
+    assert_eq!(got, "second|passed");
+    let warns = "{ use: code_tests, severity: warn }";
+    let (got, _) = code(warns, vec![says(Verdict::Failed, None)]).await;
+    assert_eq!(got, "first|passed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn parameters_go_out_with_the_question() {
+    let of = async |validator: &str| {
+        let (_, script) = code(validator, vec![says(Verdict::Passed, None)]).await;
+        let asks = script.check_asks.lock().unwrap();
+        (asks[0].check.to_string(), asks[0].with.clone(), asks[0].timeout.as_millis())
+    };
+    let with =
+        "{ use: code_tests, with: { cpu: 5s, memory: 1KiB, network: off, language: sh }, timeout: 3s }";
+    let sh = json!({"language": "sh", "cpu_ms": 5000, "memory": 1024, "tests": [{"text": "assert add(1, 2) == 3\n"}]});
+    assert_eq!(of(with).await, ("code_tests".to_owned(), sh, 3000));
+    let http = "{ use: http, with: { url: \"https://checks.example/run\" } }";
+    let url = json!({"url": "https://checks.example/run", "question": QUESTION});
+    assert_eq!(of(http).await, ("http".to_owned(), url, 2000));
+}
+
+#[test]
+fn mistakes_in_checks_outside_are_named() {
+    let check = |validator: &str, want: &[(&str, &str)]| {
+        let (_, problems) = load_all(&[file(&tested(validator))]);
+        let got: Vec<(&str, &str)> = problems.iter().map(|d| (d.code.as_str(), d.message.as_str())).collect();
+        assert_eq!(got.len(), want.len(), "{validator}: {got:?}");
+        for ((code, message), (wanted, part)) in got.iter().zip(want) {
+            assert!(code == wanted && message.contains(part), "{validator}: {got:?}");
+        }
+    };
+    check("code_tests", &[]);
+    check("code_test", &[("WF203", "code_test")]);
+    check("{ use: code_tests, with: { cpus: 5s } }", &[("WF101", "cpus")]);
+    check("{ use: code_tests, with: { network: on } }", &[("WF103", "network")]);
+    check("{ use: code_tests, with: { tests: nodes.nobody.text } }", &[("WF301", "nobody")]);
+    check("http", &[("WF102", "url")]);
+    check("{ use: http, with: { url: checks.example } }", &[("WF104", "checks.example")]);
+}
+
+#[test]
+fn tests_without_a_runner_are_warned_of() {
+    let (matrix, variables) = (crate::testing::matrix(), crate::testing::variables());
+    let names = crate::Names {
+        matrix: &matrix,
+        pools: &[],
+        tools: &[],
+        runner: false,
+        language: &crate::testing::Small,
+        variables: &variables,
+    };
+    let problems = |body: &str| crate::load(&[file(body)], &names).1;
+    let got = problems(&tested("code_tests"));
+    assert_eq!(got.len(), 1, "{got:?}");
+    let d = &got[0];
+    assert_eq!((d.code.as_str(), d.line, d.severity), ("WF421", 5, types::Severity::Warning));
+    assert!(d.hint.as_ref().is_some_and(|h| h.contains("runner.enabled")));
+    let silent = tested("code_tests").replace("timeout: 20s", "timeout: 20s, lint: { allow: [WF421] }");
+    assert!(problems(&silent).is_empty(), "{:?}", problems(&silent));
 }

@@ -8,7 +8,7 @@ use crate::run::{Answer, At, Frame, Host, RowId};
 use crate::value::Value;
 
 /// Notes the nodes of the chain as resolved, with that answer as what the first of them gave.
-pub(in crate::run) fn record_chain(
+pub(in crate::run) async fn record_chain(
     host: &Host,
     frame: &Frame<'_>,
     chain: &Chain,
@@ -29,9 +29,13 @@ pub(in crate::run) fn record_chain(
         let resolved = if i == chain.stream {
             Resolved::plain(Outcome::Delivered)
         } else {
-            match at.node.spec.start(at.clone()) {
-                Begun::Done(Ok(resolved)) => resolved,
-                _ => Resolved::plain(Outcome::Cancelled),
+            let resolved = match at.node.spec.start(at.clone()) {
+                Begun::Done(result) => result,
+                Begun::Waits(work) => work.await,
+            };
+            match resolved {
+                Ok(resolved) => resolved,
+                Err(_) => Resolved::plain(Outcome::Cancelled),
             }
         };
         walk.note(i, resolved);
