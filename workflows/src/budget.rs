@@ -58,6 +58,7 @@ struct State {
     reserved: Usd,
     /// Somebody has said what was paid, be it nothing.
     told: bool,
+    stopped: bool,
 }
 
 /// What a run, a node or a call may use and has used. Whatever is taken from it is taken from those around
@@ -128,6 +129,17 @@ impl Purse {
     /// Whether anybody has said what was paid.
     pub(crate) fn is_told(&self) -> bool {
         self.lock().told
+    }
+
+    /// Whoever asked has seen enough of the answer: dropping its stream from here on is no loss of a call.
+    pub fn stop(&self) {
+        self.lock().stopped = true;
+    }
+
+    /// Whether that is so.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.lock().stopped
     }
 
     /// Its limits.

@@ -6,7 +6,7 @@ use crate::load::{Cx, Expr, Given};
 use crate::node::Node;
 use crate::node::call::Call;
 use crate::node::generate::Generate;
-use crate::node::stream::{Mode, Stream};
+use crate::node::stream::Stream;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -261,12 +261,12 @@ pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
     }
     let chain = chain::find(&parts.root);
     for (i, n) in parts.root.nodes.iter().enumerate() {
-        let passes = n.get().is_some_and(|s: &Stream| s.mode == Mode::Passthrough);
-        if passes && chain.as_ref().is_none_or(|c| c.stream != i) {
-            r.error("411", n.span, format!("`{}` cannot pass an answer through", n.id)).hint = Some(
-                "passthrough needs a straight way from one generate node with one sample; use `auto`"
-                    .to_owned(),
-            );
+        let flows = n.get().map(|s: &Stream| s.mode).filter(|m| m.flows());
+        if let Some(mode) = flows.filter(|_| chain.as_ref().is_none_or(|c| c.stream != i)) {
+            let mode = mode.as_str();
+            r.error("411", n.span, format!("`{}` cannot be `{mode}`", n.id)).hint = Some(format!(
+                "{mode} needs a straight way from one generate node with one sample; use `auto`"
+            ));
         }
     }
 }

@@ -305,6 +305,8 @@ pub(crate) struct Lines {
     pub(crate) decision: Mutex<Option<GateReply>>,
     pub(crate) gates: Mutex<Vec<GateAsk>>,
     pub(crate) kept: Mutex<Vec<(CacheAsk, Cached)>>,
+    /// Pieces of streams that were read, beginnings left out.
+    pub(crate) pulled: Arc<AtomicU32>,
 }
 
 impl std::ops::Deref for Script {
@@ -373,7 +375,7 @@ pub(crate) fn chunk(text: &str) -> Chunk {
     Chunk {
         choices: vec![Delta {
             text: Some(text.to_owned()),
-            finish_reason: text.ends_with('.').then_some(FinishReason::Stop),
+            finish_reason: (text.is_empty() || text.ends_with('.')).then_some(FinishReason::Stop),
             ..Delta::default()
         }],
         ..Chunk::default()
@@ -487,8 +489,12 @@ impl World for Script {
                     let m = Arc::new(model("a", 1));
                     let by = m.clone();
                     let mut pieces = pieces.into_iter();
+                    let pulled = self.pulled.clone();
                     let head = pieces.next().flatten().map(chunk).into_iter().collect();
-                    let rest = stream::iter(pieces.map(move |p| p.map(chunk).ok_or_else(|| lost(&by))));
+                    let rest = stream::iter(pieces.map(move |p| {
+                        pulled.fetch_add(1, Ordering::Relaxed);
+                        p.map(chunk).ok_or_else(|| lost(&by))
+                    }));
                     Ok(Generated::Stream { model: m, head, rest: rest.boxed() })
                 }
             };

@@ -87,6 +87,11 @@ impl Stream for Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
+        if !self.open.closed && self.open.purse.is_stopped() {
+            // What was reported so far is of its beginning; all of it is estimated.
+            self.usage = None;
+            self.end(None);
+        }
         if !self.open.closed {
             let error =
                 Error::new(types::provider::ErrorKind::Cancelled, &self.open.model, "the client left");

@@ -31,6 +31,7 @@ mod operator;
 mod repair;
 mod sdk;
 mod secrecy;
+mod streaming;
 mod usage;
 mod wire;
 

@@ -58,7 +58,7 @@ pub(crate) struct Generate {
     stop_when: Option<Expr>,
     pub(crate) hedge: Option<Hedge>,
     /// `on_upstream_loss: retry`.
-    again_if_lost: bool,
+    pub(crate) again_if_lost: bool,
     pub(crate) edits: Edits,
 }
 

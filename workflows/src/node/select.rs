@@ -153,7 +153,9 @@ impl Select {
     }
 
     fn run(&self, all: &[Weighed], table: &Table) -> Resolved {
-        let rows: Vec<Fit<'_>> = all.iter().filter_map(|w| Some((w, table.row(w.id)?))).collect();
+        let rows = all.iter().filter_map(|w| Some((w, table.row(w.id)?)));
+        // What was stopped before its end is nobody's choice.
+        let rows: Vec<Fit<'_>> = rows.filter(|(_, r)| !r.doomed).collect();
         let checked = rows.iter().any(|(_, r)| r.verdict != Verdict::None);
         let mut fit = rows.clone();
         if self.require_passing.unwrap_or(checked) {

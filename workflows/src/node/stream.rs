@@ -1,14 +1,17 @@
 //! `stream`: the one way to the client.
 
+use super::validate::Suite;
 use super::{Begun, NodeType, Read, Resolved, Spec, no_labels};
 use crate::ending::RunFailure;
-use crate::load::{Cx, later};
+use crate::load::{Checks, Cx, later};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
-use crate::run::{At, End};
+use crate::run::{At, End, RowId};
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 use types::doc::{self, Fields};
+use types::run::Severity;
+use types::{Finding, Verdict};
 
 pub(crate) static TYPE: NodeType = NodeType {
     name: "stream",
@@ -26,29 +29,74 @@ pub(crate) static TYPE: NodeType = NodeType {
 /// When the client sees the first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
+    /// As the checks that apply to the request allow.
     Auto,
+    /// After everything.
     Buffered,
+    /// As soon as nothing to come can make it wrong.
+    Windowed,
+    /// At once; the verdict comes at the end.
+    Optimistic,
+    /// At once; the checks are for the record.
     Passthrough,
 }
 
 impl Mode {
-    const fn as_str(self) -> &'static str {
+    const NAMES: &'static [&'static str] = &["auto", "buffered", "windowed", "optimistic", "passthrough"];
+
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Mode::Auto => "auto",
             Mode::Buffered => "buffered",
+            Mode::Windowed => "windowed",
+            Mode::Optimistic => "optimistic",
             Mode::Passthrough => "passthrough",
         }
     }
 
+    /// Whether the author asks for text to flow before the answer is whole.
+    pub(crate) const fn flows(self) -> bool {
+        matches!(self, Mode::Windowed | Mode::Optimistic | Mode::Passthrough)
+    }
+
     fn lower(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Mode {
-        if let Some(name) = n.as_str().filter(|s| matches!(*s, "windowed" | "optimistic")) {
-            cx.unsupported(n.span, &format!("mode: {name}"));
-            return Mode::Buffered;
-        }
-        match cx.r.one_of(n, path, &["auto", "buffered", "passthrough"]) {
+        match cx.r.one_of(n, path, Mode::NAMES) {
             Some("buffered") => Mode::Buffered,
+            Some("windowed") => Mode::Windowed,
+            Some("optimistic") => Mode::Optimistic,
             Some("passthrough") => Mode::Passthrough,
             _ => Mode::Auto,
+        }
+    }
+}
+
+/// What becomes of an answer that fails once it has been shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Late {
+    /// The verdict says so.
+    Annotate,
+    /// The stream ends with an error.
+    Error,
+    /// An error if what fails must never be delivered, else the verdict.
+    #[default]
+    BySeverity,
+}
+
+impl Late {
+    /// Whether an answer with this finding ends with an error.
+    pub(crate) fn is_error(self, finding: &Finding) -> bool {
+        match self {
+            Late::Annotate => false,
+            Late::Error => finding.severity > Severity::Warn,
+            Late::BySeverity => finding.severity == Severity::Block,
+        }
+    }
+
+    fn lower(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Late {
+        match cx.r.one_of(n, path, &["annotate", "error"]) {
+            Some("annotate") => Late::Annotate,
+            Some(_) => Late::Error,
+            None => Late::BySeverity,
         }
     }
 }
@@ -59,41 +107,85 @@ pub(crate) struct Stream {
     /// `None` only in a file with errors.
     pub(crate) from: Option<Ref>,
     pub(crate) mode: Mode,
+    /// Its own checks, beside those before it.
+    pub(crate) checks: Checks,
+    pub(crate) late: Late,
 }
 
 /// Keys of the format that come later.
-const LATER: &[&str] =
-    &["window", "validators", "on_late_failure", "header_hold", "keepalive", "trailer", "pace"];
+const LATER: &[&str] = &["window", "header_hold", "keepalive", "trailer", "pace"];
 
 impl Stream {
+    fn of(from: Option<Ref>) -> Self {
+        Stream { from, mode: Mode::Auto, checks: Checks::default(), late: Late::default() }
+    }
+
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let from = f.require(&mut cx.r, "from").and_then(|n| Ref::lower_completions(cx, n, &f.at("from")));
         let mode = f.take("mode").map_or(Mode::Auto, |n| Mode::lower(cx, n, &f.at("mode")));
+        let checks = f.take("validators").map(|n| (n.span, Checks::lower(cx, n, &f.at("validators"))));
+        if let Some((span, checks)) = &checks {
+            streams(cx, *span, checks, &f.at("validators"));
+        }
+        let late = f
+            .take("on_late_failure")
+            .map_or(Late::default(), |n| Late::lower(cx, n, &f.at("on_late_failure")));
         later(cx, f, LATER);
-        Stream { from, mode }
+        Stream { from, mode, checks: checks.map(|(_, c)| c).unwrap_or_default(), late }
     }
 
     /// The `output` of a file: a reference, or a map of the keys of a `stream` node.
     pub(crate) fn lower_output(cx: &mut Cx<'_>, node: &doc::Node) -> Self {
         if matches!(node.value, doc::Value::Map(_)) {
             let Some(mut f) = cx.r.fields(node, "output") else {
-                return Stream { from: None, mode: Mode::Auto };
+                return Stream::of(None);
             };
             let stream = Stream::lower(cx, &mut f);
             f.finish(&mut cx.r);
             return stream;
         }
-        Stream { from: Ref::lower_completions(cx, node, "output"), mode: Mode::Auto }
+        Stream::of(Ref::lower_completions(cx, node, "output"))
+    }
+
+    /// What its own checks find against an answer.
+    fn own(&self, at: &At<'_>, id: RowId) -> Vec<Finding> {
+        if self.checks.is_empty() {
+            return Vec::new();
+        }
+        let suite = Suite::of(at, &self.checks, false);
+        let mut table = at.host.table();
+        let Some(row) = table.row_mut(id) else { return Vec::new() };
+        let checked = suite.at_once(&row.completion);
+        let failed = checked.report.verdict == Verdict::Failed;
+        row.join(checked);
+        if failed { row.findings.clone() } else { Vec::new() }
+    }
+}
+
+/// The checks of a sink look at text that flows: each must be able to.
+fn streams(cx: &mut Cx<'_>, span: doc::Span, checks: &Checks, path: &str) {
+    let whole = checks.list.iter().map(|c| c.name()).find(|name| {
+        let entry = validators::entries().iter().find(|e| e.name == *name);
+        entry.is_none_or(|e| !(e.stream.starts_with("window") || e.stream.starts_with("head")))
+    });
+    if let Some(name) = whole.or_else(|| checks.outside.first().map(|o| o.what.name())) {
+        let d = cx.r.error("411", span, format!("`{name}` needs the whole answer, and cannot watch it flow"));
+        d.hint = Some("put it into a validate node before the stream".to_owned());
+        path.clone_into(&mut d.field);
     }
 }
 
 impl Spec for Stream {
     fn canonical(&self) -> Json {
-        json!({"from": self.from.as_ref().map(Ref::canonical), "mode": self.mode.as_str()})
+        json!({
+            "from": self.from.as_ref().map(Ref::canonical), "mode": self.mode.as_str(),
+            "checks": self.checks.canonical, "late": format!("{:?}", self.late),
+        })
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
-        self.from.iter().map(|reference| Read { reference, may_be_absent: false }).collect()
+        let from = self.from.iter().map(|reference| Read { reference, may_be_absent: false });
+        from.chain(self.checks.reads()).collect()
     }
 
     /// Delivers the completion, after the checks that policies demand and nothing before has run.
@@ -101,7 +193,14 @@ impl Spec for Stream {
         let Some(id) = at.rows(self.from.as_slice()).first().copied() else {
             return Begun::done(Resolved::plain(Outcome::Error).note("there is no completion to deliver"));
         };
-        let findings = at.demanded(id);
+        let mut findings = self.own(&at, id);
+        if findings.is_empty() {
+            findings = at.demanded(id);
+        }
+        let doomed = at.host.table().row(id).filter(|r| r.doomed).map(|r| r.findings.clone());
+        if let Some(found) = doomed {
+            findings = found;
+        }
         if findings.is_empty() {
             let end = Some(Box::new(End::Delivered(id)));
             return Begun::done(Resolved { end, ..Resolved::plain(Outcome::Delivered) });

@@ -13,11 +13,13 @@ use types::Verdict;
 use types::doc::Fields;
 use types::expr::Type;
 
+mod doom;
 mod outside;
 mod suite;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use doom::{mends, watch};
 pub(crate) use suite::Suite;
 
 pub(crate) static TYPE: NodeType = NodeType {
@@ -54,6 +56,8 @@ pub(crate) struct Validate {
     pub(crate) checks: Checks,
     /// `keep: passing`.
     pub(crate) passing_only: bool,
+    /// It may stop an answer that cannot pass before its end.
+    pub(crate) early_abort: bool,
     /// No other `validate` lies between it and delivery: checks that policies demand join it.
     pub(crate) last: bool,
 }
@@ -73,8 +77,10 @@ impl Validate {
         let passing_only = f
             .take("keep")
             .is_some_and(|n| cx.r.one_of(n, &f.at("keep"), &["passing", "all"]) == Some("passing"));
-        later(cx, f, &["pass_when", "early_abort"]);
-        Validate { input, checks, passing_only, last: false }
+        let early_abort =
+            f.take("early_abort").and_then(|n| cx.r.boolean(n, &f.at("early_abort"))).unwrap_or(true);
+        later(cx, f, &["pass_when"]);
+        Validate { input, checks, passing_only, early_abort, last: false }
     }
 
     fn sort(&self, rows: &[RowId], table: &Table) -> Resolved {
@@ -120,7 +126,8 @@ impl Validate {
 impl Spec for Validate {
     fn canonical(&self) -> Json {
         let input: Vec<&str> = self.input.iter().map(Ref::canonical).collect();
-        json!({"input": input, "checks": self.checks.canonical, "passing_only": self.passing_only})
+        json!({"input": input, "checks": self.checks.canonical, "passing_only": self.passing_only,
+            "early_abort": self.early_abort})
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
@@ -136,7 +143,7 @@ impl Spec for Validate {
         }
         let mut table = at.host.table();
         for id in &rows {
-            if let Some(row) = table.row_mut(*id) {
+            if let Some(row) = table.row_mut(*id).filter(|r| !r.doomed) {
                 let checked = checks.at_once(&row.completion);
                 row.join(checked);
                 row.extras |= self.last;
@@ -151,7 +158,8 @@ impl Validate {
     async fn outside(&self, at: At<'_>, rows: Vec<RowId>, checks: Suite<'_>) -> NodeResult {
         let completions: Vec<_> = {
             let table = at.host.table();
-            rows.iter().filter_map(|id| Some((*id, table.row(*id)?.completion.clone()))).collect()
+            let whole = rows.iter().filter_map(|id| Some((*id, table.row(*id).filter(|r| !r.doomed)?)));
+            whole.map(|(id, r)| (id, r.completion.clone())).collect()
         };
         let each = completions.iter().map(|(id, c)| {
             let checks = &checks;

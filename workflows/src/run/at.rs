@@ -1,6 +1,6 @@
 //! A node at work: where it stands, what it reads, and its way to the world outside.
 
-use super::{Answer, Env, Frame, Host, Origin, Progress, RowId};
+use super::{Answer, Doom, Env, Frame, Host, Origin, Progress, RowId};
 use crate::budget::{Amounts, Purse};
 use crate::event::Event;
 use crate::graph::Graph;
@@ -24,6 +24,9 @@ use types::matrix::Model;
 use types::provider::Edits;
 use types::run::Severity;
 use types::{Finding, Report};
+
+/// Attempts of an ask after its stream was lost are counted from here: far behind those of a node's own.
+const LOST: u32 = 100;
 
 /// A node instance.
 #[derive(Clone)]
@@ -193,10 +196,56 @@ impl<'a> At<'a> {
 
     /// The rest of an answer that has begun.
     pub(crate) async fn whole(&self, opened: Opened<'_>) -> Result<Answer, Failure> {
+        self.read(opened, None).await
+    }
+
+    /// An answer that is watched while it grows. A stream that is lost is asked for once more.
+    pub(crate) async fn watched(&self, ask: Ask, doom: Option<Doom<'_>>) -> Result<Answer, Failure> {
+        let Some(doom) = doom else { return self.call(ask).await };
+        let first = Ask { stream: true, ..ask };
+        let opened = self.open(first.clone()).await?;
+        match self.read(opened, Some(doom.again())).await {
+            Err(e) if e.is_lost() => {
+                let mut again = first;
+                again.id.attempt = again.id.attempt.saturating_add(LOST);
+                again.purse = Purse::new(Amounts::default(), Some(self.purse.clone()));
+                let opened = self.open(again).await?;
+                self.read(opened, Some(doom)).await
+            }
+            other => other,
+        }
+    }
+
+    /// Reads an answer to its end. One that is watched and cannot pass is stopped: nothing more of it is paid for.
+    pub(crate) async fn read(
+        &self,
+        opened: Opened<'_>,
+        mut doom: Option<Doom<'_>>,
+    ) -> Result<Answer, Failure> {
         let Opened { generated, mut bill, started, index, attempt } = opened;
-        let (completion, model) = whole(generated).await?;
+        let mut stopped = None;
+        let (completion, model) = match generated {
+            Generated::Whole { completion, model } => (completion, model),
+            Generated::Stream { model, head, rest } => {
+                let mut all = Accumulator::default();
+                let mut chunks = futures_util::stream::iter(head.into_iter().map(Ok)).chain(rest);
+                while let Some(next) = chunks.next().await {
+                    let chunk = next?;
+                    all.push(&chunk);
+                    stopped = doom.as_mut().and_then(|d| d.push(&chunk));
+                    if stopped.is_some() {
+                        bill.purse.stop();
+                        break;
+                    }
+                }
+                (all.finish(), model)
+            }
+        };
         let ms = self.host.ms(&Moment { frame: &self.path, what: "answer", index, attempt }) - started;
-        let answer = Answer { completion, model, ms };
+        let mut answer = Answer { completion, model, ms, doomed: None };
+        if let Some(found) = stopped {
+            answer.stop(Box::new(found));
+        }
         bill.open = false;
         self.charge(&answer, &bill.purse);
         Ok(answer)
@@ -214,7 +263,8 @@ impl<'a> At<'a> {
         self.spend(purse);
     }
 
-    fn spend(&self, purse: &Purse) {
+    /// Counts what a call has cost.
+    pub(crate) fn spend(&self, purse: &Purse) {
         let cost = purse.used().usd.dollars();
         if cost > 0.0 {
             self.frame.with(self.position, |c| c.cost_usd += cost);
@@ -311,21 +361,6 @@ impl Drop for Bill<'_> {
     fn drop(&mut self) {
         if self.open {
             self.at.spend(&self.purse);
-        }
-    }
-}
-
-/// A stream put together.
-async fn whole(generated: Generated) -> Result<(types::Completion, Arc<Model>), Failure> {
-    match generated {
-        Generated::Whole { completion, model } => Ok((completion, model)),
-        Generated::Stream { model, head, mut rest } => {
-            let mut all = Accumulator::default();
-            head.iter().for_each(|c| all.push(c));
-            while let Some(chunk) = rest.next().await {
-                all.push(&chunk?);
-            }
-            Ok((all.finish(), model))
         }
     }
 }

@@ -1,28 +1,62 @@
-//! Passing an answer through: whether it may be, and how.
+//! An answer that flows to the client while its nodes still run: whether it may, and how.
 
+use super::doom::Doom;
+use super::pump::{Pump, Stop};
 use super::walk::record_chain;
 use super::{Answer, At, Frame, Host};
 use crate::budget::Purse;
 use crate::ending::{Ending, RunFailure};
 use crate::graph::chain::Chain;
 use crate::node::generate::{self, Generate, Race};
-use crate::node::stream::{Mode, Stream};
+use crate::node::stream::{Late, Mode, Stream};
 use crate::node::validate::Validate;
-use crate::node::{Fault, NodeResult};
+use crate::node::{Fault, NodeResult, validate};
 use crate::world::{EffectId, EffectKind, Failure, Generated};
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
-use tokio::time::Instant;
-use types::completion::Accumulator;
-use types::matrix::Model;
-use types::provider::{self, ErrorKind};
 use types::run::{Severity, Step};
-use types::{Chunk, Verdict};
+use types::{Chunk, Finding, Verdict};
+use validators::Check;
+
+type Checks = Vec<Arc<dyn Check>>;
+
+/// How an answer flows.
+pub(crate) struct Flow<'a> {
+    pub(super) chain: &'a Chain,
+    /// Checks that hold text back until nothing to come can make it wrong.
+    pub(super) hold: Checks,
+    /// Checks that may stop it, and hold nothing back.
+    pub(super) watch: Checks,
+    /// What becomes of an answer that fails after it has been shown; `None`: it is on record only.
+    pub(super) late: Option<Late>,
+}
+
+/// The checks along a chain that judge, and what stands against letting text flow.
+struct Found {
+    own: Checks,
+    demanded: Checks,
+    /// A check outside the process.
+    outside: Option<&'static str>,
+}
+
+impl Found {
+    fn along(host: &Host, chain: &Chain, stream: &Stream) -> Self {
+        let request = &host.input.request;
+        let judges = |c: &&Arc<dyn Check>| c.severity() > Severity::Warn && c.applies(request);
+        let nodes = chain.between.iter().filter_map(|i| host.workflow.root.nodes.get(*i));
+        let validates: Vec<&Validate> = nodes.filter_map(|n| n.get()).collect();
+        let own = validates.iter().flat_map(|v| &v.checks.list).chain(&stream.checks.list);
+        let outside = validates.iter().flat_map(|v| &v.checks.outside);
+        Found {
+            own: own.filter(judges).cloned().collect(),
+            demanded: host.extras.iter().filter(judges).cloned().collect(),
+            outside: outside.clone().find(|o| o.severity > Severity::Warn).map(|o| o.what.name()),
+        }
+    }
+}
 
 /// Which way the answer takes to the client, and why, in the words of the record.
-pub(crate) fn decide(host: &Host) -> (Option<&Chain>, String) {
+pub(crate) fn decide(host: &Host) -> (Option<Flow<'_>>, String) {
     let buffered = |why: &str| (None, format!("buffered: {why}"));
     if host.input.sink.is_none() {
         return buffered("the client asked for no stream");
@@ -30,36 +64,47 @@ pub(crate) fn decide(host: &Host) -> (Option<&Chain>, String) {
     let Some(chain) = &host.workflow.chain else {
         return buffered("several sources, a judge or a condition lie before the answer");
     };
-    let nodes = &host.workflow.root.nodes;
-    let mode = nodes.get(chain.stream).and_then(|n| n.get()).map(|s: &Stream| s.mode);
-    match mode {
-        Some(Mode::Buffered) => return buffered("the workflow says so"),
-        Some(Mode::Passthrough) => {
-            // The author gives up the workflow's own checks, never those that a policy demands.
-            let demanded =
-                host.extras.iter().find(|c| c.severity() > Severity::Warn && c.applies(&host.input.request));
-            return match demanded {
-                Some(c) => buffered(&format!("a policy demands that `{}` sees the whole answer", c.name())),
-                None => (Some(chain), "passthrough: the workflow says so".to_owned()),
-            };
-        }
-        _ => {}
+    let Some(stream): Option<&Stream> = host.workflow.root.nodes.get(chain.stream).and_then(|n| n.get())
+    else {
+        return buffered("there is no stream node");
+    };
+    if stream.mode == Mode::Buffered {
+        return buffered("the workflow says so");
     }
     let request = &host.input.request;
-    let between = chain.between.iter().filter_map(|i| nodes.get(*i));
-    let outside = between.clone().filter_map(|n| n.get()).flat_map(|v: &Validate| &v.checks.outside);
-    if let Some(o) = outside.clone().find(|o| o.severity > Severity::Warn) {
-        return buffered(&format!("`{}` must see the whole answer", o.what.name()));
+    let found = Found::along(host, chain, stream);
+    let whole = |c: &&Arc<dyn Check>| !c.promise(request).releases();
+    // The author may give up the workflow's own checks, never those that a policy demands.
+    if let Some(c) = found.demanded.iter().find(whole) {
+        return buffered(&format!("a policy demands that `{}` sees the whole answer", c.name()));
     }
-    let own = between.filter_map(|n| n.get()).map(|v: &Validate| v.checks.list.iter());
-    let mut checks = own.flatten().chain(&host.extras);
-    match checks.find(|c| c.severity() > Severity::Warn && c.applies(request)) {
-        Some(c) => buffered(&format!("`{}` must see the whole answer", c.name())),
-        None => (Some(chain), "passthrough: nothing to check and one source".to_owned()),
+    let freely = matches!(stream.mode, Mode::Passthrough | Mode::Optimistic);
+    if let (false, Some(name)) = (freely, found.outside) {
+        return buffered(&format!("`{name}` must see the whole answer"));
     }
+    if let (false, Some(c)) = (freely, found.own.iter().find(whole)) {
+        return buffered(&format!("`{}` must see the whole answer", c.name()));
+    }
+    let late = (stream.mode != Mode::Passthrough).then_some(stream.late);
+    let flow = match stream.mode {
+        Mode::Passthrough => Flow { chain, hold: found.demanded, watch: Vec::new(), late },
+        Mode::Optimistic => Flow { chain, hold: found.demanded, watch: found.own, late },
+        _ => Flow { chain, hold: [found.own, found.demanded].concat(), watch: Vec::new(), late },
+    };
+    if request.params.n > 1 && !flow.hold.is_empty() {
+        return buffered("several choices grow side by side");
+    }
+    let why = match (stream.mode, flow.hold.first()) {
+        (Mode::Passthrough, _) => "passthrough: the workflow says so".to_owned(),
+        (Mode::Optimistic, _) => "optimistic: the workflow says so".to_owned(),
+        (_, Some(c)) => format!("windowed: `{}` lets text go as it comes", c.name()),
+        (Mode::Windowed, None) => "windowed: nothing to check".to_owned(),
+        (_, None) => "passthrough: nothing to check and one source".to_owned(),
+    };
+    (Some(flow), why)
 }
 
-/// How an attempt to pass through went.
+/// How an attempt to let an answer flow went.
 pub(crate) enum Live {
     /// Bytes reached the client; the run is over.
     Ended(Box<Ending>),
@@ -70,135 +115,145 @@ pub(crate) enum Live {
 pub(crate) async fn run<'a>(
     host: &'a Host,
     frame: &'a Frame<'a>,
-    chain: &Chain,
+    flow: &Flow<'_>,
     sink: &Sender<Chunk>,
 ) -> Live {
     let nothing = || Live::Instead(Err(Fault::Call(Failure::NoCandidate("no source".to_owned()))));
-    let Some(at) = At::new(host, frame, chain.generate) else { return nothing() };
+    let Some(at) = At::new(host, frame, flow.chain.generate) else { return nothing() };
     let Some(spec) = at.node.get::<Generate>() else { return nothing() };
     let started = at.begin();
     let mut ask = spec.ask(&at, 0);
     ask.stream = true;
     // The node's time holds until the answer begins; a long answer may take as long as the run may.
     ask.timeout = None;
-    let id = EffectId::new(&at.path, EffectKind::Wait, 0, 1);
     let mut race = Race::new(spec.hedge.as_ref(), &at, ask);
-    let opened = tokio::select! {
-        biased;
-        result = race.winner() => result,
-        () = host.world.wait(id, at.until()) => {
-            return Live::Instead(Err(Fault::Timeout));
-        }
-    };
-    let (generated, purse) = match opened {
-        Err(f) => return Live::Instead(Err(Fault::Call(f))),
-        Ok((_, opened)) => opened.split(),
-    };
-    match generated {
-        Generated::Whole { completion, model } => {
-            host.input.trace.with(|run| {
-                run.stream_mode = "buffered: the model answered in one piece".to_owned();
-            });
-            let answer = Answer { completion, model, ms: at.ms("answer") - started };
-            at.charge(&answer, &purse);
-            Live::Instead(Ok(generate::finish(vec![(0, answer)], &at.path, &mut host.table())))
-        }
-        Generated::Stream { model, head, rest } => {
-            host.input.trace.with(|run| run.served_by = Some(model.id.clone()));
-            let mut pump = Pump {
-                host,
-                sink,
-                all: Accumulator::default(),
-                deadline: host.deadline(),
-                model: model.clone(),
-            };
-            let stop = pump.pass(head, rest).await;
-            Live::Ended(Box::new(ended(&at, chain, pump, stop, &purse).await))
-        }
-    }
-}
-
-/// Why chunks stopped flowing before the answer's own end.
-enum Stop {
-    Upstream(provider::Error),
-    ClientGone,
-}
-
-struct Pump<'a> {
-    host: &'a Host,
-    sink: &'a Sender<Chunk>,
-    all: Accumulator,
-    deadline: Option<Instant>,
-    model: Arc<Model>,
-}
-
-impl Pump<'_> {
-    /// Passes every chunk on as it arrives; a full sink holds the provider back.
-    async fn pass(
-        &mut self,
-        head: Vec<Chunk>,
-        mut rest: BoxStream<'static, Result<Chunk, provider::Error>>,
-    ) -> Option<Stop> {
-        let flow = async {
-            for chunk in head {
-                self.all.push(&chunk);
-                if self.sink.send(chunk).await.is_err() {
-                    return Some(Stop::ClientGone);
-                }
-            }
-            // Whoever reads the sink in this same task sees the beginning before more is read.
-            tokio::task::yield_now().await;
-            while let Some(next) = rest.next().await {
-                let chunk = match next {
-                    Ok(chunk) => chunk,
-                    Err(e) => return Some(Stop::Upstream(e)),
-                };
-                self.all.push(&chunk);
-                if self.sink.send(chunk).await.is_err() {
-                    return Some(Stop::ClientGone);
-                }
-            }
-            None
-        };
-        let Some(deadline) = self.deadline else { return flow.await };
-        let id = EffectId::new(&Arc::from(""), EffectKind::Wait, 0, 1);
-        tokio::select! {
+    let mut lost = 0;
+    loop {
+        let id = EffectId::new(&at.path, EffectKind::Wait, 0, 1 + lost);
+        let opened = tokio::select! {
             biased;
-            stop = flow => stop,
-            () = self.host.world.wait(id, deadline) => {
-                let e = provider::Error::new(ErrorKind::TotalTimeout, &self.model, "the run's time is up");
-                Some(Stop::Upstream(e))
+            result = race.winner() => result,
+            () = host.world.wait(id, at.until()) => return Live::Instead(Err(Fault::Timeout)),
+        };
+        let (generated, purse) = match opened {
+            Err(f) => return Live::Instead(Err(Fault::Call(f))),
+            Ok((_, opened)) => opened.split(),
+        };
+        let (model, head, rest) = match generated {
+            Generated::Whole { completion, model } => {
+                host.input.trace.with(|run| {
+                    run.stream_mode = "buffered: the model answered in one piece".to_owned();
+                });
+                let ms = at.ms("answer") - started;
+                return instead(&at, Answer { completion, model, ms, doomed: None }, &purse);
             }
+            Generated::Stream { model, head, rest } => (model, head, rest),
+        };
+        host.input.trace.with(|run| run.served_by = Some(model.id.clone()));
+        let hold = (!flow.hold.is_empty())
+            .then(|| Doom::new(flow.hold.clone(), &host.input.request, validate::mends(&at)));
+        let watch = Doom::open(flow.watch.clone(), &host.input.request, false);
+        let mut pump = Pump::new(host, sink, hold, watch, flow.late, model);
+        let stop = pump.pass(head, rest, &purse).await;
+        match stop {
+            // Nobody has seen anything of it: another call may do better.
+            Some(Stop::Upstream(e)) if !pump.released() => {
+                let failure = Failure::Provider(e);
+                at.spend(&purse);
+                if spec.again_if_lost && failure.is_lost() && lost == 0 {
+                    lost = 1;
+                    continue;
+                }
+                return Live::Instead(Err(Fault::Call(failure)));
+            }
+            stop => return ended(&at, flow, pump, stop, &purse, started).await,
         }
     }
 }
 
-async fn ended(at: &At<'_>, chain: &Chain, pump: Pump<'_>, stop: Option<Stop>, purse: &Purse) -> Ending {
-    let Pump { all, model, .. } = pump;
-    let host = at.host;
-    let completion = all.finish();
-    let answer = Answer { completion, model, ms: at.ms("answer") };
+/// The answer goes through its nodes in the usual way.
+fn instead(at: &At<'_>, answer: Answer, purse: &Purse) -> Live {
     at.charge(&answer, purse);
-    match stop {
-        None => {
-            let row = record_chain(host, at.frame, chain, answer.clone()).await;
-            let verdict = row.map_or(Verdict::None, |id| {
-                host.delivered(id);
-                at.demanded(id);
-                host.table().row(id).map_or(Verdict::None, |r| r.verdict)
-            });
-            host.input.trace.with(|run| run.verdict = verdict);
-            Ending::Streamed { completion: answer.completion, model: answer.model, verdict }
+    Live::Instead(Ok(generate::finish(vec![(0, answer)], &at.path, &mut at.host.table())))
+}
+
+async fn ended(
+    at: &At<'_>,
+    flow: &Flow<'_>,
+    mut pump: Pump<'_>,
+    stop: Option<Stop>,
+    purse: &Purse,
+    started: f64,
+) -> Live {
+    let host = at.host;
+    let (completion, model) = (pump.take(), pump.model().clone());
+    let ms = at.ms("answer") - started;
+    let mut answer = Answer { completion, model, ms, doomed: None };
+    let ending = match stop {
+        Some(Stop::Doomed(finding)) if !pump.released() => {
+            answer.stop(finding);
+            return instead(at, answer, purse);
+        }
+        None if !pump.released() => return instead(at, answer, purse),
+        Some(Stop::Doomed(finding)) => {
+            answer.stop(finding.clone());
+            at.charge(&answer, purse);
+            record_stop(at, "rejected", finding.message.clone());
+            too_late(host, vec![*finding])
+        }
+        Some(Stop::Unverified) => {
+            at.charge(&answer, purse);
+            record_stop(at, "rejected", "a check could not decide on the rest".to_owned());
+            let message = "the rest of the answer could not be checked";
+            Ending::Failed(RunFailure::new("validation", "unverified", 422, message))
         }
         Some(Stop::Upstream(error)) => {
+            at.charge(&answer, purse);
             record_stop(at, "error", error.to_string());
             Ending::Broken { error, model: answer.model, partial: answer.completion }
         }
         Some(Stop::ClientGone) => {
-            record_stop(at, "cancelled", "the client left".to_owned());
-            Ending::Failed(RunFailure::new("cancelled", "client", 499, "the client left"))
+            at.charge(&answer, purse);
+            left(at)
         }
+        None => {
+            at.charge(&answer, purse);
+            whole(at, flow, pump, answer).await
+        }
+    };
+    Live::Ended(Box::new(ending))
+}
+
+/// All of it has come: its checks say what they have to say, and what was held back goes out, or never.
+async fn whole(at: &At<'_>, flow: &Flow<'_>, mut pump: Pump<'_>, answer: Answer) -> Ending {
+    let host = at.host;
+    let row = record_chain(host, at.frame, flow.chain, answer.clone(), flow.late).await;
+    if let Some((_, Some(findings))) = row {
+        return too_late(host, findings);
     }
+    if pump.rest().await.is_err() {
+        return left(at);
+    }
+    let verdict = row.map_or(Verdict::None, |(id, _)| {
+        host.delivered(id);
+        at.demanded(id);
+        host.table().row(id).map_or(Verdict::None, |r| r.verdict)
+    });
+    host.input.trace.with(|run| run.verdict = verdict);
+    Ending::Streamed { completion: answer.completion, model: answer.model, verdict }
+}
+
+/// Part of an answer that fails has been shown: an honest end, and no clean one.
+fn too_late(host: &Host, findings: Vec<Finding>) -> Ending {
+    host.input.trace.with(|run| run.verdict = Verdict::Failed);
+    let message = "the answer failed its checks after a part of it had been delivered";
+    let failure = RunFailure::new("validation", "failed", 422, message);
+    Ending::Failed(RunFailure { findings, ..failure })
+}
+
+fn left(at: &At<'_>) -> Ending {
+    record_stop(at, "cancelled", "the client left".to_owned());
+    Ending::Failed(RunFailure::new("cancelled", "client", 499, "the client left"))
 }
 
 fn record_stop(at: &At<'_>, outcome: &str, note: String) {

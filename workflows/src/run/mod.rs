@@ -16,13 +16,15 @@ use types::chat::Message;
 use types::completion::{Choice, FinishReason};
 use types::matrix::Model;
 use types::provider::Edits;
-use types::{Completion, UnitInterval, Usd, Verdict};
+use types::{Completion, Finding, UnitInterval, Usd, Verdict};
 use validators::{Check, Checked};
 
 mod at;
+mod doom;
 mod frame;
 mod later;
 mod live;
+mod pump;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -30,6 +32,7 @@ mod together;
 mod walk;
 
 pub(crate) use at::{At, Opened};
+pub(crate) use doom::Doom;
 pub(crate) use frame::{Cell, Env, Frame, Progress};
 pub use later::Later;
 pub(crate) use table::{Origin, Row, RowId, Table};
@@ -43,6 +46,22 @@ pub(crate) struct Answer {
     pub(crate) model: Arc<Model>,
     /// Milliseconds that it took.
     pub(crate) ms: f64,
+    /// It was stopped before its end, since nothing to come could have made it right: why.
+    pub(crate) doomed: Option<Box<Finding>>,
+}
+
+impl Answer {
+    /// It was stopped before its end. What it used is not reported then.
+    pub(crate) fn stop(&mut self, why: Box<Finding>) {
+        let usage = &mut self.completion.usage;
+        if usage.output == 0 {
+            let bytes: usize = self.completion.choices.iter().map(|c| c.text.len()).sum();
+            // About four bytes a token, as everywhere.
+            usage.output = u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX);
+            usage.estimated = true;
+        }
+        self.doomed = Some(why);
+    }
 }
 
 /// How a graph instance ends.
@@ -75,7 +94,7 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
         Err(why) => return Finished::failed(RunFailure::new("request", "invalid", 400, why)),
     };
     let host = Host::new(workflow, input, extras, world);
-    let (chain, mode) = live::decide(&host);
+    let (flow, mode) = live::decide(&host);
     host.input.trace.with(|run| {
         run.workflow.clone_from(&host.workflow.name);
         run.plan_hash.clone_from(&host.workflow.plan_hash);
@@ -83,13 +102,13 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
     });
     let root = Frame::root(&host.workflow.root, "", &env, host.purse.clone());
     let mut first = None;
-    if let (Some(chain), Some(sink)) = (chain, &host.input.sink) {
-        match live::run(&host, &root, chain, sink).await {
+    if let (Some(flow), Some(sink)) = (flow, &host.input.sink) {
+        match live::run(&host, &root, &flow, sink).await {
             live::Live::Ended(ending) => {
                 let cells = root.into_cells();
                 return Finished { later: Later::of(host, env, cells, &ending), ending: *ending };
             }
-            live::Live::Instead(result) => first = Some((chain.generate, result)),
+            live::Live::Instead(result) => first = Some((flow.chain.generate, result)),
         }
     }
     let end = walk::root(&host, &root, first).await;
@@ -277,7 +296,7 @@ impl Host {
         let choice =
             Choice { text: text.to_owned(), finish_reason: Some(FinishReason::Stop), ..Choice::default() };
         let completion = Completion { choices: vec![choice], ..Completion::default() };
-        Answer { completion, model: self.workflow.itself.clone(), ms: 0.0 }
+        Answer { completion, model: self.workflow.itself.clone(), ms: 0.0, doomed: None }
     }
 
     /// Messages of the request, shared.

@@ -59,6 +59,8 @@ pub(crate) struct Row {
     pub(crate) total_ms: f64,
     /// The checks that policies demand have seen it.
     pub(crate) extras: bool,
+    /// It was stopped before its end, and is never to be delivered.
+    pub(crate) doomed: bool,
 }
 
 impl Row {
@@ -83,7 +85,7 @@ impl Row {
 
     /// Never to be delivered.
     pub(crate) fn blocked(&self) -> bool {
-        self.findings.iter().any(|f| f.severity == Severity::Block)
+        self.doomed || self.findings.iter().any(|f| f.severity == Severity::Block)
     }
 
     /// Adds what the checks of a node say to what earlier ones said: the worse verdict counts.
@@ -135,19 +137,21 @@ pub(crate) struct Table(Vec<Row>);
 impl Table {
     /// Adds a completion that nothing has checked yet.
     pub(crate) fn add(&mut self, answer: Answer, origin: Origin) -> RowId {
+        let doomed = answer.doomed.is_some();
         self.0.push(Row {
             completion: Arc::new(answer.completion),
             model: answer.model,
             origin,
-            verdict: Verdict::None,
-            score: 1.0,
-            findings: Vec::new(),
+            verdict: if doomed { Verdict::Failed } else { Verdict::None },
+            score: if doomed { 0.0 } else { 1.0 },
+            findings: answer.doomed.into_iter().map(|f| *f).collect(),
             reason: None,
             unverified: Vec::new(),
             judge: None,
             agreement: None,
             total_ms: answer.ms,
             extras: false,
+            doomed,
         });
         RowId(self.0.len().saturating_sub(1))
     }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::matrix::Model;
-use types::provider::{self, Edits};
+use types::provider::{self, Edits, ErrorKind};
 use types::{Chunk, Completion};
 
 /// What a node wants of a model.
@@ -161,6 +161,15 @@ impl std::fmt::Debug for Generated {
                 f.debug_struct("Stream").field("model", &model.id).field("head", head).finish_non_exhaustive()
             }
         }
+    }
+}
+
+impl Failure {
+    /// A stream that had begun is lost: asked for again, it may come.
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        matches!(self, Failure::Provider(e) if matches!(e.kind, ErrorKind::StreamLost | ErrorKind::Malformed
+            | ErrorKind::InterTokenTimeout))
     }
 }
 

@@ -2,14 +2,13 @@
 
 use super::{Generate, Race};
 use crate::ending::RunFailure;
-use crate::node::{NodeResult, Resolved};
+use crate::node::{NodeResult, Resolved, validate};
 use crate::outcome::Outcome;
-use crate::run::{Answer, At, Origin, RowId, Table, Together};
+use crate::run::{Answer, At, Doom, Origin, RowId, Table, Together};
 use crate::value::{Ty, Value};
 use crate::world::Failure;
 use types::completion::FinishReason;
 use types::expr;
-use types::provider::ErrorKind;
 
 /// What has come of the samples so far.
 #[derive(Default)]
@@ -64,14 +63,19 @@ impl Generate {
 
     /// One sample; where its answer is lost on the way, another call may take its place.
     async fn one(&self, at: &At<'_>, sample: u32) -> One {
-        let mut race = Race::new(self.hedge.as_ref(), at, self.ask(at, sample));
+        let watch = validate::watch(at);
+        let mut ask = self.ask(at, sample);
+        ask.stream |= watch.is_some();
+        let mut race = Race::new(self.hedge.as_ref(), at, ask);
         let result = loop {
             let (attempt, opened) = match race.winner().await {
                 Ok(won) => won,
                 Err(e) => break Err(e),
             };
-            match at.whole(opened).await {
-                Err(e) if self.again_if_lost && is_lost(&e) && race.more() => {}
+            // What is watched is read as a stream, which may be lost where a whole answer is asked for again.
+            let may = race.more() || watch.is_some() && attempt == 1;
+            match at.read(opened, watch.as_ref().map(Doom::again)).await {
+                Err(e) if self.again_if_lost && e.is_lost() && may => {}
                 result => break result.map(|answer| (answer, attempt)),
             }
         };
@@ -94,11 +98,6 @@ pub(super) fn completions() -> expr::Type {
     Ty::Completions.expr()
 }
 
-fn is_lost(e: &Failure) -> bool {
-    matches!(e, Failure::Provider(e) if matches!(e.kind, ErrorKind::StreamLost | ErrorKind::Malformed
-        | ErrorKind::InterTokenTimeout))
-}
-
 /// What the node puts out.
 pub(super) fn resolved(got: Gathered, table: &Table) -> Resolved {
     let rows: Vec<_> = got.rows.iter().filter_map(|id| table.row(*id)).collect();
@@ -114,6 +113,8 @@ pub(super) fn resolved(got: Gathered, table: &Table) -> Resolved {
     } else {
         Outcome::Ok
     };
+    let stopped = rows.iter().find(|r| r.doomed).and_then(|r| r.findings.first());
+    let note = stopped.map(|f| format!("stopped before its end: {}", f.message));
     let failed: Vec<_> = got.failed.into_iter().map(|f| RunFailure::of(f).as_json()).collect();
     let outputs = vec![
         Value::row(got.rows.first().copied()),
@@ -123,5 +124,5 @@ pub(super) fn resolved(got: Gathered, table: &Table) -> Resolved {
         Value::list(&served),
     ];
     let outputs = std::iter::once(Value::Rows(got.rows)).chain(outputs).collect();
-    Resolved::with(outcome, outputs)
+    Resolved { note, ..Resolved::with(outcome, outputs) }
 }

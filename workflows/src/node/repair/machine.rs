@@ -5,13 +5,13 @@ use super::{Repair, Rung, Strategy};
 use crate::load::Prompt;
 use crate::node::validate::Suite;
 use crate::route::Route;
-use crate::run::{Answer, At, RowId};
+use crate::run::{Answer, At, Doom, RowId};
 use crate::world::{Ask, EffectId, EffectKind, Failure};
 use std::sync::Arc;
 use types::chat::Message;
 use types::matrix::Model;
 use types::provider::Edits;
-use types::{Completion, Finding, Usd, Verdict};
+use types::{Completion, Finding, Report, Usd, Verdict};
 use validators::Checked;
 
 /// Seed of the strategy `deterministic`.
@@ -23,6 +23,8 @@ pub(crate) struct Start {
     pub(crate) completion: Arc<Completion>,
     pub(crate) model: Arc<Model>,
     pub(crate) checked: Checked,
+    /// It was stopped before its end: nothing can be mended in it.
+    pub(crate) doomed: bool,
 }
 
 /// An answer that is better than the one it started from.
@@ -64,6 +66,12 @@ fn weight(findings: &[Finding]) -> f64 {
     findings.iter().map(|f| f.severity.weight()).sum()
 }
 
+/// What is known of an answer that was stopped before its end.
+fn stopped(found: &Finding) -> Checked {
+    let report = Report { verdict: Verdict::Failed, reason: None, findings: vec![found.clone()] };
+    Checked { report, score: 0.0, unverified: Vec::new() }
+}
+
 fn fingerprints(findings: &[Finding]) -> Vec<(&str, &str, Option<&str>)> {
     let mut set: Vec<_> = findings.iter().map(Finding::fingerprint).collect();
     set.sort_unstable();
@@ -101,7 +109,7 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
             note: "nothing to repair".to_owned(),
         };
     }
-    let id = start.id;
+    let (id, doomed) = (start.id, start.doomed);
     let findings = start.checked.report.findings;
     let mut machine = Machine {
         spec,
@@ -112,14 +120,15 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
         latest: start.completion,
         used: vec![start.model.id.clone()],
         model: start.model,
-        best_weight: weight(&findings),
+        // What was stopped is not even the best so far.
+        best_weight: if start.doomed { f64::INFINITY } else { weight(&findings) },
         findings,
         best: None,
         attempts: 0,
         stuck: false,
         stopped: None,
     };
-    if let Some(found) = machine.fix().await {
+    if !doomed && let Some(found) = machine.fix().await {
         return machine.done(Some(found), id);
     }
     for rung in &spec.ladder {
@@ -158,7 +167,7 @@ impl Machine<'_> {
             findings: checked.report.findings.clone(),
             cost: Usd::ZERO,
         });
-        let answer = Answer { completion: mended, model: self.model.clone(), ms: 0.0 };
+        let answer = Answer { completion: mended, model: self.model.clone(), ms: 0.0, doomed: None };
         let found = self.weigh(answer, checked, Strategy::Fix);
         if found.is_some() {
             self.at.host.input.trace.with(|run| run.fixes = run.fixes.saturating_add(1));
@@ -196,7 +205,11 @@ impl Machine<'_> {
                 return None;
             }
         };
-        let checked = self.checks.check(&answer.completion).await;
+        let doomed = answer.doomed.clone();
+        let checked = match &doomed {
+            Some(found) => stopped(found),
+            None => self.checks.check(&answer.completion).await,
+        };
         let same_findings = fingerprints(&checked.report.findings) == fingerprints(&self.findings);
         let same = |c: &Arc<Completion>| {
             answer.completion.text() == c.text() && answer.completion.tool_calls() == c.tool_calls()
@@ -211,6 +224,9 @@ impl Machine<'_> {
         self.findings.clone_from(&checked.report.findings);
         if !self.used.contains(&self.model.id) {
             self.used.push(self.model.id.clone());
+        }
+        if doomed.is_some() {
+            return None;
         }
         if let Some(found) = self.weigh(answer, checked, rung.strategy) {
             return Some(found);
@@ -230,15 +246,24 @@ impl Machine<'_> {
         };
         let ask = self.ask(rung, first, 1);
         let purse = ask.purse.clone();
-        match self.at.call(ask).await {
+        match self.answer(ask).await {
             // No stronger model may serve it: any other one is better than giving up.
             Err(Failure::NoCandidate(_)) if rung.strategy == Strategy::Escalate && rung.route.is_none() => {
                 let ask = self.ask(rung, Arc::default(), 2);
                 let purse = ask.purse.clone();
-                (self.at.call(ask).await, purse.used().usd)
+                (self.answer(ask).await, purse.used().usd)
             }
             other => (other, purse.used().usd),
         }
+    }
+
+    /// The answer to an ask, which is stopped where it cannot pass.
+    async fn answer(&self, ask: Ask) -> Result<Answer, Failure> {
+        // Where the best of what fails is delivered in the end, all of it has to be there.
+        let request = &self.at.host.input.request;
+        let checks = || Doom::open(self.checks.list.clone(), request, self.spec.fix);
+        let watched = if self.spec.stops_early() { checks() } else { None };
+        self.at.watched(ask, watched).await
     }
 
     /// The prompt registered for the worst of what failed.

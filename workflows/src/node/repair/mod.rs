@@ -182,6 +182,11 @@ impl Repair {
         }
     }
 
+    /// Whether an answer that cannot pass may be stopped before its end.
+    fn stops_early(&self) -> bool {
+        self.on_exhausted != OnExhausted::Best
+    }
+
     /// The checks it goes by, and whether those that policies demand are among them.
     fn checks<'a>(&self, at: &At<'a>) -> (Suite<'a>, bool) {
         if let Some(own) = &self.checks {
@@ -277,7 +282,7 @@ impl Spec for Repair {
             let table = at.host.table();
             let row = table.row(id)?;
             let (completion, model) = (row.completion.clone(), row.model.clone());
-            Some(Start { id, completion, model, checked: row.checked() })
+            Some(Start { id, completion, model, checked: row.checked(), doomed: row.doomed })
         });
         // Without anything to repair.
         let Some(start) = start else { return Begun::done(Resolved::plain(Outcome::Exhausted)) };

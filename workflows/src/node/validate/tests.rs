@@ -170,7 +170,7 @@ async fn what_is_checked_outside_has_three_verdicts() {
     check(&[Passed], "first|passed").await;
     check(&[Unverified], "first|unverified").await;
     let script = check(&[Failed, Passed], "second|passed").await;
-    let asks = script.check_asks.lock().unwrap();
+    let asks = script.check_asks.lock().unwrap().clone();
     let ids: Vec<String> = asks.iter().map(|a| a.id.to_string()).collect();
     assert_eq!(ids, ["check#0.1:check", "fix#0.1:check"]);
     assert_eq!(asks[0].with, json!({"language": "python", "tests": [{"text": "assert add(1, 2) == 3\n"}]}));

@@ -2,18 +2,22 @@
 
 use super::Walk;
 use crate::graph::chain::Chain;
+use crate::node::stream::Late;
 use crate::node::{Begun, Resolved, generate};
 use crate::outcome::Outcome;
 use crate::run::{Answer, At, Frame, Host, RowId};
 use crate::value::Value;
+use types::{Finding, Verdict};
 
-/// Notes the nodes of the chain as resolved, with that answer as what the first of them gave.
+/// Notes the nodes of the chain as resolved, with that answer as what the first of them gave. Gives it, and the
+/// findings for which it must not end as if all were well.
 pub(in crate::run) async fn record_chain(
     host: &Host,
     frame: &Frame<'_>,
     chain: &Chain,
     answer: Answer,
-) -> Option<RowId> {
+    late: Option<Late>,
+) -> Option<(RowId, Option<Vec<Finding>>)> {
     let mut walk = Walk::new(host, frame);
     let path = walk.node(chain.generate).map(|n| frame.path(n))?;
     let generated = generate::finish(vec![(0, answer)], &path, &mut host.table());
@@ -22,12 +26,14 @@ pub(in crate::run) async fn record_chain(
         _ => None,
     };
     walk.note(chain.generate, generated);
+    let mut rejected = None;
     for i in chain.between.iter().copied().chain([chain.stream]) {
         let Some(at) = At::new(host, frame, i) else { continue };
         at.begin();
-        // It has been delivered, whatever is found now.
         let resolved = if i == chain.stream {
-            Resolved::plain(Outcome::Delivered)
+            rejected = id.zip(late).and_then(|(id, late)| failed(host, id, late));
+            let outcome = if rejected.is_some() { Outcome::Rejected } else { Outcome::Delivered };
+            Resolved::plain(outcome)
         } else {
             let resolved = match at.node.spec.start(at.clone()) {
                 Begun::Done(result) => result,
@@ -40,7 +46,14 @@ pub(in crate::run) async fn record_chain(
         };
         walk.note(i, resolved);
     }
-    id
+    id.map(|id| (id, rejected))
+}
+
+/// What the answer failed for, where that is an error although it has been shown.
+fn failed(host: &Host, id: RowId, late: Late) -> Option<Vec<Finding>> {
+    let table = host.table();
+    let row = table.row(id).filter(|r| r.verdict == Verdict::Failed)?;
+    row.findings.iter().any(|f| late.is_error(f)).then(|| row.findings.clone())
 }
 
 impl Walk<'_> {

@@ -114,7 +114,7 @@ fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
     let rows: Vec<_> = (0_u32..)
         .zip(found.completions)
         .map(|(i, (completion, model))| {
-            table.add(Answer { completion, model, ms: 0.0 }, Origin::of(&at.path, i, 0))
+            table.add(Answer { completion, model, ms: 0.0, doomed: None }, Origin::of(&at.path, i, 0))
         })
         .collect();
     let value = |json: &Json| -> Value {

@@ -1,0 +1,150 @@
+//! Answers on their way: what cannot pass is stopped at its vendor, nothing wrong is let out, and a failure
+//! that comes too late to be hidden is told.
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::client::{End, text_of};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Answer, Dialect, Reply, Vendor};
+
+const GOOD: &str = r#"{"name": "Ada", "age": 36}"#;
+
+/// A workflow of one model, the checks given, and a sink of that kind.
+fn workflow(validators: &str, stream: &str) -> String {
+    format!(
+        "version: 1\nname: own\nlimits: {{ calls: 5 }}\nnodes:\n  - {{ id: ask, type: generate, primary: true }}\n  - {{ id: check, type: validate, \
+         validators: [{validators}] }}\n  - {{ id: fix, type: repair, from: check, strategies: [reprompt], max_attempts: 1 }}\n  - {{ id: pick, type: \
+         select, from: [nodes.check.usable, nodes.fix.completion], method: first }}\n  - {{ id: answer, type: \
+         stream, from: nodes.pick.completion, {stream} }}\n  - {{ id: no, type: fail, code: none_passed, message: \
+         none }}\nedges:\n  - {{ from: ask, to: check }}\n  - {{ from: check, to: pick, outcome: [passed, \
+         unverified] }}\n  - {{ from: check, to: fix, outcome: failed }}\n  - {{ from: fix, to: pick }}\n  - {{ \
+         from: pick, to: answer, outcome: selected }}\n  - {{ from: pick, to: no, outcome: none }}\n"
+    )
+}
+
+async fn start(vendor: &Vendor, own: Option<&str>) -> House {
+    let plan = Plan::new().vendor("lab", vendor).model(&Model::new("lab/one")).rules(crate::NO_CHANCE);
+    let plan = own.map_or_else(|| plan.clone(), |text| plan.clone().file("workflows/own.yaml", text));
+    plan.start().await
+}
+
+fn ask(workflow: &str) -> Value {
+    json!({"model": "auto", "messages": [{"role": "user", "content": "Tell me about Ada."}],
+           "routing": {"workflow": workflow}})
+}
+
+fn extract(workflow: &str) -> Value {
+    let mut body = ask(workflow);
+    body["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "person", "schema": {
+        "type": "object", "required": ["name", "age"], "additionalProperties": false,
+        "properties": {"name": {"type": "string"}, "age": {"type": "integer"}}}}});
+    body
+}
+
+/// An answer whose first words show that nothing can come of it, and which goes on for long.
+fn doomed() -> Reply {
+    let mut pieces = vec![r#"{"age": "#.to_owned(), r#""thirty-six", "#.to_owned()];
+    pieces.extend((0..2000).map(|i| format!("{i} ")));
+    Reply::Answer(Answer::pieces(pieces).gap(Duration::from_millis(5)))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_cannot_pass_is_stopped_at_its_vendor() {
+    for (workflow, stream) in [("default", false), ("default", true), ("json_extraction", false)] {
+        let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text(GOOD)).await;
+        vendor.queue(doomed());
+        let house = start(&vendor, None).await;
+        let (id, text) = if stream {
+            let events = house.client().stream(&extract(workflow)).await;
+            let id = events.header("x-request-id").unwrap().to_owned();
+            let (events, end) = events.collect().await;
+            assert_eq!(end, End::Done, "{events:?}");
+            (id, text_of(&events))
+        } else {
+            let answer = house.client().chat(&extract(workflow)).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            (answer.request_id(), answer.content())
+        };
+        assert_eq!(
+            serde_json::from_str::<Value>(&text).unwrap(),
+            serde_json::from_str::<Value>(GOOD).unwrap()
+        );
+        let first = &vendor.seen()[0];
+        assert!(first.wait_left().await, "{workflow}: the vendor goes on");
+        assert!(first.events() < 1000, "{workflow}: {} events were paid for", first.events());
+        let record = house.decision(&id).await;
+        assert_eq!(record["outcome"]["verdict"], "passed", "{record}");
+        // What was stopped counts as an answer of its model, with what it used until then.
+        let calls: Vec<&Value> = record["run"]["steps"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|s| s["calls"].as_array())
+            .flatten()
+            .collect();
+        assert_eq!(calls.len(), 2, "{record}");
+        assert!(calls[0]["error"].is_null() && calls[0]["usage"]["estimated"] == true, "{}", calls[0]);
+        assert!(record["run"].to_string().contains("stopped before its end"), "{}", record["run"]);
+    }
+}
+
+const FORBIDDEN: &str = "{ use: keywords, severity: block, with: { none: [forbidden] } }";
+
+fn pieces(list: &[&str]) -> Answer {
+    Answer::pieces(list.iter().map(|s| (*s).to_owned()).collect())
+}
+
+/// After content: an error event, no `[DONE]`, nothing of what is wrong, and the vendor is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_15_a_window_that_fails_after_content_ends_with_an_error_event() {
+    let long =
+        [vec!["A first sentence that is long enough. ", "Then for", "bidden things. "], vec!["more "; 2000]];
+    let answer = pieces(&long.concat()).gap(Duration::from_millis(5));
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(answer.clone())).await;
+    let house = start(&vendor, Some(&workflow(FORBIDDEN, "mode: windowed"))).await;
+    let events = house.client().stream(&ask("own")).await;
+    assert_eq!(events.status, 200);
+    let (events, end) = events.collect().await;
+    assert_eq!(end, End::NoDone);
+    let text = text_of(&events);
+    assert!(text.starts_with("A first sentence") && !text.contains("forbidden"), "{text}");
+    let last = events.last().unwrap();
+    assert!(last["error"]["message"].as_str().is_some_and(|m| m.contains("had been delivered")), "{last}");
+    assert!(vendor.seen()[0].wait_left().await && vendor.count() == 1);
+}
+
+/// Before content: the failure is hidden by a repair, or an HTTP status.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_15_a_window_that_fails_before_content_is_repaired_or_a_status() {
+    let bad = || Reply::Answer(pieces(&["for", "bidden ", "words"]));
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("These are allowed.")).await;
+    vendor.queue(bad());
+    let house = start(&vendor, Some(&workflow(FORBIDDEN, "mode: windowed"))).await;
+    let (events, end) = house.client().stream(&ask("own")).await.collect().await;
+    assert_eq!((text_of(&events).as_str(), end), ("These are allowed.", End::Done));
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| bad()).await;
+    let house = start(&vendor, Some(&workflow(FORBIDDEN, "mode: windowed"))).await;
+    let answer = house.client().stream(&ask("own")).await;
+    assert_eq!(answer.status, 422);
+}
+
+/// Optimistic shows everything at once: the verdict says what became of it, or the end is an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_optimistic_stream_tells_its_late_failure() {
+    let of = async |late: &str| {
+        let answer = pieces(&["{\"a\": ", "1", ", oops", " and more"]);
+        let vendor = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(answer.clone())).await;
+        let house = start(&vendor, Some(&workflow("json", &format!("mode: optimistic{late}")))).await;
+        let events = house.client().stream(&ask("own")).await;
+        let id = events.header("x-request-id").unwrap().to_owned();
+        let (events, end) = events.collect().await;
+        (text_of(&events), end, house.decision(&id).await)
+    };
+    let (text, end, record) = of("").await;
+    assert_eq!((text.as_str(), end), ("{\"a\": 1, oops and more", End::Done));
+    assert_eq!(record["outcome"]["verdict"], "failed", "{record}");
+    let (text, end, record) = of(", on_late_failure: error").await;
+    assert_eq!((text.as_str(), end), ("{\"a\": 1", End::NoDone));
+    assert_eq!(record["outcome"]["status"], "failed", "{record}");
+    assert_eq!(record["outcome"]["verdict"], "failed", "{record}");
+}

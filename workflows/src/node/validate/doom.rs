@@ -1,0 +1,57 @@
+//! Which checks watch a generation while it grows.
+
+use super::Validate;
+use crate::node::Node;
+use crate::node::judge::Judge;
+use crate::node::repair::Repair;
+use crate::node::select::Select;
+use crate::outcome::Outcome;
+use crate::run::{At, Doom};
+
+/// The one `validate` node that what this node generates goes to, with its position.
+fn reader<'a>(at: &At<'a>) -> Option<(usize, &'a Validate)> {
+    let graph = at.frame.graph;
+    let mut found = None;
+    for (i, node) in graph.nodes.iter().enumerate() {
+        if node.spec.reads().iter().all(|r| r.reference.own_node() != Some(at.position)) {
+            continue;
+        }
+        match node.get::<Validate>() {
+            Some(v) if found.is_none() => found = Some((i, v)),
+            // These leave out what was stopped, or go by what checks say.
+            None if node.is::<Select>() || node.is::<Repair>() || node.is::<Judge>() => {}
+            // Somebody else may have a use for an answer that fails here.
+            _ => return None,
+        }
+    }
+    found
+}
+
+/// Whether a local repair may put right what the checks behind this node reject.
+pub(crate) fn mends(at: &At<'_>) -> bool {
+    reader(at).is_some_and(|(i, _)| repaired(at, i))
+}
+
+fn repaired(at: &At<'_>, validate: usize) -> bool {
+    let fixes = |n: &Node| n.get::<Repair>().is_some_and(|r| r.from == Some(validate) && r.fix);
+    at.frame.graph.nodes.iter().any(fixes)
+}
+
+/// A watch over what this node generates: by the checks behind it, those that policies demand among them.
+/// `None` where nothing is certain to check it, or nothing can be told before the end.
+pub(crate) fn watch<'a>(at: &At<'a>) -> Option<Doom<'a>> {
+    let (i, v) = reader(at).filter(|(_, v)| v.early_abort)?;
+    let certain = |to: usize| {
+        let edges = at.frame.graph.edges_from(at.position);
+        let mut to = edges.filter(|(_, e)| e.to == to && e.when.is_none() && e.accepts.contains(Outcome::Ok));
+        to.next().is_some()
+    };
+    let runs = certain(i) && at.frame.graph.nodes.get(i).is_some_and(|n| n.enabled && n.guard.is_none());
+    let all_own = v.input.iter().all(|r| r.own_node() == Some(at.position));
+    if !(runs && all_own) {
+        return None;
+    }
+    let extras = if v.last { at.host.extras.as_slice() } else { &[] };
+    let checks = v.checks.list.iter().chain(extras).cloned().collect();
+    Doom::open(checks, &at.host.input.request, repaired(at, i))
+}

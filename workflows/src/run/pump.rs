@@ -1,0 +1,203 @@
+//! Chunks on their way from a provider to the client: what is held back, what is let go, what stops them.
+
+use super::Host;
+use super::doom::Doom;
+use crate::budget::Purse;
+use crate::node::stream::Late;
+use crate::world::{EffectId, EffectKind};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use tokio::sync::mpsc::Sender;
+use tokio::time::Instant;
+use types::completion::Accumulator;
+use types::matrix::Model;
+use types::provider::{self, ErrorKind};
+use types::{Chunk, Completion, Finding};
+
+/// Why chunks stopped flowing before the answer's own end, or at it.
+pub(super) enum Stop {
+    Upstream(provider::Error),
+    ClientGone,
+    /// It is wrong, whatever else comes.
+    Doomed(Box<Finding>),
+    /// A check that holds text back could not decide on all of it.
+    Unverified,
+}
+
+/// The client has left.
+pub(super) struct Gone;
+
+/// Most chunks held back: a check that holds more text than this many chunks is not one that streams.
+const MOST_HELD: usize = 65_536;
+
+/// Passes chunks on.
+pub(super) struct Pump<'a> {
+    host: &'a Host,
+    sink: &'a Sender<Chunk>,
+    all: Accumulator,
+    hold: Option<Doom<'a>>,
+    watch: Option<Doom<'a>>,
+    late: Option<Late>,
+    model: Arc<Model>,
+    deadline: Option<Instant>,
+    /// Chunks that wait, each with the length of the text up to its end.
+    held: VecDeque<(usize, Chunk)>,
+    released: bool,
+    /// The answer's own end has come: it goes out only once everything has been checked.
+    closing: bool,
+}
+
+impl<'a> Pump<'a> {
+    pub(super) fn new(
+        host: &'a Host,
+        sink: &'a Sender<Chunk>,
+        hold: Option<Doom<'a>>,
+        watch: Option<Doom<'a>>,
+        late: Option<Late>,
+        model: Arc<Model>,
+    ) -> Self {
+        Pump {
+            host,
+            sink,
+            all: Accumulator::default(),
+            hold,
+            watch,
+            late,
+            model,
+            deadline: host.deadline(),
+            held: VecDeque::new(),
+            released: false,
+            closing: false,
+        }
+    }
+
+    /// Whether the client has seen anything.
+    pub(super) const fn released(&self) -> bool {
+        self.released
+    }
+
+    pub(super) const fn model(&self) -> &Arc<Model> {
+        &self.model
+    }
+
+    /// What has come so far.
+    pub(super) fn take(&mut self) -> Completion {
+        std::mem::take(&mut self.all).finish()
+    }
+
+    /// Lets everything go that still waits.
+    pub(super) async fn rest(&mut self) -> Result<(), Gone> {
+        while let Some((_, chunk)) = self.held.pop_front() {
+            self.sink.send(chunk).await.map_err(|_| Gone)?;
+        }
+        Ok(())
+    }
+
+    /// Passes chunks on as they come and as far as they may; a full sink holds the provider back.
+    pub(super) async fn pass(
+        &mut self,
+        head: Vec<Chunk>,
+        rest: BoxStream<'static, Result<Chunk, provider::Error>>,
+        purse: &Purse,
+    ) -> Option<Stop> {
+        let (deadline, world, model) = (self.deadline, self.host.world.clone(), self.model.clone());
+        let flow = self.flow(head, rest, purse);
+        let Some(deadline) = deadline else { return flow.await };
+        let id = EffectId::new(&Arc::from(""), EffectKind::Wait, 0, 1);
+        tokio::select! {
+            biased;
+            stop = flow => stop,
+            () = world.wait(id, deadline) => {
+                let e = provider::Error::new(ErrorKind::TotalTimeout, &model, "the run's time is up");
+                Some(Stop::Upstream(e))
+            }
+        }
+    }
+
+    async fn flow(
+        &mut self,
+        head: Vec<Chunk>,
+        mut rest: BoxStream<'static, Result<Chunk, provider::Error>>,
+        purse: &Purse,
+    ) -> Option<Stop> {
+        for chunk in head {
+            if let Some(stop) = self.take_in(chunk, purse).await {
+                return Some(stop);
+            }
+        }
+        // Whoever reads the sink in this same task sees the beginning before more is read.
+        tokio::task::yield_now().await;
+        while let Some(next) = rest.next().await {
+            let chunk = match next {
+                Ok(chunk) => chunk,
+                Err(e) => return Some(Stop::Upstream(e)),
+            };
+            if let Some(stop) = self.take_in(chunk, purse).await {
+                return Some(stop);
+            }
+        }
+        self.close().await
+    }
+
+    async fn take_in(&mut self, chunk: Chunk, purse: &Purse) -> Option<Stop> {
+        self.all.push(&chunk);
+        if let Some(found) = self.rejected(&chunk) {
+            // Enough has been seen: the call is stopped on purpose, and counts as answered.
+            purse.stop();
+            return Some(Stop::Doomed(Box::new(found)));
+        }
+        let end = self.hold.as_ref().map_or(0, Doom::len);
+        self.closing |= self.late.is_some() && chunk.choices.iter().any(|d| d.finish_reason.is_some());
+        self.held.push_back((end, chunk));
+        if self.held.len() > MOST_HELD {
+            return Some(Stop::Unverified);
+        }
+        self.release().await
+    }
+
+    fn rejected(&mut self, chunk: &Chunk) -> Option<Finding> {
+        if let Some(found) = self.hold.as_mut().and_then(|h| h.push(chunk)) {
+            return Some(found);
+        }
+        let found = self.watch.as_mut().and_then(|w| w.push(chunk))?;
+        self.late.is_some_and(|l| l.is_error(&found)).then_some(found)
+    }
+
+    /// Lets go what may go. The first to go is what holds content: until then a failure can be hidden.
+    async fn release(&mut self) -> Option<Stop> {
+        if self.closing {
+            return None;
+        }
+        let safe = self.hold.as_ref().map_or(usize::MAX, Doom::safe_up_to);
+        let ready = |(end, chunk): &(usize, Chunk)| *end <= safe && chunk.has_content();
+        if !self.released && !self.held.iter().any(ready) {
+            return None;
+        }
+        while self.held.front().is_some_and(|(end, _)| *end <= safe) {
+            let Some((_, chunk)) = self.held.pop_front() else { break };
+            if self.sink.send(chunk).await.is_err() {
+                return Some(Stop::ClientGone);
+            }
+            self.released = true;
+            if let Some(h) = &mut self.hold {
+                h.commit();
+            }
+        }
+        None
+    }
+
+    /// The answer is whole.
+    async fn close(&mut self) -> Option<Stop> {
+        let Some(hold) = &mut self.hold else { return None };
+        let found = hold.finish();
+        if !self.released {
+            return None;
+        }
+        if let Some(found) = found {
+            return Some(Stop::Doomed(Box::new(found)));
+        }
+        if hold.safe_up_to() < hold.len() { Some(Stop::Unverified) } else { None }
+    }
+}

@@ -1,0 +1,269 @@
+//! What reaches the client while an answer still grows, and what stops an answer that cannot pass.
+
+use super::{prose, schema_wanted};
+use crate::testing::*;
+use crate::{Ending, Workflow};
+use proptest::prelude::*;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::sync::mpsc;
+use types::directives::Set;
+use types::{ChatRequest, Verdict};
+
+/// One generation, its checks, and a sink of that kind; what fails is repaired.
+fn body(validators: &str, stream: &str, strategies: &str) -> String {
+    format!(
+        "\
+nodes:
+  - {{ id: ask, type: generate }}
+  - {{ id: check, type: validate, validators: [{validators}] }}
+  - {{ id: fix, type: repair, from: check, strategies: [{strategies}] }}
+  - {{ id: pick, type: select, from: [nodes.check.usable, nodes.fix.completion], method: first }}
+  - {{ id: answer, type: stream, from: nodes.pick.completion, {stream} }}
+  - {{ id: no, type: fail, code: nothing, message: no }}
+edges:
+  - {{ from: ask, to: check }}
+  - {{ from: check, to: pick, outcome: [passed, unverified] }}
+  - {{ from: check, to: fix, outcome: failed }}
+  - {{ from: fix, to: pick }}
+  - {{ from: pick, to: answer, outcome: selected }}
+  - {{ from: pick, to: no, outcome: none }}
+"
+    )
+}
+
+const FORBIDDEN: &str = "{ use: keywords, with: { none: [forbidden] } }";
+
+/// What the client has got when the run ends, how it ended, and its stream mode.
+async fn flow(w: &Arc<Workflow>, request: Arc<ChatRequest>, script: &Script) -> (String, Ending, String) {
+    let (tx, mut rx) = mpsc::channel(4);
+    let mut input = input(request, Some(tx));
+    input.extra_validators = Vec::new();
+    let trace = input.trace.clone();
+    let drain = async {
+        let mut got = String::new();
+        while let Some(c) = rx.recv().await {
+            got.extend(c.choices.iter().filter_map(|d| d.text.as_deref()));
+        }
+        got
+    };
+    let (ending, got) = tokio::join!(run(w, input, script), drain);
+    (got, ending, trace.take().stream_mode)
+}
+
+fn pieces(list: &[&'static str]) -> Says {
+    Says::Stream(list.iter().map(|p| Some(*p)).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_cannot_pass_is_stopped_and_repaired() {
+    let w = workflow(&body("contract", "mode: auto", "fix, reprompt"));
+    let long = [vec!["{\"age\": ", "\"thirty\", "], vec!["and so on, and on, "; 40]].concat();
+    let script =
+        Script::new(vec![("ask", vec![pieces(&long)]), ("fix", vec![Says::Text(1, "{\"age\": 30}")])]);
+    let (ending, steps) = play(&w, schema_wanted(), &script).await;
+    assert_eq!(text(&ending), "{\"age\": 30}|passed", "{steps:?}");
+    let pulled = script.pulled.load(Ordering::Relaxed);
+    assert!(pulled < 20, "{pulled} of {} pieces were paid for", long.len());
+    assert!(script.asked.lock().unwrap().iter().all(|a| a.stream), "it is read as it grows");
+    let told = script.asked.lock().unwrap()[1].edits.messages.clone().unwrap();
+    assert!(told.last().unwrap().content.text().contains("/age"), "the finding is told");
+    // What nobody watches is asked for whole, and an author may not want it.
+    let off = workflow(
+        &body("contract", "mode: auto", "fix, reprompt")
+            .replace("[contract]", "[contract], early_abort: false"),
+    );
+    let script =
+        Script::new(vec![("ask", vec![pieces(&long)]), ("fix", vec![Says::Text(1, "{\"age\": 30}")])]);
+    play(&off, schema_wanted(), &script).await;
+    assert!(!script.asked.lock().unwrap()[0].stream);
+    assert_eq!(script.pulled.load(Ordering::Relaxed) as usize, long.len() - 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_local_repair_puts_right_is_not_stopped() {
+    let check = async |answer: &[&'static str]| {
+        let w = workflow(&body("contract", "mode: auto", "fix, reprompt"));
+        let script = Script::new(vec![("ask", vec![pieces(answer)])]);
+        let (ending, _) = play(&w, schema_wanted(), &script).await;
+        assert_eq!(text(&ending), "{\"age\":36}|passed", "{answer:?}");
+        assert_eq!(script.purposes(), ["primary"]);
+    };
+    check(&["{\"age\": ", "\"36\"", "}", ""]).await;
+    check(&["```json\n", "{\"age\": 36}", "\n```", ""]).await;
+    check(&["Sure, here it is:\n", "{\"age\": 36,", "}", ""]).await;
+    check(&["{\"age\": 36, ", "\"name\": \"Ada\"", "}", ""]).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_stopped_is_never_delivered() {
+    let w = workflow(&body("contract", "mode: auto", "reprompt"));
+    let bad = || pieces(&["{\"age\": ", "\"thirty\", ", "x", "x"]);
+    let script = Script::new(vec![("ask", vec![bad()]), ("fix", vec![bad()])]);
+    let (ending, _) = play(&w, schema_wanted(), &script).await;
+    assert_eq!(text(&ending), "workflow.nothing");
+    // A stream that is lost is asked for again, elsewhere.
+    let lost = Says::Stream(vec![Some("{\"age\": "), None]);
+    let script = Script::new(vec![("ask", vec![lost, pieces(&["{\"age\": 1}", ""])])]);
+    let (ending, _) = play(&w, schema_wanted(), &script).await;
+    assert_eq!(text(&ending), "{\"age\": 1}|passed");
+    assert_eq!(script.asked.lock().unwrap()[1].skip, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn text_flows_as_far_as_its_checks_let_it() {
+    let w = workflow(&body(FORBIDDEN, "mode: auto", "reprompt"));
+    let good = ["A first sentence that is long enough. ", "A second one. ", "The last."];
+    let script = Script::new(vec![("ask", vec![pieces(&good)])]);
+    let (got, ending, mode) = flow(&w, prose(), &script).await;
+    assert_eq!(got, good.concat());
+    assert!(matches!(ending, Ending::Streamed { verdict: Verdict::Passed, .. }), "{ending:?}");
+    assert!(mode.starts_with("windowed: `keywords`"), "{mode}");
+}
+
+/// Scenario 14, its second half: before the first byte a rejection is repaired and nobody sees it; after it,
+/// the stream ends with an error.
+#[tokio::test(start_paused = true)]
+async fn scenario_14_a_live_chain_that_rejects_repairs_unseen_until_the_first_byte() {
+    let w = workflow(&body(FORBIDDEN, "mode: windowed", "reprompt"));
+    let early = pieces(&["for", "bidden, and ", "more"]);
+    let script = Script::new(vec![("ask", vec![early]), ("fix", vec![Says::Text(1, "allowed")])]);
+    let (got, ending, _) = flow(&w, prose(), &script).await;
+    assert_eq!((got.as_str(), text(&ending).as_str()), ("", "allowed|passed"));
+    let late = pieces(&["A first sentence that is long enough. ", "This is for", "bidden. ", "More."]);
+    let script = Script::new(vec![("ask", vec![late])]);
+    let (got, ending, _) = flow(&w, prose(), &script).await;
+    assert!(got.starts_with("A first") && !got.contains("forbidden") && !got.contains("More"), "{got}");
+    let Ending::Failed(f) = ending else { panic!("{ending:?}") };
+    assert_eq!((f.class, f.code.as_str(), f.findings.len()), ("validation", "failed", 1));
+}
+
+/// Scenario 14, its first half: a check that cannot decide is no pass, and the run goes on by its edges.
+#[tokio::test(start_paused = true)]
+async fn scenario_14_a_check_that_cannot_decide_is_unverified() {
+    let w = workflow(&body("code_tests", "mode: auto", "reprompt"));
+    let report = types::Report { verdict: Verdict::Unverified, reason: None, findings: Vec::new() };
+    let script = Script::new(vec![("ask", vec![Says::Text(1, "x")])]).with_checks(vec![report]);
+    let (ending, steps) = play(&w, prose(), &script).await;
+    assert_eq!(text(&ending), "x|unverified");
+    assert!(steps.contains(&"check:unverified".to_owned()), "{steps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn optimistic_shows_at_once_and_tells_honestly() {
+    let of = async |late: &str, severity: &str, answer: &[&'static str]| {
+        let checks = format!("{{ use: json, severity: {severity} }}");
+        let w = workflow(&body(&checks, &format!("mode: optimistic{late}"), "reprompt"));
+        let script = Script::new(vec![("ask", vec![pieces(answer)])]);
+        let (got, ending, mode) = flow(&w, prose(), &script).await;
+        assert!(mode.starts_with("optimistic"), "{mode}");
+        (got, text(&ending))
+    };
+    let bad = ["{\"a\": ", "1", ", oops", " and much more"];
+    let all = bad.concat();
+    assert_eq!(
+        of("", "repair", &["{\"a\": ", "1}"]).await,
+        ("{\"a\": 1}".into(), "{\"a\": 1}|passed".into())
+    );
+    // All of it is delivered, and the verdict says what it is.
+    assert_eq!(of("", "repair", &bad).await, (all.clone(), format!("{all}|failed")));
+    assert_eq!(of(", on_late_failure: annotate", "block", &bad).await.0, all);
+    // Or nothing more is delivered as soon as it is certain, and the end is an error.
+    for (late, severity) in [("", "block"), (", on_late_failure: error", "repair")] {
+        let (got, ending) = of(late, severity, &bad).await;
+        assert_eq!((got.as_str(), ending.as_str()), ("{\"a\": 1", "validation.failed"), "{late} {severity}");
+    }
+    // What only the end shows is told there, before the answer's own end has gone out.
+    let (got, ending) = of(", on_late_failure: error", "repair", &["{\"a\": ", "1."]).await;
+    assert_eq!((got.as_str(), ending.as_str()), ("{\"a\": ", "validation.failed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_policy_demands_holds_in_every_mode() {
+    for mode in ["passthrough", "optimistic", "windowed", "auto"] {
+        let w = workflow(
+            &body("json", &format!("mode: {mode}"), "reprompt")
+                .replace("[json]", "[{ use: length, with: { chars: { max: 9999 } } }]"),
+        );
+        let script = Script::new(vec![
+            (
+                "ask",
+                vec![pieces(&["A first sentence that is long enough. ", "Then for", "bidden words", "."])],
+            ),
+            ("fix", vec![Says::Text(1, "fine")]),
+        ]);
+        let (tx, mut rx) = mpsc::channel(64);
+        let mut i = input(prose(), Some(tx));
+        let value =
+            serde_json::json!({"use": "keywords", "with": {"none": ["forbidden"]}, "severity": "block"});
+        i.extra_validators = vec![Set { value, rule: "r".into() }];
+        let ending = run(&w, i, &script).await;
+        let mut got = String::new();
+        while let Ok(c) = rx.try_recv() {
+            got.extend(c.choices.iter().filter_map(|d| d.text.as_deref()));
+        }
+        assert!(!got.contains("forbidden"), "{mode}: {got}");
+        assert!(!text(&ending).contains("forbidden"), "{mode}: {}", text(&ending));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_has_checks_of_its_own() {
+    let own = format!("validators: [{FORBIDDEN}]");
+    let w = workflow(&body("contract", &own, "reprompt"));
+    let script = Script::new(vec![("ask", vec![Says::Text(1, "forbidden words")])]);
+    let (ending, steps) = play(&w, prose(), &script).await;
+    assert_eq!(text(&ending), "validation.failed", "{steps:?}");
+    let script =
+        Script::new(vec![("ask", vec![pieces(&["A long sentence that passes. ", "for", "bidden", "."])])]);
+    let (got, ending, mode) = flow(&w, prose(), &script).await;
+    assert!(mode.starts_with("windowed") && !got.contains("forbidden"), "{mode} {got}");
+    assert_eq!(text(&ending), "validation.failed");
+}
+
+#[test]
+fn modes_that_cannot_be_are_refused() {
+    let check = |body: &str, want: &[(&str, &str)]| {
+        let (_, problems) = load_all(&[file(body)]);
+        let got: Vec<(&str, &str)> = problems.iter().map(|d| (d.code.as_str(), d.message.as_str())).collect();
+        assert_eq!(got.len(), want.len(), "{got:?}");
+        assert!(got.iter().zip(want).all(|(g, w)| g.0 == w.0 && g.1.contains(w.1)), "{got:?}");
+    };
+    for mode in ["windowed", "optimistic", "passthrough"] {
+        let one = body("contract", &format!("mode: {mode}"), "reprompt");
+        check(&one, &[]);
+        let two = one.replace("id: ask, type: generate", "id: ask, type: generate, samples: 2");
+        check(&two, &[("WF411", mode)]);
+    }
+    check(&body("contract", "validators: [code_parse]", "reprompt"), &[("WF411", "code_parse")]);
+    check(&body("contract", "validators: [code_tests]", "reprompt"), &[("WF411", "code_tests")]);
+    check(&body("contract", "mode: window", "reprompt"), &[("WF104", "window")]);
+}
+
+fn windowed(cuts: &[usize], text: &'static str) {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        let w = workflow(&body(FORBIDDEN, "mode: windowed", "reprompt"));
+        let mut cuts: Vec<usize> = cuts.iter().map(|c| c % text.len()).collect();
+        cuts.extend([0, text.len()]);
+        cuts.sort_unstable();
+        cuts.dedup();
+        let parts = cuts.windows(2).map(|w| text.get(w[0]..w[1])).collect();
+        let fixed = vec![Says::Text(1, "fine")];
+        let script = Script::new(vec![("ask", vec![Says::Stream(parts)]), ("fix", fixed)]);
+        let (got, ending, _) = flow(&w, prose(), &script).await;
+        assert!(!got.contains("forbidden") && text.starts_with(&got), "{cuts:?}: {got}");
+        assert!(!matches!(ending, Ending::Streamed { .. }), "{cuts:?}: {ending:?}");
+    });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Scenario 16: whatever the split, no byte of a forbidden pattern goes out as part of one.
+    #[test]
+    fn scenario_16_a_window_never_releases_a_forbidden_pattern(cuts in prop::collection::vec(0..200_usize, 0..24)) {
+        windowed(&cuts, "Words that are harmless come first, then for a moment it looks bad, and then forbidden things follow. And more.");
+    }
+}
