@@ -78,6 +78,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         (None, None)
     };
     let after = Ledger::default();
+    let ceilings = ceilings(&directives);
     let calls = Calls {
         after: after.clone(),
         reach: view.reach.clone(),
@@ -89,7 +90,10 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         started: tree.admission.received,
         deadline,
         cap,
-        ceilings: ceilings(&directives),
+        ceilings: Ceilings {
+            attempts: [ceilings.attempts, request.options.foreign.attempts].into_iter().flatten().min(),
+            ..ceilings
+        },
         seed,
         outside: inner.outside(),
         made: Arc::new(AtomicU32::new(0)),

@@ -214,6 +214,12 @@ impl App {
         reach(bundle.matrix(), &self.settings, self.server.upstream, fleet.as_deref(), &keys).availability
     }
 
+    /// What was used of free tiers, to be kept.
+    fn free_use(&self, unix_ms: i64) -> serde_json::Value {
+        let fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        fleet.map_or_else(|| serde_json::json!([]), |f| serde_json::json!(f.free_use(unix_ms)))
+    }
+
     /// Takes up the stored keys of providers as they stand now; the configuration stays.
     pub(crate) fn rekey(&self) {
         let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
@@ -354,10 +360,17 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let found = Found { hash: bundle.hash().clone(), files, digest };
     let (bundles, bundle) = open_bundles(&settings, &plane, bundle, found).await?;
     let limits = Arc::new(Counters::default());
-    let keeper = Keeper::restore(plane.store.clone(), limits.clone()).await.map_err(Error::Control)?;
+    let keeper = Keeper::spent(plane.store.clone(), limits.clone()).await.map_err(Error::Control)?;
     let control = admin_listener(&settings, &server, addr).await?;
     let metrics = Arc::new(Metrics::default());
     let reach = reach(bundle.matrix(), &settings, server.upstream, None, &plane.provider_keys());
+    let fleet = reach.fleet.clone();
+    let free_use = Keeper::free_use(plane.store.clone(), move |used| {
+        if let Some(fleet) = &fleet {
+            fleet.resume_free_use(used, clock::unix_ms());
+        }
+    });
+    let free_use = free_use.await.map_err(Error::Control)?;
     let count = metrics.clone();
     let engine = Engine::new(Parts {
         bundle,
@@ -411,6 +424,9 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         let debounce = app.server.reload.debounce;
         app.tasks.spawn("watch", watch::run(app.clone(), folder.clone(), debounce, stop.clone()));
     }
+    let of = app.clone();
+    let free_use = free_use(Box::new(move |ms| of.free_use(ms)));
+    app.tasks.spawn("free_use", free_use.run(stop.clone()));
     let admin = control.as_ref().and_then(|l| l.local_addr().ok());
     if let Some(listener) = control {
         accept(&app, &Arc::new(admin::Front(app.clone())), &stop, listener);

@@ -14,6 +14,7 @@ mod edge;
 pub mod error;
 mod front;
 pub mod hosts;
+mod import;
 pub mod metrics;
 mod openai;
 mod routes;

@@ -3,7 +3,7 @@
 use crate::dialect::{Auth, Wire};
 use crate::recorded::Recorded;
 use crate::simulated::Simulated;
-use crate::transport::{Client, Limits, Problem, Settings, Tls};
+use crate::transport::{Client, Limits, Problem, Settings, Tls, unix_ms};
 use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::fmt;
@@ -38,6 +38,23 @@ impl Default for Config {
             allow_private: true,
         }
     }
+}
+
+/// What one key has used of a model's free tier on the vendor's present day.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct FreeUse {
+    /// The provider.
+    pub provider: String,
+    /// The name of the variable that holds the key, never the key; empty where none is needed.
+    pub key: String,
+    /// `provider/model`.
+    pub model: String,
+    /// Unix milliseconds at which the vendor's day ends, in the vendor's own zone.
+    pub day_ends_ms: i64,
+    /// Requests.
+    pub requests: u32,
+    /// Tokens, input and output.
+    pub tokens: u64,
 }
 
 /// The providers of one snapshot of the configuration, with their connection pools and keys.
@@ -79,7 +96,11 @@ impl Fleet {
     #[must_use]
     pub fn reload(&self, matrix: Arc<Matrix>, env: &dyn Fn(&str) -> Option<String>) -> Fleet {
         let members = matrix.providers().iter().map(|p| (p.id.clone(), self.member(p, env))).collect();
-        Fleet { matrix, members, tls: self.tls.clone(), config: self.config }
+        let fleet = Fleet { matrix, members, tls: self.tls.clone(), config: self.config };
+        // A provider whose entry changed has new keys and counts; what was used stays used.
+        let now = unix_ms();
+        fleet.resume_free_use(&self.free_use(now), now);
+        fleet
     }
 
     /// Whether a model of this fleet's matrix may be a candidate, and if not, why.
@@ -95,6 +116,32 @@ impl Fleet {
             Some(Member::Out(why)) => why.clone(),
             Some(_) => Availability::Ready,
             None => Availability::Unusable("its provider is not part of the matrix".to_owned()),
+        }
+    }
+
+    /// What was used of free tiers since each vendor's day began, to be kept and put back after a restart.
+    #[must_use]
+    pub fn free_use(&self, unix_ms: i64) -> Vec<FreeUse> {
+        let mut all: Vec<FreeUse> = self.remotes().flat_map(|c| c.days(unix_ms)).collect();
+        all.sort();
+        all
+    }
+
+    fn remotes(&self) -> impl Iterator<Item = &Arc<Client>> {
+        self.members.values().filter_map(|m| match m {
+            Member::Remote(client) => Some(client),
+            _ => None,
+        })
+    }
+
+    /// Goes on from what was used before. Providers, keys and models that are no more, and days that are over, are
+    /// passed over; where more is counted here already, that stands.
+    pub fn resume_free_use(&self, before: &[FreeUse], unix_ms: i64) {
+        for used in before {
+            let model = self.matrix.find(&used.model).and_then(|ix| self.matrix.model(ix));
+            if let (Some(Member::Remote(client)), Some(model)) = (self.members.get(&used.provider), model) {
+                client.resume(model, used, unix_ms);
+            }
         }
     }
 

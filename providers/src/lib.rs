@@ -16,5 +16,5 @@ mod lenient;
 mod sse;
 mod transport;
 
-pub use fleet::{Config, Fleet};
+pub use fleet::{Config, Fleet, FreeUse};
 pub use transport::Outgoing;

@@ -5,6 +5,7 @@
 //! the connection and so aborts the call at the vendor. Client headers never get here; only what is built
 //! below goes out.
 
+use crate::FreeUse;
 use crate::dialect::{Context, Wire};
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -28,7 +29,9 @@ mod settings;
 mod tests;
 
 pub(crate) use connect::{HttpClient, Tls};
+pub(crate) use keys::unix_ms;
 pub use outgoing::Outgoing;
+use quota::DayUsed;
 pub(crate) use quota::is_reset;
 pub(crate) use settings::{Problem, Settings};
 
@@ -163,6 +166,25 @@ impl Client {
     pub(crate) fn quota(&self, model: &Model) -> Option<Quota> {
         let (ratio, wait) = self.keys.headroom(model, Instant::now())?;
         Some(Quota { ratio, wait })
+    }
+
+    /// What was used of free tiers since the vendor's day began.
+    pub(crate) fn days(&self, now: i64) -> Vec<FreeUse> {
+        let own = |(key, model, used): (String, Arc<str>, DayUsed)| FreeUse {
+            provider: self.settings.id().to_owned(),
+            key,
+            model: model.to_string(),
+            day_ends_ms: used.ends,
+            requests: used.requests,
+            tokens: used.tokens,
+        };
+        self.keys.days(now).into_iter().map(own).collect()
+    }
+
+    /// Goes on from what was used before.
+    pub(crate) fn resume(&self, model: &Model, before: &FreeUse, now: i64) {
+        let used = DayUsed { ends: before.day_ends_ms, requests: before.requests, tokens: before.tokens };
+        self.keys.resume(&before.key, model, &used, now);
     }
 
     /// Why the vendor refused, as far as its answer says within the time.

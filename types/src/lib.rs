@@ -14,6 +14,7 @@ pub mod doc;
 pub mod error;
 pub mod expr;
 pub mod features;
+pub mod foreign;
 pub mod limits;
 pub mod matrix;
 pub mod options;

@@ -72,6 +72,8 @@ pub struct Options {
     pub tags: BTreeMap<String, String>,
     /// Cache behaviour.
     pub cache: Option<CacheMode>,
+    /// What was asked for in the form of another gateway and has none here.
+    pub foreign: crate::foreign::Foreign,
     /// Add a `turnout` object to the answer.
     pub explain: bool,
     /// Options given by header whose value stands for the record, in order.

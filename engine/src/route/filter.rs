@@ -11,6 +11,7 @@ use types::Usd;
 use types::chat::{PartKind, ToolChoice};
 use types::decision::{Decision, Exclusion};
 use types::directives::{Directives, RuleId};
+use types::foreign::Foreign;
 use types::matrix::{Availability, Dialect, Matrix, Model, ModelIx, ModelSet, Provider, Tier};
 use types::options::Mode;
 use workflows::Workflow;
@@ -203,6 +204,8 @@ pub(crate) fn models(
             || banned.as_ref().is_some_and(|s| s.contains(ix))
         {
             exclude("option", None, None);
+        } else if let Some(why) = foreign(&o.foreign, model, provider) {
+            exclude("option", None, Some(why.to_owned()));
         } else if model.quality_tier < limits.min_tier {
             exclude("min_quality", None, Some(format!("tier {} < {}", model.quality_tier, limits.min_tier)));
         } else if !mode_allows(mode, model, provider) {
@@ -228,6 +231,27 @@ pub(crate) fn models(
         }
     }
     eligible
+}
+
+/// Why a model is not what the request asks for in the form of another gateway.
+fn foreign(asked: &Foreign, model: &Model, provider: &Provider) -> Option<&'static str> {
+    let dear = |most: Option<f64>, price: fn(&types::matrix::Price) -> f64| {
+        // What is not known may be above any ceiling.
+        most.is_some_and(|most| {
+            provider.tier == Tier::Paid && model.price.as_ref().is_none_or(|p| price(p) > most)
+        })
+    };
+    match () {
+        () if dear(asked.max_price_in, |p| p.input) || dear(asked.max_price_out, |p| p.output) => {
+            Some("above `max_price`, or of unknown price")
+        }
+        () if asked.no_training && provider.data.trains != Some(false) => Some("`data_collection: deny`"),
+        () if asked.zdr && provider.data.zdr != Some(true) => Some("`zdr`"),
+        () if !asked.tags.is_empty() && !asked.tags.iter().any(|t| model.tags.contains(t)) => {
+            Some("`quantizations`")
+        }
+        () => None,
+    }
 }
 
 fn mode_allows(mode: Mode, model: &Model, provider: &Provider) -> bool {

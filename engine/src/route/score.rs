@@ -306,9 +306,14 @@ impl Scorer<'_> {
         }
         let matrix = self.inputs.bundle.matrix();
         let pools = &self.inputs.bundle.pools;
-        let hit =
-            matrix.find(model).is_some_and(|ix| super::candidates::matches_any(&o.prefer, ix, pools, matrix));
-        if hit { 0.3_f64.exp2() } else { 1.0 }
+        let Some(ix) = matrix.find(model) else { return 1.0 };
+        let matches = |s: &String| super::candidates::matches_any(std::slice::from_ref(s), ix, pools, matrix);
+        match o.prefer.iter().position(matches) {
+            // An order in the form of another gateway: each counts a little less than the one before.
+            Some(i) if o.foreign.ordered => (1.0 - 0.2 * i as f64).max(0.2).exp2(),
+            Some(_) => 0.3_f64.exp2(),
+            None => 1.0,
+        }
     }
 
     fn breaks_limit(

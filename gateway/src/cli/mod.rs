@@ -10,6 +10,7 @@ mod control;
 mod demo;
 mod explain;
 mod fetch;
+mod import;
 mod models;
 mod out;
 mod policy;
@@ -107,6 +108,7 @@ enum Command {
     /// How the limits of tenants and keys stand
     Budget(control::BudgetArgs),
     Usage(usage::UsageArgs),
+    Import(import::ImportArgs),
     /// The audit trail: who changed what
     Audit(control::AuditArgs),
     /// Bundles: configurations that are kept, put in force, taken back
@@ -177,6 +179,7 @@ pub fn run() -> ExitCode {
     let ended = match command {
         Command::Check(args) => Ok(check::run(&global, &args, &out)),
         Command::Completions(args) => completions::run(&args, &out),
+        Command::Import(args) => import::run(&args, &out),
         Command::Profile(args) => profile::run(&args, &out),
         Command::Replay(args) => replay::run(&args, &out),
         Command::Learn(args) => replay::learn(&args, &out),

@@ -1,6 +1,7 @@
-//! What was spent of days and months, kept over restarts.
+//! What was used of days and months, and of free tiers, kept over restarts.
 
 use crate::clock;
+use providers::FreeUse;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,42 +9,69 @@ use stores::limits::{Counters, Kept};
 use types::control::{ControlStore, Error, Object};
 use types::limits::{Limit, LimitStore as _};
 
-/// Kind and id of the one object that holds it.
+/// Kind and id of the one object that holds what limits count.
 const SPENT: &str = "spent";
+/// Kind and id of the one object that holds what was used of free tiers.
+const FREE: &str = "free_use";
 /// How often it is written where something has changed: a killed process forgets at most so much.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Keeps counters in a store.
+/// Tells what is to be kept at a moment, Unix milliseconds.
+pub(crate) type Now = Box<dyn Fn(i64) -> Value + Send + Sync>;
+
+/// Keeps one changing value in a store.
 pub(crate) struct Keeper {
     store: Arc<dyn ControlStore>,
-    counters: Arc<Counters>,
+    kind: &'static str,
     version: u64,
-    last: Vec<Kept>,
+    last: Value,
+    now: Now,
+}
+
+/// What was kept under a kind: its version and document.
+async fn kept(store: &Arc<dyn ControlStore>, kind: &'static str) -> Result<(u64, Value), String> {
+    let found = store.all(kind).await.map_err(|e| e.to_string())?.into_iter().next();
+    Ok(found.map_or((0, Value::Null), |o| (o.version, o.doc)))
 }
 
 impl Keeper {
-    /// Reads what was kept into the counters.
+    /// Reads what was kept into the counters of limits.
     ///
     /// # Errors
     /// The store, or what it holds, cannot be read.
-    pub(crate) async fn restore(
+    pub(crate) async fn spent(
         store: Arc<dyn ControlStore>,
         counters: Arc<Counters>,
     ) -> Result<Keeper, String> {
-        let found = store.all(SPENT).await.map_err(|e| e.to_string())?.into_iter().next();
-        let (mut version, mut last) = (0, Vec::new());
-        if let Some(o) = found {
-            let at = o.doc.get("unix_ms").and_then(Value::as_i64).unwrap_or(0);
-            let kept: Vec<Kept> = serde_json::from_value(o.doc.get("counters").cloned().unwrap_or_default())
-                .map_err(|e| format!("what was spent: {e}"))?;
-            for k in &kept {
-                let limit =
-                    Limit { holder: k.holder.clone(), metric: k.metric, ceiling: 0, window: k.window };
-                counters.restore(&k.tenant, &limit, k.used, at);
-            }
-            (version, last) = (o.version, kept);
+        let (version, doc) = kept(&store, SPENT).await?;
+        let last = doc.get("counters").cloned().unwrap_or_else(|| json!([]));
+        let at = doc.get("unix_ms").and_then(Value::as_i64).unwrap_or(0);
+        let all: Vec<Kept> =
+            serde_json::from_value(last.clone()).map_err(|e| format!("what was spent: {e}"))?;
+        for k in &all {
+            let limit = Limit { holder: k.holder.clone(), metric: k.metric, ceiling: 0, window: k.window };
+            counters.restore(&k.tenant, &limit, k.used, at);
         }
-        Ok(Keeper { store, counters, version, last })
+        let now: Now = Box::new(move |ms| json!(counters.kept(ms)));
+        Ok(Keeper { store, kind: SPENT, version, last, now })
+    }
+
+    /// Reads what was used of free tiers and tells `resume` of it.
+    ///
+    /// # Errors
+    /// The store cannot be read. What it holds and is not understood is told to nobody: the vendor's own answer
+    /// then says what is used up.
+    pub(crate) async fn free_use(
+        store: Arc<dyn ControlStore>,
+        resume: impl FnOnce(&[FreeUse]),
+    ) -> Result<impl FnOnce(Now) -> Keeper, String> {
+        let (version, doc) = kept(&store, FREE).await?;
+        let last = doc.get("counters").cloned().unwrap_or_else(|| json!([]));
+        match serde_json::from_value::<Vec<FreeUse>>(last.clone()) {
+            Ok(all) => resume(&all),
+            Err(e) => tracing::warn!(error = %e, "what was used of free tiers is not understood"),
+        }
+        Ok(move |now| Keeper { store, kind: FREE, version, last, now })
     }
 
     /// Writes what has changed, again and again.
@@ -54,7 +82,7 @@ impl Keeper {
                 () = stop.cancelled() => true,
             };
             if let Err(e) = self.write().await {
-                tracing::error!(error = %e, "what was spent could not be kept");
+                tracing::error!(error = %e, kind = self.kind, "what was used could not be kept");
             }
             if stopped {
                 return;
@@ -63,22 +91,22 @@ impl Keeper {
     }
 
     async fn write(&mut self) -> Result<(), Error> {
-        let now = clock::unix_ms();
-        let kept = self.counters.kept(now);
-        if kept == self.last {
+        let at = clock::unix_ms();
+        let now = (self.now)(at);
+        if now == self.last {
             return Ok(());
         }
         let object = Object {
-            kind: SPENT.to_owned(),
-            id: SPENT.to_owned(),
+            kind: self.kind.to_owned(),
+            id: self.kind.to_owned(),
             version: self.version,
-            doc: json!({ "unix_ms": now, "counters": kept }),
+            doc: json!({ "unix_ms": at, "counters": now }),
             sealed: Vec::new(),
-            updated_ms: now,
+            updated_ms: at,
         };
         self.store.put(vec![object]).await?;
         self.version = self.version.saturating_add(1);
-        self.last = kept;
+        self.last = now;
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 //! only when none is left does the caller hear of it.
 
 use super::Settings;
-use super::quota::Meter;
+use super::quota::{DayUsed, Meter};
 use crate::dialect::{Auth, Wire};
 use http::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -43,6 +43,8 @@ pub(super) struct KeyPool {
 struct Slot {
     /// Credentials are marked sensitive: they do not print.
     headers: HeaderMap,
+    /// Where its key came from: the name of a variable; empty where none is needed.
+    name: String,
     /// Milliseconds since the pool's epoch.
     rests_until: AtomicU64,
     /// The vendor refused the key and has not taken it since.
@@ -78,14 +80,14 @@ impl KeyPool {
     pub(super) fn new(settings: &Settings, wire: Wire) -> Self {
         let common = common(settings, wire);
         let mut slots: Vec<Slot> = Vec::with_capacity(settings.keys().len().max(1));
-        for key in settings.keys().iter().take(MAX_KEYS) {
+        for (key, from) in settings.keys().iter().zip(settings.names()).take(MAX_KEYS) {
             let mut headers = common.clone();
             let name = match wire.auth() {
                 Auth::Bearer => AUTHORIZATION,
                 Auth::Header(name) => HeaderName::from_static(name),
             };
             headers.insert(name, key.clone());
-            slots.push(Slot { headers, ..Slot::default() });
+            slots.push(Slot { headers, name: from.clone(), ..Slot::default() });
         }
         if slots.is_empty() {
             slots.push(Slot { headers: common, ..Slot::default() });
@@ -163,8 +165,39 @@ impl KeyPool {
     fn meter(&self, key: usize, model: &Model) -> Option<Arc<Meter>> {
         let limits = model.free_tier.as_ref().filter(|_| self.metered)?;
         let mut meters = self.slots.get(key)?.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(meter) = meters.get(&model.id) {
+            if meter.is_of(limits) {
+                return Some(Arc::clone(meter));
+            }
+            // Other limits since a reload; what was used of the day stays used.
+            let (fresh, now) = (Meter::new(limits), unix_ms());
+            if let Some(used) = meter.day(now) {
+                fresh.resume(now, &used);
+            }
+            meters.insert(model.id.clone(), Arc::new(fresh));
+        }
         // One entry per model of the matrix: bounded by its size.
         Some(Arc::clone(meters.entry(model.id.clone()).or_insert_with(|| Arc::new(Meter::new(limits)))))
+    }
+
+    /// What each key has used of the present day of each model's free tier: key, model, use.
+    pub(super) fn days(&self, now: i64) -> Vec<(String, Arc<str>, DayUsed)> {
+        let mut all = Vec::new();
+        for slot in &self.slots {
+            let meters = slot.meters.lock().unwrap_or_else(PoisonError::into_inner);
+            let used =
+                meters.iter().filter_map(|(model, m)| Some((slot.name.clone(), model.clone(), m.day(now)?)));
+            all.extend(used);
+        }
+        all
+    }
+
+    /// Goes on from what a key had used of a model's free tier. A key that is not here any more is passed over.
+    pub(super) fn resume(&self, key: &str, model: &Model, used: &DayUsed, now: i64) {
+        let at = self.slots.iter().position(|s| s.name == key);
+        if let Some(meter) = at.and_then(|i| self.meter(i, model)) {
+            meter.resume(now, used);
+        }
     }
 
     /// What is left of a model's free tier over all keys that do not rest: the share, and how long until a
@@ -272,7 +305,8 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn unix_ms() -> i64 {
+/// Unix time in milliseconds.
+pub(crate) fn unix_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

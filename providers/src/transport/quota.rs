@@ -1,8 +1,8 @@
 //! What one key may still use of a model's free tier, by our own count.
 //!
 //! Minutes are counted as a sliding window (the last one weighs in by the part of it that still lies within
-//! sixty seconds), days from the vendor's own reset. Counts live in memory: after a restart the vendor's 429
-//! tells what we no longer know.
+//! sixty seconds), days from the vendor's own reset. What was used of a day can be read and put back, so that it
+//! outlives the process; minutes begin anew, and the vendor's 429 tells what we no longer know.
 
 use jiff::Timestamp;
 use jiff::civil::Time;
@@ -73,6 +73,15 @@ struct State {
     day: Used,
 }
 
+/// What was used of a day.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct DayUsed {
+    /// Unix milliseconds at which the vendor's day ends.
+    pub(super) ends: i64,
+    pub(super) requests: u32,
+    pub(super) tokens: u64,
+}
+
 /// Counts of one key and one model.
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -114,6 +123,31 @@ impl Meter {
             s.day_ends = self.reset.as_ref().map_or(now.saturating_add(DAY_MS), |r| r.after(now));
         }
         s
+    }
+
+    /// What counts under these limits: a configuration may have changed them.
+    pub(super) fn is_of(&self, limits: &FreeTier) -> bool {
+        self.limits == *limits
+    }
+
+    /// What was used of the present day; `None` = nothing.
+    pub(super) fn day(&self, now: i64) -> Option<DayUsed> {
+        let s = self.at(now);
+        let used = DayUsed { ends: s.day_ends, requests: s.day.requests, tokens: s.day.tokens };
+        (used.requests > 0 || used.tokens > 0).then_some(used)
+    }
+
+    /// Goes on from what was used before, if that is of the present day; where more is counted here already, that
+    /// stands.
+    pub(super) fn resume(&self, now: i64, before: &DayUsed) {
+        let mut s = self.at(now);
+        // A day of before ends when the present one does; the vendor may have been told another hour since, and
+        // clocks have been changed, so that the earlier end counts.
+        if before.ends > now && before.ends <= s.day_ends.saturating_add(DAY_MS) {
+            s.day_ends = s.day_ends.min(before.ends);
+            s.day.requests = s.day.requests.max(before.requests);
+            s.day.tokens = s.day.tokens.max(before.tokens);
+        }
     }
 
     /// What is left for a request of about so many tokens.
@@ -209,6 +243,29 @@ mod tests {
         assert!(m.take(NOON, 800));
         let huge = Meter::new(&tier(0, 10, 0, 0));
         assert!(huge.take(NOON, 800), "what never fits is the vendor's to refuse");
+    }
+
+    #[test]
+    fn a_day_goes_on_in_another_process_and_ends_where_the_vendor_says() {
+        let limits = FreeTier { resets: Some("00:00 America/Los_Angeles".to_owned()), ..tier(0, 0, 5, 0) };
+        let before = Meter::new(&limits);
+        assert!((0..3).all(|_| before.take(NOON, 7)));
+        let used = before.day(NOON).unwrap();
+        assert_eq!((used.requests, used.tokens, used.ends - NOON), (3, 21, 19 * 3_600_000));
+        let after = Meter::new(&limits);
+        assert_eq!(after.day(NOON), None);
+        after.resume(NOON + 1_000, &used);
+        assert_eq!((0..9).filter(|_| after.take(NOON + 1_000, 7)).count(), 2, "five a day, three are gone");
+        // Midnight in California has passed: what was used before counts no more.
+        let tomorrow = Meter::new(&limits);
+        tomorrow.resume(NOON + 19 * 3_600_000, &used);
+        assert_eq!(tomorrow.day(NOON + 19 * 3_600_000), None);
+        // What is counted here already is not lost, and a day that makes no sense is not believed.
+        after.resume(NOON + 2_000, &DayUsed { requests: 1, ..used });
+        assert!(!after.take(NOON + 2_000, 7));
+        let odd = Meter::new(&limits);
+        odd.resume(NOON, &DayUsed { ends: NOON + 30 * DAY_MS, ..used });
+        assert_eq!(odd.day(NOON), None);
     }
 
     #[test]

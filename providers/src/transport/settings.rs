@@ -36,6 +36,8 @@ pub(crate) struct Settings {
     provider: Arc<Provider>,
     /// As header values of the dialect, marked sensitive.
     keys: Vec<HeaderValue>,
+    /// Where each key came from: the name of its variable.
+    names: Vec<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
     scheme: Scheme,
     authority: Authority,
@@ -57,24 +59,35 @@ impl Settings {
     ) -> Result<Self, Problem> {
         let (scheme, authority, path, query) = base(&provider.base_url).map_err(Problem::Unusable)?;
         let env = |name: &str| env(name).map(|v| v.trim().to_owned()).filter(|v| !v.is_empty());
-        let mut keys = Vec::new();
+        let (mut keys, mut names) = (Vec::new(), Vec::new());
         for name in &provider.api_key_env {
             let Some(key) = env(name) else { continue };
             let text = if bearer { format!("Bearer {key}") } else { key };
             keys.push(secret(&text).ok_or_else(|| {
                 Problem::Unusable(format!("the value of {name} holds characters that no key has"))
             })?);
+            names.push(name.clone());
         }
         if keys.is_empty() && !provider.api_key_env.is_empty() {
             return Err(Problem::NoKey(provider.api_key_env.clone()));
         }
         let headers = provider.headers.iter().map(|(name, value)| header(name, value, &env));
         let headers = headers.collect::<Result<_, _>>().map_err(Problem::Unusable)?;
-        Ok(Settings { provider: Arc::clone(provider), keys, headers, scheme, authority, path, query })
+        Ok(Settings { provider: Arc::clone(provider), keys, names, headers, scheme, authority, path, query })
     }
 
     pub(super) fn keys(&self) -> &[HeaderValue] {
         &self.keys
+    }
+
+    /// The provider's name.
+    pub(super) fn id(&self) -> &str {
+        &self.provider.id
+    }
+
+    /// Names of the keys, in their order; none of a provider that needs no key.
+    pub(super) fn names(&self) -> &[String] {
+        &self.names
     }
 
     /// Calls cost nothing and are limited instead.

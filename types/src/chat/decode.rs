@@ -148,6 +148,7 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
     };
     let mut max_tokens = (None, None);
     let mut seen_messages = false;
+    let mut further: Option<Value> = None;
     for (key, raw) in &top {
         let json = raw.get();
         // `RawValue` borrows from `text`, so the difference of the addresses is an offset in the body.
@@ -204,6 +205,13 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
             "user" => request.user = identifier_text(optional(json, pointer)?, &pointer())?,
             "metadata" => metadata(json, limits)?,
             "routing" => routing(json, &mut request.options)?,
+            "provider" => {
+                if let Some(map) = optional::<UniqueMap>(json, pointer)? {
+                    let taken = crate::foreign::provider(&mut request.options, &map.0);
+                    taken.map_err(|p| foreign("/provider", &p))?;
+                }
+            }
+            "models" => further = optional::<Value>(json, pointer)?,
             _ if depth(json) > MAX_DEPTH => {
                 return Err(Error::new(
                     "invalid_json",
@@ -213,6 +221,10 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
             }
             _ => {}
         }
+    }
+    if let Some(list) = further {
+        let taken = crate::foreign::models(&mut request.options, &mut request.model, &list);
+        taken.map_err(|p| foreign("", &p))?;
     }
     if request.model.is_empty() {
         return Err(Error::new(
@@ -342,6 +354,12 @@ fn routing(json: &str, options: &mut Options) -> Result<(), Error> {
         })?;
     }
     Ok(())
+}
+
+fn foreign(at: &str, p: &crate::options::Problem) -> Error {
+    let name = shorten(&p.option);
+    let place = if crate::options::is_identifier(&name) { format!("{at}/{name}") } else { at.to_owned() };
+    Error::new("invalid_option", place, format!("`{name}`: {}", p.message))
 }
 
 fn shorten(name: &str) -> String {

@@ -47,7 +47,7 @@ struct Plan<'a> {
 pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
     let mut plan = Plan {
         set: vec![("model", New::Text(&call.model.upstream_name))],
-        drop: vec!["routing"],
+        drop: vec!["routing", "provider", "models"],
         rename: None,
     };
     plan.stream(call);

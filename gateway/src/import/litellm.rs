@@ -1,0 +1,385 @@
+//! A LiteLLM proxy's `config.yaml`.
+
+use super::{Fate, Flow, Import, Rule, ident, known, members, quoted, text, variable};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use types::matrix::Matrix;
+
+/// Prefixes of models behind any address that speaks chat completions.
+const COMPATIBLE: &[&str] = &[
+    "openai",
+    "hosted_vllm",
+    "vllm",
+    "lm_studio",
+    "llamafile",
+    "custom_openai",
+    "openai_like",
+    "litellm_proxy",
+];
+
+/// What each of the client's names stands for, in order of the file.
+type Groups = Vec<(String, Vec<String>)>;
+
+pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> Result<(), String> {
+    let Some(list) = document.get("model_list").and_then(Value::as_array) else {
+        return Err("there is no `model_list`: this is no LiteLLM config".to_owned());
+    };
+    let mut groups: Groups = Vec::new();
+    for (i, entry) in list.iter().enumerate() {
+        deployment(entry, &format!("model_list[{i}]"), shipped, import, &mut groups);
+    }
+    let router = document.get("router_settings").unwrap_or(&Value::Null);
+    let settings = document.get("litellm_settings").unwrap_or(&Value::Null);
+    let mut falls: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (section, value) in [("litellm_settings", settings), ("router_settings", router)] {
+        for (name, value) in members(value) {
+            setting(section, name, value, import, &mut falls, &mut groups);
+        }
+    }
+    for (name, _) in members(document.get("general_settings").unwrap_or(&Value::Null)) {
+        let why = match name.as_str() {
+            "master_key" => "make keys with `turnout key create --role admin`; its value is not read",
+            "database_url" | "store_model_in_db" => "Turnout keeps its own data; nothing is to be set",
+            _ => "there is no such setting here",
+        };
+        import.note(format!("general_settings.{name}"), Fate::Left, why);
+    }
+    for (name, _) in members(document.get("environment_variables").unwrap_or(&Value::Null)) {
+        import.note(
+            format!("environment_variables.{name}"),
+            Fate::Left,
+            "set it where Turnout is started; its value is not read",
+        );
+    }
+    for (name, _) in members(document) {
+        let known = [
+            "model_list",
+            "router_settings",
+            "litellm_settings",
+            "general_settings",
+            "environment_variables",
+        ];
+        if !known.contains(&name.as_str()) {
+            import.note(name, Fate::Left, "there is no such section here");
+        }
+    }
+    finish(&groups, &falls, import);
+    Ok(())
+}
+
+fn deployment(entry: &Value, place: &str, shipped: &Matrix, import: &mut Import, groups: &mut Groups) {
+    let params = entry.get("litellm_params").unwrap_or(&Value::Null);
+    let info = entry.get("model_info").unwrap_or(&Value::Null);
+    let (Some(group), Some(model)) = (text(entry, "model_name"), text(params, "model")) else {
+        return import.note(place, Fate::Left, "it has no `model_name` or no `litellm_params.model`");
+    };
+    if let Some(mode) = text(info, "mode").filter(|m| !["chat", "completion", "responses"].contains(m)) {
+        return import.note(place, Fate::Left, format!("Turnout serves chat; this is for `{mode}`"));
+    }
+    if group.contains('*') || model.contains('*') {
+        return import.note(
+            place,
+            Fate::Left,
+            "wildcards are not kept: the matrix names each model, and `provider/*` selects among them",
+        );
+    }
+    let (prefix, name) = model.split_once('/').unwrap_or(("openai", model));
+    let Some(provider) = provider(prefix, params, place, shipped, import) else { return };
+    key(&provider, group, params, place, import);
+    let id = known::model(import, shipped, &provider, name, place);
+    facts(&id, params, info, import);
+    times(&provider, params, place, import);
+    for (name, _) in members(params) {
+        other_param(name, place, import);
+    }
+    match groups.iter_mut().find(|(g, _)| g == group) {
+        Some((_, all)) if all.contains(&id) => {
+            import.note(
+                place,
+                Fate::Carried,
+                format!("another key of `{id}`: the keys are one pool, their limits add up"),
+            );
+        }
+        Some((_, all)) => {
+            import.note(place, Fate::Carried, format!("`{id}` in the group `{group}`"));
+            all.push(id);
+        }
+        None => {
+            import.note(place, Fate::Carried, format!("`{group}` is `{id}`"));
+            groups.push((group.to_owned(), vec![id]));
+        }
+    }
+}
+
+/// The provider of a deployment; `None` = it cannot be called, which is noted.
+fn provider(
+    prefix: &str,
+    params: &Value,
+    place: &str,
+    shipped: &Matrix,
+    import: &mut Import,
+) -> Option<String> {
+    let base = text(params, "api_base").or_else(|| text(params, "base_url")).map(|b| {
+        match b.strip_prefix("os.environ/") {
+            Some(name) => format!("${{ENV:{name}}}"),
+            None => b.to_owned(),
+        }
+    });
+    match (prefix, base) {
+        ("azure", Some(base)) => {
+            import.note(format!("{place}.litellm_params.api_base"), Fate::Changed, "the version 1 address of Azure OpenAI is used (`/openai/v1`), which takes chat completions without `api_version`");
+            let base = base
+                .trim_end_matches('/')
+                .trim_end_matches("/openai/v1")
+                .trim_end_matches("/openai")
+                .to_owned();
+            Some(known::at(import, "openai_chat", &format!("{base}/openai/v1")))
+        }
+        ("azure", None) => {
+            import.note(place, Fate::Left, "an Azure deployment without `api_base` has no address");
+            None
+        }
+        ("anthropic", Some(base)) => Some(known::at(import, "anthropic_messages", &base)),
+        (prefix, Some(base))
+            if COMPATIBLE.contains(&prefix) || known::provider(prefix, shipped).is_some() =>
+        {
+            Some(known::at(import, "openai_chat", &base))
+        }
+        (prefix, _) => match known::provider(prefix, shipped) {
+            Some(ours) => {
+                import.providers.entry(ours.to_owned()).or_default();
+                Some(ours.to_owned())
+            }
+            None => {
+                import.note(place, Fate::Left, known::why_not(prefix));
+                None
+            }
+        },
+    }
+}
+
+fn key(provider: &str, group: &str, params: &Value, place: &str, import: &mut Import) {
+    let Some(given) = text(params, "api_key") else { return };
+    match given.strip_prefix("os.environ/") {
+        Some(name) => import.key(provider, name),
+        None => {
+            let name = format!("{}_{}_KEY", variable(provider), variable(group));
+            import.key(provider, &name);
+            let text = format!(
+                "the key stood in the file in clear and is not repeated: put it into the variable {name}, and change it if others could read the file"
+            );
+            import.note(format!("{place}.litellm_params.api_key"), Fate::Changed, text);
+        }
+    }
+}
+
+/// What the file says of the model.
+fn facts(id: &str, params: &Value, info: &Value, import: &mut Import) {
+    let number = |name: &str| info.get(name).or_else(|| params.get(name)).and_then(Value::as_f64);
+    let whole = |name: &str| info.get(name).and_then(Value::as_u64).filter(|n| *n > 0);
+    let yes = |name: &str| info.get(name).and_then(Value::as_bool);
+    let Some(m) = import.models.get_mut(id) else { return };
+    if let Some((input, output)) = number("input_cost_per_token").zip(number("output_cost_per_token")) {
+        // A millionth of a cent is as exact as price lists are.
+        let per_million = |x: f64| (x * 1e12).round() / 1e6;
+        m.price = Some((per_million(input), per_million(output)));
+    }
+    m.context = whole("max_input_tokens").or(m.context);
+    m.output = whole("max_output_tokens").or_else(|| whole("max_tokens")).or(m.output);
+    for (theirs, ours) in [
+        ("supports_function_calling", "tools"),
+        ("supports_vision", "vision"),
+        ("supports_response_schema", "json_schema"),
+        ("supports_reasoning", "reasoning"),
+    ] {
+        if yes(theirs) == Some(true) && !m.abilities.contains(&ours) {
+            m.abilities.push(ours);
+        }
+    }
+}
+
+fn times(provider: &str, params: &Value, place: &str, import: &mut Import) {
+    for (name, first) in [("timeout", false), ("stream_timeout", true)] {
+        let Some(seconds) =
+            params.get(name).and_then(Value::as_f64).filter(|s| (0.001..=3_600.0).contains(s))
+        else {
+            continue;
+        };
+        // Within the bounds above.
+        let ms = (seconds * 1e3) as u64;
+        if let Some(p) = import.providers.get_mut(provider) {
+            *(if first { &mut p.first_ms } else { &mut p.total_ms }) = Some(ms);
+        }
+        let what = if first { "first_token" } else { "total" };
+        import.note(
+            format!("{place}.litellm_params.{name}"),
+            Fate::Changed,
+            format!("`timeouts.{what}` of the provider `{provider}`, for all its models"),
+        );
+    }
+}
+
+fn other_param(name: &str, place: &str, import: &mut Import) {
+    let known = [
+        "model",
+        "api_key",
+        "api_base",
+        "base_url",
+        "timeout",
+        "stream_timeout",
+        "input_cost_per_token",
+        "output_cost_per_token",
+    ];
+    if known.contains(&name) {
+        return;
+    }
+    let why = match name {
+        "rpm" | "tpm" => {
+            "limits of an upstream account are learned from its 429; to limit who asks, use `turnout key create --limit`"
+        }
+        "weight" | "order" => "shares are not kept: the router chooses by expected outcome, cost and latency",
+        "api_version" => "the address used here needs none",
+        "max_tokens" | "temperature" | "top_p" | "seed" => {
+            "a default for a parameter of requests; use a rule with `set_params` or `cap_max_tokens`"
+        }
+        "max_budget" | "budget_duration" => "use `turnout key create --limit \"10 usd per day\"`",
+        _ => "there is no such parameter here",
+    };
+    import.note(format!("{place}.litellm_params.{name}"), Fate::Left, why);
+}
+
+fn setting(
+    section: &str,
+    name: &str,
+    value: &Value,
+    import: &mut Import,
+    falls: &mut BTreeMap<String, Vec<String>>,
+    groups: &mut Groups,
+) {
+    let place = format!("{section}.{name}");
+    match name {
+        "fallbacks" => {
+            for (group, to) in value.as_array().into_iter().flatten().flat_map(members) {
+                let names = to.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+                falls.entry(group.clone()).or_default().extend(names);
+            }
+            import.note(place, Fate::Carried, "the group is asked first, then its fallbacks");
+        }
+        "default_fallbacks" => {
+            let names: Vec<String> = value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+            for (group, _) in groups.iter() {
+                falls.entry(group.clone()).or_default().extend(names.iter().filter(|n| *n != group).cloned());
+            }
+            import.note(place, Fate::Carried, "added to the fallbacks of every group");
+        }
+        "context_window_fallbacks" => import.note(place, Fate::Changed, "a model that is too small for a request is no candidate for it; give the groups as `fallbacks` and the larger one is taken"),
+        "model_group_alias" => {
+            for (alias, to) in members(value) {
+                let target = to.as_str().or_else(|| text(to, "model")).unwrap_or("");
+                match groups.iter().find(|(g, _)| g == target).map(|(_, ids)| ids.clone()) {
+                    Some(ids) => {
+                        groups.push((alias.clone(), ids));
+                        import.note(format!("{place}.{alias}"), Fate::Carried, format!("as `{target}`"));
+                    }
+                    None => import.note(format!("{place}.{alias}"), Fate::Left, format!("there is no group `{target}`")),
+                }
+            }
+        }
+        "num_retries" => match value.as_u64().filter(|n| *n <= 9) {
+            Some(n) => {
+                import.attempts = Some(n.saturating_add(1));
+                import.note(place, Fate::Carried, format!("`retry.max_attempts: {}` in turnout.yaml", n.saturating_add(1)));
+            }
+            None => import.note(place, Fate::Left, "expected a whole number up to 9"),
+        },
+        "request_timeout" | "timeout" => match value.as_f64().filter(|s| (1.0..=3_600.0).contains(s)) {
+            // Within the bounds above.
+            Some(s) => {
+                import.deadline_s = Some(s as u64);
+                import.note(place, Fate::Carried, "`request.default_deadline` in turnout.yaml");
+            }
+            None => import.note(place, Fate::Left, "expected seconds, 1 to 3600"),
+        },
+        "routing_strategy" => strategy(value.as_str().unwrap_or(""), place, import),
+        "drop_params" => import.note(place, Fate::Changed, "what a vendor is known to refuse is left out always (`quirks.drop` of the matrix)"),
+        "allowed_fails" | "cooldown_time" => import.note(place, Fate::Changed, "each model has a circuit breaker: `breaker` in turnout.yaml"),
+        _ if name.contains("callback") => import.note(place, Fate::Left, "metrics are at /metrics, records at /v1/decisions; other sinks are not fed"),
+        _ if name.contains("cache") || name.starts_with("redis") => import.note(place, Fate::Left, "there is no cache of answers"),
+        _ => import.note(place, Fate::Left, "there is no such setting here"),
+    }
+}
+
+fn strategy(name: &str, place: String, import: &mut Import) {
+    let weight = match name {
+        "latency-based-routing" => "{ latency: 3.0 }",
+        "cost-based-routing" => "{ cost: 2.0 }",
+        _ => {
+            return import.note(
+                place,
+                Fate::Changed,
+                format!("`{name}`: the router chooses by expected outcome, cost and latency instead"),
+            );
+        }
+    };
+    import.rules.push(Rule {
+        id: "imported_strategy".to_owned(),
+        description: format!("LiteLLM's {name}"),
+        when: None,
+        group: None,
+        actions: vec![format!("weight: {weight}")],
+    });
+    import.note(
+        place,
+        Fate::Changed,
+        format!("a rule with `weight: {weight}`: it counts more, but a good answer still comes first"),
+    );
+}
+
+/// Groups become aliases, pools and workflows.
+fn finish(groups: &Groups, falls: &BTreeMap<String, Vec<String>>, import: &mut Import) {
+    let find = |name: &str| groups.iter().find(|(g, _)| g == name).map(|(_, ids)| ids.clone());
+    for (group, ids) in groups {
+        let mut all = ids.clone();
+        for to in falls.get(group).into_iter().flatten() {
+            match find(to) {
+                Some(more) => all.extend(more.into_iter().filter(|m| !ids.contains(m))),
+                None => {
+                    import.note(format!("fallbacks.{group}"), Fate::Left, format!("there is no group `{to}`"))
+                }
+            }
+        }
+        all.dedup();
+        alias(group, ids, import);
+        if all.len() < 2 {
+            continue;
+        }
+        let name = ident(group);
+        import.pools.insert(name.clone(), all);
+        let flow = Flow {
+            description: format!("The LiteLLM group {group}, then its fallbacks."),
+            pool: name.clone(),
+            prefer: ids.clone(),
+        };
+        import.flows.insert(name.clone(), flow);
+        import.note(format!("group {group}"), Fate::Changed, format!(
+            "the pool `{name}` and the workflow `{name}`: clients ask for \"workflow/{name}\" to get all of it (\"{group}\" by itself is `{}` alone), or for \"auto\" to let the router choose",
+            ids.first().map_or("", String::as_str)
+        ));
+    }
+    for (group, _) in falls.iter().filter(|(g, _)| find(g).is_none()) {
+        import.note(format!("fallbacks.{group}"), Fate::Left, format!("there is no group {}", quoted(group)));
+    }
+}
+
+/// The name that clients use, where it may stand for one model.
+fn alias(group: &str, ids: &[String], import: &mut Import) {
+    let Some(first) = ids.first() else { return };
+    let taken = import.models.values().any(|m| m.aliases.iter().any(|a| a == group))
+        || import.models.contains_key(group);
+    if taken || group == first || !types::options::is_identifier(group) {
+        return;
+    }
+    if let Some(m) = import.models.get_mut(first) {
+        m.aliases.push(group.to_owned());
+    }
+}

@@ -1,0 +1,188 @@
+//! Configurations of other gateways become ours, with a report of what was carried over, what became something
+//! else, and what could not be kept and why. Secrets are never repeated: keys become names of variables.
+
+mod condition;
+mod known;
+mod litellm;
+mod openrouter;
+mod portkey;
+mod write;
+
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use types::doc::{self, SourceFile};
+use types::matrix::Matrix;
+
+/// Whose configuration it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A LiteLLM proxy's `config.yaml`.
+    Litellm,
+    /// A Portkey config, JSON.
+    Portkey,
+    /// OpenRouter request preferences, JSON.
+    Openrouter,
+}
+
+/// What became of one setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Fate {
+    /// It means the same here.
+    Carried,
+    /// It became something near it.
+    Changed,
+    /// It is not kept.
+    Left,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Note {
+    /// Where it stands in the file.
+    pub(crate) place: String,
+    pub(crate) fate: Fate,
+    /// What it became, or why it is left out. Never a secret.
+    pub(crate) text: String,
+}
+
+/// A provider to be written.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Provider {
+    /// Dialect and address; `None` = one of the shipped matrix.
+    own: Option<(&'static str, String)>,
+    /// Variables that hold its keys; empty = as shipped, or none is needed.
+    keys: Vec<String>,
+    /// Milliseconds a whole call may take, and until its first event.
+    total_ms: Option<u64>,
+    first_ms: Option<u64>,
+}
+
+/// A model to be written.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Model {
+    /// The shipped matrix does not have it.
+    fresh: bool,
+    aliases: Vec<String>,
+    context: Option<u64>,
+    output: Option<u64>,
+    /// Beyond streaming, which all have.
+    abilities: Vec<&'static str>,
+    /// USD per million tokens.
+    price: Option<(f64, f64)>,
+}
+
+/// A rule to be written: its id, condition, group, and actions as YAML lines.
+#[derive(Clone, Debug, PartialEq)]
+struct Rule {
+    id: String,
+    description: String,
+    when: Option<String>,
+    group: Option<&'static str>,
+    actions: Vec<String>,
+}
+
+/// A workflow to be written: a pool, and what of it is asked first.
+#[derive(Clone, Debug, PartialEq)]
+struct Flow {
+    description: String,
+    pool: String,
+    prefer: Vec<String>,
+}
+
+/// All that was made of a file.
+#[derive(Debug, Default)]
+pub(crate) struct Import {
+    providers: BTreeMap<String, Provider>,
+    models: BTreeMap<String, Model>,
+    pools: BTreeMap<String, Vec<String>>,
+    rules: Vec<Rule>,
+    flows: BTreeMap<String, Flow>,
+    /// Attempts of a call, and the deadline of a request in seconds.
+    attempts: Option<u64>,
+    deadline_s: Option<u64>,
+    /// Variables that have to be set.
+    pub(crate) variables: Vec<String>,
+    pub(crate) notes: Vec<Note>,
+}
+
+impl Import {
+    fn note(&mut self, place: impl Into<String>, fate: Fate, text: impl Into<String>) {
+        self.notes.push(Note { place: place.into(), fate, text: text.into() });
+    }
+
+    /// A variable that holds a key of a provider.
+    fn key(&mut self, provider: &str, variable: &str) {
+        let keys = &mut self.providers.entry(provider.to_owned()).or_default().keys;
+        if !keys.iter().any(|k| k == variable) {
+            keys.push(variable.to_owned());
+        }
+        if !self.variables.iter().any(|v| v == variable) {
+            self.variables.push(variable.to_owned());
+        }
+    }
+
+    /// The files, by their names in a configuration folder.
+    pub(crate) fn files(&self, kind: Kind) -> Vec<(String, String)> {
+        write::files(self, kind)
+    }
+}
+
+/// Reads a file of another gateway.
+///
+/// # Errors
+/// It is no document of that kind, in words with the place.
+pub(crate) fn import(kind: Kind, name: &str, text: &str, shipped: &Matrix) -> Result<Import, String> {
+    let file = SourceFile::new(name, text);
+    // JSON is YAML as far as these documents go, and this reader is bounded and names the place of what is wrong.
+    let document = doc::parse(&file, "IM").map_err(|d| d.to_string())?.to_json();
+    if !document.is_object() {
+        return Err(format!("{name}: expected an object at the top"));
+    }
+    let mut import = Import::default();
+    match kind {
+        Kind::Litellm => litellm::read(&document, shipped, &mut import)?,
+        Kind::Portkey => portkey::read(&document, shipped, &mut import)?,
+        Kind::Openrouter => openrouter::read(&document, shipped, &mut import)?,
+    }
+    Ok(import)
+}
+
+/// A name of ours made from one of theirs: letters, digits and `_`, a letter first.
+fn ident(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' };
+    let mut made: String = name.chars().map(plain).collect();
+    while made.contains("__") {
+        made = made.replace("__", "_");
+    }
+    let made = made.trim_matches('_').to_owned();
+    if made.chars().next().is_some_and(|c| c.is_ascii_alphabetic()) { made } else { format!("m_{made}") }
+}
+
+/// A variable's name made from a text.
+fn variable(text: &str) -> String {
+    ident(text).to_ascii_uppercase()
+}
+
+/// The members of an object, in order.
+fn members(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    value.get(name).and_then(Value::as_str)
+}
+
+/// Text as a YAML scalar that is read back as the same text.
+fn quoted(text: &str) -> String {
+    Value::String(text.to_owned()).to_string()
+}
+
+/// Texts as a YAML list.
+fn list(all: &[String]) -> String {
+    format!("[{}]", all.iter().map(|t| quoted(t)).collect::<Vec<_>>().join(", "))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! OpenRouter's request preferences, as defaults for every request. Clients may also send them with a request.
+
+use super::{Fate, Import, Rule, known, list, members};
+use serde_json::Value;
+use types::matrix::Matrix;
+
+pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> Result<(), String> {
+    let nested = document.get("provider").filter(|p| p.is_object());
+    let fields = [
+        "order",
+        "only",
+        "ignore",
+        "allow_fallbacks",
+        "max_price",
+        "sort",
+        "data_collection",
+        "quantizations",
+        "zdr",
+    ];
+    let bare = fields.iter().any(|f| document.get(f).is_some());
+    if nested.is_none() && document.get("models").is_none() && !bare {
+        return Err("there is neither a `provider` object nor `models`: these are no OpenRouter preferences"
+            .to_owned());
+    }
+    let mut actions = Vec::new();
+    for (name, value) in members(document) {
+        match name.as_str() {
+            "models" => models(value, shipped, import, &mut actions),
+            "provider" => {}
+            _ if bare && nested.is_none() => preference(name, value, name, shipped, import, &mut actions),
+            "model" => import.note(name, Fate::Left, "clients name the model, or ask for \"auto\""),
+            "route" => import.note(name, Fate::Carried, "falling back is the rule here"),
+            _ => import.note(name, Fate::Left, "there is no such setting here"),
+        }
+    }
+    for (name, value) in nested.into_iter().flat_map(members) {
+        preference(name, value, &format!("provider.{name}"), shipped, import, &mut actions);
+    }
+    rules(actions, import);
+    Ok(())
+}
+
+/// One rule for all actions, and one more for each further `require`: those of different rules intersect, the models
+/// of one do not.
+fn rules(actions: Vec<(&'static str, String)>, import: &mut Import) {
+    let mut lists: Vec<(&'static str, Vec<String>)> = Vec::new();
+    for (verb, argument) in actions {
+        match lists.iter_mut().find(|(v, _)| *v == verb) {
+            Some((_, list)) => list.push(argument),
+            None => lists.push((verb, vec![argument])),
+        }
+    }
+    let (mut first, mut further) = (Vec::new(), Vec::new());
+    for (verb, list) in lists {
+        match (verb, list.as_slice()) {
+            (_, [one]) => first.push(format!("{verb}: {one}")),
+            ("prefer", all) => first.push(format!("{verb}: [{}]", all.join(", "))),
+            (_, all) => further.extend(all.iter().map(|a| format!("{verb}: {a}"))),
+        }
+    }
+    let mut id = "openrouter_preferences".to_owned();
+    if !first.is_empty() {
+        further.insert(0, first.join("\n      "));
+    }
+    for (i, action) in further.into_iter().enumerate() {
+        if i > 0 {
+            id = format!("openrouter_preferences_{}", i.saturating_add(1));
+        }
+        import.rules.push(Rule {
+            id: id.clone(),
+            description: "Imported from OpenRouter's request preferences.".to_owned(),
+            when: None,
+            group: None,
+            actions: vec![action],
+        });
+    }
+}
+
+/// `provider/*` of providers that are here; the others are noted.
+fn providers(value: &Value, place: &str, shipped: &Matrix, import: &mut Import) -> Vec<String> {
+    let mut found = Vec::new();
+    for name in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        // `deepinfra/turbo` names a variant of an endpoint.
+        let bare = name.split('/').next().unwrap_or(name);
+        match known::provider(bare, shipped) {
+            Some(p) => found.push(format!("{p}/*")),
+            None => import.note(place, Fate::Left, known::why_not(bare)),
+        }
+    }
+    found
+}
+
+fn preference(
+    name: &str,
+    value: &Value,
+    place: &str,
+    shipped: &Matrix,
+    import: &mut Import,
+    actions: &mut Vec<(&'static str, String)>,
+) {
+    let carried = |import: &mut Import, text: &str| import.note(place, Fate::Carried, text.to_owned());
+    match name {
+        "order" => {
+            for (i, p) in providers(value, place, shipped, import).iter().enumerate() {
+                // Each a little less than the one before.
+                let strength = (1.0 - 0.2 * i as f64).max(0.2);
+                actions.push((
+                    "prefer",
+                    format!("{{ models: {}, strength: {strength:.1} }}", list(std::slice::from_ref(p))),
+                ));
+            }
+            carried(
+                import,
+                "`prefer` with falling strength: a preference, not an order; a much better outcome still wins",
+            );
+        }
+        "only" | "ignore" => {
+            let all = providers(value, place, shipped, import);
+            let verb = if name == "only" { "require" } else { "exclude" };
+            if all.is_empty() {
+                return import.note(place, Fate::Left, "none of these providers is here");
+            }
+            actions.push((verb, list(&all)));
+            carried(import, &format!("`{verb}`"));
+        }
+        "allow_fallbacks" if value == &Value::Bool(false) => {
+            actions.push(("cap_attempts", "1".to_owned()));
+            carried(import, "`cap_attempts: 1`");
+        }
+        "allow_fallbacks" | "require_parameters" => carried(import, "as it is here anyway"),
+        "data_collection" if value == "deny" => {
+            actions.push(("data_policy", "{ trains: false }".to_owned()));
+            carried(
+                import,
+                "`data_policy: { trains: false }`; a provider of which it is not known counts as one that does",
+            );
+        }
+        "data_collection" => carried(import, "as it is here anyway"),
+        "zdr" if value == &Value::Bool(true) => {
+            actions.push(("data_policy", "{ zdr: true }".to_owned()));
+            carried(import, "`data_policy: { zdr: true }`");
+        }
+        "max_price" => max_price(value, place, import, actions),
+        "sort" => {
+            let weight = match value.as_str().or_else(|| value.get("by").and_then(Value::as_str)) {
+                Some("price") => "{ cost: 2.0 }",
+                Some("throughput" | "latency") => "{ latency: 3.0 }",
+                _ => return import.note(place, Fate::Left, "expected price, throughput or latency"),
+            };
+            actions.push(("weight", weight.to_owned()));
+            import.note(
+                place,
+                Fate::Changed,
+                format!("`weight: {weight}`: it counts more, but a good answer still comes first"),
+            );
+        }
+        "quantizations" => {
+            let tags: Vec<String> =
+                value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+            import.note(place, Fate::Left, format!("the matrix says nothing of quantisation: give models the tags {} and add `require: {{ where: \"…\" in model.tags }}`", tags.join(", ")));
+        }
+        _ => import.note(place, Fate::Left, "there is no such preference here"),
+    }
+}
+
+fn max_price(value: &Value, place: &str, import: &mut Import, actions: &mut Vec<(&'static str, String)>) {
+    let mut parts = Vec::new();
+    for (name, most) in members(value) {
+        let field = match name.as_str() {
+            "prompt" => "price_in",
+            "completion" => "price_out",
+            _ => {
+                import.note(format!("{place}.{name}"), Fate::Left, "calls have no price of their own here");
+                continue;
+            }
+        };
+        if let Some(most) =
+            most.as_f64().or_else(|| most.as_str().and_then(|t| t.parse().ok())).filter(|m| *m >= 0.0)
+        {
+            parts.push(format!("(model.{field} ?? 1000000.0) <= {most:?}"));
+        }
+    }
+    if parts.is_empty() {
+        return import.note(place, Fate::Left, "expected `prompt` or `completion`, USD per million tokens");
+    }
+    actions.push(("require", format!("{{ where: {} }}", super::quoted(&parts.join(" && ")))));
+    import.note(
+        place,
+        Fate::Carried,
+        "`require` with a condition on the price; an unknown price is above every ceiling",
+    );
+}
+
+fn models(value: &Value, shipped: &Matrix, import: &mut Import, actions: &mut Vec<(&'static str, String)>) {
+    let mut ids = Vec::new();
+    for (i, name) in value.as_array().into_iter().flatten().filter_map(Value::as_str).enumerate() {
+        let place = format!("models[{i}]");
+        let id = if shipped.find(name).is_some() {
+            name.to_owned()
+        } else {
+            import.providers.entry("openrouter".to_owned()).or_default();
+            known::model(import, shipped, "openrouter", name, &place)
+        };
+        import.note(place, Fate::Carried, format!("`{id}`"));
+        ids.push(id);
+    }
+    if let Some(first) = ids.first() {
+        actions
+            .push(("prefer", format!("{{ models: {}, strength: 1.0 }}", list(std::slice::from_ref(first)))));
+        import.pools.insert("openrouter_models".to_owned(), ids);
+        actions.push(("require", "[\"pool:openrouter_models\"]".to_owned()));
+    }
+}

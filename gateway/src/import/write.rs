@@ -1,0 +1,146 @@
+//! The files of a configuration folder.
+
+use super::{Import, Kind, Model, list, quoted};
+use crate::config::built_in_rules;
+use std::fmt::Write as _;
+
+/// Assumed of a model of which nothing is known: enough for most requests, and not more than most models take.
+const CONTEXT: u64 = 32_768;
+
+impl Kind {
+    const fn title(self) -> &'static str {
+        match self {
+            Kind::Litellm => "a LiteLLM config",
+            Kind::Portkey => "a Portkey config",
+            Kind::Openrouter => "OpenRouter preferences",
+        }
+    }
+}
+
+pub(super) fn files(import: &Import, kind: Kind) -> Vec<(String, String)> {
+    let head = format!("# Made by `turnout import` from {}.\n", kind.title());
+    let mut all = Vec::new();
+    if !import.providers.is_empty() || !import.models.is_empty() {
+        all.push(("matrix.d/imported.yaml".to_owned(), format!("{head}{}", matrix(import))));
+    }
+    if !import.rules.is_empty() || !import.pools.is_empty() {
+        all.push(("routing_rules.yaml".to_owned(), format!("{head}{}", rules(import))));
+    }
+    for (name, flow) in &import.flows {
+        let text = format!(
+            "{head}version: 1\nname: {name}\ndescription: {}\nnodes:\n  - {{ id: generate, type: generate, primary: false, route: {{ pool: {}, \
+             prefer: {} }} }}\n  - {{ id: answer, type: stream, from: nodes.generate.completion }}\nedges:\n  - {{ from: generate, to: \
+             answer }}\n",
+            quoted(&flow.description),
+            flow.pool,
+            list(&flow.prefer)
+        );
+        all.push((format!("workflows/{name}.yaml"), text));
+    }
+    if import.attempts.is_some() || import.deadline_s.is_some() {
+        let mut text = head;
+        // Writing to a String cannot fail.
+        if let Some(n) = import.attempts {
+            let _ = writeln!(text, "retry: {{ max_attempts: {n} }}");
+        }
+        if let Some(s) = import.deadline_s {
+            let _ = writeln!(text, "request: {{ default_deadline: {s}s }}");
+        }
+        all.push(("turnout.yaml".to_owned(), text));
+    }
+    all
+}
+
+fn matrix(import: &Import) -> String {
+    let mut out = "version: 1\n".to_owned();
+    let providers: Vec<_> = import
+        .providers
+        .iter()
+        .filter(|(_, p)| {
+            p.own.is_some() || !p.keys.is_empty() || p.total_ms.is_some() || p.first_ms.is_some()
+        })
+        .collect();
+    if !providers.is_empty() {
+        out.push_str("providers:\n");
+    }
+    for (id, p) in providers {
+        let _ = writeln!(out, "  {id}:");
+        if let Some((dialect, base)) = &p.own {
+            let _ = writeln!(out, "    dialect: {dialect}\n    base_url: {}\n    tier: paid", quoted(base));
+        }
+        if !p.keys.is_empty() {
+            let _ = writeln!(out, "    api_key_env: {}", list(&p.keys));
+        }
+        let times: Vec<String> = [("first_token", p.first_ms), ("total", p.total_ms)]
+            .into_iter()
+            .filter_map(|(name, ms)| ms.map(|ms| format!("{name}: {ms}ms")))
+            .collect();
+        if !times.is_empty() {
+            let _ = writeln!(out, "    timeouts: {{ {} }}", times.join(", "));
+        }
+    }
+    if import.models.values().any(written) {
+        out.push_str("models:\n");
+    }
+    for (id, m) in import.models.iter().filter(|(_, m)| written(m)) {
+        let _ = writeln!(out, "  {id}:");
+        model(&mut out, m);
+    }
+    out
+}
+
+/// A shipped model of which the file says nothing more needs no entry.
+fn written(m: &Model) -> bool {
+    m.fresh || !m.aliases.is_empty() || m.price.is_some()
+}
+
+fn model(out: &mut String, m: &Model) {
+    if m.fresh {
+        let assumed = if m.context.is_none() { "     # assumed" } else { "" };
+        let context = m.context.unwrap_or_else(|| CONTEXT.max(m.output.unwrap_or(0).saturating_mul(2)));
+        let _ = writeln!(out, "    context_window: {context}{assumed}");
+        if let Some(n) = m.output {
+            let _ = writeln!(out, "    max_output_tokens: {}", n.min(context));
+        }
+        let mut abilities = vec!["streaming", "json"];
+        abilities.extend(m.abilities.iter().copied());
+        let _ = writeln!(
+            out,
+            "    abilities: [{}]\n    quality_tier: 2     # assumed\n    speed_tier: 2     # assumed",
+            abilities.join(", ")
+        );
+    }
+    if !m.aliases.is_empty() {
+        let _ = writeln!(out, "    aliases: {}", list(&m.aliases));
+    }
+    if let Some((input, output)) = m.price {
+        let _ = writeln!(out, "    price: {{ input: {input:?}, output: {output:?} }}");
+    }
+}
+
+/// The shipped rules with the imported pools and rules added, so that nothing shipped is lost.
+fn rules(import: &Import) -> String {
+    let shipped = built_in_rules();
+    let mut pools = "pools:\n".to_owned();
+    for (name, models) in &import.pools {
+        let _ = writeln!(pools, "  {name}: {{ models: {} }}", list(models));
+    }
+    let mut out = shipped.text.replacen("pools:\n", &pools, 1);
+    if !out.ends_with('\n') {
+        out.push('\n');
+    }
+    for r in &import.rules {
+        let _ = write!(out, "\n  - id: {}\n    description: {}\n", r.id, quoted(&r.description));
+        if let Some(group) = r.group {
+            let _ = writeln!(out, "    group: {group}");
+        }
+        if let Some(when) = &r.when {
+            let _ = writeln!(out, "    when: {}", quoted(when));
+        }
+        out.push_str("    actions:\n");
+        for action in &r.actions {
+            let _ = writeln!(out, "      {action}");
+        }
+    }
+    out
+}

@@ -1,0 +1,39 @@
+//! What was used of a free tier outlives the process, kill included.
+
+use serde_json::json;
+use std::time::Duration;
+use tests::house::{Model, Plan};
+use tests::vendor::{Dialect, Reply, Vendor};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_process_remembers_what_was_used_of_the_day() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let resets = "free_tier: { rpd: 3, resets: \"00:00 America/Los_Angeles\" }";
+    let mut house = Plan::new()
+        .vendor("alpha", &vendor)
+        .with_key("alpha", "[KEY_A, KEY_B]")
+        .free("alpha")
+        .model(&Model::new("alpha/one").with(resets))
+        .rules(crate::NO_CHANCE)
+        .env("KEY_A", "sk-free-a-0123")
+        .env("KEY_B", "sk-free-b-4567")
+        .start()
+        .await;
+    let ask = json!({
+        "model": "auto", "messages": [{"role": "user", "content": "hi"}], "routing": {"max_latency_ms": 3_000},
+    });
+    // Twice three a day.
+    for _ in 0..4 {
+        assert_eq!(house.client().chat(&ask).await.status, 200);
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    house.kill().await;
+    house.restart().await;
+    for _ in 0..2 {
+        let more = house.client().chat(&ask).await;
+        assert_eq!(more.status, 200, "{}", more.text());
+    }
+    let over = house.client().chat(&ask).await;
+    assert_ne!(over.status, 200, "six were used, two of them after the restart");
+    assert_eq!(vendor.count(), 6, "and the vendor was not asked a seventh time");
+}
