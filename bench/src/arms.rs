@@ -104,6 +104,7 @@ fn bundle(models: u16) -> Result<Bundle, Failure> {
         defaults: None,
         scripts: Vec::new(),
         workflows: Vec::new(),
+        runner: true,
     };
     let matrix = Matrix::new(vec![provider()], (0..models).map(model).collect());
     let (bundle, problems) = Bundle::load(Arc::new(matrix), &files);
@@ -186,5 +187,6 @@ fn outcome(d: &Decision, model: &Arc<str>, good: bool) -> Outcome {
         }],
         propensity: d.propensity,
         basis: None,
+        account: None,
     }
 }

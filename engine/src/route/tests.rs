@@ -73,6 +73,7 @@ impl Table {
             defaults: None,
             scripts: vec![],
             workflows: vec![],
+            runner: true,
         };
         let (bundle, problems) = Bundle::load(Arc::new(Matrix::new(vec![provider()], models)), &files);
         let router = Router::new(bundle.unwrap_or_else(|| panic!("{problems:?}")));
