@@ -202,7 +202,7 @@ impl Note {
             view: view.clone(),
             request: about.request.clone(),
             profile: about.profile.clone(),
-            features: about.features.clone(),
+            features: *about.features,
             who: who.clone(),
             request_id: about.request_id.to_owned(),
             moment,

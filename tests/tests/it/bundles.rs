@@ -477,7 +477,7 @@ async fn a_thousand_reloads_under_load_show_no_request_two_bundles_and_leak_noth
             all
         });
     }
-    // Each is read, checked and compiled anew for the first hundred; then the two take turns as they are.
+    // The first hundred are read, checked and compiled anew; then two take turns as they are.
     let swap = async |n: usize| {
         for i in 0..n {
             let said = admin.call("POST", "/bundles/rollback", &Value::Null).await;
@@ -513,16 +513,13 @@ async fn a_thousand_reloads_under_load_show_no_request_two_bundles_and_leak_noth
         assert!(decision["rules"].to_string().contains(rule), "{id}: {decision}");
     }
     let ((fds, threads, kib), (fds_then, threads_then, kib_then)) = (after_some, after_all);
-    println_size(after_some, after_all, asked.len());
+    let requests = asked.len();
+    eprintln!(
+        "files, threads, KiB after 100 reloads: {after_some:?}, after 1000: {after_all:?}; {requests} requests"
+    );
     // Connections of requests in flight come and go.
     assert!(fds_then <= fds + 16, "{fds} files, then {fds_then}");
     assert!(threads_then <= threads + 8, "{threads} threads, then {threads_then}");
     assert!(kib_then <= kib + 32 * 1024, "{kib} KiB, then {kib_then}");
     assert!(bundles(&house).await["data"].as_array().unwrap().len() <= 20);
-}
-
-fn println_size(before: (usize, usize, u64), after: (usize, usize, u64), requests: usize) {
-    eprintln!(
-        "files, threads, KiB after 100 reloads: {before:?}, after 1000: {after:?}; {requests} requests"
-    );
 }
