@@ -316,8 +316,10 @@ async fn open_bundles(
 ) -> Result<(Bundles, Arc<engine::Bundle>), Error> {
     let bundles = Bundles::open(plane.store.clone(), found).await.map_err(Error::Control)?;
     let Some(entry) = bundles.remembered() else { return Ok((bundles, Arc::new(good))) };
-    let source = Source::Given(entry.files.iter().map(|(p, t)| (p.clone(), t.to_string())).collect());
-    let loaded = config::load(&source, &settings.environment, settings.simulated);
+    let texts = entry.files.iter().map(|(p, t)| (p.clone(), t.to_string()));
+    let (mut sources, problems) = Source::Given(texts.collect()).read();
+    sources.settings = settings.source.read().0.settings;
+    let loaded = config::load_read((sources, problems), &settings.environment, settings.simulated);
     match checked(loaded) {
         Ok(Good { bundle, .. }) => {
             tracing::info!(bundle = &*entry.hash, by = entry.by, "the bundle that was in force goes on");

@@ -16,6 +16,7 @@ use http::StatusCode;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use types::doc::SourceFile;
 use types::{Diagnostic, Severity};
 
 /// Time between two readings of a folder that somebody asked to be read now.
@@ -242,7 +243,13 @@ impl App {
         read: impl FnOnce() -> Read + Send + 'static,
     ) -> Result<Result<Loaded, Loaded>, Failure> {
         let app = self.clone();
-        let load = move || config::load_read(read(), &app.settings.environment, app.settings.simulated);
+        let load = move || {
+            let (mut sources, problems) = read();
+            // Settings that a bundle is checked under, such as whether code may be run, are the server's.
+            let settings = app.started_with.as_ref().map(|t| SourceFile::new("turnout.yaml", t.clone()));
+            sources.settings = sources.settings.or(settings);
+            config::load_read((sources, problems), &app.settings.environment, app.settings.simulated)
+        };
         let loaded = tokio::task::spawn_blocking(load).await.map_err(|e| {
             tracing::error!(error = %e, "loading a configuration ended in a panic");
             Failure::internal()
