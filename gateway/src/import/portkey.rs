@@ -203,6 +203,7 @@ fn settings(target: &Value, place: &str, import: &mut Import) {
 
 /// Conditions become rules of which the first that holds counts.
 fn conditional(document: &Value, strategy: &Value, shipped: &Matrix, import: &mut Import) {
+    settings(document, "", import);
     let targets = document.get("targets").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
     let mut named: Vec<(String, Vec<String>, bool)> = Vec::new();
     for (i, t) in targets.iter().enumerate() {
