@@ -285,12 +285,12 @@ fn setting(
                 }
             }
         }
-        "num_retries" => match value.as_u64().filter(|n| *n <= 9) {
+        "num_retries" => match value.as_u64().filter(|n| *n <= 4) {
             Some(n) => {
                 import.attempts = Some(n.saturating_add(1));
                 import.note(place, Fate::Carried, format!("`retry.max_attempts: {}` in turnout.yaml", n.saturating_add(1)));
             }
-            None => import.note(place, Fate::Left, "expected a whole number up to 9"),
+            None => import.note(place, Fate::Left, "expected a whole number up to 4"),
         },
         "request_timeout" | "timeout" => match value.as_f64().filter(|s| (1.0..=3_600.0).contains(s)) {
             // Within the bounds above.

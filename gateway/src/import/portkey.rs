@@ -156,7 +156,7 @@ fn settings(target: &Value, place: &str, import: &mut Import) {
     for (name, value) in members(target) {
         match name.as_str() {
             "strategy" | "targets" | "provider" | "virtual_key" | "api_key" | "custom_host" | "name" => {}
-            "retry" => match value.get("attempts").and_then(Value::as_u64).filter(|n| *n <= 9) {
+            "retry" => match value.get("attempts").and_then(Value::as_u64).filter(|n| *n <= 4) {
                 Some(n) => {
                     import.attempts = Some(import.attempts.unwrap_or(0).max(n.saturating_add(1)));
                     import.note(
@@ -165,7 +165,7 @@ fn settings(target: &Value, place: &str, import: &mut Import) {
                         "`retry.max_attempts` in turnout.yaml, for all requests",
                     );
                 }
-                None => import.note(at(name), Fate::Left, "expected `attempts` up to 9"),
+                None => import.note(at(name), Fate::Left, "expected `attempts` up to 4"),
             },
             "request_timeout" => match value.as_u64().filter(|ms| (1_000..=3_600_000).contains(ms)) {
                 Some(ms) => {
