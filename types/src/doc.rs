@@ -11,7 +11,7 @@ use std::time::Duration;
 
 mod reader;
 
-pub use reader::{Fields, Reader};
+pub use reader::{Asked, Fields, Reader};
 
 /// Largest file, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;

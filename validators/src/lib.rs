@@ -159,8 +159,17 @@ pub fn build(name: &str, with: &Value, severity: Option<Severity>) -> Result<Arc
                 types::diagnostic::suggestion(name, NAMES.iter().copied())
             ),
             expected: format!("one of {}", NAMES.join(", ")),
+            known: Vec::new(),
         }),
     }
+}
+
+/// The names of the parameters that the named validator takes; none for an unknown name.
+#[must_use]
+pub fn parameters(name: &str) -> Vec<String> {
+    // A validator knows its parameters only while it reads them, so it is given one that none has.
+    let strange = serde_json::json!({"?": true});
+    build(name, &strange, None).err().map(|p| p.known).unwrap_or_default()
 }
 
 /// What makes a request's contract one that no answer can meet: a schema that is none. The field with dots,

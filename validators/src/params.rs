@@ -13,6 +13,8 @@ pub struct Problem {
     pub message: String,
     /// What would have been right.
     pub expected: String,
+    /// Names of parameters that would have been known, where one was not.
+    pub known: Vec<String>,
 }
 
 impl Problem {
@@ -21,7 +23,12 @@ impl Problem {
         message: impl Into<String>,
         expected: impl Into<String>,
     ) -> Self {
-        Problem { field: field.into(), message: message.into(), expected: expected.into() }
+        Problem { field: field.into(), message: message.into(), expected: expected.into(), known: Vec::new() }
+    }
+
+    fn known(mut self, known: &[&str]) -> Self {
+        self.known = known.iter().map(|k| (*k).to_owned()).collect();
+        self
     }
 }
 
@@ -60,7 +67,8 @@ impl<'a> Params<'a> {
                     types::diagnostic::suggestion(k, known.iter().copied())
                 ),
                 format!("one of {}", known.join(", ")),
-            )),
+            )
+            .known(known)),
         }
     }
 

@@ -38,7 +38,8 @@ impl Edge {
     }
 }
 
-const KEYWORDS: &[&str] = &["completed", "error", "timeout", "skipped", "cancelled", "any"];
+/// Words for outcomes that every type of node understands.
+pub(crate) const KEYWORDS: &[&str] = &["completed", "error", "timeout", "skipped", "cancelled", "any"];
 
 /// What an outcome, as written, means for a type of node.
 fn accepts(name: &str, named: &Named) -> Option<OutcomeSet> {

@@ -11,6 +11,7 @@
 mod budget;
 mod draw;
 mod edge;
+mod editor;
 mod ending;
 mod event;
 mod forecast;
@@ -33,6 +34,7 @@ mod world;
 
 pub use budget::{Amounts, Purse, Used};
 pub use draw::{Format as DrawFormat, Mark, Marks};
+pub use editor::schema as editor_schema;
 pub use ending::{Ending, Facts, Finished, Input, Mode, RunFailure, Suspension, Waiting};
 pub use event::{Event, Observer};
 pub use forecast::Estimate;

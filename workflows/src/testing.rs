@@ -258,6 +258,7 @@ pub(crate) fn workflow(body: &str) -> Arc<Workflow> {
         "{}",
         problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
     );
+    assert_eq!(shape_of(body), Ok(()), "what loads is valid by the schema for editors: {body}");
     library.get("w").unwrap().clone()
 }
 
@@ -565,4 +566,16 @@ pub(crate) fn text(ending: &Ending) -> String {
             format!("waits at {}", s.iter().map(|s| &*s.frame).collect::<Vec<_>>().join(" "))
         }
     }
+}
+
+/// Whether the committed schema for editors takes a file of these nodes and edges; a text that is no tree counts
+/// as refused.
+pub(crate) fn shape_of(body: &str) -> Result<(), String> {
+    static SCHEMA: std::sync::OnceLock<jsonschema::Validator> = std::sync::OnceLock::new();
+    let schema = SCHEMA.get_or_init(|| {
+        let text = include_str!("../schema/workflow.v1.json");
+        jsonschema::validator_for(&serde_json::from_str(text).unwrap()).unwrap()
+    });
+    let tree = types::doc::parse(&file(body), "WF").map_err(|d| d.to_string())?;
+    schema.validate(&tree.to_json()).map_err(|e| format!("{e} at {}", e.instance_path()))
 }

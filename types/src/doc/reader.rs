@@ -3,6 +3,35 @@
 use super::{Diagnostic, Duration, Key, Node, SourceFile, Span, Value, nearest, parse_bytes, parse_duration};
 use crate::units::Usd;
 
+/// What a value was asked to be. The schema for editors is made of this, so it says what the loader does.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Asked {
+    /// A map that may hold these keys.
+    Keys(Vec<&'static str>),
+    /// A map that must hold this key.
+    Required(&'static str),
+    /// A map whose keys the author chooses.
+    Map,
+    /// A list.
+    List,
+    /// A string.
+    Text,
+    /// A string that is an identifier.
+    Ident,
+    /// `true` or `false`.
+    Flag,
+    /// A number between these, ends included.
+    Number(f64, f64),
+    /// A whole number between these, ends included.
+    Whole(i64, i64),
+    /// A time with its unit.
+    Duration,
+    /// A number of bytes.
+    Bytes,
+    /// One of these words.
+    Words(Vec<String>),
+}
+
 /// Collects the problems of one file while its tree is lowered.
 ///
 /// Codes: `<prefix>101` unknown key, `102` missing key, `103` wrong type, `104` out of range or not one of
@@ -14,13 +43,33 @@ pub struct Reader<'a> {
     pub prefix: &'static str,
     /// What was found so far.
     pub problems: Vec<Diagnostic>,
+    /// The value whose questions are noted, by the start of its span, and the questions.
+    watched: Option<(usize, Vec<Asked>)>,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of that file.
     #[must_use]
     pub fn new(file: &'a SourceFile, prefix: &'static str) -> Self {
-        Reader { file, prefix, problems: Vec::new() }
+        Reader { file, prefix, problems: Vec::new(), watched: None }
+    }
+
+    /// Notes from now on what is asked of the value whose span starts at `start`.
+    pub fn watch(&mut self, start: usize) {
+        self.watched = Some((start, Vec::new()));
+    }
+
+    /// What was asked of the watched value so far.
+    pub fn asked(&mut self) -> Vec<Asked> {
+        self.watched.take().map(|(_, asked)| asked).unwrap_or_default()
+    }
+
+    fn note(&mut self, span: Span, asked: impl FnOnce() -> Asked) {
+        if let Some((start, list)) = &mut self.watched
+            && *start == span.start
+        {
+            list.push(asked());
+        }
     }
 
     /// Notes an error and gives it back for `expected`, `hint`, `field`.
@@ -53,6 +102,11 @@ impl<'a> Reader<'a> {
 
     /// The members of a map; notes a wrong type.
     pub fn map<'n>(&mut self, node: &'n Node, field: &str) -> Option<&'n [(Key, Node)]> {
+        self.note(node.span, || Asked::Map);
+        self.members(node, field)
+    }
+
+    fn members<'n>(&mut self, node: &'n Node, field: &str) -> Option<&'n [(Key, Node)]> {
         match &node.value {
             Value::Map(m) => Some(m),
             Value::Null => Some(&[]),
@@ -65,6 +119,7 @@ impl<'a> Reader<'a> {
 
     /// The elements of a list; notes a wrong type.
     pub fn list<'n>(&mut self, node: &'n Node, field: &str) -> Option<&'n [Node]> {
+        self.note(node.span, || Asked::List);
         match &node.value {
             Value::List(l) => Some(l),
             _ => {
@@ -76,7 +131,7 @@ impl<'a> Reader<'a> {
 
     /// A map whose keys are known: take them one by one, then [`Fields::finish`].
     pub fn fields<'n>(&mut self, node: &'n Node, path: &str) -> Option<Fields<'n>> {
-        let members = self.map(node, if path.is_empty() { "the file" } else { path })?;
+        let members = self.members(node, if path.is_empty() { "the file" } else { path })?;
         Some(Fields {
             members,
             taken: vec![false; members.len()],
@@ -88,6 +143,7 @@ impl<'a> Reader<'a> {
 
     /// A string.
     pub fn string(&mut self, node: &Node, field: &str) -> Option<String> {
+        self.note(node.span, || Asked::Text);
         match &node.value {
             Value::Str(s) => Some(s.clone()),
             _ => {
@@ -99,6 +155,7 @@ impl<'a> Reader<'a> {
 
     /// A boolean.
     pub fn boolean(&mut self, node: &Node, field: &str) -> Option<bool> {
+        self.note(node.span, || Asked::Flag);
         match node.value {
             Value::Bool(b) => Some(b),
             _ => {
@@ -110,6 +167,7 @@ impl<'a> Reader<'a> {
 
     /// A number in a closed range.
     pub fn number(&mut self, node: &Node, field: &str, lo: f64, hi: f64) -> Option<f64> {
+        self.note(node.span, || Asked::Number(lo, hi));
         let Some(x) = node.as_f64() else {
             self.wrong_type(node, field, &format!("a number in {lo}..={hi}"));
             return None;
@@ -125,6 +183,7 @@ impl<'a> Reader<'a> {
 
     /// A whole number in a closed range.
     pub fn integer(&mut self, node: &Node, field: &str, lo: i64, hi: i64) -> Option<i64> {
+        self.note(node.span, || Asked::Whole(lo, hi));
         let Value::Int(x) = node.value else {
             self.wrong_type(node, field, &format!("a whole number in {lo}..={hi}"));
             return None;
@@ -141,6 +200,7 @@ impl<'a> Reader<'a> {
     /// A duration with its unit.
     pub fn duration(&mut self, node: &Node, field: &str) -> Option<Duration> {
         const FORM: &str = "a duration with its unit, such as 250ms, 2s, 5m or 1h";
+        self.note(node.span, || Asked::Duration);
         match &node.value {
             Value::Str(s) => {
                 let parsed = parse_duration(s);
@@ -168,6 +228,7 @@ impl<'a> Reader<'a> {
 
     /// A number of bytes: `64KiB`, `1MiB` or a whole number.
     pub fn bytes(&mut self, node: &Node, field: &str) -> Option<u64> {
+        self.note(node.span, || Asked::Bytes);
         let parsed = match &node.value {
             Value::Int(i) => u64::try_from(*i).ok(),
             Value::Str(s) => parse_bytes(s),
@@ -186,6 +247,7 @@ impl<'a> Reader<'a> {
 
     /// One of some names.
     pub fn one_of<'n>(&mut self, node: &'n Node, field: &str, names: &[&str]) -> Option<&'n str> {
+        self.note(node.span, || Asked::Words(names.iter().map(|n| (*n).to_owned()).collect()));
         let Some(s) = node.as_str() else {
             self.wrong_type(node, field, &format!("one of {}", names.join(", ")));
             return None;
@@ -203,6 +265,7 @@ impl<'a> Reader<'a> {
 
     /// A list of strings; one string counts as a list of one.
     pub fn strings(&mut self, node: &Node, field: &str) -> Option<Vec<String>> {
+        self.note(node.span, || Asked::Text);
         match &node.value {
             Value::Str(s) => Some(vec![s.clone()]),
             Value::List(l) => Some(l.iter().filter_map(|n| self.string(n, field)).collect()),
@@ -215,6 +278,7 @@ impl<'a> Reader<'a> {
 
     /// An identifier `^[a-z][a-z0-9_]{0,62}$`.
     pub fn ident(&mut self, node: &Node, field: &str) -> Option<String> {
+        self.note(node.span, || Asked::Ident);
         let s = self.string(node, field)?;
         let ok = s.len() <= 63
             && s.starts_with(|c: char| c.is_ascii_lowercase())
@@ -254,6 +318,7 @@ impl<'n> Fields<'n> {
     /// The value of `key`; its absence is noted (`102`).
     pub fn require(&mut self, r: &mut Reader<'_>, key: &'static str) -> Option<&'n Node> {
         let found = self.take(key);
+        r.note(self.span, || Asked::Required(key));
         if found.is_none() {
             let d = r.error("102", self.span, format!("`{key}` is missing"));
             d.field = self.at(key);
@@ -270,6 +335,7 @@ impl<'n> Fields<'n> {
     /// Notes every key that was not taken (`101`), with the nearest known one. Keys that start with `x-`
     /// are the author's own.
     pub fn finish(self, r: &mut Reader<'_>) {
+        r.note(self.span, || Asked::Keys(self.known.clone()));
         for ((key, _), taken) in self.members.iter().zip(&self.taken) {
             if *taken || key.name.starts_with("x-") {
                 continue;

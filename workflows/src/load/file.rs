@@ -10,7 +10,7 @@ use crate::plan::{Limits, Parts};
 use crate::reference::Ref;
 use serde_json::Value;
 use types::diagnostic::{Diagnostic, Severity, suggestion};
-use types::doc::{self, Fields, Reader, SourceFile, Span};
+use types::doc::{self, Asked, Fields, Reader, SourceFile, Span};
 use types::runs::Durability;
 
 /// What a file has given.
@@ -62,15 +62,7 @@ pub(super) fn load(source: &SourceFile, names: &Names<'_>, workflows: &[&str]) -
             return loaded;
         }
     };
-    let mut cx = Cx {
-        r: Reader::new(source, "WF"),
-        names,
-        levels: vec![Level::default()],
-        vars: Vec::new(),
-        inputs: Vec::new(),
-        top: Top { workflows: workflows.iter().map(|w| (*w).to_owned()).collect(), ..Top::default() },
-        variables: names.variables.clone(),
-    };
+    let mut cx = context(source, names, workflows);
     loaded.parts = lower(&mut cx, &root);
     loaded.problems = cx.r.problems;
     if let Some(mut parts) = loaded.parts.take() {
@@ -80,6 +72,30 @@ pub(super) fn load(source: &SourceFile, names: &Names<'_>, workflows: &[&str]) -
         loaded.parts = Some(parts);
     }
     loaded
+}
+
+fn context<'a>(source: &'a SourceFile, names: &'a Names<'a>, workflows: &[&str]) -> Cx<'a> {
+    Cx {
+        r: Reader::new(source, "WF"),
+        names,
+        levels: vec![Level::default()],
+        vars: Vec::new(),
+        inputs: Vec::new(),
+        top: Top { workflows: workflows.iter().map(|w| (*w).to_owned()).collect(), ..Top::default() },
+        variables: names.variables.clone(),
+    }
+}
+
+/// Reads a tree that stands in no file, and tells what was asked of the value whose span starts at `mark` and
+/// the codes of the problems found there.
+pub(crate) fn watch(root: &doc::Node, mark: usize, names: &Names<'_>) -> (Vec<Asked>, Vec<String>) {
+    let source = SourceFile::new("probe.yaml", "");
+    let mut cx = context(&source, names, &[]);
+    cx.r.watch(mark);
+    lower(&mut cx, root);
+    let there = |d: &Diagnostic| d.range.start == mark;
+    let codes = cx.r.problems.iter().filter(|d| there(d)).map(|d| d.code.clone()).collect();
+    (cx.r.asked(), codes)
 }
 
 fn calls(graph: &mut crate::graph::Graph, into: &mut Vec<(String, Span)>) {

@@ -27,7 +27,7 @@ pub(crate) use body::body;
 pub(crate) use checks::{Checks, of_directive};
 pub(crate) use cx::{Cx, Named, later};
 pub(crate) use expr::{Expr, Reads};
-pub(crate) use file::{Head, Loaded, workflow};
+pub(crate) use file::{Head, Loaded, watch, workflow};
 pub(crate) use outside::{Outside, What};
 pub(crate) use source::Source;
 pub(crate) use template::{Data, Prompt, Template};

@@ -1,6 +1,6 @@
 //! Every code with a file that triggers it at its place, and laws of everything that loads.
 
-use crate::testing::{file, load_all, shipped, workflow};
+use crate::testing::{file, load_all, shape_of, shipped, workflow};
 use proptest::prelude::*;
 use types::diagnostic::Severity;
 use types::doc::SourceFile;
@@ -17,6 +17,15 @@ fn check(body: &str, want: &[(&str, usize, usize)]) {
     );
     let clean = problems.iter().all(|d| d.severity == Severity::Warning);
     assert_eq!(library.get("w").is_some(), clean);
+    // The schema for editors knows shapes, not names and flow.
+    let shape = shape_of(body);
+    if clean {
+        assert_eq!(shape, Ok(()), "{body}");
+    }
+    let of_shape = |c: &str| matches!(c, "WF101" | "WF102" | "WF103" | "WF111");
+    if want.iter().any(|(c, ..)| of_shape(c)) {
+        assert!(shape.is_err(), "{body}");
+    }
 }
 
 const GOOD: &str = "\

@@ -35,7 +35,7 @@ pub(crate) use kind::{NodeType, Out, no_labels, outcomes};
 pub(crate) use spec::{Begun, Fault, NodeResult, Read, Resolved, Spec};
 
 /// Every type of node.
-const TYPES: &[&NodeType] = &[
+pub(crate) const TYPES: &[&NodeType] = &[
     &classify::TYPE,
     &generate::TYPE,
     &validate::TYPE,
