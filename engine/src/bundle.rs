@@ -184,6 +184,10 @@ impl Bundle {
 
     /// A workflow made from files of its own time, with the names of today.
     pub(crate) fn compile(&self, files: &[SourceFile], name: &str) -> Option<Arc<workflows::Workflow>> {
+        self.load_workflows(files).0.get(name).cloned()
+    }
+
+    fn load_workflows(&self, files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
         let pools: Vec<String> = self.pools.keys().cloned().collect();
         let variables = policies::request_variables();
         let names = workflows::Names {
@@ -194,13 +198,28 @@ impl Bundle {
             language: &*self.language,
             variables: &variables,
         };
-        workflows::load(files, &names).0.get(name).cloned()
+        workflows::load(files, &names)
     }
 
     /// A workflow by its name.
     #[must_use]
     pub fn workflow(&self, name: &str) -> Option<&Arc<workflows::Workflow>> {
         self.library.get(name)
+    }
+
+    /// The file of a workflow.
+    #[must_use]
+    pub fn workflow_source(&self, name: &str) -> Option<&SourceFile> {
+        // A later file replaces an earlier one.
+        self.sources.iter().rev().find(|f| f.stem() == name && self.library.get(name).is_some())
+    }
+
+    /// Checks the texts of workflows as if they stood beside those of the configuration. The library holds both.
+    #[must_use]
+    pub fn try_workflows(&self, files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
+        let mut all = self.sources.clone();
+        all.extend(files.iter().cloned());
+        self.load_workflows(&all)
     }
 
     /// The workflows that can run.

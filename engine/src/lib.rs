@@ -6,6 +6,7 @@
 mod account;
 mod admit;
 pub mod answer;
+mod bound;
 mod breaker;
 pub mod bundle;
 mod calls;
@@ -30,6 +31,7 @@ pub mod shadow;
 mod who;
 
 pub use answer::{Admission, Answer, Event, Head, Live, Tail, Whole};
+pub use bound::{Bound, Dry, Row as BoundRow};
 pub use breaker::Circuit;
 pub use bundle::{Bundle, Files};
 pub use config::{Breaker as BreakerConfig, Config, Retry};
@@ -236,6 +238,21 @@ impl Engine {
     /// Why there is no answer. Nothing has gone to the client then.
     pub async fn chat(&self, admission: Admission, request: ChatRequest) -> Result<Answer, Error> {
         Box::pin(pipeline::chat(&self.0, admission, request)).await
+    }
+
+    /// How a request would be decided, which models its workflow would call, and what that may cost. Nothing is
+    /// called, reserved or recorded.
+    ///
+    /// # Errors
+    /// Nothing could serve it.
+    pub async fn dry(&self, admission: Admission, request: ChatRequest) -> Result<Dry, Error> {
+        Box::pin(bound::dry(&self.0, admission, request)).await
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn bundle(&self) -> Arc<Bundle> {
+        self.0.view.load().bundle.clone()
     }
 
     /// Takes a word on an answer. It is on record when this returns.

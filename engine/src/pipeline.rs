@@ -246,6 +246,32 @@ pub(crate) async fn decide(
     ts_ms: i64,
 ) -> Decided {
     let who = &admission.who;
+    let mut decided = consider(inner, view, admission, request, ts_ms).await;
+    let Decided { request, profile, decision, routed, .. } = &mut decided;
+    if routed.is_ok() {
+        inner.sessions.note(request.options.session.as_deref(), decision);
+        inner.explorers.note(decision);
+    }
+    if let (Some(held), Ok((workflow, candidates, cap))) = (held, &mut *routed) {
+        let worst = worst(view, request, profile, workflow, candidates, *cap);
+        let names = candidates.names(view.bundle.matrix());
+        match held.reserve(who, worst, &names, &request.options.tags, ts_ms).await {
+            Ok(allowed) => *cap = [*cap, allowed].into_iter().flatten().min(),
+            Err(e) => *routed = Err(e),
+        }
+    }
+    decided
+}
+
+/// Profiles a request, asks the policies and chooses. Nothing is noted or reserved.
+pub(crate) async fn consider(
+    inner: &Inner,
+    view: &Arc<View>,
+    admission: &Admission,
+    request: Arc<ChatRequest>,
+    ts_ms: i64,
+) -> Decided {
+    let who = &admission.who;
     // profile
     let profile = profiler::profile(&request);
     let features = profiler::features(&request, &profile);
@@ -272,22 +298,10 @@ pub(crate) async fn decide(
     let ((scope, directives), routed) = weigh_under(view, about).await;
     let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed));
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));
-    if let Ok(r) = &routed {
-        inner.sessions.note(session, &r.decision);
-        inner.explorers.note(&r.decision);
-    }
-    let (decision, mut routed) = match routed {
+    let (decision, routed) = match routed {
         Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
         Err(e) => (e.0, Err(e.1)),
     };
-    if let (Some(held), Ok((workflow, candidates, cap))) = (held, &mut routed) {
-        let worst = worst(view, &request, &profile, workflow, candidates, *cap);
-        let names = candidates.names(view.bundle.matrix());
-        match held.reserve(who, worst, &names, &request.options.tags, ts_ms).await {
-            Ok(allowed) => *cap = [*cap, allowed].into_iter().flatten().min(),
-            Err(e) => routed = Err(e),
-        }
-    }
     let seed = moment.seed;
     Decided { request, profile, features, scope, directives, seed, decision, routed, shadow }
 }

@@ -9,12 +9,15 @@
 //! call under way.
 
 mod budget;
+mod callers;
+mod differ;
 mod draw;
 mod edge;
 mod editor;
 mod ending;
 mod event;
 mod forecast;
+mod format;
 mod graph;
 mod load;
 mod node;
@@ -33,11 +36,14 @@ mod value;
 mod world;
 
 pub use budget::{Amounts, Purse, Used};
+pub use callers::Caller;
+pub use differ::{Change, Difference, difference};
 pub use draw::{Format as DrawFormat, Mark, Marks};
 pub use editor::schema as editor_schema;
 pub use ending::{Ending, Facts, Finished, Input, Mode, RunFailure, Suspension, Waiting};
 pub use event::{Event, Observer};
 pub use forecast::Estimate;
+pub use format::format;
 pub use load::{Library, Names, load, shipped};
 pub use plan::{Limits, OnExhausted, Workflow};
 pub use points::{Line, Points};

@@ -67,6 +67,21 @@ impl Candidates {
         Some(middle * (spread * normal(q) / normal(0.95)).exp())
     }
 
+    /// Every model of a matrix that is switched on, as if each could serve the request, whatever it is.
+    pub(crate) fn of_all(matrix: &Matrix, pools: Arc<Pools>) -> Self {
+        let on = |ix: &ModelIx| {
+            let provider = matrix.provider_of(*ix).is_some_and(|p| p.enabled);
+            provider && matrix.model(*ix).is_some_and(|m| m.enabled)
+        };
+        let eligible = matrix.indices().filter(on).filter_map(|ix| {
+            let model = matrix.model(ix)?;
+            let (tier, cost_known) = (model.quality_tier, model.price.is_some());
+            Some(Estimated { ix, tier, cost_known, p95_ttft_ms: 0.0, estimate: Estimate::default() })
+        });
+        let eligible: Vec<Estimated> = eligible.collect();
+        Candidates { primary: eligible.iter().map(|e| e.ix).collect(), eligible, pools }
+    }
+
     /// The model to call first; without a primary node, the best of all.
     pub(crate) fn first(&self) -> Option<ModelIx> {
         self.primary.first().copied().or_else(|| self.eligible.first().map(|e| e.ix))

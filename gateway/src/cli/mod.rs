@@ -115,7 +115,7 @@ enum Command {
     Bundle(bundle::Args),
     /// Check, test, explain, compare and format rules and policies
     Policy(policy::Args),
-    /// Check, draw, plan and test workflows
+    /// Begin, check, draw, plan, test, run and compare workflows
     Workflow(workflow::Args),
     /// Print completions for a shell
     Completions(completions::Args),
@@ -183,7 +183,6 @@ pub fn run() -> ExitCode {
         Command::Profile(args) => profile::run(&args, &out),
         Command::Replay(args) => replay::run(&args, &out),
         Command::Learn(args) => replay::learn(&args, &out),
-        Command::Workflow(args) => workflow::run(&global, &args, &out),
         waiting => wait(&global, waiting, &out),
     };
     match ended {
@@ -205,6 +204,7 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
             Command::Explain(args) => explain::run(global, &args, out).await,
             Command::Models(args) => models::run(global, &args, out).await,
             Command::Policy(args) => policy::run(global, &args, out).await,
+            Command::Workflow(args) => workflow::run(global, &args, out).await,
             Command::Tenant(args) => control::tenant(global, &args, out).await,
             Command::Key(args) => control::key(global, &args, out).await,
             Command::ProviderKey(args) => control::provider_key(global, &args, out).await,

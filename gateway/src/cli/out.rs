@@ -56,6 +56,11 @@ impl Out {
         table
     }
 
+    /// Progress, to standard error: what goes to standard output is the result alone.
+    pub(super) fn note(&self, text: &str) {
+        let _ = writeln!(io::stderr().lock(), "{text}");
+    }
+
     /// A problem.
     pub(super) fn error(&self, text: &str) {
         let text = if self.json {

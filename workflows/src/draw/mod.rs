@@ -100,7 +100,7 @@ impl Scene {
         let arrow = |e: &Edge| Arrow {
             from: e.from,
             to: e.to,
-            label: label(graph, e),
+            label: edge_label(graph, e),
             on_error: graph.nodes.get(e.from).is_some_and(|n| !e.accepts.meets(n.completed())),
         };
         Scene {
@@ -111,7 +111,7 @@ impl Scene {
 }
 
 /// The outcomes that an edge accepts, where it does not accept all, and its condition.
-fn label(graph: &Graph, e: &Edge) -> String {
+pub(crate) fn edge_label(graph: &Graph, e: &Edge) -> String {
     let mut parts = Vec::new();
     if let Some(n) = graph.nodes.get(e.from) {
         let completed = n.completed();

@@ -2,7 +2,8 @@
 
 /// What a key of a definition is for; a definition without a line of its own shares the common one.
 pub(super) fn of(def: &str, key: &str) -> Option<&'static str> {
-    let line = |wanted: &str| LINES.iter().find(|(d, k, _)| *d == wanted && *k == key).map(|(.., text)| *text);
+    let line =
+        |wanted: &str| LINES.iter().find(|(d, k, _)| *d == wanted && *k == key).map(|(.., text)| *text);
     line(def).or_else(|| line("*"))
 }
 
@@ -38,7 +39,11 @@ const LINES: &[(&str, &str, &str)] = &[
     ("workflow", "validators", "Validators of its own, used by name"),
     ("workflow", "prompts", "Prompts used by name"),
     ("workflow", "defaults", "Keys that stand under those of every node, or of every node of a type"),
-    ("workflow", "serves", "When this holds for a request, the router may choose this workflow; without it, it runs by name"),
+    (
+        "workflow",
+        "serves",
+        "When this holds for a request, the router may choose this workflow; without it, it runs by name",
+    ),
     ("workflow", "limits", "Ceilings of one run: money, time, tokens, calls"),
     ("workflow", "nodes", "The nodes of the graph"),
     ("workflow", "edges", "The edges of the graph; an edge may ask for an outcome"),

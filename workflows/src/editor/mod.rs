@@ -193,7 +193,10 @@ impl Maker {
     fn finish(mut self, mut top: Json) -> Json {
         let defaults = self.defaults();
         if let Some(m) = top.pointer_mut("/properties").and_then(Json::as_object_mut) {
-            m.insert("version".to_owned(), json!({"const": 1, "description": about::of("workflow", "version")}));
+            m.insert(
+                "version".to_owned(),
+                json!({"const": 1, "description": about::of("workflow", "version")}),
+            );
             m.insert("defaults".to_owned(), defaults);
         }
         let mut words: Vec<&str> = TYPES.iter().flat_map(|t| t.outcomes).map(|o| o.as_str()).collect();

@@ -43,13 +43,19 @@ fn shapes_are_those_of_the_loader() {
     let at = |pointer: &str| made.pointer(pointer).unwrap_or_else(|| panic!("{pointer}")).clone();
     assert_eq!(at("/$defs/node_generate/properties/samples/maximum"), 16);
     assert_eq!(at("/$defs/node_generate/properties/min_ok/maximum"), 16);
-    assert_eq!(at("/$defs/node_loop/properties/max_iterations"), json!({
-        "type": "integer", "minimum": 1, "maximum": 32, "description": "Most iterations, the first included"}));
+    assert_eq!(
+        at("/$defs/node_loop/properties/max_iterations"),
+        json!({
+        "type": "integer", "minimum": 1, "maximum": 32, "description": "Most iterations, the first included"})
+    );
     assert_eq!(at("/$defs/limits/properties/on_exhausted/enum"), json!(["best_so_far", "fail"]));
     assert_eq!(at("/$defs/node_loop/properties/body/$ref"), "#/$defs/body");
     assert_eq!(at("/$defs/body/properties/nodes/items/$ref"), "#/$defs/node");
-    assert_eq!(at("/$defs/node_validate/properties/validators/items"), json!({"anyOf": [
-        {"$ref": "#/$defs/validator_name"}, {"$ref": "#/$defs/validators_item"}]}));
+    assert_eq!(
+        at("/$defs/node_validate/properties/validators/items"),
+        json!({"anyOf": [
+        {"$ref": "#/$defs/validator_name"}, {"$ref": "#/$defs/validators_item"}]})
+    );
     assert_eq!(at("/$defs/node_classify/properties/default/type"), "string");
     assert_eq!(at("/properties/pools/additionalProperties/$ref"), "#/$defs/route");
     // A `stream` node calls nothing, so there is nothing to try again.

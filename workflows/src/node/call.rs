@@ -135,6 +135,10 @@ impl Spec for Call {
         each.flatten().collect()
     }
 
+    fn callee(&self) -> Option<&Workflow> {
+        self.callee.as_deref()
+    }
+
     fn max_calls(&self) -> u32 {
         self.callee.as_ref().map_or(0, |c| c.max_calls().min(c.limits.calls))
     }

@@ -322,6 +322,10 @@ impl Spec for Classify {
         all
     }
 
+    fn routes(&self) -> Vec<&Route> {
+        if let Method::Model { route, .. } = &self.method { vec![route] } else { Vec::new() }
+    }
+
     fn max_calls(&self) -> u32 {
         if matches!(self.method, Method::Model { .. }) { 2 } else { 0 }
     }

@@ -158,6 +158,10 @@ impl Spec for Generate {
         self.route.reads().collect()
     }
 
+    fn routes(&self) -> Vec<&Route> {
+        vec![&self.route]
+    }
+
     fn max_calls(&self) -> u32 {
         self.samples.saturating_mul(self.hedge.as_ref().map_or(0, |h| h.max).saturating_add(1))
     }

@@ -352,6 +352,10 @@ impl Spec for Judge {
         }))
     }
 
+    fn routes(&self) -> Vec<&Route> {
+        vec![&self.route]
+    }
+
     fn max_calls(&self) -> u32 {
         // Each sample may be asked for twice, a pair in both orders.
         let orders = if self.mode == Mode::Pairwise && self.both_orders { 2 } else { 1 };

@@ -296,6 +296,10 @@ impl Spec for Merge {
         }
     }
 
+    fn routes(&self) -> Vec<&Route> {
+        if let Method::Synthesize { route, .. } = &self.method { vec![route] } else { Vec::new() }
+    }
+
     fn max_calls(&self) -> u32 {
         u32::from(matches!(self.method, Method::Synthesize { .. }))
     }

@@ -4,7 +4,9 @@ use crate::ending::{RunFailure, Suspension};
 use crate::graph::Graph;
 use crate::load::Expr;
 use crate::outcome::{Outcome, OutcomeSet};
+use crate::plan::Workflow;
 use crate::reference::Ref;
+use crate::route::Route;
 use crate::run::{At, End};
 use crate::value::Value;
 use crate::world::Failure;
@@ -45,6 +47,16 @@ pub(crate) trait Spec: Any + Debug + Send + Sync {
     /// Most model calls of one run of it, those of its bodies included.
     fn max_calls(&self) -> u32 {
         0
+    }
+
+    /// The routes of the models that it may call.
+    fn routes(&self) -> Vec<&Route> {
+        Vec::new()
+    }
+
+    /// The workflow that it runs in its place.
+    fn callee(&self) -> Option<&Workflow> {
+        None
     }
 
     /// Most node runs of one run of it within its bodies.

@@ -1,21 +1,29 @@
-//! `turnout workflow`: what an author of workflows needs: check, draw, plan, test, begin.
+//! `turnout workflow`: what an author of workflows needs: begin, check, draw, plan, test, run, compare.
 
+mod diff;
+mod fmt;
 mod graph;
 mod new;
 mod plan;
+mod replay;
+mod run;
+mod schema;
 mod test;
 
 use super::out::Out;
 use super::{FAILED, Global, Outcome, Problem};
 use crate::config::{self, Loaded, Simulated};
 use clap::Subcommand;
+use engine::Bound;
 use engine::workflows::Workflow;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Check, draw, plan and test workflows
+/// Begin, check, draw, plan, test, run and compare workflows
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout workflow list\n  turnout workflow new json_extraction invoices      a copy of a shipped one to change\n  turnout workflow check\n  turnout workflow graph default --format svg --out default.svg\n  turnout workflow plan json_extraction\n  turnout workflow test --coverage"
+    after_help = "Examples:\n  turnout workflow list\n  turnout workflow new json_extraction invoices      a copy of a shipped one to change\n  turnout workflow check\n  turnout workflow graph default --format svg --out default.svg\n  turnout workflow plan json_extraction\n  turnout workflow test --coverage\n  turnout workflow run default --message \"Why is the sky blue?\" --dry\n  turnout workflow diff json_extraction invoices\n  turnout workflow fmt --check"
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -34,19 +42,72 @@ enum Command {
     Plan(plan::Args),
     /// Play the tests of workflows; nothing is called
     Test(test::Args),
+    /// Run a workflow once
+    Run(run::Args),
+    /// Repeat a recorded run without a call
+    Replay(replay::Args),
+    /// Tell how two workflows differ in what they do
+    Diff(diff::Args),
+    /// Give workflow files their usual form
+    Fmt(fmt::Args),
     /// Begin a workflow from a shipped one
     New(new::Args),
+    /// Print the JSON Schema of workflow files, for editors
+    Schema(schema::Args),
 }
 
-pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     match &args.what {
         Command::List => plan::list(global, out),
         Command::Check(args) => Ok(super::check::run(global, args, out)),
         Command::Graph(args) => graph::run(global, args, out),
-        Command::Plan(args) => plan::run(global, args, out),
-        Command::Test(args) => test::run(global, args, out),
+        Command::Plan(args) => plan::run(global, args, out).await,
+        Command::Test(args) => test::run(global, args, out).await,
+        Command::Run(args) => run::run(global, args, out).await,
+        Command::Replay(args) => replay::run(global, args, out).await,
+        Command::Diff(args) => diff::run(global, args, out),
+        Command::Fmt(args) => fmt::run(global, args, out),
         Command::New(args) => new::run(global, args, out),
+        Command::Schema(args) => schema::run(args, out),
     }
+}
+
+/// The workflow files of a configuration's folder.
+fn of_folder(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder.join("workflows")).into_iter().flatten();
+    let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    files.retain(|p| p.is_file() && p.extension().is_some_and(|e| e == "yaml" || e == "yml"));
+    files.sort();
+    files
+}
+
+/// Text of a file; `-` is standard input.
+fn read(path: &Path) -> Result<String, Problem> {
+    /// Largest input, in bytes.
+    const MAX_BYTES: u64 = 64 * 1024 * 1024;
+    use std::io::Read as _;
+    let failed = |e: std::io::Error| Problem(format!("{}: {e}", path.display()));
+    let mut text = String::new();
+    if path == Path::new("-") {
+        std::io::stdin().take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
+    } else {
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(MAX_BYTES).read_to_string(&mut text).map_err(failed)?;
+    }
+    Ok(text)
+}
+
+/// A plan as a document: nodes, limits, and what it may cost.
+pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
+    let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let row = |n: &engine::workflows::Line| json!({"node": n.path, "type": n.kind, "max_calls": n.max_calls, "timeout_ms": ms(n.timeout)});
+    json!({
+        "workflow": w.name, "plan_hash": w.plan_hash, "max_calls": w.max_calls(),
+        "limits": {"usd": w.limits.usd, "calls": w.limits.calls, "wall_ms": w.limits.wall.map(ms), "tokens": w.limits.tokens},
+        "nodes": w.outline().iter().map(row).collect::<Vec<_>>(),
+        "most": {"calls": bound.calls, "usd": bound.most_usd(), "worst_usd": bound.worst_usd,
+            "tokens_in": bound.tokens.0, "tokens_out": bound.tokens.1, "calling": bound.nodes},
+    })
 }
 
 /// The configuration, if it is good; else its problems have been told.

@@ -1,11 +1,16 @@
-//! `turnout workflow new`: a shipped workflow as a beginning.
+//! `turnout workflow new`: a shipped workflow as a beginning, with its tests and the schema for editors.
 
-use super::super::out::Out;
-use super::super::{GOOD, Global, Outcome, Problem};
+use super::{schema, test};
+use crate::cli::out::Out;
+use crate::cli::{GOOD, Global, Outcome, Problem};
 use std::io::Write as _;
+use std::path::Path;
 
 /// Begin a workflow from a shipped one
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout workflow new json_extraction invoices\n  turnout workflow new default support_chat\n\nWrites workflows/<name>.yaml, the template's tests under workflows/tests, and workflows/workflow.v1.json for editors."
+)]
 pub(super) struct Args {
     /// The shipped workflow to copy
     template: String,
@@ -27,22 +32,39 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         return Err(Problem(text));
     }
     let folder = global.config.join("workflows");
+    std::fs::create_dir_all(folder.join("tests"))?;
     let path = folder.join(format!("{}.yaml", args.name));
-    let renamed = found.text.lines().map(|l| match l.strip_prefix("name:") {
-        Some(_) => format!("name: {}\n", args.name),
-        None => format!("{l}\n"),
-    });
-    let text: String = renamed.collect();
-    std::fs::create_dir_all(&folder)?;
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path).map_err(|e| {
-        Problem(format!("{}: {e}; choose another name, or remove the file first", path.display()))
-    })?;
-    file.write_all(text.as_bytes())?;
-    out.line(&format!("{}", path.display()));
+    create(&path, &copy(&found.text, &args.name))?;
+    out.line(&path.display().to_string());
+    for (file, text) in test::SHIPPED {
+        let Some(rest) = file.strip_prefix(&format!("{}.", args.template)) else { continue };
+        let path = folder.join("tests").join(format!("{}.{rest}", args.name));
+        let renamed = |l: &str| {
+            if l.starts_with("workflow:") { format!("workflow: {}\n", args.name) } else { format!("{l}\n") }
+        };
+        create(&path, &text.lines().map(renamed).collect::<String>())?;
+        out.line(&path.display().to_string());
+    }
+    // Of this version, whatever stood there.
+    schema::write(&folder.join(schema::FILE))?;
     out.line(&format!(
-        "next: edit it, then `turnout workflow check`, `turnout workflow graph {}`,",
+        "next: edit it, then `turnout workflow check`, `turnout workflow test`, `turnout workflow run {0} --dry`,\n      and ask for it with model=\"workflow/{0}\"",
         args.name
     ));
-    out.line(&format!("      and ask for it with model=\"workflow/{}\"", args.name));
     Ok(GOOD)
+}
+
+/// The template under another name, with the line by which editors find the schema.
+fn copy(text: &str, name: &str) -> String {
+    let kept = text.lines().filter(|l| !l.starts_with("# yaml-language-server:"));
+    let renamed =
+        kept.map(|l| if l.starts_with("name:") { format!("name: {name}\n") } else { format!("{l}\n") });
+    format!("# yaml-language-server: $schema={}\n{}", schema::FILE, renamed.collect::<String>())
+}
+
+fn create(path: &Path, text: &str) -> Result<(), Problem> {
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| {
+        Problem(format!("{}: {e}; choose another name, or remove the file first", path.display()))
+    })?;
+    Ok(file.write_all(text.as_bytes())?)
 }

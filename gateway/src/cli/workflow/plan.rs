@@ -1,14 +1,30 @@
 //! `turnout workflow plan` and `list`: what a workflow may take at most.
 
-use super::super::out::Out;
-use super::super::{GOOD, Global, Outcome};
-use serde_json::json;
+use super::diff::USUAL;
+use super::run::{self as once};
+use crate::cli::out::Out;
+use crate::cli::{GOOD, Global, Outcome};
+use engine::Bound;
+use serde_json::{Value, json};
+use std::path::PathBuf;
 
 /// What a workflow may take at most: calls, money, time
 #[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout workflow plan json_extraction\n  turnout workflow plan json_extraction --input-tokens 20000 --output-tokens 4000\n  turnout workflow plan json_extraction --request request.json     as it would be routed now\n\nCost is what every call would cost at the dearest model that may serve it; a run never spends more than\n`limits.usd`."
+)]
 pub(super) struct Args {
     /// Its name
     name: String,
+    /// Plan for this chat request, as it would be routed now; `-` reads standard input
+    #[arg(long, value_name = "FILE")]
+    request: Option<PathBuf>,
+    /// Tokens that a call reads
+    #[arg(long, default_value_t = USUAL.0)]
+    input_tokens: u32,
+    /// Tokens that a call writes
+    #[arg(long, default_value_t = USUAL.1)]
+    output_tokens: u32,
 }
 
 pub(super) fn list(global: &Global, out: &Out) -> Outcome {
@@ -33,25 +49,30 @@ pub(super) fn list(global: &Global, out: &Out) -> Outcome {
     Ok(GOOD)
 }
 
-pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+/// For a request, as it would be routed now.
+pub(super) async fn routed(global: &Global, args: &Args, path: &std::path::Path, out: &Out) -> Outcome {
+    let mut body = once::request(path)?;
+    body.insert("model".to_owned(), format!("workflow/{}", args.name).into());
+    let running = once::start(global, false).await?;
+    let dry = once::dry(&running, &Value::Object(body)).await?;
+    once::tell_dry(&dry, out);
+    Ok(GOOD)
+}
+
+pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    if let Some(path) = &args.request {
+        return routed(global, args, path, out).await;
+    }
     let loaded = match super::load(global, out) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
     let Some(bundle) = &loaded.bundle else { return Ok(GOOD) };
     let w = super::named(bundle, &args.name)?;
+    let bound = bundle.bound(&w, args.input_tokens, args.output_tokens);
     let nodes = w.outline();
     if out.json {
-        let rows: Vec<_> = nodes
-            .iter()
-            .map(|n| json!({"node": n.path, "type": n.kind, "max_calls": n.max_calls, "timeout_ms": n.timeout.as_millis() as u64}))
-            .collect();
-        out.value(&json!({
-            "workflow": w.name, "plan_hash": w.plan_hash, "max_calls": w.max_calls(),
-            "limits": {"usd": w.limits.usd, "calls": w.limits.calls,
-                "wall_ms": w.limits.wall.map(|d| d.as_millis() as u64), "tokens": w.limits.tokens},
-            "nodes": rows,
-        }));
+        out.value(&super::plan_json(&w, &bound));
         return Ok(GOOD);
     }
     let mut table = out.table(&["node", "type", "most calls", "time limit"]);
@@ -61,8 +82,30 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     }
     out.line(&format!("{}  (plan {})", w.name, w.plan_hash.get(..16).unwrap_or("")));
     out.line(&table.to_string());
-    let usd = w.limits.usd.map_or_else(|| "no limit of its own".to_owned(), |u| format!("{u} USD"));
-    let wall = w.limits.wall.map_or_else(|| "no limit of its own".to_owned(), |d| format!("{d:?}"));
-    out.line(&format!("at most {} model calls, {usd}, {wall}", w.max_calls().min(w.limits.calls)));
+    tell_bound(&bound, out);
+    let wall = w.limits.wall.map_or_else(|| "no time limit of its own".to_owned(), |d| format!("{d:?}"));
+    out.line(&format!("time     at most {wall}"));
     Ok(GOOD)
+}
+
+/// Which models are called, how often at most, for how much.
+pub(super) fn tell_bound(bound: &Bound, out: &Out) {
+    let mut table = out.table(&["node", "most calls", "first model", "others", "USD a call", "USD"]);
+    let usd = |u: Option<types::Usd>| u.map_or_else(|| "unknown".to_owned(), |u| u.to_string());
+    for r in &bound.nodes {
+        let first = r.models.first().map_or_else(|| "none".to_owned(), |m| m.to_string());
+        let others = r.models.len().saturating_sub(1).to_string();
+        table.add_row([r.node.clone(), r.calls.to_string(), first, others, usd(r.call_usd), usd(r.usd)]);
+    }
+    out.line(&table.to_string());
+    out.line(&format!(
+        "calls    at most {}, of {} tokens in and {} out",
+        bound.calls, bound.tokens.0, bound.tokens.1
+    ));
+    let limit = bound.limit_usd.map_or_else(|| "no limit".to_owned(), |u| format!("limit {u} USD"));
+    out.line(&format!(
+        "cost     at most {} USD ({limit}; all calls at their dearest: {})",
+        usd(bound.most_usd()),
+        usd(bound.worst_usd)
+    ));
 }

@@ -23,7 +23,7 @@ pub(super) struct Args {
 }
 
 /// Tests that are built into the program, for the workflows that are.
-const SHIPPED: &[(&str, &str)] = &[
+pub(super) const SHIPPED: &[(&str, &str)] = &[
     ("default.prose.yaml", include_str!("../../../../workflows/library/tests/default.prose.yaml")),
     (
         "json_extraction.repaired.yaml",
@@ -78,7 +78,7 @@ struct Played {
     seen: Seen,
 }
 
-pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let loaded = match super::load(global, out) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),

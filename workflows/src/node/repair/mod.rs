@@ -271,6 +271,11 @@ impl Spec for Repair {
         self.rewrites.iter().flat_map(|(_, p)| p.exprs()).collect()
     }
 
+    fn routes(&self) -> Vec<&Route> {
+        let escalates = |r: &&Rung| r.strategy == Strategy::Escalate;
+        self.ladder.iter().filter(escalates).map(|r| r.route.as_deref().unwrap_or(&self.next_tier)).collect()
+    }
+
     fn max_calls(&self) -> u32 {
         // No more than there are rungs.
         self.max_attempts.min(u32::try_from(self.ladder.len()).unwrap_or(u32::MAX))

@@ -1,0 +1,160 @@
+//! What a workflow may cost at most: by its graph alone, or for one request as it would be routed now. Nothing is
+//! called.
+
+use crate::answer::Admission;
+use crate::bundle::Bundle;
+use crate::error::Error;
+use crate::pipeline::{self, Decided};
+use crate::route::{Candidates, resolve};
+use crate::{Inner, settle};
+use serde::Serialize;
+use std::sync::Arc;
+use types::matrix::{Matrix, Model, ModelIx, Tier};
+use types::{ChatRequest, Decision, Usage, Usd};
+use workflows::{Caller, Workflow};
+
+/// What one node may call.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// Ids from the root, such as `work/think`.
+    pub node: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Most calls of one run.
+    pub calls: u32,
+    /// The models it may call, the one that it would call first before the others. A repair also asks the model
+    /// whose answer it repairs.
+    pub models: Vec<Arc<str>>,
+    /// What one call may cost at most; `None`: no model of it has a known price.
+    pub call_usd: Option<Usd>,
+    /// What all its calls may cost at most.
+    pub usd: Option<Usd>,
+}
+
+/// What a workflow may cost at most.
+#[derive(Clone, Debug, Serialize)]
+pub struct Bound {
+    /// Its name.
+    pub workflow: String,
+    /// Hash of its plan.
+    pub plan_hash: String,
+    /// Tokens that a call is taken to read, and to write at most where the model allows as many.
+    pub tokens: (u32, u32),
+    /// By node.
+    pub nodes: Vec<Row>,
+    /// Most model calls: what its nodes may ask for, and no more than its limit.
+    pub calls: u32,
+    /// What its nodes could spend together if every call were made at its dearest model. `None`: a price is not
+    /// known.
+    pub worst_usd: Option<Usd>,
+    /// Its own limit, which is never passed.
+    pub limit_usd: Option<Usd>,
+}
+
+impl Bound {
+    /// What a run costs at most: the limit, or what its nodes can spend if that is less.
+    #[must_use]
+    pub fn most_usd(&self) -> Option<Usd> {
+        [self.worst_usd, self.limit_usd].into_iter().flatten().min()
+    }
+}
+
+/// How a request would be handled.
+#[derive(Clone, Debug, Serialize)]
+pub struct Dry {
+    /// How it would be decided: profile, rules, every arm with its terms.
+    pub decision: Decision,
+    /// What would run, and what it may cost.
+    pub bound: Bound,
+}
+
+impl Bundle {
+    /// What a workflow may cost at most for requests of so many input tokens and answers of so many output tokens,
+    /// on the models that are switched on.
+    #[must_use]
+    pub fn bound(&self, workflow: &Workflow, input: u32, output: u32) -> Bound {
+        let candidates = Candidates::of_all(self.matrix(), self.pools.clone());
+        bound(self, workflow, &candidates, (input, output))
+    }
+}
+
+/// How a request would be decided and what that may cost. Nothing is called, reserved or recorded.
+pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatRequest) -> Result<Dry, Error> {
+    /// Output of an answer whose length nobody limits.
+    const USUAL: u32 = 1_024;
+    let view = inner.view.load_full();
+    let request = Arc::new(request);
+    let decided = pipeline::consider(inner, &view, &admission, request, settle::unix_ms()).await;
+    let Decided { request, profile, decision, routed, .. } = decided;
+    let (workflow, candidates, cap) = routed?;
+    let output = request.params.max_tokens.unwrap_or(USUAL).saturating_mul(request.params.n.max(1));
+    let mut bound = bound(&view.bundle, &workflow, &candidates, (profile.facts.est_input_tokens, output));
+    bound.limit_usd = [bound.limit_usd, cap].into_iter().flatten().min();
+    Ok(Dry { decision, bound })
+}
+
+fn bound(bundle: &Bundle, workflow: &Workflow, candidates: &Candidates, tokens: (u32, u32)) -> Bound {
+    let matrix = bundle.matrix();
+    let callers = workflow.callers();
+    let asked: Vec<Vec<ModelIx>> = callers.iter().map(|c| models(c, candidates, matrix)).collect();
+    // A repair asks again whoever gave the answer.
+    let generators = callers.iter().zip(&asked).filter(|(c, _)| c.kind == "generate");
+    let generators: Vec<ModelIx> = generators.flat_map(|(_, list)| list.iter().copied()).collect();
+    let row = |(c, own): (&Caller<'_>, &Vec<ModelIx>)| {
+        let again = if c.kind == "repair" { generators.as_slice() } else { &[] };
+        let mut all: Vec<ModelIx> = Vec::new();
+        for ix in again.iter().chain(own) {
+            if !all.contains(ix) {
+                all.push(*ix);
+            }
+        }
+        let prices: Vec<Option<Usd>> = all.iter().map(|ix| price(matrix, *ix, tokens)).collect();
+        let call_usd = prices.iter().flatten().max().copied();
+        let known = !prices.is_empty() && prices.iter().all(Option::is_some);
+        let total = |u: Usd| Usd::from_nanos(u.nanos().saturating_mul(i64::from(c.calls)));
+        Row {
+            node: c.path.clone(),
+            kind: c.kind,
+            calls: c.calls,
+            models: all.iter().filter_map(|ix| matrix.model(*ix).map(|m| m.id.clone())).collect(),
+            call_usd,
+            usd: call_usd.filter(|_| known).map(total),
+        }
+    };
+    let nodes: Vec<Row> = callers.iter().zip(&asked).map(row).collect();
+    let worst_usd = nodes.iter().map(|r| r.usd).try_fold(Usd::ZERO, |sum, usd| Some(sum.plus(usd?)));
+    Bound {
+        workflow: workflow.name.clone(),
+        plan_hash: workflow.plan_hash.clone(),
+        tokens,
+        nodes,
+        calls: workflow.max_calls().min(workflow.limits.calls),
+        worst_usd,
+        limit_usd: workflow.limits.usd,
+    }
+}
+
+/// The models of a node, the first choice first.
+fn models(caller: &Caller<'_>, candidates: &Candidates, matrix: &Matrix) -> Vec<ModelIx> {
+    if caller.primary {
+        return candidates.primary.clone();
+    }
+    let mut all: Vec<ModelIx> = Vec::new();
+    for ix in caller.routes.iter().flat_map(|r| resolve(r, candidates, matrix, 0)) {
+        if !all.contains(&ix) {
+            all.push(ix);
+        }
+    }
+    all
+}
+
+/// The price of a call; `None`: nobody knows.
+fn price(matrix: &Matrix, ix: ModelIx, (input, output): (u32, u32)) -> Option<Usd> {
+    let (model, provider): (&Arc<Model>, _) = (matrix.model(ix)?, matrix.provider_of(ix)?);
+    if provider.tier == Tier::Free {
+        return Some(Usd::ZERO);
+    }
+    let output = output.min(model.max_output_tokens);
+    model.price.map(|p| p.cost(&Usage { input, output, ..Usage::default() }))
+}

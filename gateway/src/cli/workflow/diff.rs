@@ -1,0 +1,89 @@
+//! `turnout workflow diff`: how two workflows differ in what they do.
+
+use crate::cli::out::Out;
+use crate::cli::{GOOD, Global, Outcome, Problem};
+use engine::workflows::{Change, Workflow, difference};
+use engine::{Bound, Bundle};
+use serde_json::{Value, json};
+use std::path::Path;
+use std::sync::Arc;
+use types::doc::SourceFile;
+
+/// Tell how two workflows differ in what they do
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout workflow diff json_extraction invoices\n  turnout workflow diff invoices ../deployed/workflows/invoices.yaml --json\n\nNodes, edges, limits, and what a run may cost at most; comments, titles and the order of keys are no difference."
+)]
+pub(super) struct Args {
+    /// A workflow by its name, or a file
+    a: String,
+    /// Another one
+    b: String,
+}
+
+/// Tokens in and out of a call, for the bound on cost.
+pub(super) const USUAL: (u32, u32) = (2_000, 1_024);
+
+pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let loaded = match super::load(global, out) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let Some(bundle) = &loaded.bundle else { return Ok(GOOD) };
+    let ((a, x), (b, y)) = (find(bundle, &args.a)?, find(bundle, &args.b)?);
+    let found = difference((&a, &x), (&b, &y));
+    let (before, after) = (bundle.bound(&a, USUAL.0, USUAL.1), bundle.bound(&b, USUAL.0, USUAL.1));
+    if out.json {
+        let most = |w: &Bound| json!({"calls": w.calls, "usd": w.most_usd()});
+        out.value(
+            &json!({"same": found.same, "changes": found.changes, "most": [most(&before), most(&after)]}),
+        );
+        return Ok(GOOD);
+    }
+    found.changes.iter().for_each(|c| tell(c, out));
+    if found.same {
+        out.line("they do the same");
+    }
+    let usd = |b: &Bound| b.most_usd().map_or_else(|| "unknown".to_owned(), |u| format!("{u} USD"));
+    let most = |b: &Bound| format!("{} calls, {}", b.calls, usd(b));
+    out.line(&format!("at most  {}  ->  {}", most(&before), most(&after)));
+    Ok(GOOD)
+}
+
+/// By name, or a file of its own; a file is checked as if it stood among the workflows of the configuration.
+fn find(bundle: &Bundle, what: &str) -> Result<(Arc<Workflow>, SourceFile), Problem> {
+    if !what.contains(['/', '.']) {
+        let workflow = super::named(bundle, what)?;
+        let file = bundle.workflow_source(what).cloned().unwrap_or_else(|| SourceFile::new(what, ""));
+        return Ok((workflow, file));
+    }
+    let text = std::fs::read_to_string(Path::new(what)).map_err(|e| Problem(format!("{what}: {e}")))?;
+    let file = SourceFile::new(what, text);
+    let (library, problems) = bundle.try_workflows(std::slice::from_ref(&file));
+    let workflow = library.get(file.stem()).cloned().ok_or_else(|| {
+        let report = crate::config::report(&problems, std::slice::from_ref(&file), Out::colour());
+        Problem(format!("{what} is no workflow:\n\n{report}"))
+    })?;
+    Ok((workflow, file))
+}
+
+fn tell(change: &Change, out: &Out) {
+    out.line(&format!("{:8} {}", change.how, change.what));
+    for (key, before, after) in &change.fields {
+        let key = if key.is_empty() { String::new() } else { format!("{key}: ") };
+        out.line(&match (before, after) {
+            (Value::Null, v) => format!("           + {key}{}", short(v)),
+            (v, Value::Null) => format!("           - {key}{}", short(v)),
+            (v, w) => format!("           {key}{}  ->  {}", short(v), short(w)),
+        });
+    }
+}
+
+fn short(v: &Value) -> String {
+    const MOST: usize = 100;
+    let text = v.as_str().map_or_else(|| v.to_string(), str::to_owned);
+    match text.char_indices().nth(MOST) {
+        Some((at, _)) => format!("{}…", text.get(..at).unwrap_or("")),
+        None => text,
+    }
+}
