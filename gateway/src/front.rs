@@ -72,6 +72,7 @@ fn router(app: Arc<App>) -> Router {
         .route(routes::FEEDBACK, axum::routing::post(routes::feedback::post))
         .route(routes::DECISION, axum::routing::get(routes::decisions::get))
         .merge(routes::runs::router())
+        .merge(routes::workflows::router())
         .route(routes::HEALTH, axum::routing::get(routes::health::live))
         .route(routes::READY, axum::routing::get(routes::health::ready))
         .route(routes::METRICS, axum::routing::get(routes::metrics::get));

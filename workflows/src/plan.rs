@@ -190,6 +190,12 @@ impl Workflow {
         Some(if e.always() { Ok(true) } else { e.holds(scope) })
     }
 
+    /// Whether the router may choose it; otherwise it runs only by name.
+    #[must_use]
+    pub fn offers(&self) -> bool {
+        self.serves.is_some()
+    }
+
     /// Whether one of its nodes gets the candidate the router chose; otherwise it is one arm by itself.
     #[must_use]
     pub fn has_primary(&self) -> bool {

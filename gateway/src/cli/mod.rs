@@ -20,6 +20,8 @@ mod serve;
 mod usage;
 mod workflow;
 
+pub(crate) use workflow::plan_json;
+
 use crate::app::{Data, Settings};
 use crate::config::{Environment, Simulated, Source};
 use crate::telemetry;

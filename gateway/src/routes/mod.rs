@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod runs;
+pub(crate) mod workflows;
 
 use crate::app::App;
 use axum::extract::State;
@@ -20,12 +21,18 @@ pub(crate) const DECISION: &str = "/v1/decisions/{id}";
 pub(crate) const RUNS: &str = "/v1/runs";
 /// One run, and everything that is done to it.
 pub(crate) const RUN: &str = "/v1/runs/{id}";
+pub(crate) const WORKFLOWS: &str = "/v1/workflows";
+/// Checks a text; nothing is kept.
+pub(crate) const WORKFLOW_CHECK: &str = "/v1/workflows/check";
+/// One workflow, and everything that can be asked of it.
+pub(crate) const WORKFLOW: &str = "/v1/workflows/{name}";
 pub(crate) const HEALTH: &str = "/healthz";
 pub(crate) const READY: &str = "/readyz";
 pub(crate) const METRICS: &str = "/metrics";
 
 /// Every path, as the router knows it.
-pub(crate) const ALL: &[&str] = &[CHAT, MODELS, MODEL, FEEDBACK, DECISION, RUNS, RUN, HEALTH, READY, METRICS];
+pub(crate) const ALL: &[&str] =
+    &[CHAT, MODELS, MODEL, FEEDBACK, DECISION, RUNS, RUN, WORKFLOWS, WORKFLOW, HEALTH, READY, METRICS];
 
 /// The endpoint that scopes of keys name; `None` = no key is needed.
 pub(crate) fn endpoint(route: &str) -> Option<&'static str> {
@@ -35,6 +42,7 @@ pub(crate) fn endpoint(route: &str) -> Option<&'static str> {
         FEEDBACK => "feedback",
         DECISION => "decisions",
         RUNS | RUN => "runs",
+        WORKFLOWS | WORKFLOW => "workflows",
         HEALTH | READY | METRICS => return None,
         _ => "other",
     })
@@ -65,6 +73,9 @@ mod tests {
             ("/v1/decisions/req_1", DECISION),
             ("/v1/runs", RUNS),
             ("/v1/runs/run_1/events", RUN),
+            ("/v1/workflows", WORKFLOWS),
+            ("/v1/workflows/check", WORKFLOW),
+            ("/v1/workflows/default/plan", WORKFLOW),
             ("/x", "none"),
         ] {
             assert_eq!(of(path), want);

@@ -89,6 +89,7 @@ pub fn shipped() -> Vec<SourceFile> {
         ("workflows/consensus_vote.yaml", include_str!("../../library/consensus_vote.yaml")),
         ("workflows/speculative_hedge.yaml", include_str!("../../library/speculative_hedge.yaml")),
         ("workflows/hard_coding.yaml", include_str!("../../library/hard_coding.yaml")),
+        ("workflows/rag_grounded.yaml", include_str!("../../library/rag_grounded.yaml")),
     ]
     .into_iter()
     .map(|(path, text)| SourceFile::new(path, text))

@@ -226,8 +226,7 @@ fn line(event: &Value) -> Option<String> {
         "node_started" => format!("  …       {} ({})", text("frame")?, text("node")?),
         "call_result" => {
             let effect = text("effect")?;
-            let cost =
-                event.get("cost").filter(|c| !c.is_null()).map(|c| format!(", {c} USD")).unwrap_or_default();
+            let cost = usd(event.get("cost")).map(|c| format!(", {c} USD")).unwrap_or_default();
             format!(
                 "  called  {effect}: {} tokens{cost}",
                 event.get("tokens").and_then(Value::as_u64).unwrap_or(0)
@@ -243,6 +242,11 @@ fn line(event: &Value) -> Option<String> {
     })
 }
 
+/// Dollars as people read them.
+fn usd(value: Option<&Value>) -> Option<types::Usd> {
+    value?.as_f64().map(types::Usd::from_dollars)
+}
+
 fn tell(run: &Value, id: &str, out: &Out) {
     let text = |p: &str| run.pointer(p).and_then(Value::as_str);
     if let Some(answer) = text("/result/choices/0/message/content") {
@@ -255,7 +259,8 @@ fn tell(run: &Value, id: &str, out: &Out) {
     }
     let verdict = text("/verdict").unwrap_or("none");
     let spent = run.get("spent").cloned().unwrap_or_default();
-    let words = format!("{} calls, {} tokens, {} USD", spent["calls"], spent["tokens"], spent["usd"]);
+    let cost = usd(spent.get("usd")).unwrap_or_default();
+    let words = format!("{} calls, {} tokens, {cost} USD", spent["calls"], spent["tokens"]);
     out.note(&format!("{id}  {}, verdict {verdict}, {words}", text("/status").unwrap_or("")));
 }
 

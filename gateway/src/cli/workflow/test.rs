@@ -56,6 +56,17 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
     (
         "cheap_first_cascade.agreed.yaml",
         include_str!("../../../../workflows/library/tests/cheap_first_cascade.agreed.yaml"),
+        "rag_grounded.grounded.yaml",
+        include_str!("../../../../workflows/library/tests/rag_grounded.grounded.yaml"),
+    ),
+    (
+        "rag_grounded.repaired.yaml",
+        include_str!("../../../../workflows/library/tests/rag_grounded.repaired.yaml"),
+    ),
+    ("rag_grounded.thin.yaml", include_str!("../../../../workflows/library/tests/rag_grounded.thin.yaml")),
+    (
+        "rag_grounded.unverified.yaml",
+        include_str!("../../../../workflows/library/tests/rag_grounded.unverified.yaml"),
     ),
     ("hard_coding.passes.yaml", include_str!("../../../../workflows/library/tests/hard_coding.passes.yaml")),
     (

@@ -78,7 +78,7 @@ pub(crate) fn refusal(e: Refusal) -> Failure {
 }
 
 /// The members of a body; an empty body has none.
-async fn members(
+pub(in crate::routes) async fn members(
     app: &App,
     headers: &HeaderMap,
     input: Body,
@@ -111,12 +111,12 @@ fn object_of(bytes: &Bytes, known: &[&str]) -> Result<Map<String, Value>, Failur
     Ok(object)
 }
 
-fn expected(param: &str, what: &str) -> Failure {
+pub(in crate::routes) fn expected(param: &str, what: &str) -> Failure {
     Failure::bad_request("invalid_value", format!("`{param}`: expected {what}")).param(param)
 }
 
 /// A member that is a string.
-fn text(object: &Map<String, Value>, key: &str) -> Result<Option<String>, Failure> {
+pub(in crate::routes) fn text(object: &Map<String, Value>, key: &str) -> Result<Option<String>, Failure> {
     match object.get(key) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(s)) => Ok(Some(s.clone())),
@@ -125,7 +125,10 @@ fn text(object: &Map<String, Value>, key: &str) -> Result<Option<String>, Failur
 }
 
 /// A member that is an object.
-fn map(object: &mut Map<String, Value>, key: &str) -> Result<Map<String, Value>, Failure> {
+pub(in crate::routes) fn map(
+    object: &mut Map<String, Value>,
+    key: &str,
+) -> Result<Map<String, Value>, Failure> {
     match object.remove(key) {
         None | Some(Value::Null) => Ok(Map::new()),
         Some(Value::Object(m)) => Ok(m),

@@ -1,0 +1,211 @@
+//! `/v1/workflows`: what there is, drawn, planned, checked, tested, and put to a request without a call.
+
+use super::runs::{expected, map, members, text};
+use super::{Shared, WORKFLOW, WORKFLOW_CHECK, WORKFLOWS};
+use crate::app::App;
+use crate::cli::plan_json;
+use crate::edge::request_id;
+use crate::error::Failure;
+use crate::front::Arrival;
+use axum::body::Body;
+use axum::extract::{Extension, Path, RawQuery, Request, State};
+use axum::http::HeaderMap;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use engine::workflows::{DrawFormat, Marks, Workflow};
+use engine::{Admission, Bundle, Dry, rehearse};
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use types::diagnostic::{Severity, suggestion};
+use types::doc::SourceFile;
+use types::{ChatRequest, Diagnostic};
+
+/// The routes of workflows.
+pub(crate) fn router() -> Router<Arc<App>> {
+    let under = |rest: &str| format!("{WORKFLOW}/{rest}");
+    Router::new()
+        .route(WORKFLOWS, get(list))
+        .route(WORKFLOW_CHECK, post(check))
+        .route(WORKFLOW, get(one))
+        .route(&under("graph"), get(graph))
+        .route(&under("plan"), get(plan))
+        .route(&under("test"), post(test))
+        .route(&under("dry_run"), post(dry_run))
+}
+
+fn named(bundle: &Bundle, name: &str) -> Result<Arc<Workflow>, Failure> {
+    bundle.workflow(name).cloned().ok_or_else(|| {
+        let names = bundle.workflow_names();
+        let hint = suggestion(name, names.iter().map(String::as_str));
+        Failure::new(StatusCode::NOT_FOUND, "unknown_workflow", format!("there is no such workflow; {hint}"))
+            .param("name")
+    })
+}
+
+/// A workflow without its graph.
+fn row(w: &Workflow) -> Value {
+    json!({
+        "name": w.name, "object": "workflow", "title": w.title, "description": w.description,
+        "labels": w.labels.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
+        "plan_hash": w.plan_hash, "serves": w.offers(), "max_calls": w.max_calls().min(w.limits.calls),
+        "limits": {"usd": w.limits.usd, "calls": w.limits.calls},
+    })
+}
+
+/// `GET /v1/workflows`.
+async fn list(State(app): Shared) -> Json<Value> {
+    let bundle = app.engine.bundle();
+    let names = bundle.workflow_names();
+    let data: Vec<Value> = names.iter().filter_map(|n| bundle.workflow(n)).map(|w| row(w)).collect();
+    Json(json!({"object": "list", "data": data}))
+}
+
+/// `GET /v1/workflows/{name}`: the file as well.
+async fn one(State(app): Shared, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
+    let bundle = app.engine.bundle();
+    let w = named(&bundle, &name)?;
+    let mut object = row(&w);
+    if let Some(o) = object.as_object_mut() {
+        o.insert("source".to_owned(), json!(bundle.workflow_source(&name).map(|f| &*f.text)));
+    }
+    Ok(Json(object))
+}
+
+/// A value of the query.
+fn query<'a>(query: Option<&'a str>, key: &str) -> Option<&'a str> {
+    let pairs = query.unwrap_or_default().split('&').filter_map(|p| p.split_once('='));
+    pairs.filter(|(k, _)| *k == key).map(|(_, v)| v).next()
+}
+
+/// `GET /v1/workflows/{name}/graph?format=mermaid|dot|svg`.
+async fn graph(
+    State(app): Shared,
+    Path(name): Path<String>,
+    RawQuery(asked): RawQuery,
+) -> Result<Response, Failure> {
+    let w = named(&app.engine.bundle(), &name)?;
+    let word = query(asked.as_deref(), "format").unwrap_or("mermaid");
+    let format = DrawFormat::parse(word).ok_or_else(|| expected("format", "mermaid, dot or svg"))?;
+    let kind = if format == DrawFormat::Svg { "image/svg+xml" } else { "text/plain; charset=utf-8" };
+    Ok(([(CONTENT_TYPE, kind)], w.draw(format, &Marks::new())).into_response())
+}
+
+/// `GET /v1/workflows/{name}/plan?input_tokens=N&output_tokens=N`.
+async fn plan(
+    State(app): Shared,
+    Path(name): Path<String>,
+    RawQuery(asked): RawQuery,
+) -> Result<Json<Value>, Failure> {
+    let bundle = app.engine.bundle();
+    let w = named(&bundle, &name)?;
+    let tokens = |key: &str, usual: u32| match query(asked.as_deref(), key) {
+        None => Ok(usual),
+        Some(n) => n.parse::<u32>().map_err(|_| expected(key, "a number of tokens")),
+    };
+    let (input, output) = (tokens("input_tokens", 2_000)?, tokens("output_tokens", 1_024)?);
+    Ok(Json(plan_json(&w, &bundle.bound(&w, input, output))))
+}
+
+/// `POST /v1/workflows/check`: every problem of a file, as if it stood among the workflows in force. Nothing is kept.
+async fn check(State(app): Shared, headers: HeaderMap, body: Body) -> Result<Json<Value>, Failure> {
+    let given = members(&app, &headers, body, &["name", "text"]).await?;
+    let file = file(&given)?;
+    let bundle = app.engine.bundle();
+    // Loading is work for the processor, up to a second for the worst of files.
+    let name = file.path.clone();
+    let loaded = tokio::task::spawn_blocking(move || bundle.try_workflows(&[file])).await;
+    let (_, problems) = loaded.map_err(|_| Failure::internal())?;
+    let own: Vec<&Diagnostic> = problems.iter().filter(|d| d.file == name).collect();
+    let good = own.iter().all(|d| d.severity == Severity::Warning);
+    Ok(Json(json!({"good": good, "problems": own})))
+}
+
+fn file(given: &serde_json::Map<String, Value>) -> Result<SourceFile, Failure> {
+    let name = text(given, "name")?.ok_or_else(|| expected("name", "the name of the workflow"))?;
+    let text = text(given, "text")?.ok_or_else(|| expected("text", "the text of the file"))?;
+    let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if !plain {
+        return Err(expected("name", "letters, digits and _"));
+    }
+    Ok(SourceFile::new(format!("{name}.yaml"), text))
+}
+
+/// `POST /v1/workflows/{name}/test`: plays a test; nothing is called.
+async fn test(
+    State(app): Shared,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<Value>, Failure> {
+    let given = members(&app, &headers, body, &["test"]).await?;
+    let text = text(&given, "test")?.ok_or_else(|| expected("test", "the text of a test"))?;
+    let bundle = app.engine.bundle();
+    named(&bundle, &name)?;
+    let file = SourceFile::new("test.yaml", text);
+    // A request that stands in a file of its own is not read: nothing that a caller names is opened.
+    let (case, problems) = rehearse::load(&file, &|_| None);
+    let Some(case) = case else {
+        let mut f = Failure::bad_request("invalid_test", "the test has problems");
+        f.metadata.insert("problems".to_owned(), json!(problems));
+        return Err(f.param("test"));
+    };
+    if case.workflow != name {
+        return Err(expected("test", &format!("a test of `{name}`")));
+    }
+    let played = tokio::task::spawn_blocking(move || rehearse::play(&bundle, &case)).await;
+    let outcome = played.map_err(|_| Failure::internal())?;
+    let outcome = outcome.map_err(|why| Failure::bad_request("invalid_test", why).param("test"))?;
+    let path: Vec<Value> = outcome.seen.path.iter().map(|(frame, o)| json!([frame, o])).collect();
+    Ok(Json(json!({"good": outcome.failures.is_empty(), "failures": outcome.failures, "path": path})))
+}
+
+/// `POST /v1/workflows/{name}/dry_run`: how a request would be decided, what would be called, what it may cost.
+async fn dry_run(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    Path(name): Path<String>,
+    request: Request,
+) -> Result<Json<Dry>, Failure> {
+    let (parts, body) = request.into_parts();
+    let mut given = members(&app, &parts.headers, body, &["request"]).await?;
+    named(&app.engine.bundle(), &name)?;
+    let mut chat = map(&mut given, "request")?;
+    chat.insert("model".to_owned(), format!("workflow/{name}").into());
+    let request = ChatRequest::from_value(&Value::Object(chat))
+        .map_err(|e| Failure::bad_request("invalid_value", e.to_string()).param("request"))?;
+    let admission = Admission {
+        request_id: request_id::fresh(),
+        who: arrival.who,
+        received: arrival.received,
+        deadline: None,
+    };
+    Ok(Json(app.engine.dry(admission, request).await?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_are_plain() {
+        let check = |name: &str, good: bool| {
+            let given = json!({"name": name, "text": "x"});
+            assert_eq!(file(given.as_object().unwrap()).is_ok(), good, "{name}");
+        };
+        check("own", true);
+        check("own_2", true);
+        for bad in ["", "../own", "a/b", "a.b", "ä"] {
+            check(bad, false);
+        }
+    }
+
+    #[test]
+    fn queries_are_pairs() {
+        assert_eq!(query(Some("a=1&format=svg"), "format"), Some("svg"));
+        assert_eq!(query(Some("format"), "format"), None);
+        assert_eq!(query(None, "format"), None);
+    }
+}
