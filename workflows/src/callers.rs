@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn every_call_is_counted_where_it_is_made() {
-        check(&shipped("default"), &[("generate", "generate", 1, true, 1), ("fix", "repair", 1, false, 1)]);
+        check(&shipped("default"), &[("generate", "generate", 1, true, 1), ("fix", "repair", 3, false, 2)]);
         let body = "\
 nodes:
   - id: work

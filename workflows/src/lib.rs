@@ -10,6 +10,7 @@
 
 mod budget;
 mod callers;
+mod codes;
 mod differ;
 mod draw;
 mod edge;
@@ -37,6 +38,7 @@ mod world;
 
 pub use budget::{Amounts, Purse, Used};
 pub use callers::Caller;
+pub use codes::{CODES, LATER};
 pub use differ::{Change, Difference, difference};
 pub use draw::{Format as DrawFormat, Mark, Marks};
 pub use editor::schema as editor_schema;

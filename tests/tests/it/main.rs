@@ -36,6 +36,7 @@ mod secrecy;
 mod streaming;
 mod usage;
 mod wire;
+mod workflows;
 
 /// Rules under which no choice falls by chance: the best arm is always asked first.
 const NO_CHANCE: &str = "version: 1\nexploration:\n  epsilon: 0\n";

@@ -15,6 +15,8 @@ mod cx;
 mod expr;
 mod expressions;
 mod file;
+#[cfg(test)]
+mod fuzz;
 mod link;
 mod outside;
 mod source;

@@ -56,6 +56,8 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
     (
         "cheap_first_cascade.agreed.yaml",
         include_str!("../../../../workflows/library/tests/cheap_first_cascade.agreed.yaml"),
+    ),
+    (
         "rag_grounded.grounded.yaml",
         include_str!("../../../../workflows/library/tests/rag_grounded.grounded.yaml"),
     ),

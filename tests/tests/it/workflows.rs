@@ -1,0 +1,207 @@
+//! Authoring workflows: the guide works as it stands, and everything the command line tells is served over HTTP.
+
+use serde_json::{Value, json};
+use tests::admin::{Admin, get, send};
+use tests::folder::Folder;
+use tests::house::{House, Model, Plan, cli};
+
+const GUIDE: &str = include_str!("../../../docs/workflows.md");
+
+/// The code blocks of a document, in order: language and text.
+fn blocks(text: &str) -> Vec<(&str, &str)> {
+    let mut found = Vec::new();
+    let mut rest = text;
+    while let Some((_, after)) = rest.split_once("\n```") {
+        let (language, after) = after.split_once('\n').unwrap();
+        let (body, after) = after.split_once("\n```").unwrap();
+        found.push((language, body));
+        rest = after;
+    }
+    found
+}
+
+/// Words of a command, quoted ones whole.
+fn words(line: &str) -> Vec<String> {
+    let mut all = vec![String::new()];
+    let mut quoted = false;
+    for c in line.chars() {
+        match c {
+            '"' => quoted = !quoted,
+            ' ' if !quoted => all.push(String::new()),
+            c => all.last_mut().unwrap().push(c),
+        }
+    }
+    all
+}
+
+/// Every file of the guide is written and every command run, in order; what the guide says they print, they print,
+/// and where it shows no problems they succeed.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_guide_works_as_it_stands() {
+    let folder = Folder::default();
+    let all = blocks(GUIDE);
+    let (mut files, mut commands) = (0, 0);
+    for (i, (language, body)) in all.iter().enumerate() {
+        let file = body.lines().next().and_then(|l| l.strip_prefix("# workflows/"));
+        if let (&"yaml", Some(name)) = (language, file) {
+            folder.write(&format!("workflows/{name}"), &format!("{body}\n"));
+            files += 1;
+        }
+        if *language != "sh" {
+            continue;
+        }
+        let shown = all.get(i + 1).filter(|(l, _)| *l == "text").map(|(_, text)| *text);
+        let mut printed = String::new();
+        for line in body.lines().filter(|l| l.starts_with("turnout ")) {
+            let line = line.replace("--out ", &format!("--out {}/", folder.path().display()));
+            let line = words(&line);
+            let args: Vec<&str> = line.iter().skip(1).map(String::as_str).collect();
+            let done = cli(&folder, &args).await;
+            let said = [&done.stdout[..], &done.stderr[..]].concat();
+            let said = String::from_utf8_lossy(&said).into_owned();
+            let expects_errors = shown.is_some_and(|s| s.contains("error["));
+            assert_eq!(done.status.success(), !expects_errors, "{args:?}: {said}");
+            printed.push_str(&said);
+            commands += 1;
+        }
+        for line in shown.unwrap_or_default().lines() {
+            assert!(printed.contains(line.trim()), "{line:?} is not in {printed}");
+        }
+    }
+    assert!(files >= 5 && commands >= 10, "{files} files, {commands} commands");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_is_clean_tested_and_in_its_usual_form() {
+    let folder = Folder::default();
+    for template in ["default", "json_extraction", "cheap_first_cascade", "rag_grounded"] {
+        let name = format!("my_{template}");
+        for args in [
+            &["workflow", "new", template, &name][..],
+            &["workflow", "check", "--deny-warnings"],
+            &["workflow", "fmt", "--check"],
+            &["workflow", "plan", &name],
+            &["workflow", "graph", &name],
+        ] {
+            let done = cli(&folder, args).await;
+            assert!(done.status.success(), "{args:?}: {}", String::from_utf8_lossy(&done.stderr));
+        }
+        let same = cli(&folder, &["--json", "workflow", "diff", template, &name]).await;
+        let same: Value = serde_json::from_slice(&same.stdout).unwrap();
+        assert_eq!(same["same"], true, "{same}");
+        let text = std::fs::read_to_string(folder.path().join(format!("workflows/{name}.yaml"))).unwrap();
+        assert!(text.starts_with("# yaml-language-server: $schema=workflow.v1.json\n"));
+    }
+    let played = cli(&folder, &["workflow", "test"]).await;
+    assert!(played.status.success(), "{}", String::from_utf8_lossy(&played.stdout));
+    let again = cli(&folder, &["workflow", "new", "default", "my_default"]).await;
+    assert_eq!(again.status.code(), Some(2), "a file that is there is not overwritten");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_kept_and_replayed() {
+    let folder = Folder::default();
+    let data = folder.path().join("kept");
+    let data = data.to_str().unwrap();
+    let args = ["--json", "--data", data, "workflow", "run", "default", "--simulated", "--message", "hello"];
+    let done = cli(&folder, &args).await;
+    let run: Value = serde_json::from_slice(&done.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&done.stderr)));
+    assert_eq!(run["status"], "succeeded", "{run}");
+    let id = run["id"].as_str().unwrap();
+    let replayed = cli(&folder, &["--data", data, "workflow", "replay", id]).await;
+    let said = String::from_utf8_lossy(&replayed.stdout).into_owned();
+    assert!(replayed.status.success() && said.contains("the same to the byte"), "{said}{replayed:?}");
+    let missing = cli(&folder, &["--data", data, "workflow", "replay", "run_nope"]).await;
+    assert_eq!(missing.status.code(), Some(2));
+}
+
+async fn house() -> House {
+    Plan::new().simulated("sim").model(&Model::new("sim/one")).start().await
+}
+
+fn request() -> Value {
+    json!({"messages": [{"role": "user", "content": "Why is the sky blue?"}]})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_command_line_tells_is_served() {
+    let house = house().await;
+    let client = house.client();
+    let list = client.get("/v1/workflows").await.json();
+    let names: Vec<&str> =
+        list["data"].as_array().unwrap().iter().map(|w| w["name"].as_str().unwrap()).collect();
+    assert!(names.contains(&"default") && names.contains(&"rag_grounded"), "{list}");
+    let one = client.get("/v1/workflows/default").await.json();
+    assert!(one["source"].as_str().unwrap().contains("name: default") && one["serves"] == true, "{one}");
+    for (format, start) in [("mermaid", "flowchart"), ("dot", "digraph"), ("svg", "<svg")] {
+        let drawn = client.get(&format!("/v1/workflows/default/graph?format={format}")).await;
+        assert!(drawn.status == 200 && drawn.text().contains(start), "{}", drawn.text());
+    }
+    let plan = client.get("/v1/workflows/default/plan").await.json();
+    assert!(plan["most"]["calls"].as_u64().unwrap() >= 1 && plan["nodes"].is_array(), "{plan}");
+    let dry = client.post("/v1/workflows/default/dry_run", &json!({"request": request()})).await.json();
+    assert_eq!(dry["bound"]["nodes"][0]["models"], json!(["sim/one"]), "{dry}");
+    assert_eq!(dry["decision"]["arms"][0]["workflow"], "default");
+
+    let text =
+        "version: 1\nname: own\nnodes: [{ id: a, type: generate, sampels: 2 }]\noutput: nodes.a.completion\n";
+    let checked = client.post("/v1/workflows/check", &json!({"name": "own", "text": text})).await.json();
+    assert_eq!(checked["good"], false);
+    let p = &checked["problems"][0];
+    assert_eq!((&p["code"], &p["line"], &p["column"]), (&json!("WF101"), &json!(3), &json!(36)), "{p}");
+    let mended = text.replace("sampels", "samples");
+    let checked = client.post("/v1/workflows/check", &json!({"name": "own", "text": mended})).await.json();
+    assert_eq!(checked, json!({"good": true, "problems": []}));
+    assert_eq!(client.get("/v1/workflows/own").await.status, 404, "nothing is kept");
+
+    let case = "workflow: default\nname: plain\nrequest: { model: auto, messages: [{ role: user, content: hi }] }\n\
+                calls: [{ at: generate, reply: hello }]\nexpect: { text: hello }\n";
+    let played = client.post("/v1/workflows/default/test", &json!({"test": case})).await.json();
+    assert_eq!(played["good"], true, "{played}");
+    let failing = case.replace("text: hello", "text: bye");
+    let played = client.post("/v1/workflows/default/test", &json!({"test": failing})).await.json();
+    assert_eq!(
+        (&played["good"], &played["failures"][0]["what"]),
+        (&json!(false), &json!("text")),
+        "{played}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_done_is_an_error_object() {
+    let house = house().await;
+    let client = house.client();
+    let missing = client.get("/v1/workflows/defalt").await.error(404);
+    assert_eq!((&missing["code"], &missing["param"]), (&json!("unknown_workflow"), &json!("name")));
+    assert!(missing["message"].as_str().unwrap().contains("did you mean `default`"), "{missing}");
+    assert_eq!(client.get("/v1/workflows/default/graph?format=png").await.error(400)["param"], "format");
+    assert_eq!(
+        client.get("/v1/workflows/default/plan?input_tokens=x").await.error(400)["param"],
+        "input_tokens"
+    );
+    let wrong = json!({"name": "../x", "text": ""});
+    assert_eq!(client.post("/v1/workflows/check", &wrong).await.error(400)["param"], "name");
+    let wrong =
+        client.post("/v1/workflows/default/test", &json!({"test": "workflow: default\n"})).await.error(400);
+    assert_eq!(wrong["code"], "invalid_test");
+    assert!(wrong["metadata"]["problems"].as_array().unwrap().len() >= 2, "{wrong}");
+    assert_eq!(
+        client.post("/v1/workflows/default/dry_run", &json!({"request": {}})).await.error(400)["param"],
+        "request"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn scopes_hold_for_workflows() {
+    let house = house().await;
+    let admin = Admin::of(&house);
+    let (_, chat) = admin.key(json!({"scopes": {"endpoints": ["chat"]}})).await;
+    let (_, own) = admin.key(json!({"scopes": {"endpoints": ["workflows"]}})).await;
+    assert_eq!(get(house.client(), &chat, "/v1/workflows").await.error(403)["code"], "not_allowed");
+    assert_eq!(get(house.client(), &own, "/v1/workflows").await.status, 200);
+    let dry = json!({"request": request()});
+    assert_eq!(send(house.client(), &chat, "/v1/workflows/default/dry_run", &dry).await.status, 403);
+    assert_eq!(send(house.client(), &own, "/v1/workflows/default/dry_run", &dry).await.status, 200);
+    assert_eq!(house.client().get("/v1/workflows").await.error(401)["code"], "missing_api_key");
+}
