@@ -1,5 +1,6 @@
 //! Every code of a problem in a workflow file has a file that brings it about, at the stated place, with the stated
-//! hint. The first lines of a file in `workflows/diagnostics` say so: `# CODE LINE:COLUMN hint`.
+//! hint. The first lines of a file in `workflows/diagnostics` say so: `# CODE LINE:COLUMN hint`; lines are counted from
+//! the one behind these.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stderr, reason = "a test fails by panicking")]
 
 use gateway::config::{Environment, Simulated, Source, load};
@@ -18,11 +19,11 @@ fn problems(text: &str) -> Vec<Diagnostic> {
     found.into_iter().filter(|d| d.file == "workflows/w.yaml").collect()
 }
 
-fn line(d: &Diagnostic) -> String {
+fn line(d: &Diagnostic, head: usize) -> String {
     let hint = d.hint.as_deref().or(d.expected.as_deref()).unwrap_or("");
     // A list of all that is known is no matter of this test.
     let hint = hint.split('\n').next().unwrap_or("").chars().take(100).collect::<String>();
-    format!("# {} {}:{} {hint}", d.code, d.line, d.column).trim_end().to_owned()
+    format!("# {} {}:{} {hint}", d.code, d.line - head, d.column).trim_end().to_owned()
 }
 
 #[test]
@@ -37,7 +38,7 @@ fn every_code_has_a_file_that_brings_it_about() {
         let stated: Vec<String> =
             text.lines().take_while(|l| l.starts_with("# WF")).map(str::to_owned).collect();
         let found = problems(&text);
-        let got: Vec<String> = found.iter().map(line).collect();
+        let got: Vec<String> = found.iter().map(|d| line(d, stated.len())).collect();
         if got != stated || !found.iter().any(|d| d.code == code) {
             wrong.push(format!("{}:\n{}", path.display(), got.join("\n")));
             continue;

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use tests::admin::{Admin, get, send};
 use tests::folder::Folder;
 use tests::house::{House, Model, Plan, cli};
+use tests::vendor::{Dialect, Reply, Vendor};
 
 const GUIDE: &str = include_str!("../../../docs/workflows.md");
 
@@ -46,6 +47,8 @@ async fn the_guide_works_as_it_stands() {
         if let (&"yaml", Some(name)) = (language, file) {
             folder.write(&format!("workflows/{name}"), &format!("{body}\n"));
             files += 1;
+        } else if *language == "yaml" {
+            fragment(body).await;
         }
         if *language != "sh" {
             continue;
@@ -69,6 +72,24 @@ async fn the_guide_works_as_it_stands() {
         }
     }
     assert!(files >= 5 && commands >= 10, "{files} files, {commands} commands");
+}
+
+/// A part of a file, put where it belongs: nothing about its shape may be wrong. What it names stands elsewhere.
+async fn fragment(body: &str) {
+    let folder = Folder::default();
+    let file = if body.trim_start().starts_with("- ") {
+        format!("version: 1\nname: part\nnodes:\n{body}\n")
+    } else {
+        let rest = "nodes: [{ id: zz, type: generate }]\noutput: nodes.zz.completion";
+        format!("version: 1\nname: part\n{body}\n{rest}\n")
+    };
+    folder.write("workflows/part.yaml", &file);
+    let checked = cli(&folder, &["--json", "workflow", "check"]).await;
+    let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    for p in checked["problems"].as_array().unwrap() {
+        let code = p["code"].as_str().unwrap();
+        assert!(!code.starts_with("WF0") && !code.starts_with("WF1"), "{p}\n{file}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,8 +137,11 @@ async fn a_run_is_kept_and_replayed() {
     assert_eq!(missing.status.code(), Some(2));
 }
 
-async fn house() -> House {
-    Plan::new().simulated("sim").model(&Model::new("sim/one")).start().await
+/// A house whose one model is never asked.
+async fn house() -> (Vendor, House) {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).start().await;
+    (vendor, house)
 }
 
 fn request() -> Value {
@@ -126,7 +150,7 @@ fn request() -> Value {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_command_line_tells_is_served() {
-    let house = house().await;
+    let (vendor, house) = house().await;
     let client = house.client();
     let list = client.get("/v1/workflows").await.json();
     let names: Vec<&str> =
@@ -141,7 +165,7 @@ async fn what_the_command_line_tells_is_served() {
     let plan = client.get("/v1/workflows/default/plan").await.json();
     assert!(plan["most"]["calls"].as_u64().unwrap() >= 1 && plan["nodes"].is_array(), "{plan}");
     let dry = client.post("/v1/workflows/default/dry_run", &json!({"request": request()})).await.json();
-    assert_eq!(dry["bound"]["nodes"][0]["models"], json!(["sim/one"]), "{dry}");
+    assert_eq!(dry["bound"]["nodes"][0]["models"], json!(["alpha/one"]), "{dry}");
     assert_eq!(dry["decision"]["arms"][0]["workflow"], "default");
 
     let text =
@@ -170,7 +194,7 @@ async fn what_the_command_line_tells_is_served() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_done_is_an_error_object() {
-    let house = house().await;
+    let (_vendor, house) = house().await;
     let client = house.client();
     let missing = client.get("/v1/workflows/defalt").await.error(404);
     assert_eq!((&missing["code"], &missing["param"]), (&json!("unknown_workflow"), &json!("name")));
@@ -194,7 +218,7 @@ async fn what_cannot_be_done_is_an_error_object() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn scopes_hold_for_workflows() {
-    let house = house().await;
+    let (_vendor, house) = house().await;
     let admin = Admin::of(&house);
     let (_, chat) = admin.key(json!({"scopes": {"endpoints": ["chat"]}})).await;
     let (_, own) = admin.key(json!({"scopes": {"endpoints": ["workflows"]}})).await;
