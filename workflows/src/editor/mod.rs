@@ -157,14 +157,17 @@ impl Maker {
         self.known.push((keys.clone(), required.clone(), def.clone()));
         let mut properties = Map::new();
         for key in &keys {
-            let seeds = seeds(name, &keys);
-            let inner = move |value: Node| {
-                let mut members: Vec<(&str, Node)> =
-                    seeds.iter().filter(|(k, _)| k != key).map(|(k, n)| (*k, n.clone())).collect();
-                members.push((key, value));
-                around(map(members))
-            };
-            let Some(mut found) = self.place(&inner, key, depth + 1) else { continue };
+            let beside = seeds(name, &keys);
+            let found = beside.into_iter().find_map(|seeds| {
+                let inner = move |value: Node| {
+                    let mut members: Vec<(&str, Node)> =
+                        seeds.iter().filter(|(k, _)| k != key).map(|(k, n)| (*k, n.clone())).collect();
+                    members.push((key, value));
+                    around(map(members))
+                };
+                self.place(&inner, key, depth + 1)
+            });
+            let Some(mut found) = found else { continue };
             if let (Some(m), Some(about)) = (found.as_object_mut(), about::of(&def, key)) {
                 m.insert("description".to_owned(), json!(about));
             }
@@ -326,8 +329,17 @@ fn two_nodes() -> [Node; 2] {
     [plain(SEEDS[0], "gate"), plain(SEEDS[1], "generate")]
 }
 
-/// What must stand beside a key for the loader to look at it, or to show how far its range goes.
-fn seeds(name: &str, keys: &[&str]) -> Vec<(&'static str, Node)> {
+/// What must stand beside a key for the loader to look at it, or to show how far its range goes; where that
+/// depends, the ways to try, one after the other.
+fn seeds(name: &str, keys: &[&str]) -> Vec<Vec<(&'static str, Node)>> {
+    if name == "node_judge" {
+        let mode = |m: &str| vec![("mode", text(m))];
+        return vec![Vec::new(), mode("pairwise"), mode("reference")];
+    }
+    vec![beside(name, keys)]
+}
+
+fn beside(name: &str, keys: &[&str]) -> Vec<(&'static str, Node)> {
     let has = |all: &[&str]| all.iter().all(|k| keys.contains(k));
     let list = |l: &[&str]| node(Value::List(l.iter().map(|s| text(s)).collect()));
     if name == "workflow" {
