@@ -249,12 +249,6 @@ impl Engine {
         Box::pin(bound::dry(&self.0, admission, request)).await
     }
 
-    /// The configuration in force.
-    #[must_use]
-    pub fn bundle(&self) -> Arc<Bundle> {
-        self.0.view.load().bundle.clone()
-    }
-
     /// Takes a word on an answer. It is on record when this returns.
     ///
     /// # Errors
