@@ -190,6 +190,7 @@ async fn what_the_command_line_tells_is_served() {
         (&json!(false), &json!("text")),
         "{played}"
     );
+    assert_eq!(vendor.count(), 0, "a model was called");
 }
 
 #[tokio::test(flavor = "multi_thread")]
