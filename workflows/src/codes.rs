@@ -41,6 +41,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("WF341", "something waits for a node that runs after the answer"),
     ("WF401", "more calls or node runs than the limits allow"),
     ("WF411", "a stream mode that the graph does not allow"),
+    ("WF421", "tests of code, and nothing that runs them"),
     ("WF431", "fewer models that keep apart than samples"),
 ];
 

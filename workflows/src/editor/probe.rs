@@ -69,6 +69,7 @@ impl Probe {
             matrix: &self.matrix,
             pools: &[],
             tools: &[],
+            runner: true,
             language: &Nothing,
             variables: &self.variables,
         };
