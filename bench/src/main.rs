@@ -5,6 +5,7 @@ mod arms;
 mod compare;
 mod decide;
 mod floor;
+mod graph;
 mod house;
 mod load;
 mod mock;
@@ -77,6 +78,8 @@ enum What {
     },
     /// Microseconds to profile requests of 2, 32 and 200 KB.
     Profile,
+    /// What workflows cost by themselves: graphs on calls that answer at once, and reading a long file.
+    Graph,
     /// Processor time per `auto` request as the number of arms grows.
     Decide,
     /// Microseconds to decide among 2, 20 and 200 arms that have all been learned of, in process.
@@ -139,6 +142,7 @@ async fn run(what: What) -> Result<(), Failure> {
         }
         What::Profile => profile::run(),
         What::Arms => arms::run().await,
+        What::Graph => graph::run().await,
         What::Decide => decide::run().await,
         What::Mock => Ok(mock::serve(listen().await?).await?),
         What::Bare { upstream } => Ok(floor::bare(listen().await?, upstream).await?),

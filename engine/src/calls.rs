@@ -362,7 +362,12 @@ impl Calls {
             order = spread.share(order, |ix| model(ix).cloned());
         }
         if !order.is_empty() {
-            let skip = usize::try_from(ask.skip).unwrap_or(0) % order.len();
+            let skip = usize::try_from(ask.skip).unwrap_or(0);
+            // Company of the same model is no help unless it was asked for.
+            if ask.purpose == "hedge" && skip >= order.len() {
+                return Vec::new();
+            }
+            let skip = skip % order.len();
             order.rotate_left(skip);
         }
         let used = |ix: &ModelIx| {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
-use tests::admin::{Admin, send};
+use tests::admin::{Admin, get, send};
 use tests::client::text_of;
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Answer, Dialect, Fault, Reply, Vendor};
@@ -116,25 +116,79 @@ async fn two_hundred_hedged_at_once_spend_no_more_than_the_budget_allows() {
     for i in 0..200 {
         let (client, key) = (house.client(), key.clone());
         let body = ask(i % 3 == 0);
-        tasks.spawn(async move { send(client, &key, "/v1/chat/completions", &body).await.status });
+        tasks.spawn(async move {
+            let answer = send(client, &key, "/v1/chat/completions", &body).await;
+            (answer.status, answer.header("x-turnout-decision").map(str::to_owned))
+        });
     }
-    let statuses = tasks.join_all().await;
+    let (statuses, decisions): (Vec<u16>, Vec<Option<String>>) = tasks.join_all().await.into_iter().unzip();
     let good = statuses.iter().filter(|s| **s == 200).count();
     assert!(statuses.iter().all(|s| [200, 429, 422].contains(s)), "{statuses:?}");
     assert!((1..=40).contains(&good), "{good}");
     assert!(quick.count() > 0, "nothing was hedged, so nothing is shown");
-    // What was written to its end is paid in full; what was dropped, as far as it had come.
-    let tokens = |vendor: &Vendor| -> u64 {
-        let whole = |s: &std::sync::Arc<tests::vendor::Seen>| {
-            3 + if s.done() { s.body["max_tokens"].as_u64().unwrap_or(1_000).min(1_000) } else { 0 }
-        };
-        vendor.seen().iter().map(whole).sum()
-    };
-    let spent = (tokens(&slow) + tokens(&quick)) as f64 / 1e6;
+    // Every request's own account, its cancelled calls included.
+    let mut spent = 0.0;
+    for id in decisions.into_iter().flatten() {
+        let record = get(house.client(), &key, &format!("/v1/decisions/{id}")).await;
+        if record.status == 200 {
+            spent += record.json()["outcome"]["cost_usd"].as_f64().unwrap_or_default();
+        }
+    }
     println!(
         "hedge race: {good} answered, {} + {} calls, {spent} USD of 0.0202",
         slow.count(),
         quick.count()
     );
-    assert!(spent <= 0.0202 + 1e-9, "{spent} USD");
+    assert!(spent > 0.0 && spent <= 0.0202 + 1e-9, "{spent} USD");
+}
+
+const SPREAD: &str = "\
+version: 1
+name: spread
+nodes:
+  - id: ask
+    type: generate
+    primary: true
+    samples: 2
+    distinct: provider
+    min_ok: 2
+    hedge: { after: 60ms, max: 2 }
+  - id: tell
+    type: merge
+    method: template
+    from: [nodes.ask.completions]
+    template: '${ nodes.ask.completions.map(|c| c.model + \"=\" + c.text) }'
+  - { id: answer, type: stream, from: nodes.tell.completion }
+edges:
+  - { from: ask, to: tell }
+  - { from: tell, to: answer }
+";
+
+/// Scenario 12: whoever an answer is said to be of has given it, under fallback and hedging too.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_12_every_answer_names_who_gave_it() {
+    let down = Vendor::scripted(Dialect::OpenAi, |_| Reply::error(503)).await;
+    let stuck = Vendor::scripted(Dialect::OpenAi, |_| Reply::Hang).await;
+    let mut plan = Plan::new().rules(crate::NO_CHANCE).file("workflows/spread.yaml", SPREAD);
+    plan = plan.vendor("down", &down).model(&Model::new("down/one").success(0.95));
+    plan = plan.vendor("stuck", &stuck).model(&Model::new("stuck/one").success(0.9));
+    let mut good = Vec::new();
+    for (name, success) in [("first", 0.8), ("second", 0.7), ("third", 0.6)] {
+        let vendor = Vendor::scripted(Dialect::OpenAi, move |_| Reply::text(name)).await;
+        plan = plan.vendor(name, &vendor).model(&Model::new(&format!("{name}/one")).success(success));
+        good.push(vendor);
+    }
+    let house = plan.start().await;
+    let mut body = ask(false);
+    body["model"] = json!("workflow/spread");
+    let answer = house.client().chat(&body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let said: Vec<String> = serde_json::from_str(&answer.content()).unwrap();
+    assert_eq!(said.len(), 2, "{said:?}");
+    for one in &said {
+        let (model, text) = one.split_once('=').unwrap();
+        assert_eq!(model, format!("{text}/one"), "{said:?}");
+    }
+    assert_ne!(said[0], said[1], "of different providers");
+    assert!(down.count() > 0 && stuck.count() > 0, "neither a fallback nor a hedge was seen");
 }

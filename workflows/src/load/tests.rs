@@ -293,6 +293,19 @@ proptest! {
         }
     }
 
+    /// 22: whatever stands in a file, it is read to its end.
+    #[test]
+    fn scenario_22_arbitrary_bytes_never_panic(
+        bytes in prop::collection::vec(any::<u8>(), 0..2_000), at in 0..220_usize,
+    ) {
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        let _ = load_all(&[SourceFile::new("w.yaml", text.clone())]);
+        // And in the middle of a file that is good.
+        let mut good = format!("version: 1\nname: w\n{GOOD}");
+        good.insert_str(at.min(good.len()), &text);
+        let _ = load_all(&[SourceFile::new("w.yaml", good)]);
+    }
+
     #[test]
     fn arbitrary_text_never_panics(text in "[a-z:{}\\[\\], \n\"'&*!|>#0-9.-]{0,400}") {
         let _ = load_all(&[SourceFile::new("w.yaml", text)]);

@@ -1,0 +1,230 @@
+//! What workflows cost by themselves: graphs on models that answer at once, and reading files.
+
+use crate::{Failure, say};
+use gateway::engine::{policies, workflows};
+use std::fmt::Write as _;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use types::completion::{Choice, FinishReason};
+use types::doc::SourceFile;
+use types::expr::Language;
+use types::matrix::{
+    Abilities, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts,
+};
+use types::provider::Edits;
+use types::{ChatRequest, Completion, Usage};
+use workflows::{
+    Ask, Ending, Facts, Generated, Input, Library, Names, Trace, Workflow, World, load, shipped,
+};
+
+/// Ten nodes: a constant, a label by rules, three calls side by side, checks, a vote, a text of all, another
+/// constant, the answer.
+const TEN: &str = "\
+version: 1
+name: ten
+vars: { least: 1 }
+nodes:
+  - { id: start, type: set, values: { n: vars.least + 1 } }
+  - { id: kind, type: classify, labels: [few, many], rules: [{ when: nodes.start.n > 1, label: many }] }
+  - { id: a, type: generate }
+  - { id: b, type: generate, route: { strategy: cheapest } }
+  - { id: c, type: generate, route: { strategy: strongest } }
+  - { id: check, type: validate, input: [nodes.a.completions, nodes.b.completions, nodes.c.completions], validators: [not_truncated] }
+  - { id: vote, type: select, from: [nodes.check.usable], method: vote }
+  - { id: text, type: merge, from: [nodes.vote.completion], method: template, template: \"${ nodes.kind.label }: ${ nodes.vote.completion.text }\" }
+  - { id: end, type: set, values: { agreed: nodes.vote.agreement } }
+  - { id: answer, type: stream, from: nodes.text.completion }
+edges:
+  - { from: start, to: kind }
+  - { from: kind, to: [a, b, c] }
+  - { from: [a, b, c], to: check }
+  - { from: check, to: vote }
+  - { from: vote, to: text, outcome: completed }
+  - { from: text, to: end }
+  - { from: end, to: answer }
+";
+
+/// A model that answers at once.
+struct Instantly(Arc<Model>);
+
+type Answered<'a> = Pin<Box<dyn Future<Output = Result<Generated, workflows::Failure>> + Send + 'a>>;
+
+impl World for Instantly {
+    fn generate(&self, ask: Ask) -> Answered<'_> {
+        let model = self.0.clone();
+        Box::pin(async move {
+            let _ = ask;
+            let choice = Choice {
+                text: "The answer is forty-two.".to_owned(),
+                finish_reason: Some(FinishReason::Stop),
+                ..Choice::default()
+            };
+            let usage = Usage { input: 20, output: 6, ..Usage::default() };
+            let completion = Completion { choices: vec![choice], usage, ..Completion::default() };
+            Ok(Generated::Whole { completion, model })
+        })
+    }
+}
+
+fn model(name: &str, tier: u8) -> Model {
+    Model {
+        id: format!("p/{name}").into(),
+        provider: 0,
+        upstream_name: name.into(),
+        aliases: Vec::new(),
+        family: name.into(),
+        context_window: 8_000,
+        max_output_tokens: 1_000,
+        abilities: Abilities::default(),
+        price: Some(Price { input: 1.0, cached_input: 1.0, cache_write: 1.0, output: 1.0 }),
+        free_tier: None,
+        quality_tier: tier,
+        speed_tier: 1,
+        prior: Prior::default(),
+        tags: Vec::new(),
+        simulate: None,
+        enabled: true,
+    }
+}
+
+fn matrix() -> Matrix {
+    let provider = Provider {
+        id: "p".into(),
+        dialect: Dialect::Simulated,
+        base_url: String::new(),
+        api_key_env: Vec::new(),
+        region: None,
+        tier: Tier::Paid,
+        headers: Vec::new(),
+        data: DataPolicy::default(),
+        quirks: Quirks::default(),
+        timeouts: Timeouts::default(),
+        enabled: true,
+        as_of: None,
+        source: None,
+        file: None,
+        seed: 0,
+    };
+    Matrix::new(vec![provider], vec![model("a", 1), model("b", 2), model("c", 3)])
+}
+
+struct House {
+    matrix: Matrix,
+    language: Arc<dyn Language>,
+}
+
+impl House {
+    fn load(&self, source: SourceFile) -> Result<Library, Failure> {
+        let variables = Vec::new();
+        let names = Names {
+            matrix: &self.matrix,
+            pools: &[],
+            tools: &[],
+            language: &*self.language,
+            variables: &variables,
+            runner: false,
+        };
+        let (library, problems) = load(&[source], &names);
+        match problems.first() {
+            None => Ok(library),
+            Some(p) => Err(p.to_string().into()),
+        }
+    }
+
+    fn input(&self, request: &Arc<ChatRequest>) -> Input {
+        Input {
+            request: request.clone(),
+            scope: self.language.scope(None, Vec::new()),
+            language: self.language.clone(),
+            extra_validators: Vec::new(),
+            edits: Edits::default(),
+            sink: None,
+            inputs: serde_json::Map::new(),
+            vars: Vec::new(),
+            usd: None,
+            facts: Facts::default(),
+            deadline: None,
+            trace: Trace::new(),
+            observer: None,
+        }
+    }
+
+    /// Microseconds of one run, the best of some rounds.
+    async fn time(&self, flow: &Arc<Workflow>, request: &Arc<ChatRequest>) -> Result<f64, Failure> {
+        const RUNS: u32 = 5_000;
+        let world: Arc<dyn World> = Arc::new(Instantly(Arc::new(model("a", 1))));
+        let mut best = f64::INFINITY;
+        for _ in 0..7 {
+            let start = Instant::now();
+            for _ in 0..RUNS {
+                let done = workflows::run(flow.clone(), self.input(request), world.clone()).await;
+                if !matches!(done.ending, Ending::Delivered { .. }) {
+                    return Err(format!("{:?}", done.ending).into());
+                }
+            }
+            best = best.min(micros(start.elapsed()) / f64::from(RUNS));
+        }
+        Ok(best)
+    }
+}
+
+fn micros(d: Duration) -> f64 {
+    d.as_secs_f64() * 1e6
+}
+
+/// A file as long as files may be: sixty texts with expressions in them.
+fn longest() -> String {
+    let mut file =
+        String::from("version: 1\nname: long\nvars: { word: so }\nnodes:\n  - { id: ask, type: generate }\n");
+    let line =
+        "and ${ vars.word } it goes on and on, one word behind the other, until the line is full of them.";
+    let mut edges = String::from("edges:\n");
+    for i in 0..60 {
+        let before = if i == 0 { "ask".to_owned() } else { format!("n{}", i - 1) };
+        // Writing to a string does not fail.
+        let _ = write!(
+            file,
+            "  - id: n{i}\n    type: merge\n    method: template\n    from: [nodes.ask.completion]\n    template: |\n"
+        );
+        for _ in 0..40 {
+            let _ = writeln!(file, "      {line}");
+        }
+        let _ = writeln!(edges, "  - {{ from: {before}, to: n{i} }}");
+    }
+    file += "  - { id: answer, type: stream, from: nodes.n59.completion }\n";
+    edges += "  - { from: n59, to: answer }\n";
+    file + edges.as_str()
+}
+
+/// Prints what graphs cost, and files.
+pub(crate) async fn run() -> Result<(), Failure> {
+    let house = House { matrix: matrix(), language: policies::language() };
+    let body = serde_json::json!({"model": "auto", "messages": [{"role": "user", "content": "What is the answer?"}]});
+    let request = Arc::new(ChatRequest::from_value(&body).map_err(|e| e.to_string())?);
+    let named = |library: Library, name: &str| {
+        library.get(name).cloned().ok_or_else(|| Failure::from(format!("no workflow `{name}`")))
+    };
+    let ten = named(house.load(SourceFile::new("ten.yaml", TEN))?, "ten")?;
+    let default = shipped().into_iter().find(|f| f.stem() == "default").ok_or("no default")?;
+    let default = named(house.load(default)?, "default")?;
+    let (ten, default) = (house.time(&ten, &request).await?, house.time(&default, &request).await?);
+    say(&format!("ten nodes, calls that answer at once: {ten:.1} us a run, {:.2} us a node", ten / 10.0));
+    say(&format!("`default` around a plain call: {default:.1} us"));
+    let text = longest();
+    let mut best = f64::INFINITY;
+    for _ in 0..9 {
+        let start = Instant::now();
+        house.load(SourceFile::new("long.yaml", text.clone()))?;
+        best = best.min(micros(start.elapsed()));
+    }
+    say(&format!(
+        "reading a file of {} KiB, {} expressions: {:.1} ms",
+        text.len() / 1024,
+        60 * 40,
+        best / 1e3
+    ));
+    Ok(())
+}
