@@ -61,7 +61,7 @@ async fn models_that_break_json_three_times_in_ten_deliver_what_fits() {
     let sum = |f: fn(&(usize, usize, usize, usize)) -> usize| each.iter().map(f).sum::<usize>();
     let (good, calls, first, errors) = (sum(|e| e.0), sum(|e| e.1), sum(|e| e.2), sum(|e| e.3));
     let share = |n: usize| n as f64 / REQUESTS as f64;
-    println!(
+    eprintln!(
         "closed loop: {REQUESTS} requests, first answers that fit {:.3}, delivered that fit {:.4}, errors {errors}, \
          {:.3} calls on average",
         share(first),

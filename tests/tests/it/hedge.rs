@@ -134,7 +134,7 @@ async fn two_hundred_hedged_at_once_spend_no_more_than_the_budget_allows() {
             spent += record.json()["outcome"]["cost_usd"].as_f64().unwrap_or_default();
         }
     }
-    println!(
+    eprintln!(
         "hedge race: {good} answered, {} + {} calls, {spent} USD of 0.0202",
         slow.count(),
         quick.count()
