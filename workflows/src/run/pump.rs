@@ -138,7 +138,7 @@ impl<'a> Pump<'a> {
                 return Some(stop);
             }
         }
-        self.close().await
+        self.close()
     }
 
     async fn take_in(&mut self, chunk: Chunk, purse: &Purse) -> Option<Stop> {
@@ -189,7 +189,7 @@ impl<'a> Pump<'a> {
     }
 
     /// The answer is whole.
-    async fn close(&mut self) -> Option<Stop> {
+    fn close(&mut self) -> Option<Stop> {
         let Some(hold) = &mut self.hold else { return None };
         let found = hold.finish();
         if !self.released {
