@@ -134,9 +134,9 @@ fn nodes(into: &mut Vec<Change>, (a, x): (&Workflow, &Value), (b, y): (&Workflow
 
 /// A node as it is written.
 fn node(file: &Value, id: &str) -> Value {
-    let nodes = file.get("nodes").and_then(Value::as_array).into_iter().flatten();
-    let found = nodes.filter(|n| n.get("id").and_then(Value::as_str) == Some(id)).next().cloned();
-    found.unwrap_or_else(|| Value::Object(Map::new()))
+    let mut nodes = file.get("nodes").and_then(Value::as_array).into_iter().flatten();
+    let found = nodes.find(|n| n.get("id").and_then(Value::as_str) == Some(id));
+    found.cloned().unwrap_or_else(|| Value::Object(Map::new()))
 }
 
 /// Edges by their ends, `needs` included; between the same ends by what they accept.

@@ -62,7 +62,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         Command::Check(args) => Ok(super::check::run(global, args, out)),
         Command::Graph(args) => graph::run(global, args, out),
         Command::Plan(args) => plan::run(global, args, out).await,
-        Command::Test(args) => test::run(global, args, out).await,
+        Command::Test(args) => test::run(global, args, out),
         Command::Run(args) => run::run(global, args, out).await,
         Command::Replay(args) => replay::run(global, args, out).await,
         Command::Diff(args) => diff::run(global, args, out),

@@ -39,7 +39,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         }
     };
     let replay = find(global, args, &body).await?;
-    let same = replay["same"] == true;
+    let same = replay.get("same") == Some(&Value::Bool(true));
     if out.json {
         out.value(&replay);
     } else {
@@ -82,7 +82,7 @@ async fn find(global: &Global, args: &Args, body: &Value) -> Result<Value, Probl
 
 fn tell(replay: &Value, out: &Out) {
     let records = &replay["records"];
-    if replay["same"] == true {
+    if replay.get("same") == Some(&Value::Bool(true)) {
         out.line(&format!("the same to the byte, over {records} records"));
     } else {
         out.line(&format!("not the same, over {records} records"));

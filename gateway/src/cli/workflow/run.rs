@@ -155,7 +155,7 @@ async fn live(
     } else {
         tell(&run, &id, out);
     }
-    Ok(if run["status"] == "succeeded" { GOOD } else { FAILED })
+    Ok(if run.get("status").is_some_and(|s| s == "succeeded") { GOOD } else { FAILED })
 }
 
 fn call(
@@ -260,7 +260,8 @@ fn tell(run: &Value, id: &str, out: &Out) {
     let verdict = text("/verdict").unwrap_or("none");
     let spent = run.get("spent").cloned().unwrap_or_default();
     let cost = usd(spent.get("usd")).unwrap_or_default();
-    let words = format!("{} calls, {} tokens, {cost} USD", spent["calls"], spent["tokens"]);
+    let count = |of: &str| spent.get(of).and_then(Value::as_u64).unwrap_or(0);
+    let words = format!("{} calls, {} tokens, {cost} USD", count("calls"), count("tokens"));
     out.note(&format!("{id}  {}, verdict {verdict}, {words}", text("/status").unwrap_or("")));
 }
 

@@ -91,7 +91,7 @@ struct Played {
     seen: Seen,
 }
 
-pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let loaded = match super::load(global, out) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
