@@ -35,6 +35,8 @@ pub struct Head {
     pub bundle: Arc<str>,
     /// Milliseconds of ours so far: everything but the time in which a provider was awaited.
     pub overhead_ms: f64,
+    /// Headers that policies add to the answer.
+    pub headers: Vec<(String, String)>,
 }
 
 /// Known when everything has ended.

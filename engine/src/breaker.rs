@@ -123,6 +123,13 @@ impl Breaker {
         }
     }
 
+    /// Calls and failures of the present window.
+    pub(crate) fn counts(&self, now: Instant) -> (u32, u32) {
+        let s = self.lock();
+        let old = now.saturating_duration_since(s.window_start) >= self.config.window;
+        if old { (0, 0) } else { (s.calls, s.failures) }
+    }
+
     /// Leave for one call, or `None` while the model is out. A call that is cut off after `patience` without
     /// an answer counts as a failure.
     pub(crate) fn leave(&self, now: Instant, patience: Duration) -> Option<Leave<'_>> {

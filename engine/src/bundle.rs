@@ -1,5 +1,6 @@
 //! One checked configuration: matrix, rules, policies, workflows. Swapped whole, never in parts.
 
+use crate::about::Asks;
 use crate::route;
 use std::sync::Arc;
 use types::diagnostic::{Diagnostic, Severity};
@@ -30,6 +31,8 @@ pub struct Bundle {
     matrix: Arc<Matrix>,
     pub(crate) routing: route::Config,
     pub(crate) policies: policies::PolicySet,
+    /// What the policies have to be told.
+    pub(crate) asks: Asks,
     pub(crate) pools: Arc<Pools>,
     pub(crate) library: Library,
     /// The files of the workflows, for plans that outlive this configuration.
@@ -140,12 +143,14 @@ impl Bundle {
         }
         let hash = hash(&matrix, files);
         let pools = Arc::new(policies.pools().clone());
+        let asks = Asks::of(&policies);
         (
             Some(Bundle {
                 hash,
                 matrix,
                 routing,
                 policies,
+                asks,
                 pools,
                 library,
                 sources,

@@ -54,6 +54,9 @@ pub enum Kind {
     /// A policy could not be evaluated and fails closed.
     #[error("{0}")]
     PolicyEvaluation(String),
+    /// A policy demands a record, and it could not be stored.
+    #[error("{0}")]
+    Unrecorded(String),
     /// A rate or budget of the key, the tenant or one of their labels or models is used up.
     #[error("the limit of {limit} is reached")]
     Limit {
@@ -154,7 +157,7 @@ impl Error {
             | Kind::ShuttingDown => Blame::Capacity,
             Kind::Provider(e) => e.blame(),
             Kind::Validation { .. } | Kind::Workflow { .. } => Blame::Upstream,
-            Kind::PolicyEvaluation(_) | Kind::Internal(_) => Blame::Internal,
+            Kind::PolicyEvaluation(_) | Kind::Unrecorded(_) | Kind::Internal(_) => Blame::Internal,
         }
     }
 
@@ -184,6 +187,7 @@ impl Error {
             Kind::Denied { code, .. } | Kind::Validation { code, .. } | Kind::Workflow { code, .. } => code,
             Kind::NoCandidates { .. } => "no_candidates",
             Kind::PolicyEvaluation(_) => "evaluation_failed",
+            Kind::Unrecorded(_) => "unrecorded",
             Kind::Overloaded => "queue_full",
             Kind::Limit { budget: true, .. } => "insufficient_quota",
             Kind::Limit { .. } => "rate_limit_exceeded",

@@ -181,3 +181,48 @@ fn call(out: &mut String, c: &CallRecord) {
     let cost = c.cost_usd.map_or_else(|| "unknown price".to_owned(), |x| format!("{x} USD"));
     let _ = writeln!(out, "            {} {} {:.1} ms {end} {cost}", c.purpose, c.model, c.total_ms);
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use types::ChatRequest;
+
+    /// A decision for tests: one arm, chosen.
+    pub(crate) fn decision() -> Decision {
+        let body = serde_json::json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
+        let request = ChatRequest::from_value(&body).unwrap();
+        let arm = serde_json::json!({
+            "workflow": "default", "model": "p/a", "utility": 0.5, "expected_cost_usd": null, "outcomes": 0.0,
+            "propensity": 1.0,
+            "terms": {"success": 0.5, "bonus": 0.0, "optimistic": 0.5},
+        });
+        Decision {
+            request_id: "r".into(),
+            ts_ms: 0,
+            tenant: "acme".into(),
+            model_asked: "auto".into(),
+            profile: Vec::new(),
+            cell: profiler::profile(&request).cell(),
+            est_input_tokens: 1,
+            rules: Vec::new(),
+            actions: Vec::new(),
+            inputs: BTreeMap::new(),
+            denials: Vec::new(),
+            options: BTreeMap::new(),
+            arms: vec![serde_json::from_value(arm).unwrap()],
+            excluded: Vec::new(),
+            unavailable: std::sync::Arc::default(),
+            chosen: Some(0),
+            why: String::new(),
+            propensity: 1.0,
+            epsilon: 0.0,
+            explored: false,
+            seed: 0,
+            lambda: 0.2,
+            cost_ref_usd: types::Usd::ZERO,
+            statistics: 0,
+            bundle: "b".into(),
+            tags: BTreeMap::new(),
+        }
+    }
+}

@@ -104,6 +104,12 @@ impl Ledger {
         true
     }
 
+    /// What was spent so far, and in how many calls.
+    pub(crate) fn so_far(&self) -> (Usd, u32) {
+        let b = self.lock();
+        (b.spent, u32::try_from(b.calls.len()).unwrap_or(u32::MAX))
+    }
+
     /// Money left under `cap` that nobody has reserved.
     pub(crate) fn left(&self, cap: Usd) -> Usd {
         let b = self.lock();

@@ -3,17 +3,22 @@
 //! Takes a canonical request and who asks; gives an answer, whole or as events, and a record of how it was
 //! decided and how it turned out. Knows no HTTP server and no database: providers and stores are seams.
 
+mod about;
 mod account;
 mod admit;
 pub mod answer;
+mod approvals;
 mod bound;
 mod breaker;
 pub mod bundle;
 mod calls;
 mod config;
+mod demands;
 pub mod error;
 pub mod explain;
 mod feedback;
+mod govern;
+mod history;
 mod later;
 pub mod learn;
 mod ledger;
@@ -23,14 +28,20 @@ mod models;
 pub mod outcome;
 pub mod outside;
 mod pipeline;
+mod redact;
 pub mod rehearse;
+mod respond;
+mod rewrite;
 pub mod route;
 pub mod runs;
+mod said;
 mod settle;
 pub mod shadow;
+mod sticky;
 mod who;
 
 pub use answer::{Admission, Answer, Event, Head, Live, Tail, Whole};
+pub use approvals::{ApprovalError, ApprovalStanding, GroupStanding};
 pub use bound::{Bound, Dry, Row as BoundRow};
 pub use breaker::Circuit;
 pub use bundle::{Bundle, Files};
@@ -101,6 +112,13 @@ pub(crate) struct Inner {
     pub(crate) explorers: route::Explorers,
     /// A configuration that is tried beside the one in force.
     pub(crate) shadow: ArcSwapOption<shadow::Shadow>,
+    /// What came before in conversations, as far as policies ask.
+    pub(crate) memory: Arc<history::Memory>,
+    /// Questions that policies put to people.
+    pub(crate) approvals: Arc<approvals::Approvals>,
+    /// What those were given who keep what they are given.
+    pub(crate) arms: sticky::Arms,
+    redaction_key: OnceLock<[u8; 32]>,
     seeds: AtomicU64,
     background: OnceLock<Background>,
     outside: OnceLock<Outside>,
@@ -156,6 +174,10 @@ impl Engine {
             sessions: route::Sessions::default(),
             explorers: route::Explorers::default(),
             shadow: ArcSwapOption::empty(),
+            memory: Arc::default(),
+            approvals: Arc::default(),
+            arms: sticky::Arms::default(),
+            redaction_key: OnceLock::new(),
             seeds: AtomicU64::new(seed),
             background: OnceLock::new(),
             outside: OnceLock::new(),
@@ -175,6 +197,31 @@ impl Engine {
     pub fn give(&self, outside: Outside) {
         // What runs code or leaves the machine does not change under a request's feet.
         let _ = self.0.outside.set(outside);
+    }
+
+    /// The key of the hashes that policies put in the place of values; the first one given stays. Without it the
+    /// hashes of a value change with every start.
+    pub fn redact_with(&self, key: [u8; 32]) {
+        let _ = self.0.redaction_key.set(key);
+    }
+
+    /// The questions to people that stand, oldest first.
+    #[must_use]
+    pub fn approvals(&self) -> Vec<ApprovalStanding> {
+        self.0.approvals.standing()
+    }
+
+    /// Takes somebody's answer to a question. `who` are their names, as the rules give them: `user:dana`.
+    ///
+    /// # Errors
+    /// Their answer does not count.
+    pub fn decide_approval(
+        &self,
+        id: &str,
+        who: &[String],
+        approve: bool,
+    ) -> Result<ApprovalStanding, ApprovalError> {
+        self.0.approvals.decide(id, who, approve)
     }
 
     /// Swaps the configuration. Requests under way keep the one they entered with; models that stay keep
@@ -349,6 +396,15 @@ impl Inner {
     /// What lies outside besides models.
     pub(crate) fn outside(&self) -> Outside {
         self.outside.get().cloned().unwrap_or_default()
+    }
+
+    /// The key of redaction's hashes: the one that was given, else one of this start.
+    pub(crate) fn redaction_key(&self) -> &[u8; 32] {
+        self.redaction_key.get_or_init(|| {
+            let random = || RandomState::new().build_hasher().finish().to_le_bytes();
+            let seed: Vec<u8> = (0..4).flat_map(|_| random()).collect();
+            *blake3::hash(&seed).as_bytes()
+        })
     }
 
     /// A fresh seed for each request: the golden-ratio step visits every number before it repeats one.

@@ -5,8 +5,10 @@ use crate::error::{Error, Kind};
 use crate::who::Who;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use types::ChatRequest;
 use types::Usd;
 use types::control::Quota;
+use types::directives::{LimitRule, Per, Set};
 use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation};
 use types::matrix::glob;
 use types::run::Run;
@@ -101,6 +103,39 @@ impl Held {
         Ok(who.budgeted.then_some(usd))
     }
 
+    /// Takes what the limits of policies demand, beside what is held already. Gives what the tree may spend under
+    /// them; `None` = none of them counts money.
+    ///
+    /// # Errors
+    /// The limit that is reached; limits cannot be counted here.
+    pub(crate) async fn demand(
+        held: &mut Option<Held>,
+        store: Option<&Arc<dyn LimitStore>>,
+        who: &Who,
+        rules: &[Set<LimitRule>],
+        (request, model): (&ChatRequest, &str),
+        worst: Worst,
+        unix_ms: i64,
+    ) -> Result<Option<Usd>, Error> {
+        let Some(store) = store else { return Err(Kind::LimitsAway.into()) };
+        let own = held.get_or_insert_with(|| Held { store: store.clone(), parts: Vec::new() });
+        let amount = Amount { requests: 1, concurrency: 1, tokens: worst.tokens, usd: nanos(worst.usd) };
+        let mut money = false;
+        for rule in rules {
+            let LimitRule { per, metric, amount: most, window } = &rule.value;
+            let value = holder(per, who, request, model);
+            let name = format!("rule:{}:{value}", rule.rule);
+            let Some(limit) = Limit::rate(&name, *metric, *most, *window) else {
+                let why = format!("the limit of the rule `{}` can never admit anything", rule.rule);
+                return Err(Kind::PolicyEvaluation(why).into());
+            };
+            money |= *metric == Metric::Usd;
+            let only = matches!(per, Per::Model).then(|| model.to_owned());
+            own.take(who, Arc::from([limit]), only, amount, unix_ms).await.map_err(refusal)?;
+        }
+        Ok(money.then_some(worst.usd))
+    }
+
     async fn take(
         &mut self,
         who: &Who,
@@ -144,6 +179,20 @@ impl Drop for Held {
         for part in std::mem::take(&mut self.parts) {
             let used = Amount { concurrency: 0, ..part.reservation.amount };
             self.store.settle(part.reservation, used);
+        }
+    }
+}
+
+/// Whose counter a policy's limit uses.
+fn holder(per: &Per, who: &Who, request: &ChatRequest, model: &str) -> String {
+    match per {
+        Per::Tenant => format!("tenant={}", who.principal.tenant.id),
+        Per::Key => format!("key={}", who.principal.key_id()),
+        Per::User => format!("user={}", request.user.as_deref().unwrap_or_default()),
+        Per::Model => format!("model={model}"),
+        Per::Label(name) => {
+            let value = request.options.tags.get(name).or_else(|| who.labels().get(name));
+            format!("{name}={}", value.map_or("", String::as_str))
         }
     }
 }

@@ -5,6 +5,8 @@
 
 use crate::answer::{Event, Head, Live};
 use crate::error::{Error, Kind};
+use crate::redact::Answers;
+use crate::rewrite::blocked;
 use crate::settle::Tree;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
@@ -26,6 +28,8 @@ pub(crate) struct Flow {
     pub(crate) deadline: Instant,
     /// What is left to give once the run has ended.
     pub(crate) ready: VecDeque<Chunk>,
+    /// What policies change in the texts on their way out.
+    pub(crate) answers: Option<Box<Answers>>,
     /// How it ended: told, and put on record, only after everything in `ready` has been taken.
     pub(crate) end: Option<Result<(), Error>>,
 }
@@ -58,13 +62,39 @@ impl Flow {
             return Some(Event::Chunk(chunk));
         }
         Some(match self.end.take()? {
-            Ok(()) => Event::Done(self.tree.delivered()),
+            Ok(()) => {
+                let tail = self.tree.delivered();
+                match self.tree.unrecorded() {
+                    Some(e) => Event::Failed(e),
+                    None => Event::Done(tail),
+                }
+            }
             Err(e) => Event::Failed(self.tree.failed(e)),
         })
     }
 
-    /// The next chunk of the run. `None` when it has ended; what it left is in `ready` and `end` then.
+    /// The next chunk for the client. `None` when the run has ended; what it left is in `ready` and `end` then.
     async fn live(&mut self) -> Option<Chunk> {
+        loop {
+            let mut chunk = self.next_of_run().await?;
+            let Some(answers) = &mut self.answers else { return Some(chunk) };
+            // What is held back for the next chunk leaves nothing of this one.
+            let had_content = chunk.has_content();
+            match answers.chunk(&mut chunk) {
+                Ok(()) if had_content && !chunk.has_content() => {}
+                Ok(()) => return Some(chunk),
+                Err(e) => {
+                    self.run = None;
+                    self.ready.clear();
+                    self.end = Some(Err(blocked(e)));
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The next chunk of the run.
+    async fn next_of_run(&mut self) -> Option<Chunk> {
         let run = self.run.as_mut()?;
         let ending = tokio::select! {
             biased;
@@ -79,18 +109,39 @@ impl Flow {
         while let Ok(chunk) = self.chunks.try_recv() {
             self.ready.push_back(chunk);
         }
-        self.end = Some(match ending {
+        let end = match ending {
             Ok(Ending::Delivered { completion, .. }) => {
                 self.ready.extend(chunks(&completion));
                 Ok(())
             }
             Ok(Ending::Streamed { .. }) => Ok(()),
             Ok(Ending::Broken { error, .. }) => Err(Kind::Provider(error).into()),
-            Ok(Ending::Failed(f)) => Err(crate::pipeline::failure(f)),
+            Ok(Ending::Failed(f)) => Err(self.tree.refusal().unwrap_or_else(|| crate::pipeline::failure(f))),
             Ok(Ending::Suspended(s)) => Err(crate::pipeline::suspended(&s)),
             Err(_) => Err(Kind::Deadline.into()),
-        });
+        };
+        self.end = Some(end.and_then(|()| self.redact_ready()));
         None
+    }
+
+    /// Redacts and restores what is left to give, and gives what was held back.
+    fn redact_ready(&mut self) -> Result<(), Error> {
+        let Some(answers) = &mut self.answers else { return Ok(()) };
+        let mut left = || {
+            self.ready.iter_mut().try_for_each(|chunk| answers.chunk(chunk))?;
+            answers.end()
+        };
+        match left() {
+            Ok(deltas) if deltas.is_empty() => Ok(()),
+            Ok(choices) => {
+                self.ready.push_back(Chunk { choices, ..Chunk::default() });
+                Ok(())
+            }
+            Err(e) => {
+                self.ready.clear();
+                Err(blocked(e))
+            }
+        }
     }
 }
 

@@ -1,18 +1,27 @@
 //! The way of a request, top to bottom, one call per room.
 
+use crate::about;
 use crate::account::About;
 use crate::answer::{Admission, Answer, Head, Whole};
+use crate::approvals::HeldAnswer;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::calls::{Calls, Ceilings};
+use crate::demands::Demands;
 use crate::error::{Error, Kind};
+use crate::govern::Governed;
+use crate::history::Turn;
 use crate::later;
 use crate::ledger::{Ledger, Limits};
 use crate::limits::{Held, Worst};
 use crate::live::{self, Flow};
+use crate::redact::Answers;
+use crate::respond::{self, Again, Respond};
+use crate::rewrite::blocked;
 use crate::route;
 use crate::settle::{self, Tree};
 use crate::shadow::{Moment, Note};
+use crate::sticky::{Holder, Kept};
 use crate::who::Who;
 use crate::{Inner, View};
 use std::collections::VecDeque;
@@ -42,8 +51,19 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 
     // profile, policy, route
     let decided = decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
-    let Decided { request, profile, features, scope, mut directives, seed, decision, routed, shadow } =
-        decided;
+    let Decided {
+        request,
+        profile,
+        features,
+        scope,
+        mut directives,
+        seed,
+        decision,
+        routed,
+        shadow,
+        demands,
+        agreed,
+    } = decided;
     let ledger = Ledger::under(limits(&directives));
     let trace = Trace::default();
     let about = About::of(&decision, view.bundle.matrix(), profile.facts.images);
@@ -52,6 +72,8 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         store: inner.store.clone(),
         finished: inner.finished.clone(),
         explain: request.options.explain,
+        demands,
+        lost: false,
         decision: Some(Box::new(decision)),
         features,
         trace: trace.clone(),
@@ -68,10 +90,19 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         Ok(routed) => routed,
         Err(e) => return Err(tree.failed(e)),
     };
+    let answers = tree.demands.as_ref().and_then(|d| d.answers(&request)).map(Box::new);
+    let name: Arc<str> = workflow.name.as_str().into();
+    let describe = {
+        let view = view.clone();
+        move |tree: &mut Tree| head(&view, tree, name)
+    };
+    let deadline = deadline(inner, &tree.admission, &request, &directives, workflow.limits.wall);
+    if let Some(agreed) = agreed {
+        return agreed_on(*agreed, request.stream, deadline, tree, answers, describe).await;
+    }
 
     // workflow (and provider and validate, within)
-    let deadline = deadline(inner, &tree.admission, &request, &directives, workflow.limits.wall);
-    let (sink, chunks) = if request.stream {
+    let (sink, chunks) = if request.stream && !respond::holds_back(&view, &scope, &request, &directives) {
         let (tx, rx) = mpsc::channel(live::CHUNKS);
         (Some(tx), Some(rx))
     } else {
@@ -118,7 +149,18 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         trace,
         observer: None,
     };
-    let name: Arc<str> = workflow.name.as_str().into();
+    let further = directives.further.as_deref();
+    let demands = tree.demands.as_deref().filter(|_| respond::concerns(&view, &request, further));
+    let respond = demands.map(|demands| {
+        Box::new(Respond {
+            view: view.clone(),
+            who,
+            approvals: inner.approvals.clone(),
+            demands: demands.clone(),
+            tools: respond::of_tools(further),
+            again: Again::of(&input, &calls, &workflow),
+        })
+    });
     let (store, background) = (inner.store.clone(), inner.background.get().cloned());
     let request_id = tree.admission.request_id.clone();
     let run = async move {
@@ -126,21 +168,20 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         if let (Some(later), Some(start)) = (done.later, background) {
             start("after_response", Box::pin(later::finish(later, after, store, request_id)));
         }
-        done.ending
-    };
-    let describe = {
-        let view = view.clone();
-        move |tree: &mut Tree| head(&view, tree, name)
+        match respond {
+            Some(respond) => Box::pin(respond.answered(done.ending)).await,
+            None => done.ending,
+        }
     };
 
     // settle, assess: in `Tree`, whichever way the run ends; learn follows the log
-    match chunks {
-        Some(chunks) => {
-            let flow =
-                Flow { run: Some(Box::pin(run)), chunks, tree, deadline, ready: VecDeque::new(), end: None };
+    match request.stream {
+        true => {
+            let (run, chunks) = (Some(Box::pin(run) as _), chunks.unwrap_or_else(|| mpsc::channel(1).1));
+            let flow = Flow { run, chunks, tree, deadline, ready: VecDeque::new(), answers, end: None };
             Ok(Answer::Live(flow.start(describe).await?))
         }
-        None => whole(timeout_at(deadline, run).await.ok(), tree, describe),
+        false => whole(timeout_at(deadline, run).await.ok(), tree, answers.as_deref(), describe),
     }
 }
 
@@ -157,6 +198,10 @@ pub(crate) struct Decided {
     pub(crate) routed: Result<route::Chosen, Error>,
     /// To be decided once more when the request has ended, under a configuration that is tried.
     pub(crate) shadow: Option<Box<Note>>,
+    /// What policies demand of the answer and the record; `None` = nothing.
+    pub(crate) demands: Option<Box<Demands>>,
+    /// An answer that people have agreed to: it goes out instead of another.
+    pub(crate) agreed: Option<Box<HeldAnswer>>,
 }
 
 /// A request with all that its choice depends on but the configuration.
@@ -179,58 +224,79 @@ pub(crate) struct Ground<'a> {
     pub(crate) quota: &'a (dyn Fn(ModelIx) -> Option<Quota> + Sync),
 }
 
-/// Asks the policies and chooses. Nothing is noted, nothing is taken.
-pub(crate) async fn weigh(ground: &Ground<'_>, about: Question<'_>) -> (Weighed, route::Outcome) {
-    let Question { request, profile, features, who, request_id, moment } = about;
-    // policy
+/// Asks the policies and chooses, for somebody of whom nothing else is known. Nothing is noted, nothing is taken.
+pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>) -> (Weighed, route::Outcome) {
+    let who = about.who;
     let around =
         policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
-    let about = policies::Inputs { request, profile, around: &around, unix_ms: moment.ts_ms };
-    let scope = policies::scope(&about);
-    let (mut directives, unevaluated) =
-        match ground.bundle.policies.evaluate(policies::Phase::Request, &scope).await {
-            Ok(directives) => (directives, None),
-            Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()))),
-        };
-
-    // route
-    let routed = route::decide(
-        &route::Inputs {
-            bundle: ground.bundle,
-            availability: ground.availability,
-            unavailable: ground.unavailable,
-            circuit: ground.circuit,
-            quota: ground.quota,
-            statistics: &moment.statistics,
-            request,
-            profile,
-            features,
-            warm: moment.warm.as_ref(),
-            explore: moment.explore,
-            scope: &scope,
-            mode: moment.mode,
-            seed: moment.seed,
-            request_id,
-            who,
-            ts_ms: moment.ts_ms,
-        },
-        &mut directives,
-        unevaluated,
-    );
+    let (scope, mut directives, unevaluated) = said(on.bundle, about, &around).await;
+    let routed = choose(on, about, &scope, &mut directives, unevaluated, None);
     ((scope, directives), routed)
 }
 
 /// The same under a configuration in force.
 pub(crate) async fn weigh_under(view: &View, about: Question<'_>) -> (Weighed, route::Outcome) {
     let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
-    let ground = Ground {
-        bundle: &view.bundle,
-        availability: &view.availability,
-        unavailable: &view.unavailable,
-        circuit: &circuit,
-        quota: &quota,
+    weigh(&ground(view, &circuit, &quota), about).await
+}
+
+fn ground<'a>(
+    view: &'a View,
+    circuit: &'a (dyn Fn(ModelIx) -> Circuit + Sync),
+    quota: &'a (dyn Fn(ModelIx) -> Option<Quota> + Sync),
+) -> Ground<'a> {
+    let (availability, unavailable) = (&view.availability, &view.unavailable);
+    Ground { bundle: &view.bundle, availability, unavailable, circuit, quota }
+}
+
+/// What the policies say; with it what they saw, and why the request fails where they cannot say it.
+async fn said(
+    bundle: &Bundle,
+    about: Question<'_>,
+    around: &policies::Around,
+) -> (types::expr::Scope, Directives, Option<Error>) {
+    let Question { request, profile, moment, .. } = about;
+    let scope = policies::scope(&policies::Inputs { request, profile, around, unix_ms: moment.ts_ms });
+    match bundle.policies.evaluate(policies::Phase::Request, &scope).await {
+        Ok(directives) => (scope, directives, None),
+        Err(e) => {
+            let error = Kind::PolicyEvaluation(e.public_message()).into();
+            (scope, Directives::default(), Some(error))
+        }
+    }
+}
+
+/// Chooses. `refusal` = nothing is chosen; `kept` = what is to be kept while nothing is much better.
+fn choose(
+    on: &Ground<'_>,
+    about: Question<'_>,
+    scope: &types::expr::Scope,
+    directives: &mut Directives,
+    refusal: Option<Error>,
+    kept: Option<&Kept>,
+) -> route::Outcome {
+    let Question { request, profile, features, who, request_id, moment } = about;
+    let inputs = route::Inputs {
+        bundle: on.bundle,
+        availability: on.availability,
+        unavailable: on.unavailable,
+        circuit: on.circuit,
+        quota: on.quota,
+        statistics: &moment.statistics,
+        request,
+        profile,
+        features,
+        warm: moment.warm.as_ref(),
+        kept,
+        explore: moment.explore,
+        scope,
+        mode: moment.mode,
+        seed: moment.seed,
+        request_id,
+        who,
+        ts_ms: moment.ts_ms,
     };
-    weigh(&ground, about).await
+    route::decide(&inputs, directives, refusal)
 }
 
 /// What the policies saw and said.
@@ -247,18 +313,19 @@ pub(crate) async fn decide(
 ) -> Decided {
     let who = &admission.who;
     let mut decided = consider(inner, view, admission, request, ts_ms).await;
-    let Decided { request, profile, decision, routed, .. } = &mut decided;
+    let Decided { request, profile, directives, decision, routed, agreed, .. } = &mut decided;
     if routed.is_ok() {
         inner.sessions.note(request.options.session.as_deref(), decision);
         inner.explorers.note(decision);
-    }
-    if let (Some(held), Ok((workflow, candidates, cap))) = (held, &mut *routed) {
-        let worst = worst(view, request, profile, workflow, candidates, *cap);
-        let names = candidates.names(view.bundle.matrix());
-        match held.reserve(who, worst, &names, &request.options.tags, ts_ms).await {
-            Ok(allowed) => *cap = [*cap, allowed].into_iter().flatten().min(),
-            Err(e) => *routed = Err(e),
+        let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
+        if let Some(holder) = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, request)) {
+            inner.arms.note(&holder, decision);
         }
+    }
+    if let (None, Ok(chosen)) = (&*agreed, &mut *routed)
+        && let Err(e) = reserve(inner, view, who, held, (request, profile, directives), chosen, ts_ms).await
+    {
+        *routed = Err(e);
     }
     decided
 }
@@ -276,7 +343,7 @@ pub(crate) async fn consider(
     let profile = profiler::profile(&request);
     let features = profiler::features(&request, &profile);
 
-    // policy, route
+    // policy
     let session = request.options.session.as_deref();
     let moment = Moment {
         statistics: inner.statistics.load(),
@@ -295,30 +362,114 @@ pub(crate) async fn consider(
         request_id: &admission.request_id,
         moment: &moment,
     };
-    let ((scope, directives), routed) = weigh_under(view, about).await;
+    let turn = view.bundle.asks.history.then(|| Turn::of(&who.tenant.id, &request));
+    let around = about::around(inner, view, who, turn, ts_ms).await;
+    let (scope, mut directives, unevaluated) = said(&view.bundle, about, &around).await;
     let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed));
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));
+    let governed = Governed::unchanged(request.clone(), profile.clone(), scope);
+    let governed = governed.under(inner, view, who, &directives, turn);
+    let Governed { request, profile, scope, demands, agreed, refusal } = governed;
+
+    // route
+    let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
+    let holder = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, &request));
+    let kept = holder.as_ref().and_then(|h| inner.arms.last(h));
+    let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
+    let about = Question { request: &request, profile: &profile, ..about };
+    let routed = choose(
+        &ground(view, &circuit, &quota),
+        about,
+        &scope,
+        &mut directives,
+        unevaluated.or(refusal),
+        kept.as_ref(),
+    );
     let (decision, routed) = match routed {
         Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
         Err(e) => (e.0, Err(e.1)),
     };
     let seed = moment.seed;
-    Decided { request, profile, features, scope, directives, seed, decision, routed, shadow }
+    Decided { request, profile, features, scope, directives, seed, decision, routed, shadow, demands, agreed }
+}
+
+/// Reserves what a choice may use, on the limits of the key and its tenant, and on those of policies; lowers the
+/// ceiling on its cost to what there is.
+async fn reserve(
+    inner: &Inner,
+    view: &View,
+    who: &Who,
+    held: &mut Option<Held>,
+    (request, profile, directives): (&ChatRequest, &types::WorkloadProfile, &Directives),
+    (workflow, candidates, cap): &mut route::Chosen,
+    ts_ms: i64,
+) -> Result<(), Error> {
+    let rules = directives.further.as_ref().map_or(&[] as &[_], |f| f.limits.as_slice());
+    if held.is_none() && rules.is_empty() {
+        return Ok(());
+    }
+    let matrix = view.bundle.matrix();
+    let mut worst = worst(view, request, profile, workflow, candidates, *cap);
+    if let Some(held) = held {
+        let names = candidates.names(matrix);
+        let allowed = held.reserve(who, worst, &names, &request.options.tags, ts_ms).await?;
+        *cap = [*cap, allowed].into_iter().flatten().min();
+        worst.usd = cap.map_or(worst.usd, |c| c.min(worst.usd));
+    }
+    if !rules.is_empty() {
+        let first = candidates.first().and_then(|ix| matrix.model(ix)).map(|m| m.id.clone());
+        let of = (request, first.as_deref().unwrap_or_default());
+        let allowed = Held::demand(held, inner.limits.as_ref(), who, rules, of, worst, ts_ms).await?;
+        *cap = [*cap, allowed].into_iter().flatten().min();
+    }
+    Ok(())
+}
+
+/// Gives an answer that is there already.
+async fn agreed_on(
+    agreed: HeldAnswer,
+    stream: bool,
+    deadline: Instant,
+    mut tree: Tree,
+    answers: Option<Box<Answers>>,
+    describe: impl FnOnce(&mut Tree) -> Head,
+) -> Result<Answer, Error> {
+    let HeldAnswer { completion, model, verdict } = agreed;
+    tree.trace.put(types::Run { served_by: Some(model.id.clone()), verdict, ..types::Run::default() });
+    let ending = Ending::Delivered { completion, model, verdict };
+    tree.first_byte();
+    if !stream {
+        return whole(Some(ending), tree, answers.as_deref(), describe);
+    }
+    let run = Some(Box::pin(std::future::ready(ending)) as _);
+    let chunks = mpsc::channel(1).1;
+    let flow = Flow { run, chunks, tree, deadline, ready: VecDeque::new(), answers, end: None };
+    Ok(Answer::Live(flow.start(describe).await?))
 }
 
 fn whole(
     ending: Option<Ending>,
     mut tree: Tree,
+    answers: Option<&Answers>,
     describe: impl FnOnce(&mut Tree) -> Head,
 ) -> Result<Answer, Error> {
     match ending {
-        Some(Ending::Delivered { completion, .. } | Ending::Streamed { completion, .. }) => {
+        Some(Ending::Delivered { mut completion, .. } | Ending::Streamed { mut completion, .. }) => {
+            if let Some(Err(e)) = answers.map(|a| a.whole(&mut completion)) {
+                return Err(tree.failed(blocked(e)));
+            }
             let head = describe(&mut tree);
             let tail = tree.delivered();
+            if let Some(e) = tree.unrecorded() {
+                return Err(e);
+            }
             Ok(Answer::Whole(Box::new(Whole { head, tail, completion })))
         }
         Some(Ending::Broken { error, .. }) => Err(tree.failed(Kind::Provider(error).into())),
-        Some(Ending::Failed(f)) => Err(tree.failed(failure(f))),
+        Some(Ending::Failed(f)) => {
+            let refusal = tree.refusal();
+            Err(tree.failed(refusal.unwrap_or_else(|| failure(f))))
+        }
         Some(Ending::Suspended(s)) => Err(tree.failed(suspended(&s))),
         None => Err(tree.failed(Kind::Deadline.into())),
     }
@@ -428,6 +579,7 @@ fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
         model,
         bundle: view.bundle.hash().clone(),
         overhead_ms,
+        headers: tree.headers(),
     }
 }
 

@@ -3,7 +3,8 @@
 use crate::account::{self, About};
 use crate::admit::Permit;
 use crate::answer::{Admission, Tail};
-use crate::error::{Attempt, Error};
+use crate::demands::Demands;
+use crate::error::{Attempt, Error, Kind};
 use crate::ledger::Ledger;
 use crate::limits::Held;
 use crate::shadow::Note;
@@ -39,6 +40,10 @@ pub(crate) struct Tree {
     /// Rates and budgets that were taken.
     pub(crate) held: Option<Held>,
     pub(crate) explain: bool,
+    /// What policies demand of the record; `None` = nothing.
+    pub(crate) demands: Option<Box<Demands>>,
+    /// The record could not be stored.
+    pub(crate) lost: bool,
     /// Milliseconds of ours until the first byte could leave.
     pub(crate) overhead_ms: Option<f64>,
     pub(crate) ttft_ms: Option<f64>,
@@ -75,9 +80,25 @@ impl Tree {
         self.close(Status::Delivered, None)
     }
 
+    /// Why an answer that was delivered fails after all: its record had to be stored, and was not.
+    pub(crate) fn unrecorded(&self) -> Option<Error> {
+        self.demands.as_ref().filter(|_| self.lost)?.unrecorded()
+    }
+
+    /// Why the answer of a run that failed does not go out, where policies say so.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.demands.as_ref()?.said.refusal()
+    }
+
+    /// Headers that policies add to the answer.
+    pub(crate) fn headers(&self) -> Vec<(String, String)> {
+        self.demands.as_ref().map(|d| d.said.headers()).unwrap_or_default()
+    }
+
     /// No answer, or not all of it; the error gets what a client may know of the way there.
     pub(crate) fn failed(&mut self, mut error: Error) -> Error {
         let status = match error.blame() {
+            types::Blame::Policy if matches!(error.kind, Kind::Denied { .. }) => Status::Denied,
             types::Blame::Policy if error.attempts.is_empty() && !self.decided() => Status::Denied,
             _ => Status::Failed,
         };
@@ -120,7 +141,7 @@ impl Tree {
     }
 
     fn record(&mut self, status: Status, error: Option<String>) -> Option<RequestRecord> {
-        let decision = *self.decision.take()?;
+        let mut decision = *self.decision.take()?;
         if let Some(note) = self.shadow.take() {
             note.leave();
         }
@@ -131,6 +152,10 @@ impl Tree {
         }
         self.before.hand_over(&mut run);
         let outcome = self.outcome(&decision, &run, status, error);
+        if let Some(demands) = &self.demands {
+            demands.ended(&run, status);
+            demands.apply(&mut decision, &mut run);
+        }
         Some(RequestRecord { decision, run, outcome })
     }
 
@@ -173,13 +198,14 @@ impl Tree {
         }
     }
 
-    /// The append is the only recording on the reply path, and cannot fail the reply.
-    fn write(&self, record: RequestRecord) {
+    /// The append is the only recording on the reply path, and cannot fail the reply unless a policy says so.
+    fn write(&mut self, record: RequestRecord) {
         if let Some(finished) = &self.finished {
             finished(&record);
         }
         if let Err(e) = self.store.append(&Record::Request(Box::new(record))) {
             tracing::error!(request_id = %self.admission.request_id, error = %e, "outcome not recorded");
+            self.lost = true;
         }
     }
 }

@@ -373,7 +373,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         }
     });
     let free_use = free_use.await.map_err(Error::Control)?;
-    let count = metrics.clone();
+    let plane = Arc::new(plane);
+    let (count, trail) = (metrics.clone(), plane.clone());
     let engine = Engine::new(Parts {
         bundle,
         provider: reach.provider,
@@ -381,15 +382,18 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         store: kept.seam(),
         statistics,
         limits: Some(limits.clone()),
-        finished: Some(Arc::new(move |record: &types::store::RequestRecord| count.request(record))),
+        finished: Some(Arc::new(move |record: &types::store::RequestRecord| {
+            count.request(record);
+            trail.note_denied(record);
+        })),
         config: server.engine.clone(),
     });
     engine.give(services::outside(&server.runner, &server.tools).map_err(Error::Services)?);
+    engine.redact_with(plane.redaction_key());
     let tasks = Tasks::default();
     let work = tasks.clone();
     let start: engine::Background = Arc::new(move |name, future| work.spawn(name, future));
     engine.work_in(start.clone());
-    let plane = Arc::new(plane);
     let runs = runs(&engine, &plane, start, folder.as_deref(), server.runs.clone()).await?;
     let secret = settings.environment.get(webhooks::SECRET);
     let webhooks = Webhooks::new(server.webhooks.clone(), secret.as_deref()).map_err(Error::Webhooks)?;

@@ -211,7 +211,9 @@ fn status(kind: &engine::Kind) -> StatusCode {
         Kind::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Kind::Provider(e) => upstream(e.kind, e.status),
         Kind::Workflow { status, .. } => given(*status, StatusCode::INTERNAL_SERVER_ERROR),
-        Kind::PolicyEvaluation(_) | Kind::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        Kind::PolicyEvaluation(_) | Kind::Unrecorded(_) | Kind::Internal(_) => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
     }
 }
 

@@ -245,9 +245,6 @@ fn further(f: &Further, matrix: &Matrix, put: &mut dyn FnMut(&str, Value)) {
     put("enforce_format", plain(f.format.as_ref()));
     put("stream", plain(f.stream.as_ref()));
     put("set_var", named(&f.vars));
-    put("fanout", plain(f.fanout.as_ref()));
-    put("hedge", of(f.hedge.as_ref(), |h| if h.max == 0 { json!("none") } else { json!(h) }));
-    put("repair", plain(f.repair.as_ref()));
     put(
         "escalate",
         of(f.escalate.as_ref(), |to| match to {
@@ -262,7 +259,6 @@ fn further(f: &Further, matrix: &Matrix, put: &mut dyn FnMut(&str, Value)) {
     put("cap_tokens", plain(f.cap_tokens.as_ref()));
     put("cap_calls", plain(f.cap_calls.as_ref()));
     put("cap_attempts", plain(f.cap_attempts.as_ref()));
-    put("cap_fanout", plain(f.cap_fanout.as_ref()));
     put("set_params", named(&f.params));
     put("add_system", each(&f.system));
     put("limits", each(&f.limits));

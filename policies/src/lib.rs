@@ -48,7 +48,7 @@ pub use error::Error;
 pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as directives_json};
 pub use inputs::{
     Around, Budget, BudgetState, GivenProblem, History, Inputs, Key, Labels, LastVerdict, ProviderState,
-    Providers, Response, RunSoFar, SideEffect, Status, System, Tenant, TenantTier, ToolCall,
+    Providers, Response, RunSoFar, SideEffect, Status, System, Tenant, TenantTier, ToolCall, changed_scope,
     request_variables, response_scope, scope, scope_of, tool_scope, values_of, variables,
 };
 pub use load::load;

@@ -158,7 +158,7 @@ fn actions(
             if !verb::fits(r, verb, phase, key.span, &at) {
                 return None;
             }
-            verb::bind(r, verb, value, &at, cx)
+            verb::bind(r, verb, value, &at, cx, phase)
         })
         .collect();
     let bound = bound.into_iter().collect::<Option<Vec<_>>>();

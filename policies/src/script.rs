@@ -165,7 +165,7 @@ impl Script {
             self.quarantine.failed(clock());
         }
         let cx = Context { resolver, moment: Moment::Run };
-        result?.iter().map(|asked| self.bind(asked, &cx)).collect()
+        result?.iter().map(|asked| self.bind(asked, &cx, phase)).collect()
     }
 
     fn call(
@@ -190,7 +190,7 @@ impl Script {
     }
 
     /// Reads the arguments of a call that has run. What was wrong is told without the values.
-    fn bind(&self, asked: &Asked, cx: &Context<'_>) -> Result<Bound, expr::Error> {
+    fn bind(&self, asked: &Asked, cx: &Context<'_>, phase: Phase) -> Result<Bound, expr::Error> {
         let (line, column) = place(asked.at);
         let fail = |verb: &str, expected: Option<String>| {
             let expected = expected.map(|e| format!("; expected {e}")).unwrap_or_default();
@@ -203,7 +203,7 @@ impl Script {
         let args = asked.args.iter().map(|a| literal::from_json(&to_json(a), span)).collect();
         let Some(node) = verb::argument(verb, args, span) else { return Err(fail(verb.name, None)) };
         let mut r = Reader::new(&self.file, "PL");
-        let bound = verb::bind(&mut r, verb, &node, verb.name, cx);
+        let bound = verb::bind(&mut r, verb, &node, verb.name, cx, phase);
         match bound {
             Some(bound) if r.problems.is_empty() => Ok(bound),
             _ => Err(fail(verb.name, r.problems.first().and_then(|d| d.expected.clone()))),
@@ -298,7 +298,7 @@ fn check_call(r: &mut Reader<'_>, act: &ActCall, phase: Phase, cx: &Context<'_>)
     };
     let file = r.file.clone();
     let mut own = Reader::new(&file, "PL");
-    verb::bind(&mut own, verb, &node, &format!("act.{name}"), cx);
+    verb::bind(&mut own, verb, &node, &format!("act.{name}"), cx, phase);
     // What is not literal is known only when the line runs; what several phases call is told once.
     for d in own.problems.into_iter().filter(|d| d.line != literal::UNKNOWN.line) {
         if !r.problems.contains(&d) {

@@ -201,26 +201,6 @@ pub enum HedgeAfter {
     Percentile(u8),
 }
 
-/// Hedging of the primary call.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Hedge {
-    /// When.
-    pub after: HedgeAfter,
-    /// Most further calls, 1..=3; 0 = no hedging at all.
-    pub max: u8,
-}
-
-/// Repair of answers that fail their checks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RepairRule {
-    /// Most attempts; `None` = as the workflow says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub max_attempts: Option<u32>,
-    /// Strategies in order; empty = as the workflow says.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub strategies: Vec<String>,
-}
-
 /// Where a request goes that needs more than its first model gives.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Escalate {
@@ -363,12 +343,6 @@ pub struct Further {
     pub stream: Option<Set<StreamMode>>,
     /// Values for variables that the workflow declares.
     pub vars: BTreeMap<String, Set<Value>>,
-    /// Samples of the primary node, 1..=16.
-    pub fanout: Option<Set<u32>>,
-    /// Hedging of the primary node.
-    pub hedge: Option<Set<Hedge>>,
-    /// Repair.
-    pub repair: Option<Set<RepairRule>>,
     /// Where to escalate.
     pub escalate: Option<Set<Escalate>>,
     /// Retries.
@@ -379,8 +353,6 @@ pub struct Further {
     pub cap_calls: Option<Set<u32>>,
     /// Ceiling on the attempts of one call, other candidates included.
     pub cap_attempts: Option<Set<u32>>,
-    /// Ceiling on samples.
-    pub cap_fanout: Option<Set<u32>>,
     /// Sampling parameters where neither the ceiling nor a workflow's node says otherwise: `temperature`,
     /// `top_p`, `max_tokens`, `seed`.
     pub params: BTreeMap<String, Set<Value>>,

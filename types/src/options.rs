@@ -74,6 +74,8 @@ pub struct Options {
     pub cache: Option<CacheMode>,
     /// What was asked for in the form of another gateway and has none here.
     pub foreign: crate::foreign::Foreign,
+    /// The approval that was given for this request.
+    pub approval: Option<String>,
     /// Add a `turnout` object to the answer.
     pub explain: bool,
     /// Options given by header whose value stands for the record, in order.
@@ -109,6 +111,7 @@ pub const NAMES: &[&str] = &[
     "session",
     "tags",
     "cache",
+    "approval",
     "explain",
 ];
 
@@ -158,6 +161,9 @@ impl Options {
             "task_family" => self.task_family = Some(one_of(value).map_err(problem)?),
             "workflow" => {
                 self.workflow = Some(identifier(value).ok_or_else(|| expected("a workflow's name"))?)
+            }
+            "approval" => {
+                self.approval = Some(identifier(value).ok_or_else(|| expected("an identifier"))?);
             }
             "session" => self.session = Some(identifier(value).ok_or_else(|| expected("an identifier"))?),
             "prefer" => {

@@ -24,6 +24,11 @@ impl Trace {
         self.with(std::mem::take)
     }
 
+    /// Puts a record in the place of the one that was written.
+    pub fn put(&self, run: Run) {
+        self.with(|own| *own = run);
+    }
+
     /// A copy of the record so far.
     #[must_use]
     pub fn snapshot(&self) -> Run {

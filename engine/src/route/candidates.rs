@@ -7,7 +7,7 @@ pub(crate) use written::Written;
 use super::score::Scored;
 use std::sync::Arc;
 use types::directives::Pools;
-use types::matrix::{Matrix, ModelIx};
+use types::matrix::{Matrix, ModelIx, ModelSet};
 use workflows::{Estimate, Route, Strategy};
 
 /// What a model would do with the request, alone.
@@ -80,6 +80,13 @@ impl Candidates {
         });
         let eligible: Vec<Estimated> = eligible.collect();
         Candidates { primary: eligible.iter().map(|e| e.ix).collect(), eligible, pools }
+    }
+
+    /// Only those of a set, the best first; `None` where none of them is a candidate.
+    pub(crate) fn only(&self, set: &ModelSet) -> Option<Candidates> {
+        let eligible: Vec<Estimated> = self.eligible.iter().filter(|e| set.contains(e.ix)).copied().collect();
+        let primary = eligible.iter().map(|e| e.ix).collect();
+        (!eligible.is_empty()).then(|| Candidates { primary, eligible, pools: self.pools.clone() })
     }
 
     /// The model to call first; without a primary node, the best of all.

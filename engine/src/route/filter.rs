@@ -176,6 +176,8 @@ pub(crate) fn models(
     let needs = Needs::of(inputs);
     let mode = o.mode.unwrap_or(inputs.mode);
     let assumed = crate::pipeline::assumed(directives).is_some();
+    let limits_of_rules = directives.further.iter().flat_map(|f| &f.limits);
+    let metered = limits_of_rules.map(|l| l.value.metric).any(|m| m == types::limits::Metric::Usd);
     let mut eligible = Vec::new();
     for ix in matrix.indices() {
         let (Some(model), Some(provider)) = (matrix.model(ix), matrix.provider_of(ix)) else { continue };
@@ -216,7 +218,7 @@ pub(crate) fn models(
             let detail =
                 format!("{} > {} tokens", inputs.profile.facts.est_input_tokens, model.context_window);
             exclude("context_window", None, Some(detail));
-        } else if (limits.cap.is_some() || inputs.who.budgeted)
+        } else if (limits.cap.is_some() || inputs.who.budgeted || metered)
             && model.price.is_none()
             && !assumed
             && provider.tier == Tier::Paid

@@ -25,6 +25,7 @@ use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::error::{Error, Kind};
 use crate::learn::Snapshot;
+use crate::sticky::Kept;
 use crate::who::Who;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -58,6 +59,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) features: &'a Features,
     /// What the request's session was given last.
     pub(crate) warm: Option<&'a Warm>,
+    /// The arm to keep while it is nearly as good as the best.
+    pub(crate) kept: Option<&'a Kept>,
     /// The tenant's exploration budget is not used up.
     pub(crate) explore: bool,
     pub(crate) scope: &'a Scope,
@@ -81,13 +84,13 @@ pub(crate) struct Routed {
 /// A choice, or the record of there being none with the reason.
 pub(crate) type Outcome = Result<Routed, Box<(Decision, Error)>>;
 
-/// Decides. `directives` hand their rules and actions over to the record. `unevaluated` says that a policy
-/// which fails closed could not be evaluated: nothing is chosen then, and the record says why.
-pub(crate) fn decide(inputs: &Inputs<'_>, directives: &mut Directives, unevaluated: Option<Kind>) -> Outcome {
+/// Decides. `directives` hand their rules and actions over to the record. `refusal` says that the request goes no
+/// further, such as for a policy that could not be evaluated: nothing is chosen then, and the record says why.
+pub(crate) fn decide(inputs: &Inputs<'_>, directives: &mut Directives, refusal: Option<Error>) -> Outcome {
     let mut decision = blank(inputs, directives);
-    if let Some(kind) = unevaluated {
-        decision.why = kind.to_string();
-        return Err(Box::new((decision, kind.into())));
+    if let Some(error) = refusal {
+        decision.why = error.to_string();
+        return Err(Box::new((decision, error)));
     }
     if let Some(d) = directives.denials.first() {
         let kind = Kind::Denied { reason: d.reason.clone(), code: d.code.clone(), status: d.status };
@@ -102,6 +105,18 @@ pub(crate) fn decide(inputs: &Inputs<'_>, directives: &mut Directives, unevaluat
             Err(Box::new((decision, e)))
         }
     }
+}
+
+/// The arm that was given last, with certainty, while its utility is at least [`KEEP`] of the best.
+fn keep(inputs: &Inputs<'_>, arms: &[types::decision::Arm]) -> Option<choice::Draw> {
+    /// Share of the best utility.
+    const KEEP: f64 = 0.8;
+    let (workflow, model) = inputs.kept?;
+    let best = arms.first()?.utility;
+    let near = |u: f64| best - u <= (1.0 - KEEP) * best.abs();
+    let chosen = arms.iter().position(|a| a.workflow == *workflow && a.model == *model && near(a.utility))?;
+    let propensity = (0..arms.len()).map(|i| if i == chosen { 1.0 } else { 0.0 }).collect();
+    Some(choice::Draw { chosen, propensity, epsilon: 0.0, explored: false })
 }
 
 /// What to run, the models for it, and the ceiling on its cost.
@@ -126,6 +141,9 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let Some(draw) = choice::draw(&utilities, epsilon, config.explore_arms, slack, &mut rng) else {
         return Err(filter::nothing_left(inputs, decision));
     };
+    let kept = keep(inputs, &decision.arms);
+    let keeps = kept.is_some();
+    let draw = kept.unwrap_or(draw);
     for (arm, p) in decision.arms.iter_mut().zip(&draw.propensity) {
         arm.propensity = *p;
     }
@@ -133,7 +151,10 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     decision.propensity = draw.propensity.get(draw.chosen).copied().unwrap_or(1.0);
     decision.epsilon = draw.epsilon;
     decision.explored = draw.explored;
-    decision.why = reason(decision);
+    decision.why = match keeps {
+        true => "kept: a policy says so, and no other is much better".to_owned(),
+        false => reason(decision),
+    };
     let Some(chosen) = scored.get(draw.chosen) else { return Err(filter::nothing_left(inputs, decision)) };
     let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.pools.clone());
     Ok((chosen.workflow.clone(), candidates, limits.cap_in(&chosen.workflow)))

@@ -89,7 +89,7 @@ impl Router {
         let evaluated = self.bundle.policies.evaluate(policies::Phase::Request, &scope).await;
         let (mut directives, unevaluated) = match evaluated {
             Ok(directives) => (directives, None),
-            Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()))),
+            Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()).into())),
         };
         self.route(&ask, &scope, &mut directives, unevaluated)
     }
@@ -99,7 +99,7 @@ impl Router {
         ask: &Ask<'_>,
         scope: &types::expr::Scope,
         directives: &mut Directives,
-        unevaluated: Option<Kind>,
+        unevaluated: Option<Error>,
     ) -> Result<Decision, Error> {
         let inputs = Inputs {
             bundle: &self.bundle,
@@ -112,6 +112,7 @@ impl Router {
             profile: ask.profile,
             features: ask.features,
             warm: None,
+            kept: None,
             explore: true,
             scope,
             mode: Mode::Auto,

@@ -77,6 +77,9 @@ pub(super) struct Given {
     pub(super) validators: Vec<(String, Value)>,
     /// Longest time it may run.
     pub(super) wall_ms: u64,
+    /// The body as policies changed it; `None` = as it came.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) request: Option<String>,
 }
 
 /// The variables that expressions of a run may read, with their values, as they can be written down.

@@ -17,7 +17,7 @@ use crate::limits::Held;
 use crate::pipeline::{self, Decided};
 use crate::route::Candidates;
 use crate::settle::{self, Tree};
-use crate::{Outside, View, later};
+use crate::{Outside, View, later, respond};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -196,8 +196,14 @@ async fn first(
     keeper: &mut Keeper,
     ts_ms: i64,
 ) -> Result<Made, Unready> {
-    let Decided { request, profile: _, features: _, scope, directives, seed, decision, routed, shadow: _ } =
-        decided;
+    let Decided {
+        request, profile: _, features: _, scope, directives, seed, decision, routed, demands, ..
+    } = decided;
+    let routed =
+        routed.and_then(|chosen| match bound_to_requests(view, &request, &scope, &directives, demands) {
+            None => Ok(chosen),
+            Some(error) => Err(error),
+        });
     let (workflow, candidates, cap) = match routed {
         Ok(chosen) => chosen,
         Err(error) => {
@@ -222,6 +228,8 @@ async fn first(
         temperature: ceilings.temperature,
         validators,
         wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        request: (*request.body() != *submission.body.as_bytes())
+            .then(|| String::from_utf8_lossy(request.body()).into_owned()),
     };
     service.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, &workflow)).await?;
     keeper.choose(chosen(&workflow));
@@ -237,6 +245,27 @@ async fn first(
     keeper.note(Record::Decision { decision: Box::new(decision.clone()) });
     tracing::debug!(run = admission.request_id, workflow = workflow.name, "a run starts");
     Ok(Made { request, submission, given, decision, seed, workflow, variant: None })
+}
+
+/// Why policies keep a request from becoming a run, which outlives this process and what is kept in its memory.
+fn bound_to_requests(
+    view: &View,
+    request: &ChatRequest,
+    scope: &types::expr::Scope,
+    directives: &types::directives::Directives,
+    demands: Option<Box<crate::demands::Demands>>,
+) -> Option<Error> {
+    let verb = demands.and_then(|d| d.not_in_runs());
+    let verb = verb.or_else(|| {
+        respond::holds_back(view, scope, request, directives)
+            .then_some("rules of the phases tool and response")
+    });
+    let reason = format!(
+        "policies hold for this request that a run in the background cannot be held to ({}); send it to \
+         /v1/chat/completions",
+        verb?
+    );
+    Some(Kind::Denied { reason, code: "not_in_runs".to_owned(), status: 403 }.into())
 }
 
 pub(super) fn chosen(workflow: &Workflow) -> Chosen {
@@ -274,7 +303,10 @@ async fn again(
         let kind = Kind::Workflow { code: "plan_missing".to_owned(), message, status: 500 };
         return Err(Unready::Failed(Box::new(kind.into())));
     };
-    let request = Arc::new(submission.request()?);
+    let request = Arc::new(match &given.request {
+        None => submission.request()?,
+        Some(body) => Submission { body: body.clone(), ..submission.clone() }.request()?,
+    });
     let (seed, variant) = (*seed, variant.clone());
     Ok(Made { request, submission, given, decision: decision.clone(), seed, workflow, variant })
 }
@@ -329,6 +361,8 @@ fn assemble(
         store: inner.store.clone(),
         finished: inner.finished.clone(),
         explain: false,
+        demands: None,
+        lost: false,
         decision: Some(Box::new(made.decision)),
         features,
         trace,

@@ -1,6 +1,7 @@
 //! The control API, `/admin/v1`: one table of routes, from which requests are answered and the OpenAPI document is
 //! written.
 
+mod approvals;
 mod bundles;
 mod openapi;
 mod routes;

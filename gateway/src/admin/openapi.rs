@@ -262,6 +262,15 @@ fn schemas() -> Value {
             "data": { "type": "array", "items": with_group(used()) },
         })),
         "Budgets": list_of("Budget"),
+        "ApprovalAnswer": object(&["decision"], json!({
+            "decision": { "enum": ["approve", "reject"] }, "as": { "type": "string", "minLength": 1, "maxLength": crate::control::fields::MAX_TEXT },
+        })),
+        "Approval": open(json!({
+            "id": { "type": "string" }, "tenant": {}, "phase": { "enum": ["request", "tool", "response"] },
+            "requesters": texts(), "shows": { "type": "string" }, "groups": { "type": "array" },
+            "state": { "enum": ["pending", "approved", "rejected"] }, "expires_in_ms": { "type": "integer" },
+        })),
+        "Approvals": list_of("Approval"),
         "Bundle": open(json!({ "hash": { "type": "string" }, "workflows": texts() })),
         "AuditLine": open(json!({ "seq": {}, "ts": {}, "actor": {}, "action": {}, "target": {}, "hash": {} })),
         "AuditLines": list_of("AuditLine"),

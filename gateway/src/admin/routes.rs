@@ -1,6 +1,6 @@
 //! The routes of the control API.
 
-use super::{Call, Reply, Route, Run, bundles, openapi};
+use super::{Call, Reply, Route, Run, approvals, bundles, openapi};
 use crate::app::App;
 use crate::clock;
 use crate::control::{Need, audit, keys, provider_keys, tenants};
@@ -113,6 +113,13 @@ pub(crate) static ROUTES: &[Route] = &[
             Box::pin(used(c))
         })
     },
+    get("/approvals", Need::View, "Questions of policies to people that stand", "Approvals", |c| {
+        Box::pin(ready(approvals::list(&c)))
+    }),
+    // Whose answer counts is said by the rules, not by the role.
+    post("/approvals/{approval}", Need::View, "Answer such a question", "ApprovalAnswer", "Approval", |c| {
+        Box::pin(approvals::decide(c))
+    }),
     get("/bundle", Need::ViewAll, "The configuration in force", "Bundle", |c| Box::pin(ready(bundle(&c)))),
     post(
         "/reload",

@@ -515,7 +515,7 @@ pub(super) async fn audit(global: &Global, args: &AuditArgs, out: &Out) -> Outco
 }
 
 /// A list as a table, one thing as name and value.
-fn show(out: &Out, said: &Value, columns: &[&str]) {
+pub(super) fn show(out: &Out, said: &Value, columns: &[&str]) {
     if out.json {
         out.value(said);
         return;

@@ -3,6 +3,7 @@
 //! Exit codes: 0 good, 1 warnings where they were asked to count, 2 errors (of use, of configuration, of
 //! anything that kept a command from doing its work).
 
+mod approval;
 mod bundle;
 mod check;
 mod completions;
@@ -111,6 +112,8 @@ enum Command {
     Budget(control::BudgetArgs),
     Usage(usage::UsageArgs),
     Import(import::ImportArgs),
+    /// Questions that policies put to people
+    Approval(approval::Args),
     /// The audit trail: who changed what
     Audit(control::AuditArgs),
     /// Bundles: configurations that are kept, put in force, taken back
@@ -212,6 +215,7 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
             Command::ProviderKey(args) => control::provider_key(global, &args, out).await,
             Command::Budget(args) => control::budget(global, &args, out).await,
             Command::Usage(args) => usage::run(global, &args, out).await,
+            Command::Approval(args) => approval::run(global, &args, out).await,
             Command::Audit(args) => control::audit(global, &args, out).await,
             Command::Bundle(args) => bundle::run(global, &args, out).await,
             _ => Ok(GOOD),

@@ -15,6 +15,9 @@ use std::path::Path;
 use std::sync::Arc;
 use types::control::{ControlStore, Error, Object};
 use types::diagnostic::suggestion;
+use types::directives::RuleResult;
+use types::outcome::Status;
+use types::store::RequestRecord;
 use zeroize::Zeroizing;
 
 /// File of the pepper of key hashes, in the data folder.
@@ -196,6 +199,33 @@ impl Plane {
         if let Some(audit) = &self.audit {
             audit.note(event);
         }
+    }
+
+    /// Puts a request on the trail that a policy refused or put to people.
+    pub(crate) fn note_denied(&self, record: &RequestRecord) {
+        let (decision, outcome) = (&record.decision, &record.outcome);
+        if outcome.status != Status::Denied || self.audit.is_none() {
+            return;
+        }
+        let matched = decision.rules.iter().filter(|r| r.result == RuleResult::Matched);
+        let rules: Vec<&str> = matched.map(|r| &*r.id).collect();
+        let mut event = Event {
+            actor_kind: "tenant",
+            actor: decision.tenant.clone(),
+            action: "request.denied",
+            target: decision.request_id.clone(),
+            tenant: decision.tenant.clone(),
+            request: decision.request_id.clone(),
+            ..Event::default()
+        };
+        event.detail.insert("code".to_owned(), outcome.error.clone().unwrap_or_default().into());
+        event.detail.insert("rules".to_owned(), rules.join(", ").into());
+        self.note(event);
+    }
+
+    /// The key of the hashes that policies put in the place of values.
+    pub(crate) fn redaction_key(&self) -> [u8; 32] {
+        *self.pepper.derive("turnout 2026 redaction").hash("").as_bytes()
     }
 
     /// The keyed hash under which a document stands in the trail.

@@ -150,6 +150,7 @@ mod tests {
             simulated: false,
             bundle: "b".into(),
             overhead_ms: 0.0,
+            headers: Vec::new(),
         }
     }
 

@@ -64,6 +64,7 @@ mod tests {
                 simulated: false,
                 bundle: "b".into(),
                 overhead_ms: 0.0,
+                headers: Vec::new(),
             },
             tail: Tail {
                 usage: Usage { input: 10, output: 5, ..Usage::default() },

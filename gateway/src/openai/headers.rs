@@ -22,6 +22,11 @@ pub(crate) fn head(headers: &mut HeaderMap, head: &Head) {
     headers.insert(OVERHEAD, thousandths(head.overhead_ms));
     put(headers, BUNDLE, &head.bundle);
     headers.insert(CACHE, HeaderValue::from_static("miss"));
+    for (name, value) in &head.headers {
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            put(headers, name, value);
+        }
+    }
     if head.simulated {
         headers.insert(SIMULATED, HeaderValue::from_static("true"));
     }

@@ -158,6 +158,7 @@ mod tests {
             simulated: false,
             bundle: "b".into(),
             overhead_ms: 0.5,
+            headers: Vec::new(),
         }
     }
 

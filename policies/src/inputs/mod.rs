@@ -176,6 +176,22 @@ pub fn values_of(scope: &Scope) -> serde_json::Value {
     serde_json::Value::Object(values.collect())
 }
 
+/// The same variables of a request that was changed after its policies were evaluated: what was found in its
+/// texts then stays found.
+#[must_use]
+pub fn changed_scope(scope: &Scope, request: &Arc<ChatRequest>, profile: &WorkloadProfile) -> Scope {
+    let Ok(vars) = Vars::of(scope) else { return scope.clone() };
+    let Some(facts) = vars.facts() else { return scope.clone() };
+    if facts.around.detector.is_some() {
+        facts.input_entities();
+    }
+    let request = Arc::clone(request);
+    let (text, metadata) = (OnceLock::new(), OnceLock::new());
+    let changed =
+        Facts { request, last_user_text: text, metadata, profile: profile.clone(), ..Facts::clone(facts) };
+    Scope(Arc::new(Vars::of_request(changed)))
+}
+
 /// Adds the variables `tool` and `run` to those of a request, for [`Phase::Tool`].
 #[must_use]
 pub fn tool_scope(request: &Scope, run: RunSoFar, tool: ToolCall) -> Scope {

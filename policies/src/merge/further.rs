@@ -1,11 +1,11 @@
 //! What is seldom set: the slots of its verbs, and their result.
 
-use super::{At, Effect, Merge, Slot};
+use super::{At, Merge, Slot};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use types::directives::{
-    Approval, AssumedPrice, DataDemand, Escalate, Format, Further, Hedge, LimitRule, LogContent, Place,
-    Redact, RedactAction, RepairRule, RetryRule, Set, Sticky, StreamMode, SystemText,
+    Approval, AssumedPrice, DataDemand, Escalate, Format, Further, LimitRule, LogContent, Place, Redact,
+    RedactAction, RetryRule, Set, Sticky, StreamMode, SystemText,
 };
 use types::privacy::Entity;
 
@@ -24,15 +24,11 @@ pub(crate) struct FurtherSlots {
     pub(crate) format: Slot<Format>,
     pub(crate) stream: Slot<StreamMode>,
     pub(crate) vars: BTreeMap<String, Slot<Value>>,
-    pub(crate) fanout: Slot<u32>,
-    pub(crate) hedge: Slot<Hedge>,
-    pub(crate) repair: Slot<RepairRule>,
     pub(crate) escalate: Slot<Escalate>,
     pub(crate) retry: Slot<RetryRule>,
     pub(crate) cap_tokens: Slot<u32>,
     pub(crate) cap_calls: Slot<u32>,
     pub(crate) cap_attempts: Slot<u32>,
-    pub(crate) cap_fanout: Slot<u32>,
     pub(crate) params: BTreeMap<String, Slot<Value>>,
     pub(crate) system: Vec<(SystemText, At)>,
     pub(crate) limits: Vec<(LimitRule, At)>,
@@ -56,9 +52,8 @@ impl FurtherSlots {
         maps.chain(holders(&self.redact)).chain(holders(&self.approvals)).collect()
     }
 
-    /// The result, after what the caps forbid has been taken back.
-    pub(super) fn finish(mut self, merge: &mut Merge) -> Further {
-        self.cross_check(merge);
+    /// The result.
+    pub(super) fn finish(self, merge: &mut Merge) -> Further {
         let merge = &*merge;
         let list = |l: Vec<(LimitRule, At)>| each(merge, l);
         let redact = self.redact.into_iter().filter_map(|((entity, place), slot)| {
@@ -75,15 +70,11 @@ impl FurtherSlots {
             format: merge.set(self.format),
             stream: merge.set(self.stream),
             vars: named(merge, self.vars),
-            fanout: merge.set(self.fanout),
-            hedge: merge.set(self.hedge),
-            repair: merge.set(self.repair),
             escalate: merge.set(self.escalate),
             retry: merge.set(self.retry),
             cap_tokens: merge.set(self.cap_tokens),
             cap_calls: merge.set(self.cap_calls),
             cap_attempts: merge.set(self.cap_attempts),
-            cap_fanout: merge.set(self.cap_fanout),
             params: named(merge, self.params),
             system: each(merge, in_order(merge, self.system)),
             limits: list(self.limits),
@@ -94,25 +85,6 @@ impl FurtherSlots {
             log: merge.set(self.log),
             audit: self.audit.held.map(|(_, at)| merge.rule(at)),
             headers: named(merge, self.headers),
-        }
-    }
-
-    /// `fanout` stays within `cap_fanout`; `fanout` and `hedge` drop out where `cap_calls` leaves no room.
-    fn cross_check(&mut self, merge: &mut Merge) {
-        if let (Some((fanout, at)), Some((cap, by))) = (&mut self.fanout.held, &self.cap_fanout.held)
-            && *fanout > *cap
-        {
-            *fanout = *cap;
-            merge.set_effect(*at, Effect::Overridden(*by));
-        }
-        if let Some((1, by)) = self.cap_calls.held {
-            for at in [self.fanout.held.take_if(|(n, _)| *n > 1).map(|(_, at)| at)]
-                .into_iter()
-                .chain([self.hedge.held.take_if(|(h, _)| h.max > 0).map(|(_, at)| at)])
-                .flatten()
-            {
-                merge.set_effect(at, Effect::Overridden(by));
-            }
         }
     }
 }

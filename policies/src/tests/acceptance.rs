@@ -75,7 +75,6 @@ fn hard_action() -> impl Strategy<Value = String> {
         (1..90_u32).prop_map(|s| format!("cap_latency: {s}s")),
         (prop::sample::select(vec!["cap_tokens", "cap_calls", "cap_attempts", "cap_max_tokens"]), 1..90_u32)
             .prop_map(|(cap, n)| format!("{cap}: {n}")),
-        (1..16_u32).prop_map(|n| format!("cap_fanout: {n}")),
         (0..20_u32).prop_map(|t| format!("cap_temperature: {}", f64::from(t) / 10.0)),
         prop::sample::select(vec![
             "json",
@@ -162,7 +161,6 @@ fn hard(d: &Directives) -> Hard {
             number(f.cap_tokens.as_ref().map(|s| s.value)),
             number(f.cap_calls.as_ref().map(|s| s.value)),
             number(f.cap_attempts.as_ref().map(|s| s.value)),
-            number(f.cap_fanout.as_ref().map(|s| s.value)),
             f.data.as_ref().and_then(|d| d.value.max_retention_days).map(f64::from),
             f.log.as_ref().map(|l| f64::from(l.value as u8)),
             f.approvals.first().map(|a| a.value.expires_ms as f64),

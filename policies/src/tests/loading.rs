@@ -26,10 +26,12 @@ fn rule(members: &str, want: &[(&str, usize, &str)]) {
 fn misspelt_things_never_load() {
     rule("actions: { prefr: [acme/small] }", &[("PL101", 23, "did you mean `prefer`?")]);
     rule("actions: { cache: none }", &[("PL109", 23, "`cache` is not supported yet")]);
+    rule("actions: { hedge: none }", &[("PL109", 23, "`hedge` is not supported yet")]);
+    rule("actions: { escalate: { to: careful } }", &[("PL109", 35, "only models")]);
     rule("actions: { tag: { a: b } }, whn: x", &[("PL101", 40, "did you mean `when`?")]);
     rule("actions: { tag: { a: b } }, mode: enforced", &[("PL104", 46, "did you mean `enforce`?")]);
     rule("actions: { tag: { a: b } }, phase: respnse", &[("PL104", 47, "did you mean `response`?")]);
-    rule("actions: { fanout: 2 }, phase: tool", &[("PL107", 23, "the phase request")]);
+    rule("actions: { cap_calls: 2 }, phase: tool", &[("PL107", 23, "the phase request")]);
     rule("actions: { tag: { a: b } }, phase: tool, when: response.refused", &[("PL301", 59, "`response`")]);
     rule(
         "actions: { tag: { a: b } }, phase: tool, when: tool.side_effect == \"unsaf\"",

@@ -109,7 +109,7 @@ fn the_shape_of_a_policy_is_checked() {
     check("fn describe() { #{ id: \"p\" } }\nfn on_request(a, b) { }", &[("PL123", 1, 1, "(ctx, act)")]);
     check(
         &format!(
-            "{HEAD}fn on_tool(ctx, act) {{ help(ctx, act); act.fanout(2); }}\n\
+            "{HEAD}fn on_tool(ctx, act) {{ help(ctx, act); act.cap_calls(2); }}\n\
                   fn help(ctx, act) {{ if ctx.tool.nam == \"x\" {{ act.deny(\"x\"); }} }}"
         ),
         &[("PL301", 3, 33, "`name`"), ("PL107", 2, 44, "the phase request")],

@@ -1,8 +1,15 @@
 //! `escalate: {to: models or a workflow}` — where a request goes that needs more than its first model gives.
 
 use super::{Kind, REQUEST_RESPONSE, Single, Verb, put};
-use crate::selector::models;
+use crate::selector::{Context, models};
 use types::directives::Escalate;
+use types::doc::Node;
+
+/// Whether it is a workflow that is escalated to.
+pub(super) fn to_workflow(node: &Node, cx: &Context<'_>) -> bool {
+    let to = node.get("to").and_then(Node::as_str);
+    to.is_some_and(|name| cx.resolver.workflows.iter().any(|w| w == name))
+}
 
 pub(super) const VERB: Verb = Verb {
     name: "escalate",

@@ -16,14 +16,12 @@ mod escalate;
 mod exclude;
 mod explore;
 mod header;
-mod hedge;
 mod limits;
 mod log;
 mod min_quality;
 mod params;
 mod prefer;
 mod redact;
-mod repair;
 mod require;
 mod require_approval;
 mod residency;
@@ -108,10 +106,7 @@ pub(crate) const VERBS: &[Verb] = &[
     assume_price::VERB,
     // Shape of execution.
     workflow::VERB,
-    counts::FANOUT,
-    hedge::VERB,
     validators::VERB,
-    repair::VERB,
     escalate::VERB,
     enforce_format::VERB,
     stream::VERB,
@@ -122,7 +117,6 @@ pub(crate) const VERBS: &[Verb] = &[
     counts::CAP_TOKENS,
     counts::CAP_CALLS,
     counts::CAP_ATTEMPTS,
-    counts::CAP_FANOUT,
     cap_max_tokens::VERB,
     cap_temperature::VERB,
     params::TEMPERATURE,
@@ -145,7 +139,8 @@ pub(crate) const VERBS: &[Verb] = &[
 ];
 
 /// Verbs of the policy language for which the house has nothing yet that they could act on.
-const NOT_YET: &[&str] = &["experiment", "shadow", "priority", "cache", "notify"];
+const NOT_YET: &[&str] =
+    &["experiment", "shadow", "priority", "cache", "notify", "fanout", "cap_fanout", "hedge", "repair"];
 
 /// The verb of that name; notes an unknown one (`101`), or one that is planned (`109`).
 pub(crate) fn find(r: &mut Reader<'_>, name: &str, span: Span, field: &str) -> Option<&'static Verb> {
@@ -204,7 +199,15 @@ pub(crate) fn bind(
     node: &Node,
     field: &str,
     cx: &Context<'_>,
+    phase: Phase,
 ) -> Option<Bound> {
+    if verb.name == escalate::VERB.name && phase == Phase::Request && escalate::to_workflow(node, cx) {
+        let d = r.error("109", node.span, "from the phase `request` only models can be escalated to");
+        d.expected =
+            Some("models, such as \"pool:strong\"; `workflow: <name>` fixes the workflow".to_owned());
+        field.clone_into(&mut d.field);
+        return None;
+    }
     let action = (verb.read)(r, node, field, cx)?;
     Some(Bound { verb: verb.name.into(), argument: node.to_json(), action })
 }

@@ -1,19 +1,22 @@
 //! The control API under bad input: every operation of its own document with bodies that do not fit it, with every
 //! role, with keys that no longer hold; and answers that fit what the document says of them.
 
-use crate::NO_CHANCE;
 use serde_json::{Value, json};
 use tests::admin::Admin;
 use tests::house::{House, Model, Plan};
 use tests::openapi::{Document, Operation};
 use tests::vendor::{Dialect, Vendor};
 
+/// One user's requests need a person's word.
+const RULES: &str = "version: 1\nexploration: { epsilon: 0 }\napprovers: { ops: [\"user:dana\"] }\nrules:\n  \
+    - { id: ask, when: request.user == \"asks\", actions: { require_approval: { group: ops, reason: why } } }\n";
+
 async fn house() -> (Vendor, House, Admin, Document) {
     let vendor = Vendor::start(Dialect::OpenAi).await;
     let house = Plan::new()
         .vendor("alpha", &vendor)
         .model(&Model::new("alpha/one"))
-        .rules(NO_CHANCE)
+        .rules(RULES)
         .env("TURNOUT_MASTER_KEY", "a master key of more than thirty-two bytes")
         .start()
         .await;
@@ -35,7 +38,7 @@ async fn state(admin: &Admin) -> String {
 fn path(op: &Operation, key: &str, provider_key: &str) -> String {
     let bundle = if op.path.ends_with("/activate") { "active" } else { "previous" };
     let path = op.path.replace("{tenant}", "acme").replace("{key}", key).replace("{id}", provider_key);
-    path.replace("{hash}", bundle)
+    path.replace("{hash}", bundle).replace("{approval}", "apr_none")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -226,6 +229,10 @@ async fn answers_are_what_the_document_says() {
     let kept = kept.json()["id"].as_str().unwrap().to_owned();
     let asked = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
     assert_eq!(tests::admin::send(house.client(), &text, "/v1/chat/completions", &asked).await.status, 200);
+    let asks = json!({"model": "auto", "user": "asks", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(tests::admin::send(house.client(), &text, "/v1/chat/completions", &asks).await.status, 409);
+    let standing = admin.call("GET", "/approvals", &Value::Null).await.json();
+    let approval = standing["data"][0]["id"].as_str().unwrap().to_owned();
     // A bundle before the one in force, which can be gone back to, tried and compared.
     let other = json!({"files": {"routing_rules.yaml": "version: 1\n"}});
     let other = admin.call("POST", "/bundles", &other).await.json()["hash"].as_str().unwrap().to_owned();
@@ -233,6 +240,7 @@ async fn answers_are_what_the_document_says() {
     admin.call("POST", "/bundles/rollback", &Value::Null).await;
     let bodies = [
         ("POST /bundles", json!({"files": {"routing_rules.yaml": "version: 1\n# new\n"}, "message": "try"})),
+        ("POST /approvals/{approval}", json!({"decision": "approve", "as": "user:dana"})),
         ("POST /tenants", json!({"id": "fresh", "tier": "gold"})),
         ("PATCH /tenants/{tenant}", json!({"title": "Acme", "region": null})),
         ("POST /keys", json!({"tenant": "acme", "name": "web"})),
@@ -246,7 +254,7 @@ async fn answers_are_what_the_document_says() {
     for op in operations {
         let body = bodies.iter().find(|(n, _)| *n == format!("{} {}", op.method, op.path));
         let body = body.map_or(Value::Null, |(_, b)| b.clone());
-        let mut path = path(&op, &key, &kept);
+        let mut path = path(&op, &key, &kept).replace("apr_none", &approval);
         if op.method == "DELETE" && op.path == "/tenants/{tenant}" {
             path = "/tenants/fresh".to_owned();
         }

@@ -13,6 +13,7 @@
 mod admin_input;
 mod bad_input;
 mod bundles;
+mod chapter;
 mod coding;
 mod config;
 mod contracts;
@@ -30,6 +31,7 @@ mod learning;
 mod library;
 mod money;
 mod operator;
+mod policies;
 mod repair;
 mod sdk;
 mod secrecy;

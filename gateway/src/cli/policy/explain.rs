@@ -74,8 +74,8 @@ fn of_request(text: String) -> Result<Value, Problem> {
     profiler::warm_up();
     let profile = profiler::profile(&request);
     let unix_ms = clock::unix().saturating_mul(1000);
-    let inputs =
-        Inputs { request: &Arc::new(request), profile: &profile, around: &Around::default(), unix_ms };
+    let around = Around { detector: Some(engine::workflows::detector()), ..Around::default() };
+    let inputs = Inputs { request: &Arc::new(request), profile: &profile, around: &around, unix_ms };
     let mut given = policies::values_of(&policies::scope(&inputs));
     // The moment follows from `at`.
     if let Some(members) = given.as_object_mut() {

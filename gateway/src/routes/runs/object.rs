@@ -64,6 +64,7 @@ fn answer(head: &Head, result: &Value) -> Option<Value> {
             simulated: false,
             bundle: "".into(),
             overhead_ms: 0.0,
+            headers: Vec::new(),
         },
         tail: Tail {
             usage: usage.unwrap_or(completion.usage),

@@ -1,0 +1,136 @@
+//! Who asks and how things stand, for the policies: only what some rule reads is found out.
+
+use crate::admit::Gate;
+use crate::breaker::Circuit;
+use crate::history::Turn;
+use crate::who::Who;
+use crate::{Inner, View};
+use policies::{Around, Budget, BudgetState, ProviderState, Status, System};
+use std::collections::HashMap;
+use std::sync::Arc;
+use types::ModelIx;
+use types::limits::{Limit, Metric};
+
+/// Share of a budget that may be used before it counts as amber, and as red.
+const AMBER: f64 = 0.8;
+const RED: f64 = 0.95;
+
+/// What the policies of a configuration ask for; found out once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Asks {
+    pub(crate) history: bool,
+    budget: bool,
+    system: bool,
+    detector: bool,
+    providers: Vec<String>,
+}
+
+impl Asks {
+    /// What these policies read.
+    pub(crate) fn of(policies: &policies::PolicySet) -> Self {
+        let reads = policies.reads();
+        let root = |name: &str| reads.iter().any(|p| p.split('.').next() == Some(name));
+        let provider = |p: &&str| Some(p.strip_prefix("provider(\"")?.strip_suffix("\")")?.to_owned());
+        Asks {
+            history: root("history"),
+            budget: root("budget"),
+            system: root("system"),
+            detector: root("input") || root("response"),
+            providers: reads.iter().filter_map(provider).collect(),
+        }
+    }
+}
+
+/// Who asks and how things stand.
+pub(crate) async fn around(
+    inner: &Inner,
+    view: &View,
+    who: &Who,
+    turn: Option<Turn>,
+    unix_ms: i64,
+) -> Around {
+    let asks = &view.bundle.asks;
+    let mut around = Around { tenant: who.tenant.clone(), key: who.key.clone(), ..Around::default() };
+    if let Some(turn) = turn {
+        around.history = inner.memory.begins(turn);
+    }
+    if asks.budget && who.budgeted {
+        around.budget = budget(inner, who, unix_ms).await;
+    }
+    if asks.system {
+        around.system = System { load: load(&inner.gate) };
+    }
+    if asks.detector {
+        around.detector = Some(workflows::detector());
+    }
+    if !asks.providers.is_empty() {
+        let states: HashMap<String, ProviderState> =
+            asks.providers.iter().map(|name| (name.clone(), state(inner, view, name))).collect();
+        around.providers = Some(Arc::new(move |name: &str| states.get(name).copied().unwrap_or_default()));
+    }
+    around
+}
+
+fn load(gate: &Gate) -> f64 {
+    gate.in_flight() as f64 / gate.max().max(1) as f64
+}
+
+/// How the money limits of the tenant and the key stand; the tightest of each counts.
+async fn budget(inner: &Inner, who: &Who, unix_ms: i64) -> Budget {
+    let Some(store) = &inner.limits else { return Budget::default() };
+    let money: Vec<Limit> =
+        who.principal.limits.iter().filter(|l| l.metric == Metric::Usd).cloned().collect();
+    let standing = store.standing(who.counted().0, &money, unix_ms).await;
+    let mut budget = Budget::default();
+    let mut worst: f64 = 0.0;
+    for s in standing {
+        let ceiling = s.limit.ceiling.max(1) as f64;
+        let ratio = (s.used as f64 / ceiling).clamp(0.0, 1.0);
+        let left = (ceiling - s.used as f64).max(0.0) / 1e9;
+        worst = worst.max(ratio);
+        let least = |slot: Option<f64>| Some(slot.map_or(left, |l: f64| l.min(left)));
+        if s.limit.holder.starts_with("key:") {
+            budget.key_remaining_usd = least(budget.key_remaining_usd);
+        } else {
+            budget.tenant_remaining_usd = least(budget.tenant_remaining_usd);
+            budget.tenant_spent_ratio = Some(budget.tenant_spent_ratio.map_or(ratio, |r: f64| r.max(ratio)));
+        }
+    }
+    budget.state = match worst {
+        w if w >= RED => BudgetState::Red,
+        w if w >= AMBER => BudgetState::Amber,
+        _ => BudgetState::Green,
+    };
+    budget
+}
+
+/// How a provider is: by the breakers of its models that can be called, and by what was seen of them.
+fn state(inner: &Inner, view: &View, name: &str) -> ProviderState {
+    let matrix = view.bundle.matrix();
+    let own: Vec<ModelIx> = matrix
+        .indices()
+        .filter(|ix| matrix.provider_of(*ix).is_some_and(|p| p.id == name))
+        .filter(|ix| view.availability.get(usize::from(ix.0)) == Some(&types::matrix::Availability::Ready))
+        .collect();
+    let open = own.iter().filter(|ix| view.circuit(**ix) == Circuit::Open).count();
+    let troubled = own.iter().any(|ix| view.circuit(*ix) != Circuit::Closed);
+    let status = match () {
+        () if own.is_empty() || open == own.len() => Status::Offline,
+        () if troubled => Status::Degraded,
+        () => Status::Healthy,
+    };
+    let statistics = inner.statistics.load();
+    let seen = own.iter().filter_map(|ix| {
+        let model = matrix.model(*ix)?;
+        Some((statistics.model(&model.id)?, model.prior.ttft_ms))
+    });
+    let slowest = seen.map(|(s, prior)| s.ttft.p95(prior)).reduce(f64::max);
+    let left = own.iter().filter_map(|ix| view.reach.provider.quota(*ix)).map(|q| q.ratio).reduce(f64::min);
+    let now = tokio::time::Instant::now();
+    let breakers = own.iter().filter_map(|ix| view.reach.breakers.get(usize::from(ix.0)));
+    let (calls, failures) = breakers
+        .map(|b| b.counts(now))
+        .fold((0_u32, 0_u32), |(c, f), (more, failed)| (c.saturating_add(more), f.saturating_add(failed)));
+    let error_rate = (calls > 0).then(|| f64::from(failures) / f64::from(calls));
+    ProviderState { status, error_rate, p95_ttft_ms: slowest, quota_ratio: left }
+}

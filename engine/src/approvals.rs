@@ -1,0 +1,499 @@
+//! Questions that policies put to people: bound to one request, or to one answer, and answered once.
+//!
+//! Kept in memory: a restart forgets them, and what was not answered is a rejection.
+
+use crate::error::{Error, Kind};
+use crate::who::Who;
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use types::directives::{Approval, Set};
+use types::matrix::Model;
+use types::options::Options;
+use types::{ChatRequest, Completion, Verdict};
+use uuid::Uuid;
+
+/// Most questions that stand at once.
+const MAX_PENDING: usize = 1_000;
+/// Most bytes of answers that wait, all together.
+const MAX_HELD: usize = 64 << 20;
+/// Most bytes of what is asked about that are shown.
+const MAX_SHOWN: usize = 4_096;
+
+/// What a question is about; an answer to one thing never holds for another.
+pub(crate) type Binding = [u8; 32];
+
+/// What a request is bound to: who asks for what, and the configuration that asks people about it.
+pub(crate) fn binding(request: &ChatRequest, who: &Who, bundle: &str) -> Binding {
+    let mut body: Value = serde_json::from_slice(request.body()).unwrap_or_default();
+    // The name of the approval itself belongs to the second request only.
+    if let Some(routing) = body.get_mut("routing").and_then(Value::as_object_mut) {
+        routing.shift_remove("approval");
+        if routing.is_empty()
+            && let Some(members) = body.as_object_mut()
+        {
+            members.shift_remove("routing");
+        }
+    }
+    let options = Options { approval: None, given: Vec::new(), ..request.options.clone() };
+    let mut h = blake3::Hasher::new();
+    for part in [&*who.principal.tenant.id, who.principal.key_id(), bundle, &body.to_string()] {
+        h.update(&part.len().to_le_bytes());
+        h.update(part.as_bytes());
+    }
+    h.update(format!("{options:?}").as_bytes());
+    *h.finalize().as_bytes()
+}
+
+/// An answer that waits.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldAnswer {
+    pub(crate) completion: Completion,
+    pub(crate) model: Arc<Model>,
+    pub(crate) verdict: Verdict,
+}
+
+/// What one group has said.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GroupStanding {
+    /// The group.
+    pub group: String,
+    /// Why it is asked.
+    pub reason: String,
+    /// The rule that asks.
+    pub rule: String,
+    /// Who may answer.
+    pub members: Vec<String>,
+    /// Who has, and what.
+    pub decided: Option<(String, bool)>,
+}
+
+/// A question as it stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ApprovalStanding {
+    /// Its identifier.
+    pub id: String,
+    /// Whose request.
+    pub tenant: String,
+    /// `request`, `tool` or `response`.
+    pub phase: &'static str,
+    /// Who made the request: its key, and the end user that it names.
+    pub requesters: Vec<String>,
+    /// What it is about, as it goes out when they agree: the end of the request, redacted as policies say, or the
+    /// answer. Cut after 4 KiB.
+    pub shows: String,
+    /// What each group has said.
+    pub groups: Vec<GroupStanding>,
+    /// `pending`, `approved` or `rejected`.
+    pub state: &'static str,
+    /// Milliseconds until no answer counts as a rejection.
+    pub expires_in_ms: u64,
+}
+
+/// Why somebody's answer does not count.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApprovalError {
+    /// There is no such question, or no longer.
+    #[error("there is no such approval, or it has expired")]
+    Unknown,
+    /// They are in none of the groups that are asked.
+    #[error("`{0}` is in no group that is asked")]
+    NotAsked(String),
+    /// It is their own request.
+    #[error("nobody approves their own request")]
+    Own,
+    /// It is decided.
+    #[error("it is decided already")]
+    Decided,
+}
+
+struct Pending {
+    tenant: String,
+    requesters: Vec<String>,
+    shows: String,
+    phase: &'static str,
+    binding: Binding,
+    groups: Vec<GroupStanding>,
+    until: Instant,
+    held: Option<HeldAnswer>,
+}
+
+impl Pending {
+    fn state(&self) -> &'static str {
+        let said =
+            |want: bool| self.groups.iter().filter(move |g| g.decided.as_ref().is_some_and(|d| d.1 == want));
+        if said(false).next().is_some() {
+            "rejected"
+        } else if said(true).count() == self.groups.len() {
+            "approved"
+        } else {
+            "pending"
+        }
+    }
+}
+
+/// All questions that stand.
+#[derive(Default)]
+pub(crate) struct Approvals(Mutex<Desk>);
+
+#[derive(Default)]
+struct Desk {
+    pending: BTreeMap<String, Pending>,
+    order: VecDeque<String>,
+}
+
+/// Who asks, and for what.
+pub(crate) struct Question<'a> {
+    pub(crate) who: &'a Who,
+    pub(crate) phase: &'static str,
+    pub(crate) binding: Binding,
+    pub(crate) demanded: &'a [Set<Approval>],
+    pub(crate) approvers: &'a BTreeMap<String, Vec<String>>,
+    /// The end user that the request names.
+    pub(crate) user: Option<&'a str>,
+    /// What it is about.
+    pub(crate) shows: String,
+}
+
+impl Question<'_> {
+    /// Those who may not answer it: it is their own.
+    fn requesters(&self) -> Vec<String> {
+        let key = self.who.principal.key.as_ref();
+        let key = key.into_iter().flat_map(|k| [format!("key:{}", k.id), format!("user:{}", k.name)]);
+        key.chain(self.user.map(|u| format!("user:{u}"))).collect()
+    }
+}
+
+impl Approvals {
+    fn desk(&self) -> MutexGuard<'_, Desk> {
+        let mut desk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        desk.pending.retain(|_, p| p.until > now);
+        let Desk { pending, order } = &mut *desk;
+        order.retain(|id| pending.contains_key(id));
+        desk
+    }
+
+    /// Uses up the approval that a request names, if it was given for that. `of_answer` asks for one of an answer
+    /// alone, and `Ok(None)` says that there is none.
+    ///
+    /// # Errors
+    /// It is not given (yet), or for something else.
+    fn redeem(
+        &self,
+        id: &str,
+        tenant: &str,
+        binding: Binding,
+        of_answer: bool,
+    ) -> Result<Option<HeldAnswer>, Error> {
+        let mut desk = self.desk();
+        let found = desk.pending.get(id).filter(|p| p.tenant == tenant);
+        let Some(pending) = found.filter(|p| p.held.is_some() == of_answer) else {
+            if of_answer {
+                return Ok(None);
+            }
+            let reason = "there is no such approval, or it has expired or been used";
+            return Err(refusal("approval_unknown", 403, reason.to_owned()));
+        };
+        if pending.binding != binding {
+            let reason = "the approval was given for another request, or under another configuration";
+            return Err(refusal("approval_mismatch", 403, reason.to_owned()));
+        }
+        match pending.state() {
+            "approved" => Ok(desk.pending.remove(id).and_then(|p| p.held)),
+            "rejected" => {
+                desk.pending.remove(id);
+                Err(refusal("approval_rejected", 403, "the approval was refused".to_owned()))
+            }
+            _ => Err(required(id, &pending.groups)),
+        }
+    }
+
+    /// Uses up the approval that a request names for itself.
+    ///
+    /// # Errors
+    /// It is not given (yet), or for something else.
+    pub(crate) fn redeem_request(&self, id: &str, tenant: &str, binding: Binding) -> Result<(), Error> {
+        self.redeem(id, tenant, binding, false).map(|_| ())
+    }
+
+    /// The answer that waits for the approval a request names; `None` = it waits for none.
+    ///
+    /// # Errors
+    /// It is not given (yet), or for something else.
+    pub(crate) fn redeem_answer(
+        &self,
+        id: &str,
+        tenant: &str,
+        binding: Binding,
+    ) -> Result<Option<HeldAnswer>, Error> {
+        self.redeem(id, tenant, binding, true)
+    }
+
+    /// Puts a question; gives the refusal that names it. A request that comes again while its question stands gets
+    /// the same one.
+    pub(crate) fn ask(&self, question: &Question<'_>, held: Option<HeldAnswer>) -> Error {
+        let tenant = &question.who.principal.tenant.id;
+        let mut desk = self.desk();
+        let same = |p: &Pending| p.tenant == *tenant && p.binding == question.binding && p.held.is_none();
+        let standing =
+            desk.pending.iter().find(|(_, p)| held.is_none() && same(p) && p.state() != "rejected");
+        if let Some((id, pending)) = standing {
+            return required(id, &pending.groups);
+        }
+        let bytes: usize = desk.pending.values().map(|p| size(p.held.as_ref())).sum();
+        if desk.pending.len() >= MAX_PENDING || bytes.saturating_add(size(held.as_ref())) > MAX_HELD {
+            return Error { retry_after: Some(Duration::from_secs(60)), ..Error::from(Kind::Overloaded) };
+        }
+        let groups = groups(question);
+        let id = format!("apr_{}", Uuid::now_v7().simple());
+        let error = required(&id, &groups);
+        let expires = question.demanded.iter().map(|a| a.value.expires_ms).min().unwrap_or(0);
+        let pending = Pending {
+            tenant: tenant.clone(),
+            requesters: question.requesters(),
+            shows: cut(&question.shows),
+            phase: question.phase,
+            binding: question.binding,
+            groups,
+            until: Instant::now() + Duration::from_millis(expires),
+            held,
+        };
+        desk.order.push_back(id.clone());
+        desk.pending.insert(id, pending);
+        error
+    }
+
+    /// Every question that stands, oldest first.
+    pub(crate) fn standing(&self) -> Vec<ApprovalStanding> {
+        let desk = self.desk();
+        desk.order.iter().filter_map(|id| Some(standing(id, desk.pending.get(id)?))).collect()
+    }
+
+    /// Somebody's answer, for every group they are in; `who` are the names by which they are known.
+    pub(crate) fn decide(
+        &self,
+        id: &str,
+        who: &[String],
+        approve: bool,
+    ) -> Result<ApprovalStanding, ApprovalError> {
+        let mut desk = self.desk();
+        let pending = desk.pending.get_mut(id).ok_or(ApprovalError::Unknown)?;
+        if pending.state() != "pending" {
+            return Err(ApprovalError::Decided);
+        }
+        if pending.requesters.iter().any(|r| who.contains(r)) {
+            return Err(ApprovalError::Own);
+        }
+        let mut asked = false;
+        for group in &mut pending.groups {
+            if let Some(name) = who.iter().find(|w| group.members.contains(w)) {
+                asked = true;
+                group.decided.get_or_insert_with(|| (name.clone(), approve));
+            }
+        }
+        if !asked {
+            return Err(ApprovalError::NotAsked(who.join("`, `")));
+        }
+        Ok(standing(id, pending))
+    }
+}
+
+/// Bytes of an answer that waits, about.
+fn size(held: Option<&HeldAnswer>) -> usize {
+    let calls = |c: &types::completion::Choice| c.tool_calls.iter().map(|t| t.arguments.len()).sum::<usize>();
+    let of = |c: &types::completion::Choice| c.text.len() + c.reasoning.len() + calls(c);
+    held.map_or(0, |h| h.completion.choices.iter().map(of).sum())
+}
+
+/// As much of a text as is shown.
+fn cut(text: &str) -> String {
+    let mut at = text.len().min(MAX_SHOWN);
+    while !text.is_char_boundary(at) {
+        at = at.saturating_sub(1);
+    }
+    text.get(..at).unwrap_or_default().to_owned()
+}
+
+/// Who is asked: each group once, however many rules name it.
+fn groups(question: &Question<'_>) -> Vec<GroupStanding> {
+    let mut groups: Vec<GroupStanding> = Vec::new();
+    for a in question.demanded {
+        if groups.iter().any(|g| g.group == a.value.group) {
+            continue;
+        }
+        groups.push(GroupStanding {
+            group: a.value.group.clone(),
+            reason: a.value.reason.clone(),
+            rule: a.rule.to_string(),
+            members: question.approvers.get(&a.value.group).cloned().unwrap_or_default(),
+            decided: None,
+        });
+    }
+    groups
+}
+
+fn standing(id: &str, p: &Pending) -> ApprovalStanding {
+    let left = p.until.saturating_duration_since(Instant::now());
+    ApprovalStanding {
+        id: id.to_owned(),
+        tenant: p.tenant.clone(),
+        phase: p.phase,
+        requesters: p.requesters.clone(),
+        shows: p.shows.clone(),
+        groups: p.groups.clone(),
+        state: p.state(),
+        expires_in_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+fn required(id: &str, groups: &[GroupStanding]) -> Error {
+    let names: Vec<String> = groups.iter().map(|g| format!("{} ({})", g.group, g.reason)).collect();
+    let reason = format!(
+        "approval `{id}` is needed from {}; once it is given, send the same request with the header \
+         x-turnout-approval: {id}",
+        names.join(" and ")
+    );
+    refusal("approval_required", 409, reason)
+}
+
+fn refusal(code: &str, status: u16, reason: String) -> Error {
+    Kind::Denied { reason, code: code.to_owned(), status }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn demanded(groups: &[&str]) -> Vec<Set<Approval>> {
+        let one = |g: &&str| Set {
+            value: Approval { group: (*g).to_owned(), reason: "why".to_owned(), expires_ms: 60_000 },
+            rule: "r".into(),
+        };
+        groups.iter().map(one).collect()
+    }
+
+    fn approvers() -> BTreeMap<String, Vec<String>> {
+        let group = |name: &str, members: &[&str]| {
+            (name.to_owned(), members.iter().map(|m| (*m).to_owned()).collect())
+        };
+        BTreeMap::from([group("ops", &["user:dana", "user:lee"]), group("law", &["user:kim"])])
+    }
+
+    fn who(key: &str) -> Arc<Who> {
+        let mut tenant = types::control::Tenant::new("acme");
+        tenant.title = "Acme".to_owned();
+        let key: types::control::Key =
+            serde_json::from_value(serde_json::json!({"id": key, "name": "lee"})).unwrap();
+        let principal = types::control::Principal::new(Arc::new(tenant), Some(Arc::new(key)));
+        Who::new(Arc::new(principal), 0, 0)
+    }
+
+    /// Asks for one request and gives the identifier of the question.
+    fn ask(a: &Approvals, binding: u8, asked: &[&str]) -> String {
+        let question = Question {
+            who: &who("abc"),
+            phase: "request",
+            binding: [binding; 32],
+            demanded: &demanded(asked),
+            approvers: &approvers(),
+            user: None,
+            shows: "words".to_owned(),
+        };
+        let error = a.ask(&question, None);
+        let text = error.public_message();
+        let id = text.split('`').find(|part| part.starts_with("apr_"));
+        id.map_or_else(|| error.code().to_owned(), str::to_owned)
+    }
+
+    #[track_caller]
+    fn redeem(a: &Approvals, id: &str, binding: u8, want: &str) {
+        let got = a.redeem_request(id, "acme", [binding; 32]);
+        assert_eq!(got.as_ref().map_or_else(Error::code, |()| "ok"), want);
+    }
+
+    fn decide(a: &Approvals, id: &str, who: &str, approve: bool) -> Result<&'static str, ApprovalError> {
+        a.decide(id, &[who.to_owned()], approve).map(|s| s.state)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t10_an_approval_holds_for_one_request_once_and_nobody_approves_their_own() {
+        let a = Approvals::default();
+        let id = ask(&a, 1, &["ops"]);
+        assert_eq!(ask(&a, 1, &["ops"]), id, "the same request is the same question");
+        redeem(&a, &id, 1, "approval_required");
+        assert_eq!(decide(&a, &id, "user:lee", true), Err(ApprovalError::Own));
+        assert_eq!(decide(&a, &id, "user:eve", true), Err(ApprovalError::NotAsked("user:eve".to_owned())));
+        assert_eq!(decide(&a, &id, "user:dana", true), Ok("approved"));
+        redeem(&a, &id, 2, "approval_mismatch");
+        assert_eq!(a.redeem_request(&id, "other", [1; 32]).unwrap_err().code(), "approval_unknown");
+        redeem(&a, &id, 1, "ok");
+        redeem(&a, &id, 1, "approval_unknown");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t10_all_groups_agree_one_refusal_ends_it_and_silence_is_a_refusal() {
+        let a = Approvals::default();
+        let both = ask(&a, 1, &["ops", "law", "ops"]);
+        assert_eq!(a.standing()[0].groups.len(), 2);
+        assert_eq!(decide(&a, &both, "user:dana", true), Ok("pending"));
+        redeem(&a, &both, 1, "approval_required");
+        assert_eq!(decide(&a, &both, "user:kim", false), Ok("rejected"));
+        assert_eq!(decide(&a, &both, "user:dana", true), Err(ApprovalError::Decided));
+        redeem(&a, &both, 1, "approval_rejected");
+        let silent = ask(&a, 3, &["ops"]);
+        tokio::time::advance(Duration::from_secs(61)).await;
+        assert_eq!(decide(&a, &silent, "user:dana", true), Err(ApprovalError::Unknown));
+        redeem(&a, &silent, 3, "approval_unknown");
+    }
+
+    #[test]
+    fn questions_are_bounded() {
+        let a = Approvals::default();
+        for i in 0..MAX_PENDING {
+            a.desk().pending.insert(i.to_string(), pending());
+        }
+        assert_eq!(ask(&a, 1, &["ops"]), "queue_full");
+    }
+
+    fn pending() -> Pending {
+        Pending {
+            tenant: "acme".into(),
+            requesters: Vec::new(),
+            shows: String::new(),
+            phase: "request",
+            binding: [0; 32],
+            groups: Vec::new(),
+            until: Instant::now() + Duration::from_secs(60),
+            held: None,
+        }
+    }
+
+    #[test]
+    fn a_request_is_bound_to_everything_but_the_approval_itself() {
+        let of = |key: &str, body: Value, bundle: &str| {
+            binding(&ChatRequest::from_value(&body).unwrap(), &who(key), bundle)
+        };
+        let body = |text: &str, more: Value| {
+            let mut body =
+                serde_json::json!({"model": "auto", "messages": [{"role": "user", "content": text}]});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            body
+        };
+        let none = || serde_json::json!({});
+        let first = of("a", body("hi", none()), "b");
+        let named = serde_json::json!({"routing": {"approval": "apr_1"}});
+        assert_eq!(first, of("a", body("hi", named), "b"));
+        for other in [
+            of("c", body("hi", none()), "b"),
+            of("a", body("ho", none()), "b"),
+            of("a", body("hi", none()), "c"),
+            of("a", body("hi", serde_json::json!({"routing": {"max_cost_usd": 1}})), "b"),
+        ] {
+            assert_ne!(first, other);
+        }
+    }
+}

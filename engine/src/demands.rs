@@ -1,0 +1,192 @@
+//! What policies demand of the record of a request, and what is to be remembered of it.
+
+use crate::error::{Error, Kind};
+use crate::history::{Memory, Turn};
+use crate::redact::{Answers, Redaction};
+use crate::said::Said;
+use std::sync::Arc;
+use types::ChatRequest;
+use types::chat::ResponseFormat;
+use types::decision::Decision;
+use types::directives::{Further, LogContent, Place, RuleId};
+use types::outcome::Status;
+use types::run::Run;
+
+/// Demands on one request: there are none on most, and then nothing of this is made.
+#[derive(Clone)]
+pub(crate) struct Demands {
+    /// How much of its content may be recorded; `None` = everything.
+    log: Option<LogContent>,
+    /// What is redacted, and what stands for what: without any rule, the ground for those of later phases.
+    pub(crate) redaction: Redaction,
+    /// The request fails if its record cannot be stored; the rule that demands it.
+    audit: Option<RuleId>,
+    /// Which request of which conversation it is, where policies ask for that.
+    turn: Option<(Turn, Arc<Memory>)>,
+    /// What the later phases say.
+    pub(crate) said: Said,
+}
+
+impl Demands {
+    pub(crate) fn of(
+        further: Option<&Further>,
+        redaction: Redaction,
+        turn: Option<(Turn, Arc<Memory>)>,
+    ) -> Self {
+        Demands {
+            log: further.and_then(|f| f.log.as_ref()).map(|l| l.value),
+            audit: further.and_then(|f| f.audit.clone()),
+            redaction,
+            turn,
+            said: Said::default(),
+        }
+    }
+
+    /// What changes the answers to a request on their way out; `None` = nothing.
+    pub(crate) fn answers(&self, request: &ChatRequest) -> Option<Answers> {
+        Answers::of(&self.redaction, request.response_format != ResponseFormat::Text)
+    }
+
+    /// Why a run that outlives this process cannot be held to the demands; `None` = it can.
+    pub(crate) fn not_in_runs(&self) -> Option<&'static str> {
+        [
+            (self.redaction.is_busy(), "redact"),
+            (self.log.is_some_and(|l| l < LogContent::Full), "log"),
+            (self.audit.is_some(), "audit"),
+        ]
+        .into_iter()
+        .find_map(|(demanded, verb)| demanded.then_some(verb))
+    }
+
+    /// Adds what the later phases said, and takes out what may not be recorded.
+    pub(crate) fn apply(&self, decision: &mut Decision, run: &mut Run) {
+        let mut words = self.said.take();
+        decision.rules.append(&mut words.rules);
+        decision.actions.append(&mut words.actions);
+        decision.tags.append(&mut words.tags);
+        for (entity, n) in self.redaction.counts() {
+            decision.tags.insert(format!("redacted_{}", entity.as_str()), n.to_string());
+        }
+        let content = [self.log, words.log].into_iter().flatten().min();
+        match content {
+            Some(LogContent::None) => {
+                decision.tags.clear();
+                decision.inputs.clear();
+                quotations(run, &mut |_| String::new());
+            }
+            Some(LogContent::Metadata) => quotations(run, &mut |_| String::new()),
+            _ => {
+                let mut redaction = self.redaction.with(&words.redact);
+                if content == Some(LogContent::Redacted) && !redaction.concerns(Place::Logs) {
+                    redaction = redaction.masking_all(Place::Logs);
+                }
+                if redaction.concerns(Place::Logs) {
+                    // What must not be let through is not recorded either.
+                    quotations(run, &mut |text| {
+                        redaction.text(text, Place::Logs).map(String::from).unwrap_or_default()
+                    });
+                }
+            }
+        }
+    }
+
+    /// Remembers how the request ended.
+    pub(crate) fn ended(&self, run: &Run, status: Status) {
+        if let Some((turn, memory)) = &self.turn {
+            memory.ends(*turn, run.verdict, status);
+        }
+    }
+
+    /// Why the request fails when its record could not be stored; `None` = it does not.
+    pub(crate) fn unrecorded(&self) -> Option<Error> {
+        let rule = self.audit.as_ref()?;
+        let reason =
+            format!("the rule `{rule}` demands a record of this request, and it could not be stored");
+        Some(Kind::Unrecorded(reason).into())
+    }
+}
+
+/// Every text of a run that may quote the request or the answer.
+fn quotations(run: &mut Run, change: &mut dyn FnMut(&str) -> String) {
+    let mut one = |text: &mut String| *text = change(text);
+    for step in &mut run.steps {
+        step.note.iter_mut().for_each(&mut one);
+        for finding in &mut step.findings {
+            one(&mut finding.message);
+            finding.hint.iter_mut().for_each(&mut one);
+            for value in [&mut finding.expected, &mut finding.actual].into_iter().flatten() {
+                let mut text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                one(&mut text);
+                *value = text.into();
+            }
+        }
+        for error in step.calls.iter_mut().filter_map(|c| c.error.as_mut()) {
+            one(&mut error.detail);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redact::tests::redaction;
+    use types::directives::{RedactAction, Set};
+    use types::privacy::Entity;
+    use types::run::{Finding, Severity, Step};
+
+    fn run() -> Run {
+        let finding = Finding {
+            validator: "v".into(),
+            code: "c".into(),
+            severity: Severity::Warn,
+            path: None,
+            span: None,
+            message: "it says ada@analytical.co.uk".into(),
+            expected: None,
+            actual: Some("ada@analytical.co.uk".into()),
+            hint: None,
+        };
+        let step = Step {
+            node: "check".into(),
+            kind: "validate".into(),
+            outcome: "failed".into(),
+            started_ms: 0.0,
+            duration_ms: 0.0,
+            calls: Vec::new(),
+            findings: vec![finding],
+            note: Some("see ada@analytical.co.uk".into()),
+        };
+        Run { steps: vec![step], ..Run::default() }
+    }
+
+    #[track_caller]
+    fn check(log: Option<LogContent>, redacted: bool, want: &str) {
+        let further = Further { log: log.map(|value| Set { value, rule: "r".into() }), ..Further::default() };
+        let rules = [(Entity::Email, Place::Logs, RedactAction::Mask, false)];
+        let demands = Demands::of(Some(&further), redaction(if redacted { &rules } else { &[] }), None);
+        let mut run = run();
+        let mut decision = crate::explain::tests::decision();
+        demands.apply(&mut decision, &mut run);
+        assert_eq!(run.steps[0].findings[0].message, want);
+        assert_eq!(serde_json::to_string(&run).unwrap().contains("ada@"), want.contains("ada@"));
+    }
+
+    #[test]
+    fn t11_no_more_is_recorded_than_may_be() {
+        check(None, false, "it says ada@analytical.co.uk");
+        check(Some(LogContent::Full), false, "it says ada@analytical.co.uk");
+        check(Some(LogContent::Redacted), true, "it says [EMAIL_1]");
+        check(Some(LogContent::Redacted), false, "it says [EMAIL_1]");
+        check(None, true, "it says [EMAIL_1]");
+        check(Some(LogContent::Metadata), true, "");
+        check(Some(LogContent::None), false, "");
+    }
+
+    #[test]
+    fn t09_only_audited_requests_fail_without_a_record() {
+        assert!(Demands::of(None, redaction(&[]), None).unrecorded().is_none());
+        let further = Further { audit: Some("r".into()), ..Further::default() };
+        let error = Demands::of(Some(&further), redaction(&[]), None).unrecorded().unwrap();
+        assert_eq!(error.code(), "unrecorded");
+    }
+}

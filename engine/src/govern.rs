@@ -1,0 +1,116 @@
+//! What policies make of a request before it is routed: values masked, instructions added, people asked.
+
+use crate::approvals::{self, HeldAnswer, Question};
+use crate::demands::Demands;
+use crate::error::Error;
+use crate::history::Turn;
+use crate::redact::Redaction;
+use crate::rewrite::rewrite;
+use crate::who::Who;
+use crate::{Inner, View};
+use policies::Phase;
+use std::sync::Arc;
+use types::directives::{Approval, Directives, Set};
+use types::expr::Scope;
+use types::{ChatRequest, WorkloadProfile};
+
+/// A request as policies want it.
+pub(crate) struct Governed {
+    pub(crate) request: Arc<ChatRequest>,
+    pub(crate) profile: WorkloadProfile,
+    pub(crate) scope: Scope,
+    /// What they demand of its answer and its record; `None` = nothing.
+    pub(crate) demands: Option<Box<Demands>>,
+    /// An answer to it that people have agreed to.
+    pub(crate) agreed: Option<Box<HeldAnswer>>,
+    /// Why it goes no further.
+    pub(crate) refusal: Option<Error>,
+}
+
+impl Governed {
+    /// As it came. What no policy asks for is not looked at.
+    pub(crate) fn unchanged(request: Arc<ChatRequest>, profile: WorkloadProfile, scope: Scope) -> Self {
+        Governed { request, profile, scope, demands: None, agreed: None, refusal: None }
+    }
+
+    /// As the directives say.
+    pub(crate) fn under(
+        mut self,
+        inner: &Inner,
+        view: &View,
+        who: &Who,
+        directives: &Directives,
+        turn: Option<Turn>,
+    ) -> Self {
+        let policies = &view.bundle.policies;
+        let later = policies.has(Phase::Tool) || policies.has(Phase::Response);
+        let further = directives.further.as_deref();
+        if further.is_none() && turn.is_none() && !later && self.request.options.approval.is_none() {
+            return self;
+        }
+        let rules = further.map_or(&[] as &[_], |f| f.redact.as_slice());
+        let tenant = &who.principal.tenant.id;
+        let redaction = Redaction::of(rules, inner.redaction_key(), tenant, self.request.body().clone());
+        let turn = turn.map(|t| (t, inner.memory.clone()));
+        let demands = Demands::of(further, redaction.clone(), turn);
+        self.demands = Some(Box::new(demands));
+        if !directives.denials.is_empty() {
+            return self;
+        }
+        if let Some(further) = further {
+            match rewrite(&self.request, further, &redaction) {
+                Ok(None) => {}
+                Ok(Some(changed)) => self.replace(changed),
+                Err(e) => {
+                    self.refusal = Some(e);
+                    return self;
+                }
+            }
+        }
+        let demanded = further.map_or(&[] as &[_], |f| f.approvals.as_slice());
+        self.ask(inner, view, who, demanded);
+        self
+    }
+
+    /// Goes on with another request: what was found of the first one stays found.
+    fn replace(&mut self, changed: Arc<ChatRequest>) {
+        // Instructions that are added cost tokens, too.
+        self.profile.facts = profiler::profile(&changed).facts;
+        self.scope = policies::changed_scope(&self.scope, &changed, &self.profile);
+        self.request = changed;
+    }
+
+    /// Uses the approval that the request names, or asks for the one it needs.
+    fn ask(&mut self, inner: &Inner, view: &View, who: &Who, demanded: &[Set<Approval>]) {
+        let named = self.request.options.approval.as_deref();
+        if named.is_none() && demanded.is_empty() {
+            return;
+        }
+        let binding = approvals::binding(&self.request, who, view.bundle.hash());
+        let tenant = &who.principal.tenant.id;
+        let answer = named.map_or(Ok(None), |id| inner.approvals.redeem_answer(id, tenant, binding));
+        self.refusal = match (answer, named) {
+            (Err(e), _) => Some(e),
+            (Ok(Some(answer)), _) => {
+                // It would not be there if the request had not been approved before.
+                self.agreed = Some(Box::new(answer));
+                None
+            }
+            (Ok(None), _) if demanded.is_empty() => None,
+            (Ok(None), Some(id)) => inner.approvals.redeem_request(id, tenant, binding).err(),
+            (Ok(None), None) => {
+                let last = self.request.last_user();
+                let question = Question {
+                    who,
+                    phase: "request",
+                    binding,
+                    demanded,
+                    approvers: view.bundle.policies.approvers(),
+                    user: self.request.user.as_deref(),
+                    shows: last.map(|m| m.content.text().into_owned()).unwrap_or_default(),
+                };
+                Some(inner.approvals.ask(&question, None))
+            }
+        };
+    }
+}

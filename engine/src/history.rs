@@ -1,0 +1,192 @@
+//! What came before in a conversation, as far as policies ask: kept in memory, bounded, for ten minutes.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use types::Verdict;
+use types::chat::{ChatRequest, Role};
+use types::outcome::Status;
+
+/// How long something is remembered.
+const MEMORY: Duration = Duration::from_secs(600);
+/// Most conversations that are remembered; of more, the oldest are forgotten.
+const MAX_CONVERSATIONS: usize = 10_000;
+/// Most requests of one conversation.
+const MAX_REQUESTS: usize = 32;
+
+/// One request of a conversation.
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    at: Instant,
+    /// The whole conversation as it was sent.
+    messages: [u8; 16],
+    /// How it ended; `None` = it has not.
+    ended: Option<(Verdict, bool)>,
+}
+
+/// What is remembered of all conversations.
+#[derive(Debug, Default)]
+pub(crate) struct Memory(Mutex<Conversations>);
+
+#[derive(Debug, Default)]
+struct Conversations {
+    by_key: HashMap<[u8; 16], VecDeque<Seen>>,
+    order: VecDeque<[u8; 16]>,
+}
+
+/// Which conversation a request belongs to, and which of its requests it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    conversation: [u8; 16],
+    messages: [u8; 16],
+}
+
+impl Turn {
+    /// Of a request. A conversation is the session that the request names; without one it is known by its messages
+    /// up to the first of the user's.
+    pub(crate) fn of(tenant: &str, request: &ChatRequest) -> Turn {
+        let mut whole = blake3::Hasher::new();
+        whole.update(tenant.as_bytes());
+        let mut opening = whole.clone();
+        let mut opened = false;
+        for message in &request.messages {
+            for h in [Some(&mut whole), (!opened).then_some(&mut opening)].into_iter().flatten() {
+                h.update(message.role.as_str().as_bytes());
+                message.content.texts().for_each(|t| {
+                    h.update(&[0]);
+                    h.update(t.as_bytes());
+                });
+                h.update(&[1]);
+            }
+            opened |= message.role == Role::User;
+        }
+        if let Some(session) = &request.options.session {
+            opening = blake3::Hasher::new();
+            opening.update(tenant.as_bytes());
+            opening.update(&[2]);
+            opening.update(session.as_bytes());
+        }
+        let short = |h: &blake3::Hasher| {
+            let mut out = [0; 16];
+            h.finalize_xof().fill(&mut out);
+            out
+        };
+        Turn { conversation: short(&opening), messages: short(&whole) }
+    }
+
+    /// The conversation, as a name.
+    pub(crate) fn conversation(&self) -> String {
+        self.conversation.iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+impl Memory {
+    fn lock(&self) -> MutexGuard<'_, Conversations> {
+        // Every write leaves the memory consistent.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes a request and tells what came before it.
+    pub(crate) fn begins(&self, turn: Turn) -> policies::History {
+        let now = Instant::now();
+        let mut all = self.lock();
+        if !all.by_key.contains_key(&turn.conversation) {
+            all.order.push_back(turn.conversation);
+            while all.order.len() > MAX_CONVERSATIONS {
+                if let Some(oldest) = all.order.pop_front() {
+                    all.by_key.remove(&oldest);
+                }
+            }
+        }
+        let seen = all.by_key.entry(turn.conversation).or_default();
+        while seen.front().is_some_and(|s| now.saturating_duration_since(s.at) > MEMORY)
+            || seen.len() >= MAX_REQUESTS
+        {
+            seen.pop_front();
+        }
+        let again = seen.iter().filter(|s| s.messages == turn.messages).count();
+        let last = seen.back().and_then(|s| s.ended);
+        let history = policies::History {
+            client_retry: u32::try_from(again).unwrap_or(u32::MAX),
+            regenerated: seen
+                .back()
+                .is_some_and(|s| s.messages == turn.messages && s.ended.is_some_and(|e| !e.1)),
+            last_verdict: match last.map(|(verdict, _)| verdict) {
+                Some(Verdict::Passed) => policies::LastVerdict::Passed,
+                Some(Verdict::Failed) => policies::LastVerdict::Failed,
+                Some(Verdict::Unverified) => policies::LastVerdict::Unverified,
+                Some(Verdict::None) | None => policies::LastVerdict::None,
+            },
+            failures_10m: u32::try_from(seen.iter().filter(|s| s.ended.is_some_and(|e| e.1)).count())
+                .unwrap_or(u32::MAX),
+        };
+        seen.push_back(Seen { at: now, messages: turn.messages, ended: None });
+        history
+    }
+
+    /// Notes how a request ended.
+    pub(crate) fn ends(&self, turn: Turn, verdict: Verdict, status: Status) {
+        let mut all = self.lock();
+        let seen = all.by_key.get_mut(&turn.conversation);
+        let open =
+            seen.and_then(|s| s.iter_mut().rev().find(|s| s.messages == turn.messages && s.ended.is_none()));
+        if let Some(open) = open {
+            open.ended = Some((verdict, status == Status::Failed));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use policies::LastVerdict;
+    use serde_json::json;
+
+    fn turn(texts: &[(&str, &str)], session: Option<&str>) -> Turn {
+        let messages: Vec<_> = texts.iter().map(|(r, t)| json!({"role": r, "content": t})).collect();
+        let mut body = json!({"model": "auto", "messages": messages});
+        if let Some(s) = session {
+            body["routing"] = json!({"session": s});
+        }
+        Turn::of("acme", &ChatRequest::from_value(&body).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_comes_again_is_known_for_ten_minutes() {
+        let m = Memory::default();
+        let first = turn(&[("user", "hi")], None);
+        assert_eq!(m.begins(first).client_retry, 0);
+        m.ends(first, Verdict::Failed, Status::Delivered);
+        let again = m.begins(first);
+        assert_eq!(
+            (again.client_retry, again.regenerated, again.last_verdict),
+            (1, true, LastVerdict::Failed)
+        );
+        m.ends(first, Verdict::None, Status::Failed);
+        let later = m.begins(turn(&[("user", "hi"), ("assistant", "yes"), ("user", "more")], None));
+        assert_eq!((later.client_retry, later.failures_10m, later.regenerated), (0, 1, false));
+        tokio::time::advance(Duration::from_secs(601)).await;
+        assert_eq!(m.begins(first), policies::History::default());
+    }
+
+    #[test]
+    fn a_session_is_a_conversation_whatever_it_begins_with() {
+        let m = Memory::default();
+        let (a, b) = (turn(&[("user", "one")], Some("s")), turn(&[("user", "two")], Some("s")));
+        m.begins(a);
+        m.ends(a, Verdict::Passed, Status::Delivered);
+        assert_eq!(m.begins(b).last_verdict, LastVerdict::Passed);
+        assert_eq!(m.begins(turn(&[("user", "one")], Some("t"))), policies::History::default());
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let m = Memory::default();
+        for i in 0..MAX_CONVERSATIONS + 50 {
+            m.begins(turn(&[("user", "x")], Some(&format!("s{i}"))));
+        }
+        let all = m.lock();
+        assert_eq!((all.by_key.len(), all.order.len()), (MAX_CONVERSATIONS, MAX_CONVERSATIONS));
+    }
+}

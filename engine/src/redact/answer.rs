@@ -1,0 +1,195 @@
+//! Answers on their way to the client: every text of theirs, whole or in chunks.
+
+use super::filter::Filter;
+use super::{Blocked, Redaction};
+use std::collections::BTreeMap;
+use types::completion::{Delta, ToolCallDelta};
+use types::directives::Place;
+use types::{Chunk, Completion};
+
+/// Which text of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Part {
+    Text,
+    Reasoning,
+    Refusal,
+    Arguments(u32),
+}
+
+/// Redacts and restores the answers of one request.
+pub(crate) struct Answers {
+    redaction: Redaction,
+    tokens: Vec<(String, String)>,
+    /// The answer's text is JSON.
+    json: bool,
+    /// By choice and part.
+    growing: BTreeMap<(u32, Part), Filter>,
+}
+
+impl Answers {
+    /// `None` where answers go out as they are.
+    pub(crate) fn of(redaction: &Redaction, json: bool) -> Option<Self> {
+        let tokens = redaction.restorable();
+        let idle = tokens.is_empty() && !redaction.concerns(Place::Output);
+        let redaction = redaction.clone();
+        (!idle).then_some(Answers { redaction, tokens, json, growing: BTreeMap::new() })
+    }
+
+    /// A whole answer.
+    ///
+    /// # Errors
+    /// A value that must be refused.
+    pub(crate) fn whole(&self, completion: &mut Completion) -> Result<(), Blocked> {
+        for choice in &mut completion.choices {
+            choice.text = self.all(&choice.text, self.json)?;
+            choice.reasoning = self.all(&choice.reasoning, false)?;
+            if let Some(refusal) = &mut choice.refusal {
+                *refusal = self.all(refusal, false)?;
+            }
+            for call in &mut choice.tool_calls {
+                call.arguments = self.all(&call.arguments, true)?;
+            }
+        }
+        // The vendor's own bytes hold the texts as they were.
+        completion.raw = None;
+        Ok(())
+    }
+
+    fn all(&self, text: &str, json: bool) -> Result<String, Blocked> {
+        let mut filter = Filter::new(self.redaction.clone(), &self.tokens, json);
+        let mut out = filter.push(text)?;
+        out.push_str(&filter.finish()?);
+        Ok(out)
+    }
+
+    /// A chunk: what of its texts, and of those before it, can be given. The end of a choice gives what is left.
+    ///
+    /// # Errors
+    /// A value that must be refused.
+    pub(crate) fn chunk(&mut self, chunk: &mut Chunk) -> Result<(), Blocked> {
+        let mut deltas = Vec::with_capacity(chunk.choices.len());
+        for mut delta in std::mem::take(&mut chunk.choices) {
+            let index = delta.index;
+            for (part, text) in [
+                (Part::Text, &mut delta.text),
+                (Part::Reasoning, &mut delta.reasoning),
+                (Part::Refusal, &mut delta.refusal),
+            ] {
+                if let Some(piece) = text.take() {
+                    let given = self.filter(index, part).push(&piece)?;
+                    *text = (!given.is_empty()).then_some(given);
+                }
+            }
+            for call in &mut delta.tool_calls {
+                call.arguments = self.filter(index, Part::Arguments(call.index)).push(&call.arguments)?;
+            }
+            if delta.finish_reason.is_some() {
+                deltas.extend(self.rest(index)?);
+            }
+            deltas.push(delta);
+        }
+        chunk.choices = deltas;
+        chunk.raw = None;
+        Ok(())
+    }
+
+    /// What is left when a stream ends without saying so of every choice.
+    ///
+    /// # Errors
+    /// A value that must be refused.
+    pub(crate) fn end(&mut self) -> Result<Vec<Delta>, Blocked> {
+        let choices: Vec<u32> = self.growing.keys().map(|(index, _)| *index).collect();
+        let mut deltas = Vec::new();
+        for index in choices {
+            deltas.extend(self.rest(index)?);
+        }
+        Ok(deltas)
+    }
+
+    fn rest(&mut self, index: u32) -> Result<Option<Delta>, Blocked> {
+        let mut delta = Delta { index, ..Delta::default() };
+        let mut any = false;
+        let own: Vec<(u32, Part)> = self.growing.keys().filter(|(i, _)| *i == index).copied().collect();
+        for key in own {
+            let Some(mut filter) = self.growing.remove(&key) else { continue };
+            let left = filter.finish()?;
+            if left.is_empty() {
+                continue;
+            }
+            any = true;
+            match key.1 {
+                Part::Text => delta.text = Some(left),
+                Part::Reasoning => delta.reasoning = Some(left),
+                Part::Refusal => delta.refusal = Some(left),
+                Part::Arguments(call) => {
+                    delta.tool_calls.push(ToolCallDelta {
+                        index: call,
+                        arguments: left,
+                        ..ToolCallDelta::default()
+                    });
+                }
+            }
+        }
+        Ok(any.then_some(delta))
+    }
+
+    fn filter(&mut self, index: u32, part: Part) -> &mut Filter {
+        let json = match part {
+            Part::Text => self.json,
+            Part::Arguments(_) => true,
+            Part::Reasoning | Part::Refusal => false,
+        };
+        let (redaction, tokens) = (&self.redaction, &self.tokens);
+        self.growing.entry((index, part)).or_insert_with(|| Filter::new(redaction.clone(), tokens, json))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::redaction;
+    use super::*;
+    use types::FinishReason;
+    use types::directives::RedactAction;
+    use types::privacy::Entity;
+
+    #[test]
+    fn tokens_come_back_over_chunks_in_texts_and_tool_calls() {
+        let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Mask, true)]);
+        r.text("ada@analytical.co.uk", Place::Input).unwrap();
+        let mut answers = Answers::of(&r, false).unwrap();
+        let delta = |text: Option<&str>, arguments: &str, end: bool| Delta {
+            text: text.map(str::to_owned),
+            tool_calls: if arguments.is_empty() {
+                Vec::new()
+            } else {
+                vec![ToolCallDelta { arguments: arguments.to_owned(), ..ToolCallDelta::default() }]
+            },
+            finish_reason: end.then_some(FinishReason::Stop),
+            ..Delta::default()
+        };
+        let (mut text, mut arguments) = (String::new(), String::new());
+        for d in [
+            delta(Some("to [EMA"), "", false),
+            delta(Some("IL_1], "), "{\"a\":\"[E", false),
+            delta(Some("and [EMAIL"), "MAIL_1]\"}", false),
+            delta(None, "", true),
+        ] {
+            let mut chunk = Chunk { choices: vec![d], ..Chunk::default() };
+            answers.chunk(&mut chunk).unwrap();
+            for d in chunk.choices {
+                text.push_str(&d.text.unwrap_or_default());
+                arguments.push_str(&d.tool_calls.iter().map(|t| t.arguments.as_str()).collect::<String>());
+            }
+        }
+        assert_eq!(text, "to ada@analytical.co.uk, and [EMAIL");
+        assert_eq!(arguments, "{\"a\":\"ada@analytical.co.uk\"}");
+        assert!(answers.end().unwrap().is_empty());
+    }
+
+    #[test]
+    fn nothing_to_do_is_nothing_done() {
+        let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Mask, false)]);
+        r.text("ada@analytical.co.uk", Place::Input).unwrap();
+        assert!(Answers::of(&r, false).is_none());
+    }
+}

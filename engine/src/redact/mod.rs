@@ -1,0 +1,263 @@
+//! Values that must not go everywhere: masked, hashed or removed on the way to providers, in answers and in
+//! records, and put back in the client's answer where a policy says so.
+//!
+//! The order is fixed: input is redacted before anything of it is used for a call; the provider's text is checked
+//! by the workflow, then redacted, then what was masked on the way out is restored, then it reaches the client.
+
+mod answer;
+mod filter;
+
+pub(crate) use answer::Answers;
+
+use bytes::Bytes;
+use serde_json::Value;
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use types::directives::{Place, Redact, RedactAction, Set};
+use types::privacy::{Detector, Entity};
+
+/// Members of a body whose strings are no text of the client's.
+const NOT_TEXT: &[&str] = &["model", "role", "type", "tool_choice", "tool_call_id", "id"];
+
+/// Stronger than any redaction: the request or answer is refused because of this kind of value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Blocked(pub(crate) Entity);
+
+/// Redaction of one request. Cheap to clone; all clones share what was masked.
+#[derive(Clone)]
+pub(crate) struct Redaction {
+    detector: Arc<dyn Detector>,
+    rules: Arc<[Redact]>,
+    /// Key of the hashes: the same for all requests of a tenant.
+    key: [u8; 32],
+    vault: Arc<Mutex<Vault>>,
+}
+
+/// What stands for what, for one request only.
+#[derive(Default)]
+struct Vault {
+    tokens: HashMap<(Entity, String), String>,
+    /// Tokens that are replaced back, with their values.
+    restorable: Vec<(String, String)>,
+    next: HashMap<Entity, u32>,
+    /// The request as it came: its texts may hold what looks like a token.
+    taken: Bytes,
+    counts: HashMap<Entity, u32>,
+}
+
+impl std::fmt::Debug for Redaction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Redaction").field(&self.rules).finish()
+    }
+}
+
+impl Redaction {
+    /// What the directives of a request demand. `key` is the key of hashes, `tenant` whose request, `body` the
+    /// request as it came.
+    pub(crate) fn of(demanded: &[Set<Redact>], key: &[u8; 32], tenant: &str, body: Bytes) -> Self {
+        let vault = Vault { taken: body, ..Vault::default() };
+        Redaction {
+            detector: workflows::detector(),
+            rules: demanded.iter().map(|s| s.value).collect(),
+            key: *blake3::keyed_hash(key, tenant.as_bytes()).as_bytes(),
+            vault: Arc::new(Mutex::new(vault)),
+        }
+    }
+
+    /// With further rules; what stands for what stays the same. Of several rules for one thing the strongest counts.
+    pub(crate) fn with(&self, more: &[Set<Redact>]) -> Self {
+        let mut rules: Vec<Redact> = self.rules.iter().copied().chain(more.iter().map(|s| s.value)).collect();
+        rules.sort_by_key(|r| Reverse(r.action));
+        Redaction { rules: rules.into(), ..self.clone() }
+    }
+
+    /// With every kind of value masked somewhere.
+    pub(crate) fn masking_all(&self, place: Place) -> Self {
+        let rule = |entity| Redact { entity, place, action: RedactAction::Mask, restore: false };
+        Redaction { rules: Entity::ALL.into_iter().map(rule).collect(), ..self.clone() }
+    }
+
+    /// Whether anything is redacted at all.
+    pub(crate) fn is_busy(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// Whether anything is redacted there.
+    pub(crate) fn concerns(&self, place: Place) -> bool {
+        self.rules.iter().any(|r| r.place == place)
+    }
+
+    fn vault(&self) -> MutexGuard<'_, Vault> {
+        // Every write leaves the vault consistent.
+        self.vault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The kinds that are redacted there.
+    pub(crate) fn kinds(&self, place: Place) -> Vec<Entity> {
+        self.rules.iter().filter(|r| r.place == place).map(|r| r.entity).collect()
+    }
+
+    /// Tokens that are replaced back in the client's answer, with their values.
+    pub(crate) fn restorable(&self) -> Vec<(String, String)> {
+        self.vault().restorable.clone()
+    }
+
+    /// How many values were redacted, by kind.
+    pub(crate) fn counts(&self) -> Vec<(Entity, u32)> {
+        let mut counts: Vec<_> = self.vault().counts.iter().map(|(e, n)| (*e, *n)).collect();
+        counts.sort_unstable();
+        counts
+    }
+
+    /// Redacts every text of a request's body.
+    ///
+    /// # Errors
+    /// A value that must be refused.
+    pub(crate) fn body(&self, body: &mut Value) -> Result<(), Blocked> {
+        match body {
+            Value::String(s) => {
+                // Images are no text.
+                if !s.starts_with("data:")
+                    && let Cow::Owned(redacted) = self.text(s, Place::Input)?
+                {
+                    *s = redacted;
+                }
+                Ok(())
+            }
+            Value::Array(items) => items.iter_mut().try_for_each(|item| self.body(item)),
+            // A member of that name that is no string is somebody's own, such as a property of a schema.
+            Value::Object(members) => members
+                .iter_mut()
+                .filter(|(key, value)| !(value.is_string() && NOT_TEXT.contains(&key.as_str())))
+                .try_for_each(|(_, value)| self.body(value)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Redacts a whole text.
+    ///
+    /// # Errors
+    /// A value that must be refused.
+    pub(crate) fn text<'t>(&self, text: &'t str, place: Place) -> Result<Cow<'t, str>, Blocked> {
+        let kinds = self.kinds(place);
+        let found = if kinds.is_empty() { Vec::new() } else { self.detector.find(text, &kinds) };
+        if found.is_empty() {
+            return Ok(Cow::Borrowed(text));
+        }
+        let mut out = String::with_capacity(text.len());
+        let mut at = 0;
+        for value in found {
+            out.push_str(text.get(at..value.span.start).unwrap_or(""));
+            out.push_str(&self.instead(value.entity, text.get(value.span.clone()).unwrap_or(""), place)?);
+            at = value.span.end;
+        }
+        out.push_str(text.get(at..).unwrap_or(""));
+        Ok(Cow::Owned(out))
+    }
+
+    /// What stands in the place of a value.
+    fn instead(&self, entity: Entity, value: &str, place: Place) -> Result<String, Blocked> {
+        let rule = self.rules.iter().find(|r| r.entity == entity && r.place == place);
+        let Some(rule) = rule else { return Ok(value.to_owned()) };
+        let mut vault = self.vault();
+        let count = vault.counts.entry(entity).or_default();
+        *count = count.saturating_add(1);
+        Ok(match rule.action {
+            RedactAction::Block => return Err(Blocked(entity)),
+            RedactAction::Drop => String::new(),
+            RedactAction::Hash => {
+                let hash = blake3::keyed_hash(&self.key, value.as_bytes()).to_hex();
+                let short = hash.as_str().get(..16).unwrap_or("");
+                format!("[{}:{short}]", entity.as_str().to_uppercase())
+            }
+            RedactAction::Mask => vault.token(entity, value, rule.restore && place == Place::Input),
+        })
+    }
+}
+
+impl Vault {
+    /// The token of a value: the same for the same value, and one that the request does not hold already.
+    fn token(&mut self, entity: Entity, value: &str, restore: bool) -> String {
+        let key = (entity, value.to_owned());
+        if let Some(token) = self.tokens.get(&key) {
+            return token.clone();
+        }
+        let name = entity.as_str().to_uppercase();
+        let token = loop {
+            let next = self.next.entry(entity).or_default();
+            *next = next.saturating_add(1);
+            let token = format!("[{name}_{next}]");
+            if !std::str::from_utf8(&self.taken).unwrap_or_default().contains(&token) {
+                break token;
+            }
+        };
+        if restore {
+            self.restorable.push((token.clone(), value.to_owned()));
+        }
+        self.tokens.insert(key, token.clone());
+        token
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use serde_json::json;
+
+    pub(crate) fn redaction(rules: &[(Entity, Place, RedactAction, bool)]) -> Redaction {
+        let rule = |(entity, place, action, restore): &(Entity, Place, RedactAction, bool)| Set {
+            value: Redact { entity: *entity, place: *place, action: *action, restore: *restore },
+            rule: "r".into(),
+        };
+        let rules: Vec<_> = rules.iter().map(rule).collect();
+        Redaction::of(&rules, &[7; 32], "acme", Bytes::from_static(b"[EMAIL_2] stands here"))
+    }
+
+    #[test]
+    fn equal_values_have_equal_tokens_and_no_token_that_the_request_holds() {
+        let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Mask, true)]);
+        let mut body = json!({
+            "model": "ada@analytical.co.uk",
+            "messages": [
+                {"role": "user", "content": "to ada@analytical.co.uk and bob@analytical.co.uk"},
+                {"role": "user", "content": [{"type": "text", "text": "again ada@analytical.co.uk"}]},
+                {"role": "assistant", "tool_calls": [{"id": "x", "function": {"arguments": "{\"to\":\"eve@analytical.co.uk\"}"}}]},
+            ],
+            "user": "bob@analytical.co.uk",
+        });
+        r.body(&mut body).unwrap();
+        assert_eq!(body["messages"][0]["content"], "to [EMAIL_1] and [EMAIL_3]");
+        assert_eq!(body["messages"][1]["content"][0]["text"], "again [EMAIL_1]");
+        assert_eq!(body["messages"][2]["tool_calls"][0]["function"]["arguments"], "{\"to\":\"[EMAIL_4]\"}");
+        assert_eq!((&body["user"], &body["model"]), (&json!("[EMAIL_3]"), &json!("ada@analytical.co.uk")));
+        assert_eq!(r.restorable().len(), 3);
+        assert_eq!(r.counts(), [(Entity::Email, 5)]);
+    }
+
+    #[test]
+    fn the_other_actions() {
+        let hash = |tenant: &str| {
+            let rule = Redact {
+                entity: Entity::Email,
+                place: Place::Logs,
+                action: RedactAction::Hash,
+                restore: false,
+            };
+            let rules = [Set { value: rule, rule: "r".into() }];
+            let r = Redaction::of(&rules, &[7; 32], tenant, Bytes::new());
+            r.text("ada@analytical.co.uk", Place::Logs).unwrap().into_owned()
+        };
+        assert_eq!(hash("a"), hash("a"));
+        assert_ne!(hash("a"), hash("b"));
+        assert!(hash("a").starts_with("[EMAIL:"));
+        let r = redaction(&[
+            (Entity::Email, Place::Output, RedactAction::Drop, false),
+            (Entity::Card, Place::Output, RedactAction::Block, false),
+        ]);
+        assert_eq!(r.text("x ada@analytical.co.uk y", Place::Output).unwrap(), "x  y");
+        assert_eq!(r.text("4111 1111 1111 1111", Place::Output), Err(Blocked(Entity::Card)));
+        assert_eq!(r.text("4111 1111 1111 1111", Place::Input).unwrap(), "4111 1111 1111 1111");
+    }
+}

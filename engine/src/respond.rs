@@ -1,0 +1,368 @@
+//! What policies say of an answer before it reaches the client: of the calls of tools it asks for, then of the
+//! answer itself.
+
+use crate::View;
+use crate::approvals::{self, Approvals, HeldAnswer, Question};
+use crate::calls::Calls;
+use crate::demands::Demands;
+use crate::error::{Error, Kind};
+use crate::redact::{Blocked, Redaction};
+use crate::rewrite::blocked;
+use crate::who::Who;
+use policies::{Phase, Response, RunSoFar, ToolCall};
+use std::sync::Arc;
+use types::ChatRequest;
+use types::directives::{Approval, Directives, Escalate, Further, Place, Set, StreamMode};
+use types::expr::Scope;
+use types::matrix::Model;
+use types::{Completion, Verdict};
+use workflows::{Ending, Input, Trace, Workflow};
+
+/// Asks the policies about the answers of one request.
+pub(crate) struct Respond {
+    pub(crate) view: Arc<View>,
+    pub(crate) who: Arc<Who>,
+    pub(crate) approvals: Arc<Approvals>,
+    pub(crate) demands: Demands,
+    /// What the request phase says of tools.
+    pub(crate) tools: Option<Further>,
+    /// What a workflow is run on, once more where an answer is not enough.
+    pub(crate) again: Again,
+}
+
+/// What a workflow is run on. The sink and the observer are of the first run alone.
+pub(crate) struct Again {
+    pub(crate) input: Input,
+    pub(crate) calls: Calls,
+    pub(crate) workflow: Arc<Workflow>,
+}
+
+/// What becomes of an answer.
+enum Next {
+    /// It goes out.
+    Deliver(HeldAnswer),
+    /// The request is to be answered once more, there.
+    Again(Escalate, HeldAnswer),
+    /// It does not go out.
+    Refuse(Error),
+}
+
+/// Whether any policy could have a say in the answer to a request.
+pub(crate) fn concerns(view: &View, request: &ChatRequest, further: Option<&Further>) -> bool {
+    let policies = &view.bundle.policies;
+    policies.has(Phase::Response)
+        || !request.tools.is_empty() && (policies.has(Phase::Tool) || further.is_some_and(restricts_tools))
+}
+
+/// Whether an answer must be complete before any of it goes out.
+pub(crate) fn holds_back(view: &View, scope: &Scope, request: &ChatRequest, d: &Directives) -> bool {
+    let further = d.further.as_deref();
+    let demanded = further.and_then(|f| f.stream.as_ref());
+    let policies = &view.bundle.policies;
+    // Whatever must be checked on the way is checked whole: more is held back than demanded, never less.
+    demanded.is_some_and(|s| s.value > StreamMode::Passthrough)
+        || !request.tools.is_empty() && (policies.has(Phase::Tool) || further.is_some_and(restricts_tools))
+        || policies.has(Phase::Response) && policies.holds_back(scope)
+}
+
+fn restricts_tools(further: &Further) -> bool {
+    !further.allow_tools.is_empty() || !further.deny_tools.is_empty()
+}
+
+/// What is said of tools, alone.
+pub(crate) fn of_tools(further: Option<&Further>) -> Option<Further> {
+    further.filter(|f| restricts_tools(f)).map(|f| Further {
+        allow_tools: f.allow_tools.clone(),
+        deny_tools: f.deny_tools.clone(),
+        ..Further::default()
+    })
+}
+
+impl Respond {
+    /// What becomes of the end of a run once the policies have seen its answer.
+    pub(crate) async fn answered(self, ending: Ending) -> Ending {
+        let first = match ending {
+            Ending::Delivered { completion, model, verdict } => HeldAnswer { completion, model, verdict },
+            Ending::Streamed { completion, model, verdict } => {
+                // No rule that could stop it was there; those that are only watched still see it.
+                let answer = HeldAnswer { completion, model, verdict };
+                if let Ok(mut d) = self.of_response(&answer, false).await {
+                    self.demands.said.note(&mut d);
+                }
+                let HeldAnswer { completion, model, verdict } = answer;
+                return Ending::Streamed { completion, model, verdict };
+            }
+            other => return other,
+        };
+        let next = match self.judge(first, false).await {
+            Next::Again(to, first) => match self.escalate(&to).await {
+                Some(second) => self.judge(second, true).await,
+                // Nobody of those it should go to gave an answer: the first one has to do.
+                None => self.judge(first, true).await,
+            },
+            next => next,
+        };
+        match next {
+            Next::Deliver(HeldAnswer { completion, model, verdict })
+            | Next::Again(_, HeldAnswer { completion, model, verdict }) => {
+                Ending::Delivered { completion, model, verdict }
+            }
+            Next::Refuse(error) => self.demands.said.refuse(error),
+        }
+    }
+
+    /// The answer of those to whom a rule sends the request.
+    async fn escalate(&self, to: &Escalate) -> Option<HeldAnswer> {
+        let Again { input, calls, workflow } = &self.again;
+        let (candidates, workflow) = match to {
+            Escalate::Models(set) => (calls.candidates.only(set)?, workflow.clone()),
+            Escalate::Workflow(name) => {
+                (calls.candidates.clone(), self.view.bundle.library.get(name)?.clone())
+            }
+        };
+        let before = input.trace.snapshot();
+        let calls = Calls { candidates, ..calls.clone() };
+        let done = workflows::run(workflow, copy(input), Arc::new(calls)).await;
+        if let Ending::Delivered { completion, model, verdict } = done.ending {
+            return Some(HeldAnswer { completion, model, verdict });
+        }
+        let steps = input.trace.take().steps;
+        input.trace.put(types::Run { steps, ..before });
+        None
+    }
+
+    /// What becomes of an answer; `escalated` = no further one is asked for.
+    async fn judge(&self, mut answer: HeldAnswer, escalated: bool) -> Next {
+        let mut approvals = match self.of_tools(&mut answer).await {
+            Ok(approvals) => approvals,
+            Err(e) => return Next::Refuse(e),
+        };
+        let mut phase = "tool";
+        if self.view.bundle.policies.has(Phase::Response) {
+            let mut d = match self.of_response(&answer, escalated).await {
+                Ok(d) => d,
+                Err(e) => return Next::Refuse(e),
+            };
+            self.demands.said.note(&mut d);
+            if let Some(e) = denial(&d) {
+                return Next::Refuse(e);
+            }
+            if let Some(further) = d.further {
+                if let Some(to) = further.escalate.clone().filter(|_| !escalated) {
+                    return Next::Again(to.value, answer);
+                }
+                let redaction = self.demands.redaction.with(&in_answers(&further));
+                if let Err(e) = texts(&mut answer.completion, &redaction) {
+                    return Next::Refuse(blocked(e));
+                }
+                if !further.approvals.is_empty() {
+                    phase = "response";
+                    approvals.extend(further.approvals);
+                }
+            }
+        }
+        if approvals.is_empty() {
+            return Next::Deliver(answer);
+        }
+        Next::Refuse(self.ask(phase, &approvals, answer))
+    }
+
+    /// Asks people about the very answer that goes out once they agree.
+    fn ask(&self, phase: &'static str, demanded: &[Set<Approval>], answer: HeldAnswer) -> Error {
+        let request = &self.again.input.request;
+        let question = Question {
+            who: &self.who,
+            phase,
+            binding: approvals::binding(request, &self.who, self.view.bundle.hash()),
+            demanded,
+            approvers: self.view.bundle.policies.approvers(),
+            user: request.user.as_deref(),
+            shows: shown(&answer.completion),
+        };
+        self.approvals.ask(&question, Some(answer))
+    }
+
+    async fn of_response(&self, answer: &HeldAnswer, escalated: bool) -> Result<Directives, Error> {
+        let HeldAnswer { completion, model, verdict } = answer;
+        let response = response(&self.again.input.trace, completion, model, *verdict, escalated);
+        let scope = policies::response_scope(&self.again.input.scope, self.so_far(), response);
+        let evaluated = self.view.bundle.policies.evaluate(Phase::Response, &scope).await;
+        evaluated.map_err(|e| unevaluated(&e))
+    }
+
+    /// Asks about every call of a tool that the answer wants the client to make; who has to agree.
+    async fn of_tools(&self, answer: &mut HeldAnswer) -> Result<Vec<Set<Approval>>, Error> {
+        let mut approvals = Vec::new();
+        let has = self.view.bundle.policies.has(Phase::Tool);
+        if self.again.input.request.tools.is_empty() || !has && self.tools.is_none() {
+            return Ok(approvals);
+        }
+        let mut so_far = 0_u32;
+        let mut changed = false;
+        for call in answer.completion.choices.iter_mut().flat_map(|c| &mut c.tool_calls) {
+            forbidden(self.tools.as_ref(), &call.name)?;
+            if has {
+                let tool = ToolCall {
+                    args: serde_json::from_str(&call.arguments).unwrap_or_default(),
+                    name: call.name.clone(),
+                    calls_so_far: so_far,
+                    ..ToolCall::default()
+                };
+                let further = self.of_tool(tool).await?;
+                let redaction = self.demands.redaction.with(&in_answers(&further));
+                if redaction.concerns(Place::Output) {
+                    let text = redaction.text(&call.arguments, Place::Output).map_err(blocked)?;
+                    call.arguments = text.into_owned();
+                    changed = true;
+                }
+                approvals.extend(further.approvals);
+            }
+            so_far = so_far.saturating_add(1);
+        }
+        if changed {
+            // The vendor's own bytes hold the arguments as they were.
+            answer.completion.raw = None;
+        }
+        Ok(approvals)
+    }
+
+    async fn of_tool(&self, tool: ToolCall) -> Result<Further, Error> {
+        let so_far = self.so_far();
+        let spent = so_far.cost_usd;
+        let name = tool.name.clone();
+        let scope = policies::tool_scope(&self.again.input.scope, so_far, tool);
+        let evaluated = self.view.bundle.policies.evaluate(Phase::Tool, &scope).await;
+        let mut d = evaluated.map_err(|e| unevaluated(&e))?;
+        self.demands.said.note(&mut d);
+        if let Some(e) = denial(&d) {
+            return Err(e);
+        }
+        if let Some(cap) = d.cap_cost.as_ref().filter(|c| spent > c.value.dollars()) {
+            let message =
+                format!("the rule `{}` allows {} USD before `{name}` is called", cap.rule, cap.value);
+            return Err(Kind::Budget(message).into());
+        }
+        let further = d.further.map(|f| *f).unwrap_or_default();
+        forbidden(Some(&further), &name)?;
+        Ok(further)
+    }
+
+    fn so_far(&self) -> RunSoFar {
+        let (cost, calls) = self.again.calls.ledger.so_far();
+        RunSoFar {
+            workflow: self.again.input.trace.snapshot().workflow,
+            iterations: 0,
+            cost_usd: cost.dollars(),
+            calls,
+            elapsed_ms: u64::try_from(self.again.calls.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// The same input for another run.
+fn copy(input: &Input) -> Input {
+    Input {
+        request: input.request.clone(),
+        scope: input.scope.clone(),
+        language: input.language.clone(),
+        extra_validators: input.extra_validators.clone(),
+        edits: input.edits.clone(),
+        sink: None,
+        inputs: input.inputs.clone(),
+        vars: input.vars.clone(),
+        usd: input.usd,
+        facts: input.facts.clone(),
+        deadline: input.deadline,
+        trace: input.trace.clone(),
+        observer: None,
+    }
+}
+
+impl Again {
+    /// For a run on the same as the first one.
+    pub(crate) fn of(input: &Input, calls: &Calls, workflow: &Arc<Workflow>) -> Again {
+        Again { input: copy(input), calls: calls.clone(), workflow: workflow.clone() }
+    }
+}
+
+/// What a rule of a later phase redacts before the client sees it: there, what comes in is the answer.
+fn in_answers(further: &Further) -> Vec<Set<types::directives::Redact>> {
+    let mut rules: Vec<_> = further.redact.iter().filter(|r| r.value.place != Place::Logs).cloned().collect();
+    for r in &mut rules {
+        r.value.place = Place::Output;
+        r.value.restore = false;
+    }
+    rules
+}
+
+/// Redacts every text of an answer.
+fn texts(completion: &mut Completion, redaction: &Redaction) -> Result<(), Blocked> {
+    if !redaction.concerns(Place::Output) {
+        return Ok(());
+    }
+    let text = |text: &mut String| -> Result<(), Blocked> {
+        if let std::borrow::Cow::Owned(changed) = redaction.text(text, Place::Output)? {
+            *text = changed;
+        }
+        Ok(())
+    };
+    for choice in &mut completion.choices {
+        text(&mut choice.text)?;
+        text(&mut choice.reasoning)?;
+        choice.refusal.iter_mut().try_for_each(text)?;
+        choice.tool_calls.iter_mut().try_for_each(|call| text(&mut call.arguments))?;
+    }
+    completion.raw = None;
+    Ok(())
+}
+
+/// An answer as those see it who are asked about it.
+fn shown(completion: &Completion) -> String {
+    let mut shown = completion.text().to_owned();
+    for call in completion.tool_calls() {
+        shown.push_str(&format!("\n{}({})", call.name, call.arguments));
+    }
+    shown
+}
+
+fn response(
+    trace: &Trace,
+    c: &Completion,
+    model: &Arc<Model>,
+    verdict: Verdict,
+    escalated: bool,
+) -> Response {
+    let findings = trace.snapshot().steps.into_iter().flat_map(|s| s.findings).collect();
+    Response {
+        text: c.text().into(),
+        verdict,
+        findings,
+        provider: model.id.split('/').next().unwrap_or("").to_owned(),
+        model: model.id.to_string(),
+        finish_reason: c.finish_reason().map_or_else(String::new, |f| f.as_str().to_owned()),
+        refused: c.refused(),
+        usage: c.usage,
+        cost_usd: model.price.map(|p| p.cost(&c.usage).dollars()),
+        escalated,
+    }
+}
+
+/// The first refusal.
+fn denial(d: &Directives) -> Option<Error> {
+    let denial = d.denials.first()?;
+    let kind =
+        Kind::Denied { reason: denial.reason.clone(), code: denial.code.clone(), status: denial.status };
+    Some(kind.into())
+}
+
+/// # Errors
+/// A rule forbids the tool.
+fn forbidden(further: Option<&Further>, tool: &str) -> Result<(), Error> {
+    let Some(rule) = further.and_then(|f| f.forbids_tool(tool)) else { return Ok(()) };
+    let reason = format!("the rule `{rule}` forbids the tool `{tool}`");
+    Err(Kind::Denied { reason, code: "tool_denied".to_owned(), status: 403 }.into())
+}
+
+fn unevaluated(e: &policies::Error) -> Error {
+    Kind::PolicyEvaluation(e.public_message()).into()
+}

@@ -1,0 +1,222 @@
+//! What policies change in a request before anything of it is used: values masked, tools taken away, parameters and
+//! instructions added, a form demanded. The request becomes another one, so that profile, checks, calls and records
+//! all see the same.
+
+use crate::error::{Error, Kind};
+use crate::redact::{Blocked, Redaction};
+use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use types::ChatRequest;
+use types::chat::{ResponseFormat, ToolChoice};
+use types::directives::{Format, Further, Place, RuleId};
+
+/// The request as policies want it; `None` = as it came.
+///
+/// # Errors
+/// What a policy forbids of it.
+pub(crate) fn rewrite(
+    request: &ChatRequest,
+    further: &Further,
+    redaction: &Redaction,
+) -> Result<Option<Arc<ChatRequest>>, Error> {
+    let forbidden = forbidden_tools(request, further)?;
+    let format = format(request, further)?;
+    let idle = forbidden.is_empty()
+        && format.is_none()
+        && !redaction.concerns(Place::Input)
+        && further.params.is_empty()
+        && further.system.is_empty();
+    if idle {
+        return Ok(None);
+    }
+    let mut body: Value = serde_json::from_slice(request.body()).map_err(|e| internal(&e))?;
+    redaction.body(&mut body).map_err(blocked)?;
+    if let Some(members) = body.as_object_mut() {
+        take_tools(members, &forbidden);
+        set_params(members, further);
+        add_system(members, further);
+        if let Some(format) = format {
+            members.insert("response_format".to_owned(), json!({"type": format}));
+        }
+    }
+    let mut changed = ChatRequest::from_value(&body).map_err(|e| internal(&e))?;
+    // Options may have come in headers, too, and the model may have been named anew.
+    changed.options = request.options.clone();
+    changed.model.clone_from(&request.model);
+    Ok(Some(Arc::new(changed)))
+}
+
+/// The refusal of a value.
+pub(crate) fn blocked(Blocked(entity): Blocked) -> Error {
+    let reason =
+        format!("it holds a value of the kind `{}`, which a policy does not let through", entity.as_str());
+    Kind::Denied { reason, code: "pii".to_owned(), status: 403 }.into()
+}
+
+fn internal(e: &dyn std::fmt::Display) -> Error {
+    Kind::Internal(format!("a request that policies changed cannot be read any more: {e}")).into()
+}
+
+fn denied(rule: &RuleId, code: &str, reason: String) -> Error {
+    tracing::debug!(rule = &**rule, code, "refused");
+    Kind::Denied { reason, code: code.to_owned(), status: 403 }.into()
+}
+
+/// Names of the tools that are taken away.
+///
+/// # Errors
+/// The request insists on one of them, or on any where none is left.
+fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Vec<&'r str>, Error> {
+    let rule = |name: &str| further.forbids_tool(name);
+    let forbidden: Vec<&str> =
+        request.tools.iter().map(|t| t.name.as_str()).filter(|n| rule(n).is_some()).collect();
+    let insists = match &request.tool_choice {
+        ToolChoice::Function(name) => forbidden.iter().find(|f| *f == name).copied(),
+        ToolChoice::Required if forbidden.len() == request.tools.len() => forbidden.first().copied(),
+        _ => None,
+    };
+    match insists.and_then(|name| Some((name, rule(name)?))) {
+        Some((name, rule)) => Err(denied(rule, "tool_denied", format!("the tool `{name}` may not be used"))),
+        None => Ok(forbidden),
+    }
+}
+
+fn take_tools(members: &mut Map<String, Value>, forbidden: &[&str]) {
+    if forbidden.is_empty() {
+        return;
+    }
+    for (key, at) in [("tools", "/function/name"), ("functions", "/name")] {
+        if let Some(list) = members.get_mut(key).and_then(Value::as_array_mut) {
+            list.retain(|t| {
+                let name = t.pointer(at).or_else(|| t.get("name")).and_then(Value::as_str);
+                name.is_none_or(|n| !forbidden.contains(&n))
+            });
+            if list.is_empty() {
+                members.remove(key);
+                members.remove(if key == "tools" { "tool_choice" } else { "function_call" });
+                members.remove("parallel_tool_calls");
+            }
+        }
+    }
+}
+
+fn set_params(members: &mut Map<String, Value>, further: &Further) {
+    for (name, set) in &further.params {
+        if name == "max_tokens" {
+            // The two names of the same thing must not contradict each other.
+            members.remove("max_completion_tokens");
+        }
+        members.insert(name.clone(), set.value.clone());
+    }
+}
+
+/// Puts instructions before, or behind, those of the request.
+fn add_system(members: &mut Map<String, Value>, further: &Further) {
+    let Some(messages) = members.get_mut("messages").and_then(Value::as_array_mut) else { return };
+    let instruction =
+        |m: &Value| matches!(m.get("role").and_then(Value::as_str), Some("system" | "developer"));
+    let message = |text: &str| json!({"role": "system", "content": text});
+    let (before, behind): (Vec<_>, Vec<_>) = further.system.iter().partition(|s| s.value.before);
+    let own = messages.iter().take_while(|m| instruction(m)).count();
+    messages.splice(own..own, behind.iter().map(|s| message(&s.value.text)));
+    messages.splice(0..0, before.iter().map(|s| message(&s.value.text)));
+}
+
+/// The form to ask for, where the request does not.
+///
+/// # Errors
+/// A schema is demanded and the request has none.
+fn format(request: &ChatRequest, further: &Further) -> Result<Option<&'static str>, Error> {
+    let Some(demanded) = &further.format else { return Ok(None) };
+    match (demanded.value, &request.response_format) {
+        (Format::Json, ResponseFormat::Text) => Ok(Some("json_object")),
+        (Format::JsonSchema, ResponseFormat::Text | ResponseFormat::JsonObject) => {
+            let reason =
+                "a policy demands an answer that fits a schema, and the request has no schema".to_owned();
+            Err(denied(&demanded.rule, "conflict", reason))
+        }
+        _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redact::tests::redaction;
+    use types::directives::{RedactAction, Set, SystemText};
+    use types::privacy::Entity;
+
+    fn set<T>(value: T) -> Set<T> {
+        Set { value, rule: "r".into() }
+    }
+
+    fn request(more: &Value) -> ChatRequest {
+        let mut body = json!({"model": "auto", "messages": [
+            {"role": "system", "content": "own"}, {"role": "user", "content": "mail ada@analytical.co.uk"}
+        ]});
+        for (k, v) in more.as_object().unwrap() {
+            body[k] = v.clone();
+        }
+        ChatRequest::from_value(&body).unwrap()
+    }
+
+    fn tool(name: &str) -> Value {
+        json!({"type": "function", "function": {"name": name, "parameters": {}}})
+    }
+
+    #[test]
+    fn a_request_that_nothing_concerns_stays_itself() {
+        assert!(rewrite(&request(&json!({})), &Further::default(), &redaction(&[])).unwrap().is_none());
+    }
+
+    #[test]
+    fn everything_at_once() {
+        let mut further = Further::default();
+        further.system = vec![
+            set(SystemText { text: "first".into(), before: true }),
+            set(SystemText { text: "last".into(), before: false }),
+        ];
+        further.params.insert("max_tokens".into(), set(json!(7)));
+        further.params.insert("temperature".into(), set(json!(0.25)));
+        further.deny_tools = vec![set("send_*".to_owned())];
+        further.format = Some(set(Format::Json));
+        let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Mask, true)]);
+        let before = request(
+            &json!({"tools": [tool("search"), tool("send_mail")], "max_completion_tokens": 9, "temperature": 1}),
+        );
+        let after = rewrite(&before, &further, &r).unwrap().unwrap();
+        let texts: Vec<_> = after.messages.iter().map(|m| m.content.text().into_owned()).collect();
+        assert_eq!(texts, ["first", "own", "last", "mail [EMAIL_1]"]);
+        assert_eq!((after.params.max_tokens, after.params.temperature), (Some(7), Some(0.25)));
+        assert_eq!(after.tools.iter().map(|t| t.name.as_str()).collect::<Vec<_>>(), ["search"]);
+        assert_eq!(after.response_format, ResponseFormat::JsonObject);
+        assert!(!String::from_utf8_lossy(after.body()).contains("ada@"));
+    }
+
+    #[test]
+    fn what_a_policy_forbids_is_refused() {
+        #[track_caller]
+        fn check(more: &Value, further: &Further, want: &str) {
+            let e = rewrite(&request(more), further, &redaction(&[])).unwrap_err();
+            assert_eq!(e.code(), want, "{e}");
+        }
+        let deny = Further { deny_tools: vec![set("send_mail".to_owned())], ..Further::default() };
+        let choice = json!({"type": "function", "function": {"name": "send_mail"}});
+        check(&json!({"tools": [tool("send_mail"), tool("x")], "tool_choice": choice}), &deny, "tool_denied");
+        check(&json!({"tools": [tool("send_mail")], "tool_choice": "required"}), &deny, "tool_denied");
+        let schema = Further { format: Some(set(Format::JsonSchema)), ..Further::default() };
+        check(&json!({}), &schema, "conflict");
+        let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Block, false)]);
+        let e = rewrite(&request(&json!({})), &Further::default(), &r).unwrap_err();
+        assert_eq!(e.code(), "pii");
+        assert!(!e.public_message().contains("ada"), "the value is told to nobody");
+    }
+
+    #[test]
+    fn without_any_tool_left_nothing_speaks_of_tools() {
+        let further = Further { allow_tools: vec![set(Vec::new())], ..Further::default() };
+        let before = request(&json!({"tools": [tool("a")], "tool_choice": "auto"}));
+        let after = rewrite(&before, &further, &redaction(&[])).unwrap().unwrap();
+        assert!(after.tools.is_empty() && after.raw("tool_choice").is_none());
+    }
+}

@@ -1,0 +1,76 @@
+//! What rules of the later phases leave behind, for the head of the answer and for the record.
+
+use crate::error::Error;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use types::directives::{ActionRecord, Directives, LogContent, Redact, RuleRecord, RuleResult, Set};
+use workflows::{Ending, RunFailure};
+
+/// What rules of the later phases have said; clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Said(Arc<Mutex<Words>>);
+
+/// See [`Said`].
+#[derive(Default)]
+pub(crate) struct Words {
+    pub(crate) rules: Vec<RuleRecord>,
+    pub(crate) actions: Vec<ActionRecord>,
+    pub(crate) tags: BTreeMap<String, String>,
+    pub(crate) redact: Vec<Set<Redact>>,
+    pub(crate) log: Option<LogContent>,
+    headers: BTreeMap<String, String>,
+    /// Why the answer does not go out.
+    refusal: Option<Box<Error>>,
+}
+
+impl Said {
+    fn lock(&self) -> MutexGuard<'_, Words> {
+        // Every write leaves the words consistent.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes why the answer does not go out; the end of the run that says so.
+    pub(crate) fn refuse(&self, error: Error) -> Ending {
+        let (code, message) = (error.code().to_owned(), error.public_message());
+        self.lock().refusal = Some(Box::new(error));
+        Ending::Failed(RunFailure {
+            class: "policy",
+            code,
+            message,
+            status: 403,
+            findings: Vec::new(),
+            provider_error: None,
+        })
+    }
+
+    /// Why the answer does not go out, where policies say so.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.lock().refusal.take().map(|e| *e)
+    }
+
+    /// Headers for the answer.
+    pub(crate) fn headers(&self) -> Vec<(String, String)> {
+        std::mem::take(&mut self.lock().headers).into_iter().collect()
+    }
+
+    /// Everything for the record.
+    pub(crate) fn take(&self) -> Words {
+        let mut words = self.lock();
+        let (refusal, headers) = (words.refusal.take(), std::mem::take(&mut words.headers));
+        std::mem::replace(&mut *words, Words { refusal, headers, ..Words::default() })
+    }
+
+    /// Notes what one evaluation came to.
+    pub(crate) fn note(&self, d: &mut Directives) {
+        let mut words = self.lock();
+        // A rule that does not concern the answer is not worth a line in the record of every request.
+        words.rules.extend(d.rules.drain(..).filter(|r| r.result != RuleResult::NotMatched));
+        words.actions.append(&mut d.actions);
+        words.tags.append(&mut d.tags);
+        if let Some(f) = &d.further {
+            words.headers.extend(f.headers.iter().map(|(k, v)| (k.clone(), v.value.clone())));
+            words.log = [words.log, f.log.as_ref().map(|l| l.value)].into_iter().flatten().min();
+            words.redact.extend(f.redact.iter().cloned());
+        }
+    }
+}

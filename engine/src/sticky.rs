@@ -1,0 +1,105 @@
+//! Which arm a conversation, a user or a tenant was given last: kept in memory, bounded.
+
+use crate::history::Turn;
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use types::ChatRequest;
+use types::decision::Decision;
+use types::directives::{Sticky, StickyBy};
+
+/// Most holders that are remembered; of more, the oldest are forgotten.
+const MAX_HOLDERS: usize = 50_000;
+
+/// An arm: workflow and model.
+pub(crate) type Kept = (Arc<str>, Arc<str>);
+
+/// What is remembered.
+#[derive(Debug, Default)]
+pub(crate) struct Arms(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    by_holder: HashMap<String, (Kept, Instant)>,
+    order: VecDeque<String>,
+}
+
+/// Who keeps an arm, and for how long.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Holder {
+    name: String,
+    ttl: Duration,
+}
+
+impl Holder {
+    /// `None` where the request does not say who asks.
+    pub(crate) fn of(sticky: Sticky, tenant: &str, request: &ChatRequest) -> Option<Holder> {
+        let name = match sticky.by {
+            StickyBy::Tenant => format!("tenant {tenant}"),
+            StickyBy::User => format!("user {tenant} {}", request.user.as_deref()?),
+            StickyBy::Conversation => format!("conversation {}", Turn::of(tenant, request).conversation()),
+        };
+        Some(Holder { name, ttl: Duration::from_millis(sticky.ttl_ms) })
+    }
+}
+
+impl Arms {
+    /// The arm that a holder was given last.
+    pub(crate) fn last(&self, holder: &Holder) -> Option<Kept> {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kept, until) = state.by_holder.get(&holder.name)?;
+        (Instant::now() < *until).then(|| kept.clone())
+    }
+
+    /// Notes the arm that a holder is given.
+    pub(crate) fn note(&self, holder: &Holder, decision: &Decision) {
+        let Some(arm) = decision.choice() else { return };
+        let arm = (arm.workflow.clone(), arm.model.clone());
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = Instant::now() + holder.ttl;
+        if state.by_holder.insert(holder.name.clone(), (arm, until)).is_none() {
+            state.order.push_back(holder.name.clone());
+            while state.order.len() > MAX_HOLDERS {
+                if let Some(oldest) = state.order.pop_front() {
+                    state.by_holder.remove(&oldest);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn holder(by: StickyBy, tenant: &str, more: serde_json::Value) -> Option<Holder> {
+        let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        Holder::of(Sticky { by, ttl_ms: 1000 }, tenant, &ChatRequest::from_value(&body).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_arm_is_kept_for_its_time() {
+        let arms = Arms::default();
+        let who = holder(StickyBy::User, "acme", json!({"user": "u"})).unwrap();
+        let decision = crate::explain::tests::decision();
+        arms.note(&who, &decision);
+        assert_eq!(arms.last(&who).map(|k| k.1), decision.choice().map(|a| a.model.clone()));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(arms.last(&who).is_none());
+    }
+
+    #[test]
+    fn holders_are_told_apart() {
+        assert!(holder(StickyBy::User, "acme", json!({})).is_none());
+        let conversation = |tenant, session| {
+            holder(StickyBy::Conversation, tenant, json!({"routing": {"session": session}}))
+        };
+        assert_eq!(conversation("a", "s"), conversation("a", "s"));
+        assert_ne!(conversation("a", "s"), conversation("a", "t"));
+        assert_ne!(conversation("a", "s"), conversation("b", "s"));
+        assert_ne!(holder(StickyBy::Tenant, "a", json!({})), holder(StickyBy::Tenant, "b", json!({})));
+    }
+}

@@ -1,0 +1,88 @@
+//! Questions that policies put to people: the list of those that stand, and the answers.
+
+use super::{Call, Reply};
+use crate::control::{Actor, fields};
+use crate::error::Failure;
+use engine::{ApprovalError, ApprovalStanding};
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What somebody says to a question.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Answer {
+    decision: Decision,
+    /// As whom, such as `user:dana`; only for who works on the server's own machine.
+    #[serde(default, rename = "as", deserialize_with = "fields::given")]
+    name: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Decision {
+    Approve,
+    Reject,
+}
+
+/// Those that stand.
+pub(super) fn list(c: &Call<'_>) -> Result<Reply, Failure> {
+    let standing = c.app.engine.approvals();
+    let seen = standing.iter().filter(|a| c.actor.sees(Some(&a.tenant)));
+    let data: Vec<Value> = seen.filter_map(|a| serde_json::to_value(a).ok()).collect();
+    Ok(Reply(StatusCode::OK, json!({ "object": "list", "data": data })))
+}
+
+/// Takes an answer; it is on the trail before it counts.
+pub(super) async fn decide(c: Call<'_>) -> Result<Reply, Failure> {
+    let answer: Answer = c.read()?;
+    if answer.name.as_ref().is_some_and(|n| n.is_empty() || n.len() > fields::MAX_TEXT) {
+        let text = format!("`as` is a name of 1 to {} bytes", fields::MAX_TEXT);
+        return Err(Failure::bad_request("invalid_value", text).param("as"));
+    }
+    let id = c.name();
+    let unknown = || refused(&ApprovalError::Unknown);
+    let seen = c.app.engine.approvals().into_iter().find(|a| a.id == id);
+    let asked: ApprovalStanding = seen.filter(|a| c.actor.sees(Some(&a.tenant))).ok_or_else(unknown)?;
+    let names = names(&c, answer.name)?;
+    let approve = matches!(answer.decision, Decision::Approve);
+    let action = if approve { "approval.approve" } else { "approval.reject" };
+    let mut event = c.actor.event(action, id);
+    event.tenant = asked.tenant;
+    event.detail.insert("as".to_owned(), names.join(", ").into());
+    event.detail.insert("phase".to_owned(), asked.phase.into());
+    c.app.plane.record(event).await?;
+    let standing = c.app.engine.decide_approval(id, &names, approve).map_err(|e| refused(&e))?;
+    Ok(Reply(StatusCode::OK, serde_json::to_value(standing).unwrap_or_default()))
+}
+
+/// The names under which rules know who asks.
+fn names(c: &Call<'_>, given: Option<String>) -> Result<Vec<String>, Failure> {
+    let local = c.actor.kind == Actor::local().kind;
+    match given {
+        Some(name) if local => Ok(vec![name]),
+        Some(_) => {
+            let text =
+                "only who works on the server's own machine may say who answers; a key answers for itself";
+            Err(Failure::new(StatusCode::FORBIDDEN, "not_allowed", text).param("as"))
+        }
+        None if local => Ok(vec!["local".to_owned()]),
+        None => {
+            let key = format!("key:{}", c.actor.id);
+            let principals = c.app.plane.directory().principals();
+            let own = principals.iter().find_map(|p| p.key.as_ref().filter(|k| k.id == c.actor.id).cloned());
+            let named = own.filter(|k| !k.name.is_empty()).map(|k| format!("user:{}", k.name));
+            Ok(std::iter::once(key).chain(named).collect())
+        }
+    }
+}
+
+fn refused(e: &ApprovalError) -> Failure {
+    let (status, code) = match e {
+        ApprovalError::Unknown => (StatusCode::NOT_FOUND, "not_found"),
+        ApprovalError::NotAsked(_) => (StatusCode::FORBIDDEN, "not_asked"),
+        ApprovalError::Own => (StatusCode::FORBIDDEN, "own_request"),
+        ApprovalError::Decided => (StatusCode::CONFLICT, "decided"),
+    };
+    Failure::new(status, code, e.to_string())
+}

@@ -1,0 +1,415 @@
+//! Policies hold from end to end: what must not leave does not, who must be asked is asked, and every answer says why.
+
+use serde_json::{Value, json};
+use tests::admin::{Admin, send};
+use tests::client::{End, Response, text_of};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Answer, Dialect, Reply, Seen, Vendor};
+
+const EMAIL: &str = "ada@analytical.co.uk";
+const SECRET: &str = "sk-proj-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3z";
+
+fn rules(text: &str) -> String {
+    format!("{}approvers: {{ ops: [\"user:dana\", \"user:lee\"] }}\nrules:\n{text}", crate::NO_CHANCE)
+}
+
+fn ask(text: &str) -> Value {
+    json!({"model": "auto", "messages": [{"role": "user", "content": text}]})
+}
+
+/// Says what it was asked, in pieces of three characters: every token of a mask is cut somewhere.
+fn echo(seen: &Seen) -> Reply {
+    let messages = seen.body["messages"].as_array().unwrap();
+    let text = messages.last().unwrap()["content"].as_str().unwrap_or_default();
+    let chars: Vec<char> = format!("You said: {text}").chars().collect();
+    Reply::Answer(Answer::pieces(chars.chunks(3).map(|c| c.iter().collect()).collect()))
+}
+
+async fn start(vendor: &Vendor, text: &str) -> House {
+    Plan::new()
+        .vendor("lab", vendor)
+        .model(&Model::new("lab/one"))
+        .model(&Model::new("lab/two").success(0.3))
+        .rules(&rules(text))
+        .start()
+        .await
+}
+
+/// The text of an answer, whole or streamed, and its identifier.
+async fn text(house: &House, body: &Value, stream: bool) -> (String, String) {
+    if !stream {
+        let answer = house.client().chat(body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        return (answer.content(), answer.request_id());
+    }
+    let events = house.client().stream(body).await;
+    let id = events.header("x-request-id").unwrap().to_owned();
+    let (events, end) = events.collect().await;
+    assert_eq!(end, End::Done, "{events:?}");
+    (text_of(&events), id)
+}
+
+async fn cli(house: &House, args: &[&str]) -> String {
+    let output = house.cli(args).await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{args:?}: {said}{}", String::from_utf8_lossy(&output.stderr));
+    said
+}
+
+/// The identifier of the approval that a refusal asks for.
+fn asked(refused: &Response) -> String {
+    let error = refused.error(409);
+    assert_eq!(error["code"], "approval_required", "{error}");
+    let message = error["message"].as_str().unwrap();
+    message.split('`').find(|part| part.starts_with("apr_")).unwrap().to_owned()
+}
+
+async fn again(house: &House, body: &Value, approval: &str) -> Response {
+    let headers = [("content-type", "application/json"), ("x-turnout-approval", approval)];
+    house.client().send("POST", "/v1/chat/completions", &headers, body.to_string().as_bytes()).await
+}
+
+const MASK: &str = "  - id: mask\n    actions:\n      redact: { entities: [email, secret], action: mask, in: [input, logs], restore: true }\n";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t11_a_vendor_never_sees_what_is_masked_and_the_client_gets_it_back() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let house = start(&vendor, MASK).await;
+    let said = format!("Write to {EMAIL} with the key {SECRET}, then to {EMAIL} again.");
+    for stream in [false, true] {
+        let body = ask(&said);
+        let (got, id) = text(&house, &body, stream).await;
+        assert_eq!(got, format!("You said: {said}"), "stream: {stream}");
+        let record = house.decision(&id).await.to_string();
+        assert!(!record.contains(EMAIL) && !record.contains(SECRET), "{record}");
+        assert!(record.contains("redacted_email"), "{record}");
+    }
+    assert_eq!(vendor.count(), 2);
+    for seen in vendor.seen() {
+        let bytes = String::from_utf8_lossy(&seen.bytes).into_owned();
+        assert!(!bytes.contains(EMAIL) && !bytes.contains(SECRET), "{bytes}");
+        assert!(bytes.contains("[EMAIL_1]") && bytes.contains("[SECRET_1]"), "{bytes}");
+    }
+    assert!(!house.log().contains(EMAIL) && !house.log().contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_is_masked_on_its_way_out_and_a_forbidden_kind_of_value_refuses_it() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| match seen.body.to_string().contains("card") {
+        true => Reply::text("It is 4111 1111 1111 1111, of course."),
+        false => Reply::text(&format!("Write to {EMAIL}, of course.")),
+    })
+    .await;
+    let house = start(
+        &vendor,
+        "  - { id: out, actions: { redact: { entities: [email], in: [output] } } }\n  \
+           - { id: never, actions: { redact: { entities: [card], in: [output], action: block } } }\n",
+    )
+    .await;
+    for stream in [false, true] {
+        assert_eq!(text(&house, &ask("who?"), stream).await.0, "Write to [EMAIL_1], of course.");
+    }
+    let refused = house.client().chat(&ask("which card?")).await;
+    assert_eq!(refused.error(403)["code"], "pii");
+    assert!(!refused.text().contains("4111"));
+    // A stream may have begun; the value itself is held back, and the end is no clean one.
+    let (events, end) = house.client().stream(&ask("which card?")).await.collect().await;
+    assert!(!format!("{events:?}").contains("4111"), "{events:?}");
+    assert!(end != End::Done || format!("{events:?}").contains("pii"), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t10_a_request_that_needs_people_waits_for_them_and_is_let_through_once() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let house = start(
+        &vendor,
+        "  - id: payments_need_a_person\n    when: request.last_user_text.contains(\"pay\")\n    actions:\n      \
+         require_approval: { group: ops, reason: \"money moves\" }\n",
+    )
+    .await;
+    let body = ask("pay the invoice");
+    let id = asked(&house.client().chat(&body).await);
+    assert_eq!(asked(&house.client().chat(&body).await), id, "the same request is the same question");
+    assert_eq!(asked(&again(&house, &body, &id).await), id, "nobody has answered");
+    assert_eq!(vendor.count(), 0);
+
+    let list = cli(&house, &["approval", "list", "--json"]).await;
+    let list: Value = serde_json::from_str(&list).unwrap();
+    assert_eq!((&list["data"][0]["id"], &list["data"][0]["state"]), (&json!(id), &json!("pending")));
+    assert_eq!(list["data"][0]["shows"], "pay the invoice");
+    let stranger = house.cli(&["approval", "approve", &id, "--as", "user:eve"]).await;
+    assert!(String::from_utf8_lossy(&stranger.stderr).contains("`user:eve` is in no group"), "{stranger:?}");
+    assert!(cli(&house, &["approval", "approve", &id, "--as", "user:dana"]).await.contains("approved"));
+
+    let other = again(&house, &ask("pay everybody"), &id).await;
+    assert_eq!(other.error(403)["code"], "approval_mismatch");
+    let through = again(&house, &body, &id).await;
+    assert_eq!((through.status, through.content().as_str()), (200, "You said: pay the invoice"));
+    assert_eq!(again(&house, &body, &id).await.error(403)["code"], "approval_unknown", "it is used up");
+    assert_eq!(vendor.count(), 1);
+
+    // One who says no ends it.
+    let body = ask("pay me");
+    let id = asked(&house.client().chat(&body).await);
+    cli(&house, &["approval", "reject", &id, "--as", "user:lee"]).await;
+    assert_eq!(again(&house, &body, &id).await.error(403)["code"], "approval_rejected");
+    let trail = cli(&house, &["audit", "list", "--json"]).await;
+    for action in ["approval.approve", "approval.reject", "request.denied", "payments_need_a_person"] {
+        assert!(trail.contains(action), "{action}: {trail}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn t10_nobody_approves_their_own_request_and_a_key_answers_for_itself() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let house = start(
+        &vendor,
+        "  - { id: all, actions: { require_approval: { group: ops, reason: \"always\", expires: 1h } } }\n",
+    )
+    .await;
+    let admin = Admin::of(&house);
+    let (_, key) = admin.key(json!({"name": "lee"})).await;
+    let (_, dana) = admin.key(json!({"role": "viewer", "name": "dana"})).await;
+    let refused = send(house.client(), &key, "/v1/chat/completions", &ask("hi")).await;
+    let path = format!("/approvals/{}", asked(&refused));
+    let own = admin.call("POST", &path, &json!({"decision": "approve", "as": "user:lee"})).await;
+    assert_eq!(own.error(403)["code"], "own_request");
+    let wrong = admin.call("POST", &path, &json!({"decision": "maybe"})).await;
+    assert_eq!(wrong.status, 400, "{}", wrong.text());
+    let pretender =
+        admin.call_as(&dana, "POST", &path, &json!({"decision": "approve", "as": "user:lee"})).await;
+    assert_eq!(pretender.error(403)["code"], "not_allowed");
+    let said = admin.call_as(&dana, "POST", &path, &json!({"decision": "approve"})).await;
+    assert_eq!((said.status, &said.json()["state"]), (200, &json!("approved")), "{}", said.text());
+    let twice = admin.call_as(&dana, "POST", &path, &json!({"decision": "approve"})).await;
+    assert_eq!(twice.error(409)["code"], "decided");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_people_look_at_goes_out_as_they_saw_it() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let house = start(
+        &vendor,
+        "  - id: read_first\n    phase: response\n    when: response.text.contains(\"contract\")\n    actions:\n      \
+         require_approval: { group: ops, reason: \"it promises something\" }\n",
+    )
+    .await;
+    for stream in [false, true] {
+        let mut body = ask("a contract");
+        if stream {
+            body["stream"] = true.into();
+        }
+        let before = vendor.count();
+        let id = asked(
+            &house
+                .client()
+                .send(
+                    "POST",
+                    "/v1/chat/completions",
+                    &[("content-type", "application/json")],
+                    body.to_string().as_bytes(),
+                )
+                .await,
+        );
+        let shown = cli(&house, &["approval", "list"]).await;
+        assert!(shown.contains("You said: a contract"), "{shown}");
+        cli(&house, &["approval", "approve", &id, "--as", "user:dana"]).await;
+        let through = again(&house, &body, &id).await;
+        assert_eq!(through.status, 200, "{}", through.text());
+        assert!(through.text().contains("contract"), "{}", through.text());
+        assert_eq!(vendor.count(), before + 1, "it is not asked for again");
+    }
+    assert_eq!(house.client().chat(&ask("a letter")).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_of_the_response_phase_says_holds_whole_and_streamed() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let house = start(
+        &vendor,
+        "  - id: no_recipes\n    phase: response\n    when: response.text.contains(\"dynamite\")\n    actions:\n      \
+         deny: { reason: \"No recipes.\", code: recipe, status: 451 }\n  \
+         - id: no_addresses\n    phase: response\n    when: \"!response.pii.is_empty()\"\n    actions:\n      \
+         redact: { entities: [email] }\n      header: { x-checked: by hand }\n      tag: { seen: \"yes\" }\n",
+    )
+    .await;
+    for stream in [false, true] {
+        let mut body = ask("dynamite");
+        body["stream"] = stream.into();
+        let refused = house
+            .client()
+            .send(
+                "POST",
+                "/v1/chat/completions",
+                &[("content-type", "application/json")],
+                body.to_string().as_bytes(),
+            )
+            .await;
+        let error = refused.error(451);
+        assert_eq!((&error["code"], &error["message"]), (&json!("recipe"), &json!("No recipes.")));
+        let record = house.decision(&refused.request_id()).await;
+        assert_eq!(record["outcome"]["status"], "denied", "{record}");
+        assert!(record["decision"]["rules"].to_string().contains("no_recipes"), "{record}");
+
+        let mut body = ask(&format!("mail {EMAIL}"));
+        body["stream"] = stream.into();
+        let answer = house
+            .client()
+            .send(
+                "POST",
+                "/v1/chat/completions",
+                &[("content-type", "application/json")],
+                body.to_string().as_bytes(),
+            )
+            .await;
+        assert_eq!((answer.status, answer.header("x-checked")), (200, Some("by hand")), "{}", answer.text());
+        assert!(!answer.text().contains(EMAIL) && answer.text().contains("EMAIL_1"), "{}", answer.text());
+        assert_eq!(house.decision(&answer.request_id()).await["decision"]["tags"]["seen"], "yes");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_not_enough_is_asked_for_once_more_elsewhere() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| match seen.body["model"].as_str() {
+        Some("one") => Reply::text("I do not know."),
+        _ => Reply::text("It is 42."),
+    })
+    .await;
+    let house = start(
+        &vendor,
+        "  - id: try_harder\n    phase: response\n    when: response.text.contains(\"not know\")\n    actions:\n      \
+         escalate: { to: lab/two }\n",
+    )
+    .await;
+    for stream in [false, true] {
+        let (said, id) = text(&house, &ask("what is it?"), stream).await;
+        assert_eq!(said, "It is 42.");
+        let record = house.decision(&id).await;
+        assert_eq!(record["run"]["served_by"], "lab/two", "{}", record["run"]);
+        assert_eq!(record["outcome"]["calls"], 2, "{}", record["outcome"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_rule_changes_nothing_and_is_on_record() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let house = start(
+        &vendor,
+        "  - { id: would_deny, mode: shadow, actions: { deny: \"no\", redact: { entities: [email] } } }\n  \
+         - { id: would_deny_later, phase: response, mode: shadow, actions: { deny: \"no\" } }\n",
+    )
+    .await;
+    for stream in [false, true] {
+        let (said, id) = text(&house, &ask(EMAIL), stream).await;
+        assert_eq!(said, format!("You said: {EMAIL}"));
+        let record = house.decision(&id).await;
+        for rule in ["would_deny", "would_deny_later"] {
+            let rules = record["decision"]["rules"].as_array().unwrap();
+            let found = rules.iter().find(|r| r["id"] == rule).unwrap_or_else(|| panic!("{rule}: {record}"));
+            assert_eq!(found["result"], "shadow");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_can_be_explained() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let house = start(
+        &vendor,
+        "  - id: no_secrets\n    when: input.secrets\n    actions:\n      \
+         deny: { reason: \"The prompt contains a credential.\", code: secret_in_prompt }\n",
+    )
+    .await;
+    let refused = house.client().chat(&ask(&format!("use {SECRET}"))).await;
+    let error = refused.error(403);
+    assert_eq!(
+        (&error["code"], &error["message"]),
+        (&json!("secret_in_prompt"), &json!("The prompt contains a credential."))
+    );
+    assert_eq!(vendor.count(), 0);
+    house.decision(&refused.request_id()).await;
+    let why = cli(&house, &["explain", &refused.request_id()]).await;
+    assert!(why.contains("denied by no_secrets") && why.contains("matched"), "{why}");
+    assert!(!why.contains(SECRET), "{why}");
+    assert_eq!(house.client().chat(&ask("hello")).await.status, 200);
+}
+
+fn tool(name: &str) -> Value {
+    json!({"type": "function", "function": {"name": name, "parameters": {"type": "object", "properties": {}}}})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_are_offered_and_called_only_as_rules_allow() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let text = seen.body["messages"].to_string();
+        let to = if text.contains("outside") { "eve@elsewhere.org" } else { "dana@here.org" };
+        let name = if text.contains("sneaky") { "delete_all" } else { "send_mail" };
+        Reply::Answer(Answer::call("call_1", name, &json!({"to": to}).to_string()))
+    })
+    .await;
+    let house = start(
+        &vendor,
+        "  - { id: never_delete, actions: { deny_tools: [\"delete_*\"] } }\n  \
+         - id: mail_stays_here\n    phase: tool\n    when: tool.name == \"send_mail\" && !tool.args.to.ends_with(\"@here.org\")\n    \
+           actions: { deny: { reason: \"Mail stays here.\", code: outside } }\n",
+    )
+    .await;
+    let body = |text: &str| {
+        let mut body = ask(text);
+        body["tools"] = json!([tool("send_mail"), tool("delete_all")]);
+        body
+    };
+    let good = house.client().chat(&body("write to dana")).await;
+    assert_eq!(good.status, 200, "{}", good.text());
+    assert_eq!(good.json()["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "send_mail");
+    let offered = vendor.seen()[0].body["tools"].to_string();
+    assert!(offered.contains("send_mail") && !offered.contains("delete_all"), "{offered}");
+    assert_eq!(house.client().chat(&body("write outside")).await.error(403)["code"], "outside");
+    assert_eq!(house.client().chat(&body("be sneaky")).await.error(403)["code"], "tool_denied");
+    let mut streamed = body("be sneaky");
+    streamed["stream"] = true.into();
+    let refused = house
+        .client()
+        .send(
+            "POST",
+            "/v1/chat/completions",
+            &[("content-type", "application/json")],
+            streamed.to_string().as_bytes(),
+        )
+        .await;
+    assert_eq!(refused.error(403)["code"], "tool_denied");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn parameters_instructions_and_rates_are_those_of_the_rules() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let house = start(
+        &vendor,
+        "  - id: house_style\n    actions:\n      add_system: { text: \"Be brief.\", before: true }\n      \
+         set_temperature: 0.25\n      set_max_tokens: 77\n  \
+         - { id: as_json, when: request.user == \"json\", actions: { enforce_format: json } }\n  \
+         - id: slowly\n    when: request.user == \"bulk\"\n    actions: { rate_limit: { per: user, requests: 2, window: 1h } }\n",
+    )
+    .await;
+    assert_eq!(house.client().chat(&ask("say something")).await.status, 200);
+    let seen = vendor.seen()[0].body.clone();
+    assert_eq!(seen["messages"][0]["content"], "Be brief.", "{seen}");
+    assert_eq!(seen["temperature"], 0.25, "{seen}");
+    assert!(seen["max_tokens"] == 77 || seen["max_completion_tokens"] == 77, "{seen}");
+    let named = |user: &str| {
+        let mut body = ask("say {} in json");
+        body["user"] = user.into();
+        body
+    };
+    house.client().chat(&named("json")).await;
+    let seen = vendor.seen()[1].body.clone();
+    assert_eq!(seen["response_format"]["type"], "json_object", "{seen}");
+    let bulk = named("bulk");
+    let statuses = [
+        house.client().chat(&bulk).await.status,
+        house.client().chat(&bulk).await.status,
+        house.client().chat(&bulk).await.status,
+    ];
+    assert_eq!(statuses[2], 429, "{statuses:?}");
+    assert!(statuses[..2].iter().all(|s| *s != 429), "{statuses:?}");
+}
