@@ -171,11 +171,11 @@ mod tests {
 
     #[test]
     fn everything_at_once() {
-        let mut further = Further::default();
-        further.system = vec![
+        let system = vec![
             set(SystemText { text: "first".into(), before: true }),
             set(SystemText { text: "last".into(), before: false }),
         ];
+        let mut further = Further { system, ..Further::default() };
         further.params.insert("max_tokens".into(), set(json!(7)));
         further.params.insert("temperature".into(), set(json!(0.25)));
         further.deny_tools = vec![set("send_*".to_owned())];

@@ -74,7 +74,7 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn holder(by: StickyBy, tenant: &str, more: serde_json::Value) -> Option<Holder> {
+    fn holder(by: StickyBy, tenant: &str, more: &serde_json::Value) -> Option<Holder> {
         let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         Holder::of(Sticky { by, ttl_ms: 1000 }, tenant, &ChatRequest::from_value(&body).unwrap())
@@ -83,7 +83,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_arm_is_kept_for_its_time() {
         let arms = Arms::default();
-        let who = holder(StickyBy::User, "acme", json!({"user": "u"})).unwrap();
+        let who = holder(StickyBy::User, "acme", &json!({"user": "u"})).unwrap();
         let decision = crate::explain::tests::decision();
         arms.note(&who, &decision);
         assert_eq!(arms.last(&who).map(|k| k.1), decision.choice().map(|a| a.model.clone()));
@@ -93,13 +93,13 @@ mod tests {
 
     #[test]
     fn holders_are_told_apart() {
-        assert!(holder(StickyBy::User, "acme", json!({})).is_none());
+        assert!(holder(StickyBy::User, "acme", &json!({})).is_none());
         let conversation = |tenant, session| {
-            holder(StickyBy::Conversation, tenant, json!({"routing": {"session": session}}))
+            holder(StickyBy::Conversation, tenant, &json!({"routing": {"session": session}}))
         };
         assert_eq!(conversation("a", "s"), conversation("a", "s"));
         assert_ne!(conversation("a", "s"), conversation("a", "t"));
         assert_ne!(conversation("a", "s"), conversation("b", "s"));
-        assert_ne!(holder(StickyBy::Tenant, "a", json!({})), holder(StickyBy::Tenant, "b", json!({})));
+        assert_ne!(holder(StickyBy::Tenant, "a", &json!({})), holder(StickyBy::Tenant, "b", &json!({})));
     }
 }

@@ -46,8 +46,10 @@ fn every_code_has_a_file_that_brings_it_about() {
         for d in &found {
             let shown = d.render(Some(&text), false);
             let at = text.lines().nth(d.line - 1).unwrap_or("");
-            let excerpt =
-                shown.contains(at.trim_end()) && shown.contains(&format!("w.yaml:{}:{}", d.line, d.column));
+            // Long lines are cut.
+            let start: String = at.chars().take(60).collect();
+            let excerpt = shown.contains(start.trim_end())
+                && shown.contains(&format!("w.yaml:{}:{}", d.line, d.column));
             assert!(excerpt && shown.contains(&format!("[{}]", d.code)), "{shown}");
             assert!(d.hint.is_some() || d.expected.is_some() || !d.message.is_empty(), "{d}");
         }

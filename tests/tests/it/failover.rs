@@ -203,7 +203,8 @@ async fn retry_after_is_honoured() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_breaker_keeps_a_dead_one_out_and_lets_one_probe_in() {
-    let p = pair().await;
+    // Meanwhile the other has earned trust: only once the doubt no longer counts is the first one the best again.
+    let p = pair_with(Dialect::OpenAi, "breaker: { open_max: 3s }").await;
     p.first.otherwise(|_| Reply::error(500));
     let client = p.house.client();
     for _ in 0..30 {

@@ -173,7 +173,7 @@ async fn what_the_command_line_tells_is_served() {
     let checked = client.post("/v1/workflows/check", &json!({"name": "own", "text": text})).await.json();
     assert_eq!(checked["good"], false);
     let p = &checked["problems"][0];
-    assert_eq!((&p["code"], &p["line"], &p["column"]), (&json!("WF101"), &json!(3), &json!(36)), "{p}");
+    assert_eq!((&p["code"], &p["line"], &p["column"]), (&json!("WF101"), &json!(3), &json!(34)), "{p}");
     let mended = text.replace("sampels", "samples");
     let checked = client.post("/v1/workflows/check", &json!({"name": "own", "text": mended})).await.json();
     assert_eq!(checked, json!({"good": true, "problems": []}));

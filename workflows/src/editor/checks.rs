@@ -1,11 +1,21 @@
 //! The entry of a list of validators: names and parameters come from the validators themselves.
 
+use crate::load::outside;
 use serde_json::{Map, Value as Json, json};
 
 /// Puts names and parameters into the definition of an entry, and the entry under a name of its own.
 pub(super) fn complete(defs: &mut Map<String, Json>) {
-    let described = |name: &&str| json!({"const": name, "description": validators::about(name)});
-    let names: Vec<Json> = validators::NAMES.iter().map(described).collect();
+    let pure = validators::NAMES.iter().map(|n| {
+        let about = validators::about(n).unwrap_or_default();
+        (*n, about, validators::parameters(n))
+    });
+    let outside = outside::NAMES.iter().map(|n| {
+        let (about, keys) = outside::about(n);
+        (*n, about, keys.iter().map(|k| (*k).to_owned()).collect())
+    });
+    let all: Vec<(&str, &str, Vec<String>)> = pure.chain(outside).collect();
+    let names = all.iter().map(|(name, about, _)| json!({"const": name, "description": about}));
+    let names: Vec<Json> = names.collect();
     // A file may define validators of its own, so the list is an offer.
     let offer = json!({"anyOf": [{"oneOf": names}, {"type": "string"}]});
     defs.insert("validator_name".to_owned(), offer);
@@ -14,15 +24,18 @@ pub(super) fn complete(defs: &mut Map<String, Json>) {
     if let Some(used) = entry.get_mut("properties").and_then(|p| p.get_mut("use")) {
         *used = name.clone();
     }
-    let choice = |v: &&str| {
-        let keys: Map<String, Json> =
-            validators::parameters(v).into_iter().map(|k| (k, json!(true))).collect();
+    if let Some(Json::Object(keys)) = entry.get_mut("properties") {
+        // Only checks that leave the process take time of their own.
+        keys.insert("timeout".to_owned(), json!(true));
+    }
+    let choice = |(name, _, keys): &(&str, &str, Vec<String>)| {
+        let keys: Map<String, Json> = keys.iter().map(|k| (k.clone(), json!(true))).collect();
         json!({
-            "if": {"properties": {"use": {"const": v}}, "required": ["use"]},
+            "if": {"properties": {"use": {"const": name}}, "required": ["use"]},
             "then": {"properties": {"with": {"properties": keys, "additionalProperties": false}}},
         })
     };
-    entry.insert("allOf".to_owned(), validators::NAMES.iter().map(choice).collect());
+    entry.insert("allOf".to_owned(), all.iter().map(choice).collect());
     let either = json!({"anyOf": [name, {"$ref": "#/$defs/validators_item"}]});
     for def in defs.values_mut() {
         replace(def, &either);

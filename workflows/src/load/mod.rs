@@ -18,7 +18,7 @@ mod file;
 #[cfg(test)]
 mod fuzz;
 mod link;
-mod outside;
+pub(crate) mod outside;
 mod source;
 mod template;
 #[cfg(test)]

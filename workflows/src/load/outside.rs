@@ -49,6 +49,18 @@ pub(crate) struct Outside {
 
 /// Names of the checks that leave the process.
 pub(crate) const NAMES: &[&str] = &["code_tests", "http"];
+
+/// What such a check is, in a few words, and its parameters.
+pub(crate) fn about(name: &str) -> (&'static str, &'static [&'static str]) {
+    match name {
+        "http" => ("a service is asked", &["url", "timeout"]),
+        _ => (
+            "the code of the answer passes the tests of the request, in the code runner",
+            &["language", "tests", "cpu", "memory", "network", "runner"],
+        ),
+    }
+}
+
 /// Longest time of an `http` check, unless the file says otherwise.
 const HTTP_TIMEOUT: Duration = Duration::from_secs(2);
 
