@@ -286,7 +286,8 @@ fn fixed(text: &str) -> Option<String> {
         out.push_str(&fence(text, open));
         out.push('\n');
     }
-    (out != text).then_some(out)
+    // A fence that ended with the quotation around it is not closed by one that comes after.
+    (out != text && outline(&out).code.iter().all(|c| c.closed)).then_some(out)
 }
 
 #[cfg(test)]
@@ -351,6 +352,11 @@ mod tests {
     #[test]
     fn parameters_are_checked() {
         assert!(refused(NAME, &json!({"rules": ["fence"]})).message.contains("did you mean `fences`"));
+    }
+
+    #[test]
+    fn a_fence_that_ended_with_its_quotation_is_left_alone() {
+        assert_eq!(fixed(">~~~\na"), None);
     }
 
     proptest! {
