@@ -1,6 +1,6 @@
 //! Trains the model of the task family from labelled requests: deterministic, seeded, without randomness of its own.
 //!
-//! A multinomial logistic regression by L-BFGS, drawn back to the hand-written start ([`prior`]). Every family
+//! A multinomial logistic regression by L-BFGS, drawn back to the hand-written start (`prior`). Every family
 //! weighs the same, and within a family every group of sources does, so that no large source drowns the others.
 //! The temperature is fitted on requests of sources that the fitted weights have not seen.
 

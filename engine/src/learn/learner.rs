@@ -113,7 +113,7 @@ struct Dirty {
 /// Folds outcomes into statistics. A pure fold over the log: the same records in the same order give the
 /// same statistics, so what is learned after a restart equals what was learned before.
 ///
-/// Memory is bounded: at most [`Limits::arms`] arms of about 12 KB, [`TREES`] trees of at most 65 536 entries
+/// Memory is bounded: at most [`Limits::arms`] arms of about 12 KB, `TREES` trees of at most 65 536 entries
 /// (node × arm) of 16 bytes with as much again for what is published, 2 048 past outcomes.
 #[derive(Clone, Debug)]
 pub struct Learner {
