@@ -85,7 +85,7 @@ pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatReques
     const USUAL: u32 = 1_024;
     let view = inner.view.load_full();
     let request = Arc::new(request);
-    let decided = pipeline::consider(inner, &view, &admission, request, settle::unix_ms()).await;
+    let decided = pipeline::consider(inner, &view, &admission, request, settle::unix_ms(), false).await;
     let Decided { request, profile, decision, routed, .. } = decided;
     let (workflow, candidates, cap) = routed?;
     let output = request.params.max_tokens.unwrap_or(USUAL).saturating_mul(request.params.n.max(1));

@@ -33,7 +33,7 @@ impl Governed {
         Governed { request, profile, scope, demands: None, agreed: None, refusal: None }
     }
 
-    /// As the directives say.
+    /// As the directives say. Unless `ask`, nobody is asked for an approval, and none is used up.
     pub(crate) fn under(
         mut self,
         inner: &Inner,
@@ -41,6 +41,7 @@ impl Governed {
         who: &Who,
         directives: &Directives,
         turn: Option<Turn>,
+        ask: bool,
     ) -> Self {
         let policies = &view.bundle.policies;
         let later = policies.has(Phase::Tool) || policies.has(Phase::Response);
@@ -68,7 +69,9 @@ impl Governed {
             }
         }
         let demanded = further.map_or(&[] as &[_], |f| f.approvals.as_slice());
-        self.ask(inner, view, who, demanded);
+        if ask {
+            self.ask(inner, view, who, demanded);
+        }
         self
     }
 

@@ -312,7 +312,7 @@ pub(crate) async fn decide(
     ts_ms: i64,
 ) -> Decided {
     let who = &admission.who;
-    let mut decided = consider(inner, view, admission, request, ts_ms).await;
+    let mut decided = consider(inner, view, admission, request, ts_ms, true).await;
     let Decided { request, profile, directives, decision, routed, agreed, .. } = &mut decided;
     if routed.is_ok() {
         inner.sessions.note(request.options.session.as_deref(), decision);
@@ -330,13 +330,14 @@ pub(crate) async fn decide(
     decided
 }
 
-/// Profiles a request, asks the policies and chooses. Nothing is noted or reserved.
+/// Profiles a request, asks the policies and chooses. Nothing is noted or reserved; people are asked only if `ask`.
 pub(crate) async fn consider(
     inner: &Inner,
     view: &Arc<View>,
     admission: &Admission,
     request: Arc<ChatRequest>,
     ts_ms: i64,
+    ask: bool,
 ) -> Decided {
     let who = &admission.who;
     // profile
@@ -368,7 +369,7 @@ pub(crate) async fn consider(
     let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed));
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));
     let governed = Governed::unchanged(request.clone(), profile.clone(), scope);
-    let governed = governed.under(inner, view, who, &directives, turn);
+    let governed = governed.under(inner, view, who, &directives, turn, ask);
     let Governed { request, profile, scope, demands, agreed, refusal } = governed;
 
     // route

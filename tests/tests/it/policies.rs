@@ -128,6 +128,11 @@ async fn t10_a_request_that_needs_people_waits_for_them_and_is_let_through_once(
     )
     .await;
     let body = ask("pay the invoice");
+    // Trying out how it would be decided asks nobody.
+    let dry = house.client().post("/v1/workflows/default/dry_run", &json!({ "request": body })).await;
+    assert_eq!(dry.status, 200, "{}", dry.text());
+    let list = cli(&house, &["approval", "list", "--json"]).await;
+    assert_eq!(serde_json::from_str::<Value>(&list).unwrap()["data"], json!([]));
     let id = asked(&house.client().chat(&body).await);
     assert_eq!(asked(&house.client().chat(&body).await), id, "the same request is the same question");
     assert_eq!(asked(&again(&house, &body, &id).await), id, "nobody has answered");
