@@ -9,11 +9,7 @@ use policies::{Around, Budget, BudgetState, ProviderState, Status, System};
 use std::collections::HashMap;
 use std::sync::Arc;
 use types::ModelIx;
-use types::limits::{Limit, Metric};
-
-/// Share of a budget that may be used before it counts as amber, and as red.
-const AMBER: f64 = 0.8;
-const RED: f64 = 0.95;
+use types::limits::{Limit, Metric, Pressure, Standing};
 
 /// What the policies of a configuration ask for; found out once.
 #[derive(Clone, Debug, Default)]
@@ -75,32 +71,36 @@ fn load(gate: &Gate) -> f64 {
     gate.in_flight() as f64 / gate.max().max(1) as f64
 }
 
-/// How the money limits of the tenant and the key stand; the tightest of each counts.
+/// How the money limits of the tenant and the key stand; the tightest of each counts, and the one that ends first.
 async fn budget(inner: &Inner, who: &Who, unix_ms: i64) -> Budget {
     let Some(store) = &inner.limits else { return Budget::default() };
     let money: Vec<Limit> =
         who.principal.limits.iter().filter(|l| l.metric == Metric::Usd).cloned().collect();
-    let standing = store.standing(who.counted().0, &money, unix_ms).await;
+    stands(&store.standing(who.counted().0, &money, unix_ms).await)
+}
+
+fn stands(all: &[Standing]) -> Budget {
     let mut budget = Budget::default();
-    let mut worst: f64 = 0.0;
-    for s in standing {
-        let ceiling = s.limit.ceiling.max(1) as f64;
-        let ratio = (s.used as f64 / ceiling).clamp(0.0, 1.0);
-        let left = (ceiling - s.used as f64).max(0.0) / 1e9;
-        worst = worst.max(ratio);
+    for s in all {
+        let left = s.left() as f64 / 1e9;
         let least = |slot: Option<f64>| Some(slot.map_or(left, |l: f64| l.min(left)));
         if s.limit.holder.starts_with("key:") {
             budget.key_remaining_usd = least(budget.key_remaining_usd);
         } else {
+            let ratio = s.ratio();
             budget.tenant_remaining_usd = least(budget.tenant_remaining_usd);
             budget.tenant_spent_ratio = Some(budget.tenant_spent_ratio.map_or(ratio, |r: f64| r.max(ratio)));
         }
+        if let Some(hours) = s.runs_out_in().map(|d| d.as_secs_f64() / 3_600.0) {
+            budget.forecast_exhausted_h =
+                Some(budget.forecast_exhausted_h.map_or(hours, |h: f64| h.min(hours)));
+        }
+        budget.state = budget.state.max(match s.pressure() {
+            Pressure::Green => BudgetState::Green,
+            Pressure::Amber => BudgetState::Amber,
+            Pressure::Red => BudgetState::Red,
+        });
     }
-    budget.state = match worst {
-        w if w >= RED => BudgetState::Red,
-        w if w >= AMBER => BudgetState::Amber,
-        _ => BudgetState::Green,
-    };
     budget
 }
 
@@ -133,4 +133,29 @@ fn state(inner: &Inner, view: &View, name: &str) -> ProviderState {
         .fold((0_u32, 0_u32), |(c, f), (more, failed)| (c.saturating_add(more), f.saturating_add(failed)));
     let error_rate = (calls > 0).then(|| f64::from(failures) / f64::from(calls));
     ProviderState { status, error_rate, p95_ttft_ms: slowest, quota_ratio: left }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+    use types::limits::Window;
+
+    #[test]
+    fn the_tightest_budget_and_the_first_to_end_count() {
+        let standing = |holder: &str, used: f64, pace: Option<f64>| Standing {
+            limit: Limit::rate(holder, Metric::Usd, 10.0, Window::Day).unwrap(),
+            used: (used * 1e9) as u64,
+            resets_in: Duration::from_secs(36_000),
+            pace_per_h: pace.map(|p| p * 1e9),
+        };
+        assert_eq!(stands(&[]), Budget::default());
+        let calm = stands(&[standing("tenant:a", 2.0, Some(0.1)), standing("key:k", 4.0, None)]);
+        assert_eq!((calm.state, calm.forecast_exhausted_h), (BudgetState::Green, None));
+        assert_eq!((calm.tenant_remaining_usd, calm.key_remaining_usd), (Some(8.0), Some(6.0)));
+        let hurried = stands(&[standing("tenant:a", 2.0, Some(2.0)), standing("key:k", 6.0, Some(2.0))]);
+        assert_eq!((hurried.state, hurried.forecast_exhausted_h), (BudgetState::Amber, Some(2.0)));
+        let over = stands(&[standing("tenant:a", 2.0, None), standing("tenant:a", 9.6, None)]);
+        assert_eq!((over.state, over.tenant_remaining_usd), (BudgetState::Red, Some(0.4)));
+    }
 }
