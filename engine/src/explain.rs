@@ -93,7 +93,7 @@ fn arms(out: &mut String, d: &Decision) {
     let _ = writeln!(
         out,
         "          {:<24} {:<36} {:>7} {:>6} {:>6} {:>6} {:>6} {:>6} {:>6} {:>7} {:>6} {:>10}",
-        "workflow", "model", "utility", "P", "+bonus", "Q", "S", "cost", "L", "prefer", "n", "USD"
+        "workflow", "model", "utility", "P", "+bonus", "Q", "S", "L", "price", "prefer", "n", "USD"
     );
     for (i, a) in d.arms.iter().take(ARMS).enumerate() {
         arm(out, a, d.chosen == Some(i));
@@ -116,8 +116,8 @@ fn arm(out: &mut String, a: &Arm, chosen: bool) {
         t.bonus,
         t.quality,
         t.schema,
-        t.cost,
         t.latency,
+        t.price + t.switching,
         t.preference,
         a.outcomes,
         a.expected_cost_usd.map_or_else(|| "unknown".to_owned(), |c| format!("{:.6}", c.dollars())),
