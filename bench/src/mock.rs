@@ -57,6 +57,16 @@ fn whole() -> String {
     .to_string()
 }
 
+/// The stream's content in pieces; together they are valid JSON, too, for an answer that is checked while it
+/// grows is asked for as a stream.
+fn pieces() -> impl Iterator<Item = String> {
+    (0..EVENTS).map(|i| {
+        let start = if i == 0 { "{\"answer\":\"" } else { "" };
+        let end = if i + 1 == EVENTS { "\",\"score\":7}" } else { "" };
+        format!("{start}tok{i} {end}")
+    })
+}
+
 fn events() -> Vec<String> {
     let event = |delta: serde_json::Value, finish: Option<&str>| {
         let e = serde_json::json!({
@@ -66,7 +76,7 @@ fn events() -> Vec<String> {
         format!("data: {e}\n\n")
     };
     let mut all = vec![event(serde_json::json!({"role": "assistant", "content": ""}), None)];
-    all.extend((0..EVENTS).map(|i| event(serde_json::json!({"content": format!("tok{i} ")}), None)));
+    all.extend(pieces().map(|piece| event(serde_json::json!({ "content": piece }), None)));
     all.push(event(serde_json::json!({}), Some("stop")));
     let usage = r#"{"id":"chatcmpl-mock","object":"chat.completion.chunk","created":1700000000,"model":"mock","choices":[],"usage":{"prompt_tokens":500,"completion_tokens":160,"total_tokens":660}}"#;
     all.push(format!("data: {usage}\n\n"));
