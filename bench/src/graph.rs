@@ -32,7 +32,7 @@ nodes:
   - { id: a, type: generate }
   - { id: b, type: generate, route: { strategy: cheapest } }
   - { id: c, type: generate, route: { strategy: strongest } }
-  - { id: check, type: validate, input: [nodes.a.completions, nodes.b.completions, nodes.c.completions], validators: [not_truncated] }
+  - { id: check, type: validate, join: strict, input: [nodes.a.completions, nodes.b.completions, nodes.c.completions], validators: [not_truncated] }
   - { id: vote, type: select, from: [nodes.check.usable], method: vote }
   - { id: text, type: merge, from: [nodes.vote.completion], method: template, template: \"${ nodes.kind.label }: ${ nodes.vote.completion.text }\" }
   - { id: end, type: set, values: { agreed: nodes.vote.agreement } }
