@@ -8,10 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 use types::doc::SourceFile;
-use types::matrix::{
-    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier,
-    Timeouts,
-};
+use types::matrix::{Abilities, Availability, Dialect, Matrix, Model, Price, Provider};
 use types::outcome::{CallObservation, Outcome, RewardParts, Status};
 use types::store::Observer as _;
 use types::{ChatRequest, Decision, UnitInterval, Usage, Usd, Verdict};
@@ -112,44 +109,16 @@ fn bundle(models: u16) -> Result<Bundle, Failure> {
 }
 
 fn provider() -> Provider {
-    Provider {
-        id: "bench".to_owned(),
-        dialect: Dialect::Recorded,
-        base_url: String::new(),
-        api_key_env: Vec::new(),
-        region: None,
-        tier: Tier::Paid,
-        headers: Vec::new(),
-        data: DataPolicy::default(),
-        quirks: Quirks::default(),
-        timeouts: Timeouts::default(),
-        enabled: true,
-        as_of: None,
-        source: None,
-        file: None,
-        seed: 0,
-    }
+    Provider::new("bench", Dialect::Recorded)
 }
 
 fn model(i: u16) -> Model {
     let price = 0.2 + f64::from(i % 7);
     Model {
-        id: format!("bench/m{i}").into(),
-        provider: 0,
-        upstream_name: format!("m{i}"),
-        aliases: Vec::new(),
-        family: format!("m{i}"),
-        context_window: 128_000,
-        max_output_tokens: 8_192,
         abilities: Abilities { streaming: true, ..Abilities::default() },
-        price: Some(Price { input: price, cached_input: price, cache_write: price, output: price }),
-        free_tier: None,
-        quality_tier: 2,
+        price: Some(Price::new(price, price)),
         speed_tier: 1,
-        prior: Prior::default(),
-        tags: Vec::new(),
-        simulate: None,
-        enabled: true,
+        ..Model::new(format!("bench/m{i}"), 0, (128_000, 8_192))
     }
 }
 

@@ -11,9 +11,7 @@ use tokio::time::Instant;
 use types::completion::{Choice, FinishReason};
 use types::doc::SourceFile;
 use types::expr::Language;
-use types::matrix::{
-    Abilities, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts,
-};
+use types::matrix::{Dialect, Matrix, Model, Price, Provider};
 use types::provider::Edits;
 use types::{ChatRequest, Completion, Usage};
 use workflows::{
@@ -71,43 +69,15 @@ impl World for Instantly {
 
 fn model(name: &str, tier: u8) -> Model {
     Model {
-        id: format!("p/{name}").into(),
-        provider: 0,
-        upstream_name: name.into(),
-        aliases: Vec::new(),
-        family: name.into(),
-        context_window: 8_000,
-        max_output_tokens: 1_000,
-        abilities: Abilities::default(),
-        price: Some(Price { input: 1.0, cached_input: 1.0, cache_write: 1.0, output: 1.0 }),
-        free_tier: None,
+        price: Some(Price::new(1.0, 1.0)),
         quality_tier: tier,
         speed_tier: 1,
-        prior: Prior::default(),
-        tags: Vec::new(),
-        simulate: None,
-        enabled: true,
+        ..Model::new(format!("p/{name}"), 0, (8_000, 1_000))
     }
 }
 
 fn matrix() -> Matrix {
-    let provider = Provider {
-        id: "p".into(),
-        dialect: Dialect::Simulated,
-        base_url: String::new(),
-        api_key_env: Vec::new(),
-        region: None,
-        tier: Tier::Paid,
-        headers: Vec::new(),
-        data: DataPolicy::default(),
-        quirks: Quirks::default(),
-        timeouts: Timeouts::default(),
-        enabled: true,
-        as_of: None,
-        source: None,
-        file: None,
-        seed: 0,
-    };
+    let provider = Provider::new("p", Dialect::Simulated);
     Matrix::new(vec![provider], vec![model("a", 1), model("b", 2), model("c", 3)])
 }
 

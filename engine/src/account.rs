@@ -24,7 +24,7 @@ impl About {
 }
 
 /// Free of charge.
-const NOTHING: Price = Price { input: 0.0, cached_input: 0.0, cache_write: 0.0, output: 0.0 };
+const NOTHING: Price = Price::new(0.0, 0.0);
 
 /// The most capable of the candidates that the router had to choose from: the highest quality tier, then the best
 /// belief before evidence for this kind of task; where both are alike the cheapest, so that nothing is claimed as

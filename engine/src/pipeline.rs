@@ -559,12 +559,7 @@ pub(crate) fn limits(d: &Directives) -> Limits {
 /// What models cost whose price is not known.
 pub(crate) fn assumed(d: &Directives) -> Option<Price> {
     let price = d.further.as_ref()?.assume_price.as_ref()?.value;
-    Some(Price {
-        input: price.input,
-        cached_input: price.input,
-        cache_write: price.input,
-        output: price.output,
-    })
+    Some(Price::new(price.input, price.output))
 }
 
 fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {

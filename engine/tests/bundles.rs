@@ -10,10 +10,7 @@ use std::sync::{Arc, Mutex};
 use types::chat::ChatRequest;
 use types::completion::Choice;
 use types::doc::SourceFile;
-use types::matrix::{
-    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier,
-    Timeouts,
-};
+use types::matrix::{Abilities, Availability, Dialect, Matrix, Model, Price, Provider};
 use types::provider::{Call, ChatProvider, Error, Reply};
 use types::store::{self, OutcomeStore, Record, Seq, Stored};
 use types::{Completion, FinishReason, Usage};
@@ -67,43 +64,16 @@ impl ChatProvider for Ready {
 fn model(name: &str) -> Model {
     let price = 1.0;
     Model {
-        id: format!("p/{name}").into(),
-        provider: 0,
-        upstream_name: name.into(),
-        aliases: vec![],
-        family: name.into(),
-        context_window: 100_000,
-        max_output_tokens: 4_000,
         abilities: Abilities { streaming: true, tools: true, json: true, ..Abilities::default() },
-        price: Some(Price { input: price, cached_input: price, cache_write: price, output: price }),
-        free_tier: None,
-        quality_tier: 2,
+        price: Some(Price::new(price, price)),
         speed_tier: 1,
-        prior: Prior::default(),
-        tags: vec![],
-        simulate: None,
-        enabled: true,
+        ..Model::new(format!("p/{name}"), 0, (100_000, 4_000))
     }
 }
 
 fn matrix() -> Arc<Matrix> {
-    let provider = Provider {
-        id: "p".into(),
-        dialect: Dialect::OpenaiChat,
-        base_url: "http://127.0.0.1:1".into(),
-        api_key_env: vec![],
-        region: None,
-        tier: Tier::Paid,
-        headers: vec![],
-        data: DataPolicy::default(),
-        quirks: Quirks::default(),
-        timeouts: Timeouts::default(),
-        enabled: true,
-        as_of: None,
-        source: None,
-        file: None,
-        seed: 0,
-    };
+    let provider =
+        Provider { base_url: "http://127.0.0.1:1".into(), ..Provider::new("p", Dialect::OpenaiChat) };
     Arc::new(Matrix::new(vec![provider], vec![model("one"), model("two")]))
 }
 

@@ -12,10 +12,7 @@ use std::time::Duration;
 use types::chat::ChatRequest;
 use types::completion::{Choice, Delta};
 use types::doc::SourceFile;
-use types::matrix::{
-    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, ModelIx, Price, Prior, Provider, Quirks,
-    Tier, Timeouts,
-};
+use types::matrix::{Abilities, Availability, Dialect, Matrix, Model, ModelIx, Price, Provider};
 use types::outcome::Feedback;
 use types::provider::{Call, ChatProvider, Error, ErrorKind, Quota, Reply};
 use types::store::{self, Observer, OutcomeStore, Record, Seq, Stored};
@@ -114,13 +111,6 @@ fn end() -> Chunk {
 
 fn model(name: &str, price: f64) -> Model {
     Model {
-        id: format!("p/{name}").into(),
-        provider: 0,
-        upstream_name: name.into(),
-        aliases: vec![],
-        family: name.into(),
-        context_window: 100_000,
-        max_output_tokens: 4_000,
         abilities: Abilities {
             streaming: true,
             tools: true,
@@ -128,35 +118,14 @@ fn model(name: &str, price: f64) -> Model {
             json_schema: true,
             ..Abilities::default()
         },
-        price: Some(Price { input: price, cached_input: price, cache_write: price, output: price }),
-        free_tier: None,
-        quality_tier: 2,
+        price: Some(Price::new(price, price)),
         speed_tier: 1,
-        prior: Prior::default(),
-        tags: vec![],
-        simulate: None,
-        enabled: true,
+        ..Model::new(format!("p/{name}"), 0, (100_000, 4_000))
     }
 }
 
 fn provider() -> Provider {
-    Provider {
-        id: "p".into(),
-        dialect: Dialect::OpenaiChat,
-        base_url: "http://127.0.0.1:1".into(),
-        api_key_env: vec![],
-        region: None,
-        tier: Tier::Paid,
-        headers: vec![],
-        data: DataPolicy::default(),
-        quirks: Quirks::default(),
-        timeouts: Timeouts::default(),
-        enabled: true,
-        as_of: None,
-        source: None,
-        file: None,
-        seed: 0,
-    }
+    Provider { base_url: "http://127.0.0.1:1".into(), ..Provider::new("p", Dialect::OpenaiChat) }
 }
 
 struct House {

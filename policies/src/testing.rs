@@ -15,9 +15,7 @@ use types::diagnostic::{Diagnostic, Severity};
 use types::directives::Directives;
 use types::doc::{SourceFile, parse};
 use types::expr::Scope;
-use types::matrix::{
-    Abilities, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts,
-};
+use types::matrix::{Abilities, Dialect, Matrix, Model, Price, Provider, Tier};
 use types::profile::{Facts, Scored};
 use types::{ChatRequest, WorkloadProfile};
 
@@ -26,43 +24,22 @@ pub(crate) const NOW: i64 = 1_795_262_400_000;
 
 fn provider(id: &str, tier: Tier) -> Provider {
     Provider {
-        id: id.to_owned(),
-        dialect: Dialect::OpenaiChat,
-        base_url: String::new(),
-        api_key_env: Vec::new(),
-        // Where it is, and what it promises.
         region: Some(if id == "acme" { "us" } else { "eu" }.to_owned()),
         tier,
-        headers: Vec::new(),
-        data: DataPolicy::default(),
-        quirks: Quirks::default(),
-        timeouts: Timeouts::default(),
-        enabled: true,
-        as_of: None,
-        source: None,
-        file: None,
-        seed: 0,
+        ..Provider::new(id, Dialect::OpenaiChat)
     }
 }
 
 fn model(id: &str, provider: usize, tier: u8, price: Option<f64>, tags: &[&str]) -> Model {
     Model {
-        id: id.into(),
-        provider,
-        upstream_name: id.to_owned(),
-        aliases: vec![id.replace('/', "-")],
         family: "test".to_owned(),
-        context_window: 100_000,
-        max_output_tokens: 4_000,
+        aliases: vec![id.replace('/', "-")],
         abilities: Abilities { json: true, ..Abilities::default() },
-        price: price.map(|p| Price { input: p, cached_input: p, cache_write: p, output: p }),
-        free_tier: None,
+        price: price.map(|p| Price::new(p, p)),
         quality_tier: tier,
         speed_tier: 4 - tier,
-        prior: Prior::default(),
         tags: tags.iter().map(|t| (*t).to_owned()).collect(),
-        simulate: None,
-        enabled: true,
+        ..Model::new(id, provider, (100_000, 4_000))
     }
 }
 

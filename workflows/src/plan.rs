@@ -13,7 +13,7 @@ use std::time::Duration;
 use types::Usd;
 use types::doc::{self, Reader};
 use types::expr::{self, Scope};
-use types::matrix::{Abilities, Model, Price, Prior};
+use types::matrix::{Model, Price};
 use types::runs::Durability;
 
 pub(crate) use crate::load::Head;
@@ -226,22 +226,12 @@ fn is_primary(n: &Node) -> bool {
 /// What stands in the place of a model where the workflow itself has made an answer.
 fn itself(name: &str) -> Model {
     Model {
-        id: format!("workflow/{name}").into(),
-        provider: usize::MAX,
-        upstream_name: name.to_owned(),
-        aliases: Vec::new(),
         family: "none".to_owned(),
-        context_window: 0,
-        max_output_tokens: 0,
-        abilities: Abilities::default(),
-        price: Some(Price { input: 0.0, cached_input: 0.0, cache_write: 0.0, output: 0.0 }),
-        free_tier: None,
+        price: Some(Price::new(0.0, 0.0)),
         quality_tier: 1,
         speed_tier: 1,
-        prior: Prior::default(),
-        tags: Vec::new(),
-        simulate: None,
         enabled: false,
+        ..Model::new(format!("workflow/{name}"), usize::MAX, (0, 0))
     }
 }
 

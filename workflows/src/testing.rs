@@ -17,7 +17,7 @@ use types::chat::ToolCall;
 use types::completion::{Choice, Delta, FinishReason};
 use types::doc::SourceFile;
 use types::expr::{Compiled, Error, Expression, Language, Problem, Scope, Type, Variables};
-use types::matrix::{Abilities, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts};
+use types::matrix::{Dialect, Matrix, Model, Price, Provider, Tier};
 use types::provider::{self, ErrorKind};
 use types::runs::SideEffect;
 use types::{ChatRequest, Chunk, Completion, Diagnostic, Report, Usage};
@@ -168,44 +168,11 @@ pub(crate) fn scope() -> Scope {
 }
 
 pub(crate) fn model(name: &str, tier: u8) -> Model {
-    Model {
-        id: format!("p/{name}").into(),
-        provider: 0,
-        upstream_name: name.into(),
-        aliases: Vec::new(),
-        family: name.into(),
-        context_window: 8000,
-        max_output_tokens: 1000,
-        abilities: Abilities::default(),
-        price: None,
-        free_tier: None,
-        quality_tier: tier,
-        speed_tier: 1,
-        prior: Prior::default(),
-        tags: Vec::new(),
-        simulate: None,
-        enabled: true,
-    }
+    Model { quality_tier: tier, speed_tier: 1, ..Model::new(format!("p/{name}"), 0, (8000, 1000)) }
 }
 
 pub(crate) fn matrix() -> Matrix {
-    let provider = Provider {
-        id: "p".into(),
-        dialect: Dialect::Simulated,
-        base_url: String::new(),
-        api_key_env: Vec::new(),
-        region: None,
-        tier: Tier::Free,
-        headers: Vec::new(),
-        data: types::matrix::DataPolicy::default(),
-        quirks: Quirks::default(),
-        timeouts: Timeouts::default(),
-        enabled: true,
-        as_of: None,
-        source: None,
-        file: None,
-        seed: 0,
-    };
+    let provider = Provider { tier: Tier::Free, ..Provider::new("p", Dialect::Simulated) };
     Matrix::new(vec![provider], vec![model("a", 1), model("b", 2), model("c", 3)])
 }
 

@@ -6,52 +6,22 @@ use crate::learn::{Learner, Limits, Statistics, learner};
 use crate::outcome::tests::sample;
 use std::collections::BTreeMap;
 use types::doc::SourceFile;
-use types::matrix::{
-    Abilities, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts,
-};
+use types::matrix::{Abilities, Dialect, Matrix, Model, Price, Provider};
 use types::store::Observer as _;
 
 const RULES: &str = "version: 1\npools: { default: { models: [\"*\"] }, extraction: { models: [\"*\"] }, judge: { models: [\"*\"] } }\n";
 
 fn model(name: &str, price: f64) -> Model {
     Model {
-        id: format!("p/{name}").into(),
-        provider: 0,
-        upstream_name: name.into(),
-        aliases: vec![],
-        family: name.into(),
-        context_window: 100_000,
-        max_output_tokens: 4_000,
         abilities: Abilities { streaming: true, ..Abilities::default() },
-        price: Some(Price { input: price, cached_input: price, cache_write: price, output: price }),
-        free_tier: None,
-        quality_tier: 2,
+        price: Some(Price::new(price, price)),
         speed_tier: 1,
-        prior: Prior::default(),
-        tags: vec![],
-        simulate: None,
-        enabled: true,
+        ..Model::new(format!("p/{name}"), 0, (100_000, 4_000))
     }
 }
 
 fn provider() -> Provider {
-    Provider {
-        id: "p".into(),
-        dialect: Dialect::Recorded,
-        base_url: String::new(),
-        api_key_env: vec![],
-        region: None,
-        tier: Tier::Paid,
-        headers: vec![],
-        data: DataPolicy::default(),
-        quirks: Quirks::default(),
-        timeouts: Timeouts::default(),
-        enabled: true,
-        as_of: None,
-        source: None,
-        file: None,
-        seed: 0,
-    }
+    Provider::new("p", Dialect::Recorded)
 }
 
 /// A router with a learner of its own, over models named `m0`, `m1`, … of these prices.

@@ -16,9 +16,7 @@ use std::time::Duration;
 use types::completion::Choice;
 use types::doc::SourceFile;
 use types::expr::Scope;
-use types::matrix::{
-    Abilities, DataPolicy, Dialect, Matrix, Model, Price, Prior, Provider, Quirks, Tier, Timeouts,
-};
+use types::matrix::{Dialect, Matrix, Model, Price, Provider, Tier};
 use types::provider::{self, Edits, ErrorKind};
 use types::run::{CallRecord, Verdict};
 use types::runs::{Durability, Entry, PlanChoice, Posted, Record, SideEffect};
@@ -30,43 +28,14 @@ use workflows::{
 
 fn model(name: &str) -> Model {
     Model {
-        id: format!("p/{name}").into(),
-        provider: 0,
-        upstream_name: name.into(),
-        aliases: Vec::new(),
-        family: name.into(),
-        context_window: 8_000,
-        max_output_tokens: 1_000,
-        abilities: Abilities::default(),
-        price: Some(Price { input: 1.0, cached_input: 1.0, cache_write: 1.0, output: 1.0 }),
-        free_tier: None,
-        quality_tier: 2,
+        price: Some(Price::new(1.0, 1.0)),
         speed_tier: 1,
-        prior: Prior::default(),
-        tags: Vec::new(),
-        simulate: None,
-        enabled: true,
+        ..Model::new(format!("p/{name}"), 0, (8_000, 1_000))
     }
 }
 
 fn matrix() -> Matrix {
-    let provider = Provider {
-        id: "p".into(),
-        dialect: Dialect::Simulated,
-        base_url: String::new(),
-        api_key_env: Vec::new(),
-        region: None,
-        tier: Tier::Free,
-        headers: Vec::new(),
-        data: DataPolicy::default(),
-        quirks: Quirks::default(),
-        timeouts: Timeouts::default(),
-        enabled: true,
-        as_of: None,
-        source: None,
-        file: None,
-        seed: 0,
-    };
+    let provider = Provider { tier: Tier::Free, ..Provider::new("p", Dialect::Simulated) };
     Matrix::new(vec![provider], vec![model("a")])
 }
 

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use types::axis::TaskFamily;
 use types::chat::{ChatRequest, Limits, ResponseFormat, WireCalls};
 use types::completion::{Accumulator, Chunk, Completion};
-use types::matrix::{Abilities, Dialect, Model, Prior, Quirks};
+use types::matrix::{Abilities, Dialect, Model, Quirks};
 use types::provider::{Call, Edits, Error};
 
 const DIALECTS: [(&str, Dialect); 3] = [
@@ -31,24 +31,7 @@ pub(crate) fn model(upstream_name: &str) -> Model {
     for name in Abilities::NAMES {
         *abilities.flag(name).unwrap() = true;
     }
-    Model {
-        id: format!("p/{upstream_name}").into(),
-        provider: 0,
-        upstream_name: upstream_name.to_owned(),
-        aliases: Vec::new(),
-        family: "f".into(),
-        context_window: 100_000,
-        max_output_tokens: 8192,
-        abilities,
-        price: None,
-        free_tier: None,
-        quality_tier: 2,
-        speed_tier: 1,
-        prior: Prior::default(),
-        tags: Vec::new(),
-        simulate: None,
-        enabled: true,
-    }
+    Model { abilities, speed_tier: 1, ..Model::new(format!("p/{upstream_name}"), 0, (100_000, 8192)) }
 }
 
 pub(crate) fn call(body: &Bytes, dialect: Dialect) -> Call {

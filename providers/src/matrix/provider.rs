@@ -29,23 +29,9 @@ pub(super) fn lower(
     let dialect = f
         .require(r, "dialect")
         .and_then(|n| r.one_of(n, &format!("{path}.dialect"), Dialect::NAMES).and_then(Dialect::parse));
-    let mut p = Provider {
-        id: key.name.clone(),
-        dialect: dialect.unwrap_or(Dialect::OpenaiChat),
-        base_url: String::new(),
-        api_key_env: Vec::new(),
-        region: string(&mut f, r, "region"),
-        tier: Tier::Paid,
-        headers: Vec::new(),
-        data: DataPolicy::default(),
-        quirks: Quirks::default(),
-        timeouts: Timeouts::default(),
-        enabled: true,
-        as_of: None,
-        source: string(&mut f, r, "source"),
-        file: None,
-        seed: 0,
-    };
+    let mut p = Provider::new(&*key.name, dialect.unwrap_or(Dialect::OpenaiChat));
+    p.region = string(&mut f, r, "region");
+    p.source = string(&mut f, r, "source");
     if let Some(n) = f.take("tier")
         && r.one_of(n, &f.at("tier"), &["free", "paid"]) == Some("free")
     {

@@ -179,26 +179,10 @@ fn header(
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use types::matrix::{DataPolicy, Dialect, Quirks, Timeouts};
+    use types::matrix::Dialect;
 
     pub(crate) fn provider(base_url: &str) -> Provider {
-        Provider {
-            id: "p".into(),
-            dialect: Dialect::OpenaiChat,
-            base_url: base_url.into(),
-            api_key_env: Vec::new(),
-            region: None,
-            tier: Tier::Paid,
-            headers: Vec::new(),
-            data: DataPolicy::default(),
-            quirks: Quirks::default(),
-            timeouts: Timeouts::default(),
-            enabled: true,
-            as_of: None,
-            source: None,
-            file: None,
-            seed: 0,
-        }
+        Provider { base_url: base_url.into(), ..Provider::new("p", Dialect::OpenaiChat) }
     }
 
     fn env(name: &str) -> Option<String> {

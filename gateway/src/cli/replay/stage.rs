@@ -6,10 +6,7 @@ use engine::{Bundle, Files};
 use std::sync::Arc;
 use types::UnitInterval;
 use types::doc::SourceFile;
-use types::matrix::{
-    Abilities, Availability, DataPolicy, Dialect, Matrix, Model, ModelIx, Price, Prior, Provider, Quirks,
-    Tier, Timeouts,
-};
+use types::matrix::{Abilities, Availability, Dialect, Matrix, Model, ModelIx, Price, Prior, Provider};
 
 /// The workflow: one call, no checks, for only single answers are recorded.
 const WORKFLOW: &str = "single";
@@ -102,23 +99,7 @@ fn matrix(models: &[Listed]) -> Matrix {
     let mut prices: Vec<f64> = models.iter().filter_map(|m| m.output.or(m.input)).collect();
     prices.sort_by(f64::total_cmp);
     let median = prices.get(prices.len() / 2).copied().unwrap_or(1.0);
-    let provider = Provider {
-        id: PROVIDER.to_owned(),
-        dialect: Dialect::Recorded,
-        base_url: String::new(),
-        api_key_env: Vec::new(),
-        region: None,
-        tier: Tier::Paid,
-        headers: Vec::new(),
-        data: DataPolicy::default(),
-        quirks: Quirks::default(),
-        timeouts: Timeouts::default(),
-        enabled: true,
-        as_of: None,
-        source: None,
-        file: None,
-        seed: 0,
-    };
+    let provider = Provider::new(PROVIDER, Dialect::Recorded);
     Matrix::new(vec![provider], models.iter().map(|m| model(m, median)).collect())
 }
 
@@ -127,13 +108,6 @@ fn model(m: &Listed, median: f64) -> Model {
     let success = PRIOR + PRIOR_PER_PRICE * (price / median.max(1e-4)).ln();
     let both = m.input.or(m.output).zip(m.output.or(m.input));
     Model {
-        id: id(&m.name),
-        provider: 0,
-        upstream_name: m.name.clone(),
-        aliases: Vec::new(),
-        family: m.name.clone(),
-        context_window: CONTEXT,
-        max_output_tokens: CONTEXT,
         abilities: Abilities {
             streaming: true,
             tools: true,
@@ -141,13 +115,8 @@ fn model(m: &Listed, median: f64) -> Model {
             json_schema: true,
             ..Abilities::default()
         },
-        price: both.map(|(input, output)| Price { input, cached_input: input, cache_write: input, output }),
-        free_tier: None,
-        quality_tier: 2,
-        speed_tier: 2,
+        price: both.map(|(input, output)| Price::new(input, output)),
         prior: Prior { default: UnitInterval::clamped(success.clamp(0.05, 0.95)), ..Prior::default() },
-        tags: Vec::new(),
-        simulate: None,
-        enabled: true,
+        ..Model::new(id(&m.name), 0, (CONTEXT, CONTEXT))
     }
 }

@@ -1,0 +1,281 @@
+//! Models: what they can do, what they cost, and what is believed of them before evidence.
+
+use crate::axis::TaskFamily;
+use crate::profile::SubLabel;
+use crate::units::{UnitInterval, Usd};
+use serde::Serialize;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What a model can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Abilities {
+    /// Answers as a stream.
+    pub streaming: bool,
+    /// Calls tools.
+    pub tools: bool,
+    /// JSON mode.
+    pub json: bool,
+    /// Structured output by schema.
+    pub json_schema: bool,
+    /// Seeds.
+    pub seed: bool,
+    /// Images.
+    pub vision: bool,
+    /// Sound.
+    pub audio: bool,
+    /// Log-probabilities.
+    pub logprobs: bool,
+    /// Embeddings.
+    pub embeddings: bool,
+    /// Reasoning before the answer.
+    pub reasoning: bool,
+    /// Several tool calls at once.
+    pub parallel_tools: bool,
+}
+
+impl Abilities {
+    /// The strings of the file.
+    pub const NAMES: &'static [&'static str] = &[
+        "streaming",
+        "tools",
+        "json",
+        "json_schema",
+        "seed",
+        "vision",
+        "audio",
+        "logprobs",
+        "embeddings",
+        "reasoning",
+        "parallel_tools",
+    ];
+
+    /// The flag of that name.
+    pub fn flag(&mut self, name: &str) -> Option<&mut bool> {
+        Some(match name {
+            "streaming" => &mut self.streaming,
+            "tools" => &mut self.tools,
+            "json" => &mut self.json,
+            "json_schema" => &mut self.json_schema,
+            "seed" => &mut self.seed,
+            "vision" => &mut self.vision,
+            "audio" => &mut self.audio,
+            "logprobs" => &mut self.logprobs,
+            "embeddings" => &mut self.embeddings,
+            "reasoning" => &mut self.reasoning,
+            "parallel_tools" => &mut self.parallel_tools,
+            _ => return None,
+        })
+    }
+
+    /// Whether the named ability is there; false for unknown names.
+    #[must_use]
+    pub fn has(mut self, name: &str) -> bool {
+        self.flag(name).is_some_and(|f| *f)
+    }
+}
+
+/// USD per million tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Price {
+    /// Input.
+    pub input: f64,
+    /// Input read from the provider's cache.
+    pub cached_input: f64,
+    /// Input written to the provider's cache.
+    pub cache_write: f64,
+    /// Output, reasoning included.
+    pub output: f64,
+}
+
+impl Price {
+    /// A price per million tokens of input and of output; cached input costs no less, and writing it no more.
+    #[must_use]
+    pub const fn new(input: f64, output: f64) -> Self {
+        Price { input, cached_input: input, cache_write: input, output }
+    }
+
+    /// Cost of a call. Cached tokens are part of `input` and are charged once, at their own price.
+    #[must_use]
+    pub fn cost(&self, u: &crate::Usage) -> Usd {
+        let plain = u.input.saturating_sub(u.cached_input).saturating_sub(u.cache_write);
+        let dollars = f64::from(plain) * self.input
+            + f64::from(u.cached_input) * self.cached_input
+            + f64::from(u.cache_write) * self.cache_write
+            + f64::from(u.output) * self.output;
+        Usd::from_dollars(dollars / 1e6)
+    }
+}
+
+/// Limits of a free tier; `None` = not stated.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct FreeTier {
+    /// Requests a minute.
+    pub rpm: Option<u32>,
+    /// Tokens a minute.
+    pub tpm: Option<u32>,
+    /// Requests a day.
+    pub rpd: Option<u32>,
+    /// Tokens a day.
+    pub tpd: Option<u32>,
+    /// When the day starts, as the vendor states it.
+    pub resets: Option<String>,
+}
+
+/// Belief in a model before evidence.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Prior {
+    /// What the belief is worth, in observations. Default 8.
+    pub strength: f64,
+    /// Success where no family is named. Default 0.6.
+    pub default: UnitInterval,
+    /// Success per task family (and `math`, `creative`, … sub-labels), by name.
+    pub by_family: Vec<(String, UnitInterval)>,
+    /// Where each of them comes from, by name: an evaluation with its score, or `judgement`. May be empty.
+    pub sources: Vec<(String, String)>,
+    /// Time to the first token, milliseconds. Default 800.
+    pub ttft_ms: f64,
+    /// Output speed. Default 60.
+    pub tokens_per_second: f64,
+}
+
+impl Default for Prior {
+    fn default() -> Self {
+        Prior {
+            strength: 8.0,
+            default: UnitInterval::clamped(0.6),
+            by_family: Vec::new(),
+            sources: Vec::new(),
+            ttft_ms: 800.0,
+            tokens_per_second: 60.0,
+        }
+    }
+}
+
+impl Prior {
+    /// Belief in success for a family, refined by the sub-label where one is named.
+    #[must_use]
+    pub fn success(&self, family: TaskFamily, sub: Option<SubLabel>) -> f64 {
+        use crate::axis::AxisValue as _;
+        let named = |name: &str| self.by_family.iter().find(|(k, _)| k == name).map(|(_, v)| v.get());
+        sub.and_then(|s| named(s.as_str())).or_else(|| named(family.as_str())).unwrap_or(self.default.get())
+    }
+}
+
+/// How a simulated model behaves; probabilities per request, drawn from its seed and the request.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Simulate {
+    /// Success per task family; `default` for others.
+    pub success: Vec<(String, UnitInterval)>,
+    /// Median time to the first token.
+    pub ttft: Duration,
+    /// Spread of the time (σ of its logarithm).
+    pub sigma: f64,
+    /// Output speed, tokens per second.
+    pub tokens_per_second: f64,
+    /// Failure modes with their probabilities: `broken_json`, `wrong_schema`, `refuse`, `truncate`,
+    /// `cut_stream`, `stall`, `http_429`, `http_500`, `connect_error`.
+    pub failures: Vec<(String, UnitInterval)>,
+}
+
+/// A model.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// `provider/name`.
+    pub id: Arc<str>,
+    /// Position of its provider in [`Matrix::providers`].
+    pub provider: usize,
+    /// The name sent upstream.
+    pub upstream_name: String,
+    /// Other names it answers to.
+    pub aliases: Vec<String>,
+    /// Its family, such as `llama`; for independence of judges.
+    pub family: String,
+    /// Tokens, input and output together.
+    pub context_window: u32,
+    /// Most output tokens.
+    pub max_output_tokens: u32,
+    /// What it can do.
+    pub abilities: Abilities,
+    /// What it costs; `None` = unknown, not zero.
+    pub price: Option<Price>,
+    /// Free-tier limits, if any.
+    pub free_tier: Option<FreeTier>,
+    /// 1 small, 2 strong, 3 frontier.
+    pub quality_tier: u8,
+    /// 1 fast, 2 medium, 3 slow.
+    pub speed_tier: u8,
+    /// Belief before evidence.
+    pub prior: Prior,
+    /// Free labels, usable in predicates.
+    pub tags: Vec<String>,
+    /// How it behaves, if simulated.
+    pub simulate: Option<Simulate>,
+    /// Switched off by the operator when false.
+    pub enabled: bool,
+}
+
+impl Model {
+    /// A middling model of the provider at that place, of `(context window, most output)` tokens: no abilities, no
+    /// known price, no evidence; the rest is for the caller to say. Its name upstream, and its family, are what
+    /// follows the first `/` of `id`.
+    #[must_use]
+    pub fn new(id: impl Into<Arc<str>>, provider: usize, tokens: (u32, u32)) -> Self {
+        let id = id.into();
+        let name = id.split_once('/').map_or(&*id, |(_, name)| name).to_owned();
+        Model {
+            provider,
+            family: name.clone(),
+            upstream_name: name,
+            aliases: Vec::new(),
+            context_window: tokens.0,
+            max_output_tokens: tokens.1,
+            abilities: Abilities::default(),
+            price: None,
+            free_tier: None,
+            quality_tier: 2,
+            speed_tier: 2,
+            prior: Prior::default(),
+            tags: Vec::new(),
+            simulate: None,
+            enabled: true,
+            id,
+        }
+    }
+}
+
+/// Whether a model may be a candidate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "state", content = "detail")]
+pub enum Availability {
+    /// It can be called.
+    Ready,
+    /// None of these environment variables is set.
+    NoKey(Vec<String>),
+    /// Switched off in the configuration.
+    Disabled,
+    /// It cannot be called for another stated reason (a missing outcome table, say).
+    Unusable(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cached_tokens_are_charged_once() {
+        let p = Price { input: 3.0, cached_input: 0.3, cache_write: 3.75, output: 15.0 };
+        let u = crate::Usage {
+            input: 1000,
+            cached_input: 800,
+            cache_write: 100,
+            output: 10,
+            ..Default::default()
+        };
+        // 100 plain, 800 cached, 100 written, 10 out.
+        assert_eq!(
+            p.cost(&u),
+            Usd::from_dollars((100.0 * 3.0 + 800.0 * 0.3 + 100.0 * 3.75 + 10.0 * 15.0) / 1e6)
+        );
+    }
+}

@@ -1,0 +1,176 @@
+//! Providers: who is asked, in which wire format, under which terms.
+
+use serde::Serialize;
+use std::time::Duration;
+
+/// Wire format of a provider.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dialect {
+    /// OpenAI chat completions and everything compatible.
+    OpenaiChat,
+    /// Anthropic messages.
+    AnthropicMessages,
+    /// Google generateContent.
+    Gemini,
+    /// No network: answers made up in process, deterministic from a seed.
+    Simulated,
+    /// No network: answers from a table of recorded outcomes.
+    Recorded,
+}
+
+impl Dialect {
+    /// The strings of the file, in order.
+    pub const NAMES: &'static [&'static str] =
+        &["openai_chat", "anthropic_messages", "gemini", "simulated", "recorded"];
+
+    /// The dialect of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "openai_chat" => Dialect::OpenaiChat,
+            "anthropic_messages" => Dialect::AnthropicMessages,
+            "gemini" => Dialect::Gemini,
+            "simulated" => Dialect::Simulated,
+            "recorded" => Dialect::Recorded,
+            _ => return None,
+        })
+    }
+
+    /// Whether calls leave the process.
+    #[must_use]
+    pub const fn is_remote(self) -> bool {
+        !matches!(self, Dialect::Simulated | Dialect::Recorded)
+    }
+}
+
+/// What a provider asks for its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tier {
+    /// Within stated limits, nothing.
+    Free,
+    /// Its list price.
+    Paid,
+}
+
+/// What a provider does with data; `None` = not known, which no policy accepts as met.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct DataPolicy {
+    /// Days that requests are kept.
+    pub retention_days: Option<u32>,
+    /// Whether they are trained on.
+    pub trains: Option<bool>,
+    /// Zero data retention agreed.
+    pub zdr: Option<bool>,
+}
+
+/// Deviations from the dialect, as data.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Quirks {
+    /// `stream_options.include_usage` is understood. Default true.
+    pub stream_usage: bool,
+    /// Member that limits output tokens: `max_tokens` (default) or `max_completion_tokens`.
+    pub max_tokens_field: String,
+    /// The vendor says `stop` where tool calls end a stream. Default false.
+    pub stop_for_tool_calls: bool,
+    /// Members of the body that the vendor refuses and that are left out.
+    pub drop: Vec<String>,
+    /// `developer` messages are sent as `system`. Default false.
+    pub developer_as_system: bool,
+}
+
+impl Default for Quirks {
+    fn default() -> Self {
+        Quirks {
+            stream_usage: true,
+            max_tokens_field: "max_tokens".to_owned(),
+            stop_for_tool_calls: false,
+            drop: Vec::new(),
+            developer_as_system: false,
+        }
+    }
+}
+
+/// How long each phase of a call may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Timeouts {
+    /// Until the connection stands. Default 2 s.
+    pub connect: Duration,
+    /// Until the first event or, unstreamed, the head of the answer. Default 60 s (`reliability.md` §2).
+    pub first_token: Duration,
+    /// Between two events. Default 30 s.
+    pub inter_token: Duration,
+    /// The whole call. Default 120 s.
+    pub total: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            connect: Duration::from_secs(2),
+            first_token: Duration::from_secs(60),
+            inter_token: Duration::from_secs(30),
+            total: Duration::from_secs(120),
+        }
+    }
+}
+
+/// A provider.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Provider {
+    /// Its name, the part before the first `/` of its models.
+    pub id: String,
+    /// Its wire format.
+    pub dialect: Dialect,
+    /// Where it listens; empty for dialects without a network. `${ENV:NAME}` is already expanded.
+    pub base_url: String,
+    /// Environment variables that hold its keys; empty = no key needed.
+    pub api_key_env: Vec<String>,
+    /// Where it works, if known.
+    pub region: Option<String>,
+    /// Free or paid.
+    pub tier: Tier,
+    /// Static headers; values may be `${ENV:NAME}`, expanded by the providers room.
+    pub headers: Vec<(String, String)>,
+    /// What it does with data.
+    pub data: DataPolicy,
+    /// Deviations from the dialect.
+    pub quirks: Quirks,
+    /// How long calls may take.
+    pub timeouts: Timeouts,
+    /// Switched off by the operator when false.
+    pub enabled: bool,
+    /// Date of the prices, `YYYY-MM-DD`.
+    pub as_of: Option<String>,
+    /// Where the prices stand.
+    pub source: Option<String>,
+    /// Outcome table of a `recorded` provider: a folder in the format of the routing packs.
+    pub file: Option<String>,
+    /// Seed of a `simulated` provider. Default 0.
+    pub seed: u64,
+}
+
+impl Provider {
+    /// A paid provider that is switched on, needs no key and promises nothing; the rest is for the caller to say.
+    #[must_use]
+    pub fn new(id: impl Into<String>, dialect: Dialect) -> Self {
+        Provider {
+            id: id.into(),
+            dialect,
+            base_url: String::new(),
+            api_key_env: Vec::new(),
+            region: None,
+            tier: Tier::Paid,
+            headers: Vec::new(),
+            data: DataPolicy::default(),
+            quirks: Quirks::default(),
+            timeouts: Timeouts::default(),
+            enabled: true,
+            as_of: None,
+            source: None,
+            file: None,
+            seed: 0,
+        }
+    }
+}
