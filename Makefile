@@ -11,7 +11,7 @@ SUITE := target/json-schema-test-suite
 # sudo only where it is needed and there.
 AS_ROOT := $(shell test "$$(id -u)" = 0 || command -v sudo)
 
-.PHONY: help demo setup test lint bench crash
+.PHONY: help demo install setup test lint bench crash
 
 help: ## what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -19,7 +19,10 @@ help: ## what can be made
 demo: ## build and start turnout on simulated models
 	$(CARGO) run --release --bin turnout -- demo
 
-setup: $(VENV)/ready $(NODE)/node_modules/ready $(SUITE)/ready ## what the tests need: the SDKs, and the JSON Schema test suite
+install: ## build turnout and put it where cargo puts programs
+	$(CARGO) install --path gateway --locked
+
+setup: languages $(VENV)/ready $(NODE)/node_modules/ready $(SUITE)/ready ## what the tests need: SDKs, languages of the code runner, the JSON Schema test suite
 	@command -v $(CARGO) >/dev/null || { echo "Rust is missing: install it with rustup, then run make again"; exit 1; }
 
 # Debian and its like keep venv in a package of its own; elsewhere it comes with Python.
@@ -40,6 +43,19 @@ $(SUITE)/ready: validators/tests/json-schema-test-suite.txt $(VENV)/ready
 	$(VENV)/bin/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --require-hashes -r $< --dest target/suite
 	tar xzf target/suite/jsonschema-*.tar.gz -C $(SUITE) --strip-components=2 --wildcards '*/json/tests/*' '*/json/LICENSE'
 	@touch $@
+
+# What the tests of the code runner need, looked for where the runner looks: beside it nothing of a home folder is seen.
+.PHONY: languages
+languages: export PATH := /usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin
+languages:
+	@missing=""; \
+	command -v unshare >/dev/null || missing="$$missing util-linux"; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	command -v node >/dev/null || missing="$$missing nodejs"; \
+	command -v go >/dev/null || missing="$$missing golang-go"; \
+	command -v javac >/dev/null || missing="$$missing default-jdk-headless"; \
+	python3 -c 'import pytest' 2>/dev/null || missing="$$missing python3 python3-pytest"; \
+	test -z "$$missing" || $(MAKE) --no-print-directory packages PACKAGES="$$missing"
 
 .PHONY: packages
 packages:

@@ -1,8 +1,7 @@
 //! The code runner on this machine: its languages, and that nothing gets out.
 //!
-//! These tests need Linux with user namespaces, util-linux, `python3`, `node`, `bash`, `cc` and the `rustc`
-//! that builds them; they fail where one is missing. Java and Go are asked for by name:
-//! `cargo test -p gateway --test runner -- --ignored`.
+//! These tests need Linux with user namespaces, util-linux, `python3` with pytest, `node`, `bash`, `cc`, `go`, a JDK
+//! and the `rustc` that builds them; `make setup` fetches what is missing, and they fail where one is.
 #![cfg(target_os = "linux")]
 #![allow(
     clippy::unwrap_used,
@@ -168,7 +167,6 @@ const PATIENT: Limits = Limits {
 };
 
 #[tokio::test]
-#[ignore = "needs a JDK"]
 async fn java_is_tested() {
     let code =
         |op: &str| format!("public class Solution {{ static int add(int a, int b) {{ return a {op} b; }} }}");
@@ -179,7 +177,6 @@ async fn java_is_tested() {
 }
 
 #[tokio::test]
-#[ignore = "needs Go"]
 async fn go_is_tested() {
     let code = |op: &str| format!("package solution\nfunc Add(a, b int) int {{ return a {op} b }}\n");
     let tests = "package solution\nimport \"testing\"\nfunc TestAdd(t *testing.T) { if Add(2, 3) != 5 { t.Fatal(\"wrong\") } }\n";
@@ -189,7 +186,6 @@ async fn go_is_tested() {
 }
 
 #[tokio::test]
-#[ignore = "needs pytest"]
 async fn pytest_is_used_where_it_is() {
     let tests = "def test_sum():\n    assert add(2, 3) == 5\n\ndef test_zero():\n    assert add(0, 0) == 0\n";
     check(&run(task("python", ADD, tests)).await, Verdict::Passed, Some(2), &[]);

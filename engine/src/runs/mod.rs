@@ -5,6 +5,8 @@
 //! from the journal does the same again, record by record (`tape`), and goes on where it ends. One process
 //! owns a run at a time, by a lease (`keeper`).
 
+mod again;
+mod answers;
 mod codec;
 mod drive;
 mod end;
@@ -18,9 +20,12 @@ mod tape;
 #[cfg(test)]
 mod tests;
 mod walk;
+mod worker;
 mod world;
 
-pub use service::{Config, Decided, Failure, Overrides, People, Replay, Runs, Setup, Wish, principal};
+pub use again::{Overrides, Replay};
+pub use answers::Decided;
+pub use service::{Config, Failure, People, Runs, Setup, Wish, principal};
 pub use submission::Submission;
 pub use tape::Divergence;
 

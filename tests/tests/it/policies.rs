@@ -205,17 +205,7 @@ async fn an_answer_that_people_look_at_goes_out_as_they_saw_it() {
             body["stream"] = true.into();
         }
         let before = vendor.count();
-        let id = asked(
-            &house
-                .client()
-                .send(
-                    "POST",
-                    "/v1/chat/completions",
-                    &[("content-type", "application/json")],
-                    body.to_string().as_bytes(),
-                )
-                .await,
-        );
+        let id = asked(&house.client().chat(&body).await);
         let shown = cli(&house, &["approval", "list"]).await;
         assert!(shown.contains("You said: a contract"), "{shown}");
         cli(&house, &["approval", "approve", &id, "--as", "user:dana"]).await;
@@ -241,15 +231,7 @@ async fn what_a_rule_of_the_response_phase_says_holds_whole_and_streamed() {
     for stream in [false, true] {
         let mut body = ask("dynamite");
         body["stream"] = stream.into();
-        let refused = house
-            .client()
-            .send(
-                "POST",
-                "/v1/chat/completions",
-                &[("content-type", "application/json")],
-                body.to_string().as_bytes(),
-            )
-            .await;
+        let refused = house.client().chat(&body).await;
         let error = refused.error(451);
         assert_eq!((&error["code"], &error["message"]), (&json!("recipe"), &json!("No recipes.")));
         let record = house.decision(&refused.request_id()).await;
@@ -258,15 +240,7 @@ async fn what_a_rule_of_the_response_phase_says_holds_whole_and_streamed() {
 
         let mut body = ask(&format!("mail {EMAIL}"));
         body["stream"] = stream.into();
-        let answer = house
-            .client()
-            .send(
-                "POST",
-                "/v1/chat/completions",
-                &[("content-type", "application/json")],
-                body.to_string().as_bytes(),
-            )
-            .await;
+        let answer = house.client().chat(&body).await;
         assert_eq!((answer.status, answer.header("x-checked")), (200, Some("by hand")), "{}", answer.text());
         assert!(!answer.text().contains(EMAIL) && answer.text().contains("EMAIL_1"), "{}", answer.text());
         assert_eq!(house.decision(&answer.request_id()).await["decision"]["tags"]["seen"], "yes");
@@ -373,15 +347,7 @@ async fn tools_are_offered_and_called_only_as_rules_allow() {
     assert_eq!(house.client().chat(&body("be sneaky")).await.error(403)["code"], "tool_denied");
     let mut streamed = body("be sneaky");
     streamed["stream"] = true.into();
-    let refused = house
-        .client()
-        .send(
-            "POST",
-            "/v1/chat/completions",
-            &[("content-type", "application/json")],
-            streamed.to_string().as_bytes(),
-        )
-        .await;
+    let refused = house.client().chat(&streamed).await;
     assert_eq!(refused.error(403)["code"], "tool_denied");
 }
 

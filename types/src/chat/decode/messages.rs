@@ -1,168 +1,139 @@
-//! The messages of a body in one pass.
-//!
-//! Takes exactly what the pass of [`super::messages`] takes, member by member, and gives the same; that one
-//! reads a wrong list again to say what is wrong, and where.
+//! The messages of a body, member by member, with a pointer for whatever is wrong.
 
-use super::{Key, Limits, identifier_text, optional, part, tool_calls};
-use crate::chat::{Content, Message, Role, UniqueMap, UniqueValue};
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::Map;
+use super::{Error, Limits, Top, identifier_text, one_pass, optional, parse, shorten};
+use crate::chat::{Content, Message, Part, PartKind, Role, ToolCall, UniqueMap, UniqueValue};
 use serde_json::value::RawValue;
-use std::fmt;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
 
-/// The list, or `None` if something about it is wrong.
-pub(super) fn read(json: &str, limits: &Limits) -> Option<Vec<Message>> {
-    let mut reader = serde_json::Deserializer::from_str(json);
-    let list = List(limits).deserialize(&mut reader).ok()?;
-    reader.end().ok().map(|()| list)
+pub(super) fn read(json: &str, limits: &Limits) -> Result<Vec<Message>, Error> {
+    if let Some(list) = one_pass::read(json, limits) {
+        return Ok(list);
+    }
+    let raw: Vec<&RawValue> = parse(json, || "/messages".to_owned())?;
+    if raw.len() > limits.messages {
+        return Err(Error::new("out_of_range", "/messages", format!("at most {} messages", limits.messages)));
+    }
+    raw.iter().enumerate().map(|(i, m)| message(m.get(), i, limits)).collect()
 }
 
-#[derive(Clone, Copy)]
-struct List<'l>(&'l Limits);
-
-impl<'de> DeserializeSeed<'de> for List<'_> {
-    type Value = Vec<Message>;
-
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
-        d.deserialize_seq(self)
-    }
-}
-
-impl<'de> Visitor<'de> for List<'_> {
-    type Value = Vec<Message>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list of messages")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut a: A) -> Result<Self::Value, A::Error> {
-        let mut list = Vec::with_capacity(4);
-        while let Some(message) = a.next_element_seed(One(self.0))? {
-            if list.len() >= self.0.messages {
-                return Err(wrong());
+pub(super) fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, Error> {
+    let at = |field: &str| format!("/messages/{i}{field}");
+    let Top(top) = parse(json, || at(""))?;
+    let mut m = Message {
+        role: Role::User,
+        content: Content::None,
+        name: None,
+        tool_calls: Vec::new(),
+        tool_call_id: None,
+        refusal: None,
+        extra: Map::new(),
+    };
+    let mut role = None;
+    for (key, raw) in &top {
+        let json = raw.get();
+        match key.as_ref() {
+            "role" => {
+                let name: Cow<'_, str> = parse(json, || at("/role"))?;
+                role = Some(Role::parse(&name).ok_or_else(|| {
+                    let near = crate::diagnostic::nearest(&name, Role::NAMES.iter().copied());
+                    let hint = near.first().map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+                    Error::new(
+                        "invalid_value",
+                        at("/role"),
+                        format!("expected one of {}{hint}", Role::NAMES.join(", ")),
+                    )
+                })?);
             }
-            list.push(message);
-        }
-        Ok(list)
-    }
-}
-
-/// What exactly is wrong, the other pass says.
-fn wrong<E: Error>() -> E {
-    E::custom("not a list of messages")
-}
-
-struct One<'l>(&'l Limits);
-
-impl<'de> DeserializeSeed<'de> for One<'_> {
-    type Value = Message;
-
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
-        d.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for One<'_> {
-    type Value = Message;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a message")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut a: A) -> Result<Message, A::Error> {
-        let mut m = Message {
-            role: Role::User,
-            content: Content::None,
-            name: None,
-            tool_calls: Vec::new(),
-            tool_call_id: None,
-            refusal: None,
-            extra: Map::new(),
-        };
-        // One bit per member that may stand once.
-        let mut seen = 0_u8;
-        let mut once = |bit: u8| {
-            let first = seen & bit == 0;
-            seen |= bit;
-            if first { Ok(()) } else { Err(wrong::<A::Error>()) }
-        };
-        let mut role = None;
-        while let Some(Key(key)) = a.next_key()? {
-            match key.as_ref() {
-                "role" => {
-                    once(1)?;
-                    let Key(name) = a.next_value()?;
-                    role = Some(Role::parse(&name).ok_or_else(wrong)?);
-                }
-                "content" => {
-                    once(2)?;
-                    m.content = a.next_value_seed(ContentOf(self.0))?;
-                }
-                "name" => {
-                    once(4)?;
-                    m.name = identifier_text(a.next_value()?, "").map_err(|_| wrong())?;
-                }
-                "tool_calls" => {
-                    once(8)?;
-                    let raw: &RawValue = a.next_value()?;
-                    m.tool_calls = tool_calls(raw.get(), "", self.0).map_err(|_| wrong())?;
-                }
-                "tool_call_id" => {
-                    once(16)?;
-                    m.tool_call_id = identifier_text(a.next_value()?, "").map_err(|_| wrong())?;
-                }
-                "refusal" => {
-                    once(32)?;
-                    let raw: &RawValue = a.next_value()?;
-                    m.refusal = optional(raw.get(), String::new).map_err(|_| wrong())?;
-                }
-                _ => {
-                    if m.extra.len() >= 500 || m.extra.contains_key(key.as_ref()) {
-                        return Err(wrong());
-                    }
-                    let UniqueValue(value) = a.next_value()?;
-                    m.extra.insert(key.into_owned(), value);
-                }
+            "content" => m.content = content(json, &at("/content"), limits)?,
+            "name" => m.name = identifier_text(optional(json, || at("/name"))?, &at("/name"))?,
+            "tool_calls" => m.tool_calls = tool_calls(json, &at("/tool_calls"), limits)?,
+            "tool_call_id" => {
+                m.tool_call_id =
+                    identifier_text(optional(json, || at("/tool_call_id"))?, &at("/tool_call_id"))?
+            }
+            "refusal" => m.refusal = optional(json, || at("/refusal"))?,
+            _ => {
+                m.extra.insert(
+                    key.clone().into_owned(),
+                    parse::<UniqueValue>(json, || at(&format!("/{}", shorten(key))))?.0,
+                );
             }
         }
-        m.role = role.ok_or_else(wrong)?;
-        Ok(m)
     }
+    m.role = role.ok_or_else(|| Error::new("missing_field", at("/role"), "`role` is missing"))?;
+    Ok(m)
 }
 
-struct ContentOf<'l>(&'l Limits);
-
-impl<'de> DeserializeSeed<'de> for ContentOf<'_> {
-    type Value = Content;
-
-    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
-        d.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for ContentOf<'_> {
-    type Value = Content;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, a list of parts or null")
-    }
-
-    fn visit_unit<E>(self) -> Result<Content, E> {
-        Ok(Content::None)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Content, E> {
-        Ok(Content::Text(text.to_owned()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut a: A) -> Result<Content, A::Error> {
-        let mut parts = Vec::new();
-        while let Some(UniqueMap(object)) = a.next_element()? {
-            if parts.len() >= self.0.parts {
-                return Err(wrong());
+fn content(json: &str, pointer: &str, limits: &Limits) -> Result<Content, Error> {
+    match json.as_bytes().first() {
+        Some(b'n') => Ok(Content::None),
+        Some(b'"') => Ok(Content::Text(parse(json, || pointer.to_owned())?)),
+        Some(b'[') => {
+            let raw: Vec<UniqueMap> = parse(json, || pointer.to_owned())?;
+            if raw.len() > limits.parts {
+                return Err(Error::new("out_of_range", pointer, format!("at most {} parts", limits.parts)));
             }
-            parts.push(part(object, "").map_err(|_| wrong())?);
+            let parts = raw.into_iter().enumerate().map(|(i, p)| part(p.0, &format!("{pointer}/{i}")));
+            Ok(Content::Parts(parts.collect::<Result<_, _>>()?))
         }
-        Ok(Content::Parts(parts))
+        _ => Err(Error::new("invalid_type", pointer, "expected a string, a list of parts or null")),
     }
+}
+
+pub(super) fn part(mut p: Map<String, Value>, pointer: &str) -> Result<Part, Error> {
+    let Some(Value::String(kind)) = p.get("type").cloned() else {
+        return Err(Error::new("missing_field", format!("{pointer}/type"), "a part needs a `type`"));
+    };
+    let text = |p: &mut Map<String, Value>, name: &str| match p.shift_remove(name) {
+        Some(Value::String(s)) => Ok(s),
+        _ => Err(Error::new("invalid_type", format!("{pointer}/{name}"), "expected a string")),
+    };
+    let kind = match kind.as_str() {
+        "text" => PartKind::Text(text(&mut p, "text")?),
+        "refusal" => PartKind::Refusal(text(&mut p, "refusal")?),
+        "image_url" => {
+            let (url, detail) = match p.shift_remove("image_url") {
+                Some(Value::Object(mut o)) => {
+                    let detail = o.shift_remove("detail").and_then(|d| d.as_str().map(str::to_owned));
+                    (o.shift_remove("url"), detail)
+                }
+                other => (other, None),
+            };
+            let Some(Value::String(url)) = url else {
+                return Err(Error::new(
+                    "invalid_type",
+                    format!("{pointer}/image_url"),
+                    "expected {\"url\": string}",
+                ));
+            };
+            PartKind::Image { url, detail }
+        }
+        _ => return Ok(Part { kind: PartKind::Other(kind, p), extra: Map::new() }),
+    };
+    p.shift_remove("type");
+    Ok(Part { kind, extra: p })
+}
+
+pub(super) fn tool_calls(json: &str, pointer: &str, limits: &Limits) -> Result<Vec<ToolCall>, Error> {
+    let Some(raw) = optional::<Vec<UniqueMap>>(json, || pointer.to_owned())? else { return Ok(Vec::new()) };
+    if raw.len() > limits.tools {
+        return Err(Error::new("out_of_range", pointer, format!("at most {} tool calls", limits.tools)));
+    }
+    raw.into_iter()
+        .enumerate()
+        .map(|(i, c)| {
+            let text = |v: Option<&Value>, name: &str| {
+                v.and_then(Value::as_str).map(str::to_owned).ok_or_else(|| {
+                    Error::new("invalid_type", format!("{pointer}/{i}/{name}"), "expected a string")
+                })
+            };
+            let function = c.0.get("function").and_then(Value::as_object);
+            Ok(ToolCall {
+                id: text(c.0.get("id"), "id")?,
+                name: text(function.and_then(|f| f.get("name")), "function/name")?,
+                arguments: text(function.and_then(|f| f.get("arguments")), "function/arguments")?,
+            })
+        })
+        .collect()
 }

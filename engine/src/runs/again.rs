@@ -1,0 +1,249 @@
+//! Going on with a run: resumed, forked, or repeated from its journal.
+
+use super::service::{Failure, Runs, internal, principal, text};
+use super::submission::Submission;
+use super::{drive, end, plan, walk};
+use crate::who::Who;
+use serde_json::{Map, Value, json};
+use types::doc::SourceFile;
+use types::runs::{Entry, Fork, Head, NewRun, PlanChoice, Record, State};
+
+/// What a fork changes.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Another request body.
+    pub body: Option<String>,
+    /// Other values for the workflow's own variables.
+    pub vars: Map<String, Value>,
+    /// The plan in force instead of the pinned one.
+    pub latest: bool,
+}
+
+/// How a repetition went.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Replay {
+    /// Everything came again, and the result is the same to the byte.
+    pub same: bool,
+    /// The first record that did not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub divergence: Option<super::Divergence>,
+    /// Effects that are not on record and would have to be asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub would_call: Vec<String>,
+    /// Records compared.
+    pub records: u64,
+    /// The result of the repetition, if it came to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
+}
+
+impl Runs {
+    /// Lets a failed or waiting run go on: under its pinned plan, or under the one in force where nothing that
+    /// has resolved is different in it. Calls that failed are made again.
+    ///
+    /// # Errors
+    /// The run's state does not allow it, or the new plan does not: [`Failure::Conflict`] names the nodes.
+    pub async fn resume(&self, tenant: &str, id: &str, choice: PlanChoice) -> Result<Head, Failure> {
+        let row = self.get(tenant, id).await?;
+        let entries = self.whole_journal(id).await?;
+        let chosen = match choice {
+            PlanChoice::Pinned => None,
+            PlanChoice::Latest => Some(self.latest(&row.head, &entries).await?),
+        };
+        let anew = choice == PlanChoice::Latest || row.head.state == State::Failed;
+        let resumed = Record::Resumed {
+            why: "asked".to_owned(),
+            plan: choice,
+            posts: Vec::new(),
+            anew,
+            retry: if anew { failures(&entries) } else { Vec::new() },
+        };
+        let head = self.0.store.reopen(tenant, id, resumed, chosen).await?;
+        self.0.touch();
+        Ok(head)
+    }
+
+    /// The plan in force for a run, where what has resolved is the same in it.
+    async fn latest(&self, head: &Head, entries: &[Entry]) -> Result<types::runs::Chosen, Failure> {
+        let view = self.0.engine.0.view.load_full();
+        let changed = |message: String, nodes: Vec<Value>| Failure::Conflict {
+            code: "plan_changed",
+            message,
+            details: json!({"nodes": nodes}),
+        };
+        let Some(workflow) = view.bundle.library.get(&head.workflow).cloned() else {
+            return Err(changed(format!("the workflow `{}` is gone", head.workflow), Vec::new()));
+        };
+        let kept = match &head.plan {
+            Some(hash) => self.0.store.plan(hash).await?,
+            None => None,
+        };
+        let (then, now) = (kept.as_ref().map(plan::nodes).unwrap_or_default(), workflow.node_hashes());
+        let different: Vec<Value> = resolved(entries)
+            .into_iter()
+            .filter(|node| then.get(node) != now.get(node))
+            .map(|node| json!({"node": node, "change": if now.contains_key(&node) { "changed" } else { "removed" }}))
+            .collect();
+        if !different.is_empty() {
+            let names: Vec<&str> = different.iter().map(|d| text(d, "node")).collect();
+            let text =
+                format!("nodes that have resolved are different in the plan in force: {}", names.join(", "));
+            return Err(changed(text, different));
+        }
+        self.0.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, &workflow)).await?;
+        Ok(walk::chosen(&workflow))
+    }
+
+    /// Makes a new run that begins with what another one did up to the end of a node instance.
+    ///
+    /// # Errors
+    /// That instance has not resolved; the store failed.
+    pub async fn fork(
+        &self,
+        who: &Who,
+        (id, new_id): (&str, String),
+        after: &str,
+        overrides: Overrides,
+    ) -> Result<Head, Failure> {
+        let tenant = who.principal.tenant.id.clone();
+        let row = self.get(&tenant, id).await?;
+        let entries = self.whole_journal(id).await?;
+        let resolved = |e: &&Entry| matches!(&e.record, Record::NodeResolved { frame, .. } if frame == after);
+        let Some(up_to) = entries.iter().rev().find(resolved).map(|e| e.seq) else {
+            let message =
+                format!("`{after}` has not resolved in run `{id}`; GET /v1/runs/{id}/trace lists what has");
+            return Err(Failure::Invalid { param: "after".to_owned(), message });
+        };
+        let mut submission: Submission =
+            serde_json::from_value(row.submission).map_err(|e| internal(e.to_string()))?;
+        submission.decide = overrides.body.is_some() || overrides.latest;
+        if let Some(body) = overrides.body {
+            submission.body = body;
+        }
+        submission.vars.extend(overrides.vars);
+        submission.request().map_err(|e| Failure::Engine(Box::new(e)))?;
+        let plan = if overrides.latest { PlanChoice::Latest } else { PlanChoice::Pinned };
+        let forked = Record::Resumed {
+            why: "forked".to_owned(),
+            plan,
+            posts: Vec::new(),
+            anew: true,
+            retry: Vec::new(),
+        };
+        let new = NewRun {
+            id: new_id,
+            tenant,
+            principal: principal(who),
+            workflow: String::new(),
+            durability: row.head.durability,
+            labels: row.head.labels,
+            submission: json!(submission),
+            callback_url: None,
+            lifetime: self.0.config.lifetime,
+            key: None,
+            fork: Some(Fork { run: id.to_owned(), up_to }),
+            records: vec![forked],
+        };
+        let created = self.0.store.create(new).await?;
+        self.0.touch();
+        Ok(created.head().clone())
+    }
+
+    /// Repeats a run from its journal, without a call: every record has to come again, and the result to be the
+    /// same to the byte. With a file the calls on record are given to that workflow instead.
+    ///
+    /// # Errors
+    /// The run has not started, or its plan cannot be made any more; the file is no workflow.
+    pub async fn replay(&self, tenant: &str, id: &str, file: Option<SourceFile>) -> Result<Replay, Failure> {
+        let row = self.get(tenant, id).await?;
+        let mut entries = self.whole_journal(id).await?;
+        let instead = match file {
+            None => None,
+            Some(file) => {
+                let name = file.stem().to_owned();
+                let view = self.0.engine.0.view.load_full();
+                let files: Vec<SourceFile> = view.bundle.sources.iter().cloned().chain([file]).collect();
+                let message = format!("`{name}` is no workflow; turnout workflow check says why");
+                let compiled = view.bundle.compile(&files, &name);
+                Some(compiled.ok_or(Failure::Invalid { param: "workflow".to_owned(), message })?)
+            }
+        };
+        let edited = instead.is_some();
+        if edited {
+            let seq = entries.last().map_or(1, |e| e.seq.saturating_add(1));
+            let record = Record::Resumed {
+                why: "replayed".to_owned(),
+                plan: PlanChoice::Latest,
+                posts: Vec::new(),
+                anew: true,
+                retry: Vec::new(),
+            };
+            entries.push(Entry { seq, ts_ms: 0, epoch: 0, record });
+        }
+        let recorded = entries.iter().rev().find_map(|e| match &e.record {
+            Record::RunFinished { result, .. } => Some(result.clone()),
+            _ => None,
+        });
+        let records = entries.last().map_or(0, |e| e.seq);
+        let (shared, run) = walk::repetition(&self.0, &row.head, row.submission, entries, instead).await?;
+        let stop = drive::repeat(run, &shared).await;
+        shared.close();
+        let (mut divergence, mut result) = (None, None);
+        match stop {
+            drive::Stop::Ended(finished) => result = Some(end::told(&finished.ending)),
+            drive::Stop::Diverged(d) => divergence = Some(d),
+            _ => {}
+        }
+        let more = shared.take_fresh().0;
+        if divergence.is_none()
+            && !edited
+            && recorded.is_some()
+            && let Some(first) = more.first()
+        {
+            divergence = Some(super::Divergence {
+                seq: shared.seq(),
+                recorded: String::new(),
+                found: super::tape::words(first),
+            });
+        }
+        let bytes = |v: &Option<Value>| v.as_ref().map(|v| end::comparable(v).to_string());
+        let same_result = bytes(&recorded) == bytes(&result) || (recorded.is_none() && result.is_none());
+        if divergence.is_none() && !edited && !same_result {
+            divergence = Some(super::Divergence {
+                seq: records,
+                recorded: bytes(&recorded).unwrap_or_default(),
+                found: bytes(&result).unwrap_or_default(),
+            });
+        }
+        let same = divergence.is_none() && same_result;
+        Ok(Replay { same, divergence, would_call: shared.missing(), records, result })
+    }
+}
+
+/// Calls and tools that failed; asked again they may do better.
+fn failures(entries: &[Entry]) -> Vec<String> {
+    let failed = entries.iter().filter_map(|e| match &e.record {
+        Record::CallResult { effect, result, .. } if result.get("error").is_some() => Some(effect.clone()),
+        _ => None,
+    });
+    let mut failed: Vec<String> = failed.collect();
+    failed.sort_unstable();
+    failed.dedup();
+    failed
+}
+
+/// Nodes at the root that have resolved, skipped ones left out.
+fn resolved(entries: &[Entry]) -> Vec<String> {
+    let nodes = entries.iter().filter_map(|e| match &e.record {
+        Record::NodeResolved { frame, outcome, .. }
+            if !frame.contains(['/', '[']) && outcome != "skipped" && outcome != "cancelled" =>
+        {
+            Some(frame.clone())
+        }
+        _ => None,
+    });
+    let mut nodes: Vec<String> = nodes.collect();
+    nodes.sort_unstable();
+    nodes.dedup();
+    nodes
+}

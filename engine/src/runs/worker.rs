@@ -1,0 +1,74 @@
+//! The worker: takes runs that are due, walks them, and forgets old ones.
+
+use super::service::Service;
+use super::{drive, walk};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// How often the worker looks for runs that became due by themselves.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often what is too old is forgotten.
+const SWEEP: Duration = Duration::from_secs(600);
+/// Most that is forgotten at once.
+const SWEEP_MOST: usize = 500;
+
+/// Takes runs and walks them until it is told to stop.
+pub(super) async fn work(service: Arc<Service>) {
+    let mut stop = service.stop.subscribe();
+    let mut changed = service.changed.subscribe();
+    let mut swept = Instant::now();
+    loop {
+        let free = service.config.parallel.saturating_sub(service.walking.load(Ordering::Acquire));
+        if free > 0 {
+            match service.store.claim(&service.owner, free).await {
+                Ok(claimed) => claimed.into_iter().for_each(|one| walk(&service, one)),
+                Err(error) => tracing::warn!(%error, "no run can be taken"),
+            }
+        }
+        if swept.elapsed() >= SWEEP {
+            swept = Instant::now();
+            sweep(&service).await;
+        }
+        tokio::select! {
+            biased;
+            () = drive::stopped(&mut stop) => return,
+            _ = changed.changed() => {}
+            () = tokio::time::sleep(LOOK) => {}
+        }
+    }
+}
+
+fn walk(service: &Arc<Service>, claimed: types::runs::Claimed) {
+    service.walking.fetch_add(1, Ordering::AcqRel);
+    let own = service.clone();
+    let place = Place(service.clone());
+    (service.start)(
+        "run",
+        Box::pin(async move {
+            let _place = place;
+            Box::pin(walk::own(own, claimed)).await;
+        }),
+    );
+}
+
+/// A place among the runs that are walked at once.
+struct Place(Arc<Service>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.walking.fetch_sub(1, Ordering::AcqRel);
+        self.0.touch();
+    }
+}
+
+async fn sweep(service: &Service) {
+    let keep = i64::try_from(service.config.keep.as_millis()).unwrap_or(i64::MAX);
+    let before = service.now_ms().saturating_sub(keep);
+    match service.store.purge(before, SWEEP_MOST).await {
+        Ok(0) => {}
+        Ok(n) => tracing::info!(runs = n, "forgot runs that ended long ago"),
+        Err(error) => tracing::warn!(%error, "old runs cannot be forgotten"),
+    }
+}

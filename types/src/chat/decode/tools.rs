@@ -1,0 +1,120 @@
+//! What a body offers and asks for beside its messages: tools, the choice among them, the form of the answer.
+
+use super::{Error, Limits, optional, parse};
+use crate::chat::{ResponseFormat, Tool, ToolChoice, UniqueMap, UniqueValue};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use std::sync::Arc;
+
+pub(super) fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
+    let Some(raw) = optional::<Vec<&RawValue>>(json, || "/tools".to_owned())? else { return Ok(Vec::new()) };
+    if raw.len() > limits.tools {
+        return Err(Error::new("out_of_range", "/tools", format!("at most {} tools", limits.tools)));
+    }
+    raw.iter()
+        .enumerate()
+        .map(|(i, raw)| {
+            let pointer = format!("/tools/{i}");
+            let mut whole: UniqueMap = parse(raw.get(), || pointer.clone())?;
+            let raw = (*raw).to_owned();
+            if whole.0.get("type").and_then(Value::as_str) != Some("function") {
+                return Ok(Tool {
+                    name: String::new(),
+                    description: None,
+                    parameters: None,
+                    strict: None,
+                    raw,
+                });
+            }
+            let Some(Value::Object(mut f)) = whole.0.shift_remove("function") else {
+                return Err(Error::new(
+                    "missing_field",
+                    format!("{pointer}/function"),
+                    "a function tool needs `function`",
+                ));
+            };
+            let name = f
+                .get("name")
+                .and_then(Value::as_str)
+                .filter(|n| !n.is_empty())
+                .map(str::to_owned)
+                .ok_or_else(|| {
+                    Error::new(
+                        "invalid_type",
+                        format!("{pointer}/function/name"),
+                        "expected a non-empty string",
+                    )
+                })?;
+            Ok(Tool {
+                name,
+                description: f.get("description").and_then(Value::as_str).map(str::to_owned),
+                strict: f.get("strict").and_then(Value::as_bool),
+                parameters: f.shift_remove("parameters").filter(|p| !p.is_null()).map(Arc::new),
+                raw,
+            })
+        })
+        .collect()
+}
+
+pub(super) fn tool_choice(json: &str) -> Result<ToolChoice, Error> {
+    let wrong = || {
+        Error::new(
+            "invalid_value",
+            "/tool_choice",
+            "expected \"none\", \"auto\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": …}}",
+        )
+    };
+    Ok(match parse::<UniqueValue>(json, || "/tool_choice".to_owned())?.0 {
+        Value::Null => ToolChoice::Unset,
+        Value::String(s) => match s.as_str() {
+            "none" => ToolChoice::None,
+            "auto" => ToolChoice::Auto,
+            "required" => ToolChoice::Required,
+            _ => return Err(wrong()),
+        },
+        Value::Object(o) => match o.get("function").and_then(|f| f.get("name")).and_then(Value::as_str) {
+            Some(name) => ToolChoice::Function(name.to_owned()),
+            // Newer forms such as `allowed_tools` pass through; the router needs to know only that tools may be used.
+            None if o.get("type").is_some_and(Value::is_string) => ToolChoice::Auto,
+            None => return Err(wrong()),
+        },
+        _ => return Err(wrong()),
+    })
+}
+
+pub(super) fn response_format(json: &str) -> Result<ResponseFormat, Error> {
+    let pointer = "/response_format";
+    let Some(UniqueMap(o)) = optional::<UniqueMap>(json, || pointer.to_owned())? else {
+        return Ok(ResponseFormat::Text);
+    };
+    match o.get("type").and_then(Value::as_str) {
+        Some("text") => Ok(ResponseFormat::Text),
+        Some("json_object") => Ok(ResponseFormat::JsonObject),
+        Some("json_schema") => {
+            let Some(js) = o.get("json_schema").and_then(Value::as_object) else {
+                return Err(Error::new(
+                    "missing_field",
+                    format!("{pointer}/json_schema"),
+                    "`json_schema` is missing",
+                ));
+            };
+            let Some(schema) = js.get("schema").filter(|s| s.is_object() || s.is_boolean()) else {
+                return Err(Error::new(
+                    "missing_field",
+                    format!("{pointer}/json_schema/schema"),
+                    "expected a JSON Schema object",
+                ));
+            };
+            Ok(ResponseFormat::JsonSchema {
+                name: js.get("name").and_then(Value::as_str).unwrap_or("answer").to_owned(),
+                schema: Arc::new(schema.clone()),
+                strict: js.get("strict").and_then(Value::as_bool).unwrap_or(false),
+            })
+        }
+        _ => Err(Error::new(
+            "invalid_value",
+            format!("{pointer}/type"),
+            "expected text, json_object or json_schema",
+        )),
+    }
+}
