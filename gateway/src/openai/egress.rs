@@ -12,8 +12,11 @@ pub(crate) fn body(whole: &Whole, now: i64) -> Bytes {
     let Some(raw) = &completion.raw else { return built(whole, now) };
     // A string always serialises.
     let model = serde_json::to_string(&*whole.head.model).unwrap_or_default();
+    // Clients in typed languages take no answer without these two, and some vendors leave them out.
+    let unnamed = completion.id.is_empty() || completion.created <= 0;
     if tail.calls <= 1
         && tail.explain.is_none()
+        && !unnamed
         && let Some(json) = with_model(raw, &completion.model, &model)
     {
         return Bytes::from(json);
@@ -21,7 +24,12 @@ pub(crate) fn body(whole: &Whole, now: i64) -> Bytes {
     let Some(object) = Object::parse(raw) else { return built(whole, now) };
     let usage = (tail.calls > 1).then(|| tail.usage.to_wire().to_string());
     let explain = tail.explain.as_ref().map(Value::to_string);
+    let stamp = unnamed.then(|| Stamp::of(whole, now));
+    let stamped = stamp.as_ref().map(|s| (Value::from(&*s.id).to_string(), s.created.to_string()));
     let mut changes = vec![("model", Some(model.as_str()))];
+    if let Some((id, created)) = &stamped {
+        changes.extend([("id", Some(id.as_str())), ("created", Some(created.as_str()))]);
+    }
     if usage.is_some() {
         changes.push(("usage", usage.as_deref()));
     }
@@ -32,18 +40,24 @@ pub(crate) fn body(whole: &Whole, now: i64) -> Bytes {
 }
 
 fn built(whole: &Whole, now: i64) -> Bytes {
-    let c = &whole.completion;
-    let or = |text: &str, other: String| if text.is_empty() { other } else { text.to_owned() };
-    let stamp = Stamp {
-        id: or(&c.id, format!("chatcmpl-{}", whole.head.request_id)),
-        created: if c.created > 0 { c.created } else { now },
-        model: whole.head.model.to_string(),
-    };
-    let mut object = wire::completion(&stamp, c, whole.tail.usage);
+    let mut object = wire::completion(&Stamp::of(whole, now), &whole.completion, whole.tail.usage);
     if let Some(explain) = &whole.tail.explain {
         object.insert("turnout".to_owned(), explain.clone());
     }
     Bytes::from(Value::Object(object).to_string())
+}
+
+impl Stamp {
+    /// The vendor's id and time where it gave them, else ours.
+    fn of(whole: &Whole, now: i64) -> Stamp {
+        let c = &whole.completion;
+        let own = || format!("chatcmpl-{}", whole.head.request_id);
+        Stamp {
+            id: if c.id.is_empty() { own() } else { c.id.clone() },
+            created: if c.created > 0 { c.created } else { now },
+            model: whole.head.model.to_string(),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -75,6 +89,8 @@ mod tests {
                 explain,
             },
             completion: Completion {
+                id: if raw.is_some() { "x".into() } else { String::new() },
+                created: if raw.is_some() { 5 } else { 0 },
                 model: "vendor-m".into(),
                 raw: raw.map(|r| Bytes::from(r.to_owned())),
                 ..Completion::default()
@@ -88,6 +104,10 @@ mod tests {
         assert_eq!(body(&whole(Some(raw), 1, None), 0), raw.replace("vendor-m", "p/m"));
         let bare: Value = serde_json::from_slice(&body(&whole(Some(r#"{"id":"x"}"#), 1, None), 0)).unwrap();
         assert_eq!(bare, json!({"id": "x", "model": "p/m"}));
+        let mut unnamed = whole(Some(r#"{"created":0,"choices":[]}"#), 1, None);
+        (unnamed.completion.id, unnamed.completion.created) = (String::new(), 0);
+        let named: Value = serde_json::from_slice(&body(&unnamed, 99)).unwrap();
+        assert_eq!(named, json!({"id": "chatcmpl-req_1", "created": 99, "model": "p/m", "choices": []}));
         let two = String::from_utf8(body(&whole(Some(raw), 2, None), 0).to_vec()).unwrap();
         let two: Value = serde_json::from_str(&two).unwrap();
         assert_eq!(

@@ -50,7 +50,7 @@ impl Encoder {
         match &chunk.raw {
             Some(raw) => {
                 self.told.extend(chunk.choices.iter().filter(|d| d.role).map(|d| d.index));
-                Some(self.raw(&chunk.model, raw))
+                Some(self.raw(chunk, raw))
             }
             None => {
                 let told = &mut self.told;
@@ -108,20 +108,28 @@ impl Encoder {
         event(Value::Object(object).to_string().as_bytes())
     }
 
-    fn raw(&self, vendors: &str, raw: &Bytes) -> Bytes {
+    fn raw(&self, chunk: &Chunk, raw: &Bytes) -> Bytes {
+        // Clients in typed languages take no chunk without these two, and some vendors leave them out.
+        let unnamed = chunk.id.is_empty() || chunk.created <= 0;
         let mentions_usage = memchr::memmem::find(raw, b"\"usage\"").is_some();
         let one_line = memchr::memchr2(b'\n', b'\r', raw).is_none();
         if !mentions_usage
             && !self.include_usage
             && one_line
-            && let Some(json) = with_model(raw, vendors, &self.model)
+            && !unnamed
+            && let Some(json) = with_model(raw, &chunk.model, &self.model)
         {
             return event(&json);
         }
         let usage = if self.include_usage { Some("null") } else { None };
         match Object::parse(raw) {
             Some(object) => {
-                let changes = [("model", Some(self.model.as_str())), ("usage", usage)];
+                let (id, created) =
+                    (Value::from(&*self.stamp.id).to_string(), self.stamp.created.to_string());
+                let mut changes = vec![("model", Some(self.model.as_str())), ("usage", usage)];
+                if unnamed {
+                    changes.extend([("id", Some(id.as_str())), ("created", Some(created.as_str()))]);
+                }
                 event(one_line_of(object.write(&changes)).as_bytes())
             }
             // The provider has parsed it already; what is no object cannot come here.
@@ -214,6 +222,14 @@ mod tests {
         let spaced = r#"{"id":"v1","model" : "vendor-m","choices":[{"delta":{}}],"x":1.0}"#;
         let want = r#"{"id":"v1","model":"p/m","choices":[{"delta":{}}],"x":1.0}"#;
         check(false, &[raw(spaced)], &tail(None), &[want, "[DONE]"]);
+    }
+
+    #[test]
+    fn chunks_without_id_and_time_get_them() {
+        let bare =
+            Chunk { id: String::new(), created: 0, ..raw(r#"{"choices":[{"delta":{}}],"created":0}"#) };
+        let want = r#"{"choices":[{"delta":{}}],"created":99,"model":"p/m","id":"chatcmpl-req_1"}"#;
+        check(false, &[bare], &tail(None), &[want, "[DONE]"]);
     }
 
     #[test]
