@@ -18,6 +18,8 @@ pub struct Operation {
     pub takes: String,
     /// Name of the schema of its answer.
     pub gives: String,
+    /// Statuses of answers when all is well.
+    pub statuses: Vec<u16>,
 }
 
 fn reference(content: &Value) -> String {
@@ -32,12 +34,15 @@ impl Document {
         let mut all = Vec::new();
         for (path, methods) in self.0["paths"].as_object().unwrap() {
             for (method, op) in methods.as_object().unwrap() {
+                let responses = op["responses"].as_object().unwrap();
+                let statuses: Vec<u16> = responses.keys().filter_map(|s| s.parse().ok()).collect();
                 all.push(Operation {
                     method: method.to_uppercase(),
                     path: path.trim_start_matches("/admin/v1").to_owned(),
                     needs: op["description"].as_str().unwrap().to_owned(),
                     takes: reference(&op["requestBody"]),
-                    gives: reference(&op["responses"]["200"]),
+                    gives: reference(&responses[&statuses[0].to_string()]),
+                    statuses,
                 });
             }
         }

@@ -47,6 +47,8 @@ pub(crate) struct Route {
     pub(crate) takes: &'static str,
     /// Schema of the answer.
     pub(crate) gives: &'static str,
+    /// Statuses the answer may have when all is well.
+    pub(crate) statuses: &'static [&'static str],
     pub(crate) run: Run,
 }
 

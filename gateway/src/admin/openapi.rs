@@ -1,6 +1,6 @@
 //! The OpenAPI document, written from the table of routes.
 
-use super::{ROOT, routes};
+use super::{ROOT, Route, routes};
 use crate::control::fields;
 use serde_json::{Map, Value, json};
 
@@ -19,11 +19,7 @@ pub(crate) fn document() -> Value {
             "description": format!("Needs the role {}.", r.need.as_str()),
             "parameters": parameters,
             "security": [{ "key": [] }],
-            "responses": {
-                "200": answer(r.gives),
-                "4XX": answer("Error"),
-                "5XX": answer("Error"),
-            },
+            "responses": responses(r),
         });
         if let (false, Some(o)) = (r.takes.is_empty(), operation.as_object_mut()) {
             o.insert("requestBody".to_owned(), json!({ "content": content(r.takes) }));
@@ -42,6 +38,13 @@ pub(crate) fn document() -> Value {
             "schemas": schemas(),
         },
     })
+}
+
+fn responses(r: &Route) -> Map<String, Value> {
+    let good = r.statuses.iter().map(|status| (*status, r.gives));
+    good.chain([("4XX", "Error"), ("5XX", "Error")])
+        .map(|(s, schema)| (s.to_owned(), answer(schema)))
+        .collect()
 }
 
 fn content(schema: &str) -> Value {

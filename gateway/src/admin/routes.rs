@@ -11,8 +11,11 @@ use serde_json::{Value, json};
 use std::future::ready;
 use types::control::Principal;
 
+/// What most routes answer with.
+const OK: &[&str] = &["200"];
+
 const fn get(path: &'static str, need: Need, summary: &'static str, gives: &'static str, run: Run) -> Route {
-    Route { method: "GET", path, need, summary, query: &[], takes: "", gives, run }
+    Route { method: "GET", path, need, summary, query: &[], takes: "", gives, statuses: OK, run }
 }
 
 const fn post(
@@ -23,7 +26,19 @@ const fn post(
     gives: &'static str,
     run: Run,
 ) -> Route {
-    Route { method: "POST", path, need, summary, query: &[], takes, gives, run }
+    Route { method: "POST", path, need, summary, query: &[], takes, gives, statuses: OK, run }
+}
+
+/// A `POST` that makes what it gives.
+const fn create(
+    path: &'static str,
+    need: Need,
+    summary: &'static str,
+    takes: &'static str,
+    gives: &'static str,
+    run: Run,
+) -> Route {
+    Route { statuses: &["201"], ..post(path, need, summary, takes, gives, run) }
 }
 
 const fn patch(
@@ -33,7 +48,7 @@ const fn patch(
     gives: &'static str,
     run: Run,
 ) -> Route {
-    Route { method: "PATCH", path, need: Need::Operate, summary, query: &[], takes, gives, run }
+    Route { method: "PATCH", path, need: Need::Operate, summary, query: &[], takes, gives, statuses: OK, run }
 }
 
 const fn delete(
@@ -43,7 +58,7 @@ const fn delete(
     gives: &'static str,
     run: Run,
 ) -> Route {
-    Route { method: "DELETE", path, need, summary, query: &[], takes: "", gives, run }
+    Route { method: "DELETE", path, need, summary, query: &[], takes: "", gives, statuses: OK, run }
 }
 
 /// All of them.
@@ -53,7 +68,7 @@ pub(crate) static ROUTES: &[Route] = &[
     }),
     get("/whoami", Need::View, "Who the key belongs to", "Whoami", |c| Box::pin(ready(whoami(&c)))),
     get("/tenants", Need::View, "All tenants", "Tenants", |c| Box::pin(list_tenants(c))),
-    post("/tenants", Need::Admin, "Make a tenant", "NewTenant", "Tenant", |c| Box::pin(create_tenant(c))),
+    create("/tenants", Need::Admin, "Make a tenant", "NewTenant", "Tenant", |c| Box::pin(create_tenant(c))),
     get("/tenants/{tenant}", Need::View, "One tenant", "Tenant", |c| Box::pin(one_tenant(c))),
     Route {
         need: Need::OperateAll,
@@ -65,7 +80,7 @@ pub(crate) static ROUTES: &[Route] = &[
         Box::pin(remove_tenant(c))
     }),
     get("/keys", Need::View, "All virtual keys", "Keys", |c| Box::pin(list_keys(c))),
-    post(
+    create(
         "/keys",
         Need::Operate,
         "Make a virtual key; its text is shown this once",
@@ -75,7 +90,7 @@ pub(crate) static ROUTES: &[Route] = &[
     ),
     get("/keys/{key}", Need::View, "One virtual key", "Key", |c| Box::pin(one_key(c))),
     patch("/keys/{key}", "Change a virtual key", "KeyChange", "Key", |c| Box::pin(change_key(c))),
-    post(
+    create(
         "/keys/{key}/rotate",
         Need::Operate,
         "Replace a key; the old one works for a grace",
@@ -93,7 +108,7 @@ pub(crate) static ROUTES: &[Route] = &[
     get("/provider-keys", Need::ViewAll, "Stored keys of providers, without the keys", "ProviderKeys", |c| {
         Box::pin(list_provider_keys(c))
     }),
-    post(
+    create(
         "/provider-keys",
         Need::Admin,
         "Keep a key of a provider, encrypted",
@@ -132,14 +147,18 @@ pub(crate) static ROUTES: &[Route] = &[
     get("/bundles", Need::ViewAll, "Bundles that are kept, and how the files stand", "Bundles", |c| {
         Box::pin(ready(bundles::list(&c)))
     }),
-    post(
-        "/bundles",
-        Need::OperateAll,
-        "Check and keep a bundle; all of its problems at once",
-        "NewBundle",
-        "KeptBundle",
-        |c| Box::pin(bundles::upload(c)),
-    ),
+    Route {
+        // 200: it was kept already.
+        statuses: &["200", "201"],
+        ..post(
+            "/bundles",
+            Need::OperateAll,
+            "Check and keep a bundle; all of its problems at once",
+            "NewBundle",
+            "KeptBundle",
+            |c| Box::pin(bundles::upload(c)),
+        )
+    },
     post(
         "/bundles/rollback",
         Need::OperateAll,
