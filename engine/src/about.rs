@@ -112,7 +112,7 @@ fn state(inner: &Inner, view: &View, name: &str) -> ProviderState {
         .filter(|ix| matrix.provider_of(*ix).is_some_and(|p| p.id == name))
         .filter(|ix| view.availability.get(usize::from(ix.0)) == Some(&types::matrix::Availability::Ready))
         .collect();
-    let open = own.iter().filter(|ix| view.circuit(**ix) == Circuit::Open).count();
+    let open = own.iter().filter(|ix| matches!(view.circuit(**ix), Circuit::Open(_))).count();
     let troubled = own.iter().any(|ix| view.circuit(*ix) != Circuit::Closed);
     let status = match () {
         () if own.is_empty() || open == own.len() => Status::Offline,

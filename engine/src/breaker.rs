@@ -8,15 +8,20 @@ use tokio::time::Instant;
 use types::provider::{Error, ErrorKind};
 
 /// What the breaker lets through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Circuit {
     /// Everything.
     Closed,
     /// One probe.
     HalfOpen,
-    /// Nothing.
-    Open,
+    /// Nothing, for so long.
+    Open(Duration),
+}
+
+impl serde::Serialize for Circuit {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
 }
 
 impl Circuit {
@@ -26,7 +31,7 @@ impl Circuit {
         match self {
             Circuit::Closed => 1.0,
             Circuit::HalfOpen => 0.5,
-            Circuit::Open => 0.0,
+            Circuit::Open(_) => 0.0,
         }
     }
 
@@ -36,7 +41,7 @@ impl Circuit {
         match self {
             Circuit::Closed => "closed",
             Circuit::HalfOpen => "half_open",
-            Circuit::Open => "open",
+            Circuit::Open(_) => "open",
         }
     }
 }
@@ -115,7 +120,10 @@ impl Breaker {
         let s = self.lock();
         match s.open_until {
             None => Circuit::Closed,
-            Some(until) if now < until || s.probing => Circuit::Open,
+            // Nobody knows how long a probe takes; a moment is the shortest worth waiting.
+            Some(until) if now < until || s.probing => {
+                Circuit::Open(until.saturating_duration_since(now).max(Duration::from_secs(1)))
+            }
             // At half its utility a model may never be chosen, and so never probed. A doubt that nobody has
             // asked about for so long no longer counts; the next call is still a single probe.
             Some(until) if now.saturating_duration_since(until) >= self.config.open_max => Circuit::Closed,
@@ -278,7 +286,7 @@ mod tests {
             assert_eq!(b.circuit(t), Circuit::Closed);
             fail(&b, t, ErrorKind::Unavailable);
         }
-        assert_eq!(b.circuit(t), Circuit::Open);
+        assert!(matches!(b.circuit(t), Circuit::Open(_)));
         assert!(b.leave(t, PATIENT).is_none());
         let later = t + Duration::from_millis(1_001);
         assert_eq!(b.circuit(later), Circuit::HalfOpen);
@@ -300,7 +308,7 @@ mod tests {
         }
         assert_eq!(b.circuit(t), Circuit::Closed);
         fail(&b, t, ErrorKind::Auth);
-        assert_eq!(b.circuit(t), Circuit::Open);
+        assert!(matches!(b.circuit(t), Circuit::Open(_)));
         assert_eq!(wait(&b, t), Duration::from_secs(30));
     }
 
@@ -346,7 +354,7 @@ mod tests {
             tokio::time::advance(PATIENT).await;
             drop(leave);
         }
-        assert_eq!(b.circuit(Instant::now()), Circuit::Open);
+        assert!(matches!(b.circuit(Instant::now()), Circuit::Open(_)));
     }
 
     #[tokio::test(start_paused = true)]
@@ -358,6 +366,6 @@ mod tests {
         let later = t + Duration::from_secs(61);
         assert_eq!(b.circuit(later), Circuit::Closed);
         let _probe = b.leave(later, PATIENT).unwrap();
-        assert!(b.leave(later, PATIENT).is_none() && b.circuit(later) == Circuit::Open);
+        assert!(b.leave(later, PATIENT).is_none() && matches!(b.circuit(later), Circuit::Open(_)));
     }
 }

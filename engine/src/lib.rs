@@ -369,7 +369,10 @@ impl Engine {
             .zip(&view.availability)
             .filter(|(_, a)| **a == Availability::Ready);
         let (candidates, open) = ready.fold((0_usize, 0_usize), |(n, open), (ix, _)| {
-            (n.saturating_add(1), open.saturating_add(usize::from(view.circuit(ix) == Circuit::Open)))
+            (
+                n.saturating_add(1),
+                open.saturating_add(usize::from(matches!(view.circuit(ix), Circuit::Open(_)))),
+            )
         });
         Health {
             in_flight: self.0.gate.in_flight(),

@@ -167,7 +167,7 @@ impl App {
         let circuit = |c: Circuit| match c {
             Circuit::Closed => 0.0,
             Circuit::HalfOpen => 1.0,
-            Circuit::Open => 2.0,
+            Circuit::Open(_) => 2.0,
         };
         let s = self.kept.stats();
         let rows = self.engine.models();

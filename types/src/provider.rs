@@ -132,6 +132,28 @@ impl ErrorKind {
         }
     }
 
+    /// What happened, for people: goes after the model's name and "failed: ".
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            ErrorKind::Connect => "it cannot be reached",
+            ErrorKind::FirstTokenTimeout => "no answer began in time",
+            ErrorKind::InterTokenTimeout => "the answer stalled",
+            ErrorKind::TotalTimeout => "the answer took too long",
+            ErrorKind::RateLimited => "it takes no more requests for now",
+            ErrorKind::Unavailable => "it is not available",
+            ErrorKind::StreamLost => "the answer broke off",
+            ErrorKind::Malformed => "what came is not an answer",
+            ErrorKind::TooLarge => "the answer is larger than allowed",
+            ErrorKind::BadRequest => "it refused the request",
+            ErrorKind::Auth => "it does not accept this server's key",
+            ErrorKind::Quota => "this server's account there has no credit left",
+            ErrorKind::ContextOverflow => "the request does not fit its context",
+            ErrorKind::ContentFiltered => "its filter refused the request",
+            ErrorKind::Cancelled => "the call was dropped",
+        }
+    }
+
     /// Whether the same call on the same candidate may succeed a moment later.
     #[must_use]
     pub const fn retryable(self) -> bool {
@@ -209,10 +231,16 @@ impl Error {
         self.kind.retryable()
     }
 
-    /// What the client may read: the kind, never the vendor's text.
+    /// What the client may read. The vendor's own words are told only where the request is at fault, for then
+    /// nobody else can put it right; keys and quoted values are out of [`Error::detail`] already.
     #[must_use]
     pub fn public_message(&self) -> String {
-        format!("{} failed: {}", self.model, self.kind.as_str())
+        let Error { model, kind, detail, .. } = self;
+        let words = kind.words();
+        match self.blame() {
+            Blame::Client if !detail.is_empty() => format!("{model} failed: {words} ({detail})"),
+            _ => format!("{model} failed: {words}"),
+        }
     }
 }
 

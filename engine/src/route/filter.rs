@@ -6,7 +6,6 @@ use crate::bundle::Bundle;
 use crate::error::{Error, Kind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use types::Usd;
 use types::chat::{PartKind, ToolChoice};
 use types::decision::{Decision, Exclusion};
@@ -224,8 +223,9 @@ pub(crate) fn models(
             && provider.tier == Tier::Paid
         {
             exclude("unknown_price", None, None);
-        } else if (inputs.circuit)(ix) == Circuit::Open {
-            exclude("breaker", None, None);
+        } else if let Circuit::Open(wait) = (inputs.circuit)(ix) {
+            let wait = wait.as_secs_f64().ceil();
+            exclude("breaker", None, Some(format!("kept out after failures; asked again in {wait} s")));
         } else if let Some(q) = (inputs.quota)(ix).filter(|q| !q.wait.is_zero()) {
             exclude("quota", None, Some(format!("free tier used up; fits again in {} s", q.wait.as_secs())));
         } else {
@@ -332,18 +332,24 @@ pub(crate) fn unavailable(matrix: &Matrix, availability: &[Availability]) -> Arc
     Arc::new(by_reason.into_iter().map(line).collect())
 }
 
-/// The error when every model fell to a filter: how many each reason took.
+/// The error when every model fell to a filter: how many each reason took, and what it was where it took one.
 pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    let mut counts: BTreeMap<String, (usize, Option<&str>)> = BTreeMap::new();
     for e in decision.excluded.iter() {
         let key = match &e.rule {
             Some(rule) => format!("rule {rule}"),
             None => e.reason.to_string(),
         };
-        *counts.entry(key).or_default() += 1;
+        let (n, detail) = counts.entry(key).or_default();
+        *n = n.saturating_add(1);
+        *detail = e.detail.as_deref().filter(|_| e.rule.is_none());
     }
     let not_ready = inputs.availability.iter().filter(|a| **a != Availability::Ready).count();
-    let mut parts: Vec<String> = counts.iter().map(|(k, n)| format!("{n} by {k}")).collect();
+    let told = |(reason, (n, detail)): (String, (usize, Option<&str>))| match detail {
+        Some(detail) if n == 1 => format!("1 by {reason} ({detail})"),
+        _ => format!("{n} by {reason}"),
+    };
+    let mut parts: Vec<String> = counts.into_iter().map(told).collect();
     if not_ready > 0 {
         parts.push(format!("{not_ready} without a key or switched off"));
     }
@@ -351,11 +357,15 @@ pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
         parts.push("no workflow serves it".to_owned());
     }
     let by_policy = decision.excluded.iter().any(|e| e.rule.is_some());
-    let breaker = decision.excluded.iter().any(|e| e.reason == "breaker").then(|| Duration::from_secs(1));
-    let spent = decision.excluded.iter().filter(|e| e.reason == "quota");
-    let quota =
-        spent.filter_map(|e| Some((inputs.quota)(inputs.bundle.matrix().find(&e.model)?)?.wait)).min();
+    let wait = |e: &Exclusion| {
+        let ix = inputs.bundle.matrix().find(&e.model)?;
+        match (&*e.reason, (inputs.circuit)(ix)) {
+            ("breaker", Circuit::Open(wait)) => Some(wait),
+            ("quota", _) => Some((inputs.quota)(ix)?.wait),
+            _ => None,
+        }
+    };
     let mut error: Error = Kind::NoCandidates { summary: parts.join(", "), by_policy }.into();
-    error.retry_after = breaker.into_iter().chain(quota).min();
+    error.retry_after = decision.excluded.iter().filter_map(wait).min();
     error
 }

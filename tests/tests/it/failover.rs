@@ -172,9 +172,49 @@ async fn total_failure_is_never_a_success_and_lists_the_attempts() {
             let models: Vec<&str> = attempts.iter().filter_map(|a| a["model"].as_str()).collect();
             assert!(models.contains(&"beta/two"), "{first} {second}: {error}");
             assert!(["true", "false"].contains(&answer.header("x-should-retry").unwrap_or("-")), "{error}");
-            assert!(!answer.text().contains("the vendor says"), "the vendor's text leaked: {error}");
+            let told = answer.text().contains("the vendor says");
+            assert_eq!(told, answer.status == 400, "its reason, only where the request is at fault: {error}");
         }
     }
+}
+
+/// Only whoever asked can put a refused request right, and needs the vendor's reason for it; a vendor's other words
+/// are the operator's.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_vendors_reason_is_told_where_the_request_is_at_fault() {
+    let p = pair().await;
+    let said = |status, text: &str| {
+        let message = text.to_owned();
+        move |_: &_| Reply::Error { status, headers: Vec::new(), message: message.clone() }
+    };
+    let named = json!({"model": "alpha/one", "messages": ask()["messages"]});
+    p.first.otherwise(said(400, "`temperature` must be 1 for this model, key sk-live-0123456789abcdef"));
+    let error = p.house.client().chat(&named).await.error(400);
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("`temperature` must be 1 for this model"), "{message}");
+    assert!(!message.contains("sk-live"), "{message}");
+    p.first.otherwise(said(500, "host db-7 of rack 12 is down"));
+    let error = p.house.client().chat(&named).await.error(503);
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("alpha/one") && message.contains("not available"), "{message}");
+    assert!(!message.contains("rack"), "{message}");
+}
+
+/// A model that is kept out says for how long: the vendor's own time where it named one.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_model_that_is_kept_out_is_told_how_long() {
+    let p = pair().await;
+    let wait = vec![("retry-after".to_owned(), "7".to_owned())];
+    p.first.otherwise(move |_| Reply::Error { status: 429, headers: wait.clone(), message: "slowly".into() });
+    let named = json!({"model": "alpha/one", "messages": ask()["messages"]});
+    assert_eq!(p.house.client().chat(&named).await.status, 429);
+    let calls = p.first.count();
+    let out = p.house.client().chat(&named).await;
+    let error = out.error(503);
+    assert!(error["message"].as_str().unwrap().contains("kept out"), "{error}");
+    let wait: u64 = out.header("retry-after").unwrap().parse().unwrap();
+    assert!((5..=7).contains(&wait), "{wait}");
+    assert_eq!(p.first.count(), calls, "nobody asks it meanwhile");
 }
 
 #[tokio::test(flavor = "multi_thread")]
