@@ -347,6 +347,7 @@ impl<'n> Fields<'n> {
             if near.is_empty() {
                 let mut known = self.known.clone();
                 known.sort_unstable();
+                known.dedup();
                 d.expected = Some(format!("one of {}", known.join(", ")));
             } else {
                 d.hint = Some(format!("did you mean `{}`?", near.join("` or `")));
