@@ -158,9 +158,15 @@ impl Message {
     /// A plain text message.
     #[must_use]
     pub fn text(role: Role, text: impl Into<String>) -> Self {
+        Message { content: Content::Text(text.into()), ..Message::silent(role) }
+    }
+
+    /// A message that says nothing yet.
+    #[must_use]
+    pub fn silent(role: Role) -> Self {
         Message {
             role,
-            content: Content::Text(text.into()),
+            content: Content::None,
             name: None,
             tool_calls: Vec::new(),
             tool_call_id: None,

@@ -4,6 +4,7 @@
 //! of the answer is one line of JSON that names the query and the recorded quality, which a test client
 //! sends back as feedback. Tokens are those recorded.
 
+pub mod file;
 mod pack;
 mod snippet;
 

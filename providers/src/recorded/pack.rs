@@ -1,14 +1,9 @@
 //! An outcome table in memory: prompts by the hash of their text, outcomes by query and model.
 
-use flate2::read::GzDecoder;
+use super::file::{fields, lines};
 use serde::Deserialize;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-
-/// Most bytes of one file, unpacked: a guard against a broken archive.
-const MAX_BYTES: u64 = 1 << 30;
 
 /// A recorded query.
 #[derive(Debug)]
@@ -135,20 +130,6 @@ fn digest(prompt: &str) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Gives each line of a packed file to `take`; an error is told with the file and the line.
-fn lines(path: &Path, mut take: impl FnMut(&str) -> Result<(), String>) -> Result<(), String> {
-    let file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let reader = BufReader::new(GzDecoder::new(BufReader::new(file)).take(MAX_BYTES));
-    for (i, line) in reader.lines().enumerate() {
-        let at = |e: String| format!("{}:{}: {e}", path.display(), i.saturating_add(1));
-        let line = line.map_err(|e| at(e.to_string()))?;
-        if !line.trim().is_empty() {
-            take(&line).map_err(at)?;
-        }
-    }
-    Ok(())
-}
-
 /// Where each column of the table stands.
 struct Columns {
     query_id: usize,
@@ -195,41 +176,5 @@ impl Columns {
             latency_s: number(self.latency_s)?,
         };
         Ok((text(self.query_id), text(self.model), row))
-    }
-}
-
-/// The fields of one line of comma-separated values (RFC 4180, without line feeds inside quotes).
-fn fields(line: &str) -> Vec<String> {
-    let mut out = vec![String::new()];
-    let mut quoted = false;
-    let mut chars = line.trim_end_matches('\r').chars().peekable();
-    while let Some(c) = chars.next() {
-        match (c, quoted) {
-            ('"', true) if chars.peek() == Some(&'"') => {
-                chars.next();
-                push(&mut out, '"');
-            }
-            ('"', _) => quoted = !quoted,
-            (',', false) => out.push(String::new()),
-            _ => push(&mut out, c),
-        }
-    }
-    out
-}
-
-fn push(fields: &mut [String], c: char) {
-    if let Some(last) = fields.last_mut() {
-        last.push(c);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fields;
-
-    #[test]
-    fn lines_split_into_fields() {
-        assert_eq!(fields("a,,\"b,c\",\"d\"\"e\"\r"), ["a", "", "b,c", "d\"e"]);
-        assert_eq!(fields(""), [""]);
     }
 }

@@ -7,31 +7,31 @@ use std::collections::BTreeSet;
 use types::store::Error;
 use types::usage::{GroupBy, Query, Report, Row, Sums};
 
-const ADD: &str = "INSERT INTO used VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-    ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, \
-    successes = successes + excluded.successes, failed = failed + excluded.failed, \
-    images = images + excluded.images, calls = calls + excluded.calls, \
-    unpriced_calls = unpriced_calls + excluded.unpriced_calls, \
-    input_tokens = input_tokens + excluded.input_tokens, \
-    cached_input_tokens = cached_input_tokens + excluded.cached_input_tokens, \
-    cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens, \
-    output_tokens = output_tokens + excluded.output_tokens, \
-    reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens, \
-    cost_nanos = cost_nanos + excluded.cost_nanos, compared_nanos = compared_nanos + excluded.compared_nanos, \
-    reference_nanos = reference_nanos + excluded.reference_nanos";
+/// Sums are added where the row is there already. Both tables have them.
+macro_rules! adding {
+    ($into:literal) => {
+        concat!(
+            $into,
+            " \
+            ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, \
+            successes = successes + excluded.successes, failed = failed + excluded.failed, \
+            images = images + excluded.images, calls = calls + excluded.calls, \
+            unpriced_calls = unpriced_calls + excluded.unpriced_calls, \
+            input_tokens = input_tokens + excluded.input_tokens, \
+            cached_input_tokens = cached_input_tokens + excluded.cached_input_tokens, \
+            cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens, \
+            output_tokens = output_tokens + excluded.output_tokens, \
+            reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens, \
+            cost_nanos = cost_nanos + excluded.cost_nanos, compared_nanos = compared_nanos + excluded.compared_nanos, \
+            reference_nanos = reference_nanos + excluded.reference_nanos"
+        )
+    };
+}
 
-const ADD_TAG: &str = "INSERT INTO used_tags VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
-    ON CONFLICT DO UPDATE SET requests = requests + excluded.requests, \
-    successes = successes + excluded.successes, failed = failed + excluded.failed, \
-    images = images + excluded.images, calls = calls + excluded.calls, \
-    unpriced_calls = unpriced_calls + excluded.unpriced_calls, \
-    input_tokens = input_tokens + excluded.input_tokens, \
-    cached_input_tokens = cached_input_tokens + excluded.cached_input_tokens, \
-    cache_write_tokens = cache_write_tokens + excluded.cache_write_tokens, \
-    output_tokens = output_tokens + excluded.output_tokens, \
-    reasoning_tokens = reasoning_tokens + excluded.reasoning_tokens, \
-    cost_nanos = cost_nanos + excluded.cost_nanos, compared_nanos = compared_nanos + excluded.compared_nanos, \
-    reference_nanos = reference_nanos + excluded.reference_nanos";
+const ADD: &str =
+    adding!("INSERT INTO used VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+const ADD_TAG: &str =
+    adding!("INSERT INTO used_tags VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
 
 /// Whether a tag is new and there are too many of its tenant and day.
 const TOO_MANY: &str = "SELECT NOT EXISTS (SELECT 1 FROM used_tags WHERE day = ?1 AND tenant = ?2 AND tag = ?3) \

@@ -1,18 +1,13 @@
 //! A table of recorded outcomes: queries, what each model made of each, and what it cost.
 
-use flate2::read::GzDecoder;
+use providers::recorded::file::{fields, lines};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{BufRead, BufReader, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use types::ChatRequest;
-
-/// Most bytes of one file, unpacked: a guard against a broken archive.
-const MAX_BYTES: u64 = 1 << 31;
 
 /// A model of the table.
 #[derive(Clone, Debug, PartialEq)]
@@ -239,38 +234,4 @@ fn outcomes(path: &Path, queries: &[Query], models: &[Listed]) -> Result<Vec<Opt
         Ok(())
     })?;
     Ok(rows)
-}
-
-/// Gives each line of a packed file to `take`; an error is told with the file and the line.
-fn lines(path: &Path, mut take: impl FnMut(&str) -> Result<(), String>) -> Result<(), String> {
-    let file = File::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    let reader = BufReader::new(GzDecoder::new(BufReader::new(file)).take(MAX_BYTES));
-    for (i, line) in reader.lines().enumerate() {
-        let at = |e: String| format!("{}:{}: {e}", path.display(), i.saturating_add(1));
-        let line = line.map_err(|e| at(e.to_string()))?;
-        if !line.trim().is_empty() {
-            take(&line).map_err(at)?;
-        }
-    }
-    Ok(())
-}
-
-/// The fields of a line of comma-separated values; quotes may enclose commas.
-fn fields(line: &str) -> Vec<String> {
-    let mut quoted = false;
-    let pieces = line.trim_end().split(|c| {
-        quoted ^= c == '"';
-        c == ',' && !quoted
-    });
-    pieces.map(|p| p.trim_matches('"').replace("\"\"", "\"")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::fields;
-
-    #[test]
-    fn commas_in_quotes_part_nothing() {
-        assert_eq!(fields("a,,\"b,c\",1.5\r"), ["a", "", "b,c", "1.5"]);
-    }
 }

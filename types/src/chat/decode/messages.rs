@@ -20,15 +20,7 @@ pub(super) fn read(json: &str, limits: &Limits) -> Result<Vec<Message>, Error> {
 pub(super) fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, Error> {
     let at = |field: &str| format!("/messages/{i}{field}");
     let Top(top) = parse(json, || at(""))?;
-    let mut m = Message {
-        role: Role::User,
-        content: Content::None,
-        name: None,
-        tool_calls: Vec::new(),
-        tool_call_id: None,
-        refusal: None,
-        extra: Map::new(),
-    };
+    let mut m = Message::silent(Role::User);
     let mut role = None;
     for (key, raw) in &top {
         let json = raw.get();

@@ -7,7 +7,6 @@ use super::messages::{part, tool_calls};
 use super::{Key, Limits, identifier_text, optional};
 use crate::chat::{Content, Message, Role, UniqueMap, UniqueValue};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use serde_json::Map;
 use serde_json::value::RawValue;
 use std::fmt;
 
@@ -71,15 +70,7 @@ impl<'de> Visitor<'de> for One<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut a: A) -> Result<Message, A::Error> {
-        let mut m = Message {
-            role: Role::User,
-            content: Content::None,
-            name: None,
-            tool_calls: Vec::new(),
-            tool_call_id: None,
-            refusal: None,
-            extra: Map::new(),
-        };
+        let mut m = Message::silent(Role::User);
         // One bit per member that may stand once.
         let mut seen = 0_u8;
         let mut once = |bit: u8| {
