@@ -11,13 +11,17 @@ mod forest;
 mod influence;
 mod latency;
 mod learner;
+mod lesson;
 mod point;
+mod publish;
 mod ridge;
 mod shrinkage;
 mod snapshot;
 mod state;
+mod study;
 #[cfg(test)]
 mod tests;
+mod watch;
 
 pub use counts::{Count, Surprise};
 pub use detect::{Aspect, Way};

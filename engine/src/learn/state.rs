@@ -4,10 +4,11 @@ use super::Count;
 use super::cells::{Cells, Costs, Saved};
 use super::forest::{Draws, Past, TREES};
 use super::influence::Influence;
-use super::learner::{Held, Learner, Watched};
+use super::learner::{Held, Learner};
 use super::ridge::Ridge;
 use super::shrinkage::Shrinkage;
 use super::snapshot::{ArmStats, ByName, Change, Names};
+use super::watch::Watched;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 

@@ -1,0 +1,187 @@
+//! One outcome into the statistics: what it says of which arm, and everywhere it is counted.
+
+use super::cells::{K0, RATIO};
+use super::detect::Aspect;
+use super::forest::Past;
+use super::learner::{ANY_MODEL, Learner};
+use super::point::Point;
+use super::shrinkage::GRID;
+use crate::outcome;
+use std::sync::Arc;
+use types::Features;
+use types::axis::{AxisValue, TaskFamily};
+use types::outcome::{Basis, Outcome};
+
+/// Prior of an outcome whose record does not hold it: the matrix' default.
+const PRIOR: f64 = 0.6;
+/// The linear part, which has fewer outcomes to live on, forgets so much slower than the cells.
+const SLOWER: f64 = 0.2;
+
+/// One thing to learn: where, of whom, how it came out.
+pub(super) struct Lesson {
+    pub(super) point: Point,
+    pub(super) family: TaskFamily,
+    pub(super) arm: usize,
+    pub(super) prior: f64,
+    pub(super) reward: f64,
+    /// How much of it counts, 0..=1.
+    pub(super) weight: f64,
+}
+
+impl Learner {
+    /// The arm that an outcome speaks of: the model that gave the first answer. When the chosen one could not
+    /// be reached that is another; its absence is the breaker's business and no evidence against its answers.
+    pub(super) fn credited(outcome: &Outcome) -> Option<Arc<str>> {
+        if &*outcome.model == ANY_MODEL {
+            return Some(outcome.model.clone());
+        }
+        outcome.observations.iter().find(|o| o.ok).map(|o| o.model.clone())
+    }
+
+    pub(super) fn lesson(
+        &mut self,
+        o: &Outcome,
+        model: &Arc<str>,
+        reward: f64,
+        weight: f64,
+    ) -> Option<Lesson> {
+        let arm = self.arm(&o.workflow, model)?;
+        let basis =
+            o.basis.unwrap_or(Basis { features: Features::default(), prior: PRIOR, forecast_usd: None });
+        let point = Point::of_cell(basis.features, &o.cell);
+        let prior = if basis.prior.is_finite() { basis.prior.clamp(0.01, 0.99) } else { PRIOR };
+        Some(Lesson { point, family: o.cell.family, arm, prior, reward, weight })
+    }
+
+    /// What its cells say of an arm, under every k of the grid and under the one in force.
+    pub(super) fn foretell(&self, l: &Lesson) -> ([f32; GRID.len()], f32) {
+        let Some(held) = self.arms.get(l.arm) else { return ([0.5; GRID.len()], 0.5) };
+        let of_model =
+            self.models.get(&held.model).map_or(0.0, |m| m.stats.surprise.mean(0.0, f64::from(K0)));
+        let prior = (l.prior + held.stats.surprise.mean(of_model, f64::from(K0))) as f32;
+        let root = self.root(&held.model);
+        let mean = |k: f32| {
+            let sum: f32 = self.cells.iter().map(|c| c.believe(&l.point, l.arm, prior, root, k)).sum();
+            (sum / self.cells.len().max(1) as f32).clamp(0.01, 0.99)
+        };
+        let grid = GRID.map(mean);
+        let now = GRID.iter().position(|k| *k == self.shrinkage.k()).and_then(|i| grid.get(i));
+        (grid, now.copied().unwrap_or(0.5))
+    }
+
+    /// What the prior weighs at the root.
+    pub(super) fn root(&self, model: &str) -> f32 {
+        K0 * self.models.get(model).map_or(1.0, |m| m.stats.trust()) as f32
+    }
+
+    fn learn(&mut self, l: &Lesson, discount: f64) {
+        let (grid, believed) = self.foretell(l);
+        self.dirty.all |= self.shrinkage.see(grid, l.reward);
+        self.watch(l, f64::from(believed));
+        self.count(l, discount);
+        self.remember(Past {
+            point: l.point,
+            arm: u32::try_from(l.arm).unwrap_or(u32::MAX),
+            reward: l.reward as f32,
+        });
+        self.grow(&l.point);
+    }
+
+    /// Counts an outcome everywhere it belongs.
+    pub(super) fn count(&mut self, l: &Lesson, discount: f64) {
+        let residual = l.reward - l.prior;
+        // A part of an outcome ages the others by that part only: many small words would drown them otherwise.
+        let discount = if l.weight < 1.0 { discount.powf(l.weight) } else { discount };
+        let Some(held) = self.arms.get_mut(l.arm) else { return };
+        let stats = Arc::make_mut(&mut held.stats);
+        stats.total.add_part(l.reward, discount, l.weight);
+        stats.surprise.add(residual, discount, l.weight);
+        stats.ever += l.weight;
+        held.ridge.add(&l.point, residual, 1.0 - (1.0 - discount) * SLOWER, l.weight);
+        let model = held.model.clone();
+        for c in &mut self.cells {
+            c.add(&l.point, l.arm, l.reward as f32, discount as f32, l.weight as f32);
+        }
+        let watched = self.models.entry(model).or_default();
+        let stats = Arc::make_mut(&mut watched.stats);
+        stats.surprise.add(residual, discount, l.weight);
+        stats.reopened = stats.reopened.saturating_sub(1);
+        self.ever = self.ever.saturating_add(1);
+        self.touch(l.arm);
+    }
+
+    /// What an outcome cost against its forecast.
+    pub(super) fn learn_cost(&mut self, o: &Outcome, model: &Arc<str>) {
+        let Some(basis) = o.basis.filter(|_| o.cost_known && *model == o.model) else { return };
+        let Some(forecast) = basis.forecast_usd.map(types::Usd::dollars).filter(|f| *f > 0.0) else { return };
+        let real = o.cost_usd.dollars();
+        let Some(arm) = self.arm(&o.workflow, model).filter(|_| real > 0.0) else { return };
+        let point = Point::of_cell(basis.features, &o.cell);
+        let discount = self.limits.discount;
+        // What all arms have in common, the length of answers mostly, is learned from all of them.
+        let common = self.costs.of(point.kind());
+        let whole = (real / forecast).clamp(f64::from(RATIO.0), f64::from(RATIO.1));
+        self.costs.add(point.kind(), whole, discount);
+        let ratio = whole / common;
+        for c in &mut self.cells {
+            c.add_cost(&point, arm, ratio as f32, discount as f32);
+        }
+        self.touch(arm);
+        let watched = self.models.entry(model.clone()).or_default();
+        Arc::make_mut(&mut watched.stats).cost.add_amount(ratio, discount);
+        if let Some(way) = watched.cost.see(point.kind(), whole, discount) {
+            self.changed(model, Aspect::Cost, way, o.cell.family);
+            for c in &mut self.cells {
+                c.add_cost(&point, arm, ratio as f32, discount as f32);
+            }
+        }
+    }
+
+    /// What was said of the answer itself, beyond its reward.
+    pub(super) fn learn_answer(&mut self, o: &Outcome, model: &Arc<str>) {
+        let discount = self.limits.discount;
+        if let Some(n) = self.seen.get_mut(o.cell.family.index()) {
+            *n = n.saturating_add(1);
+        }
+        let Some(arm) = self.arm(&o.workflow, model) else { return };
+        let Some(held) = self.arms.get_mut(arm) else { return };
+        let stats = Arc::make_mut(&mut held.stats);
+        if let Some(c) = o.parts.contract {
+            stats.contract.add(c, discount);
+        }
+        if let Some(q) = outcome::opinion(&o.parts) {
+            stats.quality.add(q, discount);
+            self.opinion.add(q, discount);
+        }
+    }
+
+    pub(super) fn learn_reward(&mut self, o: &Outcome, model: &Arc<str>, reward: f64, weight: f64) {
+        if let Some(lesson) = self.lesson(o, model, reward, weight) {
+            self.learn(&lesson, self.limits.discount);
+        }
+    }
+
+    /// A counted outcome is worth something else: the difference is applied where it was counted.
+    pub(super) fn revise(&mut self, before: &Outcome, after: &Outcome, model: &Arc<str>, weight: f64) {
+        let (Some(was), Some(is)) = (before.reward, after.reward) else { return };
+        let Some(l) = self.lesson(after, model, is.get(), weight) else { return };
+        let difference = (is.get() - was.get()) * weight;
+        let Some(held) = self.arms.get_mut(l.arm) else { return };
+        held.ridge.revise(&l.point, difference);
+        let stats = Arc::make_mut(&mut held.stats);
+        stats.total.revise(was.get(), was.get() + difference);
+        stats.surprise.e += difference;
+        match (outcome::opinion(&before.parts), outcome::opinion(&after.parts)) {
+            (None, Some(q)) => stats.quality.add_part(q, self.limits.discount, weight),
+            (Some(a), Some(b)) => stats.quality.revise(a, a + (b - a) * weight),
+            _ => {}
+        }
+        for c in &mut self.cells {
+            c.revise(&l.point, l.arm, difference as f32);
+        }
+        if let Some(m) = self.models.get_mut(model) {
+            Arc::make_mut(&mut m.stats).surprise.e += difference;
+        }
+        self.touch(l.arm);
+    }
+}
