@@ -316,7 +316,7 @@ mod tests {
         for i in 0..outcomes {
             let p = point(draws.below(600) as f32 / 100.0 - 3.0);
             let reward = if (p.at(5) > 0) == (i % 2 == 0) { 1.0 } else { 0.0 };
-            past.push(Past { point: p, arm: (i % 2) as u32, reward });
+            past.push(Past { point: p, arm: (i % 2) as u32, reward, share: 1.0 });
             if Arc::make_mut(&mut cells.tree).see(&p, &past, NODES, &mut draws) {
                 cells.grown();
             }

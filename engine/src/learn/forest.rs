@@ -21,8 +21,8 @@ const DEPTH: u8 = 10;
 pub(super) const NODES: usize = 255;
 /// Candidates for a split.
 const CANDIDATES: usize = 4;
-/// Past outcomes on either side of a split, at least.
-const SIDE: usize = 3;
+/// Requests on either side of a split, at least.
+const SIDE: f32 = 4.0;
 /// What an arm's mean on one side is shrunk by, in outcomes, when splits are compared.
 const SHRINK: f32 = 3.0;
 /// Past outcomes that splits are chosen from.
@@ -56,7 +56,10 @@ impl Draws {
 pub(super) struct Past {
     pub(super) point: Point,
     pub(super) arm: u32,
+    /// Less what all arms together made of the request, where that is known: a cut is to part the arms.
     pub(super) reward: f32,
+    /// One over the outcomes of the same request.
+    pub(super) share: f32,
 }
 
 /// A cell, or a cut through one.
@@ -164,7 +167,8 @@ impl Tree {
 
 /// The best of a few random cuts: axis, threshold, share on the left.
 fn best_cut(here: &[&Past], draws: &mut Draws) -> Option<(u8, i8, f64)> {
-    if here.len() < 2 * SIDE {
+    let all: f32 = here.iter().map(|p| p.share).sum();
+    if all < 2.0 * SIDE {
         return None;
     }
     let means = Means::of(here);
@@ -181,14 +185,14 @@ fn best_cut(here: &[&Past], draws: &mut Draws) -> Option<(u8, i8, f64)> {
         let (low, high) = (x.min(y), x.max(y));
         let span = usize::from(high.abs_diff(low));
         let cut = low.saturating_add_unsigned(u8::try_from(draws.below(span)).unwrap_or(0));
-        let left = here.iter().filter(|p| p.point.at(axis) <= cut).count();
-        if left < SIDE || here.len() - left < SIDE {
+        let left: f32 = here.iter().filter(|p| p.point.at(axis) <= cut).map(|p| p.share).sum();
+        if left < SIDE || all - left < SIDE {
             continue;
         }
         tried += 1;
         let gain = means.gain(here, axis, cut);
         if best.is_none_or(|(g, ..)| gain > g) {
-            best = Some((gain, axis, cut, left as f64 / here.len() as f64));
+            best = Some((gain, axis, cut, f64::from(left / all)));
         }
     }
     best.map(|(_, axis, cut, share)| (axis, cut, share))
@@ -243,7 +247,7 @@ mod tests {
             let (x, y) =
                 ((draws.below(600) as f32 - 300.0) / 100.0, (draws.below(600) as f32 - 300.0) / 100.0);
             let reward = if x > 0.0 { 1.0 } else { 0.0 };
-            past.push(Past { point: point(x, y), arm: (i % 2) as u32, reward });
+            past.push(Past { point: point(x, y), arm: (i % 2) as u32, reward, share: 1.0 });
             tree.see(&point(x, y), &past, NODES, &mut draws);
         }
         assert!(tree.is_sound() && tree.len() > 20, "{}", tree.len());
@@ -261,7 +265,7 @@ mod tests {
         let (mut tree, mut past) = (Tree::default(), Vec::new());
         for _ in 0..3_000 {
             let p = point(draws.below(600) as f32 / 100.0 - 3.0, draws.below(600) as f32 / 100.0 - 3.0);
-            past.push(Past { point: p, arm: 0, reward: 0.5 });
+            past.push(Past { point: p, arm: 0, reward: 0.5, share: 1.0 });
             past = past.split_off(past.len().saturating_sub(200));
             tree.see(&p, &past, 101, &mut draws);
         }

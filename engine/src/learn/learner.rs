@@ -166,7 +166,7 @@ impl Learner {
     /// A request without an outcome: what cells may be cut by.
     #[cfg(test)]
     pub(super) fn offer(&mut self, point: &Point) {
-        self.remember(Past { point: *point, arm: 0, reward: 0.5 });
+        self.remember(Past { point: *point, arm: 0, reward: 0.5, share: 1.0 });
         self.grow(point);
     }
 

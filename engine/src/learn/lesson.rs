@@ -83,6 +83,7 @@ impl Learner {
             point: l.point,
             arm: u32::try_from(l.arm).unwrap_or(u32::MAX),
             reward: l.reward as f32,
+            share: 1.0,
         });
         self.grow(&l.point);
     }

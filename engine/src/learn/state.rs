@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The version guards against another format.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// Workflow, model, and what is known of the two.
 type SavedArm = (Arc<str>, Arc<str>, Arc<ArmStats>, Ridge);

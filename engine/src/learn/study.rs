@@ -1,5 +1,6 @@
 //! A whole table of outcomes, learned as a prior.
 
+use super::Count;
 use super::forest::{PAST, Past};
 use super::learner::Learner;
 use super::lesson::Lesson;
@@ -23,18 +24,15 @@ impl Learner {
             }
             lessons.push((o, model, lesson));
         }
-        let past = |(_, _, l): &(&Outcome, Arc<str>, Lesson)| Past {
-            point: l.point,
-            arm: u32::try_from(l.arm).unwrap_or(u32::MAX),
-            reward: l.reward as f32,
-        };
         // Cells are cut with all of the table in view; what is kept afterwards is an even sample of it.
-        self.past = lessons.iter().map(past).collect();
+        self.past = centred(&lessons);
         for p in &requests {
             self.grow(p);
         }
         let step = self.past.len().div_ceil(PAST).max(1);
-        self.past = std::mem::take(&mut self.past).into_iter().step_by(step).collect();
+        // Each of them stands for the ones left out beside it.
+        let kept = |p: Past| Past { share: (p.share * step as f32).min(1.0), ..p };
+        self.past = std::mem::take(&mut self.past).into_iter().step_by(step).map(kept).collect();
         self.past_at = 0;
         for (o, model, lesson) in lessons {
             self.dirty.all |= {
@@ -52,4 +50,39 @@ impl Learner {
         self.changes.clear();
         self.publish();
     }
+}
+
+/// What was learned of, with whom, from where.
+type Taught<'a> = (&'a Outcome, Arc<str>, Lesson);
+
+/// Outcomes for cutting cells, less what all arms did on the same request beside their own means: where all of
+/// them fail there is nothing to choose. Outcomes of one request stand together.
+fn centred(lessons: &[Taught<'_>]) -> Vec<Past> {
+    let mut means: Vec<Count> = Vec::new();
+    for (_, _, l) in lessons {
+        if means.len() <= l.arm {
+            means.resize(l.arm.saturating_add(1), Count::default());
+        }
+        if let Some(m) = means.get_mut(l.arm) {
+            m.add(l.reward, 1.0);
+        }
+    }
+    let usual = |l: &Lesson| means.get(l.arm).map_or(0.5, |m| m.posterior(0.5, 0.0));
+    let mut past = Vec::with_capacity(lessons.len());
+    for same in lessons.chunk_by(|a, b| a.0.request_id == b.0.request_id) {
+        let share = 1.0 / same.len().max(1) as f64;
+        // One outcome alone says nothing of the others.
+        let common = if same.len() > 1 {
+            share * same.iter().map(|(_, _, l)| l.reward - usual(l)).sum::<f64>()
+        } else {
+            0.0
+        };
+        past.extend(same.iter().map(|(_, _, l)| Past {
+            point: l.point,
+            arm: u32::try_from(l.arm).unwrap_or(u32::MAX),
+            reward: (l.reward - common) as f32,
+            share: share as f32,
+        }));
+    }
+    past
 }
