@@ -278,8 +278,7 @@ impl<'a> House<'a> {
                 seed: *seed,
                 knobs: self.knobs,
             };
-            let targets: Vec<f64> = self.lambdas.iter().copied().filter(|l| l != lambda).collect();
-            off_policy::estimate(&run, &targets, &|| bar.inc(1))
+            off_policy::estimate(&run, &self.lambdas, &|| bar.inc(1))
         });
         bar.finish_and_clear();
         let mut report = Report::new(self.pack);

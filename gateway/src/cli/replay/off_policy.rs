@@ -1,30 +1,46 @@
 //! What another configuration would have earned, estimated from the log of one run (`experiments.md` §13).
 //!
-//! The log holds the choices of a warm run with their exact propensities. For a target configuration, each half
-//! of the log is decided anew by a learner that has seen the other half only (two-fold cross-fitting), which
-//! also gives q̂; then, with w = π_target / π_logged clipped at 20,
+//! The log holds the choices of a run with their exact propensities. It is cut into thirds, and one learner
+//! taught from each. A decision of the log is taken anew by the learner of another third under the target, and
+//! what its choices are worth, q̂, is asked of the learner of the last one: who both chooses and judges
+//! believes too much in what he chose, for he chose what he overrates (cross-fitting by unit). Both ways round
+//! are averaged. With w = π_target / π_logged clipped at 20,
 //!
 //! ```text
 //! DR = mean( Σ_a π_target(a|x)·q̂(x,a)  +  w·(r − q̂(x, a logged)) )
 //! ```
 //!
+//! The interval has two parts: how the scores scatter, and, where the log could not have chosen as the target
+//! does and w corrects nothing, how little is known of q̂, whose errors are common to all requests of a family.
 //! The table knows what every choice would have earned, so the error is known too.
 
-use super::pack::mean;
+use super::pack::{Pack, mean};
 use super::plan::Plan;
 use super::play::{Made, Run};
 use super::player::{Player, Seen, Told, lessons};
 use super::stage::Stage;
+use std::collections::HashMap;
 use types::Decision;
+use types::decision::Arm;
 
 /// Weights beyond this are cut.
 const CLIP: f64 = 20.0;
 /// Two-sided 95 % of a normal.
 const Z: f64 = 1.959_964;
+/// Parts of the log: one that is decided anew, one to choose by, one to judge by.
+const PARTS: usize = 3;
+/// What a prior weighs against outcomes of an arm in a family, in outcomes.
+const PRIOR_WEIGHT: f64 = 8.0;
+/// Below any of these an estimate is as good as its model (grade C), not as its log (grade B).
+const MIN_OVERLAP: f64 = 0.95;
+const MIN_EFFECTIVE: f64 = 200.0;
+const MAX_SHARE: f64 = 0.05;
 
 /// An estimate beside the truth.
 #[derive(Clone, Debug, serde::Serialize)]
 pub(super) struct Estimate {
+    /// λ of the log.
+    pub(super) logged: f64,
     /// λ of the target.
     pub(super) target: f64,
     pub(super) seed: u64,
@@ -40,6 +56,8 @@ pub(super) struct Estimate {
     pub(super) effective: f64,
     /// Share of the target's choices that the log could have made.
     pub(super) overlap: f64,
+    /// B: the log carries it. C: in part only what is believed does.
+    pub(super) grade: char,
 }
 
 /// One logged choice.
@@ -80,56 +98,145 @@ pub(super) fn estimate(
 }
 
 fn one(run: &Run<'_>, log: &[Logged], target: f64) -> Result<Estimate, String> {
-    let pack = run.pack;
-    let stage = Stage::new(&pack.models, target, pack.cost_ref, run.knobs)?;
-    let mut scores = Vec::with_capacity(log.len());
-    let (mut truth, mut weighted, mut weights, mut squares, mut covered) = (0.0, 0.0, 0.0, 0.0, 0.0);
-    for fold in 0..2_usize {
-        let other: Vec<&Logged> =
-            log.iter().enumerate().filter(|(i, _)| i % 2 != fold).map(|(_, l)| l).collect();
+    let stage = Stage::new(&run.pack.models, target, run.pack.cost_ref, run.knobs)?;
+    let mut students = Vec::with_capacity(PARTS);
+    for part in 0..PARTS {
+        let taught: Vec<&Logged> =
+            log.iter().enumerate().filter(|(i, _)| i % PARTS == part).map(|(_, l)| l).collect();
         let mut player = Player::new(&stage, run.prior, run.seed)?;
-        teach(&mut player, run, &other)?;
-        for l in log.iter().enumerate().filter(|(i, _)| i % 2 == fold).map(|(_, l)| l) {
-            let (Some(seen), Some(q)) = (run.seen.get(l.query), pack.queries.get(l.query)) else { continue };
-            let allowed = (0..pack.models.len()).map(|m| pack.row(l.query, m).is_some());
-            let decision = player.decide(&q.id, seen, allowed)?;
-            let (mut direct, mut of_logged) = (0.0, (0.0, 0.0));
-            for a in &decision.arms {
+        teach(&mut player, run, &taught)?;
+        students.push((player, Known::of(run.pack, &taught)));
+    }
+    let mut sums = Sums::default();
+    for (i, l) in log.iter().enumerate() {
+        let (Some(seen), Some(q)) = (run.seen.get(l.query), run.pack.queries.get(l.query)) else { continue };
+        let mut said = Vec::with_capacity(PARTS - 1);
+        for (_, (player, known)) in students.iter_mut().enumerate().filter(|(p, _)| *p != i % PARTS) {
+            let allowed = (0..run.pack.models.len()).map(|m| run.pack.row(l.query, m).is_some());
+            said.push((player.decide(&q.id, seen, allowed)?, &*known));
+        }
+        if let [(a, known_a), (b, known_b)] = said.as_slice() {
+            sums.add(run.pack, &stage, l, target, [(a, b, known_b), (b, a, known_a)]);
+        }
+    }
+    Ok(sums.estimate(run, target))
+}
+
+/// Outcomes of each model in each family.
+struct Known<'a>(HashMap<(&'a str, usize), f64>);
+
+impl<'a> Known<'a> {
+    fn of(pack: &'a Pack, log: &[&Logged]) -> Self {
+        let mut known = HashMap::new();
+        for l in log {
+            if let Some(q) = pack.queries.get(l.query) {
+                *known.entry((q.task.as_str(), l.model)).or_default() += 1.0;
+            }
+        }
+        Known(known)
+    }
+
+    /// Standard deviation of what is believed of a model in a family on the whole.
+    fn doubt(&self, key: (&str, usize), success: f64) -> f64 {
+        let n = self.0.get(&key).copied().unwrap_or(0.0);
+        (success * (1.0 - success) / (PRIOR_WEIGHT + n)).sqrt()
+    }
+}
+
+/// Sums over the log.
+#[derive(Default)]
+struct Sums<'a> {
+    scores: Vec<f64>,
+    truth: f64,
+    overlap: f64,
+    weighted: f64,
+    weights: f64,
+    squares: f64,
+    largest: f64,
+    /// By family and model, what is believed only, times its doubt.
+    believed: HashMap<(&'a str, usize), f64>,
+}
+
+impl<'a> Sums<'a> {
+    /// One decision of the log, taken anew: each way round who chooses, who judges, and what he knows.
+    fn add(
+        &mut self,
+        pack: &'a Pack,
+        stage: &Stage,
+        l: &Logged,
+        target: f64,
+        ways: [(&Decision, &Decision, &Known<'_>); 2],
+    ) {
+        let family = pack.queries.get(l.query).map_or("", |q| q.task.as_str());
+        let reward = pack.worth(l.quality, Some(l.cost), target);
+        let part = 1.0 / ways.len() as f64;
+        let mut score = 0.0;
+        for (chooser, judge, known) in ways {
+            let mut of_logged = (0.0, 0.0);
+            for a in
+                chooser.arms.iter().filter(|a| a.propensity > 0.0 || stage.place(&a.model) == Some(l.model))
+            {
                 let Some(m) = stage.place(&a.model) else { continue };
-                let q_hat = a.terms.success - a.terms.price;
-                direct += a.propensity * q_hat;
-                truth += a.propensity * pack.reward(l.query, m, target).unwrap_or(0.0);
-                if l.all.get(m).is_some_and(|p| *p > 0.0) {
-                    covered += a.propensity;
+                let Some(judged) = judge.arms.iter().find(|x| x.model == a.model) else { continue };
+                let q_hat = worth(judged);
+                score += part * a.propensity * q_hat;
+                self.truth += part * a.propensity * pack.reward(l.query, m, target).unwrap_or(0.0);
+                let logged = l.all.get(m).copied().unwrap_or(0.0);
+                if logged > 0.0 {
+                    self.overlap += part * a.propensity;
                 }
+                // The share of it that no weight corrects.
+                let only = (a.propensity - CLIP * logged).max(0.0);
+                let success = judged.terms.success;
+                *self.believed.entry((family, m)).or_default() +=
+                    part * only * known.doubt((family, m), success);
                 if m == l.model {
                     of_logged = (a.propensity, q_hat);
                 }
             }
             let w = (of_logged.0 / l.propensity.max(1e-9)).min(CLIP);
-            let reward = pack.worth(l.quality, Some(l.cost), target);
-            scores.push(direct + w * (reward - of_logged.1));
-            weighted += w * reward;
-            weights += w;
-            squares += w * w;
+            score += part * w * (reward - of_logged.1);
+            self.weighted += w * reward;
+            self.weights += w;
+            self.squares += w * w;
+            self.largest = self.largest.max(w);
+        }
+        self.scores.push(score);
+    }
+
+    fn estimate(&self, run: &Run<'_>, target: f64) -> Estimate {
+        let n = self.scores.len().max(1) as f64;
+        let estimate = mean(self.scores.iter().copied());
+        let scatter = mean(self.scores.iter().map(|s| (s - estimate).powi(2))) / n;
+        let belief: f64 = self.believed.values().map(|b| (b / n).powi(2)).sum();
+        // Each decision of the log is weighed twice, once each way round.
+        let ratio = |a: f64, b: f64| if b > 0.0 { a / b } else { 0.0 };
+        let effective = ratio(self.weights * self.weights, self.squares) / 2.0;
+        let overlap = self.overlap / n;
+        let carried = overlap >= MIN_OVERLAP
+            && effective >= MIN_EFFECTIVE
+            && ratio(2.0 * self.largest, self.weights) < MAX_SHARE;
+        Estimate {
+            logged: run.lambda,
+            target,
+            seed: run.seed,
+            estimate,
+            half: Z * (scatter + belief).sqrt(),
+            truth: self.truth / n,
+            snips: ratio(self.weighted, self.weights),
+            effective,
+            overlap,
+            grade: if carried { 'B' } else { 'C' },
         }
     }
-    let n = scores.len().max(1) as f64;
-    let estimate = mean(scores.iter().copied());
-    let variance = mean(scores.iter().map(|s| (s - estimate).powi(2)));
-    Ok(Estimate {
-        target,
-        seed: run.seed,
-        estimate,
-        half: Z * (variance / n).sqrt(),
-        truth: truth / n,
-        snips: if weights > 0.0 { weighted / weights } else { 0.0 },
-        effective: if squares > 0.0 { weights * weights / squares } else { 0.0 },
-        overlap: covered / n,
-    })
 }
 
-/// Teaches what one half of a log holds.
+/// q̂: what is believed of an arm, without a bonus.
+fn worth(arm: &Arm) -> f64 {
+    arm.terms.success - arm.terms.price
+}
+
+/// Teaches what one part of a log holds.
 fn teach(player: &mut Player<'_>, run: &Run<'_>, log: &[&Logged]) -> Result<(), String> {
     let mut outcomes = Vec::with_capacity(log.len());
     for l in log {

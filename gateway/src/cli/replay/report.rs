@@ -168,7 +168,7 @@ impl Report {
         if out.json {
             let rows: Vec<Value> = self.rows.iter().map(Row::json).collect();
             let off = (!self.estimates.is_empty())
-                .then(|| json!({"summary": self.summary(), "estimates": self.estimates}));
+                .then(|| json!({"summary": self.summary(|_| true), "other_lambda": self.summary(|e| e.target != e.logged), "grade_b": self.summary(|e| e.grade == 'B'), "estimates": self.estimates}));
             out.value(&json!({"pack": self.name, "rows": rows, "off_policy": off}));
             return;
         }
@@ -230,23 +230,25 @@ impl Report {
         }
     }
 
-    fn summary(&self) -> Value {
-        let n = self.estimates.len() as f64;
-        let errors: Vec<f64> = self.estimates.iter().map(|e| e.estimate - e.truth).collect();
-        let covered = self.estimates.iter().filter(|e| (e.estimate - e.truth).abs() <= e.half).count() as f64;
+    /// Errors and coverage of the estimates that `of` picks.
+    fn summary(&self, of: impl Fn(&Estimate) -> bool) -> Value {
+        let picked: Vec<&Estimate> = self.estimates.iter().filter(|e| of(e)).collect();
+        let errors: Vec<f64> = picked.iter().map(|e| e.estimate - e.truth).collect();
+        let covered = picked.iter().filter(|e| (e.estimate - e.truth).abs() <= e.half).count() as f64;
         json!({
-            "estimates": self.estimates.len(),
+            "estimates": picked.len(),
             "rms_error": mean(errors.iter().map(|e| e * e)).sqrt(),
             "bias": mean(errors.iter().copied()),
-            "covered": covered / n,
-            "mean_half_width": mean(self.estimates.iter().map(|e| e.half)),
-            "snips_rms_error": mean(self.estimates.iter().map(|e| (e.snips - e.truth).powi(2))).sqrt(),
+            "covered": covered / picked.len().max(1) as f64,
+            "mean_half_width": mean(picked.iter().map(|e| e.half)),
+            "snips_rms_error": mean(picked.iter().map(|e| (e.snips - e.truth).powi(2))).sqrt(),
         })
     }
 
     fn off_policy(&self, out: &Out) {
         let mut table = out.table(&[
-            "target lambda",
+            "logged lambda",
+            "target",
             "seed",
             "DR",
             "+-",
@@ -255,9 +257,11 @@ impl Report {
             "SNIPS",
             "effective",
             "overlap",
+            "grade",
         ]);
         for e in &self.estimates {
             table.add_row([
+                e.logged.to_string(),
                 e.target.to_string(),
                 e.seed.to_string(),
                 format!("{:.4}", e.estimate),
@@ -267,19 +271,26 @@ impl Report {
                 format!("{:.4}", e.snips),
                 format!("{:.0}", e.effective),
                 format!("{:.3}", e.overlap),
+                e.grade.to_string(),
             ]);
         }
         out.line(&table.to_string());
-        let s = self.summary();
-        let number = |key: &str| s.get(key).and_then(Value::as_f64).unwrap_or(0.0);
-        out.line(&format!(
-            "{}: {} estimates, error {:.4} r.m.s. (bias {:+.4}, SNIPS {:.4}), 95 % intervals cover {:.1} %",
-            self.name,
-            self.estimates.len(),
-            number("rms_error"),
-            number("bias"),
-            number("snips_rms_error"),
-            100.0 * number("covered")
-        ));
+        for (what, s) in [
+            ("all", self.summary(|_| true)),
+            ("of another lambda", self.summary(|e| e.target != e.logged)),
+            ("of grade B", self.summary(|e| e.grade == 'B')),
+        ] {
+            let number = |key: &str| s.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+            out.line(&format!(
+                "{}, {what}: {} estimates, error {:.4} r.m.s. (bias {:+.4}, SNIPS {:.4}), 95 % intervals of +-{:.4} cover {:.1} %",
+                self.name,
+                number("estimates"),
+                number("rms_error"),
+                number("bias"),
+                number("snips_rms_error"),
+                number("mean_half_width"),
+                100.0 * number("covered")
+            ));
+        }
     }
 }
