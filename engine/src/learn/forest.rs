@@ -277,4 +277,26 @@ mod tests {
         let cut_short = Tree { nodes: tree.nodes[..tree.len() - 1].to_vec() };
         assert!(!cut_short.is_sound());
     }
+
+    #[test]
+    fn sides_of_a_cut_are_counted_in_requests_not_in_outcomes() {
+        let cuts = |share: f32| {
+            let past: Vec<Past> = (0..40_u32)
+                .map(|i| {
+                    let x = (i / 4) as f32 / 2.0 - 2.5;
+                    Past { point: point(x, 0.0), arm: i % 4, reward: f32::from(x > 0.0), share }
+                })
+                .collect();
+            let here: Vec<&Past> = past.iter().collect();
+            let mut draws = Draws::new(3);
+            (0..50).filter_map(|_| best_cut(&here, &mut draws)).collect::<Vec<_>>()
+        };
+        // Ten requests of four arms each: four of them, or 40 %, stay on either side.
+        let of_four = cuts(0.25);
+        assert!(!of_four.is_empty());
+        assert!(of_four.iter().all(|(.., left)| (0.39..=0.61).contains(left)), "{of_four:?}");
+        // Forty requests of one arm each may be cut further out; seven requests cannot be cut at all.
+        assert!(cuts(1.0).iter().any(|(.., left)| !(0.39..=0.61).contains(left)));
+        assert!(cuts(0.18).is_empty());
+    }
 }

@@ -86,3 +86,45 @@ fn centred(lessons: &[Taught<'_>]) -> Vec<Past> {
     }
     past
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outcome::tests::sample;
+    use types::Features;
+    use types::axis::TaskFamily;
+
+    #[test]
+    fn what_all_arms_share_on_a_request_does_not_part_them() {
+        let point = Point::new(Features::default(), TaskFamily::Chat, None);
+        // Both succeed, both fail, only the first succeeds; then one arm alone.
+        let rewards =
+            [("r1", 0, 1.0), ("r1", 1, 1.0), ("r2", 0, 0.0), ("r2", 1, 0.0), ("r3", 0, 1.0), ("r3", 1, 0.0)];
+        let outcomes: Vec<Outcome> = rewards
+            .iter()
+            .chain(&[("r4", 0, 1.0)])
+            .map(|(id, _, reward)| Outcome { request_id: (*id).into(), ..sample("w", "p/a", *reward) })
+            .collect();
+        let lessons: Vec<Taught<'_>> = outcomes
+            .iter()
+            .zip(rewards.iter().chain(&[("r4", 0, 1.0)]))
+            .map(|(o, (_, arm, reward))| {
+                let l = Lesson {
+                    point,
+                    family: TaskFamily::Chat,
+                    arm: *arm,
+                    prior: 0.5,
+                    reward: *reward,
+                    weight: 1.0,
+                };
+                (o, Arc::from("p/a"), l)
+            })
+            .collect();
+        let past = centred(&lessons);
+        let apart = |i: usize| past[i].reward - past[i + 1].reward;
+        assert!((apart(0) - apart(2)).abs() < 1e-6, "succeeding alike parts them as failing alike does");
+        assert!(apart(4) > apart(0) + 0.9, "what only one of them can do parts them");
+        assert_eq!(past.iter().map(|p| p.share).collect::<Vec<_>>(), [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 1.0]);
+        assert_eq!(past[6].reward, 1.0, "one outcome alone says nothing of the others");
+    }
+}

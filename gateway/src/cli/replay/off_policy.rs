@@ -153,8 +153,9 @@ struct Sums<'a> {
     weights: f64,
     squares: f64,
     largest: f64,
-    /// By family and model, what is believed only, times its doubt.
-    believed: HashMap<(&'a str, usize), f64>,
+    /// By family, what is believed only, times its doubt. That errors of a family's models add up is meant: a
+    /// prior that is too low is too low for all of them.
+    believed: HashMap<&'a str, f64>,
 }
 
 impl<'a> Sums<'a> {
@@ -188,8 +189,7 @@ impl<'a> Sums<'a> {
                 // The share of it that no weight corrects.
                 let only = (a.propensity - CLIP * logged).max(0.0);
                 let success = judged.terms.success;
-                *self.believed.entry((family, m)).or_default() +=
-                    part * only * known.doubt((family, m), success);
+                *self.believed.entry(family).or_default() += part * only * known.doubt((family, m), success);
                 if m == l.model {
                     of_logged = (a.propensity, q_hat);
                 }
@@ -260,4 +260,21 @@ fn teach(player: &mut Player<'_>, run: &Run<'_>, log: &[&Logged]) -> Result<(), 
 /// An undisturbed plan: what logs are made under.
 pub(super) fn plan() -> Plan {
     Plan { shuffled: true, ..Plan::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interval_is_as_wide_as_the_belief_that_nothing_corrects() {
+        let known = Known(HashMap::from([(("math", 0), 92.0)]));
+        let of = |key| known.doubt(key, 0.5);
+        assert!((of(("math", 0)) - 0.05).abs() < 1e-12, "half a point of spread over ten times ten outcomes");
+        assert!(
+            (of(("math", 1)) - (0.25_f64 / PRIOR_WEIGHT).sqrt()).abs() < 1e-12,
+            "never tried: the prior's"
+        );
+        assert_eq!(of(("math", 1)), of(("coding", 0)), "tried elsewhere is not tried here");
+    }
 }
