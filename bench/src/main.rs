@@ -9,6 +9,7 @@ mod graph;
 mod house;
 mod load;
 mod mock;
+mod policies;
 mod process;
 mod profile;
 mod wire;
@@ -78,6 +79,8 @@ enum What {
     },
     /// Microseconds to profile requests of 2, 32 and 200 KB.
     Profile,
+    /// Microseconds to evaluate the shipped rules and the documentation's example for a profiled request.
+    Policies,
     /// What workflows cost by themselves: graphs on calls that answer at once, and reading a long file.
     Graph,
     /// Processor time per `auto` request as the number of arms grows.
@@ -141,6 +144,7 @@ async fn run(what: What) -> Result<(), Failure> {
             Ok(())
         }
         What::Profile => profile::run(),
+        What::Policies => policies::run().await,
         What::Arms => arms::run().await,
         What::Graph => graph::run().await,
         What::Decide => decide::run().await,

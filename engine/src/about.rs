@@ -1,6 +1,7 @@
 //! Who asks and how things stand, for the policies: only what some rule reads is found out.
 
 use crate::admit::Gate;
+use crate::answer::Admission;
 use crate::breaker::Circuit;
 use crate::history::Turn;
 use crate::who::Who;
@@ -41,12 +42,18 @@ impl Asks {
 pub(crate) async fn around(
     inner: &Inner,
     view: &View,
-    who: &Who,
+    admission: &Admission,
     turn: Option<Turn>,
     unix_ms: i64,
 ) -> Around {
+    let who = &*admission.who;
     let asks = &view.bundle.asks;
-    let mut around = Around { tenant: who.tenant.clone(), key: who.key.clone(), ..Around::default() };
+    let mut around = Around {
+        tenant: who.tenant.clone(),
+        key: who.key.clone(),
+        headers: admission.headers.clone(),
+        ..Around::default()
+    };
     if let Some(turn) = turn {
         around.history = inner.memory.begins(turn);
     }

@@ -4,6 +4,7 @@ use crate::error::Error;
 use crate::who::Who;
 use futures_util::stream::BoxStream;
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::{Chunk, Completion, Usage, Usd, Verdict};
 
@@ -18,6 +19,8 @@ pub struct Admission {
     pub received: tokio::time::Instant,
     /// Time the client allows from `received`, if it said so.
     pub deadline: Option<std::time::Duration>,
+    /// Headers that policies may read, by their lower-case names.
+    pub headers: Arc<BTreeMap<String, String>>,
 }
 
 /// Known before the first byte leaves.

@@ -19,7 +19,7 @@ use types::chat::{ChatRequest, Message, ResponseFormat, Role};
 use types::matrix::{Matrix, Model, ModelIx, Provider, Tier};
 use types::profile::WorkloadProfile;
 use types::provider::{Call, ChatProvider, Edits, Error, ErrorKind, Reply};
-use types::run::{CallError, CallRecord};
+use types::run::{AtMost, CallError, CallRecord};
 use types::{Chunk, Completion, Report, Usage, Usd};
 use workflows::{Ask, CheckAsk, Failure, Generated, Purse, Route, Strategy, World};
 
@@ -84,14 +84,21 @@ struct Open {
     run_started: Instant,
     started: Instant,
     est_input: u32,
+    /// Tokens of the longest answer that was asked for, all choices together.
+    longest: u32,
     /// Nothing of the answer can be passed on yet.
     awaited: bool,
     closed: bool,
 }
 
+/// Tokens that a vendor may have written of an answer before it learns that nobody reads it any more.
+const ON_ITS_WAY: u32 = 2_048;
+
 /// How a call ended.
 struct End<'a> {
     error: Option<&'a Error>,
+    /// It was left before its end, so that the vendor may count more than we have seen.
+    cut: bool,
     usage: Option<Usage>,
     output_bytes: usize,
     first_content: Option<Instant>,
@@ -113,7 +120,9 @@ impl Open {
             Some(so_far) => Usage { output: so_far.output.max(estimated.output), estimated: true, ..so_far },
             None => estimated,
         };
-        let cost = if self.free { Some(Usd::ZERO) } else { self.model.price.map(|p| p.cost(&usage)) };
+        let cost = self.cost(&usage);
+        let cut = end.cut || end.error.is_some_and(|e| charges(e.kind));
+        let at_most = cut.then(|| self.at_most(&usage, end));
         let record = CallRecord {
             model: self.model.id.clone(),
             purpose: std::mem::take(&mut self.purpose),
@@ -121,18 +130,35 @@ impl Open {
             error: end.error.map(|e| CallError { kind: e.kind, status: e.status, detail: e.detail.clone() }),
             cost_usd: if usage == Usage::default() { Some(Usd::ZERO) } else { cost },
             usage,
+            at_most,
             ttft_ms: end.first_content.map(|t| ms(t, self.started)),
             total_ms: ms(now, self.started),
             started_ms: ms(self.started, self.run_started),
             reported_model: end.reported_model.to_owned(),
         };
         self.arrived(now);
-        self.purse.settle(self.reserved, record.cost_usd.unwrap_or_default());
+        self.purse.settle(self.reserved, record.counted().usd);
         if let Some(log) = &self.log {
             log.push(record.clone());
         }
         self.ledger.settle(&self.node, self.reserved, record);
         self.ledger.leave(self.place);
+    }
+
+    fn cost(&self, usage: &Usage) -> Option<Usd> {
+        if self.free { Some(Usd::ZERO) } else { self.model.price.map(|p| p.cost(usage)) }
+    }
+
+    /// What a call that was cut off may have used: as much as it was allowed to, or, where its answer was on its
+    /// way, a token for each byte of what came and what may have been written by then.
+    fn at_most(&self, usage: &Usage, end: &End<'_>) -> AtMost {
+        let seen = end
+            .first_content
+            .map(|_| u32::try_from(end.output_bytes).unwrap_or(u32::MAX).saturating_add(ON_ITS_WAY));
+        let output = seen.map_or(self.longest, |n| n.min(self.longest)).max(usage.output);
+        let most = Usage { input: usage.input.max(self.est_input), output, ..*usage };
+        let tokens = u64::from(most.input).saturating_add(u64::from(output));
+        AtMost { tokens, usd: self.cost(&most).unwrap_or_default() }
     }
 
     /// What comes from here on can be passed on as it comes.
@@ -151,6 +177,7 @@ impl Drop for Open {
         let error = Error::new(ErrorKind::Cancelled, &self.model, "no longer needed, or the client left");
         self.close(&End {
             error: Some(&error),
+            cut: true,
             usage: None,
             output_bytes: 0,
             first_content: None,
@@ -403,6 +430,7 @@ impl Calls {
             self.ledger_of(ask).unmade(place);
             return Err("usd");
         };
+        let granted = edits.max_tokens.unwrap_or(longest);
         let now = Instant::now();
         let purpose =
             if attempt > 1 && ask.purpose == "primary" { "fallback".into() } else { ask.purpose.to_string() };
@@ -422,6 +450,7 @@ impl Calls {
             run_started: self.started,
             started: now,
             est_input,
+            longest: granted.saturating_mul(self.request.params.n.max(1)),
             awaited: true,
             closed: false,
         };
@@ -455,6 +484,7 @@ impl Calls {
         let failed = |open: &mut Open, e: Error| {
             open.close(&End {
                 error: Some(&e),
+                cut: false,
                 usage: None,
                 output_bytes: 0,
                 first_content: None,
@@ -497,6 +527,7 @@ impl Calls {
         let model = completion.model.clone();
         open.close(&End {
             error: None,
+            cut: false,
             usage: reported,
             output_bytes: bytes,
             first_content: None,

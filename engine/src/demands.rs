@@ -97,6 +97,11 @@ impl Demands {
         }
     }
 
+    /// Whether it fails without a record.
+    pub(crate) const fn is_audited(&self) -> bool {
+        self.audit.is_some()
+    }
+
     /// Why the request fails when its record could not be stored; `None` = it does not.
     pub(crate) fn unrecorded(&self) -> Option<Error> {
         let rule = self.audit.as_ref()?;

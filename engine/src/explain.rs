@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use types::decision::{Arm, Decision};
+use types::directives::{RuleRecord, RuleResult};
 use types::run::{CallRecord, Run, Step};
 use types::store::Stored;
 
 /// Most arms shown; the JSON form has all.
 const ARMS: usize = 12;
 
-/// What happened to a request and why, for a terminal.
+/// What happened to a request and why, for a terminal; if `all`, also which rules did not match.
 #[must_use]
-pub fn table(stored: &Stored) -> String {
+pub fn table(stored: &Stored, all: bool) -> String {
     let (d, run, o) = (&stored.record.decision, &stored.record.run, &stored.record.outcome);
     let mut out = String::new();
     let choice =
@@ -27,7 +28,7 @@ pub fn table(stored: &Stored) -> String {
     );
     let _ = writeln!(out, " because  {}", d.why);
     profile(&mut out, d);
-    rules(&mut out, d);
+    rules(&mut out, d, all);
     arms(&mut out, d);
     excluded(&mut out, d);
     steps(&mut out, run);
@@ -67,8 +68,9 @@ fn profile(out: &mut String, d: &Decision) {
     let _ = writeln!(out, " cell     {}  about {} input tokens", d.cell, d.est_input_tokens);
 }
 
-fn rules(out: &mut String, d: &Decision) {
-    for r in &d.rules {
+fn rules(out: &mut String, d: &Decision, all: bool) {
+    let quiet = |r: &RuleRecord| matches!(r.result, RuleResult::NotMatched | RuleResult::Disabled);
+    for r in d.rules.iter().filter(|r| all || !quiet(r)) {
         let what: Vec<String> = d
             .actions
             .iter()
@@ -79,7 +81,17 @@ fn rules(out: &mut String, d: &Decision) {
             .ok()
             .and_then(|v| v.as_str().map(str::to_owned))
             .unwrap_or_default();
-        let _ = writeln!(out, " {result:12} {}  {}", r.id, what.join("; "));
+        let why = r.because.as_deref().or(r.detail.as_deref()).unwrap_or_default();
+        let _ = writeln!(out, " {result:12} {}  {why}{}", r.id, what.join("; "));
+    }
+    match d.rules.iter().filter(|r| !all && quiet(r)).count() {
+        0 => {}
+        1 => {
+            let _ = writeln!(out, " 1 rule did not match (--verbose names it)");
+        }
+        n => {
+            let _ = writeln!(out, " {n} rules did not match (--verbose names them)");
+        }
     }
     for x in &d.denials {
         let _ = writeln!(out, " denied   by {}: {} ({})", x.rule, x.reason, x.code);

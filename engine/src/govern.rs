@@ -54,7 +54,13 @@ impl Governed {
         let redaction = Redaction::of(rules, inner.redaction_key(), tenant, self.request.body().clone());
         let turn = turn.map(|t| (t, inner.memory.clone()));
         let demands = Demands::of(further, redaction.clone(), turn);
+        let unrecorded = demands.unrecorded();
         self.demands = Some(Box::new(demands));
+        // Nobody is asked for what would not be on record.
+        if unrecorded.is_some() && inner.store.degraded() {
+            self.refusal = unrecorded;
+            return self;
+        }
         if !directives.denials.is_empty() {
             return self;
         }

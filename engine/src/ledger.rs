@@ -68,7 +68,7 @@ impl Ledger {
         }
         let mut place = Place { tokens: 0, output: None };
         if let Some(most) = b.limits.tokens {
-            let used: u64 = b.calls.iter().map(|(_, c)| tokens(c)).sum();
+            let used: u64 = b.calls.iter().map(|(_, c)| c.counted().tokens).sum();
             let left = u64::from(most).saturating_sub(used).saturating_sub(b.tokens);
             let for_output = left.checked_sub(u64::from(input)).filter(|n| *n > 0).ok_or("tokens")?;
             let granted = u32::try_from(for_output).unwrap_or(u32::MAX).min(output);
@@ -120,7 +120,7 @@ impl Ledger {
     pub(crate) fn settle(&self, node: &Arc<str>, reserved: Usd, record: CallRecord) {
         let mut b = self.lock();
         b.reserved = b.reserved.minus(reserved);
-        b.spent = b.spent.plus(record.cost_usd.unwrap_or_default());
+        b.spent = b.spent.plus(record.counted().usd);
         b.calls.push((node.clone(), record));
     }
 
@@ -190,10 +190,6 @@ impl Ledger {
             }
         }
     }
-}
-
-fn tokens(c: &CallRecord) -> u64 {
-    u64::from(c.usage.input).saturating_add(u64::from(c.usage.output))
 }
 
 /// How much a client can do with a failure when several happened: what is wrong with the request comes

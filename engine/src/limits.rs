@@ -165,9 +165,9 @@ impl Held {
             let counted = run.calls().filter(|c| part.model.as_ref().is_none_or(|m| glob(m, &c.model)));
             let mut used = Amount { requests: part.reservation.amount.requests, ..Amount::default() };
             for c in counted {
-                let tokens = u64::from(c.usage.input).saturating_add(u64::from(c.usage.output));
-                used.tokens = used.tokens.saturating_add(tokens);
-                used.usd = used.usd.saturating_add(nanos(c.cost_usd.unwrap_or_default()));
+                let counted = c.counted();
+                used.tokens = used.tokens.saturating_add(counted.tokens);
+                used.usd = used.usd.saturating_add(nanos(counted.usd));
             }
             self.store.settle(part.reservation, used);
         }

@@ -364,7 +364,7 @@ pub(crate) async fn consider(
         moment: &moment,
     };
     let turn = view.bundle.asks.history.then(|| Turn::of(&who.tenant.id, &request));
-    let around = about::around(inner, view, who, turn, ts_ms).await;
+    let around = about::around(inner, view, admission, turn, ts_ms).await;
     let (scope, mut directives, unevaluated) = said(&view.bundle, about, &around).await;
     let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed));
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));

@@ -207,6 +207,8 @@ impl Tree {
             tracing::error!(request_id = %self.admission.request_id, error = %e, "outcome not recorded");
             self.lost = true;
         }
+        // Only who demands a record pays for the question whether it is on disk.
+        self.lost |= self.demands.as_ref().is_some_and(|d| d.is_audited()) && self.store.degraded();
     }
 }
 

@@ -126,6 +126,7 @@ impl House {
                 who: engine::Who::open(),
                 received: tokio::time::Instant::now(),
                 deadline: None,
+                headers: Arc::default(),
             };
             let answer = self.engine.chat(admission, ChatRequest::from_value(&body).unwrap()).await;
             answered += usize::from(matches!(answer, Ok(Answer::Whole(_))));

@@ -178,6 +178,7 @@ impl House {
             who: engine::Who::open(),
             received: tokio::time::Instant::now(),
             deadline: None,
+            headers: Arc::default(),
         };
         let answer = self.engine.chat(admission, ChatRequest::from_value(&body).unwrap()).await;
         (id, answer)
@@ -315,7 +316,11 @@ async fn a_failed_validation_is_repaired_and_the_record_shows_each_attempt() {
     assert_eq!(stored.record.outcome.verdict, types::Verdict::Passed);
     assert_eq!(stored.record.outcome.repairs, 1);
     assert_eq!(w.tail.usage.input, 20, "the client is charged for the whole tree");
-    assert!(engine::explain::table(&stored).contains("repair"), "{}", engine::explain::table(&stored));
+    assert!(
+        engine::explain::table(&stored, false).contains("repair"),
+        "{}",
+        engine::explain::table(&stored, false)
+    );
 }
 
 #[tokio::test(start_paused = true)]

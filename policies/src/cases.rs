@@ -24,6 +24,11 @@ pub struct CaseResult {
     pub file: String,
     /// Its name, with the values of `each`.
     pub name: String,
+    /// Where it begins, line from 1.
+    pub line: usize,
+    /// And column, from 1.
+    #[serde(skip)]
+    pub column: usize,
     /// What was expected and did not come; empty = passed.
     pub failures: Vec<String>,
 }
@@ -64,12 +69,33 @@ struct Expect {
 
 struct Case {
     name: String,
+    at: doc::Span,
     phase: Phase,
     given: Value,
     expect: Expect,
 }
 
+/// The code of a case that fails.
+const FAILS: &str = "PL501";
+
 impl PolicySet {
+    /// Runs the cases as [`PolicySet::test`] does, and gives what is wrong: with the files, and with the policies by
+    /// what the cases say (`PL501`). Nothing = all of them pass.
+    #[must_use]
+    pub fn failing(&self, files: &[SourceFile]) -> Vec<Diagnostic> {
+        let (report, mut problems) = self.test(files);
+        for case in report.cases.iter().filter(|c| !c.failures.is_empty()) {
+            // Cases beside rules stand in the file of the rules.
+            let file = files.iter().find(|f| f.path == case.file).unwrap_or(&self.rules_file);
+            let at = doc::Span { line: case.line, column: case.column, ..doc::Span::default() };
+            let said = format!("the test `{}` fails: {}", case.name, case.failures.join("; "));
+            let mut d = Diagnostic::error(FAILS, file, at, said);
+            d.hint = Some("`turnout policy test` runs the tests alone".to_owned());
+            problems.push(d);
+        }
+        problems
+    }
+
     /// Runs the cases of test files, and those that stand beside rules. Gives what came of each, and what is wrong
     /// with the files (codes `PL1xx`).
     #[must_use]
@@ -111,7 +137,8 @@ impl PolicySet {
                 }
                 Err(problems) => problems.iter().map(GivenProblem::to_string).collect(),
             };
-            report.cases.push(CaseResult { file: file.to_owned(), name: case.name, failures });
+            let (file, doc::Span { line, column, .. }) = (file.to_owned(), case.at);
+            report.cases.push(CaseResult { file, name: case.name, line, column, failures });
         }
     }
 }
@@ -190,7 +217,7 @@ fn case(r: &mut Reader<'_>, node: &Node, path: &str, defaults: &Value, phase: Ph
             r.problems.truncate(before);
         }
         if let Some(expect) = expect {
-            expects.push(Case { name, phase, given, expect });
+            expects.push(Case { name, at: node.span, phase, given, expect });
         }
     }
     all.append(&mut expects);

@@ -131,12 +131,15 @@ impl Explanation {
         self.rules.iter().filter(|r| r.result == RuleResult::Matched).map(|r| r.id.as_str())
     }
 
-    /// Made to be read in seconds: a line per rule that matters, with what it did and why.
+    /// Made to be read in seconds: a line per rule that matters, with what it did and why; if `all`, also those that
+    /// did not match.
     #[must_use]
-    pub fn to_text(&self) -> String {
+    pub fn to_text(&self, all: bool) -> String {
         let mut out = String::new();
-        let width = self.rules.iter().map(|r| r.id.len()).max().unwrap_or(0);
-        for rule in &self.rules {
+        let quiet = |r: &&RuleExplanation| matches!(r.result, RuleResult::NotMatched | RuleResult::Disabled);
+        let told: Vec<_> = self.rules.iter().filter(|r| all || !quiet(r)).collect();
+        let width = told.iter().map(|r| r.id.len()).max().unwrap_or(0);
+        for rule in &told {
             let word = match rule.result {
                 RuleResult::Matched => "matched",
                 RuleResult::Shadow => "shadow",
@@ -160,14 +163,45 @@ impl Explanation {
                 let _ = writeln!(out, "          {} {argument}  [{}]", action.verb, action.effect);
             }
         }
+        match self.rules.len().saturating_sub(told.len()) {
+            0 => {}
+            n if n == self.rules.len() => {
+                let _ = writeln!(out, " none of {n} rules matches (--verbose tells why)");
+            }
+            n => {
+                let _ = writeln!(out, " {n} other rules do not match (--verbose tells why)");
+            }
+        }
         if let Some((rule, detail)) = &self.error {
             let _ = writeln!(out, " refused: `{rule}` could not be evaluated: {detail}");
         }
         let total = self.removed.len().saturating_add(self.left.len());
         let _ = writeln!(out, " candidates: {} of {total} models", self.left.len());
+        for (rule, models) in self.removals() {
+            let shown = if all { models.len() } else { REMOVED };
+            let more = models.len().saturating_sub(shown);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let names: Vec<&str> = models.into_iter().take(shown).collect();
+            let _ = writeln!(out, " removed by {rule}: {}{more}", names.join(", "));
+        }
         out
     }
+
+    /// What each rule removed, in the order of the models.
+    fn removals(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut by_rule: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (model, rule) in &self.removed {
+            match by_rule.iter_mut().find(|(r, _)| *r == rule.as_str()) {
+                Some((_, models)) => models.push(model),
+                None => by_rule.push((rule, vec![model])),
+            }
+        }
+        by_rule
+    }
 }
+
+/// Removed models that are named of each rule, unless everything is told.
+const REMOVED: usize = 4;
 
 /// A value in one short line.
 fn short(value: &Value) -> String {

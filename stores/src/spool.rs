@@ -204,6 +204,12 @@ impl Spool {
         Ok(seq + ahead)
     }
 
+    /// Whether the disk refuses, so that records wait in memory.
+    pub(crate) fn refused(&self) -> bool {
+        let state = lock(&self.state);
+        state.failed || !state.ring.is_empty()
+    }
+
     fn take(&self, state: &mut State, bytes: &[u8]) -> Result<Seq, Error> {
         if state.closed {
             return Err(Error::Io(io::Error::new(io::ErrorKind::BrokenPipe, "the store is closed")));

@@ -227,6 +227,10 @@ impl OutcomeStore for Store {
         appended
     }
 
+    fn degraded(&self) -> bool {
+        self.inner.spool.refused()
+    }
+
     fn flush(&self) -> BoxFuture<'_, Result<(), Error>> {
         let target = self.inner.spool.hurry();
         Box::pin(async move {

@@ -137,6 +137,10 @@ pub struct CallRecord {
     pub usage: Usage,
     /// What it cost; `None` = the price is unknown.
     pub cost_usd: Option<Usd>,
+    /// The most that the vendor may count, where the call was cut off and nobody said what it used: what limits and
+    /// budgets count. `None` = what stands in `usage` and `cost_usd`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_most: Option<AtMost>,
     /// Milliseconds to the first content; `None` = not streamed or none came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttft_ms: Option<f64>,
@@ -147,6 +151,28 @@ pub struct CallRecord {
     /// The vendor's own name of the model, if it said one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reported_model: String,
+}
+
+/// What a call may have used at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtMost {
+    /// Tokens, input and output.
+    pub tokens: u64,
+    /// Money; zero where the price is unknown.
+    pub usd: Usd,
+}
+
+impl CallRecord {
+    /// What limits and budgets count of it: never less than the vendor does.
+    #[must_use]
+    pub fn counted(&self) -> AtMost {
+        let tokens = u64::from(self.usage.input).saturating_add(u64::from(self.usage.output));
+        let usd = self.cost_usd.unwrap_or_default();
+        self.at_most.map_or(AtMost { tokens, usd }, |most| AtMost {
+            tokens: most.tokens.max(tokens),
+            usd: most.usd.max(usd),
+        })
+    }
 }
 
 /// Why a call failed.

@@ -67,6 +67,11 @@ pub trait OutcomeStore: Send + Sync {
     /// The record was not written.
     fn append(&self, record: &Record) -> Result<Seq, Error>;
 
+    /// Whether what was appended last may wait in memory, because the disk refuses: it would not survive the process.
+    fn degraded(&self) -> bool {
+        false
+    }
+
     /// Waits until everything appended so far has been stored and observed.
     fn flush(&self) -> BoxFuture<'_, Result<(), Error>>;
 

@@ -55,10 +55,11 @@ impl Tracked {
         }
     }
 
-    fn end(&mut self, error: Option<&Error>) {
+    fn end(&mut self, error: Option<&Error>, cut: bool) {
         let model = std::mem::take(&mut self.model);
         self.open.close(&End {
             error,
+            cut,
             usage: self.usage,
             output_bytes: self.output_bytes,
             first_content: self.first_content,
@@ -78,8 +79,8 @@ impl Stream for Tracked {
         let item = std::task::ready!(self.inner.poll_next_unpin(cx));
         match &item {
             Some(Ok(chunk)) => self.note(chunk),
-            Some(Err(e)) => self.end(Some(e)),
-            None => self.end(None),
+            Some(Err(e)) => self.end(Some(e), false),
+            None => self.end(None, false),
         }
         Poll::Ready(item)
     }
@@ -90,7 +91,7 @@ impl Drop for Tracked {
         if !self.open.closed && self.open.purse.is_stopped() {
             // What was reported so far is of its beginning; all of it is estimated.
             self.usage = None;
-            self.end(None);
+            self.end(None, true);
         }
         if !self.open.closed {
             let error =
@@ -98,6 +99,7 @@ impl Drop for Tracked {
             let model = std::mem::take(&mut self.model);
             self.open.close(&End {
                 error: Some(&error),
+                cut: true,
                 usage: self.usage,
                 output_bytes: self.output_bytes,
                 first_content: self.first_content,

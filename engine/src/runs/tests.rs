@@ -121,6 +121,7 @@ impl Outside for Script {
                 error: None,
                 usage: Usage { input: 10, output: 5, ..Usage::default() },
                 cost_usd: Some(Usd::from_nanos(100)),
+                at_most: None,
                 ttft_ms: None,
                 total_ms: 1.0,
                 started_ms: 0.0,

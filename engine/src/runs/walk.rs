@@ -150,7 +150,13 @@ async fn prepare(
     let permit = inner.gate.enter(who.principal.tenant.tier.share_of_places())?;
     let mut held = Held::enter(inner.limits.as_ref(), &who, ts_ms).await?;
     let view = inner.view.load_full();
-    let admission = Admission { request_id: head.id.clone(), who, received: Instant::now(), deadline: None };
+    let admission = Admission {
+        request_id: head.id.clone(),
+        who,
+        received: Instant::now(),
+        deadline: None,
+        headers: Arc::default(),
+    };
     let known = known(&entries, submission.decide);
     let made = match known {
         Some((started, decision)) => again(service, &view, head, submission, started, decision).await?,
@@ -501,6 +507,7 @@ pub(super) async fn repetition(
         who: crate::Who::open(),
         received: shared.base(),
         deadline: None,
+        headers: Arc::default(),
     };
     let (ledger, after) = (Ledger::default(), Ledger::default());
     let calls = calls(&view, &made, &admission, (&ledger, &after), Outside::default());

@@ -20,6 +20,9 @@ pub(super) struct Args {
     /// Ask this server
     #[arg(long, value_name = "http://HOST:PORT")]
     url: Option<String>,
+    /// Tell of rules that did not match, too
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
@@ -39,7 +42,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     if out.json {
         out.value(&serde_json::to_value(&stored)?);
     } else {
-        out.raw(&engine::explain::table(&stored));
+        out.raw(&engine::explain::table(&stored, args.verbose));
     }
     Ok(GOOD)
 }

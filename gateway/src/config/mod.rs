@@ -118,9 +118,29 @@ pub fn load(source: &Source, environment: &Environment, simulated: Simulated) ->
     load_read(source.read(), environment, simulated)
 }
 
-/// Loads what was read, with what was wrong in reading it.
+/// Loads what was read, with what was wrong in reading it. A test of the policies that fails is an error like any
+/// other.
 #[must_use]
 pub fn load_read(
+    read: (Sources, Vec<Diagnostic>),
+    environment: &Environment,
+    simulated: Simulated,
+) -> Loaded {
+    let tests = read.0.tests.clone();
+    let mut loaded = load_untested(read, environment, simulated);
+    if let Some(bundle) = &loaded.bundle {
+        let failing = bundle.policies().failing(&tests);
+        if failing.iter().any(|d| d.severity == Severity::Error) {
+            loaded.bundle = None;
+        }
+        loaded.problems.extend(failing);
+    }
+    loaded
+}
+
+/// As [`load_read`], whatever the tests of the policies say: for who runs them.
+#[must_use]
+pub fn load_untested(
     (sources, mut problems): (Sources, Vec<Diagnostic>),
     environment: &Environment,
     simulated: Simulated,

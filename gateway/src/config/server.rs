@@ -97,6 +97,8 @@ pub struct Server {
     pub webhooks: crate::webhooks::Config,
     /// What is done when files of the configuration change.
     pub reload: Reload,
+    /// Headers of requests that policies may read, by their lower-case names.
+    pub policy_headers: Vec<String>,
 }
 
 /// What is done when files of the configuration change.
@@ -130,6 +132,7 @@ impl Default for Server {
             runs: engine::runs::Config::default(),
             webhooks: crate::webhooks::Config::default(),
             reload: Reload::default(),
+            policy_headers: Vec::new(),
         }
     }
 }
@@ -201,6 +204,7 @@ enum Slot<'a> {
     Mode(&'a mut Mode),
     Text(&'a mut Option<String>),
     Texts(&'a mut Vec<String>),
+    Headers(&'a mut Vec<String>),
 }
 
 /// Every key, as in the file; in the environment `edge.max_headers` is `TURNOUT_EDGE__MAX_HEADERS`.
@@ -270,6 +274,7 @@ pub const KEYS: &[&str] = &[
     "webhooks.allow_private",
     "reload.watch",
     "reload.debounce",
+    "policies.headers",
 ];
 
 fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
@@ -340,6 +345,7 @@ fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "webhooks.allow_http" => Slot::Flag(&mut s.webhooks.allow_http),
         "webhooks.allow_private" => Slot::Flag(&mut s.webhooks.allow_private),
         "reload.watch" => Slot::Flag(&mut s.reload.watch),
+        "policies.headers" => Slot::Headers(&mut s.policy_headers),
         "reload.debounce" => Slot::Time(&mut s.reload.debounce, least..=secs(60)),
         _ => return None,
     })
@@ -479,7 +485,42 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
                 *place = texts;
             }
         }
+        Slot::Headers(place) => {
+            let list = r.list(node, key).unwrap_or_default();
+            let names = list.iter().filter_map(|n| header(r, n, key)).collect();
+            *place = names;
+        }
     }
+}
+
+/// Parts of the names of headers that hold credentials.
+const CREDENTIALS: &[&str] = &[
+    "auth",
+    "cookie",
+    "token",
+    "secret",
+    "password",
+    "passwd",
+    "credential",
+    "apikey",
+    "api-key",
+    "api_key",
+    "session",
+];
+
+/// The name of a header that policies may read: none that holds a credential, for what policies read is put on record.
+fn header(r: &mut Reader<'_>, node: &Node, key: &str) -> Option<String> {
+    let name = r.string(node, key)?.to_ascii_lowercase();
+    let why = if http::HeaderName::try_from(&name).is_err() {
+        "is no name of a header"
+    } else if CREDENTIALS.iter().any(|part| name.contains(part)) || name.split(['-', '_']).any(|p| p == "key")
+    {
+        "is the name of a header that holds a credential; policies are never told those"
+    } else {
+        return Some(name);
+    };
+    r.error("104", node.span, format!("`{name}` {why}")).field = key.to_owned();
+    None
 }
 
 /// The strings of `mode`.
@@ -575,6 +616,23 @@ mod tests {
         check("retry: {max_attempts: many}\n", &[("TS103", 1, 23)]);
         check("a: 1\na: 2\n", &[("TS002", 2, 1)]);
         check("version: 2\n", &[("TS104", 1, 10)]);
+    }
+
+    #[test]
+    fn policies_are_told_no_credentials() {
+        let s = check("policies: { headers: [X-Team, accept-language] }\n", &[]);
+        assert_eq!(s.policy_headers, ["x-team", "accept-language"]);
+        for name in [
+            "Authorization",
+            "x-api-key",
+            "Cookie",
+            "x-goog-api-key",
+            "x-auth-request-user",
+            "\"a b\"",
+            "my-key",
+        ] {
+            check(&format!("policies: {{ headers: [x-team, {name}] }}\n"), &[("TS104", 1, 31)]);
+        }
     }
 
     #[test]

@@ -24,14 +24,15 @@ const RULES: &str = "routing_rules.yaml";
 const OVERLAYS: &str = "matrix.d";
 const POLICIES: &str = "policies";
 const RULE_SCRIPTS: &str = "policies/rules";
+const POLICY_TESTS: &str = "policies/tests";
 const WORKFLOWS: &str = "workflows";
 
 /// The folders of a configuration, by their paths within it; the empty one is the configuration itself.
-pub(crate) const FOLDERS: &[&str] = &["", OVERLAYS, POLICIES, RULE_SCRIPTS, WORKFLOWS];
+pub(crate) const FOLDERS: &[&str] = &["", OVERLAYS, POLICIES, RULE_SCRIPTS, POLICY_TESTS, WORKFLOWS];
 
 /// What a bundle may hold, for people.
 const LAYOUT: &str = "capability_matrix.yaml, routing_rules.yaml, matrix.d/*.yaml, policies/*.rhai, \
-                      policies/rules/*.rhai or workflows/*.yaml";
+                      policies/rules/*.rhai, policies/tests/*.yaml or workflows/*.yaml";
 
 /// The texts of a bundle by their paths, which are the same for equal bundles wherever they came from.
 pub type Texts = BTreeMap<String, Arc<str>>;
@@ -64,7 +65,7 @@ pub fn misplaced<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<Diagnostic> {
 fn has_a_place(path: &str) -> bool {
     let Some((folder, name)) = path.rsplit_once('/') else { return [MATRIX, RULES].contains(&path) };
     let extension = match folder {
-        OVERLAYS | WORKFLOWS => "yaml",
+        OVERLAYS | POLICY_TESTS | WORKFLOWS => "yaml",
         POLICIES | RULE_SCRIPTS => "rhai",
         _ => return false,
     };
@@ -101,6 +102,8 @@ pub struct Sources {
     pub rules: SourceFile,
     /// `policies/*.rhai` and `policies/rules/*.rhai`.
     pub scripts: Vec<SourceFile>,
+    /// `policies/tests/*.yaml`.
+    pub tests: Vec<SourceFile>,
     /// `workflows/*.yaml`.
     pub workflows: Vec<SourceFile>,
 }
@@ -109,7 +112,7 @@ impl Sources {
     /// All of them.
     #[must_use]
     pub fn texts(&self) -> Vec<SourceFile> {
-        let lists = [&self.matrix, &self.scripts, &self.workflows];
+        let lists = [&self.matrix, &self.scripts, &self.tests, &self.workflows];
         let single = self.settings.iter().chain(std::iter::once(&self.rules));
         single.chain(lists.into_iter().flatten()).cloned().collect()
     }
@@ -123,9 +126,10 @@ impl Sources {
             let ruled = within(RULE_SCRIPTS, f);
             (if f.path.ends_with(&ruled) { ruled } else { within(POLICIES, f) }, f)
         });
+        let tests = self.tests.iter().map(|f| (within(POLICY_TESTS, f), f));
         let workflows = self.workflows.iter().map(|f| (within(WORKFLOWS, f), f));
         let rules = std::iter::once((RULES.to_owned(), &self.rules));
-        let all = base.chain(overlays).chain(rules).chain(scripts).chain(workflows);
+        let all = base.chain(overlays).chain(rules).chain(scripts).chain(tests).chain(workflows);
         all.map(|(path, f)| (path, f.text.clone())).collect()
     }
 
@@ -188,6 +192,7 @@ impl Source {
             matrix,
             rules: found.one(RULES).unwrap_or_else(built_in_rules),
             scripts,
+            tests: found.all(POLICY_TESTS, "yaml"),
             workflows: found.all(WORKFLOWS, "yaml"),
         };
         (sources, found.problems)
@@ -285,6 +290,7 @@ mod tests {
             "matrix.d/own.yml",
             "policies/a.rhai",
             "policies/rules/a.rhai",
+            "policies/tests/a.yaml",
             "workflows/w.yaml",
         ];
         assert_eq!(misplaced(good.into_iter()), []);
@@ -316,6 +322,7 @@ mod tests {
             ("routing_rules.yaml", "version: 1\n"),
             ("policies/a.rhai", "1"),
             ("policies/rules/a.rhai", "2"),
+            ("policies/tests/a.yaml", "4"),
             ("workflows/w.yaml", "3"),
             ("turnout.yaml", "mode: free\n"),
         ];
@@ -329,11 +336,17 @@ mod tests {
         assert_eq!(problems, []);
         let b = given.read().0;
         assert_eq!(a.bundle(), b.bundle());
-        assert_eq!(a.bundle().len(), 5, "with the matrix that is built in, without the settings");
+        assert_eq!(a.bundle().len(), 6, "with the matrix that is built in, without the settings");
         let written: Vec<String> = a.written().into_keys().collect();
         assert_eq!(
             written,
-            ["policies/a.rhai", "policies/rules/a.rhai", "routing_rules.yaml", "workflows/w.yaml"]
+            [
+                "policies/a.rhai",
+                "policies/rules/a.rhai",
+                "policies/tests/a.yaml",
+                "routing_rules.yaml",
+                "workflows/w.yaml"
+            ]
         );
         // Read back from its own texts it is the same again.
         let again = a.bundle().into_iter().map(|(p, t)| (p, t.to_string())).collect();

@@ -3,6 +3,8 @@
 use crate::error::Failure;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use types::ChatRequest;
 use types::chat::Limits;
@@ -39,6 +41,23 @@ pub(crate) fn deadline(headers: &HeaderMap) -> Option<Duration> {
     (!wait.is_zero()).then_some(wait.min(MAX_DEADLINE))
 }
 
+/// Longest value of a header that policies are told.
+const TOLD_BYTES: usize = 1_024;
+
+/// The headers of these names, for policies. Values that are no text, or longer than a name for something is, are
+/// left out; a header that stands twice is told as one, with commas.
+pub(crate) fn told(headers: &HeaderMap, names: &[String]) -> Arc<BTreeMap<String, String>> {
+    if names.is_empty() {
+        return Arc::default();
+    }
+    let value = |name: &String| {
+        let all: Result<Vec<&str>, _> = headers.get_all(name).iter().map(|v| v.to_str()).collect();
+        let all = all.ok().filter(|a| !a.is_empty())?.join(", ");
+        (all.len() <= TOLD_BYTES).then(|| (name.clone(), all))
+    };
+    Arc::new(names.iter().filter_map(value).collect())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -71,6 +90,21 @@ mod tests {
         check(&[("x-turnout-max-cost", "1")], Err("did you mean max_cost_usd?"));
         check(&[("x-turnout-economy", "cheap")], Err("cheapest"));
         check(&[("x-turnout-session", "a"), ("x-turnout-session", "b")], Err("twice"));
+    }
+
+    #[test]
+    fn policies_are_told_what_is_named_and_nothing_else() {
+        let long = "x".repeat(TOLD_BYTES + 1);
+        let mut headers = HeaderMap::new();
+        for (k, v) in [("x-team", "a"), ("x-team", "b"), ("x-long", &long), ("x-other", "c"), ("cookie", "d")]
+        {
+            headers.append(HeaderName::try_from(k).unwrap(), v.parse().unwrap());
+        }
+        headers.insert("x-bytes", http::HeaderValue::from_bytes(b"\xff").unwrap());
+        let names = ["x-team", "x-long", "x-bytes", "x-absent"].map(str::to_owned);
+        let want = BTreeMap::from([("x-team".to_owned(), "a, b".to_owned())]);
+        assert_eq!(*told(&headers, &names), want);
+        assert!(told(&headers, &[]).is_empty());
     }
 
     #[test]

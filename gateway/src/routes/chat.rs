@@ -83,6 +83,7 @@ where
         who: arrival.who,
         received: arrival.received,
         deadline: ingress::deadline(&parts.headers),
+        headers: ingress::told(&parts.headers, &app.server.policy_headers),
     };
     match app.engine.chat(admission, request).await? {
         Answer::Whole(whole) => Ok(self::whole(&whole)),

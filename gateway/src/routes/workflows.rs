@@ -181,6 +181,7 @@ async fn dry_run(
         who: arrival.who,
         received: arrival.received,
         deadline: None,
+        headers: Arc::default(),
     };
     Ok(Json(app.engine.dry(admission, request).await?))
 }

@@ -158,6 +158,6 @@ fn a_rule_says_what_decided_against_it() {
     assert_eq!(d.rules[0].result, RuleResult::NotMatched);
     assert_eq!(d.rules[0].because.as_deref(), Some("time.daypart == \"business_hours\""));
     let told = set.explain(Phase::Request, &crate::testing::usual());
-    let text = told.to_text();
+    let text = told.to_text(false);
     assert!(text.contains("skipped  a  time.daypart == \"business_hours\": false (off_hours)"), "{text}");
 }

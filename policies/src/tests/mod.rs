@@ -8,5 +8,4 @@ mod loading;
 mod merging;
 mod scripts;
 mod shipped;
-mod speed;
 mod verbs;

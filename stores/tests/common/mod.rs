@@ -91,6 +91,7 @@ fn run(usage: Usage) -> Run {
         error: None,
         usage,
         cost_usd: Some(Usd::from_nanos(12_345)),
+        at_most: None,
         ttft_ms: Some(12.25),
         total_ms: 30.5,
         started_ms: 0.25,

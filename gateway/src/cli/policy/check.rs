@@ -6,7 +6,7 @@ use crate::config::{self, Simulated};
 use serde_json::json;
 use types::Severity;
 
-/// Check rules and policies: names, types, contradictions, each with a request that shows it
+/// Check rules and policies: names, types, contradictions, each with a request that shows it, and their tests
 #[derive(clap::Args, Debug)]
 #[command(
     after_help = "Examples:\n  turnout policy check\n  turnout --config deploy/prod policy check --deny-warnings\n  turnout policy check --json | jq -r '.problems[] | \"\\(.code) \\(.file):\\(.line) \\(.message)\"'\n\nA witness that a warning names can be fed to `turnout policy explain`.\nExit code: 0 good, 1 warnings with --deny-warnings, 2 errors."
@@ -34,7 +34,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> u8 {
             out.line("");
         }
         let what = if errors > 0 {
-            "not good: these rules do not load".to_owned()
+            "not good: a server does not take these rules up".to_owned()
         } else if loaded.bundle.is_none() {
             "the rules are good, but other files are not: turnout check".to_owned()
         } else {

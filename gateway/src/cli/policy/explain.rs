@@ -14,7 +14,7 @@ use types::ChatRequest;
 /// Tell what the policies make of a request
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout policy explain request.json\n  turnout policy explain request.json --set tenant.tier=gold --set budget.state=red\n  echo '{\"inputs\":{\"tenant\":{\"region\":\"eu\"}}}' | turnout policy explain -\n  echo '{\"inputs\":{\"tool\":{\"name\":\"send_mail\"}},\"phase\":\"tool\"}' | turnout policy explain -\n\nThe file holds the body of a chat request, or the variables themselves under `inputs`, as tests and witnesses have\nthem; what is not given takes its default. Models that only the router leaves out (no key, too small) are not\nconsidered."
+    after_help = "Examples:\n  turnout policy explain request.json\n  turnout policy explain request.json --verbose\n  turnout policy explain request.json --set tenant.tier=gold --set budget.state=red\n  echo '{\"inputs\":{\"tenant\":{\"region\":\"eu\"}}}' | turnout policy explain -\n  echo '{\"inputs\":{\"tool\":{\"name\":\"send_mail\"}},\"phase\":\"tool\"}' | turnout policy explain -\n\nThe file holds the body of a chat request, or the variables themselves under `inputs`, as tests and witnesses have\nthem; what is not given takes its default. Models that only the router leaves out (no key, too small) are not\nconsidered."
 )]
 pub(super) struct Args {
     /// Body of a chat request, or a map with `inputs`; `-` reads standard input
@@ -22,6 +22,9 @@ pub(super) struct Args {
     /// A variable's value, such as tenant.tier=gold; repeat for more
     #[arg(long, value_name = "PATH=VALUE")]
     set: Vec<String>,
+    /// Tell of rules that do not match, too, and name every model
+    #[arg(long, short)]
+    verbose: bool,
 }
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
@@ -50,13 +53,10 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         out.value(&serde_json::to_value(&told)?);
         return Ok(GOOD);
     }
-    out.raw(&told.to_text());
+    out.raw(&told.to_text(args.verbose));
     let directives = told.directives.as_object().into_iter().flatten();
     for (verb, value) in directives {
         out.line(&format!(" {verb:<16} {value}"));
-    }
-    for (model, rule) in &told.removed {
-        out.line(&format!(" removed          {model} by {rule}"));
     }
     Ok(GOOD)
 }

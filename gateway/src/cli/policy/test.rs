@@ -43,7 +43,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             out.line(&crate::config::report(&problems, &sources, out.terminal && Out::colour()));
         }
         for case in report.cases.iter().filter(|c| !c.failures.is_empty()) {
-            out.line(&format!("failed  {}: {}", case.file, case.name));
+            out.line(&format!("failed  {}:{}: {}", case.file, case.line, case.name));
             for failure in &case.failures {
                 out.line(&format!("        {failure}"));
             }

@@ -81,6 +81,7 @@ pub(super) async fn dry(running: &Running, body: &Value) -> Result<Dry, Problem>
         who: Who::open(),
         received: tokio::time::Instant::now(),
         deadline: None,
+        headers: std::sync::Arc::default(),
     };
     running.engine().dry(admission, request).await.map_err(|e| Problem(e.public_message()))
 }

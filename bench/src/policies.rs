@@ -1,0 +1,109 @@
+//! How long the policies take on a request that is profiled: variables, rules, policies, the merge of what they say.
+
+use crate::{Failure, say};
+use gateway::config::{Environment, Simulated, Source, load};
+use gateway::engine::policies::{
+    Around, Inputs, Key, Phase, PolicySet, ProviderState, Status, Tenant, TenantTier, scope,
+};
+use gateway::engine::profiler;
+use std::sync::Arc;
+use std::time::Duration;
+use types::ChatRequest;
+
+/// The aim at the 99th percentile, microseconds.
+const AIM: f64 = 50.0;
+/// Evaluations per row.
+const ROUNDS: usize = 20_000;
+/// The example bundle of the documentation, by the names its files have in a folder.
+const EXAMPLE: [(&str, &str); 2] = [
+    ("routing_rules.yaml", include_str!("../../docs/examples/policies/company/routing_rules.yaml")),
+    (
+        "policies/spend_guard.rhai",
+        include_str!("../../docs/examples/policies/company/policies/spend_guard.rhai"),
+    ),
+];
+/// Saturday noon, 2026-11-21.
+const NOW: i64 = 1_795_262_400_000;
+
+/// Prints a line per bundle and request.
+///
+/// # Errors
+/// A bundle does not load, or an evaluation fails.
+pub(crate) async fn run() -> Result<(), Failure> {
+    profiler::warm_up();
+    for (name, files) in [("shipped", &[] as &[_]), ("example", &EXAMPLE)] {
+        let files = files.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
+        let loaded = load(&Source::Given(files), &Environment::default(), Simulated::AsWritten);
+        let report = loaded.report(false);
+        let bundle = loaded.bundle.ok_or(report)?;
+        for (body, request) in [("plain", plain()), ("tools, JSON, options", full())] {
+            let times = time(bundle.policies(), &request).await?;
+            let at = |share| crate::load::percentile(&times, share);
+            let best = times.first().map_or(0.0, Duration::as_secs_f64) * 1e6;
+            say(&format!(
+                "{name} bundle, {:>2} rules   {body:<20}   best {best:5.1} us   p50 {:5.1} us   p99 {:5.1} us   aim: under {AIM:.0} us",
+                bundle.policies().count(),
+                at(0.5),
+                at(0.99)
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// How long each evaluation took, the shortest first.
+async fn time(policies: &PolicySet, body: &serde_json::Value) -> Result<Vec<Duration>, Failure> {
+    let request = Arc::new(ChatRequest::from_value(body)?);
+    let profile = profiler::profile(&request);
+    let around = around();
+    let mut times = Vec::with_capacity(ROUNDS);
+    for round in 0..ROUNDS + ROUNDS / 10 {
+        let start = tokio::time::Instant::now();
+        let inputs = Inputs { request: &request, profile: &profile, around: &around, unix_ms: NOW };
+        let directives = policies.evaluate(Phase::Request, &scope(&inputs)).await?;
+        let spent = start.elapsed();
+        if directives.rules.len() < policies.count().min(1) {
+            return Err("nothing was evaluated".into());
+        }
+        // The first rounds warm the caches.
+        if round >= ROUNDS / 10 {
+            times.push(spent);
+        }
+    }
+    times.sort_unstable();
+    Ok(times)
+}
+
+/// A tenant for whom most of the example's rules have something to say.
+fn around() -> Around {
+    let tenant = Tenant {
+        id: "acme".to_owned(),
+        tier: TenantTier::Platinum,
+        region: Some("eu".to_owned()),
+        ..Tenant::default()
+    };
+    let state = |_: &str| ProviderState { status: Status::Degraded, ..ProviderState::default() };
+    Around {
+        tenant: Arc::new(tenant),
+        key: Arc::new(Key { id: "0123456789ab".to_owned(), ..Key::default() }),
+        providers: Some(Arc::new(state)),
+        detector: Some(gateway::engine::workflows::detector()),
+        ..Around::default()
+    }
+}
+
+fn plain() -> serde_json::Value {
+    serde_json::json!({"model": "auto", "messages": [{"role": "user", "content": "Tell me about bridges."}]})
+}
+
+fn full() -> serde_json::Value {
+    let text =
+        "Write a function that must parse invoices exactly, to JSON. Mail dana@example.com when it is done.";
+    serde_json::json!({
+        "model": "auto", "stream": true, "temperature": 0, "max_tokens": 500, "user": "u",
+        "messages": [{"role": "system", "content": "You are careful."}, {"role": "user", "content": text}],
+        "tools": [{"type": "function", "function": {"name": "search", "parameters": {}}}],
+        "response_format": {"type": "json_object"}, "metadata": {"team": "a"},
+        "routing": {"determinism": "strict", "precision": "high", "tags": {"a": "b"}},
+    })
+}

@@ -1,0 +1,98 @@
+//! What policies are told of a request, and what they demand of its record.
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::client::{End, Response};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Dialect, Reply, Vendor};
+
+fn plan(vendor: &Vendor, rules: &str) -> Plan {
+    Plan::new()
+        .vendor("lab", vendor)
+        .model(&Model::new("lab/one"))
+        .rules(&format!("{}rules:\n{rules}", crate::NO_CHANCE))
+}
+
+fn ask(user: &str) -> Value {
+    json!({"model": "auto", "user": user, "messages": [{"role": "user", "content": "hello"}]})
+}
+
+async fn with(house: &House, header: (&str, &str)) -> Response {
+    let headers = [("content-type", "application/json"), header];
+    house.client().send("POST", "/v1/chat/completions", &headers, ask("u").to_string().as_bytes()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_read_the_headers_that_the_server_names_and_no_others() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let rules = "  - id: not_them\n    when: request.headers.get(\"x-team\") == \"b\"\n    actions: { deny: { reason: not them, code: wrong_team } }\n  \
+                 - id: nothing_else\n    when: '\"x-secret-sauce\" in request.headers || \"authorization\" in request.headers'\n    \
+                 actions: { deny: { reason: never, code: told_too_much } }\n";
+    let house = plan(&vendor, rules).settings("policies: { headers: [X-Team] }\n").start().await;
+    assert_eq!(with(&house, ("x-team", "b")).await.error(403)["code"], "wrong_team");
+    assert_eq!(with(&house, ("x-team", "a")).await.status, 200);
+    assert_eq!(with(&house, ("x-secret-sauce", "b")).await.status, 200);
+    assert_eq!(with(&house, ("accept", "*/*")).await.status, 200, "a header that is not sent is no error");
+
+    // Without the setting there are none.
+    let house = plan(&vendor, rules).start().await;
+    assert_eq!(with(&house, ("x-team", "b")).await.status, 200);
+}
+
+const AUDITED: &str =
+    "  - id: on_record\n    when: request.user == \"bank\"\n    actions: { audit: required }\n";
+
+/// The disk refuses from the first record on: the folder that records go to is somewhere else for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_must_be_on_record_fails_while_the_disk_refuses_and_others_do_not() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = plan(&vendor, AUDITED).start().await;
+    let (data, away) = (house.folder().path().join("data"), house.folder().path().join("away"));
+    std::fs::rename(&data, &away).unwrap();
+
+    // The first finds out at its end: the answer does not leave.
+    let refused = house.client().chat(&ask("bank")).await;
+    let error = refused.error(503);
+    assert_eq!(error["code"], "unrecorded", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("on_record"), "{error}");
+    assert!(!refused.text().contains("hello"));
+    assert_eq!(vendor.count(), 1);
+    // From then on nobody is even asked, streamed or not.
+    assert_eq!(house.client().chat(&ask("bank")).await.error(503)["code"], "unrecorded");
+    let mut streamed = ask("bank");
+    streamed["stream"] = json!(true);
+    assert_eq!(house.client().chat(&streamed).await.error(503)["code"], "unrecorded");
+    assert_eq!(vendor.count(), 1);
+    // Who needs no record is served.
+    let served = house.client().chat(&ask("shop")).await;
+    assert_eq!((served.status, served.content().as_str()), (200, "hello"), "{}", served.text());
+
+    // The disk takes records again: those that waited first, and audited requests are served.
+    std::fs::rename(&away, &data).unwrap();
+    let mut last = None;
+    for _ in 0..400 {
+        let answer = house.client().chat(&ask("bank")).await;
+        if answer.status == 200 {
+            last = Some(answer.request_id());
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let last = last.unwrap_or_else(|| panic!("audited requests are refused for good\n{}", house.log()));
+    assert_eq!(house.decision(&last).await["outcome"]["status"], "delivered");
+    assert_eq!(house.decision(&served.request_id()).await["outcome"]["status"], "delivered");
+    assert_eq!(house.decision(&refused.request_id()).await["outcome"]["calls"], 1);
+}
+
+/// A stream that has begun cannot be taken back, but it does not end as if all were well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_must_be_on_record_has_no_clean_end_without_one() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = plan(&vendor, AUDITED).start().await;
+    let (data, away) = (house.folder().path().join("data"), house.folder().path().join("away"));
+    std::fs::rename(&data, &away).unwrap();
+    let (events, end) = house.client().stream(&ask("bank")).await.collect().await;
+    assert_ne!(end, End::Done, "{events:?}");
+    assert!(format!("{events:?} {end:?}").contains("unrecorded"), "{events:?} {end:?}");
+    std::fs::rename(&away, &data).unwrap();
+}

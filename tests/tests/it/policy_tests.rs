@@ -1,0 +1,125 @@
+//! A bundle whose own tests fail is refused, whoever brings it, and the test is named.
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::admin::Admin;
+use tests::house::{House, Model, Plan, cli};
+use tests::vendor::{Dialect, Reply, Vendor};
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the rules must never do, whoever changes them.
+const TESTS: &str = "version: 1
+cases:
+  - name: the first model stays a candidate
+    expect: { candidates: { all_of: [alpha/one] } }
+";
+
+/// Rules that take a model out.
+fn without(model: &str) -> String {
+    format!("{}rules:\n  - {{ id: less, actions: {{ exclude: [alpha/{model}] }} }}\n", crate::NO_CHANCE)
+}
+
+fn plan(vendor: &Vendor) -> Plan {
+    Plan::new()
+        .vendor("alpha", vendor)
+        .model(&Model::new("alpha/one"))
+        .model(&Model::new("alpha/two"))
+        .rules(&without("two"))
+        .settings("reload: { debounce: 100ms }\n")
+        .file("policies/tests/own.yaml", TESTS)
+}
+
+async fn served(house: &House) -> String {
+    let body = json!({"model": "auto", "messages": [{"role": "user", "content": "say something"}]});
+    let answer = house.client().chat(&body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answer.json()["model"].as_str().unwrap().to_owned()
+}
+
+const FAILS: &str = "the test `the first model stays a candidate` fails: `alpha/one` was removed by `less`";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_and_uploads_whose_tests_fail_change_nothing() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = plan(&vendor).start().await;
+    let admin = Admin::of(&house);
+
+    // The folder that is watched.
+    house.folder().write("routing_rules.yaml", &without("one"));
+    assert!(tests::eventually(PATIENCE, || house.log().contains(FAILS)).await, "{}", house.log());
+    assert_eq!(served(&house).await, "alpha/one");
+    let listed = admin.call("GET", "/bundles", &Value::Null).await.json();
+    let problem = &listed["files"]["problems"][0];
+    assert_eq!(
+        (problem["code"].as_str(), problem["line"].as_u64(), problem["severity"].as_str()),
+        (Some("PL501"), Some(3), Some("error")),
+        "{listed}"
+    );
+    assert!(problem["file"].as_str().is_some_and(|f| f.ends_with("policies/tests/own.yaml")), "{listed}");
+    assert!(house.client().get("/readyz").await.text().contains(FAILS));
+
+    // Asked for at once.
+    let reloaded = admin.call("POST", "/reload", &json!({})).await;
+    assert!(reloaded.error(422)["message"].as_str().unwrap().contains(FAILS));
+
+    // An upload; the same with a test that fits is kept, is put in force, and shows its tests.
+    let matrix = std::fs::read_to_string(house.folder().path().join("capability_matrix.yaml")).unwrap();
+    let upload = async |tests: &str| {
+        let files = json!({
+            "capability_matrix.yaml": matrix, "routing_rules.yaml": without("one"), "policies/tests/own.yaml": tests,
+        });
+        admin.call("POST", "/bundles", &json!({"files": files})).await
+    };
+    let refused = upload(TESTS).await;
+    assert!(refused.error(422)["message"].as_str().unwrap().contains(FAILS), "{}", refused.text());
+    assert!(!refused.error(422)["metadata"]["problems"].as_array().unwrap().is_empty());
+    assert_eq!(served(&house).await, "alpha/one");
+    let mended = TESTS.replace("alpha/one", "alpha/two");
+    let kept = upload(&mended).await;
+    assert_eq!(kept.status, 201, "{}", kept.text());
+    let hash = kept.json()["hash"].as_str().unwrap().to_owned();
+    assert_eq!(kept.json()["files"]["policies/tests/own.yaml"], json!(mended));
+    let active = admin.call("POST", &format!("/bundles/{hash}/activate"), &json!({})).await;
+    assert_eq!(active.status, 200, "{}", active.text());
+    assert_eq!(served(&house).await, "alpha/two");
+
+    // A test alone that changes is a change of the folder.
+    house.folder().write("policies/tests/own.yaml", &mended);
+    let ready = async || house.client().get("/readyz").await.json()["status"] == "ready";
+    for _ in 0..400 {
+        if ready().await {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert!(ready().await, "{}", house.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_does_not_start_on_failing_tests_and_they_can_be_looked_into() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let folder = plan(&vendor).rules(&without("one")).write();
+    let said = async |args: &[&str]| {
+        let output = cli(&folder, args).await;
+        let text =
+            String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        (output.status.code(), text)
+    };
+    for args in [&["check"] as &[_], &["policy", "check"], &["serve", "--listen", "127.0.0.1:0"]] {
+        let (code, text) = said(args).await;
+        assert!(code != Some(0) && text.contains(FAILS), "{args:?} {code:?} {text}");
+        assert!(text.contains("own.yaml:3:"), "{args:?} {text}");
+    }
+    let (code, text) = said(&["policy", "test"]).await;
+    assert!(code == Some(2) && text.contains("the first model stays a candidate"), "{code:?} {text}");
+    assert!(text.contains("0 passed, 1 failed"), "{text}");
+    // Who mends a rule may look at it meanwhile.
+    folder.write(
+        "request.json",
+        "{\"model\": \"auto\", \"messages\": [{\"role\": \"user\", \"content\": \"hi\"}]}",
+    );
+    let path = folder.path().join("request.json").display().to_string();
+    let (code, text) = said(&["policy", "explain", &path]).await;
+    assert!(code == Some(0) && text.contains("removed by less: alpha/one"), "{code:?} {text}");
+}
