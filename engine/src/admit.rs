@@ -53,6 +53,11 @@ impl Gate {
     pub(crate) fn max(&self) -> usize {
         self.max
     }
+
+    /// Whether what nobody waits for has to wait: from four fifths of the places on.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.is_draining() || self.in_flight().saturating_mul(5) >= self.max.saturating_mul(4)
+    }
 }
 
 fn refuse(kind: Kind) -> Error {
@@ -90,5 +95,10 @@ mod tests {
         gate.drain();
         assert!(matches!(gate.enter(1.0).unwrap_err().kind, Kind::ShuttingDown));
         assert_eq!(gate.in_flight(), 2);
+        let gate = Gate::new(10);
+        let _held: Vec<_> = (0..7).map(|_| gate.enter(1.0).unwrap()).collect();
+        assert!(!gate.is_busy());
+        let _one = gate.enter(1.0).unwrap();
+        assert!(gate.is_busy());
     }
 }

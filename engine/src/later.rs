@@ -1,50 +1,169 @@
-//! What a workflow does after its response, such as grading it for the record.
+//! What a workflow does after its response, such as grading it for the record: bounded, paid for by whoever asked, and
+//! left out first when there is much to do.
 
-use crate::ledger::Ledger;
+use crate::Inner;
+use crate::admit::Gate;
+use crate::answer::Admission;
+use crate::calls::Calls;
+use crate::error::Error;
+use crate::limits::Held;
 use crate::settle::unix_ms;
+use crate::who::Who;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
+use types::limits::LimitStore;
 use types::outcome::Feedback;
 use types::store::{self, OutcomeStore, Record};
 use workflows::Later;
 
 /// Looks for the record of a request, one each second.
 const LOOKS: u32 = 60;
+/// Requests whose work after the response may be under way at the same time; of more, the newest is left undone.
+const MOST: usize = 64;
 
 /// Starts work that nobody waits for, under a name; the caller counts it, and waits for it when it stops.
 pub type Background = Arc<dyn Fn(&'static str, BoxFuture<'static, ()>) + Send + Sync>;
 
-/// Does what remains of a run. What judges say of the answer goes on record as a word on it; what their calls
-/// cost is told, since the record of the request is closed.
-pub(crate) async fn finish(later: Later, after: Ledger, store: Arc<dyn OutcomeStore>, request_id: String) {
-    let mut run = later.run().await;
-    after.hand_over(&mut run);
-    let (cost, _) = run.cost();
-    let nodes: Vec<String> = run.steps.iter().map(|s| format!("{}:{}", s.node, s.outcome)).collect();
-    tracing::info!(
-        request_id,
-        cost_usd = cost.dollars(),
-        calls = run.calls().count(),
-        ?nodes,
-        "after the response"
-    );
-    let Some(score) = run.judge else { return };
-    let word = Feedback {
-        request_id,
-        ts_ms: unix_ms(),
-        score,
-        reason: None,
-        source: format!("judge:{}", run.workflow),
-    };
-    let request_id = word.request_id.clone();
-    let recorded = match known(&*store, &request_id).await {
-        Ok(true) => store.append(&Record::Feedback(word)).map(|_| ()),
-        Ok(false) => Err(store::Error::Corrupt("the request is not on record".to_owned())),
-        Err(e) => Err(e),
-    };
-    if let Err(e) = recorded {
-        tracing::error!(request_id, error = %e, "a judge's word is not recorded");
+/// What came of the work after responses since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// It was done.
+    pub done: u64,
+    /// It was left out because there was too much to do.
+    pub shed: u64,
+    /// It was left out because a limit or budget of whoever asked had no room for it.
+    pub unpaid: u64,
+}
+
+/// Counts it.
+#[derive(Debug, Default)]
+pub(crate) struct Work {
+    under_way: AtomicUsize,
+    done: AtomicU64,
+    shed: AtomicU64,
+    unpaid: AtomicU64,
+}
+
+/// A place among what is under way; dropping it gives the place back.
+struct Place(Arc<Work>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Work {
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            done: self.done.load(Relaxed),
+            shed: self.shed.load(Relaxed),
+            unpaid: self.unpaid.load(Relaxed),
+        }
+    }
+
+    /// A place, unless there is none or requests need all there is.
+    fn enter(self: &Arc<Self>, gate: &Gate) -> Option<Place> {
+        let more = |n: usize| (n < MOST && !gate.is_busy()).then_some(n.saturating_add(1));
+        let entered = self.under_way.fetch_update(Relaxed, Relaxed, more).is_ok();
+        if !entered {
+            self.shed.fetch_add(1, Relaxed);
+        }
+        entered.then(|| Place(self.clone()))
+    }
+}
+
+/// What the work after the response of one request needs.
+pub(crate) struct Afterwards {
+    start: Background,
+    store: Arc<dyn OutcomeStore>,
+    limits: Option<Arc<dyn LimitStore>>,
+    gate: Arc<Gate>,
+    work: Arc<Work>,
+    who: Arc<Who>,
+    request_id: String,
+}
+
+impl Inner {
+    /// What is needed after the response; `None` = there is nowhere to work.
+    pub(crate) fn afterwards(&self, admission: &Admission) -> Option<Afterwards> {
+        Some(Afterwards {
+            start: self.background.get()?.clone(),
+            store: self.store.clone(),
+            limits: self.limits.clone(),
+            gate: self.gate.clone(),
+            work: self.late.clone(),
+            who: admission.who.clone(),
+            request_id: admission.request_id.clone(),
+        })
+    }
+}
+
+impl Afterwards {
+    /// Begins what remains of a run, or leaves it out.
+    pub(crate) fn begin(self, later: Later, calls: Arc<Calls>) {
+        let Some(place) = self.work.enter(&self.gate) else {
+            tracing::debug!(request_id = self.request_id, "too much to do; nothing is done after this response");
+            return;
+        };
+        let start = self.start.clone();
+        start("after_response", Box::pin(self.finish(later, calls, place)));
+    }
+
+    /// Does what remains of a run. What judges say of the answer goes on record as a word on it; what their calls
+    /// cost counts against the budgets of whoever asked, and is told, since the record of the request is closed.
+    async fn finish(self, later: Later, calls: Arc<Calls>, _place: Place) {
+        let held = match self.pay(&calls).await {
+            Ok(held) => held,
+            Err(e) => {
+                self.work.unpaid.fetch_add(1, Relaxed);
+                tracing::info!(request_id = self.request_id, why = %e, "nothing is done after this response");
+                return;
+            }
+        };
+        let mut run = later.run().await;
+        calls.after.hand_over(&mut run);
+        if let Some(held) = held {
+            held.settle(&run);
+        }
+        self.work.done.fetch_add(1, Relaxed);
+        let (cost, _) = run.cost();
+        let nodes: Vec<String> = run.steps.iter().map(|s| format!("{}:{}", s.node, s.outcome)).collect();
+        tracing::info!(
+            request_id = self.request_id,
+            cost_usd = cost.dollars(),
+            calls = run.calls().count(),
+            ?nodes,
+            "after the response"
+        );
+        let Some(score) = run.judge else { return };
+        let source = format!("judge:{}", run.workflow);
+        self.note(Feedback { request_id: self.request_id.clone(), ts_ms: unix_ms(), score, reason: None, source })
+            .await;
+    }
+
+    /// Reserves what the calls may cost with the limits of key and tenant.
+    async fn pay(&self, calls: &Calls) -> Result<Option<Held>, Error> {
+        let names = calls.candidates.names(&calls.reach.matrix);
+        let (worst, tags) = (calls.worst_after(), &calls.request.options.tags);
+        let limits = self.limits.as_ref();
+        let (held, allowed) = Held::afterwards(limits, &self.who, worst, &names, tags, unix_ms()).await?;
+        calls.after.grant(allowed);
+        Ok(held)
+    }
+
+    async fn note(&self, word: Feedback) {
+        let request_id = &*self.request_id;
+        let recorded = match known(&*self.store, request_id).await {
+            Ok(true) => self.store.append(&Record::Feedback(word)).map(|_| ()),
+            Ok(false) => Err(store::Error::Corrupt("the request is not on record".to_owned())),
+            Err(e) => Err(e),
+        };
+        if let Err(e) = recorded {
+            tracing::error!(request_id, error = %e, "a judge's word is not recorded");
+        }
     }
 }
 
@@ -57,4 +176,22 @@ async fn known(store: &dyn OutcomeStore, request_id: &str) -> Result<bool, store
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_much_at_once_and_nothing_under_load() {
+        let (work, gate) = (Arc::<Work>::default(), Gate::new(10));
+        let mut places: Vec<Place> = std::iter::from_fn(|| work.enter(&gate)).take(1_000).collect();
+        assert_eq!((places.len(), work.counts().shed), (MOST, 1));
+        places.pop();
+        let _one = work.enter(&gate).unwrap();
+        drop(places);
+        let _busy: Vec<_> = (0..9).map(|_| gate.enter(1.0).unwrap()).collect();
+        assert!(work.enter(&gate).is_none(), "requests come first");
+        assert_eq!(work.counts(), Counts { done: 0, shed: 2, unpaid: 0 });
+    }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Limits {
     pub(crate) calls: Option<u32>,
     /// Tokens, input and output.
     pub(crate) tokens: Option<u32>,
+    /// Money.
+    pub(crate) usd: Option<Usd>,
 }
 
 /// A call that the tree may make.
@@ -97,6 +99,7 @@ impl Ledger {
     pub(crate) fn reserve(&self, amount: Usd, cap: Option<Usd>) -> bool {
         let mut b = self.lock();
         let after = b.spent.plus(b.reserved).plus(amount);
+        let cap = [cap, b.limits.usd].into_iter().flatten().min();
         if cap.is_some_and(|c| after > c) {
             return false;
         }
@@ -110,10 +113,16 @@ impl Ledger {
         (b.spent, u32::try_from(b.calls.len()).unwrap_or(u32::MAX))
     }
 
-    /// Money left under `cap` that nobody has reserved.
-    pub(crate) fn left(&self, cap: Usd) -> Usd {
+    /// Allows the tree no more money than this from now on.
+    pub(crate) fn grant(&self, usd: Option<Usd>) {
+        self.lock().limits.usd = usd;
+    }
+
+    /// Money that nobody has reserved, under `cap` and what the tree was granted; `None` = as much as it likes.
+    pub(crate) fn left(&self, cap: Option<Usd>) -> Option<Usd> {
         let b = self.lock();
-        cap.minus(b.spent.plus(b.reserved))
+        let cap = [cap, b.limits.usd].into_iter().flatten().min()?;
+        Some(cap.minus(b.spent.plus(b.reserved)))
     }
 
     /// Puts a finished call in the place of its reservation.
@@ -229,7 +238,7 @@ mod tests {
 
     #[test]
     fn calls_and_tokens_of_a_tree_are_bounded() {
-        let l = Ledger::under(Limits { calls: Some(3), tokens: Some(100) });
+        let l = Ledger::under(Limits { calls: Some(3), tokens: Some(100), usd: None });
         let first = l.admit(30, 40).unwrap();
         assert_eq!(first.output, Some(40));
         assert_eq!(l.admit(30, 40), Err("tokens"), "only 30 are left, and none for an answer");
@@ -247,6 +256,10 @@ mod tests {
         let part = Usd::from_dollars(0.4);
         assert!(l.reserve(part, cap) && l.reserve(part, cap));
         assert!(!l.reserve(part, cap), "a third would pass it");
-        assert_eq!(l.left(Usd::from_dollars(1.0)), Usd::from_dollars(0.2));
+        assert_eq!(l.left(cap), Some(Usd::from_dollars(0.2)));
+        assert_eq!(l.left(None), None);
+        l.grant(Some(Usd::from_dollars(0.9)));
+        assert!(!l.reserve(Usd::from_dollars(0.15), cap), "what it was granted counts, too");
+        assert!(l.reserve(Usd::from_dollars(0.1), None) && !l.reserve(Usd::from_dollars(0.1), None));
     }
 }

@@ -48,7 +48,7 @@ pub use bundle::{Bundle, Files};
 pub use config::{Breaker as BreakerConfig, Config, Retry};
 pub use error::{Error, Kind};
 pub use feedback::{FeedbackError, Receipt as FeedbackReceipt};
-pub use later::Background;
+pub use later::{Background, Counts as LateCounts};
 pub use learn::{Statistics, learner};
 pub use models::{Learned, ModelRow};
 pub use outside::Outside;
@@ -121,6 +121,8 @@ pub(crate) struct Inner {
     redaction_key: OnceLock<[u8; 32]>,
     seeds: AtomicU64,
     background: OnceLock<Background>,
+    /// What is done after responses.
+    late: Arc<later::Work>,
     outside: OnceLock<Outside>,
 }
 
@@ -180,6 +182,7 @@ impl Engine {
             redaction_key: OnceLock::new(),
             seeds: AtomicU64::new(seed),
             background: OnceLock::new(),
+            late: Arc::default(),
             outside: OnceLock::new(),
             config,
         }))
@@ -190,6 +193,12 @@ impl Engine {
     pub fn work_in(&self, background: Background) {
         // A second one would split the work between two counts.
         let _ = self.0.background.set(background);
+    }
+
+    /// What came of the work after responses since the start.
+    #[must_use]
+    pub fn late(&self) -> LateCounts {
+        self.0.late.counts()
     }
 
     /// Gives its workflows what lies outside besides models; without it their checks and tools find nothing there.

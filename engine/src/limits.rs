@@ -26,6 +26,11 @@ struct Part {
     model: Option<String>,
 }
 
+/// Below so many tokens an answer is none.
+pub(crate) const SHORTEST: u32 = 64;
+/// Output of an answer whose length nobody limits, for limits on tokens.
+pub(crate) const USUAL: u32 = 1_024;
+
 /// What one tree may use at most.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Worst {
@@ -53,6 +58,25 @@ impl Held {
             .await
             .map_err(refusal)?;
         Ok(Some(held))
+    }
+
+    /// Takes what the calls after a response may use, on every limit that counts money or tokens. Gives what is held
+    /// (`None` where nothing is limited), and what may be spent.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub(crate) async fn afterwards(
+        store: Option<&Arc<dyn LimitStore>>,
+        who: &Who,
+        worst: Worst,
+        candidates: &[Arc<str>],
+        labels: &BTreeMap<String, String>,
+        unix_ms: i64,
+    ) -> Result<(Option<Held>, Option<Usd>), Error> {
+        let Some(store) = store.filter(|_| who.limited) else { return Ok((None, None)) };
+        let mut held = Held { store: store.clone(), parts: Vec::new() };
+        let allowed = held.reserve(who, worst, candidates, labels, unix_ms).await?;
+        Ok((Some(held), allowed))
     }
 
     /// Takes the money and tokens that the tree may use, on every limit that one of its candidates falls under;

@@ -11,9 +11,8 @@ use crate::demands::Demands;
 use crate::error::{Error, Kind};
 use crate::govern::Governed;
 use crate::history::Turn;
-use crate::later;
 use crate::ledger::{Ledger, Limits};
-use crate::limits::{Held, Worst};
+use crate::limits::{Held, SHORTEST, USUAL, Worst};
 use crate::live::{self, Flow};
 use crate::redact::Answers;
 use crate::respond::{self, Again, Respond};
@@ -108,10 +107,9 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     } else {
         (None, None)
     };
-    let after = Ledger::default();
     let ceilings = ceilings(&directives);
     let calls = Calls {
-        after: after.clone(),
+        after: Ledger::default(),
         reach: view.reach.clone(),
         request: request.clone(),
         request_id: tree.admission.request_id.clone(),
@@ -161,12 +159,12 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
             again: Again::of(&input, &calls, &workflow),
         })
     });
-    let (store, background) = (inner.store.clone(), inner.background.get().cloned());
-    let request_id = tree.admission.request_id.clone();
+    let afterwards = inner.afterwards(&tree.admission);
     let run = async move {
-        let done = workflows::run(workflow, input, Arc::new(calls)).await;
-        if let (Some(later), Some(start)) = (done.later, background) {
-            start("after_response", Box::pin(later::finish(later, after, store, request_id)));
+        let calls = Arc::new(calls);
+        let done = workflows::run(workflow, input, calls.clone()).await;
+        if let (Some(later), Some(afterwards)) = (done.later, afterwards) {
+            afterwards.begin(later, calls);
         }
         match respond {
             Some(respond) => Box::pin(respond.answered(done.ending)).await,
@@ -366,7 +364,7 @@ pub(crate) async fn consider(
     let turn = view.bundle.asks.history.then(|| Turn::of(&who.tenant.id, &request));
     let around = about::around(inner, view, admission, turn, ts_ms).await;
     let (scope, mut directives, unevaluated) = said(&view.bundle, about, &around).await;
-    let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed));
+    let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));
     let governed = Governed::unchanged(request.clone(), profile.clone(), scope);
     let governed = governed.under(inner, view, who, &directives, turn, ask);
@@ -497,10 +495,6 @@ fn worst(
     let cost = |output| price.map_or(Usd::ZERO, |p| p.cost(&Usage { input, output, ..Usage::default() }));
     let calls = i64::from(workflow.max_calls().max(1));
     let all = Usd::from_nanos(cost(output).nanos().saturating_mul(calls));
-    /// Below so many tokens an answer is none.
-    const SHORTEST: u32 = 64;
-    /// Output of an answer whose length nobody limits, for limits on tokens.
-    const USUAL: u32 = 1_024;
     Worst {
         usd: cap.map_or(all, |c| c.min(all)),
         least: cost(output.min(SHORTEST)),
@@ -553,6 +547,7 @@ pub(crate) fn limits(d: &Directives) -> Limits {
     Limits {
         calls: further.and_then(|f| f.cap_calls.as_ref()).map(|c| c.value),
         tokens: further.and_then(|f| f.cap_tokens.as_ref()).map(|c| c.value),
+        usd: None,
     }
 }
 

@@ -5,6 +5,7 @@
 //! draw. Whatever differs, differs because of the configuration.
 
 use crate::View;
+use crate::admit::Gate;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::learn::Snapshot;
@@ -180,6 +181,15 @@ impl Shadow {
     pub(crate) fn takes(&self, seed: u64) -> bool {
         const BITS: u32 = 53;
         ((seed >> (u64::BITS - BITS)) as f64) < self.share * (1_u64 << BITS) as f64
+    }
+
+    /// Whether there is time for it: under load it is the first thing that is left out, and counted.
+    pub(crate) fn has_time(&self, gate: &Gate) -> bool {
+        let time = !gate.is_busy();
+        if !time {
+            self.results.dropped.fetch_add(1, Relaxed);
+        }
+        time
     }
 
     /// What came of it so far.

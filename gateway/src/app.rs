@@ -7,6 +7,7 @@ pub use error::Error;
 pub use running::Running;
 
 use crate::admin;
+use crate::bundles::guard::{Fault, Guard};
 use crate::bundles::{Bundles, Found, watch};
 use crate::clock;
 use crate::config::server::Server;
@@ -31,6 +32,7 @@ use stores::control::{Control, ControlMemory};
 use stores::limits::Counters;
 use stores::{Memory, RunsMemory, Store};
 use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use types::control::ControlStore;
 use types::limits::LimitStore;
@@ -111,6 +113,8 @@ pub(crate) struct App {
     pub(crate) webhooks: Arc<Webhooks>,
     /// Configurations that are kept, and which of them is in force.
     pub(crate) bundles: Bundles,
+    /// Watches the one that came into force last.
+    pub(crate) guard: Arc<Guard>,
     pub(crate) settings: Settings,
     /// The text of `turnout.yaml` at the start, where there is one.
     pub(crate) started_with: Option<Arc<str>>,
@@ -179,6 +183,7 @@ impl App {
             tasks: self.tasks.counts(),
             bundles: self.bundles.in_use(),
             trial: self.engine.trial(),
+            late: self.engine.late(),
             configuration_refused: self.bundles.refused().is_some(),
             breakers: ready.map(|r| (r.id.to_string(), circuit(r.circuit))).collect(),
             store: vec![
@@ -375,6 +380,9 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let free_use = free_use.await.map_err(Error::Control)?;
     let plane = Arc::new(plane);
     let (count, trail) = (metrics.clone(), plane.clone());
+    let (guard, faults) = Guard::new();
+    let guard = Arc::new(guard);
+    let watched = guard.clone();
     let engine = Engine::new(Parts {
         bundle,
         provider: reach.provider,
@@ -384,6 +392,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         limits: Some(limits.clone()),
         finished: Some(Arc::new(move |record: &types::store::RequestRecord| {
             count.request(record);
+            watched.saw(record);
             trail.note_denied(record);
         })),
         config: server.engine.clone(),
@@ -410,6 +419,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         runs,
         webhooks: Arc::new(webhooks),
         bundles,
+        guard,
         started_with,
         seats: Arc::default(),
         tasks,
@@ -430,6 +440,9 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         let debounce = app.server.reload.debounce;
         app.tasks.spawn("watch", watch::run(app.clone(), folder.clone(), debounce, stop.clone()));
     }
+    if app.server.reload.rollback {
+        app.tasks.spawn("bundle_guard", go_back(app.clone(), faults, stop.clone()));
+    }
     let of = app.clone();
     let free_use = free_use(Box::new(move |ms| of.free_use(ms)));
     app.tasks.spawn("free_use", free_use.run(stop.clone()));
@@ -444,6 +457,20 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         }
     }
     Ok(Running { addr, admin, app, front, stop, folder, warnings })
+}
+
+/// Takes bundles back that the guard says fail, until the server stops.
+async fn go_back(app: Arc<App>, mut faults: mpsc::Receiver<Fault>, stop: CancellationToken) {
+    loop {
+        let fault = tokio::select! {
+            () = stop.cancelled() => return,
+            fault = faults.recv() => fault,
+        };
+        let Some(fault) = fault else { return };
+        if let Err(e) = app.go_back(fault).await {
+            tracing::error!("a bundle that fails stays in force: {}", e.message);
+        }
+    }
 }
 
 fn accept<H: Handler>(app: &Arc<App>, handler: &Arc<H>, stop: &CancellationToken, listener: TcpListener) {

@@ -78,6 +78,8 @@ pub struct Reading {
     pub bundles: Vec<(String, &'static str)>,
     /// What came so far of the bundle that is tried.
     pub trial: Option<engine::shadow::Report>,
+    /// What came of the work after responses.
+    pub late: engine::LateCounts,
     /// The configuration files have errors, so the bundle in force stays.
     pub configuration_refused: bool,
     /// Per model: its breaker's state as 0 closed, 1 half-open, 2 open.
@@ -169,6 +171,7 @@ struct GaugeSet {
     tasks: Gauges<1>,
     bundles: Gauges<2>,
     trial: Gauges<1>,
+    late: Gauges<1>,
     refused: Gauge,
     breakers: Gauges<1>,
     store: Gauges<1>,
@@ -288,6 +291,7 @@ impl GaugeSet {
             tasks: gauges(r, "turnout_tasks", "Running tasks by name"),
             bundles: gauges(r, "turnout_bundle", "1 for each bundle that has a part in serving"),
             trial: gauges(r, "turnout_shadow", "Requests decided under the bundle that is tried, by result"),
+            late: gauges(r, "turnout_after_response", "Requests with work after their response, by what came of it"),
             refused: gauge(r, "turnout_configuration_refused", "1 while the configuration files have errors"),
             breakers: gauges(r, "turnout_breaker_state", "0 closed, 1 half-open, 2 open"),
             store: gauges(r, "turnout_store", "Counters of the store since its start, by name"),
@@ -305,6 +309,10 @@ impl GaugeSet {
         self.breakers.clear();
         self.bundles.clear();
         self.trial.clear();
+        let late = reading.late;
+        for (name, n) in [("done", late.done), ("shed", late.shed), ("unpaid", late.unpaid)] {
+            self.late.get_or_create(&[("result", name.to_owned())]).set(n as f64);
+        }
         if let Some(t) = &reading.trial {
             let results = [("same", t.same), ("dropped", t.dropped)].into_iter();
             for (name, n) in results.chain(t.different.iter().map(|(d, n)| (d.as_str(), *n))) {

@@ -2,6 +2,7 @@
 
 use super::Calls;
 use crate::ledger::Ledger;
+use crate::limits::{SHORTEST, USUAL, Worst};
 use std::sync::Arc;
 use types::chat::{ChatRequest, Message, ResponseFormat};
 use types::directives::RetryRule;
@@ -86,6 +87,31 @@ impl Calls {
         self.ceilings.priced(model).price.map_or(Usd::ZERO, |p| p.cost(&usage))
     }
 
+    /// What is done after the response may use at most: a few calls of the dearest model that may be called, each as
+    /// long as it may be. What it turns out to need beyond that, it does not get.
+    pub(crate) fn worst_after(&self) -> Worst {
+        const CALLS: i64 = 4;
+        // Whoever grades an answer reads it after the request.
+        let input = self.profile.facts.est_input_tokens.saturating_mul(2).saturating_add(SHORTEST);
+        let matrix = &self.reach.matrix;
+        let paid = self.candidates.all().filter(|ix| {
+            matrix.provider_of(*ix).is_some_and(|p| p.tier != Tier::Free)
+        });
+        let cost = |ix, most: Option<u32>| {
+            let model = matrix.model(ix)?;
+            let output = most.unwrap_or(u32::MAX).min(model.max_output_tokens);
+            let usage = Usage { input, output, ..Usage::default() };
+            self.ceilings.priced(model).price.map(|p| p.cost(&usage))
+        };
+        let dearest = |most| paid.clone().filter_map(|ix| cost(ix, most)).max().unwrap_or_default();
+        let all = Usd::from_nanos(dearest(None).nanos().saturating_mul(CALLS));
+        Worst {
+            usd: self.cap.map_or(all, |c| c.min(all)),
+            least: dearest(Some(SHORTEST)),
+            tokens: u64::from(input).saturating_add(u64::from(USUAL)),
+        }
+    }
+
     /// Input tokens of a call. What a repair or a judge adds to the conversation is paid for as well; three
     /// bytes a token is more than most texts need.
     pub(super) fn est_input(&self, edits: &Edits) -> u32 {
@@ -114,7 +140,7 @@ impl Calls {
         }
         let Some(price) = model.price else {
             // Routing has excluded unknown prices wherever there is a ceiling.
-            return (self.cap.is_none() && purse.left().is_none()).then_some(Usd::ZERO);
+            return (ledger.left(self.cap).is_none() && purse.left().is_none()).then_some(Usd::ZERO);
         };
         let asked = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
         let n = self.request.params.n.max(1);
@@ -124,7 +150,7 @@ impl Calls {
         if set_aside(cost(asked)) {
             return Some(cost(asked));
         }
-        let left = [self.cap.map(|cap| ledger.left(cap)), purse.left()].into_iter().flatten().min()?;
+        let left = [ledger.left(self.cap), purse.left()].into_iter().flatten().min()?;
         let left = left.dollars() - cost(0).dollars();
         let affordable =
             if price.output > 0.0 { (left / price.output * 1e6 / f64::from(n)).floor() } else { 0.0 };

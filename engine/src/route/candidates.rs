@@ -51,6 +51,11 @@ impl Candidates {
 }
 
 impl Candidates {
+    /// Every model that any node may call, the best first.
+    pub(crate) fn all(&self) -> impl Iterator<Item = ModelIx> + Clone {
+        self.eligible.iter().map(|e| e.ix)
+    }
+
     /// Every model that any node may call, by its id.
     pub(crate) fn names(&self, matrix: &Matrix) -> Vec<Arc<str>> {
         self.eligible.iter().filter_map(|e| matrix.model(e.ix).map(|m| m.id.clone())).collect()

@@ -4,18 +4,21 @@
 //! has changed.
 
 use super::book::{Entry, Origin, Refused};
+use super::guard::Fault;
 use super::{Book, Read, refusal, watch};
 use crate::app::App;
 use crate::clock;
 use crate::config::sources::misplaced;
 use crate::config::{self, Loaded, Source, Texts};
 use crate::control::Actor;
+use crate::control::audit::Event;
 use crate::error::Failure;
 use engine::Bundle;
 use http::StatusCode;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::time::Instant;
 use types::doc::SourceFile;
 use types::{Diagnostic, Severity};
 
@@ -177,6 +180,29 @@ impl App {
         self.go_to(actor, "bundle.rollback", hash).await
     }
 
+    /// Takes a bundle back that fails, if it is still in force and there is one to go back to.
+    ///
+    /// # Errors
+    /// It could not be written down, so that nothing was changed.
+    pub(crate) async fn go_back(self: &Arc<Self>, fault: Fault) -> Result<(), Failure> {
+        let _one = self.bundles.changing().await;
+        let previous = self.bundles.book().at.previous.clone();
+        let (true, Some(hash)) = (self.engine.bundle_hash() == fault.hash, previous) else {
+            tracing::error!(bundle = &*fault.hash, why = fault.why, "a bundle fails, and nothing is there to go back to");
+            return Ok(());
+        };
+        tracing::error!(bundle = &*fault.hash, why = fault.why, "a bundle fails and goes back");
+        let bundle = self.bundle(&hash).await?;
+        let mut event = Actor::guard().event("bundle.auto_rollback", &hash);
+        event.detail.insert("why".to_owned(), fault.why.clone().into());
+        self.put_in_force_as(event, bundle, self.bundles.copy()).await?;
+        // What was good before is not watched anew.
+        self.guard.rest();
+        self.bundles.note_fault(Some(fault));
+        self.metrics.reload("went_back");
+        Ok(())
+    }
+
     async fn go_to(
         self: &Arc<Self>,
         actor: &Actor,
@@ -221,17 +247,30 @@ impl App {
         actor: &Actor,
         action: &'static str,
         bundle: Arc<Bundle>,
+        book: Book,
+    ) -> Result<(), Failure> {
+        let event = actor.event(action, bundle.hash());
+        self.put_in_force_as(event, bundle, book).await?;
+        self.bundles.note_fault(None);
+        Ok(())
+    }
+
+    async fn put_in_force_as(
+        self: &Arc<Self>,
+        mut event: Event,
+        bundle: Arc<Bundle>,
         mut book: Book,
     ) -> Result<(), Failure> {
         let (before, hash) = (self.engine.bundle(), bundle.hash().clone());
-        let mut event = actor.event(action, &hash);
+        let (by, action) = (event.actor.clone(), event.action);
         event.before = Some(before.hash().to_string());
         event.after = Some(hash.to_string());
         self.plane.record(event).await?;
         book.activate(&hash, clock::unix_ms());
         self.bundles.commit(book, std::slice::from_ref(&hash)).await.map_err(away)?;
         self.swap(bundle);
-        tracing::info!(bundle = &*hash, before = &**before.hash(), by = %actor, action, "a bundle is in force");
+        self.guard.watch(&hash, Instant::now());
+        tracing::info!(bundle = &*hash, before = &**before.hash(), by, action, "a bundle is in force");
         self.bundles.keep_ready(before);
         self.follow_trial().await;
         Ok(())

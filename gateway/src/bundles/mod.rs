@@ -2,6 +2,7 @@
 
 mod acts;
 mod book;
+pub(crate) mod guard;
 mod kept;
 mod show;
 mod trial;
@@ -48,6 +49,8 @@ pub(crate) struct Bundles {
     /// Of the files as they were read last.
     digest: Mutex<blake3::Hash>,
     trial: Mutex<Option<trial::Trial>>,
+    /// Which bundle went back by itself last, and why; until another one is put in force.
+    went_back: Mutex<Option<guard::Fault>>,
 }
 
 impl Bundles {
@@ -65,6 +68,7 @@ impl Bundles {
             ready: Mutex::default(),
             digest: Mutex::new(found.digest),
             trial: Mutex::default(),
+            went_back: Mutex::default(),
         };
         bundles.commit(book, &[found.hash]).await?;
         Ok(bundles)
@@ -148,6 +152,19 @@ impl Bundles {
         Some(format!(
             "configuration: the files have errors ({errors}){first}; bundle {active} stays in force"
         ))
+    }
+
+    /// Which bundle went back by itself, in one line; `None` = none did since a bundle was put in force.
+    pub(crate) fn went_back(&self) -> Option<String> {
+        let fault = self.went_back.lock().unwrap_or_else(PoisonError::into_inner);
+        let guard::Fault { hash, why } = fault.as_ref()?;
+        let active = &self.book().at.active;
+        Some(format!("bundle {hash} went back by itself: {why}; bundle {active} is in force"))
+    }
+
+    /// Notes which bundle went back by itself; `None` = somebody has decided since.
+    fn note_fault(&self, fault: Option<guard::Fault>) {
+        *self.went_back.lock().unwrap_or_else(PoisonError::into_inner) = fault;
     }
 
     /// Name and state of every bundle that has a part in serving.

@@ -108,11 +108,13 @@ pub struct Reload {
     pub watch: bool,
     /// How long they must have stayed as they are.
     pub debounce: Duration,
+    /// A bundle under which requests fail goes back by itself.
+    pub rollback: bool,
 }
 
 impl Default for Reload {
     fn default() -> Self {
-        Reload { watch: true, debounce: Duration::from_millis(500) }
+        Reload { watch: true, debounce: Duration::from_millis(500), rollback: true }
     }
 }
 
@@ -274,6 +276,7 @@ pub const KEYS: &[&str] = &[
     "webhooks.allow_private",
     "reload.watch",
     "reload.debounce",
+    "reload.rollback",
     "policies.headers",
 ];
 
@@ -345,6 +348,7 @@ fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "webhooks.allow_http" => Slot::Flag(&mut s.webhooks.allow_http),
         "webhooks.allow_private" => Slot::Flag(&mut s.webhooks.allow_private),
         "reload.watch" => Slot::Flag(&mut s.reload.watch),
+        "reload.rollback" => Slot::Flag(&mut s.reload.rollback),
         "policies.headers" => Slot::Headers(&mut s.policy_headers),
         "reload.debounce" => Slot::Time(&mut s.reload.debounce, least..=secs(60)),
         _ => return None,

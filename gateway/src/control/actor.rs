@@ -57,6 +57,11 @@ impl Actor {
         Actor { kind: "files", id: "files".to_owned(), ..Actor::local() }
     }
 
+    /// The server itself, for a bundle that fails.
+    pub(crate) fn guard() -> Actor {
+        Actor { kind: "guard", id: "guard".to_owned(), ..Actor::local() }
+    }
+
     /// Whoever may send signals to the process.
     pub(crate) fn signal() -> Actor {
         Actor { kind: "signal", id: "signal".to_owned(), ..Actor::local() }

@@ -19,6 +19,7 @@ pub(crate) async fn ready(State(app): Shared) -> (StatusCode, Json<Value>) {
         degraded.push("store: records wait in memory".to_owned());
     }
     degraded.extend(app.bundles.refused());
+    degraded.extend(app.bundles.went_back());
     if health.open > 0 {
         degraded
             .push(format!("{} of {} models are kept out by their breaker", health.open, health.candidates));

@@ -158,6 +158,7 @@ fn a_rule_says_what_decided_against_it() {
     assert_eq!(d.rules[0].result, RuleResult::NotMatched);
     assert_eq!(d.rules[0].because.as_deref(), Some("time.daypart == \"business_hours\""));
     let told = set.explain(Phase::Request, &crate::testing::usual());
-    let text = told.to_text(false);
+    assert!(told.to_text(false).contains("none of 1 rules matches"), "{}", told.to_text(false));
+    let text = told.to_text(true);
     assert!(text.contains("skipped  a  time.daypart == \"business_hours\": false (off_hours)"), "{text}");
 }

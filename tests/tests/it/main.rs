@@ -39,6 +39,7 @@ mod sdk;
 mod secrecy;
 mod streaming;
 mod usage;
+mod went_back;
 mod wire;
 mod workflows;
 

@@ -106,6 +106,34 @@ async fn two_hundred_maps_stay_within_the_budget() {
     race.holds();
 }
 
+/// Every answer is graded after it has gone out, for as long as the budget has room for that, too.
+const GRADED: &str = "version: 1
+name: graded
+nodes:
+  - { id: ask, type: generate }
+  - { id: audit, type: judge, input: nodes.ask.completion, needs: ask }
+  - { id: answer, type: stream, from: nodes.ask.completion, needs: ask }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_that_are_graded_afterwards_stay_within_the_budget() {
+    let (vendor, house) = house().await;
+    metered(&vendor, Duration::from_millis(20), |seen| match seen.body["messages"].to_string().contains("scores") {
+        true => "{\"scores\": {\"correctness\": 3, \"helpfulness\": 3}, \"rationale\": \"so so\"}",
+        false => "hello",
+    });
+    house.folder().write("workflows/graded.yaml", GRADED);
+    house.signal("HUP").await;
+    assert!(tests::eventually(Duration::from_secs(20), || house.log().contains("a bundle is in force")).await);
+    let race = Race::run(&house, &[&vendor], BUDGET, storm(&ask("workflow/graded"))).await;
+    race.holds();
+    let graded = |s: &std::sync::Arc<tests::vendor::Seen>| s.body.to_string().contains("scores");
+    assert!(vendor.seen().iter().any(graded), "nothing was graded, so nothing is shown");
+    let left_out = async || house.client().get("/metrics").await.text();
+    let metrics = left_out().await;
+    assert!(metrics.contains("turnout_after_response{result=\"unpaid\"}"), "{metrics}");
+}
+
 /// Every first answer breaks its schema; two of three repairs mend it, the third fails as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_repairs_stay_within_the_budget() {

@@ -1,0 +1,219 @@
+//! Watches a bundle that has just come into force: one under which requests fail goes back by itself.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use types::directives::RuleResult;
+use types::store::RequestRecord;
+
+/// How long a bundle is watched.
+const WATCHED: Duration = Duration::from_secs(600);
+/// Requests under it before anything is said of it.
+const ENOUGH: u64 = 500;
+/// What denials are compared with: those of so many minutes before.
+const MINUTES: usize = 60;
+
+/// Share of requests for which a rule could not be evaluated.
+const FAILING: f64 = 0.001;
+/// Share of requests for which no model was left.
+const EMPTY: f64 = 0.005;
+/// Share of denied requests, and how many times that of the hour before.
+const DENIED: (f64, f64) = (0.01, 3.0);
+
+/// A bundle that must go back, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Fault {
+    pub(crate) hash: Arc<str>,
+    pub(crate) why: String,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counts {
+    requests: u64,
+    denied: u64,
+    failing: u64,
+    empty: u64,
+}
+
+/// A bundle that is watched.
+struct Watch {
+    hash: Arc<str>,
+    since: Instant,
+    /// Share of requests that were denied in the hour before.
+    before: f64,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct State {
+    /// Counts of the last minutes, whatever bundle served, by the minute since the start.
+    minutes: VecDeque<(u64, Counts)>,
+    watch: Option<Watch>,
+}
+
+/// Watches the bundle in force.
+pub(crate) struct Guard {
+    started: Instant,
+    state: Mutex<State>,
+    faults: mpsc::Sender<Fault>,
+}
+
+impl Guard {
+    /// A guard, and where it says what must go back.
+    pub(crate) fn new() -> (Guard, mpsc::Receiver<Fault>) {
+        // One bundle is watched at a time, so that one place is enough.
+        let (faults, told) = mpsc::channel(1);
+        (Guard { started: Instant::now(), state: Mutex::default(), faults }, told)
+    }
+
+    /// A bundle has come into force and is watched from now on.
+    pub(crate) fn watch(&self, hash: &Arc<str>, now: Instant) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let sum = |of: fn(&Counts) -> u64| state.minutes.iter().map(|(_, c)| of(c)).sum::<u64>();
+        let before = share(sum(|c| c.denied), sum(|c| c.requests));
+        state.watch = Some(Watch { hash: hash.clone(), since: now, before, counts: Counts::default() });
+    }
+
+    /// Nothing is watched any more.
+    pub(crate) fn rest(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).watch = None;
+    }
+
+    /// A request has ended.
+    pub(crate) fn saw(&self, record: &RequestRecord) {
+        let d = &record.decision;
+        let code = record.outcome.error.as_deref();
+        let one = |yes: bool| u64::from(yes);
+        let counts = Counts {
+            requests: 1,
+            denied: one(!d.denials.is_empty()),
+            failing: one(
+                code == Some("evaluation_failed") || d.rules.iter().any(|r| r.result == RuleResult::Error),
+            ),
+            empty: one(code == Some("no_candidates")),
+        };
+        if let Some(fault) = self.count(&d.bundle, counts, Instant::now()) {
+            // A fault that waits already says the same.
+            let _ = self.faults.try_send(fault);
+        }
+    }
+
+    fn count(&self, bundle: &str, one: Counts, now: Instant) -> Option<Fault> {
+        let minute = now.saturating_duration_since(self.started).as_secs() / 60;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        match state.minutes.back_mut().filter(|(m, _)| *m == minute) {
+            Some((_, counts)) => counts.add(one),
+            None => state.minutes.push_back((minute, one)),
+        }
+        let oldest = minute.saturating_sub(MINUTES as u64);
+        while state.minutes.front().is_some_and(|(m, _)| *m < oldest) {
+            state.minutes.pop_front();
+        }
+        let watch = state.watch.as_mut()?;
+        if now.saturating_duration_since(watch.since) > WATCHED {
+            state.watch = None;
+            return None;
+        }
+        if *watch.hash != *bundle {
+            // It entered under the bundle before.
+            return None;
+        }
+        watch.counts.add(one);
+        let why = watch.counts.fault(watch.before)?;
+        let hash = watch.hash.clone();
+        state.watch = None;
+        Some(Fault { hash, why })
+    }
+}
+
+impl Counts {
+    const fn add(&mut self, o: Counts) {
+        self.requests = self.requests.saturating_add(o.requests);
+        self.denied = self.denied.saturating_add(o.denied);
+        self.failing = self.failing.saturating_add(o.failing);
+        self.empty = self.empty.saturating_add(o.empty);
+    }
+
+    /// Why a bundle with these counts must go back; `before` = the share that was denied in the hour before.
+    fn fault(&self, before: f64) -> Option<String> {
+        if self.requests < ENOUGH {
+            return None;
+        }
+        let of = |n: u64| share(n, self.requests);
+        let told = |n: u64, what: &str| {
+            Some(format!("{n} of its first {} requests {what}", self.requests))
+        };
+        let (most, times) = DENIED;
+        if of(self.failing) > FAILING {
+            return told(self.failing, "met a rule that could not be evaluated");
+        }
+        if of(self.empty) > EMPTY {
+            return told(self.empty, "were left without a model");
+        }
+        if of(self.denied) > most && of(self.denied) > times * before {
+            return told(self.denied, &format!("were denied, {:.1} % before", before * 100.0));
+        }
+        None
+    }
+}
+
+fn share(part: u64, all: u64) -> f64 {
+    if all == 0 { 0.0 } else { part as f64 / all as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OF: Counts = Counts { requests: 1, denied: 0, failing: 0, empty: 0 };
+
+    /// `before` requests of which every n-th is denied, then `after` of which each n-th has a fault; whether the bundle
+    /// goes back, and after how many.
+    #[track_caller]
+    fn check(before: (u64, u64), after: (u64, u64, Counts), gap: Duration, want: Option<(u64, &str)>) {
+        let (guard, _told) = Guard::new();
+        let mut now = guard.started;
+        for i in 0..before.0 {
+            guard.count("old", Counts { denied: u64::from(i % before.1 == 0), ..OF }, now);
+            now += Duration::from_millis(100);
+        }
+        guard.watch(&"new".into(), now);
+        let mut got = None;
+        for i in 0..after.0 {
+            now += gap;
+            // Requests that entered earlier say nothing of it.
+            assert_eq!(guard.count("old", Counts { failing: 1, ..OF }, now), None);
+            let one = if i % after.1 == 0 { after.2 } else { OF };
+            if let Some(fault) = guard.count("new", one, now) {
+                assert!(got.replace((i + 1, fault.why)).is_none(), "it is told once");
+            }
+        }
+        let got = got.as_ref().map(|(n, why)| (*n, why.as_str()));
+        assert_eq!(got.map(|g| g.0), want.map(|w| w.0), "{got:?}");
+        assert!(want.is_none_or(|w| got.is_some_and(|g| g.1.contains(w.1))), "{got:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_bundle_under_which_requests_fail_goes_back() {
+        let soon = Duration::from_millis(10);
+        let failing = Counts { failing: 1, ..OF };
+        let empty = Counts { empty: 1, ..OF };
+        let denied = Counts { denied: 1, ..OF };
+        check((0, 1), (2_000, 1, OF), soon, None);
+        check((0, 1), (499, 1, failing), soon, None);
+        check((0, 1), (2_000, 100, failing), soon, Some((500, "5 of its first 500 requests met a rule")));
+        check((0, 1), (2_000, 2_000, failing), soon, None);
+        check((0, 1), (2_000, 100, empty), soon, Some((500, "left without a model")));
+        check((0, 1), (2_000, 250, empty), soon, None);
+        check((0, 1), (2_000, 20, denied), soon, Some((500, "25 of its first 500 requests were denied")));
+        check((0, 1), (2_000, 101, denied), soon, None);
+        // A tenth was denied before: two tenths are no fault, four are.
+        check((1_000, 10), (2_000, 5, denied), soon, None);
+        check((1_000, 10), (2_000, 2, denied), soon, Some((500, "10.0 % before")));
+        // Ten minutes later it has proved itself.
+        check((0, 1), (2_000, 1, failing), Duration::from_secs(2), None);
+    }
+}

@@ -1,0 +1,62 @@
+//! A bundle under which requests fail goes back by itself, and says so.
+
+use serde_json::{Value, json};
+use tests::admin::Admin;
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Dialect, Reply, Vendor};
+
+fn ask() -> Value {
+    json!({"model": "auto", "messages": [{"role": "user", "content": "hello"}]})
+}
+
+/// Status and bundle of so many requests.
+async fn storm(house: &House, n: usize) -> Vec<(u16, String)> {
+    let mut all = Vec::new();
+    for _ in 0..n {
+        let answer = house.client().chat(&ask()).await;
+        all.push((answer.status, answer.header("x-turnout-bundle").unwrap_or_default().to_owned()));
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bundle_that_denies_everybody_goes_back_by_itself_and_is_told_of() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).rules(crate::NO_CHANCE);
+    let house = house.settings("reload: { debounce: 100ms }\n").start().await;
+    let admin = Admin::of(&house);
+    let good = storm(&house, 5).await;
+    assert!(good.iter().all(|(status, _)| *status == 200));
+    let first = good[0].1.clone();
+
+    let rule = "rules:\n  - { id: nobody, actions: { deny: { reason: closed, code: closed } } }\n";
+    house.folder().write("routing_rules.yaml", &format!("{}{rule}", crate::NO_CHANCE));
+    let reloaded = admin.call("POST", "/reload", &json!({})).await;
+    assert_eq!(reloaded.status, 200, "{}", reloaded.text());
+    let bad = admin.call("GET", "/bundles", &Value::Null).await.json()["active"].as_str().unwrap().to_owned();
+    assert_ne!(bad, first);
+    let denied = storm(&house, 499).await;
+    assert!(denied.iter().all(|(status, _)| *status == 403), "it is watched, not judged by its first requests");
+
+    // The five hundredth is enough.
+    let end = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let (status, bundle) = storm(&house, 1).await.remove(0);
+        if status == 200 {
+            assert_eq!(bundle, first);
+            break;
+        }
+        assert!(tokio::time::Instant::now() < end, "it stays in force\n{}", house.log());
+    }
+    let ready = house.client().get("/readyz").await;
+    assert!(ready.status == 200 && ready.text().contains(&format!("bundle {bad} went back by itself")), "{}", ready.text());
+    let trail = admin.call("GET", "/audit?limit=2000", &Value::Null).await.text();
+    assert!(trail.contains("bundle.auto_rollback") && trail.contains("of its first 500 requests were denied"), "{trail}");
+    assert!(house.cli(&["audit", "verify"]).await.status.success());
+
+    // Whoever means it says so again; the server does not insist before it has seen as many requests anew.
+    let again = admin.call("POST", &format!("/bundles/{bad}/activate"), &json!({})).await;
+    assert_eq!(again.status, 200, "{}", again.text());
+    assert_eq!(storm(&house, 20).await.iter().filter(|(status, _)| *status == 403).count(), 20);
+    assert!(!house.client().get("/readyz").await.text().contains("went back"));
+}
