@@ -89,15 +89,20 @@ pub(crate) struct Afterwards {
 impl Inner {
     /// What is needed after the response; `None` = there is nowhere to work.
     pub(crate) fn afterwards(&self, admission: &Admission) -> Option<Afterwards> {
-        Some(Afterwards {
-            start: self.background.get()?.clone(),
+        Some(self.afterwards_in(self.background.get()?.clone(), admission))
+    }
+
+    /// The same with somewhere to work.
+    pub(crate) fn afterwards_in(&self, start: Background, admission: &Admission) -> Afterwards {
+        Afterwards {
+            start,
             store: self.store.clone(),
             limits: self.limits.clone(),
             gate: self.gate.clone(),
             work: self.late.clone(),
             who: admission.who.clone(),
             request_id: admission.request_id.clone(),
-        })
+        }
     }
 }
 
@@ -105,7 +110,10 @@ impl Afterwards {
     /// Begins what remains of a run, or leaves it out.
     pub(crate) fn begin(self, later: Later, calls: Arc<Calls>) {
         let Some(place) = self.work.enter(&self.gate) else {
-            tracing::debug!(request_id = self.request_id, "too much to do; nothing is done after this response");
+            tracing::debug!(
+                request_id = self.request_id,
+                "too much to do; nothing is done after this response"
+            );
             return;
         };
         let start = self.start.clone();
@@ -140,8 +148,14 @@ impl Afterwards {
         );
         let Some(score) = run.judge else { return };
         let source = format!("judge:{}", run.workflow);
-        self.note(Feedback { request_id: self.request_id.clone(), ts_ms: unix_ms(), score, reason: None, source })
-            .await;
+        self.note(Feedback {
+            request_id: self.request_id.clone(),
+            ts_ms: unix_ms(),
+            score,
+            reason: None,
+            source,
+        })
+        .await;
     }
 
     /// Reserves what the calls may cost with the limits of key and tenant.

@@ -291,7 +291,11 @@ impl GaugeSet {
             tasks: gauges(r, "turnout_tasks", "Running tasks by name"),
             bundles: gauges(r, "turnout_bundle", "1 for each bundle that has a part in serving"),
             trial: gauges(r, "turnout_shadow", "Requests decided under the bundle that is tried, by result"),
-            late: gauges(r, "turnout_after_response", "Requests with work after their response, by what came of it"),
+            late: gauges(
+                r,
+                "turnout_after_response",
+                "Requests with work after their response, by what came of it",
+            ),
             refused: gauge(r, "turnout_configuration_refused", "1 while the configuration files have errors"),
             breakers: gauges(r, "turnout_breaker_state", "0 closed, 1 half-open, 2 open"),
             store: gauges(r, "turnout_store", "Counters of the store since its start, by name"),

@@ -26,9 +26,9 @@ pub struct CaseResult {
     pub name: String,
     /// Where it begins, line from 1.
     pub line: usize,
-    /// And column, from 1.
+    /// The same place exactly.
     #[serde(skip)]
-    pub column: usize,
+    pub at: doc::Span,
     /// What was expected and did not come; empty = passed.
     pub failures: Vec<String>,
 }
@@ -87,9 +87,8 @@ impl PolicySet {
         for case in report.cases.iter().filter(|c| !c.failures.is_empty()) {
             // Cases beside rules stand in the file of the rules.
             let file = files.iter().find(|f| f.path == case.file).unwrap_or(&self.rules_file);
-            let at = doc::Span { line: case.line, column: case.column, ..doc::Span::default() };
             let said = format!("the test `{}` fails: {}", case.name, case.failures.join("; "));
-            let mut d = Diagnostic::error(FAILS, file, at, said);
+            let mut d = Diagnostic::error(FAILS, file, case.at, said);
             d.hint = Some("`turnout policy test` runs the tests alone".to_owned());
             problems.push(d);
         }
@@ -137,8 +136,8 @@ impl PolicySet {
                 }
                 Err(problems) => problems.iter().map(GivenProblem::to_string).collect(),
             };
-            let (file, doc::Span { line, column, .. }) = (file.to_owned(), case.at);
-            report.cases.push(CaseResult { file, name: case.name, line, column, failures });
+            let (file, at) = (file.to_owned(), case.at);
+            report.cases.push(CaseResult { file, name: case.name, line: at.line, at, failures });
         }
     }
 }

@@ -13,6 +13,9 @@ use types::Decision;
 /// Most examples that are named for one rule.
 const EXAMPLES: usize = 3;
 
+/// The member of a policy's outline that holds all of its text.
+const TEXT: &str = "text";
+
 /// How the rules of two sets differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct RuleChanges {
@@ -24,6 +27,8 @@ pub struct RuleChanges {
     pub changed: BTreeMap<String, Vec<String>>,
     /// Pools whose models differ: those that came and those that went.
     pub pools: BTreeMap<String, (Vec<String>, Vec<String>)>,
+    /// What `sets`, `approvers` and `redaction` name otherwise, by its path: before and after, null = nothing.
+    pub named: BTreeMap<String, (Value, Value)>,
 }
 
 /// What changed for one rule over recorded requests.
@@ -74,7 +79,7 @@ impl PolicySet {
             let told: Vec<String> = keys
                 .into_iter()
                 .filter(|k| before.get(*k) != after.get(*k))
-                .map(|k| format!("{k}: {} -> {}", shown(before.get(k)), shown(after.get(k))))
+                .flat_map(|k| told(k, before.get(k), after.get(k)))
                 .collect();
             if !told.is_empty() {
                 changes.changed.insert(id.clone(), told);
@@ -98,7 +103,27 @@ impl PolicySet {
                 changes.pools.insert(name.clone(), (came, went));
             }
         }
+        let (a, b) = (self.named(), other.named());
+        for path in a.keys().chain(b.keys()).collect::<BTreeSet<_>>() {
+            let of = |all: &BTreeMap<String, Value>| all.get(path).cloned().unwrap_or_default();
+            if of(&a) != of(&b) {
+                changes.named.insert(path.clone(), (of(&a), of(&b)));
+            }
+        }
         changes
+    }
+
+    /// What rules name besides models, as it was written.
+    fn named(&self) -> BTreeMap<String, Value> {
+        let Ok(root) = types::doc::parse(&self.rules_file, "PL") else { return BTreeMap::new() };
+        let members = |section: &str| match root.get(section).map(types::doc::Node::to_json) {
+            Some(Value::Object(members)) => members,
+            _ => Map::new(),
+        };
+        let of = |section: &'static str| {
+            members(section).into_iter().map(move |(name, value)| (format!("{section}.{name}"), value))
+        };
+        ["sets", "approvers", "redaction"].into_iter().flat_map(of).collect()
     }
 
     /// Every rule as what decides what it does.
@@ -131,7 +156,7 @@ impl PolicySet {
                     }
                 }
                 Body::Script(script) => {
-                    out.insert("text".to_owned(), json!(script.text()));
+                    out.insert(TEXT.to_owned(), json!(script.text()));
                 }
             }
         }
@@ -215,6 +240,18 @@ fn put(into: &mut Value, path: &str, value: Value) {
 /// Whether a path has a value there; `time` follows from the moment.
 fn is_given(given: &Value, path: &str) -> bool {
     path.starts_with("time.") || path.split('.').try_fold(given, |v, name| v.get(name)).is_some()
+}
+
+/// How one member of a rule differs: a text of many lines by its lines, everything else as it was and as it is.
+fn told(key: &str, before: Option<&Value>, after: Option<&Value>) -> Vec<String> {
+    if key == TEXT
+        && let (Some(Value::String(a)), Some(Value::String(b))) = (before, after)
+    {
+        let patch = diffy::create_patch(a, b).to_string();
+        // The first two lines name files, which these are not.
+        return patch.lines().skip(2).map(str::to_owned).collect();
+    }
+    vec![format!("{key}: {} -> {}", shown(before), shown(after))]
 }
 
 fn shown(value: Option<&Value>) -> String {

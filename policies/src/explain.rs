@@ -157,6 +157,7 @@ impl Explanation {
                 let value = value.map_or(String::new(), |v| format!(" ({})", short(v)));
                 let _ = write!(out, "  {}: {}{value}", last.text, last.holds);
             }
+            out.truncate(out.trim_end().len());
             out.push('\n');
             for action in self.actions.iter().filter(|a| *a.rule == *rule.id) {
                 let argument = short(&action.argument);
@@ -177,6 +178,10 @@ impl Explanation {
         }
         let total = self.removed.len().saturating_add(self.left.len());
         let _ = writeln!(out, " candidates: {} of {total} models", self.left.len());
+        let long = |value: &Value| if all { value.to_string() } else { short(value) };
+        for (verb, value) in self.directives.as_object().into_iter().flatten() {
+            let _ = writeln!(out, " {verb:<16} {}", long(value));
+        }
         for (rule, models) in self.removals() {
             let shown = if all { models.len() } else { REMOVED };
             let more = models.len().saturating_sub(shown);

@@ -74,7 +74,6 @@ const EXCUSED: &[(&str, &str, &str)] = &[
         "Instant::now",
         "the time limit of a script (reliability.md §10) cuts it; no result of a policy depends on it",
     ),
-    ("policies/src/tests/speed.rs", "Instant::now", "a measurement, run by hand"),
     ("validators/src/pii/numbers.rs", "std::net", "texts are parsed as addresses; nothing is connected to"),
 ];
 

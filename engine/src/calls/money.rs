@@ -94,9 +94,8 @@ impl Calls {
         // Whoever grades an answer reads it after the request.
         let input = self.profile.facts.est_input_tokens.saturating_mul(2).saturating_add(SHORTEST);
         let matrix = &self.reach.matrix;
-        let paid = self.candidates.all().filter(|ix| {
-            matrix.provider_of(*ix).is_some_and(|p| p.tier != Tier::Free)
-        });
+        let paid =
+            self.candidates.all().filter(|ix| matrix.provider_of(*ix).is_some_and(|p| p.tier != Tier::Free));
         let cost = |ix, most: Option<u32>| {
             let model = matrix.model(ix)?;
             let output = most.unwrap_or(u32::MAX).min(model.max_output_tokens);

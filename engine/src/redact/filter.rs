@@ -190,7 +190,7 @@ mod tests {
         #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
         #[test]
-        fn chunks_decide_nothing(picks in prop::collection::vec(0..TEXTS.len(), 1..4), cuts in prop::collection::vec(1..40_usize, 1..60)) {
+        fn t11_chunks_decide_nothing(picks in prop::collection::vec(0..TEXTS.len(), 1..4), cuts in prop::collection::vec(1..40_usize, 1..60)) {
             let text: String = picks.iter().map(|i| TEXTS[*i]).collect::<Vec<_>>().join(" ~ ");
             let (r, tokens) = subject();
             let mut f = Filter::new(r, &tokens, false);

@@ -17,7 +17,7 @@ use crate::limits::Held;
 use crate::pipeline::{self, Decided};
 use crate::route::Candidates;
 use crate::settle::{self, Tree};
-use crate::{Outside, View, later, respond};
+use crate::{Outside, View, respond};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -72,7 +72,8 @@ pub(super) struct Walk {
     pub(super) shared: Arc<Shared>,
     pub(super) run: BoxFuture<'static, Finished>,
     tree: Tree,
-    after: Ledger,
+    /// What makes the calls after the end.
+    after: Arc<Calls>,
 }
 
 /// The whole journal of a run.
@@ -357,6 +358,7 @@ fn assemble(
         (Ledger::default(), Ledger::default(), Ledger::default(), Trace::default());
     let inner = &service.engine.0;
     let calls = calls(view, &made, &admission, (&ledger, &after), inner.outside());
+    let after = Arc::new(calls.clone());
     let out = Arc::new(Out { calls, before: before.clone() });
     let profile = profiler::profile(&made.request);
     let features = profiler::features(&made.request, &profile);
@@ -590,10 +592,10 @@ async fn ended(
     shared: &Arc<Shared>,
     mut tree: Tree,
     finished: Finished,
-    after: Ledger,
+    after: Arc<Calls>,
     keeper: &mut Keeper,
 ) -> Result<Head, Lost> {
-    let request_id = tree.admission.request_id.clone();
+    let admission = tree.admission.clone();
     let (state, result, text) = end::of(finished.ending, &mut tree);
     drop(tree);
     let mut records = Vec::new();
@@ -610,8 +612,8 @@ async fn ended(
     if let Some(later) = finished.later {
         // The run has ended; what is still asked is no part of its record.
         shared.pass_through();
-        let store = service.engine.0.store.clone();
-        (service.start)("after_response", Box::pin(later::finish(later, after, store, request_id)));
+        let inner = &service.engine.0;
+        inner.afterwards_in(service.start.clone(), &admission).begin(later, after);
     }
     Ok(head)
 }

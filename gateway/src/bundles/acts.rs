@@ -188,7 +188,11 @@ impl App {
         let _one = self.bundles.changing().await;
         let previous = self.bundles.book().at.previous.clone();
         let (true, Some(hash)) = (self.engine.bundle_hash() == fault.hash, previous) else {
-            tracing::error!(bundle = &*fault.hash, why = fault.why, "a bundle fails, and nothing is there to go back to");
+            tracing::error!(
+                bundle = &*fault.hash,
+                why = fault.why,
+                "a bundle fails, and nothing is there to go back to"
+            );
             return Ok(());
         };
         tracing::error!(bundle = &*fault.hash, why = fault.why, "a bundle fails and goes back");

@@ -12,6 +12,8 @@ use types::store::RequestRecord;
 const WATCHED: Duration = Duration::from_secs(600);
 /// Requests under it before anything is said of it.
 const ENOUGH: u64 = 500;
+/// Requests before anything is said of rules that cannot be evaluated: of fewer, a single one would be too many.
+const ENOUGH_TO_FAIL: u64 = 1_000;
 /// What denials are compared with: those of so many minutes before.
 const MINUTES: usize = 60;
 
@@ -91,7 +93,7 @@ impl Guard {
             requests: 1,
             denied: one(!d.denials.is_empty()),
             failing: one(
-                code == Some("evaluation_failed") || d.rules.iter().any(|r| r.result == RuleResult::Error),
+                code == Some("evaluation_failed") || d.rules.iter().any(|r| r.result == RuleResult::Error)
             ),
             empty: one(code == Some("no_candidates")),
         };
@@ -143,11 +145,9 @@ impl Counts {
             return None;
         }
         let of = |n: u64| share(n, self.requests);
-        let told = |n: u64, what: &str| {
-            Some(format!("{n} of its first {} requests {what}", self.requests))
-        };
+        let told = |n: u64, what: &str| Some(format!("{n} of its first {} requests {what}", self.requests));
         let (most, times) = DENIED;
-        if of(self.failing) > FAILING {
+        if self.requests >= ENOUGH_TO_FAIL && of(self.failing) > FAILING {
             return told(self.failing, "met a rule that could not be evaluated");
         }
         if of(self.empty) > EMPTY {
@@ -203,13 +203,14 @@ mod tests {
         let empty = Counts { empty: 1, ..OF };
         let denied = Counts { denied: 1, ..OF };
         check((0, 1), (2_000, 1, OF), soon, None);
-        check((0, 1), (499, 1, failing), soon, None);
-        check((0, 1), (2_000, 100, failing), soon, Some((500, "5 of its first 500 requests met a rule")));
+        check((0, 1), (999, 1, failing), soon, None);
+        check((0, 1), (499, 1, empty), soon, None);
+        check((0, 1), (2_000, 100, failing), soon, Some((1_000, "10 of its first 1000 requests met a rule")));
         check((0, 1), (2_000, 2_000, failing), soon, None);
         check((0, 1), (2_000, 100, empty), soon, Some((500, "left without a model")));
-        check((0, 1), (2_000, 250, empty), soon, None);
+        check((0, 1), (2_000, 300, empty), soon, None);
         check((0, 1), (2_000, 20, denied), soon, Some((500, "25 of its first 500 requests were denied")));
-        check((0, 1), (2_000, 101, denied), soon, None);
+        check((0, 1), (2_000, 150, denied), soon, None);
         // A tenth was denied before: two tenths are no fault, four are.
         check((1_000, 10), (2_000, 5, denied), soon, None);
         check((1_000, 10), (2_000, 2, denied), soon, Some((500, "10.0 % before")));

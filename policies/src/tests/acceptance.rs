@@ -101,8 +101,15 @@ fn hard_action() -> impl Strategy<Value = String> {
 }
 
 fn evaluate(actions: &[String]) -> Directives {
+    without(actions, None)
+}
+
+/// One rule for each of the actions, one of them switched off.
+fn without(actions: &[String], off: Option<usize>) -> Directives {
+    let mode = |i| if off == Some(i) { "disabled" } else { "enforce" };
     let rules = actions.iter().enumerate();
-    let rules: String = rules.map(|(i, a)| format!("- id: r{i}\n  actions:\n    {a}\n")).collect();
+    let rules: String =
+        rules.map(|(i, a)| format!("- id: r{i}\n  mode: {}\n  actions:\n    {a}\n", mode(i))).collect();
     let rules: String = rules.lines().map(|l| format!("  {l}\n")).collect();
     let yaml = format!("{}rules:\n{rules}", crate::testing::TOOL_RULES);
     sound(&yaml, &[]).evaluate_now(Phase::Request, &usual()).unwrap()
@@ -253,6 +260,24 @@ proptest! {
         }
         for denial in &all.denials {
             prop_assert!(!alone[index(&denial.rule)].denials.is_empty());
+        }
+        // What is said to have lost or changed nothing can go; what is named as the reason cannot.
+        for action in all.actions.iter().filter(|a| a.effect != "applied") {
+            let rest = without(&actions, Some(index(&action.rule)));
+            prop_assert_eq!(&rest.removed, &all.removed, "without {:?}", action);
+            if action.effect.starts_with("overridden") {
+                let said = |d: &Directives| crate::directives_json(d, &matrix());
+                prop_assert_eq!(said(&rest), said(&all), "without {:?}", action);
+            }
+        }
+        let reasons = all.removed.iter().map(|(_, rule)| rule).chain(all.denials.iter().map(|d| &d.rule));
+        for rule in reasons.chain(all.cap_cost.iter().map(|c| &c.rule)) {
+            let rest = without(&actions, Some(index(rule)));
+            let of = |d: &Directives| {
+                let cap = d.cap_cost.as_ref().map(|c| (c.value, c.rule.clone()));
+                (d.removed.clone(), d.denials.len(), cap)
+            };
+            prop_assert_ne!(of(&rest), of(&all), "without {}", rule);
         }
     }
 }

@@ -73,7 +73,7 @@ fn witness(d: &types::Diagnostic) -> Value {
 }
 
 #[test]
-fn a_contradiction_comes_with_a_witness_that_reproduces_it() {
+fn t04_a_contradiction_comes_with_a_witness_that_reproduces_it() {
     let rules = "- { id: a, when: tenant.tier == \"gold\" && time.hour >= 18, actions: { workflow: careful } }\n\
                  - { id: b, when: \"\\\"search\\\" in request.tool_names\", actions: { workflow: default } }";
     let problems = check(rules, &[("PL314", "both set `workflow`")]);

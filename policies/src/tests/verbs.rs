@@ -147,7 +147,7 @@ fn key(verb: &str) -> &str {
 }
 
 #[test]
-fn every_verb_has_its_effect_its_merge_its_phases_and_its_explanation() {
+fn t02_every_verb_has_its_effect_its_merge_its_phases_and_its_explanation() {
     let cases = cases();
     for verb in VERBS {
         assert!(cases.iter().any(|c| c.0 == verb.name), "`{}` has no case", verb.name);
@@ -174,5 +174,30 @@ fn every_verb_has_its_effect_its_merge_its_phases_and_its_explanation() {
             let (_, problems) = load_text(&format!("{TOOL_RULES}rules:\n{}", rules(phase)), &[]);
             assert!(problems.iter().any(|d| d.code == "PL107"), "{verb} in {}: {problems:?}", phase.as_str());
         }
+    }
+}
+
+/// Arguments that hardly any verb takes.
+const MISUSES: &[&str] =
+    &["-1000000", "[[1]]", "{ zzz: { zzz: 1 } }", "\"\"", "true", "[{ zzz: 1 }]", "2026-13-45", "~"];
+
+#[test]
+fn every_verb_misused_is_refused_with_its_place() {
+    for verb in VERBS {
+        let mut refused = 0;
+        for misuse in MISUSES {
+            let phase = verb.phases[0].as_str();
+            let rule = format!("- {{ id: r, phase: {phase}, actions: {{ {}: {misuse} }} }}\n", verb.name);
+            let (_, problems) = load_text(&format!("{TOOL_RULES}rules:\n{rule}"), &[]);
+            let errors = problems.iter().filter(|d| d.severity == types::Severity::Error);
+            let told: Vec<_> = errors.collect();
+            refused += usize::from(!told.is_empty());
+            for d in told {
+                let names = d.field.contains(verb.name) || d.message.contains(verb.name);
+                assert!(names && d.line == 5 && d.column > 1, "{}: {misuse}: {d:?}", verb.name);
+            }
+        }
+        // Free texts and maps take some of them.
+        assert!(refused >= 5, "`{}` takes {} of {MISUSES:?}", verb.name, MISUSES.len() - refused);
     }
 }

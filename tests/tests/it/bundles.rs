@@ -442,7 +442,7 @@ fn size(house: &House) -> (usize, usize, u64) {
 /// Under requests, some of them streams that are long under way when their bundle goes: each is decided, run and
 /// recorded under one bundle.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_reloads_under_load_show_no_request_two_bundles_and_leak_nothing() {
+async fn t07_a_thousand_reloads_under_load_show_no_request_two_bundles_and_leak_nothing() {
     let vendor =
         Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello").slow(Duration::from_millis(5))).await;
     let house = plan(&vendor).start().await;

@@ -44,7 +44,7 @@ const AUDITED: &str =
 
 /// The disk refuses from the first record on: the folder that records go to is somewhere else for a while.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_must_be_on_record_fails_while_the_disk_refuses_and_others_do_not() {
+async fn t09_a_request_that_must_be_on_record_fails_while_the_disk_refuses_and_others_do_not() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
     let house = plan(&vendor, AUDITED).start().await;
     let (data, away) = (house.folder().path().join("data"), house.folder().path().join("away"));
@@ -52,16 +52,16 @@ async fn a_request_that_must_be_on_record_fails_while_the_disk_refuses_and_other
 
     // The first finds out at its end: the answer does not leave.
     let refused = house.client().chat(&ask("bank")).await;
-    let error = refused.error(503);
+    let error = refused.error(500);
     assert_eq!(error["code"], "unrecorded", "{error}");
     assert!(error["message"].as_str().unwrap().contains("on_record"), "{error}");
     assert!(!refused.text().contains("hello"));
     assert_eq!(vendor.count(), 1);
     // From then on nobody is even asked, streamed or not.
-    assert_eq!(house.client().chat(&ask("bank")).await.error(503)["code"], "unrecorded");
+    assert_eq!(house.client().chat(&ask("bank")).await.error(500)["code"], "unrecorded");
     let mut streamed = ask("bank");
     streamed["stream"] = json!(true);
-    assert_eq!(house.client().chat(&streamed).await.error(503)["code"], "unrecorded");
+    assert_eq!(house.client().chat(&streamed).await.error(500)["code"], "unrecorded");
     assert_eq!(vendor.count(), 1);
     // Who needs no record is served.
     let served = house.client().chat(&ask("shop")).await;

@@ -118,13 +118,17 @@ nodes:
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_that_are_graded_afterwards_stay_within_the_budget() {
     let (vendor, house) = house().await;
-    metered(&vendor, Duration::from_millis(20), |seen| match seen.body["messages"].to_string().contains("scores") {
-        true => "{\"scores\": {\"correctness\": 3, \"helpfulness\": 3}, \"rationale\": \"so so\"}",
-        false => "hello",
+    metered(&vendor, Duration::from_millis(20), |seen| {
+        match seen.body["messages"].to_string().contains("scores") {
+            true => "{\"scores\": {\"correctness\": 3, \"helpfulness\": 3}, \"rationale\": \"so so\"}",
+            false => "hello",
+        }
     });
     house.folder().write("workflows/graded.yaml", GRADED);
     house.signal("HUP").await;
-    assert!(tests::eventually(Duration::from_secs(20), || house.log().contains("a bundle is in force")).await);
+    assert!(
+        tests::eventually(Duration::from_secs(20), || house.log().contains("a bundle is in force")).await
+    );
     let race = Race::run(&house, &[&vendor], BUDGET, storm(&ask("workflow/graded"))).await;
     race.holds();
     let graded = |s: &std::sync::Arc<tests::vendor::Seen>| s.body.to_string().contains("scores");

@@ -1,7 +1,7 @@
 //! Policies hold from end to end: what must not leave does not, who must be asked is asked, and every answer says why.
 
 use serde_json::{Value, json};
-use tests::admin::{Admin, send};
+use tests::admin::{Admin, files, send};
 use tests::client::{End, Response, text_of};
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Answer, Dialect, Reply, Seen, Vendor};
@@ -90,7 +90,16 @@ async fn t11_a_vendor_never_sees_what_is_masked_and_the_client_gets_it_back() {
         assert!(!bytes.contains(EMAIL) && !bytes.contains(SECRET), "{bytes}");
         assert!(bytes.contains("[EMAIL_1]") && bytes.contains("[SECRET_1]"), "{bytes}");
     }
-    assert!(!house.log().contains(EMAIL) && !house.log().contains(SECRET));
+    // Nor is it anywhere else: not in the log, not in a metric, not in a file of the data.
+    let mut places = vec![("log".to_owned(), house.log().into_bytes())];
+    places.push(("metrics".to_owned(), house.client().get("/metrics").await.body));
+    places.extend(files(&house.folder().path().join("data")));
+    assert!(places.len() > 4, "{places:?}");
+    for (place, bytes) in places {
+        for value in [EMAIL, SECRET] {
+            assert!(!bytes.windows(value.len()).any(|w| w == value.as_bytes()), "{value} in {place}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

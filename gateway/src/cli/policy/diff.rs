@@ -52,7 +52,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
 
 fn tell(changes: &RuleChanges, out: &Out) {
     if *changes == RuleChanges::default() {
-        out.line("the rules and pools are the same");
+        out.line("the rules, and what they name, are the same");
         return;
     }
     for id in &changes.added {
@@ -71,6 +71,10 @@ fn tell(changes: &RuleChanges, out: &Out) {
         let list = |sign: &str, l: &[String]| l.iter().map(|m| format!("{sign}{m}")).collect::<Vec<_>>();
         let all = [list("+", came), list("-", went)].concat();
         out.line(&format!("pool     {pool}: {}", all.join(" ")));
+    }
+    let shown = |v: &Value| if v.is_null() { "nothing".to_owned() } else { v.to_string() };
+    for (path, (before, after)) in &changes.named {
+        out.line(&format!("named    {path}: {} -> {}", shown(before), shown(after)));
     }
 }
 

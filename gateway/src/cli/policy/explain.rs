@@ -54,10 +54,6 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         return Ok(GOOD);
     }
     out.raw(&told.to_text(args.verbose));
-    let directives = told.directives.as_object().into_iter().flatten();
-    for (verb, value) in directives {
-        out.line(&format!(" {verb:<16} {value}"));
-    }
     Ok(GOOD)
 }
 
