@@ -39,6 +39,8 @@ pub struct Bundle {
     pub(crate) sources: Vec<SourceFile>,
     pub(crate) language: Arc<dyn Language>,
     runner: bool,
+    /// How its arms stand, as far as what was learned goes.
+    pub(crate) standings: route::Standings,
 }
 
 impl std::fmt::Debug for Bundle {
@@ -156,6 +158,7 @@ impl Bundle {
                 sources,
                 language,
                 runner: files.runner,
+                standings: route::Standings::default(),
             }),
             problems,
         )

@@ -21,17 +21,13 @@
 //! each other succeed if either does. Assumptions: models err independently, and a condition (`when`) holds
 //! half of the time. The constants are guesses on which outcomes soon outweigh the prior.
 
-use crate::graph::Graph;
-use crate::node::generate::Generate;
-use crate::node::judge::Judge;
-use crate::node::repair::{Repair, Strategy};
-use crate::node::select::Select;
-use crate::node::stream::Stream;
-use crate::node::validate::Validate;
-use crate::node::{Join, Node};
-use crate::outcome::Outcome;
 use crate::plan::Workflow;
 use crate::route::Route;
+
+mod plan;
+
+pub(crate) use plan::Plan;
+use plan::{Step, Ways, What};
 
 /// What is expected of one model, or of a whole workflow, for one request.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -96,127 +92,130 @@ impl Flow {
     }
 }
 
-struct Forecast<'a> {
-    graph: &'a Graph,
-    primary: Estimate,
+/// Forecasts of one workflow for one request, model by model: what does not depend on the model is found once.
+#[derive(Debug)]
+pub struct Forecaster<'a> {
+    plan: &'a Plan,
     detect: f64,
-    route: &'a dyn Fn(&Route) -> Option<Estimate>,
-    at: [Flow; 64],
+    /// Of the plan's routes.
+    routes: Vec<Option<Estimate>>,
+    /// By place; kept from one model to the next.
+    at: Vec<Flow>,
     cost: f64,
 }
 
 impl Workflow {
-    /// What this workflow is expected to do when `primary` is the estimate of the model it gets. `detect`
-    /// is the probability that a wrong answer is caught by the checks; `route` estimates the best model of
-    /// another node's route (`None`: there is none, and that node is taken to fail).
-    ///
-    /// Deterministic, and without allocation of its own.
+    /// Forecasts of this workflow. `detect` is the probability that a wrong answer is caught by the checks; `route`
+    /// estimates the best model of another node's route (`None`: there is none, and that node is taken to fail).
     #[must_use]
-    pub fn forecast(
-        &self,
-        primary: Estimate,
-        detect: f64,
-        route: &dyn Fn(&Route) -> Option<Estimate>,
-    ) -> Estimate {
-        let detect = detect.clamp(0.0, 1.0);
-        let mut f =
-            Forecast { graph: &self.root, primary, detect, route, at: [Flow::default(); 64], cost: 0.0 };
+    pub fn forecaster(&self, detect: f64, route: &dyn Fn(&Route) -> Option<Estimate>) -> Forecaster<'_> {
+        let plan = &self.forecast;
+        let routes = plan.routes.iter().map(route).collect();
+        let at = vec![Flow::default(); plan.steps.len()];
+        Forecaster { plan, detect: detect.clamp(0.0, 1.0), routes, at, cost: 0.0 }
+    }
+}
+
+impl Forecaster<'_> {
+    /// What the workflow is expected to do when `primary` is the estimate of the model it gets. Deterministic, and
+    /// without allocation.
+    pub fn of(&mut self, primary: Estimate) -> Estimate {
+        let plan = self.plan;
+        self.cost = 0.0;
+        for (place, step) in self.at.iter_mut().zip(&plan.steps) {
+            *place = Flow { b: if step.root { 1.0 } else { 0.0 }, ..Flow::default() };
+        }
         let mut delivered = Flow::default();
-        for i in self.root.topo.iter().copied() {
-            let Some(node) = self.root.nodes.get(i) else { continue };
-            if self.root.is_root(i)
-                && let Some(start) = f.at.get_mut(i)
-            {
-                *start = Flow { b: 1.0, ..Flow::default() };
-            }
-            let flow = f.at.get(i).copied().unwrap_or_default();
+        for (i, step) in plan.steps.iter().enumerate() {
+            let flow = self.at.get(i).copied().unwrap_or_default();
             if flow.mass() < 1e-9 {
                 continue;
             }
-            if node.is::<Stream>() {
-                delivered = delivered.meet(flow, true);
-            } else {
-                f.node(i, node, flow);
+            match step.what {
+                What::Deliver => delivered = delivered.meet(flow, true),
+                _ => self.step(step, flow, primary),
             }
         }
         let mass = delivered.mass();
         let total_ms = if mass > 0.0 { delivered.t / mass } else { 0.0 };
-        let streams = self.chain.is_some() && detect < STREAMS_BELOW;
+        let streams = plan.streams && self.detect < STREAMS_BELOW;
         Estimate {
             success: delivered.g.clamp(0.0, 1.0),
-            cost_usd: f.cost,
+            cost_usd: self.cost,
             ttft_ms: if streams { primary.ttft_ms } else { total_ms },
             total_ms,
         }
     }
-}
 
-impl Forecast<'_> {
-    fn node(&mut self, i: usize, node: &Node, flow: Flow) {
+    fn route(&self, route: usize) -> Option<Estimate> {
+        self.routes.get(route).copied().flatten()
+    }
+
+    fn step(&mut self, step: &Step, flow: Flow, primary: Estimate) {
         let m = flow.mass();
         let mean = flow.t / m;
-        if !node.enabled {
-            return self.emit(i, Outcome::Skipped, flow);
-        }
-        if let Some(g) = node.get::<Generate>() {
-            let called = if g.is_primary() { Some(self.primary) } else { (self.route)(&g.route) };
-            let e = called.unwrap_or_default();
-            self.cost += m * f64::from(g.samples) * e.cost_usd;
-            let any = 1.0 - (1.0 - e.success).powi(i32::try_from(g.samples).unwrap_or(1));
-            let s = self.detect * any + (1.0 - self.detect) * e.success;
-            let out = Flow::timed(m * s, m * (1.0 - s), 0.0, mean + e.total_ms);
-            let outcome = if called.is_some() { Outcome::Ok } else { Outcome::Error };
-            self.emit(i, outcome, out);
-        } else if let Some(v) = node.get::<Validate>() {
-            let d = if v.checks.is_empty() { 0.0 } else { self.detect };
-            self.emit(i, Outcome::Passed, Flow::timed(flow.g, flow.b * (1.0 - d), 0.0, mean));
-            self.emit(i, Outcome::Failed, Flow::timed(0.0, 0.0, flow.c + flow.b * d, mean));
-        } else if let Some(r) = node.get::<Repair>() {
-            self.repair(i, r, flow, mean);
-        } else if let Some(j) = node.get::<Judge>() {
-            let e = (self.route)(j.route()).unwrap_or_default();
-            self.cost += m * f64::from(j.samples) * e.cost_usd;
-            let mean = mean + e.total_ms;
-            if node.possible().contains(Outcome::Scored) {
-                self.emit(i, Outcome::Scored, Flow::timed(flow.g, flow.b, flow.c, mean));
-            } else {
-                self.emit(i, Outcome::Passed, Flow::timed(flow.g, flow.b * (1.0 - JUDGE), 0.0, mean));
-                self.emit(i, Outcome::Failed, Flow::timed(0.0, 0.0, flow.c + flow.b * JUDGE, mean));
+        match &step.what {
+            What::Deliver => {}
+            What::Pass(on) => self.emit(on, flow),
+            What::Call { route, samples, ok, error } => {
+                let called = route.map_or(Some(primary), |r| self.route(r));
+                let e = called.unwrap_or_default();
+                self.cost += m * f64::from(*samples) * e.cost_usd;
+                let s = match samples {
+                    1 => e.success,
+                    n => {
+                        let any = 1.0 - (1.0 - e.success).powi(*n);
+                        self.detect * any + (1.0 - self.detect) * e.success
+                    }
+                };
+                let out = Flow::timed(m * s, m * (1.0 - s), 0.0, mean + e.total_ms);
+                self.emit(if called.is_some() { ok } else { error }, out);
             }
-        } else if let Some(s) = node.get::<Select>() {
-            let (mut g, mut b) = (flow.g, flow.b);
-            if s.is_vote() {
-                (g, b) = (g * AGREE_RIGHT, b * AGREE_WRONG);
-                self.emit(i, Outcome::NoConsensus, Flow::timed(flow.g - g, flow.b - b, 0.0, mean));
+            What::Check { looks, passed, failed } => {
+                let d = if *looks { self.detect } else { 0.0 };
+                self.emit(passed, Flow::timed(flow.g, flow.b * (1.0 - d), 0.0, mean));
+                self.emit(failed, Flow::timed(0.0, 0.0, flow.c + flow.b * d, mean));
             }
-            let (taken, left) = if s.takes_failed() { (flow.c, 0.0) } else { (0.0, flow.c) };
-            self.emit(i, Outcome::Selected, Flow::timed(g, b + taken, 0.0, mean));
-            self.emit(i, Outcome::None, Flow::timed(0.0, 0.0, left, mean));
-        } else if !node.kind.sink
-            && let Some(first) = node.kind.outcomes.first()
-        {
-            // Whatever else there is passes on what it gets.
-            self.emit(i, *first, flow);
+            What::Repair { .. } => self.repair(&step.what, flow, mean, primary),
+            What::Judge { route, samples, scored, passed, failed } => {
+                let e = self.route(*route).unwrap_or_default();
+                self.cost += m * f64::from(*samples) * e.cost_usd;
+                let mean = mean + e.total_ms;
+                if let Some(scored) = scored {
+                    self.emit(scored, Flow::timed(flow.g, flow.b, flow.c, mean));
+                } else {
+                    self.emit(passed, Flow::timed(flow.g, flow.b * (1.0 - JUDGE), 0.0, mean));
+                    self.emit(failed, Flow::timed(0.0, 0.0, flow.c + flow.b * JUDGE, mean));
+                }
+            }
+            What::Select { takes_failed, selected, none, no_consensus } => {
+                let (mut g, mut b) = (flow.g, flow.b);
+                if let Some(apart) = no_consensus {
+                    (g, b) = (g * AGREE_RIGHT, b * AGREE_WRONG);
+                    self.emit(apart, Flow::timed(flow.g - g, flow.b - b, 0.0, mean));
+                }
+                let (taken, left) = if *takes_failed { (flow.c, 0.0) } else { (0.0, flow.c) };
+                self.emit(selected, Flow::timed(g, b + taken, 0.0, mean));
+                self.emit(none, Flow::timed(0.0, 0.0, left, mean));
+            }
         }
     }
 
-    fn repair(&mut self, i: usize, r: &Repair, flow: Flow, mean: f64) {
+    fn repair(&mut self, what: &What, flow: Flow, mean: f64, primary: Estimate) {
+        let What::Repair { fix, rungs, repaired, exhausted } = what else { return };
         let d = self.detect;
         // Whatever arrives at a repair is taken to be known to fail.
         let mut left = flow.mass();
         let (mut good, mut bad, mut time) = (0.0, 0.0, left * mean);
-        if r.fix {
+        if *fix {
             good += left * FIX;
             left *= 1.0 - FIX;
         }
-        let rungs = r.ladder.iter().take(usize::try_from(r.max_attempts).unwrap_or(usize::MAX));
-        for rung in rungs {
-            let (e, worth) = match (rung.strategy, &rung.route) {
-                (Strategy::Escalate, Some(route)) => ((self.route)(route), 1.0),
-                (Strategy::Escalate, None) => ((self.route)(&r.next_tier), 1.0),
-                _ => (Some(self.primary), AGAIN),
+        for escalates in rungs {
+            let (e, worth) = match escalates {
+                Some(route) => (self.route(*route).unwrap_or(primary), 1.0),
+                None => (primary, AGAIN),
             };
-            let e = e.unwrap_or(self.primary);
             self.cost += left * e.cost_usd;
             time += left * e.total_ms;
             let s = e.success * worth;
@@ -225,27 +224,19 @@ impl Forecast<'_> {
             left *= (1.0 - s) * d;
         }
         let mean = time / flow.mass();
-        self.emit(i, Outcome::Repaired, Flow::timed(good, bad, 0.0, mean));
-        self.emit(i, Outcome::Exhausted, Flow::timed(0.0, 0.0, left, mean));
+        self.emit(repaired, Flow::timed(good, bad, 0.0, mean));
+        self.emit(exhausted, Flow::timed(0.0, 0.0, left, mean));
     }
 
-    /// Hands a flow to the edges that accept the outcome.
-    fn emit(&mut self, i: usize, outcome: Outcome, flow: Flow) {
+    /// Hands a flow on.
+    fn emit(&mut self, ways: &Ways, flow: Flow) {
         if flow.mass() < 1e-12 {
             return;
         }
-        let graph = self.graph;
-        let certain = graph.edges_from(i).any(|(_, e)| e.certain() && e.accepts.contains(outcome));
-        for (_, e) in graph.edges_from(i).filter(|(_, e)| e.accepts.contains(outcome)) {
-            let w = match (&e.when, e.otherwise) {
-                (None, false) => 1.0,
-                (None, true) if certain => 0.0,
-                _ => 0.5,
-            };
-            let first = graph.nodes.get(e.to).is_some_and(|n| n.join == Join::Any);
-            if let Some(place) = self.at.get_mut(e.to) {
-                let add = flow.scaled(w);
-                *place = if place.mass() < 1e-12 { add } else { place.meet(add, first) };
+        for way in ways {
+            if let Some(place) = self.at.get_mut(way.to) {
+                let add = flow.scaled(way.share);
+                *place = if place.mass() < 1e-12 { add } else { place.meet(add, way.first) };
             }
         }
     }
@@ -262,7 +253,7 @@ mod tests {
     }
 
     fn check(w: &Workflow, success: f64, detect: f64, want: (f64, f64)) {
-        let f = w.forecast(model(success, 1.0), detect, &|_| Some(model(0.9, 10.0)));
+        let f = w.forecaster(detect, &|_| Some(model(0.9, 10.0))).of(model(success, 1.0));
         assert!((f.success - want.0).abs() < 1e-9 && (f.cost_usd - want.1).abs() < 1e-9, "{f:?} {want:?}");
     }
 
@@ -309,9 +300,9 @@ edges:
     #[test]
     fn default_streams_prose_and_buffers_contracts() {
         let w = shipped("default");
-        let prose = w.forecast(model(0.8, 1.0), 0.02, &|_| None);
+        let prose = w.forecaster(0.02, &|_| None).of(model(0.8, 1.0));
         assert!((prose.ttft_ms - 100.0).abs() < 1e-9 && prose.success >= 0.8);
-        let json = w.forecast(model(0.8, 1.0), 0.6, &|_| Some(model(0.9, 2.0)));
+        let json = w.forecaster(0.6, &|_| Some(model(0.9, 2.0))).of(model(0.8, 1.0));
         assert!(json.ttft_ms >= 1000.0 && json.success > prose.success && json.cost_usd > 1.0, "{json:?}");
     }
 
@@ -324,7 +315,8 @@ edges:
         ) {
             for name in ["default", "json_extraction", "cheap_first_cascade"] {
                 let w = shipped(name);
-                let at = |s: f64| w.forecast(model(s, 1.0), detect, &|_| Some(model(other, 2.0)));
+                let mut all = w.forecaster(detect, &|_| Some(model(other, 2.0)));
+                let mut at = |s: f64| all.of(model(s, 1.0));
                 let (low, high) = (at(s.min(more)), at(s.max(more)));
                 prop_assert!((0.0..=1.0).contains(&low.success) && low.cost_usd >= 0.0);
                 prop_assert!(high.success >= low.success - 1e-9, "{name} {low:?} {high:?}");

@@ -44,7 +44,7 @@ pub use draw::{Format as DrawFormat, Mark, Marks};
 pub use editor::schema as editor_schema;
 pub use ending::{Ending, Facts, Finished, Input, Mode, RunFailure, Suspension, Waiting};
 pub use event::{Event, Observer};
-pub use forecast::Estimate;
+pub use forecast::{Estimate, Forecaster};
 pub use format::format;
 pub use load::{Library, Names, load, shipped};
 pub use plan::{Limits, OnExhausted, Workflow};

@@ -1,5 +1,6 @@
 //! The checked plan of a workflow: its graph, its limits, its identity.
 
+use crate::forecast;
 use crate::graph::Graph;
 use crate::graph::chain::{self, Chain};
 use crate::load::{Cx, Expr, Given};
@@ -151,6 +152,8 @@ pub struct Workflow {
     pub(crate) inputs: Vec<Given>,
     pub(crate) root: Graph,
     pub(crate) chain: Option<Chain>,
+    /// The root as forecasts read it.
+    pub(crate) forecast: forecast::Plan,
     pub(crate) fallback: Option<Arc<Workflow>>,
     /// Who gives the answers of its own making.
     pub(crate) itself: Arc<Model>,
@@ -160,6 +163,7 @@ impl Workflow {
     pub(crate) fn new(parts: Parts) -> Self {
         let plan_hash = hash(&parts);
         let chain = chain::find(&parts.root);
+        let forecast = forecast::Plan::of(&parts.root, chain.is_some());
         let itself = Arc::new(itself(&parts.head.name));
         Workflow {
             name: parts.head.name,
@@ -175,6 +179,7 @@ impl Workflow {
             inputs: parts.inputs,
             root: parts.root,
             chain,
+            forecast,
             fallback: parts.fallback,
             itself,
         }

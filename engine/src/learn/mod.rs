@@ -30,4 +30,4 @@ pub(crate) use learner::ANY_MODEL;
 pub use learner::{Learner, Limits, learner};
 pub(crate) use point::Point;
 pub use snapshot::{ArmStats, Change, ModelStats, Snapshot, Statistics};
-pub(crate) use snapshot::{Belief, Located};
+pub(crate) use snapshot::{Belief, Located, Seat};

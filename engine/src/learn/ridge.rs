@@ -19,6 +19,8 @@ const PACKED: usize = DIMENSIONS * (DIMENSIONS + 1) / 2;
 const ALPHA: f64 = 2.0;
 /// Lanes of one step over a row.
 const LANES: usize = 8;
+/// Lanes of one step over the dense block, which is long: as many sums as registers hold go on side by side.
+const WIDE: usize = 32;
 
 /// Place of an entry of the lower triangle, row by row.
 const fn packed(i: usize, j: usize) -> usize {
@@ -184,20 +186,15 @@ impl Solved {
     pub(crate) fn mean(&self, at: &Place) -> f64 {
         let (dense, kinds) = self.weights.split_at(DENSE);
         let kind = |k: usize| kinds.get(k).copied().unwrap_or(0.0);
-        f64::from(dot(dense, &at.dense) + kind(at.family) + at.sub.map_or(0.0, kind))
+        f64::from(dot::<LANES>(dense, &at.dense) + kind(at.family) + at.sub.map_or(0.0, kind))
     }
 
     /// √(φᵀA⁻¹φ).
     pub(crate) fn doubt(&self, at: &Place) -> f64 {
-        let mut sum = 0.0_f32;
-        let mut rest = self.dense.as_slice();
-        for (i, x) in at.dense.iter().enumerate() {
-            let (row, after) = rest.split_at_checked(padded(i)).unwrap_or((&[], &[]));
-            sum += x * dot(row, &at.dense);
-            rest = after;
-        }
+        let mut sum = dot::<WIDE>(&self.dense, &at.pairs);
         for kind in [Some(at.family), at.sub].into_iter().flatten() {
-            sum += self.cross.get(kind).map_or(0.0, |row| dot(row, &at.dense)) + self.pair(kind, kind);
+            let row = self.cross.get(kind);
+            sum += row.map_or(0.0, |row| dot::<LANES>(row, &at.dense)) + self.pair(kind, kind);
         }
         if let Some(sub) = at.sub {
             sum += 2.0 * self.pair(at.family, sub);
@@ -212,9 +209,10 @@ impl Solved {
 
 /// Sum of products over the shorter of two rows, in lanes that the compiler turns into vector instructions;
 /// a plain sum of floats it may not reorder.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0.0_f32; LANES];
-    for (x, y) in a.chunks_exact(LANES).zip(b.chunks_exact(LANES)) {
+fn dot<const N: usize>(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0.0_f32; N];
+    let (a, b) = (a.as_chunks::<N>().0, b.as_chunks::<N>().0);
+    for (x, y) in a.iter().zip(b) {
         for ((l, x), y) in lanes.iter_mut().zip(x).zip(y) {
             *l += x * y;
         }
@@ -226,13 +224,25 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
     dense: [f32; DENSE],
+    /// Products of the numbers, in the layout of [`Solved`]: found once for all arms.
+    pairs: [f32; dense_len()],
     family: usize,
     sub: Option<usize>,
 }
 
 impl Place {
     pub(super) fn of(p: &Point) -> Self {
-        Place { dense: p.dense(), family: p.family_kind(), sub: p.sub_kind() }
+        let dense = p.dense();
+        let mut pairs = [0.0; dense_len()];
+        let mut rest = pairs.as_mut_slice();
+        for (i, x) in dense.iter().enumerate() {
+            let (row, after) = rest.split_at_mut_checked(padded(i)).unwrap_or_default();
+            for (slot, y) in row.iter_mut().zip(&dense) {
+                *slot = x * y;
+            }
+            rest = after;
+        }
+        Place { dense, pairs, family: p.family_kind(), sub: p.sub_kind() }
     }
 }
 
@@ -255,7 +265,11 @@ mod tests {
 
     #[test]
     fn the_layout_for_reading_says_what_the_matrix_says() {
-        assert_eq!(DENSE % LANES, 0, "a row that is no whole number of lanes would lose its end");
+        assert_eq!(
+            (DENSE % LANES, dense_len() % WIDE),
+            (0, 0),
+            "a row that is no whole number of lanes would lose its end"
+        );
         let mut rng = StdRng::seed_from_u64(3);
         let mut r = Ridge::default();
         for _ in 0..60 {

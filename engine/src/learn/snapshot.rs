@@ -130,6 +130,21 @@ pub(crate) struct Located {
     cost: f64,
 }
 
+/// What a belief in an arm rests on, whatever the request.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Seat {
+    /// Where its outcomes are kept, if it has any.
+    pub(crate) arm: Option<usize>,
+    /// Outcomes of its own against its prior, shrunk to its model's; its model's where it has none.
+    surprise: f64,
+    /// Weight of its linear part.
+    omega: f64,
+    /// What the prior weighs at the root.
+    root: f64,
+    /// Real cost over forecast, of its model.
+    cost: f64,
+}
+
 /// Belief in an arm for one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Belief {
@@ -198,33 +213,35 @@ impl Snapshot {
         Located { place: Place::of(p), sums, cost: self.costs.of(p.kind()) }
     }
 
-    /// What is believed of an arm. `prior` is P before any evidence; `model` what was learned of its model.
+    /// What beliefs in an arm rest on; `model` is what was learned of its model.
+    pub(crate) fn seat(&self, arm: Option<usize>, model: Option<&ModelStats>) -> Seat {
+        let stats = arm.and_then(|a| self.stats(a));
+        let of_model = model.map_or(0.0, |m| m.surprise.mean(0.0, f64::from(K0)));
+        Seat {
+            arm,
+            surprise: stats.map_or(of_model, |s| s.surprise.mean(of_model, K_ARM)),
+            omega: RAMP / (RAMP + stats.map_or(0.0, |s| s.ever)),
+            root: f64::from(K0) * model.map_or(1.0, ModelStats::trust),
+            cost: model.map_or(1.0, |m| m.cost.posterior(1.0, f64::from(K_COST))),
+        }
+    }
+
+    /// What is believed of an arm. `prior` is P before any evidence.
     ///
     /// ```text
     /// linear = prior + wᵀφ         cells = a·(prior + r) + b        r: surprise of the arm, shrunk to its model's
     /// P      = ω·linear + (1−ω)·cells,   ω = 50 / (50 + outcomes of the arm)
     /// ```
-    pub(crate) fn believe(
-        &self,
-        at: &Located,
-        arm: Option<usize>,
-        model: Option<&ModelStats>,
-        prior: f64,
-        doubts: bool,
-    ) -> Belief {
-        let solved = arm.and_then(|a| self.linear.get(a)).unwrap_or(&self.blank);
-        let stats = arm.and_then(|a| self.stats(a));
-        let of_model = model.map_or(0.0, |m| m.surprise.mean(0.0, f64::from(K0)));
-        let surprise = stats.map_or(of_model, |s| s.surprise.mean(of_model, K_ARM));
-        let of_costs = model.map_or(1.0, |m| m.cost.posterior(1.0, f64::from(K_COST)));
-        let (a, b, cost) = arm.map_or((1.0, 0.0, of_costs), |a| at.sums.of(a));
+    pub(crate) fn believe(&self, at: &Located, seat: &Seat, prior: f64, doubts: bool) -> Belief {
+        let &Seat { arm, surprise, omega, root, cost } = seat;
+        let own = arm.and_then(|a| self.linear.get(a));
+        let (a, b, cost) = arm.map_or((1.0, 0.0, cost), |a| at.sums.of(a));
         let cells = a * (prior + surprise) + b;
-        let omega = RAMP / (RAMP + stats.map_or(0.0, |s| s.ever));
         // An arm without outcomes of its own has only its model's surprise to go by.
-        let linear = if stats.is_some() { prior + solved.mean(&at.place) } else { prior + surprise };
+        let linear = own.map_or(prior + surprise, |s| prior + s.mean(&at.place));
         let mean = (omega * linear + (1.0 - omega) * cells).clamp(0.01, 0.99);
-        let root = f64::from(K0) * model.map_or(1.0, ModelStats::trust);
         let n = root * (1.0 / a.max(1e-6) - 1.0).max(0.0);
+        let solved = own.unwrap_or(&self.blank);
         Belief {
             mean,
             sd: (mean * (1.0 - mean) / (root + n + 1.0)).sqrt(),

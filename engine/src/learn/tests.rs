@@ -34,7 +34,7 @@ fn outcome(i: u64, model: &str, reward: f64) -> Outcome {
 
 fn belief(s: &Snapshot, i: u64, model: &str) -> Belief {
     let at = s.locate(&Point::new(features(i), TaskFamily::Extraction, None));
-    s.believe(&at, s.place_of("w", model), s.model(model), 0.6, true)
+    s.believe(&at, &s.seat(s.place_of("w", model), s.model(model)), 0.6, true)
 }
 
 /// A stream in which `p/a` does well where the sixth number is high and `p/b` where it is low.

@@ -5,6 +5,7 @@ mod written;
 pub(crate) use written::Written;
 
 use super::score::Scored;
+use std::cmp::Ordering;
 use std::sync::Arc;
 use types::directives::Pools;
 use types::matrix::{Matrix, ModelIx, ModelSet};
@@ -40,7 +41,7 @@ impl Candidates {
         let rank = ranks(scored.iter());
         let of = |list: &[usize], ix: ModelIx| list.get(usize::from(ix.0)).copied().unwrap_or(usize::MAX);
         eligible.sort_by_key(|e| of(&rank, e.ix));
-        let same = ranks(scored.iter().filter(|s| s.workflow.name == chosen.workflow.name));
+        let same = ranks(scored.iter().filter(|s| s.flow == chosen.flow));
         let mut primary: Vec<ModelIx> =
             eligible.iter().map(|e| e.ix).filter(|ix| of(&same, *ix) != usize::MAX).collect();
         // The chosen model first, then the others by their utility in the chosen workflow.
@@ -144,27 +145,37 @@ pub(crate) fn best(
     pools: &Pools,
     matrix: &Matrix,
 ) -> Option<Estimate> {
-    let mut fitting: Vec<&Estimated> = eligible.iter().filter(|e| fits(route, e, pools, matrix)).collect();
-    order(route, &mut fitting, 0);
-    fitting.first().map(|e| e.estimate)
+    let fitting = eligible.iter().filter(|e| fits(route, e, pools, matrix));
+    let first = match route.strategy {
+        // The first of the draw with the seed 0 is the first of the list.
+        Strategy::Utility | Strategy::Fixed | Strategy::Random => fitting.into_iter().next(),
+        by => fitting.min_by(|a, b| compare(by, a, b)),
+    };
+    first.map(|e| e.estimate)
 }
 
 fn order(route: &Route, list: &mut [&Estimated], seed: u64) {
     match route.strategy {
         // They come by utility.
         Strategy::Utility | Strategy::Fixed => {}
-        // An unknown price is not a low one.
-        Strategy::Cheapest => list.sort_by(|a, b| {
-            (!a.cost_known).cmp(&!b.cost_known).then(a.estimate.cost_usd.total_cmp(&b.estimate.cost_usd))
-        }),
-        Strategy::Strongest => {
-            list.sort_by(|a, b| b.tier.cmp(&a.tier).then(b.estimate.success.total_cmp(&a.estimate.success)));
-        }
-        Strategy::Fastest => list.sort_by(|a, b| a.estimate.total_ms.total_cmp(&b.estimate.total_ms)),
         Strategy::Random => {
             let turn = usize::try_from(seed % list.len().max(1) as u64).unwrap_or(0);
             list.rotate_left(turn);
         }
+        by => list.sort_by(|a, b| compare(by, a, b)),
+    }
+}
+
+/// Which of two models comes first by a strategy that compares them.
+fn compare(by: Strategy, a: &Estimated, b: &Estimated) -> Ordering {
+    match by {
+        // An unknown price is not a low one.
+        Strategy::Cheapest => {
+            (!a.cost_known).cmp(&!b.cost_known).then(a.estimate.cost_usd.total_cmp(&b.estimate.cost_usd))
+        }
+        Strategy::Strongest => b.tier.cmp(&a.tier).then(b.estimate.success.total_cmp(&a.estimate.success)),
+        Strategy::Fastest => a.estimate.total_ms.total_cmp(&b.estimate.total_ms),
+        Strategy::Utility | Strategy::Fixed | Strategy::Random => Ordering::Equal,
     }
 }
 

@@ -9,6 +9,7 @@ mod filter;
 mod router;
 mod score;
 mod session;
+mod standing;
 #[cfg(test)]
 mod tests;
 mod utility;
@@ -20,6 +21,7 @@ pub(crate) use candidates::{Candidates, Written, resolve};
 pub(crate) use filter::{Asked, unavailable};
 pub use router::{Ask, Router};
 pub(crate) use session::{Sessions, Warm};
+pub(crate) use standing::Standings;
 
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
@@ -52,7 +54,7 @@ pub(crate) struct Inputs<'a> {
     pub(crate) circuit: &'a dyn Fn(ModelIx) -> Circuit,
     /// What is left of a model's free tier.
     pub(crate) quota: &'a dyn Fn(ModelIx) -> Option<Quota>,
-    pub(crate) statistics: &'a Snapshot,
+    pub(crate) statistics: &'a Arc<Snapshot>,
     pub(crate) request: &'a ChatRequest,
     pub(crate) profile: &'a WorkloadProfile,
     /// The request as the learner's numbers.
@@ -128,8 +130,9 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let limits = filter::Limits::of(inputs, directives);
     let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
     let models = filter::models(inputs, directives, &asked, &limits, &mut decision.excluded);
-    let estimates = score::estimates(inputs, &models, crate::pipeline::assumed(directives));
-    let (scored, slack) = score::arms(inputs, directives, &limits, &flows, &estimates, decision);
+    let standing = inputs.bundle.standings.under(inputs.bundle, inputs.statistics);
+    let estimates = score::estimates(inputs, &standing, &models, crate::pipeline::assumed(directives));
+    let (scored, slack) = score::arms(inputs, &standing, directives, &limits, &flows, &estimates, decision);
     if scored.is_empty() {
         return Err(filter::nothing_left(inputs, decision));
     }
@@ -155,9 +158,10 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
         true => "kept: a policy says so, and no other is much better".to_owned(),
         false => reason(decision),
     };
-    let Some(chosen) = scored.get(draw.chosen) else { return Err(filter::nothing_left(inputs, decision)) };
+    let chosen = scored.get(draw.chosen).and_then(|s| Some((s, flows.get(s.flow)?)));
+    let Some((chosen, flow)) = chosen else { return Err(filter::nothing_left(inputs, decision)) };
     let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.pools.clone());
-    Ok((chosen.workflow.clone(), candidates, limits.cap_in(&chosen.workflow)))
+    Ok((flow.clone(), candidates, limits.cap_in(flow)))
 }
 
 /// Low confidence, strict determinism, locked-down safety and a used-up budget never explore; nor does high

@@ -40,7 +40,7 @@ pub struct Ask<'a> {
     /// By model, in the order of the matrix: those that are not ready are no candidates.
     pub availability: &'a [Availability],
     /// What was learned so far.
-    pub statistics: &'a Snapshot,
+    pub statistics: &'a Arc<Snapshot>,
     /// Seed of the draw.
     pub seed: u64,
     /// Unix time in milliseconds.

@@ -1,26 +1,36 @@
 //! Scores of all eligible arms: estimates per model, forecasts per workflow, beliefs, utility.
 
 use super::filter::Limits;
+use super::standing::{OfFlow, QUALITY_STRENGTH, Standing};
 use super::utility::{latency_factor, level, price, utility};
 use super::{Inputs, lambda, may_explore};
-use crate::learn::{ANY_MODEL, Belief, Located, ModelStats, Point};
+use crate::learn::{ANY_MODEL, Belief, Located, Point};
 use crate::route::candidates::Estimated;
-use std::cell::RefCell;
-use std::cmp::Ordering;
 use std::sync::Arc;
 use types::Usd;
 use types::axis::{AxisValue, OutputContract};
 use types::decision::{Arm, Decision, Exclusion, Terms};
 use types::directives::Directives;
-use types::matrix::{ModelIx, Tier};
-use workflows::{Estimate, Route, Workflow};
+use types::matrix::{Model, ModelIx, Tier};
+use workflows::{Estimate, Forecaster, Route, Workflow};
 
 /// An arm that was scored.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Scored {
-    pub(crate) workflow: Arc<Workflow>,
+    /// Position of its workflow among those that may run.
+    pub(crate) flow: usize,
     /// `None` for a workflow that chooses its models itself.
     pub(crate) model: Option<ModelIx>,
+}
+
+/// An arm before it is compared with the others.
+struct Draft {
+    scored: Scored,
+    terms: Terms,
+    utility: f64,
+    cost: Option<f64>,
+    cost_correction: f64,
+    outcomes: f64,
 }
 
 /// Probability that a wrong answer is caught by the checks, by contract: a form can be checked, prose not.
@@ -47,44 +57,36 @@ fn keeps_contract(contract: OutputContract, a: types::matrix::Abilities) -> f64 
 /// What each model would do with the request, alone; `assumed` is the price of those whose own is not known.
 pub(crate) fn estimates(
     inputs: &Inputs<'_>,
+    standing: &Standing,
     models: &[ModelIx],
     assumed: Option<types::matrix::Price>,
 ) -> Vec<Estimated> {
     let matrix = inputs.bundle.matrix();
     let facts = &inputs.profile.facts;
     let cell = inputs.profile.cell();
+    // The forecast is the same before and after learning, so that what is learned of the cost, as a factor on
+    // it, stays true: only times follow the lengths that were seen.
+    let cap = inputs.request.params.max_tokens.map_or(f64::INFINITY, f64::from);
+    let output = f64::from(facts.est_output_tokens).min(cap);
     let estimate = |ix: ModelIx| {
-        let (model, provider) = (matrix.model(ix)?, matrix.provider_of(ix)?);
-        let seen = inputs.statistics.model(&model.id);
-        // The forecast is the same before and after learning, so that what is learned of the cost, as a factor on
-        // it, stays true: only times follow the lengths that were seen.
-        let cap = inputs.request.params.max_tokens.map_or(f64::INFINITY, f64::from);
-        let output = f64::from(facts.est_output_tokens).min(cap);
-        let usual = seen
-            .filter(|s| s.output_tokens.n() >= 3.0)
-            .map_or(output, |s| s.output_tokens.median(f64::from(facts.est_output_tokens.max(1))).min(cap));
+        let (model, provider, stands) = (matrix.model(ix)?, matrix.provider_of(ix)?, standing.model(ix)?);
+        let usual =
+            stands.lengths.map_or(output, |l| l.median(f64::from(facts.est_output_tokens.max(1))).min(cap));
         let price = model
             .price
             .or(assumed)
             .map(|p| (f64::from(facts.est_input_tokens) * p.input + output * p.output) / 1e6);
         let cost = if provider.tier == Tier::Free { Some(0.0) } else { price };
-        let ttft = seen.map_or(model.prior.ttft_ms, |s| s.ttft.median(model.prior.ttft_ms));
-        let p95 = seen.map_or_else(
-            || crate::learn::Latency::default().p95(model.prior.ttft_ms),
-            |s| s.ttft.p95(model.prior.ttft_ms),
-        );
-        let per_token = 1e3 / model.prior.tokens_per_second.max(0.1);
-        let per_token = seen.map_or(per_token, |s| s.per_token.median(per_token));
         Some(Estimated {
             ix,
             tier: model.quality_tier,
             cost_known: cost.is_some(),
-            p95_ttft_ms: p95,
+            p95_ttft_ms: stands.p95_ttft_ms,
             estimate: Estimate {
                 success: model.prior.success(cell.family, cell.sub),
                 cost_usd: cost.unwrap_or(0.0),
-                ttft_ms: ttft,
-                total_ms: ttft + per_token * usual,
+                ttft_ms: stands.ttft_ms,
+                total_ms: stands.ttft_ms + stands.per_token_ms * usual,
             },
         })
     };
@@ -95,6 +97,7 @@ pub(crate) fn estimates(
 /// far below the best an arm may lie and still be explored.
 pub(crate) fn arms(
     inputs: &Inputs<'_>,
+    standing: &Standing,
     directives: &Directives,
     limits: &Limits,
     flows: &[Arc<Workflow>],
@@ -105,54 +108,43 @@ pub(crate) fn arms(
     let reference = config.cost_ref.unwrap_or_else(|| reference_cost(estimates));
     decision.cost_ref_usd = Usd::from_dollars(reference);
     let family = inputs.profile.task_family.value;
-    let Some(weights) = config.weights.get(inputs.profile.economic_policy.value.index()) else {
-        return (Vec::new(), 0.0);
-    };
-    let explores = may_explore(inputs);
+    let economy = inputs.profile.economic_policy.value.index();
+    let Some(weights) = config.weights.get(economy) else { return (Vec::new(), 0.0) };
+    let weight = weights.cost * directives.weights.cost;
     let young = inputs.statistics.seen_in(family) < config.young;
     let scorer = Scorer {
         inputs,
+        standing,
         directives,
         limits,
         estimates,
         lambda: lambda(inputs),
-        weight: weights.cost * directives.weights.cost,
+        weight,
         reference,
-        switching: switching(inputs, estimates, reference, weights.cost * directives.weights.cost),
-        beta: match (explores, young) {
+        switching: switching(inputs, estimates, reference, weight),
+        beta: match (may_explore(inputs), young) {
             (false, _) => (0.0, 0.0),
             (true, true) => (config.beta_young, config.beta_young),
             (true, false) => (config.beta, config.beta_young),
         },
         located: inputs.statistics.locate(&Point::new(*inputs.features, family, inputs.profile.sub_label)),
-        opinion: inputs.statistics.opinion.posterior(QUALITY_PRIOR, QUALITY_STRENGTH),
-        routes: RefCell::default(),
     };
-    let most = flows.len().saturating_mul(estimates.len());
-    let mut scored: Vec<(Scored, Arm)> = Vec::with_capacity(most);
-    for flow in flows {
-        scorer.routes.borrow_mut().clear();
-        let name: Arc<str> = flow.name.as_str().into();
-        if flow.has_primary() {
-            for e in estimates {
-                scorer.arm(flow, &name, Some(e), &mut scored, &mut decision.excluded);
-            }
-        } else if !estimates.is_empty() {
-            scorer.arm(flow, &name, None, &mut scored, &mut decision.excluded);
-        }
+    let mut drafts: Vec<Draft> = Vec::with_capacity(flows.len().saturating_mul(estimates.len()));
+    for (at, flow) in flows.iter().enumerate() {
+        scorer.flow(at, flow, &mut drafts, &mut decision.excluded);
     }
-    let mut terms: Vec<Terms> = scored.iter().map(|(_, a)| a.terms).collect();
-    level(&mut terms);
-    for ((_, arm), t) in scored.iter_mut().zip(terms) {
-        arm.utility = utility(&t, weights, &directives.weights);
-        arm.terms = t;
+    level(&mut drafts, |d| &mut d.terms);
+    for d in &mut drafts {
+        d.utility = utility(&d.terms, weights, &directives.weights);
     }
     // Ties go to the earlier workflow, then the earlier model: a stable sort of a stable list.
-    scored.sort_by(|a, b| b.1.utility.partial_cmp(&a.1.utility).unwrap_or(Ordering::Equal));
-    let value = scored.first().map_or(0.0, |(_, a)| a.utility + a.terms.price + a.terms.switching);
-    let (scored, arms) = scored.into_iter().unzip();
-    decision.arms = arms;
-    (scored, (1.0 - config.explore_within) * value.max(0.0))
+    let mut order: Vec<(f64, usize)> = drafts.iter().enumerate().map(|(i, d)| (d.utility, i)).collect();
+    order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
+    let ordered = || order.iter().filter_map(|(_, i)| drafts.get(*i));
+    let value = ordered().next().map_or(0.0, |d| d.utility + d.terms.price + d.terms.switching);
+    let any: Arc<str> = ANY_MODEL.into();
+    decision.arms = ordered().filter_map(|d| scorer.record(d, flows, &any)).collect();
+    (ordered().map(|d| d.scored).collect(), (1.0 - config.explore_within) * value.max(0.0))
 }
 
 /// What leaving the session's model is worth, in points of success: the prompt cache that would be lost, and
@@ -185,6 +177,7 @@ fn reference_cost(estimates: &[Estimated]) -> f64 {
 
 struct Scorer<'a> {
     inputs: &'a Inputs<'a>,
+    standing: &'a Standing,
     directives: &'a Directives,
     limits: &'a Limits,
     estimates: &'a [Estimated],
@@ -197,60 +190,78 @@ struct Scorer<'a> {
     /// β, and β of a model that was seen to change.
     beta: (f64, f64),
     located: Located,
-    /// What judges and people say on the whole.
-    opinion: f64,
-    /// Forecasts of a workflow's other routes, which do not depend on the primary model.
-    routes: RefCell<Vec<(*const Route, Option<Estimate>)>>,
+}
+
+/// A workflow with what its arms share.
+struct Flow<'a> {
+    at: usize,
+    flow: &'a Arc<Workflow>,
+    stands: &'a OfFlow,
+    forecasts: Forecaster<'a>,
+    /// Of the contract's form, where it is checked.
+    forms: Option<Forecaster<'a>>,
 }
 
 impl Scorer<'_> {
-    fn arm(
-        &self,
-        flow: &Arc<Workflow>,
-        flow_name: &Arc<str>,
-        e: Option<&Estimated>,
-        into: &mut Vec<(Scored, Arm)>,
-        out: &mut Vec<Exclusion>,
-    ) {
+    /// Scores the arms of a workflow.
+    fn flow(&self, at: usize, flow: &Arc<Workflow>, into: &mut Vec<Draft>, out: &mut Vec<Exclusion>) {
+        let Some(stands) = self.standing.flow(flow) else { return };
+        let contract = self.inputs.profile.output_contract.value;
+        let mut shared = Flow {
+            at,
+            flow,
+            stands,
+            forecasts: flow.forecaster(detection(contract), &|r| self.route(r)),
+            // Prose has no form to keep to; a form that is not kept is always noticed.
+            forms: contract_is_checked(contract)
+                .then(|| flow.forecaster(1.0, &|r| self.route(r).map(|x| Estimate { success: 0.9, ..x }))),
+        };
+        if flow.has_primary() {
+            for e in self.estimates {
+                self.arm(&mut shared, Some(e), into, out);
+            }
+        } else if !self.estimates.is_empty() {
+            self.arm(&mut shared, None, into, out);
+        }
+    }
+
+    fn arm(&self, of: &mut Flow<'_>, e: Option<&Estimated>, into: &mut Vec<Draft>, out: &mut Vec<Exclusion>) {
         let inputs = self.inputs;
         let model = e.and_then(|e| inputs.bundle.matrix().model(e.ix));
-        let name: Arc<str> = model.map_or_else(|| ANY_MODEL.into(), |m| m.id.clone());
-        let contract = inputs.profile.output_contract.value;
         let alone = e.map_or_else(Estimate::default, |e| e.estimate);
-        let forecast = flow.forecast(alone, detection(contract), &|r| self.route(r));
+        let forecast = of.forecasts.of(alone);
         let prior = forecast.success.clamp(0.01, 0.99);
-        let of_model = model.and_then(|m| inputs.statistics.model(&m.id));
-        let learned = inputs.statistics.workflow(&flow.name).and_then(|arms| arms.get(&name).copied());
-        let belief = inputs.statistics.believe(&self.located, learned, of_model, prior, self.beta.1 > 0.0);
+        let stands = of.stands.arm(e.map(|e| e.ix));
+        let belief = inputs.statistics.believe(&self.located, &stands.seat, prior, self.beta.1 > 0.0);
         let cost_known = e.is_none_or(|e| e.cost_known);
         let cost = forecast.cost_usd * belief.cost;
-        if let Some((reason, detail)) = self.breaks_limit(flow, cost, forecast.total_ms, &belief, cost_known)
+        if let Some((reason, detail)) =
+            self.breaks_limit(of.flow, cost, forecast.total_ms, &belief, cost_known)
         {
             out.push(Exclusion {
-                model: name,
-                workflow: Some(flow_name.clone()),
+                model: model.map_or_else(|| ANY_MODEL.into(), |m| m.id.clone()),
+                workflow: Some(of.stands.name.clone()),
                 reason: reason.into(),
                 rule: None,
                 detail: Some(detail),
             });
             return;
         }
-        let bonus = self.beta_of(of_model) * belief.doubt;
-        let stats = learned.and_then(|a| inputs.statistics.stats(a));
-        let schema = self.schema(flow, model, alone);
+        let bonus = self.beta_of(e) * belief.doubt;
+        let schema = self.schema(of, model, alone);
         let terms = Terms {
             success: belief.mean,
             bonus,
             optimistic: (belief.mean + bonus).min(1.0),
-            quality: stats.map_or(self.opinion, |a| a.quality.posterior(self.opinion, QUALITY_STRENGTH)),
-            schema: match stats {
-                Some(a) if contract_is_checked(contract) => a.contract.posterior(schema, QUALITY_STRENGTH),
+            quality: stands.quality,
+            schema: match stands.contract {
+                Some(seen) if of.forms.is_some() => seen.posterior(schema, QUALITY_STRENGTH),
                 _ => schema,
             },
             cost: 1.0,
             latency: self.latency(e, &forecast, alone),
             safety: 1.0,
-            preference: e.map_or(1.0, |e| self.directives.boost_of(e.ix).exp2() * self.option_boost(&name)),
+            preference: e.map_or(1.0, |e| self.directives.boost_of(e.ix).exp2() * self.option_boost(e.ix)),
             circuit: e.map_or(1.0, |e| (inputs.circuit)(e.ix).factor()),
             budget: 1.0,
             price: price(self.lambda, self.weight, cost_known.then_some(cost), self.reference),
@@ -260,32 +271,42 @@ impl Scorer<'_> {
                 .map_or(0.0, |(_, x)| x),
             prior,
         };
-        let arm = Arm {
-            workflow: flow_name.clone(),
-            model: name,
-            utility: 0.0,
+        into.push(Draft {
+            scored: Scored { flow: of.at, model: e.map(|e| e.ix) },
             terms,
-            expected_cost_usd: cost_known.then(|| Usd::from_dollars(cost)),
+            utility: 0.0,
+            cost: cost_known.then_some(cost),
             cost_correction: belief.cost,
             outcomes: belief.n,
-            propensity: 0.0,
-        };
-        into.push((Scored { workflow: flow.clone(), model: e.map(|e| e.ix) }, arm));
+        });
     }
 
-    fn beta_of(&self, model: Option<&ModelStats>) -> f64 {
-        if model.is_some_and(|m| m.reopened > 0) { self.beta.1 } else { self.beta.0 }
+    /// An arm as the record has it.
+    fn record(&self, d: &Draft, flows: &[Arc<Workflow>], any: &Arc<str>) -> Option<Arm> {
+        let model = d.scored.model.and_then(|ix| self.inputs.bundle.matrix().model(ix));
+        Some(Arm {
+            workflow: self.standing.flow(flows.get(d.scored.flow)?)?.name.clone(),
+            model: model.map_or_else(|| any.clone(), |m| m.id.clone()),
+            utility: d.utility,
+            terms: d.terms,
+            expected_cost_usd: d.cost.map(Usd::from_dollars),
+            cost_correction: d.cost_correction,
+            outcomes: d.outcomes,
+            propensity: 0.0,
+        })
+    }
+
+    fn beta_of(&self, e: Option<&Estimated>) -> f64 {
+        let reopened = e.and_then(|e| self.standing.model(e.ix)).is_some_and(|m| m.reopened);
+        if reopened { self.beta.1 } else { self.beta.0 }
     }
 
     /// Prior probability that the contract's form holds at the end of the workflow.
-    fn schema(&self, flow: &Workflow, model: Option<&Arc<types::matrix::Model>>, alone: Estimate) -> f64 {
+    fn schema(&self, of: &mut Flow<'_>, model: Option<&Arc<Model>>, alone: Estimate) -> f64 {
         let contract = self.inputs.profile.output_contract.value;
-        match model {
-            // Prose has no form to keep to.
-            Some(m) if contract_is_checked(contract) => {
-                let holds = Estimate { success: keeps_contract(contract, m.abilities), ..alone };
-                // A contract that does not hold is always noticed.
-                flow.forecast(holds, 1.0, &|r| self.route(r).map(|x| Estimate { success: 0.9, ..x })).success
+        match (&mut of.forms, model) {
+            (Some(forms), Some(m)) => {
+                forms.of(Estimate { success: keeps_contract(contract, m.abilities), ..alone }).success
             }
             _ => 1.0,
         }
@@ -299,14 +320,13 @@ impl Scorer<'_> {
     }
 
     /// The request's own `prefer`: utility × 2^0.3 per match, as a policy's `prefer` of default strength.
-    fn option_boost(&self, model: &str) -> f64 {
+    fn option_boost(&self, ix: ModelIx) -> f64 {
         let o = &self.inputs.request.options;
         if o.prefer.is_empty() {
             return 1.0;
         }
         let matrix = self.inputs.bundle.matrix();
         let pools = &self.inputs.bundle.pools;
-        let Some(ix) = matrix.find(model) else { return 1.0 };
         let matches = |s: &String| super::candidates::matches_any(std::slice::from_ref(s), ix, pools, matrix);
         match o.prefer.iter().position(matches) {
             // An order in the form of another gateway: each counts a little less than the one before.
@@ -345,24 +365,10 @@ impl Scorer<'_> {
     }
 
     fn route(&self, route: &Route) -> Option<Estimate> {
-        let key: *const Route = route;
-        if let Some((_, known)) = self.routes.borrow().iter().find(|(k, _)| *k == key) {
-            return *known;
-        }
-        let found = super::candidates::best(
-            route,
-            self.estimates,
-            &self.inputs.bundle.pools,
-            self.inputs.bundle.matrix(),
-        );
-        self.routes.borrow_mut().push((key, found));
-        found
+        let bundle = self.inputs.bundle;
+        super::candidates::best(route, self.estimates, &bundle.pools, bundle.matrix())
     }
 }
-
-/// Quality given success before anybody has said anything, and what that is worth in opinions.
-const QUALITY_PRIOR: f64 = 0.8;
-const QUALITY_STRENGTH: f64 = 8.0;
 
 const fn contract_is_checked(c: OutputContract) -> bool {
     matches!(c, OutputContract::Json | OutputContract::Schema | OutputContract::ToolCalls)

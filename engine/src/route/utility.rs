@@ -55,14 +55,15 @@ pub(crate) fn latency_factor(p95_ttft_ms: f64, budget_ms: f64) -> f64 {
 
 /// Puts Q, S and L of all arms on the scale of the best one: 1 for that. What all arms share would otherwise
 /// make success look cheaper than it is.
-pub(crate) fn level(arms: &mut [Terms]) {
-    let factors: [fn(&mut Terms) -> &mut f64; 3] =
-        [|t| &mut t.quality, |t| &mut t.schema, |t| &mut t.latency];
-    for factor in factors {
-        let best = arms.iter_mut().map(|t| *factor(t)).fold(0.0_f64, f64::max);
-        if best > 0.0 {
-            arms.iter_mut().for_each(|t| *factor(t) /= best);
-        }
+pub(crate) fn level<T>(arms: &mut [T], terms: impl Fn(&mut T) -> &mut Terms) {
+    let best = arms
+        .iter_mut()
+        .map(&terms)
+        .fold([0.0_f64; 3], |[q, s, l], t| [q.max(t.quality), s.max(t.schema), l.max(t.latency)]);
+    // Where no arm has any of a factor, there is nothing to compare.
+    let [q, s, l] = best.map(|x| if x > 0.0 { x } else { 1.0 });
+    for t in arms.iter_mut().map(terms) {
+        (t.quality, t.schema, t.latency) = (t.quality / q, t.schema / s, t.latency / l);
     }
 }
 
@@ -107,8 +108,8 @@ mod tests {
         fn what_all_arms_share_changes_no_utility(p in 0.1_f64..0.9, q in 0.2_f64..1.0, c in 0.0_f64..2.0) {
             let mut plain = [terms(p, c, 100.0), terms(p / 2.0, c / 2.0, 100.0)];
             let mut dimmed = plain.map(|t| Terms { quality: t.quality * q, schema: t.schema * q, ..t });
-            level(&mut plain);
-            level(&mut dimmed);
+            level(&mut plain, |t| t);
+            level(&mut dimmed, |t| t);
             for (a, b) in plain.iter().zip(&dimmed) {
                 let (w, m) = (Config::default().weights[1], TermWeights::default());
                 prop_assert!((utility(a, &w, &m) - utility(b, &w, &m)).abs() < 1e-9);
