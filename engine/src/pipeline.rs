@@ -160,9 +160,10 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         })
     });
     let afterwards = inner.afterwards(&tree.admission);
-    let run = async move {
+    // Boxed once: a run is large, and would be copied with every hand it passes through.
+    let run = Box::pin(async move {
         let calls = Arc::new(calls);
-        let done = workflows::run(workflow, input, calls.clone()).await;
+        let done = Box::pin(workflows::run(workflow, input, calls.clone())).await;
         if let (Some(later), Some(afterwards)) = (done.later, afterwards) {
             afterwards.begin(later, calls);
         }
@@ -170,12 +171,12 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
             Some(respond) => Box::pin(respond.answered(done.ending)).await,
             None => done.ending,
         }
-    };
+    });
 
     // settle, assess: in `Tree`, whichever way the run ends; learn follows the log
     match request.stream {
         true => {
-            let (run, chunks) = (Some(Box::pin(run) as _), chunks.unwrap_or_else(|| mpsc::channel(1).1));
+            let (run, chunks) = (Some(run as _), chunks.unwrap_or_else(|| mpsc::channel(1).1));
             let flow = Flow { run, chunks, tree, deadline, ready: VecDeque::new(), answers, end: None };
             Ok(Answer::Live(flow.start(describe).await?))
         }

@@ -103,7 +103,7 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
     let root = Frame::root(&host.workflow.root, "", &env, host.purse.clone());
     let mut first = None;
     if let (Some(flow), Some(sink)) = (flow, &host.input.sink) {
-        match live::run(&host, &root, &flow, sink).await {
+        match Box::pin(live::run(&host, &root, &flow, sink)).await {
             live::Live::Ended(ending) => {
                 let cells = root.into_cells();
                 return Finished { later: Later::of(host, env, cells, &ending), ending: *ending };
@@ -111,7 +111,8 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
             live::Live::Instead(result) => first = Some((flow.chain.generate, result)),
         }
     }
-    let end = walk::root(&host, &root, first).await;
+    // Boxed, like what flows above: whoever holds this run moves it about, and need not move both ways of going on.
+    let end = Box::pin(walk::root(&host, &root, first)).await;
     let cells = root.into_cells();
     let more = host.workflow.root.nodes.iter().any(crate::node::Node::is_later);
     let ending = ended(&host, end, more);
