@@ -89,42 +89,63 @@ fn entry(matrix: &[f64], i: usize, j: usize) -> f64 {
     matrix.get(packed(i, j)).copied().unwrap_or(0.0)
 }
 
-/// (α·I + S)⁻¹ by Cholesky: A = LLᵀ, A⁻¹ = L⁻ᵀL⁻¹. A is positive definite, for α is.
+/// A row of a square matrix.
+type Row = [f64; DIMENSIONS];
+static NOTHING: Row = [0.0; DIMENSIONS];
+
+fn row(matrix: &[Row; DIMENSIONS], i: usize) -> &Row {
+    matrix.get(i).unwrap_or(&NOTHING)
+}
+
+/// (α·I + S)⁻¹ by Cholesky: A = LLᵀ, A⁻¹ = L⁻ᵀL⁻¹. A is positive definite, for α is. L⁻¹ is kept by its columns,
+/// so that every sum runs along two rows.
 fn invert(s: &[f64]) -> Vec<f64> {
-    let mut l = s.to_vec();
-    let set = |m: &mut Vec<f64>, i: usize, j: usize, x: f64| {
-        if let Some(e) = m.get_mut(packed(i, j)) {
-            *e = x;
-        }
-    };
-    for j in 0..DIMENSIONS {
-        let square: f64 = (0..j).map(|k| entry(&l, j, k).powi(2)).sum();
-        let diagonal = (entry(&l, j, j) + ALPHA - square).max(1e-9).sqrt();
-        set(&mut l, j, j, diagonal);
-        for i in j + 1..DIMENSIONS {
-            let dot: f64 = (0..j).map(|k| entry(&l, i, k) * entry(&l, j, k)).sum();
-            let x = (entry(&l, i, j) - dot) / diagonal;
-            set(&mut l, i, j, x);
-        }
-    }
-    // L⁻¹, in place of L, row by row.
-    let mut inv = vec![0.0; PACKED];
+    let (mut l, mut columns) = ([NOTHING; DIMENSIONS], [NOTHING; DIMENSIONS]);
     for i in 0..DIMENSIONS {
-        let diagonal = entry(&l, i, i);
-        set(&mut inv, i, i, 1.0 / diagonal);
-        for j in 0..i {
-            let dot: f64 = (j..i).map(|k| entry(&l, i, k) * entry(&inv, k, j)).sum();
-            set(&mut inv, i, j, -dot / diagonal);
-        }
-    }
-    let mut out = vec![0.0; PACKED];
-    for i in 0..DIMENSIONS {
+        let mut own: Row = NOTHING;
         for j in 0..=i {
-            let dot: f64 = (i..DIMENSIONS).map(|k| entry(&inv, k, i) * entry(&inv, k, j)).sum();
-            set(&mut out, i, j, dot);
+            let other = if i == j { &own } else { row(&l, j) };
+            let rest = entry(s, i, j) - along(&own, other, 0, j);
+            let x = match i == j {
+                true => (rest + ALPHA).max(1e-9).sqrt(),
+                false => rest / other.get(j).copied().unwrap_or(1.0),
+            };
+            if let Some(e) = own.get_mut(j) {
+                *e = x;
+            }
         }
+        if let Some(r) = l.get_mut(i) {
+            *r = own;
+        }
+    }
+    for (j, column) in columns.iter_mut().enumerate() {
+        for i in j..DIMENSIONS {
+            let own = row(&l, i);
+            let diagonal = own.get(i).copied().unwrap_or(1.0);
+            let x = if i == j { 1.0 } else { -along(own, column, j, i) } / diagonal;
+            if let Some(e) = column.get_mut(i) {
+                *e = x;
+            }
+        }
+    }
+    let mut out = Vec::with_capacity(PACKED);
+    for (i, a) in columns.iter().enumerate() {
+        out.extend(columns.iter().take(i + 1).map(|b| along(a, b, i, DIMENSIONS)));
     }
     out
+}
+
+/// Sum of products of two rows from one place up to another.
+fn along(a: &Row, b: &Row, from: usize, to: usize) -> f64 {
+    let (a, b) = (a.get(from..to).unwrap_or_default(), b.get(from..to).unwrap_or_default());
+    let (a, b) = (a.as_chunks::<4>(), b.as_chunks::<4>());
+    let mut lanes = [0.0; 4];
+    for (x, y) in a.0.iter().zip(b.0) {
+        for ((l, x), y) in lanes.iter_mut().zip(x).zip(y) {
+            *l += x * y;
+        }
+    }
+    lanes.iter().sum::<f64>() + a.1.iter().zip(b.1).map(|(x, y)| x * y).sum::<f64>()
 }
 
 /// Rows of the dense block are padded to whole lanes.
