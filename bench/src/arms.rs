@@ -102,6 +102,7 @@ fn bundle(models: u16) -> Result<Bundle, Failure> {
         scripts: Vec::new(),
         workflows: Vec::new(),
         runner: true,
+        around: None,
     };
     let matrix = Matrix::new(vec![provider()], (0..models).map(model).collect());
     let (bundle, problems) = Bundle::load(Arc::new(matrix), &files);

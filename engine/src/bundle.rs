@@ -1,7 +1,9 @@
 //! One checked configuration: matrix, rules, policies, workflows. Swapped whole, never in parts.
 
 use crate::about::Asks;
+use crate::outside::Surroundings;
 use crate::route;
+use crate::tools::Registry;
 use std::sync::Arc;
 use types::diagnostic::{Diagnostic, Severity};
 use types::directives::Pools;
@@ -23,6 +25,8 @@ pub struct Files {
     pub workflows: Vec<SourceFile>,
     /// Whether something runs tests against code.
     pub runner: bool,
+    /// What the tools that are declared are checked against; `None` = nothing is known.
+    pub around: Option<Arc<dyn Surroundings>>,
 }
 
 /// A checked configuration.
@@ -41,6 +45,7 @@ pub struct Bundle {
     runner: bool,
     /// How its arms stand, as far as what was learned goes.
     pub(crate) standings: route::Standings,
+    pub(crate) tools: Arc<Registry>,
 }
 
 impl std::fmt::Debug for Bundle {
@@ -80,6 +85,7 @@ impl Bundle {
             sections.sets = f.take("sets");
             sections.approvers = f.take("approvers");
             sections.redaction = f.take("redaction");
+            sections.tools = f.take("tools");
             sections.rules = f.take("rules");
             for key in LATER {
                 if let Some(n) = f.take(key) {
@@ -106,6 +112,7 @@ impl Bundle {
                 r.error("205", *span, format!("workflow `{name}` does not exist")).hint = Some(hint);
             }
         }
+        let tools = Registry::lower(&mut r, sections.tools, &known, files.around.as_deref());
         let off = |f: &&SourceFile| !disabled.iter().any(|(name, _)| name == f.stem());
         let sources: Vec<SourceFile> = shipped.iter().chain(&files.workflows).filter(off).cloned().collect();
 
@@ -126,12 +133,13 @@ impl Bundle {
         let (policies, found) = policies::load(&files.rules, &policy_sections, &files.scripts, &names);
         let pools: Vec<String> = policies.pools().keys().cloned().collect();
         let variables = policies::request_variables();
+        let specs = tools.specs();
         let (library, in_workflows) = workflows::load(
             &sources,
             &workflows::Names {
                 matrix: &matrix,
                 pools: &pools,
-                tools: &[],
+                tools: &specs,
                 runner: files.runner,
                 language: &*language,
                 variables: &variables,
@@ -159,6 +167,7 @@ impl Bundle {
                 language,
                 runner: files.runner,
                 standings: route::Standings::default(),
+                tools: Arc::new(tools),
             }),
             problems,
         )
@@ -190,18 +199,25 @@ impl Bundle {
         &self.matrix
     }
 
+    /// What workflows know of the tools that are declared.
+    #[must_use]
+    pub fn tools(&self) -> Vec<Arc<workflows::ToolSpec>> {
+        self.tools.specs()
+    }
+
     /// A workflow made from files of its own time, with the names of today.
     pub(crate) fn compile(&self, files: &[SourceFile], name: &str) -> Option<Arc<workflows::Workflow>> {
         self.load_workflows(files).0.get(name).cloned()
     }
 
     fn load_workflows(&self, files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
+        let specs = self.tools.specs();
         let pools: Vec<String> = self.pools.keys().cloned().collect();
         let variables = policies::request_variables();
         let names = workflows::Names {
             matrix: &self.matrix,
             pools: &pools,
-            tools: &[],
+            tools: &specs,
             runner: self.runner,
             language: &*self.language,
             variables: &variables,
@@ -246,6 +262,7 @@ struct Sections<'a> {
     sets: Option<&'a Node>,
     approvers: Option<&'a Node>,
     redaction: Option<&'a Node>,
+    tools: Option<&'a Node>,
     rules: Option<&'a Node>,
 }
 

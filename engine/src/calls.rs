@@ -7,6 +7,7 @@ use crate::config::Retry;
 use crate::ledger::{Ledger, Place};
 use crate::outside::Outside;
 use crate::route::{Candidates, resolve};
+use crate::tools::{self, Toolbox};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, StreamExt};
 use rand::rngs::StdRng;
@@ -21,7 +22,10 @@ use types::profile::WorkloadProfile;
 use types::provider::{Call, ChatProvider, Edits, Error, ErrorKind, Reply};
 use types::run::{AtMost, CallError, CallRecord};
 use types::{Chunk, Completion, Report, Usage, Usd};
-use workflows::{Ask, CheckAsk, Failure, Generated, Purse, Route, Strategy, World};
+use workflows::{
+    Ask, CheckAsk, Failure, Generated, Purse, Route, Strategy, ToolAsk, ToolFailure, ToolReply, ToolSpec,
+    World,
+};
 
 mod hedges;
 mod log;
@@ -62,6 +66,8 @@ pub(crate) struct Calls {
     pub(crate) seed: u64,
     /// What lies outside besides models.
     pub(crate) outside: Outside,
+    /// The tools that it may call.
+    pub(crate) tools: Toolbox,
     /// Calls made so far, for their identifiers.
     pub(crate) made: Arc<AtomicU32>,
     /// Where the calls are told besides; for who asks one question at a time.
@@ -199,6 +205,14 @@ impl World for Calls {
 
     fn check(&self, ask: CheckAsk) -> BoxFuture<'_, Report> {
         Box::pin(self.outside.check(ask))
+    }
+
+    fn tool_named(&self, name: &str) -> Option<Arc<ToolSpec>> {
+        self.tools.named(name)
+    }
+
+    fn tool(&self, ask: ToolAsk) -> BoxFuture<'_, Result<ToolReply, ToolFailure>> {
+        Box::pin(tools::call(self, ask))
     }
 }
 

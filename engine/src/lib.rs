@@ -38,6 +38,7 @@ mod said;
 mod settle;
 pub mod shadow;
 mod sticky;
+mod tools;
 mod who;
 
 pub use answer::{Admission, Answer, Event, Head, Live, Tail, Whole};

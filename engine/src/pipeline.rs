@@ -21,6 +21,7 @@ use crate::route;
 use crate::settle::{self, Tree};
 use crate::shadow::{Moment, Note};
 use crate::sticky::{Holder, Kept};
+use crate::tools::{self, Toolbox};
 use crate::who::Who;
 use crate::{Inner, View};
 use std::collections::VecDeque;
@@ -125,6 +126,18 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         },
         seed,
         outside: inner.outside(),
+        tools: Toolbox::new(
+            view.bundle.tools.clone(),
+            &who.principal.tenant.id,
+            tools::Guard {
+                view: view.clone(),
+                scope: scope.clone(),
+                tools: respond::of_tools(directives.further.as_deref()),
+                demands: tree.demands.as_deref().cloned(),
+                trace: trace.clone(),
+            },
+            inner.background.get().cloned(),
+        ),
         made: Arc::new(AtomicU32::new(0)),
         log: None,
     };

@@ -8,6 +8,7 @@ use crate::demands::Demands;
 use crate::error::{Error, Kind};
 use crate::redact::{Blocked, Redaction};
 use crate::rewrite::blocked;
+use crate::tools;
 use crate::who::Who;
 use policies::{Phase, Response, RunSoFar, ToolCall};
 use std::sync::Arc;
@@ -248,14 +249,7 @@ impl Respond {
     }
 
     fn so_far(&self) -> RunSoFar {
-        let (cost, calls) = self.again.calls.ledger.so_far();
-        RunSoFar {
-            workflow: self.again.input.trace.snapshot().workflow,
-            iterations: 0,
-            cost_usd: cost.dollars(),
-            calls,
-            elapsed_ms: u64::try_from(self.again.calls.started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        }
+        tools::so_far(&self.again.calls, &self.again.input.trace)
     }
 }
 
@@ -286,7 +280,7 @@ impl Again {
 }
 
 /// What a rule of a later phase redacts before the client sees it: there, what comes in is the answer.
-fn in_answers(further: &Further) -> Vec<Set<types::directives::Redact>> {
+pub(crate) fn in_answers(further: &Further) -> Vec<Set<types::directives::Redact>> {
     let mut rules: Vec<_> = further.redact.iter().filter(|r| r.value.place != Place::Logs).cloned().collect();
     for r in &mut rules {
         r.value.place = Place::Output;

@@ -397,7 +397,9 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         })),
         config: server.engine.clone(),
     });
-    engine.give(services::outside(&server.runner, &server.tools).map_err(Error::Services)?);
+    engine.give(
+        services::outside(&server.runner, &server.tools, &settings.environment).map_err(Error::Services)?,
+    );
     engine.redact_with(plane.redaction_key());
     let tasks = Tasks::default();
     let work = tasks.clone();

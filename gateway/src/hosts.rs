@@ -22,6 +22,16 @@ pub(crate) enum Refused {
     Host,
 }
 
+impl Refused {
+    /// The same to who calls tools.
+    pub(crate) const fn for_tools(self) -> &'static str {
+        match self {
+            Refused::Address(why) => why,
+            Refused::Host => "its host is not among those that may be asked (tools.allow_hosts)",
+        }
+    }
+}
+
 impl Config {
     /// Whether an address may be spoken to.
     ///

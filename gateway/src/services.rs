@@ -1,6 +1,7 @@
 //! Services of the operator's own that workflows ask: tools and checks over HTTP.
 
-use crate::hosts::{Config, Refused};
+use crate::config::Environment;
+use crate::hosts::Config;
 use bytes::Bytes;
 use engine::outside::{Fetch, Outside, Request, Response};
 use futures_util::future::BoxFuture;
@@ -11,19 +12,22 @@ use std::sync::Arc;
 struct Services {
     hosts: Config,
     out: Outgoing,
+    /// Holds the secrets of tools.
+    environment: Environment,
 }
 
 impl Fetch for Services {
     fn fetch(&self, r: Request) -> BoxFuture<'_, Result<Response, String>> {
         Box::pin(async move {
-            self.hosts.check(&r.url).map_err(|e| match e {
-                Refused::Address(why) => why.to_owned(),
-                Refused::Host => {
-                    "its host is not among those that may be asked (tools.allow_hosts)".to_owned()
-                }
-            })?;
+            self.hosts.check(&r.url).map_err(|e| e.for_tools().to_owned())?;
+            let mut headers = r.headers;
+            if let Some(auth) = r.auth {
+                let secret = self.environment.get(&auth.env);
+                let secret = secret.ok_or_else(|| format!("the environment has no variable {}", auth.env))?;
+                headers.push((auth.header, format!("{}{secret}", auth.prefix)));
+            }
             let body = r.body.map(|b| Bytes::from(b.to_string()));
-            let (status, body) = self.out.call(r.method, &r.url, &r.headers, body, r.timeout).await?;
+            let (status, body) = self.out.call(r.method, &r.url, &headers, body, r.timeout).await?;
             Ok(Response { status, body })
         })
     }
@@ -33,11 +37,19 @@ impl Fetch for Services {
 ///
 /// # Errors
 /// In words: TLS cannot be had.
-pub(crate) fn outside(runner: &crate::runner::Config, hosts: &Config) -> Result<Outside, String> {
+pub(crate) fn outside(
+    runner: &crate::runner::Config,
+    hosts: &Config,
+    environment: &Environment,
+) -> Result<Outside, String> {
     let runner = runner.enabled.then(|| crate::runner::Runner::new(runner));
     let fetch = match hosts.allow_hosts.is_empty() {
         true => None,
-        false => Some(Services { hosts: hosts.clone(), out: Outgoing::new(hosts.allow_private)? }),
+        false => Some(Services {
+            hosts: hosts.clone(),
+            out: Outgoing::new(hosts.allow_private)?,
+            environment: environment.clone(),
+        }),
     };
     Ok(Outside {
         runner: runner.map(|r| Arc::new(r) as Arc<dyn types::runner::CodeRunner>),

@@ -15,6 +15,7 @@ pub mod client;
 pub mod folder;
 pub mod house;
 pub mod openapi;
+pub mod service;
 pub mod vendor;
 
 use std::time::Duration;

@@ -52,11 +52,12 @@ pub use points::{Line, Points};
 pub use retry::Retry;
 pub use route::{Apart, Route, Strategy};
 pub use run::{Later, run};
+pub use schema::check_schema;
 pub use trace::Trace;
 pub use validators::{Snippet, detector, impossible, snippets, test_output};
 pub use world::{
-    Ask, CacheAsk, Cached, CheckAsk, Distinct, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated,
-    Moment, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,
+    Ask, CacheAsk, Cached, CheckAsk, Consent, Distinct, EffectId, EffectKind, Failure, GateAsk, GateReply,
+    Generated, Moment, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,
 };
 
 /// Names of the validators that workflows and directives may use.

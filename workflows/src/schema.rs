@@ -41,6 +41,14 @@ impl Schema {
     }
 }
 
+/// Whether a JSON value is a schema that the arguments of tools can be held to.
+///
+/// # Errors
+/// Why not.
+pub fn check_schema(schema: &Json) -> Result<(), String> {
+    Schema::new(schema).map(|_| ())
+}
+
 /// A request that asks for nothing.
 fn nobody() -> Option<&'static ChatRequest> {
     static REQUEST: OnceLock<Option<ChatRequest>> = OnceLock::new();

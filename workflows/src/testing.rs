@@ -187,6 +187,7 @@ pub(crate) fn tools() -> Vec<Arc<ToolSpec>> {
             timeout: Duration::from_secs(10),
             interruptible: true,
             trusted: name == "look",
+            workflows: None,
         })
     };
     vec![

@@ -15,7 +15,9 @@ use types::{Report, Verdict};
 mod ask;
 mod model;
 
-pub use ask::{CacheAsk, Cached, CheckAsk, GateAsk, GateReply, ToolAsk, ToolFailure, ToolReply, ToolSpec};
+pub use ask::{
+    CacheAsk, Cached, CheckAsk, Consent, GateAsk, GateReply, ToolAsk, ToolFailure, ToolReply, ToolSpec,
+};
 pub use model::{Ask, Distinct, Failure, Generated, Spread};
 
 /// What kind of effect.

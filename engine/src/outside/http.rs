@@ -15,6 +15,7 @@ pub(super) async fn check(fetch: Option<&dyn Fetch>, ask: &CheckAsk) -> Report {
         method: "POST",
         url: url.to_owned(),
         headers: Vec::new(),
+        auth: None,
         body: Some(json!({
             "answer": ask.completion.text(), "model": ask.completion.model,
             "question": ask.with.get("question"),

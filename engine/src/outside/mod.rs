@@ -31,10 +31,35 @@ pub struct Request {
     pub url: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
+    /// A header whose value only whoever sends it knows.
+    pub auth: Option<Auth>,
     /// JSON; `None` = no body.
     pub body: Option<Value>,
     /// Longest time for all of it.
     pub timeout: Duration,
+}
+
+/// A header with a secret. The secret itself is not in it: it comes from the environment when a request is sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Auth {
+    /// Name of the header, in lower case.
+    pub header: String,
+    /// Stands before the secret.
+    pub prefix: String,
+    /// The variable of the environment that holds the secret.
+    pub env: String,
+}
+
+/// What whoever loads a configuration knows of the machine it is for.
+pub trait Surroundings: std::fmt::Debug + Send + Sync {
+    /// Whether tools may ask an address.
+    ///
+    /// # Errors
+    /// Why not.
+    fn may_ask(&self, url: &str) -> Result<(), String>;
+
+    /// Whether the environment has a variable.
+    fn has_secret(&self, env: &str) -> bool;
 }
 
 /// What a service answered.

@@ -194,6 +194,7 @@ impl World for Stage {
                 timeout: Duration::from_secs(30),
                 interruptible: true,
                 trusted: false,
+                workflows: None,
             })
         })
     }

@@ -44,6 +44,7 @@ impl Table {
             scripts: vec![],
             workflows: vec![],
             runner: true,
+            around: None,
         };
         let (bundle, problems) = Bundle::load(Arc::new(Matrix::new(vec![provider()], models)), &files);
         let router = Router::new(bundle.unwrap_or_else(|| panic!("{problems:?}")));

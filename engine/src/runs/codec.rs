@@ -8,7 +8,7 @@ use types::matrix::Model;
 use types::provider::{self, ErrorKind};
 use types::run::CallRecord;
 use types::{Completion, Report};
-use workflows::{Cached, Failure, GateReply, Generated, ToolFailure, ToolReply};
+use workflows::{Cached, Consent, Failure, GateReply, Generated, ToolFailure, ToolReply};
 
 /// Finds a model by its name; `None` = the configuration has it no longer.
 pub(super) type Models = dyn Fn(&str) -> Option<Arc<Model>> + Send + Sync;
@@ -132,6 +132,7 @@ enum ToolRefusal {
     Timeout,
     Failed(String),
     InDoubt,
+    Approval(Vec<Consent>),
 }
 
 /// Writes down what a tool answered.
@@ -146,6 +147,7 @@ pub(super) fn write_tool(result: &Result<ToolReply, ToolFailure>) -> Value {
                 ToolFailure::Timeout => ToolRefusal::Timeout,
                 ToolFailure::Failed(s) => ToolRefusal::Failed(s),
                 ToolFailure::InDoubt => ToolRefusal::InDoubt,
+                ToolFailure::Approval(groups) => ToolRefusal::Approval(groups),
             };
             json!({"error": e})
         }
@@ -172,6 +174,7 @@ pub(super) fn read_tool(value: Value) -> Result<Result<ToolReply, ToolFailure>, 
             ToolRefusal::Timeout => ToolFailure::Timeout,
             ToolRefusal::Failed(s) => ToolFailure::Failed(s),
             ToolRefusal::InDoubt => ToolFailure::InDoubt,
+            ToolRefusal::Approval(groups) => ToolFailure::Approval(groups),
         }),
     })
 }
@@ -303,6 +306,11 @@ mod tests {
             Err(ToolFailure::Timeout),
             Err(ToolFailure::Failed("x".into())),
             Err(ToolFailure::InDoubt),
+            Err(ToolFailure::Approval(vec![Consent {
+                group: "ops".to_owned(),
+                reason: "it sends".to_owned(),
+                expires_ms: 5,
+            }])),
         ];
         for tool in tools {
             assert_eq!(read_tool(write_tool(&tool)).unwrap(), tool);

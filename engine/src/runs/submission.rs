@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use types::directives::{Further, RuleId, Set};
 use types::expr::{Language, Scope};
 use types::{ChatRequest, Usd};
 
@@ -80,6 +81,43 @@ pub(super) struct Given {
     /// The body as policies changed it; `None` = as it came.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) request: Option<String>,
+    /// What rules say of tools.
+    #[serde(default, skip_serializing_if = "Tools::is_empty")]
+    pub(super) tools: Tools,
+}
+
+/// What rules say of tools, each with the rule that says it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Tools {
+    allow: Vec<(String, Vec<String>)>,
+    deny: Vec<(String, String)>,
+}
+
+impl Tools {
+    pub(super) fn of(further: Option<&Further>) -> Self {
+        let Some(f) = further else { return Tools::default() };
+        Tools {
+            allow: f.allow_tools.iter().map(|s| (s.rule.to_string(), s.value.clone())).collect(),
+            deny: f.deny_tools.iter().map(|s| (s.rule.to_string(), s.value.clone())).collect(),
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.allow.is_empty() && self.deny.is_empty()
+    }
+
+    /// As directives; `None` = nothing is said.
+    pub(super) fn read(&self) -> Option<Further> {
+        if self.is_empty() {
+            return None;
+        }
+        let set = |rule: &str| RuleId::from(rule);
+        Some(Further {
+            allow_tools: self.allow.iter().map(|(r, v)| Set { rule: set(r), value: v.clone() }).collect(),
+            deny_tools: self.deny.iter().map(|(r, v)| Set { rule: set(r), value: v.clone() }).collect(),
+            ..Further::default()
+        })
+    }
 }
 
 /// The variables that expressions of a run may read, with their values, as they can be written down.

@@ -49,6 +49,7 @@ fn tools() -> Vec<Arc<ToolSpec>> {
             timeout: Duration::from_secs(10),
             interruptible: true,
             trusted: true,
+            workflows: None,
         })
     };
     vec![tool("look", SideEffect::None), tool("send", SideEffect::Unsafe)]

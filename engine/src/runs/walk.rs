@@ -4,7 +4,7 @@ use super::drive::{Signals, Stop, drive};
 use super::keeper::{Keeper, Lost};
 use super::outside::Out;
 use super::state::{Keep, Shared};
-use super::submission::{Given, Submission, write_scope};
+use super::submission::{Given, Submission, Tools, write_scope};
 use super::tape::Tape;
 use super::world::Recorder;
 use super::{Service, end, plan};
@@ -17,7 +17,8 @@ use crate::limits::Held;
 use crate::pipeline::{self, Decided};
 use crate::route::Candidates;
 use crate::settle::{self, Tree};
-use crate::{Outside, View, respond};
+use crate::tools::{Guard, Toolbox};
+use crate::{Background, Outside, View, respond};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -237,6 +238,7 @@ async fn first(
         wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
         request: (*request.body() != *submission.body.as_bytes())
             .then(|| String::from_utf8_lossy(request.body()).into_owned()),
+        tools: Tools::of(directives.further.as_deref()),
     };
     service.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, &workflow)).await?;
     keeper.choose(chosen(&workflow));
@@ -344,7 +346,7 @@ struct Admitted {
 
 fn assemble(
     service: &Service,
-    view: &View,
+    view: &Arc<View>,
     made: Made,
     entries: Vec<Entry>,
     admitted: Admitted,
@@ -357,7 +359,8 @@ fn assemble(
     let (ledger, before, after, trace) =
         (Ledger::default(), Ledger::default(), Ledger::default(), Trace::default());
     let inner = &service.engine.0;
-    let calls = calls(view, &made, &admission, (&ledger, &after), inner.outside());
+    let reach = Beyond { outside: inner.outside(), background: Some(service.start.clone()) };
+    let calls = calls(view, &made, &admission, (&ledger, &after), reach, &trace);
     let after = Arc::new(calls.clone());
     let out = Arc::new(Out { calls, before: before.clone() });
     let profile = profiler::profile(&made.request);
@@ -386,14 +389,31 @@ fn assemble(
     Walk { shared, run, tree, after }
 }
 
+/// What a walk reaches besides models; nothing where it only repeats.
+#[derive(Default)]
+struct Beyond {
+    outside: Outside,
+    background: Option<Background>,
+}
+
 fn calls(
-    view: &View,
+    view: &Arc<View>,
     made: &Made,
     admission: &Admission,
     ledgers: (&Ledger, &Ledger),
-    outside: Outside,
+    beyond: Beyond,
+    trace: &Trace,
 ) -> Calls {
     let given = &made.given;
+    let guard = Guard {
+        view: view.clone(),
+        scope: view.bundle.language.scope(None, given.scope.clone()),
+        tools: given.tools.read(),
+        // What could be demanded keeps a request from becoming a run.
+        demands: None,
+        trace: trace.clone(),
+    };
+    let tenant = &admission.who.principal.tenant.id;
     Calls {
         reach: view.reach.clone(),
         request: made.request.clone(),
@@ -411,7 +431,8 @@ fn calls(
             ..Ceilings::default()
         },
         seed: made.seed,
-        outside,
+        outside: beyond.outside,
+        tools: Toolbox::new(view.bundle.tools.clone(), tenant, guard, beyond.background),
         made: Arc::new(AtomicU32::new(0)),
         log: None,
     }
@@ -512,9 +533,10 @@ pub(super) async fn repetition(
         headers: Arc::default(),
     };
     let (ledger, after) = (Ledger::default(), Ledger::default());
-    let calls = calls(&view, &made, &admission, (&ledger, &after), Outside::default());
+    let trace = Trace::default();
+    let calls = calls(&view, &made, &admission, (&ledger, &after), Beyond::default(), &trace);
     let out = Arc::new(Out { calls, before: Ledger::default() });
-    let run = walk_of(&view, &made, shared.clone(), out, Trace::default(), &head.id);
+    let run = walk_of(&view, &made, shared.clone(), out, trace, &head.id);
     Ok((shared, run))
 }
 

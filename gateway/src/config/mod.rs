@@ -158,6 +158,7 @@ pub fn load_untested(
         scripts: sources.scripts.clone(),
         workflows: sources.workflows.clone(),
         runner: server.runner.enabled,
+        around: Some(Arc::new(Around { hosts: server.tools.clone(), environment: environment.clone() })),
     };
     let (bundle, found) = Bundle::load(Arc::new(matrix), &files);
     problems.extend(found);
@@ -171,6 +172,23 @@ pub fn load_untested(
     let hash = hash(&texts, simulated);
     let bundle = bundle.filter(|_| !broken).map(|b| b.named(hash.clone()));
     Loaded { server, bundle, problems, texts: sources.texts(), files: texts, hash }
+}
+
+/// What tools are checked against: the hosts that may be asked, and the environment of their secrets.
+#[derive(Debug)]
+struct Around {
+    hosts: crate::hosts::Config,
+    environment: Environment,
+}
+
+impl engine::outside::Surroundings for Around {
+    fn may_ask(&self, url: &str) -> Result<(), String> {
+        self.hosts.check(url).map_err(|e| e.for_tools().to_owned())
+    }
+
+    fn has_secret(&self, env: &str) -> bool {
+        self.environment.get(env).is_some()
+    }
 }
 
 /// Names a bundle by its texts: BLAKE3, the first 16 hexadecimal digits.

@@ -152,6 +152,12 @@ impl Cx<'_> {
         self.names.tools
     }
 
+    /// The tools that were declared for this workflow.
+    pub(crate) fn own_tools(&self) -> impl Iterator<Item = &Arc<ToolSpec>> {
+        let own = self.r.file.stem();
+        self.names.tools.iter().filter(move |t| t.is_declared_for(own))
+    }
+
     /// The tool of that name.
     pub(crate) fn tool(&self, name: &str) -> Option<&Arc<ToolSpec>> {
         self.names.tools.iter().find(|t| *t.name == *name)

@@ -18,6 +18,8 @@ use types::doc::{self, Fields};
 use types::expr::Type;
 use types::runs::SideEffect;
 
+mod consent;
+
 pub(crate) static TYPE: NodeType = NodeType {
     name: "tool",
     outcomes: &[Outcome::Ok, Outcome::ToolError, Outcome::Denied],
@@ -65,6 +67,8 @@ pub(crate) struct Tool {
     max_result: usize,
     /// One of its tools may change the world each time it is called.
     is_unsafe: bool,
+    /// What of the tools decides what happens, for the hash of the plan.
+    signatures: Vec<Json>,
 }
 
 /// A call that is ready to be made.
@@ -104,17 +108,26 @@ impl Tool {
                 }
                 tool.into_iter().collect()
             }
-            Some(n) => {
-                let at = f.at("allow");
-                let list = cx.r.list(n, &at).unwrap_or(&[]);
-                list.iter().filter_map(|n| name(cx, n, &at)).collect()
-            }
+            Some(n) => names(cx, n, &f.at("allow")),
         };
         let key = f.take("idempotency_key").and_then(|n| Template::lower(cx, n, &f.at("idempotency_key")));
         let max_result =
             f.take("max_result").and_then(|n| cx.r.bytes(n, &f.at("max_result"))).unwrap_or(MAX_RESULT);
         let is_unsafe = allow.iter().any(|t| cx.tool(t).is_some_and(|s| s.side_effect == SideEffect::Unsafe));
-        Tool { source, allow, key, max_result: usize::try_from(max_result).unwrap_or(usize::MAX), is_unsafe }
+        let spec = |t: &Arc<str>| cx.tool(t).cloned();
+        let signatures = allow
+            .iter()
+            .filter_map(spec)
+            .map(|s| json!([&*s.name, &*s.input_schema, s.side_effect, s.trusted]));
+        let signatures = signatures.collect();
+        Tool {
+            source,
+            allow,
+            key,
+            max_result: usize::try_from(max_result).unwrap_or(usize::MAX),
+            is_unsafe,
+            signatures,
+        }
     }
 
     /// Whether it may change the world, so that it is worth running for itself.
@@ -169,7 +182,7 @@ impl Tool {
             SideEffect::Unsafe => 1,
             SideEffect::None | SideEffect::Idempotent => retry.max_attempts.unwrap_or(2),
         };
-        let mut attempt = 1;
+        let (mut attempt, mut most, mut approved) = (1, most, false);
         loop {
             let ask = ToolAsk {
                 id: EffectId::new(&at.path, EffectKind::Tool, 0, attempt),
@@ -177,9 +190,18 @@ impl Tool {
                 args: ready.args.clone(),
                 idempotency_key: ready.key.clone(),
                 timeout: spec.timeout.min(at.node.timeout),
+                approved,
             };
             let failure = match at.tool(ask).await {
                 Ok(reply) => return Ok(self.resolve(reply, &spec, ready.call_id)),
+                Err(ToolFailure::Approval(groups)) if !approved => {
+                    if let Some(why) = consent::ask(&at, &ready.name, &ready.args, &groups).await? {
+                        return Ok(refused(Outcome::Denied, &why, ready.call_id));
+                    }
+                    // Nothing was called: the attempt that asked is none of those that there are.
+                    (approved, attempt, most) = (true, attempt.saturating_add(1), most.saturating_add(1));
+                    continue;
+                }
                 Err(failure) => failure,
             };
             let again = attempt < most && may_pass(&failure, &retry);
@@ -197,7 +219,9 @@ impl Tool {
                 Err(Fault::Suspended(vec![Suspension { frame: at.path.clone(), waiting }]))
             }
             ToolFailure::Timeout => Err(RunFailure::new("tool", "timeout", 504, failure.to_string()).into()),
-            ToolFailure::Denied(_) => Ok(refused(Outcome::Denied, &failure.to_string(), call_id)),
+            ToolFailure::Denied(_) | ToolFailure::Approval(_) => {
+                Ok(refused(Outcome::Denied, &failure.to_string(), call_id))
+            }
             ToolFailure::Unknown(_) | ToolFailure::BadArgs(_) | ToolFailure::Failed(_) => {
                 Ok(refused(Outcome::ToolError, &failure.to_string(), call_id))
             }
@@ -235,9 +259,11 @@ fn may_pass(failure: &ToolFailure, retry: &Retry) -> bool {
     match failure {
         ToolFailure::Timeout => retry.covers("timeout"),
         ToolFailure::Failed(_) => retry.covers("error"),
-        ToolFailure::Unknown(_) | ToolFailure::Denied(_) | ToolFailure::BadArgs(_) | ToolFailure::InDoubt => {
-            false
-        }
+        ToolFailure::Unknown(_)
+        | ToolFailure::Denied(_)
+        | ToolFailure::BadArgs(_)
+        | ToolFailure::InDoubt
+        | ToolFailure::Approval(_) => false,
     }
 }
 
@@ -255,11 +281,42 @@ fn refused(outcome: Outcome, why: &str, call_id: Option<String>) -> Resolved {
     Resolved::with(outcome, outputs).note(why)
 }
 
-/// The name of a tool of the registry.
+/// Stands for every tool that was declared for the workflow that says it.
+pub(crate) const REGISTERED: &str = "registered";
+
+/// Names of tools of the registry: one, or a list.
+pub(crate) fn names(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<Arc<str>> {
+    let entries: &[doc::Node] = match &n.value {
+        doc::Value::List(l) => l,
+        _ => std::slice::from_ref(n),
+    };
+    let mut all: Vec<Arc<str>> = Vec::new();
+    for n in entries {
+        let found: Vec<Arc<str>> = match n.as_str() {
+            Some(REGISTERED) => cx.own_tools().map(|t| t.name.clone()).collect(),
+            _ => name(cx, n, path).into_iter().collect(),
+        };
+        for name in found {
+            if !all.contains(&name) {
+                all.push(name);
+            }
+        }
+    }
+    all
+}
+
+/// The name of a tool of the registry that this workflow may call.
 fn name(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Arc<str>> {
     let name = cx.r.string(n, path)?;
-    if cx.tool(&name).is_some() {
-        return Some(name.into());
+    if let Some(tool) = cx.tool(&name) {
+        if tool.is_for(cx.r.file.stem()) {
+            return Some(name.into());
+        }
+        let message = format!("the tool `{name}` is not for the workflow `{}`", cx.r.file.stem());
+        let d = cx.r.error("204", n.span, message);
+        d.hint = Some(format!("add it to `tools.{name}.workflows` in routing_rules.yaml"));
+        path.clone_into(&mut d.field);
+        return None;
     }
     let known = cx.tools();
     let hint = if known.is_empty() {
@@ -280,8 +337,7 @@ impl Spec for Tool {
             Some(Source::Own { tool, args }) => json!([&**tool, args.canonical()]),
             Some(Source::Call(r)) => json!(r.canonical()),
         };
-        let allow: Vec<&str> = self.allow.iter().map(|t| &**t).collect();
-        json!([source, allow, self.key.as_ref().map(Template::source), self.max_result])
+        json!([source, self.signatures, self.key.as_ref().map(Template::source), self.max_result])
     }
 
     fn reads(&self) -> Vec<Read<'_>> {

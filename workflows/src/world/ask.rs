@@ -25,6 +25,22 @@ pub struct ToolSpec {
     pub interruptible: bool,
     /// Its results may be read as more than data.
     pub trusted: bool,
+    /// The workflows that may call it; `None` = whichever names it.
+    pub workflows: Option<Arc<[Arc<str>]>>,
+}
+
+impl ToolSpec {
+    /// Whether a workflow may call it.
+    #[must_use]
+    pub fn is_for(&self, workflow: &str) -> bool {
+        self.workflows.as_ref().is_none_or(|all| all.iter().any(|w| **w == *workflow))
+    }
+
+    /// Whether it was declared for that very workflow.
+    #[must_use]
+    pub fn is_declared_for(&self, workflow: &str) -> bool {
+        self.workflows.is_some() && self.is_for(workflow)
+    }
 }
 
 /// A call of a tool.
@@ -40,13 +56,15 @@ pub struct ToolAsk {
     pub idempotency_key: String,
     /// Longest time of this call.
     pub timeout: Duration,
+    /// Everybody has agreed to it who was asked because of [`ToolFailure::Approval`].
+    pub approved: bool,
 }
 
 impl ToolAsk {
     /// BLAKE3 of what is asked, 64 hex digits.
     #[must_use]
     pub fn digest(&self) -> String {
-        digest(&serde_json::json!([&*self.tool, self.args, self.idempotency_key]))
+        digest(&serde_json::json!([&*self.tool, self.args, self.idempotency_key, self.approved]))
     }
 }
 
@@ -80,6 +98,20 @@ pub enum ToolFailure {
     /// Nobody knows whether an unsafe call took effect; a person must say.
     #[error("it is not known whether the call took effect")]
     InDoubt,
+    /// People have to agree first; nothing was called.
+    #[error("people have to agree before the tool is called")]
+    Approval(Vec<Consent>),
+}
+
+/// One group that has to agree to a call of a tool.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Consent {
+    /// The group.
+    pub group: String,
+    /// Why it is asked.
+    pub reason: String,
+    /// Milliseconds until no answer counts as a rejection.
+    pub expires_ms: u64,
 }
 
 /// A check outside the process.

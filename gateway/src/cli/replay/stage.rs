@@ -52,6 +52,7 @@ impl Stage {
             scripts: Vec::new(),
             workflows: vec![SourceFile::new(format!("{WORKFLOW}.yaml"), GRAPH)],
             runner: true,
+            around: None,
         };
         let (bundle, problems) = Bundle::load(Arc::new(matrix(models)), &files);
         let bundle =

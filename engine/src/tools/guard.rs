@@ -1,0 +1,181 @@
+//! What policies say of a call of a tool before it is made.
+
+use crate::View;
+use crate::calls::Calls;
+use crate::demands::Demands;
+use crate::redact::{Blocked, Redaction};
+use crate::respond;
+use policies::{Phase, RunSoFar, ToolCall};
+use serde_json::Value;
+use std::borrow::Cow;
+use std::sync::Arc;
+use types::directives::{Further, Place};
+use types::expr::Scope;
+use types::runs::SideEffect;
+use workflows::{Consent, ToolAsk, ToolFailure, ToolSpec, Trace};
+
+/// Asks the policies about the calls of one request.
+pub(crate) struct Guard {
+    pub(crate) view: Arc<View>,
+    pub(crate) scope: Scope,
+    /// What the request phase says of tools.
+    pub(crate) tools: Option<Further>,
+    /// What policies demand of the request; `None` where they demand nothing, and in runs.
+    pub(crate) demands: Option<Demands>,
+    pub(crate) trace: Trace,
+}
+
+impl Guard {
+    /// The arguments as the tool may see them. `before`: calls of tools before this one.
+    ///
+    /// # Errors
+    /// The call is forbidden, or people have to agree to it first.
+    pub(super) async fn permit(
+        &self,
+        calls: &Calls,
+        ask: &ToolAsk,
+        spec: &ToolSpec,
+        before: u32,
+    ) -> Result<Value, ToolFailure> {
+        forbidden(self.tools.as_ref(), &ask.tool)?;
+        let redaction = self.demands.as_ref().map(|d| d.redaction.clone());
+        if !self.view.bundle.policies.has(Phase::Tool) {
+            return redacted(&ask.args, redaction.as_ref(), Place::Output);
+        }
+        let so_far = RunSoFar { iterations: iterations(&ask.id.frame), ..so_far(calls, &self.trace) };
+        let spent = so_far.cost_usd;
+        let tool = ToolCall {
+            name: ask.tool.to_string(),
+            side_effect: side_effect(spec.side_effect),
+            trusted: spec.trusted,
+            args: ask.args.clone(),
+            calls_so_far: before,
+        };
+        let scope = policies::tool_scope(&self.scope, so_far, tool);
+        let evaluated = self.view.bundle.policies.evaluate(Phase::Tool, &scope).await;
+        let mut d = evaluated.map_err(|e| ToolFailure::Denied(e.public_message()))?;
+        if let Some(demands) = &self.demands {
+            demands.said.note(&mut d);
+        }
+        if let Some(denial) = d.denials.first() {
+            return Err(ToolFailure::Denied(denial.reason.clone()));
+        }
+        if let Some(cap) = d.cap_cost.as_ref().filter(|c| spent > c.value.dollars()) {
+            let why = format!("the rule `{}` allows {} USD before it is called", cap.rule, cap.value);
+            return Err(ToolFailure::Denied(why));
+        }
+        let Some(further) = d.further else {
+            return redacted(&ask.args, redaction.as_ref(), Place::Output);
+        };
+        forbidden(Some(&further), &ask.tool)?;
+        if !further.approvals.is_empty() && !ask.approved {
+            let consents = further.approvals.iter().map(|a| Consent {
+                group: a.value.group.clone(),
+                reason: a.value.reason.clone(),
+                expires_ms: a.value.expires_ms,
+            });
+            return Err(ToolFailure::Approval(consents.collect()));
+        }
+        let more = respond::in_answers(&further);
+        match redaction {
+            Some(own) => redacted(&ask.args, Some(&own.with(&more)), Place::Output),
+            None if more.is_empty() => Ok(ask.args.clone()),
+            None => {
+                let why = "a rule masks its arguments, which cannot be done in a run in the background";
+                Err(ToolFailure::Denied(why.to_owned()))
+            }
+        }
+    }
+
+    /// A result as models may see it.
+    ///
+    /// # Errors
+    /// It holds what may not be passed on.
+    pub(super) fn result(&self, result: &Value) -> Result<Value, ToolFailure> {
+        redacted(result, self.demands.as_ref().map(|d| &d.redaction), Place::Input)
+    }
+}
+
+/// What a run has used so far.
+pub(crate) fn so_far(calls: &Calls, trace: &Trace) -> RunSoFar {
+    let (cost, made) = calls.ledger.so_far();
+    RunSoFar {
+        workflow: trace.snapshot().workflow,
+        iterations: 0,
+        cost_usd: cost.dollars(),
+        calls: made,
+        elapsed_ms: u64::try_from(calls.started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    }
+}
+
+/// Iterations begun of the loop around a node instance such as `work[2]/act[0]/run`; 0 outside of loops.
+fn iterations(frame: &str) -> u32 {
+    let inner = frame.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+    inner.and_then(|(n, _)| n.parse::<u32>().ok()).map_or(0, |n| n.saturating_add(1))
+}
+
+/// The same as policies name it.
+const fn side_effect(effect: SideEffect) -> policies::SideEffect {
+    match effect {
+        SideEffect::None => policies::SideEffect::None,
+        SideEffect::Idempotent => policies::SideEffect::Idempotent,
+        SideEffect::Unsafe => policies::SideEffect::Unsafe,
+    }
+}
+
+fn forbidden(further: Option<&Further>, tool: &str) -> Result<(), ToolFailure> {
+    let rule = further.and_then(|f| f.forbids_tool(tool));
+    rule.map_or(Ok(()), |rule| Err(ToolFailure::Denied(format!("the rule `{rule}` forbids it"))))
+}
+
+/// A value with every text in it redacted.
+fn redacted(value: &Value, redaction: Option<&Redaction>, place: Place) -> Result<Value, ToolFailure> {
+    let mut value = value.clone();
+    if let Some(redaction) = redaction.filter(|r| r.concerns(place)) {
+        texts(&mut value, &mut |text| redaction.text(text, place)).map_err(|Blocked(entity)| {
+            ToolFailure::Denied(format!("it would pass on a value that may not be: {}", entity.as_str()))
+        })?;
+    }
+    Ok(value)
+}
+
+type Change<'a> = dyn for<'t> FnMut(&'t str) -> Result<Cow<'t, str>, Blocked> + 'a;
+
+fn texts(value: &mut Value, change: &mut Change<'_>) -> Result<(), Blocked> {
+    match value {
+        Value::String(text) => {
+            let changed = match change(text)? {
+                Cow::Owned(changed) => Some(changed),
+                Cow::Borrowed(_) => None,
+            };
+            if let Some(changed) = changed {
+                *text = changed;
+            }
+            Ok(())
+        }
+        Value::Array(all) => all.iter_mut().try_for_each(|v| texts(v, change)),
+        Value::Object(all) => all.iter_mut().try_for_each(|(_, v)| texts(v, change)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn iterations_are_read_off_the_frame() {
+        for (frame, want) in [("send", 0), ("work[0]/run", 1), ("work[2]/act[0]/run", 3), ("a[x]/b", 0)] {
+            assert_eq!(iterations(frame), want, "{frame}");
+        }
+    }
+
+    #[test]
+    fn every_text_of_a_value_is_changed_and_nothing_else() {
+        let mut value = json!({"a": "x", "n": 1, "l": ["x", {"b": "y"}]});
+        texts(&mut value, &mut |t| Ok(if t == "x" { Cow::Owned("z".to_owned()) } else { Cow::Borrowed(t) }))
+            .unwrap();
+        assert_eq!(value, json!({"a": "z", "n": 1, "l": ["z", {"b": "y"}]}));
+    }
+}

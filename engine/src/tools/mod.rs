@@ -1,0 +1,9 @@
+//! Calls of tools for workflows: what is declared, whether it may be called, and the call itself.
+
+mod call;
+mod guard;
+mod registry;
+
+pub(crate) use call::{Toolbox, call};
+pub(crate) use guard::{Guard, so_far};
+pub(crate) use registry::Registry;

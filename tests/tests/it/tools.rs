@@ -1,0 +1,194 @@
+//! Tools: what is declared is checked, what may be called is called, and nothing else is.
+
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::client::Response;
+use tests::house::{House, Model, Plan, cli};
+use tests::service::Service;
+use tests::vendor::{Dialect, Vendor};
+
+const SETTINGS: &str = "tools: { allow_hosts: [127.0.0.1], allow_http: true, allow_private: true }\n";
+
+/// Two tools of the service: one that only looks, one that must not be called twice.
+fn rules(service: &Service, more: &str) -> String {
+    let origin = service.origin();
+    format!(
+        "version: 1\ntools:\n  look:\n    description: Looks something up.\n    url: {origin}/look\n    method: GET\n    \
+         input_schema: {{ type: object, properties: {{ q: {{ type: string }} }}, required: [q], additionalProperties: false }}\n    \
+         side_effect: none\n    workflows: [act]\n  send:\n    description: Sends a mail.\n    url: {origin}/send\n    \
+         auth: {{ env: MAIL_KEY }}\n    input_schema: {{ type: object, properties: {{ to: {{ type: string }} }}, required: [to] }}\n    \
+         side_effect: unsafe\n    timeout: 5s\n  put:\n    description: Stores it.\n    url: {origin}/put\n    \
+         input_schema: {{ type: object }}\n    side_effect: idempotent\n{more}"
+    )
+}
+
+fn plan(vendor: &Vendor, service: &Service, more: &str) -> Plan {
+    let model = Model::new("lab/one");
+    Plan::new()
+        .vendor("lab", vendor)
+        .model(&model)
+        .settings(SETTINGS)
+        .env("MAIL_KEY", "sk-mail-secret")
+        .rules(&rules(service, more))
+}
+
+/// A workflow of one tool whose result, or failure, is the answer.
+fn act(tool: &str) -> String {
+    format!(
+        "version: 1\nname: act\nnodes:\n  - {{ id: call, type: tool, {tool} }}\n  \
+         - {{ id: say, type: merge, method: template, from: [nodes.call.text], template: \"${{ nodes.call.outcome }}: ${{ nodes.call.text }}\" }}\n  \
+         - {{ id: answer, type: stream, from: nodes.say.completion }}\nedges:\n  - {{ from: call, to: say }}\n  - {{ from: say, to: answer }}\n"
+    )
+}
+
+async fn ask(house: &House, workflow: &str) -> Response {
+    let body =
+        json!({"model": format!("workflow/{workflow}"), "messages": [{"role": "user", "content": "Berlin"}]});
+    house.client().chat(&body).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_calls_a_tool_with_arguments_that_fit() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::saying(200, "\"sunny\"").await;
+    let look = |args: &str| act(&format!("tool: look, args: {args}"));
+    let house = plan(&vendor, &service, "")
+        .file("workflows/act.yaml", &look("{ q: \"a&b ${ request.messages[0].content }\" }"))
+        .file(
+            "workflows/wrong.yaml",
+            &look("{ city: x }").replace("name: act", "name: wrong").replace("tool: look", "tool: put"),
+        )
+        .file("workflows/bad.yaml", &act("tool: send, args: { city: x }").replace("name: act", "name: bad"))
+        .start()
+        .await;
+    assert_eq!(ask(&house, "act").await.content(), "ok: sunny");
+    let asked = service.asked();
+    assert_eq!((&*asked[0].method, &*asked[0].path), ("GET", "/look?q=a%26b%20Berlin"));
+    assert_eq!(asked[0].header("authorization"), None);
+    assert_eq!(ask(&house, "wrong").await.content(), "ok: sunny");
+    let put = service.asked().pop().unwrap();
+    assert_eq!((put.method, put.body), ("POST".to_owned(), json!({"city": "x"})));
+    assert!(put.headers.iter().any(|(n, _)| n == "idempotency-key"));
+    let said = ask(&house, "bad").await.content();
+    assert!(said.starts_with("tool_error: the arguments do not fit"), "{said}");
+    assert_eq!(service.count("/send"), 0, "what does not fit is never sent");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unsafe_tool_is_called_once_and_its_secret_stays_ours() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::saying(503, "down").await;
+    let retry = "retry: { max_attempts: 3, backoff: { initial: 1ms } }";
+    let house = plan(&vendor, &service, "")
+        .file("workflows/act.yaml", &act(&format!("tool: send, args: {{ to: you }}, {retry}")))
+        .file("workflows/put.yaml", &act(&format!("tool: put, {retry}")).replace("name: act", "name: put"))
+        .start()
+        .await;
+    assert_eq!(ask(&house, "act").await.content(), "tool_error: the tool failed: the service answered 503");
+    assert_eq!(service.count("/send"), 1, "what may have happened is not asked for again");
+    assert_eq!(service.asked()[0].header("authorization"), Some("Bearer sk-mail-secret"));
+    ask(&house, "put").await;
+    assert_eq!(service.count("/put"), 3);
+    let keys: Vec<_> =
+        service.asked().iter().skip(1).map(|a| a.header("idempotency-key").map(str::to_owned)).collect();
+    assert!(keys[0].is_some() && keys.iter().all(|k| *k == keys[0]), "{keys:?}");
+    assert!(!house.log().contains("sk-mail-secret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_policies_forbid_is_never_called() {
+    let denials = [
+        "rules:\n  - { id: no_mail, owner: me, actions: { deny_tools: [send] } }\n",
+        "rules:\n  - { id: no_mail, owner: me, phase: tool, when: 'tool.side_effect == \"unsafe\"', actions: { deny: { reason: \"not today\" } } }\n",
+    ];
+    for (rule, why) in denials.iter().zip(["the rule `no_mail` forbids it", "not today"]) {
+        let vendor = Vendor::start(Dialect::OpenAi).await;
+        let service = Service::saying(200, "\"sent\"").await;
+        let house = plan(&vendor, &service, rule)
+            .file("workflows/act.yaml", &act("tool: send, args: { to: you }"))
+            .file("workflows/put.yaml", &act("tool: put").replace("name: act", "name: put"))
+            .start()
+            .await;
+        let said = ask(&house, "act").await.content();
+        assert_eq!(said, format!("denied: the call is not allowed: {why}"));
+        assert_eq!(service.count("/send"), 0);
+        assert_eq!(ask(&house, "put").await.content(), "ok: sent", "only that one is forbidden");
+    }
+    // A tool of other tenants.
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::saying(200, "\"sent\"").await;
+    let theirs =
+        rules(&service, "").replace("side_effect: unsafe", "side_effect: unsafe\n    tenants: [others]");
+    let house = plan(&vendor, &service, "")
+        .rules(&theirs)
+        .file("workflows/act.yaml", &act("tool: send, args: { to: you }"))
+        .start()
+        .await;
+    assert!(ask(&house, "act").await.content().contains("not for this tenant"));
+    assert!(service.asked().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tools_that_are_declared_wrongly_never_start() {
+    let service = Service::saying(200, "{}").await;
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let check = async |plan: Plan, wants: &[&str]| {
+        let done = cli(&plan.write(), &["check"]).await;
+        let said = [&done.stdout[..], &done.stderr[..]].concat();
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(!done.status.success(), "{said}");
+        for want in wants {
+            assert!(said.contains(want), "{want} is not in {said}");
+        }
+    };
+    let base = || plan(&vendor, &service, "");
+    let good = rules(&service, "");
+    check(
+        base().rules(&good.replace("side_effect: none", "side_efect: none")),
+        &["routing_rules.yaml:8:5", "side_efect", "did you mean", "side_effect"],
+    )
+    .await;
+    check(base().settings("mode: free\n"), &["routing_rules.yaml:5:10", "tools.allow_hosts"]).await;
+    let unnamed = act("tool: lok, args: { q: x }");
+    check(base().file("workflows/act.yaml", &unnamed), &["WF204", "act.yaml:4", "lok", "look"]).await;
+    let other = act("tool: look, args: { q: x }").replace("name: act", "name: other");
+    check(base().file("workflows/other.yaml", &other), &["WF204", "is not for the workflow `other`"]).await;
+}
+
+/// A run that was killed while an unsafe tool was at work asks a person, and does not call it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_crash_an_unsafe_tool_is_not_called_again() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::start(|_| (200, "\"sent\"".to_owned(), Duration::from_secs(4))).await;
+    let workflow = act("tool: send, args: { to: you }").replace("nodes:\n", "durability: sync\nnodes:\n");
+    let mut house = plan(&vendor, &service, "").file("workflows/act.yaml", &workflow).start().await;
+    let request = json!({"model": "workflow/act", "messages": [{"role": "user", "content": "Berlin"}]});
+    let run = house.client().post("/v1/runs", &json!({ "request": request })).await.json();
+    let id = run["id"].as_str().unwrap_or_else(|| panic!("{run}")).to_owned();
+    assert!(tests::eventually(Duration::from_secs(10), || service.count("/send") == 1).await);
+    house.kill().await;
+    house.restart().await;
+    let path = format!("/v1/runs/{id}");
+    let shown = wait_for(&house, &path, "needs_attention").await;
+    assert_eq!(service.count("/send"), 1, "{shown}");
+    let choices =
+        json!({"choices": [{"effect": "call#0.1:tool", "choice": "done", "result": "sent by hand"}]});
+    let done = house.client().post(&format!("{path}/resume"), &choices).await;
+    assert_eq!(done.status, 202, "{}", done.text());
+    let ended = wait_for(&house, &path, "succeeded").await;
+    assert!(ended.to_string().contains("ok: sent by hand"), "{ended}");
+    assert_eq!(service.count("/send"), 1);
+}
+
+/// What a run shows once it is in that state.
+async fn wait_for(house: &House, path: &str, state: &str) -> Value {
+    let mut shown = Value::Null;
+    for _ in 0..600 {
+        shown = house.client().get(path).await.json();
+        if shown["status"] == state {
+            return shown;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the run is not {state}: {shown}\n{}", house.log());
+}
