@@ -100,6 +100,22 @@ pub(super) async fn drive(
     mut run: BoxFuture<'_, Finished>,
     shared: &Shared,
     keeper: &mut Keeper,
+    signals: Signals,
+) -> Stop {
+    let stop = drive_on(&mut run, shared, keeper, signals).await;
+    // What a walk that is to go on later lets go of when it is dropped is no part of the record: it would have to
+    // let go of it at the same place again. One that was cancelled tells what its calls have cost.
+    if !matches!(stop, Stop::Ended(_) | Stop::Cancelled(_)) {
+        shared.close();
+    }
+    drop(run);
+    stop
+}
+
+async fn drive_on(
+    run: &mut BoxFuture<'_, Finished>,
+    shared: &Shared,
+    keeper: &mut Keeper,
     mut signals: Signals,
 ) -> Stop {
     let durability = keeper.durability();
@@ -134,7 +150,7 @@ pub(super) async fn drive(
                 flushing = keeper.write(shared);
                 continue;
             }
-            step = walk_step(&mut run, shared, flushing) => step,
+            step = walk_step(run, shared, flushing) => step,
         };
         match next {
             Ok(finished) => return Stop::Ended(finished),
