@@ -180,7 +180,9 @@ impl Node {
                 .get(start..)
                 .and_then(|r| r.find('\n'))
                 .map_or(file.text.len(), |e| start.saturating_add(e));
-            Span { line: l, column: c, start, end: end.min(start.saturating_add(1)).max(start) }
+            // One character, however many bytes it has.
+            let one = file.text.get(start..).and_then(|r| r.chars().next()).map_or(0, char::len_utf8);
+            Span { line: l, column: c, start, end: end.min(start.saturating_add(one)).max(start) }
         };
         match self.style {
             Style::Plain if line == 1 => {
@@ -541,15 +543,19 @@ mod tests {
 
     #[test]
     fn places_inside_scalars_are_mapped() {
-        let file = SourceFile::new("t.yaml", "é: 1\nwhen: a == b\nq: \"x y\"\nl: |\n  one\n  two\n");
+        let file =
+            SourceFile::new("t.yaml", "é: 1\nwhen: a == b\nq: \"x y\"\nl: |\n  one\n  two\nw: 캮${ x }\n");
         let n = parse(&file, "TS").unwrap();
         let at = |key: &str, l, c| {
             let s = n.get(key).unwrap().place(&file, l, c);
+            assert!(file.text.is_char_boundary(s.end), "{s:?}");
             (s.line, s.column, file.text[s.start..].chars().next())
         };
         assert_eq!(at("when", 1, 3), (2, 9, Some('=')));
         assert_eq!(at("q", 1, 3), (3, 7, Some('y')));
         assert_eq!(at("l", 2, 1), (6, 3, Some('t')));
+        // A whole character, not its first byte.
+        assert_eq!(at("w", 1, 1), (7, 4, Some('캮')));
     }
 
     #[test]
