@@ -210,14 +210,29 @@ impl Bundle {
         self.load_workflows(files).0.get(name).cloned()
     }
 
+    /// The workflows as they are where these tools are declared as well.
+    pub(crate) fn with_tools(&self, tools: &[Arc<workflows::ToolSpec>]) -> Library {
+        let named = |t: &Arc<workflows::ToolSpec>| tools.iter().all(|own| own.name != t.name);
+        let others = self.tools.specs().into_iter().filter(named);
+        let all: Vec<_> = tools.iter().cloned().chain(others).collect();
+        self.compile_with(&self.sources, &all).0
+    }
+
     fn load_workflows(&self, files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
-        let specs = self.tools.specs();
+        self.compile_with(files, &self.tools.specs())
+    }
+
+    fn compile_with(
+        &self,
+        files: &[SourceFile],
+        specs: &[Arc<workflows::ToolSpec>],
+    ) -> (Library, Vec<Diagnostic>) {
         let pools: Vec<String> = self.pools.keys().cloned().collect();
         let variables = policies::request_variables();
         let names = workflows::Names {
             matrix: &self.matrix,
             pools: &pools,
-            tools: &specs,
+            tools: specs,
             runner: self.runner,
             language: &*self.language,
             variables: &variables,

@@ -394,6 +394,9 @@ impl Calls {
             }
         }
         let model = |ix: &ModelIx| self.reach.matrix.model(*ix);
+        if ask.edits.tools.is_some() {
+            order.retain(|ix| model(ix).is_some_and(|m| m.abilities.tools));
+        }
         if !ask.not_models.is_empty() || !ask.not_families.is_empty() {
             let barred =
                 |m: &Arc<Model>| ask.not_models.contains(&m.id) || ask.not_families.contains(&m.family);

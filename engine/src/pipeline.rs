@@ -591,8 +591,16 @@ fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
 /// A run that waits for somebody cannot answer whoever waits for it here.
 pub(crate) fn suspended(waiting: &[workflows::Suspension]) -> Error {
     let at: Vec<&str> = waiting.iter().map(|s| &*s.frame).collect();
-    let message = format!("the workflow waits for somebody's decision at {}", at.join(", "));
-    let kind = Kind::Workflow { code: "approval_required".to_owned(), message, status: 409 };
+    let clients = waiting.iter().any(|s| matches!(s.waiting, workflows::Waiting::ClientTools(_)));
+    let (code, what) = match clients {
+        true => ("client_tools", "for results of the client's tools"),
+        false => ("approval_required", "for somebody's decision"),
+    };
+    let message = format!(
+        "the workflow waits {what} at {}, and a request cannot: start it as a run (POST /v1/runs)",
+        at.join(", ")
+    );
+    let kind = Kind::Workflow { code: code.to_owned(), message, status: 409 };
     Error::from(kind)
 }
 

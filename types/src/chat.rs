@@ -279,6 +279,13 @@ pub struct Tool {
     pub raw: Box<RawValue>,
 }
 
+impl PartialEq for Tool {
+    /// Whether they are written alike.
+    fn eq(&self, other: &Self) -> bool {
+        self.raw.get() == other.raw.get()
+    }
+}
+
 /// Which tools must be used.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ToolChoice {

@@ -1,7 +1,7 @@
 //! The seam to model providers: one call, answered whole or as a stream.
 
 use crate::axis::TaskFamily;
-use crate::chat::{ChatRequest, Message, ResponseFormat};
+use crate::chat::{ChatRequest, Message, ResponseFormat, Tool, ToolChoice};
 use crate::completion::{Chunk, Completion};
 use crate::error::Blame;
 use crate::matrix::{Model, ModelIx, Provider};
@@ -35,6 +35,20 @@ pub struct Call {
     pub sub_label: Option<SubLabel>,
 }
 
+impl Call {
+    /// The tools that it defines: those offered, or else the request's.
+    #[must_use]
+    pub fn tools(&self) -> &[Tool] {
+        self.edits.tools.as_ref().map_or(&self.request.tools, |t| t.as_slice())
+    }
+
+    /// Which tools must be used. What the request demands is of its own tools.
+    #[must_use]
+    pub fn tool_choice(&self) -> &ToolChoice {
+        if self.edits.tools.is_some() { &ToolChoice::Unset } else { &self.request.tool_choice }
+    }
+}
+
 /// What a workflow or a directive changes in the client's request. Empty = the body goes as it came, but
 /// for `model` (and `stream`).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -53,6 +67,8 @@ pub struct Edits {
     pub seed: Option<i64>,
     /// No tools are offered.
     pub without_tools: bool,
+    /// These tools are offered instead of the request's.
+    pub tools: Option<Arc<Vec<Tool>>>,
 }
 
 /// An answer.

@@ -56,8 +56,8 @@ pub use schema::check_schema;
 pub use trace::Trace;
 pub use validators::{Snippet, detector, impossible, snippets, test_output};
 pub use world::{
-    Ask, CacheAsk, Cached, CheckAsk, Consent, Distinct, EffectId, EffectKind, Failure, GateAsk, GateReply,
-    Generated, Moment, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,
+    Ask, CacheAsk, Cached, CheckAsk, ClientAsk, Consent, Distinct, EffectId, EffectKind, Failure, GateAsk,
+    GateReply, Generated, Moment, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,
 };
 
 /// Names of the validators that workflows and directives may use.

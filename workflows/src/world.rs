@@ -16,7 +16,8 @@ mod ask;
 mod model;
 
 pub use ask::{
-    CacheAsk, Cached, CheckAsk, Consent, GateAsk, GateReply, ToolAsk, ToolFailure, ToolReply, ToolSpec,
+    CacheAsk, Cached, CheckAsk, ClientAsk, Consent, GateAsk, GateReply, ToolAsk, ToolFailure, ToolReply,
+    ToolSpec,
 };
 pub use model::{Ask, Distinct, Failure, Generated, Spread};
 
@@ -31,6 +32,8 @@ pub enum EffectKind {
     Check,
     /// A person's decision.
     Gate,
+    /// Results of the client's own tools.
+    Client,
     /// A result read from or written to a store.
     Cache,
     /// Waiting: a node's own time, a pause before another attempt, the end of the run.
@@ -46,6 +49,7 @@ impl EffectKind {
             EffectKind::Tool => "tool",
             EffectKind::Check => "check",
             EffectKind::Gate => "gate",
+            EffectKind::Client => "client",
             EffectKind::Cache => "cache",
             EffectKind::Wait => "wait",
         }
@@ -127,6 +131,13 @@ pub trait World: Send + Sync {
 
     /// Asks people for a decision. `None`: nobody has decided yet, and the run is to wait without running.
     fn gate(&self, ask: GateAsk) -> BoxFuture<'_, Option<GateReply>> {
+        let _ = ask;
+        Box::pin(async { None })
+    }
+
+    /// Waits for the client to run tools of its own; gives a result for each call, in their order. `None`: there
+    /// are none yet, and the run is to wait without running.
+    fn client(&self, ask: ClientAsk) -> BoxFuture<'_, Option<Vec<Value>>> {
         let _ = ask;
         Box::pin(async { None })
     }

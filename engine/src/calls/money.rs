@@ -115,6 +115,8 @@ impl Calls {
     /// bytes a token is more than most texts need.
     pub(super) fn est_input(&self, edits: &Edits) -> u32 {
         let est = self.profile.facts.est_input_tokens;
+        let offered = edits.tools.iter().flat_map(|all| all.iter()).map(|t| t.raw.get().len()).sum::<usize>();
+        let est = est.saturating_add(u32::try_from(offered.div_ceil(3)).unwrap_or(u32::MAX));
         let Some(messages) = &edits.messages else { return est };
         let bytes =
             |list: &[Message]| list.iter().flat_map(|m| m.content.texts()).map(str::len).sum::<usize>();
@@ -153,8 +155,9 @@ impl Calls {
         let left = left.dollars() - cost(0).dollars();
         let affordable =
             if price.output > 0.0 { (left / price.output * 1e6 / f64::from(n)).floor() } else { 0.0 };
-        let structured =
-            !matches!(self.request.response_format, ResponseFormat::Text) || !self.request.tools.is_empty();
+        let structured = !matches!(self.request.response_format, ResponseFormat::Text)
+            || !self.request.tools.is_empty()
+            || edits.tools.is_some();
         if structured || affordable < 64.0 {
             return None;
         }

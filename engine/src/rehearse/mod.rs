@@ -55,8 +55,10 @@ impl Observer for Notes {
 /// # Errors
 /// The case cannot be played: the workflow does not exist, or the request is none.
 pub fn play(bundle: &Bundle, case: &Case) -> Result<Outcome, String> {
-    let workflow = bundle.library.get(&case.workflow).cloned().ok_or_else(|| {
-        let names = bundle.library.names();
+    let with_tools = (!case.tools.is_empty()).then(|| bundle.with_tools(&stage::specs(case)));
+    let library = with_tools.as_ref().unwrap_or(&bundle.library);
+    let workflow = library.get(&case.workflow).cloned().ok_or_else(|| {
+        let names = library.names();
         let hint = types::diagnostic::suggestion(&case.workflow, names.iter().copied());
         format!("there is no workflow `{}`; {hint}", case.workflow)
     })?;

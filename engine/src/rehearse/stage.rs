@@ -18,12 +18,33 @@ use workflows::{
     Ask, CheckAsk, EffectId, Failure, Generated, Moment, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
 };
 
+/// The tools of a case. They take whatever they are given, change nothing, and are for its workflow.
+pub(super) fn specs(case: &Case) -> Vec<Arc<ToolSpec>> {
+    let mut names: Vec<&str> = case.tools.iter().map(|t| t.tool.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let spec = |name: &str| {
+        Arc::new(ToolSpec {
+            name: name.into(),
+            description: String::new(),
+            input_schema: Arc::new(json!({ "type": "object" })),
+            side_effect: SideEffect::None,
+            timeout: Duration::from_secs(30),
+            interruptible: true,
+            trusted: false,
+            workflows: Some([Arc::from(case.workflow.as_str())].into()),
+        })
+    };
+    names.into_iter().map(spec).collect()
+}
+
 /// Plays a case.
 pub(super) struct Stage {
     pub(super) clock: Clock,
     matrix: Arc<Matrix>,
     calls: Vec<Call>,
     tools: Vec<Tool>,
+    specs: Vec<Arc<ToolSpec>>,
     validators: Vec<Forced>,
     input: u32,
     state: Mutex<State>,
@@ -46,6 +67,7 @@ impl Stage {
             matrix: bundle.matrix().clone(),
             calls: case.calls.clone(),
             tools: case.tools.clone(),
+            specs: specs(case),
             validators: case.validators.clone(),
             input: u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX),
             state: Mutex::new(State {
@@ -185,18 +207,7 @@ impl World for Stage {
     }
 
     fn tool_named(&self, name: &str) -> Option<Arc<ToolSpec>> {
-        self.tools.iter().any(|t| t.tool == name).then(|| {
-            Arc::new(ToolSpec {
-                name: name.into(),
-                description: String::new(),
-                input_schema: Arc::new(json!({ "type": "object" })),
-                side_effect: SideEffect::None,
-                timeout: Duration::from_secs(30),
-                interruptible: true,
-                trusted: false,
-                workflows: None,
-            })
-        })
+        self.specs.iter().find(|t| *t.name == *name).cloned()
     }
 
     fn tool(&self, ask: ToolAsk) -> BoxFuture<'_, Result<ToolReply, ToolFailure>> {

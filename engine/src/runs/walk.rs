@@ -405,9 +405,14 @@ fn calls(
     trace: &Trace,
 ) -> Calls {
     let given = &made.given;
+    let (who, profile) = (&admission.who, profiler::profile(&made.request));
+    let around =
+        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
+    let (request, unix_ms) = (&made.request, settle::unix_ms());
     let guard = Guard {
         view: view.clone(),
-        scope: view.bundle.language.scope(None, given.scope.clone()),
+        // What it says of a call is part of the call's result, so that no repetition asks again.
+        scope: policies::scope(&policies::Inputs { request, profile: &profile, around: &around, unix_ms }),
         tools: given.tools.read(),
         // What could be demanded keeps a request from becoming a run.
         demands: None,
@@ -418,7 +423,7 @@ fn calls(
         reach: view.reach.clone(),
         request: made.request.clone(),
         request_id: admission.request_id.clone(),
-        profile: profiler::profile(&made.request),
+        profile,
         candidates: Candidates::read(&given.candidates, view.bundle.matrix(), view.bundle.pools.clone()),
         ledger: ledgers.0.clone(),
         after: ledgers.1.clone(),

@@ -15,8 +15,8 @@ use types::run::CallRecord;
 use types::runs::SideEffect;
 use types::{Report, Usd};
 use workflows::{
-    Ask, CacheAsk, Cached, CheckAsk, EffectId, Failure, GateAsk, GateReply, Generated, Moment, ToolAsk,
-    ToolFailure, ToolReply, ToolSpec, World,
+    Ask, CacheAsk, Cached, CheckAsk, ClientAsk, EffectId, Failure, GateAsk, GateReply, Generated, Moment,
+    ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
 };
 
 /// What lies outside, without a record: the world of a request that is not durable.
@@ -190,6 +190,20 @@ impl Recorder {
         }
     }
 
+    async fn client_one(&self, ask: ClientAsk) -> Option<Vec<Value>> {
+        let asked = Asked {
+            question: Some(json!({"for": "client_tools", "tool_calls": ask.calls})),
+            ..asked(&ask.id, "client_tools".to_owned(), ask.digest(), SideEffect::None)
+        };
+        // Nobody is asked here: the client posts to the run.
+        let never = || std::future::pending();
+        let came = self.pass(asked, CallLog::default(), never).await?;
+        match came.value.get("outputs").and_then(Value::as_array) {
+            Some(outputs) => Some(outputs.clone()),
+            None => self.unreadable(&ask.id, "the results of the client's tools are none").await,
+        }
+    }
+
     async fn recall_one(&self, ask: CacheAsk) -> Option<Cached> {
         let asked = asked(&ask.id, "recall".to_owned(), ask.key.clone(), SideEffect::None);
         let (id, again) = (ask.id.clone(), ask.clone());
@@ -284,6 +298,10 @@ impl World for Recorder {
 
     fn gate(&self, ask: GateAsk) -> BoxFuture<'_, Option<GateReply>> {
         Box::pin(self.gate_one(ask))
+    }
+
+    fn client(&self, ask: ClientAsk) -> BoxFuture<'_, Option<Vec<Value>>> {
+        Box::pin(self.client_one(ask))
     }
 
     fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Cached>> {

@@ -287,7 +287,7 @@ fn response_format(call: &Call) -> &ResponseFormat {
 }
 
 fn tools(call: &Call) -> &[Tool] {
-    if call.edits.without_tools { &[] } else { &call.request.tools }
+    if call.edits.without_tools { &[] } else { call.tools() }
 }
 
 fn temperature(call: &Call) -> Option<f64> {

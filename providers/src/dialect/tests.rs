@@ -87,6 +87,11 @@ fn call_of(case: &Path, dialect: Dialect) -> Call {
         max_tokens: number(&e, "max_tokens"),
         seed: e.get("seed").and_then(Value::as_i64),
         without_tools: e.get("without_tools").is_some(),
+        tools: e.get("tools").map(|tools| {
+            let messages = json!([{"role": "user", "content": "hi"}]);
+            let body = json!({"model": "auto", "messages": messages, "tools": tools});
+            Arc::new(ChatRequest::from_value(&body).unwrap().tools)
+        }),
     };
     call
 }

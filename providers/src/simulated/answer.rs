@@ -127,7 +127,7 @@ fn cut(choice: &mut Choice, bytes: usize) {
 }
 
 fn tool_call(call: &Call, place: usize, turn: Turn, words: &[String], draw: &mut Draw) -> Option<ToolCall> {
-    let tool = call.request.tools.get(place)?;
+    let tool = call.tools().get(place)?;
     let open = json!({"type": "object"});
     let schema = tool.parameters.as_deref().unwrap_or(&open);
     let value = match turn {

@@ -52,13 +52,13 @@ pub(super) fn of(call: &Call) -> Contract {
 }
 
 fn tool(call: &Call) -> Option<usize> {
-    let tools = &call.request.tools;
+    let tools = call.tools();
     if call.edits.without_tools || tools.is_empty() {
         return None;
     }
     let answered = messages(call).last().is_some_and(|m| m.role == Role::Tool);
     let suits = matches!(call.family, TaskFamily::ToolUse | TaskFamily::AgentLoop) && !answered;
-    match &call.request.tool_choice {
+    match call.tool_choice() {
         ToolChoice::None => None,
         ToolChoice::Function(name) => tools.iter().position(|t| t.name == *name),
         ToolChoice::Required => best(tools, &question(call)),

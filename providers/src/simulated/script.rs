@@ -220,7 +220,7 @@ fn reasoning(call: &Call, most: u32, draw: &mut Draw) -> u32 {
 
 fn input_tokens(call: &Call) -> u32 {
     let said: usize = contract::messages(call).iter().flat_map(|m| m.content.texts()).map(str::len).sum();
-    let tools = if call.edits.without_tools { &[][..] } else { call.request.tools.as_slice() };
+    let tools = if call.edits.without_tools { &[][..] } else { call.tools() };
     let offered: usize = tools.iter().map(|t| t.raw.get().len()).sum();
     u32::try_from(said.saturating_add(offered).div_ceil(4)).unwrap_or(u32::MAX).max(1)
 }

@@ -25,7 +25,14 @@ async fn scenario_07_every_shipped_workflow_loads_draws_plans_and_passes_its_tes
     let folder = folder();
     let played: Value = serde_json::from_str(&run(&folder, &["workflow", "test", "--json"]).await).unwrap();
     let played = played.to_string();
-    let names = ["default", "json_extraction", "cheap_first_cascade", "consensus_vote", "speculative_hedge"];
+    let names = [
+        "default",
+        "json_extraction",
+        "cheap_first_cascade",
+        "consensus_vote",
+        "speculative_hedge",
+        "tool_loop",
+    ];
     for name in names {
         for (format, sign) in [("mermaid", "flowchart"), ("dot", "digraph"), ("svg", "<svg")] {
             let drawn = run(&folder, &["workflow", "graph", name, "--format", format]).await;

@@ -38,6 +38,7 @@ mod repair;
 mod sdk;
 mod secrecy;
 mod streaming;
+mod tool_loop;
 mod tools;
 mod usage;
 mod went_back;

@@ -152,7 +152,11 @@ async fn tools_that_are_declared_wrongly_never_start() {
     let unnamed = act("tool: lok, args: { q: x }");
     check(base().file("workflows/act.yaml", &unnamed), &["WF204", "act.yaml:4", "lok", "look"]).await;
     let other = act("tool: look, args: { q: x }").replace("name: act", "name: other");
-    check(base().file("workflows/other.yaml", &other), &["WF204", "is not for the workflow `other`"]).await;
+    check(
+        base().file("workflows/act.yaml", &act("tool: put")).file("workflows/other.yaml", &other),
+        &["WF204", "is not for the workflow `other`"],
+    )
+    .await;
 }
 
 /// A run that was killed while an unsafe tool was at work asks a person, and does not call it again.

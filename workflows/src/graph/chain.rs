@@ -34,7 +34,8 @@ pub(crate) fn find(graph: &Graph) -> Option<Chain> {
             return None;
         }
         // A generation's own outcome is known only when its text has left.
-        let one_sample = |g: &Generate| i == generate && g.samples == 1;
+        // What may have to be taken back, or answered, never flows at once.
+        let one_sample = |g: &Generate| i == generate && g.samples == 1 && g.flows();
         let presumed = if node.get().is_some_and(one_sample) {
             node.kind.completed()
         } else if node.is::<Validate>() {

@@ -92,6 +92,7 @@ pub fn shipped() -> Vec<SourceFile> {
         ("workflows/speculative_hedge.yaml", include_str!("../../library/speculative_hedge.yaml")),
         ("workflows/hard_coding.yaml", include_str!("../../library/hard_coding.yaml")),
         ("workflows/rag_grounded.yaml", include_str!("../../library/rag_grounded.yaml")),
+        ("workflows/tool_loop.yaml", include_str!("../../library/tool_loop.yaml")),
     ]
     .into_iter()
     .map(|(path, text)| SourceFile::new(path, text))

@@ -1,6 +1,6 @@
 //! `generate`: asks a model, once or several times at once.
 
-use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels};
+use super::{Begun, Fault, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels};
 use crate::graph::Graph;
 use crate::load::{Cx, Expr, later};
 use crate::outcome::Outcome;
@@ -11,15 +11,21 @@ use crate::world::{Ask, Distinct, EffectId, EffectKind, Spread};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
-use types::chat::ResponseFormat;
+use types::chat::{Message, ResponseFormat};
 use types::doc::{self, Fields};
 use types::expr::Type;
 use types::provider::Edits;
 
+mod client;
+mod conversation;
 mod hedge;
+mod offer;
 mod samples;
 
+use conversation::Conversation;
 pub(crate) use hedge::{Hedge, Race};
+pub(crate) use offer::Clients;
+use offer::Offer;
 use samples::Gathered;
 
 pub(crate) static TYPE: NodeType = NodeType {
@@ -60,6 +66,10 @@ pub(crate) struct Generate {
     /// `on_upstream_loss: retry`.
     pub(crate) again_if_lost: bool,
     pub(crate) edits: Edits,
+    /// Which tools a model is offered.
+    pub(crate) offer: Offer,
+    clients: Clients,
+    conversation: Conversation,
 }
 
 impl Generate {
@@ -93,19 +103,14 @@ impl Generate {
         if let Some(n) = f.take("response") {
             edits.response_format = response(cx, n, &f.at("response"));
         }
-        if let Some(n) = f.take("tools") {
-            if matches!(n.value, doc::Value::List(_)) {
-                cx.unsupported(n.span, "tools: [names]");
-            } else {
-                edits.without_tools = cx.r.one_of(n, &f.at("tools"), &["inherit", "none"]) == Some("none");
-            }
+        let offer = Offer::lower(cx, f);
+        let clients = Clients::lower(cx, f);
+        if clients == Clients::Suspend && (samples > 1 || hedge.is_some()) {
+            cx.r.error("104", f.span, "several answers cannot wait for the client's tools").hint =
+                Some("leave out `samples` and `hedge`, or `client_tools: suspend`".to_owned());
         }
-        if let Some(n) = f.take("messages")
-            && n.as_str() != Some("request")
-        {
-            cx.unsupported(n.span, "messages other than `request`");
-        }
-        later(cx, f, &["client_tools", "prefill"]);
+        let conversation = Conversation::lower(cx, f);
+        later(cx, f, &["prefill"]);
         Generate {
             route: Arc::new(route),
             primary,
@@ -116,16 +121,31 @@ impl Generate {
             hedge,
             again_if_lost,
             edits,
+            offer,
+            clients,
+            conversation,
         }
+    }
+
+    /// Whether its answers are for the client as they come: no call in them is for anybody else.
+    pub(crate) fn flows(&self) -> bool {
+        !self.offer.is_own() && self.clients == Clients::End
     }
 
     pub(crate) fn is_primary(&self) -> bool {
         self.primary == Some(true)
     }
 
-    /// What one sample asks for.
-    pub(crate) fn ask(&self, at: &At<'_>, sample: u32) -> Ask {
-        let mut edits = at.host.edits(&self.edits);
+    /// The conversation that is to go on; `None` = the request's own.
+    pub(crate) fn messages(&self, at: &At<'_>) -> Result<Option<Vec<Message>>, Fault> {
+        self.conversation.messages(at)
+    }
+
+    /// What one sample asks for. `messages`: the conversation, where it is another than the request's.
+    pub(crate) fn ask(&self, at: &At<'_>, sample: u32, messages: Option<Vec<Message>>) -> Ask {
+        let own = Edits { messages, ..self.edits.clone() };
+        let mut edits = at.host.edits(&own);
+        self.offer.put(&mut edits, &at.host.input.request, self.clients);
         if sample > 0 {
             // The same seed would give the same answer again.
             let seed = edits.seed.or(at.host.input.request.params.seed);
@@ -150,12 +170,13 @@ impl Spec for Generate {
             "distinct": format!("{:?}", self.distinct), "min_ok": self.min_ok,
             "stop_when": self.stop_when.as_ref().map(Expr::source),
             "hedge": self.hedge.as_ref().map(Hedge::canonical), "again_if_lost": self.again_if_lost,
-            "edits": format!("{:?}", self.edits),
+            "edits": format!("{:?}", self.edits), "tools": self.offer.canonical(),
+            "client_tools": format!("{:?}", self.clients), "messages": self.conversation.canonical(),
         })
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
-        self.route.reads().collect()
+        self.route.reads().chain(self.conversation.reads()).collect()
     }
 
     fn routes(&self) -> Vec<&Route> {
@@ -163,11 +184,13 @@ impl Spec for Generate {
     }
 
     fn max_calls(&self) -> u32 {
-        self.samples.saturating_mul(self.hedge.as_ref().map_or(0, |h| h.max).saturating_add(1))
+        let one = self.samples.saturating_mul(self.hedge.as_ref().map_or(0, |h| h.max).saturating_add(1));
+        let more = if self.clients == Clients::Suspend { client::ROUNDS } else { 0 };
+        one.saturating_add(more)
     }
 
     fn exprs(&self) -> Vec<&Expr> {
-        self.stop_when.iter().collect()
+        self.stop_when.iter().chain(self.conversation.exprs()).collect()
     }
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {

@@ -11,10 +11,11 @@ use crate::route::Route;
 use crate::run::frame::Locals;
 use crate::value::Value;
 use crate::world::{
-    Ask, CheckAsk, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated, Moment, ToolAsk,
+    Ask, CheckAsk, ClientAsk, EffectId, EffectKind, Failure, GateAsk, GateReply, Generated, Moment, ToolAsk,
     ToolFailure, ToolReply,
 };
 use futures_util::StreamExt;
+use serde_json::Value as Json;
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -299,6 +300,17 @@ impl<'a> At<'a> {
             self.host.tell(|| Event::Result { id, by: None, error: None });
         }
         reply
+    }
+
+    /// Waits for the client's own tools.
+    pub(crate) async fn client(&self, ask: ClientAsk) -> Option<Vec<Json>> {
+        let id = ask.id.clone();
+        self.host.tell(|| Event::Intent { id: id.clone(), purpose: "client_tools".to_owned() });
+        let outputs = self.host.world.client(ask).await;
+        if outputs.is_some() {
+            self.host.tell(|| Event::Result { id, by: None, error: None });
+        }
+        outputs
     }
 
     /// Pauses before another attempt. False, at once, where the pause would not end before the run must.

@@ -122,7 +122,11 @@ pub(crate) async fn run<'a>(
     let Some(at) = At::new(host, frame, flow.chain.generate) else { return nothing() };
     let Some(spec) = at.node.get::<Generate>() else { return nothing() };
     let started = at.begin();
-    let mut ask = spec.ask(&at, 0);
+    let messages = match spec.messages(&at) {
+        Ok(messages) => messages,
+        Err(fault) => return Live::Instead(Err(fault)),
+    };
+    let mut ask = spec.ask(&at, 0, messages);
     ask.stream = true;
     // The node's time holds until the answer begins; a long answer may take as long as the run may.
     ask.timeout = None;

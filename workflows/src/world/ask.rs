@@ -5,6 +5,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use types::Completion;
+use types::chat::ToolCall;
 use types::matrix::Model;
 use types::runs::SideEffect;
 
@@ -157,6 +158,24 @@ impl GateAsk {
     #[must_use]
     pub fn digest(&self) -> String {
         digest(&serde_json::json!([self.prompt, self.approvers, self.self_approval]))
+    }
+}
+
+/// A wait for results of the client's own tools.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientAsk {
+    /// Which effect this is.
+    pub id: EffectId,
+    /// The calls, each with an `id` that no other call of the run has.
+    pub calls: Vec<ToolCall>,
+}
+
+impl ClientAsk {
+    /// BLAKE3 of what is waited for, 64 hex digits.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let calls: Vec<_> = self.calls.iter().map(|c| [&c.id, &c.name, &c.arguments]).collect();
+        digest(&serde_json::json!(calls))
     }
 }
 

@@ -87,6 +87,7 @@ impl State {
         let doubtful = again && asked.side_effect == SideEffect::Unsafe;
         match asked.id.kind {
             EffectKind::Gate => return self.decide(key, &asked),
+            EffectKind::Client => return self.collect(key, &asked),
             EffectKind::Wait => return true,
             EffectKind::Tool if doubtful && !self.settle_doubt(key) => return false,
             EffectKind::Model if again => self.spend(Some(asked.reservation), 0, 0),
@@ -122,6 +123,20 @@ impl State {
             None => return false,
         };
         self.answer(key, result);
+        false
+    }
+
+    /// Results of the client's tools: all there, or waited for.
+    fn collect(&mut self, key: &str, asked: &Asked) -> bool {
+        let calls = asked.question.as_ref().and_then(|q| q.get("tool_calls")).and_then(Value::as_array);
+        let output = |call: &Value| {
+            let id = call.get("id").and_then(Value::as_str)?;
+            self.posts.get(&format!("tool:{id}"))?.get("output").cloned()
+        };
+        let outputs: Option<Vec<Value>> = calls.into_iter().flatten().map(output).collect();
+        if let Some(outputs) = outputs {
+            self.answer(key, json!({ "outputs": outputs }));
+        }
         false
     }
 
@@ -229,6 +244,14 @@ impl State {
                         q.insert("frame".to_owned(), json!(frame));
                         q.insert("key".to_owned(), json!(gate_key(&open.asked.id)));
                         q.insert("expires_ms".to_owned(), json!(lapses));
+                    }
+                    idle.questions.push(question);
+                }
+                EffectKind::Client => {
+                    let mut question = open.asked.question.clone().unwrap_or_else(|| json!({}));
+                    if let Some(q) = question.as_object_mut() {
+                        q.insert("frame".to_owned(), json!(frame));
+                        q.insert("key".to_owned(), json!(format!("tools:{frame}")));
                     }
                     idle.questions.push(question);
                 }

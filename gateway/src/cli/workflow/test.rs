@@ -70,6 +70,9 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
         "rag_grounded.unverified.yaml",
         include_str!("../../../../workflows/library/tests/rag_grounded.unverified.yaml"),
     ),
+    ("tool_loop.answers.yaml", include_str!("../../../../workflows/library/tests/tool_loop.answers.yaml")),
+    ("tool_loop.limit.yaml", include_str!("../../../../workflows/library/tests/tool_loop.limit.yaml")),
+    ("tool_loop.injected.yaml", include_str!("../../../../workflows/library/tests/tool_loop.injected.yaml")),
     ("hard_coding.passes.yaml", include_str!("../../../../workflows/library/tests/hard_coding.passes.yaml")),
     (
         "hard_coding.repaired.yaml",

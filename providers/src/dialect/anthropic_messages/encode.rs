@@ -286,7 +286,7 @@ fn offered(call: &Call) -> Result<(Vec<ToolOut<'_>>, Option<Value>), Error> {
         return Ok((vec![tool], Some(json!({"type": "tool", "name": ANSWER_TOOL}))));
     }
     let mut out = Vec::new();
-    for tool in &call.request.tools {
+    for tool in call.tools() {
         if tool.name.is_empty() {
             return Err(unsayable(call, "tools of another type than function"));
         }
@@ -303,7 +303,7 @@ fn offered(call: &Call) -> Result<(Vec<ToolOut<'_>>, Option<Value>), Error> {
     if call.edits.without_tools || out.is_empty() {
         return Ok(not_offered(call, out));
     }
-    Ok((out, choice(&call.request.tool_choice, call.request.params.parallel_tool_calls)))
+    Ok((out, choice(call.tool_choice(), call.request.params.parallel_tool_calls)))
 }
 
 /// A conversation that tells of tool calls must define tools, even where none may be used now.

@@ -338,7 +338,7 @@ fn tool_config(call: &Call) -> Option<Value> {
     if tools(call).is_empty() {
         return None;
     }
-    let config = match &call.request.tool_choice {
+    let config = match call.tool_choice() {
         ToolChoice::Unset => return None,
         ToolChoice::None => json!({"mode": "NONE"}),
         ToolChoice::Auto => json!({"mode": "AUTO"}),

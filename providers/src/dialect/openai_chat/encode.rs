@@ -62,6 +62,11 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
     }
     if call.edits.without_tools {
         plan.drop.extend(["tools", "tool_choice", "parallel_tool_calls", "functions", "function_call"]);
+    } else if let Some(tools) = &call.edits.tools {
+        let all: Vec<&str> = tools.iter().map(|t| t.raw.get()).collect();
+        plan.set.push(("tools", New::Json(format!("[{}]", all.join(",")).into())));
+        // What the client demands is of tools of its own.
+        plan.drop.extend(["tool_choice", "functions", "function_call"]);
     }
     let body = plan.splice(&call.request, &call.provider.quirks.drop);
     Ok(Encoded { path: super::PATH.into(), query: None, body })

@@ -2,16 +2,17 @@
 
 use super::{Generate, Race};
 use crate::ending::RunFailure;
-use crate::node::{NodeResult, Resolved, validate};
+use crate::node::{Fault, NodeResult, Resolved, validate};
 use crate::outcome::Outcome;
 use crate::run::{Answer, At, Doom, Origin, RowId, Table, Together};
 use crate::value::{Ty, Value};
 use crate::world::Failure;
+use types::chat::Message;
 use types::completion::FinishReason;
 use types::expr;
 
 /// What has come of the samples so far.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Gathered {
     /// In the order in which they arrived.
     pub(super) rows: Vec<RowId>,
@@ -30,10 +31,23 @@ struct One {
 }
 
 impl Generate {
-    /// Takes all samples at once, until there are enough of them.
+    /// Asks until there are enough answers, and until the client has no more tools to run for them.
     pub(super) async fn run(&self, at: At<'_>) -> NodeResult {
+        let messages = self.messages(&at)?;
+        let first = self.gather(&at, 0, messages.as_ref()).await?;
+        self.with_client(&at, first, messages).await
+    }
+
+    /// Takes all samples at once, the first of which has this number, until there are enough of them.
+    pub(super) async fn gather(
+        &self,
+        at: &At<'_>,
+        from: u32,
+        messages: Option<&Vec<Message>>,
+    ) -> Result<Gathered, Fault> {
         let mut calls = Together::new();
-        (0..self.samples).for_each(|i| calls.push(Box::pin(self.one(&at, i))));
+        let numbers = from..from.saturating_add(self.samples);
+        numbers.for_each(|i| calls.push(Box::pin(self.one(at, i, messages.cloned()))));
         let mut got = Gathered::default();
         while let Some(one) = calls.next().await {
             got.hedged |= one.hedged;
@@ -41,7 +55,7 @@ impl Generate {
                 Ok((answer, attempt)) => {
                     let origin = Origin::of(&at.path, one.sample, attempt);
                     got.rows.push(at.host.table().add(answer, origin));
-                    if self.stop(&at, &got.rows)? {
+                    if self.stop(at, &got.rows)? {
                         break;
                     }
                 }
@@ -57,14 +71,14 @@ impl Generate {
         let enough = got.rows.len() >= usize::try_from(least).unwrap_or(usize::MAX);
         match got.failed.last() {
             Some(e) if !enough => Err(e.clone().into()),
-            _ => Ok(resolved(got, &at.host.table())),
+            _ => Ok(got),
         }
     }
 
     /// One sample; where its answer is lost on the way, another call may take its place.
-    async fn one(&self, at: &At<'_>, sample: u32) -> One {
+    async fn one(&self, at: &At<'_>, sample: u32, messages: Option<Vec<Message>>) -> One {
         let watch = validate::watch(at);
-        let mut ask = self.ask(at, sample);
+        let mut ask = self.ask(at, sample, messages);
         ask.stream |= watch.is_some();
         let mut race = Race::new(self.hedge.as_ref(), at, ask);
         let result = loop {

@@ -174,3 +174,45 @@ edges:
     assert!(matches!(ending, Ending::Delivered { .. }), "{steps:?}");
     assert_eq!((script.asked.lock().unwrap().len(), start.elapsed()), (2, Duration::from_millis(300)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_conversation_and_its_tools_are_what_the_file_says() {
+    let check =
+        async |keys: &str, messages: Option<&[(&str, &str)]>, tools: Option<&[&str]>, without: bool| {
+            let (_, script) = ask(keys, vec![Says::Text(1, "x")]).await;
+            let asked = script.asked.lock().unwrap();
+            let edits = &asked[0].edits;
+            let said = edits.messages.as_ref().map(|all| {
+                all.iter().map(|m| (m.role.as_str(), m.content.text().into_owned())).collect::<Vec<_>>()
+            });
+            let want = messages.map(|all| all.iter().map(|(r, t)| (*r, (*t).to_owned())).collect::<Vec<_>>());
+            assert_eq!(said, want, "{keys}");
+            let offered =
+                edits.tools.as_ref().map(|all| all.iter().map(|t| t.name.as_str()).collect::<Vec<_>>());
+            assert_eq!((offered.as_deref(), edits.without_tools), (tools, without), "{keys}");
+        };
+    let own = prose().messages[0].content.text().into_owned();
+    check("messages: request", None, None, false).await;
+    check("messages: request.messages", Some(&[("user", &own)]), None, false).await;
+    check(
+        "messages: { system: Be brief., prepend: [{ role: assistant, content: a }], append: \"b ${ request.model }\" }",
+        Some(&[("system", "Be brief."), ("assistant", "a"), ("user", &own), ("user", "b auto")]),
+        None,
+        false,
+    )
+    .await;
+    check("tools: none", None, None, true).await;
+    check("tools: [look, send, look]", None, Some(&["look", "send"]), false).await;
+    // Nobody has declared a tool for this very workflow.
+    check("tools: registered", None, None, true).await;
+    check("client_tools: forbid", None, None, false).await;
+    for (keys, code) in [
+        ("tools: [lok]", "WF204"),
+        ("tools: nune", "WF104"),
+        ("messages: { sistem: x }", "WF101"),
+        ("samples: 2, client_tools: suspend", "WF104"),
+    ] {
+        let (_, p) = load_all(&[file(&asking(keys))]);
+        assert!(p.iter().any(|d| d.code == code), "{keys}: {p:?}");
+    }
+}
