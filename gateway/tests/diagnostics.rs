@@ -26,8 +26,9 @@ fn line(d: &Diagnostic, head: usize) -> String {
     format!("# {} {}:{} {hint}", d.code, d.line - head, d.column).trim_end().to_owned()
 }
 
+/// Scenario 8 of the workflow format.
 #[test]
-fn every_code_has_a_file_that_brings_it_about() {
+fn scenario_08_every_code_has_a_file_that_brings_it_about() {
     let mut covered = BTreeSet::new();
     let mut wrong = Vec::new();
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder()).unwrap().map(|e| e.unwrap().path()).collect();

@@ -122,8 +122,9 @@ mod tests {
         }
     }
 
+    /// Scenario 14 of the workflow format: a check that panics could not check.
     #[test]
-    fn verdicts_combine_and_a_panic_is_not_a_pass() {
+    fn scenario_14_verdicts_combine_and_a_panic_is_not_a_pass() {
         use Severity::{Block, Repair, Warn};
         use Verdict::{Failed, None as Nothing, Passed, Unverified};
         let check = |parts: &[(Severity, Option<Verdict>)], verdict, score: f64| {

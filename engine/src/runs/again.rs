@@ -150,7 +150,8 @@ impl Runs {
     }
 
     /// Repeats a run from its journal, without a call: every record has to come again, and the result to be the
-    /// same to the byte. With a file the calls on record are given to that workflow instead.
+    /// same to the byte. With a file that workflow is walked instead: the first record that does not come again is
+    /// told, and the calls on record are given to whoever asks the same.
     ///
     /// # Errors
     /// The run has not started, or its plan cannot be made any more; the file is no workflow.
@@ -169,7 +170,16 @@ impl Runs {
             }
         };
         let edited = instead.is_some();
+        let mut divergence = None;
         if edited {
+            // Record by record first: that tells where the edited workflow begins to do something else.
+            let (recorded, plan) = (entries.clone(), instead.clone());
+            let (shared, run) =
+                walk::repetition(&self.0, &row.head, row.submission.clone(), recorded, plan).await?;
+            if let drive::Stop::Diverged(d) = drive::repeat(run, &shared).await {
+                divergence = Some(d);
+            }
+            shared.close();
             let seq = entries.last().map_or(1, |e| e.seq.saturating_add(1));
             let record = Record::Resumed {
                 why: "replayed".to_owned(),
@@ -188,10 +198,10 @@ impl Runs {
         let (shared, run) = walk::repetition(&self.0, &row.head, row.submission, entries, instead).await?;
         let stop = drive::repeat(run, &shared).await;
         shared.close();
-        let (mut divergence, mut result) = (None, None);
+        let mut result = None;
         match stop {
             drive::Stop::Ended(finished) => result = Some(end::told(&finished.ending)),
-            drive::Stop::Diverged(d) => divergence = Some(d),
+            drive::Stop::Diverged(d) => divergence = divergence.or(Some(d)),
             _ => {}
         }
         let more = shared.take_fresh().0;

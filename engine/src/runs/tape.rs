@@ -224,6 +224,7 @@ pub(super) fn words(record: &Record) -> String {
         Record::Time { frame, what, index, attempt, .. } => {
             format!("time {frame} {what} {index}.{attempt}")
         }
+        Record::ValidatorResult { frame, verdict, .. } => format!("validator_result {frame}: {verdict}"),
         Record::Budget { budget } => format!("budget {budget}"),
         other => other.kind().to_owned(),
     }

@@ -309,8 +309,9 @@ edges:
   - { from: all, to: answer }
 "#;
 
+/// Scenario 20: the record, edge by edge, and the result come again without a call.
 #[tokio::test(start_paused = true)]
-async fn a_record_repeats_to_the_byte() {
+async fn scenario_20_a_record_repeats_to_the_byte() {
     let workflow = workflow(WIDE);
     for seed in 0..40 {
         let script = Script::new(seed);
@@ -332,10 +333,10 @@ fn entries(journal: &[Record]) -> Vec<Entry> {
     (1..).zip(journal.to_vec()).map(|(seq, record)| Entry { seq, ts_ms: 1_000, epoch: 1, record }).collect()
 }
 
-/// Crash at every journal boundary: what went out before and has no result goes out once more, an unsafe tool
+/// Scenario 18, crash at every journal boundary: what went out before and has no result goes out once more, an unsafe tool
 /// never twice, and the answer is the same.
 #[tokio::test(start_paused = true)]
-async fn cut_anywhere_it_goes_on_to_the_same_answer() {
+async fn scenario_18_cut_anywhere_it_goes_on_to_the_same_answer() {
     let workflow = workflow(WIDE);
     for seed in [1, 5, 23] {
         let script = Script::new(seed);
@@ -350,6 +351,10 @@ async fn cut_anywhere_it_goes_on_to_the_same_answer() {
             let answered = |effect: &str| {
                 before.iter().any(|r| matches!(r, Record::CallResult { effect: e, .. } if e == effect))
             };
+            let sent =
+                |r: &&Record| matches!(r, Record::CallIntent { effect, .. } if effect == "send#0.1:tool");
+            let sent = u32::try_from(before.iter().filter(sent).count()).unwrap();
+            assert!(sent + later.count("send#0.1:tool") <= 1, "{context}: an unsafe tool runs at most once");
             if let Stop::Waiting(idle) = &went.stop {
                 // The unsafe tool may or may not have run: a person says.
                 assert!(idle.in_doubt, "{context}");
@@ -438,9 +443,9 @@ edges:
   - { from: pick, to: answer }
 "#;
 
-/// Another plan, or another request, differs from the record at its first record, and that is told.
+/// Scenario 20: another plan, or another request, differs from the record at its first record, and that is told.
 #[tokio::test(start_paused = true)]
-async fn the_first_divergence_is_told() {
+async fn scenario_20_the_first_divergence_is_told() {
     let script = Script::new(1);
     let went = begin(&workflow(EDITED), &[], SYNC, &script, "hi").walk(&[], &[]).await;
     let check = async |text: &str, request: &str, found: &str| {

@@ -161,7 +161,10 @@ async fn prepare(
     };
     let known = known(&entries, submission.decide);
     let made = match known {
-        Some((started, decision)) => again(service, &view, head, submission, started, decision).await?,
+        Some((started, decision)) => {
+            let workflow = pinned(service, &view, head, started).await?;
+            again(head, workflow, submission, started, decision)?
+        }
         None => {
             let request = submission.request()?;
             if let Some((param, message)) = workflows::impossible(&request) {
@@ -286,38 +289,49 @@ pub(super) fn chosen(workflow: &Workflow) -> Chosen {
 }
 
 /// A run that has started before: as it was decided then, under its pinned plan.
-async fn again(
-    service: &Service,
-    view: &View,
+fn again(
     head: &Head,
+    workflow: Arc<Workflow>,
     submission: Submission,
     started: &Record,
     decision: &Decision,
 ) -> Result<Made, Unready> {
     let broken = |why: String| Unready::Failed(Box::new(Kind::Internal(why).into()));
-    let Record::RunStarted { input, seed, variant, workflow: name, .. } = started else {
+    let Record::RunStarted { input, seed, variant, .. } = started else {
         return Err(broken("a run did not start".to_owned()));
     };
     let given: Given = serde_json::from_value(input.clone())
         .map_err(|e| broken(format!("what run {} was given cannot be read: {e}", head.id)))?;
-    let name = if head.workflow.is_empty() { name } else { &head.workflow };
-    let hash = head.plan.as_deref().unwrap_or_default();
-    let found = plan::find(&*service.store, &view.bundle, name, hash).await?;
-    let Some(workflow) = found else {
-        let message = format!(
-            "the plan that run {} is pinned to cannot be made any more: models, pools or tools that it names \
-             are gone; resume it with the latest plan",
-            head.id
-        );
-        let kind = Kind::Workflow { code: "plan_missing".to_owned(), message, status: 500 };
-        return Err(Unready::Failed(Box::new(kind.into())));
-    };
     let request = Arc::new(match &given.request {
         None => submission.request()?,
         Some(body) => Submission { body: body.clone(), ..submission.clone() }.request()?,
     });
     let (seed, variant) = (*seed, variant.clone());
     Ok(Made { request, submission, given, decision: decision.clone(), seed, workflow, variant })
+}
+
+/// The plan that a run began under.
+async fn pinned(
+    service: &Service,
+    view: &View,
+    head: &Head,
+    started: &Record,
+) -> Result<Arc<Workflow>, Unready> {
+    let name = match started {
+        Record::RunStarted { workflow, .. } if head.workflow.is_empty() => workflow,
+        _ => &head.workflow,
+    };
+    let hash = head.plan.as_deref().unwrap_or_default();
+    let found = plan::find(&*service.store, &view.bundle, name, hash).await?;
+    found.ok_or_else(|| {
+        let message = format!(
+            "the plan that run {} is pinned to cannot be made any more: models, pools or tools that it names \
+             are gone; resume it with the latest plan",
+            head.id
+        );
+        let kind = Kind::Workflow { code: "plan_missing".to_owned(), message, status: 500 };
+        Unready::Failed(Box::new(kind.into()))
+    })
 }
 
 /// Says in the journal why the run goes on, unless it says so already.
@@ -513,22 +527,12 @@ pub(super) async fn repetition(
         let message = format!("run {} has not started: there is nothing to repeat", head.id);
         return Err(Error::from(Kind::Invalid { param: "id".to_owned(), message }).into());
     };
-    let mut made = match &instead {
-        None => again(service, &view, head, submission, started, decision).await?,
-        // The pinned plan need not exist any more.
-        Some(workflow) => {
-            let pinned = Head {
-                workflow: workflow.name.clone(),
-                plan: Some(workflow.plan_hash.clone()),
-                ..head.clone()
-            };
-            service.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, workflow)).await?;
-            again(service, &view, &pinned, submission, started, decision).await?
-        }
+    // With another plan the pinned one need not exist any more.
+    let workflow = match instead {
+        Some(workflow) => workflow,
+        None => pinned(service, &view, head, started).await?,
     };
-    if let Some(workflow) = instead {
-        made.workflow = workflow;
-    }
+    let made = again(head, workflow, submission, started, decision)?;
     let shared = Shared::new(Tape::new(entries), Keep::Repeat);
     let admission = Admission {
         request_id: head.id.clone(),

@@ -76,8 +76,9 @@ fn written(said: &[String]) -> usize {
 /// Boundaries of the child: created, claimed, each record, the end.
 const BOUNDARIES: usize = 13;
 
+/// Scenario 18 of the workflow format, as far as the store goes.
 #[test]
-fn what_was_acknowledged_is_there_at_every_boundary() {
+fn scenario_18_what_was_acknowledged_is_there_at_every_boundary() {
     for n in 1..=BOUNDARIES {
         let dir = tempfile::tempdir().unwrap();
         let said = kill_after(dir.path(), n);

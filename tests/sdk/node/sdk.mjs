@@ -147,6 +147,20 @@ const scenarios = {
     assert.ok(answer.turnout, "explain adds a turnout object");
   },
 
+  async stream_trailer() {
+    const trailers = async (more) => {
+      const chunks = [];
+      for await (const chunk of await client().chat.completions.create(say("greet me", { stream: true, ...more })))
+        chunks.push(chunk);
+      assert.equal(chunks.map((c) => c.choices[0]?.delta.content ?? "").join(""), "Hello there, friend");
+      return [chunks.filter((c) => c.turnout), chunks.at(-1)];
+    };
+    assert.deepEqual((await trailers({}))[0], []);
+    const [[trailer, ...more], last] = await trailers({ routing: { explain: true } });
+    assert.ok(more.length === 0 && trailer === last && trailer.choices.length === 0);
+    assert.equal(trailer.turnout.outcome.status, "delivered");
+  },
+
   async errors() {
     await fails({ ...say("greet me"), model: "nobody/nothing" }, OpenAI.NotFoundError, 404);
     await fails(say("greet me", { temperature: "hot" }), OpenAI.BadRequestError, 400);

@@ -162,6 +162,23 @@ def unknown_fields():
     assert answer.model_extra.get("turnout"), "explain adds a turnout object"
 
 
+def stream_trailer():
+    # What the run came to is a chunk without choices, behind all content, and only where it is asked for.
+    def trailers(**more):
+        chunks = list(client().chat.completions.create(**say("greet me", stream=True, **more)))
+        text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert text == "Hello there, friend", text
+        found = [i for i, c in enumerate(chunks) if (c.model_extra or {}).get("turnout")]
+        return [chunks[i] for i in found], found == [len(chunks) - 1]
+
+    assert trailers()[0] == []
+    (trailer,), is_last = trailers(extra_body={"routing": {"explain": True}})
+    assert trailer.choices == [] and is_last, trailer
+    assert trailer.turnout["outcome"]["status"] == "delivered", trailer.turnout
+    (trailer,), _ = trailers(extra_headers={"x-turnout-explain": "true"})
+    assert trailer.choices == [], trailer
+
+
 def errors():
     fails("greet me", openai.NotFoundError, 404, model="nobody/nothing")
     fails("greet me", openai.BadRequestError, 400, temperature="hot")
@@ -256,7 +273,7 @@ def feedback():
 
 
 SCENARIOS = [
-    plain, auto, stream, stream_usage, tools, tools_stream, schema, schema_stream, images, unknown_fields,
+    plain, auto, stream, stream_usage, stream_trailer, tools, tools_stream, schema, schema_stream, images, unknown_fields,
     errors, rate_limited, unavailable, broken_stream, disconnect, many_streams, models, feedback,
 ]  # fmt: skip
 

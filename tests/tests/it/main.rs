@@ -35,6 +35,7 @@ mod operator;
 mod policies;
 mod policy_tests;
 mod repair;
+mod runs;
 mod sdk;
 mod secrecy;
 mod streaming;

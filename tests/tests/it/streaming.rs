@@ -128,6 +128,44 @@ async fn scenario_15_a_window_that_fails_before_content_is_repaired_or_a_status(
     assert_eq!(answer.status, 422);
 }
 
+/// What the run came to rides before `[DONE]` where it is asked for, in a form that clients take for a chunk
+/// without choices; nobody else sees it.
+#[tokio::test(flavor = "multi_thread")]
+async fn scenario_15_the_trailer_comes_when_asked_for_and_never_else() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("Ada wrote programs.")).await;
+    let house = start(&vendor, Some(&workflow(FORBIDDEN, "mode: windowed"))).await;
+    for (by, asked) in [("nothing", false), ("option", true), ("header", true)] {
+        let mut body = ask("own");
+        body["stream"] = json!(true);
+        if by == "option" {
+            body["routing"]["explain"] = json!(true);
+        }
+        let mut headers = vec![("content-type", "application/json")];
+        headers.extend((by == "header").then_some(("x-turnout-explain", "true")));
+        let answer =
+            house.client().send("POST", "/v1/chat/completions", &headers, body.to_string().as_bytes()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let text = answer.text();
+        let events: Vec<&str> =
+            text.split("\n\n").filter_map(|e| e.strip_prefix("data: ")).filter(|e| *e != "[DONE]").collect();
+        let events: Vec<Value> = events.iter().map(|e| serde_json::from_str(e).unwrap()).collect();
+        assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+        assert_eq!(text_of(&events), "Ada wrote programs.");
+        let trailers: Vec<&Value> = events.iter().filter(|e| e.get("turnout").is_some()).collect();
+        assert_eq!(trailers.len(), usize::from(asked), "{by}: {text}");
+        for trailer in trailers {
+            assert_eq!(Some(trailer), events.last(), "behind all content");
+            assert_eq!(
+                (&trailer["choices"], &trailer["object"]),
+                (&json!([]), &json!("chat.completion.chunk"))
+            );
+            assert!(trailer.get("error").is_none() && trailer["id"] == events[0]["id"], "{trailer}");
+            assert_eq!(trailer["turnout"]["outcome"]["verdict"], "passed", "{trailer}");
+            assert_eq!(trailer["turnout"]["run"]["workflow"], "own", "{trailer}");
+        }
+    }
+}
+
 /// Optimistic shows everything at once: the verdict says what became of it, or the end is an error.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_optimistic_stream_tells_its_late_failure() {

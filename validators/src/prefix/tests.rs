@@ -271,8 +271,9 @@ fn schemas() -> impl Strategy<Value = Value> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
 
+    /// Scenario 17 of the workflow format, over random schemas and values.
     #[test]
-    fn a_valid_value_is_never_refused_however_it_is_cut(
+    fn scenario_17_a_valid_value_is_never_refused_however_it_is_cut(
         schema in schemas(), value in values(), pretty in any::<bool>(), piece in 1_usize..9,
     ) {
         let Ok(compiled) = compiled(&schema) else { return Ok(()) };

@@ -113,6 +113,29 @@ async fn a_slow_call_gets_company_and_the_first_to_begin_wins() {
     check("hedge: { after: p95 }", vec![Says::Never, text(5)], (&want(true), 2, 1, 2005)).await;
 }
 
+/// 11: the loser is gone within 250 ms of the other's first content, while the run goes on.
+#[tokio::test(start_paused = true)]
+async fn scenario_11_the_loser_is_cancelled_within_250_ms() {
+    let body = "\
+nodes:
+  - { id: ask, type: generate, hedge: { after: 100ms } }
+  - { id: next, type: generate, route: { strategy: fixed }, needs: ask }
+  - { id: answer, type: stream, from: nodes.next.completion, needs: next }
+";
+    let script =
+        Script::new(vec![("ask", vec![Says::Never, text(30)]), ("next", vec![Says::Text(10_000, "done")])]);
+    let watch = async {
+        tokio::time::sleep(Duration::from_millis(129)).await;
+        assert!(script.dropped.lock().unwrap().is_empty(), "nobody has won yet");
+        tokio::time::sleep(Duration::from_millis(251)).await;
+        assert_eq!(*script.dropped.lock().unwrap(), ["ask"]);
+        assert_eq!(script.asked.lock().unwrap().len(), 3, "the run has gone on");
+    };
+    let w = workflow(body);
+    let ((ending, steps), ()) = tokio::join!(play(&w, prose(), &script), watch);
+    assert!(matches!(ending, Ending::Delivered { .. }), "{steps:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failure_never_begins_a_hedge_and_never_ends_one() {
     let (t, _) = ask("hedge: { after: 100ms }", vec![Says::Fail(unavailable())]).await;

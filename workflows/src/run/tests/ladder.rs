@@ -95,8 +95,9 @@ async fn scenario_13_the_ladder() {
     assert_eq!(text(&ending), "short|failed");
 }
 
+/// 13, its feedback: bounded, and of the latest answer alone.
 #[tokio::test(start_paused = true)]
-async fn feedback_names_the_findings_within_its_bounds() {
+async fn scenario_13_feedback_names_the_findings_within_its_bounds() {
     let long = "this is no JSON, and it is much too long as well";
     let (_, asked) = mend("strategies: [reprompt], max_attempts: 1", long, all(&["{}"])).await;
     let last =
