@@ -1,6 +1,7 @@
 //! What a check is: what it looks at, what it says of itself, and what it promises on growing text.
 
 use crate::growing::Growing;
+use crate::keyed::OnFail;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
@@ -102,11 +103,26 @@ pub trait Check: Send + Sync + Debug {
     /// Its name, one of [`crate::NAMES`].
     fn name(&self) -> &'static str;
 
+    /// What its findings are told under: its name, unless its place in a list gives it another.
+    fn label(&self) -> &str {
+        self.name()
+    }
+
     /// What its findings mean for the answer.
     fn severity(&self) -> Severity;
 
     /// Whether it judges form or meaning.
     fn kind(&self) -> Kind;
+
+    /// How much it counts in the score, at least 0.
+    fn weight(&self) -> f64 {
+        self.severity().weight()
+    }
+
+    /// What is to be done with an answer that fails it.
+    fn on_fail(&self) -> OnFail {
+        OnFail::Repair
+    }
 
     /// Whether it checks form. Form alone earns the `contract` part of the reward.
     fn structural(&self) -> bool {

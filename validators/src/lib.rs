@@ -30,6 +30,7 @@ mod growing;
 mod head;
 mod json;
 mod json_schema;
+mod keyed;
 mod keywords;
 mod language;
 mod length;
@@ -61,9 +62,10 @@ mod urls;
 pub use check::{Check, Input, Kind, Promise, Reference, Values};
 pub use detect::detector;
 pub use growing::{Growing, Step, Watch};
+pub use keyed::{Keys, NOT_CHECKED, OnFail, keyed};
 pub use params::Problem;
 pub use pii::Entity;
-pub use run::{Checked, run};
+pub use run::{Checked, run, run_until_failed};
 pub use snippets::{Snippet, snippets};
 
 /// Most findings kept per completion.

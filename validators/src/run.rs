@@ -17,8 +17,8 @@ pub struct Checked {
     /// 1 − Σ weight(failed) / Σ weight over the checks that could decide, in 0..=1; 1 if none applied,
     /// 0.5 if none could decide.
     pub score: f64,
-    /// Names of the checks that could not decide.
-    pub unverified: Vec<&'static str>,
+    /// What the checks are called that could not decide.
+    pub unverified: Vec<String>,
 }
 
 /// Runs checks in their order and combines what they say. A check that panics counts as unverified.
@@ -26,17 +26,36 @@ pub struct Checked {
 pub fn run(checks: &[Arc<dyn Check>], input: &Input<'_>) -> Checked {
     let mut all = Combined::default();
     for check in checks {
-        let report = catch_unwind(AssertUnwindSafe(|| check.check(input)))
-            .unwrap_or_else(|_| finding::unverified("the check panicked"));
-        all.add(check.as_ref(), report);
+        all.add(check.as_ref(), one(check.as_ref(), input));
     }
     all.finish()
+}
+
+/// The same, up to the first check that fails with more than a warning.
+#[must_use]
+pub fn run_until_failed(checks: &[Arc<dyn Check>], input: &Input<'_>) -> Checked {
+    let mut all = Combined::default();
+    for check in checks {
+        let report = one(check.as_ref(), input);
+        let failed = report.findings.iter().any(|f| f.severity > Severity::Warn);
+        all.add(check.as_ref(), report);
+        if failed {
+            break;
+        }
+    }
+    all.finish()
+}
+
+/// What one check says.
+pub(crate) fn one(check: &dyn Check, input: &Input<'_>) -> Report {
+    catch_unwind(AssertUnwindSafe(|| check.check(input)))
+        .unwrap_or_else(|_| finding::unverified("the check panicked"))
 }
 
 #[derive(Default)]
 struct Combined {
     findings: Vec<types::Finding>,
-    unverified: Vec<&'static str>,
+    unverified: Vec<String>,
     reason: Option<String>,
     decided: f64,
     lost: f64,
@@ -46,14 +65,14 @@ struct Combined {
 
 impl Combined {
     fn add(&mut self, check: &dyn Check, report: Report) {
-        let weight = check.severity().weight();
+        let weight = check.weight();
         match report.verdict {
             Verdict::None => return,
             Verdict::Unverified => {
-                self.unverified.push(check.name());
+                self.unverified.push(check.label().to_owned());
                 self.undecided |= check.severity() != Severity::Warn;
                 if self.reason.is_none() {
-                    self.reason = report.reason.map(|r| format!("{}: {r}", check.name()));
+                    self.reason = report.reason.map(|r| format!("{}: {r}", check.label()));
                 }
             }
             Verdict::Passed => self.decided += weight,

@@ -38,7 +38,7 @@ pub(crate) fn find(graph: &Graph) -> Option<Chain> {
         let one_sample = |g: &Generate| i == generate && g.samples == 1 && g.flows();
         let presumed = if node.get().is_some_and(one_sample) {
             node.kind.completed()
-        } else if node.is::<Validate>() {
+        } else if node.get().is_some_and(|v: &Validate| v.pass_when.is_none()) {
             OutcomeSet::of(&[Outcome::Passed])
         } else if node.is::<Select>() {
             OutcomeSet::of(&[Outcome::Selected])

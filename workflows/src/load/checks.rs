@@ -1,18 +1,21 @@
 //! Lists of validators, in files and in directives.
 
+use super::Cx;
 use super::outside::{self, Outside};
-use super::{Cx, later};
 use crate::node::Read;
 use crate::reference::Ref;
 use serde_json::Value;
 use std::sync::Arc;
 use types::diagnostic::suggestion;
-use types::doc::{self, Node};
+use types::doc::{self, Fields, Node};
 use types::run::Severity;
-use validators::Check;
+use validators::{Check, Keys, OnFail};
 
 /// Checks of the format that nothing runs yet: they need more than the answer and its request.
 const LATER: &[&str] = &["script"];
+
+/// Highest `weight` of an entry.
+const MOST_WEIGHT: f64 = 1_000.0;
 
 /// A list of checks, with what it was built from.
 #[derive(Clone, Debug, Default)]
@@ -50,8 +53,8 @@ impl Checks {
     }
 
     fn entry(&mut self, cx: &mut Cx<'_>, n: &Node, path: &str) {
-        let (name, with, severity, timeout) = if let Some(s) = n.as_str() {
-            ((s.to_owned(), n), None, None, None)
+        let (name, with, severity, timeout, keys) = if let Some(s) = n.as_str() {
+            ((s.to_owned(), n), None, None, None, Keys::default())
         } else {
             let Some(mut f) = cx.r.fields(n, path) else { return };
             let name = f.require(&mut cx.r, "use").and_then(|n| Some((cx.r.string(n, &f.at("use"))?, n)));
@@ -68,10 +71,10 @@ impl Checks {
                 cx.unsupported(n.span, "timeout");
                 None
             });
-            later(cx, &mut f, &["as", "weight", "needed", "on_fail"]);
+            let (keys, meant) = keys(cx, &mut f);
             f.finish(&mut cx.r);
             let Some(name) = name else { return };
-            (name, with, severity, timeout)
+            (name, with, severity.or(meant), timeout, keys)
         };
         let (name, at) = name;
         if LATER.contains(&name.as_str()) {
@@ -79,7 +82,7 @@ impl Checks {
             return;
         }
         if outside::NAMES.contains(&name.as_str()) {
-            if let Some(o) = Outside::lower(cx, (&name, at), with, (severity, timeout), path) {
+            if let Some(o) = Outside::lower(cx, (&name, at), with, (severity, timeout, keys), path) {
                 self.canonical.push(o.canonical());
                 self.outside.push(o);
             }
@@ -97,9 +100,9 @@ impl Checks {
         match validators::build(&name, &params, severity) {
             Ok(check) => {
                 let severity = check.severity().weight().to_string();
-                self.canonical.push(serde_json::json!([name, params, severity]));
+                self.canonical.push(serde_json::json!([name, params, severity, format!("{keys:?}")]));
                 self.refer(cx, check.as_ref(), with, path);
-                self.list.push(check);
+                self.list.push(validators::keyed(check, &keys));
             }
             Err(p) => {
                 let span = with.map_or(at.span, |w| place(w, &p.field));
@@ -124,6 +127,25 @@ impl Checks {
             }
         }
     }
+}
+
+/// The keys of an entry, and the severity that `on_fail` stands for.
+fn keys(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> (Keys, Option<Severity>) {
+    let usual = Keys::default();
+    let weight = f.take("weight").and_then(|n| cx.r.number(n, &f.at("weight"), 0.0, MOST_WEIGHT));
+    let needed = f.take("needed").and_then(|n| cx.r.boolean(n, &f.at("needed")));
+    let on_fail = f
+        .take("on_fail")
+        .and_then(|n| cx.r.one_of(n, &f.at("on_fail"), OnFail::NAMES))
+        .and_then(OnFail::parse);
+    let label = f.take("as").and_then(|n| cx.r.ident(n, &f.at("as")));
+    let keys = Keys {
+        weight: weight.unwrap_or(usual.weight),
+        needed: needed.unwrap_or(usual.needed),
+        on_fail: on_fail.unwrap_or(usual.on_fail),
+        label,
+    };
+    (keys, on_fail.map(OnFail::severity))
 }
 
 /// Where a parameter stands: its key if it has one, its place in a list, else what is nearest around it.

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use types::doc::{Fields, Node};
 use types::run::Severity;
+use validators::Keys;
 
 /// What such a check is about.
 #[derive(Clone, Debug)]
@@ -45,6 +46,7 @@ pub(crate) struct Outside {
     pub(crate) severity: Severity,
     /// Longest time, beside what the node leaves it.
     pub(crate) timeout: Option<Duration>,
+    pub(crate) keys: Keys,
 }
 
 /// Names of the checks that leave the process.
@@ -70,7 +72,7 @@ impl Outside {
         cx: &mut Cx<'_>,
         (name, at): (&str, &Node),
         with: Option<&Node>,
-        (severity, timeout): (Option<Severity>, Option<Duration>),
+        (severity, timeout, keys): (Option<Severity>, Option<Duration>, Keys),
         path: &str,
     ) -> Option<Self> {
         let at = with.unwrap_or(at);
@@ -96,7 +98,7 @@ impl Outside {
             }
             f.finish(&mut cx.r);
         }
-        Some(Outside { what: what?, severity: severity.unwrap_or(Severity::Repair), timeout })
+        Some(Outside { what: what?, severity: severity.unwrap_or(Severity::Repair), timeout, keys })
     }
 
     /// For the hash of the plan.
@@ -109,7 +111,13 @@ impl Outside {
             }),
         };
         let timeout = self.timeout.map(|d| d.as_millis() as u64);
-        json!([self.what.name(), what, self.severity.weight().to_string(), timeout])
+        json!([
+            self.what.name(),
+            what,
+            self.severity.weight().to_string(),
+            timeout,
+            format!("{:?}", self.keys)
+        ])
     }
 
     /// The reference that it reads.

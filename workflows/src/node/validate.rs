@@ -1,17 +1,18 @@
 //! `validate`: runs checks over completions and sorts them by what the checks say.
 
-use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec, no_labels};
-use crate::load::{Checks, Cx, later};
+use super::{Begun, Fault, NodeResult, NodeType, Out, Read, Resolved, Spec, no_labels};
+use crate::load::{Checks, Cx, Expr};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::run::{At, RowId, Table};
-use crate::value::{Ty, Value};
+use crate::value::{Ty, Value, completion};
 use futures_util::future::join_all;
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 use types::Verdict;
 use types::doc::Fields;
 use types::expr::Type;
+use validators::{Checked, OnFail};
 
 mod doom;
 mod outside;
@@ -54,6 +55,10 @@ pub(crate) struct Validate {
     /// Filled in by the loader where the file leaves it out.
     pub(crate) input: Vec<Ref>,
     pub(crate) checks: Checks,
+    /// The first check that fails ends the checks of a completion.
+    pub(crate) fail_fast: bool,
+    /// What decides in the place of severities.
+    pub(crate) pass_when: Option<Expr>,
     /// `keep: passing`.
     pub(crate) passing_only: bool,
     /// It may stop an answer that cannot pass before its end.
@@ -69,18 +74,31 @@ impl Validate {
             .require(&mut cx.r, "validators")
             .map(|n| Checks::lower(cx, n, &f.at("validators")))
             .unwrap_or_default();
-        if let Some(n) = f.take("mode")
-            && cx.r.one_of(n, &f.at("mode"), &["all", "fail_fast"]) == Some("fail_fast")
-        {
-            cx.unsupported(n.span, "mode: fail_fast");
-        }
+        let fail_fast = f
+            .take("mode")
+            .is_some_and(|n| cx.r.one_of(n, &f.at("mode"), &["all", "fail_fast"]) == Some("fail_fast"));
+        let pass_when = f.take("pass_when").and_then(|n| {
+            let seen = [("completion", completion()), ("findings", Type::Any.list()), ("score", Type::Float)];
+            cx.expr(n, &f.at("pass_when"), Some(&Type::Bool), &seen)
+        });
         let passing_only = f
             .take("keep")
             .is_some_and(|n| cx.r.one_of(n, &f.at("keep"), &["passing", "all"]) == Some("passing"));
         let early_abort =
             f.take("early_abort").and_then(|n| cx.r.boolean(n, &f.at("early_abort"))).unwrap_or(true);
-        later(cx, f, &["pass_when"]);
-        Validate { input, checks, passing_only, early_abort, last: false }
+        Validate { input, checks, fail_fast, pass_when, passing_only, early_abort, last: false }
+    }
+
+    /// Puts what the checks say of a completion to what is known of it.
+    fn note(&self, at: &At<'_>, checks: &Suite<'_>, id: RowId, checked: Checked) -> Result<(), Fault> {
+        let checked = checks.decide(checked, || at.host.table().json(id))?;
+        let dropped = checks.failed(&checked.report.findings, &[OnFail::Drop]).is_some();
+        if let Some(row) = at.host.table().row_mut(id) {
+            row.join(checked);
+            row.extras |= self.last;
+            row.dropped |= dropped;
+        }
+        Ok(())
     }
 
     fn sort(&self, rows: &[RowId], table: &Table) -> Resolved {
@@ -101,13 +119,15 @@ impl Validate {
         let score = |id: &RowId| table.row(*id).map_or(0.0, |r| r.score);
         let best = rows.iter().copied().reduce(|a, b| if score(&b) > score(&a) { b } else { a });
         let best_row = best.and_then(|b| table.row(b));
+        let kept = |id: &RowId| table.row(*id).is_none_or(|r| !r.dropped);
+        let kept = rows.iter().copied().filter(kept).collect();
         let mut usable = passing.clone();
         usable.extend(&unverified);
         let (passed, all) = (!passing.is_empty(), !rows.is_empty() && passing.len() == rows.len());
         let unable = best_row.map(|r| r.unverified.as_slice()).unwrap_or_default();
         let findings = best_row.map(|r| r.findings.clone()).unwrap_or_default();
         let outputs = vec![
-            Value::Rows(if self.passing_only { passing.clone() } else { rows.to_vec() }),
+            Value::Rows(if self.passing_only { passing.clone() } else { kept }),
             Value::Rows(passing),
             Value::Rows(usable),
             Value::Rows(with(&[Verdict::Failed])),
@@ -127,7 +147,8 @@ impl Spec for Validate {
     fn canonical(&self) -> Json {
         let input: Vec<&str> = self.input.iter().map(Ref::canonical).collect();
         json!({"input": input, "checks": self.checks.canonical, "passing_only": self.passing_only,
-            "early_abort": self.early_abort})
+            "early_abort": self.early_abort, "fail_fast": self.fail_fast,
+            "pass_when": self.pass_when.as_ref().map(Expr::source)})
     }
 
     fn reads(&self) -> Vec<Read<'_>> {
@@ -135,21 +156,24 @@ impl Spec for Validate {
         own.chain(self.checks.reads()).collect()
     }
 
+    fn exprs(&self) -> Vec<&Expr> {
+        self.pass_when.iter().collect()
+    }
+
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let rows = at.rows(&self.input);
-        let checks = Suite::of(&at, &self.checks, self.last);
+        let checks = Suite::of_node(&at, self);
         if !checks.is_pure() {
             return Begun::waits(self.outside(at, rows, checks));
         }
-        let mut table = at.host.table();
-        for id in &rows {
-            if let Some(row) = table.row_mut(*id).filter(|r| !r.doomed) {
-                let checked = checks.at_once(&row.completion);
-                row.join(checked);
-                row.extras |= self.last;
+        Begun::now(|| {
+            for id in &rows {
+                let whole = at.host.table().row(*id).filter(|r| !r.doomed).map(|r| r.completion.clone());
+                let Some(completion) = whole else { continue };
+                self.note(&at, &checks, *id, checks.at_once(&completion))?;
             }
-        }
-        Begun::done(self.sort(&rows, &table))
+            Ok(self.sort(&rows, &at.host.table()))
+        })
     }
 }
 
@@ -165,14 +189,9 @@ impl Validate {
             let checks = &checks;
             async move { (*id, checks.check(c).await) }
         });
-        let told = join_all(each).await;
-        let mut table = at.host.table();
-        for (id, checked) in told {
-            if let Some(row) = table.row_mut(id) {
-                row.join(checked);
-                row.extras |= self.last;
-            }
+        for (id, checked) in join_all(each).await {
+            self.note(&at, &checks, id, checked)?;
         }
-        Ok(self.sort(&rows, &table))
+        Ok(self.sort(&rows, &at.host.table()))
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Row {
     pub(crate) findings: Vec<Finding>,
     /// Why something could not be checked.
     pub(crate) reason: Option<String>,
-    pub(crate) unverified: Vec<&'static str>,
+    pub(crate) unverified: Vec<String>,
     pub(crate) judge: Option<f64>,
     /// How far the judge's samples, or orders, said the same.
     pub(crate) agreement: Option<f64>,
@@ -61,9 +61,32 @@ pub(crate) struct Row {
     pub(crate) extras: bool,
     /// It was stopped before its end, and is never to be delivered.
     pub(crate) doomed: bool,
+    /// It failed a check whose `on_fail` is `drop`.
+    pub(crate) dropped: bool,
 }
 
 impl Row {
+    /// A completion that nothing has checked yet.
+    pub(crate) fn new(answer: Answer, origin: Origin) -> Self {
+        let doomed = answer.doomed.is_some();
+        Row {
+            completion: Arc::new(answer.completion),
+            model: answer.model,
+            origin,
+            verdict: if doomed { Verdict::Failed } else { Verdict::None },
+            score: if doomed { 0.0 } else { 1.0 },
+            findings: answer.doomed.into_iter().map(|f| *f).collect(),
+            reason: None,
+            unverified: Vec::new(),
+            judge: None,
+            agreement: None,
+            total_ms: answer.ms,
+            extras: false,
+            doomed,
+            dropped: false,
+        }
+    }
+
     /// The default ranking: judge's score if there is one, else the checks', else one half.
     pub(crate) fn quality(&self) -> f64 {
         match (self.judge, self.verdict) {
@@ -137,22 +160,7 @@ pub(crate) struct Table(Vec<Row>);
 impl Table {
     /// Adds a completion that nothing has checked yet.
     pub(crate) fn add(&mut self, answer: Answer, origin: Origin) -> RowId {
-        let doomed = answer.doomed.is_some();
-        self.0.push(Row {
-            completion: Arc::new(answer.completion),
-            model: answer.model,
-            origin,
-            verdict: if doomed { Verdict::Failed } else { Verdict::None },
-            score: if doomed { 0.0 } else { 1.0 },
-            findings: answer.doomed.into_iter().map(|f| *f).collect(),
-            reason: None,
-            unverified: Vec::new(),
-            judge: None,
-            agreement: None,
-            total_ms: answer.ms,
-            extras: false,
-            doomed,
-        });
+        self.0.push(Row::new(answer, origin));
         RowId(self.0.len().saturating_sub(1))
     }
 
@@ -186,7 +194,11 @@ impl Table {
 
     /// What expressions see of a completion.
     pub(crate) fn json(&self, id: RowId) -> Json {
-        let Some(r) = self.row(id) else { return Json::Null };
+        self.row(id).map_or(Json::Null, |r| self.shown(r))
+    }
+
+    /// The same of one that is not, or not yet, in the table.
+    pub(crate) fn shown(&self, r: &Row) -> Json {
         let c = &r.completion;
         let calls: Vec<Json> = c
             .tool_calls()

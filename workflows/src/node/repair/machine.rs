@@ -1,18 +1,18 @@
 //! The states of a repair: fix, choose, call, check, until something passes or nothing is left to try.
 
-use super::mend::mend;
+use super::mend::{mend, name_of};
 use super::{Repair, Rung, Strategy};
 use crate::load::Prompt;
 use crate::node::validate::Suite;
 use crate::route::Route;
-use crate::run::{Answer, At, Doom, RowId};
+use crate::run::{Answer, At, Doom, Origin, Row, RowId};
 use crate::world::{Ask, EffectId, EffectKind, Failure};
 use std::sync::Arc;
 use types::chat::Message;
 use types::matrix::Model;
 use types::provider::Edits;
 use types::{Completion, Finding, Report, Usd, Verdict};
-use validators::Checked;
+use validators::{Checked, OnFail};
 
 /// Seed of the strategy `deterministic`.
 const SEED: i64 = 7;
@@ -128,9 +128,14 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
         stuck: false,
         stopped: None,
     };
-    if !doomed && let Some(found) = machine.fix().await {
+    machine.stopped = machine.not_repaired(&[OnFail::Drop, OnFail::Reject]);
+    if !doomed
+        && machine.stopped.is_none()
+        && let Some(found) = machine.fix().await
+    {
         return machine.done(Some(found), id);
     }
+    machine.stopped = machine.not_repaired(&[OnFail::Drop, OnFail::Reject, OnFail::Fix]);
     for rung in &spec.ladder {
         if machine.attempts >= spec.max_attempts || machine.stopped.is_some() {
             break;
@@ -154,20 +159,41 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
 }
 
 impl Machine<'_> {
+    /// Why no model is asked: what failed is, by its place in the list, not for models to repair.
+    fn not_repaired(&self, ways: &[OnFail]) -> Option<String> {
+        let check = self.checks.failed(&self.findings, ways)?;
+        Some(format!("what fails `{check}` is not to be repaired by a model"))
+    }
+
+    /// What the checks say of an answer. Where the expression that decides cannot be evaluated, nothing is
+    /// verified.
+    async fn judged(&self, answer: &Answer) -> Checked {
+        let checked = self.checks.check(&answer.completion).await;
+        let kept = checked.clone();
+        let seen = || {
+            let row = Row::new(answer.clone(), Origin::of(&self.at.path, 0, self.attempts));
+            self.at.host.table().shown(&row)
+        };
+        self.checks.decide(checked, seen).unwrap_or_else(|e| {
+            let report = Report { verdict: Verdict::Unverified, reason: Some(e.to_string()), ..kept.report };
+            Checked { report, ..kept }
+        })
+    }
+
     /// Mends the latest answer locally. `Some` when the result passes.
     async fn fix(&mut self) -> Option<Found> {
         if !self.spec.fix {
             return None;
         }
         let mended = mend(&self.latest, &self.findings, &self.checks.list, &self.at.host.input.request)?;
-        let checked = self.checks.check(&mended).await;
+        let answer = Answer { completion: mended, model: self.model.clone(), ms: 0.0, doomed: None };
+        let checked = self.judged(&answer).await;
         self.history.push(Tried {
             strategy: Strategy::Fix,
             model: Some(self.model.id.clone()),
             findings: checked.report.findings.clone(),
             cost: Usd::ZERO,
         });
-        let answer = Answer { completion: mended, model: self.model.clone(), ms: 0.0, doomed: None };
         let found = self.weigh(answer, checked, Strategy::Fix);
         if found.is_some() {
             self.at.host.input.trace.with(|run| run.fixes = run.fixes.saturating_add(1));
@@ -208,7 +234,7 @@ impl Machine<'_> {
         let doomed = answer.doomed.clone();
         let checked = match &doomed {
             Some(found) => stopped(found),
-            None => self.checks.check(&answer.completion).await,
+            None => self.judged(&answer).await,
         };
         let same_findings = fingerprints(&checked.report.findings) == fingerprints(&self.findings);
         let same = |c: &Arc<Completion>| {
@@ -270,7 +296,8 @@ impl Machine<'_> {
     fn rewrite(&self) -> Option<&Prompt> {
         let mut worst: Vec<&Finding> = self.findings.iter().collect();
         worst.sort_by_key(|f| std::cmp::Reverse(f.severity));
-        let registered = |f: &Finding| self.spec.rewrites.iter().find(|(name, _)| *name == f.validator);
+        let named = |f: &Finding| name_of(f, &self.checks.list).to_owned();
+        let registered = |f: &Finding| self.spec.rewrites.iter().find(|(name, _)| *name == named(f));
         worst.into_iter().find_map(registered).map(|(_, prompt)| prompt)
     }
 
@@ -307,7 +334,7 @@ impl Machine<'_> {
         match strategy {
             Strategy::Structured => {
                 let schema = self.checks.list.iter().find_map(|c| c.schema(request));
-                let wants_json = self.findings.iter().any(|f| f.validator == "json");
+                let wants_json = self.findings.iter().any(|f| name_of(f, &self.checks.list) == "json");
                 edits.response_format = super::prompt::strictest(request, schema, wants_json);
             }
             Strategy::Deterministic => {

@@ -13,7 +13,7 @@ pub(super) fn mend(
     checks: &[Arc<dyn Check>],
     request: &ChatRequest,
 ) -> Option<Completion> {
-    let about = |names: &[&str]| findings.iter().any(|f| names.contains(&f.validator.as_str()));
+    let about = |names: &[&str]| findings.iter().any(|f| names.contains(&name_of(f, checks)));
     let mut mended = completion.clone();
     let mut changed = false;
     if about(&["json", "json_schema"]) {
@@ -46,6 +46,12 @@ pub(super) fn mend(
     // What came from the vendor no longer says what this completion says.
     mended.raw = None;
     changed.then_some(mended)
+}
+
+/// The validator that a finding is of, whatever the check is called in its list.
+pub(super) fn name_of<'a>(finding: &'a Finding, checks: &'a [Arc<dyn Check>]) -> &'a str {
+    let labelled = checks.iter().find(|c| c.label() == finding.validator && c.label() != c.name());
+    labelled.map_or(&finding.validator, |c| c.name())
 }
 
 fn arguments(text: &str, schema: Option<&Value>) -> Option<String> {

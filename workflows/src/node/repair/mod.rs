@@ -196,7 +196,7 @@ impl Repair {
         let Some(v): Option<&validate::Validate> = from else {
             return (Suite::of(at, &Checks::default(), false), false);
         };
-        (Suite::of(at, &v.checks, v.last), v.last)
+        (Suite::of_node(at, v), v.last)
     }
 
     /// The repaired completion becomes one of the run.

@@ -40,7 +40,8 @@ fn repaired(at: &At<'_>, validate: usize) -> bool {
 /// A watch over what this node generates: by the checks behind it, those that policies demand among them.
 /// `None` where nothing is certain to check it, or nothing can be told before the end.
 pub(crate) fn watch<'a>(at: &At<'a>) -> Option<Doom<'a>> {
-    let (i, v) = reader(at).filter(|(_, v)| v.early_abort)?;
+    // An answer that the author's own expression may pass is never hopeless.
+    let (i, v) = reader(at).filter(|(_, v)| v.early_abort && v.pass_when.is_none())?;
     let certain = |to: usize| {
         let edges = at.frame.graph.edges_from(at.position);
         let mut to = edges.filter(|(_, e)| e.to == to && e.when.is_none() && e.accepts.contains(Outcome::Ok));

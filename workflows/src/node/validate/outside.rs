@@ -7,7 +7,7 @@ use std::time::Duration;
 use types::chat::Role;
 use types::run::Severity;
 use types::{ChatRequest, Finding, Report, Verdict};
-use validators::{Check, Input, Kind, MAX_EXCERPT, MAX_FINDINGS, snippets};
+use validators::{Check, Input, Keys, Kind, MAX_EXCERPT, MAX_FINDINGS, snippets};
 
 /// A check with everything that it is asked with.
 pub(super) struct Prepared {
@@ -15,6 +15,7 @@ pub(super) struct Prepared {
     pub(super) severity: Severity,
     pub(super) with: Value,
     pub(super) timeout: Option<Duration>,
+    pub(super) keys: Keys,
 }
 
 /// Resolves what a check refers to.
@@ -37,7 +38,7 @@ pub(super) fn prepare(o: &Outside, at: &At<'_>) -> Prepared {
             Value::Object(with)
         }
     };
-    Prepared { name: o.what.name(), severity: o.severity, with, timeout: o.timeout }
+    Prepared { name: o.what.name(), severity: o.severity, with, timeout: o.timeout, keys: o.keys.clone() }
 }
 
 fn last_user(request: &ChatRequest) -> String {

@@ -1,14 +1,16 @@
 //! The checks of a node, with the values of the run that they refer to.
 
 use super::outside::{self, Prepared, Told};
-use crate::load::Checks;
+use crate::load::{Checks, Expr};
 use crate::run::At;
 use crate::world::{CheckAsk, EffectId, EffectKind};
 use futures_util::future::join_all;
+use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use types::{ChatRequest, Completion};
-use validators::{Check, Checked, Input, Values};
+use types::run::Severity;
+use types::{ChatRequest, Completion, Finding, Verdict};
+use validators::{Check, Checked, Input, NOT_CHECKED, OnFail, Values};
 
 /// Share of a node's time that a check outside may take: the node itself has to say what came of it.
 const SHARE: f64 = 0.9;
@@ -22,6 +24,10 @@ pub(crate) struct Suite<'a> {
     at: At<'a>,
     /// Answers that were checked outside so far.
     asked: AtomicU32,
+    /// The first failure ends it.
+    fail_fast: bool,
+    /// What decides in the place of severities.
+    pass_when: Option<&'a Expr>,
 }
 
 impl<'a> Suite<'a> {
@@ -40,7 +46,15 @@ impl<'a> Suite<'a> {
             outside: own.outside.iter().map(|o| outside::prepare(o, at)).collect(),
             at: at.clone(),
             asked: AtomicU32::new(0),
+            fail_fast: false,
+            pass_when: None,
         }
+    }
+
+    /// The checks of a `validate` node as it goes by them. `at` is the node itself or one of the same graph.
+    pub(crate) fn of_node(at: &At<'a>, v: &'a super::Validate) -> Self {
+        let own = Suite::of(at, &v.checks, v.last);
+        Suite { fail_fast: v.fail_fast, pass_when: v.pass_when.as_ref(), ..own }
     }
 
     /// Whether everything can be said at once.
@@ -57,6 +71,12 @@ impl<'a> Suite<'a> {
     pub(crate) async fn check(&self, completion: &Completion) -> Checked {
         if self.is_pure() {
             return self.at_once(completion);
+        }
+        if self.fail_fast {
+            let first = self.at_once(completion);
+            if first.report.verdict == Verdict::Failed {
+                return first;
+            }
         }
         let count = u32::try_from(self.outside.len()).unwrap_or(u32::MAX);
         let first = self.asked.fetch_add(1, Ordering::Relaxed).saturating_mul(count);
@@ -75,15 +95,62 @@ impl<'a> Suite<'a> {
             completion: completion.clone(),
             timeout: o.timeout.map_or(most, |own| own.min(most)),
         };
-        Arc::new(Told::new(o, self.at.check(ask).await))
+        validators::keyed(Arc::new(Told::new(o, self.at.check(ask).await)), &o.keys)
+    }
+
+    /// Lets `pass_when` decide, where there is one. What could not be checked stays unverified at best, and
+    /// fails where it was needed. `completion`: what the expression sees of the answer.
+    pub(crate) fn decide(
+        &self,
+        mut checked: Checked,
+        completion: impl FnOnce() -> Json,
+    ) -> Result<Checked, types::expr::Error> {
+        let Some(e) = self.pass_when else { return Ok(checked) };
+        let more = [
+            ("completion", completion()),
+            ("findings", json!(checked.report.findings)),
+            ("score", json!(checked.score)),
+        ];
+        let passes = e.holds(&self.at.frame.scope(e, self.at.host, &more))?;
+        let missing = checked.report.findings.iter().any(|f| f.code == NOT_CHECKED);
+        checked.report.verdict = match (passes && !missing, checked.unverified.is_empty()) {
+            (true, true) => Verdict::Passed,
+            (true, false) => Verdict::Unverified,
+            (false, _) => Verdict::Failed,
+        };
+        if !passes && checked.report.findings.iter().all(|f| f.severity == Severity::Warn) {
+            checked.report.findings.push(Finding {
+                validator: "pass_when".to_owned(),
+                code: "false".to_owned(),
+                severity: Severity::Repair,
+                path: None,
+                span: None,
+                message: format!("`{}` does not hold", e.source()),
+                expected: None,
+                actual: None,
+                hint: None,
+            });
+        }
+        Ok(checked)
+    }
+
+    /// The check that failed and whose `on_fail` is one of these.
+    pub(crate) fn failed(&self, findings: &[Finding], ways: &[OnFail]) -> Option<&str> {
+        let failed =
+            |label: &str| findings.iter().any(|f| f.validator == label && f.severity > Severity::Warn);
+        let own = self.list.iter().map(|c| (c.label(), c.on_fail()));
+        let outside =
+            self.outside.iter().map(|o| (o.keys.label.as_deref().unwrap_or(o.name), o.keys.on_fail));
+        own.chain(outside).find(|(label, way)| ways.contains(way) && failed(label)).map(|(label, _)| label)
     }
 
     fn with(&self, completion: &Completion, told: &[Arc<dyn Check>]) -> Checked {
         let input = Input::new(completion, self.request).with_values(&self.values);
+        let run = if self.fail_fast { validators::run_until_failed } else { validators::run };
         if told.is_empty() {
-            return validators::run(&self.list, &input);
+            return run(&self.list, &input);
         }
         let all: Vec<Arc<dyn Check>> = self.list.iter().chain(told).cloned().collect();
-        validators::run(&all, &input)
+        run(&all, &input)
     }
 }

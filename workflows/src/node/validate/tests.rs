@@ -247,3 +247,86 @@ fn tests_without_a_runner_are_warned_of() {
     let silent = tested("code_tests").replace("timeout: 20s", "timeout: 20s, lint: { allow: [WF421] }");
     assert!(problems(&silent).is_empty(), "{:?}", problems(&silent));
 }
+
+/// One answer through one `validate` node: its outcome, score and findings.
+async fn validated(keys: &str, says: &'static str) -> String {
+    let body = format!(
+        "\
+nodes:
+  - {{ id: ask, type: generate }}
+  - {{ id: check, type: validate, {keys} }}
+  - {{ id: tell, type: merge, from: [nodes.ask.completions], method: template, template: \"${{ nodes.check.outcome }} ${{ nodes.check.score }} ${{ nodes.check.findings.len() }} ${{ nodes.check.completions.len() }} ${{ nodes.check.unverified.len() }}\" }}
+  - {{ id: answer, type: stream, from: nodes.tell.completion }}
+edges:
+  - {{ from: ask, to: check }}
+  - {{ from: check, to: tell }}
+  - {{ from: tell, to: answer }}
+"
+    );
+    let script = Script::new(vec![("ask", vec![Says::Text(1, says)])]);
+    let (ending, _) = play(&workflow(&body), request(json!({})), &script).await;
+    text(&ending).trim_end_matches("|none").to_owned()
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_keys_of_an_entry_say_how_much_it_counts_and_what_its_failure_means() {
+    let long = "{ use: length, with: { chars: { min: 100 } }, KEYS }";
+    let check = async |keys: &str, want: &str| {
+        let list = format!("validators: [json, {}]", long.replace("KEYS", keys));
+        assert_eq!(validated(&list, "[1]").await, want, "{keys}");
+    };
+    check("severity: repair", "failed 0.5 1 1 0").await;
+    check("weight: 3", "failed 0.25 1 1 0").await;
+    check("on_fail: warn", "passed 0.8333333333333333 1 1 0").await;
+    check("on_fail: reject", "failed 0.25 1 1 0").await;
+    check("on_fail: drop", "failed 0.25 1 0 0").await;
+    check("on_fail: reject, severity: warn", "passed 0.8333333333333333 1 1 0").await;
+    let sources = "validators: [{ use: grounding, with: { sources: nodes.ask.error }, KEYS }]";
+    assert_eq!(validated(&sources.replace(", KEYS", ""), "x").await, "unverified 0.5 0 1 1");
+    assert_eq!(validated(&sources.replace("KEYS", "needed: true"), "x").await, "failed 0.0 1 1 0");
+    assert_eq!(
+        validated(&(sources.replace("KEYS", "needed: true") + ", pass_when: score >= 0.0"), "x").await,
+        "failed 0.0 1 1 0"
+    );
+    assert_eq!(
+        validated(&(sources.replace(", KEYS", "") + ", pass_when: score >= 0.0"), "x").await,
+        "unverified 0.5 0 1 1"
+    );
+    for (keys, code) in
+        [("weight: -1", "WF104"), ("on_fail: reask", "WF104"), ("needed: 3", "WF103"), ("as: 'x y'", "WF104")]
+    {
+        let body = body(&format!("{{ use: json, {keys} }}"));
+        let (_, p) = load_all(&[file(&body)]);
+        assert_eq!(p.iter().map(|d| d.code.as_str()).collect::<Vec<_>>(), [code], "{keys}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_may_stop_at_the_first_failure_and_decide_by_itself() {
+    let two = "validators: [json, { use: length, with: { chars: { min: 100 } } }]";
+    assert_eq!(validated(two, "no").await, "failed 0.0 2 1 0");
+    assert_eq!(validated(&format!("{two}, mode: fail_fast"), "no").await, "failed 0.0 1 1 0");
+    assert_eq!(validated(&format!("{two}, pass_when: score > 0.4"), "[1]").await, "passed 0.5 1 1 0");
+    assert_eq!(validated(&format!("{two}, pass_when: score > 0.6"), "[1]").await, "failed 0.5 1 1 0");
+    // What does not hold says so, where nothing else was found.
+    assert_eq!(
+        validated("validators: [json], pass_when: findings.len() > 0", "[1]").await,
+        "failed 1.0 1 1 0"
+    );
+    let by = "validators: [json], pass_when: 'completion.text == \"[1]\"'";
+    assert_eq!(validated(by, "[1]").await, "passed 1.0 0 1 0");
+    let (_, p) = load_all(&[file(&body("json").replace("validators:", "pass_when: scor > 1, validators:"))]);
+    assert_eq!(p[0].code, "WF301");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stops_at_the_first_failure_asks_nobody_outside_in_vain() {
+    let fast = tested("{ use: json }, code_tests").replace("timeout: 20s", "timeout: 20s, mode: fail_fast");
+    let fast = fast.replace("strategies: [reprompt]", "strategies: [reprompt], max_attempts: 1");
+    let passed = Report { verdict: Verdict::Passed, reason: None, findings: Vec::new() };
+    let script = Script::new(vec![("ask", vec![Says::Text(1, "no")]), ("fix", vec![Says::Text(1, "{}")])])
+        .with_checks(vec![passed]);
+    let (ending, _) = play(&workflow(&fast), request(json!({})), &script).await;
+    assert_eq!(text(&ending), "{}|passed");
+    assert_eq!(script.check_asks.lock().unwrap().len(), 1, "of the second answer alone");
+}

@@ -171,6 +171,36 @@ async fn a_failing_provider_uses_an_attempt_and_a_budget_ends_the_ladder() {
     assert!(told.starts_with("exhausted by  in 1: ") && asked.len() == 1, "{told}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_not_to_be_repaired_is_not() {
+    let go = async |on_fail: &str, first: &'static str, says: Vec<Says>| {
+        let body = mending("strategies: [fix, reprompt]")
+            .replace("[json, {", &format!("[{{ use: json, as: form, on_fail: {on_fail} }}, {{"));
+        let script = Script::new(vec![("ask", all(&[first])), ("fix", says)]);
+        let (_, steps) = play(&workflow(&body), prose(), &script).await;
+        (steps.iter().find(|s| s.starts_with("fix:")).cloned(), script.asked.lock().unwrap().len())
+    };
+    let fix = |outcome: &str| Some(format!("fix:{outcome}"));
+    let fenced = "```json\n{\"a\": 1,}\n```";
+    assert_eq!(go("repair", "no", all(&["{}"])).await, (fix("repaired"), 2));
+    assert_eq!(go("fix", "no", vec![]).await, (fix("exhausted"), 1));
+    assert_eq!(go("fix", fenced, vec![]).await, (fix("repaired"), 1));
+    for never in ["drop", "reject"] {
+        assert_eq!(go(never, fenced, vec![]).await, (fix("exhausted"), 1), "{never}");
+    }
+    assert_eq!(go("warn", "no", vec![]).await, (fix("skipped"), 1), "nothing failed");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_repair_goes_by_the_expression_of_the_node_it_mends() {
+    let body = mending("strategies: [resample, resample], max_attempts: 2")
+        .replace("type: validate,", "type: validate, pass_when: 'completion.text == \"third\"',");
+    let script = Script::new(vec![("ask", all(&["first"])), ("fix", all(&["{}", "third"]))]);
+    let (_, steps) = play(&workflow(&body), prose(), &script).await;
+    assert!(steps.contains(&"fix:repaired".to_owned()), "{steps:?}");
+    assert_eq!(script.asked.lock().unwrap().len(), 3);
+}
+
 #[test]
 fn ladders_are_checked() {
     let codes = |body: &str| {
