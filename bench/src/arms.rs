@@ -134,6 +134,7 @@ fn outcome(d: &Decision, model: &Arc<str>, good: bool) -> Outcome {
         workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
         model: model.clone(),
         served_by: Some(model.clone()),
+        continued: false,
         status: Status::Delivered,
         error: None,
         verdict: Verdict::None,

@@ -164,6 +164,9 @@ fn steps(out: &mut String, run: &Run) {
         return;
     }
     let _ = writeln!(out, " run      {}  stream: {}", run.workflow, run.stream_mode);
+    if let Some(model) = &run.continued {
+        let _ = writeln!(out, "          the answer was lost in its middle, and {model} went on with it");
+    }
     for s in &run.steps {
         step(out, s);
     }

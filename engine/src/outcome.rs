@@ -78,6 +78,7 @@ pub(crate) mod tests {
             workflow: workflow.into(),
             model: model.into(),
             served_by: Some(model.into()),
+            continued: false,
             status: Status::Delivered,
             error: None,
             verdict: Verdict::Passed,

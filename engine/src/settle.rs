@@ -176,6 +176,7 @@ impl Tree {
             workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
             model: arm.map_or_else(|| "".into(), |a| a.model.clone()),
             served_by: run.served_by.clone(),
+            continued: run.continued.is_some(),
             status,
             error,
             verdict: run.verdict,

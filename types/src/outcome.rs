@@ -76,6 +76,9 @@ pub struct Outcome {
     pub model: Arc<str>,
     /// Model that answered; `None` = none did.
     pub served_by: Option<Arc<str>>,
+    /// The stream of the model that answered was lost after content, and another call went on with the answer.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continued: bool,
     /// How it ended.
     pub status: Status,
     /// Error code, if it failed.

@@ -227,6 +227,9 @@ pub struct Run {
     /// The model whose answer was delivered, `provider/model`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub served_by: Option<Arc<str>>,
+    /// The model that went on with the answer where the first one was lost in the middle of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub continued: Option<Arc<str>>,
     /// Repair attempts that called a model.
     pub repairs: u32,
     /// Answers mended locally, without a call.

@@ -4,10 +4,12 @@
 mod case;
 mod clock;
 mod expect;
+mod record;
 mod stage;
 
 pub use case::{Case, load};
 pub use expect::{Failure, Outcome};
+pub use record::record;
 
 use crate::bundle::Bundle;
 use crate::who::Who;

@@ -127,6 +127,7 @@ pub(crate) fn request(id: &str, tokens: u32) -> RequestRecord {
         workflow: "default".into(),
         model: MODEL.into(),
         served_by: Some(MODEL.into()),
+        continued: false,
         status: Status::Delivered,
         error: None,
         verdict: Verdict::Passed,

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tests::client::{End, text_of};
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Answer, Dialect, Reply, Vendor};
+use tests::vendor::{Answer, Dialect, Fault, Reply, Vendor};
 
 const GOOD: &str = r#"{"name": "Ada", "age": 36}"#;
 
@@ -163,6 +163,49 @@ async fn scenario_15_the_trailer_comes_when_asked_for_and_never_else() {
             assert_eq!(trailer["turnout"]["outcome"]["verdict"], "passed", "{trailer}");
             assert_eq!(trailer["turnout"]["run"]["workflow"], "own", "{trailer}");
         }
+    }
+}
+
+/// A vendor that breaks off after content: with `continue` another one goes on, and the record says so; without it the
+/// stream ends with an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_vendor_goes_on_where_one_broke_off() {
+    for on_loss in ["continue", "fail"] {
+        let broken =
+            pieces(&["Ada wrote ", "the first ", "program, ", "and never this"]).fault(3, Fault::Cut);
+        let first = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(broken.clone())).await;
+        let second = Vendor::scripted(Dialect::Anthropic, |_| Reply::text("for an engine.")).await;
+        let own = workflow(FORBIDDEN, "mode: windowed")
+            .replace("primary: true", &format!("primary: true, on_upstream_loss: {on_loss}"));
+        let house = Plan::new()
+            .vendor("lab", &first)
+            .vendor("other", &second)
+            .model(&Model::new("lab/one").success(0.95))
+            .model(&Model::new("other/two").success(0.3))
+            .rules(crate::NO_CHANCE)
+            .file("workflows/own.yaml", &own)
+            .start()
+            .await;
+        let events = house.client().stream(&ask("own")).await;
+        let id = events.header("x-request-id").unwrap().to_owned();
+        let (events, end) = events.collect().await;
+        let record = house.decision(&id).await;
+        if on_loss == "fail" {
+            assert_eq!(end, End::NoDone, "{events:?}");
+            assert_eq!((&record["outcome"]["status"], second.count()), (&json!("failed"), 0), "{record}");
+            continue;
+        }
+        let text = text_of(&events);
+        assert!(text.starts_with("Ada wrote the first ") && text.ends_with("for an engine."), "{text}");
+        assert_eq!(end, End::Done, "{events:?}");
+        let ids: std::collections::BTreeSet<&str> = events.iter().filter_map(|e| e["id"].as_str()).collect();
+        assert_eq!(ids.len(), 1, "one answer, one id: {events:?}");
+        assert_eq!(record["outcome"]["continued"], true, "{record}");
+        assert_eq!(record["run"]["continued"], "other/two", "{record}");
+        assert_eq!(record["outcome"]["status"], "delivered", "{record}");
+        let told = second.seen()[0].body["messages"].clone();
+        assert_eq!(told[1]["role"], "assistant", "{told}");
+        assert!(told[1].to_string().contains("Ada wrote"), "{told}");
     }
 }
 

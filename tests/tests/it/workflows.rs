@@ -137,6 +137,51 @@ async fn a_run_is_kept_and_replayed() {
     assert_eq!(missing.status.code(), Some(2));
 }
 
+/// A run becomes a test that plays and says the same, and a drawing coloured by it; both from the folder it is kept in.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_becomes_a_test_and_a_drawing() {
+    let folder = Folder::default();
+    let data = folder.path().join("kept");
+    let data = data.to_str().unwrap();
+    let made = cli(&folder, &["workflow", "new", "default", "mine"]).await;
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let args = ["--json", "--data", data, "workflow", "run", "mine", "--simulated", "--message", "hello"];
+    let done = cli(&folder, &args).await;
+    let run: Value = serde_json::from_slice(&done.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(&done.stderr)));
+    let id = run["id"].as_str().unwrap();
+    let said = |o: &std::process::Output| {
+        String::from_utf8_lossy(&[&o.stdout[..], &o.stderr[..]].concat()).into_owned()
+    };
+
+    let recorded = cli(&folder, &["--data", data, "workflow", "test", "--record", id]).await;
+    assert!(recorded.status.success(), "{}", said(&recorded));
+    let file = folder.path().join(format!("workflows/tests/mine.{id}.yaml"));
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("hello") && text.contains("outcome: \"delivered\""), "{text}");
+    assert!(said(&recorded).contains("1 tests, 0 failed"), "{}", said(&recorded));
+    // It is a test like any other: it fails when something else comes of it.
+    let path = file.to_str().unwrap();
+    assert!(cli(&folder, &["workflow", "test", path]).await.status.success());
+    std::fs::write(&file, text.replace("exact", "max").replace("\"delivered\"", "\"failed\"")).unwrap();
+    let failing = cli(&folder, &["workflow", "test", path]).await;
+    assert_eq!(failing.status.code(), Some(2), "{}", said(&failing));
+    let again = cli(&folder, &["--data", data, "workflow", "test", "--record", id]).await;
+    assert!(!again.status.success() && said(&again).contains("exists"), "{}", said(&again));
+
+    let drawn = cli(&folder, &["--data", data, "workflow", "graph", "mine", "--run", id]).await;
+    let text = said(&drawn);
+    assert!(
+        drawn.status.success() && text.contains(" ms") && text.contains("style n_answer fill:"),
+        "{text}"
+    );
+    assert!(text.contains("passed") && text.contains("skipped"), "{text}");
+    let plain = said(&cli(&folder, &["workflow", "graph", "mine"]).await);
+    assert!(!plain.contains("style n_"), "{plain}");
+    let other = cli(&folder, &["--data", data, "workflow", "graph", "default", "--run", id]).await;
+    assert!(!other.status.success() && said(&other).contains("a run of `mine`"), "{}", said(&other));
+}
+
 /// A house whose one model is never asked.
 async fn house() -> (Vendor, House) {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;

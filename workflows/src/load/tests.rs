@@ -127,7 +127,8 @@ fn samples_and_hedges() {
     generate("hedge: { after: 2s, max: 4 }", "WF104", "4");
     generate("hedge: { after: 2s, to: defualt }", "WF202", "defualt");
     generate("hedge: { after: 2s, trigger: soon }", "WF104", "soon");
-    generate("on_upstream_loss: continue", "WF105", "continue");
+    generate("on_upstream_loss: continue", "", "");
+    generate("on_upstream_loss: again", "WF104", "again");
     generate("on_upstream_loss: fail", "", "");
     // All calls are counted.
     let hedged = with("type: generate", "type: generate, samples: 2, hedge: { after: 2s }");

@@ -50,6 +50,17 @@ pub(crate) static TYPE: NodeType = NodeType {
     lower: |cx, f| Box::new(Generate::lower(cx, f)),
 };
 
+/// What becomes of an answer whose stream is lost on the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OnLoss {
+    /// It is asked for again, as long as the client has seen nothing of it.
+    Retry,
+    /// The same; once the client has seen a part of it, another model goes on from there.
+    Continue,
+    /// It has failed.
+    Fail,
+}
+
 /// What a file says of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Generate {
@@ -63,8 +74,8 @@ pub(crate) struct Generate {
     /// Once it holds, the rest of the samples is cancelled.
     stop_when: Option<Expr>,
     pub(crate) hedge: Option<Hedge>,
-    /// `on_upstream_loss: retry`.
-    pub(crate) again_if_lost: bool,
+    /// What becomes of an answer whose stream is lost.
+    pub(crate) on_loss: OnLoss,
     pub(crate) edits: Edits,
     /// Which tools a model is offered.
     pub(crate) offer: Offer,
@@ -88,13 +99,12 @@ impl Generate {
             cx.expr(n, &f.at("stop_when"), Some(&Type::Bool), &so_far)
         });
         let hedge = f.take("hedge").and_then(|n| Hedge::lower(cx, n, &f.at("hedge"), &route));
-        let again_if_lost = f.take("on_upstream_loss").is_none_or(|n| {
-            let at = f.at("on_upstream_loss");
-            let said = cx.r.one_of(n, &at, &["retry", "continue", "fail"]);
-            if said == Some("continue") {
-                cx.unsupported(n.span, "on_upstream_loss: continue");
+        let on_loss = f.take("on_upstream_loss").map_or(OnLoss::Retry, |n| {
+            match cx.r.one_of(n, &f.at("on_upstream_loss"), &["retry", "continue", "fail"]) {
+                Some("continue") => OnLoss::Continue,
+                Some("fail") => OnLoss::Fail,
+                _ => OnLoss::Retry,
             }
-            said != Some("fail")
         });
         let mut edits = Edits::default();
         if let Some(n) = f.take("params") {
@@ -119,7 +129,7 @@ impl Generate {
             min_ok,
             stop_when,
             hedge,
-            again_if_lost,
+            on_loss,
             edits,
             offer,
             clients,
@@ -169,7 +179,7 @@ impl Spec for Generate {
             "route": self.route.canonical(), "primary": self.primary, "samples": self.samples,
             "distinct": format!("{:?}", self.distinct), "min_ok": self.min_ok,
             "stop_when": self.stop_when.as_ref().map(Expr::source),
-            "hedge": self.hedge.as_ref().map(Hedge::canonical), "again_if_lost": self.again_if_lost,
+            "hedge": self.hedge.as_ref().map(Hedge::canonical), "on_loss": format!("{:?}", self.on_loss),
             "edits": format!("{:?}", self.edits), "tools": self.offer.canonical(),
             "client_tools": format!("{:?}", self.clients), "messages": self.conversation.canonical(),
         })

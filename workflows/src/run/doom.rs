@@ -113,7 +113,7 @@ impl<'a> Doom<'a> {
 
     /// Whether the text so far, locally repaired, would not be rejected for the same.
     fn can_be_mended(&self, found: &Finding) -> bool {
-        if self.checks.iter().any(|c| c.name() == found.validator && c.mend(&self.text).is_some()) {
+        if self.checks.iter().any(|c| c.label() == found.validator && c.mend(&self.text).is_some()) {
             return true;
         }
         let schema = self.checks.iter().find_map(|c| c.schema(self.request));

@@ -1,13 +1,14 @@
 //! An answer that flows to the client while its nodes still run: whether it may, and how.
 
 use super::doom::Doom;
+use super::onward;
 use super::pump::{Pump, Stop};
 use super::walk::record_chain;
 use super::{Answer, At, Frame, Host};
 use crate::budget::Purse;
 use crate::ending::{Ending, RunFailure};
 use crate::graph::chain::Chain;
-use crate::node::generate::{self, Generate, Race};
+use crate::node::generate::{self, Generate, OnLoss, Race};
 use crate::node::stream::{Late, Mode, Stream};
 use crate::node::validate::Validate;
 use crate::node::{Fault, NodeResult, validate};
@@ -130,6 +131,7 @@ pub(crate) async fn run<'a>(
     ask.stream = true;
     // The node's time holds until the answer begins; a long answer may take as long as the run may.
     ask.timeout = None;
+    let first = ask.clone();
     let mut race = Race::new(spec.hedge.as_ref(), &at, ask);
     let mut lost = 0;
     loop {
@@ -164,13 +166,19 @@ pub(crate) async fn run<'a>(
             Some(Stop::Upstream(e)) if !pump.released() => {
                 let failure = Failure::Provider(e);
                 at.spend(&purse);
-                if spec.again_if_lost && failure.is_lost() && lost == 0 {
+                if spec.on_loss != OnLoss::Fail && failure.is_lost() && lost == 0 {
                     lost = 1;
                     continue;
                 }
                 return Live::Instead(Err(Fault::Call(failure)));
             }
-            stop => return ended(&at, flow, pump, stop, &purse, started).await,
+            stop => {
+                let (stop, purse) = match spec.on_loss {
+                    OnLoss::Continue => onward::go_on(&at, &first, &mut pump, stop, purse).await,
+                    _ => (stop, purse),
+                };
+                return ended(&at, flow, pump, stop, &purse, started).await;
+            }
         }
     }
 }

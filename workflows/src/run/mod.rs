@@ -24,6 +24,7 @@ mod doom;
 mod frame;
 mod later;
 mod live;
+mod onward;
 mod pump;
 mod table;
 #[cfg(test)]

@@ -47,6 +47,8 @@ pub(super) struct Pump<'a> {
     released: bool,
     /// The answer's own end has come: it goes out only once everything has been checked.
     closing: bool,
+    /// What comes belongs to another answer, that goes on with the first.
+    onward: bool,
 }
 
 impl<'a> Pump<'a> {
@@ -70,7 +72,18 @@ impl<'a> Pump<'a> {
             held: VecDeque::new(),
             released: false,
             closing: false,
+            onward: false,
         }
+    }
+
+    /// What has come so far, not to its end.
+    pub(super) fn so_far(&self) -> &Completion {
+        self.all.so_far()
+    }
+
+    /// What comes from here on is of another call, and goes on with what has come.
+    pub(super) fn go_on(&mut self) {
+        self.onward = true;
     }
 
     /// Whether the client has seen anything.
@@ -141,7 +154,12 @@ impl<'a> Pump<'a> {
         self.close()
     }
 
-    async fn take_in(&mut self, chunk: Chunk, purse: &Purse) -> Option<Stop> {
+    async fn take_in(&mut self, mut chunk: Chunk, purse: &Purse) -> Option<Stop> {
+        if self.onward {
+            // To the client it is the same answer: one id, one role, and nothing as another vendor wrote it.
+            (chunk.raw, chunk.id) = (None, String::new());
+            chunk.choices.iter_mut().for_each(|d| d.role = false);
+        }
         self.all.push(&chunk);
         if let Some(found) = self.rejected(&chunk) {
             // Enough has been seen: the call is stopped on purpose, and counts as answered.

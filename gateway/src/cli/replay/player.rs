@@ -143,6 +143,7 @@ fn outcome(decision: &Decision, model: &Arc<str>, basis: Option<Basis>, told: &T
         workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
         model: model.clone(),
         served_by: Some(model.clone()),
+        continued: false,
         status: Status::Delivered,
         error: None,
         verdict: Verdict::None,

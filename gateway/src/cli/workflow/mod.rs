@@ -3,6 +3,7 @@
 mod diff;
 mod fmt;
 mod graph;
+mod kept;
 mod new;
 mod plan;
 mod replay;
@@ -60,9 +61,9 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     match &args.what {
         Command::List => plan::list(global, out),
         Command::Check(args) => Ok(super::check::run(global, args, out)),
-        Command::Graph(args) => graph::run(global, args, out),
+        Command::Graph(args) => graph::run(global, args, out).await,
         Command::Plan(args) => plan::run(global, args, out).await,
-        Command::Test(args) => test::run(global, args, out),
+        Command::Test(args) => test::run(global, args, out).await,
         Command::Run(args) => run::run(global, args, out).await,
         Command::Replay(args) => replay::run(global, args, out).await,
         Command::Diff(args) => diff::run(global, args, out),

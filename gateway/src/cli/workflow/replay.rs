@@ -1,10 +1,8 @@
 //! `turnout workflow replay`: repeats a recorded run without a call, under its own plan or an edited one.
 
-use super::run::{self as once};
-use crate::cli::explain::{addresses, folder, token};
-use crate::cli::fetch;
+use super::kept;
 use crate::cli::out::Out;
-use crate::cli::{FAILED, GOOD, Global, Outcome, Problem};
+use crate::cli::{FAILED, GOOD, Global, Outcome};
 use http::Method;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -26,11 +24,6 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
-    if !types::options::is_identifier(&args.run) {
-        return Err(Problem(
-            "that is no identifier of a run; `turnout workflow run` and POST /v1/runs give one".to_owned(),
-        ));
-    }
     let body = match &args.workflow {
         None => json!({}),
         Some(path) => {
@@ -38,7 +31,8 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             json!({"workflow": {"name": name, "text": super::read(path)?}})
         }
     };
-    let replay = find(global, args, &body).await?;
+    let replay =
+        kept::ask(global, args.url.as_deref(), &args.run, (Method::POST, "replay"), Some(&body)).await?;
     let same = replay.get("same") == Some(&Value::Bool(true));
     if out.json {
         out.value(&replay);
@@ -46,38 +40,6 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         tell(&replay, out);
     }
     Ok(if same { GOOD } else { FAILED })
-}
-
-async fn find(global: &Global, args: &Args, body: &Value) -> Result<Value, Problem> {
-    let path = format!("/v1/runs/{}/replay", args.run);
-    let data = folder(global);
-    let (addresses, token) = match &args.url {
-        Some(url) => (vec![url.clone()], std::env::var("TURNOUT_API_KEY").ok()),
-        None => (addresses(global, &data), token(&data)),
-    };
-    let mut tried = Vec::new();
-    for address in addresses {
-        match fetch::ask(&address, "POST", &path, token.as_deref(), Some(body)).await {
-            Ok(answered) if answered.status == 200 => return Ok(answered.document),
-            Ok(answered) => {
-                let text =
-                    answered.document.pointer("/error/message").and_then(Value::as_str).unwrap_or("no");
-                tried.push(format!("{address}: {text}"));
-            }
-            Err(Problem(why)) => tried.push(why),
-        }
-    }
-    if args.url.is_none() && data.is_dir() {
-        let settings = Global { data: Some(data.clone()), ..global.clone() };
-        let running = once::start(&settings, false).await?;
-        let found = once::ask(&running, Method::POST, &path, Some(body)).await;
-        running.stop().await;
-        match found {
-            Ok(document) => return Ok(document),
-            Err(Problem(why)) => tried.push(format!("{}: {why}", data.display())),
-        }
-    }
-    Err(Problem(format!("`{}` was not replayed:\n  {}", args.run, tried.join("\n  "))))
 }
 
 fn tell(replay: &Value, out: &Out) {

@@ -2,15 +2,17 @@
 
 use super::super::out::Out;
 use super::super::{FAILED, GOOD, Global, Outcome, Problem, WARNED};
+use super::kept;
 use engine::rehearse::{self, Case, Seen};
+use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use types::doc::SourceFile;
 
 /// Play the tests of workflows; nothing is called
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
     /// Files or folders of tests [default: `workflows/tests` of the configuration, and what is shipped]
     paths: Vec<PathBuf>,
@@ -20,6 +22,12 @@ pub(super) struct Args {
     /// Least share of them that must be reached, in percent (exit code 1 below it)
     #[arg(long, value_name = "PERCENT", requires = "coverage")]
     min: Option<u8>,
+    /// Write a test out of what this run did, and play it
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["paths", "coverage"])]
+    record: Option<String>,
+    /// Where to write it [default: `workflows/tests/<workflow>.<run>.yaml` of the configuration]
+    #[arg(long, value_name = "FILE", requires = "record")]
+    out: Option<PathBuf>,
 }
 
 /// Tests that are built into the program, for the workflows that are.
@@ -94,7 +102,34 @@ struct Played {
     seen: Seen,
 }
 
-pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let mut args = args.clone();
+    if let Some(id) = &args.record {
+        let path = record(global, id, args.out.as_deref()).await?;
+        out.note(&format!("wrote {}", path.display()));
+        args.paths.push(path);
+    }
+    play(global, &args, out)
+}
+
+/// Writes a test out of what a run did; gives the file.
+async fn record(global: &Global, id: &str, to: Option<&Path>) -> Result<PathBuf, Problem> {
+    let trace = kept::ask(global, None, id, (Method::GET, "trace"), None).await?;
+    let text = rehearse::record(&trace).map_err(Problem)?;
+    let workflow = trace.pointer("/run/workflow").and_then(Value::as_str).unwrap_or_default();
+    let usual = || global.config.join("workflows/tests").join(format!("{workflow}.{id}.yaml"));
+    let path = to.map_or_else(usual, Path::to_owned);
+    let failed = |e: std::io::Error| Problem(format!("{}: {e}", path.display()));
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(failed)?;
+    }
+    // A test that somebody has changed since is not written over.
+    let mut file = std::fs::File::create_new(&path).map_err(failed)?;
+    std::io::Write::write_all(&mut file, text.as_bytes()).map_err(failed)?;
+    Ok(path)
+}
+
+fn play(global: &Global, args: &Args, out: &Out) -> Outcome {
     let loaded = match super::load(global, out) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),

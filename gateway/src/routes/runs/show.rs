@@ -137,7 +137,23 @@ pub(crate) async fn trace(
     let entries = app.runs.whole_journal(&id).await.map_err(refusal)?;
     let mut shown = tree(&entries);
     shown.insert("run".to_owned(), Value::Object(object::of_row(&row)));
+    shown.extend(asked(&entries, &row.submission));
     Ok(Json(Value::Object(shown)))
+}
+
+/// What was asked of a run: its request as policies let it through, its inputs and its variables.
+fn asked(entries: &[Entry], submission: &Value) -> Map<String, Value> {
+    let changed = entries.iter().find_map(|e| match &e.record {
+        Record::RunStarted { input, .. } => Some(input.get("request").cloned().unwrap_or_default()),
+        _ => None,
+    });
+    // Before it starts nobody has said what of it may be shown.
+    let body =
+        changed.map(|c| if c.is_null() { submission.get("body").cloned().unwrap_or_default() } else { c });
+    let request: Option<Value> = body.and_then(|b| serde_json::from_str(b.as_str()?).ok());
+    let of = |key: &str| submission.get(key).cloned().unwrap_or_else(|| json!({}));
+    let asked = [("request", json!(request)), ("inputs", of("inputs")), ("vars", of("vars"))];
+    asked.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 /// What a journal tells, put together: nodes with their effects and findings, edges, the decision.
@@ -162,6 +178,7 @@ fn tree(entries: &[Entry]) -> Map<String, Value> {
                 let at = node_of(&mut nodes, frame, node);
                 at.insert("outcome".to_owned(), outcome.as_str().into());
                 at.insert("ended_ms".to_owned(), entry.ts_ms.into());
+                at.insert("ended_seq".to_owned(), entry.seq.into());
                 at.insert("note".to_owned(), json!(note));
             }
             Record::ValidatorResult { frame, findings, .. } => {
@@ -233,6 +250,31 @@ mod tests {
             assert_eq!(filter(wrong).unwrap_err().param.as_deref(), Some(param), "{wrong}");
         }
         assert!(filter("label=%ff:%zz").is_err());
+    }
+
+    #[test]
+    fn a_request_is_told_as_policies_let_it_through() {
+        let started = |input: Value| Entry {
+            seq: 1,
+            ts_ms: 1,
+            epoch: 1,
+            record: serde_json::from_value(
+                json!({"kind": "run_started", "plan": "p", "workflow": "w", "bundle": "b", "seed": 1,
+                "at_ms": 2, "input": input}),
+            )
+            .unwrap(),
+        };
+        let submission = json!({"body": "{\"a\": \"secret\"}", "vars": {"n": 1}});
+        let check = |entries: &[Entry], request: Value| {
+            let told = asked(entries, &submission);
+            assert_eq!(
+                (&told["request"], &told["vars"], &told["inputs"]),
+                (&request, &json!({"n": 1}), &json!({}))
+            );
+        };
+        check(&[started(json!({}))], json!({"a": "secret"}));
+        check(&[started(json!({"request": "{\"a\": \"***\"}"}))], json!({"a": "***"}));
+        check(&[], Value::Null);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The samples of a `generate` node, side by side.
 
-use super::{Generate, Race};
+use super::{Generate, OnLoss, Race};
 use crate::ending::RunFailure;
 use crate::node::{Fault, NodeResult, Resolved, validate};
 use crate::outcome::Outcome;
@@ -89,7 +89,7 @@ impl Generate {
             // What is watched is read as a stream, which may be lost where a whole answer is asked for again.
             let may = race.more() || watch.is_some() && attempt == 1;
             match at.read(opened, watch.as_ref().map(Doom::again)).await {
-                Err(e) if self.again_if_lost && e.is_lost() && may => {}
+                Err(e) if self.on_loss != OnLoss::Fail && e.is_lost() && may => {}
                 result => break result.map(|answer| (answer, attempt)),
             }
         };

@@ -36,6 +36,16 @@ const FORBIDDEN: &str = "{ use: keywords, with: { none: [forbidden] } }";
 
 /// What the client has got when the run ends, how it ended, and its stream mode.
 async fn flow(w: &Arc<Workflow>, request: Arc<ChatRequest>, script: &Script) -> (String, Ending, String) {
+    let (got, ending, run) = flows(w, request, script).await;
+    (got, ending, run.stream_mode)
+}
+
+/// The same with the whole record.
+async fn flows(
+    w: &Arc<Workflow>,
+    request: Arc<ChatRequest>,
+    script: &Script,
+) -> (String, Ending, types::Run) {
     let (tx, mut rx) = mpsc::channel(4);
     let mut input = input(request, Some(tx));
     input.extra_validators = Vec::new();
@@ -48,7 +58,7 @@ async fn flow(w: &Arc<Workflow>, request: Arc<ChatRequest>, script: &Script) -> 
         got
     };
     let (ending, got) = tokio::join!(run(w, input, script), drain);
-    (got, ending, trace.take().stream_mode)
+    (got, ending, trace.take())
 }
 
 fn pieces(list: &[&'static str]) -> Says {
@@ -147,6 +157,60 @@ async fn scenario_14_a_check_that_cannot_decide_is_unverified() {
     let (ending, steps) = play(&w, prose(), &script).await;
     assert_eq!(text(&ending), "x|unverified");
     assert!(steps.contains(&"check:unverified".to_owned()), "{steps:?}");
+}
+
+/// A stream of these pieces, lost after the last of them.
+fn lost_after(list: &[&'static str]) -> Says {
+    Says::Stream(list.iter().map(|p| Some(*p)).chain([None]).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_model_goes_on_with_an_answer_that_was_lost_in_its_middle() {
+    let w = workflow(
+        &body(FORBIDDEN, "mode: windowed", "reprompt")
+            .replace("type: generate", "type: generate, on_upstream_loss: continue"),
+    );
+    let go = async |says: Vec<Says>| {
+        let script = Script::new(vec![("ask", says)]);
+        let (got, ending, run) = flows(&w, prose(), &script).await;
+        (got, text(&ending), run.continued.map(|m| m.to_string()), script)
+    };
+    let start = || lost_after(&["The first part of it, and ", "then "]);
+    let (got, ending, by, script) = go(vec![start(), pieces(&["the ", "rest."])]).await;
+    let whole = "The first part of it, and then the rest.";
+    assert_eq!((got.as_str(), ending.as_str()), (whole, format!("{whole}|passed").as_str()));
+    assert_eq!(by.as_deref(), Some("p/a"));
+    assert_eq!(script.purposes(), ["primary", "continue"]);
+    let asked = script.asked.lock().unwrap()[1].clone();
+    assert_eq!(*asked.avoid, ["p/a".into()], "another one, if there is one");
+    let messages = asked.edits.messages.unwrap();
+    let said: Vec<(&str, String)> =
+        messages.iter().map(|m| (m.role.as_str(), m.content.text().into_owned())).collect();
+    assert_eq!(said[1], ("assistant", "The first part of it, and then ".to_owned()));
+    assert_eq!((said.len(), said[2].0), (3, "user"));
+    // One that answers in one piece goes on as well.
+    let (got, ..) = go(vec![start(), Says::Text(1, "the rest.")]).await;
+    assert_eq!(got, whole);
+    // Twice at most, and what is lost then is told.
+    let (got, ending, _, script) =
+        go(vec![start(), lost_after(&["the "]), lost_after(&["rest, "]), pieces(&["never"])]).await;
+    assert_eq!((script.purposes().len(), ending.starts_with("broken after")), (3, true), "{ending}");
+    assert!(got.starts_with("The first part") && !got.contains("never"), "{got}");
+    // Nobody can go on: it is broken as it would be without.
+    let (_, ending, by, _) = go(vec![start(), Says::Fail(unavailable())]).await;
+    assert_eq!((ending.starts_with("broken after"), by), (true, None), "{ending}");
+    // What the checks forbid is seen across the seam.
+    let (got, ending, ..) = go(vec![
+        lost_after(&["A first sentence that is long enough. ", "for"]),
+        pieces(&["bidden ", "words."]),
+    ])
+    .await;
+    assert_eq!(ending, "validation.failed");
+    assert!(got.starts_with("A first") && !got.contains("bidden"), "{got}");
+    // Before the client has seen anything it is simply asked for again.
+    let (got, _, by, script) = go(vec![lost_after(&["The"]), pieces(&["It is whole."])]).await;
+    assert_eq!((got.as_str(), by), ("It is whole.", None));
+    assert_eq!(script.purposes(), ["primary", "retry"]);
 }
 
 #[tokio::test(start_paused = true)]
