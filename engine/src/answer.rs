@@ -30,7 +30,7 @@ pub struct Head {
     pub request_id: String,
     /// The workflow that runs.
     pub workflow: Arc<str>,
-    /// The model that serves, `provider/model`.
+    /// The model that serves, `provider/model`; empty where the head leaves before that is known.
     pub model: Arc<str>,
     /// The model does not exist: its answers are made up in process.
     pub simulated: bool,
@@ -85,6 +85,8 @@ pub struct Whole {
 pub struct Live {
     /// Known before.
     pub head: Head,
+    /// Quiet time after which a comment goes out; zero = none ever does; `None` = as the server is set up.
+    pub keep_alive: Option<std::time::Duration>,
     /// The events. The last one is [`Event::Done`] or [`Event::Failed`]; nothing follows it.
     pub events: BoxStream<'static, Event>,
 }
@@ -98,6 +100,8 @@ impl std::fmt::Debug for Live {
 /// One event of a streamed answer.
 #[derive(Debug)]
 pub enum Event {
+    /// Who serves: only where the head left before it was known, before the first chunk.
+    Serves(Arc<str>),
     /// Something for the client.
     Chunk(Chunk),
     /// A clean end. Its record is written.

@@ -12,10 +12,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
 use std::collections::VecDeque;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use types::completion::{Choice, Delta, ToolCallDelta};
 use types::{Chunk, Completion};
-use workflows::Ending;
+use workflows::{Ending, Wire};
 
 /// Chunks between the run and the client. Small: the provider's own window is the buffer.
 pub(crate) const CHUNKS: usize = 16;
@@ -30,6 +30,10 @@ pub(crate) struct Flow {
     pub(crate) ready: VecDeque<Chunk>,
     /// What policies change in the texts on their way out.
     pub(crate) answers: Option<Box<Answers>>,
+    /// How it goes out.
+    pub(crate) wire: Wire,
+    /// The head has left before anything was there.
+    pub(crate) early: bool,
     /// How it ended: told, and put on record, only after everything in `ready` has been taken.
     pub(crate) end: Option<Result<(), Error>>,
 }
@@ -37,29 +41,53 @@ pub(crate) struct Flow {
 impl Flow {
     /// Runs until the first event is there: until then a failure is a plain error.
     pub(crate) async fn start(mut self, head: impl FnOnce(&mut Tree) -> Head) -> Result<Live, Error> {
-        if let Some(chunk) = self.live().await {
+        let first = match self.wire.header_hold {
+            None => Some(self.live().await),
+            // Dropped here, it has taken nothing: a chunk is returned as soon as it is received.
+            Some(hold) => timeout(hold, self.live()).await.ok(),
+        };
+        self.early = first.is_none();
+        if let Some(chunk) = first.flatten() {
             self.ready.push_front(chunk);
         }
-        if self.ready.is_empty()
+        if !self.early
+            && self.ready.is_empty()
             && let Some(Err(e)) = self.end.take_if(|e| e.is_err())
         {
             return Err(self.tree.failed(e));
         }
         // While the tree is open: its record knows who serves.
-        let head = head(&mut self.tree);
+        let mut head = head(&mut self.tree);
+        if self.early {
+            // Nobody does yet, and no byte of an answer is there.
+            (head.model, head.simulated) = ("".into(), false);
+            (self.tree.overhead_ms, self.tree.ttft_ms) = (None, None);
+        }
+        let keep_alive = self.wire.keepalive;
         let events = stream::unfold(self, |mut flow| async move { flow.next().await.map(|e| (e, flow)) });
-        Ok(Live { head, events: events.boxed() })
+        Ok(Live { head, keep_alive, events: events.boxed() })
+    }
+
+    /// A chunk as an event; the first one after a head that left early is put back behind the name of its model.
+    fn chunk(&mut self, chunk: Chunk) -> Event {
+        match std::mem::take(&mut self.early).then(|| self.tree.trace.served_by()).flatten() {
+            None => Event::Chunk(chunk),
+            Some(model) => {
+                self.ready.push_front(chunk);
+                Event::Serves(model)
+            }
+        }
     }
 
     async fn next(&mut self) -> Option<Event> {
         if let Some(chunk) = self.ready.pop_front() {
-            return Some(Event::Chunk(chunk));
+            return Some(self.chunk(chunk));
         }
         if let Some(chunk) = self.live().await {
-            return Some(Event::Chunk(chunk));
+            return Some(self.chunk(chunk));
         }
         if let Some(chunk) = self.ready.pop_front() {
-            return Some(Event::Chunk(chunk));
+            return Some(self.chunk(chunk));
         }
         Some(match self.end.take()? {
             Ok(()) => {

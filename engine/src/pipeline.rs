@@ -35,7 +35,7 @@ use types::directives::{Directives, Escalate};
 use types::matrix::{Availability, Dialect, ModelIx, Price, Tier};
 use types::provider::{Edits, Quota};
 use types::{Usage, Usd};
-use workflows::{Ending, RunFailure, Trace};
+use workflows::{Ending, RunFailure, Trace, Trailer, Wire};
 
 /// Answers one request.
 pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatRequest) -> Result<Answer, Error> {
@@ -173,6 +173,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         })
     });
     let afterwards = inner.afterwards(&tree.admission);
+    let wire = workflow.wire();
     // Boxed once: a run is large, and would be copied with every hand it passes through.
     let run = Box::pin(async move {
         let calls = Arc::new(calls);
@@ -190,7 +191,13 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     match request.stream {
         true => {
             let (run, chunks) = (Some(run as _), chunks.unwrap_or_else(|| mpsc::channel(1).1));
-            let flow = Flow { run, chunks, tree, deadline, ready: VecDeque::new(), answers, end: None };
+            tree.explain = match wire.trailer {
+                Trailer::OptIn => tree.explain,
+                Trailer::Always => true,
+                Trailer::Never => false,
+            };
+            let (ready, early) = (VecDeque::new(), false);
+            let flow = Flow { run, chunks, tree, deadline, ready, answers, wire, early, end: None };
             Ok(Answer::Live(flow.start(describe).await?))
         }
         false => whole(timeout_at(deadline, run).await.ok(), tree, answers.as_deref(), describe),
@@ -456,7 +463,8 @@ async fn agreed_on(
     }
     let run = Some(Box::pin(std::future::ready(ending)) as _);
     let chunks = mpsc::channel(1).1;
-    let flow = Flow { run, chunks, tree, deadline, ready: VecDeque::new(), answers, end: None };
+    let (ready, wire) = (VecDeque::new(), Wire::default());
+    let flow = Flow { run, chunks, tree, deadline, ready, answers, wire, early: false, end: None };
     Ok(Answer::Live(flow.start(describe).await?))
 }
 

@@ -47,6 +47,7 @@ pub use event::{Event, Observer};
 pub use forecast::{Estimate, Forecaster};
 pub use format::format;
 pub use load::{Library, Names, load, shipped};
+pub use node::stream::{Trailer, Wire};
 pub use plan::{Limits, OnExhausted, Workflow};
 pub use points::{Line, Points};
 pub use retry::Retry;

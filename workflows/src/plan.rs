@@ -207,6 +207,15 @@ impl Workflow {
         self.root.nodes.iter().any(is_primary)
     }
 
+    /// How its answer goes out as a stream: as the `stream` node of the straight way says, else the first one.
+    #[must_use]
+    pub fn wire(&self) -> crate::Wire {
+        let chain = self.chain.as_ref().map(|c| c.stream);
+        let order = chain.into_iter().chain(self.root.topo.iter().copied());
+        let mut sinks = order.filter_map(|i| self.root.nodes.get(i)?.get::<Stream>());
+        sinks.next().map(|s| s.wire).unwrap_or_default()
+    }
+
     /// BLAKE3 of each node at the root, graphs of its own included, by its id. A run can go on under another
     /// plan only where the nodes that have resolved are the same in it.
     #[must_use]

@@ -80,6 +80,10 @@ impl Sse {
     /// The next bytes; `None` when the event at hand gives none.
     fn bytes_of(&mut self, event: Option<Event>) -> Option<Bytes> {
         match event {
+            Some(Event::Serves(model)) => {
+                self.encoder.serves(&model);
+                None
+            }
             Some(Event::Chunk(chunk)) => self.encoder.chunk(&chunk),
             Some(Event::Done(tail)) => {
                 let bytes = self.encoder.done(&tail);

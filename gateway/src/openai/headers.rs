@@ -17,7 +17,9 @@ const SIMULATED: HeaderName = HeaderName::from_static("x-turnout-simulated");
 /// What is known before the first byte.
 pub(crate) fn head(headers: &mut HeaderMap, head: &Head) {
     put(headers, DECISION, &head.request_id);
-    put(headers, MODEL, &head.model);
+    if !head.model.is_empty() {
+        put(headers, MODEL, &head.model);
+    }
     put(headers, WORKFLOW, &head.workflow);
     headers.insert(OVERHEAD, thousandths(head.overhead_ms));
     put(headers, BUNDLE, &head.bundle);

@@ -41,6 +41,12 @@ impl Encoder {
         Encoder { include_usage, stamp, model, stamped: false, told: Vec::new() }
     }
 
+    /// Who serves, where the head did not know it.
+    pub(crate) fn serves(&mut self, model: &str) {
+        model.clone_into(&mut self.stamp.model);
+        self.model = Value::from(model).to_string();
+    }
+
     /// An event for the client; `None` when nothing is left of it (a usage-only event).
     pub(crate) fn chunk(&mut self, chunk: &Chunk) -> Option<Bytes> {
         self.take_stamp(chunk);

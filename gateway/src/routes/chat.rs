@@ -108,7 +108,7 @@ fn stream(app: &Arc<App>, live: Live, include_usage: bool, share: body::Share) -
     let metrics = app.metrics.clone();
     let setup = Setup {
         encoder: Encoder::new(&live.head, include_usage, clock::unix()),
-        keep_alive: app.server.stream.keep_alive,
+        keep_alive: live.keep_alive.unwrap_or(app.server.stream.keep_alive),
         cut: app.kill.clone(),
         on_end: Box::new(move |end| {
             metrics.stream(match end {

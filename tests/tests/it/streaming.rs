@@ -166,6 +166,68 @@ async fn scenario_15_the_trailer_comes_when_asked_for_and_never_else() {
     }
 }
 
+async fn raw(house: &House, body: &mut Value) -> tests::client::Response {
+    body["stream"] = json!(true);
+    house.client().post("/v1/chat/completions", body).await
+}
+
+/// The head of a stream waits for content as long as the workflow says; after that comments go out, and a failure is
+/// an event of the stream.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_head_that_need_not_wait_leaves_early_and_says_nothing_it_does_not_know() {
+    let slow = Reply::text("Ada wrote programs.").slow(Duration::from_millis(900));
+    for (keys, status, comments) in [
+        ("header_hold: 100ms, keepalive: 100ms", 200, true),
+        ("header_hold: 100ms, keepalive: none", 200, false),
+        ("keepalive: 100ms", 200, false),
+    ] {
+        let reply = slow.clone();
+        let vendor = Vendor::scripted(Dialect::OpenAi, move |_| reply.clone()).await;
+        let house = start(&vendor, Some(&workflow("refusal", keys))).await;
+        let answer = raw(&house, &mut ask("own")).await;
+        let text = answer.text();
+        assert_eq!(answer.status, status, "{keys}: {text}");
+        assert_eq!(text.contains(": keep-alive"), comments, "{keys}: {text}");
+        let early = keys.contains("header_hold");
+        assert_eq!(answer.header("x-turnout-model").is_none(), early, "{keys}: {:?}", answer.headers);
+        assert!(
+            text.contains("\"model\":\"lab/one\"") && text.ends_with("data: [DONE]\n\n"),
+            "{keys}: {text}"
+        );
+    }
+    for (keys, status) in [("header_hold: 100ms", 200), ("trailer: opt_in", 504)] {
+        let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::Hang).await;
+        let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).rules(crate::NO_CHANCE);
+        let own = workflow("refusal", keys);
+        let plan = plan.settings("retry:\n  max_attempts: 1\n").file("workflows/own.yaml", &own);
+        let house = plan.start().await;
+        let answer = raw(&house, &mut ask("own")).await;
+        let text = answer.text();
+        assert_eq!(answer.status, status, "{keys}: {text}");
+        assert!(text.contains("\"error\"") && !text.contains("[DONE]"), "{keys}: {text}");
+    }
+}
+
+/// A workflow may always tell what its run came to, or never.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_decides_about_its_trailer() {
+    for (keys, told) in [
+        ("trailer: always", [true, true]),
+        ("trailer: never", [false, false]),
+        ("trailer: opt_in", [false, true]),
+    ] {
+        let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("Ada wrote programs.")).await;
+        let house = start(&vendor, Some(&workflow("refusal", keys))).await;
+        for (asked, told) in [false, true].into_iter().zip(told) {
+            let mut body = ask("own");
+            body["routing"]["explain"] = json!(asked);
+            let text = raw(&house, &mut body).await.text();
+            assert_eq!(text.contains("\"turnout\":{"), told, "{keys}, asked: {asked}: {text}");
+            assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+        }
+    }
+}
+
 /// A vendor that breaks off after content: with `continue` another one goes on, and the record says so; without it the
 /// stream ends with an error.
 #[tokio::test(flavor = "multi_thread")]

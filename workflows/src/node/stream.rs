@@ -13,6 +13,11 @@ use types::doc::{self, Fields};
 use types::run::Severity;
 use types::{Finding, Verdict};
 
+mod wire;
+
+pub(crate) use wire::Window;
+pub use wire::{Trailer, Wire};
+
 pub(crate) static TYPE: NodeType = NodeType {
     name: "stream",
     outcomes: &[Outcome::Delivered, Outcome::Rejected],
@@ -110,14 +115,18 @@ pub(crate) struct Stream {
     /// Its own checks, beside those before it.
     pub(crate) checks: Checks,
     pub(crate) late: Late,
+    /// The pieces in which it goes out, where it is watched on the way.
+    pub(crate) window: Option<Window>,
+    pub(crate) wire: Wire,
 }
 
 /// Keys of the format that come later.
-const LATER: &[&str] = &["window", "header_hold", "keepalive", "trailer", "pace"];
+const LATER: &[&str] = &["pace"];
 
 impl Stream {
     fn of(from: Option<Ref>) -> Self {
-        Stream { from, mode: Mode::Auto, checks: Checks::default(), late: Late::default() }
+        let (checks, late, wire) = (Checks::default(), Late::default(), Wire::default());
+        Stream { from, mode: Mode::Auto, checks, late, window: None, wire }
     }
 
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
@@ -130,8 +139,21 @@ impl Stream {
         let late = f
             .take("on_late_failure")
             .map_or(Late::default(), |n| Late::lower(cx, n, &f.at("on_late_failure")));
+        let window = f.take("window").and_then(|n| {
+            if !matches!(mode, Mode::Auto | Mode::Windowed) {
+                let d = cx.r.error(
+                    "104",
+                    n.span,
+                    format!("`window` says nothing where mode is {}", mode.as_str()),
+                );
+                d.expected = Some("mode: windowed, or auto".to_owned());
+                d.field = f.at("window");
+            }
+            Window::lower(cx, n, &f.at("window"))
+        });
+        let wire = Wire::lower(cx, f);
         later(cx, f, LATER);
-        Stream { from, mode, checks: checks.map(|(_, c)| c).unwrap_or_default(), late }
+        Stream { from, mode, checks: checks.map(|(_, c)| c).unwrap_or_default(), late, window, wire }
     }
 
     /// The `output` of a file: a reference, or a map of the keys of a `stream` node.
@@ -180,6 +202,7 @@ impl Spec for Stream {
         json!({
             "from": self.from.as_ref().map(Ref::canonical), "mode": self.mode.as_str(),
             "checks": self.checks.canonical, "late": format!("{:?}", self.late),
+            "window": format!("{:?}", self.window), "wire": format!("{:?}", self.wire),
         })
     }
 

@@ -9,7 +9,7 @@ use crate::budget::Purse;
 use crate::ending::{Ending, RunFailure};
 use crate::graph::chain::Chain;
 use crate::node::generate::{self, Generate, OnLoss, Race};
-use crate::node::stream::{Late, Mode, Stream};
+use crate::node::stream::{Late, Mode, Stream, Window};
 use crate::node::validate::Validate;
 use crate::node::{Fault, NodeResult, validate};
 use crate::world::{EffectId, EffectKind, Failure, Generated};
@@ -30,6 +30,8 @@ pub(crate) struct Flow<'a> {
     pub(super) watch: Checks,
     /// What becomes of an answer that fails after it has been shown; `None`: it is on record only.
     pub(super) late: Option<Late>,
+    /// The pieces in which it goes out.
+    window: Option<Window>,
 }
 
 /// The checks along a chain that judge, and what stands against letting text flow.
@@ -87,10 +89,11 @@ pub(crate) fn decide(host: &Host) -> (Option<Flow<'_>>, String) {
         return buffered(&format!("`{}` must see the whole answer", c.name()));
     }
     let late = (stream.mode != Mode::Passthrough).then_some(stream.late);
+    let window = stream.window;
     let flow = match stream.mode {
-        Mode::Passthrough => Flow { chain, hold: found.demanded, watch: Vec::new(), late },
-        Mode::Optimistic => Flow { chain, hold: found.demanded, watch: found.own, late },
-        _ => Flow { chain, hold: [found.own, found.demanded].concat(), watch: Vec::new(), late },
+        Mode::Passthrough => Flow { chain, hold: found.demanded, watch: Vec::new(), late, window },
+        Mode::Optimistic => Flow { chain, hold: found.demanded, watch: found.own, late, window },
+        _ => Flow { chain, hold: [found.own, found.demanded].concat(), watch: Vec::new(), late, window },
     };
     if request.params.n > 1 && !flow.hold.is_empty() {
         return buffered("several choices grow side by side");
@@ -159,7 +162,7 @@ pub(crate) async fn run<'a>(
         let hold = (!flow.hold.is_empty())
             .then(|| Doom::new(flow.hold.clone(), &host.input.request, validate::mends(&at)));
         let watch = Doom::open(flow.watch.clone(), &host.input.request, false);
-        let mut pump = Pump::new(host, sink, hold, watch, flow.late, model);
+        let mut pump = Pump::new(host, sink, hold, watch, flow.late, model).in_pieces(flow.window);
         let stop = pump.pass(head, rest, &purse).await;
         match stop {
             // Nobody has seen anything of it: another call may do better.

@@ -3,7 +3,7 @@
 use super::Host;
 use super::doom::Doom;
 use crate::budget::Purse;
-use crate::node::stream::Late;
+use crate::node::stream::{Late, Window};
 use crate::world::{EffectId, EffectKind};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -49,6 +49,9 @@ pub(super) struct Pump<'a> {
     closing: bool,
     /// What comes belongs to another answer, that goes on with the first.
     onward: bool,
+    /// The pieces in which text that is watched goes out, and how much of it has.
+    window: Option<Window>,
+    sent: usize,
 }
 
 impl<'a> Pump<'a> {
@@ -73,7 +76,14 @@ impl<'a> Pump<'a> {
             released: false,
             closing: false,
             onward: false,
+            window: None,
+            sent: 0,
         }
+    }
+
+    /// The same in pieces of some size.
+    pub(super) fn in_pieces(self, window: Option<Window>) -> Self {
+        Pump { window, ..self }
     }
 
     /// What has come so far, not to its end.
@@ -188,16 +198,22 @@ impl<'a> Pump<'a> {
         if self.closing {
             return None;
         }
-        let safe = self.hold.as_ref().map_or(usize::MAX, Doom::safe_up_to);
+        let safe = self.hold.as_ref().map_or(usize::MAX, |hold| {
+            let Some(window) = self.window else { return hold.safe_up_to() };
+            let safe = hold.safe_up_to().min(hold.len().saturating_sub(window.overlap));
+            // Not a whole window yet.
+            if safe.saturating_sub(self.sent) < window.bytes { self.sent } else { safe }
+        });
         let ready = |(end, chunk): &(usize, Chunk)| *end <= safe && chunk.has_content();
         if !self.released && !self.held.iter().any(ready) {
             return None;
         }
         while self.held.front().is_some_and(|(end, _)| *end <= safe) {
-            let Some((_, chunk)) = self.held.pop_front() else { break };
+            let Some((end, chunk)) = self.held.pop_front() else { break };
             if self.sink.send(chunk).await.is_err() {
                 return Some(Stop::ClientGone);
             }
+            self.sent = end;
             self.released = true;
             if let Some(h) = &mut self.hold {
                 h.commit();

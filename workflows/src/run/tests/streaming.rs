@@ -159,6 +159,36 @@ async fn scenario_14_a_check_that_cannot_decide_is_unverified() {
     assert!(steps.contains(&"check:unverified".to_owned()), "{steps:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_window_lets_text_go_in_pieces_and_keeps_its_end_back() {
+    let of = async |window: &str| {
+        let w = workflow(&body(FORBIDDEN, &format!("mode: windowed{window}"), "reprompt"));
+        let script = Script::new(vec![
+            ("ask", vec![pieces(&["Forty bytes of text that are harmless. ", "for", "bidden words."])]),
+            ("fix", vec![Says::Text(1, "allowed")]),
+        ]);
+        let (got, ending, _) = flow(&w, prose(), &script).await;
+        (got, text(&ending))
+    };
+    // Text goes as soon as it may: what comes after it can only end the stream.
+    for at_once in ["", ", window: { bytes: 20, overlap: 0 }"] {
+        let (got, ending) = of(at_once).await;
+        assert!(got.starts_with("Forty bytes") && !got.contains("for"), "{got}");
+        assert_eq!(ending, "validation.failed");
+    }
+    // Less than a window, or all within the overlap: nobody has seen anything of it.
+    for later in
+        [", window: { bytes: 100, overlap: 0 }", ", window: { bytes: 1, overlap: 60 }", ", window: {}"]
+    {
+        assert_eq!(of(later).await, (String::new(), "allowed|passed".to_owned()), "{later}");
+    }
+    // What is good goes out to its end, whatever the window.
+    let w = workflow(&body(FORBIDDEN, "mode: windowed, window: { bytes: 30, overlap: 10 }", "reprompt"));
+    let parts = ["One sentence. ", "Another one. ", "And a third. ", "End."];
+    let script = Script::new(vec![("ask", vec![pieces(&parts)])]);
+    assert_eq!(flow(&w, prose(), &script).await.0, parts.concat());
+}
+
 /// A stream of these pieces, lost after the last of them.
 fn lost_after(list: &[&'static str]) -> Says {
     Says::Stream(list.iter().map(|p| Some(*p)).chain([None]).collect())

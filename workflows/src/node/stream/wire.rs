@@ -1,0 +1,80 @@
+//! How a streamed answer goes out, whatever it says: when its head leaves, what keeps it alive, what follows it.
+
+use crate::load::Cx;
+use std::time::Duration;
+use types::doc::{Fields, Node};
+
+/// Whether what the run came to follows the answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Trailer {
+    /// Where the request asks for it.
+    #[default]
+    OptIn,
+    /// Always.
+    Always,
+    /// Never, whoever asks.
+    Never,
+}
+
+/// How a streamed answer goes out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wire {
+    /// Longest time that the head of the response waits for the first content; until then a failure is a plain
+    /// HTTP error. `None`: as long as it takes.
+    pub header_hold: Option<Duration>,
+    /// Quiet time after which a comment goes out; zero = none ever does; `None` = as the server is set up.
+    pub keepalive: Option<Duration>,
+    /// What follows the answer.
+    pub trailer: Trailer,
+}
+
+impl Wire {
+    pub(super) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
+        let header_hold = f.take("header_hold").and_then(|n| cx.r.duration(n, &f.at("header_hold")));
+        let keepalive = f.take("keepalive").and_then(|n| match n.as_str() {
+            Some("none") => Some(Duration::ZERO),
+            _ => cx.r.duration(n, &f.at("keepalive")),
+        });
+        let trailer = f.take("trailer").map_or(Trailer::OptIn, |n| {
+            match cx.r.one_of(n, &f.at("trailer"), &["opt_in", "always", "never"]) {
+                Some("always") => Trailer::Always,
+                Some("never") => Trailer::Never,
+                _ => Trailer::OptIn,
+            }
+        });
+        Wire { header_hold, keepalive, trailer }
+    }
+}
+
+/// Most bytes of a window, and of what it keeps back.
+const MOST: u64 = 64 * 1024;
+
+/// The pieces in which a watched answer goes out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Window {
+    /// Least bytes that go out at a time, but for the end.
+    pub(crate) bytes: usize,
+    /// Bytes that wait until more has come.
+    pub(crate) overlap: usize,
+}
+
+impl Window {
+    pub(super) fn lower(cx: &mut Cx<'_>, n: &Node, path: &str) -> Option<Self> {
+        let mut f = cx.r.fields(n, path)?;
+        let mut bytes = |key: &'static str, usual: u64| {
+            let Some(n) = f.take(key) else { return usual };
+            let at = f.at(key);
+            let given = cx.r.bytes(n, &at).unwrap_or(usual);
+            if given > MOST {
+                let d = cx.r.error("104", n.span, format!("`{at}` is out of range"));
+                d.expected = Some("at most 64KiB".to_owned());
+                d.field = at;
+            }
+            given.min(MOST)
+        };
+        let (size, overlap) = (bytes("bytes", 1024), bytes("overlap", 256));
+        f.finish(&mut cx.r);
+        let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        Some(Window { bytes: number(size), overlap: number(overlap) })
+    }
+}
