@@ -178,7 +178,7 @@ async fn a_head_that_need_not_wait_leaves_early_and_says_nothing_it_does_not_kno
     let slow = Reply::text("Ada wrote programs.").slow(Duration::from_millis(900));
     for (keys, status, comments) in [
         ("header_hold: 100ms, keepalive: 100ms", 200, true),
-        ("header_hold: 100ms, keepalive: none", 200, false),
+        ("header_hold: 100ms, keepalive: 0s", 200, false),
         ("keepalive: 100ms", 200, false),
     ] {
         let reply = slow.clone();

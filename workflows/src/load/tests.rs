@@ -89,7 +89,7 @@ fn shapes() {
 fn what_comes_later_says_so() {
     check(&with("type: generate", "type: generate, prefill: So"), &[("WF105", 4, 41)]);
     check(&with("[contract]", "[contract, script]"), &[("WF105", 5, 57)]);
-    check(&with("from: nodes.check.best", "from: nodes.check.best, pace: burst"), &[("WF105", 6, 65)]);
+    check(&with("from: nodes.check.best", "from: nodes.check.best, pace: burst"), &[("WF105", 6, 63)]);
     check(&format!("prompts: {{}}\n{GOOD}"), &[]);
     check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF301", 6, 39)]);
     check(&with("nodes.check.best }", "'nodes.check.completions[0]' }"), &[]);
@@ -138,14 +138,14 @@ fn how_a_stream_goes_out() {
         check(&with("from: nodes.check.best", &format!("from: nodes.check.best, {keys}")), want);
     };
     stream("header_hold: 5s, keepalive: 10s, trailer: always", &[]);
-    stream("keepalive: none, window: { bytes: 1KiB, overlap: 64 }", &[]);
+    stream("keepalive: 0s, window: { bytes: 1KiB, overlap: 64 }", &[]);
     stream("mode: windowed, window: {}", &[]);
-    stream("header_hold: 5", &[("WF111", 6, 72)]);
-    stream("trailer: sometimes", &[("WF104", 6, 68)]);
-    stream("window: { bytes: 1MiB }", &[("WF104", 6, 76)]);
-    stream("mode: buffered, window: {}", &[("WF104", 6, 83)]);
+    stream("header_hold: 5", &[("WF111", 6, 70)]);
+    stream("trailer: sometimes", &[("WF104", 6, 66)]);
+    stream("window: { bytes: 1MiB }", &[("WF104", 6, 74)]);
+    stream("mode: buffered, window: {}", &[("WF104", 6, 81)]);
     let text =
-        GOOD.replace("from: nodes.check.best", "from: nodes.check.best, trailer: never, keepalive: none");
+        GOOD.replace("from: nodes.check.best", "from: nodes.check.best, trailer: never, keepalive: 0s");
     let wire = workflow(&text).wire();
     assert_eq!((wire.trailer, wire.keepalive), (crate::Trailer::Never, Some(std::time::Duration::ZERO)));
 }
