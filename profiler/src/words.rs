@@ -8,7 +8,7 @@ const STOP: &str = "the and for with from that this you your please have has was
     does did but any all one out our about also been being more some such only other over very just";
 
 /// Letters that make a stem: enough to join `forecast` and `forecasts`, few enough to join most inflections.
-const STEM: u32 = 5;
+const STEM: usize = 5;
 
 /// Bits of a [`Set`].
 const BITS: u64 = 4_096;
@@ -40,13 +40,6 @@ impl Set {
         new
     }
 
-    /// Whether the hash, or another of the same bit, is in it.
-    fn may_have(&self, hash: u64) -> bool {
-        let bit = hash % BITS;
-        let word = usize::try_from(bit / 64).ok().and_then(|w| self.bits.get(w));
-        word.is_some_and(|w| w >> (bit % 64) & 1 == 1)
-    }
-
     /// Share of its members that are in `other`, 0 if it is empty.
     pub(crate) fn overlap(&self, other: &Set) -> f32 {
         if self.len == 0 {
@@ -76,14 +69,15 @@ pub(crate) struct Words {
 impl Words {
     /// Adds the words of a text.
     pub(crate) fn read(&mut self, text: &str) {
-        each_hashed(text, |word| {
+        each(text, |word| {
+            let whole = hash(word.text);
             self.all = self.all.saturating_add(1);
-            self.distinct += u32::from(self.seen.insert(word.whole));
-            self.ands += u32::from(word.whole == AND);
-            if let Some(s) = word.stem() {
-                self.content.insert(s);
+            self.distinct += u32::from(self.seen.insert(whole));
+            self.ands += u32::from(word.text.eq_ignore_ascii_case(b"and"));
+            if let Some(stem) = word.stem(whole) {
+                self.content.insert(stem);
                 self.content_words = self.content_words.saturating_add(1);
-                self.letters = self.letters.saturating_add(word.bytes);
+                self.letters = self.letters.saturating_add(word.bytes());
             }
         });
     }
@@ -94,31 +88,32 @@ impl Words {
     }
 }
 
-/// A run of letters or of digits, by its hashes in lower case.
-struct Word {
-    whole: u64,
-    /// Of its first [`STEM`] bytes.
-    start: u64,
-    bytes: u32,
+/// A run of letters or of digits.
+struct Word<'a> {
+    text: &'a [u8],
     digits: bool,
 }
 
-impl Word {
-    /// The stem of a word of content: its first letters; `None` for short words, numbers and words that say
-    /// nothing.
-    fn stem(&self) -> Option<u64> {
-        (self.bytes >= 3 && !self.digits && !self.is_stop()).then_some(self.start)
+impl Word<'_> {
+    fn bytes(&self) -> u32 {
+        u32::try_from(self.text.len()).unwrap_or(u32::MAX)
     }
 
-    fn is_stop(&self) -> bool {
-        self.bytes <= LONGEST_STOP && STOPS.has(self.whole)
+    /// The stem of a word of content, as a hash of its first letters; `None` for short words, numbers and words
+    /// that say nothing. `whole` is the hash of the word.
+    fn stem(&self, whole: u64) -> Option<u64> {
+        let length = self.text.len();
+        if length < 3 || self.digits || length <= LONGEST_STOP && STOPS.has(whole) {
+            return None;
+        }
+        Some(self.text.get(..STEM).map_or(whole, hash))
     }
 }
 
 /// Gives the stem of every word of content to `take`.
 pub(crate) fn stems(text: &str, mut take: impl FnMut(u64)) {
-    each_hashed(text, |word| {
-        if let Some(stem) = word.stem() {
+    each(text, |word| {
+        if let Some(stem) = word.stem(hash(word.text)) {
             take(stem);
         }
     });
@@ -128,99 +123,102 @@ const BLANK: u8 = 0;
 const LETTER: u8 = 1;
 const DIGIT: u8 = 2;
 
-/// What a byte is, and itself in lower case. Bytes beyond ASCII count as letters.
-static BYTES: [(u8, u8); 256] = {
-    let mut table = [(BLANK, 0); 256];
+/// What a byte is. Bytes beyond ASCII count as letters.
+static KINDS: [u8; 256] = {
+    let mut table = [BLANK; 256];
     let mut i = 0;
     while i < 256 {
         let byte = i as u8;
-        let kind = match byte {
-            b if b.is_ascii_alphabetic() || !b.is_ascii() => LETTER,
-            b if b.is_ascii_digit() => DIGIT,
-            _ => BLANK,
-        };
         #[expect(clippy::indexing_slicing, reason = "a constant table filled at compile time")]
         {
-            table[i] = (kind, byte.to_ascii_lowercase());
+            table[i] = match byte {
+                b if b.is_ascii_alphabetic() || !b.is_ascii() => LETTER,
+                b if b.is_ascii_digit() => DIGIT,
+                _ => BLANK,
+            };
         }
         i += 1;
     }
     table
 };
 
-/// Gives every run of letters, or of digits, to `take`; each byte is looked at once.
-fn each_hashed(text: &str, mut take: impl FnMut(&Word)) {
-    let (mut of, mut hash, mut start, mut bytes) = (BLANK, OFFSET, OFFSET, 0_u32);
-    let mut end = |of: u8, hash: u64, start: u64, bytes: u32| {
-        let start = if bytes > STEM { start } else { hash };
-        take(&Word { whole: finish(hash), start: finish(start), bytes, digits: of == DIGIT });
-    };
-    for b in text.bytes() {
-        let (kind, low) = BYTES.get(usize::from(b)).copied().unwrap_or((BLANK, 0));
-        if kind != of {
-            if of != BLANK {
-                end(of, hash, start, bytes);
-            }
-            (of, hash, bytes) = (kind, OFFSET, 0);
+fn kind(byte: u8) -> u8 {
+    KINDS.get(usize::from(byte)).copied().unwrap_or(BLANK)
+}
+
+/// Gives every run of letters, or of digits, to `take`.
+fn each(text: &str, mut take: impl FnMut(&Word<'_>)) {
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let of = kind(*first);
+        if of == BLANK {
+            rest = after;
+            continue;
         }
-        if kind != BLANK {
-            hash = step(hash, low);
-            bytes = bytes.saturating_add(1);
-            if bytes == STEM {
-                start = hash;
-            }
-        }
-    }
-    if of != BLANK {
-        end(of, hash, start, bytes);
+        let length = after.iter().position(|b| kind(*b) != of).map_or(rest.len(), |n| n.saturating_add(1));
+        let (text, after) = rest.split_at_checked(length).unwrap_or((rest, &[]));
+        take(&Word { text, digits: of == DIGIT });
+        rest = after;
     }
 }
 
-/// The hashes of [`STOP`].
-struct Stops {
-    /// Most words are told by this already.
-    some: Set,
-    /// In order.
-    all: Vec<u64>,
-}
+/// Slots of the table of [`STOP`]: a power of two, several times their number.
+const SLOTS: usize = 512;
+
+/// The hashes of [`STOP`], each at the place that its low bits say, or the next that was free; 0 = free.
+struct Stops([u64; SLOTS]);
 
 impl Stops {
     fn has(&self, hash: u64) -> bool {
-        self.some.may_have(hash) && self.all.binary_search(&hash).is_ok()
+        let at = |slot: usize| self.0.get(slot % SLOTS).copied().unwrap_or(0);
+        let mut slot = hash as usize;
+        loop {
+            match at(slot) {
+                0 => return false,
+                h if h == hash => return true,
+                _ => slot = slot.wrapping_add(1),
+            }
+        }
     }
 }
 
 static STOPS: LazyLock<Stops> = LazyLock::new(|| {
-    let mut all: Vec<u64> = STOP.split_ascii_whitespace().map(|w| hash(w.as_bytes())).collect();
-    all.sort_unstable();
-    let mut some = Set::default();
-    for hash in &all {
-        some.insert(*hash);
+    let mut all = [0; SLOTS];
+    for hash in STOP.split_ascii_whitespace().map(|w| hash(w.as_bytes())) {
+        let slots = (0..SLOTS).map(|i| (hash as usize).wrapping_add(i) % SLOTS);
+        let mut free = slots.filter(|slot| all.get(*slot) == Some(&0));
+        if let Some(slot) = free.next().and_then(|slot| all.get_mut(slot)) {
+            *slot = hash;
+        }
     }
-    Stops { some, all }
+    Stops(all)
 });
 
 /// Bytes of the longest of [`STOP`].
-const LONGEST_STOP: u32 = 6;
+const LONGEST_STOP: usize = 6;
 
 const OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
 
-/// The hash of `and`.
-const AND: u64 = finish(step(step(step(OFFSET, b'a'), b'n'), b'd'));
-
-/// FNV-1a.
-const fn step(hash: u64, byte: u8) -> u64 {
-    (hash ^ byte as u64).wrapping_mul(0x0100_0000_01b3)
-}
-
-/// The low bits of FNV mix worst, and they choose the place.
-const fn finish(hash: u64) -> u64 {
-    hash ^ (hash >> 32)
-}
-
-/// FNV-1a of the bytes.
+/// Hash of some bytes, in which ASCII letters of either case are the same: eight bytes a step.
 pub(crate) fn hash(bytes: &[u8]) -> u64 {
-    finish(bytes.iter().fold(OFFSET, |h, b| step(h, *b)))
+    let step =
+        |hash: u64, word: u64| (hash ^ lower(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    let (eights, rest) = bytes.as_chunks::<8>();
+    let all = eights.iter().fold(OFFSET, |h, eight| step(h, u64::from_le_bytes(*eight)));
+    // A bit above the rest tells its length.
+    let last = rest.iter().rev().fold(1_u64, |word, b| word << 8 | u64::from(*b));
+    let hash = step(all, last).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    (hash ^ (hash >> 32)).max(1)
+}
+
+/// Eight bytes with their ASCII capitals in lower case.
+const fn lower(word: u64) -> u64 {
+    const EACH: u64 = 0x0101_0101_0101_0101;
+    let low = word & (0x7f * EACH);
+    let from_a = low + (0x80 - b'A' as u64) * EACH;
+    let above_z = low + (0x7f - b'Z' as u64) * EACH;
+    let capitals = (from_a ^ above_z) & !word & (0x80 * EACH);
+    word | (capitals >> 2)
 }
 
 #[cfg(test)]
@@ -239,5 +237,19 @@ mod tests {
         check("The forecast, the Forecasts!", 4, 3, 1);
         check("x1 = 22 and 22", 5, 4, 0);
         check("größe Größe", 2, 1, 1);
+        check("Straßen strassen", 2, 2, 2);
+        check("internationalisation INTERNATIONALISATION internationalisations", 3, 2, 1);
+    }
+
+    #[test]
+    fn capitals_alone_are_folded() {
+        for byte in 0..=u8::MAX {
+            let folded = lower(u64::from_le_bytes([byte; 8])).to_le_bytes();
+            assert_eq!(folded, [byte.to_ascii_lowercase(); 8], "{byte}");
+        }
+        assert_ne!(hash(b"a"), hash(b"a\0"));
+        assert_ne!(hash(b"12345678"), hash(b"1234567812345678"));
+        assert!(STOP.split_ascii_whitespace().all(|w| STOPS.has(hash(w.to_uppercase().as_bytes()))));
+        assert!(!STOPS.has(hash(b"forecast")));
     }
 }

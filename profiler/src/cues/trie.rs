@@ -25,8 +25,8 @@ pub(super) struct Trie {
     nodes: Vec<Node>,
     /// The words that may go on at a cue's start, by their first two letters.
     first_stems: BTreeMap<(char, char), Vec<(&'static str, u32)>>,
-    /// Pairs of lower-case ASCII letters that any such word begins with.
-    first_pairs: [u32; 26],
+    /// The same of pairs of lower-case ASCII letters, by their places in the alphabet.
+    ascii_stems: Vec<Vec<(&'static str, u32)>>,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +52,7 @@ impl Trie {
             edges: vec![(0, 0); SLOTS],
             nodes: vec![Node::default()],
             first_stems: BTreeMap::new(),
-            first_pairs: [0; 26],
+            ascii_stems: vec![Vec::new(); LETTERS * LETTERS],
         };
         let mut scanner = Scanner::default();
         for (number, cue) in cues.iter().enumerate() {
@@ -85,10 +85,9 @@ impl Trie {
 
     fn add_first_stem(&mut self, stem: &'static str, number: u32) {
         let Some(pair) = pair(stem) else { return };
-        if let (Some(bits), Some(bit)) =
-            (letter(pair.0).and_then(|i| self.first_pairs.get_mut(i)), letter(pair.1))
-        {
-            *bits |= 1 << bit;
+        if let Some(list) = place(pair).and_then(|at| self.ascii_stems.get_mut(at)) {
+            list.push((stem, number));
+            return;
         }
         self.first_stems.entry(pair).or_default().push((stem, number));
     }
@@ -157,20 +156,25 @@ impl Trie {
     /// Stems that may fit a token, by its first two letters.
     fn stems_at(&self, text: &str, token: &Token) -> &[(&'static str, u32)] {
         let start = token.start as usize;
-        let pair = match text.as_bytes().get(start..start.saturating_add(2)) {
+        let stems = match text.as_bytes().get(start..).and_then(<[u8]>::first_chunk) {
             Some([a @ 0..=0x7F, b @ 0..=0x7F]) => {
-                let (a, b) = (char::from(a | 0x20), char::from(b | 0x20));
-                let bits = letter(a).and_then(|i| self.first_pairs.get(i)).copied().unwrap_or(0);
-                if letter(b).is_none_or(|bit| bits >> bit & 1 == 0) {
-                    return &[];
-                }
-                Some((a, b))
+                place((char::from(a | 0x20), char::from(b | 0x20))).and_then(|at| self.ascii_stems.get(at))
             }
-            Some([0x80..=0xFF, _]) => pair(text.get(start..).unwrap_or("")),
+            Some([0x80..=0xFF, _]) => {
+                pair(text.get(start..).unwrap_or("")).and_then(|p| self.first_stems.get(&p))
+            }
             _ => None,
         };
-        pair.and_then(|p| self.first_stems.get(&p)).map_or(&[], Vec::as_slice)
+        stems.map_or(&[], Vec::as_slice)
     }
+}
+
+/// Letters of the alphabet.
+const LETTERS: usize = 26;
+
+/// The place of a pair of lower-case ASCII letters among all such pairs.
+fn place((a, b): (char, char)) -> Option<usize> {
+    Some(letter(a)? * LETTERS + letter(b)?)
 }
 
 /// The place of a lower-case ASCII letter in the alphabet.
