@@ -148,8 +148,15 @@ impl Race {
         }
         let statuses = tasks.join_all().await;
         let raced = spent();
-        for _ in 0..60 {
-            if send(house.client(), &key, "/v1/chat/completions", &again).await.status != 200 {
+        // What a judge may cost who works after an answer is held back until it has spoken.
+        let mut refused = 0;
+        for _ in 0..80 {
+            if send(house.client(), &key, "/v1/chat/completions", &again).await.status == 200 {
+                refused = 0;
+            } else if refused < 5 {
+                refused += 1;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            } else {
                 break;
             }
         }
