@@ -183,7 +183,7 @@ pub struct Simulate {
 pub struct Model {
     /// `provider/name`.
     pub id: Arc<str>,
-    /// Position of its provider in [`Matrix::providers`].
+    /// Position of its provider in [`super::Matrix::providers`].
     pub provider: usize,
     /// The name sent upstream.
     pub upstream_name: String,
