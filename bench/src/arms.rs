@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::doc::SourceFile;
 use types::matrix::{Abilities, Availability, Dialect, Matrix, Model, Price, Provider};
-use types::outcome::{CallObservation, Outcome, RewardParts, Status};
+use types::outcome::Outcome;
 use types::store::Observer as _;
-use types::{ChatRequest, Decision, UnitInterval, Usage, Usd, Verdict};
+use types::{ChatRequest, Decision};
 
 /// The aim at 200 arms, microseconds (`routing.md` §8).
 const AIM: f64 = 20.0;
@@ -124,40 +124,6 @@ fn model(i: u16) -> Model {
 }
 
 fn outcome(d: &Decision, model: &Arc<str>, good: bool) -> Outcome {
-    let arm = d.arms.iter().find(|a| a.model == *model);
-    let reward = if good { 1.0 } else { 0.0 };
-    Outcome {
-        request_id: d.request_id.clone(),
-        ts_ms: 0,
-        tenant: d.tenant.clone(),
-        cell: d.cell,
-        workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
-        model: model.clone(),
-        served_by: Some(model.clone()),
-        continued: false,
-        status: Status::Delivered,
-        error: None,
-        verdict: Verdict::None,
-        reward: Some(UnitInterval::clamped(reward)),
-        parts: RewardParts { semantic: Some(reward), ..RewardParts::default() },
-        usage: Usage::default(),
-        cost_usd: arm.and_then(|a| a.expected_cost_usd).unwrap_or(Usd::ZERO),
-        cost_known: true,
-        ttft_ms: None,
-        total_ms: 100.0,
-        overhead_ms: 0.0,
-        calls: 1,
-        repairs: 0,
-        observations: vec![CallObservation {
-            model: model.clone(),
-            ok: true,
-            refused: false,
-            ttft_ms: None,
-            total_ms: 100.0,
-            output_tokens: 0,
-        }],
-        propensity: d.propensity,
-        basis: None,
-        account: None,
-    }
+    let cost = d.arms.iter().find(|a| a.model == *model).and_then(|a| a.expected_cost_usd);
+    Outcome::answered(d, model, if good { 1.0 } else { 0.0 }, cost, 100.0)
 }

@@ -3,8 +3,8 @@
 
 use crate::answer::Admission;
 use crate::bundle::Bundle;
+use crate::decide::{self, Decided};
 use crate::error::Error;
-use crate::pipeline::{self, Decided};
 use crate::route::{Candidates, resolve};
 use crate::{Inner, settle};
 use serde::Serialize;
@@ -85,7 +85,7 @@ pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatReques
     const USUAL: u32 = 1_024;
     let view = inner.view.load_full();
     let request = Arc::new(request);
-    let decided = pipeline::consider(inner, &view, &admission, request, settle::unix_ms(), false).await;
+    let decided = decide::consider(inner, &view, &admission, request, settle::unix_ms(), false).await;
     let Decided { request, profile, decision, routed, .. } = decided;
     let (workflow, candidates, cap) = routed?;
     let output = request.params.max_tokens.unwrap_or(USUAL).saturating_mul(request.params.n.max(1));

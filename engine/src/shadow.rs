@@ -8,8 +8,8 @@ use crate::View;
 use crate::admit::Gate;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
+use crate::decide::{self, Ground, Question};
 use crate::learn::Snapshot;
-use crate::pipeline::{self, Ground, Question};
 use crate::route::{self, Warm};
 use crate::who::Who;
 use serde::Serialize;
@@ -248,7 +248,7 @@ struct Other {
 
 async fn compare(other: Other, mut waiting: mpsc::Receiver<Box<Note>>, results: Arc<Results>) {
     while let Some(note) = waiting.recv().await {
-        let active = side(pipeline::weigh_under(&note.view, note.question()).await.1);
+        let active = side(decide::weigh_under(&note.view, note.question()).await.1);
         let shadow = side(other.weigh(&note).await);
         results.add(&note, active, shadow);
         // Requests that wait for this thread come first.
@@ -269,7 +269,7 @@ impl Other {
             circuit: &circuit,
             quota: &quota,
         };
-        pipeline::weigh(&ground, note.question()).await.1
+        decide::weigh(&ground, note.question()).await.1
     }
 }
 

@@ -6,10 +6,11 @@ pub use coverage::Coverage;
 
 use crate::explain::Explanation;
 use crate::inputs::{GivenProblem, scope_of};
+use crate::path::put;
 use crate::phase::Phase;
 use crate::set::{Body, PolicySet};
 use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use types::diagnostic::Diagnostic;
 use types::doc::{self, Fields, Node, Reader, SourceFile};
 use types::matrix::glob;
@@ -201,7 +202,7 @@ fn case(r: &mut Reader<'_>, node: &Node, path: &str, defaults: &Value, phase: Ph
             .flat_map(|(name, given)| {
                 values.iter().map(move |value| {
                     let mut given = given.clone();
-                    set(&mut given, path, value.clone());
+                    put(&mut given, path, value.clone());
                     (format!("{name} [{path} = {value}]"), given)
                 })
             })
@@ -265,21 +266,6 @@ pub(crate) fn merged(base: &Value, over: &Value) -> Value {
         }
         (base, Value::Null) => base.clone(),
         (_, over) => over.clone(),
-    }
-}
-
-/// Sets the value at a dotted path.
-fn set(into: &mut Value, path: &str, value: Value) {
-    if !into.is_object() {
-        *into = Value::Object(Map::new());
-    }
-    let (first, rest) = path.split_once('.').map_or((path, None), |(a, b)| (a, Some(b)));
-    let Some(members) = into.as_object_mut() else { return };
-    match rest {
-        None => {
-            members.insert(first.to_owned(), value);
-        }
-        Some(rest) => set(members.entry(first).or_insert_with(|| json!({})), rest, value),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::explain::Explanation;
 use crate::head::Mode;
 use crate::inputs::scope_of;
+use crate::path::put;
 use crate::phase::Phase;
 use crate::set::{Body, PolicySet};
 use serde::Serialize;
@@ -224,17 +225,6 @@ fn recorded(decision: &Decision) -> Value {
         put(&mut given, path, value.clone());
     }
     given
-}
-
-fn put(into: &mut Value, path: &str, value: Value) {
-    let (first, rest) = path.split_once('.').map_or((path, None), |(a, b)| (a, Some(b)));
-    let Some(members) = into.as_object_mut() else { return };
-    match rest {
-        None => {
-            members.insert(first.to_owned(), value);
-        }
-        Some(rest) => put(members.entry(first).or_insert_with(|| json!({})), rest, value),
-    }
 }
 
 /// Whether a path has a value there; `time` follows from the moment.

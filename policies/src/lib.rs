@@ -25,6 +25,7 @@ mod literal;
 mod load;
 mod merge;
 mod native;
+mod path;
 mod phase;
 mod quarantine;
 mod report;
@@ -52,6 +53,7 @@ pub use inputs::{
     request_variables, response_scope, scope, scope_of, tool_scope, values_of, variables,
 };
 pub use load::load;
+pub use path::put;
 pub use phase::Phase;
 pub use set::PolicySet;
 

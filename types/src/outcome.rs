@@ -1,6 +1,7 @@
 //! How a request turned out: what it cost, how long it took, what its checks said, and the reward of it all.
 
 use crate::completion::Usage;
+use crate::decision::Decision;
 use crate::features::Features;
 use crate::profile::Cell;
 use crate::run::Verdict;
@@ -118,6 +119,55 @@ pub struct Outcome {
     /// For whom and for what money went; `None` = the record is of a version that did not keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,
+}
+
+impl Outcome {
+    /// One call of `model` answered a decided request in `total_ms` and cost `cost`; how good that was, 0..=1, is
+    /// known. For outcomes that are recorded or made up rather than observed.
+    #[must_use]
+    pub fn answered(
+        decision: &Decision,
+        model: &Arc<str>,
+        quality: f64,
+        cost: Option<Usd>,
+        total_ms: f64,
+    ) -> Self {
+        let arm = decision.arms.iter().find(|a| a.model == *model);
+        Outcome {
+            request_id: decision.request_id.clone(),
+            ts_ms: decision.ts_ms,
+            tenant: decision.tenant.clone(),
+            cell: decision.cell,
+            workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
+            model: model.clone(),
+            served_by: Some(model.clone()),
+            continued: false,
+            status: Status::Delivered,
+            error: None,
+            verdict: Verdict::None,
+            reward: Some(UnitInterval::clamped(quality)),
+            parts: RewardParts { semantic: Some(quality), ..RewardParts::default() },
+            usage: Usage::default(),
+            cost_usd: cost.unwrap_or(Usd::ZERO),
+            cost_known: cost.is_some(),
+            ttft_ms: None,
+            total_ms,
+            overhead_ms: 0.0,
+            calls: 1,
+            repairs: 0,
+            observations: vec![CallObservation {
+                model: model.clone(),
+                ok: true,
+                refused: false,
+                ttft_ms: None,
+                total_ms,
+                output_tokens: 0,
+            }],
+            propensity: decision.propensity,
+            basis: None,
+            account: None,
+        }
+    }
 }
 
 /// For whom and for what the money of a request went, for reports.

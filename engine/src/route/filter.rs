@@ -174,7 +174,7 @@ pub(crate) fn models(
     let scoped = scoped.map(|m| select(m));
     let needs = Needs::of(inputs);
     let mode = o.mode.unwrap_or(inputs.mode);
-    let assumed = crate::pipeline::assumed(directives).is_some();
+    let assumed = crate::caps::assumed(directives).is_some();
     let limits_of_rules = directives.further.iter().flat_map(|f| &f.limits);
     let metered = limits_of_rules.map(|l| l.value.metric).any(|m| m == types::limits::Metric::Usd);
     let mut eligible = Vec::new();

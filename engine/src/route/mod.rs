@@ -131,7 +131,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
     let models = filter::models(inputs, directives, &asked, &limits, &mut decision.excluded);
     let standing = inputs.bundle.standings.under(inputs.bundle, inputs.statistics);
-    let estimates = score::estimates(inputs, &standing, &models, crate::pipeline::assumed(directives));
+    let estimates = score::estimates(inputs, &standing, &models, crate::caps::assumed(directives));
     let (scored, slack) = score::arms(inputs, &standing, directives, &limits, &flows, &estimates, decision);
     if scored.is_empty() {
         return Err(filter::nothing_left(inputs, decision));

@@ -11,10 +11,11 @@ use super::{Service, end, plan};
 use crate::account::About;
 use crate::answer::Admission;
 use crate::calls::{Calls, Ceilings};
+use crate::caps;
+use crate::decide::{self, Decided};
 use crate::error::{Error, Kind};
 use crate::ledger::Ledger;
 use crate::limits::Held;
-use crate::pipeline::{self, Decided};
 use crate::route::Candidates;
 use crate::settle::{self, Tree};
 use crate::tools::{Guard, Toolbox};
@@ -170,8 +171,7 @@ async fn prepare(
             if let Some((param, message)) = workflows::impossible(&request) {
                 return Err(Error::from(Kind::Invalid { param, message }).into());
             }
-            let decided =
-                pipeline::decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
+            let decided = decide::decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
             first(service, &view, &admission, submission, decided, keeper, ts_ms).await?
         }
     };
@@ -222,7 +222,7 @@ async fn first(
             return Err(error.into());
         }
     };
-    let ceilings = pipeline::ceilings(&directives);
+    let ceilings = caps::ceilings(&directives);
     let walls = [
         submission.wall_ms.map(Duration::from_millis),
         request.options.max_latency,

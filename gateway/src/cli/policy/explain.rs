@@ -42,7 +42,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         };
         // What is no JSON is a string.
         let value = serde_json::from_str(value).unwrap_or_else(|_| json!(value));
-        put(&mut given, path, value);
+        policies::put(&mut given, path, value);
     }
     let scope = policies::scope_of(&given, phase).map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
@@ -79,19 +79,4 @@ fn of_request(text: String) -> Result<Value, Problem> {
         members.insert("at".to_owned(), json!(unix_ms));
     }
     Ok(given)
-}
-
-/// Sets the value at a dotted path.
-fn put(into: &mut Value, path: &str, value: Value) {
-    if !into.is_object() {
-        *into = json!({});
-    }
-    let (first, rest) = path.split_once('.').map_or((path, None), |(a, b)| (a, Some(b)));
-    let Some(members) = into.as_object_mut() else { return };
-    match rest {
-        None => {
-            members.insert(first.to_owned(), value);
-        }
-        Some(rest) => put(members.entry(first).or_insert_with(|| json!({})), rest, value),
-    }
 }

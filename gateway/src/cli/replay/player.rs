@@ -5,10 +5,10 @@ use engine::learn::{Learner, Limits, Statistics};
 use engine::route::Ask;
 use std::sync::Arc;
 use types::axis::{AxisValue as _, TaskFamily};
-use types::outcome::{Basis, CallObservation, Outcome, RewardParts, Status};
+use types::outcome::{Basis, Outcome};
 use types::profile::{Scored, SubLabel};
 use types::store::Observer as _;
-use types::{ChatRequest, Decision, Features, UnitInterval, Usage, Usd, Verdict, WorkloadProfile};
+use types::{ChatRequest, Decision, Features, Usd, WorkloadProfile};
 
 /// A request as the router sees it, prepared once for all runs.
 #[derive(Clone, Debug)]
@@ -132,44 +132,16 @@ pub(super) fn lessons(
 }
 
 fn outcome(decision: &Decision, model: &Arc<str>, basis: Option<Basis>, told: &Told) -> Outcome {
-    let total_ms = told.latency_s.unwrap_or(0.0) * 1e3;
-    let output_tokens = told.output_tokens.unwrap_or(0);
-    let arm = decision.arms.iter().find(|a| a.model == *model);
-    Outcome {
-        request_id: decision.request_id.clone(),
-        ts_ms: decision.ts_ms,
-        tenant: decision.tenant.clone(),
-        cell: decision.cell,
-        workflow: arm.map_or_else(|| "".into(), |a| a.workflow.clone()),
-        model: model.clone(),
-        served_by: Some(model.clone()),
-        continued: false,
-        status: Status::Delivered,
-        error: None,
-        verdict: Verdict::None,
-        reward: Some(UnitInterval::clamped(told.quality)),
-        parts: RewardParts { semantic: Some(told.quality), ..RewardParts::default() },
-        usage: Usage { output: output_tokens, ..Usage::default() },
-        cost_usd: told.cost.map_or(Usd::ZERO, Usd::from_dollars),
-        cost_known: told.cost.is_some(),
-        ttft_ms: None,
-        total_ms,
-        overhead_ms: 0.0,
-        calls: 1,
-        repairs: 0,
-        observations: vec![CallObservation {
-            model: model.clone(),
-            ok: true,
-            refused: false,
-            ttft_ms: None,
-            total_ms,
-            // Without a time, tokens say nothing of speed.
-            output_tokens: if told.latency_s.is_some() { output_tokens } else { 0 },
-        }],
-        propensity: decision.propensity,
-        basis,
-        account: None,
+    let (cost, total_ms) = (told.cost.map(Usd::from_dollars), told.latency_s.unwrap_or(0.0) * 1e3);
+    let output = told.output_tokens.unwrap_or(0);
+    let mut outcome = Outcome::answered(decision, model, told.quality, cost, total_ms);
+    outcome.usage.output = output;
+    outcome.basis = basis;
+    // Without a time, tokens say nothing of speed.
+    if told.latency_s.is_some() {
+        outcome.observations.iter_mut().for_each(|o| o.output_tokens = output);
     }
+    outcome
 }
 
 /// The name of a model in the table.

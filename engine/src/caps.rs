@@ -1,0 +1,65 @@
+//! What the caps of policies, the request and the server leave of time, calls and parameters.
+
+use crate::Inner;
+use crate::answer::Admission;
+use crate::calls::Ceilings;
+use crate::ledger::Limits;
+use std::sync::Arc;
+use tokio::time::Instant;
+use types::chat::ChatRequest;
+use types::directives::{Directives, Escalate};
+use types::matrix::Price;
+
+/// The shortest of all times that are allowed.
+pub(crate) fn deadline(
+    inner: &Inner,
+    admission: &Admission,
+    request: &ChatRequest,
+    directives: &Directives,
+    wall: Option<std::time::Duration>,
+) -> Instant {
+    let capped = directives.cap_latency.as_ref().map(|s| s.value);
+    let shortest =
+        [admission.deadline, request.options.max_latency, capped, wall].into_iter().flatten().min();
+    admission.received
+        + shortest.map_or(inner.config.default_deadline, |d| d.min(inner.config.default_deadline))
+}
+
+/// Values that policies give the workflow's own variables.
+pub(crate) fn vars(d: &Directives) -> Vec<(String, serde_json::Value)> {
+    let set = d.further.iter().flat_map(|f| &f.vars);
+    set.map(|(name, set)| (name.clone(), set.value.clone())).collect()
+}
+
+/// What the policies' caps allow in every call.
+pub(crate) fn ceilings(d: &Directives) -> Ceilings {
+    let further = d.further.as_deref();
+    let models = |e: &types::directives::Set<Escalate>| match &e.value {
+        Escalate::Models(set) => Some(Arc::new(set.clone())),
+        Escalate::Workflow(_) => None,
+    };
+    Ceilings {
+        max_tokens: d.cap_max_tokens.as_ref().map(|c| c.value),
+        temperature: d.cap_temperature.as_ref().map(|c| c.value),
+        attempts: further.and_then(|f| f.cap_attempts.as_ref()).map(|c| c.value),
+        retry: further.and_then(|f| f.retry.as_ref()).map(|r| r.value),
+        escalate: further.and_then(|f| f.escalate.as_ref()).and_then(models),
+        assumed: assumed(d),
+    }
+}
+
+/// What the whole tree may use at most.
+pub(crate) fn limits(d: &Directives) -> Limits {
+    let further = d.further.as_deref();
+    Limits {
+        calls: further.and_then(|f| f.cap_calls.as_ref()).map(|c| c.value),
+        tokens: further.and_then(|f| f.cap_tokens.as_ref()).map(|c| c.value),
+        usd: None,
+    }
+}
+
+/// What models cost whose price is not known.
+pub(crate) fn assumed(d: &Directives) -> Option<Price> {
+    let price = d.further.as_ref()?.assume_price.as_ref()?.value;
+    Some(Price::new(price.input, price.output))
+}

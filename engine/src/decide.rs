@@ -1,0 +1,295 @@
+//! All that is settled of a request before its first call: what it is, what policies say, which arm takes it, and
+//! what that may use.
+
+use crate::about;
+use crate::answer::Admission;
+use crate::approvals::HeldAnswer;
+use crate::breaker::Circuit;
+use crate::bundle::Bundle;
+use crate::demands::Demands;
+use crate::error::{Error, Kind};
+use crate::govern::Governed;
+use crate::history::Turn;
+use crate::limits::{Held, SHORTEST, USUAL, Worst};
+use crate::route;
+use crate::shadow::{Moment, Note};
+use crate::sticky::{Holder, Kept};
+use crate::who::Who;
+use crate::{Inner, View};
+use std::sync::Arc;
+use types::chat::ChatRequest;
+use types::decision::Exclusion;
+use types::directives::Directives;
+use types::matrix::{Availability, ModelIx, Tier};
+use types::provider::Quota;
+use types::{Usage, Usd};
+
+/// What is known of a request before its first call.
+pub(crate) struct Decided {
+    pub(crate) request: Arc<ChatRequest>,
+    pub(crate) profile: types::WorkloadProfile,
+    pub(crate) features: types::Features,
+    pub(crate) scope: types::expr::Scope,
+    pub(crate) directives: Directives,
+    pub(crate) seed: u64,
+    pub(crate) decision: types::Decision,
+    /// What is to run, or why nothing is.
+    pub(crate) routed: Result<route::Chosen, Error>,
+    /// To be decided once more when the request has ended, under a configuration that is tried.
+    pub(crate) shadow: Option<Box<Note>>,
+    /// What policies demand of the answer and the record; `None` = nothing.
+    pub(crate) demands: Option<Box<Demands>>,
+    /// An answer that people have agreed to: it goes out instead of another.
+    pub(crate) agreed: Option<Box<HeldAnswer>>,
+}
+
+/// A request with all that its choice depends on but the configuration.
+#[derive(Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) request: &'a Arc<ChatRequest>,
+    pub(crate) profile: &'a types::WorkloadProfile,
+    pub(crate) features: &'a types::Features,
+    pub(crate) who: &'a Who,
+    pub(crate) request_id: &'a str,
+    pub(crate) moment: &'a Moment,
+}
+
+/// A configuration with the state of what it names.
+pub(crate) struct Ground<'a> {
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) availability: &'a [Availability],
+    pub(crate) unavailable: &'a Arc<Vec<Exclusion>>,
+    pub(crate) circuit: &'a (dyn Fn(ModelIx) -> Circuit + Sync),
+    pub(crate) quota: &'a (dyn Fn(ModelIx) -> Option<Quota> + Sync),
+}
+
+/// Asks the policies and chooses, for somebody of whom nothing else is known. Nothing is noted, nothing is taken.
+pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>) -> (Weighed, route::Outcome) {
+    let who = about.who;
+    let around =
+        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
+    let (scope, mut directives, unevaluated) = said(on.bundle, about, &around).await;
+    let routed = choose(on, about, &scope, &mut directives, unevaluated, None);
+    ((scope, directives), routed)
+}
+
+/// The same under a configuration in force.
+pub(crate) async fn weigh_under(view: &View, about: Question<'_>) -> (Weighed, route::Outcome) {
+    let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
+    weigh(&ground(view, &circuit, &quota), about).await
+}
+
+fn ground<'a>(
+    view: &'a View,
+    circuit: &'a (dyn Fn(ModelIx) -> Circuit + Sync),
+    quota: &'a (dyn Fn(ModelIx) -> Option<Quota> + Sync),
+) -> Ground<'a> {
+    let (availability, unavailable) = (&view.availability, &view.unavailable);
+    Ground { bundle: &view.bundle, availability, unavailable, circuit, quota }
+}
+
+/// What the policies say; with it what they saw, and why the request fails where they cannot say it.
+async fn said(
+    bundle: &Bundle,
+    about: Question<'_>,
+    around: &policies::Around,
+) -> (types::expr::Scope, Directives, Option<Error>) {
+    let Question { request, profile, moment, .. } = about;
+    let scope = policies::scope(&policies::Inputs { request, profile, around, unix_ms: moment.ts_ms });
+    match bundle.policies.evaluate(policies::Phase::Request, &scope).await {
+        Ok(directives) => (scope, directives, None),
+        Err(e) => {
+            let error = Kind::PolicyEvaluation(e.public_message()).into();
+            (scope, Directives::default(), Some(error))
+        }
+    }
+}
+
+/// Chooses. `refusal` = nothing is chosen; `kept` = what is to be kept while nothing is much better.
+fn choose(
+    on: &Ground<'_>,
+    about: Question<'_>,
+    scope: &types::expr::Scope,
+    directives: &mut Directives,
+    refusal: Option<Error>,
+    kept: Option<&Kept>,
+) -> route::Outcome {
+    let Question { request, profile, features, who, request_id, moment } = about;
+    let inputs = route::Inputs {
+        bundle: on.bundle,
+        availability: on.availability,
+        unavailable: on.unavailable,
+        circuit: on.circuit,
+        quota: on.quota,
+        statistics: &moment.statistics,
+        request,
+        profile,
+        features,
+        warm: moment.warm.as_ref(),
+        kept,
+        explore: moment.explore,
+        scope,
+        mode: moment.mode,
+        seed: moment.seed,
+        request_id,
+        who,
+        ts_ms: moment.ts_ms,
+    };
+    route::decide(&inputs, directives, refusal)
+}
+
+/// What the policies saw and said.
+type Weighed = (types::expr::Scope, Directives);
+
+/// Profiles a request, asks the policies, chooses, and reserves what the choice may cost.
+pub(crate) async fn decide(
+    inner: &Inner,
+    view: &Arc<View>,
+    admission: &Admission,
+    request: Arc<ChatRequest>,
+    held: &mut Option<Held>,
+    ts_ms: i64,
+) -> Decided {
+    let who = &admission.who;
+    let mut decided = consider(inner, view, admission, request, ts_ms, true).await;
+    let Decided { request, profile, directives, decision, routed, agreed, .. } = &mut decided;
+    if routed.is_ok() {
+        inner.sessions.note(request.options.session.as_deref(), decision);
+        inner.explorers.note(decision);
+        let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
+        if let Some(holder) = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, request)) {
+            inner.arms.note(&holder, decision);
+        }
+    }
+    if let (None, Ok(chosen)) = (&*agreed, &mut *routed)
+        && let Err(e) = reserve(inner, view, who, held, (request, profile, directives), chosen, ts_ms).await
+    {
+        *routed = Err(e);
+    }
+    decided
+}
+
+/// Profiles a request, asks the policies and chooses. Nothing is noted or reserved; people are asked only if `ask`.
+pub(crate) async fn consider(
+    inner: &Inner,
+    view: &Arc<View>,
+    admission: &Admission,
+    request: Arc<ChatRequest>,
+    ts_ms: i64,
+    ask: bool,
+) -> Decided {
+    let who = &admission.who;
+    // profile
+    let profile = profiler::profile(&request);
+    let features = profiler::features(&request, &profile);
+
+    // policy
+    let session = request.options.session.as_deref();
+    let moment = Moment {
+        statistics: inner.statistics.load(),
+        warm: inner.sessions.warm(&who.tenant.id, session, ts_ms),
+        explore: who.tenant.allow_explore
+            && inner.explorers.allows(&who.tenant.id, view.bundle.routing.budget),
+        mode: inner.config.mode,
+        seed: inner.next_seed(),
+        ts_ms,
+    };
+    let about = Question {
+        request: &request,
+        profile: &profile,
+        features: &features,
+        who,
+        request_id: &admission.request_id,
+        moment: &moment,
+    };
+    let turn = view.bundle.asks.history.then(|| Turn::of(&who.tenant.id, &request));
+    let around = about::around(inner, view, admission, turn, ts_ms).await;
+    let (scope, mut directives, unevaluated) = said(&view.bundle, about, &around).await;
+    let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
+    let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));
+    let governed = Governed::unchanged(request.clone(), profile.clone(), scope);
+    let governed = governed.under(inner, view, who, &directives, turn, ask);
+    let Governed { request, profile, scope, demands, agreed, refusal } = governed;
+
+    // route
+    let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
+    let holder = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, &request));
+    let kept = holder.as_ref().and_then(|h| inner.arms.last(h));
+    let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
+    let about = Question { request: &request, profile: &profile, ..about };
+    let routed = choose(
+        &ground(view, &circuit, &quota),
+        about,
+        &scope,
+        &mut directives,
+        unevaluated.or(refusal),
+        kept.as_ref(),
+    );
+    let (decision, routed) = match routed {
+        Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
+        Err(e) => (e.0, Err(e.1)),
+    };
+    let seed = moment.seed;
+    Decided { request, profile, features, scope, directives, seed, decision, routed, shadow, demands, agreed }
+}
+
+/// Reserves what a choice may use, on the limits of the key and its tenant, and on those of policies; lowers the
+/// ceiling on its cost to what there is.
+async fn reserve(
+    inner: &Inner,
+    view: &View,
+    who: &Who,
+    held: &mut Option<Held>,
+    (request, profile, directives): (&ChatRequest, &types::WorkloadProfile, &Directives),
+    (workflow, candidates, cap): &mut route::Chosen,
+    ts_ms: i64,
+) -> Result<(), Error> {
+    let rules = directives.further.as_ref().map_or(&[] as &[_], |f| f.limits.as_slice());
+    if held.is_none() && rules.is_empty() {
+        return Ok(());
+    }
+    let matrix = view.bundle.matrix();
+    let mut worst = worst(view, request, profile, workflow, candidates, *cap);
+    if let Some(held) = held {
+        let names = candidates.names(matrix);
+        let allowed = held.reserve(who, worst, &names, &request.options.tags, ts_ms).await?;
+        *cap = [*cap, allowed].into_iter().flatten().min();
+        worst.usd = cap.map_or(worst.usd, |c| c.min(worst.usd));
+    }
+    if !rules.is_empty() {
+        let first = candidates.first().and_then(|ix| matrix.model(ix)).map(|m| m.id.clone());
+        let of = (request, first.as_deref().unwrap_or_default());
+        let allowed = Held::demand(held, inner.limits.as_ref(), who, rules, of, worst, ts_ms).await?;
+        *cap = [*cap, allowed].into_iter().flatten().min();
+    }
+    Ok(())
+}
+
+/// What a tree is allowed to use: as much as its ceiling says, else every call of its workflow at the model chosen,
+/// each as long as it may be. What the tree turns out to need beyond that, it does not get.
+fn worst(
+    view: &View,
+    request: &ChatRequest,
+    profile: &types::WorkloadProfile,
+    workflow: &workflows::Workflow,
+    candidates: &route::Candidates,
+    cap: Option<Usd>,
+) -> Worst {
+    let matrix = view.bundle.matrix();
+    let input = profile.facts.est_input_tokens;
+    let first = candidates.first().and_then(|ix| Some((matrix.model(ix)?, matrix.provider_of(ix)?)));
+    let longest = first.map_or(0, |(m, _)| {
+        request.params.max_tokens.map_or(m.max_output_tokens, |n| n.min(m.max_output_tokens))
+    });
+    let output = longest.saturating_mul(request.params.n.max(1));
+    let price = first.and_then(|(m, p)| m.price.filter(|_| p.tier != Tier::Free));
+    let cost = |output| price.map_or(Usd::ZERO, |p| p.cost(&Usage { input, output, ..Usage::default() }));
+    let calls = i64::from(workflow.max_calls().max(1));
+    let all = Usd::from_nanos(cost(output).nanos().saturating_mul(calls));
+    Worst {
+        usd: cap.map_or(all, |c| c.min(all)),
+        least: cost(output.min(SHORTEST)),
+        tokens: u64::from(input)
+            .saturating_add(u64::from(output.min(request.params.max_tokens.unwrap_or(USUAL)))),
+    }
+}
