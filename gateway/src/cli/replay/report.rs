@@ -281,6 +281,10 @@ impl Report {
             ("of grade B", self.summary(|e| e.grade == 'B')),
         ] {
             let number = |key: &str| s.get(key).and_then(Value::as_f64).unwrap_or(0.0);
+            if number("estimates") < 1.0 {
+                out.line(&format!("{}, {what}: no estimate", self.name));
+                continue;
+            }
             out.line(&format!(
                 "{}, {what}: {} estimates, error {:.4} r.m.s. (bias {:+.4}, SNIPS {:.4}), 95 % intervals of +-{:.4} cover {:.1} %",
                 self.name,
