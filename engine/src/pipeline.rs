@@ -177,7 +177,7 @@ fn run(
         tools: Toolbox::new(
             view.bundle.tools.clone(),
             &who.principal.tenant.id,
-            tools::Guard {
+            || tools::Guard {
                 view: view.clone(),
                 scope: scope.clone(),
                 tools: respond::of_tools(directives.further.as_deref()),

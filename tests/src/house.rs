@@ -292,6 +292,19 @@ impl House {
         panic!("no record of {request_id}\n{}", self.log());
     }
 
+    /// What the run at `path` shows once it is in that state.
+    pub async fn run_in(&self, path: &str, state: &str) -> serde_json::Value {
+        let mut shown = serde_json::Value::Null;
+        for _ in 0..600 {
+            shown = self.client().get(path).await.json();
+            if shown["status"] == state {
+                return shown;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("the run is not {state}: {shown}\n{}", self.log());
+    }
+
     /// Tells it how good an answer was.
     pub async fn feedback(&self, request_id: &str, score: f64) {
         let body = serde_json::json!({"request_id": request_id, "score": score, "source": "test"});

@@ -451,7 +451,7 @@ fn calls(
         },
         seed: made.seed,
         outside: beyond.outside,
-        tools: Toolbox::new(view.bundle.tools.clone(), tenant, guard, beyond.background),
+        tools: Toolbox::new(view.bundle.tools.clone(), tenant, || guard, beyond.background),
         made: Arc::new(AtomicU32::new(0)),
         log: None,
     }

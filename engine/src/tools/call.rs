@@ -39,13 +39,14 @@ struct Made {
 }
 
 impl Toolbox {
+    /// `guard` is made only where there is a tool to guard.
     pub(crate) fn new(
         registry: Arc<Registry>,
         tenant: &str,
-        guard: Guard,
+        guard: impl FnOnce() -> Guard,
         background: Option<Background>,
     ) -> Self {
-        let (guard, tenant) = (Some(Arc::new(guard)), tenant.to_owned());
+        let (guard, tenant) = ((!registry.is_empty()).then(|| Arc::new(guard())), tenant.to_owned());
         Toolbox { registry, guard, tenant, background, made: Arc::default() }
     }
 

@@ -46,6 +46,11 @@ impl Tool {
 pub(crate) struct Registry(Vec<Tool>);
 
 impl Registry {
+    /// The operator declares no tool.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Reads the section `tools` of the rules. `known`: the names of the workflows that there are.
     pub(crate) fn lower(
         r: &mut Reader<'_>,

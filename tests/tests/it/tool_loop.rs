@@ -1,7 +1,6 @@
 //! A model and its tools: a bounded loop over HTTP, from the client's question to the answer.
 
 use serde_json::{Value, json};
-use std::time::Duration;
 use tests::client::Response;
 use tests::house::{House, Model, Plan};
 use tests::service::Service;
@@ -152,7 +151,7 @@ async fn a_call_that_people_must_agree_to_waits_for_them() {
         let said_so = json!({"decision": decision, "content_hash": asked["content_hash"]});
         let done = house.client().post(&format!("{path}/gates/{frame}"), &said_so).await;
         assert_eq!(done.status, 202, "{}", done.text());
-        let ended = wait_for(&house, &path, "succeeded").await;
+        let ended = house.run_in(&path, "succeeded").await;
         assert!(ended.to_string().contains(said), "{decision}: {ended}");
         assert_eq!(service.count("/send"), sent);
     }
@@ -162,20 +161,8 @@ async fn a_call_that_people_must_agree_to_waits_for_them() {
 async fn start(house: &House) -> (String, Value) {
     let run = house.client().post("/v1/runs", &json!({ "request": question() })).await.json();
     let path = format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")));
-    let shown = wait_for(house, &path, "suspended").await;
+    let shown = house.run_in(&path, "suspended").await;
     (path, shown)
-}
-
-async fn wait_for(house: &House, path: &str, state: &str) -> Value {
-    let mut shown = Value::Null;
-    for _ in 0..600 {
-        shown = house.client().get(path).await.json();
-        if shown["status"] == state {
-            return shown;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the run is not {state}: {shown}\n{}", house.log());
 }
 
 fn mixed(client_tools: &str) -> String {
@@ -241,7 +228,7 @@ async fn calls_of_the_clients_own_tools_end_suspend_or_fail_the_run() {
     assert_eq!((waits.status, waits.json()["error"]["code"].clone()), (409, json!("client_tools")));
     let run = suspends.client().post("/v1/runs", &json!({ "request": request })).await.json();
     let path = format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")));
-    let shown = wait_for(&suspends, &path, "suspended").await;
+    let shown = suspends.run_in(&path, "suspended").await;
     let asked = shown["waiting"]["questions"][0].clone();
     assert_eq!(
         (&asked["for"], asked["tool_calls"].as_array().map(Vec::len)),
@@ -252,7 +239,7 @@ async fn calls_of_the_clients_own_tools_end_suspend_or_fail_the_run() {
         json!({"tool_outputs": [{"tool_call_id": asked["tool_calls"][0]["id"], "output": "42 files"}]});
     let done = suspends.client().post(&format!("{path}/tool_outputs"), &outputs).await;
     assert_eq!(done.status, 202, "{}", done.text());
-    let ended = wait_for(&suspends, &path, "succeeded").await;
+    let ended = suspends.run_in(&path, "succeeded").await;
     assert!(ended.to_string().contains("There are 42."), "{ended}");
     let last = vendor.seen().last().unwrap().body["messages"].clone();
     assert!(last.to_string().contains("not called: it cannot be called beside"), "{last}");

@@ -1,6 +1,6 @@
 //! Tools: what is declared is checked, what may be called is called, and nothing else is.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use std::time::Duration;
 use tests::client::Response;
 use tests::house::{House, Model, Plan, cli};
@@ -173,26 +173,13 @@ async fn after_a_crash_an_unsafe_tool_is_not_called_again() {
     house.kill().await;
     house.restart().await;
     let path = format!("/v1/runs/{id}");
-    let shown = wait_for(&house, &path, "needs_attention").await;
+    let shown = house.run_in(&path, "needs_attention").await;
     assert_eq!(service.count("/send"), 1, "{shown}");
     let choices =
         json!({"choices": [{"effect": "call#0.1:tool", "choice": "done", "result": "sent by hand"}]});
     let done = house.client().post(&format!("{path}/resume"), &choices).await;
     assert_eq!(done.status, 202, "{}", done.text());
-    let ended = wait_for(&house, &path, "succeeded").await;
+    let ended = house.run_in(&path, "succeeded").await;
     assert!(ended.to_string().contains("ok: sent by hand"), "{ended}");
     assert_eq!(service.count("/send"), 1);
-}
-
-/// What a run shows once it is in that state.
-async fn wait_for(house: &House, path: &str, state: &str) -> Value {
-    let mut shown = Value::Null;
-    for _ in 0..600 {
-        shown = house.client().get(path).await.json();
-        if shown["status"] == state {
-            return shown;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    panic!("the run is not {state}: {shown}\n{}", house.log());
 }
