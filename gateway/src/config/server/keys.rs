@@ -1,0 +1,195 @@
+//! Every key of the settings, its place, and what may stand there: the ranges and caps of `reliability.md` §2.
+
+use super::{KIB, MIB, Server, secs};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+use types::options::Mode;
+
+/// The place of a key's value, with what it may be.
+pub(super) enum Slot<'a> {
+    Time(&'a mut Duration, RangeInclusive<Duration>),
+    Bytes(&'a mut usize, RangeInclusive<usize>),
+    Count(&'a mut usize, RangeInclusive<usize>),
+    Whole(&'a mut u32, RangeInclusive<u32>),
+    Share(&'a mut f64),
+    Flag(&'a mut bool),
+    Seed(&'a mut Option<u64>),
+    Mode(&'a mut Mode),
+    Text(&'a mut Option<String>),
+    Texts(&'a mut Vec<String>),
+    Headers(&'a mut Vec<String>),
+}
+
+/// Every key, as in the file; in the environment `edge.max_headers` is `TURNOUT_EDGE__MAX_HEADERS`.
+pub const KEYS: &[&str] = &[
+    "listen",
+    "admin.listen",
+    "data",
+    "mode",
+    "edge.max_connections",
+    "edge.max_connections_per_ip",
+    "edge.first_byte_timeout",
+    "edge.header_timeout",
+    "edge.body_timeout",
+    "edge.body_rate",
+    "edge.body_rate_after",
+    "edge.head_bytes",
+    "edge.max_headers",
+    "edge.uri_bytes",
+    "edge.body_bytes",
+    "edge.body_bytes_inflight",
+    "edge.max_inflight",
+    "edge.json_depth",
+    "edge.json_values",
+    "edge.http2_streams",
+    "edge.messages",
+    "edge.tools",
+    "edge.parts",
+    "edge.stop",
+    "edge.metadata",
+    "stream.write_stall",
+    "stream.keep_alive",
+    "stream.buffer_bytes",
+    "upstream.answer_bytes",
+    "upstream.event_bytes",
+    "upstream.allow_private",
+    "shutdown.grace",
+    "request.default_deadline",
+    "request.seed",
+    "retry.max_attempts",
+    "retry.max_candidates",
+    "retry.backoff",
+    "retry.backoff_max",
+    "breaker.window",
+    "breaker.min_calls",
+    "breaker.failure_share",
+    "breaker.consecutive",
+    "breaker.open",
+    "breaker.open_max",
+    "runner.enabled",
+    "runner.cpu",
+    "runner.wall",
+    "runner.memory",
+    "runner.processes",
+    "runner.disk",
+    "runner.output",
+    "runner.parallel",
+    "runner.folders",
+    "tools.allow_hosts",
+    "tools.allow_http",
+    "tools.allow_private",
+    "runs.parallel",
+    "runs.wall",
+    "runs.lifetime",
+    "runs.keep",
+    "webhooks.allow_hosts",
+    "webhooks.allow_http",
+    "webhooks.allow_private",
+    "reload.watch",
+    "reload.debounce",
+    "reload.rollback",
+    "policies.headers",
+];
+
+/// The place of a key; `None` = there is no such key.
+pub(super) fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
+    let least = Duration::from_millis(10);
+    let (e, n) = (&mut s.edge, &mut s.engine);
+    Some(match key {
+        "listen" => Slot::Text(&mut s.listen),
+        "admin.listen" => Slot::Text(&mut s.admin),
+        "data" => Slot::Text(&mut s.data),
+        "mode" => Slot::Mode(&mut n.mode),
+        "edge.max_connections" => Slot::Count(&mut e.max_connections, 1..=65_536),
+        "edge.max_connections_per_ip" => Slot::Count(&mut e.max_connections_per_ip, 1..=65_536),
+        "edge.first_byte_timeout" => Slot::Time(&mut e.first_byte_timeout, least..=secs(60)),
+        "edge.header_timeout" => Slot::Time(&mut e.header_timeout, least..=secs(60)),
+        "edge.body_timeout" => Slot::Time(&mut e.body_timeout, least..=secs(300)),
+        "edge.body_rate" => Slot::Bytes(&mut e.body_rate, 0..=16 * MIB),
+        "edge.body_rate_after" => Slot::Time(&mut e.body_rate_after, least..=secs(300)),
+        "edge.head_bytes" => Slot::Bytes(&mut e.head_bytes, KIB..=64 * KIB),
+        "edge.max_headers" => Slot::Count(&mut e.max_headers, 8..=100),
+        "edge.uri_bytes" => Slot::Bytes(&mut e.uri_bytes, 128..=32 * KIB),
+        "edge.body_bytes" => Slot::Bytes(&mut e.body_bytes, KIB..=128 * MIB),
+        "edge.body_bytes_inflight" => Slot::Bytes(&mut e.body_bytes_inflight, MIB..=65_536 * MIB),
+        "edge.max_inflight" => Slot::Count(&mut n.max_inflight, 1..=65_536),
+        "edge.json_depth" => Slot::Count(&mut e.json_depth, 8..=128),
+        "edge.json_values" => Slot::Count(&mut e.json_values, 100..=1_000_000),
+        "edge.http2_streams" => Slot::Count(&mut e.http2_streams, 1..=1_000),
+        "edge.messages" => Slot::Count(&mut e.messages, 1..=10_000),
+        "edge.tools" => Slot::Count(&mut e.tools, 1..=1_024),
+        "edge.parts" => Slot::Count(&mut e.parts, 1..=1_024),
+        "edge.stop" => Slot::Count(&mut e.stop, 1..=64),
+        "edge.metadata" => Slot::Count(&mut e.metadata, 1..=256),
+        "stream.write_stall" => Slot::Time(&mut s.stream.write_stall, least..=secs(300)),
+        "stream.keep_alive" => Slot::Time(&mut s.stream.keep_alive, Duration::ZERO..=secs(300)),
+        "stream.buffer_bytes" => Slot::Bytes(&mut s.stream.buffer_bytes, 8 * KIB..=MIB),
+        "upstream.answer_bytes" => Slot::Bytes(&mut s.upstream.max_answer_bytes, 64 * KIB..=256 * MIB),
+        "upstream.event_bytes" => Slot::Bytes(&mut s.upstream.max_event_bytes, 4 * KIB..=16 * MIB),
+        "upstream.allow_private" => Slot::Flag(&mut s.upstream.allow_private),
+        "shutdown.grace" => Slot::Time(&mut s.grace, Duration::ZERO..=secs(600)),
+        "request.default_deadline" => Slot::Time(&mut n.default_deadline, least..=secs(3_600)),
+        "request.seed" => Slot::Seed(&mut n.seed),
+        "retry.max_attempts" => Slot::Whole(&mut n.retry.max_attempts, 1..=5),
+        "retry.max_candidates" => Slot::Count(&mut n.retry.max_candidates, 1..=32),
+        "retry.backoff" => Slot::Time(&mut n.retry.backoff, Duration::ZERO..=secs(30)),
+        "retry.backoff_max" => Slot::Time(&mut n.retry.backoff_max, Duration::ZERO..=secs(60)),
+        "breaker.window" => Slot::Time(&mut n.breaker.window, least..=secs(600)),
+        "breaker.min_calls" => Slot::Whole(&mut n.breaker.min_calls, 1..=10_000),
+        "breaker.failure_share" => Slot::Share(&mut n.breaker.failure_share),
+        "breaker.consecutive" => Slot::Whole(&mut n.breaker.consecutive, 1..=1_000),
+        "breaker.open" => Slot::Time(&mut n.breaker.open, least..=secs(600)),
+        "breaker.open_max" => Slot::Time(&mut n.breaker.open_max, least..=secs(3_600)),
+        "runner.enabled" => Slot::Flag(&mut s.runner.enabled),
+        "runner.cpu" => Slot::Time(&mut s.runner.cpu, secs(1)..=secs(300)),
+        "runner.wall" => Slot::Time(&mut s.runner.wall, secs(1)..=secs(600)),
+        "runner.memory" => Slot::Bytes(&mut s.runner.memory, 16 * MIB..=8_192 * MIB),
+        "runner.processes" => Slot::Whole(&mut s.runner.processes, 1..=1_024),
+        "runner.disk" => Slot::Bytes(&mut s.runner.disk, MIB..=4_096 * MIB),
+        "runner.output" => Slot::Bytes(&mut s.runner.output, KIB..=64 * MIB),
+        "runner.parallel" => Slot::Count(&mut s.runner.parallel, 1..=64),
+        "runner.folders" => Slot::Texts(&mut s.runner.folders),
+        "tools.allow_hosts" => Slot::Texts(&mut s.tools.allow_hosts),
+        "tools.allow_http" => Slot::Flag(&mut s.tools.allow_http),
+        "tools.allow_private" => Slot::Flag(&mut s.tools.allow_private),
+        "runs.parallel" => Slot::Count(&mut s.runs.parallel, 1..=1_024),
+        "runs.wall" => Slot::Time(&mut s.runs.wall, secs(1)..=secs(7 * 86_400)),
+        "runs.lifetime" => Slot::Time(&mut s.runs.lifetime, secs(1)..=secs(90 * 86_400)),
+        "runs.keep" => Slot::Time(&mut s.runs.keep, secs(60)..=secs(3_650 * 86_400)),
+        "webhooks.allow_hosts" => Slot::Texts(&mut s.webhooks.allow_hosts),
+        "webhooks.allow_http" => Slot::Flag(&mut s.webhooks.allow_http),
+        "webhooks.allow_private" => Slot::Flag(&mut s.webhooks.allow_private),
+        "reload.watch" => Slot::Flag(&mut s.reload.watch),
+        "reload.rollback" => Slot::Flag(&mut s.reload.rollback),
+        "policies.headers" => Slot::Headers(&mut s.policy_headers),
+        "reload.debounce" => Slot::Time(&mut s.reload.debounce, least..=secs(60)),
+        _ => return None,
+    })
+}
+
+/// What could have been meant in a key's place: the keys of its group, or what stands at the top.
+pub(super) fn siblings(key: &str) -> Vec<&'static str> {
+    let group = key.split_once('.').map(|(g, _)| g);
+    let beside = |k: &&str| k.split_once('.').map(|(g, _)| g) == group;
+    let keys = KEYS.iter().copied().filter(beside);
+    if group.is_some() { keys.collect() } else { keys.chain(groups()).collect() }
+}
+
+/// The groups of keys: what stands before the dot.
+pub(super) fn groups() -> Vec<&'static str> {
+    let mut groups: Vec<&str> = KEYS.iter().filter_map(|k| k.split_once('.')).map(|(g, _)| g).collect();
+    groups.dedup();
+    groups
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_has_a_place() {
+        for key in KEYS {
+            assert!(slot(&mut Server::default(), key).is_some(), "{key}");
+        }
+    }
+}
