@@ -2,7 +2,7 @@
 
 use super::service::{Failure, Runs, internal, principal, text};
 use super::submission::Submission;
-use super::{drive, end, plan, walk};
+use super::{assemble, drive, end, made, plan};
 use crate::who::Who;
 use serde_json::{Map, Value, json};
 use types::doc::SourceFile;
@@ -91,7 +91,7 @@ impl Runs {
             return Err(changed(text, different));
         }
         self.0.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, &workflow)).await?;
-        Ok(walk::chosen(&workflow))
+        Ok(made::chosen(&workflow))
     }
 
     /// Makes a new run that begins with what another one did up to the end of a node instance.
@@ -175,7 +175,7 @@ impl Runs {
             // Record by record first: that tells where the edited workflow begins to do something else.
             let (recorded, plan) = (entries.clone(), instead.clone());
             let (shared, run) =
-                walk::repetition(&self.0, &row.head, row.submission.clone(), recorded, plan).await?;
+                assemble::repetition(&self.0, &row.head, row.submission.clone(), recorded, plan).await?;
             if let drive::Stop::Diverged(d) = drive::repeat(run, &shared).await {
                 divergence = Some(d);
             }
@@ -195,7 +195,8 @@ impl Runs {
             _ => None,
         });
         let records = entries.last().map_or(0, |e| e.seq);
-        let (shared, run) = walk::repetition(&self.0, &row.head, row.submission, entries, instead).await?;
+        let (shared, run) =
+            assemble::repetition(&self.0, &row.head, row.submission, entries, instead).await?;
         let stop = drive::repeat(run, &shared).await;
         shared.close();
         let mut result = None;

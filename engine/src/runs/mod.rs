@@ -7,10 +7,12 @@
 
 mod again;
 mod answers;
+mod assemble;
 mod codec;
 mod drive;
 mod end;
 mod keeper;
+mod made;
 mod outside;
 mod plan;
 mod service;

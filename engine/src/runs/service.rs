@@ -1,7 +1,8 @@
 //! Durable runs as the rest of the house sees them: asked for, looked at, listed, ended, forgotten.
 
+use super::made::Unready;
 use super::submission::Submission;
-use super::{walk, worker};
+use super::{made, worker};
 use crate::error;
 use crate::who::Who;
 use crate::{Background, Engine};
@@ -84,13 +85,11 @@ pub enum Failure {
     Forbidden(String),
 }
 
-impl From<walk::Unready> for Failure {
-    fn from(unready: walk::Unready) -> Self {
+impl From<Unready> for Failure {
+    fn from(unready: Unready) -> Self {
         match unready {
-            walk::Unready::Failed(error) => Failure::Engine(error),
-            walk::Unready::Later(_) | walk::Unready::Lost => {
-                Failure::Engine(Box::new(error::Kind::Overloaded.into()))
-            }
+            Unready::Failed(error) => Failure::Engine(error),
+            Unready::Later(_) | Unready::Lost => Failure::Engine(Box::new(error::Kind::Overloaded.into())),
         }
     }
 }
@@ -238,7 +237,7 @@ impl Runs {
     /// # Errors
     /// The store failed.
     pub async fn whole_journal(&self, id: &str) -> Result<Vec<Entry>, Failure> {
-        Ok(walk::journal(&self.0, id).await?)
+        Ok(made::journal(&self.0, id).await?)
     }
 
     /// Asks for a run's end.

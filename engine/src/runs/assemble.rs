@@ -1,0 +1,237 @@
+//! A walk before its first step: one that goes on where the journal ends, or one that only repeats it.
+
+use super::Service;
+use super::made::{self, Made, Unready};
+use super::outside::Out;
+use super::state::{Keep, Shared};
+use super::submission::Submission;
+use super::tape::Tape;
+use super::world::Recorder;
+use crate::account::About;
+use crate::answer::Admission;
+use crate::calls::{Calls, Ceilings};
+use crate::error::{Error, Kind};
+use crate::ledger::Ledger;
+use crate::limits::Held;
+use crate::route::Candidates;
+use crate::settle::{self, Tree};
+use crate::tools::{Guard, Toolbox};
+use crate::{Background, Outside, View};
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+use types::directives::Set;
+use types::provider::Edits;
+use types::runs::{Durability, Entry, Head};
+use workflows::{Facts, Finished, Input, Trace, Workflow};
+
+/// Everything for one walk.
+pub(super) struct Walk {
+    pub(super) shared: Arc<Shared>,
+    pub(super) run: BoxFuture<'static, Finished>,
+    pub(super) tree: Tree,
+    /// What makes the calls after the end.
+    pub(super) after: Arc<Calls>,
+}
+
+/// Who walks, with the place and the limits that are taken for it.
+pub(super) struct Admitted {
+    pub(super) admission: Admission,
+    pub(super) permit: crate::admit::Permit,
+    pub(super) held: Option<Held>,
+}
+
+/// A walk that goes on from the journal's end.
+pub(super) fn assemble(
+    service: &Service,
+    view: &Arc<View>,
+    made: Made,
+    entries: Vec<Entry>,
+    admitted: Admitted,
+    durability: Durability,
+) -> Walk {
+    let Admitted { mut admission, permit, held } = admitted;
+    let shared = Shared::new(Tape::new(entries), Keep::Record(durability));
+    // Time in which nobody walked is not the run's.
+    admission.received = shared.base();
+    let (ledger, before, after, trace) =
+        (Ledger::default(), Ledger::default(), Ledger::default(), Trace::default());
+    let inner = &service.engine.0;
+    let reach = Beyond { outside: inner.outside(), background: Some(service.start.clone()) };
+    let calls = calls(view, &made, &admission, (&ledger, &after), reach, &trace);
+    let after = Arc::new(calls.clone());
+    let out = Arc::new(Out { calls, before: before.clone() });
+    let profile = profiler::profile(&made.request);
+    let features = profiler::features(&made.request, &profile);
+    let about = About::of(&made.decision, view.bundle.matrix(), profile.facts.images);
+    let run = walk_of(view, &made, shared.clone(), out, trace.clone(), &admission.request_id);
+    let tree = Tree {
+        about,
+        store: inner.store.clone(),
+        finished: inner.finished.clone(),
+        explain: false,
+        demands: None,
+        lost: false,
+        decision: Some(Box::new(made.decision)),
+        features,
+        trace,
+        ledger,
+        before,
+        held,
+        overhead_ms: None,
+        ttft_ms: None,
+        shadow: None,
+        _permit: permit,
+        admission,
+    };
+    Walk { shared, run, tree, after }
+}
+
+/// What a walk reaches besides models; nothing where it only repeats.
+#[derive(Default)]
+struct Beyond {
+    outside: Outside,
+    background: Option<Background>,
+}
+
+/// What makes the walk's calls, within what the run was given.
+fn calls(
+    view: &Arc<View>,
+    made: &Made,
+    admission: &Admission,
+    ledgers: (&Ledger, &Ledger),
+    beyond: Beyond,
+    trace: &Trace,
+) -> Calls {
+    let given = &made.given;
+    let (who, profile) = (&admission.who, profiler::profile(&made.request));
+    let around =
+        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
+    let (request, unix_ms) = (&made.request, settle::unix_ms());
+    let guard = Guard {
+        view: view.clone(),
+        // What it says of a call is part of the call's result, so that no repetition asks again.
+        scope: policies::scope(&policies::Inputs { request, profile: &profile, around: &around, unix_ms }),
+        tools: given.tools.read(),
+        // What could be demanded keeps a request from becoming a run.
+        demands: None,
+        trace: trace.clone(),
+    };
+    let tenant = &admission.who.principal.tenant.id;
+    Calls {
+        reach: view.reach.clone(),
+        request: made.request.clone(),
+        request_id: admission.request_id.clone(),
+        profile,
+        candidates: Candidates::read(&given.candidates, view.bundle.matrix(), view.bundle.pools.clone()),
+        ledger: ledgers.0.clone(),
+        after: ledgers.1.clone(),
+        started: admission.received,
+        deadline: admission.received + Duration::from_millis(given.wall_ms),
+        cap: given.cap,
+        ceilings: Ceilings {
+            max_tokens: given.max_tokens,
+            temperature: given.temperature,
+            ..Ceilings::default()
+        },
+        seed: made.seed,
+        outside: beyond.outside,
+        tools: Toolbox::new(view.bundle.tools.clone(), tenant, || guard, beyond.background),
+        made: Arc::new(AtomicU32::new(0)),
+        log: None,
+    }
+}
+
+/// The walk itself, before its first step.
+fn walk_of(
+    view: &View,
+    made: &Made,
+    shared: Arc<Shared>,
+    outside: Arc<Out>,
+    trace: Trace,
+    id: &str,
+) -> BoxFuture<'static, Finished> {
+    let given = &made.given;
+    let language = view.bundle.language.clone();
+    let matrix = view.bundle.matrix().clone();
+    let deadline = shared.base() + Duration::from_millis(given.wall_ms);
+    let input = Input {
+        request: made.request.clone(),
+        scope: language.scope(None, given.scope.clone()),
+        language,
+        extra_validators: given
+            .validators
+            .iter()
+            .map(|(rule, value)| Set { value: value.clone(), rule: rule.as_str().into() })
+            .collect(),
+        edits: Edits::default(),
+        // Nobody waits for the first byte: what is recorded is whole.
+        sink: None,
+        inputs: made.submission.inputs.clone(),
+        vars: own(&made.submission.vars),
+        usd: given.cap,
+        facts: Facts {
+            id: id.to_owned(),
+            mode: workflows::Mode::Async,
+            seed: made.seed,
+            variant: made.variant.clone(),
+        },
+        deadline: Some(deadline),
+        trace,
+        observer: Some(shared.clone()),
+    };
+    let world = Recorder {
+        shared,
+        outside,
+        models: Arc::new(move |id: &str| matrix.find(id).and_then(|ix| matrix.model(ix).cloned())),
+        request: blake3::hash(made.submission.body.as_bytes()).to_hex().to_string(),
+    };
+    return Box::pin(workflows::run(made.workflow.clone(), input, Arc::new(world)));
+
+    fn own(vars: &Map<String, Value>) -> Vec<(String, Value)> {
+        vars.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
+    }
+}
+
+/// A walk that only repeats what is on record; what is asked beyond that stays unanswered. `instead`: another
+/// plan than the pinned one.
+///
+/// # Errors
+/// The run cannot be repeated; why.
+pub(super) async fn repetition(
+    service: &Service,
+    head: &Head,
+    submission: Value,
+    entries: Vec<Entry>,
+    instead: Option<Arc<Workflow>>,
+) -> Result<(Arc<Shared>, BoxFuture<'static, Finished>), Unready> {
+    let broken = |why: String| Unready::Failed(Box::new(Kind::Internal(why).into()));
+    let view = service.engine.0.view.load_full();
+    let submission: Submission = serde_json::from_value(submission).map_err(|e| broken(e.to_string()))?;
+    let Some((started, decision)) = made::known(&entries, submission.decide) else {
+        let message = format!("run {} has not started: there is nothing to repeat", head.id);
+        return Err(Error::from(Kind::Invalid { param: "id".to_owned(), message }).into());
+    };
+    // With another plan the pinned one need not exist any more.
+    let workflow = match instead {
+        Some(workflow) => workflow,
+        None => made::pinned(service, &view, head, started).await?,
+    };
+    let made = made::again(head, workflow, submission, started, decision)?;
+    let shared = Shared::new(Tape::new(entries), Keep::Repeat);
+    let admission = Admission {
+        request_id: head.id.clone(),
+        who: crate::Who::open(),
+        received: shared.base(),
+        deadline: None,
+        headers: Arc::default(),
+    };
+    let (ledger, after) = (Ledger::default(), Ledger::default());
+    let trace = Trace::default();
+    let calls = calls(&view, &made, &admission, (&ledger, &after), Beyond::default(), &trace);
+    let out = Arc::new(Out { calls, before: Ledger::default() });
+    let run = walk_of(&view, &made, shared.clone(), out, trace, &head.id);
+    Ok((shared, run))
+}

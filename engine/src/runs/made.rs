@@ -1,0 +1,220 @@
+//! What a run is made of: decided when it starts, read from its journal whenever it goes on.
+
+use super::keeper::Keeper;
+use super::submission::{Given, Submission, Tools, write_scope};
+use super::{Service, plan};
+use crate::answer::Admission;
+use crate::caps;
+use crate::decide::Decided;
+use crate::error::{Error, Kind};
+use crate::{View, respond};
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use types::runs::{Chosen, Entry, Head, JOURNAL_PAGE, Record};
+use types::{ChatRequest, Decision};
+use workflows::Workflow;
+
+/// Why a run cannot be walked now.
+pub(super) enum Unready {
+    /// It has ended before it began.
+    Failed(Box<Error>),
+    /// It is to be tried again after a while.
+    Later(Duration),
+    /// Nothing may be written any more.
+    Lost,
+}
+
+impl From<Error> for Unready {
+    fn from(error: Error) -> Self {
+        match error.retryable() {
+            true => Unready::Later(error.retry_after.unwrap_or(Duration::from_secs(1))),
+            false => Unready::Failed(Box::new(error)),
+        }
+    }
+}
+
+impl From<types::runs::Error> for Unready {
+    fn from(error: types::runs::Error) -> Self {
+        tracing::warn!(%error, "the store of runs did not answer");
+        Unready::Lost
+    }
+}
+
+/// What a run is made of.
+pub(super) struct Made {
+    pub(super) request: Arc<ChatRequest>,
+    pub(super) submission: Submission,
+    pub(super) given: Given,
+    pub(super) decision: Decision,
+    pub(super) seed: u64,
+    pub(super) workflow: Arc<Workflow>,
+    pub(super) variant: Option<String>,
+}
+
+/// The whole journal of a run.
+///
+/// # Errors
+/// The store failed.
+pub(super) async fn journal(service: &Service, id: &str) -> Result<Vec<Entry>, types::runs::Error> {
+    let mut all: Vec<Entry> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |e| e.seq);
+        let page = service.store.journal(id, after, JOURNAL_PAGE).await?;
+        let last = page.len() < JOURNAL_PAGE;
+        all.extend(page);
+        if last {
+            return Ok(all);
+        }
+    }
+}
+
+/// How the run started and was decided, unless that is to be done anew.
+pub(super) fn known(entries: &[Entry], decide: bool) -> Option<(&Record, &Decision)> {
+    let anew = |e: &Entry| matches!(e.record, Record::Resumed { anew: true, .. });
+    let from = if decide { entries.iter().rposition(anew).unwrap_or(0) } else { 0 };
+    let part = || entries.iter().skip(from).map(|e| &e.record).rev();
+    let started = part().find(|r| matches!(r, Record::RunStarted { .. }))?;
+    let decision = part().find_map(|r| match r {
+        Record::Decision { decision } => Some(&**decision),
+        _ => None,
+    })?;
+    Some((started, decision))
+}
+
+/// A run that has not started yet: decided now, pinned to the plan of now.
+pub(super) async fn first(
+    service: &Service,
+    view: &View,
+    admission: &Admission,
+    submission: Submission,
+    decided: Decided,
+    keeper: &mut Keeper,
+    ts_ms: i64,
+) -> Result<Made, Unready> {
+    let Decided {
+        request, profile: _, features: _, scope, directives, seed, decision, routed, demands, ..
+    } = decided;
+    let routed =
+        routed.and_then(|chosen| match bound_to_requests(view, &request, &scope, &directives, demands) {
+            None => Ok(chosen),
+            Some(error) => Err(error),
+        });
+    let (workflow, candidates, cap) = match routed {
+        Ok(chosen) => chosen,
+        Err(error) => {
+            keeper.note(Record::Decision { decision: Box::new(decision) });
+            return Err(error.into());
+        }
+    };
+    let ceilings = caps::ceilings(&directives);
+    let walls = [
+        submission.wall_ms.map(Duration::from_millis),
+        request.options.max_latency,
+        directives.cap_latency.as_ref().map(|s| s.value),
+        workflow.limits.wall,
+    ];
+    let wall = walls.into_iter().flatten().min().unwrap_or(service.config.wall);
+    let validators = directives.validators.iter().map(|s| (s.rule.to_string(), s.value.clone())).collect();
+    let given = Given {
+        scope: write_scope(&scope, &view.bundle.language)?,
+        candidates: candidates.write(view.bundle.matrix()),
+        cap: [cap, submission.usd].into_iter().flatten().min(),
+        max_tokens: ceilings.max_tokens,
+        temperature: ceilings.temperature,
+        validators,
+        wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
+        request: (*request.body() != *submission.body.as_bytes())
+            .then(|| String::from_utf8_lossy(request.body()).into_owned()),
+        tools: Tools::of(directives.further.as_deref()),
+    };
+    service.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, &workflow)).await?;
+    keeper.choose(chosen(&workflow));
+    keeper.note(Record::RunStarted {
+        plan: workflow.plan_hash.clone(),
+        workflow: workflow.name.clone(),
+        bundle: view.bundle.hash().to_string(),
+        seed,
+        at_ms: ts_ms,
+        input: serde_json::to_value(&given).unwrap_or(Value::Null),
+        variant: None,
+    });
+    keeper.note(Record::Decision { decision: Box::new(decision.clone()) });
+    tracing::debug!(run = admission.request_id, workflow = workflow.name, "a run starts");
+    Ok(Made { request, submission, given, decision, seed, workflow, variant: None })
+}
+
+/// Why policies keep a request from becoming a run, which outlives this process and what is kept in its memory.
+fn bound_to_requests(
+    view: &View,
+    request: &ChatRequest,
+    scope: &types::expr::Scope,
+    directives: &types::directives::Directives,
+    demands: Option<Box<crate::demands::Demands>>,
+) -> Option<Error> {
+    let verb = demands.and_then(|d| d.not_in_runs());
+    let verb = verb.or_else(|| {
+        respond::holds_back(view, scope, request, directives)
+            .then_some("rules of the phases tool and response")
+    });
+    let reason = format!(
+        "policies hold for this request that a run in the background cannot be held to ({}); send it to \
+         /v1/chat/completions",
+        verb?
+    );
+    Some(Kind::Denied { reason, code: "not_in_runs".to_owned(), status: 403 }.into())
+}
+
+pub(super) fn chosen(workflow: &Workflow) -> Chosen {
+    Chosen {
+        workflow: workflow.name.clone(),
+        plan: workflow.plan_hash.clone(),
+        durability: workflow.durability.unwrap_or_default(),
+    }
+}
+
+/// A run that has started before: as it was decided then, under its pinned plan.
+pub(super) fn again(
+    head: &Head,
+    workflow: Arc<Workflow>,
+    submission: Submission,
+    started: &Record,
+    decision: &Decision,
+) -> Result<Made, Unready> {
+    let broken = |why: String| Unready::Failed(Box::new(Kind::Internal(why).into()));
+    let Record::RunStarted { input, seed, variant, .. } = started else {
+        return Err(broken("a run did not start".to_owned()));
+    };
+    let given: Given = serde_json::from_value(input.clone())
+        .map_err(|e| broken(format!("what run {} was given cannot be read: {e}", head.id)))?;
+    let request = Arc::new(match &given.request {
+        None => submission.request()?,
+        Some(body) => Submission { body: body.clone(), ..submission.clone() }.request()?,
+    });
+    let (seed, variant) = (*seed, variant.clone());
+    Ok(Made { request, submission, given, decision: decision.clone(), seed, workflow, variant })
+}
+
+/// The plan that a run began under.
+pub(super) async fn pinned(
+    service: &Service,
+    view: &View,
+    head: &Head,
+    started: &Record,
+) -> Result<Arc<Workflow>, Unready> {
+    let name = match started {
+        Record::RunStarted { workflow, .. } if head.workflow.is_empty() => workflow,
+        _ => &head.workflow,
+    };
+    let hash = head.plan.as_deref().unwrap_or_default();
+    let found = plan::find(&*service.store, &view.bundle, name, hash).await?;
+    found.ok_or_else(|| {
+        let message = format!(
+            "the plan that run {} is pinned to cannot be made any more: models, pools or tools that it names \
+             are gone; resume it with the latest plan",
+            head.id
+        );
+        let kind = Kind::Workflow { code: "plan_missing".to_owned(), message, status: 500 };
+        Unready::Failed(Box::new(kind.into()))
+    })
+}
