@@ -1,6 +1,7 @@
 //! A stream on its way to the client: what passes is counted, and the ledger closed when it ends.
 
-use super::{Breaker, End, Open};
+use super::open::{End, Open};
+use crate::breaker::Breaker;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 use std::pin::Pin;
 use std::sync::Arc;

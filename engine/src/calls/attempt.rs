@@ -1,0 +1,106 @@
+//! One attempt at one model: its answer whole, or a stream that has begun to say something.
+
+use super::money::estimate;
+use super::open::{End, Open};
+use super::{Calls, tracked};
+use crate::breaker::Breaker;
+use futures_util::stream::{BoxStream, StreamExt};
+use std::sync::Arc;
+use tokio::time::{Instant, timeout_at};
+use types::matrix::Model;
+use types::provider::{Call, Error, ErrorKind, Reply};
+use types::{Chunk, Completion, Usage};
+use workflows::Generated;
+
+impl Calls {
+    /// Makes the call, as far as its whole answer or its first content.
+    pub(super) async fn attempt(
+        &self,
+        call: Call,
+        mut open: Open,
+        breaker: Option<&Arc<Breaker>>,
+        deadline: Instant,
+    ) -> Result<Generated, Error> {
+        let model = call.model.clone();
+        let late = || Error::new(ErrorKind::TotalTimeout, &model, "the request's deadline passed");
+        let reply = match timeout_at(deadline, self.reach.provider.call(call)).await {
+            Ok(reply) => reply,
+            Err(_) => Err(late()),
+        };
+        let failed = |open: &mut Open, e: Error| {
+            open.close(&End::unanswered(&e, false));
+            Err(e)
+        };
+        match reply {
+            Ok(Reply::Whole(c)) if c.choices.is_empty() => {
+                failed(&mut open, Error::new(ErrorKind::Malformed, &model, "the answer holds no choice"))
+            }
+            Ok(Reply::Whole(completion)) => {
+                let completion = Self::settle_whole(&mut open, completion);
+                Ok(Generated::Whole { completion, model })
+            }
+            Ok(Reply::Stream(stream)) => match timeout_at(deadline, commit(stream, &model)).await {
+                Ok(Ok((head, rest))) => {
+                    open.arrived(Instant::now());
+                    let rest = tracked::track(open, &head, rest, breaker.cloned());
+                    Ok(Generated::Stream { model, head, rest })
+                }
+                Ok(Err(e)) => failed(&mut open, e),
+                Err(_) => failed(&mut open, late()),
+            },
+            Err(e) => failed(&mut open, e),
+        }
+    }
+
+    fn settle_whole(open: &mut Open, mut completion: Completion) -> Completion {
+        let bytes = completion
+            .choices
+            .iter()
+            .map(|c| {
+                c.text.len()
+                    + c.reasoning.len()
+                    + c.tool_calls.iter().map(|t| t.arguments.len()).sum::<usize>()
+            })
+            .sum();
+        let reported = (completion.usage != Usage::default()).then_some(completion.usage);
+        let model = completion.model.clone();
+        open.close(&End {
+            error: None,
+            cut: false,
+            usage: reported,
+            output_bytes: bytes,
+            first_content: None,
+            reported_model: &model,
+        });
+        if reported.is_none() {
+            completion.usage = estimate(true, open.est_input, bytes);
+        }
+        completion
+    }
+}
+
+/// Most events held back while waiting for the first content.
+const MAX_HEAD: usize = 64;
+
+type Committed = (Vec<Chunk>, BoxStream<'static, Result<Chunk, Error>>);
+
+/// Waits for the first live content: until then a failure can be hidden behind another candidate.
+async fn commit(
+    mut stream: BoxStream<'static, Result<Chunk, Error>>,
+    model: &Model,
+) -> Result<Committed, Error> {
+    let mut head = Vec::with_capacity(2);
+    loop {
+        match stream.next().await {
+            Some(Ok(chunk)) => {
+                let live = chunk.has_content();
+                head.push(chunk);
+                if live || head.len() >= MAX_HEAD {
+                    return Ok((head, stream));
+                }
+            }
+            Some(Err(e)) => return Err(e),
+            None => return Err(Error::new(ErrorKind::Malformed, model, "the stream ended without content")),
+        }
+    }
+}

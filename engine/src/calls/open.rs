@@ -1,0 +1,132 @@
+//! One call under way, from its reservation to its record: written down exactly once, however it ends.
+
+use super::log::CallLog;
+use super::money::{charges, estimate};
+use crate::ledger::{Ledger, Place};
+use std::sync::Arc;
+use tokio::time::Instant;
+use types::matrix::Model;
+use types::provider::{Error, ErrorKind};
+use types::run::{AtMost, CallError, CallRecord};
+use types::{Usage, Usd};
+use workflows::Purse;
+
+/// One call under way: goes into the ledger exactly once, as cancelled when it is dropped.
+pub(super) struct Open {
+    pub(super) ledger: Ledger,
+    pub(super) log: Option<CallLog>,
+    /// What the node may use, within what the run may.
+    pub(super) purse: Arc<Purse>,
+    pub(super) node: Arc<str>,
+    pub(super) model: Arc<Model>,
+    pub(super) free: bool,
+    pub(super) purpose: String,
+    pub(super) attempt: u32,
+    pub(super) reserved: Usd,
+    pub(super) place: Place,
+    pub(super) run_started: Instant,
+    pub(super) started: Instant,
+    pub(super) est_input: u32,
+    /// Tokens of the longest answer that was asked for, all choices together.
+    pub(super) longest: u32,
+    /// Nothing of the answer can be passed on yet.
+    pub(super) awaited: bool,
+    pub(super) closed: bool,
+}
+
+impl Open {
+    /// Writes down how it ended; a second time does nothing.
+    pub(super) fn close(&mut self, end: &End<'_>) {
+        if std::mem::replace(&mut self.closed, true) {
+            return;
+        }
+        let now = Instant::now();
+        let ms = |t: Instant, from: Instant| t.saturating_duration_since(from).as_secs_f64() * 1e3;
+        let reached = end.first_content.is_some() || end.error.is_none_or(|e| charges(e.kind));
+        let estimated = estimate(reached, self.est_input, end.output_bytes);
+        let usage = match end.usage {
+            Some(reported) if end.error.is_none() => reported,
+            // What was reported before an answer broke off may be of its beginning only.
+            Some(so_far) => Usage { output: so_far.output.max(estimated.output), estimated: true, ..so_far },
+            None => estimated,
+        };
+        let cost = self.cost(&usage);
+        let cut = end.cut || end.error.is_some_and(|e| charges(e.kind));
+        let at_most = cut.then(|| self.at_most(&usage, end));
+        let record = CallRecord {
+            model: self.model.id.clone(),
+            purpose: std::mem::take(&mut self.purpose),
+            attempt: self.attempt,
+            error: end.error.map(|e| CallError { kind: e.kind, status: e.status, detail: e.detail.clone() }),
+            cost_usd: if usage == Usage::default() { Some(Usd::ZERO) } else { cost },
+            usage,
+            at_most,
+            ttft_ms: end.first_content.map(|t| ms(t, self.started)),
+            total_ms: ms(now, self.started),
+            started_ms: ms(self.started, self.run_started),
+            reported_model: end.reported_model.to_owned(),
+        };
+        self.arrived(now);
+        self.purse.settle(self.reserved, record.counted().usd);
+        if let Some(log) = &self.log {
+            log.push(record.clone());
+        }
+        self.ledger.settle(&self.node, self.reserved, record);
+        self.ledger.leave(self.place);
+    }
+
+    fn cost(&self, usage: &Usage) -> Option<Usd> {
+        if self.free { Some(Usd::ZERO) } else { self.model.price.map(|p| p.cost(usage)) }
+    }
+
+    /// What a call that was cut off may have used: as much as it was allowed to, or, where its answer was on its
+    /// way, a token for each byte of what came and what may have been written by then.
+    fn at_most(&self, usage: &Usage, end: &End<'_>) -> AtMost {
+        let seen = end
+            .first_content
+            .map(|_| u32::try_from(end.output_bytes).unwrap_or(u32::MAX).saturating_add(ON_ITS_WAY));
+        let output = seen.map_or(self.longest, |n| n.min(self.longest)).max(usage.output);
+        let most = Usage { input: usage.input.max(self.est_input), output, ..*usage };
+        let tokens = u64::from(most.input).saturating_add(u64::from(output));
+        AtMost { tokens, usd: self.cost(&most).unwrap_or_default() }
+    }
+
+    /// What comes from here on can be passed on as it comes.
+    pub(super) fn arrived(&mut self, now: Instant) {
+        if std::mem::replace(&mut self.awaited, false) {
+            self.ledger.await_ends(now);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if self.closed {
+            return;
+        }
+        let error = Error::new(ErrorKind::Cancelled, &self.model, "no longer needed, or the client left");
+        self.close(&End::unanswered(&error, true));
+    }
+}
+
+/// How a call ended.
+pub(super) struct End<'a> {
+    pub(super) error: Option<&'a Error>,
+    /// It was left before its end, so that the vendor may count more than we have seen.
+    pub(super) cut: bool,
+    pub(super) usage: Option<Usage>,
+    pub(super) output_bytes: usize,
+    pub(super) first_content: Option<Instant>,
+    pub(super) reported_model: &'a str,
+}
+
+impl<'a> End<'a> {
+    /// It failed before anything of an answer came.
+    pub(super) const fn unanswered(error: &'a Error, cut: bool) -> End<'a> {
+        let (usage, output_bytes, first_content) = (None, 0, None);
+        End { error: Some(error), cut, usage, output_bytes, first_content, reported_model: "" }
+    }
+}
+
+/// Tokens that a vendor may have written of an answer before it learns that nobody reads it any more.
+const ON_ITS_WAY: u32 = 2_048;

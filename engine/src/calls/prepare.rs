@@ -1,0 +1,105 @@
+//! A call before it is made: fitted to its model, with its money and its place in the tree reserved.
+
+use super::Calls;
+use super::open::Open;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use tokio::time::Instant;
+use types::chat::{ChatRequest, Message, ResponseFormat, Role};
+use types::matrix::{Model, Provider, Tier};
+use types::provider::{Call, Edits};
+use workflows::Ask;
+
+impl Calls {
+    /// The call for one candidate with its money, and its place in the tree, reserved.
+    ///
+    /// # Errors
+    /// What does not reach: `usd`, `calls`, `tokens`.
+    pub(super) fn prepare(
+        &self,
+        ask: &Ask,
+        model: &Arc<Model>,
+        provider: &Arc<Provider>,
+        attempt: u32,
+        deadline: Instant,
+    ) -> Result<(Call, Open), &'static str> {
+        let model = &self.ceilings.priced(model);
+        let mut edits = ask.edits.clone();
+        self.ceilings.lower(&mut edits, &self.request);
+        adapt(&mut edits, &self.request, model);
+        let est_input = self.est_input(&edits);
+        let longest = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
+        let place = self.ledger_of(ask).admit(est_input, longest)?;
+        if place.output.is_some_and(|most| most < longest) {
+            edits.max_tokens = place.output;
+        }
+        let Some(reserved) = self.reserve(model, provider, &mut edits, est_input, ask) else {
+            self.ledger_of(ask).unmade(place);
+            return Err("usd");
+        };
+        let granted = edits.max_tokens.unwrap_or(longest);
+        let now = Instant::now();
+        let purpose =
+            if attempt > 1 && ask.purpose == "primary" { "fallback".into() } else { ask.purpose.to_string() };
+        let ledger = self.ledger_of(ask);
+        ledger.await_begins(now);
+        let open = Open {
+            ledger: ledger.clone(),
+            log: self.log.clone(),
+            purse: ask.purse.clone(),
+            node: ask.node().clone(),
+            model: model.clone(),
+            free: provider.tier == Tier::Free,
+            purpose,
+            attempt,
+            reserved,
+            place,
+            run_started: self.started,
+            started: now,
+            est_input,
+            longest: granted.saturating_mul(self.request.params.n.max(1)),
+            awaited: true,
+            closed: false,
+        };
+        let call = Call {
+            request: self.request.clone(),
+            edits,
+            model: model.clone(),
+            provider: provider.clone(),
+            stream: ask.stream && model.abilities.streaming,
+            remaining: deadline.saturating_duration_since(now),
+            id: format!("{}.{}.{}", self.request_id, ask.node(), self.made.fetch_add(1, Ordering::Relaxed)),
+            family: self.profile.task_family.value,
+            sub_label: self.profile.sub_label,
+        };
+        Ok((call, open))
+    }
+}
+
+/// Fits the wishes to what the model can do: its longest answer, and the strongest form it can promise. A
+/// schema the model cannot be held to goes into the instructions; the checks hold the answer to it anyway.
+fn adapt(edits: &mut Edits, request: &ChatRequest, model: &Model) {
+    if let Some(wish) = edits.max_tokens.or(request.params.max_tokens)
+        && wish > model.max_output_tokens
+    {
+        edits.max_tokens = Some(model.max_output_tokens);
+    }
+    let format = edits.response_format.as_ref().unwrap_or(&request.response_format);
+    let instruction = match format {
+        ResponseFormat::JsonSchema { schema, .. } if !model.abilities.json_schema => {
+            format!(
+                "Answer with one JSON value and nothing else. It must be valid under this JSON Schema:\n{schema}"
+            )
+        }
+        ResponseFormat::JsonObject if !model.abilities.json => {
+            "Answer with one JSON object and nothing else.".to_owned()
+        }
+        _ => return,
+    };
+    edits.response_format =
+        Some(if model.abilities.json { ResponseFormat::JsonObject } else { ResponseFormat::Text });
+    let mut messages = edits.messages.take().unwrap_or_else(|| request.messages.clone());
+    let place = messages.iter().take_while(|m| m.role.is_instruction()).count();
+    messages.insert(place, Message::text(Role::System, instruction));
+    edits.messages = Some(messages);
+}
