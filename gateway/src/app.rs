@@ -20,6 +20,7 @@ use crate::edge::body::Budget;
 use crate::edge::request_id;
 use crate::front;
 use crate::metrics::{Metrics, Reading};
+use crate::once::Once;
 use crate::services;
 use crate::tasks::Tasks;
 use crate::webhooks::{self, Webhooks};
@@ -95,6 +96,8 @@ pub(crate) struct App {
     pub(crate) server: Server,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) budget: Budget,
+    /// Requests that say that they must run once.
+    pub(crate) once: Arc<Once>,
     /// Fires when every connection must be gone.
     pub(crate) kill: CancellationToken,
     /// Unix time of the start, for models whose prices bear no date.
@@ -412,6 +415,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         engine,
         metrics,
         budget: Budget::new(server.edge.body_bytes_inflight),
+        once: Arc::default(),
         kill: CancellationToken::new(),
         started: clock::unix(),
         plane,

@@ -112,7 +112,7 @@ impl Failure {
     }
 
     /// The headers by which clients decide whether to try again.
-    fn headers(&self, headers: &mut HeaderMap) {
+    pub(crate) fn headers(&self, headers: &mut HeaderMap) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(SHOULD_RETRY, HeaderValue::from_static(if self.retry { "true" } else { "false" }));
         if let Some(wait) = self.retry_after {

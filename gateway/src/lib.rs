@@ -16,6 +16,7 @@ mod front;
 pub mod hosts;
 mod import;
 pub mod metrics;
+mod once;
 mod openai;
 mod routes;
 pub mod runner;

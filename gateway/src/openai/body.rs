@@ -2,6 +2,7 @@
 
 use super::sse::{Encoder, KEEP_ALIVE};
 use crate::error::Failure;
+use crate::once::Tape;
 use bytes::Bytes;
 use engine::Event;
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
@@ -23,6 +24,8 @@ pub(crate) struct Sse {
     keep_alive: Option<(Duration, Pin<Box<Sleep>>)>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
     on_end: Option<OnEnd>,
+    /// Hears what leaves, where it may be asked for again.
+    tape: Option<Tape>,
     /// What is held for as long as the answer runs.
     _held: Box<dyn Any + Send>,
 }
@@ -49,6 +52,7 @@ pub(crate) struct Setup {
     /// Fires when the server must be gone.
     pub(crate) cut: CancellationToken,
     pub(crate) on_end: OnEnd,
+    pub(crate) tape: Option<Tape>,
     pub(crate) held: Box<dyn Any + Send>,
 }
 
@@ -61,12 +65,14 @@ impl Sse {
             keep_alive: (!quiet.is_zero()).then(|| (quiet, Box::pin(tokio::time::sleep(quiet)))),
             cut: Box::pin(setup.cut.cancelled_owned()),
             on_end: Some(setup.on_end),
+            tape: setup.tape,
             _held: setup.held,
         }
     }
 
     fn end(&mut self, end: End) {
         self.events = None;
+        self.tape = None;
         if let Some(f) = self.on_end.take() {
             f(end);
         }
@@ -84,9 +90,19 @@ impl Sse {
                 self.encoder.serves(&model);
                 None
             }
-            Some(Event::Chunk(chunk)) => self.encoder.chunk(&chunk),
+            Some(Event::Chunk(chunk)) => {
+                let bytes = self.encoder.chunk(&chunk);
+                if let (Some(tape), Some(bytes)) = (&mut self.tape, &bytes) {
+                    tape.hear(bytes);
+                }
+                bytes
+            }
             Some(Event::Done(tail)) => {
                 let bytes = self.encoder.done(&tail);
+                if let Some(mut tape) = self.tape.take() {
+                    tape.hear(&bytes);
+                    tape.keep();
+                }
                 self.end(End::Done);
                 Some(bytes)
             }
@@ -192,6 +208,7 @@ mod tests {
             keep_alive: Duration::from_secs(15),
             cut: cut.clone(),
             on_end,
+            tape: None,
             held: Box::new(()),
         };
         (Sse::new(events, setup), log)

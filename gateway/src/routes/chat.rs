@@ -6,18 +6,19 @@ use crate::edge::payload::Payload;
 use crate::edge::{body, json};
 use crate::error::Failure;
 use crate::front::Arrival;
+use crate::once::{self, Ticket, Turn};
 use crate::openai::body::{End, Setup, Sse};
 use crate::openai::headers::{self, Allowance};
 use crate::openai::sse::Encoder;
 use crate::openai::{egress, ingress};
-use crate::routes::runs::submit;
+use crate::routes::{self, runs::submit};
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use engine::{Admission, Answer, Live, Whole};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
 use std::sync::Arc;
 
@@ -73,6 +74,13 @@ where
         let accepted = submit::chat_as_run(app, arrival, &parts.headers, bytes).await?;
         return Ok(accepted.map(Payload::from));
     }
+    let ticket = match once::key(&parts.headers, routes::CHAT, &bytes)? {
+        None => None,
+        Some(key) => match app.once.turn(&arrival.who.principal, key).await? {
+            Turn::First(ticket) => Some(ticket),
+            Turn::Again(response) => return Ok(response),
+        },
+    };
     let mut request = ingress::decode(&parts.headers, bytes, &edge.requests())?;
     if arrival.request_id != arrival.decision_id {
         request.options.tags.insert(CLIENT_ID.to_owned(), arrival.request_id);
@@ -85,27 +93,46 @@ where
         deadline: ingress::deadline(&parts.headers),
         headers: ingress::told(&parts.headers, &app.server.policy_headers),
     };
-    match app.engine.chat(admission, request).await? {
-        Answer::Whole(whole) => Ok(self::whole(&whole)),
-        Answer::Live(live) => Ok(stream(app, live, include_usage, share)),
+    match app.engine.chat(admission, request).await.map_err(Failure::from) {
+        Ok(Answer::Whole(whole)) => Ok(self::whole(&whole, ticket)),
+        Ok(Answer::Live(live)) => Ok(stream(app, live, include_usage, share, ticket)),
+        Err(failure) => {
+            if let Some(ticket) = ticket {
+                ticket.fail(&failure);
+            }
+            Err(failure)
+        }
     }
 }
 
 /// Headers of an answer, about: so many that the map does not grow on the way.
 const HEADERS: usize = 24;
 
-fn whole(whole: &Whole) -> Response<Payload> {
-    let mut response = Response::new(Payload::from(egress::body(whole, clock::unix())));
+fn whole(whole: &Whole, ticket: Option<Ticket>) -> Response<Payload> {
+    let body = egress::body(whole, clock::unix());
+    let mut response = Response::new(Payload::from(body.clone()));
     let headers = response.headers_mut();
     headers.reserve(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers::head(headers, &whole.head);
     headers::tail(headers, &whole.tail);
+    if let Some(ticket) = ticket {
+        ticket.keep(StatusCode::OK, headers.clone(), body);
+    }
     response
 }
 
-fn stream(app: &Arc<App>, live: Live, include_usage: bool, share: body::Share) -> Response<Payload> {
+fn stream(
+    app: &Arc<App>,
+    live: Live,
+    include_usage: bool,
+    share: body::Share,
+    ticket: Option<Ticket>,
+) -> Response<Payload> {
     let metrics = app.metrics.clone();
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    stream_headers(&mut headers);
+    headers::head(&mut headers, &live.head);
     let setup = Setup {
         encoder: Encoder::new(&live.head, include_usage, clock::unix()),
         keep_alive: live.keep_alive.unwrap_or(app.server.stream.keep_alive),
@@ -117,12 +144,11 @@ fn stream(app: &Arc<App>, live: Live, include_usage: bool, share: body::Share) -
                 End::Dropped => "dropped",
             });
         }),
+        tape: ticket.map(|t| t.tape(headers.clone())),
         held: Box::new(share),
     };
     let mut response = Response::new(Payload::from(Body::from_stream(Sse::new(live.events, setup))));
-    response.headers_mut().reserve(HEADERS);
-    stream_headers(response.headers_mut());
-    headers::head(response.headers_mut(), &live.head);
+    *response.headers_mut() = headers;
     response
 }
 

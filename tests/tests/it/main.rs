@@ -26,6 +26,7 @@ mod edge;
 mod failover;
 mod free_tier;
 mod hedge;
+mod idempotency;
 mod import;
 mod key_pool;
 mod learning;

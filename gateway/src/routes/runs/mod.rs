@@ -9,6 +9,7 @@ pub(crate) mod submit;
 use crate::app::App;
 use crate::edge::{body, json};
 use crate::error::Failure;
+use crate::once;
 use crate::routes;
 use axum::Router;
 use axum::body::Body;
@@ -46,10 +47,7 @@ pub(crate) fn refusal(e: Refusal) -> Failure {
     let conflict = |code: &str, message: String| Failure::new(StatusCode::CONFLICT, code, message);
     match e {
         Refusal::Runs(Error::Unknown(_)) => Failure::not_found("no run has that identifier"),
-        Refusal::Runs(Error::KeyReused { run }) => {
-            let text = format!("the Idempotency-Key came with another body before, for run `{run}`");
-            conflict("idempotency_key_reused", text).param("idempotency-key")
-        }
+        Refusal::Runs(Error::KeyReused { run }) => once::reused(&format!("run `{run}`")),
         Refusal::Runs(Error::Answered { key, .. }) => {
             conflict("already_answered", format!("`{key}` was answered before, and otherwise"))
         }
@@ -111,7 +109,7 @@ fn object_of(bytes: &Bytes, known: &[&str]) -> Result<Map<String, Value>, Failur
     Ok(object)
 }
 
-pub(in crate::routes) fn expected(param: &str, what: &str) -> Failure {
+pub(crate) fn expected(param: &str, what: &str) -> Failure {
     Failure::bad_request("invalid_value", format!("`{param}`: expected {what}")).param(param)
 }
 

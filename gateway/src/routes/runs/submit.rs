@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::edge::{body, json, request_id};
 use crate::error::Failure;
 use crate::front::Arrival;
+use crate::once;
 use crate::openai::ingress;
 use crate::routes::{self, Shared};
 use axum::body::Body;
@@ -19,16 +20,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use types::Usd;
 use types::diagnostic::suggestion;
-use types::runs::{Created, Key};
+use types::runs::Created;
 
 const MEMBERS: &[&str] = &["workflow", "request", "inputs", "limits", "metadata", "callback_url"];
 const LIMITS: &[&str] = &["usd", "wall"];
-const IDEMPOTENCY: HeaderName = HeaderName::from_static("idempotency-key");
-const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
-/// Longest key.
-const MAX_KEY: usize = 255;
 /// Most labels of a run, and their longest text.
 const MAX_LABELS: usize = 16;
 const MAX_LABEL: usize = 512;
@@ -61,7 +58,7 @@ pub(crate) async fn post(
         submission: Submission { options: options(&parts.headers)?, ..submission },
         labels: labels(super::map(&mut body, "metadata")?)?,
         callback_url: callback(&app, text(&body, "callback_url")?)?,
-        key: key(&parts.headers, routes::RUNS, &bytes)?,
+        key: once::key(&parts.headers, routes::RUNS, &bytes)?,
     };
     accept(&app, wish, &parts.headers).await
 }
@@ -92,7 +89,7 @@ pub(crate) async fn chat_as_run(
         submission: Submission { body, options: options(headers)?, ..Submission::default() },
         labels: BTreeMap::new(),
         callback_url: None,
-        key: key(headers, routes::CHAT, &bytes)?,
+        key: once::key(headers, routes::CHAT, &bytes)?,
     };
     accept(app, wish, headers).await
 }
@@ -107,7 +104,7 @@ async fn accept(app: &App, wish: Wish, headers: &HeaderMap) -> Result<Response, 
         all.insert(LOCATION, at);
     }
     if matches!(created, Created::Again(_)) {
-        all.insert(REPLAYED, HeaderValue::from_static("true"));
+        all.insert(once::REPLAYED, HeaderValue::from_static("true"));
     }
     if prefers_async(headers) {
         all.insert(APPLIED, HeaderValue::from_static("respond-async"));
@@ -224,17 +221,6 @@ fn options(headers: &HeaderMap) -> Result<BTreeMap<String, String>, Failure> {
     Ok(options)
 }
 
-/// The `Idempotency-Key`, if there is one.
-fn key(headers: &HeaderMap, route: &str, body: &Bytes) -> Result<Option<Key>, Failure> {
-    let mut all = headers.get_all(IDEMPOTENCY).iter();
-    let Some(value) = all.next() else { return Ok(None) };
-    let visible = |t: &&str| (1..=MAX_KEY).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
-    let text = value.to_str().ok().filter(visible).filter(|_| all.next().is_none());
-    let text = text.ok_or_else(|| expected("idempotency-key", "once, 1 to 255 visible characters"))?;
-    let body = blake3::hash(body).to_hex().to_string();
-    Ok(Some(Key { route: route.to_owned(), key: text.to_owned(), body }))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -285,23 +271,5 @@ mod tests {
         check(&["return=minimal", "respond-async; x=1"], true);
         check(&["return=minimal"], false);
         check(&[], false);
-    }
-
-    #[test]
-    fn keys_are_visible_and_stand_once() {
-        let check = |values: &[&str], want: Result<bool, ()>| {
-            let mut headers = HeaderMap::new();
-            for v in values {
-                headers.append(IDEMPOTENCY, v.parse().unwrap());
-            }
-            let got = key(&headers, "/v1/runs", &Bytes::from_static(b"{}"));
-            assert_eq!(got.map(|k| k.is_some()).map_err(drop), want, "{values:?}");
-        };
-        check(&[], Ok(false));
-        check(&["abc-123"], Ok(true));
-        check(&["a b"], Err(()));
-        check(&[""], Err(()));
-        check(&["a", "b"], Err(()));
-        check(&[&"x".repeat(256)], Err(()));
     }
 }

@@ -1,0 +1,329 @@
+//! Chat requests with an `Idempotency-Key` run once: who asks again with the same body gets the first answer.
+//!
+//! The scope of a key is the principal and the route. Answers are kept in memory for a day, up to a bound, and
+//! end with the process; work that must outlive it is a run (`Prefer: respond-async`), whose keys are on disk.
+
+use crate::edge::payload::Payload;
+use crate::error::Failure;
+use crate::routes::runs::expected;
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use moka::sync::Cache;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use types::control::Principal;
+use types::runs::{KEY_KEPT, Key};
+
+/// Says what a client means by "again".
+pub(crate) const IDEMPOTENCY: HeaderName = HeaderName::from_static("idempotency-key");
+/// `true` on an answer that was not made for this request.
+pub(crate) const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
+const COST: HeaderName = HeaderName::from_static("x-turnout-cost-usd");
+/// Longest key.
+const MAX_KEY: usize = 255;
+/// Bytes of all answers that are kept, and of one.
+const ALL_BYTES: u64 = 64 << 20;
+const ONE_BYTES: usize = 8 << 20;
+
+/// The `Idempotency-Key` of a request, if there is one.
+///
+/// # Errors
+/// It stands twice, or is not 1 to 255 visible characters.
+pub(crate) fn key(headers: &HeaderMap, route: &str, body: &[u8]) -> Result<Option<Key>, Failure> {
+    let mut all = headers.get_all(IDEMPOTENCY).iter();
+    let Some(value) = all.next() else { return Ok(None) };
+    let visible = |t: &&str| (1..=MAX_KEY).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
+    let text = value.to_str().ok().filter(visible).filter(|_| all.next().is_none());
+    let text = text.ok_or_else(|| expected(IDEMPOTENCY.as_str(), "once, 1 to 255 visible characters"))?;
+    let body = blake3::hash(body).to_hex().to_string();
+    Ok(Some(Key { route: route.to_owned(), key: text.to_owned(), body }))
+}
+
+/// The key came with another body before.
+pub(crate) fn reused(before: &str) -> Failure {
+    let text = format!("the Idempotency-Key came with another body before, for {before}");
+    Failure::new(StatusCode::CONFLICT, "idempotency_key_reused", text).param(IDEMPOTENCY.as_str())
+}
+
+/// Whose key, and which.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Scope {
+    tenant: String,
+    caller: Option<String>,
+    route: String,
+    key: String,
+}
+
+/// An answer as it left.
+#[derive(Clone, Debug)]
+struct Given {
+    /// Hash of the body that asked for it.
+    asked: Arc<str>,
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+/// A request that is in work.
+struct Working {
+    asked: Arc<str>,
+    /// Closes when it has ended.
+    ended: watch::Receiver<()>,
+}
+
+/// Requests that run, and answers that were given.
+pub(crate) struct Once {
+    working: Mutex<HashMap<Scope, Working>>,
+    given: Cache<Scope, Arc<Given>>,
+}
+
+impl Default for Once {
+    fn default() -> Self {
+        let weight = |_: &Scope, g: &Arc<Given>| {
+            // Beside the body: headers and the entry itself, about.
+            u32::try_from(g.body.len().saturating_add(2_048)).unwrap_or(u32::MAX)
+        };
+        let given = Cache::builder().max_capacity(ALL_BYTES).weigher(weight).time_to_live(KEY_KEPT).build();
+        Once { working: Mutex::default(), given }
+    }
+}
+
+/// What becomes of a request with a key.
+pub(crate) enum Turn {
+    /// It is the first: it runs.
+    First(Ticket),
+    /// It was answered before.
+    Again(Response<Payload>),
+}
+
+impl Once {
+    /// Waits while an equal request is in work.
+    ///
+    /// # Errors
+    /// 409: the key came with another body.
+    pub(crate) async fn turn(self: &Arc<Self>, of: &Principal, key: Key) -> Result<Turn, Failure> {
+        let caller = of.key.as_ref().map(|k| k.id.clone());
+        let scope = Scope { tenant: of.tenant.id.clone(), caller, route: key.route, key: key.key };
+        let asked: Arc<str> = key.body.into();
+        loop {
+            let mut ended = match self.claim(&scope, &asked)? {
+                Claim::Turn(turn) => return Ok(turn),
+                Claim::Wait(ended) => ended,
+            };
+            // Nothing is ever sent: it closes.
+            let _ = ended.changed().await;
+        }
+    }
+
+    fn claim(self: &Arc<Self>, scope: &Scope, asked: &Arc<str>) -> Result<Claim, Failure> {
+        let mut working = self.working();
+        // Under the lock: a request that ends is kept before it is no longer in work.
+        if let Some(given) = self.given.get(scope) {
+            return match given.asked == *asked {
+                true => Ok(Claim::Turn(Turn::Again(given.again()))),
+                false => Err(reused("an answer that was given")),
+            };
+        }
+        match working.entry(scope.clone()) {
+            Entry::Occupied(e) if e.get().asked != *asked => Err(reused("a request that is in work")),
+            Entry::Occupied(e) => Ok(Claim::Wait(e.get().ended.clone())),
+            Entry::Vacant(e) => {
+                let (alive, ended) = watch::channel(());
+                e.insert(Working { asked: asked.clone(), ended });
+                let ticket =
+                    Ticket { once: self.clone(), scope: scope.clone(), asked: asked.clone(), _alive: alive };
+                Ok(Claim::Turn(Turn::First(ticket)))
+            }
+        }
+    }
+
+    fn working(&self) -> MutexGuard<'_, HashMap<Scope, Working>> {
+        self.working.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Claim {
+    Turn(Turn),
+    Wait(watch::Receiver<()>),
+}
+
+/// The right to run. Dropped without an answer, the request never was: whoever waits for it runs instead.
+pub(crate) struct Ticket {
+    once: Arc<Once>,
+    scope: Scope,
+    asked: Arc<str>,
+    /// Closing it wakes who waits.
+    _alive: watch::Sender<()>,
+}
+
+impl Ticket {
+    /// Keeps what whoever asks again will get; a very large answer is not kept.
+    pub(crate) fn keep(self, status: StatusCode, headers: HeaderMap, body: Bytes) {
+        if body.len() <= ONE_BYTES {
+            let given = Given { asked: self.asked.clone(), status, headers, body };
+            self.once.given.insert(self.scope.clone(), Arc::new(given));
+        }
+    }
+
+    /// Keeps what calls were made for and the request itself is at fault for; any other failure may pass, and who
+    /// tries again must not find it here.
+    pub(crate) fn fail(self, failure: &Failure) {
+        let may_pass = failure.retry
+            || failure.status.is_server_error()
+            || matches!(failure.status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS);
+        if !may_pass && failure.metadata.contains_key("attempts") {
+            let mut headers = HeaderMap::new();
+            failure.headers(&mut headers);
+            self.keep(failure.status, headers, Bytes::from(failure.body().to_string()));
+        }
+    }
+
+    /// For an answer that leaves piece by piece.
+    pub(crate) fn tape(self, headers: HeaderMap) -> Tape {
+        Tape { ticket: self, headers, heard: BytesMut::new(), all: true }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.once.working().remove(&self.scope);
+    }
+}
+
+/// What left so far of an answer that leaves piece by piece. Kept when it ends well: one that broke off, or whose
+/// client left, is none.
+pub(crate) struct Tape {
+    ticket: Ticket,
+    headers: HeaderMap,
+    heard: BytesMut,
+    /// Nothing was left out for its size.
+    all: bool,
+}
+
+impl Tape {
+    pub(crate) fn hear(&mut self, piece: &Bytes) {
+        self.all &= self.heard.len().saturating_add(piece.len()) <= ONE_BYTES;
+        if self.all {
+            self.heard.extend_from_slice(piece);
+        }
+    }
+
+    pub(crate) fn keep(self) {
+        if self.all {
+            self.ticket.keep(StatusCode::OK, self.headers, self.heard.freeze());
+        }
+    }
+}
+
+impl Given {
+    fn again(&self) -> Response<Payload> {
+        let mut response = Response::new(Payload::from(self.body.clone()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.clone_from(&self.headers);
+        headers.insert(REPLAYED, HeaderValue::from_static("true"));
+        if headers.contains_key(COST) {
+            // The first answer was paid for; this one is not.
+            headers.insert(COST, HeaderValue::from_static("0"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn asked(text: &str, body: &str) -> Key {
+        let headers = HeaderMap::from_iter([(IDEMPOTENCY, HeaderValue::from_str(text).unwrap())]);
+        key(&headers, "/v1/chat/completions", body.as_bytes()).unwrap().unwrap()
+    }
+
+    async fn first(once: &Arc<Once>, text: &str, body: &str) -> Ticket {
+        match once.turn(&engine::Who::open().principal, asked(text, body)).await {
+            Ok(Turn::First(ticket)) => ticket,
+            Ok(Turn::Again(_)) => panic!("it was answered before"),
+            Err(f) => panic!("{}", f.message),
+        }
+    }
+
+    async fn again(once: &Arc<Once>, text: &str, body: &str) -> String {
+        use http_body_util::BodyExt as _;
+        match once.turn(&engine::Who::open().principal, asked(text, body)).await {
+            Ok(Turn::Again(r)) => {
+                assert_eq!(r.headers().get(REPLAYED).unwrap(), "true");
+                String::from_utf8(r.into_body().collect().await.unwrap().to_bytes().to_vec()).unwrap()
+            }
+            _ => panic!("not answered before"),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_runs_and_the_others_get_its_answer() {
+        let once = Arc::new(Once::default());
+        let ticket = first(&once, "k", "{}").await;
+        let mut waits = std::pin::pin!(again(&once, "k", "{}"));
+        let early = tokio::time::timeout(Duration::from_millis(20), waits.as_mut()).await;
+        assert!(early.is_err(), "an equal request does not wait for the first");
+        ticket.keep(StatusCode::OK, HeaderMap::new(), Bytes::from("answer"));
+        assert_eq!(waits.await, "answer");
+        assert_eq!(again(&once, "k", "{}").await, "answer");
+        first(&once, "other", "{}").await;
+    }
+
+    #[tokio::test]
+    async fn another_body_is_refused_while_it_runs_and_afterwards() {
+        let once = Arc::new(Once::default());
+        let refused = |once: Arc<Once>| async move {
+            match once.turn(&engine::Who::open().principal, asked("k", "{\"a\":1}")).await {
+                Err(f) => assert_eq!((f.status.as_u16(), f.code.as_str()), (409, "idempotency_key_reused")),
+                Ok(_) => panic!("taken"),
+            }
+        };
+        let ticket = first(&once, "k", "{}").await;
+        refused(once.clone()).await;
+        ticket.keep(StatusCode::OK, HeaderMap::new(), Bytes::from("answer"));
+        refused(once).await;
+    }
+
+    #[tokio::test]
+    async fn what_never_came_to_an_end_never_was() {
+        let once = Arc::new(Once::default());
+        drop(first(&once, "k", "{}").await);
+        let mut tape = first(&once, "k", "{}").await.tape(HeaderMap::new());
+        tape.hear(&Bytes::from("half"));
+        drop(tape);
+        first(&once, "k", "{}").await.fail(&Failure::busy("queue_full", "full", Duration::from_secs(1)));
+        let mut tape = first(&once, "k", "{}").await.tape(HeaderMap::new());
+        tape.hear(&Bytes::from("all"));
+        tape.keep();
+        assert_eq!(again(&once, "k", "{}").await, "all");
+    }
+
+    #[tokio::test]
+    async fn an_answer_beyond_the_bound_is_not_kept() {
+        let once = Arc::new(Once::default());
+        let large = Bytes::from(vec![b'x'; ONE_BYTES + 1]);
+        first(&once, "k", "{}").await.keep(StatusCode::OK, HeaderMap::new(), large);
+        first(&once, "k", "{}").await;
+    }
+
+    #[test]
+    fn keys_are_visible_characters_and_stand_once() {
+        let of = |values: &[&[u8]]| {
+            let mut headers = HeaderMap::new();
+            for v in values {
+                headers.append(IDEMPOTENCY, HeaderValue::from_bytes(v).unwrap());
+            }
+            key(&headers, "/x", b"").map(|k| k.is_some())
+        };
+        assert!(!of(&[]).unwrap() && of(&[b"a-1"]).unwrap());
+        for wrong in [&[b"".as_slice()][..], &[b"a b"], &[b"a", b"a"], &[&[b'x'; 256]], &["ä".as_bytes()]] {
+            assert_eq!(of(wrong).unwrap_err().param.as_deref(), Some("idempotency-key"));
+        }
+    }
+}
