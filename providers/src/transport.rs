@@ -22,6 +22,7 @@ mod connect;
 mod events;
 mod keys;
 mod outgoing;
+mod pace;
 mod plain;
 mod quota;
 mod settings;
@@ -86,6 +87,7 @@ impl Client {
             first: after(started, timeouts.first_token),
             gap: timeouts.inter_token,
             total: after(started, timeouts.total.min(call.remaining)),
+            floor: timeouts.min_tokens_per_second,
         };
         let streamed = call.stream;
         let uri = match &self.fixed {
@@ -223,6 +225,8 @@ struct Times {
     first: Instant,
     gap: Duration,
     total: Instant,
+    /// Tokens per second.
+    floor: f64,
 }
 
 impl Times {

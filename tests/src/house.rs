@@ -83,6 +83,9 @@ pub struct Plan {
     demo: bool,
 }
 
+/// How long vendors are waited for in tests.
+const WAITS: &str = "connect: 1s, first_token: 1500ms, inter_token: 1s, total: 20s";
+
 impl Plan {
     /// Nothing yet.
     #[must_use]
@@ -105,8 +108,15 @@ impl Plan {
     pub fn provider(mut self, provider: &str, dialect: &str, base_url: &str) -> Self {
         self.providers.push_str(&format!(
             "  {provider}:\n    dialect: {dialect}\n    base_url: {base_url}\n    tier: paid\n    \
-             timeouts: {{ connect: 1s, first_token: 1500ms, inter_token: 1s, total: 20s }}\n"
+             timeouts: {{ {WAITS} }}\n"
         ));
+        self
+    }
+
+    /// The providers so far wait so long instead.
+    #[must_use]
+    pub fn timeouts(mut self, waits: &str) -> Self {
+        self.providers = self.providers.replace(WAITS, waits);
         self
     }
 

@@ -10,6 +10,8 @@ use types::matrix::{DataPolicy, Dialect, Provider, Quirks, Tier, Timeouts};
 
 /// Longest time a phase of a call may be given.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
+/// Most tokens per second that an answer may be made to come with.
+const MAX_FLOOR: f64 = 1_000.0;
 
 /// Headers that belong to the transport.
 const FRAMING: &[HeaderName] =
@@ -230,6 +232,10 @@ fn timeouts(node: &Node, field: &str, r: &mut Reader<'_>) -> Timeouts {
     set("first_token", &mut t.first_token);
     set("inter_token", &mut t.inter_token);
     set("total", &mut t.total);
+    let floor = "min_tokens_per_second";
+    if let Some(tps) = f.take(floor).and_then(|n| r.number(n, &f.at(floor), 0.0, MAX_FLOOR)) {
+        t.min_tokens_per_second = tps;
+    }
     f.finish(r);
     t
 }

@@ -2,6 +2,7 @@
 
 use super::connect::{self, Body};
 use super::keys::Taken;
+use super::pace::Pace;
 use super::{Limits, Times};
 use crate::dialect::{Context, Decoder, Wire};
 use crate::sse::{Event, Framer, TooLarge};
@@ -33,6 +34,7 @@ pub(super) fn stream(
         decoder: wire.decoder(context),
         ready: VecDeque::new(),
         clock: Clock::new(times),
+        pace: Pace::new(times.floor),
         bytes: 0,
         limits,
         over: false,
@@ -51,6 +53,7 @@ struct Events {
     decoder: Decoder,
     ready: VecDeque<Chunk>,
     clock: Clock,
+    pace: Pace,
     bytes: usize,
     limits: Limits,
     /// Nothing more is read: the end was reached, or an error to be given after what is ready.
@@ -62,10 +65,8 @@ struct Events {
 
 impl Events {
     async fn next(&mut self) -> Option<Result<Chunk, Error>> {
-        if self.ready.is_empty() && !self.over {
-            // The time the consumer took is not the vendor's.
-            self.clock.restart();
-        }
+        // The time the consumer took is not the vendor's.
+        let waits = (self.ready.is_empty() && !self.over).then(|| self.clock.restart());
         // What came before a failure is given before it.
         while self.ready.is_empty() && !self.over {
             if self.decoder.ended() {
@@ -82,6 +83,12 @@ impl Events {
                     self.failed = Some(e);
                 }
             }
+        }
+        if let (Some(since), false) = (waits, self.over)
+            && self.pace.heard(since.elapsed(), self.ready.iter())
+        {
+            self.over = true;
+            self.failed = Some(self.timed_out(ErrorKind::InterTokenTimeout));
         }
         match self.ready.pop_front() {
             Some(chunk) => {
@@ -154,7 +161,7 @@ impl Events {
     fn timed_out(&self, kind: ErrorKind) -> Error {
         let detail = match kind {
             ErrorKind::FirstTokenTimeout => "no event came in time",
-            ErrorKind::InterTokenTimeout => "no further event came in time",
+            ErrorKind::InterTokenTimeout => "the answer stalled, or came too slowly",
             _ => "the call took longer than it may",
         };
         self.decoder.context().error(kind, detail)
@@ -188,12 +195,13 @@ impl Clock {
     }
 
     /// The consumer begins to wait. One that comes after the time of the first event gets a gap's time more,
-    /// since nothing was read before it came.
-    fn restart(&mut self) {
+    /// since nothing was read before it came. Gives the present time.
+    fn restart(&mut self) -> Instant {
         let now = Instant::now();
         if !self.first || now >= self.times.first {
             self.due = super::after(now, self.times.gap);
         }
+        now
     }
 
     /// Resolves when the wait has been too long.

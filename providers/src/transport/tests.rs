@@ -171,7 +171,7 @@ fn last() -> Act {
 
 fn long() -> Timeouts {
     let long = Duration::from_secs(20);
-    Timeouts { connect: long, first_token: long, inter_token: long, total: long }
+    Timeouts { connect: long, first_token: long, inter_token: long, total: long, min_tokens_per_second: 0.0 }
 }
 
 const SHORT: Duration = Duration::from_millis(60);

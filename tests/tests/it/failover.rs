@@ -274,3 +274,19 @@ async fn the_deadline_of_the_request_holds() {
     let error = answer.error(answer.status);
     assert!((500..600).contains(&answer.status), "{error}");
 }
+
+/// Of a vendor that drips for twenty seconds no more is waited for; it is told to stop, and the client is told.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_drips_is_cut() {
+    let drip = Answer::text(&"drop ".repeat(60)).gap(Duration::from_millis(1_700));
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(drip.clone())).await;
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
+    let house = plan.timeouts("first_token: 5s, inter_token: 5s, total: 60s").start().await;
+    let (events, end) = house.client().stream(&ask()).await.collect().await;
+    assert_eq!(end, End::NoDone, "{events:?}");
+    let drops = text_of(&events).matches("drop").count();
+    assert!((8..30).contains(&drops), "{drops} pieces came through");
+    let error = events.iter().find_map(|e| e.get("error")).expect("an error event");
+    assert_eq!(error["code"], "inter_token_timeout", "{error}");
+    assert!(vendor.seen()[0].wait_left().await, "the vendor goes on");
+}

@@ -93,7 +93,7 @@ impl Default for Quirks {
 }
 
 /// How long each phase of a call may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Timeouts {
     /// Until the connection stands. Default 2 s.
     pub connect: Duration,
@@ -103,6 +103,9 @@ pub struct Timeouts {
     pub inter_token: Duration,
     /// The whole call. Default 120 s.
     pub total: Duration,
+    /// Tokens per second that a streamed answer must come with once it has begun, over 20 s; a slower one counts
+    /// as stalled. 0 = none. Default 1.
+    pub min_tokens_per_second: f64,
 }
 
 impl Default for Timeouts {
@@ -112,6 +115,7 @@ impl Default for Timeouts {
             first_token: Duration::from_secs(60),
             inter_token: Duration::from_secs(30),
             total: Duration::from_secs(120),
+            min_tokens_per_second: 1.0,
         }
     }
 }
