@@ -12,11 +12,8 @@ use types::completion::{Choice, FinishReason};
 use types::doc::SourceFile;
 use types::expr::Language;
 use types::matrix::{Dialect, Matrix, Model, Price, Provider};
-use types::provider::Edits;
 use types::{ChatRequest, Completion, Usage};
-use workflows::{
-    Ask, Ending, Facts, Generated, Input, Library, Names, Trace, Workflow, World, load, shipped,
-};
+use workflows::{Ask, Ending, Generated, Input, Library, Names, Workflow, World, load, shipped};
 
 /// Ten nodes: a constant, a label by rules, three calls side by side, checks, a vote, a text of all, another
 /// constant, the answer.
@@ -105,21 +102,8 @@ impl House {
     }
 
     fn input(&self, request: &Arc<ChatRequest>) -> Input {
-        Input {
-            request: request.clone(),
-            scope: self.language.scope(None, Vec::new()),
-            language: self.language.clone(),
-            extra_validators: Vec::new(),
-            edits: Edits::default(),
-            sink: None,
-            inputs: serde_json::Map::new(),
-            vars: Vec::new(),
-            usd: None,
-            facts: Facts::default(),
-            deadline: None,
-            trace: Trace::new(),
-            observer: None,
-        }
+        let scope = self.language.scope(None, Vec::new());
+        Input::new(request.clone(), self.language.clone(), scope)
     }
 
     /// Microseconds of one run, the best of some rounds.

@@ -253,23 +253,9 @@ impl Respond {
     }
 }
 
-/// The same input for another run.
+/// The same input for another run, which nobody watches and no client reads.
 fn copy(input: &Input) -> Input {
-    Input {
-        request: input.request.clone(),
-        scope: input.scope.clone(),
-        language: input.language.clone(),
-        extra_validators: input.extra_validators.clone(),
-        edits: input.edits.clone(),
-        sink: None,
-        inputs: input.inputs.clone(),
-        vars: input.vars.clone(),
-        usd: input.usd,
-        facts: input.facts.clone(),
-        deadline: input.deadline,
-        trace: input.trace.clone(),
-        observer: None,
-    }
+    Input { sink: None, observer: None, ..input.clone() }
 }
 
 impl Again {

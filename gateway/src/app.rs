@@ -540,11 +540,7 @@ async fn runs(
     let store: Arc<dyn RunStore> = match folder {
         None => Arc::new(RunsMemory::new(stores::Clock::system(), RunsMemory::CAPACITY)),
         Some(folder) => {
-            let path = folder.to_owned();
-            let open = move || stores::Runs::open(&path, stores::Clock::system());
-            let opened = tokio::task::spawn_blocking(open).await;
-            let opened = opened.unwrap_or_else(|e| Err(types::store::Error::Database(e.to_string())));
-            Arc::new(opened.map_err(|source| Error::Data { folder: folder.to_owned(), source })?)
+            Arc::new(opened(folder, |path| stores::Runs::open(path, stores::Clock::system())).await?)
         }
     };
     let plane = plane.clone();
@@ -557,12 +553,7 @@ async fn runs(
 async fn open_plane(folder: Option<&Path>, environment: &Environment) -> Result<Plane, Error> {
     let store: Arc<dyn ControlStore> = match folder {
         None => Arc::new(ControlMemory::default()),
-        Some(folder) => {
-            let path = folder.to_owned();
-            let opened = tokio::task::spawn_blocking(move || Control::open(&path)).await;
-            let opened = opened.unwrap_or_else(|e| Err(types::store::Error::Database(e.to_string())));
-            Arc::new(opened.map_err(|source| Error::Data { folder: folder.to_owned(), source })?)
-        }
+        Some(folder) => Arc::new(opened(folder, |path| Control::open(path)).await?),
     };
     let master = environment.get(MASTER_KEY);
     Plane::open(Opening { store, data: folder, master }).await.map_err(Error::Control)
@@ -596,13 +587,19 @@ async fn open(folder: Option<PathBuf>, learner: engine::learn::Learner) -> Resul
             .map(Kept::Memory)
             .map_err(|source| Error::Data { folder: PathBuf::from("memory"), source });
     };
-    let path = folder.clone();
-    // Opening reads the database; other tasks of the process go on meanwhile.
-    let opened =
-        tokio::task::spawn_blocking(move || Store::open(&path, stores::Config::default(), Box::new(learner)))
-            .await;
+    let open = |path: &Path| Store::open(path, stores::Config::default(), Box::new(learner));
+    opened(&folder, open).await.map(Kept::Disk)
+}
+
+/// Opens something in the data folder. That reads the disk; other tasks of the process go on meanwhile.
+async fn opened<T: Send + 'static>(
+    folder: &Path,
+    open: impl FnOnce(&Path) -> Result<T, types::store::Error> + Send + 'static,
+) -> Result<T, Error> {
+    let path = folder.to_owned();
+    let opened = tokio::task::spawn_blocking(move || open(&path)).await;
     let opened = opened.unwrap_or_else(|e| Err(types::store::Error::Database(e.to_string())));
-    opened.map(Kept::Disk).map_err(|source| Error::Data { folder, source })
+    opened.map_err(|source| Error::Data { folder: folder.to_owned(), source })
 }
 
 /// Lets the commands of this program find the server that uses a data folder.

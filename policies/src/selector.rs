@@ -16,8 +16,6 @@ use types::doc::{Node, Reader, Value};
 use types::expr::{Expression, Scope, Type, Variables};
 use types::matrix::{Abilities, Matrix, Model, ModelIx, ModelSet, Tier};
 
-const PRICE_TIERS: &[&str] = &["free", "paid"];
-
 /// Everything selectors and verbs resolve names against; one per snapshot of the configuration.
 pub(crate) struct Resolver {
     pub(crate) matrix: Matrix,
@@ -93,7 +91,7 @@ pub(crate) struct Context<'a> {
 
 /// Type of the variable `model` in predicates.
 pub(crate) fn model_variables() -> Variables {
-    let supports = Type::map(Abilities::NAMES.iter().map(|n| (*n, Type::Bool)));
+    let mut model = types::matrix::model_type();
     let prior =
         Type::map(TaskFamily::NAMES.iter().chain(SUB_LABELS).chain(&["default"]).map(|n| (*n, Type::Float)));
     let data = Type::map([
@@ -101,23 +99,9 @@ pub(crate) fn model_variables() -> Variables {
         ("trains", Type::Bool.optional()),
         ("zdr", Type::Bool.optional()),
     ]);
-    let model = Type::map([
-        ("id", Type::Str),
-        ("provider", Type::Str),
-        ("family", Type::Str),
-        ("region", Type::Str.optional()),
-        ("tier", Type::Int),
-        ("speed_tier", Type::Int),
-        ("price_tier", Type::Enum(PRICE_TIERS)),
-        ("context_window", Type::Int),
-        ("max_output_tokens", Type::Int),
-        ("price_in", Type::Float.optional()),
-        ("price_out", Type::Float.optional()),
-        ("supports", supports),
-        ("tags", Type::Str.list()),
-        ("prior", prior),
-        ("data", data),
-    ]);
+    if let Type::Map(fields) = &mut model {
+        fields.extend([("prior".to_owned(), prior), ("data".to_owned(), data)]);
+    }
     vec![("model".to_owned(), model)]
 }
 

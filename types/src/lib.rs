@@ -4,6 +4,7 @@
 //! of them. It does no I/O, reads no clock and draws no random numbers.
 
 pub mod axis;
+pub mod calendar;
 pub mod chat;
 pub mod completion;
 pub mod control;

@@ -16,6 +16,7 @@ use types::provider::{self, Edits, ErrorKind};
 use types::{ChatRequest, Chunk, Completion, Finding, Usd, Verdict};
 
 /// What a run works on.
+#[derive(Clone)]
 pub struct Input {
     /// The client's request.
     pub request: Arc<ChatRequest>,
@@ -46,6 +47,28 @@ pub struct Input {
     pub trace: Trace,
     /// Who is told of every step while it happens; `None` = nobody.
     pub observer: Option<Arc<dyn Observer>>,
+}
+
+impl Input {
+    /// A request that nobody limits, edits or watches, for an answer that comes whole.
+    #[must_use]
+    pub fn new(request: Arc<ChatRequest>, language: Arc<dyn Language>, scope: Scope) -> Input {
+        Input {
+            request,
+            scope,
+            language,
+            extra_validators: Vec::new(),
+            edits: Edits::default(),
+            sink: None,
+            inputs: Map::new(),
+            vars: Vec::new(),
+            usd: None,
+            facts: Facts::default(),
+            deadline: None,
+            trace: Trace::new(),
+            observer: None,
+        }
+    }
 }
 
 impl std::fmt::Debug for Input {

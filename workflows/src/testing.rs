@@ -4,7 +4,7 @@ use crate::world::{
     Ask, CacheAsk, Cached, CheckAsk, Failure, GateAsk, GateReply, Generated, ToolAsk, ToolFailure, ToolReply,
     ToolSpec, World,
 };
-use crate::{Ending, Input, Library, Names, Trace, Workflow, load};
+use crate::{Ending, Input, Library, Names, Workflow, load};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
 use serde_json::{Value, json};
@@ -483,19 +483,9 @@ pub(crate) fn request(extra: Value) -> Arc<ChatRequest> {
 
 pub(crate) fn input(request: Arc<ChatRequest>, sink: Option<mpsc::Sender<Chunk>>) -> Input {
     Input {
-        request,
-        scope: scope(),
-        language: Arc::new(Small),
-        extra_validators: Vec::new(),
-        edits: provider::Edits::default(),
         sink,
-        inputs: serde_json::Map::new(),
-        vars: Vec::new(),
-        usd: None,
         facts: crate::Facts { id: "r1".into(), ..crate::Facts::default() },
-        deadline: None,
-        trace: Trace::new(),
-        observer: None,
+        ..Input::new(request, Arc::new(Small), scope())
     }
 }
 

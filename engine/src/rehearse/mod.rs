@@ -16,7 +16,6 @@ use crate::who::Who;
 use stage::Stage;
 use std::sync::{Arc, Mutex, PoisonError};
 use types::expr::Scope;
-use types::provider::Edits;
 use types::{ChatRequest, WorkloadProfile};
 use workflows::{Event, Facts, Finished, Input, Mode, Observer, Trace};
 
@@ -70,19 +69,12 @@ pub fn play(bundle: &Bundle, case: &Case) -> Result<Outcome, String> {
     let notes = Arc::new(Notes::default());
     let trace = Trace::new();
     let input = Input {
-        request: request.clone(),
-        scope,
-        language: bundle.language.clone(),
-        extra_validators: Vec::new(),
-        edits: Edits::default(),
-        sink: None,
-        inputs: serde_json::Map::new(),
         vars: case.vars.clone(),
         usd: case.usd,
         facts: Facts { id: "test".to_owned(), mode: Mode::Test, seed: 0, variant: None },
-        deadline: None,
         trace: trace.clone(),
         observer: Some(notes.clone()),
+        ..Input::new(request.clone(), bundle.language.clone(), scope)
     };
     let stage = Arc::new(Stage::new(case, bundle, &request));
     let run = workflows::run(workflow, input, stage.clone());

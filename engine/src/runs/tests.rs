@@ -17,13 +17,13 @@ use types::completion::Choice;
 use types::doc::SourceFile;
 use types::expr::Scope;
 use types::matrix::{Dialect, Matrix, Model, Price, Provider, Tier};
-use types::provider::{self, Edits, ErrorKind};
+use types::provider::{self, ErrorKind};
 use types::run::{CallRecord, Verdict};
 use types::runs::{Durability, Entry, PlanChoice, Posted, Record, SideEffect};
 use types::{ChatRequest, Completion, FinishReason, Report, Usage, Usd};
 use workflows::{
     Ask, CheckAsk, Ending, Failure, Finished, Generated, Input, ToolAsk, ToolFailure, ToolReply, ToolSpec,
-    Trace, Workflow, World,
+    Workflow, World,
 };
 
 fn model(name: &str) -> Model {
@@ -205,19 +205,9 @@ fn begin(workflow: &Arc<Workflow>, journal: &[Record], keep: Keep, script: &Arc<
     let given = json!({});
     let scope: Scope = policies::scope_of(&given, policies::Phase::Request).unwrap();
     let input = Input {
-        request,
-        scope,
-        language,
-        extra_validators: Vec::new(),
-        edits: Edits::default(),
-        sink: None,
-        inputs: serde_json::Map::new(),
-        vars: Vec::new(),
-        usd: None,
         facts: workflows::Facts { id: "run_1".into(), seed: 7, ..workflows::Facts::default() },
-        deadline: None,
-        trace: Trace::new(),
         observer: Some(shared.clone()),
+        ..Input::new(request, language, scope)
     };
     let run = Box::pin(workflows::run(workflow.clone(), input, Arc::new(world)));
     Walk { shared, run }

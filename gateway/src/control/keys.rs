@@ -4,12 +4,13 @@ use super::actor::Actor;
 use super::directory::{KEY, TENANT};
 use super::fields::{self, Patch};
 use super::key::Minted;
+use super::object::{kept, shown};
 use super::plane::{Plane, away};
 use crate::clock;
 use crate::error::Failure;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use types::control::{DEFAULT_TENANT, Key, Object, Quota, Role, Scopes};
 use types::diagnostic::suggestion;
@@ -191,7 +192,7 @@ impl Plane {
             Failure::internal()
         })?;
         key.id.clone_from(&minted.id);
-        let made = object(&key, 0, minted.hash.to_vec())?;
+        let made = kept(KEY, &key.id, 0, &key, minted.hash.to_vec())?;
         let mut doc = shown(self.change(actor, action, None, made, Map::new()).await?);
         if let Some(m) = doc.as_object_mut() {
             m.insert("key".to_owned(), minted.text.into());
@@ -216,7 +217,7 @@ impl Plane {
             return Err(Failure::bad_request("immutable", text).param("role"));
         }
         spec.apply(&mut key, known, clock::unix_ms())?;
-        let after = object(&key, before.version, before.sealed.clone())?;
+        let after = kept(KEY, &key.id, before.version, &key, before.sealed.clone())?;
         self.change(actor, "key.change", Some(&before), after, Map::new()).await.map(shown)
     }
 
@@ -230,7 +231,7 @@ impl Plane {
             return Ok(shown(before));
         }
         key.revoked_ms = Some(clock::unix_ms());
-        let after = object(&key, before.version, before.sealed.clone())?;
+        let after = kept(KEY, &key.id, before.version, &key, before.sealed.clone())?;
         self.change(actor, "key.revoke", Some(&before), after, Map::new()).await.map(shown)
     }
 
@@ -254,7 +255,7 @@ impl Plane {
         let until = now.saturating_add_unsigned(grace.saturating_mul(1_000));
         old.expires_ms = Some(old.expires_ms.map_or(until, |t| t.min(until)));
         old.rotated_to = made.get("id").and_then(Value::as_str).map(str::to_owned);
-        let after = object(&old, before.version, before.sealed.clone())?;
+        let after = kept(KEY, &old.id, before.version, &old, before.sealed.clone())?;
         self.change(actor, "key.rotate", Some(&before), after, Map::new()).await?;
         Ok(made)
     }
@@ -277,23 +278,4 @@ fn tenant_of(o: &Object) -> Option<&str> {
 
 fn read(o: &Object) -> Result<Key, Failure> {
     serde_json::from_value(o.doc.clone()).map_err(|_| Failure::internal())
-}
-
-fn object(key: &Key, version: u64, hash: Vec<u8>) -> Result<Object, Failure> {
-    Ok(Object {
-        kind: KEY.to_owned(),
-        id: key.id.clone(),
-        version,
-        doc: serde_json::to_value(key).map_err(|_| Failure::internal())?,
-        sealed: hash,
-        updated_ms: clock::unix_ms(),
-    })
-}
-
-fn shown(o: Object) -> Value {
-    let mut doc = o.doc;
-    if let Some(m) = doc.as_object_mut() {
-        m.insert("version".to_owned(), json!(o.version));
-    }
-    doc
 }

@@ -6,6 +6,7 @@ pub(crate) mod directory;
 pub(crate) mod fields;
 pub(crate) mod key;
 pub(crate) mod keys;
+mod object;
 pub(crate) mod plane;
 pub(crate) mod provider_keys;
 pub(crate) mod secret;

@@ -3,12 +3,13 @@
 use super::actor::Actor;
 use super::directory::{KEY, TENANT};
 use super::fields::{self, Patch};
+use super::object::{kept, shown};
 use super::plane::{Plane, away};
 use crate::clock;
 use crate::error::Failure;
 use http::StatusCode;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use types::control::{Object, Quota, ServiceTier, Tenant};
 
@@ -83,8 +84,8 @@ impl Plane {
             let text = format!("there is a tenant `{id}` already; change it with PATCH");
             return Err(Failure::new(StatusCode::CONFLICT, "exists", text).param("id"));
         }
-        let object = object(&tenant, 0)?;
-        self.change(actor, "tenant.create", None, object, Map::new()).await.map(shown)
+        let made = kept(TENANT, &id, 0, &tenant, Vec::new())?;
+        self.change(actor, "tenant.create", None, made, Map::new()).await.map(shown)
     }
 
     pub(crate) async fn change_tenant(&self, actor: &Actor, id: &str, spec: Spec) -> Result<Value, Failure> {
@@ -96,7 +97,7 @@ impl Plane {
         let mut tenant: Tenant =
             serde_json::from_value(before.doc.clone()).map_err(|_| Failure::internal())?;
         spec.apply(&mut tenant)?;
-        let after = object(&tenant, before.version)?;
+        let after = kept(TENANT, id, before.version, &tenant, Vec::new())?;
         self.change(actor, "tenant.change", Some(&before), after, Map::new()).await.map(shown)
     }
 
@@ -114,23 +115,4 @@ impl Plane {
         }
         self.remove(actor, "tenant.remove", &object).await
     }
-}
-
-fn object(tenant: &Tenant, version: u64) -> Result<Object, Failure> {
-    Ok(Object {
-        kind: TENANT.to_owned(),
-        id: tenant.id.clone(),
-        version,
-        doc: serde_json::to_value(tenant).map_err(|_| Failure::internal())?,
-        sealed: Vec::new(),
-        updated_ms: clock::unix_ms(),
-    })
-}
-
-fn shown(o: Object) -> Value {
-    let mut doc = o.doc;
-    if let Some(m) = doc.as_object_mut() {
-        m.insert("version".to_owned(), json!(o.version));
-    }
-    doc
 }

@@ -1,6 +1,7 @@
 //! `POST /v1/feedback`: a word on an answer, any time later; the same word twice counts once.
 
 use super::Shared;
+use super::runs::{expected, text};
 use crate::clock;
 use crate::edge::body;
 use crate::error::Failure;
@@ -119,18 +120,6 @@ fn score(body: &Map<String, Value>) -> Result<UnitInterval, Failure> {
         (Some(_), Some(_)) => Err(expected("score", "either `score` or `success`, not both")),
         (None, None) => Err(expected("score", "`score` (0..=1) or `success` (true or false)")),
     }
-}
-
-fn text(body: &Map<String, Value>, key: &str) -> Result<Option<String>, Failure> {
-    match body.get(key) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(s)) => Ok(Some(s.clone())),
-        Some(_) => Err(expected(key, "a string")),
-    }
-}
-
-fn expected(param: &str, what: &str) -> Failure {
-    Failure::bad_request("invalid_value", format!("`{param}`: expected {what}")).param(param)
 }
 
 #[cfg(test)]

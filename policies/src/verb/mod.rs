@@ -262,6 +262,28 @@ fn model_set(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> 
     models(r, selectors?, &at, cx, optional)
 }
 
+/// A map of strings with at least one member; `keep` makes of a member's name, its text and its path what is kept.
+fn strings(
+    r: &mut Reader<'_>,
+    node: &Node,
+    field: &str,
+    keep: impl Fn(&mut Reader<'_>, &Key, (&Node, String), String) -> Option<(String, String)>,
+) -> Option<Vec<(String, String)>> {
+    let members = r.map(node, field)?;
+    if members.is_empty() {
+        r.wrong_type(node, field, "a map of strings with at least one member");
+        return None;
+    }
+    let mut read = |(key, value): &(Key, Node)| {
+        let at = format!("{field}.{}", key.name);
+        let text = r.string(value, &at)?;
+        keep(r, key, (value, text), at)
+    };
+    // Every member is looked at, so that all problems are told.
+    let each: Vec<_> = members.iter().map(&mut read).collect();
+    each.into_iter().collect()
+}
+
 /// A whole number of at least `least` that fits 32 bits.
 fn count(r: &mut Reader<'_>, node: &Node, field: &str, least: u32, most: u32) -> Option<u32> {
     r.integer(node, field, i64::from(least), i64::from(most)).and_then(|n| u32::try_from(n).ok())

@@ -1,6 +1,6 @@
 //! `tag: {name: value}` — labels for the record; single-valued per name.
 
-use super::{ANY, Kind, Single, Verb};
+use super::{ANY, Kind, Single, Verb, strings};
 use crate::merge::{Action, At, Merge};
 use std::sync::Arc;
 use types::doc::{Node, Reader};
@@ -21,25 +21,15 @@ pub(super) const VERB: Verb = Verb {
 struct Tag(Vec<(String, String)>);
 
 fn read(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<Tag> {
-    let members = r.map(node, field)?;
-    if members.is_empty() {
-        r.wrong_type(node, field, "a map of strings with at least one member");
-        return None;
-    }
-    let each: Vec<Option<(String, String)>> = members
-        .iter()
-        .map(|(key, value)| {
-            let at = format!("{field}.{}", key.name);
-            let text = r.string(value, &at)?;
-            if text.len() > MAX_VALUE {
-                let d = r.error("104", value.span, format!("`{at}` has {} bytes", text.len()));
-                d.expected = Some(format!("at most {MAX_VALUE}"));
-                return None;
-            }
-            Some((key.name.clone(), text))
-        })
-        .collect();
-    each.into_iter().collect::<Option<Vec<_>>>().map(Tag)
+    let tags = strings(r, node, field, |r, key, (value, text), at| {
+        if text.len() > MAX_VALUE {
+            let d = r.error("104", value.span, format!("`{at}` has {} bytes", text.len()));
+            d.expected = Some(format!("at most {MAX_VALUE}"));
+            return None;
+        }
+        Some((key.name.clone(), text))
+    });
+    tags.map(Tag)
 }
 
 impl Action for Tag {

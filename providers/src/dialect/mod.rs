@@ -2,11 +2,13 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use serde_json::json;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
-use types::chat::{Message, ResponseFormat, Tool};
+use types::chat::{Message, ResponseFormat, Tool, ToolCall};
 use types::completion::{Chunk, Completion};
 use types::matrix::{Dialect, Model};
 use types::provider::{Call, Error, ErrorKind};
@@ -296,6 +298,19 @@ fn temperature(call: &Call) -> Option<f64> {
 
 fn top_p(call: &Call) -> Option<f64> {
     call.edits.top_p.or(call.request.params.top_p).filter(|_| !dropped(call, "top_p"))
+}
+
+/// Arguments of a call as the object that these vendors take; text that is no object goes in as a member of one, so
+/// that the model sees what it wrote.
+fn arguments(call: &ToolCall) -> Cow<'_, RawValue> {
+    let text = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
+    match serde_json::from_str::<&RawValue>(text) {
+        Ok(raw) if raw.get().starts_with('{') => Cow::Borrowed(raw),
+        _ => Cow::Owned(
+            serde_json::value::to_raw_value(&json!({"arguments": call.arguments}))
+                .unwrap_or_else(|_| RawValue::NULL.to_owned()),
+        ),
+    }
 }
 
 /// Asked for, at most what the model can give.

@@ -1,7 +1,8 @@
 //! Where the beliefs of a prior come from: public evaluations, and the scores that a row cites.
 
-use super::{date, string};
+use super::string;
 use std::collections::HashMap;
+use types::calendar;
 use types::doc::{Key, Node, Reader};
 use types::units::UnitInterval;
 
@@ -32,7 +33,7 @@ fn evaluation(key: &Key, node: &Node, r: &mut Reader<'_>) -> Option<Evaluation> 
     }
     if let Some(n) = f.require(r, "as_of")
         && let Some(text) = r.string(n, &f.at("as_of"))
-        && date::parse(&text).is_none()
+        && calendar::parse(&text).is_none()
     {
         let d = r.error("104", n.span, format!("`{text}` is not a date"));
         d.expected = Some("a date as YYYY-MM-DD".to_owned());

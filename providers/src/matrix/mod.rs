@@ -1,6 +1,5 @@
 //! Reads `capability_matrix.yaml` and the files merged over it into a checked [`Matrix`].
 
-mod date;
 mod evidence;
 mod expand;
 mod merge;

@@ -1,10 +1,11 @@
 //! One entry of `providers`.
 
 use super::expand::{Unexpanded, expand, is_variable};
-use super::{MAX_PRICE_AGE_DAYS, date, string};
+use super::{MAX_PRICE_AGE_DAYS, string};
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Uri, header};
 use std::time::Duration;
+use types::calendar;
 use types::doc::{Fields, Key, Node, Reader};
 use types::matrix::{DataPolicy, Dialect, Provider, Quirks, Tier, Timeouts};
 
@@ -248,13 +249,14 @@ fn as_of(
     today: Option<(i32, u8, u8)>,
 ) -> Option<String> {
     let written = r.string(node, field)?;
-    let Some(then) = date::parse(&written) else {
+    let Some(then) = calendar::parse(&written) else {
         let d = r.error("207", node.span, format!("`{field}` is not a date"));
         d.expected = Some("a date as YYYY-MM-DD".to_owned());
         field.clone_into(&mut d.field);
         return None;
     };
-    let age = today.and_then(|(y, m, d)| date::days(y, m, d)).map_or(0, |now| now.saturating_sub(then));
+    let today = today.and_then(|(y, m, d)| calendar::days(i64::from(y), i64::from(m), i64::from(d)));
+    let age = today.map_or(0, |now| now.saturating_sub(then));
     if age > MAX_PRICE_AGE_DAYS && p.enabled {
         let d = r.warning("301", node.span, format!("the prices of `{}` are {age} days old", p.id));
         d.hint = Some(match &p.source {

@@ -1,5 +1,6 @@
 //! One counter: what was used within its window.
 
+use types::calendar::date;
 use types::limits::{Metric, Window};
 
 /// Parts of a sliding window. The oldest is counted whole, so that no stretch of the window's length ever holds
@@ -102,7 +103,7 @@ impl Counter {
             Window::Sliding(_) => 0,
             Window::Day => DAY_MS,
             Window::Month => {
-                let (_, _, day) = civil(now.unix_ms.div_euclid(DAY_MS));
+                let (_, _, day) = date(now.unix_ms.div_euclid(DAY_MS));
                 return day
                     .saturating_sub(1)
                     .saturating_mul(DAY_MS)
@@ -177,7 +178,7 @@ fn period(window: Window, unix_ms: i64) -> i64 {
     let day = unix_ms.div_euclid(DAY_MS);
     match window {
         Window::Month => {
-            let (year, month, _) = civil(day);
+            let (year, month, _) = date(day);
             year.saturating_mul(12).saturating_add(month)
         }
         _ => day,
@@ -189,28 +190,14 @@ fn end(window: Window, unix_ms: i64) -> i64 {
     let day = unix_ms.div_euclid(DAY_MS);
     match window {
         Window::Month => {
-            let (_, _, of_month) = civil(day);
+            let (_, _, of_month) = date(day);
             let first = day.saturating_sub(of_month.saturating_sub(1));
             // Day 32 of any month lies in the next one.
-            let (_, _, past) = civil(first.saturating_add(31));
+            let (_, _, past) = date(first.saturating_add(31));
             first.saturating_add(31).saturating_sub(past.saturating_sub(1)).saturating_mul(DAY_MS)
         }
         _ => day.saturating_add(1).saturating_mul(DAY_MS),
     }
-}
-
-/// Year, month 1..=12 and day 1..=31 of a day counted from 1970-01-01 (Hinnant, "chrono-compatible low-level date
-/// algorithms", `civil_from_days`).
-fn civil(days: i64) -> (i64, i64, i64) {
-    let z = days.saturating_add(719_468);
-    let era = z.div_euclid(146_097);
-    let doe = z.rem_euclid(146_097);
-    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
-    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
-    let mp = (5 * doy + 2) / 153;
-    let day = doy - (153 * mp + 2) / 5 + 1;
-    let month = if mp < 10 { mp + 3 } else { mp - 9 };
-    (yoe + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -25,11 +25,7 @@ pub(super) struct Args {
 pub(super) const USUAL: (u32, u32) = (2_000, 1_024);
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
-    let loaded = match super::load(global, out) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
-    let Some(bundle) = &loaded.bundle else { return Ok(GOOD) };
+    let Some(bundle) = &super::load(global, out) else { return Ok(super::FAILED) };
     let ((a, x), (b, y)) = (find(bundle, &args.a)?, find(bundle, &args.b)?);
     let found = difference((&a, &x), (&b, &y));
     let (before, after) = (bundle.bound(&a, USUAL.0, USUAL.1), bundle.bound(&b, USUAL.0, USUAL.1));

@@ -32,11 +32,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         let hint = types::diagnostic::suggestion(&args.format, DrawFormat::NAMES.iter().copied());
         Problem(format!("`{}` is no format; {hint}", args.format))
     })?;
-    let loaded = match super::load(global, out) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
-    let Some(bundle) = &loaded.bundle else { return Ok(GOOD) };
+    let Some(bundle) = &super::load(global, out) else { return Ok(super::FAILED) };
     let workflow = super::named(bundle, &args.name)?;
     let marks = match &args.run {
         None => Marks::new(),

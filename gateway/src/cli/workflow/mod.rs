@@ -13,7 +13,7 @@ mod test;
 
 use super::out::Out;
 use super::{FAILED, Global, Outcome, Problem};
-use crate::config::{self, Loaded, Simulated};
+use crate::config::{self, Simulated};
 use clap::Subcommand;
 use engine::Bound;
 use engine::workflows::Workflow;
@@ -111,14 +111,14 @@ pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
     })
 }
 
-/// The configuration, if it is good; else its problems have been told.
-fn load(global: &Global, out: &Out) -> Result<Loaded, u8> {
-    let loaded = config::load(&global.source(), &Global::environment(), Simulated::Also);
-    if loaded.bundle.is_some() {
-        return Ok(loaded);
+/// What the configuration says; `None` if it is not good, and its problems have been told.
+fn load(global: &Global, out: &Out) -> Option<engine::Bundle> {
+    let mut loaded = config::load(&global.source(), &Global::environment(), Simulated::Also);
+    let bundle = loaded.bundle.take();
+    if bundle.is_none() {
+        out.error(&format!("the configuration has errors:\n\n{}", loaded.report(Out::colour())));
     }
-    out.error(&format!("the configuration has errors:\n\n{}", loaded.report(Out::colour())));
-    Err(FAILED)
+    bundle
 }
 
 fn named(bundle: &engine::Bundle, name: &str) -> Result<Arc<Workflow>, Problem> {

@@ -28,11 +28,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn list(global: &Global, out: &Out) -> Outcome {
-    let loaded = match super::load(global, out) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
-    let Some(bundle) = &loaded.bundle else { return Ok(GOOD) };
+    let Some(bundle) = &super::load(global, out) else { return Ok(super::FAILED) };
     let all: Vec<_> = bundle.workflow_names().iter().filter_map(|n| bundle.workflow(n).cloned()).collect();
     if out.json {
         let row = |w: &engine::workflows::Workflow| json!({"name": w.name, "plan_hash": w.plan_hash, "description": w.description});
@@ -63,11 +59,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     if let Some(path) = &args.request {
         return routed(global, args, path, out).await;
     }
-    let loaded = match super::load(global, out) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
-    let Some(bundle) = &loaded.bundle else { return Ok(GOOD) };
+    let Some(bundle) = &super::load(global, out) else { return Ok(super::FAILED) };
     let w = super::named(bundle, &args.name)?;
     let bound = bundle.bound(&w, args.input_tokens, args.output_tokens);
     let nodes = w.outline();

@@ -130,11 +130,7 @@ async fn record(global: &Global, id: &str, to: Option<&Path>) -> Result<PathBuf,
 }
 
 fn play(global: &Global, args: &Args, out: &Out) -> Outcome {
-    let loaded = match super::load(global, out) {
-        Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
-    };
-    let Some(bundle) = &loaded.bundle else { return Ok(GOOD) };
+    let Some(bundle) = &super::load(global, out) else { return Ok(FAILED) };
     let (cases, problems) = cases(global, args)?;
     if !problems.is_empty() {
         out.error(&format!("{} problems in the tests:\n{}", problems.len(), problems.join("\n")));

@@ -327,7 +327,7 @@ fn instance(folder: &Path) -> io::Result<String> {
 
 fn timestamp() -> String {
     let ms = crate::clock::unix_ms();
-    let (year, month, day) = crate::clock::date(ms.div_euclid(86_400_000));
+    let (year, month, day) = types::calendar::date(ms.div_euclid(86_400_000));
     let of_day = ms.rem_euclid(86_400_000);
     let (h, m, s, ms) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60, of_day % 1_000);
     format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{ms:03}Z")

@@ -1,8 +1,8 @@
 //! The canonical request as a messages body.
 
 use super::super::{
-    Encoded, data_url, dropped, max_tokens, messages, response_format, temperature, to_body, tools, top_p,
-    unsayable,
+    Encoded, arguments, data_url, dropped, max_tokens, messages, response_format, temperature, to_body,
+    tools, top_p, unsayable,
 };
 use super::ANSWER_TOOL;
 use serde::Serialize;
@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::HashSet;
-use types::chat::{Content, Message, Part, PartKind, ResponseFormat, Role, ToolCall, ToolChoice};
+use types::chat::{Content, Message, Part, PartKind, ResponseFormat, Role, ToolChoice};
 use types::provider::{Call, Error};
 
 #[derive(Serialize)]
@@ -221,22 +221,9 @@ fn assistant<'a>(call: &'a Call, message: &'a Message) -> Result<Vec<Block<'a>>,
         blocks.push(Block::text(refusal));
     }
     for call in &message.tool_calls {
-        blocks.push(Block::ToolUse { id: &call.id, name: &call.name, input: input(call) });
+        blocks.push(Block::ToolUse { id: &call.id, name: &call.name, input: arguments(call) });
     }
     Ok(blocks)
-}
-
-/// Arguments as the object they must be here; text that is no object goes in as a member of one, so that
-/// the model sees what it wrote.
-fn input(call: &ToolCall) -> Cow<'_, RawValue> {
-    let text = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
-    match serde_json::from_str::<&RawValue>(text) {
-        Ok(raw) if raw.get().starts_with('{') => Cow::Borrowed(raw),
-        _ => Cow::Owned(
-            serde_json::value::to_raw_value(&json!({"arguments": call.arguments}))
-                .unwrap_or_else(|_| RawValue::NULL.to_owned()),
-        ),
-    }
 }
 
 fn contents<'a>(call: &Call, content: &'a Content) -> Result<Vec<Block<'a>>, Error> {

@@ -1,8 +1,8 @@
 //! The canonical request as a generateContent body.
 
 use super::super::{
-    Encoded, data_url, dropped, max_tokens, messages, response_format, temperature, to_body, tools, top_p,
-    unsayable,
+    Encoded, arguments, data_url, dropped, max_tokens, messages, response_format, temperature, to_body,
+    tools, top_p, unsayable,
 };
 use super::schema;
 use serde::Serialize;
@@ -232,21 +232,9 @@ fn conversation(call: &Call) -> Result<(Vec<Part<'_>>, Vec<Turn<'_>>), Error> {
 fn calls<'a>(call: &Call, tool_calls: &'a [ToolCall]) -> impl Iterator<Item = Part<'a>> + use<'a> {
     let sign = call.model.tags.iter().any(|t| t == SIGNATURES);
     tool_calls.iter().enumerate().map(move |(i, c)| Part::Call {
-        function_call: FunctionCall { name: &c.name, args: args(c) },
+        function_call: FunctionCall { name: &c.name, args: arguments(c) },
         thought_signature: (sign && i == 0).then_some(NO_SIGNATURE),
     })
-}
-
-/// Arguments as the object they must be here; text that is no object goes in as a member of one.
-fn args(call: &ToolCall) -> Cow<'_, RawValue> {
-    let text = if call.arguments.trim().is_empty() { "{}" } else { call.arguments.as_str() };
-    match serde_json::from_str::<&RawValue>(text) {
-        Ok(raw) if raw.get().starts_with('{') => Cow::Borrowed(raw),
-        _ => Cow::Owned(
-            serde_json::value::to_raw_value(&json!({"arguments": call.arguments}))
-                .unwrap_or_else(|_| RawValue::NULL.to_owned()),
-        ),
-    }
 }
 
 /// The result of a tool under the name of the tool that was called.
