@@ -132,11 +132,20 @@ pub struct Error {
     pub findings: Vec<Finding>,
     /// The decision, when the request asked for it (`explain`).
     pub explain: Option<Value>,
+    /// The request under which all of this is on record; `None` = it was refused before anything was decided.
+    pub request_id: Option<String>,
 }
 
 impl From<Kind> for Error {
     fn from(kind: Kind) -> Self {
-        Error { kind, attempts: Vec::new(), retry_after: None, findings: Vec::new(), explain: None }
+        Error {
+            kind,
+            attempts: Vec::new(),
+            retry_after: None,
+            findings: Vec::new(),
+            explain: None,
+            request_id: None,
+        }
     }
 }
 

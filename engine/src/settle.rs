@@ -105,6 +105,7 @@ impl Tree {
         let record = self.record(status, Some(error.code().to_owned()));
         let Some(record) = record else { return error };
         error.attempts = record.run.calls().filter_map(attempt).collect();
+        error.request_id = Some(self.admission.request_id.clone());
         if self.explain {
             error.explain = serde_json::to_value(&record).ok();
         }

@@ -553,7 +553,7 @@ async fn runs(
 async fn open_plane(folder: Option<&Path>, environment: &Environment) -> Result<Plane, Error> {
     let store: Arc<dyn ControlStore> = match folder {
         None => Arc::new(ControlMemory::default()),
-        Some(folder) => Arc::new(opened(folder, |path| Control::open(path)).await?),
+        Some(folder) => Arc::new(opened(folder, Control::open).await?),
     };
     let master = environment.get(MASTER_KEY);
     Plane::open(Opening { store, data: folder, master }).await.map_err(Error::Control)

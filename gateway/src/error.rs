@@ -3,6 +3,7 @@
 //! Everything that can go wrong on the way of a request becomes a [`Failure`] here, and only here does a
 //! failure become a status, a body and the headers by which clients decide whether to try again.
 
+use crate::openai::headers::DECISION;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -35,6 +36,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Attempts, findings, explanation; empty = none.
     pub metadata: Map<String, Value>,
+    /// The record that tells why; `None` = there is none.
+    pub decision: Option<String>,
     /// The connection must not be used again.
     pub close: bool,
 }
@@ -54,6 +57,7 @@ impl Failure {
             retry: false,
             retry_after: None,
             metadata: Map::new(),
+            decision: None,
             close: false,
         }
     }
@@ -122,6 +126,9 @@ impl Failure {
                 headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
             }
         }
+        if let Some(Ok(id)) = self.decision.as_deref().map(HeaderValue::from_str) {
+            headers.insert(DECISION, id);
+        }
         if self.close {
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -164,6 +171,7 @@ impl From<types::chat::Error> for Failure {
 impl From<engine::Error> for Failure {
     fn from(e: engine::Error) -> Self {
         let mut f = Failure::new(status(&e.kind), e.code(), e.public_message());
+        f.decision.clone_from(&e.request_id);
         f.retry = e.retryable();
         f.retry_after = e.retry_after.or_else(|| wait(&e.kind));
         f.close = matches!(e.kind, engine::Kind::ShuttingDown);

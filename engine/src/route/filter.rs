@@ -332,22 +332,25 @@ pub(crate) fn unavailable(matrix: &Matrix, availability: &[Availability]) -> Arc
     Arc::new(by_reason.into_iter().map(line).collect())
 }
 
-/// The error when every model fell to a filter: how many each reason took, and what it was where it took one.
+/// The error when every model fell to a filter: how many each reason took, and what it was where it was the same
+/// for all of them.
 pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
+    // How many, and what is told of all of them alike.
     let mut counts: BTreeMap<String, (usize, Option<&str>)> = BTreeMap::new();
     for e in decision.excluded.iter() {
         let key = match &e.rule {
             Some(rule) => format!("rule {rule}"),
             None => e.reason.to_string(),
         };
-        let (n, detail) = counts.entry(key).or_default();
+        let own = e.detail.as_deref().filter(|_| e.rule.is_none());
+        let (n, detail) = counts.entry(key).or_insert((0, own));
         *n = n.saturating_add(1);
-        *detail = e.detail.as_deref().filter(|_| e.rule.is_none());
+        *detail = detail.filter(|d| own == Some(*d));
     }
     let not_ready = inputs.availability.iter().filter(|a| **a != Availability::Ready).count();
     let told = |(reason, (n, detail)): (String, (usize, Option<&str>))| match detail {
-        Some(detail) if n == 1 => format!("1 by {reason} ({detail})"),
-        _ => format!("{n} by {reason}"),
+        Some(detail) => format!("{n} by {reason} ({detail})"),
+        None => format!("{n} by {reason}"),
     };
     let mut parts: Vec<String> = counts.into_iter().map(told).collect();
     if not_ready > 0 {

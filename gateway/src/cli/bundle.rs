@@ -2,7 +2,7 @@
 
 use super::control::{Client, Where};
 use super::fetch::Answered;
-use super::out::Out;
+use super::out::{Out, moment_of};
 use super::{FAILED, GOOD, Global, Outcome, Problem};
 use crate::config::{Source, report};
 use clap::Subcommand;
@@ -114,10 +114,8 @@ fn rows<'a>(of: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     of.get(name).and_then(Value::as_array).into_iter().flatten()
 }
 
-/// A moment as people write it, in UTC.
 fn moment(of: &Value, name: &str) -> String {
-    let at = of.get(name).and_then(Value::as_i64).and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    at.map(|t| t.strftime("%F %T").to_string()).unwrap_or_default()
+    of.get(name).and_then(moment_of).unwrap_or_default()
 }
 
 fn list(said: &Value, out: &Out) {

@@ -5,7 +5,7 @@
 
 use super::explain::folder;
 use super::fetch::{self, Answered};
-use super::out::Out;
+use super::out::{Out, moment_of};
 use super::{FAILED, GOOD, Global, Outcome, Problem};
 use crate::admin::ROOT;
 use crate::app::ADMIN_FILE;
@@ -521,22 +521,29 @@ pub(super) fn show(out: &Out, said: &Value, columns: &[&str]) {
         return;
     }
     let Some(rows) = said.get("data").and_then(Value::as_array) else {
-        let mut table = out.table(&["", ""]);
+        let mut table = out.table(&["field", "value"]);
         for (name, value) in said.as_object().into_iter().flatten().filter(|(n, _)| *n != "key") {
-            table.add_row([name.clone(), cell(name, value)]);
+            table.add_row([heading(name), cell(name, value)]);
         }
         out.line(&table.to_string());
         return;
     };
-    let mut table = out.table(columns);
+    let headings: Vec<String> = columns.iter().map(|c| heading(c)).collect();
+    let mut table = out.table(&headings.iter().map(String::as_str).collect::<Vec<_>>());
     for row in rows {
         table.add_row(columns.iter().map(|c| row.get(*c).map_or_else(String::new, |v| cell(c, v))));
     }
     out.line(&table.to_string());
 }
 
+/// A field's name above its values: moments are shown as dates.
+fn heading(name: &str) -> String {
+    name.strip_suffix("_ms").map_or_else(|| name.to_owned(), |n| format!("{n} (UTC)"))
+}
+
 fn cell(name: &str, value: &Value) -> String {
     match value {
+        Value::Number(_) if name.ends_with("_ms") => moment_of(value).unwrap_or_default(),
         Value::Null => String::new(),
         Value::String(s) => s.clone(),
         Value::Array(list) if name == "limits" => list.iter().map(quota).collect::<Vec<_>>().join("\n"),
@@ -587,5 +594,13 @@ mod tests {
             assert_eq!(limit(text).ok(), want, "{text}");
         }
         assert_eq!(quota(&limit("10 usd per day").unwrap()), "10 usd per day");
+    }
+
+    #[test]
+    fn moments_are_dates() {
+        let at = json!(1_795_309_003_613_i64);
+        assert_eq!(cell("created_ms", &at), "2026-11-22 00:56:43");
+        assert_eq!((heading("created_ms"), heading("id")), ("created (UTC)".to_owned(), "id".to_owned()));
+        assert_eq!(cell("version", &json!(1)), "1");
     }
 }

@@ -58,17 +58,27 @@ async fn ask(address: &str, id: &str, token: Option<&str>) -> Result<Result<Stor
 async fn find(global: &Global, id: &str) -> Result<Stored, Problem> {
     let folder = folder(global);
     let mut tried = Vec::new();
+    let mut of_folder = false;
     for address in addresses(global, &folder) {
         match ask(&address, id, token(&folder).as_deref()).await {
             Ok(Ok(stored)) => return Ok(stored),
-            Ok(Err(_)) => tried.push(format!("the server at {address} has no such request")),
+            Ok(Err(_)) => {
+                of_folder |= noted(&folder).as_ref() == Some(&address);
+                tried.push(format!(
+                    "the server at {address} has no such request; one that it refused before deciding \
+                     anything (a wrong body or key, a limit at the door) leaves no record"
+                ));
+            }
             Err(Problem(why)) => tried.push(why),
         }
     }
-    match read(&folder, id).await {
-        Ok(Some(stored)) => return Ok(stored),
-        Ok(None) => tried.push(format!("{} has no such request", folder.display())),
-        Err(why) => tried.push(format!("{}: {why}", folder.display())),
+    // A server that uses the folder has told all there is in it.
+    if !of_folder {
+        match read(&folder, id).await {
+            Ok(Some(stored)) => return Ok(stored),
+            Ok(None) => tried.push(format!("{} has no such request", folder.display())),
+            Err(why) => tried.push(format!("{}: {why}", folder.display())),
+        }
     }
     Err(Problem(format!(
         "`{id}` was not found:\n  {}\nname the server with --url http://HOST:PORT, or its data folder with --data DIR",
@@ -90,11 +100,15 @@ pub(super) fn folder(global: &Global) -> PathBuf {
 
 /// Where a server may be found: the one that uses the folder, then the one of the flags.
 pub(super) fn addresses(global: &Global, folder: &Path) -> Vec<String> {
-    let noted = std::fs::read_to_string(folder.join(ADDRESS_FILE)).ok().map(|t| t.trim().to_owned());
     let flag = global.listen.clone().unwrap_or_else(|| app::DEFAULT_LISTEN.to_owned());
-    let mut list: Vec<String> = noted.into_iter().chain(std::iter::once(flag)).collect();
+    let mut list: Vec<String> = noted(folder).into_iter().chain(std::iter::once(flag)).collect();
     list.dedup();
     list
+}
+
+/// The address of the server that uses a folder, or did.
+fn noted(folder: &Path) -> Option<String> {
+    std::fs::read_to_string(folder.join(ADDRESS_FILE)).ok().map(|t| t.trim().to_owned())
 }
 
 /// The token by which the server that uses a folder knows its own user.

@@ -16,6 +16,12 @@ pub(super) struct Out {
     pub(super) terminal: bool,
 }
 
+/// A moment, given as Unix milliseconds, as people write it: in UTC.
+pub(super) fn moment_of(ms: &serde_json::Value) -> Option<String> {
+    let at = jiff::Timestamp::from_millisecond(ms.as_i64()?).ok()?;
+    Some(at.strftime("%F %T").to_string())
+}
+
 impl Out {
     pub(super) fn new(json: bool) -> Self {
         Out { json, terminal: io::stdout().is_terminal() }

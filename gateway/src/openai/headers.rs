@@ -4,7 +4,8 @@ use engine::{Head, Tail};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use types::limits::{Metric, Standing};
 
-const DECISION: HeaderName = HeaderName::from_static("x-turnout-decision");
+/// The identifier of the record that tells how the answer, or the refusal, came about.
+pub(crate) const DECISION: HeaderName = HeaderName::from_static("x-turnout-decision");
 const MODEL: HeaderName = HeaderName::from_static("x-turnout-model");
 const WORKFLOW: HeaderName = HeaderName::from_static("x-turnout-workflow");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-turnout-overhead-ms");

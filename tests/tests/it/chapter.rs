@@ -1,31 +1,30 @@
-//! The chapter on policies tells the truth: every file it shows is loaded, checked and tested, every command run.
+//! The chapters on policies and on tenants tell the truth: files that they show are loaded, checked and tested, commands
+//! run.
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use tests::admin::send;
 use tests::folder::Folder;
-use tests::house::cli;
+use tests::house::{House, Model, Plan, cli};
+use tests::vendor::{Dialect, Reply, Vendor};
 
 /// A block of the page, by the comment above it.
 struct Block {
-    /// `file: path` or `run: folder`.
+    /// `file: path` or `run: folder`; empty = an example that nobody runs.
     says: String,
     text: String,
 }
 
-/// Every block with its comment; one without is an example that nobody runs.
+/// Every block with its comment.
 fn blocks(page: &str) -> Vec<Block> {
     let mut found = Vec::new();
-    let mut lines = page.lines().enumerate();
+    let mut lines = page.lines();
     let mut before = "";
-    while let Some((number, line)) = lines.next() {
+    while let Some(line) = lines.next() {
         if line.starts_with("```") {
-            let says = before.strip_prefix("<!-- ").and_then(|c| c.strip_suffix(" -->"));
-            let says = says.unwrap_or_else(|| panic!("line {}: a block that no test runs", number + 1));
-            let text = lines
-                .by_ref()
-                .map(|(_, l)| l)
-                .take_while(|l| *l != "```")
-                .fold(String::new(), |all, l| all + l + "\n");
+            let says = before.strip_prefix("<!-- ").and_then(|c| c.strip_suffix(" -->")).unwrap_or_default();
+            let text =
+                lines.by_ref().take_while(|l| *l != "```").fold(String::new(), |all, l| all + l + "\n");
             found.push(Block { says: says.to_owned(), text });
         }
         before = line;
@@ -45,7 +44,7 @@ async fn every_example_of_the_chapter_on_policies_does_what_it_says() {
             folders.entry(folder.to_owned()).or_default().write(name, &text);
             continue;
         }
-        let of = says.strip_prefix("run: ").unwrap_or_else(|| panic!("{says}"));
+        let of = says.strip_prefix("run: ").unwrap_or_else(|| panic!("no test runs this block: {text}"));
         let (folder, fails) = of.split_once(", fails: ").map_or((of, None), |(f, e)| (f, Some(e)));
         let folder = &folders[folder];
         for line in text.lines() {
@@ -72,4 +71,78 @@ async fn every_example_of_the_chapter_on_policies_does_what_it_says() {
         }
     }
     assert!(run > 10, "the page shows commands");
+}
+
+/// The words of a command, as a shell takes them: quoted ones whole, a comment not at all.
+fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    for (i, part) in line.split('"').enumerate() {
+        if i % 2 == 1 {
+            words.push(part.to_owned());
+            continue;
+        }
+        let (part, comment) = part.split_once(" #").map_or((part, false), |(p, _)| (p, true));
+        words.extend(part.split_whitespace().map(str::to_owned));
+        if comment {
+            break;
+        }
+    }
+    words
+}
+
+/// Runs the commands of a block against a server; gives what they said.
+async fn run(house: &House, block: &str) -> String {
+    let mut all = String::new();
+    for line in block.lines() {
+        let words = words(line);
+        assert_eq!(words[0], "turnout", "{line}");
+        let args: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+        let output = house.cli(&args).await;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{line}\n{said}{}", String::from_utf8_lossy(&output.stderr));
+        all += &said;
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_minutes_lead_from_nothing_to_a_refused_request_that_explains_itself() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/control.md");
+    let blocks = blocks(&std::fs::read_to_string(path).unwrap());
+    let files: BTreeMap<&str, &str> =
+        blocks.iter().filter_map(|b| Some((b.says.strip_prefix("file: ten/")?, b.text.as_str()))).collect();
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let plan = Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one"));
+    let plan = plan.rules(files["routing_rules.yaml"]);
+    let plan = plan.file("policies/tests/secrets.yaml", files["policies/tests/secrets.yaml"]);
+    let house = plan.start().await;
+    let mut said = String::new();
+    for block in blocks.iter().filter(|b| b.says == "run: ten") {
+        said += &run(&house, &block.text).await;
+    }
+    assert!(said.contains("2 passed, 0 failed"), "{said}");
+    let keys: Vec<&str> = said.lines().filter(|l| l.starts_with("sk-to-")).collect();
+    let [web, notebook] = keys[..] else { panic!("{said}") };
+    let chat = "/v1/chat/completions";
+    let ask = serde_json::json!({"model": "auto", "messages": [{"role": "user", "content": "Why is the sky blue?"}]});
+    assert_eq!(house.client().chat(&ask).await.error(401)["code"], "missing_api_key");
+    assert_eq!(send(house.client(), web, chat, &ask).await.status, 200);
+    assert_eq!(send(house.client(), notebook, chat, &ask).await.status, 200);
+    let limited = send(house.client(), notebook, chat, &ask).await;
+    assert_eq!(limited.error(429)["code"], "rate_limit_exceeded");
+    assert_eq!(limited.header("x-turnout-decision"), None, "nothing was decided");
+
+    let secret = serde_json::from_str(files["secret.json"]).unwrap();
+    let refused = send(house.client(), web, chat, &secret).await;
+    assert_eq!(refused.error(403)["code"], "secret_in_prompt");
+    let id = refused.header("x-turnout-decision").expect("a refusal names its record").to_owned();
+    let explained = run(&house, &format!("turnout explain {id}")).await;
+    assert!(explained.contains("denied by no_secrets"), "{explained}");
+    assert!(run(&house, "turnout audit list").await.contains(&id), "{said}");
+
+    // Nothing is said of a folder that the server itself has looked through.
+    let unknown = house.cli(&["explain", "req_nobody"]).await;
+    let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(!unknown.status.success() && told.contains("has no such request"), "{told}");
+    assert!(!told.contains("in use"), "{told}");
 }

@@ -192,4 +192,22 @@ mod tests {
             assert!(slot(&mut Server::default(), key).is_some(), "{key}");
         }
     }
+
+    /// As `group.name`, or below its group in an example.
+    #[test]
+    fn every_key_is_told_of_in_the_chapter_on_configuration() {
+        let page = include_str!("../../../../docs/configuration.md");
+        let below = |group: &str, name: &str| {
+            let group = format!("\n{group}:");
+            let mut examples = page.split(group.as_str()).skip(1);
+            examples.any(|e| e.split("```").next().is_some_and(|e| e.contains(&format!("{name}:"))))
+        };
+        for key in KEYS {
+            let told = match key.split_once('.') {
+                Some((group, name)) => below(group, name),
+                None => page.contains(&format!("\n{key}:")),
+            };
+            assert!(told || page.contains(&format!("`{key}`")), "{key}");
+        }
+    }
 }

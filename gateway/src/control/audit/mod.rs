@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use verify::Chain;
 
 /// Name of the chain.
@@ -73,6 +74,10 @@ impl Audit {
     /// # Errors
     /// The folder cannot be used; or the trail is broken: it is not continued as if it were not.
     pub(crate) fn open(data: &Path, boot: String) -> io::Result<Audit> {
+        Audit::open_sealing_after(data, boot, SEAL_AFTER)
+    }
+
+    fn open_sealing_after(data: &Path, boot: String, seal_after: Duration) -> io::Result<Audit> {
         let folder = data.join(FOLDER);
         std::fs::create_dir_all(&folder)?;
         let key = signing_key(&folder)?;
@@ -94,7 +99,8 @@ impl Audit {
         writer.seal()?;
         let lost = writer.lost.clone();
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
-        let thread = thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(&queue))?;
+        let thread =
+            thread::Builder::new().name("audit".to_owned()).spawn(move || writer.run(&queue, seal_after))?;
         Ok(Audit { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), lost })
     }
 
@@ -144,9 +150,13 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, queue: &mpsc::Receiver<Job>) {
+    fn run(mut self, queue: &mpsc::Receiver<Job>, seal_after: Duration) {
+        // When the first line without a seal gets one, however many follow it.
+        let mut due: Option<Instant> = None;
         loop {
-            match queue.recv_timeout(SEAL_AFTER) {
+            let wait = due.map_or(seal_after, |d| d.saturating_duration_since(Instant::now()));
+            let received = queue.recv_timeout(wait);
+            match received {
                 Ok(job) => {
                     let mut waiting: Vec<_> = self.take(job).into_iter().collect();
                     while let Ok(job) = queue.try_recv() {
@@ -154,12 +164,21 @@ impl Writer {
                     }
                     self.commit(waiting);
                 }
-                Err(RecvTimeoutError::Timeout) => self.report(Self::seal),
+                Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
                     self.report(Self::seal);
                     return;
                 }
             }
+            if due.is_some_and(|d| Instant::now() >= d) {
+                self.report(Self::seal);
+                // One that failed is tried again when as much time has passed once more.
+                due = None;
+            }
+            due = match self.chain.unsealed {
+                0 => None,
+                _ => due.or_else(|| Some(Instant::now() + seal_after)),
+            };
         }
     }
 
@@ -451,6 +470,21 @@ mod tests {
         assert!(Audit::open(dir.path(), "b".into()).is_ok());
         std::fs::write(&path, text.replace("k1", "k9")).unwrap();
         assert!(Audit::open(dir.path(), "b".into()).is_err(), "a broken trail is not continued");
+    }
+
+    #[tokio::test]
+    async fn lines_that_keep_coming_do_not_put_the_seal_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let audit = Audit::open_sealing_after(dir.path(), "b".into(), Duration::from_secs(1)).unwrap();
+        let folder = dir.path().join(FOLDER);
+        for i in 0.. {
+            assert!(i < SEAL_LINES - 100, "no seal although its time has come");
+            audit.record(event(i)).await.unwrap();
+            if verify_folder(&folder, None).is_ok_and(|r| r.seals > 0) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     #[tokio::test]
