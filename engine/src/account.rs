@@ -58,6 +58,7 @@ pub(crate) fn account(about: &About, who: &Who, decision: &Decision, run: &Run, 
         tags,
         images: about.images,
         calls: billed(run),
+        late: Vec::new(),
         reference: about.reference.as_ref().map(|(model, price)| ReferenceCost {
             model: model.clone(),
             cost_usd: answered(run, status).map_or(Usd::ZERO, |usage| price.cost(&usage)),
@@ -66,7 +67,7 @@ pub(crate) fn account(about: &About, who: &Who, decision: &Decision, run: &Run, 
 }
 
 /// What each model was paid for.
-fn billed(run: &Run) -> Vec<Billed> {
+pub(crate) fn billed(run: &Run) -> Vec<Billed> {
     let mut all: Vec<Billed> = Vec::new();
     for c in run.calls() {
         let one = Billed {

@@ -45,6 +45,7 @@ pub(crate) fn ceilings(d: &Directives) -> Ceilings {
         retry: further.and_then(|f| f.retry.as_ref()).map(|r| r.value),
         escalate: further.and_then(|f| f.escalate.as_ref()).and_then(models),
         assumed: assumed(d),
+        limits: further.map(|f| f.limits.as_slice().into()).unwrap_or_default(),
     }
 }
 

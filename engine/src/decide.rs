@@ -35,6 +35,8 @@ pub(crate) struct Decided {
     pub(crate) decision: types::Decision,
     /// What is to run, or why nothing is.
     pub(crate) routed: Result<route::Chosen, Error>,
+    /// Most that the request may cost by what it, policies and the workflow say, whatever budgets leave of it.
+    pub(crate) ceiling: Option<Usd>,
     /// To be decided once more when the request has ended, under a configuration that is tried.
     pub(crate) shadow: Option<Box<Note>>,
     /// What policies demand of the answer and the record; `None` = nothing.
@@ -230,7 +232,21 @@ pub(crate) async fn consider(
         Err(e) => (e.0, Err(e.1)),
     };
     let seed = moment.seed;
-    Decided { request, profile, features, scope, directives, seed, decision, routed, shadow, demands, agreed }
+    let ceiling = routed.as_ref().ok().and_then(|(_, _, cap)| *cap);
+    Decided {
+        request,
+        profile,
+        features,
+        scope,
+        directives,
+        seed,
+        decision,
+        routed,
+        ceiling,
+        shadow,
+        demands,
+        agreed,
+    }
 }
 
 /// Reserves what a choice may use, on the limits of the key and its tenant, and on those of policies; lowers the

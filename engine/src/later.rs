@@ -2,6 +2,7 @@
 //! left out first when there is much to do.
 
 use crate::Inner;
+use crate::account::billed;
 use crate::admit::Gate;
 use crate::answer::Admission;
 use crate::calls::Calls;
@@ -12,14 +13,11 @@ use crate::who::Who;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use std::time::Duration;
 use types::limits::LimitStore;
-use types::outcome::Feedback;
-use types::store::{self, OutcomeStore, Record};
+use types::outcome::{Feedback, Late};
+use types::store::{OutcomeStore, Record};
 use workflows::Later;
 
-/// Looks for the record of a request, one each second.
-const LOOKS: u32 = 60;
 /// Requests whose work after the response may be under way at the same time; of more, the newest is left undone.
 const MOST: usize = 64;
 
@@ -121,7 +119,8 @@ impl Afterwards {
     }
 
     /// Does what remains of a run. What judges say of the answer goes on record as a word on it; what their calls
-    /// cost counts against the budgets of whoever asked, and is told, since the record of the request is closed.
+    /// cost counts against the budgets of whoever asked, and goes on record as a line of its own, since the record of
+    /// the request is closed.
     async fn finish(self, later: Later, calls: Arc<Calls>, _place: Place) {
         let held = match self.pay(&calls).await {
             Ok(held) => held,
@@ -138,7 +137,11 @@ impl Afterwards {
         }
         self.work.done.fetch_add(1, Relaxed);
         let (cost, _) = run.cost();
-        let nodes: Vec<String> = run.steps.iter().map(|s| format!("{}:{}", s.node, s.outcome)).collect();
+        let told = |s: &types::run::Step| match &s.note {
+            Some(note) => format!("{}:{} ({note})", s.node, s.outcome),
+            None => format!("{}:{}", s.node, s.outcome),
+        };
+        let nodes: Vec<String> = run.steps.iter().map(told).collect();
         tracing::info!(
             request_id = self.request_id,
             cost_usd = cost.dollars(),
@@ -146,50 +149,33 @@ impl Afterwards {
             ?nodes,
             "after the response"
         );
+        let late = Late { request_id: self.request_id.clone(), calls: billed(&run) };
+        if !late.calls.is_empty() {
+            self.write(&Record::Late(late));
+        }
         let Some(score) = run.judge else { return };
         let source = format!("judge:{}", run.workflow);
-        self.note(Feedback {
-            request_id: self.request_id.clone(),
-            ts_ms: unix_ms(),
-            score,
-            reason: None,
-            source,
-        })
-        .await;
+        let (request_id, ts_ms) = (self.request_id.clone(), unix_ms());
+        self.write(&Record::Feedback(Feedback { request_id, ts_ms, score, reason: None, source }));
     }
 
-    /// Reserves what the calls may cost with the limits of key and tenant.
+    /// Reserves what the calls may cost with the limits of key, tenant and policies.
     async fn pay(&self, calls: &Calls) -> Result<Option<Held>, Error> {
         let names = calls.candidates.names(&calls.reach.matrix);
-        let (worst, tags) = (calls.worst_after(), &calls.request.options.tags);
+        let (worst, of) = (calls.worst_after(), (&*calls.request, &*calls.ceilings.limits));
         let limits = self.limits.as_ref();
-        let (held, allowed) = Held::afterwards(limits, &self.who, worst, &names, tags, unix_ms()).await?;
+        let (held, allowed) = Held::afterwards(limits, &self.who, worst, &names, of, unix_ms()).await?;
         calls.after.grant(allowed);
         Ok(held)
     }
 
-    async fn note(&self, word: Feedback) {
-        let request_id = &*self.request_id;
-        let recorded = match known(&*self.store, request_id).await {
-            Ok(true) => self.store.append(&Record::Feedback(word)).map(|_| ()),
-            Ok(false) => Err(store::Error::Corrupt("the request is not on record".to_owned())),
-            Err(e) => Err(e),
-        };
-        if let Err(e) = recorded {
-            tracing::error!(request_id, error = %e, "a judge's word is not recorded");
+    /// Writes a line of the log; one that comes before its request waits there for it.
+    fn write(&self, record: &Record) {
+        if let Err(e) = self.store.append(record) {
+            let request_id = &*self.request_id;
+            tracing::error!(request_id, error = %e, "what was done after the response is not recorded");
         }
     }
-}
-
-/// Whether the request is on record. It is as soon as its client has taken the last of the answer.
-async fn known(store: &dyn OutcomeStore, request_id: &str) -> Result<bool, store::Error> {
-    for _ in 0..LOOKS {
-        if store.request(request_id).await?.is_some() {
-            return Ok(true);
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-    Ok(false)
 }
 
 #[cfg(test)]

@@ -113,9 +113,10 @@ impl Ledger {
         (b.spent, u32::try_from(b.calls.len()).unwrap_or(u32::MAX))
     }
 
-    /// Allows the tree no more money than this from now on.
+    /// Allows the tree no more money than this from now on, and no more than before.
     pub(crate) fn grant(&self, usd: Option<Usd>) {
-        self.lock().limits.usd = usd;
+        let mut b = self.lock();
+        b.limits.usd = [b.limits.usd, usd].into_iter().flatten().min();
     }
 
     /// Money that nobody has reserved, under `cap` and what the tree was granted; `None` = as much as it likes.

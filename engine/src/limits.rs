@@ -26,6 +26,56 @@ struct Part {
     model: Option<String>,
 }
 
+/// Limits on which something is to be taken together.
+struct Wanted {
+    limits: Arc<[Limit]>,
+    /// See [`Part::model`].
+    model: Option<String>,
+    /// Requests, and places among those in work.
+    requests: u64,
+}
+
+impl Wanted {
+    /// The limits of a key and its tenant on money and tokens. `requests` are counted where only some requests fall
+    /// under a limit: before the candidates were known nobody could.
+    fn of(
+        who: &Who,
+        candidates: &[Arc<str>],
+        labels: &BTreeMap<String, String>,
+        requests: u64,
+    ) -> Vec<Wanted> {
+        let spent = |l: &&Limit| matches!(l.metric, Metric::Usd | Metric::Tokens);
+        let general = who.principal.limits.iter().filter(spent).cloned().collect();
+        let mut wanted = vec![Wanted { limits: general, model: None, requests: 0 }];
+        let partial =
+            who.principal.partial.iter().filter(|(q, _)| applies(q, candidates, labels, who.labels()));
+        wanted.extend(partial.map(|(quota, limit)| Wanted {
+            limits: Arc::from([limit.clone()]),
+            model: quota.model.clone(),
+            requests,
+        }));
+        wanted
+    }
+
+    /// The limit of a policy, for a request whose first candidate is `model`.
+    fn by(
+        rule: &Set<LimitRule>,
+        who: &Who,
+        request: &ChatRequest,
+        model: &str,
+        requests: u64,
+    ) -> Result<Wanted, Error> {
+        let LimitRule { per, metric, amount, window } = &rule.value;
+        let name = format!("rule:{}:{}", rule.rule, holder(per, who, request, model));
+        let limit = Limit::rate(&name, *metric, *amount, *window).ok_or_else(|| {
+            let why = format!("the limit of the rule `{}` can never admit anything", rule.rule);
+            Error::from(Kind::PolicyEvaluation(why))
+        })?;
+        let only = matches!(per, Per::Model).then(|| model.to_owned());
+        Ok(Wanted { limits: Arc::from([limit]), model: only, requests })
+    }
+}
+
 /// Below so many tokens an answer is none.
 pub(crate) const SHORTEST: u32 = 64;
 /// Output of an answer whose length nobody limits, for limits on tokens.
@@ -60,8 +110,8 @@ impl Held {
         Ok(Some(held))
     }
 
-    /// Takes what the calls after a response may use, on every limit that counts money or tokens. Gives what is held
-    /// (`None` where nothing is limited), and what may be spent.
+    /// Takes what the calls after a response may use, on every limit that counts money or tokens, those of policies
+    /// included. Gives what is held (`None` where nothing is limited), and what may be spent.
     ///
     /// # Errors
     /// The limit that is reached.
@@ -70,13 +120,32 @@ impl Held {
         who: &Who,
         worst: Worst,
         candidates: &[Arc<str>],
-        labels: &BTreeMap<String, String>,
+        (request, rules): (&ChatRequest, &[Set<LimitRule>]),
         unix_ms: i64,
     ) -> Result<(Option<Held>, Option<Usd>), Error> {
-        let Some(store) = store.filter(|_| who.limited) else { return Ok((None, None)) };
-        let mut held = Held { store: store.clone(), parts: Vec::new() };
-        let allowed = held.reserve(who, worst, candidates, labels, unix_ms).await?;
-        Ok((Some(held), allowed))
+        let counts = |r: &&Set<LimitRule>| matches!(r.value.metric, Metric::Usd | Metric::Tokens);
+        let rules: Vec<&Set<LimitRule>> = rules.iter().filter(counts).collect();
+        if !who.limited && rules.is_empty() {
+            return Ok((None, None));
+        }
+        let store = match store {
+            Some(store) => store.clone(),
+            None if rules.is_empty() => return Ok((None, None)),
+            None => return Err(Kind::LimitsAway.into()),
+        };
+        let mut wanted = Wanted::of(who, candidates, &request.options.tags, 0);
+        let mut money = who.budgeted;
+        for rule in rules {
+            money |= rule.value.metric == Metric::Usd;
+            // Which of its models a judge will be is not known yet.
+            let models = if matches!(rule.value.per, Per::Model) { candidates } else { &[Arc::from("")] };
+            for model in models {
+                wanted.push(Wanted::by(rule, who, request, model, 0)?);
+            }
+        }
+        let mut held = Held { store, parts: Vec::new() };
+        let usd = held.take_all(who, &wanted, worst, unix_ms).await?;
+        Ok((Some(held), money.then_some(usd)))
     }
 
     /// Takes the money and tokens that the tree may use, on every limit that one of its candidates falls under;
@@ -92,38 +161,7 @@ impl Held {
         labels: &BTreeMap<String, String>,
         unix_ms: i64,
     ) -> Result<Option<Usd>, Error> {
-        let spent = |l: &&Limit| matches!(l.metric, Metric::Usd | Metric::Tokens);
-        let general: Arc<[Limit]> = who.principal.limits.iter().filter(spent).cloned().collect();
-        let mut wanted: Vec<(Arc<[Limit]>, Option<String>, u64)> = vec![(general, None, 0)];
-        for (quota, limit) in &who.principal.partial {
-            if applies(quota, candidates, labels, who.labels()) {
-                // Requests and places under such a limit are taken here: before, nobody knew the candidates.
-                wanted.push((Arc::from([limit.clone()]), quota.model.clone(), 1));
-            }
-        }
-        let mut usd = worst.usd;
-        let before = self.parts.len();
-        let mut tries = 0;
-        let mut i = 0;
-        while let Some((limits, model, one)) = wanted.get(i) {
-            let amount = Amount { requests: *one, concurrency: *one, tokens: worst.tokens, usd: nanos(usd) };
-            match self.take(who, limits.clone(), model.clone(), amount, unix_ms).await {
-                Ok(()) => i = i.saturating_add(1),
-                Err(Refused::Reached { limit, left, .. })
-                    if limit.metric == Metric::Usd && left >= nanos(worst.least) && left > 0 && tries < 8 =>
-                {
-                    // Less is left than the tree might use: it gets what is left, on every limit alike.
-                    usd = Usd::from_nanos(i64::try_from(left).unwrap_or(i64::MAX));
-                    self.give_back(before);
-                    i = 0;
-                    tries += 1;
-                }
-                Err(refused) => {
-                    self.give_back(before);
-                    return Err(refusal(refused));
-                }
-            }
-        }
+        let usd = self.take_all(who, &Wanted::of(who, candidates, labels, 1), worst, unix_ms).await?;
         Ok(who.budgeted.then_some(usd))
     }
 
@@ -143,21 +181,45 @@ impl Held {
     ) -> Result<Option<Usd>, Error> {
         let Some(store) = store else { return Err(Kind::LimitsAway.into()) };
         let own = held.get_or_insert_with(|| Held { store: store.clone(), parts: Vec::new() });
-        let amount = Amount { requests: 1, concurrency: 1, tokens: worst.tokens, usd: nanos(worst.usd) };
-        let mut money = false;
-        for rule in rules {
-            let LimitRule { per, metric, amount: most, window } = &rule.value;
-            let value = holder(per, who, request, model);
-            let name = format!("rule:{}:{value}", rule.rule);
-            let Some(limit) = Limit::rate(&name, *metric, *most, *window) else {
-                let why = format!("the limit of the rule `{}` can never admit anything", rule.rule);
-                return Err(Kind::PolicyEvaluation(why).into());
-            };
-            money |= *metric == Metric::Usd;
-            let only = matches!(per, Per::Model).then(|| model.to_owned());
-            own.take(who, Arc::from([limit]), only, amount, unix_ms).await.map_err(refusal)?;
+        let wanted = rules.iter().map(|rule| Wanted::by(rule, who, request, model, 1));
+        let usd = own.take_all(who, &wanted.collect::<Result<Vec<_>, _>>()?, worst, unix_ms).await?;
+        Ok(rules.iter().any(|r| r.value.metric == Metric::Usd).then_some(usd))
+    }
+
+    /// Takes all that is wanted, or nothing of it; where not all of the money is left, as much as is. Gives the money
+    /// that was taken.
+    async fn take_all(
+        &mut self,
+        who: &Who,
+        wanted: &[Wanted],
+        worst: Worst,
+        unix_ms: i64,
+    ) -> Result<Usd, Error> {
+        let mut usd = worst.usd;
+        let before = self.parts.len();
+        let mut tries = 0;
+        let mut i = 0;
+        while let Some(Wanted { limits, model, requests }) = wanted.get(i) {
+            let (requests, concurrency) = (*requests, *requests);
+            let amount = Amount { requests, concurrency, tokens: worst.tokens, usd: nanos(usd) };
+            match self.take(who, limits.clone(), model.clone(), amount, unix_ms).await {
+                Ok(()) => i = i.saturating_add(1),
+                Err(Refused::Reached { limit, left, .. })
+                    if limit.metric == Metric::Usd && left >= nanos(worst.least) && left > 0 && tries < 8 =>
+                {
+                    // Less is left than the tree might use: it gets what is left, on every limit alike.
+                    usd = Usd::from_nanos(i64::try_from(left).unwrap_or(i64::MAX));
+                    self.give_back(before);
+                    i = 0;
+                    tries += 1;
+                }
+                Err(refused) => {
+                    self.give_back(before);
+                    return Err(refusal(refused));
+                }
+            }
         }
-        Ok(money.then_some(worst.usd))
+        Ok(usd)
     }
 
     async fn take(

@@ -8,7 +8,7 @@ use crate::calls::{Calls, Ceilings};
 use crate::caps;
 use crate::decide::{Decided, decide};
 use crate::error::{Error, Kind};
-use crate::ledger::Ledger;
+use crate::ledger::{self, Ledger};
 use crate::limits::Held;
 use crate::live::{self, Flow};
 use crate::redact::Answers;
@@ -103,6 +103,8 @@ struct Task {
     candidates: route::Candidates,
     /// Most that it may cost.
     cap: Option<Usd>,
+    /// The same before budgets lowered it.
+    ceiling: Option<Usd>,
     agreed: Option<Box<HeldAnswer>>,
 }
 
@@ -110,7 +112,7 @@ struct Task {
 /// nothing is.
 fn begin(inner: &Inner, view: &View, decided: Decided, who: Admitted) -> (Tree, Result<Task, Error>) {
     let Decided { request, profile, features, scope, directives, seed, decision, .. } = decided;
-    let Decided { routed, shadow, demands, agreed, .. } = decided;
+    let Decided { routed, ceiling, shadow, demands, agreed, .. } = decided;
     let Admitted { admission, permit, held } = who;
     let tree = Tree {
         about: About::of(&decision, view.bundle.matrix(), profile.facts.images),
@@ -140,6 +142,7 @@ fn begin(inner: &Inner, view: &View, decided: Decided, who: Admitted) -> (Tree, 
         workflow,
         candidates,
         cap,
+        ceiling,
         agreed,
     });
     (tree, task)
@@ -154,11 +157,13 @@ fn run(
     deadline: Instant,
     sink: Option<mpsc::Sender<types::Chunk>>,
 ) -> impl Future<Output = Ending> + Send + use<> {
-    let Task { request, profile, scope, mut directives, seed, workflow, candidates, cap, agreed: _ } = task;
+    let Task { request, profile, scope, mut directives, seed, workflow, candidates, cap, ceiling, agreed: _ } =
+        task;
     let who = &tree.admission.who;
     let ceilings = caps::ceilings(&directives);
     let calls = Calls {
-        after: Ledger::default(),
+        // What budgets left for the answer says nothing of what they leave later.
+        after: Ledger::under(ledger::Limits { usd: ceiling, ..ledger::Limits::default() }),
         reach: view.reach.clone(),
         request: request.clone(),
         request_id: tree.admission.request_id.clone(),

@@ -18,6 +18,8 @@ pub struct Config {
 pub(crate) enum Refused {
     /// What is wrong with it.
     Address(&'static str),
+    /// It is plain http.
+    Plain,
     /// Its host is not among those that are allowed.
     Host,
 }
@@ -27,7 +29,17 @@ impl Refused {
     pub(crate) const fn for_tools(self) -> &'static str {
         match self {
             Refused::Address(why) => why,
+            Refused::Plain => "expected https (tools.allow_http: true lets plain http pass)",
             Refused::Host => "its host is not among those that may be asked (tools.allow_hosts)",
+        }
+    }
+
+    /// The same to who wants to be told of runs.
+    pub(crate) const fn for_webhooks(self) -> &'static str {
+        match self {
+            Refused::Address(why) => why,
+            Refused::Plain => "expected https (webhooks.allow_http: true lets plain http pass)",
+            Refused::Host => "its host is not among those that may be told (webhooks.allow_hosts)",
         }
     }
 }
@@ -40,8 +52,11 @@ impl Config {
     pub(crate) fn check(&self, url: &str) -> Result<(), Refused> {
         let uri: Uri = url.parse().map_err(|_| Refused::Address("expected an absolute address"))?;
         let scheme = uri.scheme_str().unwrap_or_default();
-        if !(scheme == "https" || scheme == "http" && self.allow_http) {
-            return Err(Refused::Address("expected https"));
+        match scheme {
+            "https" => {}
+            "http" if self.allow_http => {}
+            "http" => return Err(Refused::Plain),
+            _ => return Err(Refused::Address("expected an absolute https address")),
         }
         let authority = uri.authority().map_or("", |a| a.as_str());
         if authority.contains('@') {
@@ -55,5 +70,33 @@ impl Config {
             None => host == allowed.to_lowercase(),
         };
         if self.allow_hosts.iter().any(fits) { Ok(()) } else { Err(Refused::Host) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_setting_that_would_allow_it() {
+        let hosts = |allow_http| Config {
+            allow_hosts: vec!["tools.example.com".to_owned()],
+            allow_http,
+            allow_private: false,
+        };
+        let check = |allow_http, url: &str, setting: Option<&str>| {
+            let refused = hosts(allow_http).check(url).err();
+            assert_eq!(refused.is_some(), setting.is_some(), "{url}");
+            for (refused, setting) in refused.into_iter().zip(setting) {
+                let (tools, webhooks) = (refused.for_tools(), refused.for_webhooks());
+                assert!(tools.contains(&setting.replace("$", "tools")), "{url}: {tools}");
+                assert!(webhooks.contains(&setting.replace("$", "webhooks")), "{url}: {webhooks}");
+            }
+        };
+        check(false, "https://tools.example.com/x", None);
+        check(true, "http://tools.example.com/x", None);
+        check(false, "http://tools.example.com/x", Some("$.allow_http"));
+        check(false, "https://other.example.com/x", Some("$.allow_hosts"));
+        check(true, "ftp://tools.example.com/x", Some("https"));
     }
 }

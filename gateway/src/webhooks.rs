@@ -5,7 +5,6 @@
 //! identifier stays the same over all tries, so that it can tell a repetition.
 
 use crate::clock;
-use crate::hosts::Refused;
 use crate::routes::runs::object;
 use engine::runs::Runs;
 use futures_util::future::join_all;
@@ -60,14 +59,7 @@ impl Webhooks {
                 "`callback_url`: this server tells nobody; it needs webhooks.allow_hosts and {SECRET}"
             ));
         }
-        match self.config.check(url) {
-            Ok(()) => Ok(()),
-            Err(Refused::Address(why)) => Err(format!("`callback_url`: {why}")),
-            Err(Refused::Host) => {
-                Err("`callback_url`: its host is not among those that may be told (webhooks.allow_hosts)"
-                    .to_owned())
-            }
-        }
+        self.config.check(url).map_err(|refused| format!("`callback_url`: {}", refused.for_webhooks()))
     }
 
     /// Tells what is due, until the server stops.

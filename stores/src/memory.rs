@@ -4,13 +4,14 @@ use crate::progress::{Progress, StopsOnDrop};
 use crate::store::Stats;
 use crate::telling::Telling;
 use crate::used::Used;
+use crate::words::Orphan;
 use crate::{lock, words};
 use futures_util::future::BoxFuture;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use types::outcome::Feedback;
+use types::outcome::{Feedback, Late};
 use types::store::{Error, Observer, OutcomeStore, Record, RequestRecord, Seq, Stored};
 use types::usage::{Query, Report};
 
@@ -55,7 +56,7 @@ struct Table {
     requests: HashMap<String, Entry>,
     /// By position, for the newest and the oldest.
     order: BTreeMap<Seq, String>,
-    orphans: VecDeque<Feedback>,
+    orphans: VecDeque<Orphan>,
     used: Used,
     stored: u64,
 }
@@ -200,6 +201,7 @@ impl Table {
         match record {
             Record::Request(record) => self.request(seq, *record, telling),
             Record::Feedback(word) => self.feedback(seq, word, telling),
+            Record::Late(late) => self.late(late),
         }
     }
 
@@ -212,10 +214,13 @@ impl Table {
         self.used.count(&record.outcome, 1);
         self.order.insert(seq, id.clone());
         self.requests.insert(id.clone(), Entry { record, words: Vec::new(), current: Vec::new() });
-        let (mine, others) = self.orphans.drain(..).partition(|word: &Feedback| word.request_id == id);
+        let (mine, others) = self.orphans.drain(..).partition(|o: &Orphan| o.request_id() == id);
         self.orphans = others;
-        for word in Vec::from(mine) {
-            self.feedback(seq, word, telling);
+        for orphan in Vec::from(mine) {
+            match orphan {
+                Orphan::Word(word) => self.feedback(seq, word, telling),
+                Orphan::Late(late) => self.late(late),
+            }
         }
         if self.order.len() > self.capacity
             && let Some((_, oldest)) = self.order.pop_first()
@@ -226,10 +231,7 @@ impl Table {
 
     fn feedback(&mut self, seq: Seq, word: Feedback, telling: &mut Telling) {
         let Some(entry) = self.requests.get_mut(&word.request_id) else {
-            if self.orphans.len() == self.capacity {
-                self.orphans.pop_front();
-            }
-            self.orphans.push_back(word);
+            self.wait(Orphan::Word(word));
             return;
         };
         if words::repeats(&entry.current, &word) {
@@ -241,6 +243,27 @@ impl Table {
         self.used.count(&after, 1);
         entry.record.outcome = after;
         entry.words.push(word);
+    }
+
+    /// Counts what was paid for after the response of a request.
+    fn late(&mut self, late: Late) {
+        let Some(entry) = self.requests.get_mut(&late.request_id) else {
+            self.wait(Orphan::Late(late));
+            return;
+        };
+        if let Some(after) = entry.record.outcome.with_late(&late) {
+            self.used.count(&entry.record.outcome, -1);
+            self.used.count(&after, 1);
+            entry.record.outcome = after;
+        }
+    }
+
+    /// Keeps what came before its request; of more than fits the oldest goes.
+    fn wait(&mut self, orphan: Orphan) {
+        if self.orphans.len() == self.capacity {
+            self.orphans.pop_front();
+        }
+        self.orphans.push_back(orphan);
     }
 }
 

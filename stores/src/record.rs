@@ -4,7 +4,7 @@
 //! request   1, hash of its constants (16 bytes; zeros = none), length of the outcome (u32 LE),
 //!           outcome, then decision and run                               MessagePack, members by name
 //! constants 2, their hash, what is no candidate under a configuration    MessagePack
-//! feedback  JSON, as is any record of a version before these forms       begins with `{`
+//! the rest  JSON, as is any record of a version before these forms       begins with `{`
 //! ```
 //!
 //! The outcome stands apart because it is all that the mover reads. What is constant under a configuration
@@ -13,7 +13,7 @@
 use serde::Serialize;
 use std::sync::Arc;
 use types::decision::Exclusion;
-use types::outcome::{Feedback, Outcome};
+use types::outcome::{Feedback, Late, Outcome};
 use types::store::{Error, Record, RequestRecord};
 
 const REQUEST: u8 = 1;
@@ -94,6 +94,7 @@ fn written(error: rmp_serde::encode::Error) -> Error {
 pub(crate) enum Head<'a> {
     Request(Box<Outcome>),
     Feedback(Feedback),
+    Late(Late),
     Constants(Hash, &'a [u8]),
 }
 
@@ -117,6 +118,7 @@ pub(crate) fn head(payload: &[u8]) -> Result<Head<'_>, String> {
         Some(&JSON) => match serde_json::from_slice(payload).map_err(|e| e.to_string())? {
             old::Head::Request(head) => Ok(Head::Request(Box::new(head.outcome))),
             old::Head::Feedback(word) => Ok(Head::Feedback(word)),
+            old::Head::Late(late) => Ok(Head::Late(late)),
         },
         _ => Err("a record of a form that this version does not know".to_owned()),
     }
@@ -129,7 +131,7 @@ pub(crate) fn head(payload: &[u8]) -> Result<Head<'_>, String> {
 pub(crate) fn outcome(payload: &[u8]) -> Result<Outcome, String> {
     match head(payload)? {
         Head::Request(outcome) => Ok(*outcome),
-        Head::Feedback(_) | Head::Constants(..) => Err("it is none of a request".to_owned()),
+        Head::Feedback(_) | Head::Late(_) | Head::Constants(..) => Err("it is none of a request".to_owned()),
     }
 }
 
@@ -141,7 +143,7 @@ pub(crate) fn request(payload: &[u8]) -> Result<(RequestRecord, Option<Hash>), S
     if payload.first() == Some(&JSON) {
         return match serde_json::from_slice(payload).map_err(|e| e.to_string())? {
             Record::Request(record) => Ok((*record, None)),
-            Record::Feedback(_) => Err("it is none of a request".to_owned()),
+            Record::Feedback(_) | Record::Late(_) => Err("it is none of a request".to_owned()),
         };
     }
     let parts =
@@ -175,13 +177,14 @@ fn split(payload: &[u8]) -> Option<Parts<'_>> {
 /// Records as JSON, as far as rows are made of them.
 mod old {
     use serde::Deserialize;
-    use types::outcome::{Feedback, Outcome};
+    use types::outcome::{Feedback, Late, Outcome};
 
     #[derive(Deserialize)]
     #[serde(rename_all = "snake_case")]
     pub(super) enum Head {
         Request(Box<RequestHead>),
         Feedback(Feedback),
+        Late(Late),
     }
 
     #[derive(Deserialize)]
@@ -199,7 +202,7 @@ mod tests {
         let mut buf = b"before".to_vec();
         let constants = match record {
             Record::Request(r) => Constants::of(r, None).unwrap(),
-            Record::Feedback(_) => None,
+            Record::Feedback(_) | Record::Late(_) => None,
         };
         write(record, constants.as_deref(), &mut buf).unwrap();
         buf.split_off(6)

@@ -216,7 +216,7 @@ impl OutcomeStore for Store {
         let Last { mut frame, constants: known } = LAST.take();
         let constants = match record {
             Record::Request(request) => Constants::of(request, known.as_ref())?,
-            Record::Feedback(_) => None,
+            Record::Feedback(_) | Record::Late(_) => None,
         };
         frame.clear();
         spool::encode(&mut frame, |buf| record::write(record, constants.as_deref(), buf))?;

@@ -1,6 +1,26 @@
-//! How feedback joins: one word counts per source, the last one; saying the same again changes nothing.
+//! How feedback joins: one word counts per source, the last one; saying the same again changes nothing. What comes
+//! before its request waits for it.
 
-use types::outcome::Feedback;
+use serde::{Deserialize, Serialize};
+use types::outcome::{Feedback, Late};
+
+/// What came before the request that it is about.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Orphan {
+    Word(Feedback),
+    Late(Late),
+}
+
+impl Orphan {
+    /// The request.
+    pub(crate) fn request_id(&self) -> &str {
+        match self {
+            Orphan::Word(word) => &word.request_id,
+            Orphan::Late(late) => &late.request_id,
+        }
+    }
+}
 
 /// `word` says what its source says already.
 pub(crate) fn repeats(current: &[Feedback], word: &Feedback) -> bool {

@@ -7,7 +7,7 @@ use common::{SaveEvery, Sums, request, request_line, summing, wait, word, word_l
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use stores::{Config, Memory, Store};
-use types::outcome::{Account, Billed, Feedback, ReferenceCost};
+use types::outcome::{Account, Billed, Feedback, Late, ReferenceCost};
 use types::store::{OutcomeStore, Record, Stored};
 use types::usage::{GroupBy, Query, Report, Sums as Used};
 use types::{Usage, Usd};
@@ -43,6 +43,7 @@ const CASES: &[(&str, Case)] = &[
     ("many threads, one order", many_threads),
     ("usage sums up by whom and by what", usage_by),
     ("a word that changes an outcome changes the sums", usage_and_feedback),
+    ("what is paid after a response is counted once, whenever it comes", usage_and_late),
 ];
 
 /// One request on a day: two models were called, 0.3 in all.
@@ -64,6 +65,7 @@ fn paid(id: &str, day: i64, key: &str, team: &str) -> Record {
         tags: [("team".to_owned(), team.to_owned()), ("app".to_owned(), "web".to_owned())].into(),
         images: 2,
         calls: vec![call("p/cheap", 100, 2), call("p/strong", 200, 1)],
+        late: Vec::new(),
         reference: Some(ReferenceCost { model: "p/best".into(), cost_usd: Usd::from_nanos(900) }),
     });
     Record::Request(Box::new(r))
@@ -127,6 +129,28 @@ fn usage_and_feedback(s: &Subject) {
     assert_eq!((after.requests, after.cost_nanos), (1, 300), "nothing is counted twice");
     let old = report(s, GroupBy::Model, |q| q.from = Some(11)).total;
     assert_eq!((old.requests, old.input_tokens, old.cost_nanos), (1, 300, 12_345), "of an earlier version");
+}
+
+fn usage_and_late(s: &Subject) {
+    let late = |id: &str| {
+        let usage = Usage { input: 7, output: 3, ..Usage::default() };
+        let judge =
+            Billed { model: "p/judge".into(), calls: 1, unpriced: 0, usage, cost_usd: Usd::from_nanos(50) };
+        Record::Late(Late { request_id: id.to_owned(), calls: vec![judge] })
+    };
+    // Before its request, after it, twice, after feedback, before feedback, on what is not there.
+    s.append(&[late("r0"), paid("r0", 10, "k1", "red"), late("r0")]);
+    s.append(&[paid("r1", 10, "k1", "red"), late("r1"), late("r1"), word_line("r1", "user", 10)]);
+    s.append(&[paid("r2", 11, "k2", "red"), word_line("r2", "user", 90), late("r2"), late("nobody")]);
+    let models = report(s, GroupBy::Model, |_| {});
+    assert_eq!(groups(&models), [("p/strong", 3, 600), ("p/cheap", 0, 300), ("p/judge", 0, 150)]);
+    assert_eq!((models.total.compared_nanos, models.total.calls), (1_050, 12));
+    assert_eq!(models.total.successes, 2, "a word still counts");
+    assert_eq!(groups(&report(s, GroupBy::Key, |_| {})), [("k1", 2, 700), ("k2", 1, 350)]);
+    let stored = s.request("r1").unwrap().record.outcome;
+    assert_eq!(stored.cost_usd, Usd::from_nanos(300), "the request itself cost what it cost");
+    assert_eq!(stored.account.unwrap().late.len(), 1);
+    assert_eq!(s.sums().outcomes, 3);
 }
 
 /// Runs every case against a fresh store.

@@ -135,8 +135,19 @@ impl Race {
     /// one after the other until the budget is used up; whatever the trees of the requests do (samples, items of a
     /// map, repairs, hedges), no vendor may have been asked for more.
     pub async fn run(house: &House, vendors: &[&Vendor], budget: f64, bodies: Vec<Value>) -> Race {
-        let admin = Admin::of(house);
         let limits = json!([{"metric": "usd", "amount": budget, "per": "month"}]);
+        Race::under(house, vendors, budget, limits, bodies).await
+    }
+
+    /// The same where the tenant has these limits, and something else sets the budget.
+    pub async fn under(
+        house: &House,
+        vendors: &[&Vendor],
+        budget: f64,
+        limits: Value,
+        bodies: Vec<Value>,
+    ) -> Race {
+        let admin = Admin::of(house);
         admin.tenant(json!({"id": "racer", "limits": limits})).await;
         let (_, key) = admin.key(json!({"tenant": "racer", "limits": []})).await;
         let spent = || vendors.iter().map(|v| spent(v)).sum::<f64>();

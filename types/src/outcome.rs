@@ -122,6 +122,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// The same outcome with what was paid for after the response. `None` = it is known already, or the record is of
+    /// a version that did not keep who was paid.
+    #[must_use]
+    pub fn with_late(&self, late: &Late) -> Option<Outcome> {
+        let account = self.account.as_ref().filter(|a| a.late.is_empty() && !late.calls.is_empty())?;
+        let account = Account { late: late.calls.clone(), ..account.clone() };
+        Some(Outcome { account: Some(account), ..self.clone() })
+    }
+
     /// One call of `model` answered a decided request in `total_ms` and cost `cost`; how good that was, 0..=1, is
     /// known. For outcomes that are recorded or made up rather than observed.
     #[must_use]
@@ -184,6 +193,9 @@ pub struct Account {
     pub images: u32,
     /// What each model was paid for, in the order of their first calls.
     pub calls: Vec<Billed>,
+    /// The same of what was done after the response, such as grading it; in no sum of the outcome itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub late: Vec<Billed>,
     /// What the most capable candidate would have cost; `None` = there was no candidate, or its price is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<ReferenceCost>,
@@ -192,6 +204,15 @@ pub struct Account {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde calls")]
 const fn is_zero(n: &u32) -> bool {
     *n == 0
+}
+
+/// What was paid for after the response of a request. Told once for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Late {
+    /// The request.
+    pub request_id: String,
+    /// What each model was paid for, in the order of their first calls.
+    pub calls: Vec<Billed>,
 }
 
 /// All calls of one model in one request.

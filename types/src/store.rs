@@ -1,7 +1,7 @@
 //! The seam to durable state. `append` is the only recording on the reply path.
 
 use crate::decision::Decision;
-use crate::outcome::{Feedback, Outcome};
+use crate::outcome::{Feedback, Late, Outcome};
 use crate::run::Run;
 use crate::usage;
 use futures_util::future::BoxFuture;
@@ -29,6 +29,8 @@ pub enum Record {
     Request(Box<RequestRecord>),
     /// A word on an answer.
     Feedback(Feedback),
+    /// What was paid for after an answer.
+    Late(Late),
 }
 
 /// A request as it is found again: its record, the outcome as it stands now, all feedback.

@@ -189,7 +189,7 @@ pub fn parts(o: &Outcome) -> Vec<(Arc<str>, Sums)> {
 }
 
 fn of_account(all: &mut Vec<(Arc<str>, Sums)>, o: &Outcome, account: &Account) {
-    for c in &account.calls {
+    for c in account.calls.iter().chain(&account.late) {
         let mut sums = Sums {
             calls: i64::from(c.calls),
             unpriced_calls: i64::from(c.unpriced),
@@ -206,7 +206,8 @@ fn of_account(all: &mut Vec<(Arc<str>, Sums)>, o: &Outcome, account: &Account) {
         first.images = i64::from(account.images);
         if let Some(reference) = &account.reference {
             first.reference_nanos = reference.cost_usd.nanos();
-            first.compared_nanos = o.cost_usd.nanos();
+            let late = account.late.iter().fold(o.cost_usd, |sum, c| sum.plus(c.cost_usd));
+            first.compared_nanos = late.nanos();
         }
     }
 }

@@ -5,7 +5,7 @@ use crate::ledger::Ledger;
 use crate::limits::{SHORTEST, USUAL, Worst};
 use std::sync::Arc;
 use types::chat::{ChatRequest, Message, ResponseFormat};
-use types::directives::RetryRule;
+use types::directives::{LimitRule, RetryRule, Set};
 use types::matrix::{Model, ModelSet, Price, Provider, Tier};
 use types::provider::{Edits, ErrorKind};
 use types::{Usage, Usd};
@@ -24,6 +24,8 @@ pub(crate) struct Ceilings {
     pub(crate) escalate: Option<Arc<ModelSet>>,
     /// What models cost whose price is not known.
     pub(crate) assumed: Option<Price>,
+    /// Rates and budgets, taken anew for what is done after the response.
+    pub(crate) limits: Arc<[Set<LimitRule>]>,
 }
 
 impl Ceilings {
@@ -105,7 +107,7 @@ impl Calls {
         let dearest = |most| paid.clone().filter_map(|ix| cost(ix, most)).max().unwrap_or_default();
         let all = Usd::from_nanos(dearest(None).nanos().saturating_mul(CALLS));
         Worst {
-            usd: self.cap.map_or(all, |c| c.min(all)),
+            usd: self.after.left(None).map_or(all, |c| c.min(all)),
             least: dearest(Some(SHORTEST)),
             tokens: u64::from(input).saturating_add(u64::from(USUAL)),
         }
@@ -136,22 +138,24 @@ impl Calls {
         ask: &Ask,
     ) -> Option<Usd> {
         let (purse, ledger) = (&*ask.purse, self.ledger_of(ask));
+        // Of work after the response its own ledger knows the ceiling.
+        let cap = self.cap.filter(|_| !ask.late);
         if provider.tier == Tier::Free {
             return Some(Usd::ZERO);
         }
         let Some(price) = model.price else {
             // Routing has excluded unknown prices wherever there is a ceiling.
-            return (ledger.left(self.cap).is_none() && purse.left().is_none()).then_some(Usd::ZERO);
+            return (ledger.left(cap).is_none() && purse.left().is_none()).then_some(Usd::ZERO);
         };
         let asked = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
         let n = self.request.params.n.max(1);
         let cost =
             |output: u32| price.cost(&Usage { input, output: output.saturating_mul(n), ..Usage::default() });
-        let set_aside = |amount: Usd| set_aside(purse, ledger, self.cap, amount);
+        let set_aside = |amount: Usd| set_aside(purse, ledger, cap, amount);
         if set_aside(cost(asked)) {
             return Some(cost(asked));
         }
-        let left = [ledger.left(self.cap), purse.left()].into_iter().flatten().min()?;
+        let left = [ledger.left(cap), purse.left()].into_iter().flatten().min()?;
         let left = left.dollars() - cost(0).dollars();
         let affordable =
             if price.output > 0.0 { (left / price.output * 1e6 / f64::from(n)).floor() } else { 0.0 };

@@ -9,9 +9,9 @@ use crate::record::{self, Hash, Head};
 use crate::spool::Line;
 use crate::telling::Telling;
 use crate::used::Used;
-use crate::words;
+use crate::words::{self, Orphan};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Transaction, params};
-use types::outcome::{Feedback, Outcome};
+use types::outcome::{Feedback, Late, Outcome};
 use types::store::{Error, Seq};
 
 /// The most constants that are kept: those told last.
@@ -24,7 +24,7 @@ pub(crate) struct Rows<'a> {
     archive: &'a mut Archive,
     /// Once per record, so not looked up each time.
     insert: CachedStatement<'a>,
-    /// Words wait for their request; mostly none do.
+    /// Something waits for its request; mostly nothing does.
     orphans: bool,
     sums: Sums,
     used: Used,
@@ -68,7 +68,8 @@ impl<'a> Rows<'a> {
         self.records += 1;
         match record::head(line.payload) {
             Ok(Head::Request(outcome)) => self.request(line.seq, *outcome),
-            Ok(Head::Feedback(word)) => self.feedback(line.seq, &word),
+            Ok(Head::Feedback(word)) => self.feedback(line.seq, word),
+            Ok(Head::Late(late)) => self.late(line.seq, late),
             Ok(Head::Constants(hash, content)) => {
                 self.records -= 1;
                 self.constants(line.seq, hash, content)
@@ -100,8 +101,11 @@ impl<'a> Rows<'a> {
             return Ok(());
         }
         let mut now = outcome;
-        for (said, word) in self.take_orphans(&now.request_id)? {
-            now = self.join(seq, said, now, &word)?;
+        for (said, orphan) in self.take_orphans(&now.request_id)? {
+            now = match orphan {
+                Orphan::Word(word) => self.join(seq, said, now, &word)?,
+                Orphan::Late(late) => self.add_late(now, &late)?,
+            };
         }
         Ok(())
     }
@@ -122,11 +126,39 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn feedback(&mut self, seq: Seq, word: &Feedback) -> Result<(), Error> {
+    fn feedback(&mut self, seq: Seq, word: Feedback) -> Result<(), Error> {
         match self.outcome(&word.request_id)? {
-            Some(outcome) => self.join(seq, seq, outcome, word).map(|_| ()),
-            None => self.insert_orphan(seq, word),
+            Some(outcome) => self.join(seq, seq, outcome, &word).map(|_| ()),
+            None => self.insert_orphan(seq, &Orphan::Word(word)),
         }
+    }
+
+    fn late(&mut self, seq: Seq, late: Late) -> Result<(), Error> {
+        match self.outcome(&late.request_id)? {
+            Some(outcome) => self.add_late(outcome, &late).map(|_| ()),
+            None => self.insert_orphan(seq, &Orphan::Late(late)),
+        }
+    }
+
+    /// Counts what was paid for after the response of a request; gives the outcome after it.
+    fn add_late(&mut self, before: Outcome, late: &Late) -> Result<Outcome, Error> {
+        let Some(after) = before.with_late(late) else { return Ok(before) };
+        let written = query::write(&after)?;
+        self.replace(&before, &after, &written)?;
+        Ok(after)
+    }
+
+    /// Puts an outcome in the place of what it was.
+    fn replace(&mut self, before: &Outcome, after: &Outcome, written: &str) -> Result<(), Error> {
+        self.tx
+            .prepare_cached("UPDATE records SET outcome = ? WHERE request_id = ?")
+            .and_then(|mut update| update.execute([written, &after.request_id]))
+            .map_err(sql)?;
+        for (outcome, sign) in [(before, -1), (after, 1)] {
+            self.sums.count(outcome, sign);
+            self.used.count(outcome, sign);
+        }
+        Ok(())
     }
 
     /// The outcome of a request as it stands now. `None` = there is no such request, or no more.
@@ -154,14 +186,7 @@ impl<'a> Rows<'a> {
         let after = self.telling.feedback(applied, &before, &words::with(current, word));
         let written = query::write(&after)?;
         self.insert_word(applied, seq, word, &written)?;
-        self.tx
-            .prepare_cached("UPDATE records SET outcome = ? WHERE request_id = ?")
-            .and_then(|mut update| update.execute([&written, &word.request_id]))
-            .map_err(sql)?;
-        for (outcome, sign) in [(&before, -1), (&after, 1)] {
-            self.sums.count(outcome, sign);
-            self.used.count(outcome, sign);
-        }
+        self.replace(&before, &after, &written)?;
         Ok(after)
     }
 
@@ -205,18 +230,18 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn insert_orphan(&mut self, seq: Seq, word: &Feedback) -> Result<(), Error> {
+    fn insert_orphan(&mut self, seq: Seq, orphan: &Orphan) -> Result<(), Error> {
         self.orphans = true;
         self.tx
             .prepare_cached("INSERT INTO orphans (seq, request_id, word) VALUES (?, ?, ?)")
             .map_err(sql)?
-            .execute(params![seq.cast_signed(), word.request_id, query::write(word)?])
+            .execute(params![seq.cast_signed(), orphan.request_id(), query::write(orphan)?])
             .map_err(sql)?;
         Ok(())
     }
 
-    /// The words that waited for a request, oldest first; they wait no longer.
-    fn take_orphans(&self, request_id: &str) -> Result<Vec<(Seq, Feedback)>, Error> {
+    /// What waited for a request, oldest first; it waits no longer.
+    fn take_orphans(&self, request_id: &str) -> Result<Vec<(Seq, Orphan)>, Error> {
         let mut select = self
             .tx
             .prepare_cached("SELECT seq, word FROM orphans WHERE request_id = ? ORDER BY seq")

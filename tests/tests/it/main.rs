@@ -34,6 +34,7 @@ mod library;
 mod money;
 mod operator;
 mod policies;
+mod policy_diff;
 mod policy_tests;
 mod repair;
 mod runs;

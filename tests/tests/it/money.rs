@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tests::admin::{Admin, Race, metered, send};
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Dialect, Vendor};
+use tests::vendor::{Dialect, Seen, Vendor};
 
 /// Four samples at once, the first good one is delivered.
 const SAMPLES: &str = "version: 1
@@ -115,15 +115,22 @@ nodes:
   - { id: answer, type: stream, from: nodes.ask.completion, needs: ask }
 ";
 
+/// Whether it is a judge who is asked.
+fn is_judge(seen: &Seen) -> bool {
+    seen.body["messages"].to_string().contains("scores")
+}
+
+fn graded(seen: &Seen) -> &'static str {
+    match is_judge(seen) {
+        true => "{\"scores\": {\"correctness\": 3, \"helpfulness\": 3}, \"rationale\": \"so so\"}",
+        false => "hello",
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_that_are_graded_afterwards_stay_within_the_budget() {
     let (vendor, house) = house().await;
-    metered(&vendor, Duration::from_millis(20), |seen| {
-        match seen.body["messages"].to_string().contains("scores") {
-            true => "{\"scores\": {\"correctness\": 3, \"helpfulness\": 3}, \"rationale\": \"so so\"}",
-            false => "hello",
-        }
-    });
+    metered(&vendor, Duration::from_millis(20), graded);
     house.folder().write("workflows/graded.yaml", GRADED);
     house.signal("HUP").await;
     assert!(
@@ -131,10 +138,31 @@ async fn two_hundred_that_are_graded_afterwards_stay_within_the_budget() {
     );
     let race = Race::run(&house, &[&vendor], BUDGET, storm(&ask("workflow/graded"))).await;
     race.holds();
-    let graded = |s: &std::sync::Arc<tests::vendor::Seen>| s.body.to_string().contains("scores");
-    assert!(vendor.seen().iter().any(graded), "nothing was graded, so nothing is shown");
-    let left_out = async || house.client().get("/metrics").await.text();
-    let metrics = left_out().await;
+    assert!(vendor.seen().iter().any(|s| is_judge(s)), "nothing was graded, so nothing is shown");
+    let metrics = house.client().get("/metrics").await.text();
+    assert!(metrics.contains("turnout_after_response{result=\"unpaid\"}"), "{metrics}");
+}
+
+/// The budget is that of a rule, per tenant and, as much, per model: judges after the response are under it like the
+/// answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_that_are_graded_afterwards_stay_within_the_budget_of_a_rule() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    metered(&vendor, Duration::from_millis(20), graded);
+    let rule = format!(
+        "rules:\n  - id: daily\n    actions: {{ rate_limit: [{{ per: tenant, usd: {BUDGET}, window: 1d }}, {{ per: model, usd: {BUDGET}, window: 1d }}] }}\n"
+    );
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/one"))
+        .rules(&format!("{NO_CHANCE}{rule}"))
+        .file("workflows/graded.yaml", GRADED)
+        .start()
+        .await;
+    let race = Race::under(&house, &[&vendor], BUDGET, json!([]), storm(&ask("workflow/graded"))).await;
+    race.holds();
+    assert!(vendor.seen().iter().any(|s| is_judge(s)), "nothing was graded, so nothing is shown");
+    let metrics = house.client().get("/metrics").await.text();
     assert!(metrics.contains("turnout_after_response{result=\"unpaid\"}"), "{metrics}");
 }
 

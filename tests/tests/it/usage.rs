@@ -158,6 +158,63 @@ async fn a_repaired_answer_is_paid_for_with_all_its_calls_and_counts_once() {
     );
 }
 
+/// What is graded after the response is paid for by whoever asked, and reports say so, also after a kill.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_judge_after_the_response_is_in_the_reports_of_who_asked() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        if seen.body["messages"].to_string().contains("scores") {
+            let verdict = "{\"scores\": {\"correctness\": 5, \"helpfulness\": 5}, \"rationale\": \"good\"}";
+            return Reply::text(verdict).costing(300, 100);
+        }
+        Reply::text("hello").costing(100, 100)
+    })
+    .await;
+    let graded = "version: 1\nname: graded\nnodes:\n  - { id: ask, type: generate }\n  \
+                  - { id: audit, type: judge, input: nodes.ask.completion, needs: ask }\n  \
+                  - { id: answer, type: stream, from: nodes.ask.completion, needs: ask }\n";
+    let mut house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(NO_CHANCE)
+        .file("workflows/graded.yaml", graded)
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme"})).await;
+    let (web, key) = admin.key(json!({"tenant": "acme", "labels": {"app": "web"}})).await;
+    let mut body = ask("hi", json!({"team": "red"}));
+    body["model"] = json!("workflow/graded");
+    for _ in 0..3 {
+        let answer = send(house.client(), &key, "/v1/chat/completions", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        // What the answer cost stands in its header; the judge has not spoken yet.
+        assert_eq!(answer.header("x-turnout-cost-usd"), Some("0.0002"));
+    }
+    let all = async |admin: &Admin| report(admin, "").await["total"].clone();
+    let mut total = all(&admin).await;
+    for _ in 0..400 {
+        if total["calls"] == 6 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        total = all(&admin).await;
+    }
+    assert_eq!(total["calls"], 6, "{total}\n{}", house.log());
+    assert_eq!((&total["requests"], &total["successes"]), (&json!(3), &json!(3)), "{total}");
+    assert_eq!((&total["cost_usd"], &total["cost_per_success_usd"]), (&json!(0.0018), &json!(0.0006)));
+    // The only candidate is its own reference: what the judges cost is not saved but lost.
+    assert_eq!(total["saved_usd"], json!(-0.0012), "{total}");
+    for (by, group) in
+        [("tenant", "acme"), ("key", &*web), ("workflow", "graded"), ("tag", "team=red"), ("tag", "app=web")]
+    {
+        let report = report(&admin, &format!("?group_by={by}")).await;
+        assert_eq!(row(&report, group)["cost_usd"], json!(0.0018), "{report}");
+    }
+    house.kill().await;
+    house.restart().await;
+    assert_eq!(all(&Admin::of(&house)).await, total);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_budget_says_how_fast_it_goes_and_when_it_ends() {
     let (vendor, mut house) = house().await;

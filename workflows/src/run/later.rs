@@ -1,8 +1,10 @@
 //! What a run does after its response: the nodes that are `async`.
 
 use super::{Cell, Env, Frame, Host, walk};
+use crate::budget::{Amounts, Purse, Used};
 use crate::ending::Ending;
 use crate::node::Node;
+use crate::plan::Limits;
 use crate::trace::Trace;
 use crate::world::{EffectId, EffectKind, Moment};
 use std::sync::Arc;
@@ -26,6 +28,18 @@ impl std::fmt::Debug for Later {
     }
 }
 
+/// What the file's own limits leave. What the request was allowed is no measure here: whoever makes the calls
+/// reserves for them anew.
+fn rest(limits: &Limits, used: Used) -> Amounts {
+    let tokens = u32::try_from(used.tokens).unwrap_or(u32::MAX);
+    Amounts {
+        usd: limits.usd.map(|most| most.minus(used.usd)),
+        tokens: limits.tokens.map(|most| most.saturating_sub(tokens)),
+        calls: Some(limits.calls.saturating_sub(used.calls)),
+        wall: None,
+    }
+}
+
 impl Later {
     /// What remains after that ending, if anything does. Where a budget is used up, nothing new is begun.
     pub(super) fn of(mut host: Host, env: Env, cells: Vec<Cell>, ending: &Ending) -> Option<Later> {
@@ -37,6 +51,7 @@ impl Later {
         // The record of the answer is closed; this is another one.
         host.input.trace = Trace::new();
         host.late = true;
+        host.purse = Purse::new(rest(&host.workflow.limits, host.purse.used()), None);
         Some(Later { host, env, cells })
     }
 

@@ -22,8 +22,9 @@ pub(super) struct Args {
     /// Folder of the second
     b: PathBuf,
     /// Over recorded requests: of this file or folder, or of the data folder
-    #[arg(long, value_name = "FILE|DIR", num_args = 0..=1, default_missing_value = "")]
-    over: Option<PathBuf>,
+    // An empty default is no value to clap, so the value is an option of its own.
+    #[arg(long, value_name = "FILE|DIR")]
+    over: Option<Option<PathBuf>>,
     /// Most requests
     #[arg(long, default_value_t = 10_000)]
     last: usize,
@@ -35,7 +36,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let replay = match &args.over {
         None => None,
         Some(over) => {
-            let decisions = decisions(global, over, args.last).await?;
+            let decisions = decisions(global, over.as_deref(), args.last).await?;
             Some(a.policies().replay(b.policies(), decisions.iter()))
         }
     };
@@ -107,11 +108,11 @@ fn tell_replay(replay: &Replay, out: &Out) {
 }
 
 /// Recorded decisions, newest first.
-async fn decisions(global: &Global, over: &Path, last: usize) -> Result<Vec<Decision>, Problem> {
-    if over.is_file() {
-        return of_lines(&read(over)?, last);
+async fn decisions(global: &Global, over: Option<&Path>, last: usize) -> Result<Vec<Decision>, Problem> {
+    if let Some(file) = over.filter(|p| p.is_file()) {
+        return of_lines(&read(file)?, last);
     }
-    let folder = if over.as_os_str().is_empty() { folder(global) } else { over.to_owned() };
+    let folder = over.map_or_else(|| folder(global), Path::to_owned);
     if !folder.is_dir() {
         return Err(Problem(format!("{}: there is no such file or folder", folder.display())));
     }
