@@ -187,6 +187,7 @@ fn run(
                 scope: scope.clone(),
                 tools: respond::of_tools(directives.further.as_deref()),
                 demands: tree.demands.as_deref().cloned(),
+                ground: None,
                 trace: tree.trace.clone(),
             },
             inner.background.get().cloned(),

@@ -73,6 +73,12 @@ impl Redaction {
         Redaction { rules: rules.into(), ..self.clone() }
     }
 
+    /// The same rules, with nothing masked yet.
+    pub(crate) fn afresh(&self) -> Self {
+        let vault = Vault { taken: self.vault().taken.clone(), ..Vault::default() };
+        Redaction { vault: Arc::new(Mutex::new(vault)), ..self.clone() }
+    }
+
     /// With every kind of value masked somewhere.
     pub(crate) fn masking_all(&self, place: Place) -> Self {
         let rule = |entity| Redact { entity, place, action: RedactAction::Mask, restore: false };

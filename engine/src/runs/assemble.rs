@@ -11,8 +11,9 @@ use crate::account::About;
 use crate::answer::Admission;
 use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Limits};
 use crate::limits::Held;
+use crate::redact::Redaction;
 use crate::route::Candidates;
 use crate::settle::{self, Tree};
 use crate::tools::{Guard, Toolbox};
@@ -56,10 +57,15 @@ pub(super) fn assemble(
     let shared = Shared::new(Tape::new(entries), Keep::Record(durability));
     // Time in which nobody walked is not the run's.
     admission.received = shared.base();
-    let (ledger, before, after, trace) =
-        (Ledger::default(), Ledger::default(), Ledger::default(), Trace::default());
+    let (ledger, before, trace) = (Ledger::default(), Ledger::default(), Trace::default());
+    let after = Ledger::under(Limits { usd: made.given.ceiling, ..Limits::default() });
     let inner = &service.engine.0;
-    let reach = Beyond { outside: inner.outside(), background: Some(service.start.clone()) };
+    let (key, tenant) = (inner.redaction_key(), &admission.who.principal.tenant.id);
+    let reach = Beyond {
+        outside: inner.outside(),
+        background: Some(service.start.clone()),
+        ground: Some(Redaction::of(&[], key, tenant, made.request.body().clone())),
+    };
     let calls = calls(view, &made, &admission, (&ledger, &after), reach, &trace);
     let after = Arc::new(calls.clone());
     let out = Arc::new(Out { calls, before: before.clone() });
@@ -94,6 +100,8 @@ pub(super) fn assemble(
 struct Beyond {
     outside: Outside,
     background: Option<Background>,
+    /// Where what rules of the phase `tool` mask is kept.
+    ground: Option<Redaction>,
 }
 
 /// What makes the walk's calls, within what the run was given.
@@ -117,6 +125,7 @@ fn calls(
         tools: given.tools.read(),
         // What could be demanded keeps a request from becoming a run.
         demands: None,
+        ground: beyond.ground,
         trace: trace.clone(),
     };
     let tenant = &admission.who.principal.tenant.id;
@@ -134,6 +143,11 @@ fn calls(
         ceilings: Ceilings {
             max_tokens: given.max_tokens,
             temperature: given.temperature,
+            limits: given
+                .limits
+                .iter()
+                .map(|(rule, limit)| Set { value: limit.clone(), rule: rule.as_str().into() })
+                .collect(),
             ..Ceilings::default()
         },
         seed: made.seed,

@@ -93,7 +93,17 @@ pub(super) async fn first(
     ts_ms: i64,
 ) -> Result<Made, Unready> {
     let Decided {
-        request, profile: _, features: _, scope, directives, seed, decision, routed, demands, ..
+        request,
+        profile: _,
+        features: _,
+        scope,
+        directives,
+        seed,
+        decision,
+        routed,
+        ceiling,
+        demands,
+        ..
     } = decided;
     let routed =
         routed.and_then(|chosen| match bound_to_requests(view, &request, &scope, &directives, demands) {
@@ -120,6 +130,8 @@ pub(super) async fn first(
         scope: write_scope(&scope, &view.bundle.language)?,
         candidates: candidates.write(view.bundle.matrix()),
         cap: [cap, submission.usd].into_iter().flatten().min(),
+        ceiling: [ceiling, submission.usd].into_iter().flatten().min(),
+        limits: ceilings.limits.iter().map(|s| (s.rule.to_string(), s.value.clone())).collect(),
         max_tokens: ceilings.max_tokens,
         temperature: ceilings.temperature,
         validators,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::directives::{Further, RuleId, Set};
+use types::directives::{Further, LimitRule, RuleId, Set};
 use types::expr::{Language, Scope};
 use types::{ChatRequest, Usd};
 
@@ -71,6 +71,12 @@ pub(super) struct Given {
     pub(super) candidates: Written,
     /// Ceiling on the cost of the run.
     pub(super) cap: Option<Usd>,
+    /// The same before budgets lowered it, for what is done after its answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) ceiling: Option<Usd>,
+    /// Limits of rules, each with the rule that sets it, for the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) limits: Vec<(String, LimitRule)>,
     /// Ceilings of every call.
     pub(super) max_tokens: Option<u32>,
     pub(super) temperature: Option<f64>,

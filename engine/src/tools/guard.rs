@@ -22,6 +22,9 @@ pub(crate) struct Guard {
     pub(crate) tools: Option<Further>,
     /// What policies demand of the request; `None` where they demand nothing, and in runs.
     pub(crate) demands: Option<Demands>,
+    /// Without any rule, the ground for those of the phase `tool`; `None` = that of the demands. Each call of a run
+    /// begins with it anew, so that the same call is masked alike after a crash, too.
+    pub(crate) ground: Option<Redaction>,
     pub(crate) trace: Trace,
 }
 
@@ -77,13 +80,10 @@ impl Guard {
             return Err(ToolFailure::Approval(consents.collect()));
         }
         let more = respond::in_answers(&further);
-        match redaction {
+        match redaction.or_else(|| self.ground.as_ref().map(Redaction::afresh)) {
             Some(own) => redacted(&ask.args, Some(&own.with(&more)), Place::Output),
             None if more.is_empty() => Ok(ask.args.clone()),
-            None => {
-                let why = "a rule masks its arguments, which cannot be done in a run in the background";
-                Err(ToolFailure::Denied(why.to_owned()))
-            }
+            None => Err(ToolFailure::Denied("a rule masks its arguments, and nothing can here".to_owned())),
         }
     }
 

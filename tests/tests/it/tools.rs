@@ -149,6 +149,9 @@ async fn tools_that_are_declared_wrongly_never_start() {
     )
     .await;
     check(base().settings("mode: free\n"), &["routing_rules.yaml:5:10", "tools.allow_hosts"]).await;
+    let only = "tools: { allow_hosts: [127.0.0.1], allow_private: true }\n";
+    check(base().settings(only), &["routing_rules.yaml:5:10", "expected https (tools.allow_http: true"])
+        .await;
     let unnamed = act("tool: lok, args: { q: x }");
     check(base().file("workflows/act.yaml", &unnamed), &["WF204", "act.yaml:4", "lok", "look"]).await;
     let other = act("tool: look, args: { q: x }").replace("name: act", "name: other");
@@ -157,6 +160,49 @@ async fn tools_that_are_declared_wrongly_never_start() {
         &["WF204", "is not for the workflow `other`"],
     )
     .await;
+}
+
+/// What a rule masks of a tool's arguments is masked in runs in the background as well, alike after a crash, and what it
+/// blocks is not sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_mask_the_arguments_of_tools_in_runs_too() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::start(|_| (200, "\"kept\"".to_owned(), Duration::from_secs(2))).await;
+    let rule = "rules:\n  \
+                - { id: no_addresses, phase: tool, when: tool.name == \"put\", actions: { redact: { entities: [email], in: [input] } } }\n  \
+                - { id: no_cards, phase: tool, actions: { redact: { entities: [card], in: [input], action: block } } }\n";
+    let put = |args: &str| {
+        act(&format!("tool: put, args: {args}")).replace("nodes:\n", "durability: sync\nnodes:\n")
+    };
+    let mut house = plan(&vendor, &service, rule)
+        .file(
+            "workflows/act.yaml",
+            &put("{ a: \"to ada@analytical.co.uk\", b: \"and bob@analytical.co.uk, ada@analytical.co.uk\" }"),
+        )
+        .file(
+            "workflows/card.yaml",
+            &put("{ a: \"4111 1111 1111 1111\" }").replace("name: act", "name: card"),
+        )
+        .start()
+        .await;
+    let start = async |house: &House, workflow: &str| {
+        let model = format!("workflow/{workflow}");
+        let request = json!({"model": model, "messages": [{"role": "user", "content": "Berlin"}]});
+        let run = house.client().post("/v1/runs", &json!({ "request": request })).await.json();
+        format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")))
+    };
+    let path = start(&house, "act").await;
+    assert!(tests::eventually(Duration::from_secs(10), || service.count("/put") == 1).await);
+    house.kill().await;
+    house.restart().await;
+    house.run_in(&path, "succeeded").await;
+    let bodies: Vec<_> = service.asked().into_iter().map(|a| a.body).collect();
+    let masked = json!({"a": "to [EMAIL_1]", "b": "and [EMAIL_2], [EMAIL_1]"});
+    assert_eq!(bodies, [masked.clone(), masked], "an idempotent tool is asked again, with the same");
+    let path = start(&house, "card").await;
+    let ended = house.run_in(&path, "succeeded").await;
+    assert!(ended.to_string().contains("denied: the call is not allowed"), "{ended}");
+    assert_eq!(service.count("/put"), 2);
 }
 
 /// A run that was killed while an unsafe tool was at work asks a person, and does not call it again.
