@@ -4,6 +4,7 @@
 mod arms;
 mod compare;
 mod decide;
+mod escalation;
 mod floor;
 mod graph;
 mod house;
@@ -87,6 +88,18 @@ enum What {
     Decide,
     /// Microseconds to decide among 2, 20 and 200 arms that have all been learned of, in process.
     Arms,
+    /// What checking answers and escalating adds over asking once, at equal cost, on the simulated fleet.
+    Escalation {
+        /// Requests of each way.
+        #[arg(long, default_value_t = 1_200)]
+        requests: usize,
+        /// Of requests and draws.
+        #[arg(long, default_value_t = 7)]
+        seed: u64,
+        /// Everything as JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// A vendor that answers at once.
     Mock,
     /// Bytes through.
@@ -148,6 +161,9 @@ async fn run(what: What) -> Result<(), Failure> {
         What::Arms => arms::run().await,
         What::Graph => graph::run().await,
         What::Decide => decide::run().await,
+        What::Escalation { requests, seed, json } => {
+            escalation::run(escalation::Plan { requests, seed, json }).await
+        }
         What::Mock => Ok(mock::serve(listen().await?).await?),
         What::Bare { upstream } => Ok(floor::bare(listen().await?, upstream).await?),
         What::Parse { upstream } => Ok(floor::parse(listen().await?, upstream).await?),

@@ -312,12 +312,15 @@ fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
 pub(crate) fn suspended(waiting: &[workflows::Suspension]) -> Error {
     let at: Vec<&str> = waiting.iter().map(|s| &*s.frame).collect();
     let clients = waiting.iter().any(|s| matches!(s.waiting, workflows::Waiting::ClientTools(_)));
-    let (code, what) = match clients {
-        true => ("client_tools", "for results of the client's tools"),
-        false => ("approval_required", "for somebody's decision"),
+    let (code, what, then) = match clients {
+        true => {
+            ("client_tools", "for results of the client's tools", "post them to /v1/runs/{id}/tool_outputs")
+        }
+        false => ("approval_required", "for somebody's decision", "decide at /v1/runs/{id}/gates/{frame}"),
     };
     let message = format!(
-        "the workflow waits {what} at {}, and a request cannot: start it as a run (POST /v1/runs)",
+        "the workflow waits {what} at {}, and a request cannot: send it with the header `Prefer: respond-async`, or as \
+         `request` to POST /v1/runs, and {then}",
         at.join(", ")
     );
     let kind = Kind::Workflow { code: code.to_owned(), message, status: 409 };

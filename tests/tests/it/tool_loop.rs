@@ -137,6 +137,7 @@ async fn a_call_that_people_must_agree_to_waits_for_them() {
     // Whoever waits for an answer cannot wait for people.
     let refused = ask(&house).await;
     assert_eq!((refused.status, refused.json()["error"]["code"].clone()), (409, json!("approval_required")));
+    assert!(refused.text().contains("/v1/runs/{id}/gates/{frame}"), "it says how: {}", refused.text());
     assert_eq!(service.count("/send"), 0);
     for (decision, said, sent) in [("approved", "It is sent.", 1), ("rejected", "Nobody let me.", 1)] {
         let (path, waiting) = start(&house).await;
@@ -226,6 +227,8 @@ async fn calls_of_the_clients_own_tools_end_suspend_or_fail_the_run() {
     let suspends = house("suspend").await;
     let waits = suspends.client().chat(&request).await;
     assert_eq!((waits.status, waits.json()["error"]["code"].clone()), (409, json!("client_tools")));
+    let teaches = ["Prefer: respond-async", "/v1/runs/{id}/tool_outputs"];
+    assert!(teaches.iter().all(|part| waits.text().contains(part)), "{}", waits.text());
     let run = suspends.client().post("/v1/runs", &json!({ "request": request })).await.json();
     let path = format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")));
     let shown = suspends.run_in(&path, "suspended").await;

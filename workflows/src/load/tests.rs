@@ -89,7 +89,7 @@ fn shapes() {
 fn what_comes_later_says_so() {
     check(&with("type: generate", "type: generate, prefill: So"), &[("WF105", 4, 41)]);
     check(&with("[contract]", "[contract, script]"), &[("WF105", 5, 57)]);
-    check(&with("from: nodes.check.best", "from: nodes.check.best, pace: burst"), &[("WF105", 6, 63)]);
+    check(&with("from: nodes.check.best", "from: nodes.check.best, pace: burst"), &[]);
     check(&format!("prompts: {{}}\n{GOOD}"), &[]);
     check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF301", 6, 39)]);
     check(&with("nodes.check.best }", "'nodes.check.completions[0]' }"), &[]);

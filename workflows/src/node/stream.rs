@@ -3,7 +3,7 @@
 use super::validate::Suite;
 use super::{Begun, NodeType, Read, Resolved, Spec, no_labels};
 use crate::ending::RunFailure;
-use crate::load::{Checks, Cx, later};
+use crate::load::{Checks, Cx};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::run::{At, End, RowId};
@@ -117,16 +117,15 @@ pub(crate) struct Stream {
     pub(crate) late: Late,
     /// The pieces in which it goes out, where it is watched on the way.
     pub(crate) window: Option<Window>,
+    /// What may go out together goes out as one piece, rather than in the pieces in which it came.
+    pub(crate) burst: bool,
     pub(crate) wire: Wire,
 }
-
-/// Keys of the format that come later.
-const LATER: &[&str] = &["pace"];
 
 impl Stream {
     fn of(from: Option<Ref>) -> Self {
         let (checks, late, wire) = (Checks::default(), Late::default(), Wire::default());
-        Stream { from, mode: Mode::Auto, checks, late, window: None, wire }
+        Stream { from, mode: Mode::Auto, checks, late, window: None, burst: false, wire }
     }
 
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
@@ -151,9 +150,9 @@ impl Stream {
             }
             Window::lower(cx, n, &f.at("window"))
         });
-        let wire = Wire::lower(cx, f);
-        later(cx, f, LATER);
-        Stream { from, mode, checks: checks.map(|(_, c)| c).unwrap_or_default(), late, window, wire }
+        let pace = f.take("pace").and_then(|n| cx.r.one_of(n, &f.at("pace"), &["burst", "chunked"]));
+        let (burst, wire) = (pace == Some("burst"), Wire::lower(cx, f));
+        Stream { from, mode, checks: checks.map(|(_, c)| c).unwrap_or_default(), late, window, burst, wire }
     }
 
     /// The `output` of a file: a reference, or a map of the keys of a `stream` node.
@@ -202,7 +201,7 @@ impl Spec for Stream {
         json!({
             "from": self.from.as_ref().map(Ref::canonical), "mode": self.mode.as_str(),
             "checks": self.checks.canonical, "late": format!("{:?}", self.late),
-            "window": format!("{:?}", self.window), "wire": format!("{:?}", self.wire),
+            "window": format!("{:?}", self.window), "burst": self.burst, "wire": format!("{:?}", self.wire),
         })
     }
 

@@ -32,6 +32,8 @@ pub(crate) struct Flow<'a> {
     pub(super) late: Option<Late>,
     /// The pieces in which it goes out.
     window: Option<Window>,
+    /// What may go out together is one piece.
+    burst: bool,
 }
 
 /// The checks along a chain that judge, and what stands against letting text flow.
@@ -89,11 +91,13 @@ pub(crate) fn decide(host: &Host) -> (Option<Flow<'_>>, String) {
         return buffered(&format!("`{}` must see the whole answer", c.name()));
     }
     let late = (stream.mode != Mode::Passthrough).then_some(stream.late);
-    let window = stream.window;
+    let (window, burst) = (stream.window, stream.burst);
     let flow = match stream.mode {
-        Mode::Passthrough => Flow { chain, hold: found.demanded, watch: Vec::new(), late, window },
-        Mode::Optimistic => Flow { chain, hold: found.demanded, watch: found.own, late, window },
-        _ => Flow { chain, hold: [found.own, found.demanded].concat(), watch: Vec::new(), late, window },
+        Mode::Passthrough => Flow { chain, hold: found.demanded, watch: Vec::new(), late, window, burst },
+        Mode::Optimistic => Flow { chain, hold: found.demanded, watch: found.own, late, window, burst },
+        _ => {
+            Flow { chain, hold: [found.own, found.demanded].concat(), watch: Vec::new(), late, window, burst }
+        }
     };
     if request.params.n > 1 && !flow.hold.is_empty() {
         return buffered("several choices grow side by side");
@@ -162,7 +166,8 @@ pub(crate) async fn run<'a>(
         let hold = (!flow.hold.is_empty())
             .then(|| Doom::new(flow.hold.clone(), &host.input.request, validate::mends(&at)));
         let watch = Doom::open(flow.watch.clone(), &host.input.request, false);
-        let mut pump = Pump::new(host, sink, hold, watch, flow.late, model).in_pieces(flow.window);
+        let mut pump =
+            Pump::new(host, sink, hold, watch, flow.late, model).in_pieces(flow.window, flow.burst);
         let stop = pump.pass(head, rest, &purse).await;
         match stop {
             // Nobody has seen anything of it: another call may do better.

@@ -52,6 +52,8 @@ pub(super) struct Pump<'a> {
     /// The pieces in which text that is watched goes out, and how much of it has.
     window: Option<Window>,
     sent: usize,
+    /// What goes out together is one chunk.
+    burst: bool,
 }
 
 impl<'a> Pump<'a> {
@@ -78,12 +80,13 @@ impl<'a> Pump<'a> {
             onward: false,
             window: None,
             sent: 0,
+            burst: false,
         }
     }
 
-    /// The same in pieces of some size.
-    pub(super) fn in_pieces(self, window: Option<Window>) -> Self {
-        Pump { window, ..self }
+    /// The same in pieces of some size; with `burst`, what may go out together is one of them.
+    pub(super) fn in_pieces(self, window: Option<Window>, burst: bool) -> Self {
+        Pump { window, burst, ..self }
     }
 
     /// What has come so far, not to its end.
@@ -112,10 +115,29 @@ impl<'a> Pump<'a> {
 
     /// Lets everything go that still waits.
     pub(super) async fn rest(&mut self) -> Result<(), Gone> {
-        while let Some((_, chunk)) = self.held.pop_front() {
+        while let Some((_, chunk)) = self.take_held(usize::MAX) {
             self.sink.send(chunk).await.map_err(|_| Gone)?;
         }
         Ok(())
+    }
+
+    /// The next piece of what may go out: text up to `safe`, and where it ends.
+    fn take_held(&mut self, safe: usize) -> Option<(usize, Chunk)> {
+        let free = |held: &VecDeque<(usize, Chunk)>| held.front().is_some_and(|(end, _)| *end <= safe);
+        let mut piece = free(&self.held).then(|| self.held.pop_front()).flatten()?;
+        while self.burst
+            && free(&self.held)
+            && let Some((end, next)) = self.held.pop_front()
+        {
+            match join(&mut piece.1, next) {
+                None => piece.0 = end,
+                Some(next) => {
+                    self.held.push_front((end, next));
+                    break;
+                }
+            }
+        }
+        Some(piece)
     }
 
     /// Passes chunks on as they come and as far as they may; a full sink holds the provider back.
@@ -208,8 +230,7 @@ impl<'a> Pump<'a> {
         if !self.released && !self.held.iter().any(ready) {
             return None;
         }
-        while self.held.front().is_some_and(|(end, _)| *end <= safe) {
-            let Some((end, chunk)) = self.held.pop_front() else { break };
+        while let Some((end, chunk)) = self.take_held(safe) {
             if self.sink.send(chunk).await.is_err() {
                 return Some(Stop::ClientGone);
             }
@@ -234,4 +255,32 @@ impl<'a> Pump<'a> {
         }
         if hold.safe_up_to() < hold.len() { Some(Stop::Unverified) } else { None }
     }
+}
+
+/// Adds a chunk to the one before it; gives it back where a client could not tell what it adds: pieces of tool calls.
+fn join(first: &mut Chunk, next: Chunk) -> Option<Chunk> {
+    let calls = |c: &Chunk| c.choices.iter().any(|d| !d.tool_calls.is_empty());
+    if calls(first) || calls(&next) {
+        return Some(next);
+    }
+    let add = |to: &mut Option<String>, more: Option<String>| match (to.as_mut(), more) {
+        (Some(text), Some(more)) => text.push_str(&more),
+        (None, more) => *to = more,
+        (Some(_), None) => {}
+    };
+    // As the vendor wrote it, it was two.
+    first.raw = None;
+    first.usage = next.usage.or(first.usage);
+    for d in next.choices {
+        let Some(mine) = first.choices.iter_mut().find(|m| m.index == d.index) else {
+            first.choices.push(d);
+            continue;
+        };
+        mine.role |= d.role;
+        add(&mut mine.text, d.text);
+        add(&mut mine.reasoning, d.reasoning);
+        add(&mut mine.refusal, d.refusal);
+        mine.finish_reason = d.finish_reason.or(mine.finish_reason.take());
+    }
+    None
 }

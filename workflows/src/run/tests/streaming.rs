@@ -189,6 +189,33 @@ async fn a_window_lets_text_go_in_pieces_and_keeps_its_end_back() {
     assert_eq!(flow(&w, prose(), &script).await.0, parts.concat());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_burst_sends_in_one_piece_what_may_go_out_together() {
+    let of = async |stream: &str| {
+        let w = workflow(&body(FORBIDDEN, stream, "reprompt"));
+        let script = Script::new(vec![("ask", vec![pieces(&["One. ", "Two. ", "Three. ", "Four."])])]);
+        let (tx, mut rx) = mpsc::channel(4);
+        let input = input(prose(), Some(tx));
+        let drain = async {
+            let mut texts: Vec<String> = Vec::new();
+            while let Some(c) = rx.recv().await {
+                let text: String = c.choices.iter().filter_map(|d| d.text.as_deref()).collect();
+                texts.extend((!text.is_empty()).then_some(text));
+            }
+            texts
+        };
+        let (ending, texts) = tokio::join!(run(&w, input, &script), drain);
+        assert_eq!(text(&ending), "One. Two. Three. Four.|passed");
+        texts
+    };
+    let window = "mode: windowed, window: { bytes: 8, overlap: 0 }";
+    assert_eq!(of(window).await, ["One. ", "Two. ", "Three. ", "Four."], "as it came");
+    assert_eq!(of(&format!("{window}, pace: chunked")).await.len(), 4);
+    assert_eq!(of(&format!("{window}, pace: burst")).await, ["One. Two. ", "Three. Four."]);
+    // Nothing waits, so nothing goes out together.
+    assert_eq!(of("mode: optimistic, pace: burst").await.len(), 4);
+}
+
 /// A stream of these pieces, lost after the last of them.
 fn lost_after(list: &[&'static str]) -> Says {
     Says::Stream(list.iter().map(|p| Some(*p)).chain([None]).collect())
