@@ -30,6 +30,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let simulated = if args.simulated { Simulated::Also } else { Simulated::AsWritten };
     let mut settings = global.settings(simulated);
     settings.insecure_open = args.insecure_open;
+    no_core_dumps();
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let mut hup = signal(SignalKind::hangup())?;
     let running = app::start(settings).await?;
@@ -49,6 +50,14 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         }
         _ = term.recv() => Ok(INTERRUPTED),
         _ = int.recv() => Ok(INTERRUPTED),
+    }
+}
+
+/// A dump of a process that holds keys and requests would write both to the disk.
+fn no_core_dumps() {
+    use rustix::process::{Resource, Rlimit, setrlimit};
+    if let Err(e) = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum: Some(0) }) {
+        tracing::warn!(error = %e, "core dumps could not be switched off");
     }
 }
 

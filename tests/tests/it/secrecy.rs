@@ -177,3 +177,14 @@ async fn no_byte_of_a_key_stands_anywhere() {
         search(name, bytes, &needles);
     }
 }
+
+/// A dump would hold every key that the process holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_core_is_dumped() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("x")).await;
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).start().await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", house.pid())).unwrap();
+    let core = limits.lines().find(|l| l.starts_with("Max core file size")).unwrap();
+    let numbers: Vec<&str> = core.split_whitespace().filter(|w| w.parse::<u64>().is_ok()).collect();
+    assert_eq!(numbers, ["0", "0"], "{core}");
+}
