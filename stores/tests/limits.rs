@@ -131,6 +131,41 @@ async fn days_and_months_outlive_the_process_and_reservations_count_as_used() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn nobody_relies_on_more_than_what_is_written_down() {
+    let store = Arc::new(Counters::default());
+    let tenant: Arc<str> = "acme".into();
+    let all = limits(&[("key:k", Metric::Usd, 1.0, Window::Day)]);
+    store.begin_writing();
+    let take = |dollars| {
+        let (store, tenant, all) = (store.clone(), tenant.clone(), all.clone());
+        async move { store.reserve(&tenant, &all, usd(dollars), NOON).await }
+    };
+    let wait = Duration::from_millis(10);
+    let mut first = Box::pin(take(0.1));
+    assert!(tokio::time::timeout(wait, first.as_mut()).await.is_err(), "it went on before it was written");
+    store.wanted().await;
+    let kept = store.kept(NOON);
+    // A fiftieth of the ceiling beyond what is reserved.
+    assert_eq!(kept[0].used, 120_000_000);
+    assert!(tokio::time::timeout(wait, first.as_mut()).await.is_err(), "it is not on the disk yet");
+    store.written(&kept, NOON);
+    let first = first.await.unwrap();
+    // Within the slice nobody waits, beyond it one does; who leaves meanwhile has used nothing.
+    let second = take(0.02).await.unwrap();
+    let mut third = Box::pin(take(0.1));
+    assert!(tokio::time::timeout(wait, third.as_mut()).await.is_err());
+    drop(third);
+    store.settle(first, Amount { concurrency: 0, ..usd(0.1) });
+    store.settle(second, Amount { concurrency: 0, ..usd(0.02) });
+    let _ = store.kept(NOON);
+    assert_eq!(store.kept(NOON)[0].used, 120_000_000, "at rest the disk is told what is used, and no more");
+    // A disk that does not answer refuses, and takes nothing.
+    assert!(matches!(take(0.5).await, Err(Refused::Away(_))));
+    let standing = store.standing(&tenant, &all, NOON).await;
+    assert_eq!(standing[0].used, 120_000_000);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_settled_late_takes_back_nothing_of_others() {
     let store = Counters::default();
     let tenant: Arc<str> = "acme".into();

@@ -1,6 +1,8 @@
 //! What was used of days and months, and of free tiers, kept over restarts.
 
 use crate::clock;
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use providers::FreeUse;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -13,11 +15,46 @@ use types::limits::{Limit, LimitStore as _};
 const SPENT: &str = "spent";
 /// Kind and id of the one object that holds what was used of free tiers.
 const FREE: &str = "free_use";
-/// How often it is written where something has changed: a killed process forgets at most so much.
+/// How often it is written where something has changed. What limits count is also written whenever more is used than
+/// the disk says, so that a killed process forgets none of it.
 const EVERY: Duration = Duration::from_secs(1);
 
 /// Tells what is to be kept at a moment, Unix milliseconds.
 pub(crate) type Now = Box<dyn Fn(i64) -> Value + Send + Sync>;
+
+/// A value that changes and is kept.
+trait Changing: Send + Sync {
+    /// As it is to be written down at a moment, Unix milliseconds.
+    fn now(&self, unix_ms: i64) -> Value;
+    /// That is on the disk, as it was asked for at a moment.
+    fn written(&self, _value: &Value, _unix_ms: i64) {}
+    /// Resolves when somebody waits for it to be written.
+    fn wanted(&self) -> BoxFuture<'_, ()> {
+        std::future::pending().boxed()
+    }
+}
+
+impl Changing for Arc<Counters> {
+    fn now(&self, unix_ms: i64) -> Value {
+        json!(self.kept(unix_ms))
+    }
+
+    fn written(&self, value: &Value, unix_ms: i64) {
+        // It was made of these a moment ago.
+        let all: Vec<Kept> = serde_json::from_value(value.clone()).unwrap_or_default();
+        Counters::written(self, &all, unix_ms);
+    }
+
+    fn wanted(&self) -> BoxFuture<'_, ()> {
+        Counters::wanted(self).boxed()
+    }
+}
+
+impl Changing for Now {
+    fn now(&self, unix_ms: i64) -> Value {
+        self(unix_ms)
+    }
+}
 
 /// Keeps one changing value in a store.
 pub(crate) struct Keeper {
@@ -25,7 +62,7 @@ pub(crate) struct Keeper {
     kind: &'static str,
     version: u64,
     last: Value,
-    now: Now,
+    of: Box<dyn Changing>,
 }
 
 /// What was kept under a kind: its version and document.
@@ -52,8 +89,8 @@ impl Keeper {
             let limit = Limit { holder: k.holder.clone(), metric: k.metric, ceiling: 0, window: k.window };
             counters.restore(&k.tenant, &limit, k.used, at);
         }
-        let now: Now = Box::new(move |ms| json!(counters.kept(ms)));
-        Ok(Keeper { store, kind: SPENT, version, last, now })
+        counters.begin_writing();
+        Ok(Keeper { store, kind: SPENT, version, last, of: Box::new(counters) })
     }
 
     /// Reads what was used of free tiers and tells `resume` of it.
@@ -71,7 +108,7 @@ impl Keeper {
             Ok(all) => resume(&all),
             Err(e) => tracing::warn!(error = %e, "what was used of free tiers is not understood"),
         }
-        Ok(move |now| Keeper { store, kind: FREE, version, last, now })
+        Ok(move |now: Now| Keeper { store, kind: FREE, version, last, of: Box::new(now) })
     }
 
     /// Writes what has changed, again and again.
@@ -79,6 +116,7 @@ impl Keeper {
         loop {
             let stopped = tokio::select! {
                 () = tokio::time::sleep(EVERY) => false,
+                () = self.of.wanted() => false,
                 () = stop.cancelled() => true,
             };
             if let Err(e) = self.write().await {
@@ -92,8 +130,9 @@ impl Keeper {
 
     async fn write(&mut self) -> Result<(), Error> {
         let at = clock::unix_ms();
-        let now = (self.now)(at);
+        let now = self.of.now(at);
         if now == self.last {
+            self.of.written(&now, at);
             return Ok(());
         }
         let object = Object {
@@ -106,6 +145,7 @@ impl Keeper {
         };
         self.store.put(vec![object]).await?;
         self.version = self.version.saturating_add(1);
+        self.of.written(&now, at);
         self.last = now;
         Ok(())
     }

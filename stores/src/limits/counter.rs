@@ -66,6 +66,14 @@ impl Counter {
         }
     }
 
+    /// The day or month as a number, and what is used in it; `None` for a counter of another kind.
+    pub(super) fn calendar(&self) -> Option<(i64, u64)> {
+        match self {
+            Counter::Calendar { period, used } => Some((*period, *used)),
+            _ => None,
+        }
+    }
+
     /// Adds to what is used now.
     pub(super) fn add(&mut self, n: u64) {
         match self {
@@ -95,6 +103,11 @@ impl Counter {
             }
             Counter::Sliding(ring) => ring.wait(want, ceiling, now.ms),
         }
+    }
+
+    /// The day or month of a moment as a number; `None` for a window that slides.
+    pub(super) fn period_of(window: Window, now: Moment) -> Option<i64> {
+        (!matches!(window, Window::Sliding(_))).then(|| period(window, now.unix_ms))
     }
 
     /// Milliseconds since its day or month began.

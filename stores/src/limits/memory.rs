@@ -1,5 +1,6 @@
 //! Counters of one process, in memory.
 
+use super::ahead::{Mark, Writing};
 use super::counter::{Counter, Moment};
 use super::pace::Pace;
 use futures_util::future::{BoxFuture, FutureExt as _, ready};
@@ -22,6 +23,7 @@ pub struct Counters {
     shards: Vec<Mutex<Shard>>,
     hasher: RandomState,
     epoch: Instant,
+    writing: Writing,
 }
 
 type Id = (Arc<str>, Arc<str>, Metric, Window);
@@ -36,6 +38,7 @@ struct Shard {
 struct Counted {
     counter: Counter,
     pace: Option<Pace>,
+    mark: Mark,
 }
 
 impl std::fmt::Debug for Counters {
@@ -51,6 +54,7 @@ impl Default for Counters {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             hasher: RandomState::new(),
             epoch: Instant::now(),
+            writing: Writing::default(),
         }
     }
 }
@@ -73,11 +77,11 @@ impl Counters {
         limits: &Arc<[Limit]>,
         amount: Amount,
         unix_ms: i64,
-    ) -> Result<Reservation, Refused> {
+    ) -> Result<(Reservation, bool), Refused> {
         let now = self.moment(unix_ms);
         let granted =
             || Reservation { tenant: tenant.clone(), limits: limits.clone(), amount, unix_ms, at_ms: now.ms };
-        let Some(mut shard) = self.shard(tenant) else { return Ok(granted()) };
+        let Some(mut shard) = self.shard(tenant) else { return Ok((granted(), false)) };
         shard.sweep(now);
         let mut refused: Option<Refused> = None;
         for limit in limits.iter() {
@@ -101,10 +105,27 @@ impl Counters {
         if let Some(refused) = refused {
             return Err(refused);
         }
+        let mut lags = false;
         for limit in limits.iter() {
-            shard.counter(tenant, limit, now).add(amount.of(limit.metric));
+            let want = amount.of(limit.metric);
+            let Counted { counter, mark, .. } = shard.counted(tenant, limit, now);
+            counter.add(want);
+            if let Some(used) = counter.calendar().filter(|_| want > 0) {
+                mark.reserved(limit.ceiling);
+                lags |= mark.lags(used);
+            }
         }
-        Ok(granted())
+        Ok((granted(), lags))
+    }
+
+    /// Whether more of what a reservation holds is used than the disk says.
+    fn lags(&self, r: &Reservation) -> bool {
+        let now = self.moment(r.unix_ms);
+        let Some(mut shard) = self.shard(&r.tenant) else { return false };
+        r.limits.iter().filter(|l| r.amount.of(l.metric) > 0).any(|l| {
+            let Counted { counter, mark, .. } = shard.counted(&r.tenant, l, now);
+            counter.calendar().is_some_and(|used| mark.lags(used))
+        })
     }
 }
 
@@ -124,15 +145,30 @@ pub struct Kept {
 }
 
 impl Counters {
-    /// What counts beyond the life of the process: days and months. Sliding windows begin anew.
+    /// From now on somebody writes down what is used ([`Counters::kept`], then [`Counters::written`]) whenever that is
+    /// [`Counters::wanted`], and reservations wait for it.
+    pub fn begin_writing(&self) {
+        self.writing.begin();
+    }
+
+    /// Resolves when a reservation waits for the disk.
+    pub async fn wanted(&self) {
+        self.writing.wanted().await;
+    }
+
+    /// What counts beyond the life of the process, for the disk: days and months, a slice ahead of what is used where
+    /// something was reserved of late. Sliding windows begin anew.
     #[must_use]
     pub fn kept(&self, unix_ms: i64) -> Vec<Kept> {
         let now = self.moment(unix_ms);
+        let ahead = self.writing.has_begun();
         let mut all = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            for ((tenant, holder, metric, window), Counted { counter, .. }) in &mut shard.counters {
-                let used = if matches!(window, Window::Sliding(_)) { 0 } else { counter.used(*window, now) };
+            for ((tenant, holder, metric, window), Counted { counter, mark, .. }) in &mut shard.counters {
+                counter.used(*window, now);
+                let of = |used: (i64, u64)| if ahead { mark.next(used) } else { used.1 };
+                let used = counter.calendar().map_or(0, of);
                 if used > 0 {
                     let (tenant, holder) = (tenant.clone(), holder.clone());
                     all.push(Kept { tenant, holder, metric: *metric, window: *window, used });
@@ -141,6 +177,21 @@ impl Counters {
         }
         all.sort_by(|a, b| (&a.tenant, &a.holder).cmp(&(&b.tenant, &b.holder)));
         all
+    }
+
+    /// That is on the disk now; `unix_ms` is the moment at which it was asked for.
+    pub fn written(&self, all: &[Kept], unix_ms: i64) {
+        let now = self.moment(unix_ms);
+        for k in all {
+            let Some(mut shard) = self.shard(&k.tenant) else { continue };
+            let id = (k.tenant.clone(), k.holder.clone(), k.metric, k.window);
+            if let Some(Counted { mark, .. }) = shard.counters.get_mut(&id)
+                && let Some(period) = Counter::period_of(k.window, now)
+            {
+                mark.written((period, k.used), k.used);
+            }
+        }
+        self.writing.done();
     }
 }
 
@@ -154,6 +205,7 @@ impl Shard {
         self.counters.entry(id).or_insert_with(|| Counted {
             counter: Counter::new(limit.metric, limit.window),
             pace: Pace::new(limit.window, now.ms).filter(|_| limit.metric != Metric::Concurrency),
+            mark: Mark::default(),
         })
     }
 
@@ -167,6 +219,26 @@ impl Shard {
     }
 }
 
+/// A reservation that waits for the disk: whoever stops waiting has used nothing.
+struct Open<'a> {
+    counters: &'a Counters,
+    reservation: Option<Reservation>,
+}
+
+impl Open<'_> {
+    fn hand_over(mut self) -> Result<Reservation, Refused> {
+        self.reservation.take().ok_or_else(|| Refused::Away("a reservation was lost".to_owned()))
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        if let Some(reservation) = self.reservation.take() {
+            self.counters.settle(reservation, Amount::default());
+        }
+    }
+}
+
 impl LimitStore for Counters {
     fn reserve(
         &self,
@@ -175,7 +247,17 @@ impl LimitStore for Counters {
         amount: Amount,
         unix_ms: i64,
     ) -> BoxFuture<'_, Result<Reservation, Refused>> {
-        ready(self.take(tenant, limits, amount, unix_ms)).boxed()
+        match self.take(tenant, limits, amount, unix_ms) {
+            Ok((reservation, true)) if self.writing.has_begun() => Box::pin(async move {
+                let open = Open { counters: self, reservation: Some(reservation) };
+                let lags = || open.reservation.as_ref().is_some_and(|r| self.lags(r));
+                match self.writing.until(lags).await {
+                    true => open.hand_over(),
+                    false => Err(Refused::Away("what is used cannot be written down".to_owned())),
+                }
+            }),
+            taken => ready(taken.map(|(reservation, _)| reservation)).boxed(),
+        }
     }
 
     fn settle(&self, reservation: Reservation, used: Amount) {
@@ -184,7 +266,7 @@ impl LimitStore for Counters {
         let Some(mut shard) = self.shard(&reservation.tenant) else { return };
         for limit in reservation.limits.iter() {
             let (reserved, used) = (reservation.amount.of(limit.metric), used.of(limit.metric));
-            let Counted { counter, pace } = shard.counted(&reservation.tenant, limit, now);
+            let Counted { counter, pace, .. } = shard.counted(&reservation.tenant, limit, now);
             if let Some(pace) = pace {
                 pace.add(used, now.ms);
             }
@@ -200,7 +282,7 @@ impl LimitStore for Counters {
     fn restore(&self, tenant: &Arc<str>, limit: &Limit, used: u64, unix_ms: i64) {
         let now = self.moment(unix_ms);
         let Some(mut shard) = self.shard(tenant) else { return };
-        let Counted { counter, pace } = shard.counted(tenant, limit, now);
+        let Counted { counter, pace, .. } = shard.counted(tenant, limit, now);
         counter.used(limit.window, now);
         counter.add(used);
         if let Some(pace) = pace {
@@ -212,7 +294,7 @@ impl LimitStore for Counters {
         let now = self.moment(unix_ms);
         let Some(mut shard) = self.shard(tenant) else { return ready(Vec::new()).boxed() };
         let standing = |limit: &Limit| {
-            let Counted { counter, pace } = shard.counted(tenant, limit, now);
+            let Counted { counter, pace, .. } = shard.counted(tenant, limit, now);
             let used = counter.used(limit.window, now);
             let pace_per_h = pace.as_mut().map(|p| p.per_hour(now.ms));
             let wait =

@@ -1,5 +1,6 @@
 //! Counters of rates and budgets.
 
+mod ahead;
 mod counter;
 mod memory;
 mod pace;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tests::admin::{Admin, files, get, send};
-use tests::client::Client;
+use tests::client::{Client, Socket};
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Reply, Vendor};
 use tokio::task::JoinSet;
@@ -113,12 +113,56 @@ async fn what_was_spent_is_remembered_over_a_kill() {
     for _ in 0..2 {
         assert_eq!(send(house.client(), &key, "/v1/chat/completions", &ask()).await.status, 200);
     }
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
     house.kill().await;
     house.restart().await;
     let third = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
     let fourth = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
     assert_eq!(fourth.error(429)["code"], "insufficient_quota", "{}", third.text());
+}
+
+/// Killed again and again while it spends: over all its lives it spends no more than the budget.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_holds_over_kills_in_the_middle_of_requests() {
+    let (vendor, mut house) = house().await;
+    vendor.otherwise(|_| Reply::text("hello").costing(3, 1_000).slow(Duration::from_millis(40)));
+    let admin = Admin::of(&house);
+    let (_, key) = admin.key(json!({"limits": [{"metric": "usd", "amount": 0.03, "per": "month"}]})).await;
+    let mut answered = 0;
+    for round in 0..4 {
+        let client = house.client();
+        let asks: Vec<_> = (0..4).map(|_| {
+            let key = key.clone();
+            tokio::spawn(async move {
+                let mut good = 0;
+                loop {
+                    let Some(mut socket) = Socket::try_open(client.0).await else { return good };
+                    let text = ask().to_string();
+                    let head = format!(
+                        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\nauthorization: Bearer {key}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                        text.len()
+                    );
+                    socket.send(head + &text).await;
+                    match socket.response().await {
+                        Some(r) if r.status == 200 => good += 1,
+                        _ => return good,
+                    }
+                }
+            })
+        }).collect();
+        tokio::time::sleep(Duration::from_millis(90 + 30 * round)).await;
+        house.kill().await;
+        for a in asks {
+            answered += a.await.unwrap();
+        }
+        house.restart().await;
+    }
+    while send(house.client(), &key, "/v1/chat/completions", &ask()).await.status == 200 {
+        answered += 1;
+    }
+    // The vendor counts what it was asked for, answered or not.
+    let spent = vendor.count() as f64 * 1_003.0 / 1e6;
+    assert!(spent <= 0.03 + 1e-9, "{spent} USD were spent in {} calls", vendor.count());
+    assert!(answered > 4, "only {answered} of about 30 were answered");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,140 @@
+//! How far ahead of what is used the disk is, so that a killed process forgets nothing that was spent.
+//!
+//! What the disk says is used runs ahead by a slice. Whoever reserves within it goes on at once; whoever goes
+//! beyond waits until the next slice is on the disk. After a kill what the disk says counts: nothing is spent
+//! twice, and at most the slice is lost, which a counter at rest gives back.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio::sync::{Notify, watch};
+
+/// Parts of a ceiling: one of them is a slice.
+const SLICES: u64 = 50;
+/// How long a reservation waits for the disk.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the disk says of one counter of a day or month.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Mark {
+    /// Of which day or month it speaks.
+    period: i64,
+    /// At least so much is on the disk as used.
+    used: u64,
+    slice: u64,
+    /// Something was reserved since it was last written.
+    moved: bool,
+}
+
+impl Mark {
+    /// Something was reserved under a ceiling.
+    pub(super) fn reserved(&mut self, ceiling: u64) {
+        self.slice = self.slice.max(ceiling / SLICES);
+        self.moved = true;
+    }
+
+    /// Whether more is used in a period than the disk says.
+    pub(super) fn lags(&self, (period, used): (i64, u64)) -> bool {
+        used > if self.period == period { self.used } else { 0 }
+    }
+
+    /// What to write. Until that is on the disk nobody may rely on more than it, nor on more than is there now.
+    pub(super) fn next(&mut self, (period, used): (i64, u64)) -> u64 {
+        let next = if std::mem::take(&mut self.moved) { used.saturating_add(self.slice) } else { used };
+        if self.period != period {
+            (self.period, self.used) = (period, 0);
+        }
+        self.used = self.used.min(next);
+        next
+    }
+
+    /// So much is on the disk now, if it was written in this period.
+    pub(super) fn written(&mut self, (period, _): (i64, u64), used: u64) {
+        if self.period == period {
+            self.used = used;
+        }
+    }
+}
+
+/// Between those who wait and the one who writes.
+#[derive(Debug)]
+pub(super) struct Writing {
+    /// Somebody writes; else nobody waits.
+    begun: AtomicBool,
+    wanted: Notify,
+    /// Changes with every writing.
+    done: watch::Sender<()>,
+}
+
+impl Default for Writing {
+    fn default() -> Self {
+        Writing { begun: AtomicBool::new(false), wanted: Notify::new(), done: watch::Sender::new(()) }
+    }
+}
+
+impl Writing {
+    pub(super) fn begin(&self) {
+        self.begun.store(true, Ordering::Release);
+    }
+
+    pub(super) fn has_begun(&self) -> bool {
+        self.begun.load(Ordering::Acquire)
+    }
+
+    pub(super) async fn wanted(&self) {
+        self.wanted.notified().await;
+    }
+
+    pub(super) fn done(&self) {
+        self.done.send_replace(());
+    }
+
+    /// Waits until nothing `lags` any more; `false` = the disk did not answer in time.
+    pub(super) async fn until(&self, lags: impl Fn() -> bool) -> bool {
+        let mut done = self.done.subscribe();
+        let all = async {
+            while lags() {
+                self.wanted.notify_one();
+                if done.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
+        tokio::time::timeout(PATIENCE, all).await.is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_disk_runs_ahead_by_a_slice_and_gives_it_back_at_rest() {
+        let mut m = Mark::default();
+        assert!(!m.lags((7, 0)) && m.lags((7, 1)));
+        m.reserved(1_000);
+        assert_eq!(m.next((7, 5)), 25);
+        assert!(m.lags((7, 5)), "it is not on the disk yet");
+        m.written((7, 5), 25);
+        assert!(!m.lags((7, 25)) && m.lags((7, 26)));
+        // At rest: the disk is told what is used, and from then on nobody relies on the slice.
+        assert_eq!(m.next((7, 5)), 5);
+        assert!(!m.lags((7, 5)) && m.lags((7, 6)));
+        m.written((7, 5), 5);
+        assert!(m.lags((7, 6)));
+    }
+
+    #[test]
+    fn a_new_day_begins_with_nothing_on_the_disk() {
+        let mut m = Mark::default();
+        m.reserved(1_000);
+        let first = m.next((7, 100));
+        m.written((7, 100), first);
+        assert!(m.lags((8, 1)));
+        assert_eq!(m.next((8, 1)), 1);
+        // What was written of the day before says nothing of this one.
+        m.written((7, 100), 120);
+        assert!(m.lags((8, 1)));
+        m.written((8, 1), 1);
+        assert!(!m.lags((8, 1)));
+    }
+}
