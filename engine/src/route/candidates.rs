@@ -38,15 +38,18 @@ impl Candidates {
         mut eligible: Vec<Estimated>,
         pools: Arc<Pools>,
     ) -> Self {
-        let rank = ranks(scored.iter());
+        let models = eligible.iter().map(|e| usize::from(e.ix.0).saturating_add(1)).max().unwrap_or(0);
+        let rank = ranks(models, scored.iter());
         let of = |list: &[usize], ix: ModelIx| list.get(usize::from(ix.0)).copied().unwrap_or(usize::MAX);
-        eligible.sort_by_key(|e| of(&rank, e.ix));
-        let same = ranks(scored.iter().filter(|s| s.flow == chosen.flow));
-        let mut primary: Vec<ModelIx> =
-            eligible.iter().map(|e| e.ix).filter(|ix| of(&same, *ix) != usize::MAX).collect();
+        // In place: sorts that keep the order of equals allocate, and the position tells equals apart as well.
+        eligible.sort_unstable_by_key(|e| (of(&rank, e.ix), e.ix));
+        let same = ranks(models, scored.iter().filter(|s| s.flow == chosen.flow));
+        let mut primary = Vec::with_capacity(eligible.len());
+        primary.extend(eligible.iter().map(|e| e.ix).filter(|ix| of(&same, *ix) != usize::MAX));
         // The chosen model first, then the others by their utility in the chosen workflow.
-        primary
-            .sort_by_key(|ix| if chosen.model == Some(*ix) { 0 } else { of(&same, *ix).saturating_add(1) });
+        primary.sort_unstable_by_key(|ix| {
+            if chosen.model == Some(*ix) { 0 } else { of(&same, *ix).saturating_add(1) }
+        });
         Candidates { primary, eligible, pools }
     }
 }
@@ -110,16 +113,12 @@ fn normal(q: f64) -> f64 {
     (t - over / under).max(0.0)
 }
 
-/// The place of each model in a list of arms, by its position in the matrix; `usize::MAX` = not there. One
-/// pass, so that hundreds of models cost no more than reading them.
-fn ranks<'a>(arms: impl Iterator<Item = &'a Scored>) -> Vec<usize> {
-    let mut ranks: Vec<usize> = Vec::new();
+/// The place of each of the first `models` of a matrix in a list of arms; `usize::MAX` = not there. One pass, so
+/// that hundreds of models cost no more than reading them.
+fn ranks<'a>(models: usize, arms: impl Iterator<Item = &'a Scored>) -> Vec<usize> {
+    let mut ranks = vec![usize::MAX; models];
     for (place, ix) in arms.filter_map(|s| s.model).enumerate() {
-        let at = usize::from(ix.0);
-        if ranks.len() <= at {
-            ranks.resize(at.saturating_add(1), usize::MAX);
-        }
-        if let Some(r) = ranks.get_mut(at) {
+        if let Some(r) = ranks.get_mut(usize::from(ix.0)) {
             *r = (*r).min(place);
         }
     }

@@ -177,7 +177,7 @@ pub(crate) fn models(
     let assumed = crate::caps::assumed(directives).is_some();
     let limits_of_rules = directives.further.iter().flat_map(|f| &f.limits);
     let metered = limits_of_rules.map(|l| l.value.metric).any(|m| m == types::limits::Metric::Usd);
-    let mut eligible = Vec::new();
+    let mut eligible = Vec::with_capacity(matrix.models().len());
     for ix in matrix.indices() {
         let (Some(model), Some(provider)) = (matrix.model(ix), matrix.provider_of(ix)) else { continue };
         if let Asked::Model(only) = asked

@@ -90,7 +90,14 @@ pub(crate) fn estimates(
             },
         })
     };
-    models.iter().filter_map(|ix| estimate(*ix)).collect()
+    gathered(models.len(), models.iter().filter_map(|ix| estimate(*ix)))
+}
+
+/// All of `from`, of which there are at most `most`: a list that grows would be copied on the way.
+fn gathered<T>(most: usize, from: impl Iterator<Item = T>) -> Vec<T> {
+    let mut list = Vec::with_capacity(most);
+    list.extend(from);
+    list
 }
 
 /// Scores every (workflow, model), best first; writes the arms and what fell out into the record. Gives also how
@@ -142,9 +149,8 @@ pub(crate) fn arms(
     order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
     let ordered = || order.iter().filter_map(|(_, i)| drafts.get(*i));
     let value = ordered().next().map_or(0.0, |d| d.utility + d.terms.price + d.terms.switching);
-    let any: Arc<str> = ANY_MODEL.into();
-    decision.arms = ordered().filter_map(|d| scorer.record(d, flows, &any)).collect();
-    (ordered().map(|d| d.scored).collect(), (1.0 - config.explore_within) * value.max(0.0))
+    decision.arms = scorer.records(drafts.len(), ordered(), flows);
+    (gathered(drafts.len(), ordered().map(|d| d.scored)), (1.0 - config.explore_within) * value.max(0.0))
 }
 
 /// What leaving the session's model is worth, in points of success: the prompt cache that would be lost, and
@@ -281,19 +287,32 @@ impl Scorer<'_> {
         });
     }
 
-    /// An arm as the record has it.
-    fn record(&self, d: &Draft, flows: &[Arc<Workflow>], any: &Arc<str>) -> Option<Arm> {
-        let model = d.scored.model.and_then(|ix| self.inputs.bundle.matrix().model(ix));
-        Some(Arm {
-            workflow: self.standing.flow(flows.get(d.scored.flow)?)?.name.clone(),
-            model: model.map_or_else(|| any.clone(), |m| m.id.clone()),
-            utility: d.utility,
-            terms: d.terms,
-            expected_cost_usd: d.cost.map(Usd::from_dollars),
-            cost_correction: d.cost_correction,
-            outcomes: d.outcomes,
-            propensity: 0.0,
-        })
+    /// The arms as the record has them. Each is written where it stays: one is longer than it takes to score it.
+    fn records<'d>(
+        &self,
+        most: usize,
+        drafts: impl Iterator<Item = &'d Draft>,
+        flows: &[Arc<Workflow>],
+    ) -> Vec<Arm> {
+        let any: Arc<str> = ANY_MODEL.into();
+        let names: Vec<_> = flows.iter().map(|f| self.standing.flow(f).map(|s| &s.name)).collect();
+        let matrix = self.inputs.bundle.matrix();
+        let mut arms = Vec::with_capacity(most);
+        for d in drafts {
+            let Some(Some(workflow)) = names.get(d.scored.flow) else { continue };
+            let model = d.scored.model.and_then(|ix| matrix.model(ix)).map_or(&any, |m| &m.id);
+            arms.push(Arm {
+                workflow: Arc::clone(workflow),
+                model: Arc::clone(model),
+                utility: d.utility,
+                terms: d.terms,
+                expected_cost_usd: d.cost.map(Usd::from_dollars),
+                cost_correction: d.cost_correction,
+                outcomes: d.outcomes,
+                propensity: 0.0,
+            });
+        }
+        arms
     }
 
     fn beta_of(&self, e: Option<&Estimated>) -> f64 {

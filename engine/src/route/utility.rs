@@ -20,11 +20,13 @@ pub(crate) fn utility(t: &Terms, w: &Weights, multipliers: &TermWeights) -> f64 
 fn value(t: &Terms, w: &Weights, multipliers: &TermWeights) -> f64 {
     let power = |x: f64, weight: f64, multiplier: f64| {
         let e = weight * multiplier;
-        // Most exponents are 1 or 0, and `powf` is the dearest operation here.
+        // Most exponents are 1, 0 or a half, and `powf` is the dearest operation here.
         if e == 1.0 || x == 1.0 {
             x
         } else if e == 0.0 {
             1.0
+        } else if e == 0.5 {
+            x.sqrt()
         } else {
             x.powf(e)
         }
