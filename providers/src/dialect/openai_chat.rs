@@ -1,6 +1,7 @@
 //! OpenAI chat completions, and every vendor compatible with them: the house's own form, so bytes pass
 //! through wherever nothing must change.
 
+mod alike;
 mod decode;
 mod encode;
 mod stream;

@@ -44,6 +44,11 @@ pub(super) struct ChoiceIn<'a> {
 }
 
 impl<'a> ChoiceIn<'a> {
+    /// The text that an event adds.
+    pub(super) fn text(&self) -> Option<&Cow<'a, str>> {
+        self.delta.as_ref().or(self.message.as_ref())?.content.text.as_ref()
+    }
+
     /// What an event adds.
     pub(super) fn take_delta(&mut self) -> MessageIn<'a> {
         self.delta.take().or_else(|| self.message.take()).unwrap_or_default()

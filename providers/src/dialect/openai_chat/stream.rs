@@ -1,6 +1,7 @@
 //! Events of a streamed answer to chunks, tool-call deltas brought into order.
 
 use super::super::{Bad, Context};
+use super::alike::{self, Last};
 use super::decode::{Answer, CallIn, ChoiceIn, finish_reason};
 use crate::sse::Event;
 use std::borrow::Cow;
@@ -16,6 +17,7 @@ const MAX_PARALLEL: usize = 256;
 pub(in super::super) struct Stream {
     done: bool,
     choices: Vec<ChoiceState>,
+    pub(super) last: Last,
 }
 
 #[derive(Debug, Default)]
@@ -57,6 +59,10 @@ impl Stream {
             self.done = true;
             return Ok(());
         }
+        if let Some(chunk) = self.last.read(&event.data) {
+            out.push_back(chunk);
+            return Ok(());
+        }
         let answer: Answer<'_> = serde_json::from_slice(&event.data)?;
         if let Some(e) = answer.failure(context, ErrorKind::StreamLost) {
             return Err(Bad::Answer(e));
@@ -64,20 +70,24 @@ impl Stream {
         let usage = answer.usage();
         let id = answer.id.map(Cow::into_owned).unwrap_or_default();
         let mut mended = false;
+        let first = answer.choices.first().and_then(ChoiceIn::text);
+        let start = alike::place(&event.data, first);
         let mut choices = Vec::with_capacity(answer.choices.len());
         for choice in answer.choices {
             choices.push(self.choice(context, &id, choice, &mut mended)?);
         }
         // An event of several `data` lines cannot go out as one line.
         let one_line = memchr::memchr(b'\n', &event.data).is_none();
-        out.push_back(Chunk {
+        let chunk = Chunk {
             id,
             model: answer.model.map(Cow::into_owned).unwrap_or_default(),
             created: answer.created.unwrap_or(0),
             choices,
             usage,
             raw: (!mended && one_line).then(|| event.data.clone()),
-        });
+        };
+        self.last.keep(&event.data, &chunk, start);
+        out.push_back(chunk);
         Ok(())
     }
 
