@@ -16,6 +16,7 @@
 )]
 
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use types::completion::{Choice, FinishReason};
@@ -49,7 +50,7 @@ fn main() {
     files.retain(|f| f.extension().is_some_and(|e| e == "json"));
     files.sort();
     let (mut built, mut valid, mut invalid, mut early, mut prefixes) = (0, 0, 0, 0, 0);
-    let (mut differ, mut wrong) = (0, Vec::new());
+    let (mut differ, mut wrong) = (BTreeMap::new(), Vec::new());
     let (mut bytes, mut whole, mut growing) = (0, Duration::ZERO, Duration::ZERO);
     for (i, file) in files.iter().enumerate() {
         if i % 500 == 0 {
@@ -64,7 +65,14 @@ fn main() {
             let (completion, begin) = (answer(text.clone()), Instant::now());
             let verdict = check.check(&Input::new(&completion, &request())).verdict;
             whole += begin.elapsed();
-            differ += usize::from((verdict == Verdict::Passed) != (test["valid"] == true));
+            if (verdict == Verdict::Passed) != (test["valid"] == true) {
+                // Whether `format` is more than a note is each checker's choice, and ours is the draft's: a note.
+                let of_format = test["valid"] == false && body["schema"].to_string().contains("\"format\"");
+                *differ.entry((of_format, test["valid"] == true)).or_insert(0) += 1;
+                if !of_format {
+                    println!("differs: {name}, the file says valid: {}, we say {verdict:?}", test["valid"]);
+                }
+            }
             let begin = Instant::now();
             let refused = rejected(check.as_ref(), &text);
             growing += begin.elapsed();
@@ -81,8 +89,11 @@ fn main() {
     }
     println!(
         "{built} of {} schemas; {valid} valid instances with {prefixes} prefixes; {early} of {invalid} invalid ones \
-         refused early; {differ} verdicts differ from the file's; {} valid ones refused on the way",
+         refused early; {} verdicts differ from the file's, {} of them passed where the schema has a `format`; {} valid \
+         ones refused on the way",
         files.len(),
+        differ.values().sum::<usize>(),
+        differ.get(&(true, false)).copied().unwrap_or(0),
         wrong.len()
     );
     let speed = |time: Duration| bytes as f64 / 1e6 / time.as_secs_f64().max(1e-9);

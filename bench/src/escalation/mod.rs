@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use task::{FAMILIES, Task};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -39,6 +40,10 @@ edges:
 
 /// Requests under way at the same time.
 const AT_ONCE: usize = 96;
+
+/// How often a request comes again that nobody was asked for, and the pause before.
+const PATIENCE: usize = 600;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// How much is asked.
 #[derive(Clone, Copy, Debug)]
@@ -199,18 +204,28 @@ async fn ask(running: &Running, task: Task, routing: &Value, n: usize) -> Came {
     body.insert("model".to_owned(), json!("auto"));
     body.insert("routing".to_owned(), Value::Object(options));
     let Ok(request) = ChatRequest::from_value(&Value::Object(body)) else { return Came::default() };
-    // The draws of the simulated models depend on it, so that every run of a seed meets the same ones.
-    let request_id = format!("escalation-{n}");
-    let admission = Admission {
-        request_id: request_id.clone(),
-        who: Who::open(),
-        received: Instant::now(),
-        deadline: None,
-        headers: Arc::default(),
+    let mut again = 0;
+    let (answer, outcome) = loop {
+        // The draws of the simulated models depend on it, so that every run of a seed meets the same ones.
+        let request_id = format!("escalation-{n}-{again}");
+        let admission = Admission {
+            request_id: request_id.clone(),
+            who: Who::open(),
+            received: Instant::now(),
+            deadline: None,
+            headers: Arc::default(),
+        };
+        let answer = running.engine().chat(admission, request.clone()).await;
+        // Where a breaker keeps the only model out nothing was asked, and a patient client comes again.
+        let outcome = running.engine().stored(&request_id).await.ok().flatten().map(|s| s.record.outcome);
+        let kept_out = answer.is_err() && outcome.as_ref().is_none_or(|o| o.calls == 0);
+        if !kept_out || again >= PATIENCE {
+            break (answer, outcome);
+        }
+        again += 1;
+        tokio::time::sleep(PAUSE).await;
     };
-    let answer = running.engine().chat(admission, request).await;
     let good = matches!(&answer, Ok(Answer::Whole(whole)) if task.is_met(&whole.completion));
-    let outcome = running.engine().stored(&request_id).await.ok().flatten().map(|s| s.record.outcome);
     Came {
         requests: 1,
         good: usize::from(good),
