@@ -204,9 +204,13 @@ pub(crate) static ROUTES: &[Route] = &[
     },
     Route {
         query: &["after", "limit"],
-        ..get("/audit", Need::Audit, "Lines of the audit trail after a number", "AuditLines", |c| {
-            Box::pin(lines(c))
-        })
+        ..get(
+            "/audit",
+            Need::Audit,
+            "Lines of the audit trail: the newest, or those after a number",
+            "AuditLines",
+            |c| Box::pin(lines(c)),
+        )
     },
 ];
 
@@ -363,8 +367,8 @@ async fn reload(c: Call<'_>) -> Result<Reply, Failure> {
 }
 
 async fn lines(c: Call<'_>) -> Result<Reply, Failure> {
-    let after = c.number("after", 0, u64::MAX)?;
-    let limit = c.number("limit", 100, 1_000)?;
+    let after = c.parameter("after").map(|_| c.number("after", 0, u64::MAX)).transpose()?;
+    let limit = usize::try_from(c.number("limit", 100, 1_000)?).unwrap_or(0);
     let Some(folder) = &c.app.folder else {
         return Err(Failure::not_found("there is no audit trail: this server keeps nothing"));
     };

@@ -235,9 +235,9 @@ pub(super) struct AuditArgs {
 enum AuditCommand {
     /// Lines of the trail
     List {
-        /// Only lines after this number
-        #[arg(long, default_value_t = 0)]
-        after: u64,
+        /// The first lines after this number, instead of the newest
+        #[arg(long)]
+        after: Option<u64>,
         /// Most lines
         #[arg(long, default_value_t = 100)]
         limit: u64,
@@ -483,7 +483,8 @@ pub(super) async fn budget(global: &Global, args: &BudgetArgs, out: &Out) -> Out
 pub(super) async fn audit(global: &Global, args: &AuditArgs, out: &Out) -> Outcome {
     match &args.what {
         AuditCommand::List { after, limit } => {
-            let path = format!("/audit?after={after}&limit={limit}");
+            let after = after.map_or_else(String::new, |n| format!("&after={n}"));
+            let path = format!("/audit?limit={limit}{after}");
             let said = Client::find(global, &args.at)?.ask("GET", &path, None).await?;
             show(out, &said, &["seq", "ts", "actor", "action", "target", "tenant", "detail"]);
             Ok(GOOD)

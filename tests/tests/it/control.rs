@@ -296,6 +296,20 @@ async fn roles_may_what_they_may_and_bad_input_is_refused_clearly() {
     let trail = admin.call("GET", "/audit?limit=1000", &Value::Null).await.json();
     let denied = trail["data"].as_array().unwrap().iter().filter(|l| l["action"] == "admin.denied").count();
     assert!(denied >= 3, "{trail}");
+    // Without a place to begin at the newest lines come, in their order; with one the first after it.
+    let seqs = |query: &'static str| {
+        let admin = &admin;
+        async move {
+            let page = admin.call("GET", &format!("/audit?{query}"), &Value::Null).await.json();
+            let lines = page["data"].as_array().unwrap().clone();
+            lines.iter().map(|l| l["seq"].as_u64().unwrap()).collect::<Vec<u64>>()
+        }
+    };
+    let all = seqs("after=0&limit=1000").await;
+    assert!(all.len() > 5 && all.is_sorted());
+    assert_eq!(seqs("limit=3").await, all[all.len() - 3..]);
+    assert_eq!(seqs("after=0&limit=3").await, all[..3]);
+    assert!(seqs("limit=0").await.is_empty() && seqs("after=0&limit=0").await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use line::Sealed;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 use serde_json::{Map, Value, json};
+use std::collections::VecDeque;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -367,26 +368,30 @@ pub(crate) fn verify_folder(folder: &Path, public: Option<&str>) -> io::Result<v
     verify::verify(folder, instance.trim(), &public).map(|(report, _)| report)
 }
 
-/// Lines after a number, seals left out.
+/// The first lines after a number or, without one, the newest; seals left out.
 ///
 /// # Errors
 /// A file cannot be read.
-pub(crate) fn read(folder: &Path, after: u64, limit: u64) -> io::Result<Vec<Value>> {
+pub(crate) fn read(folder: &Path, after: Option<u64>, limit: usize) -> io::Result<Vec<Value>> {
     use std::io::{BufRead as _, BufReader};
-    let mut found = Vec::new();
+    let mut found = VecDeque::new();
     for path in files(folder)? {
         for text in BufReader::new(File::open(path)?).lines() {
             let Ok(line) = serde_json::from_str::<Value>(&text?) else { continue };
             let seq = line.get("seq").and_then(Value::as_u64).unwrap_or(0);
-            if seq > after && line.get("type").is_none() {
-                found.push(line);
+            if line.get("type").is_some() || after.is_some_and(|a| seq <= a) {
+                continue;
             }
-            if found.len() as u64 >= limit {
-                return Ok(found);
+            match after {
+                Some(_) if found.len() >= limit => return Ok(found.into()),
+                None if found.len() >= limit => drop(found.pop_front()),
+                _ => {}
             }
+            found.push_back(line);
+            found.truncate(limit);
         }
     }
-    Ok(found)
+    Ok(found.into())
 }
 
 #[cfg(test)]
