@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 pub(crate) const TREES: usize = 24;
 /// Outcomes in a cell before it is split.
 const SPLIT_AT: u32 = 10;
-/// Every how many further outcomes a split is tried again.
+/// Every how many further outcomes a split is tried again, and how rarely in a cell that has seen so many without
+/// one: its requests are alike, and each try looks at all that is past.
 const RETRY: u32 = 4;
+const RARELY: u32 = 64;
 /// Cuts on one way, at most.
 const DEPTH: u8 = 10;
 /// Nodes of a tree, at most; fewer where there are more arms (`super::cells`).
@@ -146,7 +148,8 @@ impl Tree {
         let Some(node) = self.nodes.get_mut(at) else { return false };
         node.seen = node.seen.saturating_add(1);
         let (seen, depth) = (node.seen, node.depth);
-        if !room || depth >= DEPTH || seen < SPLIT_AT || !seen.is_multiple_of(RETRY) {
+        let every = if seen < RARELY { RETRY } else { RARELY };
+        if !room || depth >= DEPTH || seen < SPLIT_AT || !seen.is_multiple_of(every) {
             return false;
         }
         let here: Vec<&Past> = past.iter().filter(|x| self.cell(&x.point) == at).collect();
