@@ -1,23 +1,31 @@
 //! The one place where all parts are wired, in order: configuration, store, learner, fleet, engine, edge.
 
 mod error;
+mod kept;
+mod listen;
+mod reach;
 mod running;
+mod settings;
 
 pub use error::Error;
 pub use running::Running;
+pub use settings::{ADDRESS_FILE, ADMIN_FILE, DEFAULT_LISTEN, Data, Settings, default_folder};
+
+use kept::{Kept, open, open_plane, runs};
+use listen::{admin_listener, listen, tell_address};
+use reach::reach;
+use settings::folder;
 
 use crate::admin;
 use crate::bundles::guard::{Fault, Guard};
 use crate::bundles::{Bundles, Found, watch};
 use crate::clock;
 use crate::config::server::Server;
-use crate::config::{self, Environment, Loaded, Simulated, Source, Texts};
-use crate::control::plane::{Opening, Plane, StoredKey};
-use crate::control::secret::MASTER_KEY;
+use crate::config::{self, Loaded, Source, Texts};
+use crate::control::plane::Plane;
 use crate::control::spent::Keeper;
 use crate::edge::accept::{Acceptor, Handler, Seats};
 use crate::edge::body::Budget;
-use crate::edge::request_id;
 use crate::front;
 use crate::metrics::{Metrics, Reading};
 use crate::once::Once;
@@ -26,69 +34,15 @@ use crate::tasks::Tasks;
 use crate::webhooks::{self, Webhooks};
 use engine::runs::Runs;
 use engine::{Circuit, Engine, Parts};
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use stores::control::{Control, ControlMemory};
 use stores::limits::Counters;
-use stores::{Memory, RunsMemory, Store};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
-use types::control::ControlStore;
 use types::limits::LimitStore;
-use types::matrix::{Availability, Matrix, Provider};
-use types::options::Mode;
-use types::provider::ChatProvider;
-use types::runs::RunStore;
-use types::store::OutcomeStore;
+use types::matrix::Availability;
 use types::{Diagnostic, Severity};
-
-/// Where the server listens unless it is told otherwise.
-pub const DEFAULT_LISTEN: &str = "127.0.0.1:8080";
-/// File in the data folder that holds the address of the server that uses it.
-pub const ADDRESS_FILE: &str = "listen";
-/// File in the data folder that holds the address of its control API.
-pub const ADMIN_FILE: &str = "admin";
-/// Requests that a store without a disk keeps.
-const MEMORY_REQUESTS: usize = 10_000;
-
-/// Where records go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Data {
-    /// The folder of the settings, else the user's data folder.
-    #[default]
-    Default,
-    /// This folder.
-    Folder(PathBuf),
-    /// Nowhere: what is learned ends with the process.
-    Memory,
-}
-
-/// What a server is started with. Flags outrank environment and files.
-#[derive(Clone, Default)]
-pub struct Settings {
-    /// The configuration.
-    pub source: Source,
-    /// The environment: keys of providers, `TURNOUT_*`.
-    pub environment: Environment,
-    /// Address to listen on; port 0 takes a free one.
-    pub listen: Option<String>,
-    /// Address of the control API; `none` = it is not served.
-    pub admin: Option<String>,
-    /// Where records go.
-    pub data: Data,
-    /// Price tiers that may be candidates.
-    pub mode: Option<Mode>,
-    /// What becomes of simulated models.
-    pub simulated: Simulated,
-    /// Listen on other addresses than loopback although nothing asks for keys.
-    pub insecure_open: bool,
-    /// Answers all calls in place of the fleet; every enabled model is then available.
-    pub provider: Option<Arc<dyn ChatProvider>>,
-    /// Seed of every draw.
-    pub seed: Option<u64>,
-}
 
 /// What every part of a running server shares.
 pub(crate) struct App {
@@ -126,40 +80,6 @@ pub(crate) struct App {
     kept: Kept,
     /// Of the configuration in force; reloads take connections over from it.
     fleet: Mutex<Option<Arc<providers::Fleet>>>,
-}
-
-/// The store, as what is needed beyond the seam.
-#[derive(Clone)]
-enum Kept {
-    Disk(Store),
-    Memory(Memory),
-}
-
-impl Kept {
-    fn seam(&self) -> Arc<dyn OutcomeStore> {
-        match self {
-            Kept::Disk(s) => Arc::new(s.clone()),
-            Kept::Memory(m) => Arc::new(m.clone()),
-        }
-    }
-
-    fn stats(&self) -> stores::Stats {
-        match self {
-            Kept::Disk(s) => s.stats(),
-            Kept::Memory(m) => m.stats(),
-        }
-    }
-
-    fn close(&self) {
-        match self {
-            Kept::Disk(s) => {
-                if let Err(e) = s.close() {
-                    tracing::error!(error = %e, "the store did not close in order");
-                }
-            }
-            Kept::Memory(m) => m.close(),
-        }
-    }
 }
 
 impl App {
@@ -237,60 +157,6 @@ impl App {
         *fleet = reach.fleet;
         self.engine.reach(reach.provider, reach.availability);
     }
-}
-
-/// Who answers calls, and which models can be called.
-struct Reach {
-    provider: Arc<dyn ChatProvider>,
-    availability: Vec<Availability>,
-    fleet: Option<Arc<providers::Fleet>>,
-}
-
-fn reach(
-    matrix: &Arc<Matrix>,
-    settings: &Settings,
-    upstream: providers::Config,
-    old: Option<&providers::Fleet>,
-    stored: &[StoredKey],
-) -> Reach {
-    if let Some(provider) = &settings.provider {
-        let enabled = |ix| {
-            let (model, provider) = (matrix.model(ix), matrix.provider_of(ix));
-            model.is_some_and(|m| m.enabled) && provider.is_some_and(|p| p.enabled)
-        };
-        let state = |ix| if enabled(ix) { Availability::Ready } else { Availability::Disabled };
-        let availability = matrix.indices().map(state).collect();
-        return Reach { provider: provider.clone(), availability, fleet: None };
-    }
-    let env = |name: &str| match name.strip_prefix(STORED) {
-        Some(id) => stored.iter().find(|k| k.id == id).map(|k| k.text.to_string()),
-        None => settings.environment.get(name),
-    };
-    let keyed = with_stored(matrix, stored);
-    let fleet = Arc::new(match old {
-        Some(old) => old.reload(keyed, &env),
-        None => providers::Fleet::new(keyed, &env, upstream),
-    });
-    let availability = matrix.indices().map(|ix| fleet.availability(ix)).collect();
-    Reach { provider: fleet.clone(), availability, fleet: Some(fleet) }
-}
-
-/// Names a stored key where the name of a variable is meant; no variable is called so.
-const STORED: &str = "stored key ";
-
-/// The matrix with the stored keys beside those of the environment.
-fn with_stored(matrix: &Arc<Matrix>, stored: &[StoredKey]) -> Arc<Matrix> {
-    if stored.is_empty() {
-        return matrix.clone();
-    }
-    let with = |p: &Arc<Provider>| {
-        let mut p = (**p).clone();
-        let own = stored.iter().filter(|k| k.provider == p.id);
-        p.api_key_env.extend(own.map(|k| format!("{STORED}{}", k.id)));
-        p
-    };
-    let providers = matrix.providers().iter().map(with).collect();
-    Arc::new(Matrix::new(providers, matrix.models().iter().map(|m| (**m).clone()).collect()))
 }
 
 /// A configuration without errors.
@@ -491,120 +357,4 @@ fn accept<H: Handler>(app: &Arc<App>, handler: &Arc<H>, stop: &CancellationToken
         seats: app.seats.clone(),
     });
     app.tasks.spawn("accept", acceptor.run(listener));
-}
-
-async fn listen(settings: &Settings, server: &Server) -> Result<TcpListener, Error> {
-    let text = settings.listen.as_deref().or(server.listen.as_deref()).unwrap_or(DEFAULT_LISTEN);
-    let addr: SocketAddr =
-        text.replace("localhost:", "127.0.0.1:").parse().map_err(|_| Error::Address(text.to_owned()))?;
-    TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })
-}
-
-/// Where the control API listens: its own address, loopback unless it is named.
-async fn admin_listener(
-    settings: &Settings,
-    server: &Server,
-    main: SocketAddr,
-) -> Result<Option<TcpListener>, Error> {
-    let named = settings.admin.as_deref().or(server.admin.as_deref());
-    let Some(text) = named else {
-        // Beside the main port, or wherever there is room.
-        let port = main.port().checked_add(1).unwrap_or(0);
-        let port = if settings.listen.as_deref().is_some_and(|l| l.ends_with(":0")) { 0 } else { port };
-        let beside = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await;
-        let bound = match beside {
-            Ok(listener) => Ok(listener),
-            Err(_) => TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await,
-        };
-        return bound.map(Some).map_err(|source| Error::Listen { addr: ([127, 0, 0, 1], 0).into(), source });
-    };
-    if text == "none" {
-        return Ok(None);
-    }
-    let addr: SocketAddr =
-        text.replace("localhost:", "127.0.0.1:").parse().map_err(|_| Error::Address(text.to_owned()))?;
-    if !addr.ip().is_loopback() {
-        return Err(Error::AdminOpen(addr));
-    }
-    TcpListener::bind(addr).await.map(Some).map_err(|source| Error::Listen { addr, source })
-}
-
-/// Durable runs: in the data folder, or in memory where there is none.
-async fn runs(
-    engine: &Engine,
-    plane: &Arc<Plane>,
-    start: engine::Background,
-    folder: Option<&Path>,
-    config: engine::runs::Config,
-) -> Result<Runs, Error> {
-    let store: Arc<dyn RunStore> = match folder {
-        None => Arc::new(RunsMemory::new(stores::Clock::system(), RunsMemory::CAPACITY)),
-        Some(folder) => {
-            Arc::new(opened(folder, |path| stores::Runs::open(path, stores::Clock::system())).await?)
-        }
-    };
-    let plane = plane.clone();
-    let people: engine::runs::People = Arc::new(move |tenant, principal| plane.starter(tenant, principal));
-    let owner = request_id::fresh_of("own_");
-    let setup = engine::runs::Setup { engine: engine.clone(), store, people, start, config };
-    Ok(Runs::new(setup, owner))
-}
-
-async fn open_plane(folder: Option<&Path>, environment: &Environment) -> Result<Plane, Error> {
-    let store: Arc<dyn ControlStore> = match folder {
-        None => Arc::new(ControlMemory::default()),
-        Some(folder) => Arc::new(opened(folder, Control::open).await?),
-    };
-    let master = environment.get(MASTER_KEY);
-    Plane::open(Opening { store, data: folder, master }).await.map_err(Error::Control)
-}
-
-/// The data folder; `None` = records stay in memory.
-fn folder(settings: &Settings, server: &Server) -> Option<PathBuf> {
-    match &settings.data {
-        Data::Memory => None,
-        Data::Folder(f) => Some(f.clone()),
-        Data::Default => {
-            Some(server.data.clone().map_or_else(|| default_folder(&settings.environment), PathBuf::from))
-        }
-    }
-}
-
-/// Where data goes by default: `$XDG_DATA_HOME/turnout`, else `~/.local/share/turnout`, else `./turnout-data`.
-#[must_use]
-pub fn default_folder(environment: &Environment) -> PathBuf {
-    let absolute = |name| environment.get(name).map(PathBuf::from).filter(|p| p.is_absolute());
-    if let Some(base) = absolute("XDG_DATA_HOME") {
-        return base.join("turnout");
-    }
-    absolute("HOME").map_or_else(|| PathBuf::from("turnout-data"), |home| home.join(".local/share/turnout"))
-}
-
-async fn open(folder: Option<PathBuf>, learner: engine::learn::Learner) -> Result<Kept, Error> {
-    let Some(folder) = folder else {
-        let memory = Memory::new(MEMORY_REQUESTS, Box::new(learner));
-        return memory
-            .map(Kept::Memory)
-            .map_err(|source| Error::Data { folder: PathBuf::from("memory"), source });
-    };
-    let open = |path: &Path| Store::open(path, stores::Config::default(), Box::new(learner));
-    opened(&folder, open).await.map(Kept::Disk)
-}
-
-/// Opens something in the data folder. That reads the disk; other tasks of the process go on meanwhile.
-async fn opened<T: Send + 'static>(
-    folder: &Path,
-    open: impl FnOnce(&Path) -> Result<T, types::store::Error> + Send + 'static,
-) -> Result<T, Error> {
-    let path = folder.to_owned();
-    let opened = tokio::task::spawn_blocking(move || open(&path)).await;
-    let opened = opened.unwrap_or_else(|e| Err(types::store::Error::Database(e.to_string())));
-    opened.map_err(|source| Error::Data { folder: folder.to_owned(), source })
-}
-
-/// Lets the commands of this program find the server that uses a data folder.
-fn tell_address(folder: &Path, file: &str, addr: SocketAddr) {
-    if let Err(e) = std::fs::write(folder.join(file), format!("{addr}\n")) {
-        tracing::warn!(error = %e, "cannot note the address in the data folder; `turnout explain` will need --listen");
-    }
 }

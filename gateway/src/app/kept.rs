@@ -1,0 +1,105 @@
+//! The stores of a server: in its data folder, or in memory where there is none.
+
+use super::Error;
+use crate::config::Environment;
+use crate::control::plane::{Opening, Plane};
+use crate::control::secret::MASTER_KEY;
+use crate::edge::request_id;
+use engine::Engine;
+use engine::runs::Runs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use stores::control::{Control, ControlMemory};
+use stores::{Memory, RunsMemory, Store};
+use types::control::ControlStore;
+use types::runs::RunStore;
+use types::store::OutcomeStore;
+
+/// Requests that a store without a disk keeps.
+const MEMORY_REQUESTS: usize = 10_000;
+
+/// The store, as what is needed beyond the seam.
+#[derive(Clone)]
+pub(super) enum Kept {
+    Disk(Store),
+    Memory(Memory),
+}
+
+impl Kept {
+    pub(super) fn seam(&self) -> Arc<dyn OutcomeStore> {
+        match self {
+            Kept::Disk(s) => Arc::new(s.clone()),
+            Kept::Memory(m) => Arc::new(m.clone()),
+        }
+    }
+
+    pub(super) fn stats(&self) -> stores::Stats {
+        match self {
+            Kept::Disk(s) => s.stats(),
+            Kept::Memory(m) => m.stats(),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        match self {
+            Kept::Disk(s) => {
+                if let Err(e) = s.close() {
+                    tracing::error!(error = %e, "the store did not close in order");
+                }
+            }
+            Kept::Memory(m) => m.close(),
+        }
+    }
+}
+
+/// Durable runs: in the data folder, or in memory where there is none.
+pub(super) async fn runs(
+    engine: &Engine,
+    plane: &Arc<Plane>,
+    start: engine::Background,
+    folder: Option<&Path>,
+    config: engine::runs::Config,
+) -> Result<Runs, Error> {
+    let store: Arc<dyn RunStore> = match folder {
+        None => Arc::new(RunsMemory::new(stores::Clock::system(), RunsMemory::CAPACITY)),
+        Some(folder) => {
+            Arc::new(opened(folder, |path| stores::Runs::open(path, stores::Clock::system())).await?)
+        }
+    };
+    let plane = plane.clone();
+    let people: engine::runs::People = Arc::new(move |tenant, principal| plane.starter(tenant, principal));
+    let owner = request_id::fresh_of("own_");
+    let setup = engine::runs::Setup { engine: engine.clone(), store, people, start, config };
+    Ok(Runs::new(setup, owner))
+}
+
+pub(super) async fn open_plane(folder: Option<&Path>, environment: &Environment) -> Result<Plane, Error> {
+    let store: Arc<dyn ControlStore> = match folder {
+        None => Arc::new(ControlMemory::default()),
+        Some(folder) => Arc::new(opened(folder, Control::open).await?),
+    };
+    let master = environment.get(MASTER_KEY);
+    Plane::open(Opening { store, data: folder, master }).await.map_err(Error::Control)
+}
+
+pub(super) async fn open(folder: Option<PathBuf>, learner: engine::learn::Learner) -> Result<Kept, Error> {
+    let Some(folder) = folder else {
+        let memory = Memory::new(MEMORY_REQUESTS, Box::new(learner));
+        return memory
+            .map(Kept::Memory)
+            .map_err(|source| Error::Data { folder: PathBuf::from("memory"), source });
+    };
+    let open = |path: &Path| Store::open(path, stores::Config::default(), Box::new(learner));
+    opened(&folder, open).await.map(Kept::Disk)
+}
+
+/// Opens something in the data folder. That reads the disk; other tasks of the process go on meanwhile.
+async fn opened<T: Send + 'static>(
+    folder: &Path,
+    open: impl FnOnce(&Path) -> Result<T, types::store::Error> + Send + 'static,
+) -> Result<T, Error> {
+    let path = folder.to_owned();
+    let opened = tokio::task::spawn_blocking(move || open(&path)).await;
+    let opened = opened.unwrap_or_else(|e| Err(types::store::Error::Database(e.to_string())));
+    opened.map_err(|source| Error::Data { folder: folder.to_owned(), source })
+}

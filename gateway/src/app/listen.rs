@@ -1,0 +1,51 @@
+//! Where a server listens, and how the commands of this program learn of it.
+
+use super::Error;
+use super::settings::{DEFAULT_LISTEN, Settings};
+use crate::config::server::Server;
+use std::net::SocketAddr;
+use std::path::Path;
+use tokio::net::TcpListener;
+
+pub(super) async fn listen(settings: &Settings, server: &Server) -> Result<TcpListener, Error> {
+    let text = settings.listen.as_deref().or(server.listen.as_deref()).unwrap_or(DEFAULT_LISTEN);
+    let addr: SocketAddr =
+        text.replace("localhost:", "127.0.0.1:").parse().map_err(|_| Error::Address(text.to_owned()))?;
+    TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })
+}
+
+/// Where the control API listens: its own address, loopback unless it is named.
+pub(super) async fn admin_listener(
+    settings: &Settings,
+    server: &Server,
+    main: SocketAddr,
+) -> Result<Option<TcpListener>, Error> {
+    let named = settings.admin.as_deref().or(server.admin.as_deref());
+    let Some(text) = named else {
+        // Beside the main port, or wherever there is room.
+        let port = main.port().checked_add(1).unwrap_or(0);
+        let port = if settings.listen.as_deref().is_some_and(|l| l.ends_with(":0")) { 0 } else { port };
+        let beside = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).await;
+        let bound = match beside {
+            Ok(listener) => Ok(listener),
+            Err(_) => TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await,
+        };
+        return bound.map(Some).map_err(|source| Error::Listen { addr: ([127, 0, 0, 1], 0).into(), source });
+    };
+    if text == "none" {
+        return Ok(None);
+    }
+    let addr: SocketAddr =
+        text.replace("localhost:", "127.0.0.1:").parse().map_err(|_| Error::Address(text.to_owned()))?;
+    if !addr.ip().is_loopback() {
+        return Err(Error::AdminOpen(addr));
+    }
+    TcpListener::bind(addr).await.map(Some).map_err(|source| Error::Listen { addr, source })
+}
+
+/// Lets the commands of this program find the server that uses a data folder.
+pub(super) fn tell_address(folder: &Path, file: &str, addr: SocketAddr) {
+    if let Err(e) = std::fs::write(folder.join(file), format!("{addr}\n")) {
+        tracing::warn!(error = %e, "cannot note the address in the data folder; `turnout explain` will need --listen");
+    }
+}

@@ -1,0 +1,61 @@
+//! Who answers calls: the fleet over the matrix, with the keys of the environment and the stored ones.
+
+use super::Settings;
+use crate::control::plane::StoredKey;
+use std::sync::Arc;
+use types::matrix::{Availability, Matrix, Provider};
+use types::provider::ChatProvider;
+
+/// Who answers calls, and which models can be called.
+pub(super) struct Reach {
+    pub(super) provider: Arc<dyn ChatProvider>,
+    pub(super) availability: Vec<Availability>,
+    pub(super) fleet: Option<Arc<providers::Fleet>>,
+}
+
+pub(super) fn reach(
+    matrix: &Arc<Matrix>,
+    settings: &Settings,
+    upstream: providers::Config,
+    old: Option<&providers::Fleet>,
+    stored: &[StoredKey],
+) -> Reach {
+    if let Some(provider) = &settings.provider {
+        let enabled = |ix| {
+            let (model, provider) = (matrix.model(ix), matrix.provider_of(ix));
+            model.is_some_and(|m| m.enabled) && provider.is_some_and(|p| p.enabled)
+        };
+        let state = |ix| if enabled(ix) { Availability::Ready } else { Availability::Disabled };
+        let availability = matrix.indices().map(state).collect();
+        return Reach { provider: provider.clone(), availability, fleet: None };
+    }
+    let env = |name: &str| match name.strip_prefix(STORED) {
+        Some(id) => stored.iter().find(|k| k.id == id).map(|k| k.text.to_string()),
+        None => settings.environment.get(name),
+    };
+    let keyed = with_stored(matrix, stored);
+    let fleet = Arc::new(match old {
+        Some(old) => old.reload(keyed, &env),
+        None => providers::Fleet::new(keyed, &env, upstream),
+    });
+    let availability = matrix.indices().map(|ix| fleet.availability(ix)).collect();
+    Reach { provider: fleet.clone(), availability, fleet: Some(fleet) }
+}
+
+/// Names a stored key where the name of a variable is meant; no variable is called so.
+const STORED: &str = "stored key ";
+
+/// The matrix with the stored keys beside those of the environment.
+fn with_stored(matrix: &Arc<Matrix>, stored: &[StoredKey]) -> Arc<Matrix> {
+    if stored.is_empty() {
+        return matrix.clone();
+    }
+    let with = |p: &Arc<Provider>| {
+        let mut p = (**p).clone();
+        let own = stored.iter().filter(|k| k.provider == p.id);
+        p.api_key_env.extend(own.map(|k| format!("{STORED}{}", k.id)));
+        p
+    };
+    let providers = matrix.providers().iter().map(with).collect();
+    Arc::new(Matrix::new(providers, matrix.models().iter().map(|m| (**m).clone()).collect()))
+}
