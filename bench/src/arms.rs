@@ -101,6 +101,7 @@ fn bundle(models: u16) -> Result<Bundle, Failure> {
         defaults: None,
         scripts: Vec::new(),
         workflows: Vec::new(),
+        schemas: Vec::new(),
         runner: true,
         around: None,
     };

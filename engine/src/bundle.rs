@@ -23,6 +23,8 @@ pub struct Files {
     pub scripts: Vec<SourceFile>,
     /// `workflows/*.yaml` of the operator; the shipped ones are added here, and an equal name replaces them.
     pub workflows: Vec<SourceFile>,
+    /// `workflows/schemas/*.json`: the schemas that workflows name.
+    pub schemas: Vec<SourceFile>,
     /// Whether something runs tests against code.
     pub runner: bool,
     /// What the tools that are declared are checked against; `None` = nothing is known.
@@ -39,7 +41,7 @@ pub struct Bundle {
     pub(crate) asks: Asks,
     pub(crate) pools: Arc<Pools>,
     pub(crate) library: Library,
-    /// The files of the workflows, for plans that outlive this configuration.
+    /// The files of the workflows and of the schemas that they name, for plans that outlive this configuration.
     pub(crate) sources: Vec<SourceFile>,
     pub(crate) language: Arc<dyn Language>,
     runner: bool,
@@ -114,7 +116,8 @@ impl Bundle {
         }
         let tools = Registry::lower(&mut r, sections.tools, &known, files.around.as_deref());
         let off = |f: &&SourceFile| !disabled.iter().any(|(name, _)| name == f.stem());
-        let sources: Vec<SourceFile> = shipped.iter().chain(&files.workflows).filter(off).cloned().collect();
+        let workflows = shipped.iter().chain(&files.workflows).filter(off);
+        let sources: Vec<SourceFile> = workflows.chain(&files.schemas).cloned().collect();
 
         let names = policies::Names {
             matrix: &matrix,
@@ -250,7 +253,8 @@ impl Bundle {
     #[must_use]
     pub fn workflow_source(&self, name: &str) -> Option<&SourceFile> {
         // A later file replaces an earlier one.
-        self.sources.iter().rev().find(|f| f.stem() == name && self.library.get(name).is_some())
+        let named = |f: &&SourceFile| f.stem() == name && !workflows::is_schema(f);
+        self.sources.iter().rev().find(named).filter(|_| self.library.get(name).is_some())
     }
 
     /// Checks the texts of workflows as if they stood beside those of the configuration. The library holds both.
@@ -295,7 +299,8 @@ fn hash(matrix: &Matrix, files: &Files) -> Arc<str> {
     // Debug output of validated data is stable within one version of the program, which is all that an
     // identifier of a loaded configuration needs. The matrix's own index is left out: its order is random.
     h.update(format!("{:?}{:?}", matrix.providers(), matrix.models()).as_bytes());
-    for f in std::iter::once(&files.rules).chain(&files.scripts).chain(&files.workflows) {
+    for f in std::iter::once(&files.rules).chain(&files.scripts).chain(&files.workflows).chain(&files.schemas)
+    {
         h.update(f.path.rsplit('/').next().unwrap_or("").as_bytes());
         h.update(&[0]);
         h.update(f.text.as_bytes());

@@ -21,6 +21,7 @@ fn router(models: u16) -> Router {
         defaults: None,
         scripts: Vec::new(),
         workflows: Vec::new(),
+        schemas: Vec::new(),
         runner: true,
         around: None,
     };

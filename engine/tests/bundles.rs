@@ -83,8 +83,15 @@ const POOLS: &str = "version: 1\npools: { default: { models: [\"*\"] }, extracti
 /// A bundle of two models with these rules.
 fn bundle(rules: &str) -> Arc<Bundle> {
     let rules = SourceFile::new("routing_rules.yaml", format!("{POOLS}{rules}"));
-    let files =
-        Files { rules, defaults: None, scripts: vec![], workflows: vec![], runner: true, around: None };
+    let files = Files {
+        rules,
+        defaults: None,
+        scripts: vec![],
+        workflows: vec![],
+        schemas: vec![],
+        runner: true,
+        around: None,
+    };
     let (bundle, problems) = Bundle::load(matrix(), &files);
     Arc::new(bundle.unwrap_or_else(|| panic!("{problems:?}")))
 }

@@ -152,7 +152,15 @@ fn house_of(
     let n = models.len();
     let matrix = Arc::new(Matrix::new(vec![provider()], models));
     let rules = SourceFile::new("routing_rules.yaml", rules);
-    let files = Files { rules, defaults: None, scripts: vec![], workflows, runner: true, around: None };
+    let files = Files {
+        rules,
+        defaults: None,
+        scripts: vec![],
+        workflows,
+        schemas: vec![],
+        runner: true,
+        around: None,
+    };
     let (bundle, problems) = Bundle::load(matrix, &files);
     let bundle = bundle.unwrap_or_else(|| panic!("{problems:?}"));
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
@@ -639,7 +647,15 @@ fn the_same_configuration_has_the_same_hash_and_built_in_pools_hold_where_none_a
         let defaults = defaults.map(|d| SourceFile::new("built in", d));
         Bundle::load(
             Arc::new(Matrix::new(vec![provider()], models)),
-            &Files { rules, defaults, scripts: vec![], workflows: vec![], runner: true, around: None },
+            &Files {
+                rules,
+                defaults,
+                scripts: vec![],
+                workflows: vec![],
+                schemas: vec![],
+                runner: true,
+                around: None,
+            },
         )
     };
     let hash = |rules: &str| load(rules, None).0.unwrap().hash().clone();

@@ -47,7 +47,8 @@ const DRAFTS: &[(&str, Option<Draft>)] = &[
 /// `response_format`, and nothing to check where there is none. `drafts`: `auto` (default: what `$schema`
 /// says, else 2020-12) or the draft that holds whatever the schema says.
 pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
-    const EXPECTED: &str = "an inline JSON Schema (a map, true or false) or `request`";
+    const EXPECTED: &str =
+        "a JSON Schema (a map, true or false), `file:schemas/<name>.json` in a workflow, or `request`";
     let params = Params::new(with, &["schema", "drafts"])?;
     let draft = draft(&params)?;
     let schema = match params.get("schema") {

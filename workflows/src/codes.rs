@@ -21,6 +21,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("WF204", "there is no such tool"),
     ("WF205", "there is no such workflow"),
     ("WF206", "there is no such prompt"),
+    ("WF207", "a file that holds no JSON Schema, or is not there"),
     ("WF221", "a pool of the file hides a pool of the configuration"),
     ("WF300", "an expression does not compile"),
     ("WF301", "an unknown name in an expression, a reference or an edge"),

@@ -46,7 +46,7 @@ pub use ending::{Ending, Facts, Finished, Input, Mode, RunFailure, Suspension, W
 pub use event::{Event, Observer};
 pub use forecast::{Estimate, Forecaster};
 pub use format::format;
-pub use load::{Library, Names, load, shipped};
+pub use load::{Library, Names, is_schema, load, shipped};
 pub use node::stream::{Trailer, Wire};
 pub use plan::{Limits, OnExhausted, Workflow};
 pub use points::{Line, Points};

@@ -43,6 +43,7 @@ impl Table {
             defaults: None,
             scripts: vec![],
             workflows: vec![],
+            schemas: Vec::new(),
             runner: true,
             around: None,
         };

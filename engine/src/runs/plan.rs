@@ -17,24 +17,30 @@ pub(super) fn write(bundle: &Bundle, workflow: &Workflow) -> Value {
     json!({"workflow": workflow.name, "files": files, "nodes": workflow.node_hashes()})
 }
 
-/// The files that a workflow may need: its own, and those whose names stand in one of them.
+/// The files that a workflow may need: its own, and those of workflows and schemas whose names stand in one of them.
 fn closure<'f>(files: &'f [SourceFile], name: &str) -> Vec<&'f SourceFile> {
     // Of two files of one name the later one counts.
     let mut latest: BTreeMap<&str, &SourceFile> = BTreeMap::new();
     for file in files {
-        latest.insert(file.stem(), file);
+        latest.insert(key(file), file);
     }
     let mut found: Vec<&SourceFile> = latest.get(name).copied().into_iter().collect();
     let mut seen = 0;
     while let Some(file) = found.get(seen).copied() {
         seen = seen.saturating_add(1);
-        for (stem, other) in &latest {
-            if file.text.contains(stem) && !found.iter().any(|f| f.stem() == *stem) {
+        for (name, other) in &latest {
+            if file.text.contains(name) && !found.iter().any(|f| key(f) == *name) {
                 found.push(other);
             }
         }
     }
     found
+}
+
+/// What others name a file by: the name of a workflow, the file of a schema.
+fn key(file: &SourceFile) -> &str {
+    let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+    if workflows::is_schema(file) { name } else { file.stem() }
 }
 
 /// The plan of that hash: the one in force, or one made again from its files.
@@ -78,10 +84,14 @@ mod tests {
             file("library/deepest.yaml", "-"),
             file("library/other.yaml", "-"),
             file("own/outer.yaml", "workflow: inner"),
+            file("own/schemas/other.json", "{}"),
+            file("own/form.yaml", "schema: file:schemas/form.json"),
+            file("own/schemas/form.json", "{}"),
         ];
         let paths = |name| closure(&files, name).iter().map(|f| f.path.clone()).collect::<Vec<_>>();
         assert_eq!(paths("outer"), ["own/outer.yaml", "library/inner.yaml", "library/deepest.yaml"]);
         assert_eq!(paths("other"), ["library/other.yaml"]);
+        assert_eq!(paths("form"), ["own/form.yaml", "own/schemas/form.json"]);
         assert!(paths("nobody").is_empty());
     }
 }

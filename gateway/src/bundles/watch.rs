@@ -125,7 +125,7 @@ fn seen(folder: &Path) -> Seen {
     for name in FOLDERS {
         let Ok(entries) = std::fs::read_dir(folder.join(name)) else { continue };
         let texts = entries.filter_map(Result::ok).map(|e| e.path()).filter(|p| {
-            p.extension().is_some_and(|e| ["yaml", "yml", "rhai"].iter().any(|known| e == *known))
+            p.extension().is_some_and(|e| ["yaml", "yml", "rhai", "json"].iter().any(|known| e == *known))
         });
         // Links are followed: some systems change what a link leads to, and nothing else.
         all.extend(texts.filter_map(|p| {
@@ -155,6 +155,7 @@ mod tests {
             ("routing_rules.yaml", true),
             ("workflows/own.yaml", true),
             ("policies/rules/a.rhai", true),
+            ("workflows/schemas/s.json", true),
             ("notes.txt", false),
             ("workflows/.own.yaml.swp", false),
             ("target/deep.yaml", false),

@@ -157,6 +157,7 @@ pub fn load_untested(
         defaults: Some(sources::built_in_rules()),
         scripts: sources.scripts.clone(),
         workflows: sources.workflows.clone(),
+        schemas: sources.schemas.clone(),
         runner: server.runner.enabled,
         around: Some(Arc::new(Around { hosts: server.tools.clone(), environment: environment.clone() })),
     };
@@ -267,6 +268,24 @@ mod tests {
         assert_eq!(on(Simulated::AsWritten), [false]);
         assert_eq!(on(Simulated::Also), [false, true]);
         assert_eq!(on(Simulated::Only), [true]);
+    }
+
+    #[test]
+    fn schemas_in_files_reach_workflows_and_name_the_bundle() {
+        let load_with = |schema: &str| {
+            let text = "version: 1\nname: own\nnodes:\n  - id: ask\n    type: generate\n    response: \
+                        { format: json_schema, schema: \"file:schemas/own.json\" }\noutput: nodes.ask.completion\n";
+            let source = Source::Given(vec![
+                ("workflows/own.yaml".into(), text.into()),
+                ("workflows/schemas/own.json".into(), schema.into()),
+            ]);
+            load(&source, &Environment::default(), Simulated::AsWritten)
+        };
+        let (a, b) = (load_with("{\"type\": \"object\"}"), load_with("{\"type\": \"array\"}"));
+        assert!(a.is_good() && b.is_good(), "{}", a.report(false));
+        assert_ne!(a.hash, b.hash);
+        let bad = load_with("{\"type\": 1}");
+        assert!(!bad.is_good() && bad.report(false).contains("WF207"), "{}", bad.report(false));
     }
 
     #[test]

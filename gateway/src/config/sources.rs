@@ -26,13 +26,14 @@ const POLICIES: &str = "policies";
 const RULE_SCRIPTS: &str = "policies/rules";
 const POLICY_TESTS: &str = "policies/tests";
 const WORKFLOWS: &str = "workflows";
+const SCHEMAS: &str = "workflows/schemas";
 
 /// The folders of a configuration, by their paths within it; the empty one is the configuration itself.
-pub(crate) const FOLDERS: &[&str] = &["", OVERLAYS, POLICIES, RULE_SCRIPTS, POLICY_TESTS, WORKFLOWS];
+pub(crate) const FOLDERS: &[&str] = &["", OVERLAYS, POLICIES, RULE_SCRIPTS, POLICY_TESTS, WORKFLOWS, SCHEMAS];
 
 /// What a bundle may hold, for people.
 const LAYOUT: &str = "capability_matrix.yaml, routing_rules.yaml, matrix.d/*.yaml, policies/*.rhai, \
-                      policies/rules/*.rhai, policies/tests/*.yaml or workflows/*.yaml";
+                      policies/rules/*.rhai, policies/tests/*.yaml, workflows/*.yaml or workflows/schemas/*.json";
 
 /// The texts of a bundle by their paths, which are the same for equal bundles wherever they came from.
 pub type Texts = BTreeMap<String, Arc<str>>;
@@ -67,6 +68,7 @@ fn has_a_place(path: &str) -> bool {
     let extension = match folder {
         OVERLAYS | POLICY_TESTS | WORKFLOWS => "yaml",
         POLICIES | RULE_SCRIPTS => "rhai",
+        SCHEMAS => "json",
         _ => return false,
     };
     is_text(name, extension)
@@ -106,13 +108,15 @@ pub struct Sources {
     pub tests: Vec<SourceFile>,
     /// `workflows/*.yaml`.
     pub workflows: Vec<SourceFile>,
+    /// `workflows/schemas/*.json`.
+    pub schemas: Vec<SourceFile>,
 }
 
 impl Sources {
     /// All of them.
     #[must_use]
     pub fn texts(&self) -> Vec<SourceFile> {
-        let lists = [&self.matrix, &self.scripts, &self.tests, &self.workflows];
+        let lists = [&self.matrix, &self.scripts, &self.tests, &self.workflows, &self.schemas];
         let single = self.settings.iter().chain(std::iter::once(&self.rules));
         single.chain(lists.into_iter().flatten()).cloned().collect()
     }
@@ -128,8 +132,10 @@ impl Sources {
         });
         let tests = self.tests.iter().map(|f| (within(POLICY_TESTS, f), f));
         let workflows = self.workflows.iter().map(|f| (within(WORKFLOWS, f), f));
+        let schemas = self.schemas.iter().map(|f| (within(SCHEMAS, f), f));
         let rules = std::iter::once((RULES.to_owned(), &self.rules));
-        let all = base.chain(overlays).chain(rules).chain(scripts).chain(tests).chain(workflows);
+        let all =
+            base.chain(overlays).chain(rules).chain(scripts).chain(tests).chain(workflows).chain(schemas);
         all.map(|(path, f)| (path, f.text.clone())).collect()
     }
 
@@ -194,6 +200,7 @@ impl Source {
             scripts,
             tests: found.all(POLICY_TESTS, "yaml"),
             workflows: found.all(WORKFLOWS, "yaml"),
+            schemas: found.all(SCHEMAS, "json"),
         };
         (sources, found.problems)
     }
@@ -292,6 +299,7 @@ mod tests {
             "policies/rules/a.rhai",
             "policies/tests/a.yaml",
             "workflows/w.yaml",
+            "workflows/schemas/s.json",
         ];
         assert_eq!(misplaced(good.into_iter()), []);
         let bad = [
@@ -303,6 +311,8 @@ mod tests {
             "workflows/.yaml",
             "workflows/.w.yaml",
             "workflows/deep/w.yaml",
+            "workflows/s.json",
+            "workflows/schemas/w.yaml",
             "policies/a",
             "",
         ];
@@ -324,6 +334,7 @@ mod tests {
             ("policies/rules/a.rhai", "2"),
             ("policies/tests/a.yaml", "4"),
             ("workflows/w.yaml", "3"),
+            ("workflows/schemas/s.json", "{}"),
             ("turnout.yaml", "mode: free\n"),
         ];
         for (path, text) in texts {
@@ -336,7 +347,7 @@ mod tests {
         assert_eq!(problems, []);
         let b = given.read().0;
         assert_eq!(a.bundle(), b.bundle());
-        assert_eq!(a.bundle().len(), 6, "with the matrix that is built in, without the settings");
+        assert_eq!(a.bundle().len(), 7, "with the matrix that is built in, without the settings");
         let written: Vec<String> = a.written().into_keys().collect();
         assert_eq!(
             written,
@@ -345,6 +356,7 @@ mod tests {
                 "policies/rules/a.rhai",
                 "policies/tests/a.yaml",
                 "routing_rules.yaml",
+                "workflows/schemas/s.json",
                 "workflows/w.yaml"
             ]
         );

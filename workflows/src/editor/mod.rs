@@ -125,7 +125,14 @@ impl Maker {
             return Some(json!({"type": "string"}));
         }
         let words = self.probe.words(around);
-        (!words.is_empty()).then(|| json!({"enum": words}))
+        let (named, words): (Vec<String>, Vec<String>) =
+            words.into_iter().partition(|w| w.starts_with("file:"));
+        let named = named.first().map(|_| json!({"type": "string", "pattern": "^file:.+[.]json$"}));
+        match (words.is_empty(), named) {
+            (true, named) => named,
+            (false, None) => Some(json!({"enum": words})),
+            (false, Some(named)) => Some(json!({"anyOf": [{"enum": words}, named]})),
+        }
     }
 
     fn items(&mut self, around: Around<'_>, name: &str, depth: usize) -> Json {

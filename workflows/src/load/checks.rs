@@ -1,7 +1,7 @@
 //! Lists of validators, in files and in directives.
 
-use super::Cx;
 use super::outside::{self, Outside};
+use super::{Cx, names_file};
 use crate::node::Read;
 use crate::reference::Ref;
 use serde_json::Value;
@@ -96,7 +96,15 @@ impl Checks {
             path.clone_into(&mut d.field);
             return;
         }
-        let params = with.map_or(Value::Null, Node::to_json);
+        let mut params = with.map_or(Value::Null, Node::to_json);
+        if name == "json_schema"
+            && let Some(named) = with.and_then(|w| w.get("schema")).filter(|n| names_file(n))
+        {
+            let Some(found) = cx.schema(named, &format!("{path}.with.schema")) else { return };
+            if let Some(own) = params.get_mut("schema") {
+                own.clone_from(&found.value);
+            }
+        }
         match validators::build(&name, &params, severity) {
             Ok(check) => {
                 let severity = check.severity().weight().to_string();

@@ -8,7 +8,7 @@ use crate::route::Route;
 use crate::world::{Distinct, ToolSpec};
 use std::sync::Arc;
 use types::diagnostic::{Severity, suggestion};
-use types::doc::{self, Fields, Node, Reader, Span};
+use types::doc::{self, Fields, Node, Reader, SourceFile, Span};
 use types::expr::{Type, Variables};
 use types::matrix::Model;
 
@@ -61,6 +61,8 @@ pub(crate) struct Level {
 pub(crate) struct Cx<'a> {
     pub(crate) r: Reader<'a>,
     pub(super) names: &'a Names<'a>,
+    /// The files that schemas may stand in.
+    pub(super) schemas: &'a [&'a SourceFile],
     /// The graphs around the place that is being read, the root first.
     pub(super) levels: Vec<Level>,
     /// Types of the file's own constants.

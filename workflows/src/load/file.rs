@@ -47,7 +47,12 @@ impl Loaded {
     }
 }
 
-pub(super) fn load(source: &SourceFile, names: &Names<'_>, workflows: &[&str]) -> Loaded {
+pub(super) fn load(
+    source: &SourceFile,
+    names: &Names<'_>,
+    workflows: &[&str],
+    schemas: &[&SourceFile],
+) -> Loaded {
     let mut loaded = Loaded {
         stem: source.stem().to_owned(),
         source: source.clone(),
@@ -62,7 +67,7 @@ pub(super) fn load(source: &SourceFile, names: &Names<'_>, workflows: &[&str]) -
             return loaded;
         }
     };
-    let mut cx = context(source, names, workflows);
+    let mut cx = context(source, names, workflows, schemas);
     loaded.parts = lower(&mut cx, &root);
     loaded.problems = cx.r.problems;
     if let Some(mut parts) = loaded.parts.take() {
@@ -74,10 +79,16 @@ pub(super) fn load(source: &SourceFile, names: &Names<'_>, workflows: &[&str]) -
     loaded
 }
 
-fn context<'a>(source: &'a SourceFile, names: &'a Names<'a>, workflows: &[&str]) -> Cx<'a> {
+fn context<'a>(
+    source: &'a SourceFile,
+    names: &'a Names<'a>,
+    workflows: &[&str],
+    schemas: &'a [&'a SourceFile],
+) -> Cx<'a> {
     Cx {
         r: Reader::new(source, "WF"),
         names,
+        schemas,
         levels: vec![Level::default()],
         vars: Vec::new(),
         inputs: Vec::new(),
@@ -90,7 +101,7 @@ fn context<'a>(source: &'a SourceFile, names: &'a Names<'a>, workflows: &[&str])
 /// the codes of the problems found there.
 pub(crate) fn watch(root: &doc::Node, mark: usize, names: &Names<'_>) -> (Vec<Asked>, Vec<String>) {
     let source = SourceFile::new("probe.yaml", "");
-    let mut cx = context(&source, names, &[]);
+    let mut cx = context(&source, names, &[], &[]);
     cx.r.watch(mark);
     lower(&mut cx, root);
     let there = |d: &Diagnostic| d.range.start == mark;

@@ -19,6 +19,7 @@ mod file;
 mod fuzz;
 mod link;
 pub(crate) mod outside;
+mod schema;
 mod source;
 mod template;
 #[cfg(test)]
@@ -31,6 +32,8 @@ pub(crate) use cx::{Cx, Named, later};
 pub(crate) use expr::{Expr, Reads};
 pub(crate) use file::{Head, Loaded, watch, workflow};
 pub(crate) use outside::{Outside, What};
+pub use schema::is_schema;
+pub(crate) use schema::names_file;
 pub(crate) use source::Source;
 pub(crate) use template::{Data, Prompt, Template};
 pub(crate) use top::{Given, Top, bind};
@@ -99,16 +102,17 @@ pub fn shipped() -> Vec<SourceFile> {
     .collect()
 }
 
-/// Loads files. A later file replaces an earlier one of the same name; a file with errors is in the library
+/// Loads files: workflows, and the schemas that they name ([`is_schema`]). A later file replaces an earlier one of the same name; a file with errors is in the library
 /// neither itself nor by what it replaces. Every problem of every file is given.
 #[must_use]
 pub fn load(files: &[SourceFile], names: &Names<'_>) -> (Library, Vec<Diagnostic>) {
     let mut loaded = Vec::new();
     let mut problems = Vec::new();
-    let known: Vec<&str> = files.iter().map(SourceFile::stem).collect();
+    let (schemas, files): (Vec<&SourceFile>, Vec<&SourceFile>) = files.iter().partition(|f| is_schema(f));
+    let known: Vec<&str> = files.iter().map(|f| f.stem()).collect();
     for (i, source) in files.iter().enumerate() {
         let replaced = files.iter().skip(i.saturating_add(1)).any(|f| f.stem() == source.stem());
-        let one = file::load(source, names, &known);
+        let one = file::load(source, names, &known, &schemas);
         if !replaced {
             loaded.push(one);
         } else if one.failed() {

@@ -167,19 +167,21 @@ fn input(cx: &mut Cx<'_>, name: &str, n: &doc::Node) -> Option<Given> {
     };
     let mut schema = None;
     if let Some(n) = schema_node {
-        match Schema::new(&n.to_json()) {
-            Ok(made) => schema = Some(made),
-            Err(why) => cx.r.error("104", n.span, why).expected = Some("a valid JSON Schema".to_owned()),
-        }
+        schema = cx.schema(n, &format!("{at}.schema"));
+    }
+    let mut canonical = n.to_json();
+    if let (Some(found), Some(own)) = (&schema, canonical.get_mut("schema")) {
+        // What stands in a file counts, not its name.
+        own.clone_from(&found.value);
     }
     let known = if required || default.is_some() { ty.clone() } else { ty.clone().optional() };
     let given = Given {
         name: name.to_owned(),
         ty: known,
-        schema,
+        schema: schema.map(|s| s.compiled),
         required,
         default: default.as_ref().map(|(v, _)| v.clone()).unwrap_or_default(),
-        canonical: n.to_json(),
+        canonical,
     };
     if let Some((value, span)) = default
         && let Err(why) = given.fits(&value)

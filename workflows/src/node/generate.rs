@@ -2,7 +2,7 @@
 
 use super::{Begun, Fault, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels};
 use crate::graph::Graph;
-use crate::load::{Cx, Expr, later};
+use crate::load::{Cx, Expr, later, names_file};
 use crate::outcome::Outcome;
 use crate::route::{Route, Strategy};
 use crate::run::{Answer, At, Origin, Table};
@@ -272,17 +272,12 @@ fn response(cx: &mut Cx<'_>, node: &doc::Node, path: &str) -> Option<ResponseFor
             match &n.value {
                 // The request's own format already says so.
                 doc::Value::Str(s) if s == "request" => None,
-                doc::Value::Map(_) => Some(ResponseFormat::JsonSchema {
-                    name: "answer".to_owned(),
-                    schema: Arc::new(n.to_json()),
-                    strict: false,
-                }),
-                doc::Value::Str(s) if s.starts_with("file:") => {
-                    cx.unsupported(n.span, "schema: file:…");
-                    None
+                _ if matches!(n.value, doc::Value::Map(_)) || names_file(n) => {
+                    let schema = cx.schema(n, &at)?.value;
+                    Some(ResponseFormat::JsonSchema { name: "answer".to_owned(), schema, strict: false })
                 }
                 _ => {
-                    cx.r.wrong_type(n, &at, "an inline JSON Schema or `request`");
+                    cx.r.wrong_type(n, &at, "a JSON Schema, `file:schemas/<name>.json`, or `request`");
                     None
                 }
             }

@@ -51,6 +51,7 @@ impl Stage {
             defaults: Some(crate::config::built_in_rules()),
             scripts: Vec::new(),
             workflows: vec![SourceFile::new(format!("{WORKFLOW}.yaml"), GRAPH)],
+            schemas: Vec::new(),
             runner: true,
             around: None,
         };
