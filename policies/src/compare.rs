@@ -1,7 +1,6 @@
 //! What another set of policies would make of the same requests.
 
 use crate::explain::Explanation;
-use crate::head::Mode;
 use crate::inputs::scope_of;
 use crate::path::put;
 use crate::phase::Phase;
@@ -133,12 +132,7 @@ impl PolicySet {
         for entry in self.entries.iter() {
             let head = &entry.head;
             let out = all.entry(head.id.to_string()).or_default();
-            let mode = match head.mode {
-                Mode::Enforce => "enforce",
-                Mode::Shadow => "shadow",
-                Mode::Disabled => "disabled",
-            };
-            out.insert("mode".to_owned(), json!(mode));
+            out.insert("mode".to_owned(), json!(head.mode.as_str()));
             out.insert("priority".to_owned(), json!(head.priority));
             out.insert("group".to_owned(), json!(head.group));
             out.insert("starts".to_owned(), json!(head.starts));

@@ -15,10 +15,22 @@ pub(crate) enum Mode {
     Disabled,
 }
 
+impl Mode {
+    /// As files write it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Mode::Enforce => "enforce",
+            Mode::Shadow => "shadow",
+            Mode::Disabled => "disabled",
+        }
+    }
+}
+
 /// What rules and policies have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     pub(crate) id: RuleId,
+    pub(crate) description: Option<String>,
     pub(crate) owner: Option<String>,
     pub(crate) mode: Mode,
     pub(crate) group: Option<String>,
@@ -33,9 +45,7 @@ impl Head {
     /// Reads the members that rules and policies share.
     pub(crate) fn read(r: &mut Reader<'_>, f: &mut Fields<'_>) -> Option<Head> {
         let id = f.require(r, "id").and_then(|n| r.ident(n, &f.at("id")));
-        if let Some(n) = f.take("description") {
-            r.string(n, &f.at("description"));
-        }
+        let description = f.take("description").and_then(|n| r.string(n, &f.at("description")));
         let owner = f.take("owner").and_then(|n| r.string(n, &f.at("owner")));
         let mode = match f.take("mode") {
             None => Some(Mode::Enforce),
@@ -61,6 +71,7 @@ impl Head {
         }
         Some(Head {
             id: id?.into(),
+            description,
             owner,
             mode: mode?,
             group: group.map_or(Some(None), |g| g.map(Some))?,

@@ -21,6 +21,7 @@ mod functions;
 mod head;
 mod inputs;
 mod lint;
+mod listing;
 mod literal;
 mod load;
 mod merge;
@@ -52,6 +53,7 @@ pub use inputs::{
     Providers, Response, RunSoFar, SideEffect, Status, System, Tenant, TenantTier, ToolCall, changed_scope,
     request_variables, response_scope, scope, scope_of, tool_scope, values_of, variables,
 };
+pub use listing::{Kind, Listed};
 pub use load::load;
 pub use path::put;
 pub use phase::Phase;

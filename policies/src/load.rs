@@ -81,7 +81,7 @@ pub fn load(
             let script = Arc::new(script);
             for (phase, _) in &script.phases {
                 let body = Body::Script(Arc::clone(&script));
-                entries.push(Entry { head: head.clone(), phase: *phase, closed, body });
+                entries.push(Entry::new(head.clone(), *phase, closed, body));
             }
         }
         problems.extend(r.problems);
@@ -188,7 +188,7 @@ fn rules(
             let at = item.get("id").map_or(item.span, |n| n.span);
             unique(r, &head.id, at, seen);
             let closed = head.closed.unwrap_or_else(|| rule.is_hard());
-            entries.push(Entry { head, phase, closed, body: Body::Rule(Box::new(rule)) });
+            entries.push(Entry::new(head, phase, closed, Body::Rule(Box::new(rule))));
         }
     }
 }

@@ -75,6 +75,8 @@ pub(crate) struct Script {
     file: SourceFile,
     ast: AST,
     hard: bool,
+    /// Verbs it may ask for.
+    pub(crate) verbs: BTreeSet<String>,
     reads: BTreeSet<String>,
     /// Phases it has a function for, and whether that one could run long.
     pub(crate) phases: Vec<(Phase, bool)>,
@@ -118,16 +120,22 @@ impl Script {
         let phases = own.iter().map(|p| (*p, wild(p))).collect();
         let hard =
             acts.iter().any(|a| VERBS.iter().any(|v| v.name == a.call.name.as_str() && v.kind == Kind::Hard));
+        let verbs = acts.iter().map(|a| a.call.name.to_string()).collect();
         let head = if sound { describe(r, sandbox, &ast) } else { None };
         if r.problems.iter().skip(before).any(|d| d.severity == types::Severity::Error) {
             return None;
         }
-        Some((head?, Script { file, ast, hard, reads, phases, quarantine: Quarantine::default() }))
+        Some((head?, Script { file, ast, hard, verbs, reads, phases, quarantine: Quarantine::default() }))
     }
 
     /// Whether the function of a phase could run long: it repeats things, or is large.
     pub(crate) fn is_wild(&self, phase: Phase) -> bool {
         self.phases.iter().any(|(p, wild)| *p == phase && *wild)
+    }
+
+    /// The name of the file.
+    pub(crate) fn path(&self) -> &str {
+        &self.file.path
     }
 
     /// What the file says.

@@ -16,6 +16,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use types::axis::Axis;
 use types::directives::{ActionRecord, Directives, Pools, RuleId, RuleRecord, RuleResult};
@@ -29,6 +30,8 @@ pub(crate) struct Entry {
     /// An evaluation error refuses the request.
     pub(crate) closed: bool,
     pub(crate) body: Body,
+    /// Requests, calls or answers that it matched since it was loaded.
+    pub(crate) matched: AtomicU64,
 }
 
 /// Where the actions come from.
@@ -103,6 +106,12 @@ impl PolicySet {
     #[must_use]
     pub fn pools(&self) -> &Pools {
         &self.resolver.pools
+    }
+
+    /// The file of the rules, as it was read.
+    #[must_use]
+    pub fn rules_file(&self) -> &SourceFile {
+        &self.rules_file
     }
 
     /// The groups that `require_approval` names, with their members.
@@ -288,6 +297,10 @@ fn of_script<'a>(result: Result<Vec<Bound>, types::expr::Error>) -> Outcome<'a> 
 }
 
 impl Entry {
+    pub(crate) fn new(head: Head, phase: Phase, closed: bool, body: Body) -> Entry {
+        Entry { head, phase, closed, body, matched: AtomicU64::new(0) }
+    }
+
     /// The policy, if it must run on a thread of its own.
     fn wild(&self) -> Option<&Arc<Script>> {
         match &self.body {
@@ -341,10 +354,14 @@ impl<'a> Pass<'a> {
                     record.because = because.cloned();
                 }
             }
-            Ok(Found { actions: Some(actions), .. }) if head.mode == Mode::Shadow => {
-                self.watch(head, &actions)
+            Ok(Found { actions: Some(actions), .. }) => {
+                entry.matched.fetch_add(1, Ordering::Relaxed);
+                if head.mode == Mode::Shadow {
+                    self.watch(head, &actions);
+                } else {
+                    self.apply(head, &actions);
+                }
             }
-            Ok(Found { actions: Some(actions), .. }) => self.apply(head, &actions),
             Err(detail) if entry.closed && head.mode == Mode::Enforce => {
                 return Err(Error::Evaluation { rule: RuleId::clone(&head.id), detail });
             }

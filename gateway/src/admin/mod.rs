@@ -4,6 +4,7 @@
 mod approvals;
 mod bundles;
 mod openapi;
+mod parts;
 mod routes;
 #[cfg(test)]
 mod tests;

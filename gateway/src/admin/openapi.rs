@@ -203,6 +203,45 @@ fn of_bundles() -> Value {
     })
 }
 
+/// Pools and policies, and what a change of one came to.
+fn of_parts() -> Value {
+    let models =
+        json!({ "type": "array", "maxItems": fields::MAX_SCOPE, "items": text(fields::MAX_SELECTOR) });
+    let pool = json!({
+        "models": models, "where": text(crate::bundles::MAX_WHERE),
+        "min": { "type": "integer", "minimum": 0, "maximum": crate::bundles::MAX_MIN },
+    });
+    let of_pool = json!({
+        "name": { "type": "string" }, "file": { "type": "string" }, "line": { "type": "integer" },
+        "shipped": { "type": "boolean" }, "matches": texts(), "candidates": texts(),
+    });
+    let some = |kind: &str| json!({ "type": [kind, "null"] });
+    json!({
+        "NewPool": object(&[], pool.clone()),
+        "Pool": object(&["name", "file", "line", "shipped", "matches", "candidates"], with(pool, of_pool)),
+        "Pools": list_of("Pool"),
+        "NewPolicy": object(&["source"], json!({
+            "source": text(crate::bundles::MAX_SOURCE), "kind": { "enum": ["rule", "script"] },
+        })),
+        "Policy": object(&["id", "kind", "file", "line"], json!({
+            "id": { "type": "string" }, "kind": { "enum": ["rule", "script"] }, "file": { "type": "string" },
+            "line": { "type": "integer" }, "shipped": { "type": "boolean" }, "phases": texts(),
+            "description": some("string"), "owner": some("string"), "group": some("string"),
+            "priority": { "type": "integer" }, "mode": { "enum": ["enforce", "shadow", "disabled"] },
+            "in_force": { "type": "boolean" }, "starts_ms": some("integer"), "expires_ms": some("integer"),
+            "on_error": { "enum": ["closed", "open"] }, "when": some("string"), "unless": some("string"),
+            "verbs": texts(), "matched": { "type": "integer" }, "source": some("string"),
+        })),
+        "Policies": list_of("Policy"),
+        "Change": object(&["object", "dry_run", "changed", "bundle", "before", "problems", "diff"], json!({
+            "object": { "const": "change" }, "dry_run": { "type": "boolean" }, "changed": { "type": "boolean" },
+            "bundle": { "type": "string" }, "before": { "type": "string" },
+            "problems": { "type": "array", "items": { "type": "object" } },
+            "diff": { "$ref": "#/components/schemas/BundleDiff" },
+        })),
+    })
+}
+
 fn schemas() -> Value {
     let id = json!({ "id": { "type": "string", "maxLength": 63, "pattern": "^[a-z0-9][a-z0-9_-]*$" } });
     let of_key = json!({
@@ -282,5 +321,5 @@ fn schemas() -> Value {
             "code": { "type": "string" },
         })) })),
     });
-    with(all, of_bundles())
+    with(with(all, of_bundles()), of_parts())
 }

@@ -1,6 +1,6 @@
 //! The routes of the control API.
 
-use super::{Call, Reply, Route, Run, approvals, bundles, openapi};
+use super::{Call, Reply, Route, Run, approvals, bundles, openapi, parts};
 use crate::app::App;
 use crate::clock;
 use crate::control::{Need, audit, keys, provider_keys, tenants};
@@ -59,6 +59,18 @@ const fn delete(
     run: Run,
 ) -> Route {
     Route { method: "DELETE", path, need, summary, query: &[], takes: "", gives, statuses: OK, run }
+}
+
+/// A change of a part of the bundle in force.
+const fn change(
+    method: &'static str,
+    path: &'static str,
+    summary: &'static str,
+    takes: &'static str,
+    run: Run,
+) -> Route {
+    let (need, query) = (Need::OperateAll, parts::DRY_RUN);
+    Route { method, path, need, summary, query, takes, gives: "Change", statuses: OK, run }
 }
 
 /// All of them.
@@ -134,6 +146,36 @@ pub(crate) static ROUTES: &[Route] = &[
     // Whose answer counts is said by the rules, not by the role.
     post("/approvals/{approval}", Need::View, "Answer such a question", "ApprovalAnswer", "Approval", |c| {
         Box::pin(approvals::decide(c))
+    }),
+    get("/pools", Need::ViewAll, "Pools of models and what they come to now", "Pools", |c| {
+        Box::pin(ready(parts::pools(&c)))
+    }),
+    get("/pools/{pool}", Need::ViewAll, "One pool", "Pool", |c| Box::pin(ready(parts::pool(&c)))),
+    change("PUT", "/pools/{pool}", "Put a pool; what would have problems changes nothing", "NewPool", |c| {
+        Box::pin(parts::put_pool(c))
+    }),
+    change("DELETE", "/pools/{pool}", "Remove a pool that nothing names", "", |c| {
+        Box::pin(parts::remove_pool(c))
+    }),
+    get(
+        "/policies",
+        Need::ViewAll,
+        "Rules and scripts, where they stand and how often they matched",
+        "Policies",
+        |c| Box::pin(ready(parts::policies(&c))),
+    ),
+    get("/policies/{policy}", Need::ViewAll, "One rule or script with its text", "Policy", |c| {
+        Box::pin(ready(parts::policy(&c)))
+    }),
+    change(
+        "PUT",
+        "/policies/{policy}",
+        "Put a rule or script; what would have problems changes nothing",
+        "NewPolicy",
+        |c| Box::pin(parts::put_policy(c)),
+    ),
+    change("DELETE", "/policies/{policy}", "Remove a rule or script", "", |c| {
+        Box::pin(parts::remove_policy(c))
     }),
     get("/bundle", Need::ViewAll, "The configuration in force", "Bundle", |c| Box::pin(ready(bundle(&c)))),
     post(
@@ -218,7 +260,7 @@ pub(super) fn ok(value: Value) -> Result<Reply, Failure> {
     Ok(Reply(StatusCode::OK, value))
 }
 
-fn list(data: impl Into<Value>) -> Result<Reply, Failure> {
+pub(super) fn list(data: impl Into<Value>) -> Result<Reply, Failure> {
     ok(json!({ "object": "list", "data": data.into() }))
 }
 

@@ -15,7 +15,7 @@ use crate::control::audit::Event;
 use crate::error::Failure;
 use engine::Bundle;
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -41,6 +41,32 @@ impl Taken {
         match self {
             Taken::Applied(hash) | Taken::Same(hash) => hash,
         }
+    }
+}
+
+/// A change of the texts in force.
+pub(crate) struct Change<'a> {
+    /// What it is called on the audit trail.
+    pub(crate) action: &'static str,
+    /// What it is about.
+    pub(crate) target: &'a str,
+    /// It is only checked.
+    pub(crate) dry_run: bool,
+    /// Gives the texts that are to be in force instead.
+    pub(crate) edit: Edit<'a>,
+    /// What has to hold of what comes of it, besides being good.
+    pub(crate) check: Check<'a>,
+}
+
+/// What changes texts.
+pub(crate) type Edit<'a> = Box<dyn Fn(&Bundle, &Texts) -> Result<Texts, Failure> + Send + Sync + 'a>;
+/// What looks at a bundle.
+pub(crate) type Check<'a> = Box<dyn Fn(&Bundle) -> Result<(), Failure> + Send + Sync + 'a>;
+
+impl Change<'_> {
+    /// For people who read the list of bundles.
+    fn message(&self) -> String {
+        format!("{} {}", self.action, self.target)
     }
 }
 
@@ -107,6 +133,50 @@ impl App {
         failure
     }
 
+    fn refuse_upload(&self, actor: &Actor, bad: Loaded, message: String) -> Failure {
+        let failure = has_errors(&bad);
+        let refused = refused(bad, Origin::Upload, actor.to_string(), message);
+        self.plane.note(actor.event("bundle.refused", &refused.hash));
+        self.bundles.book().reject(refused);
+        failure
+    }
+
+    /// Changes the texts of the bundle in force and puts what comes of it in force, as a whole; with
+    /// [`Change::dry_run`] it is only checked.
+    ///
+    /// # Errors
+    /// Why it cannot be changed so, or all problems of what would come of it. Nothing has changed then.
+    pub(crate) async fn change(
+        self: &Arc<Self>,
+        actor: &Actor,
+        change: Change<'_>,
+    ) -> Result<Value, Failure> {
+        let _one = self.bundles.changing().await;
+        let before = self.engine.bundle();
+        let texts = self.bundles.texts(before.hash());
+        let given = given(&(change.edit)(&before, &texts)?);
+        let Loaded { bundle, problems, hash, files, .. } = match self.compile(move || given.read()).await? {
+            Ok(good) => good,
+            Err(bad) if change.dry_run => return Err(has_errors(&bad)),
+            Err(bad) => return Err(self.refuse_upload(actor, bad, change.message())),
+        };
+        let after = Arc::new(bundle.ok_or_else(Failure::internal)?);
+        (change.check)(&after)?;
+        let changed = hash != *before.hash();
+        let answer = json!({
+            "object": "change", "dry_run": change.dry_run, "changed": changed, "bundle": hash, "before": before.hash(),
+            "problems": super::listed(&problems), "diff": super::diff((&before, &texts), (&after, &files)),
+        });
+        if changed && !change.dry_run {
+            let mut book = self.bundles.copy();
+            book.add(entry(&hash, files, Origin::Upload, actor.to_string(), change.message()));
+            let event = actor.event(change.action, change.target);
+            self.put_in_force_as(event, after, book).await?;
+            self.bundles.note_fault(None);
+        }
+        Ok(answer)
+    }
+
     /// Checks and keeps a bundle. It is not in force by that.
     ///
     /// # Errors
@@ -127,14 +197,7 @@ impl App {
         };
         let Loaded { bundle, problems, hash, files, .. } = match self.compile(read).await? {
             Ok(good) => good,
-            Err(bad) => {
-                let report = bad.report(false);
-                let failure = refusal(&bad.problems, format!("the bundle has errors:\n\n{report}"));
-                let refused = refused(bad, Origin::Upload, actor.to_string(), message);
-                self.plane.note(actor.event("bundle.refused", &refused.hash));
-                self.bundles.book().reject(refused);
-                return Err(failure);
-            }
+            Err(bad) => return Err(self.refuse_upload(actor, bad, message)),
         };
         let mut book = self.bundles.copy();
         book.rejected.retain(|r| r.hash != hash);
@@ -313,6 +376,10 @@ fn entry(hash: &Arc<str>, files: Texts, origin: Origin, by: String, message: Str
 
 fn refused(bad: Loaded, origin: Origin, by: String, message: String) -> Refused {
     Refused { hash: bad.hash, origin, by, at_ms: clock::unix_ms(), message, problems: bad.problems }
+}
+
+fn has_errors(bad: &Loaded) -> Failure {
+    refusal(&bad.problems, format!("the bundle has errors:\n\n{}", bad.report(false)))
 }
 
 fn warn(problems: &[Diagnostic]) {

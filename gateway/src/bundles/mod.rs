@@ -2,13 +2,19 @@
 
 mod acts;
 mod book;
+mod edit;
 pub(crate) mod guard;
 mod kept;
+mod policies;
+mod pools;
 mod show;
 mod trial;
 pub(crate) mod watch;
 
 pub(crate) use show::diff;
+
+pub(crate) use policies::MAX_SOURCE;
+pub(crate) use pools::{MAX_MIN, MAX_WHERE};
 
 use book::{Book, Entry};
 

@@ -1,6 +1,6 @@
 //! `turnout bundle`: configurations that a running server keeps, puts in force and takes back.
 
-use super::control::{Client, Where};
+use super::control::{Client, Where, text};
 use super::fetch::Answered;
 use super::out::{Out, moment_of};
 use super::{FAILED, GOOD, Global, Outcome, Problem};
@@ -104,10 +104,6 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         }
     }
     Ok(GOOD)
-}
-
-fn text<'a>(of: &'a Value, name: &str) -> &'a str {
-    of.get(name).and_then(Value::as_str).unwrap_or("")
 }
 
 fn rows<'a>(of: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {

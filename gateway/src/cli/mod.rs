@@ -15,6 +15,7 @@ mod import;
 mod models;
 mod out;
 mod policy;
+mod pool;
 mod profile;
 mod replay;
 mod serve;
@@ -102,20 +103,22 @@ enum Command {
     Replay(Box<replay::Args>),
     /// Learn a prior from recorded outcomes
     Learn(replay::LearnArgs),
+    /// Pools: named sets of models
+    Pool(pool::Args),
     /// Tenants: who the keys belong to
-    Tenant(control::TenantArgs),
+    Tenant(control::tenant::Args),
     /// Virtual keys: what applications send
-    Key(control::KeyArgs),
+    Key(control::key::Args),
     /// Keys of providers that the server keeps, encrypted
-    ProviderKey(control::ProviderKeyArgs),
+    ProviderKey(control::provider_key::Args),
     /// How the limits of tenants and keys stand
-    Budget(control::BudgetArgs),
+    Budget(control::budget::Args),
     Usage(usage::UsageArgs),
     Import(import::ImportArgs),
     /// Questions that policies put to people
     Approval(approval::Args),
     /// The audit trail: who changed what
-    Audit(control::AuditArgs),
+    Audit(control::audit::Args),
     /// Bundles: configurations that are kept, put in force, taken back
     Bundle(bundle::Args),
     /// Check, test, explain, compare and format rules and policies
@@ -210,13 +213,14 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
             Command::Models(args) => models::run(global, &args, out).await,
             Command::Policy(args) => policy::run(global, &args, out).await,
             Command::Workflow(args) => workflow::run(global, &args, out).await,
-            Command::Tenant(args) => control::tenant(global, &args, out).await,
-            Command::Key(args) => control::key(global, &args, out).await,
-            Command::ProviderKey(args) => control::provider_key(global, &args, out).await,
-            Command::Budget(args) => control::budget(global, &args, out).await,
+            Command::Pool(args) => pool::run(global, &args, out).await,
+            Command::Tenant(args) => control::tenant::run(global, &args, out).await,
+            Command::Key(args) => control::key::run(global, &args, out).await,
+            Command::ProviderKey(args) => control::provider_key::run(global, &args, out).await,
+            Command::Budget(args) => control::budget::run(global, &args, out).await,
             Command::Usage(args) => usage::run(global, &args, out).await,
             Command::Approval(args) => approval::run(global, &args, out).await,
-            Command::Audit(args) => control::audit(global, &args, out).await,
+            Command::Audit(args) => control::audit::run(global, &args, out).await,
             Command::Bundle(args) => bundle::run(global, &args, out).await,
             _ => Ok(GOOD),
         }

@@ -18,11 +18,18 @@ pub(crate) fn built_in_rules() -> SourceFile {
     SourceFile::new(format!("{RULES}{BUILT_IN}"), SHIPPED_RULES)
 }
 
+/// Whether a file stands in for one that is absent.
+pub(crate) fn is_built_in(file: &SourceFile) -> bool {
+    file.path.ends_with(BUILT_IN)
+}
+
 const SETTINGS: &str = "turnout.yaml";
 const MATRIX: &str = "capability_matrix.yaml";
-const RULES: &str = "routing_rules.yaml";
+/// The rules of a configuration, by its path within it.
+pub(crate) const RULES: &str = "routing_rules.yaml";
 const OVERLAYS: &str = "matrix.d";
-const POLICIES: &str = "policies";
+/// The folder of scripts.
+pub(crate) const POLICIES: &str = "policies";
 const RULE_SCRIPTS: &str = "policies/rules";
 const POLICY_TESTS: &str = "policies/tests";
 const WORKFLOWS: &str = "workflows";
@@ -143,11 +150,10 @@ impl Sources {
     #[must_use]
     pub fn written(&self) -> Texts {
         let mut texts = self.bundle();
-        let built_in = |f: Option<&SourceFile>| f.is_some_and(|f| f.path.ends_with(BUILT_IN));
-        if built_in(self.matrix.first()) {
+        if self.matrix.first().is_some_and(is_built_in) {
             texts.remove(MATRIX);
         }
-        if built_in(Some(&self.rules)) {
+        if is_built_in(&self.rules) {
             texts.remove(RULES);
         }
         texts

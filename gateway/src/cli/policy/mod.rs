@@ -4,6 +4,7 @@ mod check;
 mod diff;
 mod explain;
 mod fmt;
+mod live;
 mod test;
 
 use super::out::Out;
@@ -13,10 +14,10 @@ use clap::Subcommand;
 use engine::Bundle;
 use std::path::Path;
 
-/// Check, test, explain, compare and format rules and policies
+/// Check, test, explain, compare, format and list rules and policies
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout policy check\n  turnout policy test --coverage\n  turnout policy explain request.json\n  turnout policy diff old-config new-config --over\n  turnout policy fmt --check\n\nThe folder of the configuration is named with --config; policies are described in docs/policies.md."
+    after_help = "Examples:\n  turnout policy check\n  turnout policy test --coverage\n  turnout policy explain request.json\n  turnout policy diff old-config new-config --over\n  turnout policy fmt --check\n  turnout policy list                       what is in force on the running server, and how often it matched\n  turnout policy show strict_is_replayable\n\nThe folder of the configuration is named with --config; policies are described in docs/policies.md."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -35,6 +36,10 @@ enum What {
     Diff(diff::Args),
     /// Give rules and policies their usual form
     Fmt(fmt::Args),
+    /// List the rules and scripts in force on a running server, and how often each matched
+    List(live::ListArgs),
+    /// Show one of them with its text
+    Show(live::ShowArgs),
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
@@ -44,6 +49,8 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         What::Explain(args) => explain::run(global, args, out),
         What::Diff(args) => diff::run(global, args, out).await,
         What::Fmt(args) => fmt::run(global, args, out),
+        What::List(args) => live::list(global, args, out).await,
+        What::Show(args) => live::show_one(global, args, out).await,
     }
 }
 

@@ -1,0 +1,77 @@
+//! A control API, found and asked.
+
+use super::super::explain::folder;
+use super::super::fetch::{self, Answered};
+use super::super::{Global, Problem};
+use crate::admin::ROOT;
+use crate::app::ADMIN_FILE;
+use crate::control::plane::LOCAL_TOKEN;
+use serde_json::Value;
+
+/// Where the control API is.
+#[derive(clap::Args, Debug)]
+pub(in crate::cli) struct Where {
+    /// Ask this control API instead of the one that uses the data folder; the key is TURNOUT_ADMIN_KEY
+    #[arg(long, value_name = "http://HOST:PORT")]
+    url: Option<String>,
+}
+
+/// A control API and the key for it.
+pub(in crate::cli) struct Client {
+    address: String,
+    token: String,
+}
+
+impl Client {
+    pub(in crate::cli) fn find(global: &Global, at: &Where) -> Result<Client, Problem> {
+        let key = std::env::var("TURNOUT_ADMIN_KEY").ok().filter(|k| !k.is_empty());
+        if let Some(url) = &at.url {
+            let token = key.ok_or_else(|| {
+                Problem(
+                    "set TURNOUT_ADMIN_KEY to a key with a role, made with `turnout key create --role …`"
+                        .to_owned(),
+                )
+            })?;
+            return Ok(Client { address: url.clone(), token });
+        }
+        let folder = folder(global);
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).map(|t| t.trim().to_owned());
+        let address = read(ADMIN_FILE).map_err(|_| {
+            Problem(format!(
+                "no server uses the data folder {}; start one with `turnout serve`, or name its control API with --url",
+                folder.display()
+            ))
+        })?;
+        let token = key.map_or_else(|| read(LOCAL_TOKEN), Ok).map_err(|e| {
+            Problem(format!(
+                "cannot read {}: {e}; run this as the user of the server, or set TURNOUT_ADMIN_KEY",
+                folder.join(LOCAL_TOKEN).display()
+            ))
+        })?;
+        Ok(Client { address, token })
+    }
+
+    /// A document, or what the server says against it.
+    pub(in crate::cli) async fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Answered, Problem> {
+        fetch::ask(&self.address, method, &format!("{ROOT}{path}"), Some(&self.token), body).await
+    }
+
+    pub(in crate::cli) async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<Value, Problem> {
+        let Answered { status, document } = self.try_ask(method, path, body).await?;
+        if status < 300 {
+            return Ok(document);
+        }
+        let message = document.pointer("/error/message").and_then(Value::as_str).unwrap_or("refused");
+        Err(Problem(message.to_owned()))
+    }
+}

@@ -1,0 +1,132 @@
+//! `turnout key`: what applications send.
+
+use super::super::out::Out;
+use super::super::{GOOD, Global, Outcome, Problem};
+use super::fields::{common, put};
+use super::{Client, Where, show};
+use clap::Subcommand;
+use serde_json::{Map, Value, json};
+
+/// Virtual keys: what applications send
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout key create --tenant acme --name web --limit \"5 usd per day\" --limit \"0.2 requests per second\"\n  turnout key create --role viewer --name dashboard\n  turnout key rotate 0123456789ab --grace-s 3600\n  turnout key revoke 0123456789ab\n\nThe text of a key is printed once, when it is made."
+)]
+pub(in crate::cli) struct Args {
+    #[command(subcommand)]
+    what: KeyCommand,
+    #[command(flatten)]
+    at: Where,
+}
+
+#[derive(clap::Args, Debug)]
+struct KeyFields {
+    /// For people
+    #[arg(long)]
+    name: Option<String>,
+    /// A model, glob, alias or pool:<name> it may use; repeat for more [default: all]
+    #[arg(long, value_name = "SELECTOR")]
+    model: Vec<String>,
+    /// A workflow it may use; repeat for more [default: all]
+    #[arg(long)]
+    workflow: Vec<String>,
+    /// An endpoint it may use: chat, models, feedback, decisions, runs, workflows; repeat for more [default: all]
+    #[arg(long)]
+    endpoint: Vec<String>,
+    /// name=value; repeat for more
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// What it may use, such as "10 usd per day"; repeat for more [default when made: 10 usd per day]
+    #[arg(long, value_name = "AMOUNT METRIC per WINDOW")]
+    limit: Vec<String>,
+    /// Unix milliseconds from which on it is refused
+    #[arg(long)]
+    expires_ms: Option<i64>,
+}
+
+#[derive(Subcommand, Debug)]
+enum KeyCommand {
+    /// All keys
+    List,
+    /// One key
+    Show {
+        /// Its public id
+        id: String,
+    },
+    /// Make a key
+    Create {
+        /// Whose
+        #[arg(long)]
+        tenant: Option<String>,
+        /// inference, viewer, auditor, operator or admin
+        #[arg(long)]
+        role: Option<String>,
+        #[command(flatten)]
+        fields: KeyFields,
+    },
+    /// Change a key; what is not named stays
+    Change {
+        /// Its public id
+        id: String,
+        #[command(flatten)]
+        fields: KeyFields,
+    },
+    /// Replace a key; the old one works for a grace
+    Rotate {
+        /// Its public id
+        id: String,
+        /// Seconds for which the old key still works [default: 86400]
+        #[arg(long)]
+        grace_s: Option<u64>,
+    },
+    /// Refuse a key from now on
+    Revoke {
+        /// Its public id
+        id: String,
+    },
+}
+
+impl KeyFields {
+    fn body(&self) -> Result<Map<String, Value>, Problem> {
+        let mut body = Map::new();
+        put(&mut body, "name", self.name.clone());
+        put(&mut body, "expires_ms", self.expires_ms);
+        if !(self.model.is_empty() && self.workflow.is_empty() && self.endpoint.is_empty()) {
+            let scopes =
+                json!({ "models": self.model, "workflows": self.workflow, "endpoints": self.endpoint });
+            body.insert("scopes".to_owned(), scopes);
+        }
+        common(&mut body, &self.label, &self.limit)?;
+        Ok(body)
+    }
+}
+
+pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let client = Client::find(global, &args.at)?;
+    let said = match &args.what {
+        KeyCommand::List => client.ask("GET", "/keys", None).await?,
+        KeyCommand::Show { id } => client.ask("GET", &format!("/keys/{id}"), None).await?,
+        KeyCommand::Create { tenant, role, fields } => {
+            let mut body = fields.body()?;
+            put(&mut body, "tenant", tenant.clone());
+            put(&mut body, "role", role.clone());
+            client.ask("POST", "/keys", Some(&Value::Object(body))).await?
+        }
+        KeyCommand::Change { id, fields } => {
+            client.ask("PATCH", &format!("/keys/{id}"), Some(&Value::Object(fields.body()?))).await?
+        }
+        KeyCommand::Rotate { id, grace_s } => {
+            let mut body = Map::new();
+            put(&mut body, "grace_s", *grace_s);
+            client.ask("POST", &format!("/keys/{id}/rotate"), Some(&Value::Object(body))).await?
+        }
+        KeyCommand::Revoke { id } => client.ask("DELETE", &format!("/keys/{id}"), None).await?,
+    };
+    show(out, &said, &["id", "tenant", "name", "role", "scopes", "limits", "revoked_ms"]);
+    if let (false, Some(text)) = (out.json, said.get("key").and_then(Value::as_str)) {
+        out.line(&format!(
+            "\n{text}\n\nThis is the key. It is shown this once; the server keeps only a hash of it."
+        ));
+    }
+    Ok(GOOD)
+}

@@ -1,0 +1,16 @@
+//! `turnout tenant`, `key`, `provider-key`, `budget`, `audit`: the control API from the command line.
+//!
+//! On the machine of the server, as its user, no key is needed: the token that the server leaves in its data folder
+//! shows who asks. From elsewhere `--url` and TURNOUT_ADMIN_KEY do.
+
+pub(super) mod audit;
+pub(super) mod budget;
+mod client;
+mod fields;
+pub(super) mod key;
+pub(super) mod provider_key;
+mod show;
+pub(super) mod tenant;
+
+pub(super) use client::{Client, Where};
+pub(super) use show::{show, text};

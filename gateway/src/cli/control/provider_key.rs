@@ -1,0 +1,56 @@
+//! `turnout provider-key`: keys of vendors that the server keeps.
+
+use super::super::out::Out;
+use super::super::{GOOD, Global, Outcome};
+use super::{Client, Where, show};
+use clap::Subcommand;
+use serde_json::json;
+
+/// Keys of providers that the server keeps, encrypted
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout provider-key add openai --name spare < key.txt     the key is read from standard input\n  turnout provider-key list\n  turnout provider-key remove pk-0192…\n\nThe server needs TURNOUT_MASTER_KEY (32 bytes or more) to keep keys."
+)]
+pub(in crate::cli) struct Args {
+    #[command(subcommand)]
+    what: ProviderKeyCommand,
+    #[command(flatten)]
+    at: Where,
+}
+
+#[derive(Subcommand, Debug)]
+enum ProviderKeyCommand {
+    /// What is kept, without the keys
+    List,
+    /// Keep a key, read from standard input
+    Add {
+        /// The provider
+        provider: String,
+        /// For people
+        #[arg(long, default_value = "")]
+        name: String,
+    },
+    /// Forget a key
+    Remove {
+        /// Its id
+        id: String,
+    },
+}
+
+pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let client = Client::find(global, &args.at)?;
+    let said = match &args.what {
+        ProviderKeyCommand::List => client.ask("GET", "/provider-keys", None).await?,
+        ProviderKeyCommand::Add { provider, name } => {
+            let mut text = zeroize::Zeroizing::new(String::new());
+            std::io::Read::read_to_string(&mut std::io::stdin().lock(), &mut text)?;
+            let body = json!({ "provider": provider, "name": name, "key": text.trim() });
+            client.ask("POST", "/provider-keys", Some(&body)).await?
+        }
+        ProviderKeyCommand::Remove { id } => {
+            client.ask("DELETE", &format!("/provider-keys/{id}"), None).await?
+        }
+    };
+    show(out, &said, &["id", "provider", "name", "created_by"]);
+    Ok(GOOD)
+}

@@ -1,0 +1,108 @@
+//! `turnout tenant`: who the keys belong to.
+
+use super::super::out::Out;
+use super::super::{GOOD, Global, Outcome, Problem};
+use super::fields::{common, put};
+use super::{Client, Where, show};
+use clap::Subcommand;
+use serde_json::{Map, Value};
+
+/// Tenants: who the keys belong to
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout tenant create acme --title \"Acme Ltd\" --tier gold --limit \"100 usd per month\"\n  turnout tenant change acme --limit \"50 usd per month\" --limit \"20 requests per second\"\n  turnout tenant list"
+)]
+pub(in crate::cli) struct Args {
+    #[command(subcommand)]
+    what: TenantCommand,
+    #[command(flatten)]
+    at: Where,
+}
+
+/// What a tenant may be told.
+#[derive(clap::Args, Debug)]
+struct TenantFields {
+    /// For people
+    #[arg(long)]
+    title: Option<String>,
+    /// bronze, silver, gold or platinum
+    #[arg(long)]
+    tier: Option<String>,
+    /// Where its data has to stay, for policies
+    #[arg(long)]
+    region: Option<String>,
+    /// IANA name, for `time` in policies
+    #[arg(long)]
+    time_zone: Option<String>,
+    /// name=value, for policies and reports; repeat for more
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// What all its keys together may use, such as "10 usd per day"; repeat for more
+    #[arg(long, value_name = "AMOUNT METRIC per WINDOW")]
+    limit: Vec<String>,
+    /// None of its keys is accepted while this is true
+    #[arg(long)]
+    suspended: Option<bool>,
+}
+
+#[derive(Subcommand, Debug)]
+enum TenantCommand {
+    /// All tenants
+    List,
+    /// One tenant
+    Show {
+        /// Its id
+        id: String,
+    },
+    /// Make a tenant
+    Create {
+        /// Its id: lower-case letters, digits, `_`, `-`
+        id: String,
+        #[command(flatten)]
+        fields: TenantFields,
+    },
+    /// Change a tenant; what is not named stays
+    Change {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        fields: TenantFields,
+    },
+    /// Remove a tenant without keys
+    Remove {
+        /// Its id
+        id: String,
+    },
+}
+
+impl TenantFields {
+    fn body(&self) -> Result<Map<String, Value>, Problem> {
+        let mut body = Map::new();
+        put(&mut body, "title", self.title.clone());
+        put(&mut body, "tier", self.tier.clone());
+        put(&mut body, "region", self.region.clone());
+        put(&mut body, "time_zone", self.time_zone.clone());
+        put(&mut body, "suspended", self.suspended);
+        common(&mut body, &self.label, &self.limit)?;
+        Ok(body)
+    }
+}
+
+pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    let client = Client::find(global, &args.at)?;
+    let said = match &args.what {
+        TenantCommand::List => client.ask("GET", "/tenants", None).await?,
+        TenantCommand::Show { id } => client.ask("GET", &format!("/tenants/{id}"), None).await?,
+        TenantCommand::Create { id, fields } => {
+            let mut body = fields.body()?;
+            body.insert("id".to_owned(), id.as_str().into());
+            client.ask("POST", "/tenants", Some(&Value::Object(body))).await?
+        }
+        TenantCommand::Change { id, fields } => {
+            client.ask("PATCH", &format!("/tenants/{id}"), Some(&Value::Object(fields.body()?))).await?
+        }
+        TenantCommand::Remove { id } => client.ask("DELETE", &format!("/tenants/{id}"), None).await?,
+    };
+    show(out, &said, &["id", "title", "tier", "region", "limits", "suspended"]);
+    Ok(GOOD)
+}

@@ -1,0 +1,110 @@
+//! `turnout policy list`, `show`: the rules and scripts in force on a running server.
+
+use super::super::control::{Client, Where, show, text};
+use super::super::out::{Out, moment_of};
+use super::super::pool::place;
+use super::super::{GOOD, Global, Outcome};
+use serde_json::Value;
+
+#[derive(clap::Args, Debug)]
+#[command(
+    after_help = "Examples:\n  turnout policy list\n  turnout policy list --json | jq '.data[] | select(.matched == 0) | .id'"
+)]
+pub(super) struct ListArgs {
+    #[command(flatten)]
+    at: Where,
+}
+
+#[derive(clap::Args, Debug)]
+#[command(after_help = "Examples:\n  turnout policy show strict_is_replayable")]
+pub(super) struct ShowArgs {
+    /// Id of the rule or script
+    id: String,
+    #[command(flatten)]
+    at: Where,
+}
+
+pub(super) async fn list(global: &Global, args: &ListArgs, out: &Out) -> Outcome {
+    let said = Client::find(global, &args.at)?.ask("GET", "/policies", None).await?;
+    if out.json {
+        out.value(&said);
+        return Ok(GOOD);
+    }
+    let mut table =
+        out.table(&["id", "defined in", "phase", "group", "priority", "takes part", "asks for", "matched"]);
+    for row in said.get("data").and_then(Value::as_array).into_iter().flatten() {
+        let number = |name: &str| row.get(name).and_then(Value::as_i64).unwrap_or(0).to_string();
+        table.add_row([
+            text(row, "id").to_owned(),
+            place(row),
+            words(row, "phases"),
+            text(row, "group").to_owned(),
+            number("priority"),
+            standing(row),
+            words(row, "verbs"),
+            number("matched"),
+        ]);
+    }
+    out.line(&table.to_string());
+    Ok(GOOD)
+}
+
+pub(super) async fn show_one(global: &Global, args: &ShowArgs, out: &Out) -> Outcome {
+    let mut said =
+        Client::find(global, &args.at)?.ask("GET", &format!("/policies/{}", args.id), None).await?;
+    if out.json {
+        out.value(&said);
+        return Ok(GOOD);
+    }
+    let source = said.as_object_mut().and_then(|m| m.remove("source"));
+    show(out, &said, &[]);
+    out.raw(source.as_ref().and_then(Value::as_str).unwrap_or(""));
+    Ok(GOOD)
+}
+
+fn words(row: &Value, name: &str) -> String {
+    let list = row.get(name).and_then(Value::as_array).into_iter().flatten();
+    list.filter_map(Value::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether it takes part, and until or from when.
+fn standing(row: &Value) -> String {
+    let moment = |name: &str| row.get(name).and_then(moment_of);
+    let now = row.get("in_force").and_then(Value::as_bool) == Some(true);
+    match (text(row, "mode"), now) {
+        ("disabled", _) => "no: disabled".to_owned(),
+        (mode, true) => {
+            let until = moment("expires_ms").map(|m| format!(" until {m} UTC")).unwrap_or_default();
+            let how = if mode == "shadow" { "watches only" } else { "yes" };
+            format!("{how}{until}")
+        }
+        (_, false) => {
+            moment("starts_ms").map_or_else(|| "no: expired".to_owned(), |m| format!("no: dates ({m} UTC …)"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_rule_tells_whether_it_takes_part() {
+        for (row, want) in [
+            (json!({"mode": "enforce", "in_force": true}), "yes"),
+            (
+                json!({"mode": "shadow", "in_force": true, "expires_ms": 0}),
+                "watches only until 1970-01-01 00:00:00 UTC",
+            ),
+            (json!({"mode": "disabled", "in_force": false}), "no: disabled"),
+            (json!({"mode": "enforce", "in_force": false, "expires_ms": 0}), "no: expired"),
+            (
+                json!({"mode": "enforce", "in_force": false, "starts_ms": 0}),
+                "no: dates (1970-01-01 00:00:00 UTC …)",
+            ),
+        ] {
+            assert_eq!(standing(&row), want);
+        }
+    }
+}
