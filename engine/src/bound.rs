@@ -9,6 +9,9 @@ use crate::route::{Candidates, resolve};
 use crate::{Inner, settle};
 use serde::Serialize;
 use std::sync::Arc;
+use types::diagnostic::Diagnostic;
+use types::directives::Pools;
+use types::doc::SourceFile;
 use types::matrix::{Matrix, Model, ModelIx, Tier};
 use types::{ChatRequest, Decision, Usage, Usd};
 use workflows::{Caller, Workflow};
@@ -28,7 +31,7 @@ pub struct Row {
     pub models: Vec<Arc<str>>,
     /// What one call may cost at most; `None`: no model of it has a known price.
     pub call_usd: Option<Usd>,
-    /// What all its calls may cost at most.
+    /// What all its calls may cost at most: at their dearest model, and no more than its own budget.
     pub usd: Option<Usd>,
 }
 
@@ -75,27 +78,44 @@ impl Bundle {
     #[must_use]
     pub fn bound(&self, workflow: &Workflow, input: u32, output: u32) -> Bound {
         let candidates = Candidates::of_all(self.matrix(), self.pools.clone());
-        bound(self, workflow, &candidates, (input, output))
+        bound(self.matrix(), workflow, &candidates, (input, output))
     }
 }
 
 /// How a request would be decided and what that may cost. Nothing is called, reserved or recorded.
 pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatRequest) -> Result<Dry, Error> {
-    /// Output of an answer whose length nobody limits.
-    const USUAL: u32 = 1_024;
     let view = inner.view.load_full();
     let request = Arc::new(request);
     let decided = decide::consider(inner, &view, &admission, request, settle::unix_ms(), false).await;
     let Decided { request, profile, decision, routed, .. } = decided;
     let (workflow, candidates, cap) = routed?;
-    let output = request.params.max_tokens.unwrap_or(USUAL).saturating_mul(request.params.n.max(1));
-    let mut bound = bound(&view.bundle, &workflow, &candidates, (profile.facts.est_input_tokens, output));
+    let output = request.params.max_tokens.unwrap_or(USUAL.1).saturating_mul(request.params.n.max(1));
+    let mut bound =
+        bound(view.bundle.matrix(), &workflow, &candidates, (profile.facts.est_input_tokens, output));
     bound.limit_usd = [bound.limit_usd, cap].into_iter().flatten().min();
     Ok(Dry { decision, bound })
 }
 
-fn bound(bundle: &Bundle, workflow: &Workflow, candidates: &Candidates, tokens: (u32, u32)) -> Bound {
-    let matrix = bundle.matrix();
+/// Tokens of a call whose request nobody knows: in, and out.
+pub const USUAL: (u32, u32) = (2_000, 1_024);
+
+/// `WF402` of each workflow: its calls, at the dearest models that are switched on, cost more than it allows. Where
+/// a price is not known nothing is said.
+pub(crate) fn over_limit<'f>(
+    matrix: &Matrix,
+    pools: &Arc<Pools>,
+    workflows: impl Iterator<Item = (&'f Workflow, &'f SourceFile)>,
+) -> Vec<Diagnostic> {
+    let mut candidates = None;
+    let limited = workflows.filter(|(w, _)| w.limits.usd.is_some());
+    let found = limited.filter_map(|(w, file)| {
+        let all = candidates.get_or_insert_with(|| Candidates::of_all(matrix, pools.clone()));
+        w.over_limit(bound(matrix, w, all, USUAL).worst_usd?, file)
+    });
+    found.collect()
+}
+
+fn bound(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, tokens: (u32, u32)) -> Bound {
     let callers = workflow.callers();
     let asked: Vec<Vec<ModelIx>> = callers.iter().map(|c| models(c, candidates, matrix)).collect();
     // A repair asks again whoever gave the answer.
@@ -119,7 +139,7 @@ fn bound(bundle: &Bundle, workflow: &Workflow, candidates: &Candidates, tokens: 
             calls: c.calls,
             models: all.iter().filter_map(|ix| matrix.model(*ix).map(|m| m.id.clone())).collect(),
             call_usd,
-            usd: call_usd.filter(|_| known).map(total),
+            usd: [call_usd.filter(|_| known).map(total), c.usd].into_iter().flatten().min(),
         }
     };
     let nodes: Vec<Row> = callers.iter().zip(&asked).map(row).collect();
@@ -157,4 +177,53 @@ fn price(matrix: &Matrix, ix: ModelIx, (input, output): (u32, u32)) -> Option<Us
     }
     let output = output.min(model.max_output_tokens);
     model.price.map(|p| p.cost(&Usage { input, output, ..Usage::default() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bundle::Files;
+    use types::matrix::{Dialect, Price, Provider};
+
+    /// What is said of a workflow of one generate node, on a model of that price in dollars per million tokens.
+    fn check(price: Option<f64>, limits: &str, keys: &str, want: &[&str]) {
+        let provider = Provider::new("p", Dialect::Simulated);
+        let model =
+            Model { price: price.map(|p| Price::new(p, p)), ..Model::new("p/m", 0, (100_000, 4_000)) };
+        let matrix = Arc::new(Matrix::new(vec![provider], vec![model]));
+        let text = format!(
+            "version: 1\nname: own\nlimits: {{ {limits} }}\nnodes:\n  - {{ id: ask, type: generate, {keys} }}\n\
+             output: nodes.ask.completion\n"
+        );
+        let files = Files {
+            rules: SourceFile::new("routing_rules.yaml", "version: 1\n"),
+            defaults: None,
+            scripts: vec![],
+            workflows: vec![SourceFile::new("workflows/own.yaml", text.as_str())],
+            schemas: vec![],
+            runner: true,
+            around: None,
+        };
+        let (bundle, problems) = Bundle::load(matrix, &files);
+        let own = |all: &[Diagnostic]| -> Vec<String> {
+            all.iter().filter(|d| d.code == "WF402").map(|d| d.message.clone()).collect()
+        };
+        assert_eq!(own(&problems), want, "{problems:?}");
+        assert!(problems.iter().all(|d| d.code != "WF402" || (d.line, d.column) == (3, 16)), "{problems:?}");
+        // The same is said of a text that is tried beside them.
+        let tried = bundle.unwrap().try_workflows(&[SourceFile::new("own.yaml", text)]).1;
+        assert_eq!(own(&tried), want, "{tried:?}");
+    }
+
+    #[test]
+    fn calls_that_may_cost_more_than_the_limit_are_told() {
+        let three = "samples: 3";
+        let told = "its calls may cost up to 0.009072 USD, `limits.usd` is 0.009";
+        check(Some(1.0), "usd: 0.009", three, &[told]);
+        check(Some(1.0), "usd: 0.01", three, &[]);
+        check(Some(1.0), "calls: 3", three, &[]);
+        check(Some(1.0), "usd: 0.009", "samples: 3, budget: { usd: 0.008 }", &[]);
+        // Nobody knows what it costs.
+        check(None, "usd: 0.000001", three, &[]);
+    }
 }

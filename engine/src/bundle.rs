@@ -1,6 +1,7 @@
 //! One checked configuration: matrix, rules, policies, workflows. Swapped whole, never in parts.
 
 use crate::about::Asks;
+use crate::bound::over_limit;
 use crate::outside::Surroundings;
 use crate::route;
 use crate::tools::Registry;
@@ -134,14 +135,14 @@ impl Bundle {
             rules: sections.rules,
         };
         let (policies, found) = policies::load(&files.rules, &policy_sections, &files.scripts, &names);
-        let pools: Vec<String> = policies.pools().keys().cloned().collect();
+        let named: Vec<String> = policies.pools().keys().cloned().collect();
         let variables = policies::request_variables();
         let specs = tools.specs();
         let (library, in_workflows) = workflows::load(
             &sources,
             &workflows::Names {
                 matrix: &matrix,
-                pools: &pools,
+                pools: &named,
                 tools: &specs,
                 runner: files.runner,
                 language: &*language,
@@ -151,11 +152,12 @@ impl Bundle {
         problems.extend(r.problems);
         problems.extend(found);
         problems.extend(in_workflows);
+        let pools = Arc::new(policies.pools().clone());
+        problems.extend(over_limit(&matrix, &pools, with_files(&library, &sources)));
         if problems.iter().any(|d| d.severity == Severity::Error) {
             return (None, problems);
         }
         let hash = hash(&matrix, files);
-        let pools = Arc::new(policies.pools().clone());
         let asks = Asks::of(&policies);
         (
             Some(Bundle {
@@ -252,9 +254,7 @@ impl Bundle {
     /// The file of a workflow.
     #[must_use]
     pub fn workflow_source(&self, name: &str) -> Option<&SourceFile> {
-        // A later file replaces an earlier one.
-        let named = |f: &&SourceFile| f.stem() == name && !workflows::is_schema(f);
-        self.sources.iter().rev().find(named).filter(|_| self.library.get(name).is_some())
+        self.library.get(name).and_then(|_| file_of(name, &self.sources))
     }
 
     /// Checks the texts of workflows as if they stood beside those of the configuration. The library holds both.
@@ -262,7 +262,9 @@ impl Bundle {
     pub fn try_workflows(&self, files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
         let mut all = self.sources.clone();
         all.extend(files.iter().cloned());
-        self.load_workflows(&all)
+        let (library, mut problems) = self.load_workflows(&all);
+        problems.extend(over_limit(&self.matrix, &self.pools, with_files(&library, &all)));
+        (library, problems)
     }
 
     /// The workflows that can run.
@@ -270,6 +272,18 @@ impl Bundle {
     pub fn workflow_names(&self) -> Vec<String> {
         self.library.names().into_iter().map(|n| n.to_string()).collect()
     }
+}
+
+/// The file of a workflow: a later one replaces an earlier one.
+fn file_of<'f>(name: &str, files: &'f [SourceFile]) -> Option<&'f SourceFile> {
+    files.iter().rev().find(|f| f.stem() == name && !workflows::is_schema(f))
+}
+
+fn with_files<'f>(
+    library: &'f Library,
+    files: &'f [SourceFile],
+) -> impl Iterator<Item = (&'f workflows::Workflow, &'f SourceFile)> {
+    library.iter().filter_map(|w| Some((&**w, file_of(&w.name, files)?)))
 }
 
 #[derive(Default)]

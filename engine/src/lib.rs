@@ -45,7 +45,7 @@ mod who;
 
 pub use answer::{Admission, Answer, Event, Head, Live, Tail, Whole};
 pub use approvals::{ApprovalError, ApprovalStanding, GroupStanding};
-pub use bound::{Bound, Dry, Row as BoundRow};
+pub use bound::{Bound, Dry, Row as BoundRow, USUAL};
 pub use breaker::Circuit;
 pub use bundle::{Bundle, Files};
 pub use config::{Breaker as BreakerConfig, Config, Retry};

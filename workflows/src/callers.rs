@@ -5,6 +5,7 @@ use crate::node::Node;
 use crate::node::generate::Generate;
 use crate::plan::Workflow;
 use crate::route::Route;
+use types::Usd;
 
 /// A node that calls models.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ pub struct Caller<'a> {
     pub kind: &'static str,
     /// Most calls in one run of the workflow.
     pub calls: u32,
+    /// Most money of all these calls, where the node has a budget of its own.
+    pub usd: Option<Usd>,
     /// It gets the candidate that the router chose.
     pub primary: bool,
     /// Where its models come from. A repair also asks the model whose answer it repairs, which no route names.
@@ -42,7 +45,9 @@ fn of_graph<'a>(graph: &'a Graph, above: &str, times: u32, first: bool, into: &m
         } else if !n.spec.holds_graphs() && n.max_calls() > 0 {
             let primary = first && n.get::<Generate>().is_some_and(Generate::is_primary);
             let calls = times.saturating_mul(n.max_calls());
-            into.push(Caller { path, kind: n.kind.name, calls, primary, routes: n.spec.routes() });
+            let budget = n.common.budget.and_then(|b| b.usd);
+            let usd = budget.map(|b| Usd::from_nanos(b.nanos().saturating_mul(i64::from(times))));
+            into.push(Caller { usd, path, kind: n.kind.name, calls, primary, routes: n.spec.routes() });
         }
     }
 }
@@ -86,5 +91,26 @@ output: nodes.ask.completion
             ("ask", "generate", 1, true, 1),
         ];
         check(&workflow(body), &want);
+    }
+
+    #[test]
+    fn a_budget_counts_as_often_as_its_node_runs() {
+        let budget = |w: &crate::Workflow| -> Vec<Option<String>> {
+            w.callers().iter().map(|c| c.usd.map(|u| u.to_string())).collect()
+        };
+        assert_eq!(budget(&shipped("hard_coding")), [None, None, Some("0.1".to_owned())]);
+        let body = "\
+nodes:
+  - id: work
+    type: loop
+    max_iterations: 3
+    while: flag
+    body:
+      nodes:
+        - { id: think, type: generate, budget: { usd: 0.02 } }
+  - { id: ask, type: generate, needs: work, primary: true }
+output: nodes.ask.completion
+";
+        assert_eq!(budget(&workflow(body)), [Some("0.06".to_owned()), None]);
     }
 }

@@ -41,6 +41,8 @@ pub const CODES: &[(&str, &str)] = &[
     ("WF334", "a node of which nothing comes"),
     ("WF341", "something waits for a node that runs after the answer"),
     ("WF401", "more calls or node runs than the limits allow"),
+    ("WF402", "calls that may cost more than the limits allow"),
+    ("WF403", "a way that takes longer than the limits allow"),
     ("WF411", "a stream mode that the graph does not allow"),
     ("WF421", "tests of code, and nothing that runs them"),
     ("WF431", "fewer models that keep apart than samples"),
@@ -64,7 +66,7 @@ mod tests {
                 continue;
             }
             let text = std::fs::read_to_string(&path).unwrap();
-            for call in [".error(\"", ".warning(\"", "error(\n", "warning(\n"] {
+            for call in [".error(\"", ".warning(\"", "error(\n", "warning(\n", "warning(\"WF"] {
                 for (at, _) in text.match_indices(call) {
                     let rest = text[at + call.len()..].trim_start().trim_start_matches('"');
                     let number = rest.get(..3).filter(|n| n.bytes().all(|b| b.is_ascii_digit()));

@@ -4,6 +4,7 @@ use crate::forecast;
 use crate::graph::Graph;
 use crate::graph::chain::{self, Chain};
 use crate::load::{Cx, Expr, Given};
+use crate::longest;
 use crate::node::Node;
 use crate::node::call::Call;
 use crate::node::generate::Generate;
@@ -12,7 +13,8 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use types::Usd;
-use types::doc::{self, Reader};
+use types::diagnostic::Diagnostic;
+use types::doc::{self, Reader, SourceFile, Span};
 use types::expr::{self, Scope};
 use types::matrix::{Model, Price};
 use types::runs::Durability;
@@ -66,12 +68,16 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(crate) fn lower(cx: &mut Cx<'_>, node: &doc::Node) -> Self {
+    pub(crate) fn lower(cx: &mut Cx<'_>, node: &doc::Node) -> (Self, Places) {
         const HOUR: Duration = Duration::from_secs(3600);
-        let mut limits = Limits::default();
-        let Some(mut f) = cx.r.fields(node, "limits") else { return limits };
-        limits.usd = f.take("usd").and_then(|n| cx.r.usd(n, "limits.usd"));
+        let (mut limits, mut at) = (Limits::default(), Places::default());
+        let Some(mut f) = cx.r.fields(node, "limits") else { return (limits, at) };
+        if let Some(n) = f.take("usd") {
+            limits.usd = cx.r.usd(n, "limits.usd");
+            at.usd = n.span;
+        }
         if let Some(n) = f.take("wall") {
+            at.wall = n.span;
             limits.wall = cx.r.duration(n, "limits.wall");
             if limits.wall.is_some_and(|w| w > HOUR || w.is_zero()) {
                 let d = cx.r.error("104", n.span, "`limits.wall` is out of range");
@@ -95,8 +101,15 @@ impl Limits {
             limits.on_exhausted = OnExhausted::Fail;
         }
         f.finish(&mut cx.r);
-        limits
+        (limits, at)
     }
+}
+
+/// Where the ceilings stand that a plan may not fit under.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Places {
+    usd: Span,
+    wall: Span,
 }
 
 /// What a file is made of, once it is known to be a graph.
@@ -104,6 +117,7 @@ pub(crate) struct Parts {
     pub(crate) head: Head,
     pub(crate) serves: Option<Expr>,
     pub(crate) limits: Limits,
+    pub(crate) places: Places,
     pub(crate) vars: Value,
     pub(crate) inputs: Vec<Given>,
     pub(crate) root: Graph,
@@ -144,6 +158,7 @@ pub struct Workflow {
     pub labels: Vec<(String, String)>,
     /// Its ceilings.
     pub limits: Limits,
+    places: Places,
     /// When its journal is written; `None`: as is usual for how it is started.
     pub durability: Option<Durability>,
     pub(crate) serves: Option<Expr>,
@@ -172,6 +187,7 @@ impl Workflow {
             description: parts.head.description,
             labels: parts.head.labels,
             limits: parts.limits,
+            places: parts.places,
             durability: parts.head.durability,
             serves: parts.serves,
             best_so_far: parts.head.best_so_far,
@@ -224,6 +240,18 @@ impl Workflow {
         nodes.map(|n| (n.id.to_string(), crate::world::digest(&n.canonical()))).collect()
     }
 
+    /// `WF402`: all its calls together may cost more than its limit of money allows. `worst`: what they cost at
+    /// most, as who knows the prices says.
+    #[must_use]
+    pub fn over_limit(&self, worst: Usd, file: &SourceFile) -> Option<Diagnostic> {
+        let limit = self.limits.usd.filter(|l| worst > *l)?;
+        let message = format!("its calls may cost up to {worst} USD, `limits.usd` is {limit}");
+        let hint = "raise limits.usd, lower samples or attempts, or take cheaper models: at the limit a run ends with \
+                    the best answer it has, or fails";
+        let d = Diagnostic::warning("WF402", file, self.places.usd, message);
+        Some(d.field("limits.usd").hint(hint))
+    }
+
     /// Most calls that its nodes can ask for in one run: the sum over all nodes, branches that exclude each
     /// other included.
     #[must_use]
@@ -249,7 +277,7 @@ fn itself(name: &str) -> Model {
     }
 }
 
-/// Checks of the plan: `WF401`, `WF411`, and `primary` given twice.
+/// Checks of the plan: `WF401`, `WF403`, `WF411`, and `primary` given twice.
 pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
     let most = parts.root.max_calls();
     if most > parts.limits.calls {
@@ -263,6 +291,15 @@ pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
         let message = format!("its nodes may run {runs} times, `limits.node_runs` is {most}");
         r.error("401", parts.head.span, message).hint =
             Some(format!("set limits.node_runs to {runs} (at most 2000), or lower the bounds of its loops"));
+    }
+    let longest = longest::of(&parts.root);
+    if let Some(wall) = parts.limits.wall.filter(|w| longest.time > *w) {
+        let (time, told) = (longest.time, longest.told());
+        let message =
+            format!("the longest way through it takes up to {time:?} ({told}), `limits.wall` is {wall:?}");
+        let d = r.warning("403", parts.places.wall, message);
+        "limits.wall".clone_into(&mut d.field);
+        d.hint = Some(format!("set limits.wall to {time:?}, or shorten a timeout on the way"));
     }
     let primary: Vec<&Node> = parts.root.nodes.iter().filter(|n| is_primary(n)).collect();
     if let [first, second, ..] = primary.as_slice() {

@@ -254,6 +254,8 @@ mod tests {
         let on = |simulated| {
             let loaded = load(&Source::default(), &Environment::default(), simulated);
             assert!(loaded.is_good(), "{}", loaded.report(false));
+            // Nobody can mend a warning of what is built in.
+            assert_eq!(loaded.problems, [], "{simulated:?}");
             let matrix = loaded.bundle.as_ref().map(|b| b.matrix().clone()).unwrap();
             let mut on: Vec<bool> = matrix
                 .providers()

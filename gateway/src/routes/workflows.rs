@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use engine::workflows::{DrawFormat, Marks, Workflow};
-use engine::{Admission, Bundle, Dry, rehearse};
+use engine::{Admission, Bundle, Dry, USUAL, rehearse};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
@@ -105,7 +105,7 @@ async fn plan(
         None => Ok(usual),
         Some(n) => n.parse::<u32>().map_err(|_| expected(key, "a number of tokens")),
     };
-    let (input, output) = (tokens("input_tokens", 2_000)?, tokens("output_tokens", 1_024)?);
+    let (input, output) = (tokens("input_tokens", USUAL.0)?, tokens("output_tokens", USUAL.1)?);
     Ok(Json(plan_json(&w, &bundle.bound(&w, input, output))))
 }
 

@@ -152,7 +152,7 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     }
     cx.variables = expressions::variables(cx);
     let serves = f.take("serves").and_then(|n| cx.request_condition(n, "serves"));
-    let limits = f.take("limits").map(|n| Limits::lower(cx, n)).unwrap_or_default();
+    let (limits, places) = f.take("limits").map(|n| Limits::lower(cx, n)).unwrap_or_default();
     let edges = f.take("edges");
     let graph = body::lower(cx, "", &list, edges, |cx, edges| output.and_then(|n| output_node(cx, n, edges)));
     f.finish(&mut cx.r);
@@ -163,7 +163,7 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     if !cx.names.runner {
         crate::graph::outside::without_runner(&mut cx.r, &root);
     }
-    Some(Parts { head, serves, limits, vars: constants(&vars), inputs, root, fallback: None })
+    Some(Parts { head, serves, limits, places, vars: constants(&vars), inputs, root, fallback: None })
 }
 
 /// Name and texts of a workflow.

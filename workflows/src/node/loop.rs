@@ -189,6 +189,10 @@ impl Spec for Loop {
         self.body.max_runs().saturating_mul(self.max_iterations)
     }
 
+    fn rounds(&self) -> u32 {
+        self.max_iterations
+    }
+
     fn bodies(&self) -> Vec<&Graph> {
         vec![&self.body]
     }

@@ -199,6 +199,10 @@ impl Spec for Map {
         self.body.max_runs().saturating_mul(self.max_items)
     }
 
+    fn rounds(&self) -> u32 {
+        self.max_items.div_ceil(self.parallel.max(1))
+    }
+
     fn bodies(&self) -> Vec<&Graph> {
         vec![&self.body]
     }

@@ -65,6 +65,8 @@ pub(crate) struct Node {
     pub(crate) guard: Option<Expr>,
     pub(crate) enabled: bool,
     pub(crate) timeout: Duration,
+    /// The file says how long, rather than the type.
+    pub(crate) timed: bool,
     pub(crate) common: Common,
     /// Codes silenced here.
     pub(crate) lint: Vec<String>,
@@ -145,6 +147,7 @@ impl Node {
             guard: None,
             enabled: true,
             timeout: kind.timeout,
+            timed: false,
             common: Common::default(),
             lint: Vec::new(),
             outputs: (kind.outputs)(at),
@@ -191,8 +194,7 @@ impl Node {
         let join = f.take("join").map_or(Join::All, |n| join(cx, n, &f.at("join")));
         let guard = f.take("when").and_then(|n| cx.condition(n, &f.at("when")));
         let enabled = f.take("enabled").and_then(|n| cx.r.boolean(n, &f.at("enabled"))).unwrap_or(true);
-        let timeout =
-            f.take("timeout").and_then(|n| cx.r.duration(n, &f.at("timeout"))).unwrap_or(kind.timeout);
+        let timeout = f.take("timeout").and_then(|n| cx.r.duration(n, &f.at("timeout")));
         let outputs = (kind.outputs)(node);
         let common = Common::lower(cx, &mut f, kind, &outputs);
         let lint = f.take("lint").map(|n| lint(cx, n, &f.at("lint"))).unwrap_or_default();
@@ -211,7 +213,8 @@ impl Node {
             join,
             guard,
             enabled,
-            timeout,
+            timeout: timeout.unwrap_or(kind.timeout),
+            timed: timeout.is_some(),
             common,
             lint,
             outputs,

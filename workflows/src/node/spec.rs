@@ -64,6 +64,11 @@ pub(crate) trait Spec: Any + Debug + Send + Sync {
         0
     }
 
+    /// How often it runs its bodies at most, one after the other.
+    fn rounds(&self) -> u32 {
+        1
+    }
+
     /// Whether it runs graphs, its own or those of others.
     fn holds_graphs(&self) -> bool {
         !self.bodies().is_empty()

@@ -361,7 +361,7 @@ async fn the_workflows_own_limits_hold() {
 limits: {{ {limits} }}
 nodes:
   - {{ id: one, type: generate }}
-  - {{ id: two, type: generate, timeout: 5m }}
+  - {{ id: two, type: generate }}
   - {{ id: answer, type: stream, from: nodes.two.completion }}
 edges:
   - {{ from: one, to: two }}

@@ -3,7 +3,7 @@
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome, Problem};
 use engine::workflows::{Change, Workflow, difference};
-use engine::{Bound, Bundle};
+use engine::{Bound, Bundle, USUAL};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,9 +20,6 @@ pub(super) struct Args {
     /// Another one
     b: String,
 }
-
-/// Tokens in and out of a call, for the bound on cost.
-pub(super) const USUAL: (u32, u32) = (2_000, 1_024);
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let Some(bundle) = &super::load(global, out) else { return Ok(super::FAILED) };

@@ -107,6 +107,7 @@ pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
         "limits": {"usd": w.limits.usd, "calls": w.limits.calls, "wall_ms": w.limits.wall.map(ms), "tokens": w.limits.tokens},
         "nodes": w.outline().iter().map(row).collect::<Vec<_>>(),
         "most": {"calls": bound.calls, "usd": bound.most_usd(), "worst_usd": bound.worst_usd,
+            "longest_way_ms": ms(w.longest().time),
             "tokens_in": bound.tokens.0, "tokens_out": bound.tokens.1, "calling": bound.nodes},
     })
 }

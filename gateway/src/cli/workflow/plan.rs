@@ -1,10 +1,9 @@
 //! `turnout workflow plan` and `list`: what a workflow may take at most.
 
-use super::diff::USUAL;
 use super::run::{self as once};
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome};
-use engine::Bound;
+use engine::{Bound, USUAL};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -76,7 +75,13 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     out.line(&table.to_string());
     tell_bound(&bound, out);
     let wall = w.limits.wall.map_or_else(|| "no time limit of its own".to_owned(), |d| format!("{d:?}"));
-    out.line(&format!("time     at most {wall}"));
+    let longest = w.longest();
+    let way = if longest.nodes.is_empty() {
+        "no node says how long it may take".to_owned()
+    } else {
+        format!("the longest way: {:?}, {}", longest.time, longest.told())
+    };
+    out.line(&format!("time     at most {wall} ({way})"));
     Ok(GOOD)
 }
 
