@@ -78,7 +78,7 @@ impl Bundle {
     #[must_use]
     pub fn bound(&self, workflow: &Workflow, input: u32, output: u32) -> Bound {
         let candidates = Candidates::of_all(self.matrix(), self.pools.clone());
-        bound(self.matrix(), workflow, &candidates, (input, output))
+        bound(self.matrix(), workflow, &candidates, &Usage { input, output, ..Usage::default() })
     }
 }
 
@@ -90,8 +90,9 @@ pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatReques
     let Decided { request, profile, decision, routed, .. } = decided;
     let (workflow, candidates, cap) = routed?;
     let output = request.params.max_tokens.unwrap_or(USUAL.1).saturating_mul(request.params.n.max(1));
-    let mut bound =
-        bound(view.bundle.matrix(), &workflow, &candidates, (profile.facts.est_input_tokens, output));
+    let (input, image) = (profile.facts.est_input_tokens, profile.facts.est_image_tokens);
+    let usage = Usage { input, image, output, ..Usage::default() };
+    let mut bound = bound(view.bundle.matrix(), &workflow, &candidates, &usage);
     bound.limit_usd = [bound.limit_usd, cap].into_iter().flatten().min();
     Ok(Dry { decision, bound })
 }
@@ -108,14 +109,15 @@ pub(crate) fn over_limit<'f>(
 ) -> Vec<Diagnostic> {
     let mut candidates = None;
     let limited = workflows.filter(|(w, _)| w.limits.usd.is_some());
+    let usage = Usage { input: USUAL.0, output: USUAL.1, ..Usage::default() };
     let found = limited.filter_map(|(w, file)| {
         let all = candidates.get_or_insert_with(|| Candidates::of_all(matrix, pools.clone()));
-        w.over_limit(bound(matrix, w, all, USUAL).worst_usd?, file)
+        w.over_limit(bound(matrix, w, all, &usage).worst_usd?, file)
     });
     found.collect()
 }
 
-fn bound(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, tokens: (u32, u32)) -> Bound {
+fn bound(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, usage: &Usage) -> Bound {
     let callers = workflow.callers();
     let asked: Vec<Vec<ModelIx>> = callers.iter().map(|c| models(c, candidates, matrix)).collect();
     // A repair asks again whoever gave the answer.
@@ -129,7 +131,7 @@ fn bound(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, tokens: 
                 all.push(*ix);
             }
         }
-        let prices: Vec<Option<Usd>> = all.iter().map(|ix| price(matrix, *ix, tokens)).collect();
+        let prices: Vec<Option<Usd>> = all.iter().map(|ix| price(matrix, *ix, usage)).collect();
         let call_usd = prices.iter().flatten().max().copied();
         let known = !prices.is_empty() && prices.iter().all(Option::is_some);
         let total = |u: Usd| Usd::from_nanos(u.nanos().saturating_mul(i64::from(c.calls)));
@@ -147,7 +149,7 @@ fn bound(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, tokens: 
     Bound {
         workflow: workflow.name.clone(),
         plan_hash: workflow.plan_hash.clone(),
-        tokens,
+        tokens: (usage.input, usage.output),
         nodes,
         calls: workflow.max_calls().min(workflow.limits.calls),
         worst_usd,
@@ -170,13 +172,13 @@ fn models(caller: &Caller<'_>, candidates: &Candidates, matrix: &Matrix) -> Vec<
 }
 
 /// The price of a call; `None`: nobody knows.
-fn price(matrix: &Matrix, ix: ModelIx, (input, output): (u32, u32)) -> Option<Usd> {
+fn price(matrix: &Matrix, ix: ModelIx, usage: &Usage) -> Option<Usd> {
     let (model, provider): (&Arc<Model>, _) = (matrix.model(ix)?, matrix.provider_of(ix)?);
     if provider.tier == Tier::Free {
         return Some(Usd::ZERO);
     }
-    let output = output.min(model.max_output_tokens);
-    model.price.map(|p| p.cost(&Usage { input, output, ..Usage::default() }))
+    let output = usage.output.min(model.max_output_tokens);
+    model.price.map(|p| p.most(&Usage { output, ..*usage }))
 }
 
 #[cfg(test)]

@@ -299,7 +299,9 @@ fn worst(
     });
     let output = longest.saturating_mul(request.params.n.max(1));
     let price = first.and_then(|(m, p)| m.price.filter(|_| p.tier != Tier::Free));
-    let cost = |output| price.map_or(Usd::ZERO, |p| p.cost(&Usage { input, output, ..Usage::default() }));
+    let image = profile.facts.est_image_tokens;
+    let cost =
+        |output| price.map_or(Usd::ZERO, |p| p.most(&Usage { input, image, output, ..Usage::default() }));
     let calls = i64::from(workflow.max_calls().max(1));
     let all = Usd::from_nanos(cost(output).nanos().saturating_mul(calls));
     Worst {

@@ -51,12 +51,14 @@ pub struct ToolCall {
 }
 
 /// Tokens that a vendor reports; `input` includes the cached ones.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// All input.
     pub input: u32,
     /// Of these, cached.
     pub cached_input: u32,
+    /// Of these, images; 0 = that is not told.
+    pub image: u32,
     /// Output.
     pub output: u32,
 }
@@ -112,7 +114,7 @@ impl Answer {
             tool_calls: Vec::new(),
             refusal: None,
             finish: String::new(),
-            usage: Usage { input: 20, cached_input: 8, output: 5 },
+            usage: Usage { input: 20, cached_input: 8, image: 0, output: 5 },
             delay: Duration::ZERO,
             gap: Duration::ZERO,
             fault: None,
@@ -187,7 +189,7 @@ impl Reply {
     pub fn costing(self, input: u32, output: u32) -> Self {
         match self {
             Reply::Answer(a) => {
-                Reply::Answer(Answer { usage: Usage { input, cached_input: 0, output }, ..a })
+                Reply::Answer(Answer { usage: Usage { input, output, ..Usage::default() }, ..a })
             }
             other => other,
         }

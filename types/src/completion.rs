@@ -51,6 +51,11 @@ impl FinishReason {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+const fn is_zero(n: &u32) -> bool {
+    *n == 0
+}
+
 /// Tokens used by one call. `input` includes the cached ones (converted once, in the dialect).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -60,6 +65,9 @@ pub struct Usage {
     pub cached_input: u32,
     /// Of these, written to the provider's cache.
     pub cache_write: u32,
+    /// Of these, images that were neither read from a cache nor written to one; 0 where the vendor does not tell.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub image: u32,
     /// Output tokens, reasoning included.
     pub output: u32,
     /// Of these, reasoning.
@@ -76,6 +84,7 @@ impl Usage {
             input: self.input.saturating_add(o.input),
             cached_input: self.cached_input.saturating_add(o.cached_input),
             cache_write: self.cache_write.saturating_add(o.cache_write),
+            image: self.image.saturating_add(o.image),
             output: self.output.saturating_add(o.output),
             reasoning: self.reasoning.saturating_add(o.reasoning),
             estimated: self.estimated || o.estimated,
@@ -85,13 +94,19 @@ impl Usage {
     /// The wire form of OpenAI's `usage`.
     #[must_use]
     pub fn to_wire(self) -> serde_json::Value {
-        serde_json::json!({
+        let mut wire = serde_json::json!({
             "prompt_tokens": self.input,
             "completion_tokens": self.output,
             "total_tokens": self.input.saturating_add(self.output),
             "prompt_tokens_details": {"cached_tokens": self.cached_input, "cache_write_tokens": self.cache_write},
             "completion_tokens_details": {"reasoning_tokens": self.reasoning},
-        })
+        });
+        if self.image > 0
+            && let Some(details) = wire.get_mut("prompt_tokens_details").and_then(|d| d.as_object_mut())
+        {
+            details.insert("image_tokens".to_owned(), self.image.into());
+        }
+        wire
     }
 }
 

@@ -121,6 +121,8 @@ impl SubLabel {
 pub struct Facts {
     /// Estimated input tokens (text, tools and schema).
     pub est_input_tokens: u32,
+    /// Of these, images.
+    pub est_image_tokens: u32,
     /// Estimated output tokens, before any cap.
     pub est_output_tokens: u32,
     /// Messages in the request.
@@ -151,6 +153,7 @@ impl Default for Facts {
     fn default() -> Self {
         Facts {
             est_input_tokens: 0,
+            est_image_tokens: 0,
             est_output_tokens: 0,
             message_count: 0,
             turns: 0,

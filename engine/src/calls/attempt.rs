@@ -73,7 +73,7 @@ impl Calls {
             reported_model: &model,
         });
         if reported.is_none() {
-            completion.usage = estimate(true, open.est_input, bytes);
+            completion.usage = estimate(true, open.est, bytes);
         }
         completion
     }

@@ -67,12 +67,12 @@ pub(super) const fn charges(kind: ErrorKind) -> bool {
 }
 
 /// Usage nobody reported: what went in, and four bytes a token of what came out.
-pub(super) fn estimate(reached: bool, input: u32, output_bytes: usize) -> Usage {
+pub(super) fn estimate(reached: bool, input: Usage, output_bytes: usize) -> Usage {
     if !reached {
         return Usage::default();
     }
     let output = u32::try_from(output_bytes.div_ceil(4)).unwrap_or(u32::MAX);
-    Usage { input, output, estimated: true, ..Usage::default() }
+    Usage { output, estimated: true, ..input }
 }
 
 impl Calls {
@@ -85,8 +85,8 @@ impl Calls {
         let asked =
             ask.edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
         let output = asked.saturating_mul(self.request.params.n.max(1));
-        let usage = Usage { input: self.est_input(&ask.edits), output, ..Usage::default() };
-        self.ceilings.priced(model).price.map_or(Usd::ZERO, |p| p.cost(&usage))
+        let usage = Usage { output, ..self.est_input(&ask.edits) };
+        self.ceilings.priced(model).price.map_or(Usd::ZERO, |p| p.most(&usage))
     }
 
     /// What is done after the response may use at most: a few calls of the dearest model that may be called, each as
@@ -94,15 +94,17 @@ impl Calls {
     pub(crate) fn worst_after(&self) -> Worst {
         const CALLS: i64 = 4;
         // Whoever grades an answer reads it after the request.
-        let input = self.profile.facts.est_input_tokens.saturating_mul(2).saturating_add(SHORTEST);
+        let facts = &self.profile.facts;
+        let input = facts.est_input_tokens.saturating_mul(2).saturating_add(SHORTEST);
+        let image = facts.est_image_tokens.saturating_mul(2);
         let matrix = &self.reach.matrix;
         let paid =
             self.candidates.all().filter(|ix| matrix.provider_of(*ix).is_some_and(|p| p.tier != Tier::Free));
         let cost = |ix, most: Option<u32>| {
             let model = matrix.model(ix)?;
             let output = most.unwrap_or(u32::MAX).min(model.max_output_tokens);
-            let usage = Usage { input, output, ..Usage::default() };
-            self.ceilings.priced(model).price.map(|p| p.cost(&usage))
+            let usage = Usage { input, image, output, ..Usage::default() };
+            self.ceilings.priced(model).price.map(|p| p.most(&usage))
         };
         let dearest = |most| paid.clone().filter_map(|ix| cost(ix, most)).max().unwrap_or_default();
         let all = Usd::from_nanos(dearest(None).nanos().saturating_mul(CALLS));
@@ -115,15 +117,18 @@ impl Calls {
 
     /// Input tokens of a call. What a repair or a judge adds to the conversation is paid for as well; three
     /// bytes a token is more than most texts need.
-    pub(super) fn est_input(&self, edits: &Edits) -> u32 {
-        let est = self.profile.facts.est_input_tokens;
+    pub(super) fn est_input(&self, edits: &Edits) -> Usage {
+        let facts = &self.profile.facts;
         let offered = edits.tools.iter().flat_map(|all| all.iter()).map(|t| t.raw.get().len()).sum::<usize>();
-        let est = est.saturating_add(u32::try_from(offered.div_ceil(3)).unwrap_or(u32::MAX));
-        let Some(messages) = &edits.messages else { return est };
         let bytes =
             |list: &[Message]| list.iter().flat_map(|m| m.content.texts()).map(str::len).sum::<usize>();
-        let added = bytes(messages).saturating_sub(bytes(&self.request.messages)).div_ceil(3);
-        est.saturating_add(u32::try_from(added).unwrap_or(u32::MAX))
+        let added = edits
+            .messages
+            .as_ref()
+            .map_or(0, |messages| bytes(messages).saturating_sub(bytes(&self.request.messages)));
+        let more = |bytes: usize| u32::try_from(bytes.div_ceil(3)).unwrap_or(u32::MAX);
+        let input = facts.est_input_tokens.saturating_add(more(offered)).saturating_add(more(added));
+        Usage { input, image: facts.est_image_tokens, ..Usage::default() }
     }
 
     /// Reserves the worst case of one call, every choice as long as it may be, with the request and with the
@@ -134,7 +139,7 @@ impl Calls {
         model: &Model,
         provider: &Provider,
         edits: &mut Edits,
-        input: u32,
+        input: Usage,
         ask: &Ask,
     ) -> Option<Usd> {
         let (purse, ledger) = (&*ask.purse, self.ledger_of(ask));
@@ -149,16 +154,15 @@ impl Calls {
         };
         let asked = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
         let n = self.request.params.n.max(1);
-        let cost =
-            |output: u32| price.cost(&Usage { input, output: output.saturating_mul(n), ..Usage::default() });
+        let cost = |output: u32| price.most(&Usage { output: output.saturating_mul(n), ..input });
         let set_aside = |amount: Usd| set_aside(purse, ledger, cap, amount);
         if set_aside(cost(asked)) {
             return Some(cost(asked));
         }
         let left = [ledger.left(cap), purse.left()].into_iter().flatten().min()?;
         let left = left.dollars() - cost(0).dollars();
-        let affordable =
-            if price.output > 0.0 { (left / price.output * 1e6 / f64::from(n)).floor() } else { 0.0 };
+        let dearest = price.dearest_output();
+        let affordable = if dearest > 0.0 { (left / dearest * 1e6 / f64::from(n)).floor() } else { 0.0 };
         let structured = !matches!(self.request.response_format, ResponseFormat::Text)
             || !self.request.tools.is_empty()
             || edits.tools.is_some();

@@ -26,7 +26,8 @@ pub(super) struct Open {
     pub(super) place: Place,
     pub(super) run_started: Instant,
     pub(super) started: Instant,
-    pub(super) est_input: u32,
+    /// What goes in, as it is estimated.
+    pub(super) est: Usage,
     /// Tokens of the longest answer that was asked for, all choices together.
     pub(super) longest: u32,
     /// Nothing of the answer can be passed on yet.
@@ -43,7 +44,7 @@ impl Open {
         let now = Instant::now();
         let ms = |t: Instant, from: Instant| t.saturating_duration_since(from).as_secs_f64() * 1e3;
         let reached = end.first_content.is_some() || end.error.is_none_or(|e| charges(e.kind));
-        let estimated = estimate(reached, self.est_input, end.output_bytes);
+        let estimated = estimate(reached, self.est, end.output_bytes);
         let usage = match end.usage {
             Some(reported) if end.error.is_none() => reported,
             // What was reported before an answer broke off may be of its beginning only.
@@ -86,9 +87,11 @@ impl Open {
             .first_content
             .map(|_| u32::try_from(end.output_bytes).unwrap_or(u32::MAX).saturating_add(ON_ITS_WAY));
         let output = seen.map_or(self.longest, |n| n.min(self.longest)).max(usage.output);
-        let most = Usage { input: usage.input.max(self.est_input), output, ..*usage };
+        let (input, image) = (usage.input.max(self.est.input), usage.image.max(self.est.image));
+        let most = Usage { input, image, output, ..*usage };
         let tokens = u64::from(most.input).saturating_add(u64::from(output));
-        AtMost { tokens, usd: self.cost(&most).unwrap_or_default() }
+        let usd = self.model.price.filter(|_| !self.free).map(|p| p.most(&most));
+        AtMost { tokens, usd: usd.unwrap_or_default() }
     }
 
     /// What comes from here on can be passed on as it comes.

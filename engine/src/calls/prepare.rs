@@ -27,13 +27,13 @@ impl Calls {
         let mut edits = ask.edits.clone();
         self.ceilings.lower(&mut edits, &self.request);
         adapt(&mut edits, &self.request, model);
-        let est_input = self.est_input(&edits);
+        let est = self.est_input(&edits);
         let longest = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
-        let place = self.ledger_of(ask).admit(est_input, longest)?;
+        let place = self.ledger_of(ask).admit(est.input, longest)?;
         if place.output.is_some_and(|most| most < longest) {
             edits.max_tokens = place.output;
         }
-        let Some(reserved) = self.reserve(model, provider, &mut edits, est_input, ask) else {
+        let Some(reserved) = self.reserve(model, provider, &mut edits, est, ask) else {
             self.ledger_of(ask).unmade(place);
             return Err("usd");
         };
@@ -56,7 +56,7 @@ impl Calls {
             place,
             run_started: self.started,
             started: now,
-            est_input,
+            est,
             longest: granted.saturating_mul(self.request.params.n.max(1)),
             awaited: true,
             closed: false,

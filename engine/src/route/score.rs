@@ -72,10 +72,12 @@ pub(crate) fn estimates(
         let (model, provider, stands) = (matrix.model(ix)?, matrix.provider_of(ix)?, standing.model(ix)?);
         let usual =
             stands.lengths.map_or(output, |l| l.median(f64::from(facts.est_output_tokens.max(1))).min(cap));
+        let text = facts.est_input_tokens.saturating_sub(facts.est_image_tokens);
+        let images = f64::from(facts.est_image_tokens);
         let price = model
             .price
             .or(assumed)
-            .map(|p| (f64::from(facts.est_input_tokens) * p.input + output * p.output) / 1e6);
+            .map(|p| (f64::from(text) * p.input + images * p.image + output * p.output) / 1e6);
         let cost = if provider.tier == Tier::Free { Some(0.0) } else { price };
         Some(Estimated {
             ix,

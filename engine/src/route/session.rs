@@ -69,7 +69,7 @@ mod tests {
     #[test]
     fn a_warm_cache_saves_what_was_read_before() {
         let warm = Warm { model: "p/a".into(), tokens: 10_000, ts_ms: 0 };
-        let price = Price { input: 3.0, cached_input: 0.3, cache_write: 3.0, output: 15.0 };
+        let price = Price { cached_input: 0.3, ..Price::new(3.0, 15.0) };
         assert!((warm.saving(Some(price), 12_000) - 0.027).abs() < 1e-12);
         assert!((warm.saving(Some(price), 1_000) - 0.0027).abs() < 1e-12);
         assert_eq!(warm.saving(None, 1_000), 0.0);

@@ -32,7 +32,9 @@ pub(super) fn facts(request: &ChatRequest) -> Facts {
     }
     facts.tools = small(request.tools.len());
     facts.text_bytes = small(bytes);
-    tokens += facts.images as f32 * tokens::PER_IMAGE;
+    let images = facts.images as f32 * tokens::PER_IMAGE;
+    tokens += images;
+    facts.est_image_tokens = images.round() as u32;
     // A float beyond the range saturates.
     facts.est_input_tokens = tokens.round() as u32;
     facts

@@ -147,9 +147,19 @@ fn price(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<Price> {
     let cached = dollars(cached, &f.at("cached_input"));
     let write = f.take("cache_write");
     let write = dollars(write, &f.at("cache_write"));
+    let image = f.take("image");
+    let image = dollars(image, &f.at("image"));
+    let reasoning = f.take("reasoning");
+    let reasoning = dollars(reasoning, &f.at("reasoning"));
     f.finish(r);
     let (input, output) = (input?, output?);
-    Some(Price { input, cached_input: cached.unwrap_or(input), cache_write: write.unwrap_or(input), output })
+    Some(Price {
+        cached_input: cached.unwrap_or(input),
+        cache_write: write.unwrap_or(input),
+        image: image.unwrap_or(input),
+        reasoning: reasoning.unwrap_or(output),
+        ..Price::new(input, output)
+    })
 }
 
 fn free_tier(node: &Node, field: &str, r: &mut Reader<'_>) -> Option<FreeTier> {

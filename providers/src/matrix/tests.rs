@@ -168,6 +168,17 @@ fn later_files_merge_key_by_key() {
         pm.price.map(|p| (p.input, p.cached_input, p.cache_write, p.output)),
         Some((5.0, 5.0, 5.0, 2.0))
     );
+    assert_eq!(
+        pm.price.map(|p| (p.image, p.reasoning)),
+        Some((5.0, 2.0)),
+        "those of text where none are said"
+    );
+    let own = over.replace("price: { input: 5 }", "price: { image: 9, reasoning: 4 }");
+    let (m, problems) = read(&[&base, &own, "models:\n"]);
+    assert!(problems.is_empty(), "{problems:#?}");
+    let price = m.model(m.find("p/m").unwrap()).unwrap().price;
+    assert_eq!(price.map(|p| (p.input, p.image, p.output, p.reasoning)), Some((1.0, 9.0, 2.0, 4.0)));
+    let (m, _) = read(&[&base, over, "models:\n"]);
     assert!(pm.abilities.vision && !pm.abilities.tools);
     assert!(!m.model(m.find("p/n").unwrap()).unwrap().enabled);
     assert_eq!(m.providers()[0].tier, Tier::Free);

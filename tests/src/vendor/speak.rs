@@ -58,9 +58,13 @@ pub(super) fn error_event(dialect: Dialect, message: &str) -> String {
 
 fn openai_usage(a: &Answer) -> Value {
     let u = a.usage;
+    let mut details = json!({ "cached_tokens": u.cached_input });
+    if u.image > 0 {
+        details["image_tokens"] = json!(u.image);
+    }
     json!({
         "prompt_tokens": u.input, "completion_tokens": u.output, "total_tokens": u.input + u.output,
-        "prompt_tokens_details": {"cached_tokens": u.cached_input},
+        "prompt_tokens_details": details,
     })
 }
 

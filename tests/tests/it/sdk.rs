@@ -71,7 +71,7 @@ fn structured(seen: &Seen, json: &str) -> Answer {
             ..Answer::pieces(Vec::new())
         },
         None => Answer {
-            usage: Usage { input: 30, cached_input: 0, output: 12 },
+            usage: Usage { input: 30, output: 12, ..Usage::default() },
             ..Answer::pieces(json.chars().map(String::from).collect())
         },
     }

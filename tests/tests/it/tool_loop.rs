@@ -44,7 +44,7 @@ fn calls(all: &[(&str, &str)]) -> Reply {
         arguments: vec![(*args).to_owned()],
     };
     let tool_calls = all.iter().enumerate().map(call).collect();
-    let usage = Usage { input: 1_000, cached_input: 0, output: 100 };
+    let usage = Usage { input: 1_000, output: 100, ..Usage::default() };
     Reply::Answer(Answer { tool_calls, usage, ..Answer::pieces(Vec::new()) })
 }
 

@@ -9,7 +9,7 @@ use tests::vendor::{Answer, Dialect, Reply, Usage, Vendor};
 /// A cheap model that answers, and a dear one that is more capable and is not asked.
 async fn house() -> (Vendor, House) {
     let vendor = Vendor::start(Dialect::OpenAi).await;
-    let usage = Usage { input: 1_000, cached_input: 400, output: 100 };
+    let usage = Usage { input: 1_000, cached_input: 400, output: 100, ..Usage::default() };
     vendor.otherwise(move |seen| {
         if seen.bytes.windows(5).any(|w| w == b"break") {
             return Reply::error(400);
@@ -251,4 +251,55 @@ async fn a_budget_says_how_fast_it_goes_and_when_it_ends() {
     house.restart().await;
     let after = standing(&Admin::of(&house)).await;
     assert!(after["pace_per_h"].as_f64().unwrap() > 0.0 && after["state"] == "red", "{after}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_and_reasoning_cost_what_the_matrix_says_and_each_token_once() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    // The vendor tells the tokens of images apart, or it does not.
+    vendor.otherwise(|seen| {
+        let told = if seen.bytes.windows(4).any(|w| w == b"told") { 700 } else { 0 };
+        let usage = Usage { input: 1_000, cached_input: 100, image: told, output: 100 };
+        Reply::Answer(Answer { usage, ..Answer::text("a cat") })
+    });
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/eye"))
+        .file(
+            "matrix.d/price.yaml",
+            "models:\n  alpha/eye: { price: { input: 10, cached_input: 1, image: 50, output: 20, reasoning: 40 } }\n",
+        )
+        .rules(NO_CHANCE)
+        .start()
+        .await;
+    let image = json!({"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}});
+    let ask = |text: &str| {
+        json!({
+            "model": "auto", "max_tokens": 100,
+            "messages": [{"role": "user", "content": [{"type": "text", "text": text}, image.clone()]}],
+        })
+    };
+    // 200 of text at 10, 700 of images at 50, 100 cached at 1, 100 of output at 20; else 900 of text at 10.
+    for (text, want, images) in [("told", 0.0391, Some(700)), ("not so", 0.0111, None)] {
+        for stream in [false, true] {
+            let mut body = ask(text);
+            body["stream"] = json!(stream);
+            let answer = house.client().chat(&body).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            let id = answer.header("x-turnout-decision").unwrap().to_owned();
+            let outcome = house.decision(&id).await["outcome"].clone();
+            assert_eq!(outcome["cost_usd"].as_f64(), Some(want), "{text} {stream}: {outcome}");
+            if !stream {
+                let details = &answer.json()["usage"]["prompt_tokens_details"];
+                assert_eq!(details["image_tokens"].as_u64(), images, "{details}");
+            }
+        }
+    }
+    // What is set aside beforehand covers the image at its price: with less than that left nothing is asked.
+    let asked = vendor.seen().len();
+    let mut poor = ask("told");
+    poor["routing"] = json!({"max_cost_usd": 0.02});
+    let refused = house.client().chat(&poor).await;
+    assert_ne!(refused.status, 200, "{}", refused.text());
+    assert_eq!(vendor.seen().len(), asked);
 }

@@ -84,26 +84,49 @@ pub struct Price {
     pub cached_input: f64,
     /// Input written to the provider's cache.
     pub cache_write: f64,
-    /// Output, reasoning included.
+    /// Images of the input, where the vendor tells their tokens apart.
+    pub image: f64,
+    /// Output.
     pub output: f64,
+    /// Of the output: reasoning, where the vendor tells its tokens apart.
+    pub reasoning: f64,
 }
 
 impl Price {
-    /// A price per million tokens of input and of output; cached input costs no less, and writing it no more.
+    /// A price per million tokens of input and of output; cached input costs no less, and writing it no more, and
+    /// neither images nor reasoning have a price of their own.
     #[must_use]
     pub const fn new(input: f64, output: f64) -> Self {
-        Price { input, cached_input: input, cache_write: input, output }
+        Price { input, cached_input: input, cache_write: input, image: input, output, reasoning: output }
     }
 
-    /// Cost of a call. Cached tokens are part of `input` and are charged once, at their own price.
+    /// Cost of a call. Cached tokens and images are part of `input`, reasoning is part of `output`; each token is
+    /// charged once, at its own price, and one of which nothing more is known at that of text.
     #[must_use]
     pub fn cost(&self, u: &crate::Usage) -> Usd {
         let plain = u.input.saturating_sub(u.cached_input).saturating_sub(u.cache_write);
-        let dollars = f64::from(plain) * self.input
+        let image = u.image.min(plain);
+        let reasoning = u.reasoning.min(u.output);
+        let dollars = f64::from(plain.saturating_sub(image)) * self.input
+            + f64::from(image) * self.image
             + f64::from(u.cached_input) * self.cached_input
             + f64::from(u.cache_write) * self.cache_write
-            + f64::from(u.output) * self.output;
+            + f64::from(u.output.saturating_sub(reasoning)) * self.output
+            + f64::from(reasoning) * self.reasoning;
         Usd::from_dollars(dollars / 1e6)
+    }
+
+    /// The most that so many tokens cost, whatever the vendor turns out to tell of them: what is reserved.
+    #[must_use]
+    pub fn most(&self, u: &crate::Usage) -> Usd {
+        let image = self.image.max(self.input);
+        Price { image, output: self.dearest_output(), reasoning: self.dearest_output(), ..*self }.cost(u)
+    }
+
+    /// Price of a token of output that costs most.
+    #[must_use]
+    pub const fn dearest_output(&self) -> f64 {
+        self.output.max(self.reasoning)
     }
 }
 
@@ -263,19 +286,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cached_tokens_are_charged_once() {
-        let p = Price { input: 3.0, cached_input: 0.3, cache_write: 3.75, output: 15.0 };
-        let u = crate::Usage {
-            input: 1000,
-            cached_input: 800,
-            cache_write: 100,
-            output: 10,
+    fn every_token_is_charged_once_at_its_own_price() {
+        let p = Price {
+            input: 3.0,
+            cached_input: 0.3,
+            cache_write: 3.75,
+            image: 5.0,
+            output: 15.0,
+            reasoning: 20.0,
+        };
+        let usage = |[input, cached_input, cache_write, image, output, reasoning]: [u32; 6]| crate::Usage {
+            input,
+            cached_input,
+            cache_write,
+            image,
+            output,
+            reasoning,
             ..Default::default()
         };
-        // 100 plain, 800 cached, 100 written, 10 out.
-        assert_eq!(
-            p.cost(&u),
-            Usd::from_dollars((100.0 * 3.0 + 800.0 * 0.3 + 100.0 * 3.75 + 10.0 * 15.0) / 1e6)
-        );
+        for (tokens, want) in [
+            // Nothing is known but how many.
+            ([1000, 0, 0, 0, 10, 0], 1000.0 * 3.0 + 10.0 * 15.0),
+            // 100 plain, 800 cached, 100 written.
+            ([1000, 800, 100, 0, 10, 0], 100.0 * 3.0 + 800.0 * 0.3 + 100.0 * 3.75 + 10.0 * 15.0),
+            // 300 of text, 700 of images; 4 of text, 6 of reasoning.
+            ([1000, 0, 0, 700, 10, 6], 300.0 * 3.0 + 700.0 * 5.0 + 4.0 * 15.0 + 6.0 * 20.0),
+            // All at once: 50 of text, 50 of images, the rest cached or written.
+            (
+                [1000, 800, 100, 50, 10, 10],
+                50.0 * 3.0 + 50.0 * 5.0 + 800.0 * 0.3 + 100.0 * 3.75 + 10.0 * 20.0,
+            ),
+            // Parts that are more than the whole are never charged for more than the whole.
+            ([1000, 800, 100, 700, 10, 99], 100.0 * 5.0 + 800.0 * 0.3 + 100.0 * 3.75 + 10.0 * 20.0),
+        ] {
+            let u = usage(tokens);
+            assert_eq!(p.cost(&u), Usd::from_dollars(want / 1e6), "{tokens:?}");
+            assert!(p.most(&u) >= p.cost(&u), "{tokens:?}");
+        }
+        // What is reserved for text covers all of it turning out to be what is dearest.
+        assert_eq!(p.most(&usage([0, 0, 0, 0, 10, 0])), p.cost(&usage([0, 0, 0, 0, 10, 10])));
+        let cheap = Price { image: 1.0, reasoning: 1.0, ..p };
+        assert_eq!(cheap.most(&usage([10, 0, 0, 10, 10, 10])), cheap.cost(&usage([10, 0, 0, 0, 10, 0])));
+        let plain = Price::new(3.0, 15.0);
+        assert_eq!(plain.cost(&usage([10, 0, 0, 5, 10, 5])), plain.cost(&usage([10, 0, 0, 0, 10, 0])));
     }
 }

@@ -74,6 +74,8 @@ impl UsageIn {
             input: plain.saturating_add(cached_input).saturating_add(cache_write),
             cached_input,
             cache_write,
+            // The vendor does not tell images apart.
+            image: 0,
             output: self.output_tokens.unwrap_or(0),
             // The vendor counts thinking as output and does not tell it apart.
             reasoning: 0,

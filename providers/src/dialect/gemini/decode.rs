@@ -85,6 +85,29 @@ struct UsageIn {
     candidates_token_count: Option<u32>,
     #[serde(default, deserialize_with = "lenient::count")]
     thoughts_token_count: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::list")]
+    prompt_tokens_details: Vec<OfModality>,
+    #[serde(default, deserialize_with = "lenient::list")]
+    cache_tokens_details: Vec<OfModality>,
+}
+
+/// Tokens of one kind of content.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OfModality {
+    #[serde(default, deserialize_with = "modality")]
+    modality: String,
+    #[serde(default, deserialize_with = "lenient::count")]
+    token_count: Option<u32>,
+}
+
+fn modality<'de, D: serde::Deserializer<'de>>(d: D) -> Result<String, D::Error> {
+    Ok(lenient::text(d)?.unwrap_or_default().into_owned())
+}
+
+fn images(list: &[OfModality]) -> u32 {
+    let images = list.iter().filter(|d| d.modality == "IMAGE");
+    images.filter_map(|d| d.token_count).fold(0, u32::saturating_add)
 }
 
 impl UsageIn {
@@ -96,10 +119,13 @@ impl UsageIn {
             .unwrap_or(0)
             .saturating_add(self.tool_use_prompt_token_count.unwrap_or(0));
         let reasoning = self.thoughts_token_count.unwrap_or(0);
+        let cached_input = self.cached_content_token_count.unwrap_or(0).min(input);
+        let image = images(&self.prompt_tokens_details).saturating_sub(images(&self.cache_tokens_details));
         Usage {
             input,
-            cached_input: self.cached_content_token_count.unwrap_or(0).min(input),
+            cached_input,
             cache_write: 0,
+            image: image.min(input.saturating_sub(cached_input)),
             output: self.candidates_token_count.unwrap_or(0).saturating_add(reasoning),
             reasoning,
             estimated: false,

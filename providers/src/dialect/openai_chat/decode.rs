@@ -142,6 +142,8 @@ struct PromptDetails {
     cached_tokens: Option<u32>,
     #[serde(default, deserialize_with = "lenient::count")]
     cache_write_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::count")]
+    image_tokens: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
@@ -153,16 +155,18 @@ struct CompletionDetails {
 impl UsageIn {
     fn convert(&self) -> Usage {
         let input = self.prompt_tokens.unwrap_or(0);
-        let cached = self.prompt_tokens_details.cached_tokens.or(self.prompt_cache_hit_tokens).unwrap_or(0);
+        let details = &self.prompt_tokens_details;
+        let cached = details.cached_tokens.or(self.prompt_cache_hit_tokens).unwrap_or(0);
+        // Parts are never more than the whole, whatever the vendor says: prices multiply them.
+        let cached_input = cached.min(input);
+        let cache_write = details.cache_write_tokens.unwrap_or(0).min(input.saturating_sub(cached));
+        let plain = input.saturating_sub(cached_input).saturating_sub(cache_write);
         Usage {
             input,
-            // Parts are never more than the whole, whatever the vendor says: prices multiply them.
-            cached_input: cached.min(input),
-            cache_write: self
-                .prompt_tokens_details
-                .cache_write_tokens
-                .unwrap_or(0)
-                .min(input.saturating_sub(cached)),
+            cached_input,
+            cache_write,
+            // Which of the cached tokens are images is not told: those of text are taken to come first.
+            image: details.image_tokens.unwrap_or(0).min(plain),
             output: self.completion_tokens.unwrap_or(0),
             reasoning: self.completion_tokens_details.reasoning_tokens.unwrap_or(0),
             estimated: false,

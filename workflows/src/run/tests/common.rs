@@ -89,8 +89,7 @@ edges:
 
 /// A model with a price, so that answers cost.
 fn priced(script: Script) -> Script {
-    *script.price.lock().unwrap() =
-        Some(Price { input: 1e5, cached_input: 0.0, cache_write: 0.0, output: 0.0 });
+    *script.price.lock().unwrap() = Some(Price::new(1e5, 0.0));
     script
 }
 

@@ -33,8 +33,7 @@ edges:
 /// What is told of the repair, and what was asked for it.
 async fn mend(keys: &str, first: &'static str, says: Vec<Says>) -> (String, Vec<Ask>) {
     let script = Script::new(vec![("ask", vec![Says::Text(1, first)]), ("fix", says)]);
-    *script.price.lock().unwrap() =
-        Some(Price { input: 1e5, cached_input: 0.0, cache_write: 0.0, output: 0.0 });
+    *script.price.lock().unwrap() = Some(Price::new(1e5, 0.0));
     let (ending, steps) = play(&workflow(&mending(keys)), prose(), &script).await;
     let Ending::Delivered { completion, .. } = ending else { panic!("{ending:?} {steps:?}") };
     let asked = script.asked.lock().unwrap().iter().skip(1).cloned().collect();

@@ -252,8 +252,7 @@ async fn scenario_09_a_budget_race() {
         "limits: { calls: 9 }\nnodes:\n  - { id: ask, type: generate, samples: 5, min_ok: 1, budget: { usd: 2.5 } }\noutput: nodes.ask.completion\n",
     );
     let script = Script::new(vec![("ask", (0..5).map(|i| Says::Text(i, "x")).collect())]);
-    *script.price.lock().unwrap() =
-        Some(types::matrix::Price { input: 1e5, cached_input: 0.0, cache_write: 0.0, output: 0.0 });
+    *script.price.lock().unwrap() = Some(types::matrix::Price::new(1e5, 0.0));
     script.reserves.store(true, Ordering::Relaxed);
     assert_eq!(text(&run(&w, input(prose(), None), &script).await), "x|none");
     assert_eq!(script.paid.load(Ordering::Relaxed), 2, "a third would pass the budget");
