@@ -1,6 +1,9 @@
 //! Who may come in: the bound on requests in flight, and the refusal of new work during shutdown.
 
+mod brownout;
+
 use crate::error::{Error, Kind};
+use brownout::Brownout;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,6 +14,7 @@ pub(crate) struct Gate {
     in_flight: AtomicUsize,
     max: usize,
     draining: AtomicBool,
+    brownout: Brownout,
 }
 
 /// A place among the requests in flight; dropping it gives the place back.
@@ -19,7 +23,8 @@ pub(crate) struct Permit(Arc<Gate>);
 
 impl Gate {
     pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Gate { in_flight: AtomicUsize::new(0), max, draining: AtomicBool::new(false) })
+        let (in_flight, draining) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Gate { in_flight, max, draining, brownout: Brownout::new() })
     }
 
     /// A place, or why there is none. Check and act are one step. `share` of all places (0..=1) may be taken by
@@ -32,10 +37,17 @@ impl Gate {
         let most = ((self.max as f64 * share) as usize).clamp(1, self.max.max(1));
         let entered =
             self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < most).then_some(n + 1));
+        let (Ok(now) | Err(now)) = entered;
+        self.brownout.note(now, self.max);
         match entered {
             Ok(_) => Ok(Permit(self.clone())),
             Err(_) => Err(refuse(Kind::Overloaded)),
         }
+    }
+
+    /// Whether there has been so much to do for some time that what only improves is left out.
+    pub(crate) fn in_brownout(&self) -> bool {
+        self.brownout.is_on(self.in_flight(), self.max)
     }
 
     pub(crate) fn drain(&self) {

@@ -25,7 +25,7 @@ use workflows::{Ask, CheckAsk, Failure, Generated, ToolAsk, ToolFailure, ToolRep
 
 mod again;
 mod attempt;
-mod hedges;
+mod extra;
 mod log;
 mod money;
 mod open;
@@ -33,7 +33,8 @@ mod order;
 mod prepare;
 mod tracked;
 
-pub(crate) use hedges::Hedges;
+pub use extra::Counts as ExtraCounts;
+pub(crate) use extra::Extra;
 pub(crate) use log::CallLog;
 pub(crate) use money::Ceilings;
 
@@ -44,7 +45,7 @@ pub(crate) struct Reach {
     pub(crate) provider: Arc<dyn ChatProvider>,
     pub(crate) breakers: Vec<Arc<Breaker>>,
     pub(crate) retry: Retry,
-    pub(crate) hedges: Arc<Hedges>,
+    pub(crate) extra: Arc<Extra>,
 }
 
 /// Makes the calls of one request.
@@ -104,15 +105,37 @@ struct SoFar {
     /// Jitter of pauses.
     rng: StdRng,
     attempts: u32,
+    /// Providers that the question was put to.
+    asked: Vec<usize>,
+    /// The next call has been counted.
+    counted: bool,
     refused_by_budget: bool,
     last: Option<Error>,
 }
 
+impl SoFar {
+    /// Whether the question may be put to a provider: for the first time always, again while there is room.
+    fn may_ask(&mut self, extra: &Extra, provider: usize, now: Instant) -> bool {
+        let counted = std::mem::take(&mut self.counted);
+        let again = self.asked.contains(&provider);
+        if !again {
+            self.asked.push(provider);
+        }
+        match (counted, again) {
+            (true, _) => true,
+            (false, true) => extra.again(provider, now),
+            (false, false) => {
+                extra.first(provider, now);
+                true
+            }
+        }
+    }
+}
+
 impl Calls {
     async fn generate_one(&self, ask: Ask) -> Result<Generated, Failure> {
-        if ask.purpose != "hedge" {
-            self.reach.hedges.call();
-        } else if !self.reach.hedges.take() {
+        let hedge = ask.purpose == "hedge";
+        if hedge && !self.reach.extra.hedge(Instant::now()) {
             return Err(Failure::NoCandidate("too many calls have company already".to_owned()));
         }
         let order = self.order(&ask);
@@ -126,6 +149,9 @@ impl Calls {
             deadline: self.deadline_of(&ask),
             rng: StdRng::seed_from_u64(self.seed),
             attempts: 0,
+            // Room for the first call of a hedge has been taken.
+            asked: Vec::new(),
+            counted: hedge,
             refused_by_budget: false,
             last: None,
         };
@@ -166,6 +192,9 @@ impl Calls {
                 Some(b) => Some(b.leave(now, patience)?),
                 None => None,
             };
+            if !so_far.may_ask(&self.reach.extra, model.provider, now) {
+                return None;
+            }
             if self.ceilings.attempts.is_some_and(|most| so_far.attempts >= most) {
                 return Some(Err(self.most_useful(ask, so_far.last.take())));
             }
@@ -200,7 +229,14 @@ impl Calls {
             let next = self.next(&error, ask, tries, more, deadline, &mut so_far.rng);
             so_far.last = Some(error);
             match next {
-                Next::Again(wait) => tokio::time::sleep(wait).await,
+                Next::Again(wait) => {
+                    // Where there is no room the client is told at once.
+                    so_far.counted = so_far.may_ask(&self.reach.extra, model.provider, Instant::now());
+                    if !so_far.counted {
+                        return None;
+                    }
+                    tokio::time::sleep(wait).await;
+                }
                 Next::Another => return None,
                 Next::GiveUp => return Some(Err(self.most_useful(ask, so_far.last.take()))),
             }

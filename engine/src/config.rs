@@ -31,6 +31,11 @@ pub struct Retry {
     pub backoff: Duration,
     /// Longest wait. Default 5 s.
     pub backoff_max: Duration,
+    /// Retries of all requests at one provider within ten seconds: at most this share of its first calls, above 0.
+    /// Default 0.1.
+    pub budget: f64,
+    /// So many retries a second of one provider have room whatever the share. Default 3.
+    pub budget_per_second: u32,
 }
 
 /// When a model is kept out (`reliability.md` §4).
@@ -70,6 +75,8 @@ impl Default for Retry {
             max_candidates: 4,
             backoff: Duration::from_millis(250),
             backoff_max: Duration::from_secs(5),
+            budget: 0.1,
+            budget_per_second: 3,
         }
     }
 }

@@ -191,6 +191,7 @@ pub(crate) async fn consider(
         statistics: inner.statistics.load(),
         warm: inner.sessions.warm(&who.tenant.id, session, ts_ms),
         explore: who.tenant.allow_explore
+            && !inner.gate.in_brownout()
             && inner.explorers.allows(&who.tenant.id, view.bundle.routing.budget),
         mode: inner.config.mode,
         seed: inner.next_seed(),

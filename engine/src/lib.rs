@@ -48,6 +48,7 @@ pub use approvals::{ApprovalError, ApprovalStanding, GroupStanding};
 pub use bound::{Bound, Dry, Row as BoundRow, USUAL};
 pub use breaker::Circuit;
 pub use bundle::{Bundle, Files};
+pub use calls::ExtraCounts;
 pub use config::{Breaker as BreakerConfig, Config, Retry};
 pub use error::{Error, Kind};
 pub use feedback::{FeedbackError, Receipt as FeedbackReceipt};
@@ -64,7 +65,7 @@ pub use workflows;
 use admit::Gate;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use breaker::Breaker;
-use calls::Reach;
+use calls::{Extra, Reach};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -154,6 +155,8 @@ pub struct Health {
     pub max_inflight: usize,
     /// New work is refused.
     pub draining: bool,
+    /// There is so much to do that what only improves is left out.
+    pub brownout: bool,
     /// Models that can be called.
     pub candidates: usize,
     /// Models that can be called but are kept out by their breaker.
@@ -166,7 +169,8 @@ impl Engine {
     pub fn new(parts: Parts) -> Self {
         profiler::warm_up();
         let Parts { bundle, provider, availability, store, statistics, limits, finished, config } = parts;
-        let view = view(bundle, provider, availability, &config, None);
+        let gate = Gate::new(config.max_inflight);
+        let view = view(bundle, provider, availability, (&config, &gate), None);
         // A map's random state is drawn from the system's entropy, which is all that a fresh seed needs.
         let seed = config.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
         Engine(Arc::new(Inner {
@@ -175,7 +179,7 @@ impl Engine {
             statistics,
             limits,
             finished,
-            gate: Gate::new(config.max_inflight),
+            gate,
             sessions: route::Sessions::default(),
             explorers: route::Explorers::default(),
             shadow: ArcSwapOption::empty(),
@@ -202,6 +206,12 @@ impl Engine {
     #[must_use]
     pub fn late(&self) -> LateCounts {
         self.0.late.counts()
+    }
+
+    /// What came of the wish for retries and hedges since the start.
+    #[must_use]
+    pub fn extra(&self) -> ExtraCounts {
+        self.0.view.load().reach.extra.counts()
     }
 
     /// Gives its workflows what lies outside besides models; without it their checks and tools find nothing there.
@@ -245,7 +255,8 @@ impl Engine {
         availability: Vec<Availability>,
     ) {
         let old = self.0.view.load_full();
-        self.0.view.store(Arc::new(view(bundle.into(), provider, availability, &self.0.config, Some(&old))));
+        let of_engine = (&self.0.config, &self.0.gate);
+        self.0.view.store(Arc::new(view(bundle.into(), provider, availability, of_engine, Some(&old))));
     }
 
     /// The configuration in force.
@@ -390,6 +401,7 @@ impl Engine {
             in_flight: self.0.gate.in_flight(),
             max_inflight: self.0.gate.max(),
             draining: self.0.gate.is_draining(),
+            brownout: self.0.gate.in_brownout(),
             candidates,
             open,
         }
@@ -432,7 +444,7 @@ fn view(
     bundle: Arc<Bundle>,
     provider: Arc<dyn ChatProvider>,
     availability: Vec<Availability>,
-    config: &Config,
+    (config, gate): (&Config, &Arc<Gate>),
     old: Option<&View>,
 ) -> View {
     let kept: HashMap<&str, &Arc<Breaker>> = old.map_or_else(HashMap::new, |v| {
@@ -442,7 +454,8 @@ fn view(
         |id: &str| kept.get(id).map_or_else(|| Arc::new(Breaker::new(config.breaker)), |b| (*b).clone());
     let breakers = bundle.matrix().models().iter().map(|m| breaker(&m.id)).collect();
     let unavailable = route::unavailable(bundle.matrix(), &availability);
-    let hedges = old.map(|v| v.reach.hedges.clone()).unwrap_or_default();
-    let reach = Reach { matrix: bundle.matrix().clone(), provider, breakers, retry: config.retry, hedges };
+    let extra = Extra::new(bundle.matrix(), config.retry, gate.clone(), old.map(|v| &*v.reach.extra));
+    let (matrix, extra) = (bundle.matrix().clone(), Arc::new(extra));
+    let reach = Reach { matrix, provider, breakers, retry: config.retry, extra };
     View { bundle, availability, unavailable, reach: Arc::new(reach) }
 }

@@ -107,6 +107,8 @@ impl App {
             bundles: self.bundles.in_use(),
             trial: self.engine.trial(),
             late: self.engine.late(),
+            extra: self.engine.extra(),
+            brownout: health.brownout,
             configuration_refused: self.bundles.refused().is_some(),
             breakers: ready.map(|r| (r.id.to_string(), circuit(r.circuit))).collect(),
             store: vec![

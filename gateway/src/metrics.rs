@@ -80,6 +80,10 @@ pub struct Reading {
     pub trial: Option<engine::shadow::Report>,
     /// What came of the work after responses.
     pub late: engine::LateCounts,
+    /// What came of the wish for retries and hedges.
+    pub extra: engine::ExtraCounts,
+    /// What only improves is left out.
+    pub brownout: bool,
     /// The configuration files have errors, so the bundle in force stays.
     pub configuration_refused: bool,
     /// Per model: its breaker's state as 0 closed, 1 half-open, 2 open.
@@ -172,6 +176,8 @@ struct GaugeSet {
     bundles: Gauges<2>,
     trial: Gauges<1>,
     late: Gauges<1>,
+    extra: Gauges<2>,
+    brownout: Gauge,
     refused: Gauge,
     breakers: Gauges<1>,
     store: Gauges<1>,
@@ -296,6 +302,12 @@ impl GaugeSet {
                 "turnout_after_response",
                 "Requests with work after their response, by what came of it",
             ),
+            extra: gauges(
+                r,
+                "turnout_extra_calls",
+                "Calls beyond the first of a question, by kind and whether there was room",
+            ),
+            brownout: gauge(r, "turnout_brownout", "1 while what only improves is left out"),
             refused: gauge(r, "turnout_configuration_refused", "1 while the configuration files have errors"),
             breakers: gauges(r, "turnout_breaker_state", "0 closed, 1 half-open, 2 open"),
             store: gauges(r, "turnout_store", "Counters of the store since its start, by name"),
@@ -317,6 +329,18 @@ impl GaugeSet {
         for (name, n) in [("done", late.done), ("shed", late.shed), ("unpaid", late.unpaid)] {
             self.late.get_or_create(&[("result", name.to_owned())]).set(n as f64);
         }
+        let extra = reading.extra;
+        let kinds = [
+            ("retry", "made", extra.retries),
+            ("retry", "refused", extra.retries_refused),
+            ("hedge", "made", extra.hedges),
+            ("hedge", "refused", extra.hedges_refused),
+        ];
+        for (kind, result, n) in kinds {
+            let labels = [("kind", kind.to_owned()), ("result", result.to_owned())];
+            self.extra.get_or_create(&labels).set(n as f64);
+        }
+        self.brownout.set(i64::from(reading.brownout));
         if let Some(t) = &reading.trial {
             let results = [("same", t.same), ("dropped", t.dropped)].into_iter();
             for (name, n) in results.chain(t.different.iter().map(|(d, n)| (d.as_str(), *n))) {

@@ -24,6 +24,10 @@ pub(crate) async fn ready(State(app): Shared) -> (StatusCode, Json<Value>) {
         degraded
             .push(format!("{} of {} models are kept out by their breaker", health.open, health.candidates));
     }
+    if health.brownout {
+        degraded
+            .push("brownout: hedges, shadow decisions, late judges and exploration are left out".to_owned());
+    }
     let status = match (health.draining, health.candidates) {
         (true, _) => "draining",
         (false, 0) => "no_candidates",

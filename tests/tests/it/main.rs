@@ -33,6 +33,7 @@ mod learning;
 mod library;
 mod money;
 mod operator;
+mod overload;
 mod parts;
 mod policies;
 mod policy_diff;

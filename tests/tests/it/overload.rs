@@ -1,0 +1,119 @@
+//! Trouble at a provider does not multiply what it is asked, and where there is much to do, what only improves waits.
+
+use crate::NO_CHANCE;
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use tests::client::Client;
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Answer, Dialect, Reply, Vendor};
+
+fn ask(model: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "say where you are from"}]})
+}
+
+async fn metric(client: &Client, line: &str) -> f64 {
+    let text = client.get("/metrics").await.text();
+    let found = text.lines().find_map(|l| l.strip_prefix(line)?.trim().parse().ok());
+    found.unwrap_or_else(|| panic!("no `{line}` in\n{text}"))
+}
+
+/// A vendor that fails three of ten calls, which no breaker minds. All asks are sent one after another.
+async fn sickly(requests: usize, settings: &str) -> (House, Vendor, usize) {
+    let calls = AtomicUsize::new(0);
+    let script = move |_: &_| match calls.fetch_add(1, Ordering::Relaxed) % 10 {
+        0 | 3 | 7 => Reply::error(503),
+        _ => Reply::text("here"),
+    };
+    let vendor = Vendor::scripted(Dialect::OpenAi, script).await;
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).rules(NO_CHANCE);
+    let house = plan.settings(settings).start().await;
+    let mut failed = 0;
+    for _ in 0..requests {
+        let answer = house.client().chat(&ask("lab/one")).await;
+        match answer.status {
+            200 => assert_eq!(answer.content(), "here"),
+            status => {
+                assert!(answer.error(status)["message"].is_string());
+                failed += 1;
+            }
+        }
+    }
+    (house, vendor, failed)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_stay_within_their_budget() {
+    let few = "retry: { budget: 0.1, budget_per_second: 0, backoff: 1ms }";
+    let (house, vendor, failed) = sickly(200, few).await;
+    let calls = vendor.count();
+    // The budget of ten seconds: what is asked now may count for less a little later, never for more.
+    assert!((201..=220).contains(&calls), "{calls} calls for 200 requests");
+    assert!(failed > 0, "more was retried than the budget allows");
+    let client = house.client();
+    let made = metric(&client, "turnout_extra_calls{kind=\"retry\",result=\"made\"}").await;
+    assert_eq!(made, (calls - 200) as f64);
+    assert_eq!(
+        metric(&client, "turnout_extra_calls{kind=\"retry\",result=\"refused\"}").await,
+        failed as f64
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn few_failures_are_all_retried() {
+    let (_house, vendor, failed) = sickly(40, "retry: { backoff: 1ms }").await;
+    assert_eq!(failed, 0);
+    assert!(vendor.count() > 50, "{} calls for 40 requests", vendor.count());
+}
+
+const HEDGED: &str = "\
+version: 1
+name: hedged
+nodes:
+  - { id: ask, type: generate, primary: true, hedge: { after: 20ms } }
+  - { id: answer, type: stream, from: nodes.ask.completion }
+edges:
+  - { from: ask, to: answer }
+";
+
+/// Four fifths of the places taken for five seconds: no hedges any more, and it shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_there_is_much_to_do_nobody_is_asked_beside_a_slow_one() {
+    let slow = |ms| Answer::text("slowly").after(Duration::from_millis(ms));
+    let first = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(slow(300))).await;
+    let second = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(slow(9_000))).await;
+    let house = Plan::new()
+        .vendor("alpha", &first)
+        .vendor("beta", &second)
+        .model(&Model::new("alpha/one").success(0.95))
+        .model(&Model::new("beta/two").success(0.3))
+        .rules(NO_CHANCE)
+        .settings("edge: { max_inflight: 40 }")
+        .timeouts("first_token: 20s, inter_token: 20s, total: 60s")
+        .file("workflows/hedged.yaml", HEDGED)
+        .start()
+        .await;
+    let client = house.client();
+    assert_eq!(client.chat(&ask("workflow/hedged")).await.content(), "slowly");
+    assert_eq!(second.count(), 1, "a hedge while there is little to do");
+    let mut busy = tokio::task::JoinSet::new();
+    for _ in 0..32 {
+        let client = house.client();
+        busy.spawn(async move { client.chat(&ask("beta/two")).await.status });
+    }
+    let tried = tokio::time::timeout(Duration::from_secs(30), async {
+        while metric(&client, "turnout_brownout").await < 1.0 {
+            let answer = client.chat(&ask("alpha/one")).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+        }
+    });
+    tried.await.expect("it never began");
+    let before = second.count();
+    assert_eq!(client.chat(&ask("workflow/hedged")).await.content(), "slowly");
+    assert_eq!(second.count(), before, "a hedge in the middle of a brownout");
+    let ready = client.get("/readyz").await.json();
+    assert!(ready["degraded"].to_string().contains("brownout"), "{ready}");
+    while let Some(status) = busy.join_next().await {
+        assert_eq!(status.unwrap(), 200);
+    }
+}
