@@ -13,6 +13,7 @@ pub mod simulated;
 mod dialect;
 mod fleet;
 mod lenient;
+mod prefill;
 mod sse;
 mod transport;
 

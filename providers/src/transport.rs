@@ -7,6 +7,7 @@
 
 use crate::FreeUse;
 use crate::dialect::{Context, Wire};
+use crate::prefill::Prefill;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, Response, Uri};
@@ -90,6 +91,7 @@ impl Client {
             floor: timeouts.min_tokens_per_second,
         };
         let streamed = call.stream;
+        let prefill = Prefill::of(&call, self.wire);
         let uri = match &self.fixed {
             Some(uri) => Some(uri.clone()),
             None => self.settings.address(&encoded.path, encoded.query),
@@ -102,20 +104,20 @@ impl Client {
         let (key, head) = self.send(&context, &model, &uri, encoded.body, &times).await?;
         refuse_compressed(&context, head.headers())?;
         if streamed && !is_json(head.headers()) {
-            return Ok(Reply::Stream(events::stream(
-                self.wire,
-                context,
-                head.into_body(),
-                self.limits,
-                times,
-                key,
-            )));
+            let stream = events::stream(self.wire, context, head.into_body(), self.limits, times, key);
+            return Ok(Reply::Stream(match prefill {
+                Some(prefill) => prefill.stream(stream),
+                None => stream,
+            }));
         }
         let body = match timeout_at(times.total, collect(head.into_body(), self.limits.answer)).await {
             Ok(body) => body.map_err(|e| e.into_error(&context))?,
             Err(_) => return Err(times.expired(&context)),
         };
-        let completion = self.wire.decode(&context, body)?;
+        let mut completion = self.wire.decode(&context, body)?;
+        if let Some(prefill) = prefill {
+            prefill.whole(&mut completion);
+        }
         key.used(&completion.usage);
         Ok(Reply::Whole(completion))
     }

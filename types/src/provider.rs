@@ -69,6 +69,9 @@ pub struct Edits {
     pub without_tools: bool,
     /// These tools are offered instead of the request's.
     pub tools: Option<Arc<Vec<Tool>>>,
+    /// The beginning of the answer, which the model goes on from. The answer comes with it. Only for models of the
+    /// ability `prefill`; not empty, and without white space at its end.
+    pub prefill: Option<Arc<str>>,
 }
 
 /// An answer.

@@ -120,6 +120,7 @@ impl Calls {
     pub(super) fn est_input(&self, edits: &Edits) -> Usage {
         let facts = &self.profile.facts;
         let offered = edits.tools.iter().flat_map(|all| all.iter()).map(|t| t.raw.get().len()).sum::<usize>();
+        let begun = edits.prefill.as_ref().map_or(0, |p| p.len());
         let bytes =
             |list: &[Message]| list.iter().flat_map(|m| m.content.texts()).map(str::len).sum::<usize>();
         let added = edits
@@ -127,7 +128,10 @@ impl Calls {
             .as_ref()
             .map_or(0, |messages| bytes(messages).saturating_sub(bytes(&self.request.messages)));
         let more = |bytes: usize| u32::try_from(bytes.div_ceil(3)).unwrap_or(u32::MAX);
-        let input = facts.est_input_tokens.saturating_add(more(offered)).saturating_add(more(added));
+        let input = facts
+            .est_input_tokens
+            .saturating_add(more(offered.saturating_add(begun)))
+            .saturating_add(more(added));
         Usage { input, image: facts.est_image_tokens, ..Usage::default() }
     }
 

@@ -5,7 +5,7 @@ use super::open::Open;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
-use types::chat::{ChatRequest, Message, ResponseFormat, Role};
+use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
 use types::matrix::{Model, Provider, Tier};
 use types::provider::{Call, Edits};
 use workflows::Ask;
@@ -84,6 +84,14 @@ fn adapt(edits: &mut Edits, request: &ChatRequest, model: &Model) {
     {
         edits.max_tokens = Some(model.max_output_tokens);
     }
+    // Vendors refuse the beginning of an answer beside thinking, and beside a call that is demanded.
+    let thinks = request.raw("thinking").is_some_and(|t| t != "null");
+    let demanded = edits.tools.is_none()
+        && !edits.without_tools
+        && matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_));
+    if !model.abilities.prefill || thinks || demanded {
+        edits.prefill = None;
+    }
     let format = edits.response_format.as_ref().unwrap_or(&request.response_format);
     let instruction = match format {
         ResponseFormat::JsonSchema { schema, .. } if !model.abilities.json_schema => {
@@ -102,4 +110,33 @@ fn adapt(edits: &mut Edits, request: &ChatRequest, model: &Model) {
     let place = messages.iter().take_while(|m| m.role.is_instruction()).count();
     messages.insert(place, Message::text(Role::System, instruction));
     edits.messages = Some(messages);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn the_beginning_of_an_answer_goes_to_who_can_go_on_from_it() {
+        let check = |able: bool, more: Value, without_tools: bool, kept: bool| {
+            let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "x"}]});
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let request = ChatRequest::from_value(&body).unwrap();
+            let mut model = Model::new("p/m", 0, (1_000, 100));
+            model.abilities.prefill = able;
+            let mut edits = Edits { prefill: Some("{".into()), without_tools, ..Edits::default() };
+            adapt(&mut edits, &request, &model);
+            assert_eq!(edits.prefill.is_some(), kept, "{able} {more}");
+        };
+        let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}});
+        let tools = |choice: &str| json!({"tools": [tool], "tool_choice": choice});
+        check(true, json!({}), false, true);
+        check(false, json!({}), false, false);
+        check(true, json!({"thinking": {"type": "enabled"}}), false, false);
+        check(true, json!({"thinking": null}), false, true);
+        check(true, tools("auto"), false, true);
+        check(true, tools("required"), false, false);
+        check(true, tools("required"), true, true);
+    }
 }

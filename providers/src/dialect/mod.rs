@@ -130,6 +130,11 @@ impl Wire {
         }
     }
 
+    /// Whether it can say how an answer begins.
+    pub(crate) const fn prefills(self) -> bool {
+        matches!(self, Wire::OpenaiChat | Wire::AnthropicMessages)
+    }
+
     /// The call in the vendor's form.
     ///
     /// # Errors

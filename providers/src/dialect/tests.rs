@@ -75,6 +75,7 @@ fn call_of(case: &Path, dialect: Dialect) -> Call {
         stop_for_tool_calls: false,
         drop: q.get("drop").map(texts).unwrap_or_default(),
         developer_as_system: flag("developer_as_system", false),
+        prefill_echoed: false,
     };
     let e = extra.get("edits").cloned().unwrap_or(json!({}));
     call.edits = Edits {
@@ -92,6 +93,7 @@ fn call_of(case: &Path, dialect: Dialect) -> Call {
             let body = json!({"model": "auto", "messages": messages, "tools": tools});
             Arc::new(ChatRequest::from_value(&body).unwrap().tools)
         }),
+        prefill: e.get("prefill").and_then(Value::as_str).map(Into::into),
     };
     call
 }

@@ -32,6 +32,8 @@ pub struct Abilities {
     pub reasoning: bool,
     /// Several tool calls at once.
     pub parallel_tools: bool,
+    /// Goes on from the beginning of an answer that it is given.
+    pub prefill: bool,
 }
 
 impl Abilities {
@@ -48,6 +50,7 @@ impl Abilities {
         "embeddings",
         "reasoning",
         "parallel_tools",
+        "prefill",
     ];
 
     /// The flag of that name.
@@ -64,6 +67,7 @@ impl Abilities {
             "embeddings" => &mut self.embeddings,
             "reasoning" => &mut self.reasoning,
             "parallel_tools" => &mut self.parallel_tools,
+            "prefill" => &mut self.prefill,
             _ => return None,
         })
     }

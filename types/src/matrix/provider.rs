@@ -78,6 +78,8 @@ pub struct Quirks {
     pub drop: Vec<String>,
     /// `developer` messages are sent as `system`. Default false.
     pub developer_as_system: bool,
+    /// An answer may begin with a repetition of its `prefill`. Default false.
+    pub prefill_echoed: bool,
 }
 
 impl Default for Quirks {
@@ -88,6 +90,7 @@ impl Default for Quirks {
             stop_for_tool_calls: false,
             drop: Vec::new(),
             developer_as_system: false,
+            prefill_echoed: false,
         }
     }
 }

@@ -87,7 +87,7 @@ fn shapes() {
 
 #[test]
 fn what_comes_later_says_so() {
-    check(&with("type: generate", "type: generate, prefill: So"), &[("WF105", 4, 41)]);
+    check(&with("type: generate", "type: generate, params: { stop: So }"), &[("WF105", 4, 48)]);
     check(&with("[contract]", "[contract, script]"), &[("WF105", 5, 57)]);
     check(&with("from: nodes.check.best", "from: nodes.check.best, pace: burst"), &[]);
     check(&format!("prompts: {{}}\n{GOOD}"), &[]);

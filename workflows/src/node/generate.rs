@@ -1,17 +1,17 @@
 //! `generate`: asks a model, once or several times at once.
 
-use super::{Begun, Fault, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels};
+use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels};
 use crate::graph::Graph;
-use crate::load::{Cx, Expr, later, names_file};
+use crate::load::{Cx, Expr, Template, later, names_file};
 use crate::outcome::Outcome;
 use crate::route::{Route, Strategy};
-use crate::run::{Answer, At, Origin, Table};
+use crate::run::{Answer, At, Origin};
 use crate::value::Ty;
 use crate::world::{Ask, Distinct, EffectId, EffectKind, Spread};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
-use types::chat::{Message, ResponseFormat};
+use types::chat::ResponseFormat;
 use types::doc::{self, Fields};
 use types::expr::Type;
 use types::provider::Edits;
@@ -20,12 +20,14 @@ mod client;
 mod conversation;
 mod hedge;
 mod offer;
+mod opening;
 mod samples;
 
 use conversation::Conversation;
 pub(crate) use hedge::{Hedge, Race};
 pub(crate) use offer::Clients;
 use offer::Offer;
+pub(crate) use opening::Opening;
 use samples::Gathered;
 
 pub(crate) static TYPE: NodeType = NodeType {
@@ -81,6 +83,8 @@ pub(crate) struct Generate {
     pub(crate) offer: Offer,
     clients: Clients,
     conversation: Conversation,
+    /// How the answer begins, where the model can go on from that.
+    prefill: Option<Template>,
 }
 
 impl Generate {
@@ -120,7 +124,7 @@ impl Generate {
                 Some("leave out `samples` and `hedge`, or `client_tools: suspend`".to_owned());
         }
         let conversation = Conversation::lower(cx, f);
-        later(cx, f, &["prefill"]);
+        let prefill = f.take("prefill").and_then(|n| Template::lower(cx, n, &f.at("prefill")));
         Generate {
             route: Arc::new(route),
             primary,
@@ -134,6 +138,7 @@ impl Generate {
             offer,
             clients,
             conversation,
+            prefill,
         }
     }
 
@@ -146,14 +151,10 @@ impl Generate {
         self.primary == Some(true)
     }
 
-    /// The conversation that is to go on; `None` = the request's own.
-    pub(crate) fn messages(&self, at: &At<'_>) -> Result<Option<Vec<Message>>, Fault> {
-        self.conversation.messages(at)
-    }
-
-    /// What one sample asks for. `messages`: the conversation, where it is another than the request's.
-    pub(crate) fn ask(&self, at: &At<'_>, sample: u32, messages: Option<Vec<Message>>) -> Ask {
-        let own = Edits { messages, ..self.edits.clone() };
+    /// What one sample asks for.
+    pub(crate) fn ask(&self, at: &At<'_>, sample: u32, opening: Opening) -> Ask {
+        let Opening { messages, prefill } = opening;
+        let own = Edits { messages, prefill, ..self.edits.clone() };
         let mut edits = at.host.edits(&own);
         self.offer.put(&mut edits, &at.host.input.request, self.clients);
         if sample > 0 {
@@ -182,6 +183,7 @@ impl Spec for Generate {
             "hedge": self.hedge.as_ref().map(Hedge::canonical), "on_loss": format!("{:?}", self.on_loss),
             "edits": format!("{:?}", self.edits), "tools": self.offer.canonical(),
             "client_tools": format!("{:?}", self.clients), "messages": self.conversation.canonical(),
+            "prefill": self.prefill.as_ref().map(Template::source),
         })
     }
 
@@ -200,7 +202,8 @@ impl Spec for Generate {
     }
 
     fn exprs(&self) -> Vec<&Expr> {
-        self.stop_when.iter().chain(self.conversation.exprs()).collect()
+        let prefill = self.prefill.iter().flat_map(Template::exprs);
+        self.stop_when.iter().chain(self.conversation.exprs()).chain(prefill).collect()
     }
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
@@ -209,9 +212,16 @@ impl Spec for Generate {
 }
 
 /// The answers, each with the sample it is, become completions of the run.
-pub(crate) fn finish(answers: Vec<(u32, Answer)>, path: &Arc<str>, table: &mut Table) -> Resolved {
-    let rows = answers.into_iter().map(|(i, a)| table.add(a, Origin::of(path, i, 1))).collect();
-    samples::resolved(Gathered { rows, ..Gathered::default() }, table)
+pub(crate) fn finish(answers: Vec<(u32, Answer)>, at: &At<'_>) -> Resolved {
+    let resolved = {
+        let mut table = at.host.table();
+        let rows = answers.into_iter().map(|(i, a)| table.add(a, Origin::of(&at.path, i, 1))).collect();
+        samples::resolved(Gathered { rows, ..Gathered::default() }, &table)
+    };
+    match at.node.get::<Generate>() {
+        Some(own) => own.noted(at, resolved),
+        None => resolved,
+    }
 }
 
 /// What samples do not share; warns where there are fewer choices than samples.

@@ -130,11 +130,11 @@ pub(crate) async fn run<'a>(
     let Some(at) = At::new(host, frame, flow.chain.generate) else { return nothing() };
     let Some(spec) = at.node.get::<Generate>() else { return nothing() };
     let started = at.begin();
-    let messages = match spec.messages(&at) {
-        Ok(messages) => messages,
+    let opening = match spec.opening(&at) {
+        Ok(opening) => opening,
         Err(fault) => return Live::Instead(Err(fault)),
     };
-    let mut ask = spec.ask(&at, 0, messages);
+    let mut ask = spec.ask(&at, 0, opening);
     ask.stream = true;
     // The node's time holds until the answer begins; a long answer may take as long as the run may.
     ask.timeout = None;
@@ -194,7 +194,7 @@ pub(crate) async fn run<'a>(
 /// The answer goes through its nodes in the usual way.
 fn instead(at: &At<'_>, answer: Answer, purse: &Purse) -> Live {
     at.charge(&answer, purse);
-    Live::Instead(Ok(generate::finish(vec![(0, answer)], &at.path, &mut at.host.table())))
+    Live::Instead(Ok(generate::finish(vec![(0, answer)], at)))
 }
 
 async fn ended(

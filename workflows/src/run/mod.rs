@@ -325,6 +325,7 @@ impl Host {
             seed: own.seed.or(base.seed),
             without_tools: own.without_tools || base.without_tools,
             tools: own.tools.clone().or_else(|| base.tools.clone()),
+            prefill: own.prefill.clone().or_else(|| base.prefill.clone()),
         }
     }
 

@@ -72,6 +72,7 @@ fn question(at: &At<'_>, first: &Ask, partial: &Completion, avoid: &[Arc<str>], 
     // The rest of an answer is no answer of any form by itself.
     ask.edits.response_format = Some(ResponseFormat::Text);
     ask.edits.without_tools = true;
+    ask.edits.prefill = None;
     Some(ask)
 }
 

@@ -119,6 +119,15 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
         // The vendor wants at least one turn; instructions alone are the question then.
         turns.push(Turn { role: "user", content: std::mem::take(&mut system) });
     }
+    if let Some(prefill) = &call.edits.prefill {
+        // An assistant's turn at the end is the beginning of the answer (platform.claude.com, "Prefill Claude's
+        // response"); models from 4.6 on refuse it, so they have not the ability.
+        let begun = Block::text(&**prefill);
+        match turns.last_mut() {
+            Some(last) if last.role == "assistant" => last.content.push(begun),
+            _ => turns.push(Turn { role: "assistant", content: vec![begun] }),
+        }
+    }
     let (tools, tool_choice) = offered(call)?;
     let temperature = temperature(call).map(|t| t.clamp(0.0, 1.0));
     let own = |name: &str| {
@@ -162,6 +171,8 @@ pub(in super::super) fn uses_answer_tool(call: &Call) -> bool {
         && tools(call).is_empty()
         && !has_tool_calls(messages(call))
         && call.request.raw("thinking").is_none()
+        // A call that is forced cannot go on from a text.
+        && call.edits.prefill.is_none()
 }
 
 fn has_tool_calls(messages: &[Message]) -> bool {

@@ -109,6 +109,14 @@ impl<'a> Plan<'a> {
             let json = developer_as_system(raw).map_err(|_| unsayable(call, "these messages"))?;
             self.set.push(("messages", New::Json(json.into())));
         }
+        let Some(prefill) = &call.edits.prefill else { return Ok(()) };
+        let edited = self.set.iter().position(|(k, _)| *k == "messages").map(|i| self.set.swap_remove(i).1);
+        let json = match &edited {
+            Some(New::Json(json)) => with_prefill(json, prefill),
+            _ => with_prefill(call.request.raw("messages").unwrap_or("[]"), prefill),
+        };
+        let json = json.map_err(|_| unsayable(call, "these messages"))?;
+        self.set.push(("messages", New::Json(json.into())));
         Ok(())
     }
 
@@ -236,6 +244,15 @@ fn developer_as_system(messages: &str) -> Result<String, serde_json::Error> {
         }
     }
     Ok(format!("[{}]", out.join(",")))
+}
+
+/// The messages with the beginning of the answer behind them. `prefix` is how those vendors of this dialect know
+/// one that have it (docs.mistral.ai, "Prefix"; api-docs.deepseek.com, "Chat Prefix Completion").
+fn with_prefill(messages: &str, prefill: &str) -> Result<String, serde_json::Error> {
+    let all: Vec<&RawValue> = serde_json::from_str(messages)?;
+    let begun = json!({"role": "assistant", "content": prefill, "prefix": true}).to_string();
+    let all: Vec<&str> = all.iter().map(|m| m.get()).chain([begun.as_str()]).collect();
+    Ok(format!("[{}]", all.join(",")))
 }
 
 fn response_format(format: &ResponseFormat) -> Option<String> {

@@ -1,7 +1,7 @@
 //! What becomes of a model's calls of the client's own tools.
 
 use super::samples::{Gathered, resolved};
-use super::{Clients, Generate};
+use super::{Clients, Generate, Opening};
 use crate::ending::{RunFailure, Suspension, Waiting};
 use crate::node::{Fault, NodeResult, Resolved};
 use crate::outcome::Outcome;
@@ -23,12 +23,13 @@ impl Generate {
         &self,
         at: &At<'_>,
         mut got: Gathered,
-        mut messages: Option<Vec<Message>>,
+        mut opening: Opening,
     ) -> NodeResult {
         let mut round = 0;
         loop {
             let Some((row, calls)) = self.theirs(at, &got) else {
-                return Ok(resolved(got, &at.host.table()));
+                let resolved = resolved(got, &at.host.table());
+                return Ok(self.noted(at, resolved));
             };
             match self.clients {
                 Clients::End => return end(at, row, &calls),
@@ -46,8 +47,9 @@ impl Generate {
                 Clients::Suspend => {
                     round = round.saturating_add(1);
                     let outputs = wait(at, round, &calls).await?;
-                    messages = Some(continued(at, row, messages, &calls, &outputs));
-                    got = self.gather(at, round, messages.as_ref()).await?;
+                    let before = opening.messages.take();
+                    opening.messages = Some(continued(at, row, before, &calls, &outputs));
+                    got = self.gather(at, round, &opening).await?;
                 }
             }
         }

@@ -1,13 +1,12 @@
 //! The samples of a `generate` node, side by side.
 
-use super::{Generate, OnLoss, Race};
+use super::{Generate, OnLoss, Opening, Race};
 use crate::ending::RunFailure;
 use crate::node::{Fault, NodeResult, Resolved, validate};
 use crate::outcome::Outcome;
 use crate::run::{Answer, At, Doom, Origin, RowId, Table, Together};
 use crate::value::{Ty, Value};
 use crate::world::Failure;
-use types::chat::Message;
 use types::completion::FinishReason;
 use types::expr;
 
@@ -33,21 +32,16 @@ struct One {
 impl Generate {
     /// Asks until there are enough answers, and until the client has no more tools to run for them.
     pub(super) async fn run(&self, at: At<'_>) -> NodeResult {
-        let messages = self.messages(&at)?;
-        let first = self.gather(&at, 0, messages.as_ref()).await?;
-        self.with_client(&at, first, messages).await
+        let opening = self.opening(&at)?;
+        let first = self.gather(&at, 0, &opening).await?;
+        self.with_client(&at, first, opening).await
     }
 
     /// Takes all samples at once, the first of which has this number, until there are enough of them.
-    pub(super) async fn gather(
-        &self,
-        at: &At<'_>,
-        from: u32,
-        messages: Option<&Vec<Message>>,
-    ) -> Result<Gathered, Fault> {
+    pub(super) async fn gather(&self, at: &At<'_>, from: u32, opening: &Opening) -> Result<Gathered, Fault> {
         let mut calls = Together::new();
         let numbers = from..from.saturating_add(self.samples);
-        numbers.for_each(|i| calls.push(Box::pin(self.one(at, i, messages.cloned()))));
+        numbers.for_each(|i| calls.push(Box::pin(self.one(at, i, opening.clone()))));
         let mut got = Gathered::default();
         while let Some(one) = calls.next().await {
             got.hedged |= one.hedged;
@@ -76,9 +70,9 @@ impl Generate {
     }
 
     /// One sample; where its answer is lost on the way, another call may take its place.
-    async fn one(&self, at: &At<'_>, sample: u32, messages: Option<Vec<Message>>) -> One {
+    async fn one(&self, at: &At<'_>, sample: u32, opening: Opening) -> One {
         let watch = validate::watch(at);
-        let mut ask = self.ask(at, sample, messages);
+        let mut ask = self.ask(at, sample, opening);
         ask.stream |= watch.is_some();
         let mut race = Race::new(self.hedge.as_ref(), at, ask);
         let result = loop {

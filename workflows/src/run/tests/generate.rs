@@ -239,3 +239,46 @@ async fn the_conversation_and_its_tools_are_what_the_file_says() {
         assert!(p.iter().any(|d| d.code == code), "{keys}: {p:?}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_begins_as_the_file_says_where_the_model_can() {
+    let body = |prefill: &str| {
+        format!(
+            "\
+vars: {{ key: name }}
+nodes:
+  - {{ id: ask, type: generate, prefill: '{prefill}' }}
+  - {{ id: answer, type: stream, from: nodes.ask.completion, needs: ask }}
+"
+        )
+    };
+    let note = |model: &str| Some(format!("the prefill was left out: {model} did not go on from one"));
+    for (prefill, said, begins, noted) in [
+        ("{\"${ vars.key }\":", "{\"name\": 1}", Some("{\"name\":"), None),
+        ("{\"${ vars.key }\":", "It is Ada.", Some("{\"name\":"), note("p/large")),
+        ("Well,  ", "Well, no.", Some("Well,"), None),
+        ("  ", "Well, no.", None, None),
+    ] {
+        // Whole, and passed through as it comes.
+        for streamed in [false, true] {
+            let says = if streamed { Says::Stream(vec![Some(said)]) } else { Says::As("large", said) };
+            let script = Script::new(vec![("ask", vec![says])]);
+            let (tx, mut rx) = tokio::sync::mpsc::channel(8);
+            let input = input(prose(), streamed.then_some(tx));
+            let trace = input.trace.clone();
+            let w = workflow(&body(prefill));
+            let (ending, ()) = tokio::join!(run(&w, input, &script), async {
+                while streamed && rx.recv().await.is_some() {}
+            });
+            assert_eq!(crate::testing::text(&ending), format!("{said}|none"));
+            let asked = script.asked.lock().unwrap();
+            assert_eq!(asked[0].edits.prefill.as_deref(), begins, "{prefill}");
+            let step = trace.snapshot().steps.iter().find(|s| &*s.node == "ask").unwrap().note.clone();
+            let told = |n: &Option<String>| n.as_deref().map(|n| n.split(": ").next().unwrap().to_owned());
+            assert_eq!(told(&step), told(&noted), "{prefill} {said} {streamed}");
+            if !streamed {
+                assert_eq!(step, noted);
+            }
+        }
+    }
+}

@@ -19,8 +19,7 @@ pub(in crate::run) async fn record_chain(
     late: Option<Late>,
 ) -> Option<(RowId, Option<Vec<Finding>>)> {
     let mut walk = Walk::new(host, frame);
-    let path = walk.node(chain.generate).map(|n| frame.path(n))?;
-    let generated = generate::finish(vec![(0, answer)], &path, &mut host.table());
+    let generated = generate::finish(vec![(0, answer)], &At::new(host, frame, chain.generate)?);
     let id = match generated.outputs.get(1) {
         Some(Value::Row(id)) => Some(*id),
         _ => None,
