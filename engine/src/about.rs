@@ -98,6 +98,9 @@ fn stands(all: &[Standing]) -> Budget {
             budget.tenant_remaining_usd = least(budget.tenant_remaining_usd);
             budget.tenant_spent_ratio = Some(budget.tenant_spent_ratio.map_or(ratio, |r: f64| r.max(ratio)));
         }
+        let ordinary = s.ordinary_left() as f64 / 1e9;
+        budget.ordinary_remaining_usd =
+            Some(budget.ordinary_remaining_usd.map_or(ordinary, |l: f64| l.min(ordinary)));
         if let Some(hours) = s.runs_out_in().map(|d| d.as_secs_f64() / 3_600.0) {
             budget.forecast_exhausted_h =
                 Some(budget.forecast_exhausted_h.map_or(hours, |h: f64| h.min(hours)));
@@ -164,5 +167,12 @@ mod tests {
         assert_eq!((hurried.state, hurried.forecast_exhausted_h), (BudgetState::Amber, Some(2.0)));
         let over = stands(&[standing("tenant:a", 2.0, None), standing("tenant:a", 9.6, None)]);
         assert_eq!((over.state, over.tenant_remaining_usd), (BudgetState::Red, Some(0.4)));
+        let mut held = standing("tenant:a", 7.0, None);
+        held.limit = held.limit.reserving(0.25);
+        let held = stands(&[held]);
+        assert_eq!(
+            (held.state, held.tenant_remaining_usd, held.ordinary_remaining_usd),
+            (BudgetState::Amber, Some(3.0), Some(0.5))
+        );
     }
 }

@@ -4,6 +4,7 @@ use crate::Inner;
 use crate::answer::Admission;
 use crate::calls::Ceilings;
 use crate::ledger::Limits;
+use crate::premium;
 use std::sync::Arc;
 use tokio::time::Instant;
 use types::chat::ChatRequest;
@@ -44,6 +45,7 @@ pub(crate) fn ceilings(d: &Directives) -> Ceilings {
         attempts: further.and_then(|f| f.cap_attempts.as_ref()).map(|c| c.value),
         retry: further.and_then(|f| f.retry.as_ref()).map(|r| r.value),
         escalate: further.and_then(|f| f.escalate.as_ref()).and_then(models),
+        premium: premium::said(d),
         assumed: assumed(d),
         limits: further.map(|f| f.limits.as_slice().into()).unwrap_or_default(),
     }

@@ -11,6 +11,7 @@ use crate::error::{Error, Kind};
 use crate::govern::Governed;
 use crate::history::Turn;
 use crate::limits::{Held, SHORTEST, USUAL, Worst};
+use crate::premium;
 use crate::route;
 use crate::shadow::{Moment, Note};
 use crate::sticky::{Holder, Kept};
@@ -140,6 +141,9 @@ fn choose(
     route::decide(&inputs, directives, refusal)
 }
 
+/// What a record says of a request that may not use what budgets hold back.
+const NOT_PREMIUM: &str = "no";
+
 /// What the policies saw and said.
 type Weighed = (types::expr::Scope, Directives);
 
@@ -163,10 +167,15 @@ pub(crate) async fn decide(
             inner.arms.note(&holder, decision);
         }
     }
-    if let (None, Ok(chosen)) = (&*agreed, &mut *routed)
-        && let Err(e) = reserve(inner, view, who, held, (request, profile, directives), chosen, ts_ms).await
-    {
-        *routed = Err(e);
+    let premium = premium::why(who, profile, premium::said(directives));
+    if who.reserving {
+        decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
+    }
+    if let (None, Ok(chosen)) = (&*agreed, &mut *routed) {
+        let asked = (&**request, &*profile, &*directives, premium.is_some());
+        if let Err(e) = reserve(inner, view, who, held, asked, chosen, ts_ms).await {
+            *routed = Err(e);
+        }
     }
     decided
 }
@@ -257,7 +266,7 @@ async fn reserve(
     view: &View,
     who: &Who,
     held: &mut Option<Held>,
-    (request, profile, directives): (&ChatRequest, &types::WorkloadProfile, &Directives),
+    (request, profile, directives, premium): (&ChatRequest, &types::WorkloadProfile, &Directives, bool),
     (workflow, candidates, cap): &mut route::Chosen,
     ts_ms: i64,
 ) -> Result<(), Error> {
@@ -269,7 +278,7 @@ async fn reserve(
     let mut worst = worst(view, request, profile, workflow, candidates, *cap);
     if let Some(held) = held {
         let names = candidates.names(matrix);
-        let allowed = held.reserve(who, worst, &names, &request.options.tags, ts_ms).await?;
+        let allowed = held.reserve(who, (worst, premium), &names, &request.options.tags, ts_ms).await?;
         *cap = [*cap, allowed].into_iter().flatten().min();
         worst.usd = cap.map_or(worst.usd, |c| c.min(worst.usd));
     }

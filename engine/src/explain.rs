@@ -28,6 +28,7 @@ pub fn table(stored: &Stored, all: bool) -> String {
     );
     let _ = writeln!(out, " because  {}", d.why);
     profile(&mut out, d);
+    premium(&mut out, d);
     rules(&mut out, d, all);
     arms(&mut out, d);
     excluded(&mut out, d);
@@ -66,6 +67,16 @@ fn profile(out: &mut String, d: &Decision) {
         let _ = writeln!(out, " {:8} {}", if i == 0 { "profile" } else { "" }, line.join("  "));
     }
     let _ = writeln!(out, " cell     {}  about {} input tokens", d.cell, d.est_input_tokens);
+}
+
+/// Whether it may use what budgets hold back, where they do.
+fn premium(out: &mut String, d: &Decision) {
+    let said = match d.premium.as_deref() {
+        None => return,
+        Some("no") => "not premium: what is held back of the budget is for others".to_owned(),
+        Some(why) => format!("premium, {why}: all of the budget may be used"),
+    };
+    let _ = writeln!(out, " budget   {said}");
 }
 
 fn rules(out: &mut String, d: &Decision, all: bool) {
@@ -237,6 +248,7 @@ pub(crate) mod tests {
             cost_ref_usd: types::Usd::ZERO,
             statistics: 0,
             bundle: "b".into(),
+            premium: None,
             tags: BTreeMap::new(),
         }
     }

@@ -8,6 +8,7 @@ use crate::answer::Admission;
 use crate::calls::Calls;
 use crate::error::Error;
 use crate::limits::Held;
+use crate::premium;
 use crate::settle::unix_ms;
 use crate::who::Who;
 use futures_util::future::BoxFuture;
@@ -162,8 +163,9 @@ impl Afterwards {
     /// Reserves what the calls may cost with the limits of key, tenant and policies.
     async fn pay(&self, calls: &Calls) -> Result<Option<Held>, Error> {
         let names = calls.candidates.names(&calls.reach.matrix);
-        let (worst, of) = (calls.worst_after(), (&*calls.request, &*calls.ceilings.limits));
-        let limits = self.limits.as_ref();
+        let of = (&*calls.request, &*calls.ceilings.limits);
+        let premium = premium::why(&self.who, &calls.profile, calls.ceilings.premium).is_some();
+        let (limits, worst) = (self.limits.as_ref(), (calls.worst_after(), premium));
         let (held, allowed) = Held::afterwards(limits, &self.who, worst, &names, of, unix_ms()).await?;
         calls.after.grant(allowed);
         Ok(held)

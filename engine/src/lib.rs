@@ -30,6 +30,7 @@ mod models;
 pub mod outcome;
 pub mod outside;
 mod pipeline;
+mod premium;
 mod redact;
 pub mod rehearse;
 mod respond;

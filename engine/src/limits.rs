@@ -38,19 +38,22 @@ struct Wanted {
 impl Wanted {
     /// The limits of a key and its tenant on money and tokens. `requests` are counted where only some requests fall
     /// under a limit: before the candidates were known nobody could.
+    /// Who is not `premium` is counted against what is not held back.
     fn of(
         who: &Who,
         candidates: &[Arc<str>],
         labels: &BTreeMap<String, String>,
         requests: u64,
+        premium: bool,
     ) -> Vec<Wanted> {
         let spent = |l: &&Limit| matches!(l.metric, Metric::Usd | Metric::Tokens);
-        let general = who.principal.limits.iter().filter(spent).cloned().collect();
+        let counts = |l: &Limit| if premium { l.clone() } else { l.ordinary() };
+        let general = who.principal.limits.iter().filter(spent).map(counts).collect();
         let mut wanted = vec![Wanted { limits: general, model: None, requests: 0 }];
         let partial =
             who.principal.partial.iter().filter(|(q, _)| applies(q, candidates, labels, who.labels()));
         wanted.extend(partial.map(|(quota, limit)| Wanted {
-            limits: Arc::from([limit.clone()]),
+            limits: Arc::from([counts(limit)]),
             model: quota.model.clone(),
             requests,
         }));
@@ -106,7 +109,7 @@ impl Held {
         let limits: Arc<[Limit]> = who.principal.limits.iter().filter(counted).cloned().collect();
         held.take(who, limits, None, Amount { requests: 1, concurrency: 1, ..Amount::default() }, unix_ms)
             .await
-            .map_err(refusal)?;
+            .map_err(|r| refusal(who, r))?;
         Ok(Some(held))
     }
 
@@ -118,7 +121,7 @@ impl Held {
     pub(crate) async fn afterwards(
         store: Option<&Arc<dyn LimitStore>>,
         who: &Who,
-        worst: Worst,
+        (worst, premium): (Worst, bool),
         candidates: &[Arc<str>],
         (request, rules): (&ChatRequest, &[Set<LimitRule>]),
         unix_ms: i64,
@@ -133,7 +136,7 @@ impl Held {
             None if rules.is_empty() => return Ok((None, None)),
             None => return Err(Kind::LimitsAway.into()),
         };
-        let mut wanted = Wanted::of(who, candidates, &request.options.tags, 0);
+        let mut wanted = Wanted::of(who, candidates, &request.options.tags, 0, premium);
         let mut money = who.budgeted;
         for rule in rules {
             money |= rule.value.metric == Metric::Usd;
@@ -149,19 +152,21 @@ impl Held {
     }
 
     /// Takes the money and tokens that the tree may use, on every limit that one of its candidates falls under;
-    /// where not all of the money is left, as much as is. Gives what the tree may spend; `None` = no limit.
+    /// where not all of the money is left, as much as is. Gives what the tree may spend; `None` = no limit. Only who is
+    /// `premium` may use what limits hold back.
     ///
     /// # Errors
     /// The limit that is reached.
     pub(crate) async fn reserve(
         &mut self,
         who: &Who,
-        worst: Worst,
+        (worst, premium): (Worst, bool),
         candidates: &[Arc<str>],
         labels: &BTreeMap<String, String>,
         unix_ms: i64,
     ) -> Result<Option<Usd>, Error> {
-        let usd = self.take_all(who, &Wanted::of(who, candidates, labels, 1), worst, unix_ms).await?;
+        let wanted = Wanted::of(who, candidates, labels, 1, premium);
+        let usd = self.take_all(who, &wanted, worst, unix_ms).await?;
         Ok(who.budgeted.then_some(usd))
     }
 
@@ -215,7 +220,7 @@ impl Held {
                 }
                 Err(refused) => {
                     self.give_back(before);
-                    return Err(refusal(refused));
+                    return Err(refusal(who, refused));
                 }
             }
         }
@@ -301,11 +306,21 @@ fn applies(
     model && label
 }
 
-fn refusal(refused: Refused) -> Error {
+fn refusal(who: &Who, refused: Refused) -> Error {
     match refused {
         Refused::Reached { limit, retry_after, .. } => {
             let budget = limit.metric == Metric::Usd;
-            let mut error: Error = Kind::Limit { limit: limit.to_string(), budget }.into();
+            let mut all = who.principal.limits.iter().chain(who.principal.partial.iter().map(|(_, l)| l));
+            let held = all.find(|l| l.counts_with(&limit) && l.ceiling > limit.ceiling);
+            let said = match held {
+                None => limit.to_string(),
+                Some(whole) => {
+                    let usd = |nanos: u64| Usd::from_nanos(i64::try_from(nanos).unwrap_or(i64::MAX));
+                    let (all, held) = (usd(whole.ceiling), usd(whole.reserved));
+                    format!("{limit} ({all} less {held} USD that are held back for premium requests)")
+                }
+            };
+            let mut error: Error = Kind::Limit { limit: said, budget }.into();
             error.retry_after = Some(retry_after);
             error
         }

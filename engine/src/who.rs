@@ -15,6 +15,8 @@ pub struct Who {
     pub(crate) key: Arc<policies::Key>,
     /// Some limit counts money.
     pub(crate) budgeted: bool,
+    /// Some limit on money holds something back for premium requests.
+    pub(crate) reserving: bool,
     /// Some limit counts anything.
     pub(crate) limited: bool,
 }
@@ -43,17 +45,16 @@ impl Who {
             age_days: u32::try_from(unix_ms.saturating_sub(k.created_ms).max(0) / 86_400_000)
                 .unwrap_or(u32::MAX),
         });
-        let partial = principal.partial.iter().map(|(_, l)| l);
-        let (budgeted, limited) = principal
-            .limits
-            .iter()
-            .chain(partial)
-            .fold((false, false), |(b, _), l| (b || l.metric == Metric::Usd, true));
+        let all = || principal.limits.iter().chain(principal.partial.iter().map(|(_, l)| l));
+        let budgeted = all().any(|l| l.metric == Metric::Usd);
+        let reserving = all().any(|l| l.reserved > 0);
+        let limited = all().next().is_some();
         Arc::new(Who {
             tenant_id: t.id.as_str().into(),
             tenant: Arc::new(tenant),
             key: Arc::new(key),
             budgeted,
+            reserving,
             limited,
             principal,
         })

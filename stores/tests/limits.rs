@@ -122,7 +122,7 @@ async fn days_and_months_outlive_the_process_and_reservations_count_as_used() {
     assert_eq!(kept.iter().map(|k| k.used).collect::<Vec<_>>(), [500_000_000]);
     let again = Counters::default();
     for k in kept {
-        let limit = Limit { holder: k.holder, metric: k.metric, ceiling: 0, window: k.window };
+        let limit = Limit { holder: k.holder, metric: k.metric, ceiling: 0, window: k.window, reserved: 0 };
         again.restore(&k.tenant, &limit, k.used, NOON);
     }
     assert!(again.reserve(&tenant, &all, usd(0.6), NOON).await.is_err());

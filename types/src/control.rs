@@ -106,11 +106,14 @@ pub struct Quota {
     /// Only requests with this label count, `name=value`; `None` = all.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
     pub label: Option<String>,
+    /// Share of it, above 0 and below 1, that only premium requests may use; only of `usd`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "given")]
+    pub reserved_premium: Option<f64>,
 }
 
 /// A member that is there has a value: `null` is none.
-fn given<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
-    String::deserialize(d).map(Some)
+fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(d).map(Some)
 }
 
 impl Quota {
@@ -139,9 +142,15 @@ impl Quota {
         if self.metric == Metric::Concurrency && self.amount.fract() != 0.0 {
             return Err("`concurrency` is a whole number".to_owned());
         }
-        Limit::rate(&holder, self.metric, self.amount, window).ok_or_else(|| {
+        let limit = Limit::rate(&holder, self.metric, self.amount, window).ok_or_else(|| {
             format!("`amount: {}` is not a number above 0 that ever admits anything", self.amount)
-        })
+        })?;
+        match self.reserved_premium {
+            None => Ok(limit),
+            Some(_) if self.metric != Metric::Usd => Err("`reserved_premium` is for `usd` alone".to_owned()),
+            Some(share) if share > 0.0 && share < 1.0 => Ok(limit.reserving(share)),
+            Some(share) => Err(format!("`reserved_premium: {share}` is no share above 0 and below 1")),
+        }
     }
 }
 
@@ -405,6 +414,18 @@ mod tests {
         ] {
             assert_eq!(quota(json), want.map(str::to_owned).map_err(str::to_owned), "{json}");
         }
+        for (share, want) in [
+            ("0.2", Ok(2_000_000_000)),
+            ("0", Err("`reserved_premium: 0` is no share above 0 and below 1")),
+            ("1", Err("`reserved_premium: 1` is no share above 0 and below 1")),
+        ] {
+            let text = format!(r#"{{"metric":"usd","amount":10,"per":"day","reserved_premium":{share}}}"#);
+            let got = serde_json::from_str::<Quota>(&text).unwrap().limit("key:k").map(|l| l.reserved);
+            assert_eq!(got, want.map_err(str::to_owned), "{share}");
+        }
+        let of_tokens = quota(r#"{"metric":"tokens","amount":9,"per":"day","reserved_premium":0.2}"#);
+        assert_eq!(of_tokens, Err("`reserved_premium` is for `usd` alone".to_owned()));
+        assert!(quota(r#"{"metric":"usd","amount":1,"per":"day","reserved_premium":null}"#).is_err());
         assert!(quota(r#"{"metric":"usd","amount":1,"per":"day","limit":2}"#).is_err());
     }
 

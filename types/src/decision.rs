@@ -194,6 +194,9 @@ pub struct Decision {
     pub statistics: u64,
     /// Hash of the configuration it was taken under.
     pub bundle: String,
+    /// Why it may use what budgets hold back for premium requests, or `no`; `None` = they hold nothing back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub premium: Option<Arc<str>>,
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,

@@ -337,6 +337,8 @@ pub struct Further {
     pub sticky: Option<Set<Sticky>>,
     /// Price of models whose own is not known.
     pub assume_price: Option<Set<AssumedPrice>>,
+    /// Whether the request may use what budgets hold back for premium ones.
+    pub premium: Option<Set<bool>>,
     /// Form that the answer must have.
     pub format: Option<Set<Format>>,
     /// How much may stream unchecked.

@@ -108,6 +108,9 @@ pub struct Limit {
     pub ceiling: u64,
     /// Over which time.
     pub window: Window,
+    /// Of the ceiling, what only premium requests may use; the others are counted against the rest.
+    #[serde(default)]
+    pub reserved: u64,
 }
 
 impl Limit {
@@ -122,7 +125,7 @@ impl Limit {
         }
         let limit = |ceiling: f64, window| {
             // `as` saturates; the amount is positive.
-            Some(Limit { holder: holder.into(), metric, ceiling: ceiling as u64, window })
+            Some(Limit { holder: holder.into(), metric, ceiling: ceiling as u64, window, reserved: 0 })
         };
         match (metric, window) {
             (Metric::Usd, _) => limit((amount * 1e9).round(), window).filter(|l| l.ceiling > 0),
@@ -134,6 +137,27 @@ impl Limit {
             }
             _ => limit(amount.floor(), window).filter(|l| l.ceiling > 0),
         }
+    }
+}
+
+impl Limit {
+    /// The same limit with this share of it (0..1) for premium requests alone.
+    #[must_use]
+    pub fn reserving(self, share: f64) -> Limit {
+        // `as` saturates; rounded down, so that something is left for the others.
+        Limit { reserved: (self.ceiling as f64 * share.clamp(0.0, 1.0)).floor() as u64, ..self }
+    }
+
+    /// As it counts for requests that are not premium. It shares its counter with this one.
+    #[must_use]
+    pub fn ordinary(&self) -> Limit {
+        Limit { ceiling: self.ceiling.saturating_sub(self.reserved), reserved: 0, ..self.clone() }
+    }
+
+    /// Whether two limits share a counter.
+    #[must_use]
+    pub fn counts_with(&self, other: &Limit) -> bool {
+        (&self.holder, self.metric, self.window) == (&other.holder, other.metric, other.window)
     }
 }
 
@@ -246,24 +270,31 @@ impl Standing {
         self.limit.ceiling.saturating_sub(self.used)
     }
 
+    /// What is left for requests that are not premium.
+    #[must_use]
+    pub const fn ordinary_left(&self) -> u64 {
+        self.left().saturating_sub(self.limit.reserved)
+    }
+
     /// Share used, 0..=1.
     #[must_use]
     pub fn ratio(&self) -> f64 {
         (self.used as f64 / self.limit.ceiling.max(1) as f64).clamp(0.0, 1.0)
     }
 
-    /// When it is used up at the present pace: left / pace. `None` = not before it is free again.
+    /// When it is used up at the present pace: left / pace. `None` = not before it is free again. Of a limit that
+    /// holds something back for premium requests, when the others have to end.
     #[must_use]
     pub fn runs_out_in(&self) -> Option<Duration> {
         let pace = self.pace_per_h.filter(|p| *p > 0.0)?;
-        let seconds = self.left() as f64 / pace * 3_600.0;
+        let seconds = self.ordinary_left() as f64 / pace * 3_600.0;
         (seconds < self.resets_in.as_secs_f64()).then(|| Duration::from_secs_f64(seconds))
     }
 
-    /// How near it is to its end.
+    /// How near it is to its end; to that of the others where something is held back for premium requests.
     #[must_use]
     pub fn pressure(&self) -> Pressure {
-        let ratio = self.ratio();
+        let ratio = Standing { limit: self.limit.ordinary(), ..self.clone() }.ratio();
         match () {
             () if ratio >= Self::RED => Pressure::Red,
             () if ratio >= Self::AMBER => Pressure::Amber,
@@ -353,6 +384,29 @@ mod tests {
         check(8.5, Some(0.0), 10.0, (None, Pressure::Amber));
         check(9.6, Some(0.1), 1.0, (None, Pressure::Red));
         check(11.0, Some(1.0), 1.0, (Some(0), Pressure::Red));
+        // Where 4 of 10 are held back, those who may not touch them have 6.
+        let limit = limit.reserving(0.4);
+        let of = |used: u64, pace: f64| {
+            let used = used * 1_000_000_000;
+            let resets_in = Duration::from_secs(36_000);
+            let s = Standing { limit: limit.clone(), used, resets_in, pace_per_h: Some(pace * 1e9) };
+            (s.left(), s.ordinary_left(), s.runs_out_in().map(|d| d.as_secs() / 3_600), s.pressure())
+        };
+        assert_eq!(of(4, 0.5), (6_000_000_000, 2_000_000_000, Some(4), Pressure::Amber));
+        assert_eq!(of(4, 0.1), (6_000_000_000, 2_000_000_000, None, Pressure::Green));
+        assert_eq!(of(7, 0.0), (3_000_000_000, 0, None, Pressure::Red));
+    }
+
+    #[test]
+    fn what_is_held_back_shares_the_counter_of_the_rest() {
+        let limit = Limit::rate("tenant:a", Metric::Usd, 10.0, Window::Day).unwrap();
+        let held = limit.clone().reserving(0.2);
+        assert_eq!(
+            (held.ceiling, held.reserved, held.ordinary().ceiling),
+            (10_000_000_000, 2_000_000_000, 8_000_000_000)
+        );
+        assert!(held.counts_with(&held.ordinary()) && held.ordinary().ordinary() == held.ordinary());
+        assert_eq!(limit.ordinary(), limit);
     }
 
     #[test]

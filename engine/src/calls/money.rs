@@ -22,6 +22,8 @@ pub(crate) struct Ceilings {
     pub(crate) retry: Option<RetryRule>,
     /// Models that what is escalated goes to.
     pub(crate) escalate: Option<Arc<ModelSet>>,
+    /// What policies say of whether budgets give what they hold back.
+    pub(crate) premium: Option<bool>,
     /// What models cost whose price is not known.
     pub(crate) assumed: Option<Price>,
     /// Rates and budgets, taken anew for what is done after the response.

@@ -259,6 +259,7 @@ fn blank(inputs: &Inputs<'_>, directives: &mut Directives) -> Decision {
         cost_ref_usd: Usd::ZERO,
         statistics: inputs.statistics.version,
         bundle: inputs.bundle.hash().to_string(),
+        premium: None,
         tags,
     }
 }

@@ -267,6 +267,7 @@ fn schemas() -> Value {
             "per": { "enum": types::limits::Window::NAMES },
             "model": text(fields::MAX_SELECTOR),
             "label": text(fields::MAX_SELECTOR),
+            "reserved_premium": { "type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1 },
         })),
         "NewTenant": object(&["id"], with(tenant(), id.clone())),
         "TenantChange": object(&[], with(tenant(), id)),
@@ -292,7 +293,8 @@ fn schemas() -> Value {
         "Budget": open(json!({
             "tenant": { "type": "string" }, "holder": { "type": "string" },
             "metric": { "enum": types::limits::Metric::NAMES }, "limit": { "type": "number" },
-            "used": { "type": "number" }, "left": { "type": "number" }, "window": { "type": "string" },
+            "used": { "type": "number" }, "left": { "type": "number" },
+            "reserved_premium": { "type": ["number", "null"] }, "ordinary_left": { "type": ["number", "null"] }, "window": { "type": "string" },
             "resets_in_s": { "type": "integer" }, "state": { "enum": ["green", "amber", "red"] },
             "pace_per_h": { "type": ["number", "null"] }, "runs_out_in_s": { "type": ["integer", "null"] },
             "runs_out_at": { "type": ["string", "null"] },

@@ -166,6 +166,7 @@ impl Plane {
             per: Some("day".to_owned()),
             model: None,
             label: None,
+            reserved_premium: None,
         };
         let now_ms = clock::unix_ms();
         let mut key = Key {

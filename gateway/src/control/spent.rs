@@ -86,7 +86,8 @@ impl Keeper {
         let all: Vec<Kept> =
             serde_json::from_value(last.clone()).map_err(|e| format!("what was spent: {e}"))?;
         for k in &all {
-            let limit = Limit { holder: k.holder.clone(), metric: k.metric, ceiling: 0, window: k.window };
+            let (holder, metric, window) = (k.holder.clone(), k.metric, k.window);
+            let limit = Limit { holder, metric, ceiling: 0, window, reserved: 0 };
             counters.restore(&k.tenant, &limit, k.used, at);
         }
         counters.begin_writing();

@@ -22,6 +22,7 @@ fn pace(limit: &Limit, per_h: f64) -> Value {
 
 /// One row of `GET /admin/v1/budgets`.
 pub(crate) fn row(tenant: &str, s: &Standing, now_ms: i64) -> Value {
+    let held = s.limit.reserved > 0;
     let runs_out = s.runs_out_in().map(|d| d.as_secs());
     let at = runs_out.and_then(|secs| {
         let ms = now_ms.saturating_add(i64::try_from(secs.saturating_mul(1_000)).ok()?);
@@ -30,7 +31,8 @@ pub(crate) fn row(tenant: &str, s: &Standing, now_ms: i64) -> Value {
     json!({
         "tenant": tenant, "holder": &*s.limit.holder, "metric": s.limit.metric,
         "limit": amount(&s.limit, s.limit.ceiling), "used": amount(&s.limit, s.used),
-        "left": amount(&s.limit, s.left()), "window": s.limit.window.to_string(),
+        "left": amount(&s.limit, s.left()), "reserved_premium": held.then(|| amount(&s.limit, s.limit.reserved)),
+        "ordinary_left": held.then(|| amount(&s.limit, s.ordinary_left())), "window": s.limit.window.to_string(),
         "resets_in_s": s.resets_in.as_secs(), "state": s.pressure(),
         "pace_per_h": s.pace_per_h.map(|p| pace(&s.limit, p)), "runs_out_in_s": runs_out, "runs_out_at": at,
     })
@@ -59,6 +61,13 @@ mod tests {
         assert_eq!(
             (&said["runs_out_in_s"], &said["runs_out_at"]),
             (&json!(14_400), &json!("2026-07-01T16:00:00Z"))
+        );
+        assert_eq!((&said["reserved_premium"], &said["ordinary_left"]), (&Value::Null, &Value::Null));
+        let held = Standing { limit: standing.limit.clone().reserving(0.25), ..standing.clone() };
+        let said = row("acme", &held, 0);
+        assert_eq!(
+            (&said["left"], &said["reserved_premium"], &said["ordinary_left"]),
+            (&json!(4.0), &json!(2.5), &json!(1.5))
         );
         let idle = Standing { pace_per_h: Some(0.0), ..standing };
         assert_eq!(row("acme", &idle, 0)["runs_out_at"], Value::Null);

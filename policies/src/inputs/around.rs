@@ -123,6 +123,8 @@ pub struct Budget {
     pub tenant_spent_ratio: Option<f64>,
     /// `budget.key_remaining_usd`; `None` = no limit.
     pub key_remaining_usd: Option<f64>,
+    /// `budget.ordinary_remaining_usd`: what is left for requests that are not premium; `None` = no limit.
+    pub ordinary_remaining_usd: Option<f64>,
     /// `budget.forecast_exhausted_h`: hours until the budget is used up at the present pace; `None` = not in
     /// sight.
     pub forecast_exhausted_h: Option<f64>,
@@ -311,6 +313,11 @@ pub(super) static BUDGET: Table = Table(&[
         |f| Val::or_unit(f.around.budget.tenant_spent_ratio),
     ),
     leaf("key_remaining_usd", || Type::Float.optional(), |f| Val::or_unit(f.around.budget.key_remaining_usd)),
+    leaf(
+        "ordinary_remaining_usd",
+        || Type::Float.optional(),
+        |f| Val::or_unit(f.around.budget.ordinary_remaining_usd),
+    ),
     leaf(
         "forecast_exhausted_h",
         || Type::Float.optional(),

@@ -50,6 +50,7 @@ fn cases() -> Vec<Case> {
             FIRST,
             json!({"in": 1.0, "out": 2.0}),
         ),
+        Case("premium", ["true", "false"], FIRST, json!(true)),
         Case("workflow", ["careful", "default"], FIRST, json!("careful")),
         Case("validators", ["[json]", "[length]"], BOTH, json!([{"use": "json"}, {"use": "length"}])),
         Case(

@@ -21,6 +21,7 @@ mod log;
 mod min_quality;
 mod params;
 mod prefer;
+mod premium;
 mod redact;
 mod require;
 mod require_approval;
@@ -104,6 +105,7 @@ pub(crate) const VERBS: &[Verb] = &[
     explore::VERB,
     sticky::VERB,
     assume_price::VERB,
+    premium::VERB,
     // Shape of execution.
     workflow::VERB,
     validators::VERB,

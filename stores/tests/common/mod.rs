@@ -79,6 +79,7 @@ fn decision(id: &str) -> Decision {
         cost_ref_usd: Usd::from_dollars(0.01),
         statistics: 3,
         bundle: "abc".to_owned(),
+        premium: None,
         tags: BTreeMap::from([("team".to_owned(), "größe \u{0}".to_owned())]),
     }
 }

@@ -238,3 +238,109 @@ async fn failures_and_clients_that_leave_strand_no_money() {
     assert!(last.0 <= spent_at_most && last.0 > 0.0, "{last:?}, at most {spent_at_most}");
     assert_eq!(last.1, 0.0, "every place came back");
 }
+
+/// Who is premium by a rule, and who is not whatever its profile says.
+const WHO_IS_PREMIUM: &str = "rules:
+  - { id: vip, when: request.user == \"vip\", actions: { premium: true } }
+  - { id: claims, when: request.user == \"claims\", actions: { premium: false } }
+";
+
+/// Half of the budget is held back: bulk traffic cannot take it, whoever needs it can, and both together never spend
+/// more than there is, also over a killed process.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_back_for_premium_requests_is_there_for_them() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    metered(&vendor, Duration::from_millis(20), |_| "hello");
+    let mut house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/one"))
+        .rules(&format!("{NO_CHANCE}{WHO_IS_PREMIUM}"))
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    let limit = json!({"metric": "usd", "amount": BUDGET, "per": "month", "reserved_premium": 0.5});
+    admin.tenant(json!({"id": "racer", "limits": [limit]})).await;
+    let (_, key) = admin.key(json!({"tenant": "racer", "limits": []})).await;
+    let (_, labelled) =
+        admin.key(json!({"tenant": "racer", "limits": [], "labels": {"premium": "true"}})).await;
+    let bulk = {
+        let mut body = ask("auto");
+        body["routing"] = json!({"precision": "low"});
+        body
+    };
+    let careful = {
+        let mut body = ask("auto");
+        body["routing"] = json!({"precision": "high"});
+        body
+    };
+    let path = "/v1/chat/completions";
+
+    // Two hundred ordinary ones at once leave alone what is held back.
+    let race = async |house: &House, bodies: Vec<Value>| {
+        let mut tasks = tokio::task::JoinSet::new();
+        for body in bodies {
+            let (client, key) = (house.client(), key.clone());
+            tasks.spawn(async move { send(client, &key, path, &body).await.status });
+        }
+        tasks.join_all().await
+    };
+    let statuses = race(&house, storm(&bulk)).await;
+    let good = statuses.iter().filter(|s| **s == 200).count();
+    assert!(good > 0 && statuses.iter().all(|s| [200, 429].contains(s)), "{statuses:?}");
+    // What was set aside in the storm and not used came back.
+    for _ in 0..40 {
+        if send(house.client(), &key, path, &bulk).await.status != 200 {
+            break;
+        }
+    }
+    let ordinary = tests::admin::spent(&vendor);
+    assert!(ordinary <= BUDGET / 2.0 + 1e-9 && ordinary > BUDGET * 0.4, "{ordinary}");
+
+    // They are told why, and the budget tells what is left for whom.
+    let refused = send(house.client(), &key, path, &bulk).await;
+    let error = refused.error(429);
+    assert_eq!(error["code"], "insufficient_quota");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("0.0202 less 0.0101 USD that are held back for premium requests"), "{message}");
+    assert!(refused.header("retry-after").is_some() && refused.header("x-should-retry") == Some("false"));
+    let id = refused.header("x-turnout-decision").unwrap().to_owned();
+    let explained = house.cli(&["explain", &id]).await;
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.contains("not premium"), "{explained}");
+    let budgets = admin.call("GET", "/budgets", &Value::Null).await.json();
+    let row = budgets["data"].as_array().unwrap().iter().find(|r| r["tenant"] == "racer").unwrap().clone();
+    assert_eq!((&row["reserved_premium"], &row["state"]), (&json!(0.0101), &json!("red")), "{row}");
+    assert!(row["ordinary_left"].as_f64() < Some(0.001) && row["left"].as_f64() > Some(0.01), "{row}");
+
+    // It is remembered over a killed process.
+    house.kill().await;
+    house.restart().await;
+    assert_eq!(send(house.client(), &key, path, &bulk).await.status, 429);
+
+    // A profile, a rule and a label of the key give what is held back; a rule can take it away.
+    let by = |user: &str, mut body: Value| {
+        body["user"] = json!(user);
+        body
+    };
+    let careful_one = send(house.client(), &key, path, &careful).await;
+    assert_eq!(careful_one.status, 200, "{}", careful_one.text());
+    let id = careful_one.header("x-turnout-decision").unwrap().to_owned();
+    let explained = house.cli(&["explain", &id]).await;
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.contains("premium, its precision_sensitivity is high"), "{explained}");
+    assert_eq!(send(house.client(), &key, path, &by("vip", bulk.clone())).await.status, 200);
+    assert_eq!(send(house.client(), &labelled, path, &bulk).await.status, 200);
+    assert_eq!(send(house.client(), &key, path, &by("claims", careful.clone())).await.status, 429);
+
+    // Both kinds at once: never more than all of it, and most of it can be spent.
+    let mixed = storm(&careful).into_iter().zip(storm(&bulk)).take(100).flat_map(|(a, b)| [a, b]);
+    let statuses = race(&house, mixed.collect()).await;
+    assert!(statuses.iter().all(|s| [200, 429].contains(s)), "{statuses:?}");
+    for _ in 0..40 {
+        if send(house.client(), &key, path, &careful).await.status != 200 {
+            break;
+        }
+    }
+    let spent = tests::admin::spent(&vendor);
+    assert!(spent <= BUDGET + 1e-9 && spent > BUDGET * 0.8, "{spent}");
+}

@@ -32,6 +32,7 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
         "metric",
         "used",
         "limit",
+        "reserved_premium",
         "window",
         "state",
         "pace_per_h",

@@ -30,6 +30,14 @@ fn limit(text: &str) -> Result<Value, Problem> {
     while let Some(word) = words.next() {
         let (name, value) = match word {
             "per" => ("per", words.next()),
+            "reserving" => {
+                let share = words.next().and_then(|w| w.strip_suffix('%')?.parse::<f64>().ok());
+                let share = share.filter(|p| *p > 0.0 && *p < 100.0).ok_or_else(wrong)?;
+                if let Some(q) = quota.as_object_mut() {
+                    q.insert("reserved_premium".to_owned(), (share / 100.0).into());
+                }
+                continue;
+            }
             "for" => match words.next() {
                 Some(kind @ ("model" | "label")) => (kind, words.next()),
                 _ => return Err(wrong()),
@@ -80,12 +88,20 @@ mod tests {
                 "0.2 requests per second for model openai/*",
                 Some(json!({"amount": 0.2, "metric": "requests", "per": "second", "model": "openai/*"})),
             ),
+            (
+                "10 usd per day reserving 20%",
+                Some(json!({"amount": 10.0, "metric": "usd", "per": "day", "reserved_premium": 0.2})),
+            ),
+            ("10 usd per day reserving 0.2", None),
+            ("10 usd per day reserving 100%", None),
             ("ten usd", None),
             ("10 usd per", None),
             ("10 usd a day", None),
         ] {
             assert_eq!(limit(text).ok(), want, "{text}");
         }
-        assert_eq!(quota(&limit("10 usd per day").unwrap()), "10 usd per day");
+        for text in ["10 usd per day", "10 usd per day for model openai/* reserving 12.5%"] {
+            assert_eq!(quota(&limit(text).unwrap()), text);
+        }
     }
 }

@@ -65,6 +65,9 @@ pub(super) fn quota(q: &Value) -> String {
             said = format!("{said}{word}{}", text(name));
         }
     }
+    if let Some(share) = q.get("reserved_premium").and_then(Value::as_f64) {
+        said = format!("{said} reserving {}%", (share * 1e6).round() / 1e4);
+    }
     said
 }
 
