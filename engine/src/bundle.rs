@@ -159,6 +159,7 @@ impl Bundle {
         }
         let hash = hash(&matrix, files);
         let asks = Asks::of(&policies);
+        asks.warm(&policies);
         (
             Some(Bundle {
                 hash,

@@ -225,10 +225,8 @@ impl Given {
         let headers = response.headers_mut();
         headers.clone_from(&self.headers);
         headers.insert(REPLAYED, HeaderValue::from_static("true"));
-        if headers.contains_key(COST) {
-            // The first answer was paid for; this one is not.
-            headers.insert(COST, HeaderValue::from_static("0"));
-        }
+        // The first answer was paid for; this one is not, which is known before a stream has ended, too.
+        headers.insert(COST, HeaderValue::from_static("0"));
         response
     }
 }

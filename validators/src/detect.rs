@@ -4,7 +4,7 @@
 use crate::pii;
 use crate::scan::{self, Rule};
 use crate::secrets;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, OnceLock};
 use types::privacy::{Detector, Entity, Found};
 
 /// What closes a private key.
@@ -15,18 +15,25 @@ const MAX_KEY: usize = 16 * 1024;
 /// Finds values by the rules of this crate.
 struct Rules(Vec<(Entity, Arc<Rule>)>);
 
+static RULES: OnceLock<Arc<Rules>> = OnceLock::new();
+
 /// The detector of this house.
 #[must_use]
 pub fn detector() -> Arc<dyn Detector> {
-    static RULES: LazyLock<Arc<Rules>> = LazyLock::new(|| {
+    Arc::<Rules>::clone(RULES.get_or_init(|| {
         let personal = pii::Entity::ALL.iter().flat_map(|(_, kind)| {
             let entity = entity(*kind);
             pii::rules(&[*kind]).iter().map(|r| (entity, Arc::clone(r))).collect::<Vec<_>>()
         });
         let secrets = secrets::rules().iter().map(|r| (Entity::Secret, Arc::clone(r)));
         Arc::new(Rules(personal.chain(secrets).collect()))
-    });
-    Arc::<Rules>::clone(&RULES)
+    }))
+}
+
+/// Whether the patterns are compiled, which the first call of [`detector`] does and which takes tens of milliseconds.
+#[must_use]
+pub fn is_ready() -> bool {
+    RULES.get().is_some()
 }
 
 const fn entity(kind: pii::Entity) -> Entity {

@@ -57,7 +57,7 @@ pub use route::{Apart, Route, Strategy};
 pub use run::{Later, run};
 pub use schema::check_schema;
 pub use trace::Trace;
-pub use validators::{Snippet, detector, impossible, snippets, test_output};
+pub use validators::{Snippet, detector, detector_is_ready, impossible, snippets, test_output};
 pub use world::{
     Ask, CacheAsk, Cached, CheckAsk, ClientAsk, Consent, Distinct, EffectId, EffectKind, Failure, GateAsk,
     GateReply, Generated, Moment, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,

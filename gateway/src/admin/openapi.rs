@@ -295,7 +295,7 @@ fn schemas() -> Value {
             "metric": { "enum": types::limits::Metric::NAMES }, "limit": { "type": "number" },
             "used": { "type": "number" }, "left": { "type": "number" },
             "reserved_premium": { "type": ["number", "null"] }, "ordinary_left": { "type": ["number", "null"] }, "window": { "type": "string" },
-            "resets_in_s": { "type": "integer" }, "state": { "enum": ["green", "amber", "red"] },
+            "resets_in_s": { "type": ["integer", "null"] }, "state": { "enum": ["green", "amber", "red"] },
             "pace_per_h": { "type": ["number", "null"] }, "runs_out_in_s": { "type": ["integer", "null"] },
             "runs_out_at": { "type": ["string", "null"] },
         })),

@@ -107,7 +107,7 @@ pub(super) fn addresses(global: &Global, folder: &Path) -> Vec<String> {
 }
 
 /// The address of the server that uses a folder, or did.
-fn noted(folder: &Path) -> Option<String> {
+pub(super) fn noted(folder: &Path) -> Option<String> {
     std::fs::read_to_string(folder.join(ADDRESS_FILE)).ok().map(|t| t.trim().to_owned())
 }
 

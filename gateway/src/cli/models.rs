@@ -1,18 +1,19 @@
 //! `turnout models`: every model, whether it is a candidate, and if not, why.
 
-use super::explain::{addresses, folder, token};
+use super::explain::{folder, noted, token};
 use super::fetch::{self, Said};
 use super::out::Out;
-use super::{GOOD, Global, Outcome};
+use super::{GOOD, Global, Outcome, Problem};
 use crate::app::{self, Data};
 use crate::config::Simulated;
 use crate::routes;
 use serde_json::Value;
+use std::path::Path;
 
 /// List every model: whether it is a candidate, and if not, why
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout models\n  turnout models --ready\n  turnout models --json | jq '.[] | select(.availability.state == \"ready\") | .id'\n\nThe server that uses the data folder is asked for what it has learned; without one the configuration and\nthe folder are read."
+    after_help = "Examples:\n  turnout models\n  turnout models --ready\n  turnout models --json | jq '.[] | select(.availability.state == \"ready\") | .id'\n\nThe server that uses the data folder is asked, else the one at --listen: it knows its keys and what it has learned. Without\none the configuration is read, and keys are those of this shell's environment."
 )]
 pub(super) struct Args {
     /// Only those that can be called
@@ -24,7 +25,12 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
-    let mut rows = rows(global, args).await?;
+    let folder = folder(global);
+    let servers = if args.simulated { Vec::new() } else { servers(global, &folder) };
+    let (mut rows, says) = match ask(&servers).await {
+        Some((rows, address)) => (rows, format!(", says the server at {address}")),
+        None => (read(global, args, &folder).await?, by_the_files(&servers)),
+    };
     if args.ready {
         rows.retain(is_ready);
     }
@@ -34,26 +40,49 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     }
     out.line(&table(&rows, out));
     let ready = rows.iter().filter(|r| is_ready(r)).count();
-    out.line(&format!("{ready} of {} models can be called", rows.len()));
+    out.line(&format!("{ready} of {} models can be called{says}", rows.len()));
     if ready == 0 {
         out.line("set the key of a provider, start a local one, or try `turnout demo`");
     }
     Ok(GOOD)
 }
 
-/// From the running server where there is one, else from the configuration and the data folder.
-async fn rows(global: &Global, args: &Args) -> Result<Vec<Value>, super::Problem> {
-    let folder = folder(global);
-    let noted = folder.join(app::ADDRESS_FILE).exists();
-    if noted && !args.simulated {
-        for address in addresses(global, &folder).into_iter().take(1) {
-            if let Ok(Said::Document(Value::Array(rows))) =
-                fetch::get(&address, routes::models::ALL_MODELS, token(&folder).as_deref()).await
-            {
-                return Ok(rows);
-            }
+/// Servers that may be asked, each with what it knows this user by: the one that uses the data folder, then the one
+/// of the flags. Whoever names a configuration and no address means the files.
+fn servers(global: &Global, folder: &Path) -> Vec<(String, Option<String>)> {
+    let noted = noted(folder);
+    let files = global.config != Path::new(".") && global.listen.is_none();
+    let flag = global.listen.clone().unwrap_or_else(|| app::DEFAULT_LISTEN.to_owned());
+    let flag = Some(flag).filter(|address| !files && noted.as_ref() != Some(address));
+    // The token of the folder is shown to its own server alone: whoever else listens there must not have it.
+    let own = noted.map(|address| (address, token(folder)));
+    let key = || std::env::var("TURNOUT_API_KEY").ok().filter(|k| !k.is_empty());
+    own.into_iter().chain(flag.map(|address| (address, key()))).collect()
+}
+
+/// What the first server says that answers, and which one that is.
+async fn ask(servers: &[(String, Option<String>)]) -> Option<(Vec<Value>, &str)> {
+    for (address, token) in servers {
+        let said = fetch::get(address, routes::models::ALL_MODELS, token.as_deref()).await;
+        if let Ok(Said::Document(Value::Array(rows))) = said {
+            return Some((rows, address));
         }
     }
+    None
+}
+
+/// Where it is from when no server says it.
+fn by_the_files(asked: &[(String, Option<String>)]) -> String {
+    let asked: Vec<&str> = asked.iter().map(|(address, _)| address.as_str()).collect();
+    let nobody = match asked.as_slice() {
+        [] => String::new(),
+        all => format!("; no server answers at {}", all.join(" or ")),
+    };
+    format!(" with the keys in this shell's environment{nobody}")
+}
+
+/// From the configuration and the data folder.
+async fn read(global: &Global, args: &Args, folder: &Path) -> Result<Vec<Value>, Problem> {
     let simulated = if args.simulated { Simulated::Also } else { Simulated::AsWritten };
     let mut settings = global.settings(simulated);
     settings.listen = Some("127.0.0.1:0".to_owned());

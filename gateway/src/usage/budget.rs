@@ -1,6 +1,7 @@
 //! How one limit stands, as the control API says it.
 
 use serde_json::{Value, json};
+use std::time::Duration;
 use types::Usd;
 use types::limits::{Limit, Metric, Standing};
 
@@ -20,6 +21,15 @@ fn pace(limit: &Limit, per_h: f64) -> Value {
     }
 }
 
+/// Seconds until all of it is free again, begun ones counted; `null` where nothing has to come back, or nobody knows
+/// when.
+fn resets_in(s: &Standing) -> Value {
+    match (s.limit.metric, s.resets_in) {
+        (Metric::Concurrency, _) | (_, Duration::ZERO) => Value::Null,
+        (_, wait) => json!(wait.as_millis().div_ceil(1_000)),
+    }
+}
+
 /// One row of `GET /admin/v1/budgets`.
 pub(crate) fn row(tenant: &str, s: &Standing, now_ms: i64) -> Value {
     let held = s.limit.reserved > 0;
@@ -33,7 +43,7 @@ pub(crate) fn row(tenant: &str, s: &Standing, now_ms: i64) -> Value {
         "limit": amount(&s.limit, s.limit.ceiling), "used": amount(&s.limit, s.used),
         "left": amount(&s.limit, s.left()), "reserved_premium": held.then(|| amount(&s.limit, s.limit.reserved)),
         "ordinary_left": held.then(|| amount(&s.limit, s.ordinary_left())), "window": s.limit.window.to_string(),
-        "resets_in_s": s.resets_in.as_secs(), "state": s.pressure(),
+        "resets_in_s": resets_in(s), "state": s.pressure(),
         "pace_per_h": s.pace_per_h.map(|p| pace(&s.limit, p)), "runs_out_in_s": runs_out, "runs_out_at": at,
     })
 }
@@ -41,7 +51,6 @@ pub(crate) fn row(tenant: &str, s: &Standing, now_ms: i64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
     use types::limits::Window;
 
     #[test]
@@ -71,5 +80,19 @@ mod tests {
         );
         let idle = Standing { pace_per_h: Some(0.0), ..standing };
         assert_eq!(row("acme", &idle, 0)["runs_out_at"], Value::Null);
+    }
+
+    #[test]
+    fn a_limit_says_when_it_is_free_again_where_that_means_anything() {
+        let check = |metric, window, ms, want: Value| {
+            let limit = Limit::rate("key:a", metric, 10.0, window).unwrap();
+            let resets_in = Duration::from_millis(ms);
+            let said = row("acme", &Standing { limit, used: 0, resets_in, pace_per_h: None }, 0);
+            assert_eq!(said["resets_in_s"], want, "{metric:?} {ms}");
+        };
+        check(Metric::Usd, Window::Day, 36_000_000, json!(36_000));
+        check(Metric::Requests, Window::Sliding(1_000), 0, Value::Null);
+        check(Metric::Requests, Window::Sliding(1_000), 300, json!(1));
+        check(Metric::Concurrency, Window::Sliding(0), 1_000, Value::Null);
     }
 }

@@ -297,8 +297,11 @@ impl LimitStore for Counters {
             let Counted { counter, pace, .. } = shard.counted(tenant, limit, now);
             let used = counter.used(limit.window, now);
             let pace_per_h = pace.as_mut().map(|p| p.per_hour(now.ms));
-            let wait =
-                if used == 0 { 0 } else { counter.wait(limit.ceiling, limit.ceiling, limit.window, now) };
+            let wait = match limit.window {
+                // Nothing has to come back.
+                Window::Sliding(_) if used == 0 => 0,
+                _ => counter.wait(limit.ceiling, limit.ceiling, limit.window, now),
+            };
             Standing { limit: limit.clone(), used, resets_in: Duration::from_millis(wait), pace_per_h }
         };
         let all: Vec<Standing> = limits.iter().map(standing).collect();

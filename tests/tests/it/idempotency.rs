@@ -85,6 +85,9 @@ async fn a_stream_is_given_again_whole() {
     assert!(again.text().trim_end().ends_with("data: [DONE]"), "{}", again.text());
     assert_eq!(first.text(), again.text());
     assert_eq!(first.header("content-type"), again.header("content-type"));
+    // What the first one cost was not known when it began; that the second one costs nothing is.
+    let cost = "x-turnout-cost-usd";
+    assert_eq!((first.header(cost), again.header(cost)), (None, Some("0")));
     // The same key for a whole answer is another body.
     let _ = once(&house, "k", &ask("a", false)).await.error(409);
 }

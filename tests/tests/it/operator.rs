@@ -140,9 +140,25 @@ async fn a_model_without_its_key_is_no_candidate_and_says_why() {
     let listed = house.cli(&["models"]).await;
     let text = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(text.contains("TEST_VENDOR_KEY"), "{text}");
+    assert!(text.contains(&format!("says the server at {}", house.addr())), "{text}");
 
-    let house = plan.env("TEST_VENDOR_KEY", "vendor-key-of-forty-characters-or-so-1234").start().await;
+    let keyed = plan.clone().env("TEST_VENDOR_KEY", "vendor-key-of-forty-characters-or-so-1234");
+    let house = keyed.start().await;
     assert_eq!(house.client().chat(&ask("hello")).await.status, 200);
+    // Whoever has neither the server's keys nor its data folder asks it by its address, or is told whose keys count.
+    let elsewhere = plan.write();
+    let at = house.addr().to_string();
+    let asked = tests::house::cli(&elsewhere, &["models", "--listen", &at]).await;
+    let text = String::from_utf8_lossy(&asked.stdout).into_owned();
+    assert!(text.contains(&format!("1 of 1 models can be called, says the server at {at}")), "{text}");
+    let nobody = tests::house::cli(&elsewhere, &["models", "--listen", "127.0.0.1:9"]).await;
+    let text = String::from_utf8_lossy(&nobody.stdout).into_owned();
+    assert!(
+        text.contains(
+            "0 of 1 models can be called with the keys in this shell's environment; no server answers"
+        ),
+        "{text}"
+    );
     let sent = vendor.seen()[0].header("authorization").unwrap_or_default().to_owned();
     assert_eq!(sent, "Bearer vendor-key-of-forty-characters-or-so-1234");
     assert!(!house.log().contains("vendor-key-of"), "the key is in the log");

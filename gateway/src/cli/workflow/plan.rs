@@ -29,16 +29,22 @@ pub(super) struct Args {
 pub(super) fn list(global: &Global, out: &Out) -> Outcome {
     let Some(bundle) = &super::load(global, out) else { return Ok(super::FAILED) };
     let all: Vec<_> = bundle.workflow_names().iter().filter_map(|n| bundle.workflow(n).cloned()).collect();
+    let bound = |w: &engine::workflows::Workflow| bundle.bound(w, USUAL.0, USUAL.1);
     if out.json {
-        let row = |w: &engine::workflows::Workflow| json!({"name": w.name, "plan_hash": w.plan_hash, "description": w.description});
+        let row = |w: &engine::workflows::Workflow| {
+            let most = bound(w);
+            json!({"name": w.name, "plan_hash": w.plan_hash, "description": w.description,
+                "most": {"calls": most.calls, "usd": most.most_usd()}})
+        };
         out.value(&json!(all.iter().map(|w| row(w)).collect::<Vec<_>>()));
         return Ok(GOOD);
     }
     let mut table = out.table(&["workflow", "most calls", "most USD", "description"]);
     for w in &all {
-        let usd = w.limits.usd.map_or_else(|| "-".to_owned(), |u| u.to_string());
+        let most = bound(w);
+        let usd = most.most_usd().map_or_else(|| "unknown".to_owned(), |u| u.to_string());
         let description = w.description.clone().unwrap_or_default();
-        table.add_row([w.name.clone(), w.max_calls().min(w.limits.calls).to_string(), usd, description]);
+        table.add_row([w.name.clone(), most.calls.to_string(), usd, description]);
     }
     out.line(&table.to_string());
     Ok(GOOD)
