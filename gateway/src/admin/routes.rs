@@ -295,6 +295,7 @@ fn known(app: &App) -> keys::Known {
         models: app.engine.models().into_iter().map(|m| m.id.to_string()).collect(),
         pools: app.engine.pool_names(),
         workflows: app.engine.workflow_names(),
+        default_budget: app.server.default_budget,
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Server {
     pub reload: Reload,
     /// Headers of requests that policies may read, by their lower-case names.
     pub policy_headers: Vec<String>,
+    /// What a key may spend a day that is made without limits, in USD.
+    pub default_budget: f64,
 }
 
 impl Default for Server {
@@ -63,6 +65,7 @@ impl Default for Server {
             webhooks: crate::webhooks::Config::default(),
             reload: Reload::default(),
             policy_headers: Vec::new(),
+            default_budget: 10.0,
         }
     }
 }

@@ -18,8 +18,6 @@ use types::limits::Metric;
 
 /// Endpoints that scopes may name.
 pub(crate) const ENDPOINTS: &[&str] = &["chat", "models", "feedback", "decisions", "runs", "workflows"];
-/// What a key may spend unless its maker says otherwise: 10 USD a day.
-const DEFAULT_BUDGET: f64 = 10.0;
 /// How long a rotated key goes on working unless the caller says otherwise, seconds: a day.
 const GRACE_S: u64 = 86_400;
 /// Longest grace: 30 days.
@@ -59,6 +57,8 @@ pub(crate) struct Known {
     pub(crate) models: Vec<String>,
     pub(crate) pools: Vec<String>,
     pub(crate) workflows: Vec<String>,
+    /// What a key may spend a day that is made without limits, in USD.
+    pub(crate) default_budget: f64,
 }
 
 impl Known {
@@ -162,7 +162,7 @@ impl Plane {
         may_grant(actor, role, tenant.as_deref())?;
         let default = Quota {
             metric: Metric::Usd,
-            amount: DEFAULT_BUDGET,
+            amount: known.default_budget,
             per: Some("day".to_owned()),
             model: None,
             label: None,

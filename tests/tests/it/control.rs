@@ -433,3 +433,32 @@ async fn another_address_needs_a_key_first() {
     let refused = house.cli(&["serve", "--listen", "0.0.0.0:0"]).await;
     assert!(String::from_utf8_lossy(&refused.stderr).contains("turnout key create"), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_without_limits_gets_the_budget_of_the_settings() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello").costing(10, 1_000)).await;
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/one").price(1_000.0))
+        .rules(NO_CHANCE)
+        .settings("keys: { default_budget: 1.5 }\n")
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    let (id, key) = admin.key(json!({})).await;
+    let made = admin.call("GET", &format!("/keys/{id}"), &Value::Null).await.json();
+    assert_eq!(made["limits"], json!([{"metric": "usd", "amount": 1.5, "per": "day"}]));
+    // A thousand tokens at 1,000 USD a million cost a dollar and a bit: the second answer is shortened to what is left.
+    let path = "/v1/chat/completions";
+    let mut statuses = Vec::new();
+    for _ in 0..4 {
+        statuses.push(send(house.client(), &key, path, &ask()).await.status);
+    }
+    assert_eq!((statuses[0], statuses[3]), (200, 429), "{statuses:?}");
+    let (id, _) = admin.key(json!({"limits": []})).await;
+    let free = admin.call("GET", &format!("/keys/{id}"), &Value::Null).await.json();
+    assert_eq!(free["limits"], json!([]), "who says so gets none");
+    let (id, _) = admin.key(json!({"role": "viewer"})).await;
+    let viewer = admin.call("GET", &format!("/keys/{id}"), &Value::Null).await.json();
+    assert_eq!(viewer["limits"], json!([]), "a key that asks no model spends nothing");
+}

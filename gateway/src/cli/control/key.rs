@@ -36,7 +36,7 @@ struct KeyFields {
     /// name=value; repeat for more
     #[arg(long, value_name = "NAME=VALUE")]
     label: Vec<String>,
-    /// What it may use, such as "10 usd per day"; repeat for more [default when made: 10 usd per day]
+    /// What it may use, such as "10 usd per day"; repeat for more [default when made: keys.default_budget, 10 usd per day]
     #[arg(long, value_name = "AMOUNT METRIC per WINDOW")]
     limit: Vec<String>,
     /// Unix milliseconds from which on it is refused

@@ -12,6 +12,7 @@ pub(super) enum Slot<'a> {
     Count(&'a mut usize, RangeInclusive<usize>),
     Whole(&'a mut u32, RangeInclusive<u32>),
     Share(&'a mut f64),
+    Dollars(&'a mut f64, RangeInclusive<f64>),
     Flag(&'a mut bool),
     Seed(&'a mut Option<u64>),
     Mode(&'a mut Mode),
@@ -91,6 +92,7 @@ pub const KEYS: &[&str] = &[
     "reload.debounce",
     "reload.rollback",
     "policies.headers",
+    "keys.default_budget",
 ];
 
 /// The place of a key; `None` = there is no such key.
@@ -166,6 +168,7 @@ pub(super) fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "reload.watch" => Slot::Flag(&mut s.reload.watch),
         "reload.rollback" => Slot::Flag(&mut s.reload.rollback),
         "policies.headers" => Slot::Headers(&mut s.policy_headers),
+        "keys.default_budget" => Slot::Dollars(&mut s.default_budget, 0.01..=1_000_000.0),
         "reload.debounce" => Slot::Time(&mut s.reload.debounce, least..=secs(60)),
         _ => return None,
     })

@@ -94,6 +94,11 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
                 *place = x;
             }
         }
+        Slot::Dollars(place, range) => {
+            if let Some(x) = r.number(node, key, *range.start(), *range.end()) {
+                *place = x;
+            }
+        }
         Slot::Flag(place) => {
             if let Some(b) = r.boolean(node, key) {
                 *place = b;
@@ -236,7 +241,8 @@ mod tests {
         );
         assert_eq!(s.listen.as_deref(), Some("127.0.0.1:9000"));
         assert_eq!((s.engine.mode, s.edge.header_timeout, s.edge.body_bytes), (Mode::Free, secs(2), MIB));
-        assert_eq!(s.edge.max_headers, 100);
+        assert_eq!((s.edge.max_headers, s.default_budget), (100, 10.0));
+        assert_eq!(check("keys: { default_budget: 2.5 }\n", &[]).default_budget, 2.5);
         check("", &[]);
     }
 
@@ -250,6 +256,8 @@ mod tests {
         check("edge:\n  body_bytes: 1GiB\n", &[("TS104", 2, 15)]);
         check("mode: fre\nedge: {max_headers: 101}\n", &[("TS104", 1, 7), ("TS104", 2, 21)]);
         check("retry: {max_attempts: many}\n", &[("TS103", 1, 23)]);
+        check("keys: { default_budget: 0 }\n", &[("TS104", 1, 25)]);
+        check("keys: { default_budget: much }\n", &[("TS103", 1, 25)]);
         check("a: 1\na: 2\n", &[("TS002", 2, 1)]);
         check("version: 2\n", &[("TS104", 1, 10)]);
     }
