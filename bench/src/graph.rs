@@ -92,6 +92,7 @@ impl House {
             tools: &[],
             language: &*self.language,
             variables: &variables,
+            scripts: &[],
             runner: false,
         };
         let (library, problems) = load(&[source], &names);

@@ -138,9 +138,11 @@ impl Bundle {
         let named: Vec<String> = policies.pools().keys().cloned().collect();
         let variables = policies::request_variables();
         let specs = tools.specs();
+        let checks = policies.checks();
         let (library, in_workflows) = workflows::load(
             &sources,
             &workflows::Names {
+                scripts: &checks,
                 matrix: &matrix,
                 pools: &named,
                 tools: &specs,
@@ -235,7 +237,9 @@ impl Bundle {
     ) -> (Library, Vec<Diagnostic>) {
         let pools: Vec<String> = self.pools.keys().cloned().collect();
         let variables = policies::request_variables();
+        let checks = self.policies.checks();
         let names = workflows::Names {
+            scripts: &checks,
             matrix: &self.matrix,
             pools: &pools,
             tools: specs,

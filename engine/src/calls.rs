@@ -10,6 +10,7 @@ use crate::route::Candidates;
 use crate::tools::{self, Toolbox};
 use again::Next;
 use futures_util::future::BoxFuture;
+use policies::PolicySet;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use std::sync::Arc;
@@ -67,6 +68,8 @@ pub(crate) struct Calls {
     pub(crate) seed: u64,
     /// What lies outside besides models.
     pub(crate) outside: Outside,
+    /// Whose functions look at answers.
+    pub(crate) policies: PolicySet,
     /// The tools that it may call.
     pub(crate) tools: Toolbox,
     /// Calls made so far, for their identifiers.
@@ -87,7 +90,7 @@ impl World for Calls {
     }
 
     fn check(&self, ask: CheckAsk) -> BoxFuture<'_, Report> {
-        Box::pin(self.outside.check(ask))
+        Box::pin(self.outside.check(ask, &self.policies))
     }
 
     fn tool_named(&self, name: &str) -> Option<Arc<ToolSpec>> {

@@ -179,6 +179,7 @@ fn run(
         },
         seed,
         outside: inner.outside(),
+        policies: view.bundle.policies.clone(),
         tools: Toolbox::new(
             view.bundle.tools.clone(),
             &who.principal.tenant.id,

@@ -10,6 +10,7 @@
 //! numbers; its only clock is the one that cuts runaway policies. It never sees an answer and never calls
 //! a model.
 
+mod answer;
 mod cases;
 mod check;
 mod compare;

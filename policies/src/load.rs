@@ -70,6 +70,7 @@ pub fn load(
     let sandbox = Sandbox::scripts(&constants, script::register);
     let mut ordered: Vec<&SourceFile> = scripts.iter().collect();
     ordered.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut checks: BTreeMap<String, Arc<Script>> = BTreeMap::new();
     for (i, file) in ordered.into_iter().enumerate() {
         let mut r = Reader::new(file, "PL");
         if i == MAX_SCRIPTS {
@@ -79,6 +80,14 @@ pub fn load(
             unique(&mut r, &head.id, start(), &mut seen);
             let closed = head.closed.unwrap_or_else(|| script.is_hard());
             let script = Arc::new(script);
+            for (name, _) in &script.checks {
+                if let Some(first) = checks.get(name) {
+                    let message = format!("a check `{name}` is there already, in {}", first.path());
+                    r.error("120", start(), message).hint = Some("give each check its own name".to_owned());
+                    continue;
+                }
+                checks.insert(name.clone(), Arc::clone(&script));
+            }
             for (phase, _) in &script.phases {
                 let body = Body::Script(Arc::clone(&script));
                 entries.push(Entry::new(head.clone(), *phase, closed, body));
@@ -86,7 +95,7 @@ pub fn load(
         }
         problems.extend(r.problems);
     }
-    (PolicySet::new(entries, resolver, sandbox, rules_file.clone()), problems)
+    (PolicySet::new(entries, resolver, sandbox, rules_file.clone(), checks), problems)
 }
 
 fn start() -> Span {

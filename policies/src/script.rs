@@ -9,10 +9,11 @@ use crate::quarantine::Quarantine;
 use crate::report;
 use crate::sandbox::{MAX_SCRIPT, Sandbox, asking, explain, place, timed};
 use crate::selector::{Context, Moment, Resolver};
-use crate::values::to_json;
+use crate::values::{from_json, to_json};
 use crate::verb::{self, Bound, Kind, VERBS};
 use crate::{Clock, inputs};
-use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, NativeCallContext, Position};
+use rhai::{AST, CallFnOptions, Dynamic, Engine, EvalAltResult, FuncArgs, NativeCallContext, Position};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use types::doc::{Reader, SourceFile};
@@ -80,6 +81,8 @@ pub(crate) struct Script {
     reads: BTreeSet<String>,
     /// Phases it has a function for, and whether that one could run long.
     pub(crate) phases: Vec<(Phase, bool)>,
+    /// Functions that look at answers, and whether they could run long.
+    pub(crate) checks: Vec<(String, bool)>,
     pub(crate) quarantine: Quarantine,
 }
 
@@ -102,7 +105,8 @@ impl Script {
         };
         let before = r.problems.len();
         functions_only(r, &ast);
-        let (sound, own) = shape(r, &ast);
+        let checks = checks_of(&ast);
+        let (sound, own) = shape(r, &ast, !checks.is_empty());
         let mut reads = BTreeSet::new();
         let mut acts = Vec::new();
         for phase in &own {
@@ -115,9 +119,16 @@ impl Script {
             }
             acts.extend(found);
         }
+        if !checks.is_empty() {
+            let (checked, _) = Checker::new(sandbox, &ast, &inputs::variables(Phase::Request))
+                .checks(&checks, own.is_empty());
+            report::script(r, checked.problems);
+            reads.extend(checked.reads.iter().filter_map(|p| p.strip_prefix("ctx.")).map(str::to_owned));
+        }
         let functions = functions_of(&ast);
-        let wild = |p: &Phase| most_nodes(&functions, p.function()).is_none_or(|n| n > MAX_TAME);
-        let phases = own.iter().map(|p| (*p, wild(p))).collect();
+        let wild = |name: &str| most_nodes(&functions, name).is_none_or(|n| n > MAX_TAME);
+        let phases = own.iter().map(|p| (*p, wild(p.function()))).collect();
+        let checks = checks.into_iter().map(|name| (name.clone(), wild(&name))).collect();
         let hard =
             acts.iter().any(|a| VERBS.iter().any(|v| v.name == a.call.name.as_str() && v.kind == Kind::Hard));
         let verbs = acts.iter().map(|a| a.call.name.to_string()).collect();
@@ -125,7 +136,10 @@ impl Script {
         if r.problems.iter().skip(before).any(|d| d.severity == types::Severity::Error) {
             return None;
         }
-        Some((head?, Script { file, ast, hard, verbs, reads, phases, quarantine: Quarantine::default() }))
+        Some((
+            head?,
+            Script { file, ast, hard, verbs, reads, phases, checks, quarantine: Quarantine::default() },
+        ))
     }
 
     /// Whether the function of a phase could run long: it repeats things, or is large.
@@ -164,37 +178,51 @@ impl Script {
         phase: Phase,
         scope: &Scope,
     ) -> Result<Vec<Bound>, expr::Error> {
+        let act = Act::default();
+        let _unit = self.call(sandbox, clock, scope, phase.function(), |ctx| (ctx, act.clone()))?;
+        let cx = Context { resolver, moment: Moment::Run };
+        act.take().iter().map(|asked| self.bind(asked, &cx, phase)).collect()
+    }
+
+    /// Runs a function that looks at an answer, on the caller's thread, and gives what it returns.
+    pub(crate) fn look(
+        &self,
+        sandbox: &Sandbox,
+        clock: &Clock,
+        name: &str,
+        answer: &Value,
+        scope: &Scope,
+    ) -> Result<Value, expr::Error> {
+        let said = self.call(sandbox, clock, scope, name, |ctx| (from_json(answer), ctx))?;
+        Ok(to_json(&said))
+    }
+
+    /// Calls a function within the limits. Too many limits reached put the policy away.
+    fn call<A: FuncArgs>(
+        &self,
+        sandbox: &Sandbox,
+        clock: &Clock,
+        scope: &Scope,
+        name: &str,
+        args: impl FnOnce(Dynamic) -> A,
+    ) -> Result<Dynamic, expr::Error> {
         if self.quarantine.is_away() {
             let message = "the policy reached its limits too often and is not run any more".to_owned();
             return Err(expr::Error { message, limit: true });
         }
-        let result = self.call(sandbox, clock, phase, scope);
+        let vars = Vars::of(scope)?;
+        let args = args(Dynamic::from(vars.record()));
+        let options = CallFnOptions::new().eval_ast(false);
+        let mut variables = rhai::Scope::new();
+        let call = || {
+            let engine = &sandbox.engine;
+            engine.call_fn_with_options::<Dynamic>(options, &mut variables, &self.ast, name, args)
+        };
+        let result = asking(vars.states(), || timed(clock, call)).map_err(|e| explain(&e));
         if result.as_ref().is_err_and(|e| e.limit) {
             self.quarantine.failed(clock());
         }
-        let cx = Context { resolver, moment: Moment::Run };
-        result?.iter().map(|asked| self.bind(asked, &cx, phase)).collect()
-    }
-
-    fn call(
-        &self,
-        sandbox: &Sandbox,
-        clock: &Clock,
-        phase: Phase,
-        scope: &Scope,
-    ) -> Result<Vec<Asked>, expr::Error> {
-        let vars = Vars::of(scope)?;
-        let ctx = Dynamic::from(vars.record());
-        let act = Act::default();
-        let options = CallFnOptions::new().eval_ast(false);
-        let mut variables = rhai::Scope::new();
-        let args = (ctx, act.clone());
-        let call = || {
-            let (engine, name) = (&sandbox.engine, phase.function());
-            engine.call_fn_with_options::<Dynamic>(options, &mut variables, &self.ast, name, args)
-        };
-        let _unit = asking(vars.states(), || timed(clock, call)).map_err(|e| explain(&e))?;
-        Ok(act.take())
+        result
     }
 
     /// Reads the arguments of a call that has run. What was wrong is told without the values.
@@ -230,8 +258,16 @@ fn functions_only(r: &mut Reader<'_>, ast: &AST) {
     }
 }
 
-/// `describe()` and a function for at least one phase are there; whether they are sound, and the phases.
-fn shape(r: &mut Reader<'_>, ast: &AST) -> (bool, Vec<Phase>) {
+/// Names of the functions that look at answers: those of the parameters `answer` and `ctx`.
+fn checks_of(ast: &AST) -> Vec<String> {
+    let mut names: Vec<String> =
+        ast.iter_functions().filter(|f| f.params == ["answer", "ctx"]).map(|f| f.name.to_owned()).collect();
+    names.sort();
+    names
+}
+
+/// `describe()` and a function for at least one phase, or one that looks at answers, are there; whether they are sound, and the phases.
+fn shape(r: &mut Reader<'_>, ast: &AST, has_checks: bool) -> (bool, Vec<Phase>) {
     let known: Vec<(String, Vec<String>)> = ast
         .iter_functions()
         .map(|f| (f.name.to_owned(), f.params.iter().map(|p| (*p).to_owned()).collect()))
@@ -253,10 +289,10 @@ fn shape(r: &mut Reader<'_>, ast: &AST) -> (bool, Vec<Phase>) {
     }
     let own: Vec<Phase> =
         Phase::ALL.into_iter().filter(|p| check(r, p.function(), &["ctx", "act"])).collect();
-    if own.is_empty() {
+    if own.is_empty() && !has_checks {
         missing.push((
             "on_request",
-            "fn on_request(ctx, act), fn on_tool(ctx, act) or fn on_response(ctx, act)",
+            "fn on_request(ctx, act), fn on_tool(ctx, act) or fn on_response(ctx, act), or a check of answers: fn name(answer, ctx)",
         ));
     }
     for (name, expected) in &missing {

@@ -58,8 +58,10 @@ pub struct PolicySet {
     pub(crate) resolver: Arc<Resolver>,
     /// Where the rules come from, for what is told of the tests beside them.
     pub(crate) rules_file: SourceFile,
-    sandbox: Arc<Sandbox>,
-    clock: Clock,
+    pub(crate) sandbox: Arc<Sandbox>,
+    pub(crate) clock: Clock,
+    /// Functions that look at answers.
+    pub(crate) checks: Arc<BTreeMap<String, Arc<Script>>>,
     /// Which phases have any entry, in the order of [`Phase::ALL`].
     phases: [bool; 3],
     /// What of the variables goes into the record of a decision.
@@ -78,6 +80,7 @@ impl PolicySet {
         resolver: Resolver,
         sandbox: Sandbox,
         rules_file: SourceFile,
+        checks: BTreeMap<String, Arc<Script>>,
     ) -> Self {
         let clock = Clock::clone(&sandbox.clock);
         let phases =
@@ -89,6 +92,7 @@ impl PolicySet {
             rules_file,
             sandbox: Arc::new(sandbox),
             clock,
+            checks: Arc::new(checks),
             phases,
             recorded,
         }
@@ -149,6 +153,7 @@ impl PolicySet {
                 Body::Script(script) => all.extend(script.reads()),
             }
         }
+        all.extend(self.checks.values().flat_map(|script| script.reads()));
         all
     }
 

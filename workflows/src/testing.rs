@@ -206,6 +206,7 @@ pub(crate) fn load_all(files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
             matrix: &matrix,
             pools: &pools,
             tools: &tools(),
+            scripts: &["tone".to_owned()],
             runner: true,
             language: &Small,
             variables: &variables,

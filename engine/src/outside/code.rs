@@ -129,6 +129,7 @@ mod tests {
             check: "code_tests".into(),
             with,
             completion: Arc::new(Completion { choices: vec![choice], ..Completion::default() }),
+            scope: policies::language().scope(None, Vec::new()),
             timeout: Duration::from_secs(9),
         }
     }

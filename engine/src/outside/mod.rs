@@ -4,8 +4,10 @@
 
 mod code;
 mod http;
+mod script;
 
 use futures_util::future::BoxFuture;
+use policies::PolicySet;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -91,12 +93,13 @@ impl std::fmt::Debug for Outside {
 
 impl Outside {
     /// Runs a check. What cannot be checked, in time or at all, is unverified.
-    pub(crate) async fn check(&self, ask: CheckAsk) -> Report {
+    pub(crate) async fn check(&self, ask: CheckAsk, policies: &PolicySet) -> Report {
         let timeout = ask.timeout;
         let checked = async {
             match &*ask.check {
                 "code_tests" => code::check(self.runner.as_deref(), &ask).await,
                 "http" => http::check(self.fetch.as_deref(), &ask).await,
+                "script" => script::check(policies, &ask).await,
                 other => unverified(format!("nothing here runs `{other}`")),
             }
         };
@@ -104,6 +107,8 @@ impl Outside {
         tokio::time::timeout(timeout, checked).await.unwrap_or_else(|_| late())
     }
 }
+
+pub(crate) use script::check_now as script_now;
 
 /// It could not be checked; why.
 fn unverified(reason: impl Into<String>) -> Report {

@@ -266,8 +266,8 @@ fn tool(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Tool> {
     Some(Tool { tool: tool?, reply })
 }
 
-/// Checks that leave the process; every other one is computed.
-const OUTSIDE: &[&str] = &["code_tests", "http"];
+/// Checks whose verdict a test may say; every other one is computed.
+const OUTSIDE: &[&str] = &["code_tests", "http", "script"];
 
 fn forced(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Forced> {
     let mut f = r.fields(n, path)?;

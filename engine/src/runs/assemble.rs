@@ -152,6 +152,7 @@ fn calls(
         },
         seed: made.seed,
         outside: beyond.outside,
+        policies: view.bundle.policies.clone(),
         tools: Toolbox::new(view.bundle.tools.clone(), tenant, || guard, beyond.background),
         made: Arc::new(AtomicU32::new(0)),
         log: None,

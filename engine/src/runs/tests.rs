@@ -63,6 +63,7 @@ fn workflow(text: &str) -> Arc<Workflow> {
         matrix: &matrix,
         pools: &["default".to_owned(), "judge".to_owned()],
         tools: &tools,
+        scripts: &[],
         runner: true,
         language: &*language,
         variables: &variables,

@@ -18,9 +18,26 @@ impl Checker<'_> {
             let by_any: BTreeSet<_> = own.iter().flat_map(|p| self.reached(p.function())).collect();
             reached.extend(self.functions.keys().filter(|k| !by_any.contains(*k)).cloned());
         }
-        for name in reached.into_iter().filter(|k| !k.contains('$')) {
+        self.bodies(reached, &ctx)
+    }
+
+    /// Checks every function that one of these can reach, and where `all` is said the others as well: functions that
+    /// look at answers.
+    pub(crate) fn checks(mut self, names: &[String], all: bool) -> (Checked, Vec<super::ActCall>) {
+        self.script = true;
+        self.assigned = assigned(self.ast);
+        let ctx = Ty::Map(std::mem::take(&mut self.variables));
+        let reached = match all {
+            true => self.functions.keys().cloned().collect(),
+            false => names.iter().flat_map(|n| self.reached(n)).collect(),
+        };
+        self.bodies(reached, &ctx)
+    }
+
+    fn bodies(mut self, names: BTreeSet<rhai::ImmutableString>, ctx: &Ty) -> (Checked, Vec<super::ActCall>) {
+        for name in names.into_iter().filter(|k| !k.contains('$')) {
             let Some(function) = self.functions.remove(&name) else { continue };
-            self.function(&function, &ctx);
+            self.function(&function, ctx);
             self.functions.insert(name, function);
         }
         // Paths are told as the expressions tell them, without the leading `ctx`.

@@ -393,3 +393,56 @@ async fn parameters_instructions_and_rates_are_those_of_the_rules() {
     assert_eq!(statuses[2], 429, "{statuses:?}");
     assert!(statuses[..2].iter().all(|s| *s != 429), "{statuses:?}");
 }
+
+/// A function of a policy file is a check of a workflow: what it finds is repaired, and where it fails nothing counts as
+/// checked. A name that no file has keeps the configuration from loading.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_function_of_a_policy_looks_at_answers() {
+    const POLICY: &str = "fn describe() { #{ id: \"own\" } }\n\
+        fn calm(answer, ctx) {\n\
+          if ctx.request.last_user_text.contains(\"break\") { throw \"broken\"; }\n\
+          if answer.text.contains(\"!\") { [\"it is loud\"] } else { [] }\n}\n";
+    const WORKFLOW: &str = "\
+version: 1
+name: own
+nodes:
+  - { id: ask, type: generate }
+  - { id: check, type: validate, input: nodes.ask.completions, validators: [{ use: script, with: { name: calm } }] }
+  - { id: fix, type: repair, from: check, max_attempts: 1, strategies: [reprompt] }
+  - { id: pick, type: select, from: [nodes.check.usable, nodes.fix.completion], when_none: best }
+  - { id: answer, type: stream, from: nodes.pick.completion }
+edges:
+  - { from: ask, to: check }
+  - { from: check, to: pick, outcome: [passed, unverified] }
+  - { from: check, to: fix, outcome: failed }
+  - { from: fix, to: pick }
+  - { from: pick, to: answer }
+";
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let told = seen.body["messages"].to_string().contains("it is loud");
+        Reply::text(if told { "Good day." } else { "Hello!" })
+    })
+    .await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(&rules("  []\n"))
+        .file("policies/own.rhai", POLICY)
+        .file("workflows/own.yaml", WORKFLOW)
+        .start()
+        .await;
+    let asked = async |text: &str| {
+        let answer = house
+            .client()
+            .chat(&json!({"model": "workflow/own", "messages": [{"role": "user", "content": text}]}))
+            .await;
+        (answer.content(), answer.header("x-turnout-verdict").unwrap_or_default().to_owned(), vendor.count())
+    };
+    assert_eq!(asked("Greet me.").await, ("Good day.".to_owned(), "passed".to_owned(), 2));
+    assert_eq!(asked("Greet me and break.").await, ("Hello!".to_owned(), "unverified".to_owned(), 3));
+    house.folder().write("workflows/own.yaml", &WORKFLOW.replace("name: calm", "name: clam"));
+    let output = house.cli(&["check"]).await;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("WF203") && said.contains("did you mean `calm`"), "{said}");
+}

@@ -69,6 +69,7 @@ impl Probe {
             matrix: &self.matrix,
             pools: &[],
             tools: &[],
+            scripts: &[],
             runner: true,
             language: &Nothing,
             variables: &self.variables,

@@ -11,9 +11,6 @@ use types::doc::{self, Fields, Node};
 use types::run::Severity;
 use validators::{Check, Keys, OnFail};
 
-/// Checks of the format that nothing runs yet: they need more than the answer and its request.
-const LATER: &[&str] = &["script"];
-
 /// Highest `weight` of an entry.
 const MOST_WEIGHT: f64 = 1_000.0;
 
@@ -77,10 +74,6 @@ impl Checks {
             (name, with, severity.or(meant), timeout, keys)
         };
         let (name, at) = name;
-        if LATER.contains(&name.as_str()) {
-            cx.unsupported(at.span, &name);
-            return;
-        }
         if outside::NAMES.contains(&name.as_str()) {
             if let Some(o) = Outside::lower(cx, (&name, at), with, (severity, timeout, keys), path) {
                 self.canonical.push(o.canonical());

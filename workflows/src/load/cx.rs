@@ -170,6 +170,19 @@ impl Cx<'_> {
         self.names.variables.iter().find(|(n, _)| n == name).map(|(_, t)| t)
     }
 
+    /// Whether a policy file has a function of that name that looks at answers.
+    pub(super) fn has_script(&self, name: &str) -> bool {
+        self.names.scripts.iter().any(|s| s == name)
+    }
+
+    /// Which such functions may have been meant.
+    pub(super) fn like_scripts(&self, name: &str) -> String {
+        match self.names.scripts {
+            [] => "write one into a file of policies/: `fn name(answer, ctx) { true }`".to_owned(),
+            known => suggestion(name, known.iter().map(String::as_str)),
+        }
+    }
+
     /// Whether there is a pool of that name for all workflows.
     pub(crate) fn has_pool(&self, name: &str) -> bool {
         self.names.pools.iter().any(|p| p == name)

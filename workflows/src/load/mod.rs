@@ -47,6 +47,8 @@ pub struct Names<'a> {
     pub pools: &'a [String],
     /// The tools that workflows may call.
     pub tools: &'a [Arc<ToolSpec>],
+    /// Names of the functions of policy files that look at answers.
+    pub scripts: &'a [String],
     /// Whether something runs tests against code.
     pub runner: bool,
     /// The language of expressions.

@@ -1,4 +1,4 @@
-//! Checks that leave the process: what a file says of `code_tests` and `http`.
+//! Checks that are somebody else's: what a file says of `code_tests`, `http` and `script`.
 
 use super::Cx;
 use crate::reference::Ref;
@@ -27,6 +27,11 @@ pub(crate) enum What {
         /// Its address.
         url: String,
     },
+    /// A function of a policy file.
+    Script {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl What {
@@ -35,6 +40,7 @@ impl What {
         match self {
             What::CodeTests { .. } => "code_tests",
             What::Http { .. } => "http",
+            What::Script { .. } => "script",
         }
     }
 }
@@ -50,12 +56,13 @@ pub(crate) struct Outside {
 }
 
 /// Names of the checks that leave the process.
-pub(crate) const NAMES: &[&str] = &["code_tests", "http"];
+pub(crate) const NAMES: &[&str] = &["code_tests", "http", "script"];
 
 /// What such a check is, in a few words, and its parameters.
 pub(crate) fn about(name: &str) -> (&'static str, &'static [&'static str]) {
     match name {
         "http" => ("a service is asked", &["url", "timeout"]),
+        "script" => ("a function of a policy file says what is wrong", &["name"]),
         _ => (
             "the code of the answer passes the tests of the request, in the code runner",
             &["language", "tests", "cpu", "memory", "network", "runner"],
@@ -87,6 +94,12 @@ impl Outside {
                     Some("the address of the service that checks".to_owned());
                 None
             }
+            ("script", Some(f)) => f.require(&mut cx.r, "name").and_then(|n| script(cx, n, &f.at("name"))),
+            ("script", None) => {
+                cx.r.error("102", at.span, "`with.name` is missing").expected =
+                    Some("the name of a function of a policy file".to_owned());
+                None
+            }
             (_, Some(f)) => Some(code_tests(cx, f)),
             (_, None) => Some(What::CodeTests { language: None, tests: None, cpu: None, memory: None }),
         };
@@ -105,6 +118,7 @@ impl Outside {
     pub(super) fn canonical(&self) -> Value {
         let what = match &self.what {
             What::Http { url } => json!({ "url": url }),
+            What::Script { name } => json!({ "name": name }),
             What::CodeTests { language, tests, cpu, memory } => json!({
                 "language": language, "tests": tests.as_ref().map(Ref::canonical),
                 "cpu_ms": cpu.map(|d| d.as_millis() as u64), "memory": memory,
@@ -124,7 +138,7 @@ impl Outside {
     pub(super) fn tests(&self) -> Option<&Ref> {
         match &self.what {
             What::CodeTests { tests, .. } => tests.as_ref(),
-            What::Http { .. } => None,
+            What::Http { .. } | What::Script { .. } => None,
         }
     }
 }
@@ -154,6 +168,19 @@ fn http(cx: &mut Cx<'_>, n: &Node, path: &str) -> Option<What> {
     }
     let d = cx.r.error("104", n.span, format!("`{url}` is no address of a service"));
     d.expected = Some("an address that begins with https://".to_owned());
+    path.clone_into(&mut d.field);
+    None
+}
+
+fn script(cx: &mut Cx<'_>, n: &Node, path: &str) -> Option<What> {
+    let name = cx.r.string(n, path)?;
+    if cx.has_script(&name) {
+        return Some(What::Script { name });
+    }
+    let hint = cx.like_scripts(&name);
+    let message = format!("no policy file has a function `{name}(answer, ctx)`");
+    let d = cx.r.error("203", n.span, message);
+    d.hint = Some(hint);
     path.clone_into(&mut d.field);
     None
 }

@@ -88,7 +88,7 @@ fn shapes() {
 #[test]
 fn what_comes_later_says_so() {
     check(&with("type: generate", "type: generate, params: { stop: So }"), &[("WF105", 4, 48)]);
-    check(&with("[contract]", "[contract, script]"), &[("WF105", 5, 57)]);
+    check(&with("[contract]", "[contract, { use: json, timeout: 1s }]"), &[("WF105", 5, 79)]);
     check(&with("from: nodes.check.best", "from: nodes.check.best, pace: burst"), &[]);
     check(&format!("prompts: {{}}\n{GOOD}"), &[]);
     check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF301", 6, 39)]);

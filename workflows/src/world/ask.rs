@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use types::Completion;
 use types::chat::ToolCall;
+use types::expr::Scope;
 use types::matrix::Model;
 use types::runs::SideEffect;
 
@@ -126,6 +127,8 @@ pub struct CheckAsk {
     pub with: Value,
     /// The answer to check.
     pub completion: Arc<Completion>,
+    /// The variables of the request that expressions read.
+    pub scope: Scope,
     /// Longest time.
     pub timeout: Duration,
 }

@@ -23,6 +23,7 @@ pub(super) fn prepare(o: &Outside, at: &At<'_>) -> Prepared {
     let request = &at.host.input.request;
     let with = match &o.what {
         What::Http { url } => json!({"url": url, "question": last_user(request)}),
+        What::Script { name } => json!({"name": name}),
         What::CodeTests { language, tests, cpu, memory } => {
             let mut with = Map::new();
             let (found, by_tests) = match tests {
@@ -119,7 +120,10 @@ impl Told {
         report.findings.truncate(MAX_FINDINGS);
         for f in &mut report.findings {
             f.validator = o.name.to_owned();
-            f.severity = if report.verdict == Verdict::Failed { o.severity } else { Severity::Warn };
+            // What a script calls a hint stays one; other checks know of no severities.
+            let hint = o.name == "script" && f.severity == Severity::Warn;
+            let fails = report.verdict == Verdict::Failed && !hint;
+            f.severity = if fails { o.severity } else { Severity::Warn };
             if f.message.chars().count() > MAX_EXCERPT {
                 f.message = f.message.chars().take(MAX_EXCERPT).collect();
             }

@@ -93,6 +93,7 @@ impl<'a> Suite<'a> {
             check: o.name.into(),
             with: o.with.clone(),
             completion: completion.clone(),
+            scope: self.at.host.input.scope.clone(),
             timeout: o.timeout.map_or(most, |own| own.min(most)),
         };
         validators::keyed(Arc::new(Told::new(o, self.at.check(ask).await)), &o.keys)

@@ -105,7 +105,7 @@ fn wrong_parameters_and_references_are_shown_at_their_place() {
     check("{ use: grounding, with: { min: 2 } }", ("WF104", "min"));
     check("{ use: citations, with: { stile: url } }", ("WF101", "stile"));
     check("{ use: similarity, with: { to: quick, min: 0.5 } }", ("WF103", "quick"));
-    check("script", ("WF105", "script"));
+    check("script", ("WF102", "script"));
 }
 
 /// One generation whose code is checked outside, repaired if it fails.
@@ -223,6 +223,12 @@ fn mistakes_in_checks_outside_are_named() {
     check("{ use: code_tests, with: { cpus: 5s } }", &[("WF101", "cpus")]);
     check("{ use: code_tests, with: { network: on } }", &[("WF103", "network")]);
     check("{ use: code_tests, with: { tests: nodes.nobody.text } }", &[("WF301", "nobody")]);
+    check("{ use: script, with: { name: tone }, timeout: 1s }", &[]);
+    check("script", &[("WF102", "name")]);
+    check("{ use: script, with: { nam: tone } }", &[("WF102", "name"), ("WF101", "nam")]);
+    check("{ use: script, with: { name: tune } }", &[("WF203", "`tune(answer, ctx)`")]);
+    let (_, missing) = load_all(&[file(&tested("{ use: script, with: { name: tune } }"))]);
+    assert!(missing[0].hint.as_deref().unwrap().contains("did you mean `tone`"), "{missing:?}");
     check("http", &[("WF102", "url")]);
     check("{ use: http, with: { url: checks.example } }", &[("WF104", "checks.example")]);
 }
@@ -234,6 +240,7 @@ fn tests_without_a_runner_are_warned_of() {
         matrix: &matrix,
         pools: &[],
         tools: &[],
+        scripts: &[],
         runner: false,
         language: &crate::testing::Small,
         variables: &variables,
