@@ -59,6 +59,23 @@ pub struct Tail {
     pub explain: Option<Value>,
 }
 
+/// What an answer came to, as its headers tell it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sum {
+    /// What the whole tree cost.
+    pub cost: Usd,
+    /// Every call had a known price.
+    pub cost_known: bool,
+    /// What the checks said.
+    pub verdict: Verdict,
+}
+
+impl From<&Tail> for Sum {
+    fn from(tail: &Tail) -> Self {
+        Sum { cost: tail.cost, cost_known: tail.cost_known, verdict: tail.verdict }
+    }
+}
+
 /// An answer.
 #[derive(Debug)]
 pub enum Answer {
@@ -85,6 +102,8 @@ pub struct Whole {
 pub struct Live {
     /// Known before.
     pub head: Head,
+    /// What it came to, where the run had ended before the first byte was let go.
+    pub sum: Option<Sum>,
     /// Quiet time after which a comment goes out; zero = none ever does; `None` = as the server is set up.
     pub keep_alive: Option<std::time::Duration>,
     /// The events. The last one is [`Event::Done`] or [`Event::Failed`]; nothing follows it.

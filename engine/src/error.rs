@@ -33,6 +33,14 @@ pub enum Kind {
         /// What is wrong with it.
         message: String,
     },
+    /// The request rules out, by itself, every model that could be called for it.
+    #[error("{message}")]
+    Unfit {
+        /// The field, with dots.
+        param: String,
+        /// What rules them out, and what they can do.
+        message: String,
+    },
     /// A policy refuses.
     #[error("{reason}")]
     Denied {
@@ -48,7 +56,7 @@ pub enum Kind {
     NoCandidates {
         /// How many each reason removed.
         summary: String,
-        /// A policy or an option of the request removed some.
+        /// A policy removed some.
         by_policy: bool,
     },
     /// A policy could not be evaluated and fails closed.
@@ -154,7 +162,10 @@ impl Error {
     #[must_use]
     pub fn blame(&self) -> Blame {
         match &self.kind {
-            Kind::UnknownModel { .. } | Kind::UnknownWorkflow { .. } | Kind::Invalid { .. } => Blame::Client,
+            Kind::UnknownModel { .. }
+            | Kind::UnknownWorkflow { .. }
+            | Kind::Invalid { .. }
+            | Kind::Unfit { .. } => Blame::Client,
             Kind::Denied { .. } => Blame::Policy,
             Kind::NoCandidates { by_policy: true, .. } => Blame::Policy,
             Kind::NoCandidates { .. }
@@ -194,7 +205,7 @@ impl Error {
             Kind::UnknownWorkflow { .. } => "unknown_workflow",
             Kind::Invalid { .. } => "invalid_value",
             Kind::Denied { code, .. } | Kind::Validation { code, .. } | Kind::Workflow { code, .. } => code,
-            Kind::NoCandidates { .. } => "no_candidates",
+            Kind::NoCandidates { .. } | Kind::Unfit { .. } => "no_candidates",
             Kind::PolicyEvaluation(_) => "evaluation_failed",
             Kind::Unrecorded(_) => "unrecorded",
             Kind::Overloaded => "queue_full",

@@ -107,6 +107,14 @@ impl Ledger {
         true
     }
 
+    /// What the calls so far cost; calls of unknown price count nothing and make the second part false.
+    pub(crate) fn cost(&self) -> (Usd, bool) {
+        self.lock().calls.iter().fold((Usd::ZERO, true), |(sum, known), (_, c)| match c.cost_usd {
+            Some(x) => (sum.plus(x), known),
+            None => (sum, false),
+        })
+    }
+
     /// What was spent so far, and in how many calls.
     pub(crate) fn so_far(&self) -> (Usd, u32) {
         let b = self.lock();

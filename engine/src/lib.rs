@@ -44,7 +44,7 @@ mod sticky;
 mod tools;
 mod who;
 
-pub use answer::{Admission, Answer, Event, Head, Live, Tail, Whole};
+pub use answer::{Admission, Answer, Event, Head, Live, Sum, Tail, Whole};
 pub use approvals::{ApprovalError, ApprovalStanding, GroupStanding};
 pub use bound::{Bound, Dry, Row as BoundRow, USUAL};
 pub use breaker::Circuit;

@@ -64,8 +64,9 @@ impl Flow {
             (self.tree.overhead_ms, self.tree.ttft_ms) = (None, None);
         }
         let keep_alive = self.wire.keepalive;
+        let sum = matches!(self.end, Some(Ok(()))).then(|| self.tree.sum());
         let events = stream::unfold(self, |mut flow| async move { flow.next().await.map(|e| (e, flow)) });
-        Ok(Live { head, keep_alive, events: events.boxed() })
+        Ok(Live { head, sum, keep_alive, events: events.boxed() })
     }
 
     /// A chunk as an event; the first one after a head that left early is put back behind the name of its model.

@@ -2,7 +2,7 @@
 
 use crate::account::{self, About};
 use crate::admit::Permit;
-use crate::answer::{Admission, Tail};
+use crate::answer::{Admission, Sum, Tail};
 use crate::demands::Demands;
 use crate::error::{Attempt, Error, Kind};
 use crate::ledger::Ledger;
@@ -73,6 +73,12 @@ impl Tree {
         let ours = (elapsed - self.ledger.waited().as_secs_f64() * 1e3).max(0.0);
         self.ttft_ms.get_or_insert(elapsed);
         *self.overhead_ms.get_or_insert(ours)
+    }
+
+    /// What the run came to, once it has ended and before the tree is closed.
+    pub(crate) fn sum(&self) -> Sum {
+        let ((now, known), (before, known_before)) = (self.ledger.cost(), self.before.cost());
+        Sum { cost: now.plus(before), cost_known: known && known_before, verdict: self.trace.verdict() }
     }
 
     /// An answer was delivered.

@@ -178,7 +178,7 @@ impl From<engine::Error> for Failure {
         f.param = match &e.kind {
             engine::Kind::UnknownModel { .. } => Some("model".to_owned()),
             engine::Kind::UnknownWorkflow { .. } => Some("workflow".to_owned()),
-            engine::Kind::Invalid { param, .. } => Some(param.clone()),
+            engine::Kind::Invalid { param, .. } | engine::Kind::Unfit { param, .. } => Some(param.clone()),
             _ => None,
         };
         let put = |m: &mut Map<String, Value>, key: &str, value: Option<Value>| {
@@ -208,7 +208,7 @@ fn status(kind: &engine::Kind) -> StatusCode {
     };
     match kind {
         Kind::UnknownModel { .. } | Kind::UnknownWorkflow { .. } => StatusCode::NOT_FOUND,
-        Kind::Invalid { .. } => StatusCode::BAD_REQUEST,
+        Kind::Invalid { .. } | Kind::Unfit { .. } => StatusCode::BAD_REQUEST,
         Kind::Denied { status, .. } => given(*status, StatusCode::FORBIDDEN),
         Kind::NoCandidates { by_policy: true, .. } => StatusCode::FORBIDDEN,
         Kind::NoCandidates { .. } | Kind::Overloaded | Kind::ShuttingDown | Kind::LimitsAway => {
@@ -235,6 +235,8 @@ fn upstream(kind: ErrorKind, status: Option<u16>) -> StatusCode {
         ErrorKind::ContextOverflow | ErrorKind::ContentFiltered => StatusCode::BAD_REQUEST,
         ErrorKind::BadRequest => match status {
             Some(s @ (400 | 413 | 422)) => StatusCode::from_u16(s).unwrap_or(StatusCode::BAD_GATEWAY),
+            // Nobody was asked: the vendor's dialect has no words for what the request holds.
+            None => StatusCode::BAD_REQUEST,
             _ => StatusCode::BAD_GATEWAY,
         },
         _ => StatusCode::BAD_GATEWAY,
@@ -329,6 +331,9 @@ mod tests {
         );
         check(provider(ErrorKind::Auth, Some(401)), 502, "auth", false);
         check(provider(ErrorKind::BadRequest, Some(422)), 422, "bad_request", false);
+        check(provider(ErrorKind::BadRequest, None), 400, "bad_request", false);
+        let unfit = Kind::Unfit { param: "tools".into(), message: "`p/m` takes no tools".into() };
+        check(unfit.into(), 400, "no_candidates", false);
         check(provider(ErrorKind::BadRequest, Some(404)), 502, "bad_request", false);
         check(provider(ErrorKind::ContextOverflow, Some(400)), 400, "context_overflow", false);
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 mod decode;
 
-pub use decode::{Error, Limits};
+pub use decode::{Error, Limits, document};
 
 /// A chat request in canonical form.
 #[derive(Clone, Debug)]

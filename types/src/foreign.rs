@@ -1,6 +1,6 @@
 //! Request options in the form of OpenRouter: `provider: {order, only, …}` and `models: […]`, as options of ours.
 
-use crate::options::{Options, Problem, is_identifier};
+use crate::options::{Options, Problem, demand, is_identifier};
 use serde_json::{Map, Value};
 
 /// Members of `provider` that are understood.
@@ -72,8 +72,8 @@ pub fn provider(options: &mut Options, preferences: &Map<String, Value>) -> Resu
                 options.prefer.extend(providers(name, value)?);
                 options.foreign.ordered = true;
             }
-            "only" => options.require.extend(providers(name, value)?),
-            "ignore" => options.exclude.extend(providers(name, value)?),
+            "only" => demand(&mut options.require, "provider.only", providers(name, value)?),
+            "ignore" => demand(&mut options.exclude, "provider.ignore", providers(name, value)?),
             "allow_fallbacks" => {
                 if !boolean(name, value)? {
                     options.foreign.attempts = Some(1);
@@ -144,7 +144,7 @@ pub fn models(options: &mut Options, model: &mut String, list: &Value) -> Result
         all.insert(0, model.clone());
     }
     options.prefer.extend(all.iter().cloned());
-    options.require = all;
+    demand(&mut options.require, "models", all);
     options.foreign.ordered = true;
     if !options.given.contains(&"models") {
         options.given.push("models");
@@ -158,6 +158,7 @@ pub fn models(options: &mut Options, model: &mut String, list: &Value) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Demand;
     use serde_json::json;
 
     fn check(preferences: &Value, want: Result<Options, &str>) {
@@ -193,7 +194,8 @@ mod tests {
         check(
             &json!({"only": ["groq"], "ignore": ["x"], "require_parameters": true, "zdr": null}),
             options(|o| {
-                (o.require, o.exclude) = (vec!["groq/*".into()], vec!["x/*".into()]);
+                let list = |from, s: &str| vec![Demand { from, selectors: vec![s.to_owned()] }];
+                (o.require, o.exclude) = (list("provider.only", "groq/*"), list("provider.ignore", "x/*"));
             }),
         );
         check(
@@ -225,10 +227,12 @@ mod tests {
             let (mut o, mut m) = (Options::default(), model.to_owned());
             models(&mut o, &mut m, &list).unwrap();
             assert_eq!(
-                (o.require.as_slice(), m.as_str()),
+                (o.prefer.as_slice(), m.as_str()),
                 (&want.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..], "auto")
             );
-            assert!(o.foreign.ordered && o.prefer == o.require);
+            assert!(
+                o.foreign.ordered && o.require == [Demand { from: "models", selectors: o.prefer.clone() }]
+            );
         };
         check("a/one", json!(["b/two"]), &["a/one", "b/two"]);
         check("auto", json!(["b/two", "a/one"]), &["b/two", "a/one"]);

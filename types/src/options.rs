@@ -33,6 +33,15 @@ pub enum Mode {
     Auto,
 }
 
+/// A list of models that a request insists on, or that it rules out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Demand {
+    /// Member or header that says so, such as `routing.require`.
+    pub from: &'static str,
+    /// Model selectors.
+    pub selectors: Vec<String>,
+}
+
 /// Options of one request; everything absent by default. Policies outrank them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Options {
@@ -60,10 +69,10 @@ pub struct Options {
     pub workflow: Option<String>,
     /// Model selectors to prefer.
     pub prefer: Vec<String>,
-    /// Model selectors outside which nothing is a candidate; empty = no restriction.
-    pub require: Vec<String>,
-    /// Model selectors that are no candidates.
-    pub exclude: Vec<String>,
+    /// Lists outside which nothing is a candidate: every one of them holds; empty = no restriction.
+    pub require: Vec<Demand>,
+    /// Lists of what is no candidate.
+    pub exclude: Vec<Demand>,
     /// Price tiers that may be candidates.
     pub mode: Option<Mode>,
     /// Session whose model is kept.
@@ -116,7 +125,8 @@ pub const NAMES: &[&str] = &[
 ];
 
 impl Options {
-    /// Sets the option `name` (one of [`NAMES`]) from a JSON value.
+    /// Sets the option `name` (one of [`NAMES`]) from a JSON value. Said more than once (in the body, in the form
+    /// of another gateway, in a header), a restriction only becomes tighter; of everything else the last word counts.
     ///
     /// # Errors
     /// A [`Problem`] that names the nearest known option, or what the value should have been.
@@ -133,31 +143,36 @@ impl Options {
         match known {
             "max_latency_ms" => {
                 let ms = value.as_u64().filter(|v| (1..=3_600_000).contains(v));
-                self.max_latency = Some(Duration::from_millis(
+                let given = Duration::from_millis(
                     ms.ok_or_else(|| expected("a whole number of milliseconds, 1..=3600000"))?,
-                ));
+                );
+                self.max_latency = Some(self.max_latency.map_or(given, |before| before.min(given)));
             }
             "max_cost_usd" => {
                 let usd = value.as_f64().filter(|v| (0.0..=10_000.0).contains(v));
-                self.max_cost = Some(Usd::from_dollars(usd.ok_or_else(|| expected("dollars, 0..=10000"))?));
+                let given = Usd::from_dollars(usd.ok_or_else(|| expected("dollars, 0..=10000"))?);
+                self.max_cost = Some(self.max_cost.map_or(given, |before| before.min(given)));
             }
             "min_quality" => {
-                self.min_quality = Some(
-                    value
-                        .as_f64()
-                        .and_then(UnitInterval::new)
-                        .ok_or_else(|| expected("a number in 0..=1"))?,
-                );
+                let given = value.as_f64().and_then(UnitInterval::new);
+                let given = given.ok_or_else(|| expected("a number in 0..=1"))?;
+                self.min_quality =
+                    self.min_quality.filter(|before| before.get() > given.get()).or(Some(given));
             }
             "min_quality_tier" => {
                 let tier = value.as_u64().filter(|v| (1..=3).contains(v)).and_then(|v| u8::try_from(v).ok());
-                self.min_quality_tier = Some(tier.ok_or_else(|| expected("1, 2 or 3"))?);
+                self.min_quality_tier =
+                    self.min_quality_tier.max(Some(tier.ok_or_else(|| expected("1, 2 or 3"))?));
             }
             "economy" => self.economy = Some(one_of(value).map_err(problem)?),
             "latency_class" => self.latency_class = Some(one_of(value).map_err(problem)?),
             "precision" => self.precision = Some(one_of(value).map_err(problem)?),
             "determinism" => self.determinism = Some(one_of(value).map_err(problem)?),
-            "safety" => self.safety = Some(one_of(value).map_err(problem)?),
+            "safety" => {
+                let given: SafetyPosture = one_of(value).map_err(problem)?;
+                self.safety =
+                    Some(self.safety.filter(|before| before.index() > given.index()).unwrap_or(given));
+            }
             "task_family" => self.task_family = Some(one_of(value).map_err(problem)?),
             "workflow" => {
                 self.workflow = Some(identifier(value).ok_or_else(|| expected("a workflow's name"))?)
@@ -170,17 +185,30 @@ impl Options {
                 self.prefer = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?
             }
             "require" => {
-                self.require = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?
+                let selectors = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?;
+                demand(&mut self.require, "routing.require", selectors);
             }
             "exclude" => {
-                self.exclude = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?
+                let selectors = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?;
+                demand(&mut self.exclude, "routing.exclude", selectors);
             }
             "mode" => {
-                self.mode = Some(match value.as_str() {
+                let given = match value.as_str() {
                     Some("free") => Mode::Free,
                     Some("paid") => Mode::Paid,
                     Some("auto") => Mode::Auto,
                     _ => return Err(expected("free, paid or auto")),
+                };
+                self.mode = Some(match (self.mode, given) {
+                    (None | Some(Mode::Auto), given) => given,
+                    (Some(before), Mode::Auto) => before,
+                    (Some(before), given) if before == given => given,
+                    _ => {
+                        return Err(problem(
+                            "`free` and `paid` are both asked for, in the body and in a header; no model is both"
+                                .to_owned(),
+                        ));
+                    }
                 });
             }
             "tags" => {
@@ -234,7 +262,18 @@ impl Options {
             ),
             _ => Value::String(text.trim().to_owned()),
         };
-        self.set(&name, &value)
+        let demands = (self.require.len(), self.exclude.len());
+        self.set(&name, &value)?;
+        self.require.iter_mut().skip(demands.0).for_each(|d| d.from = "x-turnout-require");
+        self.exclude.iter_mut().skip(demands.1).for_each(|d| d.from = "x-turnout-exclude");
+        Ok(())
+    }
+}
+
+/// An empty list asks for nothing.
+pub(crate) fn demand(list: &mut Vec<Demand>, from: &'static str, selectors: Vec<String>) {
+    if !selectors.is_empty() {
+        list.push(Demand { from, selectors });
     }
 }
 
@@ -292,6 +331,57 @@ mod tests {
         check("session", json!("a b"), Some("identifier"));
         check("explain", json!(true), None);
         check("mode", json!("free"), None);
+    }
+
+    /// An option of the body, then of a header: what holds in the end, or what the refusal says.
+    fn check_both(name: &str, body: &Value, header: &str, want: Result<Options, &str>) {
+        let mut got = Options::default();
+        got.set(name, body).unwrap();
+        let said = got.set_header(&name.replace('_', "-"), header);
+        got.given.clear();
+        match want {
+            Ok(want) => assert_eq!((said, got), (Ok(()), want), "{name} {body} {header}"),
+            Err(part) => assert!(said.is_err_and(|p| p.message.contains(part)), "{name} {body} {header}"),
+        }
+    }
+
+    #[test]
+    fn what_restricts_only_becomes_tighter() {
+        let with = |change: fn(&mut Options)| {
+            let mut o = Options::default();
+            change(&mut o);
+            Ok(o)
+        };
+        for (body, header) in [(0.5, "0.1"), (0.1, "0.5")] {
+            let want = with(|o| o.max_cost = Some(Usd::from_dollars(0.1)));
+            check_both("max_cost_usd", &json!(body), header, want);
+            check_both("min_quality", &json!(body), header, with(|o| o.min_quality = UnitInterval::new(0.5)));
+        }
+        for (body, header) in [(1, "3"), (3, "1")] {
+            let want = with(|o| o.max_latency = Some(Duration::from_millis(1)));
+            check_both("max_latency_ms", &json!(body), header, want);
+            check_both("min_quality_tier", &json!(body), header, with(|o| o.min_quality_tier = Some(3)));
+        }
+        let list = |from, s: &str| Demand { from, selectors: vec![s.to_owned()] };
+        let mut both = Options::default();
+        both.require = vec![list("routing.require", "a/*"), list("x-turnout-require", "b/*")];
+        check_both("require", &json!(["a/*"]), "b/*", Ok(both));
+        let mut both = Options::default();
+        both.exclude = vec![list("routing.exclude", "a/*"), list("x-turnout-exclude", "b/*")];
+        check_both("exclude", &json!(["a/*"]), "b/*", Ok(both));
+        for (body, header) in [("free", "auto"), ("auto", "free"), ("free", "free")] {
+            check_both("mode", &json!(body), header, with(|o| o.mode = Some(Mode::Free)));
+        }
+        for (body, header) in [("locked_down", "permissive"), ("permissive", "locked_down")] {
+            check_both("safety", &json!(body), header, with(|o| o.safety = Some(SafetyPosture::LockedDown)));
+        }
+        check_both("mode", &json!("free"), "paid", Err("no model is both"));
+        check_both(
+            "economy",
+            &json!("cheapest"),
+            "balanced",
+            with(|o| o.economy = Some(EconomicPolicy::Balanced)),
+        );
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! The record of a run while it happens, readable even when the run itself is dropped.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use types::Run;
 use types::run::Step;
+use types::{Run, Verdict};
 
 /// A handle on a [`Run`] that is being written; clones share it.
 ///
@@ -39,6 +39,12 @@ impl Trace {
     #[must_use]
     pub fn served_by(&self) -> Option<Arc<str>> {
         self.with(|run| run.served_by.clone())
+    }
+
+    /// What the checks have said of the answer so far.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        self.with(|run| run.verdict)
     }
 
     /// Looks at the record or changes it. The lock is short and never held across a wait.

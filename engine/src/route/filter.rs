@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::Usd;
 use types::chat::{PartKind, ToolChoice};
-use types::decision::{Decision, Exclusion};
+use types::decision::Exclusion;
 use types::directives::{Directives, RuleId};
 use types::foreign::Foreign;
 use types::matrix::{Availability, Dialect, Matrix, Model, ModelIx, ModelSet, Provider, Tier};
-use types::options::Mode;
+use types::options::{Demand, Mode};
 use workflows::Workflow;
 
 /// What the `model` of a request names.
@@ -85,7 +85,9 @@ impl Limits {
 pub(crate) fn selectors(inputs: &Inputs<'_>) -> Result<(), Error> {
     let o = &inputs.request.options;
     let (matrix, pools) = (inputs.bundle.matrix(), &inputs.bundle.pools);
-    for (option, list) in [("prefer", &o.prefer), ("require", &o.require), ("exclude", &o.exclude)] {
+    let preferred = ("routing.prefer", o.prefer.as_slice());
+    let demands = o.require.iter().chain(&o.exclude).map(|d| (d.from, d.selectors.as_slice()));
+    for (option, list) in std::iter::once(preferred).chain(demands) {
         for s in list {
             let (known, near) = match s.strip_prefix("pool:") {
                 Some(pool) => (pools.contains_key(pool), hint(pool, pools.keys().map(String::as_str))),
@@ -93,11 +95,46 @@ pub(crate) fn selectors(inputs: &Inputs<'_>) -> Result<(), Error> {
             };
             if !known {
                 let message = format!("`{s}` names no model; {near}");
-                return Err(Kind::Invalid { param: format!("routing.{option}"), message }.into());
+                return Err(Kind::Invalid { param: option.to_owned(), message }.into());
             }
         }
     }
+    disjoint(inputs)
+}
+
+/// Demands that no model meets together.
+fn disjoint(inputs: &Inputs<'_>) -> Result<(), Error> {
+    let mut common: Option<ModelSet> = None;
+    let mut names: Vec<&str> = Vec::new();
+    for demand in &inputs.request.options.require {
+        let set = select(inputs, &demand.selectors);
+        let mut both = ModelSet::default();
+        let fits = |ix: &ModelIx| common.as_ref().is_none_or(|c| c.contains(*ix));
+        set.iter().filter(fits).for_each(|ix| both.insert(ix));
+        if both.is_empty() {
+            let message = format!(
+                "`{}` leaves nothing of what `{}` allows: no model is in both",
+                demand.from,
+                names.join("` and `")
+            );
+            return Err(Kind::Invalid { param: demand.from.to_owned(), message }.into());
+        }
+        common = Some(both);
+        names.push(demand.from);
+    }
     Ok(())
+}
+
+/// The models of a list of selectors.
+fn select(inputs: &Inputs<'_>, list: &[String]) -> ModelSet {
+    let mut set = ModelSet::default();
+    for s in list {
+        match s.strip_prefix("pool:") {
+            Some(pool) => set.union(inputs.bundle.pools.get(pool).unwrap_or(&ModelSet::default())),
+            None => set.union(&inputs.bundle.matrix().select(s)),
+        }
+    }
+    set
 }
 
 /// The workflows that may run, in order of their names.
@@ -157,21 +194,12 @@ pub(crate) fn models(
 ) -> Vec<ModelIx> {
     let matrix = inputs.bundle.matrix();
     let o = &inputs.request.options;
-    let pools = &inputs.bundle.pools;
-    let select = |list: &[String]| {
-        let mut set = ModelSet::default();
-        for s in list {
-            match s.strip_prefix("pool:") {
-                Some(pool) => set.union(pools.get(pool).unwrap_or(&ModelSet::default())),
-                None => set.union(&matrix.select(s)),
-            }
-        }
-        set
+    let sets = |demands: &[Demand]| -> Vec<(&'static str, ModelSet)> {
+        demands.iter().map(|d| (d.from, select(inputs, &d.selectors))).collect()
     };
-    let required = (!o.require.is_empty()).then(|| select(&o.require));
-    let banned = (!o.exclude.is_empty()).then(|| select(&o.exclude));
+    let (required, banned) = (sets(&o.require), sets(&o.exclude));
     let scoped = inputs.who.principal.key.as_ref().map(|k| &k.scopes.models).filter(|m| !m.is_empty());
-    let scoped = scoped.map(|m| select(m));
+    let scoped = scoped.map(|m| select(inputs, m));
     let needs = Needs::of(inputs);
     let mode = o.mode.unwrap_or(inputs.mode);
     let assumed = crate::caps::assumed(directives).is_some();
@@ -201,10 +229,12 @@ pub(crate) fn models(
             exclude("key", None, Some("the key may not use it".to_owned()));
         } else if let Some(rule) = directives.removed_by(ix) {
             exclude("rule", Some(rule), None);
-        } else if required.as_ref().is_some_and(|s| !s.contains(ix))
-            || banned.as_ref().is_some_and(|s| s.contains(ix))
+        } else if let Some((option, _)) = required
+            .iter()
+            .find(|(_, s)| !s.contains(ix))
+            .or_else(|| banned.iter().find(|(_, s)| s.contains(ix)))
         {
-            exclude("option", None, None);
+            exclude("option", None, Some(format!("`{option}`")));
         } else if let Some(why) = foreign(&o.foreign, model, provider) {
             exclude("option", None, Some(why.to_owned()));
         } else if model.quality_tier < limits.min_tier {
@@ -245,12 +275,12 @@ fn foreign(asked: &Foreign, model: &Model, provider: &Provider) -> Option<&'stat
     };
     match () {
         () if dear(asked.max_price_in, |p| p.input) || dear(asked.max_price_out, |p| p.output) => {
-            Some("above `max_price`, or of unknown price")
+            Some("above `provider.max_price`, or of unknown price")
         }
-        () if asked.no_training && provider.data.trains != Some(false) => Some("`data_collection: deny`"),
-        () if asked.zdr && provider.data.zdr != Some(true) => Some("`zdr`"),
+        () if asked.no_training && provider.data.trains != Some(false) => Some("`provider.data_collection`"),
+        () if asked.zdr && provider.data.zdr != Some(true) => Some("`provider.zdr`"),
         () if !asked.tags.is_empty() && !asked.tags.iter().any(|t| model.tags.contains(t)) => {
-            Some("`quantizations`")
+            Some("`provider.quantizations`")
         }
         () => None,
     }
@@ -265,9 +295,19 @@ fn mode_allows(mode: Mode, model: &Model, provider: &Provider) -> bool {
     }
 }
 
+/// Reasons of exclusions: what a request needs and a model lacks.
+pub(super) const TOOLS: &str = "ability:tools";
+pub(super) const TOOL_TYPES: &str = "ability:tool_types";
+pub(super) const VISION: &str = "ability:vision";
+pub(super) const AUDIO: &str = "ability:audio";
+pub(super) const LOGPROBS: &str = "ability:logprobs";
+pub(super) const MANY: &str = "ability:n";
+
 /// What the request needs of a model.
 struct Needs {
     tools: bool,
+    /// Tools of types that only OpenAI's own dialect has words for.
+    tool_types: bool,
     vision: bool,
     audio: bool,
     logprobs: bool,
@@ -285,6 +325,7 @@ impl Needs {
         });
         Needs {
             tools: !r.tools.is_empty() && r.tool_choice != ToolChoice::None,
+            tool_types: r.tools.iter().any(|t| t.name.is_empty()),
             vision: inputs.profile.facts.images > 0,
             audio,
             logprobs: r.params.logprobs,
@@ -295,13 +336,15 @@ impl Needs {
     /// The first ability that is needed and not there, as the reason of an exclusion.
     fn lacking(&self, m: &Model, p: &Provider) -> Option<&'static str> {
         let a = m.abilities;
+        let openai = matches!(p.dialect, Dialect::OpenaiChat | Dialect::Simulated);
         [
-            (self.tools && !a.tools, "ability:tools"),
-            (self.vision && !a.vision, "ability:vision"),
-            (self.audio && !a.audio, "ability:audio"),
-            (self.logprobs && !a.logprobs, "ability:logprobs"),
+            (self.tools && !a.tools, TOOLS),
+            (self.tool_types && !openai, TOOL_TYPES),
+            (self.vision && !a.vision, VISION),
+            (self.audio && !a.audio, AUDIO),
+            (self.logprobs && !a.logprobs, LOGPROBS),
             // The other dialects have no `n`.
-            (self.many && !matches!(p.dialect, Dialect::OpenaiChat | Dialect::Simulated), "ability:n"),
+            (self.many && !openai, MANY),
         ]
         .into_iter()
         .find_map(|(lacks, reason)| lacks.then_some(reason))
@@ -330,45 +373,4 @@ pub(crate) fn unavailable(matrix: &Matrix, availability: &[Availability]) -> Arc
         detail,
     };
     Arc::new(by_reason.into_iter().map(line).collect())
-}
-
-/// The error when every model fell to a filter: how many each reason took, and what it was where it was the same
-/// for all of them.
-pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
-    // How many, and what is told of all of them alike.
-    let mut counts: BTreeMap<String, (usize, Option<&str>)> = BTreeMap::new();
-    for e in decision.excluded.iter() {
-        let key = match &e.rule {
-            Some(rule) => format!("rule {rule}"),
-            None => e.reason.to_string(),
-        };
-        let own = e.detail.as_deref().filter(|_| e.rule.is_none());
-        let (n, detail) = counts.entry(key).or_insert((0, own));
-        *n = n.saturating_add(1);
-        *detail = detail.filter(|d| own == Some(*d));
-    }
-    let not_ready = inputs.availability.iter().filter(|a| **a != Availability::Ready).count();
-    let told = |(reason, (n, detail)): (String, (usize, Option<&str>))| match detail {
-        Some(detail) => format!("{n} by {reason} ({detail})"),
-        None => format!("{n} by {reason}"),
-    };
-    let mut parts: Vec<String> = counts.into_iter().map(told).collect();
-    if not_ready > 0 {
-        parts.push(format!("{not_ready} without a key or switched off"));
-    }
-    if parts.is_empty() {
-        parts.push("no workflow serves it".to_owned());
-    }
-    let by_policy = decision.excluded.iter().any(|e| e.rule.is_some());
-    let wait = |e: &Exclusion| {
-        let ix = inputs.bundle.matrix().find(&e.model)?;
-        match (&*e.reason, (inputs.circuit)(ix)) {
-            ("breaker", Circuit::Open(wait)) => Some(wait),
-            ("quota", _) => Some((inputs.quota)(ix)?.wait),
-            _ => None,
-        }
-    };
-    let mut error: Error = Kind::NoCandidates { summary: parts.join(", "), by_policy }.into();
-    error.retry_after = decision.excluded.iter().filter_map(wait).min();
-    error
 }

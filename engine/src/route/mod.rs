@@ -6,6 +6,7 @@ mod candidates;
 mod choice;
 mod config;
 mod filter;
+mod nothing;
 mod router;
 mod score;
 mod session;
@@ -134,7 +135,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let estimates = score::estimates(inputs, &standing, &models, crate::caps::assumed(directives));
     let (scored, slack) = score::arms(inputs, &standing, directives, &limits, &flows, &estimates, decision);
     if scored.is_empty() {
-        return Err(filter::nothing_left(inputs, decision));
+        return Err(nothing::nothing_left(inputs, decision));
     }
     let config = &inputs.bundle.routing;
     let mut rng = StdRng::seed_from_u64(inputs.seed);
@@ -142,7 +143,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let ceiling = directives.further.as_ref().and_then(|f| f.explore.as_ref()).map_or(1.0, |s| s.value);
     let epsilon = if may_explore(inputs) { config.epsilon.min(ceiling) } else { 0.0 };
     let Some(draw) = choice::draw(&utilities, epsilon, config.explore_arms, slack, &mut rng) else {
-        return Err(filter::nothing_left(inputs, decision));
+        return Err(nothing::nothing_left(inputs, decision));
     };
     let kept = keep(inputs, &decision.arms);
     let keeps = kept.is_some();
@@ -159,7 +160,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
         false => reason(decision),
     };
     let chosen = scored.get(draw.chosen).and_then(|s| Some((s, flows.get(s.flow)?)));
-    let Some((chosen, flow)) = chosen else { return Err(filter::nothing_left(inputs, decision)) };
+    let Some((chosen, flow)) = chosen else { return Err(nothing::nothing_left(inputs, decision)) };
     let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.pools.clone());
     Ok((flow.clone(), candidates, limits.cap_in(flow)))
 }

@@ -81,6 +81,7 @@ impl Call<'_> {
         if bytes.trim_ascii_start().first() != Some(&b'{') {
             return Err(Failure::bad_request("invalid_body", "the body is no JSON object".to_owned()));
         }
+        types::chat::document(bytes)?;
         serde_json::from_slice(bytes).map_err(|e| {
             Failure::bad_request("invalid_body", format!("the body is not what this takes: {e}"))
         })

@@ -36,6 +36,12 @@ const LENGTH: Violation = bad("Content-Length is not one whole number of decimal
 const OLD_CHUNKED: Violation = bad("a transfer coding in HTTP/1.0");
 const CHUNK: Violation = bad("a bad chunk");
 const HOSTS: Violation = bad("exactly one Host header is needed");
+const METHOD: Violation = bad("the request line does not begin with a method");
+const TARGET: Violation = bad("the request target is no path or address");
+const VERSION: Violation = bad("the request line does not end with HTTP/1.0 or HTTP/1.1");
+const NO_COLON: Violation = bad("a header line without a colon");
+const NAME: Violation = bad("the name of a header holds what no name may hold");
+const VALUE: Violation = bad("the value of a header holds a control character");
 const CODING: Violation = Violation {
     status: StatusCode::NOT_IMPLEMENTED,
     code: "transfer_coding",
@@ -89,6 +95,9 @@ enum State {
     /// Lines after the last chunk.
     Trailer,
 }
+
+/// The parser keeps the lengths from here for marks of its own.
+const MAX_LENGTH: u64 = u64::MAX - 2;
 
 /// Longest line with a chunk's size: extensions have no use here.
 const MAX_SIZE_LINE: usize = 128;
@@ -161,7 +170,14 @@ impl Framing {
     }
 
     fn check_target(&self) -> Result<(), Violation> {
-        let target = self.line.split(|b| *b == b' ').nth(1).unwrap_or_default();
+        let mut words = self.line.split(|b| *b == b' ');
+        // Known before the line has ended, which it may never do: what comes may be of another protocol.
+        let method = words.next().unwrap_or_default();
+        let method = method.strip_suffix(b"\r\n").unwrap_or(method);
+        if !method.iter().all(|b| is_token(*b) || matches!(b, b'\r' | b'\n')) {
+            return Err(METHOD);
+        }
+        let target = words.next().unwrap_or_default();
         if target.len() > self.limits.uri_bytes { Err(URI) } else { Ok(()) }
     }
 
@@ -171,7 +187,7 @@ impl Framing {
                 // Empty lines before a request line are allowed, and counted.
                 if !line.is_empty() {
                     self.head.request_line = true;
-                    self.head.http_10 = line.ends_with(b"HTTP/1.0");
+                    self.head.http_10 = request_line(line)?;
                 }
                 Ok(())
             }
@@ -199,9 +215,14 @@ impl Framing {
         if self.head.fields > self.limits.max_headers {
             return Err(HEAD);
         }
-        // A line without a colon is the parser's to refuse.
-        let Some(colon) = memchr::memchr(b':', line) else { return Ok(()) };
+        let colon = memchr::memchr(b':', line).ok_or(NO_COLON)?;
         let (name, value) = line.split_at_checked(colon).unwrap_or((line, &[]));
+        if name.is_empty() || !name.iter().all(|b| is_token(*b)) {
+            return Err(NAME);
+        }
+        if value.iter().any(|b| b.is_ascii_control() && *b != b'\t') {
+            return Err(VALUE);
+        }
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         if name.eq_ignore_ascii_case(b"content-length") {
             if self.head.length.is_some() {
@@ -258,13 +279,42 @@ impl Framing {
     }
 }
 
+/// Takes a request line apart as the parser would; whether it is of HTTP/1.0.
+fn request_line(line: &[u8]) -> Result<bool, Violation> {
+    let mut words = line.split(|b| *b == b' ');
+    let method = words.next().unwrap_or_default();
+    if method.is_empty() || !method.iter().all(|b| is_token(*b)) {
+        return Err(METHOD);
+    }
+    let target = words.next().unwrap_or_default();
+    // Most are plain paths, which need no second parser.
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"/-_.~".contains(b);
+    if !(target.starts_with(b"/") && target.iter().all(plain)) && http::Uri::try_from(target).is_err() {
+        return Err(TARGET);
+    }
+    match (words.next(), words.next()) {
+        (Some(b"HTTP/1.1"), None) => Ok(false),
+        (Some(b"HTTP/1.0"), None) => Ok(true),
+        (Some(word), _) if !word.starts_with(b"HTTP/") => Err(TARGET),
+        _ => Err(VERSION),
+    }
+}
+
+/// What methods and names of headers are made of.
+fn is_token(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)
+}
+
 fn starts_folded(line: &[u8]) -> bool {
     matches!(line.first(), Some(b' ' | b'\t'))
 }
 
 fn length(value: &[u8]) -> Option<u64> {
     let text = std::str::from_utf8(value).ok()?;
-    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
+    (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| text.parse().ok())
+        .flatten()
+        .filter(|n| *n < MAX_LENGTH)
 }
 
 #[cfg(test)]
@@ -329,6 +379,40 @@ mod tests {
         }
         check(&post(chunked, "3\nabc\r\n"), Err(BARE_LF));
         check(&post(chunked, &format!("3;{}\r\n", "x".repeat(200))), Err(CHUNK));
+    }
+
+    #[test]
+    fn what_the_parser_would_refuse_is_refused_here_with_a_reason() {
+        for (line, want) in [
+            ("G@T / HTTP/1.1", METHOD),
+            ("\u{16}\u{3}\u{1}", METHOD),
+            (" / HTTP/1.1", METHOD),
+            ("GET /a b HTTP/1.1", TARGET),
+            ("GET  / HTTP/1.1", TARGET),
+            ("GET a/b HTTP/1.1", TARGET),
+            ("GET /\u{1} HTTP/1.1", TARGET),
+            ("GET / HTTP/9.9", VERSION),
+            ("GET / HTTP/1.1 x", VERSION),
+            ("GET /", VERSION),
+        ] {
+            check(&format!("{line}\r\nhost: a\r\n\r\n"), Err(want));
+        }
+        for (field, want) in [
+            ("x@a: b", NAME),
+            ("x-a : b", NAME),
+            (": b", NAME),
+            ("x\u{e9}: b", NAME),
+            ("x", NO_COLON),
+            ("x: a\0b", VALUE),
+            ("x: a\u{7f}", VALUE),
+            ("content-length: 18446744073709551615", LENGTH),
+        ] {
+            check(&post(&format!("{field}\r\n"), ""), Err(want));
+        }
+        check("GET /v1/models?a=b&c=%20 HTTP/1.1\r\nhost: a\r\nx: \u{e9}\ta\r\ny:\r\n\r\n", Ok(()));
+        check("OPTIONS * HTTP/1.1\r\nhost: a\r\n\r\nGET http://a/b HTTP/1.1\r\nhost: a\r\n\r\n", Ok(()));
+        // A whole head that the parser refuses must not pass: it would be answered without a word.
+        assert_eq!(Framing::new(LIMITS).push(b"\x16\x03\x01\x02\x00\x01"), Err(METHOD));
     }
 
     #[test]

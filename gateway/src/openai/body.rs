@@ -1,11 +1,14 @@
 //! The body of a streamed answer: polls the engine's events, nothing runs beside it; dropping it aborts.
 
+use super::headers;
 use super::sse::{Encoder, KEEP_ALIVE};
 use crate::error::Failure;
 use crate::once::Tape;
 use bytes::Bytes;
-use engine::Event;
+use engine::{Event, Sum};
 use futures_util::stream::{BoxStream, Stream, StreamExt as _};
+use http::HeaderMap;
+use http_body::{Body as HttpBody, Frame};
 use std::any::Any;
 use std::convert::Infallible;
 use std::future::Future;
@@ -15,6 +18,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use types::Usd;
 
 /// A streamed answer on its way out.
 pub(crate) struct Sse {
@@ -26,6 +30,8 @@ pub(crate) struct Sse {
     on_end: Option<OnEnd>,
     /// Hears what leaves, where it may be asked for again.
     tape: Option<Tape>,
+    telling: Telling,
+    trailers: Option<HeaderMap>,
     /// What is held for as long as the answer runs.
     _held: Box<dyn Any + Send>,
 }
@@ -44,11 +50,23 @@ pub(crate) enum End {
     Dropped,
 }
 
+/// How a client is told what the answer came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Telling {
+    /// By the headers already, or not at all.
+    Told,
+    /// By a comment before `[DONE]`.
+    Comment,
+    /// By fields behind the body.
+    Trailers,
+}
+
 /// What a stream needs besides its events.
 pub(crate) struct Setup {
     pub(crate) encoder: Encoder,
     /// Quiet time after which a comment goes out; zero = never.
     pub(crate) keep_alive: Duration,
+    pub(crate) telling: Telling,
     /// Fires when the server must be gone.
     pub(crate) cut: CancellationToken,
     pub(crate) on_end: OnEnd,
@@ -66,6 +84,8 @@ impl Sse {
             cut: Box::pin(setup.cut.cancelled_owned()),
             on_end: Some(setup.on_end),
             tape: setup.tape,
+            telling: setup.telling,
+            trailers: None,
             _held: setup.held,
         }
     }
@@ -99,12 +119,24 @@ impl Sse {
             }
             Some(Event::Done(tail)) => {
                 let bytes = self.encoder.done(&tail);
+                let sum = Sum::from(&tail);
                 if let Some(mut tape) = self.tape.take() {
+                    if self.telling != Telling::Told {
+                        // Whoever asks again pays nothing.
+                        tape.hear(&Encoder::comment(&Sum { cost: Usd::ZERO, cost_known: true, ..sum }));
+                    }
                     tape.hear(&bytes);
                     tape.keep();
                 }
                 self.end(End::Done);
-                Some(bytes)
+                Some(match self.telling {
+                    Telling::Told => bytes,
+                    Telling::Comment => [Encoder::comment(&sum), bytes].concat().into(),
+                    Telling::Trailers => {
+                        headers::sum(self.trailers.insert(HeaderMap::new()), &sum);
+                        bytes
+                    }
+                })
             }
             Some(Event::Failed(e)) => Some(self.fail(&Failure::from(e))),
             // The engine promises a last event; its absence must not look like a clean end.
@@ -145,6 +177,21 @@ impl Stream for Sse {
             return Poll::Ready(Some(Ok(Bytes::from_static(KEEP_ALIVE))));
         }
         Poll::Pending
+    }
+}
+
+impl HttpBody for Sse {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.as_mut().poll_next(cx).map(|next| match next {
+            Some(piece) => Some(piece.map(Frame::data)),
+            None => self.trailers.take().map(|fields| Ok(Frame::trailers(fields))),
+        })
     }
 }
 
@@ -206,6 +253,7 @@ mod tests {
         let setup = Setup {
             encoder: Encoder::new(&head(), false, 0),
             keep_alive: Duration::from_secs(15),
+            telling: Telling::Told,
             cut: cut.clone(),
             on_end,
             tape: None,
@@ -234,6 +282,32 @@ mod tests {
             assert_eq!(text.matches("[DONE]").count(), usize::from(clean), "{text}");
             assert_eq!(text.contains("\"error\""), !clean, "{text}");
             assert_eq!(*log.lock().unwrap(), [end]);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_it_came_to_is_told_once_and_only_at_a_clean_end() {
+        use http_body_util::BodyExt;
+        let cut = CancellationToken::new();
+        let lost = || vec![chunk(), Event::Failed(engine::Kind::Deadline.into())];
+        for (telling, events, comment, trailers) in [
+            (Telling::Told, vec![chunk(), done()], false, false),
+            (Telling::Comment, vec![chunk(), done()], true, false),
+            (Telling::Trailers, vec![chunk(), done()], false, true),
+            (Telling::Comment, lost(), false, false),
+            (Telling::Trailers, lost(), false, false),
+        ] {
+            let mut sse = body(stream::iter(events).boxed(), &cut).0;
+            sse.telling = telling;
+            let all = BodyExt::collect(sse).await.unwrap();
+            let fields = all.trailers().cloned();
+            let text = String::from_utf8(all.to_bytes().to_vec()).unwrap();
+            let said = text.contains("\n\n: turnout verdict=none cost_usd=0\n\ndata: [DONE]\n\n");
+            assert_eq!((said, fields.is_some()), (comment, trailers), "{telling:?}: {text}");
+            assert_eq!(text.contains("turnout"), comment, "{text}");
+            assert!(
+                fields.is_none_or(|f| f["x-turnout-verdict"] == "none" && f["x-turnout-cost-usd"] == "0")
+            );
         }
     }
 

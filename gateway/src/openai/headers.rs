@@ -1,7 +1,8 @@
 //! The headers of an answer: what decided, what served, what it cost, what is left.
 
-use engine::{Head, Tail};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use engine::{Head, Sum};
+use http::Version;
+use http::header::{HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
 use types::limits::{Metric, Standing};
 
 /// The identifier of the record that tells how the answer, or the refusal, came about.
@@ -36,11 +37,22 @@ pub(crate) fn head(headers: &mut HeaderMap, head: &Head) {
 }
 
 /// What is known when everything has ended.
-pub(crate) fn tail(headers: &mut HeaderMap, tail: &Tail) {
-    if tail.cost_known {
-        put(headers, COST, &tail.cost.to_string());
+pub(crate) fn sum(headers: &mut HeaderMap, sum: &Sum) {
+    if sum.cost_known {
+        put(headers, COST, &sum.cost.to_string());
     }
-    headers.insert(VERDICT, HeaderValue::from_static(tail.verdict.as_str()));
+    headers.insert(VERDICT, HeaderValue::from_static(sum.verdict.as_str()));
+}
+
+/// Whether the client takes fields behind the body, where what is known only at the end has its place.
+pub(crate) fn takes_trailers(version: Version, headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(','));
+    version > Version::HTTP_10 && codings.any(|c| c.trim().eq_ignore_ascii_case("trailers"))
+}
+
+/// Names the fields of [`sum`] that come behind the body.
+pub(crate) fn announce_sum(headers: &mut HeaderMap) {
+    headers.insert(TRAILER, HeaderValue::from_static("x-turnout-cost-usd, x-turnout-verdict"));
 }
 
 const REQUESTS: [HeaderName; 3] = [

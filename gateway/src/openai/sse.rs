@@ -8,7 +8,7 @@ use super::object::{Object, with_model};
 use super::wire::{self, Stamp};
 use crate::error::Failure;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use engine::{Head, Tail};
+use engine::{Head, Sum, Tail};
 use serde_json::{Map, Value};
 use types::Chunk;
 
@@ -71,6 +71,16 @@ impl Encoder {
                 Some(self.object(object))
             }
         }
+    }
+
+    /// What the answer came to, as a comment: clients skip it, people and scripts find it before the end.
+    pub(crate) fn comment(sum: &Sum) -> Bytes {
+        let verdict = sum.verdict.as_str();
+        let text = match sum.cost_known {
+            true => format!(": turnout verdict={verdict} cost_usd={}\n\n", sum.cost),
+            false => format!(": turnout verdict={verdict}\n\n"),
+        };
+        Bytes::from(text)
     }
 
     /// The clean end: explanation and usage where they were asked for, then `[DONE]`.

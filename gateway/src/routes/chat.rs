@@ -7,7 +7,7 @@ use crate::edge::{body, json};
 use crate::error::Failure;
 use crate::front::Arrival;
 use crate::once::{self, Ticket, Turn};
-use crate::openai::body::{End, Setup, Sse};
+use crate::openai::body::{End, Setup, Sse, Telling};
 use crate::openai::headers::{self, Allowance};
 use crate::openai::sse::Encoder;
 use crate::openai::{egress, ingress};
@@ -15,8 +15,8 @@ use crate::routes::{self, runs::submit};
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
-use engine::{Admission, Answer, Live, Whole};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue};
+use engine::{Admission, Answer, Live, Sum, Whole};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, TRAILER};
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
@@ -86,6 +86,7 @@ where
         request.options.tags.insert(CLIENT_ID.to_owned(), arrival.request_id);
     }
     let include_usage = request.include_usage;
+    let trailers = headers::takes_trailers(parts.version, &parts.headers);
     let admission = Admission {
         request_id: arrival.decision_id,
         who: arrival.who,
@@ -95,7 +96,7 @@ where
     };
     match app.engine.chat(admission, request).await.map_err(Failure::from) {
         Ok(Answer::Whole(whole)) => Ok(self::whole(&whole, ticket)),
-        Ok(Answer::Live(live)) => Ok(stream(app, live, include_usage, share, ticket)),
+        Ok(Answer::Live(live)) => Ok(stream(app, live, Wanted { include_usage, trailers }, share, ticket)),
         Err(failure) => {
             if let Some(ticket) = ticket {
                 ticket.fail(&failure);
@@ -115,17 +116,23 @@ fn whole(whole: &Whole, ticket: Option<Ticket>) -> Response<Payload> {
     headers.reserve(HEADERS);
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers::head(headers, &whole.head);
-    headers::tail(headers, &whole.tail);
+    headers::sum(headers, &Sum::from(&whole.tail));
     if let Some(ticket) = ticket {
         ticket.keep(StatusCode::OK, headers.clone(), body);
     }
     response
 }
 
+/// What the client says of how it wants a stream.
+struct Wanted {
+    include_usage: bool,
+    trailers: bool,
+}
+
 fn stream(
     app: &Arc<App>,
     live: Live,
-    include_usage: bool,
+    wanted: Wanted,
     share: body::Share,
     ticket: Option<Ticket>,
 ) -> Response<Payload> {
@@ -133,9 +140,24 @@ fn stream(
     let mut headers = HeaderMap::with_capacity(HEADERS);
     stream_headers(&mut headers);
     headers::head(&mut headers, &live.head);
+    let keep_alive = live.keep_alive.unwrap_or(app.server.stream.keep_alive);
+    let telling = match live.sum {
+        Some(sum) => {
+            headers::sum(&mut headers, &sum);
+            Telling::Told
+        }
+        None if wanted.trailers => {
+            headers::announce_sum(&mut headers);
+            Telling::Trailers
+        }
+        // Whoever lets no comment through while a model is silent bears none at the end either.
+        None if keep_alive.is_zero() => Telling::Told,
+        None => Telling::Comment,
+    };
     let setup = Setup {
-        encoder: Encoder::new(&live.head, include_usage, clock::unix()),
-        keep_alive: live.keep_alive.unwrap_or(app.server.stream.keep_alive),
+        encoder: Encoder::new(&live.head, wanted.include_usage, clock::unix()),
+        keep_alive,
+        telling,
         cut: app.kill.clone(),
         on_end: Box::new(move |end| {
             metrics.stream(match end {
@@ -144,10 +166,15 @@ fn stream(
                 End::Dropped => "dropped",
             });
         }),
-        tape: ticket.map(|t| t.tape(headers.clone())),
+        tape: ticket.map(|t| {
+            let mut kept = headers.clone();
+            // What is kept ends with a comment, whatever stands behind this one.
+            kept.remove(TRAILER);
+            t.tape(kept)
+        }),
         held: Box::new(share),
     };
-    let mut response = Response::new(Payload::from(Body::from_stream(Sse::new(live.events, setup))));
+    let mut response = Response::new(Payload::from(Body::new(Sse::new(live.events, setup))));
     *response.headers_mut() = headers;
     response
 }

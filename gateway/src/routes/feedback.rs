@@ -83,9 +83,7 @@ fn refusal(e: &FeedbackError) -> Failure {
 }
 
 fn parse(bytes: &[u8]) -> Result<Feedback, Failure> {
-    let body: Value = serde_json::from_slice(bytes)
-        .map_err(|e| Failure::bad_request("invalid_json", format!("the body is not JSON: {e}")))?;
-    let Value::Object(body) = body else {
+    let Value::Object(body) = types::chat::document(bytes)? else {
         return Err(Failure::bad_request("invalid_type", "expected an object"));
     };
     if let Some(odd) = body.keys().find(|k| !MEMBERS.contains(&k.as_str())) {

@@ -10,7 +10,7 @@ use types::axis::{
 };
 use types::chat::{ResponseFormat, ToolChoice};
 use types::expr::Type;
-use types::options::{CacheMode, Mode};
+use types::options::{CacheMode, Demand, Mode};
 
 const RESPONSE_FORMATS: &[&str] = &["text", "json", "json_schema"];
 const TOOL_CHOICES: &[&str] = &["none", "auto", "required", "function"];
@@ -90,8 +90,8 @@ static OPTIONS: Table = Table(&[
     leaf("task_family", || Type::Enum(TaskFamily::NAMES).optional(), |f| name(f.request.options.task_family)),
     leaf("workflow", || Type::Str.optional(), |f| Val::or_unit(f.request.options.workflow.as_deref())),
     leaf("prefer", || Type::Str.list(), |f| f.request.options.prefer.as_slice().into()),
-    leaf("require", || Type::Str.list(), |f| f.request.options.require.as_slice().into()),
-    leaf("exclude", || Type::Str.list(), |f| f.request.options.exclude.as_slice().into()),
+    leaf("require", || Type::Str.list(), |f| selectors(&f.request.options.require)),
+    leaf("exclude", || Type::Str.list(), |f| selectors(&f.request.options.exclude)),
     leaf(
         "mode",
         || Type::Enum(MODES).optional(),
@@ -125,6 +125,11 @@ static OPTIONS: Table = Table(&[
     ),
     leaf("explain", || Type::Bool, |f| f.request.options.explain.into()),
 ]);
+
+/// The selectors of all lists together.
+fn selectors(demands: &[Demand]) -> Val<'_> {
+    Val::Strs(demands.iter().flat_map(|d| &d.selectors).map(String::as_str).collect())
+}
 
 fn name<'a>(value: Option<impl AxisValue>) -> Val<'a> {
     Val::or_unit(value.map(|v| v.as_str()))

@@ -428,3 +428,47 @@ async fn bad_clients_do_not_stop_good_ones() {
         while socket.response().await.is_some() {}
     }
 }
+
+/// Whatever is wrong with a head is told as an error object with an identifier, and counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_malformed_head_is_told_and_counted() {
+    let (vendor, house) = start().await;
+    let heads: [&[u8]; 9] = [
+        b"GET / HTTP/1.1\r\nhost: x\r\nx-a: b\0c\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nx@a: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nx-a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost: x\r\nx-a : b\r\n\r\n",
+        b"G@T / HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET / HTTP/9.9\r\nhost: x\r\n\r\n",
+        b"GET /a b HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /\"<> HTTP/1.1\r\nhost: x\r\n\r\n\r\nGET",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    ];
+    for (i, head) in heads.iter().enumerate() {
+        let (answer, mut socket) = say(&house, head).await;
+        let shown = String::from_utf8_lossy(head).into_owned();
+        let answer = answer.unwrap_or_else(|| panic!("no answer to {shown:?}"));
+        if answer.status == 404 {
+            // What is a path, however odd, is looked up.
+            assert!(shown.contains('<'), "{shown:?}");
+            continue;
+        }
+        let error = answer.error(400);
+        assert_eq!(
+            (error["code"].as_str(), answer.header("x-should-retry")),
+            (Some("bad_framing"), Some("false")),
+            "{shown:?}"
+        );
+        assert!(socket.closed().await, "{shown:?}");
+        let metrics = house.client().get("/metrics").await.text();
+        let counted = metrics
+            .lines()
+            .find_map(|l| l.strip_prefix("turnout_connections_cut_total{reason=\"framing\"} "));
+        assert!(
+            counted.and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n > i - usize::from(i > 7)),
+            "{shown:?}: {counted:?}"
+        );
+    }
+    assert_eq!(vendor.count(), 0);
+    lives(&house).await;
+}

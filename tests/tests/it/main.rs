@@ -38,6 +38,7 @@ mod parts;
 mod policies;
 mod policy_diff;
 mod policy_tests;
+mod refusals;
 mod repair;
 mod runs;
 mod sdk;

@@ -291,3 +291,53 @@ async fn an_optimistic_stream_tells_its_late_failure() {
     assert_eq!(record["outcome"]["status"], "failed", "{record}");
     assert_eq!(record["outcome"]["verdict"], "failed", "{record}");
 }
+
+/// Everything that comes back, as it came.
+async fn wire(house: &House, headers: &str, body: &Value) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut body = body.clone();
+    body["stream"] = Value::Bool(true);
+    let text = body.to_string();
+    let mut socket = tokio::net::TcpStream::connect(house.addr()).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n{headers}\r\n",
+        text.len()
+    );
+    socket.write_all(format!("{head}{text}").as_bytes()).await.unwrap();
+    let mut all = String::new();
+    socket.read_to_string(&mut all).await.unwrap();
+    all
+}
+
+/// A verdict is never hidden: in the head where the answer was held back, behind the words of it otherwise.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_tells_what_it_came_to() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("no JSON at all")).await;
+    let house = start(&vendor, None).await;
+    let events = house.client().stream(&extract("json_extraction")).await;
+    if events.status == 200 {
+        assert_eq!(events.header("x-turnout-verdict"), Some("failed"));
+    }
+    let held = wire(&house, "", &extract("default")).await;
+    assert!(held.starts_with("HTTP/1.1 200") && held.contains("x-turnout-verdict: failed\r\n"), "{held}");
+    assert!(held.contains("x-turnout-cost-usd: 0.0") && !held.contains(": turnout "), "{held}");
+
+    let plain = wire(&house, "", &ask("default")).await;
+    assert!(
+        !plain.contains("x-turnout-verdict") && plain.contains("\n: turnout verdict=none cost_usd=0.0"),
+        "{plain}"
+    );
+    let (comment, done) = (plain.find(": turnout").unwrap(), plain.find("data: [DONE]").unwrap());
+    assert!(comment < done, "{plain}");
+
+    let behind = wire(&house, "te: trailers\r\n", &ask("default")).await;
+    let (head, rest) = behind.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains("trailer: x-turnout-cost-usd, x-turnout-verdict"), "{behind}");
+    assert!(rest.contains("[DONE]") && !rest.contains(": turnout "), "{behind}");
+    let trailers = rest.split_once("\r\n0\r\n").unwrap().1;
+    assert!(
+        trailers.contains("x-turnout-verdict: none") && trailers.contains("x-turnout-cost-usd: 0.0"),
+        "{behind}"
+    );
+}

@@ -2,9 +2,10 @@
 
 mod messages;
 mod one_pass;
+mod place;
 mod tools;
 
-use super::{ChatRequest, Member, Params, ResponseFormat, ToolChoice, UniqueMap};
+use super::{ChatRequest, Member, Params, ResponseFormat, ToolChoice, UniqueMap, UniqueValue};
 use crate::options::Options;
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -51,12 +52,23 @@ impl Error {
         Error { message: message.into(), pointer: pointer.into(), code }
     }
 
+    /// With the place before a message that says only what is expected there.
+    fn named(mut self) -> Self {
+        if let Some(param) = self.param().filter(|_| self.message.starts_with("expected")) {
+            self.message = format!("`{param}`: {}", self.message);
+        }
+        self
+    }
+
     /// The last named member of the pointer, as OpenAI's `param`.
     #[must_use]
     pub fn param(&self) -> Option<String> {
         (!self.pointer.is_empty()).then(|| self.pointer.trim_start_matches('/').replace('/', "."))
     }
 }
+
+/// What a flag is expected to be.
+const BOOLEAN: &str = "true or false";
 
 /// Members that name a destination, a proxy or a credential: a caller may not send them.
 const FORBIDDEN: &[&str] = &["api_base", "base_url", "api_key", "proxy", "api_version", "organization_key"];
@@ -79,7 +91,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for Top<'a> {
                     }
                     // A bound, so that a body of nothing but keys stays cheap.
                     if members.len() >= 512 {
-                        return Err(serde::de::Error::custom("more than 512 members"));
+                        return Err(serde::de::Error::custom(place::TOO_MANY));
                     }
                     members.push((key.0, a.next_value()?));
                 }
@@ -113,6 +125,19 @@ impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
 }
 
 pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
+    read(body, limits).map_err(Error::named)
+}
+
+/// Any JSON text in which no key stands twice in one object: two readers could read it two ways.
+///
+/// # Errors
+/// It is no JSON, or the place of the key.
+pub fn document(bytes: &[u8]) -> Result<Value, Error> {
+    let text = text_of(bytes)?;
+    Ok(parse::<UniqueValue>(text, String::new, "a JSON value")?.0)
+}
+
+fn text_of(body: &[u8]) -> Result<&str, Error> {
     if body.starts_with(b"\xef\xbb\xbf") {
         return Err(Error::new(
             "invalid_json",
@@ -120,14 +145,18 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
             "the body starts with a byte order mark; send plain UTF-8 JSON",
         ));
     }
-    let text = std::str::from_utf8(&body).map_err(|e| {
+    std::str::from_utf8(body).map_err(|e| {
         Error::new(
             "invalid_utf8",
             "",
             format!("the body is not UTF-8: bad byte at offset {}", e.valid_up_to()),
         )
-    })?;
-    let Top(top) = parse(text, String::new)?;
+    })
+}
+
+fn read(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
+    let text = text_of(&body)?;
+    let Top(top) = parse(text, String::new, "an object")?;
     let start = text.as_ptr() as usize;
     let mut members = Vec::with_capacity(top.len());
     let mut request = ChatRequest {
@@ -166,9 +195,9 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
                 seen_messages = true;
                 request.messages = messages::read(json, limits)?;
             }
-            "stream" => request.stream = optional(json, pointer)?.unwrap_or(false),
+            "stream" => request.stream = optional(json, pointer, BOOLEAN)?.unwrap_or(false),
             "stream_options" => {
-                let o: Option<UniqueMap> = optional(json, pointer)?;
+                let o: Option<UniqueMap> = optional(json, pointer, "an object")?;
                 let flag = o.as_ref().and_then(|m| m.0.get("include_usage"));
                 request.include_usage = match flag {
                     None | Some(Value::Null) => false,
@@ -192,24 +221,24 @@ pub(super) fn request(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error
             "n" => {
                 request.params.n = positive(json, pointer)?.unwrap_or(1);
                 if request.params.n > 16 {
-                    return Err(Error::new("out_of_range", "/n", "expected a whole number in 1..=16"));
+                    return Err(Error::new("out_of_range", "/n", "expected a whole number from 1 to 16"));
                 }
             }
-            "seed" => request.params.seed = optional(json, pointer)?,
+            "seed" => request.params.seed = optional(json, pointer, "a whole number")?,
             "stop" => request.params.stop = stop(json, limits)?,
-            "reasoning_effort" => request.params.reasoning_effort = optional(json, pointer)?,
-            "parallel_tool_calls" => request.params.parallel_tool_calls = optional(json, pointer)?,
-            "logprobs" => request.params.logprobs = optional(json, pointer)?.unwrap_or(false),
-            "user" => request.user = identifier_text(optional(json, pointer)?, &pointer())?,
+            "reasoning_effort" => request.params.reasoning_effort = optional(json, pointer, "a string")?,
+            "parallel_tool_calls" => request.params.parallel_tool_calls = optional(json, pointer, BOOLEAN)?,
+            "logprobs" => request.params.logprobs = optional(json, pointer, BOOLEAN)?.unwrap_or(false),
+            "user" => request.user = identifier_text(optional(json, pointer, "a string")?, &pointer())?,
             "metadata" => metadata(json, limits)?,
             "routing" => routing(json, &mut request.options)?,
             "provider" => {
-                if let Some(map) = optional::<UniqueMap>(json, pointer)? {
+                if let Some(map) = optional::<UniqueMap>(json, pointer, "an object")? {
                     let taken = crate::foreign::provider(&mut request.options, &map.0);
                     taken.map_err(|p| foreign("/provider", &p))?;
                 }
             }
-            "models" => further = optional::<Value>(json, pointer)?,
+            "models" => further = optional::<Value>(json, pointer, "a list of models")?,
             _ if depth(json) > MAX_DEPTH => {
                 return Err(Error::new(
                     "invalid_json",
@@ -270,45 +299,55 @@ fn depth(json: &str) -> usize {
     deepest
 }
 
-/// `pointer` is made only where something is wrong: on the way of every request it is never read.
-fn parse<'a, T: Deserialize<'a>>(json: &'a str, pointer: impl Fn() -> String) -> Result<T, Error> {
+/// `pointer` is made only where something is wrong: on the way of every request it is never read. `expected` says
+/// in words what belongs there.
+fn parse<'a, T: Deserialize<'a>>(
+    json: &'a str,
+    pointer: impl Fn() -> String,
+    expected: &str,
+) -> Result<T, Error> {
+    serde_json::from_str(json).map_err(|e| place::explain(json, pointer(), expected, &e))
+}
+
+/// A list of objects.
+fn objects(json: &str, pointer: impl Fn() -> String) -> Result<Option<Vec<UniqueMap>>, Error> {
     serde_json::from_str(json).map_err(|e| {
-        let code = match e.classify() {
-            serde_json::error::Category::Data => "invalid_type",
-            _ => "invalid_json",
-        };
-        // serde names what it found and expected; values of strings are left out of the message.
-        let message = strip_value(&e.to_string());
-        Error::new(code, pointer(), message)
+        let elements: Vec<&RawValue> = serde_json::from_str(json).unwrap_or_default();
+        match elements.iter().position(|e| !e.get().starts_with('{')) {
+            Some(i) => {
+                let odd = elements.get(i).map_or("", |e| e.get());
+                let text = format!("expected an object, found {}", place::kind(odd));
+                Error::new("invalid_type", format!("{}/{i}", pointer()), text)
+            }
+            None => place::explain(json, pointer(), "a list of objects", &e),
+        }
     })
 }
 
-/// Removes the quoted value from serde's `invalid type: string "secret", expected …`.
-fn strip_value(message: &str) -> String {
-    match (message.find('"'), message.rfind('"')) {
-        (Some(a), Some(b)) if a < b => {
-            format!("{}…{}", message.get(..a).unwrap_or(""), message.get(b.saturating_add(1)..).unwrap_or(""))
-        }
-        _ => message.to_owned(),
-    }
-}
-
-fn optional<'a, T: Deserialize<'a>>(json: &'a str, pointer: impl Fn() -> String) -> Result<Option<T>, Error> {
-    parse(json, pointer)
+fn optional<'a, T: Deserialize<'a>>(
+    json: &'a str,
+    pointer: impl Fn() -> String,
+    expected: &str,
+) -> Result<Option<T>, Error> {
+    parse(json, pointer, expected)
 }
 
 fn ranged(json: &str, pointer: impl Fn() -> String, lo: f64, hi: f64) -> Result<Option<f64>, Error> {
-    match optional::<f64>(json, &pointer)? {
-        Some(x) if !(lo..=hi).contains(&x) => {
-            Err(Error::new("out_of_range", pointer(), format!("expected a number in {lo}..={hi}")))
+    let expected = || format!("a number from {lo} to {hi}");
+    // The words are made only where something is wrong.
+    match serde_json::from_str::<Option<f64>>(json) {
+        Ok(Some(x)) if !(lo..=hi).contains(&x) => {
+            Err(Error::new("out_of_range", pointer(), format!("expected {}", expected())))
         }
-        x => Ok(x),
+        Ok(x) => Ok(x),
+        Err(e) => Err(place::explain(json, pointer(), &expected(), &e)),
     }
 }
 
 fn positive(json: &str, pointer: impl Fn() -> String) -> Result<Option<u32>, Error> {
-    match optional::<u32>(json, &pointer)? {
-        Some(0) => Err(Error::new("out_of_range", pointer(), "expected a whole number of at least 1")),
+    const EXPECTED: &str = "a whole number of at least 1";
+    match optional::<u32>(json, &pointer, EXPECTED)? {
+        Some(0) => Err(Error::new("out_of_range", pointer(), format!("expected {EXPECTED}"))),
         x => Ok(x),
     }
 }
@@ -323,7 +362,7 @@ fn identifier_text(text: Option<String>, pointer: &str) -> Result<Option<String>
 }
 
 fn model(json: &str) -> Result<String, Error> {
-    let name: String = parse(json, || "/model".to_owned())?;
+    let name: String = parse(json, || "/model".to_owned(), "the name of a model")?;
     if crate::options::is_identifier(&name) {
         return Ok(name);
     }
@@ -331,7 +370,9 @@ fn model(json: &str) -> Result<String, Error> {
 }
 
 fn metadata(json: &str, limits: &Limits) -> Result<(), Error> {
-    let Some(map) = optional::<UniqueMap>(json, || "/metadata".to_owned())? else { return Ok(()) };
+    let Some(map) = optional::<UniqueMap>(json, || "/metadata".to_owned(), "an object")? else {
+        return Ok(());
+    };
     if map.0.len() > limits.metadata {
         return Err(Error::new("out_of_range", "/metadata", format!("at most {} members", limits.metadata)));
     }
@@ -339,7 +380,9 @@ fn metadata(json: &str, limits: &Limits) -> Result<(), Error> {
 }
 
 fn routing(json: &str, options: &mut Options) -> Result<(), Error> {
-    let Some(map) = optional::<UniqueMap>(json, || "/routing".to_owned())? else { return Ok(()) };
+    let Some(map) = optional::<UniqueMap>(json, || "/routing".to_owned(), "an object")? else {
+        return Ok(());
+    };
     for (name, value) in &map.0 {
         options.set(name, value).map_err(|p| {
             // A name that is none may hold anything; only what looks like one is repeated.
@@ -365,7 +408,7 @@ fn shorten(name: &str) -> String {
 }
 
 fn stop(json: &str, limits: &Limits) -> Result<Vec<String>, Error> {
-    let list = match parse::<Value>(json, || "/stop".to_owned())? {
+    let list = match parse::<Value>(json, || "/stop".to_owned(), "a string or a list of strings")? {
         Value::Null => Vec::new(),
         Value::String(s) => vec![s],
         Value::Array(list) => list

@@ -96,9 +96,7 @@ pub(in crate::routes) async fn members(
 
 /// A JSON object whose members are all known.
 fn object_of(bytes: &Bytes, known: &[&str]) -> Result<Map<String, Value>, Failure> {
-    let value: Value = serde_json::from_slice(bytes)
-        .map_err(|e| Failure::bad_request("invalid_json", format!("the body is no JSON: {e}")))?;
-    let Value::Object(object) = value else {
+    let Value::Object(object) = types::chat::document(bytes)? else {
         return Err(Failure::bad_request("invalid_type", "expected an object"));
     };
     if let Some(odd) = object.keys().find(|k| !known.contains(&k.as_str())) {

@@ -1,7 +1,7 @@
 //! The messages of a body, member by member, with a pointer for whatever is wrong.
 
-use super::{Error, Limits, Top, identifier_text, one_pass, optional, parse, shorten};
-use crate::chat::{Content, Message, Part, PartKind, Role, ToolCall, UniqueMap, UniqueValue};
+use super::{Error, Limits, Top, identifier_text, objects, one_pass, optional, parse, place, shorten};
+use crate::chat::{Content, Message, Part, PartKind, Role, ToolCall, UniqueValue};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -10,7 +10,7 @@ pub(super) fn read(json: &str, limits: &Limits) -> Result<Vec<Message>, Error> {
     if let Some(list) = one_pass::read(json, limits) {
         return Ok(list);
     }
-    let raw: Vec<&RawValue> = parse(json, || "/messages".to_owned())?;
+    let raw: Vec<&RawValue> = parse(json, || "/messages".to_owned(), "a list of messages")?;
     if raw.len() > limits.messages {
         return Err(Error::new("out_of_range", "/messages", format!("at most {} messages", limits.messages)));
     }
@@ -19,14 +19,14 @@ pub(super) fn read(json: &str, limits: &Limits) -> Result<Vec<Message>, Error> {
 
 pub(super) fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, Error> {
     let at = |field: &str| format!("/messages/{i}{field}");
-    let Top(top) = parse(json, || at(""))?;
+    let Top(top) = parse(json, || at(""), "an object")?;
     let mut m = Message::silent(Role::User);
     let mut role = None;
     for (key, raw) in &top {
         let json = raw.get();
         match key.as_ref() {
             "role" => {
-                let name: Cow<'_, str> = parse(json, || at("/role"))?;
+                let name: Cow<'_, str> = parse(json, || at("/role"), "the name of a role")?;
                 role = Some(Role::parse(&name).ok_or_else(|| {
                     let near = crate::diagnostic::nearest(&name, Role::NAMES.iter().copied());
                     let hint = near.first().map_or(String::new(), |n| format!("; did you mean `{n}`?"));
@@ -38,17 +38,19 @@ pub(super) fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, 
                 })?);
             }
             "content" => m.content = content(json, &at("/content"), limits)?,
-            "name" => m.name = identifier_text(optional(json, || at("/name"))?, &at("/name"))?,
+            "name" => m.name = identifier_text(optional(json, || at("/name"), "a string")?, &at("/name"))?,
             "tool_calls" => m.tool_calls = tool_calls(json, &at("/tool_calls"), limits)?,
             "tool_call_id" => {
-                m.tool_call_id =
-                    identifier_text(optional(json, || at("/tool_call_id"))?, &at("/tool_call_id"))?
+                m.tool_call_id = identifier_text(
+                    optional(json, || at("/tool_call_id"), "a string")?,
+                    &at("/tool_call_id"),
+                )?
             }
-            "refusal" => m.refusal = optional(json, || at("/refusal"))?,
+            "refusal" => m.refusal = optional(json, || at("/refusal"), "a string")?,
             _ => {
                 m.extra.insert(
                     key.clone().into_owned(),
-                    parse::<UniqueValue>(json, || at(&format!("/{}", shorten(key))))?.0,
+                    parse::<UniqueValue>(json, || at(&format!("/{}", shorten(key))), "a JSON value")?.0,
                 );
             }
         }
@@ -60,16 +62,19 @@ pub(super) fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, 
 fn content(json: &str, pointer: &str, limits: &Limits) -> Result<Content, Error> {
     match json.as_bytes().first() {
         Some(b'n') => Ok(Content::None),
-        Some(b'"') => Ok(Content::Text(parse(json, || pointer.to_owned())?)),
+        Some(b'"') => Ok(Content::Text(parse(json, || pointer.to_owned(), "a string")?)),
         Some(b'[') => {
-            let raw: Vec<UniqueMap> = parse(json, || pointer.to_owned())?;
+            let raw = objects(json, || pointer.to_owned())?.unwrap_or_default();
             if raw.len() > limits.parts {
                 return Err(Error::new("out_of_range", pointer, format!("at most {} parts", limits.parts)));
             }
             let parts = raw.into_iter().enumerate().map(|(i, p)| part(p.0, &format!("{pointer}/{i}")));
             Ok(Content::Parts(parts.collect::<Result<_, _>>()?))
         }
-        _ => Err(Error::new("invalid_type", pointer, "expected a string, a list of parts or null")),
+        _ => {
+            let text = format!("expected a string, a list of parts or null, found {}", place::kind(json));
+            Err(Error::new("invalid_type", pointer, text))
+        }
     }
 }
 
@@ -108,7 +113,7 @@ pub(super) fn part(mut p: Map<String, Value>, pointer: &str) -> Result<Part, Err
 }
 
 pub(super) fn tool_calls(json: &str, pointer: &str, limits: &Limits) -> Result<Vec<ToolCall>, Error> {
-    let Some(raw) = optional::<Vec<UniqueMap>>(json, || pointer.to_owned())? else { return Ok(Vec::new()) };
+    let Some(raw) = objects(json, || pointer.to_owned())? else { return Ok(Vec::new()) };
     if raw.len() > limits.tools {
         return Err(Error::new("out_of_range", pointer, format!("at most {} tool calls", limits.tools)));
     }

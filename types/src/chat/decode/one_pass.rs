@@ -106,7 +106,7 @@ impl<'de> Visitor<'de> for One<'_> {
                 "refusal" => {
                     once(32)?;
                     let raw: &RawValue = a.next_value()?;
-                    m.refusal = optional(raw.get(), String::new).map_err(|_| wrong())?;
+                    m.refusal = optional(raw.get(), String::new, "a string").map_err(|_| wrong())?;
                 }
                 _ => {
                     if m.extra.len() >= 500 || m.extra.contains_key(key.as_ref()) {

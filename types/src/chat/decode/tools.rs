@@ -7,7 +7,9 @@ use serde_json::value::RawValue;
 use std::sync::Arc;
 
 pub(super) fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
-    let Some(raw) = optional::<Vec<&RawValue>>(json, || "/tools".to_owned())? else { return Ok(Vec::new()) };
+    let Some(raw) = optional::<Vec<&RawValue>>(json, || "/tools".to_owned(), "a list of tools")? else {
+        return Ok(Vec::new());
+    };
     if raw.len() > limits.tools {
         return Err(Error::new("out_of_range", "/tools", format!("at most {} tools", limits.tools)));
     }
@@ -15,7 +17,7 @@ pub(super) fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
         .enumerate()
         .map(|(i, raw)| {
             let pointer = format!("/tools/{i}");
-            let mut whole: UniqueMap = parse(raw.get(), || pointer.clone())?;
+            let mut whole: UniqueMap = parse(raw.get(), || pointer.clone(), "an object")?;
             let raw = (*raw).to_owned();
             if whole.0.get("type").and_then(Value::as_str) != Some("function") {
                 return Ok(Tool {
@@ -64,7 +66,7 @@ pub(super) fn tool_choice(json: &str) -> Result<ToolChoice, Error> {
             "expected \"none\", \"auto\", \"required\" or {\"type\": \"function\", \"function\": {\"name\": …}}",
         )
     };
-    Ok(match parse::<UniqueValue>(json, || "/tool_choice".to_owned())?.0 {
+    Ok(match parse::<UniqueValue>(json, || "/tool_choice".to_owned(), "a string or an object")?.0 {
         Value::Null => ToolChoice::Unset,
         Value::String(s) => match s.as_str() {
             "none" => ToolChoice::None,
@@ -84,7 +86,7 @@ pub(super) fn tool_choice(json: &str) -> Result<ToolChoice, Error> {
 
 pub(super) fn response_format(json: &str) -> Result<ResponseFormat, Error> {
     let pointer = "/response_format";
-    let Some(UniqueMap(o)) = optional::<UniqueMap>(json, || pointer.to_owned())? else {
+    let Some(UniqueMap(o)) = optional::<UniqueMap>(json, || pointer.to_owned(), "an object")? else {
         return Ok(ResponseFormat::Text);
     };
     match o.get("type").and_then(Value::as_str) {

@@ -1,0 +1,125 @@
+//! The error when every model fell to a filter: whose doing it is, and what would have to change.
+
+use super::filter::Asked;
+use super::{Inputs, filter};
+use crate::breaker::Circuit;
+use crate::error::{Error, Kind};
+use std::collections::BTreeMap;
+use types::decision::{Decision, Exclusion};
+use types::matrix::{Availability, Model};
+
+/// Says what removed the candidates. What the request itself rules out everywhere is the request's fault, and no
+/// retry mends it; all else is the operator's doing, or passes.
+pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
+    if let Some(kind) = impossible(inputs, decision) {
+        return kind.into();
+    }
+    let by_policy = decision.excluded.iter().any(|e| e.rule.is_some());
+    let mut error: Error = Kind::NoCandidates { summary: summary(inputs, decision), by_policy }.into();
+    error.retry_after = decision.excluded.iter().filter_map(|e| wait(inputs, e)).min();
+    error
+}
+
+/// How many each reason took, and what it was where it was the same for all of them.
+fn summary(inputs: &Inputs<'_>, decision: &Decision) -> String {
+    // How many, and what is told of all of them alike.
+    let mut counts: BTreeMap<String, (usize, Option<&str>)> = BTreeMap::new();
+    for e in decision.excluded.iter() {
+        let key = match &e.rule {
+            Some(rule) => format!("rule {rule}"),
+            None => e.reason.to_string(),
+        };
+        let own = e.detail.as_deref().filter(|_| e.rule.is_none());
+        let (n, detail) = counts.entry(key).or_insert((0, own));
+        *n = n.saturating_add(1);
+        *detail = detail.filter(|d| own == Some(*d));
+    }
+    let not_ready = inputs.availability.iter().filter(|a| **a != Availability::Ready).count();
+    let told = |(reason, (n, detail)): (String, (usize, Option<&str>))| match detail {
+        Some(detail) => format!("{n} by {reason} ({detail})"),
+        None => format!("{n} by {reason}"),
+    };
+    let mut parts: Vec<String> = counts.into_iter().map(told).collect();
+    if not_ready > 0 {
+        parts.push(format!("{not_ready} without a key or switched off"));
+    }
+    if parts.is_empty() {
+        parts.push("no workflow serves it".to_owned());
+    }
+    parts.join(", ")
+}
+
+/// When a model that is only kept out for a while may be asked again.
+fn wait(inputs: &Inputs<'_>, e: &Exclusion) -> Option<std::time::Duration> {
+    let ix = inputs.bundle.matrix().find(&e.model)?;
+    match (&*e.reason, (inputs.circuit)(ix)) {
+        ("breaker", Circuit::Open(wait)) => Some(wait),
+        ("quota", _) => Some((inputs.quota)(ix)?.wait),
+        _ => None,
+    }
+}
+
+/// The refusal of a request that rules out, by itself, every model that could be called for it.
+fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
+    let matrix = inputs.bundle.matrix();
+    let asked = match Asked::parse(&inputs.request.model, inputs.bundle) {
+        Ok(Asked::Model(ix)) => Some(ix),
+        _ => None,
+    };
+    // By member of the request: how many it rules out, and why the first of them.
+    let mut faults: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    let ready = matrix.indices().zip(inputs.availability).filter(|(_, a)| **a == Availability::Ready);
+    for (ix, _) in ready.filter(|(ix, _)| asked.is_none_or(|only| only == *ix)) {
+        let model = matrix.model(ix)?;
+        let exclusion = decision.excluded.iter().find(|e| e.model == model.id && e.workflow.is_none())?;
+        // What the key may not use was no candidate to begin with.
+        if exclusion.reason == "key" {
+            continue;
+        }
+        let (param, why) = fault(inputs, exclusion, model)?;
+        faults.entry(param).or_insert((0, why)).0 += 1;
+    }
+    let (param, (_, why)) = faults.iter().max_by_key(|(_, (n, _))| *n)?;
+    let message = match asked.and_then(|ix| matrix.model(ix)) {
+        Some(model) => format!(
+            "`{}` {why}; change `{param}`, or ask for a model that fits: `auto` looks for one",
+            model.id
+        ),
+        None => {
+            let each = faults.iter().map(|(param, (n, why))| format!("`{param}` rules out {n} (each {why})"));
+            format!("no model here fits this request: {}", each.collect::<Vec<_>>().join(", "))
+        }
+    };
+    Some(Kind::Unfit { param: param.clone(), message })
+}
+
+/// The member of the request that rules a model out, and what the model is or can do; `None` where it is not the
+/// request's doing.
+fn fault(inputs: &Inputs<'_>, e: &Exclusion, model: &Model) -> Option<(String, String)> {
+    let o = &inputs.request.options;
+    let of = |param: &str, why: &str| Some((param.to_owned(), why.to_owned()));
+    match &*e.reason {
+        filter::TOOLS => of("tools", "takes no tools"),
+        filter::TOOL_TYPES => of("tools", "takes only tools of the type `function`"),
+        filter::VISION => of("messages", "takes no images"),
+        filter::AUDIO => of("messages", "takes no audio"),
+        filter::LOGPROBS => of("logprobs", "gives no logprobs"),
+        filter::MANY => of("n", "gives one answer to a request, so `n` is 1"),
+        "context_window" => {
+            let tokens = inputs.profile.facts.est_input_tokens;
+            of("messages", &format!("takes {} tokens, and this has about {tokens}", model.context_window))
+        }
+        "option" => {
+            // The option stands in the detail, in quotes.
+            let name = e.detail.as_deref()?.split('`').nth(1)?;
+            of(name, &format!("is ruled out by `{name}`"))
+        }
+        "min_quality" => o.min_quality_tier.and_then(|tier| {
+            of("routing.min_quality_tier", &format!("is of tier {}, below {tier}", model.quality_tier))
+        }),
+        "mode" => {
+            o.mode.and_then(|_| of("routing.mode", "is not of the price tier that `routing.mode` allows"))
+        }
+        _ => None,
+    }
+}
