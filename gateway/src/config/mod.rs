@@ -5,6 +5,7 @@
 
 pub mod server;
 pub mod sources;
+mod strays;
 
 use crate::clock;
 use engine::{Bundle, Files};

@@ -23,17 +23,17 @@ pub(crate) fn is_built_in(file: &SourceFile) -> bool {
     file.path.ends_with(BUILT_IN)
 }
 
-const SETTINGS: &str = "turnout.yaml";
-const MATRIX: &str = "capability_matrix.yaml";
+pub(super) const SETTINGS: &str = "turnout.yaml";
+pub(super) const MATRIX: &str = "capability_matrix.yaml";
 /// The rules of a configuration, by its path within it.
 pub(crate) const RULES: &str = "routing_rules.yaml";
-const OVERLAYS: &str = "matrix.d";
+pub(super) const OVERLAYS: &str = "matrix.d";
 /// The folder of scripts.
 pub(crate) const POLICIES: &str = "policies";
-const RULE_SCRIPTS: &str = "policies/rules";
-const POLICY_TESTS: &str = "policies/tests";
-const WORKFLOWS: &str = "workflows";
-const SCHEMAS: &str = "workflows/schemas";
+pub(super) const RULE_SCRIPTS: &str = "policies/rules";
+pub(super) const POLICY_TESTS: &str = "policies/tests";
+pub(super) const WORKFLOWS: &str = "workflows";
+pub(super) const SCHEMAS: &str = "workflows/schemas";
 
 /// The folders of a configuration, by their paths within it; the empty one is the configuration itself.
 pub(crate) const FOLDERS: &[&str] = &["", OVERLAYS, POLICIES, RULE_SCRIPTS, POLICY_TESTS, WORKFLOWS, SCHEMAS];
@@ -94,7 +94,7 @@ fn nowhere(path: &str) -> Diagnostic {
 }
 
 /// Whether a file of that name is read; editors leave others behind.
-fn is_text(name: &str, extension: &str) -> bool {
+pub(super) fn is_text(name: &str, extension: &str) -> bool {
     let (stem, found) = name.rsplit_once('.').unwrap_or((name, ""));
     let fits = found == extension || extension == "yaml" && found == "yml";
     fits && !stem.is_empty() && !name.starts_with('.')
@@ -191,6 +191,9 @@ impl Source {
             && !dir.is_dir()
         {
             found.problems.push(unreadable(&dir.display().to_string(), "it is no folder"));
+        }
+        if let Source::Folder(dir) = self {
+            found.problems.extend(super::strays::find(dir));
         }
         let mut matrix =
             vec![found.one(MATRIX).unwrap_or_else(|| {

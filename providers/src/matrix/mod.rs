@@ -8,7 +8,7 @@ mod provider;
 
 use std::collections::HashMap;
 use types::diagnostic::Diagnostic;
-use types::doc::{Fields, Node, Reader, SourceFile, Span};
+use types::doc::{Fields, Node, Reader, SourceFile, Span, Value};
 use types::matrix::{Matrix, Model, Provider};
 
 pub use expand::{Unexpanded, expand, first_reference};
@@ -77,7 +77,16 @@ fn lower(
         rows.extend(row);
     }
     let mut read = Vec::new();
-    for (key, node) in models.and_then(|n| r.map(n, "models")).unwrap_or_default() {
+    let models = models.and_then(|n| r.map(n, "models")).unwrap_or_default();
+    for (key, node) in models {
+        if changes_nothing(node) {
+            let whole = models.iter().filter(|(_, n)| !changes_nothing(n)).map(|(k, _)| k.name.as_str());
+            let d = r.error("201", key.span, format!("there is no model `{}` to change", key.name));
+            d.hint = Some(types::diagnostic::suggestion(&key.name, whole));
+            d.expected =
+                Some("a model that there is, or `context_window` and the rest of a new one".to_owned());
+            continue;
+        }
         let Some((prefix, _)) = key.name.split_once('/') else {
             let d = r.error("104", key.span, format!("`{}` is not a model's name", key.name));
             d.expected = Some("provider/name, such as groq/llama-3.3-70b-versatile".to_owned());
@@ -101,6 +110,18 @@ fn lower(
     }
     check_names(&mut read, r);
     Matrix::new(rows, read.into_iter().map(|m| m.model).collect())
+}
+
+/// Whether an entry only changes a model, and there was none: nothing of what a model is stands in it.
+fn changes_nothing(node: &Node) -> bool {
+    /// Of which a new model has at least one.
+    const OWN: &[&str] = &["context_window", "max_output_tokens", "abilities", "upstream_name", "simulate"];
+    match &node.value {
+        Value::Map(members) => {
+            !members.is_empty() && !members.iter().any(|(k, _)| OWN.contains(&k.name.as_str()))
+        }
+        _ => false,
+    }
 }
 
 /// A string that may be absent but not empty.

@@ -146,3 +146,16 @@ async fn a_key_that_stands_twice_is_refused_everywhere() {
     let said = house.client().post("/v1/feedback", &json!({"request_id": id, "score": 1})).await.json();
     assert_eq!(said["recorded"], true, "{said}");
 }
+
+/// Nothing behind the door would see them: the model would answer as if it had been offered none.
+#[tokio::test(flavor = "multi_thread")]
+async fn functions_of_the_old_form_are_never_lost_in_silence() {
+    let (oa, an, house) = start().await;
+    for (more, param) in [
+        (json!({"functions": [{"name": "f", "parameters": {"type": "object"}}]}), "functions"),
+        (json!({"function_call": {"name": "f"}}), "function_call"),
+    ] {
+        check(&house.client().chat(&ask("an/ok", &more)).await, param, &["use `tools`"]);
+    }
+    assert_eq!((oa.count(), an.count()), (0, 0));
+}

@@ -238,6 +238,7 @@ fn read(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
                     taken.map_err(|p| foreign("/provider", &p))?;
                 }
             }
+            "functions" | "function_call" if is_given(json) => return Err(old_form(pointer())),
             "models" => further = optional::<Value>(json, pointer, "a list of models")?,
             _ if depth(json) > MAX_DEPTH => {
                 return Err(Error::new(
@@ -275,6 +276,18 @@ fn read(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
     request.members = members;
     request.body = body;
     Ok(request)
+}
+
+/// Neither `null` nor an empty list.
+fn is_given(json: &str) -> bool {
+    !matches!(json.split_ascii_whitespace().collect::<String>().as_str(), "null" | "[]")
+}
+
+/// Functions in the form before `tools`, which nothing behind this would see.
+fn old_form(pointer: String) -> Error {
+    let text = "the form before `tools` is not taken: use `tools`, `tool_choice`, `tool_calls` and messages of the \
+                role `tool`";
+    Error::new("unsupported_field", pointer, text)
 }
 
 /// Deepest nesting of a member that passes through unread; serde_json has the same limit for what is read.

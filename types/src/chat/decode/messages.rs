@@ -1,6 +1,9 @@
 //! The messages of a body, member by member, with a pointer for whatever is wrong.
 
-use super::{Error, Limits, Top, identifier_text, objects, one_pass, optional, parse, place, shorten};
+use super::{
+    Error, Limits, Top, identifier_text, is_given, objects, old_form, one_pass, optional, parse, place,
+    shorten,
+};
 use crate::chat::{Content, Message, Part, PartKind, Role, ToolCall, UniqueValue};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -46,6 +49,7 @@ pub(super) fn message(json: &str, i: usize, limits: &Limits) -> Result<Message, 
                     &at("/tool_call_id"),
                 )?
             }
+            "function_call" if is_given(json) => return Err(old_form(at("/function_call"))),
             "refusal" => m.refusal = optional(json, || at("/refusal"), "a string")?,
             _ => {
                 m.extra.insert(

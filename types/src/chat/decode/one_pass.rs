@@ -7,6 +7,7 @@ use super::messages::{part, tool_calls};
 use super::{Key, Limits, identifier_text, optional};
 use crate::chat::{Content, Message, Role, UniqueMap, UniqueValue};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::fmt;
 
@@ -113,6 +114,9 @@ impl<'de> Visitor<'de> for One<'_> {
                         return Err(wrong());
                     }
                     let UniqueValue(value) = a.next_value()?;
+                    if key == "function_call" && !value.is_null() && value != Value::Array(Vec::new()) {
+                        return Err(wrong());
+                    }
                     m.extra.insert(key.into_owned(), value);
                 }
             }

@@ -53,6 +53,27 @@ fn a_wrong_body_names_the_place() {
         "/tools/0/function/name",
         "duplicate_key",
     );
+    check(
+        &format!(r#"{{"model":"auto",{m},"functions":[{{"name":"f"}}]}}"#),
+        "/functions",
+        "unsupported_field",
+    );
+    check(
+        &format!(r#"{{"model":"auto",{m},"function_call":"auto"}}"#),
+        "/function_call",
+        "unsupported_field",
+    );
+    check(&format!(r#"{{"model":"auto",{m},"functions":[ ],"function_call":null}}"#), "", "ok");
+    check(
+        r#"{"model":"auto","messages":[{"role":"assistant","content":null,"function_call":{"name":"f","arguments":""}}]}"#,
+        "/messages/0/function_call",
+        "unsupported_field",
+    );
+    check(
+        r#"{"model":"auto","messages":[{"role":"assistant","content":"x","function_call":null}]}"#,
+        "",
+        "ok",
+    );
     check("\u{feff}{}", "", "invalid_json");
     check(&format!("{}{}", "[".repeat(10_000), "]".repeat(10_000)), "", "invalid_type");
     let deep = format!(r#"{{"model":"auto",{m},"tools":[{}1{}]}}"#, "[".repeat(300), "]".repeat(300));

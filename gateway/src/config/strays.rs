@@ -1,0 +1,183 @@
+//! Files that look as if they belonged to a configuration, and are not read.
+
+use super::sources::{
+    FOLDERS, MATRIX, OVERLAYS, POLICIES, POLICY_TESTS, RULE_SCRIPTS, RULES, SCHEMAS, SETTINGS, WORKFLOWS,
+    is_text,
+};
+use std::path::Path;
+use types::Diagnostic;
+use types::diagnostic::nearest;
+use types::doc::{SourceFile, Span};
+
+/// What nobody would miss until it is too late: warnings for names that are nearly ours, errors where one of ours has
+/// only the wrong ending.
+pub(super) fn find(dir: &Path) -> Vec<Diagnostic> {
+    let mut all = Vec::new();
+    for folder in FOLDERS {
+        let mut entries: Vec<_> = std::fs::read_dir(dir.join(folder))
+            .into_iter()
+            .flatten()
+            .filter_map(|e| e.ok().map(|e| e.path()))
+            .collect();
+        entries.sort();
+        for path in entries {
+            let name = path
+                .file_name()
+                .and_then(|n| n.to_str())
+                .filter(|n| !n.starts_with('.') && !n.ends_with('~'));
+            let Some(name) = name else { continue };
+            let stray = if path.is_dir() { sub_folder(folder, name) } else { file(folder, name) };
+            let Some(stray) = stray else { continue };
+            let shown = path.strip_prefix(".").unwrap_or(&path).display().to_string();
+            all.push(stray.told(&SourceFile::new(shown, ""), name));
+        }
+    }
+    all
+}
+
+/// A name that is not read.
+#[derive(Debug, PartialEq, Eq)]
+enum Stray {
+    /// One of ours but for its ending.
+    Ending(&'static str),
+    /// Nearly this one.
+    Near(&'static str),
+    /// Files of this folder end otherwise.
+    Kind(&'static str),
+}
+
+impl Stray {
+    fn told(self, file: &SourceFile, name: &str) -> Diagnostic {
+        let at = Span { line: 1, column: 1, ..Span::default() };
+        let message = format!("`{name}` is not read");
+        match self {
+            Stray::Ending(right) => {
+                Diagnostic::error("TS009", file, at, message).hint(format!("call it `{right}`"))
+            }
+            Stray::Near(right) => {
+                Diagnostic::warning("TS009", file, at, message).hint(format!("did you mean `{right}`?"))
+            }
+            Stray::Kind(ending) => Diagnostic::warning("TS009", file, at, message)
+                .hint(format!("files of this folder end with `.{ending}`")),
+        }
+    }
+}
+
+fn sub_folder(folder: &str, name: &str) -> Option<Stray> {
+    let known: &[&str] = match folder {
+        "" => &[OVERLAYS, POLICIES, WORKFLOWS],
+        POLICIES => &["rules", "tests"],
+        WORKFLOWS => &["schemas"],
+        _ => &[],
+    };
+    near(name, known)
+}
+
+fn file(folder: &str, name: &str) -> Option<Stray> {
+    let ending = match folder {
+        "" => return top(name),
+        POLICIES | RULE_SCRIPTS => "rhai",
+        OVERLAYS | POLICY_TESTS | WORKFLOWS => "yaml",
+        SCHEMAS => "json",
+        _ => return None,
+    };
+    let (_, found) = name.rsplit_once('.')?;
+    let ours = ["yaml", "yml", "rhai", "json"];
+    let looks = ours.contains(&found) || !nearest(found, ours).is_empty();
+    (looks && !is_text(name, ending)).then_some(Stray::Kind(ending))
+}
+
+fn top(name: &str) -> Option<Stray> {
+    const KNOWN: [&str; 3] = [SETTINGS, MATRIX, RULES];
+    if let Some(stem) = name.strip_suffix(".yml")
+        && let Some(right) = KNOWN.into_iter().find(|k| k.strip_suffix(".yaml") == Some(stem))
+    {
+        return Some(Stray::Ending(right));
+    }
+    near(name, &KNOWN)
+}
+
+/// The name of ours that this one is nearly, but is not.
+fn near(name: &str, known: &[&'static str]) -> Option<Stray> {
+    if known.contains(&name) {
+        return None;
+    }
+    let near =
+        known.iter().find(|k| strsim::damerau_levenshtein(name, k) <= 2 || k.eq_ignore_ascii_case(name));
+    near.copied().map(Stray::Near)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(path: &str, want: Option<Stray>) {
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        assert_eq!(file(folder, name), want, "{path}");
+    }
+
+    #[test]
+    fn names_that_are_nearly_ours_are_noticed_and_others_are_not() {
+        check("turnout.yml", Some(Stray::Ending("turnout.yaml")));
+        check("routing_rules.yml", Some(Stray::Ending("routing_rules.yaml")));
+        check("routing_rule.yaml", Some(Stray::Near("routing_rules.yaml")));
+        check("Turnout.yaml", Some(Stray::Near("turnout.yaml")));
+        check("policies/a.rai", Some(Stray::Kind("rhai")));
+        check("policies/a.yaml", Some(Stray::Kind("rhai")));
+        check("policies/rules/a.rhia", Some(Stray::Kind("rhai")));
+        check("workflows/w.yaaml", Some(Stray::Kind("yaml")));
+        check("workflows/schemas/s.jsn", Some(Stray::Kind("json")));
+        for good in [
+            "turnout.yaml",
+            "README.md",
+            "docker-compose.yml",
+            ".env",
+            "prices.csv",
+            "workflows/w.yml",
+            "matrix.d/a.yaml",
+            "policies/a.rhai",
+            "policies/README.md",
+            "policies/notes.txt",
+            "workflows/schemas/s.json",
+            "policies/LICENSE",
+        ] {
+            check(good, None);
+        }
+        for (folder, name, want) in [
+            ("", "polices", Some(Stray::Near("policies"))),
+            ("", "workflow", Some(Stray::Near("workflows"))),
+            ("", "matrix_d", Some(Stray::Near("matrix.d"))),
+            ("policies", "test", Some(Stray::Near("tests"))),
+            ("workflows", "schema", Some(Stray::Near("schemas"))),
+            ("", "policies", None),
+            ("", "data", None),
+            ("workflows", "rules", None),
+        ] {
+            assert_eq!(sub_folder(folder, name), want, "{folder}/{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_told_of_them_with_their_paths() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in
+            ["routing_rules.yml", "policies/a.rai", "polices/b.rhai", "workflows/w.yaml", "policies/b.rhai~"]
+        {
+            let path = dir.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "").unwrap();
+        }
+        let found = find(dir.path());
+        let told: Vec<(bool, String)> = found
+            .iter()
+            .map(|d| {
+                (
+                    d.severity == types::Severity::Error,
+                    d.file.rsplit('/').next().unwrap_or_default().to_owned(),
+                )
+            })
+            .collect();
+        let want = [(false, "polices"), (true, "routing_rules.yml"), (false, "a.rai")];
+        assert_eq!(told, want.map(|(e, n)| (e, n.to_owned())), "{found:?}");
+    }
+}
