@@ -96,6 +96,7 @@ fn problems_of_providers_have_their_place() {
 fn problems_of_models_have_their_place() {
     check_model("§{ }", "CM102");
     check_model("{ context_window: §0 }", "CM104");
+    check(&[&format!("{HEAD}  §p/n: {{ enabled: false }}\n  p/m: {{ context_window: 9 }}\n")], "CM201");
     check_model("{ context_window: 9, max_output_tokens: §10 }", "CM104");
     check_model("{ context_window: 9, price: { input: §-1, output: 1 } }", "CM104");
     check_model("{ context_window: 9, price: { §input: 1 } }", "CM102");

@@ -129,7 +129,7 @@ async fn requests_may_carry_preferences_in_the_form_of_openrouter() {
     for (more, part) in [
         (json!({"provider": {"ordr": ["alpha"]}}), "did you mean `order`"),
         (json!({"provider": {"only": ["gamma"]}}), "gamma"),
-        (json!({"provider": {"data_collection": "deny"}}), "no model can take this request"),
+        (json!({"provider": {"data_collection": "deny"}}), "no model here fits this request"),
         (json!({"provider": 7}), "provider"),
         (json!({"models": "alpha/one"}), "list"),
     ] {
