@@ -363,11 +363,15 @@ mod tests {
             check_both("min_quality_tier", &json!(body), header, with(|o| o.min_quality_tier = Some(3)));
         }
         let list = |from, s: &str| Demand { from, selectors: vec![s.to_owned()] };
-        let mut both = Options::default();
-        both.require = vec![list("routing.require", "a/*"), list("x-turnout-require", "b/*")];
+        let both = Options {
+            require: vec![list("routing.require", "a/*"), list("x-turnout-require", "b/*")],
+            ..Options::default()
+        };
         check_both("require", &json!(["a/*"]), "b/*", Ok(both));
-        let mut both = Options::default();
-        both.exclude = vec![list("routing.exclude", "a/*"), list("x-turnout-exclude", "b/*")];
+        let both = Options {
+            exclude: vec![list("routing.exclude", "a/*"), list("x-turnout-exclude", "b/*")],
+            ..Options::default()
+        };
         check_both("exclude", &json!(["a/*"]), "b/*", Ok(both));
         for (body, header) in [("free", "auto"), ("auto", "free"), ("free", "free")] {
             check_both("mode", &json!(body), header, with(|o| o.mode = Some(Mode::Free)));

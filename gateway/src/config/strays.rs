@@ -36,7 +36,7 @@ pub(super) fn find(dir: &Path) -> Vec<Diagnostic> {
 }
 
 /// A name that is not read.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stray {
     /// One of ours but for its ending.
     Ending(&'static str),

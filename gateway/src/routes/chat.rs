@@ -124,6 +124,7 @@ fn whole(whole: &Whole, ticket: Option<Ticket>) -> Response<Payload> {
 }
 
 /// What the client says of how it wants a stream.
+#[derive(Clone, Copy)]
 struct Wanted {
     include_usage: bool,
     trailers: bool,
