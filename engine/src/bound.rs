@@ -90,7 +90,7 @@ pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatReques
     let Decided { request, profile, decision, routed, .. } = decided;
     let (workflow, candidates, cap) = routed?;
     let output = request.params.max_tokens.unwrap_or(USUAL.1).saturating_mul(request.params.n.max(1));
-    let (input, image) = (profile.facts.est_input_tokens, profile.facts.est_image_tokens);
+    let (input, image) = (profile.facts.most_input_tokens, profile.facts.most_image_tokens);
     let usage = Usage { input, image, output, ..Usage::default() };
     let mut bound = bound(view.bundle.matrix(), &workflow, &candidates, &usage);
     bound.limit_usd = [bound.limit_usd, cap].into_iter().flatten().min();
@@ -159,7 +159,7 @@ fn bound(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, usage: &
 
 /// The models of a node, the first choice first.
 fn models(caller: &Caller<'_>, candidates: &Candidates, matrix: &Matrix) -> Vec<ModelIx> {
-    if caller.primary {
+    if caller.primary && !candidates.primary.is_empty() {
         return candidates.primary.clone();
     }
     let mut all: Vec<ModelIx> = Vec::new();

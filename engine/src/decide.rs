@@ -302,14 +302,14 @@ fn worst(
     cap: Option<Usd>,
 ) -> Worst {
     let matrix = view.bundle.matrix();
-    let input = profile.facts.est_input_tokens;
+    let input = profile.facts.most_input_tokens;
     let first = candidates.first().and_then(|ix| Some((matrix.model(ix)?, matrix.provider_of(ix)?)));
     let longest = first.map_or(0, |(m, _)| {
         request.params.max_tokens.map_or(m.max_output_tokens, |n| n.min(m.max_output_tokens))
     });
     let output = longest.saturating_mul(request.params.n.max(1));
     let price = first.and_then(|(m, p)| m.price.filter(|_| p.tier != Tier::Free));
-    let image = profile.facts.est_image_tokens;
+    let image = profile.facts.most_image_tokens;
     let cost =
         |output| price.map_or(Usd::ZERO, |p| p.most(&Usage { input, image, output, ..Usage::default() }));
     let calls = i64::from(workflow.max_calls().max(1));

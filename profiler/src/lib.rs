@@ -50,6 +50,15 @@ pub fn profile(request: &ChatRequest) -> WorkloadProfile {
     assemble(request, &features, &model.probabilities(&log_odds))
 }
 
+/// More tokens than the frame of a message takes.
+pub const MOST_PER_FRAME: u32 = tokens::MOST_PER_FRAME;
+
+/// More tokens than a text has in any tokeniser in use, for what must never fall short.
+#[must_use]
+pub fn most_tokens(text: &str) -> u32 {
+    tokens::most(text)
+}
+
 /// Warms what is built once per process (cues, small words, the model), so that the first request does not pay for it.
 pub fn warm_up() {
     cues::warm_up();

@@ -11,6 +11,8 @@ const PER_THREE_BYTE_CHAR: f32 = 0.85;
 const PER_FOUR_BYTE_CHAR: f32 = 1.6;
 /// Tokens that the frame of a message (role, separators) takes.
 pub(crate) const PER_MESSAGE: f32 = 0.5;
+/// Tokens that the frame of a tool call takes.
+pub(crate) const PER_CALL: f32 = 8.0;
 /// Tokens of an image at ordinary detail.
 pub(crate) const PER_IMAGE: f32 = 765.0;
 
@@ -30,6 +32,31 @@ pub(crate) fn of(text: &str) -> f32 {
         + four as f32 * PER_FOUR_BYTE_CHAR
 }
 
+/// The frame of a message or a tool call at most, whatever the vendor's template.
+pub(crate) const MOST_PER_FRAME: u32 = 8;
+/// What vendors put around a conversation at most, and what some add where tools are offered.
+const MOST_AROUND: u32 = 16;
+const MOST_FOR_TOOLS: u32 = 600;
+/// An image at most, at the detail that is usual.
+const MOST_PER_IMAGE: u32 = 1_600;
+
+/// More tokens than `text` has: letters and blanks make at least two a token, and nothing makes more than one token a
+/// byte. Twice to four times the usual number; what is set aside before a call has to reach for any text.
+pub(crate) fn most(text: &str) -> u32 {
+    let bytes = text.as_bytes();
+    let paired = count(bytes, |b| b.is_ascii_alphabetic() || b == b' ');
+    let single = bytes.len().saturating_sub(paired);
+    u32::try_from(paired.div_ceil(2).saturating_add(single)).unwrap_or(u32::MAX)
+}
+
+/// More input tokens than a request has whose texts come to `texts` ([`most`]); of these, images.
+pub(crate) fn most_of(texts: u32, frames: u32, tools: u32, images: u32) -> (u32, u32) {
+    let images = images.saturating_mul(MOST_PER_IMAGE);
+    let offered = if tools > 0 { MOST_FOR_TOOLS } else { 0 };
+    let frames = frames.saturating_mul(MOST_PER_FRAME).saturating_add(MOST_AROUND);
+    (texts.saturating_add(frames).saturating_add(offered).saturating_add(images), images)
+}
+
 /// Counts in chunks of 255, so that a chunk's sum fits a byte and the loop stays in narrow vector lanes.
 fn count(bytes: &[u8], is: impl Fn(u8) -> bool) -> usize {
     bytes.chunks(255).map(|c| usize::from(c.iter().fold(0_u8, |n, b| n.wrapping_add(u8::from(is(*b)))))).sum()
@@ -42,6 +69,27 @@ mod tests {
     fn check(text: &str, low: f32, high: f32) {
         let n = of(text);
         assert!((low..=high).contains(&n), "{text:?}: {n} is outside {low}..={high}");
+    }
+
+    #[test]
+    fn there_are_never_more_than_the_most() {
+        // Tokens that a tokeniser in use (o200k, cl100k) makes of these, whichever makes more.
+        let counted = [
+            ("ok", 1),
+            ("The quick brown fox jumps over the lazy dog.", 10),
+            ("请帮我写一首关于春天的诗", 16),
+            ("Напиши короткое стихотворение о весне", 16),
+            ("d41d8cd98f00b204e9800998ecf8427e", 24),
+            ("{\"a\":[1,22,333,4444]}", 14),
+            ("\n\n\n\n", 1),
+            ("👩‍👩‍👧‍👦", 18),
+        ];
+        for (text, tokens) in counted {
+            assert!(most(text) >= tokens, "{text:?}: {} < {tokens}", most(text));
+            assert!(most(text) as f32 >= of(text), "{text:?}");
+        }
+        // A conversation of many short messages is mostly frames: 41 times "ok" are 208 tokens at OpenAI.
+        assert!(most_of(41 * most("ok"), 41, 0, 0).0 >= 208);
     }
 
     #[test]

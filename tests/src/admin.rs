@@ -86,13 +86,19 @@ pub fn files(folder: &std::path::Path) -> Vec<(String, Vec<u8>)> {
     all
 }
 
-/// Input tokens that a metered vendor reports for every call.
-const INPUT: u64 = 3;
+/// Input tokens that a metered vendor reports: as OpenAI counts them, with a frame of four around every message, and a
+/// token for each two bytes, which no text comes to.
+fn input(body: &Value) -> u64 {
+    let messages = body["messages"].as_array().cloned().unwrap_or_default();
+    let bytes: usize = messages.iter().map(|m| m["content"].as_str().map_or(0, str::len)).sum();
+    3 + 4 * messages.len() as u64 + bytes.div_ceil(2) as u64
+}
+
 /// Output tokens of an answer whose length nobody limits.
 const OUTPUT: u64 = 1_000;
 
-/// Lets a vendor answer `text(request)` after `delay`, as long as it is allowed to be: three tokens in, `max_tokens`
-/// (at most a thousand) out. [`spent`] says what that costs.
+/// Lets a vendor answer `text(request)` after `delay`, as long as it is allowed to be: `max_tokens` (at most a
+/// thousand) out, and in what came in. [`spent`] says what that costs.
 pub fn metered(
     vendor: &Vendor,
     delay: Duration,
@@ -101,7 +107,7 @@ pub fn metered(
     vendor.otherwise(move |seen| {
         let most = output(&seen.body["max_tokens"]);
         Reply::text(text(seen))
-            .costing(u32::try_from(INPUT).unwrap(), u32::try_from(most).unwrap())
+            .costing(u32::try_from(input(&seen.body)).unwrap(), u32::try_from(most).unwrap())
             .slow(delay)
     });
 }
@@ -114,7 +120,7 @@ fn output(max_tokens: &Value) -> u64 {
 /// that was cancelled counts as if it had been answered to its end.
 #[must_use]
 pub fn spent(vendor: &Vendor) -> f64 {
-    vendor.seen().iter().map(|s| (INPUT + output(&s.body["max_tokens"])) as f64 / 1e6).sum()
+    vendor.seen().iter().map(|s| (input(&s.body) + output(&s.body["max_tokens"])) as f64 / 1e6).sum()
 }
 
 /// What came of a race.

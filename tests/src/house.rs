@@ -24,6 +24,8 @@ pub struct Model {
     pub quality_tier: u8,
     /// What it can do.
     pub abilities: &'static str,
+    /// How fast it is said to be, for its `prior`.
+    pub times: &'static str,
     /// Further keys, one YAML line each, without indentation.
     pub more: Vec<String>,
 }
@@ -38,8 +40,15 @@ impl Model {
             price: 1.0,
             quality_tier: 2,
             abilities: "streaming, tools, json, json_schema, seed, vision, parallel_tools",
+            times: ", ttft_ms: 50, tokens_per_second: 500",
             more: Vec::new(),
         }
+    }
+
+    /// Nobody says how fast it is.
+    #[must_use]
+    pub fn untimed(self) -> Self {
+        Model { times: "", ..self }
     }
 
     /// Believed to succeed this often.
@@ -62,13 +71,13 @@ impl Model {
     }
 
     fn yaml(&self) -> String {
-        let Model { id, success, price, quality_tier, abilities, more } = self;
+        let Model { id, success, price, quality_tier, abilities, times, more } = self;
         let more: String = more.iter().map(|l| format!("    {l}\n")).collect();
         format!(
             "  {id}:\n    context_window: 200000\n    max_output_tokens: 8192\n    \
              abilities: [{abilities}]\n    price: {{ input: {price}, cached_input: {price}, output: {price} }}\n    \
              quality_tier: {quality_tier}\n    speed_tier: 1\n    \
-             prior: {{ strength: 8, success: {{ default: {success} }}, ttft_ms: 50, tokens_per_second: 500 }}\n{more}"
+             prior: {{ strength: 8, success: {{ default: {success} }}{times} }}\n{more}"
         )
     }
 }

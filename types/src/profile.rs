@@ -123,6 +123,10 @@ pub struct Facts {
     pub est_input_tokens: u32,
     /// Of these, images.
     pub est_image_tokens: u32,
+    /// More input tokens than it has for any vendor: what is set aside before a call.
+    pub most_input_tokens: u32,
+    /// Of these, images.
+    pub most_image_tokens: u32,
     /// Estimated output tokens, before any cap.
     pub est_output_tokens: u32,
     /// Messages in the request.
@@ -154,6 +158,8 @@ impl Default for Facts {
         Facts {
             est_input_tokens: 0,
             est_image_tokens: 0,
+            most_input_tokens: 0,
+            most_image_tokens: 0,
             est_output_tokens: 0,
             message_count: 0,
             turns: 0,

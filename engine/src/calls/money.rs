@@ -87,7 +87,7 @@ impl Calls {
         let asked =
             ask.edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
         let output = asked.saturating_mul(self.request.params.n.max(1));
-        let usage = Usage { output, ..self.est_input(&ask.edits) };
+        let usage = Usage { output, ..self.most_input(&ask.edits) };
         self.ceilings.priced(model).price.map_or(Usd::ZERO, |p| p.most(&usage))
     }
 
@@ -97,8 +97,8 @@ impl Calls {
         const CALLS: i64 = 4;
         // Whoever grades an answer reads it after the request.
         let facts = &self.profile.facts;
-        let input = facts.est_input_tokens.saturating_mul(2).saturating_add(SHORTEST);
-        let image = facts.est_image_tokens.saturating_mul(2);
+        let input = facts.most_input_tokens.saturating_mul(2).saturating_add(SHORTEST);
+        let image = facts.most_image_tokens.saturating_mul(2);
         let matrix = &self.reach.matrix;
         let paid =
             self.candidates.all().filter(|ix| matrix.provider_of(*ix).is_some_and(|p| p.tier != Tier::Free));
@@ -117,24 +117,33 @@ impl Calls {
         }
     }
 
-    /// Input tokens of a call. What a repair or a judge adds to the conversation is paid for as well; three
-    /// bytes a token is more than most texts need.
+    /// About how many input tokens a call has: with what a repair or a judge adds to the conversation.
     pub(super) fn est_input(&self, edits: &Edits) -> Usage {
         let facts = &self.profile.facts;
-        let offered = edits.tools.iter().flat_map(|all| all.iter()).map(|t| t.raw.get().len()).sum::<usize>();
-        let begun = edits.prefill.as_ref().map_or(0, |p| p.len());
-        let bytes =
-            |list: &[Message]| list.iter().flat_map(|m| m.content.texts()).map(str::len).sum::<usize>();
-        let added = edits
-            .messages
-            .as_ref()
-            .map_or(0, |messages| bytes(messages).saturating_sub(bytes(&self.request.messages)));
-        let more = |bytes: usize| u32::try_from(bytes.div_ceil(3)).unwrap_or(u32::MAX);
-        let input = facts
-            .est_input_tokens
-            .saturating_add(more(offered.saturating_add(begun)))
-            .saturating_add(more(added));
+        let added = self.added(edits, |text| u32::try_from(text.len().div_ceil(4)).unwrap_or(u32::MAX));
+        let input = facts.est_input_tokens.saturating_add(added);
         Usage { input, image: facts.est_image_tokens, ..Usage::default() }
+    }
+
+    /// More input tokens than a call has, for any vendor: what is set aside for it.
+    pub(super) fn most_input(&self, edits: &Edits) -> Usage {
+        let facts = &self.profile.facts;
+        let frames = edits.messages.as_ref().map_or(0, Vec::len).saturating_sub(self.request.messages.len());
+        let frames = u32::try_from(frames).unwrap_or(u32::MAX).saturating_mul(profiler::MOST_PER_FRAME);
+        let added = self.added(edits, profiler::most_tokens).saturating_add(frames);
+        let input = facts.most_input_tokens.saturating_add(added);
+        Usage { input, image: facts.most_image_tokens, ..Usage::default() }
+    }
+
+    /// Tokens that the edits of a call add to those of the request.
+    fn added(&self, edits: &Edits, tokens: impl Fn(&str) -> u32) -> u32 {
+        let all = |texts: &mut dyn Iterator<Item = &str>| texts.map(&tokens).fold(0_u32, u32::saturating_add);
+        let said = |list: &[Message]| all(&mut list.iter().flat_map(|m| m.content.texts()));
+        let offered = all(&mut edits.tools.iter().flat_map(|all| all.iter()).map(|t| t.raw.get()));
+        let begun = all(&mut edits.prefill.iter().map(|p| &**p));
+        let more =
+            edits.messages.as_ref().map_or(0, |m| said(m).saturating_sub(said(&self.request.messages)));
+        offered.saturating_add(begun).saturating_add(more)
     }
 
     /// Reserves the worst case of one call, every choice as long as it may be, with the request and with the

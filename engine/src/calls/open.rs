@@ -28,6 +28,8 @@ pub(super) struct Open {
     pub(super) started: Instant,
     /// What goes in, as it is estimated.
     pub(super) est: Usage,
+    /// More input than that, for any vendor.
+    pub(super) most: Usage,
     /// Tokens of the longest answer that was asked for, all choices together.
     pub(super) longest: u32,
     /// Nothing of the answer can be passed on yet.
@@ -87,7 +89,10 @@ impl Open {
             .first_content
             .map(|_| u32::try_from(end.output_bytes).unwrap_or(u32::MAX).saturating_add(ON_ITS_WAY));
         let output = seen.map_or(self.longest, |n| n.min(self.longest)).max(usage.output);
-        let (input, image) = (usage.input.max(self.est.input), usage.image.max(self.est.image));
+        // What went in is told at the beginning or not at all.
+        let told = end.usage.is_some_and(|u| u.input > 0);
+        let (input, image) =
+            if told { (usage.input, usage.image) } else { (self.most.input, self.most.image) };
         let most = Usage { input, image, output, ..*usage };
         let tokens = u64::from(most.input).saturating_add(u64::from(output));
         let usd = self.model.price.filter(|_| !self.free).map(|p| p.most(&most));

@@ -10,7 +10,8 @@ impl Calls {
     /// The candidates for a node, best first; models it should avoid come last, those it must not use not at
     /// all.
     pub(super) fn order(&self, ask: &Ask) -> Vec<ModelIx> {
-        let mut order = if ask.primary {
+        // A workflow that chooses its models itself may call one that is given its model.
+        let mut order = if ask.primary && !self.candidates.primary.is_empty() {
             self.candidates.primary.clone()
         } else {
             resolve(&ask.route, &self.candidates, &self.reach.matrix, self.seed)

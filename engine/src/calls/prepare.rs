@@ -33,7 +33,8 @@ impl Calls {
         if place.output.is_some_and(|most| most < longest) {
             edits.max_tokens = place.output;
         }
-        let Some(reserved) = self.reserve(model, provider, &mut edits, est, ask) else {
+        let most = self.most_input(&edits);
+        let Some(reserved) = self.reserve(model, provider, &mut edits, most, ask) else {
             self.ledger_of(ask).unmade(place);
             return Err("usd");
         };
@@ -57,6 +58,7 @@ impl Calls {
             run_started: self.started,
             started: now,
             est,
+            most,
             longest: granted.saturating_mul(self.request.params.n.max(1)),
             awaited: true,
             closed: false,

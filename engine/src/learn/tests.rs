@@ -214,6 +214,21 @@ fn the_time_of_a_whole_answer_is_not_that_of_its_first_token() {
 }
 
 #[test]
+fn a_whole_answer_had_begun_before_it_ended() {
+    let (mut l, stats) = saving();
+    for i in 0..50 {
+        let mut o = outcome(i, "p/a", 1.0);
+        let call = &mut o.observations[0];
+        (call.ttft_ms, call.total_ms, call.output_tokens) = (None, 30.0, 5);
+        l.outcome(i, &o);
+    }
+    l.batch_done();
+    let s = stats.load();
+    let first = s.model("p/a").expect("seen").ttft.median(800.0);
+    assert!(first < 60.0, "{first}");
+}
+
+#[test]
 fn a_model_that_refuses_what_another_answers_loses_its_place() {
     let (mut l, stats) = saving();
     let mut o = outcome(1, "p/a", 1.0);

@@ -110,6 +110,9 @@ impl Learner {
         // token, or a model would look slower the longer it was asked to write.
         if let Some(first) = seen.ttft_ms {
             m.ttft.add(first, discount);
+        } else if seen.total_ms < m.ttft.median(TTFT_MS) {
+            // But it had begun before it ended.
+            m.ttft.add(seen.total_ms, discount);
         }
         if seen.output_tokens == 0 {
             return;

@@ -132,7 +132,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
     let models = filter::models(inputs, directives, &asked, &limits, &mut decision.excluded);
     let standing = inputs.bundle.standings.under(inputs.bundle, inputs.statistics);
-    let estimates = score::estimates(inputs, &standing, &models, crate::caps::assumed(directives));
+    let estimates = score::estimates(inputs, &standing, &models, directives);
     let (scored, slack) = score::arms(inputs, &standing, directives, &limits, &flows, &estimates, decision);
     if scored.is_empty() {
         return Err(nothing::nothing_left(inputs, decision));
@@ -174,6 +174,8 @@ pub(crate) fn may_explore(inputs: &Inputs<'_>) -> bool {
         && p.safety_posture.value != SafetyPosture::LockedDown
         && !(p.precision_sensitivity.value == PrecisionSensitivity::High
             && p.tool_dependence.value == ToolDependence::Mandatory)
+        // A conversation that is under way would lose its prompt cache twice: going, and coming back.
+        && inputs.warm.is_none()
         && inputs.explore
 }
 

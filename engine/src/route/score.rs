@@ -54,19 +54,21 @@ fn keeps_contract(contract: OutputContract, a: types::matrix::Abilities) -> f64 
     }
 }
 
-/// What each model would do with the request, alone; `assumed` is the price of those whose own is not known.
+/// What each model would do with the request, alone.
 pub(crate) fn estimates(
     inputs: &Inputs<'_>,
     standing: &Standing,
     models: &[ModelIx],
-    assumed: Option<types::matrix::Price>,
+    directives: &Directives,
 ) -> Vec<Estimated> {
     let matrix = inputs.bundle.matrix();
     let facts = &inputs.profile.facts;
     let cell = inputs.profile.cell();
     // The forecast is the same before and after learning, so that what is learned of the cost, as a factor on
     // it, stays true: only times follow the lengths that were seen.
-    let cap = inputs.request.params.max_tokens.map_or(f64::INFINITY, f64::from);
+    let ceilings = [inputs.request.params.max_tokens, directives.cap_max_tokens.as_ref().map(|c| c.value)];
+    let cap = ceilings.into_iter().flatten().min().map_or(f64::INFINITY, f64::from);
+    let assumed = crate::caps::assumed(directives);
     let output = f64::from(facts.est_output_tokens).min(cap);
     let estimate = |ix: ModelIx| {
         let (model, provider, stands) = (matrix.model(ix)?, matrix.provider_of(ix)?, standing.model(ix)?);
@@ -244,7 +246,7 @@ impl Scorer<'_> {
         let cost_known = e.is_none_or(|e| e.cost_known);
         let cost = forecast.cost_usd * belief.cost;
         if let Some((reason, detail)) =
-            self.breaks_limit(of.flow, cost, forecast.total_ms, &belief, cost_known)
+            self.breaks_limit(of.flow, cost, self.known_ms(e, &forecast), &belief, cost_known)
         {
             out.push(Exclusion {
                 model: model.map_or_else(|| ANY_MODEL.into(), |m| m.id.clone()),
@@ -357,11 +359,17 @@ impl Scorer<'_> {
         }
     }
 
+    /// Milliseconds until the end, where anything is known of the model's times.
+    fn known_ms(&self, e: Option<&Estimated>, forecast: &Estimate) -> Option<f64> {
+        let timed = e.is_none_or(|e| self.standing.model(e.ix).is_some_and(|m| m.timed));
+        timed.then_some(forecast.total_ms)
+    }
+
     fn breaks_limit(
         &self,
         flow: &Workflow,
         cost: f64,
-        total_ms: f64,
+        total_ms: Option<f64>,
         b: &Belief,
         cost_known: bool,
     ) -> Option<(&'static str, String)> {
@@ -374,7 +382,7 @@ impl Scorer<'_> {
         {
             return Some(("max_cost", format!("expected {cost:.6} > {cap} USD")));
         }
-        if let Some(cap) = self.limits.latency_ms
+        if let (Some(cap), Some(total_ms)) = (self.limits.latency_ms, total_ms)
             && total_ms > cap
         {
             return Some(("max_latency", format!("expected {total_ms:.0} > {cap:.0} ms")));

@@ -45,6 +45,8 @@ pub(crate) struct OfModel {
     pub(super) p95_ttft_ms: f64,
     /// Milliseconds per output token.
     pub(super) per_token_ms: f64,
+    /// Somebody has stated these times, or they were seen often enough.
+    pub(super) timed: bool,
     /// Output tokens, where enough were seen.
     pub(super) lengths: Option<Latency>,
     /// It was seen to change, and is tried out more than others.
@@ -113,7 +115,7 @@ impl Standing {
 
 impl OfModel {
     fn of(model: &Model, seen: Option<&ModelStats>) -> Self {
-        /// Answers from which on their lengths say more than the profile.
+        /// Answers from which on their lengths say more than the profile, and their times more than a default.
         const ENOUGH: f64 = 3.0;
         let prior = &model.prior;
         let per_token = 1e3 / prior.tokens_per_second.max(0.1);
@@ -122,6 +124,7 @@ impl OfModel {
             ttft_ms: seen.map_or(prior.ttft_ms, |s| s.ttft.median(prior.ttft_ms)),
             p95_ttft_ms: seen.map_or(&blank, |s| &s.ttft).p95(prior.ttft_ms),
             per_token_ms: seen.map_or(per_token, |s| s.per_token.median(per_token)),
+            timed: prior.timed || seen.is_some_and(|s| s.ttft.n().max(s.per_token.n()) >= ENOUGH),
             lengths: seen.map(|s| s.output_tokens).filter(|l| l.n() >= ENOUGH),
             reopened: seen.is_some_and(|s| s.reopened > 0),
         }

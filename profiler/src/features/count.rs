@@ -5,38 +5,59 @@ use types::ChatRequest;
 use types::chat::{Content, Message, PartKind, ResponseFormat, Role};
 use types::profile::Facts;
 
+/// Tokens of texts: about so many, and never more than so many.
+#[derive(Default)]
+struct Tokens {
+    about: f32,
+    most: u32,
+}
+
+impl Tokens {
+    fn add(&mut self, text: &str) {
+        self.about += tokens::of(text);
+        self.most = self.most.saturating_add(tokens::most(text));
+    }
+}
+
 /// The facts of a request, all but language, code and the estimate of the answer's length.
 pub(super) fn facts(request: &ChatRequest) -> Facts {
     let mut facts = Facts { message_count: small(request.messages.len()), ..Facts::default() };
-    let mut tokens = tokens::PER_MESSAGE * request.messages.len() as f32;
-    let mut bytes = 0_usize;
+    let mut tokens = Tokens::default();
+    let (mut bytes, mut calls) = (0_usize, 0_usize);
     for message in &request.messages {
         facts.turns = facts.turns.saturating_add(u32::from(message.role == Role::User));
         let result = matches!(message.role, Role::Tool | Role::Function);
         facts.tool_results = facts.tool_results.saturating_add(u32::from(result));
         for text in message.content.texts() {
             bytes = bytes.saturating_add(text.len());
-            tokens += tokens::of(text);
+            tokens.add(text);
         }
         for call in &message.tool_calls {
-            tokens += tokens::of(&call.arguments) + tokens::of(&call.name) + 8.0;
+            tokens.add(&call.arguments);
+            tokens.add(&call.name);
         }
+        calls = calls.saturating_add(message.tool_calls.len());
         count_media(message, &mut facts);
     }
     for tool in &request.tools {
-        tokens += tokens::of(tool.raw.get());
+        tokens.add(tool.raw.get());
     }
     if let ResponseFormat::JsonSchema { .. } = request.response_format {
         facts.has_schema = true;
-        tokens += request.raw("response_format").map_or(0.0, tokens::of);
+        if let Some(raw) = request.raw("response_format") {
+            tokens.add(raw);
+        }
     }
     facts.tools = small(request.tools.len());
     facts.text_bytes = small(bytes);
+    let frames = tokens::PER_MESSAGE * request.messages.len() as f32 + tokens::PER_CALL * calls as f32;
     let images = facts.images as f32 * tokens::PER_IMAGE;
-    tokens += images;
     facts.est_image_tokens = images.round() as u32;
     // A float beyond the range saturates.
-    facts.est_input_tokens = tokens.round() as u32;
+    facts.est_input_tokens = (tokens.about + frames + images).round() as u32;
+    let frames = facts.message_count.saturating_add(small(calls));
+    (facts.most_input_tokens, facts.most_image_tokens) =
+        tokens::most_of(tokens.most, frames, facts.tools, facts.images);
     facts
 }
 

@@ -197,6 +197,7 @@ fn tier(f: &mut Fields<'_>, r: &mut Reader<'_>, key: &'static str) -> u8 {
 fn prior(node: &Node, field: &str, evaluations: &Evaluations, r: &mut Reader<'_>) -> Prior {
     let mut p = Prior::default();
     let Some(mut f) = r.fields(node, field) else { return p };
+    p.timed = ["ttft_ms", "tokens_per_second"].iter().any(|key| node.get(key).is_some());
     let mut number = |key: &'static str, lo: f64, hi: f64, default: f64, r: &mut Reader<'_>| {
         f.take(key).and_then(|n| r.number(n, &f.at(key), lo, hi)).unwrap_or(default)
     };

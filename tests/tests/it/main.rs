@@ -14,6 +14,7 @@ mod admin_input;
 mod bad_input;
 mod bundles;
 mod chapter;
+mod choice;
 mod coding;
 mod config;
 mod contracts;

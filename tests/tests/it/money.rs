@@ -99,6 +99,19 @@ async fn two_hundred_with_four_samples_each_stay_within_the_budget() {
     race.holds();
 }
 
+/// Conversations of many short messages: what goes in costs more than what comes out, and most of it is frames.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_long_conversations_of_short_messages_stay_within_the_budget() {
+    let turn = |i| json!({"role": if i % 2 == 0 { "user" } else { "assistant" }, "content": "ok"});
+    let messages: Vec<Value> = (0..41).map(turn).collect();
+    for model in ["auto", "workflow/samples"] {
+        let (vendor, house) = house().await;
+        let body = json!({"model": model, "max_tokens": 16, "messages": messages});
+        let race = Race::run(&house, &[&vendor], 0.01, storm(&body)).await;
+        race.holds();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_maps_stay_within_the_budget() {
     let (vendor, house) = house().await;

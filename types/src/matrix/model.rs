@@ -164,6 +164,8 @@ pub struct Prior {
     pub ttft_ms: f64,
     /// Output speed. Default 60.
     pub tokens_per_second: f64,
+    /// The two times are stated; where they are not, their defaults are no reason to leave a model out.
+    pub timed: bool,
 }
 
 impl Default for Prior {
@@ -175,6 +177,7 @@ impl Default for Prior {
             sources: Vec::new(),
             ttft_ms: 800.0,
             tokens_per_second: 60.0,
+            timed: false,
         }
     }
 }

@@ -1,0 +1,120 @@
+//! Bounds that a request or a rule sets, sessions, and what they do to the choice.
+
+use crate::NO_CHANCE;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Answer, Dialect, Reply, Vendor};
+
+fn ask(more: &Value) -> Value {
+    let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "Say hello to me."}]});
+    for (key, value) in more.as_object().into_iter().flatten() {
+        body[key] = value.clone();
+    }
+    body
+}
+
+async fn one(vendor: &Vendor, rules: &str) -> House {
+    let model = Model::new("lab/one").price(1.0).untimed();
+    Plan::new().vendor("lab", vendor).model(&model).rules(rules).start().await
+}
+
+/// The call that a rule shortens is what its ceiling on the cost is held against.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shortened_answer_fits_a_ceiling_that_a_long_one_breaks() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let rules = |actions: &str| {
+        format!("version: 1\nrules:\n  - {{ id: thrift, when: \"true\", actions: {{ {actions} }} }}\n")
+    };
+    let capped = one(&vendor, &rules("cap_cost: 0.00006, cap_max_tokens: 10")).await;
+    for more in [json!({}), json!({"max_tokens": 100}), json!({"max_tokens": 10})] {
+        let answer = capped.client().chat(&ask(&more)).await;
+        assert_eq!(answer.status, 200, "{more}: {}", answer.text());
+        assert_eq!(vendor.seen().last().unwrap().body["max_tokens"], 10, "{more}");
+    }
+    let uncapped = one(&vendor, &rules("cap_cost: 0.00006")).await;
+    let refused = uncapped.client().chat(&ask(&json!({"max_tokens": 100}))).await;
+    assert!(refused.text().contains("max_cost"), "{}", refused.text());
+}
+
+/// A default that nobody stated keeps no model out; what was seen does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_is_left_out_for_its_times_only_where_they_are_known() {
+    let quick = Vendor::start(Dialect::OpenAi).await;
+    let house = one(&quick, NO_CHANCE).await;
+    let hasty = json!({"routing": {"max_latency_ms": 700}});
+    // Whole answers never say when they began; that they ended at once is learned from them all the same.
+    for i in 0..20 {
+        let answer = house.client().chat(&ask(&hasty)).await;
+        assert_eq!(answer.status, 200, "request {i}: {}", answer.text());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    let slow = Vendor::scripted(Dialect::OpenAi, |_| {
+        Reply::Answer(Answer::text("slowly").after(Duration::from_millis(900)))
+    })
+    .await;
+    let house = one(&slow, NO_CHANCE).await;
+    for _ in 0..4 {
+        house.client().chat(&ask(&json!({"stream": false}))).await;
+    }
+    let seen = tokio::time::timeout(Duration::from_secs(20), async {
+        while house.client().chat(&ask(&json!({"routing": {"max_latency_ms": 800}}))).await.status == 200 {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    });
+    seen.await.expect("what was seen is never held against it");
+}
+
+/// Trying others out is for those who lose nothing by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_is_never_explored_with() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let rules = "version: 1\nexploration: { epsilon: 0.5, arms: 3, within: 0.1, budget: 1.0 }\n";
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .model(&Model::new("lab/two"))
+        .model(&Model::new("lab/three"))
+        .rules(rules)
+        .start()
+        .await;
+    let explored = async |body: Value| {
+        let mut explored = 0;
+        for _ in 0..30 {
+            let answer = house.client().chat(&body).await;
+            let record = house.decision(&answer.request_id()).await;
+            explored += usize::from(record["decision"]["explored"] == true);
+        }
+        explored
+    };
+    assert!(explored(ask(&json!({}))).await > 0, "nothing is explored at all");
+    let _first = house.client().chat(&ask(&json!({"routing": {"session": "talk"}}))).await;
+    assert_eq!(explored(ask(&json!({"routing": {"session": "talk"}}))).await, 0);
+}
+
+/// A workflow that asks no model of its own calls one that is given its model, and falls back on one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_without_a_model_calls_one_that_needs_one() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| match seen.model().as_str() {
+        "small" => Reply::error(400),
+        _ => Reply::text("from the large one"),
+    })
+    .await;
+    let calls = "version: 1\nname: calls\nnodes:\n  - { id: a, type: call, workflow: default }\noutput: nodes.a.completion\n";
+    let falls = "version: 1\nname: falls\non_failure: { fallback: default }\nnodes:\n  - { id: a, type: generate, model: lab/small }\noutput: nodes.a.completion\n";
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/small").success(0.2))
+        .model(&Model::new("lab/large").success(0.9))
+        .rules(NO_CHANCE)
+        .file("workflows/calls.yaml", calls)
+        .file("workflows/falls.yaml", falls)
+        .start()
+        .await;
+    for workflow in ["workflow/calls", "workflow/falls"] {
+        let answer = house.client().chat(&ask(&json!({"model": workflow}))).await;
+        assert_eq!(answer.status, 200, "{workflow}: {}", answer.text());
+        assert_eq!(answer.content(), "from the large one", "{workflow}");
+    }
+}
