@@ -54,10 +54,16 @@ pub fn table(stored: &Stored, all: bool) -> String {
         let _ = writeln!(out, " error    {e}");
     }
     for f in &stored.feedback {
-        let reason = f.reason.as_deref().unwrap_or("");
-        let _ = writeln!(out, " feedback {:.2} by {} {reason}", f.score.get(), f.source);
+        // Whoever sends feedback writes what stands here, and the operator's terminal shows it.
+        let (reason, source) = (shown(f.reason.as_deref().unwrap_or("")), shown(&f.source));
+        let _ = writeln!(out, " feedback {:.2} by {source} {reason}", f.score.get());
     }
     out
+}
+
+/// Text of others in one line of at most a kilobyte.
+fn shown(text: &str) -> std::borrow::Cow<'_, str> {
+    types::printable::printable(text, 1_024)
 }
 
 fn profile(out: &mut String, d: &Decision) {

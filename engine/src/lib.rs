@@ -42,6 +42,7 @@ mod settle;
 pub mod shadow;
 mod sticky;
 mod tools;
+mod trailer;
 mod who;
 
 pub use answer::{Admission, Answer, Event, Head, Live, Sum, Tail, Whole};

@@ -72,11 +72,8 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     match request.stream {
         true => {
             let (run, chunks) = (Some(run as _), chunks.unwrap_or_else(|| mpsc::channel(1).1));
-            tree.explain = match wire.trailer {
-                Trailer::OptIn => tree.explain,
-                Trailer::Always => true,
-                Trailer::Never => false,
-            };
+            tree.explain &= wire.trailer != Trailer::Never;
+            tree.tells = wire.trailer == Trailer::Always;
             let (ready, early) = (VecDeque::new(), false);
             let flow = Flow { run, chunks, tree, deadline, ready, answers, wire, early, end: None };
             Ok(Answer::Live(flow.start(describe).await?))
@@ -119,6 +116,7 @@ fn begin(inner: &Inner, view: &View, decided: Decided, who: Admitted) -> (Tree, 
         store: inner.store.clone(),
         finished: inner.finished.clone(),
         explain: request.options.explain,
+        tells: false,
         demands,
         lost: false,
         decision: Some(Box::new(decision)),

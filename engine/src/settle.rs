@@ -8,6 +8,7 @@ use crate::error::{Attempt, Error, Kind};
 use crate::ledger::Ledger;
 use crate::limits::Held;
 use crate::shadow::Note;
+use crate::trailer::trailer;
 use crate::{learn, outcome, route};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -40,6 +41,8 @@ pub(crate) struct Tree {
     /// Rates and budgets that were taken.
     pub(crate) held: Option<Held>,
     pub(crate) explain: bool,
+    /// The workflow tells every client what the run came to.
+    pub(crate) tells: bool,
     /// What policies demand of the record; `None` = nothing.
     pub(crate) demands: Option<Box<Demands>>,
     /// The record could not be stored.
@@ -141,7 +144,11 @@ impl Tree {
             cost_known: record.outcome.cost_known,
             verdict: record.outcome.verdict,
             calls: record.outcome.calls,
-            explain: self.explain.then(|| serde_json::to_value(&record).ok()).flatten(),
+            explain: match (self.explain, self.tells) {
+                (true, _) => serde_json::to_value(&record).ok(),
+                (false, true) => Some(trailer(&record)),
+                (false, false) => None,
+            },
         };
         self.write(record);
         tail

@@ -7,6 +7,7 @@
 use std::io::{self, Write};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::{EnvFilter, fmt};
+use types::printable::printable;
 
 /// Longest line, in bytes.
 const MAX_LINE: usize = 16 * 1024;
@@ -69,23 +70,9 @@ impl<W: Write> Write for Escaping<W> {
 }
 
 fn escape(line: &str) -> String {
-    let body = line.strip_suffix('\n').unwrap_or(line);
-    let mut out = String::with_capacity(body.len().saturating_add(1));
-    for c in body.chars() {
-        if out.len() >= MAX_LINE {
-            out.push('…');
-            break;
-        }
-        if plain(c) { out.push(c) } else { out.extend(c.escape_unicode()) }
-    }
+    let mut out = printable(line.strip_suffix('\n').unwrap_or(line), MAX_LINE).into_owned();
     out.push('\n');
     out
-}
-
-/// Not a control character (C0, C1) and not one that turns the direction of text.
-fn plain(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

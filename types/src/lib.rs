@@ -20,6 +20,7 @@ pub mod limits;
 pub mod matrix;
 pub mod options;
 pub mod outcome;
+pub mod printable;
 pub mod privacy;
 pub mod profile;
 pub mod provider;

@@ -78,6 +78,7 @@ pub(super) fn assemble(
         store: inner.store.clone(),
         finished: inner.finished.clone(),
         explain: false,
+        tells: false,
         demands: None,
         lost: false,
         decision: Some(Box::new(made.decision)),

@@ -223,6 +223,9 @@ async fn a_workflow_decides_about_its_trailer() {
             body["routing"]["explain"] = json!(asked);
             let text = raw(&house, &mut body).await.text();
             assert_eq!(text.contains("\"turnout\":{"), told, "{keys}, asked: {asked}: {text}");
+            // How it was decided is told to who asks for it, and to nobody else.
+            assert_eq!(text.contains("\"utility\""), told && asked, "{keys}, asked: {asked}: {text}");
+            assert!(!told || text.contains("\"verdict\":\"passed\""), "{text}");
             assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
         }
     }

@@ -123,8 +123,10 @@ impl Price {
     /// The most that so many tokens cost, whatever the vendor turns out to tell of them: what is reserved.
     #[must_use]
     pub fn most(&self, u: &crate::Usage) -> Usd {
-        let image = self.image.max(self.input);
-        Price { image, output: self.dearest_output(), reasoning: self.dearest_output(), ..*self }.cost(u)
+        // Whether the vendor writes the input to its cache, and bills that, is known afterwards.
+        let input = self.input.max(self.cache_write);
+        let (image, output) = (self.image.max(input), self.dearest_output());
+        Price { input, image, output, reasoning: output, ..*self }.cost(u)
     }
 
     /// Price of a token of output that costs most.
@@ -333,7 +335,8 @@ mod tests {
         // What is reserved for text covers all of it turning out to be what is dearest.
         assert_eq!(p.most(&usage([0, 0, 0, 0, 10, 0])), p.cost(&usage([0, 0, 0, 0, 10, 10])));
         let cheap = Price { image: 1.0, reasoning: 1.0, ..p };
-        assert_eq!(cheap.most(&usage([10, 0, 0, 10, 10, 10])), cheap.cost(&usage([10, 0, 0, 0, 10, 0])));
+        // All that goes in may be written to the vendor's cache.
+        assert_eq!(cheap.most(&usage([10, 0, 0, 10, 10, 10])), cheap.cost(&usage([10, 0, 10, 0, 10, 0])));
         let plain = Price::new(3.0, 15.0);
         assert_eq!(plain.cost(&usage([10, 0, 0, 5, 10, 5])), plain.cost(&usage([10, 0, 0, 0, 10, 0])));
     }

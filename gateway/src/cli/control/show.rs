@@ -30,13 +30,28 @@ pub(in crate::cli) fn text<'a>(of: &'a Value, name: &str) -> &'a str {
     of.get(name).and_then(Value::as_str).unwrap_or("")
 }
 
-/// A field's name above its values: moments are shown as dates.
+/// A field's name above its values: moments are shown as dates, and how long something takes as hours and minutes.
 fn heading(name: &str) -> String {
-    name.strip_suffix("_ms").map_or_else(|| name.to_owned(), |n| format!("{n} (UTC)"))
+    match name.strip_suffix("_ms") {
+        Some(lasting) if lasting.ends_with("_in") => lasting.to_owned(),
+        Some(moment) => format!("{moment} (UTC)"),
+        None => name.to_owned(),
+    }
+}
+
+/// Milliseconds as a person says them: `59m 59s`.
+fn lasting(ms: u64) -> String {
+    let s = ms / 1_000;
+    match (s / 3_600, s / 60 % 60, s % 60) {
+        (0, 0, s) => format!("{s}s"),
+        (0, m, s) => format!("{m}m {s}s"),
+        (h, m, _) => format!("{h}h {m}m"),
+    }
 }
 
 fn cell(name: &str, value: &Value) -> String {
     match value {
+        Value::Number(n) if name.ends_with("_in_ms") => n.as_u64().map(lasting).unwrap_or_default(),
         Value::Number(_) if name.ends_with("_ms") => moment_of(value).unwrap_or_default(),
         Value::Null => String::new(),
         Value::String(s) => s.clone(),
@@ -80,6 +95,10 @@ mod tests {
     fn moments_are_dates() {
         let at = json!(1_795_309_003_613_i64);
         assert_eq!(cell("created_ms", &at), "2026-11-22 00:56:43");
+        for (ms, text) in [(3_599_000, "59m 59s"), (7_000, "7s"), (90_000_000, "25h 0m")] {
+            assert_eq!(cell("expires_in_ms", &json!(ms)), text);
+        }
+        assert_eq!(heading("expires_in_ms"), "expires_in");
         assert_eq!((heading("created_ms"), heading("id")), ("created (UTC)".to_owned(), "id".to_owned()));
         assert_eq!(cell("version", &json!(1)), "1");
     }

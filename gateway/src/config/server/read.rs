@@ -57,7 +57,8 @@ pub fn apply_environment(server: &mut Server, variables: &[(String, String)]) ->
 }
 
 /// `TURNOUT_*` variables that are no settings of this file.
-const OTHERS: &[&str] = &["LOG", "LOG_FORMAT", "CONFIG", "WEBHOOK_SECRET"];
+const OTHERS: &[&str] =
+    &["LOG", "LOG_FORMAT", "CONFIG", "WEBHOOK_SECRET", "MASTER_KEY", "ADMIN_KEY", "API_KEY"];
 
 fn known(key: &str) -> bool {
     KEYS.contains(&key)
