@@ -356,7 +356,13 @@ impl Engine {
     /// Every model with its state.
     #[must_use]
     pub fn models(&self) -> Vec<ModelRow> {
-        models::rows(&self.0)
+        models::rows(&self.0, &Who::open())
+    }
+
+    /// Every model that somebody may use, with its state.
+    #[must_use]
+    pub fn models_of(&self, who: &Who) -> Vec<ModelRow> {
+        models::rows(&self.0, who)
     }
 
     /// Hash of the configuration in force.

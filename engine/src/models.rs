@@ -2,6 +2,8 @@
 
 use crate::Inner;
 use crate::breaker::Circuit;
+use crate::route::selected;
+use crate::who::Who;
 use serde::Serialize;
 use std::sync::Arc;
 use types::axis::{AxisValue, TaskFamily};
@@ -64,7 +66,8 @@ pub struct Learned {
     pub ttft_ms: Option<f64>,
 }
 
-pub(crate) fn rows(inner: &Inner) -> Vec<ModelRow> {
+/// The models that a key may use.
+pub(crate) fn rows(inner: &Inner, who: &Who) -> Vec<ModelRow> {
     let view = inner.view.load_full();
     let statistics = inner.statistics.load();
     let matrix = view.bundle.matrix();
@@ -102,5 +105,7 @@ pub(crate) fn rows(inner: &Inner) -> Vec<ModelRow> {
             },
         })
     };
-    matrix.indices().filter_map(row).collect()
+    let scoped = who.principal.key.as_ref().map(|k| &k.scopes.models).filter(|m| !m.is_empty());
+    let scoped = scoped.map(|m| selected(&view.bundle, m));
+    matrix.indices().filter(|ix| scoped.as_ref().is_none_or(|s| s.contains(*ix))).filter_map(row).collect()
 }

@@ -127,11 +127,16 @@ fn disjoint(inputs: &Inputs<'_>) -> Result<(), Error> {
 
 /// The models of a list of selectors.
 fn select(inputs: &Inputs<'_>, list: &[String]) -> ModelSet {
+    selected(inputs.bundle, list)
+}
+
+/// The models that selectors name: ids, globs, aliases, `pool:<name>`.
+pub(crate) fn selected(bundle: &Bundle, list: &[String]) -> ModelSet {
     let mut set = ModelSet::default();
     for s in list {
         match s.strip_prefix("pool:") {
-            Some(pool) => set.union(inputs.bundle.pools.get(pool).unwrap_or(&ModelSet::default())),
-            None => set.union(&inputs.bundle.matrix().select(s)),
+            Some(pool) => set.union(bundle.pools.get(pool).unwrap_or(&ModelSet::default())),
+            None => set.union(&bundle.matrix().select(s)),
         }
     }
     set

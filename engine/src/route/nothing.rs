@@ -11,13 +11,24 @@ use types::matrix::{Availability, Model};
 /// Says what removed the candidates. What the request itself rules out everywhere is the request's fault, and no
 /// retry mends it; all else is the operator's doing, or passes.
 pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
-    if let Some(kind) = impossible(inputs, decision) {
+    if let Some(kind) = forbidden(inputs, decision).or_else(|| impossible(inputs, decision)) {
         return kind.into();
     }
     let by_policy = decision.excluded.iter().any(|e| e.rule.is_some());
     let mut error: Error = Kind::NoCandidates { summary: summary(inputs, decision), by_policy }.into();
     error.retry_after = decision.excluded.iter().filter_map(|e| wait(inputs, e)).min();
     error
+}
+
+/// The refusal of a model asked for by name that the key may not use.
+fn forbidden(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
+    let Ok(Asked::Model(ix)) = Asked::parse(&inputs.request.model, inputs.bundle) else { return None };
+    let model = inputs.bundle.matrix().model(ix)?;
+    let by_key = |e: &&Exclusion| e.model == model.id && e.reason == *"key";
+    decision.excluded.iter().find(by_key)?;
+    let reason =
+        format!("the key may not use the model `{}`; GET /v1/models lists those it may use", model.id);
+    Some(Kind::Denied { reason, code: "model_not_allowed".to_owned(), status: 403 })
 }
 
 /// How many each reason took, and what it was where it was the same for all of them.

@@ -4,9 +4,10 @@ use super::Shared;
 use crate::app::App;
 use crate::clock;
 use crate::error::Failure;
-use axum::Json;
+use crate::front::Arrival;
 use axum::extract::{Path, RawQuery, State};
-use engine::ModelRow;
+use axum::{Extension, Json};
+use engine::{ModelRow, Who};
 use http::StatusCode;
 use serde_json::{Value, json};
 use types::diagnostic::nearest;
@@ -23,17 +24,25 @@ const VIRTUAL: &[(&str, &str)] = &[
 /// Asks for every model, whether or not it can be called; for `turnout models`.
 pub(crate) const ALL_MODELS: &str = "/v1/models?state=all";
 
-/// Everything that can be asked for now; with `?state=all` every row of the matrix with its state.
-pub(crate) async fn list(State(app): Shared, RawQuery(query): RawQuery) -> Json<Value> {
+/// Everything that the key can ask for now; with `?state=all` every row of the matrix that it may use, with its state.
+pub(crate) async fn list(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    RawQuery(query): RawQuery,
+) -> Json<Value> {
     if query.as_deref() == Some("state=all") {
-        return Json(json!(app.engine.models()));
+        return Json(json!(app.engine.models_of(&arrival.who)));
     }
-    Json(json!({"object": "list", "data": entries(&app)}))
+    Json(json!({"object": "list", "data": entries(&app, &arrival.who)}))
 }
 
 /// One of them, by id or alias.
-pub(crate) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Json<Value>, Failure> {
-    let entries = entries(&app);
+pub(crate) async fn one(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let entries = entries(&app, &arrival.who);
     let has = |e: &&Value| {
         let aliases = e.pointer("/turnout/aliases").and_then(Value::as_array);
         e.get("id").and_then(Value::as_str) == Some(&id)
@@ -51,18 +60,22 @@ pub(crate) async fn one(State(app): Shared, Path(id): Path<String>) -> Result<Js
         .param("model"))
 }
 
-fn entries(app: &App) -> Vec<Value> {
+fn entries(app: &App, who: &Who) -> Vec<Value> {
     let created = app.started;
     let own = |id: &str, what: &str| {
         json!({"id": id, "object": "model", "created": created, "owned_by": "turnout",
                "turnout": {"kind": "virtual", "description": what}})
     };
     let mut list: Vec<Value> = VIRTUAL.iter().map(|(id, what)| own(id, what)).collect();
+    let scoped = who.principal.key.as_ref().map(|k| &k.scopes.workflows).filter(|w| !w.is_empty());
     for name in app.engine.workflow_names() {
+        if scoped.is_some_and(|s| !s.contains(&name)) {
+            continue;
+        }
         let what = format!("the router chooses a model for the workflow {name}");
         list.push(own(&format!("workflow/{name}"), &what));
     }
-    let rows = app.engine.models();
+    let rows = app.engine.models_of(who);
     let ready = rows.iter().filter(|r| r.availability == Availability::Ready);
     list.extend(ready.map(|r| entry(r, created)));
     list

@@ -50,8 +50,21 @@ async fn keys_open_what_they_are_for_and_nothing_else() {
     assert_eq!((good.status, good.json()["model"].as_str()), (200, Some("alpha/one")), "{}", good.text());
     let two = json!({"model": "alpha/two", "messages": [{"role": "user", "content": "hi"}]});
     let refused = send(house.client(), &key, "/v1/chat/completions", &two).await;
-    assert_ne!(refused.status, 200, "not in its scopes");
-    assert!(refused.text().contains("by key (the key may not use it)"), "{}", refused.text());
+    assert_eq!(refused.error(403)["code"], "model_not_allowed");
+    let (_, reader) = admin
+        .key(json!({"tenant": "acme", "scopes": {"models": ["alpha/one"], "workflows": ["default"]}}))
+        .await;
+    let listed = get(house.client(), &reader, "/v1/models").await.text();
+    for (name, there) in [
+        ("\"alpha/one\"", true),
+        ("\"alpha/two\"", false),
+        ("\"auto\"", true),
+        ("\"workflow/default\"", true),
+        ("\"workflow/json_extraction\"", false),
+    ] {
+        assert_eq!(listed.contains(name), there, "{name} in {listed}");
+    }
+    assert_eq!(get(house.client(), &reader, "/v1/models/alpha/two").await.status, 404);
     assert_eq!(get(house.client(), &key, "/v1/models").await.error(403)["code"], "not_allowed");
 
     // Another tenant's record is as if it were not there; its own is.

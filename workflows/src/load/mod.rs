@@ -104,8 +104,9 @@ pub fn shipped() -> Vec<SourceFile> {
     .collect()
 }
 
-/// Loads files: workflows, and the schemas that they name ([`is_schema`]). A later file replaces an earlier one of the same name; a file with errors is in the library
-/// neither itself nor by what it replaces. Every problem of every file is given.
+/// Loads files: workflows, and the schemas that they name ([`is_schema`]). A later file replaces an earlier one of the
+/// same name; a file with errors is in the library neither itself nor by what it replaces. Every problem of every file
+/// is given.
 #[must_use]
 pub fn load(files: &[SourceFile], names: &Names<'_>) -> (Library, Vec<Diagnostic>) {
     let mut loaded = Vec::new();
