@@ -8,8 +8,9 @@ use crate::premium;
 use std::sync::Arc;
 use tokio::time::Instant;
 use types::chat::ChatRequest;
-use types::directives::{Directives, Escalate};
+use types::directives::{Directives, Escalate, Set};
 use types::matrix::Price;
+use workflows::Overrides;
 
 /// The shortest of all times that are allowed.
 pub(crate) fn deadline(
@@ -32,10 +33,22 @@ pub(crate) fn vars(d: &Directives) -> Vec<(String, serde_json::Value)> {
     set.map(|(name, set)| (name.clone(), set.value.clone())).collect()
 }
 
+/// What policies say in the place of what the workflow's nodes do.
+pub(crate) fn overrides(d: &Directives) -> Overrides {
+    let Some(f) = d.further.as_deref() else { return Overrides::default() };
+    let samples = |s: &Option<Set<u32>>| s.as_ref().map(|s| s.value);
+    Overrides {
+        fanout: samples(&f.fanout),
+        cap_fanout: samples(&f.cap_fanout),
+        hedge: f.hedge.as_ref().map(|s| s.value),
+        repair: f.repair.as_ref().map(|s| s.value.clone()),
+    }
+}
+
 /// What the policies' caps allow in every call.
 pub(crate) fn ceilings(d: &Directives) -> Ceilings {
     let further = d.further.as_deref();
-    let models = |e: &types::directives::Set<Escalate>| match &e.value {
+    let models = |e: &Set<Escalate>| match &e.value {
         Escalate::Models(set) => Some(Arc::new(set.clone())),
         Escalate::Workflow(_) => None,
     };

@@ -203,6 +203,7 @@ fn run(
         sink,
         inputs: serde_json::Map::new(),
         vars: caps::vars(&directives),
+        overrides: caps::overrides(&directives),
         usd: cap,
         facts: workflows::Facts {
             id: tree.admission.request_id.clone(),

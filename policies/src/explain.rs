@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use types::Matrix;
-use types::directives::{ActionRecord, Directives, Escalate, Further, RuleResult, Set, TermWeights};
+use types::directives::{
+    ActionRecord, Directives, Escalate, Further, HedgeRule, RuleResult, Set, TermWeights,
+};
 use types::expr::Scope;
 
 /// A part of a condition that was looked at.
@@ -299,6 +301,16 @@ fn further(f: &Further, matrix: &Matrix, put: &mut dyn FnMut(&str, Value)) {
     put("cap_tokens", plain(f.cap_tokens.as_ref()));
     put("cap_calls", plain(f.cap_calls.as_ref()));
     put("cap_attempts", plain(f.cap_attempts.as_ref()));
+    put("fanout", plain(f.fanout.as_ref()));
+    put("cap_fanout", plain(f.cap_fanout.as_ref()));
+    put(
+        "hedge",
+        of(f.hedge.as_ref(), |rule| match rule {
+            HedgeRule::None => json!("none"),
+            HedgeRule::Begin { after, max } => json!({"after": after.to_string(), "max": max}),
+        }),
+    );
+    put("repair", plain(f.repair.as_ref()));
     put("set_params", named(&f.params));
     put("add_system", each(&f.system));
     put("limits", each(&f.limits));

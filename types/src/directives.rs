@@ -1,8 +1,10 @@
 //! What the policies say of one request, merged: the only thing of a policy that other rooms see.
 
+use crate::doc::{Node, Reader};
 use crate::limits::{Metric, Window};
 use crate::matrix::{ModelIx, ModelSet, glob};
 use crate::privacy::Entity;
+use crate::repair::Strategy;
 use crate::units::Usd;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -201,6 +203,69 @@ pub enum HedgeAfter {
     Percentile(u8),
 }
 
+impl HedgeAfter {
+    /// Reads a duration, or `p50` to `p99`; notes in the reader what is neither.
+    pub fn read(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Self> {
+        let Some(digits) = n.as_str().and_then(|s| s.strip_prefix('p')) else {
+            let length = r.duration(n, path)?;
+            return Some(HedgeAfter::Ms(u64::try_from(length.as_millis()).unwrap_or(u64::MAX)));
+        };
+        match digits.parse::<u8>() {
+            Ok(p @ 50..=99) => Some(HedgeAfter::Percentile(p)),
+            _ => {
+                let d = r.error("104", n.span, format!("`{path}` is out of range"));
+                d.expected = Some("a duration, or p50 to p99".to_owned());
+                path.clone_into(&mut d.field);
+                None
+            }
+        }
+    }
+}
+
+impl std::fmt::Display for HedgeAfter {
+    /// As in files, such as `800ms` or `p95`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HedgeAfter::Ms(ms) => write!(f, "{ms}ms"),
+            HedgeAfter::Percentile(p) => write!(f, "p{p}"),
+        }
+    }
+}
+
+/// Further calls beside slow ones, in place of what a workflow's node says.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HedgeRule {
+    /// None.
+    None,
+    /// So many.
+    Begin {
+        /// When each of them gets its turn.
+        after: HedgeAfter,
+        /// Most of them, 1..=3.
+        max: u32,
+    },
+}
+
+/// Bounds of what repair nodes do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairRule {
+    /// Most attempts of a node, 0..=4; `None` = as its file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_attempts: Option<u32>,
+    /// The strategies of a node's ladder that may be tried; `None` = all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategies: Option<Vec<Strategy>>,
+}
+
+impl RepairRule {
+    /// Whether a strategy may be tried.
+    #[must_use]
+    pub fn allows(&self, strategy: Strategy) -> bool {
+        self.strategies.as_ref().is_none_or(|s| s.contains(&strategy))
+    }
+}
+
 /// Where a request goes that needs more than its first model gives.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Escalate {
@@ -355,6 +420,14 @@ pub struct Further {
     pub cap_calls: Option<Set<u32>>,
     /// Ceiling on the attempts of one call, other candidates included.
     pub cap_attempts: Option<Set<u32>>,
+    /// Samples of the workflow's primary `generate` node, 1..=16, within `cap_fanout`.
+    pub fanout: Option<Set<u32>>,
+    /// Ceiling on the samples of every `generate` node.
+    pub cap_fanout: Option<Set<u32>>,
+    /// Further calls of the primary `generate` node beside slow ones.
+    pub hedge: Option<Set<HedgeRule>>,
+    /// Bounds of what repair nodes do.
+    pub repair: Option<Set<RepairRule>>,
     /// Sampling parameters where neither the ceiling nor a workflow's node says otherwise: `temperature`,
     /// `top_p`, `max_tokens`, `seed`.
     pub params: BTreeMap<String, Set<Value>>,

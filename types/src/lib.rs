@@ -24,6 +24,7 @@ pub mod printable;
 pub mod privacy;
 pub mod profile;
 pub mod provider;
+pub mod repair;
 pub mod run;
 pub mod runner;
 pub mod runs;

@@ -1,6 +1,7 @@
 //! What goes into a run and what comes out of it.
 
 use crate::event::Observer;
+use crate::overrides::Overrides;
 use crate::run::Later;
 use crate::trace::Trace;
 use crate::world::{Failure, GateAsk};
@@ -37,6 +38,8 @@ pub struct Input {
     pub inputs: Map<String, Value>,
     /// Values that policies and experiments give the workflow's own variables.
     pub vars: Vec<(String, Value)>,
+    /// What policies say in the place of what nodes do.
+    pub overrides: Overrides,
     /// What is left to the request, whatever the workflow allows itself; `None` = no such limit.
     pub usd: Option<Usd>,
     /// What the run may say of itself.
@@ -62,6 +65,7 @@ impl Input {
             sink: None,
             inputs: Map::new(),
             vars: Vec::new(),
+            overrides: Overrides::default(),
             usd: None,
             facts: Facts::default(),
             deadline: None,

@@ -238,6 +238,7 @@ pub(crate) fn shipped(name: &str) -> Arc<Workflow> {
 }
 
 /// What a model does when it is asked.
+#[derive(Clone)]
 pub(crate) enum Says {
     /// Answers, after some milliseconds.
     Text(u64, &'static str),

@@ -187,6 +187,7 @@ fn walk_of(
         sink: None,
         inputs: made.submission.inputs.clone(),
         vars: own(&made.submission.vars),
+        overrides: given.overrides.clone(),
         usd: given.cap,
         facts: Facts {
             id: id.to_owned(),

@@ -139,6 +139,7 @@ pub(super) async fn first(
         request: (*request.body() != *submission.body.as_bytes())
             .then(|| String::from_utf8_lossy(request.body()).into_owned()),
         tools: Tools::of(directives.further.as_deref()),
+        overrides: caps::overrides(&directives),
     };
     service.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, &workflow)).await?;
     keeper.choose(chosen(&workflow));

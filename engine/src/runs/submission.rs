@@ -10,6 +10,7 @@ use std::sync::Arc;
 use types::directives::{Further, LimitRule, RuleId, Set};
 use types::expr::{Language, Scope};
 use types::{ChatRequest, Usd};
+use workflows::Overrides;
 
 /// What was asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -90,6 +91,9 @@ pub(super) struct Given {
     /// What rules say of tools.
     #[serde(default, skip_serializing_if = "Tools::is_empty")]
     pub(super) tools: Tools,
+    /// What rules say in the place of what nodes do.
+    #[serde(default, skip_serializing_if = "Overrides::is_empty")]
+    pub(super) overrides: Overrides,
 }
 
 /// What rules say of tools, each with the rule that says it.

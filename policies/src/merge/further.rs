@@ -1,11 +1,11 @@
 //! What is seldom set: the slots of its verbs, and their result.
 
-use super::{At, Merge, Slot};
+use super::{At, Effect, Merge, Slot};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use types::directives::{
-    Approval, AssumedPrice, DataDemand, Escalate, Format, Further, LimitRule, LogContent, Place, Redact,
-    RedactAction, RetryRule, Set, Sticky, StreamMode, SystemText,
+    Approval, AssumedPrice, DataDemand, Escalate, Format, Further, HedgeRule, LimitRule, LogContent, Place,
+    Redact, RedactAction, RepairRule, RetryRule, Set, Sticky, StreamMode, SystemText,
 };
 use types::privacy::Entity;
 
@@ -30,6 +30,10 @@ pub(crate) struct FurtherSlots {
     pub(crate) cap_tokens: Slot<u32>,
     pub(crate) cap_calls: Slot<u32>,
     pub(crate) cap_attempts: Slot<u32>,
+    pub(crate) fanout: Slot<u32>,
+    pub(crate) cap_fanout: Slot<u32>,
+    pub(crate) hedge: Slot<HedgeRule>,
+    pub(crate) repair: Slot<RepairRule>,
     pub(crate) params: BTreeMap<String, Slot<Value>>,
     pub(crate) system: Vec<(SystemText, At)>,
     pub(crate) limits: Vec<(LimitRule, At)>,
@@ -53,8 +57,30 @@ impl FurtherSlots {
         maps.chain(holders(&self.redact)).chain(holders(&self.approvals)).collect()
     }
 
+    /// What one verb leaves of another: samples within their ceiling, and further calls only where calls are left.
+    fn cross(&mut self, merge: &mut Merge) {
+        if let (Some((samples, at)), Some((cap, by))) = (&mut self.fanout.held, &self.cap_fanout.held)
+            && *samples > *cap
+        {
+            *samples = *cap;
+            merge.set_effect(*at, Effect::Overridden(*by));
+        }
+        let Some(calls) = self.cap_calls.held.as_ref().map(|(calls, _)| *calls) else { return };
+        if let Some((_, at)) = self.fanout.held.take_if(|(samples, _)| *samples > calls) {
+            merge.no_effect(at, "`cap_calls` allows fewer calls");
+        }
+        let samples = self.fanout.held.as_ref().map_or(1, |(samples, _)| *samples);
+        let begins = |(rule, _): &mut (HedgeRule, At)| *rule != HedgeRule::None;
+        if calls <= samples
+            && let Some((_, at)) = self.hedge.held.take_if(begins)
+        {
+            merge.no_effect(at, "`cap_calls` leaves no call for it");
+        }
+    }
+
     /// The result.
-    pub(super) fn finish(self, merge: &mut Merge) -> Further {
+    pub(super) fn finish(mut self, merge: &mut Merge) -> Further {
+        self.cross(merge);
         let merge = &*merge;
         let list = |l: Vec<(LimitRule, At)>| each(merge, l);
         let redact = self.redact.into_iter().filter_map(|((entity, place), slot)| {
@@ -77,6 +103,10 @@ impl FurtherSlots {
             cap_tokens: merge.set(self.cap_tokens),
             cap_calls: merge.set(self.cap_calls),
             cap_attempts: merge.set(self.cap_attempts),
+            fanout: merge.set(self.fanout),
+            cap_fanout: merge.set(self.cap_fanout),
+            hedge: merge.set(self.hedge),
+            repair: merge.set(self.repair),
             params: named(merge, self.params),
             system: each(merge, in_order(merge, self.system)),
             limits: list(self.limits),

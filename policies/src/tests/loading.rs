@@ -26,7 +26,19 @@ fn rule(members: &str, want: &[(&str, usize, &str)]) {
 fn misspelt_things_never_load() {
     rule("actions: { prefr: [acme/small] }", &[("PL101", 23, "did you mean `prefer`?")]);
     rule("actions: { cache: none }", &[("PL109", 23, "`cache` is not supported yet")]);
-    rule("actions: { hedge: none }", &[("PL109", 23, "`hedge` is not supported yet")]);
+    rule("actions: { notify: { sink: a } }", &[("PL109", 23, "`notify` is not supported yet")]);
+    rule("actions: { fanout: 17 }", &[("PL104", 31, "1..=16")]);
+    rule("actions: { cap_fanout: 0 }", &[("PL104", 35, "1..=16")]);
+    rule("actions: { fanuot: 2 }", &[("PL101", 23, "did you mean `fanout`?")]);
+    rule("actions: { hedge: nnoe }", &[("PL103", 30, "`none`, or {after, max}")]);
+    rule("actions: { hedge: { after: p40 } }", &[("PL104", 39, "p50 to p99")]);
+    rule("actions: { hedge: { after: 1s, max: 4 } }", &[("PL104", 48, "1..=3")]);
+    rule("actions: { hedge: { max: 1 } }", &[("PL102", 32, "`after`")]);
+    rule("actions: { repair: { max_attempts: 5 } }", &[("PL104", 47, "0..=4")]);
+    rule("actions: { repair: { strategies: [repromt] } }", &[("PL104", 46, "did you mean `reprompt`?")]);
+    rule("actions: { repair: { strategies: [] } }", &[("PL103", 45, "at least one strategy")]);
+    rule("actions: { repair: {} }", &[("PL103", 31, "one of the two")]);
+    rule("actions: { fanout: 2 }, phase: response", &[("PL107", 23, "the phase request")]);
     rule("actions: { escalate: { to: careful } }", &[("PL109", 35, "only models")]);
     rule("actions: { tag: { a: b } }, whn: x", &[("PL101", 40, "did you mean `when`?")]);
     rule("actions: { tag: { a: b } }, mode: enforced", &[("PL104", 46, "did you mean `enforce`?")]);

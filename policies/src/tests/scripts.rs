@@ -95,6 +95,10 @@ fn what_is_misspelt_never_loads() {
     check_body("act.weight(#{ costs: 1.0 + 1.0 });", &[("PL101", 3, 15, "cost")]);
     check_body("act.cap_cost(-1);", &[("PL104", 3, 14, "0..=")]);
     check_body("act.cap_cost(1, 2);", &[("PL104", 3, 5, "(usd)")]);
+    check_body("act.cap_fanuot(1);", &[("PL101", 3, 5, "did you mean `cap_fanout`?")]);
+    check_body("act.cap_fanout(17);", &[("PL104", 3, 16, "1..=16")]);
+    check_body("act.hedge(\"never\");", &[("PL103", 3, 11, "`none`, or {after, max}")]);
+    check_body("act.repair(1, [\"repromt\"]);", &[("PL104", 3, 16, "did you mean `reprompt`?")]);
     check_body("if lenn(ctx.request.tool_names) > 1 { act.deny(\"x\"); }", &[("PL301", 3, 4, "len")]);
     check_body("if ctxx.request.stream { act.deny(\"x\"); }", &[("PL301", 3, 4, "ctx")]);
     check_body("let a = act;\na.dny(\"x\");", &[("PL131", 3, 9, "stands alone"), ("PL301", 4, 3, "deny")]);

@@ -15,7 +15,9 @@ mod enforce_format;
 mod escalate;
 mod exclude;
 mod explore;
+mod fanout;
 mod header;
+mod hedge;
 mod limits;
 mod log;
 mod min_quality;
@@ -23,6 +25,7 @@ mod params;
 mod prefer;
 mod premium;
 mod redact;
+mod repair;
 mod require;
 mod require_approval;
 mod residency;
@@ -108,7 +111,10 @@ pub(crate) const VERBS: &[Verb] = &[
     premium::VERB,
     // Shape of execution.
     workflow::VERB,
+    fanout::VERB,
+    hedge::VERB,
     validators::VERB,
+    repair::VERB,
     escalate::VERB,
     enforce_format::VERB,
     stream::VERB,
@@ -119,6 +125,7 @@ pub(crate) const VERBS: &[Verb] = &[
     counts::CAP_TOKENS,
     counts::CAP_CALLS,
     counts::CAP_ATTEMPTS,
+    fanout::CAP,
     cap_max_tokens::VERB,
     cap_temperature::VERB,
     params::TEMPERATURE,
@@ -141,8 +148,7 @@ pub(crate) const VERBS: &[Verb] = &[
 ];
 
 /// Verbs of the policy language for which the house has nothing yet that they could act on.
-const NOT_YET: &[&str] =
-    &["experiment", "shadow", "priority", "cache", "notify", "fanout", "cap_fanout", "hedge", "repair"];
+const NOT_YET: &[&str] = &["experiment", "shadow", "priority", "cache", "notify"];
 
 /// The verb of that name; notes an unknown one (`101`), or one that is planned (`109`).
 pub(crate) fn find(r: &mut Reader<'_>, name: &str, span: Span, field: &str) -> Option<&'static Verb> {

@@ -446,3 +446,155 @@ edges:
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(said.contains("WF203") && said.contains("did you mean `calm`"), "{said}");
 }
+
+const FANS: &str = "\
+version: 1
+name: fan
+nodes:
+  - { id: ask, type: generate, primary: true, samples: SAMPLES }
+  - { id: answer, type: stream, from: nodes.ask.completion }
+edges:
+  - { from: ask, to: answer }
+";
+
+fn to(workflow: &str, text: &str) -> Value {
+    json!({"model": format!("workflow/{workflow}"), "messages": [{"role": "user", "content": text}]})
+}
+
+/// Effects of the actions of one verb, from the record of a decision.
+async fn effects(house: &House, id: &str, verb: &str) -> Vec<String> {
+    let record = house.decision(id).await;
+    let actions =
+        record["decision"]["actions"].as_array().into_iter().flatten().filter(|a| a["verb"] == verb);
+    actions.map(|a| a["effect"].as_str().unwrap().to_owned()).collect()
+}
+
+/// One call or three: a rule asks for samples, a policy file bounds them, and a run in the background keeps to both.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_say_how_many_samples_are_taken() {
+    const NARROW: &str = "fn describe() { #{ id: \"narrow\", owner: \"ops\" } }\n\
+        fn on_request(ctx, act) {\n\
+          if ctx.request.last_user_text.contains(\"narrow\") { act.cap_fanout(1); }\n}\n";
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("Yes.")).await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(&rules(
+            "  - { id: wide, when: request.last_user_text.contains(\"wide\"), actions: { fanout: 3 } }\n",
+        ))
+        .file("policies/narrow.rhai", NARROW)
+        .file("workflows/one.yaml", &FANS.replace("fan", "one").replace("SAMPLES", "1"))
+        .file("workflows/two.yaml", &FANS.replace("fan", "two").replace("SAMPLES", "2"))
+        .start()
+        .await;
+    let mut before = 0;
+    for (workflow, text, stream, want) in [
+        ("one", "plain", false, 1),
+        ("one", "wide", false, 3),
+        ("one", "wide", true, 3),
+        ("two", "plain", false, 2),
+        ("two", "narrow", false, 1),
+        ("two", "wide", false, 3),
+        ("two", "wide and narrow", false, 1),
+    ] {
+        let mut body = to(workflow, text);
+        body["stream"] = stream.into();
+        let (said, id) = self::text(&house, &body, stream).await;
+        assert_eq!((said.as_str(), vendor.count() - before), ("Yes.", want), "{workflow}: {text}");
+        before = vendor.count();
+        let effect = match text {
+            "wide" => vec!["applied"],
+            "wide and narrow" => vec!["overridden by narrow"],
+            _ => Vec::new(),
+        };
+        assert_eq!(effects(&house, &id, "fanout").await, effect, "{text}");
+    }
+    let body = json!({"workflow": "one", "request": {"messages": [{"role": "user", "content": "wide"}]}});
+    let accepted = house.client().post("/v1/runs", &body).await;
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let path = format!("/v1/runs/{}", accepted.json()["id"].as_str().unwrap());
+    let ended = async {
+        while house.client().get(&path).await.json()["result"].is_null() {
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(30), ended).await.expect("the run ends");
+    assert_eq!(vendor.count() - before, 3, "in the background as well");
+}
+
+/// A rule takes a workflow's second call away, and gives one to a workflow that has none.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_say_whether_a_slow_call_gets_company() {
+    let late = std::time::Duration::from_millis(500);
+    let slow = Vendor::scripted(Dialect::OpenAi, move |_| Reply::text("slowly").slow(late)).await;
+    let quick = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("quickly")).await;
+    let hedged = FANS.replace("fan", "hedged").replace("samples: SAMPLES", "hedge: { after: 40ms }");
+    let house = Plan::new()
+        .vendor("slow", &slow)
+        .vendor("quick", &quick)
+        .model(&Model::new("slow/one").success(0.95))
+        .model(&Model::new("quick/one").success(0.5))
+        .rules(&rules(
+            "  - { id: alone, when: request.last_user_text.contains(\"alone\"), actions: { hedge: none } }\n  \
+             - { id: company, when: request.last_user_text.contains(\"company\"), actions: { hedge: { after: 40ms } } }\n",
+        ))
+        .file("workflows/plain.yaml", &FANS.replace("fan", "plain").replace("SAMPLES", "1"))
+        .file("workflows/hedged.yaml", &hedged)
+        .start()
+        .await;
+    let mut before = 0;
+    for (workflow, text, said) in [
+        ("hedged", "alone", "slowly"),
+        ("plain", "as it is", "slowly"),
+        ("plain", "company", "quickly"),
+        ("hedged", "as it is", "quickly"),
+    ] {
+        let answer = house.client().chat(&to(workflow, text)).await;
+        let more = quick.count() - before;
+        assert_eq!(
+            (answer.content().as_str(), more),
+            (said, usize::from(said == "quickly")),
+            "{workflow}: {text}"
+        );
+        before = quick.count();
+    }
+}
+
+/// How often, and how, an answer that fails is repaired.
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_bound_what_repair_tries() {
+    const WORKFLOW: &str = "\
+version: 1
+name: own
+nodes:
+  - { id: ask, type: generate }
+  - { id: check, type: validate, input: nodes.ask.completions, validators: [json] }
+  - { id: fix, type: repair, from: check, max_attempts: 3, strategies: [reprompt, resample, deterministic] }
+  - { id: pick, type: select, from: [nodes.check.completions, nodes.fix.completion], when_none: best }
+  - { id: answer, type: stream, from: nodes.pick.completion }
+edges:
+  - { from: ask, to: check }
+  - { from: check, to: pick, outcome: [passed, unverified] }
+  - { from: check, to: fix, outcome: failed }
+  - { from: fix, to: pick }
+  - { from: pick, to: answer }
+";
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("No JSON.")).await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(&rules(
+            "  - { id: once, when: request.last_user_text.contains(\"once\"), actions: { repair: { max_attempts: 1 } } }\n  \
+             - { id: calm, when: request.last_user_text.contains(\"calmly\"), actions: { repair: { strategies: [deterministic] } } }\n",
+        ))
+        .file("workflows/own.yaml", WORKFLOW)
+        .start()
+        .await;
+    let mut before = 0;
+    for (text, calls) in [("as it is", 4), ("once", 2), ("calmly", 2)] {
+        house.client().chat(&to("own", text)).await;
+        assert_eq!(vendor.count() - before, calls, "{text}");
+        before = vendor.count();
+    }
+    assert_eq!(vendor.seen().last().unwrap().body["temperature"], 0.0, "the strategy that is left");
+}

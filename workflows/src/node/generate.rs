@@ -5,7 +5,7 @@ use crate::graph::Graph;
 use crate::load::{Cx, Expr, Template, later, names_file};
 use crate::outcome::Outcome;
 use crate::route::{Route, Strategy};
-use crate::run::{Answer, At, Origin};
+use crate::run::{Answer, At, Host, Origin};
 use crate::value::Ty;
 use crate::world::{Ask, Distinct, EffectId, EffectKind, Spread};
 use serde_json::{Value as Json, json};
@@ -151,6 +151,27 @@ impl Generate {
         self.primary == Some(true)
     }
 
+    /// Whether policies may say how it asks: it is the primary node of the workflow that the request runs, not of one
+    /// that this calls. Several answers cannot wait for the client's tools.
+    fn is_led(&self, called: bool) -> bool {
+        self.is_primary() && !called && self.clients != Clients::Suspend
+    }
+
+    /// How many samples it takes: as the file says, unless policies do.
+    pub(crate) fn how_many(&self, host: &Host, called: bool) -> u32 {
+        let say = &host.input.overrides;
+        let asked = say.fanout.filter(|_| self.is_led(called)).unwrap_or(self.samples);
+        say.cap_fanout.map_or(asked, |cap| asked.min(cap))
+    }
+
+    /// When its calls get company: as the file says, unless policies do.
+    pub(crate) fn race_by<'a>(&'a self, at: &At<'a>) -> Option<&'a Hedge> {
+        match &at.host.input.overrides.hedge {
+            Some(_) if self.is_led(at.frame.is_called()) => at.host.hedge.as_ref(),
+            _ => self.hedge.as_ref(),
+        }
+    }
+
     /// What one sample asks for.
     pub(crate) fn ask(&self, at: &At<'_>, sample: u32, opening: Opening) -> Ask {
         let Opening { messages, prefill } = opening;
@@ -168,8 +189,9 @@ impl Generate {
             _ => "sample",
         };
         let id = EffectId::new(&at.path, EffectKind::Model, sample, 1);
-        let apart = self.distinct.filter(|_| self.samples > 1);
-        let spread = apart.map(|by| Spread { by, index: sample, of: self.samples });
+        let samples = self.how_many(at.host, at.frame.is_called());
+        let apart = self.distinct.filter(|_| samples > 1);
+        let spread = apart.map(|by| Spread { by, index: sample, of: samples });
         Ask { primary: self.is_primary(), edits, spread, ..at.question(id, purpose, self.route.clone()) }
     }
 }

@@ -88,7 +88,7 @@ impl<'a> At<'a> {
 
     /// A workflow that this node calls: it sees nothing of what is around it.
     pub(crate) fn callee<'b>(&self, graph: &'b Graph, env: &'b Env, purse: Arc<Purse>) -> Frame<'b> {
-        Frame::root(graph, &format!("{}/", self.path), env, purse)
+        Frame::callee(graph, &format!("{}/", self.path), env, purse)
     }
 
     /// The time, in milliseconds since the run started.

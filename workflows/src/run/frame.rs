@@ -56,6 +56,8 @@ pub(crate) struct Frame<'a> {
     prefix: Arc<str>,
     parent: Option<&'a Frame<'a>>,
     env: &'a Env,
+    /// It is of a workflow that another one called.
+    called: bool,
     /// What its nodes may use.
     pub(crate) purse: Arc<Purse>,
     locals: Locals,
@@ -63,10 +65,24 @@ pub(crate) struct Frame<'a> {
 }
 
 impl<'a> Frame<'a> {
-    /// A graph by itself: the root of a run or of a workflow that is called.
+    /// A graph by itself: the root of a run.
     pub(crate) fn root(graph: &'a Graph, prefix: &str, env: &'a Env, purse: Arc<Purse>) -> Self {
         let cells = Mutex::new(vec![Cell::default(); graph.nodes.len()]);
-        Frame { graph, prefix: prefix.into(), parent: None, env, purse, locals: Vec::new(), cells }
+        Frame {
+            graph,
+            prefix: prefix.into(),
+            parent: None,
+            env,
+            called: false,
+            purse,
+            locals: Vec::new(),
+            cells,
+        }
+    }
+
+    /// The graph of a workflow that is called.
+    pub(super) fn callee(graph: &'a Graph, prefix: &str, env: &'a Env, purse: Arc<Purse>) -> Self {
+        Frame { called: true, ..Frame::root(graph, prefix, env, purse) }
     }
 
     /// The same graph again, as far as it had come.
@@ -88,12 +104,17 @@ impl<'a> Frame<'a> {
         locals: Locals,
     ) -> Frame<'a> {
         let root = Frame::root(graph, prefix, self.env, purse);
-        Frame { parent: Some(self), locals, ..root }
+        Frame { parent: Some(self), called: self.called, locals, ..root }
     }
 
     /// Whether it stands within another one.
     pub(crate) fn is_body(&self) -> bool {
         self.parent.is_some()
+    }
+
+    /// Whether it is of a workflow that another one called.
+    pub(crate) const fn is_called(&self) -> bool {
+        self.called
     }
 
     /// The path of one of its nodes.

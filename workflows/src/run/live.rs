@@ -76,6 +76,10 @@ pub(crate) fn decide(host: &Host) -> (Option<Flow<'_>>, String) {
     if stream.mode == Mode::Buffered {
         return buffered("the workflow says so");
     }
+    let source = host.workflow.root.nodes.get(chain.generate).and_then(|n| n.get::<Generate>());
+    if source.is_some_and(|g| g.how_many(host, false) > 1) {
+        return buffered("a policy asks for several samples");
+    }
     let request = &host.input.request;
     let found = Found::along(host, chain, stream);
     let whole = |c: &&Arc<dyn Check>| !c.promise(request).releases();
@@ -139,7 +143,7 @@ pub(crate) async fn run<'a>(
     // The node's time holds until the answer begins; a long answer may take as long as the run may.
     ask.timeout = None;
     let first = ask.clone();
-    let mut race = Race::new(spec.hedge.as_ref(), &at, ask);
+    let mut race = Race::new(spec.race_by(&at), &at, ask);
     let mut lost = 0;
     loop {
         let id = EffectId::new(&at.path, EffectKind::Wait, 0, 1 + lost);

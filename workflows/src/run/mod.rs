@@ -4,6 +4,7 @@ use crate::budget::{Amounts, Purse};
 use crate::ending::{Ending, Finished, Input, RunFailure, Suspension};
 use crate::event::Event;
 use crate::load::{bind, of_directive};
+use crate::node::generate::Hedge;
 use crate::plan::Workflow;
 use crate::world::{Failure, Moment, World};
 use serde_json::{Value as Json, json};
@@ -173,6 +174,8 @@ pub(crate) struct Host {
     pub(crate) input: Input,
     /// Checks that policies demand.
     pub(crate) extras: Vec<Arc<dyn Check>>,
+    /// The hedge that policies put in the place of the primary node's own.
+    pub(crate) hedge: Option<Hedge>,
     pub(crate) world: Arc<dyn World>,
     /// What the run may use.
     pub(crate) purse: Arc<Purse>,
@@ -203,6 +206,7 @@ impl Host {
     ) -> Self {
         let slots = Semaphore::new(usize::try_from(workflow.limits.parallel).unwrap_or(1));
         let started = world.now(&Moment { frame: "", what: "begin", index: 0, attempt: 1 });
+        let hedge = input.overrides.hedge.and_then(Hedge::of);
         let l = &workflow.limits;
         let usd = [l.usd, input.usd].into_iter().flatten().min();
         let amounts = Amounts { usd, tokens: l.tokens, calls: Some(l.calls), wall: None };
@@ -210,6 +214,7 @@ impl Host {
             workflow,
             input,
             extras,
+            hedge,
             world,
             purse: Purse::new(amounts, None),
             node_runs: AtomicU32::new(0),

@@ -6,6 +6,7 @@ mod generate;
 mod judged;
 mod ladder;
 mod nodes;
+mod overrides;
 mod replay;
 mod scenarios;
 mod streaming;

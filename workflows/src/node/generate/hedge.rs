@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, pending};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
-use types::directives::HedgeAfter;
+use types::directives::{HedgeAfter, HedgeRule};
 use types::doc::Node;
 
 /// How long a call is left alone where nobody knows how long such calls take.
@@ -41,13 +41,22 @@ pub(crate) struct Hedge {
 impl Hedge {
     pub(super) fn lower(cx: &mut Cx<'_>, n: &Node, path: &str, route: &Route) -> Option<Hedge> {
         let mut f = cx.r.fields(n, path)?;
-        let after = f.require(&mut cx.r, "after").and_then(|n| after(cx, n, &f.at("after")));
+        let after =
+            f.require(&mut cx.r, "after").and_then(|n| HedgeAfter::read(&mut cx.r, n, &f.at("after")));
         let max = super::count(cx, &mut f, "max", (1, 3), 1);
         let to = f.take("to").and_then(|n| to(cx, n, &f.at("to"), route)).unwrap_or(To::Next);
         let trigger =
             f.take("trigger").and_then(|n| cx.r.one_of(n, &f.at("trigger"), &["first_content", "complete"]));
         f.finish(&mut cx.r);
         Some(Hedge { after: after?, max, to, first_content: trigger != Some("complete") })
+    }
+
+    /// As a policy says: what counts is the first content, and further calls go to the next models.
+    pub(crate) fn of(rule: HedgeRule) -> Option<Hedge> {
+        match rule {
+            HedgeRule::None => None,
+            HedgeRule::Begin { after, max } => Some(Hedge { after, max, to: To::Next, first_content: true }),
+        }
     }
 
     /// For the hash of the plan.
@@ -64,22 +73,6 @@ impl Hedge {
         match self.after {
             HedgeAfter::Ms(ms) => Duration::from_millis(ms),
             HedgeAfter::Percentile(p) => at.host.world.patience(ask, f64::from(p) / 100.0).unwrap_or(USUAL),
-        }
-    }
-}
-
-fn after(cx: &mut Cx<'_>, n: &Node, path: &str) -> Option<HedgeAfter> {
-    let Some(digits) = n.as_str().and_then(|s| s.strip_prefix('p')) else {
-        let length = cx.r.duration(n, path)?;
-        return Some(HedgeAfter::Ms(u64::try_from(length.as_millis()).unwrap_or(u64::MAX)));
-    };
-    match digits.parse::<u8>() {
-        Ok(p @ 50..=99) => Some(HedgeAfter::Percentile(p)),
-        _ => {
-            let d = cx.r.error("104", n.span, format!("`{path}` is out of range"));
-            d.expected = Some("a duration, or p50 to p99".to_owned());
-            path.clone_into(&mut d.field);
-            None
         }
     }
 }

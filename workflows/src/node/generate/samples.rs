@@ -40,7 +40,8 @@ impl Generate {
     /// Takes all samples at once, the first of which has this number, until there are enough of them.
     pub(super) async fn gather(&self, at: &At<'_>, from: u32, opening: &Opening) -> Result<Gathered, Fault> {
         let mut calls = Together::new();
-        let numbers = from..from.saturating_add(self.samples);
+        let samples = self.how_many(at.host, at.frame.is_called());
+        let numbers = from..from.saturating_add(samples);
         numbers.for_each(|i| calls.push(Box::pin(self.one(at, i, opening.clone()))));
         let mut got = Gathered::default();
         while let Some(one) = calls.next().await {
@@ -61,7 +62,7 @@ impl Generate {
         }
         // What is still under way is not waited for.
         drop(calls);
-        let least = self.min_ok.min(self.samples.saturating_sub(got.fewer)).max(1);
+        let least = self.min_ok.min(samples.saturating_sub(got.fewer)).max(1);
         let enough = got.rows.len() >= usize::try_from(least).unwrap_or(usize::MAX);
         match got.failed.last() {
             Some(e) if !enough => Err(e.clone().into()),
@@ -74,7 +75,7 @@ impl Generate {
         let watch = validate::watch(at);
         let mut ask = self.ask(at, sample, opening);
         ask.stream |= watch.is_some();
-        let mut race = Race::new(self.hedge.as_ref(), at, ask);
+        let mut race = Race::new(self.race_by(at), at, ask);
         let result = loop {
             let (attempt, opened) = match race.winner().await {
                 Ok(won) => won,

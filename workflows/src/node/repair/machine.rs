@@ -136,8 +136,10 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
         return machine.done(Some(found), id);
     }
     machine.stopped = machine.not_repaired(&[OnFail::Drop, OnFail::Reject, OnFail::Fix]);
-    for rung in &spec.ladder {
-        if machine.attempts >= spec.max_attempts || machine.stopped.is_some() {
+    let say = &at.host.input.overrides;
+    let most = say.attempts(spec.max_attempts);
+    for rung in spec.ladder.iter().filter(|r| say.repairs_by(r.strategy)) {
+        if machine.attempts >= most || machine.stopped.is_some() {
             break;
         }
         if at.host.is_exhausted() {
@@ -180,9 +182,14 @@ impl Machine<'_> {
         })
     }
 
+    /// Whether an answer may be mended locally.
+    fn fixes(&self) -> bool {
+        self.spec.fix && self.at.host.input.overrides.repairs_by(Strategy::Fix)
+    }
+
     /// Mends the latest answer locally. `Some` when the result passes.
     async fn fix(&mut self) -> Option<Found> {
-        if !self.spec.fix {
+        if !self.fixes() {
             return None;
         }
         let mended = mend(&self.latest, &self.findings, &self.checks.list, &self.at.host.input.request)?;
@@ -287,7 +294,7 @@ impl Machine<'_> {
     async fn answer(&self, ask: Ask) -> Result<Answer, Failure> {
         // Where the best of what fails is delivered in the end, all of it has to be there.
         let request = &self.at.host.input.request;
-        let checks = || Doom::open(self.checks.list.clone(), request, self.spec.fix);
+        let checks = || Doom::open(self.checks.list.clone(), request, self.fixes());
         let watched = if self.spec.stops_early() { checks() } else { None };
         self.at.watched(ask, watched).await
     }

@@ -14,6 +14,7 @@ use std::time::Duration;
 use types::chat::Role;
 use types::doc::{self, Fields};
 use types::expr::Type;
+pub(crate) use types::repair::Strategy;
 use types::{Finding, Verdict};
 
 mod machine;
@@ -43,59 +44,6 @@ pub(crate) static TYPE: NodeType = NodeType {
     labels: no_labels,
     lower: |cx, f| Box::new(Repair::lower(cx, f)),
 };
-
-/// What an attempt changes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Strategy {
-    /// Local repair, no call.
-    Fix,
-    /// The same model, shown its answer and the findings.
-    Reprompt,
-    /// The same, in the strictest output mode.
-    Structured,
-    /// The same at temperature 0 with a fixed seed.
-    Deterministic,
-    /// The original messages with a new seed.
-    Resample,
-    /// The original messages with what the file has for the check that failed (`prompts`).
-    Rewrite,
-    /// Another model, shown the findings.
-    Escalate,
-}
-
-impl Strategy {
-    const NAMES: &'static [&'static str] =
-        &["fix", "reprompt", "structured", "deterministic", "resample", "rewrite", "escalate"];
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Strategy::Fix => "fix",
-            Strategy::Reprompt => "reprompt",
-            Strategy::Structured => "structured",
-            Strategy::Deterministic => "deterministic",
-            Strategy::Resample => "resample",
-            Strategy::Rewrite => "rewrite",
-            Strategy::Escalate => "escalate",
-        }
-    }
-
-    const fn purpose(self) -> &'static str {
-        match self {
-            Strategy::Fix => "repair:fix",
-            Strategy::Reprompt => "repair:reprompt",
-            Strategy::Structured => "repair:structured",
-            Strategy::Deterministic => "repair:deterministic",
-            Strategy::Resample => "repair:resample",
-            Strategy::Rewrite => "repair:rewrite",
-            Strategy::Escalate => "repair:escalate",
-        }
-    }
-
-    /// Whether it changes model or sampling, so that it may help where the last answer changed nothing.
-    const fn breaks_deadlock(self) -> bool {
-        matches!(self, Strategy::Deterministic | Strategy::Resample | Strategy::Escalate)
-    }
-}
 
 /// What to do when nothing passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -315,22 +263,8 @@ fn from(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<usize> {
 }
 
 fn strategies(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<Strategy> {
-    let Some(list) = cx.r.list(n, path) else { return Vec::new() };
-    let mut found = Vec::new();
-    for n in list {
-        let strategy = match cx.r.one_of(n, path, Strategy::NAMES) {
-            Some("fix") => Strategy::Fix,
-            Some("reprompt") => Strategy::Reprompt,
-            Some("structured") => Strategy::Structured,
-            Some("deterministic") => Strategy::Deterministic,
-            Some("resample") => Strategy::Resample,
-            Some("rewrite") => Strategy::Rewrite,
-            Some(_) => Strategy::Escalate,
-            None => continue,
-        };
-        found.push(strategy);
-    }
-    found
+    let list = cx.r.list(n, path).unwrap_or(&[]);
+    list.iter().filter_map(|n| cx.r.one_of(n, path, Strategy::NAMES).and_then(Strategy::of)).collect()
 }
 
 /// The file's prompts that are named after validators, for the strategy `rewrite`.
