@@ -183,7 +183,10 @@ impl Calls {
     ) -> Option<Result<Generated, Failure>> {
         let (model, provider) = (self.reach.matrix.model(ix)?, self.reach.matrix.provider_of(ix)?);
         let breaker = self.reach.breakers.get(usize::from(ix.0));
-        let patience = provider.timeouts.first_token.min(SILENCE);
+        let times = provider.timeouts;
+        // An answer that comes whole is silent until it is there.
+        let heard = if ask.stream && model.abilities.streaming { times.first_token } else { times.total };
+        let patience = heard.min(SILENCE);
         let deadline = so_far.deadline;
         let mut tries = 0;
         loop {

@@ -99,6 +99,8 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(d
 pub(crate) struct Content<'a> {
     pub(crate) text: Option<Cow<'a, str>>,
     pub(crate) reasoning: Option<Cow<'a, str>>,
+    /// It was a list of parts.
+    pub(crate) in_parts: bool,
 }
 
 #[derive(serde::Deserialize)]
@@ -121,13 +123,13 @@ impl<'de: 'a, 'a> Deserialize<'de> for Content<'a> {
                 Ok(Content::default())
             }
             fn visit_borrowed_str<E>(self, v: &'de str) -> Result<Self::Value, E> {
-                Ok(Content { text: Some(Cow::Borrowed(v)), reasoning: None })
+                Ok(Content { text: Some(Cow::Borrowed(v)), ..Content::default() })
             }
             fn visit_str<E>(self, v: &str) -> Result<Self::Value, E> {
-                Ok(Content { text: Some(Cow::Owned(v.to_owned())), reasoning: None })
+                Ok(Content { text: Some(Cow::Owned(v.to_owned())), ..Content::default() })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut a: A) -> Result<Self::Value, A::Error> {
-                let mut all = Content::default();
+                let mut all = Content { in_parts: true, ..Content::default() };
                 while let Some(part) = a.next_element::<ContentPart<'de>>()? {
                     if let Some(t) = part.text {
                         all.text.get_or_insert_default().to_mut().push_str(&t);

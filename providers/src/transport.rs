@@ -84,10 +84,12 @@ impl Client {
         let encoded = self.wire.encode(&call)?;
         let context = Context::of(&call);
         let timeouts = call.provider.timeouts;
+        let total = after(started, timeouts.total.min(call.remaining));
         let times = Times {
-            first: after(started, timeouts.first_token),
+            // A whole answer has no first token: its head comes when all of it is there.
+            first: if call.stream { after(started, timeouts.first_token) } else { total },
             gap: timeouts.inter_token,
-            total: after(started, timeouts.total.min(call.remaining)),
+            total,
             floor: timeouts.min_tokens_per_second,
         };
         let streamed = call.stream;

@@ -9,12 +9,13 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
 use types::chat::{Message, ResponseFormat, Tool, ToolCall};
-use types::completion::{Chunk, Completion};
+use types::completion::{Chunk, Completion, FinishReason};
 use types::matrix::{Dialect, Model};
 use types::provider::{Call, Error, ErrorKind};
 
 mod anthropic_messages;
 mod failure;
+mod finish;
 mod gemini;
 mod openai_chat;
 #[cfg(test)]
@@ -75,14 +76,37 @@ impl Context {
     }
 
     fn malformed(&self, what: &serde_json::Error) -> Error {
+        self.unreadable(ErrorKind::Malformed, "the answer", what)
+    }
+
+    fn unreadable(&self, kind: ErrorKind, what: &str, why: &serde_json::Error) -> Error {
         // Place and category only: serde's text may quote the answer.
-        let detail = format!(
-            "the answer is not the JSON of its dialect: {:?} at line {} column {}",
-            what.classify(),
-            what.line(),
-            what.column()
-        );
-        self.error(ErrorKind::Malformed, detail)
+        let (category, line, column) = (why.classify(), why.line(), why.column());
+        let detail =
+            format!("{what} is not the JSON of its dialect: {category:?} at line {line} column {column}");
+        self.error(kind, detail)
+    }
+
+    /// Why the answer ended, as clients know it.
+    ///
+    /// # Errors
+    /// What a vendor's word means that stands for a failure; `otherwise` where it does not tell.
+    fn finish_reason(
+        &self,
+        written: &str,
+        called_tools: bool,
+        otherwise: ErrorKind,
+    ) -> Result<FinishReason, Error> {
+        finish::reason(written, called_tools, otherwise).map_err(|failed| self.ended_by(failed))
+    }
+
+    fn ended_by(&self, (kind, word): (ErrorKind, &str)) -> Error {
+        self.error(kind, format!("the vendor ended the answer with finish_reason `{word}`"))
+    }
+
+    /// A whole answer that does not say why it ended may have been cut anywhere.
+    fn endless(&self) -> Error {
+        self.error(ErrorKind::Malformed, "the answer does not say why it ended")
     }
 
     /// An identifier for a tool call whose vendor gave none.
@@ -166,7 +190,7 @@ impl Wire {
             Wire::AnthropicMessages => State::AnthropicMessages(anthropic_messages::Stream::default()),
             Wire::Gemini => State::Gemini(gemini::Stream::default()),
         };
-        Decoder { context, state, malformed_in_a_row: 0, malformed: 0 }
+        Decoder { context, state }
     }
 
     /// Why an answer with another status than 200 failed. `now` is for `Retry-After` dates.
@@ -182,16 +206,11 @@ impl Wire {
     }
 }
 
-/// How many events in a row may be unreadable before the stream counts as lost.
-const MALFORMED_IN_A_ROW: u32 = 3;
-
 /// Reads the events of one streamed answer.
 #[derive(Debug)]
 pub(crate) struct Decoder {
     context: Context,
     state: State,
-    malformed_in_a_row: u32,
-    malformed: u32,
 }
 
 #[derive(Debug)]
@@ -203,8 +222,8 @@ enum State {
 
 /// Why an event gave no chunks.
 enum Bad {
-    /// It could not be read; the next one may.
-    Event,
+    /// It could not be read.
+    Event(serde_json::Error),
     /// It says that the answer failed.
     Answer(Error),
 }
@@ -216,37 +235,43 @@ impl From<Error> for Bad {
 }
 
 impl From<serde_json::Error> for Bad {
-    fn from(_: serde_json::Error) -> Self {
-        Bad::Event
+    fn from(e: serde_json::Error) -> Self {
+        Bad::Event(e)
     }
 }
 
 impl Decoder {
-    /// Takes one event and adds its chunks to `out`.
+    /// Takes one event and adds its chunks to `out`. Comments and events without data say nothing; any other must
+    /// be read, for whatever it said would be missing in the answer.
     ///
     /// # Errors
-    /// The failure that the event tells of, or [`ErrorKind::StreamLost`] at the third unreadable event in a
-    /// row. Nothing may be pushed after an error.
+    /// The failure that the event tells of, or [`ErrorKind::StreamLost`] if it cannot be read. Nothing may be
+    /// pushed after an error.
     pub(crate) fn push(&mut self, event: &Event, out: &mut VecDeque<Chunk>) -> Result<(), Error> {
-        let read = match &mut self.state {
+        self.read(event, out).map_err(|bad| match bad {
+            Bad::Answer(e) => e,
+            Bad::Event(e) => self.context.unreadable(ErrorKind::StreamLost, "an event", &e),
+        })
+    }
+
+    /// The same for an event that the end of the bytes has cut: what cannot be read of it counts as not sent, and
+    /// [`Decoder::finish`] knows whether it was needed.
+    ///
+    /// # Errors
+    /// The failure that the event tells of.
+    pub(crate) fn push_cut(&mut self, event: &Event, out: &mut VecDeque<Chunk>) -> Result<(), Error> {
+        match self.read(event, out) {
+            Err(Bad::Answer(e)) => Err(e),
+            Err(Bad::Event(_)) | Ok(()) => Ok(()),
+        }
+    }
+
+    fn read(&mut self, event: &Event, out: &mut VecDeque<Chunk>) -> Result<(), Bad> {
+        match &mut self.state {
             State::OpenaiChat(s) => s.push(&self.context, event, out),
             State::AnthropicMessages(s) => s.push(&self.context, event, out),
             State::Gemini(s) => s.push(&self.context, event, out),
-        };
-        match read {
-            Ok(()) => self.malformed_in_a_row = 0,
-            Err(Bad::Answer(e)) => return Err(e),
-            Err(Bad::Event) => {
-                self.malformed = self.malformed.saturating_add(1);
-                self.malformed_in_a_row = self.malformed_in_a_row.saturating_add(1);
-                tracing::debug!(model = %self.context.model.id, count = self.malformed, "unreadable event skipped");
-                if self.malformed_in_a_row >= MALFORMED_IN_A_ROW {
-                    let detail = format!("{MALFORMED_IN_A_ROW} unreadable events in a row");
-                    return Err(self.context.error(ErrorKind::StreamLost, detail));
-                }
-            }
         }
-        Ok(())
     }
 
     /// Whether the vendor's end was read: nothing more will come.
@@ -271,13 +296,7 @@ impl Decoder {
         if complete {
             return Ok(());
         }
-        let skipped = match self.malformed {
-            0 => String::new(),
-            n => format!(" (unreadable events skipped: {n})"),
-        };
-        Err(self
-            .context
-            .error(ErrorKind::StreamLost, format!("the stream ended before the answer did{skipped}")))
+        Err(self.context.error(ErrorKind::StreamLost, "the stream ended before the answer did"))
     }
 
     pub(crate) fn context(&self) -> &Context {

@@ -179,7 +179,7 @@ fn decode_stream(wire: Wire, context: &Context, pieces: &[&[u8]]) -> (Vec<Chunk>
             }
         }
         if let Some(event) = framer.finish().unwrap() {
-            decoder.push(&event, &mut chunks)?;
+            decoder.push_cut(&event, &mut chunks)?;
         }
         decoder.finish()
     };

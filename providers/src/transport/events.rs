@@ -118,7 +118,7 @@ impl Events {
                 .map_err(|_| self.decoder.context().error(ErrorKind::StreamLost, connect::root_cause(&e))),
             None => {
                 if let Some(event) = self.framer.finish().map_err(|e| self.too_large(e))? {
-                    self.event(&event)?;
+                    self.decoder.push_cut(&event, &mut self.ready)?;
                 }
                 self.end()
             }

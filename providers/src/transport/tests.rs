@@ -309,9 +309,9 @@ async fn each_wait_has_its_end() {
     let total = Timeouts { total: SHORT, ..long() };
     let comment = || Act::Drip(frame(": still working\n\n"));
     for stream in [false, true] {
-        check(vec![Act::Hang], stream, first, ("", Err(ErrorKind::FirstTokenTimeout))).await;
         check(vec![Act::Hang], stream, total, ("", Err(ErrorKind::TotalTimeout))).await;
     }
+    check(vec![Act::Hang], true, first, ("", Err(ErrorKind::FirstTokenTimeout))).await;
     let half = || write("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{\"id\":");
     check(vec![half(), Act::Hang], false, total, ("", Err(ErrorKind::TotalTimeout))).await;
     check(vec![sse_head(), Act::Hang], true, first, ("", Err(ErrorKind::FirstTokenTimeout))).await;
@@ -320,6 +320,25 @@ async fn each_wait_has_its_end() {
     check(vec![sse_head(), piece("a"), comment()], true, gap, ("a", Err(ErrorKind::InterTokenTimeout))).await;
     let drip = Act::Drip(frame(&event("", None)));
     check(vec![sse_head(), drip], true, total, ("", Err(ErrorKind::TotalTimeout))).await;
+}
+
+#[tokio::test]
+async fn a_whole_answer_may_take_the_time_of_the_whole_call() {
+    let first = Timeouts { first_token: SHORT, ..long() };
+    for status in ["200 OK", "500 Oops"] {
+        let go = Arc::new(Notify::new());
+        let body = json!({"choices": [{"message": {"content": "hello"}, "finish_reason": "stop"}]});
+        let late = vec![Act::Wait(Arc::clone(&go)), answer(status, "", &body.to_string())];
+        let wakes = async {
+            tokio::time::sleep(SHORT * 3).await;
+            go.notify_one();
+        };
+        let server = Server::once(late).await;
+        let p = provider(&server.url, first);
+        let ((text, end), ()) = tokio::join!(outcome(&p, false, small()), wakes);
+        let want = if status.starts_with('2') { ("hello", None) } else { ("", Some(ErrorKind::Unavailable)) };
+        assert_eq!((text.as_str(), end.err().map(|e| e.kind)), want);
+    }
 }
 
 #[tokio::test]
@@ -366,8 +385,10 @@ async fn nonsense_is_malformed() {
     check(vec![answer("200 OK", "content-encoding: gzip\r\n", "x")], false, long(), ("", bad)).await;
     check(vec![write("220 smtp.example.com ESMTP\r\n"), Act::Hang], false, long(), ("", bad)).await;
     check(vec![answer("302 Found", "location: http://127.0.0.1:1/\r\n", "")], false, long(), ("", bad)).await;
-    let junk = write(format!("{}0\r\n\r\n", frame(&"data: {oops\n\n".repeat(3))));
-    check(vec![sse_head(), junk], true, long(), ("", Err(ErrorKind::StreamLost))).await;
+    let junk = || write(frame("data: {oops\n\n"));
+    let lost = Err(ErrorKind::StreamLost);
+    check(vec![sse_head(), junk(), piece("a"), last()], true, long(), ("", lost)).await;
+    check(vec![sse_head(), piece("a"), junk(), last()], true, long(), ("a", lost)).await;
 }
 
 #[tokio::test]
@@ -500,8 +521,11 @@ async fn a_connection_read_to_its_end_serves_again_even_after_a_reload() {
 
 #[tokio::test]
 async fn a_connection_that_its_peer_has_left_is_not_taken_up_again() {
-    let says_so =
-        answer("200 OK", "connection: close\r\n", "{\"choices\":[{\"message\":{\"content\":\"2\"}}]}");
+    let says_so = answer(
+        "200 OK",
+        "connection: close\r\n",
+        "{\"choices\":[{\"message\":{\"content\":\"2\"},\"finish_reason\":\"stop\"}]}",
+    );
     let scripts = vec![vec![vec![whole("1"), Act::Close]], vec![vec![says_so]], vec![vec![whole("3")]]];
     let mut server = Server::start(scripts).await;
     let p = provider(&server.url, long());

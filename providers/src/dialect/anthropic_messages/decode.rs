@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use types::chat::ToolCall;
-use types::completion::{Choice, Completion, FinishReason, Usage};
+use types::completion::{Choice, Completion, Usage};
 use types::provider::{Error, ErrorKind};
 
 #[derive(Default, Deserialize)]
@@ -84,18 +84,6 @@ impl UsageIn {
     }
 }
 
-/// The vendor's stop reason in our words. An answer given through [`ANSWER_TOOL`] ends naturally.
-pub(super) fn finish_reason(stop: &str, called_tools: bool) -> FinishReason {
-    match stop {
-        "end_turn" | "stop_sequence" => FinishReason::Stop,
-        "tool_use" if called_tools => FinishReason::ToolCalls,
-        "tool_use" => FinishReason::Stop,
-        "max_tokens" | "model_context_window_exceeded" => FinishReason::Length,
-        "refusal" => FinishReason::ContentFilter,
-        other => FinishReason::Other(other.to_owned()),
-    }
-}
-
 /// Whether a block is the answer itself in the form of a tool call.
 pub(super) fn is_answer(context: &Context, block: &BlockIn<'_>) -> bool {
     context.answer_tool && block.name.as_deref() == Some(ANSWER_TOOL)
@@ -136,7 +124,10 @@ pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Complet
             _ => {}
         }
     }
-    choice.finish_reason = message.stop_reason.map(|s| finish_reason(&s, !choice.tool_calls.is_empty()));
+    let stop = message.stop_reason.filter(|s| !s.is_empty()).ok_or_else(|| context.endless())?;
+    // An answer given through [`ANSWER_TOOL`] ends naturally: it is no call.
+    let called = !choice.tool_calls.is_empty();
+    choice.finish_reason = Some(context.finish_reason(&stop, called, ErrorKind::Unavailable)?);
     Ok(Completion {
         id,
         created: 0,

@@ -1,7 +1,7 @@
 //! Events of a streamed message to chunks.
 
 use super::super::{Bad, Context, compact, failure};
-use super::decode::{BlockIn, MessageIn, UsageIn, finish_reason, is_answer};
+use super::decode::{BlockIn, MessageIn, UsageIn, is_answer};
 use crate::lenient;
 use crate::sse::Event;
 use serde::Deserialize;
@@ -69,9 +69,9 @@ impl Stream {
         self.ended
     }
 
-    /// The vendor ended the message, or at least said why it stopped.
+    /// The vendor said why it stopped, if it ended the message or not.
     pub(in super::super) fn complete(&self) -> bool {
-        self.ended || self.stopped
+        self.stopped
     }
 
     pub(in super::super) fn push(
@@ -96,12 +96,11 @@ impl Stream {
             "content_block_stop" => self.close(event.index),
             "message_delta" => {
                 self.usage.update(event.usage.unwrap_or_default());
-                let stop = event.delta.and_then(|d| d.stop_reason);
+                let stop = event.delta.and_then(|d| d.stop_reason).filter(|s| !s.is_empty());
                 self.stopped |= stop.is_some();
-                let delta = Delta {
-                    finish_reason: stop.map(|s| finish_reason(&s, self.calls > 0)),
-                    ..Delta::default()
-                };
+                let called = self.calls > 0;
+                let reason = stop.map(|s| context.finish_reason(&s, called, ErrorKind::StreamLost));
+                let delta = Delta { finish_reason: reason.transpose()?, ..Delta::default() };
                 out.push_back(Chunk { usage: Some(self.usage.convert()), ..self.chunk(delta) });
                 return Ok(());
             }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use types::completion::{Accumulator, Chunk, Completion, Delta, FinishReason, ToolCallDelta, Usage};
+use types::completion::{Accumulator, Chunk, Completion, Delta, ToolCallDelta, Usage};
 use types::provider::{Error, ErrorKind};
 
 #[derive(Deserialize)]
@@ -133,18 +133,6 @@ impl UsageIn {
     }
 }
 
-fn finish_reason(reason: &str, called_tools: bool) -> FinishReason {
-    match reason {
-        "STOP" if called_tools => FinishReason::ToolCalls,
-        "STOP" => FinishReason::Stop,
-        "MAX_TOKENS" => FinishReason::Length,
-        "SAFETY" | "RECITATION" | "BLOCKLIST" | "PROHIBITED_CONTENT" | "SPII" | "IMAGE_SAFETY" => {
-            FinishReason::ContentFilter
-        }
-        other => FinishReason::Other(other.to_lowercase()),
-    }
-}
-
 /// A whole answer: read as a stream of one event, so that both give the same.
 ///
 /// # Errors
@@ -155,6 +143,9 @@ pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Complet
     let chunk = stream.read(context, answer, ErrorKind::Unavailable)?;
     if stream.candidates.is_empty() {
         return Err(context.error(ErrorKind::Malformed, "the answer has no candidates"));
+    }
+    if !stream.complete() {
+        return Err(context.endless());
     }
     let mut all = Accumulator::default();
     all.push(&chunk);
@@ -214,7 +205,7 @@ impl Stream {
         }
         let mut choices = Vec::with_capacity(answer.candidates.len());
         for candidate in answer.candidates {
-            choices.push(self.candidate(context, candidate)?);
+            choices.push(self.candidate(context, candidate, otherwise)?);
         }
         Ok(Chunk {
             id: self.id.clone(),
@@ -226,7 +217,12 @@ impl Stream {
         })
     }
 
-    fn candidate(&mut self, context: &Context, candidate: Candidate<'_>) -> Result<Delta, Error> {
+    fn candidate(
+        &mut self,
+        context: &Context,
+        candidate: Candidate<'_>,
+        otherwise: ErrorKind,
+    ) -> Result<Delta, Error> {
         let too_many = || context.error(ErrorKind::Malformed, "more than 256 candidates or tool calls");
         let index = candidate.index.unwrap_or(0);
         let known = self.candidates.iter().position(|c| c.index == index);
@@ -245,10 +241,10 @@ impl Stream {
                 place.get_or_insert_default().push_str(&text);
             }
         }
-        delta.finish_reason = candidate.finish_reason.filter(|r| !r.is_empty()).map(|r| {
+        if let Some(written) = candidate.finish_reason.filter(|r| !r.is_empty()) {
             state.finished = true;
-            finish_reason(&r, state.calls > 0)
-        });
+            delta.finish_reason = Some(context.finish_reason(&written, state.calls > 0, otherwise)?);
+        }
         Ok(delta)
     }
 }

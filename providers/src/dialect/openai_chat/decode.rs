@@ -1,13 +1,13 @@
 //! A whole answer to a completion; also the shapes that the stream decoder shares.
 
-use super::super::{Context, compact, failure};
+use super::super::{Context, compact, failure, finish};
 use crate::lenient;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use types::chat::ToolCall;
-use types::completion::{Choice, Completion, FinishReason, Usage};
+use types::completion::{Choice, Completion, Usage};
 use types::provider::{Error, ErrorKind};
 
 /// An answer or one event of it: only what the house reads, borrowed from the bytes.
@@ -186,17 +186,9 @@ impl Answer<'_> {
         if let Some(error) = told {
             return Some(failure::of_object(context, error, otherwise));
         }
-        // OpenRouter's word for a vendor that failed half way.
-        let failed = self.choices.iter().any(|c| c.finish_reason.as_deref() == Some("error"));
-        failed.then(|| context.error(otherwise, "the vendor ended the answer with finish_reason `error`"))
-    }
-}
-
-/// Whether a finish reason must be mended: vendors say `stop` where tool calls end an answer.
-pub(super) fn finish_reason(written: &str, called_tools: bool) -> (FinishReason, bool) {
-    match FinishReason::parse(written) {
-        FinishReason::Stop if called_tools => (FinishReason::ToolCalls, true),
-        reason => (reason, false),
+        // `error` is OpenRouter's word for a vendor that failed half way.
+        let failed = |c: &ChoiceIn<'_>| finish::failure(c.finish_reason.as_deref()?, otherwise);
+        self.choices.iter().find_map(failed).map(|failed| context.ended_by(failed))
     }
 }
 
@@ -224,13 +216,19 @@ pub(in super::super) fn decode(context: &Context, body: Bytes) -> Result<Complet
     let mut mended = false;
     for (position, choice) in answer.choices.into_iter().enumerate() {
         let index = choice.index.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX));
-        completion.choices.push(convert(context, &completion.id, index, choice, &mut mended));
+        completion.choices.push(convert(context, &completion.id, index, choice, &mut mended)?);
     }
     completion.raw = (!mended).then_some(body);
     Ok(completion)
 }
 
-fn convert(context: &Context, id: &str, index: u32, mut choice: ChoiceIn<'_>, mended: &mut bool) -> Choice {
+fn convert(
+    context: &Context,
+    id: &str,
+    index: u32,
+    mut choice: ChoiceIn<'_>,
+    mended: &mut bool,
+) -> Result<Choice, Error> {
     let mut message = choice.take_message();
     let reasoning = message.take_reasoning();
     let tool_calls: Vec<ToolCall> = message
@@ -248,17 +246,16 @@ fn convert(context: &Context, id: &str, index: u32, mut choice: ChoiceIn<'_>, me
             }
         })
         .collect();
-    let finish = choice.finish_reason.map(|written| {
-        let (reason, changed) = finish_reason(&written, !tool_calls.is_empty());
-        *mended |= changed;
-        reason
-    });
-    Choice {
+    *mended |= message.content.in_parts;
+    let written = choice.finish_reason.filter(|r| !r.is_empty()).ok_or_else(|| context.endless())?;
+    let finish = context.finish_reason(&written, !tool_calls.is_empty(), ErrorKind::Unavailable)?;
+    *mended |= finish.as_str() != written;
+    Ok(Choice {
         index,
         text: message.content.text.map(Cow::into_owned).unwrap_or_default(),
         reasoning: reasoning.map(Cow::into_owned).unwrap_or_default(),
         refusal: message.refusal.map(Cow::into_owned),
         tool_calls,
-        finish_reason: finish,
-    }
+        finish_reason: Some(finish),
+    })
 }

@@ -2,7 +2,7 @@
 
 use super::super::{Bad, Context};
 use super::alike::{self, Last};
-use super::decode::{Answer, CallIn, ChoiceIn, finish_reason};
+use super::decode::{Answer, CallIn, ChoiceIn};
 use crate::sse::Event;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -41,9 +41,10 @@ impl Stream {
         self.done
     }
 
-    /// The vendor said `[DONE]` after some answer, or forgot to after every choice had its finish reason.
+    /// Every choice had its finish reason. Some vendors forget `[DONE]` then; those that only say `[DONE]` have cut
+    /// the answer off.
     pub(in super::super) fn complete(&self) -> bool {
-        !self.choices.is_empty() && (self.done || self.choices.iter().all(|c| c.finished))
+        !self.choices.is_empty() && self.choices.iter().all(|c| c.finished)
     }
 
     pub(in super::super) fn push(
@@ -115,12 +116,14 @@ impl Stream {
         for call in &message.tool_calls {
             tool_calls.push(state.call(context, answer, call, mended).ok_or_else(too_many)?);
         }
-        let finish_reason = choice.finish_reason.filter(|r| !r.is_empty()).map(|written| {
-            let (reason, changed) = finish_reason(&written, !state.calls.is_empty());
-            *mended |= changed;
+        *mended |= message.content.in_parts;
+        let mut finish_reason = None;
+        if let Some(written) = choice.finish_reason.filter(|r| !r.is_empty()) {
+            let reason = context.finish_reason(&written, !state.calls.is_empty(), ErrorKind::StreamLost)?;
+            *mended |= reason.as_str() != written;
             state.finished = true;
-            reason
-        });
+            finish_reason = Some(reason);
+        }
         Ok(Delta {
             index,
             role: message.role.is_some(),
