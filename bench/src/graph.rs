@@ -89,6 +89,7 @@ impl House {
         let names = Names {
             matrix: &self.matrix,
             pools: &[],
+            approvers: None,
             tools: &[],
             language: &*self.language,
             variables: &variables,

@@ -124,6 +124,7 @@ impl Bundle {
             matrix: &matrix,
             workflows: &known,
             validators: workflows::VALIDATORS,
+            misfit,
             unix_ms: Some(crate::settle::unix_ms()),
             require_owner: false,
         };
@@ -136,6 +137,7 @@ impl Bundle {
         };
         let (policies, found) = policies::load(&files.rules, &policy_sections, &files.scripts, &names);
         let named: Vec<String> = policies.pools().keys().cloned().collect();
+        let groups: Vec<String> = policies.approvers().keys().cloned().collect();
         let variables = policies::request_variables();
         let specs = tools.specs();
         let checks = policies.checks();
@@ -145,6 +147,7 @@ impl Bundle {
                 scripts: &checks,
                 matrix: &matrix,
                 pools: &named,
+                approvers: Some(&groups),
                 tools: &specs,
                 runner: files.runner,
                 language: &*language,
@@ -215,7 +218,8 @@ impl Bundle {
 
     /// A workflow made from files of its own time, with the names of today.
     pub(crate) fn compile(&self, files: &[SourceFile], name: &str) -> Option<Arc<workflows::Workflow>> {
-        self.load_workflows(files).0.get(name).cloned()
+        // A group that is gone has nobody who could agree; the run itself need not end over it.
+        self.compile_with(files, &self.tools.specs(), None).0.get(name).cloned()
     }
 
     /// The workflows as they are where these tools are declared as well.
@@ -223,17 +227,14 @@ impl Bundle {
         let named = |t: &Arc<workflows::ToolSpec>| tools.iter().all(|own| own.name != t.name);
         let others = self.tools.specs().into_iter().filter(named);
         let all: Vec<_> = tools.iter().cloned().chain(others).collect();
-        self.compile_with(&self.sources, &all).0
-    }
-
-    fn load_workflows(&self, files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
-        self.compile_with(files, &self.tools.specs())
+        self.compile_with(&self.sources, &all, None).0
     }
 
     fn compile_with(
         &self,
         files: &[SourceFile],
         specs: &[Arc<workflows::ToolSpec>],
+        approvers: Option<&[String]>,
     ) -> (Library, Vec<Diagnostic>) {
         let pools: Vec<String> = self.pools.keys().cloned().collect();
         let variables = policies::request_variables();
@@ -242,6 +243,7 @@ impl Bundle {
             scripts: &checks,
             matrix: &self.matrix,
             pools: &pools,
+            approvers,
             tools: specs,
             runner: self.runner,
             language: &*self.language,
@@ -267,7 +269,8 @@ impl Bundle {
     pub fn try_workflows(&self, files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
         let mut all = self.sources.clone();
         all.extend(files.iter().cloned());
-        let (library, mut problems) = self.load_workflows(&all);
+        let groups: Vec<String> = self.policies.approvers().keys().cloned().collect();
+        let (library, mut problems) = self.compile_with(&all, &self.tools.specs(), Some(&groups));
         problems.extend(over_limit(&self.matrix, &self.pools, with_files(&library, &all)));
         (library, problems)
     }
@@ -277,6 +280,12 @@ impl Bundle {
     pub fn workflow_names(&self) -> Vec<String> {
         self.library.names().into_iter().map(|n| n.to_string()).collect()
     }
+}
+
+/// What is wrong with the parameters of a validator that a rule names.
+fn misfit(name: &str, with: Option<&Node>) -> Option<policies::Misfit> {
+    let workflows::Misfit { number, span, field, message, expected } = workflows::misfit(name, with)?;
+    Some(policies::Misfit { number, span, field, message, expected })
 }
 
 /// The file of a workflow: a later one replaces an earlier one.

@@ -593,7 +593,7 @@ async fn every_choice_and_every_word_a_repair_adds_is_reserved() {
 async fn a_workflows_own_limit_on_money_holds() {
     let tight = SourceFile::new(
         "tight.yaml",
-        "version: 1\nname: tight\nlimits: { usd: 0.000000001 }\nnodes:\n  - { id: generate, type: generate }\n  - { id: answer, type: stream, from: nodes.generate.completion, needs: generate }\n",
+        "version: 1\nname: tight\nlimits: { usd: 0.000001 }\nnodes:\n  - { id: generate, type: generate }\n  - { id: answer, type: stream, from: nodes.generate.completion, needs: generate }\n",
     );
     let h = house_of(vec![model("a", 1.0)], RULES, vec![tight], |c| Ok(whole(c, "x")));
     let mut body = prose();

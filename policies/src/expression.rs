@@ -225,6 +225,9 @@ pub(crate) fn uncompiled(error: &rhai::ParseError) -> Problem {
             "while" | "loop" | "do" => format!("`{word}` is off; use `for` over a list or a range"),
             _ => format!("`{word}` is off in policies"),
         }),
+        rhai::ParseErrorType::ExprTooDeep => {
+            Some("this nests too deep; put a part of it into a `let` or a function of its own".to_owned())
+        }
         _ => None,
     };
     problem("300", place(error.position()), message, hint)

@@ -63,7 +63,7 @@ pub use set::PolicySet;
 use sandbox::Clock;
 use std::sync::Arc;
 use types::Matrix;
-use types::doc::Node;
+use types::doc::{Node, Span};
 
 /// The shipped example policies: file name and text.
 pub const SHIPPED: &[(&str, &str)] =
@@ -84,6 +84,21 @@ pub struct Sections<'a> {
     pub rules: Option<&'a Node>,
 }
 
+/// What is wrong with the parameters that a rule gives to a validator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// `101` for a parameter that the validator does not have, `104` for a wrong value.
+    pub number: &'static str,
+    /// Where in the file; `None` = where the validator is named.
+    pub span: Option<Span>,
+    /// Path of the parameter within `with`; empty = the parameters as a whole.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would have been right.
+    pub expected: String,
+}
+
 /// What rules may name.
 #[derive(Clone, Copy, Debug)]
 pub struct Names<'a> {
@@ -93,6 +108,8 @@ pub struct Names<'a> {
     pub workflows: &'a [String],
     /// Validators, by name.
     pub validators: &'a [&'static str],
+    /// What is wrong with the parameters (`with`, where it is given) of the validator of that name.
+    pub misfit: fn(&str, Option<&Node>) -> Option<Misfit>,
     /// The moment of loading, Unix milliseconds: for rules that have expired or soon will. `None` = dates are not
     /// checked.
     pub unix_ms: Option<i64>,

@@ -5,7 +5,7 @@ use crate::lint::{self, About};
 use crate::rule::{MAX_RULES, Rule};
 use crate::sandbox::{Constants, Sandbox, Sets};
 use crate::script::{self, MAX_SCRIPTS, Script};
-use crate::selector::{Context, Moment, Resolver, models, predicate};
+use crate::selector::{self, Context, Moment, Resolver, models, predicate};
 use crate::set::{Body, Entry, PolicySet};
 use crate::verb::redaction;
 use crate::{Names, Sections};
@@ -120,6 +120,7 @@ fn approvers(r: &mut Reader<'_>, node: &Node) -> BTreeMap<String, Vec<String>> {
         match r.strings(value, &path) {
             Some(members) if members.is_empty() => r.wrong_type(value, &path, "at least one member"),
             Some(members) => {
+                principals(r, value, &path);
                 groups.insert(key.name.clone(), members);
             }
             // Known all the same, so that rules that name it are not called faulty, too.
@@ -129,6 +130,27 @@ fn approvers(r: &mut Reader<'_>, node: &Node) -> BTreeMap<String, Vec<String>> {
         }
     }
     groups
+}
+
+/// Members of a group that nobody can ever be.
+fn principals(r: &mut Reader<'_>, node: &Node, path: &str) {
+    let members = match &node.value {
+        Value::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    for member in members {
+        let Some(name) = member.as_str() else { continue };
+        let known =
+            ["user:", "key:"].iter().any(|p| name.strip_prefix(p).is_some_and(|rest| !rest.is_empty()));
+        if known || name == "local" {
+            continue;
+        }
+        let d = r.error("104", member.span, format!("`{name}` is nobody who could agree"));
+        d.expected = Some("`user:<name>`, `key:<id>` or `local`".to_owned());
+        let bare = name.rsplit(':').next().unwrap_or("");
+        d.hint = (!bare.is_empty()).then(|| format!("write `user:{bare}`"));
+        path.clone_into(&mut d.field);
+    }
 }
 
 /// A pool may name the pools before it.
@@ -142,11 +164,36 @@ fn pools(r: &mut Reader<'_>, node: &Node, resolver: &mut Resolver) {
     }
 }
 
+/// What a pool lists. A name or a glob that matches nothing is a mistake; a condition, or another pool, comes to what
+/// the matrix of the day has.
+fn members(
+    r: &mut Reader<'_>,
+    node: &Node,
+    path: &str,
+    cx: &Context<'_>,
+    optional: bool,
+) -> Option<ModelSet> {
+    let lenient = optional || cx.resolver.matrix.models().is_empty();
+    let may_be_empty = |n: &Node| lenient || n.as_str().is_none_or(|s| s.starts_with("pool:"));
+    let Value::List(items) = &node.value else { return models(r, node, path, cx, may_be_empty(node)) };
+    if items.is_empty() {
+        return models(r, node, path, cx, true);
+    }
+    let each = items.iter().enumerate();
+    let each = each.map(|(i, n)| selector::one(r, n, &format!("{path}[{i}]"), cx, may_be_empty(n)));
+    let each: Vec<_> = each.collect();
+    each.into_iter().try_fold(ModelSet::default(), |mut all, set| {
+        all.union(&set?);
+        Some(all)
+    })
+}
+
 /// The models of `models` for which `where` holds; all models where `models` is not given.
 fn pool(r: &mut Reader<'_>, node: &Node, path: &str, cx: &Context<'_>) -> Option<ModelSet> {
     let before = r.problems.len();
     let mut f = r.fields(node, path)?;
-    let listed = f.take("models").map(|n| models(r, n, &f.at("models"), cx, true));
+    let optional = f.take("optional").and_then(|n| r.boolean(n, &f.at("optional"))).unwrap_or(false);
+    let listed = f.take("models").map(|n| members(r, n, &f.at("models"), cx, optional));
     let chosen = f.take("where").map(|n| predicate(r, n, &f.at("where"), cx, true));
     let min = f.take("min").and_then(|n| r.integer(n, &f.at("min"), 0, 10_000));
     let span = f.span;

@@ -6,7 +6,7 @@ use rhai::packages::{
     ArithmeticPackage, BasicArrayPackage, BasicIteratorPackage, BasicMapPackage, BasicMathPackage,
     BasicStringPackage, LogicPackage, MoreStringPackage, Package,
 };
-use rhai::{Dynamic, Engine, EvalAltResult, OptimizationLevel, Position};
+use rhai::{Dynamic, Engine, EvalAltResult, OptimizationLevel, Position, Token};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
@@ -21,6 +21,12 @@ pub(crate) const MAX_SCRIPT: usize = 64 * 1024;
 const EXPRESSION_OPERATIONS: u64 = 10_000;
 /// Operations of one policy call.
 const SCRIPT_OPERATIONS: u64 = 50_000;
+/// How deep a policy may nest. The engine counts each step of its parser, several for one level that a person sees:
+/// `act.tag(#{ a: 1 })` is 10 deep, one condition with `??` around a call with a list 18, a loop around two of them 27.
+const SCRIPT_DEPTH: usize = 32;
+/// How many functions of a policy may be within each other. Stack is needed for this times [`SCRIPT_DEPTH`] at worst,
+/// so what one allows more the other has to allow less.
+const SCRIPT_CALLS: usize = 8;
 /// Longest string a script makes, and longest text it reads as a string, in bytes.
 pub(crate) const MAX_STRING: usize = 4 * 1024;
 /// Most elements of a list or map that a script makes.
@@ -134,6 +140,7 @@ impl Sandbox {
         let mut engine = base(&constants.sets);
         // Nothing in an expression can change a variable.
         resolve(&mut engine, |_| true);
+        names_loop(&mut engine);
         engine.set_max_operations(EXPRESSION_OPERATIONS);
         engine.set_max_expr_depths(64, 32);
         engine.set_max_functions(16);
@@ -145,7 +152,8 @@ impl Sandbox {
         let mut engine = base(&constants.sets);
         resolve(&mut engine, values::is_input);
         engine.set_max_operations(SCRIPT_OPERATIONS);
-        engine.set_max_expr_depths(32, 16);
+        engine.set_max_expr_depths(SCRIPT_DEPTH, SCRIPT_DEPTH);
+        engine.set_max_call_levels(SCRIPT_CALLS);
         engine.set_max_functions(64);
         extend(&mut engine);
         Self::of(engine, constants)
@@ -215,6 +223,15 @@ fn base(sets: &Sets) -> Engine {
 fn resolve(engine: &mut Engine, fixed: impl Fn(&Dynamic) -> bool + Send + Sync + 'static) {
     #[expect(deprecated, reason = "marked so only because its signature may change")]
     engine.on_var(move |name, _, context| Ok(context.scope().get(name).filter(|v| fixed(v)).cloned()));
+}
+
+/// Makes `loop` a name like any other: expressions hold no statements, and bodies of loops see `loop.index`.
+fn names_loop(engine: &mut Engine) {
+    #[expect(deprecated, reason = "marked so only because its signature may change")]
+    engine.on_parse_token(|token, _, _| match token {
+        Token::Reserved(word) if *word == "loop" => Token::Identifier(word),
+        other => other,
+    });
 }
 
 /// Tells a run-time error without any value it met.

@@ -5,7 +5,7 @@ use crate::inputs::SUB_LABELS;
 use crate::report;
 use crate::values::{list, record, text};
 use crate::verb::Redaction;
-use crate::{Names, expression::Vars};
+use crate::{Misfit, Names, expression::Vars};
 use rhai::Dynamic;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -22,6 +22,7 @@ pub(crate) struct Resolver {
     pub(crate) pools: Pools,
     pub(crate) workflows: Vec<String>,
     pub(crate) validators: Vec<&'static str>,
+    pub(crate) misfit: fn(&str, Option<&Node>) -> Option<Misfit>,
     /// Members of the groups that `require_approval` names.
     pub(crate) approvers: BTreeMap<String, Vec<String>>,
     /// What `redact: { use: … }` names.
@@ -40,6 +41,7 @@ impl Resolver {
             pools: Pools::new(),
             workflows: names.workflows.to_vec(),
             validators: names.validators.to_vec(),
+            misfit: names.misfit,
             approvers: BTreeMap::new(),
             redactions: BTreeMap::new(),
             language,
@@ -176,7 +178,14 @@ pub(crate) fn models(
     }
 }
 
-fn one(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>, optional: bool) -> Option<ModelSet> {
+/// The models that one selector names, which is no list.
+pub(crate) fn one(
+    r: &mut Reader<'_>,
+    node: &Node,
+    field: &str,
+    cx: &Context<'_>,
+    optional: bool,
+) -> Option<ModelSet> {
     const FORMS: &str = "provider/model, provider/*, */glob, an alias, pool:<name> or {where: \"…\"}";
     match &node.value {
         Value::Str(name) => named(r, node, name, field, cx, optional),

@@ -1,8 +1,8 @@
 //! Helpers of this crate's tests: a small matrix, requests, and checks of whole rule files.
 
 use crate::{
-    Around, Inputs, Names, Phase, PolicySet, ProviderState, Response, RunSoFar, Sections, Status, Tenant,
-    ToolCall, load, response_scope, scope, tool_scope,
+    Around, Inputs, Misfit, Names, Phase, PolicySet, ProviderState, Response, RunSoFar, Sections, Status,
+    Tenant, ToolCall, load, response_scope, scope, tool_scope,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use types::axis::{
 };
 use types::diagnostic::{Diagnostic, Severity};
 use types::directives::Directives;
-use types::doc::{SourceFile, parse};
+use types::doc::{self, SourceFile, parse};
 use types::expr::Scope;
 use types::matrix::{Abilities, Dialect, Matrix, Model, Price, Provider, Tier};
 use types::profile::{Facts, Scored};
@@ -139,11 +139,25 @@ pub(crate) fn load_text(yaml: &str, scripts: &[(&str, &str)]) -> (PolicySet, Vec
         matrix: &matrix,
         workflows: &workflows,
         validators: &["json", "length"],
+        misfit,
         unix_ms: Some(NOW),
         require_owner: true,
     };
     let (set, problems) = load(&file, &sections, &scripts, &names);
     (set.with_clock(|| Duration::ZERO), problems)
+}
+
+/// `length` takes `max`.
+fn misfit(name: &str, with: Option<&doc::Node>) -> Option<Misfit> {
+    let doc::Value::Map(members) = &with.filter(|_| name == "length")?.value else { return None };
+    let (key, _) = members.iter().find(|(k, _)| k.name != "max")?;
+    Some(Misfit {
+        number: "101",
+        span: Some(key.span),
+        field: key.name.clone(),
+        message: format!("unknown parameter `{}`", key.name),
+        expected: "max".to_owned(),
+    })
 }
 
 /// As [`load_text`], without problems.

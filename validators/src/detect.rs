@@ -1,5 +1,5 @@
-//! Where values of some kinds stand in a text, for rooms that mask them: the same rules as the checks `pii` and
-//! `secrets`.
+//! Where values of some kinds stand in a text, for rooms that mask them: the rules of the checks `pii` and `secrets`,
+//! without the exceptions that those make.
 
 use crate::pii;
 use crate::scan::{self, Rule};
@@ -21,10 +21,8 @@ static RULES: OnceLock<Arc<Rules>> = OnceLock::new();
 #[must_use]
 pub fn detector() -> Arc<dyn Detector> {
     Arc::<Rules>::clone(RULES.get_or_init(|| {
-        let personal = pii::Entity::ALL.iter().flat_map(|(_, kind)| {
-            let entity = entity(*kind);
-            pii::rules(&[*kind]).iter().map(|r| (entity, Arc::clone(r))).collect::<Vec<_>>()
-        });
+        let personal = pii::every(pii::Whose::Anybody).into_iter();
+        let personal = personal.flat_map(|(kind, rules)| rules.into_iter().map(move |r| (entity(kind), r)));
         let secrets = secrets::rules().iter().map(|r| (Entity::Secret, Arc::clone(r)));
         Arc::new(Rules(personal.chain(secrets).collect()))
     }))
@@ -110,6 +108,37 @@ mod tests {
             ],
         );
         check("nothing of the kind", &[]);
+    }
+
+    /// A check may pass over what belongs to nobody; what leaves the house may not hold it.
+    #[test]
+    fn values_for_examples_and_of_networks_of_ones_own_are_found_too() {
+        for (text, kind, value) in [
+            ("write to bob@example.com.", "email", "bob@example.com"),
+            ("-bob@mail.test_", "email", "bob@mail.test"),
+            ("at 10.1.2.3, say", "ip", "10.1.2.3"),
+            ("host_192.168.0.10-a", "ip", "192.168.0.10"),
+            ("ask 8.8.8.8:53", "ip", "8.8.8.8"),
+            ("127.0.0.1", "ip", "127.0.0.1"),
+            ("203.0.113.7", "ip", "203.0.113.7"),
+            ("from fe80::1: hello", "ip", "fe80::1"),
+            ("[2001:db8::1]:80", "ip", "2001:db8::1"),
+            ("on ::1 only", "ip", "::1"),
+            ("(212) 555-0100", "phone", "(212) 555-0100"),
+            ("078-05-1120", "national_id", "078-05-1120"),
+        ] {
+            check(text, &[(kind, value)]);
+        }
+        for text in [
+            "icon@2x.png",
+            "at 12:30:45 or 12:30",
+            "std::vec::Vec, a :: b, x::",
+            "v1.2.3.4",
+            "256.1.1.1",
+            "1.2.3",
+        ] {
+            check(text, &[]);
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Amounts {
         let mut f = cx.r.fields(node, path)?;
         let whole = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
         let amounts = Amounts {
-            usd: f.take("usd").and_then(|n| cx.r.usd(n, &f.at("usd"))),
+            usd: f.take("usd").and_then(|n| cx.usd(n, &f.at("usd"))),
             tokens: whole(f.take("tokens").and_then(|n| cx.r.integer(n, &f.at("tokens"), 1, 5_000_000))),
             calls: whole(f.take("calls").and_then(|n| cx.r.integer(n, &f.at("calls"), 1, 500))),
             wall: f.take("wall").and_then(|n| cx.r.duration(n, &f.at("wall"))),

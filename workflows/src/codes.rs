@@ -22,6 +22,8 @@ pub const CODES: &[(&str, &str)] = &[
     ("WF205", "there is no such workflow"),
     ("WF206", "there is no such prompt"),
     ("WF207", "a file that holds no JSON Schema, or is not there"),
+    ("WF208", "a call whose inputs are not those of the workflow that it calls"),
+    ("WF209", "there is no such group of approvers"),
     ("WF221", "a pool of the file hides a pool of the configuration"),
     ("WF300", "an expression does not compile"),
     ("WF301", "an unknown name in an expression, a reference or an edge"),

@@ -73,7 +73,7 @@ impl Limits {
         let (mut limits, mut at) = (Limits::default(), Places::default());
         let Some(mut f) = cx.r.fields(node, "limits") else { return (limits, at) };
         if let Some(n) = f.take("usd") {
-            limits.usd = cx.r.usd(n, "limits.usd");
+            limits.usd = cx.usd(n, "limits.usd");
             at.usd = n.span;
         }
         if let Some(n) = f.take("wall") {
@@ -130,6 +130,15 @@ impl Parts {
     pub(crate) fn bind(&mut self, find: &dyn Fn(&str) -> Option<Arc<Workflow>>) {
         self.fallback = self.head.fallback.as_ref().and_then(|(name, _)| find(name));
         bind(&mut self.root, find);
+    }
+}
+
+fn calls(r: &mut Reader<'_>, graph: &Graph) {
+    for n in &graph.nodes {
+        if let Some(c) = n.get::<Call>() {
+            c.check(r, n.span);
+        }
+        n.spec.bodies().into_iter().for_each(|g| calls(r, g));
     }
 }
 
@@ -279,6 +288,7 @@ fn itself(name: &str) -> Model {
 
 /// Checks of the plan: `WF401`, `WF403`, `WF411`, and `primary` given twice.
 pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
+    calls(r, &parts.root);
     let most = parts.root.max_calls();
     if most > parts.limits.calls {
         let message = format!("its nodes may ask for {most} calls, `limits.calls` is {}", parts.limits.calls);

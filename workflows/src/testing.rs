@@ -205,6 +205,7 @@ pub(crate) fn load_all(files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
         &Names {
             matrix: &matrix,
             pools: &pools,
+            approvers: Some(&["ops".to_owned()]),
             tools: &tools(),
             scripts: &["tone".to_owned()],
             runner: true,

@@ -62,6 +62,7 @@ fn workflow(text: &str) -> Arc<Workflow> {
     let names = workflows::Names {
         matrix: &matrix,
         pools: &["default".to_owned(), "judge".to_owned()],
+        approvers: None,
         tools: &tools,
         scripts: &[],
         runner: true,

@@ -210,6 +210,7 @@ fn of_parts() -> Value {
     let pool = json!({
         "models": models, "where": text(crate::bundles::MAX_WHERE),
         "min": { "type": "integer", "minimum": 0, "maximum": crate::bundles::MAX_MIN },
+        "optional": { "type": "boolean" },
     });
     let of_pool = json!({
         "name": { "type": "string" }, "file": { "type": "string" }, "line": { "type": "integer" },

@@ -189,6 +189,7 @@ impl App {
     ) -> Result<(StatusCode, Value), Failure> {
         let _one = self.bundles.changing().await;
         let paths = misplaced(files.keys().map(String::as_str));
+        let apart = (!paths.is_empty()).then(|| name_of(&files));
         let given = Source::Given(files.into_iter().map(|(p, t)| (p, t.to_string())).collect());
         let read = move || {
             let (sources, mut problems) = given.read();
@@ -197,7 +198,11 @@ impl App {
         };
         let Loaded { bundle, problems, hash, files, .. } = match self.compile(read).await? {
             Ok(good) => good,
-            Err(bad) => return Err(self.refuse_upload(actor, bad, message)),
+            // Files without a place are no part of a bundle's name: those with them must not bear that of those without.
+            Err(bad) => {
+                let bad = Loaded { hash: apart.unwrap_or_else(|| bad.hash.clone()), ..bad };
+                return Err(self.refuse_upload(actor, bad, message));
+            }
         };
         let mut book = self.bundles.copy();
         book.rejected.retain(|r| r.hash != hash);
@@ -372,6 +377,16 @@ pub(super) fn given(files: &Texts) -> Source {
 fn entry(hash: &Arc<str>, files: Texts, origin: Origin, by: String, message: String) -> Entry {
     let at_ms = clock::unix_ms();
     Entry { hash: hash.clone(), files, origin, by, at_ms, message, activated_ms: None, version: 0 }
+}
+
+/// Names all files of an upload, those included that are no files of a bundle.
+fn name_of(files: &Texts) -> Arc<str> {
+    let mut h = blake3::Hasher::new();
+    for part in files.iter().flat_map(|(path, text)| [path.as_str(), &**text]) {
+        h.update(&(part.len() as u64).to_le_bytes());
+        h.update(part.as_bytes());
+    }
+    h.finalize().to_hex().as_str().get(..16).unwrap_or("").into()
 }
 
 fn refused(bad: Loaded, origin: Origin, by: String, message: String) -> Refused {

@@ -39,6 +39,9 @@ pub(crate) struct Pool {
     /// Fewest models without a warning.
     #[serde(default, deserialize_with = "fields::given", skip_serializing_if = "Option::is_none")]
     min: Option<u16>,
+    /// Names and globs may match nothing.
+    #[serde(default, deserialize_with = "fields::given", skip_serializing_if = "Option::is_none")]
+    optional: Option<bool>,
 }
 
 impl Pool {

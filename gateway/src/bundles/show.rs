@@ -16,7 +16,9 @@ impl Bundles {
         let mut entries: Vec<&Entry> = book.entries.iter().collect();
         let last = |e: &Entry| e.activated_ms.max(Some(e.at_ms));
         entries.sort_by_key(|e| (book.state(&e.hash) as u8, std::cmp::Reverse(last(e))));
-        let rejected = book.rejected.iter().rev().chain(&book.refused).map(row_of_refused);
+        // Texts that are kept are listed as what they are, whatever else was wrong with them once.
+        let rejected = book.rejected.iter().rev().chain(&book.refused);
+        let rejected = rejected.filter(|r| book.entry(&r.hash).is_none()).map(row_of_refused);
         let rows: Vec<Value> = entries.into_iter().map(|e| row(&book, e)).chain(rejected).collect();
         json!({
             "object": "list", "data": rows, "active": book.at.active, "previous": book.at.previous,
@@ -30,7 +32,8 @@ impl Bundles {
     /// 404 with what there is.
     pub(crate) fn one(&self, name: &str) -> Result<Value, Failure> {
         let book = self.book();
-        if let Some(r) = book.rejected.iter().chain(&book.refused).find(|r| &*r.hash == name) {
+        let refused = book.rejected.iter().chain(&book.refused).find(|r| &*r.hash == name);
+        if let Some(r) = refused.filter(|_| book.entry(name).is_none()) {
             return Ok(row_of_refused(r));
         }
         let entry = book.find(name).map_err(Failure::not_found)?;

@@ -59,7 +59,7 @@ enum Field {
 impl Field {
     fn of(name: &str) -> Result<Field, String> {
         if let Some(key) = name.strip_prefix("metadata.") {
-            return Ok(Field::Member(format!("request.metadata[{}]", quoted(key))));
+            return Ok(Field::Member(format!("request.metadata.get({})", quoted(key))));
         }
         match name.strip_prefix("params.") {
             Some("model") => Ok(Field::Text("request.model_asked")),

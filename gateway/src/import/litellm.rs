@@ -17,6 +17,9 @@ const COMPATIBLE: &[&str] = &[
     "litellm_proxy",
 ];
 
+/// Where budgets belong.
+const BUDGET: &str = "budgets belong to tenants and keys: `turnout tenant create NAME --limit \"100 usd per month\"` for all of its keys together, `turnout key create --limit` for one";
+
 /// What each of the client's names stands for, in order of the file.
 type Groups = Vec<(String, Vec<String>)>;
 
@@ -39,6 +42,7 @@ pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> R
     for (name, _) in members(document.get("general_settings").unwrap_or(&Value::Null)) {
         let why = match name.as_str() {
             "master_key" => "make keys with `turnout key create --role admin`; its value is not read",
+            "max_budget" | "budget_duration" => BUDGET,
             "database_url" | "store_model_in_db" => "Turnout keeps its own data; nothing is to be set",
             _ => "there is no such setting here",
         };
@@ -139,11 +143,29 @@ fn provider(
             import.note(place, Fate::Left, "an Azure deployment without `api_base` has no address");
             None
         }
-        ("anthropic", Some(base)) => Some(known::at(import, "anthropic_messages", &base)),
+        ("anthropic", Some(base)) => {
+            let base = versioned(base.trim_end_matches('/').trim_end_matches("/v1/messages"), place, import);
+            Some(known::at(import, "anthropic_messages", &base))
+        }
+        ("ollama" | "ollama_chat", Some(base)) => {
+            // LiteLLM speaks Ollama's own form below `/api`; the form that is spoken here stands below `/v1`.
+            let base = base.trim_end_matches('/');
+            let base = ["/api/chat", "/api/generate", "/api"]
+                .iter()
+                .find_map(|end| base.strip_suffix(end))
+                .unwrap_or(base);
+            let base = versioned(base, place, import);
+            Some(known::at(import, "openai_chat", &base))
+        }
+        ("mistral", Some(base)) => {
+            let base = versioned(&base, place, import);
+            Some(known::at(import, "openai_chat", &base))
+        }
         (prefix, Some(base))
             if COMPATIBLE.contains(&prefix) || known::provider(prefix, shipped).is_some() =>
         {
-            Some(known::at(import, "openai_chat", &base))
+            let base = base.trim_end_matches('/').trim_end_matches("/chat/completions");
+            Some(known::at(import, "openai_chat", base))
         }
         (prefix, _) => match known::provider(prefix, shipped) {
             Some(ours) => {
@@ -156,6 +178,17 @@ fn provider(
             }
         },
     }
+}
+
+/// An address with the version that LiteLLM adds by itself.
+fn versioned(base: &str, place: &str, import: &mut Import) -> String {
+    let base = base.trim_end_matches('/');
+    if base.ends_with("/v1") {
+        return base.to_owned();
+    }
+    let text = "`/v1` is added: LiteLLM completes this address by itself, here it is written out";
+    import.note(format!("{place}.litellm_params.api_base"), Fate::Changed, text);
+    format!("{base}/v1")
 }
 
 fn key(provider: &str, group: &str, params: &Value, place: &str, import: &mut Import) {
@@ -303,6 +336,7 @@ fn setting(
         "routing_strategy" => strategy(value.as_str().unwrap_or(""), place, import),
         "drop_params" => import.note(place, Fate::Changed, "what a vendor is known to refuse is left out always (`quirks.drop` of the matrix)"),
         "allowed_fails" | "cooldown_time" => import.note(place, Fate::Changed, "each model has a circuit breaker: `breaker` in turnout.yaml"),
+        "max_budget" | "budget_duration" => import.note(place, Fate::Left, BUDGET),
         _ if name.contains("callback") => import.note(place, Fate::Left, "metrics are at /metrics, records at /v1/decisions; other sinks are not fed"),
         _ if name.contains("cache") || name.starts_with("redis") => import.note(place, Fate::Left, "there is no cache of answers"),
         _ => import.note(place, Fate::Left, "there is no such setting here"),

@@ -68,11 +68,42 @@ fn a_litellm_config_becomes_a_matrix_pools_workflows_and_settings() {
 }
 
 #[test]
+fn addresses_that_litellm_completes_are_written_out() {
+    let base = |model: &str, base: &str| {
+        let text = format!(
+            "model_list: [{{ model_name: m, litellm_params: {{ model: {model}, api_base: '{base}' }} }}]"
+        );
+        let (import, files) = check(Kind::Litellm, &text);
+        let line = files.lines().find_map(|l| l.trim().strip_prefix("base_url: ")).unwrap().to_owned();
+        (line, !fate(&import, "model_list[0].litellm_params.api_base").is_empty())
+    };
+    for (model, given, want, told) in [
+        ("ollama_chat/llama3", "http://localhost:11434", "http://localhost:11434/v1", true),
+        ("ollama/llama3", "http://localhost:11434/api/generate", "http://localhost:11434/v1", true),
+        ("ollama/llama3", "http://localhost:11434/v1/", "http://localhost:11434/v1", false),
+        ("anthropic/claude-x", "http://10.0.0.5", "http://10.0.0.5/v1", true),
+        ("anthropic/claude-x", "http://10.0.0.5/v1/messages", "http://10.0.0.5/v1", true),
+        ("mistral/m", "http://10.0.0.5/", "http://10.0.0.5/v1", true),
+        ("openai/m", "http://10.0.0.5/v1/chat/completions", "http://10.0.0.5/v1", false),
+        ("openai/m", "http://10.0.0.5", "http://10.0.0.5", false),
+    ] {
+        assert_eq!(base(model, given), (format!("\"{want}\""), told), "{model} at {given}");
+    }
+    let budgets = "model_list: [{ model_name: m, litellm_params: { model: groq/x } }]\ngeneral_settings: { max_budget: 10 }\nlitellm_settings: { max_budget: 10, budget_duration: 30d }";
+    let (import, _) = check(Kind::Litellm, budgets);
+    for place in
+        ["general_settings.max_budget", "litellm_settings.max_budget", "litellm_settings.budget_duration"]
+    {
+        told(&import, place, Fate::Left, "turnout tenant create");
+    }
+}
+
+#[test]
 fn a_portkey_config_becomes_rules_of_which_the_first_counts() {
     let (import, files) = check(Kind::Portkey, PORTKEY);
     no_secret(&import, &files);
     for part in [
-        "when: \"request.metadata[\\\"plan\\\"] == \\\"paid\\\"\"",
+        "when: \"request.metadata.get(\\\"plan\\\") == \\\"paid\\\"\"",
         "portkey_1_best: { models: [\"openai/gpt-5.5\", \"anthropic/claude-opus-4-8\"] }",
         "(request.max_tokens ?? 0) > 4000",
         "group: portkey",

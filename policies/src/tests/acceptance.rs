@@ -39,6 +39,7 @@ fn example(scripts: bool) -> PolicySet {
         matrix: &matrix,
         workflows: &["default".to_owned()],
         validators: &["finish_reason", "json_schema"],
+        misfit: |_, _| None,
         unix_ms: None,
         require_owner: false,
     };

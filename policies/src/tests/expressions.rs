@@ -49,6 +49,25 @@ fn names_are_known() {
 }
 
 #[test]
+fn loop_is_a_name_where_there_is_one() {
+    let mut known = variables();
+    known.push(("loop".to_owned(), Type::map([("index", Type::Int), ("remaining", Type::Int)])));
+    let ask = |source: &str| language().compile(source, &known, Some(&Type::Bool));
+    let (e, warnings) = ask("\"loop\" != \"x\" && loop.index == 1 && loop.remaining > 0").unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    assert_eq!(e.reads(), ["loop.index", "loop.remaining"]);
+    for (index, want) in [(1, true), (2, false)] {
+        let values = vec![("loop".to_owned(), json!({"index": index, "remaining": 3}))];
+        assert_eq!(e.eval_bool(&language().scope(None, values)), Ok(want));
+    }
+    let wrong = ask("1 == 1 && loop.indx > 1").unwrap_err();
+    assert_eq!((wrong[0].number, wrong[0].column), ("301", 16), "{wrong:?}");
+    // Elsewhere it is a name that nobody knows, and never a statement.
+    check("loop.index == 1", &[("301", 1, 1, "loop")]);
+    assert!(ask("[1].some(|x| { loop { } })").is_err() && ask("loop { }").is_err());
+}
+
+#[test]
 fn results_and_operands_have_their_types() {
     check("workload.confidence", &[("302", 1, 1, "a decimal number, not true or false")]);
     check("request.stream && workload.confidence", &[("302", 1, 19, "`&&` takes true or false")]);

@@ -70,6 +70,10 @@ fn misspelt_things_never_load() {
         "actions: { validators: [{ use: json, severity: hard }] }",
         &[("PL104", 59, "one of warn, repair, block")],
     );
+    rule(
+        "actions: { validators: [{ use: length, with: { maks: 3 } }] }",
+        &[("PL101", 59, "validator `length`: unknown parameter `maks`")],
+    );
     rule("actions: { weight: { costs: 1 } }", &[("PL101", 33, "did you mean `cost`?")]);
     rule(
         "actions: { tag: { a: b } }, when: workload.task_family == \"codng\"",
@@ -113,6 +117,21 @@ fn wrong_shapes_never_load() {
     rule("actions: { tag: { a: b } }, starts: 2027-01-02, expires: 2027-01-01", &[("PL104", 5, "not after")]);
     check("rules: { a: 1 }", &[("PL103", 1, 10, "a list")]);
     check("rules:\n- { id: A, actions: { tag: { a: b } } }", &[("PL104", 2, 9, "identifier")]);
+}
+
+#[test]
+fn pools_and_groups_name_what_there_is() {
+    check("pools: { p: { models: [acme/smal] } }", &[("PL201", 1, 24, "did you mean `acme/small`?")]);
+    check("pools: { p: { models: nope/x } }", &[("PL201", 1, 23, "no model `nope/x`")]);
+    check("pools: { p: { models: [\"*\", \"nope/*\"] } }", &[("PL203", 1, 29, "`nope/*` matches no model")]);
+    check("pools: { p: { models: [[acme/small]] } }", &[("PL103", 1, 24, "provider/model")]);
+    check("pools: { p: { models: [] } }", &[("PL103", 1, 23, "at least one")]);
+    check("pools: { p: { models: [nope/x, \"nope/*\"], optional: true } }", &[]);
+    check("pools: { none: { where: model.supports.vision }, p: { models: [\"pool:none\"] } }", &[]);
+    check("approvers: { d: [dana] }", &[("PL104", 1, 18, "write `user:dana`")]);
+    check("approvers: { d: \"team:dana\" }", &[("PL104", 1, 17, "`user:<name>`, `key:<id>` or `local`")]);
+    check("approvers: { d: [\"user:\"] }", &[("PL104", 1, 18, "nobody")]);
+    check("approvers: { d: [\"user:dana\", \"key:0123456789ab\", local] }", &[]);
 }
 
 #[test]
@@ -163,7 +182,7 @@ fn pools_resolve_against_the_matrix() {
 fn a_thin_pool_is_warned_of_and_an_empty_one_cannot_be_named() {
     check("pools: { p: { models: [acme/small], min: 2 } }", &[("PL204", 1, 15, "at least 2")]);
     check("pools: { p: {} }", &[("PL103", 1, 13, "`models`, `where` or both")]);
-    let empty = "pools: { p: { models: [\"x/*\"] } }\nrules:\n- { id: a, actions: { prefer: ";
+    let empty = "pools: { p: { models: [\"x/*\"], optional: true } }\nrules:\n- { id: a, actions: { prefer: ";
     check(&format!("{empty}\"pool:p\" }} }}"), &[("PL203", 3, 31, "optional: true")]);
     check(&format!("{empty}{{ models: \"pool:p\", optional: true }} }} }}"), &[]);
 }

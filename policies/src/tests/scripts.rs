@@ -268,3 +268,20 @@ fn one_scope_serves_many_threads() {
         }
     });
 }
+
+#[test]
+fn everyday_conditions_are_not_too_deep() {
+    let d = run(
+        "if (ctx.request.metadata.get(\"p\") ?? \"\") == \"\" { act.prefer([ctx.request.metadata.get(\"v\") ?? \"acme/*\"], 0.4); }",
+    );
+    assert_eq!(d.unwrap().actions[0].argument, json!({"models": ["acme/*"], "strength": 0.4}));
+    // A loop, three conditions and a closure within each other.
+    let nested = "for x in [1] { if x == 1 { if (ctx.request.metadata.get(\"p\") ?? \"\") == \"\" { \
+                  act.prefer([\"acme/*\"].filter(|y| y != (ctx.request.metadata.get(\"n\") ?? \"\")), 0.4); } \
+                  else if x == 2 { switch x { 1 => { act.tag(#{ a: \"b\" }); } } } } }";
+    assert_eq!(run(nested).unwrap().actions.len(), 1);
+    let deep = format!("let a = {}1{};", "(1 + ".repeat(40), ")".repeat(40));
+    let (_, problems) = load_text("{}", &[("policies/p.rhai", &policy(&deep))]);
+    assert_eq!((problems[0].code.as_str(), problems[0].line), ("PL300", 3), "{problems:?}");
+    assert!(problems[0].to_string().contains("into a `let` or a function of its own"), "{problems:?}");
+}

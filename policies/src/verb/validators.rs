@@ -2,7 +2,7 @@
 
 use super::{Kind, REQUEST, Single, Verb};
 use crate::merge::{Action, At, Merge};
-use crate::selector::Context;
+use crate::selector::{Context, Moment};
 use serde_json::{Map, Value as Json};
 use std::sync::Arc;
 use types::diagnostic::suggestion;
@@ -69,11 +69,15 @@ fn read(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Optio
 
 fn one(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option<Validator> {
     match &node.value {
-        Value::Str(_) => Some(Validator { name: known(r, node, field, cx)?, with: None, severity: None }),
+        Value::Str(_) => {
+            let name = known(r, node, field, cx)?;
+            fits(r, (&name, node), None, field, cx).then_some(Validator { name, with: None, severity: None })
+        }
         Value::Map(_) => {
             let mut f = r.fields(node, field)?;
-            let name = f.require(r, "use").and_then(|n| known(r, n, &f.at("use"), cx));
-            let with = match f.take("with") {
+            let name = f.require(r, "use").and_then(|n| Some((known(r, n, &f.at("use"), cx)?, n)));
+            let given = f.take("with");
+            let with = match given {
                 Some(n) => r.map(n, &f.at("with")).map(|_| Some(n.to_json())),
                 None => Some(None),
             };
@@ -84,13 +88,37 @@ fn one(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option
                 None => Some(None),
             };
             f.finish(r);
-            Some(Validator { name: name?, with: with?, severity: severity? })
+            let (name, at) = name?;
+            let validator = Validator { name, with: with?, severity: severity? };
+            fits(r, (&validator.name, at), given, field, cx).then_some(validator)
         }
         _ => {
             r.wrong_type(node, field, "a validator's name, or {use, with, severity}");
             None
         }
     }
+}
+
+/// Whether the validator takes these parameters. It is asked when files are loaded: what policies make at run time would
+/// have to be built within their time limit.
+fn fits(
+    r: &mut Reader<'_>,
+    (name, at): (&str, &Node),
+    with: Option<&Node>,
+    field: &str,
+    cx: &Context<'_>,
+) -> bool {
+    let Some(found) = (cx.moment == Moment::Load).then(|| (cx.resolver.misfit)(name, with)).flatten() else {
+        return true;
+    };
+    let message = format!("validator `{name}`: {}", found.message);
+    let d = r.error(found.number, found.span.unwrap_or(at.span), message);
+    d.expected = Some(found.expected);
+    d.field = match found.field.as_str() {
+        "" => field.to_owned(),
+        within => format!("{field}.with.{within}"),
+    };
+    false
 }
 
 fn known(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option<String> {

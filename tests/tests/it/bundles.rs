@@ -209,6 +209,15 @@ async fn an_upload_is_checked_kept_put_in_force_and_taken_back() {
     assert_eq!(served(house.client()).await.0, first);
     let again = admin.call("POST", "/bundles", &json!({"files": files})).await;
     assert_eq!((again.status, again.json()["hash"].as_str()), (200, Some(second.as_str())));
+    // A file that has no place is refused, and that is not held against the files that have one.
+    let mut with_notes = files.clone();
+    with_notes["notes.txt"] = "remember".into();
+    assert_eq!(admin.call("POST", "/bundles", &json!({"files": with_notes})).await.status, 422);
+    let known = admin.call("GET", &format!("/bundles/{second}"), &Value::Null).await.json();
+    assert_eq!(known["state"], "kept", "{known}");
+    let all = states(&bundles(&house).await);
+    assert_eq!(all.iter().filter(|(hash, _)| *hash == second).count(), 1, "{all:?}");
+    assert_eq!(all.iter().filter(|(_, state)| state == "rejected").count(), 2, "{all:?}");
     let shown = admin.call("GET", &format!("/bundles/{}", &second[..6]), &Value::Null).await.json();
     assert_eq!(
         (shown["message"].as_str(), shown["files"]["routing_rules.yaml"].as_str()),

@@ -10,6 +10,18 @@ fn example(name: &str) -> String {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/import").join(name).display().to_string()
 }
 
+/// Requests with and without the metadata that the example's first condition reads.
+const ABSENT: &str = "\
+version: 1
+cases:
+  - name: without metadata
+    given: { request: { max_tokens: 100 } }
+    expect: { not_matched: [portkey_1_best] }
+  - name: of those who pay
+    given: { request: { max_tokens: 100, metadata: { plan: paid } } }
+    expect: { matched: [portkey_1_best] }
+";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_example_is_imported_and_what_comes_of_it_is_good() {
     for (kind, file) in
@@ -34,6 +46,12 @@ async fn every_example_is_imported_and_what_comes_of_it_is_good() {
         }
         let checked = cli(&new, &["check"]).await;
         assert!(checked.status.success(), "{kind}: {}", String::from_utf8_lossy(&checked.stdout));
+        if kind == "portkey" {
+            // What a request does not say is no match, and no error.
+            new.write("policies/tests/absent.yaml", ABSENT);
+            let tested = cli(&new, &["policy", "test"]).await;
+            assert!(tested.status.success(), "{}", String::from_utf8_lossy(&tested.stdout));
+        }
         let again = cli(&folder, &["import", kind, &example(file), "-o", &to]).await;
         assert_eq!(again.status.code(), Some(2), "files that are there are not replaced: {again:?}");
         assert!(cli(&folder, &["import", kind, &example(file), "-o", &to, "--force"]).await.status.success());

@@ -1,13 +1,14 @@
 //! The kinds of personal data that are found by their form, and how.
 
-use super::numbers::{digits, iban, iban_length, issued, luhn, public_v4, public_v6, ssn};
+use super::numbers::{address_v6, digits, iban, iban_length, issued, luhn, public_v4, public_v6, ssn};
 use crate::scan::{Rule, before, behind};
+use std::net::Ipv4Addr;
 use std::ops::Range;
 
 /// A kind of personal data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Entity {
-    /// An e-mail address, but for those under domains kept for examples.
+    /// An e-mail address.
     Email,
     /// A telephone number in an international, North American or common European form.
     Phone,
@@ -17,10 +18,20 @@ pub enum Entity {
     CreditCard,
     /// A social security number of the United States.
     Ssn,
-    /// A public address on the internet.
+    /// An address on the internet or within a network.
     Ip,
     /// A passport number that is named as one.
     Passport,
+}
+
+/// Which values of a kind count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Those that belong to somebody: what is kept for examples, for fiction or for networks of one's own does not
+    /// count. For checks, which would stop answers over nothing otherwise.
+    Somebody,
+    /// All that have the form. For redaction: what is let through has left the house.
+    Anybody,
 }
 
 impl Entity {
@@ -61,17 +72,20 @@ impl Entity {
     }
 
     /// The rules that find it.
-    pub(super) fn rules(self) -> Vec<Rule> {
+    pub(super) fn rules(self, whose: Whose) -> Vec<Rule> {
         let name = self.as_str();
+        let all = whose == Whose::Anybody;
         match self {
             Entity::Email => vec![Rule::own(
                 name,
                 r"[A-Za-z0-9][A-Za-z0-9._%+'\-]{0,63}@(?:[A-Za-z0-9\-]{1,63}\.){1,6}[A-Za-z]{2,24}",
-                email,
+                if all { any_email } else { email },
             )],
             Entity::Phone => vec![
                 Rule::own(name, r"(?:\+|00)[1-9]\d{0,2}(?:[ .\-/]?\(?\d{1,5}\)?){1,6}", international),
-                Rule::own(name, r"(?:\(\d{3}\) ?|\d{3}[\-. ])\d{3}[\-. ]\d{4}", american),
+                Rule::own(name, r"(?:\(\d{3}\) ?|\d{3}[\-. ])\d{3}[\-. ]\d{4}", move |text, span| {
+                    american(text, span, all)
+                }),
                 Rule::own(
                     name,
                     r"0[1-9](?:[ .\-]\d{2}){4}|0\d{2,4}[ /\-]\d{3,8}(?:[ \-]\d{2,6}){0,3}",
@@ -80,10 +94,18 @@ impl Entity {
             ],
             Entity::Iban => vec![Rule::own(name, r"[A-Z]{2}\d{2}(?:[ \-]?[A-Z0-9]){11,30}", account)],
             Entity::CreditCard => vec![Rule::own(name, r"[2-6]\d{3}(?:[ \-]?\d){9,15}", card)],
-            Entity::Ssn => vec![Rule::own(name, r"\d{3}-\d{2}-\d{4}", |text, span| {
+            Entity::Ssn => vec![Rule::own(name, r"\d{3}-\d{2}-\d{4}", move |text, span| {
                 let alone = !beside(text, &span, |c| c.is_alphanumeric() || c == '-');
-                text.get(span.clone()).filter(|t| alone && ssn(t)).map(|_| span)
+                text.get(span.clone()).filter(|t| alone && (all || ssn(t))).map(|_| span)
             })],
+            Entity::Ip if all => vec![
+                Rule::own(name, r"\d{1,3}(?:\.\d{1,3}){3}", |text, span| {
+                    let within = beside(text, &span, char::is_alphanumeric);
+                    let alone = !within && before(text, span.start) != Some('.');
+                    text.get(span.clone()).filter(|t| alone && t.parse::<Ipv4Addr>().is_ok()).map(|_| span)
+                }),
+                Rule::own(name, r"(?:[0-9A-Fa-f]{1,4}|:)(?::[0-9A-Fa-f]{0,4}){1,7}", any_v6),
+            ],
             Entity::Ip => vec![
                 Rule::own(name, r"\d{1,3}(?:\.\d{1,3}){3}", |text, span| {
                     let alone = !beside(text, &span, |c| c.is_alphanumeric() || matches!(c, '_' | '-'))
@@ -117,11 +139,31 @@ fn email(text: &str, span: Range<usize>) -> Option<Range<usize>> {
     let (_, domain) = text.get(span.clone())?.rsplit_once('@')?;
     let domain = domain.to_ascii_lowercase();
     let (rest, top) = domain.rsplit_once('.')?;
-    // Kept for examples (RFC 2606), and the names of files such as `icon@2x.png`.
+    // Kept for examples (RFC 2606).
     let example = matches!(top, "example" | "invalid" | "test" | "localhost")
         || matches!(rest.rsplit('.').next(), Some("example")) && matches!(top, "com" | "org" | "net");
-    let file = matches!(top, "png" | "jpg" | "jpeg" | "gif" | "svg" | "webp" | "css" | "js" | "ts" | "json");
-    (!example && !file).then_some(span)
+    (!example && !is_file(top)).then_some(span)
+}
+
+/// The same without a look at whose it is or at what stands around it.
+fn any_email(text: &str, span: Range<usize>) -> Option<Range<usize>> {
+    let (_, top) = text.get(span.clone())?.rsplit_once('.')?;
+    (!is_file(&top.to_ascii_lowercase())).then_some(span)
+}
+
+/// Whether that is the end of a file's name such as `icon@2x.png`: there is no such domain.
+fn is_file(top: &str) -> bool {
+    matches!(top, "png" | "jpg" | "jpeg" | "gif" | "svg" | "webp" | "css" | "js" | "ts" | "json")
+}
+
+/// An address of the longer form; a colon behind it may be that of a sentence.
+fn any_v6(text: &str, span: Range<usize>) -> Option<Range<usize>> {
+    let run = text.get(span.clone())?;
+    let address = run.strip_suffix(':').filter(|rest| !rest.ends_with(':')).unwrap_or(run);
+    let part = span.start..span.start.saturating_add(address.len());
+    let alone = !before(text, part.start).is_some_and(|c| c.is_alphanumeric() || c == ':')
+        && !behind(text, part.end).is_some_and(char::is_alphanumeric);
+    (alone && address_v6(address)).then_some(part)
 }
 
 /// Whether the match goes on a row of groups of digits, such as those of an account number.
@@ -143,7 +185,7 @@ fn international(text: &str, span: Range<usize>) -> Option<Range<usize>> {
     (8..=15).contains(&count).then_some(span)
 }
 
-fn american(text: &str, span: Range<usize>) -> Option<Range<usize>> {
+fn american(text: &str, span: Range<usize>, all: bool) -> Option<Range<usize>> {
     if beside(text, &span, |c| c.is_alphanumeric() || matches!(c, '-' | '_')) {
         return None;
     }
@@ -151,7 +193,7 @@ fn american(text: &str, span: Range<usize>) -> Option<Range<usize>> {
     let at = |i: usize| d.get(i).copied().unwrap_or(0);
     // Area and exchange begin with 2 to 9; 555-0100 to 555-0199 are kept for fiction.
     let fiction = (at(3), at(4), at(5), at(6), at(7)) == (5, 5, 5, 0, 1);
-    (at(0) > 1 && at(3) > 1 && !fiction).then_some(span)
+    (at(0) > 1 && at(3) > 1 && (all || !fiction)).then_some(span)
 }
 
 fn national(text: &str, span: Range<usize>) -> Option<Range<usize>> {

@@ -176,6 +176,11 @@ pub(super) fn public_v6(text: &str) -> bool {
     a & 0xe000 == 0x2000 && (a, b) != (0x2001, 0xdb8)
 }
 
+/// Whether it is an address of the longer form, of whatever network; `::` alone stands in too many other texts.
+pub(super) fn address_v6(text: &str) -> bool {
+    text.parse::<Ipv6Addr>().is_ok_and(|ip| !ip.is_unspecified())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -68,6 +68,7 @@ impl Probe {
         let names = Names {
             matrix: &self.matrix,
             pools: &[],
+            approvers: None,
             tools: &[],
             scripts: &[],
             runner: true,

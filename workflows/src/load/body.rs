@@ -97,9 +97,12 @@ pub(super) fn lower(
     let mut sound = before == cx.errors();
     let mut nodes = Vec::new();
     for (i, n) in list.iter().enumerate() {
-        nodes.extend(Node::lower(cx, n, &format!("{}[{i}]", at(path, "nodes")), i, &mut lines));
+        let (own, told) = (format!("{}[{i}]", at(path, "nodes")), cx.r.problems.len());
+        nodes.extend(Node::lower(cx, n, &own, i, &mut lines));
+        cx.top.defaults.place(n, &own, &mut cx.r.problems, told);
     }
     nodes.extend(more(cx, &mut lines));
+    joins(cx, path, list, &lines);
     // A graph with holes would only produce problems that are none.
     let problems = cx.r.problems.get(first..).unwrap_or(&[]);
     sound &= nodes.len() == cx.nodes().len() && !nodes.is_empty() && !problems.iter().any(breaks_graph);
@@ -109,6 +112,21 @@ pub(super) fn lower(
     let mut graph = graph::build(&mut cx.r, nodes, lines)?;
     graph::inputs::fill(cx, &mut graph);
     Some(graph)
+}
+
+/// Nodes that wait for more edges than lead to them: they could never run.
+fn joins(cx: &mut Cx<'_>, path: &str, list: &[doc::Node], lines: &[Edge]) {
+    for (i, n) in list.iter().enumerate() {
+        let Some(least) = n.get("join").and_then(|j| j.get("at_least")) else { continue };
+        let doc::Value::Int(asked) = least.value else { continue };
+        let there = lines.iter().filter(|e| e.to == i).count();
+        if (1..=64).contains(&asked) && usize::try_from(asked).is_ok_and(|asked| asked > there) {
+            let edges = if there == 1 { "1 edge leads" } else { &format!("{there} edges lead") };
+            let d = cx.r.error("104", least.span, format!("`at_least: {asked}`, and {edges} to the node"));
+            d.expected = Some(format!("at most {there}"));
+            d.field = format!("{}[{i}].join.at_least", at(path, "nodes"));
+        }
+    }
 }
 
 fn at(path: &str, key: &str) -> String {

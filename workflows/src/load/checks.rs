@@ -106,9 +106,9 @@ impl Checks {
                 self.list.push(validators::keyed(check, &keys));
             }
             Err(p) => {
-                let span = with.map_or(at.span, |w| place(w, &p.field));
-                let number = if p.message.starts_with("unknown parameter") { "101" } else { "104" };
-                let d = cx.r.error(number, span, format!("validator `{name}`: {}", p.message));
+                let p = Misfit::of(p, with);
+                let message = format!("validator `{name}`: {}", p.message);
+                let d = cx.r.error(p.number, p.span.unwrap_or(at.span), message);
                 d.expected = Some(p.expected);
                 d.field =
                     if p.field.is_empty() { path.to_owned() } else { format!("{path}.with.{}", p.field) };
@@ -147,6 +147,37 @@ fn keys(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> (Keys, Option<Severity>) {
         label,
     };
     (keys, on_fail.map(OnFail::severity))
+}
+
+/// What is wrong with the parameters of a validator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Misfit {
+    /// `101` for a parameter that the validator does not have, `104` for a wrong value.
+    pub number: &'static str,
+    /// Where it stands; `None` where no parameters are given.
+    pub span: Option<doc::Span>,
+    /// Path of the parameter within `with`; empty = the parameters as a whole.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would have been right.
+    pub expected: String,
+}
+
+impl Misfit {
+    fn of(p: validators::Problem, with: Option<&Node>) -> Self {
+        let span = with.map(|w| place(w, &p.field));
+        let number = if p.message.starts_with("unknown parameter") { "101" } else { "104" };
+        Misfit { number, span, field: p.field, message: p.message, expected: p.expected }
+    }
+}
+
+/// What is wrong with these parameters (`with`) of the validator of that name, where a directive names it: schemas
+/// stand in it themselves there, and nothing of a graph can be referred to.
+#[must_use]
+pub fn misfit(name: &str, with: Option<&Node>) -> Option<Misfit> {
+    let params = with.map_or(Value::Null, Node::to_json);
+    validators::build(name, &params, None).err().map(|p| Misfit::of(p, with))
 }
 
 /// Where a parameter stands: its key if it has one, its place in a list, else what is nearest around it.

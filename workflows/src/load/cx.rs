@@ -7,6 +7,7 @@ use crate::outcome::{Outcome, OutcomeSet};
 use crate::route::Route;
 use crate::world::{Distinct, ToolSpec};
 use std::sync::Arc;
+use types::Usd;
 use types::diagnostic::{Severity, suggestion};
 use types::doc::{self, Fields, Node, Reader, SourceFile, Span};
 use types::expr::{Type, Variables};
@@ -141,6 +142,40 @@ impl Cx<'_> {
 
     pub(super) fn errors(&self) -> usize {
         self.r.problems.iter().filter(|d| d.severity == Severity::Error).count()
+    }
+
+    /// Dollars with at most six decimals: what is smaller cannot be told from nothing.
+    pub(crate) fn usd(&mut self, n: &Node, path: &str) -> Option<Usd> {
+        let usd = self.r.usd(n, path)?;
+        let whole = usd.nanos() % 1_000 == 0 && (usd.nanos() != 0 || n.as_f64() == Some(0.0));
+        if !whole {
+            let d = self.r.error("104", n.span, format!("`{path}` has more than six decimals"));
+            d.expected = Some("dollars, down to 0.000001".to_owned());
+            path.clone_into(&mut d.field);
+        }
+        whole.then_some(usd)
+    }
+
+    /// Names of groups of approvers.
+    pub(crate) fn groups(&mut self, n: &Node, path: &str) -> Vec<String> {
+        let entries: &[Node] = match &n.value {
+            doc::Value::List(l) => l,
+            _ => std::slice::from_ref(n),
+        };
+        for n in entries {
+            let (Some(name), Some(known)) = (n.as_str(), self.names.approvers) else { continue };
+            if known.iter().any(|k| k == name) {
+                continue;
+            }
+            let hint = match known {
+                [] => "no groups are defined; they stand under `approvers` in routing_rules.yaml".to_owned(),
+                _ => suggestion(name, known.iter().map(String::as_str)),
+            };
+            let d = self.r.error("209", n.span, format!("there is no group of approvers `{name}`"));
+            d.hint = Some(hint);
+            path.clone_into(&mut d.field);
+        }
+        self.r.strings(n, path).unwrap_or_default()
     }
 
     /// Notes what the format has and this version has not.

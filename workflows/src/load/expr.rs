@@ -112,6 +112,11 @@ impl Expr {
         Some(value)
     }
 
+    /// The type of its value, as far as it is known before it is evaluated.
+    pub(crate) fn ty(&self) -> Type {
+        self.direct.as_ref().map_or_else(|| self.compiled.result(), |r| r.ty.expr())
+    }
+
     /// Written as nothing but `true`.
     pub(crate) fn always(&self) -> bool {
         self.source().trim() == "true"

@@ -28,6 +28,7 @@ mod top;
 
 pub(crate) use body::body;
 pub(crate) use checks::{Checks, of_directive};
+pub use checks::{Misfit, misfit};
 pub(crate) use cx::{Cx, Named, later};
 pub(crate) use expr::{Expr, Reads};
 pub(crate) use file::{Head, Loaded, watch, workflow};
@@ -36,7 +37,7 @@ pub use schema::is_schema;
 pub(crate) use schema::names_file;
 pub(crate) use source::Source;
 pub(crate) use template::{Data, Prompt, Template};
-pub(crate) use top::{Given, Top, bind};
+pub(crate) use top::{Given, Top, bind, misgiven};
 
 /// What the names and expressions of workflows are checked against.
 #[derive(Clone, Copy)]
@@ -45,6 +46,8 @@ pub struct Names<'a> {
     pub matrix: &'a Matrix,
     /// Names of the pools.
     pub pools: &'a [String],
+    /// Names of the groups of approvers; `None` = not known, so that any name is taken.
+    pub approvers: Option<&'a [String]>,
     /// The tools that workflows may call.
     pub tools: &'a [Arc<ToolSpec>],
     /// Names of the functions of policy files that look at answers.

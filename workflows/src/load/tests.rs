@@ -104,6 +104,103 @@ fn generate(keys: &str, code: &str, value: &str) {
     check(&body, if code.is_empty() { &[] } else { &want });
 }
 
+/// A file, and what of it is wrong.
+fn located(body: &str, code: &str, wrong: &str) {
+    let (lines, column) = {
+        let before = &body[..body.find(wrong).unwrap()];
+        (before.matches('\n').count(), before.rsplit('\n').next().unwrap().len())
+    };
+    check(body, &[(code, 3 + lines, 1 + column)]);
+}
+
+#[test]
+fn what_could_never_run_does_not_load() {
+    let map = |over: &str| {
+        format!(
+            "vars: {{ n: 3, parts: [a, b] }}\nnodes:\n  - id: each\n    type: map\n    over: {over}\n    max_items: 3\n    \
+             body:\n      nodes:\n        - {{ id: say, type: set, values: {{ x: item }} }}\n      result: nodes.say.x\n  \
+             - {{ id: ask, type: generate }}\noutput: nodes.ask.completion\nedges:\n  - {{ from: each, to: ask }}\n"
+        )
+    };
+    check(&map("vars.parts"), &[]);
+    located(&map("vars.n"), "WF302", "vars.n");
+    let join = |least: u32| {
+        with(
+            "id: check, type: validate",
+            &format!("id: check, join: {{ at_least: {least} }}, type: validate"),
+        )
+    };
+    check(&join(1), &[]);
+    located(&join(5), "WF104", "5 }, type");
+    for (usd, good) in [("0.000001", true), ("0.25", true), ("0.0000001", false), ("0.0000000001", false)] {
+        let body = format!("limits: {{ usd: {usd} }}\n{GOOD}");
+        if good {
+            check(&body, &[]);
+        } else {
+            located(&body, "WF104", usd);
+        }
+    }
+    let gate = |groups: &str| {
+        format!(
+            "nodes:\n  - {{ id: ask, type: generate }}\n  - {{ id: may, type: gate, prompt: \"ok?\", approvers: {groups} }}\n  \
+             - {{ id: out, type: stream, from: nodes.ask.completion }}\n  - {{ id: no, type: fail, code: no, message: x }}\n\
+             edges:\n  - {{ from: ask, to: may }}\n  - {{ from: may, to: out, outcome: approved }}\n  \
+             - {{ from: may, to: no, outcome: rejected }}\n"
+        )
+    };
+    check(&gate("[ops]"), &[]);
+    located(&gate("[ops, nope]"), "WF209", "nope");
+    located(&gate("nope"), "WF209", "nope");
+}
+
+#[test]
+fn a_call_gives_what_the_other_takes() {
+    let helper =
+        "inputs: { topic: { type: string, required: true }, more: { type: string } }\n".to_owned() + GOOD;
+    let caller = |inputs: &str| {
+        let text = with("type: generate", &format!("type: call, workflow: helper{inputs}"));
+        let text = text
+            .replace("nodes.check.best", "nodes.ask.completion")
+            .replace("validators:", "input: nodes.ask.completion, validators:");
+        let named = |name: &str, body: &str| {
+            SourceFile::new(format!("{name}.yaml"), format!("version: 1\nname: {name}\n{body}"))
+        };
+        let (_, problems) = load_all(&[named("helper", &helper), named("w", &text)]);
+        problems
+            .iter()
+            .map(|d| format!("{} {}:{} {d}", d.code, d.line, d.column))
+            .collect::<Vec<_>>()
+            .join("; ")
+    };
+    assert_eq!(caller(", inputs: { topic: \"request.model\" }"), "");
+    let wrong = caller(", inputs: { topik: \"request.model\" }");
+    assert!(wrong.contains("WF208 4:56") && wrong.contains("did you mean `topic`?"), "{wrong}");
+    assert!(wrong.contains("the input `topic` is missing"), "{wrong}");
+    assert!(caller("").contains("the input `topic` is missing"), "{}", caller(""));
+}
+
+#[test]
+fn what_is_wrong_with_defaults_is_told_where_they_stand() {
+    let two = GOOD
+        .replace("edges:", "  - { id: b, type: generate }\nedges:")
+        .replace("validators:", "input: nodes.ask.completions, validators:")
+        .replace("{ from: ask, to: check }", "{ from: [ask, b], to: check }");
+    for (defaults, code, wrong, field) in [
+        ("defaults: { timeout: 5 }", "WF111", "5", "defaults.timeout"),
+        ("defaults: { generate: { samples: two } }", "WF103", "two", "defaults.generate.samples"),
+    ] {
+        let body = format!("{defaults}\n{two}");
+        located(&body, code, wrong);
+        let (_, problems) = load_all(&[file(&body)]);
+        assert_eq!(problems[0].field, field);
+        assert!(
+            problems[0].message.contains(field) && !problems[0].message.contains("nodes["),
+            "{}",
+            problems[0]
+        );
+    }
+}
+
 #[test]
 fn samples_and_hedges() {
     generate("samples: 3, distinct: family, min_ok: 2", "", "");

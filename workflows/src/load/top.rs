@@ -5,6 +5,7 @@ use crate::route::Route;
 use crate::schema::Schema;
 use serde_json::{Map, Value as Json};
 use std::sync::Arc;
+use types::diagnostic::Diagnostic;
 use types::doc::{self, Fields};
 use types::expr::Type;
 
@@ -45,6 +46,36 @@ impl Defaults {
             }
         }
         Defaults(found)
+    }
+
+    /// Tells problems of keys that a node has from here with the place that they have here, and each but once.
+    /// `node` is the node with those keys, `path` its own place; problems from `first` on are its own.
+    pub(super) fn place(&self, node: &doc::Node, path: &str, problems: &mut Vec<Diagnostic>, first: usize) {
+        if self.0.is_empty() {
+            return;
+        }
+        let inner = |field: &str| -> Option<String> {
+            let rest = field.strip_prefix(path)?.strip_prefix('.')?;
+            let key = rest.split(['.', '[']).next()?;
+            let value = node.get(key)?;
+            let (of, ..) = self.0.iter().find(|(_, k, v)| k.name == key && v.span == value.span)?;
+            Some(of.as_ref().map_or_else(|| format!("defaults.{rest}"), |of| format!("defaults.{of}.{rest}")))
+        };
+        let mut own = problems.split_off(first.min(problems.len()));
+        for mut d in own.drain(..) {
+            // A warning has the node's id before its place.
+            let (id, field) = d.field.split_once(':').map_or(("", d.field.as_str()), |(id, f)| (id, f));
+            if let Some(place) = inner(field) {
+                d.message = d.message.replace(&format!("`{field}`"), &format!("`{place}`"));
+                let id = if id.is_empty() { String::new() } else { format!("{id}:") };
+                d.field = format!("{id}{place}");
+                let same = |o: &Diagnostic| o.code == d.code && o.range == d.range && o.message == d.message;
+                if problems.iter().any(same) {
+                    continue;
+                }
+            }
+            problems.push(d);
+        }
     }
 
     /// A node with the defaults that it does not give itself; those of its type come first.
@@ -112,6 +143,26 @@ pub(crate) fn bind(inputs: &[Given], given: &Map<String, Json>) -> Result<Json, 
         bound.insert(i.name.clone(), value);
     }
     Ok(Json::Object(bound))
+}
+
+/// What is wrong with the names of what a call gives: each with the place of the name, or none where one is missing.
+pub(crate) fn misgiven(
+    inputs: &[Given],
+    names: &[(&str, doc::Span)],
+) -> Vec<(Option<doc::Span>, String, String)> {
+    let known = || inputs.iter().map(|i| i.name.as_str());
+    let unknown = names.iter().filter(|(name, _)| !known().any(|k| k == *name)).map(|(name, span)| {
+        let hint = match inputs {
+            [] => String::new(),
+            _ => types::diagnostic::suggestion(name, known()),
+        };
+        (Some(*span), format!("there is no input `{name}`"), hint)
+    });
+    let missing = inputs.iter().filter(|i| i.required && !names.iter().any(|(name, _)| *name == i.name));
+    let missing = missing.map(|i| {
+        (None, format!("the input `{}` is missing", i.name), format!("add `{}` to `inputs`", i.name))
+    });
+    unknown.chain(missing).collect()
 }
 
 impl Given {

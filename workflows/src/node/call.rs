@@ -3,7 +3,7 @@
 use super::{Begun, Fault, NodeResult, NodeType, Out, Resolved, Spec, no_labels};
 use crate::budget::{Amounts, Purse};
 use crate::ending::RunFailure;
-use crate::load::{Cx, Data, Expr, bind, workflow};
+use crate::load::{Cx, Data, Expr, bind, misgiven, workflow};
 use crate::outcome::Outcome;
 use crate::plan::Workflow;
 use crate::run::{At, End, Env, walk};
@@ -11,7 +11,7 @@ use crate::value::{Ty, Value};
 use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
-use types::doc::{self, Fields};
+use types::doc::{self, Fields, Reader, Span};
 use types::expr::Type;
 
 pub(crate) static TYPE: NodeType = NodeType {
@@ -47,6 +47,8 @@ pub(crate) struct Call {
     /// Empty only in a file with errors.
     workflow: String,
     inputs: Vec<(String, Input)>,
+    /// Where the name of each input stands.
+    places: Vec<(String, Span)>,
     /// Bound once all files are read.
     callee: Option<Arc<Workflow>>,
 }
@@ -54,10 +56,11 @@ pub(crate) struct Call {
 impl Call {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let name = f.require(&mut cx.r, "workflow").and_then(|n| workflow(cx, n, &f.at("workflow")));
-        let mut inputs = Vec::new();
+        let (mut inputs, mut places) = (Vec::new(), Vec::new());
         if let Some(n) = f.take("inputs") {
             let at = f.at("inputs");
             for (k, n) in cx.r.map(n, &at).unwrap_or(&[]) {
+                places.push((k.name.clone(), k.span));
                 let at = format!("{at}.{}", k.name);
                 let input = match &n.value {
                     doc::Value::Str(s) if !s.contains("${") => cx.expr(n, &at, None, &[]).map(Input::Expr),
@@ -66,7 +69,18 @@ impl Call {
                 inputs.extend(input.map(|i| (k.name.clone(), i)));
             }
         }
-        Call { workflow: name.unwrap_or_default(), inputs, callee: None }
+        Call { workflow: name.unwrap_or_default(), inputs, places, callee: None }
+    }
+
+    /// Checks what it gives against what the workflow that it calls takes; `node` is where it stands.
+    pub(crate) fn check(&self, r: &mut Reader<'_>, node: Span) {
+        let Some(callee) = &self.callee else { return };
+        let names: Vec<(&str, Span)> =
+            self.places.iter().map(|(name, span)| (name.as_str(), *span)).collect();
+        for (span, message, hint) in misgiven(&callee.inputs, &names) {
+            let hint = if hint.is_empty() { format!("`{}` takes no inputs", callee.name) } else { hint };
+            r.error("208", span.unwrap_or(node), format!("`{}`: {message}", callee.name)).hint = Some(hint);
+        }
     }
 
     /// The name of the workflow that it calls.

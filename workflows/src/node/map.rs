@@ -48,6 +48,27 @@ struct Map {
     result: Option<Ref>,
 }
 
+/// Whether there can be a list behind it; one that may be missing can.
+fn may_be_list(t: &Type) -> bool {
+    match t {
+        Type::Optional(of) => may_be_list(of),
+        Type::List(_) | Type::Any => true,
+        Type::Bool | Type::Int | Type::Float | Type::Str | Type::Enum(_) | Type::Map(_) => false,
+    }
+}
+
+/// A type that is no list, in words.
+fn kind(t: &Type) -> &'static str {
+    match t {
+        Type::Optional(of) => kind(of),
+        Type::Bool => "true or false",
+        Type::Int | Type::Float => "a number",
+        Type::Str | Type::Enum(_) => "a text",
+        Type::Map(_) => "a map",
+        Type::List(_) | Type::Any => "a list",
+    }
+}
+
 /// Names that expressions know already.
 const RESERVED: &[&str] =
     &["nodes", "vars", "inputs", "carry", "loop", "limits", "spent", "remaining", "run"];
@@ -64,6 +85,11 @@ enum Item {
 impl Map {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let over = f.require(&mut cx.r, "over").and_then(|n| cx.expr(n, &f.at("over"), None, &[]));
+        if let Some(e) = over.as_ref().filter(|e| !may_be_list(&e.ty())) {
+            let d = cx.r.error("302", e.span, format!("`over` gives {}", kind(&e.ty())));
+            d.expected = Some("a list".to_owned());
+            d.field = f.at("over");
+        }
         let item = f.take("as").and_then(|n| {
             let name = cx.r.ident(n, &f.at("as"))?;
             if RESERVED.contains(&name.as_str()) || cx.variable(&name).is_some() {

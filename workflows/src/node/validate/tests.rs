@@ -239,6 +239,7 @@ fn tests_without_a_runner_are_warned_of() {
     let names = crate::Names {
         matrix: &matrix,
         pools: &[],
+        approvers: None,
         tools: &[],
         scripts: &[],
         runner: false,
