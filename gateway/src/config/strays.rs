@@ -67,7 +67,8 @@ fn sub_folder(folder: &str, name: &str) -> Option<Stray> {
     let known: &[&str] = match folder {
         "" => &[OVERLAYS, POLICIES, WORKFLOWS],
         POLICIES => &["rules", "tests"],
-        WORKFLOWS => &["schemas"],
+        // `schema` holds what editors check workflows with.
+        WORKFLOWS => &["schemas", "schema", "tests"],
         _ => &[],
     };
     near(name, known)
@@ -82,6 +83,10 @@ fn file(folder: &str, name: &str) -> Option<Stray> {
         _ => return None,
     };
     let (_, found) = name.rsplit_once('.')?;
+    // What editors check workflows with may stand beside them: `turnout workflow new` puts it there.
+    if folder == WORKFLOWS && found == "json" {
+        return None;
+    }
     let ours = ["yaml", "yml", "rhai", "json"];
     let looks = ours.contains(&found) || !nearest(found, ours).is_empty();
     (looks && !is_text(name, ending)).then_some(Stray::Kind(ending))
@@ -148,7 +153,8 @@ mod tests {
             ("", "workflow", Some(Stray::Near("workflows"))),
             ("", "matrix_d", Some(Stray::Near("matrix.d"))),
             ("policies", "test", Some(Stray::Near("tests"))),
-            ("workflows", "schema", Some(Stray::Near("schemas"))),
+            ("workflows", "shemas", Some(Stray::Near("schemas"))),
+            ("workflows", "schema", None),
             ("", "policies", None),
             ("", "data", None),
             ("workflows", "rules", None),

@@ -245,7 +245,7 @@ async fn answers_are_what_the_document_says() {
     let bodies = [
         ("POST /bundles", json!({"files": {"routing_rules.yaml": "version: 1\n# new\n"}, "message": "try"})),
         ("POST /approvals/{approval}", json!({"decision": "approve", "as": "user:dana"})),
-        ("PUT /pools/{pool}", json!({"models": ["alpha/*"], "where": "model.tier >= 1", "min": 1})),
+        ("PUT /pools/{pool}", json!({"models": ["*"], "where": "model.tier >= 1", "min": 1})),
         (
             "PUT /policies/{policy}",
             json!({"source": "id: ask\nmode: disabled\nactions: { deny: no }\n", "kind": "rule"}),

@@ -2,7 +2,7 @@
 
 use super::numbers::{address_v6, digits, iban, iban_length, issued, luhn, public_v4, public_v6, ssn};
 use crate::scan::{Rule, before, behind};
-use std::net::Ipv4Addr;
+use core::net::Ipv4Addr;
 use std::ops::Range;
 
 /// A kind of personal data.

@@ -1,6 +1,6 @@
 //! Numbers that tell by a checksum or by their blocks whether they are real.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Digits of a text.
 pub(super) fn digits(text: &str) -> Vec<u32> {

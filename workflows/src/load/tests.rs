@@ -181,15 +181,12 @@ fn a_call_gives_what_the_other_takes() {
 
 #[test]
 fn what_is_wrong_with_defaults_is_told_where_they_stand() {
-    let two = GOOD
-        .replace("edges:", "  - { id: b, type: generate }\nedges:")
-        .replace("validators:", "input: nodes.ask.completions, validators:")
-        .replace("{ from: ask, to: check }", "{ from: [ask, b], to: check }");
+    // All three nodes take them, and the problem is told once.
     for (defaults, code, wrong, field) in [
         ("defaults: { timeout: 5 }", "WF111", "5", "defaults.timeout"),
-        ("defaults: { generate: { samples: two } }", "WF103", "two", "defaults.generate.samples"),
+        ("defaults: { generate: { samples: 99 } }", "WF104", "99", "defaults.generate.samples"),
     ] {
-        let body = format!("{defaults}\n{two}");
+        let body = format!("{defaults}\n{GOOD}");
         located(&body, code, wrong);
         let (_, problems) = load_all(&[file(&body)]);
         assert_eq!(problems[0].field, field);
