@@ -78,19 +78,35 @@ pub struct ApprovalStanding {
     pub id: String,
     /// Whose request.
     pub tenant: String,
-    /// `request`, `tool` or `response`.
+    /// `request`, `tool` or `response`; `gate` for a gate of a workflow at which a run waits.
     pub phase: &'static str,
     /// Who made the request: its key, and the end user that it names.
     pub requesters: Vec<String>,
     /// What it is about, as it goes out when they agree: the end of the request, redacted as policies say, or the
     /// answer. Cut after 4 KiB.
     pub shows: String,
-    /// What each group has said.
+    /// What each group has said. All of them are asked; of a gate's one is enough, and none = whoever may decide.
     pub groups: Vec<GroupStanding>,
     /// `pending`, `approved` or `rejected`.
     pub state: &'static str,
     /// Milliseconds until no answer counts as a rejection.
     pub expires_in_ms: u64,
+    /// The run that waits; `None` = this is about a request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<GateOf>,
+}
+
+/// Where a run waits for people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GateOf {
+    /// The run.
+    pub id: String,
+    /// Its workflow.
+    pub workflow: String,
+    /// The node instance, such as `work[2]/ask`.
+    pub frame: String,
+    /// Hash of what is shown: a decision holds for that only.
+    pub content_hash: String,
 }
 
 /// Why somebody's answer does not count.
@@ -310,7 +326,7 @@ fn size(held: Option<&HeldAnswer>) -> usize {
 }
 
 /// As much of a text as is shown.
-fn cut(text: &str) -> String {
+pub(crate) fn cut(text: &str) -> String {
     let mut at = text.len().min(MAX_SHOWN);
     while !text.is_char_boundary(at) {
         at = at.saturating_sub(1);
@@ -347,6 +363,7 @@ fn standing(id: &str, p: &Pending) -> ApprovalStanding {
         groups: p.groups.clone(),
         state: p.state(),
         expires_in_ms: u64::try_from(left.as_millis()).unwrap_or(u64::MAX),
+        run: None,
     }
 }
 

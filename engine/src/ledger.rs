@@ -24,7 +24,7 @@ struct Book {
     limits: Limits,
     /// Calls admitted so far.
     admitted: u32,
-    /// Tokens that calls under way may use.
+    /// Tokens that calls under way may use, and those of calls made before.
     tokens: u64,
 }
 
@@ -142,10 +142,13 @@ impl Ledger {
         b.calls.push((node.clone(), record));
     }
 
-    /// Counts money that was spent before.
-    pub(crate) fn spent_before(&self, amount: Usd) {
+    /// Counts a call of the tree that was made before this ledger was opened.
+    pub(crate) fn made_before(&self, record: &CallRecord) {
+        let counted = record.counted();
         let mut b = self.lock();
-        b.spent = b.spent.plus(amount);
+        b.spent = b.spent.plus(counted.usd);
+        b.admitted = b.admitted.saturating_add(1);
+        b.tokens = b.tokens.saturating_add(counted.tokens);
     }
 
     /// Adds a call whose money is settled.

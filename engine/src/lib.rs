@@ -46,7 +46,7 @@ mod trailer;
 mod who;
 
 pub use answer::{Admission, Answer, Event, Head, Live, Sum, Tail, Whole};
-pub use approvals::{ApprovalError, ApprovalStanding, GroupStanding};
+pub use approvals::{ApprovalError, ApprovalStanding, GateOf, GroupStanding};
 pub use bound::{Bound, Dry, Row as BoundRow, USUAL};
 pub use breaker::Circuit;
 pub use bundle::{Bundle, Files};

@@ -62,11 +62,13 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     }
 
     // workflow (and provider and validate, within)
-    let live = request.stream && !respond::holds_back(&view, &task.scope, &request, &task.directives);
+    let stream = request.stream;
+    let held = stream.then(|| respond::holds_back(&view, &task.scope, &request, &task.directives)).flatten();
+    let live = stream && held.is_none();
     let (sink, chunks) = live.then(|| mpsc::channel(live::CHUNKS)).unzip();
     let wire = task.workflow.wire();
     // Boxed once: a run is large, and would be copied with every hand it passes through.
-    let run = Box::pin(run(inner, &view, task, &tree, deadline, sink));
+    let run = Box::pin(run(inner, &view, task, &tree, deadline, (sink, held)));
 
     // settle, assess: in `Tree`, whichever way the run ends; learn follows the log
     match request.stream {
@@ -146,14 +148,15 @@ fn begin(inner: &Inner, view: &View, decided: Decided, who: Admitted) -> (Tree, 
     (tree, task)
 }
 
-/// The run of the chosen workflow, and what policies say of its answer. `sink` takes the answer as it comes.
+/// The run of the chosen workflow, and what policies say of its answer. `sink` takes the answer as it comes; where
+/// there is none although the client streams, `held` says why.
 fn run(
     inner: &Inner,
     view: &Arc<View>,
     task: Task,
     tree: &Tree,
     deadline: Instant,
-    sink: Option<mpsc::Sender<types::Chunk>>,
+    (sink, held): (Option<mpsc::Sender<types::Chunk>>, Option<&'static str>),
 ) -> impl Future<Output = Ending> + Send + use<> {
     let Task { request, profile, scope, mut directives, seed, workflow, candidates, cap, ceiling, agreed: _ } =
         task;
@@ -201,6 +204,7 @@ fn run(
         extra_validators: std::mem::take(&mut directives.validators),
         edits: Edits::default(),
         sink,
+        held,
         inputs: serde_json::Map::new(),
         vars: caps::vars(&directives),
         overrides: caps::overrides(&directives),

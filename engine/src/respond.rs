@@ -55,15 +55,25 @@ pub(crate) fn concerns(view: &View, request: &ChatRequest, further: Option<&Furt
         || !request.tools.is_empty() && (policies.has(Phase::Tool) || further.is_some_and(restricts_tools))
 }
 
-/// Whether an answer must be complete before any of it goes out.
-pub(crate) fn holds_back(view: &View, scope: &Scope, request: &ChatRequest, d: &Directives) -> bool {
+/// Why an answer must be complete before any of it goes out, in the words of the record; `None` = it need not.
+pub(crate) fn holds_back(
+    view: &View,
+    scope: &Scope,
+    request: &ChatRequest,
+    d: &Directives,
+) -> Option<&'static str> {
     let further = d.further.as_deref();
     let demanded = further.and_then(|f| f.stream.as_ref());
     let policies = &view.bundle.policies;
     // Whatever must be checked on the way is checked whole: more is held back than demanded, never less.
-    demanded.is_some_and(|s| s.value > StreamMode::Passthrough)
-        || !request.tools.is_empty() && (policies.has(Phase::Tool) || further.is_some_and(restricts_tools))
-        || policies.has(Phase::Response) && policies.holds_back(scope)
+    if demanded.is_some_and(|s| s.value > StreamMode::Passthrough) {
+        return Some("a rule lets nothing stream unchecked");
+    }
+    if !request.tools.is_empty() && (policies.has(Phase::Tool) || further.is_some_and(restricts_tools)) {
+        return Some("rules look at the calls of tools in the answer");
+    }
+    let reads = policies.has(Phase::Response) && policies.holds_back(scope);
+    reads.then_some("a rule of the response phase sees the whole answer")
 }
 
 fn restricts_tools(further: &Further) -> bool {
@@ -255,7 +265,7 @@ impl Respond {
 
 /// The same input for another run, which nobody watches and no client reads.
 fn copy(input: &Input) -> Input {
-    Input { sink: None, observer: None, ..input.clone() }
+    Input { sink: None, held: None, observer: None, ..input.clone() }
 }
 
 impl Again {

@@ -34,6 +34,8 @@ pub struct Input {
     /// Where a passed-through answer goes. `Some` when the client asked for a stream; bounded, so that a
     /// slow client slows the provider. A buffered answer is *not* written here: it comes in the [`Ending`].
     pub sink: Option<mpsc::Sender<Chunk>>,
+    /// Why there is no sink although the client asked for a stream; `None` = it did not.
+    pub held: Option<&'static str>,
     /// Values of the workflow's inputs.
     pub inputs: Map<String, Value>,
     /// Values that policies and experiments give the workflow's own variables.
@@ -63,6 +65,7 @@ impl Input {
             extra_validators: Vec::new(),
             edits: Edits::default(),
             sink: None,
+            held: None,
             inputs: Map::new(),
             vars: Vec::new(),
             overrides: Overrides::default(),

@@ -2,7 +2,7 @@
 
 use super::service::{Failure, Runs, internal, principal, text};
 use super::submission::Submission;
-use super::{assemble, drive, end, made, plan};
+use super::{assemble, drive, end, made, plan, tape};
 use crate::who::Who;
 use serde_json::{Map, Value, json};
 use types::doc::SourceFile;
@@ -118,7 +118,7 @@ impl Runs {
             serde_json::from_value(row.submission).map_err(|e| internal(e.to_string()))?;
         submission.decide = overrides.body.is_some() || overrides.latest;
         if let Some(body) = overrides.body {
-            submission.body = body;
+            submission.body = with_model_of(body, &submission.body);
         }
         submission.vars.extend(overrides.vars);
         submission.request().map_err(|e| Failure::Engine(Box::new(e)))?;
@@ -190,6 +190,7 @@ impl Runs {
             };
             entries.push(Entry { seq, ts_ms: 0, epoch: 0, record });
         }
+        let stopped = tape::ended_from_outside(&entries).cloned();
         let recorded = entries.iter().rev().find_map(|e| match &e.record {
             Record::RunFinished { result, .. } => Some(result.clone()),
             _ => None,
@@ -200,6 +201,18 @@ impl Runs {
         let stop = drive::repeat(run, &shared).await;
         shared.close();
         let mut result = None;
+        if let (None, Some(stopped), drive::Stop::Missing | drive::Stop::Waiting(_) | drive::Stop::Ended(_)) =
+            (&divergence, &stopped, &stop)
+        {
+            // Everything came again; what it would have done next, nobody wanted any more.
+            return Ok(Replay {
+                same: true,
+                would_call: Vec::new(),
+                records,
+                result: Some(stopped.clone()),
+                divergence,
+            });
+        }
         match stop {
             drive::Stop::Ended(finished) => result = Some(end::told(&finished.ending)),
             drive::Stop::Diverged(d) => divergence = divergence.or(Some(d)),
@@ -214,7 +227,7 @@ impl Runs {
             divergence = Some(super::Divergence {
                 seq: shared.seq(),
                 recorded: String::new(),
-                found: super::tape::words(first),
+                found: tape::words(first),
             });
         }
         let bytes = |v: &Option<Value>| v.as_ref().map(|v| end::comparable(v).to_string());
@@ -228,6 +241,19 @@ impl Runs {
         }
         let same = divergence.is_none() && same_result;
         Ok(Replay { same, divergence, would_call: shared.missing(), records, result })
+    }
+}
+
+/// A request that names no model asks for the one that another one names.
+fn with_model_of(body: String, other: &str) -> String {
+    let read = |text: &str| serde_json::from_str::<Map<String, Value>>(text).ok();
+    let (Some(mut own), Some(mut other)) = (read(&body), read(other)) else { return body };
+    match other.shift_remove("model") {
+        Some(model) if !own.contains_key("model") => {
+            own.insert("model".to_owned(), model);
+            Value::Object(own).to_string()
+        }
+        _ => body,
     }
 }
 
@@ -257,4 +283,22 @@ fn resolved(entries: &[Entry]) -> Vec<String> {
     nodes.sort_unstable();
     nodes.dedup();
     nodes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_without_a_model_takes_over_the_one_of_before() {
+        let check = |body: &str, want: &str| {
+            let got = with_model_of(body.to_owned(), r#"{"model":"workflow/w","messages":[]}"#);
+            assert_eq!(got, want);
+        };
+        check(r#"{"messages":[1]}"#, r#"{"messages":[1],"model":"workflow/w"}"#);
+        check(r#"{"model":"auto"}"#, r#"{"model":"auto"}"#);
+        // A wrong one is for whoever reads it to refuse.
+        check(r#"{"model":null}"#, r#"{"model":null}"#);
+        check("[]", "[]");
+    }
 }

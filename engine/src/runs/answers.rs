@@ -1,6 +1,7 @@
 //! What people and clients say to a run that waits: decisions, results of tools, settled doubts.
 
-use super::service::{Failure, Runs, list, principal, text};
+use super::gates::{Names, names_of};
+use super::service::{Failure, Runs, list, text};
 use crate::who::Who;
 use serde_json::{Value, json};
 use types::runs::{Head, Post, Row};
@@ -22,7 +23,19 @@ impl Runs {
     /// # Errors
     /// The run does not wait there; what was shown has changed; somebody else has to decide.
     pub async fn decide(&self, who: &Who, id: &str, frame: &str, said: Decided) -> Result<Head, Failure> {
-        let tenant = &who.principal.tenant.id;
+        let names = who.principal.key.as_ref().map(|_| names_of(&who.principal));
+        self.decided(&who.principal.tenant.id, names.as_deref(), id, frame, said).await
+    }
+
+    /// Takes a decision of somebody with these names.
+    pub(super) async fn decided(
+        &self,
+        tenant: &str,
+        names: Names<'_>,
+        id: &str,
+        frame: &str,
+        said: Decided,
+    ) -> Result<Head, Failure> {
         let row = self.get(tenant, id).await?;
         let question = question(&row, "decision", |q| text(q, "frame") == frame)?;
         let shown = text(&question, "content_hash");
@@ -33,33 +46,11 @@ impl Runs {
                 details: json!({"content_hash": shown}),
             });
         }
-        self.may_decide(who, &row.head, &question)?;
+        self.may_decide(names, &row, &question)?;
         let decision = if said.approved { "approved" } else { "rejected" };
-        let body = json!({"decision": decision, "comment": said.comment, "by": principal(who)});
+        let body = json!({"decision": decision, "comment": said.comment, "by": names.and_then(<[_]>::first)});
         let key = text(&question, "key").to_owned();
         self.post(tenant, id, vec![Post { key, body }]).await
-    }
-
-    fn may_decide(&self, who: &Who, head: &Head, question: &Value) -> Result<(), Failure> {
-        // Without keys everybody is the same.
-        let Some(key) = &who.principal.key else { return Ok(()) };
-        let self_approval = question.get("self_approval").and_then(Value::as_bool).unwrap_or(false);
-        if !self_approval && principal(who) == head.principal {
-            let text = "whoever started this run may not decide about it as well";
-            return Err(Failure::Forbidden(text.to_owned()));
-        }
-        let groups: Vec<&str> = list(question, "approvers").iter().filter_map(Value::as_str).collect();
-        let view = self.0.engine.0.view.load();
-        let known = view.bundle.policies.approvers();
-        let user = key.labels.get("user").map(|u| format!("user:{u}"));
-        let own = [Some(format!("key:{}", key.id)), user];
-        let is_in = |group: &&str| {
-            known.get(*group).is_some_and(|members| own.iter().flatten().any(|me| members.contains(me)))
-        };
-        if groups.is_empty() || groups.iter().any(is_in) {
-            return Ok(());
-        }
-        Err(Failure::Forbidden(format!("only members of {} may decide this", groups.join(", "))))
     }
 
     /// Says what became of a call that may or may not have taken effect.

@@ -57,7 +57,8 @@ pub(super) fn assemble(
     let shared = Shared::new(Tape::new(entries), Keep::Record(durability));
     // Time in which nobody walked is not the run's.
     admission.received = shared.base();
-    let (ledger, before, trace) = (Ledger::default(), Ledger::default(), Trace::default());
+    let ledger = Ledger::under(made.given.bounds.limits());
+    let (before, trace) = (Ledger::default(), Trace::default());
     let after = Ledger::under(Limits { usd: made.given.ceiling, ..Limits::default() });
     let inner = &service.engine.0;
     let (key, tenant) = (inner.redaction_key(), &admission.who.principal.tenant.id);
@@ -130,6 +131,7 @@ fn calls(
         trace: trace.clone(),
     };
     let tenant = &admission.who.principal.tenant.id;
+    let ceilings = given.bounds.ceilings(view.bundle.matrix());
     Calls {
         reach: view.reach.clone(),
         request: made.request.clone(),
@@ -142,14 +144,8 @@ fn calls(
         deadline: admission.received + Duration::from_millis(given.wall_ms),
         cap: given.cap,
         ceilings: Ceilings {
-            max_tokens: given.max_tokens,
-            temperature: given.temperature,
-            limits: given
-                .limits
-                .iter()
-                .map(|(rule, limit)| Set { value: limit.clone(), rule: rule.as_str().into() })
-                .collect(),
-            ..Ceilings::default()
+            attempts: [ceilings.attempts, request.options.foreign.attempts].into_iter().flatten().min(),
+            ..ceilings
         },
         seed: made.seed,
         outside: beyond.outside,
@@ -185,8 +181,10 @@ fn walk_of(
         edits: Edits::default(),
         // Nobody waits for the first byte: what is recorded is whole.
         sink: None,
+        held: None,
         inputs: made.submission.inputs.clone(),
-        vars: own(&made.submission.vars),
+        // Rules have the last word.
+        vars: own(&made.submission.vars).into_iter().chain(given.bounds.vars.iter().cloned()).collect(),
         overrides: given.overrides.clone(),
         usd: given.cap,
         facts: Facts {

@@ -1,5 +1,6 @@
 //! What a run is made of: decided when it starts, read from its journal whenever it goes on.
 
+use super::bounds::Bounds;
 use super::keeper::Keeper;
 use super::submission::{Given, Submission, Tools, write_scope};
 use super::{Service, plan};
@@ -117,7 +118,6 @@ pub(super) async fn first(
             return Err(error.into());
         }
     };
-    let ceilings = caps::ceilings(&directives);
     let walls = [
         submission.wall_ms.map(Duration::from_millis),
         request.options.max_latency,
@@ -131,9 +131,7 @@ pub(super) async fn first(
         candidates: candidates.write(view.bundle.matrix()),
         cap: [cap, submission.usd].into_iter().flatten().min(),
         ceiling: [ceiling, submission.usd].into_iter().flatten().min(),
-        limits: ceilings.limits.iter().map(|s| (s.rule.to_string(), s.value.clone())).collect(),
-        max_tokens: ceilings.max_tokens,
-        temperature: ceilings.temperature,
+        bounds: Bounds::of(&directives, view.bundle.matrix()),
         validators,
         wall_ms: u64::try_from(wall.as_millis()).unwrap_or(u64::MAX),
         request: (*request.body() != *submission.body.as_bytes())
@@ -167,8 +165,7 @@ fn bound_to_requests(
 ) -> Option<Error> {
     let verb = demands.and_then(|d| d.not_in_runs());
     let verb = verb.or_else(|| {
-        respond::holds_back(view, scope, request, directives)
-            .then_some("rules of the phases tool and response")
+        respond::holds_back(view, scope, request, directives).map(|_| "rules of the phases tool and response")
     });
     let reason = format!(
         "policies hold for this request that a run in the background cannot be held to ({}); send it to \

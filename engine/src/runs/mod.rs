@@ -8,9 +8,11 @@
 mod again;
 mod answers;
 mod assemble;
+mod bounds;
 mod codec;
 mod drive;
 mod end;
+mod gates;
 mod keeper;
 mod made;
 mod outside;

@@ -28,7 +28,7 @@ impl Outside for Out {
 
     fn made_before(&self, frame: &Arc<str>, calls: Vec<CallRecord>) {
         for call in calls {
-            self.calls.ledger.spent_before(call.counted().usd);
+            self.calls.ledger.made_before(&call);
             self.before.add(frame, call);
         }
     }

@@ -1,5 +1,6 @@
 //! What a client asked of a run, and what the run was given when it started: both as they are kept.
 
+use super::bounds::Bounds;
 use crate::error::{Error, Kind};
 use crate::route::Written;
 use bytes::Bytes;
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::directives::{Further, LimitRule, RuleId, Set};
+use types::directives::{Further, RuleId, Set};
 use types::expr::{Language, Scope};
 use types::{ChatRequest, Usd};
 use workflows::Overrides;
@@ -75,12 +76,9 @@ pub(super) struct Given {
     /// The same before budgets lowered it, for what is done after its answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) ceiling: Option<Usd>,
-    /// Limits of rules, each with the rule that sets it, for the same.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(super) limits: Vec<(String, LimitRule)>,
-    /// Ceilings of every call.
-    pub(super) max_tokens: Option<u32>,
-    pub(super) temperature: Option<f64>,
+    /// What rules allow.
+    #[serde(flatten)]
+    pub(super) bounds: Bounds,
     /// Checks that policies demand, each with the rule that does.
     pub(super) validators: Vec<(String, Value)>,
     /// Longest time it may run.

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use std::collections::HashMap;
-use types::runs::{Entry, Record, Spent};
+use types::runs::{Entry, Record, Spent, State};
 
 /// The first point at which a repetition differs from what was recorded.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -70,7 +70,14 @@ impl Tape {
                 _ => {}
             }
         }
-        let strict: Vec<Entry> = entries.into_iter().skip(start).collect();
+        let mut strict: Vec<Entry> = entries.into_iter().skip(start).collect();
+        if ended_from_outside(&strict).is_some() {
+            let walked = |e: &Entry| !is_note(&e.record) && !is_cancelled(&e.record);
+            let end = strict.iter().rposition(walked).map_or(0, |at| at.saturating_add(1));
+            let tail = strict.split_off(end);
+            tail.iter().for_each(|e| add(&mut before, &e.record));
+            strict.extend(tail.into_iter().filter(|e| is_note(&e.record)));
+        }
         // Notes are passed over, so what they say was used counts from the start.
         for entry in strict.iter().filter(|e| is_note(&e.record)) {
             add(&mut before, &entry.record);
@@ -159,6 +166,15 @@ fn add(spent: &mut Spent, record: &Record) {
             spent.usd = spent.usd.plus(*reservation);
         }
         _ => {}
+    }
+}
+
+/// The result of a run that did not come to its end but was ended by somebody, or by its time. What its walk then
+/// let go of stands at the end of the record, and no repetition lets go of it: it waits there.
+pub(super) fn ended_from_outside(entries: &[Entry]) -> Option<&Value> {
+    match &entries.last()?.record {
+        Record::RunFinished { state: State::Cancelled | State::Expired, result } => Some(result),
+        _ => None,
     }
 }
 
@@ -294,6 +310,32 @@ mod tests {
         assert_eq!(tape.take_pooled("a", "d1").unwrap().record, result("a", json!(1)));
         assert!(tape.take_pooled("a", "d1").is_none(), "once");
         assert!(tape.take_pooled("b", "d2").is_none() && tape.take_pooled("c", "d3").is_none());
+    }
+
+    #[test]
+    fn what_was_let_go_of_when_somebody_ended_the_run_need_not_come_again() {
+        let end = |state| Record::RunFinished { state, result: json!({"error": 1}) };
+        let cancelled = |effect| result(effect, json!({"cancelled": true}));
+        let journal = |state| {
+            entries(vec![
+                intent("a", "d1", false),
+                intent("b", "d2", false),
+                cancelled("a"),
+                intent("c", "d3", false),
+                cancelled("b"),
+                cancelled("c"),
+                end(state),
+            ])
+        };
+        for (state, strict) in [(State::Cancelled, 4), (State::Expired, 4), (State::Failed, 6)] {
+            let mut tape = Tape::new(journal(state));
+            (0..strict).for_each(|n| {
+                assert!(!tape.is_over(), "{state:?}: {n}");
+                tape.advance();
+            });
+            assert!(tape.is_over(), "{state:?}");
+            assert_eq!(tape.seq(), 8, "{state:?}");
+        }
     }
 
     #[test]

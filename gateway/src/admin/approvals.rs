@@ -1,8 +1,9 @@
-//! Questions that policies put to people: the list of those that stand, and the answers.
+//! Questions that policies and gates of workflows put to people: the list of those that stand, and the answers.
 
 use super::{Call, Reply};
-use crate::control::{Actor, fields};
+use crate::control::{Actor, Need, fields};
 use crate::error::Failure;
+use crate::routes::runs;
 use engine::{ApprovalError, ApprovalStanding};
 use http::StatusCode;
 use serde::Deserialize;
@@ -13,6 +14,9 @@ use serde_json::{Value, json};
 #[serde(deny_unknown_fields)]
 struct Answer {
     decision: Decision,
+    /// Why; it stands on the trail, and gates show it to their workflow.
+    #[serde(default, deserialize_with = "fields::given")]
+    comment: Option<String>,
     /// As whom, such as `user:dana`; only for who works on the server's own machine.
     #[serde(default, rename = "as", deserialize_with = "fields::given")]
     name: Option<String>,
@@ -26,10 +30,11 @@ enum Decision {
 }
 
 /// Those that stand.
-pub(super) fn list(c: &Call<'_>) -> Result<Reply, Failure> {
-    let standing = c.app.engine.approvals();
-    let seen = standing.iter().filter(|a| c.actor.sees(Some(&a.tenant)));
-    let data: Vec<Value> = seen.filter_map(|a| serde_json::to_value(a).ok()).collect();
+pub(super) async fn list(c: Call<'_>) -> Result<Reply, Failure> {
+    let mut standing = c.app.engine.approvals();
+    standing.retain(|a| c.actor.sees(Some(&a.tenant)));
+    standing.extend(c.app.runs.gates(&tenants(&c)).await.map_err(runs::refusal)?);
+    let data: Vec<Value> = standing.iter().filter_map(|a| serde_json::to_value(a).ok()).collect();
     Ok(Reply(StatusCode::OK, json!({ "object": "list", "data": data })))
 }
 
@@ -40,20 +45,51 @@ pub(super) async fn decide(c: Call<'_>) -> Result<Reply, Failure> {
         let text = format!("`as` is a name of 1 to {} bytes", fields::MAX_TEXT);
         return Err(Failure::bad_request("invalid_value", text).param("as"));
     }
+    if let Some(comment) = &answer.comment {
+        fields::text("comment", comment)?;
+    }
     let id = c.name();
-    let unknown = || refused(&ApprovalError::Unknown);
-    let seen = c.app.engine.approvals().into_iter().find(|a| a.id == id);
-    let asked: ApprovalStanding = seen.filter(|a| c.actor.sees(Some(&a.tenant))).ok_or_else(unknown)?;
+    let asked = asked(&c, id).await?;
     let names = names(&c, answer.name)?;
+    if asked.run.is_some() && asked.groups.is_empty() {
+        // Nobody is named: then it is for those who run the house.
+        c.actor.may(Need::Operate)?;
+    }
     let approve = matches!(answer.decision, Decision::Approve);
     let action = if approve { "approval.approve" } else { "approval.reject" };
     let mut event = c.actor.event(action, id);
-    event.tenant = asked.tenant;
+    event.tenant.clone_from(&asked.tenant);
     event.detail.insert("as".to_owned(), names.join(", ").into());
     event.detail.insert("phase".to_owned(), asked.phase.into());
+    event.detail.extend(answer.comment.iter().map(|text| ("comment".to_owned(), text.as_str().into())));
     c.app.plane.record(event).await?;
+    if asked.run.is_some() {
+        let decided = c.app.runs.decide_gate(&asked, &names, approve, answer.comment).await;
+        decided.map_err(runs::refusal)?;
+        let state = if approve { "approved" } else { "rejected" };
+        let standing = ApprovalStanding { state, ..asked };
+        return Ok(Reply(StatusCode::OK, serde_json::to_value(standing).unwrap_or_default()));
+    }
     let standing = c.app.engine.decide_approval(id, &names, approve).map_err(|e| refused(&e))?;
     Ok(Reply(StatusCode::OK, serde_json::to_value(standing).unwrap_or_default()))
+}
+
+/// The question of that identifier, if whoever answers may see it.
+async fn asked(c: &Call<'_>, id: &str) -> Result<ApprovalStanding, Failure> {
+    let seen = c.app.engine.approvals().into_iter().find(|a| a.id == id);
+    let seen = match seen.filter(|a| c.actor.sees(Some(&a.tenant))) {
+        Some(seen) => Some(seen),
+        None => c.app.runs.gate(&tenants(c), id).await.map_err(runs::refusal)?,
+    };
+    seen.ok_or_else(|| refused(&ApprovalError::Unknown))
+}
+
+/// The tenants whose things whoever asks may see.
+fn tenants(c: &Call<'_>) -> Vec<String> {
+    match &c.actor.tenant {
+        Some(tenant) => vec![tenant.clone()],
+        None => c.app.plane.directory().tenants(),
+    }
 }
 
 /// The names under which rules know who asks.

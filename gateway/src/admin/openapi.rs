@@ -245,6 +245,9 @@ fn of_parts() -> Value {
 
 fn schemas() -> Value {
     let id = json!({ "id": { "type": "string", "maxLength": 63, "pattern": "^[a-z0-9][a-z0-9_-]*$" } });
+    let name = || json!({ "type": "string" });
+    let of_gate = json!({ "id": name(), "workflow": name(), "frame": name(), "content_hash": name() });
+    let of_gate = object(&["id", "workflow", "frame", "content_hash"], of_gate);
     let of_key = json!({
         "id": { "type": "string" }, "version": { "type": "integer" }, "created_ms": { "type": "integer" },
         "created_by": { "type": "string" }, "revoked_ms": { "type": "integer" }, "rotated_to": { "type": "string" },
@@ -308,12 +311,14 @@ fn schemas() -> Value {
         })),
         "Budgets": list_of("Budget"),
         "ApprovalAnswer": object(&["decision"], json!({
-            "decision": { "enum": ["approve", "reject"] }, "as": { "type": "string", "minLength": 1, "maxLength": crate::control::fields::MAX_TEXT },
+            "decision": { "enum": ["approve", "reject"] }, "comment": text(fields::MAX_TEXT),
+            "as": { "type": "string", "minLength": 1, "maxLength": fields::MAX_TEXT },
         })),
         "Approval": open(json!({
-            "id": { "type": "string" }, "tenant": {}, "phase": { "enum": ["request", "tool", "response"] },
+            "id": { "type": "string" }, "tenant": {}, "phase": { "enum": ["request", "tool", "response", "gate"] },
             "requesters": texts(), "shows": { "type": "string" }, "groups": { "type": "array" },
             "state": { "enum": ["pending", "approved", "rejected"] }, "expires_in_ms": { "type": "integer" },
+            "run": of_gate,
         })),
         "Approvals": list_of("Approval"),
         "Bundle": open(json!({ "hash": { "type": "string" }, "workflows": texts() })),

@@ -140,8 +140,8 @@ pub(crate) static ROUTES: &[Route] = &[
             Box::pin(used(c))
         })
     },
-    get("/approvals", Need::View, "Questions of policies to people that stand", "Approvals", |c| {
-        Box::pin(ready(approvals::list(&c)))
+    get("/approvals", Need::View, "Questions of policies and gates to people that stand", "Approvals", |c| {
+        Box::pin(approvals::list(c))
     }),
     // Whose answer counts is said by the rules, not by the role.
     post("/approvals/{approval}", Need::View, "Answer such a question", "ApprovalAnswer", "Approval", |c| {

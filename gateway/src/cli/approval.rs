@@ -1,4 +1,4 @@
-//! `turnout approval`: the questions that policies put to people, and answers to them.
+//! `turnout approval`: the questions that policies and gates of workflows put to people, and answers to them.
 
 use super::control::{Client, Where, show};
 use super::out::Out;
@@ -6,10 +6,10 @@ use super::{GOOD, Global, Outcome};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-/// Questions that policies put to people
+/// Questions that policies and gates of workflows put to people
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout approval list\n  turnout approval approve apr_0192… --as user:dana\n  turnout approval reject apr_0192… --url http://127.0.0.1:8081\n\nWith a key (TURNOUT_ADMIN_KEY) the answer is the key's own: it counts as key:<its id> and as user:<its name>."
+    after_help = "Examples:\n  turnout approval list\n  turnout approval approve apr_0192… --as user:dana\n  turnout approval reject gate_run_0192… --comment \"not today\" --url http://127.0.0.1:8081\n\nWith a key (TURNOUT_ADMIN_KEY) the answer is the key's own: it counts as key:<its id> and as user:<its name>."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -35,6 +35,9 @@ struct Answer {
     /// Who says so, as the rules name them; only on the machine of the server
     #[arg(long = "as", value_name = "NAME")]
     name: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    comment: Option<String>,
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
@@ -51,6 +54,9 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let mut body = json!({ "decision": decision });
     if let (Some(name), Some(members)) = (&answer.name, body.as_object_mut()) {
         members.insert("as".to_owned(), name.as_str().into());
+    }
+    if let (Some(text), Some(members)) = (&answer.comment, body.as_object_mut()) {
+        members.insert("comment".to_owned(), text.as_str().into());
     }
     let said: Value = client.ask("POST", &format!("/approvals/{}", answer.id), Some(&body)).await?;
     show(out, &said, &[]);

@@ -66,6 +66,13 @@ impl Directory {
         self.tenants.get(id)
     }
 
+    /// The names of all tenants, in order.
+    pub(crate) fn tenants(&self) -> Vec<String> {
+        let mut names: Vec<String> = self.tenants.keys().cloned().collect();
+        names.sort_unstable();
+        names
+    }
+
     /// Everybody whose limits are counted: each tenant by itself, and each key.
     pub(crate) fn principals(&self) -> Vec<Arc<Principal>> {
         let tenants = self.tenants.values().map(|t| Arc::new(Principal::new(t.clone(), None)));

@@ -246,6 +246,9 @@ async fn what_a_rule_of_the_response_phase_says_holds_whole_and_streamed() {
         let record = house.decision(&refused.request_id()).await;
         assert_eq!(record["outcome"]["status"], "denied", "{record}");
         assert!(record["decision"]["rules"].to_string().contains("no_recipes"), "{record}");
+        let why = if stream { "a rule of the response phase" } else { "the client asked for no stream" };
+        let mode = record["run"]["stream_mode"].as_str().unwrap_or_else(|| panic!("{record}"));
+        assert!(mode.starts_with(&format!("buffered: {why}")), "{mode}");
 
         let mut body = ask(&format!("mail {EMAIL}"));
         body["stream"] = stream.into();

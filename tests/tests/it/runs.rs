@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
+use tests::admin::{Admin, get, send};
 use tests::client::{Client, Response};
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Reply, Seen, Vendor};
@@ -238,4 +239,240 @@ async fn scenario_21_a_changed_plan_is_refused_with_the_changed_nodes() {
     let done = until(&house, &id, &["succeeded", "failed"]).await;
     assert_eq!(content(&done), told("a question").replace("\n\n", " + "), "{done:#}");
     assert_eq!((count("0.1"), count("0.2"), count("0.3")), (1, 1, 2));
+}
+
+/// Whoever ends a run leaves a record that repeats up to there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_run_repeats_up_to_its_end() {
+    let late = |seen: &Seen| which(seen).1 == "0.3" || which(seen).1 == "0.4";
+    let vendor =
+        Vendor::scripted(Dialect::OpenAi, move |seen| if late(seen) { Reply::Hang } else { answer(seen) })
+            .await;
+    let house = start(&vendor, LONG).await;
+    let id = submit(house.client(), "a question").await;
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 4).await, "{}", house.log());
+    house.client().post(&format!("/v1/runs/{id}/cancel"), &json!({"reason": "enough"})).await;
+    let ended = until(&house, &id, &["cancelled"]).await;
+    assert_eq!(ended["error"]["message"], "enough", "{ended:#}");
+    let replay =
+        async |body: Value| house.client().post(&format!("/v1/runs/{id}/replay"), &body).await.json();
+    let same = replay(json!({})).await;
+    assert_eq!((&same["same"], &same["would_call"]), (&json!(true), &Value::Null), "{same}");
+    assert_eq!(same["result"]["error"]["message"], "enough", "{same}");
+    // Another workflow still differs where it differs.
+    let other = replay(json!({"workflow": {"name": "long", "text": LONG.replace("0.2", "0.7")}})).await;
+    let found = other["divergence"]["found"].as_str().unwrap_or_else(|| panic!("{other}"));
+    assert!(found.starts_with("call_intent two#0.1:model"), "{other}");
+    assert_eq!(vendor.count(), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_asks_the_model_of_the_run_it_comes_from() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, answer).await;
+    let house = start(&vendor, LONG).await;
+    let id = submit(house.client(), "a question").await;
+    until(&house, &id, &["succeeded"]).await;
+    let other = json!({"messages": [{"role": "user", "content": "another one"}]});
+    let body = json!({"after": "one", "overrides": {"request": other}});
+    let forked = house.client().post(&format!("/v1/runs/{id}/fork"), &body).await;
+    assert_eq!(forked.status, 202, "{}", forked.text());
+    let done = until(&house, forked.json()["id"].as_str().unwrap(), &["succeeded", "failed"]).await;
+    assert_eq!(
+        (content(&done), &done["workflow"]),
+        (told("another one").as_str(), &json!("long")),
+        "{done:#}"
+    );
+}
+
+/// A workflow whose question depends on a variable, and which asks three times.
+const LIMITED: &str = "\
+version: 1
+name: long
+vars: { tone: plain }
+nodes:
+  - { id: one, type: generate, messages: { base: request, system: \"Be ${ vars.tone }.\" } }
+  - { id: two, type: generate }
+  - { id: three, type: generate, on_error: skip }
+  - { id: all, type: merge, from: [nodes.one.completion, nodes.two.completion, nodes.three.completion] }
+  - { id: answer, type: stream, from: nodes.all.completion }
+edges:
+  - { from: one, to: two }
+  - { from: two, to: three }
+  - { from: three, to: all, outcome: any }
+  - { from: all, to: answer }
+";
+
+async fn under_rule(vendor: &Vendor, actions: &str) -> House {
+    let rules = format!("{}rules:\n  - {{ id: all, actions: {{ {actions} }} }}\n", crate::NO_CHANCE);
+    Plan::new()
+        .vendor("lab", vendor)
+        .model(&Model::new("lab/one"))
+        .model(&Model::new("lab/two").success(0.7))
+        .rules(&rules)
+        .settings("retry: { max_attempts: 1 }\n")
+        .file("workflows/long.yaml", LIMITED)
+        .start()
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_hold_for_runs_as_for_requests() {
+    let steady = |seen: &Seen| Reply::text(&format!("{} answers", seen.body["messages"][0]["content"]));
+    // A variable of the workflow.
+    let vendor = Vendor::scripted(Dialect::OpenAi, steady).await;
+    let house = under_rule(&vendor, "set_var: { tone: kind }").await;
+    let id = submit(house.client(), "hi").await;
+    let done = until(&house, &id, &["succeeded", "failed"]).await;
+    assert!(content(&done).starts_with("\"Be kind.\" answers"), "{done:#}");
+    assert_eq!(house.client().post(&format!("/v1/runs/{id}/replay"), &json!({})).await.json()["same"], true);
+
+    // Calls of the whole run.
+    let vendor = Vendor::scripted(Dialect::OpenAi, steady).await;
+    let house = under_rule(&vendor, "cap_calls: 2").await;
+    let id = submit(house.client(), "hi").await;
+    until(&house, &id, &["succeeded", "failed"]).await;
+    assert_eq!(vendor.count(), 2);
+
+    // Attempts of one call: as many as of a request.
+    let body = json!({"model": "workflow/long", "messages": [{"role": "user", "content": "hi"}]});
+    let mut counts = Vec::new();
+    for actions in ["cap_attempts: 1", "retry: { max_attempts: 3, backoff: 1ms }", "tag: { a: b }"] {
+        let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::error(503)).await;
+        let house = under_rule(&vendor, actions).await;
+        let id = submit(house.client(), "hi").await;
+        let done = until(&house, &id, &["succeeded", "failed"]).await;
+        assert_eq!(done["status"], "failed", "{done:#}");
+        let in_run = vendor.count();
+        drop(house);
+        let house = under_rule(&vendor, actions).await;
+        assert_eq!(house.client().chat(&body).await.status, 503);
+        assert_eq!(vendor.count() - in_run, in_run, "{actions}");
+        counts.push(in_run);
+    }
+    assert!(counts.windows(2).all(|w| w[0] != w[1]) && counts[0] == 1, "the rules do something: {counts:?}");
+}
+
+const GATED: &str = "\
+version: 1
+name: long
+nodes:
+  - { id: ask, type: gate, prompt: \"Send ${ request.messages[-1].content }?\", approvers: [ops] }
+  - { id: one, type: generate }
+  - { id: answer, type: stream, from: nodes.one.completion }
+  - { id: no, type: fail, code: refused, message: '${ nodes.ask.comment ?? \"no\" }' }
+edges:
+  - { from: ask, to: one, outcome: approved }
+  - { from: ask, to: no, outcome: rejected }
+  - { from: one, to: answer }
+";
+
+/// Gates are decided by the people whom they name, wherever those come in: with a key of the control API, at the
+/// server's own machine, with another key of the tenant. Never by who started the run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_is_decided_by_those_whom_it_names() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("sent")).await;
+    let rules = format!("{}approvers: {{ ops: [\"user:dana\", \"user:lee\"] }}\n", crate::NO_CHANCE);
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(&rules)
+        .file("workflows/long.yaml", GATED)
+        .file(
+            "workflows/free.yaml",
+            &GATED.replace("name: long", "name: free").replace(", approvers: [ops]", ""),
+        )
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme"})).await;
+    admin.tenant(json!({"id": "other"})).await;
+    let key = async |role: &str, tenant: &str, name: &str| {
+        let mut spec = json!({"role": role, "name": name});
+        if !tenant.is_empty() {
+            spec["tenant"] = tenant.into();
+        }
+        admin.key(spec).await.1
+    };
+    let own = key("inference", "acme", "lee").await;
+    let colleague = key("inference", "acme", "dana").await;
+    let (dana, eve) = (key("operator", "", "dana").await, key("operator", "", "eve").await);
+    let lee = key("operator", "", "lee").await;
+    let (far, viewer) = (key("operator", "other", "dana").await, key("viewer", "", "vic").await);
+    let begin = async |workflow: &str, text: &str| {
+        let body =
+            json!({"workflow": workflow, "request": {"messages": [{"role": "user", "content": text}]}});
+        let id =
+            send(house.client(), &own, "/v1/runs", &body).await.json()["id"].as_str().unwrap().to_owned();
+        for _ in 0..400 {
+            let run = get(house.client(), &own, &format!("/v1/runs/{id}")).await.json();
+            if run["status"] == "suspended" {
+                return (id, run["waiting"]["questions"][0]["content_hash"].clone());
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("it does not wait\n{}", house.log());
+    };
+    let ended = async |id: &str| {
+        for _ in 0..400 {
+            let run = get(house.client(), &own, &format!("/v1/runs/{id}")).await.json();
+            if ["succeeded", "failed"].contains(&run["status"].as_str().unwrap()) {
+                return run;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("it does not end\n{}", house.log());
+    };
+    let standing = async |key: &str| {
+        let list = admin.call_as(key, "GET", "/approvals", &Value::Null).await.json();
+        list["data"].as_array().unwrap_or_else(|| panic!("{list}")).clone()
+    };
+    let approve = json!({"decision": "approve"});
+
+    // With a key of the control API.
+    let (run, hash) = begin("long", "mail 1").await;
+    let seen = standing(&dana).await;
+    let gate = seen.first().unwrap_or_else(|| panic!("nothing stands"));
+    assert_eq!((&gate["shows"], &gate["phase"]), (&json!("Send mail 1?"), &json!("gate")), "{gate}");
+    assert_eq!((&gate["run"]["id"], &gate["run"]["content_hash"]), (&json!(run), &hash), "{gate}");
+    assert_eq!(gate["groups"][0]["members"], json!(["user:dana", "user:lee"]), "{gate}");
+    assert!(standing(&far).await.is_empty(), "another tenant's is not seen");
+    let path = format!("/approvals/{}", gate["id"].as_str().unwrap());
+    assert_eq!(admin.call_as(&far, "POST", &path, &approve).await.status, 404);
+    let refused = admin.call_as(&eve, "POST", &path, &approve).await.error(403);
+    assert!(refused["message"].as_str().unwrap().contains("only members of ops"), "{refused}");
+    let refused = admin.call_as(&lee, "POST", &path, &approve).await.error(403);
+    assert!(refused["message"].as_str().unwrap().contains("whoever started"), "{refused}");
+    assert_eq!(vendor.count(), 0);
+    let done = admin.call_as(&dana, "POST", &path, &approve).await;
+    assert_eq!((done.status, &done.json()["state"]), (200, &json!("approved")), "{}", done.text());
+    assert_eq!(content(&ended(&run).await), "sent");
+    assert_eq!(admin.call_as(&dana, "POST", &path, &approve).await.status, 404, "it does not stand any more");
+
+    // At the server's own machine.
+    let (run, _) = begin("long", "mail 2").await;
+    let shown = house.cli(&["approval", "list"]).await;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    let id = shown.split_whitespace().find(|w| w.starts_with("gate_")).unwrap_or_else(|| panic!("{shown}"));
+    let said = house.cli(&["approval", "reject", id, "--as", "user:dana", "--comment", "not today"]).await;
+    assert!(said.status.success(), "{said:?}");
+    let rejected = ended(&run).await;
+    assert_eq!(rejected["error"]["message"], "not today", "{rejected:#}");
+
+    // With another key of the tenant.
+    let (run, hash) = begin("long", "mail 3").await;
+    let body = json!({"decision": "approved", "content_hash": hash});
+    let path = format!("/v1/runs/{run}/gates/ask");
+    assert_eq!(send(house.client(), &own, &path, &body).await.status, 403);
+    assert_eq!(send(house.client(), &colleague, &path, &body).await.status, 202);
+    assert_eq!(content(&ended(&run).await), "sent");
+
+    // Where nobody is named, whoever may operate the house decides.
+    let (run, _) = begin("free", "mail 4").await;
+    let path = format!("/approvals/{}", standing(&eve).await[0]["id"].as_str().unwrap());
+    assert_eq!(admin.call_as(&viewer, "POST", &path, &approve).await.error(403)["code"], "role_missing");
+    assert_eq!(admin.call_as(&eve, "POST", &path, &approve).await.status, 200);
+    assert_eq!(content(&ended(&run).await), "sent");
+    let trail = house.cli(&["audit", "list", "--json"]).await;
+    let trail = String::from_utf8_lossy(&trail.stdout).into_owned();
+    assert!(trail.contains("approval.approve") && trail.contains("not today"), "{trail}");
 }

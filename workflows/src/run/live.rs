@@ -64,7 +64,7 @@ impl Found {
 pub(crate) fn decide(host: &Host) -> (Option<Flow<'_>>, String) {
     let buffered = |why: &str| (None, format!("buffered: {why}"));
     if host.input.sink.is_none() {
-        return buffered("the client asked for no stream");
+        return buffered(host.input.held.unwrap_or("the client asked for no stream"));
     }
     let Some(chain) = &host.workflow.chain else {
         return buffered("several sources, a judge or a condition lie before the answer");

@@ -1,0 +1,169 @@
+//! Gates as people see them who start no runs themselves: all that stand, and decisions on them.
+
+use super::answers::Decided;
+use super::service::{Failure, Runs, list, text};
+use super::submission::Submission;
+use crate::approvals::{ApprovalStanding, GateOf, GroupStanding, cut};
+use serde_json::Value;
+use types::control::Principal;
+use types::runs::{Cursor, Filter, Head, PAGE, Row, State};
+
+/// Most gates that one look at them shows.
+const MOST: usize = 1_000;
+/// How the identifiers of gates begin; those of policies' questions begin otherwise.
+const PREFIX: &str = "gate_";
+
+/// Whoever answers, by the names under which rules and files know them, such as `user:dana`; `None` = where no keys
+/// are in use, and everybody is the same.
+pub(super) type Names<'a> = Option<&'a [String]>;
+
+impl Runs {
+    /// Every gate at which runs of these tenants wait, oldest last, at most 1,000.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn gates(&self, tenants: &[String]) -> Result<Vec<ApprovalStanding>, Failure> {
+        let mut all = Vec::new();
+        for tenant in tenants {
+            let mut after: Option<Cursor> = None;
+            loop {
+                let states = vec![State::Suspended, State::NeedsAttention];
+                let filter =
+                    Filter { tenant: tenant.clone(), states, after, limit: PAGE, ..Filter::default() };
+                let page = self.0.store.list(filter).await?;
+                for head in &page.runs {
+                    let row = self.0.store.get(tenant, &head.id).await?;
+                    all.extend(row.iter().flat_map(|row| self.standing_of(row)));
+                }
+                after = page.next;
+                if after.is_none() || all.len() >= MOST {
+                    break;
+                }
+            }
+        }
+        all.truncate(MOST);
+        Ok(all)
+    }
+
+    /// The gate of that identifier, of a run of one of these tenants; `None` = it does not stand (any more).
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn gate(&self, tenants: &[String], id: &str) -> Result<Option<ApprovalStanding>, Failure> {
+        let Some((run, _)) = id.strip_prefix(PREFIX).and_then(|rest| rest.rsplit_once('_')) else {
+            return Ok(None);
+        };
+        for tenant in tenants {
+            let row = self.0.store.get(tenant, run).await?;
+            if let Some(gate) = row.and_then(|row| self.standing_of(&row).into_iter().find(|g| g.id == id)) {
+                return Ok(Some(gate));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Somebody's decision on a gate, who may be anybody its workflow names. `names` are theirs.
+    ///
+    /// # Errors
+    /// It does not stand any more; somebody else has to decide.
+    pub async fn decide_gate(
+        &self,
+        gate: &ApprovalStanding,
+        names: &[String],
+        approved: bool,
+        comment: Option<String>,
+    ) -> Result<Head, Failure> {
+        let Some(of) = &gate.run else {
+            return Err(Failure::Invalid { param: "id".to_owned(), message: "this is no gate".to_owned() });
+        };
+        let said = Decided { approved, comment, content_hash: of.content_hash.clone() };
+        self.decided(&gate.tenant, Some(names), &of.id, &of.frame, said).await
+    }
+
+    /// The gates of a run.
+    fn standing_of(&self, row: &Row) -> Vec<ApprovalStanding> {
+        let questions = row.waiting.as_ref().map_or(&[] as &[Value], |w| list(w, "questions"));
+        let gates = questions.iter().filter(|q| text(q, "for") == "decision");
+        gates.map(|q| self.standing(row, q)).collect()
+    }
+
+    fn standing(&self, row: &Row, question: &Value) -> ApprovalStanding {
+        let (frame, content_hash) = (text(question, "frame"), text(question, "content_hash"));
+        let lapses = question.get("expires_ms").and_then(Value::as_i64).unwrap_or(row.head.expires_ms);
+        let left = lapses.saturating_sub(self.0.now_ms()).max(0);
+        let own = question.get("self_approval").and_then(Value::as_bool).unwrap_or(false);
+        let known = self.0.engine.0.view.load();
+        let known = known.bundle.policies.approvers();
+        let group = |name: &str| GroupStanding {
+            group: name.to_owned(),
+            reason: String::new(),
+            rule: String::new(),
+            members: known.get(name).cloned().unwrap_or_default(),
+            decided: None,
+        };
+        // The identifier is bound to what is shown, like every decision on it.
+        let bound = blake3::hash(format!("{frame}\n{content_hash}").as_bytes()).to_hex();
+        ApprovalStanding {
+            id: format!("{PREFIX}{}_{}", row.head.id, bound.get(..16).unwrap_or_default()),
+            tenant: row.head.tenant.clone(),
+            phase: "gate",
+            requesters: if own { Vec::new() } else { self.starters(row) },
+            shows: cut(text(question, "prompt")),
+            groups: list(question, "approvers").iter().filter_map(Value::as_str).map(group).collect(),
+            state: "pending",
+            expires_in_ms: u64::try_from(left).unwrap_or(0),
+            run: Some(GateOf {
+                id: row.head.id.clone(),
+                workflow: row.head.workflow.clone(),
+                frame: frame.to_owned(),
+                content_hash: content_hash.to_owned(),
+            }),
+        }
+    }
+
+    /// Who started a run, by every name: its key, and the end user that its request names.
+    fn starters(&self, row: &Row) -> Vec<String> {
+        let head = &row.head;
+        let mut names = vec![format!("key:{}", head.principal)];
+        if let Some(who) = (self.0.people)(&head.tenant, &head.principal) {
+            names.extend(names_of(&who.principal));
+        }
+        let submission = serde_json::from_value::<Submission>(row.submission.clone()).ok();
+        let request = submission.and_then(|s| s.request().ok());
+        names.extend(request.and_then(|r| r.user.clone()).map(|user| format!("user:{user}")));
+        names.dedup();
+        names
+    }
+
+    /// Whether somebody may decide a question of a run.
+    ///
+    /// # Errors
+    /// Somebody else has to; who.
+    pub(super) fn may_decide(&self, names: Names<'_>, row: &Row, question: &Value) -> Result<(), Failure> {
+        let Some(names) = names else { return Ok(()) };
+        let gate = self.standing(row, question);
+        if gate.requesters.iter().any(|r| names.contains(r)) {
+            let text = "whoever started this run may not decide about it as well";
+            return Err(Failure::Forbidden(text.to_owned()));
+        }
+        let mut groups = gate.groups.iter();
+        if gate.groups.is_empty() || groups.any(|g| names.iter().any(|n| g.members.contains(n))) {
+            return Ok(());
+        }
+        let groups: Vec<&str> = gate.groups.iter().map(|g| g.group.as_str()).collect();
+        Err(Failure::Forbidden(format!(
+            "only members of {} may decide this, and `{}` is in none of them",
+            groups.join(", "),
+            names.join("`, `")
+        )))
+    }
+}
+
+/// The names under which rules know the holder of a key: `key:<its id>`, `user:<its name>` and `user:<its label
+/// user>`.
+pub(super) fn names_of(principal: &Principal) -> Vec<String> {
+    let Some(key) = &principal.key else { return Vec::new() };
+    let user = |name: &String| (!name.is_empty()).then(|| format!("user:{name}"));
+    let own = [Some(format!("key:{}", key.id)), user(&key.name), key.labels.get("user").and_then(user)];
+    own.into_iter().flatten().collect()
+}
