@@ -7,7 +7,7 @@ use crate::approvals::HeldAnswer;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::demands::Demands;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::govern::Governed;
 use crate::history::Turn;
 use crate::limits::{Held, SHORTEST, USUAL, Worst};
@@ -101,10 +101,7 @@ async fn said(
     let scope = policies::scope(&policies::Inputs { request, profile, around, unix_ms: moment.ts_ms });
     match bundle.policies.evaluate(policies::Phase::Request, &scope).await {
         Ok(directives) => (scope, directives, None),
-        Err(e) => {
-            let error = Kind::PolicyEvaluation(e.public_message()).into();
-            (scope, Directives::default(), Some(error))
-        }
+        Err(e) => (scope, Directives::default(), Some(e.into())),
     }
 }
 

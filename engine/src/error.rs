@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
+use types::limits::Standing;
 use types::provider::{self, ErrorKind};
 use types::{Blame, Finding};
 
@@ -136,6 +137,8 @@ pub struct Error {
     pub attempts: Vec<Attempt>,
     /// When trying again makes sense.
     pub retry_after: Option<Duration>,
+    /// The limit that is reached, as it stands.
+    pub limit: Option<Box<Standing>>,
     /// What the checks found.
     pub findings: Vec<Finding>,
     /// The decision, when the request asked for it (`explain`).
@@ -150,10 +153,22 @@ impl From<Kind> for Error {
             kind,
             attempts: Vec::new(),
             retry_after: None,
+            limit: None,
             findings: Vec::new(),
             explain: None,
             request_id: None,
         }
+    }
+}
+
+impl From<policies::Error> for Error {
+    fn from(e: policies::Error) -> Self {
+        let message = e.public_message();
+        match e {
+            policies::Error::Evaluation { .. } => Kind::PolicyEvaluation(message),
+            policies::Error::Option { option, .. } => Kind::Invalid { param: option, message },
+        }
+        .into()
     }
 }
 

@@ -107,10 +107,11 @@ impl Held {
         let mut held = Held { store: store.clone(), parts: Vec::new() };
         let counted = |l: &&Limit| matches!(l.metric, Metric::Requests | Metric::Concurrency);
         let limits: Arc<[Limit]> = who.principal.limits.iter().filter(counted).cloned().collect();
-        held.take(who, limits, None, Amount { requests: 1, concurrency: 1, ..Amount::default() }, unix_ms)
-            .await
-            .map_err(|r| refusal(who, r))?;
-        Ok(Some(held))
+        let one = Amount { requests: 1, concurrency: 1, ..Amount::default() };
+        match held.take(who, limits, None, one, unix_ms).await {
+            Ok(()) => Ok(Some(held)),
+            Err(refused) => Err(held.refusal(who, refused, unix_ms).await),
+        }
     }
 
     /// Takes what the calls after a response may use, on every limit that counts money or tokens, those of policies
@@ -220,7 +221,7 @@ impl Held {
                 }
                 Err(refused) => {
                     self.give_back(before);
-                    return Err(refusal(who, refused));
+                    return Err(self.refusal(who, refused, unix_ms).await);
                 }
             }
         }
@@ -241,6 +242,18 @@ impl Held {
         let reservation = self.store.reserve(&who.tenant_id, &limits, amount, unix_ms).await?;
         self.parts.push(Part { reservation, model });
         Ok(())
+    }
+
+    /// What a client is told of a limit that is reached.
+    async fn refusal(&self, who: &Who, refused: Refused, unix_ms: i64) -> Error {
+        let reached = match &refused {
+            Refused::Reached { limit, .. } => Some(limit.clone()),
+            Refused::Away(_) => None,
+        };
+        let error = refusal(who, refused);
+        let Some(limit) = reached else { return error };
+        let standing = self.store.standing(&who.tenant_id, &[limit], unix_ms).await.pop();
+        Error { limit: standing.map(Box::new), ..error }
     }
 
     /// Gives back everything taken after the first so many parts.

@@ -198,7 +198,7 @@ impl Respond {
         let response = response(&self.again.input.trace, completion, model, *verdict, escalated);
         let scope = policies::response_scope(&self.again.input.scope, self.so_far(), response);
         let evaluated = self.view.bundle.policies.evaluate(Phase::Response, &scope).await;
-        evaluated.map_err(|e| unevaluated(&e))
+        evaluated.map_err(Error::from)
     }
 
     /// Asks about every call of a tool that the answer wants the client to make; who has to agree.
@@ -243,7 +243,7 @@ impl Respond {
         let name = tool.name.clone();
         let scope = policies::tool_scope(&self.again.input.scope, so_far, tool);
         let evaluated = self.view.bundle.policies.evaluate(Phase::Tool, &scope).await;
-        let mut d = evaluated.map_err(|e| unevaluated(&e))?;
+        let mut d = evaluated?;
         self.demands.said.note(&mut d);
         if let Some(e) = denial(&d) {
             return Err(e);
@@ -351,8 +351,4 @@ fn forbidden(further: Option<&Further>, tool: &str) -> Result<(), Error> {
     let Some(rule) = further.and_then(|f| f.forbids_tool(tool)) else { return Ok(()) };
     let reason = format!("the rule `{rule}` forbids the tool `{tool}`");
     Err(Kind::Denied { reason, code: "tool_denied".to_owned(), status: 403 }.into())
-}
-
-fn unevaluated(e: &policies::Error) -> Error {
-    Kind::PolicyEvaluation(e.public_message()).into()
 }

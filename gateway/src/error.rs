@@ -10,6 +10,7 @@ use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 use std::time::Duration;
+use types::limits::Standing;
 use types::provider::ErrorKind;
 
 /// `x-should-retry`: `true` or `false`, outranks the rule built into OpenAI's SDKs.
@@ -36,6 +37,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Attempts, findings, explanation; empty = none.
     pub metadata: Map<String, Value>,
+    /// The limit that is reached, as it stands.
+    pub limit: Option<Box<Standing>>,
     /// The record that tells why; `None` = there is none.
     pub decision: Option<String>,
     /// The connection must not be used again.
@@ -57,6 +60,7 @@ impl Failure {
             retry: false,
             retry_after: None,
             metadata: Map::new(),
+            limit: None,
             decision: None,
             close: false,
         }
@@ -126,6 +130,9 @@ impl Failure {
                 headers.insert(RETRY_AFTER_MS, HeaderValue::from(ms));
             }
         }
+        if let Some(limit) = self.limit.as_deref() {
+            crate::openai::headers::reached(headers, limit);
+        }
         if let Some(Ok(id)) = self.decision.as_deref().map(HeaderValue::from_str) {
             headers.insert(DECISION, id);
         }
@@ -175,6 +182,7 @@ impl From<engine::Error> for Failure {
         f.retry = e.retryable();
         f.retry_after = e.retry_after.or_else(|| wait(&e.kind));
         f.close = matches!(e.kind, engine::Kind::ShuttingDown);
+        f.limit = e.limit;
         f.param = match &e.kind {
             engine::Kind::UnknownModel { .. } => Some("model".to_owned()),
             engine::Kind::UnknownWorkflow { .. } => Some("workflow".to_owned()),

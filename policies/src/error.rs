@@ -15,13 +15,24 @@ pub enum Error {
         /// What happened and where in the rule; never the values it read.
         detail: String,
     },
+    /// The request asks, by an option of its own, for something that is not there.
+    #[error("`{option}`: {message}")]
+    Option {
+        /// Member or header that says so, such as `routing.validators`.
+        option: String,
+        /// What is wrong with it and what would be right.
+        message: String,
+    },
 }
 
 impl Error {
-    /// Who can mend it: the operator, so `internal` (HTTP 500), never the client.
+    /// Who can mend it: the operator, so `internal` (HTTP 500), or the client for its own options.
     #[must_use]
     pub const fn blame(&self) -> Blame {
-        Blame::Internal
+        match self {
+            Error::Evaluation { .. } => Blame::Internal,
+            Error::Option { .. } => Blame::Client,
+        }
     }
 
     /// Whether the same request may succeed later without a change: no.
@@ -33,13 +44,18 @@ impl Error {
     /// Stable machine-readable code.
     #[must_use]
     pub const fn code(&self) -> &'static str {
-        "policy.evaluation_failed"
+        match self {
+            Error::Evaluation { .. } => "policy.evaluation_failed",
+            Error::Option { .. } => "invalid_option",
+        }
     }
 
-    /// What the client may read: the rule's name, nothing of its inputs or its text.
+    /// What the client may read: the rule's name, nothing of its inputs or its text; all about its own options.
     #[must_use]
     pub fn public_message(&self) -> String {
-        let Error::Evaluation { rule, .. } = self;
-        format!("policy rule `{rule}` could not be evaluated")
+        match self {
+            Error::Evaluation { rule, .. } => format!("policy rule `{rule}` could not be evaluated"),
+            Error::Option { .. } => self.to_string(),
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! a model.
 
 mod answer;
+mod asked;
 mod cases;
 mod check;
 mod compare;

@@ -54,6 +54,14 @@ impl Resolver {
         &self.language
     }
 
+    /// The models that a plain selector names: an id, a glob, an alias, `pool:<name>`.
+    pub(crate) fn selected(&self, selector: &str) -> ModelSet {
+        match selector.strip_prefix("pool:") {
+            Some(pool) => self.pools.get(pool).cloned().unwrap_or_default(),
+            None => self.matrix.select(selector),
+        }
+    }
+
     fn remembered(&self, source: &str) -> Option<ModelSet> {
         self.predicates.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
     }
@@ -82,6 +90,8 @@ pub(crate) enum Moment {
     Load,
     /// Only what was seen at load is known: compiling would not fit the time limit.
     Run,
+    /// A request asks by itself: parameters are checked, as at load, and predicates are not compiled, as later.
+    Asked,
 }
 
 /// Names at one moment.
@@ -267,7 +277,7 @@ pub(crate) fn predicate(
     if let Some(set) = cx.resolver.remembered(&source) {
         return found(r, node, set, &source, field, optional);
     }
-    if cx.moment == Moment::Run {
+    if cx.moment != Moment::Load {
         let d = r.error("104", node.span, "a predicate that was made at run time");
         d.expected = Some("a predicate written out in the policy".to_owned());
         return None;

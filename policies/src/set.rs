@@ -1,6 +1,7 @@
 //! The loaded rules and policies, and their evaluation for one request.
 
 use crate::Error;
+use crate::asked;
 use crate::expression::Vars;
 use crate::head::{Head, Mode};
 use crate::merge::Merge;
@@ -167,7 +168,8 @@ impl PolicySet {
     /// times within a minute is not run any more until it is loaded again; its `on_error` applies.
     ///
     /// # Errors
-    /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated.
+    /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated; [`Error::Option`] when the
+    /// request asks for something that is not there.
     pub async fn evaluate(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
         let mut elsewhere = HashMap::new();
         for (i, entry) in self.entries.iter().enumerate().filter(|(_, e)| e.phase == phase) {
@@ -213,10 +215,13 @@ impl PolicySet {
         scope: &Scope,
         mut elsewhere: HashMap<usize, Result<Vec<Bound>, types::expr::Error>>,
     ) -> Result<Directives, Error> {
-        if self.entries.is_empty() {
+        let vars = Vars::of(scope);
+        let facts = vars.as_ref().ok().and_then(|v| v.facts()).filter(|_| phase == Phase::Request);
+        let options = facts.map(|f| f.options());
+        let asks = options.map_or(&[] as &[_], |o| o.asks.as_slice());
+        if self.entries.is_empty() && asks.is_empty() {
             return Ok(Directives::default());
         }
-        let vars = Vars::of(scope);
         let unix_ms = vars.as_ref().ok().and_then(|v| v.unix_ms());
         let mut pass = Pass {
             merge: Merge::new(self.resolver.matrix.models().len()),
@@ -236,13 +241,18 @@ impl PolicySet {
             });
             pass.take(entry, outcome)?;
         }
+        asked::apply(asks, &self.resolver, &mut pass.merge)?;
         let value =
             |(name, path): &(Arc<str>, Path)| Some((Arc::clone(name), path.json(vars.as_ref().ok()?)?));
         let inputs = match phase {
             Phase::Request => self.recorded.iter().filter_map(value).collect(),
             _ => Vec::new(),
         };
-        Ok(Directives { rules: pass.records, inputs, ..pass.merge.finish() })
+        let mut directives = Directives { rules: pass.records, inputs, ..pass.merge.finish() };
+        if let Some(options) = options {
+            asked::settle(options, &self.resolver, &mut directives);
+        }
+        Ok(directives)
     }
 
     /// Whether the answer to a request must be held back until it is complete, because a rule or policy of the

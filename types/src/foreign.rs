@@ -69,7 +69,7 @@ pub fn provider(options: &mut Options, preferences: &Map<String, Value>) -> Resu
         let name = name.as_str();
         match name {
             "order" => {
-                options.prefer.extend(providers(name, value)?);
+                demand(&mut options.prefer, "provider.order", providers(name, value)?);
                 options.foreign.ordered = true;
             }
             "only" => demand(&mut options.require, "provider.only", providers(name, value)?),
@@ -143,7 +143,7 @@ pub fn models(options: &mut Options, model: &mut String, list: &Value) -> Result
     if !model.is_empty() && !model.starts_with("auto") && !all.contains(model) {
         all.insert(0, model.clone());
     }
-    options.prefer.extend(all.iter().cloned());
+    demand(&mut options.prefer, "models", all.clone());
     demand(&mut options.require, "models", all);
     options.foreign.ordered = true;
     if !options.given.contains(&"models") {
@@ -187,7 +187,8 @@ mod tests {
         check(
             &json!({"order": ["Anthropic", "deepinfra/turbo"]}),
             options(|o| {
-                o.prefer = vec!["anthropic/*".into(), "deepinfra/*".into()];
+                let selectors = vec!["anthropic/*".into(), "deepinfra/*".into()];
+                o.prefer = vec![Demand { from: "provider.order", selectors }];
                 o.foreign.ordered = true;
             }),
         );
@@ -226,13 +227,10 @@ mod tests {
         let check = |model: &str, list: Value, want: &[&str]| {
             let (mut o, mut m) = (Options::default(), model.to_owned());
             models(&mut o, &mut m, &list).unwrap();
-            assert_eq!(
-                (o.prefer.as_slice(), m.as_str()),
-                (&want.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()[..], "auto")
-            );
-            assert!(
-                o.foreign.ordered && o.require == [Demand { from: "models", selectors: o.prefer.clone() }]
-            );
+            let selectors = want.iter().map(|s| (*s).to_owned()).collect();
+            let list = [Demand { from: "models", selectors }];
+            assert_eq!((o.prefer.as_slice(), m.as_str()), (&list[..], "auto"));
+            assert!(o.foreign.ordered && o.require == list);
         };
         check("a/one", json!(["b/two"]), &["a/one", "b/two"]);
         check("auto", json!(["b/two", "a/one"]), &["b/two", "a/one"]);

@@ -85,17 +85,19 @@ impl Limits {
 pub(crate) fn selectors(inputs: &Inputs<'_>) -> Result<(), Error> {
     let o = &inputs.request.options;
     let (matrix, pools) = (inputs.bundle.matrix(), &inputs.bundle.pools);
-    let preferred = ("routing.prefer", o.prefer.as_slice());
-    let demands = o.require.iter().chain(&o.exclude).map(|d| (d.from, d.selectors.as_slice()));
-    for (option, list) in std::iter::once(preferred).chain(demands) {
-        for s in list {
-            let (known, near) = match s.strip_prefix("pool:") {
-                Some(pool) => (pools.contains_key(pool), hint(pool, pools.keys().map(String::as_str))),
-                None => (!matrix.select(s).is_empty(), hint(s, matrix.models().iter().map(|m| &*m.id))),
+    for demand in o.prefer.iter().chain(&o.require).chain(&o.exclude) {
+        for s in &demand.selectors {
+            let (known, near) = match (s.strip_prefix("pool:"), s.strip_suffix("/*")) {
+                (Some(pool), _) => (pools.contains_key(pool), hint(pool, pools.keys().map(String::as_str))),
+                (None, _) if !matrix.select(s).is_empty() => continue,
+                (None, Some(name)) => {
+                    (false, hint(name, matrix.providers().iter().map(|p| p.id.as_str())))
+                }
+                (None, None) => (false, hint(s, matrix.models().iter().map(|m| &*m.id))),
             };
             if !known {
                 let message = format!("`{s}` names no model; {near}");
-                return Err(Kind::Invalid { param: option.to_owned(), message }.into());
+                return Err(Kind::Invalid { param: demand.from.to_owned(), message }.into());
             }
         }
     }

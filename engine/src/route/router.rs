@@ -3,7 +3,7 @@
 use super::Inputs;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::learn::Snapshot;
 use crate::who::Who;
 use std::sync::Arc;
@@ -89,7 +89,7 @@ impl Router {
         let evaluated = self.bundle.policies.evaluate(policies::Phase::Request, &scope).await;
         let (mut directives, unevaluated) = match evaluated {
             Ok(directives) => (directives, None),
-            Err(e) => (Directives::default(), Some(Kind::PolicyEvaluation(e.public_message()).into())),
+            Err(e) => (Directives::default(), Some(e.into())),
         };
         self.route(&ask, &scope, &mut directives, unevaluated)
     }

@@ -351,7 +351,7 @@ impl Scorer<'_> {
         let matrix = self.inputs.bundle.matrix();
         let pools = &self.inputs.bundle.pools;
         let matches = |s: &String| super::candidates::matches_any(std::slice::from_ref(s), ix, pools, matrix);
-        match o.prefer.iter().position(matches) {
+        match o.prefer.iter().flat_map(|d| &d.selectors).position(matches) {
             // An order in the form of another gateway: each counts a little less than the one before.
             Some(i) if o.foreign.ordered => (1.0 - 0.2 * i as f64).max(0.2).exp2(),
             Some(_) => 0.3_f64.exp2(),

@@ -3,6 +3,7 @@
 use engine::{Head, Sum};
 use http::Version;
 use http::header::{HeaderMap, HeaderName, HeaderValue, TE, TRAILER};
+use types::Usd;
 use types::limits::{Metric, Standing};
 
 /// The identifier of the record that tells how the answer, or the refusal, came about.
@@ -65,6 +66,11 @@ const TOKENS: [HeaderName; 3] = [
     HeaderName::from_static("x-ratelimit-remaining-tokens"),
     HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
+const USD: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-usd"),
+    HeaderName::from_static("x-ratelimit-remaining-usd"),
+    HeaderName::from_static("x-ratelimit-reset-usd"),
+];
 
 /// What the limiters of this process have left. Requests: those in work at once, free again when one
 /// ends. Tokens: the bytes of bodies in work at once, at four bytes a token.
@@ -126,15 +132,36 @@ fn decimal(mut n: u64, places: usize) -> HeaderValue {
 /// Rates of the key and its tenant: of each kind the one that is used up most.
 pub(crate) fn standing(headers: &mut HeaderMap, all: &[Standing]) {
     for (names, metric) in [(&REQUESTS, Metric::Requests), (&TOKENS, Metric::Tokens)] {
-        let left = |s: &Standing| s.limit.ceiling.saturating_sub(s.used);
         let of_kind = all.iter().filter(|s| s.limit.metric == metric);
-        let share = |s: &&Standing| left(s).saturating_mul(1_000_000) / s.limit.ceiling.max(1);
+        let share = |s: &&Standing| s.left().saturating_mul(1_000_000) / s.limit.ceiling.max(1);
         let Some(tightest) = of_kind.min_by_key(share) else { continue };
         let [of_limit, of_rest, of_reset] = names;
         headers.insert(of_limit, HeaderValue::from(tightest.limit.ceiling));
-        headers.insert(of_rest, HeaderValue::from(left(tightest)));
-        put(headers, of_reset.clone(), &format!("{}ms", tightest.resets_in.as_millis()));
+        headers.insert(of_rest, HeaderValue::from(tightest.left()));
+        put(headers, of_reset.clone(), &millis(tightest));
     }
+}
+
+/// The limit that refused the request, whoever set it: its figures stand in place of all others of its kind. Places
+/// in work count as requests.
+pub(crate) fn reached(headers: &mut HeaderMap, s: &Standing) {
+    let (names, whole) = match s.limit.metric {
+        Metric::Requests | Metric::Concurrency => (&REQUESTS, true),
+        Metric::Tokens => (&TOKENS, true),
+        Metric::Usd => (&USD, false),
+    };
+    let written = |n: u64| match whole {
+        true => n.to_string(),
+        false => Usd::from_nanos(i64::try_from(n).unwrap_or(i64::MAX)).to_string(),
+    };
+    let [of_limit, of_rest, of_reset] = names;
+    put(headers, of_limit.clone(), &written(s.limit.ceiling));
+    put(headers, of_rest.clone(), &written(s.left()));
+    put(headers, of_reset.clone(), &millis(s));
+}
+
+fn millis(s: &Standing) -> String {
+    format!("{}ms", s.resets_in.as_millis())
 }
 
 /// Text that no header may hold is left out: it could only come from a broken configuration.

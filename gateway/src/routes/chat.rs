@@ -32,15 +32,21 @@ where
     B: HttpBody<Data = Bytes> + Unpin,
 {
     let who = arrival.who.clone();
-    let mut response = match answer(app, arrival, parts, body).await {
-        Ok(response) => response,
-        Err(failure) => failure.into_response().map(Payload::from),
+    let (mut response, reached) = match answer(app, arrival, parts, body).await {
+        Ok(response) => (response, None),
+        Err(failure) => {
+            let reached = failure.limit.clone();
+            (failure.into_response().map(Payload::from), reached)
+        }
     };
     allowance(app).write(response.headers_mut());
     if !who.principal.limits.is_empty() {
         let (tenant, limits) = who.counted();
         let standing = app.limits.standing(tenant, limits, clock::unix_ms()).await;
         headers::standing(response.headers_mut(), &standing);
+    }
+    if let Some(limit) = reached {
+        headers::reached(response.headers_mut(), &limit);
     }
     response
 }

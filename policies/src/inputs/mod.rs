@@ -68,6 +68,11 @@ impl Facts {
         }
     }
 
+    /// What the request asks of the router.
+    pub(crate) fn options(&self) -> &types::options::Options {
+        &self.request.options
+    }
+
     /// Kinds of values in the messages.
     fn input_entities(&self) -> &[Entity] {
         let texts = || self.request.messages.iter().flat_map(|m| m.content.texts());

@@ -89,7 +89,7 @@ static OPTIONS: Table = Table(&[
     leaf("safety", || Type::Enum(SafetyPosture::NAMES).optional(), |f| name(f.request.options.safety)),
     leaf("task_family", || Type::Enum(TaskFamily::NAMES).optional(), |f| name(f.request.options.task_family)),
     leaf("workflow", || Type::Str.optional(), |f| Val::or_unit(f.request.options.workflow.as_deref())),
-    leaf("prefer", || Type::Str.list(), |f| f.request.options.prefer.as_slice().into()),
+    leaf("prefer", || Type::Str.list(), |f| selectors(&f.request.options.prefer)),
     leaf("require", || Type::Str.list(), |f| selectors(&f.request.options.require)),
     leaf("exclude", || Type::Str.list(), |f| selectors(&f.request.options.exclude)),
     leaf(

@@ -170,7 +170,7 @@ fn a_rule_that_cannot_be_evaluated_is_never_no_match() {
             .evaluate_now(Phase::Request, &scope_of(&profile()))
     };
     let error = rule("actions: { exclude: acme/small }").unwrap_err();
-    let Error::Evaluation { rule: id, detail } = &error;
+    let Error::Evaluation { rule: id, detail } = &error else { panic!("{error}") };
     assert_eq!(id.as_ref(), "a");
     assert!(detail.contains("no member `team`"), "{detail}");
     assert_eq!((error.blame(), error.retryable()), (Blame::Internal, false));

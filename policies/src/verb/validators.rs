@@ -99,7 +99,7 @@ fn one(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option
     }
 }
 
-/// Whether the validator takes these parameters. It is asked when files are loaded: what policies make at run time would
+/// Whether the validator takes these parameters. It is asked when files are loaded and for requests' own: what policies make at run time would
 /// have to be built within their time limit.
 fn fits(
     r: &mut Reader<'_>,
@@ -108,7 +108,7 @@ fn fits(
     field: &str,
     cx: &Context<'_>,
 ) -> bool {
-    let Some(found) = (cx.moment == Moment::Load).then(|| (cx.resolver.misfit)(name, with)).flatten() else {
+    let Some(found) = (cx.moment != Moment::Run).then(|| (cx.resolver.misfit)(name, with)).flatten() else {
         return true;
     };
     let message = format!("validator `{name}`: {}", found.message);

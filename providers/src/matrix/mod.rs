@@ -69,7 +69,16 @@ fn lower(
 
     let mut names = HashMap::new();
     let mut rows: Vec<Provider> = Vec::new();
-    for (key, node) in providers.and_then(|n| r.map(n, "providers")).unwrap_or_default() {
+    let providers = providers.and_then(|n| r.map(n, "providers")).unwrap_or_default();
+    for (key, node) in providers {
+        if changes_nothing(node, &["dialect"]) {
+            let whole = providers.iter().filter(|(_, n)| !changes_nothing(n, &["dialect"]));
+            let d = r.error("201", key.span, format!("there is no provider `{}` to change", key.name));
+            d.hint = Some(types::diagnostic::suggestion(&key.name, whole.map(|(k, _)| k.name.as_str())));
+            d.expected = Some("a provider that there is, or `dialect` and the rest of a new one".to_owned());
+            names.insert(key.name.as_str(), None);
+            continue;
+        }
         let row = provider::lower(key, node, r, env, today);
         // A provider that could not be read is still known by name, so that its models are not blamed.
         let place = row.is_some().then_some(rows.len());
@@ -79,8 +88,9 @@ fn lower(
     let mut read = Vec::new();
     let models = models.and_then(|n| r.map(n, "models")).unwrap_or_default();
     for (key, node) in models {
-        if changes_nothing(node) {
-            let whole = models.iter().filter(|(_, n)| !changes_nothing(n)).map(|(k, _)| k.name.as_str());
+        if changes_nothing(node, OF_MODELS) {
+            let whole = models.iter().filter(|(_, n)| !changes_nothing(n, OF_MODELS));
+            let whole = whole.map(|(k, _)| k.name.as_str());
             let d = r.error("201", key.span, format!("there is no model `{}` to change", key.name));
             d.hint = Some(types::diagnostic::suggestion(&key.name, whole));
             d.expected =
@@ -112,13 +122,14 @@ fn lower(
     Matrix::new(rows, read.into_iter().map(|m| m.model).collect())
 }
 
-/// Whether an entry only changes a model, and there was none: nothing of what a model is stands in it.
-fn changes_nothing(node: &Node) -> bool {
-    /// Of which a new model has at least one.
-    const OWN: &[&str] = &["context_window", "max_output_tokens", "abilities", "upstream_name", "simulate"];
+/// Of which a new model has at least one.
+const OF_MODELS: &[&str] = &["context_window", "max_output_tokens", "abilities", "upstream_name", "simulate"];
+
+/// Whether an entry only changes one that is not there: nothing of what a new one has at least one of stands in it.
+fn changes_nothing(node: &Node, own: &[&str]) -> bool {
     match &node.value {
         Value::Map(members) => {
-            !members.is_empty() && !members.iter().any(|(k, _)| OWN.contains(&k.name.as_str()))
+            !members.is_empty() && !members.iter().any(|(k, _)| own.contains(&k.name.as_str()))
         }
         _ => false,
     }

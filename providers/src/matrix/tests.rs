@@ -93,6 +93,19 @@ fn problems_of_providers_have_their_place() {
 }
 
 #[test]
+fn a_change_of_a_provider_that_is_not_there_names_the_nearest() {
+    let base = "version: 1\nproviders: { openai: { dialect: openai_chat, base_url: https://h } }\nmodels: {}\n";
+    for overlay in ["{ enabled: false }", "{ base_url: https://other }", "{ api_key_env: OTHER_KEY }"] {
+        let overlay = format!("providers: {{ §opnai: {overlay} }}\nmodels: {{ opnai/m: {{ context_window: 9 }} }}\n");
+        check(&[base, &overlay], "CM201");
+        let (_, problems) = read(&[base, &overlay.replace('§', "")]);
+        let told = &problems[0];
+        assert_eq!(told.hint.as_deref(), Some("did you mean `openai`?"));
+        assert_eq!(told.message, "there is no provider `opnai` to change");
+    }
+}
+
+#[test]
 fn problems_of_models_have_their_place() {
     check_model("§{ }", "CM102");
     check_model("{ context_window: §0 }", "CM104");

@@ -34,6 +34,7 @@ mod learning;
 mod library;
 mod money;
 mod operator;
+mod options;
 mod overload;
 mod parts;
 mod policies;

@@ -388,13 +388,27 @@ async fn parameters_instructions_and_rates_are_those_of_the_rules() {
     let seen = vendor.seen()[1].body.clone();
     assert_eq!(seen["response_format"]["type"], "json_object", "{seen}");
     let bulk = named("bulk");
-    let statuses = [
-        house.client().chat(&bulk).await.status,
-        house.client().chat(&bulk).await.status,
-        house.client().chat(&bulk).await.status,
-    ];
-    assert_eq!(statuses[2], 429, "{statuses:?}");
-    assert!(statuses[..2].iter().all(|s| *s != 429), "{statuses:?}");
+    let statuses = [house.client().chat(&bulk).await.status, house.client().chat(&bulk).await.status];
+    assert!(statuses.iter().all(|s| *s != 429), "{statuses:?}");
+    let third = house.client().chat(&bulk).await;
+    assert_eq!(third.error(429)["code"], "rate_limit_exceeded");
+    // The figures are those of the rule that refused, not of the process.
+    let told = |name: &str| third.header(&format!("x-ratelimit-{name}")).unwrap().to_owned();
+    assert_eq!((told("limit-requests"), told("remaining-requests")), ("2".to_owned(), "0".to_owned()));
+    let reset: u64 = told("reset-requests").trim_end_matches("ms").parse().unwrap();
+    assert!((1..=7_200_000).contains(&reset), "{reset}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_money_tells_what_is_left_of_it() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let rule = "  - { id: dear, actions: { rate_limit: { per: tenant, usd: 0.000001, window: 1h } } }\n";
+    let house = start(&vendor, rule).await;
+    let refused = house.client().chat(&ask("say something long")).await;
+    assert_eq!(refused.error(429)["code"], "insufficient_quota");
+    assert_eq!(refused.header("x-ratelimit-limit-usd"), Some("0.000001"));
+    assert_eq!(refused.header("x-ratelimit-remaining-usd"), Some("0.000001"));
+    assert_eq!(vendor.count(), 0);
 }
 
 /// A function of a policy file is a check of a workflow: what it finds is repaired, and where it fails nothing counts as

@@ -122,6 +122,17 @@ async fn restrictions_only_become_tighter_wherever_they_stand() {
     ] {
         check(&house.client().chat(&ask("auto", &more)).await, param, &[param, other]);
     }
+    for (more, param) in [
+        (json!({"provider": {"only": ["ann"]}}), "provider.only"),
+        (json!({"provider": {"order": ["oa", "ann"]}}), "provider.order"),
+        (json!({"provider": {"ignore": ["ann"]}}), "provider.ignore"),
+        (json!({"routing": {"prefer": ["ann/*"]}}), "routing.prefer"),
+    ] {
+        let refused = house.client().chat(&ask("auto", &more)).await;
+        let error = refused.error(400);
+        assert_eq!(error["param"], param, "{error}");
+        assert_eq!(error["message"], "`ann/*` names no model; did you mean `an`?", "{error}");
+    }
     let body = json!({"routing": {"require": ["an/ok"]}});
     let says = ["x-turnout-require", "routing.require"];
     check(&with(("x-turnout-require", "oa/ok"), &body).await, "x-turnout-require", &says);

@@ -230,7 +230,7 @@ fn read(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
             "parallel_tool_calls" => request.params.parallel_tool_calls = optional(json, pointer, BOOLEAN)?,
             "logprobs" => request.params.logprobs = optional(json, pointer, BOOLEAN)?.unwrap_or(false),
             "user" => request.user = identifier_text(optional(json, pointer, "a string")?, &pointer())?,
-            "metadata" => metadata(json, limits)?,
+            "metadata" => metadata(json, limits, &mut request.options)?,
             "routing" => routing(json, &mut request.options)?,
             "provider" => {
                 if let Some(map) = optional::<UniqueMap>(json, pointer, "an object")? {
@@ -239,6 +239,12 @@ fn read(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
                 }
             }
             "functions" | "function_call" if is_given(json) => return Err(old_form(pointer())),
+            "guardrails" => {
+                if let Some(list) = optional::<Value>(json, pointer, "a list of names")? {
+                    let taken = crate::options::guardrails(&mut request.options, &list);
+                    taken.map_err(|p| foreign("", &p))?;
+                }
+            }
             "models" => further = optional::<Value>(json, pointer, "a list of models")?,
             _ if depth(json) > MAX_DEPTH => {
                 return Err(Error::new(
@@ -382,14 +388,19 @@ fn model(json: &str) -> Result<String, Error> {
     Err(Error::new("invalid_value", "/model", "a model name is 1 to 256 of A-Z a-z 0-9 . _ : / @ + -"))
 }
 
-fn metadata(json: &str, limits: &Limits) -> Result<(), Error> {
+fn metadata(json: &str, limits: &Limits, options: &mut Options) -> Result<(), Error> {
     let Some(map) = optional::<UniqueMap>(json, || "/metadata".to_owned(), "an object")? else {
         return Ok(());
     };
     if map.0.len() > limits.metadata {
         return Err(Error::new("out_of_range", "/metadata", format!("at most {} members", limits.metadata)));
     }
-    Ok(())
+    match map.0.get("tags") {
+        Some(tags) => crate::options::metadata_tags(options, tags).map_err(|p| {
+            Error::new("invalid_option", "/metadata/tags", format!("`metadata.tags`: {}", p.message))
+        }),
+        None => Ok(()),
+    }
 }
 
 fn routing(json: &str, options: &mut Options) -> Result<(), Error> {

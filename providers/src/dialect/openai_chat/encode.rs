@@ -47,10 +47,11 @@ struct Plan<'a> {
 pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
     let mut plan = Plan {
         set: vec![("model", New::Text(&call.model.upstream_name))],
-        drop: vec!["routing", "provider", "models"],
+        drop: vec!["routing", "provider", "models", "guardrails"],
         rename: None,
     };
     plan.stream(call);
+    plan.metadata(call);
     plan.messages(call)?;
     plan.sampling(call);
     plan.max_tokens(call);
@@ -90,6 +91,20 @@ impl<'a> Plan<'a> {
             let mut options: Map<String, Value> = options.unwrap_or_default();
             options.insert("include_usage".into(), Value::Bool(true));
             self.set.push(("stream_options", New::Json(Value::Object(options).to_string().into())));
+        }
+    }
+
+    /// A list of labels in the form of LiteLLM is meant for us, and no vendor takes it.
+    fn metadata(&mut self, call: &'a Call) {
+        let Some(raw) = call.request.raw("metadata").filter(|raw| raw.contains("tags")) else { return };
+        let Ok(mut map) = serde_json::from_str::<Map<String, Value>>(raw) else { return };
+        if !map.get("tags").is_some_and(Value::is_array) {
+            return;
+        }
+        map.shift_remove("tags");
+        match map.is_empty() {
+            true => self.drop.push("metadata"),
+            false => self.set.push(("metadata", New::Json(Value::Object(map).to_string().into()))),
         }
     }
 
