@@ -109,8 +109,7 @@ fn refusal(action: &ActionRecord, all: &[ActionRecord], options: &Options) -> Op
             || rule == "routing.workflow"
     };
     let by = action.effect.strip_prefix("overridden by ")?;
-    let alike =
-        |a: &ActionRecord| &*a.rule == by && a.verb == action.verb && a.argument == action.argument;
+    let alike = |a: &ActionRecord| &*a.rule == by && a.verb == action.verb && a.argument == action.argument;
     let refuses = REFUSABLE.contains(&&*action.verb)
         && own(&action.rule)
         && !own(by)

@@ -68,9 +68,7 @@ impl PolicySet {
             Err(crate::Error::Evaluation { rule, detail }) => {
                 (Directives::default(), Some((rule.to_string(), detail)))
             }
-            Err(crate::Error::Option { option, message }) => {
-                (Directives::default(), Some((option, message)))
-            }
+            Err(crate::Error::Option { option, message }) => (Directives::default(), Some((option, message))),
         };
         let vars = Vars::of(scope).ok();
         let entries = self.entries.iter().filter(|e| e.phase == phase);

@@ -90,9 +90,7 @@ pub(crate) fn selectors(inputs: &Inputs<'_>) -> Result<(), Error> {
             let (known, near) = match (s.strip_prefix("pool:"), s.strip_suffix("/*")) {
                 (Some(pool), _) => (pools.contains_key(pool), hint(pool, pools.keys().map(String::as_str))),
                 (None, _) if !matrix.select(s).is_empty() => continue,
-                (None, Some(name)) => {
-                    (false, hint(name, matrix.providers().iter().map(|p| p.id.as_str())))
-                }
+                (None, Some(name)) => (false, hint(name, matrix.providers().iter().map(|p| p.id.as_str()))),
                 (None, None) => (false, hint(s, matrix.models().iter().map(|m| &*m.id))),
             };
             if !known {

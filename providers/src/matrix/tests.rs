@@ -94,9 +94,11 @@ fn problems_of_providers_have_their_place() {
 
 #[test]
 fn a_change_of_a_provider_that_is_not_there_names_the_nearest() {
-    let base = "version: 1\nproviders: { openai: { dialect: openai_chat, base_url: https://h } }\nmodels: {}\n";
+    let base =
+        "version: 1\nproviders: { openai: { dialect: openai_chat, base_url: https://h } }\nmodels: {}\n";
     for overlay in ["{ enabled: false }", "{ base_url: https://other }", "{ api_key_env: OTHER_KEY }"] {
-        let overlay = format!("providers: {{ §opnai: {overlay} }}\nmodels: {{ opnai/m: {{ context_window: 9 }} }}\n");
+        let overlay =
+            format!("providers: {{ §opnai: {overlay} }}\nmodels: {{ opnai/m: {{ context_window: 9 }} }}\n");
         check(&[base, &overlay], "CM201");
         let (_, problems) = read(&[base, &overlay.replace('§', "")]);
         let told = &problems[0];

@@ -63,7 +63,11 @@ async fn wrong_options_are_the_clients_fault_and_name_the_right_ones() {
     for (more, param, part) in [
         (json!({"routing": {"validators": ["jsn"]}}), "routing.validators", "did you mean `json`?"),
         (json!({"guardrails": ["jsn"]}), "guardrails", "did you mean `json`?"),
-        (json!({"routing": {"validators": [{"use": "length", "with": {"mx": 3}}]}}), "routing.validators", "mx"),
+        (
+            json!({"routing": {"validators": [{"use": "length", "with": {"mx": 3}}]}}),
+            "routing.validators",
+            "mx",
+        ),
         (json!({"routing": {"avoid": ["lab/tow"]}}), "routing.avoid", "did you mean `lab/two`?"),
         (json!({"routing": {"capcost": 1}}), "routing.capcost", "did you mean `cap_cost`?"),
         (json!({"routing": {"stream": "bufferd"}}), "routing.stream", "did you mean `buffered`?"),
@@ -90,7 +94,8 @@ async fn soft_options_tip_the_scales_and_ceilings_hold() {
     let refused = send(&house, json!({"routing": {"cap_cost": 0.000000001}})).await;
     assert!(refused.text().contains("max_cost"), "{}", refused.text());
     assert_eq!(vendor.count(), before);
-    let answer = send(&house, json!({"routing": {"weight": "price", "explore": "none", "sticky": "user"}})).await;
+    let answer =
+        send(&house, json!({"routing": {"weight": "price", "explore": "none", "sticky": "user"}})).await;
     for option in ["routing.weight", "routing.explore", "routing.sticky"] {
         assert_eq!(effect(&house, &answer, option).await, "applied");
     }
@@ -132,7 +137,8 @@ async fn rules_outrank_options_and_strict_ones_are_refused_instead() {
         assert_eq!(vendor.count(), before);
     }
     // What a rule only makes tighter still holds.
-    let tighter = json!({"routing": {"strict": true, "cap_tokens": 5000, "stream": "buffered", "prefer": ["lab/one"]}});
+    let tighter =
+        json!({"routing": {"strict": true, "cap_tokens": 5000, "stream": "buffered", "prefer": ["lab/one"]}});
     assert_eq!(send(&house, tighter).await.status, 200);
 }
 
