@@ -4,6 +4,7 @@
 
 use crate::breaker::Breaker;
 use crate::config::Retry;
+use crate::kept::Kept;
 use crate::ledger::Ledger;
 use crate::outside::Outside;
 use crate::route::Candidates;
@@ -22,7 +23,9 @@ use types::matrix::{Matrix, ModelIx};
 use types::profile::WorkloadProfile;
 use types::provider::{ChatProvider, Error, ErrorKind};
 use types::{Report, Usd};
-use workflows::{Ask, CheckAsk, Failure, Generated, ToolAsk, ToolFailure, ToolReply, ToolSpec, World};
+use workflows::{
+    Ask, CacheAsk, Cached, CheckAsk, Failure, Generated, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+};
 
 mod again;
 mod attempt;
@@ -72,6 +75,8 @@ pub(crate) struct Calls {
     pub(crate) policies: PolicySet,
     /// The tools that it may call.
     pub(crate) tools: Toolbox,
+    /// What nodes put out earlier; `None` = nothing is kept.
+    pub(crate) kept: Option<Kept>,
     /// Calls made so far, for their identifiers.
     pub(crate) made: Arc<AtomicU32>,
     /// Where the calls are told besides; for who asks one question at a time.
@@ -99,6 +104,15 @@ impl World for Calls {
 
     fn tool(&self, ask: ToolAsk) -> BoxFuture<'_, Result<ToolReply, ToolFailure>> {
         Box::pin(tools::call(self, ask))
+    }
+
+    fn recall(&self, ask: CacheAsk) -> BoxFuture<'_, Option<Cached>> {
+        Box::pin(std::future::ready(self.recalled(&ask)))
+    }
+
+    fn keep(&self, ask: CacheAsk, cached: Cached) -> BoxFuture<'_, ()> {
+        self.keep_result(&ask, cached);
+        Box::pin(std::future::ready(()))
     }
 }
 

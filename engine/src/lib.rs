@@ -21,6 +21,7 @@ pub mod explain;
 mod feedback;
 mod govern;
 mod history;
+mod kept;
 mod later;
 pub mod learn;
 mod ledger;
@@ -124,6 +125,8 @@ pub(crate) struct Inner {
     pub(crate) approvals: Arc<approvals::Approvals>,
     /// What those were given who keep what they are given.
     pub(crate) arms: sticky::Arms,
+    /// What nodes of workflows have put out.
+    pub(crate) results: Arc<kept::Results>,
     redaction_key: OnceLock<[u8; 32]>,
     seeds: AtomicU64,
     background: OnceLock<Background>,
@@ -188,6 +191,7 @@ impl Engine {
             memory: Arc::default(),
             approvals: Arc::default(),
             arms: sticky::Arms::default(),
+            results: Arc::default(),
             redaction_key: OnceLock::new(),
             seeds: AtomicU64::new(seed),
             background: OnceLock::new(),

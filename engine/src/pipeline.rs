@@ -8,6 +8,7 @@ use crate::calls::{Calls, Ceilings};
 use crate::caps;
 use crate::decide::{Decided, decide};
 use crate::error::{Error, Kind};
+use crate::kept::Kept;
 use crate::ledger::{self, Ledger};
 use crate::limits::Held;
 use crate::live::{self, Flow};
@@ -194,6 +195,7 @@ fn run(
             },
             inner.background.get().cloned(),
         ),
+        kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
         made: Arc::new(AtomicU32::new(0)),
         log: None,
     };

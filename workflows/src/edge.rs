@@ -143,7 +143,8 @@ fn end(cx: &mut Cx<'_>, node: &Node, path: &str) -> Option<usize> {
     let id = cx.r.string(node, path)?;
     let found = cx.position(&id);
     if found.is_none() {
-        let hint = suggestion(&id, cx.nodes().iter().map(|n| n.id.as_str()));
+        // One without an id is told of by itself.
+        let hint = suggestion(&id, cx.nodes().iter().map(|n| n.id.as_str()).filter(|id| !id.is_empty()));
         let d = cx.r.error("301", node.span, format!("there is no node `{id}`"));
         d.hint = Some(hint);
         path.clone_into(&mut d.field);

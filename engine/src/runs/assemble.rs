@@ -11,6 +11,7 @@ use crate::account::About;
 use crate::answer::Admission;
 use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
+use crate::kept::Kept;
 use crate::ledger::{Ledger, Limits};
 use crate::limits::Held;
 use crate::redact::Redaction;
@@ -65,6 +66,7 @@ pub(super) fn assemble(
     let reach = Beyond {
         outside: inner.outside(),
         background: Some(service.start.clone()),
+        kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
         ground: Some(Redaction::of(&[], key, tenant, made.request.body().clone())),
     };
     let calls = calls(view, &made, &admission, (&ledger, &after), reach, &trace);
@@ -102,6 +104,7 @@ pub(super) fn assemble(
 struct Beyond {
     outside: Outside,
     background: Option<Background>,
+    kept: Option<Kept>,
     /// Where what rules of the phase `tool` mask is kept.
     ground: Option<Redaction>,
 }
@@ -151,6 +154,7 @@ fn calls(
         outside: beyond.outside,
         policies: view.bundle.policies.clone(),
         tools: Toolbox::new(view.bundle.tools.clone(), tenant, || guard, beyond.background),
+        kept: beyond.kept,
         made: Arc::new(AtomicU32::new(0)),
         log: None,
     }

@@ -29,6 +29,13 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
+    /// Whether rules say anything of calls of tools, so that each call has to be put to them.
+    pub(crate) fn is_busy(&self) -> bool {
+        let policies = &self.view.bundle.policies;
+        let masks = self.demands.as_ref().is_some_and(|d| d.redaction.is_busy());
+        policies.has(Phase::Tool) || self.tools.is_some() || masks
+    }
+
     /// The arguments as the tool may see them. `before`: calls of tools before this one.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ mod free_tier;
 mod hedge;
 mod idempotency;
 mod import;
+mod kept;
 mod key_pool;
 mod learning;
 mod library;

@@ -276,8 +276,10 @@ impl Maker {
         for t in TYPES {
             let properties = self.defs.get(&format!("node_{}", t.name)).and_then(|d| d.get("properties"));
             let keys = properties.and_then(Json::as_object).into_iter().flat_map(Map::keys);
-            let own: Vec<&String> = keys.filter(|k| !matches!(k.as_str(), "id" | "type" | "needs")).collect();
-            let own = json!({"type": ["object", "null"], "propertyNames": {"enum": own}});
+            let own = keys.filter(|k| !matches!(k.as_str(), "id" | "type" | "needs"));
+            let own: Map<String, Json> = own.map(|key| (key.clone(), of(t.name, key))).collect();
+            let own = json!({"type": ["object", "null"], "properties": own,
+                "patternProperties": {"^x-": true}, "additionalProperties": false});
             members.insert(t.name.to_owned(), own);
         }
         json!({"type": ["object", "null"], "properties": members, "additionalProperties": false,

@@ -76,6 +76,9 @@ fn shipped_files_are_valid_and_ill_shaped_ones_are_not() {
     }
     let good = "version: 1\nname: w\nnodes: [{ id: a, type: generate }]\noutput: nodes.a.completion\n";
     assert_eq!(fits(good), Ok(()));
+    let defaults =
+        "defaults: { timeout: 5s, generate: { samples: 3, params: { temperature: 0.5 } } }\noutput:";
+    assert_eq!(fits(&good.replace("output:", defaults)), Ok(()));
     for (from, to) in [
         ("version: 1", "version: 2"),
         ("name: w", "nam: w"),
@@ -88,6 +91,11 @@ fn shipped_files_are_valid_and_ill_shaped_ones_are_not() {
         ("id: a, ", ""),
         ("output:", "limits: { usd: free }\noutput:"),
         ("output:", "vars: { a: { b: 1 } }\noutput:"),
+        ("output:", "defaults: { retries: 2 }\noutput:"),
+        ("output:", "defaults: { generate: { sampels: 2 } }\noutput:"),
+        ("output:", "defaults: { generate: { samples: 17 } }\noutput:"),
+        ("output:", "defaults: { generate: { params: { temperature: warm } } }\noutput:"),
+        ("output:", "defaults: { judge: { timeout: 5 } }\noutput:"),
     ] {
         assert!(good.contains(from), "{from}");
         assert!(fits(&good.replacen(from, to, 1)).is_err(), "{to}");

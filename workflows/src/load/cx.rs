@@ -73,6 +73,8 @@ pub(crate) struct Cx<'a> {
     pub(super) top: Top,
     /// Variables of expressions at the place that is being read.
     pub(super) variables: Variables,
+    /// A node of no type is being read as one of some type.
+    pub(crate) guessing: bool,
 }
 
 impl Cx<'_> {

@@ -94,6 +94,7 @@ fn context<'a>(
         inputs: Vec::new(),
         top: Top { workflows: workflows.iter().map(|w| (*w).to_owned()).collect(), ..Top::default() },
         variables: names.variables.clone(),
+        guessing: false,
     }
 }
 

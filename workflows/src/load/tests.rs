@@ -64,6 +64,26 @@ fn what_is_no_tree_or_no_workflow() {
 fn shapes() {
     check(&with("type: generate", "type: generate, sampels: 2"), &[("WF101", 4, 32)]);
     check(&with("type: generate", "type: generte"), &[("WF104", 4, 22)]);
+    // One wrong word hides no other.
+    let both = with("type: generate", "type: generte, timout: 5s, samples: 17");
+    check(&both, &[("WF104", 4, 22), ("WF101", 4, 31), ("WF104", 4, 52)]);
+    check(
+        &with("type: generate", "type: banana, timout: 5s, samples: 17"),
+        &[("WF104", 4, 22), ("WF101", 4, 30)],
+    );
+    check(
+        &with("id: ask, type: generate", "timout: 5s"),
+        &[("WF102", 4, 7), ("WF102", 4, 7), ("WF101", 4, 7), ("WF301", 8, 13)],
+    );
+    check(
+        &with("id: ask, type: generate", "type: generate, timout: 5s"),
+        &[("WF102", 4, 7), ("WF101", 4, 23), ("WF301", 8, 13)],
+    );
+    let deep = "{ id: ask, type: lop, max_iterations: 99, until: true, body: { nodes: [{ id: in, type: generte, sampels: 1 }], edges: [] } }";
+    check(
+        &with("{ id: ask, type: generate }", deep),
+        &[("WF104", 4, 22), ("WF104", 4, 43), ("WF103", 4, 54), ("WF104", 4, 92)],
+    );
     check(&with(", from: nodes.check.best", ""), &[("WF102", 6, 7)]);
     check(&with("type: generate", "type: generate, samples: two"), &[("WF103", 4, 41)]);
     check(&with("type: generate", "type: generate, samples: 17"), &[("WF104", 4, 41)]);
@@ -89,6 +109,8 @@ fn shapes() {
 fn what_comes_later_says_so() {
     check(&with("type: generate", "type: generate, params: { stop: So }"), &[("WF105", 4, 48)]);
     check(&with("[contract]", "[contract, { use: json, timeout: 1s }]"), &[("WF105", 5, 79)]);
+    generate("cache: { match: semantic }", "WF105", "semantic");
+    generate("cache: { match: exact, ttl: 1m }", "", "");
     check(&with("from: nodes.check.best", "from: nodes.check.best, pace: burst"), &[]);
     check(&format!("prompts: {{}}\n{GOOD}"), &[]);
     check(&with("nodes.check.best }", "'nodes.check.best[0]' }"), &[("WF301", 6, 39)]);

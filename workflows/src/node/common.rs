@@ -2,7 +2,7 @@
 
 use super::{NodeType, Out, Outcome};
 use crate::budget::Amounts;
-use crate::load::Cx;
+use crate::load::{Cx, later};
 use crate::reference::Ref;
 use crate::retry::Retry;
 use crate::value::Value;
@@ -34,8 +34,13 @@ pub(crate) struct Cache {
     pub(crate) ttl: Duration,
     /// What the key is made of; empty: everything that the node reads.
     pub(crate) key: Vec<Ref>,
-    /// Least similarity for a match by meaning; `None`: exact.
-    pub(crate) similarity: Option<f64>,
+}
+
+impl Cache {
+    /// Whether anything is kept or found.
+    pub(crate) const fn is_used(&self) -> bool {
+        self.read || self.write
+    }
 }
 
 /// The common keys that say how a node runs.
@@ -114,6 +119,11 @@ impl Common {
         common
     }
 
+    /// Whether what the node puts out may come from an earlier run.
+    pub(crate) fn caches(&self) -> bool {
+        self.cache.as_ref().is_some_and(Cache::is_used)
+    }
+
     /// For the hash of the plan.
     pub(super) fn canonical(&self) -> Json {
         let on_error = match &self.on_error {
@@ -123,7 +133,7 @@ impl Common {
         };
         let cache = self.cache.as_ref().map(|c| {
             let key: Vec<&str> = c.key.iter().map(Ref::canonical).collect();
-            json!([c.read, c.write, c.shared, c.ttl.as_secs_f64(), key, c.similarity])
+            json!([c.read, c.write, c.shared, c.ttl.as_secs_f64(), key])
         });
         json!({
             "on_error": on_error, "budget": self.budget.as_ref().map(Amounts::canonical),
@@ -194,8 +204,14 @@ fn cache(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Cache> {
             list.iter().filter_map(|n| Ref::lower(cx, n, &at)).collect()
         }
     };
-    let semantic = f.take("match").and_then(|n| cx.r.one_of(n, &f.at("match"), &["exact", "semantic"]));
-    let least = f.take("min_similarity").and_then(|n| cx.r.number(n, &f.at("min_similarity"), 0.0, 1.0));
+    if let Some(n) = f.take("match") {
+        if n.as_str() == Some("semantic") {
+            cx.unsupported(n.span, "match: semantic");
+        } else {
+            cx.r.one_of(n, &f.at("match"), &["exact"]);
+        }
+    }
+    later(cx, &mut f, &["min_similarity"]);
     f.finish(&mut cx.r);
     Some(Cache {
         read: mode.starts_with("read"),
@@ -203,6 +219,5 @@ fn cache(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Cache> {
         shared: scope == Some("engine"),
         ttl: ttl.unwrap_or(Duration::from_secs(3600)),
         key,
-        similarity: (semantic == Some("semantic")).then(|| least.unwrap_or(0.97)),
     })
 }

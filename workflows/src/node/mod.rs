@@ -17,6 +17,7 @@ mod common;
 pub(crate) mod fail;
 pub(crate) mod gate;
 pub(crate) mod generate;
+mod guess;
 pub(crate) mod judge;
 mod kind;
 pub(crate) mod r#loop;
@@ -184,7 +185,10 @@ impl Node {
         let mut f = cx.r.fields(node, path)?;
         let id = f.require(&mut cx.r, "id").and_then(|n| cx.r.ident(n, &f.at("id")));
         let kind = f.require(&mut cx.r, "type").and_then(|n| kind(cx, n, &f.at("type")));
-        let (Some(id), Some(kind)) = (id, kind) else { return None };
+        let Some(kind) = kind else {
+            guess::problems(cx, node, path, index);
+            return None;
+        };
         if let Some(n) = f.take("title") {
             cx.r.string(n, &f.at("title"));
         }
@@ -198,15 +202,24 @@ impl Node {
         let outputs = (kind.outputs)(node);
         let common = Common::lower(cx, &mut f, kind, &outputs);
         let lint = f.take("lint").map(|n| lint(cx, n, &f.at("lint"))).unwrap_or_default();
+        let told_of_cache = f.take("cache").map(|n| n.span);
         let spec = (kind.lower)(cx, &mut f);
+        let spoils = (&*spec as &dyn Any).downcast_ref::<tool::Tool>().and_then(tool::Tool::spoils);
+        if let (Some(at), Some(tool)) = (told_of_cache, spoils.filter(|_| common.caches())) {
+            let message = format!("a call of `{tool}` changes something, and would not be made");
+            let d = cx.r.error("104", at, message);
+            d.expected = Some("`cache` at tools with `side_effect: none` alone".to_owned());
+            d.field = f.at("cache");
+        }
         let span = f.span;
         f.finish(&mut cx.r);
         // `lint` silences warnings by the node they name.
         for d in cx.r.problems.iter_mut().skip(told).filter(|d| d.severity == Severity::Warning) {
-            d.field = format!("{id}:{}", d.field);
+            d.field = format!("{}:{}", id.as_deref().unwrap_or_default(), d.field);
         }
         Some(Node {
-            id: id.into(),
+            // Whatever else is wrong with a node without one has been told.
+            id: id?.into(),
             kind,
             kind_name: kind.name.into(),
             span,

@@ -67,6 +67,8 @@ pub(crate) struct Tool {
     max_result: usize,
     /// One of its tools may change the world each time it is called.
     is_unsafe: bool,
+    /// One of its tools changes something at least the first time it is called.
+    spoils: Option<Arc<str>>,
     /// What of the tools decides what happens, for the hash of the plan.
     signatures: Vec<Json>,
 }
@@ -114,6 +116,8 @@ impl Tool {
         let max_result =
             f.take("max_result").and_then(|n| cx.r.bytes(n, &f.at("max_result"))).unwrap_or(MAX_RESULT);
         let is_unsafe = allow.iter().any(|t| cx.tool(t).is_some_and(|s| s.side_effect == SideEffect::Unsafe));
+        let changes = |t: &&Arc<str>| cx.tool(t).is_some_and(|s| s.side_effect != SideEffect::None);
+        let spoils = allow.iter().find(changes).cloned();
         let spec = |t: &Arc<str>| cx.tool(t).cloned();
         let signatures = allow
             .iter()
@@ -126,8 +130,14 @@ impl Tool {
             key,
             max_result: usize::try_from(max_result).unwrap_or(usize::MAX),
             is_unsafe,
+            spoils,
             signatures,
         }
+    }
+
+    /// A tool of it whose calls have to be made, whatever an earlier one came to.
+    pub(crate) fn spoils(&self) -> Option<&Arc<str>> {
+        self.spoils.as_ref()
     }
 
     /// Whether it may change the world, so that it is worth running for itself.

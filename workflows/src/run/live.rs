@@ -80,6 +80,10 @@ pub(crate) fn decide(host: &Host) -> (Option<Flow<'_>>, String) {
     if source.is_some_and(|g| g.how_many(host, false) > 1) {
         return buffered("a policy asks for several samples");
     }
+    let cached = host.workflow.root.nodes.get(chain.generate).filter(|n| n.common.caches());
+    if let Some(node) = cached {
+        return buffered(&format!("the answer of `{}` may be one that is kept", node.id));
+    }
     let request = &host.input.request;
     let found = Found::along(host, chain, stream);
     let whole = |c: &&Arc<dyn Check>| !c.promise(request).releases();

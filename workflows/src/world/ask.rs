@@ -198,14 +198,14 @@ pub enum GateReply {
 pub struct CacheAsk {
     /// Which effect this is.
     pub id: EffectId,
+    /// The type of the node.
+    pub kind: Arc<str>,
     /// BLAKE3 of the node's plan, its inputs and what it depends on, 64 hex digits.
     pub key: String,
     /// Shared by all tenants, or else the tenant's own.
     pub shared: bool,
     /// How long it is kept.
     pub ttl: Duration,
-    /// For a match by meaning: the text, and the least similarity, 0..=1.
-    pub similar: Option<(String, f64)>,
 }
 
 /// What a node put out.

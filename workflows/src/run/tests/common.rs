@@ -142,6 +142,29 @@ async fn results_are_kept_and_found_again() {
         "nodes:\n  - { id: s, type: set, values: {}, cache: {} }\n  - { id: no, type: fail, code: n, message: x, needs: s }\n",
     )]);
     assert_eq!(p[0].code, "WF101");
+    // What changes something is done each time.
+    let (_, p) = load_all(&[file(&LOOKED.replace("tool: look", "tool: send").replace("KEYS", "cache: {}"))]);
+    assert!(p.iter().any(|d| d.code == "WF104" && d.message.contains("`send` changes something")), "{p:?}");
+    let (_, p) = load_all(&[file(
+        &LOOKED.replace("tool: look", "tool: send").replace("KEYS", "cache: { mode: none }"),
+    )]);
+    assert!(p.iter().all(|d| d.code != "WF104"), "{p:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_found_costs_nothing_and_says_so() {
+    let cached = workflow(
+        "nodes:\n  - { id: ask, type: generate, cache: {} }\n  \
+         - { id: no, type: fail, code: no, message: \"${ nodes.ask.completion.cost_usd } ${ nodes.ask.cost_usd }\" }\n\
+         edges:\n  - { from: ask, to: no }\n",
+    );
+    let script = priced(Script::new(vec![("ask", vec![Says::Text(1, "x")])]));
+    for (message, note) in [("1.0 1.0", None), ("0.0 0.0", Some("cached: 1 USD when it was made"))] {
+        let i = input(prose(), None);
+        let trace = i.trace.clone();
+        let Ending::Failed(f) = run(&cached, i, &script).await else { panic!() };
+        assert_eq!((f.message.as_str(), trace.take().steps[0].note.as_deref()), (message, note));
+    }
 }
 
 fn script_of(node: &'static str, says: &'static str) -> Script {

@@ -7,11 +7,11 @@ use crate::value::Value;
 use crate::world::{CacheAsk, Cached, EffectId, EffectKind};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value as Json, json};
-use types::Verdict;
+use types::{Completion, Usd, Verdict};
 
 /// Begins a node.
 pub(super) fn begin(at: At<'_>) -> Begun<'_> {
-    if let Some(cache) = &at.node.common.cache {
+    if let Some(cache) = at.node.common.cache.as_ref().filter(|c| c.is_used()) {
         return Begun::waits(within(at.clone(), Box::pin(stored(at, cache))));
     }
     match at.node.spec.start(at.clone()) {
@@ -45,10 +45,10 @@ async fn within(at: At<'_>, work: BoxFuture<'_, NodeResult>) -> NodeResult {
 async fn stored<'a>(at: At<'a>, cache: &'a Cache) -> NodeResult {
     let ask = CacheAsk {
         id: EffectId::new(&at.path, EffectKind::Cache, 0, 1),
+        kind: at.node.kind_name.clone(),
         key: key(&at, cache),
         shared: cache.shared,
         ttl: cache.ttl,
-        similar: cache.similarity.map(|least| (similar(&at), least)),
     };
     if cache.read
         && let Some(found) = at.host.world.recall(ask.clone()).await
@@ -98,11 +98,6 @@ fn key(at: &At<'_>, cache: &Cache) -> String {
     ]))
 }
 
-/// The text by whose meaning results are found again.
-fn similar(at: &At<'_>) -> String {
-    at.host.input.request.last_user().map(|m| m.content.text().into_owned()).unwrap_or_default()
-}
-
 /// Outputs from the store become those of the node.
 fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
     let outcome = (0_u8..32)
@@ -111,9 +106,13 @@ fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
         .chain(at.node.kind.outcomes.iter().copied())
         .find(|o| at.node.word(*o) == found.outcome)?;
     let mut table = at.host.table();
+    let mut saved = Usd::ZERO;
     let rows: Vec<_> = (0_u32..)
         .zip(found.completions)
-        .map(|(i, (completion, model))| {
+        .map(|(i, (mut completion, model))| {
+            // Nobody was paid for it this time.
+            let used = std::mem::take(&mut completion.usage);
+            saved = saved.plus(model.price.map_or(Usd::ZERO, |p| p.cost(&used)));
             table.add(Answer { completion, model, ms: 0.0, doomed: None }, Origin::of(&at.path, i, 0))
         })
         .collect();
@@ -130,7 +129,11 @@ fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
         }
     };
     let outputs = at.node.outputs.iter().map(|o| found.outputs.get(&*o.name).map(value).unwrap_or_default());
-    Some(Resolved::with(outcome, outputs.collect()).note("cached"))
+    let resolved = Resolved::with(outcome, outputs.collect());
+    Some(resolved.note(match saved {
+        Usd::ZERO => "cached".to_owned(),
+        saved => format!("cached: {saved} USD when it was made"),
+    }))
 }
 
 /// What may be kept: completed outcomes, without completions that failed or are not whole.
@@ -150,7 +153,8 @@ fn keepable(at: &At<'_>, resolved: &Resolved) -> Option<Cached> {
                     return None;
                 }
                 seen.push(*id);
-                completions.push(((*row.completion).clone(), row.model.clone()));
+                // The vendor's own bytes tell what was used then.
+                completions.push((Completion { raw: None, ..(*row.completion).clone() }, row.model.clone()));
                 seen.len().saturating_sub(1)
             }
         };
