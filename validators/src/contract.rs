@@ -30,7 +30,8 @@ pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, 
     Ok(Arc::new(Contract { severity }))
 }
 
-/// The checks that the request implies.
+/// The checks that the request implies. An answer that calls tools has to fit them even where none was offered,
+/// which [`Check::check`] sees when it is there.
 pub(crate) fn checks(request: &ChatRequest, severity: Severity) -> Vec<Arc<dyn Check>> {
     let mut list = Vec::new();
     match request.response_format {
@@ -86,7 +87,11 @@ impl Check for Contract {
     }
 
     fn check(&self, input: &Input<'_>) -> Report {
-        let list = checks(input.request, self.severity);
+        let mut list = checks(input.request, self.severity);
+        let calls = input.completion.choices.iter().any(|c| !c.tool_calls.is_empty());
+        if calls && input.request.tools.is_empty() {
+            list.push(tool_args::of_request(self.severity));
+        }
         if list.is_empty() {
             return nothing();
         }
@@ -99,6 +104,7 @@ mod tests {
     use crate::testing::*;
     use crate::{build, contract};
     use serde_json::{Value, json};
+    use types::chat::ToolCall;
 
     fn check(extra: Value, want: &[&str]) {
         let r = request(extra);
@@ -117,6 +123,32 @@ mod tests {
         check(json!({"response_format": {"type": "json_object"}}), &["json", "not_truncated"]);
         check(json!({"response_format": schema}), &["json_schema", "not_truncated"]);
         check(json!({"tools": tools}), &["tool_args"]);
+    }
+
+    /// A call that nobody declared is no answer, whatever form was asked for.
+    #[test]
+    fn calls_of_tools_are_checked_whether_or_not_any_was_offered() {
+        let schema =
+            json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}});
+        let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {
+            "type": "object", "required": ["a"], "properties": {"a": {"type": "number"}}}}}]);
+        let call = |extra: Value, name: &str, arguments: &str, want: &[&str]| {
+            let mut c = answer("");
+            c.choices[0].tool_calls.push(ToolCall {
+                id: "1".into(),
+                name: name.into(),
+                arguments: arguments.into(),
+            });
+            assert_eq!(codes("contract", &Value::Null, &request(extra), &c), want, "{name} {arguments}");
+        };
+        let none: &[&str] = &["unexpected_call", "unknown_tool"];
+        call(json!({"response_format": schema}), "g", "{}", none);
+        call(json!({"response_format": {"type": "json_object"}}), "g", "{}", none);
+        call(json!({}), "g", "{}", &["unknown_tool"]);
+        let both = json!({"response_format": schema, "tools": tools});
+        call(both.clone(), "g", "{}", &["unknown_tool"]);
+        call(both.clone(), "f", "{\"a\": \"1\"}", &["type"]);
+        call(both, "f", "{\"a\": 1}", &[]);
     }
 
     #[test]

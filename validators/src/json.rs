@@ -73,19 +73,20 @@ impl Check for Json {
     }
 }
 
-/// Looks at every choice that answers in text; calls of tools are another check's business.
+/// Looks at every choice that answers in text; calls of tools that were offered are another check's business.
 pub(crate) fn each_text(
     input: &Input<'_>,
     mut look: impl FnMut(&Choice, usize, usize) -> Vec<Finding>,
 ) -> Report {
     let choices = &input.completion.choices;
+    let offered = !input.request.tools.is_empty();
     let mut findings = Vec::new();
     let mut looked = choices.is_empty();
     if choices.is_empty() {
         findings.extend(look(&Choice::default(), 0, 1));
     }
     for (position, choice) in choices.iter().enumerate() {
-        if choice.text.trim().is_empty() && !choice.tool_calls.is_empty() {
+        if offered && choice.text.trim().is_empty() && !choice.tool_calls.is_empty() {
             continue;
         }
         looked = true;
@@ -106,6 +107,8 @@ pub(crate) fn parse(
         let refused = choice.refusal.as_deref().is_some_and(|r| !r.is_empty());
         let (code, message) = if refused {
             ("refused", "the model refused to answer")
+        } else if !choice.tool_calls.is_empty() {
+            ("unexpected_call", "a tool is called in the place of an answer, and none was offered")
         } else {
             ("empty", "the answer is empty")
         };
@@ -179,7 +182,9 @@ mod tests {
         assert_eq!(codes("json", &Value::Null, &r, &c), ["not_json"]);
         let mut c = answer("");
         c.choices[0].tool_calls.push(ToolCall { id: "1".into(), name: "f".into(), arguments: "{}".into() });
-        assert_eq!(codes("json", &Value::Null, &r, &c), ["none"]);
+        let offers = request(json!({"tools": [{"type": "function", "function": {"name": "f"}}]}));
+        assert_eq!(codes("json", &Value::Null, &offers, &c), ["none"]);
+        assert_eq!(codes("json", &Value::Null, &r, &c), ["unexpected_call"]);
         let mut c = answer("");
         c.choices[0].refusal = Some("no".into());
         assert_eq!(codes("json", &Value::Null, &r, &c), ["refused"]);

@@ -171,3 +171,21 @@ async fn tool_arguments_are_checked() {
     let call = &answer.json()["choices"][0]["message"]["tool_calls"][0]["function"];
     assert_eq!(call["arguments"].as_str().map(person), Some(json!({"euros": 5})), "{}", answer.text());
 }
+
+/// A call that nobody declared is no answer to a question for JSON: it is asked again.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_tools_that_nobody_declared_are_repaired() {
+    for workflow in ["default", "json_extraction"] {
+        let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text(GOOD)).await;
+        vendor.queue(Reply::Answer(tests::vendor::Answer::call("call_0", "rm", r#"{"path": "/"}"#)));
+        let house = start(&vendor).await;
+        let mut body = ask();
+        body["routing"] = json!({"workflow": workflow});
+        let answer = house.client().chat(&body).await;
+        assert_eq!(answer.status, 200, "{workflow}: {}", answer.text());
+        assert_eq!(person(&answer.content()), person(GOOD), "{workflow}");
+        let record = house.decision(&answer.request_id()).await;
+        assert!(record["run"].to_string().contains("unknown_tool"), "{workflow}: {}", record["run"]);
+        assert_eq!(vendor.count(), 2, "{workflow}");
+    }
+}
