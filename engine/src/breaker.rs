@@ -269,7 +269,8 @@ mod tests {
     }
 
     fn failure(kind: ErrorKind, retry_after: Option<Duration>) -> Error {
-        Error { kind, status: None, model: "a/b".into(), detail: String::new(), retry_after }
+        let model = types::matrix::Model::new("a/b", 0, (1_000, 100));
+        Error { retry_after, ..Error::new(kind, &model, "") }
     }
 
     fn fail(b: &Breaker, now: Instant, kind: ErrorKind) {

@@ -199,7 +199,8 @@ impl Calls {
         let breaker = self.reach.breakers.get(usize::from(ix.0));
         let times = provider.timeouts;
         // An answer that comes whole is silent until it is there.
-        let heard = if ask.stream && model.abilities.streaming { times.first_token } else { times.total };
+        let whole = !(ask.stream && model.abilities.streaming);
+        let heard = if whole { times.total } else { times.first_token };
         let patience = heard.min(SILENCE);
         let deadline = so_far.deadline;
         let mut tries = 0;
@@ -219,7 +220,8 @@ impl Calls {
                 return Some(Err(self.most_useful(ask, so_far.last.take())));
             }
             so_far.attempts = so_far.attempts.saturating_add(1);
-            let (call, open) = match self.prepare(ask, model, provider, so_far.attempts, deadline) {
+            let own = if whole && more { self.share(ix, now, deadline) } else { deadline };
+            let (call, open) = match self.prepare(ask, model, provider, so_far.attempts, own) {
                 Ok(prepared) => prepared,
                 Err("usd") => {
                     so_far.refused_by_budget = true;
@@ -231,7 +233,7 @@ impl Calls {
                 }
             };
             tries += 1;
-            let error = match self.attempt(call, open, breaker, deadline).await {
+            let error = match self.attempt(call, open, breaker, own).await {
                 Ok(generated) => {
                     if let Some(l) = leave {
                         l.succeeded(Instant::now());
@@ -263,6 +265,15 @@ impl Calls {
         }
     }
 
+    /// The moment until which a model is waited for that answers in one piece, while another one could be asked. It says
+    /// nothing until then, so that one which never will is told from a slow one by nothing but time.
+    fn share(&self, ix: ModelIx, now: Instant, deadline: Instant) -> Instant {
+        let left = deadline.saturating_duration_since(now);
+        let share = left.mul_f64(self.reach.retry.time_share.clamp(0.0, 1.0));
+        let usual = self.candidates.patience(ix, LONGEST, false).unwrap_or(0.0) / 1e3;
+        now + share.max(Duration::try_from_secs_f64(usual).unwrap_or(left)).min(left)
+    }
+
     /// The moment before which an ask must have come to something.
     fn deadline_of(&self, ask: &Ask) -> Instant {
         let own = ask.timeout.map(|t| Instant::now() + t);
@@ -282,6 +293,9 @@ impl Calls {
         self.ledger_of(ask).worst().or(last).map_or(Failure::Deadline, Failure::Provider)
     }
 }
+
+/// Share of a model's answers that are waited for at least.
+const LONGEST: f64 = 0.99;
 
 /// Silence after which a call that is cut off, by the client or by a deadline, counts against the model: one
 /// that accepts calls and never answers would otherwise never be kept out.

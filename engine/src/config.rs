@@ -36,6 +36,9 @@ pub struct Retry {
     pub budget: f64,
     /// So many retries a second of one provider have room whatever the share. Default 3.
     pub budget_per_second: u32,
+    /// Share of the remaining time that one model may take for an answer that comes whole, as long as another one could
+    /// be asked; more where its answers are known to take longer. 0..=1, 1 = all of it. Default 0.5.
+    pub time_share: f64,
 }
 
 /// When a model is kept out (`reliability.md` §4).
@@ -77,6 +80,7 @@ impl Default for Retry {
             backoff_max: Duration::from_secs(5),
             budget: 0.1,
             budget_per_second: 3,
+            time_share: 0.5,
         }
     }
 }

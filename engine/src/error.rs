@@ -41,6 +41,8 @@ pub enum Kind {
         param: String,
         /// What rules them out, and what they can do.
         message: String,
+        /// Machine-readable.
+        code: &'static str,
     },
     /// A policy refuses.
     #[error("{reason}")]
@@ -220,7 +222,8 @@ impl Error {
             Kind::UnknownWorkflow { .. } => "unknown_workflow",
             Kind::Invalid { .. } => "invalid_value",
             Kind::Denied { code, .. } | Kind::Validation { code, .. } | Kind::Workflow { code, .. } => code,
-            Kind::NoCandidates { .. } | Kind::Unfit { .. } => "no_candidates",
+            Kind::NoCandidates { .. } => "no_candidates",
+            Kind::Unfit { code, .. } => code,
             Kind::PolicyEvaluation(_) => "evaluation_failed",
             Kind::Unrecorded(_) => "unrecorded",
             Kind::Overloaded => "queue_full",
@@ -232,6 +235,28 @@ impl Error {
             Kind::Deadline => "deadline_exceeded",
             Kind::Provider(e) => e.kind.as_str(),
             Kind::Internal(_) => "internal_error",
+        }
+    }
+
+    /// What a client may tell it by: [`Error::code`], but where a vendor finds the request at fault, what it says.
+    #[must_use]
+    pub fn public_code(&self) -> &str {
+        let told = match &self.kind {
+            Kind::Provider(e) => e.public_code(),
+            _ => None,
+        };
+        told.unwrap_or_else(|| self.code())
+    }
+
+    /// The member of the request that is at fault.
+    #[must_use]
+    pub fn param(&self) -> Option<&str> {
+        match &self.kind {
+            Kind::UnknownModel { .. } => Some("model"),
+            Kind::UnknownWorkflow { .. } => Some("workflow"),
+            Kind::Invalid { param, .. } | Kind::Unfit { param, .. } => Some(param),
+            Kind::Provider(e) => e.public_param(),
+            _ => None,
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use types::Usage;
+use types::completion::Why;
 use types::decision::{Arm, Decision};
 use types::directives::{RuleRecord, RuleResult};
 use types::run::{CallRecord, Run, Step};
@@ -46,7 +48,7 @@ pub fn table(stored: &Stored, all: bool) -> String {
         o.reward.map_or_else(|| "not observed".to_owned(), |r| format!("{:.3}", r.get())),
         o.usage.input,
         o.usage.output,
-        if o.usage.estimated { " (estimated)" } else { "" },
+        estimated(&o.usage),
         o.total_ms,
         o.overhead_ms,
     );
@@ -205,13 +207,28 @@ fn step(out: &mut String, s: &Step) {
     }
 }
 
+/// Whether tokens were counted by their vendor, and if not, why what it said does not count.
+const fn estimated(usage: &Usage) -> &'static str {
+    match (usage.estimated, usage.why) {
+        (false, _) => "",
+        (true, None) => " (estimated)",
+        (true, Some(Why::ImpossibleInput)) => " (estimated: the vendor's input cannot be)",
+        (true, Some(Why::ImpossibleOutput)) => " (estimated: the vendor's output cannot be)",
+    }
+}
+
 fn call(out: &mut String, c: &CallRecord) {
     let end = match &c.error {
         Some(e) => format!("{}{}", e.kind.as_str(), e.status.map_or(String::new(), |s| format!(" ({s})"))),
-        None => format!("{} + {} tokens", c.usage.input, c.usage.output),
+        None => format!("{} + {} tokens{}", c.usage.input, c.usage.output, estimated(&c.usage)),
     };
     let cost = c.cost_usd.map_or_else(|| "unknown price".to_owned(), |x| format!("{x} USD"));
     let _ = writeln!(out, "            {} {} {:.1} ms {end} {cost}", c.purpose, c.model, c.total_ms);
+    for a in &c.adjusted {
+        let from = a.from.as_ref().map_or(String::new(), |from| format!(" {from}"));
+        let to = a.to.as_ref().map_or_else(|| "left out".to_owned(), |to| format!("went out as {to}"));
+        let _ = writeln!(out, "            ~ {}{from} {to}", a.name);
+    }
 }
 
 #[cfg(test)]

@@ -177,18 +177,13 @@ impl From<types::chat::Error> for Failure {
 
 impl From<engine::Error> for Failure {
     fn from(e: engine::Error) -> Self {
-        let mut f = Failure::new(status(&e.kind), e.code(), e.public_message());
+        let mut f = Failure::new(status(&e.kind), e.public_code(), e.public_message());
+        f.param = e.param().map(str::to_owned);
         f.decision.clone_from(&e.request_id);
         f.retry = e.retryable();
         f.retry_after = e.retry_after.or_else(|| wait(&e.kind));
         f.close = matches!(e.kind, engine::Kind::ShuttingDown);
         f.limit = e.limit;
-        f.param = match &e.kind {
-            engine::Kind::UnknownModel { .. } => Some("model".to_owned()),
-            engine::Kind::UnknownWorkflow { .. } => Some("workflow".to_owned()),
-            engine::Kind::Invalid { param, .. } | engine::Kind::Unfit { param, .. } => Some(param.clone()),
-            _ => None,
-        };
         let put = |m: &mut Map<String, Value>, key: &str, value: Option<Value>| {
             if let Some(v) = value {
                 m.insert(key.to_owned(), v);
@@ -269,6 +264,10 @@ mod tests {
             model: "p/m".into(),
             detail: "secret text of the vendor".into(),
             retry_after: None,
+            fault: Some(Box::new(types::provider::Fault {
+                param: Some("messages[0]".into()),
+                code: Some("vendors_own".into()),
+            })),
         })
         .into()
     }
@@ -278,12 +277,9 @@ mod tests {
         assert_eq!((f.status.as_u16(), f.code.as_str(), f.retry), (status, code, retry), "{}", f.message);
         // What the vendor said is for whoever can put it right: the client, where the request is at fault.
         let told = f.body().to_string().contains("secret");
-        assert_eq!(
-            told,
-            ["bad_request", "context_overflow", "content_filtered"].contains(&code),
-            "{}",
-            f.body()
-        );
+        let about_it = ["vendors_own", "context_length_exceeded"].contains(&code);
+        assert_eq!(told, about_it || code == "bad_request", "{}", f.body());
+        assert_eq!(f.body().to_string().contains("messages[0]"), about_it, "{}", f.body());
         assert!(f.status.as_u16() >= 400);
     }
 
@@ -338,12 +334,13 @@ mod tests {
             false,
         );
         check(provider(ErrorKind::Auth, Some(401)), 502, "auth", false);
-        check(provider(ErrorKind::BadRequest, Some(422)), 422, "bad_request", false);
-        check(provider(ErrorKind::BadRequest, None), 400, "bad_request", false);
-        let unfit = Kind::Unfit { param: "tools".into(), message: "`p/m` takes no tools".into() };
+        check(provider(ErrorKind::BadRequest, Some(422)), 422, "vendors_own", false);
+        check(provider(ErrorKind::BadRequest, None), 400, "vendors_own", false);
+        let message = "`p/m` takes no tools".into();
+        let unfit = Kind::Unfit { param: "tools".into(), message, code: "no_candidates" };
         check(unfit.into(), 400, "no_candidates", false);
         check(provider(ErrorKind::BadRequest, Some(404)), 502, "bad_request", false);
-        check(provider(ErrorKind::ContextOverflow, Some(400)), 400, "context_overflow", false);
+        check(provider(ErrorKind::ContextOverflow, Some(400)), 400, "context_length_exceeded", false);
     }
 
     #[test]

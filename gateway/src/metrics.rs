@@ -102,6 +102,7 @@ pub struct Metrics {
     calls: Counts<2>,
     repairs: Counter,
     tokens: Counts<2>,
+    discarded: Counts<2>,
     cost: Sums<1>,
     overhead: Histogram,
     ttft: Times<1>,
@@ -214,6 +215,11 @@ impl Default for Metrics {
             calls: counts(r, "turnout_model_calls", "Calls of models by how they ended"),
             repairs: Counter::default(),
             tokens: counts(r, "turnout_tokens", "Tokens used by model and kind"),
+            discarded: counts(
+                r,
+                "turnout_usage_discarded",
+                "Calls whose reported usage cannot be and was estimated, by model and reason",
+            ),
             cost: Family::default(),
             overhead: Histogram::new(exponential_buckets(0.000_05, 2.0, 14)),
             ttft: times(),
@@ -461,6 +467,10 @@ impl Metrics {
         for ((kind, n), counter) in KINDS.iter().zip(counts).zip(&found.tokens).filter(|((_, n), _)| *n > 0) {
             let labels = || [("model", call.model.to_string()), ("kind", (*kind).to_owned())];
             counter.get_or_init(|| self.tokens.get_or_create_owned(&labels())).inc_by(u64::from(n));
+        }
+        if let Some(why) = u.why {
+            let labels = [("model", call.model.to_string()), ("reason", why.as_str().to_owned())];
+            self.discarded.get_or_create_owned(&labels).inc();
         }
         if let Some(cost) = call.cost_usd {
             let of = || self.cost.get_or_create_owned(&[("model", call.model.to_string())]);

@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use types::adjustment::Adjustment;
 use types::matrix::{Availability, Dialect, Matrix, ModelIx, Provider};
 use types::provider::{Call, ChatProvider, Error, ErrorKind, Quota, Reply};
 
@@ -217,6 +218,13 @@ impl ChatProvider for Fleet {
             None => Error::new(ErrorKind::Connect, &call.model, "no such provider"),
         };
         Box::pin(std::future::ready(Err(why)))
+    }
+
+    fn adjustments(&self, call: &Call) -> Vec<Adjustment> {
+        match self.members.get(&call.provider.id) {
+            Some(Member::Remote(client)) => client.adjustments(call),
+            _ => Vec::new(),
+        }
     }
 
     fn quota(&self, ix: ModelIx) -> Option<Quota> {

@@ -1,7 +1,8 @@
 //! Serde helpers that forgive what vendors disagree on: numbers as text or fractions, `null` for absent,
 //! text as a list of parts. A scalar that does not fit at all counts as absent.
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::fmt;
 
@@ -68,9 +69,39 @@ pub(crate) fn integer<'de, D: Deserializer<'de>>(d: D) -> Result<Option<i64>, D:
     })
 }
 
-/// A number of tokens or a position: as [`integer`], negative counts as 0.
+/// A position: as [`integer`], negative counts as 0.
 pub(crate) fn count<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
     Ok(integer(d)?.map(|i| u32::try_from(i.max(0)).unwrap_or(u32::MAX)))
+}
+
+/// What a vendor counts as tokens. What is no number of tokens (negative, a fraction, more than any call has) is
+/// `u32::MAX`, which no call can have used.
+pub(crate) fn tokens<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    let whole = |x: f64| {
+        let is_count = x.fract() == 0.0 && (0.0..=f64::from(u32::MAX)).contains(&x);
+        // It was seen to fit.
+        if is_count { x as u32 } else { u32::MAX }
+    };
+    Ok(match Scalar::deserialize(d)? {
+        Scalar::Integer(i) => Some(u32::try_from(i).unwrap_or(u32::MAX)),
+        Scalar::Number(x) => Some(whole(x)),
+        Scalar::Text(t) => t.trim().parse().ok().map(whole),
+        Scalar::Absent => None,
+    })
+}
+
+/// A part of what [`tokens`] counts: what is no number of tokens is not told.
+pub(crate) fn part<'de, D: Deserializer<'de>>(d: D) -> Result<Option<u32>, D::Error> {
+    Ok(tokens(d)?.filter(|n| *n != u32::MAX))
+}
+
+/// An object that is read apart from what surrounds it, so that nothing odd in it spoils the rest: what is no such
+/// object counts as absent.
+pub(crate) fn apart<'de, D: Deserializer<'de>, T: DeserializeOwned>(d: D) -> Result<Option<T>, D::Error> {
+    let raw = Option::<&'de RawValue>::deserialize(d)?;
+    // What is derived would be read from a list as well.
+    let object = raw.map(RawValue::get).filter(|json| json.starts_with('{'));
+    Ok(object.and_then(|json| serde_json::from_str(json).ok()))
 }
 
 /// A text; a number counts as its digits.
@@ -172,6 +203,43 @@ mod tests {
         check(r#"{"n":-1,"t":[1,{"a":2}]}"#, Some(0), None, None);
         check(r#"{"n":1e300,"t":true}"#, Some(u32::MAX), None, None);
         check(r#"{"n":{"a":[1]},"c":[{"type":"text","text":"a"},{"text":"\n"}]}"#, None, None, Some("a\n"));
+    }
+
+    #[test]
+    fn what_is_no_number_of_tokens_is_more_than_any_call_has() {
+        #[derive(serde::Deserialize)]
+        struct Used {
+            #[serde(default, deserialize_with = "tokens")]
+            all: Option<u32>,
+            #[serde(default, deserialize_with = "part")]
+            part: Option<u32>,
+        }
+        #[derive(serde::Deserialize)]
+        struct Outer {
+            #[serde(default, deserialize_with = "apart")]
+            used: Option<Used>,
+        }
+        for (written, all, part) in [
+            ("3", Some(3), Some(3)),
+            ("3.0", Some(3), Some(3)),
+            ("\"3\"", Some(3), Some(3)),
+            ("null", None, None),
+            ("{}", None, None),
+            ("0", Some(0), Some(0)),
+            ("-1", Some(u32::MAX), None),
+            ("3.5", Some(u32::MAX), None),
+            ("1e30", Some(u32::MAX), None),
+            ("1000000000000", Some(u32::MAX), None),
+            ("-9e300", Some(u32::MAX), None),
+        ] {
+            let json = format!("{{\"used\":{{\"all\":{written},\"part\":{written}}}}}");
+            let used = serde_json::from_str::<Outer>(&json).unwrap().used.expect("an object");
+            assert_eq!((used.all, used.part), (all, part), "{written}");
+        }
+        for odd in ["1e999", "\"none\"", "[1]", "{\"all\":1e999}", "null", "7"] {
+            let json = format!("{{\"used\":{odd}}}");
+            assert!(serde_json::from_str::<Outer>(&json).unwrap().used.is_none(), "{odd}");
+        }
     }
 
     #[test]

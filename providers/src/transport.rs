@@ -6,7 +6,7 @@
 //! below goes out.
 
 use crate::FreeUse;
-use crate::dialect::{Context, Wire};
+use crate::dialect::{Context, Possible, Wire};
 use crate::prefill::Prefill;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
@@ -16,6 +16,7 @@ use http_body_util::{BodyExt as _, Full};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::time::{Instant, timeout_at};
+use types::adjustment::Adjustment;
 use types::matrix::Model;
 use types::provider::{Call, Error, ErrorKind, Quota, Reply};
 
@@ -74,6 +75,11 @@ impl Client {
         &self.settings
     }
 
+    /// What the call's model will not see as it was written.
+    pub(crate) fn adjustments(&self, call: &Call) -> Vec<Adjustment> {
+        self.wire.adjustments(call)
+    }
+
     /// Makes the call.
     ///
     /// # Errors
@@ -82,6 +88,7 @@ impl Client {
         let started = Instant::now();
         call.stream &= call.model.abilities.streaming;
         let encoded = self.wire.encode(&call)?;
+        let possible = Possible::of(&call, encoded.body.len());
         let context = Context::of(&call);
         let timeouts = call.provider.timeouts;
         let total = after(started, timeouts.total.min(call.remaining));
@@ -106,7 +113,8 @@ impl Client {
         let (key, head) = self.send(&context, &model, &uri, encoded.body, &times).await?;
         refuse_compressed(&context, head.headers())?;
         if streamed && !is_json(head.headers()) {
-            let stream = events::stream(self.wire, context, head.into_body(), self.limits, times, key);
+            let reader = events::Reader { wire: self.wire, limits: self.limits, times, possible };
+            let stream = reader.stream(context, head.into_body(), key);
             return Ok(Reply::Stream(match prefill {
                 Some(prefill) => prefill.stream(stream),
                 None => stream,
@@ -117,6 +125,7 @@ impl Client {
             Err(_) => return Err(times.expired(&context)),
         };
         let mut completion = self.wire.decode(&context, body)?;
+        completion.usage = possible.judge(completion.usage, completion.bytes());
         if let Some(prefill) = prefill {
             prefill.whole(&mut completion);
         }

@@ -63,6 +63,9 @@ pub struct Usage {
     pub output: u32,
 }
 
+/// Stands for what an answer reports until it is written.
+const REPORTED: u32 = 424_242;
+
 /// What goes wrong within a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -91,6 +94,8 @@ pub struct Answer {
     pub finish: String,
     /// What it reports.
     pub usage: Usage,
+    /// What it writes in the place of the number of output tokens, as it stands; `None` = that number.
+    pub reports: Option<&'static str>,
     /// Wait before the head.
     pub delay: Duration,
     /// Wait before each event after the first.
@@ -115,6 +120,7 @@ impl Answer {
             refusal: None,
             finish: String::new(),
             usage: Usage { input: 20, cached_input: 8, image: 0, output: 5 },
+            reports: None,
             delay: Duration::ZERO,
             gap: Duration::ZERO,
             fault: None,
@@ -128,6 +134,18 @@ impl Answer {
         let arguments = chars.chunks(7).map(|c| c.iter().collect()).collect();
         let call = ToolCall { id: id.to_owned(), name: name.to_owned(), arguments };
         Answer { tool_calls: vec![call], ..Answer::pieces(Vec::new()) }
+    }
+
+    /// Writes this where the number of output tokens belongs.
+    #[must_use]
+    pub fn reporting(self, reports: &'static str) -> Self {
+        let usage = Usage { output: REPORTED, ..self.usage };
+        Answer { usage, reports: Some(reports), ..self }
+    }
+
+    /// What it writes, with what it reports in its place.
+    fn written(&self, text: &str) -> String {
+        self.reports.map_or_else(|| text.to_owned(), |r| text.replace(&REPORTED.to_string(), r))
     }
 
     /// Waits this long before the head.
@@ -360,7 +378,7 @@ async fn whole(out: &mut (impl tokio::io::AsyncWrite + Unpin), status: u16, extr
 }
 
 async fn body(out: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer, seen: &Seen) -> bool {
-    let text = speak::whole(seen.dialect, answer, &seen.model()).to_string();
+    let text = answer.written(&speak::whole(seen.dialect, answer, &seen.model()).to_string());
     match answer.fault {
         None => whole(out, 200, "", &text).await,
         Some((_, Fault::Malformed)) => whole(out, 200, "", "{\"this is\": not json").await,
@@ -408,7 +426,7 @@ async fn stream(out: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer,
                 break;
             }
         }
-        if out.write_all(chunk(event).as_bytes()).await.is_err() {
+        if out.write_all(chunk(&answer.written(event)).as_bytes()).await.is_err() {
             return false;
         }
         seen.mark_event();

@@ -321,6 +321,18 @@ pub enum ResponseFormat {
     },
 }
 
+impl ResponseFormat {
+    /// The string of its `type`.
+    #[must_use]
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            ResponseFormat::Text => "text",
+            ResponseFormat::JsonObject => "json_object",
+            ResponseFormat::JsonSchema { .. } => "json_schema",
+        }
+    }
+}
+
 impl ChatRequest {
     /// Parses and checks a body.
     ///

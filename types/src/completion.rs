@@ -56,6 +56,27 @@ const fn is_zero(n: &u32) -> bool {
     *n == 0
 }
 
+/// Why tokens were estimated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Why {
+    /// The vendor reported more input, or none that is a number of tokens: see [`Usage::impossible`].
+    ImpossibleInput,
+    /// Likewise of the output.
+    ImpossibleOutput,
+}
+
+impl Why {
+    /// The string used in records and metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Why::ImpossibleInput => "impossible_input",
+            Why::ImpossibleOutput => "impossible_output",
+        }
+    }
+}
+
 /// Tokens used by one call. `input` includes the cached ones (converted once, in the dialect).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -74,6 +95,9 @@ pub struct Usage {
     pub reasoning: u32,
     /// Estimated by us rather than reported by the provider.
     pub estimated: bool,
+    /// Why, where the provider did report something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
 }
 
 impl Usage {
@@ -88,10 +112,26 @@ impl Usage {
             output: self.output.saturating_add(o.output),
             reasoning: self.reasoning.saturating_add(o.reasoning),
             estimated: self.estimated || o.estimated,
+            why: match self.why {
+                Some(why) => Some(why),
+                None => o.why,
+            },
         }
     }
 
-    /// The wire form of OpenAI's `usage`.
+    /// Nothing, for what was reported cannot have been used: whoever knows the call estimates it.
+    #[must_use]
+    pub fn impossible(why: Why) -> Usage {
+        Usage { estimated: true, why: Some(why), ..Usage::default() }
+    }
+
+    /// What was reported; `None` where it was nothing, or is out of the question.
+    #[must_use]
+    pub fn reported(self) -> Option<Usage> {
+        (self.why.is_none() && self != Usage::default()).then_some(self)
+    }
+
+    /// The wire form of OpenAI's `usage`, with `estimated: true` where nobody reported it.
     #[must_use]
     pub fn to_wire(self) -> serde_json::Value {
         let mut wire = serde_json::json!({
@@ -105,6 +145,9 @@ impl Usage {
             && let Some(details) = wire.get_mut("prompt_tokens_details").and_then(|d| d.as_object_mut())
         {
             details.insert("image_tokens".to_owned(), self.image.into());
+        }
+        if let (true, Some(wire)) = (self.estimated, wire.as_object_mut()) {
+            wire.insert("estimated".to_owned(), true.into());
         }
         wire
     }
@@ -126,6 +169,16 @@ pub struct Choice {
     pub tool_calls: Vec<ToolCall>,
     /// `None` if the vendor gave none (a lost stream).
     pub finish_reason: Option<FinishReason>,
+}
+
+impl Choice {
+    /// Bytes of all that the model wrote: text, reasoning, a refusal, names and arguments of calls.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = [self.text.len(), self.reasoning.len(), self.refusal.as_ref().map_or(0, String::len)];
+        let calls = self.tool_calls.iter().map(|c| c.name.len().saturating_add(c.arguments.len()));
+        texts.into_iter().chain(calls).fold(0, usize::saturating_add)
+    }
 }
 
 /// A whole answer of one call.
@@ -181,6 +234,12 @@ impl Completion {
         self.choices.first().and_then(|c| c.finish_reason.as_ref())
     }
 
+    /// Bytes of all that the model wrote, all choices together.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.choices.iter().map(Choice::bytes).fold(0, usize::saturating_add)
+    }
+
     /// A refusal text or a content filter in the first choice.
     #[must_use]
     pub fn refused(&self) -> bool {
@@ -219,6 +278,17 @@ impl Chunk {
                 || !d.tool_calls.is_empty()
                 || d.finish_reason.is_some()
         })
+    }
+}
+
+impl Delta {
+    /// Bytes that it adds to [`Choice::bytes`].
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.text, &self.reasoning, &self.refusal].into_iter().flatten().map(String::len);
+        let calls = self.tool_calls.iter();
+        let calls = calls.map(|c| c.name.as_ref().map_or(0, String::len).saturating_add(c.arguments.len()));
+        texts.chain(calls).fold(0, usize::saturating_add)
     }
 }
 
@@ -279,7 +349,7 @@ impl Accumulator {
         }
         if let Some(u) = chunk.usage {
             c.usage = u;
-            self.got_usage = true;
+            self.got_usage = u.why.is_none();
         }
         for d in &chunk.choices {
             let place = match c.choices.iter().position(|x| x.index == d.index) {
@@ -411,6 +481,33 @@ mod tests {
             let written = serde_json::to_string(&c).unwrap();
             assert_eq!(serde_json::from_str::<Completion>(&written).unwrap(), c, "{written}");
         }
+    }
+
+    #[test]
+    fn all_that_a_model_wrote_is_counted_whole_and_in_pieces() {
+        let mut all = Accumulator::default();
+        let text = |t: &str| Some(t.to_owned());
+        let call = ToolCallDelta { index: 0, id: text("id"), name: text("name"), arguments: "{}".into() };
+        let deltas = [
+            Delta { text: text("four"), ..Delta::default() },
+            Delta { reasoning: text("hm"), ..Delta::default() },
+            Delta { refusal: text("never"), ..Delta::default() },
+            Delta { tool_calls: vec![call], ..Delta::default() },
+        ];
+        let sum: usize = deltas.iter().map(Delta::bytes).sum();
+        for delta in deltas {
+            all.push(&Chunk { choices: vec![delta], ..Chunk::default() });
+        }
+        assert_eq!((sum, all.finish().bytes()), (17, 17));
+    }
+
+    #[test]
+    fn estimates_say_so_on_the_wire() {
+        let said = Usage { input: 3, output: 2, ..Usage::default() };
+        assert_eq!(said.to_wire().get("estimated"), None);
+        assert_eq!(Usage { estimated: true, ..said }.to_wire()["estimated"], true);
+        assert_eq!((said.reported(), Usage::default().reported()), (Some(said), None));
+        assert_eq!(Usage::impossible(Why::ImpossibleInput).reported(), None);
     }
 
     #[test]

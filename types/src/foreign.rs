@@ -33,6 +33,8 @@ pub struct Foreign {
     pub no_training: bool,
     /// Only providers with which zero data retention is agreed.
     pub zdr: bool,
+    /// Only models that see every parameter of the request.
+    pub parameters: bool,
     /// Only models with one of these tags; empty = any.
     pub tags: Vec<String>,
     /// Most attempts of a call; `None` = as configured.
@@ -79,8 +81,8 @@ pub fn provider(options: &mut Options, preferences: &Map<String, Value>) -> Resu
                     options.foreign.attempts = Some(1);
                 }
             }
-            // Models that lack what a request needs are never candidates.
-            "require_parameters" => drop(boolean(name, value)?),
+            // Models that lack what a request cannot do without are never candidates.
+            "require_parameters" => options.foreign.parameters = boolean(name, value)?,
             "data_collection" => match value.as_str() {
                 Some("deny") => options.foreign.no_training = true,
                 Some("allow") => {}
@@ -197,6 +199,7 @@ mod tests {
             options(|o| {
                 let list = |from, s: &str| vec![Demand { from, selectors: vec![s.to_owned()] }];
                 (o.require, o.exclude) = (list("provider.only", "groq/*"), list("provider.ignore", "x/*"));
+                o.foreign.parameters = true;
             }),
         );
         check(

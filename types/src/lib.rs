@@ -3,6 +3,7 @@
 //! Takes and gives nothing by itself: every other crate of the house may use this one, and it uses none
 //! of them. It does no I/O, reads no clock and draws no random numbers.
 
+pub mod adjustment;
 pub mod axis;
 pub mod calendar;
 pub mod chat;

@@ -1,5 +1,6 @@
 //! The seam to model providers: one call, answered whole or as a stream.
 
+use crate::adjustment::Adjustment;
 use crate::axis::TaskFamily;
 use crate::chat::{ChatRequest, Message, ResponseFormat, Tool, ToolChoice};
 use crate::completion::{Chunk, Completion};
@@ -207,6 +208,9 @@ impl ErrorKind {
     }
 }
 
+/// By what clients know a request that is longer than the model takes.
+pub const CONTEXT_LENGTH_EXCEEDED: &str = "context_length_exceeded";
+
 /// A failed call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{model}: {}: {detail}", kind.as_str())]
@@ -221,6 +225,17 @@ pub struct Error {
     pub detail: String,
     /// The vendor's `Retry-After`.
     pub retry_after: Option<Duration>,
+    /// What the vendor finds fault with, if it says.
+    pub fault: Option<Box<Fault>>,
+}
+
+/// What a vendor finds fault with, in its own words. Names only: neither texts of the request nor keys.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// The member of the request.
+    pub param: Option<String>,
+    /// The vendor's code.
+    pub code: Option<String>,
 }
 
 impl Error {
@@ -231,7 +246,30 @@ impl Error {
         if let Some((cut, _)) = detail.char_indices().nth(500) {
             detail.truncate(cut);
         }
-        Error { kind, status: None, model: model.id.to_string(), detail, retry_after: None }
+        Error { kind, status: None, model: model.id.to_string(), detail, retry_after: None, fault: None }
+    }
+
+    /// The member at fault, where the request itself is.
+    #[must_use]
+    pub fn public_param(&self) -> Option<&str> {
+        self.told()?.param.as_deref()
+    }
+
+    /// What a client may tell the failure by, where the request itself is at fault: what OpenAI calls it, whatever the
+    /// vendor does, or else the vendor's own code.
+    #[must_use]
+    pub fn public_code(&self) -> Option<&str> {
+        match self.kind {
+            ErrorKind::ContextOverflow => Some(CONTEXT_LENGTH_EXCEEDED),
+            _ => self.told()?.code.as_deref(),
+        }
+    }
+
+    /// A vendor that does not know the model, say, finds fault with its entry here and not with the request.
+    fn told(&self) -> Option<&Fault> {
+        let about_it = self.blame() == Blame::Client
+            && (self.kind != ErrorKind::BadRequest || matches!(self.status, None | Some(400 | 413 | 422)));
+        self.fault.as_deref().filter(|_| about_it)
     }
 
     /// Who can do something about it.
@@ -269,6 +307,11 @@ pub trait ChatProvider: Send + Sync {
     ///
     /// With `call.stream` the reply may still be [`Reply::Whole`] when the model cannot stream.
     fn call(&self, call: Call) -> BoxFuture<'static, Result<Reply, Error>>;
+
+    /// The parameters of a call that its model will not see as they were written.
+    fn adjustments(&self, _call: &Call) -> Vec<Adjustment> {
+        Vec::new()
+    }
 
     /// What is left of a model's free tier, by our own count over all keys; `None` = no limits are known.
     fn quota(&self, _model: ModelIx) -> Option<Quota> {

@@ -1,5 +1,6 @@
 //! What happened when a workflow ran: one step per node, one record per model call, findings of the checks.
 
+use crate::adjustment::Adjustment;
 use crate::completion::Usage;
 use crate::provider::ErrorKind;
 use crate::units::Usd;
@@ -148,6 +149,9 @@ pub struct CallRecord {
     pub total_ms: f64,
     /// Milliseconds from the start of the run.
     pub started_ms: f64,
+    /// Parameters that the model was not told, or with another value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub adjusted: Vec<Adjustment>,
     /// The vendor's own name of the model, if it said one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reported_model: String,

@@ -22,7 +22,7 @@ impl Calls {
         deadline: Instant,
     ) -> Result<Generated, Error> {
         let model = call.model.clone();
-        let late = || Error::new(ErrorKind::TotalTimeout, &model, "the request's deadline passed");
+        let late = || Error::new(ErrorKind::TotalTimeout, &model, "the time that it was given passed");
         let reply = match timeout_at(deadline, self.reach.provider.call(call)).await {
             Ok(reply) => reply,
             Err(_) => Err(late()),
@@ -53,27 +53,19 @@ impl Calls {
     }
 
     fn settle_whole(open: &mut Open, mut completion: Completion) -> Completion {
-        let bytes = completion
-            .choices
-            .iter()
-            .map(|c| {
-                c.text.len()
-                    + c.reasoning.len()
-                    + c.tool_calls.iter().map(|t| t.arguments.len()).sum::<usize>()
-            })
-            .sum();
-        let reported = (completion.usage != Usage::default()).then_some(completion.usage);
+        let bytes = completion.bytes();
+        let told = completion.usage;
         let model = completion.model.clone();
         open.close(&End {
             error: None,
             cut: false,
-            usage: reported,
+            usage: Some(told),
             output_bytes: bytes,
             first_content: None,
             reported_model: &model,
         });
-        if reported.is_none() {
-            completion.usage = estimate(true, open.est, bytes);
+        if told.reported().is_none() {
+            completion.usage = Usage { why: told.why, ..estimate(true, open.est, bytes) };
         }
         completion
     }

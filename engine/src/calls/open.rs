@@ -5,6 +5,7 @@ use super::money::{charges, estimate};
 use crate::ledger::{Ledger, Place};
 use std::sync::Arc;
 use tokio::time::Instant;
+use types::adjustment::Adjustment;
 use types::matrix::Model;
 use types::provider::{Error, ErrorKind};
 use types::run::{AtMost, CallError, CallRecord};
@@ -32,6 +33,8 @@ pub(super) struct Open {
     pub(super) most: Usage,
     /// Tokens of the longest answer that was asked for, all choices together.
     pub(super) longest: u32,
+    /// What the model is not told, or otherwise than it was asked for.
+    pub(super) adjusted: Vec<Adjustment>,
     /// Nothing of the answer can be passed on yet.
     pub(super) awaited: bool,
     pub(super) closed: bool,
@@ -47,10 +50,12 @@ impl Open {
         let ms = |t: Instant, from: Instant| t.saturating_duration_since(from).as_secs_f64() * 1e3;
         let reached = end.first_content.is_some() || end.error.is_none_or(|e| charges(e.kind));
         let estimated = estimate(reached, self.est, end.output_bytes);
-        let usage = match end.usage {
+        let why = end.usage.and_then(|u| u.why);
+        let usage = match end.usage.and_then(Usage::reported) {
             Some(reported) if end.error.is_none() => reported,
             // What was reported before an answer broke off may be of its beginning only.
             Some(so_far) => Usage { output: so_far.output.max(estimated.output), estimated: true, ..so_far },
+            None if reached => Usage { why, ..estimated },
             None => estimated,
         };
         let cost = self.cost(&usage);
@@ -67,6 +72,7 @@ impl Open {
             ttft_ms: end.first_content.map(|t| ms(t, self.started)),
             total_ms: ms(now, self.started),
             started_ms: ms(self.started, self.run_started),
+            adjusted: std::mem::take(&mut self.adjusted),
             reported_model: end.reported_model.to_owned(),
         };
         self.arrived(now);

@@ -5,6 +5,7 @@ use super::open::Open;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
+use types::adjustment::Adjustment;
 use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
 use types::matrix::{Model, Provider, Tier};
 use types::provider::{Call, Edits};
@@ -44,6 +45,19 @@ impl Calls {
             if attempt > 1 && ask.purpose == "primary" { "fallback".into() } else { ask.purpose.to_string() };
         let ledger = self.ledger_of(ask);
         ledger.await_begins(now);
+        let call = Call {
+            request: self.request.clone(),
+            edits,
+            model: model.clone(),
+            provider: provider.clone(),
+            stream: ask.stream && model.abilities.streaming,
+            remaining: deadline.saturating_duration_since(now),
+            id: format!("{}.{}.{}", self.request_id, ask.node(), self.made.fetch_add(1, Ordering::Relaxed)),
+            family: self.profile.task_family.value,
+            sub_label: self.profile.sub_label,
+        };
+        let mut adjusted = self.reach.provider.adjustments(&call);
+        adjusted.extend(fitted(&ask.edits, &call));
         let open = Open {
             ledger: ledger.clone(),
             log: self.log.clone(),
@@ -60,19 +74,9 @@ impl Calls {
             est,
             most,
             longest: granted.saturating_mul(self.request.params.n.max(1)),
+            adjusted,
             awaited: true,
             closed: false,
-        };
-        let call = Call {
-            request: self.request.clone(),
-            edits,
-            model: model.clone(),
-            provider: provider.clone(),
-            stream: ask.stream && model.abilities.streaming,
-            remaining: deadline.saturating_duration_since(now),
-            id: format!("{}.{}.{}", self.request_id, ask.node(), self.made.fetch_add(1, Ordering::Relaxed)),
-            family: self.profile.task_family.value,
-            sub_label: self.profile.sub_label,
         };
         Ok((call, open))
     }
@@ -112,6 +116,30 @@ fn adapt(edits: &mut Edits, request: &ChatRequest, model: &Model) {
     let place = messages.iter().take_while(|m| m.role.is_instruction()).count();
     messages.insert(place, Message::text(Role::System, instruction));
     edits.messages = Some(messages);
+}
+
+/// What of the request had to be fitted to a model, or to what may be spent; `wishes` are those of the node that asks,
+/// which knew what it did.
+fn fitted(wishes: &Edits, call: &Call) -> impl Iterator<Item = Adjustment> {
+    let (request, edits) = (&call.request, &call.edits);
+    let limit = if request.raw("max_completion_tokens").is_some_and(|raw| raw != "null") {
+        "max_completion_tokens"
+    } else {
+        "max_tokens"
+    };
+    let asked = request.params.max_tokens.filter(|_| wishes.max_tokens.is_none());
+    let shorter = asked.zip(edits.max_tokens).filter(|(asked, granted)| granted < asked);
+    let hot = request.params.temperature.filter(|_| wishes.temperature.is_none());
+    let cooler = hot.zip(edits.temperature).filter(|(asked, granted)| granted < asked);
+    let form = Some(&request.response_format).filter(|_| wishes.response_format.is_none());
+    let other = form.zip(edits.response_format.as_ref()).filter(|(asked, given)| asked != given);
+    [
+        shorter.map(|(from, to)| Adjustment::changed(limit, from, to)),
+        cooler.map(|(from, to)| Adjustment::changed("temperature", from, to)),
+        other.map(|(from, to)| Adjustment::changed("response_format", from.kind(), to.kind())),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 #[cfg(test)]

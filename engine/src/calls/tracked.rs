@@ -51,8 +51,7 @@ impl Tracked {
             self.usage = chunk.usage;
         }
         for d in &chunk.choices {
-            let text = d.text.as_ref().map_or(0, String::len) + d.reasoning.as_ref().map_or(0, String::len);
-            self.output_bytes += text + d.tool_calls.iter().map(|t| t.arguments.len()).sum::<usize>();
+            self.output_bytes = self.output_bytes.saturating_add(d.bytes());
         }
     }
 

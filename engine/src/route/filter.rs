@@ -7,10 +7,9 @@ use crate::error::{Error, Kind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::Usd;
-use types::chat::{PartKind, ToolChoice};
+use types::chat::{ChatRequest, PartKind, ResponseFormat, ToolChoice};
 use types::decision::Exclusion;
 use types::directives::{Directives, RuleId};
-use types::foreign::Foreign;
 use types::matrix::{Availability, Dialect, Matrix, Model, ModelIx, ModelSet, Provider, Tier};
 use types::options::{Demand, Mode};
 use workflows::Workflow;
@@ -240,7 +239,7 @@ pub(crate) fn models(
             .or_else(|| banned.iter().find(|(_, s)| s.contains(ix)))
         {
             exclude("option", None, Some(format!("`{option}`")));
-        } else if let Some(why) = foreign(&o.foreign, model, provider) {
+        } else if let Some(why) = foreign(inputs.request, model, provider) {
             exclude("option", None, Some(why.to_owned()));
         } else if model.quality_tier < limits.min_tier {
             exclude("min_quality", None, Some(format!("tier {} < {}", model.quality_tier, limits.min_tier)));
@@ -251,7 +250,7 @@ pub(crate) fn models(
         } else if inputs.profile.facts.est_input_tokens > model.context_window {
             let detail =
                 format!("{} > {} tokens", inputs.profile.facts.est_input_tokens, model.context_window);
-            exclude("context_window", None, Some(detail));
+            exclude(WINDOW, None, Some(detail));
         } else if (limits.cap.is_some() || inputs.who.budgeted || metered)
             && model.price.is_none()
             && !assumed
@@ -271,7 +270,8 @@ pub(crate) fn models(
 }
 
 /// Why a model is not what the request asks for in the form of another gateway.
-fn foreign(asked: &Foreign, model: &Model, provider: &Provider) -> Option<&'static str> {
+fn foreign(request: &ChatRequest, model: &Model, provider: &Provider) -> Option<&'static str> {
+    let asked = &request.options.foreign;
     let dear = |most: Option<f64>, price: fn(&types::matrix::Price) -> f64| {
         // What is not known may be above any ceiling.
         most.is_some_and(|most| {
@@ -283,12 +283,28 @@ fn foreign(asked: &Foreign, model: &Model, provider: &Provider) -> Option<&'stat
             Some("above `provider.max_price`, or of unknown price")
         }
         () if asked.no_training && provider.data.trains != Some(false) => Some("`provider.data_collection`"),
+        () if asked.parameters && !sees_all(request, model, provider) => {
+            Some("`provider.require_parameters`")
+        }
         () if asked.zdr && provider.data.zdr != Some(true) => Some("`provider.zdr`"),
         () if !asked.tags.is_empty() && !asked.tags.iter().any(|t| model.tags.contains(t)) => {
             Some("`provider.quantizations`")
         }
         () => None,
     }
+}
+
+/// Whether every parameter of a request reaches a model, and means something to it.
+fn sees_all(request: &ChatRequest, model: &Model, provider: &Provider) -> bool {
+    let (a, p) = (model.abilities, &request.params);
+    let lacks = p.seed.is_some() && !a.seed
+        || p.reasoning_effort.is_some() && !a.reasoning
+        || match request.response_format {
+            ResponseFormat::Text => false,
+            ResponseFormat::JsonObject => !a.json,
+            ResponseFormat::JsonSchema { .. } => !a.json_schema,
+        };
+    !lacks && types::adjustment::unsaid(request, provider).is_empty()
 }
 
 fn mode_allows(mode: Mode, model: &Model, provider: &Provider) -> bool {
@@ -307,6 +323,8 @@ pub(super) const VISION: &str = "ability:vision";
 pub(super) const AUDIO: &str = "ability:audio";
 pub(super) const LOGPROBS: &str = "ability:logprobs";
 pub(super) const MANY: &str = "ability:n";
+/// The request is longer than the model takes.
+pub(super) const WINDOW: &str = "context_window";
 
 /// What the request needs of a model.
 struct Needs {

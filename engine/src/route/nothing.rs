@@ -7,6 +7,7 @@ use crate::error::{Error, Kind};
 use std::collections::BTreeMap;
 use types::decision::{Decision, Exclusion};
 use types::matrix::{Availability, Model};
+use types::provider::CONTEXT_LENGTH_EXCEEDED;
 
 /// Says what removed the candidates. What the request itself rules out everywhere is the request's fault, and no
 /// retry mends it; all else is the operator's doing, or passes.
@@ -77,8 +78,8 @@ fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
         Ok(Asked::Model(ix)) => Some(ix),
         _ => None,
     };
-    // By member of the request: how many it rules out, and why the first of them.
-    let mut faults: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    // By member of the request and what of it: how many it rules out, and why the first of them.
+    let mut faults: BTreeMap<(String, &'static str), (usize, String)> = BTreeMap::new();
     let ready = matrix.indices().zip(inputs.availability).filter(|(_, a)| **a == Availability::Ready);
     for (ix, _) in ready.filter(|(ix, _)| asked.is_none_or(|only| only == *ix)) {
         let model = matrix.model(ix)?;
@@ -88,20 +89,22 @@ fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
             continue;
         }
         let (param, why) = fault(inputs, exclusion, model)?;
-        faults.entry(param).or_insert((0, why)).0 += 1;
+        let code = if exclusion.reason == filter::WINDOW { CONTEXT_LENGTH_EXCEEDED } else { "no_candidates" };
+        faults.entry((param, code)).or_insert((0, why)).0 += 1;
     }
-    let (param, (_, why)) = faults.iter().max_by_key(|(_, (n, _))| *n)?;
+    let ((param, code), (_, why)) = faults.iter().max_by_key(|(_, (n, _))| *n)?;
     let message = match asked.and_then(|ix| matrix.model(ix)) {
         Some(model) => format!(
             "`{}` {why}; change `{param}`, or ask for a model that fits: `auto` looks for one",
             model.id
         ),
         None => {
-            let each = faults.iter().map(|(param, (n, why))| format!("`{param}` rules out {n} (each {why})"));
+            let each =
+                faults.iter().map(|((param, _), (n, why))| format!("`{param}` rules out {n} (each {why})"));
             format!("no model here fits this request: {}", each.collect::<Vec<_>>().join(", "))
         }
     };
-    Some(Kind::Unfit { param: param.clone(), message })
+    Some(Kind::Unfit { param: param.clone(), message, code })
 }
 
 /// The member of the request that rules a model out, and what the model is or can do; `None` where it is not the
@@ -116,7 +119,7 @@ fn fault(inputs: &Inputs<'_>, e: &Exclusion, model: &Model) -> Option<(String, S
         filter::AUDIO => of("messages", "takes no audio"),
         filter::LOGPROBS => of("logprobs", "gives no logprobs"),
         filter::MANY => of("n", "gives one answer to a request, so `n` is 1"),
-        "context_window" => {
+        filter::WINDOW => {
             let tokens = inputs.profile.facts.est_input_tokens;
             of("messages", &format!("takes {} tokens, and this has about {tokens}", model.context_window))
         }

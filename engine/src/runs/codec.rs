@@ -50,6 +50,8 @@ enum CallFailure {
         model: String,
         detail: String,
         retry_after_ms: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        fault: Option<Box<provider::Fault>>,
     },
     NoCandidate(String),
     Budget(String),
@@ -84,6 +86,7 @@ pub(super) fn write_call(
             model: e.model.clone(),
             detail: e.detail.clone(),
             retry_after_ms: e.retry_after.and_then(|d| u64::try_from(d.as_millis()).ok()),
+            fault: e.fault.clone(),
         }),
         Err(Failure::NoCandidate(why)) => Outcome::Error(CallFailure::NoCandidate(why.clone())),
         Err(Failure::Budget(name)) => Outcome::Error(CallFailure::Budget((*name).to_owned())),
@@ -111,9 +114,9 @@ pub(super) fn read_call(value: Value, models: &Models) -> Result<Served, Unreada
 
 fn failure(e: CallFailure) -> Failure {
     match e {
-        CallFailure::Provider { kind, status, model, detail, retry_after_ms } => {
+        CallFailure::Provider { kind, status, model, detail, retry_after_ms, fault } => {
             let retry_after = retry_after_ms.map(Duration::from_millis);
-            Failure::Provider(provider::Error { kind, status, model, detail, retry_after })
+            Failure::Provider(provider::Error { kind, status, model, detail, retry_after, fault })
         }
         CallFailure::NoCandidate(why) => Failure::NoCandidate(why),
         CallFailure::Budget(name) => {
@@ -283,6 +286,7 @@ mod tests {
             model: "p/m".into(),
             detail: "slow down".into(),
             retry_after: Some(Duration::from_millis(1_500)),
+            fault: Some(Box::new(provider::Fault { param: Some("messages".into()), code: None })),
         });
         let budgets = BUDGETS.map(Failure::Budget);
         for failure in

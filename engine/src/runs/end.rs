@@ -86,7 +86,7 @@ pub(super) fn failed(error: &Error) -> Value {
         Blame::Internal => "internal",
     };
     json!({"error": {
-        "code": error.code(), "message": error.public_message(), "blame": blame,
+        "code": error.public_code(), "param": error.param(), "message": error.public_message(), "blame": blame,
         "findings": error.findings, "attempts": error.attempts,
     }})
 }

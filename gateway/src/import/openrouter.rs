@@ -127,6 +127,9 @@ fn preference(
             actions.push(("cap_attempts", "1".to_owned()));
             carried(import, "`cap_attempts: 1`");
         }
+        "require_parameters" if value == &Value::Bool(true) => {
+            import.note(place, Fate::Left, "each request says it for itself: `provider.require_parameters`");
+        }
         "allow_fallbacks" | "require_parameters" => carried(import, "as it is here anyway"),
         "data_collection" if value == "deny" => {
             actions.push(("data_policy", "{ trains: false }".to_owned()));

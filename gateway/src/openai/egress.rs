@@ -14,7 +14,9 @@ pub(crate) fn body(whole: &Whole, now: i64) -> Bytes {
     let model = serde_json::to_string(&*whole.head.model).unwrap_or_default();
     // Clients in typed languages take no answer without these two, and some vendors leave them out.
     let unnamed = completion.id.is_empty() || completion.created <= 0;
-    if tail.calls <= 1
+    // What the vendor said of a single call goes out as it said it.
+    let said = tail.calls <= 1 && !tail.usage.estimated;
+    if said
         && tail.explain.is_none()
         && !unnamed
         && let Some(json) = with_model(raw, &completion.model, &model)
@@ -22,7 +24,7 @@ pub(crate) fn body(whole: &Whole, now: i64) -> Bytes {
         return Bytes::from(json);
     }
     let Some(object) = Object::parse(raw) else { return built(whole, now) };
-    let usage = (tail.calls > 1).then(|| tail.usage.to_wire().to_string());
+    let usage = (!said).then(|| tail.usage.to_wire().to_string());
     let explain = tail.explain.as_ref().map(Value::to_string);
     let stamp = unnamed.then(|| Stamp::of(whole, now));
     let stamped = stamp.as_ref().map(|s| (Value::from(&*s.id).to_string(), s.created.to_string()));
@@ -114,6 +116,10 @@ mod tests {
             (two["usage"]["total_tokens"].as_u64(), two["service_tier"].as_str()),
             (Some(15), Some("flex"))
         );
+        let mut silent = whole(Some(r#"{"id":"x","choices":[]}"#), 1, None);
+        silent.tail.usage.estimated = true;
+        let told: Value = serde_json::from_slice(&body(&silent, 0)).unwrap();
+        assert_eq!((&told["usage"]["total_tokens"], &told["usage"]["estimated"]), (&json!(15), &json!(true)));
         let why = body(&whole(Some(raw), 1, Some(json!({"why": "best"}))), 0);
         let why: Value = serde_json::from_slice(&why).unwrap();
         assert_eq!(

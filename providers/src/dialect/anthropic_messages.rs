@@ -8,7 +8,8 @@
 //! - `max_tokens` is required: the model's own limit stands in.
 //! - `temperature` reaches from 0 to 1 and is cut there; vendors refuse it together with `top_p`, so then it
 //!   goes alone.
-//! - `n`, `seed`, log-probabilities and penalties do not exist: `n > 1` is refused, the rest is left out.
+//! - `n`, `seed`, log-probabilities and penalties do not exist: `n > 1` is refused, the rest is left out, as the
+//!   record tells ([`adjust`]).
 //! - `reasoning_effort` is left out, since how a model is told to think differs by its generation; a body may carry
 //!   the vendor's own `thinking`, `output_config` and `top_k`, which go through.
 
@@ -17,7 +18,7 @@ mod encode;
 mod stream;
 
 pub(super) use decode::decode;
-pub(super) use encode::{encode, uses_answer_tool};
+pub(super) use encode::{adjust, encode, uses_answer_tool};
 pub(super) use stream::Stream;
 
 pub(super) const PATH: &str = "/messages";

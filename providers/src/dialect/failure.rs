@@ -9,7 +9,7 @@ use super::Context;
 use http::HeaderMap;
 use serde_json::Value;
 use std::time::{Duration, SystemTime};
-use types::provider::{Error, ErrorKind};
+use types::provider::{Error, ErrorKind, Fault};
 
 /// Retry times above this are taken for this: a day-long quota is not worth a longer memory.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 3600);
@@ -20,7 +20,9 @@ struct Facts {
     /// `type`, `code` and `status`, lower case, joined by spaces.
     words: String,
     /// Status the body names.
-    code: Option<u16>,
+    status: Option<u16>,
+    /// The vendor's own code, where it is a word, and the member of the request at fault.
+    fault: Fault,
     message: String,
     retry_delay: Option<Duration>,
 }
@@ -38,6 +40,7 @@ pub(super) fn of_answer(
     let mut error = context.error(kind, detail(Some(status), &facts));
     error.status = Some(status);
     error.retry_after = retry_after(headers, now).or(facts.retry_delay);
+    error.fault = named(facts.fault);
     error
 }
 
@@ -46,10 +49,11 @@ pub(super) fn of_answer(
 pub(super) fn of_object(context: &Context, error: &str, otherwise: ErrorKind) -> Error {
     let value = serde_json::from_str(error).unwrap_or(Value::Null);
     let facts = facts(&serde_json::json!({ "error": value }));
-    let kind = by_words(facts.code, &facts).or_else(|| facts.code.map(by_status)).unwrap_or(otherwise);
-    let mut error = context.error(kind, detail(facts.code, &facts));
-    error.status = facts.code;
+    let kind = by_words(facts.status, &facts).or_else(|| facts.status.map(by_status)).unwrap_or(otherwise);
+    let mut error = context.error(kind, detail(facts.status, &facts));
+    error.status = facts.status;
     error.retry_after = facts.retry_delay;
+    error.fault = named(facts.fault);
     error
 }
 
@@ -65,15 +69,31 @@ fn facts(body: &Value) -> Facts {
         .find_map(|k| error.get(k).or_else(|| body.get(k))?.as_str())
         .unwrap_or("");
     let code = error.get("code").and_then(|c| c.as_u64().or_else(|| c.as_str()?.parse().ok()));
+    let name = |key: &str, max: usize| name(error.get(key)?.as_str()?, max);
     Facts {
         words: words.join(" ").to_lowercase(),
-        code: code.and_then(|c| u16::try_from(c).ok()).filter(|c| (400..600).contains(c)),
+        fault: Fault {
+            param: name("param", 256),
+            code: name("code", 64).filter(|c| c.bytes().any(|b| b.is_ascii_alphabetic())),
+        },
+        status: code.and_then(|c| u16::try_from(c).ok()).filter(|c| (400..600).contains(c)),
         message: message.to_owned(),
         retry_delay: error
             .get("details")
             .and_then(Value::as_array)
             .and_then(|d| d.iter().find_map(|d| seconds(d.get("retryDelay")?.as_str()?.strip_suffix('s')?))),
     }
+}
+
+/// A text that names something; anything else may hold what nobody but the client may read.
+fn name(text: &str, max: usize) -> Option<String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-/[]:$".contains(c);
+    let fits = !text.is_empty() && text.len() <= max && text.chars().all(plain) && !looks_like_a_key(text);
+    fits.then(|| text.to_owned())
+}
+
+fn named(fault: Fault) -> Option<Box<Fault>> {
+    (fault != Fault::default()).then(|| Box::new(fault))
 }
 
 fn word(v: &Value) -> Option<String> {
@@ -248,9 +268,7 @@ fn scrub(message: &str) -> String {
 
 /// Quoted names of members, models and enum values stay.
 fn is_name(text: &str) -> bool {
-    text.len() <= 64
-        && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-/[]:$".contains(c))
-        && !looks_like_a_key(text)
+    name(text, 64).is_some() && !text.contains(|c: char| c.is_ascii_uppercase())
 }
 
 fn looks_like_a_key(word: &str) -> bool {
@@ -278,6 +296,24 @@ mod tests {
         ] {
             assert_eq!(scrub(message), want);
         }
+    }
+
+    #[test]
+    fn codes_and_members_are_names_or_nothing() {
+        let check = |error: Value, code: Option<&str>, param: Option<&str>| {
+            let got = facts(&serde_json::json!({ "error": error }));
+            assert_eq!((got.fault.code.as_deref(), got.fault.param.as_deref()), (code, param), "{error}");
+        };
+        let json = |text: &str| serde_json::from_str(text).expect("JSON");
+        check(
+            json(r#"{"code": "unsupported_value", "param": "messages[1].content"}"#),
+            Some("unsupported_value"),
+            Some("messages[1].content"),
+        );
+        check(json(r#"{"code": "400", "param": null}"#), None, None);
+        check(json(r#"{"code": 400, "param": ["a"]}"#), None, None);
+        check(json(r#"{"code": "my secret", "param": "sk-abc123"}"#), None, None);
+        check(json(&format!(r#"{{"code": "{}"}}"#, "x".repeat(65))), None, None);
     }
 
     #[test]

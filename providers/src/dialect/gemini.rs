@@ -15,4 +15,4 @@ mod encode;
 mod schema;
 
 pub(super) use decode::{Stream, decode};
-pub(super) use encode::encode;
+pub(super) use encode::{adjust, encode};

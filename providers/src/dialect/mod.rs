@@ -8,18 +8,22 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::SystemTime;
+use types::adjustment::{self, Adjustment};
 use types::chat::{Message, ResponseFormat, Tool, ToolCall};
 use types::completion::{Chunk, Completion, FinishReason};
 use types::matrix::{Dialect, Model};
-use types::provider::{Call, Error, ErrorKind};
+use types::provider::{Call, Error, ErrorKind, Fault};
 
 mod anthropic_messages;
 mod failure;
 mod finish;
 mod gemini;
 mod openai_chat;
+mod possible;
 #[cfg(test)]
 pub(crate) mod tests;
+
+pub(crate) use possible::Possible;
 
 use crate::sse::Event;
 
@@ -169,6 +173,17 @@ impl Wire {
             Wire::AnthropicMessages => anthropic_messages::encode(call),
             Wire::Gemini => gemini::encode(call),
         }
+    }
+
+    /// What [`Wire::encode`] leaves out of a call, or writes with another value than was asked for.
+    pub(crate) fn adjustments(self, call: &Call) -> Vec<Adjustment> {
+        let mut all = adjustment::unsaid(&call.request, &call.provider);
+        match self {
+            Wire::OpenaiChat => {}
+            Wire::AnthropicMessages => anthropic_messages::adjust(call, &mut all),
+            Wire::Gemini => gemini::adjust(call, &mut all),
+        }
+        all
     }
 
     /// A whole answer with status 200.
@@ -347,8 +362,12 @@ fn dropped(call: &Call, member: &str) -> bool {
     call.provider.quirks.drop.iter().any(|d| d == member)
 }
 
-fn unsayable(call: &Call, what: &str) -> Error {
-    Error::new(ErrorKind::BadRequest, &call.model, format!("this dialect cannot say {what}"))
+/// The refusal of what a dialect has no words for, with the member that holds it.
+fn unsayable(call: &Call, param: &str, what: &str) -> Error {
+    Error {
+        fault: Some(Box::new(Fault { param: Some(param.into()), code: Some("unsupported_value".into()) })),
+        ..Error::new(ErrorKind::BadRequest, &call.model, format!("this dialect cannot say {what}"))
+    }
 }
 
 fn to_body<T: serde::Serialize>(call: &Call, body: &T) -> Result<Bytes, Error> {
@@ -356,7 +375,7 @@ fn to_body<T: serde::Serialize>(call: &Call, body: &T) -> Result<Bytes, Error> {
     let mut out = Vec::with_capacity(call.request.body().len().saturating_add(256));
     match serde_json::to_writer(&mut out, body) {
         Ok(()) => Ok(out.into()),
-        Err(_) => Err(unsayable(call, "this request as JSON")),
+        Err(_) => Err(unsayable(call, "messages", "this request as JSON")),
     }
 }
 

@@ -332,6 +332,74 @@ fn failures_have_their_kind() {
     }
 }
 
+/// What is not told as adjusted can be found in what goes out, and what is told as dropped cannot.
+#[test]
+fn what_goes_out_otherwise_than_asked_is_told() {
+    let asked = json!({
+        "temperature": 0.125, "top_p": 0.375, "top_k": 41, "max_tokens": 4021, "seed": 4022, "user": "mark-u",
+        "stop": ["mark-stop"], "presence_penalty": 0.625, "frequency_penalty": 0.6875, "logit_bias": {"4023": 1},
+        "reasoning_effort": "low", "metadata": {"mark-k": "v"}, "store": true, "service_tier": "mark-tier",
+        "thinking": {"type": "mark-thinking"}, "output_config": {"a": "mark-output"}, "verbosity": "mark-verb",
+        "safety_settings": [{"a": "mark-safety"}], "novel": "mark-novel", "prediction": {"a": "mark-prediction"},
+    });
+    let marks = |dialect, name: &str| match name {
+        // What stands for it in that vendor's form.
+        "reasoning_effort" if dialect == Dialect::Gemini => "1024".to_owned(),
+        "store" => "store".to_owned(),
+        "metadata" => "mark-k".to_owned(),
+        "logit_bias" => "4023".to_owned(),
+        _ => match &asked[name] {
+            Value::String(s) => s.clone(),
+            Value::Array(_) | Value::Object(_) => {
+                asked[name].to_string().split('"').find(|s| s.starts_with("mark")).unwrap().into()
+            }
+            other => other.to_string(),
+        },
+    };
+    for (_, dialect) in DIALECTS {
+        for name in asked.as_object().unwrap().keys() {
+            let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+            body[name] = asked[name].clone();
+            let call = call(&Bytes::from(body.to_string()), dialect);
+            let wire = Wire::of(dialect).unwrap();
+            let out = String::from_utf8(wire.encode(&call).unwrap().body.to_vec()).unwrap();
+            let told = wire.adjustments(&call);
+            assert_eq!(
+                told.iter().any(|a| a.name == *name),
+                !out.contains(&marks(dialect, name)),
+                "{dialect:?} {name}: {out}"
+            );
+            assert!(told.iter().all(|a| a.name == *name && a.to.is_none()), "{dialect:?} {name}: {told:?}");
+        }
+    }
+}
+
+/// Values that a vendor does not take, with what it is sent.
+#[test]
+fn changed_values_are_told_with_both() {
+    let check = |dialect, more: Value, want: Value| {
+        let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "x"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut call = call(&Bytes::from(body.to_string()), dialect);
+        Arc::make_mut(&mut call.model).abilities.reasoning = false;
+        let got = Wire::of(dialect).unwrap().adjustments(&call);
+        assert_eq!(serde_json::to_value(got).unwrap(), want, "{dialect:?} {more}");
+    };
+    let anthropic = Dialect::AnthropicMessages;
+    check(anthropic, json!({"temperature": 1.5}), json!([{"name": "temperature", "from": 1.5, "to": 1.0}]));
+    check(anthropic, json!({"temperature": 1, "top_p": 0.5}), json!([{"name": "top_p", "from": 0.5}]));
+    check(anthropic, json!({"stop": ["a", "\n"]}), json!([{"name": "stop", "from": 2, "to": 1}]));
+    let long = 5_000_000_000_i64;
+    check(
+        Dialect::Gemini,
+        json!({"seed": long}),
+        json!([{"name": "seed", "from": long, "to": long & 0x7fff_ffff}]),
+    );
+    let effort = json!([{"name": "reasoning_effort", "from": "high"}]);
+    check(Dialect::Gemini, json!({"reasoning_effort": "high"}), effort);
+    check(Dialect::OpenaiChat, json!({"temperature": 2, "seed": long}), json!([]));
+}
+
 fn streams() -> Vec<(Wire, Context, Vec<u8>)> {
     let with = cases().into_iter().filter(|(c, _)| c.join("stream.sse").exists());
     with.map(|(case, dialect)| {

@@ -4,7 +4,7 @@ use super::connect::{self, Body};
 use super::keys::Taken;
 use super::pace::Pace;
 use super::{Limits, Times};
-use crate::dialect::{Context, Decoder, Wire};
+use crate::dialect::{Context, Decoder, Possible, Wire};
 use crate::sse::{Event, Framer, TooLarge};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
@@ -13,38 +13,49 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
-use types::completion::Chunk;
+use types::completion::{Chunk, Delta};
 use types::provider::{Error, ErrorKind};
 
 /// After the vendor's last event its connection is worth keeping, if the end of the body follows at once.
 const LAST_FRAME: Duration = Duration::from_millis(50);
 
-/// The chunks of an answer whose head has come.
-pub(super) fn stream(
-    wire: Wire,
-    context: Context,
-    body: Body,
-    limits: Limits,
-    times: Times,
-    key: Taken,
-) -> BoxStream<'static, Result<Chunk, Error>> {
-    let events = Box::new(Events {
-        body,
-        framer: Framer::new(limits.event),
-        decoder: wire.decoder(context),
-        ready: VecDeque::new(),
-        clock: Clock::new(times),
-        pace: Pace::new(times.floor),
-        bytes: 0,
-        limits,
-        over: false,
-        failed: None,
-        key,
-    });
-    Box::pin(stream::unfold(events, |mut events| async move {
-        let item = events.next().await?;
-        Some((item, events))
-    }))
+/// How a streamed answer is read.
+pub(super) struct Reader {
+    pub(super) wire: Wire,
+    pub(super) limits: Limits,
+    pub(super) times: Times,
+    pub(super) possible: Possible,
+}
+
+impl Reader {
+    /// The chunks of an answer whose head has come.
+    pub(super) fn stream(
+        self,
+        context: Context,
+        body: Body,
+        key: Taken,
+    ) -> BoxStream<'static, Result<Chunk, Error>> {
+        let Reader { wire, limits, times, possible } = self;
+        let events = Box::new(Events {
+            body,
+            framer: Framer::new(limits.event),
+            decoder: wire.decoder(context),
+            ready: VecDeque::new(),
+            clock: Clock::new(times),
+            pace: Pace::new(times.floor),
+            bytes: 0,
+            limits,
+            possible,
+            said: 0,
+            over: false,
+            failed: None,
+            key,
+        });
+        Box::pin(stream::unfold(events, |mut events| async move {
+            let item = events.next().await?;
+            Some((item, events))
+        }))
+    }
 }
 
 struct Events {
@@ -56,6 +67,9 @@ struct Events {
     pace: Pace,
     bytes: usize,
     limits: Limits,
+    possible: Possible,
+    /// Bytes that the model wrote so far.
+    said: usize,
     /// Nothing more is read: the end was reached, or an error to be given after what is ready.
     over: bool,
     failed: Option<Error>,
@@ -91,8 +105,11 @@ impl Events {
             self.failed = Some(self.timed_out(ErrorKind::InterTokenTimeout));
         }
         match self.ready.pop_front() {
-            Some(chunk) => {
-                if let Some(usage) = &chunk.usage {
+            Some(mut chunk) => {
+                let new = chunk.choices.iter().map(Delta::bytes);
+                self.said = new.fold(self.said, usize::saturating_add);
+                if let Some(usage) = &mut chunk.usage {
+                    *usage = self.possible.judge(*usage, self.said);
                     self.key.used(usage);
                 }
                 Some(Ok(chunk))

@@ -259,7 +259,8 @@ impl Taken {
 
     /// What was really used.
     pub(super) fn used(&self, usage: &Usage) {
-        if let Some((meter, counted)) = &self.meter {
+        // What cannot be says nothing: what was taken for the call stays taken.
+        if let Some((meter, counted)) = self.meter.as_ref().filter(|_| usage.why.is_none()) {
             let used = u64::from(usage.input).saturating_add(u64::from(usage.output));
             // A stream may report more than once, each time the whole.
             meter.correct(unix_ms(), counted.swap(used, Relaxed), used);
@@ -343,11 +344,9 @@ mod tests {
 
     fn failed(kind: ErrorKind, status: u16, retry_after: Option<u64>) -> Error {
         Error {
-            kind,
             status: Some(status),
-            model: "p/m".into(),
-            detail: String::new(),
             retry_after: retry_after.map(Duration::from_secs),
+            ..Error::new(kind, &crate::dialect::tests::model("m"), "")
         }
     }
 

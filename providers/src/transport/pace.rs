@@ -34,7 +34,7 @@ impl Pace {
         if self.pieces > 0 {
             self.waited = self.waited.saturating_add(waited);
         }
-        for bytes in chunks.flat_map(|c| &c.choices).map(said).filter(|n| *n > 0) {
+        for bytes in chunks.flat_map(|c| &c.choices).map(Delta::bytes).filter(|n| *n > 0) {
             self.pieces = self.pieces.saturating_add(1);
             self.tokens += (bytes as f64 / BYTES_PER_TOKEN).max(1.0);
         }
@@ -46,12 +46,6 @@ impl Pace {
         (self.waited, self.tokens, self.pieces) = (Duration::ZERO, 0.0, 1);
         drips
     }
-}
-
-fn said(d: &Delta) -> usize {
-    let texts = [&d.text, &d.reasoning, &d.refusal].into_iter().flatten().map(String::len);
-    let calls = d.tool_calls.iter().map(|c| c.arguments.len());
-    texts.chain(calls).sum()
 }
 
 #[cfg(test)]

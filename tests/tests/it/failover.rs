@@ -91,6 +91,27 @@ async fn silence_and_nonsense_are_invisible() {
     }
 }
 
+/// A vendor that takes a request for a whole answer and never says anything must not hold it until its deadline: as
+/// long as somebody else could be asked it gets a share of the time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vendor_that_never_answers_leaves_time_for_another() {
+    for (settings, status) in [
+        ("request: { default_deadline: 4s }\n", 200),
+        ("request: { default_deadline: 4s }\nretry: { time_share: 1 }\n", 504),
+    ] {
+        let p = pair_with(Dialect::OpenAi, settings).await;
+        p.first.otherwise(|_| Reply::Hang);
+        let answer = p.house.client().chat(&ask()).await;
+        assert_eq!(answer.status, status, "{settings}: {}", answer.text());
+        if status == 200 {
+            assert_eq!(answer.content(), "from the second");
+            let record = p.house.decision(&answer.request_id()).await;
+            let calls = &record["run"]["steps"][0]["calls"];
+            assert_eq!(calls[0]["error"]["kind"], "total_timeout", "{calls}");
+        }
+    }
+}
+
 /// Half a body and then silence, or events without a word in them.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_stalls_half_way_is_invisible() {

@@ -49,6 +49,7 @@ mod secrecy;
 mod streaming;
 mod tool_loop;
 mod tools;
+mod truth;
 mod usage;
 mod went_back;
 mod wire;

@@ -20,8 +20,8 @@ pub(super) struct MessageIn<'a> {
     content: Option<Vec<BlockIn<'a>>>,
     #[serde(borrow, default, deserialize_with = "lenient::text")]
     stop_reason: Option<Cow<'a, str>>,
-    #[serde(default, deserialize_with = "lenient::object")]
-    pub(super) usage: UsageIn,
+    #[serde(default, deserialize_with = "lenient::apart")]
+    pub(super) usage: Option<UsageIn>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
 }
@@ -45,13 +45,13 @@ pub(super) struct BlockIn<'a> {
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 pub(super) struct UsageIn {
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::tokens")]
     input_tokens: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::tokens")]
     cache_read_input_tokens: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::tokens")]
     cache_creation_input_tokens: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::tokens")]
     output_tokens: Option<u32>,
 }
 
@@ -74,12 +74,9 @@ impl UsageIn {
             input: plain.saturating_add(cached_input).saturating_add(cache_write),
             cached_input,
             cache_write,
-            // The vendor does not tell images apart.
-            image: 0,
             output: self.output_tokens.unwrap_or(0),
-            // The vendor counts thinking as output and does not tell it apart.
-            reasoning: 0,
-            estimated: false,
+            // The vendor tells neither images nor thinking apart, which it counts as output.
+            ..Usage::default()
         }
     }
 }
@@ -133,7 +130,7 @@ pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Complet
         created: 0,
         model: message.model.map(Cow::into_owned).unwrap_or_default(),
         choices: vec![choice],
-        usage: message.usage.convert(),
+        usage: message.usage.unwrap_or_default().convert(),
         raw: None,
     })
 }

@@ -10,8 +10,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::HashSet;
+use types::adjustment::Adjustment;
 use types::chat::{Content, Message, Part, PartKind, ResponseFormat, Role, ToolChoice};
 use types::provider::{Call, Error};
+
+/// The highest temperature there is.
+const HOTTEST: f64 = 1.0;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -109,7 +113,7 @@ struct ToolOut<'a> {
 pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
     let request = &call.request;
     if request.params.n > 1 {
-        return Err(unsayable(call, "`n` above 1"));
+        return Err(unsayable(call, "n", "`n` above 1"));
     }
     let (mut system, mut turns) = conversation(call)?;
     if let Some(instruction) = instruction(call) {
@@ -129,7 +133,7 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
         }
     }
     let (tools, tool_choice) = offered(call)?;
-    let temperature = temperature(call).map(|t| t.clamp(0.0, 1.0));
+    let temperature = temperature(call).map(|t| t.clamp(0.0, HOTTEST));
     let own = |name: &str| {
         let raw = request.raw(name).filter(|raw| *raw != "null" && !dropped(call, name))?;
         serde_json::from_str::<&RawValue>(raw).ok()
@@ -141,14 +145,7 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
         messages: turns,
         tools,
         tool_choice,
-        // Sequences of white space alone are refused.
-        stop_sequences: request
-            .params
-            .stop
-            .iter()
-            .map(String::as_str)
-            .filter(|s| !s.trim().is_empty())
-            .collect(),
+        stop_sequences: stops(call).collect(),
         temperature,
         top_p: top_p(call).filter(|_| temperature.is_none()),
         top_k: own("top_k"),
@@ -162,6 +159,29 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
         stream: call.stream,
     };
     Ok(Encoded { path: super::PATH.into(), query: None, body: to_body(call, &body)? })
+}
+
+/// Sequences of white space alone are refused.
+fn stops(call: &Call) -> impl Iterator<Item = &str> {
+    call.request.params.stop.iter().map(String::as_str).filter(|s| !s.trim().is_empty())
+}
+
+/// What has words here, and goes out otherwise than it was asked for.
+pub(in super::super) fn adjust(call: &Call, all: &mut Vec<Adjustment>) {
+    let temperature = temperature(call);
+    if let Some(asked) = temperature.filter(|t| *t > HOTTEST) {
+        all.push(Adjustment::changed("temperature", asked, HOTTEST));
+    }
+    if let (Some(_), Some(asked)) = (temperature, top_p(call)) {
+        all.push(Adjustment::dropped("top_p", asked));
+    }
+    let (asked, kept) = (call.request.params.stop.len(), stops(call).count());
+    if kept < asked {
+        all.push(Adjustment::changed("stop", asked, kept));
+    }
+    if let (Some(seed), None) = (call.edits.seed, call.request.params.seed) {
+        all.push(Adjustment::dropped("seed", seed));
+    }
 }
 
 /// Whether the answer is asked for as the arguments of [`ANSWER_TOOL`].
@@ -259,7 +279,7 @@ fn block<'a>(call: &Call, part: &'a Part) -> Result<Option<Block<'a>>, Error> {
                 Some((media_type, data)) if kind == "file" => {
                     Block::Document { source: Source::Base64 { media_type, data } }
                 }
-                _ => return Err(unsayable(call, "this type of content part")),
+                _ => return Err(unsayable(call, "messages", "this type of content part")),
             }
         }
     }))
@@ -286,7 +306,7 @@ fn offered(call: &Call) -> Result<(Vec<ToolOut<'_>>, Option<Value>), Error> {
     let mut out = Vec::new();
     for tool in call.tools() {
         if tool.name.is_empty() {
-            return Err(unsayable(call, "tools of another type than function"));
+            return Err(unsayable(call, "tools", "tools of another type than function"));
         }
         let schema = match &tool.parameters {
             Some(p) => Cow::Borrowed(&**p),

@@ -23,7 +23,7 @@ struct EventIn<'a> {
     content_block: Option<BlockIn<'a>>,
     #[serde(borrow, default)]
     delta: Option<DeltaIn<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::apart")]
     usage: Option<UsageIn>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
@@ -124,7 +124,7 @@ impl Stream {
     fn start(&mut self, message: MessageIn<'_>) {
         self.id = message.id.map(Cow::into_owned).unwrap_or_default();
         self.model = message.model.map(Cow::into_owned).unwrap_or_default();
-        self.usage = message.usage;
+        self.usage = message.usage.unwrap_or_default();
     }
 
     fn chunk(&self, delta: Delta) -> Chunk {

@@ -21,7 +21,7 @@ struct Answer<'a> {
     candidates: Vec<Candidate<'a>>,
     #[serde(borrow, default)]
     prompt_feedback: Option<Feedback<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::apart")]
     usage_metadata: Option<UsageIn>,
     #[serde(borrow, default)]
     error: Option<&'a RawValue>,
@@ -75,15 +75,15 @@ struct Feedback<'a> {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct UsageIn {
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::tokens")]
     prompt_token_count: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::tokens")]
     tool_use_prompt_token_count: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::part")]
     cached_content_token_count: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::tokens")]
     candidates_token_count: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::tokens")]
     thoughts_token_count: Option<u32>,
     #[serde(default, deserialize_with = "lenient::list")]
     prompt_tokens_details: Vec<OfModality>,
@@ -97,7 +97,7 @@ struct UsageIn {
 struct OfModality {
     #[serde(default, deserialize_with = "modality")]
     modality: String,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::part")]
     token_count: Option<u32>,
 }
 
@@ -128,7 +128,7 @@ impl UsageIn {
             image: image.min(input.saturating_sub(cached_input)),
             output: self.candidates_token_count.unwrap_or(0).saturating_add(reasoning),
             reasoning,
-            estimated: false,
+            ..Usage::default()
         }
     }
 }

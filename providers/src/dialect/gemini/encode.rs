@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
 use std::collections::HashMap;
+use types::adjustment::Adjustment;
 use types::chat::{Content, Message, PartKind, ResponseFormat, Role, ToolCall, ToolChoice};
 use types::provider::{Call, Error};
 
@@ -172,13 +173,33 @@ fn generation(call: &Call) -> Generation<'_> {
         candidate_count: (params.n > 1).then_some(params.n),
         max_output_tokens: max_tokens(call),
         stop_sequences: &params.stop,
-        // The vendor's seed has 32 bits.
-        seed: call.edits.seed.or(params.seed).filter(|_| !dropped(call, "seed")).map(|s| s & 0x7fff_ffff),
+        seed: seed(call).map(|s| s & SEED),
         presence_penalty: own(call, "presence_penalty"),
         frequency_penalty: own(call, "frequency_penalty"),
         response_mime_type,
         response_schema,
         thinking_config: params.reasoning_effort.as_deref().and_then(|effort| thinking(call, effort)),
+    }
+}
+
+/// The vendor's seed has 32 bits.
+const SEED: i64 = 0x7fff_ffff;
+
+fn seed(call: &Call) -> Option<i64> {
+    call.edits.seed.or(call.request.params.seed).filter(|_| !dropped(call, "seed"))
+}
+
+/// What has words here, and goes out otherwise than it was asked for.
+pub(in super::super) fn adjust(call: &Call, all: &mut Vec<Adjustment>) {
+    if let Some(asked) = seed(call).filter(|s| s & SEED != *s) {
+        all.push(Adjustment::changed("seed", asked, asked & SEED));
+    }
+    let told = |name: &str| all.iter().any(|a| a.name == name);
+    if let Some(effort) = call.request.params.reasoning_effort.as_deref()
+        && thinking(call, effort).is_none()
+        && !told("reasoning_effort")
+    {
+        all.push(Adjustment::dropped("reasoning_effort", effort));
     }
 }
 
@@ -259,9 +280,10 @@ fn parts<'a>(call: &Call, content: &'a Content) -> Result<Vec<Part<'a>>, Error> 
             .filter_map(|p| match &p.kind {
                 PartKind::Text(t) | PartKind::Refusal(t) => text(t).map(Ok),
                 PartKind::Image { url, .. } => Some(Ok(image(url))),
-                PartKind::Other(kind, whole) => {
-                    Some(other(kind, whole).ok_or_else(|| unsayable(call, "this type of content part")))
-                }
+                PartKind::Other(kind, whole) => Some(
+                    other(kind, whole)
+                        .ok_or_else(|| unsayable(call, "messages", "this type of content part")),
+                ),
             })
             .collect(),
     }
@@ -302,7 +324,7 @@ fn declarations(call: &Call) -> Result<Vec<Value>, Error> {
     let mut list = Vec::new();
     for tool in tools(call) {
         if tool.name.is_empty() {
-            return Err(unsayable(call, "tools of another type than function"));
+            return Err(unsayable(call, "tools", "tools of another type than function"));
         }
         let mut one = json!({"name": tool.name});
         if let Some(o) = one.as_object_mut() {

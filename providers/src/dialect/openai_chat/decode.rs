@@ -21,10 +21,10 @@ pub(super) struct Answer<'a> {
     pub(super) created: Option<i64>,
     #[serde(borrow, default, deserialize_with = "lenient::list")]
     pub(super) choices: Vec<ChoiceIn<'a>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::apart")]
     usage: Option<UsageIn>,
     /// Groq's place for the usage of a stream.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "lenient::apart")]
     x_groq: Option<XGroq>,
     #[serde(borrow, default)]
     pub(super) error: Option<&'a RawValue>,
@@ -123,32 +123,32 @@ struct XGroq {
 
 #[derive(Deserialize)]
 struct UsageIn {
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::tokens")]
     prompt_tokens: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::tokens")]
     completion_tokens: Option<u32>,
     #[serde(default, deserialize_with = "lenient::object")]
     prompt_tokens_details: PromptDetails,
     #[serde(default, deserialize_with = "lenient::object")]
     completion_tokens_details: CompletionDetails,
     /// DeepSeek's name for cached tokens.
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::part")]
     prompt_cache_hit_tokens: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
 struct PromptDetails {
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::part")]
     cached_tokens: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::part")]
     cache_write_tokens: Option<u32>,
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::part")]
     image_tokens: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
 struct CompletionDetails {
-    #[serde(default, deserialize_with = "lenient::count")]
+    #[serde(default, deserialize_with = "lenient::part")]
     reasoning_tokens: Option<u32>,
 }
 
@@ -169,7 +169,7 @@ impl UsageIn {
             image: details.image_tokens.unwrap_or(0).min(plain),
             output: self.completion_tokens.unwrap_or(0),
             reasoning: self.completion_tokens_details.reasoning_tokens.unwrap_or(0),
-            estimated: false,
+            ..Usage::default()
         }
     }
 }

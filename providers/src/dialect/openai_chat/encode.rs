@@ -117,11 +117,12 @@ impl<'a> Plan<'a> {
                     m.role = Role::System;
                 }
             }
-            let json = serde_json::to_string(&*messages).map_err(|_| unsayable(call, "these messages"))?;
+            let json = serde_json::to_string(&*messages)
+                .map_err(|_| unsayable(call, "messages", "these messages"))?;
             self.set.push(("messages", New::Json(json.into())));
         } else if as_system && call.request.messages.iter().any(|m| m.role == Role::Developer) {
             let raw = call.request.raw("messages").unwrap_or("[]");
-            let json = developer_as_system(raw).map_err(|_| unsayable(call, "these messages"))?;
+            let json = developer_as_system(raw).map_err(|_| unsayable(call, "messages", "these messages"))?;
             self.set.push(("messages", New::Json(json.into())));
         }
         let Some(prefill) = &call.edits.prefill else { return Ok(()) };
@@ -130,7 +131,7 @@ impl<'a> Plan<'a> {
             Some(New::Json(json)) => with_prefill(json, prefill),
             _ => with_prefill(call.request.raw("messages").unwrap_or("[]"), prefill),
         };
-        let json = json.map_err(|_| unsayable(call, "these messages"))?;
+        let json = json.map_err(|_| unsayable(call, "messages", "these messages"))?;
         self.set.push(("messages", New::Json(json.into())));
         Ok(())
     }
