@@ -2,7 +2,7 @@
 
 use crate::error::Error;
 use crate::who::Who;
-use futures_util::stream::BoxStream;
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -83,6 +83,9 @@ pub enum Answer {
     Whole(Box<Whole>),
     /// Event by event.
     Live(Live),
+    /// None yet: its workflow may have to wait for somebody, so that the request is to become a run. Nothing was
+    /// called, and nothing is on record.
+    AsRun,
 }
 
 /// A whole answer. Its record is written.
@@ -94,6 +97,18 @@ pub struct Whole {
     pub tail: Tail,
     /// The answer. `raw` is set when the vendor's own body may go out as it came.
     pub completion: Completion,
+}
+
+impl Whole {
+    /// The same as a stream.
+    #[must_use]
+    pub fn into_live(self) -> Live {
+        let Whole { head, tail, completion } = self;
+        let sum = Some(Sum::from(&tail));
+        let chunks = crate::live::chunks(&completion).into_iter().map(Event::Chunk);
+        let events = stream::iter(chunks.chain([Event::Done(tail)])).boxed();
+        Live { head, sum, keep_alive: None, events }
+    }
 }
 
 /// A streamed answer, past its commit point: the first event is there.

@@ -71,7 +71,7 @@ use breaker::Breaker;
 use calls::{Extra, Reach};
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use types::chat::ChatRequest;
 use types::decision::Exclusion;
@@ -129,6 +129,8 @@ pub(crate) struct Inner {
     pub(crate) results: Arc<kept::Results>,
     redaction_key: OnceLock<[u8; 32]>,
     seeds: AtomicU64,
+    /// Somebody walks what becomes a run.
+    pub(crate) keeps_runs: AtomicBool,
     background: OnceLock<Background>,
     /// What is done after responses.
     late: Arc<later::Work>,
@@ -194,6 +196,7 @@ impl Engine {
             results: Arc::default(),
             redaction_key: OnceLock::new(),
             seeds: AtomicU64::new(seed),
+            keeps_runs: AtomicBool::new(false),
             background: OnceLock::new(),
             late: Arc::default(),
             outside: OnceLock::new(),
@@ -250,6 +253,12 @@ impl Engine {
         approve: bool,
     ) -> Result<ApprovalStanding, ApprovalError> {
         self.0.approvals.decide(id, who, approve)
+    }
+
+    /// Longest time of a request where nothing says less.
+    #[must_use]
+    pub fn default_deadline(&self) -> std::time::Duration {
+        self.0.config.default_deadline
     }
 
     /// Swaps the configuration. Requests under way keep the one they entered with; models that stay keep

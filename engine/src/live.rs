@@ -175,7 +175,7 @@ impl Flow {
 }
 
 /// A whole answer as the chunks of a stream: role, content, tool calls, end; per choice.
-fn chunks(c: &Completion) -> Vec<Chunk> {
+pub(crate) fn chunks(c: &Completion) -> Vec<Chunk> {
     let chunk = |delta: Delta| Chunk {
         id: c.id.clone(),
         model: c.model.clone(),

@@ -16,12 +16,13 @@ use crate::redact::Answers;
 use crate::respond::{self, Again, Respond};
 use crate::rewrite::blocked;
 use crate::route;
+use crate::runs;
 use crate::settle::{self, Tree};
 use crate::tools::{self, Toolbox};
 use crate::{Inner, View};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use types::Usd;
@@ -50,6 +51,10 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         Ok(task) => task,
         Err(e) => return Err(tree.failed(e)),
     };
+    if must_be_run(inner, &view, &task, &tree) {
+        tree.leave();
+        return Ok(Answer::AsRun);
+    }
     let request = task.request.clone();
     let answers = tree.demands.as_ref().and_then(|d| d.answers(&request)).map(Box::new);
     let describe = {
@@ -106,6 +111,15 @@ struct Task {
     /// The same before budgets lowered it.
     ceiling: Option<Usd>,
     agreed: Option<Box<HeldAnswer>>,
+}
+
+/// Whether a request is to be made a run: its workflow may have to wait, and nothing keeps it from becoming one.
+fn must_be_run(inner: &Inner, view: &View, task: &Task, tree: &Tree) -> bool {
+    let demands = tree.demands.as_deref();
+    inner.keeps_runs.load(Ordering::Relaxed)
+        && task.agreed.is_none()
+        && task.workflow.may_wait(&task.request)
+        && runs::bound_to_requests(view, &task.request, &task.scope, &task.directives, demands).is_none()
 }
 
 /// Opens the account of a request, which settles it whichever way it ends; with it what is to be done, or why

@@ -232,6 +232,19 @@ impl Workflow {
         self.root.nodes.iter().any(is_primary)
     }
 
+    /// Whether a run of it for this request may have to wait for people or for the client's own tools, and can be
+    /// gone on with later.
+    #[must_use]
+    pub fn may_wait(&self, request: &types::ChatRequest) -> bool {
+        self.durability != Some(Durability::None) && self.waits(!request.tools.is_empty())
+    }
+
+    /// The same, whatever is kept of it.
+    pub(crate) fn waits(&self, client_tools: bool) -> bool {
+        let other = self.fallback.as_ref().is_some_and(|w| w.waits(client_tools));
+        other || self.root.may_wait(client_tools)
+    }
+
     /// How its answer goes out as a stream: as the `stream` node of the straight way says, else the first one.
     #[must_use]
     pub fn wire(&self) -> crate::Wire {

@@ -85,8 +85,14 @@ pub(super) fn failed(error: &Error) -> Value {
         Blame::Upstream => "upstream",
         Blame::Internal => "internal",
     };
+    let status = match &error.kind {
+        Kind::Denied { status, .. } | Kind::Workflow { status, .. } => Some(*status),
+        Kind::Validation { .. } => Some(422),
+        _ => None,
+    };
     json!({"error": {
         "code": error.public_code(), "param": error.param(), "message": error.public_message(), "blame": blame,
+        "status": status,
         "findings": error.findings, "attempts": error.attempts,
     }})
 }

@@ -106,11 +106,12 @@ pub(super) async fn first(
         demands,
         ..
     } = decided;
-    let routed =
-        routed.and_then(|chosen| match bound_to_requests(view, &request, &scope, &directives, demands) {
+    let routed = routed.and_then(|chosen| {
+        match bound_to_requests(view, &request, &scope, &directives, demands.as_deref()) {
             None => Ok(chosen),
             Some(error) => Err(error),
-        });
+        }
+    });
     let (workflow, candidates, cap) = match routed {
         Ok(chosen) => chosen,
         Err(error) => {
@@ -156,14 +157,14 @@ pub(super) async fn first(
 }
 
 /// Why policies keep a request from becoming a run, which outlives this process and what is kept in its memory.
-fn bound_to_requests(
+pub(crate) fn bound_to_requests(
     view: &View,
     request: &ChatRequest,
     scope: &types::expr::Scope,
     directives: &types::directives::Directives,
-    demands: Option<Box<crate::demands::Demands>>,
+    demands: Option<&crate::demands::Demands>,
 ) -> Option<Error> {
-    let verb = demands.and_then(|d| d.not_in_runs());
+    let verb = demands.and_then(crate::demands::Demands::not_in_runs);
     let verb = verb.or_else(|| {
         respond::holds_back(view, scope, request, directives).map(|_| "rules of the phases tool and response")
     });

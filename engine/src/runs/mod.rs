@@ -23,6 +23,7 @@ mod submission;
 mod tape;
 #[cfg(test)]
 mod tests;
+mod wait;
 mod walk;
 mod worker;
 mod world;
@@ -33,4 +34,7 @@ pub use service::{Config, Failure, People, Runs, Setup, Wish, principal};
 pub use submission::Submission;
 pub use tape::Divergence;
 
+pub use wait::Stretch;
+
+pub(crate) use made::bound_to_requests;
 pub(crate) use service::Service;

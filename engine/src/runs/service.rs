@@ -9,7 +9,7 @@ use crate::{Background, Engine};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use types::runs::{
@@ -163,6 +163,7 @@ impl Runs {
     /// Starts the worker.
     pub fn work(&self) {
         let service = self.0.clone();
+        service.engine.0.keeps_runs.store(true, Ordering::Relaxed);
         (self.0.start)("runs", Box::pin(worker::work(service)));
     }
 

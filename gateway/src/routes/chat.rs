@@ -11,16 +11,18 @@ use crate::openai::body::{End, Setup, Sse, Telling};
 use crate::openai::headers::{self, Allowance};
 use crate::openai::sse::Encoder;
 use crate::openai::{egress, ingress};
-use crate::routes::{self, runs::submit};
+use crate::routes;
+use crate::routes::runs::{chat as waits, submit};
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
-use engine::{Admission, Answer, Live, Sum, Whole};
+use engine::{Admission, Answer, Live, Sum, Who, Whole};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, TRAILER};
 use http::request::Parts;
 use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Label of the record that holds the client's own `x-request-id`.
 const CLIENT_ID: &str = "client_request_id";
@@ -87,22 +89,41 @@ where
             Turn::Again(response) => return Ok(response),
         },
     };
-    let mut request = ingress::decode(&parts.headers, bytes, &edge.requests())?;
+    let mut request = ingress::decode(&parts.headers, bytes.clone(), &edge.requests())?;
+    let model = request.model.clone();
+    let results = waits::Results::of(&request)?;
     if arrival.request_id != arrival.decision_id {
         request.options.tags.insert(CLIENT_ID.to_owned(), arrival.request_id);
     }
-    let include_usage = request.include_usage;
+    let (include_usage, streams) = (request.include_usage, request.stream);
     let trailers = headers::takes_trailers(parts.version, &parts.headers);
+    let who = arrival.who.clone();
+    let deadline = ingress::deadline(&parts.headers);
     let admission = Admission {
         request_id: arrival.decision_id,
         who: arrival.who,
         received: arrival.received,
-        deadline: ingress::deadline(&parts.headers),
+        deadline,
         headers: ingress::told(&parts.headers, &app.server.policy_headers),
     };
-    match app.engine.chat(admission, request).await.map_err(Failure::from) {
+    let answer = match results {
+        Some(results) => of_run(app, &who, Of::Results(results)).await,
+        None => match app.engine.chat(admission, request).await.map_err(Failure::from) {
+            Ok(Answer::AsRun) => {
+                let asked = Of::Request { headers: &parts.headers, model: &model, bytes, deadline };
+                of_run(app, &who, asked).await
+            }
+            other => other,
+        },
+    };
+    let answer = match answer {
+        Ok(Answer::Whole(whole)) if streams => Ok(Answer::Live(whole.into_live())),
+        other => other,
+    };
+    match answer {
         Ok(Answer::Whole(whole)) => Ok(self::whole(&whole, ticket)),
         Ok(Answer::Live(live)) => Ok(stream(app, live, Wanted { include_usage, trailers }, share, ticket)),
+        Ok(Answer::AsRun) => Err(Failure::internal()),
         Err(failure) => {
             if let Some(ticket) = ticket {
                 ticket.fail(&failure);
@@ -110,6 +131,32 @@ where
             Err(failure)
         }
     }
+}
+
+/// What a run answers.
+enum Of<'a> {
+    /// A request that has to become one.
+    Request { headers: &'a HeaderMap, model: &'a str, bytes: Bytes, deadline: Option<Duration> },
+    /// Results of the client's tools.
+    Results(waits::Results),
+}
+
+/// The answer of a run that is begun or gone on with.
+async fn of_run(app: &App, who: &Arc<Who>, of: Of<'_>) -> Result<Answer, Failure> {
+    let tenant = &who.principal.tenant.id;
+    let run = match of {
+        Of::Request { headers, model, bytes, deadline } => {
+            let longest = app.engine.default_deadline();
+            let wall = Some(deadline.map_or(longest, |d| d.min(longest)));
+            submit::chat_that_waits(app, who.clone(), headers, (model, bytes), wall).await?
+        }
+        Of::Results(results) => {
+            let run = results.run.clone();
+            waits::give(app, tenant, results).await?;
+            run
+        }
+    };
+    Ok(Answer::Whole(Box::new(waits::answer(app, tenant, &run).await?)))
 }
 
 /// Headers of an answer, about: so many that the map does not grow on the way.

@@ -225,10 +225,6 @@ async fn calls_of_the_clients_own_tools_end_suspend_or_fail_the_run() {
     );
 
     let suspends = house("suspend").await;
-    let waits = suspends.client().chat(&request).await;
-    assert_eq!((waits.status, waits.json()["error"]["code"].clone()), (409, json!("client_tools")));
-    let teaches = ["Prefer: respond-async", "/v1/runs/{id}/tool_outputs"];
-    assert!(teaches.iter().all(|part| waits.text().contains(part)), "{}", waits.text());
     let run = suspends.client().post("/v1/runs", &json!({ "request": request })).await.json();
     let path = format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")));
     let shown = suspends.run_in(&path, "suspended").await;
@@ -247,4 +243,144 @@ async fn calls_of_the_clients_own_tools_end_suspend_or_fail_the_run() {
     let last = vendor.seen().last().unwrap().body["messages"].clone();
     assert!(last.to_string().contains("not called: it cannot be called beside"), "{last}");
     assert_eq!(service.asked().len(), 0);
+}
+
+/// A chat request whose model calls the client's tools is given the calls; the next one, with their results, goes on
+/// with the same run at the same node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_goes_on_with_the_run_that_waits_for_its_tools() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::saying(200, "{}").await;
+    vendor.otherwise(|seen| match seen.conversation() {
+        said if said.contains("7 folders") => Reply::text("42 files in 7 folders.").costing(1_000, 100),
+        said if said.contains("42 files") => {
+            calls(&[("count_folders", "{}"), ("count_folders", "{\"of\": 1}")])
+        }
+        _ => calls(&[("count_files", "{\"dir\": \"src\"}")]),
+    });
+    let house = plan(&vendor, &service, "mails", "")
+        .file("workflows/tool_loop.yaml", &mixed("suspend"))
+        .start()
+        .await;
+    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": {"type": "object"}}});
+    let mut request = question();
+    request["tools"] = json!([tool("count_files"), tool("count_folders")]);
+    let said = |answer: &Response| answer.json()["choices"][0]["message"].clone();
+    let and = |request: &Value, message: Value, results: &[&str]| {
+        let mut next = request.clone();
+        let messages = next["messages"].as_array_mut().unwrap();
+        let ids: Vec<Value> =
+            message["tool_calls"].as_array().unwrap().iter().map(|c| c["id"].clone()).collect();
+        messages.push(message);
+        let result =
+            |(id, text): (&Value, &&str)| json!({"role": "tool", "tool_call_id": id, "content": text});
+        messages.extend(ids.iter().zip(results).map(result));
+        next
+    };
+
+    let first = house.client().chat(&request).await;
+    assert_eq!(first.status, 200, "{}", first.text());
+    assert_eq!(first.json()["choices"][0]["finish_reason"], "tool_calls", "{}", first.text());
+    let run = first.header("x-turnout-run").unwrap().to_owned();
+    let asked = said(&first);
+    let id = asked["tool_calls"][0]["id"].as_str().unwrap();
+    assert!(id.starts_with(&run) && id.len() <= 40, "{id}");
+    assert_eq!(asked["tool_calls"][0]["function"]["name"], "count_files");
+    assert_eq!(first.json()["usage"]["total_tokens"], 1_100);
+
+    let second = and(&request, asked, &["42 files"]);
+    let folders = house.client().chat(&second).await;
+    let asked = said(&folders);
+    assert_eq!(asked["tool_calls"].as_array().map(Vec::len), Some(2), "{}", folders.text());
+    assert_eq!((folders.header("x-turnout-run"), vendor.count()), (Some(run.as_str()), 2));
+    assert_eq!(folders.json()["usage"]["total_tokens"], 1_100, "each answer tells what it took itself");
+
+    // All results, or none: the run waits for both.
+    let half = house.client().chat(&and(&second, asked.clone(), &["7 folders"])).await;
+    assert!(half.error(400)["message"].as_str().unwrap().contains("is missing"), "{}", half.text());
+    let mut third = and(&second, asked, &["7 folders", "1 folder"]);
+    third["stream"] = true.into();
+    let (events, end) = house.client().stream(&third).await.collect().await;
+    assert_eq!(end, tests::client::End::Done, "{events:?}");
+    assert!(format!("{events:?}").contains("42 files in 7 folders."), "{events:?}");
+    assert_eq!(vendor.count(), 3);
+    let last = vendor.seen().last().unwrap().body["messages"].to_string();
+    assert!(last.contains("42 files") && last.contains("7 folders") && last.contains("1 folder"), "{last}");
+
+    // Whoever lost the answer asks again, and nobody is asked anew.
+    third["stream"] = false.into();
+    let again = house.client().chat(&third).await;
+    assert_eq!((again.content().as_str(), vendor.count()), ("42 files in 7 folders.", 3), "{}", again.text());
+    assert_eq!(again.header("x-turnout-run"), Some(run.as_str()));
+    let replay = house.client().post(&format!("/v1/runs/{run}/replay"), &json!({})).await.json();
+    assert_eq!(replay["same"], true, "{replay}");
+
+    // A failure is the request's own; a run that is not there is not made up.
+    vendor.queue(Reply::error(400));
+    let failed = house.client().chat(&request).await;
+    assert_eq!(failed.status, 400, "{}", failed.text());
+    let gone = and(
+        &request,
+        json!({"role": "assistant", "content": null, "tool_calls": [{"id": format!("run_{}.abc", "0".repeat(32)),
+        "type": "function", "function": {"name": "count_files", "arguments": "{}"}}]}),
+        &["1"],
+    );
+    assert_eq!(house.client().chat(&gone).await.status, 404);
+}
+
+/// What nobody but people can answer keeps no request waiting, and is not lost: the refusal names the run.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_people_must_decide_about_names_its_run() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("done")).await;
+    let service = Service::saying(200, "{}").await;
+    let gated = "version: 1\nname: tool_loop\nnodes:\n  - { id: ask, type: gate, prompt: 'Go on?' }\n  \
+                 - { id: a, type: generate }\n  - { id: no, type: fail, code: refused, message: no, status: 451 }\n  \
+                 - { id: answer, type: stream, from: nodes.a.completion }\nedges:\n  \
+                 - { from: ask, to: a, outcome: approved }\n  - { from: ask, to: no, outcome: rejected }\n  \
+                 - { from: a, to: answer }\n";
+    let house = plan(&vendor, &service, "mails", "").file("workflows/tool_loop.yaml", gated).start().await;
+    for (stream, answer) in [(false, "approve"), (true, "reject")] {
+        let mut request = question();
+        request["stream"] = stream.into();
+        let refused = house.client().chat(&request).await;
+        let error = refused.error(409);
+        assert_eq!(error["code"], "approval_required", "{error}");
+        let run = error["metadata"]["run"].as_str().unwrap_or_else(|| panic!("{error}")).to_owned();
+        assert!(error["message"].as_str().unwrap().contains(&run), "{error}");
+        let list = house.cli(&["approval", "list", "--json"]).await;
+        let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+        let gate = &list["data"][0];
+        assert_eq!(gate["run"]["id"], json!(run), "{list}");
+        let said = house.cli(&["approval", answer, gate["id"].as_str().unwrap()]).await;
+        assert!(said.status.success(), "{said:?}");
+        let state = if answer == "approve" { "succeeded" } else { "failed" };
+        let ended = house.run_in(&format!("/v1/runs/{run}"), state).await;
+        assert!(ended.to_string().contains(if stream { "refused" } else { "done" }), "{ended}");
+    }
+}
+
+/// Who leaves ends the run that was made for them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_ends_its_run() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::Hang).await;
+    let service = Service::saying(200, "{}").await;
+    let house = plan(&vendor, &service, "mails", "")
+        .file("workflows/tool_loop.yaml", &mixed("suspend"))
+        .start()
+        .await;
+    let mut request = question();
+    request["tools"] =
+        json!([{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]);
+    let (client, body) = (house.client(), request.clone());
+    let asks = tokio::spawn(async move { client.chat(&body).await.status });
+    assert!(tests::eventually(std::time::Duration::from_secs(20), || vendor.count() == 1).await);
+    asks.abort();
+    let runs = async || house.client().get("/v1/runs?limit=1").await.json()["data"][0].clone();
+    for _ in 0..400 {
+        if runs().await["status"] == "cancelled" {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+    }
+    panic!("{}", runs().await);
 }

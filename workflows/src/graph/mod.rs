@@ -30,6 +30,12 @@ pub(crate) struct Graph {
 }
 
 impl Graph {
+    /// Whether a node that runs before the response may have to wait for somebody outside.
+    pub(crate) fn may_wait(&self, client_tools: bool) -> bool {
+        let now = self.nodes.iter().filter(|n| n.enabled && !n.is_later());
+        now.into_iter().any(|n| n.spec.may_wait(client_tools))
+    }
+
     pub(crate) fn edges_to(&self, node: usize) -> impl Iterator<Item = (usize, &Edge)> {
         let list = self.incoming.get(node).map_or(&[] as &[usize], Vec::as_slice);
         list.iter().filter_map(|i| Some((*i, self.edges.get(*i)?)))

@@ -128,6 +128,10 @@ impl Call {
 }
 
 impl Spec for Call {
+    fn may_wait(&self, client_tools: bool) -> bool {
+        self.callee.as_ref().is_some_and(|w| w.waits(client_tools))
+    }
+
     fn canonical(&self) -> Json {
         let inputs: Map<String, Json> = self
             .inputs

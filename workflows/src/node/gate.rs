@@ -90,6 +90,10 @@ impl Spec for Gate {
         ])
     }
 
+    fn may_wait(&self, _: bool) -> bool {
+        true
+    }
+
     fn exprs(&self) -> Vec<&Expr> {
         self.prompt.exprs().collect()
     }

@@ -209,6 +209,10 @@ impl Spec for Generate {
         })
     }
 
+    fn may_wait(&self, client_tools: bool) -> bool {
+        client_tools && self.clients == Clients::Suspend
+    }
+
     fn reads(&self) -> Vec<Read<'_>> {
         self.route.reads().chain(self.conversation.reads()).collect()
     }

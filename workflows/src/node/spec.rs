@@ -69,6 +69,11 @@ pub(crate) trait Spec: Any + Debug + Send + Sync {
         1
     }
 
+    /// Whether it may have to wait for people, or for tools of the client's where it has any.
+    fn may_wait(&self, client_tools: bool) -> bool {
+        self.bodies().iter().any(|g| g.may_wait(client_tools))
+    }
+
     /// Whether it runs graphs, its own or those of others.
     fn holds_graphs(&self) -> bool {
         !self.bodies().is_empty()

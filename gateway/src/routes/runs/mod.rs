@@ -1,6 +1,7 @@
 //! `/v1/runs`: durable runs. Asked for ([`submit`]), looked at ([`show`], [`events`]), acted on ([`acts`]).
 
 pub(crate) mod acts;
+pub(crate) mod chat;
 pub(crate) mod events;
 pub(crate) mod object;
 pub(crate) mod show;

@@ -80,6 +80,19 @@ fn answer(head: &Head, result: &Value) -> Option<Value> {
     serde_json::from_slice(&egress::body(&whole, created)).ok()
 }
 
+/// What is told of an error beside its message.
+pub(super) fn metadata(error: &Value) -> Map<String, Value> {
+    let mut metadata = Map::new();
+    for key in ["findings", "attempts", "at"] {
+        match error.get(key) {
+            Some(Value::Array(list)) if list.is_empty() => {}
+            Some(value) => drop(metadata.insert(key.to_owned(), value.clone())),
+            None => {}
+        }
+    }
+    metadata
+}
+
 /// An error in OpenAI's form.
 fn error(result: &Value) -> Option<Value> {
     let error = result.get("error")?;
@@ -89,14 +102,7 @@ fn error(result: &Value) -> Option<Value> {
         Some("capacity") => "rate_limit_error",
         _ => "server_error",
     };
-    let mut metadata = Map::new();
-    for key in ["findings", "attempts", "at"] {
-        match error.get(key) {
-            Some(Value::Array(list)) if list.is_empty() => {}
-            Some(value) => drop(metadata.insert(key.to_owned(), value.clone())),
-            None => {}
-        }
-    }
+    let metadata = metadata(error);
     let mut object = json!({
         "message": error.get("message"), "type": kind, "param": null, "code": error.get("code"),
     });

@@ -12,15 +12,17 @@ use axum::body::Body;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use engine::Who;
 use engine::runs::{Submission, Wish};
 use http::StatusCode;
 use http::header::{HeaderMap, HeaderName, HeaderValue, LOCATION};
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use types::Usd;
 use types::diagnostic::suggestion;
-use types::runs::Created;
+use types::runs::{Created, Key};
 
 const MEMBERS: &[&str] = &["workflow", "request", "inputs", "limits", "metadata", "callback_url"];
 const LIMITS: &[&str] = &["usd", "wall"];
@@ -82,16 +84,32 @@ pub(crate) async fn chat_as_run(
     let workflow = request.model.strip_prefix("workflow/").unwrap_or_default().to_owned();
     let body = String::from_utf8(bytes.to_vec())
         .map_err(|_| Failure::bad_request("invalid_json", "the body is no UTF-8"))?;
-    let wish = Wish {
-        id: request_id::fresh_of("run_"),
-        who: arrival.who,
-        workflow,
-        submission: Submission { body, options: options(headers)?, ..Submission::default() },
-        labels: BTreeMap::new(),
-        callback_url: None,
-        key: once::key(headers, routes::CHAT, &bytes)?,
-    };
-    accept(app, wish, headers).await
+    let submission = Submission { body, options: options(headers)?, ..Submission::default() };
+    let key = once::key(headers, routes::CHAT, &bytes)?;
+    accept(app, wish(arrival.who, workflow, submission, key), headers).await
+}
+
+fn wish(who: Arc<Who>, workflow: String, submission: Submission, key: Option<Key>) -> Wish {
+    let id = request_id::fresh_of("run_");
+    Wish { id, who, workflow, submission, labels: BTreeMap::new(), callback_url: None, key }
+}
+
+/// Makes a run of a chat request whose client waits for it; its identifier. `wall`: longest time of it.
+pub(crate) async fn chat_that_waits(
+    app: &App,
+    who: Arc<Who>,
+    headers: &HeaderMap,
+    (model, bytes): (&str, Bytes),
+    wall: Option<Duration>,
+) -> Result<String, Failure> {
+    let workflow = model.strip_prefix("workflow/").unwrap_or_default().to_owned();
+    let body = String::from_utf8(bytes.to_vec())
+        .map_err(|_| Failure::bad_request("invalid_json", "the body is no UTF-8"))?;
+    let wall_ms = wall.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
+    let submission = Submission { body, options: options(headers)?, wall_ms, ..Submission::default() };
+    // Whoever asks again with the same key is given the same answer by those who keep answers.
+    let created = app.runs.submit(wish(who, workflow, submission, None)).await.map_err(refusal)?;
+    Ok(created.head().id.clone())
 }
 
 async fn accept(app: &App, wish: Wish, headers: &HeaderMap) -> Result<Response, Failure> {
