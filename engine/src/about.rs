@@ -6,7 +6,7 @@ use crate::breaker::Circuit;
 use crate::history::Turn;
 use crate::who::Who;
 use crate::{Inner, View};
-use policies::{Around, Budget, BudgetState, ProviderState, Status, System};
+use policies::{Around, Brownout, Budget, BudgetState, ProviderState, Status, System};
 use std::collections::HashMap;
 use std::sync::Arc;
 use types::ModelIx;
@@ -71,7 +71,7 @@ pub(crate) async fn around(
         around.budget = budget(inner, who, unix_ms).await;
     }
     if asks.system {
-        around.system = System { load: load(&inner.gate) };
+        around.system = system(&inner.gate);
     }
     if asks.detector {
         around.detector = Some(workflows::detector());
@@ -84,8 +84,16 @@ pub(crate) async fn around(
     around
 }
 
-fn load(gate: &Gate) -> f64 {
-    gate.in_flight() as f64 / gate.max().max(1) as f64
+fn system(gate: &Gate) -> System {
+    /// Share of the places from which on a brownout is heavy.
+    const HEAVY: f64 = 0.95;
+    let load = gate.in_flight() as f64 / gate.max().max(1) as f64;
+    let brownout = match gate.in_brownout() {
+        false => Brownout::None,
+        true if load < HEAVY => Brownout::Light,
+        true => Brownout::Heavy,
+    };
+    System { brownout, load }
 }
 
 /// How the money limits of the tenant and the key stand; the tightest of each counts, and the one that ends first.

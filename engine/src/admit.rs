@@ -1,6 +1,7 @@
 //! Who may come in: the bound on requests in flight, and the refusal of new work during shutdown.
 
 mod brownout;
+mod class;
 
 use crate::error::{Error, Kind};
 use brownout::Brownout;
@@ -12,6 +13,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(crate) struct Gate {
     in_flight: AtomicUsize,
+    /// Requests that gave their place up and wait for another.
+    waiting: AtomicUsize,
     max: usize,
     draining: AtomicBool,
     brownout: Brownout,
@@ -23,8 +26,14 @@ pub(crate) struct Permit(Arc<Gate>);
 
 impl Gate {
     pub(crate) fn new(max: usize) -> Arc<Self> {
-        let (in_flight, draining) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Gate { in_flight, max, draining, brownout: Brownout::new() })
+        let (in_flight, waiting, draining) =
+            (AtomicUsize::new(0), AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Gate { in_flight, waiting, max, draining, brownout: Brownout::new() })
+    }
+
+    /// So many places are that share of all of them; at least one, however few there are.
+    fn most(&self, share: f64) -> usize {
+        ((self.max as f64 * share) as usize).clamp(1, self.max.max(1))
     }
 
     /// A place, or why there is none. Check and act are one step. `share` of all places (0..=1) may be taken by
@@ -33,8 +42,7 @@ impl Gate {
         if self.draining.load(Ordering::Acquire) {
             return Err(refuse(Kind::ShuttingDown));
         }
-        // At least one, however few there are in all.
-        let most = ((self.max as f64 * share) as usize).clamp(1, self.max.max(1));
+        let most = self.most(share);
         let entered =
             self.in_flight.fetch_update(Ordering::AcqRel, Ordering::Acquire, |n| (n < most).then_some(n + 1));
         let (Ok(now) | Err(now)) = entered;

@@ -46,10 +46,11 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 
     // profile, policy, route
     let decided = decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
+    let (permit, crowded) = place(inner, &admission, &decided, permit).await;
     let (mut tree, task) = begin(inner, &view, decided, Admitted { admission, permit, held });
-    let task = match task {
-        Ok(task) => task,
-        Err(e) => return Err(tree.failed(e)),
+    let task = match (crowded, task) {
+        (None, Ok(task)) => task,
+        (Some(e), _) | (None, Err(e)) => return Err(tree.failed(e)),
     };
     if must_be_run(inner, &view, &task, &tree) {
         tree.leave();
@@ -93,8 +94,26 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 /// Who asks, with the place and what is reserved for it.
 struct Admitted {
     admission: Admission,
-    permit: Permit,
+    /// `None` = the place was given up, and no other was free.
+    permit: Option<Permit>,
     held: Option<Held>,
+}
+
+/// The place of a request, which a rule may have wait for one; without one, why.
+async fn place(
+    inner: &Inner,
+    admission: &Admission,
+    decided: &Decided,
+    permit: Permit,
+) -> (Option<Permit>, Option<Error>) {
+    let class = decided.directives.further.as_ref().and_then(|f| f.priority.as_ref());
+    let Some(class) = class.filter(|_| decided.routed.is_ok()) else { return (Some(permit), None) };
+    let own = admission.who.principal.tenant.tier.share_of_places();
+    let until = admission.deadline.map(|d| admission.received + d);
+    match inner.gate.give_way(permit, class.value, own, until).await {
+        Ok(permit) => (Some(permit), None),
+        Err(e) => (None, Some(e)),
+    }
 }
 
 /// What is to be done for a request.

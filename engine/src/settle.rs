@@ -52,7 +52,7 @@ pub(crate) struct Tree {
     pub(crate) ttft_ms: Option<f64>,
     /// To be decided once more under a configuration that is tried.
     pub(crate) shadow: Option<Box<Note>>,
-    pub(crate) _permit: Permit,
+    pub(crate) _permit: Option<Permit>,
 }
 
 /// Unix time in milliseconds.

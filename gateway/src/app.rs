@@ -24,10 +24,12 @@ use crate::config::server::Server;
 use crate::config::{self, Loaded, Source, Texts};
 use crate::control::plane::Plane;
 use crate::control::spent::Keeper;
+use crate::disk::{self, Disk};
 use crate::edge::accept::{Acceptor, Handler, Seats};
 use crate::edge::body::Budget;
 use crate::front;
 use crate::metrics::{Metrics, Reading};
+use crate::notices;
 use crate::once::Once;
 use crate::services;
 use crate::tasks::Tasks;
@@ -68,6 +70,7 @@ pub(crate) struct App {
     pub(crate) runs: Runs,
     /// Who may be told of their ends.
     pub(crate) webhooks: Arc<Webhooks>,
+    pub(crate) disk: Disk,
     /// Configurations that are kept, and which of them is in force.
     pub(crate) bundles: Bundles,
     /// Watches the one that came into force last.
@@ -83,6 +86,23 @@ pub(crate) struct App {
 }
 
 impl App {
+    /// Looks how much room there is, and has records wait in memory where there is hardly any.
+    fn look_at_disk(&self) {
+        if self.disk.look() {
+            self.kept.short_of_room(self.disk.is_critical());
+        }
+    }
+
+    /// Looks again and again until the server stops.
+    async fn watch_disk(&self, stop: CancellationToken) {
+        while self.disk.is_watched() {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(disk::LOOK) => self.look_at_disk(),
+            }
+        }
+    }
+
     /// Whether records are being kept as they should.
     pub(crate) fn store_degraded(&self) -> bool {
         self.kept.stats().degraded
@@ -251,6 +271,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let free_use = free_use.await.map_err(Error::Control)?;
     let plane = Arc::new(plane);
     let (count, trail) = (metrics.clone(), plane.clone());
+    let (told, notices) = notices::channel(metrics.clone());
     let (guard, faults) = Guard::new();
     let guard = Arc::new(guard);
     let watched = guard.clone();
@@ -263,6 +284,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         limits: Some(limits.clone()),
         finished: Some(Arc::new(move |record: &types::store::RequestRecord| {
             count.request(record);
+            told.saw(record);
             watched.saw(record);
             trail.note_denied(record);
         })),
@@ -279,6 +301,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let runs = runs(&engine, &plane, start, folder.as_deref(), server.runs.clone()).await?;
     let secret = settings.environment.get(webhooks::SECRET);
     let webhooks = Webhooks::new(server.webhooks.clone(), secret.as_deref()).map_err(Error::Webhooks)?;
+    let notices = notices.to(server.notify_url.clone(), &webhooks).map_err(Error::Webhooks)?;
+    let disk = Disk::of(folder.as_deref(), server.disk);
     let app = Arc::new(App {
         engine,
         metrics,
@@ -292,6 +316,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         folder: folder.clone(),
         runs,
         webhooks: Arc::new(webhooks),
+        disk,
         bundles,
         guard,
         started_with,
@@ -308,6 +333,11 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     app.runs.work();
     let (hooks, runs, ends) = (app.webhooks.clone(), app.runs.clone(), stop.clone());
     app.tasks.spawn("webhooks", async move { hooks.run(runs, ends).await });
+    let (hooks, ends) = (app.webhooks.clone(), stop.clone());
+    app.tasks.spawn("notices", async move { notices.run(&hooks, ends).await });
+    app.look_at_disk();
+    let (watched, ends) = (app.clone(), stop.clone());
+    app.tasks.spawn("disk", async move { watched.watch_disk(ends).await });
     accept(&app, &front, &stop, listener);
     app.tasks.spawn("spent", keeper.run(stop.clone()));
     if let (Source::Folder(folder), true) = (&app.settings.source, app.is_watched()) {

@@ -109,6 +109,7 @@ pub struct Metrics {
     duration: Times<1>,
     cuts: Counts<1>,
     feedback: Counts<1>,
+    notices: Counts<2>,
     reloads: Counts<1>,
     streams: Counts<1>,
     genai: GenAi,
@@ -226,6 +227,11 @@ impl Default for Metrics {
             duration: times(),
             cuts: counts(r, "turnout_connections_cut", "Connections and bodies cut at the edge by reason"),
             feedback: counts(r, "turnout_feedback", "Words on answers by what became of them"),
+            notices: counts(
+                r,
+                "turnout_notifications",
+                "What rules wanted told by sink and what became of it",
+            ),
             reloads: counts(r, "turnout_reloads", "Reloads of the configuration by how they ended"),
             streams: counts(r, "turnout_streams", "Streamed answers by how they ended"),
             genai,
@@ -380,6 +386,11 @@ impl Metrics {
     /// A connection or a body was cut.
     pub fn cut(&self, cut: Cut) {
         self.cuts.get_or_create(&[("reason", cut.as_str().to_owned())]).inc();
+    }
+
+    /// Something that a rule wants told was `sent`, `repeated`, `failed`, `dropped`, or has no address (`unset`).
+    pub fn notice(&self, sink: &'static str, result: &'static str) {
+        self.notices.get_or_create(&[("sink", sink.to_owned()), ("result", result.to_owned())]).inc();
     }
 
     /// A word on an answer came: `recorded`, `duplicate`, `refused`.

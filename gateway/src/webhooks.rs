@@ -62,6 +62,23 @@ impl Webhooks {
         self.config.check(url).map_err(|refused| format!("`callback_url`: {}", refused.for_webhooks()))
     }
 
+    /// Whether anybody can be told anything.
+    pub(crate) fn is_on(&self) -> bool {
+        self.out.is_some()
+    }
+
+    /// Tells one thing, signed, if its address is among those that may be told; gives the status of the answer.
+    ///
+    /// # Errors
+    /// It may not be told, or there was no answer; why.
+    pub(crate) async fn post(&self, url: &str, id: &str, body: String) -> Result<u16, String> {
+        let Some((out, key)) = self.out.as_ref().zip(self.key.as_ref()) else {
+            return Err(format!("nobody is told: it needs webhooks.allow_hosts and {SECRET}"));
+        };
+        self.config.check(url).map_err(|refused| refused.for_webhooks().to_owned())?;
+        post(out, key, url, id, body).await
+    }
+
     /// Tells what is due, until the server stops.
     pub(crate) async fn run(&self, runs: Runs, stop: CancellationToken) {
         let Some((out, key)) = self.out.as_ref().zip(self.key.as_ref()) else { return };
@@ -107,14 +124,18 @@ async fn send(out: &Outgoing, key: &hmac::Key, hook: &Webhook) -> Result<u16, St
         "data": Value::Object(object::of_row(&hook.row)),
     })
     .to_string();
+    post(out, key, &hook.url, &hook.id, body).await
+}
+
+async fn post(out: &Outgoing, key: &hmac::Key, url: &str, id: &str, body: String) -> Result<u16, String> {
     let timestamp = clock::unix().to_string();
-    let signature = sign(key, &hook.id, &timestamp, &body);
+    let signature = sign(key, id, &timestamp, &body);
     let headers = [
-        ("x-turnout-webhook-id", hook.id.clone()),
+        ("x-turnout-webhook-id", id.to_owned()),
         ("x-turnout-webhook-timestamp", timestamp),
         ("x-turnout-webhook-signature", format!("sha256={signature}")),
     ];
-    out.post(&hook.url, &headers, body.into()).await
+    out.post(url, &headers, body.into()).await
 }
 
 /// 64 hex digits over identifier, time and body.

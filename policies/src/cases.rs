@@ -1,8 +1,10 @@
 //! Tests of policies, written in YAML: requests by their variables, and what the policies should make of them.
 
 mod coverage;
+mod mutate;
 
 pub use coverage::Coverage;
+pub use mutate::{Mutant, Mutation};
 
 use crate::explain::Explanation;
 use crate::inputs::{GivenProblem, scope_of};

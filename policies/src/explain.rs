@@ -285,6 +285,7 @@ fn further(f: &Further, matrix: &Matrix, put: &mut dyn FnMut(&str, Value)) {
     put("sticky", plain(f.sticky.as_ref()));
     put("assume_price", plain(f.assume_price.as_ref()));
     put("premium", plain(f.premium.as_ref()));
+    put("priority", plain(f.priority.as_ref()));
     put("enforce_format", plain(f.format.as_ref()));
     put("stream", plain(f.stream.as_ref()));
     put("set_var", named(&f.vars));

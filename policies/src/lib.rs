@@ -46,14 +46,14 @@ mod time;
 mod values;
 mod verb;
 
-pub use cases::{CaseResult, Coverage, TestReport};
+pub use cases::{CaseResult, Coverage, Mutant, Mutation, TestReport};
 pub use compare::{Replay, RuleChanges, RuleDelta};
 pub use error::Error;
 pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as directives_json};
 pub use inputs::{
-    Around, Budget, BudgetState, GivenProblem, History, Inputs, Key, Labels, LastVerdict, ProviderState,
-    Providers, Response, RunSoFar, SideEffect, Status, System, Tenant, TenantTier, ToolCall, changed_scope,
-    request_variables, response_scope, scope, scope_of, tool_scope, values_of, variables,
+    Around, Brownout, Budget, BudgetState, GivenProblem, History, Inputs, Key, Labels, LastVerdict,
+    ProviderState, Providers, Response, RunSoFar, SideEffect, Status, System, Tenant, TenantTier, ToolCall,
+    changed_scope, request_variables, response_scope, scope, scope_of, tool_scope, values_of, variables,
 };
 pub use listing::{Kind, Listed};
 pub use load::load;

@@ -222,7 +222,7 @@ fn pool(r: &mut Reader<'_>, node: &Node, path: &str, cx: &Context<'_>) -> Option
     Some(set)
 }
 
-fn rules(
+pub(crate) fn rules(
     r: &mut Reader<'_>,
     node: &Node,
     cx: &Context<'_>,

@@ -99,6 +99,13 @@ impl PolicySet {
         }
     }
 
+    /// The same with other rules and policies, all of them read under the same names.
+    pub(crate) fn with_entries(&self, entries: Vec<Entry>) -> Self {
+        let phases =
+            Phase::ALL.map(|p| entries.iter().any(|e| e.phase == p && e.head.mode != Mode::Disabled));
+        PolicySet { recorded: recorded(&entries), entries: entries.into(), phases, ..self.clone() }
+    }
+
     /// The same rules with another clock for the time limit of policies: a monotonic time since any fixed
     /// moment. Without it, tokio's clock.
     #[must_use]

@@ -81,6 +81,8 @@ struct State {
     told: Vec<Hash>,
     /// The last write failed.
     failed: bool,
+    /// There is hardly any room: nothing is written until there is, so that what is there stays readable.
+    short: bool,
     /// Something was written since the last sync.
     dirty: bool,
     /// A file was made since the last sync.
@@ -159,6 +161,7 @@ impl Spool {
             ring: VecDeque::new(),
             told: Vec::new(),
             failed: false,
+            short: false,
             dirty: found.recovery.recovered > 0,
             new_file: false,
             closed: false,
@@ -207,7 +210,15 @@ impl Spool {
     /// Whether the disk refuses, so that records wait in memory.
     pub(crate) fn refused(&self) -> bool {
         let state = lock(&self.state);
-        state.failed || !state.ring.is_empty()
+        state.failed || state.short || !state.ring.is_empty()
+    }
+
+    /// Says whether the disk has hardly any room; records wait in memory until it has, or until the store closes.
+    pub(crate) fn set_short(&self, short: bool) {
+        let mut state = lock(&self.state);
+        state.short = short;
+        // What waits is written at once when there is room again.
+        self.sync.notify_one();
     }
 
     fn take(&self, state: &mut State, bytes: &[u8]) -> Result<Seq, Error> {
@@ -220,7 +231,7 @@ impl Spool {
             return Err(Error::Full("spool"));
         }
         let seq = state.end;
-        if state.failed || !state.ring.is_empty() || !self.write(state, bytes) {
+        if state.failed || state.short || !state.ring.is_empty() || !self.write(state, bytes) {
             let held = state.end - state.written;
             if held + len > self.limits.ring_max {
                 state.counts.dropped += 1;

@@ -168,6 +168,12 @@ impl Store {
         self.inner.recovery
     }
 
+    /// Says whether the disk has hardly any room. Records wait in memory until it has again, or until the store closes;
+    /// [`Stats::degraded`] meanwhile.
+    pub fn short_of_room(&self, short: bool) {
+        self.inner.spool.set_short(short);
+    }
+
     /// Counters as they stand now.
     #[must_use]
     pub fn stats(&self) -> Stats {
@@ -180,7 +186,7 @@ impl Store {
             ring_records: counts.ring,
             write_errors: counts.write_errors,
             dropped: counts.dropped,
-            degraded: counts.failed || counts.ring > 0 || self.inner.progress.is_troubled(),
+            degraded: self.inner.spool.refused() || self.inner.progress.is_troubled(),
         }
     }
 
@@ -234,7 +240,7 @@ impl OutcomeStore for Store {
     fn flush(&self) -> BoxFuture<'_, Result<(), Error>> {
         let target = self.inner.spool.hurry();
         Box::pin(async move {
-            if self.inner.spool.counts().failed {
+            if self.inner.spool.refused() {
                 return Err(Error::Database("the disk refuses records; they wait in memory".to_owned()));
             }
             self.inner.progress.wait(target).await

@@ -56,7 +56,7 @@ fn paid(id: &str, day: i64, key: &str, team: &str) -> Record {
         model: model.into(),
         calls,
         unpriced: 0,
-        usage: Usage { input: 100, cached_input: 40, output: 10, reasoning: 4, ..Usage::default() },
+        usage: Usage { input: 100, cached_input: 40, image: 5, output: 10, reasoning: 4, ..Usage::default() },
         cost_usd: Usd::from_nanos(cost),
     };
     r.outcome.served_by = Some("p/strong".into());
@@ -101,6 +101,7 @@ fn usage_by(s: &Subject) {
         cost_nanos: 1_200,
         compared_nanos: 1_200,
         reference_nanos: 3_600,
+        image_input_tokens: 40,
         ..Used::default()
     };
     assert_eq!(all.total, want);

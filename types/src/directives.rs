@@ -193,6 +193,19 @@ pub enum StreamMode {
     Buffered,
 }
 
+/// What a request gives way to where there is much to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Others: it waits where four fifths of the places are taken.
+    Batch,
+    /// Interactive ones: it waits where nineteen of twenty places are taken.
+    #[default]
+    Normal,
+    /// Nothing.
+    Interactive,
+}
+
 /// When a second call is started beside a slow one.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -404,6 +417,8 @@ pub struct Further {
     pub assume_price: Option<Set<AssumedPrice>>,
     /// Whether the request may use what budgets hold back for premium ones.
     pub premium: Option<Set<bool>>,
+    /// What it gives way to.
+    pub priority: Option<Set<Priority>>,
     /// Form that the answer must have.
     pub format: Option<Set<Format>>,
     /// How much may stream unchecked.

@@ -45,12 +45,14 @@ pub struct Sums {
     pub compared_nanos: i64,
     /// What the most capable candidate would have cost in the place of what answered, nano-dollars; an estimate.
     pub reference_nanos: i64,
+    /// Of the input: images.
+    pub image_input_tokens: i64,
 }
 
 impl Sums {
     /// The members in the order of [`Sums::COLUMNS`].
     #[must_use]
-    pub const fn values(&self) -> [i64; 14] {
+    pub const fn values(&self) -> [i64; 15] {
         [
             self.requests,
             self.successes,
@@ -66,11 +68,12 @@ impl Sums {
             self.cost_nanos,
             self.compared_nanos,
             self.reference_nanos,
+            self.image_input_tokens,
         ]
     }
 
     /// Names of the members, as stores write them.
-    pub const COLUMNS: [&'static str; 14] = [
+    pub const COLUMNS: [&'static str; 15] = [
         "requests",
         "successes",
         "failed",
@@ -85,11 +88,12 @@ impl Sums {
         "cost_nanos",
         "compared_nanos",
         "reference_nanos",
+        "image_input_tokens",
     ];
 
     /// From the members in the order of [`Sums::COLUMNS`].
     #[must_use]
-    pub const fn of(v: [i64; 14]) -> Sums {
+    pub const fn of(v: [i64; 15]) -> Sums {
         let [
             requests,
             successes,
@@ -105,6 +109,7 @@ impl Sums {
             cost,
             compared,
             reference,
+            image,
         ] = v;
         Sums {
             requests,
@@ -121,6 +126,7 @@ impl Sums {
             cost_nanos: cost,
             compared_nanos: compared,
             reference_nanos: reference,
+            image_input_tokens: image,
         }
     }
 
@@ -218,6 +224,7 @@ fn tokens(sums: &mut Sums, u: &crate::Usage) {
     sums.cache_write_tokens = i64::from(u.cache_write);
     sums.output_tokens = i64::from(u.output);
     sums.reasoning_tokens = i64::from(u.reasoning);
+    sums.image_input_tokens = i64::from(u.image);
 }
 
 /// By what a report is broken down.
@@ -310,7 +317,7 @@ mod tests {
 
     #[test]
     fn sums_add_and_take_away_alike() {
-        let a = Sums::of([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14]);
+        let a = Sums::of([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]);
         let mut b = a;
         b.add(&a, 1);
         assert_eq!(b.reference_nanos, 28);

@@ -93,7 +93,7 @@ pub(super) fn assemble(
         overhead_ms: None,
         ttft_ms: None,
         shadow: None,
-        _permit: permit,
+        _permit: Some(permit),
         admission,
     };
     Walk { shared, run, tree, after }

@@ -154,6 +154,9 @@ async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, id: &str) -> Resu
         app.plane.note(event);
         return Err(refused);
     }
+    if parts.method != Method::GET {
+        app.disk.has_room()?;
+    }
     let edge = &app.server.edge;
     known(route, parts.uri.query())?;
     let bytes = if route.takes.is_empty() {

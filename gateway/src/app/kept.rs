@@ -40,6 +40,13 @@ impl Kept {
         }
     }
 
+    /// Says whether the disk has hardly any room.
+    pub(super) fn short_of_room(&self, short: bool) {
+        if let Kept::Disk(s) = self {
+            s.short_of_room(short);
+        }
+    }
+
     pub(super) fn close(&self) {
         match self {
             Kept::Disk(s) => {

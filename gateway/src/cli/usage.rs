@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// What was used, what it cost and what was saved
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout usage                                    the last 30 days\n  turnout usage --by model --from 2026-07-01 --to 2026-07-31\n  turnout usage --by key --tenant acme --json\n  turnout usage --by day --svg spend.svg\n\nTokens include cached and reasoning ones once. `saved` is an estimate: what the most capable candidate would have\ncost for the tokens of the answers that were delivered, less what the same requests cost, failed ones included."
+    after_help = "Examples:\n  turnout usage                                    the last 30 days\n  turnout usage --by model --from 2026-07-01 --to 2026-07-31\n  turnout usage --by key --tenant acme --json\n  turnout usage --by day --svg spend.svg\n\nTokens include cached, image and reasoning ones once. `saved` is an estimate: what the most capable candidate would have\ncost for the tokens of the answers that were delivered, less what the same requests cost, failed ones included."
 )]
 pub(super) struct UsageArgs {
     /// day, tenant, key, model, workflow or tag
@@ -106,6 +106,7 @@ fn table(out: &Out, by: &str, said: &Value) {
         "calls",
         "input",
         "cached",
+        "images",
         "output",
         "reasoning",
         "cost USD",
@@ -121,6 +122,7 @@ fn table(out: &Out, by: &str, said: &Value) {
             whole(r, "calls"),
             whole(r, "input_tokens"),
             whole(r, "cached_input_tokens"),
+            whole(r, "image_input_tokens"),
             whole(r, "output_tokens"),
             whole(r, "reasoning_tokens"),
             dollars(r, "cost_usd"),

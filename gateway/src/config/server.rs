@@ -40,6 +40,10 @@ pub struct Server {
     pub runs: engine::runs::Config,
     /// Webhooks of runs.
     pub webhooks: crate::webhooks::Config,
+    /// Who is told by the verb `notify`; `None` = only the log.
+    pub notify_url: Option<String>,
+    /// How much room the data folder needs.
+    pub disk: crate::disk::Config,
     /// What is done when files of the configuration change.
     pub reload: Reload,
     /// Headers of requests that policies may read, by their lower-case names.
@@ -63,6 +67,8 @@ impl Default for Server {
             tools: crate::hosts::Config::default(),
             runs: engine::runs::Config::default(),
             webhooks: crate::webhooks::Config::default(),
+            notify_url: None,
+            disk: crate::disk::Config::default(),
             reload: Reload::default(),
             policy_headers: Vec::new(),
             default_budget: 10.0,

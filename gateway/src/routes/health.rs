@@ -18,6 +18,7 @@ pub(crate) async fn ready(State(app): Shared) -> (StatusCode, Json<Value>) {
     if app.store_degraded() {
         degraded.push("store: records wait in memory".to_owned());
     }
+    degraded.extend(app.disk.told());
     degraded.extend(app.bundles.refused());
     degraded.extend(app.bundles.went_back());
     if health.open > 0 {

@@ -173,9 +173,38 @@ pub struct History {
     pub failures_10m: u32,
 }
 
+/// What is left out because there is much to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Brownout {
+    /// Nothing.
+    #[default]
+    None,
+    /// What only improves.
+    Light,
+    /// The same, and hardly a place is free.
+    Heavy,
+}
+
+impl Brownout {
+    /// The strings of variables.
+    pub const NAMES: &'static [&'static str] = &["none", "light", "heavy"];
+
+    /// The string of variables.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Brownout::None => "none",
+            Brownout::Light => "light",
+            Brownout::Heavy => "heavy",
+        }
+    }
+}
+
 /// How the gateway is.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct System {
+    /// `system.brownout`.
+    pub brownout: Brownout,
     /// `system.load`: share of the requests that may be in flight, 0..=1.
     pub load: f64,
 }
@@ -337,7 +366,10 @@ pub(super) static HISTORY: Table = Table(&[
     leaf("failures_10m", || Type::Int, |f| f.around.history.failures_10m.into()),
 ]);
 
-pub(super) static SYSTEM: Table = Table(&[leaf("load", || Type::Float, |f| f.around.system.load.into())]);
+pub(super) static SYSTEM: Table = Table(&[
+    leaf("brownout", || Type::Enum(Brownout::NAMES), |f| f.around.system.brownout.as_str().into()),
+    leaf("load", || Type::Float, |f| f.around.system.load.into()),
+]);
 
 pub(super) static INPUT: Table = Table(&[
     leaf("pii", || Type::Enum(Entity::NAMES).list(), |f| entities(f.input_entities())),

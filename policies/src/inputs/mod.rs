@@ -10,8 +10,8 @@ mod table;
 mod workload;
 
 pub use around::{
-    Around, Budget, BudgetState, History, Key, Labels, LastVerdict, ProviderState, Providers, Status, System,
-    Tenant, TenantTier,
+    Around, Brownout, Budget, BudgetState, History, Key, Labels, LastVerdict, ProviderState, Providers,
+    Status, System, Tenant, TenantTier,
 };
 pub(crate) use around::{PROVIDER, ProviderField, provider_type};
 pub use given::{Problem as GivenProblem, scope_of};

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use types::directives::{
     Approval, AssumedPrice, DataDemand, Escalate, Format, Further, HedgeRule, LimitRule, LogContent, Place,
-    Redact, RedactAction, RepairRule, RetryRule, Set, Sticky, StreamMode, SystemText,
+    Priority, Redact, RedactAction, RepairRule, RetryRule, Set, Sticky, StreamMode, SystemText,
 };
 use types::privacy::Entity;
 
@@ -22,6 +22,7 @@ pub(crate) struct FurtherSlots {
     pub(crate) sticky: Slot<Sticky>,
     pub(crate) assume_price: Slot<AssumedPrice>,
     pub(crate) premium: Slot<bool>,
+    pub(crate) priority: Slot<Priority>,
     pub(crate) format: Slot<Format>,
     pub(crate) stream: Slot<StreamMode>,
     pub(crate) vars: BTreeMap<String, Slot<Value>>,
@@ -95,6 +96,7 @@ impl FurtherSlots {
             sticky: merge.set(self.sticky),
             assume_price: merge.set(self.assume_price),
             premium: merge.set(self.premium),
+            priority: merge.set(self.priority),
             format: merge.set(self.format),
             stream: merge.set(self.stream),
             vars: named(merge, self.vars),

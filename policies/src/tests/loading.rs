@@ -26,7 +26,9 @@ fn rule(members: &str, want: &[(&str, usize, &str)]) {
 fn misspelt_things_never_load() {
     rule("actions: { prefr: [acme/small] }", &[("PL101", 23, "did you mean `prefer`?")]);
     rule("actions: { cache: none }", &[("PL109", 23, "`cache` is not supported yet")]);
-    rule("actions: { notify: { sink: a } }", &[("PL109", 23, "`notify` is not supported yet")]);
+    rule("actions: { notify: { sink: lgo, message: x } }", &[("PL104", 39, "did you mean `log`?")]);
+    rule("actions: { notify: { sink: log } }", &[("PL102", 33, "`message`")]);
+    rule("actions: { priority: bulk }", &[("PL104", 33, "batch")]);
     rule("actions: { fanout: 17 }", &[("PL104", 31, "1..=16")]);
     rule("actions: { cap_fanout: 0 }", &[("PL104", 35, "1..=16")]);
     rule("actions: { fanuot: 2 }", &[("PL101", 23, "did you mean `fanout`?")]);

@@ -51,6 +51,8 @@ fn cases() -> Vec<Case> {
             json!({"in": 1.0, "out": 2.0}),
         ),
         Case("premium", ["true", "false"], FIRST, json!(true)),
+        Case("priority", ["batch", "interactive"], FIRST, json!("batch")),
+        Case("notify", ["{ sink: log, message: one }", "{ sink: webhook, message: two }"], BOTH, json!(null)),
         Case("workflow", ["careful", "default"], FIRST, json!("careful")),
         Case("validators", ["[json]", "[length]"], BOTH, json!([{"use": "json"}, {"use": "length"}])),
         Case(

@@ -21,9 +21,11 @@ mod hedge;
 mod limits;
 mod log;
 mod min_quality;
+mod notify;
 mod params;
 mod prefer;
 mod premium;
+mod priority;
 mod redact;
 mod repair;
 mod require;
@@ -119,6 +121,7 @@ pub(crate) const VERBS: &[Verb] = &[
     enforce_format::VERB,
     stream::VERB,
     set_var::VERB,
+    priority::VERB,
     // Parameters and limits.
     cap_cost::VERB,
     cap_latency::VERB,
@@ -145,10 +148,11 @@ pub(crate) const VERBS: &[Verb] = &[
     audit::VERB,
     tag::VERB,
     header::VERB,
+    notify::VERB,
 ];
 
 /// Verbs of the policy language for which the house has nothing yet that they could act on.
-const NOT_YET: &[&str] = &["experiment", "shadow", "priority", "cache", "notify"];
+const NOT_YET: &[&str] = &["experiment", "shadow", "cache"];
 
 /// The verb of that name; notes an unknown one (`101`), or one that is planned (`109`).
 pub(crate) fn find(r: &mut Reader<'_>, name: &str, span: Span, field: &str) -> Option<&'static Verb> {

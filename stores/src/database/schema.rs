@@ -6,8 +6,12 @@ use std::path::Path;
 use types::store::Error;
 
 /// Step `i` brings a database of `user_version` `i` to `i + 1`. Steps are never changed, only added.
-pub(super) const MIGRATIONS: &[&str] =
-    &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
+pub(super) const MIGRATIONS: &[&str] = &[
+    include_str!("schema/1.sql"),
+    include_str!("schema/2.sql"),
+    include_str!("schema/3.sql"),
+    include_str!("schema/4.sql"),
+];
 
 /// Brings the database `name` to the last version, each step in one transaction. One that holds something is
 /// copied first, to `<name>-v<version>.bak` beside it.

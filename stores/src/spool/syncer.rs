@@ -31,7 +31,7 @@ pub(crate) fn run(spool: &Spool) {
 fn wait(spool: &Spool) -> bool {
     let idle = |state: &mut State| !state.closed && !state.dirty && !state.failed && state.ring.is_empty();
     let state = spool.sync.wait_while(spool.lock(), idle).unwrap_or_else(PoisonError::into_inner);
-    let pause = if state.failed { RETRY_EVERY } else { SYNC_EVERY };
+    let pause = if state.failed || state.short { RETRY_EVERY } else { SYNC_EVERY };
     let open = |state: &mut State| !state.closed;
     let (state, _) =
         spool.sync.wait_timeout_while(state, pause, open).unwrap_or_else(PoisonError::into_inner);
@@ -41,6 +41,10 @@ fn wait(spool: &Spool) -> bool {
 /// Writes a piece of the ring; `true` = there is more, and the disk takes it.
 pub(super) fn drain(spool: &Spool) -> bool {
     let mut state = spool.lock();
+    // What is still here at the end goes to the disk whatever room there is: it would be lost otherwise.
+    if state.short && !state.closed {
+        return false;
+    }
     if state.failed && !spool.repair(&mut state) {
         return false;
     }

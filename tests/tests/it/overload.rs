@@ -117,3 +117,44 @@ async fn where_there_is_much_to_do_nobody_is_asked_beside_a_slow_one() {
         assert_eq!(status.unwrap(), 200);
     }
 }
+
+/// Batch waits for a place while four fifths are taken; others do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn batch_gives_way_where_there_is_much_to_do() {
+    let slow = Vendor::scripted(Dialect::OpenAi, |_| {
+        Reply::Answer(Answer::text("slowly").after(Duration::from_millis(6_000)))
+    })
+    .await;
+    let quick = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("here")).await;
+    let rule = "rules:\n  - { id: bulk, when: 'request.user == \"bulk\"', actions: { priority: batch } }\n";
+    let house = Plan::new()
+        .vendor("slow", &slow)
+        .vendor("quick", &quick)
+        .model(&Model::new("slow/one"))
+        .model(&Model::new("quick/one"))
+        .rules(&format!("{NO_CHANCE}{rule}"))
+        .settings("edge: { max_inflight: 20 }")
+        .timeouts("first_token: 20s, inter_token: 20s, total: 60s")
+        .start()
+        .await;
+    let bulk = || {
+        let mut body = ask("quick/one");
+        body["user"] = "bulk".into();
+        body
+    };
+    assert_eq!(house.client().chat(&bulk()).await.status, 200, "while there is little to do");
+    let mut busy = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let client = house.client();
+        busy.spawn(async move { client.chat(&ask("slow/one")).await.status });
+    }
+    assert!(tests::eventually(Duration::from_secs(10), || slow.count() == 16).await);
+    assert_eq!(house.client().chat(&ask("quick/one")).await.status, 200);
+    let refused = house.client().chat(&bulk()).await;
+    assert_eq!(refused.error(503)["code"], "queue_full");
+    assert!(refused.header("x-turnout-decision").is_some() && refused.header("retry-after").is_some());
+    while let Some(status) = busy.join_next().await {
+        assert_eq!(status.unwrap(), 200);
+    }
+    assert_eq!(house.client().chat(&bulk()).await.status, 200);
+}

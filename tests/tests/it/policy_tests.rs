@@ -123,3 +123,28 @@ async fn a_server_does_not_start_on_failing_tests_and_they_can_be_looked_into() 
     let (code, text) = said(&["policy", "explain", &path]).await;
     assert!(code == Some(0) && text.contains("removed by less: alpha/one"), "{code:?} {text}");
 }
+
+/// A change of a rule that no test notices is told of, with its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn tests_are_tested_by_changing_the_rules() {
+    const RULE: &str = "rules:\n  - { id: calm, when: history.turn > 3, actions: { cap_cost: 0.5 } }\n";
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let folder = plan(&vendor).rules(&format!("{}{RULE}", crate::NO_CHANCE)).write();
+    let said = async |tests: &str| {
+        folder.write("policies/tests/own.yaml", &format!("version: 1\ncases:\n{tests}"));
+        let output = cli(&folder, &["policy", "test", "--mutate"]).await;
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text) = said("  - { given: { history: { turn: 9 } }, expect: { matched: [calm] } }\n").await;
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("routing_rules.yaml:5: `calm`: `when`: `3` becomes `4`"), "{text}");
+    assert!(text.contains("`calm`: `cap_cost`: `0.5` becomes `0.25`"), "{text}");
+    assert!(text.contains("2 of 4 changes of rules were noticed"), "{text}");
+    let (code, text) = said(
+        "  - { given: { history: { turn: 4 } }, expect: { matched: [calm], directives: { cap_cost: 0.5 } } }\n  \
+         - { given: { history: { turn: 3 } }, expect: { not_matched: [calm] } }\n",
+    )
+    .await;
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("4 of 4 changes of rules were noticed"), "{text}");
+}

@@ -10,7 +10,7 @@ use types::doc::SourceFile;
 /// Run the tests of policies
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout policy test\n  turnout policy test policies/tests/budget.yaml\n  turnout policy test --coverage --min 90\n  turnout policy test --json | jq '.cases[] | select(.failures != [])'\n\nWithout files, all of policies/tests/*.yaml are run, and the `tests` beside rules always.\nExit code: 0 all passed, 1 too little was touched (--min), 2 a case failed or a file is wrong."
+    after_help = "Examples:\n  turnout policy test\n  turnout policy test policies/tests/budget.yaml\n  turnout policy test --coverage --min 90\n  turnout policy test --mutate\n  turnout policy test --json | jq '.cases[] | select(.failures != [])'\n\nWithout files, all of policies/tests/*.yaml are run, and the `tests` beside rules always.\nExit code: 0 all passed, 1 too little was touched (--min) or a change of a rule went unnoticed (--mutate), 2 a case failed or a file is wrong."
 )]
 pub(super) struct Args {
     /// Test files
@@ -21,6 +21,9 @@ pub(super) struct Args {
     /// Least percentage of these that must be touched
     #[arg(long, value_name = "PERCENT")]
     min: Option<f64>,
+    /// Change the rules one by one (off, comparisons, numbers), and tell which changes no test notices
+    #[arg(long)]
+    mutate: bool,
 }
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
@@ -32,10 +35,16 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     }
     let (report, problems) = bundle.policies().test(&sources);
     let wrong = problems.iter().filter(|d| d.severity == Severity::Error).count();
+    // What fails already notices nothing.
+    let sound = report.failed() == 0 && wrong == 0;
+    let mutation = (args.mutate && sound).then(|| bundle.policies().mutate(&sources));
     if out.json {
         let mut value = serde_json::to_value(&report)?;
         if let Some(members) = value.as_object_mut() {
             members.insert("problems".to_owned(), serde_json::to_value(&problems)?);
+            if let Some(mutation) = &mutation {
+                members.insert("mutation".to_owned(), serde_json::to_value(mutation)?);
+            }
         }
         out.value(&value);
     } else {
@@ -59,10 +68,17 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             report.failed(),
             report.coverage.percent()
         ));
+        if let Some(mutation) = &mutation {
+            for line in mutation.told(&bundle.policies().rules_file().path) {
+                out.line(&line);
+            }
+        }
     }
     Ok(if report.failed() > 0 || wrong > 0 {
         FAILED
-    } else if args.min.is_some_and(|least| report.coverage.percent() < least) {
+    } else if args.min.is_some_and(|least| report.coverage.percent() < least)
+        || mutation.is_some_and(|m| !m.survived.is_empty())
+    {
         WARNED
     } else {
         GOOD

@@ -113,6 +113,7 @@ pub(crate) async fn chat_that_waits(
 }
 
 async fn accept(app: &App, wish: Wish, headers: &HeaderMap) -> Result<Response, Failure> {
+    app.disk.has_room()?;
     let created = app.runs.submit(wish).await.map_err(refusal)?;
     let head = created.head();
     let body = Value::Object(object::of_head(head));
