@@ -102,6 +102,7 @@ pub(crate) async fn chat_that_waits(
     (model, bytes): (&str, Bytes),
     wall: Option<Duration>,
 ) -> Result<String, Failure> {
+    app.disk.has_room()?;
     let workflow = model.strip_prefix("workflow/").unwrap_or_default().to_owned();
     let body = String::from_utf8(bytes.to_vec())
         .map_err(|_| Failure::bad_request("invalid_json", "the body is no UTF-8"))?;
