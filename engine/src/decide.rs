@@ -10,7 +10,7 @@ use crate::demands::Demands;
 use crate::error::Error;
 use crate::govern::Governed;
 use crate::history::Turn;
-use crate::limits::{Held, SHORTEST, USUAL, Worst};
+use crate::limits::{Count, Held, SHORTEST, USUAL, Worst};
 use crate::premium;
 use crate::route;
 use crate::shadow::{Moment, Note};
@@ -20,7 +20,7 @@ use crate::{Inner, View};
 use std::sync::Arc;
 use types::chat::ChatRequest;
 use types::decision::Exclusion;
-use types::directives::Directives;
+use types::directives::{Directives, LimitRule, Set};
 use types::matrix::{Availability, ModelIx, Tier};
 use types::provider::Quota;
 use types::{Usage, Usd};
@@ -169,8 +169,9 @@ pub(crate) async fn decide(
         decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
     }
     if let (None, Ok(chosen)) = (&*agreed, &mut *routed) {
-        let asked = (&**request, &*profile, &*directives, premium.is_some());
-        if let Err(e) = reserve(inner, view, who, held, asked, chosen, ts_ms).await {
+        let rules = directives.further.as_ref().map_or(&[] as &[_], |f| f.limits.as_slice());
+        let purpose = Purpose { request, profile, rules, premium: premium.is_some(), count: Count::Request };
+        if let Err(e) = reserve(inner, view, who, held, purpose, chosen, ts_ms).await {
             *routed = Err(e);
         }
     }
@@ -256,18 +257,31 @@ pub(crate) async fn consider(
     }
 }
 
+/// What something is reserved for.
+pub(crate) struct Purpose<'a> {
+    pub(crate) request: &'a ChatRequest,
+    pub(crate) profile: &'a types::WorkloadProfile,
+    /// Limits of policies.
+    pub(crate) rules: &'a [Set<LimitRule>],
+    /// It may use what limits hold back.
+    pub(crate) premium: bool,
+    pub(crate) count: Count,
+}
+
 /// Reserves what a choice may use, on the limits of the key and its tenant, and on those of policies; lowers the
 /// ceiling on its cost to what there is.
-async fn reserve(
+///
+/// # Errors
+/// The limit that is reached; limits cannot be counted here.
+pub(crate) async fn reserve(
     inner: &Inner,
     view: &View,
     who: &Who,
     held: &mut Option<Held>,
-    (request, profile, directives, premium): (&ChatRequest, &types::WorkloadProfile, &Directives, bool),
+    Purpose { request, profile, rules, premium, count }: Purpose<'_>,
     (workflow, candidates, cap): &mut route::Chosen,
     ts_ms: i64,
 ) -> Result<(), Error> {
-    let rules = directives.further.as_ref().map_or(&[] as &[_], |f| f.limits.as_slice());
     if held.is_none() && rules.is_empty() {
         return Ok(());
     }
@@ -275,13 +289,15 @@ async fn reserve(
     let mut worst = worst(view, request, profile, workflow, candidates, *cap);
     if let Some(held) = held {
         let names = candidates.names(matrix);
-        let allowed = held.reserve(who, (worst, premium), &names, &request.options.tags, ts_ms).await?;
+        let labels = (&request.options.tags, count);
+        let allowed = held.reserve(who, (worst, premium), &names, labels, ts_ms).await?;
         *cap = [*cap, allowed].into_iter().flatten().min();
         worst.usd = cap.map_or(worst.usd, |c| c.min(worst.usd));
     }
     if !rules.is_empty() {
         let first = candidates.first().and_then(|ix| matrix.model(ix)).map(|m| m.id.clone());
         let of = (request, first.as_deref().unwrap_or_default());
+        let rules = (rules, count);
         let allowed = Held::demand(held, inner.limits.as_ref(), who, rules, of, worst, ts_ms).await?;
         *cap = [*cap, allowed].into_iter().flatten().min();
     }

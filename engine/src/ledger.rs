@@ -15,6 +15,8 @@ pub(crate) struct Ledger(Arc<Mutex<Book>>);
 struct Book {
     calls: Vec<(Arc<str>, CallRecord)>,
     spent: Usd,
+    /// Of what was spent, what calls took that were made before this ledger was opened.
+    before: Usd,
     reserved: Usd,
     /// Time in which at least one provider was awaited; calls that run beside each other count once.
     waited: Duration,
@@ -35,7 +37,7 @@ pub(crate) struct Limits {
     pub(crate) calls: Option<u32>,
     /// Tokens, input and output.
     pub(crate) tokens: Option<u32>,
-    /// Money.
+    /// Money for calls that the tree makes from now on.
     pub(crate) usd: Option<Usd>,
 }
 
@@ -46,6 +48,14 @@ pub(crate) struct Place {
     tokens: u64,
     /// Most tokens of its answer; `None` = no limit of this kind.
     pub(crate) output: Option<u32>,
+}
+
+impl Book {
+    /// Most that may be spent in all, under `cap` and what was granted; `None` = as much as it likes.
+    fn most(&self, cap: Option<Usd>) -> Option<Usd> {
+        let granted = self.limits.usd.map(|usd| usd.plus(self.before));
+        [cap, granted].into_iter().flatten().min()
+    }
 }
 
 impl Ledger {
@@ -99,7 +109,7 @@ impl Ledger {
     pub(crate) fn reserve(&self, amount: Usd, cap: Option<Usd>) -> bool {
         let mut b = self.lock();
         let after = b.spent.plus(b.reserved).plus(amount);
-        let cap = [cap, b.limits.usd].into_iter().flatten().min();
+        let cap = b.most(cap);
         if cap.is_some_and(|c| after > c) {
             return false;
         }
@@ -130,7 +140,7 @@ impl Ledger {
     /// Money that nobody has reserved, under `cap` and what the tree was granted; `None` = as much as it likes.
     pub(crate) fn left(&self, cap: Option<Usd>) -> Option<Usd> {
         let b = self.lock();
-        let cap = [cap, b.limits.usd].into_iter().flatten().min()?;
+        let cap = b.most(cap)?;
         Some(cap.minus(b.spent.plus(b.reserved)))
     }
 
@@ -147,6 +157,7 @@ impl Ledger {
         let counted = record.counted();
         let mut b = self.lock();
         b.spent = b.spent.plus(counted.usd);
+        b.before = b.before.plus(counted.usd);
         b.admitted = b.admitted.saturating_add(1);
         b.tokens = b.tokens.saturating_add(counted.tokens);
     }
@@ -273,5 +284,27 @@ mod tests {
         l.grant(Some(Usd::from_dollars(0.9)));
         assert!(!l.reserve(Usd::from_dollars(0.15), cap), "what it was granted counts, too");
         assert!(l.reserve(Usd::from_dollars(0.1), None) && !l.reserve(Usd::from_dollars(0.1), None));
+    }
+
+    #[test]
+    fn what_is_granted_is_for_new_calls() {
+        let usd = Usd::from_dollars;
+        let l = Ledger::under(Limits { usd: Some(usd(0.5)), ..Limits::default() });
+        let made = CallRecord {
+            model: "p/a".into(),
+            purpose: "primary".into(),
+            attempt: 1,
+            error: None,
+            usage: types::Usage::default(),
+            cost_usd: Some(usd(2.0)),
+            at_most: None,
+            ttft_ms: None,
+            total_ms: 1.0,
+            started_ms: 0.0,
+            reported_model: String::new(),
+        };
+        l.made_before(&made);
+        assert_eq!((l.left(None), l.left(Some(usd(2.25)))), (Some(usd(0.5)), Some(usd(0.25))));
+        assert!(l.reserve(usd(0.5), None) && !l.reserve(usd(0.01), None));
     }
 }

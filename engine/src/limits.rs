@@ -26,36 +26,60 @@ struct Part {
     model: Option<String>,
 }
 
+/// What is taken of limits that count requests and those in work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Count {
+    /// A request, and a place for it while it is in work.
+    Request,
+    /// A request that somebody will work on later.
+    Asked,
+    /// A place for what was counted when it was asked for.
+    Place,
+    /// Neither.
+    Nothing,
+}
+
+impl Count {
+    const fn amount(self) -> Amount {
+        let (requests, concurrency) = match self {
+            Count::Request => (1, 1),
+            Count::Asked => (1, 0),
+            Count::Place => (0, 1),
+            Count::Nothing => (0, 0),
+        };
+        Amount { requests, concurrency, tokens: 0, usd: 0 }
+    }
+}
+
 /// Limits on which something is to be taken together.
 struct Wanted {
     limits: Arc<[Limit]>,
     /// See [`Part::model`].
     model: Option<String>,
-    /// Requests, and places among those in work.
-    requests: u64,
+    count: Count,
 }
 
 impl Wanted {
-    /// The limits of a key and its tenant on money and tokens. `requests` are counted where only some requests fall
+    /// The limits of a key and its tenant on money and tokens. Requests are counted where only some of them fall
     /// under a limit: before the candidates were known nobody could.
     /// Who is not `premium` is counted against what is not held back.
     fn of(
         who: &Who,
         candidates: &[Arc<str>],
         labels: &BTreeMap<String, String>,
-        requests: u64,
+        count: Count,
         premium: bool,
     ) -> Vec<Wanted> {
         let spent = |l: &&Limit| matches!(l.metric, Metric::Usd | Metric::Tokens);
         let counts = |l: &Limit| if premium { l.clone() } else { l.ordinary() };
         let general = who.principal.limits.iter().filter(spent).map(counts).collect();
-        let mut wanted = vec![Wanted { limits: general, model: None, requests: 0 }];
+        let mut wanted = vec![Wanted { limits: general, model: None, count: Count::Nothing }];
         let partial =
             who.principal.partial.iter().filter(|(q, _)| applies(q, candidates, labels, who.labels()));
         wanted.extend(partial.map(|(quota, limit)| Wanted {
             limits: Arc::from([counts(limit)]),
             model: quota.model.clone(),
-            requests,
+            count,
         }));
         wanted
     }
@@ -66,7 +90,7 @@ impl Wanted {
         who: &Who,
         request: &ChatRequest,
         model: &str,
-        requests: u64,
+        count: Count,
     ) -> Result<Wanted, Error> {
         let LimitRule { per, metric, amount, window } = &rule.value;
         let name = format!("rule:{}:{}", rule.rule, holder(per, who, request, model));
@@ -75,7 +99,7 @@ impl Wanted {
             Error::from(Kind::PolicyEvaluation(why))
         })?;
         let only = matches!(per, Per::Model).then(|| model.to_owned());
-        Ok(Wanted { limits: Arc::from([limit]), model: only, requests })
+        Ok(Wanted { limits: Arc::from([limit]), model: only, count })
     }
 }
 
@@ -94,24 +118,29 @@ pub(crate) struct Worst {
 }
 
 impl Held {
-    /// Takes a place and a request on every limit that counts all requests. `None` where nothing is limited.
+    /// Takes a request, a place, or both on every limit that counts all of them. `None` where nothing is limited.
     ///
     /// # Errors
     /// The limit that is reached.
     pub(crate) async fn enter(
         store: Option<&Arc<dyn LimitStore>>,
         who: &Who,
+        count: Count,
         unix_ms: i64,
     ) -> Result<Option<Held>, Error> {
         let Some(store) = store.filter(|_| who.limited) else { return Ok(None) };
         let mut held = Held { store: store.clone(), parts: Vec::new() };
-        let counted = |l: &&Limit| matches!(l.metric, Metric::Requests | Metric::Concurrency);
+        let counted = |l: &&Limit| count.amount().of(l.metric) > 0;
         let limits: Arc<[Limit]> = who.principal.limits.iter().filter(counted).cloned().collect();
-        let one = Amount { requests: 1, concurrency: 1, ..Amount::default() };
-        match held.take(who, limits, None, one, unix_ms).await {
+        match held.take(who, limits, None, count.amount(), unix_ms).await {
             Ok(()) => Ok(Some(held)),
             Err(refused) => Err(held.refusal(who, refused, unix_ms).await),
         }
+    }
+
+    /// Gives all of it back: nothing came of it.
+    pub(crate) fn release(mut self) {
+        self.give_back(0);
     }
 
     /// Takes what the calls after a response may use, on every limit that counts money or tokens, those of policies
@@ -137,14 +166,14 @@ impl Held {
             None if rules.is_empty() => return Ok((None, None)),
             None => return Err(Kind::LimitsAway.into()),
         };
-        let mut wanted = Wanted::of(who, candidates, &request.options.tags, 0, premium);
+        let mut wanted = Wanted::of(who, candidates, &request.options.tags, Count::Nothing, premium);
         let mut money = who.budgeted;
         for rule in rules {
             money |= rule.value.metric == Metric::Usd;
             // Which of its models a judge will be is not known yet.
             let models = if matches!(rule.value.per, Per::Model) { candidates } else { &[Arc::from("")] };
             for model in models {
-                wanted.push(Wanted::by(rule, who, request, model, 0)?);
+                wanted.push(Wanted::by(rule, who, request, model, Count::Nothing)?);
             }
         }
         let mut held = Held { store, parts: Vec::new() };
@@ -163,10 +192,10 @@ impl Held {
         who: &Who,
         (worst, premium): (Worst, bool),
         candidates: &[Arc<str>],
-        labels: &BTreeMap<String, String>,
+        (labels, count): (&BTreeMap<String, String>, Count),
         unix_ms: i64,
     ) -> Result<Option<Usd>, Error> {
-        let wanted = Wanted::of(who, candidates, labels, 1, premium);
+        let wanted = Wanted::of(who, candidates, labels, count, premium);
         let usd = self.take_all(who, &wanted, worst, unix_ms).await?;
         Ok(who.budgeted.then_some(usd))
     }
@@ -180,14 +209,14 @@ impl Held {
         held: &mut Option<Held>,
         store: Option<&Arc<dyn LimitStore>>,
         who: &Who,
-        rules: &[Set<LimitRule>],
+        (rules, count): (&[Set<LimitRule>], Count),
         (request, model): (&ChatRequest, &str),
         worst: Worst,
         unix_ms: i64,
     ) -> Result<Option<Usd>, Error> {
         let Some(store) = store else { return Err(Kind::LimitsAway.into()) };
         let own = held.get_or_insert_with(|| Held { store: store.clone(), parts: Vec::new() });
-        let wanted = rules.iter().map(|rule| Wanted::by(rule, who, request, model, 1));
+        let wanted = rules.iter().map(|rule| Wanted::by(rule, who, request, model, count));
         let usd = own.take_all(who, &wanted.collect::<Result<Vec<_>, _>>()?, worst, unix_ms).await?;
         Ok(rules.iter().any(|r| r.value.metric == Metric::Usd).then_some(usd))
     }
@@ -205,9 +234,8 @@ impl Held {
         let before = self.parts.len();
         let mut tries = 0;
         let mut i = 0;
-        while let Some(Wanted { limits, model, requests }) = wanted.get(i) {
-            let (requests, concurrency) = (*requests, *requests);
-            let amount = Amount { requests, concurrency, tokens: worst.tokens, usd: nanos(usd) };
+        while let Some(Wanted { limits, model, count }) = wanted.get(i) {
+            let amount = Amount { tokens: worst.tokens, usd: nanos(usd), ..count.amount() };
             match self.take(who, limits.clone(), model.clone(), amount, unix_ms).await {
                 Ok(()) => i = i.saturating_add(1),
                 Err(Refused::Reached { limit, left, .. })

@@ -10,7 +10,7 @@ use crate::decide::{Decided, decide};
 use crate::error::{Error, Kind};
 use crate::kept::Kept;
 use crate::ledger::{self, Ledger};
-use crate::limits::Held;
+use crate::limits::{Count, Held};
 use crate::live::{self, Flow};
 use crate::redact::Answers;
 use crate::respond::{self, Again, Respond};
@@ -38,7 +38,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     let ts_ms = settle::unix_ms();
     let who = admission.who.clone();
     let permit = inner.gate.enter(who.principal.tenant.tier.share_of_places())?;
-    let mut held = Held::enter(inner.limits.as_ref(), &who, ts_ms).await?;
+    let mut held = Held::enter(inner.limits.as_ref(), &who, Count::Request, ts_ms).await?;
     let view = inner.view.load_full();
     if let Some((param, message)) = workflows::impossible(&request) {
         return Err(Kind::Invalid { param, message }.into());

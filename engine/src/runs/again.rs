@@ -38,12 +38,14 @@ pub struct Replay {
 }
 
 impl Runs {
-    /// Lets a failed or waiting run go on: under its pinned plan, or under the one in force where nothing that
+    /// Lets a failed or waiting run go on, which counts as a request: under its pinned plan, or under the one in force where nothing that
     /// has resolved is different in it. Calls that failed are made again.
     ///
     /// # Errors
-    /// The run's state does not allow it, or the new plan does not: [`Failure::Conflict`] names the nodes.
-    pub async fn resume(&self, tenant: &str, id: &str, choice: PlanChoice) -> Result<Head, Failure> {
+    /// The run's state does not allow it, or the new plan does not: [`Failure::Conflict`] names the nodes; a limit on
+    /// requests is reached.
+    pub async fn resume(&self, who: &Who, id: &str, choice: PlanChoice) -> Result<Head, Failure> {
+        let tenant = &who.principal.tenant.id;
         let row = self.get(tenant, id).await?;
         let entries = self.whole_journal(id).await?;
         let chosen = match choice {
@@ -58,7 +60,7 @@ impl Runs {
             anew,
             retry: if anew { failures(&entries) } else { Vec::new() },
         };
-        let head = self.0.store.reopen(tenant, id, resumed, chosen).await?;
+        let head = self.counted(who, self.0.store.reopen(tenant, id, resumed, chosen)).await?;
         self.0.touch();
         Ok(head)
     }
@@ -94,10 +96,11 @@ impl Runs {
         Ok(made::chosen(&workflow))
     }
 
-    /// Makes a new run that begins with what another one did up to the end of a node instance.
+    /// Makes a new run that begins with what another one did up to the end of a node instance. It counts as a
+    /// request, and is decided anew for whoever did not start the other one.
     ///
     /// # Errors
-    /// That instance has not resolved; the store failed.
+    /// That instance has not resolved; a limit on requests is reached; the store failed.
     pub async fn fork(
         &self,
         who: &Who,
@@ -116,7 +119,12 @@ impl Runs {
         };
         let mut submission: Submission =
             serde_json::from_value(row.submission).map_err(|e| internal(e.to_string()))?;
-        submission.decide = overrides.body.is_some() || overrides.latest;
+        // What somebody else was given says nothing of what this one may use; nor does what it was given for itself
+        // where that comes later.
+        let taken = entries.iter().take_while(|e| e.seq <= up_to).cloned().collect::<Vec<_>>();
+        let other = row.head.principal != principal(who)
+            || (submission.decide && made::known(&taken, true).is_none());
+        submission.decide = overrides.body.is_some() || overrides.latest || other;
         if let Some(body) = overrides.body {
             submission.body = with_model_of(body, &submission.body);
         }
@@ -144,7 +152,7 @@ impl Runs {
             fork: Some(Fork { run: id.to_owned(), up_to }),
             records: vec![forked],
         };
-        let created = self.0.store.create(new).await?;
+        let created = self.counted(who, self.0.store.create(new)).await?;
         self.0.touch();
         Ok(created.head().clone())
     }

@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use types::runs::{Chosen, Entry, Head, JOURNAL_PAGE, Record};
-use types::{ChatRequest, Decision};
+use types::{ChatRequest, Decision, Usd};
 use workflows::Workflow;
 
 /// Why a run cannot be walked now.
@@ -51,6 +51,8 @@ pub(super) struct Made {
     pub(super) seed: u64,
     pub(super) workflow: Arc<Workflow>,
     pub(super) variant: Option<String>,
+    /// Most that its calls may cost from now on; `None` = what it was given says all.
+    pub(super) granted: Option<Usd>,
 }
 
 /// The whole journal of a run.
@@ -115,7 +117,10 @@ pub(super) async fn first(
     let (workflow, candidates, cap) = match routed {
         Ok(chosen) => chosen,
         Err(error) => {
-            keeper.note(Record::Decision { decision: Box::new(decision) });
+            // What is tried again is decided again.
+            if !error.retryable() {
+                keeper.note(Record::Decision { decision: Box::new(decision) });
+            }
             return Err(error.into());
         }
     };
@@ -153,7 +158,7 @@ pub(super) async fn first(
     });
     keeper.note(Record::Decision { decision: Box::new(decision.clone()) });
     tracing::debug!(run = admission.request_id, workflow = workflow.name, "a run starts");
-    Ok(Made { request, submission, given, decision, seed, workflow, variant: None })
+    Ok(Made { request, submission, given, decision, seed, workflow, variant: None, granted: None })
 }
 
 /// Why policies keep a request from becoming a run, which outlives this process and what is kept in its memory.
@@ -203,7 +208,8 @@ pub(super) fn again(
         Some(body) => Submission { body: body.clone(), ..submission.clone() }.request()?,
     });
     let (seed, variant) = (*seed, variant.clone());
-    Ok(Made { request, submission, given, decision: decision.clone(), seed, workflow, variant })
+    let decision = decision.clone();
+    Ok(Made { request, submission, given, decision, seed, workflow, variant, granted: None })
 }
 
 /// The plan that a run began under.

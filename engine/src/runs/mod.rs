@@ -15,6 +15,7 @@ mod end;
 mod gates;
 mod keeper;
 mod made;
+mod means;
 mod outside;
 mod plan;
 mod service;

@@ -4,6 +4,8 @@ use super::made::Unready;
 use super::submission::Submission;
 use super::{made, worker};
 use crate::error;
+use crate::limits::{Count, Held};
+use crate::settle;
 use crate::who::Who;
 use crate::{Background, Engine};
 use serde_json::{Value, json};
@@ -179,10 +181,10 @@ impl Runs {
         self.0.changed.subscribe()
     }
 
-    /// Takes a run. It is on the disk when this returns.
+    /// Takes a run, which counts as a request. It is on the disk when this returns.
     ///
     /// # Errors
-    /// The key came with another body; the store failed; the request is none.
+    /// A limit on requests is reached; the key came with another body; the store failed; the request is none.
     pub async fn submit(&self, wish: Wish) -> Result<Created, Failure> {
         let Wish { id, who, workflow, submission, labels, callback_url, key } = wish;
         if *self.0.stop.borrow() {
@@ -203,9 +205,30 @@ impl Runs {
             fork: None,
             records: Vec::new(),
         };
-        let created = self.0.store.create(new).await?;
+        let created = self.counted(&who, self.0.store.create(new)).await?;
         self.0.touch();
         Ok(created)
+    }
+
+    /// Does what counts as a request of somebody; where it makes or wakes no run, it counts nothing.
+    ///
+    /// # Errors
+    /// The limit that is reached; what the store refuses.
+    pub(super) async fn counted<T: Makes>(
+        &self,
+        who: &Who,
+        done: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Failure> {
+        let limits = self.0.engine.0.limits.as_ref();
+        let asked = Held::enter(limits, who, Count::Asked, settle::unix_ms()).await;
+        let asked = asked.map_err(|e| Failure::Engine(Box::new(e)))?;
+        let done = done.await;
+        match (&done, asked) {
+            (Ok(made), _) if made.makes() => {}
+            (_, Some(asked)) => asked.release(),
+            (_, None) => {}
+        }
+        Ok(done?)
     }
 
     /// A run of a tenant.
@@ -273,6 +296,24 @@ impl Runs {
     /// The store failed.
     pub async fn told(&self, webhook_id: &str, told: Told) -> Result<(), Failure> {
         Ok(self.0.store.told(webhook_id, told).await?)
+    }
+}
+
+/// What came of a wish.
+pub(super) trait Makes {
+    /// Something that was not there before, or that goes on.
+    fn makes(&self) -> bool;
+}
+
+impl Makes for Created {
+    fn makes(&self) -> bool {
+        matches!(self, Created::New(_))
+    }
+}
+
+impl Makes for Head {
+    fn makes(&self) -> bool {
+        true
     }
 }
 

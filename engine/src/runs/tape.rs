@@ -169,11 +169,15 @@ fn add(spent: &mut Spent, record: &Record) {
     }
 }
 
-/// The result of a run that did not come to its end but was ended by somebody, or by its time. What its walk then
-/// let go of stands at the end of the record, and no repetition lets go of it: it waits there.
+/// The result of a run that did not come to its end but was ended by somebody, or by its time, or could not go on.
+/// What its walk then let go of stands at the end of the record, and no repetition lets go of it: it waits there.
 pub(super) fn ended_from_outside(entries: &[Entry]) -> Option<&Value> {
-    match &entries.last()?.record {
-        Record::RunFinished { state: State::Cancelled | State::Expired, result } => Some(result),
+    let mut last = entries.iter().rev().map(|e| &e.record);
+    match (last.next()?, last.next()) {
+        (Record::RunFinished { state: State::Cancelled | State::Expired, result }, _)
+        | (Record::RunFinished { state: State::Failed, result }, Some(Record::Resumed { .. })) => {
+            Some(result)
+        }
         _ => None,
     }
 }

@@ -6,12 +6,12 @@ use super::keeper::{Keeper, Lost};
 use super::made::{self, Unready};
 use super::state::Shared;
 use super::submission::Submission;
-use super::{Service, end};
+use super::{Service, end, means};
 use crate::answer::Admission;
 use crate::calls::Calls;
 use crate::decide;
 use crate::error::{Error, Kind};
-use crate::limits::Held;
+use crate::limits::{Count, Held};
 use crate::settle::{self, Tree};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -63,11 +63,12 @@ async fn prepare(
         };
         return Err(Unready::Failed(Box::new(gone.into())));
     };
-    let entries = made::journal(service, &head.id).await?;
     let inner = &service.engine.0;
     let ts_ms = settle::unix_ms();
     let permit = inner.gate.enter(who.principal.tenant.tier.share_of_places())?;
-    let mut held = Held::enter(inner.limits.as_ref(), &who, ts_ms).await?;
+    let mut held = Held::enter(inner.limits.as_ref(), &who, Count::Place, ts_ms).await?;
+    let entries = made::journal(service, &head.id).await?;
+    note_resumption(keeper, &entries, taken_over);
     let view = inner.view.load_full();
     let admission = Admission {
         request_id: head.id.clone(),
@@ -80,7 +81,9 @@ async fn prepare(
     let made = match known {
         Some((started, decision)) => {
             let workflow = made::pinned(service, &view, head, started).await?;
-            made::again(head, workflow, submission, started, decision)?
+            let mut made = made::again(head, workflow, submission, started, decision)?;
+            means::renew(inner, &view, &admission.who, head, &mut made, &mut held, ts_ms).await?;
+            made
         }
         None => {
             let request = submission.request()?;
@@ -92,7 +95,6 @@ async fn prepare(
         }
     };
     keeper.set_durability(made.workflow.durability.unwrap_or_default());
-    note_resumption(keeper, &entries, taken_over);
     let walk =
         assemble(service, &view, made, entries, Admitted { admission, permit, held }, keeper.durability());
     let now_ms = service.now_ms();

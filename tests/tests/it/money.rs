@@ -2,10 +2,12 @@
 
 use crate::NO_CHANCE;
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-use tests::admin::{Admin, Race, metered, send};
+use tests::admin::{Admin, Race, get, metered, send};
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Dialect, Seen, Vendor};
+use tests::vendor::{Dialect, Reply, Seen, Vendor};
 
 /// Four samples at once, the first good one is delivered.
 const SAMPLES: &str = "version: 1
@@ -356,4 +358,124 @@ async fn what_is_held_back_for_premium_requests_is_there_for_them() {
     }
     let spent = tests::admin::spent(&vendor);
     assert!(spent <= BUDGET + 1e-9 && spent > BUDGET * 0.8, "{spent}");
+}
+
+/// Two questions, one after the other.
+const STEPS: &str = "version: 1
+name: steps
+nodes:
+  - { id: one, type: generate, params: { temperature: 0.1 } }
+  - { id: two, type: generate, params: { temperature: 0.2 } }
+  - { id: answer, type: stream, from: nodes.two.completion }
+edges:
+  - { from: one, to: two }
+  - { from: two, to: answer }
+";
+
+fn is_second(seen: &Seen) -> bool {
+    seen.body["temperature"] == 0.2
+}
+
+/// Runs that failed are resumed and forked all at once against a budget with room for a few of them: whatever goes
+/// on reserves before it asks, and what it used is counted.
+#[tokio::test(flavor = "multi_thread")]
+async fn eighty_resumed_and_forked_runs_stay_within_the_budget() {
+    const FAILED: usize = 8;
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let broken = Arc::new(AtomicBool::new(true));
+    let breaks = broken.clone();
+    vendor.otherwise(move |seen| match breaks.load(Ordering::Relaxed) && is_second(seen) {
+        true => Reply::error(400),
+        false => {
+            let most = seen.body["max_tokens"].as_u64().unwrap();
+            Reply::text("hello").costing(10, u32::try_from(most).unwrap()).slow(Duration::from_millis(20))
+        }
+    });
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/one"))
+        .rules(NO_CHANCE)
+        .settings("retry: { max_attempts: 1 }\n")
+        .file("workflows/steps.yaml", STEPS)
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    let limit = json!({"metric": "usd", "amount": BUDGET, "per": "month"});
+    admin.tenant(json!({"id": "racer", "limits": [limit]})).await;
+    let (_, key) = admin.key(json!({"tenant": "racer", "limits": []})).await;
+    let ended = async |id: &str| {
+        for _ in 0..1_000 {
+            let run = get(house.client(), &key, &format!("/v1/runs/{id}")).await.json();
+            if ["succeeded", "failed"].contains(&run["status"].as_str().unwrap()) {
+                return run;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("it does not end\n{}", house.log());
+    };
+    let begin = async |path: String, body: Value| {
+        let accepted = send(house.client(), &key, &path, &body).await;
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
+        accepted.json()["id"].as_str().unwrap().to_owned()
+    };
+    let fork = |id: &str| (format!("/v1/runs/{id}/fork"), json!({"after": "one"}));
+    let mut failed = Vec::new();
+    for _ in 0..FAILED {
+        let id = begin("/v1/runs".to_owned(), json!({"workflow": "steps", "request": ask("auto")})).await;
+        let run = ended(&id).await;
+        assert_eq!(run["status"], "failed", "{run:#}");
+        failed.push(id);
+    }
+    broken.store(false, Ordering::Relaxed);
+    let before = vendor.count();
+    let cost = |seen: &Seen| (10 + seen.body["max_tokens"].as_u64().unwrap()) as f64 / 1e6;
+    let spent = || {
+        let seen = vendor.seen();
+        let paid = seen.iter().enumerate().filter(|(i, s)| *i >= before || !is_second(s));
+        paid.map(|(_, s)| cost(s)).sum::<f64>()
+    };
+
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..72 + FAILED {
+        let (path, body) = match failed.get(i) {
+            Some(id) => (format!("/v1/runs/{id}/resume"), json!({})),
+            None => fork(&failed[i % FAILED]),
+        };
+        let (client, key) = (house.client(), key.clone());
+        tasks.spawn(async move { send(client, &key, &path, &body).await.json() });
+    }
+    let mut statuses = Vec::new();
+    for accepted in tasks.join_all().await {
+        let run = ended(accepted["id"].as_str().unwrap_or_else(|| panic!("{accepted}"))).await;
+        let code = run["error"]["code"].as_str().unwrap_or("none").to_owned();
+        assert!(["none", "insufficient_quota", "budget_exhausted"].contains(&&*code), "{run:#}");
+        statuses.push(code);
+    }
+    let good = statuses.iter().filter(|s| *s == "none").count();
+    assert!((1..statuses.len()).contains(&good), "{statuses:?}");
+    assert!(spent() <= BUDGET + 1e-9, "{} of {BUDGET}: {statuses:?}", spent());
+
+    // What was reserved and not used came back, so that most of it can be spent; then nothing goes on any more.
+    let mut last = String::new();
+    for _ in 0..40 {
+        let (path, body) = fork(&failed[0]);
+        last = begin(path, body).await;
+        if ended(&last).await["status"] == "failed" {
+            break;
+        }
+    }
+    let all = spent();
+    assert!(all <= BUDGET + 1e-9 && all > BUDGET * 0.8, "{all} of {BUDGET}");
+    let refused = ended(&last).await;
+    assert_eq!(refused["error"]["code"], "insufficient_quota", "{refused:#}");
+    let calls = vendor.count();
+    begin(format!("/v1/runs/{last}/resume"), json!({})).await;
+    let refused = ended(&last).await;
+    assert_eq!(refused["error"]["code"], "insufficient_quota", "{refused:#}");
+    assert_eq!(vendor.count(), calls, "nobody is asked");
+    let replay = send(house.client(), &key, &format!("/v1/runs/{last}/replay"), &json!({})).await.json();
+    assert_eq!((&replay["same"], &replay["would_call"]), (&json!(true), &Value::Null), "{replay}");
+    let budgets = admin.call("GET", "/budgets", &Value::Null).await.json();
+    let row = budgets["data"].as_array().unwrap().iter().find(|b| b["tenant"] == "racer").cloned().unwrap();
+    assert!((row["used"].as_f64().unwrap() - all).abs() < 1e-9, "{all}: {row}");
 }

@@ -476,3 +476,68 @@ async fn a_gate_is_decided_by_those_whom_it_names() {
     let trail = String::from_utf8_lossy(&trail.stdout).into_owned();
     assert!(trail.contains("approval.approve") && trail.contains("not today"), "{trail}");
 }
+
+/// Whoever forks the run of another key is asked and bound as if it had begun that run itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_is_bound_to_what_its_own_key_may_use() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, answer).await;
+    let deny = "{ reason: \"not for them\", code: outsiders }";
+    let rule = format!("  - {{ id: out, when: key.labels.team == \"out\", actions: {{ deny: {deny} }} }}\n");
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .model(&Model::new("lab/two").success(0.5))
+        .rules(&format!("{}rules:\n{rule}", crate::NO_CHANCE))
+        .settings("retry: { max_attempts: 1 }\n")
+        .file("workflows/long.yaml", LONG)
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme"})).await;
+    let key = async |spec: Value| {
+        let mut spec = spec;
+        spec["tenant"] = "acme".into();
+        admin.key(spec).await.1
+    };
+    let member = json!({"team": "in"});
+    let own = key(json!({"labels": member})).await;
+    let narrow = key(json!({"labels": member, "scopes": {"models": ["lab/two"]}})).await;
+    let elsewhere = key(json!({"labels": member, "scopes": {"workflows": ["default"]}})).await;
+    let out = key(json!({"labels": {"team": "out"}})).await;
+    let begin = async |key: &str, path: &str, body: Value| {
+        let accepted = send(house.client(), key, path, &body).await;
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
+        let id = accepted.json()["id"].as_str().unwrap().to_owned();
+        for _ in 0..400 {
+            let run = get(house.client(), key, &format!("/v1/runs/{id}")).await.json();
+            if ["succeeded", "failed"].contains(&run["status"].as_str().unwrap()) {
+                return run;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("it does not end\n{}", house.log());
+    };
+    let question = json!({"messages": [{"role": "user", "content": "a question"}]});
+    let run = begin(&own, "/v1/runs", json!({"workflow": "long", "request": question})).await;
+    assert_eq!(content(&run), told("a question"));
+    let models = || vendor.seen().iter().map(|s| s.model()).collect::<Vec<_>>();
+    assert_eq!(models(), ["one"; 4]);
+    let path = |run: &Value| format!("/v1/runs/{}/fork", run["id"].as_str().unwrap());
+    let after = json!({"after": "one"});
+
+    // The same key goes on as the run did; another one with the models that it may use.
+    assert_eq!(content(&begin(&own, &path(&run), after.clone()).await), told("a question"));
+    assert_eq!(models()[4..], ["one"; 3]);
+    assert_eq!(content(&begin(&narrow, &path(&run), after.clone()).await), told("a question"));
+    assert_eq!(models()[7..], ["two"; 3]);
+
+    // Nobody is asked for whom a rule or a scope forbids it, not even in the fork of a fork.
+    for (key, code) in [(&elsewhere, "workflow_not_allowed"), (&out, "outsiders")] {
+        let mut from = run.clone();
+        for _ in 0..2 {
+            from = begin(key, &path(&from), after.clone()).await;
+            assert_eq!(from["error"]["code"], code, "{from:#}");
+        }
+    }
+    assert_eq!(vendor.count(), 10);
+}

@@ -26,6 +26,16 @@ struct One {
     total_ms: f64,
 }
 
+impl Written {
+    /// Leaves out what may not be used; false = nothing is left of what was there.
+    pub(crate) fn retain(&mut self, may: impl Fn(&str) -> bool) -> bool {
+        let before = self.eligible.len();
+        self.primary.retain(|model| may(model));
+        self.eligible.retain(|one| may(&one.model));
+        before == 0 || !self.eligible.is_empty()
+    }
+}
+
 impl Candidates {
     /// Writes them down.
     pub(crate) fn write(&self, matrix: &Matrix) -> Written {

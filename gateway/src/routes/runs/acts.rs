@@ -83,7 +83,7 @@ pub(crate) async fn resume(
     // A choice queues the run; only a wish for another plan asks for more.
     let head = match (head, choice) {
         (Some(head), PlanChoice::Pinned) => head,
-        _ => app.runs.resume(arrival.tenant(), &id, choice).await.map_err(refusal)?,
+        _ => app.runs.resume(&arrival.who, &id, choice).await.map_err(refusal)?,
     };
     done(StatusCode::ACCEPTED, &head)
 }

@@ -1,0 +1,63 @@
+//! What a run that goes on may use: the models that its key may use by now, and what limits have left.
+
+use super::made::Made;
+use crate::decide::{self, Purpose};
+use crate::error::{Error, Kind};
+use crate::limits::{Count, Held};
+use crate::route::{self, Candidates};
+use crate::who::Who;
+use crate::{Inner, View, premium};
+use std::sync::Arc;
+use types::runs::Head;
+
+/// Takes what the walk may use from the limits in force, as for the run's first one, but for the request, which was
+/// counted when it was asked for.
+///
+/// # Errors
+/// The limit that is reached; the key may not use the workflow any more, or none of the models.
+pub(super) async fn renew(
+    inner: &Inner,
+    view: &Arc<View>,
+    who: &Who,
+    head: &Head,
+    made: &mut Made,
+    held: &mut Option<Held>,
+    ts_ms: i64,
+) -> Result<(), Error> {
+    within_scopes(made, view, who)?;
+    let matrix = view.bundle.matrix();
+    let ceilings = made.given.bounds.ceilings(matrix);
+    let profile = profiler::profile(&made.request);
+    let purpose = Purpose {
+        request: &made.request,
+        profile: &profile,
+        rules: &ceilings.limits,
+        premium: premium::why(who, &profile, ceilings.premium).is_some(),
+        count: Count::Place,
+    };
+    let left = made.given.cap.map(|cap| cap.minus(head.spent.usd));
+    let candidates = Candidates::read(&made.given.candidates, matrix, view.bundle.pools.clone());
+    let mut chosen = (made.workflow.clone(), candidates, left);
+    decide::reserve(inner, view, who, held, purpose, &mut chosen, ts_ms).await?;
+    made.granted = chosen.2;
+    Ok(())
+}
+
+/// Keeps to what the key may use by now.
+fn within_scopes(made: &mut Made, view: &View, who: &Who) -> Result<(), Error> {
+    let Some(scopes) = who.principal.key.as_ref().map(|k| &k.scopes) else { return Ok(()) };
+    let denied =
+        |code: &str, reason: String| Err(Kind::Denied { reason, code: code.to_owned(), status: 403 }.into());
+    let name = &made.workflow.name;
+    if !scopes.workflows.is_empty() && !scopes.workflows.contains(name) {
+        return denied("workflow_not_allowed", format!("the key may not use the workflow `{name}`"));
+    }
+    if scopes.models.is_empty() {
+        return Ok(());
+    }
+    let (matrix, may) = (view.bundle.matrix(), route::selected(&view.bundle, &scopes.models));
+    if made.given.candidates.retain(|model| matrix.find(model).is_some_and(|ix| may.contains(ix))) {
+        return Ok(());
+    }
+    denied("model_not_allowed", "the key may use none of the models of the run any more".to_owned())
+}
