@@ -302,6 +302,7 @@ mod tests {
             total_ms: 1.0,
             started_ms: 0.0,
             reported_model: String::new(),
+            adjusted: Vec::new(),
         };
         l.made_before(&made);
         assert_eq!((l.left(None), l.left(Some(usd(2.25)))), (Some(usd(0.5)), Some(usd(0.25))));

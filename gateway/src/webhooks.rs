@@ -82,7 +82,7 @@ impl Webhooks {
     /// Tells what is due, until the server stops.
     pub(crate) async fn run(&self, runs: Runs, stop: CancellationToken) {
         let Some((out, key)) = self.out.as_ref().zip(self.key.as_ref()) else { return };
-        let mut changed = runs.changes();
+        let mut ends = runs.ends();
         loop {
             match runs.webhooks(AT_ONCE).await {
                 Ok(due) => drop(join_all(due.into_iter().map(|hook| self.tell(out, key, &runs, hook))).await),
@@ -91,7 +91,7 @@ impl Webhooks {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                _ = changed.changed() => {}
+                _ = ends.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }

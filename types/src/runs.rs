@@ -63,6 +63,12 @@ pub enum Error {
         /// The run of then.
         run: String,
     },
+    /// As many runs of the tenant are queued as may be.
+    #[error("{most} runs are queued already, and no more may be")]
+    Full {
+        /// As many.
+        most: usize,
+    },
     /// The same thing was answered differently before.
     #[error("`{key}` of run `{run}` was answered before")]
     Answered {
@@ -78,7 +84,7 @@ pub trait RunStore: Send + Sync {
     /// Makes a run, or finds the one that the same key made.
     ///
     /// # Errors
-    /// [`Error::KeyReused`]; [`Error::Unknown`] for the run to fork.
+    /// [`Error::KeyReused`]; [`Error::Full`]; [`Error::Unknown`] for the run to fork.
     fn create(&self, new: NewRun) -> BoxFuture<'_, Result<Created, Error>>;
 
     /// A run of a tenant.
@@ -131,16 +137,16 @@ pub trait RunStore: Send + Sync {
     fn cancel(&self, tenant: &str, id: &str, why: &str) -> BoxFuture<'_, Result<Head, Error>>;
 
     /// Queues a failed or waiting run again, with a record of it, under another plan if one is given. Its time
-    /// starts anew.
+    /// starts anew. `room` as for a new run.
     ///
     /// # Errors
-    /// [`Error::Unknown`]; [`Error::State`] for a run in any other state.
+    /// [`Error::Unknown`]; [`Error::State`] for a run in any other state; [`Error::Full`].
     fn reopen(
         &self,
         tenant: &str,
         id: &str,
-        resumed: Record,
-        plan: Option<Chosen>,
+        resumed: (Record, Option<Chosen>),
+        room: Option<usize>,
     ) -> BoxFuture<'_, Result<Head, Error>>;
 
     /// Forgets a run that has ended, with its journal.

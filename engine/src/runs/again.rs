@@ -1,5 +1,6 @@
 //! Going on with a run: resumed, forked, or repeated from its journal.
 
+use super::answers::{Settled, settlements};
 use super::service::{Failure, Runs, internal, principal, text};
 use super::submission::Submission;
 use super::{assemble, drive, end, made, plan, tape};
@@ -39,14 +40,25 @@ pub struct Replay {
 
 impl Runs {
     /// Lets a failed or waiting run go on, which counts as a request: under its pinned plan, or under the one in force where nothing that
-    /// has resolved is different in it. Calls that failed are made again.
+    /// has resolved is different in it. Calls that failed are made again. `settled` says what became of calls in doubt:
+    /// all of it or nothing, and without another plan it alone lets the run go on.
     ///
     /// # Errors
-    /// The run's state does not allow it, or the new plan does not: [`Failure::Conflict`] names the nodes; a limit on
+    /// The run's state does not allow it, it has no such doubt, or the new plan does not: [`Failure::Conflict`] names the nodes; a limit on
     /// requests is reached.
-    pub async fn resume(&self, who: &Who, id: &str, choice: PlanChoice) -> Result<Head, Failure> {
+    pub async fn resume(
+        &self,
+        who: &Who,
+        id: &str,
+        choice: PlanChoice,
+        settled: Vec<Settled>,
+    ) -> Result<Head, Failure> {
         let tenant = &who.principal.tenant.id;
         let row = self.get(tenant, id).await?;
+        let posts = settlements(&row, settled)?;
+        if choice == PlanChoice::Pinned && !posts.is_empty() {
+            return self.post(tenant, id, posts).await;
+        }
         let entries = self.whole_journal(id).await?;
         let chosen = match choice {
             PlanChoice::Pinned => None,
@@ -60,9 +72,10 @@ impl Runs {
             anew,
             retry: if anew { failures(&entries) } else { Vec::new() },
         };
-        let head = self.counted(who, self.0.store.reopen(tenant, id, resumed, chosen)).await?;
-        self.0.touch();
-        Ok(head)
+        let room = Some(self.0.config.queued);
+        let head = self.counted(who, self.0.store.reopen(tenant, id, (resumed, chosen), room)).await?;
+        self.0.changes.told(id);
+        if posts.is_empty() { Ok(head) } else { self.post(tenant, id, posts).await }
     }
 
     /// The plan in force for a run, where what has resolved is the same in it.
@@ -100,7 +113,7 @@ impl Runs {
     /// request, and is decided anew for whoever did not start the other one.
     ///
     /// # Errors
-    /// That instance has not resolved; a limit on requests is reached; the store failed.
+    /// That instance has not resolved; a limit on requests is reached; too many runs wait; the store failed.
     pub async fn fork(
         &self,
         who: &Who,
@@ -119,11 +132,9 @@ impl Runs {
         };
         let mut submission: Submission =
             serde_json::from_value(row.submission).map_err(|e| internal(e.to_string()))?;
-        // What somebody else was given says nothing of what this one may use; nor does what it was given for itself
-        // where that comes later.
-        let taken = entries.iter().take_while(|e| e.seq <= up_to).cloned().collect::<Vec<_>>();
-        let other = row.head.principal != principal(who)
-            || (submission.decide && made::known(&taken, true).is_none());
+        // What somebody else was given says nothing of what this one may use, nor does it in a fork of a fork.
+        let inherited = row.head.parent.as_ref().is_some_and(|p| up_to <= p.up_to);
+        let other = row.head.principal != principal(who) || (submission.decide && inherited);
         submission.decide = overrides.body.is_some() || overrides.latest || other;
         if let Some(body) = overrides.body {
             submission.body = with_model_of(body, &submission.body);
@@ -151,9 +162,10 @@ impl Runs {
             key: None,
             fork: Some(Fork { run: id.to_owned(), up_to }),
             records: vec![forked],
+            room: Some(self.0.config.queued),
         };
         let created = self.counted(who, self.0.store.create(new)).await?;
-        self.0.touch();
+        self.0.changes.due();
         Ok(created.head().clone())
     }
 

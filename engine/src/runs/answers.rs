@@ -17,6 +17,17 @@ pub struct Decided {
     pub content_hash: String,
 }
 
+/// What became of a call that may or may not have taken effect.
+#[derive(Clone, Debug)]
+pub struct Settled {
+    /// The call.
+    pub effect: String,
+    /// `done`, `retry` or `fail`.
+    pub choice: String,
+    /// Its result, where it is done.
+    pub result: Value,
+}
+
 impl Runs {
     /// Decides a gate.
     ///
@@ -53,25 +64,6 @@ impl Runs {
         self.post(tenant, id, vec![Post { key, body }]).await
     }
 
-    /// Says what became of a call that may or may not have taken effect.
-    ///
-    /// # Errors
-    /// The run has no such doubt.
-    pub async fn settle_doubt(
-        &self,
-        tenant: &str,
-        id: &str,
-        effect: &str,
-        choice: &str,
-        result: Value,
-    ) -> Result<Head, Failure> {
-        let row = self.get(tenant, id).await?;
-        let question = question(&row, "attention", |q| text(q, "effect") == effect)?;
-        let key = text(&question, "key").to_owned();
-        let body = json!({"choice": choice, "result": result});
-        self.post(tenant, id, vec![Post { key, body }]).await
-    }
-
     /// Gives results of the client's own tools.
     ///
     /// # Errors
@@ -95,11 +87,24 @@ impl Runs {
         self.post(tenant, id, outputs.into_iter().map(post).collect()).await
     }
 
-    async fn post(&self, tenant: &str, id: &str, posts: Vec<Post>) -> Result<Head, Failure> {
+    pub(super) async fn post(&self, tenant: &str, id: &str, posts: Vec<Post>) -> Result<Head, Failure> {
         let head = self.0.store.post(tenant, id, posts).await?;
-        self.0.touch();
+        self.0.changes.told(id);
         Ok(head)
     }
+}
+
+/// What is posted to settle the doubts of a run.
+///
+/// # Errors
+/// The run does not doubt one of them.
+pub(super) fn settlements(row: &Row, settled: Vec<Settled>) -> Result<Vec<Post>, Failure> {
+    let post = |Settled { effect, choice, result }: Settled| {
+        let question = question(row, "attention", |q| text(q, "effect") == effect)?;
+        let body = json!({"choice": choice, "result": result});
+        Ok(Post { key: text(&question, "key").to_owned(), body })
+    };
+    settled.into_iter().map(post).collect()
 }
 
 /// The question of a kind that a run waits with.

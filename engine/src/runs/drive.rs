@@ -1,6 +1,7 @@
 //! Runs a walk to its end, or to where it has to wait: gives it one thing after the other, keeps its records
 //! on the disk and its lease alive.
 
+use super::changes::Following;
 use super::keeper::{Keeper, Lost};
 use super::state::{Idle, Shared, Turn};
 use super::tape::Divergence;
@@ -83,8 +84,8 @@ pub(super) async fn repeat(mut run: BoxFuture<'_, Finished>, shared: &Shared) ->
 
 /// What reaches a run from outside while it is walked.
 pub(super) struct Signals {
-    /// Changes when something was posted to some run, or its end was asked for.
-    pub(super) changed: watch::Receiver<u64>,
+    /// Something was posted to it, or its end was asked for.
+    pub(super) told: Following,
     /// The process ends when this becomes true.
     pub(super) stop: watch::Receiver<bool>,
 }
@@ -139,12 +140,10 @@ async fn drive_on(
                 Ok(Some(why)) => return Stop::Cancelled(why),
                 Err(Lost) => return Stop::Lost,
             },
-            changed = signals.changed.changed() => match (changed, keeper.renew(shared).await) {
-                (_, Ok(Some(why))) => return Stop::Cancelled(why),
-                (_, Err(Lost)) => return Stop::Lost,
-                // Whoever told of changes is gone: so is the process, soon.
-                (Err(_), Ok(None)) => return Stop::Shutdown,
-                (Ok(()), Ok(None)) => continue,
+            () = signals.told.changed() => match keeper.renew(shared).await {
+                Ok(None) => continue,
+                Ok(Some(why)) => return Stop::Cancelled(why),
+                Err(Lost) => return Stop::Lost,
             },
             _ = tick.tick(), if durability == Durability::Async && !flushing => {
                 flushing = keeper.write(shared);

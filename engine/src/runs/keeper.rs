@@ -1,10 +1,10 @@
 //! Writes for one run under its lease: records in order, each once, and nothing after the lease is lost.
 
+use super::changes::Changes;
 use super::state::Shared;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use types::runs::{Advance, Chosen, Durability, Error, Head, LEASE, Lease, Record, RunStore, Spent, To};
 
@@ -20,8 +20,8 @@ pub(super) struct Keeper {
     store: Arc<dyn RunStore>,
     lease: Lease,
     durability: Durability,
-    /// Bumped after every write, for those who follow the run.
-    changed: Arc<watch::Sender<u64>>,
+    /// Told after every write, for those who follow the run.
+    changes: Changes,
     /// When the lease was last known to hold.
     held: Instant,
     /// Posts that the walk knows.
@@ -33,17 +33,12 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    pub(super) fn new(
-        store: Arc<dyn RunStore>,
-        lease: Lease,
-        head: &Head,
-        changed: Arc<watch::Sender<u64>>,
-    ) -> Self {
+    pub(super) fn new(store: Arc<dyn RunStore>, lease: Lease, head: &Head, changes: Changes) -> Self {
         Keeper {
             store,
             lease,
             durability: head.durability,
-            changed,
+            changes,
             held: Instant::now(),
             seen: 0,
             kept: Vec::new(),
@@ -87,11 +82,11 @@ impl Keeper {
             shared.flushed(mark);
             return false;
         }
-        let (store, lease, changed) = (self.store.clone(), self.lease.clone(), self.changed.clone());
+        let (store, lease, changes) = (self.store.clone(), self.lease.clone(), self.changes.clone());
         let until = self.held + LEASE;
         self.writing = Some(Box::pin(async move {
             write(&*store, &lease, step, until).await?;
-            changed.send_modify(|n| *n = n.wrapping_add(1));
+            changes.written(&lease.run);
             Ok(mark)
         }));
         true
@@ -185,7 +180,10 @@ impl Keeper {
         let step = Advance { records: all, plan: self.chosen.take(), spent: Some(spent), to: Some(to) };
         let head = write(&*self.store, &self.lease, step, self.held + LEASE).await;
         let head = head.map_err(|error| self.lost(&error))?;
-        self.changed.send_modify(|n| *n = n.wrapping_add(1));
+        self.changes.written(&self.lease.run);
+        if head.state.is_final() {
+            self.changes.ended();
+        }
         Ok(head)
     }
 

@@ -9,6 +9,7 @@ mod again;
 mod answers;
 mod assemble;
 mod bounds;
+mod changes;
 mod codec;
 mod drive;
 mod end;
@@ -30,7 +31,8 @@ mod worker;
 mod world;
 
 pub use again::{Overrides, Replay};
-pub use answers::Decided;
+pub use answers::{Decided, Settled};
+pub use changes::Following;
 pub use service::{Config, Failure, People, Runs, Setup, Wish, principal};
 pub use submission::Submission;
 pub use tape::Divergence;

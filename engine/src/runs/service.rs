@@ -1,5 +1,6 @@
 //! Durable runs as the rest of the house sees them: asked for, looked at, listed, ended, forgotten.
 
+use super::changes::{Changes, Following, Kind};
 use super::made::Unready;
 use super::submission::Submission;
 use super::{made, worker};
@@ -26,6 +27,8 @@ pub type People = Arc<dyn Fn(&str, &str) -> Option<Arc<Who>> + Send + Sync>;
 pub struct Config {
     /// Runs walked at once. Default 16.
     pub parallel: usize,
+    /// Most runs of one tenant that may wait for that; more are refused. Default 1000.
+    pub queued: usize,
     /// Longest time a run may run where neither its workflow nor its client says less. Default one hour.
     pub wall: Duration,
     /// Longest time from asking to end, waiting included. Default 7 days.
@@ -37,7 +40,13 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let days = |n: u64| Duration::from_secs(n * 24 * 3_600);
-        Config { parallel: 16, wall: Duration::from_secs(3_600), lifetime: days(7), keep: days(30) }
+        Config {
+            parallel: 16,
+            queued: 1_000,
+            wall: Duration::from_secs(3_600),
+            lifetime: days(7),
+            keep: days(30),
+        }
     }
 }
 
@@ -106,8 +115,7 @@ pub(crate) struct Service {
     pub(super) people: People,
     pub(super) start: Background,
     pub(super) config: Config,
-    /// Bumped whenever something of some run has changed.
-    pub(super) changed: Arc<watch::Sender<u64>>,
+    pub(super) changes: Changes,
     pub(super) stop: watch::Sender<bool>,
     pub(super) owner: String,
     pub(super) walking: AtomicUsize,
@@ -118,10 +126,6 @@ impl Service {
     pub(super) fn now_ms(&self) -> i64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    }
-
-    pub(super) fn touch(&self) {
-        self.changed.send_modify(|n| *n = n.wrapping_add(1));
     }
 }
 
@@ -155,7 +159,7 @@ impl Runs {
             people,
             start,
             config,
-            changed: Arc::new(watch::channel(0).0),
+            changes: Changes::default(),
             stop: watch::channel(false).0,
             owner,
             walking: AtomicUsize::new(0),
@@ -175,16 +179,22 @@ impl Runs {
         self.0.stop.send_replace(true);
     }
 
-    /// Changes whenever something of some run has changed.
+    /// Follows what is written of a run.
     #[must_use]
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.0.changed.subscribe()
+    pub fn follow(&self, id: &str) -> Following {
+        self.0.changes.follow(Kind::Written, id)
+    }
+
+    /// Changes whenever a run ends.
+    #[must_use]
+    pub fn ends(&self) -> watch::Receiver<()> {
+        self.0.changes.when_ended()
     }
 
     /// Takes a run, which counts as a request. It is on the disk when this returns.
     ///
     /// # Errors
-    /// A limit on requests is reached; the key came with another body; the store failed; the request is none.
+    /// A limit on requests is reached; too many runs wait; the key came with another body; the store failed; the request is none.
     pub async fn submit(&self, wish: Wish) -> Result<Created, Failure> {
         let Wish { id, who, workflow, submission, labels, callback_url, key } = wish;
         if *self.0.stop.borrow() {
@@ -204,9 +214,10 @@ impl Runs {
             key,
             fork: None,
             records: Vec::new(),
+            room: Some(self.0.config.queued),
         };
         let created = self.counted(&who, self.0.store.create(new)).await?;
-        self.0.touch();
+        self.0.changes.due();
         Ok(created)
     }
 
@@ -270,7 +281,10 @@ impl Runs {
     /// It is not there; the store failed.
     pub async fn cancel(&self, tenant: &str, id: &str, why: &str) -> Result<Head, Failure> {
         let head = self.0.store.cancel(tenant, id, why).await?;
-        self.0.touch();
+        self.0.changes.told(id);
+        if head.state.is_final() {
+            self.0.changes.ended();
+        }
         Ok(head)
     }
 

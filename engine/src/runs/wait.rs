@@ -33,10 +33,10 @@ impl Runs {
     /// # Errors
     /// It is not there; the store failed; the server stops, and the run goes on when it is back.
     pub async fn settled(&self, tenant: &str, id: &str) -> Result<Row, Failure> {
-        let (mut changes, mut stop) = (self.changes(), self.0.stop.subscribe());
+        let (mut changes, mut stop) = (self.follow(id), self.0.stop.subscribe());
         let mut waits = Waits { runs: self, tenant, id, waits: true };
         loop {
-            changes.borrow_and_update();
+            changes.seen();
             let row = self.get(tenant, id).await?;
             if row.head.state.is_final() || row.head.state.is_waiting() {
                 waits.waits = false;
@@ -48,7 +48,7 @@ impl Runs {
                     waits.waits = false;
                     return Err(Failure::Engine(Box::new(error::Kind::ShuttingDown.into())));
                 }
-                _ = changes.changed() => {}
+                () = changes.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }

@@ -1,6 +1,7 @@
 //! One ownership of a run: from where its journal ends to its end, or to where it has to wait.
 
 use super::assemble::{Admitted, Walk, assemble};
+use super::changes::Kind as Change;
 use super::drive::{Signals, Stop, drive};
 use super::keeper::{Keeper, Lost};
 use super::made::{self, Unready};
@@ -20,10 +21,14 @@ use tokio::time::Instant;
 use types::runs::{Claimed, Durability, Entry, Head, Record, Spent, State, To};
 use workflows::Finished;
 
+/// Bounds on the wait of a run for which there is no room: it does not hold up others meanwhile.
+const SOONEST: Duration = Duration::from_millis(200);
+const LATEST: Duration = Duration::from_secs(60);
+
 /// Owns a run until it ends, waits, or is lost.
 pub(super) async fn own(service: Arc<Service>, claimed: Claimed) {
     let head = claimed.row.head.clone();
-    let mut keeper = Keeper::new(service.store.clone(), claimed.lease, &head, service.changed.clone());
+    let mut keeper = Keeper::new(service.store.clone(), claimed.lease, &head, service.changes.clone());
     let submission = claimed.row.submission;
     if let Some(why) = &head.cancel {
         let _ = cancelled(&mut keeper, head.spent, why).await;
@@ -36,9 +41,8 @@ pub(super) async fn own(service: Arc<Service>, claimed: Claimed) {
             let _ = close(&mut keeper, head.spent, State::Failed, end::failed(&error)).await;
         }
         Err(Unready::Later(wait)) => {
-            // Within the lease, so that nobody else takes it meanwhile.
-            tokio::time::sleep(wait.min(Duration::from_secs(5))).await;
-            let _ = keeper.finish(head.spent, Vec::new(), To::Queued).await;
+            let wait = wait.clamp(SOONEST, LATEST);
+            let _ = keeper.finish(head.spent, Vec::new(), To::Queued { wait }).await;
         }
         Err(Unready::Lost) => {}
     }
@@ -123,7 +127,8 @@ fn note_resumption(keeper: &mut Keeper, entries: &[Entry], taken_over: bool) {
 /// Walks on, and leaves the run as the walk ended.
 async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper) {
     let Walk { shared, run, tree, after } = walk;
-    let signals = Signals { changed: service.changed.subscribe(), stop: service.stop.subscribe() };
+    let told = service.changes.follow(Change::Told, &head.id);
+    let signals = Signals { told, stop: service.stop.subscribe() };
     let stop = drive(run, &shared, &mut keeper, signals).await;
     if !matches!(stop, Stop::Ended(_)) {
         // The walk is gone; what it let go of on the way out is no part of the record.
@@ -176,7 +181,7 @@ async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper)
         }
         Stop::Shutdown => {
             tree.leave();
-            keeper.leave(&shared, Vec::new(), To::Queued).await
+            keeper.leave(&shared, Vec::new(), To::Queued { wait: Duration::ZERO }).await
         }
         Stop::Missing | Stop::Lost => {
             tree.leave();

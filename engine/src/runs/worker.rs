@@ -17,7 +17,7 @@ const SWEEP_MOST: usize = 500;
 /// Takes runs and walks them until it is told to stop.
 pub(super) async fn work(service: Arc<Service>) {
     let mut stop = service.stop.subscribe();
-    let mut changed = service.changed.subscribe();
+    let mut due = service.changes.when_due();
     let mut swept = Instant::now();
     loop {
         let free = service.config.parallel.saturating_sub(service.walking.load(Ordering::Acquire));
@@ -34,7 +34,7 @@ pub(super) async fn work(service: Arc<Service>) {
         tokio::select! {
             biased;
             () = drive::stopped(&mut stop) => return,
-            _ = changed.changed() => {}
+            _ = due.changed() => {}
             () = tokio::time::sleep(LOOK) => {}
         }
     }
@@ -59,7 +59,7 @@ struct Place(Arc<Service>);
 impl Drop for Place {
     fn drop(&mut self) {
         self.0.walking.fetch_sub(1, Ordering::AcqRel);
-        self.0.touch();
+        self.0.changes.due();
     }
 }
 

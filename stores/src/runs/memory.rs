@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use types::runs::{
     Advance, Chosen, Claimed, Created, Cursor, Entry, Error, Filter, Head, Key, Lease, NewRun, Page, Post,
-    Posted, Record, Renewed, Row, RunStore, Told, Webhook,
+    Posted, Record, Renewed, Row, RunStore, State, Told, Webhook,
 };
 
 /// Runs of this process; a cheap handle.
@@ -117,10 +117,10 @@ impl RunStore for RunsMemory {
         &self,
         tenant: &str,
         id: &str,
-        resumed: Record,
-        plan: Option<Chosen>,
+        resumed: (Record, Option<Chosen>),
+        room: Option<usize>,
     ) -> BoxFuture<'_, Result<Head, Error>> {
-        self.with(|t, now| ops::reopen(t, tenant, id, (&resumed, plan.as_ref()), now))
+        self.with(|t, now| ops::reopen(t, (tenant, id), (&resumed.0, resumed.1.as_ref()), room, now))
     }
 
     fn delete(&self, tenant: &str, id: &str) -> BoxFuture<'_, Result<(), Error>> {
@@ -215,6 +215,11 @@ impl Table for Tables {
     fn due(&mut self, now_ms: i64, limit: usize) -> Done<Vec<Head>> {
         let due = self.runs.values().filter_map(|r| Some((r.due_ms?, &r.head)));
         Ok(earliest(due.filter(|(at, _)| *at <= now_ms).collect(), limit))
+    }
+
+    fn queued(&mut self, tenant: &str, most: usize) -> Done<usize> {
+        let queued = self.runs.values().filter(|r| r.head.state == State::Queued && r.head.tenant == tenant);
+        Ok(queued.take(most).count())
     }
 
     fn expired(&mut self, now_ms: i64, limit: usize) -> Done<Vec<Head>> {

@@ -21,6 +21,7 @@ pub(super) fn create(t: &mut impl Table, new: &NewRun, now: i64) -> Done<Created
     {
         return Ok(Created::Again(head));
     }
+    has_room(t, &new.tenant, new.room)?;
     let parent = new.fork.as_ref().map(|f| known(t, &new.tenant, &f.run)).transpose()?;
     let mut head = rules::fresh(new, now);
     t.insert(&head, &json(&new.submission)?)?;
@@ -49,6 +50,17 @@ fn asked_before(t: &mut impl Table, new: &NewRun, key: &Key, now: i64) -> Done<O
     match head {
         Some(_) if known.body != key.body => Err(Error::KeyReused { run: known.run }),
         head => Ok(head),
+    }
+}
+
+/// Whether one more run of a tenant may be queued.
+///
+/// # Errors
+/// [`Error::Full`].
+fn has_room(t: &mut impl Table, tenant: &str, room: Option<usize>) -> Done {
+    match room {
+        Some(most) if t.queued(tenant, most)? >= most => Err(Error::Full { most }),
+        _ => Ok(()),
     }
 }
 
@@ -103,7 +115,7 @@ pub(super) fn advance(t: &mut impl Table, lease: &Lease, step: &Advance, now: i6
     match &step.to {
         Some(To::Waiting { waiting, .. }) => t.put_part(&head.id, Part::Waiting, Some(&json(waiting)?))?,
         Some(To::Ended { result, .. }) => close(t, &head, result, now)?,
-        Some(To::Queued) | None => {}
+        Some(To::Queued { .. }) | None => {}
     }
     put(t, &head)?;
     Ok(head)
@@ -114,8 +126,10 @@ pub(super) fn post(t: &mut impl Table, tenant: &str, id: &str, posts: &[Post], n
     let before = t.posts(id, 0)?;
     let mut fresh = Vec::new();
     for post in posts {
-        match before.iter().find(|p| p.key == post.key) {
-            Some(same) if same.body == post.body => {}
+        let said = before.iter().map(|p| (&p.key, &p.body));
+        let mut said = said.chain(fresh.iter().map(|p: &&Post| (&p.key, &p.body)));
+        match said.find(|(key, _)| **key == post.key) {
+            Some((_, body)) if *body == post.body => {}
             Some(_) => return Err(Error::Answered { run: id.to_owned(), key: post.key.clone() }),
             None => fresh.push(post),
         }
@@ -152,13 +166,14 @@ pub(super) fn cancel(t: &mut impl Table, tenant: &str, id: &str, why: &str, now:
 
 pub(super) fn reopen(
     t: &mut impl Table,
-    tenant: &str,
-    id: &str,
+    (tenant, id): (&str, &str),
     (resumed, plan): (&Record, Option<&Chosen>),
+    room: Option<usize>,
     now: i64,
 ) -> Done<Head> {
     let mut head = known(t, tenant, id)?;
     rules::reopen(&mut head, now)?;
+    has_room(t, tenant, room)?;
     if let Some(plan) = plan {
         rules::choose(&mut head, plan);
     }

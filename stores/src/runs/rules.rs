@@ -34,7 +34,7 @@ pub(super) fn fresh(new: &NewRun, now: i64) -> Head {
 /// When a worker may take the run; `None` = not without a word from outside.
 pub(super) fn due(head: &Head) -> Option<i64> {
     match head.state {
-        State::Queued => Some(head.updated_ms),
+        State::Queued => Some(head.wake_ms.unwrap_or(head.updated_ms)),
         State::Running => Some(head.holder.as_ref().map_or(0, |h| h.until_ms)),
         State::Suspended => head.wake_ms,
         _ => None,
@@ -91,7 +91,10 @@ pub(super) fn step(head: &mut Head, step: &Advance, now: i64) -> Result<(), Erro
     let wrong = |state| Err(Error::State { run: head.id.clone(), state });
     match &step.to {
         None => {}
-        Some(To::Queued) => release(head, State::Queued),
+        Some(To::Queued { wait }) => {
+            release(head, State::Queued);
+            head.wake_ms = (!wait.is_zero()).then(|| now.saturating_add(millis(*wait)));
+        }
         Some(To::Waiting { state, .. }) if !state.is_waiting() => return wrong(*state),
         Some(To::Waiting { state, wake_ms, seen, .. }) => {
             let unread = head.posts > *seen;
@@ -169,6 +172,7 @@ mod tests {
             key: None,
             fork: None,
             records: Vec::new(),
+            room: None,
         };
         Head { state, ..fresh(&new, 1_000) }
     }
@@ -181,7 +185,7 @@ mod tests {
             head.holder = (state == State::Running).then(|| Holder { owner: "a".into(), until_ms: 5_000 });
             assert_eq!(due(&head), want, "{state:?}");
         };
-        check(State::Queued, Some(1_000));
+        check(State::Queued, Some(7_000));
         check(State::Running, Some(5_000));
         check(State::Suspended, Some(7_000));
         for state in

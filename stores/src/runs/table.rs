@@ -47,6 +47,8 @@ pub(crate) trait Table {
     fn part(&mut self, id: &str, part: Part) -> Done<Option<String>>;
     /// Runs whose due time is `now_ms` or earlier, earliest first.
     fn due(&mut self, now_ms: i64, limit: usize) -> Done<Vec<Head>>;
+    /// Runs of a tenant that are queued, counted up to `most`.
+    fn queued(&mut self, tenant: &str, most: usize) -> Done<usize>;
     /// Runs that have not ended and whose expiry is `now_ms` or earlier.
     fn expired(&mut self, now_ms: i64, limit: usize) -> Done<Vec<Head>>;
     /// One more than the filter's limit, where there are as many.

@@ -29,6 +29,7 @@ pub(crate) const CASES: &[(&str, Case)] = &[
     ("a wait ends by itself", wakes),
     ("a run that nobody owns is cancelled at once, an owner is told", cancels),
     ("what has not ended in time expires", expires),
+    ("only so many runs of a tenant are queued", queues),
     ("failed and waiting runs are queued again", reopens),
     ("a fork begins with another run's journal", forks),
     ("plans are kept once", plans),
@@ -295,9 +296,17 @@ fn leases(s: &Subject) {
     wait(s.store.renew(&lease)).unwrap();
     assert!(s.claim("two").is_empty());
     // A shutdown gives the run back at once.
-    s.advance(&lease, Advance { to: Some(To::Queued), ..Advance::default() }).unwrap();
+    s.advance(&lease, queued(Duration::ZERO)).unwrap();
     let taken = s.claim("two").remove(0);
     assert!(!taken.taken_over && taken.lease.epoch == 2);
+    // Whoever has no room for it lets others go first.
+    s.advance(&taken.lease, queued(Duration::from_secs(30))).unwrap();
+    assert_eq!((s.state("run_1"), s.claim("two").len()), (State::Queued, 0));
+    s.made("run_2");
+    assert_eq!(s.claim("two").remove(0).row.head.id, "run_2");
+    (s.pass)(Duration::from_secs(30));
+    let taken = s.claim("two").into_iter().find(|c| c.row.head.id == "run_1").unwrap();
+    assert_eq!((taken.lease.epoch, taken.row.head.wake_ms, taken.taken_over), (3, None, false));
 }
 
 fn posts(s: &Subject) {
@@ -402,7 +411,7 @@ fn reopens(s: &Subject) {
         anew: true,
         retry: vec![],
     };
-    let reopen = |id: &str| wait(s.store.reopen(TENANT, id, resumed(), Some(chosen("p2"))));
+    let reopen = |id: &str| wait(s.store.reopen(TENANT, id, (resumed(), Some(chosen("p2"))), None));
     let lease = s.owned("run_1", "w");
     assert!(matches!(reopen("run_1"), Err(Error::State { state: State::Running, .. })));
     s.advance(&lease, ended(State::Failed)).unwrap();
@@ -417,6 +426,35 @@ fn reopens(s: &Subject) {
     s.advance(&taken.lease, ended(State::Succeeded)).unwrap();
     assert!(matches!(reopen("run_1"), Err(Error::State { state: State::Succeeded, .. })));
     assert!(matches!(reopen("run_9"), Err(Error::Unknown(_))));
+}
+
+/// Leaves the run to others, after a while.
+fn queued(wait: Duration) -> Advance {
+    Advance { to: Some(To::Queued { wait }), ..Advance::default() }
+}
+
+fn queues(s: &Subject) {
+    let wanted = |id: &str, tenant: &str| {
+        let key = Some(Key { route: "/v1/runs".into(), key: id.into(), body: "b".into() });
+        wait(s.store.create(NewRun { tenant: tenant.to_owned(), room: Some(2), key, ..wish(id) }))
+    };
+    let lease = s.owned("run_0", "w");
+    assert!(wanted("run_1", TENANT).is_ok() && wanted("run_2", TENANT).is_ok(), "what runs is not queued");
+    assert!(matches!(wanted("run_3", TENANT), Err(Error::Full { most: 2 })));
+    assert!(wait(s.store.get(TENANT, "run_3")).unwrap().is_none());
+    assert!(matches!(wanted("run_2", TENANT), Ok(Created::Again(_))), "it asks for nothing more");
+    assert!(wanted("run_4", "other").is_ok(), "others have room of their own");
+    // One that is resumed needs room as well.
+    s.advance(&lease, ended(State::Failed)).unwrap();
+    let resumed = || {
+        let why = "asked".to_owned();
+        (Record::Resumed { why, plan: PlanChoice::Pinned, posts: vec![], anew: true, retry: vec![] }, None)
+    };
+    assert!(matches!(wait(s.store.reopen(TENANT, "run_0", resumed(), Some(2))), Err(Error::Full { .. })));
+    assert_eq!((s.state("run_0"), s.journal("run_0").len()), (State::Failed, 1));
+    s.claim("w");
+    assert_eq!(wait(s.store.reopen(TENANT, "run_0", resumed(), Some(2))).unwrap().state, State::Queued);
+    assert!(wanted("run_5", TENANT).is_ok() && wanted("run_6", TENANT).is_err());
 }
 
 fn forks(s: &Subject) {

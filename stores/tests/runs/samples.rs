@@ -23,6 +23,7 @@ pub(crate) fn wish(id: &str) -> NewRun {
         key: None,
         fork: None,
         records: Vec::new(),
+        room: None,
     }
 }
 

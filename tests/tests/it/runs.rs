@@ -541,3 +541,128 @@ async fn a_fork_is_bound_to_what_its_own_key_may_use() {
     }
     assert_eq!(vendor.count(), 10);
 }
+
+/// A hang for whom it is told so, else an answer.
+fn patient(seen: &Seen) -> Reply {
+    if seen.last_text() == "hang" { Reply::Hang } else { answer(seen) }
+}
+
+/// A house that walks so many runs at once, a key of a tenant with these limits, and one of another tenant.
+async fn queueing(vendor: &Vendor, runs: &str, limits: Value) -> (House, String, String) {
+    let house = Plan::new()
+        .vendor("lab", vendor)
+        .model(&Model::new("lab/one"))
+        .rules(crate::NO_CHANCE)
+        .settings(&format!("runs: {runs}\n"))
+        .file("workflows/long.yaml", LONG)
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme", "limits": limits})).await;
+    admin.tenant(json!({"id": "other"})).await;
+    let own = admin.key(json!({"tenant": "acme", "limits": []})).await.1;
+    let other = admin.key(json!({"tenant": "other", "limits": []})).await.1;
+    (house, own, other)
+}
+
+fn wish(question: &str) -> Value {
+    json!({"workflow": "long", "request": {"messages": [{"role": "user", "content": question}]}})
+}
+
+fn path_of(accepted: &Response) -> String {
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    format!("/v1/runs/{}", accepted.json()["id"].as_str().unwrap())
+}
+
+/// Waits until a run is shown as wanted.
+async fn shown(house: &House, key: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    for _ in 0..600 {
+        let run = get(house.client(), key, path).await.json();
+        if wanted(&run) {
+            return run;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("{path} is not as wanted\n{}", house.log());
+}
+
+/// A run is one request of its key, counted when it is asked for: not when it is walked, and not twice under one
+/// `Idempotency-Key`. Forks and resumptions are requests as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_count_as_requests_when_they_are_asked_for() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, patient).await;
+    let limits = json!([{"metric": "requests", "amount": 3, "per": "month"}]);
+    let (house, key, _) = queueing(&vendor, "{ parallel: 4 }", limits).await;
+    let auth = format!("Bearer {key}");
+    let headers =
+        [("authorization", auth.as_str()), ("content-type", "application/json"), ("idempotency-key", "once")];
+    let body = wish("a question").to_string();
+    let mut paths = Vec::new();
+    for _ in 0..3 {
+        paths.push(path_of(&house.client().send("POST", "/v1/runs", &headers, body.as_bytes()).await));
+    }
+    assert!(paths.windows(2).all(|w| w[0] == w[1]), "{paths:?}");
+    let ended = |run: &Value| ["succeeded", "failed"].contains(&run["status"].as_str().unwrap());
+    assert_eq!(content(&shown(&house, &key, &paths[0], ended).await), told("a question"));
+    let second = path_of(&send(house.client(), &key, "/v1/runs", &wish("another")).await);
+    assert_eq!(content(&shown(&house, &key, &second, ended).await), told("another"));
+    let fork = format!("{second}/fork");
+    // What is refused is not counted.
+    assert_eq!(send(house.client(), &key, &fork, &json!({"after": "nowhere"})).await.status, 400);
+    assert_eq!(send(house.client(), &key, &format!("{second}/resume"), &json!({})).await.status, 409);
+    path_of(&send(house.client(), &key, &fork, &json!({"after": "one"})).await);
+    for (path, body) in [(fork.as_str(), json!({"after": "one"})), ("/v1/runs", wish("more"))] {
+        let refused = send(house.client(), &key, path, &body).await;
+        assert_eq!(refused.error(429)["code"], "rate_limit_exceeded");
+        assert!(refused.header("retry-after").is_some());
+    }
+}
+
+/// A run for which its key has no place waits outside: it holds no worker up.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_without_a_place_waits_outside() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, patient).await;
+    let limits = json!([{"metric": "concurrency", "amount": 1}]);
+    let (house, own, other) = queueing(&vendor, "{ parallel: 2 }", limits).await;
+    let hangs = path_of(&send(house.client(), &own, "/v1/runs", &wish("hang")).await);
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 1).await, "{}", house.log());
+    let mut waits = Vec::new();
+    for question in ["first", "second"] {
+        waits.push((path_of(&send(house.client(), &own, "/v1/runs", &wish(question)).await), question));
+    }
+    for (path, _) in &waits {
+        let later = |run: &Value| run["status"] == "queued" && run["wake_ms"].is_i64();
+        shown(&house, &own, path, later).await;
+    }
+    let theirs = path_of(&send(house.client(), &other, "/v1/runs", &wish("theirs")).await);
+    let ended = |run: &Value| ["succeeded", "failed"].contains(&run["status"].as_str().unwrap());
+    assert_eq!(content(&shown(&house, &other, &theirs, ended).await), told("theirs"));
+    assert_eq!(get(house.client(), &own, &hangs).await.json()["status"], "running");
+    send(house.client(), &own, &format!("{hangs}/cancel"), &json!({})).await;
+    for (path, question) in &waits {
+        assert_eq!(content(&shown(&house, &own, path, ended).await), told(question));
+    }
+}
+
+/// Only so many runs of a tenant wait; another tenant has room of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_so_many_runs_of_a_tenant_are_queued() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, patient).await;
+    let (house, own, other) = queueing(&vendor, "{ parallel: 1, queued: 2 }", json!([])).await;
+    let hangs = path_of(&send(house.client(), &own, "/v1/runs", &wish("hang")).await);
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 1).await, "{}", house.log());
+    let mut waits = Vec::new();
+    for question in ["first", "second"] {
+        waits.push((path_of(&send(house.client(), &own, "/v1/runs", &wish(question)).await), question));
+    }
+    let refused = send(house.client(), &own, "/v1/runs", &wish("third")).await;
+    assert_eq!(refused.error(429)["code"], "too_many_queued_runs");
+    assert_eq!((refused.header("retry-after"), refused.header("x-should-retry")), (Some("5"), Some("true")));
+    path_of(&send(house.client(), &other, "/v1/runs", &wish("theirs")).await);
+    send(house.client(), &own, &format!("{hangs}/cancel"), &json!({})).await;
+    let ended = |run: &Value| ["succeeded", "failed"].contains(&run["status"].as_str().unwrap());
+    for (path, question) in &waits {
+        assert_eq!(content(&shown(&house, &own, path, ended).await), told(question));
+    }
+    path_of(&send(house.client(), &own, "/v1/runs", &wish("third")).await);
+}

@@ -229,3 +229,41 @@ async fn after_a_crash_an_unsafe_tool_is_not_called_again() {
     assert!(ended.to_string().contains("ok: sent by hand"), "{ended}");
     assert_eq!(service.count("/send"), 1);
 }
+
+/// Two unsafe tools at work at once when the server was killed are settled by one answer, all of it or nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn doubts_are_settled_together() {
+    const TWO: &str = "version: 1\nname: act\ndurability: sync\nnodes:\n  \
+        - { id: begin, type: set, values: { a: '1' } }\n  \
+        - { id: first, type: tool, tool: send, args: { to: you } }\n  \
+        - { id: second, type: tool, tool: send, args: { to: them } }\n  \
+        - { id: say, type: merge, method: template, from: [nodes.first.text, nodes.second.text], \
+            template: \"${ nodes.first.text }, ${ nodes.second.text }\" }\n  \
+        - { id: answer, type: stream, from: nodes.say.completion }\nedges:\n  \
+        - { from: begin, to: [first, second] }\n  - { from: [first, second], to: say }\n  - { from: say, to: answer }\n";
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::start(|_| (200, "\"sent\"".to_owned(), Duration::from_secs(4))).await;
+    let mut house = plan(&vendor, &service, "").file("workflows/act.yaml", TWO).start().await;
+    let request = json!({"model": "workflow/act", "messages": [{"role": "user", "content": "Berlin"}]});
+    let run = house.client().post("/v1/runs", &json!({ "request": request })).await.json();
+    let path = format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")));
+    assert!(tests::eventually(Duration::from_secs(10), || service.count("/send") == 2).await);
+    house.kill().await;
+    house.restart().await;
+    house.run_in(&path, "needs_attention").await;
+    let choice = |node: &str, result: &str| json!({"effect": format!("{node}#0.1:tool"), "choice": "done", "result": result});
+    let resume = async |choices: serde_json::Value| {
+        house.client().post(&format!("{path}/resume"), &json!({ "choices": choices })).await
+    };
+    // One that nobody asks for, and one that stands twice, keep the others from being applied.
+    let odd = resume(json!([choice("first", "wrong"), choice("third", "x")])).await;
+    assert_eq!(odd.error(409)["code"], "not_waiting");
+    assert_eq!(resume(json!([choice("first", "wrong"), choice("first", "other")])).await.status, 400);
+    let shown = house.run_in(&path, "needs_attention").await;
+    assert_eq!(shown["waiting"]["questions"].as_array().map(Vec::len), Some(2), "{shown}");
+    let done = resume(json!([choice("first", "by hand"), choice("second", "by mail")])).await;
+    assert_eq!(done.status, 202, "{}", done.text());
+    let ended = house.run_in(&path, "succeeded").await;
+    assert!(ended.to_string().contains("by hand, by mail"), "{ended}");
+    assert_eq!(service.count("/send"), 2);
+}

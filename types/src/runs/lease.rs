@@ -71,8 +71,11 @@ pub struct Chosen {
 /// Where an owner leaves a run.
 #[derive(Clone, Debug, PartialEq)]
 pub enum To {
-    /// Anybody may go on with it: a shutdown.
-    Queued,
+    /// Anybody may go on with it, after a while: a shutdown, or there is no room for it now.
+    Queued {
+        /// Nobody takes it before; zero = at once.
+        wait: Duration,
+    },
     /// It waits. A post that the owner has not seen (`seen` counts those it has) queues it at once.
     Waiting {
         /// `Suspended` or `NeedsAttention`.

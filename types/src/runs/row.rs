@@ -33,6 +33,8 @@ pub struct NewRun {
     pub fork: Option<Fork>,
     /// Records that its journal begins with, after that copy.
     pub records: Vec<Record>,
+    /// So many runs of the tenant may be queued with it; `None` = any number.
+    pub room: Option<usize>,
 }
 
 /// An `Idempotency-Key` with its scope.
@@ -103,7 +105,7 @@ pub struct Head {
     pub ended_ms: Option<i64>,
     /// When it expires if it has not ended.
     pub expires_ms: i64,
-    /// A suspended run wakes by itself then.
+    /// A suspended run wakes by itself then; a queued one is not taken before.
     pub wake_ms: Option<i64>,
     /// Grows with every owner.
     pub epoch: u64,

@@ -8,7 +8,7 @@ use crate::front::Arrival;
 use crate::routes::Shared;
 use axum::Json;
 use axum::extract::{Extension, Path, Request, State};
-use engine::runs::{Decided, Overrides};
+use engine::runs::{Decided, Overrides, Settled};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use types::doc::SourceFile;
@@ -69,23 +69,24 @@ pub(crate) async fn resume(
         Some(Value::Array(list)) => list,
         Some(_) => return Err(expected("choices", "a list")),
     };
-    let mut head = None;
-    for one in &choices {
-        let said = |key: &str| one.get(key).and_then(Value::as_str);
-        let (Some(effect), Some(choice @ ("done" | "retry" | "fail"))) = (said("effect"), said("choice"))
-        else {
-            return Err(expected("choices", "each with `effect` and `choice`: done, retry or fail"));
-        };
-        let result = one.get("result").cloned().unwrap_or(Value::Null);
-        let settled = app.runs.settle_doubt(arrival.tenant(), &id, effect, choice, result).await;
-        head = Some(settled.map_err(refusal)?);
+    let settled = choices.iter().map(settled).collect::<Result<Vec<_>, _>>()?;
+    let twice =
+        |(i, s): (usize, &Settled)| settled.iter().skip(i.saturating_add(1)).any(|o| o.effect == s.effect);
+    if settled.iter().enumerate().any(twice) {
+        return Err(expected("choices", "one for each `effect`"));
     }
-    // A choice queues the run; only a wish for another plan asks for more.
-    let head = match (head, choice) {
-        (Some(head), PlanChoice::Pinned) => head,
-        _ => app.runs.resume(&arrival.who, &id, choice).await.map_err(refusal)?,
-    };
+    let head = app.runs.resume(&arrival.who, &id, choice, settled).await.map_err(refusal)?;
     done(StatusCode::ACCEPTED, &head)
+}
+
+/// One of the choices.
+fn settled(one: &Value) -> Result<Settled, Failure> {
+    let said = |key: &str| one.get(key).and_then(Value::as_str);
+    let (Some(effect), Some(choice @ ("done" | "retry" | "fail"))) = (said("effect"), said("choice")) else {
+        return Err(expected("choices", "each with `effect` and `choice`: done, retry or fail"));
+    };
+    let result = one.get("result").cloned().unwrap_or(Value::Null);
+    Ok(Settled { effect: effect.to_owned(), choice: choice.to_owned(), result })
 }
 
 /// `POST /v1/runs/{id}/fork`.

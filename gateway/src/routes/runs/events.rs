@@ -9,12 +9,12 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use bytes::Bytes;
+use engine::runs::Following;
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::watch;
 use types::runs::JOURNAL_PAGE;
 
 const LAST: HeaderName = HeaderName::from_static("last-event-id");
@@ -34,7 +34,7 @@ pub(crate) async fn get(
     let tenant = arrival.tenant().to_owned();
     // Before the head goes out: a run that is not there is a plain 404.
     app.runs.get(&tenant, &id).await.map_err(refusal)?;
-    let follow = Follow { changes: app.runs.changes(), app, tenant, id, after, over: false };
+    let follow = Follow { changes: app.runs.follow(&id), app, tenant, id, after, over: false };
     let events = stream::unfold(follow, |mut follow| async move {
         let bytes = follow.next().await?;
         Some((Ok::<_, Infallible>(bytes), follow))
@@ -61,7 +61,7 @@ fn after(headers: &HeaderMap, query: &str) -> Result<u64, Failure> {
 
 struct Follow {
     app: Arc<App>,
-    changes: watch::Receiver<u64>,
+    changes: Following,
     tenant: String,
     id: String,
     after: u64,
@@ -78,7 +78,7 @@ impl Follow {
         let quiet = tokio::time::Instant::now();
         loop {
             // What changes from here on is not missed while the journal is read.
-            self.changes.borrow_and_update();
+            self.changes.seen();
             match self.look().await {
                 Ok(Some(bytes)) => return Some(bytes),
                 Ok(None) => {}
@@ -96,7 +96,7 @@ impl Follow {
                     self.over = true;
                     return None;
                 }
-                _ = self.changes.changed() => {}
+                () = self.changes.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }
         }

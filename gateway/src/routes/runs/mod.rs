@@ -43,6 +43,9 @@ pub(crate) fn router() -> Router<Arc<App>> {
 /// Largest body of what is said to a run; a run's own request may be as large as a chat request.
 const MAX_WORD: usize = 1 << 20;
 
+/// When those may ask again of whom too many runs are queued.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// What a run refuses, for the client.
 pub(crate) fn refusal(e: Refusal) -> Failure {
     let conflict = |code: &str, message: String| Failure::new(StatusCode::CONFLICT, code, message);
@@ -51,6 +54,13 @@ pub(crate) fn refusal(e: Refusal) -> Failure {
         Refusal::Runs(Error::KeyReused { run }) => once::reused(&format!("run `{run}`")),
         Refusal::Runs(Error::Answered { key, .. }) => {
             conflict("already_answered", format!("`{key}` was answered before, and otherwise"))
+        }
+        Refusal::Runs(Error::Full { most }) => {
+            let text = format!(
+                "{most} runs of this tenant are queued already, as many as may be; ask again when some have begun"
+            );
+            let full = Failure::new(StatusCode::TOO_MANY_REQUESTS, "too_many_queued_runs", text);
+            Failure { retry: true, retry_after: Some(AGAIN), ..full }
         }
         Refusal::Runs(Error::State { run, state }) => {
             let hint = match state {

@@ -29,7 +29,7 @@ const FOLDER: &str = "runs";
 /// File name without its ending.
 const NAME: &str = "runs";
 /// Step `i` brings a database of version `i` to `i + 1`. Steps are never changed, only added.
-const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 /// Statements kept prepared: all there are.
 const STATEMENTS: usize = 64;
 
@@ -215,11 +215,11 @@ impl RunStore for Runs {
         &self,
         tenant: &str,
         id: &str,
-        resumed: Record,
-        plan: Option<Chosen>,
+        resumed: (Record, Option<Chosen>),
+        room: Option<usize>,
     ) -> BoxFuture<'_, Result<Head, Error>> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.write(move |t, now| ops::reopen(t, &tenant, &id, (&resumed, plan.as_ref()), now))
+        self.write(move |t, now| ops::reopen(t, (&tenant, &id), (&resumed.0, resumed.1.as_ref()), room, now))
     }
 
     fn delete(&self, tenant: &str, id: &str) -> BoxFuture<'_, Result<(), Error>> {

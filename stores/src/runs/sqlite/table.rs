@@ -113,6 +113,15 @@ impl Table for Sql<'_> {
         )
     }
 
+    fn queued(&mut self, tenant: &str, most: usize) -> Done<usize> {
+        let found = self.one(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM runs WHERE tenant = ? AND state = 'queued' LIMIT ?)",
+            params![tenant, limited(most)],
+            |r| r.get::<_, i64>(0),
+        )?;
+        Ok(usize::try_from(found.unwrap_or(0)).unwrap_or(0))
+    }
+
     fn expired(&mut self, now_ms: i64, limit: usize) -> Done<Vec<Head>> {
         self.heads(
             "SELECT head FROM runs WHERE expires_ms IS NOT NULL AND expires_ms <= ? ORDER BY expires_ms LIMIT ?",
