@@ -157,6 +157,16 @@ fn bound(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, usage: &
     }
 }
 
+/// The model that each node asks first, with its most calls.
+pub(crate) fn first_choices(
+    matrix: &Matrix,
+    workflow: &Workflow,
+    candidates: &Candidates,
+) -> Vec<(ModelIx, u32)> {
+    let first = |c: Caller<'_>| Some((*models(&c, candidates, matrix).first()?, c.calls));
+    workflow.callers().into_iter().filter_map(first).collect()
+}
+
 /// The models of a node, the first choice first.
 fn models(caller: &Caller<'_>, candidates: &Candidates, matrix: &Matrix) -> Vec<ModelIx> {
     if caller.primary && !candidates.primary.is_empty() {

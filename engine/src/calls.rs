@@ -122,6 +122,8 @@ struct SoFar {
     /// Jitter of pauses.
     rng: StdRng,
     attempts: u32,
+    /// Some call was made.
+    made: bool,
     /// Providers that the question was put to.
     asked: Vec<usize>,
     /// The next call has been counted.
@@ -166,6 +168,7 @@ impl Calls {
             deadline: self.deadline_of(&ask),
             rng: StdRng::seed_from_u64(self.seed),
             attempts: 0,
+            made: false,
             // Room for the first call of a hedge has been taken.
             asked: Vec::new(),
             counted: hedge,
@@ -220,8 +223,15 @@ impl Calls {
                 return Some(Err(self.most_useful(ask, so_far.last.take())));
             }
             so_far.attempts = so_far.attempts.saturating_add(1);
+            // The node has taken the first call.
+            if so_far.made
+                && let Err(used_up) = ask.purse.call()
+            {
+                let last = so_far.last.take();
+                return Some(Err(last.map_or(Failure::Budget(used_up), Failure::Provider)));
+            }
             let own = if whole && more { self.share(ix, now, deadline) } else { deadline };
-            let (call, open) = match self.prepare(ask, model, provider, so_far.attempts, own) {
+            let (call, open) = match self.prepare(ask, (ix, model), provider, so_far.attempts, own).await {
                 Ok(prepared) => prepared,
                 Err("usd") => {
                     so_far.refused_by_budget = true;
@@ -233,6 +243,7 @@ impl Calls {
                 }
             };
             tries += 1;
+            so_far.made = true;
             let error = match self.attempt(call, open, breaker, own).await {
                 Ok(generated) => {
                     if let Some(l) = leave {

@@ -4,13 +4,14 @@
 use crate::about;
 use crate::answer::Admission;
 use crate::approvals::HeldAnswer;
+use crate::bound;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::demands::Demands;
 use crate::error::Error;
 use crate::govern::Governed;
 use crate::history::Turn;
-use crate::limits::{Count, Held, SHORTEST, USUAL, Worst};
+use crate::limits::{self, Count, Held, NOTHING_USED_UP, Partial, USUAL, UsedUp, Worst};
 use crate::premium;
 use crate::route;
 use crate::shadow::{Moment, Note};
@@ -44,6 +45,8 @@ pub(crate) struct Decided {
     pub(crate) demands: Option<Box<Demands>>,
     /// An answer that people have agreed to: it goes out instead of another.
     pub(crate) agreed: Option<Box<HeldAnswer>>,
+    /// Models that were no candidates because their own limits had no room.
+    pub(crate) used_up: UsedUp,
 }
 
 /// A request with all that its choice depends on but the configuration.
@@ -55,6 +58,8 @@ pub(crate) struct Question<'a> {
     pub(crate) who: &'a Who,
     pub(crate) request_id: &'a str,
     pub(crate) moment: &'a Moment,
+    /// Models whose own limits have no room now.
+    pub(crate) used_up: &'a UsedUp,
 }
 
 /// A configuration with the state of what it names.
@@ -114,7 +119,7 @@ fn choose(
     refusal: Option<Error>,
     kept: Option<&Kept>,
 ) -> route::Outcome {
-    let Question { request, profile, features, who, request_id, moment } = about;
+    let Question { request, profile, features, who, request_id, moment, used_up } = about;
     let inputs = route::Inputs {
         bundle: on.bundle,
         availability: on.availability,
@@ -133,6 +138,7 @@ fn choose(
         seed: moment.seed,
         request_id,
         who,
+        used_up,
         ts_ms: moment.ts_ms,
     };
     route::decide(&inputs, directives, refusal)
@@ -155,7 +161,7 @@ pub(crate) async fn decide(
 ) -> Decided {
     let who = &admission.who;
     let mut decided = consider(inner, view, admission, request, ts_ms, true).await;
-    let Decided { request, profile, directives, decision, routed, agreed, .. } = &mut decided;
+    let Decided { request, profile, directives, decision, routed, agreed, used_up, .. } = &mut decided;
     if routed.is_ok() {
         inner.sessions.note(request.options.session.as_deref(), decision);
         inner.explorers.note(decision);
@@ -169,10 +175,11 @@ pub(crate) async fn decide(
         decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
     }
     if let (None, Ok(chosen)) = (&*agreed, &mut *routed) {
-        let rules = directives.further.as_ref().map_or(&[] as &[_], |f| f.limits.as_slice());
+        let rules = limits_of(directives);
         let purpose = Purpose { request, profile, rules, premium: premium.is_some(), count: Count::Request };
-        if let Err(e) = reserve(inner, view, who, held, purpose, chosen, ts_ms).await {
-            *routed = Err(e);
+        match reserve(inner, view, who, held, purpose, chosen, ts_ms).await {
+            Ok(()) => held.iter().for_each(|held| held.without(used_up)),
+            Err(e) => *routed = Err(e),
         }
     }
     decided
@@ -211,6 +218,7 @@ pub(crate) async fn consider(
         who,
         request_id: &admission.request_id,
         moment: &moment,
+        used_up: &NOTHING_USED_UP,
     };
     let turn = view.bundle.asks.history.then(|| Turn::of(&who.tenant.id, &request));
     let around = about::around(inner, view, admission, turn, ts_ms).await;
@@ -226,7 +234,10 @@ pub(crate) async fn consider(
     let holder = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, &request));
     let kept = holder.as_ref().and_then(|h| inner.arms.last(h));
     let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
-    let about = Question { request: &request, profile: &profile, ..about };
+    let premium = premium::why(who, &profile, premium::said(&directives)).is_some();
+    let partial = of_models(view, who, &request, limits_of(&directives), premium);
+    let used_up = limits::used_up(inner, view, who, (&request, &profile.facts), &partial, ts_ms).await;
+    let about = Question { request: &request, profile: &profile, used_up: &used_up, ..about };
     let routed = choose(
         &ground(view, &circuit, &quota),
         about,
@@ -254,6 +265,7 @@ pub(crate) async fn consider(
         shadow,
         demands,
         agreed,
+        used_up,
     }
 }
 
@@ -268,44 +280,54 @@ pub(crate) struct Purpose<'a> {
     pub(crate) count: Count,
 }
 
-/// Reserves what a choice may use, on the limits of the key and its tenant, and on those of policies; lowers the
-/// ceiling on its cost to what there is.
+/// Limits that count only calls of some models.
+fn of_models(
+    view: &View,
+    who: &Who,
+    request: &ChatRequest,
+    rules: &[Set<LimitRule>],
+    premium: bool,
+) -> Vec<Partial> {
+    let models = (&**view.bundle.matrix(), &*view.bundle.pools);
+    limits::partial(who, models, &request.options.tags, rules, premium)
+}
+
+fn limits_of(directives: &Directives) -> &[Set<LimitRule>] {
+    directives.further.as_ref().map_or(&[], |f| f.limits.as_slice())
+}
+
+/// Reserves what a choice may use, on the limits of the key and its tenant, and on those of policies.
 ///
 /// # Errors
 /// The limit that is reached; limits cannot be counted here.
 pub(crate) async fn reserve(
     inner: &Inner,
     view: &View,
-    who: &Who,
+    who: &Arc<Who>,
     held: &mut Option<Held>,
     Purpose { request, profile, rules, premium, count }: Purpose<'_>,
-    (workflow, candidates, cap): &mut route::Chosen,
+    (workflow, candidates, cap): &route::Chosen,
     ts_ms: i64,
 ) -> Result<(), Error> {
     if held.is_none() && rules.is_empty() {
         return Ok(());
     }
-    let matrix = view.bundle.matrix();
-    let mut worst = worst(view, request, profile, workflow, candidates, *cap);
+    let worst = worst(view, request, profile, workflow, candidates, *cap);
     if let Some(held) = held {
-        let names = candidates.names(matrix);
-        let labels = (&request.options.tags, count);
-        let allowed = held.reserve(who, (worst, premium), &names, labels, ts_ms).await?;
-        *cap = [*cap, allowed].into_iter().flatten().min();
-        worst.usd = cap.map_or(worst.usd, |c| c.min(worst.usd));
+        held.reserve(who, (worst, premium), (&request.options.tags, count), ts_ms).await?;
     }
     if !rules.is_empty() {
-        let first = candidates.first().and_then(|ix| matrix.model(ix)).map(|m| m.id.clone());
-        let of = (request, first.as_deref().unwrap_or_default());
-        let rules = (rules, count);
-        let allowed = Held::demand(held, inner.limits.as_ref(), who, rules, of, worst, ts_ms).await?;
-        *cap = [*cap, allowed].into_iter().flatten().min();
+        Held::demand(held, inner.limits.as_ref(), who, (rules, count), request, worst, ts_ms).await?;
+    }
+    if let Some(held) = held {
+        held.open(who, of_models(view, who, request, rules, premium), count);
     }
     Ok(())
 }
 
-/// What a tree is allowed to use: as much as its ceiling says, else every call of its workflow at the model chosen,
-/// each as long as it may be. What the tree turns out to need beyond that, it does not get.
+/// What is set aside for a tree at first: as much as its ceiling says, else every call of its workflow, each as long as
+/// it may be, at the model chosen; in a workflow that chooses its models itself, at the first choice of each node. What
+/// it turns out to need beyond that, its calls take one by one.
 fn worst(
     view: &View,
     request: &ChatRequest,
@@ -314,23 +336,35 @@ fn worst(
     candidates: &route::Candidates,
     cap: Option<Usd>,
 ) -> Worst {
-    let matrix = view.bundle.matrix();
-    let input = profile.facts.most_input_tokens;
-    let first = candidates.first().and_then(|ix| Some((matrix.model(ix)?, matrix.provider_of(ix)?)));
-    let longest = first.map_or(0, |(m, _)| {
-        request.params.max_tokens.map_or(m.max_output_tokens, |n| n.min(m.max_output_tokens))
-    });
-    let output = longest.saturating_mul(request.params.n.max(1));
-    let price = first.and_then(|(m, p)| m.price.filter(|_| p.tier != Tier::Free));
-    let image = profile.facts.most_image_tokens;
-    let cost =
-        |output| price.map_or(Usd::ZERO, |p| p.most(&Usage { input, image, output, ..Usage::default() }));
-    let calls = i64::from(workflow.max_calls().max(1));
-    let all = Usd::from_nanos(cost(output).nanos().saturating_mul(calls));
+    let (matrix, facts) = (view.bundle.matrix(), &profile.facts);
+    let chosen = || candidates.first().map(|ix| (ix, workflow.max_calls().max(1)));
+    let asked = match workflow.has_primary() {
+        true => chosen().into_iter().collect(),
+        false => bound::first_choices(matrix, workflow, candidates),
+    };
+    let (mut all, mut least, mut longest) = (Usd::ZERO, None, 0);
+    for (ix, calls) in asked {
+        let Some((model, provider)) = matrix.model(ix).zip(matrix.provider_of(ix)) else { continue };
+        let wished =
+            request.params.max_tokens.map_or(model.max_output_tokens, |n| n.min(model.max_output_tokens));
+        let output = wished.saturating_mul(request.params.n.max(1));
+        let usage = Usage {
+            input: facts.most_input_tokens,
+            image: facts.most_image_tokens,
+            output,
+            ..Usage::default()
+        };
+        let price = model.price.filter(|_| provider.tier != Tier::Free);
+        let one = price.map_or(Usd::ZERO, |p| p.most(&usage));
+        all = all.plus(Usd::from_nanos(one.nanos().saturating_mul(i64::from(calls))));
+        least =
+            [least, Some(limits::least((model, provider), request, facts, None))].into_iter().flatten().min();
+        longest = output.max(longest);
+    }
+    let longest = longest.min(request.params.max_tokens.unwrap_or(USUAL));
     Worst {
         usd: cap.map_or(all, |c| c.min(all)),
-        least: cost(output.min(SHORTEST)),
-        tokens: u64::from(input)
-            .saturating_add(u64::from(output.min(request.params.max_tokens.unwrap_or(USUAL)))),
+        least: least.unwrap_or_default(),
+        tokens: u64::from(facts.most_input_tokens).saturating_add(u64::from(longest)),
     }
 }

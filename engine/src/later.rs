@@ -7,7 +7,7 @@ use crate::admit::Gate;
 use crate::answer::Admission;
 use crate::calls::Calls;
 use crate::error::Error;
-use crate::limits::Held;
+use crate::limits::{self, Held};
 use crate::premium;
 use crate::settle::unix_ms;
 use crate::who::Who;
@@ -162,12 +162,15 @@ impl Afterwards {
 
     /// Reserves what the calls may cost with the limits of key, tenant and policies.
     async fn pay(&self, calls: &Calls) -> Result<Option<Held>, Error> {
-        let names = calls.candidates.names(&calls.reach.matrix);
-        let of = (&*calls.request, &*calls.ceilings.limits);
         let premium = premium::why(&self.who, &calls.profile, calls.ceilings.premium).is_some();
-        let (limits, worst) = (self.limits.as_ref(), (calls.worst_after(), premium));
-        let (held, allowed) = Held::afterwards(limits, &self.who, worst, &names, of, unix_ms()).await?;
-        calls.after.grant(allowed);
+        let (request, rules) = (&*calls.request, &*calls.ceilings.limits);
+        let models = (&*calls.reach.matrix, &**calls.candidates.pools());
+        let partial = limits::partial(&self.who, models, &request.options.tags, rules, premium);
+        let (store, worst) = (self.limits.as_ref(), (calls.worst_after(), premium));
+        let held = Held::afterwards(store, &self.who, worst, (request, rules, partial), unix_ms()).await?;
+        if let Some(held) = &held {
+            calls.after.draw_on(held);
+        }
         Ok(held)
     }
 

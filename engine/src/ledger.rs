@@ -1,5 +1,6 @@
 //! What one request's tree has called, spent and waited for. One reservation for the whole tree.
 
+use crate::limits::{Grant, Held};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,8 +16,6 @@ pub(crate) struct Ledger(Arc<Mutex<Book>>);
 struct Book {
     calls: Vec<(Arc<str>, CallRecord)>,
     spent: Usd,
-    /// Of what was spent, what calls took that were made before this ledger was opened.
-    before: Usd,
     reserved: Usd,
     /// Time in which at least one provider was awaited; calls that run beside each other count once.
     waited: Duration,
@@ -28,6 +27,26 @@ struct Book {
     admitted: u32,
     /// Tokens that calls under way may use, and those of calls made before.
     tokens: u64,
+    /// Money that limits have given the tree so far; `None` = none of them counts it.
+    given: Option<Usd>,
+    /// Where more of it comes from.
+    grant: Option<Arc<Grant>>,
+}
+
+/// What stands against a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Short {
+    /// A ceiling: nobody may spend more.
+    Ceiling,
+    /// Only what limits have given so far; with so much more it could be made.
+    Given(Usd),
+}
+
+impl Book {
+    /// The lowest of what may be spent, whatever limits give.
+    fn ceiling(&self, cap: Option<Usd>) -> Option<Usd> {
+        [cap, self.limits.usd].into_iter().flatten().min()
+    }
 }
 
 /// What policies allow the whole tree at most; `None` = as much as it likes.
@@ -37,7 +56,7 @@ pub(crate) struct Limits {
     pub(crate) calls: Option<u32>,
     /// Tokens, input and output.
     pub(crate) tokens: Option<u32>,
-    /// Money for calls that the tree makes from now on.
+    /// Money.
     pub(crate) usd: Option<Usd>,
 }
 
@@ -48,14 +67,6 @@ pub(crate) struct Place {
     tokens: u64,
     /// Most tokens of its answer; `None` = no limit of this kind.
     pub(crate) output: Option<u32>,
-}
-
-impl Book {
-    /// Most that may be spent in all, under `cap` and what was granted; `None` = as much as it likes.
-    fn most(&self, cap: Option<Usd>) -> Option<Usd> {
-        let granted = self.limits.usd.map(|usd| usd.plus(self.before));
-        [cap, granted].into_iter().flatten().min()
-    }
 }
 
 impl Ledger {
@@ -105,16 +116,21 @@ impl Ledger {
         b.admitted = b.admitted.saturating_sub(1);
     }
 
-    /// Reserves money for one call if the tree stays within `cap`; check and act are one step.
-    pub(crate) fn reserve(&self, amount: Usd, cap: Option<Usd>) -> bool {
+    /// Reserves money for one call if the tree stays within `cap` and what limits gave; check and act are one step.
+    ///
+    /// # Errors
+    /// What stands against it.
+    pub(crate) fn reserve(&self, amount: Usd, cap: Option<Usd>) -> Result<(), Short> {
         let mut b = self.lock();
         let after = b.spent.plus(b.reserved).plus(amount);
-        let cap = b.most(cap);
-        if cap.is_some_and(|c| after > c) {
-            return false;
+        if b.ceiling(cap).is_some_and(|c| after > c) {
+            return Err(Short::Ceiling);
+        }
+        if let Some(given) = b.given.filter(|given| after > *given) {
+            return Err(Short::Given(after.minus(given)));
         }
         b.reserved = b.reserved.plus(amount);
-        true
+        Ok(())
     }
 
     /// What the calls so far cost; calls of unknown price count nothing and make the second part false.
@@ -131,17 +147,35 @@ impl Ledger {
         (b.spent, u32::try_from(b.calls.len()).unwrap_or(u32::MAX))
     }
 
-    /// Allows the tree no more money than this from now on, and no more than before.
-    pub(crate) fn grant(&self, usd: Option<Usd>) {
+    /// The tree spends what limits gave, and takes more from where they give it.
+    pub(crate) fn draw_on(&self, held: &Held) {
         let mut b = self.lock();
-        b.limits.usd = [b.limits.usd, usd].into_iter().flatten().min();
+        b.given = held.allowed();
+        b.grant = held.grant();
     }
 
-    /// Money that nobody has reserved, under `cap` and what the tree was granted; `None` = as much as it likes.
+    /// Limits have given so much more.
+    pub(crate) fn give(&self, usd: Usd) {
+        let mut b = self.lock();
+        b.given = b.given.map(|given| given.plus(usd));
+    }
+
+    /// Where more comes from; `None` = nothing is limited.
+    pub(crate) fn grant(&self) -> Option<Arc<Grant>> {
+        self.lock().grant.clone()
+    }
+
+    /// Money that nobody has reserved, under `cap` and what limits gave; `None` = as much as it likes.
     pub(crate) fn left(&self, cap: Option<Usd>) -> Option<Usd> {
         let b = self.lock();
-        let cap = b.most(cap)?;
-        Some(cap.minus(b.spent.plus(b.reserved)))
+        let least = [b.ceiling(cap), b.given].into_iter().flatten().min()?;
+        Some(least.minus(b.spent.plus(b.reserved)))
+    }
+
+    /// The same where limits give as much as it takes.
+    pub(crate) fn allowed(&self, cap: Option<Usd>) -> Option<Usd> {
+        let b = self.lock();
+        Some(b.ceiling(cap)?.minus(b.spent.plus(b.reserved)))
     }
 
     /// Puts a finished call in the place of its reservation.
@@ -157,7 +191,8 @@ impl Ledger {
         let counted = record.counted();
         let mut b = self.lock();
         b.spent = b.spent.plus(counted.usd);
-        b.before = b.before.plus(counted.usd);
+        // Limits have counted it: what they give now is beside it.
+        b.given = b.given.map(|given| given.plus(counted.usd));
         b.admitted = b.admitted.saturating_add(1);
         b.tokens = b.tokens.saturating_add(counted.tokens);
     }
@@ -277,19 +312,30 @@ mod tests {
         let l = Ledger::default();
         let cap = Some(Usd::from_dollars(1.0));
         let part = Usd::from_dollars(0.4);
-        assert!(l.reserve(part, cap) && l.reserve(part, cap));
-        assert!(!l.reserve(part, cap), "a third would pass it");
-        assert_eq!(l.left(cap), Some(Usd::from_dollars(0.2)));
-        assert_eq!(l.left(None), None);
-        l.grant(Some(Usd::from_dollars(0.9)));
-        assert!(!l.reserve(Usd::from_dollars(0.15), cap), "what it was granted counts, too");
-        assert!(l.reserve(Usd::from_dollars(0.1), None) && !l.reserve(Usd::from_dollars(0.1), None));
+        assert!(l.reserve(part, cap).is_ok() && l.reserve(part, cap).is_ok());
+        assert_eq!(l.reserve(part, cap), Err(Short::Ceiling), "a third would pass it");
+        assert_eq!((l.left(cap), l.left(None)), (Some(Usd::from_dollars(0.2)), None));
     }
 
     #[test]
-    fn what_is_granted_is_for_new_calls() {
+    fn what_limits_gave_is_spent_until_they_give_more() {
         let usd = Usd::from_dollars;
-        let l = Ledger::under(Limits { usd: Some(usd(0.5)), ..Limits::default() });
+        let l = Ledger::default();
+        l.lock().given = Some(usd(0.9));
+        let cap = Some(usd(2.0));
+        assert_eq!(l.reserve(usd(0.5), cap), Ok(()));
+        assert_eq!(l.reserve(usd(0.6), cap), Err(Short::Given(usd(0.2))));
+        assert_eq!((l.left(cap), l.allowed(cap), l.allowed(None)), (Some(usd(0.4)), Some(usd(1.5)), None));
+        l.give(usd(0.2));
+        assert_eq!(l.reserve(usd(0.6), cap), Ok(()));
+        assert_eq!(l.reserve(usd(1.0), cap), Err(Short::Ceiling), "which no limit helps over");
+    }
+
+    #[test]
+    fn what_limits_give_is_for_new_calls() {
+        let usd = Usd::from_dollars;
+        let l = Ledger::default();
+        l.lock().given = Some(usd(0.5));
         let made = CallRecord {
             model: "p/a".into(),
             purpose: "primary".into(),
@@ -306,6 +352,9 @@ mod tests {
         };
         l.made_before(&made);
         assert_eq!((l.left(None), l.left(Some(usd(2.25)))), (Some(usd(0.5)), Some(usd(0.25))));
-        assert!(l.reserve(usd(0.5), None) && !l.reserve(usd(0.01), None));
+        assert_eq!(
+            (l.reserve(usd(0.5), None), l.reserve(usd(0.01), None)),
+            (Ok(()), Err(Short::Given(usd(0.01))))
+        );
     }
 }

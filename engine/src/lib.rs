@@ -390,6 +390,15 @@ impl Engine {
         self.0.view.load().bundle.workflow_names()
     }
 
+    /// Whether a selector names a model of the configuration in force: an id, an alias, a bare name that one provider
+    /// has, a pattern, `pool:<name>`.
+    #[must_use]
+    pub fn selects(&self, selector: &str) -> bool {
+        let view = self.0.view.load();
+        !route::selected(&view.bundle, std::slice::from_ref(&selector.to_owned())).is_empty()
+            || selector.strip_prefix("pool:").is_some_and(|pool| view.bundle.pools.contains_key(pool))
+    }
+
     /// The pools of models.
     #[must_use]
     pub fn pool_names(&self) -> Vec<String> {

@@ -1,29 +1,33 @@
 //! Rates and budgets of one request: taken before the first call on every limit that applies, given back after the
 //! last, so that nothing is ever spent that nobody reserved.
 
+mod grant;
+mod partial;
+
+pub(crate) use grant::{Grant, Share};
+pub(crate) use partial::{NOTHING_USED_UP, Partial, UsedUp, partial, used_up};
+
 use crate::error::{Error, Kind};
 use crate::who::Who;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::ChatRequest;
-use types::Usd;
+use types::chat::ResponseFormat;
 use types::control::Quota;
 use types::directives::{LimitRule, Per, Set};
 use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation};
-use types::matrix::glob;
+use types::matrix::{Model, Provider, Tier};
+use types::profile::Facts;
 use types::run::Run;
+use types::{Usage, Usd};
 
 /// What a request holds. Give it back with [`Held::settle`]; dropped, it is given back as if all of it was used.
 pub(crate) struct Held {
     store: Arc<dyn LimitStore>,
-    parts: Vec<Part>,
-}
-
-/// A reservation, and of which calls it counts the use.
-struct Part {
-    reservation: Reservation,
-    /// A model, alias or glob; `None` = all calls.
-    model: Option<String>,
+    parts: Vec<Reservation>,
+    /// Money that was set aside for the tree; `None` = no limit counts it.
+    allowed: Option<Usd>,
+    grant: Option<Arc<Grant>>,
 }
 
 /// What is taken of limits that count requests and those in work.
@@ -54,59 +58,74 @@ impl Count {
 /// Limits on which something is to be taken together.
 struct Wanted {
     limits: Arc<[Limit]>,
-    /// See [`Part::model`].
-    model: Option<String>,
     count: Count,
 }
 
 impl Wanted {
-    /// The limits of a key and its tenant on money and tokens. Requests are counted where only some of them fall
-    /// under a limit: before the candidates were known nobody could.
-    /// Who is not `premium` is counted against what is not held back.
-    fn of(
-        who: &Who,
-        candidates: &[Arc<str>],
-        labels: &BTreeMap<String, String>,
-        count: Count,
-        premium: bool,
-    ) -> Vec<Wanted> {
+    /// The limits of a key and its tenant on money and tokens. Requests are counted where only those with a label
+    /// fall under a limit. Who is not `premium` is counted against what is not held back.
+    fn of(who: &Who, tags: &BTreeMap<String, String>, count: Count, premium: bool) -> Vec<Wanted> {
         let spent = |l: &&Limit| matches!(l.metric, Metric::Usd | Metric::Tokens);
-        let counts = |l: &Limit| if premium { l.clone() } else { l.ordinary() };
-        let general = who.principal.limits.iter().filter(spent).map(counts).collect();
-        let mut wanted = vec![Wanted { limits: general, model: None, count: Count::Nothing }];
-        let partial =
-            who.principal.partial.iter().filter(|(q, _)| applies(q, candidates, labels, who.labels()));
-        wanted.extend(partial.map(|(quota, limit)| Wanted {
-            limits: Arc::from([counts(limit)]),
-            model: quota.model.clone(),
-            count,
-        }));
-        wanted
+        let general = who.principal.limits.iter().filter(spent).map(|l| counts(l, premium)).collect();
+        let labelled =
+            who.principal.partial.iter().filter(|(q, _)| q.model.is_none() && labelled(q, who, tags));
+        let labelled =
+            labelled.map(|(_, limit)| Wanted { limits: Arc::from([counts(limit, premium)]), count });
+        std::iter::once(Wanted { limits: general, count: Count::Nothing }).chain(labelled).collect()
     }
 
-    /// The limit of a policy, for a request whose first candidate is `model`.
+    /// The limit of a policy; `None` = it counts the calls of each model by itself.
     fn by(
         rule: &Set<LimitRule>,
         who: &Who,
         request: &ChatRequest,
-        model: &str,
         count: Count,
-    ) -> Result<Wanted, Error> {
+    ) -> Result<Option<Wanted>, Error> {
         let LimitRule { per, metric, amount, window } = &rule.value;
-        let name = format!("rule:{}:{}", rule.rule, holder(per, who, request, model));
+        let Some(holder) = holder(per, who, request) else { return Ok(None) };
+        let name = format!("rule:{}:{holder}", rule.rule);
         let limit = Limit::rate(&name, *metric, *amount, *window).ok_or_else(|| {
             let why = format!("the limit of the rule `{}` can never admit anything", rule.rule);
             Error::from(Kind::PolicyEvaluation(why))
         })?;
-        let only = matches!(per, Per::Model).then(|| model.to_owned());
-        Ok(Wanted { limits: Arc::from([limit]), model: only, count })
+        Ok(Some(Wanted { limits: Arc::from([limit]), count }))
     }
+}
+
+/// A limit as it counts for who is `premium`, or is not.
+fn counts(limit: &Limit, premium: bool) -> Limit {
+    if premium { limit.clone() } else { limit.ordinary() }
 }
 
 /// Below so many tokens an answer is none.
 pub(crate) const SHORTEST: u32 = 64;
 /// Output of an answer whose length nobody limits, for limits on tokens.
 pub(crate) const USUAL: u32 = 1_024;
+
+/// Whether an answer has a form that a cut would break.
+pub(crate) fn is_structured(request: &ChatRequest) -> bool {
+    !matches!(request.response_format, ResponseFormat::Text) || !request.tools.is_empty()
+}
+
+/// What the shortest useful answer of a model costs at most, where policies allow none longer than `most`; nothing where
+/// it is free, or its price is not known.
+pub(crate) fn least(
+    (model, provider): (&Model, &Provider),
+    request: &ChatRequest,
+    facts: &Facts,
+    most: Option<u32>,
+) -> Usd {
+    let Some(price) = model.price.filter(|_| provider.tier != Tier::Free) else { return Usd::ZERO };
+    // What the client says of the length of an answer with a form is not shortened.
+    let shortest = match request.params.max_tokens {
+        Some(asked) if is_structured(request) => asked,
+        asked => asked.unwrap_or(SHORTEST).min(SHORTEST),
+    };
+    let shortest = most.map_or(shortest, |most| most.min(shortest));
+    let output = shortest.min(model.max_output_tokens).saturating_mul(request.params.n.max(1));
+    let (input, image) = (facts.most_input_tokens, facts.most_image_tokens);
+    price.most(&Usage { input, image, output, ..Usage::default() })
+}
 
 /// What one tree may use at most.
 #[derive(Clone, Copy, Debug)]
@@ -129,12 +148,12 @@ impl Held {
         unix_ms: i64,
     ) -> Result<Option<Held>, Error> {
         let Some(store) = store.filter(|_| who.limited) else { return Ok(None) };
-        let mut held = Held { store: store.clone(), parts: Vec::new() };
+        let mut held = Held::nothing(store);
         let counted = |l: &&Limit| count.amount().of(l.metric) > 0;
         let limits: Arc<[Limit]> = who.principal.limits.iter().filter(counted).cloned().collect();
-        match held.take(who, limits, None, count.amount(), unix_ms).await {
+        match held.take(who, limits, count.amount(), unix_ms).await {
             Ok(()) => Ok(Some(held)),
-            Err(refused) => Err(held.refusal(who, refused, unix_ms).await),
+            Err(refused) => Err(refusal(&**store, who, refused, unix_ms).await),
         }
     }
 
@@ -143,47 +162,44 @@ impl Held {
         self.give_back(0);
     }
 
+    fn nothing(store: &Arc<dyn LimitStore>) -> Held {
+        Held { store: store.clone(), parts: Vec::new(), allowed: None, grant: None }
+    }
+
     /// Takes what the calls after a response may use, on every limit that counts money or tokens, those of policies
-    /// included. Gives what is held (`None` where nothing is limited), and what may be spent.
+    /// included. `None` where nothing is limited.
     ///
     /// # Errors
     /// The limit that is reached.
     pub(crate) async fn afterwards(
         store: Option<&Arc<dyn LimitStore>>,
-        who: &Who,
+        who: &Arc<Who>,
         (worst, premium): (Worst, bool),
-        candidates: &[Arc<str>],
-        (request, rules): (&ChatRequest, &[Set<LimitRule>]),
+        (request, rules, partial): (&ChatRequest, &[Set<LimitRule>], Vec<Partial>),
         unix_ms: i64,
-    ) -> Result<(Option<Held>, Option<Usd>), Error> {
+    ) -> Result<Option<Held>, Error> {
         let counts = |r: &&Set<LimitRule>| matches!(r.value.metric, Metric::Usd | Metric::Tokens);
         let rules: Vec<&Set<LimitRule>> = rules.iter().filter(counts).collect();
         if !who.limited && rules.is_empty() {
-            return Ok((None, None));
+            return Ok(None);
         }
         let store = match store {
-            Some(store) => store.clone(),
-            None if rules.is_empty() => return Ok((None, None)),
+            Some(store) => store,
+            None if rules.is_empty() => return Ok(None),
             None => return Err(Kind::LimitsAway.into()),
         };
-        let mut wanted = Wanted::of(who, candidates, &request.options.tags, Count::Nothing, premium);
-        let mut money = who.budgeted;
+        let mut wanted = Wanted::of(who, &request.options.tags, Count::Nothing, premium);
         for rule in rules {
-            money |= rule.value.metric == Metric::Usd;
-            // Which of its models a judge will be is not known yet.
-            let models = if matches!(rule.value.per, Per::Model) { candidates } else { &[Arc::from("")] };
-            for model in models {
-                wanted.push(Wanted::by(rule, who, request, model, Count::Nothing)?);
-            }
+            wanted.extend(Wanted::by(rule, who, request, Count::Nothing)?);
         }
-        let mut held = Held { store, parts: Vec::new() };
-        let usd = held.take_all(who, &wanted, worst, unix_ms).await?;
-        Ok((Some(held), money.then_some(usd)))
+        let mut held = Held::nothing(store);
+        held.allowed = held.take_all(who, &wanted, worst, unix_ms).await?;
+        held.open(who, partial, Count::Request);
+        Ok(Some(held))
     }
 
-    /// Takes the money and tokens that the tree may use, on every limit that one of its candidates falls under;
-    /// where not all of the money is left, as much as is. Gives what the tree may spend; `None` = no limit. Only who is
-    /// `premium` may use what limits hold back.
+    /// Takes the money and tokens that the tree may use, on every limit of the key and its tenant that it falls
+    /// under; where not all of the money is left, as much as is. Only who is `premium` may use what limits hold back.
     ///
     /// # Errors
     /// The limit that is reached.
@@ -191,17 +207,15 @@ impl Held {
         &mut self,
         who: &Who,
         (worst, premium): (Worst, bool),
-        candidates: &[Arc<str>],
-        (labels, count): (&BTreeMap<String, String>, Count),
+        (tags, count): (&BTreeMap<String, String>, Count),
         unix_ms: i64,
-    ) -> Result<Option<Usd>, Error> {
-        let wanted = Wanted::of(who, candidates, labels, count, premium);
-        let usd = self.take_all(who, &wanted, worst, unix_ms).await?;
-        Ok(who.budgeted.then_some(usd))
+    ) -> Result<(), Error> {
+        let wanted = Wanted::of(who, tags, count, premium);
+        self.allowed = self.take_all(who, &wanted, worst, unix_ms).await?;
+        Ok(())
     }
 
-    /// Takes what the limits of policies demand, beside what is held already. Gives what the tree may spend under
-    /// them; `None` = none of them counts money.
+    /// Takes what the limits of policies demand, beside what is held already.
     ///
     /// # Errors
     /// The limit that is reached; limits cannot be counted here.
@@ -210,33 +224,60 @@ impl Held {
         store: Option<&Arc<dyn LimitStore>>,
         who: &Who,
         (rules, count): (&[Set<LimitRule>], Count),
-        (request, model): (&ChatRequest, &str),
+        request: &ChatRequest,
         worst: Worst,
         unix_ms: i64,
-    ) -> Result<Option<Usd>, Error> {
+    ) -> Result<(), Error> {
         let Some(store) = store else { return Err(Kind::LimitsAway.into()) };
-        let own = held.get_or_insert_with(|| Held { store: store.clone(), parts: Vec::new() });
-        let wanted = rules.iter().map(|rule| Wanted::by(rule, who, request, model, count));
-        let usd = own.take_all(who, &wanted.collect::<Result<Vec<_>, _>>()?, worst, unix_ms).await?;
-        Ok(rules.iter().any(|r| r.value.metric == Metric::Usd).then_some(usd))
+        let own = held.get_or_insert_with(|| Held::nothing(store));
+        let wanted = rules.iter().filter_map(|rule| Wanted::by(rule, who, request, count).transpose());
+        let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
+        let usd = own.allowed.map_or(worst.usd, |usd| usd.min(worst.usd));
+        let allowed = own.take_all(who, &wanted, Worst { usd, ..worst }, unix_ms).await?;
+        own.allowed = [own.allowed, allowed].into_iter().flatten().min();
+        Ok(())
+    }
+
+    /// Lets the calls of the tree take more, once what was to be set aside at first has been.
+    pub(crate) fn open(&mut self, who: &Arc<Who>, partial: Vec<Partial>, count: Count) {
+        let counted = self.parts.iter().flat_map(|part| part.limits.iter());
+        let money = counted.filter(|l| l.metric == Metric::Usd).cloned().collect();
+        self.grant = Grant::new(&self.store, who, money, (partial, count.amount()));
+    }
+
+    /// Money that was set aside for the tree at first; `None` = no limit counts it.
+    pub(crate) const fn allowed(&self) -> Option<Usd> {
+        self.allowed
+    }
+
+    /// These models were left out: should the tree end for want of a model, that is why.
+    pub(crate) fn without(&self, used_up: &UsedUp) {
+        if let (Some(grant), Some(error)) = (&self.grant, used_up.error()) {
+            grant.refuses(error);
+        }
+    }
+
+    /// Where its calls take more.
+    pub(crate) fn grant(&self) -> Option<Arc<Grant>> {
+        self.grant.clone()
     }
 
     /// Takes all that is wanted, or nothing of it; where not all of the money is left, as much as is. Gives the money
-    /// that was taken.
+    /// that was taken; `None` = nothing of it counts money.
     async fn take_all(
         &mut self,
         who: &Who,
         wanted: &[Wanted],
         worst: Worst,
         unix_ms: i64,
-    ) -> Result<Usd, Error> {
+    ) -> Result<Option<Usd>, Error> {
         let mut usd = worst.usd;
         let before = self.parts.len();
         let mut tries = 0;
         let mut i = 0;
-        while let Some(Wanted { limits, model, count }) = wanted.get(i) {
+        while let Some(Wanted { limits, count }) = wanted.get(i) {
             let amount = Amount { tokens: worst.tokens, usd: nanos(usd), ..count.amount() };
-            match self.take(who, limits.clone(), model.clone(), amount, unix_ms).await {
+            match self.take(who, limits.clone(), amount, unix_ms).await {
                 Ok(()) => i = i.saturating_add(1),
                 Err(Refused::Reached { limit, left, .. })
                     if limit.metric == Metric::Usd && left >= nanos(worst.least) && left > 0 && tries < 8 =>
@@ -249,59 +290,48 @@ impl Held {
                 }
                 Err(refused) => {
                     self.give_back(before);
-                    return Err(self.refusal(who, refused, unix_ms).await);
+                    return Err(refusal(&*self.store, who, refused, unix_ms).await);
                 }
             }
         }
-        Ok(usd)
+        Ok(wanted.iter().flat_map(|w| w.limits.iter()).any(|l| l.metric == Metric::Usd).then_some(usd))
     }
 
     async fn take(
         &mut self,
         who: &Who,
         limits: Arc<[Limit]>,
-        model: Option<String>,
         amount: Amount,
         unix_ms: i64,
     ) -> Result<(), Refused> {
-        if limits.is_empty() {
-            return Ok(());
+        if !limits.is_empty() {
+            self.parts.push(self.store.reserve(&who.tenant_id, &limits, amount, unix_ms).await?);
         }
-        let reservation = self.store.reserve(&who.tenant_id, &limits, amount, unix_ms).await?;
-        self.parts.push(Part { reservation, model });
         Ok(())
-    }
-
-    /// What a client is told of a limit that is reached.
-    async fn refusal(&self, who: &Who, refused: Refused, unix_ms: i64) -> Error {
-        let reached = match &refused {
-            Refused::Reached { limit, .. } => Some(limit.clone()),
-            Refused::Away(_) => None,
-        };
-        let error = refusal(who, refused);
-        let Some(limit) = reached else { return error };
-        let standing = self.store.standing(&who.tenant_id, &[limit], unix_ms).await.pop();
-        Error { limit: standing.map(Box::new), ..error }
     }
 
     /// Gives back everything taken after the first so many parts.
     fn give_back(&mut self, keep: usize) {
         for part in self.parts.split_off(keep) {
-            self.store.settle(part.reservation, Amount::default());
+            self.store.settle(part, Amount::default());
         }
     }
 
-    /// Puts what was used in the place of what was taken.
+    /// Puts what was used in the place of what was taken. What was taken at first counts all of it: what was taken
+    /// later comes back after that, so that nobody else may spend it meanwhile.
     pub(crate) fn settle(mut self, run: &Run) {
+        let mut used = Amount::default();
+        for call in run.calls() {
+            let counted = call.counted();
+            used.tokens = used.tokens.saturating_add(counted.tokens);
+            used.usd = used.usd.saturating_add(nanos(counted.usd));
+        }
         for part in std::mem::take(&mut self.parts) {
-            let counted = run.calls().filter(|c| part.model.as_ref().is_none_or(|m| glob(m, &c.model)));
-            let mut used = Amount { requests: part.reservation.amount.requests, ..Amount::default() };
-            for c in counted {
-                let counted = c.counted();
-                used.tokens = used.tokens.saturating_add(counted.tokens);
-                used.usd = used.usd.saturating_add(nanos(counted.usd));
-            }
-            self.store.settle(part.reservation, used);
+            let used = Amount { requests: part.amount.requests, ..used };
+            self.store.settle(part, used);
+        }
+        if let Some(grant) = self.grant.take() {
+            grant.close();
         }
     }
 }
@@ -309,45 +339,56 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         for part in std::mem::take(&mut self.parts) {
-            let used = Amount { concurrency: 0, ..part.reservation.amount };
-            self.store.settle(part.reservation, used);
+            let used = Amount { concurrency: 0, ..part.amount };
+            self.store.settle(part, used);
+        }
+        if let Some(grant) = self.grant.take() {
+            grant.forfeit();
         }
     }
 }
 
-/// Whose counter a policy's limit uses.
-fn holder(per: &Per, who: &Who, request: &ChatRequest, model: &str) -> String {
-    match per {
+/// Whose counter a policy's limit uses; `None` = every model has its own.
+fn holder(per: &Per, who: &Who, request: &ChatRequest) -> Option<String> {
+    Some(match per {
         Per::Tenant => format!("tenant={}", who.principal.tenant.id),
         Per::Key => format!("key={}", who.principal.key_id()),
         Per::User => format!("user={}", request.user.as_deref().unwrap_or_default()),
-        Per::Model => format!("model={model}"),
-        Per::Label(name) => {
-            let value = request.options.tags.get(name).or_else(|| who.labels().get(name));
-            format!("{name}={}", value.map_or("", String::as_str))
-        }
-    }
+        Per::Model => return None,
+        Per::Label(name) => format!("{name}={}", label(name, who, &request.options.tags).unwrap_or_default()),
+    })
+}
+
+/// The label of that name that a request counts under: who gave out the key has the first word, then who runs its
+/// tenant; only where neither says anything does the tag that the client sent count.
+fn label<'a>(name: &str, who: &'a Who, tags: &'a BTreeMap<String, String>) -> Option<&'a str> {
+    let given = who.labels().get(name).or_else(|| who.tenant.labels.get(name));
+    given.or_else(|| tags.get(name)).map(String::as_str)
 }
 
 fn nanos(usd: Usd) -> u64 {
     u64::try_from(usd.nanos()).unwrap_or(0)
 }
 
-/// Whether a limit counts a request with these candidates and labels.
-fn applies(
-    quota: &Quota,
-    candidates: &[Arc<str>],
-    labels: &BTreeMap<String, String>,
-    of_key: &BTreeMap<String, String>,
-) -> bool {
-    let model = quota.model.as_ref().is_none_or(|m| candidates.iter().any(|c| glob(m, c)));
-    let label = quota.label.as_ref().and_then(|l| l.split_once('=')).is_none_or(|(name, value)| {
-        labels.get(name).or_else(|| of_key.get(name)).is_some_and(|v| v == value)
-    });
-    model && label
+/// Whether a limit counts a request with these tags.
+fn labelled(quota: &Quota, who: &Who, tags: &BTreeMap<String, String>) -> bool {
+    let said = quota.label.as_ref().and_then(|l| l.split_once('='));
+    said.is_none_or(|(name, value)| label(name, who, tags) == Some(value))
 }
 
-fn refusal(who: &Who, refused: Refused) -> Error {
+/// What a client is told of a limit that is reached.
+async fn refusal(store: &dyn LimitStore, who: &Who, refused: Refused, unix_ms: i64) -> Error {
+    let reached = match &refused {
+        Refused::Reached { limit, .. } => Some(limit.clone()),
+        Refused::Away(_) => None,
+    };
+    let error = told(who, refused);
+    let Some(limit) = reached else { return error };
+    let standing = store.standing(&who.tenant_id, &[limit], unix_ms).await.pop();
+    Error { limit: standing.map(Box::new), ..error }
+}
+
+fn told(who: &Who, refused: Refused) -> Error {
     match refused {
         Refused::Reached { limit, retry_after, .. } => {
             let budget = limit.metric == Metric::Usd;

@@ -125,9 +125,7 @@ struct Task {
     seed: u64,
     workflow: Arc<workflows::Workflow>,
     candidates: route::Candidates,
-    /// Most that it may cost.
-    cap: Option<Usd>,
-    /// The same before budgets lowered it.
+    /// Most that it may cost, whatever limits give.
     ceiling: Option<Usd>,
     agreed: Option<Box<HeldAnswer>>,
 }
@@ -147,6 +145,10 @@ fn begin(inner: &Inner, view: &View, decided: Decided, who: Admitted) -> (Tree, 
     let Decided { request, profile, features, scope, directives, seed, decision, .. } = decided;
     let Decided { routed, ceiling, shadow, demands, agreed, .. } = decided;
     let Admitted { admission, permit, held } = who;
+    let ledger = Ledger::under(caps::limits(&directives));
+    if let Some(held) = &held {
+        ledger.draw_on(held);
+    }
     let tree = Tree {
         about: About::of(&decision, view.bundle.matrix(), profile.facts.images),
         store: inner.store.clone(),
@@ -158,7 +160,7 @@ fn begin(inner: &Inner, view: &View, decided: Decided, who: Admitted) -> (Tree, 
         decision: Some(Box::new(decision)),
         features,
         trace: Trace::default(),
-        ledger: Ledger::under(caps::limits(&directives)),
+        ledger,
         before: Ledger::default(),
         held,
         overhead_ms: None,
@@ -167,7 +169,7 @@ fn begin(inner: &Inner, view: &View, decided: Decided, who: Admitted) -> (Tree, 
         _permit: permit,
         admission,
     };
-    let task = routed.map(|(workflow, candidates, cap)| Task {
+    let task = routed.map(|(workflow, candidates, _)| Task {
         request,
         profile,
         scope,
@@ -175,7 +177,6 @@ fn begin(inner: &Inner, view: &View, decided: Decided, who: Admitted) -> (Tree, 
         seed,
         workflow,
         candidates,
-        cap,
         ceiling,
         agreed,
     });
@@ -192,7 +193,7 @@ fn run(
     deadline: Instant,
     (sink, held): (Option<mpsc::Sender<types::Chunk>>, Option<&'static str>),
 ) -> impl Future<Output = Ending> + Send + use<> {
-    let Task { request, profile, scope, mut directives, seed, workflow, candidates, cap, ceiling, agreed: _ } =
+    let Task { request, profile, scope, mut directives, seed, workflow, candidates, ceiling, agreed: _ } =
         task;
     let who = &tree.admission.who;
     let ceilings = caps::ceilings(&directives);
@@ -207,7 +208,7 @@ fn run(
         ledger: tree.ledger.clone(),
         started: tree.admission.received,
         deadline,
-        cap,
+        cap: ceiling,
         ceilings: Ceilings {
             attempts: [ceilings.attempts, request.options.foreign.attempts].into_iter().flatten().min(),
             ..ceilings
@@ -243,7 +244,7 @@ fn run(
         inputs: serde_json::Map::new(),
         vars: caps::vars(&directives),
         overrides: caps::overrides(&directives),
-        usd: cap,
+        usd: ceiling,
         facts: workflows::Facts {
             id: tree.admission.request_id.clone(),
             seed,

@@ -10,6 +10,7 @@ use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::decide::{self, Ground, Question};
 use crate::learn::Snapshot;
+use crate::limits::NOTHING_USED_UP;
 use crate::route::{self, Warm};
 use crate::who::Who;
 use serde::Serialize;
@@ -235,6 +236,8 @@ impl Note {
             who: &self.who,
             request_id: &self.request_id,
             moment: &self.moment,
+            // What is used up now was not when the request came, and the other way round.
+            used_up: &NOTHING_USED_UP,
         }
     }
 }

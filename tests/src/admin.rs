@@ -105,22 +105,23 @@ pub fn metered(
     text: impl Fn(&crate::vendor::Seen) -> &'static str + Send + Sync + 'static,
 ) {
     vendor.otherwise(move |seen| {
-        let most = output(&seen.body["max_tokens"]);
+        let most = output(&seen.body);
         Reply::text(text(seen))
             .costing(u32::try_from(input(&seen.body)).unwrap(), u32::try_from(most).unwrap())
             .slow(delay)
     });
 }
 
-fn output(max_tokens: &Value) -> u64 {
-    max_tokens.as_u64().unwrap_or(OUTPUT).min(OUTPUT)
+fn output(body: &Value) -> u64 {
+    let most = body["max_tokens"].as_u64().or_else(|| body["max_completion_tokens"].as_u64());
+    most.unwrap_or(OUTPUT).min(OUTPUT)
 }
 
 /// What the calls that reached a [`metered`] vendor cost at most, in dollars, at 1 USD per million tokens. A call
 /// that was cancelled counts as if it had been answered to its end.
 #[must_use]
 pub fn spent(vendor: &Vendor) -> f64 {
-    vendor.seen().iter().map(|s| (input(&s.body) + output(&s.body["max_tokens"])) as f64 / 1e6).sum()
+    vendor.seen().iter().map(|s| (input(&s.body) + output(&s.body)) as f64 / 1e6).sum()
 }
 
 /// What came of a race.

@@ -152,7 +152,7 @@ impl Purse {
     ///
     /// # Errors
     /// The name of the limit that stands against it.
-    pub(crate) fn call(&self) -> Result<(), &'static str> {
+    pub fn call(&self) -> Result<(), &'static str> {
         let mut state = self.lock();
         if self.limit.calls.is_some_and(|most| state.used.calls >= most) {
             return Err("calls");

@@ -1,12 +1,12 @@
 //! Money of one call: what policies allow it, what it may cost at most, what it cost when nobody says.
 
 use super::Calls;
-use crate::ledger::Ledger;
-use crate::limits::{SHORTEST, USUAL, Worst};
+use crate::ledger::{Ledger, Short};
+use crate::limits::{SHORTEST, Share, USUAL, Worst, is_structured};
 use std::sync::Arc;
-use types::chat::{ChatRequest, Message, ResponseFormat};
+use types::chat::{ChatRequest, Message};
 use types::directives::{LimitRule, RetryRule, Set};
-use types::matrix::{Model, ModelSet, Price, Provider, Tier};
+use types::matrix::{Model, ModelIx, ModelSet, Price, Provider, Tier};
 use types::provider::{Edits, ErrorKind};
 use types::{Usage, Usd};
 use workflows::{Ask, Purse};
@@ -146,58 +146,140 @@ impl Calls {
         offered.saturating_add(begun).saturating_add(more)
     }
 
-    /// Reserves the worst case of one call, every choice as long as it may be, with the request and with the
-    /// node that asks. Where only a shorter answer fits, the answer is shortened, down to 64 tokens, unless
-    /// it has a form that a cut would break.
-    pub(super) fn reserve(
+    /// Reserves the worst case of one call, every choice as long as it may be: on the limits of its model, with the
+    /// node that asks, and with the request, for which limits give more while there is more. Where only a shorter
+    /// answer fits, the answer is shortened, down to 64 tokens, unless it has a form that a cut would break and the
+    /// client said how long it may be.
+    pub(super) async fn reserve(
         &self,
-        model: &Model,
+        (ix, model): (ModelIx, &Model),
         provider: &Provider,
         edits: &mut Edits,
         input: Usage,
         ask: &Ask,
-    ) -> Option<Usd> {
-        let (purse, ledger) = (&*ask.purse, self.ledger_of(ask));
-        // Of work after the response its own ledger knows the ceiling.
-        let cap = self.cap.filter(|_| !ask.late);
-        if provider.tier == Tier::Free {
-            return Some(Usd::ZERO);
-        }
-        let Some(price) = model.price else {
+    ) -> Option<(Usd, Option<Share>)> {
+        /// How often less is tried.
+        const ROUNDS: usize = 4;
+        let free = provider.tier == Tier::Free;
+        let price = model.price.filter(|_| !free);
+        if price.is_none() && !free && self.left(ask).is_some() {
             // Routing has excluded unknown prices wherever there is a ceiling.
-            return (ledger.left(cap).is_none() && purse.left().is_none()).then_some(Usd::ZERO);
-        };
-        let asked = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
-        let n = self.request.params.n.max(1);
-        let cost = |output: u32| price.most(&Usage { output: output.saturating_mul(n), ..input });
-        let set_aside = |amount: Usd| set_aside(purse, ledger, cap, amount);
-        if set_aside(cost(asked)) {
-            return Some(cost(asked));
-        }
-        let left = [ledger.left(cap), purse.left()].into_iter().flatten().min()?;
-        let left = left.dollars() - cost(0).dollars();
-        let dearest = price.dearest_output();
-        let affordable = if dearest > 0.0 { (left / dearest * 1e6 / f64::from(n)).floor() } else { 0.0 };
-        let structured = !matches!(self.request.response_format, ResponseFormat::Text)
-            || !self.request.tools.is_empty()
-            || edits.tools.is_some();
-        if structured || affordable < 64.0 {
             return None;
         }
-        // Bounded by `asked`, which did not fit.
-        let output = affordable.min(f64::from(asked)) as u32;
-        edits.max_tokens = Some(output);
-        set_aside(cost(output)).then(|| cost(output))
+        let said = edits.max_tokens.or(self.request.params.max_tokens);
+        let asked = said.unwrap_or(model.max_output_tokens);
+        let n = self.request.params.n.max(1);
+        let cost = |output: u32| {
+            let usage = Usage { output: output.saturating_mul(n), ..input };
+            price.map_or(Usd::ZERO, |p| p.most(&usage))
+        };
+        let wished = ask.edits.max_tokens.or(self.request.params.max_tokens).is_some();
+        let fixed = wished && (is_structured(&self.request) || edits.tools.is_some());
+        let mut output = asked;
+        for _ in 0..ROUNDS {
+            let amount = cost(output);
+            let expected =
+                u64::from(input.input).saturating_add(u64::from(output.min(said.unwrap_or(USUAL))));
+            let left = match self.take((ix, model), amount, expected, ask).await {
+                Ok(share) => {
+                    if output < asked {
+                        edits.max_tokens = Some(output);
+                    }
+                    return Some((amount, share));
+                }
+                Err(left) => left,
+            };
+            let dearest = price?.dearest_output();
+            let left = left.dollars() - cost(0).dollars();
+            let affordable = if dearest > 0.0 { (left / dearest * 1e6 / f64::from(n)).floor() } else { 0.0 };
+            if fixed || affordable < f64::from(SHORTEST) {
+                return None;
+            }
+            // What nobody said the length of leaves as much to the calls beside it and after it.
+            let share = if said.is_none() && affordable >= 2.0 * f64::from(USUAL) { 0.5 } else { 1.0 };
+            // Bounded by what did not fit.
+            output = (affordable * share).min(f64::from(output)) as u32;
+        }
+        None
+    }
+
+    /// Money that nobody has set aside for a call; `None` = there is no limit.
+    fn left(&self, ask: &Ask) -> Option<Usd> {
+        [self.ledger_of(ask).left(self.cap_of(ask)), ask.purse.left()].into_iter().flatten().min()
+    }
+
+    /// Of work after the response its own ledger knows the ceiling.
+    fn cap_of(&self, ask: &Ask) -> Option<Usd> {
+        self.cap.filter(|_| !ask.late)
+    }
+
+    /// Takes the money for one call from everybody, or from nobody.
+    ///
+    /// # Errors
+    /// The money that is left.
+    async fn take(
+        &self,
+        (ix, model): (ModelIx, &Model),
+        amount: Usd,
+        tokens: u64,
+        ask: &Ask,
+    ) -> Result<Option<Share>, Usd> {
+        let share = match self.ledger_of(ask).grant() {
+            Some(grant) => grant.call((ix, &model.id), amount, tokens).await?,
+            None => None,
+        };
+        match self.set_aside(amount, ask).await {
+            Ok(()) => Ok(share),
+            Err(left) => {
+                if let Some(share) = share {
+                    share.unused();
+                }
+                Err(left)
+            }
+        }
+    }
+
+    /// Sets money aside with the node and with the request; where only what limits gave is short, they are asked for
+    /// more.
+    ///
+    /// # Errors
+    /// The money that is left.
+    async fn set_aside(&self, amount: Usd, ask: &Ask) -> Result<(), Usd> {
+        /// Calls beside this one may take what limits gave for it.
+        const TRIES: usize = 4;
+        let (purse, ledger, cap) = (&*ask.purse, self.ledger_of(ask), self.cap_of(ask));
+        if amount == Usd::ZERO {
+            return Ok(());
+        }
+        for _ in 0..TRIES {
+            let by = match set_aside(purse, ledger, cap, amount) {
+                Ok(()) => return Ok(()),
+                Err(Short::Ceiling) => {
+                    let ceilings = [ledger.allowed(cap), purse.left()];
+                    return Err(ceilings.into_iter().flatten().min().unwrap_or_default());
+                }
+                Err(Short::Given(by)) => by,
+            };
+            let more = match ledger.grant() {
+                Some(grant) => grant.more(by).await,
+                None => Usd::ZERO,
+            };
+            ledger.give(more);
+            if more < by {
+                break;
+            }
+        }
+        Err(self.left(ask).unwrap_or_default())
     }
 }
 
 /// Sets money aside with the node and with the request, or with neither.
-fn set_aside(purse: &Purse, ledger: &Ledger, cap: Option<Usd>, amount: Usd) -> bool {
+fn set_aside(purse: &Purse, ledger: &Ledger, cap: Option<Usd>, amount: Usd) -> Result<(), Short> {
     if !purse.reserve(amount) {
-        return false;
+        return Err(Short::Ceiling);
     }
     let all = ledger.reserve(amount, cap);
-    if !all {
+    if all.is_err() {
         purse.settle(amount, Usd::ZERO);
     }
     all

@@ -3,6 +3,7 @@
 use super::log::CallLog;
 use super::money::{charges, estimate};
 use crate::ledger::{Ledger, Place};
+use crate::limits::Share;
 use std::sync::Arc;
 use tokio::time::Instant;
 use types::adjustment::Adjustment;
@@ -24,6 +25,8 @@ pub(super) struct Open {
     pub(super) purpose: String,
     pub(super) attempt: u32,
     pub(super) reserved: Usd,
+    /// What it holds on the limits of its model.
+    pub(super) share: Option<Share>,
     pub(super) place: Place,
     pub(super) run_started: Instant,
     pub(super) started: Instant,
@@ -79,6 +82,9 @@ impl Open {
         self.purse.settle(self.reserved, record.counted().usd);
         if let Some(log) = &self.log {
             log.push(record.clone());
+        }
+        if let Some(share) = self.share.take() {
+            share.settle(record.counted());
         }
         self.ledger.settle(&self.node, self.reserved, record);
         self.ledger.leave(self.place);

@@ -2,12 +2,13 @@
 
 use super::Calls;
 use super::open::Open;
+use crate::ledger::{Ledger, Place};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use types::adjustment::Adjustment;
 use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
-use types::matrix::{Model, Provider, Tier};
+use types::matrix::{Model, ModelIx, Provider, Tier};
 use types::provider::{Call, Edits};
 use workflows::Ask;
 
@@ -16,10 +17,10 @@ impl Calls {
     ///
     /// # Errors
     /// What does not reach: `usd`, `calls`, `tokens`.
-    pub(super) fn prepare(
+    pub(super) async fn prepare(
         &self,
         ask: &Ask,
-        model: &Arc<Model>,
+        (ix, model): (ModelIx, &Arc<Model>),
         provider: &Arc<Provider>,
         attempt: u32,
         deadline: Instant,
@@ -35,10 +36,11 @@ impl Calls {
             edits.max_tokens = place.output;
         }
         let most = self.most_input(&edits);
-        let Some(reserved) = self.reserve(model, provider, &mut edits, most, ask) else {
-            self.ledger_of(ask).unmade(place);
+        let held = Placed { ledger: self.ledger_of(ask), place: Some(place) };
+        let Some((reserved, share)) = self.reserve((ix, model), provider, &mut edits, most, ask).await else {
             return Err("usd");
         };
+        held.keep();
         let granted = edits.max_tokens.unwrap_or(longest);
         let now = Instant::now();
         let purpose =
@@ -68,6 +70,7 @@ impl Calls {
             purpose,
             attempt,
             reserved,
+            share,
             place,
             run_started: self.started,
             started: now,
@@ -79,6 +82,26 @@ impl Calls {
             closed: false,
         };
         Ok((call, open))
+    }
+}
+
+/// A place in the tree that is given back unless the call is made: nobody need wait for the money of a call.
+struct Placed<'a> {
+    ledger: &'a Ledger,
+    place: Option<Place>,
+}
+
+impl Placed<'_> {
+    fn keep(mut self) {
+        self.place = None;
+    }
+}
+
+impl Drop for Placed<'_> {
+    fn drop(&mut self) {
+        if let Some(place) = self.place.take() {
+            self.ledger.unmade(place);
+        }
     }
 }
 

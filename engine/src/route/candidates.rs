@@ -60,9 +60,9 @@ impl Candidates {
         self.eligible.iter().map(|e| e.ix)
     }
 
-    /// Every model that any node may call, by its id.
-    pub(crate) fn names(&self, matrix: &Matrix) -> Vec<Arc<str>> {
-        self.eligible.iter().filter_map(|e| matrix.model(e.ix).map(|m| m.id.clone())).collect()
+    /// The pools that its routes name.
+    pub(crate) const fn pools(&self) -> &Arc<Pools> {
+        &self.pools
     }
 
     /// Milliseconds within which a share `q` of a model's answers have begun, or are whole. The time to the first
@@ -192,7 +192,7 @@ fn fits(route: &Route, e: &Estimated, pools: &Pools, matrix: &Matrix) -> bool {
 }
 
 /// Whether a selector names the model: `pool:name`, an id, an alias or a pattern.
-pub(super) fn matches_any(selectors: &[String], ix: ModelIx, pools: &Pools, matrix: &Matrix) -> bool {
+pub(crate) fn matches_any(selectors: &[String], ix: ModelIx, pools: &Pools, matrix: &Matrix) -> bool {
     selectors.iter().any(|s| match s.strip_prefix("pool:") {
         Some(pool) => pools.get(pool).is_some_and(|p| p.contains(ix)),
         None => matrix.find(s) == Some(ix) || matrix.model(ix).is_some_and(|m| types::matrix::glob(s, &m.id)),

@@ -262,6 +262,8 @@ pub(crate) fn models(
             exclude("breaker", None, Some(format!("kept out after failures; asked again in {wait} s")));
         } else if let Some(q) = (inputs.quota)(ix).filter(|q| !q.wait.is_zero()) {
             exclude("quota", None, Some(format!("free tier used up; fits again in {} s", q.wait.as_secs())));
+        } else if let Some(standing) = inputs.used_up.of(ix) {
+            exclude(LIMIT, None, Some(format!("the limit of {} is reached", standing.limit)));
         } else {
             eligible.push(ix);
         }
@@ -325,6 +327,9 @@ pub(super) const LOGPROBS: &str = "ability:logprobs";
 pub(super) const MANY: &str = "ability:n";
 /// The request is longer than the model takes.
 pub(super) const WINDOW: &str = "context_window";
+
+/// Reason of exclusions: a limit that counts only calls of some models has no room.
+pub(super) const LIMIT: &str = "limit";
 
 /// What the request needs of a model.
 struct Needs {

@@ -18,7 +18,7 @@ mod utility;
 pub use config::{Config, Weights};
 
 pub(crate) use budget::Explorers;
-pub(crate) use candidates::{Candidates, Written, resolve};
+pub(crate) use candidates::{Candidates, Written, matches_any, resolve};
 pub(crate) use filter::{Asked, selected, unavailable};
 pub use router::{Ask, Router};
 pub(crate) use session::{Sessions, Warm};
@@ -28,6 +28,7 @@ use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::error::{Error, Kind};
 use crate::learn::Snapshot;
+use crate::limits::UsedUp;
 use crate::sticky::Kept;
 use crate::who::Who;
 use rand::SeedableRng;
@@ -71,6 +72,8 @@ pub(crate) struct Inputs<'a> {
     pub(crate) seed: u64,
     pub(crate) request_id: &'a str,
     pub(crate) who: &'a Who,
+    /// Models whose own limits have no room now.
+    pub(crate) used_up: &'a UsedUp,
     pub(crate) ts_ms: i64,
 }
 

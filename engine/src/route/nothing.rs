@@ -15,6 +15,9 @@ pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
     if let Some(kind) = forbidden(inputs, decision).or_else(|| impossible(inputs, decision)) {
         return kind.into();
     }
+    if let Some(error) = used_up(inputs, decision) {
+        return error;
+    }
     let by_policy = decision.excluded.iter().any(|e| e.rule.is_some());
     let mut error: Error = Kind::NoCandidates { summary: summary(inputs, decision), by_policy }.into();
     error.retry_after = decision.excluded.iter().filter_map(|e| wait(inputs, e)).min();
@@ -30,6 +33,12 @@ fn forbidden(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
     let reason =
         format!("the key may not use the model `{}`; GET /v1/models lists those it may use", model.id);
     Some(Kind::Denied { reason, code: "model_not_allowed".to_owned(), status: 403 })
+}
+
+/// The refusal where limits on their own stand against the last candidates: it passes.
+fn used_up(inputs: &Inputs<'_>, decision: &Decision) -> Option<Error> {
+    decision.excluded.iter().find(|e| e.reason == filter::LIMIT)?;
+    inputs.used_up.error()
 }
 
 /// How many each reason took, and what it was where it was the same for all of them.

@@ -5,6 +5,7 @@ use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::error::Error;
 use crate::learn::Snapshot;
+use crate::limits::NOTHING_USED_UP;
 use crate::who::Who;
 use std::sync::Arc;
 use types::decision::Exclusion;
@@ -119,6 +120,7 @@ impl Router {
             seed: ask.seed,
             request_id: ask.id,
             who: &self.who,
+            used_up: &NOTHING_USED_UP,
             ts_ms: ask.ts_ms,
         };
         super::decide(&inputs, directives, unevaluated).map(|r| r.decision).map_err(|e| e.1)

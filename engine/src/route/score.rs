@@ -5,6 +5,7 @@ use super::standing::{OfFlow, QUALITY_STRENGTH, Standing};
 use super::utility::{latency_factor, level, price, utility};
 use super::{Inputs, lambda, may_explore};
 use crate::learn::{ANY_MODEL, Belief, Located, Point};
+use crate::limits;
 use crate::route::candidates::Estimated;
 use std::sync::Arc;
 use types::Usd;
@@ -246,7 +247,7 @@ impl Scorer<'_> {
         let cost_known = e.is_none_or(|e| e.cost_known);
         let cost = forecast.cost_usd * belief.cost;
         if let Some((reason, detail)) =
-            self.breaks_limit(of.flow, cost, self.known_ms(e, &forecast), &belief, cost_known)
+            self.breaks_limit(of.flow, e, cost, self.known_ms(e, &forecast), &belief)
         {
             out.push(Exclusion {
                 model: model.map_or_else(|| ANY_MODEL.into(), |m| m.id.clone()),
@@ -365,22 +366,40 @@ impl Scorer<'_> {
         timed.then_some(forecast.total_ms)
     }
 
+    /// What is set aside at least before a call of a model.
+    fn least(&self, ix: ModelIx) -> Usd {
+        let Inputs { bundle, request, profile, .. } = self.inputs;
+        let found = bundle.matrix().model(ix).zip(bundle.matrix().provider_of(ix));
+        let most = self.directives.cap_max_tokens.as_ref().map(|cap| cap.value);
+        found.map_or(Usd::ZERO, |(m, p)| limits::least((m, p), request, &profile.facts, most))
+    }
+
     fn breaks_limit(
         &self,
         flow: &Workflow,
+        e: Option<&Estimated>,
         cost: f64,
         total_ms: Option<f64>,
         b: &Belief,
-        cost_known: bool,
     ) -> Option<(&'static str, String)> {
         let cap = self.limits.cap_in(flow);
-        if cap.is_some() && !cost_known {
+        if cap.is_some() && e.is_some_and(|e| !e.cost_known) {
             return Some(("unknown_price", "under a ceiling on cost".to_owned()));
         }
         if let Some(cap) = cap
             && cost > cap.dollars()
         {
             return Some(("max_cost", format!("expected {cost:.6} > {cap} USD")));
+        }
+        // Where the workflow chooses its models itself, one of them must be within it.
+        let least = || match e {
+            Some(e) => Some(self.least(e.ix)),
+            None => self.estimates.iter().map(|e| self.least(e.ix)).min(),
+        };
+        if let Some((cap, least)) =
+            cap.and_then(|cap| Some((cap, least()?))).filter(|(cap, least)| least > cap)
+        {
+            return Some(("max_cost", format!("even a short answer may cost {least} > {cap} USD")));
         }
         if let (Some(cap), Some(total_ms)) = (self.limits.latency_ms, total_ms)
             && total_ms > cap

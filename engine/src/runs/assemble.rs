@@ -58,7 +58,10 @@ pub(super) fn assemble(
     let shared = Shared::new(Tape::new(entries), Keep::Record(durability));
     // Time in which nobody walked is not the run's.
     admission.received = shared.base();
-    let ledger = Ledger::under(Limits { usd: made.granted, ..made.given.bounds.limits() });
+    let ledger = Ledger::under(made.given.bounds.limits());
+    if let Some(held) = &held {
+        ledger.draw_on(held);
+    }
     let (before, trace) = (Ledger::default(), Trace::default());
     let after = Ledger::under(Limits { usd: made.given.ceiling, ..Limits::default() });
     let inner = &service.engine.0;

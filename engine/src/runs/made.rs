@@ -13,7 +13,7 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use types::runs::{Chosen, Entry, Head, JOURNAL_PAGE, Record};
-use types::{ChatRequest, Decision, Usd};
+use types::{ChatRequest, Decision};
 use workflows::Workflow;
 
 /// Why a run cannot be walked now.
@@ -51,8 +51,6 @@ pub(super) struct Made {
     pub(super) seed: u64,
     pub(super) workflow: Arc<Workflow>,
     pub(super) variant: Option<String>,
-    /// Most that its calls may cost from now on; `None` = what it was given says all.
-    pub(super) granted: Option<Usd>,
 }
 
 /// The whole journal of a run.
@@ -158,7 +156,7 @@ pub(super) async fn first(
     });
     keeper.note(Record::Decision { decision: Box::new(decision.clone()) });
     tracing::debug!(run = admission.request_id, workflow = workflow.name, "a run starts");
-    Ok(Made { request, submission, given, decision, seed, workflow, variant: None, granted: None })
+    Ok(Made { request, submission, given, decision, seed, workflow, variant: None })
 }
 
 /// Why policies keep a request from becoming a run, which outlives this process and what is kept in its memory.
@@ -209,7 +207,7 @@ pub(super) fn again(
     });
     let (seed, variant) = (*seed, variant.clone());
     let decision = decision.clone();
-    Ok(Made { request, submission, given, decision, seed, workflow, variant, granted: None })
+    Ok(Made { request, submission, given, decision, seed, workflow, variant })
 }
 
 /// The plan that a run began under.

@@ -18,7 +18,7 @@ use types::runs::Head;
 pub(super) async fn renew(
     inner: &Inner,
     view: &Arc<View>,
-    who: &Who,
+    who: &Arc<Who>,
     head: &Head,
     made: &mut Made,
     held: &mut Option<Held>,
@@ -37,10 +37,8 @@ pub(super) async fn renew(
     };
     let left = made.given.cap.map(|cap| cap.minus(head.spent.usd));
     let candidates = Candidates::read(&made.given.candidates, matrix, view.bundle.pools.clone());
-    let mut chosen = (made.workflow.clone(), candidates, left);
-    decide::reserve(inner, view, who, held, purpose, &mut chosen, ts_ms).await?;
-    made.granted = chosen.2;
-    Ok(())
+    let chosen = (made.workflow.clone(), candidates, left);
+    decide::reserve(inner, view, who, held, purpose, &chosen, ts_ms).await
 }
 
 /// Keeps to what the key may use by now.

@@ -134,6 +134,10 @@ impl Recorder {
                     if call.purse > 0 {
                         purse.settle(Usd::ZERO, Usd::from_nanos(call.purse));
                     }
+                    // As when it was made: every attempt is a call.
+                    for _ in call.calls.iter().skip(1) {
+                        let _ = purse.call();
+                    }
                     self.outside.made_before(&id.frame, call.calls);
                 }
                 call.result

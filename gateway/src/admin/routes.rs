@@ -278,11 +278,11 @@ async fn one_tenant(c: Call<'_>) -> Result<Reply, Failure> {
 
 async fn create_tenant(c: Call<'_>) -> Result<Reply, Failure> {
     let spec: tenants::Spec = c.read()?;
-    Ok(Reply(StatusCode::CREATED, c.app.plane.create_tenant(c.actor, spec).await?))
+    Ok(Reply(StatusCode::CREATED, c.app.plane.create_tenant(c.actor, spec, &known(c.app)).await?))
 }
 
 async fn change_tenant(c: Call<'_>) -> Result<Reply, Failure> {
-    ok(c.app.plane.change_tenant(c.actor, c.name(), c.read()?).await?)
+    ok(c.app.plane.change_tenant(c.actor, c.name(), c.read()?, &known(c.app)).await?)
 }
 
 async fn remove_tenant(c: Call<'_>) -> Result<Reply, Failure> {
@@ -294,6 +294,10 @@ fn known(app: &App) -> keys::Known {
     keys::Known {
         models: app.engine.models().into_iter().map(|m| m.id.to_string()).collect(),
         pools: app.engine.pool_names(),
+        selects: {
+            let engine = app.engine.clone();
+            Box::new(move |selector| engine.selects(selector))
+        },
         workflows: app.engine.workflow_names(),
         default_budget: app.server.default_budget,
     }

@@ -56,25 +56,45 @@ pub(crate) struct Rotation {
 pub(crate) struct Known {
     pub(crate) models: Vec<String>,
     pub(crate) pools: Vec<String>,
+    /// Whether a selector names a model.
+    pub(crate) selects: Box<dyn Fn(&str) -> bool + Send + Sync>,
     pub(crate) workflows: Vec<String>,
     /// What a key may spend a day that is made without limits, in USD.
     pub(crate) default_budget: f64,
 }
 
 impl Known {
+    /// That a selector of models names some.
+    fn selector(&self, field: &str, selector: &str) -> Result<(), Failure> {
+        if (self.selects)(selector) {
+            return Ok(());
+        }
+        let near = match selector.strip_prefix("pool:") {
+            Some(pool) => suggestion(pool, self.pools.iter().map(String::as_str)),
+            None => suggestion(selector, self.models.iter().map(String::as_str)),
+        };
+        let text = format!(
+            "`{selector}` names nothing here: models are named by id, alias, a pattern such as `groq/*`, or \
+             `pool:<name>`; {near}"
+        );
+        Err(Failure::bad_request("unknown_name", text).param(field))
+    }
+
+    /// That limits count calls of models that there are.
+    pub(crate) fn limits(&self, limits: &[Quota]) -> Result<(), Failure> {
+        for (i, model) in limits.iter().enumerate().filter_map(|(i, q)| Some((i, q.model.as_ref()?))) {
+            self.selector(&format!("limits[{i}].model"), model)?;
+        }
+        Ok(())
+    }
+
     fn scopes(&self, scopes: &Scopes) -> Result<(), Failure> {
         let refuse = |field: &str, name: &str, hint: String| {
             Err(Failure::bad_request("unknown_name", format!("`{name}` names nothing here; {hint}"))
                 .param(field))
         };
         for m in &scopes.models {
-            let known = match m.strip_prefix("pool:") {
-                Some(pool) => self.pools.iter().any(|p| p == pool),
-                None => self.models.iter().any(|id| types::matrix::glob(m, id)),
-            };
-            if !known {
-                return refuse("scopes.models", m, suggestion(m, self.models.iter().map(String::as_str)));
-            }
+            self.selector("scopes.models", m)?;
         }
         for w in &scopes.workflows {
             if !self.workflows.contains(w) {
@@ -99,6 +119,9 @@ impl Spec {
         fields::set(&mut k.name, self.name);
         fields::set(&mut k.scopes, self.scopes);
         fields::set(&mut k.labels, self.labels);
+        if let Some(limits) = &self.limits {
+            known.limits(limits)?;
+        }
         fields::set(&mut k.limits, self.limits);
         let expires = matches!(self.expires_ms, Patch::Set(_));
         self.expires_ms.apply(&mut k.expires_ms);

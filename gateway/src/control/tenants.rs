@@ -3,6 +3,7 @@
 use super::actor::Actor;
 use super::directory::{KEY, TENANT};
 use super::fields::{self, Patch};
+use super::keys::Known;
 use super::object::{kept, shown};
 use super::plane::{Plane, away};
 use crate::clock;
@@ -38,12 +39,15 @@ pub(crate) struct Spec {
 }
 
 impl Spec {
-    fn apply(self, t: &mut Tenant) -> Result<(), Failure> {
+    fn apply(self, t: &mut Tenant, known: &Known) -> Result<(), Failure> {
         fields::set(&mut t.title, self.title);
         fields::set(&mut t.tier, self.tier);
         self.region.apply(&mut t.region);
         fields::set(&mut t.time_zone, self.time_zone);
         fields::set(&mut t.labels, self.labels);
+        if let Some(limits) = &self.limits {
+            known.limits(limits)?;
+        }
         fields::set(&mut t.limits, self.limits);
         fields::set(&mut t.allow_explore, self.allow_explore);
         fields::set(&mut t.suspended, self.suspended);
@@ -73,13 +77,18 @@ impl Plane {
         self.find(TENANT, id, |o| actor.sees(Some(&o.id))).await.map(shown)
     }
 
-    pub(crate) async fn create_tenant(&self, actor: &Actor, mut spec: Spec) -> Result<Value, Failure> {
+    pub(crate) async fn create_tenant(
+        &self,
+        actor: &Actor,
+        mut spec: Spec,
+        known: &Known,
+    ) -> Result<Value, Failure> {
         let _one = self.changing.lock().await;
         let id =
             spec.id.take().ok_or_else(|| Failure::bad_request("missing", "`id` is missing").param("id"))?;
         fields::identifier("id", &id)?;
         let mut tenant = Tenant { created_ms: clock::unix_ms(), ..Tenant::new(&id) };
-        spec.apply(&mut tenant)?;
+        spec.apply(&mut tenant, known)?;
         if self.store.all(TENANT).await.map_err(away)?.iter().any(|o| o.id == id) {
             let text = format!("there is a tenant `{id}` already; change it with PATCH");
             return Err(Failure::new(StatusCode::CONFLICT, "exists", text).param("id"));
@@ -88,7 +97,13 @@ impl Plane {
         self.change(actor, "tenant.create", None, made, Map::new()).await.map(shown)
     }
 
-    pub(crate) async fn change_tenant(&self, actor: &Actor, id: &str, spec: Spec) -> Result<Value, Failure> {
+    pub(crate) async fn change_tenant(
+        &self,
+        actor: &Actor,
+        id: &str,
+        spec: Spec,
+        known: &Known,
+    ) -> Result<Value, Failure> {
         let _one = self.changing.lock().await;
         if spec.id.as_ref().is_some_and(|new| new != id) {
             return Err(Failure::bad_request("immutable", "a tenant keeps its `id`").param("id"));
@@ -96,7 +111,7 @@ impl Plane {
         let before = self.find(TENANT, id, |o| actor.sees(Some(&o.id))).await?;
         let mut tenant: Tenant =
             serde_json::from_value(before.doc.clone()).map_err(|_| Failure::internal())?;
-        spec.apply(&mut tenant)?;
+        spec.apply(&mut tenant, known)?;
         let after = kept(TENANT, id, before.version, &tenant, Vec::new())?;
         self.change(actor, "tenant.change", Some(&before), after, Map::new()).await.map(shown)
     }

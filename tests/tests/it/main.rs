@@ -34,6 +34,7 @@ mod kept;
 mod key_pool;
 mod learning;
 mod library;
+mod limits;
 mod money;
 mod notices;
 mod operator;

@@ -1,0 +1,219 @@
+//! What the calls of one tree take from limits while it runs: more money than was set aside for all of it at first,
+//! and what the limits of their own models demand.
+
+use super::partial::Partial;
+use super::{nanos, refusal};
+use crate::error::Error;
+use crate::settle::unix_ms;
+use crate::who::Who;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use types::Usd;
+use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation};
+use types::matrix::ModelIx;
+use types::run::AtMost;
+
+/// How often less is asked for when less is left, before nothing is taken.
+const TRIES: usize = 8;
+
+/// The way of one tree to its limits. Nothing comes of it once the tree has settled.
+pub(crate) struct Grant {
+    store: Arc<dyn LimitStore>,
+    who: Arc<Who>,
+    /// Limits on money that count every call.
+    money: Arc<[Limit]>,
+    partial: Vec<Partial>,
+    /// What the tree counts for on limits on requests.
+    one: Amount,
+    /// What was taken for the tree; `None` = it has settled.
+    taken: Mutex<Option<Vec<Reservation>>>,
+    /// Limits on requests of some models that the tree has been counted on. Held across the question, so that two
+    /// calls at once are not counted twice.
+    entered: tokio::sync::Mutex<Vec<Limit>>,
+    /// The last limit that had no room.
+    refused: Mutex<Option<Error>>,
+}
+
+impl fmt::Debug for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Grant")
+            .field("money", &self.money)
+            .field("partial", &self.partial)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Grant {
+    /// `None` where no limit has more to give, or to say.
+    pub(super) fn new(
+        store: &Arc<dyn LimitStore>,
+        who: &Arc<Who>,
+        money: Arc<[Limit]>,
+        (partial, one): (Vec<Partial>, Amount),
+    ) -> Option<Arc<Grant>> {
+        (!money.is_empty() || !partial.is_empty()).then(|| {
+            Arc::new(Grant {
+                store: store.clone(),
+                who: who.clone(),
+                money,
+                partial,
+                one,
+                taken: Mutex::new(Some(Vec::new())),
+                entered: tokio::sync::Mutex::default(),
+                refused: Mutex::default(),
+            })
+        })
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Option<Vec<Reservation>>> {
+        // A push or a take leaves it consistent.
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes so much more money for the tree from every limit alike, or as much as is left where that is less. Gives
+    /// what was taken.
+    pub(crate) async fn more(&self, usd: Usd) -> Usd {
+        let mut wanted = nanos(usd);
+        for _ in 0..TRIES {
+            let amount = Amount { usd: wanted, ..Amount::default() };
+            match self.take(&self.money, amount).await {
+                Ok(()) => return Usd::from_nanos(i64::try_from(wanted).unwrap_or(i64::MAX)),
+                Err(refused) => {
+                    let left = nanos(self.note(refused).await);
+                    if left == 0 || left >= wanted {
+                        break;
+                    }
+                    wanted = left;
+                }
+            }
+        }
+        Usd::ZERO
+    }
+
+    /// Takes what one call of a model may use on the limits of that model.
+    ///
+    /// # Errors
+    /// The money that is left of them, where that is what is short; else nothing.
+    pub(crate) async fn call(
+        &self,
+        (ix, model): (ModelIx, &str),
+        usd: Usd,
+        tokens: u64,
+    ) -> Result<Option<Share>, Usd> {
+        let limits = self.partial.iter().filter_map(|p| p.of(ix, model));
+        let per_request = |l: &Limit| matches!(l.metric, Metric::Requests | Metric::Concurrency);
+        let (door, spent): (Vec<Limit>, Vec<Limit>) = limits.partition(per_request);
+        let mut share = None;
+        if !spent.is_empty() {
+            let amount = Amount { usd: nanos(usd), tokens, ..Amount::default() };
+            match self.store.reserve(&self.who.tenant_id, &spent.into(), amount, unix_ms()).await {
+                Ok(reservation) => share = Some(Share(Some((self.store.clone(), reservation)))),
+                Err(refused) => return Err(self.note(refused).await),
+            }
+        }
+        if let Err(refused) = self.enter(door).await {
+            if let Some(share) = share {
+                share.unused();
+            }
+            self.note(refused).await;
+            return Err(Usd::ZERO);
+        }
+        Ok(share)
+    }
+
+    /// Counts the tree once on limits on requests.
+    async fn enter(&self, door: Vec<Limit>) -> Result<(), Refused> {
+        if door.is_empty() {
+            return Ok(());
+        }
+        let mut entered = self.entered.lock().await;
+        let is_new = |l: &Limit| !entered.iter().any(|e| e.counts_with(l) && e.ceiling == l.ceiling);
+        let new: Arc<[Limit]> = door.into_iter().filter(is_new).collect();
+        if !new.is_empty() {
+            self.take(&new, self.one).await?;
+            entered.extend(new.iter().cloned());
+        }
+        Ok(())
+    }
+
+    async fn take(&self, limits: &Arc<[Limit]>, amount: Amount) -> Result<(), Refused> {
+        if limits.is_empty() {
+            return Ok(());
+        }
+        let reservation = self.store.reserve(&self.who.tenant_id, limits, amount, unix_ms()).await?;
+        match &mut *self.taken() {
+            Some(all) => all.push(reservation),
+            None => {
+                self.store.settle(reservation, Amount::default());
+                return Err(Refused::Away("the request has ended".to_owned()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes why something was refused; gives the money that is left, where that is what is short.
+    async fn note(&self, refused: Refused) -> Usd {
+        let left = match &refused {
+            Refused::Reached { limit, left, .. } if limit.metric == Metric::Usd => *left,
+            _ => 0,
+        };
+        let error = refusal(&*self.store, &self.who, refused, unix_ms()).await;
+        self.refuses(error);
+        Usd::from_nanos(i64::try_from(left).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn refuses(&self, error: Error) {
+        *self.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    /// The last limit that had no room for a call of the tree.
+    pub(crate) fn refused(&self) -> Option<Error> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Ends it: what was taken beyond what was set aside at first comes back, for that is where all that was used is
+    /// counted; requests stay counted.
+    pub(super) fn close(&self) {
+        for reservation in self.taken().take().into_iter().flatten() {
+            let used = Amount { requests: reservation.amount.requests, ..Amount::default() };
+            self.store.settle(reservation, used);
+        }
+    }
+
+    /// Ends it as if all of it was used.
+    pub(super) fn forfeit(&self) {
+        for reservation in self.taken().take().into_iter().flatten() {
+            let used = Amount { concurrency: 0, ..reservation.amount };
+            self.store.settle(reservation, used);
+        }
+    }
+}
+
+/// What one call holds on the limits of its model. Dropped, it counts as used.
+pub(crate) struct Share(Option<(Arc<dyn LimitStore>, Reservation)>);
+
+impl Share {
+    /// Puts what the call used in the place of what it held.
+    pub(crate) fn settle(mut self, used: AtMost) {
+        if let Some((store, reservation)) = self.0.take() {
+            store.settle(
+                reservation,
+                Amount { usd: nanos(used.usd), tokens: used.tokens, ..Amount::default() },
+            );
+        }
+    }
+
+    /// The call was not made.
+    pub(crate) fn unused(self) {
+        self.settle(AtMost { tokens: 0, usd: Usd::ZERO });
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        if let Some((store, reservation)) = self.0.take() {
+            let used = reservation.amount;
+            store.settle(reservation, used);
+        }
+    }
+}

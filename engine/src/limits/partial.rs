@@ -1,0 +1,111 @@
+//! Limits that count only calls of some models: which they are for one request, and which models they leave out.
+
+use super::{least, nanos};
+use crate::error::{Error, Kind};
+use crate::route::matches_any;
+use crate::who::Who;
+use crate::{Inner, View};
+use std::collections::BTreeMap;
+use types::chat::ChatRequest;
+use types::directives::{LimitRule, Per, Pools, Set};
+use types::limits::{Limit, Metric, Standing};
+use types::matrix::{Matrix, ModelIx, ModelSet};
+use types::profile::Facts;
+
+/// A limit that not every call falls under.
+#[derive(Clone, Debug)]
+pub(crate) enum Partial {
+    /// Of a key or tenant: calls of these models together.
+    Together(ModelSet, Limit),
+    /// Of a policy: every model by itself.
+    Each(String, LimitRule),
+}
+
+impl Partial {
+    /// The limit as it counts calls of a model; `None` = it does not.
+    pub(super) fn of(&self, ix: ModelIx, model: &str) -> Option<Limit> {
+        match self {
+            Partial::Together(models, limit) => models.contains(ix).then(|| limit.clone()),
+            Partial::Each(rule, LimitRule { metric, amount, window, .. }) => {
+                Limit::rate(&format!("rule:{rule}:model={model}"), *metric, *amount, *window)
+            }
+        }
+    }
+}
+
+/// Those of a key, its tenant, and policies. Who is not `premium` is counted against what is not held back.
+pub(crate) fn partial(
+    who: &Who,
+    (matrix, pools): (&Matrix, &Pools),
+    tags: &BTreeMap<String, String>,
+    rules: &[Set<LimitRule>],
+    premium: bool,
+) -> Vec<Partial> {
+    let own =
+        who.principal.partial.iter().filter(|(q, _)| q.model.is_some() && super::labelled(q, who, tags));
+    let together = own.map(|(quota, limit)| {
+        let named = quota.model.as_slice();
+        let models = matrix.indices().filter(|ix| matches_any(named, *ix, pools, matrix)).collect();
+        Partial::Together(models, super::counts(limit, premium))
+    });
+    let each = rules.iter().filter(|r| matches!(r.value.per, Per::Model));
+    together.chain(each.map(|r| Partial::Each(r.rule.to_string(), r.value.clone()))).collect()
+}
+
+/// Models that may not be called now, each with the limit that stands against it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct UsedUp(Vec<(ModelIx, Standing)>);
+
+/// No limit of a model stands against anything.
+pub(crate) static NOTHING_USED_UP: UsedUp = UsedUp(Vec::new());
+
+impl UsedUp {
+    /// The limit that leaves a model out; `None` = none does.
+    pub(crate) fn of(&self, ix: ModelIx) -> Option<&Standing> {
+        self.0.iter().find(|(of, _)| *of == ix).map(|(_, standing)| standing)
+    }
+
+    /// The refusal where only these models would do; `None` = none is left out.
+    pub(crate) fn error(&self) -> Option<Error> {
+        let (_, standing) = self.0.iter().min_by_key(|(_, s)| s.resets_in)?;
+        let limit = standing.limit.to_string();
+        let mut error: Error = Kind::Limit { limit, budget: standing.limit.metric == Metric::Usd }.into();
+        error.retry_after = Some(standing.resets_in);
+        error.limit = Some(Box::new(standing.clone()));
+        Some(error)
+    }
+}
+
+/// Which models' limits have no room for the shortest useful answer.
+pub(crate) async fn used_up(
+    inner: &Inner,
+    view: &View,
+    who: &Who,
+    (request, facts): (&ChatRequest, &Facts),
+    partial: &[Partial],
+    unix_ms: i64,
+) -> UsedUp {
+    let (Some(store), false) = (&inner.limits, partial.is_empty()) else { return UsedUp::default() };
+    let matrix = view.bundle.matrix();
+    let of_model = |ix: ModelIx| {
+        let model = matrix.model(ix)?;
+        Some(partial.iter().filter_map(move |p| Some((ix, p.of(ix, &model.id)?))))
+    };
+    let pairs: Vec<(ModelIx, Limit)> = matrix.indices().filter_map(of_model).flatten().collect();
+    let mut limits: Vec<Limit> = Vec::new();
+    for (_, limit) in &pairs {
+        if !limits.contains(limit) {
+            limits.push(limit.clone());
+        }
+    }
+    let standing = store.standing(&who.tenant_id, &limits, unix_ms).await;
+    let needs = |ix: ModelIx, metric: Metric| match (metric, matrix.model(ix), matrix.provider_of(ix)) {
+        (Metric::Usd, Some(model), Some(provider)) => nanos(least((model, provider), request, facts, None)),
+        _ => 1,
+    };
+    let full = pairs.into_iter().filter_map(|(ix, limit)| {
+        let stands = standing.iter().find(|s| s.limit == limit)?;
+        (stands.left() < needs(ix, limit.metric)).then(|| (ix, stands.clone()))
+    });
+    UsedUp(full.collect())
+}

@@ -1,0 +1,336 @@
+//! Limits bear on what they name and on nothing else: while there is room, an answer is what it is without them.
+
+use crate::NO_CHANCE;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::admin::{Admin, metered, send};
+use tests::client::Response;
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Dialect, Reply, Seen, Vendor};
+
+const CHAT: &str = "/v1/chat/completions";
+
+/// Twice the same workflow, which asks a dear model for as much as it can write.
+const TWICE: &str = "version: 1
+name: twice
+nodes:
+  - { id: first, type: call, workflow: one }
+  - { id: second, type: call, workflow: one }
+  - { id: both, type: merge, method: concat, from: [nodes.first.completion, nodes.second.completion] }
+  - { id: out, type: stream, from: nodes.both.completion }
+edges:
+  - { from: [first, second], to: both }
+  - { from: both, to: out }
+";
+
+const ONE: &str = "version: 1
+name: one
+nodes:
+  - { id: ask, type: generate, model: beta/large }
+  - { id: out, type: stream, from: nodes.ask.completion }
+edges:
+  - { from: ask, to: out }
+";
+
+/// A cheap draft, a dear judge, and a dear answer where the draft is not good enough.
+const JUDGED: &str = "version: 1
+name: judged
+nodes:
+  - { id: draft, type: generate, model: alpha/small }
+  - id: grade
+    type: judge
+    input: nodes.draft.completion
+    route: { model: beta/large }
+    threshold: 0.6
+  - { id: ask, type: generate, model: beta/large }
+  - { id: out, type: stream, from: nodes.ask.completion }
+  - { id: fine, type: stream, from: nodes.draft.completion }
+edges:
+  - { from: draft, to: grade }
+  - { from: grade, to: ask, outcome: [failed, abstained] }
+  - { from: grade, to: fine, outcome: passed }
+  - { from: ask, to: out }
+";
+
+/// A small model that is asked first and a large one, fifty times as dear.
+async fn house() -> (Vendor, Vendor, House) {
+    let (small, large) = (Vendor::start(Dialect::OpenAi).await, Vendor::start(Dialect::OpenAi).await);
+    let house = Plan::new()
+        .vendor("alpha", &small)
+        .vendor("beta", &large)
+        .model(&Model::new("alpha/small").price(1.0))
+        .model(&Model::new("beta/large").price(50.0).success(0.6))
+        .rules(&format!("{NO_CHANCE}pools:\n  strong: {{ models: [beta/large] }}\n"))
+        .file("workflows/one.yaml", ONE)
+        .file("workflows/twice.yaml", TWICE)
+        .file("workflows/judged.yaml", JUDGED)
+        .start()
+        .await;
+    (small, large, house)
+}
+
+fn ask(model: &str) -> Value {
+    json!({"model": model, "messages": [{"role": "user", "content": "say something"}]})
+}
+
+/// A request for an object with a number.
+fn number(model: &str) -> Value {
+    let schema = json!({"type": "object", "properties": {"b": {"type": "integer"}}, "required": ["b"]});
+    let mut body = ask(model);
+    body["response_format"] = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": schema}});
+    body
+}
+
+async fn key(house: &House, limits: Value) -> String {
+    Admin::of(house).key(json!({"limits": limits})).await.1
+}
+
+async fn chat(house: &House, key: &str, body: &Value) -> Response {
+    send(house.client(), key, CHAT, body).await
+}
+
+fn usd(amount: f64) -> Value {
+    json!([{"metric": "usd", "amount": amount, "per": "day"}])
+}
+
+/// The longest answer that was asked for.
+fn longest(seen: &Seen) -> Value {
+    let both = ["max_tokens", "max_completion_tokens"].map(|name| seen.body[name].clone());
+    both.into_iter().find(|v| !v.is_null()).unwrap_or_default()
+}
+
+/// What the vendors were asked for since: the longest answers, in order.
+fn lengths(vendors: &[&Vendor], from: &[usize]) -> Vec<Value> {
+    let of = |(v, n): (&&Vendor, &usize)| v.seen().iter().skip(*n).map(|s| longest(s)).collect::<Vec<_>>();
+    vendors.iter().zip(from).flat_map(of).collect()
+}
+
+/// A budget with room in it changes nothing: every node of the tree asks for what it asks for without one, however
+/// dear the models that come later are.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_with_room_in_it_changes_nothing() {
+    let (small, large, house) = house().await;
+    small.otherwise(|_| Reply::text("{\"a\": 1}").costing(20, 10));
+    large.otherwise(|seen: &Seen| match seen.body["messages"].to_string().contains("scores") {
+        true => Reply::text("{\"scores\": {\"correctness\": 1, \"helpfulness\": 1}, \"rationale\": \"no\"}")
+            .costing(90, 20),
+        false => Reply::text("{\"b\": 1}").costing(20, 10),
+    });
+    let (free, poor) = (key(&house, json!([])).await, key(&house, usd(10.0)).await);
+    for body in [number("auto"), ask("workflow/twice"), ask("workflow/judged"), number("workflow/default")] {
+        let mut seen = Vec::new();
+        for key in [&free, &poor] {
+            let from = [small.count(), large.count()];
+            let answer = chat(&house, key, &body).await;
+            let said = (answer.status, answer.header("x-turnout-verdict").map(str::to_owned));
+            seen.push((said, lengths(&[&small, &large], &from)));
+        }
+        assert_eq!(seen[0], seen[1], "{body}");
+        assert_eq!(seen[0].0.0, 200, "{body}");
+    }
+    assert!(large.count() >= 8, "the large one was asked: {}", large.count());
+    // What was taken on the way came back: only what was used is counted.
+    let budgets = Admin::of(&house).call("GET", "/budgets", &Value::Null).await.json();
+    let used =
+        budgets["data"].as_array().unwrap().iter().map(|b| b["used"].as_f64().unwrap()).fold(0.0, f64::max);
+    let cost = (large.count() * 120 * 50 + small.count() * 30) as f64 / 1e6;
+    assert!(used > 0.0 && used <= cost, "{used} of at most {cost}");
+}
+
+/// Where there is less than the tree needs, later nodes get what is left, and never more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_takes_more_only_while_there_is_more() {
+    let (_, large, house) = house().await;
+    metered(&large, Duration::from_millis(5), |_| "hello");
+    // At 50 USD a million, about three answers of a thousand tokens.
+    let budget = 0.16;
+    let key = key(&house, usd(budget)).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (client, key) = (house.client(), key.clone());
+        tasks.spawn(async move { send(client, &key, CHAT, &ask("workflow/twice")).await.status });
+    }
+    let statuses = tasks.join_all().await;
+    assert!(statuses.iter().all(|s| [200, 422, 429].contains(s)) && statuses.contains(&200), "{statuses:?}");
+    let spent = tests::admin::spent(&large) * 50.0;
+    assert!(spent <= budget + 1e-9 && spent > 0.3 * budget, "{spent} of {budget}");
+}
+
+/// A ceiling refuses what costs more than it, not what could cost more if nobody limited the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_sets_the_length_of_an_answer_with_a_form() {
+    let (small, large, house) = house().await;
+    small.otherwise(|_| Reply::text("{\"b\": 1}").costing(20, 10));
+    let key = key(&house, json!([])).await;
+    let mut body = number("auto");
+    body["routing"] = json!({"max_cost_usd": 0.001});
+    let answer = chat(&house, &key, &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let asked = longest(small.seen().last().unwrap()).as_u64().unwrap();
+    assert!((64..1_000).contains(&asked), "{asked} is no more than a thousandth of a dollar pays for");
+    assert_eq!(large.count(), 0, "nobody asks it for less than 64 tokens");
+    // A length that the client set is not shortened, so whoever cannot write as much for the money is left out.
+    body["max_tokens"] = json!(3_000);
+    let refused = chat(&house, &key, &body).await;
+    assert_eq!((refused.status, small.count()), (503, 1), "{}", refused.text());
+    assert!(refused.text().contains("max_cost"), "{}", refused.text());
+}
+
+/// The labels that whoever made the key gave it decide; tags that clients send do not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tag_does_not_lead_around_the_limit_of_a_label() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    vendor.otherwise(|_| Reply::text("hello").costing(10, 10));
+    let rule = "rules:\n  - id: teams\n    when: request.user == \"ruled\"\n    actions: { rate_limit: { per: \"label:team\", requests: 2, window: 1h } }\n";
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/one"))
+        .rules(&format!("{NO_CHANCE}{rule}"))
+        .start()
+        .await;
+    let limit = json!([{"metric": "requests", "amount": 2, "per": "hour", "label": "team=a"}]);
+    let labelled = json!({"limits": limit, "labels": {"team": "a"}});
+    let (_, own) = Admin::of(&house).key(labelled).await;
+    let (_, ruled) = Admin::of(&house).key(json!({"limits": [], "labels": {"team": "a"}})).await;
+    for (key, user) in [(own, "x"), (ruled, "ruled")] {
+        let mut statuses = Vec::new();
+        for i in 0..4 {
+            let mut body = ask("auto");
+            body["user"] = json!(user);
+            body["routing"] = json!({"tags": {"team": format!("t{i}")}});
+            statuses.push(chat(&house, &key, &body).await.status);
+        }
+        assert_eq!(statuses, [200, 200, 429, 429], "{user}");
+    }
+}
+
+/// A limit `for model` counts the calls of the models it names, however it names them, and leaves them out when it is
+/// used up; others go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_limit_of_a_model_counts_its_calls_and_leaves_it_out() {
+    let (small, large, house) = house().await;
+    for v in [&small, &large] {
+        v.otherwise(|_| Reply::text("hello").costing(10, 10));
+    }
+    for selector in ["beta/large", "large", "pool:strong", "beta/*"] {
+        let limit = json!([{"metric": "requests", "amount": 1, "per": "hour", "model": selector}]);
+        let key = key(&house, limit).await;
+        // What never calls it does not use it up.
+        for model in ["alpha/small", "auto"] {
+            assert_eq!(chat(&house, &key, &ask(model)).await.status, 200, "{selector} {model}");
+        }
+        let first = chat(&house, &key, &ask("beta/large")).await;
+        assert_eq!(first.status, 200, "{selector}: {}", first.text());
+        let second = chat(&house, &key, &ask("beta/large")).await;
+        assert_eq!(second.error(429)["code"], "rate_limit_exceeded", "{selector}");
+        assert!(second.header("retry-after").is_some(), "{selector}");
+        // A workflow that begins elsewhere does not get past it either.
+        let asked = large.count();
+        assert_eq!(chat(&house, &key, &ask("workflow/one")).await.status, 429, "{selector}");
+        assert_eq!(large.count(), asked, "{selector}");
+        let other = chat(&house, &key, &ask("auto")).await;
+        assert_eq!((other.status, other.header("x-turnout-model")), (200, Some("alpha/small")), "{selector}");
+    }
+}
+
+/// Money for one model is no money for others: their answers are as long as ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn money_for_a_model_is_counted_and_bounds_only_its_calls() {
+    let (small, large, house) = house().await;
+    metered(&small, Duration::from_millis(1), |_| "hello");
+    metered(&large, Duration::from_millis(5), |_| "hello");
+    // About four answers of a thousand tokens by the large one.
+    let budget = 0.21;
+    let limit = json!([{"metric": "usd", "amount": budget, "per": "day", "model": "pool:strong"}]);
+    let key = key(&house, limit).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for i in 0..30 {
+        let (client, key) = (house.client(), key.clone());
+        let mut body = ask(if i % 2 == 0 { "beta/large" } else { "alpha/small" });
+        body["max_tokens"] = json!(1_000);
+        tasks.spawn(async move { (i, send(client, &key, CHAT, &body).await.status) });
+    }
+    let mut statuses = tasks.join_all().await;
+    statuses.sort_unstable();
+    assert!(statuses.iter().filter(|(i, _)| i % 2 == 1).all(|(_, s)| *s == 200), "{statuses:?}");
+    assert!(statuses.iter().any(|(i, s)| i % 2 == 0 && *s == 429), "{statuses:?}");
+    assert!(small.seen().iter().all(|s| s.body["max_tokens"] == 1_000));
+    let spent = tests::admin::spent(&large) * 50.0;
+    assert!(spent <= budget + 1e-9 && spent > 0.5 * budget, "{spent} of {budget}");
+    // It is left out from now on, and says why where it was asked for by name.
+    let by_name = chat(&house, &key, &ask("workflow/one")).await;
+    assert!([200, 429].contains(&by_name.status), "{}", by_name.text());
+    assert!(tests::admin::spent(&large) * 50.0 <= budget + 1e-9);
+}
+
+/// A selector that names nothing is a mistake, not a limit that never counts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_nothing_is_refused() {
+    let (_, _, house) = house().await;
+    let admin = Admin::of(&house);
+    for selector in ["provider:beta", "beta/larg", "pool:stron", "gamma/*"] {
+        let limit = json!([{"metric": "requests", "amount": 1, "per": "hour", "model": selector}]);
+        for (path, body) in
+            [("/keys", json!({"limits": limit})), ("/tenants", json!({"id": "lab", "limits": limit}))]
+        {
+            let refused = admin.call("POST", path, &body).await;
+            let error = refused.error(400);
+            assert_eq!(
+                (&error["code"], &error["param"]),
+                (&json!("unknown_name"), &json!("limits[0].model"))
+            );
+            assert!(error["message"].as_str().unwrap().contains(selector), "{error}");
+        }
+    }
+    let near = admin
+        .call(
+            "POST",
+            "/keys",
+            &json!({"limits": [{"metric": "requests", "amount": 1, "per": "hour", "model": "beta/larg"}]}),
+        )
+        .await;
+    assert!(near.text().contains("did you mean `beta/large`"), "{}", near.text());
+}
+
+/// Four questions, each asked again twice where it fails, and no more than five calls of all.
+const FOUR: &str = "version: 1
+name: four
+limits: { calls: 5 }
+vars: { parts: [a, b, c, d] }
+nodes:
+  - { id: plan, type: set, values: { parts: vars.parts } }
+  - id: each
+    type: map
+    over: nodes.plan.parts
+    as: part
+    max_items: 4
+    parallel: 4
+    min_ok: 0
+    body:
+      nodes:
+        - { id: ask, type: generate, model: alpha/small, retry: { max_attempts: 3, backoff: { initial: 1ms } } }
+      result: nodes.ask.completion
+  - { id: all, type: merge, from: [nodes.each.results], separator: \" \" }
+  - { id: out, type: stream, from: nodes.all.completion }
+edges:
+  - { from: plan, to: each }
+  - { from: each, to: all, outcome: completed }
+  - { from: all, to: out }
+";
+
+/// `limits.calls` counts what vendors are asked, whatever it is asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_calls_counts_every_attempt() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/small"))
+        .rules(NO_CHANCE)
+        .settings("retry: { budget_per_second: 1000 }\n")
+        .file("workflows/four.yaml", FOUR)
+        .start()
+        .await;
+    vendor.otherwise(|_| Reply::error(500));
+    house.client().post(CHAT, &ask("workflow/four")).await;
+    assert!((4..=5).contains(&vendor.count()), "{} calls", vendor.count());
+}
