@@ -11,6 +11,7 @@ use crate::settle::Tree;
 use futures_util::future::BoxFuture;
 use futures_util::stream::{self, StreamExt};
 use std::collections::VecDeque;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 use types::completion::{Choice, Delta, ToolCallDelta};
@@ -176,13 +177,14 @@ impl Flow {
 
 /// A whole answer as the chunks of a stream: role, content, tool calls, end; per choice.
 pub(crate) fn chunks(c: &Completion) -> Vec<Chunk> {
+    let extra = (!c.extra.is_empty()).then(|| Arc::new(c.extra.clone()));
     let chunk = |delta: Delta| Chunk {
         id: c.id.clone(),
         model: c.model.clone(),
         created: c.created,
         choices: vec![delta],
-        usage: None,
-        raw: None,
+        extra: extra.clone(),
+        ..Chunk::default()
     };
     c.choices.iter().flat_map(deltas).map(chunk).collect()
 }
@@ -196,8 +198,9 @@ fn deltas(choice: &Choice) -> Vec<Delta> {
         text: text(&choice.text),
         reasoning: text(&choice.reasoning),
         refusal: choice.refusal.clone(),
-        tool_calls: Vec::new(),
-        finish_reason: None,
+        logprobs: choice.logprobs.clone(),
+        annotations: choice.annotations.clone(),
+        ..Delta::default()
     };
     let calls = choice.tool_calls.iter().zip(0_u32..).map(|(t, i)| Delta {
         index,
@@ -206,6 +209,7 @@ fn deltas(choice: &Choice) -> Vec<Delta> {
             id: Some(t.id.clone()),
             name: Some(t.name.clone()),
             arguments: t.arguments.clone(),
+            custom: t.custom,
         }],
         ..Delta::default()
     });
@@ -216,9 +220,9 @@ fn deltas(choice: &Choice) -> Vec<Delta> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use types::FinishReason;
     use types::chat::ToolCall;
     use types::completion::Accumulator;
-    use types::{FinishReason, Usage};
 
     #[test]
     fn a_whole_answer_folds_back_from_its_chunks() {
@@ -229,12 +233,19 @@ mod tests {
             choices: vec![Choice {
                 index: 0,
                 text: "hi".into(),
-                tool_calls: vec![ToolCall { id: "a".into(), name: "f".into(), arguments: "{}".into() }],
+                tool_calls: vec![ToolCall {
+                    id: "a".into(),
+                    name: "f".into(),
+                    arguments: "{}".into(),
+                    ..ToolCall::default()
+                }],
                 finish_reason: Some(FinishReason::ToolCalls),
+                logprobs: Some(serde_json::json!({"content": [{"token": "hi", "logprob": -0.5}]})),
+                annotations: Some(serde_json::json!([{"type": "url_citation"}])),
                 ..Choice::default()
             }],
-            usage: Usage::default(),
-            raw: None,
+            extra: serde_json::Map::from_iter([("service_tier".to_owned(), "flex".into())]),
+            ..Completion::default()
         };
         let mut a = Accumulator::default();
         for c in chunks(&whole) {

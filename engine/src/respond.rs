@@ -214,7 +214,7 @@ impl Respond {
             forbidden(self.tools.as_ref(), &call.name)?;
             if has {
                 let tool = ToolCall {
-                    args: serde_json::from_str(&call.arguments).unwrap_or_default(),
+                    args: arguments(call),
                     name: call.name.clone(),
                     calls_so_far: so_far,
                     ..ToolCall::default()
@@ -231,8 +231,7 @@ impl Respond {
             so_far = so_far.saturating_add(1);
         }
         if changed {
-            // The vendor's own bytes hold the arguments as they were.
-            answer.completion.raw = None;
+            answer.completion.changed();
         }
         Ok(approvals)
     }
@@ -302,8 +301,16 @@ fn texts(completion: &mut Completion, redaction: &Redaction) -> Result<(), Block
         choice.refusal.iter_mut().try_for_each(text)?;
         choice.tool_calls.iter_mut().try_for_each(|call| text(&mut call.arguments))?;
     }
-    completion.raw = None;
+    completion.changed();
     Ok(())
+}
+
+/// What a call is made with. Custom tools take a text of any form.
+fn arguments(call: &types::chat::ToolCall) -> serde_json::Value {
+    if call.custom {
+        return serde_json::json!({"input": call.arguments});
+    }
+    serde_json::from_str(&call.arguments).unwrap_or_default()
 }
 
 /// An answer as those see it who are asked about it.

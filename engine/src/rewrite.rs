@@ -73,6 +73,10 @@ fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Ve
     let insists = match &request.tool_choice {
         ToolChoice::Function(name) => forbidden.iter().find(|f| *f == name).copied(),
         ToolChoice::Required if forbidden.len() == request.tools.len() => forbidden.first().copied(),
+        ToolChoice::Allowed { names, required: true } => {
+            let left = names.iter().find(|n| !forbidden.contains(&n.as_str()));
+            forbidden.iter().find(|f| left.is_none() && names.iter().any(|n| n == *f)).copied()
+        }
         _ => None,
     };
     match insists.and_then(|name| Some((name, rule(name)?))) {
@@ -84,6 +88,9 @@ fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Ve
 fn take_tools(members: &mut Map<String, Value>, forbidden: &[&str]) {
     if forbidden.is_empty() {
         return;
+    }
+    if let Some(choice) = members.get_mut("tool_choice") {
+        narrow(choice, forbidden);
     }
     for (key, at) in [("tools", "/function/name"), ("functions", "/name")] {
         if let Some(list) = members.get_mut(key).and_then(Value::as_array_mut) {
@@ -97,6 +104,18 @@ fn take_tools(members: &mut Map<String, Value>, forbidden: &[&str]) {
                 members.remove("parallel_tool_calls");
             }
         }
+    }
+}
+
+/// Nobody may call what is no longer offered.
+fn narrow(choice: &mut Value, forbidden: &[&str]) {
+    let Some(list) = choice.pointer_mut("/allowed_tools/tools").and_then(Value::as_array_mut) else { return };
+    list.retain(|t| {
+        let name = t.pointer("/function/name").and_then(Value::as_str);
+        name.is_none_or(|n| !forbidden.contains(&n))
+    });
+    if list.is_empty() {
+        *choice = Value::from("none");
     }
 }
 

@@ -54,7 +54,7 @@ impl ChatProvider for Ready {
                     ..Choice::default()
                 }],
                 usage: Usage { input: 10, output: 5, ..Usage::default() },
-                raw: None,
+                ..Completion::default()
             }))
         }
         .boxed()

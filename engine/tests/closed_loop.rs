@@ -90,7 +90,7 @@ fn whole(call: &Call, text: &str) -> Reply {
             ..Choice::default()
         }],
         usage: Usage { input: 10, output: 5, ..Usage::default() },
-        raw: None,
+        ..Completion::default()
     })
 }
 

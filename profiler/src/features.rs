@@ -188,7 +188,7 @@ impl Features {
                 ResponseFormat::JsonSchema { .. } => Contract::JsonSchema,
             },
             tools_forbidden: request.tool_choice == ToolChoice::None,
-            tools_demanded: matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_)),
+            tools_demanded: request.tool_choice.demands(),
             cold: params.temperature.is_some_and(|t| t < 1e-6),
             hot: params.temperature.is_some_and(|t| t > 0.8),
             seeded: params.seed.is_some(),

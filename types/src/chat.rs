@@ -11,6 +11,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -254,7 +255,7 @@ pub enum PartKind {
 }
 
 /// A call of a tool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ToolCall {
     /// Identifier that the result names.
     pub id: String,
@@ -262,6 +263,9 @@ pub struct ToolCall {
     pub name: String,
     /// Arguments as the text the model wrote; meant to be a JSON object, not checked here.
     pub arguments: String,
+    /// It calls a tool of the type `custom`: the arguments are its `input`, a text of any form.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub custom: bool,
 }
 
 /// A tool that is offered.
@@ -277,6 +281,28 @@ pub struct Tool {
     pub strict: Option<bool>,
     /// The tool as written.
     pub raw: Box<RawValue>,
+}
+
+impl Tool {
+    /// The name that calls say: of a function, or of a tool of the type `custom`; `None` for other types, whose calls
+    /// nobody here knows.
+    #[must_use]
+    pub fn called(&self) -> Option<Cow<'_, str>> {
+        #[derive(Deserialize)]
+        struct Custom<'a> {
+            #[serde(borrow)]
+            custom: Named<'a>,
+        }
+        #[derive(Deserialize)]
+        struct Named<'a> {
+            #[serde(borrow)]
+            name: Cow<'a, str>,
+        }
+        if !self.name.is_empty() {
+            return Some(Cow::Borrowed(&self.name));
+        }
+        serde_json::from_str::<Custom<'_>>(self.raw.get()).ok().map(|c| c.custom.name)
+    }
 }
 
 impl PartialEq for Tool {
@@ -298,8 +324,33 @@ pub enum ToolChoice {
     Auto,
     /// `required`.
     Required,
-    /// One function by name.
+    /// One function, or custom tool, by name.
     Function(String),
+    /// `allowed_tools`: these alone, by name; whether one must be used.
+    Allowed {
+        /// Their names.
+        names: Vec<String>,
+        /// `mode: required`.
+        required: bool,
+    },
+}
+
+impl ToolChoice {
+    /// Whether the tool of that name, though offered, is not to be had this time.
+    #[must_use]
+    pub fn excludes(&self, name: &str) -> bool {
+        matches!(self, ToolChoice::Allowed { names, .. } if !names.iter().any(|n| n == name))
+    }
+
+    /// Whether a tool must be called.
+    #[must_use]
+    pub const fn demands(&self) -> bool {
+        match self {
+            ToolChoice::Required | ToolChoice::Function(_) => true,
+            ToolChoice::Allowed { required, .. } => *required,
+            ToolChoice::Unset | ToolChoice::None | ToolChoice::Auto => false,
+        }
+    }
 }
 
 /// Form the answer must have.
@@ -404,7 +455,8 @@ impl Serialize for Message {
     }
 }
 
-/// Tool calls in their wire form: `{id, type: "function", function: {name, arguments}}`.
+/// Tool calls in their wire form: `{id, type: "function", function: {name, arguments}}`, or of the type `custom` with
+/// `custom: {name, input}`.
 pub struct WireCalls<'a>(pub &'a [ToolCall]);
 
 impl Serialize for WireCalls<'_> {
@@ -413,17 +465,26 @@ impl Serialize for WireCalls<'_> {
         struct Call<'a> {
             id: &'a str,
             r#type: &'static str,
-            function: Function<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            function: Option<Function<'a>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            custom: Option<Custom<'a>>,
         }
         #[derive(Serialize)]
         struct Function<'a> {
             name: &'a str,
             arguments: &'a str,
         }
+        #[derive(Serialize)]
+        struct Custom<'a> {
+            name: &'a str,
+            input: &'a str,
+        }
         s.collect_seq(self.0.iter().map(|c| Call {
             id: &c.id,
-            r#type: "function",
-            function: Function { name: &c.name, arguments: &c.arguments },
+            r#type: if c.custom { "custom" } else { "function" },
+            function: (!c.custom).then_some(Function { name: &c.name, arguments: &c.arguments }),
+            custom: c.custom.then_some(Custom { name: &c.name, input: &c.arguments }),
         }))
     }
 }

@@ -3,6 +3,8 @@
 use crate::chat::ToolCall;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use std::sync::Arc;
 
 /// Why a completion ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +79,49 @@ impl Why {
     }
 }
 
+/// Tokens that vendors tell apart and that are paid for like the others of their kind; 0 where they do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Details {
+    /// Of the input, audio.
+    pub audio_input: u32,
+    /// Of the output, audio.
+    pub audio_output: u32,
+    /// Of the output, tokens of a `prediction` that appeared in the answer.
+    pub accepted_prediction: u32,
+    /// Of the output, tokens of a `prediction` that did not.
+    pub rejected_prediction: u32,
+}
+
+impl Details {
+    fn is_empty(&self) -> bool {
+        *self == Details::default()
+    }
+
+    const fn plus(self, o: Details) -> Details {
+        Details {
+            audio_input: self.audio_input.saturating_add(o.audio_input),
+            audio_output: self.audio_output.saturating_add(o.audio_output),
+            accepted_prediction: self.accepted_prediction.saturating_add(o.accepted_prediction),
+            rejected_prediction: self.rejected_prediction.saturating_add(o.rejected_prediction),
+        }
+    }
+
+    fn write(self, wire: &mut Value) {
+        let mut put = |of: &str, name: &str, n: u32| {
+            if n > 0
+                && let Some(details) = wire.get_mut(of).and_then(Value::as_object_mut)
+            {
+                details.insert(name.to_owned(), n.into());
+            }
+        };
+        put("prompt_tokens_details", "audio_tokens", self.audio_input);
+        put("completion_tokens_details", "audio_tokens", self.audio_output);
+        put("completion_tokens_details", "accepted_prediction_tokens", self.accepted_prediction);
+        put("completion_tokens_details", "rejected_prediction_tokens", self.rejected_prediction);
+    }
+}
+
 /// Tokens used by one call. `input` includes the cached ones (converted once, in the dialect).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Usage {
@@ -93,6 +138,9 @@ pub struct Usage {
     pub output: u32,
     /// Of these, reasoning.
     pub reasoning: u32,
+    /// Further kinds of tokens.
+    #[serde(default, skip_serializing_if = "Details::is_empty")]
+    pub details: Details,
     /// Estimated by us rather than reported by the provider.
     pub estimated: bool,
     /// Why, where the provider did report something.
@@ -111,6 +159,7 @@ impl Usage {
             image: self.image.saturating_add(o.image),
             output: self.output.saturating_add(o.output),
             reasoning: self.reasoning.saturating_add(o.reasoning),
+            details: self.details.plus(o.details),
             estimated: self.estimated || o.estimated,
             why: match self.why {
                 Some(why) => Some(why),
@@ -146,6 +195,7 @@ impl Usage {
         {
             details.insert("image_tokens".to_owned(), self.image.into());
         }
+        self.details.write(&mut wire);
         if let (true, Some(wire)) = (self.estimated, wire.as_object_mut()) {
             wire.insert("estimated".to_owned(), true.into());
         }
@@ -169,6 +219,12 @@ pub struct Choice {
     pub tool_calls: Vec<ToolCall>,
     /// `None` if the vendor gave none (a lost stream).
     pub finish_reason: Option<FinishReason>,
+    /// `logprobs` as the vendor gave them; of a stream, put together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logprobs: Option<Value>,
+    /// Likewise `annotations` of the message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<Value>,
 }
 
 impl Choice {
@@ -195,6 +251,9 @@ pub struct Completion {
     pub choices: Vec<Choice>,
     /// What was used.
     pub usage: Usage,
+    /// Further members of the answer that go out to the client: `service_tier`, `system_fingerprint`.
+    #[serde(skip_serializing_if = "Map::is_empty")]
+    pub extra: Map<String, Value>,
     /// The answer in chat-completions form as it came, when the dialect is ours.
     #[serde(with = "raw", skip_serializing_if = "Option::is_none")]
     pub raw: Option<Bytes>,
@@ -240,6 +299,15 @@ impl Completion {
         self.choices.iter().map(Choice::bytes).fold(0, usize::saturating_add)
     }
 
+    /// Drops what the vendor said of texts that are no longer what they were: its own bytes, which hold them, and
+    /// what counts their tokens or letters.
+    pub fn changed(&mut self) {
+        self.raw = None;
+        for choice in &mut self.choices {
+            (choice.logprobs, choice.annotations) = (None, None);
+        }
+    }
+
     /// A refusal text or a content filter in the first choice.
     #[must_use]
     pub fn refused(&self) -> bool {
@@ -263,6 +331,8 @@ pub struct Chunk {
     pub choices: Vec<Delta>,
     /// Usage so far (totals, not increments), where the event carries it.
     pub usage: Option<Usage>,
+    /// As of [`Completion::extra`], where the event carries any.
+    pub extra: Option<Arc<Map<String, Value>>>,
     /// The event's JSON in chat-completions form as it came, when the dialect is ours.
     pub raw: Option<Bytes>,
 }
@@ -309,6 +379,31 @@ pub struct Delta {
     pub tool_calls: Vec<ToolCallDelta>,
     /// The end of this choice.
     pub finish_reason: Option<FinishReason>,
+    /// `logprobs` of what is new.
+    pub logprobs: Option<Value>,
+    /// New `annotations` of the message.
+    pub annotations: Option<Value>,
+}
+
+/// Adds what an event tells to what was told before: lists grow, members of objects likewise, other values stay.
+pub fn grow(told: &mut Option<Value>, more: Option<Value>) {
+    fn add(told: &mut Value, more: Value) {
+        match (told, more) {
+            (Value::Array(told), Value::Array(more)) => told.extend(more),
+            (Value::Object(told), Value::Object(more)) => {
+                for (key, value) in more {
+                    add(told.entry(key).or_insert(Value::Null), value);
+                }
+            }
+            (told @ Value::Null, more) => *told = more,
+            _ => {}
+        }
+    }
+    match (told.as_mut(), more) {
+        (Some(told), Some(more)) => add(told, more),
+        (None, more) => *told = more,
+        (Some(_), None) => {}
+    }
 }
 
 /// A piece of a tool call.
@@ -322,6 +417,8 @@ pub struct ToolCallDelta {
     pub name: Option<String>,
     /// A piece of the arguments' text.
     pub arguments: String,
+    /// As of [`ToolCall::custom`], in every piece.
+    pub custom: bool,
 }
 
 /// Folds chunks into a completion. A plain state machine.
@@ -346,6 +443,11 @@ impl Accumulator {
         }
         if c.created == 0 {
             c.created = chunk.created;
+        }
+        for (key, value) in chunk.extra.iter().flat_map(|extra| extra.iter()) {
+            if !c.extra.contains_key(key) {
+                c.extra.insert(key.clone(), value.clone());
+            }
         }
         if let Some(u) = chunk.usage {
             c.usage = u;
@@ -402,11 +504,7 @@ fn fold(choice: &mut Choice, d: &Delta) {
             continue;
         }
         while choice.tool_calls.len() <= i {
-            choice.tool_calls.push(ToolCall {
-                id: String::new(),
-                name: String::new(),
-                arguments: String::new(),
-            });
+            choice.tool_calls.push(ToolCall::default());
         }
         if let Some(call) = choice.tool_calls.get_mut(i) {
             if let Some(id) = &t.id {
@@ -416,11 +514,14 @@ fn fold(choice: &mut Choice, d: &Delta) {
                 call.name.push_str(name);
             }
             call.arguments.push_str(&t.arguments);
+            call.custom |= t.custom;
         }
     }
     if d.finish_reason.is_some() {
         choice.finish_reason.clone_from(&d.finish_reason);
     }
+    grow(&mut choice.logprobs, d.logprobs.clone());
+    grow(&mut choice.annotations, d.annotations.clone());
 }
 
 #[cfg(test)]
@@ -444,6 +545,7 @@ mod tests {
                     id: id.map(Into::into),
                     name: id.map(|_| "f".into()),
                     arguments: args.into(),
+                    custom: false,
                 }],
                 ..Delta::default()
             }],
@@ -461,7 +563,12 @@ mod tests {
         assert_eq!(c.text(), "Hello");
         assert_eq!(
             c.tool_calls()[0],
-            ToolCall { id: "c1".into(), name: "f".into(), arguments: "{\"a\":1}".into() }
+            ToolCall {
+                id: "c1".into(),
+                name: "f".into(),
+                arguments: "{\"a\":1}".into(),
+                ..ToolCall::default()
+            }
         );
         assert_eq!(c.usage.output, 2);
     }
@@ -471,7 +578,12 @@ mod tests {
         let choice = Choice {
             text: "a\u{0}ä".into(),
             refusal: Some("no".into()),
-            tool_calls: vec![ToolCall { id: "1".into(), name: "f".into(), arguments: "{".into() }],
+            tool_calls: vec![ToolCall {
+                id: "1".into(),
+                name: "f".into(),
+                arguments: "{".into(),
+                custom: true,
+            }],
             finish_reason: Some(FinishReason::Other("odd".into())),
             ..Choice::default()
         };
@@ -487,7 +599,12 @@ mod tests {
     fn all_that_a_model_wrote_is_counted_whole_and_in_pieces() {
         let mut all = Accumulator::default();
         let text = |t: &str| Some(t.to_owned());
-        let call = ToolCallDelta { index: 0, id: text("id"), name: text("name"), arguments: "{}".into() };
+        let call = ToolCallDelta {
+            id: text("id"),
+            name: text("name"),
+            arguments: "{}".into(),
+            ..ToolCallDelta::default()
+        };
         let deltas = [
             Delta { text: text("four"), ..Delta::default() },
             Delta { reasoning: text("hm"), ..Delta::default() },
@@ -499,6 +616,48 @@ mod tests {
             all.push(&Chunk { choices: vec![delta], ..Chunk::default() });
         }
         assert_eq!((sum, all.finish().bytes()), (17, 17));
+    }
+
+    #[test]
+    fn what_counts_tokens_grows_with_them() {
+        let told = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+        let mut all = Accumulator::default();
+        for (probabilities, annotations) in [
+            (r#"{"content":[1],"refusal":null}"#, "[]"),
+            (r#"{"content":[2,3],"refusal":null}"#, r#"[{"a":1}]"#),
+            (r#"{"content":[],"refusal":[4]}"#, r#"[{"a":2}]"#),
+        ] {
+            let delta = Delta {
+                logprobs: Some(told(probabilities)),
+                annotations: Some(told(annotations)),
+                ..Delta::default()
+            };
+            let extra = Some(Arc::new(Map::from_iter([("service_tier".to_owned(), told("\"flex\""))])));
+            all.push(&Chunk { choices: vec![delta, Delta::default()], extra, ..Chunk::default() });
+        }
+        let mut whole = all.finish();
+        let choice = whole.choices.first().unwrap();
+        assert_eq!(choice.logprobs, Some(told(r#"{"content":[1,2,3],"refusal":[4]}"#)));
+        assert_eq!(choice.annotations, Some(told(r#"[{"a":1},{"a":2}]"#)));
+        assert_eq!(whole.extra["service_tier"], "flex");
+        whole.changed();
+        assert_eq!((&whole.choices[0].logprobs, &whole.choices[0].annotations), (&None, &None));
+    }
+
+    #[test]
+    fn every_kind_of_tokens_is_summed_and_written() {
+        let details =
+            Details { audio_input: 1, audio_output: 2, accepted_prediction: 3, rejected_prediction: 4 };
+        let one = Usage { input: 9, output: 9, details, ..Usage::default() };
+        let wire = one.plus(one).to_wire();
+        assert_eq!(wire["prompt_tokens_details"]["audio_tokens"], 2);
+        let output = &wire["completion_tokens_details"];
+        assert_eq!(
+            (&output["audio_tokens"], &output["accepted_prediction_tokens"]),
+            (&Value::from(4), &Value::from(6))
+        );
+        assert_eq!(output["rejected_prediction_tokens"], 8);
+        assert_eq!(Usage::default().to_wire()["completion_tokens_details"].get("audio_tokens"), None);
     }
 
     #[test]

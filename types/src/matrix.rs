@@ -6,7 +6,7 @@ mod provider;
 
 pub use describe::model_type;
 pub use model::{Abilities, Availability, FreeTier, Model, Price, Prior, Simulate};
-pub use provider::{DataPolicy, Dialect, Provider, Quirks, Tier, Timeouts};
+pub use provider::{DataPolicy, Dialect, Provider, Quirks, Tier, Timeouts, ToolCallIds};
 
 use serde::Serialize;
 use std::collections::HashMap;

@@ -181,7 +181,12 @@ mod tests {
         c.choices.push(Choice { index: 1, text: "no".into(), ..Choice::default() });
         assert_eq!(codes("json", &Value::Null, &r, &c), ["not_json"]);
         let mut c = answer("");
-        c.choices[0].tool_calls.push(ToolCall { id: "1".into(), name: "f".into(), arguments: "{}".into() });
+        c.choices[0].tool_calls.push(ToolCall {
+            id: "1".into(),
+            name: "f".into(),
+            arguments: "{}".into(),
+            ..ToolCall::default()
+        });
         let offers = request(json!({"tools": [{"type": "function", "function": {"name": "f"}}]}));
         assert_eq!(codes("json", &Value::Null, &offers, &c), ["none"]);
         assert_eq!(codes("json", &Value::Null, &r, &c), ["unexpected_call"]);

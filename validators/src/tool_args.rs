@@ -92,7 +92,7 @@ impl ToolArgs {
             ToolChoice::None if calls > 0 => {
                 notes.push(self.note("unexpected_call", "a tool is called although `tool_choice` is none"));
             }
-            ToolChoice::Required if calls == 0 => {
+            ToolChoice::Required | ToolChoice::Allowed { required: true, .. } if calls == 0 => {
                 notes.push(self.note("missing_call", "no tool is called although one is required"));
             }
             ToolChoice::Function(name) if !choice.tool_calls.iter().any(|c| c.name == *name) => {
@@ -110,13 +110,21 @@ impl ToolArgs {
 
     fn call(&self, call: &ToolCall, i: usize, request: &ChatRequest) -> Result<Vec<Note>, String> {
         let path = format!("/tool_calls/{i}");
-        let Some(tool) = request.tools.iter().find(|t| t.name == call.name) else {
-            // Tool types other than functions have no name here and cannot be compared.
-            if request.tools.iter().any(|t| t.name.is_empty()) {
+        if request.tool_choice.excludes(&call.name) {
+            return Ok(vec![self.unknown(call, &path, request)]);
+        }
+        let called = |t: &&Tool| t.called().is_some_and(|name| name == call.name);
+        let Some(tool) = request.tools.iter().find(|t| t.name.is_empty() == call.custom && called(t)) else {
+            // Of types that nobody here knows, calls cannot be compared.
+            if request.tools.iter().any(|t| t.called().is_none()) {
                 return Err("a tool that is no function cannot be checked".to_owned());
             }
             return Ok(vec![self.unknown(call, &path, request)]);
         };
+        if call.custom {
+            // Its input may be anything.
+            return Ok(Vec::new());
+        }
         let args: Value = match serde_json::from_str(&call.arguments) {
             Ok(v @ Value::Object(_)) => v,
             _ => {
@@ -129,7 +137,9 @@ impl ToolArgs {
     }
 
     fn unknown(&self, call: &ToolCall, path: &str, request: &ChatRequest) -> Note {
-        let names: Vec<Value> = request.tools.iter().map(|t| Value::from(t.name.as_str())).collect();
+        let names = request.tools.iter().filter_map(Tool::called);
+        let names = names.filter(|name| !request.tool_choice.excludes(name));
+        let names: Vec<Value> = names.map(|name| Value::from(name.as_ref())).collect();
         let shown: String = call.name.chars().take(64).collect();
         self.note("unknown_tool", &format!("`{shown}` is not a tool that was offered"))
             .path(path)
@@ -177,7 +187,12 @@ mod tests {
         let mut c = answer("");
         c.choices[0].tool_calls = calls
             .iter()
-            .map(|(n, a)| ToolCall { id: "1".into(), name: (*n).into(), arguments: (*a).into() })
+            .map(|(n, a)| ToolCall {
+                id: "1".into(),
+                name: (*n).into(),
+                arguments: (*a).into(),
+                custom: a.starts_with('#'),
+            })
             .collect();
         assert_eq!(codes("tool_args", &Value::Null, &request(body), &c), want, "{calls:?}");
     }
@@ -199,6 +214,32 @@ mod tests {
         );
         let two = [("add", "{\"a\": 1}"), ("add", "{\"a\": 2}")];
         check(json!({"parallel_tool_calls": false}), &two, &["too_many_calls"]);
+    }
+
+    #[test]
+    fn tools_that_are_not_allowed_this_time_are_unknown() {
+        let function = |name: &str| json!({"type": "function", "function": {"name": name}});
+        let allowed = |mode: &str| {
+            json!({"tools": [function("add"), function("drop")], "tool_choice": {"type": "allowed_tools",
+                   "allowed_tools": {"mode": mode, "tools": [function("add")]}}})
+        };
+        check(allowed("auto"), &[("add", "{}")], &[]);
+        check(allowed("auto"), &[("drop", "{}")], &["unknown_tool"]);
+        check(allowed("auto"), &[], &[]);
+        check(allowed("required"), &[], &["missing_call"]);
+    }
+
+    #[test]
+    fn custom_tools_are_known_by_name_and_take_anything() {
+        let tools = json!({"tools": [{"type": "custom", "custom": {"name": "sh"}},
+                                     {"type": "function", "function": {"name": "add"}}]});
+        check(tools.clone(), &[("sh", "# ls -l")], &[]);
+        check(tools.clone(), &[("rm", "# ls -l")], &["unknown_tool"]);
+        check(tools.clone(), &[("sh", "{}")], &["unknown_tool"]);
+        check(tools.clone(), &[("add", "{}")], &[]);
+        check(tools, &[("add", "# 1")], &["unknown_tool"]);
+        let odd = json!({"tools": [{"type": "odd"}]});
+        check(odd, &[("sh", "# ls -l")], &["unverified"]);
     }
 
     #[test]

@@ -452,6 +452,7 @@ impl World for Script {
                             id: format!("c{i}"),
                             name: (*name).to_owned(),
                             arguments: (*arguments).to_owned(),
+                            custom: false,
                         })
                         .collect();
                     Ok(Generated::Whole { completion: answer, model: Arc::new(model("a", 1)) })

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use types::adjustment::Adjustment;
-use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
+use types::chat::{ChatRequest, Message, ResponseFormat, Role};
 use types::matrix::{Model, ModelIx, Provider, Tier};
 use types::provider::{Call, Edits};
 use workflows::Ask;
@@ -115,9 +115,7 @@ fn adapt(edits: &mut Edits, request: &ChatRequest, model: &Model) {
     }
     // Vendors refuse the beginning of an answer beside thinking, and beside a call that is demanded.
     let thinks = request.raw("thinking").is_some_and(|t| t != "null");
-    let demanded = edits.tools.is_none()
-        && !edits.without_tools
-        && matches!(request.tool_choice, ToolChoice::Required | ToolChoice::Function(_));
+    let demanded = edits.tools.is_none() && !edits.without_tools && request.tool_choice.demands();
     if !model.abilities.prefill || thinks || demanded {
         edits.prefill = None;
     }

@@ -50,8 +50,7 @@ impl Answers {
                 call.arguments = self.all(&call.arguments, true)?;
             }
         }
-        // The vendor's own bytes hold the texts as they were.
-        completion.raw = None;
+        completion.changed();
         Ok(())
     }
 
@@ -90,6 +89,10 @@ impl Answers {
         }
         chunk.choices = deltas;
         chunk.raw = None;
+        for delta in &mut chunk.choices {
+            // They hold the texts as they were.
+            (delta.logprobs, delta.annotations) = (None, None);
+        }
         Ok(())
     }
 

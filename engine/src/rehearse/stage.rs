@@ -149,6 +149,7 @@ impl Stage {
                     id: format!("call_{i}"),
                     name: name.clone(),
                     arguments: arguments.clone(),
+                    custom: false,
                 };
                 choice.tool_calls = calls.iter().enumerate().map(tool).collect();
                 choice.finish_reason = Some(FinishReason::ToolCalls);
@@ -167,7 +168,7 @@ impl Stage {
             model: model.upstream_name.clone(),
             choices: vec![choice],
             usage,
-            raw: None,
+            ..Completion::default()
         };
         Ok(Generated::Whole { completion, model: model.clone() })
     }

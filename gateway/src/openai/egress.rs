@@ -135,7 +135,12 @@ mod tests {
             Choice { text: "Hi".into(), finish_reason: Some(FinishReason::Stop), ..Choice::default() },
             Choice {
                 index: 1,
-                tool_calls: vec![ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into() }],
+                tool_calls: vec![ToolCall {
+                    id: "c".into(),
+                    name: "f".into(),
+                    arguments: "{}".into(),
+                    ..ToolCall::default()
+                }],
                 finish_reason: Some(FinishReason::ToolCalls),
                 ..Choice::default()
             },

@@ -207,6 +207,7 @@ mod tests {
             choices: vec![Delta::default(); choices],
             usage: value["usage"].is_object().then(Usage::default),
             raw: Some(Bytes::from(json.to_owned())),
+            ..Chunk::default()
         }
     }
 
@@ -270,7 +271,7 @@ mod tests {
                     index: 0,
                     id: Some("c1".into()),
                     name: Some("f".into()),
-                    arguments: String::new(),
+                    ..ToolCallDelta::default()
                 }],
                 ..Delta::default()
             }],

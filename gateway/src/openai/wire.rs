@@ -20,6 +20,7 @@ pub(crate) struct Stamp {
 pub(crate) fn completion(stamp: &Stamp, c: &Completion, usage: Usage) -> Map<String, Value> {
     let choices: Vec<Value> = c.choices.iter().map(choice).collect();
     let mut object = head("chat.completion", stamp, choices);
+    add(&mut object, &c.extra);
     object.insert("usage".to_owned(), usage.to_wire());
     object
 }
@@ -27,7 +28,18 @@ pub(crate) fn completion(stamp: &Stamp, c: &Completion, usage: Usage) -> Map<Str
 /// A chunk; `first` says whether a choice's role has been told already, and notes it.
 pub(crate) fn chunk(stamp: &Stamp, c: &Chunk, first: &mut impl FnMut(u32) -> bool) -> Map<String, Value> {
     let choices = c.choices.iter().map(|d| delta(d, first(d.index))).collect();
-    head("chat.completion.chunk", stamp, choices)
+    let mut object = head("chat.completion.chunk", stamp, choices);
+    if let Some(extra) = &c.extra {
+        add(&mut object, extra);
+    }
+    object
+}
+
+/// Further members of the vendor's. None of them takes the place of one of ours.
+fn add(object: &mut Map<String, Value>, extra: &Map<String, Value>) {
+    for (key, value) in extra {
+        object.entry(key).or_insert_with(|| value.clone());
+    }
 }
 
 /// A chunk without choices, for usage and explanation.
@@ -58,10 +70,13 @@ fn choice(c: &Choice) -> Value {
     if !c.tool_calls.is_empty() {
         message.insert("tool_calls".to_owned(), json!(WireCalls(&c.tool_calls)));
     }
+    if let Some(annotations) = &c.annotations {
+        message.insert("annotations".to_owned(), annotations.clone());
+    }
     json!({
         "index": c.index,
         "message": message,
-        "logprobs": null,
+        "logprobs": c.logprobs,
         "finish_reason": c.finish_reason.as_ref().map(|r| r.as_str()),
     })
 }
@@ -85,16 +100,20 @@ fn delta(d: &Delta, first: bool) -> Value {
     if !d.tool_calls.is_empty() {
         m.insert("tool_calls".to_owned(), d.tool_calls.iter().map(tool_call).collect());
     }
+    if let Some(annotations) = &d.annotations {
+        m.insert("annotations".to_owned(), annotations.clone());
+    }
     json!({
         "index": d.index,
         "delta": m,
-        "logprobs": null,
+        "logprobs": d.logprobs,
         "finish_reason": d.finish_reason.as_ref().map(|r| r.as_str()),
     })
 }
 
 /// Id, type and name stand in a call's first piece only.
 fn tool_call(t: &ToolCallDelta) -> Value {
+    let (kind, text) = if t.custom { ("custom", "input") } else { ("function", "arguments") };
     let mut function = Map::new();
     let mut m = Map::new();
     m.insert("index".to_owned(), Value::from(t.index));
@@ -102,10 +121,10 @@ fn tool_call(t: &ToolCallDelta) -> Value {
         m.insert("id".to_owned(), Value::String(id.clone()));
     }
     if let Some(name) = &t.name {
-        m.insert("type".to_owned(), Value::String("function".to_owned()));
+        m.insert("type".to_owned(), Value::String(kind.to_owned()));
         function.insert("name".to_owned(), Value::String(name.clone()));
     }
-    function.insert("arguments".to_owned(), Value::String(t.arguments.clone()));
-    m.insert("function".to_owned(), Value::Object(function));
+    function.insert(text.to_owned(), Value::String(t.arguments.clone()));
+    m.insert(kind.to_owned(), Value::Object(function));
     Value::Object(m)
 }

@@ -143,8 +143,8 @@ fn tool_choice<'a>(choice: &ToolChoice) -> Val<'a> {
     match choice {
         ToolChoice::Unset => Val::Unit,
         ToolChoice::None => Val::Str("none"),
-        ToolChoice::Auto => Val::Str("auto"),
-        ToolChoice::Required => Val::Str("required"),
+        ToolChoice::Auto | ToolChoice::Allowed { required: false, .. } => Val::Str("auto"),
+        ToolChoice::Required | ToolChoice::Allowed { required: true, .. } => Val::Str("required"),
         ToolChoice::Function(_) => Val::Str("function"),
     }
 }

@@ -11,11 +11,14 @@
 //! - `n`, `seed`, log-probabilities and penalties do not exist: `n > 1` is refused, the rest is left out, as the
 //!   record tells ([`adjust`]).
 //! - `reasoning_effort` is left out, since how a model is told to think differs by its generation; a body may carry
-//!   the vendor's own `thinking`, `output_config` and `top_k`, which go through.
+//!   the vendor's own `thinking`, `output_config` and `top_k`, which go through where the vendor takes them ([`thinking`]).
+//! - Results of tools belong behind their calls, in one turn: they are put there, and a call without one gets a word
+//!   that says so. Identifiers of other vendors' calls are replaced where this one refuses them.
 
 mod decode;
 mod encode;
 mod stream;
+mod thinking;
 
 pub(super) use decode::decode;
 pub(super) use encode::{adjust, encode, uses_answer_tool};

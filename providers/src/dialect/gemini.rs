@@ -3,8 +3,9 @@
 //! What the dialect lacks and how it is made up for:
 //! - Schemas are a subset of JSON Schema: [`schema`] rewrites what can be rewritten and drops the rest, so a schema
 //!   is a help to the model here and the validators have the last word.
-//! - Tool calls have no identifiers (in most versions): they are made from the answer's id, and results go
-//!   back by the name of their tool.
+//! - Answers of most models name no identifiers of tool calls: they are made from the answer's id. Calls and results
+//!   are told with them, each result in the place of its call, as many as there were calls.
+//! - Of tools and a form of the answer it takes one only (2.5 and before): beside tools, words ask for the form.
 //! - Newer models refuse a history of tool calls without the signatures of the thoughts behind them, which no
 //!   chat-completions client keeps. Models with the tag `thought_signatures` get the placeholder that the
 //!   vendor documents for histories made elsewhere.

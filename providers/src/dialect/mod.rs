@@ -18,10 +18,12 @@ mod anthropic_messages;
 mod failure;
 mod finish;
 mod gemini;
+mod ids;
 mod openai_chat;
 mod possible;
 #[cfg(test)]
 pub(crate) mod tests;
+mod turns;
 
 pub(crate) use possible::Possible;
 
@@ -115,9 +117,7 @@ impl Context {
 
     /// An identifier for a tool call whose vendor gave none.
     fn tool_call_id(&self, seed: &str, choice: u32, n: usize) -> String {
-        let seed = if seed.is_empty() { &self.id } else { seed };
-        let seed: String = seed.chars().filter(|c| c.is_ascii_alphanumeric()).take(40).collect();
-        format!("call_{seed}_{choice}_{n}")
+        ids::made(if seed.is_empty() { &self.id } else { seed }, choice, n)
     }
 }
 
@@ -327,8 +327,32 @@ fn response_format(call: &Call) -> &ResponseFormat {
     call.edits.response_format.as_ref().unwrap_or(&call.request.response_format)
 }
 
-fn tools(call: &Call) -> &[Tool] {
-    if call.edits.without_tools { &[] } else { call.tools() }
+/// The tools that a vendor is told of which has no words for a choice among them.
+fn tools(call: &Call) -> Vec<&Tool> {
+    if call.edits.without_tools { Vec::new() } else { eligible(call).collect() }
+}
+
+fn eligible(call: &Call) -> impl Iterator<Item = &Tool> {
+    call.tools().iter().filter(|t| !call.tool_choice().excludes(&t.name))
+}
+
+/// The form of the answer as an instruction, for whoever cannot be held to it otherwise.
+fn form_in_words(format: &ResponseFormat) -> Option<String> {
+    match format {
+        ResponseFormat::Text => None,
+        ResponseFormat::JsonObject => {
+            Some("Answer with a single JSON object and nothing else: no prose, no code fence.".to_owned())
+        }
+        ResponseFormat::JsonSchema { schema, .. } => Some(format!(
+            "Answer with a single JSON value that fits the following JSON Schema and nothing else: \
+             no prose, no code fence.\n{schema}"
+        )),
+    }
+}
+
+/// The refusal of a conversation of which nothing would go out; vendors of these dialects refuse an empty turn.
+fn nothing_said(call: &Call) -> Error {
+    unsayable(call, "messages", "a conversation in which nothing is said")
 }
 
 fn temperature(call: &Call) -> Option<f64> {

@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime};
 use types::axis::TaskFamily;
 use types::chat::{ChatRequest, Limits, ResponseFormat, WireCalls};
 use types::completion::{Accumulator, Chunk, Completion};
-use types::matrix::{Abilities, Dialect, Model, Quirks};
+use types::matrix::{Abilities, Dialect, Model, Quirks, ToolCallIds};
 use types::provider::{Call, Edits, Error};
 
 const DIALECTS: [(&str, Dialect); 3] = [
@@ -76,6 +76,10 @@ fn call_of(case: &Path, dialect: Dialect) -> Call {
         drop: q.get("drop").map(texts).unwrap_or_default(),
         developer_as_system: flag("developer_as_system", false),
         prefill_echoed: false,
+        tool_call_ids: q
+            .get("tool_call_ids")
+            .map(|v| ToolCallIds::parse(v.as_str().unwrap()).unwrap())
+            .unwrap_or_default(),
     };
     let e = extra.get("edits").cloned().unwrap_or(json!({}));
     call.edits = Edits {
@@ -98,29 +102,44 @@ fn call_of(case: &Path, dialect: Dialect) -> Call {
     call
 }
 
+/// Adds what is there.
+fn put<const N: usize>(to: &mut Value, members: [(&str, &Option<Value>); N]) {
+    for (name, value) in members {
+        if let Some(value) = value {
+            to[name] = value.clone();
+        }
+    }
+}
+
 fn choice_json(c: &types::completion::Choice) -> Value {
-    json!({
+    let mut v = json!({
         "index": c.index,
         "text": c.text,
         "reasoning": c.reasoning,
         "refusal": c.refusal,
         "tool_calls": serde_json::to_value(WireCalls(&c.tool_calls)).unwrap(),
         "finish_reason": c.finish_reason,
-    })
+    });
+    put(&mut v, [("logprobs", &c.logprobs), ("annotations", &c.annotations)]);
+    v
 }
 
 fn completion_json(c: &Completion, body: &Bytes) -> Value {
-    if let Some(raw) = &c.raw {
-        assert_eq!(raw, body, "raw is the body as it came");
-    }
-    json!({
+    // Where it is not the body as it came, what it is.
+    let raw = c.raw.as_ref().map_or(json!(false), |raw| match raw == body {
+        true => json!(true),
+        false => serde_json::from_slice(raw).unwrap(),
+    });
+    let mut v = json!({
         "id": c.id,
         "created": c.created,
         "model": c.model,
         "choices": c.choices.iter().map(choice_json).collect::<Vec<_>>(),
         "usage": c.usage,
-        "raw": c.raw.is_some(),
-    })
+        "raw": raw,
+    });
+    put(&mut v, [("extra", &(!c.extra.is_empty()).then(|| json!(c.extra)))]);
+    v
 }
 
 /// What a delta adds, without the members that add nothing.
@@ -137,24 +156,28 @@ fn delta_json(d: &types::completion::Delta) -> Value {
         o.insert("role".into(), json!(true));
     }
     for t in &d.tool_calls {
-        let call = json!({"index": t.index, "id": t.id, "name": t.name, "arguments": t.arguments});
+        let mut call = json!({"index": t.index, "id": t.id, "name": t.name, "arguments": t.arguments});
+        put(&mut call, [("custom", &t.custom.then_some(json!(true)))]);
         o.entry("tool_calls").or_insert(json!([])).as_array_mut().unwrap().push(call);
     }
     if let Some(f) = &d.finish_reason {
         o.insert("finish_reason".into(), json!(f));
     }
+    put(&mut v, [("logprobs", &d.logprobs), ("annotations", &d.annotations)]);
     v
 }
 
 fn chunk_json(c: &Chunk) -> Value {
-    json!({
+    let mut v = json!({
         "id": c.id,
         "model": c.model,
         "created": c.created,
         "choices": c.choices.iter().map(delta_json).collect::<Vec<_>>(),
         "usage": c.usage,
         "raw": c.raw.is_some(),
-    })
+    });
+    put(&mut v, [("extra", &c.extra.as_ref().map(|extra| json!(**extra)))]);
+    v
 }
 
 fn error_json(e: &Error) -> Value {
@@ -299,6 +322,7 @@ fn a_streamed_answer_folds_into_the_whole_one() {
         assert_eq!(folded.choices, whole.choices, "{case:?}");
         assert_eq!(folded.usage, whole.usage, "{case:?}");
         assert_eq!((folded.id, folded.model), (whole.id, whole.model), "{case:?}");
+        assert_eq!(folded.extra, whole.extra, "{case:?}");
     }
     assert!(seen >= 6);
 }

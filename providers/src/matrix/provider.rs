@@ -7,7 +7,7 @@ use http::{HeaderName, HeaderValue, Uri, header};
 use std::time::Duration;
 use types::calendar;
 use types::doc::{Fields, Key, Node, Reader};
-use types::matrix::{DataPolicy, Dialect, Provider, Quirks, Tier, Timeouts};
+use types::matrix::{DataPolicy, Dialect, Provider, Quirks, Tier, Timeouts, ToolCallIds};
 
 /// Longest time a phase of a call may be given.
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
@@ -210,6 +210,8 @@ fn quirks(node: &Node, field: &str, r: &mut Reader<'_>) -> Quirks {
     if let Some(s) = f.take("max_tokens_field").and_then(|n| r.one_of(n, &f.at("max_tokens_field"), names)) {
         s.clone_into(&mut q.max_tokens_field);
     }
+    let ids = f.take("tool_call_ids").and_then(|n| r.one_of(n, &f.at("tool_call_ids"), ToolCallIds::NAMES));
+    q.tool_call_ids = ids.and_then(ToolCallIds::parse).unwrap_or_default();
     q.drop = f.take("drop").and_then(|n| r.strings(n, &f.at("drop"))).unwrap_or_default();
     f.finish(r);
     q

@@ -104,7 +104,7 @@ fn answer(pack: &Pack, call: &Call) -> Result<(Completion, Duration), Error> {
         model: call.model.id.to_string(),
         usage: usage(&row, call, &question, &text),
         choices: vec![Choice { text, finish_reason: Some(FinishReason::Stop), ..Choice::default() }],
-        raw: None,
+        ..Completion::default()
     };
     let latency = row.latency_s.and_then(|s| Duration::try_from_secs_f64(s).ok()).unwrap_or_default();
     Ok((completion, latency))

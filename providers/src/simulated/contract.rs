@@ -58,23 +58,24 @@ fn tool(call: &Call) -> Option<usize> {
     }
     let answered = messages(call).last().is_some_and(|m| m.role == Role::Tool);
     let suits = matches!(call.family, TaskFamily::ToolUse | TaskFamily::AgentLoop) && !answered;
-    match call.tool_choice() {
+    let choice = call.tool_choice();
+    match choice {
         ToolChoice::None => None,
         ToolChoice::Function(name) => tools.iter().position(|t| t.name == *name),
-        ToolChoice::Required => best(tools, &question(call)),
-        ToolChoice::Unset | ToolChoice::Auto if suits => best(tools, &question(call)),
-        ToolChoice::Unset | ToolChoice::Auto => None,
+        _ if choice.demands() || suits => best(tools, choice, &question(call)),
+        _ => None,
     }
 }
 
 /// The function whose name and description share most words with the question; the first of equals.
-fn best(tools: &[Tool], question: &str) -> Option<usize> {
+fn best(tools: &[Tool], choice: &ToolChoice, question: &str) -> Option<usize> {
     let question = question.to_lowercase();
     let score = |t: &Tool| {
         let text = format!("{} {}", t.name.replace('_', " "), t.description.as_deref().unwrap_or(""));
         let text = text.to_lowercase();
         text.split(|c: char| !c.is_alphanumeric()).filter(|w| w.len() > 2 && question.contains(w)).count()
     };
-    let named = tools.iter().enumerate().filter(|(_, t)| !t.name.is_empty());
+    let open = |t: &Tool| !t.name.is_empty() && !choice.excludes(&t.name);
+    let named = tools.iter().enumerate().filter(|(_, t)| open(t));
     named.max_by_key(|(i, t)| (score(t), std::cmp::Reverse(*i))).map(|(i, _)| i)
 }

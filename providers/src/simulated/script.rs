@@ -197,7 +197,7 @@ fn complete(
             reasoning,
             ..Usage::default()
         },
-        raw: None,
+        ..Completion::default()
     }
 }
 

@@ -67,7 +67,7 @@ fn deltas(choice: &Choice) -> Vec<Delta> {
             index,
             id: Some(call.id.clone()),
             name: Some(call.name.clone()),
-            arguments: String::new(),
+            ..ToolCallDelta::default()
         };
         let rest = pieces(&call.arguments).map(|p| ToolCallDelta {
             index,

@@ -22,6 +22,7 @@ mod control;
 mod crash;
 mod demands;
 mod demo;
+mod dialects;
 mod disconnect;
 mod edge;
 mod failover;

@@ -277,6 +277,7 @@ fn read(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
             "`messages` is empty; expected at least one message",
         ));
     }
+    tools::demanded(&request.tool_choice, &request.tools)?;
     request.params.max_tokens = max_tokens.1.or(max_tokens.0);
     drop(top);
     request.members = members;

@@ -80,6 +80,34 @@ pub struct Quirks {
     pub developer_as_system: bool,
     /// An answer may begin with a repetition of its `prefill`. Default false.
     pub prefill_echoed: bool,
+    /// Identifiers of tool calls that the vendor takes in histories. Default [`ToolCallIds::Any`].
+    pub tool_call_ids: ToolCallIds,
+}
+
+/// Identifiers of tool calls that a vendor of chat completions takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ToolCallIds {
+    /// Up to 40 characters, as OpenAI does.
+    #[default]
+    Any,
+    /// Nine letters and digits, as Mistral does.
+    Nine,
+}
+
+impl ToolCallIds {
+    /// All of them, as written.
+    pub const NAMES: &'static [&'static str] = &["any", "nine"];
+
+    /// The form of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "any" => Some(ToolCallIds::Any),
+            "nine" => Some(ToolCallIds::Nine),
+            _ => None,
+        }
+    }
 }
 
 impl Default for Quirks {
@@ -91,6 +119,7 @@ impl Default for Quirks {
             drop: Vec::new(),
             developer_as_system: false,
             prefill_echoed: false,
+            tool_call_ids: ToolCallIds::Any,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
-use types::completion::Accumulator;
+use types::completion::{Accumulator, grow};
 use types::matrix::Model;
 use types::provider::{self, ErrorKind};
 use types::{Chunk, Completion, Finding};
@@ -271,6 +271,7 @@ fn join(first: &mut Chunk, next: Chunk) -> Option<Chunk> {
     // As the vendor wrote it, it was two.
     first.raw = None;
     first.usage = next.usage.or(first.usage);
+    first.extra = first.extra.take().or(next.extra);
     for d in next.choices {
         let Some(mine) = first.choices.iter_mut().find(|m| m.index == d.index) else {
             first.choices.push(d);
@@ -281,6 +282,8 @@ fn join(first: &mut Chunk, next: Chunk) -> Option<Chunk> {
         add(&mut mine.reasoning, d.reasoning);
         add(&mut mine.refusal, d.refusal);
         mine.finish_reason = d.finish_reason.or(mine.finish_reason.take());
+        grow(&mut mine.logprobs, d.logprobs);
+        grow(&mut mine.annotations, d.annotations);
     }
     None
 }

@@ -115,6 +115,7 @@ pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Complet
                     id: given.unwrap_or_else(|| context.tool_call_id(&id, 0, choice.tool_calls.len())),
                     name: block.name.map(Cow::into_owned).unwrap_or_default(),
                     arguments,
+                    custom: false,
                 });
             }
             // Redacted thinking, the vendor's own tools and whatever comes later have no place in our form.
@@ -131,6 +132,6 @@ pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Complet
         model: message.model.map(Cow::into_owned).unwrap_or_default(),
         choices: vec![choice],
         usage: message.usage.unwrap_or_default().convert(),
-        raw: None,
+        ..Completion::default()
     })
 }

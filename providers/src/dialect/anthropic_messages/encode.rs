@@ -1,10 +1,13 @@
 //! The canonical request as a messages body.
 
+use super::super::ids::Ids;
+use super::super::turns::{NO_RESULT, Step, steps};
 use super::super::{
-    Encoded, arguments, data_url, dropped, max_tokens, messages, response_format, temperature, to_body,
-    tools, top_p, unsayable,
+    Encoded, arguments, data_url, dropped, eligible, form_in_words, messages, nothing_said, response_format,
+    to_body, tools, unsayable,
 };
 use super::ANSWER_TOOL;
+use super::thinking::{Thinking, limit, own};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -13,9 +16,6 @@ use std::collections::HashSet;
 use types::adjustment::Adjustment;
 use types::chat::{Content, Message, Part, PartKind, ResponseFormat, Role, ToolChoice};
 use types::provider::{Call, Error};
-
-/// The highest temperature there is.
-const HOTTEST: f64 = 1.0;
 
 #[derive(Serialize)]
 struct Body<'a> {
@@ -37,7 +37,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     top_k: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    thinking: Option<&'a RawValue>,
+    thinking: Option<Cow<'a, RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     output_config: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,14 +74,16 @@ enum Block<'a> {
         source: Source<'a>,
     },
     ToolUse {
-        id: &'a str,
+        id: Cow<'a, str>,
         name: &'a str,
         input: Cow<'a, RawValue>,
     },
     ToolResult {
-        tool_use_id: &'a str,
+        tool_use_id: Cow<'a, str>,
         #[serde(skip_serializing_if = "Vec::is_empty")]
         content: Vec<Block<'a>>,
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        is_error: bool,
     },
 }
 
@@ -122,6 +124,9 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
     if turns.is_empty() {
         // The vendor wants at least one turn; instructions alone are the question then.
         turns.push(Turn { role: "user", content: std::mem::take(&mut system) });
+        if turns.iter().all(|t| t.content.is_empty()) {
+            return Err(nothing_said(call));
+        }
     }
     if let Some(prefill) = &call.edits.prefill {
         // An assistant's turn at the end is the beginning of the answer (platform.claude.com, "Prefill Claude's
@@ -133,24 +138,20 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
         }
     }
     let (tools, tool_choice) = offered(call)?;
-    let temperature = temperature(call).map(|t| t.clamp(0.0, HOTTEST));
-    let own = |name: &str| {
-        let raw = request.raw(name).filter(|raw| *raw != "null" && !dropped(call, name))?;
-        serde_json::from_str::<&RawValue>(raw).ok()
-    };
+    let thinking = Thinking::of(call);
     let body = Body {
         model: &call.model.upstream_name,
-        max_tokens: max_tokens(call).unwrap_or(call.model.max_output_tokens).max(1),
+        max_tokens: limit(call),
         system,
         messages: turns,
         tools,
         tool_choice,
         stop_sequences: stops(call).collect(),
-        temperature,
-        top_p: top_p(call).filter(|_| temperature.is_none()),
-        top_k: own("top_k"),
-        thinking: own("thinking"),
-        output_config: own("output_config"),
+        temperature: thinking.temperature,
+        top_p: thinking.top_p,
+        top_k: thinking.top_k,
+        thinking: thinking.thinking,
+        output_config: own(call, "output_config"),
         metadata: request
             .user
             .as_deref()
@@ -168,13 +169,7 @@ fn stops(call: &Call) -> impl Iterator<Item = &str> {
 
 /// What has words here, and goes out otherwise than it was asked for.
 pub(in super::super) fn adjust(call: &Call, all: &mut Vec<Adjustment>) {
-    let temperature = temperature(call);
-    if let Some(asked) = temperature.filter(|t| *t > HOTTEST) {
-        all.push(Adjustment::changed("temperature", asked, HOTTEST));
-    }
-    if let (Some(_), Some(asked)) = (temperature, top_p(call)) {
-        all.push(Adjustment::dropped("top_p", asked));
-    }
+    Thinking::of(call).adjust(call, all);
     let (asked, kept) = (call.request.params.stop.len(), stops(call).count());
     if kept < asked {
         all.push(Adjustment::changed("stop", asked, kept));
@@ -200,36 +195,29 @@ fn has_tool_calls(messages: &[Message]) -> bool {
 }
 
 fn instruction(call: &Call) -> Option<String> {
-    match response_format(call) {
-        ResponseFormat::Text => None,
-        ResponseFormat::JsonObject => {
-            Some("Answer with a single JSON object and nothing else: no prose, no code fence.".to_owned())
-        }
-        ResponseFormat::JsonSchema { .. } if uses_answer_tool(call) => None,
-        ResponseFormat::JsonSchema { schema, .. } => Some(format!(
-            "Answer with a single JSON value that fits the following JSON Schema and nothing else: \
-             no prose, no code fence.\n{schema}"
-        )),
-    }
+    form_in_words(response_format(call)).filter(|_| !uses_answer_tool(call))
 }
 
 /// System blocks, and turns in which no role follows itself.
 fn conversation(call: &Call) -> Result<(Vec<Block<'_>>, Vec<Turn<'_>>), Error> {
     let (mut system, mut turns): (Vec<Block<'_>>, Vec<Turn<'_>>) = (Vec::new(), Vec::new());
-    for message in messages(call) {
-        let blocks = match message.role {
-            Role::System | Role::Developer => {
-                system.extend(contents(call, &message.content)?);
-                continue;
-            }
-            Role::Tool => vec![Block::ToolResult {
-                tool_use_id: message.tool_call_id.as_deref().unwrap_or_default(),
-                content: contents(call, &message.content)?,
-            }],
-            Role::Assistant => assistant(call, message)?,
-            Role::User | Role::Function => contents(call, &message.content)?,
+    let ids = Ids::of(call);
+    for step in steps(messages(call)) {
+        let (role, blocks) = match step {
+            Step::Result(made, told) => ("user", vec![result(call, ids.get(&made.id), told)?]),
+            Step::Says(message) => match message.role {
+                Role::System | Role::Developer => {
+                    system.extend(contents(call, &message.content)?);
+                    continue;
+                }
+                Role::Tool => {
+                    let id = message.tool_call_id.as_deref().unwrap_or_default();
+                    ("user", vec![result(call, ids.get(id), Some(message))?])
+                }
+                Role::Assistant => ("assistant", assistant(call, message, &ids)?),
+                Role::User | Role::Function => ("user", contents(call, &message.content)?),
+            },
         };
-        let role = if message.role == Role::Assistant { "assistant" } else { "user" };
         match turns.last_mut() {
             Some(last) if last.role == role => last.content.extend(blocks),
             // A turn without content is refused.
@@ -246,13 +234,23 @@ fn conversation(call: &Call) -> Result<(Vec<Block<'_>>, Vec<Turn<'_>>), Error> {
     Ok((system, turns))
 }
 
-fn assistant<'a>(call: &'a Call, message: &'a Message) -> Result<Vec<Block<'a>>, Error> {
+/// The result of the call with that identifier. One without a result is refused.
+fn result<'a>(call: &Call, id: &str, told: Option<&'a Message>) -> Result<Block<'a>, Error> {
+    let content = match told {
+        Some(message) => contents(call, &message.content)?,
+        None => vec![Block::text(NO_RESULT)],
+    };
+    Ok(Block::ToolResult { tool_use_id: id.to_owned().into(), content, is_error: told.is_none() })
+}
+
+fn assistant<'a>(call: &Call, message: &'a Message, ids: &Ids<'_>) -> Result<Vec<Block<'a>>, Error> {
     let mut blocks = contents(call, &message.content)?;
     if let Some(refusal) = message.refusal.as_deref().filter(|r| !r.is_empty()) {
         blocks.push(Block::text(refusal));
     }
     for call in &message.tool_calls {
-        blocks.push(Block::ToolUse { id: &call.id, name: &call.name, input: arguments(call) });
+        let id = ids.get(&call.id).to_owned().into();
+        blocks.push(Block::ToolUse { id, name: &call.name, input: arguments(call) });
     }
     Ok(blocks)
 }
@@ -260,8 +258,8 @@ fn assistant<'a>(call: &'a Call, message: &'a Message) -> Result<Vec<Block<'a>>,
 fn contents<'a>(call: &Call, content: &'a Content) -> Result<Vec<Block<'a>>, Error> {
     match content {
         Content::None => Ok(Vec::new()),
-        // Empty text blocks are refused.
-        Content::Text(t) if t.is_empty() => Ok(Vec::new()),
+        // Text blocks without anything but white space are refused.
+        Content::Text(t) if t.trim().is_empty() => Ok(Vec::new()),
         Content::Text(t) => Ok(vec![Block::text(t.as_str())]),
         Content::Parts(parts) => parts.iter().filter_map(|p| block(call, p).transpose()).collect(),
     }
@@ -270,7 +268,7 @@ fn contents<'a>(call: &Call, content: &'a Content) -> Result<Vec<Block<'a>>, Err
 fn block<'a>(call: &Call, part: &'a Part) -> Result<Option<Block<'a>>, Error> {
     let cache_control = part.extra.get("cache_control");
     Ok(Some(match &part.kind {
-        PartKind::Text(t) | PartKind::Refusal(t) if t.is_empty() => return Ok(None),
+        PartKind::Text(t) | PartKind::Refusal(t) if t.trim().is_empty() => return Ok(None),
         PartKind::Text(t) | PartKind::Refusal(t) => Block::Text { text: t.as_str().into(), cache_control },
         PartKind::Image { url, .. } => Block::Image { source: source(url), cache_control },
         PartKind::Other(kind, whole) => {
@@ -304,7 +302,7 @@ fn offered(call: &Call) -> Result<(Vec<ToolOut<'_>>, Option<Value>), Error> {
         return Ok((vec![tool], Some(json!({"type": "tool", "name": ANSWER_TOOL}))));
     }
     let mut out = Vec::new();
-    for tool in call.tools() {
+    for tool in eligible(call) {
         if tool.name.is_empty() {
             return Err(unsayable(call, "tools", "tools of another type than function"));
         }
@@ -345,8 +343,8 @@ fn choice(choice: &ToolChoice, parallel: Option<bool>) -> Option<Value> {
         ToolChoice::Unset if parallel == Some(false) => json!({"type": "auto"}),
         ToolChoice::Unset => return None,
         ToolChoice::None => return Some(json!({"type": "none"})),
-        ToolChoice::Auto => json!({"type": "auto"}),
-        ToolChoice::Required => json!({"type": "any"}),
+        ToolChoice::Auto | ToolChoice::Allowed { required: false, .. } => json!({"type": "auto"}),
+        ToolChoice::Required | ToolChoice::Allowed { required: true, .. } => json!({"type": "any"}),
         ToolChoice::Function(name) => json!({"type": "tool", "name": name}),
     };
     if parallel == Some(false)

@@ -146,7 +146,7 @@ impl Stream {
             index,
             id: Some(given.unwrap_or_else(|| context.tool_call_id(&self.id, 0, index as usize))),
             name: Some(block.name.map(Cow::into_owned).unwrap_or_default()),
-            arguments: String::new(),
+            ..ToolCallDelta::default()
         }))
     }
 

@@ -213,7 +213,7 @@ impl Stream {
             created: 0,
             choices,
             usage: answer.usage_metadata.as_ref().map(UsageIn::convert),
-            raw: None,
+            ..Chunk::default()
         })
     }
 
@@ -260,6 +260,7 @@ impl CandidateState {
             id: Some(given.unwrap_or_else(|| context.tool_call_id(answer, self.index, n))),
             name: Some(call.name.map(Cow::into_owned).unwrap_or_default()),
             arguments: compact(call.args.map_or("{}", RawValue::get)),
+            custom: false,
         })
     }
 }

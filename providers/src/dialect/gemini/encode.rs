@@ -1,15 +1,15 @@
 //! The canonical request as a generateContent body.
 
+use super::super::turns::{NO_RESULT, Step, steps};
 use super::super::{
-    Encoded, arguments, data_url, dropped, max_tokens, messages, response_format, temperature, to_body,
-    tools, top_p, unsayable,
+    Encoded, arguments, data_url, dropped, form_in_words, max_tokens, messages, nothing_said,
+    response_format, temperature, to_body, tools, top_p, unsayable,
 };
 use super::schema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use std::borrow::Cow;
-use std::collections::HashMap;
 use types::adjustment::Adjustment;
 use types::chat::{Content, Message, PartKind, ResponseFormat, Role, ToolCall, ToolChoice};
 use types::provider::{Call, Error};
@@ -85,12 +85,16 @@ struct FileData<'a> {
 
 #[derive(Serialize)]
 struct FunctionCall<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    id: &'a str,
     name: &'a str,
     args: Cow<'a, RawValue>,
 }
 
 #[derive(Serialize)]
 struct FunctionResponse<'a> {
+    #[serde(skip_serializing_if = "str::is_empty")]
+    id: &'a str,
     name: &'a str,
     response: Value,
 }
@@ -136,9 +140,15 @@ impl Generation<'_> {
 /// [`types::provider::ErrorKind::BadRequest`] for what the dialect cannot say.
 pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
     let (mut system, mut contents) = conversation(call)?;
+    if let Some(form) = form_in_words(response_format(call)).filter(|_| !formed(call)) {
+        system.push(Part::Text { text: form.into() });
+    }
     if contents.is_empty() {
         // The vendor wants at least one turn; instructions alone are the question then.
         contents.push(Turn { role: Some("user"), parts: std::mem::take(&mut system) });
+        if contents.iter().all(|t| t.parts.is_empty()) {
+            return Err(nothing_said(call));
+        }
     }
     let body = Body {
         contents,
@@ -163,6 +173,7 @@ fn generation(call: &Call) -> Generation<'_> {
     let params = &call.request.params;
     let (response_mime_type, response_schema) = match response_format(call) {
         ResponseFormat::Text => (None, None),
+        _ if !formed(call) => (None, None),
         ResponseFormat::JsonObject => (Some("application/json"), None),
         ResponseFormat::JsonSchema { schema, .. } => (Some("application/json"), Some(schema::subset(schema))),
     };
@@ -182,6 +193,11 @@ fn generation(call: &Call) -> Generation<'_> {
     }
 }
 
+/// Whether the vendor can be held to the form of the answer: beside tools it refuses one, and words ask for it.
+fn formed(call: &Call) -> bool {
+    tools(call).is_empty()
+}
+
 /// The vendor's seed has 32 bits.
 const SEED: i64 = 0x7fff_ffff;
 
@@ -193,6 +209,10 @@ fn seed(call: &Call) -> Option<i64> {
 pub(in super::super) fn adjust(call: &Call, all: &mut Vec<Adjustment>) {
     if let Some(asked) = seed(call).filter(|s| s & SEED != *s) {
         all.push(Adjustment::changed("seed", asked, asked & SEED));
+    }
+    let form = response_format(call);
+    if *form != ResponseFormat::Text && !formed(call) {
+        all.push(Adjustment::changed("response_format", form.kind(), "instruction"));
     }
     let told = |name: &str| all.iter().any(|a| a.name == name);
     if let Some(effort) = call.request.params.reasoning_effort.as_deref()
@@ -220,25 +240,21 @@ fn thinking(call: &Call, effort: &str) -> Option<Value> {
 /// Parts of the system instruction, and turns in which no role follows itself.
 fn conversation(call: &Call) -> Result<(Vec<Part<'_>>, Vec<Turn<'_>>), Error> {
     let (mut system, mut turns): (Vec<Part<'_>>, Vec<Turn<'_>>) = (Vec::new(), Vec::new());
-    let all = messages(call);
-    let calls_made = all.iter().flat_map(|m| &m.tool_calls);
-    let called: HashMap<&str, &str> = calls_made.map(|c| (c.id.as_str(), c.name.as_str())).collect();
-    for message in all {
-        let mut parts = parts(call, &message.content)?;
-        let role = match message.role {
-            Role::System | Role::Developer => {
-                system.append(&mut parts);
-                continue;
-            }
-            Role::Assistant => {
-                parts.extend(calls(call, &message.tool_calls));
-                "model"
-            }
-            Role::Tool => {
-                parts = vec![Part::Response { function_response: result(&called, message) }];
-                "user"
-            }
-            Role::User | Role::Function => "user",
+    for step in steps(messages(call)) {
+        let (role, mut parts) = match step {
+            Step::Result(made, told) => ("user", result(call, &made.id, &made.name, told)?),
+            Step::Says(message) => match message.role {
+                Role::System | Role::Developer => {
+                    system.append(&mut parts(call, &message.content)?);
+                    continue;
+                }
+                Role::Tool => {
+                    let id = message.tool_call_id.as_deref().unwrap_or_default();
+                    ("user", result(call, id, message.name.as_deref().unwrap_or(id), Some(message))?)
+                }
+                Role::Assistant => ("model", said(call, message)?),
+                Role::User | Role::Function => ("user", parts(call, &message.content)?),
+            },
         };
         match turns.last_mut() {
             Some(last) if last.role == Some(role) => last.parts.append(&mut parts),
@@ -247,27 +263,50 @@ fn conversation(call: &Call) -> Result<(Vec<Part<'_>>, Vec<Turn<'_>>), Error> {
             _ => turns.push(Turn { role: Some(role), parts }),
         }
     }
+    for turn in &mut turns {
+        // Results stand together, as many as there were calls; what they show follows.
+        turn.parts.sort_by_key(|p| !matches!(p, Part::Response { .. }) && turn.role == Some("user"));
+    }
     Ok((system, turns))
+}
+
+fn said<'a>(call: &Call, message: &'a Message) -> Result<Vec<Part<'a>>, Error> {
+    let mut parts = parts(call, &message.content)?;
+    if let Some(refusal) = message.refusal.as_deref().filter(|r| !r.is_empty()) {
+        parts.push(Part::Text { text: refusal.into() });
+    }
+    parts.extend(calls(call, &message.tool_calls));
+    Ok(parts)
 }
 
 fn calls<'a>(call: &Call, tool_calls: &'a [ToolCall]) -> impl Iterator<Item = Part<'a>> + use<'a> {
     let sign = call.model.tags.iter().any(|t| t == SIGNATURES);
     tool_calls.iter().enumerate().map(move |(i, c)| Part::Call {
-        function_call: FunctionCall { name: &c.name, args: arguments(c) },
+        function_call: FunctionCall { id: &c.id, name: &c.name, args: arguments(c) },
         thought_signature: (sign && i == 0).then_some(NO_SIGNATURE),
     })
 }
 
-/// The result of a tool under the name of the tool that was called.
-fn result<'a>(called: &HashMap<&str, &'a str>, message: &'a Message) -> FunctionResponse<'a> {
-    let id = message.tool_call_id.as_deref().unwrap_or_default();
+/// The result of a tool under the name of the tool that was called, and what it shows beside its text.
+fn result<'a>(
+    call: &Call,
+    id: &'a str,
+    name: &'a str,
+    told: Option<&'a Message>,
+) -> Result<Vec<Part<'a>>, Error> {
+    let Some(message) = told else {
+        let response = json!({ "error": NO_RESULT });
+        return Ok(vec![Part::Response { function_response: FunctionResponse { id, name, response } }]);
+    };
     let text = message.content.text();
     let response = match serde_json::from_str(&text) {
         Ok(object @ Value::Object(_)) => object,
         Ok(other) => json!({ "result": other }),
         Err(_) => json!({ "result": text }),
     };
-    FunctionResponse { name: called.get(id).copied().or(message.name.as_deref()).unwrap_or(id), response }
+    let shown = parts(call, &message.content)?.into_iter().filter(|p| !matches!(p, Part::Text { .. }));
+    let response = Part::Response { function_response: FunctionResponse { id, name, response } };
+    Ok(std::iter::once(response).chain(shown).collect())
 }
 
 fn parts<'a>(call: &Call, content: &'a Content) -> Result<Vec<Part<'a>>, Error> {
@@ -351,8 +390,8 @@ fn tool_config(call: &Call) -> Option<Value> {
     let config = match call.tool_choice() {
         ToolChoice::Unset => return None,
         ToolChoice::None => json!({"mode": "NONE"}),
-        ToolChoice::Auto => json!({"mode": "AUTO"}),
-        ToolChoice::Required => json!({"mode": "ANY"}),
+        ToolChoice::Auto | ToolChoice::Allowed { required: false, .. } => json!({"mode": "AUTO"}),
+        ToolChoice::Required | ToolChoice::Allowed { required: true, .. } => json!({"mode": "ANY"}),
         ToolChoice::Function(name) => json!({"mode": "ANY", "allowedFunctionNames": [name]}),
     };
     Some(json!({ "functionCallingConfig": config }))

@@ -60,7 +60,8 @@ impl Alike {
         let [delta] = chunk.choices.as_slice() else { return None };
         let text = delta.text.as_ref()?;
         let more = delta.reasoning.is_some() || delta.refusal.is_some() || delta.finish_reason.is_some();
-        if more || !delta.tool_calls.is_empty() || chunk.usage.is_some() || chunk.raw.is_none() {
+        let beside = delta.logprobs.is_some() || delta.annotations.is_some();
+        if more || beside || !delta.tool_calls.is_empty() || chunk.usage.is_some() || chunk.raw.is_none() {
             return None;
         }
         let end = start.checked_add(text.len())?;
@@ -76,6 +77,7 @@ impl Alike {
                 created: chunk.created,
                 choices: vec![delta],
                 usage: None,
+                extra: chunk.extra.clone(),
                 raw: None,
             },
         })

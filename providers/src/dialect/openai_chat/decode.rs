@@ -5,9 +5,10 @@ use crate::lenient;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use types::chat::ToolCall;
-use types::completion::{Choice, Completion, Usage};
+use types::completion::{Choice, Completion, Details, Usage};
 use types::provider::{Error, ErrorKind};
 
 /// An answer or one event of it: only what the house reads, borrowed from the bytes.
@@ -27,7 +28,17 @@ pub(super) struct Answer<'a> {
     #[serde(default, deserialize_with = "lenient::apart")]
     x_groq: Option<XGroq>,
     #[serde(borrow, default)]
+    service_tier: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    system_fingerprint: Option<&'a RawValue>,
+    #[serde(borrow, default)]
     pub(super) error: Option<&'a RawValue>,
+}
+
+/// A value that goes out as it came; `null` and an empty list say nothing.
+pub(super) fn kept(raw: Option<&RawValue>) -> Option<Value> {
+    let said = raw.map(RawValue::get).filter(|raw| !matches!(*raw, "null" | "[]"))?;
+    serde_json::from_str(said).ok()
 }
 
 #[derive(Deserialize)]
@@ -41,6 +52,8 @@ pub(super) struct ChoiceIn<'a> {
     delta: Option<MessageIn<'a>>,
     #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) finish_reason: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) logprobs: Option<&'a RawValue>,
 }
 
 impl<'a> ChoiceIn<'a> {
@@ -73,6 +86,8 @@ pub(super) struct MessageIn<'a> {
     reasoning: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) refusal: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) annotations: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "lenient::list")]
     pub(super) tool_calls: Vec<CallIn<'a>>,
 }
@@ -93,20 +108,51 @@ pub(super) struct CallIn<'a> {
     #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient::object")]
-    pub(super) function: FunctionIn<'a>,
+    function: FunctionIn<'a>,
+    /// In the place of `function`, for tools of the type `custom`.
+    #[serde(borrow, default)]
+    custom: Option<CustomIn<'a>>,
 }
 
 #[derive(Default, Deserialize)]
-pub(super) struct FunctionIn<'a> {
+struct FunctionIn<'a> {
     #[serde(borrow, default, deserialize_with = "lenient::text")]
-    pub(super) name: Option<Cow<'a, str>>,
+    name: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     arguments: Option<&'a RawValue>,
 }
 
-impl FunctionIn<'_> {
-    /// The arguments' text, and whether they came as the text they should be: some vendors send the object.
+#[derive(Deserialize)]
+struct CustomIn<'a> {
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    name: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    input: Option<Cow<'a, str>>,
+}
+
+impl CallIn<'_> {
+    /// Whether it calls a tool of the type `custom`.
+    pub(super) fn custom(&self) -> bool {
+        self.custom.is_some()
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        let custom = self.custom.as_ref().map(|c| c.name.as_deref());
+        custom.unwrap_or(self.function.name.as_deref())
+    }
+
+    /// The arguments' text, and whether they came as the text they should be.
     pub(super) fn arguments(&self) -> (String, bool) {
+        match &self.custom {
+            Some(custom) => (custom.input.as_deref().unwrap_or_default().to_owned(), true),
+            None => self.function.arguments(),
+        }
+    }
+}
+
+impl FunctionIn<'_> {
+    /// Some vendors send the object itself, not its text.
+    fn arguments(&self) -> (String, bool) {
         let Some(raw) = self.arguments.map(RawValue::get) else { return (String::new(), true) };
         match serde_json::from_str::<String>(raw) {
             Ok(text) => (text, true),
@@ -127,6 +173,8 @@ struct UsageIn {
     prompt_tokens: Option<u32>,
     #[serde(default, deserialize_with = "lenient::tokens")]
     completion_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::tokens")]
+    total_tokens: Option<u32>,
     #[serde(default, deserialize_with = "lenient::object")]
     prompt_tokens_details: PromptDetails,
     #[serde(default, deserialize_with = "lenient::object")]
@@ -144,18 +192,38 @@ struct PromptDetails {
     cache_write_tokens: Option<u32>,
     #[serde(default, deserialize_with = "lenient::part")]
     image_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::part")]
+    audio_tokens: Option<u32>,
 }
 
 #[derive(Default, Deserialize)]
 struct CompletionDetails {
     #[serde(default, deserialize_with = "lenient::part")]
     reasoning_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::part")]
+    audio_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::part")]
+    accepted_prediction_tokens: Option<u32>,
+    #[serde(default, deserialize_with = "lenient::part")]
+    rejected_prediction_tokens: Option<u32>,
 }
 
 impl UsageIn {
+    /// Output with the reasoning, where the vendor counts that beside it, as xAI does: the total tells.
+    fn reasoned_beside(&self) -> Option<u32> {
+        let completion = self.completion_tokens.unwrap_or(0);
+        let reasoning = self.completion_tokens_details.reasoning_tokens.filter(|n| *n > 0)?;
+        let output = completion.checked_add(reasoning)?;
+        let beside = match self.total_tokens {
+            Some(total) => self.prompt_tokens.unwrap_or(0).checked_add(output) == Some(total),
+            None => reasoning > completion,
+        };
+        beside.then_some(output)
+    }
+
     fn convert(&self) -> Usage {
         let input = self.prompt_tokens.unwrap_or(0);
-        let details = &self.prompt_tokens_details;
+        let (details, written) = (&self.prompt_tokens_details, &self.completion_tokens_details);
         let cached = details.cached_tokens.or(self.prompt_cache_hit_tokens).unwrap_or(0);
         // Parts are never more than the whole, whatever the vendor says: prices multiply them.
         let cached_input = cached.min(input);
@@ -167,8 +235,14 @@ impl UsageIn {
             cache_write,
             // Which of the cached tokens are images is not told: those of text are taken to come first.
             image: details.image_tokens.unwrap_or(0).min(plain),
-            output: self.completion_tokens.unwrap_or(0),
-            reasoning: self.completion_tokens_details.reasoning_tokens.unwrap_or(0),
+            output: self.reasoned_beside().unwrap_or(self.completion_tokens.unwrap_or(0)),
+            reasoning: written.reasoning_tokens.unwrap_or(0),
+            details: Details {
+                audio_input: details.audio_tokens.unwrap_or(0),
+                audio_output: written.audio_tokens.unwrap_or(0),
+                accepted_prediction: written.accepted_prediction_tokens.unwrap_or(0),
+                rejected_prediction: written.rejected_prediction_tokens.unwrap_or(0),
+            },
             ..Usage::default()
         }
     }
@@ -178,6 +252,12 @@ impl Answer<'_> {
     pub(super) fn usage(&self) -> Option<Usage> {
         let groq = || self.x_groq.as_ref().and_then(|x| x.usage.as_ref());
         self.usage.as_ref().or_else(groq).map(UsageIn::convert)
+    }
+
+    /// What goes out of it beside the choices.
+    pub(super) fn extra(&self) -> Map<String, Value> {
+        let all = [("service_tier", self.service_tier), ("system_fingerprint", self.system_fingerprint)];
+        all.into_iter().filter_map(|(name, raw)| Some((name.to_owned(), kept(raw)?))).collect()
     }
 
     /// The failure that an answer with status 200 tells of.
@@ -190,6 +270,22 @@ impl Answer<'_> {
         let failed = |c: &ChoiceIn<'_>| finish::failure(c.finish_reason.as_deref()?, otherwise);
         self.choices.iter().find_map(failed).map(|failed| context.ended_by(failed))
     }
+}
+
+/// An answer whose usage counts the reasoning as output, nothing else in it changed.
+fn with_output(body: &Bytes, output: u32) -> Option<Bytes> {
+    #[derive(Deserialize)]
+    struct Place<'a> {
+        #[serde(borrow)]
+        usage: &'a RawValue,
+    }
+    let usage = serde_json::from_slice::<Place<'_>>(body).ok()?.usage.get();
+    let start = usage.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
+    let mut changed: Value = serde_json::from_str(usage).ok()?;
+    changed.as_object_mut()?.insert("completion_tokens".to_owned(), output.into());
+    let (before, rest) = body.split_at_checked(start)?;
+    let after = rest.get(usage.len()..)?;
+    Some([before, changed.to_string().as_bytes(), after].concat().into())
 }
 
 /// A whole answer. Its bytes stay in `raw` unless something had to be mended.
@@ -205,12 +301,15 @@ pub(in super::super) fn decode(context: &Context, body: Bytes) -> Result<Complet
         return Err(context.error(ErrorKind::Malformed, "the answer has no choices"));
     }
     let usage = answer.usage().unwrap_or_default();
+    let beside = answer.usage.as_ref().and_then(UsageIn::reasoned_beside);
+    let extra = answer.extra();
     let mut completion = Completion {
         id: answer.id.map(Cow::into_owned).unwrap_or_default(),
         created: answer.created.unwrap_or(0),
         model: answer.model.map(Cow::into_owned).unwrap_or_default(),
         choices: Vec::with_capacity(answer.choices.len()),
         usage,
+        extra,
         raw: None,
     };
     let mut mended = false;
@@ -218,7 +317,11 @@ pub(in super::super) fn decode(context: &Context, body: Bytes) -> Result<Complet
         let index = choice.index.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX));
         completion.choices.push(convert(context, &completion.id, index, choice, &mut mended)?);
     }
-    completion.raw = (!mended).then_some(body);
+    completion.raw = match beside {
+        _ if mended => None,
+        Some(output) => with_output(&body, output),
+        None => Some(body),
+    };
     Ok(completion)
 }
 
@@ -236,13 +339,14 @@ fn convert(
         .into_iter()
         .enumerate()
         .map(|(n, call)| {
-            let (arguments, as_text) = call.function.arguments();
-            let given = call.id.filter(|id| !id.is_empty());
+            let (arguments, as_text) = call.arguments();
+            let given = call.id.as_deref().filter(|id| !id.is_empty());
             *mended |= given.is_none() || !as_text;
             ToolCall {
-                id: given.map_or_else(|| context.tool_call_id(id, index, n), Cow::into_owned),
-                name: call.function.name.map(Cow::into_owned).unwrap_or_default(),
+                id: given.map_or_else(|| context.tool_call_id(id, index, n), str::to_owned),
+                name: call.name().unwrap_or_default().to_owned(),
                 arguments,
+                custom: call.custom(),
             }
         })
         .collect();
@@ -257,5 +361,7 @@ fn convert(
         refusal: message.refusal.map(Cow::into_owned),
         tool_calls,
         finish_reason: Some(finish),
+        logprobs: kept(choice.logprobs),
+        annotations: kept(message.annotations),
     })
 }

@@ -1,11 +1,12 @@
 //! The client's body with a few members replaced: one pass, one buffer, the rest byte for byte.
 
+use super::super::ids::Ids;
 use super::super::{Encoded, unsayable};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use types::chat::{ChatRequest, ResponseFormat, Role};
+use types::chat::{ChatRequest, Message, ResponseFormat, Role};
 use types::provider::{Call, Error};
 
 /// A new value of a member.
@@ -109,20 +110,18 @@ impl<'a> Plan<'a> {
     }
 
     fn messages(&mut self, call: &'a Call) -> Result<(), Error> {
-        let as_system = call.provider.quirks.developer_as_system;
+        let house = House { as_system: call.provider.quirks.developer_as_system, ids: Ids::of(call) };
         if let Some(edited) = &call.edits.messages {
             let mut messages = Cow::Borrowed(edited);
-            if as_system && edited.iter().any(|m| m.role == Role::Developer) {
-                for m in messages.to_mut().iter_mut().filter(|m| m.role == Role::Developer) {
-                    m.role = Role::System;
-                }
+            if edited.iter().any(|m| house.concerns(m)) {
+                messages.to_mut().iter_mut().for_each(|m| house.message(m));
             }
             let json = serde_json::to_string(&*messages)
                 .map_err(|_| unsayable(call, "messages", "these messages"))?;
             self.set.push(("messages", New::Json(json.into())));
-        } else if as_system && call.request.messages.iter().any(|m| m.role == Role::Developer) {
+        } else if call.request.messages.iter().any(|m| house.concerns(m)) {
             let raw = call.request.raw("messages").unwrap_or("[]");
-            let json = developer_as_system(raw).map_err(|_| unsayable(call, "messages", "these messages"))?;
+            let json = house.written(raw).map_err(|_| unsayable(call, "messages", "these messages"))?;
             self.set.push(("messages", New::Json(json.into())));
         }
         let Some(prefill) = &call.edits.prefill else { return Ok(()) };
@@ -245,21 +244,58 @@ fn after_comma(body: &[u8], at: usize) -> usize {
     }
 }
 
-/// Only the roles change: members that the house does not know stay in their messages.
-fn developer_as_system(messages: &str) -> Result<String, serde_json::Error> {
-    let raw: Vec<&RawValue> = serde_json::from_str(messages)?;
-    let mut out = Vec::with_capacity(raw.len());
-    for message in raw {
-        let mut parsed: Value = serde_json::from_str(message.get())?;
-        match parsed.get_mut("role") {
-            Some(role) if role == "developer" => {
-                *role = Value::from("system");
-                out.push(Cow::Owned(parsed.to_string()));
-            }
-            _ => out.push(Cow::Borrowed(message.get())),
+/// What a vendor knows by another name: a role, and identifiers that it would refuse.
+struct House<'a> {
+    as_system: bool,
+    ids: Ids<'a>,
+}
+
+impl House<'_> {
+    fn concerns(&self, message: &Message) -> bool {
+        self.as_system && message.role == Role::Developer || self.ids.concern(message)
+    }
+
+    fn message(&self, message: &mut Message) {
+        if self.as_system && message.role == Role::Developer {
+            message.role = Role::System;
+        }
+        let ids = message.tool_calls.iter_mut().map(|c| &mut c.id).chain(&mut message.tool_call_id);
+        for id in ids {
+            *id = self.ids.get(id).to_owned();
         }
     }
-    Ok(format!("[{}]", out.join(",")))
+
+    /// Nothing else changes: members that the house does not know stay in their messages.
+    fn written(&self, messages: &str) -> Result<String, serde_json::Error> {
+        let raw: Vec<&RawValue> = serde_json::from_str(messages)?;
+        let mut out = Vec::with_capacity(raw.len());
+        for message in raw {
+            let mut parsed: Value = serde_json::from_str(message.get())?;
+            let changed = self.change(&mut parsed);
+            out.push(if changed { Cow::Owned(parsed.to_string()) } else { Cow::Borrowed(message.get()) });
+        }
+        Ok(format!("[{}]", out.join(",")))
+    }
+
+    fn change(&self, message: &mut Value) -> bool {
+        let mut changed = false;
+        let mut set = |place: Option<&mut Value>, new: &dyn Fn(&str) -> Option<String>| {
+            if let Some(place) = place
+                && let Some(new) = place.as_str().and_then(new)
+            {
+                *place = Value::String(new);
+                changed = true;
+            }
+        };
+        let id = |id: &str| Some(self.ids.get(id)).filter(|new| *new != id).map(str::to_owned);
+        set(message.get_mut("role"), &|role| {
+            (self.as_system && role == "developer").then(|| "system".to_owned())
+        });
+        set(message.get_mut("tool_call_id"), &id);
+        let calls = message.get_mut("tool_calls").and_then(Value::as_array_mut);
+        calls.into_iter().flatten().for_each(|call| set(call.get_mut("id"), &id));
+        changed
+    }
 }
 
 /// The messages with the beginning of the answer behind them. `prefix` is how those vendors of this dialect know

@@ -2,10 +2,11 @@
 
 use super::super::{Bad, Context};
 use super::alike::{self, Last};
-use super::decode::{Answer, CallIn, ChoiceIn};
+use super::decode::{Answer, CallIn, ChoiceIn, kept};
 use crate::sse::Event;
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::sync::Arc;
 use types::completion::{Chunk, Delta, ToolCallDelta};
 use types::provider::ErrorKind;
 
@@ -69,6 +70,7 @@ impl Stream {
             return Err(Bad::Answer(e));
         }
         let usage = answer.usage();
+        let extra = answer.extra();
         let id = answer.id.map(Cow::into_owned).unwrap_or_default();
         let mut mended = false;
         let first = answer.choices.first().and_then(ChoiceIn::text);
@@ -85,6 +87,7 @@ impl Stream {
             created: answer.created.unwrap_or(0),
             choices,
             usage,
+            extra: (!extra.is_empty()).then(|| Arc::new(extra)),
             raw: (!mended && one_line).then(|| event.data.clone()),
         };
         self.last.keep(&event.data, &chunk, start);
@@ -132,6 +135,8 @@ impl Stream {
             refusal: message.refusal.map(Cow::into_owned),
             tool_calls,
             finish_reason,
+            logprobs: kept(choice.logprobs),
+            annotations: kept(message.annotations),
         })
     }
 }
@@ -146,8 +151,8 @@ impl ChoiceState {
         mended: &mut bool,
     ) -> Option<ToolCallDelta> {
         let id = call.id.as_deref().filter(|id| !id.is_empty());
-        let name = call.function.name.as_deref().filter(|n| !n.is_empty());
-        let (arguments, as_text) = call.function.arguments();
+        let name = call.name().filter(|n| !n.is_empty());
+        let (arguments, as_text) = call.arguments();
         let known = self.find(call.index, id, name.is_some());
         let place = known.unwrap_or(self.calls.len());
         let index = u32::try_from(place).ok().filter(|_| place < MAX_PARALLEL)?;
@@ -163,8 +168,8 @@ impl ChoiceState {
         *mended |= call.index != Some(index)
             || !as_text
             || first_id.as_deref() != call.id.as_deref()
-            || first_name.as_deref() != call.function.name.as_deref();
-        Some(ToolCallDelta { index, id: first_id, name: first_name, arguments })
+            || first_name.as_deref() != call.name();
+        Some(ToolCallDelta { index, id: first_id, name: first_name, arguments, custom: call.custom() })
     }
 
     /// Which call a piece belongs to; `None` = a new one.

@@ -129,11 +129,19 @@ pub(super) fn tool_calls(json: &str, pointer: &str, limits: &Limits) -> Result<V
                     Error::new("invalid_type", format!("{pointer}/{i}/{name}"), "expected a string")
                 })
             };
-            let function = c.0.get("function").and_then(Value::as_object);
+            let custom = c.0.get("type").is_some_and(|t| t == "custom");
+            let (kind, [name, arguments]) = if custom {
+                ("custom", ["custom/name", "custom/input"])
+            } else {
+                ("function", ["function/name", "function/arguments"])
+            };
+            let called = c.0.get(kind);
+            let part = |place: &str| called?.get(place.split_once('/')?.1);
             Ok(ToolCall {
                 id: text(c.0.get("id"), "id")?,
-                name: text(function.and_then(|f| f.get("name")), "function/name")?,
-                arguments: text(function.and_then(|f| f.get("arguments")), "function/arguments")?,
+                name: text(part(name), name)?,
+                arguments: text(part(arguments), arguments)?,
+                custom,
             })
         })
         .collect()

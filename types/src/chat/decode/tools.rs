@@ -2,8 +2,8 @@
 
 use super::{Error, Limits, optional, parse};
 use crate::chat::{ResponseFormat, Tool, ToolChoice, UniqueMap, UniqueValue};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 
 pub(super) fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
@@ -74,13 +74,70 @@ pub(super) fn tool_choice(json: &str) -> Result<ToolChoice, Error> {
             "required" => ToolChoice::Required,
             _ => return Err(wrong()),
         },
-        Value::Object(o) => match o.get("function").and_then(|f| f.get("name")).and_then(Value::as_str) {
+        Value::Object(o) => match name_of(&o) {
             Some(name) => ToolChoice::Function(name.to_owned()),
-            // Newer forms such as `allowed_tools` pass through; the router needs to know only that tools may be used.
+            None if o.get("type").is_some_and(|t| t == "allowed_tools") => allowed(&o)?,
+            // Forms that are yet to be invented pass through; the router needs to know only that tools may be used.
             None if o.get("type").is_some_and(Value::is_string) => ToolChoice::Auto,
             None => return Err(wrong()),
         },
         _ => return Err(wrong()),
+    })
+}
+
+/// The function, or the custom tool, that an object names.
+fn name_of(object: &Map<String, Value>) -> Option<&str> {
+    ["function", "custom"].iter().find_map(|kind| object.get(*kind)?.get("name")?.as_str())
+}
+
+fn allowed(choice: &Map<String, Value>) -> Result<ToolChoice, Error> {
+    let at = |field: &str| format!("/tool_choice/allowed_tools/{field}");
+    let Some(allowed) = choice.get("allowed_tools").and_then(Value::as_object) else {
+        let text = "expected {\"mode\": \"auto\" or \"required\", \"tools\": […]}";
+        return Err(Error::new("invalid_type", "/tool_choice/allowed_tools", text));
+    };
+    let required = match allowed.get("mode").and_then(Value::as_str) {
+        Some("auto") => false,
+        Some("required") => true,
+        _ => return Err(Error::new("invalid_value", at("mode"), "expected \"auto\" or \"required\"")),
+    };
+    let tools = allowed.get("tools").and_then(Value::as_array).filter(|list| !list.is_empty());
+    let tools = tools
+        .ok_or_else(|| Error::new("invalid_type", at("tools"), "expected a list of at least one tool"))?;
+    let names = tools.iter().enumerate().map(|(i, tool)| {
+        let name = tool.as_object().and_then(name_of).map(str::to_owned);
+        let text = "expected {\"type\": \"function\", \"function\": {\"name\": …}}";
+        name.ok_or_else(|| Error::new("invalid_value", at(&format!("tools/{i}")), text))
+    });
+    Ok(ToolChoice::Allowed { names: names.collect::<Result<_, _>>()?, required })
+}
+
+/// Whether the tools that are offered can do what is demanded of them.
+///
+/// # Errors
+/// A tool must be called, or one by its name, and there is none such.
+pub(super) fn demanded(choice: &ToolChoice, tools: &[Tool]) -> Result<(), Error> {
+    let named: &[String] = match choice {
+        ToolChoice::Unset | ToolChoice::None | ToolChoice::Auto => return Ok(()),
+        ToolChoice::Required => &[],
+        ToolChoice::Function(name) => std::slice::from_ref(name),
+        ToolChoice::Allowed { names, .. } => names,
+    };
+    if tools.is_empty() {
+        let text = "a tool is demanded and none is offered; give `tools`, or leave `tool_choice` out";
+        return Err(Error::new("invalid_value", "/tool_choice", text));
+    }
+    let Some(offered) = tools.iter().map(Tool::called).collect::<Option<Vec<_>>>() else {
+        // Of some types nobody here knows what they are called.
+        return Ok(());
+    };
+    let missing = named.iter().find(|name| !offered.iter().any(|o| o == *name));
+    missing.map_or(Ok(()), |name| {
+        let near = crate::diagnostic::nearest(name, offered.iter().map(AsRef::as_ref));
+        let hint = near.first().map_or(String::new(), |n| format!("; did you mean `{n}`?"));
+        let shown = if crate::options::is_identifier(name) { format!("`{name}`") } else { "it".to_owned() };
+        let text = format!("expected a tool of `tools`, and {shown} is none of them{hint}");
+        Err(Error::new("invalid_value", "/tool_choice", text))
     })
 }
 

@@ -75,7 +75,7 @@ fn end(at: &At<'_>, row: RowId, calls: &[ToolCall]) -> NodeResult {
     let picked = at.host.table().row(row).map(|r| {
         let mut completion = (*r.completion).clone();
         // The vendor's own bytes hold the other calls as well.
-        completion.raw = None;
+        completion.changed();
         for choice in &mut completion.choices {
             choice.tool_calls.retain(|c| calls.contains(c));
             choice.finish_reason = Some(FinishReason::ToolCalls);

@@ -88,7 +88,9 @@ impl Offer {
             Offer::Own { tools, .. } => tools.iter().any(|t| t.name == name),
             Offer::Inherit | Offer::None => false,
         };
-        let theirs = |c: &&ToolCall| !own(&c.name) && request.tools.iter().any(|t| t.name == c.name);
+        let theirs = |c: &&ToolCall| {
+            !own(&c.name) && request.tools.iter().any(|t| t.called().is_some_and(|name| name == c.name))
+        };
         calls.iter().filter(theirs).cloned().collect()
     }
 }

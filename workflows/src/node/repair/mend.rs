@@ -26,7 +26,7 @@ pub(super) fn mend(
         }
     }
     if about(&["tool_args"]) {
-        for call in mended.choices.iter_mut().flat_map(|c| &mut c.tool_calls) {
+        for call in mended.choices.iter_mut().flat_map(|c| &mut c.tool_calls).filter(|c| !c.custom) {
             let tool = request.tools.iter().find(|t| t.name == call.name);
             let schema = tool.and_then(|t| t.parameters.clone());
             if let Some(arguments) = arguments(&call.arguments, schema.as_deref()) {
@@ -44,7 +44,7 @@ pub(super) fn mend(
         }
     }
     // What came from the vendor no longer says what this completion says.
-    mended.raw = None;
+    mended.changed();
     changed.then_some(mended)
 }
 
