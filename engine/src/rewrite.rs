@@ -5,6 +5,7 @@
 use crate::error::{Error, Kind};
 use crate::redact::{Blocked, Redaction};
 use serde_json::{Map, Value, json};
+use std::borrow::Cow;
 use std::sync::Arc;
 use types::ChatRequest;
 use types::chat::{ResponseFormat, ToolChoice};
@@ -66,16 +67,16 @@ fn denied(rule: &RuleId, code: &str, reason: String) -> Error {
 ///
 /// # Errors
 /// The request insists on one of them, or on any where none is left.
-fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Vec<&'r str>, Error> {
+fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Vec<Cow<'r, str>>, Error> {
     let rule = |name: &str| further.forbids_tool(name);
-    let forbidden: Vec<&str> =
-        request.tools.iter().map(|t| t.name.as_str()).filter(|n| rule(n).is_some()).collect();
+    let forbidden: Vec<Cow<'_, str>> =
+        request.tools.iter().map(|t| t.called().unwrap_or_default()).filter(|n| rule(n).is_some()).collect();
     let insists = match &request.tool_choice {
-        ToolChoice::Function(name) => forbidden.iter().find(|f| *f == name).copied(),
-        ToolChoice::Required if forbidden.len() == request.tools.len() => forbidden.first().copied(),
+        ToolChoice::Function(name) => forbidden.iter().find(|f| *f == name),
+        ToolChoice::Required if forbidden.len() == request.tools.len() => forbidden.first(),
         ToolChoice::Allowed { names, required: true } => {
-            let left = names.iter().find(|n| !forbidden.contains(&n.as_str()));
-            forbidden.iter().find(|f| left.is_none() && names.iter().any(|n| n == *f)).copied()
+            let left = names.iter().any(|n| !forbidden.iter().any(|f| f == n));
+            forbidden.iter().find(|f| !left && names.iter().any(|n| n == *f))
         }
         _ => None,
     };
@@ -85,19 +86,23 @@ fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Ve
     }
 }
 
-fn take_tools(members: &mut Map<String, Value>, forbidden: &[&str]) {
+/// Whether a tool, in the form of any member that lists some, is one of these.
+fn is_of(tool: &Value, names: &[Cow<'_, str>]) -> bool {
+    let at = ["/function/name", "/custom/name", "/name"];
+    let name = at.iter().find_map(|at| tool.pointer(at)?.as_str());
+    name.is_some_and(|name| names.iter().any(|n| n == name))
+}
+
+fn take_tools(members: &mut Map<String, Value>, forbidden: &[Cow<'_, str>]) {
     if forbidden.is_empty() {
         return;
     }
     if let Some(choice) = members.get_mut("tool_choice") {
         narrow(choice, forbidden);
     }
-    for (key, at) in [("tools", "/function/name"), ("functions", "/name")] {
+    for key in ["tools", "functions"] {
         if let Some(list) = members.get_mut(key).and_then(Value::as_array_mut) {
-            list.retain(|t| {
-                let name = t.pointer(at).or_else(|| t.get("name")).and_then(Value::as_str);
-                name.is_none_or(|n| !forbidden.contains(&n))
-            });
+            list.retain(|t| !is_of(t, forbidden));
             if list.is_empty() {
                 members.remove(key);
                 members.remove(if key == "tools" { "tool_choice" } else { "function_call" });
@@ -108,12 +113,9 @@ fn take_tools(members: &mut Map<String, Value>, forbidden: &[&str]) {
 }
 
 /// Nobody may call what is no longer offered.
-fn narrow(choice: &mut Value, forbidden: &[&str]) {
+fn narrow(choice: &mut Value, forbidden: &[Cow<'_, str>]) {
     let Some(list) = choice.pointer_mut("/allowed_tools/tools").and_then(Value::as_array_mut) else { return };
-    list.retain(|t| {
-        let name = t.pointer("/function/name").and_then(Value::as_str);
-        name.is_none_or(|n| !forbidden.contains(&n))
-    });
+    list.retain(|t| !is_of(t, forbidden));
     if list.is_empty() {
         *choice = Value::from("none");
     }
@@ -223,6 +225,12 @@ mod tests {
         let choice = json!({"type": "function", "function": {"name": "send_mail"}});
         check(&json!({"tools": [tool("send_mail"), tool("x")], "tool_choice": choice}), &deny, "tool_denied");
         check(&json!({"tools": [tool("send_mail")], "tool_choice": "required"}), &deny, "tool_denied");
+        let choice = |mode: &str| json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": [tool("send_mail")]}});
+        let tools = json!([tool("send_mail"), tool("x")]);
+        check(&json!({"tools": tools, "tool_choice": choice("required")}), &deny, "tool_denied");
+        let before = request(&json!({"tools": tools, "tool_choice": choice("auto")}));
+        let after = rewrite(&before, &deny, &redaction(&[])).unwrap().unwrap();
+        assert_eq!((after.tools.len(), &after.tool_choice), (1, &ToolChoice::None));
         let schema = Further { format: Some(set(Format::JsonSchema)), ..Further::default() };
         check(&json!({}), &schema, "conflict");
         let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Block, false)]);
@@ -234,7 +242,8 @@ mod tests {
     #[test]
     fn without_any_tool_left_nothing_speaks_of_tools() {
         let further = Further { allow_tools: vec![set(Vec::new())], ..Further::default() };
-        let before = request(&json!({"tools": [tool("a")], "tool_choice": "auto"}));
+        let custom = json!({"type": "custom", "custom": {"name": "sh"}});
+        let before = request(&json!({"tools": [tool("a"), custom], "tool_choice": "auto"}));
         let after = rewrite(&before, &further, &redaction(&[])).unwrap().unwrap();
         assert!(after.tools.is_empty() && after.raw("tool_choice").is_none());
     }

@@ -100,6 +100,12 @@ fn body() -> impl Strategy<Value = Value> {
         for (key, value) in extra {
             body[key] = value;
         }
+        if body["tools"].is_null()
+            && let Some(members) = body.as_object_mut()
+        {
+            // What is demanded must be offered.
+            members.remove("tool_choice");
+        }
         body
     })
 }

@@ -324,6 +324,8 @@ pub(super) const TOOL_TYPES: &str = "ability:tool_types";
 pub(super) const VISION: &str = "ability:vision";
 pub(super) const AUDIO: &str = "ability:audio";
 pub(super) const LOGPROBS: &str = "ability:logprobs";
+/// Answers in other forms than text.
+pub(super) const MODALITIES: &str = "ability:modalities";
 pub(super) const MANY: &str = "ability:n";
 /// The request is longer than the model takes.
 pub(super) const WINDOW: &str = "context_window";
@@ -338,6 +340,8 @@ struct Needs {
     tool_types: bool,
     vision: bool,
     audio: bool,
+    /// The answer is to be spoken, or drawn.
+    modalities: bool,
     logprobs: bool,
     many: bool,
 }
@@ -356,6 +360,7 @@ impl Needs {
             tool_types: r.tools.iter().any(|t| t.name.is_empty()),
             vision: inputs.profile.facts.images > 0,
             audio,
+            modalities: beyond_text(r),
             logprobs: r.params.logprobs,
             many: r.params.n > 1,
         }
@@ -370,6 +375,8 @@ impl Needs {
             (self.tool_types && !openai, TOOL_TYPES),
             (self.vision && !a.vision, VISION),
             (self.audio && !a.audio, AUDIO),
+            // What else than text a model gives is not told; those that speak hear as well.
+            (self.modalities && !(openai && a.audio), MODALITIES),
             (self.logprobs && !a.logprobs, LOGPROBS),
             // The other dialects have no `n`.
             (self.many && !openai, MANY),
@@ -377,6 +384,12 @@ impl Needs {
         .into_iter()
         .find_map(|(lacks, reason)| lacks.then_some(reason))
     }
+}
+
+/// Whether `modalities` asks for more than text.
+fn beyond_text(request: &ChatRequest) -> bool {
+    let asked = request.raw("modalities").and_then(|raw| serde_json::from_str::<Vec<String>>(raw).ok());
+    asked.is_some_and(|list| list.iter().any(|m| m != "text"))
 }
 
 /// What no request can use under a configuration, one line per provider and reason.

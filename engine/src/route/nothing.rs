@@ -127,6 +127,7 @@ fn fault(inputs: &Inputs<'_>, e: &Exclusion, model: &Model) -> Option<(String, S
         filter::VISION => of("messages", "takes no images"),
         filter::AUDIO => of("messages", "takes no audio"),
         filter::LOGPROBS => of("logprobs", "gives no logprobs"),
+        filter::MODALITIES => of("modalities", "answers in text only"),
         filter::MANY => of("n", "gives one answer to a request, so `n` is 1"),
         filter::WINDOW => {
             let tokens = inputs.profile.facts.est_input_tokens;

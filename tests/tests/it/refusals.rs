@@ -66,6 +66,12 @@ async fn what_the_request_itself_rules_out_is_its_fault() {
             ["`tools` rules out 1", "2"],
         ),
         ("auto", json!({"logprobs": true}), "logprobs", ["`logprobs` rules out 3", "no logprobs"]),
+        (
+            "auto",
+            json!({"modalities": ["text", "audio"]}),
+            "modalities",
+            ["`modalities` rules out 3", "in text only"],
+        ),
     ] {
         check(&house.client().chat(&ask(model, &more)).await, param, &says);
     }
