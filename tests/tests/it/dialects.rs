@@ -6,7 +6,9 @@ use tests::house::{House, Model, Plan};
 use tests::vendor::{Answer, Dialect, Reply, Vendor};
 
 async fn start(vendor: &Vendor) -> House {
-    Plan::new().vendor("lab", vendor).model(&Model::new("lab/one")).rules(crate::NO_CHANCE).start().await
+    let abilities = "streaming, tools, json, json_schema, parallel_tools, logprobs";
+    let model = Model { abilities, ..Model::new("lab/one") };
+    Plan::new().vendor("lab", vendor).model(&model).rules(crate::NO_CHANCE).start().await
 }
 
 fn ask(more: Value) -> Value {

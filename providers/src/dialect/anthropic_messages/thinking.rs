@@ -5,8 +5,8 @@
 //! limit of the answer. Beside thinking it refuses a temperature, `top_k`, and a `top_p` below 0.95.
 
 use super::super::{dropped, max_tokens, messages, temperature, tools, top_p};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 use std::borrow::Cow;
 use types::adjustment::Adjustment;
 use types::chat::Role;
@@ -103,7 +103,9 @@ fn fitted<'a>(call: &Call, asked: &'a RawValue) -> (Option<Cow<'a, RawValue>>, C
     if half < LEAST {
         return (None, Some((budget, None)));
     }
-    value["budget_tokens"] = json!(half);
+    if let Some(members) = value.as_object_mut() {
+        members.insert("budget_tokens".to_owned(), half.into());
+    }
     match serde_json::value::to_raw_value(&value) {
         Ok(raw) => (Some(Cow::Owned(raw)), Some((Some(wish), Some(half)))),
         Err(_) => as_it_is,
