@@ -177,7 +177,7 @@ impl Flow {
 
 /// A whole answer as the chunks of a stream: role, content, tool calls, end; per choice.
 pub(crate) fn chunks(c: &Completion) -> Vec<Chunk> {
-    let extra = (!c.extra.is_empty()).then(|| Arc::new(c.extra.clone()));
+    let extra = c.extra.as_deref().map(|extra| Arc::new(extra.clone()));
     let chunk = |delta: Delta| Chunk {
         id: c.id.clone(),
         model: c.model.clone(),
@@ -244,7 +244,7 @@ mod tests {
                 annotations: Some(serde_json::json!([{"type": "url_citation"}])),
                 ..Choice::default()
             }],
-            extra: serde_json::Map::from_iter([("service_tier".to_owned(), "flex".into())]),
+            extra: Some(Box::new(serde_json::Map::from_iter([("service_tier".to_owned(), "flex".into())]))),
             ..Completion::default()
         };
         let mut a = Accumulator::default();

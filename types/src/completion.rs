@@ -252,8 +252,8 @@ pub struct Completion {
     /// What was used.
     pub usage: Usage,
     /// Further members of the answer that go out to the client: `service_tier`, `system_fingerprint`.
-    #[serde(skip_serializing_if = "Map::is_empty")]
-    pub extra: Map<String, Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extra: Option<Box<Map<String, Value>>>,
     /// The answer in chat-completions form as it came, when the dialect is ours.
     #[serde(with = "raw", skip_serializing_if = "Option::is_none")]
     pub raw: Option<Bytes>,
@@ -445,9 +445,7 @@ impl Accumulator {
             c.created = chunk.created;
         }
         for (key, value) in chunk.extra.iter().flat_map(|extra| extra.iter()) {
-            if !c.extra.contains_key(key) {
-                c.extra.insert(key.clone(), value.clone());
-            }
+            c.extra.get_or_insert_default().entry(key).or_insert_with(|| value.clone());
         }
         if let Some(u) = chunk.usage {
             c.usage = u;
@@ -639,7 +637,7 @@ mod tests {
         let choice = whole.choices.first().unwrap();
         assert_eq!(choice.logprobs, Some(told(r#"{"content":[1,2,3],"refusal":[4]}"#)));
         assert_eq!(choice.annotations, Some(told(r#"[{"a":1},{"a":2}]"#)));
-        assert_eq!(whole.extra["service_tier"], "flex");
+        assert_eq!(whole.extra.as_ref().unwrap()["service_tier"], "flex");
         whole.changed();
         assert_eq!((&whole.choices[0].logprobs, &whole.choices[0].annotations), (&None, &None));
     }

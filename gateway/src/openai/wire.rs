@@ -20,7 +20,9 @@ pub(crate) struct Stamp {
 pub(crate) fn completion(stamp: &Stamp, c: &Completion, usage: Usage) -> Map<String, Value> {
     let choices: Vec<Value> = c.choices.iter().map(choice).collect();
     let mut object = head("chat.completion", stamp, choices);
-    add(&mut object, &c.extra);
+    if let Some(extra) = &c.extra {
+        add(&mut object, extra);
+    }
     object.insert("usage".to_owned(), usage.to_wire());
     object
 }

@@ -138,7 +138,7 @@ fn completion_json(c: &Completion, body: &Bytes) -> Value {
         "usage": c.usage,
         "raw": raw,
     });
-    put(&mut v, [("extra", &(!c.extra.is_empty()).then(|| json!(c.extra)))]);
+    put(&mut v, [("extra", &c.extra.as_ref().map(|extra| json!(extra)))]);
     v
 }
 

@@ -309,7 +309,7 @@ pub(in super::super) fn decode(context: &Context, body: Bytes) -> Result<Complet
         model: answer.model.map(Cow::into_owned).unwrap_or_default(),
         choices: Vec::with_capacity(answer.choices.len()),
         usage,
-        extra,
+        extra: (!extra.is_empty()).then(|| Box::new(extra)),
         raw: None,
     };
     let mut mended = false;
