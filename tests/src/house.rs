@@ -268,6 +268,14 @@ impl House {
         self.child.id().expect("it is running")
     }
 
+    /// Memory that the server holds, in KiB.
+    #[must_use]
+    pub fn memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("Linux tells it");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     /// Runs a command of the `turnout` program on its configuration and data.
     pub async fn cli(&self, args: &[&str]) -> Output {
         cli(&self.folder, args).await

@@ -30,13 +30,19 @@ use types::provider::{Error, ErrorKind};
 pub(super) const POOL_IDLE: Duration = Duration::from_secs(50);
 /// Idle connections kept per provider.
 pub(super) const POOL_SIZE: usize = 256;
+/// Most that is read of an answer before somebody asks for it, a head's size too: what a stalled reader holds.
+pub(super) const READ_BUFFER: usize = 32 * 1024;
+/// The same for a stream of an HTTP/2 connection: the protocol's own first size.
+const HTTP2_STREAM_WINDOW: u32 = 64 * 1024 - 1;
+/// The same for all streams of an HTTP/2 connection together: a thousand that stall hold up no other.
+const HTTP2_CONNECTION_WINDOW: u32 = 64 * 1024 * 1024;
 /// A connection with many streams on it must not die unnoticed.
 const HTTP2_PING: Duration = Duration::from_secs(20);
 
 /// A connection as it is made.
 pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// The connections of one provider.
+/// The connections of one provider, or those to all hosts that words are sent to.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
     plain: Arc<Plain>,
@@ -141,7 +147,9 @@ impl Tls {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_max_idle_per_host(POOL_SIZE)
-            .http2_adaptive_window(true)
+            .http1_max_buf_size(READ_BUFFER)
+            .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .http2_keep_alive_interval(HTTP2_PING)
             .build(connector.clone());
         HttpClient { plain: Plain::new(connector), any }

@@ -5,7 +5,7 @@ use super::keys::Taken;
 use super::pace::Pace;
 use super::{Limits, Times};
 use crate::dialect::{Context, Decoder, Possible, Wire};
-use crate::sse::{Event, Framer, TooLarge};
+use crate::sse::{Framer, TooLarge};
 use bytes::Bytes;
 use futures_util::stream::{self, BoxStream};
 use http_body_util::BodyExt as _;
@@ -79,17 +79,19 @@ struct Events {
 
 impl Events {
     async fn next(&mut self) -> Option<Result<Chunk, Error>> {
-        // The time the consumer took is not the vendor's.
-        let waits = (self.ready.is_empty() && !self.over).then(|| self.clock.restart());
+        let mut waiting = false;
         // What came before a failure is given before it.
         while self.ready.is_empty() && !self.over {
-            if self.decoder.ended() {
-                self.over = true;
-                self.failed = self.decoder.finish().err();
-                self.drain().await;
-                break;
-            }
-            match self.read().await {
+            let progress = match self.decode() {
+                Ok(true) => continue,
+                Ok(false) if self.decoder.ended() => {
+                    self.drain().await;
+                    self.decoder.finish().map(|()| Progress::End)
+                }
+                Ok(false) => self.wait(std::mem::replace(&mut waiting, true)).await,
+                Err(e) => Err(e),
+            };
+            match progress {
                 Ok(Progress::More) => {}
                 Ok(Progress::End) => self.over = true,
                 Err(e) => {
@@ -97,12 +99,6 @@ impl Events {
                     self.failed = Some(e);
                 }
             }
-        }
-        if let (Some(since), false) = (waits, self.over)
-            && self.pace.heard(since.elapsed(), self.ready.iter())
-        {
-            self.over = true;
-            self.failed = Some(self.timed_out(ErrorKind::InterTokenTimeout));
         }
         match self.ready.pop_front() {
             Some(mut chunk) => {
@@ -118,7 +114,32 @@ impl Events {
         }
     }
 
-    /// Waits for one frame of the body and decodes it.
+    /// Decodes the next event of what was read, if a whole one is there. One, and no more: chunks are larger than
+    /// what they are made from, and a reader that stalls must not have all of a frame's waiting for it.
+    fn decode(&mut self) -> Result<bool, Error> {
+        if self.decoder.ended() {
+            return Ok(false);
+        }
+        let Some(event) = self.framer.next().map_err(|e| self.too_large(e))? else { return Ok(false) };
+        self.clock.event();
+        let result = self.decoder.push(&event, &mut self.ready);
+        self.pace.heard(self.ready.iter());
+        result.map(|()| true)
+    }
+
+    /// Waits for more of the body, once all that came has been heard; `again` where what came was no event yet. The
+    /// time that the consumer takes between is not the vendor's.
+    async fn wait(&mut self, again: bool) -> Result<Progress, Error> {
+        if self.pace.drips() {
+            return Err(self.timed_out(ErrorKind::InterTokenTimeout));
+        }
+        let since = if again { Instant::now() } else { self.clock.restart() };
+        let progress = self.read().await;
+        self.pace.waited(since.elapsed());
+        progress
+    }
+
+    /// Waits for one frame of the body.
     async fn read(&mut self) -> Result<Progress, Error> {
         let frame = tokio::select! {
             biased;
@@ -149,10 +170,6 @@ impl Events {
             return Err(self.decoder.context().error(ErrorKind::TooLarge, detail));
         }
         self.framer.push(data);
-        while let Some(event) = self.framer.next().map_err(|e| self.too_large(e))? {
-            self.clock.event();
-            self.event(&event)?;
-        }
         Ok(Progress::More)
     }
 
@@ -160,10 +177,6 @@ impl Events {
     async fn drain(&mut self) {
         let rest = async { while let Some(Ok(_)) = self.body.frame().await {} };
         let _ = timeout(LAST_FRAME, rest).await;
-    }
-
-    fn event(&mut self, event: &Event) -> Result<(), Error> {
-        self.decoder.push(event, &mut self.ready)
     }
 
     fn end(&self) -> Result<Progress, Error> {

@@ -146,6 +146,35 @@ mod tests {
         );
     }
 
+    /// Answers every request on every connection with its own name, and keeps the connections.
+    async fn named(name: &'static str) -> String {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "a server of the test, which ends with it")]
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let mut piece = [0; 4096];
+                    while socket.read(&mut piece).await.is_ok_and(|n| n > 0) {
+                        let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n{name}");
+                        socket.write_all(answer.as_bytes()).await.unwrap();
+                    }
+                });
+            }
+        });
+        url
+    }
+
+    #[tokio::test]
+    async fn a_connection_carries_words_to_its_own_host_alone() {
+        let (a, b) = (named("a").await, named("b").await);
+        let out = Outgoing::new(true).unwrap();
+        for (url, name) in [(&a, "a"), (&b, "b"), (&a, "a"), (&b, "b")] {
+            let got = out.call("GET", url, &[], None, Duration::from_secs(5)).await;
+            assert_eq!(got, Ok((200, name.to_owned())));
+        }
+    }
+
     #[tokio::test]
     async fn private_addresses_are_refused_unless_allowed() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -25,19 +25,27 @@ impl Pace {
         Pace { floor, waited: Duration::ZERO, tokens: 0.0, pieces: 0 }
     }
 
-    /// What came after a wait. Whether the answer drips.
-    pub(super) fn heard<'a>(&mut self, waited: Duration, chunks: impl Iterator<Item = &'a Chunk>) -> bool {
-        if self.floor <= 0.0 {
-            return false;
-        }
+    /// So long was waited for the vendor.
+    pub(super) fn waited(&mut self, waited: Duration) {
         // Time until something is said belongs to the first token.
         if self.pieces > 0 {
             self.waited = self.waited.saturating_add(waited);
+        }
+    }
+
+    /// What came.
+    pub(super) fn heard<'a>(&mut self, chunks: impl Iterator<Item = &'a Chunk>) {
+        if self.floor <= 0.0 {
+            return;
         }
         for bytes in chunks.flat_map(|c| &c.choices).map(Delta::bytes).filter(|n| *n > 0) {
             self.pieces = self.pieces.saturating_add(1);
             self.tokens += (bytes as f64 / BYTES_PER_TOKEN).max(1.0);
         }
+    }
+
+    /// Whether the answer drips. To be asked when everything that came has been heard.
+    pub(super) fn drips(&mut self) -> bool {
         if self.waited < WINDOW {
             return false;
         }
@@ -52,6 +60,12 @@ impl Pace {
 mod tests {
     use super::*;
 
+    fn heard(pace: &mut Pace, waited: Duration, piece: &Chunk) -> bool {
+        pace.waited(waited);
+        pace.heard([piece].into_iter());
+        pace.drips()
+    }
+
     fn piece(text: &str) -> Chunk {
         let delta = Delta { text: Some(text.to_owned()), ..Delta::default() };
         Chunk { choices: vec![delta], ..Chunk::default() }
@@ -62,7 +76,7 @@ mod tests {
         let mut pace = Pace::new(floor);
         let text = "x".repeat(bytes);
         let wait = Duration::from_millis(every_ms);
-        let found = (0..60_000 / every_ms).any(|_| pace.heard(wait, [piece(&text)].iter()));
+        let found = (0..60_000 / every_ms).any(|_| heard(&mut pace, wait, &piece(&text)));
         assert_eq!(found, drips, "{bytes} bytes every {every_ms} ms under a floor of {floor}");
     }
 
@@ -80,10 +94,10 @@ mod tests {
     #[test]
     fn neither_the_first_wait_nor_a_pause_nor_empty_pieces_count() {
         let mut pace = Pace::new(1.0);
-        assert!(!pace.heard(Duration::from_secs(60), [piece("first")].iter()));
-        assert!(!pace.heard(Duration::from_secs(25), [piece("after a pause")].iter()));
+        assert!(!heard(&mut pace, Duration::from_secs(60), &piece("first")));
+        assert!(!heard(&mut pace, Duration::from_secs(25), &piece("after a pause")));
         for _ in 0..200 {
-            assert!(!pace.heard(Duration::from_millis(500), [piece("")].iter()), "a sign of life is no drip");
+            assert!(!heard(&mut pace, Duration::from_millis(500), &piece("")), "a sign of life is no drip");
         }
     }
 }

@@ -5,9 +5,10 @@
 //! an answer moves the connection along. One that nobody uses lies still; whether its peer has left is found
 //! when it is taken up again.
 
-use super::connect::{Connector, Failed, POOL_IDLE, POOL_SIZE, Stream};
+use super::connect::{Connector, Failed, POOL_IDLE, POOL_SIZE, READ_BUFFER, Stream};
 use bytes::Bytes;
 use http::header::{HOST, HeaderValue};
+use http::uri::Authority;
 use http::{Request, Response, Uri};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::Full;
@@ -22,11 +23,11 @@ use std::task::{Context, Poll, Waker};
 use tokio::time::Instant;
 use tower::{Service as _, ServiceExt as _};
 
-/// The connections of one provider.
+/// Connections, each to be used for the host alone that it was made to.
 pub(super) struct Plain {
     connector: Connector,
     /// The one used last at the end; at most [`POOL_SIZE`].
-    idle: Mutex<VecDeque<(Instant, Box<Link>)>>,
+    idle: Mutex<VecDeque<Idle>>,
 }
 
 impl fmt::Debug for Plain {
@@ -35,8 +36,16 @@ impl fmt::Debug for Plain {
     }
 }
 
+/// A connection that nobody uses.
+struct Idle {
+    since: Instant,
+    link: Box<Link>,
+}
+
 /// One connection.
 struct Link {
+    /// Host and port that it was made to: a request for another one must never go out on it.
+    to: Authority,
     sender: SendRequest<Full<Bytes>>,
     /// `None` once it has ended.
     connection: Option<Connection<Stream, Full<Bytes>>>,
@@ -59,7 +68,10 @@ impl Plain {
         {
             request.headers_mut().insert(HOST, host);
         }
-        while let Some(mut link) = self.take() {
+        let Some(to) = address.authority().cloned() else {
+            return Err(Failed::Connect("the address names no host".into()));
+        };
+        while let Some(mut link) = self.take(&to) {
             match link.send(request).await {
                 Ok(answer) => return Ok(self.answer(answer, link)),
                 // The peer closed while we took it up: what it has not seen goes out on another.
@@ -67,7 +79,7 @@ impl Plain {
                 Err((error, None)) => return Err(Failed::Lost(error.into())),
             }
         }
-        let mut link = self.connect(address).await?;
+        let mut link = self.connect(address, to).await?;
         match link.send(request).await {
             Ok(answer) => Ok(self.answer(answer, link)),
             Err((error, _)) => Err(Failed::Lost(error.into())),
@@ -78,18 +90,25 @@ impl Plain {
         answer.map(|incoming| Body { incoming, back: Some((link, Arc::clone(self))) })
     }
 
-    async fn connect(&self, address: Uri) -> Result<Box<Link>, Failed> {
+    async fn connect(&self, address: Uri, to: Authority) -> Result<Box<Link>, Failed> {
         let mut connector = self.connector.clone();
         let stream = connector.ready().await.map_err(Failed::Connect)?.call(address);
         let stream = stream.await.map_err(Failed::Connect)?;
-        let (sender, connection) = http1::handshake(stream).await.map_err(|e| Failed::Lost(e.into()))?;
-        Ok(Box::new(Link { sender, connection: Some(connection) }))
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(READ_BUFFER)
+            .handshake(stream)
+            .await
+            .map_err(|e| Failed::Lost(e.into()))?;
+        Ok(Box::new(Link { to, sender, connection: Some(connection) }))
     }
 
-    /// The connection used last that is still good. Older ones are closed by their peers, or below.
-    fn take(&self) -> Option<Box<Link>> {
+    /// The connection to a host used last that is still good. Older ones are closed by their peers, or below.
+    fn take(&self, to: &Authority) -> Option<Box<Link>> {
         loop {
-            let (since, mut link) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_back()?;
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            let at = idle.iter().rposition(|i| i.link.to == *to)?;
+            let Idle { since, mut link } = idle.remove(at)?;
+            drop(idle);
             if since.elapsed() < POOL_IDLE && link.is_free() {
                 return Some(link);
             }
@@ -99,10 +118,10 @@ impl Plain {
     fn put(&self, link: Box<Link>) {
         let now = Instant::now();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let old = |(since, _): &mut (Instant, Box<Link>)| now.saturating_duration_since(*since) >= POOL_IDLE;
+        let old = |i: &mut Idle| now.saturating_duration_since(i.since) >= POOL_IDLE;
         let full = idle.len() >= POOL_SIZE;
         let gone = if full { idle.pop_front() } else { idle.pop_front_if(old) };
-        idle.push_back((now, link));
+        idle.push_back(Idle { since: now, link });
         drop(idle);
         drop(gone);
     }

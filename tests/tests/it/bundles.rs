@@ -443,9 +443,7 @@ async fn a_bundle_is_tried_on_live_traffic_and_calls_nobody() {
 fn size(house: &House) -> (usize, usize, u64) {
     let proc = format!("/proc/{}", house.pid());
     let entries = |what: &str| std::fs::read_dir(format!("{proc}/{what}")).unwrap().count();
-    let status = std::fs::read_to_string(format!("{proc}/status")).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
-    (entries("fd"), entries("task"), line.trim().trim_end_matches(" kB").parse().unwrap())
+    (entries("fd"), entries("task"), house.memory())
 }
 
 /// Under requests, some of them streams that are long under way when their bundle goes: each is decided, run and

@@ -74,6 +74,20 @@ async fn after_the_first_token() {
     }
 }
 
+/// Waits until nothing more is taken from the vendor: the rest is in the sockets' buffers.
+async fn stand_still(vendor: &Vendor) -> Vec<usize> {
+    let mut last = Vec::new();
+    for _ in 0..200 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let now: Vec<usize> = vendor.seen().iter().map(|seen| seen.events()).collect();
+        if now == last && now.iter().all(|events| *events > 0) {
+            break;
+        }
+        last = now;
+    }
+    last
+}
+
 /// A client that reads nothing slows the vendor down instead of filling our memory.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_does_not_read_holds_the_vendor_back() {
@@ -82,15 +96,29 @@ async fn a_client_that_does_not_read_holds_the_vendor_back() {
     let (vendor, house) = start(Dialect::OpenAi, Reply::Answer(Answer::pieces(pieces))).await;
     let _socket = send(house.client(), &ask(true)).await;
     assert!(eventually(Duration::from_secs(5), || vendor.count() == 1).await);
-    let seen = &vendor.seen()[0];
-    // The rest is in the sockets' buffers; the vendor stands still at an amount far below the whole.
-    let mut last = usize::MAX;
-    for _ in 0..100 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        if seen.events() == last && last > 0 {
-            break;
+    let taken = stand_still(&vendor).await;
+    assert!(taken[0] < 2048, "{} of 4096 pieces were taken from the vendor", taken[0]);
+}
+
+/// What many of them cost, with events so small that chunks outweigh the bytes they are made from: the promise is
+/// 64 KiB a stream, the rest is the request itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_that_nobody_reads_cost_little_memory() {
+    const STREAMS: usize = 12;
+    for dialect in Dialect::ALL {
+        let pieces = (0..60_000).map(|i| format!("{i} {} ", "word ".repeat(4))).collect();
+        let (vendor, house) = start(dialect, Reply::Answer(Answer::pieces(pieces))).await;
+        let warm = send(house.client(), &ask(true)).await;
+        stand_still(&vendor).await;
+        let before = house.memory();
+        let mut sockets = vec![warm];
+        for _ in 0..STREAMS {
+            sockets.push(send(house.client(), &ask(true)).await);
         }
-        last = seen.events();
+        assert!(eventually(Duration::from_secs(60), || vendor.count() == STREAMS + 1).await);
+        let taken = stand_still(&vendor).await;
+        assert!(taken.iter().all(|events| *events < 60_000), "{dialect:?}: somebody reads: {taken:?}");
+        let each = house.memory().saturating_sub(before) / STREAMS as u64;
+        assert!(each <= 256, "{dialect:?}: a stalled stream holds {each} KiB");
     }
-    assert!(seen.events() < 2048, "{} of 4096 pieces were taken from the vendor", seen.events());
 }
