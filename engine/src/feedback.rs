@@ -8,7 +8,7 @@ use types::store::{self, Record};
 /// What became of a word.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Receipt {
-    /// The same word of the same source had been recorded before.
+    /// The same word of the same principal and source had been recorded before.
     pub duplicate: bool,
     /// The reward of the request as it stands now.
     pub reward: Option<UnitInterval>,
@@ -23,11 +23,16 @@ pub enum FeedbackError {
     /// Words are taken for seven days (`reliability.md` §12).
     #[error("the request is more than 7 days old")]
     TooLate,
+    /// One principal's words on a request come from few sources.
+    #[error("a request takes words from at most {MAX_SOURCES} sources of one key")]
+    TooManySources,
     /// It could not be recorded.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
+/// Sources of one principal told apart on a request.
+const MAX_SOURCES: usize = 8;
 const WINDOW_MS: i64 = 7 * 24 * 3_600 * 1_000;
 
 pub(crate) async fn feedback(inner: &Inner, feedback: Feedback) -> Result<Receipt, FeedbackError> {
@@ -35,15 +40,20 @@ pub(crate) async fn feedback(inner: &Inner, feedback: Feedback) -> Result<Receip
     if feedback.ts_ms.saturating_sub(stored.record.outcome.ts_ms) > WINDOW_MS {
         return Err(FeedbackError::TooLate);
     }
-    let same = |f: &Feedback| {
-        f.source == feedback.source && f.score == feedback.score && f.reason == feedback.reason
-    };
-    if stored.feedback.iter().rev().find(|f| f.source == feedback.source).is_some_and(same) {
+    let same =
+        |f: &Feedback| feedback.replaces(f) && f.score == feedback.score && f.reason == feedback.reason;
+    if stored.feedback.iter().rev().find(|f| feedback.replaces(f)).is_some_and(same) {
         return Ok(Receipt { duplicate: true, reward: stored.record.outcome.reward });
     }
-    let mut words = stored.feedback;
-    words.retain(|f| f.source != feedback.source);
-    words.push(feedback.clone());
+    // Superseded words are on record, too.
+    let mut words: Vec<Feedback> = Vec::new();
+    for word in stored.feedback.into_iter().chain([feedback.clone()]) {
+        words.retain(|earlier| !word.replaces(earlier));
+        words.push(word);
+    }
+    if words.iter().filter(|f| f.principal == feedback.principal).count() > MAX_SOURCES {
+        return Err(FeedbackError::TooManySources);
+    }
     let reward = crate::outcome::with_feedback(&stored.record.outcome, &words).reward;
     inner.store.append(&Record::Feedback(feedback))?;
     Ok(Receipt { duplicate: false, reward })

@@ -157,7 +157,14 @@ impl Afterwards {
         let Some(score) = run.judge else { return };
         let source = format!("judge:{}", run.workflow);
         let (request_id, ts_ms) = (self.request_id.clone(), unix_ms());
-        self.write(&Record::Feedback(Feedback { request_id, ts_ms, score, reason: None, source }));
+        self.write(&Record::Feedback(Feedback {
+            request_id,
+            ts_ms,
+            score,
+            reason: None,
+            source,
+            principal: String::new(),
+        }));
     }
 
     /// Reserves what the calls may cost with the limits of key, tenant and policies.

@@ -1,5 +1,6 @@
 //! The reward of an answer: a weighted mean of what was observed of it, missing parts left out.
 
+use std::collections::BTreeMap;
 use types::UnitInterval;
 use types::outcome::{Feedback, Outcome, RewardParts};
 
@@ -43,12 +44,19 @@ pub fn opinion(parts: &RewardParts) -> Option<f64> {
     }
 }
 
-/// The outcome with all feedback on it: the mean of the last word of each source.
+/// The outcome with all feedback on it: the mean over the principals, and of each the mean over its sources, so that
+/// nobody outweighs others by naming many.
 #[must_use]
 pub fn with_feedback(outcome: &Outcome, all: &[Feedback]) -> Outcome {
     let mut after = outcome.clone();
     if !all.is_empty() {
-        after.parts.feedback = Some(all.iter().map(|f| f.score.get()).sum::<f64>() / all.len() as f64);
+        let mut by_principal: BTreeMap<&str, (f64, f64)> = BTreeMap::new();
+        for word in all {
+            let (sum, n) = by_principal.entry(&word.principal).or_default();
+            (*sum, *n) = (*sum + word.score.get(), *n + 1.0);
+        }
+        let means: f64 = by_principal.values().map(|(sum, n)| sum / n).sum();
+        after.parts.feedback = Some(means / by_principal.len() as f64);
     }
     after.reward = reward(&after.parts);
     after

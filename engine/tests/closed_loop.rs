@@ -200,6 +200,7 @@ impl House {
             score: UnitInterval::clamped(score),
             reason: None,
             source: "test".into(),
+            principal: String::new(),
         };
         self.engine.feedback(feedback).await.unwrap();
     }

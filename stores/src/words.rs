@@ -1,4 +1,4 @@
-//! How feedback joins: one word counts per source, the last one; saying the same again changes nothing. What comes
+//! How feedback joins: one word counts per principal and source, the last one; saying the same again changes nothing. What comes
 //! before its request waits for it.
 
 use serde::{Deserialize, Serialize};
@@ -24,13 +24,13 @@ impl Orphan {
 
 /// `word` says what its source says already.
 pub(crate) fn repeats(current: &[Feedback], word: &Feedback) -> bool {
-    current.iter().any(|f| f.source == word.source && f.score == word.score && f.reason == word.reason)
+    current.iter().any(|f| word.replaces(f) && f.score == word.score && f.reason == word.reason)
 }
 
 /// The words that count once `word` has been said, the newest last.
 pub(crate) fn with(current: Vec<Feedback>, word: &Feedback) -> Vec<Feedback> {
     let mut words = current;
-    words.retain(|f| f.source != word.source);
+    words.retain(|f| !word.replaces(f));
     words.push(word.clone());
     words
 }
@@ -47,6 +47,7 @@ mod tests {
             score: UnitInterval::clamped(score),
             reason: reason.map(str::to_owned),
             source: source.to_owned(),
+            principal: String::new(),
         }
     }
 
@@ -56,6 +57,14 @@ mod tests {
         let words = with(words, &word("a", 0.9, None, 3));
         let seen: Vec<_> = words.iter().map(|f| (f.source.as_str(), f.score.get())).collect();
         assert_eq!(seen, [("b", 0.2), ("a", 0.9)]);
+    }
+
+    #[test]
+    fn nobody_replaces_the_word_of_another() {
+        let of =
+            |principal: &str| Feedback { principal: principal.to_owned(), ..word("client", 0.5, None, 1) };
+        assert!(!repeats(&[of("key:a")], &of("key:b")));
+        assert_eq!(with(vec![of("key:a")], &of("key:b")).len(), 2);
     }
 
     #[test]

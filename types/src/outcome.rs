@@ -285,6 +285,18 @@ pub struct Feedback {
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Who says so: once per source and request, the last word counts.
+    /// What it comes from, in the words of whoever says it.
     pub source: String,
+    /// Who says so, as far as that is known for certain: the key, `open` where none is demanded, empty for the
+    /// engine's own judges. Of each principal and source the last word on a request counts.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub principal: String,
+}
+
+impl Feedback {
+    /// Whether this word takes the place of an earlier one.
+    #[must_use]
+    pub fn replaces(&self, earlier: &Feedback) -> bool {
+        self.principal == earlier.principal && self.source == earlier.source
+    }
 }

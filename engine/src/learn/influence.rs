@@ -1,4 +1,4 @@
-//! How far one source can move what is believed by what it says.
+//! How far one source can move what is believed by what it says: a key, the open door, or a judge.
 //!
 //! Each source has an account per arm: what its words still weigh there, fading as the arm's sample does. It never
 //! holds more than [`SHARE`] of the arm's effective sample, or than an equal share among the sources of late,

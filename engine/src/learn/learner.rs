@@ -226,7 +226,9 @@ impl Observer for Learner {
         let place = u32::try_from(arm).unwrap_or(u32::MAX);
         let (sample, ever) = self.arms.get(arm).map_or((0.0, 0.0), |h| (h.stats.total.n, h.stats.ever));
         let of = Sample { arm: place, n: sample, ever, discount: self.limits.discount };
-        let weight = self.influence.allow(&word.source, of, word.ts_ms);
+        // The engine's judges are told apart by their names, which nobody outside can take.
+        let speaker = if word.principal.is_empty() { &word.source } else { &word.principal };
+        let weight = self.influence.allow(speaker, of, word.ts_ms);
         if weight <= 0.0 {
             return after;
         }

@@ -57,6 +57,7 @@ fn what_is_learned_after_a_restart_equals_what_was_learned_before() {
         score: UnitInterval::clamped(0.25),
         reason: None,
         source: "user".into(),
+        principal: String::new(),
     };
     a.feedback(300, &outcome(7, "p/b", 0.0), &[word]);
     let state = a.batch_done().expect("a state");
@@ -140,6 +141,7 @@ fn feedback_counts_an_outcome_once_and_moves_it() {
         score: UnitInterval::clamped(score),
         reason: None,
         source: "user".into(),
+        principal: String::new(),
     };
     let first = l.feedback(2, &o, &[word(1.0)]);
     let second = l.feedback(3, &first, &[word(0.25)]);
@@ -153,7 +155,7 @@ fn feedback_counts_an_outcome_once_and_moves_it() {
 fn one_loud_source_among_many_moves_an_arm_within_its_bound() {
     let run = |loud: u64| {
         let (mut l, stats) = saving();
-        let say = |l: &mut Learner, i: u64, source: String, score: f64| {
+        let say = |l: &mut Learner, i: u64, principal: String, score: f64| {
             let mut o = outcome(i, "p/a", 0.0);
             o.reward = None;
             o.parts = RewardParts::default();
@@ -162,7 +164,9 @@ fn one_loud_source_among_many_moves_an_arm_within_its_bound() {
                 ts_ms: 0,
                 score: UnitInterval::clamped(score),
                 reason: None,
-                source,
+                // As many names as words: it is who says it that counts.
+                source: format!("source-{i}"),
+                principal,
             };
             l.feedback(i, &o, &[word]);
         };

@@ -23,6 +23,8 @@ const MAX_BYTES: usize = 64 * 1024;
 const MAX_REASON: usize = 2_000;
 /// Who says so, if nobody is named.
 const SOURCE: &str = "client";
+/// The principal where no key is demanded.
+const OPEN: &str = "open";
 const MEMBERS: &[&str] = &["request_id", "score", "success", "reason", "source"];
 
 /// Takes a word on an answer; it is on record when this answers.
@@ -34,7 +36,11 @@ pub(crate) async fn post(
     let (parts, input) = request.into_parts();
     body::require_json(&parts.headers)?;
     let bytes = read(&app, &parts.headers, input).await?;
-    let feedback = parse(&bytes).inspect_err(|_| app.metrics.feedback("refused"))?;
+    let mut feedback = parse(&bytes).inspect_err(|_| app.metrics.feedback("refused"))?;
+    feedback.principal = match &arrival.who.principal.key {
+        Some(key) => format!("key:{}", key.id),
+        None => OPEN.to_owned(),
+    };
     if !arrival.local && arrival.who.principal.key.is_some() {
         let stored =
             app.engine.stored(&feedback.request_id).await.map_err(|e| refusal(&FeedbackError::Store(e)))?;
@@ -75,6 +81,9 @@ fn refusal(e: &FeedbackError) -> Failure {
         FeedbackError::TooLate => {
             Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "too_late", e.to_string()).param("request_id")
         }
+        FeedbackError::TooManySources => {
+            Failure::bad_request("too_many_sources", e.to_string()).param("source")
+        }
         FeedbackError::Store(inner) => {
             tracing::error!(error = %inner, "feedback was not recorded");
             Failure::busy("storage", "the word could not be recorded", std::time::Duration::from_secs(1))
@@ -103,6 +112,7 @@ fn parse(bytes: &[u8]) -> Result<Feedback, Failure> {
             Some(s) if is_identifier(&s) => s,
             Some(_) => return Err(expected("source", "1 to 256 of A-Z a-z 0-9 . _ : / @ + -")),
         },
+        principal: String::new(),
     })
 }
 

@@ -135,7 +135,7 @@ fn odd(what: &str, request_id: &str, why: &str) -> Error {
 fn words(conn: &Connection, request_id: &str) -> Result<Vec<Feedback>, Error> {
     let mut select = conn
         .prepare_cached(
-            "SELECT request_id, ts_ms, score, reason, source FROM feedback \
+            "SELECT request_id, ts_ms, score, reason, source, principal FROM feedback \
              WHERE request_id = ? ORDER BY applied DESC, seq DESC LIMIT ?",
         )
         .map_err(sql)?;
@@ -145,7 +145,7 @@ fn words(conn: &Connection, request_id: &str) -> Result<Vec<Feedback>, Error> {
     Ok(words)
 }
 
-/// A word from the columns `request_id, ts_ms, score, reason, source`.
+/// A word from the columns `request_id, ts_ms, score, reason, source, principal`.
 pub(super) fn row_word(row: &Row<'_>) -> rusqlite::Result<Feedback> {
     Ok(Feedback {
         request_id: row.get(0)?,
@@ -153,6 +153,7 @@ pub(super) fn row_word(row: &Row<'_>) -> rusqlite::Result<Feedback> {
         score: UnitInterval::clamped(row.get(2)?),
         reason: row.get(3)?,
         source: row.get(4)?,
+        principal: row.get(5)?,
     })
 }
 

@@ -84,7 +84,7 @@ fn replay_word(
     let Some(before) = outcome_before(conn, archive, request_id, applied, seq)? else { return Ok(()) };
     let mut select = conn
         .prepare_cached(
-            "SELECT request_id, ts_ms, score, reason, source FROM feedback \
+            "SELECT request_id, ts_ms, score, reason, source, principal FROM feedback \
              WHERE request_id = ?1 AND (applied, seq) <= (?2, ?3) ORDER BY applied, seq",
         )
         .map_err(sql)?;

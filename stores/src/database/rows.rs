@@ -194,7 +194,7 @@ impl<'a> Rows<'a> {
         let mut select = self
             .tx
             .prepare_cached(
-                "SELECT request_id, ts_ms, score, reason, source FROM feedback \
+                "SELECT request_id, ts_ms, score, reason, source, principal FROM feedback \
                  WHERE request_id = ? AND superseded = 0 ORDER BY applied, seq",
             )
             .map_err(sql)?;
@@ -205,20 +205,22 @@ impl<'a> Rows<'a> {
     fn insert_word(&self, applied: Seq, seq: Seq, word: &Feedback, outcome: &str) -> Result<(), Error> {
         self.tx
             .prepare_cached(
-                "UPDATE feedback SET superseded = 1 WHERE request_id = ? AND source = ? AND superseded = 0",
+                "UPDATE feedback SET superseded = 1 \
+                 WHERE request_id = ? AND principal = ? AND source = ? AND superseded = 0",
             )
-            .and_then(|mut update| update.execute([&word.request_id, &word.source]))
+            .and_then(|mut update| update.execute([&word.request_id, &word.principal, &word.source]))
             .map_err(sql)?;
         self.tx
             .prepare_cached(
-                "INSERT INTO feedback (seq, applied, request_id, source, ts_ms, score, reason, outcome) \
-                 VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO feedback (seq, applied, request_id, principal, source, ts_ms, score, reason, outcome) \
+                 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             )
             .and_then(|mut insert| {
                 insert.execute(params![
                     seq.cast_signed(),
                     applied.cast_signed(),
                     word.request_id,
+                    word.principal,
                     word.source,
                     word.ts_ms,
                     word.score.get(),

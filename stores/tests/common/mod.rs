@@ -162,6 +162,7 @@ pub(crate) fn word(id: &str, source: &str, score: u32) -> Feedback {
         ts_ms: 1_700_000_100_000,
         score: UnitInterval::clamped(f64::from(score) / 100.0),
         reason: None,
+        principal: String::new(),
         source: source.to_owned(),
     }
 }

@@ -129,7 +129,17 @@ async fn feedback_is_idempotent_and_only_for_known_requests() {
     assert!(record["feedback"].as_array().is_some_and(|f| !f.is_empty()), "{record}");
 
     let success = json!({"request_id": id, "success": false, "reason": "wrong", "source": "person"});
-    assert!(house.client().post("/v1/feedback", &success).await.status < 300);
+    let taken = house.client().post("/v1/feedback", &success).await;
+    assert!(taken.status < 300, "{}", taken.text());
+    // 1.0 and 0.0, and not the 0.25 that was taken back: what the receipt says is what the record comes to.
+    assert_eq!(taken.json()["reward"].as_f64(), reward().await);
+    // One key is one voice, whatever it calls itself.
+    for source in 0..6 {
+        let one_more = json!({"request_id": id, "score": 0.5, "source": format!("voice-{source}")});
+        assert_eq!(house.client().post("/v1/feedback", &one_more).await.status, 200);
+    }
+    let crowd = json!({"request_id": id, "score": 0.0, "source": "one-too-many"});
+    assert_eq!(house.client().post("/v1/feedback", &crowd).await.error(400)["code"], "too_many_sources");
     let wrong = [
         json!({"request_id": "nobody", "score": 1.0}),
         json!({"request_id": id, "score": 2.0}),
