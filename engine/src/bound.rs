@@ -169,11 +169,12 @@ pub(crate) fn first_choices(
 
 /// The models of a node, the first choice first.
 fn models(caller: &Caller<'_>, candidates: &Candidates, matrix: &Matrix) -> Vec<ModelIx> {
-    if caller.primary && !candidates.primary.is_empty() {
-        return candidates.primary.clone();
-    }
+    let chosen = caller.primary && !candidates.primary.is_empty();
     let mut all: Vec<ModelIx> = Vec::new();
-    for ix in caller.routes.iter().flat_map(|r| resolve(r, candidates, matrix, 0)) {
+    for ix in caller.routes.iter().enumerate().flat_map(|(i, route)| match chosen && i == 0 {
+        true => candidates.primary_by(route, matrix),
+        false => resolve(route, candidates, matrix, 0),
+    }) {
         if !all.contains(&ix) {
             all.push(ix);
         }

@@ -337,8 +337,8 @@ mod tests {
         check(provider(ErrorKind::BadRequest, Some(422)), 422, "vendors_own", false);
         check(provider(ErrorKind::BadRequest, None), 400, "vendors_own", false);
         let message = "`p/m` takes no tools".into();
-        let unfit = Kind::Unfit { param: "tools".into(), message, code: "no_candidates" };
-        check(unfit.into(), 400, "no_candidates", false);
+        let unfit = Kind::Unfit { param: "tools".into(), message, code: "unfit_request" };
+        check(unfit.into(), 400, "unfit_request", false);
         check(provider(ErrorKind::BadRequest, Some(404)), 502, "bad_request", false);
         check(provider(ErrorKind::ContextOverflow, Some(400)), 400, "context_length_exceeded", false);
     }

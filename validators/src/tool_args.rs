@@ -73,6 +73,11 @@ impl Check for ToolArgs {
             }
             notes.extend(here.into_iter().map(|n| n.choice(position, choices.len()).into_finding()));
         }
+        let called = choices.iter().any(|c| !c.tool_calls.is_empty());
+        if notes.is_empty() && !called {
+            // Whoever may do without a tool and does has shown nothing by it.
+            return nothing();
+        }
         match unchecked {
             Some(why) if notes.is_empty() => unverified(why),
             _ => decided(notes),
@@ -199,7 +204,7 @@ mod tests {
 
     #[test]
     fn calls_fit_their_tools() {
-        check(json!({}), &[], &[]);
+        check(json!({}), &[], &["none"]);
         check(json!({}), &[("add", "{\"a\": 1}")], &[]);
         check(json!({}), &[("add", "{\"a\": \"1\"}")], &["type"]);
         check(json!({}), &[("add", "{}")], &["required"]);
@@ -225,7 +230,7 @@ mod tests {
         };
         check(allowed("auto"), &[("add", "{}")], &[]);
         check(allowed("auto"), &[("drop", "{}")], &["unknown_tool"]);
-        check(allowed("auto"), &[], &[]);
+        check(allowed("auto"), &[], &["none"]);
         check(allowed("required"), &[], &["missing_call"]);
     }
 

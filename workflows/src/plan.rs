@@ -9,6 +9,7 @@ use crate::node::Node;
 use crate::node::call::Call;
 use crate::node::generate::Generate;
 use crate::node::stream::Stream;
+use crate::route::Route;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,14 +41,14 @@ pub struct Limits {
     pub wall: Option<Duration>,
     /// Input and output tokens of all calls together.
     pub tokens: Option<u32>,
-    /// Calls that nodes ask for, at most 500. Default 24. An ask that falls back to other models counts once.
+    /// Calls of models, every attempt counted, at most 500. Default 24.
     pub calls: u32,
     /// Runs of nodes, those within loops and maps counted each time, at most 2 000. Default 200.
     pub node_runs: u32,
     /// Nodes that may wait for something outside at the same time. Default 8.
     pub parallel: u32,
-    /// Kept free at the end of `wall` to deliver what there is. Default 500 ms.
-    pub finish_reserve: Duration,
+    /// Kept free at the end to deliver what there is, at most half of the time; `None` = 500 ms, at most a tenth.
+    pub finish_reserve: Option<Duration>,
     /// What happens when a limit is reached.
     pub on_exhausted: OnExhausted,
 }
@@ -61,7 +62,7 @@ impl Default for Limits {
             calls: 24,
             node_runs: 200,
             parallel: 8,
-            finish_reserve: Duration::from_millis(500),
+            finish_reserve: None,
             on_exhausted: OnExhausted::BestSoFar,
         }
     }
@@ -92,7 +93,7 @@ impl Limits {
         limits.node_runs = crate::node::count(cx, &mut f, "node_runs", (1, 2000), limits.node_runs);
         limits.parallel = crate::node::count(cx, &mut f, "parallel", (1, 64), limits.parallel);
         if let Some(d) = f.take("finish_reserve").and_then(|n| cx.r.duration(n, "limits.finish_reserve")) {
-            limits.finish_reserve = d;
+            limits.finish_reserve = Some(d);
         }
         let on_exhausted = f
             .take("on_exhausted")
@@ -229,7 +230,13 @@ impl Workflow {
     /// Whether one of its nodes gets the candidate the router chose; otherwise it is one arm by itself.
     #[must_use]
     pub fn has_primary(&self) -> bool {
-        self.root.nodes.iter().any(is_primary)
+        self.primary_route().is_some()
+    }
+
+    /// Which of the router's candidates the node that gets one may take.
+    #[must_use]
+    pub fn primary_route(&self) -> Option<&Route> {
+        self.root.nodes.iter().find_map(primary)
     }
 
     /// Whether a run of it for this request may have to wait for people or for the client's own tools, and can be
@@ -282,9 +289,10 @@ impl Workflow {
     }
 }
 
-fn is_primary(n: &Node) -> bool {
-    let within = |g: &Graph| g.nodes.iter().any(is_primary);
-    n.get::<Generate>().is_some_and(Generate::is_primary) || n.spec.bodies().into_iter().any(within)
+/// The route of the node that gets the router's candidate, if that is this one or one within it.
+fn primary(n: &Node) -> Option<&Route> {
+    let own = n.get::<Generate>().filter(|g| g.is_primary()).map(|g| &*g.route);
+    own.or_else(|| n.spec.bodies().into_iter().find_map(|g| g.nodes.iter().find_map(primary)))
 }
 
 /// What stands in the place of a model where the workflow itself has made an answer.
@@ -324,8 +332,8 @@ pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
         "limits.wall".clone_into(&mut d.field);
         d.hint = Some(format!("set limits.wall to {time:?}, or shorten a timeout on the way"));
     }
-    let primary: Vec<&Node> = parts.root.nodes.iter().filter(|n| is_primary(n)).collect();
-    if let [first, second, ..] = primary.as_slice() {
+    let all: Vec<&Node> = parts.root.nodes.iter().filter(|n| primary(n).is_some()).collect();
+    if let [first, second, ..] = all.as_slice() {
         let message = format!("`{}` and `{}` both say `primary: true`", first.id, second.id);
         r.error("104", second.span, message).expected = Some("at most one primary node".to_owned());
     }

@@ -96,6 +96,32 @@ impl Route {
         Route { model: Some(model.to_owned()), strategy: Strategy::Fixed, ..Route::default() }
     }
 
+    /// Whether it may take every candidate.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let Route {
+            pool,
+            model,
+            prefer: _,
+            require,
+            exclude,
+            strategy: _,
+            min_tier,
+            capabilities,
+            only,
+            within,
+            apart: _,
+        } = self;
+        pool.is_none()
+            && model.is_none()
+            && require.is_empty()
+            && exclude.is_empty()
+            && min_tier.is_none()
+            && capabilities.is_empty()
+            && only.is_none()
+            && within.as_ref().is_none_or(|w| w.is_open())
+    }
+
     /// Whether it may take a model, as far as the matrix alone tells: members of pools are not known to it.
     pub(crate) fn may_take(&self, m: &Model, matrix: &Matrix) -> bool {
         let by_name = |list: &[String]| {

@@ -153,7 +153,7 @@ pub(crate) fn variables() -> Variables {
     );
     vec![
         ("workload".to_owned(), workload),
-        ("request".to_owned(), Type::map([("model", Type::Str)])),
+        ("request".to_owned(), Type::map([("model", Type::Str), ("response_format", Type::Str)])),
         ("flag".to_owned(), Type::Bool),
         ("broken".to_owned(), Type::Bool),
     ]
@@ -162,7 +162,7 @@ pub(crate) fn variables() -> Variables {
 pub(crate) fn scope() -> Scope {
     let workload = json!({"task_family": "chat", "output_contract": "prose", "economic_policy": "balanced",
         "latency_class": "interactive", "precision_sensitivity": "low"});
-    let request = json!({"model": "auto"});
+    let request = json!({"model": "auto", "response_format": "text"});
     let variables = [("workload", workload), ("flag", json!(true)), ("request", request)];
     Small.scope(None, variables.map(|(name, value)| (name.to_owned(), value)).to_vec())
 }

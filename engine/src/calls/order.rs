@@ -12,7 +12,7 @@ impl Calls {
     pub(super) fn order(&self, ask: &Ask) -> Vec<ModelIx> {
         // A workflow that chooses its models itself may call one that is given its model.
         let mut order = if ask.primary && !self.candidates.primary.is_empty() {
-            self.candidates.primary.clone()
+            self.candidates.primary_by(&ask.route, &self.reach.matrix)
         } else {
             resolve(&ask.route, &self.candidates, &self.reach.matrix, self.seed)
         };

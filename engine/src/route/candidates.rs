@@ -5,6 +5,7 @@ mod written;
 pub(crate) use written::Written;
 
 use super::score::Scored;
+use statrs::distribution::{ContinuousCDF as _, Normal};
 use std::cmp::Ordering;
 use std::sync::Arc;
 use types::directives::Pools;
@@ -98,19 +99,25 @@ impl Candidates {
         (!eligible.is_empty()).then(|| Candidates { primary, eligible, pools: self.pools.clone() })
     }
 
+    /// Those of the primary node's that its route may take, in their order.
+    pub(crate) fn primary_by(&self, route: &Route, matrix: &Matrix) -> Vec<ModelIx> {
+        if route.is_open() {
+            return self.primary.clone();
+        }
+        let of = |ix: ModelIx| self.eligible.iter().find(|e| e.ix == ix);
+        let may = |ix: &ModelIx| of(*ix).is_some_and(|e| fits(route, e, &self.pools, matrix));
+        self.primary.iter().copied().filter(may).collect()
+    }
+
     /// The model to call first; without a primary node, the best of all.
     pub(crate) fn first(&self) -> Option<ModelIx> {
         self.primary.first().copied().or_else(|| self.eligible.first().map(|e| e.ix))
     }
 }
 
-/// Quantile of the standard normal distribution, for 0.5..=0.999 (Abramowitz and Stegun 1964, 26.2.23; the
-/// error is below 4.5e-4).
+/// Quantile of the standard normal distribution, for 0.5..=0.999.
 fn normal(q: f64) -> f64 {
-    let t = (-2.0 * (1.0 - q.clamp(0.5, 0.999)).ln()).sqrt();
-    let over = 2.515_517 + t * (0.802_853 + t * 0.010_328);
-    let under = 1.0 + t * (1.432_788 + t * (0.189_269 + t * 0.001_308));
-    (t - over / under).max(0.0)
+    Normal::standard().inverse_cdf(q.clamp(0.5, 0.999))
 }
 
 /// The place of each of the first `models` of a matrix in a list of arms; `usize::MAX` = not there. One pass, so
@@ -178,7 +185,7 @@ fn compare(by: Strategy, a: &Estimated, b: &Estimated) -> Ordering {
     }
 }
 
-fn fits(route: &Route, e: &Estimated, pools: &Pools, matrix: &Matrix) -> bool {
+pub(super) fn fits(route: &Route, e: &Estimated, pools: &Pools, matrix: &Matrix) -> bool {
     let Some(model) = matrix.model(e.ix) else { return false };
     let in_pool = |name: &String| pools.get(name).is_some_and(|p| p.contains(e.ix));
     route.pool.as_ref().is_none_or(in_pool)

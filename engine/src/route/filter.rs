@@ -243,7 +243,7 @@ pub(crate) fn models(
             exclude("option", None, Some(why.to_owned()));
         } else if model.quality_tier < limits.min_tier {
             exclude("min_quality", None, Some(format!("tier {} < {}", model.quality_tier, limits.min_tier)));
-        } else if !mode_allows(mode, model, provider) {
+        } else if !mode_allows(mode, provider) {
             exclude("mode", None, None);
         } else if let Some(ability) = needs.lacking(model, provider) {
             exclude(ability, None, None);
@@ -309,10 +309,10 @@ fn sees_all(request: &ChatRequest, model: &Model, provider: &Provider) -> bool {
     !lacks && types::adjustment::unsaid(request, provider).is_empty()
 }
 
-fn mode_allows(mode: Mode, model: &Model, provider: &Provider) -> bool {
-    let free = provider.tier == Tier::Free || model.free_tier.is_some();
+/// What a model costs is its provider's tier to say: limits of a free tier on a paid one's row make nothing free.
+fn mode_allows(mode: Mode, provider: &Provider) -> bool {
     match mode {
-        Mode::Free => free,
+        Mode::Free => provider.tier == Tier::Free,
         Mode::Paid => provider.tier == Tier::Paid,
         Mode::Auto => true,
     }

@@ -92,13 +92,17 @@ fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
     let ready = matrix.indices().zip(inputs.availability).filter(|(_, a)| **a == Availability::Ready);
     for (ix, _) in ready.filter(|(ix, _)| asked.is_none_or(|only| only == *ix)) {
         let model = matrix.model(ix)?;
-        let exclusion = decision.excluded.iter().find(|e| e.model == model.id && e.workflow.is_none())?;
+        let of_model = || decision.excluded.iter().filter(|e| e.model == model.id);
+        let exclusion = of_model()
+            .find(|e| e.workflow.is_none())
+            // In every workflow that serves the request; the first says it for all.
+            .or_else(|| of_model().find(|e| CEILINGS.contains(&&*e.reason)))?;
         // What the key may not use was no candidate to begin with.
         if exclusion.reason == "key" {
             continue;
         }
-        let (param, why) = fault(inputs, exclusion, model)?;
-        let code = if exclusion.reason == filter::WINDOW { CONTEXT_LENGTH_EXCEEDED } else { "no_candidates" };
+        let (param, why) = fault(inputs, decision, exclusion, model)?;
+        let code = if exclusion.reason == filter::WINDOW { CONTEXT_LENGTH_EXCEEDED } else { "unfit_request" };
         faults.entry((param, code)).or_insert((0, why)).0 += 1;
     }
     let ((param, code), (_, why)) = faults.iter().max_by_key(|(_, (n, _))| *n)?;
@@ -116,10 +120,19 @@ fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
     Some(Kind::Unfit { param: param.clone(), message, code })
 }
 
+/// Reasons for which models fall out of single workflows, where the request's own ceilings may be to blame.
+const CEILINGS: &[&str] = &["max_cost", "max_latency", "min_quality"];
+
+/// What is told of a model, with its figures.
+fn told(e: &Exclusion, what: &str) -> String {
+    e.detail.as_ref().map_or_else(|| what.to_owned(), |detail| format!("{what}: {detail}"))
+}
+
 /// The member of the request that rules a model out, and what the model is or can do; `None` where it is not the
 /// request's doing.
-fn fault(inputs: &Inputs<'_>, e: &Exclusion, model: &Model) -> Option<(String, String)> {
+fn fault(inputs: &Inputs<'_>, decision: &Decision, e: &Exclusion, model: &Model) -> Option<(String, String)> {
     let o = &inputs.request.options;
+    let ruled = |verb: &str| decision.actions.iter().any(|a| *a.verb == *verb);
     let of = |param: &str, why: &str| Some((param.to_owned(), why.to_owned()));
     match &*e.reason {
         filter::TOOLS => of("tools", "takes no tools"),
@@ -138,9 +151,21 @@ fn fault(inputs: &Inputs<'_>, e: &Exclusion, model: &Model) -> Option<(String, S
             let name = e.detail.as_deref()?.split('`').nth(1)?;
             of(name, &format!("is ruled out by `{name}`"))
         }
+        "min_quality" if e.workflow.is_some() => {
+            o.min_quality.and_then(|_| of("routing.min_quality", &told(e, "is not known to be so good")))
+        }
         "min_quality" => o.min_quality_tier.and_then(|tier| {
             of("routing.min_quality_tier", &format!("is of tier {}, below {tier}", model.quality_tier))
         }),
+        // A ceiling that a rule sets as well may be the rule's doing.
+        "max_cost" => o
+            .max_cost
+            .filter(|_| !ruled("cap_cost"))
+            .and_then(|_| of("routing.max_cost_usd", &told(e, "costs more"))),
+        "max_latency" => o
+            .max_latency
+            .filter(|_| !ruled("cap_latency"))
+            .and_then(|_| of("routing.max_latency_ms", &told(e, "takes longer"))),
         "mode" => {
             o.mode.and_then(|_| of("routing.mode", "is not of the price tier that `routing.mode` allows"))
         }

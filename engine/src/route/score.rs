@@ -6,7 +6,7 @@ use super::utility::{latency_factor, level, price, utility};
 use super::{Inputs, lambda, may_explore};
 use crate::learn::{ANY_MODEL, Belief, Located, Point};
 use crate::limits;
-use crate::route::candidates::Estimated;
+use crate::route::candidates::{Estimated, fits};
 use std::sync::Arc;
 use types::Usd;
 use types::axis::{AxisValue, OutputContract};
@@ -227,9 +227,14 @@ impl Scorer<'_> {
             forms: contract_is_checked(contract)
                 .then(|| flow.forecaster(1.0, &|r| self.route(r).map(|x| Estimate { success: 0.9, ..x }))),
         };
-        if flow.has_primary() {
+        if let Some(route) = flow.primary_route() {
+            let (open, bundle) = (route.is_open(), self.inputs.bundle);
             for e in self.estimates {
-                self.arm(&mut shared, Some(e), into, out);
+                if open || fits(route, e, &bundle.pools, bundle.matrix()) {
+                    self.arm(&mut shared, Some(e), into, out);
+                } else {
+                    out.push(self.kept_out_by_route(&stands.name, e.ix));
+                }
             }
         } else if !self.estimates.is_empty() {
             self.arm(&mut shared, None, into, out);
@@ -290,6 +295,17 @@ impl Scorer<'_> {
             cost_correction: belief.cost,
             outcomes: belief.n,
         });
+    }
+
+    fn kept_out_by_route(&self, workflow: &Arc<str>, ix: ModelIx) -> Exclusion {
+        let model = self.inputs.bundle.matrix().model(ix);
+        Exclusion {
+            model: model.map_or_else(|| ANY_MODEL.into(), |m| m.id.clone()),
+            workflow: Some(workflow.clone()),
+            reason: "route".into(),
+            rule: None,
+            detail: Some("the `route` of the workflow's primary node does not take it".to_owned()),
+        }
     }
 
     /// The arms as the record has them. Each is written where it stays: one is longer than it takes to score it.

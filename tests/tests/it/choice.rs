@@ -118,3 +118,47 @@ async fn a_workflow_without_a_model_calls_one_that_needs_one() {
         assert_eq!(answer.content(), "from the large one", "{workflow}");
     }
 }
+
+/// What a workflow's file says of the models it takes holds for the node that the router chooses a model for, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_route_of_a_primary_node_keeps_models_out() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| Reply::text(&seen.model())).await;
+    let flow = |name: &str, route: &str| {
+        format!(
+            "version: 1\nname: {name}\nnodes:\n  - {{ id: ask, type: generate, primary: true, samples: 1, route: {route} }}\n\
+             output: nodes.ask.completion\n"
+        )
+    };
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/small").success(0.1))
+        .model(&Model::new("lab/middle").success(0.5))
+        .model(&Model::new("lab/large").success(0.99))
+        .rules(NO_CHANCE)
+        .file("workflows/no_large.yaml", &flow("no_large", "{ exclude: [lab/large] }"))
+        .file("workflows/only_small.yaml", &flow("only_small", "{ require: [lab/small] }"))
+        .start()
+        .await;
+    for (workflow, want) in [("no_large", "middle"), ("only_small", "small"), ("default", "large")] {
+        let answer = house.client().chat(&ask(&json!({"model": format!("workflow/{workflow}")}))).await;
+        assert_eq!(answer.content(), want, "{workflow}: {}", answer.text());
+    }
+    // Not as a fallback either.
+    vendor.otherwise(|seen| if seen.model() == "small" { Reply::error(500) } else { Reply::text("another") });
+    let answer = house.client().chat(&ask(&json!({"model": "workflow/only_small"}))).await;
+    assert!(answer.status >= 500, "{}", answer.text());
+    assert!(vendor.seen().last().unwrap().model() == "small");
+}
+
+/// A ceiling on time is the client's, and nearly all of it belongs to the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_within_the_ceiling_on_time_is_delivered() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| {
+        Reply::Answer(Answer::text("in time").after(Duration::from_millis(1_400)))
+    })
+    .await;
+    let house = one(&vendor, NO_CHANCE).await;
+    let answer = house.client().chat(&ask(&json!({"routing": {"max_latency_ms": 2000}}))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.content(), "in time");
+}

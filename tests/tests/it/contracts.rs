@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 use std::sync::Arc;
+use tests::client::{End, text_of};
 use tests::house::{Model, Plan};
+use tests::vendor::{Dialect, Reply, Vendor};
 use tokio::task::JoinSet;
 
 const REQUESTS: usize = 2_000;
@@ -75,4 +77,36 @@ async fn models_that_break_json_three_times_in_ten_deliver_what_fits() {
     );
     assert!(share(good) >= 0.99, "{good} of {REQUESTS}");
     assert!(share(calls) < 1.6, "{:.3} calls on average", share(calls));
+}
+
+/// Words about JSON bind nobody to it: what is asked for in prose is answered in prose, by one call, and is no fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_about_json_is_answered_in_prose() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("Because the column is nullable.")).await;
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).start().await;
+    for question in [
+        "Why does my API return JSON with null values?",
+        "My endpoint should return JSON but returns HTML, what is wrong?",
+        "Do not answer in JSON, plain prose please.",
+    ] {
+        for stream in [false, true] {
+            let before = vendor.count();
+            let body = json!({"model": "auto", "messages": [{"role": "user", "content": question}]});
+            let text = if stream {
+                let (events, end) = house.client().stream(&body).await.collect().await;
+                assert_eq!(end, End::Done, "{question}");
+                text_of(&events)
+            } else {
+                let answer = house.client().chat(&body).await;
+                assert_eq!(answer.status, 200, "{question}: {}", answer.text());
+                assert!(
+                    answer.header("x-turnout-verdict").is_none_or(|v| v == "none"),
+                    "{question}: nothing was checked"
+                );
+                answer.content()
+            };
+            assert_eq!(text, "Because the column is nullable.");
+            assert_eq!(vendor.count() - before, 1, "{question}");
+        }
+    }
 }

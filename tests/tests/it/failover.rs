@@ -290,10 +290,12 @@ async fn the_deadline_of_the_request_holds() {
     p.first.otherwise(|_| Reply::Hang);
     p.second.otherwise(|_| Reply::Hang);
     let mut body = ask();
-    body["routing"] = json!({"max_latency_ms": 400});
+    // More than they are expected to take, so that they are asked at all.
+    body["routing"] = json!({"max_latency_ms": 900});
     let answer = p.house.client().chat(&body).await;
     let error = answer.error(answer.status);
     assert!((500..600).contains(&answer.status), "{error}");
+    assert!(p.first.count() + p.second.count() > 0, "{error}");
 }
 
 /// Of a vendor that drips for twenty seconds no more is waited for; it is told to stop, and the client is told.

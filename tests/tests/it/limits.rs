@@ -172,7 +172,7 @@ async fn a_ceiling_sets_the_length_of_an_answer_with_a_form() {
     // A length that the client set is not shortened, so whoever cannot write as much for the money is left out.
     body["max_tokens"] = json!(3_000);
     let refused = chat(&house, &key, &body).await;
-    assert_eq!((refused.status, small.count()), (503, 1), "{}", refused.text());
+    assert_eq!((refused.status, small.count()), (400, 1), "{}", refused.text());
     assert!(refused.text().contains("max_cost"), "{}", refused.text());
 }
 

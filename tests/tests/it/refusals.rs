@@ -176,3 +176,16 @@ async fn functions_of_the_old_form_are_never_lost_in_silence() {
     }
     assert_eq!((oa.count(), an.count()), (0, 0));
 }
+
+/// What a request will not pay, or will not take, is its own doing: the SDK must not try it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_that_no_model_keeps_is_named() {
+    let (_oa, _an, house) = start().await;
+    for (option, param) in [
+        (json!({"max_cost_usd": 0.000_000_01}), "routing.max_cost_usd"),
+        (json!({"min_quality": 0.999}), "routing.min_quality"),
+    ] {
+        let refused = house.client().chat(&ask("auto", &json!({"routing": option}))).await;
+        check(&refused, param, &[param]);
+    }
+}

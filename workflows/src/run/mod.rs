@@ -79,6 +79,9 @@ pub(crate) enum End {
     Suspended(Vec<Suspension>),
 }
 
+/// Kept free at the end where the workflow says nothing of it.
+const FINISH_RESERVE: Duration = Duration::from_millis(500);
+
 /// Runs a workflow. Dropping the future drops every call under way; what happened until then is in the
 /// trace.
 pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -> Finished {
@@ -250,9 +253,12 @@ impl Host {
     /// When the run must start to finish; `None` where neither the workflow nor the request sets a time.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let wall = self.wall()?;
-        let reserve = self.workflow.limits.finish_reserve;
-        // A reserve as long as the whole run would leave nothing of it.
-        let reserve = if reserve < wall / 2 { reserve } else { wall / 2 };
+        let reserve = match self.workflow.limits.finish_reserve {
+            // A reserve as long as the whole run would leave nothing of it.
+            Some(stated) => stated.min(wall / 2),
+            // Whoever allows a second means nearly all of it for the answer.
+            None => FINISH_RESERVE.min(wall / 10),
+        };
         Some(self.started + wall.saturating_sub(reserve))
     }
 

@@ -131,7 +131,7 @@ impl Repair {
     }
 
     /// Whether an answer that cannot pass may be stopped before its end.
-    fn stops_early(&self) -> bool {
+    pub(crate) fn stops_early(&self) -> bool {
         self.on_exhausted != OnExhausted::Best
     }
 

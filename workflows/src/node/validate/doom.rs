@@ -37,6 +37,18 @@ fn repaired(at: &At<'_>, validate: usize) -> bool {
     at.frame.graph.nodes.iter().any(fixes)
 }
 
+/// Whether the best of what fails is delivered where nothing passes: then some answer must be there as a whole.
+fn owes_the_best(at: &At<'_>) -> bool {
+    let takes_failed = |n: &Node| n.get::<Select>().is_some_and(Select::takes_failed);
+    at.host.workflow.best_so_far || at.frame.graph.nodes.iter().any(takes_failed)
+}
+
+/// Whether a repair behind a `validate` node brings its best answer, which is a whole one.
+fn keeps_whole(at: &At<'_>, validate: usize) -> bool {
+    let keeps = |n: &Node| n.get::<Repair>().is_some_and(|r| r.from == Some(validate) && !r.stops_early());
+    at.frame.graph.nodes.iter().any(keeps)
+}
+
 /// A watch over what this node generates: by the checks behind it, those that policies demand among them.
 /// `None` where nothing is certain to check it, or nothing can be told before the end.
 pub(crate) fn watch<'a>(at: &At<'a>) -> Option<Doom<'a>> {
@@ -48,6 +60,9 @@ pub(crate) fn watch<'a>(at: &At<'a>) -> Option<Doom<'a>> {
         to.next().is_some()
     };
     let runs = certain(i) && at.frame.graph.nodes.get(i).is_some_and(|n| n.enabled && n.guard.is_none());
+    if owes_the_best(at) && !keeps_whole(at, i) {
+        return None;
+    }
     let all_own = v.input.iter().all(|r| r.own_node() == Some(at.position));
     if !(runs && all_own) {
         return None;

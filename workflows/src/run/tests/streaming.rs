@@ -121,6 +121,19 @@ async fn what_was_stopped_is_never_delivered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_the_best_of_what_fails_is_owed_an_answer_is_read_to_its_end() {
+    let from = "nodes.fix.completion], method: first";
+    let owed = "nodes.fix.completion, nodes.check.completions], method: first_passing, when_none: best";
+    let body = body("contract", "mode: auto", "reprompt").replace(from, owed);
+    let body: Vec<&str> = body.lines().filter(|l| !l.contains("id: no") && !l.contains("to: no")).collect();
+    let w = workflow(&body.join("\n"));
+    let bad = || pieces(&["{\"age\": ", "\"thirty\", ", "\"x\": 1", "}", ""]);
+    let script = Script::new(vec![("ask", vec![bad()]), ("fix", vec![bad()])]);
+    let (ending, steps) = play(&w, schema_wanted(), &script).await;
+    assert_eq!(text(&ending), "{\"age\": \"thirty\", \"x\": 1}|failed", "{steps:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn text_flows_as_far_as_its_checks_let_it() {
     let w = workflow(&body(FORBIDDEN, "mode: auto", "reprompt"));
     let good = ["A first sentence that is long enough. ", "A second one. ", "The last."];
