@@ -48,12 +48,13 @@ impl Asks {
     }
 }
 
-/// Who asks and how things stand.
+/// Who asks and how things stand. `note`: the request comes in earnest, and later ones are told of it.
 pub(crate) async fn around(
     inner: &Inner,
     view: &View,
     admission: &Admission,
     turn: Option<Turn>,
+    note: bool,
     unix_ms: i64,
 ) -> Around {
     let who = &*admission.who;
@@ -65,7 +66,7 @@ pub(crate) async fn around(
         ..Around::default()
     };
     if let Some(turn) = turn {
-        around.history = inner.memory.begins(turn);
+        around.history = if note { inner.memory.begins(turn) } else { inner.memory.before(turn) };
     }
     if asks.budget && who.budgeted {
         around.budget = budget(inner, who, unix_ms).await;

@@ -4,6 +4,7 @@ use crate::who::Who;
 use std::sync::Arc;
 use types::decision::Decision;
 use types::matrix::{Matrix, Price, Tier};
+use types::options::CLIENT_REQUEST_ID;
 use types::outcome::{Account, Billed, ReferenceCost, Status};
 use types::run::Run;
 use types::{Usage, Usd};
@@ -50,6 +51,8 @@ fn reference(decision: &Decision, matrix: &Matrix) -> Option<(Arc<str>, Price)> 
 /// The account of a request at its end.
 pub(crate) fn account(about: &About, who: &Who, decision: &Decision, run: &Run, status: Status) -> Account {
     let mut tags = decision.tags.clone();
+    // It names one request, and what names one is nothing to count by.
+    tags.remove(CLIENT_REQUEST_ID);
     for (name, value) in who.labels() {
         tags.entry(name.clone()).or_insert_with(|| value.clone());
     }

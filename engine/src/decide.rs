@@ -221,7 +221,7 @@ pub(crate) async fn consider(
         used_up: &NOTHING_USED_UP,
     };
     let turn = view.bundle.asks.history.then(|| Turn::of(&who.tenant.id, &request));
-    let around = about::around(inner, view, admission, turn, ts_ms).await;
+    let around = about::around(inner, view, admission, turn, ask, ts_ms).await;
     let (scope, mut directives, unevaluated) = said(&view.bundle, about, &around).await;
     let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));

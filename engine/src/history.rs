@@ -87,6 +87,14 @@ impl Memory {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// What came before a request, which is not noted.
+    pub(crate) fn before(&self, turn: Turn) -> policies::History {
+        let now = Instant::now();
+        let all = self.lock();
+        let seen = all.by_key.get(&turn.conversation).into_iter().flatten();
+        history(seen.filter(|s| now.saturating_duration_since(s.at) <= MEMORY), turn)
+    }
+
     /// Notes a request and tells what came before it.
     pub(crate) fn begins(&self, turn: Turn) -> policies::History {
         let now = Instant::now();
@@ -105,22 +113,7 @@ impl Memory {
         {
             seen.pop_front();
         }
-        let again = seen.iter().filter(|s| s.messages == turn.messages).count();
-        let last = seen.back().and_then(|s| s.ended);
-        let history = policies::History {
-            client_retry: u32::try_from(again).unwrap_or(u32::MAX),
-            regenerated: seen
-                .back()
-                .is_some_and(|s| s.messages == turn.messages && s.ended.is_some_and(|e| !e.1)),
-            last_verdict: match last.map(|(verdict, _)| verdict) {
-                Some(Verdict::Passed) => policies::LastVerdict::Passed,
-                Some(Verdict::Failed) => policies::LastVerdict::Failed,
-                Some(Verdict::Unverified) => policies::LastVerdict::Unverified,
-                Some(Verdict::None) | None => policies::LastVerdict::None,
-            },
-            failures_10m: u32::try_from(seen.iter().filter(|s| s.ended.is_some_and(|e| e.1)).count())
-                .unwrap_or(u32::MAX),
-        };
+        let history = history(seen.iter(), turn);
         seen.push_back(Seen { at: now, messages: turn.messages, ended: None });
         history
     }
@@ -134,6 +127,24 @@ impl Memory {
         if let Some(open) = open {
             open.ended = Some((verdict, status == Status::Failed));
         }
+    }
+}
+
+/// What the requests of a conversation that came before tell of one that comes now.
+fn history<'a>(seen: impl DoubleEndedIterator<Item = &'a Seen> + Clone, turn: Turn) -> policies::History {
+    let again = seen.clone().filter(|s| s.messages == turn.messages).count();
+    let newest = seen.clone().next_back();
+    policies::History {
+        client_retry: u32::try_from(again).unwrap_or(u32::MAX),
+        regenerated: newest.is_some_and(|s| s.messages == turn.messages && s.ended.is_some_and(|e| !e.1)),
+        last_verdict: match newest.and_then(|s| s.ended).map(|(verdict, _)| verdict) {
+            Some(Verdict::Passed) => policies::LastVerdict::Passed,
+            Some(Verdict::Failed) => policies::LastVerdict::Failed,
+            Some(Verdict::Unverified) => policies::LastVerdict::Unverified,
+            Some(Verdict::None) | None => policies::LastVerdict::None,
+        },
+        failures_10m: u32::try_from(seen.filter(|s| s.ended.is_some_and(|e| e.1)).count())
+            .unwrap_or(u32::MAX),
     }
 }
 
@@ -157,6 +168,11 @@ mod tests {
         let m = Memory::default();
         let first = turn(&[("user", "hi")], None);
         assert_eq!(m.begins(first).client_retry, 0);
+        assert_eq!(
+            (m.before(first).client_retry, m.before(first).client_retry),
+            (1, 1),
+            "a look leaves no trace"
+        );
         m.ends(first, Verdict::Failed, Status::Delivered);
         let again = m.begins(first);
         assert_eq!(

@@ -171,11 +171,12 @@ impl Tree {
             held.settle(&run);
         }
         self.before.hand_over(&mut run);
-        let outcome = self.outcome(&decision, &run, status, error);
         if let Some(demands) = &self.demands {
             demands.ended(&run, status);
+            // Before the outcome is drawn from them: what may not be recorded is not counted under its name either.
             demands.apply(&mut decision, &mut run);
         }
+        let outcome = self.outcome(&decision, &run, status, error);
         Some(RequestRecord { decision, run, outcome })
     }
 

@@ -79,7 +79,11 @@ pub(crate) struct App {
     /// The text of `turnout.yaml` at the start, where there is one.
     pub(crate) started_with: Option<Arc<str>>,
     seats: Arc<Seats>,
-    tasks: Tasks,
+    pub(crate) tasks: Tasks,
+    /// What keeps counters on the disk, until after the last of `tasks`.
+    keeping: Tasks,
+    /// Nothing is in work any more: what was used stands.
+    at_rest: CancellationToken,
     kept: Kept,
     /// Of the configuration in force; reloads take connections over from it.
     fleet: Mutex<Option<Arc<providers::Fleet>>>,
@@ -322,6 +326,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
         started_with,
         seats: Arc::default(),
         tasks,
+        keeping: Tasks::default(),
+        at_rest: CancellationToken::new(),
         kept,
         settings,
         fleet: Mutex::new(reach.fleet),
@@ -338,8 +344,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     app.look_at_disk();
     let (watched, ends) = (app.clone(), stop.clone());
     app.tasks.spawn("disk", async move { watched.watch_disk(ends).await });
-    accept(&app, &front, &stop, listener);
-    app.tasks.spawn("spent", keeper.run(stop.clone()));
+    accept(&app, &front, &stop, listener, app.seats.clone());
+    app.keeping.spawn("spent", keeper.run(app.at_rest.clone()));
     if let (Source::Folder(folder), true) = (&app.settings.source, app.is_watched()) {
         let debounce = app.server.reload.debounce;
         app.tasks.spawn("watch", watch::run(app.clone(), folder.clone(), debounce, stop.clone()));
@@ -347,12 +353,14 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     if app.server.reload.rollback {
         app.tasks.spawn("bundle_guard", go_back(app.clone(), faults, stop.clone()));
     }
+    let (of, ends) = (app.clone(), stop.clone());
+    app.tasks.spawn("directory", async move { of.plane.keep_present(ends).await });
     let of = app.clone();
     let free_use = free_use(Box::new(move |ms| of.free_use(ms)));
-    app.tasks.spawn("free_use", free_use.run(stop.clone()));
+    app.keeping.spawn("free_use", free_use.run(app.at_rest.clone()));
     let admin = control.as_ref().and_then(|l| l.local_addr().ok());
     if let Some(listener) = control {
-        accept(&app, &Arc::new(admin::Front(app.clone())), &stop, listener);
+        accept(&app, &Arc::new(admin::Front(app.clone())), &stop, listener, Arc::default());
     }
     if let Some(folder) = &folder {
         tell_address(folder, ADDRESS_FILE, addr);
@@ -377,7 +385,14 @@ async fn go_back(app: Arc<App>, mut faults: mpsc::Receiver<Fault>, stop: Cancell
     }
 }
 
-fn accept<H: Handler>(app: &Arc<App>, handler: &Arc<H>, stop: &CancellationToken, listener: TcpListener) {
+/// `seats`: a flood of connections on one listener takes none from the other.
+fn accept<H: Handler>(
+    app: &Arc<App>,
+    handler: &Arc<H>,
+    stop: &CancellationToken,
+    listener: TcpListener,
+    seats: Arc<Seats>,
+) {
     let acceptor = Arc::new(Acceptor {
         edge: app.server.edge.clone(),
         stream: app.server.stream.clone(),
@@ -386,7 +401,7 @@ fn accept<H: Handler>(app: &Arc<App>, handler: &Arc<H>, stop: &CancellationToken
         metrics: app.metrics.clone(),
         stop: stop.clone(),
         kill: app.kill.clone(),
-        seats: app.seats.clone(),
+        seats,
     });
     app.tasks.spawn("accept", acceptor.run(listener));
 }

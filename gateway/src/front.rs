@@ -168,7 +168,7 @@ fn admit(app: &App, parts: &http::request::Parts, route: &'static str) -> Result
         app.plane.note(event);
         failure
     };
-    let who = app.plane.authenticate(presented).map_err(|f| refused(f, ""))?;
+    let who = app.plane.authenticate(presented).inspect_err(|f| app.plane.refused(endpoint, &f.code))?;
     let Some(key) = &who.principal.key else { return Ok((who, false)) };
     let text = match key.role {
         Role::Inference if key.scopes.endpoints.is_empty() => return Ok((who, false)),

@@ -63,7 +63,7 @@ impl Config {
             return Err(Refused::Address("expected an address without a user"));
         }
         let host = uri.host().unwrap_or_default().to_lowercase();
-        let fits = |allowed: &String| match allowed.strip_prefix("*.") {
+        let fits = |allowed: &String| match allowed.to_lowercase().strip_prefix("*.") {
             Some(domain) => {
                 host.strip_suffix(domain).is_some_and(|rest| rest.ends_with('.') && rest.len() > 1)
             }

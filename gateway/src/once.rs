@@ -9,6 +9,7 @@ use crate::routes::runs::expected;
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::{Response, StatusCode};
+use moka::policy::EvictionPolicy;
 use moka::sync::Cache;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -86,7 +87,14 @@ impl Default for Once {
             // Beside the body: headers and the entry itself, about.
             u32::try_from(g.body.len().saturating_add(2_048)).unwrap_or(u32::MAX)
         };
-        let given = Cache::builder().max_capacity(ALL_BYTES).weigher(weight).time_to_live(KEY_KEPT).build();
+        // Not by how often they were asked for: a retry asks once, and for what is newest.
+        let oldest_first = EvictionPolicy::lru();
+        let given = Cache::builder()
+            .max_capacity(ALL_BYTES)
+            .eviction_policy(oldest_first)
+            .weigher(weight)
+            .time_to_live(KEY_KEPT)
+            .build();
         Once { working: Mutex::default(), given }
     }
 }

@@ -14,6 +14,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// Tag of the record that holds the client's own `x-request-id`.
+pub const CLIENT_REQUEST_ID: &str = "client_request_id";
+
 /// Cache behaviour asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CacheMode {

@@ -28,6 +28,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use tokio::sync::oneshot;
 
 /// Where all paths begin.
 pub(crate) const ROOT: &str = "/admin/v1";
@@ -108,7 +109,20 @@ pub(crate) struct Front(pub(crate) Arc<App>);
 impl Handler for Front {
     fn handle(self: Arc<Self>, request: Request<Incoming>) -> impl Future<Output = Response<Payload>> + Send {
         let app = self.0.clone();
-        Box::pin(async move { respond(&app, request).await.map(Payload::from) })
+        Box::pin(async move {
+            if request.method() == Method::GET {
+                return respond(&app, request).await.map(Payload::from);
+            }
+            // A change is made to its end, whether or not whoever asked for it still waits: half of one would be
+            // stored and not in force.
+            let (tell, told) = oneshot::channel();
+            let of = app.clone();
+            app.tasks.spawn("admin_change", async move {
+                let _ = tell.send(respond(&of, request).await);
+            });
+            let response = told.await.unwrap_or_else(|_| Failure::internal().into_response());
+            response.map(Payload::from)
+        })
     }
 }
 

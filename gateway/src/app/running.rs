@@ -110,6 +110,9 @@ impl Running {
             self.app.kill.cancel();
             in_time = self.app.tasks.ended(Duration::from_secs(2)).await;
         }
+        // Only now is known what was used, and no longer only reserved.
+        self.app.at_rest.cancel();
+        in_time &= self.app.keeping.ended(Duration::from_secs(2)).await;
         let kept = self.app.kept.clone();
         let _ = tokio::task::spawn_blocking(move || kept.close()).await;
         if let Some(folder) = &self.folder {

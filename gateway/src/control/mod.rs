@@ -9,6 +9,7 @@ pub(crate) mod keys;
 mod object;
 pub(crate) mod plane;
 pub(crate) mod provider_keys;
+mod refusals;
 pub(crate) mod secret;
 pub(crate) mod spent;
 pub(crate) mod tenants;

@@ -3,6 +3,7 @@
 use super::actor::Actor;
 use super::audit::{Audit, Event};
 use super::directory::{self, Directory};
+use super::refusals::Refusals;
 use super::secret::{self, Secret};
 use crate::clock;
 use crate::error::Failure;
@@ -13,6 +14,8 @@ use serde_json::{Map, Value};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 use types::control::{ControlStore, Error, Object};
 use types::diagnostic::suggestion;
 use types::directives::RuleResult;
@@ -52,6 +55,7 @@ pub(crate) struct Plane {
     pub(super) pepper: Secret,
     pub(super) master: Option<Secret>,
     audit: Option<Audit>,
+    refusals: Refusals,
     local: blake3::Hash,
     /// One change at a time: what is checked still holds when it is written.
     pub(super) changing: tokio::sync::Mutex<()>,
@@ -90,11 +94,35 @@ impl Plane {
             pepper,
             master,
             audit,
+            refusals: Refusals::default(),
             local,
             changing: tokio::sync::Mutex::default(),
         };
         plane.refresh().await?;
         Ok(plane)
+    }
+
+    /// Reads what is stored anew from time to time, until `stop`: keys grow older, and tenants' clocks change to
+    /// summer time, at a quarter of an hour wherever they do.
+    pub(crate) async fn keep_present(&self, stop: CancellationToken) {
+        const QUARTER_MS: i64 = 15 * 60 * 1_000;
+        loop {
+            let left = QUARTER_MS - clock::unix_ms().rem_euclid(QUARTER_MS);
+            // A moment after it, so that it is over for a clock that lags.
+            let wait = Duration::from_millis(left.unsigned_abs().saturating_add(100));
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(wait) => {}
+            }
+            let _one = self.changing.lock().await;
+            if let Err(e) = self.refresh().await {
+                tracing::warn!(
+                    error = e,
+                    "tenants and keys could not be read anew; those read before stay in force"
+                );
+            }
+            self.refusals.over(clock::unix_ms()).into_iter().for_each(|e| self.note(e));
+        }
     }
 
     /// Reads what is stored into the snapshots.
@@ -198,6 +226,13 @@ impl Plane {
     pub(crate) fn note(&self, event: Event) {
         if let Some(audit) = &self.audit {
             audit.note(event);
+        }
+    }
+
+    /// Puts refused credentials on the trail.
+    pub(crate) fn refused(&self, endpoint: &str, code: &str) {
+        if self.audit.is_some() {
+            self.refusals.one(endpoint, code, clock::unix_ms()).into_iter().for_each(|e| self.note(e));
         }
     }
 

@@ -112,20 +112,26 @@ impl Keeper {
         Ok(move |now: Now| Keeper { store, kind: FREE, version, last, of: Box::new(now) })
     }
 
-    /// Writes what has changed, again and again.
-    pub(crate) async fn run(mut self, stop: tokio_util::sync::CancellationToken) {
+    /// Writes what has changed, again and again, until nothing is in work any more.
+    pub(crate) async fn run(mut self, at_rest: tokio_util::sync::CancellationToken) {
         loop {
             let stopped = tokio::select! {
                 () = tokio::time::sleep(EVERY) => false,
                 () = self.of.wanted() => false,
-                () = stop.cancelled() => true,
+                () = at_rest.cancelled() => true,
             };
-            if let Err(e) = self.write().await {
-                tracing::error!(error = %e, kind = self.kind, "what was used could not be kept");
-            }
+            self.try_write().await;
             if stopped {
+                // Once more: what was written ran ahead of what is used if anything had been reserved since the last.
+                self.try_write().await;
                 return;
             }
+        }
+    }
+
+    async fn try_write(&mut self) {
+        if let Err(e) = self.write().await {
+            tracing::error!(error = %e, kind = self.kind, "what was used could not be kept");
         }
     }
 

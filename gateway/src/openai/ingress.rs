@@ -87,7 +87,7 @@ mod tests {
         check(&[], Ok(Some(0.5)));
         check(&[("x-turnout-max-cost-usd", "0.01")], Ok(Some(0.01)));
         check(&[("x-turnout-session", "s1"), ("x-other", "y")], Ok(Some(0.5)));
-        check(&[("x-turnout-max-cost", "1")], Err("did you mean cap_cost?"));
+        check(&[("x-turnout-max-cost", "1")], Err("did you mean max_cost_usd?"));
         check(&[("x-turnout-economy", "cheap")], Err("cheapest"));
         check(&[("x-turnout-session", "a"), ("x-turnout-session", "b")], Err("twice"));
     }

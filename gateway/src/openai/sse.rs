@@ -55,7 +55,12 @@ impl Encoder {
         }
         match &chunk.raw {
             Some(raw) => {
-                self.told.extend(chunk.choices.iter().filter(|d| d.role).map(|d| d.index));
+                for index in chunk.choices.iter().filter(|d| d.role).map(|d| d.index) {
+                    // Some vendors repeat it with every piece.
+                    if !self.told.contains(&index) {
+                        self.told.push(index);
+                    }
+                }
                 Some(self.raw(chunk, raw))
             }
             None => {

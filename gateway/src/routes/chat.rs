@@ -23,9 +23,8 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
 use std::sync::Arc;
 use std::time::Duration;
+use types::options::CLIENT_REQUEST_ID;
 
-/// Label of the record that holds the client's own `x-request-id`.
-const CLIENT_ID: &str = "client_request_id";
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// Answers a chat request.
@@ -93,7 +92,7 @@ where
     let model = request.model.clone();
     let results = waits::Results::of(&request)?;
     if arrival.request_id != arrival.decision_id {
-        request.options.tags.insert(CLIENT_ID.to_owned(), arrival.request_id);
+        request.options.tags.insert(CLIENT_REQUEST_ID.to_owned(), arrival.request_id);
     }
     let (include_usage, streams) = (request.include_usage, request.stream);
     let trailers = headers::takes_trailers(parts.version, &parts.headers);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tests::admin::{Admin, files, get, send};
 use tests::client::{Client, Socket};
+use tests::eventually;
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Reply, Vendor};
 use tokio::task::JoinSet;
@@ -131,6 +132,28 @@ async fn what_was_spent_is_remembered_over_a_kill() {
     let third = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
     let fourth = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
     assert_eq!(fourth.error(429)["code"], "insufficient_quota", "{}", third.text());
+}
+
+/// While it runs, the disk runs ahead of what is spent; after an orderly end it says what was, even of a request that
+/// ended last of all.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orderly_stop_leaves_what_was_spent_to_the_cent() {
+    let (vendor, mut house) = house().await;
+    vendor.otherwise(|_| Reply::text("hello").costing(3, 1_000).slow(Duration::from_millis(300)));
+    let admin = Admin::of(&house);
+    let (_, key) = admin.key(json!({"limits": [{"metric": "usd", "amount": 1.0, "per": "month"}]})).await;
+    assert_eq!(send(house.client(), &key, "/v1/chat/completions", &ask()).await.status, 200);
+    let last = tokio::spawn({
+        let (client, key) = (house.client(), key.clone());
+        async move { send(client, &key, "/v1/chat/completions", &ask()).await.status }
+    });
+    assert!(eventually(Duration::from_secs(5), || vendor.count() == 2).await);
+    assert_eq!(house.stop().await, Some(0), "{}", house.log());
+    assert_eq!(last.await.unwrap(), 200);
+    house.restart().await;
+    let said = Admin::of(&house).call("GET", "/budgets", &Value::Null).await.json();
+    let row = said["data"].as_array().unwrap().iter().find(|b| b["metric"] == "usd").unwrap().clone();
+    assert_eq!(row["used"].as_f64(), Some(2.0 * 0.001_003), "{row}");
 }
 
 /// Killed again and again while it spends: over all its lives it spends no more than the budget.

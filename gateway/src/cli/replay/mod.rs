@@ -37,8 +37,8 @@ pub(super) struct Args {
     /// Folder of the table: queries.jsonl.gz, outcomes.csv.gz, dataset.json
     #[arg(long, value_name = "DIR", required_unless_present = "stdio")]
     pack: Option<PathBuf>,
-    /// Speak the line protocol on standard input and output instead
-    #[arg(long, conflicts_with_all = ["pack", "protocol", "sweep", "svg", "decisions", "off_policy"])]
+    /// Speak the line protocol on standard input and output instead; a `--pack` beside it is left to whoever asks
+    #[arg(long, conflicts_with_all = ["protocol", "sweep", "svg", "decisions", "off_policy"])]
     stdio: bool,
     /// What happens while it is replayed
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["cold", "warm"])]
@@ -96,7 +96,7 @@ const SWEEP: [f64; 9] = [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0];
 pub(super) fn run(args: &Args, out: &Out) -> Outcome {
     let knobs = Knobs { epsilon: args.epsilon, beta: args.beta };
     let prior = args.prior.as_deref().map(read).transpose()?;
-    let Some(dir) = &args.pack else {
+    let Some(dir) = args.pack.as_ref().filter(|_| !args.stdio) else {
         let input = std::io::stdin().lock();
         stdio::speak(input, std::io::stdout().lock(), prior.as_deref(), args.seed, knobs).map_err(Problem)?;
         return Ok(GOOD);
