@@ -164,8 +164,8 @@ fn excerpt<'a>(
     Some((number, line, from..to))
 }
 
-/// Known names nearest to `name`: Damerau–Levenshtein distance at most max(1, ⌊len/3⌋), or equal but for
-/// case and `-`/`_`; at most three, nearest first, ties alphabetical.
+/// Known names nearest to `name`: Damerau–Levenshtein distance at most max(1, ⌊len/3⌋), equal but for case and
+/// `-`/`_`, or one the beginning of the other; at most three, nearest first, ties alphabetical.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let fold = |s: &str| s.to_lowercase().replace('-', "_");
     let folded = fold(name);
@@ -173,10 +173,15 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
     let mut near: Vec<(usize, &str)> = known
         .into_iter()
         .filter_map(|k| {
-            let d = if fold(k) == folded { 0 } else { strsim::damerau_levenshtein(name, k) };
-            (d <= limit
-                || folded.len() >= 3 && (fold(k).starts_with(&folded) || folded.starts_with(&fold(k))))
-            .then_some((d, k))
+            let known = fold(k);
+            // One that was broken off, or goes on, is nearer than one with other letters in it.
+            let begins = folded.len() >= 3 && (known.starts_with(&folded) || folded.starts_with(&known));
+            let d = match (known == folded, begins) {
+                (true, _) => 0,
+                (false, true) => 1,
+                (false, false) => strsim::damerau_levenshtein(name, k),
+            };
+            (d <= limit).then_some((d, k))
         })
         .collect();
     near.sort();
@@ -204,7 +209,7 @@ mod tests {
         assert_eq!(nearest("codng", ["chat", "coding", "eval"]), ["coding"]);
         assert_eq!(nearest("Tool-Use", ["tool_use"]), ["tool_use"]);
         assert!(nearest("xyzzy", ["chat", "coding"]).is_empty());
-        assert_eq!(nearest("max_cost", ["max_cost_usd", "mode"]), ["max_cost_usd"]);
+        assert_eq!(nearest("max_cost", ["cap_cost", "max_cost_usd", "mode"]), ["max_cost_usd", "cap_cost"]);
     }
 
     #[test]

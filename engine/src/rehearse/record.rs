@@ -1,8 +1,8 @@
 //! A test of a workflow out of what one of its runs did: what was answered then is answered again, and the same has
 //! to come of it.
 
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
-use std::fmt::Write as _;
 
 /// Writes the test. `trace` is a run as `GET /v1/runs/{id}/trace` tells it.
 ///
@@ -22,36 +22,39 @@ pub fn record(trace: &Value) -> Result<String, String> {
     effects.asked.sort_by_key(|e| e.seq);
     let calls: Vec<Value> = effects.asked.iter().map(call).collect::<Result<Vec<_>, _>>()?.concat();
     let vars = trace.get("vars").filter(|v| v.as_object().is_some_and(|m| !m.is_empty()));
-    let mut out = format!("workflow: {workflow}\nname: recorded from {id}\n");
-    // Every value is written as JSON, which is YAML as well. Writing to a string cannot fail.
-    let _ = writeln!(out, "request: {request}");
-    if let Some(vars) = vars {
-        let _ = writeln!(out, "vars: {vars}");
-    }
-    items(&mut out, "calls", &calls);
-    items(&mut out, "tools", &effects.tools);
-    items(&mut out, "validators", &effects.checks);
-    let expect = expected(trace, run, effects.asked.len())?;
-    let _ = writeln!(out, "expect:");
-    for (key, value) in &expect {
-        if key == "path" {
-            items(&mut out, "  path", value.as_array().map_or(&[], Vec::as_slice));
-        } else {
-            let _ = writeln!(out, "  {key}: {value}");
-        }
-    }
-    Ok(out)
+    let test = Recorded {
+        workflow,
+        name: format!("recorded from {id}"),
+        request,
+        vars,
+        calls,
+        tools: &effects.tools,
+        validators: &effects.checks,
+        expect: expected(trace, run, effects.asked.len())?,
+    };
+    serde_yaml::to_string(&test).map_err(|e| format!("run {id} cannot be written as YAML: {e}"))
 }
 
-fn items(out: &mut String, key: &str, list: &[Value]) {
-    if list.is_empty() {
-        return;
-    }
-    let pad = " ".repeat(key.len().saturating_sub(key.trim_start().len()));
-    let _ = writeln!(out, "{key}:");
-    for item in list {
-        let _ = writeln!(out, "{pad}  - {item}");
-    }
+/// The file, its keys in the order in which people write them.
+#[derive(Serialize)]
+struct Recorded<'v> {
+    workflow: &'v str,
+    name: String,
+    request: &'v Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vars: Option<&'v Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    calls: Vec<Value>,
+    #[serde(skip_serializing_if = "<[Value]>::is_empty")]
+    tools: &'v [Value],
+    #[serde(skip_serializing_if = "<[Value]>::is_empty")]
+    validators: &'v [Value],
+    #[serde(serialize_with = "in_order")]
+    expect: Vec<(String, Value)>,
+}
+
+fn in_order<S: Serializer>(pairs: &[(String, Value)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
 }
 
 fn text<'v>(value: &'v Value, key: &str) -> &'v str {

@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_stretch_reaches_from_one_wait_to_the_next() {
         let call = |model: &str, usd: f64| {
-            json!({"calls": [{"model": model, "purpose": "primary", "attempt": 1, "usage": {"input": 10, "output": 5},
+            json!({"calls": [{"model": model, "purpose": "primary", "attempt": 1, "usage": Usage { input: 10, output: 5, ..Usage::default() },
                 "cost_usd": usd, "total_ms": 1.0, "started_ms": 0.0}]})
         };
         let result = |result: Value| Record::CallResult { effect: "a".into(), result, cost: None, tokens: 0 };

@@ -4,6 +4,9 @@ use super::{ActCall, Checker, Ty, path_of, start};
 use rhai::{ASTFlags, Expr, FnCallExpr, Position};
 use types::diagnostic::suggestion;
 
+/// Maps of what operators and clients write: a name may stand in one and not in another.
+const OPEN: &[&str] = &["tenant.labels", "key.labels", "request.metadata"];
+
 impl Checker<'_> {
     /// A chain of members, indexes and method calls.
     pub(super) fn chain(&mut self, expr: &Expr) -> Ty {
@@ -125,7 +128,16 @@ impl Checker<'_> {
     fn field(&mut self, receiver: &Ty, path: Option<&str>, name: &str, at: Position) -> Ty {
         let of = path.map_or_else(String::new, |p| format!(" of `{p}`"));
         match receiver {
-            Ty::Any => Ty::Any,
+            Ty::Any => {
+                if let Some(open) = path.filter(|p| OPEN.contains(&p.trim_start_matches("ctx."))) {
+                    let message = format!(
+                        "`{open}.{name}` is an error wherever there is no `{name}`: read `{open}.get(\"{name}\")`, \
+                         which is `()` then"
+                    );
+                    self.warn("303", at, &message);
+                }
+                Ty::Any
+            }
             Ty::Map(fields) => match fields.iter().find(|(n, _)| n == name) {
                 Some((_, t)) => t.clone(),
                 None => {

@@ -158,12 +158,13 @@ async fn a_run_becomes_a_test_and_a_drawing() {
     assert!(recorded.status.success(), "{}", said(&recorded));
     let file = folder.path().join(format!("workflows/tests/mine.{id}.yaml"));
     let text = std::fs::read_to_string(&file).unwrap();
-    assert!(text.contains("hello") && text.contains("outcome: \"delivered\""), "{text}");
+    assert!(text.contains("hello") && text.contains("outcome: delivered"), "{text}");
     assert!(said(&recorded).contains("1 tests, 0 failed"), "{}", said(&recorded));
     // It is a test like any other: it fails when something else comes of it.
     let path = file.to_str().unwrap();
     assert!(cli(&folder, &["workflow", "test", path]).await.status.success());
-    std::fs::write(&file, text.replace("exact", "max").replace("\"delivered\"", "\"failed\"")).unwrap();
+    std::fs::write(&file, text.replace("exact", "max").replace("outcome: delivered", "outcome: failed"))
+        .unwrap();
     let failing = cli(&folder, &["workflow", "test", path]).await;
     assert_eq!(failing.status.code(), Some(2), "{}", said(&failing));
     let again = cli(&folder, &["--data", data, "workflow", "test", "--record", id]).await;

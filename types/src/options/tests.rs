@@ -15,7 +15,7 @@ fn check(name: &str, value: impl Into<Value>, message: Option<&str>) {
 fn options_are_checked_one_by_one() {
     check("max_cost_usd", json!(0.01), None);
     check("max_cost_usd", json!(-1), Some("dollars"));
-    check("max_cost", json!(1), Some("did you mean `cap_cost`?"));
+    check("max_cost", json!(1), Some("did you mean `max_cost_usd`?"));
     check("economy", json!("cheap"), Some("cheapest, balanced, best_possible"));
     check("task_family", json!("coding"), None);
     check("prefer", json!(["groq/*"]), None);
