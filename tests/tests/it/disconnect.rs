@@ -99,26 +99,3 @@ async fn a_client_that_does_not_read_holds_the_vendor_back() {
     let taken = stand_still(&vendor).await;
     assert!(taken[0] < 2048, "{} of 4096 pieces were taken from the vendor", taken[0]);
 }
-
-/// What many of them cost, with events so small that chunks outweigh the bytes they are made from: the promise is
-/// 64 KiB a stream, the rest is the request itself.
-#[tokio::test(flavor = "multi_thread")]
-async fn streams_that_nobody_reads_cost_little_memory() {
-    const STREAMS: usize = 12;
-    for dialect in Dialect::ALL {
-        let pieces = (0..60_000).map(|i| format!("{i} {} ", "word ".repeat(4))).collect();
-        let (vendor, house) = start(dialect, Reply::Answer(Answer::pieces(pieces))).await;
-        let warm = send(house.client(), &ask(true)).await;
-        stand_still(&vendor).await;
-        let before = house.memory();
-        let mut sockets = vec![warm];
-        for _ in 0..STREAMS {
-            sockets.push(send(house.client(), &ask(true)).await);
-        }
-        assert!(eventually(Duration::from_secs(60), || vendor.count() == STREAMS + 1).await);
-        let taken = stand_still(&vendor).await;
-        assert!(taken.iter().all(|events| *events < 60_000), "{dialect:?}: somebody reads: {taken:?}");
-        let each = house.memory().saturating_sub(before) / STREAMS as u64;
-        assert!(each <= 256, "{dialect:?}: a stalled stream holds {each} KiB");
-    }
-}
