@@ -199,7 +199,7 @@ fn deltas(choice: &Choice) -> Vec<Delta> {
         reasoning: text(&choice.reasoning),
         refusal: choice.refusal.clone(),
         logprobs: choice.logprobs.clone(),
-        annotations: choice.annotations.clone(),
+        beside: choice.beside.clone(),
         ..Delta::default()
     };
     let calls = choice.tool_calls.iter().zip(0_u32..).map(|(t, i)| Delta {
@@ -241,7 +241,7 @@ mod tests {
                 }],
                 finish_reason: Some(FinishReason::ToolCalls),
                 logprobs: Some(serde_json::json!({"content": [{"token": "hi", "logprob": -0.5}]})),
-                annotations: Some(serde_json::json!([{"type": "url_citation"}])),
+                beside: Some(serde_json::json!({"annotations": [{"type": "url_citation"}]})),
                 ..Choice::default()
             }],
             extra: Some(Box::new(serde_json::Map::from_iter([("service_tier".to_owned(), "flex".into())]))),

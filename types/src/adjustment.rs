@@ -50,6 +50,7 @@ const ANTHROPIC: &[&str] = &[
     "n",
     "output_config",
     "parallel_tool_calls",
+    "reasoning_effort",
     "response_format",
     "stop",
     "temperature",
@@ -174,8 +175,7 @@ mod tests {
             &[],
             all.clone(),
             json!([
-                {"name": "seed", "from": 7}, {"name": "logit_bias"}, {"name": "reasoning_effort", "from": "high"},
-                {"name": "presence_penalty", "from": 0.5}, {"name": "novel"}, {"name": "metadata"},
+                {"name": "seed", "from": 7}, {"name": "logit_bias"}, {"name": "presence_penalty", "from": 0.5}, {"name": "novel"}, {"name": "metadata"},
             ]),
         );
         check(

@@ -222,10 +222,15 @@ pub struct Choice {
     /// `logprobs` as the vendor gave them; of a stream, put together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logprobs: Option<Value>,
-    /// Likewise `annotations` of the message.
+    /// Likewise members of the message that only vendor and client read, as an object: [`BESIDE`].
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub annotations: Option<Value>,
+    pub beside: Option<Value>,
 }
+
+/// Members of a message beside what the house reads. The client sends those back that its next turn needs:
+/// `thinking_blocks` are thoughts with the vendor's signature (`LiteLLM`'s name for them), `reasoning_details` are
+/// `OpenRouter`'s.
+pub const BESIDE: [&str; 4] = ["annotations", "audio", "reasoning_details", "thinking_blocks"];
 
 impl Choice {
     /// Bytes of all that the model wrote: text, reasoning, a refusal, names and arguments of calls.
@@ -304,7 +309,7 @@ impl Completion {
     pub fn changed(&mut self) {
         self.raw = None;
         for choice in &mut self.choices {
-            (choice.logprobs, choice.annotations) = (None, None);
+            (choice.logprobs, choice.beside) = (None, None);
         }
     }
 
@@ -338,7 +343,7 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// Whether a client would see something: text, reasoning, a refusal, a tool call or an end.
+    /// Whether a client would see something: text, reasoning, a refusal, a tool call, what stands beside them or an end.
     #[must_use]
     pub fn has_content(&self) -> bool {
         self.choices.iter().any(|d| {
@@ -346,6 +351,7 @@ impl Chunk {
                 || d.reasoning.as_deref().is_some_and(|t| !t.is_empty())
                 || d.refusal.as_deref().is_some_and(|t| !t.is_empty())
                 || !d.tool_calls.is_empty()
+                || d.beside.is_some()
                 || d.finish_reason.is_some()
         })
     }
@@ -381,18 +387,23 @@ pub struct Delta {
     pub finish_reason: Option<FinishReason>,
     /// `logprobs` of what is new.
     pub logprobs: Option<Value>,
-    /// New `annotations` of the message.
-    pub annotations: Option<Value>,
+    /// What is new of [`Choice::beside`].
+    pub beside: Option<Value>,
 }
 
-/// Adds what an event tells to what was told before: lists grow, members of objects likewise, other values stay.
+/// Adds what an event tells to what was told before: lists grow, members of objects likewise, and so do the pieces of
+/// `audio`; other values stay.
 pub fn grow(told: &mut Option<Value>, more: Option<Value>) {
     fn add(told: &mut Value, more: Value) {
         match (told, more) {
             (Value::Array(told), Value::Array(more)) => told.extend(more),
             (Value::Object(told), Value::Object(more)) => {
                 for (key, value) in more {
-                    add(told.entry(key).or_insert(Value::Null), value);
+                    let piece = matches!(key.as_str(), "data" | "transcript");
+                    match (told.entry(key).or_insert(Value::Null), value) {
+                        (Value::String(told), Value::String(more)) if piece => told.push_str(&more),
+                        (told, value) => add(told, value),
+                    }
                 }
             }
             (told @ Value::Null, more) => *told = more,
@@ -519,7 +530,7 @@ fn fold(choice: &mut Choice, d: &Delta) {
         choice.finish_reason.clone_from(&d.finish_reason);
     }
     grow(&mut choice.logprobs, d.logprobs.clone());
-    grow(&mut choice.annotations, d.annotations.clone());
+    grow(&mut choice.beside, d.beside.clone());
 }
 
 #[cfg(test)]
@@ -620,26 +631,28 @@ mod tests {
     fn what_counts_tokens_grows_with_them() {
         let told = |json: &str| serde_json::from_str::<Value>(json).unwrap();
         let mut all = Accumulator::default();
-        for (probabilities, annotations) in [
-            (r#"{"content":[1],"refusal":null}"#, "[]"),
-            (r#"{"content":[2,3],"refusal":null}"#, r#"[{"a":1}]"#),
-            (r#"{"content":[],"refusal":[4]}"#, r#"[{"a":2}]"#),
+        for (probabilities, beside) in [
+            (r#"{"content":[1],"refusal":null}"#, r#"{"audio":{"id":"a","data":"AA=="}}"#),
+            (r#"{"content":[2,3],"refusal":null}"#, r#"{"annotations":[{"a":1}],"audio":{"data":"BB=="}}"#),
+            (
+                r#"{"content":[],"refusal":[4]}"#,
+                r#"{"annotations":[{"a":2}],"audio":{"id":"b","expires_at":7}}"#,
+            ),
         ] {
-            let delta = Delta {
-                logprobs: Some(told(probabilities)),
-                annotations: Some(told(annotations)),
-                ..Delta::default()
-            };
+            let delta =
+                Delta { logprobs: Some(told(probabilities)), beside: Some(told(beside)), ..Delta::default() };
             let extra = Some(Arc::new(Map::from_iter([("service_tier".to_owned(), told("\"flex\""))])));
             all.push(&Chunk { choices: vec![delta, Delta::default()], extra, ..Chunk::default() });
         }
         let mut whole = all.finish();
         let choice = whole.choices.first().unwrap();
         assert_eq!(choice.logprobs, Some(told(r#"{"content":[1,2,3],"refusal":[4]}"#)));
-        assert_eq!(choice.annotations, Some(told(r#"[{"a":1},{"a":2}]"#)));
+        let beside =
+            r#"{"audio":{"id":"a","data":"AA==BB==","expires_at":7},"annotations":[{"a":1},{"a":2}]}"#;
+        assert_eq!(choice.beside, Some(told(beside)));
         assert_eq!(whole.extra.as_ref().unwrap()["service_tier"], "flex");
         whole.changed();
-        assert_eq!((&whole.choices[0].logprobs, &whole.choices[0].annotations), (&None, &None));
+        assert_eq!((&whole.choices[0].logprobs, &whole.choices[0].beside), (&None, &None));
     }
 
     #[test]

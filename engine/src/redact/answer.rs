@@ -91,7 +91,7 @@ impl Answers {
         chunk.raw = None;
         for delta in &mut chunk.choices {
             // They hold the texts as they were.
-            (delta.logprobs, delta.annotations) = (None, None);
+            (delta.logprobs, delta.beside) = (None, None);
         }
         Ok(())
     }

@@ -44,6 +44,12 @@ fn add(object: &mut Map<String, Value>, extra: &Map<String, Value>) {
     }
 }
 
+fn add_beside(message: &mut Map<String, Value>, beside: Option<&Value>) {
+    if let Some(members) = beside.and_then(Value::as_object) {
+        add(message, members);
+    }
+}
+
 /// A chunk without choices, for usage and explanation.
 pub(crate) fn bare_chunk(stamp: &Stamp) -> Map<String, Value> {
     head("chat.completion.chunk", stamp, Vec::new())
@@ -72,9 +78,7 @@ fn choice(c: &Choice) -> Value {
     if !c.tool_calls.is_empty() {
         message.insert("tool_calls".to_owned(), json!(WireCalls(&c.tool_calls)));
     }
-    if let Some(annotations) = &c.annotations {
-        message.insert("annotations".to_owned(), annotations.clone());
-    }
+    add_beside(&mut message, c.beside.as_ref());
     json!({
         "index": c.index,
         "message": message,
@@ -102,9 +106,7 @@ fn delta(d: &Delta, first: bool) -> Value {
     if !d.tool_calls.is_empty() {
         m.insert("tool_calls".to_owned(), d.tool_calls.iter().map(tool_call).collect());
     }
-    if let Some(annotations) = &d.annotations {
-        m.insert("annotations".to_owned(), annotations.clone());
-    }
+    add_beside(&mut m, d.beside.as_ref());
     json!({
         "index": d.index,
         "delta": m,

@@ -10,8 +10,9 @@
 //!   goes alone.
 //! - `n`, `seed`, log-probabilities and penalties do not exist: `n > 1` is refused, the rest is left out, as the
 //!   record tells ([`adjust`]).
-//! - `reasoning_effort` is left out, since how a model is told to think differs by its generation; a body may carry
-//!   the vendor's own `thinking`, `output_config` and `top_k`, which go through where the vendor takes them ([`thinking`]).
+//! - `reasoning_effort` is said in the words that the model's row names by a tag; a body may carry the vendor's own
+//!   `thinking`, `output_config` and `top_k`, which go through where the vendor takes them ([`thinking`]). Signed
+//!   thoughts reach the client as `thinking_blocks` of the message, and the vendor again where the client sends them back.
 //! - Results of tools belong behind their calls, in one turn: they are put there, and a call without one gets a word
 //!   that says so. Identifiers of other vendors' calls are replaced where this one refuses them.
 

@@ -75,6 +75,7 @@ fn call_of(case: &Path, dialect: Dialect) -> Call {
         stop_for_tool_calls: false,
         drop: q.get("drop").map(texts).unwrap_or_default(),
         developer_as_system: flag("developer_as_system", false),
+        reasoning_history: flag("reasoning_history", false),
         prefill_echoed: false,
         tool_call_ids: q
             .get("tool_call_ids")
@@ -120,7 +121,7 @@ fn choice_json(c: &types::completion::Choice) -> Value {
         "tool_calls": serde_json::to_value(WireCalls(&c.tool_calls)).unwrap(),
         "finish_reason": c.finish_reason,
     });
-    put(&mut v, [("logprobs", &c.logprobs), ("annotations", &c.annotations)]);
+    put(&mut v, [("logprobs", &c.logprobs), ("beside", &c.beside)]);
     v
 }
 
@@ -163,7 +164,7 @@ fn delta_json(d: &types::completion::Delta) -> Value {
     if let Some(f) = &d.finish_reason {
         o.insert("finish_reason".into(), json!(f));
     }
-    put(&mut v, [("logprobs", &d.logprobs), ("annotations", &d.annotations)]);
+    put(&mut v, [("logprobs", &d.logprobs), ("beside", &d.beside)]);
     v
 }
 

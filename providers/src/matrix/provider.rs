@@ -205,6 +205,7 @@ fn quirks(node: &Node, field: &str, r: &mut Reader<'_>) -> Quirks {
     q.stream_usage = flag("stream_usage", q.stream_usage, r);
     q.stop_for_tool_calls = flag("stop_for_tool_calls", q.stop_for_tool_calls, r);
     q.developer_as_system = flag("developer_as_system", q.developer_as_system, r);
+    q.reasoning_history = flag("reasoning_history", q.reasoning_history, r);
     q.prefill_echoed = flag("prefill_echoed", q.prefill_echoed, r);
     let names = &["max_tokens", "max_completion_tokens"];
     if let Some(s) = f.take("max_tokens_field").and_then(|n| r.one_of(n, &f.at("max_tokens_field"), names)) {

@@ -237,7 +237,8 @@ async fn what_stands_beside_the_text_is_delivered() {
                         "start_index": 0, "end_index": 2}}]);
     let usage = json!({"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13,
         "completion_tokens_details": {"reasoning_tokens": 0, "rejected_prediction_tokens": 2, "audio_tokens": 1}});
-    let message = json!({"role": "assistant", "content": "{}", "annotations": notes});
+    let audio = json!({"id": "audio_1", "data": "AAAA", "transcript": "braces", "expires_at": 7});
+    let message = json!({"role": "assistant", "content": "{}", "annotations": notes, "audio": audio});
     let vendor = answering(message, json!({"logprobs": probabilities}), usage).await;
     let house = start(&vendor).await;
     let schema = json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}});
@@ -249,7 +250,7 @@ async fn what_stands_beside_the_text_is_delivered() {
             let (message, choice, object) = asked(&house, &ask(more.clone()), stream).await;
             let case = format!("stream={stream} {more}: {object}");
             assert_eq!(choice["logprobs"], probabilities, "{case}");
-            assert_eq!(message["annotations"], notes, "{case}");
+            assert_eq!((&message["annotations"], &message["audio"]), (&notes, &audio), "{case}");
             assert_eq!(
                 (&object["service_tier"], &object["system_fingerprint"]),
                 (&json!("flex"), &json!("fp_1"))

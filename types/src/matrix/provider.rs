@@ -80,6 +80,9 @@ pub struct Quirks {
     pub developer_as_system: bool,
     /// An answer may begin with a repetition of its `prefill`. Default false.
     pub prefill_echoed: bool,
+    /// Thoughts of earlier answers that the client sends back (`reasoning`, `reasoning_content`, `reasoning_details`,
+    /// `thinking_blocks` of messages) go on to the vendor. Default false: most refuse members that they do not know.
+    pub reasoning_history: bool,
     /// Identifiers of tool calls that the vendor takes in histories. Default [`ToolCallIds::Any`].
     pub tool_call_ids: ToolCallIds,
 }
@@ -119,6 +122,7 @@ impl Default for Quirks {
             drop: Vec::new(),
             developer_as_system: false,
             prefill_echoed: false,
+            reasoning_history: false,
             tool_call_ids: ToolCallIds::Any,
         }
     }

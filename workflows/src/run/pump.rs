@@ -283,7 +283,7 @@ fn join(first: &mut Chunk, next: Chunk) -> Option<Chunk> {
         add(&mut mine.refusal, d.refusal);
         mine.finish_reason = d.finish_reason.or(mine.finish_reason.take());
         grow(&mut mine.logprobs, d.logprobs);
-        grow(&mut mine.annotations, d.annotations);
+        grow(&mut mine.beside, d.beside);
     }
     None
 }

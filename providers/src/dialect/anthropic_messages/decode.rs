@@ -2,6 +2,7 @@
 
 use super::super::{Context, compact, failure};
 use super::ANSWER_TOOL;
+use super::thinking::{redacted, signed, thought};
 use crate::lenient;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -35,6 +36,11 @@ pub(super) struct BlockIn<'a> {
     pub(super) text: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) thinking: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) signature: Option<Cow<'a, str>>,
+    /// Of redacted thinking.
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
+    pub(super) data: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) id: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient::text")]
@@ -100,10 +106,16 @@ pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Complet
     };
     let id = message.id.map(Cow::into_owned).unwrap_or_default();
     let mut choice = Choice::default();
+    let mut thoughts = Vec::new();
     for block in blocks {
         match block.kind.as_deref() {
             Some("text") => choice.text.push_str(block.text.as_deref().unwrap_or("")),
-            Some("thinking") => choice.reasoning.push_str(block.thinking.as_deref().unwrap_or("")),
+            Some("thinking") => {
+                let text = block.thinking.as_deref().unwrap_or("");
+                choice.reasoning.push_str(text);
+                thoughts.extend(thought(text, block.signature.as_deref().unwrap_or("")));
+            }
+            Some("redacted_thinking") => thoughts.extend(block.data.as_deref().map(redacted)),
             Some("tool_use") => {
                 let arguments = compact(block.input.map_or("{}", RawValue::get));
                 if is_answer(context, &block) {
@@ -118,11 +130,12 @@ pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Complet
                     custom: false,
                 });
             }
-            // Redacted thinking, the vendor's own tools and whatever comes later have no place in our form.
+            // The vendor's own tools and whatever comes later have no place in our form.
             _ => {}
         }
     }
     let stop = message.stop_reason.filter(|s| !s.is_empty()).ok_or_else(|| context.endless())?;
+    choice.beside = (!thoughts.is_empty()).then(|| signed(thoughts));
     // An answer given through [`ANSWER_TOOL`] ends naturally: it is no call.
     let called = !choice.tool_calls.is_empty();
     choice.finish_reason = Some(context.finish_reason(&stop, called, ErrorKind::Unavailable)?);

@@ -7,7 +7,7 @@ use super::super::{
     to_body, tools, unsayable,
 };
 use super::ANSWER_TOOL;
-use super::thinking::{Thinking, limit, own};
+use super::thinking::{Thinking, limit, thoughts};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     thinking: Option<Cow<'a, RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    output_config: Option<&'a RawValue>,
+    output_config: Option<Cow<'a, RawValue>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<Metadata<'a>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -85,6 +85,9 @@ enum Block<'a> {
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         is_error: bool,
     },
+    /// A thought as the vendor gave it.
+    #[serde(untagged)]
+    Thought(&'a Value),
 }
 
 impl Block<'_> {
@@ -117,7 +120,8 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
     if request.params.n > 1 {
         return Err(unsayable(call, "n", "`n` above 1"));
     }
-    let (mut system, mut turns) = conversation(call)?;
+    let thinking = Thinking::of(call);
+    let (mut system, mut turns) = conversation(call, thinking.on())?;
     if let Some(instruction) = instruction(call) {
         system.push(Block::text(instruction));
     }
@@ -138,7 +142,6 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
         }
     }
     let (tools, tool_choice) = offered(call)?;
-    let thinking = Thinking::of(call);
     let body = Body {
         model: &call.model.upstream_name,
         max_tokens: limit(call),
@@ -151,7 +154,7 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
         top_p: thinking.top_p,
         top_k: thinking.top_k,
         thinking: thinking.thinking,
-        output_config: own(call, "output_config"),
+        output_config: thinking.output_config,
         metadata: request
             .user
             .as_deref()
@@ -198,8 +201,8 @@ fn instruction(call: &Call) -> Option<String> {
     form_in_words(response_format(call)).filter(|_| !uses_answer_tool(call))
 }
 
-/// System blocks, and turns in which no role follows itself.
-fn conversation(call: &Call) -> Result<(Vec<Block<'_>>, Vec<Turn<'_>>), Error> {
+/// System blocks, and turns in which no role follows itself. Earlier thoughts go to a model that thinks now.
+fn conversation(call: &Call, thinks: bool) -> Result<(Vec<Block<'_>>, Vec<Turn<'_>>), Error> {
     let (mut system, mut turns): (Vec<Block<'_>>, Vec<Turn<'_>>) = (Vec::new(), Vec::new());
     let ids = Ids::of(call);
     for step in steps(messages(call)) {
@@ -214,7 +217,10 @@ fn conversation(call: &Call) -> Result<(Vec<Block<'_>>, Vec<Turn<'_>>), Error> {
                     let id = message.tool_call_id.as_deref().unwrap_or_default();
                     ("user", vec![result(call, ids.get(id), Some(message))?])
                 }
-                Role::Assistant => ("assistant", assistant(call, message, &ids)?),
+                Role::Assistant => {
+                    let thoughts = thoughts(message).filter(|_| thinks).map(Block::Thought);
+                    ("assistant", thoughts.chain(assistant(call, message, &ids)?).collect())
+                }
                 Role::User | Role::Function => ("user", contents(call, &message.content)?),
             },
         };

@@ -2,9 +2,11 @@
 
 use super::super::{Bad, Context, compact, failure};
 use super::decode::{BlockIn, MessageIn, UsageIn, is_answer};
+use super::thinking::{redacted, signed, thought};
 use crate::lenient;
 use crate::sse::Event;
 use serde::Deserialize;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -38,6 +40,8 @@ struct DeltaIn<'a> {
     #[serde(borrow, default, deserialize_with = "lenient::text")]
     thinking: Option<Cow<'a, str>>,
     #[serde(borrow, default, deserialize_with = "lenient::text")]
+    signature: Option<Cow<'a, str>>,
+    #[serde(borrow, default, deserialize_with = "lenient::text")]
     stop_reason: Option<Cow<'a, str>>,
 }
 
@@ -49,6 +53,8 @@ pub(in super::super) struct Stream {
     usage: UsageIn,
     /// The tool call being written.
     open: Option<Open>,
+    /// The thought being written, with its signature.
+    thought: Option<(String, String)>,
     calls: u32,
     stopped: bool,
     ended: bool,
@@ -132,8 +138,16 @@ impl Stream {
     }
 
     fn open(&mut self, context: &Context, index: Option<u32>, block: BlockIn<'_>) -> Option<Delta> {
-        if block.kind.as_deref() != Some("tool_use") {
-            return text(block.text, block.thinking);
+        match block.kind.as_deref() {
+            Some("tool_use") => {}
+            Some("redacted_thinking") => return Some(beside(redacted(block.data.as_deref()?))),
+            kind => {
+                if kind == Some("thinking") {
+                    let whole = |text: &Option<Cow<'_, str>>| text.as_deref().unwrap_or("").to_owned();
+                    self.thought = Some((whole(&block.thinking), whole(&block.signature)));
+                }
+                return text(block.text, block.thinking);
+            }
         }
         let answer = is_answer(context, &block);
         let call = (!answer).then_some(self.calls);
@@ -152,6 +166,10 @@ impl Stream {
 
     fn piece(&mut self, index: Option<u32>, delta: Option<DeltaIn<'_>>) -> Option<Delta> {
         let delta = delta?;
+        if let Some((text, signature)) = &mut self.thought {
+            text.push_str(delta.thinking.as_deref().unwrap_or(""));
+            signature.push_str(delta.signature.as_deref().unwrap_or(""));
+        }
         let Some(json) = delta.partial_json.filter(|j| !j.is_empty()) else {
             return text(delta.text, delta.thinking);
         };
@@ -160,8 +178,11 @@ impl Stream {
         Some(arguments(open.call, json.into_owned()))
     }
 
-    /// A call without any piece has its input from the start of the block: mostly `{}`.
+    /// A call without any piece has its input from the start of the block: mostly `{}`. A thought is signed as a whole.
     fn close(&mut self, index: Option<u32>) -> Option<Delta> {
+        if let Some((text, signature)) = self.thought.take() {
+            return thought(&text, &signature).map(beside);
+        }
         let open = self.open.take_if(|o| Some(o.block) == index)?;
         (!open.pieces).then(|| arguments(open.call, open.input))
     }
@@ -171,6 +192,10 @@ fn text(text: Option<Cow<'_, str>>, thinking: Option<Cow<'_, str>>) -> Option<De
     let full = |t: Option<Cow<'_, str>>| t.filter(|t| !t.is_empty()).map(Cow::into_owned);
     let (text, reasoning) = (full(text), full(thinking));
     (text.is_some() || reasoning.is_some()).then(|| Delta { text, reasoning, ..Delta::default() })
+}
+
+fn beside(thought: Value) -> Delta {
+    Delta { beside: Some(signed(vec![thought])), ..Delta::default() }
 }
 
 fn tool(call: ToolCallDelta) -> Delta {

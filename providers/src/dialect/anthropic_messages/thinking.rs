@@ -1,33 +1,48 @@
 //! `thinking`, and the sampling beside it, as the vendor takes them (platform.claude.com, "Extended thinking").
 //!
 //! It refuses thinking where a tool must be called, where an answer has been begun, within a loop of tools whose turn
-//! did not begin with its signed thoughts (which no chat-completions client keeps), and with a budget that reaches the
-//! limit of the answer. Beside thinking it refuses a temperature, `top_k`, and a `top_p` below 0.95.
+//! did not begin with its signed thoughts (a client that keeps `thinking_blocks` in its messages has them), and with a
+//! budget that reaches the limit of the answer. Beside thinking it refuses a temperature, `top_k`, and a `top_p` below 0.95.
+//!
+//! `reasoning_effort` is said in the words of the model's generation, which a tag of its row names: `adaptive_thinking`
+//! (with an effort in `output_config`) or `thinking_budget`.
 
 use super::super::{dropped, max_tokens, messages, temperature, tools, top_p};
-use serde_json::Value;
+use super::uses_answer_tool;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 use std::borrow::Cow;
 use types::adjustment::Adjustment;
-use types::chat::Role;
+use types::chat::{Message, Role};
 use types::provider::Call;
 
+/// Member of a message with its signed thoughts: `LiteLLM`'s name, which clients know.
+const BLOCKS: &str = "thinking_blocks";
 /// The highest temperature there is.
 const HOTTEST: f64 = 1.0;
 /// The lowest `top_p` beside thinking.
 const WIDEST: f64 = 0.95;
-/// The smallest budget.
+/// The smallest budget, which is what little effort gets; others are our choice.
 const LEAST: u64 = 1024;
+const MEDIUM: u64 = 8_192;
+const HIGH: u64 = 24_576;
+
+/// Models with this tag think as much as they find right, and know words for the effort (from Claude 4.6 on).
+const ADAPTIVE: &str = "adaptive_thinking";
+/// Models with this tag think within a number of tokens.
+const BUDGET: &str = "thinking_budget";
 
 /// How a call asks its model to think and to choose its words.
 #[derive(Debug)]
 pub(super) struct Thinking<'a> {
     pub(super) thinking: Option<Cow<'a, RawValue>>,
+    /// Where the effort stands that the answer is worth.
+    pub(super) output_config: Option<Cow<'a, RawValue>>,
     pub(super) temperature: Option<f64>,
     pub(super) top_p: Option<f64>,
     pub(super) top_k: Option<&'a RawValue>,
-    /// Budget asked for and given, where they differ; the second is `None` where thinking is left out.
-    budget: Option<(Option<u64>, Option<u64>)>,
+    /// What became of the wish to think.
+    told: Vec<Adjustment>,
 }
 
 /// A member that only this vendor knows, as the request has it.
@@ -43,13 +58,28 @@ pub(super) fn limit(call: &Call) -> u32 {
 
 impl<'a> Thinking<'a> {
     pub(super) fn of(call: &'a Call) -> Thinking<'a> {
-        let asked = own(call, "thinking");
-        let (thinking, budget) = asked.map_or((None, None), |raw| fitted(call, raw));
-        let on = asked.is_some_and(thinks) && thinking.is_some();
+        let mut told = Vec::new();
+        let effort = call.request.params.reasoning_effort.as_deref();
+        let effort = effort.filter(|_| !dropped(call, "reasoning_effort"));
+        // What a body says in the vendor's own words goes before.
+        let (thinking, output_config) = match (own(call, "thinking"), own(call, "output_config"), effort) {
+            (None, None, Some(effort)) => by_effort(call, effort, &mut told),
+            (asked, config, effort) => {
+                told.extend(effort.map(|effort| Adjustment::dropped("reasoning_effort", effort)));
+                (asked.and_then(|raw| fitted(call, raw, &mut told)), config.map(Cow::Borrowed))
+            }
+        };
+        let on = thinking.as_deref().is_some_and(thinks);
         let temperature = temperature(call).map(|t| t.clamp(0.0, HOTTEST)).filter(|_| !on);
         let narrow = |p: &f64| if on { *p >= WIDEST } else { temperature.is_none() };
         let top_k = own(call, "top_k").filter(|_| !on);
-        Thinking { thinking, temperature, top_p: top_p(call).filter(narrow), top_k, budget }
+        let top_p = top_p(call).filter(narrow);
+        Thinking { thinking, output_config, temperature, top_p, top_k, told }
+    }
+
+    /// Whether the model thinks.
+    pub(super) fn on(&self) -> bool {
+        self.thinking.as_deref().is_some_and(thinks)
     }
 
     /// What goes out otherwise than it was asked for.
@@ -69,60 +99,132 @@ impl<'a> Thinking<'a> {
             let number = serde_json::from_str(asked.get()).ok().filter(Value::is_number);
             all.push(Adjustment::dropped("top_k", number.unwrap_or_default()));
         }
-        match self.budget {
-            Some((Some(asked), Some(given))) => all.push(Adjustment::changed("thinking", asked, given)),
-            Some((asked, _)) => all.push(Adjustment::dropped("thinking", asked)),
-            None => {}
-        }
+        all.extend_from_slice(&self.told);
     }
+}
+
+/// A thought with its signature as a message has it; one without has not ended, and the vendor would refuse it.
+pub(super) fn thought(text: &str, signature: &str) -> Option<Value> {
+    (!signature.is_empty()).then(|| json!({"type": "thinking", "thinking": text, "signature": signature}))
+}
+
+/// A thought that only the vendor can read.
+pub(super) fn redacted(data: &str) -> Value {
+    json!({"type": "redacted_thinking", "data": data})
+}
+
+/// What a message has of thoughts beside their text.
+pub(super) fn signed(thoughts: Vec<Value>) -> Value {
+    json!({ BLOCKS: thoughts })
+}
+
+/// The signed thoughts that a message of a history begins with.
+pub(super) fn thoughts(message: &Message) -> impl Iterator<Item = &Value> {
+    let blocks = message.extra.get(BLOCKS).and_then(Value::as_array);
+    blocks.into_iter().flatten().filter(|b| {
+        let full = |name: &str| b.get(name).and_then(Value::as_str).is_some_and(|s| !s.is_empty());
+        match b.get("type").and_then(Value::as_str) {
+            Some("thinking") => full("signature"),
+            Some("redacted_thinking") => full("data"),
+            _ => false,
+        }
+    })
 }
 
 fn thinks(thinking: &RawValue) -> bool {
     serde_json::from_str::<Value>(thinking.get()).is_ok_and(|v| v.get("type").is_none_or(|t| t != "disabled"))
 }
 
-/// Budget asked for and given, where they differ.
-type Changed = Option<(Option<u64>, Option<u64>)>;
-
-/// `thinking` as it may go out, and what became of its budget.
-fn fitted<'a>(call: &Call, asked: &'a RawValue) -> (Option<Cow<'a, RawValue>>, Changed) {
-    let as_it_is = (Some(Cow::Borrowed(asked)), None);
+/// `thinking` as it may go out.
+fn fitted<'a>(call: &Call, asked: &'a RawValue, told: &mut Vec<Adjustment>) -> Option<Cow<'a, RawValue>> {
+    let as_it_is = Some(Cow::Borrowed(asked));
     let Ok(mut value) = serde_json::from_str::<Value>(asked.get()) else { return as_it_is };
-    let budget = value.get("budget_tokens").and_then(Value::as_u64);
     if !thinks(asked) {
         return as_it_is;
     }
-    let forced = !tools(call).is_empty() && call.tool_choice().demands();
-    if forced || within_loop(call) || call.edits.prefill.is_some() {
-        return (None, Some((budget, None)));
+    let wish = value.get("budget_tokens").and_then(Value::as_u64);
+    let given = wish.map(|wish| within_limit(call, wish));
+    if given == Some(None) || !may_think(call) {
+        told.push(Adjustment::dropped("thinking", wish));
+        return None;
     }
-    // The limit is what may be spent: half of it is left for the answer.
-    let limit = u64::from(limit(call));
-    let Some(wish) = budget.filter(|budget| *budget >= limit) else { return as_it_is };
-    let half = limit / 2;
-    if half < LEAST {
-        return (None, Some((budget, None)));
-    }
+    let (Some(wish), Some(given)) = (wish, given.flatten().filter(|given| Some(*given) != wish)) else {
+        return as_it_is;
+    };
     if let Some(members) = value.as_object_mut() {
-        members.insert("budget_tokens".to_owned(), half.into());
+        members.insert("budget_tokens".to_owned(), given.into());
     }
-    match serde_json::value::to_raw_value(&value) {
-        Ok(raw) => (Some(Cow::Owned(raw)), Some((Some(wish), Some(half)))),
-        Err(_) => as_it_is,
+    told.push(Adjustment::changed("thinking", wish, given));
+    written(&value)
+}
+
+/// `reasoning_effort` in the words of the model's generation: `thinking`, and `output_config`.
+fn by_effort<'a>(
+    call: &Call,
+    effort: &str,
+    told: &mut Vec<Adjustment>,
+) -> (Option<Cow<'a, RawValue>>, Option<Cow<'a, RawValue>>) {
+    let tagged = |tag: &str| call.model.tags.iter().any(|t| t == tag);
+    let known = match effort {
+        "none" => return (None, None),
+        "minimal" | "low" => Some(("low", LEAST)),
+        "medium" => Some(("medium", MEDIUM)),
+        "high" | "xhigh" => Some(("high", HIGH)),
+        _ => None,
+    };
+    // The form of the answer goes before: a tool that must be called leaves no room for thoughts.
+    let may = may_think(call) && !uses_answer_tool(call);
+    match known {
+        Some((word, _)) if tagged(ADAPTIVE) => {
+            if word != effort {
+                told.push(Adjustment::changed("reasoning_effort", effort, word));
+            }
+            let thinking = may.then(|| written(&json!({"type": "adaptive"}))).flatten();
+            return (thinking, written(&json!({"effort": word})));
+        }
+        Some((_, budget)) if tagged(BUDGET) && may => {
+            if let Some(budget) = within_limit(call, budget) {
+                return (written(&json!({"type": "enabled", "budget_tokens": budget})), None);
+            }
+        }
+        _ => {}
+    }
+    told.push(Adjustment::dropped("reasoning_effort", effort));
+    (None, None)
+}
+
+fn written<'a>(value: &Value) -> Option<Cow<'a, RawValue>> {
+    serde_json::value::to_raw_value(value).ok().map(Cow::Owned)
+}
+
+/// Whether the vendor takes thinking beside what else it is asked.
+fn may_think(call: &Call) -> bool {
+    let forced = !tools(call).is_empty() && call.tool_choice().demands();
+    !forced && !within_loop(call) && call.edits.prefill.is_none()
+}
+
+/// A budget below the limit of the answer, which is what may be spent: half of it is left for the answer. `None` where
+/// too little remains.
+fn within_limit(call: &Call, wish: u64) -> Option<u64> {
+    let limit = u64::from(limit(call));
+    match wish < limit {
+        true => Some(wish),
+        false => Some(limit / 2).filter(|half| *half >= LEAST),
     }
 }
 
-/// Whether the model's last turn called tools: the answer goes on with it.
+/// Whether the answer goes on with a turn that called tools and did not begin with thoughts.
 fn within_loop(call: &Call) -> bool {
-    let back = messages(call).iter().rev().skip_while(|m| m.role != Role::Assistant);
-    back.take_while(|m| m.role == Role::Assistant).any(|m| !m.tool_calls.is_empty())
+    let turn = messages(call).rsplit(|m| m.role == Role::User).next().unwrap_or_default();
+    let mut said = turn.iter().filter(|m| m.role == Role::Assistant);
+    let signed = said.clone().next().is_some_and(|m| thoughts(m).next().is_some());
+    !signed && said.any(|m| !m.tool_calls.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use bytes::Bytes;
-    use serde_json::json;
     use std::sync::Arc;
 
     /// What goes out of `thinking`, `temperature`, `top_p` and `top_k`, and what is told of it, for members beside a
@@ -145,6 +247,63 @@ mod tests {
         let mut all = Vec::new();
         sent.adjust(&call, &mut all);
         assert_eq!(serde_json::to_value(all).unwrap(), told, "{more}");
+    }
+
+    /// What goes out of `thinking` and `output_config` for an effort, and what is told of it.
+    #[expect(clippy::needless_pass_by_value, reason = "tables read better with values built in place")]
+    fn check_effort(tag: &str, more: Value, want: Value, told: Value) {
+        let mut body =
+            json!({"model": "m", "messages": [{"role": "user", "content": "x"}], "max_tokens": 30_000});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let bytes = Bytes::from(body.to_string());
+        let mut call = crate::dialect::tests::call(&bytes, types::matrix::Dialect::AnthropicMessages);
+        let model = std::sync::Arc::make_mut(&mut call.model);
+        (model.tags, model.max_output_tokens) = (vec![tag.to_owned()], 64_000);
+        let sent = Thinking::of(&call);
+        let value = |raw: &Option<Cow<'_, RawValue>>| {
+            raw.as_ref().map(|r| serde_json::from_str::<Value>(r.get()).unwrap())
+        };
+        assert_eq!(json!([value(&sent.thinking), value(&sent.output_config)]), want, "{tag} {more}");
+        let mut all = Vec::new();
+        sent.adjust(&call, &mut all);
+        assert_eq!(serde_json::to_value(all).unwrap(), told, "{tag} {more}");
+    }
+
+    #[test]
+    fn an_effort_is_said_in_the_words_of_the_models_generation() {
+        let effort = |word: &str| json!({"reasoning_effort": word});
+        let lost = |word: &str| json!([{"name": "reasoning_effort", "from": word}]);
+        check_effort(BUDGET, effort("low"), json!([budget(1024), null]), json!([]));
+        check_effort(BUDGET, effort("high"), json!([budget(24_576), null]), json!([]));
+        check_effort(
+            BUDGET,
+            json!({"reasoning_effort": "high", "max_tokens": 4000}),
+            json!([budget(2000), null]),
+            json!([]),
+        );
+        check_effort(
+            BUDGET,
+            json!({"reasoning_effort": "low", "max_tokens": 900}),
+            json!([null, null]),
+            lost("low"),
+        );
+        let adaptive = |word: &str| json!([{"type": "adaptive"}, {"effort": word}]);
+        check_effort(ADAPTIVE, effort("medium"), adaptive("medium"), json!([]));
+        let told = json!([{"name": "reasoning_effort", "from": "minimal", "to": "low"}]);
+        check_effort(ADAPTIVE, effort("minimal"), adaptive("low"), told);
+        for tag in [BUDGET, ADAPTIVE] {
+            check_effort(tag, effort("none"), json!([null, null]), json!([]));
+            check_effort(tag, effort("odd"), json!([null, null]), lost("odd"));
+        }
+        check_effort("house", effort("high"), json!([null, null]), lost("high"));
+        // The vendor's own words go before, and so does a form of the answer that is held by a call.
+        let more = json!({"reasoning_effort": "high", "thinking": budget(2000)});
+        check_effort(ADAPTIVE, more, json!([budget(2000), null]), lost("high"));
+        let schema =
+            json!({"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "object"}}});
+        let more = json!({"reasoning_effort": "high", "response_format": schema});
+        check_effort(ADAPTIVE, more.clone(), json!([null, {"effort": "high"}]), json!([]));
+        check_effort(BUDGET, more, json!([null, null]), lost("high"));
     }
 
     fn budget(n: u32) -> Value {
@@ -209,7 +368,20 @@ mod tests {
             json!({"role": "assistant", "content": null, "tool_calls": [call]}),
             json!({"role": "tool", "tool_call_id": "c", "content": "1"}),
         ];
-        check(json!({"messages": history, "tools": tools, "temperature": 0}), without, told);
+        let more = json!({"messages": history, "tools": tools, "temperature": 0});
+        check(more, without.clone(), told.clone());
+        // Without its signature a thought counts for nothing.
+        let mut unsigned = history.clone();
+        unsigned[1]["thinking_blocks"] = json!([{"type": "thinking", "thinking": "hm"}]);
+        check(json!({"messages": unsigned, "tools": tools, "temperature": 0}), without, told);
+        // It began with signed thoughts: they go on.
+        let mut signed = history.clone();
+        signed[1]["thinking_blocks"] = json!([{"type": "thinking", "thinking": "hm", "signature": "c2ln"}]);
+        check(
+            json!({"messages": signed, "tools": tools}),
+            json!([budget(2000), null, null, null]),
+            json!([]),
+        );
         // That loop is over: what comes is another turn.
         history.push(json!({"role": "assistant", "content": "one"}));
         history.push(json!({"role": "user", "content": "x"}));

@@ -60,7 +60,7 @@ impl Alike {
         let [delta] = chunk.choices.as_slice() else { return None };
         let text = delta.text.as_ref()?;
         let more = delta.reasoning.is_some() || delta.refusal.is_some() || delta.finish_reason.is_some();
-        let beside = delta.logprobs.is_some() || delta.annotations.is_some();
+        let beside = delta.logprobs.is_some() || delta.beside.is_some();
         if more || beside || !delta.tool_calls.is_empty() || chunk.usage.is_some() || chunk.raw.is_none() {
             return None;
         }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use types::chat::ToolCall;
-use types::completion::{Choice, Completion, Details, Usage};
+use types::completion::{BESIDE, Choice, Completion, Details, Usage};
 use types::provider::{Error, ErrorKind};
 
 /// An answer or one event of it: only what the house reads, borrowed from the bytes.
@@ -87,7 +87,13 @@ pub(super) struct MessageIn<'a> {
     #[serde(borrow, default, deserialize_with = "lenient::text")]
     pub(super) refusal: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
-    pub(super) annotations: Option<&'a RawValue>,
+    annotations: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    audio: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    reasoning_details: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    thinking_blocks: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "lenient::list")]
     pub(super) tool_calls: Vec<CallIn<'a>>,
 }
@@ -98,6 +104,15 @@ impl<'a> MessageIn<'a> {
             .take()
             .or_else(|| self.reasoning.take())
             .or_else(|| self.content.reasoning.take())
+    }
+
+    /// What only vendor and client read.
+    pub(super) fn beside(&self) -> Option<Value> {
+        let raw = [self.annotations, self.audio, self.reasoning_details, self.thinking_blocks];
+        let members = BESIDE.into_iter().zip(raw);
+        let members: Map<String, Value> =
+            members.filter_map(|(name, raw)| Some((name.to_owned(), kept(raw)?))).collect();
+        (!members.is_empty()).then_some(Value::Object(members))
     }
 }
 
@@ -333,7 +348,7 @@ fn convert(
     mended: &mut bool,
 ) -> Result<Choice, Error> {
     let mut message = choice.take_message();
-    let reasoning = message.take_reasoning();
+    let (reasoning, beside) = (message.take_reasoning(), message.beside());
     let tool_calls: Vec<ToolCall> = message
         .tool_calls
         .into_iter()
@@ -362,6 +377,6 @@ fn convert(
         tool_calls,
         finish_reason: Some(finish),
         logprobs: kept(choice.logprobs),
-        annotations: kept(message.annotations),
+        beside,
     })
 }

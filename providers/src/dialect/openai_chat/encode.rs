@@ -110,7 +110,7 @@ impl<'a> Plan<'a> {
     }
 
     fn messages(&mut self, call: &'a Call) -> Result<(), Error> {
-        let house = House { as_system: call.provider.quirks.developer_as_system, ids: Ids::of(call) };
+        let house = House::of(call);
         if let Some(edited) = &call.edits.messages {
             let mut messages = Cow::Borrowed(edited);
             if edited.iter().any(|m| house.concerns(m)) {
@@ -244,20 +244,38 @@ fn after_comma(body: &[u8], at: usize) -> usize {
     }
 }
 
-/// What a vendor knows by another name: a role, and identifiers that it would refuse.
+/// Members of a message with the thoughts of an earlier answer.
+const THOUGHTS: [&str; 4] = ["reasoning", "reasoning_content", "reasoning_details", "thinking_blocks"];
+
+/// What a vendor knows by another name, a role, and what it would refuse: identifiers, and thoughts of other models.
 struct House<'a> {
     as_system: bool,
+    thoughts: bool,
     ids: Ids<'a>,
 }
 
-impl House<'_> {
+impl<'a> House<'a> {
+    fn of(call: &'a Call) -> Self {
+        let quirks = &call.provider.quirks;
+        House {
+            as_system: quirks.developer_as_system,
+            thoughts: quirks.reasoning_history,
+            ids: Ids::of(call),
+        }
+    }
+
     fn concerns(&self, message: &Message) -> bool {
-        self.as_system && message.role == Role::Developer || self.ids.concern(message)
+        self.as_system && message.role == Role::Developer
+            || !self.thoughts && THOUGHTS.iter().any(|t| message.extra.contains_key(*t))
+            || self.ids.concern(message)
     }
 
     fn message(&self, message: &mut Message) {
         if self.as_system && message.role == Role::Developer {
             message.role = Role::System;
+        }
+        if !self.thoughts {
+            message.extra.retain(|name, _| !THOUGHTS.contains(&name.as_str()));
         }
         let ids = message.tool_calls.iter_mut().map(|c| &mut c.id).chain(&mut message.tool_call_id);
         for id in ids {
@@ -279,6 +297,11 @@ impl House<'_> {
 
     fn change(&self, message: &mut Value) -> bool {
         let mut changed = false;
+        if let Some(members) = message.as_object_mut().filter(|_| !self.thoughts) {
+            let before = members.len();
+            members.retain(|name, _| !THOUGHTS.contains(&name.as_str()));
+            changed = members.len() < before;
+        }
         let mut set = |place: Option<&mut Value>, new: &dyn Fn(&str) -> Option<String>| {
             if let Some(place) = place
                 && let Some(new) = place.as_str().and_then(new)

@@ -114,7 +114,7 @@ impl Stream {
         };
         let state = self.choices.get_mut(place).filter(|_| place < MAX_PARALLEL).ok_or_else(too_many)?;
         let mut message = choice.take_delta();
-        let reasoning = message.take_reasoning();
+        let (reasoning, beside) = (message.take_reasoning(), message.beside());
         let mut tool_calls = Vec::with_capacity(message.tool_calls.len());
         for call in &message.tool_calls {
             tool_calls.push(state.call(context, answer, call, mended).ok_or_else(too_many)?);
@@ -136,7 +136,7 @@ impl Stream {
             tool_calls,
             finish_reason,
             logprobs: kept(choice.logprobs),
-            annotations: kept(message.annotations),
+            beside,
         })
     }
 }
