@@ -12,7 +12,7 @@ use types::{ChatRequest, Completion, Report};
 /// What a check judges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// Form: syntax, schema, lengths. Form alone earns the `contract` part of the reward.
+    /// Form: syntax, schema, lengths.
     Structural,
     /// Meaning: language, grounding, personal data.
     Semantic,

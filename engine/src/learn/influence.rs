@@ -1,15 +1,26 @@
-//! How far one source can move what is believed by what it says: a key, the open door, or a judge.
+//! How far one source can move what is believed by what it says: a key, the open door, a judge; or a tenant by its
+//! outcomes.
 //!
 //! Each source has an account per arm: what its words still weigh there, fading as the arm's sample does. It never
-//! holds more than [`SHARE`] of the arm's effective sample, or than an equal share among the sources of late,
+//! holds more than its bound of the arm's effective sample, or than an equal share among the sources of late,
 //! whichever is more: a house with one client is taught by that client, one with many by none of them alone.
 //! What is beyond the bound is recorded and not learned.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Share of an arm's effective sample (`reliability.md` §12).
-const SHARE: f64 = 0.05;
+/// How much of an arm's effective sample one of them may hold (`reliability.md` §12).
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bound {
+    share: f64,
+    /// Where fewer are heard, nobody is bound.
+    sources: usize,
+}
+
+/// Of what a key says in feedback.
+pub(super) const KEY: Bound = Bound { share: 0.05, sources: 1 };
+/// Of the outcomes of a tenant.
+pub(super) const TENANT: Bound = Bound { share: 0.30, sources: 5 };
 /// Words that count in full whatever the sample: an arm that nobody knows yet can be taught.
 const FREE: f64 = 3.0;
 /// Less of a word than this is none, and all but this is all of it.
@@ -57,7 +68,7 @@ pub(super) struct Influence {
 
 impl Influence {
     /// How much of a word of `source` counts: 0..=1.
-    pub(super) fn allow(&mut self, source: &str, s: Sample, ts_ms: i64) -> f64 {
+    pub(super) fn allow(&mut self, bound: Bound, source: &str, s: Sample, ts_ms: i64) -> f64 {
         let day = ts_ms.div_euclid(DAY_MS);
         // A clock that steps back forgets nobody.
         if day > self.today {
@@ -72,7 +83,8 @@ impl Influence {
         } else {
             who = 0;
         }
-        let share = SHARE.max(1.0 / self.sources.len().max(1) as f64);
+        let heard = self.sources.len().max(1);
+        let share = if heard < bound.sources { f64::INFINITY } else { bound.share.max(1.0 / heard as f64) };
         // The sample as it will be with this word in it.
         let most = (share * (s.n + 1.0)).max(FREE);
         let mut key = (who, s.arm);
@@ -118,17 +130,17 @@ mod tests {
     fn one_of_many_sources_holds_no_more_than_its_share() {
         let mut i = Influence::default();
         for s in 0..40 {
-            assert_eq!(i.allow(&format!("key-{s}"), arm(1, 100.0, 1_000.0), 0), 1.0);
+            assert_eq!(i.allow(KEY, &format!("key-{s}"), arm(1, 100.0, 1_000.0), 0), 1.0);
         }
         let mut ever = 1_000.0;
         for n in 0..500 {
-            ever += i.allow("key-0", arm(1, 100.0, ever), n);
+            ever += i.allow(KEY, "key-0", arm(1, 100.0, ever), n);
         }
         // 5 % of the 100 in the sample, less the word before; what it says makes its earlier words fade, too.
         assert!(ever > 1_004.0 && ever < 1_004.5, "{ever}");
-        assert_eq!(i.allow("key-0", arm(2, 100.0, 0.0), 1_000), 1.0, "another arm has its own account");
-        assert_eq!(i.allow("key-0", arm(1, 100.0, ever), 3 * DAY_MS), 0.0, "another day has not");
-        let later = i.allow("key-0", arm(1, 100.0, ever + 70.0), 3 * DAY_MS);
+        assert_eq!(i.allow(KEY, "key-0", arm(2, 100.0, 0.0), 1_000), 1.0, "another arm has its own account");
+        assert_eq!(i.allow(KEY, "key-0", arm(1, 100.0, ever), 3 * DAY_MS), 0.0, "another day has not");
+        let later = i.allow(KEY, "key-0", arm(1, 100.0, ever + 70.0), 3 * DAY_MS);
         assert_eq!(later, 1.0, "half of its words have faded behind others");
     }
 
@@ -136,10 +148,23 @@ mod tests {
     fn the_first_word_of_a_day_is_one_of_many_too() {
         let mut i = Influence::default();
         for s in 0..40 {
-            i.allow(&format!("key-{s}"), arm(1, 100.0, 1_000.0), 0);
+            i.allow(KEY, &format!("key-{s}"), arm(1, 100.0, 1_000.0), 0);
         }
-        let dawn: f64 = (0..50).map(|_| i.allow("key-7", arm(1, 100.0, 1_000.0), DAY_MS)).sum();
+        let dawn: f64 = (0..50).map(|_| i.allow(KEY, "key-7", arm(1, 100.0, 1_000.0), DAY_MS)).sum();
         assert!(dawn < 5.0, "{dawn}");
+    }
+
+    #[test]
+    fn tenants_are_bound_where_there_are_five_of_them() {
+        let held = |tenants: u32| {
+            let mut i = Influence::default();
+            (0..tenants).for_each(|t| {
+                i.allow(TENANT, &format!("t{t}"), arm(1, 100.0, 1_000.0), 0);
+            });
+            (0..200).map(|_| i.allow(TENANT, "t0", arm(1, 100.0, 1_000.0), 0)).sum::<f64>()
+        };
+        assert_eq!(held(4), 200.0);
+        assert!((held(5) - 29.3).abs() < 0.1, "{}", held(5));
     }
 
     #[test]
@@ -147,14 +172,17 @@ mod tests {
         let mut i = Influence::default();
         let (mut n, mut ever) = (0.0, 0.0);
         for _ in 0..200 {
-            let a = i.allow("me", arm(1, n, ever), 0);
+            let a = i.allow(KEY, "me", arm(1, n, ever), 0);
             assert!(a > 0.9, "{a} after {ever}");
             (n, ever) = (n * 0.99_f64.powf(a) + a, ever + a);
         }
         i.scale(1, 0.2);
-        assert!(i.allow("me", arm(1, 0.2 * n, ever), 0) > 0.9, "after most was forgotten, its words with it");
+        assert!(
+            i.allow(KEY, "me", arm(1, 0.2 * n, ever), 0) > 0.9,
+            "after most was forgotten, its words with it"
+        );
         for n in 0..50_000_u32 {
-            i.allow(&format!("k{n}"), arm(n, 50.0, 100.0), 0);
+            i.allow(KEY, &format!("k{n}"), arm(n, 50.0, 100.0), 0);
         }
         assert!(i.sources.len() <= SOURCES && i.accounts.len() <= ACCOUNTS + 1);
     }

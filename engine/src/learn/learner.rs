@@ -2,12 +2,13 @@
 
 use super::cells::{Cells, Costs};
 use super::forest::{Draws, PAST, Past, TREES};
-use super::influence::{Influence, Sample};
+use super::influence::{Influence, KEY, Sample};
 use super::point::Point;
 use super::publish::Dirty;
 use super::ridge::{Ridge, Solved};
 use super::shrinkage::Shrinkage;
 use super::snapshot::{ArmStats, ByName, Change, Names, Statistics};
+use super::tenants::Tenants;
 use super::watch::Watched;
 use super::{Count, state};
 use crate::outcome;
@@ -50,6 +51,8 @@ pub fn learner(limits: Limits) -> (Learner, Statistics) {
         shrinkage: Shrinkage::default(),
         models: ByName::default(),
         influence: Influence::default(),
+        of_tenants: Influence::default(),
+        tenants: Arc::default(),
         seen: [0; 8],
         opinion: Count::default(),
         costs: Costs::default(),
@@ -80,7 +83,8 @@ pub(super) struct Held {
 /// same statistics, so what is learned after a restart equals what was learned before.
 ///
 /// Memory is bounded: at most [`Limits::arms`] arms of about 12 KB, `TREES` trees of at most 65 536 entries
-/// (node × arm) of 16 bytes with as much again for what is published, 2 048 past outcomes.
+/// (node × arm) of 16 bytes with as much again for what is published, 2 048 past outcomes, 16 384 places
+/// (tenant × arm) of about 32 bytes.
 #[derive(Clone, Debug)]
 pub struct Learner {
     pub(super) limits: Limits,
@@ -92,7 +96,11 @@ pub struct Learner {
     pub(super) draws: Draws,
     pub(super) shrinkage: Shrinkage,
     pub(super) models: ByName<Watched>,
+    /// What keys say.
     pub(super) influence: Influence,
+    /// What the outcomes of tenants weigh in what is common to all.
+    pub(super) of_tenants: Influence,
+    pub(super) tenants: Arc<Tenants>,
     pub(super) seen: [u64; 8],
     pub(super) opinion: Count,
     pub(super) costs: Costs,
@@ -130,6 +138,12 @@ impl Learner {
         }
         self.dirty.all = true;
         Some(at)
+    }
+
+    /// What an arm has to share among those who speak of it.
+    pub(super) fn sample(&self, arm: usize) -> Sample {
+        let (n, ever) = self.arms.get(arm).map_or((0.0, 0.0), |h| (h.stats.total.n, h.stats.ever));
+        Sample { arm: u32::try_from(arm).unwrap_or(u32::MAX), n, ever, discount: self.limits.discount }
     }
 
     pub(super) fn remember(&mut self, past: Past) {
@@ -223,12 +237,10 @@ impl Observer for Learner {
         let after = outcome::with_feedback(before, all);
         let (Some(model), Some(word)) = (Self::credited(before), all.last()) else { return after };
         let Some(arm) = self.arm(&after.workflow, &model) else { return after };
-        let place = u32::try_from(arm).unwrap_or(u32::MAX);
-        let (sample, ever) = self.arms.get(arm).map_or((0.0, 0.0), |h| (h.stats.total.n, h.stats.ever));
-        let of = Sample { arm: place, n: sample, ever, discount: self.limits.discount };
+        let of = self.sample(arm);
         // The engine's judges are told apart by their names, which nobody outside can take.
         let speaker = if word.principal.is_empty() { &word.source } else { &word.principal };
-        let weight = self.influence.allow(speaker, of, word.ts_ms);
+        let weight = self.influence.allow(KEY, speaker, of, word.ts_ms);
         if weight <= 0.0 {
             return after;
         }

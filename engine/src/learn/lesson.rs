@@ -3,6 +3,7 @@
 use super::cells::{K0, RATIO};
 use super::detect::Aspect;
 use super::forest::Past;
+use super::influence::TENANT;
 use super::learner::{ANY_MODEL, Learner};
 use super::point::Point;
 use super::shrinkage::GRID;
@@ -74,8 +75,15 @@ impl Learner {
         K0 * self.models.get(model).map_or(1.0, |m| m.stats.trust()) as f32
     }
 
-    fn learn(&mut self, l: &Lesson, discount: f64) {
+    /// `own` is what counts of it for the tenant, whatever counts for all.
+    fn learn(&mut self, l: &Lesson, tenant: &str, own: f64) {
+        let discount = self.limits.discount;
         let (grid, believed) = self.foretell(l);
+        let beyond = l.reward - f64::from(believed);
+        Arc::make_mut(&mut self.tenants).add(tenant, l.arm, beyond, discount, own);
+        if l.weight <= 0.0 {
+            return;
+        }
         self.dirty.all |= self.shrinkage.see(grid, l.reward);
         self.watch(l, f64::from(believed));
         self.count(l, discount);
@@ -157,9 +165,10 @@ impl Learner {
     }
 
     pub(super) fn learn_reward(&mut self, o: &Outcome, model: &Arc<str>, reward: f64, weight: f64) {
-        if let Some(lesson) = self.lesson(o, model, reward, weight) {
-            self.learn(&lesson, self.limits.discount);
-        }
+        let Some(mut lesson) = self.lesson(o, model, reward, weight) else { return };
+        let sample = self.sample(lesson.arm);
+        lesson.weight *= self.of_tenants.allow(TENANT, &o.tenant, sample, o.ts_ms);
+        self.learn(&lesson, &o.tenant, weight);
     }
 
     /// A counted outcome is worth something else: the difference is applied where it was counted.
@@ -180,6 +189,7 @@ impl Learner {
         for c in &mut self.cells {
             c.revise(&l.point, l.arm, difference as f32);
         }
+        Arc::make_mut(&mut self.tenants).revise(&after.tenant, l.arm, difference);
         if let Some(m) = self.models.get_mut(model) {
             Arc::make_mut(&mut m.stats).surprise.e += difference;
         }

@@ -2,7 +2,8 @@
 //!
 //! A request is a point (`point`); what an arm does there is learned by cells that trees cut (`forest`,
 //! `cells`), and by a linear part that speaks while the cells have seen little (`ridge`). Models that change
-//! are noticed (`detect`), and no source can move more than its share (`influence`).
+//! are noticed (`detect`), no source can move more than its share (`influence`), and each tenant has a posterior of its
+//! own over what is common (`tenants`).
 
 mod cells;
 mod counts;
@@ -19,6 +20,7 @@ mod shrinkage;
 mod snapshot;
 mod state;
 mod study;
+mod tenants;
 #[cfg(test)]
 mod tests;
 mod watch;

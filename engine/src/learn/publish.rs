@@ -42,6 +42,7 @@ impl Learner {
             seen: self.seen,
             opinion: self.opinion,
             costs: self.costs.clone(),
+            tenants: self.tenants.clone(),
             changes: Arc::new(self.changes.clone()),
         });
     }

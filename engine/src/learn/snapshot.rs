@@ -5,6 +5,7 @@ use super::detect::{Aspect, Way};
 use super::forest::Tree;
 use super::point::Point;
 use super::ridge::{Place, Solved};
+use super::tenants::{Own, Tenants};
 use super::{Count, Latency, Surprise};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
@@ -117,6 +118,7 @@ pub struct Snapshot {
     /// What judges and people say of all arms.
     pub opinion: Count,
     pub(super) costs: Costs,
+    pub(super) tenants: Arc<Tenants>,
     /// The last changes, oldest first.
     pub changes: Arc<Vec<Change>>,
 }
@@ -128,6 +130,8 @@ pub(crate) struct Located {
     sums: Sums,
     /// Real cost over forecast of all arms together.
     cost: f64,
+    /// What the tenant's outcomes say beyond everybody's.
+    own: Option<Arc<Own>>,
 }
 
 /// What a belief in an arm rests on, whatever the request.
@@ -204,13 +208,14 @@ impl Snapshot {
         self.names.get(workflow)?.get(model).copied()
     }
 
-    /// Looks a request up, once for all arms.
-    pub(crate) fn locate(&self, p: &Point) -> Located {
+    /// Looks a request of a tenant up, once for all arms.
+    pub(crate) fn locate(&self, p: &Point, tenant: &str) -> Located {
         let mut sums = Sums::new(self.arms.len());
         for (tree, table) in &self.trees {
             sums.add(table, tree.cell(p));
         }
-        Located { place: Place::of(p), sums, cost: self.costs.of(p.kind()) }
+        let own = self.tenants.of(tenant).cloned();
+        Located { place: Place::of(p), sums, cost: self.costs.of(p.kind()), own }
     }
 
     /// What beliefs in an arm rest on; `model` is what was learned of its model.
@@ -230,18 +235,19 @@ impl Snapshot {
     ///
     /// ```text
     /// linear = prior + wᵀφ         cells = a·(prior + r) + b        r: surprise of the arm, shrunk to its model's
-    /// P      = ω·linear + (1−ω)·cells,   ω = 50 / (50 + outcomes of the arm)
+    /// P      = ω·linear + (1−ω)·cells + what the tenant's own outcomes say beyond,   ω = 50 / (50 + outcomes of the arm)
     /// ```
     pub(crate) fn believe(&self, at: &Located, seat: &Seat, prior: f64, doubts: bool) -> Belief {
         let &Seat { arm, surprise, omega, root, cost } = seat;
-        let own = arm.and_then(|a| self.linear.get(a));
+        let line = arm.and_then(|a| self.linear.get(a));
         let (a, b, cost) = arm.map_or((1.0, 0.0, cost), |a| at.sums.of(a));
         let cells = a * (prior + surprise) + b;
         // An arm without outcomes of its own has only its model's surprise to go by.
-        let linear = own.map_or(prior + surprise, |s| prior + s.mean(&at.place));
-        let mean = (omega * linear + (1.0 - omega) * cells).clamp(0.01, 0.99);
+        let linear = line.map_or(prior + surprise, |s| prior + s.mean(&at.place));
+        let own = arm.zip(at.own.as_ref()).map_or(0.0, |(arm, own)| own.shift(arm));
+        let mean = (omega * linear + (1.0 - omega) * cells + own).clamp(0.01, 0.99);
         let n = root * (1.0 / a.max(1e-6) - 1.0).max(0.0);
-        let solved = own.unwrap_or(&self.blank);
+        let solved = line.unwrap_or(&self.blank);
         Belief {
             mean,
             sd: (mean * (1.0 - mean) / (root + n + 1.0)).sqrt(),

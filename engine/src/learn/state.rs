@@ -8,6 +8,7 @@ use super::learner::{Held, Learner};
 use super::ridge::Ridge;
 use super::shrinkage::Shrinkage;
 use super::snapshot::{ArmStats, ByName, Change, Names};
+use super::tenants::Tenants;
 use super::watch::Watched;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -35,6 +36,11 @@ struct State {
     costs: Costs,
     ever: u64,
     changes: Vec<Change>,
+    // States from before tenants were told apart have neither.
+    #[serde(default)]
+    of_tenants: Influence,
+    #[serde(default)]
+    tenants: Arc<Tenants>,
 }
 
 /// Only the version, of whatever format.
@@ -63,6 +69,8 @@ pub(super) fn save(l: &Learner) -> Result<Vec<u8>, String> {
         costs: l.costs.clone(),
         ever: l.ever,
         changes: l.changes.clone(),
+        of_tenants: l.of_tenants.clone(),
+        tenants: l.tenants.clone(),
     };
     rmp_serde::to_vec_named(&state).map_err(|e| e.to_string())
 }
@@ -94,6 +102,7 @@ pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
     (l.past, l.past_at, l.draws, l.shrinkage) = (state.past, state.past_at, state.draws, state.shrinkage);
     l.models = state.models.into_iter().collect::<ByName<_>>();
     (l.influence, l.seen, l.opinion, l.costs) = (state.influence, state.seen, state.opinion, state.costs);
+    (l.of_tenants, l.tenants) = (state.of_tenants, state.tenants);
     (l.ever, l.changes, l.version) = (state.ever, state.changes, state.version);
     Ok(())
 }

@@ -33,7 +33,11 @@ fn outcome(i: u64, model: &str, reward: f64) -> Outcome {
 }
 
 fn belief(s: &Snapshot, i: u64, model: &str) -> Belief {
-    let at = s.locate(&Point::new(features(i), TaskFamily::Extraction, None));
+    belief_of(s, i, model, "default")
+}
+
+fn belief_of(s: &Snapshot, i: u64, model: &str, tenant: &str) -> Belief {
+    let at = s.locate(&Point::new(features(i), TaskFamily::Extraction, None), tenant);
     s.believe(&at, &s.seat(s.place_of("w", model), s.model(model)), 0.6, true)
 }
 
@@ -183,6 +187,55 @@ fn one_loud_source_among_many_moves_an_arm_within_its_bound() {
     let (quiet, loud) = (run(0), run(2_000));
     // Five per cent of the sample, each 0.8 away from what the others say.
     assert!(quiet - loud <= 0.04 && quiet - loud > 0.0, "{quiet} {loud}");
+}
+
+/// `p/a` fails one tenant and serves the others: the tenant learns of it, the others are hardly touched.
+#[test]
+fn a_tenant_keeps_its_own_posterior_over_what_is_common() {
+    let run = |tenants: u64| {
+        let (mut l, stats) = saving();
+        for i in 0..600 {
+            let tenant = i % tenants;
+            let mut o = outcome(i, "p/a", if tenant == 0 { 0.0 } else { 1.0 });
+            o.tenant = format!("t{tenant}");
+            l.outcome(i, &o);
+        }
+        l.batch_done();
+        let mean = |tenant: &str| {
+            let s = stats.load();
+            (0..50).map(|i| belief_of(&s, i, "p/a", tenant).mean).sum::<f64>() / 50.0
+        };
+        (mean("t0"), mean("t1"), mean("stranger"))
+    };
+    let (own, other, stranger) = run(2);
+    assert!(own < stranger - 0.15 && other > stranger + 0.15, "{own} {other} {stranger}");
+    let (own, other, stranger) = run(6);
+    assert!(own < stranger - 0.15 && other > stranger, "{own} {other} {stranger}");
+}
+
+/// One tenant with nearly all the traffic holds less than a third of what is common where there are five.
+#[test]
+fn one_tenant_does_not_teach_all_the_others() {
+    let run = |loud: u64| {
+        let (mut l, stats) = saving();
+        let mut i = 0;
+        let mut say = |l: &mut Learner, tenant: u64, reward: f64| {
+            let mut o = outcome(i, "p/a", reward);
+            o.tenant = format!("t{tenant}");
+            l.outcome(i, &o);
+            i += 1;
+        };
+        for _ in 0..40 {
+            (0..6).for_each(|tenant| say(&mut l, tenant, 1.0));
+            (0..loud).for_each(|_| say(&mut l, 0, 0.0));
+        }
+        l.batch_done();
+        let total = stats.load().arm("w", "p/a").expect("learned").total;
+        total.s / total.n
+    };
+    assert_eq!(run(0), 1.0);
+    let told = run(20);
+    assert!(told > 0.65, "{told}");
 }
 
 #[test]

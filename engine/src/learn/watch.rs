@@ -85,7 +85,10 @@ impl Learner {
                 stats.total.scale(successes);
                 stats.surprise.scale(successes);
             }
-            self.influence.scale(u32::try_from(arm).unwrap_or(u32::MAX), successes);
+            for accounts in [&mut self.influence, &mut self.of_tenants] {
+                accounts.scale(u32::try_from(arm).unwrap_or(u32::MAX), successes);
+            }
+            Arc::make_mut(&mut self.tenants).scale(arm, successes);
             for c in &mut self.cells {
                 c.scale(arm, successes as f32, costs as f32);
             }
@@ -150,6 +153,7 @@ impl Learner {
             for c in &mut self.cells {
                 c.liken(to, from);
             }
+            Arc::make_mut(&mut self.tenants).scale(to, 0.0);
             self.touch(to);
         }
         self.dirty.all = true;

@@ -139,7 +139,9 @@ pub(crate) fn arms(
             (true, true) => (config.beta_young, config.beta_young),
             (true, false) => (config.beta, config.beta_young),
         },
-        located: inputs.statistics.locate(&Point::new(*inputs.features, family, inputs.profile.sub_label)),
+        located: inputs
+            .statistics
+            .locate(&Point::new(*inputs.features, family, inputs.profile.sub_label), &inputs.who.tenant.id),
     };
     let mut drafts: Vec<Draft> = Vec::with_capacity(flows.len().saturating_mul(estimates.len()));
     for (at, flow) in flows.iter().enumerate() {
