@@ -59,7 +59,7 @@ impl World for Instantly {
             };
             let usage = Usage { input: 20, output: 6, ..Usage::default() };
             let completion = Completion { choices: vec![choice], usage, ..Completion::default() };
-            Ok(Generated::Whole { completion, model })
+            Ok(Generated::whole(completion, model))
         })
     }
 }

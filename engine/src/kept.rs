@@ -79,7 +79,7 @@ impl Results {
 fn size(cached: &Cached) -> usize {
     /// What an entry takes beside its texts.
     const FRAME: usize = 512;
-    let texts = cached.completions.iter().flat_map(|(c, _)| &c.choices);
+    let texts = cached.completions.iter().flat_map(|(c, ..)| &c.choices);
     let texts = texts.map(|c| {
         let calls: usize = c.tool_calls.iter().map(|t| t.arguments.len().saturating_add(t.name.len())).sum();
         c.text.len().saturating_add(c.reasoning.len()).saturating_add(calls)
@@ -105,7 +105,7 @@ impl Calls {
         let found = self.kept.as_ref()?.results.get(&self.key(ask)?)?;
         let may =
             |id: &str| self.reach.matrix.find(id).is_some_and(|ix| self.candidates.all().any(|c| c == ix));
-        found.completions.iter().all(|(_, model)| may(&model.id)).then_some(found)
+        found.completions.iter().all(|(_, model, _)| may(&model.id)).then_some(found)
     }
 
     /// Keeps what a node has put out.

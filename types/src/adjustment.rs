@@ -5,6 +5,7 @@
 
 use crate::chat::ChatRequest;
 use crate::matrix::{Dialect, Provider};
+use crate::provider::Edits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -108,6 +109,31 @@ pub fn unsaid(request: &ChatRequest, provider: &Provider) -> Vec<Adjustment> {
         })
     });
     told.take(MAX).collect()
+}
+
+/// The same of what a workflow asks for in the place of the request. What the request asks for as well is told as
+/// the request's.
+#[must_use]
+pub fn unsaid_edits(edits: &Edits, request: &ChatRequest, provider: &Provider) -> Vec<Adjustment> {
+    let takes = |name: &str| match provider.dialect {
+        Dialect::AnthropicMessages => ANTHROPIC.contains(&name),
+        Dialect::Gemini => GEMINI.contains(&name),
+        Dialect::OpenaiChat | Dialect::Simulated | Dialect::Recorded => true,
+    };
+    let number = |n: Option<f64>| n.map(Value::from);
+    let asked = [
+        ("temperature", number(edits.temperature)),
+        ("top_p", number(edits.top_p)),
+        ("seed", edits.seed.map(Value::from)),
+        ("stop", edits.stop.as_ref().filter(|s| !s.is_empty()).map(|s| s.len().into())),
+        ("presence_penalty", number(edits.presence_penalty)),
+        ("frequency_penalty", number(edits.frequency_penalty)),
+        ("reasoning_effort", edits.reasoning_effort.as_deref().map(Value::from)),
+        ("logprobs", edits.logprobs.filter(|on| *on).map(Value::from)),
+    ];
+    let left_out = |name: &str| !takes(name) || provider.quirks.drop.iter().any(|d| d == name);
+    let lost = asked.into_iter().filter(|(name, _)| left_out(name) && request.raw(name).is_none());
+    lost.filter_map(|(name, value)| Some(Adjustment::dropped(name, value?))).collect()
 }
 
 /// The value of a member that is small enough to be looked at.

@@ -46,8 +46,104 @@ impl Call {
     /// Which tools must be used. What the request demands is of its own tools.
     #[must_use]
     pub fn tool_choice(&self) -> &ToolChoice {
-        if self.edits.tools.is_some() { &ToolChoice::Unset } else { &self.request.tool_choice }
+        match &self.edits.tool_choice {
+            Some(choice) => choice,
+            None if self.edits.tools.is_some() => &ToolChoice::Unset,
+            None => &self.request.tool_choice,
+        }
     }
+
+    /// Sequences at which the answer ends.
+    #[must_use]
+    pub fn stop(&self) -> &[String] {
+        self.edits.stop.as_deref().unwrap_or(&self.request.params.stop)
+    }
+
+    /// How much the model is to think, as it was written.
+    #[must_use]
+    pub fn reasoning_effort(&self) -> Option<&str> {
+        self.edits.reasoning_effort.as_deref().or(self.request.params.reasoning_effort.as_deref())
+    }
+
+    /// What it is asked with, but for what `adjusted` says of it.
+    #[must_use]
+    pub fn sampling(&self, adjusted: &[Adjustment]) -> Sampling {
+        let (edits, params) = (&self.edits, &self.request.params);
+        let number = |name: &str| self.request.raw(name).and_then(|raw| serde_json::from_str(raw).ok());
+        let mut all = Sampling {
+            temperature: edits.temperature.or(params.temperature),
+            top_p: edits.top_p.or(params.top_p),
+            max_tokens: edits.max_tokens.or(params.max_tokens),
+            seed: edits.seed.or(params.seed),
+            stop: self.stop().to_vec(),
+            presence_penalty: edits.presence_penalty.or_else(|| number("presence_penalty")),
+            frequency_penalty: edits.frequency_penalty.or_else(|| number("frequency_penalty")),
+            reasoning_effort: self.reasoning_effort().map(str::to_owned),
+            logprobs: edits.logprobs.unwrap_or(params.logprobs),
+        };
+        adjusted.iter().for_each(|a| all.adjust(a));
+        all
+    }
+}
+
+/// How an answer was asked for; `None` = as is usual with the model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Sampling {
+    /// 0..=2.
+    pub temperature: Option<f64>,
+    /// 0..=1.
+    pub top_p: Option<f64>,
+    /// Most tokens of the answer.
+    pub max_tokens: Option<u32>,
+    /// Seed.
+    pub seed: Option<i64>,
+    /// Sequences at which it ends.
+    pub stop: Vec<String>,
+    /// -2..=2.
+    pub presence_penalty: Option<f64>,
+    /// -2..=2.
+    pub frequency_penalty: Option<f64>,
+    /// As written: `none`, `minimal`, `low`, `medium`, `high`, `xhigh`.
+    pub reasoning_effort: Option<String>,
+    /// Log-probabilities were asked for.
+    pub logprobs: bool,
+}
+
+impl Sampling {
+    /// What a vendor was not told, or was told otherwise.
+    fn adjust(&mut self, a: &Adjustment) {
+        let number = || a.to.as_ref().and_then(serde_json::Value::as_f64);
+        match &*a.name {
+            "temperature" => self.temperature = number(),
+            "top_p" => self.top_p = number(),
+            // Its limit holds whatever the limit was called.
+            "max_tokens" | "max_completion_tokens" => {}
+            "seed" => self.seed = a.to.as_ref().and_then(serde_json::Value::as_i64),
+            "stop" if a.to.is_none() => self.stop.clear(),
+            // Those of white space alone are left out.
+            "stop" => self.stop.retain(|s| !s.trim().is_empty()),
+            "presence_penalty" => self.presence_penalty = number(),
+            "frequency_penalty" => self.frequency_penalty = number(),
+            "reasoning_effort" => self.reasoning_effort = None,
+            "logprobs" => self.logprobs = false,
+            _ => {}
+        }
+    }
+}
+
+/// How a model is held to the form of its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Enforce {
+    /// In the strongest way that the model knows.
+    #[default]
+    Auto,
+    /// By the vendor itself, or by nobody: only models that can be held to it may serve.
+    Strict,
+    /// By the vendor's JSON mode at most; a schema is told in words.
+    JsonMode,
+    /// In words alone.
+    Prompt,
 }
 
 /// What a workflow or a directive changes in the client's request. Empty = the body goes as it came, but
@@ -73,6 +169,20 @@ pub struct Edits {
     /// The beginning of the answer, which the model goes on from. The answer comes with it. Only for models of the
     /// ability `prefill`; not empty, and without white space at its end.
     pub prefill: Option<Arc<str>>,
+    /// Other sequences at which the answer ends; empty = none.
+    pub stop: Option<Vec<String>>,
+    /// Another presence penalty, -2..=2.
+    pub presence_penalty: Option<f64>,
+    /// Another frequency penalty, -2..=2.
+    pub frequency_penalty: Option<f64>,
+    /// Another effort of thinking, for models that think.
+    pub reasoning_effort: Option<Arc<str>>,
+    /// Whether log-probabilities are asked for, of models that give them.
+    pub logprobs: Option<bool>,
+    /// Another demand on which tools are used.
+    pub tool_choice: Option<ToolChoice>,
+    /// How the model is held to the form.
+    pub enforce: Enforce,
 }
 
 /// An answer.

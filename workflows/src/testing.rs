@@ -1,8 +1,8 @@
 //! For tests: a small expression language, a matrix of three models, and models that answer by script.
 
 use crate::world::{
-    Ask, CacheAsk, Cached, CheckAsk, Failure, GateAsk, GateReply, Generated, ToolAsk, ToolFailure, ToolReply,
-    ToolSpec, World,
+    Ask, CacheAsk, Cached, CheckAsk, Failure, GateAsk, GateReply, Generated, Served, ToolAsk, ToolFailure,
+    ToolReply, ToolSpec, World,
 };
 use crate::{Ending, Input, Library, Names, Workflow, load};
 use futures_util::future::BoxFuture;
@@ -268,6 +268,8 @@ pub(crate) struct Lines {
     checks: Mutex<VecDeque<Report>>,
     pub(crate) check_asks: Mutex<Vec<CheckAsk>>,
     pub(crate) tool_calls: Mutex<Vec<ToolAsk>>,
+    /// How the models' answers come about.
+    pub(crate) served: Mutex<Served>,
     /// What the models' answers cost.
     pub(crate) price: Mutex<Option<Price>>,
     /// Money is set aside before each call, as the engine does.
@@ -420,19 +422,15 @@ impl World for Script {
                 tokio::time::sleep(Duration::from_millis(1)).await;
                 purse.settle(cost, cost);
             }
-            let whole = |text: &str, by: &str| Generated::Whole {
-                completion: completion(text),
-                model: Arc::new(Model {
-                    price,
-                    ..model(
-                        by,
-                        match by {
-                            "a" => 1,
-                            "b" => 2,
-                            _ => 3,
-                        },
-                    )
-                }),
+            let served = self.served.lock().unwrap().clone();
+            let whole = |text: &str, by: &str| {
+                let tier = match by {
+                    "a" => 1,
+                    "b" => 2,
+                    _ => 3,
+                };
+                let model = Arc::new(Model { price, ..model(by, tier) });
+                Generated::Whole { completion: completion(text), model, served: served.clone() }
             };
             let result = match says {
                 Says::Text(ms, text) => {
@@ -455,7 +453,7 @@ impl World for Script {
                             custom: false,
                         })
                         .collect();
-                    Ok(Generated::Whole { completion: answer, model: Arc::new(model("a", 1)) })
+                    Ok(Generated::whole(answer, Arc::new(model("a", 1))))
                 }
                 Says::Never => std::future::pending().await,
                 Says::Stream(pieces) => {
@@ -468,7 +466,7 @@ impl World for Script {
                         pulled.fetch_add(1, Ordering::Relaxed);
                         p.map(chunk).ok_or_else(|| lost(&by))
                     }));
-                    Ok(Generated::Stream { model: m, head, rest: rest.boxed() })
+                    Ok(Generated::Stream { model: m, served: served.clone(), head, rest: rest.boxed() })
                 }
             };
             guard.1.take();

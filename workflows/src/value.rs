@@ -3,6 +3,7 @@
 use crate::run::{RowId, Table};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
+use types::Finding;
 use types::chat::Message;
 use types::expr::Type;
 
@@ -78,12 +79,23 @@ pub(crate) fn completion() -> Type {
         ("provider", Type::Str),
         ("model", Type::Str),
         ("family", Type::Str),
+        ("region", Type::Str.optional()),
+        ("params", params()),
         ("cost_usd", Type::Float.optional()),
-        ("latency", Type::map([("total_ms", Type::Float)])),
+        ("latency", Type::map([("ttft_ms", Type::Float.optional()), ("total_ms", Type::Float)])),
+        ("logprob_mean", Type::Float.optional()),
         ("refused", Type::Bool),
         ("truncated", Type::Bool),
+        ("partial", Type::Bool),
         ("quality", Type::Float),
-        ("validation", Type::map([("verdict", Type::Enum(VERDICTS)), ("score", Type::Float)])),
+        (
+            "validation",
+            Type::map([
+                ("verdict", Type::Enum(VERDICTS)),
+                ("score", Type::Float),
+                ("findings", finding().list()),
+            ]),
+        ),
         ("judge", Type::map([("score", Type::Float.optional()), ("agreement", Type::Float.optional())])),
         (
             "origin",
@@ -106,6 +118,46 @@ pub(crate) fn completion() -> Type {
             ]),
         ),
     ])
+}
+
+/// What a vendor was asked with; unknown = as is usual with the model.
+fn params() -> Type {
+    Type::map([
+        ("temperature", Type::Float.optional()),
+        ("top_p", Type::Float.optional()),
+        ("max_tokens", Type::Int.optional()),
+        ("seed", Type::Int.optional()),
+        ("stop", Type::Str.list()),
+        ("presence_penalty", Type::Float.optional()),
+        ("frequency_penalty", Type::Float.optional()),
+        ("reasoning_effort", Type::Str.optional()),
+        ("logprobs", Type::Bool),
+    ])
+}
+
+/// What expressions can read of a finding.
+pub(crate) fn finding() -> Type {
+    const SEVERITIES: &[&str] = &["warn", "repair", "block"];
+    Type::map([
+        ("validator", Type::Str),
+        ("code", Type::Str),
+        ("severity", Type::Enum(SEVERITIES)),
+        ("path", Type::Str.optional()),
+        ("span", Type::Int.list().optional()),
+        ("message", Type::Str),
+        ("expected", Type::Any),
+        ("actual", Type::Any),
+        ("hint", Type::Str.optional()),
+    ])
+}
+
+/// Findings as expressions read them: every member is there, known or not.
+pub(crate) fn findings(all: &[Finding]) -> Vec<Json> {
+    let one = |f: &Finding| {
+        json!({"validator": f.validator, "code": f.code, "severity": f.severity, "path": f.path, "span": f.span,
+            "message": f.message, "expected": f.expected, "actual": f.actual, "hint": f.hint})
+    };
+    all.iter().map(one).collect()
 }
 
 impl Value {

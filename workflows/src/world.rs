@@ -19,7 +19,7 @@ pub use ask::{
     CacheAsk, Cached, CheckAsk, ClientAsk, Consent, GateAsk, GateReply, ToolAsk, ToolFailure, ToolReply,
     ToolSpec,
 };
-pub use model::{Ask, Distinct, Failure, Generated, Spread};
+pub use model::{Ask, Distinct, Failure, Generated, Served, Spread};
 
 /// What kind of effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 use types::matrix::Model;
 use types::provider::{Call, Error, ErrorKind, Reply};
 use types::{Chunk, Completion, Usage};
-use workflows::Generated;
+use workflows::{Generated, Served};
 
 impl Calls {
     /// Makes the call, as far as its whole answer or its first content.
@@ -22,6 +22,8 @@ impl Calls {
         deadline: Instant,
     ) -> Result<Generated, Error> {
         let model = call.model.clone();
+        let (region, params) = (call.provider.region.clone(), call.sampling(&open.adjusted));
+        let mut served = Served { region, params, ttft_ms: None };
         let late = || Error::new(ErrorKind::TotalTimeout, &model, "the time that it was given passed");
         let reply = match timeout_at(deadline, self.reach.provider.call(call)).await {
             Ok(reply) => reply,
@@ -37,13 +39,15 @@ impl Calls {
             }
             Ok(Reply::Whole(completion)) => {
                 let completion = Self::settle_whole(&mut open, completion);
-                Ok(Generated::Whole { completion, model })
+                Ok(Generated::Whole { completion, model, served })
             }
             Ok(Reply::Stream(stream)) => match timeout_at(deadline, commit(stream, &model)).await {
                 Ok(Ok((head, rest))) => {
-                    open.arrived(Instant::now());
+                    let now = Instant::now();
+                    open.arrived(now);
+                    served.ttft_ms = Some(now.saturating_duration_since(open.started).as_secs_f64() * 1e3);
                     let rest = tracked::track(open, &head, rest, breaker.cloned());
-                    Ok(Generated::Stream { model, head, rest })
+                    Ok(Generated::Stream { model, served, head, rest })
                 }
                 Ok(Err(e)) => failed(&mut open, e),
                 Err(_) => failed(&mut open, late()),

@@ -3,7 +3,9 @@
 use super::Calls;
 use crate::route::resolve;
 use std::sync::Arc;
+use types::chat::ResponseFormat;
 use types::matrix::{Model, ModelIx};
+use types::provider::Enforce;
 use workflows::{Ask, Route, Strategy};
 
 impl Calls {
@@ -24,8 +26,12 @@ impl Calls {
             }
         }
         let model = |ix: &ModelIx| self.reach.matrix.model(*ix);
-        if ask.edits.tools.is_some() {
+        if ask.edits.tools.is_some() || ask.edits.tool_choice.is_some() {
             order.retain(|ix| model(ix).is_some_and(|m| m.abilities.tools));
+        }
+        if ask.edits.enforce == Enforce::Strict {
+            let form = ask.edits.response_format.as_ref().unwrap_or(&self.request.response_format);
+            order.retain(|ix| model(ix).is_some_and(|m| is_held(m, form)));
         }
         if !ask.not_models.is_empty() || !ask.not_families.is_empty() {
             let barred =
@@ -52,7 +58,38 @@ impl Calls {
     }
 }
 
+/// Whether a vendor holds the model to a form.
+fn is_held(model: &Model, form: &ResponseFormat) -> bool {
+    match form {
+        ResponseFormat::Text => true,
+        ResponseFormat::JsonObject => model.abilities.json,
+        ResponseFormat::JsonSchema { .. } => model.abilities.json_schema,
+    }
+}
+
 /// Every candidate, the strongest first.
 fn strongest() -> Route {
     Route { strategy: Strategy::Strongest, ..Route::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn who_is_held_to_a_form_can_be_told() {
+        let schema =
+            || ResponseFormat::JsonSchema { name: "n".to_owned(), schema: Arc::new(json!({})), strict: false };
+        let check = |by_mode: bool, by_schema: bool, form: &ResponseFormat, want: bool| {
+            let mut model = Model::new("p/m", 0, (1_000, 100));
+            (model.abilities.json, model.abilities.json_schema) = (by_mode, by_schema);
+            assert_eq!(is_held(&model, form), want, "{form:?} {by_mode} {by_schema}");
+        };
+        check(false, false, &ResponseFormat::Text, true);
+        check(false, true, &ResponseFormat::JsonObject, false);
+        check(true, false, &ResponseFormat::JsonObject, true);
+        check(true, false, &schema(), false);
+        check(false, true, &schema(), true);
+    }
 }

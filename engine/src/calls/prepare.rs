@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
 use types::adjustment::Adjustment;
-use types::chat::{ChatRequest, Message, ResponseFormat, Role};
+use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
 use types::matrix::{Model, ModelIx, Provider, Tier};
-use types::provider::{Call, Edits};
+use types::provider::{Call, Edits, Enforce};
 use workflows::Ask;
 
 impl Calls {
@@ -115,24 +115,41 @@ fn adapt(edits: &mut Edits, request: &ChatRequest, model: &Model) {
     }
     // Vendors refuse the beginning of an answer beside thinking, and beside a call that is demanded.
     let thinks = request.raw("thinking").is_some_and(|t| t != "null");
-    let demanded = edits.tools.is_none() && !edits.without_tools && request.tool_choice.demands();
+    let choice = edits.tool_choice.as_ref().or(edits.tools.is_none().then_some(&request.tool_choice));
+    let demanded = !edits.without_tools && choice.is_some_and(ToolChoice::demands);
     if !model.abilities.prefill || thinks || demanded {
         edits.prefill = None;
     }
+    // A model that does not know them may refuse the call for their sake.
+    if !model.abilities.reasoning {
+        edits.reasoning_effort = None;
+    }
+    if !model.abilities.logprobs {
+        edits.logprobs = edits.logprobs.filter(|on| !on);
+    }
+    form(edits, request, model);
+}
+
+/// The strongest form that the model can be held to, as far as it is to be.
+fn form(edits: &mut Edits, request: &ChatRequest, model: &Model) {
+    let by_mode = model.abilities.json && edits.enforce != Enforce::Prompt;
+    let by_schema = model.abilities.json_schema && matches!(edits.enforce, Enforce::Auto | Enforce::Strict);
     let format = edits.response_format.as_ref().unwrap_or(&request.response_format);
     let instruction = match format {
-        ResponseFormat::JsonSchema { schema, .. } if !model.abilities.json_schema => {
+        ResponseFormat::JsonSchema { name, schema, strict: false } if edits.enforce == Enforce::Strict => {
+            let (name, schema) = (name.clone(), schema.clone());
+            edits.response_format = Some(ResponseFormat::JsonSchema { name, schema, strict: true });
+            return;
+        }
+        ResponseFormat::JsonSchema { schema, .. } if !by_schema => {
             format!(
                 "Answer with one JSON value and nothing else. It must be valid under this JSON Schema:\n{schema}"
             )
         }
-        ResponseFormat::JsonObject if !model.abilities.json => {
-            "Answer with one JSON object and nothing else.".to_owned()
-        }
+        ResponseFormat::JsonObject if !by_mode => "Answer with one JSON object and nothing else.".to_owned(),
         _ => return,
     };
-    edits.response_format =
-        Some(if model.abilities.json { ResponseFormat::JsonObject } else { ResponseFormat::Text });
+    edits.response_format = Some(if by_mode { ResponseFormat::JsonObject } else { ResponseFormat::Text });
     let mut messages = edits.messages.take().unwrap_or_else(|| request.messages.clone());
     let place = messages.iter().take_while(|m| m.role.is_instruction()).count();
     messages.insert(place, Message::text(Role::System, instruction));
@@ -152,12 +169,16 @@ fn fitted(wishes: &Edits, call: &Call) -> impl Iterator<Item = Adjustment> {
     let shorter = asked.zip(edits.max_tokens).filter(|(asked, granted)| granted < asked);
     let hot = request.params.temperature.filter(|_| wishes.temperature.is_none());
     let cooler = hot.zip(edits.temperature).filter(|(asked, granted)| granted < asked);
+    let thought = wishes.reasoning_effort.as_deref().filter(|_| edits.reasoning_effort.is_none());
+    let told = wishes.logprobs.filter(|on| *on && edits.logprobs.is_none());
     let form = Some(&request.response_format).filter(|_| wishes.response_format.is_none());
     let other = form.zip(edits.response_format.as_ref()).filter(|(asked, given)| asked != given);
     [
         shorter.map(|(from, to)| Adjustment::changed(limit, from, to)),
         cooler.map(|(from, to)| Adjustment::changed("temperature", from, to)),
         other.map(|(from, to)| Adjustment::changed("response_format", from.kind(), to.kind())),
+        thought.map(|effort| Adjustment::dropped("reasoning_effort", effort)),
+        told.map(|on| Adjustment::dropped("logprobs", on)),
     ]
     .into_iter()
     .flatten()
@@ -167,6 +188,53 @@ fn fitted(wishes: &Edits, call: &Call) -> impl Iterator<Item = Adjustment> {
 mod tests {
     use super::*;
     use serde_json::{Value, json};
+
+    #[test]
+    fn a_form_is_held_as_strictly_as_the_node_wants_and_the_model_can() {
+        let request = ChatRequest::from_value(
+            &json!({"model": "auto", "messages": [{"role": "user", "content": "x"}]}),
+        )
+        .unwrap();
+        let schema = || ResponseFormat::JsonSchema {
+            name: "n".to_owned(),
+            schema: Arc::new(json!({"type": "object"})),
+            strict: false,
+        };
+        let check = |by_mode: bool, by_schema: bool, enforce: Enforce, asked: ResponseFormat, want: (&str, bool)| {
+            let mut model = Model::new("p/m", 0, (1_000, 100));
+            (model.abilities.json, model.abilities.json_schema) = (by_mode, by_schema);
+            let mut edits = Edits { response_format: Some(asked), enforce, ..Edits::default() };
+            adapt(&mut edits, &request, &model);
+            let got = edits.response_format.unwrap();
+            assert_eq!((got.kind(), edits.messages.is_some()), want, "{enforce:?} {by_mode} {by_schema}");
+            got
+        };
+        let json = || ResponseFormat::JsonObject;
+        check(true, true, Enforce::Auto, schema(), ("json_schema", false));
+        check(true, false, Enforce::Auto, schema(), ("json_object", true));
+        check(false, false, Enforce::Auto, schema(), ("text", true));
+        check(true, true, Enforce::JsonMode, schema(), ("json_object", true));
+        check(true, true, Enforce::JsonMode, json(), ("json_object", false));
+        check(true, true, Enforce::Prompt, schema(), ("text", true));
+        check(true, true, Enforce::Prompt, json(), ("text", true));
+        check(true, true, Enforce::Strict, json(), ("json_object", false));
+        let strict = check(true, true, Enforce::Strict, schema(), ("json_schema", false));
+        assert!(matches!(strict, ResponseFormat::JsonSchema { strict: true, .. }));
+    }
+
+    #[test]
+    fn what_a_model_does_not_know_is_not_asked_of_it() {
+        let body = json!({"model": "auto", "messages": [{"role": "user", "content": "x"}]});
+        let request = ChatRequest::from_value(&body).unwrap();
+        for able in [true, false] {
+            let mut model = Model::new("p/m", 0, (1_000, 100));
+            (model.abilities.reasoning, model.abilities.logprobs) = (able, able);
+            let mut edits =
+                Edits { reasoning_effort: Some("low".into()), logprobs: Some(true), ..Edits::default() };
+            adapt(&mut edits, &request, &model);
+            assert_eq!((edits.reasoning_effort.is_some(), edits.logprobs), (able, able.then_some(true)));
+        }
+    }
 
     #[test]
     fn the_beginning_of_an_answer_goes_to_who_can_go_on_from_it() {

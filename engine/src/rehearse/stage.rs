@@ -170,7 +170,7 @@ impl Stage {
             usage,
             ..Completion::default()
         };
-        Ok(Generated::Whole { completion, model: model.clone() })
+        Ok(Generated::whole(completion, model.clone()))
     }
 }
 

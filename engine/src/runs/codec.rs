@@ -39,6 +39,14 @@ struct Call {
 struct Answer {
     completion: Completion,
     model: String,
+    #[serde(default)]
+    served: workflows::Served,
+}
+
+impl Answer {
+    fn of(completion: &Completion, model: &Model, served: &workflows::Served) -> Self {
+        Answer { completion: completion.clone(), model: model.id.to_string(), served: served.clone() }
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -72,14 +80,12 @@ const BUDGETS: [&str; 6] = ["usd", "tokens", "calls", "node_runs", "tenant", "wa
 /// Writes down what a model answered, the calls it took, and what its purse bore. A stream is put together by
 /// who calls this.
 pub(super) fn write_call(
-    result: Result<(&Completion, &Model), &Failure>,
+    result: Result<(&Completion, &Model, &workflows::Served), &Failure>,
     purse: i64,
     calls: Vec<CallRecord>,
 ) -> Value {
     let outcome = match result {
-        Ok((completion, model)) => {
-            Outcome::Ok(Answer { completion: completion.clone(), model: model.id.to_string() })
-        }
+        Ok((completion, model, served)) => Outcome::Ok(Answer::of(completion, model, served)),
         Err(Failure::Provider(e)) => Outcome::Error(CallFailure::Provider {
             kind: e.kind,
             status: e.status,
@@ -102,10 +108,10 @@ pub(super) fn write_call(
 pub(super) fn read_call(value: Value, models: &Models) -> Result<Served, Unreadable> {
     let Call { outcome, purse, calls } = read(value)?;
     let result = match outcome {
-        Outcome::Ok(Answer { completion, model }) => {
+        Outcome::Ok(Answer { completion, model, served }) => {
             let model =
                 models(&model).ok_or_else(|| format!("model `{model}` is no longer in the matrix"))?;
-            Ok(Generated::Whole { completion, model })
+            Ok(Generated::Whole { completion, model, served })
         }
         Outcome::Error(e) => Err(failure(e)),
     };
@@ -244,7 +250,7 @@ pub(super) fn write_cached(cached: Option<&Cached>) -> Value {
         completions: c
             .completions
             .iter()
-            .map(|(completion, model)| Answer { completion: completion.clone(), model: model.id.to_string() })
+            .map(|(completion, model, served)| Answer::of(completion, model, served))
             .collect(),
     });
     to_json(&kept)
@@ -256,9 +262,9 @@ pub(super) fn write_cached(cached: Option<&Cached>) -> Value {
 /// It is something else, or a model is gone.
 pub(super) fn read_cached(value: Value, models: &Models) -> Result<Option<Cached>, Unreadable> {
     let Some(Kept { outcome, outputs, completions }) = read(value)? else { return Ok(None) };
-    let with_model = |Answer { completion, model }: Answer| {
+    let with_model = |Answer { completion, model, served }: Answer| {
         let found = models(&model).ok_or_else(|| format!("model `{model}` is no longer in the matrix"))?;
-        Ok((completion, found))
+        Ok((completion, found, served))
     };
     let completions = completions.into_iter().map(with_model).collect::<Result<_, Unreadable>>()?;
     Ok(Some(Cached { outcome, outputs, completions }))

@@ -139,7 +139,7 @@ impl Outside for Script {
             let choice = Choice { text, finish_reason: Some(FinishReason::Stop), ..Choice::default() };
             let usage = Usage { input: 10, output: 5, ..Usage::default() };
             let completion = Completion { choices: vec![choice], usage, ..Completion::default() };
-            Ok(Generated::Whole { completion, model: Arc::new(model("a")) })
+            Ok(Generated::whole(completion, Arc::new(model("a"))))
         })
     }
 

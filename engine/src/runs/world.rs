@@ -16,7 +16,7 @@ use types::runs::SideEffect;
 use types::{Report, Usd};
 use workflows::{
     Ask, CacheAsk, Cached, CheckAsk, ClientAsk, EffectId, Failure, GateAsk, GateReply, Generated, Moment,
-    ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+    Served, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
 };
 
 /// What lies outside, without a record: the world of a request that is not durable.
@@ -121,7 +121,7 @@ impl Recorder {
             let purse = purse.clone();
             async move {
                 let result = whole(asking.await).await;
-                let seen = result.as_ref().map(|(c, m)| (c, &**m));
+                let seen = result.as_ref().map(|(c, m, s)| (c, &**m, s));
                 codec::write_call(seen, purse.used().usd.nanos(), Vec::new())
             }
         };
@@ -261,19 +261,19 @@ fn joined(request: &str, digest: &str) -> String {
     blake3::hash(format!("{request}\n{digest}").as_bytes()).to_hex().to_string()
 }
 
-type Whole = Result<(types::Completion, Arc<types::matrix::Model>), Failure>;
+type Whole = Result<(types::Completion, Arc<types::matrix::Model>, Served), Failure>;
 
 /// A stream put together: what is recorded is whole.
 async fn whole(result: Result<Generated, Failure>) -> Whole {
     match result? {
-        Generated::Whole { completion, model } => Ok((completion, model)),
-        Generated::Stream { model, head, mut rest } => {
+        Generated::Whole { completion, model, served } => Ok((completion, model, served)),
+        Generated::Stream { model, served, head, mut rest } => {
             let mut all = Accumulator::default();
             head.iter().for_each(|c| all.push(c));
             while let Some(chunk) = rest.next().await {
                 all.push(&chunk?);
             }
-            Ok((all.finish(), model))
+            Ok((all.finish(), model, served))
         }
     }
 }

@@ -79,10 +79,8 @@ impl Checker<'_> {
                 self.order(operator, (a, &ta), (b, &tb), at);
                 Ty::Bool
             }
-            "+" if ta == Ty::Str || tb == Ty::Str || matches!(ta, Ty::Enum(_) | Ty::List(_)) => match ta {
-                Ty::List(_) => ta,
-                _ => Ty::Str,
-            },
+            "+" if matches!(ta, Ty::List(_)) || matches!(tb, Ty::List(_)) => self.joined((a, ta), (b, tb)),
+            "+" if ta == Ty::Str || tb == Ty::Str || matches!(ta, Ty::Enum(_)) => Ty::Str,
             ".." | "..=" => {
                 for (expr, t) in [(a, ta), (b, tb)] {
                     if self.number(expr, t, operator) == Ty::Float {
@@ -101,6 +99,29 @@ impl Checker<'_> {
             }
             _ => Ty::Any,
         }
+    }
+
+    /// One list behind the other.
+    fn joined(&mut self, a: (&Expr, Ty), b: (&Expr, Ty)) -> Ty {
+        let mut items = Vec::new();
+        for (expr, t) in [a, b] {
+            match t {
+                Ty::List(of) => items.push(*of),
+                Ty::Any => items.push(Ty::Any),
+                other => {
+                    let (message, hint) = match other.is_optional() {
+                        true => ("`+` on a list that may be unknown".to_owned(), "write `(… ?? [])`"),
+                        false => (
+                            format!("`+` joins lists, and this is {}", other.name()),
+                            "write `[…]` around one item",
+                        ),
+                    };
+                    self.error("303", start(expr), message, Some(hint.to_owned()));
+                    return Ty::List(Box::new(Ty::Any));
+                }
+            }
+        }
+        Ty::List(Box::new(items.into_iter().reduce(Ty::join).unwrap_or(Ty::Any)))
     }
 
     fn equality(&mut self, operator: &str, a: (&Expr, &Ty), b: (&Expr, &Ty), at: Position) {

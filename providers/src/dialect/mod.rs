@@ -178,6 +178,7 @@ impl Wire {
     /// What [`Wire::encode`] leaves out of a call, or writes with another value than was asked for.
     pub(crate) fn adjustments(self, call: &Call) -> Vec<Adjustment> {
         let mut all = adjustment::unsaid(&call.request, &call.provider);
+        all.extend(adjustment::unsaid_edits(&call.edits, &call.request, &call.provider));
         match self {
             Wire::OpenaiChat => {}
             Wire::AnthropicMessages => anthropic_messages::adjust(call, &mut all),

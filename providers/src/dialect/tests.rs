@@ -15,10 +15,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use types::axis::TaskFamily;
-use types::chat::{ChatRequest, Limits, ResponseFormat, WireCalls};
+use types::chat::{ChatRequest, Limits, ResponseFormat, ToolChoice, WireCalls};
 use types::completion::{Accumulator, Chunk, Completion};
 use types::matrix::{Abilities, Dialect, Model, Quirks, ToolCallIds};
-use types::provider::{Call, Edits, Error};
+use types::provider::{Call, Edits, Enforce, Error};
 
 const DIALECTS: [(&str, Dialect); 3] = [
     ("openai_chat", Dialect::OpenaiChat),
@@ -99,6 +99,13 @@ fn call_of(case: &Path, dialect: Dialect) -> Call {
             Arc::new(ChatRequest::from_value(&body).unwrap().tools)
         }),
         prefill: e.get("prefill").and_then(Value::as_str).map(Into::into),
+        stop: e.get("stop").map(texts),
+        presence_penalty: e.get("presence_penalty").and_then(Value::as_f64),
+        frequency_penalty: e.get("frequency_penalty").and_then(Value::as_f64),
+        reasoning_effort: e.get("reasoning_effort").and_then(Value::as_str).map(Into::into),
+        logprobs: e.get("logprobs").and_then(Value::as_bool),
+        tool_choice: e.get("must_call").map(|_| ToolChoice::Required),
+        enforce: Enforce::Auto,
     };
     call
 }

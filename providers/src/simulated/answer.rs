@@ -84,7 +84,7 @@ pub(super) fn write(
         }
     }
     if choice.tool_calls.is_empty() {
-        stop(&mut choice, &call.request.params.stop);
+        stop(&mut choice, call.stop());
     } else {
         choice.finish_reason = Some(FinishReason::ToolCalls);
     }

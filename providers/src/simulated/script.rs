@@ -208,7 +208,7 @@ fn reasoning(call: &Call, most: u32, draw: &mut Draw) -> u32 {
         return 0;
     }
     let (lo, hi) = REASONING;
-    let scale = match call.request.params.reasoning_effort.as_deref() {
+    let scale = match call.reasoning_effort() {
         Some("none") => 0,
         Some("minimal" | "low") => 1,
         Some("high" | "xhigh" | "max") => 6,

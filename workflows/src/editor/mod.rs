@@ -111,9 +111,13 @@ impl Maker {
                 }
                 Asked::Ident => return Some(json!({"type": "string", "pattern": "^[a-z][a-z0-9_]{0,62}$"})),
                 Asked::Duration => {
-                    return Some(
-                        json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(ms|s|m|h|d)$", "examples": ["250ms", "2s", "5m", "1h"]}),
-                    );
+                    let form = json!({"type": "string", "pattern": "^[0-9]+(\\.[0-9]+)?(ms|s|m|h|d)$", "examples": ["250ms", "2s", "5m", "1h"]});
+                    let mut words = self.probe.words(around);
+                    words.retain(|w| types::doc::parse_duration(w).is_none());
+                    return Some(match words.is_empty() {
+                        true => form,
+                        false => json!({"anyOf": [form, {"enum": words}]}),
+                    });
                 }
                 Asked::Bytes => {
                     return Some(json!({"type": "string", "pattern": "^[0-9]+ ?(B|KiB|MiB|GiB)?$"}));

@@ -202,25 +202,24 @@ impl Prompt {
             let text = Template::lower(cx, n, path);
             return Prompt(text.into_iter().map(|t| (role, t)).collect());
         };
-        let mut messages = Vec::new();
-        for (i, n) in list.iter().enumerate() {
-            let Some(mut f) = cx.r.fields(n, &format!("{path}[{i}]")) else { continue };
-            let role = f
-                .require(&mut cx.r, "role")
-                .and_then(|n| cx.r.one_of(n, &f.at("role"), &["system", "user", "assistant"]))
-                .and_then(Role::parse);
-            let content =
-                f.require(&mut cx.r, "content").and_then(|n| Template::lower(cx, n, &f.at("content")));
-            f.finish(&mut cx.r);
-            messages.extend(role.zip(content));
-        }
-        Prompt(messages)
+        let all = list.iter().enumerate().map(|(i, n)| Prompt::one(cx, n, &format!("{path}[{i}]")));
+        Prompt(all.flat_map(|p| p.0).collect())
     }
 
-    /// Reads a prompt or the name of one (`prompts`): a single word is a name.
-    pub(crate) fn lower_or_name(cx: &mut Cx<'_>, n: &Node, path: &str, role: Role) -> Prompt {
-        let is_word = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-        let Some(name) = n.as_str().filter(|s| is_word(s)) else { return Prompt::lower(cx, n, path, role) };
+    /// Reads one message, `{role, content}`.
+    pub(crate) fn one(cx: &mut Cx<'_>, n: &Node, path: &str) -> Prompt {
+        let Some(mut f) = cx.r.fields(n, path) else { return Prompt::default() };
+        let role = f
+            .require(&mut cx.r, "role")
+            .and_then(|n| cx.r.one_of(n, &f.at("role"), &["system", "user", "assistant"]))
+            .and_then(Role::parse);
+        let content = f.require(&mut cx.r, "content").and_then(|n| Template::lower(cx, n, &f.at("content")));
+        f.finish(&mut cx.r);
+        Prompt(role.zip(content).into_iter().collect())
+    }
+
+    /// The prompt of that name; whatever it names, it is noted where there is none.
+    pub(crate) fn named(cx: &mut Cx<'_>, n: &Node, name: &str, path: &str, role: Role) -> Prompt {
         let found = cx.top.prompts.iter().find(|(known, _)| known == name).map(|(_, p)| p.clone());
         if let Some(found) = found {
             return Prompt::lower(cx, &found, path, role);
@@ -230,6 +229,15 @@ impl Prompt {
         d.hint = Some(hint);
         path.clone_into(&mut d.field);
         Prompt::default()
+    }
+
+    /// Reads a prompt or the name of one (`prompts`): a single word is a name.
+    pub(crate) fn lower_or_name(cx: &mut Cx<'_>, n: &Node, path: &str, role: Role) -> Prompt {
+        let is_word = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        match n.as_str().filter(|s| is_word(s)) {
+            Some(name) => Prompt::named(cx, n, name, path, role),
+            None => Prompt::lower(cx, n, path, role),
+        }
     }
 
     /// The expressions in it.

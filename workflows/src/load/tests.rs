@@ -107,7 +107,6 @@ fn shapes() {
 
 #[test]
 fn what_comes_later_says_so() {
-    check(&with("type: generate", "type: generate, params: { stop: So }"), &[("WF105", 4, 48)]);
     check(&with("[contract]", "[contract, { use: json, timeout: 1s }]"), &[("WF105", 5, 79)]);
     generate("cache: { match: semantic }", "WF105", "semantic");
     generate("cache: { match: exact, ttl: 1m }", "", "");

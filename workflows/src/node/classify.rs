@@ -176,6 +176,9 @@ impl Classify {
                 }),
                 temperature: Some(0.0),
                 without_tools: true,
+                // What ends an answer to the client would cut this one short.
+                stop: Some(Vec::new()),
+                logprobs: Some(false),
                 ..Edits::default()
             };
             let id = EffectId::new(&at.path, EffectKind::Model, 0, attempt);

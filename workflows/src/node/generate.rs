@@ -2,7 +2,7 @@
 
 use super::{Begun, Node, NodeType, Out, Read, Resolved, Spec, count, no_labels};
 use crate::graph::Graph;
-use crate::load::{Cx, Expr, Template, later, names_file};
+use crate::load::{Cx, Expr, Template};
 use crate::outcome::Outcome;
 use crate::route::{Route, Strategy};
 use crate::run::{Answer, At, Host, Origin};
@@ -11,19 +11,20 @@ use crate::world::{Ask, Distinct, EffectId, EffectKind, Spread};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
-use types::chat::ResponseFormat;
 use types::doc::{self, Fields};
 use types::expr::Type;
 use types::provider::Edits;
 
 mod client;
 mod conversation;
+mod form;
 mod hedge;
 mod offer;
 mod opening;
 mod samples;
 
 use conversation::Conversation;
+use form::Form;
 pub(crate) use hedge::{Hedge, Race};
 pub(crate) use offer::Clients;
 use offer::Offer;
@@ -79,6 +80,8 @@ pub(crate) struct Generate {
     /// What becomes of an answer whose stream is lost.
     pub(crate) on_loss: OnLoss,
     pub(crate) edits: Edits,
+    /// The form of its answers.
+    form: Form,
     /// Which tools a model is offered.
     pub(crate) offer: Offer,
     clients: Clients,
@@ -114,10 +117,10 @@ impl Generate {
         if let Some(n) = f.take("params") {
             params(cx, n, &f.at("params"), &mut edits);
         }
-        if let Some(n) = f.take("response") {
-            edits.response_format = response(cx, n, &f.at("response"));
-        }
+        let form = f.take("response").map(|n| Form::lower(cx, n, &f.at("response"))).unwrap_or_default();
+        edits.response_format = form.wire();
         let offer = Offer::lower(cx, f);
+        form.fits(cx, f, &offer);
         let clients = Clients::lower(cx, f);
         if clients == Clients::Suspend && (samples > 1 || hedge.is_some()) {
             cx.r.error("104", f.span, "several answers cannot wait for the client's tools").hint =
@@ -135,6 +138,7 @@ impl Generate {
             hedge,
             on_loss,
             edits,
+            form,
             offer,
             clients,
             conversation,
@@ -178,6 +182,7 @@ impl Generate {
         let own = Edits { messages, prefill, ..self.edits.clone() };
         let mut edits = at.host.edits(&own);
         self.offer.put(&mut edits, &at.host.input.request, self.clients);
+        self.form.put(&mut edits, &at.host.input.request);
         if sample > 0 {
             // The same seed would give the same answer again.
             let seed = edits.seed.or(at.host.input.request.params.seed);
@@ -203,7 +208,7 @@ impl Spec for Generate {
             "distinct": format!("{:?}", self.distinct), "min_ok": self.min_ok,
             "stop_when": self.stop_when.as_ref().map(Expr::source),
             "hedge": self.hedge.as_ref().map(Hedge::canonical), "on_loss": format!("{:?}", self.on_loss),
-            "edits": format!("{:?}", self.edits), "tools": self.offer.canonical(),
+            "edits": format!("{:?}", self.edits), "form": self.form.canonical(), "tools": self.offer.canonical(),
             "client_tools": format!("{:?}", self.clients), "messages": self.conversation.canonical(),
             "prefill": self.prefill.as_ref().map(Template::source),
         })
@@ -266,6 +271,30 @@ fn distinct(cx: &mut Cx<'_>, n: &doc::Node, path: &str, route: &Route, samples: 
     Some(by)
 }
 
+/// How much a model may be told to think.
+const EFFORTS: &[&str] = &["none", "minimal", "low", "medium", "high", "xhigh"];
+/// Most sequences at which an answer ends: what vendors take at most.
+const MAX_STOPS: usize = 4;
+
+/// One sequence at which an answer ends, or several.
+fn stops(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<String> {
+    let found = match &n.value {
+        doc::Value::Str(one) => vec![one.clone()],
+        _ => cx.r.strings(n, path).unwrap_or_default(),
+    };
+    let wrong = if found.len() > MAX_STOPS {
+        format!("`{path}` has {} sequences", found.len())
+    } else if found.iter().any(String::is_empty) {
+        format!("`{path}` has an empty sequence")
+    } else {
+        return found;
+    };
+    let d = cx.r.error("104", n.span, wrong);
+    d.expected = Some(format!("at most {MAX_STOPS} texts, none of them empty"));
+    path.clone_into(&mut d.field);
+    Vec::new()
+}
+
 pub(crate) fn params(cx: &mut Cx<'_>, node: &doc::Node, path: &str, edits: &mut Edits) {
     let Some(mut f) = cx.r.fields(node, path) else { return };
     edits.temperature = f.take("temperature").and_then(|n| cx.r.number(n, &f.at("temperature"), 0.0, 2.0));
@@ -275,51 +304,17 @@ pub(crate) fn params(cx: &mut Cx<'_>, node: &doc::Node, path: &str, edits: &mut 
         .and_then(|n| cx.r.integer(n, &f.at("max_tokens"), 1, i64::from(u32::MAX)))
         .and_then(|n| u32::try_from(n).ok());
     edits.seed = f.take("seed").and_then(|n| cx.r.integer(n, &f.at("seed"), i64::MIN, i64::MAX));
-    later(cx, &mut f, &["stop", "presence_penalty", "frequency_penalty", "reasoning_effort", "logprobs"]);
+    edits.stop = f.take("stop").map(|n| stops(cx, n, &f.at("stop")));
+    let mut penalty =
+        |key, f: &mut Fields<'_>| f.take(key).and_then(|n| cx.r.number(n, &f.at(key), -2.0, 2.0));
+    edits.presence_penalty = penalty("presence_penalty", &mut f);
+    edits.frequency_penalty = penalty("frequency_penalty", &mut f);
+    edits.reasoning_effort = f
+        .take("reasoning_effort")
+        .and_then(|n| cx.r.one_of(n, &f.at("reasoning_effort"), EFFORTS))
+        .map(Into::into);
+    edits.logprobs = f.take("logprobs").and_then(|n| cx.r.boolean(n, &f.at("logprobs")));
     f.finish(&mut cx.r);
-}
-
-fn response(cx: &mut Cx<'_>, node: &doc::Node, path: &str) -> Option<ResponseFormat> {
-    let mut f = cx.r.fields(node, path)?;
-    let schema = f.take("schema");
-    let format = f.take("format").and_then(|n| {
-        if let Some(name) = n.as_str().filter(|s| matches!(*s, "tool_calls" | "code")) {
-            cx.unsupported(n.span, &format!("format: {name}"));
-            return None;
-        }
-        cx.r.one_of(n, &f.at("format"), &["inherit", "text", "json", "json_schema"]).map(|s| (s, n.span))
-    });
-    if let Some(n) = f.take("enforce")
-        && n.as_str() != Some("auto")
-    {
-        cx.unsupported(n.span, "enforce other than `auto`");
-    }
-    later(cx, &mut f, &["languages"]);
-    let at = f.at("schema");
-    f.finish(&mut cx.r);
-    match format? {
-        ("text", _) => Some(ResponseFormat::Text),
-        ("json", _) => Some(ResponseFormat::JsonObject),
-        ("json_schema", span) => {
-            let Some(n) = schema else {
-                cx.r.error("102", span, "`schema` is missing").field = at;
-                return None;
-            };
-            match &n.value {
-                // The request's own format already says so.
-                doc::Value::Str(s) if s == "request" => None,
-                _ if matches!(n.value, doc::Value::Map(_)) || names_file(n) => {
-                    let schema = cx.schema(n, &at)?.value;
-                    Some(ResponseFormat::JsonSchema { name: "answer".to_owned(), schema, strict: false })
-                }
-                _ => {
-                    cx.r.wrong_type(n, &at, "a JSON Schema, `file:schemas/<name>.json`, or `request`");
-                    None
-                }
-            }
-        }
-        _ => None,
-    }
 }
 
 /// Gives the router's candidate to one node: the one that says so, else the first in topological order

@@ -5,7 +5,7 @@ use crate::load::{Checks, Cx, Expr};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::run::{At, RowId, Table};
-use crate::value::{Ty, Value, completion};
+use crate::value::{self, Ty, Value, completion, finding};
 use futures_util::future::join_all;
 use serde_json::{Value as Json, json};
 use std::time::Duration;
@@ -42,7 +42,7 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::data("all_passed", Type::Bool),
             Out::data("score", Type::Float.optional()),
             Out::data("unverified", Type::Str.list()),
-            Out::data("findings", Type::Any.list()),
+            Out::data("findings", finding().list()),
         ]
     },
     labels: no_labels,
@@ -78,7 +78,7 @@ impl Validate {
             .take("mode")
             .is_some_and(|n| cx.r.one_of(n, &f.at("mode"), &["all", "fail_fast"]) == Some("fail_fast"));
         let pass_when = f.take("pass_when").and_then(|n| {
-            let seen = [("completion", completion()), ("findings", Type::Any.list()), ("score", Type::Float)];
+            let seen = [("completion", completion()), ("findings", finding().list()), ("score", Type::Float)];
             cx.expr(n, &f.at("pass_when"), Some(&Type::Bool), &seen)
         });
         let passing_only = f
@@ -136,7 +136,7 @@ impl Validate {
             Value::Bool(all),
             Value::float(best_row.map(|r| r.score)),
             Value::list(unable),
-            Value::list(&findings),
+            Value::list(&value::findings(&findings)),
         ];
         let note = best_row.and_then(|r| r.reason.clone());
         Resolved { findings, note, ..Resolved::with(outcome, outputs) }

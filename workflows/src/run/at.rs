@@ -190,9 +190,10 @@ impl<'a> At<'a> {
     pub(crate) async fn open(&self, ask: Ask) -> Result<Opened<'_>, Failure> {
         let (index, attempt) = (ask.id.index, ask.id.attempt);
         let bill = Bill { at: self, purse: ask.purse.clone(), open: true };
+        let asked = Arc::new(ask.edits.clone());
         let started = self.host.ms(&Moment { frame: &self.path, what: "ask", index, attempt });
         let generated = self.ask(ask).await?;
-        Ok(Opened { generated, bill, started, index, attempt })
+        Ok(Opened { generated, bill, started, index, attempt, asked })
     }
 
     /// The rest of an answer that has begun.
@@ -223,11 +224,11 @@ impl<'a> At<'a> {
         opened: Opened<'_>,
         mut doom: Option<Doom<'_>>,
     ) -> Result<Answer, Failure> {
-        let Opened { generated, mut bill, started, index, attempt } = opened;
+        let Opened { generated, mut bill, started, index, attempt, asked } = opened;
         let mut stopped = None;
-        let (completion, model) = match generated {
-            Generated::Whole { completion, model } => (completion, model),
-            Generated::Stream { model, head, rest } => {
+        let (completion, model, served) = match generated {
+            Generated::Whole { completion, model, served } => (completion, model, served),
+            Generated::Stream { model, served, head, rest } => {
                 let mut all = Accumulator::default();
                 let mut chunks = futures_util::stream::iter(head.into_iter().map(Ok)).chain(rest);
                 while let Some(next) = chunks.next().await {
@@ -239,11 +240,12 @@ impl<'a> At<'a> {
                         break;
                     }
                 }
-                (all.finish(), model)
+                (all.finish(), model, served)
             }
         };
         let ms = self.host.ms(&Moment { frame: &self.path, what: "answer", index, attempt }) - started;
-        let mut answer = Answer { completion, model, ms, doomed: None };
+        let asked = Some(asked);
+        let mut answer = Answer { ms, served, asked, ..Answer::new(completion, model) };
         if let Some(found) = stopped {
             answer.stop(Box::new(found));
         }
@@ -351,6 +353,7 @@ pub(crate) struct Opened<'a> {
     started: f64,
     index: u32,
     attempt: u32,
+    asked: Arc<Edits>,
 }
 
 impl Opened<'_> {

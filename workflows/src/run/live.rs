@@ -147,6 +147,7 @@ pub(crate) async fn run<'a>(
     // The node's time holds until the answer begins; a long answer may take as long as the run may.
     ask.timeout = None;
     let first = ask.clone();
+    let asked = Arc::new(first.edits.clone());
     let mut race = Race::new(spec.race_by(&at), &at, ask);
     let mut lost = 0;
     loop {
@@ -160,15 +161,17 @@ pub(crate) async fn run<'a>(
             Err(f) => return Live::Instead(Err(Fault::Call(f))),
             Ok((_, opened)) => opened.split(),
         };
-        let (model, head, rest) = match generated {
-            Generated::Whole { completion, model } => {
+        let (model, served, head, rest) = match generated {
+            Generated::Whole { completion, model, served } => {
                 host.input.trace.with(|run| {
                     run.stream_mode = "buffered: the model answered in one piece".to_owned();
                 });
                 let ms = at.ms("answer") - started;
-                return instead(&at, Answer { completion, model, ms, doomed: None }, &purse);
+                let asked = Some(asked);
+                let answer = Answer { ms, served, asked, ..Answer::new(completion, model) };
+                return instead(&at, answer, &purse);
             }
-            Generated::Stream { model, head, rest } => (model, head, rest),
+            Generated::Stream { model, served, head, rest } => (model, served, head, rest),
         };
         host.input.trace.with(|run| run.served_by = Some(model.id.clone()));
         let hold = (!flow.hold.is_empty())
@@ -193,7 +196,9 @@ pub(crate) async fn run<'a>(
                     OnLoss::Continue => onward::go_on(&at, &first, &mut pump, stop, purse).await,
                     _ => (stop, purse),
                 };
-                return ended(&at, flow, pump, stop, &purse, started).await;
+                let (completion, model) = (pump.take(), pump.model().clone());
+                let answer = Answer { served, asked: Some(asked), ..Answer::new(completion, model) };
+                return ended(&at, flow, pump, stop, &purse, (started, answer)).await;
             }
         }
     }
@@ -208,15 +213,13 @@ fn instead(at: &At<'_>, answer: Answer, purse: &Purse) -> Live {
 async fn ended(
     at: &At<'_>,
     flow: &Flow<'_>,
-    mut pump: Pump<'_>,
+    pump: Pump<'_>,
     stop: Option<Stop>,
     purse: &Purse,
-    started: f64,
+    (started, answer): (f64, Answer),
 ) -> Live {
     let host = at.host;
-    let (completion, model) = (pump.take(), pump.model().clone());
-    let ms = at.ms("answer") - started;
-    let mut answer = Answer { completion, model, ms, doomed: None };
+    let mut answer = Answer { ms: at.ms("answer") - started, ..answer };
     let ending = match stop {
         Some(Stop::Doomed(finding)) if !pump.released() => {
             answer.stop(finding);

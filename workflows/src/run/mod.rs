@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::load::{bind, of_directive};
 use crate::node::generate::Hedge;
 use crate::plan::Workflow;
-use crate::world::{Failure, Moment, World};
+use crate::world::{Failure, Moment, Served, World};
 use serde_json::{Value as Json, json};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use types::chat::Message;
 use types::completion::{Choice, FinishReason};
 use types::matrix::Model;
-use types::provider::Edits;
+use types::provider::{Edits, Enforce};
 use types::{Completion, Finding, UnitInterval, Usd, Verdict};
 use validators::{Check, Checked};
 
@@ -50,9 +50,18 @@ pub(crate) struct Answer {
     pub(crate) ms: f64,
     /// It was stopped before its end, since nothing to come could have made it right: why.
     pub(crate) doomed: Option<Box<Finding>>,
+    /// How it came about.
+    pub(crate) served: Served,
+    /// What the model was asked beside the request; `None` = the request alone, or nobody was asked.
+    pub(crate) asked: Option<Arc<Edits>>,
 }
 
 impl Answer {
+    /// One that took no time and of which nothing more is known.
+    pub(crate) fn new(completion: Completion, model: Arc<Model>) -> Self {
+        Answer { completion, model, ms: 0.0, doomed: None, served: Served::default(), asked: None }
+    }
+
     /// It was stopped before its end. What it used is not reported then.
     pub(crate) fn stop(&mut self, why: Box<Finding>) {
         let usage = &mut self.completion.usage;
@@ -309,7 +318,7 @@ impl Host {
         let choice =
             Choice { text: text.to_owned(), finish_reason: Some(FinishReason::Stop), ..Choice::default() };
         let completion = Completion { choices: vec![choice], ..Completion::default() };
-        Answer { completion, model: self.workflow.itself.clone(), ms: 0.0, doomed: None }
+        Answer::new(completion, self.workflow.itself.clone())
     }
 
     /// Messages of the request, shared.
@@ -337,6 +346,13 @@ impl Host {
             without_tools: own.without_tools || base.without_tools,
             tools: own.tools.clone().or_else(|| base.tools.clone()),
             prefill: own.prefill.clone().or_else(|| base.prefill.clone()),
+            stop: own.stop.clone().or_else(|| base.stop.clone()),
+            presence_penalty: own.presence_penalty.or(base.presence_penalty),
+            frequency_penalty: own.frequency_penalty.or(base.frequency_penalty),
+            reasoning_effort: own.reasoning_effort.clone().or_else(|| base.reasoning_effort.clone()),
+            logprobs: own.logprobs.or(base.logprobs),
+            tool_choice: own.tool_choice.clone().or_else(|| base.tool_choice.clone()),
+            enforce: if own.enforce == Enforce::Auto { base.enforce } else { own.enforce },
         }
     }
 

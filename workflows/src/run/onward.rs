@@ -79,8 +79,8 @@ fn question(at: &At<'_>, first: &Ask, partial: &Completion, avoid: &[Arc<str>], 
 async fn open(at: &At<'_>, ask: Option<Ask>) -> Option<Next> {
     let (generated, purse) = at.open(ask?).await.ok()?.split();
     Some(match generated {
-        Generated::Stream { model, head, rest } => Next { model, head, rest, purse },
-        Generated::Whole { completion, model } => {
+        Generated::Stream { model, head, rest, .. } => Next { model, head, rest, purse },
+        Generated::Whole { completion, model, .. } => {
             let usage = Some(completion.usage);
             let delta = |c: types::completion::Choice| Delta {
                 index: c.index,

@@ -1,10 +1,13 @@
 //! The completions of a run: one table, which everything else refers to.
 
 use super::Answer;
+use crate::value::findings;
+use crate::world::Served;
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use types::completion::FinishReason;
 use types::matrix::Model;
+use types::provider::Edits;
 use types::run::Severity;
 use types::{Completion, Finding, Verdict};
 use validators::Checked;
@@ -57,6 +60,10 @@ pub(crate) struct Row {
     /// How far the judge's samples, or orders, said the same.
     pub(crate) agreement: Option<f64>,
     pub(crate) total_ms: f64,
+    /// How it came about.
+    pub(crate) served: Served,
+    /// What the model was asked beside the request; `None` = the request alone.
+    pub(crate) asked: Option<Arc<Edits>>,
     /// The checks that policies demand have seen it.
     pub(crate) extras: bool,
     /// It was stopped before its end, and is never to be delivered.
@@ -81,6 +88,8 @@ impl Row {
             judge: None,
             agreement: None,
             total_ms: answer.ms,
+            served: answer.served,
+            asked: answer.asked,
             extras: false,
             doomed,
             dropped: false,
@@ -104,6 +113,11 @@ impl Row {
     /// Σ severity weight of its findings.
     pub(crate) fn weight(&self) -> f64 {
         self.findings.iter().map(|f| f.severity.weight()).sum()
+    }
+
+    /// It ended before its end.
+    fn is_partial(&self) -> bool {
+        self.doomed || self.completion.finish_reason().is_none()
     }
 
     /// Never to be delivered.
@@ -151,6 +165,15 @@ impl Row {
             unverified: self.unverified.clone(),
         }
     }
+}
+
+/// Mean log-probability of the tokens of the first choice, where the vendor tells them.
+fn logprob_mean(c: &Completion) -> Option<f64> {
+    let tokens = c.choices.first()?.logprobs.as_ref()?.get("content")?.as_array()?;
+    let told: Vec<f64> = tokens.iter().filter_map(|t| t.get("logprob")?.as_f64()).collect();
+    // Never as many as would not be exact.
+    let count = u32::try_from(told.len()).ok().filter(|n| *n > 0)?;
+    Some(told.iter().sum::<f64>() / f64::from(count))
 }
 
 /// The completions of a run.
@@ -217,12 +240,16 @@ impl Table {
             "provider": r.model.id.split('/').next().unwrap_or_default(),
             "model": &*r.model.id,
             "family": r.model.family,
+            "region": r.served.region,
+            "params": r.served.params,
             "cost_usd": r.model.price.map(|p| p.cost(&c.usage).dollars()),
-            "latency": {"total_ms": r.total_ms},
+            "latency": {"ttft_ms": r.served.ttft_ms, "total_ms": r.total_ms},
+            "logprob_mean": logprob_mean(c),
+            "partial": r.is_partial(),
             "refused": c.refused(),
             "truncated": c.finish_reason() == Some(&FinishReason::Length),
             "quality": r.quality(),
-            "validation": {"verdict": r.verdict.as_str(), "score": r.score},
+            "validation": {"verdict": r.verdict.as_str(), "score": r.score, "findings": findings(&r.findings)},
             "judge": {"score": r.judge, "agreement": r.agreement},
             "origin": {"node": &*r.origin.frame, "index": r.origin.index, "attempt": r.origin.attempt,
                 "strategy": r.origin.strategy, "parents": self.ids(&r.origin.parents)},
@@ -256,5 +283,27 @@ impl Table {
             .min_by(|a, b| a.weight().total_cmp(&b.weight()))
             .map(|r| r.findings.clone())
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use types::completion::Choice;
+
+    #[test]
+    fn probabilities_are_averaged_over_the_tokens_that_have_one() {
+        let check = |logprobs: Json, want: Option<f64>| {
+            let logprobs = Some(logprobs).filter(|l| !l.is_null());
+            let choice = Choice { logprobs, ..Choice::default() };
+            let c = Completion { choices: vec![choice], ..Completion::default() };
+            assert_eq!(logprob_mean(&c), want);
+        };
+        let tokens =
+            json!([{"token": "a", "logprob": -0.5}, {"token": "b", "logprob": -1.5}, {"token": "c"}]);
+        check(json!({"content": tokens, "refusal": null}), Some(-1.0));
+        check(json!({"content": []}), None);
+        check(json!({"content": null}), None);
+        check(Json::Null, None);
     }
 }

@@ -1,5 +1,6 @@
 //! Scripted models under a paused clock: what runs, in which order, and what reaches the client.
 
+mod asked;
 mod bodies;
 mod common;
 mod generate;

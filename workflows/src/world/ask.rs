@@ -1,6 +1,6 @@
 //! Questions to all that is no model: tools, checks, people, the store.
 
-use super::{EffectId, digest};
+use super::{EffectId, Served, digest};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -215,6 +215,6 @@ pub struct Cached {
     pub outcome: String,
     /// Its outputs by name; a completion stands as `{"$completion": n}`.
     pub outputs: Value,
-    /// The completions, each with the model that gave it.
-    pub completions: Vec<(Completion, Arc<Model>)>,
+    /// The completions, each with the model that gave it, and how.
+    pub completions: Vec<(Completion, Arc<Model>, Served)>,
 }

@@ -5,12 +5,13 @@ use crate::budget::Purse;
 use crate::retry::Retry;
 use crate::route::Route;
 use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::matrix::Model;
-use types::provider::{self, Edits, ErrorKind};
+use types::provider::{self, Edits, ErrorKind, Sampling};
 use types::{Chunk, Completion};
 
 /// What a node wants of a model.
@@ -131,6 +132,18 @@ impl Ask {
     }
 }
 
+/// How an answer came about, as far as the world tells.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Served {
+    /// Where the provider computes; `None` = the matrix does not say.
+    pub region: Option<String>,
+    /// What the vendor was asked with.
+    pub params: Sampling,
+    /// Milliseconds from the call to its first content; `None` = it came whole.
+    pub ttft_ms: Option<f64>,
+}
+
 /// An answer.
 pub enum Generated {
     /// Whole.
@@ -139,11 +152,15 @@ pub enum Generated {
         completion: Completion,
         /// Who gave it.
         model: Arc<Model>,
+        /// How.
+        served: Served,
     },
     /// As a stream that has begun.
     Stream {
         /// Who gives it.
         model: Arc<Model>,
+        /// How.
+        served: Served,
         /// Everything up to and including the first content.
         head: Vec<Chunk>,
         /// The rest. It ends only after the vendor's own end; every other end is an `Err` as last item.
@@ -151,10 +168,18 @@ pub enum Generated {
     },
 }
 
+impl Generated {
+    /// A whole answer of which nothing more is told.
+    #[must_use]
+    pub fn whole(completion: Completion, model: Arc<Model>) -> Self {
+        Generated::Whole { completion, model, served: Served::default() }
+    }
+}
+
 impl std::fmt::Debug for Generated {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Generated::Whole { completion, model } => {
+            Generated::Whole { completion, model, .. } => {
                 f.debug_struct("Whole").field("model", &model.id).field("completion", completion).finish()
             }
             Generated::Stream { model, head, .. } => {

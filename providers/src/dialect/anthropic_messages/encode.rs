@@ -167,18 +167,15 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
 
 /// Sequences of white space alone are refused.
 fn stops(call: &Call) -> impl Iterator<Item = &str> {
-    call.request.params.stop.iter().map(String::as_str).filter(|s| !s.trim().is_empty())
+    call.stop().iter().map(String::as_str).filter(|s| !s.trim().is_empty())
 }
 
 /// What has words here, and goes out otherwise than it was asked for.
 pub(in super::super) fn adjust(call: &Call, all: &mut Vec<Adjustment>) {
     Thinking::of(call).adjust(call, all);
-    let (asked, kept) = (call.request.params.stop.len(), stops(call).count());
+    let (asked, kept) = (call.stop().len(), stops(call).count());
     if kept < asked {
         all.push(Adjustment::changed("stop", asked, kept));
-    }
-    if let (Some(seed), None) = (call.edits.seed, call.request.params.seed) {
-        all.push(Adjustment::dropped("seed", seed));
     }
 }
 

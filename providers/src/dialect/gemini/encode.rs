@@ -8,7 +8,7 @@ use super::super::{
 use super::schema;
 use serde::Serialize;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 use std::borrow::Cow;
 use types::adjustment::Adjustment;
 use types::chat::{Content, Message, PartKind, ResponseFormat, Role, ToolCall, ToolChoice};
@@ -117,9 +117,9 @@ struct Generation<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    presence_penalty: Option<&'a RawValue>,
+    presence_penalty: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    frequency_penalty: Option<&'a RawValue>,
+    frequency_penalty: Option<Number>,
     #[serde(skip_serializing_if = "Option::is_none")]
     response_mime_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -183,13 +183,21 @@ fn generation(call: &Call) -> Generation<'_> {
         top_k: own(call, "top_k"),
         candidate_count: (params.n > 1).then_some(params.n),
         max_output_tokens: max_tokens(call),
-        stop_sequences: &params.stop,
+        stop_sequences: call.stop(),
         seed: seed(call).map(|s| s & SEED),
-        presence_penalty: own(call, "presence_penalty"),
-        frequency_penalty: own(call, "frequency_penalty"),
+        presence_penalty: penalty(call, "presence_penalty", call.edits.presence_penalty),
+        frequency_penalty: penalty(call, "frequency_penalty", call.edits.frequency_penalty),
         response_mime_type,
         response_schema,
-        thinking_config: params.reasoning_effort.as_deref().and_then(|effort| thinking(call, effort)),
+        thinking_config: call.reasoning_effort().and_then(|effort| thinking(call, effort)),
+    }
+}
+
+/// The workflow's, or else the request's.
+fn penalty(call: &Call, name: &str, edited: Option<f64>) -> Option<Number> {
+    match edited {
+        Some(n) => Number::from_f64(n).filter(|_| !dropped(call, name)),
+        None => serde_json::from_str(own(call, name)?.get()).ok(),
     }
 }
 
@@ -215,7 +223,7 @@ pub(in super::super) fn adjust(call: &Call, all: &mut Vec<Adjustment>) {
         all.push(Adjustment::changed("response_format", form.kind(), "instruction"));
     }
     let told = |name: &str| all.iter().any(|a| a.name == name);
-    if let Some(effort) = call.request.params.reasoning_effort.as_deref()
+    if let Some(effort) = call.reasoning_effort()
         && thinking(call, effort).is_none()
         && !told("reasoning_effort")
     {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
-use types::chat::{ChatRequest, Message, ResponseFormat, Role};
+use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
 use types::provider::{Call, Error};
 
 /// A new value of a member.
@@ -69,6 +69,9 @@ pub(in super::super) fn encode(call: &Call) -> Result<Encoded, Error> {
         plan.set.push(("tools", New::Json(format!("[{}]", all.join(",")).into())));
         // What the client demands is of tools of its own.
         plan.drop.extend(["tool_choice", "functions", "function_call"]);
+    }
+    if let Some(choice) = call.edits.tool_choice.as_ref().filter(|_| !call.edits.without_tools) {
+        plan.set.extend(tool_choice(choice).map(|json| ("tool_choice", New::Json(json.into()))));
     }
     let body = plan.splice(&call.request, &call.provider.quirks.drop);
     Ok(Encoded { path: super::PATH.into(), query: None, body })
@@ -137,7 +140,12 @@ impl<'a> Plan<'a> {
 
     fn sampling(&mut self, call: &'a Call) {
         let edits = &call.edits;
-        let numbers = [("temperature", edits.temperature), ("top_p", edits.top_p)];
+        let numbers = [
+            ("temperature", edits.temperature),
+            ("top_p", edits.top_p),
+            ("presence_penalty", edits.presence_penalty),
+            ("frequency_penalty", edits.frequency_penalty),
+        ];
         for (name, value) in numbers {
             if let Some(v) = value {
                 self.set.push((name, New::Json(json!(v).to_string().into())));
@@ -145,6 +153,20 @@ impl<'a> Plan<'a> {
         }
         if let Some(seed) = edits.seed {
             self.set.push(("seed", New::Json(seed.to_string().into())));
+        }
+        match &edits.stop {
+            Some(none) if none.is_empty() => self.drop.push("stop"),
+            Some(stop) => self.set.push(("stop", New::Json(json!(stop).to_string().into()))),
+            None => {}
+        }
+        if let Some(effort) = &edits.reasoning_effort {
+            self.set.push(("reasoning_effort", New::Text(effort)));
+        }
+        match edits.logprobs {
+            Some(true) => self.set.push(("logprobs", New::Json("true".into()))),
+            // Vendors refuse the number of alternatives where none are asked for.
+            Some(false) => self.drop.extend(["logprobs", "top_logprobs"]),
+            None => {}
         }
     }
 
@@ -328,6 +350,22 @@ fn with_prefill(messages: &str, prefill: &str) -> Result<String, serde_json::Err
     let begun = json!({"role": "assistant", "content": prefill, "prefix": true}).to_string();
     let all: Vec<&str> = all.iter().map(|m| m.get()).chain([begun.as_str()]).collect();
     Ok(format!("[{}]", all.join(",")))
+}
+
+fn tool_choice(choice: &ToolChoice) -> Option<String> {
+    let named = |name: &String| json!({"type": "function", "function": {"name": name}});
+    Some(match choice {
+        ToolChoice::Unset => return None,
+        ToolChoice::None => "\"none\"".to_owned(),
+        ToolChoice::Auto => "\"auto\"".to_owned(),
+        ToolChoice::Required => "\"required\"".to_owned(),
+        ToolChoice::Function(name) => named(name).to_string(),
+        ToolChoice::Allowed { names, required } => {
+            let tools: Vec<Value> = names.iter().map(named).collect();
+            let mode = if *required { "required" } else { "auto" };
+            json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}}).to_string()
+        }
+    })
 }
 
 fn response_format(format: &ResponseFormat) -> Option<String> {

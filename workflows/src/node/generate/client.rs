@@ -80,7 +80,8 @@ fn end(at: &At<'_>, row: RowId, calls: &[ToolCall]) -> NodeResult {
             choice.tool_calls.retain(|c| calls.contains(c));
             choice.finish_reason = Some(FinishReason::ToolCalls);
         }
-        Answer { completion, model: r.model.clone(), ms: r.total_ms, doomed: None }
+        let (served, asked) = (r.served.clone(), r.asked.clone());
+        Answer { ms: r.total_ms, served, asked, ..Answer::new(completion, r.model.clone()) }
     });
     let Some(answer) = picked else { return Ok(Resolved::plain(Outcome::Error)) };
     let check = validators::build("tool_args", &json!({}), None)

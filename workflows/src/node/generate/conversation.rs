@@ -5,9 +5,11 @@ use crate::load::{Cx, Expr, Prompt, Template};
 use crate::node::{Fault, Read};
 use crate::reference::Ref;
 use crate::run::At;
+use crate::value::Ty;
 use serde_json::{Value as Json, json};
 use types::chat::{Message, Role};
 use types::doc::{Fields, Node, Value};
+use types::expr::Type;
 
 /// The conversation that a model is asked to go on with.
 #[derive(Clone, Debug, Default)]
@@ -16,10 +18,75 @@ pub(crate) struct Conversation {
     base: Option<Ref>,
     /// One more instruction after those of the base.
     system: Option<Template>,
-    prepend: Prompt,
-    append: Prompt,
+    prepend: Vec<Piece>,
+    append: Vec<Piece>,
     /// It is the request's own, unchanged.
     is_request: bool,
+}
+
+/// What is put before or behind the base.
+#[derive(Clone, Debug)]
+enum Piece {
+    /// Messages that are written, in place or under `prompts`.
+    Said(Prompt),
+    /// Messages that the run has.
+    Taken(Ref),
+}
+
+impl Piece {
+    fn lower_all(cx: &mut Cx<'_>, n: &Node, path: &str) -> Vec<Piece> {
+        let Value::List(list) = &n.value else { return vec![Piece::lower(cx, n, path)] };
+        let each = list.iter().enumerate().map(|(i, n)| (n, format!("{path}[{i}]")));
+        each.map(|(n, path)| match &n.value {
+            Value::Str(_) => Piece::lower(cx, n, &path),
+            _ => Piece::Said(Prompt::one(cx, n, &path)),
+        })
+        .collect()
+    }
+
+    /// A name of `prompts`, a reference to messages, or else a text that the user says.
+    fn lower(cx: &mut Cx<'_>, n: &Node, path: &str) -> Piece {
+        let text = n.as_str().unwrap_or_default().trim();
+        if is_name(text) {
+            return Piece::Said(Prompt::named(cx, n, text, path, Role::User));
+        }
+        let alone = text.strip_prefix("${").and_then(|t| t.strip_suffix('}')).unwrap_or(text);
+        match Ref::quiet(cx, alone, n.span) {
+            Some(found) if found.ty == Ty::Messages || found.ty == Ty::Data(Type::Any) && alone == text => {
+                Piece::Taken(found)
+            }
+            _ => Piece::Said(Prompt::lower(cx, n, path, Role::User)),
+        }
+    }
+
+    fn canonical(&self) -> Json {
+        match self {
+            Piece::Said(prompt) => prompt.canonical(),
+            Piece::Taken(from) => json!({"from": from.canonical()}),
+        }
+    }
+
+    fn messages(&self, at: &At<'_>) -> Result<Vec<Message>, Fault> {
+        match self {
+            Piece::Said(prompt) => Ok(prompt.render(at.frame, at.host)?),
+            Piece::Taken(from) => taken(at, from),
+        }
+    }
+}
+
+/// Whether a text is what prompts are called by.
+fn is_name(text: &str) -> bool {
+    let mut letters = text.chars();
+    letters.next().is_some_and(|c| c.is_ascii_lowercase())
+        && letters.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// The messages that a reference names.
+fn taken(at: &At<'_>, from: &Ref) -> Result<Vec<Message>, Fault> {
+    at.value(from).messages().ok_or_else(|| {
+        let message = format!("node `{}`: `{}` is no list of messages", at.node.id, from.canonical());
+        RunFailure::new("expression", "type", 500, message).into()
+    })
 }
 
 impl Conversation {
@@ -37,7 +104,7 @@ impl Conversation {
         let base = own.take("base").and_then(|n| base(cx, n, &own.at("base")));
         let system = own.take("system").and_then(|n| Template::lower(cx, n, &own.at("system")));
         let mut prompt = |key, own: &mut Fields<'_>| {
-            own.take(key).map(|n| Prompt::lower(cx, n, &own.at(key), Role::User)).unwrap_or_default()
+            own.take(key).map(|n| Piece::lower_all(cx, n, &own.at(key))).unwrap_or_default()
         };
         let (prepend, append) = (prompt("prepend", &mut own), prompt("append", &mut own));
         own.finish(&mut cx.r);
@@ -49,19 +116,27 @@ impl Conversation {
         json!([
             self.base.as_ref().map(Ref::canonical),
             self.system.as_ref().map(Template::source),
-            self.prepend.canonical(),
-            self.append.canonical(),
+            self.prepend.iter().map(Piece::canonical).collect::<Vec<_>>(),
+            self.append.iter().map(Piece::canonical).collect::<Vec<_>>(),
             self.is_request,
         ])
     }
 
     pub(super) fn reads(&self) -> impl Iterator<Item = Read<'_>> {
-        self.base.iter().map(|reference| Read { reference, may_be_absent: false })
+        let pieces = self.prepend.iter().chain(&self.append).filter_map(|p| match p {
+            Piece::Taken(from) => Some(from),
+            Piece::Said(_) => None,
+        });
+        self.base.iter().chain(pieces).map(|reference| Read { reference, may_be_absent: false })
     }
 
     pub(super) fn exprs(&self) -> impl Iterator<Item = &Expr> {
         let system = self.system.iter().flat_map(Template::exprs);
-        system.chain(self.prepend.exprs()).chain(self.append.exprs())
+        let pieces = self.prepend.iter().chain(&self.append).filter_map(|p| match p {
+            Piece::Said(prompt) => Some(prompt),
+            Piece::Taken(_) => None,
+        });
+        system.chain(pieces.flat_map(Prompt::exprs))
     }
 
     /// The messages; `None` = the request's own.
@@ -71,19 +146,20 @@ impl Conversation {
         }
         let mut all = match &self.base {
             None => at.host.messages().to_vec(),
-            Some(r) => at.value(r).messages().ok_or_else(|| {
-                let message = format!("node `{}`: `{}` is no list of messages", at.node.id, r.canonical());
-                RunFailure::new("expression", "type", 500, message)
-            })?,
+            Some(r) => taken(at, r)?,
         };
         let instructions = all.iter().take_while(|m| m.role.is_instruction()).count();
         let mut own = Vec::new();
         if let Some(t) = &self.system {
             own.push(Message::text(Role::System, t.render(at.frame, at.host, &[])?));
         }
-        own.extend(self.prepend.render(at.frame, at.host)?);
+        for piece in &self.prepend {
+            own.extend(piece.messages(at)?);
+        }
         all.splice(instructions..instructions, own);
-        all.extend(self.append.render(at.frame, at.host)?);
+        for piece in &self.append {
+            all.extend(piece.messages(at)?);
+        }
         Ok(Some(all))
     }
 }

@@ -66,6 +66,13 @@ impl Offer {
         matches!(self, Offer::Own { .. })
     }
 
+    /// Whether a model is offered any.
+    pub(super) fn offers(&self, request: &ChatRequest, clients: Clients) -> bool {
+        let mut edits = Edits::default();
+        self.put(&mut edits, request, clients);
+        !edits.without_tools && (edits.tools.is_some() || !request.tools.is_empty())
+    }
+
     /// Puts into a call what is offered.
     pub(super) fn put(&self, edits: &mut Edits, request: &ChatRequest, clients: Clients) {
         let kept = clients != Clients::Forbid && request.tool_choice != ToolChoice::None;

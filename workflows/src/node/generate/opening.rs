@@ -20,6 +20,7 @@ pub(crate) struct Opening {
 impl Generate {
     /// What it is asked to go on from.
     pub(crate) fn opening(&self, at: &At<'_>) -> Result<Opening, Fault> {
+        self.form.possible(at, &self.offer, self.clients)?;
         Ok(Opening { messages: self.conversation.messages(at)?, prefill: begun(self.prefill.as_ref(), at)? })
     }
 

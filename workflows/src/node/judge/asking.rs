@@ -73,6 +73,9 @@ impl Judge {
                 }),
                 temperature: Some(0.0),
                 without_tools: true,
+                // What ends an answer to the client would cut this one short.
+                stop: Some(Vec::new()),
+                logprobs: Some(false),
                 ..Edits::default()
             };
             let mut ask = Ask { edits: at.host.edits(&own), ..at.question(id, "judge", self.route.clone()) };

@@ -22,6 +22,8 @@ pub(crate) struct Start {
     pub(crate) id: RowId,
     pub(crate) completion: Arc<Completion>,
     pub(crate) model: Arc<Model>,
+    /// What its model was asked beside the request: every attempt begins with that again.
+    pub(crate) asked: Option<Arc<Edits>>,
     pub(crate) checked: Checked,
     /// It was stopped before its end: nothing can be mended in it.
     pub(crate) doomed: bool,
@@ -85,6 +87,8 @@ struct Machine<'a> {
     /// The latest failing answer.
     latest: Arc<Completion>,
     model: Arc<Model>,
+    /// What the first answer was asked for beside the request.
+    asked: Option<Arc<Edits>>,
     findings: Vec<Finding>,
     best: Option<Found>,
     best_weight: f64,
@@ -120,6 +124,7 @@ pub(crate) async fn run(spec: &Repair, at: &At<'_>, checks: &Suite<'_>, start: S
         latest: start.completion,
         used: vec![start.model.id.clone()],
         model: start.model,
+        asked: start.asked,
         // What was stopped is not even the best so far.
         best_weight: if start.doomed { f64::INFINITY } else { weight(&findings) },
         findings,
@@ -193,7 +198,7 @@ impl Machine<'_> {
             return None;
         }
         let mended = mend(&self.latest, &self.findings, &self.checks.list, &self.at.host.input.request)?;
-        let answer = Answer { completion: mended, model: self.model.clone(), ms: 0.0, doomed: None };
+        let answer = Answer { asked: self.asked.clone(), ..Answer::new(mended, self.model.clone()) };
         let checked = self.judged(&answer).await;
         self.history.push(Tried {
             strategy: Strategy::Fix,
@@ -229,7 +234,8 @@ impl Machine<'_> {
         let model = result.as_ref().ok().map(|a| a.model.id.clone());
         self.history.push(Tried { strategy: rung.strategy, model, findings: Vec::new(), cost });
         let answer = match result {
-            Ok(answer) => answer,
+            // Attempts do not pile up: who repairs this one begins where this began.
+            Ok(answer) => Answer { asked: self.asked.clone(), ..answer },
             // Its own retries are used up: the next rung may go elsewhere.
             Err(Failure::Provider(_) | Failure::NoCandidate(_)) => return None,
             Err(e @ (Failure::Budget(_) | Failure::Deadline)) => {
@@ -321,28 +327,33 @@ impl Machine<'_> {
     }
 
     fn edits(&self, strategy: Strategy) -> Edits {
-        let request = &self.at.host.input.request;
         let bounds = &self.spec.feedback;
-        let mut edits = Edits::default();
+        let request = &self.at.host.input.request;
+        let mut edits = self.asked.as_deref().cloned().unwrap_or_default();
         match strategy {
             Strategy::Resample => {
-                let seed = request.params.seed.unwrap_or(0);
+                let seed = edits.seed.or(request.params.seed).unwrap_or(0);
                 edits.seed = Some(seed.wrapping_add(i64::from(self.attempts)));
             }
             Strategy::Rewrite => edits.messages = self.rewritten(),
             Strategy::Escalate => {
-                edits.messages = Some(super::prompt::messages(request, None, &self.findings, bounds));
+                edits.messages = Some(super::prompt::messages(self.original(), None, &self.findings, bounds));
             }
             _ => {
                 let previous = Some(&*self.latest);
-                edits.messages = Some(super::prompt::messages(request, previous, &self.findings, bounds));
+                edits.messages =
+                    Some(super::prompt::messages(self.original(), previous, &self.findings, bounds));
             }
         }
         match strategy {
             Strategy::Structured => {
                 let schema = self.checks.list.iter().find_map(|c| c.schema(request));
                 let wants_json = self.findings.iter().any(|f| name_of(f, &self.checks.list) == "json");
-                edits.response_format = super::prompt::strictest(request, schema, wants_json);
+                let format = edits.response_format.as_ref().unwrap_or(&request.response_format);
+                let strictest = super::prompt::strictest(format, schema, wants_json);
+                edits.response_format = strictest.or_else(|| edits.response_format.take());
+                // A form that is demanded begins by itself.
+                edits.prefill = None;
             }
             Strategy::Deterministic => {
                 edits.temperature = Some(0.0);
@@ -354,11 +365,17 @@ impl Machine<'_> {
         edits
     }
 
+    /// The conversation that the first answer went on with.
+    fn original(&self) -> &[Message] {
+        let own = self.asked.as_ref().and_then(|edits| edits.messages.as_deref());
+        own.unwrap_or(&self.at.host.input.request.messages)
+    }
+
     /// The original messages with the registered prompt behind their instructions. A prompt that cannot be
     /// evaluated changes nothing.
     fn rewritten(&self) -> Option<Vec<Message>> {
         let more = self.rewrite()?.render(self.at.frame, self.at.host).ok()?;
-        let mut messages = self.at.host.input.request.messages.clone();
+        let mut messages = self.original().to_vec();
         let place = messages.iter().take_while(|m| m.role.is_instruction()).count();
         messages.splice(place..place, more);
         Some(messages)

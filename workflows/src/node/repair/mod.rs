@@ -7,7 +7,7 @@ use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::route::Route;
 use crate::run::{At, Origin, Table};
-use crate::value::{Ty, Value};
+use crate::value::{self, Ty, Value, finding};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,13 +37,23 @@ pub(crate) static TYPE: NodeType = NodeType {
             Out::new("completion", Ty::Completion),
             Out::data("attempts", Type::Int),
             Out::data("strategy", Type::Str.optional()),
-            Out::data("findings", Type::Any.list()),
-            Out::data("history", Type::Any.list()),
+            Out::data("findings", finding().list()),
+            Out::data("history", tried().list()),
         ]
     },
     labels: no_labels,
     lower: |cx, f| Box::new(Repair::lower(cx, f)),
 };
+
+/// What expressions can read of one thing that was tried.
+fn tried() -> Type {
+    Type::map([
+        ("strategy", Type::Str),
+        ("model", Type::Str.optional()),
+        ("findings", finding().list()),
+        ("cost_usd", Type::Float),
+    ])
+}
 
 /// What to do when nothing passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,8 +164,8 @@ impl Repair {
             .history
             .iter()
             .map(|t| {
-                json!({"strategy": t.strategy.as_str(), "model": t.model.as_deref(), "findings": t.findings,
-                    "cost_usd": t.cost.dollars()})
+                json!({"strategy": t.strategy.as_str(), "model": t.model.as_deref(),
+                    "findings": value::findings(&t.findings), "cost_usd": t.cost.dollars()})
             })
             .collect();
         let mut strategy = None;
@@ -186,7 +196,7 @@ impl Repair {
             Value::row(id.filter(|_| given)),
             Value::Int(i64::from(done.attempts)),
             strategy.map_or(Value::Nothing, |s| Value::Text(s.into())),
-            Value::list(&findings),
+            Value::list(&value::findings(&findings)),
             Value::list(&history),
         ];
         Resolved { findings, note: Some(done.note), ..Resolved::with(outcome, outputs) }
@@ -234,8 +244,8 @@ impl Spec for Repair {
         let start = id.and_then(|id| {
             let table = at.host.table();
             let row = table.row(id)?;
-            let (completion, model) = (row.completion.clone(), row.model.clone());
-            Some(Start { id, completion, model, checked: row.checked(), doomed: row.doomed })
+            let (completion, model, asked) = (row.completion.clone(), row.model.clone(), row.asked.clone());
+            Some(Start { id, completion, model, asked, checked: row.checked(), doomed: row.doomed })
         });
         // Without anything to repair.
         let Some(start) = start else { return Begun::done(Resolved::plain(Outcome::Exhausted)) };

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use types::chat::{Message, ResponseFormat, Role};
 use types::doc::Node;
-use types::{ChatRequest, Completion, Finding};
+use types::{Completion, Finding};
 
 /// Most of the previous answer that is shown, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -43,12 +43,12 @@ impl Bounds {
 /// The original messages, the previous answer if it is shown, and what the checks found. Attempts do not
 /// pile up: each is told of the latest answer only.
 pub(super) fn messages(
-    request: &ChatRequest,
+    original: &[Message],
     previous: Option<&Completion>,
     findings: &[Finding],
     bounds: &Bounds,
 ) -> Vec<Message> {
-    let mut messages = request.messages.clone();
+    let mut messages = original.to_vec();
     let shown = previous.map(Completion::text).filter(|t| !t.is_empty());
     if let Some(text) = shown {
         messages.push(Message::text(Role::Assistant, cut(text, MAX_ANSWER)));
@@ -97,13 +97,13 @@ fn list(findings: &[Finding], bounds: &Bounds) -> String {
 /// The strictest form of what was asked for, or of what a check goes by; the provider's side falls back where a
 /// model lacks it.
 pub(super) fn strictest(
-    request: &ChatRequest,
+    format: &ResponseFormat,
     schema: Option<Arc<Value>>,
     wants_json: bool,
 ) -> Option<ResponseFormat> {
     let strict =
         |name: &str, schema| ResponseFormat::JsonSchema { name: name.to_owned(), schema, strict: true };
-    match (&request.response_format, schema) {
+    match (format, schema) {
         (ResponseFormat::JsonSchema { name, schema, .. }, _) => Some(strict(name, schema.clone())),
         (_, Some(schema)) => Some(strict("answer", schema)),
         _ => wants_json.then_some(ResponseFormat::JsonObject),

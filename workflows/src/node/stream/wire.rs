@@ -31,7 +31,10 @@ pub struct Wire {
 impl Wire {
     pub(super) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let header_hold = f.take("header_hold").and_then(|n| cx.r.duration(n, &f.at("header_hold")));
-        let keepalive = f.take("keepalive").and_then(|n| cx.r.duration(n, &f.at("keepalive")));
+        let keepalive = f.take("keepalive").and_then(|n| match n.as_str() {
+            Some("none") => Some(Duration::ZERO),
+            _ => cx.r.duration(n, &f.at("keepalive")),
+        });
         let trailer = f.take("trailer").map_or(Trailer::OptIn, |n| {
             match cx.r.one_of(n, &f.at("trailer"), &["opt_in", "always", "never"]) {
                 Some("always") => Trailer::Always,

@@ -3,6 +3,7 @@
 use super::outside::{self, Prepared, Told};
 use crate::load::{Checks, Expr};
 use crate::run::At;
+use crate::value::findings;
 use crate::world::{CheckAsk, EffectId, EffectKind};
 use futures_util::future::join_all;
 use serde_json::{Value as Json, json};
@@ -109,7 +110,7 @@ impl<'a> Suite<'a> {
         let Some(e) = self.pass_when else { return Ok(checked) };
         let more = [
             ("completion", completion()),
-            ("findings", json!(checked.report.findings)),
+            ("findings", Json::Array(findings(&checked.report.findings))),
             ("score", json!(checked.score)),
         ];
         let passes = e.holds(&self.at.frame.scope(e, self.at.host, &more))?;

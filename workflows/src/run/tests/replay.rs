@@ -58,7 +58,7 @@ impl World for Recorder {
             let result = self.inner.generate(ask).await;
             self.turns.pass().await;
             match &result {
-                Ok(Generated::Whole { completion, model }) => {
+                Ok(Generated::Whole { completion, model, .. }) => {
                     self.note(id, digest, Said::Answer(completion.clone(), model.clone()));
                 }
                 Ok(Generated::Stream { .. }) => {}
@@ -142,7 +142,7 @@ impl World for Player {
     fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
         Box::pin(async move {
             match self.said(&ask.id, &ask.digest()).await {
-                Said::Answer(completion, model) => Ok(Generated::Whole { completion, model }),
+                Said::Answer(completion, model) => Ok(Generated::whole(completion, model)),
                 Said::Failed(e) => Err(e),
                 _ => panic!("{}", ask.id),
             }

@@ -109,11 +109,12 @@ fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
     let mut saved = Usd::ZERO;
     let rows: Vec<_> = (0_u32..)
         .zip(found.completions)
-        .map(|(i, (mut completion, model))| {
+        .map(|(i, (mut completion, model, served))| {
             // Nobody was paid for it this time.
             let used = std::mem::take(&mut completion.usage);
             saved = saved.plus(model.price.map_or(Usd::ZERO, |p| p.cost(&used)));
-            table.add(Answer { completion, model, ms: 0.0, doomed: None }, Origin::of(&at.path, i, 0))
+            let answer = Answer { served, ..Answer::new(completion, model) };
+            table.add(answer, Origin::of(&at.path, i, 0))
         })
         .collect();
     let value = |json: &Json| -> Value {
@@ -154,7 +155,8 @@ fn keepable(at: &At<'_>, resolved: &Resolved) -> Option<Cached> {
                 }
                 seen.push(*id);
                 // The vendor's own bytes tell what was used then.
-                completions.push((Completion { raw: None, ..(*row.completion).clone() }, row.model.clone()));
+                let whole = Completion { raw: None, ..(*row.completion).clone() };
+                completions.push((whole, row.model.clone(), row.served.clone()));
                 seen.len().saturating_sub(1)
             }
         };
