@@ -79,8 +79,11 @@ mod tests {
 
     #[test]
     fn who_is_held_to_a_form_can_be_told() {
-        let schema =
-            || ResponseFormat::JsonSchema { name: "n".to_owned(), schema: Arc::new(json!({})), strict: false };
+        let schema = || ResponseFormat::JsonSchema {
+            name: "n".to_owned(),
+            schema: Arc::new(json!({})),
+            strict: false,
+        };
         let check = |by_mode: bool, by_schema: bool, form: &ResponseFormat, want: bool| {
             let mut model = Model::new("p/m", 0, (1_000, 100));
             (model.abilities.json, model.abilities.json_schema) = (by_mode, by_schema);

@@ -200,15 +200,16 @@ mod tests {
             schema: Arc::new(json!({"type": "object"})),
             strict: false,
         };
-        let check = |by_mode: bool, by_schema: bool, enforce: Enforce, asked: ResponseFormat, want: (&str, bool)| {
-            let mut model = Model::new("p/m", 0, (1_000, 100));
-            (model.abilities.json, model.abilities.json_schema) = (by_mode, by_schema);
-            let mut edits = Edits { response_format: Some(asked), enforce, ..Edits::default() };
-            adapt(&mut edits, &request, &model);
-            let got = edits.response_format.unwrap();
-            assert_eq!((got.kind(), edits.messages.is_some()), want, "{enforce:?} {by_mode} {by_schema}");
-            got
-        };
+        let check =
+            |by_mode: bool, by_schema: bool, enforce: Enforce, asked: ResponseFormat, want: (&str, bool)| {
+                let mut model = Model::new("p/m", 0, (1_000, 100));
+                (model.abilities.json, model.abilities.json_schema) = (by_mode, by_schema);
+                let mut edits = Edits { response_format: Some(asked), enforce, ..Edits::default() };
+                adapt(&mut edits, &request, &model);
+                let got = edits.response_format.unwrap();
+                assert_eq!((got.kind(), edits.messages.is_some()), want, "{enforce:?} {by_mode} {by_schema}");
+                got
+            };
         let json = || ResponseFormat::JsonObject;
         check(true, true, Enforce::Auto, schema(), ("json_schema", false));
         check(true, false, Enforce::Auto, schema(), ("json_object", true));

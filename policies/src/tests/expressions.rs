@@ -84,6 +84,29 @@ fn results_and_operands_have_their_types() {
 }
 
 #[test]
+fn lists_are_joined_with_lists() {
+    // What a loop carries has a type that nobody knows before it runs.
+    let carry = Type::map([("all", Type::Any)]);
+    let variables = vec![("carry".to_owned(), carry), ("names".to_owned(), Type::Str.list())];
+    let compiled = |source: &str| language().compile(source, &variables, None);
+    let joined = |source: &str, all: serde_json::Value, want: serde_json::Value| {
+        let (e, warnings) = compiled(source).unwrap_or_else(|p| panic!("{source}: {p:#?}"));
+        assert!(warnings.is_empty(), "{warnings:#?}");
+        let values = vec![("carry".to_owned(), json!({"all": all})), ("names".to_owned(), json!(["x", "y"]))];
+        assert_eq!(e.eval(&language().scope(None, values)).unwrap(), want, "{source}");
+    };
+    joined("carry.all + [1]", json!([]), json!([1]));
+    joined("carry.all + names", json!(["a"]), json!(["a", "x", "y"]));
+    joined("[carry.all.len()] + carry.all", json!(["a"]), json!([1, "a"]));
+    joined("names + names", json!(null), json!(["x", "y", "x", "y"]));
+    joined("(carry.all ?? []) + [#{ id: \"c\" }]", json!(null), json!([{"id": "c"}]));
+    for (source, column) in [("names + 1", 9), ("\"a\" + names", 1), ("names + \"a\"", 9)] {
+        let wrong = compiled(source).map(|_| ()).unwrap_err();
+        assert_eq!((wrong[0].number, wrong[0].column), ("303", column), "{source}: {wrong:?}");
+    }
+}
+
+#[test]
 fn arguments_have_their_types() {
     check("lower(3) == \"a\"", &[("303", 1, 7, "`lower` takes a string here")]);
     check("request.tool_names.lower() == \"a\"", &[("303", 1, 20, "takes a string here")]);

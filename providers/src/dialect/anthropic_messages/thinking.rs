@@ -10,7 +10,7 @@
 use super::super::{dropped, max_tokens, messages, temperature, tools, top_p};
 use super::uses_answer_tool;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::borrow::Cow;
 use types::adjustment::Adjustment;
 use types::chat::{Message, Role};
@@ -59,7 +59,7 @@ pub(super) fn limit(call: &Call) -> u32 {
 impl<'a> Thinking<'a> {
     pub(super) fn of(call: &'a Call) -> Thinking<'a> {
         let mut told = Vec::new();
-        let effort = call.request.params.reasoning_effort.as_deref();
+        let effort = call.reasoning_effort();
         let effort = effort.filter(|_| !dropped(call, "reasoning_effort"));
         // What a body says in the vendor's own words goes before.
         let (thinking, output_config) = match (own(call, "thinking"), own(call, "output_config"), effort) {
@@ -115,7 +115,7 @@ pub(super) fn redacted(data: &str) -> Value {
 
 /// What a message has of thoughts beside their text.
 pub(super) fn signed(thoughts: Vec<Value>) -> Value {
-    json!({ BLOCKS: thoughts })
+    Value::Object(Map::from_iter([(BLOCKS.to_owned(), Value::Array(thoughts))]))
 }
 
 /// The signed thoughts that a message of a history begins with.
