@@ -146,8 +146,8 @@ impl Flow {
             }
             Ok(Ending::Streamed { .. }) => Ok(()),
             Ok(Ending::Broken { error, .. }) => Err(Kind::Provider(error).into()),
-            Ok(Ending::Failed(f)) => Err(self.tree.refusal().unwrap_or_else(|| crate::pipeline::failure(f))),
-            Ok(Ending::Suspended(s)) => Err(crate::pipeline::suspended(&s)),
+            Ok(Ending::Failed(f)) => Err(self.tree.refusal().unwrap_or_else(|| crate::ending::failure(f))),
+            Ok(Ending::Suspended(s)) => Err(crate::ending::suspended(&s)),
             Err(_) => Err(Kind::Deadline.into()),
         };
         self.end = Some(end.and_then(|()| self.redact_ready()));

@@ -185,9 +185,10 @@ struct GaugeSet {
     store: Gauges<1>,
 }
 
-/// From a tenth of a millisecond to about two minutes.
+/// From five milliseconds to about a minute and a half, each bound twice the last: those of OpenTelemetry for clients of
+/// models, and one more.
 fn seconds() -> Histogram {
-    Histogram::new(exponential_buckets(0.000_1, 4.0, 11))
+    Histogram::new(exponential_buckets(0.005, 2.0, 15))
 }
 
 /// The bounds of `gen_ai.client.token.usage`: 1, 4, 16 … 67 108 864.

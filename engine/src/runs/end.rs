@@ -1,8 +1,8 @@
 //! How a run ended, as it is kept: the answer whole, or the error.
 
 use super::tape::Divergence;
+use crate::ending;
 use crate::error::{Error, Kind};
-use crate::pipeline;
 use crate::settle::Tree;
 use serde_json::{Value, json};
 use types::Blame;
@@ -25,7 +25,7 @@ pub(super) fn of(ending: Ending, tree: &mut Tree) -> (State, Value, Option<Strin
         Ending::Broken { error, .. } => {
             (State::Failed, failed(&tree.failed(Kind::Provider(error).into())), None)
         }
-        Ending::Failed(f) => (State::Failed, failed(&tree.failed(pipeline::failure(f))), None),
+        Ending::Failed(f) => (State::Failed, failed(&tree.failed(ending::failure(f))), None),
         Ending::Suspended(waiting) => {
             tree.decision = None;
             (State::Suspended, json!({"questions": waiting.iter().map(question).collect::<Vec<_>>()}), None)
@@ -59,7 +59,7 @@ pub(super) fn told(ending: &Ending) -> Value {
             json!({"completion": completion, "model": &*model.id, "verdict": verdict})
         }
         Ending::Broken { error, .. } => failed(&Kind::Provider(error.clone()).into()),
-        Ending::Failed(f) => failed(&pipeline::failure(f.clone())),
+        Ending::Failed(f) => failed(&ending::failure(f.clone())),
         Ending::Suspended(waiting) => json!({"questions": waiting.iter().map(question).collect::<Vec<_>>()}),
     }
 }

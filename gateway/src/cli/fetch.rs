@@ -1,14 +1,22 @@
-//! Asks a running turnout for a document: one plain request, for the commands of this program.
+//! Asks a running turnout for a document, for the commands of this program.
 
 use super::Problem;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper_rustls::HttpsConnectorBuilder;
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use serde_json::Value;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// Largest answer.
-const MAX_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
+/// How long a connection may take, and an answer from its first to its last byte.
+const CONNECT: Duration = Duration::from_secs(2);
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// What a server said.
 pub(super) enum Said {
@@ -24,7 +32,7 @@ pub(super) struct Answered {
     pub(super) document: Value,
 }
 
-/// Asks `address` (`host:port`, or `http://host:port`) for `path`.
+/// Asks `address` (`host:port`, or an `http://` or `https://` address) for `path`.
 pub(super) async fn get(address: &str, path: &str, token: Option<&str>) -> Result<Said, Problem> {
     let Answered { status, document } = ask(address, "GET", path, token, None).await?;
     let message =
@@ -44,33 +52,40 @@ pub(super) async fn ask(
     token: Option<&str>,
     body: Option<&Value>,
 ) -> Result<Answered, Problem> {
-    if address.starts_with("https://") {
-        return Err(Problem(
-            "only http:// is spoken here; ask through a tunnel to the server's machine".to_owned(),
-        ));
+    let base = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    let base = base.trim_end_matches('/');
+    let failed = |e: String| Problem(format!("cannot ask {base}: {e}"));
+    let mut request = hyper::Request::builder().method(method).uri(format!("{base}{path}"));
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
     }
-    let host = address.trim_start_matches("http://").trim_end_matches('/');
-    let failed = |e: String| Problem(format!("cannot ask {host}: {e}"));
-    let connect = timeout(Duration::from_secs(2), TcpStream::connect(host)).await;
-    let mut stream = connect.map_err(|_| failed("no answer".into()))?.map_err(|e| failed(e.to_string()))?;
-    let token = token.map(|t| format!("authorization: Bearer {t}\r\n")).unwrap_or_default();
+    if body.is_some() {
+        request = request.header("content-type", "application/json");
+    }
     let body = body.map(Value::to_string).unwrap_or_default();
-    let length = if body.is_empty() {
-        String::new()
-    } else {
-        format!("content-type: application/json\r\ncontent-length: {}\r\n", body.len())
-    };
-    // HTTP/1.0: the answer is neither chunked nor kept open.
-    let request = format!("{method} {path} HTTP/1.0\r\nhost: {host}\r\n{token}{length}\r\n{body}");
-    stream.write_all(request.as_bytes()).await.map_err(|e| failed(e.to_string()))?;
-    let mut answer = Vec::new();
-    let mut bounded = stream.take(MAX_BYTES);
-    let read = timeout(Duration::from_secs(20), bounded.read_to_end(&mut answer)).await;
-    read.map_err(|_| failed("no answer in time".into()))?.map_err(|e| failed(e.to_string()))?;
-    let text = String::from_utf8_lossy(&answer);
-    let (head, body) = text.split_once("\r\n\r\n").ok_or_else(|| failed("this is no HTTP server".into()))?;
-    let status: u16 = head.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
-    let document = serde_json::from_str(body)
+    let request = request.body(Full::new(Bytes::from(body))).map_err(|e| failed(e.to_string()))?;
+    let answer = timeout(ANSWER, sent(request)).await.map_err(|_| failed("no answer in time".into()))?;
+    let (status, body) = answer.map_err(|e| failed(innermost(&*e)))?;
+    let document = serde_json::from_slice(&body)
         .map_err(|_| failed(format!("status {status}, and no JSON: is it turnout?")))?;
     Ok(Answered { status, document })
+}
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+async fn sent(request: hyper::Request<Full<Bytes>>) -> Result<(u16, Bytes), Failure> {
+    let mut plain = HttpConnector::new();
+    plain.set_connect_timeout(Some(CONNECT));
+    plain.enforce_http(false);
+    let connector =
+        HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(plain);
+    let client = Client::builder(TokioExecutor::new()).build(connector);
+    let answer: hyper::Response<Incoming> = client.request(request).await?;
+    let status = answer.status().as_u16();
+    Ok((status, Limited::new(answer.into_body(), MAX_BYTES).collect().await?.to_bytes()))
+}
+
+/// What an error comes from: its outer layers say only where it was noticed.
+fn innermost(e: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(e), |e| e.source()).last().map(ToString::to_string).unwrap_or_default()
 }

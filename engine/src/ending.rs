@@ -1,0 +1,164 @@
+//! How the end of a run becomes an answer, whole or as a stream, or an error.
+
+use crate::View;
+use crate::answer::{Answer, Head, Whole};
+use crate::approvals::HeldAnswer;
+use crate::error::{Error, Kind};
+use crate::live::Flow;
+use crate::redact::Answers;
+use crate::rewrite::blocked;
+use crate::settle::Tree;
+use crate::task::{Launched, Task};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, timeout_at};
+use types::Chunk;
+use types::matrix::Dialect;
+use workflows::{Ending, RunFailure, Trailer, Wire};
+
+/// What the client was promised: in which form, by when, and what is put back into the text.
+pub(crate) struct Promised {
+    view: Arc<View>,
+    workflow: Arc<str>,
+    stream: bool,
+    deadline: Instant,
+    answers: Option<Box<Answers>>,
+}
+
+impl Promised {
+    pub(crate) fn of(view: &Arc<View>, task: &Task, tree: &Tree, deadline: Instant) -> Self {
+        Promised {
+            view: view.clone(),
+            workflow: task.workflow.name.as_str().into(),
+            stream: task.request.stream,
+            deadline,
+            answers: tree.demands.as_ref().and_then(|d| d.answers(&task.request)).map(Box::new),
+        }
+    }
+
+    /// The answer of a workflow: whole when it has ended, or a stream that carries it on.
+    pub(crate) async fn keep(self, launched: Launched, mut tree: Tree) -> Result<Answer, Error> {
+        let Launched { run, chunks, wire } = launched;
+        if !self.stream {
+            let ending = timeout_at(self.deadline, run).await.ok();
+            return self.whole(ending, tree);
+        }
+        tree.explain &= wire.trailer != Trailer::Never;
+        tree.tells = wire.trailer == Trailer::Always;
+        self.live(run, chunks, tree, wire).await
+    }
+
+    /// Gives an answer that is there already.
+    pub(crate) async fn agreed_on(self, agreed: HeldAnswer, mut tree: Tree) -> Result<Answer, Error> {
+        let HeldAnswer { completion, model, verdict } = agreed;
+        tree.trace.put(types::Run { served_by: Some(model.id.clone()), verdict, ..types::Run::default() });
+        let ending = Ending::Delivered { completion, model, verdict };
+        tree.first_byte();
+        if !self.stream {
+            return self.whole(Some(ending), tree);
+        }
+        self.live(Box::pin(std::future::ready(ending)), None, tree, Wire::default()).await
+    }
+
+    /// A stream. Without `chunks` it begins when the run has ended.
+    async fn live(
+        self,
+        run: Pin<Box<dyn Future<Output = Ending> + Send>>,
+        chunks: Option<mpsc::Receiver<Chunk>>,
+        tree: Tree,
+        wire: Wire,
+    ) -> Result<Answer, Error> {
+        let Promised { view, workflow, deadline, answers, .. } = self;
+        let flow = Flow {
+            run: Some(run),
+            chunks: chunks.unwrap_or_else(|| mpsc::channel(1).1),
+            tree,
+            deadline,
+            ready: VecDeque::new(),
+            answers,
+            wire,
+            early: false,
+            end: None,
+        };
+        Ok(Answer::Live(flow.start(move |tree| head(&view, tree, workflow)).await?))
+    }
+
+    fn whole(self, ending: Option<Ending>, mut tree: Tree) -> Result<Answer, Error> {
+        match ending {
+            Some(Ending::Delivered { mut completion, .. } | Ending::Streamed { mut completion, .. }) => {
+                if let Some(Err(e)) = self.answers.map(|a| a.whole(&mut completion)) {
+                    return Err(tree.failed(blocked(e)));
+                }
+                let head = head(&self.view, &mut tree, self.workflow);
+                let tail = tree.delivered();
+                if let Some(e) = tree.unrecorded() {
+                    return Err(e);
+                }
+                Ok(Answer::Whole(Box::new(Whole { head, tail, completion })))
+            }
+            Some(Ending::Broken { error, .. }) => Err(tree.failed(Kind::Provider(error).into())),
+            Some(Ending::Failed(f)) => {
+                let refusal = tree.refusal();
+                Err(tree.failed(refusal.unwrap_or_else(|| failure(f))))
+            }
+            Some(Ending::Suspended(s)) => Err(tree.failed(suspended(&s))),
+            None => Err(tree.failed(Kind::Deadline.into())),
+        }
+    }
+}
+
+fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
+    let overhead_ms = tree.first_byte();
+    let served = tree.trace.served_by();
+    let arm = tree.decision.as_ref().and_then(|d| d.choice()).map(|a| a.model.clone());
+    let model = served.or(arm).unwrap_or_else(|| "".into());
+    let provider = view.bundle.matrix().find(&model).and_then(|ix| view.bundle.matrix().provider_of(ix));
+    Head {
+        request_id: tree.admission.request_id.clone(),
+        workflow,
+        simulated: provider.is_some_and(|p| p.dialect == Dialect::Simulated),
+        model,
+        bundle: view.bundle.hash().clone(),
+        overhead_ms,
+        headers: tree.headers(),
+    }
+}
+
+/// A run that waits for somebody cannot answer whoever waits for it here.
+pub(crate) fn suspended(waiting: &[workflows::Suspension]) -> Error {
+    let at: Vec<&str> = waiting.iter().map(|s| &*s.frame).collect();
+    let clients = waiting.iter().any(|s| matches!(s.waiting, workflows::Waiting::ClientTools(_)));
+    let (code, what, then) = match clients {
+        true => {
+            ("client_tools", "for results of the client's tools", "post them to /v1/runs/{id}/tool_outputs")
+        }
+        false => ("approval_required", "for somebody's decision", "decide at /v1/runs/{id}/gates/{frame}"),
+    };
+    let message = format!(
+        "the workflow waits {what} at {}, and a request cannot: send it with the header `Prefer: respond-async`, or as \
+         `request` to POST /v1/runs, and {then}",
+        at.join(", ")
+    );
+    let kind = Kind::Workflow { code: code.to_owned(), message, status: 409 };
+    Error::from(kind)
+}
+
+/// A workflow's failure as the engine's.
+pub(crate) fn failure(f: RunFailure) -> Error {
+    let findings = f.findings;
+    let kind = match (f.provider_error, f.class) {
+        (Some(e), _) => {
+            let retry_after = e.retry_after;
+            return Error { findings, retry_after, ..Error::from(Kind::Provider(e)) };
+        }
+        (None, "budget") if f.code == "wall" => Kind::Deadline,
+        (None, "budget") => Kind::Budget(f.message),
+        (None, "validation") => Kind::Validation { code: f.code, message: f.message },
+        (None, "policy") if f.code == "evaluation_failed" => Kind::PolicyEvaluation(f.message),
+        (None, "policy") => Kind::NoCandidates { summary: f.message, by_policy: false },
+        (None, _) => Kind::Workflow { code: f.code, message: f.message, status: f.status },
+    };
+    Error { findings, ..Error::from(kind) }
+}

@@ -1,0 +1,229 @@
+//! What is to be done for a request that found its arm, and how its workflow is set going.
+
+use crate::account::About;
+use crate::admit::Permit;
+use crate::answer::Admission;
+use crate::approvals::HeldAnswer;
+use crate::calls::{Calls, Ceilings};
+use crate::caps;
+use crate::decide::Decided;
+use crate::error::Error;
+use crate::kept::Kept;
+use crate::ledger::{self, Ledger};
+use crate::limits::Held;
+use crate::live;
+use crate::respond::{self, Again, Respond};
+use crate::route;
+use crate::runs;
+use crate::settle::Tree;
+use crate::tools::{self, Toolbox};
+use crate::{Inner, View};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use types::chat::ChatRequest;
+use types::directives::Directives;
+use types::provider::Edits;
+use types::{Chunk, Usd};
+use workflows::{Ending, Trace, Wire};
+
+/// Who asks, with the place and what is reserved for it.
+pub(crate) struct Admitted {
+    pub(crate) admission: Admission,
+    /// `None` = the place was given up, and no other was free.
+    pub(crate) permit: Option<Permit>,
+    pub(crate) held: Option<Held>,
+}
+
+/// What is to be done for a request.
+pub(crate) struct Task {
+    pub(crate) request: Arc<ChatRequest>,
+    profile: types::WorkloadProfile,
+    scope: types::expr::Scope,
+    pub(crate) directives: Directives,
+    seed: u64,
+    pub(crate) workflow: Arc<workflows::Workflow>,
+    candidates: route::Candidates,
+    /// Most that it may cost, whatever limits give.
+    ceiling: Option<Usd>,
+    /// An answer that is there already: somebody had to agree to it.
+    pub(crate) agreed: Option<Box<HeldAnswer>>,
+}
+
+/// A workflow that runs when it is polled.
+pub(crate) struct Launched {
+    pub(crate) run: Pin<Box<dyn Future<Output = Ending> + Send>>,
+    /// Its answer as it comes, where the client streams.
+    pub(crate) chunks: Option<mpsc::Receiver<Chunk>>,
+    /// What it wants of the stream.
+    pub(crate) wire: Wire,
+}
+
+/// Opens the account of a request, which settles it whichever way it ends; with it what is to be done, or why
+/// nothing is.
+pub(crate) fn begin(
+    inner: &Inner,
+    view: &View,
+    decided: Decided,
+    who: Admitted,
+) -> (Tree, Result<Task, Error>) {
+    let Decided { request, profile, features, scope, directives, seed, decision, .. } = decided;
+    let Decided { routed, ceiling, shadow, demands, agreed, .. } = decided;
+    let Admitted { admission, permit, held } = who;
+    let ledger = Ledger::under(caps::limits(&directives));
+    if let Some(held) = &held {
+        ledger.draw_on(held);
+    }
+    let tree = Tree {
+        about: About::of(&decision, view.bundle.matrix(), profile.facts.images),
+        store: inner.store.clone(),
+        finished: inner.finished.clone(),
+        explain: request.options.explain,
+        tells: false,
+        demands,
+        lost: false,
+        decision: Some(Box::new(decision)),
+        features,
+        trace: Trace::default(),
+        ledger,
+        before: Ledger::default(),
+        held,
+        overhead_ms: None,
+        ttft_ms: None,
+        shadow,
+        _permit: permit,
+        admission,
+    };
+    let task = routed.map(|(workflow, candidates, _)| Task {
+        request,
+        profile,
+        scope,
+        directives,
+        seed,
+        workflow,
+        candidates,
+        ceiling,
+        agreed,
+    });
+    (tree, task)
+}
+
+impl Task {
+    /// Whether the request is to be made a run: its workflow may have to wait, and nothing keeps it from becoming one.
+    pub(crate) fn must_be_run(&self, inner: &Inner, view: &View, tree: &Tree) -> bool {
+        let demands = tree.demands.as_deref();
+        inner.keeps_runs.load(Ordering::Relaxed)
+            && self.agreed.is_none()
+            && self.workflow.may_wait(&self.request)
+            && runs::bound_to_requests(view, &self.request, &self.scope, &self.directives, demands).is_none()
+    }
+
+    /// When the answer must be there.
+    pub(crate) fn deadline(&self, inner: &Inner, tree: &Tree) -> Instant {
+        caps::deadline(inner, &tree.admission, &self.request, &self.directives, self.workflow.limits.wall)
+    }
+
+    /// The run of the chosen workflow, and what policies say of its answer.
+    pub(crate) fn launch(self, inner: &Inner, view: &Arc<View>, tree: &Tree, deadline: Instant) -> Launched {
+        let holds_back = || respond::holds_back(view, &self.scope, &self.request, &self.directives);
+        let held = self.request.stream.then(holds_back).flatten();
+        let live = self.request.stream && held.is_none();
+        let (sink, chunks) = live.then(|| mpsc::channel(live::CHUNKS)).unzip();
+        let wire = self.workflow.wire();
+        let input = workflows::Input { sink, held, ..self.input(view, tree, deadline) };
+        let afterwards = inner.afterwards(&tree.admission);
+        let further = self.directives.further.as_deref();
+        let demands = tree.demands.as_deref().filter(|_| respond::concerns(view, &self.request, further));
+        let tools = respond::of_tools(further);
+        let workflow = self.workflow.clone();
+        let calls = self.calls(inner, view, tree, deadline);
+        let respond = demands.map(|demands| {
+            Box::new(Respond {
+                view: view.clone(),
+                who: tree.admission.who.clone(),
+                approvals: inner.approvals.clone(),
+                demands: demands.clone(),
+                tools,
+                again: Again::of(&input, &calls, &workflow),
+            })
+        });
+        // Boxed once: a run is large, and would be copied with every hand it passes through.
+        let run = Box::pin(async move {
+            let calls = Arc::new(calls);
+            let done = Box::pin(workflows::run(workflow, input, calls.clone())).await;
+            if let (Some(later), Some(afterwards)) = (done.later, afterwards) {
+                afterwards.begin(later, calls);
+            }
+            match respond {
+                Some(respond) => Box::pin(respond.answered(done.ending)).await,
+                None => done.ending,
+            }
+        });
+        Launched { run, chunks, wire }
+    }
+
+    /// What the workflow starts from.
+    fn input(&self, view: &View, tree: &Tree, deadline: Instant) -> workflows::Input {
+        workflows::Input {
+            request: self.request.clone(),
+            scope: self.scope.clone(),
+            language: view.bundle.language.clone(),
+            extra_validators: self.directives.validators.clone(),
+            edits: Edits::default(),
+            sink: None,
+            held: None,
+            inputs: serde_json::Map::new(),
+            vars: caps::vars(&self.directives),
+            overrides: caps::overrides(&self.directives),
+            usd: self.ceiling,
+            facts: workflows::Facts {
+                id: tree.admission.request_id.clone(),
+                seed: self.seed,
+                ..workflows::Facts::default()
+            },
+            deadline: Some(deadline),
+            trace: tree.trace.clone(),
+            observer: None,
+        }
+    }
+
+    /// Who makes the calls of the workflow, and within what.
+    fn calls(self, inner: &Inner, view: &Arc<View>, tree: &Tree, deadline: Instant) -> Calls {
+        let Task { request, profile, scope, directives, seed, candidates, ceiling, .. } = self;
+        let ceilings = caps::ceilings(&directives);
+        let attempts = [ceilings.attempts, request.options.foreign.attempts].into_iter().flatten().min();
+        let guard = || tools::Guard {
+            view: view.clone(),
+            scope,
+            tools: respond::of_tools(directives.further.as_deref()),
+            demands: tree.demands.as_deref().cloned(),
+            ground: None,
+            trace: tree.trace.clone(),
+        };
+        let tenant = &tree.admission.who.principal.tenant.id;
+        let background = inner.background.get().cloned();
+        Calls {
+            // What budgets left for the answer says nothing of what they leave later.
+            after: Ledger::under(ledger::Limits { usd: ceiling, ..ledger::Limits::default() }),
+            reach: view.reach.clone(),
+            request,
+            request_id: tree.admission.request_id.clone(),
+            profile,
+            candidates,
+            ledger: tree.ledger.clone(),
+            started: tree.admission.received,
+            deadline,
+            cap: ceiling,
+            ceilings: Ceilings { attempts, ..ceilings },
+            seed,
+            outside: inner.outside(),
+            policies: view.bundle.policies.clone(),
+            tools: Toolbox::new(view.bundle.tools.clone(), tenant, guard, background),
+            kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
+            made: Arc::new(AtomicU32::new(0)),
+            log: None,
+        }
+    }
+}
