@@ -19,6 +19,7 @@ pub(crate) struct Asks {
     budget: bool,
     system: bool,
     detector: bool,
+    injection: bool,
     providers: Vec<String>,
 }
 
@@ -29,7 +30,11 @@ impl Asks {
         let masks = || policies.listing(0).iter().any(|l| l.verbs.iter().any(|v| v == "redact"));
         if self.detector || masks() {
             // A search makes the caches of the patterns, too.
-            workflows::detector().find("a text without any", &types::privacy::Entity::ALL);
+            let detector = workflows::detector();
+            detector.find("a text without any", &types::privacy::Entity::ALL);
+            if self.injection {
+                detector.injection("a text without any");
+            }
         }
     }
 
@@ -43,6 +48,7 @@ impl Asks {
             budget: root("budget"),
             system: root("system"),
             detector: root("input") || root("response"),
+            injection: reads.contains("input.injection_score") || reads.contains("input"),
             providers: reads.iter().filter_map(provider).collect(),
         }
     }
@@ -161,7 +167,11 @@ fn state(inner: &Inner, view: &View, name: &str) -> ProviderState {
         .map(|b| b.counts(now))
         .fold((0_u32, 0_u32), |(c, f), (more, failed)| (c.saturating_add(more), f.saturating_add(failed)));
     let error_rate = (calls > 0).then(|| f64::from(failures) / f64::from(calls));
-    ProviderState { status, error_rate, p95_ttft_ms: slowest, quota_ratio: left }
+    // Of all its models, those included that can be called no more.
+    let of_it = |ix: &ModelIx| matrix.provider_of(*ix).is_some_and(|p| p.id == name);
+    let all = matrix.indices().filter(of_it).filter_map(|ix| view.reach.breakers.get(usize::from(ix.0)));
+    let in_flight = all.map(|b| b.in_flight()).fold(0, u32::saturating_add);
+    ProviderState { status, error_rate, p95_ttft_ms: slowest, in_flight, quota_ratio: left }
 }
 
 #[cfg(test)]

@@ -18,8 +18,12 @@ use uuid::Uuid;
 
 /// Most questions that stand at once.
 const MAX_PENDING: usize = 1_000;
+/// Most of them of one tenant, who must not take everybody's room.
+const MAX_OF_TENANT: usize = MAX_PENDING / 4;
 /// Most bytes of answers that wait, all together.
 const MAX_HELD: usize = 64 << 20;
+/// Most of them of one tenant.
+const MAX_HELD_OF_TENANT: usize = MAX_HELD / 4;
 /// Most bytes of what is asked about that are shown.
 const MAX_SHOWN: usize = 4_096;
 
@@ -161,6 +165,30 @@ struct Desk {
     order: VecDeque<String>,
 }
 
+impl Desk {
+    /// Whether one more question of a tenant, about an answer of so many bytes, may stand. Where it may not, those
+    /// that were refused give way first: nobody waits for them any more.
+    fn has_room(&mut self, tenant: &str, bytes: usize) -> bool {
+        let room = |all: &BTreeMap<String, Pending>| {
+            let taken = |of: &mut dyn Iterator<Item = &Pending>| {
+                of.fold((1_usize, bytes), |(n, sum), p| {
+                    (n.saturating_add(1), sum.saturating_add(size(p.held.as_ref())))
+                })
+            };
+            let (n, sum) = taken(&mut all.values());
+            let (own, own_sum) = taken(&mut all.values().filter(|p| p.tenant == tenant));
+            n <= MAX_PENDING && sum <= MAX_HELD && own <= MAX_OF_TENANT && own_sum <= MAX_HELD_OF_TENANT
+        };
+        if room(&self.pending) {
+            return true;
+        }
+        self.pending.retain(|_, p| p.state() != "rejected");
+        let Desk { pending, order } = self;
+        order.retain(|id| pending.contains_key(id));
+        room(pending)
+    }
+}
+
 /// Who asks, and for what.
 pub(crate) struct Question<'a> {
     pub(crate) who: &'a Who,
@@ -260,8 +288,7 @@ impl Approvals {
         if let Some((id, pending)) = standing {
             return required(id, &pending.groups);
         }
-        let bytes: usize = desk.pending.values().map(|p| size(p.held.as_ref())).sum();
-        if desk.pending.len() >= MAX_PENDING || bytes.saturating_add(size(held.as_ref())) > MAX_HELD {
+        if !desk.has_room(tenant, size(held.as_ref())) {
             return Error { retry_after: Some(Duration::from_secs(60)), ..Error::from(Kind::Overloaded) };
         }
         let groups = groups(question);
@@ -468,12 +495,22 @@ mod tests {
     }
 
     #[test]
-    fn questions_are_bounded() {
+    fn questions_are_bounded_for_all_and_for_each_tenant() {
         let a = Approvals::default();
-        for i in 0..MAX_PENDING {
-            a.desk().pending.insert(i.to_string(), pending());
-        }
-        assert_eq!(ask(&a, 1, &["ops"]), "queue_full");
+        let put = |from: usize, to: usize, tenant: &str| {
+            for i in from..to {
+                a.desk().pending.insert(i.to_string(), Pending { tenant: tenant.to_owned(), ..pending() });
+            }
+        };
+        put(0, MAX_OF_TENANT, "other");
+        assert!(ask(&a, 1, &["ops"]).starts_with("apr_"), "another tenant's questions take no room of ours");
+        put(MAX_OF_TENANT, 2 * MAX_OF_TENANT - 1, "acme");
+        assert_eq!(ask(&a, 2, &["ops"]), "queue_full", "nor do ours take all there is");
+        let refused = ask(&a, 1, &["ops"]);
+        assert_eq!(decide(&a, &refused, "user:dana", false), Ok("rejected"));
+        assert!(ask(&a, 2, &["ops"]).starts_with("apr_"), "what was refused gives way");
+        put(2 * MAX_OF_TENANT, MAX_PENDING + 1, "third");
+        assert_eq!(ask(&a, 3, &["ops"]), "queue_full");
     }
 
     fn pending() -> Pending {
@@ -483,7 +520,15 @@ mod tests {
             shows: String::new(),
             phase: "request",
             binding: [0; 32],
-            groups: Vec::new(),
+            groups: groups(&Question {
+                who: &who("abc"),
+                phase: "request",
+                binding: [0; 32],
+                demanded: &demanded(&["ops"]),
+                approvers: &approvers(),
+                user: None,
+                shows: String::new(),
+            }),
             until: Instant::now() + Duration::from_secs(60),
             held: None,
         }

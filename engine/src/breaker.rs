@@ -1,8 +1,8 @@
 //! Keeps a failing model out: closed, open, half-open with a single probe.
 
 use crate::config;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::provider::{Error, ErrorKind};
@@ -53,6 +53,25 @@ pub(crate) struct Breaker {
     state: Mutex<State>,
     /// As the state says it: every request asks every model's breaker, and nearly all are closed.
     closed: AtomicBool,
+    in_flight: AtomicU32,
+}
+
+/// A call under way, from before it goes out until its answer has ended.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Arc<Breaker>);
+
+impl UnderWay {
+    /// Counts a call of the breaker's model.
+    pub(crate) fn of(breaker: &Arc<Breaker>) -> UnderWay {
+        breaker.in_flight.fetch_add(1, Ordering::Relaxed);
+        UnderWay(breaker.clone())
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -95,6 +114,7 @@ impl Breaker {
                 probing: false,
             }),
             closed: AtomicBool::new(true),
+            in_flight: AtomicU32::new(0),
         }
     }
 
@@ -113,6 +133,11 @@ impl Breaker {
     /// It lets everything through; asked without the clock, which costs more than the answer.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
+    }
+
+    /// Calls that are under way.
+    pub(crate) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// What it would let through now.

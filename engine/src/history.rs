@@ -1,7 +1,8 @@
 //! What came before in a conversation, as far as policies ask: kept in memory, bounded, for ten minutes.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::recent::Recent;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::Verdict;
@@ -10,7 +11,7 @@ use types::outcome::Status;
 
 /// How long something is remembered.
 const MEMORY: Duration = Duration::from_secs(600);
-/// Most conversations that are remembered; of more, the oldest are forgotten.
+/// Most conversations that are remembered; of more, those are forgotten that said nothing for longest.
 const MAX_CONVERSATIONS: usize = 10_000;
 /// Most requests of one conversation.
 const MAX_REQUESTS: usize = 32;
@@ -25,14 +26,22 @@ struct Seen {
     ended: Option<(Verdict, bool)>,
 }
 
-/// What is remembered of all conversations.
-#[derive(Debug, Default)]
-pub(crate) struct Memory(Mutex<Conversations>);
+/// The requests of one conversation, oldest first.
+type Requests = Arc<Mutex<VecDeque<Seen>>>;
 
-#[derive(Debug, Default)]
-struct Conversations {
-    by_key: HashMap<[u8; 16], VecDeque<Seen>>,
-    order: VecDeque<[u8; 16]>,
+/// What is remembered of all conversations.
+#[derive(Debug)]
+pub(crate) struct Memory(Recent<[u8; 16], Requests>);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Memory(Recent::new(MAX_CONVERSATIONS))
+    }
+}
+
+fn lock(requests: &Requests) -> MutexGuard<'_, VecDeque<Seen>> {
+    // Every write leaves the list consistent.
+    requests.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Which conversation a request belongs to, and which of its requests it is.
@@ -82,32 +91,19 @@ impl Turn {
 }
 
 impl Memory {
-    fn lock(&self) -> MutexGuard<'_, Conversations> {
-        // Every write leaves the memory consistent.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// What came before a request, which is not noted.
     pub(crate) fn before(&self, turn: Turn) -> policies::History {
         let now = Instant::now();
-        let all = self.lock();
-        let seen = all.by_key.get(&turn.conversation).into_iter().flatten();
-        history(seen.filter(|s| now.saturating_duration_since(s.at) <= MEMORY), turn)
+        let requests = self.0.get(&turn.conversation).unwrap_or_default();
+        let seen = lock(&requests);
+        history(seen.iter().filter(|s| now.saturating_duration_since(s.at) <= MEMORY), turn)
     }
 
     /// Notes a request and tells what came before it.
     pub(crate) fn begins(&self, turn: Turn) -> policies::History {
         let now = Instant::now();
-        let mut all = self.lock();
-        if !all.by_key.contains_key(&turn.conversation) {
-            all.order.push_back(turn.conversation);
-            while all.order.len() > MAX_CONVERSATIONS {
-                if let Some(oldest) = all.order.pop_front() {
-                    all.by_key.remove(&oldest);
-                }
-            }
-        }
-        let seen = all.by_key.entry(turn.conversation).or_default();
+        let requests = self.0.get_or_default(turn.conversation);
+        let mut seen = lock(&requests);
         while seen.front().is_some_and(|s| now.saturating_duration_since(s.at) > MEMORY)
             || seen.len() >= MAX_REQUESTS
         {
@@ -120,10 +116,9 @@ impl Memory {
 
     /// Notes how a request ended.
     pub(crate) fn ends(&self, turn: Turn, verdict: Verdict, status: Status) {
-        let mut all = self.lock();
-        let seen = all.by_key.get_mut(&turn.conversation);
-        let open =
-            seen.and_then(|s| s.iter_mut().rev().find(|s| s.messages == turn.messages && s.ended.is_none()));
+        let Some(requests) = self.0.get(&turn.conversation) else { return };
+        let mut seen = lock(&requests);
+        let open = seen.iter_mut().rev().find(|s| s.messages == turn.messages && s.ended.is_none());
         if let Some(open) = open {
             open.ended = Some((verdict, status == Status::Failed));
         }
@@ -202,7 +197,6 @@ mod tests {
         for i in 0..MAX_CONVERSATIONS + 50 {
             m.begins(turn(&[("user", "x")], Some(&format!("s{i}"))));
         }
-        let all = m.lock();
-        assert_eq!((all.by_key.len(), all.order.len()), (MAX_CONVERSATIONS, MAX_CONVERSATIONS));
+        assert_eq!(m.0.count(), MAX_CONVERSATIONS as u64);
     }
 }

@@ -33,6 +33,7 @@ pub mod outcome;
 pub mod outside;
 mod pipeline;
 mod premium;
+mod recent;
 mod redact;
 pub mod rehearse;
 mod respond;
@@ -59,7 +60,7 @@ pub use error::{Error, Kind};
 pub use feedback::{FeedbackError, Receipt as FeedbackReceipt};
 pub use later::{Background, Counts as LateCounts};
 pub use learn::{Statistics, learner};
-pub use models::{Learned, ModelRow};
+pub use models::{Learned, ModelRow, Reachable};
 pub use outside::Outside;
 pub use policies;
 pub use profiler;
@@ -390,6 +391,12 @@ impl Engine {
     #[must_use]
     pub fn workflow_names(&self) -> Vec<String> {
         self.0.view.load().bundle.workflow_names()
+    }
+
+    /// What somebody may name in `model`.
+    #[must_use]
+    pub fn reachable(&self, who: &Who) -> Reachable {
+        models::reachable(&self.0, who)
     }
 
     /// Whether a selector names a model of the configuration in force: an id, an alias, a bare name that one provider

@@ -2,12 +2,32 @@
 
 use crate::Inner;
 use crate::breaker::Circuit;
-use crate::route::selected;
+use crate::route::{PLAIN, selected};
 use crate::who::Who;
 use serde::Serialize;
 use std::sync::Arc;
 use types::axis::{AxisValue, TaskFamily};
 use types::matrix::{Abilities, Availability, Dialect, FreeTier, Price, Tier};
+
+/// What somebody may name in `model`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reachable {
+    /// `auto` and its kin: some workflow offers itself.
+    pub auto: bool,
+    /// Workflows by name.
+    pub workflows: Vec<String>,
+    /// Models by name: what calls them plainly may be used.
+    pub by_name: bool,
+}
+
+/// What the key lets its holder name.
+pub(crate) fn reachable(inner: &Inner, who: &Who) -> Reachable {
+    let library = &inner.view.load().bundle.library;
+    let auto = library.iter().any(|w| w.offers() && who.may_run(&w.name));
+    let plain = library.get(PLAIN).map_or(auto, |w| who.may_run(&w.name));
+    let workflows = library.iter().map(|w| w.name.clone()).filter(|name| who.may_run(name)).collect();
+    Reachable { auto, workflows, by_name: plain }
+}
 
 /// A model and what is known of it.
 #[derive(Clone, Debug, Serialize)]

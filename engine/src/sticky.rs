@@ -1,28 +1,28 @@
 //! Which arm a conversation, a user or a tenant was given last: kept in memory, bounded.
 
 use crate::history::Turn;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::recent::Recent;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::ChatRequest;
 use types::decision::Decision;
 use types::directives::{Sticky, StickyBy};
 
-/// Most holders that are remembered; of more, the oldest are forgotten.
+/// Most holders that are remembered; of more, those that were asked about longest ago are forgotten.
 const MAX_HOLDERS: usize = 50_000;
 
 /// An arm: workflow and model.
 pub(crate) type Kept = (Arc<str>, Arc<str>);
 
 /// What is remembered.
-#[derive(Debug, Default)]
-pub(crate) struct Arms(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Arms(Recent<String, (Kept, Instant)>);
 
-#[derive(Debug, Default)]
-struct State {
-    by_holder: HashMap<String, (Kept, Instant)>,
-    order: VecDeque<String>,
+impl Default for Arms {
+    fn default() -> Self {
+        Arms(Recent::new(MAX_HOLDERS))
+    }
 }
 
 /// Who keeps an arm, and for how long.
@@ -47,25 +47,15 @@ impl Holder {
 impl Arms {
     /// The arm that a holder was given last.
     pub(crate) fn last(&self, holder: &Holder) -> Option<Kept> {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (kept, until) = state.by_holder.get(&holder.name)?;
-        (Instant::now() < *until).then(|| kept.clone())
+        let (kept, until) = self.0.get(&holder.name)?;
+        (Instant::now() < until).then_some(kept)
     }
 
     /// Notes the arm that a holder is given.
     pub(crate) fn note(&self, holder: &Holder, decision: &Decision) {
         let Some(arm) = decision.choice() else { return };
         let arm = (arm.workflow.clone(), arm.model.clone());
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let until = Instant::now() + holder.ttl;
-        if state.by_holder.insert(holder.name.clone(), (arm, until)).is_none() {
-            state.order.push_back(holder.name.clone());
-            while state.order.len() > MAX_HOLDERS {
-                if let Some(oldest) = state.order.pop_front() {
-                    state.by_holder.remove(&oldest);
-                }
-            }
-        }
+        self.0.put(holder.name.clone(), (arm, Instant::now() + holder.ttl));
     }
 }
 

@@ -72,6 +72,13 @@ impl Who {
         (&self.tenant_id, &self.principal.limits)
     }
 
+    /// Whether the scopes of the key, if it has any, allow a workflow.
+    #[must_use]
+    pub fn may_run(&self, workflow: &str) -> bool {
+        let scoped = self.principal.key.as_ref().map(|k| &k.scopes.workflows).filter(|w| !w.is_empty());
+        scoped.is_none_or(|s| s.iter().any(|w| w == workflow))
+    }
+
     /// Labels of the key, which count as tags of its requests.
     pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
         &self.key.labels

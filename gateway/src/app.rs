@@ -36,7 +36,7 @@ use crate::tasks::Tasks;
 use crate::webhooks::{self, Webhooks};
 use engine::runs::Runs;
 use engine::{Circuit, Engine, Parts};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use stores::limits::Counters;
 use tokio::net::TcpListener;
@@ -255,7 +255,9 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let folder = folder(&settings, &server);
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
     let kept = open(folder.clone(), learner).await?;
-    let plane = open_plane(folder.as_deref(), &settings.environment).await?;
+    let plane =
+        open_plane(folder.as_deref(), &settings.environment, server.audit_anchor.as_deref().map(Path::new))
+            .await?;
     if !addr.ip().is_loopback() && plane.directory().is_open() && !settings.insecure_open {
         return Err(Error::Open(addr));
     }

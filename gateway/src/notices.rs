@@ -6,6 +6,7 @@ use crate::clock;
 use crate::edge::request_id;
 use crate::metrics::Metrics;
 use crate::webhooks::Webhooks;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use serde_json::json;
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,6 +19,8 @@ use types::store::RequestRecord;
 
 /// Most that wait to be told.
 const QUEUE: usize = 256;
+/// Most webhooks that are under way at once: one that is slow holds up neither the log nor the others.
+const AT_ONCE: usize = 16;
 /// How long the same of a rule is not told again.
 const ONCE_IN: Duration = Duration::from_secs(60);
 /// Most that are remembered as told.
@@ -96,48 +99,58 @@ impl Notices {
     /// Tells what comes, until the server stops.
     pub(crate) async fn run(mut self, webhooks: &Webhooks, stop: CancellationToken) {
         let mut told = Recent::default();
+        let mut under_way = FuturesUnordered::new();
         loop {
+            let room = under_way.len() < AT_ONCE;
             let notice = tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
-                notice = self.from.recv() => notice,
+                Some(result) = under_way.next() => {
+                    self.metrics.notice(sink(true), result);
+                    continue;
+                }
+                notice = self.from.recv(), if room => notice,
             };
             let Some(notice) = notice else { return };
-            let result = match told.is_new(&notice, Instant::now()) {
-                false => "repeated",
-                true => self.tell(webhooks, &notice).await,
+            let result = match (told.is_new(&notice, Instant::now()), notice.webhook) {
+                (false, _) => "repeated",
+                (true, false) => log(&notice),
+                (true, true) => match self.url.clone().filter(|_| webhooks.is_on()) {
+                    Some(url) => {
+                        under_way.push(post(webhooks, url, notice));
+                        continue;
+                    }
+                    None => {
+                        tracing::warn!(
+                            rule = notice.rule,
+                            "a rule wants a webhook told, and webhooks.notify_url is not set"
+                        );
+                        "unset"
+                    }
+                },
             };
             self.metrics.notice(sink(notice.webhook), result);
         }
     }
+}
 
-    async fn tell(&self, webhooks: &Webhooks, n: &Notice) -> &'static str {
-        if !n.webhook {
-            tracing::warn!(
-                rule = n.rule,
-                tenant = n.tenant,
-                request_id = n.request,
-                "a rule says: {}",
-                n.message
-            );
-            return "sent";
-        }
-        let Some(url) = self.url.as_deref().filter(|_| webhooks.is_on()) else {
-            tracing::warn!(rule = n.rule, "a rule wants a webhook told, and webhooks.notify_url is not set");
-            return "unset";
-        };
-        let id = request_id::fresh_of("ntc_");
-        let body = json!({
-            "id": id, "type": "policy.notify", "created": clock::unix(),
-            "data": {"rule": n.rule, "message": n.message, "tenant": n.tenant, "request_id": n.request},
-        });
-        match webhooks.post(url, &id, body.to_string()).await {
-            Ok(200..=299) => "sent",
-            other => {
-                let why = other.map_or_else(|e| e, |status| format!("status {status}"));
-                tracing::warn!(rule = n.rule, why, "what a rule wants told was not taken");
-                "failed"
-            }
+fn log(n: &Notice) -> &'static str {
+    tracing::warn!(rule = n.rule, tenant = n.tenant, request_id = n.request, "a rule says: {}", n.message);
+    "sent"
+}
+
+async fn post(webhooks: &Webhooks, url: String, n: Notice) -> &'static str {
+    let id = request_id::fresh_of("ntc_");
+    let body = json!({
+        "id": id, "type": "policy.notify", "created": clock::unix(),
+        "data": {"rule": n.rule, "message": n.message, "tenant": n.tenant, "request_id": n.request},
+    });
+    match webhooks.post(&url, &id, body.to_string()).await {
+        Ok(200..=299) => "sent",
+        other => {
+            let why = other.map_or_else(|e| e, |status| format!("status {status}"));
+            tracing::warn!(rule = n.rule, why, "what a rule wants told was not taken");
+            "failed"
         }
     }
 }

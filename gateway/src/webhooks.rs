@@ -7,7 +7,7 @@
 use crate::clock;
 use crate::routes::runs::object;
 use engine::runs::Runs;
-use futures_util::future::join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use providers::Outgoing;
 use ring::hmac;
 use serde_json::{Value, json};
@@ -21,8 +21,8 @@ pub(crate) const MIN_SECRET: usize = 32;
 pub(crate) const SECRET: &str = "TURNOUT_WEBHOOK_SECRET";
 /// How often it looks for what is due.
 const LOOK: Duration = Duration::from_secs(1);
-/// Sent at once.
-const AT_ONCE: usize = 16;
+/// Most that are under way at once. Each has a place of its own: a slow receiver holds up nobody else.
+const AT_ONCE: usize = 64;
 
 /// Settings of webhooks: who may be told.
 pub use crate::hosts::Config;
@@ -83,14 +83,19 @@ impl Webhooks {
     pub(crate) async fn run(&self, runs: Runs, stop: CancellationToken) {
         let Some((out, key)) = self.out.as_ref().zip(self.key.as_ref()) else { return };
         let mut ends = runs.ends();
+        let mut under_way = FuturesUnordered::new();
         loop {
-            match runs.webhooks(AT_ONCE).await {
-                Ok(due) => drop(join_all(due.into_iter().map(|hook| self.tell(out, key, &runs, hook))).await),
-                Err(error) => tracing::warn!(%error, "webhooks cannot be read"),
+            let room = AT_ONCE.saturating_sub(under_way.len());
+            if room > 0 {
+                match runs.webhooks(room).await {
+                    Ok(due) => under_way.extend(due.into_iter().map(|hook| self.tell(out, key, &runs, hook))),
+                    Err(error) => tracing::warn!(%error, "webhooks cannot be read"),
+                }
             }
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                Some(()) = under_way.next() => {}
                 _ = ends.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
             }

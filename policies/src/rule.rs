@@ -67,6 +67,11 @@ impl Rule {
         self.actions.iter().any(|a| a.of().is_some_and(|v| v.kind == Kind::Hard))
     }
 
+    /// Whether anything it does has to be known before an answer goes out.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.actions.iter().any(|a| verb::holds_back(&a.verb, &a.argument))
+    }
+
     /// Paths its conditions read.
     pub(crate) fn reads(&self) -> impl Iterator<Item = &str> {
         self.when.iter().chain(&self.unless).flat_map(|c| c.reads.iter().map(String::as_str))
@@ -75,15 +80,11 @@ impl Rule {
     /// Whether it may match once an answer is there: what is not known yet may come to anything.
     pub(crate) fn may_match(&self, vars: &Vars) -> bool {
         let may = |condition: &Condition, wanted: bool| {
-            let later =
-                |path: &str| ["response", "run", "tool"].contains(&path.split('.').next().unwrap_or(path));
-            // What only the engine can answer may read anything that the condition reads.
-            let opaque = condition.reads.iter().any(|p| later(p));
-            let told = condition.tree.may_hold(&mut |atom| match &atom.test {
-                Some(test) if test.paths().any(|p| p.names.first().is_some_and(|n| later(n))) => None,
-                None if opaque => None,
+            let later = |name: &str| ["response", "run", "tool"].contains(&name);
+            let told = condition.tree.may_hold(&mut |atom| match atom.may_read(later) {
+                true => None,
                 // What cannot be evaluated may come to anything, too.
-                _ => condition.atom(atom, vars).ok(),
+                false => condition.atom(atom, vars).ok(),
             });
             told.is_none_or(|holds| holds == wanted)
         };

@@ -12,7 +12,7 @@ use crate::runner::{self, Lost};
 use crate::sandbox::{Clock, Sandbox};
 use crate::script::Script;
 use crate::selector::Resolver;
-use crate::verb::Bound;
+use crate::verb::{self, Bound};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
@@ -263,7 +263,7 @@ impl PolicySet {
     }
 
     /// Whether the answer to a request must be held back until it is complete, because a rule or policy of the
-    /// response phase could apply to it.
+    /// response phase could apply to it that does more than write something down.
     #[must_use]
     pub fn holds_back(&self, scope: &Scope) -> bool {
         let vars = Vars::of(scope);
@@ -271,8 +271,12 @@ impl PolicySet {
         self.entries.iter().filter(|e| e.phase == Phase::Response && e.head.mode == Mode::Enforce).any(|e| {
             match (&e.body, &vars) {
                 _ if e.head.in_force(now) == Some(false) => false,
+                (Body::Rule(rule), _) if !rule.holds_back() => false,
                 (Body::Rule(rule), Ok(vars)) => rule.may_match(vars),
-                _ => true,
+                (Body::Script(script), _) => {
+                    script.verbs.iter().any(|v| verb::holds_back(v, &serde_json::Value::Null))
+                }
+                (Body::Rule(_), Err(_)) => true,
             }
         })
     }

@@ -80,6 +80,9 @@ pub trait Detector: Send + Sync {
     /// does not change any more.
     fn find(&self, text: &str, kinds: &[Entity]) -> Vec<Found>;
 
+    /// How much a text looks like an attempt to take over the model that reads it, 0..=1.
+    fn injection(&self, text: &str) -> f64;
+
     /// Most bytes, from the beginning of a value of these kinds, that decide whether it is one.
     fn reach(&self, kinds: &[Entity]) -> usize;
 }

@@ -1,9 +1,9 @@
 //! Where values of some kinds stand in a text, for rooms that mask them: the rules of the checks `pii` and `secrets`,
 //! without the exceptions that those make.
 
-use crate::pii;
 use crate::scan::{self, Rule};
 use crate::secrets;
+use crate::{injection, pii};
 use std::sync::{Arc, OnceLock};
 use types::privacy::{Detector, Entity, Found};
 
@@ -66,6 +66,10 @@ impl Detector for Rules {
             }
         }
         found
+    }
+
+    fn injection(&self, text: &str) -> f64 {
+        injection::score(text)
     }
 
     fn reach(&self, kinds: &[Entity]) -> usize {

@@ -28,6 +28,7 @@ pub mod fix;
 mod grounding;
 mod growing;
 mod head;
+mod injection;
 mod json;
 mod json_schema;
 mod keyed;

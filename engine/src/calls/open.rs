@@ -2,6 +2,7 @@
 
 use super::log::CallLog;
 use super::money::{charges, estimate};
+use crate::breaker::UnderWay;
 use crate::ledger::{Ledger, Place};
 use crate::limits::Share;
 use std::sync::Arc;
@@ -41,6 +42,8 @@ pub(super) struct Open {
     /// Nothing of the answer can be passed on yet.
     pub(super) awaited: bool,
     pub(super) closed: bool,
+    /// It counts among the calls of its model until it is closed.
+    pub(super) under_way: Option<UnderWay>,
 }
 
 impl Open {
@@ -49,6 +52,7 @@ impl Open {
         if std::mem::replace(&mut self.closed, true) {
             return;
         }
+        self.under_way = None;
         let now = Instant::now();
         let ms = |t: Instant, from: Instant| t.saturating_duration_since(from).as_secs_f64() * 1e3;
         let reached = end.first_content.is_some() || end.error.is_none_or(|e| charges(e.kind));

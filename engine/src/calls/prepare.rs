@@ -2,6 +2,7 @@
 
 use super::Calls;
 use super::open::Open;
+use crate::breaker::UnderWay;
 use crate::ledger::{Ledger, Place};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -80,6 +81,7 @@ impl Calls {
             adjusted,
             awaited: true,
             closed: false,
+            under_way: self.reach.breakers.get(usize::from(ix.0)).map(UnderWay::of),
         };
         Ok((call, open))
     }

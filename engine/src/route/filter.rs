@@ -141,6 +141,9 @@ pub(crate) fn selected(bundle: &Bundle, list: &[String]) -> ModelSet {
     set
 }
 
+/// The workflow of a model that is asked for by its name.
+pub(crate) const PLAIN: &str = "default";
+
 /// The workflows that may run, in order of their names.
 pub(crate) fn workflows(
     inputs: &Inputs<'_>,
@@ -154,11 +157,10 @@ pub(crate) fn workflows(
         (None, Some(option), _) => Some(option.as_str()),
         (None, None, Asked::Workflow(name)) => Some(name.as_str()),
         // A model by name is a plain call: nothing to choose but the checks the contract asks for.
-        (None, None, Asked::Model(_)) if library.get("default").is_some() => Some("default"),
+        (None, None, Asked::Model(_)) if library.get(PLAIN).is_some() => Some(PLAIN),
         _ => None,
     };
-    let scoped = inputs.who.principal.key.as_ref().map(|k| &k.scopes.workflows).filter(|w| !w.is_empty());
-    let allowed = |name: &str| scoped.is_none_or(|s| s.iter().any(|w| w == name));
+    let allowed = |name: &str| inputs.who.may_run(name);
     if let Some(name) = wanted {
         if !allowed(name) && library.get(name).is_some() {
             let reason = format!("the key may not use the workflow `{name}`");

@@ -1,11 +1,11 @@
 //! The model of a session: where its prompt cache is warm, and what leaving it costs.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use crate::recent::Recent;
+use std::sync::Arc;
 use types::decision::Decision;
 use types::matrix::Price;
 
-/// Sessions remembered; of more, the oldest are forgotten.
+/// Sessions remembered; of more, those that were asked about longest ago are forgotten.
 const MAX: usize = 65_536;
 /// After so long a provider's prompt cache is cold.
 const WARM_MS: i64 = 10 * 60 * 1_000;
@@ -27,21 +27,20 @@ impl Warm {
 }
 
 /// The sessions of late.
-#[derive(Debug, Default)]
-pub(crate) struct Sessions(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Sessions(Recent<(String, String), Warm>);
 
-#[derive(Debug, Default)]
-struct State {
-    last: HashMap<(String, String), Warm>,
-    order: VecDeque<(String, String)>,
+impl Default for Sessions {
+    fn default() -> Self {
+        Sessions(Recent::new(MAX))
+    }
 }
 
 impl Sessions {
     /// What a session was given last, if that is not long ago.
     pub(crate) fn warm(&self, tenant: &str, session: Option<&str>, ts_ms: i64) -> Option<Warm> {
         let key = (tenant.to_owned(), session?.to_owned());
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        state.last.get(&key).filter(|w| ts_ms.saturating_sub(w.ts_ms) < WARM_MS).cloned()
+        self.0.get(&key).filter(|w| ts_ms.saturating_sub(w.ts_ms) < WARM_MS)
     }
 
     /// Notes what a session is given.
@@ -50,15 +49,7 @@ impl Sessions {
         let key = (decision.tenant.clone(), session.to_owned());
         let warm =
             Warm { model: arm.model.clone(), tokens: decision.est_input_tokens, ts_ms: decision.ts_ms };
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.last.insert(key.clone(), warm).is_none() {
-            state.order.push_back(key);
-            if state.order.len() > MAX
-                && let Some(oldest) = state.order.pop_front()
-            {
-                state.last.remove(&oldest);
-            }
-        }
+        self.0.put(key, warm);
     }
 }
 

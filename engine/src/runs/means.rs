@@ -47,7 +47,7 @@ fn within_scopes(made: &mut Made, view: &View, who: &Who) -> Result<(), Error> {
     let denied =
         |code: &str, reason: String| Err(Kind::Denied { reason, code: code.to_owned(), status: 403 }.into());
     let name = &made.workflow.name;
-    if !scopes.workflows.is_empty() && !scopes.workflows.contains(name) {
+    if !who.may_run(name) {
         return denied("workflow_not_allowed", format!("the key may not use the workflow `{name}`"));
     }
     if scopes.models.is_empty() {

@@ -80,13 +80,17 @@ pub(super) async fn runs(
     Ok(Runs::new(setup, owner))
 }
 
-pub(super) async fn open_plane(folder: Option<&Path>, environment: &Environment) -> Result<Plane, Error> {
+pub(super) async fn open_plane(
+    folder: Option<&Path>,
+    environment: &Environment,
+    anchor: Option<&Path>,
+) -> Result<Plane, Error> {
     let store: Arc<dyn ControlStore> = match folder {
         None => Arc::new(ControlMemory::default()),
         Some(folder) => Arc::new(opened(folder, Control::open).await?),
     };
     let master = environment.get(MASTER_KEY);
-    Plane::open(Opening { store, data: folder, master }).await.map_err(Error::Control)
+    Plane::open(Opening { store, data: folder, master, anchor }).await.map_err(Error::Control)
 }
 
 pub(super) async fn open(folder: Option<PathBuf>, learner: engine::learn::Learner) -> Result<Kept, Error> {

@@ -42,6 +42,8 @@ pub struct Server {
     pub webhooks: crate::webhooks::Config,
     /// Who is told by the verb `notify`; `None` = only the log.
     pub notify_url: Option<String>,
+    /// A file on another volume to which the anchor of the audit trail is written besides.
+    pub audit_anchor: Option<String>,
     /// How much room the data folder needs.
     pub disk: crate::disk::Config,
     /// What is done when files of the configuration change.
@@ -68,6 +70,7 @@ impl Default for Server {
             runs: engine::runs::Config::default(),
             webhooks: crate::webhooks::Config::default(),
             notify_url: None,
+            audit_anchor: None,
             disk: crate::disk::Config::default(),
             reload: Reload::default(),
             policy_headers: Vec::new(),

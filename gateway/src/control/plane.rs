@@ -45,6 +45,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) data: Option<&'a Path>,
     /// The master key, as the environment says it.
     pub(crate) master: Option<String>,
+    /// Where the anchor of the trail is written besides.
+    pub(crate) anchor: Option<&'a Path>,
 }
 
 /// The control plane.
@@ -67,7 +69,7 @@ impl Plane {
     /// # Errors
     /// A secret or the trail cannot be used, or what is stored cannot be read: in words for the operator.
     pub(crate) async fn open(opening: Opening<'_>) -> Result<Plane, String> {
-        let Opening { store, data, master } = opening;
+        let Opening { store, data, master, anchor } = opening;
         let words = |what: &str| {
             let what = what.to_owned();
             move |e: io::Error| format!("{what}: {e}")
@@ -79,7 +81,7 @@ impl Plane {
         let (pepper, audit) = match data {
             Some(folder) => {
                 let pepper = Secret::of_file(&folder.join(PEPPER)).map_err(words(PEPPER))?;
-                let audit = Audit::open(folder, boot).map_err(words("audit trail"))?;
+                let audit = Audit::open(folder, boot, anchor).map_err(words("audit trail"))?;
                 write_token(&folder.join(LOCAL_TOKEN), &token).map_err(words(LOCAL_TOKEN))?;
                 (pepper, Some(audit))
             }

@@ -1,75 +1,49 @@
 //! What was used of days and months, and of free tiers, kept over restarts.
+//!
+//! What limits count is one object for each counter, so that a write is as large as what has changed, however many
+//! tenants there are.
 
 use crate::clock;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use providers::FreeUse;
 use serde_json::{Value, json};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use stores::limits::{Counters, Kept};
 use types::control::{ControlStore, Error, Object};
 use types::limits::{Limit, LimitStore as _};
 
-/// Kind and id of the one object that holds what limits count.
+/// Kind of the objects that hold one counter of limits each.
+const COUNTER: &str = "counter";
+/// Kind and id of the one object that held all of them in earlier versions.
 const SPENT: &str = "spent";
 /// Kind and id of the one object that holds what was used of free tiers.
 const FREE: &str = "free_use";
 /// How often it is written where something has changed. What limits count is also written whenever more is used than
 /// the disk says, so that a killed process forgets none of it.
 const EVERY: Duration = Duration::from_secs(1);
+/// Most counters that are removed after one writing: each is a write of its own, and nobody waits for it.
+const REMOVED_AT_ONCE: usize = 32;
 
 /// Tells what is to be kept at a moment, Unix milliseconds.
 pub(crate) type Now = Box<dyn Fn(i64) -> Value + Send + Sync>;
 
-/// A value that changes and is kept.
+/// Something that changes and is kept.
 trait Changing: Send + Sync {
-    /// As it is to be written down at a moment, Unix milliseconds.
-    fn now(&self, unix_ms: i64) -> Value;
-    /// That is on the disk, as it was asked for at a moment.
-    fn written(&self, _value: &Value, _unix_ms: i64) {}
+    /// Its name, for messages.
+    fn name(&self) -> &'static str;
+    /// Writes what has changed since it was last written.
+    fn write(&mut self) -> BoxFuture<'_, Result<(), Error>>;
     /// Resolves when somebody waits for it to be written.
     fn wanted(&self) -> BoxFuture<'_, ()> {
         std::future::pending().boxed()
     }
 }
 
-impl Changing for Arc<Counters> {
-    fn now(&self, unix_ms: i64) -> Value {
-        json!(self.kept(unix_ms))
-    }
-
-    fn written(&self, value: &Value, unix_ms: i64) {
-        // It was made of these a moment ago.
-        let all: Vec<Kept> = serde_json::from_value(value.clone()).unwrap_or_default();
-        Counters::written(self, &all, unix_ms);
-    }
-
-    fn wanted(&self) -> BoxFuture<'_, ()> {
-        Counters::wanted(self).boxed()
-    }
-}
-
-impl Changing for Now {
-    fn now(&self, unix_ms: i64) -> Value {
-        self(unix_ms)
-    }
-}
-
-/// Keeps one changing value in a store.
-pub(crate) struct Keeper {
-    store: Arc<dyn ControlStore>,
-    kind: &'static str,
-    version: u64,
-    last: Value,
-    of: Box<dyn Changing>,
-}
-
-/// What was kept under a kind: its version and document.
-async fn kept(store: &Arc<dyn ControlStore>, kind: &'static str) -> Result<(u64, Value), String> {
-    let found = store.all(kind).await.map_err(|e| e.to_string())?.into_iter().next();
-    Ok(found.map_or((0, Value::Null), |o| (o.version, o.doc)))
-}
+/// Keeps something that changes, again and again.
+pub(crate) struct Keeper(Box<dyn Changing>);
 
 impl Keeper {
     /// Reads what was kept into the counters of limits.
@@ -80,18 +54,7 @@ impl Keeper {
         store: Arc<dyn ControlStore>,
         counters: Arc<Counters>,
     ) -> Result<Keeper, String> {
-        let (version, doc) = kept(&store, SPENT).await?;
-        let last = doc.get("counters").cloned().unwrap_or_else(|| json!([]));
-        let at = doc.get("unix_ms").and_then(Value::as_i64).unwrap_or(0);
-        let all: Vec<Kept> =
-            serde_json::from_value(last.clone()).map_err(|e| format!("what was spent: {e}"))?;
-        for k in &all {
-            let (holder, metric, window) = (k.holder.clone(), k.metric, k.window);
-            let limit = Limit { holder, metric, ceiling: 0, window, reserved: 0 };
-            counters.restore(&k.tenant, &limit, k.used, at);
-        }
-        counters.begin_writing();
-        Ok(Keeper { store, kind: SPENT, version, last, of: Box::new(counters) })
+        Ok(Keeper(Box::new(Spent::read(store, counters).await?)))
     }
 
     /// Reads what was used of free tiers and tells `resume` of it.
@@ -103,13 +66,14 @@ impl Keeper {
         store: Arc<dyn ControlStore>,
         resume: impl FnOnce(&[FreeUse]),
     ) -> Result<impl FnOnce(Now) -> Keeper, String> {
-        let (version, doc) = kept(&store, FREE).await?;
+        let found = store.all(FREE).await.map_err(|e| e.to_string())?.into_iter().next();
+        let (version, doc) = found.map_or((0, Value::Null), |o| (o.version, o.doc));
         let last = doc.get("counters").cloned().unwrap_or_else(|| json!([]));
         match serde_json::from_value::<Vec<FreeUse>>(last.clone()) {
             Ok(all) => resume(&all),
             Err(e) => tracing::warn!(error = %e, "what was used of free tiers is not understood"),
         }
-        Ok(move |now: Now| Keeper { store, kind: FREE, version, last, of: Box::new(now) })
+        Ok(move |now: Now| Keeper(Box::new(Free { store, version, last, now })))
     }
 
     /// Writes what has changed, again and again, until nothing is in work any more.
@@ -117,7 +81,7 @@ impl Keeper {
         loop {
             let stopped = tokio::select! {
                 () = tokio::time::sleep(EVERY) => false,
-                () = self.of.wanted() => false,
+                () = self.0.wanted() => false,
                 () = at_rest.cancelled() => true,
             };
             self.try_write().await;
@@ -130,30 +94,268 @@ impl Keeper {
     }
 
     async fn try_write(&mut self) {
-        if let Err(e) = self.write().await {
-            tracing::error!(error = %e, kind = self.kind, "what was used could not be kept");
+        if let Err(e) = self.0.write().await {
+            tracing::error!(error = %e, kind = self.0.name(), "what was used could not be kept");
         }
     }
+}
 
-    async fn write(&mut self) -> Result<(), Error> {
+/// What was used of free tiers, as one object: there are few of them.
+struct Free {
+    store: Arc<dyn ControlStore>,
+    version: u64,
+    last: Value,
+    now: Now,
+}
+
+impl Free {
+    async fn write_changed(&mut self) -> Result<(), Error> {
         let at = clock::unix_ms();
-        let now = self.of.now(at);
+        let now = (self.now)(at);
         if now == self.last {
-            self.of.written(&now, at);
             return Ok(());
         }
-        let object = Object {
-            kind: self.kind.to_owned(),
-            id: self.kind.to_owned(),
-            version: self.version,
-            doc: json!({ "unix_ms": at, "counters": now }),
-            sealed: Vec::new(),
-            updated_ms: at,
-        };
+        let object = object((FREE, FREE), self.version, json!({ "unix_ms": at, "counters": now }), at);
         self.store.put(vec![object]).await?;
         self.version = self.version.saturating_add(1);
-        self.of.written(&now, at);
         self.last = now;
         Ok(())
+    }
+}
+
+impl Changing for Free {
+    fn name(&self) -> &'static str {
+        FREE
+    }
+
+    fn write(&mut self) -> BoxFuture<'_, Result<(), Error>> {
+        self.write_changed().boxed()
+    }
+}
+
+fn object((kind, id): (&str, &str), version: u64, doc: Value, at: i64) -> Object {
+    Object { kind: kind.to_owned(), id: id.to_owned(), version, doc, sealed: Vec::new(), updated_ms: at }
+}
+
+/// What limits count.
+struct Spent {
+    store: Arc<dyn ControlStore>,
+    counters: Arc<Counters>,
+    /// What is on the disk, by the identifier of its object.
+    rows: HashMap<String, Row>,
+    /// Version of the object of earlier versions; 0 = it is not there.
+    old: u64,
+}
+
+struct Row {
+    version: u64,
+    kept: Kept,
+}
+
+/// The identifier of a counter's object: short, whatever its holder is called.
+fn id_of(k: &Kept) -> String {
+    let name = json!([k.tenant, k.holder, k.metric, k.window]).to_string();
+    blake3::hash(name.as_bytes()).to_hex().chars().take(32).collect()
+}
+
+impl Spent {
+    async fn read(store: Arc<dyn ControlStore>, counters: Arc<Counters>) -> Result<Spent, String> {
+        let words = |e: Error| e.to_string();
+        let unread = |e: serde_json::Error| format!("what was spent: {e}");
+        let mut found: HashMap<String, (u64, Kept, i64)> = HashMap::new();
+        let moment = |o: &Object| o.doc.get("unix_ms").and_then(Value::as_i64).unwrap_or(0);
+        let mut old = 0;
+        for o in store.all(SPENT).await.map_err(words)? {
+            let all = o.doc.get("counters").cloned().unwrap_or_else(|| json!([]));
+            for kept in serde_json::from_value::<Vec<Kept>>(all).map_err(unread)? {
+                found.insert(id_of(&kept), (0, kept, moment(&o)));
+            }
+            old = o.version;
+        }
+        // Where both are there, the one was written after the other.
+        for o in store.all(COUNTER).await.map_err(words)? {
+            let kept = o.doc.get("counter").cloned().unwrap_or_default();
+            let kept: Kept = serde_json::from_value(kept).map_err(unread)?;
+            let at = moment(&o);
+            found.insert(o.id, (o.version, kept, at));
+        }
+        for (_, k, at) in found.values() {
+            let (holder, metric, window) = (k.holder.clone(), k.metric, k.window);
+            let limit = Limit { holder, metric, ceiling: 0, window, reserved: 0 };
+            counters.restore(&k.tenant, &limit, k.used, *at);
+        }
+        counters.begin_writing();
+        let rows = found.into_iter().filter(|(_, (version, ..))| *version > 0);
+        let rows = rows.map(|(id, (version, kept, _))| (id, Row { version, kept })).collect();
+        Ok(Spent { store, counters, rows, old })
+    }
+
+    async fn write_changed(&mut self) -> Result<(), Error> {
+        let at = clock::unix_ms();
+        let all = self.counters.kept(at);
+        let mut present = HashSet::with_capacity(all.len());
+        let mut changed = Vec::new();
+        for kept in &all {
+            let id = id_of(kept);
+            if self.rows.get(&id).is_none_or(|row| row.kept != *kept) {
+                changed.push((id.clone(), kept));
+            }
+            present.insert(id);
+        }
+        if !changed.is_empty() {
+            let version = |id: &str| self.rows.get(id).map_or(0, |row| row.version);
+            let doc = |kept: &Kept| json!({ "unix_ms": at, "counter": kept });
+            let objects = changed.iter().map(|(id, k)| object((COUNTER, id), version(id), doc(k), at));
+            let written = self.store.put(objects.collect()).await?;
+            for ((id, kept), object) in changed.into_iter().zip(written) {
+                self.rows.insert(id, Row { version: object.version, kept: kept.clone() });
+            }
+        }
+        self.counters.written(&all, at);
+        self.tidy(&present).await
+    }
+
+    /// Removes what counts no more, and what an earlier version wrote, once all of it stands in objects of its own.
+    async fn tidy(&mut self, present: &HashSet<String>) -> Result<(), Error> {
+        if self.old > 0 {
+            self.store.remove(SPENT, SPENT, self.old).await?;
+            self.old = 0;
+        }
+        let gone = self.rows.keys().filter(|id| !present.contains(*id)).take(REMOVED_AT_ONCE);
+        for id in gone.cloned().collect::<Vec<_>>() {
+            let version = self.rows.get(&id).map_or(0, |row| row.version);
+            self.store.remove(COUNTER, &id, version).await?;
+            self.rows.remove(&id);
+        }
+        Ok(())
+    }
+}
+
+impl Changing for Spent {
+    fn name(&self) -> &'static str {
+        SPENT
+    }
+
+    fn write(&mut self) -> BoxFuture<'_, Result<(), Error>> {
+        self.write_changed().boxed()
+    }
+
+    fn wanted(&self) -> BoxFuture<'_, ()> {
+        self.counters.wanted().boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stores::control::ControlMemory;
+    use types::limits::{Amount, Metric, Window};
+
+    fn budget(holder: &str) -> Arc<[Limit]> {
+        Limit::rate(holder, Metric::Usd, 100.0, Window::Day).into_iter().collect()
+    }
+
+    fn usd(dollars: u64) -> Amount {
+        Amount { usd: dollars * 1_000_000_000, ..Amount::default() }
+    }
+
+    /// Spends without waiting for the disk, as settling does.
+    async fn spend(counters: &Counters, tenant: &str, dollars: u64) {
+        let tenant = Arc::from(tenant);
+        let taken = counters.reserve(&tenant, &budget("tenant:x"), usd(0), clock::unix_ms()).await.unwrap();
+        counters.settle(taken, usd(dollars));
+    }
+
+    async fn used(counters: &Counters, tenant: &str) -> u64 {
+        let standing = counters.standing(&Arc::from(tenant), &budget("tenant:x"), clock::unix_ms()).await;
+        standing[0].used / 1_000_000_000
+    }
+
+    async fn versions(store: &Arc<dyn ControlStore>) -> Vec<u64> {
+        let mut all: Vec<u64> = store.all(COUNTER).await.unwrap().into_iter().map(|o| o.version).collect();
+        all.sort_unstable();
+        all
+    }
+
+    #[tokio::test]
+    async fn a_write_touches_what_has_changed_and_nothing_else() {
+        let store: Arc<dyn ControlStore> = Arc::new(ControlMemory::default());
+        let counters = Arc::new(Counters::default());
+        let mut spent = Spent::read(store.clone(), counters.clone()).await.unwrap();
+        for tenant in ["a", "b", "c"] {
+            spend(&counters, tenant, 3).await;
+        }
+        spent.write_changed().await.unwrap();
+        // What is written runs ahead of what is used until nothing is reserved any more.
+        spent.write_changed().await.unwrap();
+        let first = versions(&store).await;
+        assert_eq!(first.len(), 3);
+        spent.write_changed().await.unwrap();
+        assert_eq!(versions(&store).await, first, "nothing has changed");
+        spend(&counters, "b", 4).await;
+        spent.write_changed().await.unwrap();
+        let second = versions(&store).await;
+        let grown: u64 = second.iter().sum::<u64>() - first.iter().sum::<u64>();
+        assert_eq!(grown, 1, "{first:?} {second:?}");
+
+        let after = Arc::new(Counters::default());
+        Spent::read(store, after.clone()).await.unwrap();
+        assert_eq!((used(&after, "a").await, used(&after, "b").await, used(&after, "d").await), (3, 7, 0));
+    }
+
+    #[tokio::test]
+    async fn what_an_earlier_version_wrote_is_kept_and_then_replaced() {
+        let store: Arc<dyn ControlStore> = Arc::new(ControlMemory::default());
+        let at = clock::unix_ms();
+        let kept = |tenant: &str, dollars: u64| {
+            json!({"tenant": tenant, "holder": "tenant:x", "metric": Metric::Usd, "window": Window::Day,
+                   "used": dollars * 1_000_000_000})
+        };
+        let doc = json!({ "unix_ms": at, "counters": [kept("a", 5), kept("b", 6)] });
+        store.put(vec![object((SPENT, SPENT), 0, doc, at)]).await.unwrap();
+        let counters = Arc::new(Counters::default());
+        let mut spent = Spent::read(store.clone(), counters.clone()).await.unwrap();
+        assert_eq!((used(&counters, "a").await, used(&counters, "b").await), (5, 6));
+        // Killed before anything was written: all is as before.
+        let again = Arc::new(Counters::default());
+        Spent::read(store.clone(), again.clone()).await.unwrap();
+        assert_eq!(used(&again, "b").await, 6);
+        spend(&counters, "a", 1).await;
+        spent.write_changed().await.unwrap();
+        spent.write_changed().await.unwrap();
+        assert!(store.all(SPENT).await.unwrap().is_empty());
+        let after = Arc::new(Counters::default());
+        Spent::read(store.clone(), after.clone()).await.unwrap();
+        assert_eq!((used(&after, "a").await, used(&after, "b").await), (6, 6));
+    }
+
+    #[tokio::test]
+    async fn a_counter_of_yesterday_counts_no_more_and_goes() {
+        let store: Arc<dyn ControlStore> = Arc::new(ControlMemory::default());
+        let yesterday = clock::unix_ms() - 2 * 86_400_000;
+        let kept = Kept {
+            tenant: "a".into(),
+            holder: "tenant:x".into(),
+            metric: Metric::Usd,
+            window: Window::Day,
+            used: 9_000_000_000,
+            period: yesterday.div_euclid(86_400_000),
+        };
+        let doc = json!({ "unix_ms": yesterday, "counter": kept });
+        store.put(vec![object((COUNTER, &id_of(&kept)), 0, doc, yesterday)]).await.unwrap();
+        let counters = Arc::new(Counters::default());
+        let mut spent = Spent::read(store.clone(), counters.clone()).await.unwrap();
+        assert_eq!(used(&counters, "a").await, 0);
+        // The same amount on another day is another thing to write.
+        spend(&counters, "a", 9).await;
+        spent.write_changed().await.unwrap();
+        spent.write_changed().await.unwrap();
+        let written = store.all(COUNTER).await.unwrap();
+        assert!(written.iter().all(|o| o.doc["unix_ms"].as_i64() > Some(yesterday)), "{written:?}");
+        let idle = Arc::new(Counters::default());
+        let mut none = Spent::read(store.clone(), idle.clone()).await.unwrap();
+        none.rows.values_mut().for_each(|row| row.kept.period -= 1);
+        none.tidy(&HashSet::new()).await.unwrap();
+        assert!(store.all(COUNTER).await.unwrap().is_empty());
     }
 }

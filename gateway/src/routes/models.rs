@@ -66,14 +66,15 @@ fn entries(app: &App, who: &Who) -> Vec<Value> {
         json!({"id": id, "object": "model", "created": created, "owned_by": "turnout",
                "turnout": {"kind": "virtual", "description": what}})
     };
-    let mut list: Vec<Value> = VIRTUAL.iter().map(|(id, what)| own(id, what)).collect();
-    let scoped = who.principal.key.as_ref().map(|k| &k.scopes.workflows).filter(|w| !w.is_empty());
-    for name in app.engine.workflow_names() {
-        if scoped.is_some_and(|s| !s.contains(&name)) {
-            continue;
-        }
+    let reach = app.engine.reachable(who);
+    let mut list: Vec<Value> =
+        VIRTUAL.iter().filter(|_| reach.auto).map(|(id, what)| own(id, what)).collect();
+    for name in reach.workflows {
         let what = format!("the router chooses a model for the workflow {name}");
         list.push(own(&format!("workflow/{name}"), &what));
+    }
+    if !reach.by_name {
+        return list;
     }
     let rows = app.engine.models_of(who);
     let ready = rows.iter().filter(|r| r.availability == Availability::Ready);

@@ -14,7 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use engine::workflows::{DrawFormat, Marks, Workflow};
-use engine::{Admission, Bundle, Dry, USUAL, rehearse};
+use engine::{Admission, Bundle, Dry, USUAL, Who, rehearse};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use serde_json::{Value, json};
@@ -36,13 +36,19 @@ pub(crate) fn router() -> Router<Arc<App>> {
         .route(&under("dry_run"), post(dry_run))
 }
 
-fn named(bundle: &Bundle, name: &str) -> Result<Arc<Workflow>, Failure> {
-    bundle.workflow(name).cloned().ok_or_else(|| {
-        let names = bundle.workflow_names();
+/// A workflow that the key may use; another one is as if it were not there.
+fn named(bundle: &Bundle, who: &Who, name: &str) -> Result<Arc<Workflow>, Failure> {
+    bundle.workflow(name).filter(|_| who.may_run(name)).cloned().ok_or_else(|| {
+        let names = usable(bundle, who);
         let hint = suggestion(name, names.iter().map(String::as_str));
         Failure::new(StatusCode::NOT_FOUND, "unknown_workflow", format!("there is no such workflow; {hint}"))
             .param("name")
     })
+}
+
+/// The names of the workflows that the key may use.
+fn usable(bundle: &Bundle, who: &Who) -> Vec<String> {
+    bundle.workflow_names().into_iter().filter(|name| who.may_run(name)).collect()
 }
 
 /// A workflow without its graph.
@@ -56,17 +62,21 @@ fn row(w: &Workflow) -> Value {
 }
 
 /// `GET /v1/workflows`.
-async fn list(State(app): Shared) -> Json<Value> {
+async fn list(State(app): Shared, Extension(arrival): Extension<Arrival>) -> Json<Value> {
     let bundle = app.engine.bundle();
-    let names = bundle.workflow_names();
+    let names = usable(&bundle, &arrival.who);
     let data: Vec<Value> = names.iter().filter_map(|n| bundle.workflow(n)).map(|w| row(w)).collect();
     Json(json!({"object": "list", "data": data}))
 }
 
 /// `GET /v1/workflows/{name}`: the file as well.
-async fn one(State(app): Shared, Path(name): Path<String>) -> Result<Json<Value>, Failure> {
+async fn one(
+    State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, Failure> {
     let bundle = app.engine.bundle();
-    let w = named(&bundle, &name)?;
+    let w = named(&bundle, &arrival.who, &name)?;
     let mut object = row(&w);
     if let Some(o) = object.as_object_mut() {
         o.insert("source".to_owned(), json!(bundle.workflow_source(&name).map(|f| &*f.text)));
@@ -83,10 +93,11 @@ fn query<'a>(query: Option<&'a str>, key: &str) -> Option<&'a str> {
 /// `GET /v1/workflows/{name}/graph?format=mermaid|dot|svg`.
 async fn graph(
     State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
     Path(name): Path<String>,
     RawQuery(asked): RawQuery,
 ) -> Result<Response, Failure> {
-    let w = named(&app.engine.bundle(), &name)?;
+    let w = named(&app.engine.bundle(), &arrival.who, &name)?;
     let word = query(asked.as_deref(), "format").unwrap_or("mermaid");
     let format = DrawFormat::parse(word).ok_or_else(|| expected("format", "mermaid, dot or svg"))?;
     let kind = if format == DrawFormat::Svg { "image/svg+xml" } else { "text/plain; charset=utf-8" };
@@ -96,11 +107,12 @@ async fn graph(
 /// `GET /v1/workflows/{name}/plan?input_tokens=N&output_tokens=N`.
 async fn plan(
     State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
     Path(name): Path<String>,
     RawQuery(asked): RawQuery,
 ) -> Result<Json<Value>, Failure> {
     let bundle = app.engine.bundle();
-    let w = named(&bundle, &name)?;
+    let w = named(&bundle, &arrival.who, &name)?;
     let tokens = |key: &str, usual: u32| match query(asked.as_deref(), key) {
         None => Ok(usual),
         Some(n) => n.parse::<u32>().map_err(|_| expected(key, "a number of tokens")),
@@ -136,6 +148,7 @@ fn file(given: &serde_json::Map<String, Value>) -> Result<SourceFile, Failure> {
 /// `POST /v1/workflows/{name}/test`: plays a test; nothing is called.
 async fn test(
     State(app): Shared,
+    Extension(arrival): Extension<Arrival>,
     Path(name): Path<String>,
     headers: HeaderMap,
     body: Body,
@@ -143,7 +156,7 @@ async fn test(
     let given = members(&app, &headers, body, &["test"]).await?;
     let text = text(&given, "test")?.ok_or_else(|| expected("test", "the text of a test"))?;
     let bundle = app.engine.bundle();
-    named(&bundle, &name)?;
+    named(&bundle, &arrival.who, &name)?;
     let file = SourceFile::new("test.yaml", text);
     // A request that stands in a file of its own is not read: nothing that a caller names is opened.
     let (case, problems) = rehearse::load(&file, &|_| None);
@@ -171,7 +184,7 @@ async fn dry_run(
 ) -> Result<Json<Dry>, Failure> {
     let (parts, body) = request.into_parts();
     let mut given = members(&app, &parts.headers, body, &["request"]).await?;
-    named(&app.engine.bundle(), &name)?;
+    named(&app.engine.bundle(), &arrival.who, &name)?;
     let mut chat = map(&mut given, "request")?;
     chat.insert("model".to_owned(), format!("workflow/{name}").into());
     let request = ChatRequest::from_value(&Value::Object(chat))

@@ -245,6 +245,8 @@ pub struct ProviderState {
     pub error_rate: Option<f64>,
     /// `.p95_ttft_ms`; `None` = nothing seen yet.
     pub p95_ttft_ms: Option<f64>,
+    /// `.in_flight`: calls that are under way.
+    pub in_flight: u32,
     /// `.quota_ratio`: share of its free tier that is left, 0..=1; `None` = it has none.
     pub quota_ratio: Option<f64>,
 }
@@ -257,6 +259,7 @@ pub(crate) static PROVIDER: &[ProviderField] = &[
     ("status", || Type::Enum(Status::NAMES), |p| Val::Str(p.status.as_str())),
     ("error_rate", || Type::Float.optional(), |p| Val::or_unit(p.error_rate)),
     ("p95_ttft_ms", || Type::Float.optional(), |p| Val::or_unit(p.p95_ttft_ms)),
+    ("in_flight", || Type::Int, |p| p.in_flight.into()),
     ("quota_ratio", || Type::Float.optional(), |p| Val::or_unit(p.quota_ratio)),
 ];
 
@@ -272,6 +275,7 @@ impl ProviderState {
             let value = match get(self) {
                 Val::Str(s) => text(s),
                 Val::Float(f) => f.into(),
+                Val::Int(i) => i.into(),
                 _ => Dynamic::UNIT,
             };
             (Cow::Borrowed(*name), value)
@@ -300,7 +304,7 @@ pub struct Around {
     pub headers: Arc<BTreeMap<String, String>>,
     /// What `provider("…")` asks; `None` = every provider is well.
     pub providers: Option<Providers>,
-    /// What `input.pii`, `input.secrets`, `response.pii` and `response.secrets` ask; `None` = nothing is found.
+    /// What `input.pii`, `input.secrets`, `input.injection_score`, `response.pii` and `response.secrets` ask; `None` = nothing is found.
     pub detector: Option<Arc<dyn Detector>>,
 }
 
@@ -374,6 +378,7 @@ pub(super) static SYSTEM: Table = Table(&[
 pub(super) static INPUT: Table = Table(&[
     leaf("pii", || Type::Enum(Entity::NAMES).list(), |f| entities(f.input_entities())),
     leaf("secrets", || Type::Bool, |f| f.input_entities().contains(&Entity::Secret).into()),
+    leaf("injection_score", || Type::Float, |f| f.input_injection().into()),
 ]);
 
 /// Kinds of personal data, by name; a secret is none.

@@ -27,6 +27,7 @@ use rhai::Dynamic;
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 use table::{leaf, table};
+use types::chat::Role;
 use types::expr::{Scope, Type, Variables};
 use types::privacy::{Detector, Entity};
 use types::{ChatRequest, WorkloadProfile};
@@ -56,6 +57,7 @@ pub(crate) struct Facts {
     last_user_text: OnceLock<String>,
     metadata: OnceLock<Dynamic>,
     input: OnceLock<Vec<Entity>>,
+    injection: OnceLock<f64>,
     later: Option<Arc<Later>>,
 }
 
@@ -77,6 +79,17 @@ impl Facts {
     fn input_entities(&self) -> &[Entity] {
         let texts = || self.request.messages.iter().flat_map(|m| m.content.texts());
         self.input.get_or_init(|| kinds(self.around.detector.as_deref(), texts()))
+    }
+
+    /// The most that a message of the user's or of a tool looks like an attempt to take over the model. What the
+    /// operator of the application writes may speak of instructions as it likes.
+    pub(crate) fn input_injection(&self) -> f64 {
+        *self.injection.get_or_init(|| {
+            let Some(detector) = self.around.detector.as_deref() else { return 0.0 };
+            let foreign = |m: &&types::chat::Message| matches!(m.role, Role::User | Role::Tool);
+            let messages = self.request.messages.iter().filter(foreign);
+            messages.flat_map(|m| m.content.texts()).map(|t| detector.injection(t)).fold(0.0, f64::max)
+        })
     }
 
     /// How a provider is.
@@ -162,6 +175,7 @@ pub fn scope(inputs: &Inputs<'_>) -> Scope {
         last_user_text: OnceLock::new(),
         metadata: OnceLock::new(),
         input: OnceLock::new(),
+        injection: OnceLock::new(),
         later: None,
     })))
 }
@@ -268,6 +282,77 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The table of the policy language, by name: every variable and field that its users may rely on.
+    #[test]
+    fn every_variable_of_the_language_is_there() {
+        const REQUEST: &str = "model_asked stream message_count text_bytes has_images has_tools tool_names response_format \
+            max_tokens temperature user metadata headers options last_user_text";
+        const WORKLOAD: &str = "task_family required_depth precision_sensitivity latency_class context_topology \
+            tool_dependence determinism_needs safety_posture output_contract economic_policy confidence axis_confidence \
+            est_input_tokens est_output_tokens language";
+        const BUDGET: &str =
+            "state tenant_remaining_usd tenant_spent_ratio key_remaining_usd forecast_exhausted_h";
+        const RESPONSE: &str = "text verdict findings codes provider model finish_reason refused pii secrets usage \
+            cost_usd escalated";
+        for (phase, variable, fields) in [
+            (Phase::Request, "request", REQUEST),
+            (Phase::Request, "workload", WORKLOAD),
+            (Phase::Request, "input", "pii secrets injection_score"),
+            (Phase::Request, "tenant", "id tier region labels allow_explore"),
+            (Phase::Request, "key", "id labels age_days"),
+            (Phase::Request, "budget", BUDGET),
+            (Phase::Request, "provider(\"acme\")", "status error_rate p95_ttft_ms in_flight quota_ratio"),
+            (Phase::Request, "time", "hour minute weekday daypart date"),
+            (Phase::Request, "history", "turn client_retry regenerated last_verdict failures_10m"),
+            (Phase::Request, "system", "brownout load"),
+            (Phase::Tool, "tool", "name side_effect trust args calls_so_far"),
+            (Phase::Tool, "run", "workflow iterations cost_usd calls elapsed_ms"),
+            (Phase::Response, "run", "workflow iterations cost_usd calls elapsed_ms"),
+            (Phase::Response, "response", RESPONSE),
+        ] {
+            for field in fields.split_whitespace() {
+                let path = format!("{variable}.{field}");
+                // Compiles only where the checker knows the field.
+                let compiled = crate::language().compile(&path, &variables(phase), None);
+                assert!(compiled.is_ok(), "{path}: {:?}", compiled.err());
+            }
+            let wrong = format!("{variable}.nothing_such");
+            assert!(crate::language().compile(&wrong, &variables(phase), None).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_strangers_write_is_scored_and_what_the_application_says_is_not() {
+        struct Words;
+        impl Detector for Words {
+            fn find(&self, _: &str, _: &[Entity]) -> Vec<types::privacy::Found> {
+                Vec::new()
+            }
+            fn injection(&self, text: &str) -> f64 {
+                text.len() as f64 / 100.0
+            }
+            fn reach(&self, _: &[Entity]) -> usize {
+                0
+            }
+        }
+        let check = |messages: Value, want: f64| {
+            let body = json!({"model": "auto", "messages": messages});
+            let request = Arc::new(ChatRequest::from_value(&body).unwrap());
+            let profile = testing::profile();
+            let around = Around { detector: Some(Arc::new(Words)), ..testing::around() };
+            let scope = scope(&Inputs { request: &request, profile: &profile, around: &around, unix_ms: 0 });
+            let vars = scope.0.downcast_ref::<Vars>().unwrap();
+            assert_eq!(vars.facts().unwrap().input_injection(), want, "{body}");
+        };
+        let said = |role: &str, text: &str| json!({"role": role, "content": text});
+        check(json!([said("user", "12345")]), 0.05);
+        check(json!([said("system", "1234567890"), said("user", "1"), said("user", "12")]), 0.02);
+        let call = json!({"role": "assistant", "content": "1234567890", "tool_calls": [
+            {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]});
+        let result = json!({"role": "tool", "tool_call_id": "c", "content": "123"});
+        check(json!([said("user", "1"), call, result]), 0.03);
     }
 
     #[test]

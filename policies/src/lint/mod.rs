@@ -114,7 +114,7 @@ impl Lint<'_, '_> {
     }
 
     fn buffering(&mut self, one: &One<'_>) {
-        if one.phase == Phase::Response && one.head.mode == Mode::Enforce {
+        if one.phase == Phase::Response && one.head.mode == Mode::Enforce && one.rule.holds_back() {
             let message =
                 format!("the rule `{}` keeps streams back until the answer is complete", one.head.id);
             self.warn("405", one, message).hint =

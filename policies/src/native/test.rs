@@ -73,18 +73,6 @@ impl Test {
         Some(Test::Compare(Operand::of(a)?, relation, Operand::of(b)?))
     }
 
-    /// The fields it reads.
-    pub(crate) fn paths(&self) -> impl Iterator<Item = &Path> {
-        let (a, b) = match self {
-            Test::Compare(a, _, b) => (a, Some(b)),
-            Test::Is(a) | Test::OneOf(a, _) | Test::AnyOf(a, _) | Test::Holds(a, _) => (a, None),
-        };
-        std::iter::once(a).chain(b).filter_map(|operand| match operand {
-            Operand::Path(path) | Operand::Or(path, _) => Some(path),
-            Operand::Constant(_) => None,
-        })
-    }
-
     /// The value that is compared with constants.
     pub(crate) fn value(&self, vars: &Vars) -> Option<serde_json::Value> {
         let operand = match self {

@@ -4,7 +4,7 @@ use super::test::Test;
 use crate::check::start;
 use crate::expression::Vars;
 use crate::sandbox::{Sets, place};
-use rhai::{AST, Expr, Position, Stmt};
+use rhai::{AST, ASTNode, Expr, Position, Stmt};
 use std::sync::Arc;
 
 /// A condition, taken apart.
@@ -24,6 +24,8 @@ pub(crate) struct Atom {
     /// another kind.
     pub(crate) test: Option<Test>,
     ast: AST,
+    /// The variables it may read, by their names alone.
+    reads: Box<[Box<str>]>,
 }
 
 /// The text that a tree is taken from.
@@ -53,11 +55,15 @@ impl Tree {
                 .args
                 .first()
                 .map_or(Tree::Const(false), |a| Tree::Not(Box::new(Tree::within(a, text, end)))),
-            _ => Tree::Atom(Box::new(Atom {
-                text: positive(expr, written(text.source, offset(text.source, start(expr)), end)).into(),
-                test: Test::of(expr, text.sets),
-                ast: AST::new([Stmt::Expr(Box::new(expr.clone()))], text.ast.shared_lib().clone()),
-            })),
+            _ => {
+                let ast = AST::new([Stmt::Expr(Box::new(expr.clone()))], text.ast.shared_lib().clone());
+                Tree::Atom(Box::new(Atom {
+                    text: positive(expr, written(text.source, offset(text.source, start(expr)), end)).into(),
+                    test: Test::of(expr, text.sets),
+                    reads: variables(&ast),
+                    ast,
+                }))
+            }
         }
     }
 
@@ -135,6 +141,11 @@ impl Tree {
 }
 
 impl Atom {
+    /// Whether it may read a variable of which `is` holds.
+    pub(crate) fn may_read(&self, is: impl Fn(&str) -> bool) -> bool {
+        self.reads.iter().any(|name| is(name))
+    }
+
     /// What it comes to; `engine` answers what is not answered here.
     pub(crate) fn holds<E>(
         &self,
@@ -143,6 +154,20 @@ impl Atom {
     ) -> Result<bool, E> {
         self.test.as_ref().and_then(|t| t.holds(vars)).map_or_else(|| engine(&self.ast), Ok)
     }
+}
+
+/// The names of all variables in a tree, those of its closures included.
+fn variables(ast: &AST) -> Box<[Box<str>]> {
+    let mut names: Vec<Box<str>> = Vec::new();
+    ast.walk(&mut |path| {
+        if let Some(ASTNode::Expr(Expr::Variable(x, ..))) = path.last() {
+            names.push(x.1.as_str().into());
+        }
+        true
+    });
+    names.sort_unstable();
+    names.dedup();
+    names.into()
 }
 
 /// The text of `a in b` where `a !in b` was written: the negation stands outside of it.

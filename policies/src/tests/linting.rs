@@ -143,9 +143,10 @@ fn dates_owners_and_streams() {
     );
     check("- { id: a, actions: { cap_cost: 1 } }", &[("PL404", "has no owner")]);
     check(
-        &format!("- {{ id: a, phase: response, when: response.refused, actions: {{ {tag} }} }}"),
+        "- { id: a, phase: response, when: response.refused, actions: { header: { x-a: b } } }",
         &[("PL405", "keeps streams back")],
     );
+    check(&format!("- {{ id: a, phase: response, when: response.refused, actions: {{ {tag} }} }}"), &[]);
 }
 
 #[test]

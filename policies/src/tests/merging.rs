@@ -211,8 +211,7 @@ fn what_rules_read_is_known() {
 #[test]
 fn answers_are_held_back_only_where_a_rule_could_apply() {
     let rules = |when: &str| {
-        let rule =
-            format!("rules:\n- {{ id: a, phase: response, when: '{when}', actions: {{ tag: {{ a: b }} }} }}");
+        let rule = format!("rules:\n- {{ id: a, phase: response, when: '{when}', actions: {{ deny: no }} }}");
         sound(&rule, &[]).holds_back(&scope_of(&profile()))
     };
     assert!(rules("response.refused"));
@@ -221,8 +220,36 @@ fn answers_are_held_back_only_where_a_rule_could_apply() {
     assert!(rules("tenant.id == \"other\" || response.verdict == \"failed\""));
     assert!(!rules("tenant.id == \"other\""));
     assert!(!sound("rules: [{ id: a, actions: { tag: { a: b } } }]", &[]).holds_back(&scope_of(&profile())));
-    let script = "fn describe() { #{ id: \"p\" } }\nfn on_response(ctx, act) { }";
-    assert!(sound("rules: []", &[("p.rhai", script)]).holds_back(&scope_of(&profile())));
+    // What only the engine can answer, of what is known before the answer.
+    let metadata = "request.metadata.get(\"team\") == \"a\"";
+    assert!(!rules(metadata));
+    assert!(!rules(&format!("{metadata} && response.refused")));
+    assert!(rules(&format!("{metadata} || response.refused")));
+    assert!(rules("request.metadata.get(\"team\") == () && response.refused"));
+    assert!(rules("response.codes.filter(|c| c == \"x\").len() > 0"));
+}
+
+#[test]
+fn what_only_writes_something_down_holds_no_answer_back() {
+    let check = |action: &str, holds: bool| {
+        let rule =
+            format!("rules: [{{ id: a, phase: response, when: response.refused, actions: {{ {action} }} }}]");
+        assert_eq!(sound(&rule, &[]).holds_back(&scope_of(&profile())), holds, "{action}");
+    };
+    check("tag: { a: b }", false);
+    check("log: { content: none }", false);
+    check("notify: { sink: log, message: m }", false);
+    check("redact: { entities: [email], in: [logs] }", false);
+    check("redact: { entities: [email], in: [output] }", true);
+    check("header: { x-a: b }", true);
+    check("deny: no", true);
+    check("tag: { a: b }, deny: no", true);
+    let script = |body: &str| {
+        let text = format!("fn describe() {{ #{{ id: \"p\" }} }}\nfn on_response(ctx, act) {{ {body} }}");
+        sound("rules: []", &[("p.rhai", &text)]).holds_back(&scope_of(&profile()))
+    };
+    assert!(!script("") && !script("act.tag(#{ a: \"b\" });"));
+    assert!(script("if ctx.response.refused { act.deny(\"no\"); }"));
 }
 
 #[test]

@@ -189,6 +189,16 @@ pub(crate) fn fits(r: &mut Reader<'_>, verb: &Verb, phase: Phase, span: Span, fi
     false
 }
 
+/// Whether an action on an answer has to be known before the answer goes out; the others only write something down, or
+/// tell of it, afterwards.
+pub(crate) fn holds_back(verb: &str, argument: &serde_json::Value) -> bool {
+    match verb {
+        "tag" | "log" | "notify" => false,
+        "redact" => argument.get("in").is_none_or(|places| *places != serde_json::json!(["logs"])),
+        _ => true,
+    }
+}
+
 /// An action as it was written, and what it does.
 #[derive(Clone, Debug)]
 pub(crate) struct Bound {

@@ -142,6 +142,10 @@ pub struct Kept {
     pub window: Window,
     /// Used and reserved: what is reserved when the process dies counts as used.
     pub used: u64,
+    /// The day or month as a number: the same amount on another day is another thing. 0 = written by a version that did
+    /// not say it.
+    #[serde(default)]
+    pub period: i64,
 }
 
 impl Counters {
@@ -167,11 +171,18 @@ impl Counters {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             for ((tenant, holder, metric, window), Counted { counter, mark, .. }) in &mut shard.counters {
                 counter.used(*window, now);
-                let of = |used: (i64, u64)| if ahead { mark.next(used) } else { used.1 };
-                let used = counter.calendar().map_or(0, of);
+                let Some(calendar) = counter.calendar() else { continue };
+                let used = if ahead { mark.next(calendar) } else { calendar.1 };
                 if used > 0 {
                     let (tenant, holder) = (tenant.clone(), holder.clone());
-                    all.push(Kept { tenant, holder, metric: *metric, window: *window, used });
+                    all.push(Kept {
+                        tenant,
+                        holder,
+                        metric: *metric,
+                        window: *window,
+                        used,
+                        period: calendar.0,
+                    });
                 }
             }
         }

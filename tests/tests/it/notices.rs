@@ -70,6 +70,29 @@ async fn the_log_and_a_webhook_are_told_once_a_minute() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_receiver_that_does_not_answer_holds_up_nobody_else() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let slow = |told: &tests::service::Asked| match told.body["data"]["message"].as_str() {
+        Some("eve was here") => Duration::from_secs(3_600),
+        _ => Duration::ZERO,
+    };
+    let hook = Service::start(move |told| (204, String::new(), slow(told))).await;
+    let settings = format!(
+        "webhooks: {{ allow_hosts: [127.0.0.1], allow_http: true, allow_private: true, notify_url: \"{}/told\" }}",
+        hook.origin()
+    );
+    let other = "  - { id: other, when: 'request.user == \"bob\"', actions: { notify: { sink: webhook, message: bob was here } } }\n";
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
+    let plan = plan.rules(&format!("{}{other}", rules())).settings(&settings);
+    let house = plan.env("TURNOUT_WEBHOOK_SECRET", SECRET).start().await;
+    assert_eq!(house.client().chat(&ask("eve")).await.status, 403);
+    assert!(tests::eventually(PATIENCE, || hook.asked().len() == 1).await);
+    assert_eq!(house.client().chat(&ask("bob")).await.status, 200);
+    comes_to(&house, "webhook", "sent", 1.0).await;
+    comes_to(&house, "log", "sent", 1.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_an_address_nothing_leaves_and_it_is_counted() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
     let house = plan(&vendor).start().await;

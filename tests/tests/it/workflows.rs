@@ -276,3 +276,41 @@ async fn scopes_hold_for_workflows() {
     assert_eq!(send(house.client(), &own, "/v1/workflows/default/dry_run", &dry).await.status, 200);
     assert_eq!(house.client().get("/v1/workflows").await.error(401)["code"], "missing_api_key");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_sees_no_workflow_but_its_own() {
+    let (_vendor, house) = house().await;
+    let admin = Admin::of(&house);
+    let key = async |name: &str| admin.key(json!({"scopes": {"workflows": [name]}})).await.1;
+    let (default, other) = (key("default").await, key("consensus_vote").await);
+    let listed = get(house.client(), &default, "/v1/workflows").await.json();
+    let names: Vec<&str> =
+        listed["data"].as_array().unwrap().iter().filter_map(|w| w["name"].as_str()).collect();
+    assert_eq!(names, ["default"]);
+    let dry = json!({"request": request()});
+    for path in ["", "/graph", "/plan"] {
+        let path = |name: &str| format!("/v1/workflows/{name}{path}");
+        assert_eq!(get(house.client(), &default, &path("default")).await.status, 200);
+        let hidden = get(house.client(), &default, &path("json_extraction")).await.error(404);
+        let absent = get(house.client(), &default, &path("nothing_such")).await.error(404);
+        assert_eq!(hidden["code"], absent["code"]);
+        assert!(
+            !hidden.to_string().contains("json_extraction") && !absent.to_string().contains("hard_coding")
+        );
+    }
+    let path = "/v1/workflows/json_extraction/dry_run";
+    assert_eq!(send(house.client(), &default, path, &dry).await.status, 404);
+    // A model by its name is the workflow `default`, which the other key may not use.
+    let models = async |key: &str| get(house.client(), key, "/v1/models").await.text();
+    let (of_default, of_other) = (models(&default).await, models(&other).await);
+    assert!(
+        of_default.contains("\"kind\":\"model\"") && !of_other.contains("\"kind\":\"model\""),
+        "{of_other}"
+    );
+    assert!(
+        of_other.contains("workflow/consensus_vote") && !of_other.contains("workflow/default"),
+        "{of_other}"
+    );
+    // Nor does that workflow offer itself, so that there is nothing to choose.
+    assert!(of_default.contains("\"auto\"") && !of_other.contains("\"auto"), "{of_other}");
+}

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 /// The audit trail: who changed what
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout audit list --after 120\n  turnout audit verify                      checks the trail of the data folder; no server is needed\n  turnout audit verify --folder copy/ --public-key 3b6a…"
+    after_help = "Examples:\n  turnout audit list --after 120\n  turnout audit verify                      checks the trail of the data folder; no server is needed\n  turnout audit verify --folder copy/ --public-key 3b6a… --anchor /mnt/other/audit.anchor"
 )]
 pub(in crate::cli) struct Args {
     #[command(subcommand)]
@@ -39,6 +39,9 @@ enum AuditCommand {
         /// The public key, if not the one in the folder
         #[arg(long, value_name = "HEX")]
         public_key: Option<String>,
+        /// The anchor that shows how far the trail went [default: `audit.anchor` in the data folder]
+        #[arg(long, value_name = "FILE")]
+        anchor: Option<PathBuf>,
     },
 }
 
@@ -51,9 +54,9 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
             show(out, &said, &["seq", "ts", "actor", "action", "target", "tenant", "detail"]);
             Ok(GOOD)
         }
-        AuditCommand::Verify { folder: named, public_key } => {
+        AuditCommand::Verify { folder: named, public_key, anchor } => {
             let folder = named.clone().unwrap_or_else(|| folder(global).join(audit::FOLDER));
-            let report = audit::verify_folder(&folder, public_key.as_deref())
+            let report = audit::verify_folder(&folder, public_key.as_deref(), anchor.as_deref())
                 .map_err(|e| Problem(format!("{}: {e}", folder.display())))?;
             if out.json {
                 out.value(&serde_json::to_value(&report)?);
@@ -62,6 +65,18 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
                     "{} lines and {} seals hold; {} lines are not sealed yet",
                     report.lines, report.seals, report.unsealed
                 ));
+                match report.anchored {
+                    Some(seq) => {
+                        out.line(&format!("nothing was taken away up to number {seq}, says the anchor"))
+                    }
+                    None if report.broken.is_none() => {
+                        out.line("without an anchor nothing shows whether lines were taken off the end");
+                    }
+                    None => {}
+                }
+                if report.gaps > 0 {
+                    out.line(&format!("{} lines say that something is missing before them", report.gaps));
+                }
             }
             match report.broken {
                 None => Ok(GOOD),

@@ -3,10 +3,12 @@
 //! One thread writes; a change waits until its line is on the disk, a refused request does not wait: what does not
 //! fit into the queue is counted and becomes a line of its own.
 
+pub(crate) mod anchor;
 pub(crate) mod line;
 pub(crate) mod verify;
 
 use super::secret::create_private;
+use anchor::Anchor;
 use line::Sealed;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -22,10 +24,12 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
-use verify::Chain;
+use verify::{Chain, Reading};
 
 /// Name of the chain.
 pub(crate) const CHAIN: &str = "admin";
+/// The action of a line that says that something is missing before it.
+const GAP: &str = "audit.gap";
 /// Folder within the data directory.
 pub(crate) const FOLDER: &str = "audit";
 const SIGNING_KEY: &str = "signing.key";
@@ -70,34 +74,46 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// Opens the trail, checks that what is there holds, and continues it.
+    /// Opens the trail, checks that what is there holds, and continues it. `elsewhere` is a file to which its anchor
+    /// is written besides.
     ///
     /// # Errors
-    /// The folder cannot be used; or the trail is broken: it is not continued as if it were not.
-    pub(crate) fn open(data: &Path, boot: String) -> io::Result<Audit> {
-        Audit::open_sealing_after(data, boot, SEAL_AFTER)
+    /// The folder cannot be used; or the trail is broken, or shorter than it was: it is not continued as if it were not.
+    pub(crate) fn open(data: &Path, boot: String, elsewhere: Option<&Path>) -> io::Result<Audit> {
+        Audit::open_sealing_after(data, boot, elsewhere, SEAL_AFTER)
     }
 
-    fn open_sealing_after(data: &Path, boot: String, seal_after: Duration) -> io::Result<Audit> {
+    fn open_sealing_after(
+        data: &Path,
+        boot: String,
+        elsewhere: Option<&Path>,
+        seal_after: Duration,
+    ) -> io::Result<Audit> {
         let folder = data.join(FOLDER);
         std::fs::create_dir_all(&folder)?;
         let key = signing_key(&folder)?;
         let instance = instance(&folder)?;
         let lost_bytes = cut_tail(&folder)?;
-        let (report, chain) = verify::verify(&folder, &instance, key.public_key().as_ref())?;
-        if let Some(b) = report.broken {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!("the audit trail is broken at line {} of {}: {}", b.line, b.file, b.why),
-            ));
-        }
-        let mut writer = Writer { file: current(&folder)?, folder, key, chain, boot, lost: Arc::default() };
+        let anchors: Vec<PathBuf> =
+            std::iter::once(anchor::path_in(data)).chain(elsewhere.map(Path::to_owned)).collect();
+        let chain = intact(&folder, &instance, key.public_key().as_ref(), &anchors)?;
+        let anchored = anchor::path_in(data).exists();
+        let (file, lost) = (current(&folder)?, Arc::default());
+        let mut writer = Writer { file, folder, instance, anchors, key, chain, boot, lost };
         if lost_bytes > 0 {
-            let mut gap = Event { actor_kind: "system", action: "audit.gap", ..Event::default() };
+            let mut gap = Event { actor_kind: "system", action: GAP, ..Event::default() };
             gap.detail.insert("cut_bytes".to_owned(), lost_bytes.into());
             writer.line(&gap)?;
         }
+        if writer.chain.seal.is_some() && !anchored {
+            // Whether lines are missing before this one nobody can tell.
+            let mut gap = Event { actor_kind: "system", action: GAP, ..Event::default() };
+            gap.detail.insert("anchor".to_owned(), "missing".into());
+            writer.line(&gap)?;
+        }
         writer.seal()?;
+        // After a kill between a seal and its anchor, or where a second anchor is new.
+        writer.anchor()?;
         let lost = writer.lost.clone();
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         let thread =
@@ -140,8 +156,35 @@ impl Drop for Audit {
     }
 }
 
+/// The chain of a trail that holds, by itself and against every anchor that is there.
+fn intact(folder: &Path, instance: &str, public: &[u8], anchors: &[PathBuf]) -> io::Result<Chain> {
+    let broken = |b: &verify::Broken, hint: &str| {
+        let text = format!("the audit trail is broken at line {} of {}: {}{hint}", b.line, b.file, b.why);
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    };
+    let (report, chain) = verify::verify(folder, &Reading { public, instance, anchor: None })?;
+    if let Some(b) = &report.broken {
+        return Err(broken(b, ""));
+    }
+    for path in anchors {
+        let Some(anchor) = Anchor::read(path)? else { continue };
+        let (report, _) = verify::verify(folder, &Reading { public, instance, anchor: Some(&anchor) })?;
+        if let Some(b) = &report.broken {
+            let hint = format!(
+                "; put back what is missing, or remove {} to go on without it, which the trail will say",
+                path.display()
+            );
+            return Err(broken(b, &hint));
+        }
+    }
+    Ok(chain)
+}
+
 struct Writer {
     folder: PathBuf,
+    instance: String,
+    /// Files that tell how far the trail went.
+    anchors: Vec<PathBuf>,
     file: File,
     key: Ed25519KeyPair,
     chain: Chain,
@@ -193,7 +236,7 @@ impl Writer {
     fn take(&mut self, job: Job) -> Option<(oneshot::Sender<io::Result<u64>>, io::Result<u64>)> {
         let lost = self.lost.swap(0, Relaxed);
         if lost > 0 {
-            let mut gap = Event { actor_kind: "system", action: "audit.gap", ..Event::default() };
+            let mut gap = Event { actor_kind: "system", action: GAP, ..Event::default() };
             gap.detail.insert("lost_lines".to_owned(), lost.into());
             self.report(|w| w.line(&gap).map(drop));
         }
@@ -269,11 +312,19 @@ impl Writer {
         self.file.sync_data()?;
         self.chain.prev_seal = hash;
         self.chain.unsealed = 0;
+        self.chain.seal = Some(text);
+        self.anchor()?;
         if self.file.metadata()?.len() > FILE_BYTES {
             let number = files(&self.folder)?.len().saturating_add(1);
             self.file = append_to(&name(&self.folder, number))?;
         }
         Ok(())
+    }
+
+    /// Writes down how far the trail is sealed, wherever that is kept.
+    fn anchor(&self) -> io::Result<()> {
+        let Some(seal) = &self.chain.seal else { return Ok(()) };
+        self.anchors.iter().try_for_each(|path| anchor::write(path, &self.instance, seal))
     }
 }
 
@@ -353,11 +404,16 @@ fn timestamp() -> String {
     format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{ms:03}Z")
 }
 
-/// Verifies the trail in a data directory, or one copied elsewhere: `public` replaces the key that lies there.
+/// Verifies the trail in a data directory, or one copied elsewhere: `public` replaces the key that lies there, `anchor`
+/// the anchor that lies beside a data directory's trail and must be there once the trail has a seal.
 ///
 /// # Errors
 /// The files cannot be read, or there is no trail.
-pub(crate) fn verify_folder(folder: &Path, public: Option<&str>) -> io::Result<verify::Report> {
+pub(crate) fn verify_folder(
+    folder: &Path,
+    public: Option<&str>,
+    anchor: Option<&Path>,
+) -> io::Result<verify::Report> {
     let text = match public {
         Some(p) => p.to_owned(),
         None => std::fs::read_to_string(folder.join(PUBLIC_KEY))?,
@@ -365,7 +421,18 @@ pub(crate) fn verify_folder(folder: &Path, public: Option<&str>) -> io::Result<v
     let public =
         line::unhex(text.trim()).ok_or_else(|| io::Error::other("the public key is no hexadecimal text"))?;
     let instance = std::fs::read_to_string(folder.join(INSTANCE))?;
-    verify::verify(folder, instance.trim(), &public).map(|(report, _)| report)
+    let instance = instance.trim();
+    let path = anchor.map(Path::to_owned).or_else(|| anchor::beside(folder));
+    let found = path.as_deref().map(Anchor::read).transpose()?.flatten();
+    let with = Reading { public: &public, instance, anchor: found.as_ref() };
+    let (mut report, chain) = verify::verify(folder, &with)?;
+    if let Some(path) = path.filter(|_| found.is_none() && chain.seal.is_some() && report.broken.is_none()) {
+        let why =
+            "the anchor is missing, so that nothing shows whether lines were taken off the end".to_owned();
+        let file = path.display().to_string();
+        report.broken = Some(verify::Broken { seq: chain.next, file, line: 1, why });
+    }
+    Ok(report)
 }
 
 /// The first lines after a number or, without one, the newest; seals left out.
@@ -408,7 +475,7 @@ mod tests {
 
     async fn written(dir: &Path, lines: u64) {
         for boot in 0..2 {
-            let audit = Audit::open(dir, format!("boot-{boot}")).unwrap();
+            let audit = Audit::open(dir, format!("boot-{boot}"), None).unwrap();
             for i in 0..lines / 2 {
                 if i % 3 == 0 {
                     audit.record(event(i)).await.unwrap();
@@ -424,7 +491,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         written(dir.path(), 20).await;
         let folder = dir.path().join(FOLDER);
-        let good = verify_folder(&folder, None).unwrap();
+        let good = verify_folder(&folder, None, None).unwrap();
         assert_eq!((good.lines, good.unsealed, good.broken), (20, 0, None));
         assert!(good.seals >= 2);
         let path = name(&folder, 1);
@@ -434,15 +501,18 @@ mod tests {
                 let mut wrong = bytes.clone();
                 wrong[at] ^= flip;
                 std::fs::write(&path, &wrong).unwrap();
-                let report = verify_folder(&folder, None).unwrap();
+                let report = verify_folder(&folder, None, None).unwrap();
                 let line = bytes[..at].iter().filter(|b| **b == b'\n').count() as u64 + 1;
                 let broken = report.broken.unwrap_or_else(|| panic!("byte {at} ^ {flip:#x} was not found"));
                 assert!(broken.line <= line + 1, "byte {at}: {broken:?}");
             }
         }
         std::fs::write(&path, &bytes).unwrap();
-        assert_eq!(verify_folder(&folder, None).unwrap().broken, None);
-        assert!(verify_folder(&folder, Some(&"ab".repeat(32))).unwrap().broken.is_some(), "another key");
+        assert_eq!(verify_folder(&folder, None, None).unwrap().broken, None);
+        assert!(
+            verify_folder(&folder, Some(&"ab".repeat(32)), None).unwrap().broken.is_some(),
+            "another key"
+        );
     }
 
     #[tokio::test]
@@ -455,7 +525,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         let check = |kept: Vec<&str>| {
             std::fs::write(&path, format!("{}\n", kept.join("\n"))).unwrap();
-            verify_folder(&folder, None).unwrap().broken.is_some()
+            verify_folder(&folder, None, None).unwrap().broken.is_some()
         };
         for i in 0..lines.len() - 1 {
             assert!(check([&lines[..i], &lines[i + 1..]].concat()), "line {i} left out");
@@ -472,20 +542,20 @@ mod tests {
             "a forged line with a right hash"
         );
         std::fs::write(&path, &text).unwrap();
-        assert!(Audit::open(dir.path(), "b".into()).is_ok());
+        assert!(Audit::open(dir.path(), "b".into(), None).is_ok());
         std::fs::write(&path, text.replace("k1", "k9")).unwrap();
-        assert!(Audit::open(dir.path(), "b".into()).is_err(), "a broken trail is not continued");
+        assert!(Audit::open(dir.path(), "b".into(), None).is_err(), "a broken trail is not continued");
     }
 
     #[tokio::test]
     async fn lines_that_keep_coming_do_not_put_the_seal_off() {
         let dir = tempfile::tempdir().unwrap();
-        let audit = Audit::open_sealing_after(dir.path(), "b".into(), Duration::from_secs(1)).unwrap();
+        let audit = Audit::open_sealing_after(dir.path(), "b".into(), None, Duration::from_secs(1)).unwrap();
         let folder = dir.path().join(FOLDER);
         for i in 0.. {
             assert!(i < SEAL_LINES - 100, "no seal although its time has come");
             audit.record(event(i)).await.unwrap();
-            if verify_folder(&folder, None).is_ok_and(|r| r.seals > 0) {
+            if verify_folder(&folder, None, None).is_ok_and(|r| r.seals > 0) {
                 break;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -499,9 +569,71 @@ mod tests {
         let path = name(&dir.path().join(FOLDER), 1);
         let mut file = OpenOptions::new().append(true).open(&path).unwrap();
         file.write_all(b"{\"action\":\"key.cre").unwrap();
-        drop(Audit::open(dir.path(), "b".into()).unwrap());
-        let report = verify_folder(&dir.path().join(FOLDER), None).unwrap();
+        drop(Audit::open(dir.path(), "b".into(), None).unwrap());
+        let report = verify_folder(&dir.path().join(FOLDER), None, None).unwrap();
         assert_eq!((report.lines, report.broken), (7, None));
         assert!(std::fs::read_to_string(&path).unwrap().contains("audit.gap"));
+    }
+
+    /// Takes the trail back to where it was when it was copied: shorter, and whole by itself.
+    fn shorten(folder: &Path, to: &[(PathBuf, Vec<u8>)]) {
+        files(folder).unwrap().iter().for_each(|f| std::fs::remove_file(f).unwrap());
+        to.iter().for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+    }
+
+    #[tokio::test]
+    async fn lines_taken_off_the_end_and_a_trail_that_is_gone_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join(FOLDER);
+        let second = dir.path().join("elsewhere.anchor");
+        let write = async |n: u64| {
+            let audit = Audit::open(dir.path(), "b".into(), Some(&second)).unwrap();
+            for i in 0..n {
+                audit.record(event(i)).await.unwrap();
+            }
+        };
+        let why = |anchor: Option<&Path>| {
+            verify_folder(&folder, None, anchor).unwrap().broken.map_or_else(String::new, |b| b.why)
+        };
+        write(3).await;
+        let early: Vec<_> =
+            files(&folder).unwrap().into_iter().map(|f| (f.clone(), std::fs::read(&f).unwrap())).collect();
+        let early_anchor = std::fs::read(anchor::path_in(dir.path())).unwrap();
+        write(4).await;
+        assert_eq!((why(None), why(Some(&second))), (String::new(), String::new()));
+        assert_eq!(verify_folder(&folder, None, None).unwrap().anchored, Some(7));
+        let late: Vec<_> =
+            files(&folder).unwrap().into_iter().map(|f| (f.clone(), std::fs::read(&f).unwrap())).collect();
+
+        shorten(&folder, &early);
+        assert!(why(None).contains("number 7 was sealed"), "{}", why(None));
+        shorten(&folder, &[]);
+        assert!(why(None).contains("number 7 was sealed"), "{}", why(None));
+        let refused = Audit::open(dir.path(), "b".into(), None).err().unwrap().to_string();
+        assert!(refused.contains("lines are missing") && refused.contains("audit.anchor"), "{refused}");
+
+        // An anchor of old, put back with the trail of old: only one that lies elsewhere shows it.
+        shorten(&folder, &early);
+        std::fs::write(anchor::path_in(dir.path()), &early_anchor).unwrap();
+        assert_eq!(why(None), "");
+        assert!(why(Some(&second)).contains("number 7 was sealed"));
+        assert!(Audit::open(dir.path(), "b".into(), Some(&second)).is_err());
+
+        // One that is made up, and none.
+        shorten(&folder, &late);
+        let text = String::from_utf8(early_anchor).unwrap();
+        std::fs::write(anchor::path_in(dir.path()), text.replace("\"seq\":3", "\"seq\":2")).unwrap();
+        assert!(why(None).contains("the anchor does not hold"), "{}", why(None));
+        std::fs::remove_file(anchor::path_in(dir.path())).unwrap();
+        assert!(why(None).contains("the anchor is missing"), "{}", why(None));
+        // Going on without one is said in the trail.
+        drop(Audit::open(dir.path(), "b".into(), None).unwrap());
+        let report = verify_folder(&folder, None, None).unwrap();
+        assert_eq!((report.gaps, report.anchored, report.broken), (1, Some(8), None));
+
+        // All of it removed, and another begun in its place.
+        std::fs::remove_dir_all(&folder).unwrap();
+        let refused = Audit::open(dir.path(), "b".into(), None).err().unwrap().to_string();
+        assert!(refused.contains("is that of another trail"), "{refused}");
     }
 }

@@ -1,11 +1,12 @@
 //! Reads an audit trail from its files, without a server, and says where it first breaks.
 
+use super::anchor::Anchor;
 use super::line::{self, Hash, Sealed};
-use super::{CHAIN, files};
+use super::{CHAIN, GAP, files};
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -16,6 +17,10 @@ pub(crate) struct Report {
     pub(crate) seals: u64,
     /// Lines after the last seal: chained, not yet signed.
     pub(crate) unsealed: u64,
+    /// Lines that say that something is missing before them.
+    pub(crate) gaps: u64,
+    /// The number up to which an anchor shows that nothing was taken away; `None` = no anchor was asked.
+    pub(crate) anchored: Option<u64>,
     /// The first thing that does not hold.
     pub(crate) broken: Option<Broken>,
 }
@@ -38,69 +43,120 @@ pub(crate) struct Chain {
     pub(crate) prev: Hash,
     pub(crate) prev_seal: Hash,
     pub(crate) unsealed: u64,
+    /// The last seal, as it stands in the trail.
+    pub(crate) seal: Option<String>,
 }
 
 impl Chain {
     pub(crate) fn new(instance: &str) -> Chain {
-        Chain { next: 1, prev: line::genesis(instance), prev_seal: [0; 32], unsealed: 0 }
+        Chain { next: 1, prev: line::genesis(instance), prev_seal: [0; 32], unsealed: 0, seal: None }
     }
 }
 
-/// Verifies all files of a folder with a public key.
+/// What a trail is read with.
+pub(crate) struct Reading<'a> {
+    pub(crate) public: &'a [u8],
+    pub(crate) instance: &'a str,
+    /// What shows how far the trail went.
+    pub(crate) anchor: Option<&'a Anchor>,
+}
+
+/// Verifies all files of a folder with a public key, and against an anchor where there is one.
 ///
 /// # Errors
 /// A file cannot be read.
-pub(crate) fn verify(folder: &Path, instance: &str, public: &[u8]) -> io::Result<(Report, Chain)> {
-    let mut chain = Chain::new(instance);
-    let mut report = Report { lines: 0, seals: 0, unsealed: 0, broken: None };
+pub(crate) fn verify(folder: &Path, with: &Reading<'_>) -> io::Result<(Report, Chain)> {
+    let mut walk = Walk {
+        with,
+        chain: Chain::new(with.instance),
+        report: Report { lines: 0, seals: 0, unsealed: 0, gaps: 0, anchored: None, broken: None },
+        at_anchor: None,
+        last: (folder.display().to_string(), 0),
+    };
     for path in files(folder)? {
-        one(&path, public, &mut chain, &mut report)?;
-        if report.broken.is_some() {
+        walk.file(&path)?;
+        if walk.report.broken.is_some() {
             break;
         }
     }
-    report.unsealed = chain.unsealed;
-    Ok((report, chain))
+    walk.report.unsealed = walk.chain.unsealed;
+    walk.hold_against_anchor();
+    Ok((walk.report, walk.chain))
 }
 
-fn one(path: &PathBuf, public: &[u8], chain: &mut Chain, report: &mut Report) -> io::Result<()> {
-    let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
-    let (mut text, mut number) = (Vec::new(), 0_u64);
-    loop {
-        text.clear();
-        if reader.read_until(b'\n', &mut text)? == 0 {
-            return Ok(());
-        }
-        number = number.saturating_add(1);
-        if let Err(why) = next(&text, public, chain, report) {
-            report.broken =
-                Some(Broken { seq: chain.next, file: path.display().to_string(), line: number, why });
-            return Ok(());
-        }
-    }
+struct Walk<'a> {
+    with: &'a Reading<'a>,
+    chain: Chain,
+    report: Report,
+    /// Hash of the line that the anchor speaks of.
+    at_anchor: Option<Hash>,
+    /// Where the trail ends.
+    last: (String, u64),
 }
 
-fn next(text: &[u8], public: &[u8], chain: &mut Chain, report: &mut Report) -> Result<(), String> {
-    let text = text.strip_suffix(b"\n").ok_or("the line is cut off")?;
-    let value: Value = serde_json::from_slice(text).map_err(|_| "it is no JSON".to_owned())?;
-    if line::canonical(&value).as_bytes() != text {
-        return Err("it is not written as this program writes it".to_owned());
+impl Walk<'_> {
+    fn file(&mut self, path: &Path) -> io::Result<()> {
+        let mut reader = BufReader::with_capacity(1 << 20, File::open(path)?);
+        let (mut text, mut number) = (Vec::new(), 0_u64);
+        loop {
+            text.clear();
+            if reader.read_until(b'\n', &mut text)? == 0 {
+                return Ok(());
+            }
+            number = number.saturating_add(1);
+            self.last = (path.display().to_string(), number);
+            if let Err(why) = self.next(&text) {
+                self.breaks(self.chain.next, why);
+                return Ok(());
+            }
+        }
     }
-    if value.get("type").and_then(Value::as_str) == Some("seal") {
-        let sealed = Sealed {
-            seq: chain.next.saturating_sub(1),
-            hash: chain.prev,
-            count: chain.unsealed,
-            prev: chain.prev_seal,
-        };
-        chain.prev_seal = sealed.verify(CHAIN, &value, public)?;
-        chain.unsealed = 0;
-        report.seals = report.seals.saturating_add(1);
-        return Ok(());
+
+    fn breaks(&mut self, seq: u64, why: String) {
+        let (file, line) = self.last.clone();
+        self.report.broken = Some(Broken { seq, file, line, why });
     }
-    chain.prev = line::check(&value, CHAIN, chain.next, &chain.prev)?;
-    chain.next = chain.next.saturating_add(1);
-    chain.unsealed = chain.unsealed.saturating_add(1);
-    report.lines = report.lines.saturating_add(1);
-    Ok(())
+
+    fn next(&mut self, text: &[u8]) -> Result<(), String> {
+        let text = text.strip_suffix(b"\n").ok_or("the line is cut off")?;
+        let value: Value = serde_json::from_slice(text).map_err(|_| "it is no JSON".to_owned())?;
+        let canonical = line::canonical(&value);
+        if canonical.as_bytes() != text {
+            return Err("it is not written as this program writes it".to_owned());
+        }
+        let chain = &mut self.chain;
+        if value.get("type").and_then(Value::as_str) == Some("seal") {
+            let sealed = Sealed {
+                seq: chain.next.saturating_sub(1),
+                hash: chain.prev,
+                count: chain.unsealed,
+                prev: chain.prev_seal,
+            };
+            chain.prev_seal = sealed.verify(CHAIN, &value, self.with.public)?;
+            chain.unsealed = 0;
+            chain.seal = Some(canonical);
+            self.report.seals = self.report.seals.saturating_add(1);
+            return Ok(());
+        }
+        chain.prev = line::check(&value, CHAIN, chain.next, &chain.prev)?;
+        if self.with.anchor.is_some_and(|a| a.seq() == chain.next) {
+            self.at_anchor = Some(chain.prev);
+        }
+        chain.next = chain.next.saturating_add(1);
+        chain.unsealed = chain.unsealed.saturating_add(1);
+        self.report.lines = self.report.lines.saturating_add(1);
+        if value.get("action").and_then(Value::as_str) == Some(GAP) {
+            self.report.gaps = self.report.gaps.saturating_add(1);
+        }
+        Ok(())
+    }
+
+    /// What breaks the chain itself is told first.
+    fn hold_against_anchor(&mut self) {
+        let Some(anchor) = self.with.anchor.filter(|_| self.report.broken.is_none()) else { return };
+        match anchor.differs(self.with.instance, self.with.public, self.at_anchor) {
+            None => self.report.anchored = Some(anchor.seq()),
+            Some(why) => self.breaks(self.chain.next.min(anchor.seq()), why),
+        }
+    }
 }

@@ -47,7 +47,7 @@ pub(crate) async fn post(
     let mut body = object_of(&bytes, MEMBERS)?;
     let workflow = text(&body, "workflow")?;
     if let Some(name) = &workflow {
-        known_workflow(&app, name)?;
+        known_workflow(&app, &arrival.who, name)?;
     }
     let inputs = super::map(&mut body, "inputs")?;
     let chat = chat(super::map(&mut body, "request")?, workflow.as_deref(), &inputs)?;
@@ -141,12 +141,13 @@ async fn read(app: &App, headers: &HeaderMap, input: Body) -> Result<Bytes, Fail
     Ok(bytes)
 }
 
-fn known_workflow(app: &App, name: &str) -> Result<(), Failure> {
+fn known_workflow(app: &App, who: &engine::Who, name: &str) -> Result<(), Failure> {
     let names = app.engine.workflow_names();
     if names.iter().any(|n| n == name) {
         return Ok(());
     }
-    let hint = suggestion(name, names.iter().map(String::as_str));
+    let usable = names.iter().map(String::as_str).filter(|n| who.may_run(n));
+    let hint = suggestion(name, usable);
     let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
     let text = format!("workflow `{shown}` is not known; {hint}");
     Err(Failure::new(StatusCode::NOT_FOUND, "unknown_workflow", text).param("workflow"))
