@@ -3,6 +3,7 @@
 
 use crate::answer::Admission;
 use crate::bundle::Bundle;
+use crate::config::Retry;
 use crate::decide::{self, Decided};
 use crate::error::Error;
 use crate::route::{Candidates, resolve};
@@ -24,15 +25,21 @@ pub struct Row {
     /// Its type.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Most calls of one run.
+    /// Most calls of one run, where each is answered at its first attempt.
     pub calls: u32,
+    /// Most that vendors are asked for them, where calls fail, are tried again and go to other models, and answers are
+    /// lost on their way.
+    pub attempts: u32,
     /// The models it may call, the one that it would call first before the others. A repair also asks the model
     /// whose answer it repairs.
     pub models: Vec<Arc<str>>,
     /// What one call may cost at most; `None`: no model of it has a known price.
     pub call_usd: Option<Usd>,
-    /// What all its calls may cost at most: at their dearest model, and no more than its own budget.
+    /// What all its attempts may cost at most: at their dearest model, and no more than its own budget.
     pub usd: Option<Usd>,
+    /// The same of what the file itself asks for: its calls, as often as `retry` says.
+    #[serde(skip)]
+    planned: Option<Usd>,
 }
 
 /// What a workflow may cost at most.
@@ -46,13 +53,19 @@ pub struct Bound {
     pub tokens: (u32, u32),
     /// By node.
     pub nodes: Vec<Row>,
-    /// Most model calls: what its nodes may ask for, and no more than its limit.
+    /// Most that vendors are asked: all attempts of its nodes, and no more than its limit.
     pub calls: u32,
-    /// What its nodes could spend together if every call were made at its dearest model. `None`: a price is not
-    /// known.
+    /// The calls that its nodes ask for at most, where each is answered at its first attempt.
+    pub asks: u32,
+    /// Its limit on calls, every attempt counted.
+    pub limit_calls: u32,
+    /// What its nodes could spend together if every attempt were made at its dearest model, and paid for. `None`: a
+    /// price is not known.
     pub worst_usd: Option<Usd>,
     /// Its own limit, which is never passed.
     pub limit_usd: Option<Usd>,
+    /// Where it states none: the money after which no further call begins.
+    pub enough_usd: Option<Usd>,
 }
 
 impl Bound {
@@ -74,11 +87,11 @@ pub struct Dry {
 
 impl Bundle {
     /// What a workflow may cost at most for requests of so many input tokens and answers of so many output tokens,
-    /// on the models that are switched on.
+    /// on the models that are switched on, where failed calls are retried like this.
     #[must_use]
-    pub fn bound(&self, workflow: &Workflow, input: u32, output: u32) -> Bound {
+    pub fn bound(&self, workflow: &Workflow, (input, output): (u32, u32), retry: Retry) -> Bound {
         let candidates = Candidates::of_all(self.matrix(), self.pools.clone());
-        bound(self.matrix(), workflow, &candidates, &Usage { input, output, ..Usage::default() })
+        bound(self.matrix(), workflow, &candidates, &Usage { input, output, ..Usage::default() }, retry)
     }
 }
 
@@ -87,12 +100,16 @@ pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatReques
     let view = inner.view.load_full();
     let request = Arc::new(request);
     let decided = decide::consider(inner, &view, &admission, request, settle::unix_ms(), false).await;
-    let Decided { request, profile, decision, routed, .. } = decided;
+    let Decided { request, profile, decision, routed, directives, .. } = decided;
     let (workflow, candidates, cap) = routed?;
     let output = request.params.max_tokens.unwrap_or(USUAL.1).saturating_mul(request.params.n.max(1));
     let (input, image) = (profile.facts.most_input_tokens, profile.facts.most_image_tokens);
     let usage = Usage { input, image, output, ..Usage::default() };
-    let mut bound = bound(view.bundle.matrix(), &workflow, &candidates, &usage);
+    let mut retry = inner.config.retry;
+    if let Some(set) = directives.further.as_ref().and_then(|f| f.retry.as_ref()) {
+        retry.max_attempts = set.value.max;
+    }
+    let mut bound = bound(view.bundle.matrix(), &workflow, &candidates, &usage, retry);
     bound.limit_usd = [bound.limit_usd, cap].into_iter().flatten().min();
     Ok(Dry { decision, bound })
 }
@@ -112,12 +129,19 @@ pub(crate) fn over_limit<'f>(
     let usage = Usage { input: USUAL.0, output: USUAL.1, ..Usage::default() };
     let found = limited.filter_map(|(w, file)| {
         let all = candidates.get_or_insert_with(|| Candidates::of_all(matrix, pools.clone()));
-        w.over_limit(bound(matrix, w, all, &usage).worst_usd?, file)
+        let bound = bound(matrix, w, all, &usage, Retry::default());
+        w.over_limit(bound.nodes.iter().map(|r| r.planned).sum::<Option<Usd>>()?, file)
     });
     found.collect()
 }
 
-fn bound(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, usage: &Usage) -> Bound {
+fn bound(
+    matrix: &Matrix,
+    workflow: &Workflow,
+    candidates: &Candidates,
+    usage: &Usage,
+    retry: Retry,
+) -> Bound {
     let callers = workflow.callers();
     let asked: Vec<Vec<ModelIx>> = callers.iter().map(|c| models(c, candidates, matrix)).collect();
     // A repair asks again whoever gave the answer.
@@ -134,27 +158,54 @@ fn bound(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, usage: &
         let prices: Vec<Option<Usd>> = all.iter().map(|ix| price(matrix, *ix, usage)).collect();
         let call_usd = prices.iter().flatten().max().copied();
         let known = !prices.is_empty() && prices.iter().all(Option::is_some);
-        let total = |u: Usd| Usd::from_nanos(u.nanos().saturating_mul(i64::from(c.calls)));
+        let total = |n: u32| {
+            let all =
+                call_usd.filter(|_| known).map(|u| Usd::from_nanos(u.nanos().saturating_mul(i64::from(n))));
+            [all, c.usd].into_iter().flatten().min()
+        };
+        let attempts = attempts(c, all.len(), retry);
         Row {
             node: c.path.clone(),
             kind: c.kind,
             calls: c.calls,
+            attempts,
             models: all.iter().filter_map(|ix| matrix.model(*ix).map(|m| m.id.clone())).collect(),
             call_usd,
-            usd: [call_usd.filter(|_| known).map(total), c.usd].into_iter().flatten().min(),
+            usd: total(attempts),
+            planned: total(c.calls.saturating_mul(c.attempts.unwrap_or(1))),
         }
     };
     let nodes: Vec<Row> = callers.iter().zip(&asked).map(row).collect();
-    let worst_usd = nodes.iter().map(|r| r.usd).try_fold(Usd::ZERO, |sum, usd| Some(sum.plus(usd?)));
+    let all = nodes.iter().fold(0_u32, |sum, r| sum.saturating_add(r.attempts));
     Bound {
         workflow: workflow.name.clone(),
         plan_hash: workflow.plan_hash.clone(),
         tokens: (usage.input, usage.output),
-        nodes,
-        calls: workflow.max_calls().min(workflow.limits.calls),
-        worst_usd,
+        calls: all.min(workflow.limits.calls),
+        asks: workflow.max_calls(),
+        limit_calls: workflow.limits.calls,
+        worst_usd: worst(&nodes, workflow.limits.calls),
         limit_usd: workflow.limits.usd,
+        enough_usd: workflow.limits.enough(),
+        nodes,
     }
+}
+
+/// What the attempts of all nodes cost at most, the dearest first, as many as the limit allows. `None`: nobody knows.
+fn worst(nodes: &[Row], most: u32) -> Option<Usd> {
+    let all = nodes.iter().map(|r| r.usd).sum::<Option<Usd>>()?;
+    let dearest = nodes.iter().filter_map(|r| r.call_usd).max().unwrap_or_default();
+    Some(all.min(Usd::from_nanos(dearest.nanos().saturating_mul(i64::from(most)))))
+}
+
+/// How often vendors are asked at most for the calls of a node that so many models may serve: each model once, the last
+/// of them as often as a failed call is tried again.
+fn attempts(c: &Caller<'_>, models: usize, retry: Retry) -> u32 {
+    let elsewhere = if c.elsewhere { retry.max_candidates } else { 1 };
+    let others = u32::try_from(models.min(elsewhere)).unwrap_or(u32::MAX).saturating_sub(1);
+    let each = others.saturating_add(c.attempts.unwrap_or(retry.max_attempts).max(1));
+    let all = c.calls.saturating_add(c.again).saturating_mul(each);
+    c.most.map_or(all, |most| most.min(all))
 }
 
 /// The model that each node asks first, with its most calls.

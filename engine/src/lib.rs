@@ -258,6 +258,12 @@ impl Engine {
         self.0.approvals.decide(id, who, approve)
     }
 
+    /// How failed calls are tried again.
+    #[must_use]
+    pub fn retry(&self) -> Retry {
+        self.0.config.retry
+    }
+
     /// Longest time of a request where nothing says less.
     #[must_use]
     pub fn default_deadline(&self) -> std::time::Duration {

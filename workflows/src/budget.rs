@@ -10,8 +10,11 @@ use types::{Usage, Usd};
 /// What may be used at most; `None`: whatever is allowed around it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Amounts {
-    /// Money.
+    /// Money: every call has to fit under it, at the most that it may cost.
     pub usd: Option<Usd>,
+    /// Money at which enough is spent: no call that costs anything begins after that. What is under way by then, and
+    /// what a call may cost at most, is not held against it, and a call of unknown price may be made.
+    pub enough: Option<Usd>,
     /// Input and output tokens together.
     pub tokens: Option<u32>,
     /// Model calls.
@@ -26,6 +29,7 @@ impl Amounts {
         let mut f = cx.r.fields(node, path)?;
         let whole = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
         let amounts = Amounts {
+            enough: None,
             usd: f.take("usd").and_then(|n| cx.usd(n, &f.at("usd"))),
             tokens: whole(f.take("tokens").and_then(|n| cx.r.integer(n, &f.at("tokens"), 1, 5_000_000))),
             calls: whole(f.take("calls").and_then(|n| cx.r.integer(n, &f.at("calls"), 1, 500))),
@@ -88,6 +92,9 @@ impl Purse {
         // Always from the inside out, so two of these never wait for each other.
         let mut state = self.lock();
         let after = state.used.usd.plus(state.reserved).plus(amount);
+        if self.limit.enough.is_some_and(|enough| state.used.usd >= enough) {
+            return false;
+        }
         if self.limit.usd.is_some_and(|most| after > most) {
             return false;
         }
@@ -199,6 +206,18 @@ mod tests {
         node.settle(usd(0.3), usd(0.1));
         run.settle(usd(0.65), usd(0.0));
         assert_eq!((node.used().usd, run.used().usd, run.left()), (usd(0.1), usd(0.1), Some(usd(0.9))));
+    }
+
+    #[test]
+    fn once_enough_is_spent_nothing_more_begins() {
+        let run = Purse::new(Amounts { enough: Some(usd(1.0)), ..Amounts::default() }, None);
+        let node = Purse::new(Amounts::default(), Some(run.clone()));
+        assert!(node.reserve(usd(7.0)) && run.reserve(usd(7.0)), "what may be spent is not held against it");
+        node.settle(usd(7.0), usd(0.999));
+        assert!(node.reserve(usd(0.5)));
+        run.settle(usd(7.0), usd(0.001));
+        assert!(!node.reserve(usd(0.001)) && !run.reserve(usd(0.001)));
+        assert_eq!((run.left(), run.call()), (None, Ok(())), "what costs nothing may go on");
     }
 
     #[test]

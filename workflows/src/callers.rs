@@ -14,8 +14,16 @@ pub struct Caller<'a> {
     pub path: String,
     /// Its type.
     pub kind: &'static str,
-    /// Most calls in one run of the workflow.
+    /// Most calls in one run of the workflow, where each is answered at its first attempt.
     pub calls: u32,
+    /// Most further calls where answers are lost on their way.
+    pub again: u32,
+    /// Attempts of one model at a call, as the file says; `None`: as is usual.
+    pub attempts: Option<u32>,
+    /// Another model may be asked where one fails.
+    pub elsewhere: bool,
+    /// Most attempts of all its calls together, where the node has a budget of calls.
+    pub most: Option<u32>,
     /// Most money of all these calls, where the node has a budget of its own.
     pub usd: Option<Usd>,
     /// It gets the candidate that the router chose.
@@ -25,11 +33,15 @@ pub struct Caller<'a> {
 }
 
 impl Workflow {
-    /// Every node that may call a model, in the order of the graph; those of workflows that it calls included.
+    /// Every node that may call a model, in the order of the graph; those of workflows that it calls, and of the one
+    /// that it falls back on, included.
     #[must_use]
     pub fn callers(&self) -> Vec<Caller<'_>> {
         let mut found = Vec::new();
         of_graph(&self.root, "", 1, true, &mut found);
+        if let Some(other) = &self.fallback {
+            of_graph(&other.root, "fallback", 1, false, &mut found);
+        }
         found
     }
 }
@@ -45,9 +57,21 @@ fn of_graph<'a>(graph: &'a Graph, above: &str, times: u32, first: bool, into: &m
         } else if !n.spec.holds_graphs() && n.max_calls() > 0 {
             let primary = first && n.get::<Generate>().is_some_and(Generate::is_primary);
             let calls = times.saturating_mul(n.max_calls());
-            let budget = n.common.budget.and_then(|b| b.usd);
-            let usd = budget.map(|b| Usd::from_nanos(b.nanos().saturating_mul(i64::from(times))));
-            into.push(Caller { usd, path, kind: n.kind.name, calls, primary, routes: n.spec.routes() });
+            let budget = n.common.budget.unwrap_or_default();
+            let each = |b: Usd| Usd::from_nanos(b.nanos().saturating_mul(i64::from(times)));
+            let retry = n.common.retry.as_ref();
+            into.push(Caller {
+                path,
+                kind: n.kind.name,
+                calls,
+                again: times.saturating_mul(n.spec.max_again()),
+                attempts: retry.and_then(|r| r.max_attempts),
+                elsewhere: retry.is_none_or(|r| r.reroute),
+                most: budget.calls.map(|c| c.saturating_mul(times)),
+                usd: budget.usd.map(each),
+                primary,
+                routes: n.spec.routes(),
+            });
         }
     }
 }
@@ -87,10 +111,113 @@ output: nodes.ask.completion
 ";
         let want = [
             ("work/think", "generate", 6, false, 1),
-            ("work/rank", "judge", 6, false, 1),
+            ("work/rank", "judge", 12, false, 1),
             ("ask", "generate", 1, true, 1),
         ];
         check(&workflow(body), &want);
+    }
+
+    #[test]
+    fn judges_ask_about_every_answer_that_may_come() {
+        let body = |draft: &str, rank: &str| {
+            workflow(&format!(
+                "limits: {{ calls: 200 }}
+nodes:
+  - {{ id: draft, type: generate, {draft} }}
+  - {{ id: check, type: validate, input: nodes.draft.completions, validators: [json], needs: draft }}
+  - {{ id: rank, type: judge, {rank}, needs: check }}
+output: nodes.draft.completion
+"
+            ))
+        };
+        let most = |draft: &str, rank: &str| {
+            body(draft, rank).callers().iter().find(|c| c.kind == "judge").map(|c| (c.calls, c.again))
+        };
+        // Each answer, each sample of the judge, and once more where the verdict cannot be read.
+        assert_eq!(most("samples: 3", "input: nodes.check.usable"), Some((3 * 2, 0)));
+        assert_eq!(most("samples: 3", "input: nodes.check.best, samples: 2"), Some((2 * 2, 0)));
+        assert_eq!(
+            most("samples: 3", "input: [nodes.check.usable, nodes.draft.completion]"),
+            Some((4 * 2, 0))
+        );
+        // Each with each, in both orders; more than four with the best so far.
+        let pairs = |n: u32, keys: &str| {
+            most(&format!("samples: {n}"), &format!("input: nodes.check.usable, mode: pairwise{keys}"))
+        };
+        assert_eq!(pairs(1, ""), None);
+        assert_eq!(pairs(4, ""), Some((6 * 2 * 2, 0)));
+        assert_eq!(pairs(4, ", order: random, samples: 3"), Some((6 * 3 * 2, 0)));
+        assert_eq!(pairs(6, ""), Some((5 * 2 * 2, 0)));
+    }
+
+    #[test]
+    fn what_may_be_lost_or_tried_again_is_told_apart() {
+        let w = workflow(
+            "
+nodes:
+  - id: ask
+    type: generate
+    samples: 2
+    hedge: { after: 1s, max: 2, to: strong }
+    retry: { max_attempts: 3, reroute: false }
+    budget: { calls: 7 }
+  - { id: check, type: validate, validators: [json] }
+  - { id: fix, type: repair, from: check, max_attempts: 2 }
+  - { id: pick, type: select, from: [nodes.check.completions, nodes.fix.completion] }
+  - { id: answer, type: stream, from: nodes.pick.completion }
+edges:
+  - { from: ask, to: check }
+  - { from: check, to: fix, outcome: failed }
+  - { from: check, to: pick, outcome: [passed, unverified] }
+  - { from: fix, to: pick }
+  - { from: pick, to: answer }
+pools: { strong: { min_tier: 3 } }
+",
+        );
+        let callers = w.callers();
+        let got: Vec<_> = callers
+            .iter()
+            .map(|c| (c.path.as_str(), c.calls, c.again, c.attempts, c.elsewhere, c.most, c.routes.len()))
+            .collect();
+        assert_eq!(got, [("ask", 6, 2, Some(3), false, Some(7), 2), ("fix", 2, 2, None, true, None, 1)]);
+    }
+
+    #[test]
+    fn what_takes_over_counts() {
+        let files = [
+            crate::testing::file(
+                "on_failure: { fallback: other }
+nodes:
+  - { id: ask, type: generate, samples: 2 }
+output: nodes.ask.completion
+",
+            ),
+            types::doc::SourceFile::new(
+                "other.yaml",
+                "version: 1\nname: other\nnodes: [{ id: ask, type: generate, samples: 3 }]\noutput: nodes.ask.completion\n",
+            ),
+        ];
+        let (library, problems) = crate::testing::load_all(&files);
+        assert!(problems.is_empty(), "{problems:?}");
+        check(
+            library.get("w").unwrap(),
+            &[("ask", "generate", 2, true, 1), ("fallback/ask", "generate", 3, false, 1)],
+        );
+    }
+
+    #[test]
+    fn what_ships_leaves_room_for_failures() {
+        for file in crate::load::shipped() {
+            let w = shipped(file.stem());
+            // Four models and a second attempt of the last one, of which the first is planned.
+            assert!(
+                w.limits.calls >= w.max_calls() + 4,
+                "{}: {} of {}",
+                w.name,
+                w.max_calls(),
+                w.limits.calls
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The checked plan of a workflow: its graph, its limits, its identity.
 
+use crate::budget::Amounts;
 use crate::forecast;
 use crate::graph::Graph;
 use crate::graph::chain::{self, Chain};
@@ -35,12 +36,12 @@ pub enum OnExhausted {
 /// Ceilings of one run. `None`: whatever the engine allows.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Money for all calls together.
+    /// Money for all calls together, as the file says; without a word of it, [`USUAL_USD`] is enough.
     pub usd: Option<Usd>,
     /// Time for the whole run.
     pub wall: Option<Duration>,
-    /// Input and output tokens of all calls together.
-    pub tokens: Option<u32>,
+    /// Input and output tokens of all calls together: once so many are used, no further call begins. Default 200 000.
+    pub tokens: u32,
     /// Calls of models, every attempt counted, at most 500. Default 24.
     pub calls: u32,
     /// Runs of nodes, those within loops and maps counted each time, at most 2 000. Default 200.
@@ -53,12 +54,16 @@ pub struct Limits {
     pub on_exhausted: OnExhausted,
 }
 
+/// Money at which a run has spent enough where its file states no limit. Unlike one that is stated it shortens and
+/// refuses no call for what that may cost, nor one of unknown price: it ends what would follow.
+pub const USUAL_USD: Usd = Usd::from_nanos(1_000_000_000);
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             usd: None,
             wall: None,
-            tokens: None,
+            tokens: 200_000,
             calls: 24,
             node_runs: 200,
             parallel: 8,
@@ -85,10 +90,8 @@ impl Limits {
                 d.expected = Some("more than 0 and at most 1h".to_owned());
             }
         }
-        limits.tokens = f
-            .take("tokens")
-            .and_then(|n| cx.r.integer(n, "limits.tokens", 1, 5_000_000))
-            .and_then(|n| u32::try_from(n).ok());
+        limits.tokens = crate::node::count(cx, &mut f, "tokens", (1, 5_000_000), limits.tokens);
+        at.calls = node.get("calls").map(|n| n.span).unwrap_or_default();
         limits.calls = crate::node::count(cx, &mut f, "calls", (1, 500), limits.calls);
         limits.node_runs = crate::node::count(cx, &mut f, "node_runs", (1, 2000), limits.node_runs);
         limits.parallel = crate::node::count(cx, &mut f, "parallel", (1, 64), limits.parallel);
@@ -106,11 +109,31 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// Money at which a run has spent enough; `None`: the file states what it may spend.
+    #[must_use]
+    pub fn enough(&self) -> Option<Usd> {
+        self.usd.is_none().then_some(USUAL_USD)
+    }
+
+    /// What a run of it may use.
+    pub(crate) fn amounts(&self) -> Amounts {
+        Amounts {
+            usd: self.usd,
+            enough: self.enough(),
+            tokens: Some(self.tokens),
+            calls: Some(self.calls),
+            wall: None,
+        }
+    }
+}
+
 /// Where the ceilings stand that a plan may not fit under.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Places {
     usd: Span,
     wall: Span,
+    calls: Span,
 }
 
 /// What a file is made of, once it is known to be a graph.
@@ -281,12 +304,17 @@ impl Workflow {
         Some(d.field("limits.usd").hint(hint))
     }
 
-    /// Most calls that its nodes can ask for in one run: the sum over all nodes, branches that exclude each
-    /// other included.
+    /// Most calls that its nodes can ask for in one run, where each is answered at its first attempt: the sum over
+    /// all nodes, branches that exclude each other and the workflow that it falls back on included.
     #[must_use]
     pub fn max_calls(&self) -> u32 {
-        self.root.max_calls()
+        most_of(&self.root, self.fallback.as_deref(), Graph::max_calls)
     }
+}
+
+/// Of a graph, and of that of the workflow that takes over where it fails.
+fn most_of(root: &Graph, fallback: Option<&Workflow>, count: fn(&Graph) -> u32) -> u32 {
+    count(root).saturating_add(fallback.map_or(0, |w| count(&w.root)))
 }
 
 /// The route of the node that gets the router's candidate, if that is this one or one within it.
@@ -310,13 +338,25 @@ fn itself(name: &str) -> Model {
 /// Checks of the plan: `WF401`, `WF403`, `WF411`, and `primary` given twice.
 pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
     calls(r, &parts.root);
-    let most = parts.root.max_calls();
+    let fallback = parts.fallback.as_deref();
+    let most = most_of(&parts.root, fallback, Graph::max_calls);
     if most > parts.limits.calls {
         let message = format!("its nodes may ask for {most} calls, `limits.calls` is {}", parts.limits.calls);
         r.error("401", parts.head.span, message).hint =
             Some(format!("set limits.calls to {most}, or lower samples and attempts"));
     }
-    let runs = parts.root.max_runs();
+    let tries = most_of(&parts.root, fallback, Graph::max_tries);
+    if tries > parts.limits.calls && most <= parts.limits.calls {
+        let most = parts.limits.calls;
+        let message =
+            format!("with what `retry` says its nodes may make {tries} calls, `limits.calls` is {most}");
+        let stated = Some(parts.places.calls).filter(|at| at.line > 0);
+        let d = r.warning("401", stated.unwrap_or(parts.head.span), message);
+        "limits.calls".clone_into(&mut d.field);
+        d.hint =
+            Some(format!("set limits.calls to {tries}, or lower retry.max_attempts: every attempt counts"));
+    }
+    let runs = most_of(&parts.root, fallback, Graph::max_runs);
     if runs > parts.limits.node_runs {
         let most = parts.limits.node_runs;
         let message = format!("its nodes may run {runs} times, `limits.node_runs` is {most}");

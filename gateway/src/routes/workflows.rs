@@ -57,7 +57,7 @@ fn row(w: &Workflow) -> Value {
         "name": w.name, "object": "workflow", "title": w.title, "description": w.description,
         "labels": w.labels.iter().cloned().collect::<std::collections::BTreeMap<_, _>>(),
         "plan_hash": w.plan_hash, "serves": w.offers(), "max_calls": w.max_calls().min(w.limits.calls),
-        "limits": {"usd": w.limits.usd, "calls": w.limits.calls},
+        "limits": {"usd": w.limits.usd, "enough_usd": w.limits.enough(), "calls": w.limits.calls},
     })
 }
 
@@ -118,7 +118,7 @@ async fn plan(
         Some(n) => n.parse::<u32>().map_err(|_| expected(key, "a number of tokens")),
     };
     let (input, output) = (tokens("input_tokens", USUAL.0)?, tokens("output_tokens", USUAL.1)?);
-    Ok(Json(plan_json(&w, &bundle.bound(&w, input, output))))
+    Ok(Json(plan_json(&w, &bundle.bound(&w, (input, output), app.engine.retry()))))
 }
 
 /// `POST /v1/workflows/check`: every problem of a file, as if it stood among the workflows in force. Nothing is kept.

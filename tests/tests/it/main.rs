@@ -42,6 +42,7 @@ mod operator;
 mod options;
 mod overload;
 mod parts;
+mod planned;
 mod policies;
 mod policy_diff;
 mod policy_tests;

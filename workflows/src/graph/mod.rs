@@ -11,6 +11,7 @@ use types::doc::{Reader, Span};
 pub(crate) mod chain;
 pub(crate) mod check;
 pub(crate) mod inputs;
+pub(crate) mod judged;
 pub(crate) mod later;
 pub(crate) mod outside;
 
@@ -60,6 +61,11 @@ impl Graph {
     /// Most model calls that its nodes can ask for in one instance of it.
     pub(crate) fn max_calls(&self) -> u32 {
         self.nodes.iter().fold(0, |sum, n| sum.saturating_add(n.max_calls()))
+    }
+
+    /// The same with the attempts that their `retry` asks for.
+    pub(crate) fn max_tries(&self) -> u32 {
+        self.nodes.iter().fold(0, |sum, n| sum.saturating_add(n.max_tries()))
     }
 
     /// Most runs of nodes in one instance of it.

@@ -160,6 +160,7 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     let mut root = graph?;
     node::generate::appoint(&mut root);
     crate::graph::later::settle(&mut root);
+    crate::graph::judged::tell(&mut root);
     crate::graph::check::flow(&mut cx.r, &root);
     if !cx.names.runner {
         crate::graph::outside::without_runner(&mut cx.r, &root);

@@ -245,6 +245,10 @@ fn samples_and_hedges() {
     // All calls are counted.
     let hedged = with("type: generate", "type: generate, samples: 2, hedge: { after: 2s }");
     check(&format!("limits: {{ calls: 3 }}\n{hedged}"), &[("WF401", 1, 1)]);
+    // Attempts that the file itself asks for are told, and end at the limit.
+    let again = with("type: generate", "type: generate, samples: 2, retry: { max_attempts: 4 }");
+    check(&format!("limits: {{ calls: 7 }}\n{again}"), &[("WF401", 3, 18)]);
+    check(&format!("limits: {{ calls: 8 }}\n{again}"), &[]);
 }
 
 #[test]

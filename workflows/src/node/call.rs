@@ -105,8 +105,7 @@ impl Call {
     async fn run(&self, at: At<'_>, callee: &Workflow, inputs: Json) -> NodeResult {
         let env = Env { vars: callee.vars.clone(), inputs };
         // What it may use is what its own file allows, within what is left here.
-        let l = &callee.limits;
-        let amounts = Amounts { usd: l.usd, tokens: l.tokens, calls: Some(l.calls), wall: l.wall };
+        let amounts = Amounts { wall: callee.limits.wall, ..callee.limits.amounts() };
         let purse = Purse::new(amounts, Some(at.purse.clone()));
         let frame = at.callee(&callee.root, &env, purse);
         match walk(at.host, &frame, None).await {
@@ -158,7 +157,7 @@ impl Spec for Call {
     }
 
     fn max_calls(&self) -> u32 {
-        self.callee.as_ref().map_or(0, |c| c.max_calls().min(c.limits.calls))
+        self.callee.as_ref().map_or(0, |c| c.root.max_calls().min(c.limits.calls))
     }
 
     fn max_runs(&self) -> u32 {

@@ -5,7 +5,7 @@ use crate::graph::Graph;
 use crate::load::{Cx, Expr, Template};
 use crate::outcome::Outcome;
 use crate::route::{Route, Strategy};
-use crate::run::{Answer, At, Host, Origin};
+use crate::run::{Answer, At, Host, MOST_ONWARD, Origin};
 use crate::value::Ty;
 use crate::world::{Ask, Distinct, EffectId, EffectKind, Spread};
 use serde_json::{Value as Json, json};
@@ -223,7 +223,18 @@ impl Spec for Generate {
     }
 
     fn routes(&self) -> Vec<&Route> {
-        vec![&self.route]
+        std::iter::once(&*self.route).chain(self.hedge.as_ref().and_then(Hedge::route)).collect()
+    }
+
+    fn max_again(&self) -> u32 {
+        // An answer that is lost is asked for once more, and others go on with what the client has seen of it.
+        let each = match self.on_loss {
+            OnLoss::Fail => 0,
+            OnLoss::Retry => 1,
+            OnLoss::Continue => MOST_ONWARD.saturating_add(1),
+        };
+        let rounds = if self.clients == Clients::Suspend { client::ROUNDS } else { 0 };
+        self.samples.saturating_add(rounds).saturating_mul(each)
     }
 
     fn max_calls(&self) -> u32 {

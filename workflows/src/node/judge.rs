@@ -83,6 +83,8 @@ pub(crate) struct Judge {
     reference: Option<Source>,
     independent: Independent,
     pub(crate) samples: u32,
+    /// Most answers that come to it, once the graph around it is known.
+    answers: u32,
     /// Pairs are asked about in both orders, not in one by draw.
     both_orders: bool,
     aggregate: Aggregate,
@@ -170,6 +172,7 @@ impl Judge {
             reference,
             independent,
             samples,
+            answers: 1,
             both_orders: order.is_none_or(|(o, _)| o != Some("random")),
             aggregate,
             threshold,
@@ -179,6 +182,11 @@ impl Judge {
 
     pub(crate) fn route(&self) -> &Route {
         &self.route
+    }
+
+    /// Says how many answers may come.
+    pub(crate) const fn expect(&mut self, answers: u32) {
+        self.answers = answers;
     }
 
     async fn run(&self, asking: Asking<'_>, all: Vec<Judged>, table: Option<Vec<f64>>) -> NodeResult {
@@ -357,9 +365,12 @@ impl Spec for Judge {
     }
 
     fn max_calls(&self) -> u32 {
-        // Each sample may be asked for twice, a pair in both orders.
-        let orders = if self.mode == Mode::Pairwise && self.both_orders { 2 } else { 1 };
-        self.samples.saturating_mul(2).saturating_mul(orders)
+        let questions = match self.mode {
+            Mode::Rubric | Mode::Reference => self.answers,
+            Mode::Pairwise => pairs::most(self.answers).saturating_mul(if self.both_orders { 2 } else { 1 }),
+        };
+        // A verdict that cannot be read is asked for once more.
+        questions.saturating_mul(self.samples).saturating_mul(2)
     }
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {

@@ -162,6 +162,20 @@ impl Node {
         if self.enabled { self.spec.max_calls() } else { 0 }
     }
 
+    /// The same with the attempts that its `retry`, or those of nodes within it, asks for.
+    pub(crate) fn max_tries(&self) -> u32 {
+        let calls = self.max_calls();
+        let bodies = self.spec.bodies().into_iter().map(|g| (g.max_calls(), g.max_tries()));
+        match self.spec.callee().map(|w| (w.root.max_calls(), w.root.max_tries())).or_else(|| bodies.last()) {
+            // As often as it runs what stands within it.
+            Some((one, tries)) => calls.checked_div(one).unwrap_or(0).saturating_mul(tries),
+            None => {
+                let tries = self.common.retry.as_ref().and_then(|r| r.max_attempts).unwrap_or(1);
+                calls.saturating_mul(tries)
+            }
+        }
+    }
+
     /// For the hash of the plan: everything that changes what happens.
     pub(crate) fn canonical(&self) -> Json {
         let bodies: Vec<Json> = self.spec.bodies().into_iter().map(Graph::canonical).collect();

@@ -49,6 +49,11 @@ pub(crate) trait Spec: Any + Debug + Send + Sync {
         0
     }
 
+    /// Most further calls of one run of it, beside those, where answers are lost on their way.
+    fn max_again(&self) -> u32 {
+        0
+    }
+
     /// The routes of the models that it may call.
     fn routes(&self) -> Vec<&Route> {
         Vec::new()

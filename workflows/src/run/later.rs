@@ -32,10 +32,12 @@ impl std::fmt::Debug for Later {
 /// reserves for them anew.
 fn rest(limits: &Limits, used: Used) -> Amounts {
     let tokens = u32::try_from(used.tokens).unwrap_or(u32::MAX);
+    let own = limits.amounts();
     Amounts {
-        usd: limits.usd.map(|most| most.minus(used.usd)),
-        tokens: limits.tokens.map(|most| most.saturating_sub(tokens)),
-        calls: Some(limits.calls.saturating_sub(used.calls)),
+        usd: own.usd.map(|most| most.minus(used.usd)),
+        enough: own.enough.map(|most| most.minus(used.usd)),
+        tokens: own.tokens.map(|most| most.saturating_sub(tokens)),
+        calls: own.calls.map(|most| most.saturating_sub(used.calls)),
         wall: None,
     }
 }

@@ -37,6 +37,7 @@ pub(crate) use at::{At, Opened};
 pub(crate) use doom::Doom;
 pub(crate) use frame::{Cell, Env, Frame, Progress};
 pub use later::Later;
+pub(crate) use onward::MOST as MOST_ONWARD;
 pub(crate) use table::{Origin, Row, RowId, Table};
 pub(crate) use together::Together;
 pub(crate) use walk::walk;
@@ -219,9 +220,8 @@ impl Host {
         let slots = Semaphore::new(usize::try_from(workflow.limits.parallel).unwrap_or(1));
         let started = world.now(&Moment { frame: "", what: "begin", index: 0, attempt: 1 });
         let hedge = input.overrides.hedge.and_then(Hedge::of);
-        let l = &workflow.limits;
-        let usd = [l.usd, input.usd].into_iter().flatten().min();
-        let amounts = Amounts { usd, tokens: l.tokens, calls: Some(l.calls), wall: None };
+        let own = workflow.limits.amounts();
+        let amounts = Amounts { usd: [own.usd, input.usd].into_iter().flatten().min(), ..own };
         Host {
             workflow,
             input,
@@ -287,6 +287,7 @@ impl Host {
     /// What the run knows of itself: `limits`, `spent`, `remaining`, `run`.
     pub(crate) fn fact(&self, name: &str) -> Json {
         let limit = self.purse.limit();
+        let usd = [limit.usd, limit.enough].into_iter().flatten().min();
         let wall = self.wall().map(|w| w.as_millis() as u64);
         let used = self.purse.used();
         let elapsed = || {
@@ -295,12 +296,12 @@ impl Host {
             self.ms(&Moment { frame: "", what: "spent", index: n, attempt: 1 }) as u64
         };
         match name {
-            "limits" => json!({"usd": limit.usd.map(Usd::dollars), "wall_ms": wall, "tokens": limit.tokens,
+            "limits" => json!({"usd": usd.map(Usd::dollars), "wall_ms": wall, "tokens": limit.tokens,
                 "calls": limit.calls}),
             "spent" => json!({"usd": used.usd.dollars(), "wall_ms": elapsed(), "tokens": used.tokens,
                 "calls": used.calls}),
             "remaining" => json!({
-                "usd": self.purse.left().map(Usd::dollars),
+                "usd": usd.map(|most| self.purse.left().unwrap_or(most).min(most.minus(used.usd)).dollars()),
                 "wall_ms": wall.map(|w| w.saturating_sub(elapsed())),
                 "tokens": limit.tokens.map(|t| u64::from(t).saturating_sub(used.tokens)),
                 "calls": limit.calls.map(|c| c.saturating_sub(used.calls)),

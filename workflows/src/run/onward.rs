@@ -12,7 +12,7 @@ use types::matrix::Model;
 use types::{Chunk, Completion, provider};
 
 /// Most calls that go on with one answer.
-const MOST: u32 = 2;
+pub(crate) const MOST: u32 = 2;
 /// Their attempts are counted from here: behind those of hedges, before those of streams that were lost unseen.
 const ATTEMPT: u32 = 50;
 /// What the next model is told.

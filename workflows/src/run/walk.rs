@@ -2,7 +2,7 @@
 
 use super::at::demanded;
 use super::{At, End, Env, Frame, Host, Progress};
-use crate::budget::{Amounts, Purse};
+use crate::budget::Purse;
 use crate::ending::{RunFailure, Suspension};
 use crate::node::tool::Tool;
 use crate::node::{Begun, Fault, Node, NodeResult, Resolved};
@@ -76,9 +76,7 @@ async fn fall_back(host: &Host, failure: RunFailure) -> Option<End> {
         return Some(End::Broken(failure));
     };
     let env = Env { vars: other.vars.clone(), inputs };
-    let l = &other.limits;
-    let amounts = Amounts { usd: l.usd, tokens: l.tokens, calls: Some(l.calls), wall: None };
-    let purse = Purse::new(amounts, Some(host.purse.clone()));
+    let purse = Purse::new(other.limits.amounts(), Some(host.purse.clone()));
     let frame = Frame::root(&other.root, "fallback/", &env, purse);
     match Box::pin(walk(host, &frame, None)).await {
         None | Some(End::Broken(_)) => Some(End::Broken(failure)),

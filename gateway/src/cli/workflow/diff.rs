@@ -22,10 +22,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
-    let Some(bundle) = &super::load(global, out) else { return Ok(super::FAILED) };
+    let Some((bundle, config)) = &super::load_with(global, out) else { return Ok(super::FAILED) };
     let ((a, x), (b, y)) = (find(bundle, &args.a)?, find(bundle, &args.b)?);
     let found = difference((&a, &x), (&b, &y));
-    let (before, after) = (bundle.bound(&a, USUAL.0, USUAL.1), bundle.bound(&b, USUAL.0, USUAL.1));
+    let most = |w: &Workflow| bundle.bound(w, USUAL, config.retry);
+    let (before, after) = (most(&a), most(&b));
     if out.json {
         let most = |w: &Bound| json!({"calls": w.calls, "usd": w.most_usd()});
         out.value(

@@ -104,9 +104,9 @@ pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
     let row = |n: &engine::workflows::Line| json!({"node": n.path, "type": n.kind, "max_calls": n.max_calls, "timeout_ms": ms(n.timeout)});
     json!({
         "workflow": w.name, "plan_hash": w.plan_hash, "max_calls": w.max_calls(),
-        "limits": {"usd": w.limits.usd, "calls": w.limits.calls, "wall_ms": w.limits.wall.map(ms), "tokens": w.limits.tokens},
+        "limits": {"usd": w.limits.usd, "enough_usd": w.limits.enough(), "calls": w.limits.calls, "wall_ms": w.limits.wall.map(ms), "tokens": w.limits.tokens},
         "nodes": w.outline().iter().map(row).collect::<Vec<_>>(),
-        "most": {"calls": bound.calls, "usd": bound.most_usd(), "worst_usd": bound.worst_usd,
+        "most": {"calls": bound.calls, "asks": bound.asks, "usd": bound.most_usd(), "worst_usd": bound.worst_usd,
             "longest_way_ms": ms(w.longest().time),
             "tokens_in": bound.tokens.0, "tokens_out": bound.tokens.1, "calling": bound.nodes},
     })
@@ -114,12 +114,17 @@ pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
 
 /// What the configuration says; `None` if it is not good, and its problems have been told.
 fn load(global: &Global, out: &Out) -> Option<engine::Bundle> {
+    load_with(global, out).map(|(bundle, _)| bundle)
+}
+
+/// The same, with the settings of the engine.
+fn load_with(global: &Global, out: &Out) -> Option<(engine::Bundle, engine::Config)> {
     let mut loaded = config::load(&global.source(), &Global::environment(), Simulated::Also);
     let bundle = loaded.bundle.take();
     if bundle.is_none() {
         out.error(&format!("the configuration has errors:\n\n{}", loaded.report(Out::colour())));
     }
-    bundle
+    Some((bundle?, loaded.server.engine))
 }
 
 fn named(bundle: &engine::Bundle, name: &str) -> Result<Arc<Workflow>, Problem> {

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// What a workflow may take at most: calls, money, time
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout workflow plan json_extraction\n  turnout workflow plan json_extraction --input-tokens 20000 --output-tokens 4000\n  turnout workflow plan json_extraction --request request.json     as it would be routed now\n\nCost is what every call would cost at the dearest model that may serve it; a run never spends more than\n`limits.usd`."
+    after_help = "Examples:\n  turnout workflow plan json_extraction\n  turnout workflow plan json_extraction --input-tokens 20000 --output-tokens 4000\n  turnout workflow plan json_extraction --request request.json     as it would be routed now\n\n`calls` is what its nodes ask for where each call is answered at once; `attempts` is what vendors are asked at most\nwhere calls fail, are tried again, go to other models, and answers are lost on their way. Cost is what every attempt\nwould cost at the dearest model that may serve it; a run never spends more than a stated `limits.usd`."
 )]
 pub(super) struct Args {
     /// Its name
@@ -27,9 +27,9 @@ pub(super) struct Args {
 }
 
 pub(super) fn list(global: &Global, out: &Out) -> Outcome {
-    let Some(bundle) = &super::load(global, out) else { return Ok(super::FAILED) };
+    let Some((bundle, config)) = &super::load_with(global, out) else { return Ok(super::FAILED) };
     let all: Vec<_> = bundle.workflow_names().iter().filter_map(|n| bundle.workflow(n).cloned()).collect();
-    let bound = |w: &engine::workflows::Workflow| bundle.bound(w, USUAL.0, USUAL.1);
+    let bound = |w: &engine::workflows::Workflow| bundle.bound(w, USUAL, config.retry);
     if out.json {
         let row = |w: &engine::workflows::Workflow| {
             let most = bound(w);
@@ -64,9 +64,9 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     if let Some(path) = &args.request {
         return routed(global, args, path, out).await;
     }
-    let Some(bundle) = &super::load(global, out) else { return Ok(super::FAILED) };
+    let Some((bundle, config)) = &super::load_with(global, out) else { return Ok(super::FAILED) };
     let w = super::named(bundle, &args.name)?;
-    let bound = bundle.bound(&w, args.input_tokens, args.output_tokens);
+    let bound = bundle.bound(&w, (args.input_tokens, args.output_tokens), config.retry);
     let nodes = w.outline();
     if out.json {
         out.value(&super::plan_json(&w, &bound));
@@ -80,34 +80,41 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     out.line(&format!("{}  (plan {})", w.name, w.plan_hash.get(..16).unwrap_or("")));
     out.line(&table.to_string());
     tell_bound(&bound, out);
-    let wall = w.limits.wall.map_or_else(|| "no time limit of its own".to_owned(), |d| format!("{d:?}"));
+    let wall = w.limits.wall.map_or(config.default_deadline, |d| d.min(config.default_deadline));
     let longest = w.longest();
     let way = if longest.nodes.is_empty() {
         "no node says how long it may take".to_owned()
     } else {
         format!("the longest way: {:?}, {}", longest.time, longest.told())
     };
-    out.line(&format!("time     at most {wall} ({way})"));
+    out.line(&format!("time     at most {wall:?} ({way})"));
     Ok(GOOD)
 }
 
 /// Which models are called, how often at most, for how much.
 pub(super) fn tell_bound(bound: &Bound, out: &Out) {
-    let mut table = out.table(&["node", "most calls", "first model", "others", "USD a call", "USD"]);
+    let mut table =
+        out.table(&["node", "calls", "attempts", "first model", "others", "USD an attempt", "USD"]);
     let usd = |u: Option<types::Usd>| u.map_or_else(|| "unknown".to_owned(), |u| u.to_string());
     for r in &bound.nodes {
         let first = r.models.first().map_or_else(|| "none".to_owned(), |m| m.to_string());
         let others = r.models.len().saturating_sub(1).to_string();
-        table.add_row([r.node.clone(), r.calls.to_string(), first, others, usd(r.call_usd), usd(r.usd)]);
+        let (calls, attempts) = (r.calls.to_string(), r.attempts.to_string());
+        table.add_row([r.node.clone(), calls, attempts, first, others, usd(r.call_usd), usd(r.usd)]);
     }
     out.line(&table.to_string());
     out.line(&format!(
-        "calls    at most {}, of {} tokens in and {} out",
-        bound.calls, bound.tokens.0, bound.tokens.1
+        "calls    {} where each is answered at once, at most {} with all that may fail (limit {}), of {} tokens in and \
+         {} out",
+        bound.asks, bound.calls, bound.limit_calls, bound.tokens.0, bound.tokens.1
     ));
-    let limit = bound.limit_usd.map_or_else(|| "no limit".to_owned(), |u| format!("limit {u} USD"));
+    let limit = match (bound.limit_usd, bound.enough_usd) {
+        (Some(limit), _) => format!("limit {limit} USD"),
+        (None, Some(enough)) => format!("no limit is stated: once {enough} USD are spent, no call begins"),
+        (None, None) => "no limit".to_owned(),
+    };
     out.line(&format!(
-        "cost     at most {} USD ({limit}; all calls at their dearest: {})",
+        "cost     at most {} USD ({limit}; all attempts at their dearest: {})",
         usd(bound.most_usd()),
         usd(bound.worst_usd)
     ));

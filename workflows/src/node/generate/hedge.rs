@@ -59,6 +59,14 @@ impl Hedge {
         }
     }
 
+    /// The route of further calls, where it is another one.
+    pub(super) fn route(&self) -> Option<&Route> {
+        match &self.to {
+            To::Route(route) => Some(route),
+            To::Next | To::Same => None,
+        }
+    }
+
     /// For the hash of the plan.
     pub(super) fn canonical(&self) -> Json {
         let to = match &self.to {

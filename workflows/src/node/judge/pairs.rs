@@ -10,6 +10,13 @@ use serde_json::{Value, json};
 /// Up to so many answers are compared each with each; more of them each with the best so far.
 const ALL_PAIRS: usize = 4;
 
+/// How many pairs of so many answers are compared at most.
+pub(super) fn most(answers: u32) -> u32 {
+    let others = answers.saturating_sub(1);
+    let all = usize::try_from(answers).is_ok_and(|n| n <= ALL_PAIRS);
+    if all { answers.saturating_mul(others) / 2 } else { others }
+}
+
 /// What came of one pair.
 #[derive(Clone, Copy, Debug, Default)]
 struct Pair {

@@ -239,6 +239,11 @@ impl Spec for Repair {
         self.max_attempts.min(u32::try_from(self.ladder.len()).unwrap_or(u32::MAX))
     }
 
+    fn max_again(&self) -> u32 {
+        // What is watched is read as a stream, which may be lost.
+        if self.stops_early() { self.max_calls() } else { 0 }
+    }
+
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let id = at.rows(&self.input).first().copied();
         let start = id.and_then(|id| {

@@ -6,6 +6,7 @@ use crate::testing::*;
 use crate::{Ending, Failure, Purse};
 use serde_json::json;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use types::Usd;
 use types::matrix::Price;
@@ -116,6 +117,31 @@ edges:
     let script = priced(Script::new(vec![("a", vec![Says::Text(1, "x")])]));
     let Ending::Failed(f) = run(&workflow(body), i, &script).await else { panic!() };
     assert_eq!(f.message, "1.0 0.0 1.0 0.9", "the second call was not made");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_limits_has_its_usual_limits() {
+    let body = "\
+nodes:
+  - { id: a, type: generate }
+  - { id: b, type: generate, route: { strategy: fixed } }
+  - { id: no, type: fail, code: no, message: \"${ limits.usd } ${ limits.tokens } ${ limits.calls } ${ remaining.usd } ${ spent.calls }\" }
+edges:
+  - { from: a, to: b }
+  - { from: b, to: no, outcome: any }
+";
+    let told = async |dollars: f64| {
+        let script = Script::new(vec![("a", vec![Says::Text(1, "x")]), ("b", vec![Says::Text(1, "x")])]);
+        *script.price.lock().unwrap() = Some(Price::new(dollars * 1e5, 0.0));
+        script.reserves.store(true, Ordering::Relaxed);
+        let (ending, _) = play(&workflow(body), prose(), &script).await;
+        let Ending::Failed(f) = ending else { panic!() };
+        (f.message, script.paid.load(Ordering::Relaxed))
+    };
+    assert_eq!(told(0.4).await, ("1.0 200000 24 0.2 2".to_owned(), 2));
+    // What one call costs is not held against it; once enough is spent, no other begins.
+    assert_eq!(told(7.0).await, ("1.0 200000 24 0.0 2".to_owned(), 1));
+    assert_eq!(told(0.99).await, ("1.0 200000 24 0.0 2".to_owned(), 2));
 }
 
 #[tokio::test(start_paused = true)]
