@@ -1,39 +1,60 @@
 //! `turnout check`: every problem of every configuration file at once.
 
 use super::out::Out;
-use super::{FAILED, GOOD, Global, WARNED};
-use crate::config::{self, Simulated};
+use super::{FAILED, GOOD, Global, WARNED, sarif};
+use crate::config::{self, Loaded, Simulated};
+use clap::ValueEnum;
 use serde_json::json;
-use types::Severity;
+use types::doc::SourceFile;
+use types::{Diagnostic, Severity};
 
 /// Read every configuration file and tell every problem
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout check\n  turnout --config deploy/prod check --deny-warnings\n  turnout check --json | jq '.problems[] | .file + \":\" + (.line|tostring)'\n\nExit code: 0 good, 1 warnings with --deny-warnings, 2 errors."
+    after_help = "Examples:\n  turnout check\n  turnout --config deploy/prod check --deny-warnings\n  turnout check --format sarif > turnout.sarif\n  turnout check --json | jq '.problems[] | .file + \":\" + (.line|tostring)'\n\nExit code: 0 good, 1 warnings with --deny-warnings, 2 errors."
 )]
 pub(super) struct Args {
+    #[command(flatten)]
+    how: How,
+}
+
+/// How problems are told.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub(super) struct How {
     /// Warnings count as failures (exit code 1)
     #[arg(long)]
     deny_warnings: bool,
+    /// How problems are told
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
 }
 
-pub(super) fn run(global: &Global, args: &Args, out: &Out) -> u8 {
-    let loaded = config::load(&global.source(), &Global::environment(), Simulated::AsWritten);
-    let count = |s: Severity| loaded.problems.iter().filter(|d| d.severity == s).count();
-    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
-    if out.json {
-        let bundle = loaded.bundle.as_ref().map(|b| b.hash().to_string());
-        out.value(&json!({
-            "good": loaded.is_good(), "errors": errors, "warnings": warnings, "bundle": bundle,
-            "problems": loaded.problems,
-        }));
-    } else {
-        if !loaded.problems.is_empty() {
-            let colour = out.terminal && Out::colour();
-            out.line(&loaded.report(colour));
-            out.line("");
-        }
-        let what = match &loaded.bundle {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people, with the lines they are about
+    #[default]
+    Text,
+    /// One object; the same as --json
+    Json,
+    /// SARIF 2.1.0, for code hosts
+    Sarif,
+}
+
+/// What was checked.
+pub(super) struct Checked<'a> {
+    pub(super) problems: Vec<Diagnostic>,
+    /// The texts that problems are about.
+    pub(super) texts: &'a [SourceFile],
+    /// What was checked can be put in force.
+    pub(super) good: bool,
+    pub(super) bundle: Option<String>,
+    /// What is good, or what is not, in words.
+    pub(super) told: String,
+}
+
+impl<'a> Checked<'a> {
+    fn of(loaded: &'a Loaded) -> Self {
+        let told = match &loaded.bundle {
             Some(b) => format!(
                 "good: {} models, {} workflows, bundle {}",
                 b.matrix().models().len(),
@@ -42,11 +63,47 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> u8 {
             ),
             None => "not good: this configuration does not start".to_owned(),
         };
-        out.line(&format!("{what} ({errors} errors, {warnings} warnings in {} files)", loaded.texts.len()));
+        Checked {
+            problems: loaded.problems.clone(),
+            texts: &loaded.texts,
+            good: loaded.is_good(),
+            bundle: loaded.bundle.as_ref().map(|b| b.hash().to_string()),
+            told,
+        }
     }
-    match (loaded.is_good(), warnings) {
+}
+
+pub(super) fn run(global: &Global, args: &Args, out: &Out) -> u8 {
+    all(global, args.how, out)
+}
+
+/// Checks everything.
+pub(super) fn all(global: &Global, how: How, out: &Out) -> u8 {
+    let loaded = config::load(&global.source(), &Global::environment(), Simulated::AsWritten);
+    tell(&Checked::of(&loaded), how, out)
+}
+
+/// Tells what was found; the exit code.
+pub(super) fn tell(checked: &Checked<'_>, how: How, out: &Out) -> u8 {
+    let Checked { problems, texts, good, bundle, told } = checked;
+    let count = |s: Severity| problems.iter().filter(|d| d.severity == s).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    if how.format == Format::Sarif {
+        out.value(&sarif::of(&problems.iter().collect::<Vec<_>>()));
+    } else if out.json || how.format == Format::Json {
+        out.value(&json!({
+            "good": good, "errors": errors, "warnings": warnings, "bundle": bundle, "problems": problems,
+        }));
+    } else {
+        if !problems.is_empty() {
+            out.line(&config::report(problems, texts, out.terminal && Out::colour()));
+            out.line("");
+        }
+        out.line(&format!("{told} ({errors} errors, {warnings} warnings in {} files)", texts.len()));
+    }
+    match (good, warnings) {
         (false, _) => FAILED,
-        (true, n) if n > 0 && args.deny_warnings => WARNED,
+        (true, n) if n > 0 && how.deny_warnings => WARNED,
         _ => GOOD,
     }
 }

@@ -18,6 +18,7 @@ mod policy;
 mod pool;
 mod profile;
 mod replay;
+mod sarif;
 mod serve;
 mod usage;
 mod workflow;

@@ -11,6 +11,7 @@
 )]
 
 mod admin_input;
+mod authoring;
 mod bad_input;
 mod bundles;
 mod chapter;

@@ -1,5 +1,6 @@
 //! `turnout workflow`: what an author of workflows needs: begin, check, draw, plan, test, run, compare.
 
+mod check;
 mod diff;
 mod fmt;
 mod graph;
@@ -35,8 +36,8 @@ pub(super) struct Args {
 enum Command {
     /// Every workflow that can run
     List,
-    /// Every problem of every file of the configuration
-    Check(super::check::Args),
+    /// Every problem of workflow files, or of every file of the configuration
+    Check(check::Args),
     /// Draw a workflow
     Graph(graph::Args),
     /// What a workflow may take at most: calls, money, time
@@ -60,7 +61,7 @@ enum Command {
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     match &args.what {
         Command::List => plan::list(global, out),
-        Command::Check(args) => Ok(super::check::run(global, args, out)),
+        Command::Check(args) => check::run(global, args, out),
         Command::Graph(args) => graph::run(global, args, out).await,
         Command::Plan(args) => plan::run(global, args, out).await,
         Command::Test(args) => test::run(global, args, out).await,
