@@ -24,6 +24,7 @@ use crate::config::server::Server;
 use crate::config::{self, Loaded, Source, Texts};
 use crate::control::plane::Plane;
 use crate::control::spent::Keeper;
+use crate::control::tripwire::tripwire;
 use crate::disk::{self, Disk};
 use crate::edge::accept::{Acceptor, Handler, Seats};
 use crate::edge::body::Budget;
@@ -36,7 +37,7 @@ use crate::tasks::Tasks;
 use crate::webhooks::{self, Webhooks};
 use engine::runs::Runs;
 use engine::{Circuit, Engine, Parts};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use stores::limits::Counters;
 use tokio::net::TcpListener;
@@ -255,9 +256,9 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let folder = folder(&settings, &server);
     let (learner, statistics) = engine::learner(engine::learn::Limits::default());
     let kept = open(folder.clone(), learner).await?;
-    let plane =
-        open_plane(folder.as_deref(), &settings.environment, server.audit_anchor.as_deref().map(Path::new))
-            .await?;
+    let (tripwire, trips) = tripwire(server.tripwire);
+    let tripwire = Arc::new(tripwire);
+    let plane = open_plane(folder.as_deref(), &settings.environment, &server, tripwire.clone()).await?;
     if !addr.ip().is_loopback() && plane.directory().is_open() && !settings.insecure_open {
         return Err(Error::Open(addr));
     }
@@ -276,8 +277,10 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     });
     let free_use = free_use.await.map_err(Error::Control)?;
     let plane = Arc::new(plane);
-    let (count, trail) = (metrics.clone(), plane.clone());
+    let (count, trail, wire) = (metrics.clone(), plane.clone(), tripwire);
     let (told, notices) = notices::channel(metrics.clone());
+    let told = Arc::new(told);
+    let tells = told.clone();
     let (guard, faults) = Guard::new();
     let guard = Arc::new(guard);
     let watched = guard.clone();
@@ -293,6 +296,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
             told.saw(record);
             watched.saw(record);
             trail.note_denied(record);
+            wire.saw(record);
         })),
         config: server.engine.clone(),
     });
@@ -343,6 +347,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     app.tasks.spawn("webhooks", async move { hooks.run(runs, ends).await });
     let (hooks, ends) = (app.webhooks.clone(), stop.clone());
     app.tasks.spawn("notices", async move { notices.run(&hooks, ends).await });
+    let (of, ends) = (app.clone(), stop.clone());
+    app.tasks.spawn("tripwire", async move { trips.run(&of.plane, &tells, of.server.tripwire, ends).await });
     app.look_at_disk();
     let (watched, ends) = (app.clone(), stop.clone());
     app.tasks.spawn("disk", async move { watched.watch_disk(ends).await });

@@ -73,6 +73,16 @@ impl Told {
     }
 }
 
+impl Told {
+    /// A key that spends too fast; the log and the trail have it already. Never waits.
+    pub(crate) fn tripped(&self, tenant: &str, request: &str, message: String) {
+        let (rule, tenant, request) = ("tripwire".to_owned(), tenant.to_owned(), request.to_owned());
+        if self.to.try_send(Notice { rule, webhook: true, message, tenant, request }).is_err() {
+            self.metrics.notice(sink(true), "dropped");
+        }
+    }
+}
+
 fn notice(action: &ActionRecord, record: &RequestRecord) -> Option<Notice> {
     let member = |name: &str| action.argument.get(name)?.as_str().map(str::to_owned);
     Some(Notice {

@@ -253,6 +253,9 @@ pub struct Key {
     /// Unix milliseconds from which on it is refused; `None` = never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_ms: Option<i64>,
+    /// It is refused until this is taken back.
+    #[serde(default)]
+    pub suspended: bool,
     /// Unix milliseconds at which it was revoked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revoked_ms: Option<i64>,

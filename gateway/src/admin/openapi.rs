@@ -119,6 +119,7 @@ fn key() -> Value {
         "labels": labels(),
         "limits": limits(),
         "expires_ms": { "type": ["integer", "null"] },
+        "suspended": { "type": "boolean" },
         "tenant": { "type": "string" },
         "role": { "enum": types::control::Role::NAMES },
     })

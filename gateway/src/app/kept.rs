@@ -2,8 +2,10 @@
 
 use super::Error;
 use crate::config::Environment;
+use crate::config::server::Server;
 use crate::control::plane::{Opening, Plane};
 use crate::control::secret::MASTER_KEY;
+use crate::control::tripwire::Tripwire;
 use crate::edge::request_id;
 use engine::Engine;
 use engine::runs::Runs;
@@ -83,14 +85,16 @@ pub(super) async fn runs(
 pub(super) async fn open_plane(
     folder: Option<&Path>,
     environment: &Environment,
-    anchor: Option<&Path>,
+    server: &Server,
+    tripwire: Arc<Tripwire>,
 ) -> Result<Plane, Error> {
     let store: Arc<dyn ControlStore> = match folder {
         None => Arc::new(ControlMemory::default()),
         Some(folder) => Arc::new(opened(folder, Control::open).await?),
     };
     let master = environment.get(MASTER_KEY);
-    Plane::open(Opening { store, data: folder, master, anchor }).await.map_err(Error::Control)
+    let anchor = server.audit_anchor.as_deref().map(Path::new);
+    Plane::open(Opening { store, data: folder, master, anchor, tripwire }).await.map_err(Error::Control)
 }
 
 pub(super) async fn open(folder: Option<PathBuf>, learner: engine::learn::Learner) -> Result<Kept, Error> {

@@ -2,6 +2,7 @@
 //!
 //! One list of keys ([`KEYS`]) and one function that finds a key's place serve the file and the environment alike.
 
+use crate::control::tripwire::TripwireAction;
 use std::time::Duration;
 
 mod keys;
@@ -52,6 +53,8 @@ pub struct Server {
     pub policy_headers: Vec<String>,
     /// What a key may spend a day that is made without limits, in USD.
     pub default_budget: f64,
+    /// What follows when a key spends ten times its usual.
+    pub tripwire: TripwireAction,
 }
 
 impl Default for Server {
@@ -75,6 +78,7 @@ impl Default for Server {
             reload: Reload::default(),
             policy_headers: Vec::new(),
             default_budget: 10.0,
+            tripwire: TripwireAction::default(),
         }
     }
 }

@@ -62,6 +62,11 @@ impl Actor {
         Actor { kind: "guard", id: "guard".to_owned(), ..Actor::local() }
     }
 
+    /// The server itself, for a key that spends too fast.
+    pub(crate) fn tripwire() -> Actor {
+        Actor { kind: "tripwire", id: "tripwire".to_owned(), ..Actor::local() }
+    }
+
     /// Whoever may send signals to the process.
     pub(crate) fn signal() -> Actor {
         Actor { kind: "signal", id: "signal".to_owned(), ..Actor::local() }

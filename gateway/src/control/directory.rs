@@ -87,7 +87,7 @@ impl Directory {
     /// Whose request it is, by the text of its key (`None` = it brought none).
     ///
     /// # Errors
-    /// 401, without a word on whether the key exists; 403 for a suspended tenant, which only the key's owner can
+    /// 401, without a word on whether the key exists; 403 for a suspended key or tenant, which only the key's owner can
     /// learn of.
     pub(crate) fn authenticate(
         &self,
@@ -139,6 +139,10 @@ impl Entry {
         }
         if self.key.expires_ms.is_some_and(|t| t <= now_ms) {
             return Err(refuse("expired_api_key", "the key has expired"));
+        }
+        if self.key.suspended {
+            let text = "the key is suspended: whoever runs this server can take that back";
+            return Err(Failure::new(StatusCode::FORBIDDEN, "key_suspended", text));
         }
         if self.who.principal.tenant.suspended {
             let text = "the tenant of this key is suspended";

@@ -41,6 +41,8 @@ pub(crate) struct Spec {
     pub(crate) limits: Option<Vec<Quota>>,
     #[serde(deserialize_with = "fields::patch")]
     pub(crate) expires_ms: Patch<i64>,
+    #[serde(deserialize_with = "fields::given")]
+    pub(crate) suspended: Option<bool>,
 }
 
 /// What `POST …/rotate` may say.
@@ -123,6 +125,7 @@ impl Spec {
             known.limits(limits)?;
         }
         fields::set(&mut k.limits, self.limits);
+        fields::set(&mut k.suspended, self.suspended);
         let expires = matches!(self.expires_ms, Patch::Set(_));
         self.expires_ms.apply(&mut k.expires_ms);
         if expires && k.expires_ms.is_some_and(|t| t <= now_ms) {
@@ -203,6 +206,7 @@ impl Plane {
             expires_ms: None,
             revoked_ms: None,
             rotated_to: None,
+            suspended: false,
             created_ms: now_ms,
             created_by: actor.id.clone(),
         };
@@ -243,6 +247,19 @@ impl Plane {
         spec.apply(&mut key, known, clock::unix_ms())?;
         let after = kept(KEY, &key.id, before.version, &key, before.sealed.clone())?;
         self.change(actor, "key.change", Some(&before), after, Map::new()).await.map(shown)
+    }
+
+    /// Refuses a key until somebody says `suspended: false`. Suspending again changes nothing.
+    pub(crate) async fn suspend_key(&self, actor: &Actor, id: &str) -> Result<(), Failure> {
+        let _one = self.changing.lock().await;
+        let before = self.own(actor, id).await?;
+        let mut key = read(&before)?;
+        if key.suspended || key.revoked_ms.is_some() {
+            return Ok(());
+        }
+        key.suspended = true;
+        let after = kept(KEY, &key.id, before.version, &key, before.sealed.clone())?;
+        self.change(actor, "key.suspend", Some(&before), after, Map::new()).await.map(drop)
     }
 
     /// Revokes a key at once. Revoking again changes nothing.

@@ -13,5 +13,6 @@ mod refusals;
 pub(crate) mod secret;
 pub(crate) mod spent;
 pub(crate) mod tenants;
+pub(crate) mod tripwire;
 
 pub(crate) use actor::{Actor, Need};

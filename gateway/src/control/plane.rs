@@ -5,6 +5,7 @@ use super::audit::{Audit, Event};
 use super::directory::{self, Directory};
 use super::refusals::Refusals;
 use super::secret::{self, Secret};
+use super::tripwire::Tripwire;
 use crate::clock;
 use crate::error::Failure;
 use arc_swap::ArcSwap;
@@ -47,6 +48,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) master: Option<String>,
     /// Where the anchor of the trail is written besides.
     pub(crate) anchor: Option<&'a Path>,
+    /// What keys spend.
+    pub(crate) tripwire: Arc<Tripwire>,
 }
 
 /// The control plane.
@@ -58,6 +61,7 @@ pub(crate) struct Plane {
     pub(super) master: Option<Secret>,
     audit: Option<Audit>,
     refusals: Refusals,
+    tripwire: Arc<Tripwire>,
     local: blake3::Hash,
     /// One change at a time: what is checked still holds when it is written.
     pub(super) changing: tokio::sync::Mutex<()>,
@@ -69,7 +73,7 @@ impl Plane {
     /// # Errors
     /// A secret or the trail cannot be used, or what is stored cannot be read: in words for the operator.
     pub(crate) async fn open(opening: Opening<'_>) -> Result<Plane, String> {
-        let Opening { store, data, master, anchor } = opening;
+        let Opening { store, data, master, anchor, tripwire } = opening;
         let words = |what: &str| {
             let what = what.to_owned();
             move |e: io::Error| format!("{what}: {e}")
@@ -97,6 +101,7 @@ impl Plane {
             master,
             audit,
             refusals: Refusals::default(),
+            tripwire,
             local,
             changing: tokio::sync::Mutex::default(),
         };
@@ -166,9 +171,12 @@ impl Plane {
     /// Whose request it is, by the key it brought.
     ///
     /// # Errors
-    /// 401 or 403.
+    /// 401, 403, or 429 for a key that the tripwire holds.
     pub(crate) fn authenticate(&self, presented: Option<&str>) -> Result<Arc<Who>, Failure> {
-        self.directory.load().authenticate(presented, &self.pepper, clock::unix_ms())
+        let now_ms = clock::unix_ms();
+        let who = self.directory.load().authenticate(presented, &self.pepper, now_ms)?;
+        let held = who.principal.key.as_ref().and_then(|key| self.tripwire.refusal(&key.id, now_ms));
+        held.map_or(Ok(who), Err)
     }
 
     /// Who started something earlier; `None` = it may not go on.

@@ -77,6 +77,13 @@ async fn keys_open_what_they_are_for_and_nothing_else() {
     assert_eq!(send(house.client(), &stranger, "/v1/feedback", &word).await.status, 404);
     assert_eq!(send(house.client(), &key, "/v1/feedback", &word).await.status, 200);
 
+    // A suspended key is refused, and works again when that is taken back.
+    for (suspended, status) in [(true, 403), (false, 200)] {
+        admin.call("PATCH", &format!("/keys/{id}"), &json!({ "suspended": suspended })).await;
+        let answer = send(house.client(), &key, "/v1/chat/completions", &ask()).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+
     // Revoked at once; listed without its text or hash.
     let listed = admin.call("GET", "/keys", &Value::Null).await.text();
     assert!(listed.contains(&id) && !listed.contains(&key) && !listed.contains("sealed"), "{listed}");

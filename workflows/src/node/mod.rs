@@ -165,8 +165,9 @@ impl Node {
     /// The same with the attempts that its `retry`, or those of nodes within it, asks for.
     pub(crate) fn max_tries(&self) -> u32 {
         let calls = self.max_calls();
-        let bodies = self.spec.bodies().into_iter().map(|g| (g.max_calls(), g.max_tries()));
-        match self.spec.callee().map(|w| (w.root.max_calls(), w.root.max_tries())).or_else(|| bodies.last()) {
+        let of = |g: &Graph| (g.max_calls(), g.max_tries());
+        let body = || self.spec.bodies().last().map(|g| of(g));
+        match self.spec.callee().map(|w| of(&w.root)).or_else(body) {
             // As often as it runs what stands within it.
             Some((one, tries)) => calls.checked_div(one).unwrap_or(0).saturating_mul(tries),
             None => {

@@ -42,6 +42,9 @@ struct KeyFields {
     /// Unix milliseconds from which on it is refused
     #[arg(long)]
     expires_ms: Option<i64>,
+    /// true: it is refused until this is false again
+    #[arg(long)]
+    suspended: Option<bool>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -91,6 +94,7 @@ impl KeyFields {
         let mut body = Map::new();
         put(&mut body, "name", self.name.clone());
         put(&mut body, "expires_ms", self.expires_ms);
+        put(&mut body, "suspended", self.suspended);
         if !(self.model.is_empty() && self.workflow.is_empty() && self.endpoint.is_empty()) {
             let scopes =
                 json!({ "models": self.model, "workflows": self.workflow, "endpoints": self.endpoint });

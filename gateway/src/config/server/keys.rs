@@ -1,6 +1,7 @@
 //! Every key of the settings, its place, and what may stand there: the ranges and caps of `reliability.md` §2.
 
 use super::{KIB, MIB, Server, secs};
+use crate::control::tripwire::TripwireAction;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use types::options::Mode;
@@ -16,6 +17,7 @@ pub(super) enum Slot<'a> {
     Flag(&'a mut bool),
     Seed(&'a mut Option<u64>),
     Mode(&'a mut Mode),
+    Tripwire(&'a mut TripwireAction),
     Text(&'a mut Option<String>),
     Texts(&'a mut Vec<String>),
     Headers(&'a mut Vec<String>),
@@ -99,6 +101,7 @@ pub const KEYS: &[&str] = &[
     "reload.rollback",
     "policies.headers",
     "keys.default_budget",
+    "keys.tripwire_action",
 ];
 
 /// The place of a key; `None` = there is no such key.
@@ -181,6 +184,7 @@ pub(super) fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "reload.rollback" => Slot::Flag(&mut s.reload.rollback),
         "policies.headers" => Slot::Headers(&mut s.policy_headers),
         "keys.default_budget" => Slot::Dollars(&mut s.default_budget, 0.01..=1_000_000.0),
+        "keys.tripwire_action" => Slot::Tripwire(&mut s.tripwire),
         "reload.debounce" => Slot::Time(&mut s.reload.debounce, least..=secs(60)),
         _ => return None,
     })

@@ -2,6 +2,7 @@
 
 use super::keys::{KEYS, Slot, groups, siblings, slot};
 use super::{KIB, MIB, PREFIX, Server};
+use crate::control::tripwire::TripwireAction;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use types::doc::{Node, Reader, SourceFile, Value};
@@ -114,6 +115,11 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
         Slot::Mode(place) => {
             if let Some(m) = r.one_of(node, key, MODES).and_then(mode) {
                 *place = m;
+            }
+        }
+        Slot::Tripwire(place) => {
+            if let Some(a) = r.one_of(node, key, TripwireAction::NAMES).and_then(TripwireAction::parse) {
+                *place = a;
             }
         }
         Slot::Text(place) => {
@@ -257,6 +263,8 @@ mod tests {
         check("edge:\n  body_bytes: 1GiB\n", &[("TS104", 2, 15)]);
         check("mode: fre\nedge: {max_headers: 101}\n", &[("TS104", 1, 7), ("TS104", 2, 21)]);
         check("retry: {max_attempts: many}\n", &[("TS103", 1, 23)]);
+        assert_eq!(check("keys: { tripwire_action: suspend }\n", &[]).tripwire, TripwireAction::Suspend);
+        check("keys: { tripwire_action: shout }\n", &[("TS104", 1, 26)]);
         check("keys: { default_budget: 0 }\n", &[("TS104", 1, 25)]);
         check("keys: { default_budget: much }\n", &[("TS103", 1, 25)]);
         check("a: 1\na: 2\n", &[("TS002", 2, 1)]);

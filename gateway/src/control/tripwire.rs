@@ -1,0 +1,278 @@
+//! Notices a key that spends ten times as fast as it used to: it may be in wrong hands, or in a loop.
+//!
+//! What a key spends in an hour is held against the mean of its own earlier hours in which it spent anything. A key
+//! trips once an hour at most; what follows is told in the log, on the trail and to `webhooks.notify_url`, and is
+//! `keys.tripwire_action`. Hours are kept in memory: after a restart a key has to be known anew.
+
+use super::actor::Actor;
+use super::plane::Plane;
+use crate::clock;
+use crate::error::Failure;
+use crate::notices::Told;
+use http::StatusCode;
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use types::store::RequestRecord;
+
+/// How many times its hourly mean a key has to spend (`reliability.md` §5).
+const TIMES: f64 = 10.0;
+/// Hours in which it must have spent something before its mean says anything, and the most that the mean reaches back.
+const KNOWN: u32 = 3;
+const REACH: u32 = 168;
+/// US dollars within an hour below which nobody is told.
+const LEAST: f64 = 1.0;
+/// Keys watched. Beyond that the one that was silent longest is forgotten.
+const KEYS: usize = 16_384;
+/// Trips that wait for what follows from them.
+const QUEUE: usize = 64;
+const HOUR_MS: i64 = 3_600_000;
+
+/// What follows when a key trips: `keys.tripwire_action`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TripwireAction {
+    /// It is told, and nothing else.
+    #[default]
+    Alert,
+    /// The key is refused (429) until the hour is over.
+    Throttle,
+    /// The key is refused (403) until somebody sets `suspended: false`.
+    Suspend,
+}
+
+impl TripwireAction {
+    /// The strings of the configuration.
+    pub const NAMES: &'static [&'static str] = &["alert", "throttle", "suspend"];
+
+    /// The action of that name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Some(match name {
+            "alert" => TripwireAction::Alert,
+            "throttle" => TripwireAction::Throttle,
+            "suspend" => TripwireAction::Suspend,
+            _ => return None,
+        })
+    }
+
+    /// The string of the configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            TripwireAction::Alert => "alert",
+            TripwireAction::Throttle => "throttle",
+            TripwireAction::Suspend => "suspend",
+        }
+    }
+}
+
+/// A key that tripped.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Trip {
+    key: String,
+    tenant: String,
+    request: String,
+    /// US dollars of this hour, and of its usual hour.
+    spent: f64,
+    usual: f64,
+}
+
+/// What a key spends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Pace {
+    /// Unix time in hours.
+    hour: i64,
+    /// US dollars in it.
+    spent: f64,
+    /// Mean of the hours before it in which something was spent.
+    usual: f64,
+    hours: u32,
+    tripped: bool,
+}
+
+impl Pace {
+    fn turn(&mut self, hour: i64) {
+        // A clock that steps back begins no hour anew.
+        if hour <= self.hour {
+            return;
+        }
+        if self.spent > 0.0 {
+            self.hours = self.hours.saturating_add(1).min(REACH);
+            self.usual += (self.spent - self.usual) / f64::from(self.hours);
+        }
+        (self.hour, self.spent, self.tripped) = (hour, 0.0, false);
+    }
+}
+
+/// Watches what keys spend.
+pub(crate) struct Tripwire {
+    action: TripwireAction,
+    paces: Mutex<HashMap<String, Pace>>,
+    to: mpsc::Sender<Trip>,
+}
+
+/// What comes of it.
+pub(crate) struct Trips(mpsc::Receiver<Trip>);
+
+/// The two ends.
+pub(crate) fn tripwire(action: TripwireAction) -> (Tripwire, Trips) {
+    let (to, from) = mpsc::channel(QUEUE);
+    (Tripwire { action, paces: Mutex::default(), to }, Trips(from))
+}
+
+impl Tripwire {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Pace>> {
+        self.paces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in what a request cost. Never waits.
+    pub(crate) fn saw(&self, record: &RequestRecord) {
+        let Some(account) = record.outcome.account.as_ref().filter(|a| !a.key.is_empty()) else { return };
+        let spent = record.outcome.cost_usd.dollars();
+        let Some((spent, usual)) = self.add(&account.key, spent, clock::unix_ms()) else { return };
+        let trip = Trip {
+            key: account.key.clone(),
+            tenant: record.decision.tenant.clone(),
+            request: record.decision.request_id.clone(),
+            spent,
+            usual,
+        };
+        if self.to.try_send(trip).is_err() {
+            tracing::error!(
+                key = account.key,
+                "a key spends ten times its usual, and too many others do for it to be told"
+            );
+        }
+    }
+
+    /// So much was spent: what of this hour and what of a usual one, if that trips the key.
+    fn add(&self, key: &str, usd: f64, now_ms: i64) -> Option<(f64, f64)> {
+        let hour = now_ms.div_euclid(HOUR_MS);
+        let mut paces = self.lock();
+        if !paces.contains_key(key) && paces.len() >= KEYS {
+            let silent = paces.iter().min_by_key(|(_, p)| p.hour).map(|(k, _)| k.clone());
+            silent.and_then(|k| paces.remove(&k));
+        }
+        let pace = match paces.get_mut(key) {
+            Some(pace) => pace,
+            None => paces.entry(key.to_owned()).or_default(),
+        };
+        pace.turn(hour);
+        pace.spent += usd.max(0.0);
+        let trips = pace.hours >= KNOWN && pace.spent >= LEAST && pace.spent > TIMES * pace.usual;
+        if !trips || pace.tripped {
+            return None;
+        }
+        pace.tripped = true;
+        Some((pace.spent, pace.usual))
+    }
+
+    /// What a key that is held is told.
+    pub(super) fn refusal(&self, key: &str, now_ms: i64) -> Option<Failure> {
+        let wait = self.holds(key, now_ms)?;
+        let text = "the key spent ten times its usual within this hour; it works again when the hour is over";
+        let mut failure = Failure::busy("spend_tripwire", text, wait);
+        failure.status = StatusCode::TOO_MANY_REQUESTS;
+        Some(failure)
+    }
+
+    /// How long a key is still refused because it tripped.
+    fn holds(&self, key: &str, now_ms: i64) -> Option<Duration> {
+        if self.action != TripwireAction::Throttle {
+            return None;
+        }
+        let hour = now_ms.div_euclid(HOUR_MS);
+        let tripped = self.lock().get(key).is_some_and(|p| p.tripped && p.hour == hour);
+        let left = HOUR_MS.saturating_sub(now_ms.rem_euclid(HOUR_MS));
+        tripped.then(|| Duration::from_millis(left.unsigned_abs()))
+    }
+}
+
+impl Trips {
+    /// Tells of keys that trip, and suspends them where that is asked for, until the server stops.
+    pub(crate) async fn run(
+        mut self,
+        plane: &Plane,
+        told: &Told,
+        action: TripwireAction,
+        stop: CancellationToken,
+    ) {
+        loop {
+            let trip = tokio::select! {
+                () = stop.cancelled() => return,
+                trip = self.0.recv() => trip,
+            };
+            let Some(trip) = trip else { return };
+            tell(&trip, plane, told, action);
+            if action == TripwireAction::Suspend
+                && let Err(e) = plane.suspend_key(&Actor::tripwire(), &trip.key).await
+            {
+                tracing::error!(key = trip.key, code = e.code, "a key that tripped could not be suspended");
+            }
+        }
+    }
+}
+
+fn tell(trip: &Trip, plane: &Plane, told: &Told, action: TripwireAction) {
+    let Trip { key, tenant, request, spent, usual } = trip;
+    let text = format!(
+        "key {key} spent {spent:.2} USD within this hour and {usual:.2} in its usual one (keys.tripwire_action: {})",
+        action.as_str()
+    );
+    tracing::warn!(key, tenant, "{text}");
+    let mut event = Actor::tripwire().event("key.tripped", key);
+    (event.tenant, event.request) = (tenant.clone(), request.clone());
+    event.detail.insert("action".to_owned(), action.as_str().into());
+    event.detail.insert("spent_usd".to_owned(), format!("{spent:.6}").into());
+    event.detail.insert("usual_usd".to_owned(), format!("{usual:.6}").into());
+    plane.note(event);
+    told.tripped(tenant, request, text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Spends in hours from 100 on; the last amount is what may trip.
+    fn check(hours: &[f64], trips: Option<(f64, f64)>) {
+        let (wire, _trips) = tripwire(TripwireAction::Throttle);
+        let mut last = None;
+        let mut now = 0;
+        for (hour, usd) in (100..).zip(hours) {
+            now = hour * HOUR_MS + 600_000;
+            last = wire.add("k", *usd, now);
+        }
+        assert_eq!(last, trips, "{hours:?}");
+        assert_eq!(wire.holds("k", now), trips.map(|_| Duration::from_secs(3_000)), "{hours:?}");
+        assert_eq!(wire.holds("k", now + HOUR_MS), None);
+        assert_eq!(wire.holds("another", now), None);
+        assert!(trips.is_none() || wire.add("k", 1_000.0, now).is_none(), "once an hour");
+    }
+
+    #[test]
+    fn a_key_trips_at_ten_times_its_own_mean() {
+        check(&[1.0, 2.0, 3.0, 20.5], Some((20.5, 2.0)));
+        check(&[1.0, 2.0, 3.0, 20.0], None);
+        // Hours without spending are no part of the mean: a job of the night is no alarm.
+        check(&[2.0, 0.0, 0.0, 2.0, 0.0, 2.0, 0.0, 2.0], None);
+        // Nobody knows yet what is usual, or it is not worth a word.
+        check(&[0.01, 0.01, 50.0], None);
+        check(&[0.001, 0.001, 0.001, 0.9], None);
+    }
+
+    #[test]
+    fn only_so_many_keys_are_watched_and_only_throttling_refuses() {
+        let (wire, _trips) = tripwire(TripwireAction::Alert);
+        for i in 0..KEYS + 10 {
+            wire.add(&format!("k{i}"), 0.1, HOUR_MS * i64::try_from(i).unwrap());
+        }
+        assert_eq!(wire.lock().len(), KEYS);
+        for hour in 0..3 {
+            wire.add("k", 0.1, (20_000 + hour) * HOUR_MS);
+        }
+        assert!(wire.add("k", 5.0, 20_003 * HOUR_MS).is_some());
+        assert_eq!(wire.holds("k", 20_003 * HOUR_MS), None);
+    }
+}
