@@ -6,16 +6,17 @@ use crate::bundle::Bundle;
 use crate::config::Retry;
 use crate::decide::{self, Decided};
 use crate::error::Error;
-use crate::route::{Candidates, resolve};
+use crate::route::{Candidates, Estimated, detection, resolve};
 use crate::{Inner, settle};
 use serde::Serialize;
+use std::cell::Cell;
 use std::sync::Arc;
 use types::diagnostic::Diagnostic;
 use types::directives::Pools;
 use types::doc::SourceFile;
 use types::matrix::{Matrix, Model, ModelIx, Tier};
 use types::{ChatRequest, Decision, Usage, Usd};
-use workflows::{Caller, Workflow};
+use workflows::{Caller, Estimate, Route, Workflow};
 
 /// What one node may call.
 #[derive(Clone, Debug, Serialize)]
@@ -66,6 +67,20 @@ pub struct Bound {
     pub limit_usd: Option<Usd>,
     /// Where it states none: the money after which no further call begins.
     pub enough_usd: Option<Usd>,
+    /// What is to be expected instead.
+    pub typical: Typical,
+}
+
+/// What a run of a workflow usually takes: its graph followed with the probability that answers are right and that
+/// checks catch the wrong ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Typical {
+    /// Calls of models.
+    pub calls: f64,
+    /// Money; `None`: a price is not known.
+    pub usd: Option<Usd>,
+    /// Milliseconds until its end.
+    pub total_ms: f64,
 }
 
 impl Bound {
@@ -83,6 +98,8 @@ pub struct Dry {
     pub decision: Decision,
     /// What would run, and what it may cost.
     pub bound: Bound,
+    /// How the answer would reach a client that streams, and why; what policies demand of it is left out.
+    pub stream: String,
 }
 
 impl Bundle {
@@ -90,8 +107,10 @@ impl Bundle {
     /// on the models that are switched on, where failed calls are retried like this.
     #[must_use]
     pub fn bound(&self, workflow: &Workflow, (input, output): (u32, u32), retry: Retry) -> Bound {
-        let candidates = Candidates::of_all(self.matrix(), self.pools.clone());
-        bound(self.matrix(), workflow, &candidates, &Usage { input, output, ..Usage::default() }, retry)
+        let usage = Usage { input, output, ..Usage::default() };
+        let candidates = Candidates::of_all(self.matrix(), self.pools.clone(), &usage);
+        let bound = bound(self.matrix(), workflow, &candidates, &usage, retry);
+        Bound { typical: typical(self.matrix(), workflow, &candidates, CAUGHT), ..bound }
     }
 }
 
@@ -110,9 +129,14 @@ pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatReques
         retry.max_attempts = set.value.max;
     }
     let mut bound = bound(view.bundle.matrix(), &workflow, &candidates, &usage, retry);
+    let caught = detection(profile.output_contract.value);
+    bound.typical = typical(view.bundle.matrix(), &workflow, &candidates, caught);
     bound.limit_usd = [bound.limit_usd, cap].into_iter().flatten().min();
-    Ok(Dry { decision, bound })
+    Ok(Dry { decision, bound, stream: workflow.stream_mode(&request) })
 }
+
+/// Share of wrong answers that checks catch, of requests that nobody knows: what they do with answers in JSON.
+const CAUGHT: f64 = 0.4;
 
 /// Tokens of a call whose request nobody knows: in, and out.
 pub const USUAL: (u32, u32) = (2_000, 1_024);
@@ -128,7 +152,7 @@ pub(crate) fn over_limit<'f>(
     let limited = workflows.filter(|(w, _)| w.limits.usd.is_some());
     let usage = Usage { input: USUAL.0, output: USUAL.1, ..Usage::default() };
     let found = limited.filter_map(|(w, file)| {
-        let all = candidates.get_or_insert_with(|| Candidates::of_all(matrix, pools.clone()));
+        let all = candidates.get_or_insert_with(|| Candidates::of_all(matrix, pools.clone(), &usage));
         let bound = bound(matrix, w, all, &usage, Retry::default());
         w.over_limit(bound.nodes.iter().map(|r| r.planned).sum::<Option<Usd>>()?, file)
     });
@@ -187,8 +211,27 @@ fn bound(
         worst_usd: worst(&nodes, workflow.limits.calls),
         limit_usd: workflow.limits.usd,
         enough_usd: workflow.limits.enough(),
+        typical: Typical::default(),
         nodes,
     }
+}
+
+/// What is to be expected where `caught` is the probability that the checks catch a wrong answer.
+fn typical(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates, caught: f64) -> Typical {
+    let known = Cell::new(true);
+    let expected = |cost: &dyn Fn(&Estimated) -> f64| {
+        let one = |ix: ModelIx| {
+            let e = candidates.estimated(ix)?;
+            known.set(known.get() && e.cost_known);
+            Some(Estimate { cost_usd: cost(e), ..e.estimate })
+        };
+        let first = workflow.primary_route().and_then(|r| candidates.primary_by(r, matrix).first().copied());
+        let of_route = |r: &Route| resolve(r, candidates, matrix, 0).first().and_then(|ix| one(*ix));
+        workflow.forecaster(caught, &of_route).of(first.and_then(one).unwrap_or_default())
+    };
+    let money = expected(&|e| e.estimate.cost_usd);
+    let usd = known.get().then(|| Usd::from_dollars(money.cost_usd));
+    Typical { calls: expected(&|_| 1.0).cost_usd, usd, total_ms: money.total_ms }
 }
 
 /// What the attempts of all nodes cost at most, the dearest first, as many as the limit allows. `None`: nobody knows.
@@ -247,7 +290,8 @@ fn price(matrix: &Matrix, ix: ModelIx, usage: &Usage) -> Option<Usd> {
 mod tests {
     use super::*;
     use crate::bundle::Files;
-    use types::matrix::{Dialect, Price, Provider};
+    use types::UnitInterval;
+    use types::matrix::{Dialect, Price, Prior, Provider};
 
     /// What is said of a workflow of one generate node, on a model of that price in dollars per million tokens.
     fn check(price: Option<f64>, limits: &str, keys: &str, want: &[&str]) {
@@ -277,6 +321,40 @@ mod tests {
         // The same is said of a text that is tried beside them.
         let tried = bundle.unwrap().try_workflows(&[SourceFile::new("own.yaml", text)]).1;
         assert_eq!(own(&tried), want, "{tried:?}");
+    }
+
+    #[test]
+    fn what_is_usual_lies_below_what_is_possible() {
+        let provider = Provider::new("p", Dialect::Simulated);
+        let model = |price: Option<f64>| {
+            let prior = Prior { default: UnitInterval::clamped(0.8), ..Prior::default() };
+            Model { price: price.map(|p| Price::new(p, p)), prior, ..Model::new("p/m", 0, (100_000, 4_000)) }
+        };
+        let usual = |price: Option<f64>, name: &str| {
+            let matrix = Arc::new(Matrix::new(vec![provider.clone()], vec![model(price)]));
+            let files = Files {
+                rules: SourceFile::new("routing_rules.yaml", "version: 1\n"),
+                defaults: None,
+                scripts: vec![],
+                workflows: vec![],
+                schemas: vec![],
+                runner: true,
+                around: None,
+            };
+            let bundle = Bundle::load(matrix, &files).0.unwrap();
+            let flow = bundle.workflow(name).unwrap().clone();
+            bundle.bound(&flow, (1_000, 1_000), Retry::default())
+        };
+        let one = Usd::from_dollars(0.002);
+        let default = usual(Some(1.0), "default");
+        // A fifth is wrong, of which the checks catch two fifths; some of those are mended without a call.
+        assert!((1.0..1.2).contains(&default.typical.calls) && default.typical.calls > 1.01, "{default:?}");
+        let cost = default.typical.usd.unwrap().dollars();
+        assert!((cost - default.typical.calls * one.dollars()).abs() < 1e-8, "{default:?}");
+        assert!(default.typical.usd < default.worst_usd && default.typical.total_ms > 0.0);
+        assert_eq!(usual(None, "default").typical.usd, None);
+        let vote = usual(Some(1.0), "consensus_vote");
+        assert!(vote.typical.calls >= 5.0 && vote.typical.calls < f64::from(vote.asks), "{vote:?}");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use crate::load::{Cx, Expr, Named};
 use crate::node::NodeType;
 use crate::outcome::{Outcome, OutcomeSet};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use types::diagnostic::suggestion;
 use types::doc::{self, Node, Span};
 
@@ -17,6 +18,8 @@ pub(crate) struct Edge {
     /// Live only if no sibling that accepts the outcome is.
     pub(crate) otherwise: bool,
     pub(crate) span: Span,
+    /// Words for drawings.
+    pub(crate) label: Option<Arc<str>>,
     /// Written as `needs` of the target.
     sugar: bool,
 }
@@ -24,7 +27,8 @@ pub(crate) struct Edge {
 impl Edge {
     /// An edge that the loader adds itself.
     pub(crate) fn plain(from: usize, to: usize, kind: &NodeType, span: Span) -> Self {
-        Edge { from, to, accepts: kind.completed(), when: None, otherwise: false, span, sugar: false }
+        let accepts = kind.completed();
+        Edge { from, to, accepts, when: None, otherwise: false, span, label: None, sugar: false }
     }
 
     /// Needs no condition to hold.
@@ -68,6 +72,7 @@ struct Terms<'n> {
     otherwise: bool,
     span: Span,
     path: String,
+    label: Option<Arc<str>>,
     sugar: bool,
 }
 
@@ -82,9 +87,7 @@ pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str, into: &mut Vec<Edg
         let outcome = f.take("outcome");
         let when = f.take("when");
         let otherwise = f.take("else").and_then(|n| cx.r.boolean(n, &f.at("else"))).unwrap_or(false);
-        if let Some(n) = f.take("label") {
-            cx.r.string(n, &f.at("label"));
-        }
+        let label = f.take("label").and_then(|n| cx.r.string(n, &f.at("label"))).map(Arc::from);
         let span = f.span;
         f.finish(&mut cx.r);
         if otherwise && let Some(w) = when {
@@ -92,7 +95,7 @@ pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str, into: &mut Vec<Edg
                 Some("`else` means: when no sibling edge is live; remove one of the two".to_owned());
             continue;
         }
-        let terms = Terms { outcome, when, otherwise, span, path, sugar: false };
+        let terms = Terms { outcome, when, otherwise, span, path, label, sugar: false };
         for a in from.iter().flatten() {
             for b in to.iter().flatten() {
                 add(cx, *a, *b, &terms, into);
@@ -114,6 +117,7 @@ pub(crate) fn lower_needs(cx: &mut Cx<'_>, node: &Node, to: usize, path: &str, i
             otherwise: false,
             span: n.span,
             path: path.to_owned(),
+            label: None,
             sugar: true,
         };
         let from = if matches!(n.value, doc::Value::Map(_)) {
@@ -179,6 +183,7 @@ fn add(cx: &mut Cx<'_>, from: usize, to: usize, terms: &Terms<'_>, into: &mut Ve
         when,
         otherwise: terms.otherwise,
         span: terms.span,
+        label: terms.label.clone(),
         sugar: terms.sugar,
     });
 }

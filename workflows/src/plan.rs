@@ -262,6 +262,13 @@ impl Workflow {
         self.root.nodes.iter().find_map(primary)
     }
 
+    /// How its answer to a request reaches a client that streams, and why, in the words of records. What policies
+    /// demand of the answer is left out.
+    #[must_use]
+    pub fn stream_mode(&self, request: &types::ChatRequest) -> String {
+        crate::run::way(self, request, &[]).1
+    }
+
     /// Whether a run of it for this request may have to wait for people or for the client's own tools, and can be
     /// gone on with later.
     #[must_use]

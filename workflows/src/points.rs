@@ -36,6 +36,17 @@ impl Workflow {
         lines
     }
 
+    /// Paths of all nodes that a run of it may start, those of workflows that it calls and falls back on included.
+    #[must_use]
+    pub fn paths(&self) -> Vec<String> {
+        let mut all = Vec::new();
+        paths(&self.root, "", &mut all);
+        if let Some(other) = &self.fallback {
+            paths(&other.root, "fallback", &mut all);
+        }
+        all
+    }
+
     /// What tests can reach. Failures of calls are left out: they can happen anywhere.
     #[must_use]
     pub fn points(&self) -> Points {
@@ -47,6 +58,15 @@ impl Workflow {
 
 fn path(above: &str, id: &str) -> String {
     if above.is_empty() { id.to_owned() } else { format!("{above}/{id}") }
+}
+
+fn paths(graph: &Graph, above: &str, into: &mut Vec<String>) {
+    for n in &graph.nodes {
+        let path = path(above, &n.id);
+        let callee = n.spec.callee().map(|w| &w.root);
+        n.spec.bodies().into_iter().chain(callee).for_each(|g| paths(g, &path, into));
+        into.push(path);
+    }
 }
 
 fn outline(graph: &Graph, above: &str, into: &mut Vec<Line>) {

@@ -1,8 +1,10 @@
 //! What a test of a workflow says.
 
+use super::pieces::{self, Piece};
 use serde_json::{Map, Value};
 use std::time::Duration;
 use types::doc::{self, Fields, Node, Reader, SourceFile};
+use types::provider::ErrorKind;
 use types::run::Severity;
 use types::{Diagnostic, Finding, Report, Usd, Verdict};
 
@@ -25,6 +27,25 @@ pub struct Case {
     pub(super) expect: Expect,
 }
 
+impl Case {
+    /// One that says nothing of a workflow.
+    pub(super) fn empty(workflow: &str) -> Self {
+        Case {
+            workflow: workflow.to_owned(),
+            name: String::new(),
+            file: String::new(),
+            request: Value::Null,
+            tenant: None,
+            vars: Vec::new(),
+            usd: None,
+            calls: Vec::new(),
+            tools: Vec::new(),
+            validators: Vec::new(),
+            expect: Expect::default(),
+        }
+    }
+}
+
 /// What a model answers.
 #[derive(Clone, Debug)]
 pub(super) struct Call {
@@ -40,6 +61,8 @@ pub(super) struct Call {
 #[derive(Clone, Debug)]
 pub(super) enum Reply {
     Text(String),
+    /// In pieces.
+    Stream(Vec<Piece>),
     /// Name and arguments of each.
     ToolCalls(Vec<(String, String)>),
     /// A kind of failure.
@@ -78,8 +101,14 @@ pub(super) struct Expect {
     pub(super) cost_max: Option<Usd>,
     pub(super) error: Option<String>,
     pub(super) findings: Vec<String>,
+    /// How the answer went out.
+    pub(super) stream_mode: Option<String>,
+    /// So many chunks went out before it failed.
+    pub(super) chunks_before_error: Option<u32>,
 }
 
+/// How an answer reaches the client.
+const STREAM_MODES: &[&str] = &["buffered", "windowed", "optimistic", "passthrough"];
 const OUTCOMES: &[&str] = &["delivered", "failed", "suspended"];
 const VERDICTS: &[&str] = &["passed", "failed", "unverified", "none"];
 /// Kinds of failure that a fixture may name.
@@ -93,6 +122,20 @@ pub(super) const ERRORS: &[&str] = &[
     "auth",
     "content_filtered",
 ];
+
+/// A failure by the name that a fixture gives it.
+pub(super) fn error_kind(name: &str) -> ErrorKind {
+    match name {
+        "rate_limited" => ErrorKind::RateLimited,
+        "timeout" => ErrorKind::TotalTimeout,
+        "stream_lost" => ErrorKind::StreamLost,
+        "malformed" => ErrorKind::Malformed,
+        "bad_request" => ErrorKind::BadRequest,
+        "auth" => ErrorKind::Auth,
+        "content_filtered" => ErrorKind::ContentFiltered,
+        _ => ErrorKind::Unavailable,
+    }
+}
 
 /// Reads a test; all problems of the file. `file:` names of requests are found through `read`, relative to the test.
 #[must_use]
@@ -224,18 +267,22 @@ fn reply(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Reply> {
     let mut f = r.fields(n, path)?;
     let error = f.take("error").and_then(|n| r.one_of(n, &f.at("error"), ERRORS)).map(str::to_owned);
     let json = f.take("json").map(Node::to_json);
+    let stream = f.take("stream").and_then(|n| pieces::lower(r, n, &f.at("stream")));
     let at = f.at("tool_calls");
     let tools = f.take("tool_calls").and_then(|n| r.list(n, &at));
     f.finish(r);
     if let Some(kind) = error {
         return Some(Reply::Error(kind));
     }
+    if let Some(pieces) = stream {
+        return Some(Reply::Stream(pieces));
+    }
     if let Some(v) = json {
         return Some(Reply::Text(v.to_string()));
     }
     let Some(list) = tools else {
         r.error("102", n.span, "the reply says nothing").expected =
-            Some("a text, or a map with `json`, `tool_calls` or `error`".to_owned());
+            Some("a text, or a map with `json`, `stream`, `tool_calls` or `error`".to_owned());
         return None;
     };
     let mut calls = Vec::new();
@@ -333,6 +380,15 @@ fn expect(r: &mut Reader<'_>, n: &Node) -> Option<Expect> {
             *place = found.and_then(|i| u32::try_from(i).ok());
         }
         c.finish(r);
+    }
+    if let Some(mut s) = f.take("stream").and_then(|n| r.fields(n, "expect.stream")) {
+        let mode = s.take("mode").and_then(|n| r.one_of(n, &s.at("mode"), STREAM_MODES));
+        e.stream_mode = mode.map(str::to_owned);
+        let chunks = s
+            .take("chunks_before_error")
+            .and_then(|n| r.integer(n, &s.at("chunks_before_error"), 0, 100_000));
+        e.chunks_before_error = chunks.and_then(|n| u32::try_from(n).ok());
+        s.finish(r);
     }
     if let Some(mut c) = f.take("cost_usd").and_then(|n| r.fields(n, "expect.cost_usd")) {
         e.cost_max = c.take("max").and_then(|n| r.usd(n, "expect.cost_usd.max"));

@@ -5,6 +5,7 @@ use super::case::Case;
 use super::stage::Stage;
 use serde::Serialize;
 use serde_json::Value;
+use types::diagnostic::suggestion;
 use types::matrix::glob;
 use types::run::Run;
 use workflows::{Ending, Finished};
@@ -29,14 +30,15 @@ pub struct Failure {
     pub found: String,
 }
 
-struct Ended {
-    outcome: &'static str,
-    text: String,
-    verdict: String,
-    error: Option<String>,
+/// How a run ended, in words.
+pub(super) struct Ended {
+    pub(super) outcome: &'static str,
+    pub(super) text: String,
+    pub(super) verdict: String,
+    pub(super) error: Option<String>,
 }
 
-fn ended(finished: Option<Finished>) -> Ended {
+pub(super) fn ended(finished: Option<Finished>) -> Ended {
     let plain = |outcome| Ended { outcome, text: String::new(), verdict: "none".to_owned(), error: None };
     let Some(finished) = finished else {
         return Ended {
@@ -63,7 +65,7 @@ fn ended(finished: Option<Finished>) -> Ended {
 /// Compares.
 pub(super) fn judge(
     case: &Case,
-    finished: Option<Finished>,
+    (finished, chunks): (Option<Finished>, u32),
     run: &Run,
     seen: Seen,
     stage: &Stage,
@@ -106,6 +108,17 @@ pub(super) fn judge(
         fail("contains", part.clone(), end.text.clone());
     }
     path(case, &seen, &mut fail);
+    let mode = run.stream_mode.split(':').next().unwrap_or_default();
+    if let Some(want) = e.stream_mode.as_deref().filter(|want| *want != mode) {
+        fail("stream.mode", want.to_owned(), run.stream_mode.clone());
+    }
+    if let Some(want) = e.chunks_before_error {
+        if end.error.is_none() {
+            fail("stream.chunks_before_error", format!("an error after {want} chunks"), happened());
+        } else if want != chunks {
+            fail("stream.chunks_before_error", want.to_string(), chunks.to_string());
+        }
+    }
     let made = stage.made();
     if e.calls_exact.is_some_and(|n| n != made) || e.calls_max.is_some_and(|n| made > n) {
         let want =
@@ -120,6 +133,17 @@ pub(super) fn judge(
         fail("findings", code.clone(), codes.join(", "));
     }
     Outcome { failures, seen }
+}
+
+/// Nodes that are not to run, and are none of the workflow's: that they do not run says nothing.
+pub(super) fn unknown(case: &Case, nodes: &[String]) -> Vec<Failure> {
+    let unknown = case.expect.not_run.iter().filter(|n| !nodes.contains(n));
+    let failure = |name: &String| Failure {
+        what: "not_run".to_owned(),
+        expected: "nodes of the workflow, by their paths".to_owned(),
+        found: format!("there is no node `{name}`; {}", suggestion(name, nodes.iter().map(String::as_str))),
+    };
+    unknown.map(failure).collect()
 }
 
 /// The expected path is a part of what happened, in this order; outcomes that edges name in groups are accepted.

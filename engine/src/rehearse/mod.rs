@@ -4,8 +4,10 @@
 mod case;
 mod clock;
 mod expect;
+mod pieces;
 mod record;
 mod stage;
+mod stub;
 
 pub use case::{Case, load};
 pub use expect::{Failure, Outcome};
@@ -13,11 +15,15 @@ pub use record::record;
 
 use crate::bundle::Bundle;
 use crate::who::Who;
+use serde::Serialize;
+use serde_json::{Map, Value};
 use stage::Stage;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::mpsc;
 use types::expr::Scope;
-use types::{ChatRequest, WorkloadProfile};
-use workflows::{Event, Facts, Finished, Input, Mode, Observer, Trace};
+use types::{ChatRequest, Chunk, WorkloadProfile};
+use workflows::{Event, Facts, Finished, Input, Library, Mode, Observer, Trace, Workflow};
 
 /// What a run did, for expectations and for coverage.
 #[derive(Clone, Debug, Default)]
@@ -58,17 +64,16 @@ impl Observer for Notes {
 pub fn play(bundle: &Bundle, case: &Case) -> Result<Outcome, String> {
     let with_tools = (!case.tools.is_empty()).then(|| bundle.with_tools(&stage::specs(case)));
     let library = with_tools.as_ref().unwrap_or(&bundle.library);
-    let workflow = library.get(&case.workflow).cloned().ok_or_else(|| {
-        let names = library.names();
-        let hint = types::diagnostic::suggestion(&case.workflow, names.iter().copied());
-        format!("there is no workflow `{}`; {hint}", case.workflow)
-    })?;
+    let workflow = found(library, &case.workflow)?;
+    let nodes = workflow.paths();
     let request = Arc::new(ChatRequest::from_value(&case.request).map_err(|e| e.to_string())?);
     let profile = profiler::profile(&request);
     let scope = scope(case, &request, &profile);
     let notes = Arc::new(Notes::default());
     let trace = Trace::new();
+    let (sink, mut shown) = request.stream.then(|| mpsc::channel(ROOM)).unzip();
     let input = Input {
+        sink,
         vars: case.vars.clone(),
         usd: case.usd,
         facts: Facts { id: "test".to_owned(), mode: Mode::Test, seed: 0, variant: None },
@@ -78,9 +83,95 @@ pub fn play(bundle: &Bundle, case: &Case) -> Result<Outcome, String> {
     };
     let stage = Arc::new(Stage::new(case, bundle, &request));
     let run = workflows::run(workflow, input, stage.clone());
-    let ended: Option<Finished> = stage.clock.drive(run);
+    let mut chunks = 0;
+    let ended: Option<Finished> = stage.clock.drive(async {
+        let mut run = pin!(run);
+        loop {
+            tokio::select! {
+                biased;
+                Some(chunk) = next(&mut shown) => chunks += u32::from(chunk.has_content()),
+                ended = &mut run => break ended,
+            }
+        }
+    });
+    // What was on its way when it ended.
+    while let Some(Ok(chunk)) = shown.as_mut().map(mpsc::Receiver::try_recv) {
+        chunks += u32::from(chunk.has_content());
+    }
     let seen = notes.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(expect::judge(case, ended, &trace.take(), seen, &stage))
+    let mut outcome = expect::judge(case, (ended, chunks), &trace.take(), seen, &stage);
+    outcome.failures.extend(expect::unknown(case, &nodes));
+    Ok(outcome)
+}
+
+/// What a run did whose calls were answered by stubs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stubbed {
+    /// `delivered`, `failed`, `suspended`, or `stuck` where it waits for what never comes.
+    pub outcome: &'static str,
+    /// The code of its error, if it has one.
+    pub error: Option<String>,
+    /// What the client would get.
+    pub text: String,
+    /// What the checks say of it.
+    pub verdict: String,
+    /// Calls of models.
+    pub calls: u32,
+    /// Node instances in the order in which they resolved: frame path and outcome.
+    pub path: Vec<(String, String)>,
+}
+
+/// Runs a workflow on stubs: whatever asks a model or a tool gets an answer that says that it is none. Nothing is
+/// called, and nothing waits.
+///
+/// # Errors
+/// There is no such workflow.
+pub fn stubbed(
+    bundle: &Bundle,
+    name: &str,
+    request: &Arc<ChatRequest>,
+    inputs: Map<String, Value>,
+) -> Result<Stubbed, String> {
+    let workflow = found(&bundle.library, name)?;
+    let case = Case::empty(name);
+    let profile = profiler::profile(request);
+    let notes = Arc::new(Notes::default());
+    let input = Input {
+        inputs,
+        facts: Facts { id: "dry".to_owned(), mode: Mode::Test, seed: 0, variant: None },
+        observer: Some(notes.clone()),
+        ..Input::new(request.clone(), bundle.language.clone(), scope(&case, request, &profile))
+    };
+    let stage = Arc::new(Stage::new(&case, bundle, request).stubbed(request, bundle.tools.specs()));
+    let finished = stage.clock.drive(workflows::run(workflow, input, stage.clone()));
+    let seen = notes.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let end = expect::ended(finished);
+    Ok(Stubbed {
+        outcome: end.outcome,
+        error: end.error,
+        text: end.text,
+        verdict: end.verdict,
+        calls: stage.made(),
+        path: seen.path,
+    })
+}
+
+fn found(library: &Library, name: &str) -> Result<Arc<Workflow>, String> {
+    library.get(name).cloned().ok_or_else(|| {
+        let hint = types::diagnostic::suggestion(name, library.names().iter().copied());
+        format!("there is no workflow `{name}`; {hint}")
+    })
+}
+
+/// Chunks between a run and the client of a test.
+const ROOM: usize = 16;
+
+/// The next chunk that the client sees, where it asked for a stream.
+async fn next(shown: &mut Option<mpsc::Receiver<Chunk>>) -> Option<Chunk> {
+    match shown {
+        Some(shown) => shown.recv().await,
+        None => None,
+    }
 }
 
 fn scope(case: &Case, request: &Arc<ChatRequest>, profile: &WorkloadProfile) -> Scope {

@@ -1,9 +1,12 @@
 //! The world of a test: what models and tools answer stands in the file.
 
-use super::case::{Call, Case, Forced, Reply, Tool};
+use super::case::{Call, Case, Forced, Reply, Tool, error_kind};
 use super::clock::Clock;
+use super::pieces::{self, Piece};
+use super::stub;
 use crate::bundle::Bundle;
 use crate::outside::script_now;
+use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
 use policies::PolicySet;
 use serde_json::json;
@@ -13,7 +16,7 @@ use tokio::time::Instant;
 use types::chat::ToolCall;
 use types::completion::{Choice, FinishReason};
 use types::matrix::{Matrix, Model, glob};
-use types::provider::{Error, ErrorKind};
+use types::provider::Error;
 use types::runs::SideEffect;
 use types::{ChatRequest, Completion, Report, Usage, Usd, Verdict};
 use workflows::{
@@ -42,7 +45,7 @@ pub(super) fn specs(case: &Case) -> Vec<Arc<ToolSpec>> {
 
 /// Plays a case.
 pub(super) struct Stage {
-    pub(super) clock: Clock,
+    pub(super) clock: Arc<Clock>,
     matrix: Arc<Matrix>,
     calls: Vec<Call>,
     tools: Vec<Tool>,
@@ -50,6 +53,8 @@ pub(super) struct Stage {
     validators: Vec<Forced>,
     policies: PolicySet,
     input: u32,
+    /// What nobody has scripted is answered by stubs.
+    stubs: Option<Arc<ChatRequest>>,
     state: Mutex<State>,
 }
 
@@ -66,7 +71,7 @@ impl Stage {
     pub(super) fn new(case: &Case, bundle: &Bundle, request: &ChatRequest) -> Self {
         let bytes: usize = request.messages.iter().flat_map(|m| m.content.texts()).map(str::len).sum();
         Stage {
-            clock: Clock::new(),
+            clock: Arc::new(Clock::new()),
             matrix: bundle.matrix().clone(),
             policies: bundle.policies.clone(),
             calls: case.calls.clone(),
@@ -74,12 +79,25 @@ impl Stage {
             specs: specs(case),
             validators: case.validators.clone(),
             input: u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX),
+            stubs: None,
             state: Mutex::new(State {
                 used: vec![false; case.calls.len()],
                 tools_used: vec![false; case.tools.len()],
                 ..State::default()
             }),
         }
+    }
+
+    /// With stubs for all that is asked for, and these tools.
+    pub(super) fn stubbed(self, request: &Arc<ChatRequest>, specs: Vec<Arc<ToolSpec>>) -> Self {
+        Stage { stubs: Some(request.clone()), specs, ..self }
+    }
+
+    /// The answer that no script has.
+    fn stub(&self, ask: &Ask) -> Option<Call> {
+        let reply = stub::reply(ask, self.stubs.as_ref()?);
+        let at = ask.node().to_string();
+        Some(Call { at, model: None, reply, usage: None, latency: Duration::ZERO, line: 0 })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -137,13 +155,42 @@ impl Stage {
         order.get(skip.checked_rem(order.len())?).map(|m| (*m).clone())
     }
 
+    /// What a call uses whose answer has so many bytes; its cost is noted.
+    fn charge(&self, call: &Call, model: &Model, bytes: usize) -> Usage {
+        let output = u32::try_from(bytes.div_ceil(4)).unwrap_or(u32::MAX);
+        let (input, output) = call.usage.unwrap_or((self.input, output));
+        let usage = Usage { input, output, ..Usage::default() };
+        let mut s = self.state();
+        s.cost = s.cost.plus(model.price.map_or(Usd::ZERO, |p| p.cost(&usage)));
+        usage
+    }
+
+    /// An answer that comes in pieces, from its first text on.
+    async fn streamed(&self, call: &Call, all: &[Piece], model: Arc<Model>) -> Result<Generated, Failure> {
+        let usage = self.charge(call, &model, pieces::text(all).len());
+        let mut rest = pieces::flow(all.iter().cloned().collect(), self.clock.clone(), model.clone(), usage);
+        match rest.next().await {
+            Some(Ok(first)) => {
+                Ok(Generated::Stream { model, head: vec![first], rest, served: workflows::Served::default() })
+            }
+            Some(Err(e)) => Err(e.into()),
+            None => Err(Failure::NoCandidate("an empty stream".to_owned())),
+        }
+    }
+
     fn answer(&self, call: &Call, model: &Arc<Model>) -> Result<Generated, Failure> {
         let mut choice = Choice { finish_reason: Some(FinishReason::Stop), ..Choice::default() };
         match &call.reply {
             Reply::Error(kind) => {
-                return Err(Error::new(kind_of(kind), model, "as the test says").into());
+                return Err(Error::new(error_kind(kind), model, "as the test says").into());
             }
             Reply::Text(text) => choice.text.clone_from(text),
+            Reply::Stream(all) => {
+                if let Some(kind) = pieces::broken(all) {
+                    return Err(Error::new(error_kind(kind), model, "as the test says").into());
+                }
+                choice.text = pieces::text(all);
+            }
             Reply::ToolCalls(calls) => {
                 let tool = |(i, (name, arguments)): (usize, &(String, String))| ToolCall {
                     id: format!("call_{i}"),
@@ -155,13 +202,7 @@ impl Stage {
                 choice.finish_reason = Some(FinishReason::ToolCalls);
             }
         }
-        let output = u32::try_from(choice.text.len().div_ceil(4)).unwrap_or(u32::MAX);
-        let (input, output) = call.usage.unwrap_or((self.input, output));
-        let usage = Usage { input, output, ..Usage::default() };
-        let cost = model.price.map_or(Usd::ZERO, |p| p.cost(&usage));
-        let mut s = self.state();
-        s.cost = s.cost.plus(cost);
-        drop(s);
+        let usage = self.charge(call, model, choice.text.len());
         let completion = Completion {
             id: "test".to_owned(),
             created: 0,
@@ -174,24 +215,11 @@ impl Stage {
     }
 }
 
-fn kind_of(name: &str) -> ErrorKind {
-    match name {
-        "rate_limited" => ErrorKind::RateLimited,
-        "timeout" => ErrorKind::TotalTimeout,
-        "stream_lost" => ErrorKind::StreamLost,
-        "malformed" => ErrorKind::Malformed,
-        "bad_request" => ErrorKind::BadRequest,
-        "auth" => ErrorKind::Auth,
-        "content_filtered" => ErrorKind::ContentFiltered,
-        _ => ErrorKind::Unavailable,
-    }
-}
-
 impl World for Stage {
     fn generate(&self, ask: Ask) -> BoxFuture<'_, Result<Generated, Failure>> {
         Box::pin(async move {
             let frame = ask.node().to_string();
-            let Some(call) = self.next(&frame) else {
+            let Some(call) = self.next(&frame).or_else(|| self.stub(&ask)) else {
                 let mut s = self.state();
                 s.made = s.made.saturating_add(1);
                 s.surprises.push(format!(
@@ -207,7 +235,14 @@ impl World for Stage {
             };
             self.state().made += 1;
             self.clock.sleep(call.latency.max(Duration::from_millis(1))).await;
-            self.answer(&call, &model)
+            match &call.reply {
+                Reply::Stream(all) if ask.stream => self.streamed(&call, all, model).await,
+                Reply::Stream(all) => {
+                    self.clock.sleep(pieces::time(all)).await;
+                    self.answer(&call, &model)
+                }
+                _ => self.answer(&call, &model),
+            }
         })
     }
 
@@ -223,6 +258,9 @@ impl World for Stage {
             let named: Vec<usize> =
                 self.tools.iter().enumerate().filter(|(_, t)| *t.tool == *ask.tool).map(|(i, _)| i).collect();
             // The last one of a name answers every further call.
+            if self.stubs.is_some() {
+                return Ok(ToolReply { result: stub::result(&ask.tool), is_error: false });
+            }
             let Some(at) = named.iter().find(|i| free(i)).or(named.last()).copied() else {
                 s.surprises
                     .push(format!("the tool `{}` was called, and the test has no result for it", ask.tool));

@@ -9,7 +9,8 @@ use statrs::distribution::{ContinuousCDF as _, Normal};
 use std::cmp::Ordering;
 use std::sync::Arc;
 use types::directives::Pools;
-use types::matrix::{Matrix, ModelIx, ModelSet};
+use types::matrix::{Matrix, ModelIx, ModelSet, Tier};
+use types::{Usage, Usd};
 use workflows::{Estimate, Route, Strategy};
 
 /// What a model would do with the request, alone.
@@ -77,19 +78,38 @@ impl Candidates {
         Some(middle * (spread * normal(q) / normal(0.95)).exp())
     }
 
-    /// Every model of a matrix that is switched on, as if each could serve the request, whatever it is.
-    pub(crate) fn of_all(matrix: &Matrix, pools: Arc<Pools>) -> Self {
+    /// Every model of a matrix that is switched on, as if each could serve the request, whatever it is, with what is
+    /// believed of it before any evidence, for calls of so many tokens.
+    pub(crate) fn of_all(matrix: &Matrix, pools: Arc<Pools>, usage: &Usage) -> Self {
         let on = |ix: &ModelIx| {
             let provider = matrix.provider_of(*ix).is_some_and(|p| p.enabled);
             provider && matrix.model(*ix).is_some_and(|m| m.enabled)
         };
         let eligible = matrix.indices().filter(on).filter_map(|ix| {
-            let model = matrix.model(ix)?;
-            let (tier, cost_known) = (model.quality_tier, model.price.is_some());
-            Some(Estimated { ix, tier, cost_known, p95_ttft_ms: 0.0, estimate: Estimate::default() })
+            let (model, provider) = matrix.model(ix).zip(matrix.provider_of(ix))?;
+            let cost = if provider.tier == Tier::Free {
+                Some(Usd::ZERO)
+            } else {
+                model.price.map(|p| p.cost(usage))
+            };
+            let prior = &model.prior;
+            let writes_ms = f64::from(usage.output) / prior.tokens_per_second.max(1.0) * 1e3;
+            let estimate = Estimate {
+                success: prior.default.get(),
+                cost_usd: cost.unwrap_or_default().dollars(),
+                ttft_ms: prior.ttft_ms,
+                total_ms: prior.ttft_ms + writes_ms,
+            };
+            let (tier, cost_known) = (model.quality_tier, cost.is_some());
+            Some(Estimated { ix, tier, cost_known, p95_ttft_ms: 0.0, estimate })
         });
         let eligible: Vec<Estimated> = eligible.collect();
         Candidates { primary: eligible.iter().map(|e| e.ix).collect(), eligible, pools }
+    }
+
+    /// What a model is expected to do with the request.
+    pub(crate) fn estimated(&self, ix: ModelIx) -> Option<&Estimated> {
+        self.eligible.iter().find(|e| e.ix == ix)
     }
 
     /// Only those of a set, the best first; `None` where none of them is a candidate.

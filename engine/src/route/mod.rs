@@ -18,9 +18,10 @@ mod utility;
 pub use config::{Config, Weights};
 
 pub(crate) use budget::Explorers;
-pub(crate) use candidates::{Candidates, Written, matches_any, resolve};
+pub(crate) use candidates::{Candidates, Estimated, Written, matches_any, resolve};
 pub(crate) use filter::{Asked, PLAIN, selected, unavailable};
 pub use router::{Ask, Router};
+pub(crate) use score::detection;
 pub(crate) use session::{Sessions, Warm};
 pub(crate) use standing::Standings;
 

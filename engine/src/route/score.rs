@@ -35,7 +35,7 @@ struct Draft {
 }
 
 /// Probability that a wrong answer is caught by the checks, by contract: a form can be checked, prose not.
-fn detection(contract: OutputContract) -> f64 {
+pub(crate) fn detection(contract: OutputContract) -> f64 {
     match contract {
         OutputContract::Schema => 0.6,
         OutputContract::Json | OutputContract::ToolCalls => 0.4,

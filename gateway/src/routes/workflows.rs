@@ -14,10 +14,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use engine::workflows::{DrawFormat, Marks, Workflow};
-use engine::{Admission, Bundle, Dry, USUAL, Who, rehearse};
+use engine::{Admission, Bundle, USUAL, Who, rehearse};
 use http::StatusCode;
 use http::header::CONTENT_TYPE;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use types::diagnostic::{Severity, suggestion};
 use types::doc::SourceFile;
@@ -175,13 +175,14 @@ async fn test(
     Ok(Json(json!({"good": outcome.failures.is_empty(), "failures": outcome.failures, "path": path})))
 }
 
-/// `POST /v1/workflows/{name}/dry_run`: how a request would be decided, what would be called, what it may cost.
+/// `POST /v1/workflows/{name}/dry_run`: how a request would be decided, what would be called, what it may cost,
+/// and its way on stubs.
 async fn dry_run(
     State(app): Shared,
     Extension(arrival): Extension<Arrival>,
     Path(name): Path<String>,
     request: Request,
-) -> Result<Json<Dry>, Failure> {
+) -> Result<Json<Value>, Failure> {
     let (parts, body) = request.into_parts();
     let mut given = members(&app, &parts.headers, body, &["request"]).await?;
     named(&app.engine.bundle(), &arrival.who, &name)?;
@@ -196,7 +197,17 @@ async fn dry_run(
         deadline: None,
         headers: Arc::default(),
     };
-    Ok(Json(app.engine.dry(admission, request).await?))
+    let dry = app.engine.dry(admission, request.clone()).await?;
+    let (bundle, request) = (app.engine.bundle(), Arc::new(request));
+    // A run on stubs is work for the processor.
+    let run =
+        tokio::task::spawn_blocking(move || rehearse::stubbed(&bundle, &name, &request, Map::new())).await;
+    let stubbed = run.map_err(|_| Failure::internal())?.ok();
+    let mut told = json!(dry);
+    if let Some(members) = told.as_object_mut() {
+        members.insert("stubbed".to_owned(), json!(stubbed));
+    }
+    Ok(Json(told))
 }
 
 #[cfg(test)]

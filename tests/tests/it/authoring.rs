@@ -54,6 +54,39 @@ async fn files_are_checked_by_themselves() {
     assert_eq!(empty.0, 2, "a folder without workflows is a mistake");
 }
 
+/// A call gives what the other workflow takes, as far as types tell before a run.
+#[tokio::test(flavor = "multi_thread")]
+async fn inputs_of_calls_have_their_types() {
+    let folder = Folder::default();
+    let takes =
+        |ty: &str| GOOD.replace("name: good\n", &format!("name: good\ninputs: {{ x: {{ type: {ty} }} }}\n"));
+    for (ty, value, told_of) in [
+        ("int", "1 + 1", ""),
+        ("float", "1 + 1", ""),
+        ("int", "1.5", "the input `x` is given a number"),
+        ("string", "request.has_tools", "the input `x` is given true or false"),
+        ("string", "workload.task_family", ""),
+        ("string", "request.message_count", "the input `x` is given a whole number"),
+        ("list", "request.tool_names", ""),
+        ("map", "request.tool_names", "the input `x` is given a list"),
+        ("any", "request.tool_names", ""),
+    ] {
+        folder.write("drafts/good.yaml", &takes(ty));
+        folder.write(
+            "drafts/calls.yaml",
+            &format!(
+                "version: 1\nname: calls\nnodes:\n  - {{ id: a, type: call, workflow: good, inputs: {{ x: \"{value}\" }} }}\n\
+                 output: nodes.a.completion\n"
+            ),
+        );
+        let path = folder.path().join("drafts").display().to_string();
+        let (_, text) = told(&folder, &["--json", "workflow", "check", &path]).await;
+        let problems = json_of(&text)["problems"].clone();
+        let first = problems[0]["message"].as_str().unwrap_or_default();
+        assert!(first.contains(told_of) && first.is_empty() == told_of.is_empty(), "{ty} {value}: {text}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn code_hosts_are_told_in_sarif() {
     let folder = Folder::default();
@@ -71,4 +104,125 @@ async fn code_hosts_are_told_in_sarif() {
         assert!(place["artifactLocation"]["uri"].as_str().unwrap().ends_with("workflows/bad.yaml"), "{text}");
         assert!(run["tool"]["driver"]["rules"].as_array().unwrap().contains(&json!({"id": "WF101"})));
     }
+}
+
+const STREAMED: &str = "workflow: good
+name: NAME
+request: { model: auto, stream: true, messages: [{ role: user, content: 'Why is the sky blue?' }] }
+calls:
+  - at: ask
+    reply: { stream: [\"The sky \", { wait: 1h }, \"is blue\"BREAK] }
+expect: EXPECT
+";
+
+fn streamed(breaks: &str, expect: &str) -> String {
+    let stream = STREAMED.replace("BREAK", breaks).replace("NAME", "streamed");
+    stream.replace("EXPECT", expect)
+}
+
+/// Plays a test; whether it holds, and what it says.
+async fn plays(folder: &Folder, test: &str) -> (bool, String) {
+    folder.write("one.yaml", test);
+    let path = folder.path().join("one.yaml").display().to_string();
+    let (code, text) = told(folder, &["workflow", "test", &path]).await;
+    (code == 0, text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tests_say_how_an_answer_streams() {
+    let folder = Folder::default();
+    folder.write("workflows/good.yaml", GOOD);
+    let lost = ", { error: stream_lost }";
+    for (breaks, expect, holds, why) in [
+        ("", "{ text: The sky is blue, stream: { mode: passthrough } }", true, "0 failed"),
+        ("", "{ stream: { mode: buffered } }", false, "passthrough: nothing to check"),
+        (
+            lost,
+            "{ error: stream_lost, stream: { mode: passthrough, chunks_before_error: 2 } }",
+            true,
+            "0 failed",
+        ),
+        (
+            lost,
+            "{ error: stream_lost, stream: { chunks_before_error: 1 } }",
+            false,
+            "stream.chunks_before_error",
+        ),
+        ("", "{ stream: { chunks_before_error: 2 } }", false, "delivered"),
+        (", { error: lost }", "{ error: lost }", false, ""),
+        (", { error: timeout }, more", "{ error: timeout }", false, ""),
+    ] {
+        let (held, text) = plays(&folder, &streamed(breaks, expect)).await;
+        assert!(held == holds && text.contains(why), "{breaks} {expect}: {text}");
+    }
+    // Nothing that a client has seen is taken back; what it has not seen is asked for again.
+    let again = "workflow: good
+name: lost unseen
+request: { model: auto, stream: true, messages: [{ role: user, content: hi }] }
+calls:
+  - { at: ask, reply: { stream: [{ error: stream_lost }] } }
+expect: { error: stream_lost, stream: { chunks_before_error: 0 } }
+";
+    let (held, text) = plays(&folder, again).await;
+    assert!(held, "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tests_name_nodes_that_there_are() {
+    let folder = Folder::default();
+    folder.write("workflows/good.yaml", GOOD);
+    let test = |node: &str| {
+        format!(
+            "workflow: default\nname: plain\nrequest: {{ model: auto, messages: [{{ role: user, content: hi }}] }}\n\
+             calls: [{{ at: generate, reply: hello }}]\nexpect: {{ not_run: [{node}] }}\n"
+        )
+    };
+    assert!(plays(&folder, &test("fix")).await.0);
+    let (held, text) = plays(&folder, &test("fx")).await;
+    assert!(!held && text.contains("there is no node `fx`; did you mean `fix`?"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_tells_what_is_usual_and_how_it_streams() {
+    let folder = Folder::default();
+    let (code, text) = told(&folder, &["--json", "workflow", "plan", "default"]).await;
+    let plan = json_of(&text);
+    assert_eq!(code, 0, "{text}");
+    let (calls, most) = (plan["typical"]["calls"].as_f64().unwrap(), plan["most"]["calls"].as_f64().unwrap());
+    assert!((1.0..2.0).contains(&calls) && most > 2.0, "{text}");
+    assert_eq!(plan["stream"]["text"], "passthrough: nothing to check and one source", "{text}");
+    assert_eq!(plan["stream"]["json_object"], "buffered: `contract` must see the whole answer", "{text}");
+    let (_, vote) = told(&folder, &["workflow", "plan", "consensus_vote"]).await;
+    assert!(vote.contains("stream   text: buffered: several sources, a judge or a condition"), "{vote}");
+    assert!(vote.contains("usually "), "{vote}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_goes_its_way_on_stubs() {
+    let folder = Folder::default();
+    let run = ["--json", "workflow", "run", "default", "--simulated", "--dry", "--message", "hello"];
+    let (code, text) = told(&folder, &run).await;
+    let stubbed = &json_of(&text)["stubbed"];
+    assert_eq!((code, &stubbed["outcome"], &stubbed["calls"]), (0, &json!("delivered"), &json!(1)), "{text}");
+    assert_eq!(stubbed["text"], "[stub] primary of node generate");
+    assert_eq!(stubbed["path"][0], json!(["generate", "ok"]));
+
+    // A form that is asked for is kept to; judges grade, and tools answer.
+    folder.write(
+        "workflows/judged.yaml",
+        "version: 1\nname: judged\nnodes:\n  - { id: ask, type: generate, samples: 2 }\n  - { id: rank, type: judge, input: \
+         nodes.ask.completions, route: { strategy: cheapest }, independent: any }\n  - { id: answer, type: stream, from: nodes.rank.best }\n\
+         edges:\n  - { from: ask, to: rank }\n  - { from: rank, to: answer }\n",
+    );
+    let request = json!({"messages": [{"role": "user", "content": "Ada"}], "response_format": {"type": "json_schema",
+        "json_schema": {"name": "p", "schema": {"type": "object", "required": ["age"], "properties": {"age": {"type": "integer"}}}}}});
+    folder.write("request.json", &request.to_string());
+    let file = folder.path().join("request.json").display().to_string();
+    let (_, text) =
+        told(&folder, &["--json", "workflow", "run", "judged", "--simulated", "--dry", "--request", &file])
+            .await;
+    let told_of = json_of(&text);
+    assert_eq!(told_of["stubbed"]["text"], r#"{"age":0}"#, "{text}");
+    assert_eq!(told_of["stubbed"]["path"][1], json!(["rank", "scored"]), "{text}");
+    assert!(told_of["stream"].as_str().unwrap().starts_with("buffered"), "{text}");
 }

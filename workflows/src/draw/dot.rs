@@ -53,7 +53,8 @@ fn scene(s: &Scene, depth: usize, text: &mut String) {
 
 fn shape(b: &Shape, pad: &str, depth: usize, text: &mut String) {
     let (fill, line) = colours(b.mark.as_ref(), b.kind);
-    let mut words = format!("{}\n{}", b.id, b.kind);
+    let (first, second) = b.lines(" : ");
+    let mut words = format!("{first}\n{second}");
     if let Some(m) = &b.mark {
         words = format!("{words}\n{} {}", m.outcome, m.note);
     }

@@ -34,7 +34,9 @@ fn scene(s: &Scene, depth: usize, text: &mut String, styles: &mut String) {
 
 fn shape(b: &Shape, pad: &str, depth: usize, text: &mut String, styles: &mut String) {
     let id = name(&b.path);
-    let mut words = format!("{} : {}", b.id, b.kind);
+    let (first, second) = b.lines(" : ");
+    let between = if b.title.is_some() { "\n" } else { " : " };
+    let mut words = format!("{first}{between}{second}");
     if let Some(m) = &b.mark {
         words = format!("{words}\n{} {}", m.outcome, m.note);
     }

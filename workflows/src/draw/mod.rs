@@ -76,6 +76,8 @@ struct Shape {
     /// Unique in the drawing.
     path: String,
     id: String,
+    /// Its author's name for it.
+    title: Option<String>,
     kind: &'static str,
     mark: Option<Mark>,
     bodies: Vec<Scene>,
@@ -89,18 +91,35 @@ struct Arrow {
     on_error: bool,
 }
 
+impl Shape {
+    /// What stands in it: the author's name for it, if it has one, then its id and type.
+    fn lines(&self, between: &str) -> (String, String) {
+        match &self.title {
+            None => (self.id.clone(), self.kind.to_owned()),
+            Some(title) => (title.clone(), format!("{}{between}{}", self.id, self.kind)),
+        }
+    }
+}
+
 impl Scene {
     fn new(graph: &Graph, above: &str, marks: &Marks) -> Scene {
         let shape = |n: &Node| {
             let path = if above.is_empty() { n.id.to_string() } else { format!("{above}/{}", n.id) };
             let bodies = n.spec.bodies().into_iter().map(|g| Scene::new(g, &path, marks)).collect();
             let mark = marks.get(&path).cloned();
-            Shape { id: n.id.to_string(), kind: n.kind.name, mark, bodies, path }
+            let title = n.title.as_ref().map(ToString::to_string);
+            Shape { id: n.id.to_string(), title, kind: n.kind.name, mark, bodies, path }
         };
         let arrow = |e: &Edge| Arrow {
             from: e.from,
             to: e.to,
-            label: edge_label(graph, e),
+            label: e
+                .label
+                .iter()
+                .map(ToString::to_string)
+                .chain(terms(graph, e))
+                .collect::<Vec<_>>()
+                .join(" · "),
             on_error: graph.nodes.get(e.from).is_some_and(|n| !e.accepts.meets(n.completed())),
         };
         Scene {
@@ -112,6 +131,10 @@ impl Scene {
 
 /// The outcomes that an edge accepts, where it does not accept all, and its condition.
 pub(crate) fn edge_label(graph: &Graph, e: &Edge) -> String {
+    terms(graph, e).join(" · ")
+}
+
+fn terms(graph: &Graph, e: &Edge) -> Vec<String> {
     let mut parts = Vec::new();
     if let Some(n) = graph.nodes.get(e.from) {
         let completed = n.completed();
@@ -125,7 +148,7 @@ pub(crate) fn edge_label(graph: &Graph, e: &Edge) -> String {
     if e.otherwise {
         parts.push("else".to_owned());
     }
-    parts.join(" · ")
+    parts
 }
 
 /// Outcomes as the file writes them.

@@ -82,9 +82,10 @@ fn node(b: &Shape, at: &PlacedBox, x: f64, y: f64, text: &mut String) {
         at.width, at.height
     );
     let middle = x + at.width / 2.0;
+    let (first, second) = b.lines(" · ");
     let second = match &b.mark {
-        Some(m) => format!("{}: {} {}", b.kind, m.outcome, m.note),
-        None => b.kind.to_owned(),
+        Some(m) => format!("{second}: {} {}", m.outcome, m.note),
+        None => second,
     };
     let _ = writeln!(
         text,
@@ -92,7 +93,7 @@ fn node(b: &Shape, at: &PlacedBox, x: f64, y: f64, text: &mut String) {
          text-anchor=\"middle\">{}</text>\n<text x=\"{middle:.1}\" y=\"{:.1}\" font-size=\"11\" fill=\"#555\" \
          text-anchor=\"middle\">{}</text>",
         y + 22.0,
-        escaped(&short(&b.id, 24)),
+        escaped(&short(&first, 24)),
         y + 39.0,
         escaped(&short(second.trim(), 34))
     );

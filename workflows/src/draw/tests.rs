@@ -48,6 +48,25 @@ fn all_formats_show_nodes_bodies_edges_and_marks() {
 }
 
 #[test]
+fn what_the_author_calls_things_is_drawn() {
+    let named = LOOP
+        .replace("{ id: first, type: generate }", "{ id: first, type: generate, title: \"The <draft>\" }")
+        .replace(
+            "{ from: check, to: again, outcome: failed }",
+            "{ from: check, to: again, outcome: failed, label: once more }",
+        );
+    let [mermaid, dot, svg] = drawn(&named).try_into().unwrap();
+    assert!(mermaid.contains("The #lt;draft#gt;\nfirst : generate"), "{mermaid}");
+    assert!(mermaid.contains("|\"once more · failed\"|"), "{mermaid}");
+    assert!(dot.contains("label=\"The <draft>\\nfirst : generate\""), "{dot}");
+    assert!(dot.contains("label=\"once more · failed\""), "{dot}");
+    assert!(svg.contains(">The &lt;draft&gt;</text>") && svg.contains(">first · generate</text>"), "{svg}");
+    assert!(svg.contains("once more · failed</text>"), "{svg}");
+    // They are words: nothing that runs has changed.
+    assert_eq!(testing::workflow(&named).plan_hash, testing::workflow(LOOP).plan_hash);
+}
+
+#[test]
 fn nothing_in_a_picture_overlaps() {
     let w = testing::workflow(LOOP);
     let scene = Scene::new(&w.root, "", &Marks::new());

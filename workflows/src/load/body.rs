@@ -9,7 +9,7 @@ use types::doc::{self, Fields};
 use types::expr::Type;
 
 /// Most nodes of one graph.
-pub(super) const MAX_NODES: usize = 64;
+const MAX_NODES: usize = 64;
 /// Most graphs within each other.
 const MAX_DEPTH: usize = 8;
 
@@ -28,7 +28,7 @@ pub(crate) fn body<T>(
         return None;
     }
     let mut f = cx.r.fields(node, path)?;
-    let list = f.require(&mut cx.r, "nodes").and_then(|n| list(cx, n, &f.at("nodes"))).unwrap_or_default();
+    let list = f.require(&mut cx.r, "nodes").and_then(|n| list(cx, n, &f.at("nodes"), 0)).unwrap_or_default();
     let edges = f.take("edges");
     let named = names(cx, &list);
     cx.enter(named, locals);
@@ -50,12 +50,19 @@ fn no_stream(cx: &mut Cx<'_>, graph: &Graph) {
     }
 }
 
-/// The nodes of a graph with the file's defaults under their own keys.
-pub(super) fn list(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Vec<doc::Node>> {
+/// The nodes of a graph with the file's defaults under their own keys; `more`: nodes that the loader adds.
+pub(super) fn list(cx: &mut Cx<'_>, n: &doc::Node, path: &str, more: usize) -> Option<Vec<doc::Node>> {
     let list = cx.r.list(n, path)?;
-    if list.is_empty() || list.len() >= MAX_NODES {
-        cx.r.error("104", n.span, format!("{} nodes", list.len())).expected =
-            Some(format!("1 to {}", MAX_NODES - 1));
+    let most = MAX_NODES.saturating_sub(more);
+    if list.is_empty() || list.len() > most {
+        let d = cx.r.error("104", n.span, format!("`{path}` holds {} nodes", list.len()));
+        d.expected = Some(match more {
+            0 => format!("1 to {most}"),
+            _ => format!("1 to {most}: `output` adds one"),
+        });
+        d.hint = (!list.is_empty())
+            .then(|| "put a part of them into a workflow of its own, and `call` it".to_owned());
+        path.clone_into(&mut d.field);
         return None;
     }
     Some(list.iter().map(|n| cx.top.defaults.under(n)).collect())

@@ -139,9 +139,11 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     let vars = f.take("vars").map(|n| vars(cx, n)).unwrap_or_default();
     cx.vars = vars.iter().map(|(k, _, t)| (k.clone(), t.clone())).collect();
     let inputs = top::lower(cx, &mut f);
-    let list = f.require(&mut cx.r, "nodes").and_then(|n| body::list(cx, n, "nodes")).unwrap_or_default();
-    let mut named = body::names(cx, &list);
     let output = f.take("output");
+    let more = usize::from(output.is_some());
+    let list =
+        f.require(&mut cx.r, "nodes").and_then(|n| body::list(cx, n, "nodes", more)).unwrap_or_default();
+    let mut named = body::names(cx, &list);
     if let Some(n) = output {
         if named.iter().any(|n| n.id == "output") {
             cx.r.error("121", n.span, "`output` adds a node of that name, and there is one already");

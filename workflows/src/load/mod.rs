@@ -37,7 +37,7 @@ pub use schema::is_schema;
 pub(crate) use schema::names_file;
 pub(crate) use source::Source;
 pub(crate) use template::{Data, Prompt, Template};
-pub(crate) use top::{Given, Top, bind, misgiven};
+pub(crate) use top::{Given, Gives, Top, bind, misgiven, unfit};
 
 /// What the names and expressions of workflows are checked against.
 #[derive(Clone, Copy)]

@@ -1,6 +1,6 @@
 //! Texts with expressions in them, data with such texts in it, and prompts made of them.
 
-use super::{Cx, Expr};
+use super::{Cx, Expr, Gives};
 use crate::run::Frame;
 use crate::run::Host;
 use serde_json::{Map, Value as Json};
@@ -141,6 +141,16 @@ pub(crate) enum Data {
 }
 
 impl Data {
+    /// What is known of it before a run.
+    pub(crate) fn gives(&self) -> Gives {
+        match self {
+            Data::Plain(value) => Gives::Value(value.clone()),
+            Data::Text(_) => Gives::Type(Type::Str),
+            Data::List(_) => Gives::Type(Type::Any.list()),
+            Data::Map(_) => Gives::Type(Type::map([])),
+        }
+    }
+
     /// Reads data.
     pub(crate) fn lower(cx: &mut Cx<'_>, n: &Node, path: &str) -> Data {
         match &n.value {

@@ -197,6 +197,14 @@ fn a_call_gives_what_the_other_takes() {
     let wrong = caller(", inputs: { topik: \"request.model\" }");
     assert!(wrong.contains("WF208 4:56") && wrong.contains("did you mean `topic`?"), "{wrong}");
     assert!(wrong.contains("the input `topic` is missing"), "{wrong}");
+    // Values and types that are known before a run.
+    let gives = |value: &str, want: &str| {
+        let told = caller(&format!(", inputs: {{ topic: {value} }}"));
+        assert!(told.contains(want) && told.is_empty() == want.is_empty(), "{value}: {told}");
+    };
+    gives("7", "WF208 4:63");
+    gives("[a]", "the input `topic` is given a list; expected a text");
+    gives("\"about ${ 1 + 1 }\"", "");
     assert!(caller("").contains("the input `topic` is missing"), "{}", caller(""));
 }
 
@@ -453,4 +461,57 @@ proptest! {
         text.insert_str(at, &piece);
         let _ = load_all(&[SourceFile::new("w.yaml", text)]);
     }
+}
+
+#[test]
+fn a_graph_has_its_most_nodes() {
+    let file = |nodes: usize, output: bool| {
+        let one = |i: usize| match i.checked_sub(1) {
+            None => "  - { id: n0, type: generate }\n".to_owned(),
+            Some(before) => format!("  - {{ id: n{i}, type: generate, needs: n{before} }}\n"),
+        };
+        let (all, last): (String, usize) = ((0..nodes).map(one).collect(), nodes - 1);
+        let sink = match output {
+            true => format!("output: nodes.n{last}.completion\n"),
+            false => format!(
+                "  - {{ id: answer, type: stream, from: nodes.n{last}.completion, needs: n{last} }}\n"
+            ),
+        };
+        format!("limits: {{ calls: 100 }}\nnodes:\n{all}{sink}")
+    };
+    let told = |text: &str| {
+        let (_, problems) = load_all(&[crate::testing::file(text)]);
+        let wrong = problems.into_iter().filter(|d| d.severity == types::Severity::Error);
+        wrong.map(|d| format!("{} {}", d.message, d.expected.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(told(&file(63, false)), none);
+    assert_eq!(told(&file(64, false)), ["`nodes` holds 65 nodes 1 to 64"]);
+    assert_eq!(told(&file(63, true)), none);
+    assert_eq!(told(&file(64, true))[0], "`nodes` holds 64 nodes 1 to 63: `output` adds one");
+}
+
+#[test]
+fn a_map_cannot_need_more_than_it_takes() {
+    let map = |keys: &str| {
+        let text = format!(
+            "vars: {{ parts: [a, b] }}
+nodes:
+  - id: each
+    type: map
+    over: vars.parts
+    {keys}
+    body:
+      nodes: [{{ id: ask, type: generate }}]
+      result: nodes.ask.completion
+  - {{ id: all, type: merge, from: [nodes.each.results], needs: each }}
+output: nodes.all.completion
+"
+        );
+        let (_, problems) = load_all(&[crate::testing::file(&text)]);
+        problems.iter().map(|d| format!("{} {}:{}", d.code, d.line, d.column)).collect::<Vec<_>>()
+    };
+    let none: [&str; 0] = [];
+    assert_eq!(map("max_items: 3\n    min_ok: 3"), none);
+    assert_eq!(map("max_items: 3\n    min_ok: 4"), ["WF104 9:13"]);
 }

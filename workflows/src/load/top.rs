@@ -108,6 +108,8 @@ impl Defaults {
 pub(crate) struct Given {
     name: String,
     ty: Type,
+    /// It takes maps alone: whatever they hold, expressions may read it.
+    map: bool,
     schema: Option<Schema>,
     required: bool,
     default: Json,
@@ -165,9 +167,67 @@ pub(crate) fn misgiven(
     unknown.chain(missing).collect()
 }
 
+/// What is known before a run of what an input is given.
+pub(crate) enum Gives {
+    /// That very value.
+    Value(Json),
+    /// Some value of a type.
+    Type(Type),
+}
+
+/// Why an input cannot take what it is given, and what it takes, if that is known before a run.
+pub(crate) fn unfit(inputs: &[Given], name: &str, gives: &Gives) -> Option<(String, Option<String>)> {
+    let input = inputs.iter().find(|i| i.name == name)?;
+    match gives {
+        Gives::Value(v) => input.fits(v).err().map(|why| (why, Some(input.takes()))),
+        Gives::Type(t) => {
+            let no_map = input.map && !matches!(t, Type::Any | Type::Map(_) | Type::Optional(_));
+            let wrong = no_map || !may_be(t, &input.ty);
+            wrong.then(|| (format!("the input `{name}` is given {}", kind(t)), Some(input.takes())))
+        }
+    }
+}
+
+/// Whether a value of one type may be of another one.
+fn may_be(given: &Type, wanted: &Type) -> bool {
+    match (given, wanted) {
+        (Type::Any, _) | (_, Type::Any) | (Type::Int, Type::Float) => true,
+        (Type::Str | Type::Enum(_), Type::Str | Type::Enum(_)) | (Type::Map(_), Type::Map(_)) => true,
+        // One that may be missing is there, as far as anybody knows.
+        (Type::Optional(given), wanted) => may_be(given, wanted),
+        (given, Type::Optional(wanted)) => may_be(given, wanted),
+        (Type::List(given), Type::List(wanted)) => may_be(given, wanted),
+        (given, wanted) => given == wanted,
+    }
+}
+
+/// A type in words.
+fn kind(t: &Type) -> &'static str {
+    match t {
+        Type::Optional(of) => kind(of),
+        Type::Bool => "true or false",
+        Type::Int => "a whole number",
+        Type::Float => "a number",
+        Type::Str | Type::Enum(_) => "a text",
+        Type::List(_) => "a list",
+        Type::Map(_) => "a map",
+        Type::Any => "anything",
+    }
+}
+
 impl Given {
+    /// What it takes, in words.
+    fn takes(&self) -> String {
+        let words = if self.map { "a map" } else { kind(&self.ty) };
+        match self.schema {
+            Some(_) => format!("{words} that fits its schema"),
+            None => words.to_owned(),
+        }
+    }
+
     fn fits(&self, v: &Json) -> Result<(), String> {
-        if !has_type(v, &self.ty) {
+        let is_map = !self.map || v.is_object() || v.is_null() && matches!(self.ty, Type::Optional(_));
+        if !is_map || !has_type(v, &self.ty) {
             return Err(format!("the input `{}` is not of its type", self.name));
         }
         match &self.schema {
@@ -208,6 +268,7 @@ fn input(cx: &mut Cx<'_>, name: &str, n: &doc::Node) -> Option<Given> {
         d.expected = Some(format!("`type` (one of {}) or `schema`", TYPES.join(", ")));
         return None;
     }
+    let map = ty == Some("map");
     let ty = match ty {
         Some("bool") => Type::Bool,
         Some("int") => Type::Int,
@@ -229,6 +290,7 @@ fn input(cx: &mut Cx<'_>, name: &str, n: &doc::Node) -> Option<Given> {
     let given = Given {
         name: name.to_owned(),
         ty: known,
+        map,
         schema: schema.map(|s| s.compiled),
         required,
         default: default.as_ref().map(|(v, _)| v.clone()).unwrap_or_default(),

@@ -3,7 +3,7 @@
 use super::{Begun, Fault, NodeResult, NodeType, Out, Resolved, Spec, no_labels};
 use crate::budget::{Amounts, Purse};
 use crate::ending::RunFailure;
-use crate::load::{Cx, Data, Expr, bind, misgiven, workflow};
+use crate::load::{Cx, Data, Expr, Gives, bind, misgiven, unfit, workflow};
 use crate::outcome::Outcome;
 use crate::plan::Workflow;
 use crate::run::{At, End, Env, walk};
@@ -49,6 +49,8 @@ pub(crate) struct Call {
     inputs: Vec<(String, Input)>,
     /// Where the name of each input stands.
     places: Vec<(String, Span)>,
+    /// Where the value of each stands, in the order of `inputs`.
+    values: Vec<Span>,
     /// Bound once all files are read.
     callee: Option<Arc<Workflow>>,
 }
@@ -56,7 +58,7 @@ pub(crate) struct Call {
 impl Call {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let name = f.require(&mut cx.r, "workflow").and_then(|n| workflow(cx, n, &f.at("workflow")));
-        let (mut inputs, mut places) = (Vec::new(), Vec::new());
+        let (mut inputs, mut places, mut values) = (Vec::new(), Vec::new(), Vec::new());
         if let Some(n) = f.take("inputs") {
             let at = f.at("inputs");
             for (k, n) in cx.r.map(n, &at).unwrap_or(&[]) {
@@ -66,10 +68,11 @@ impl Call {
                     doc::Value::Str(s) if !s.contains("${") => cx.expr(n, &at, None, &[]).map(Input::Expr),
                     _ => Some(Input::Data(Data::lower(cx, n, &at))),
                 };
+                values.extend(input.iter().map(|_| n.span));
                 inputs.extend(input.map(|i| (k.name.clone(), i)));
             }
         }
-        Call { workflow: name.unwrap_or_default(), inputs, places, callee: None }
+        Call { workflow: name.unwrap_or_default(), inputs, places, values, callee: None }
     }
 
     /// Checks what it gives against what the workflow that it calls takes; `node` is where it stands.
@@ -80,6 +83,17 @@ impl Call {
         for (span, message, hint) in misgiven(&callee.inputs, &names) {
             let hint = if hint.is_empty() { format!("`{}` takes no inputs", callee.name) } else { hint };
             r.error("208", span.unwrap_or(node), format!("`{}`: {message}", callee.name)).hint = Some(hint);
+        }
+        for ((name, input), span) in self.inputs.iter().zip(&self.values) {
+            let gives = match input {
+                Input::Expr(e) => Gives::Type(e.ty()),
+                Input::Data(d) => d.gives(),
+            };
+            if let Some((message, expected)) = unfit(&callee.inputs, name, &gives) {
+                let d = r.error("208", *span, format!("`{}`: {message}", callee.name));
+                d.expected = expected;
+                d.field = format!("inputs.{name}");
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
-use types::doc::Fields;
+use types::doc::{self, Fields};
 use types::expr::Type;
 
 pub(crate) static TYPE: NodeType = NodeType {
@@ -98,7 +98,10 @@ impl Map {
             Some(name)
         });
         let item = item.unwrap_or_else(|| "item".to_owned());
-        f.require(&mut cx.r, "max_items");
+        let stated = match f.require(&mut cx.r, "max_items").map(|n| &n.value) {
+            Some(doc::Value::Int(n)) if (1..=64).contains(n) => *n,
+            _ => 64,
+        };
         let max_items = count(cx, f, "max_items", (1, 64), 1);
         let truncate =
             f.take("overflow").and_then(|n| cx.r.one_of(n, &f.at("overflow"), &["error", "truncate"]))
@@ -106,7 +109,7 @@ impl Map {
         let parallel = count(cx, f, "parallel", (1, 16), 4);
         let min_ok = f
             .take("min_ok")
-            .and_then(|n| cx.r.integer(n, &f.at("min_ok"), 0, 64))
+            .and_then(|n| cx.r.integer(n, &f.at("min_ok"), 0, stated))
             .and_then(|n| u32::try_from(n).ok());
         let found = f.require(&mut cx.r, "body").and_then(|n| {
             let locals = vec![(item.clone(), Type::Any)];

@@ -58,6 +58,8 @@ pub(crate) const TYPES: &[&NodeType] = &[
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: Arc<str>,
+    /// Its name in drawings, where it is not its id.
+    pub(crate) title: Option<Arc<str>>,
     pub(crate) kind: &'static NodeType,
     /// The type's name, shared with the record.
     pub(crate) kind_name: Arc<str>,
@@ -141,6 +143,7 @@ impl Node {
     pub(crate) fn plain(id: &str, kind: &'static NodeType, at: &doc::Node, spec: Box<dyn Spec>) -> Self {
         Node {
             id: id.into(),
+            title: None,
             kind,
             kind_name: kind.name.into(),
             span: at.span,
@@ -204,9 +207,7 @@ impl Node {
             guess::problems(cx, node, path, index);
             return None;
         };
-        if let Some(n) = f.take("title") {
-            cx.r.string(n, &f.at("title"));
-        }
+        let title = f.take("title").and_then(|n| cx.r.string(n, &f.at("title"))).map(Arc::from);
         if let Some(n) = f.take("needs") {
             edge::lower_needs(cx, n, index, &f.at("needs"), into);
         }
@@ -235,6 +236,7 @@ impl Node {
         Some(Node {
             // Whatever else is wrong with a node without one has been told.
             id: id?.into(),
+            title,
             kind,
             kind_name: kind.name.into(),
             span,

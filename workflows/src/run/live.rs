@@ -12,11 +12,12 @@ use crate::node::generate::{self, Generate, OnLoss, Race};
 use crate::node::stream::{Late, Mode, Stream, Window};
 use crate::node::validate::Validate;
 use crate::node::{Fault, NodeResult, validate};
+use crate::plan::Workflow;
 use crate::world::{EffectId, EffectKind, Failure, Generated};
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
 use types::run::{Severity, Step};
-use types::{Chunk, Finding, Verdict};
+use types::{ChatRequest, Chunk, Finding, Verdict};
 use validators::Check;
 
 type Checks = Vec<Arc<dyn Check>>;
@@ -45,16 +46,21 @@ struct Found {
 }
 
 impl Found {
-    fn along(host: &Host, chain: &Chain, stream: &Stream) -> Self {
-        let request = &host.input.request;
+    fn along(
+        workflow: &Workflow,
+        request: &ChatRequest,
+        extras: &[Arc<dyn Check>],
+        at: (&Chain, &Stream),
+    ) -> Self {
+        let (chain, stream) = at;
         let judges = |c: &&Arc<dyn Check>| c.severity() > Severity::Warn && c.applies(request);
-        let nodes = chain.between.iter().filter_map(|i| host.workflow.root.nodes.get(*i));
+        let nodes = chain.between.iter().filter_map(|i| workflow.root.nodes.get(*i));
         let validates: Vec<&Validate> = nodes.filter_map(|n| n.get()).collect();
         let own = validates.iter().flat_map(|v| &v.checks.list).chain(&stream.checks.list);
         let outside = validates.iter().flat_map(|v| &v.checks.outside);
         Found {
             own: own.filter(judges).cloned().collect(),
-            demanded: host.extras.iter().filter(judges).cloned().collect(),
+            demanded: extras.iter().filter(judges).cloned().collect(),
             outside: outside.clone().find(|o| o.severity > Severity::Warn).map(|o| o.what.name()),
         }
     }
@@ -62,30 +68,39 @@ impl Found {
 
 /// Which way the answer takes to the client, and why, in the words of the record.
 pub(crate) fn decide(host: &Host) -> (Option<Flow<'_>>, String) {
-    let buffered = |why: &str| (None, format!("buffered: {why}"));
     if host.input.sink.is_none() {
-        return buffered(host.input.held.unwrap_or("the client asked for no stream"));
+        let why = host.input.held.unwrap_or("the client asked for no stream");
+        return (None, format!("buffered: {why}"));
     }
-    let Some(chain) = &host.workflow.chain else {
+    let workflow = &*host.workflow;
+    let source = workflow.chain.as_ref().and_then(|c| workflow.root.nodes.get(c.generate)?.get::<Generate>());
+    if source.is_some_and(|g| g.how_many(host, false) > 1) {
+        return (None, "buffered: a policy asks for several samples".to_owned());
+    }
+    way(workflow, &host.input.request, &host.extras)
+}
+
+/// The same of a workflow for a request that streams, with the checks that policies demand.
+pub(crate) fn way<'w>(
+    workflow: &'w Workflow,
+    request: &ChatRequest,
+    extras: &[Arc<dyn Check>],
+) -> (Option<Flow<'w>>, String) {
+    let buffered = |why: &str| (None, format!("buffered: {why}"));
+    let Some(chain) = &workflow.chain else {
         return buffered("several sources, a judge or a condition lie before the answer");
     };
-    let Some(stream): Option<&Stream> = host.workflow.root.nodes.get(chain.stream).and_then(|n| n.get())
-    else {
+    let Some(stream): Option<&Stream> = workflow.root.nodes.get(chain.stream).and_then(|n| n.get()) else {
         return buffered("there is no stream node");
     };
     if stream.mode == Mode::Buffered {
         return buffered("the workflow says so");
     }
-    let source = host.workflow.root.nodes.get(chain.generate).and_then(|n| n.get::<Generate>());
-    if source.is_some_and(|g| g.how_many(host, false) > 1) {
-        return buffered("a policy asks for several samples");
-    }
-    let cached = host.workflow.root.nodes.get(chain.generate).filter(|n| n.common.caches());
+    let cached = workflow.root.nodes.get(chain.generate).filter(|n| n.common.caches());
     if let Some(node) = cached {
         return buffered(&format!("the answer of `{}` may be one that is kept", node.id));
     }
-    let request = &host.input.request;
-    let found = Found::along(host, chain, stream);
+    let found = Found::along(workflow, request, extras, (chain, stream));
     let whole = |c: &&Arc<dyn Check>| !c.promise(request).releases();
     // The author may give up the workflow's own checks, never those that a policy demands.
     if let Some(c) = found.demanded.iter().find(whole) {

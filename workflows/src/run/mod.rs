@@ -37,6 +37,7 @@ pub(crate) use at::{At, Opened};
 pub(crate) use doom::Doom;
 pub(crate) use frame::{Cell, Env, Frame, Progress};
 pub use later::Later;
+pub(crate) use live::way;
 pub(crate) use onward::MOST as MOST_ONWARD;
 pub(crate) use table::{Origin, Row, RowId, Table};
 pub(crate) use together::Together;

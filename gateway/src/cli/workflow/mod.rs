@@ -99,6 +99,22 @@ fn read(path: &Path) -> Result<String, Problem> {
     Ok(text)
 }
 
+/// Requests of which a plan tells how their answers stream: what stands in them beside the messages.
+const STREAMED: [(&str, &str); 2] =
+    [("text", "{}"), ("json_object", r#"{"response_format": {"type": "json_object"}}"#)];
+
+/// How the answers to such requests stream, and why.
+fn stream_modes(w: &Workflow) -> Vec<(&'static str, String)> {
+    let mode = |(name, more): (&'static str, &str)| {
+        let mut body: Value = serde_json::from_str(more).ok()?;
+        body["model"] = format!("workflow/{}", w.name).into();
+        body["stream"] = true.into();
+        body["messages"] = json!([{"role": "user", "content": "hello"}]);
+        Some((name, w.stream_mode(&types::ChatRequest::from_value(&body).ok()?)))
+    };
+    STREAMED.into_iter().filter_map(mode).collect()
+}
+
 /// A plan as a document: nodes, limits, and what it may cost.
 pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
     let ms = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
@@ -106,6 +122,8 @@ pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
     json!({
         "workflow": w.name, "plan_hash": w.plan_hash, "max_calls": w.max_calls(),
         "limits": {"usd": w.limits.usd, "enough_usd": w.limits.enough(), "calls": w.limits.calls, "wall_ms": w.limits.wall.map(ms), "tokens": w.limits.tokens},
+        "typical": bound.typical,
+        "stream": stream_modes(w).into_iter().map(|(name, mode)| (name.to_owned(), mode.into())).collect::<serde_json::Map<_, Value>>(),
         "nodes": w.outline().iter().map(row).collect::<Vec<_>>(),
         "most": {"calls": bound.calls, "asks": bound.asks, "usd": bound.most_usd(), "worst_usd": bound.worst_usd,
             "longest_way_ms": ms(w.longest().time),

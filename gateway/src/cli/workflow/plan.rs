@@ -56,7 +56,7 @@ pub(super) async fn routed(global: &Global, args: &Args, path: &std::path::Path,
     body.insert("model".to_owned(), format!("workflow/{}", args.name).into());
     let running = once::start(global, false).await?;
     let dry = once::dry(&running, &Value::Object(body)).await?;
-    once::tell_dry(&dry, out);
+    once::tell_dry(&dry, None, out);
     Ok(GOOD)
 }
 
@@ -88,6 +88,9 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         format!("the longest way: {:?}, {}", longest.time, longest.told())
     };
     out.line(&format!("time     at most {wall:?} ({way})"));
+    for (what, mode) in super::stream_modes(&w) {
+        out.line(&format!("stream   {what}: {mode}"));
+    }
     Ok(GOOD)
 }
 
@@ -107,6 +110,13 @@ pub(super) fn tell_bound(bound: &Bound, out: &Out) {
         "calls    {} where each is answered at once, at most {} with all that may fail (limit {}), of {} tokens in and \
          {} out",
         bound.asks, bound.calls, bound.limit_calls, bound.tokens.0, bound.tokens.1
+    ));
+    let typical = &bound.typical;
+    out.line(&format!(
+        "usually  {:.2} calls, {} USD, {:.1} s, as far as is believed of the models",
+        typical.calls,
+        usd(typical.usd),
+        typical.total_ms / 1e3
     ));
     let limit = match (bound.limit_usd, bound.enough_usd) {
         (Some(limit), _) => format!("limit {limit} USD"),

@@ -6,17 +6,19 @@ use crate::cli::out::Out;
 use crate::cli::{FAILED, GOOD, Global, Outcome, Problem};
 use crate::config::Simulated;
 use axum::body::Body;
+use engine::rehearse::{self, Stubbed};
 use engine::{Admission, Dry, Who};
 use futures_util::StreamExt as _;
 use http::{Method, Request};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
+use std::sync::Arc;
 use types::ChatRequest;
 
 /// Run a workflow once
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout workflow run default --message \"Why is the sky blue?\"\n  turnout workflow run invoices --request request.json --dry       what it would call, and cost at most\n  turnout workflow run invoices --request request.json --simulated without keys\n  turnout workflow run report --input city=Oslo --input days=3\n  turnout --data ./runs workflow run invoices --request request.json   keeps the run, for `replay`\n\nIt runs in this process, on the providers whose keys are set. Progress goes to standard error, the answer to\nstandard output.\nExit code: 0 delivered, 2 failed or waiting for somebody."
+    after_help = "Examples:\n  turnout workflow run default --message \"Why is the sky blue?\"\n  turnout workflow run invoices --request request.json --dry       what it would call and cost, and its way on stubs\n  turnout workflow run invoices --request request.json --simulated without keys\n  turnout workflow run report --input city=Oslo --input days=3\n  turnout --data ./runs workflow run invoices --request request.json   keeps the run, for `replay`\n\nIt runs in this process, on the providers whose keys are set. Progress goes to standard error, the answer to\nstandard output.\nExit code: 0 delivered, 2 failed or waiting for somebody."
 )]
 pub(super) struct Args {
     /// Its name
@@ -33,7 +35,7 @@ pub(super) struct Args {
     /// Most money it may spend, in US dollars
     #[arg(long)]
     usd: Option<f64>,
-    /// Call nothing: tell which models it would call and what that may cost
+    /// Call nothing: tell which models it would call and what that may cost, and run it on stubs
     #[arg(long)]
     dry: bool,
     /// Run on simulated models only
@@ -52,8 +54,12 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     }
     if args.dry {
         body.insert("model".to_owned(), format!("workflow/{}", args.name).into());
-        let dry = dry(&running, &Value::Object(body)).await?;
-        tell_dry(&dry, out);
+        let body = Value::Object(body);
+        let dry = dry(&running, &body).await?;
+        let request = Arc::new(ChatRequest::from_value(&body)?);
+        let stubbed =
+            rehearse::stubbed(&running.engine().bundle(), &args.name, &request, inputs).map_err(Problem)?;
+        tell_dry(&dry, Some(&stubbed), out);
         return Ok(GOOD);
     }
     let ended = live(&running, args, body, inputs, out).await;
@@ -86,9 +92,13 @@ pub(super) async fn dry(running: &Running, body: &Value) -> Result<Dry, Problem>
     running.engine().dry(admission, request).await.map_err(|e| Problem(e.public_message()))
 }
 
-pub(super) fn tell_dry(dry: &Dry, out: &Out) {
+pub(super) fn tell_dry(dry: &Dry, stubbed: Option<&Stubbed>, out: &Out) {
     if out.json {
-        out.value(&json!(dry));
+        let mut told = json!(dry);
+        if let (Some(stubbed), Some(members)) = (stubbed, told.as_object_mut()) {
+            members.insert("stubbed".to_owned(), json!(stubbed));
+        }
+        out.value(&told);
         return;
     }
     let axes: Vec<String> = dry.decision.profile.iter().map(|a| format!("{}={}", a.axis, a.value)).collect();
@@ -97,6 +107,19 @@ pub(super) fn tell_dry(dry: &Dry, out: &Out) {
         out.line(&format!("chosen   {} on {}: {}", arm.workflow, arm.model, dry.decision.why));
     }
     super::plan::tell_bound(&dry.bound, out);
+    out.line(&format!("stream   {}", dry.stream));
+    let Some(stubbed) = stubbed else { return };
+    let error = stubbed.error.as_ref().map(|e| format!(" ({e})")).unwrap_or_default();
+    out.line(&format!(
+        "on stubs {}{error}, verdict {}, {} calls",
+        stubbed.outcome, stubbed.verdict, stubbed.calls
+    ));
+    for (frame, outcome) in &stubbed.path {
+        out.line(&format!("         {frame}: {outcome}"));
+    }
+    for line in stubbed.text.lines() {
+        out.line(&format!("         > {line}"));
+    }
 }
 
 fn inputs(given: &[String]) -> Result<Map<String, Value>, Problem> {
