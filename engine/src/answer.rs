@@ -38,7 +38,8 @@ pub struct Head {
     pub bundle: Arc<str>,
     /// Milliseconds of ours so far: everything but the time in which a provider was awaited.
     pub overhead_ms: f64,
-    /// Headers that policies add to the answer.
+    /// Headers that policies add to the answer, and `x-turnout-cache: hit` where no model was asked, for what earlier
+    /// requests had been given was kept.
     pub headers: Vec<(String, String)>,
 }
 

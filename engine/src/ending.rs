@@ -115,6 +115,10 @@ fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
     let arm = tree.decision.as_ref().and_then(|d| d.choice()).map(|a| a.model.clone());
     let model = served.or(arm).unwrap_or_else(|| "".into());
     let provider = view.bundle.matrix().find(&model).and_then(|ix| view.bundle.matrix().provider_of(ix));
+    let mut headers = tree.headers();
+    if tree.trace.recalls() && tree.ledger.asks_nobody() {
+        headers.push(("x-turnout-cache".to_owned(), "hit".to_owned()));
+    }
     Head {
         request_id: tree.admission.request_id.clone(),
         workflow,
@@ -122,7 +126,7 @@ fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
         model,
         bundle: view.bundle.hash().clone(),
         overhead_ms,
-        headers: tree.headers(),
+        headers,
     }
 }
 

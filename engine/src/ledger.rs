@@ -141,6 +141,11 @@ impl Ledger {
         })
     }
 
+    /// Whether no model has been asked, nor is being asked.
+    pub(crate) fn asks_nobody(&self) -> bool {
+        self.lock().admitted == 0
+    }
+
     /// What was spent so far, and in how many calls.
     pub(crate) fn so_far(&self) -> (Usd, u32) {
         let b = self.lock();

@@ -160,25 +160,32 @@ fn admit(app: &App, parts: &http::request::Parts, route: &'static str) -> Result
     if endpoint != "chat" && presented.is_some_and(|text| app.plane.is_local(text)) {
         return Ok((app.nobody.clone(), true));
     }
-    let refused = |failure: Failure, key: &str| {
-        let mut event = Event { actor_kind: "key", action: "request.denied", ..Event::default() };
-        key.clone_into(&mut event.actor);
-        endpoint.clone_into(&mut event.target);
-        event.detail.insert("code".to_owned(), failure.code.clone().into());
-        app.plane.note(event);
-        failure
-    };
     let who = app.plane.authenticate(presented).inspect_err(|f| app.plane.refused(endpoint, &f.code))?;
-    let Some(key) = &who.principal.key else { return Ok((who, false)) };
+    may_use(app, &who, endpoint)?;
+    Ok((who, false))
+}
+
+/// Whether a key is for an endpoint; a refusal goes into the trail.
+///
+/// # Errors
+/// 403.
+pub(crate) fn may_use(app: &App, who: &Who, endpoint: &str) -> Result<(), Failure> {
+    let Some(key) = &who.principal.key else { return Ok(()) };
     let text = match key.role {
-        Role::Inference if key.scopes.endpoints.is_empty() => return Ok((who, false)),
-        Role::Inference if key.scopes.endpoints.iter().any(|e| e == endpoint) => return Ok((who, false)),
+        Role::Inference if key.scopes.endpoints.is_empty() => return Ok(()),
+        Role::Inference if key.scopes.endpoints.iter().any(|e| e == endpoint) => return Ok(()),
         Role::Inference => format!("the key may not use `{endpoint}`"),
         role => {
             format!("a key with the role {} asks no models; make one with the role inference", role.as_str())
         }
     };
-    Err(refused(Failure::new(StatusCode::FORBIDDEN, "not_allowed", text), &key.id))
+    let failure = Failure::new(StatusCode::FORBIDDEN, "not_allowed", text);
+    let mut event = Event { actor_kind: "key", action: "request.denied", ..Event::default() };
+    key.id.clone_into(&mut event.actor);
+    endpoint.clone_into(&mut event.target);
+    event.detail.insert("code".to_owned(), failure.code.clone().into());
+    app.plane.note(event);
+    Err(failure)
 }
 
 async fn routed(router: Router, arrival: Arrival, mut parts: Parts, body: Body) -> Response<Payload> {

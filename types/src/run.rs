@@ -245,6 +245,14 @@ pub struct Run {
     /// A budget or deadline cut it short.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exhausted: Option<String>,
+    /// Nodes whose outputs had been kept by an earlier run.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub recalled: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
+const fn is_none(n: &u32) -> bool {
+    *n == 0
 }
 
 impl Run {

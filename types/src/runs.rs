@@ -119,12 +119,19 @@ pub trait RunStore: Send + Sync {
     /// A plan.
     fn plan(&self, hash: &str) -> BoxFuture<'_, Result<Option<Value>, Error>>;
 
-    /// Tells a run something, all of it or nothing; a waiting run is queued. Saying the same again changes
-    /// nothing.
+    /// Tells a run something, all of it or nothing. Saying the same again changes nothing. A waiting run is queued, where
+    /// `whole` is not empty only once every key of one of its sets has been answered, now or before: what is told bit
+    /// by bit wakes it when it is complete.
     ///
     /// # Errors
     /// [`Error::Unknown`]; [`Error::State`] for a run that has ended; [`Error::Answered`].
-    fn post(&self, tenant: &str, id: &str, posts: Vec<Post>) -> BoxFuture<'_, Result<Head, Error>>;
+    fn post(
+        &self,
+        tenant: &str,
+        id: &str,
+        posts: Vec<Post>,
+        whole: Vec<Vec<String>>,
+    ) -> BoxFuture<'_, Result<Head, Error>>;
 
     /// What was posted after number `after`, in order.
     fn posted(&self, id: &str, after: u64) -> BoxFuture<'_, Result<Vec<Posted>, Error>>;

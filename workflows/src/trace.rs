@@ -41,6 +41,12 @@ impl Trace {
         self.with(|run| run.served_by.clone())
     }
 
+    /// Whether some node's outputs had been kept by an earlier run.
+    #[must_use]
+    pub fn recalls(&self) -> bool {
+        self.with(|run| run.recalled > 0)
+    }
+
     /// What the checks have said of the answer so far.
     #[must_use]
     pub fn verdict(&self) -> Verdict {

@@ -57,7 +57,7 @@ impl Runs {
         let row = self.get(tenant, id).await?;
         let posts = settlements(&row, settled)?;
         if choice == PlanChoice::Pinned && !posts.is_empty() {
-            return self.post(tenant, id, posts).await;
+            return self.post(tenant, id, posts, Vec::new()).await;
         }
         let entries = self.whole_journal(id).await?;
         let chosen = match choice {
@@ -75,7 +75,7 @@ impl Runs {
         let room = Some(self.0.config.queued);
         let head = self.counted(who, self.0.store.reopen(tenant, id, (resumed, chosen), room)).await?;
         self.0.changes.told(id);
-        if posts.is_empty() { Ok(head) } else { self.post(tenant, id, posts).await }
+        if posts.is_empty() { Ok(head) } else { self.post(tenant, id, posts, Vec::new()).await }
     }
 
     /// The plan in force for a run, where what has resolved is the same in it.

@@ -57,17 +57,30 @@ impl Runs {
                 details: json!({"content_hash": shown}),
             });
         }
-        self.may_decide(names, &row, &question)?;
+        let groups = self.may_decide(names, &row, &question)?;
         let decision = if said.approved { "approved" } else { "rejected" };
         let body = json!({"decision": decision, "comment": said.comment, "by": names.and_then(<[_]>::first)});
-        let key = text(&question, "key").to_owned();
-        self.post(tenant, id, vec![Post { key, body }]).await
+        let key = text(&question, "key");
+        let all = keys_of(key, &approvers(&question));
+        let said = self.0.store.posted(id, 0).await?;
+        let mine = match all.len() {
+            0 | 1 => all.clone(),
+            _ => groups.iter().map(|group| key_of(key, group)).collect(),
+        };
+        let open: Vec<&String> = mine.iter().filter(|k| !said.iter().any(|p| p.key == **k)).collect();
+        // Where nothing is open, the store says whether it is the same again.
+        let answers = if open.is_empty() { mine.iter().collect() } else { open };
+        let posts = answers.into_iter().map(|key| Post { key: key.clone(), body: body.clone() }).collect();
+        // All groups have to agree, and one that does not ends it.
+        let whole = if decision == "approved" { vec![all] } else { Vec::new() };
+        self.post(tenant, id, posts, whole).await
     }
 
-    /// Gives results of the client's own tools.
+    /// Gives results of the client's own tools, all of them or one after the other; the run goes on when those of one
+    /// answer are all there.
     ///
     /// # Errors
-    /// The run does not wait for them.
+    /// The run does not wait for them; one is given twice.
     pub async fn tool_outputs(
         &self,
         tenant: &str,
@@ -75,20 +88,38 @@ impl Runs {
         outputs: Vec<(String, Value)>,
     ) -> Result<Head, Failure> {
         let row = self.get(tenant, id).await?;
-        let waited = question(&row, "client_tools", |_| true)?;
-        let calls: Vec<&str> = list(&waited, "tool_calls").iter().map(|c| text(c, "id")).collect();
-        if let Some((odd, _)) = outputs.iter().find(|(call, _)| !calls.contains(&call.as_str())) {
-            return Err(Failure::Invalid {
-                param: "tool_outputs".to_owned(),
-                message: format!("the run waits for no call `{odd}`; it waits for {}", calls.join(", ")),
-            });
+        question(&row, "client_tools", |_| true)?;
+        let waited = questions(&row).iter().filter(|q| text(q, "for") == "client_tools");
+        let ids = |q| list(q, "tool_calls").iter().map(|c| text(c, "id")).collect::<Vec<_>>();
+        let sets: Vec<Vec<&str>> = waited.map(ids).collect();
+        let invalid = |message: String| Err(Failure::Invalid { param: "tool_outputs".to_owned(), message });
+        for (i, (call, _)) in outputs.iter().enumerate() {
+            if outputs.iter().take(i).any(|(before, _)| before == call) {
+                return invalid(format!("the result of `{call}` is there twice"));
+            }
+            if !sets.iter().flatten().any(|id| id == call) {
+                let calls: Vec<&str> = sets.iter().flatten().copied().collect();
+                return invalid(format!(
+                    "the run waits for no call `{call}`; it waits for {}",
+                    calls.join(", ")
+                ));
+            }
         }
         let post = |(call, output)| Post { key: format!("tool:{call}"), body: json!({"output": output}) };
-        self.post(tenant, id, outputs.into_iter().map(post).collect()).await
+        let posts = outputs.into_iter().map(post).collect();
+        let whole = sets.iter().map(|calls| calls.iter().map(|id| format!("tool:{id}")).collect()).collect();
+        self.post(tenant, id, posts, whole).await
     }
 
-    pub(super) async fn post(&self, tenant: &str, id: &str, posts: Vec<Post>) -> Result<Head, Failure> {
-        let head = self.0.store.post(tenant, id, posts).await?;
+    /// Tells a run something; `whole` as of [`types::runs::RunStore::post`].
+    pub(super) async fn post(
+        &self,
+        tenant: &str,
+        id: &str,
+        posts: Vec<Post>,
+        whole: Vec<Vec<String>>,
+    ) -> Result<Head, Failure> {
+        let head = self.0.store.post(tenant, id, posts, whole).await?;
         self.0.changes.told(id);
         Ok(head)
     }
@@ -107,9 +138,38 @@ pub(super) fn settlements(row: &Row, settled: Vec<Settled>) -> Result<Vec<Post>,
     settled.into_iter().map(post).collect()
 }
 
+/// The questions that a run waits with.
+fn questions(row: &Row) -> &[Value] {
+    row.waiting.as_ref().map_or(&[] as &[Value], |w| list(w, "questions"))
+}
+
+/// The groups that a gate asks, each once.
+pub(super) fn approvers(question: &Value) -> Vec<String> {
+    let mut groups: Vec<String> = Vec::new();
+    for group in list(question, "approvers").iter().filter_map(Value::as_str) {
+        if !groups.iter().any(|g| g == group) {
+            groups.push(group.to_owned());
+        }
+    }
+    groups
+}
+
+/// The keys under which groups answer a gate of this key: each its own, where several are asked.
+pub(super) fn keys_of(key: &str, groups: &[String]) -> Vec<String> {
+    match groups {
+        [] | [_] => vec![key.to_owned()],
+        many => many.iter().map(|group| key_of(key, group)).collect(),
+    }
+}
+
+/// The key under which one of several groups answers.
+pub(super) fn key_of(key: &str, group: &str) -> String {
+    format!("{key}:{group}")
+}
+
 /// The question of a kind that a run waits with.
 fn question(row: &Row, kind: &str, fits: impl Fn(&Value) -> bool) -> Result<Value, Failure> {
-    let all = row.waiting.as_ref().map_or(&[] as &[Value], |w| list(w, "questions"));
+    let all = questions(row);
     let found = all.iter().find(|q| text(q, "for") == kind && fits(q));
     found.cloned().ok_or_else(|| Failure::Conflict {
         code: "not_waiting",

@@ -72,6 +72,7 @@ pub(super) fn comparable(result: &Value) -> Value {
     }
     if let Some(error) = result.get_mut("error").and_then(Value::as_object_mut) {
         error.shift_remove("attempts");
+        error.shift_remove("upstream");
     }
     result
 }
@@ -90,9 +91,13 @@ pub(super) fn failed(error: &Error) -> Value {
         Kind::Validation { .. } => Some(422),
         _ => None,
     };
+    let upstream = match &error.kind {
+        Kind::Provider(e) => json!({"kind": e.kind, "status": e.status}),
+        _ => Value::Null,
+    };
     json!({"error": {
         "code": error.public_code(), "param": error.param(), "message": error.public_message(), "blame": blame,
-        "status": status,
+        "status": status, "upstream": upstream,
         "findings": error.findings, "attempts": error.attempts,
     }})
 }

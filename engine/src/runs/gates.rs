@@ -1,12 +1,12 @@
 //! Gates as people see them who start no runs themselves: all that stand, and decisions on them.
 
-use super::answers::Decided;
+use super::answers::{Decided, approvers, key_of};
 use super::service::{Failure, Runs, list, text};
 use super::submission::Submission;
 use crate::approvals::{ApprovalStanding, GateOf, GroupStanding, cut};
 use serde_json::Value;
 use types::control::Principal;
-use types::runs::{Cursor, Filter, Head, PAGE, Row, State};
+use types::runs::{Cursor, Filter, Head, PAGE, Posted, Row, State};
 
 /// Most gates that one look at them shows.
 const MOST: usize = 1_000;
@@ -33,7 +33,9 @@ impl Runs {
                 let page = self.0.store.list(filter).await?;
                 for head in &page.runs {
                     let row = self.0.store.get(tenant, &head.id).await?;
-                    all.extend(row.iter().flat_map(|row| self.standing_of(row)));
+                    if let Some(row) = row {
+                        all.extend(self.standing_of(&row).await?);
+                    }
                 }
                 after = page.next;
                 if after.is_none() || all.len() >= MOST {
@@ -55,7 +57,8 @@ impl Runs {
         };
         for tenant in tenants {
             let row = self.0.store.get(tenant, run).await?;
-            if let Some(gate) = row.and_then(|row| self.standing_of(&row).into_iter().find(|g| g.id == id)) {
+            let Some(row) = row else { continue };
+            if let Some(gate) = self.standing_of(&row).await?.into_iter().find(|g| g.id == id) {
                 return Ok(Some(gate));
             }
         }
@@ -81,25 +84,34 @@ impl Runs {
     }
 
     /// The gates of a run.
-    fn standing_of(&self, row: &Row) -> Vec<ApprovalStanding> {
+    async fn standing_of(&self, row: &Row) -> Result<Vec<ApprovalStanding>, Failure> {
         let questions = row.waiting.as_ref().map_or(&[] as &[Value], |w| list(w, "questions"));
-        let gates = questions.iter().filter(|q| text(q, "for") == "decision");
-        gates.map(|q| self.standing(row, q)).collect()
+        let gates: Vec<&Value> = questions.iter().filter(|q| text(q, "for") == "decision").collect();
+        let several = gates.iter().any(|q| approvers(q).len() > 1);
+        let said = if several { self.0.store.posted(&row.head.id, 0).await? } else { Vec::new() };
+        Ok(gates.into_iter().map(|q| self.standing(row, q, &said)).collect())
     }
 
-    fn standing(&self, row: &Row, question: &Value) -> ApprovalStanding {
+    /// `said`: what has been told to the run.
+    fn standing(&self, row: &Row, question: &Value, said: &[Posted]) -> ApprovalStanding {
         let (frame, content_hash) = (text(question, "frame"), text(question, "content_hash"));
         let lapses = question.get("expires_ms").and_then(Value::as_i64).unwrap_or(row.head.expires_ms);
         let left = lapses.saturating_sub(self.0.now_ms()).max(0);
         let own = question.get("self_approval").and_then(Value::as_bool).unwrap_or(false);
         let known = self.0.engine.0.view.load();
         let known = known.bundle.policies.approvers();
-        let group = |name: &str| GroupStanding {
-            group: name.to_owned(),
+        let decided = |group: &str| {
+            let key = key_of(text(question, "key"), group);
+            let body = said.iter().find(|p| p.key == key).map(|p| &p.body)?;
+            let by = body.get("by").and_then(Value::as_str).unwrap_or("somebody");
+            Some((by.to_owned(), text(body, "decision") == "approved"))
+        };
+        let group = |name: &String| GroupStanding {
             reason: String::new(),
             rule: String::new(),
             members: known.get(name).cloned().unwrap_or_default(),
-            decided: None,
+            decided: decided(name),
+            group: name.clone(),
         };
         // The identifier is bound to what is shown, like every decision on it.
         let bound = blake3::hash(format!("{frame}\n{content_hash}").as_bytes()).to_hex();
@@ -109,7 +121,7 @@ impl Runs {
             phase: "gate",
             requesters: if own { Vec::new() } else { self.starters(row) },
             shows: cut(text(question, "prompt")),
-            groups: list(question, "approvers").iter().filter_map(Value::as_str).map(group).collect(),
+            groups: approvers(question).iter().map(group).collect(),
             state: "pending",
             expires_in_ms: u64::try_from(left).unwrap_or(0),
             run: Some(GateOf {
@@ -135,20 +147,26 @@ impl Runs {
         names
     }
 
-    /// Whether somebody may decide a question of a run.
+    /// For which groups somebody may decide a question of a run; none where it asks no group.
     ///
     /// # Errors
     /// Somebody else has to; who.
-    pub(super) fn may_decide(&self, names: Names<'_>, row: &Row, question: &Value) -> Result<(), Failure> {
-        let Some(names) = names else { return Ok(()) };
-        let gate = self.standing(row, question);
+    pub(super) fn may_decide(
+        &self,
+        names: Names<'_>,
+        row: &Row,
+        question: &Value,
+    ) -> Result<Vec<String>, Failure> {
+        let Some(names) = names else { return Ok(approvers(question)) };
+        let gate = self.standing(row, question, &[]);
         if gate.requesters.iter().any(|r| names.contains(r)) {
             let text = "whoever started this run may not decide about it as well";
             return Err(Failure::Forbidden(text.to_owned()));
         }
-        let mut groups = gate.groups.iter();
-        if gate.groups.is_empty() || groups.any(|g| names.iter().any(|n| g.members.contains(n))) {
-            return Ok(());
+        let of = |g: &&GroupStanding| names.iter().any(|n| g.members.contains(n));
+        let own: Vec<String> = gate.groups.iter().filter(of).map(|g| g.group.clone()).collect();
+        if gate.groups.is_empty() || !own.is_empty() {
+            return Ok(own);
         }
         let groups: Vec<&str> = gate.groups.iter().map(|g| g.group.as_str()).collect();
         Err(Failure::Forbidden(format!(

@@ -66,6 +66,11 @@ pub(super) async fn decide(c: Call<'_>) -> Result<Reply, Failure> {
     if asked.run.is_some() {
         let decided = c.app.runs.decide_gate(&asked, &names, approve, answer.comment).await;
         decided.map_err(runs::refusal)?;
+        // Other groups have to agree as well: it stands until they have.
+        let left = c.app.runs.gate(&tenants(&c), id).await.map_err(runs::refusal)?;
+        if let Some(left) = left {
+            return Ok(Reply(StatusCode::OK, serde_json::to_value(left).unwrap_or_default()));
+        }
         let state = if approve { "approved" } else { "rejected" };
         let standing = ApprovalStanding { state, ..asked };
         return Ok(Reply(StatusCode::OK, serde_json::to_value(standing).unwrap_or_default()));

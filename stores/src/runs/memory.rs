@@ -101,8 +101,14 @@ impl RunStore for RunsMemory {
         self.with(|t, _| ops::plan(t, hash))
     }
 
-    fn post(&self, tenant: &str, id: &str, posts: Vec<Post>) -> BoxFuture<'_, Result<Head, Error>> {
-        self.with(|t, now| ops::post(t, tenant, id, &posts, now))
+    fn post(
+        &self,
+        tenant: &str,
+        id: &str,
+        posts: Vec<Post>,
+        whole: Vec<Vec<String>>,
+    ) -> BoxFuture<'_, Result<Head, Error>> {
+        self.with(|t, now| ops::post(t, (tenant, id), &posts, &whole, now))
     }
 
     fn posted(&self, id: &str, after: u64) -> BoxFuture<'_, Result<Vec<Posted>, Error>> {

@@ -121,7 +121,13 @@ pub(super) fn advance(t: &mut impl Table, lease: &Lease, step: &Advance, now: i6
     Ok(head)
 }
 
-pub(super) fn post(t: &mut impl Table, tenant: &str, id: &str, posts: &[Post], now: i64) -> Done<Head> {
+pub(super) fn post(
+    t: &mut impl Table,
+    (tenant, id): (&str, &str),
+    posts: &[Post],
+    whole: &[Vec<String>],
+    now: i64,
+) -> Done<Head> {
     let mut head = known(t, tenant, id)?;
     let before = t.posts(id, 0)?;
     let mut fresh = Vec::new();
@@ -140,12 +146,18 @@ pub(super) fn post(t: &mut impl Table, tenant: &str, id: &str, posts: &[Post], n
     if head.state.is_final() {
         return Err(Error::State { run: id.to_owned(), state: head.state });
     }
+    let answered =
+        |key: &String| before.iter().any(|p| p.key == *key) || fresh.iter().any(|p: &&Post| p.key == *key);
+    let wakes = whole.is_empty() || whole.iter().any(|keys| keys.iter().all(answered));
     for Post { key, body } in fresh {
         head.posts = head.posts.saturating_add(1);
         let post = Posted { number: head.posts, ts_ms: now, key: key.clone(), body: body.clone() };
         t.add_post(id, &post)?;
     }
-    rules::wake(&mut head, now);
+    head.updated_ms = now;
+    if wakes {
+        rules::wake(&mut head, now);
+    }
     put(t, &head)?;
     Ok(head)
 }

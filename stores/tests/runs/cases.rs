@@ -82,7 +82,7 @@ impl Subject {
     }
 
     fn post(&self, id: &str, key: &str, body: serde_json::Value) -> Result<Head, Error> {
-        wait(self.store.post(TENANT, id, vec![Post { key: key.to_owned(), body }]))
+        wait(self.store.post(TENANT, id, vec![Post { key: key.to_owned(), body }], Vec::new()))
     }
 }
 
@@ -144,7 +144,7 @@ fn tenants(s: &Subject) {
     let unknown = |e: Result<Head, Error>| matches!(e, Err(Error::Unknown(id)) if id == "run_1");
     assert!(wait(s.store.get("other", "run_1")).unwrap().is_none());
     assert!(unknown(wait(s.store.cancel("other", "run_1", "why"))));
-    assert!(unknown(wait(s.store.post("other", "run_1", Vec::new()))));
+    assert!(unknown(wait(s.store.post("other", "run_1", Vec::new(), Vec::new()))));
     assert!(matches!(wait(s.store.delete("other", "run_1")), Err(Error::Unknown(_))));
     let fork = Some(Fork { run: "run_1".to_owned(), up_to: 1 });
     let forked = wait(s.store.create(NewRun { tenant: "other".to_owned(), fork, ..wish("run_2") }));
@@ -323,7 +323,7 @@ fn posts(s: &Subject) {
         Post { key: "tool:1".into(), body: json!(1) },
         Post { key: "gate:g".into(), body: json!("another") },
     ];
-    assert!(wait(s.store.post(TENANT, "run_1", both)).is_err());
+    assert!(wait(s.store.post(TENANT, "run_1", both, Vec::new())).is_err());
     let posted = wait(s.store.posted("run_1", 0)).unwrap();
     assert_eq!(posted.len(), 1, "all of it or nothing: {posted:?}");
     assert_eq!((posted[0].number, posted[0].key.as_str()), (1, "gate:g"));
@@ -341,6 +341,17 @@ fn posts(s: &Subject) {
     );
     assert_eq!(s.post("run_1", "attention:x", json!("retry")).unwrap().state, State::Queued);
     assert_eq!(wait(s.store.posted("run_1", 1)).unwrap().len(), 2);
+    let lease = s.claim("w").remove(0).lease;
+    // What is told bit by bit wakes it when it is complete.
+    s.advance(&lease, waits(State::Suspended, None, 3)).unwrap();
+    let sets = [["tool:a", "tool:b"], ["tool:c", "tool:d"]];
+    let whole = || sets.iter().map(|keys| keys.map(str::to_owned).to_vec()).collect::<Vec<_>>();
+    let bit = |key: &str| {
+        let post = Post { key: key.into(), body: json!(key) };
+        wait(s.store.post(TENANT, "run_1", vec![post], whole())).unwrap().state
+    };
+    assert_eq!([bit("tool:a"), bit("tool:c"), bit("tool:a")], [State::Suspended; 3]);
+    assert_eq!(bit("tool:b"), State::Queued);
     let lease = s.claim("w").remove(0).lease;
     s.advance(&lease, ended(State::Succeeded)).unwrap();
     assert!(matches!(s.post("run_1", "tool:3", json!(3)), Err(Error::State { .. })));

@@ -56,6 +56,8 @@ async fn the_same_question_of_the_same_tenant_is_answered_from_what_is_kept() {
     let made = ask(&first, "hi").await;
     assert!(cost(&made) > 0.0);
     let found = ask(&colleague, "hi").await;
+    let cache = "x-turnout-cache";
+    assert_eq!((made.header(cache), found.header(cache)), (Some("miss"), Some("hit")));
     assert_eq!((vendor.count(), cost(&found)), (1, 0.0));
     assert_eq!(found.json()["usage"]["total_tokens"], 0, "{}", found.text());
     ask(&first, "ho").await;

@@ -477,6 +477,100 @@ async fn a_gate_is_decided_by_those_whom_it_names() {
     assert!(trail.contains("approval.approve") && trail.contains("not today"), "{trail}");
 }
 
+/// Each group that a gate names has to agree; one that does not ends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gate_of_several_groups_needs_them_all() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("sent")).await;
+    let groups = "{ ops: [\"user:dana\"], legal: [\"user:kim\"] }";
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(&format!("{}approvers: {groups}\n", crate::NO_CHANCE))
+        .file("workflows/long.yaml", &GATED.replace("[ops]", "[ops, legal]"))
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme"})).await;
+    let key =
+        async |name: &str| admin.key(json!({"role": "inference", "tenant": "acme", "name": name})).await.1;
+    let (own, dana, kim, eve) = (key("lee").await, key("dana").await, key("kim").await, key("eve").await);
+    let state = async |id: &str, want: &str| {
+        for _ in 0..400 {
+            let run = get(house.client(), &own, &format!("/v1/runs/{id}")).await.json();
+            if run["status"] == want {
+                return run;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("it is never {want}\n{}", house.log());
+    };
+    let begin = async |text: &str| {
+        let body = json!({"workflow": "long", "request": {"messages": [{"role": "user", "content": text}]}});
+        let made = send(house.client(), &own, "/v1/runs", &body).await.json();
+        let id = made["id"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+        let hash = state(&id, "suspended").await["waiting"]["questions"][0]["content_hash"].clone();
+        (id, hash)
+    };
+    let decide = async |key: &str, (id, hash): &(String, Value), decision: &str| {
+        let body = json!({"decision": decision, "content_hash": hash, "comment": decision});
+        send(house.client(), key, &format!("/v1/runs/{id}/gates/ask"), &body).await
+    };
+
+    let run = begin("mail 1").await;
+    assert_eq!(decide(&eve, &run, "approved").await.status, 403);
+    let half = decide(&dana, &run, "approved").await;
+    assert_eq!((half.status, &half.json()["status"]), (202, &json!("suspended")), "{}", half.text());
+    let shown = house.cli(&["approval", "list", "--json"]).await;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("user:dana") && shown.contains("true"), "who has agreed is seen: {shown}");
+    assert_eq!(decide(&dana, &run, "approved").await.status, 202, "the same again changes nothing");
+    assert_eq!(decide(&dana, &run, "rejected").await.error(409)["code"], "already_answered");
+    assert_eq!(vendor.count(), 0, "one group is not enough");
+    assert_eq!(decide(&kim, &run, "approved").await.status, 202);
+    assert_eq!(content(&state(&run.0, "succeeded").await), "sent");
+
+    let run = begin("mail 2").await;
+    assert_eq!(decide(&kim, &run, "rejected").await.status, 202);
+    assert_eq!(state(&run.0, "failed").await["error"]["message"], "rejected", "one is enough to end it");
+
+    // The admin API says how it stands.
+    let run = begin("mail 3").await;
+    let seen = house.cli(&["approval", "list"]).await;
+    let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
+    let id = seen.split_whitespace().find(|w| w.starts_with("gate_")).unwrap_or_else(|| panic!("{seen}"));
+    let said = house.cli(&["approval", "approve", id, "--as", "user:kim", "--json"]).await;
+    let said: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+    assert_eq!(said["state"], "pending", "{said}");
+    let said = house.cli(&["approval", "approve", id, "--as", "user:dana", "--json"]).await;
+    let said: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|e| panic!("{e}: {said:?}"));
+    assert_eq!(said["state"], "approved", "{said}");
+    state(&run.0, "succeeded").await;
+}
+
+/// A key for chat alone makes no runs, whichever way they are asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_is_not_for_runs_makes_none_by_a_header() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("sent")).await;
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).start().await;
+    let admin = Admin::of(&house);
+    let body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]}).to_string();
+    let ask = async |endpoints: &[&str], prefer: &str| {
+        let (_, key) = admin.key(json!({"scopes": {"endpoints": endpoints}})).await;
+        let bearer = format!("Bearer {key}");
+        let headers =
+            [("authorization", bearer.as_str()), ("content-type", "application/json"), ("prefer", prefer)];
+        house.client().send("POST", "/v1/chat/completions", &headers, body.as_bytes()).await
+    };
+    let refused = ask(&["chat"], "respond-async").await.error(403);
+    assert_eq!(
+        (&refused["code"], &refused["message"]),
+        (&json!("not_allowed"), &json!("the key may not use `runs`"))
+    );
+    assert_eq!(ask(&["chat"], "return=minimal").await.status, 200);
+    assert_eq!(ask(&["chat", "runs"], "respond-async").await.status, 202);
+    assert_eq!(ask(&[], "respond-async").await.status, 202);
+}
+
 /// Whoever forks the run of another key is asked and bound as if it had begun that run itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fork_is_bound_to_what_its_own_key_may_use() {

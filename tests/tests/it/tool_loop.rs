@@ -245,6 +245,53 @@ async fn calls_of_the_clients_own_tools_end_suspend_or_fail_the_run() {
     assert_eq!(service.asked().len(), 0);
 }
 
+/// Results may come one after the other; the run goes on when all are there.
+#[tokio::test(flavor = "multi_thread")]
+async fn results_of_the_clients_tools_come_bit_by_bit() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::saying(200, "{}").await;
+    vendor.otherwise(|seen| match seen.conversation() {
+        said if said.contains("42 files") => Reply::text("There are 42."),
+        _ => calls(&[("count_files", "{}"), ("count_files", "{\"dir\": \"src\"}")]),
+    });
+    let house = plan(&vendor, &service, "mails", "")
+        .file("workflows/tool_loop.yaml", &mixed("suspend"))
+        .start()
+        .await;
+    let mut request = question();
+    request["tools"] =
+        json!([{"type": "function", "function": {"name": "count_files", "parameters": {"type": "object"}}}]);
+    let run = house.client().post("/v1/runs", &json!({ "request": request })).await.json();
+    let path = format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")));
+    let shown = house.run_in(&path, "suspended").await;
+    let ids: Vec<Value> = shown["waiting"]["questions"][0]["tool_calls"]
+        .as_array()
+        .unwrap_or_else(|| panic!("{shown}"))
+        .iter()
+        .map(|c| c["id"].clone())
+        .collect();
+    let give = async |outputs: &[(&Value, &str)]| {
+        let list: Vec<Value> =
+            outputs.iter().map(|(id, text)| json!({"tool_call_id": id, "output": text})).collect();
+        house.client().post(&format!("{path}/tool_outputs"), &json!({"tool_outputs": list})).await
+    };
+    for (second, what) in [("40 files", "another"), ("42 files", "the same")] {
+        let refused = give(&[(&ids[0], "42 files"), (&ids[0], second)]).await.error(400);
+        assert_eq!(refused["param"], "tool_outputs", "{what}");
+        assert!(refused["message"].as_str().unwrap().contains("is there twice"), "{refused}");
+    }
+    let half = give(&[(&ids[0], "42 files")]).await;
+    assert_eq!((half.status, &half.json()["status"]), (202, &json!("suspended")), "{}", half.text());
+    assert_eq!(vendor.count(), 1, "it waits for the other");
+    assert_eq!(give(&[(&ids[0], "43 files")]).await.error(409)["code"], "already_answered");
+    assert_eq!(give(&[(&json!("call_x"), "1")]).await.error(400)["param"], "tool_outputs");
+    let done = give(&[(&ids[1], "7 files")]).await;
+    assert_eq!(done.status, 202, "{}", done.text());
+    let ended = house.run_in(&path, "succeeded").await;
+    assert!(ended.to_string().contains("There are 42."), "{ended}");
+    assert!(vendor.seen().last().unwrap().body["messages"].to_string().contains("7 files"));
+}
+
 /// A chat request whose model calls the client's tools is given the calls; the next one, with their results, goes on
 /// with the same run at the same node.
 #[tokio::test(flavor = "multi_thread")]

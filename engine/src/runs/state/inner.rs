@@ -1,5 +1,6 @@
 //! How the state of a walk changes.
 
+use super::super::answers::{approvers, keys_of};
 use super::super::codec;
 use super::super::tape::{Divergence, calls_in, is_cancelled, is_same, words};
 use super::{Answered, Asked, Idle, Keep, Open, Stage, State, Turn};
@@ -115,7 +116,7 @@ impl State {
 
     /// A gate: decided, lapsed, or still open.
     pub(super) fn decide(&mut self, key: &str, asked: &Asked) -> bool {
-        let said = self.posts.get(&gate_key(&asked.id)).cloned();
+        let said = self.said_at(asked);
         let lapsed = self.lapses_ms(key).is_some_and(|at| at <= self.now_ms);
         let result = match said {
             Some(said) => said,
@@ -124,6 +125,27 @@ impl State {
         };
         self.answer(key, result);
         false
+    }
+
+    /// What people have said at a gate: one word, or that of each group where several are asked. All have to agree, and
+    /// one that does not ends it.
+    fn said_at(&self, asked: &Asked) -> Option<Value> {
+        let key = gate_key(&asked.id);
+        let groups = asked.question.as_ref().map(approvers).unwrap_or_default();
+        let words: Vec<Option<&Value>> =
+            keys_of(&key, &groups).iter().map(|key| self.posts.get(key)).collect();
+        let refused = |w: &&Value| w.get("decision").and_then(Value::as_str).is_some_and(|d| d != "approved");
+        if let Some(refusal) = words.iter().flatten().copied().find(refused) {
+            return Some(refusal.clone());
+        }
+        let words: Vec<&Value> = words.into_iter().collect::<Option<_>>()?;
+        let mut first = (*words.first()?).clone();
+        let comments: Vec<&str> =
+            words.iter().filter_map(|w| w.get("comment").and_then(Value::as_str)).collect();
+        if let (true, Some(all)) = (words.len() > 1 && !comments.is_empty(), first.as_object_mut()) {
+            all.insert("comment".to_owned(), json!(comments.join("\n")));
+        }
+        Some(first)
     }
 
     /// Results of the client's tools: all there, or waited for.

@@ -4,7 +4,7 @@ use super::{expected, object, object_of, refusal, text};
 use crate::app::App;
 use crate::edge::{body, json, request_id};
 use crate::error::Failure;
-use crate::front::Arrival;
+use crate::front::{self, Arrival};
 use crate::once;
 use crate::openai::ingress;
 use crate::routes::{self, Shared};
@@ -79,6 +79,10 @@ pub(crate) async fn chat_as_run(
     headers: &HeaderMap,
     bytes: Bytes,
 ) -> Result<Response, Failure> {
+    // It makes what `/v1/runs` makes.
+    if let Some(endpoint) = routes::endpoint(routes::RUNS) {
+        front::may_use(app, &arrival.who, endpoint)?;
+    }
     // Decoded for its errors; what is kept is what came.
     let request = ingress::decode(headers, bytes.clone(), &app.server.edge.requests())?;
     let workflow = request.model.strip_prefix("workflow/").unwrap_or_default().to_owned();

@@ -196,9 +196,15 @@ impl RunStore for Runs {
         self.read(move |t| ops::plan(t, &hash))
     }
 
-    fn post(&self, tenant: &str, id: &str, posts: Vec<Post>) -> BoxFuture<'_, Result<Head, Error>> {
+    fn post(
+        &self,
+        tenant: &str,
+        id: &str,
+        posts: Vec<Post>,
+        whole: Vec<Vec<String>>,
+    ) -> BoxFuture<'_, Result<Head, Error>> {
         let (tenant, id) = (tenant.to_owned(), id.to_owned());
-        self.write(move |t, now| ops::post(t, &tenant, &id, &posts, now))
+        self.write(move |t, now| ops::post(t, (&tenant, &id), &posts, &whole, now))
     }
 
     fn posted(&self, id: &str, after: u64) -> BoxFuture<'_, Result<Vec<Posted>, Error>> {

@@ -131,6 +131,7 @@ fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
     };
     let outputs = at.node.outputs.iter().map(|o| found.outputs.get(&*o.name).map(value).unwrap_or_default());
     let resolved = Resolved::with(outcome, outputs.collect());
+    at.host.input.trace.with(|run| run.recalled = run.recalled.saturating_add(1));
     Some(resolved.note(match saved {
         Usd::ZERO => "cached".to_owned(),
         saved => format!("cached: {saved} USD when it was made"),
