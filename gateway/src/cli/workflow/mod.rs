@@ -99,20 +99,19 @@ fn read(path: &Path) -> Result<String, Problem> {
     Ok(text)
 }
 
-/// Requests of which a plan tells how their answers stream: what stands in them beside the messages.
-const STREAMED: [(&str, &str); 2] =
-    [("text", "{}"), ("json_object", r#"{"response_format": {"type": "json_object"}}"#)];
+/// Forms of answers of which a plan tells how they stream.
+const FORMS: [&str; 2] = ["text", "json_object"];
 
-/// How the answers to such requests stream, and why.
+/// How answers of such forms stream, and why.
 fn stream_modes(w: &Workflow) -> Vec<(&'static str, String)> {
-    let mode = |(name, more): (&'static str, &str)| {
-        let mut body: Value = serde_json::from_str(more).ok()?;
-        body["model"] = format!("workflow/{}", w.name).into();
-        body["stream"] = true.into();
-        body["messages"] = json!([{"role": "user", "content": "hello"}]);
-        Some((name, w.stream_mode(&types::ChatRequest::from_value(&body).ok()?)))
+    let mode = |form: &'static str| {
+        let body = json!({
+            "model": format!("workflow/{}", w.name), "stream": true, "response_format": {"type": form},
+            "messages": [{"role": "user", "content": "hello"}],
+        });
+        Some((form, w.stream_mode(&types::ChatRequest::from_value(&body).ok()?)))
     };
-    STREAMED.into_iter().filter_map(mode).collect()
+    FORMS.into_iter().filter_map(mode).collect()
 }
 
 /// A plan as a document: nodes, limits, and what it may cost.
