@@ -7,7 +7,7 @@ use crate::features::{Contract, Features};
 type Entry = (&'static str, fn(&Features) -> f32);
 
 /// How many numbers there are.
-pub(crate) const COUNT: usize = STRUCTURE.len() + Signal::COUNT + PAIRS.len();
+pub(crate) const COUNT: usize = STRUCTURE.len() + Signal::WEIGHED + PAIRS.len();
 
 /// Where the signals begin.
 pub(crate) const FIRST_SIGNAL: usize = STRUCTURE.len();
@@ -15,7 +15,7 @@ pub(crate) const FIRST_SIGNAL: usize = STRUCTURE.len();
 /// Names in the order of [`numbers`].
 pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     let structure = STRUCTURE.iter().map(|(name, _)| *name);
-    let signals = Signal::ALL.iter().map(|(_, name)| *name);
+    let signals = Signal::ALL.iter().take(Signal::WEIGHED).map(|(_, name)| *name);
     structure.chain(signals).chain(PAIRS.iter().map(|(name, _)| *name))
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn position(name: &str) -> Option<usize> {
 pub(crate) fn numbers(f: &Features) -> [f32; COUNT] {
     let mut out = [0.0; COUNT];
     let structure = STRUCTURE.iter().map(|(_, read)| read(f));
-    let signals = f.signals.iter().map(|s| s.ln_1p());
+    let signals = f.signals.iter().take(Signal::WEIGHED).map(|s| s.ln_1p());
     let pairs = PAIRS.iter().map(|(_, read)| read(f));
     for (slot, value) in out.iter_mut().zip(structure.chain(signals).chain(pairs)) {
         *slot = value;

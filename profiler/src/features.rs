@@ -1,9 +1,11 @@
 //! The one pass over a request: structure, and what a bounded sample of its text says.
 
 mod count;
+mod marks;
 mod pieces;
 mod reader;
 
+pub(crate) use marks::{Marks, warm_up};
 pub(crate) use pieces::{head, tail};
 
 use crate::cues::Signal;
@@ -67,6 +69,10 @@ pub(crate) struct Features {
     pub(crate) result_shape: Shape,
     /// Signs of the text that asks.
     pub(crate) signs: Signs,
+    /// What the edges of the text that asks hold beyond words.
+    pub(crate) marks: Marks,
+    /// The same of the instructions.
+    pub(crate) instruction_marks: Marks,
     /// Bytes of the text that asks.
     pub(crate) ask_bytes: usize,
     /// How the text that asks begins and ends.
@@ -164,6 +170,13 @@ impl Features {
         if bytes == 0 { 0.0 } else { structured as f32 / bytes as f32 }
     }
 
+    /// Share of the bytes of ask and instructions that stand in data, tables and records, 0..=1.
+    pub(crate) fn data_share(&self) -> f32 {
+        let bytes = self.shape.bytes.saturating_add(self.instruction_shape.bytes);
+        let data = self.shape.data_bytes.saturating_add(self.instruction_shape.data_bytes);
+        if bytes == 0 { 0.0 } else { (data as f32 / bytes as f32).min(1.0) }
+    }
+
     fn structure(request: &ChatRequest) -> Self {
         let params = &request.params;
         Features {
@@ -172,6 +185,8 @@ impl Features {
             instruction_shape: Shape::default(),
             result_shape: Shape::default(),
             signs: Signs::default(),
+            marks: Marks::default(),
+            instruction_marks: Marks::default(),
             ask_bytes: 0,
             ask_edge: AskEdge::default(),
             instruction_bytes: 0,
@@ -212,9 +227,13 @@ impl Features {
         }
         self.shape.end();
         reader.edge(pieces.edge_head, zone::ASK, true);
+        self.marks.read(pieces.edge_head, &reader.scanner.tokens);
         reader.body(pieces.body_head, zone::ASK_BODY);
         reader.body(pieces.body_tail, zone::ASK_BODY);
         reader.edge(pieces.edge_tail, zone::ASK, false);
+        if !pieces.edge_tail.is_empty() {
+            self.marks.read(pieces.edge_tail, &reader.scanner.tokens);
+        }
         self.signs = std::mem::take(&mut reader.scanner.signs);
     }
 
@@ -236,9 +255,13 @@ impl Features {
                 self.instruction_address = addresses(text);
             }
             reader.edge(pieces.edge_head, zone::INSTRUCTION, first);
+            self.instruction_marks.read(pieces.edge_head, &reader.scanner.tokens);
             reader.body(pieces.body_head, zone::INSTRUCTION_BODY);
             reader.body(pieces.body_tail, zone::INSTRUCTION_BODY);
             reader.edge(pieces.edge_tail, zone::INSTRUCTION, false);
+            if !pieces.edge_tail.is_empty() {
+                self.instruction_marks.read(pieces.edge_tail, &reader.scanner.tokens);
+            }
         }
         self.instruction_shape.end();
         self.instruction_documents = reader.signal(Signal::Document) - before;

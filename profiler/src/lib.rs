@@ -63,6 +63,7 @@ pub fn most_tokens(text: &str) -> u32 {
 pub fn warm_up() {
     cues::warm_up();
     language::warm_up();
+    features::warm_up();
     let _ = Model::shipped();
 }
 

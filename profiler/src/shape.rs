@@ -1,9 +1,11 @@
 //! What the lines and paragraphs of a text look like: code, data, tables, lists, labels, options, prose.
 
 mod line;
+mod record;
 
 use crate::lanes::Lanes;
 use line::LineKind;
+use record::Records;
 
 /// Lines that begin with a label are told apart up to this many.
 const LABELS: usize = 24;
@@ -31,6 +33,8 @@ pub(crate) struct Shape {
     pub(crate) table_lines: u32,
     /// Bytes of code, data and table lines.
     pub(crate) structured_bytes: usize,
+    /// Bytes of data and table lines, of lines that repeat a form, and of data written into prose.
+    pub(crate) data_bytes: usize,
     /// Lines of a list.
     pub(crate) list_lines: u32,
     /// Lines that offer a choice: `(A) …`, `B. …`.
@@ -52,6 +56,9 @@ pub(crate) struct Shape {
     /// Distinct labels at line starts (`Question:`), and how often each.
     labels: Vec<(u32, u32)>,
     paragraph: Paragraph,
+    records: Records,
+    /// The last line was data, and it goes on in the next piece.
+    cut_data: bool,
 }
 
 /// The paragraph that is being read.
@@ -87,9 +94,17 @@ impl Shape {
     /// Adds a piece of text.
     pub(crate) fn read(&mut self, text: &str) {
         self.bytes = self.bytes.saturating_add(text.len());
+        let mut goes_on = std::mem::take(&mut self.cut_data);
         for line in text.lines() {
+            let before = self.data_bytes;
             self.read_line(line.trim(), line.len());
+            if goes_on && self.data_bytes == before {
+                self.data_bytes = self.data_bytes.saturating_add(line.len());
+            }
+            goes_on = false;
+            self.cut_data = self.data_bytes > before;
         }
+        self.cut_data &= !text.ends_with('\n');
     }
 
     /// Ends the text: its last paragraph counts.
@@ -113,6 +128,14 @@ impl Shape {
         let signs = Signs::of(line);
         self.paragraph.add(line, &signs);
         let kind = line::kind(line, &signs);
+        let records = self.records.read(line, &signs, bytes.saturating_add(1));
+        let data = match kind {
+            LineKind::Data | LineKind::Table => bytes.saturating_add(1),
+            LineKind::Prose if signs.code > 1 => records.max(record::inline_data(line)),
+            LineKind::Prose => records,
+            LineKind::Fence | LineKind::Code | LineKind::Definition => 0,
+        };
+        self.data_bytes = self.data_bytes.saturating_add(data);
         let count = match kind {
             LineKind::Fence => &mut self.fences,
             LineKind::Data => &mut self.data_lines,
@@ -179,6 +202,7 @@ struct Signs {
     bars: u32,
     tabs: u32,
     commas: u32,
+    semicolons: u32,
     equals: u32,
     /// Signs that code and formulas are full of.
     code: u32,
@@ -187,9 +211,9 @@ struct Signs {
 
 impl Signs {
     fn of(line: &str) -> Self {
-        static SETS: Lanes = Lanes::new([b"|", b"\t", b",", b"=", b"=;{}<>|\\$", b"?", b"", b""]);
-        let [bars, tabs, commas, equals, code, questions, ..] = SETS.count(line.as_bytes());
-        Signs { bars, tabs, commas, equals, code, questions }
+        static SETS: Lanes = Lanes::new([b"|", b"\t", b",", b"=", b"=;{}<>|\\$", b"?", b";", b""]);
+        let [bars, tabs, commas, equals, code, questions, semicolons, _] = SETS.count(line.as_bytes());
+        Signs { bars, tabs, commas, semicolons, equals, code, questions }
     }
 }
 

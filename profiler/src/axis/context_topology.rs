@@ -23,7 +23,8 @@ pub(crate) fn score(f: &Features) -> Scored<ContextTopology> {
         + 1.5 * f.signal(Signal::Document).min(8.0);
     let fragmented = 1.6 / (1.0 + (PIECES / pieces.max(0.01)).powi(2));
     let share = f.structured_share().max(f.result_shape.structured_share());
-    let structured = 2.0 * (share - 0.35).max(0.0);
+    // Rows and records are what a question about data is mostly made of; code may be quoted in passing.
+    let structured = (2.0 * (share - 0.35)).max(2.6 * (f.data_share() - 0.25)).max(0.0);
     Scored::from_weights(&[1.0 - long, long * 1.3, fragmented, structured, 0.0])
 }
 
@@ -40,6 +41,27 @@ mod tests {
             ("The lake lay still. ".repeat(4_000), Long),
             ("| a | b | c |\n".repeat(40), Structured),
             ("{\n  \"a\": 1,\n  \"b\": 2\n}\n".repeat(20), Structured),
+            (format!("Which plant is tallest?\n\n{}", "fern,40,wet\ncactus,12,dry\n".repeat(8)), Structured),
+            (format!("{}\nHow many are dry?", "fern;40;wet\ncactus;12;dry\n".repeat(80)), Structured),
+            (
+                format!("What failed?\n{}", "2025-02-11T09:14:02 worker-3 ERROR no space left\n".repeat(300)),
+                Structured,
+            ),
+            (
+                format!("Is the port open?\n{}", "- host: db\n  port: 5432\n  tls: true\n".repeat(9)),
+                Structured,
+            ),
+            (
+                format!(
+                    "[{}]\n\nSum up the weights.",
+                    vec![r#"{"fruit": "pear", "grams": 180}"#; 70].join(", ")
+                ),
+                Structured,
+            ),
+            (
+                "Dear Ann,\nthank you for the cake.\nIt was good, and we ate it all.\nYours,\nBob".to_owned(),
+                Short,
+            ),
         ] {
             assert_eq!(text(&input).context_topology.value, expected, "{:.40}", input);
         }

@@ -40,6 +40,7 @@ pub(crate) mod testing {
     //! Requests in short form, for the tables at the end of each axis.
 
     use serde_json::{Value, json};
+    use types::axis::AxisValue;
     use types::{ChatRequest, WorkloadProfile};
 
     /// Profile of a body; `model` is `auto` unless given.
@@ -53,6 +54,13 @@ pub(crate) mod testing {
     /// Profile of one user message.
     pub(crate) fn text(text: &str) -> WorkloadProfile {
         body(json!({"messages": [{"role": "user", "content": text}]}))
+    }
+
+    /// Asserts that every text gets that value, and tells all that do not.
+    pub(crate) fn all<V: AxisValue>(texts: &[&str], expected: V, value: fn(&WorkloadProfile) -> V) {
+        let others: Vec<_> =
+            texts.iter().map(|t| (*t, value(&text(t)))).filter(|(_, v)| *v != expected).collect();
+        assert!(others.is_empty(), "instead of {expected:?}: {others:#?}");
     }
 
     /// One offered tool.

@@ -17,8 +17,17 @@ pub(crate) fn score(f: &Features, family: TaskFamily) -> Scored<OutputContract> 
     if f.tools_demanded && f.facts.tools > 0 {
         return Scored::certain(OutputContract::ToolCalls);
     }
-    let json = -1.8 + 1.9 * f.signal(Signal::Json).ln_1p();
     let coding = family == TaskFamily::Coding;
+    // In a question about code a template may be code; what the instructions lay down holds for every answer.
+    let told = f.instruction_marks.template;
+    let json = -1.8
+        + 1.9 * f.signal(Signal::Json).ln_1p()
+        + if f.marks.json_asked || f.instruction_marks.json_asked {
+            if coding { 0.5 } else { 1.4 }
+        } else {
+            0.0
+        }
+        + if told || (f.marks.template && !coding) { 2.6 } else { 0.0 };
     let patch = if coding { -0.4 } else { -3.0 }
         + 1.4 * f.signal(Signal::Patch).ln_1p()
         + if coding && f.facts.has_code { 0.5 } else { 0.0 };
@@ -56,10 +65,34 @@ mod tests {
     }
 
     #[test]
+    fn instructions_lay_down_the_form() {
+        let check = |told: &str, expected: OutputContract| {
+            let p = body(json!({"messages": [{"role": "system", "content": told},
+                {"role": "user", "content": "The room was small but the view was lovely."}]}));
+            assert_eq!(p.output_contract.value, expected, "{told}");
+        };
+        check("Answer with {\"mood\": string, \"sure\": number}.", Json);
+        check("You grade reviews. Format of the output: JSON, nothing else.", Json);
+        check("Du bewertest Texte. Gib ausschließlich {\"note\": <1-6>} aus.", Json);
+        check("Réponds uniquement en JSON.", Json);
+        check("Отвечай только в формате JSON.", Json);
+        check("You are a friendly concierge. Use plain words.", Prose);
+        check("You help people who work with JSON and XML files.", Prose);
+    }
+
+    #[test]
     fn texts_are_read() {
         for (input, expected) in [
             ("Is it warm in Rome?", Prose),
             ("List three fruits. Return a JSON array only.", Json),
+            (
+                "Name the tone of this mail. Fill in {\"tone\": \"warm\" | \"cold\", \"why\": string}. Thanks a lot!",
+                Json,
+            ),
+            ("Nenne drei Bäume und antworte als JSON.", Json),
+            ("用JSON格式返回三种水果的名字。", Json),
+            ("In what year was JSON invented, and by whom?", Prose),
+            ("Explain to a child what JSON is.", Prose),
             ("Write a Python function that reverses a string.", CodePatch),
             ("Fix the bug in this code:\n```\ndef f(x):\n    return y\n```", CodePatch),
         ] {

@@ -76,11 +76,33 @@ pub(crate) enum Signal {
     Reproducible,
     /// A change to existing code, or only code, is the answer.
     Patch,
+    /// A proof or derivation is asked for.
+    Proof,
+    /// The request says that it wants much thought.
+    Ponder,
+    /// Nobody is in a hurry.
+    NoRush,
+    /// Work of the night or in bulk.
+    Overnight,
+    /// Being the same; determinism if it is said of runs.
+    Same,
+    /// Runs, each of them.
+    EachRun,
+    /// The same bytes, said outright.
+    Bitwise,
+    /// A rough figure will do.
+    About,
+    /// Nothing but the exact answer will do.
+    Exact,
+    /// Somebody's life, health or livelihood.
+    Peril,
+    /// A made-up story, which may be grim.
+    Fiction,
 }
 
 impl Signal {
     /// Every signal with the name it has in the tables, in the order of the enumeration.
-    pub(crate) const ALL: [(Signal, &'static str); 31] = [
+    pub(crate) const ALL: [(Signal, &'static str); 42] = [
         (Signal::Chat, "chat"),
         (Signal::Persona, "persona"),
         (Signal::Extraction, "extraction"),
@@ -112,10 +134,24 @@ impl Signal {
         (Signal::Batch, "batch"),
         (Signal::Reproducible, "reproducible"),
         (Signal::Patch, "patch"),
+        (Signal::Proof, "proof"),
+        (Signal::Ponder, "ponder"),
+        (Signal::NoRush, "no_rush"),
+        (Signal::Overnight, "overnight"),
+        (Signal::Same, "same"),
+        (Signal::EachRun, "each_run"),
+        (Signal::Bitwise, "bitwise"),
+        (Signal::About, "about"),
+        (Signal::Exact, "exact"),
+        (Signal::Peril, "peril"),
+        (Signal::Fiction, "fiction"),
     ];
 
     /// How many there are.
     pub(crate) const COUNT: usize = Signal::ALL.len();
+
+    /// How many of the first the model of the family weighs; the axes alone read those after.
+    pub(crate) const WEIGHED: usize = Signal::Patch as usize + 1;
 
     fn parse(name: &str) -> Option<Signal> {
         Signal::ALL.iter().find(|(_, n)| *n == name).map(|(s, _)| *s)
@@ -204,6 +240,8 @@ mod tests {
         check("summarization of the talk", Signal::Summarise, true);
         check("SUMMARISE it", Signal::Summarise, true);
         check("summa cum laude", Signal::Summarise, false);
+        check("DÉMONTREZ-le", Signal::Proof, true);
+        check("Dérive", Signal::Proof, false);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use super::{Cue, Signal};
 
 /// What is built in.
-const TABLES: [(&str, &str); 3] = [
+const TABLES: [(&str, &str); 4] = [
     ("families.cues", include_str!("../../cues/families.cues")),
     ("axes.cues", include_str!("../../cues/axes.cues")),
+    ("manner.cues", include_str!("../../cues/manner.cues")),
     ("world.cues", include_str!("../../cues/world.cues")),
 ];
 

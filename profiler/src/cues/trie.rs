@@ -160,9 +160,7 @@ impl Trie {
             Some([a @ 0..=0x7F, b @ 0..=0x7F]) => {
                 place((char::from(a | 0x20), char::from(b | 0x20))).and_then(|at| self.ascii_stems.get(at))
             }
-            Some([0x80..=0xFF, _]) => {
-                pair(text.get(start..).unwrap_or("")).and_then(|p| self.first_stems.get(&p))
-            }
+            Some(_) => pair(text.get(start..).unwrap_or("")).and_then(|p| self.first_stems.get(&p)),
             _ => None,
         };
         stems.map_or(&[], Vec::as_slice)

@@ -83,7 +83,7 @@ pub(super) fn reasons(
     let log_odds = model.log_odds(numbers, &sums);
     let (winner, runner_up) = first_two(&log_odds);
     let gap = |row: &PerClass| at(row, winner) - at(row, runner_up);
-    let signals = dense::FIRST_SIGNAL..dense::FIRST_SIGNAL.saturating_add(Signal::COUNT);
+    let signals = dense::FIRST_SIGNAL..dense::FIRST_SIGNAL.saturating_add(Signal::WEIGHED);
     let mut steps =
         vec![Step { kind: "start", feature: "how common".into(), value: 1.0, adds: gap(&model.bias) }];
     for (i, ((name, value), weights)) in dense::names().zip(numbers).zip(&model.dense).enumerate() {

@@ -50,6 +50,15 @@ const KNOBS: &[Knob] = &[
         i.features.shape.structured_bytes = 0;
         i.features.instruction_shape.structured_bytes = 0;
         i.features.result_shape.structured_bytes = 0;
+        i.features.shape.data_bytes = 0;
+        i.features.instruction_shape.data_bytes = 0;
+    }),
+    ("amounts and identifiers", |i| (i.features.marks.amounts, i.features.marks.identifiers) = (0, 0)),
+    ("a template of the answer", |i| {
+        (i.features.marks.template, i.features.instruction_marks.template) = (false, false);
+    }),
+    ("json asked for", |i| {
+        (i.features.marks.json_asked, i.features.instruction_marks.json_asked) = (false, false);
     }),
 ];
 
