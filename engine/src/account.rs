@@ -62,6 +62,7 @@ pub(crate) fn account(about: &About, who: &Who, decision: &Decision, run: &Run, 
         images: about.images,
         calls: billed(run),
         late: Vec::new(),
+        beside: Vec::new(),
         reference: about.reference.as_ref().map(|(model, price)| ReferenceCost {
             model: model.clone(),
             cost_usd: answered(run, status).map_or(Usd::ZERO, |usage| price.cost(&usage)),

@@ -60,6 +60,7 @@ pub(crate) fn ceilings(d: &Directives) -> Ceilings {
         escalate: further.and_then(|f| f.escalate.as_ref()).and_then(models),
         premium: premium::said(d),
         assumed: assumed(d),
+        cache: further.and_then(|f| f.cache.as_ref()).map(|c| c.value),
         limits: further.map(|f| f.limits.as_slice().into()).unwrap_or_default(),
     }
 }

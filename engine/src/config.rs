@@ -18,6 +18,8 @@ pub struct Config {
     pub retry: Retry,
     /// When a model is kept out.
     pub breaker: Breaker,
+    /// What runs beside live ones (`shadow`) may cost a day, in USD, 0..; the operator's money. Default 1.
+    pub shadow_usd: f64,
 }
 
 /// Retries of one call (`reliability.md` §4).
@@ -67,6 +69,7 @@ impl Default for Config {
             mode: Mode::Auto,
             retry: Retry::default(),
             breaker: Breaker::default(),
+            shadow_usd: 1.0,
         }
     }
 }

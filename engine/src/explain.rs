@@ -6,6 +6,7 @@ use types::Usage;
 use types::completion::Why;
 use types::decision::{Arm, Decision};
 use types::directives::{RuleRecord, RuleResult};
+use types::outcome::Beside;
 use types::run::{CallRecord, Run, Step};
 use types::store::Stored;
 
@@ -55,12 +56,31 @@ pub fn table(stored: &Stored, all: bool) -> String {
     if let Some(e) = &o.error {
         let _ = writeln!(out, " error    {e}");
     }
+    for b in o.account.iter().flat_map(|a| &a.beside) {
+        beside(&mut out, b);
+    }
     for f in &stored.feedback {
         // Whoever sends feedback writes what stands here, and the operator's terminal shows it.
         let (reason, source) = (shown(f.reason.as_deref().unwrap_or("")), shown(&f.source));
         let _ = writeln!(out, " feedback {:.2} by {source} {reason}", f.score.get());
     }
     out
+}
+
+/// A run that a rule wanted beside it.
+fn beside(out: &mut String, b: &Beside) {
+    let end = match (&b.error, b.same) {
+        (Some(e), _) => format!("no answer ({e})"),
+        (None, Some(true)) => format!("the same text, verdict {}", b.verdict.as_str()),
+        (None, _) => format!("another text, verdict {}", b.verdict.as_str()),
+    };
+    let on = b.model.as_ref().map_or(String::new(), |m| format!(" on {m}"));
+    let judged = b.judge.map_or(String::new(), |j| format!(", judged {:.2}", j.get()));
+    let _ = writeln!(
+        out,
+        " beside   {} by {}{on}: {end}{judged}, {} USD, {:.0} ms",
+        b.workflow, b.rule, b.cost_usd, b.total_ms
+    );
 }
 
 /// Text of others in one line of at most a kilobyte.

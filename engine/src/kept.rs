@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::axis::DeterminismNeeds;
+use types::directives::Caching;
+use types::options::CacheMode;
 use workflows::{CacheAsk, Cached};
 
 /// Most results that are kept at once; of more, the oldest are forgotten.
@@ -99,7 +101,8 @@ impl Calls {
     /// What a node put out earlier, where this request may have it.
     pub(crate) fn recalled(&self, ask: &CacheAsk) -> Option<Cached> {
         // Who needs the same for the same asks for it with a seed, and not whatever another request was given.
-        if self.profile.determinism_needs.value == DeterminismNeeds::Strict || !self.may_keep(ask) {
+        let strict = self.profile.determinism_needs.value == DeterminismNeeds::Strict;
+        if strict || !self.allowed().0 || !self.may_keep(ask) {
             return None;
         }
         let found = self.kept.as_ref()?.results.get(&self.key(ask)?)?;
@@ -110,9 +113,27 @@ impl Calls {
 
     /// Keeps what a node has put out.
     pub(crate) fn keep_result(&self, ask: &CacheAsk, cached: Cached) {
-        if let (true, Some(kept), Some(key)) = (self.may_keep(ask), &self.kept, self.key(ask)) {
-            kept.results.put(key, cached, ask.ttl);
+        let may = self.allowed().1 && self.may_keep(ask);
+        if let (true, Some(kept), Some(key)) = (may, &self.kept, self.key(ask)) {
+            let most =
+                self.ceilings.cache.and_then(|c| c.ttl_ms).map_or(Duration::MAX, Duration::from_millis);
+            kept.results.put(key, cached, ask.ttl.min(most));
         }
+    }
+
+    /// Whether the request may have what was kept, and whether what it puts out may be, by rules and by its own word.
+    fn allowed(&self) -> (bool, bool) {
+        let asked = match self.request.options.cache {
+            None | Some(CacheMode::On) => (true, true),
+            Some(CacheMode::Off) => (false, false),
+            Some(CacheMode::Refresh) => (false, true),
+        };
+        let ruled = match self.ceilings.cache.map(|c| c.mode) {
+            None | Some(Caching::Exact) => (true, true),
+            Some(Caching::ReadOnly) => (true, false),
+            Some(Caching::None) => (false, false),
+        };
+        (asked.0 && ruled.0, asked.1 && ruled.1)
     }
 
     /// What rules say of a call of a tool they say of each one: a kept result would pass them by.
@@ -125,7 +146,8 @@ impl Calls {
     fn key(&self, ask: &CacheAsk) -> Option<Key> {
         let Toolbox { tenant, .. } = &self.tools;
         let first = self.candidates.first().and_then(|ix| self.reach.matrix.model(ix));
-        let tenant = if ask.shared { String::new() } else { format!("tenant {tenant}") };
+        let shared = ask.shared && self.ceilings.cache.is_none_or(|c| !c.own);
+        let tenant = if shared { String::new() } else { format!("tenant {tenant}") };
         let caps = format!("{:?} {:?}", self.ceilings.max_tokens, self.ceilings.temperature);
         let bundle = &self.kept.as_ref()?.bundle;
         let mut h = blake3::Hasher::new();

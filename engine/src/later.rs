@@ -46,7 +46,7 @@ pub(crate) struct Work {
 }
 
 /// A place among what is under way; dropping it gives the place back.
-struct Place(Arc<Work>);
+pub(crate) struct Place(Arc<Work>);
 
 impl Drop for Place {
     fn drop(&mut self) {
@@ -63,8 +63,18 @@ impl Work {
         }
     }
 
+    /// It was done.
+    pub(crate) fn was_done(&self) {
+        self.done.fetch_add(1, Relaxed);
+    }
+
+    /// There was no money for it.
+    pub(crate) fn was_unpaid(&self) {
+        self.unpaid.fetch_add(1, Relaxed);
+    }
+
     /// A place, unless there is none or requests need all there is.
-    fn enter(self: &Arc<Self>, gate: &Gate) -> Option<Place> {
+    pub(crate) fn enter(self: &Arc<Self>, gate: &Gate) -> Option<Place> {
         let more = |n: usize| (n < MOST && !gate.is_busy()).then_some(n.saturating_add(1));
         let entered = self.under_way.fetch_update(Relaxed, Relaxed, more).is_ok();
         if !entered {
@@ -126,7 +136,7 @@ impl Afterwards {
         let held = match self.pay(&calls).await {
             Ok(held) => held,
             Err(e) => {
-                self.work.unpaid.fetch_add(1, Relaxed);
+                self.work.was_unpaid();
                 tracing::info!(request_id = self.request_id, why = %e, "nothing is done after this response");
                 return;
             }
@@ -136,7 +146,7 @@ impl Afterwards {
         if let Some(held) = held {
             held.settle(&run);
         }
-        self.work.done.fetch_add(1, Relaxed);
+        self.work.was_done();
         let (cost, _) = run.cost();
         let told = |s: &types::run::Step| match &s.note {
             Some(note) => format!("{}:{} ({note})", s.node, s.outcome),
@@ -150,7 +160,7 @@ impl Afterwards {
             ?nodes,
             "after the response"
         );
-        let late = Late { request_id: self.request_id.clone(), calls: billed(&run) };
+        let late = Late { request_id: self.request_id.clone(), calls: billed(&run), beside: Vec::new() };
         if !late.calls.is_empty() {
             self.write(&Record::Late(late));
         }

@@ -8,6 +8,7 @@ mod account;
 mod admit;
 pub mod answer;
 mod approvals;
+mod beside;
 mod bound;
 mod breaker;
 pub mod bundle;
@@ -137,6 +138,8 @@ pub(crate) struct Inner {
     background: OnceLock<Background>,
     /// What is done after responses.
     late: Arc<later::Work>,
+    /// Runs beside live ones.
+    beside: Arc<later::Work>,
     outside: OnceLock<Outside>,
 }
 
@@ -202,6 +205,7 @@ impl Engine {
             keeps_runs: AtomicBool::new(false),
             background: OnceLock::new(),
             late: Arc::default(),
+            beside: Arc::default(),
             outside: OnceLock::new(),
             config,
         }))
@@ -218,6 +222,12 @@ impl Engine {
     #[must_use]
     pub fn late(&self) -> LateCounts {
         self.0.late.counts()
+    }
+
+    /// What came of the runs beside live ones that rules wanted.
+    #[must_use]
+    pub fn beside(&self) -> LateCounts {
+        self.0.beside.counts()
     }
 
     /// What came of the wish for retries and hedges since the start.

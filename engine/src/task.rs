@@ -4,6 +4,7 @@ use crate::account::About;
 use crate::admit::Permit;
 use crate::answer::Admission;
 use crate::approvals::HeldAnswer;
+use crate::beside;
 use crate::calls::{Calls, Ceilings};
 use crate::caps;
 use crate::decide::Decided;
@@ -137,6 +138,7 @@ impl Task {
         let further = self.directives.further.as_deref();
         let demands = tree.demands.as_deref().filter(|_| respond::concerns(view, &self.request, further));
         let tools = respond::of_tools(further);
+        let beside = beside::drawn(further, self.seed);
         let workflow = self.workflow.clone();
         let calls = self.calls(inner, view, tree, deadline);
         let respond = demands.map(|demands| {
@@ -149,10 +151,15 @@ impl Task {
                 again: Again::of(&input, &calls, &workflow),
             })
         });
+        let beside =
+            inner.trials(view, &tree.admission.request_id, &beside, || Again::of(&input, &calls, &workflow));
         // Boxed once: a run is large, and would be copied with every hand it passes through.
         let run = Box::pin(async move {
             let calls = Arc::new(calls);
             let done = Box::pin(workflows::run(workflow, input, calls.clone())).await;
+            if let Some(beside) = beside {
+                beside.begin(&done.ending);
+            }
             if let (Some(later), Some(afterwards)) = (done.later, afterwards) {
                 afterwards.begin(later, calls);
             }

@@ -132,6 +132,7 @@ impl App {
             bundles: self.bundles.in_use(),
             trial: self.engine.trial(),
             late: self.engine.late(),
+            beside: self.engine.beside(),
             extra: self.engine.extra(),
             brownout: health.brownout,
             configuration_refused: self.bundles.refused().is_some(),

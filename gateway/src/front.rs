@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::control::audit::Event;
 use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
+use crate::edge::peer::{self, Peer};
 use crate::edge::{gate, request_id};
 use crate::error::Failure;
 use crate::openai::headers::number;
@@ -157,10 +158,12 @@ impl Front {
 fn admit(app: &App, parts: &http::request::Parts, route: &'static str) -> Result<(Arc<Who>, bool), Failure> {
     let Some(endpoint) = routes::endpoint(route) else { return Ok((app.nobody.clone(), false)) };
     let presented = bearer(&parts.headers);
+    let peer = parts.extensions.get::<Peer>();
+    let from = peer.map(|p| peer::client(p.0, &parts.headers, &app.server.edge.trusted_proxies));
     if endpoint != "chat" && presented.is_some_and(|text| app.plane.is_local(text)) {
         return Ok((app.nobody.clone(), true));
     }
-    let who = app.plane.authenticate(presented).inspect_err(|f| app.plane.refused(endpoint, &f.code))?;
+    let who = app.plane.authenticate(presented).inspect_err(|f| app.plane.refused(endpoint, &f.code, from))?;
     may_use(app, &who, endpoint)?;
     Ok((who, false))
 }

@@ -80,6 +80,8 @@ pub struct Reading {
     pub trial: Option<engine::shadow::Report>,
     /// What came of the work after responses.
     pub late: engine::LateCounts,
+    /// What came of the runs beside live ones.
+    pub beside: engine::LateCounts,
     /// What came of the wish for retries and hedges.
     pub extra: engine::ExtraCounts,
     /// What only improves is left out.
@@ -178,6 +180,7 @@ struct GaugeSet {
     bundles: Gauges<2>,
     trial: Gauges<1>,
     late: Gauges<1>,
+    beside: Gauges<1>,
     extra: Gauges<2>,
     brownout: Gauge,
     refused: Gauge,
@@ -315,6 +318,11 @@ impl GaugeSet {
                 "turnout_after_response",
                 "Requests with work after their response, by what came of it",
             ),
+            beside: gauges(
+                r,
+                "turnout_beside",
+                "Runs beside live ones that rules wanted (`shadow`), by what came of them",
+            ),
             extra: gauges(
                 r,
                 "turnout_extra_calls",
@@ -338,9 +346,10 @@ impl GaugeSet {
         self.breakers.clear();
         self.bundles.clear();
         self.trial.clear();
-        let late = reading.late;
-        for (name, n) in [("done", late.done), ("shed", late.shed), ("unpaid", late.unpaid)] {
-            self.late.get_or_create(&[("result", name.to_owned())]).set(n as f64);
+        for (gauges, counts) in [(&self.late, reading.late), (&self.beside, reading.beside)] {
+            for (name, n) in [("done", counts.done), ("shed", counts.shed), ("unpaid", counts.unpaid)] {
+                gauges.get_or_create(&[("result", name.to_owned())]).set(n as f64);
+            }
         }
         let extra = reading.extra;
         let kinds = [

@@ -320,6 +320,16 @@ fn further(f: &Further, matrix: &Matrix, put: &mut dyn FnMut(&str, Value)) {
     put("redact", each(&f.redact));
     put("allow_tools", each(&f.allow_tools));
     put("deny_tools", each(&f.deny_tools));
+    let models = |m: &types::matrix::ModelSet| {
+        let ids = m.iter().filter_map(|ix| matrix.model(ix)).map(|m| m.id.to_string());
+        ids.collect::<Vec<_>>()
+    };
+    let shadow = f.shadow.iter().map(|s| {
+        let (workflow, models) = (&s.value.workflow, s.value.models.as_ref().map(models));
+        json!({"workflow": workflow, "models": models, "rate": s.value.rate})
+    });
+    put("shadow", shadow.collect());
+    put("cache", plain(f.cache.as_ref()));
     put("log", plain(f.log.as_ref()));
     put("audit", f.audit.as_ref().map_or(Value::Null, |_| json!("required")));
     let headers = f.headers.iter().map(|(k, v)| (k.clone(), json!(v.value)));

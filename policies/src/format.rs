@@ -1,8 +1,8 @@
 //! The usual form of rules files and policies: layout only, never meaning.
 
-/// Formats a rules file: conditions with one space around operators, one empty line between rules, no spaces at
-/// the ends of lines, a line end at the end. Comments stay. What could change its meaning (block scalars, quoted
-/// text) is left as it is.
+/// Formats a rules file: conditions, plain or in single quotes, with one space around operators, one empty line between
+/// rules, no spaces at the ends of lines, a line end at the end. Comments stay. What could change its meaning (block
+/// scalars, text in double quotes) is left as it is.
 #[must_use]
 pub fn rules(text: &str) -> String {
     let mut out: Vec<String> = Vec::new();
@@ -64,6 +64,13 @@ fn condition(line: &str) -> String {
     for key in ["when: ", "unless: "] {
         let start = line.trim_start();
         let own = start.strip_prefix("- ").unwrap_or(start);
+        if let Some(quoted) = own.strip_prefix(key).and_then(|v| v.strip_prefix('\'')?.strip_suffix('\''))
+            && !quoted.contains('\'')
+            && !quoted.contains('`')
+        {
+            let before = line.len().saturating_sub(quoted.len().saturating_add(1));
+            return format!("{}{}'", line.get(..before).unwrap_or(""), expression(quoted));
+        }
         if let Some(expr) = own.strip_prefix(key)
             // Quoted, commented and flow text is not plain.
             && !expr.starts_with(['"', '\'', '|', '>', '{', '[', '&', '*', '!'])
@@ -131,29 +138,117 @@ fn string_end(text: &str) -> usize {
     text.len()
 }
 
-/// Formats a policy: four spaces for a tab at the start of a line, no spaces at the ends of lines, at most one
-/// empty line in a row, a line end at the end. A policy with texts over several lines is left as it is.
+/// Formats a policy: four spaces for each bracket that is open, one step more for what goes on over several lines, no
+/// spaces at the ends of lines, at most one empty line in a row and none after a bracket that opens, a line end at the
+/// end. Comments stay. A policy with texts over several lines is left as it is.
 #[must_use]
 pub fn script(text: &str) -> String {
     if text.contains('`') {
         return text.to_owned();
     }
     let mut out: Vec<String> = Vec::new();
+    let mut nesting = Nesting::default();
     for line in text.lines() {
-        let start = line.len().saturating_sub(line.trim_start().len());
-        let (indent, rest) = line.split_at(start);
-        let line = format!("{}{}", indent.replace('\t', "    "), rest.trim_end());
-        let line = line.trim_end().to_owned();
-        if line.is_empty() && out.last().is_none_or(String::is_empty) {
+        if nesting.in_comment {
+            // What is drawn there may need its spaces.
+            nesting.read(line);
+            out.push(line.trim_end().to_owned());
             continue;
         }
-        out.push(line);
+        let code = line.trim();
+        if code.is_empty() {
+            let opens = out.last().is_some_and(|l| l.ends_with(['{', '(', '[']));
+            if !opens && !out.last().is_none_or(String::is_empty) {
+                out.push(String::new());
+            }
+            continue;
+        }
+        if code.starts_with(['}', ')', ']']) && out.last().is_some_and(String::is_empty) {
+            out.pop();
+        }
+        let level = nesting.level(code);
+        out.push(format!("{}{code}", "    ".repeat(level)));
+        nesting.read(code);
     }
     while out.last().is_some_and(String::is_empty) {
         out.pop();
     }
     out.push(String::new());
     out.join("\n")
+}
+
+/// Which brackets are open, by the level of the line each of them stands in.
+#[derive(Default)]
+struct Nesting {
+    open: Vec<usize>,
+    in_comment: bool,
+    /// The statement of the line before goes on.
+    goes_on: bool,
+    /// The level of the line that is read.
+    line: usize,
+}
+
+impl Nesting {
+    /// The level of a line that begins with this.
+    fn level(&mut self, code: &str) -> usize {
+        let closing = code.chars().take_while(|c| ['}', ')', ']'].contains(c)).count();
+        self.line = match closing {
+            0 => {
+                let inner = self.open.last().map_or(0, |outer| outer.saturating_add(1));
+                let more = self.goes_on && !code.starts_with("//");
+                inner.saturating_add(usize::from(more))
+            }
+            n => self.open.iter().rev().nth(n.saturating_sub(1)).copied().unwrap_or(0),
+        };
+        self.line
+    }
+
+    /// Counts the brackets of a line outside of texts and comments, and notes whether its statement goes on.
+    fn read(&mut self, code: &str) {
+        let mut rest = code;
+        let mut last = None;
+        while let Some(c) = rest.chars().next() {
+            if self.in_comment {
+                let end = rest.find("*/").map(|at| at.saturating_add(2));
+                self.in_comment = end.is_none();
+                rest = end.and_then(|end| rest.get(end..)).unwrap_or("");
+                continue;
+            }
+            if rest.starts_with("//") {
+                break;
+            }
+            if rest.starts_with("/*") {
+                self.in_comment = true;
+                rest = rest.get(2..).unwrap_or("");
+                continue;
+            }
+            let length = match c {
+                '"' => string_end(rest),
+                // A character, not a label.
+                '\'' => character_end(rest),
+                _ => c.len_utf8(),
+            };
+            match c {
+                '{' | '(' | '[' => self.open.push(self.line),
+                '}' | ')' | ']' => drop(self.open.pop()),
+                _ => {}
+            }
+            last = if c.is_whitespace() { last } else { Some(c) };
+            rest = rest.get(length..).unwrap_or("");
+        }
+        if let Some(last) = last {
+            // Within brackets of a call or a list, lines are its members.
+            self.goes_on = !matches!(last, ';' | '{' | '}' | ',' | '(' | '[' | ':');
+        }
+    }
+}
+
+/// Length of a character in single quotes that starts the text.
+fn character_end(text: &str) -> usize {
+    let escaped = text.get(1..).is_some_and(|t| t.starts_with('\\'));
+    let from = if escaped { 3 } else { 1 };
+    let end = text.get(from..).and_then(|t| t.find('\'')).filter(|at| *at <= 10);
+    end.map_or(1, |at| from.saturating_add(at).saturating_add(1))
 }
 
 #[cfg(test)]
@@ -179,6 +274,32 @@ mod tests {
     fn what_could_change_its_meaning_is_left_alone() {
         let text = "rules:\n  - id: a\n    when: |\n      a==1  &&\n\n\n      b\n    unless: \"a==1\"\n";
         check(text, text);
+    }
+
+    #[test]
+    fn conditions_in_single_quotes_are_plain_ones() {
+        check(
+            "rules:\n  - id: a\n    when: 'a==1&&b  !=  \"x==y\"'\n    unless: 'it''s==1'\n",
+            "rules:\n  - id: a\n    when: 'a == 1 && b != \"x==y\"'\n    unless: 'it''s==1'\n",
+        );
+    }
+
+    #[test]
+    fn policies_stand_as_deep_as_their_brackets() {
+        let check = |text: &str, want: &str| {
+            assert_eq!(script(text), want);
+            assert_eq!(script(want), want, "the usual form stays");
+        };
+        check(
+            "fn on_request(ctx, act) {\n\n\tlet x = 1; // { not one\n  if ctx.request.stream {\n act.weight(#{\n cost: 1.0,\n/* as it\n    is drawn ( */\n});\n  } else if x == '{' {\n}\n\n}\n\n\n",
+            "fn on_request(ctx, act) {\n    let x = 1; // { not one\n    if ctx.request.stream {\n        act.weight(#{\n            cost: 1.0,\n            /* as it\n    is drawn ( */\n        });\n    } else if x == '{' {\n    }\n}\n",
+        );
+        check(
+            "fn a() {\nlet x = one\n&& \"} {\"\n// why\n|| two;\nswitch x {\n1 => 2,\n_ => 3\n}\n}\n",
+            "fn a() {\n    let x = one\n        && \"} {\"\n    // why\n        || two;\n    switch x {\n        1 => 2,\n        _ => 3\n    }\n}\n",
+        );
+        let several = "fn a() { `\n  text` }";
+        assert_eq!(script(several), several);
     }
 
     #[test]

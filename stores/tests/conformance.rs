@@ -66,6 +66,7 @@ fn paid(id: &str, day: i64, key: &str, team: &str) -> Record {
         images: 2,
         calls: vec![call("p/cheap", 100, 2), call("p/strong", 200, 1)],
         late: Vec::new(),
+        beside: Vec::new(),
         reference: Some(ReferenceCost { model: "p/best".into(), cost_usd: Usd::from_nanos(900) }),
     });
     Record::Request(Box::new(r))
@@ -137,7 +138,7 @@ fn usage_and_late(s: &Subject) {
         let usage = Usage { input: 7, output: 3, ..Usage::default() };
         let judge =
             Billed { model: "p/judge".into(), calls: 1, unpriced: 0, usage, cost_usd: Usd::from_nanos(50) };
-        Record::Late(Late { request_id: id.to_owned(), calls: vec![judge] })
+        Record::Late(Late { request_id: id.to_owned(), calls: vec![judge], beside: Vec::new() })
     };
     // Before its request, after it, twice, after feedback, before feedback, on what is not there.
     s.append(&[late("r0"), paid("r0", 10, "k1", "red"), late("r0")]);

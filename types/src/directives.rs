@@ -288,6 +288,41 @@ pub enum Escalate {
     Workflow(String),
 }
 
+/// A run beside the live one, after the response: seen by nobody but the record.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShadowRule {
+    /// With this workflow; `None` = with that of the live run.
+    pub workflow: Option<String>,
+    /// On these of the candidates; `None` = on those of the live run.
+    pub models: Option<ModelSet>,
+    /// For this share of the requests, 0..=1.
+    pub rate: f64,
+}
+
+/// What a run may have of what nodes put out before, least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Caching {
+    /// Nothing, and nothing of it is kept.
+    None,
+    /// What is there; nothing of it is kept.
+    ReadOnly,
+    /// As the nodes of the workflow say.
+    Exact,
+}
+
+/// Bounds of what nodes of a workflow say of their cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CacheRule {
+    /// What may be had and kept.
+    pub mode: Caching,
+    /// Longest time for which something is kept, in milliseconds; `None` = as the node says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_ms: Option<u64>,
+    /// Only with other requests of the same tenant, whatever the node says.
+    pub own: bool,
+}
+
 /// Retries of a call at other candidates or, where there is none, the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RetryRule {
@@ -461,6 +496,10 @@ pub struct Further {
     pub deny_tools: Vec<Set<String>>,
     /// How much may be recorded.
     pub log: Option<Set<LogContent>>,
+    /// Runs beside the live one, each for its share of the requests.
+    pub shadow: Vec<Set<ShadowRule>>,
+    /// Bounds of what is kept of nodes' results.
+    pub cache: Option<Set<CacheRule>>,
     /// The request fails if its record cannot be stored; the rule that demands it.
     pub audit: Option<RuleId>,
     /// Headers of the answer.

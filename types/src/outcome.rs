@@ -126,8 +126,18 @@ impl Outcome {
     /// a version that did not keep who was paid.
     #[must_use]
     pub fn with_late(&self, late: &Late) -> Option<Outcome> {
-        let account = self.account.as_ref().filter(|a| a.late.is_empty() && !late.calls.is_empty())?;
-        let account = Account { late: late.calls.clone(), ..account.clone() };
+        let account = self.account.as_ref()?;
+        let paid = account.late.is_empty() && !late.calls.is_empty();
+        let tried: Vec<&Beside> = late.beside.iter().filter(|b| !account.beside.contains(b)).collect();
+        if !paid && tried.is_empty() {
+            return None;
+        }
+        let tried: Vec<Beside> = tried.into_iter().cloned().collect();
+        let mut account = account.clone();
+        account.beside.extend(tried);
+        if paid {
+            account.late.clone_from(&late.calls);
+        }
         Some(Outcome { account: Some(account), ..self.clone() })
     }
 
@@ -196,6 +206,9 @@ pub struct Account {
     /// The same of what was done after the response, such as grading it; in no sum of the outcome itself.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub late: Vec<Billed>,
+    /// Runs beside it that rules wanted (`shadow`), on the operator's money: in no sum of anybody.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Beside>,
     /// What the most capable candidate would have cost; `None` = there was no candidate, or its price is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reference: Option<ReferenceCost>,
@@ -213,6 +226,38 @@ pub struct Late {
     pub request_id: String,
     /// What each model was paid for, in the order of their first calls.
     pub calls: Vec<Billed>,
+    /// Runs beside the request's own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beside: Vec<Beside>,
+}
+
+/// A run beside that of a request, which nobody but the record sees.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beside {
+    /// The rule that wanted it.
+    pub rule: String,
+    /// The workflow that ran.
+    pub workflow: Arc<str>,
+    /// The model that gave its answer; `None` = there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<Arc<str>>,
+    /// Why there was none, machine-readable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// What the checks say of it.
+    pub verdict: Verdict,
+    /// How good a judge of the workflow finds it, 0..=1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<UnitInterval>,
+    /// Whether its text is that of the live answer; `None` = one of them has no answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub same: Option<bool>,
+    /// Calls of models, failed ones included.
+    pub calls: u32,
+    /// What those with a known price cost.
+    pub cost_usd: Usd,
+    /// Milliseconds in all.
+    pub total_ms: f64,
 }
 
 /// All calls of one model in one request.

@@ -47,7 +47,7 @@ pub use editor::schema as editor_schema;
 pub use ending::{Ending, Facts, Finished, Input, Mode, RunFailure, Suspension, Waiting};
 pub use event::{Event, Observer};
 pub use forecast::{Estimate, Forecaster};
-pub use format::format;
+pub use format::{format, lay_out};
 pub use load::{Library, Misfit, Names, is_schema, load, misfit, shipped};
 pub use longest::Longest;
 pub use node::stream::{Trailer, Wire};

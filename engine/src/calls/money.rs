@@ -5,7 +5,7 @@ use crate::ledger::{Ledger, Short};
 use crate::limits::{SHORTEST, Share, USUAL, Worst, is_structured};
 use std::sync::Arc;
 use types::chat::{ChatRequest, Message};
-use types::directives::{LimitRule, RetryRule, Set};
+use types::directives::{CacheRule, LimitRule, RetryRule, Set};
 use types::matrix::{Model, ModelIx, ModelSet, Price, Provider, Tier};
 use types::provider::{Edits, ErrorKind};
 use types::{Usage, Usd};
@@ -26,6 +26,8 @@ pub(crate) struct Ceilings {
     pub(crate) premium: Option<bool>,
     /// What models cost whose price is not known.
     pub(crate) assumed: Option<Price>,
+    /// What nodes may have of earlier results, and keep.
+    pub(crate) cache: Option<CacheRule>,
     /// Rates and budgets, taken anew for what is done after the response.
     pub(crate) limits: Arc<[Set<LimitRule>]>,
 }

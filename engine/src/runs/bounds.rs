@@ -7,7 +7,7 @@ use crate::ledger::Limits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::sync::Arc;
-use types::directives::{AssumedPrice, Directives, LimitRule, RetryRule, Set};
+use types::directives::{AssumedPrice, CacheRule, Directives, LimitRule, RetryRule, Set};
 use types::matrix::{Matrix, ModelSet, Price};
 
 /// What is allowed in every call and in all of them together.
@@ -33,6 +33,8 @@ pub(super) struct Bounds {
     premium: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     assumed: Option<AssumedPrice>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cache: Option<CacheRule>,
     /// Calls of the whole run, and their tokens.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     calls: Option<u32>,
@@ -58,6 +60,7 @@ impl Bounds {
             escalate: models.filter_map(|ix| matrix.model(ix)).map(|m| m.id.to_string()).collect(),
             premium: of_calls.premium,
             assumed: assumed.map(|a| a.value),
+            cache: of_calls.cache,
             calls: of_all.calls,
             tokens: of_all.tokens,
             vars: caps::vars(directives),
@@ -77,6 +80,7 @@ impl Bounds {
             retry: self.retry,
             escalate: (!self.escalate.is_empty()).then(|| Arc::new(escalate)),
             premium: self.premium,
+            cache: self.cache,
             assumed: self.assumed.map(|a| Price::new(a.input, a.output)),
             limits: self.limits.iter().map(limit).collect(),
         }
@@ -91,7 +95,7 @@ impl Bounds {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::directives::{Escalate, Further};
+    use types::directives::{Caching, Escalate, Further};
     use types::matrix::{Dialect, Model, Provider};
 
     #[test]
@@ -110,6 +114,7 @@ mod tests {
             retry: Some(set(RetryRule { max: 2, backoff_ms: Some(7) })),
             escalate: Some(set(Escalate::Models(to.clone()))),
             premium: Some(set(true)),
+            cache: Some(set(CacheRule { mode: Caching::ReadOnly, ttl_ms: Some(5), own: true })),
             assume_price: Some(set(AssumedPrice { input: 1.0, output: 2.0 })),
             vars: [("draft".to_owned(), set(Value::from(5)))].into(),
             ..Further::default()

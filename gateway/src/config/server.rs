@@ -8,6 +8,7 @@ use std::time::Duration;
 mod keys;
 mod read;
 
+pub use crate::edge::peer::Net;
 pub use keys::KEYS;
 pub use read::{MODES, apply_environment, apply_file, mode};
 
@@ -90,6 +91,8 @@ pub struct Edge {
     pub max_connections: usize,
     /// Open connections from one address.
     pub max_connections_per_ip: usize,
+    /// Proxies whose word on the client's address counts, and whose connections are not counted by address.
+    pub trusted_proxies: Vec<Net>,
     /// From accept to the first byte, and to the end of the protocol's preface.
     pub first_byte_timeout: Duration,
     /// From the first byte of a head to its end; also how long a connection may idle.
@@ -134,6 +137,7 @@ impl Default for Edge {
         Edge {
             max_connections: 4_096,
             max_connections_per_ip: 512,
+            trusted_proxies: Vec::new(),
             first_byte_timeout: secs(10),
             header_timeout: secs(10),
             body_timeout: secs(30),

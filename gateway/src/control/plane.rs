@@ -13,6 +13,7 @@ use engine::Who;
 use http::StatusCode;
 use serde_json::{Map, Value};
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,9 +241,9 @@ impl Plane {
     }
 
     /// Puts refused credentials on the trail.
-    pub(crate) fn refused(&self, endpoint: &str, code: &str) {
+    pub(crate) fn refused(&self, endpoint: &str, code: &str, from: Option<IpAddr>) {
         if self.audit.is_some() {
-            self.refusals.one(endpoint, code, clock::unix_ms()).into_iter().for_each(|e| self.note(e));
+            self.refusals.one(endpoint, code, from, clock::unix_ms()).into_iter().for_each(|e| self.note(e));
         }
     }
 

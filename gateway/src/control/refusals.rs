@@ -4,6 +4,7 @@
 
 use super::audit::Event;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 /// Lines of their own in a minute.
@@ -24,12 +25,16 @@ struct State {
 
 impl Refusals {
     /// Lines for the trail now that one more was refused: of it alone, or of those before it that were only counted.
-    pub(super) fn one(&self, endpoint: &str, code: &str, now_ms: i64) -> Vec<Event> {
+    pub(super) fn one(&self, endpoint: &str, code: &str, from: Option<IpAddr>, now_ms: i64) -> Vec<Event> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut lines = state.turn(now_ms);
         if state.lines < LINES {
             state.lines = state.lines.saturating_add(1);
-            lines.push(line(endpoint, code));
+            let mut event = line(endpoint, code);
+            if let Some(from) = from {
+                event.detail.insert("from".to_owned(), from.to_string().into());
+            }
+            lines.push(event);
         } else {
             let n = state.more.entry((endpoint.to_owned(), code.to_owned())).or_default();
             *n = n.saturating_add(1);
@@ -78,13 +83,14 @@ mod tests {
     #[test]
     fn few_are_told_one_by_one_and_many_by_number() {
         let refusals = Refusals::default();
-        let lines: usize = (0..1_000).map(|_| refusals.one("chat", "invalid_api_key", 5).len()).sum();
+        let lines: usize = (0..1_000).map(|_| refusals.one("chat", "invalid_api_key", None, 5).len()).sum();
         assert_eq!(lines, LINES as usize);
         assert!(refusals.over(6).is_empty(), "the minute goes on");
-        let told = refusals.one("chat", "invalid_api_key", MINUTE_MS);
+        let told = refusals.one("chat", "invalid_api_key", Some([10, 0, 0, 7].into()), MINUTE_MS);
         assert_eq!(told.len(), 2, "those before, and this one: {told:?}");
         assert_eq!(told[0].detail["times"], 1_000 - u64::from(LINES));
         assert!(!told[1].detail.contains_key("times"));
+        assert_eq!(told[1].detail["from"], "10.0.0.7");
         assert!(refusals.over(2 * MINUTE_MS).is_empty(), "nothing is left to tell");
     }
 }

@@ -2,6 +2,7 @@
 
 use super::connection;
 use super::payload::Payload;
+use super::peer::{self, Peer};
 use crate::config::server::{Edge, Stream};
 use crate::metrics::{Cut, Metrics};
 use crate::tasks::Tasks;
@@ -57,7 +58,8 @@ impl Seats {
             return Err(Cut::MaxConnections);
         }
         let mine = taken.per_ip.entry(ip).or_insert(0);
-        if *mine >= edge.max_connections_per_ip {
+        // Behind a proxy stand many.
+        if *mine >= edge.max_connections_per_ip && !peer::is_trusted(ip, &edge.trusted_proxies) {
             return Err(Cut::MaxConnectionsPerIp);
         }
         *mine = mine.saturating_add(1);
@@ -113,7 +115,7 @@ impl<H: Handler> Acceptor<H> {
             Ok(seat) => {
                 let me = self.clone();
                 self.tasks.spawn("connection", async move {
-                    connection::serve(me, stream).await;
+                    connection::serve(me, stream, Peer(ip)).await;
                     drop(seat);
                 });
             }
@@ -124,6 +126,7 @@ impl<H: Handler> Acceptor<H> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::peer::Net;
     use super::*;
 
     #[test]
@@ -139,5 +142,9 @@ mod tests {
         drop(a);
         assert_eq!(seats.open(), 2);
         assert!(seats.take(ip(1), &edge).is_ok());
+        let trusted_proxies = Net::parse("127.0.0.9").into_iter().collect();
+        let edge = Edge { max_connections: 100, trusted_proxies, ..edge };
+        let many: Vec<_> = (0..5).map(|_| seats.take(ip(9), &edge)).collect();
+        assert!(many.iter().all(Result::is_ok), "a trusted proxy stands for many");
     }
 }

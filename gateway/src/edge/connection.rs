@@ -5,6 +5,7 @@ use super::beside::beside;
 use super::framing::{Framing, Limits, Violation};
 use super::io::{Busy, Io, Shared};
 use super::payload::Payload;
+use super::peer::Peer;
 use super::request_id;
 use crate::error::Failure;
 use crate::metrics::Cut;
@@ -35,7 +36,7 @@ const READ_BUFFER: usize = 64 * 1024;
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Serves one connection to its end.
-pub(super) async fn serve<H: Handler>(acceptor: Arc<Acceptor<H>>, mut stream: TcpStream) {
+pub(super) async fn serve<H: Handler>(acceptor: Arc<Acceptor<H>>, mut stream: TcpStream, peer: Peer) {
     let _ = stream.set_nodelay(true);
     let patience = acceptor.edge.first_byte_timeout;
     let first = tokio::select! {
@@ -45,8 +46,8 @@ pub(super) async fn serve<H: Handler>(acceptor: Arc<Acceptor<H>>, mut stream: Tc
     match first {
         Err(_) => acceptor.metrics.cut(Cut::FirstByteTimeout),
         Ok(None) => {}
-        Ok(Some((prefix, true))) => two(&acceptor, stream, prefix).await,
-        Ok(Some((prefix, false))) => one(&acceptor, stream, prefix).await,
+        Ok(Some((prefix, true))) => two(&acceptor, stream, prefix, peer).await,
+        Ok(Some((prefix, false))) => one(&acceptor, stream, prefix, peer).await,
     }
 }
 
@@ -66,7 +67,7 @@ async fn preface(stream: &mut TcpStream) -> Option<(Bytes, bool)> {
     }
 }
 
-async fn one<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix: Bytes) {
+async fn one<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix: Bytes, peer: Peer) {
     let edge = &acceptor.edge;
     let shared = Shared::new(true);
     let framing = Framing::new(Limits {
@@ -81,7 +82,7 @@ async fn one<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix:
         .header_read_timeout(None)
         .max_headers(edge.max_headers)
         .max_buf_size(READ_BUFFER.max(acceptor.stream.buffer_bytes));
-    let mut conn = builder.serve_connection(TokioIo::new(io), service(acceptor, &shared));
+    let mut conn = builder.serve_connection(TokioIo::new(io), service(acceptor, &shared, peer));
     match drive(acceptor, Pin::new(&mut conn), http1::Connection::graceful_shutdown, &shared).await {
         Ended::Violation => {
             // Whatever follows a violation cannot be trusted to be a request: one answer, and the end.
@@ -94,7 +95,7 @@ async fn one<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix:
     }
 }
 
-async fn two<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix: Bytes) {
+async fn two<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix: Bytes, peer: Peer) {
     let edge = &acceptor.edge;
     let shared = Shared::new(false);
     let io = Io::new(stream, prefix, None, shared.clone(), acceptor.stream.write_stall);
@@ -107,7 +108,8 @@ async fn two<H: Handler>(acceptor: &Arc<Acceptor<H>>, stream: TcpStream, prefix:
         .keep_alive_interval(Duration::from_secs(20))
         .keep_alive_timeout(Duration::from_secs(10))
         .max_send_buf_size(acceptor.stream.buffer_bytes);
-    let mut conn = std::pin::pin!(builder.serve_connection(TokioIo::new(io), service(acceptor, &shared)));
+    let mut conn =
+        std::pin::pin!(builder.serve_connection(TokioIo::new(io), service(acceptor, &shared, peer)));
     let ended = drive(acceptor, conn.as_mut(), http2::Connection::graceful_shutdown, &shared).await;
     note(acceptor, &shared, ended);
 }
@@ -206,6 +208,7 @@ async fn signal<H>(acceptor: &Acceptor<H>, shared: &Shared, stopping: bool, last
 fn service<H: Handler>(
     acceptor: &Arc<Acceptor<H>>,
     shared: &Arc<Shared>,
+    peer: Peer,
 ) -> impl Service<
     Request<Incoming>,
     Response = Response<Guarded>,
@@ -213,8 +216,9 @@ fn service<H: Handler>(
     Future = impl Future<Output = Result<Response<Guarded>, Infallible>> + Send + use<H>,
 > + use<H> {
     let (handler, shared) = (acceptor.handler.clone(), shared.clone());
-    service_fn(move |request: Request<Incoming>| {
+    service_fn(move |mut request: Request<Incoming>| {
         let busy = shared.begin();
+        request.extensions_mut().insert(peer);
         let answer = handler.clone().handle(request);
         async move {
             let response = answer.await;

@@ -11,4 +11,5 @@ pub(crate) mod gate;
 mod io;
 pub(crate) mod json;
 pub(crate) mod payload;
+pub(crate) mod peer;
 pub(crate) mod request_id;

@@ -4,8 +4,9 @@ use super::{At, Effect, Merge, Slot};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use types::directives::{
-    Approval, AssumedPrice, DataDemand, Escalate, Format, Further, HedgeRule, LimitRule, LogContent, Place,
-    Priority, Redact, RedactAction, RepairRule, RetryRule, Set, Sticky, StreamMode, SystemText,
+    Approval, AssumedPrice, CacheRule, DataDemand, Escalate, Format, Further, HedgeRule, LimitRule,
+    LogContent, Place, Priority, Redact, RedactAction, RepairRule, RetryRule, Set, ShadowRule, Sticky,
+    StreamMode, SystemText,
 };
 use types::privacy::Entity;
 
@@ -43,6 +44,8 @@ pub(crate) struct FurtherSlots {
     pub(crate) allow_tools: Vec<(Vec<String>, At)>,
     pub(crate) deny_tools: Vec<(String, At)>,
     pub(crate) log: Slot<LogContent>,
+    pub(crate) shadow: Vec<(ShadowRule, At)>,
+    pub(crate) cache: Slot<CacheRule>,
     pub(crate) audit: Slot<()>,
     pub(crate) headers: BTreeMap<String, Slot<String>>,
 }
@@ -117,6 +120,8 @@ impl FurtherSlots {
             allow_tools: each(merge, self.allow_tools),
             deny_tools: each(merge, self.deny_tools),
             log: merge.set(self.log),
+            shadow: each(merge, self.shadow),
+            cache: merge.set(self.cache),
             audit: self.audit.held.map(|(_, at)| merge.rule(at)),
             headers: named(merge, self.headers),
         }

@@ -88,6 +88,8 @@ fn hard_action() -> impl Strategy<Value = String> {
             .prop_map(|m| format!("stream: {m}")),
         prop::sample::select(vec!["none", "metadata", "redacted", "full"])
             .prop_map(|c| format!("log: {{ content: {c} }}")),
+        prop::sample::select(vec!["none", "read_only", "{ ttl: 1h }", "{ ttl: 5m, scope: tenant }"])
+            .prop_map(|c| format!("cache: {c}")),
         (entity, place, action, any::<bool>()).prop_map(|(e, p, a, r)| {
             format!("redact: {{ entities: [{e}], in: [{p}], action: {a}, restore: {r} }}")
         }),
@@ -171,6 +173,9 @@ fn hard(d: &Directives) -> Hard {
             number(f.cap_attempts.as_ref().map(|s| s.value)),
             f.data.as_ref().and_then(|d| d.value.max_retention_days).map(f64::from),
             f.log.as_ref().map(|l| f64::from(l.value as u8)),
+            f.cache.as_ref().map(|c| f64::from(c.value.mode as u8)),
+            f.cache.as_ref().and_then(|c| c.value.ttl_ms).map(|ms| ms as f64),
+            f.cache.as_ref().map(|c| f64::from(u8::from(!c.value.own))),
             f.approvals.first().map(|a| a.value.expires_ms as f64),
         ],
         floors: vec![

@@ -25,7 +25,7 @@ fn rule(members: &str, want: &[(&str, usize, &str)]) {
 #[test]
 fn misspelt_things_never_load() {
     rule("actions: { prefr: [acme/small] }", &[("PL101", 23, "did you mean `prefer`?")]);
-    rule("actions: { cache: none }", &[("PL109", 23, "`cache` is not supported yet")]);
+    rule("actions: { experiment: none }", &[("PL109", 23, "`experiment` is not supported yet")]);
     rule("actions: { notify: { sink: lgo, message: x } }", &[("PL104", 39, "did you mean `log`?")]);
     rule("actions: { notify: { sink: log } }", &[("PL102", 33, "`message`")]);
     rule("actions: { priority: bulk }", &[("PL104", 33, "batch")]);

@@ -74,7 +74,10 @@ fn no_action_is_no_match() {
 #[test]
 fn what_is_misspelt_never_loads() {
     check_body("act.cap_csot(1);", &[("PL101", 3, 5, "did you mean `cap_cost`?")]);
-    check_body("if ctx.request.stream { act.cache(\"none\"); }", &[("PL109", 3, 29, "not supported yet")]);
+    check_body(
+        "if ctx.request.stream { act.experiment(\"none\"); }",
+        &[("PL109", 3, 29, "not supported yet")],
+    );
     check_body(
         "if ctx.workload.task_famly == \"x\" { act.deny(\"x\"); }",
         &[("PL301", 3, 17, "task_family")],

@@ -137,6 +137,21 @@ fn cases() -> Vec<Case> {
         Case("allow_tools", ["[a, b]", "[b]"], BOTH, json!([["a", "b"], ["b"]])),
         Case("deny_tools", ["[a]", "[\"b*\"]"], BOTH, json!(["a", "b*"])),
         Case("log", ["{ content: metadata }", "{ content: full }"], FIRST, json!("metadata")),
+        Case(
+            "shadow",
+            ["{ models: [acme/large], rate: 0.5 }", "{ workflow: careful, rate: 1 }"],
+            BOTH,
+            json!([
+                {"workflow": null, "models": ["acme/large"], "rate": 0.5},
+                {"workflow": "careful", "models": null, "rate": 1.0},
+            ]),
+        ),
+        Case(
+            "cache",
+            ["{ mode: exact, ttl: 1h }", "{ mode: none, scope: tenant }"],
+            BOTH,
+            json!({"mode": "none", "ttl_ms": 3_600_000, "own": true}),
+        ),
         Case("audit", ["required", "required"], BOTH, json!("required")),
         Case("tag", ["{ a: x }", "{ a: y }"], FIRST, json!({"a": "x"})),
         Case(

@@ -4,6 +4,7 @@
 mod add_system;
 mod assume_price;
 mod audit;
+mod cache;
 mod cap_cost;
 mod cap_latency;
 mod cap_max_tokens;
@@ -33,6 +34,7 @@ mod require_approval;
 mod residency;
 mod retry;
 mod set_var;
+mod shadow;
 mod sticky;
 mod stream;
 mod tag;
@@ -121,6 +123,7 @@ pub(crate) const VERBS: &[Verb] = &[
     enforce_format::VERB,
     stream::VERB,
     set_var::VERB,
+    shadow::VERB,
     priority::VERB,
     // Parameters and limits.
     cap_cost::VERB,
@@ -144,6 +147,7 @@ pub(crate) const VERBS: &[Verb] = &[
     redact::VERB,
     tools::ALLOW,
     tools::DENY,
+    cache::VERB,
     log::VERB,
     audit::VERB,
     tag::VERB,
@@ -151,8 +155,8 @@ pub(crate) const VERBS: &[Verb] = &[
     notify::VERB,
 ];
 
-/// Verbs of the policy language for which the house has nothing yet that they could act on.
-const NOT_YET: &[&str] = &["experiment", "shadow", "cache"];
+/// Verbs of the policy language for which the house has nothing yet that they could act on, and what that would be.
+const NOT_YET: &[(&str, &str)] = &[("experiment", "there are no experiments in this version")];
 
 /// The verb of that name; notes an unknown one (`101`), or one that is planned (`109`).
 pub(crate) fn find(r: &mut Reader<'_>, name: &str, span: Span, field: &str) -> Option<&'static Verb> {
@@ -162,8 +166,9 @@ pub(crate) fn find(r: &mut Reader<'_>, name: &str, span: Span, field: &str) -> O
     let known = VERBS.iter().map(|v| v.name);
     let list = known.clone().collect::<Vec<_>>().join(", ");
     let near = nearest(name, known);
-    let d = if NOT_YET.contains(&name) {
-        let d = r.error("109", span, format!("the verb `{name}` is not supported yet"));
+    let planned = NOT_YET.iter().find(|(n, _)| *n == name);
+    let d = if let Some((_, why)) = planned {
+        let d = r.error("109", span, format!("the verb `{name}` is not supported yet: {why}"));
         d.expected = Some(format!("one of {list}"));
         d
     } else {
@@ -227,6 +232,14 @@ pub(crate) fn bind(
         let d = r.error("109", node.span, "from the phase `request` only models can be escalated to");
         d.expected =
             Some("models, such as \"pool:strong\"; `workflow: <name>` fixes the workflow".to_owned());
+        field.clone_into(&mut d.field);
+        return None;
+    }
+    if verb.name == cache::VERB.name && phase == Phase::Response {
+        let message =
+            "from the phase `response` nothing can be kept out of a cache yet: it needs the cache of answers";
+        let d = r.error("109", node.span, message);
+        d.expected = Some("`cache` in the phase request".to_owned());
         field.clone_into(&mut d.field);
         return None;
     }
@@ -332,7 +345,7 @@ mod tests {
     fn names_are_unique_and_planned_ones_are_not_there_yet() {
         for (i, v) in VERBS.iter().enumerate() {
             assert!(VERBS.iter().skip(i + 1).all(|w| w.name != v.name), "{}", v.name);
-            assert!(!NOT_YET.contains(&v.name), "{}", v.name);
+            assert!(NOT_YET.iter().all(|(n, _)| *n != v.name), "{}", v.name);
         }
     }
 }

@@ -120,3 +120,47 @@ async fn a_stream_is_answered_from_what_is_kept_and_the_record_says_so() {
         assert_eq!(vendor.count(), calls);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_and_requests_say_what_may_be_kept_and_had() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let rule = |id: &str, cache: &str| {
+        format!(
+            "  - {{ id: {id}, when: 'request.headers.get(\"x-team\") == \"{id}\"', actions: {{ cache: {cache} }} }}\n"
+        )
+    };
+    let rules = [rule("never", "none"), rule("reader", "read_only"), rule("brief", "{ ttl: 1ms }")].concat();
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(&format!("{}rules:\n{rules}", crate::NO_CHANCE))
+        .file("workflows/kept.yaml", KEPT)
+        .settings("policies: { headers: [x-team] }")
+        .start()
+        .await;
+    // Whether the vendor was asked.
+    let asks = async |team: &str, body: &Value| {
+        let before = vendor.count();
+        let headers = [("content-type", "application/json"), ("x-team", team)];
+        let body = body.to_string();
+        let answer = house.client().send("POST", "/v1/chat/completions", &headers, body.as_bytes()).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        vendor.count() > before
+    };
+    let a = question("a");
+    assert!(asks("never", &a).await && asks("never", &a).await, "nothing is kept");
+    assert!(asks("reader", &a).await && asks("reader", &a).await, "nor by who may only read");
+    assert!(asks("anybody", &a).await);
+    assert!(!asks("reader", &a).await, "who may have what others keep");
+    assert!(asks("never", &a).await && !asks("anybody", &a).await);
+    let b = question("b");
+    assert!(asks("brief", &b).await);
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    assert!(asks("anybody", &b).await, "it was kept for a moment only");
+    for (option, again) in [("off", true), ("refresh", true), ("on", false)] {
+        let mut body = question("c");
+        body["routing"] = json!({"cache": option});
+        assert!(asks("anybody", &body).await);
+        assert_eq!(asks("anybody", &body).await, again, "{option}");
+    }
+}

@@ -13,6 +13,7 @@
 mod admin_input;
 mod authoring;
 mod bad_input;
+mod beside;
 mod bundles;
 mod chapter;
 mod choice;

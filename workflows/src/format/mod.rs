@@ -41,23 +41,37 @@ const STEP: usize = 2;
 /// # Errors
 /// It is no YAML, or it is written in a way that this cannot lay out anew without changing what it says.
 pub fn format(file: &SourceFile) -> Result<String, Box<Diagnostic>> {
-    let before = doc::parse(file, "WF")?;
-    let formatted = ordered(&indented(&file.text));
+    lay_out(file, ORDER, "WF")
+}
+
+/// Another file of this house in the same layout, its top-level keys in this order and those that it does not name where
+/// they stand, behind them. `family` begins the code of what is wrong.
+///
+/// # Errors
+/// As for [`format`].
+pub fn lay_out(file: &SourceFile, order: &[&str], family: &'static str) -> Result<String, Box<Diagnostic>> {
+    let before = doc::parse(file, family)?;
+    let formatted = ordered(&indented(&file.text), order);
     let after = SourceFile::new(file.path.as_str(), formatted.as_str());
-    let kept =
-        doc::parse(&after, "WF").is_ok_and(|n| same(&before, &n, true)) && comments(&after) == comments(file);
+    let kept = doc::parse(&after, family).is_ok_and(|n| same(&before, &n, true))
+        && comments(&after) == comments(file);
     if kept {
         return Ok(formatted);
     }
     // In the order in which it stands it may still be laid out.
     let formatted = indented(&file.text);
     let after = SourceFile::new(file.path.as_str(), formatted.as_str());
-    if doc::parse(&after, "WF").is_ok_and(|n| same(&before, &n, true)) && comments(&after) == comments(file) {
+    if doc::parse(&after, family).is_ok_and(|n| same(&before, &n, true)) && comments(&after) == comments(file)
+    {
         return Ok(formatted);
     }
     let start = Span { line: 1, column: 1, ..Span::default() };
-    let d =
-        Diagnostic::error("WF007", file, start, "the file cannot be laid out without changing what it says");
+    let d = Diagnostic::error(
+        format!("{family}007"),
+        file,
+        start,
+        "the file cannot be laid out without changing what it says",
+    );
     Err(Box::new(
         d.hint("write values of several lines as blocks (`|`), and lists and maps one entry a line"),
     ))
@@ -256,7 +270,7 @@ fn is_dash(body: &str) -> bool {
 }
 
 /// The top-level keys in their order, each with the comments above it.
-fn ordered(text: &str) -> String {
+fn ordered(text: &str, order: &[&str]) -> String {
     let mut state = State::default();
     let mut head = String::new();
     let mut parts: Vec<(usize, String)> = Vec::new();
@@ -267,7 +281,7 @@ fn ordered(text: &str) -> String {
         let top = !goes_on && !raw.starts_with([' ', '-']) && !line.body.is_empty();
         if top {
             let key = line.body.split(':').next().unwrap_or("");
-            let rank = ORDER.iter().position(|k| *k == key).unwrap_or(ORDER.len());
+            let rank = order.iter().position(|k| *k == key).unwrap_or(order.len());
             let mut part = std::mem::take(&mut above);
             push(&mut part, raw);
             parts.push((rank, part));

@@ -1,7 +1,7 @@
 //! Every key of the settings, its place, and what may stand there: the ranges and caps of `reliability.md` §2.
 
-use super::{KIB, MIB, Server, secs};
 use crate::control::tripwire::TripwireAction;
+use super::{KIB, MIB, Net, Server, secs};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use types::options::Mode;
@@ -21,6 +21,7 @@ pub(super) enum Slot<'a> {
     Text(&'a mut Option<String>),
     Texts(&'a mut Vec<String>),
     Headers(&'a mut Vec<String>),
+    Nets(&'a mut Vec<Net>),
 }
 
 /// Every key, as in the file; in the environment `edge.max_headers` is `TURNOUT_EDGE__MAX_HEADERS`.
@@ -31,6 +32,7 @@ pub const KEYS: &[&str] = &[
     "mode",
     "edge.max_connections",
     "edge.max_connections_per_ip",
+    "edge.trusted_proxies",
     "edge.first_byte_timeout",
     "edge.header_timeout",
     "edge.body_timeout",
@@ -102,6 +104,7 @@ pub const KEYS: &[&str] = &[
     "policies.headers",
     "keys.default_budget",
     "keys.tripwire_action",
+    "shadow.usd_per_day",
 ];
 
 /// The place of a key; `None` = there is no such key.
@@ -115,6 +118,7 @@ pub(super) fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "mode" => Slot::Mode(&mut n.mode),
         "edge.max_connections" => Slot::Count(&mut e.max_connections, 1..=65_536),
         "edge.max_connections_per_ip" => Slot::Count(&mut e.max_connections_per_ip, 1..=65_536),
+        "edge.trusted_proxies" => Slot::Nets(&mut e.trusted_proxies),
         "edge.first_byte_timeout" => Slot::Time(&mut e.first_byte_timeout, least..=secs(60)),
         "edge.header_timeout" => Slot::Time(&mut e.header_timeout, least..=secs(60)),
         "edge.body_timeout" => Slot::Time(&mut e.body_timeout, least..=secs(300)),
@@ -183,6 +187,7 @@ pub(super) fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "reload.watch" => Slot::Flag(&mut s.reload.watch),
         "reload.rollback" => Slot::Flag(&mut s.reload.rollback),
         "policies.headers" => Slot::Headers(&mut s.policy_headers),
+        "shadow.usd_per_day" => Slot::Dollars(&mut n.shadow_usd, 0.0..=1_000_000.0),
         "keys.default_budget" => Slot::Dollars(&mut s.default_budget, 0.01..=1_000_000.0),
         "keys.tripwire_action" => Slot::Tripwire(&mut s.tripwire),
         "reload.debounce" => Slot::Time(&mut s.reload.debounce, least..=secs(60)),

@@ -1,8 +1,8 @@
 //! Reading settings from the file and from the environment, with every problem at its place.
 
 use super::keys::{KEYS, Slot, groups, siblings, slot};
-use super::{KIB, MIB, PREFIX, Server};
 use crate::control::tripwire::TripwireAction;
+use super::{KIB, MIB, Net, PREFIX, Server};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use types::doc::{Node, Reader, SourceFile, Value};
@@ -139,12 +139,31 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
                 *place = texts;
             }
         }
+        Slot::Nets(place) => {
+            let Some(list) = r.list(node, key) else { return };
+            let nets: Option<Vec<Net>> = list.iter().map(|n| net(r, n, key)).collect();
+            if let Some(nets) = nets {
+                *place = nets;
+            }
+        }
         Slot::Headers(place) => {
             let list = r.list(node, key).unwrap_or_default();
             let names = list.iter().filter_map(|n| header(r, n, key)).collect();
             *place = names;
         }
     }
+}
+
+/// An address or a net.
+fn net(r: &mut Reader<'_>, node: &Node, key: &str) -> Option<Net> {
+    let text = r.string(node, key)?;
+    let net = Net::parse(&text);
+    if net.is_none() {
+        let d = r.error("104", node.span, format!("`{text}` is no address"));
+        d.expected = Some("an address or a net, such as 10.0.0.7, 10.0.0.0/8 or fd00::/8".to_owned());
+        key.clone_into(&mut d.field);
+    }
+    net
 }
 
 /// Parts of the names of headers that hold credentials.
@@ -266,6 +285,11 @@ mod tests {
         assert_eq!(check("keys: { tripwire_action: suspend }\n", &[]).tripwire, TripwireAction::Suspend);
         check("keys: { tripwire_action: shout }\n", &[("TS104", 1, 26)]);
         check("keys: { default_budget: 0 }\n", &[("TS104", 1, 25)]);
+        check("edge: { trusted_proxies: [10.0.0.0/8, proxy] }\n", &[("TS104", 1, 39)]);
+        assert_eq!(
+            check("edge: { trusted_proxies: [10.0.0.0/8, \"::1\"] }\n", &[]).edge.trusted_proxies.len(),
+            2
+        );
         check("keys: { default_budget: much }\n", &[("TS103", 1, 25)]);
         check("a: 1\na: 2\n", &[("TS002", 2, 1)]);
         check("version: 2\n", &[("TS104", 1, 10)]);

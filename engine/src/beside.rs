@@ -1,0 +1,249 @@
+//! Runs beside live ones that rules want (`shadow`): after the response, on the operator's money, seen by nobody but the
+//! record. They call no tools, keep nothing and have nothing of what is kept, and teach nobody.
+
+use crate::admit::Gate;
+use crate::later::{Background, Place, Work};
+use crate::ledger::{Ledger, Limits};
+use crate::respond::Again;
+use crate::settle::unix_ms;
+use crate::tools::Toolbox;
+use crate::{Inner, View};
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+use tokio::time::Instant;
+use types::Usd;
+use types::directives::{Further, RuleId, Set, ShadowRule};
+use types::limits::{Amount, Limit, LimitStore, Metric, Reservation, Window};
+use types::outcome::{Beside, Late};
+use types::store::{OutcomeStore, Record};
+use workflows::{Ending, Trace};
+
+/// Whose budget it is: no tenant can have that name.
+const OPERATOR: &str = "(operator)";
+/// The holder of the budget.
+const HOLDER: &str = "shadow";
+/// Longest run, where its workflow does not say less.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// The runs beside one live run.
+pub(crate) struct Trials {
+    start: Background,
+    store: Arc<dyn OutcomeStore>,
+    limits: Option<Arc<dyn LimitStore>>,
+    budget: f64,
+    gate: Arc<Gate>,
+    work: Arc<Work>,
+    request_id: String,
+    trials: Vec<Trial>,
+}
+
+struct Trial {
+    rule: RuleId,
+    again: Again,
+}
+
+/// Whether a rule's share of the requests holds one. Each rule draws by itself, and the same request the same again.
+fn draws(rule: &Set<ShadowRule>, seed: u64) -> bool {
+    let own = blake3::hash(rule.rule.as_bytes());
+    let own = own.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+    StdRng::seed_from_u64(seed ^ own).random::<f64>() < rule.value.rate
+}
+
+/// The rules whose share holds a request.
+pub(crate) fn drawn(further: Option<&Further>, seed: u64) -> Vec<Set<ShadowRule>> {
+    let all = further.iter().flat_map(|f| &f.shadow);
+    all.filter(|rule| draws(rule, seed)).cloned().collect()
+}
+
+impl Inner {
+    /// What rules want beside a run, of which `live` tells how it is run; `None` = nothing, or there is nowhere to run
+    /// it.
+    pub(crate) fn trials(
+        &self,
+        view: &View,
+        request_id: &str,
+        wanted: &[Set<ShadowRule>],
+        live: impl Fn() -> Again,
+    ) -> Option<Trials> {
+        let start = self.background.get().filter(|_| !wanted.is_empty())?.clone();
+        let trials = wanted.iter().filter_map(|rule| {
+            let mut again = live();
+            if let Some(name) = &rule.value.workflow {
+                again.workflow = view.bundle.library.get(name)?.clone();
+            }
+            if let Some(models) = &rule.value.models {
+                again.calls.candidates = again.calls.candidates.only(models)?;
+            }
+            Some(Trial { rule: rule.rule.clone(), again })
+        });
+        Some(Trials {
+            start,
+            store: self.store.clone(),
+            limits: self.limits.clone(),
+            budget: self.config.shadow_usd,
+            gate: self.gate.clone(),
+            work: self.beside.clone(),
+            request_id: request_id.to_owned(),
+            trials: trials.collect(),
+        })
+    }
+}
+
+impl Trials {
+    /// Begins them once the live run has ended with an answer; under load they are the first that is left out.
+    pub(crate) fn begin(self, ending: &Ending) {
+        let (Ending::Delivered { completion, .. } | Ending::Streamed { completion, .. }) = ending else {
+            return;
+        };
+        let live = blake3::hash(completion.text().as_bytes());
+        let Trials { start, store, limits, budget, gate, work, request_id, trials } = self;
+        for Trial { rule, again } in trials {
+            let Some(place) = work.enter(&gate) else { continue };
+            let (store, limits, work) = (store.clone(), limits.clone(), work.clone());
+            let request_id = request_id.clone();
+            let run = async move {
+                let worst = again.calls.worst_after().usd;
+                let Some(held) = pay(limits.as_ref(), budget, worst).await else {
+                    work.was_unpaid();
+                    tracing::debug!(request_id, rule = &*rule, "no money is left for a run beside");
+                    return;
+                };
+                let beside = one(again, &rule, &request_id, worst, live, place).await;
+                if let (Some(held), Some(limits)) = (held, limits) {
+                    let usd = u64::try_from(beside.cost_usd.nanos()).unwrap_or(0);
+                    limits.settle(held, Amount { usd, ..Amount::default() });
+                }
+                work.was_done();
+                let late = Late { request_id: request_id.clone(), calls: Vec::new(), beside: vec![beside] };
+                if let Err(e) = store.append(&Record::Late(late)) {
+                    tracing::error!(request_id, error = %e, "a run beside is not recorded");
+                }
+            };
+            start("shadow", Box::pin(run));
+        }
+    }
+}
+
+/// Reserves what a run may cost on the operator's budget; `None` = there is not so much. What costs nothing needs none.
+#[expect(clippy::option_option, reason = "no money and no need of it are two different things here")]
+async fn pay(limits: Option<&Arc<dyn LimitStore>>, budget: f64, worst: Usd) -> Option<Option<Reservation>> {
+    if worst == Usd::ZERO {
+        return Some(None);
+    }
+    let limit = Limit::rate(HOLDER, Metric::Usd, budget, Window::Day)?;
+    let usd = u64::try_from(worst.nanos()).unwrap_or(u64::MAX);
+    let amount = Amount { usd, ..Amount::default() };
+    limits?.reserve(&Arc::from(OPERATOR), &Arc::from([limit]), amount, unix_ms()).await.ok().map(Some)
+}
+
+/// Runs one.
+async fn one(
+    again: Again,
+    rule: &RuleId,
+    request_id: &str,
+    worst: Usd,
+    live: blake3::Hash,
+    _place: Place,
+) -> Beside {
+    let Again { mut input, mut calls, workflow } = again;
+    let (now, trace) = (Instant::now(), Trace::new());
+    let ledger = Ledger::under(Limits { usd: Some(worst), ..Limits::default() });
+    let until = now + workflow.limits.wall.map_or(LONGEST, |wall| wall.min(LONGEST));
+    calls.request_id = format!("{request_id}.shadow.{rule}");
+    (calls.ledger, calls.after, calls.cap) = (ledger.clone(), ledger.clone(), Some(worst));
+    (calls.started, calls.deadline) = (now, until);
+    (calls.tools, calls.kept, calls.log) = (Toolbox::default(), None, None);
+    calls.made = Arc::new(AtomicU32::new(0));
+    input.facts.id.clone_from(&calls.request_id);
+    (input.trace, input.usd, input.deadline) = (trace.clone(), Some(worst), Some(until));
+    let name: Arc<str> = workflow.name.as_str().into();
+    let done = Box::pin(workflows::run(workflow, input, Arc::new(calls)));
+    let ending = tokio::time::timeout_at(until, done).await.ok().map(|done| done.ending);
+    let mut run = trace.take();
+    ledger.hand_over(&mut run);
+    let (model, verdict, error, same) = match ending {
+        Some(
+            Ending::Delivered { completion, model, verdict }
+            | Ending::Streamed { completion, model, verdict },
+        ) => {
+            let same = blake3::hash(completion.text().as_bytes()) == live;
+            (Some(model.id.clone()), verdict, None, Some(same))
+        }
+        Some(Ending::Failed(f)) => (None, run.verdict, Some(f.code), None),
+        Some(Ending::Broken { error, .. }) => (None, run.verdict, Some(error.kind.as_str().to_owned()), None),
+        Some(Ending::Suspended(_)) => (None, run.verdict, Some("suspended".to_owned()), None),
+        None => (None, run.verdict, Some("deadline".to_owned()), None),
+    };
+    Beside {
+        rule: rule.to_string(),
+        workflow: name,
+        model,
+        error,
+        verdict,
+        judge: run.judge,
+        same,
+        calls: u32::try_from(run.calls().count()).unwrap_or(u32::MAX),
+        cost_usd: run.cost().0,
+        total_ms: now.elapsed().as_secs_f64() * 1e3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rule_draws_its_share_by_itself() {
+        let rule = |name: &str, rate: f64| Set {
+            value: ShadowRule { workflow: None, models: None, rate },
+            rule: name.into(),
+        };
+        let (a, b) = (rule("a", 0.3), rule("b", 0.3));
+        let seeds = 0..10_000_u64;
+        let count = |holds: &dyn Fn(u64) -> bool| seeds.clone().filter(|s| holds(*s)).count();
+        let drawn = count(&|s| draws(&a, s));
+        assert!((2_800..3_200).contains(&drawn), "{drawn}");
+        let both = count(&|s| draws(&a, s) && draws(&b, s));
+        assert!((700..1_100).contains(&both), "{both}");
+        assert_eq!(count(&|s| draws(&rule("a", 0.0), s)), 0);
+        assert_eq!(count(&|s| draws(&rule("a", 1.0), s)), 10_000);
+    }
+
+    #[tokio::test]
+    async fn without_money_nothing_runs_and_what_is_free_needs_none() {
+        let store: Arc<dyn LimitStore> = Arc::new(NoRoom);
+        let some = Usd::from_nanos(5);
+        assert!(matches!(pay(Some(&store), 1.0, Usd::ZERO).await, Some(None)));
+        assert!(pay(Some(&store), 1.0, some).await.is_none());
+        assert!(pay(None, 1.0, some).await.is_none(), "nobody counts");
+        assert!(pay(Some(&store), 0.0, some).await.is_none(), "the operator gives nothing");
+    }
+
+    struct NoRoom;
+
+    impl LimitStore for NoRoom {
+        fn reserve(
+            &self,
+            tenant: &Arc<str>,
+            _: &Arc<[Limit]>,
+            _: Amount,
+            _: i64,
+        ) -> futures_util::future::BoxFuture<'_, Result<Reservation, types::limits::Refused>> {
+            assert_eq!(&**tenant, OPERATOR);
+            Box::pin(std::future::ready(Err(types::limits::Refused::Away("full".to_owned()))))
+        }
+        fn settle(&self, _: Reservation, _: Amount) {}
+        fn restore(&self, _: &Arc<str>, _: &Limit, _: u64, _: i64) {}
+        fn standing(
+            &self,
+            _: &Arc<str>,
+            _: &[Limit],
+            _: i64,
+        ) -> futures_util::future::BoxFuture<'_, Vec<types::limits::Standing>> {
+            Box::pin(std::future::ready(Vec::new()))
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Runs beside live ones that rules want (`shadow`): the client sees none of them and pays for none.
+
+use crate::NO_CHANCE;
+use serde_json::{Value, json};
+use std::time::Duration;
+use tests::admin::{Admin, send};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Dialect, Reply, Vendor};
+
+const RULES: &str = "rules:
+  - { id: live, actions: { require: [lab/one] } }
+  - { id: tried, actions: { shadow: { models: [lab/two], rate: 1 } } }
+";
+
+fn ask(stream: bool) -> Value {
+    json!({"model": "auto", "max_tokens": 100, "stream": stream,
+           "messages": [{"role": "user", "content": "say something"}]})
+}
+
+/// Two models of which rules choose the first; `more` are settings.
+async fn house(rules: &str, settings: &str) -> (Vendor, House) {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let live = seen.body["model"] == "one";
+        Reply::text(if live { "the answer" } else { "another answer" }).costing(1_000, 100)
+    })
+    .await;
+    let plan = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one").price(1.0))
+        .model(&Model::new("lab/two").price(10.0))
+        .rules(&format!("{NO_CHANCE}{rules}"));
+    let house = plan.settings(settings).start().await;
+    (vendor, house)
+}
+
+/// The record of a request, once `ready` holds of it.
+async fn record(house: &House, key: &str, id: &str, ready: impl Fn(&Value) -> bool) -> Value {
+    let path = format!("/v1/decisions/{id}");
+    for _ in 0..400 {
+        let found = tests::admin::get(house.client(), key, &path).await.json();
+        if ready(&found) {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("{}", tests::admin::get(house.client(), key, &path).await.text());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_beside_is_recorded_and_nobody_else_sees_or_pays_for_it() {
+    // The models that may run are those that rules leave: the second is one here.
+    let rules = RULES.replace("require: [lab/one]", "prefer: { models: [lab/one], strength: 1.0 }");
+    let (vendor, house) = house(&rules, "").await;
+    let admin = Admin::of(&house);
+    let limit = json!([{"metric": "usd", "amount": 1.0, "window": "day"}]);
+    let (_, key) = admin.key(json!({"limits": limit})).await;
+    for (n, stream) in [(1, false), (2, true)] {
+        let answer = send(house.client(), &key, "/v1/chat/completions", &ask(stream)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(
+            !answer.text().contains("another") && !answer.text().contains("lab/two"),
+            "{}",
+            answer.text()
+        );
+        let id = answer.header("x-turnout-decision").unwrap().to_owned();
+        let told = record(&house, &key, &id, |r| !r["outcome"]["account"]["beside"].is_null()).await;
+        let beside = &told["outcome"]["account"]["beside"];
+        assert_eq!(beside.as_array().map(Vec::len), Some(1), "{beside}");
+        let beside = &beside[0];
+        assert_eq!((&beside["rule"], &beside["model"]), (&json!("tried"), &json!("lab/two")), "{beside}");
+        assert_eq!((&beside["same"], &beside["calls"]), (&json!(false), &json!(1)), "{beside}");
+        assert_eq!(told["outcome"]["calls"], 1, "the request itself made one call");
+        assert_eq!(vendor.count(), 2 * n);
+    }
+    // What it cost is in nobody's sums: two calls of the first model are.
+    let usage = admin.call("GET", "/usage?by=model", &Value::Null).await.text();
+    assert!(usage.contains("lab/one") && !usage.contains("lab/two"), "{usage}");
+    let metrics = house.client().get("/metrics").await.text();
+    assert!(metrics.contains("turnout_beside{result=\"done\"} 2.0"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rules_hold_for_what_runs_beside_as_well() {
+    let (vendor, house) = house(RULES, "").await;
+    let answer = house.client().chat(&ask(false)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(vendor.count(), 1, "a model that rules exclude is not called beside either");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_the_operators_money_nothing_runs_beside() {
+    let rules = RULES.replace("require: [lab/one]", "prefer: { models: [lab/one], strength: 1.0 }");
+    let (vendor, house) = house(&rules, "shadow: { usd_per_day: 0 }").await;
+    assert_eq!(house.client().chat(&ask(false)).await.status, 200);
+    for _ in 0..400 {
+        let metrics = house.client().get("/metrics").await.text();
+        if metrics.contains("turnout_beside{result=\"unpaid\"} 1.0") {
+            assert_eq!(vendor.count(), 1);
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("{}", house.client().get("/metrics").await.text());
+}
