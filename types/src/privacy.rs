@@ -23,11 +23,17 @@ pub enum Entity {
     Ip,
     /// A credential: a key, a token, a password.
     Secret,
+    /// The name of somebody who is called by a title, or says what they are called.
+    Person,
+    /// A date that is said to be one of birth.
+    DateOfBirth,
+    /// The address of a page.
+    Url,
 }
 
 impl Entity {
     /// Every kind.
-    pub const ALL: [Entity; 8] = [
+    pub const ALL: [Entity; 11] = [
         Entity::Email,
         Entity::Phone,
         Entity::Iban,
@@ -36,11 +42,25 @@ impl Entity {
         Entity::Passport,
         Entity::Ip,
         Entity::Secret,
+        Entity::Person,
+        Entity::DateOfBirth,
+        Entity::Url,
     ];
 
     /// The strings of files, variables and metrics, in the order of [`Entity::ALL`].
-    pub const NAMES: &'static [&'static str] =
-        &["email", "phone", "iban", "card", "national_id", "passport", "ip", "secret"];
+    pub const NAMES: &'static [&'static str] = &[
+        "email",
+        "phone",
+        "iban",
+        "card",
+        "national_id",
+        "passport",
+        "ip",
+        "secret",
+        "person",
+        "date_of_birth",
+        "url",
+    ];
 
     /// The string of files, variables and metrics.
     #[must_use]
@@ -54,7 +74,16 @@ impl Entity {
             Entity::Passport => "passport",
             Entity::Ip => "ip",
             Entity::Secret => "secret",
+            Entity::Person => "person",
+            Entity::DateOfBirth => "date_of_birth",
+            Entity::Url => "url",
         }
+    }
+
+    /// Whether such a value says something of somebody: a credential and the address of a page do not.
+    #[must_use]
+    pub const fn is_personal(self) -> bool {
+        !matches!(self, Entity::Secret | Entity::Url)
     }
 
     /// The kind of that name.

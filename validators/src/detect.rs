@@ -3,7 +3,7 @@
 
 use crate::scan::{self, Rule};
 use crate::secrets;
-use crate::{injection, pii};
+use crate::{injection, named, pii};
 use std::sync::{Arc, OnceLock};
 use types::privacy::{Detector, Entity, Found};
 
@@ -24,7 +24,8 @@ pub fn detector() -> Arc<dyn Detector> {
         let personal = pii::every(pii::Whose::Anybody).into_iter();
         let personal = personal.flat_map(|(kind, rules)| rules.into_iter().map(move |r| (entity(kind), r)));
         let secrets = secrets::rules().iter().map(|r| (Entity::Secret, Arc::clone(r)));
-        Arc::new(Rules(personal.chain(secrets).collect()))
+        let named = named::rules().into_iter().map(|(kind, rule)| (kind, Arc::new(rule)));
+        Arc::new(Rules(personal.chain(secrets).chain(named).collect()))
     }))
 }
 

@@ -37,6 +37,7 @@ mod language;
 mod length;
 mod lenient;
 mod markdown;
+mod named;
 mod numbers;
 mod params;
 mod passages;

@@ -79,10 +79,11 @@ impl Redaction {
         Redaction { vault: Arc::new(Mutex::new(vault)), ..self.clone() }
     }
 
-    /// With every kind of value masked somewhere.
+    /// With every kind of value masked somewhere that says something of somebody, or opens something.
     pub(crate) fn masking_all(&self, place: Place) -> Self {
         let rule = |entity| Redact { entity, place, action: RedactAction::Mask, restore: false };
-        Redaction { rules: Entity::ALL.into_iter().map(rule).collect(), ..self.clone() }
+        let kinds = Entity::ALL.into_iter().filter(|e| *e != Entity::Url);
+        Redaction { rules: kinds.map(rule).collect(), ..self.clone() }
     }
 
     /// Whether anything is redacted at all.

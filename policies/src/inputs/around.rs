@@ -381,7 +381,7 @@ pub(super) static INPUT: Table = Table(&[
     leaf("injection_score", || Type::Float, |f| f.input_injection().into()),
 ]);
 
-/// Kinds of personal data, by name; a secret is none.
+/// Kinds of personal data, by name; a secret and the address of a page are none.
 pub(super) fn entities<'a>(found: &[Entity]) -> Val<'a> {
-    Val::Strs(found.iter().filter(|e| **e != Entity::Secret).map(|e| e.as_str()).collect())
+    Val::Strs(found.iter().filter(|e| e.is_personal()).map(|e| e.as_str()).collect())
 }

@@ -52,7 +52,7 @@ async fn a_run_beside_is_recorded_and_nobody_else_sees_or_pays_for_it() {
     let rules = RULES.replace("require: [lab/one]", "prefer: { models: [lab/one], strength: 1.0 }");
     let (vendor, house) = house(&rules, "").await;
     let admin = Admin::of(&house);
-    let limit = json!([{"metric": "usd", "amount": 1.0, "window": "day"}]);
+    let limit = json!([{"metric": "usd", "amount": 1.0, "per": "day"}]);
     let (_, key) = admin.key(json!({"limits": limit})).await;
     for (n, stream) in [(1, false), (2, true)] {
         let answer = send(house.client(), &key, "/v1/chat/completions", &ask(stream)).await;

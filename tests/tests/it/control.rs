@@ -514,3 +514,36 @@ async fn a_key_without_limits_gets_the_budget_of_the_settings() {
     let viewer = admin.call("GET", &format!("/keys/{id}"), &Value::Null).await.json();
     assert_eq!(viewer["limits"], json!([]), "a key that asks no model spends nothing");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_a_trusted_proxy_says_from_where_a_refused_key_came() {
+    for (trusted, from) in [("[127.0.0.0/8]", "9.9.9.9"), ("[10.0.0.0/8]", "127.0.0.1")] {
+        let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+        let house = Plan::new()
+            .vendor("alpha", &vendor)
+            .model(&Model::new("alpha/one"))
+            .rules(NO_CHANCE)
+            .settings(&format!("edge: {{ trusted_proxies: {trusted} }}"))
+            .start()
+            .await;
+        let admin = Admin::of(&house);
+        admin.key(json!({})).await;
+        let headers = [
+            ("authorization", "Bearer sk-to-wrong"),
+            ("content-type", "application/json"),
+            ("x-forwarded-for", "6.6.6.6, 9.9.9.9"),
+        ];
+        let body = ask().to_string();
+        let refused = house.client().send("POST", "/v1/chat/completions", &headers, body.as_bytes()).await;
+        assert_eq!(refused.status, 401);
+        let mut told = String::new();
+        for _ in 0..200 {
+            told = admin.call("GET", "/audit?limit=100", &Value::Null).await.text();
+            if told.contains("invalid_api_key") {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert!(told.contains(&format!("\"from\":\"{from}\"")) && !told.contains("6.6.6.6"), "{told}");
+    }
+}
