@@ -9,10 +9,10 @@ use std::sync::LazyLock;
 use types::privacy::Entity;
 
 /// A title or a phrase, and the name behind it (the group).
-const PERSON: &str = r"(?:(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herr|Frau|Mme|Mlle|Monsieur|Madame|Señora?|Sra?|Signora?)\.?|(?i:my name is|my name's|i am called|ich heiße|ich heisse|mein name ist|je m'appelle|je m’appelle|mon nom est|me llamo|mi nombre es|mi chiamo|il mio nome è)) ((?:(?:von|van|de|del|der|den|da|di|la|le|zu) ){0,2}\p{Lu}[\p{L}'’\-]{1,30}(?: (?:(?:von|van|de|del|der|den|da|di|la|le|zu) ){0,2}\p{Lu}[\p{L}'’\-]{1,30}){0,3})";
+const PERSON: &str = r"(?:(?:Mr|Mrs|Ms|Miss|Mx|Dr|Prof|Herr|Frau|Mme|Mlle|Monsieur|Madame|Señora?|Sra?|Signora?)\.?|(?i:my name is|my name's|i am called|ich heiße|ich heisse|mein name ist|je m'appelle|je m’appelle|mon nom est|me llamo|mi nombre es|mi chiamo|il mio nome è)) ((?:(?:von|van|de|del|der|den|da|di|la|le|zu) ){0,2}[A-ZÀ-ÖØ-Þ][A-Za-zÀ-ÖØ-öø-ž'’\-]{1,30}(?: (?:(?:von|van|de|del|der|den|da|di|la|le|zu) ){0,2}[A-ZÀ-ÖØ-Þ][A-Za-zÀ-ÖØ-öø-ž'’\-]{1,30}){0,3})";
 
 /// What is said of a day on which somebody was born, and the day (the group).
-const BIRTH: &str = r"(?i:(?:date of birth|birth ?date|birthday|dob|d\.o\.b\.|born(?: on)?|geboren(?: am)?|geb\.(?: am)?|geburtsdatum|geburtstag|née?(?: le)?|date de naissance|nacid[oa](?: el)?|fecha de nacimiento|nat[oa](?: il)?|data di nascita)(?: is| ist| est| es| war| was)?[ :]{1,3}(\d{1,2}[./\-]\d{1,2}[./\-]\d{2,4}|\d{4}[./\-]\d{1,2}[./\-]\d{1,2}|\d{1,2}(?:\.|st|nd|rd|th)? (?:of |de )?\p{L}{3,10}\.?,?(?: de)? \d{4}|\p{L}{3,10}\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4}))";
+const BIRTH: &str = r"(?i:(?:date of birth|birth ?date|birthday|dob|d\.o\.b\.|born(?: on)?|geboren(?: am)?|geb\.(?: am)?|geburtsdatum|geburtstag|née?(?: le)?|date de naissance|nacid[oa](?: el)?|fecha de nacimiento|nat[oa](?: il)?|data di nascita)(?: is| ist| est| es| war| was)?[ :]{1,3}(\d{1,2}[./\-]\d{1,2}[./\-]\d{2,4}|\d{4}[./\-]\d{1,2}[./\-]\d{1,2}|\d{1,2}(?:\.|st|nd|rd|th)? (?:of |de )?[A-Za-zÀ-ÖØ-öø-ž]{3,10}\.?,?(?: de)? \d{4}|[A-Za-zÀ-ÖØ-öø-ž]{3,10}\.? \d{1,2}(?:st|nd|rd|th)?,? \d{4}))";
 
 /// A page, by its scheme or its beginning.
 const URL: &str = r"(?i:https?://|www\.)[A-Za-z0-9\-._~%]{1,253}(?::\d{1,5})?(?:[/?#][A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=%]{0,2000})?";

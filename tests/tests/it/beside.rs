@@ -73,7 +73,7 @@ async fn a_run_beside_is_recorded_and_nobody_else_sees_or_pays_for_it() {
         assert_eq!(vendor.count(), 2 * n);
     }
     // What it cost is in nobody's sums: two calls of the first model are.
-    let usage = admin.call("GET", "/usage?by=model", &Value::Null).await.text();
+    let usage = admin.call("GET", "/usage?group_by=model", &Value::Null).await.text();
     assert!(usage.contains("lab/one") && !usage.contains("lab/two"), "{usage}");
     let metrics = house.client().get("/metrics").await.text();
     assert!(metrics.contains("turnout_beside{result=\"done\"} 2.0"), "{metrics}");

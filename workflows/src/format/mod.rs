@@ -95,11 +95,14 @@ fn same(a: &Node, b: &Node, top: bool) -> bool {
     }
 }
 
-/// Every comment, in the order of the alphabet: none may be lost.
+/// Every comment, in the order of the alphabet: none may be lost but the spaces at its end.
 fn comments(file: &SourceFile) -> Vec<String> {
     let mut state = State::default();
-    let mut all: Vec<String> =
-        file.text.lines().filter_map(|l| Line::read(l, &mut state).comment.map(str::to_owned)).collect();
+    let mut all: Vec<String> = file
+        .text
+        .lines()
+        .filter_map(|l| Line::read(l, &mut state).comment.map(|c| c.trim_end().to_owned()))
+        .collect();
     all.sort_unstable();
     all
 }

@@ -1,7 +1,7 @@
 //! Every key of the settings, its place, and what may stand there: the ranges and caps of `reliability.md` §2.
 
-use crate::control::tripwire::TripwireAction;
 use super::{KIB, MIB, Net, Server, secs};
+use crate::control::tripwire::TripwireAction;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use types::options::Mode;

@@ -1,8 +1,8 @@
 //! Reading settings from the file and from the environment, with every problem at its place.
 
 use super::keys::{KEYS, Slot, groups, siblings, slot};
-use crate::control::tripwire::TripwireAction;
 use super::{KIB, MIB, Net, PREFIX, Server};
+use crate::control::tripwire::TripwireAction;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 use types::doc::{Node, Reader, SourceFile, Value};

@@ -157,27 +157,22 @@ impl Drop for Audit {
 }
 
 /// The chain of a trail that holds, by itself and against every anchor that is there.
-fn intact(folder: &Path, instance: &str, public: &[u8], anchors: &[PathBuf]) -> io::Result<Chain> {
-    let broken = |b: &verify::Broken, hint: &str| {
-        let text = format!("the audit trail is broken at line {} of {}: {}{hint}", b.line, b.file, b.why);
-        io::Error::new(io::ErrorKind::InvalidData, text)
-    };
-    let (report, chain) = verify::verify(folder, &Reading { public, instance, anchor: None })?;
-    if let Some(b) = &report.broken {
-        return Err(broken(b, ""));
-    }
-    for path in anchors {
-        let Some(anchor) = Anchor::read(path)? else { continue };
-        let (report, _) = verify::verify(folder, &Reading { public, instance, anchor: Some(&anchor) })?;
-        if let Some(b) = &report.broken {
-            let hint = format!(
-                "; put back what is missing, or remove {} to go on without it, which the trail will say",
-                path.display()
-            );
-            return Err(broken(b, &hint));
+fn intact(folder: &Path, instance: &str, public: &[u8], paths: &[PathBuf]) -> io::Result<Chain> {
+    let (mut anchors, mut from) = (Vec::new(), Vec::new());
+    for path in paths {
+        if let Some(anchor) = Anchor::read(path)? {
+            anchors.push(anchor);
+            from.push(path);
         }
     }
-    Ok(chain)
+    let (report, chain) = verify::verify(folder, &Reading { public, instance, anchors: &anchors })?;
+    let Some(b) = report.broken else { return Ok(chain) };
+    let hint = report.by_anchor.and_then(|i| from.get(i)).map_or(String::new(), |path| {
+        let path = path.display();
+        format!("; put back what is missing, or remove {path} to go on without it, which the trail will say")
+    });
+    let text = format!("the audit trail is broken at line {} of {}: {}{hint}", b.line, b.file, b.why);
+    Err(io::Error::new(io::ErrorKind::InvalidData, text))
 }
 
 struct Writer {
@@ -423,10 +418,10 @@ pub(crate) fn verify_folder(
     let instance = std::fs::read_to_string(folder.join(INSTANCE))?;
     let instance = instance.trim();
     let path = anchor.map(Path::to_owned).or_else(|| anchor::beside(folder));
-    let found = path.as_deref().map(Anchor::read).transpose()?.flatten();
-    let with = Reading { public: &public, instance, anchor: found.as_ref() };
+    let found: Vec<Anchor> = path.as_deref().map(Anchor::read).transpose()?.flatten().into_iter().collect();
+    let with = Reading { public: &public, instance, anchors: &found };
     let (mut report, chain) = verify::verify(folder, &with)?;
-    if let Some(path) = path.filter(|_| found.is_none() && chain.seal.is_some() && report.broken.is_none()) {
+    if let Some(path) = path.filter(|_| found.is_empty() && chain.seal.is_some() && report.broken.is_none()) {
         let why =
             "the anchor is missing, so that nothing shows whether lines were taken off the end".to_owned();
         let file = path.display().to_string();

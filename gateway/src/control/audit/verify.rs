@@ -21,6 +21,9 @@ pub(crate) struct Report {
     pub(crate) gaps: u64,
     /// The number up to which an anchor shows that nothing was taken away; `None` = no anchor was asked.
     pub(crate) anchored: Option<u64>,
+    /// Which of the anchors it was that it does not hold against; `None` = the trail itself is broken, or nothing is.
+    #[serde(skip)]
+    pub(crate) by_anchor: Option<usize>,
     /// The first thing that does not hold.
     pub(crate) broken: Option<Broken>,
 }
@@ -57,11 +60,11 @@ impl Chain {
 pub(crate) struct Reading<'a> {
     pub(crate) public: &'a [u8],
     pub(crate) instance: &'a str,
-    /// What shows how far the trail went.
-    pub(crate) anchor: Option<&'a Anchor>,
+    /// What shows how far the trail went; all of them are asked in one reading.
+    pub(crate) anchors: &'a [Anchor],
 }
 
-/// Verifies all files of a folder with a public key, and against an anchor where there is one.
+/// Verifies all files of a folder with a public key, and against the anchors that there are.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -69,8 +72,16 @@ pub(crate) fn verify(folder: &Path, with: &Reading<'_>) -> io::Result<(Report, C
     let mut walk = Walk {
         with,
         chain: Chain::new(with.instance),
-        report: Report { lines: 0, seals: 0, unsealed: 0, gaps: 0, anchored: None, broken: None },
-        at_anchor: None,
+        report: Report {
+            lines: 0,
+            seals: 0,
+            unsealed: 0,
+            gaps: 0,
+            anchored: None,
+            by_anchor: None,
+            broken: None,
+        },
+        at_anchors: vec![None; with.anchors.len()],
         last: (folder.display().to_string(), 0),
     };
     for path in files(folder)? {
@@ -80,7 +91,7 @@ pub(crate) fn verify(folder: &Path, with: &Reading<'_>) -> io::Result<(Report, C
         }
     }
     walk.report.unsealed = walk.chain.unsealed;
-    walk.hold_against_anchor();
+    walk.hold_against_anchors();
     Ok((walk.report, walk.chain))
 }
 
@@ -88,8 +99,8 @@ struct Walk<'a> {
     with: &'a Reading<'a>,
     chain: Chain,
     report: Report,
-    /// Hash of the line that the anchor speaks of.
-    at_anchor: Option<Hash>,
+    /// Hashes of the lines that the anchors speak of.
+    at_anchors: Vec<Option<Hash>>,
     /// Where the trail ends.
     last: (String, u64),
 }
@@ -139,8 +150,10 @@ impl Walk<'_> {
             return Ok(());
         }
         chain.prev = line::check(&value, CHAIN, chain.next, &chain.prev)?;
-        if self.with.anchor.is_some_and(|a| a.seq() == chain.next) {
-            self.at_anchor = Some(chain.prev);
+        for (anchor, at) in self.with.anchors.iter().zip(&mut self.at_anchors) {
+            if anchor.seq() == chain.next {
+                *at = Some(chain.prev);
+            }
         }
         chain.next = chain.next.saturating_add(1);
         chain.unsealed = chain.unsealed.saturating_add(1);
@@ -152,11 +165,18 @@ impl Walk<'_> {
     }
 
     /// What breaks the chain itself is told first.
-    fn hold_against_anchor(&mut self) {
-        let Some(anchor) = self.with.anchor.filter(|_| self.report.broken.is_none()) else { return };
-        match anchor.differs(self.with.instance, self.with.public, self.at_anchor) {
-            None => self.report.anchored = Some(anchor.seq()),
-            Some(why) => self.breaks(self.chain.next.min(anchor.seq()), why),
+    fn hold_against_anchors(&mut self) {
+        for (i, (anchor, at)) in self.with.anchors.iter().zip(self.at_anchors.clone()).enumerate() {
+            if self.report.broken.is_some() {
+                return;
+            }
+            match anchor.differs(self.with.instance, self.with.public, at) {
+                None => self.report.anchored = self.report.anchored.max(Some(anchor.seq())),
+                Some(why) => {
+                    self.report.by_anchor = Some(i);
+                    self.breaks(self.chain.next.min(anchor.seq()), why);
+                }
+            }
         }
     }
 }
