@@ -128,7 +128,6 @@ impl Trials {
 }
 
 /// Reserves what a run may cost on the operator's budget; `None` = there is not so much. What costs nothing needs none.
-#[expect(clippy::option_option, reason = "no money and no need of it are two different things here")]
 async fn pay(limits: Option<&Arc<dyn LimitStore>>, budget: f64, worst: Usd) -> Option<Option<Reservation>> {
     if worst == Usd::ZERO {
         return Some(None);
