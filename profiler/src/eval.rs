@@ -121,7 +121,8 @@ fn run(
         let model = Model::shipped();
         let mut grams = model.sums();
         let features = Features::read(&request, &mut grams);
-        let log_odds = model.log_odds(&dense::numbers(&features), &grams);
+        let mut log_odds = model.log_odds(&dense::numbers(&features), &grams);
+        crate::outright::add(&features, &mut log_odds);
         let profile = crate::assemble(&request, &features, &model.probabilities(&log_odds));
         let spent = clock.zip(start).map(|(c, start)| c().saturating_sub(start));
         tally.add(&row, &row::Prediction::of(&row.id, &features, &profile, spent));

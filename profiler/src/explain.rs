@@ -65,7 +65,7 @@ pub fn explain(request: &ChatRequest) -> Explanation {
     let features = Features::read_noting(request, &mut grams, Some(&mut hits));
     let numbers = dense::numbers(&features);
     let profile = crate::profile(request);
-    let family = family::reasons(model, &numbers, &grams, &profile);
+    let family = family::reasons(model, &features, &numbers, &grams, &profile);
     let axes = knobs::reasons(request, &features, &profile);
     Explanation { profile, family, axes, cues: cues(&hits) }
 }

@@ -6,8 +6,9 @@
 //!
 //! The text is read once (`features`), over a bounded sample of head and tail pieces: a scanner gives tokens, and
 //! along them go the cues (`cues`), the hashed n-grams (`grams`) and the language. A small linear model (`model`)
-//! weighs structure, cues and n-grams to the task family; each axis (`axis`) weighs what was counted. [`train`]
-//! fits the model, [`eval`] measures it against labelled requests, [`explain`] tells what moved an axis.
+//! weighs structure, cues and n-grams to the task family, a few forms add to that outright (`outright`); each axis
+//! (`axis`) weighs what was counted. [`train`] fits the model, [`eval`] measures it against labelled requests,
+//! [`explain`] tells what moved an axis.
 
 mod axis;
 mod context;
@@ -21,6 +22,7 @@ mod lanes;
 mod language;
 mod model;
 mod output;
+mod outright;
 mod scan;
 mod shape;
 mod tokens;
@@ -46,7 +48,8 @@ pub fn profile(request: &ChatRequest) -> WorkloadProfile {
     let model = Model::shipped();
     let mut grams = model.sums();
     let features = Features::read(request, &mut grams);
-    let log_odds = model.log_odds(&dense::numbers(&features), &grams);
+    let mut log_odds = model.log_odds(&dense::numbers(&features), &grams);
+    outright::add(&features, &mut log_odds);
     assemble(request, &features, &model.probabilities(&log_odds))
 }
 

@@ -98,11 +98,21 @@ pub(crate) enum Signal {
     Peril,
     /// A made-up story, which may be grim.
     Fiction,
+    /// Which of two things is better.
+    Choice,
+    /// What is judged: answers, outputs, essays.
+    Judged,
+    /// According to a text that is given.
+    Bound,
+    /// Parts that work is broken into.
+    Parts,
+    /// Commands and systems of a shell.
+    Shell,
 }
 
 impl Signal {
     /// Every signal with the name it has in the tables, in the order of the enumeration.
-    pub(crate) const ALL: [(Signal, &'static str); 42] = [
+    pub(crate) const ALL: [(Signal, &'static str); 47] = [
         (Signal::Chat, "chat"),
         (Signal::Persona, "persona"),
         (Signal::Extraction, "extraction"),
@@ -145,6 +155,11 @@ impl Signal {
         (Signal::Exact, "exact"),
         (Signal::Peril, "peril"),
         (Signal::Fiction, "fiction"),
+        (Signal::Choice, "choice"),
+        (Signal::Judged, "judged"),
+        (Signal::Bound, "bound"),
+        (Signal::Parts, "parts"),
+        (Signal::Shell, "shell"),
     ];
 
     /// How many there are.

@@ -2,8 +2,10 @@
 
 use crate::cues::Signal;
 use crate::dense;
+use crate::features::Features;
 use crate::grams::{Gram, Sink};
 use crate::model::{CLASSES, Class, Model, PerClass};
+use crate::outright;
 use crate::scan::Token;
 use serde::Serialize;
 use types::WorkloadProfile;
@@ -73,6 +75,7 @@ const SMALLEST: f32 = 0.02;
 
 pub(super) fn reasons(
     model: &Model,
+    features: &Features,
     numbers: &[f32; dense::COUNT],
     grams: &Grams,
     profile: &WorkloadProfile,
@@ -80,7 +83,8 @@ pub(super) fn reasons(
     let length = grams.found.iter().map(|(_, w, _)| w * w).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
     let mut sums = model.sums();
     grams.found.iter().for_each(|(bucket, weight, _)| sums.gram(*bucket, *weight, Gram::Word(0)));
-    let log_odds = model.log_odds(numbers, &sums);
+    let mut log_odds = model.log_odds(numbers, &sums);
+    outright::add(features, &mut log_odds);
     let (winner, runner_up) = first_two(&log_odds);
     let gap = |row: &PerClass| at(row, winner) - at(row, runner_up);
     let signals = dense::FIRST_SIGNAL..dense::FIRST_SIGNAL.saturating_add(Signal::WEIGHED);
@@ -89,6 +93,9 @@ pub(super) fn reasons(
     for (i, ((name, value), weights)) in dense::names().zip(numbers).zip(&model.dense).enumerate() {
         let kind = if signals.contains(&i) { "signal" } else { "structure" };
         steps.push(Step { kind, feature: name.to_owned(), value: *value, adds: value * gap(weights) });
+    }
+    for (name, row) in outright::found(features) {
+        steps.push(Step { kind: "structure", feature: name.to_owned(), value: 1.0, adds: gap(&row) });
     }
     for (bucket, weight, words) in &grams.found {
         let value = weight / length;

@@ -21,6 +21,7 @@ fn the_steps_add_up_to_the_log_odds_and_the_odds_to_the_confidence() {
         "Schreibe eine Python-Funktion.",
         "Extract all names: Ann, Bob.",
         "?",
+        "how to save and leave vim",
     ] {
         let e = user(text);
         let sum: f32 = e.family.steps.iter().map(|s| s.adds).sum();
