@@ -1,10 +1,11 @@
 //! What one request's tree has called, spent and waited for. One reservation for the whole tree.
 
-use crate::limits::{Grant, Held};
+use crate::limits::{self, Grant, Held};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 use tokio::time::Instant;
 use types::Usd;
+use types::limits::Amount;
 use types::provider;
 use types::run::{CallRecord, Run};
 
@@ -153,10 +154,18 @@ impl Ledger {
     }
 
     /// The tree spends what limits gave, and takes more from where they give it.
-    pub(crate) fn draw_on(&self, held: &Held) {
+    pub(crate) fn draw_on(&self, held: &mut Held) {
+        held.is_spent_by(self);
         let mut b = self.lock();
         b.given = held.allowed();
         b.grant = held.grant();
+    }
+
+    /// What limits have to count of it as it stands: calls that were made, and all that calls under way may cost.
+    pub(crate) fn used(&self) -> Amount {
+        let b = self.lock();
+        let made = limits::counted(b.calls.iter().map(|(_, call)| call));
+        Amount { usd: made.usd.saturating_add(limits::nanos(b.reserved)), ..made }
     }
 
     /// Limits have given so much more.

@@ -8,6 +8,7 @@ pub(crate) use grant::{Grant, Share};
 pub(crate) use partial::{NOTHING_USED_UP, Partial, UsedUp, partial, used_up};
 
 use crate::error::{Error, Kind};
+use crate::ledger::Ledger;
 use crate::who::Who;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,16 +19,19 @@ use types::directives::{LimitRule, Per, Set};
 use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation};
 use types::matrix::{Model, Provider, Tier};
 use types::profile::Facts;
-use types::run::Run;
+use types::run::{CallRecord, Run};
 use types::{Usage, Usd};
 
-/// What a request holds. Give it back with [`Held::settle`]; dropped, it is given back as if all of it was used.
+/// What a request holds. Until a ledger spends it, it was for nothing: dropped, all of it comes back. From then on
+/// that ledger says what was used: dropped, it is settled as the ledger stands.
 pub(crate) struct Held {
     store: Arc<dyn LimitStore>,
     parts: Vec<Reservation>,
     /// Money that was set aside for the tree; `None` = no limit counts it.
     allowed: Option<Usd>,
     grant: Option<Arc<Grant>>,
+    /// Where the calls stand that are paid with it; `None` = there can be none yet.
+    spent_by: Option<Ledger>,
 }
 
 /// What is taken of limits that count requests and those in work.
@@ -157,13 +161,8 @@ impl Held {
         }
     }
 
-    /// Gives all of it back: nothing came of it.
-    pub(crate) fn release(mut self) {
-        self.give_back(0);
-    }
-
     fn nothing(store: &Arc<dyn LimitStore>) -> Held {
-        Held { store: store.clone(), parts: Vec::new(), allowed: None, grant: None }
+        Held { store: store.clone(), parts: Vec::new(), allowed: None, grant: None, spent_by: None }
     }
 
     /// Takes what the calls after a response may use, on every limit that counts money or tokens, those of policies
@@ -245,6 +244,11 @@ impl Held {
         self.grant = Grant::new(&self.store, who, money, (partial, count.amount()));
     }
 
+    /// The calls in this ledger are paid with it from now on.
+    pub(crate) fn is_spent_by(&mut self, ledger: &Ledger) {
+        self.spent_by = Some(ledger.clone());
+    }
+
     /// Money that was set aside for the tree at first; `None` = no limit counts it.
     pub(crate) const fn allowed(&self) -> Option<Usd> {
         self.allowed
@@ -317,15 +321,14 @@ impl Held {
         }
     }
 
-    /// Puts what was used in the place of what was taken. What was taken at first counts all of it: what was taken
-    /// later comes back after that, so that nobody else may spend it meanwhile.
+    /// Puts what was used in the place of what was taken.
     pub(crate) fn settle(mut self, run: &Run) {
-        let mut used = Amount::default();
-        for call in run.calls() {
-            let counted = call.counted();
-            used.tokens = used.tokens.saturating_add(counted.tokens);
-            used.usd = used.usd.saturating_add(nanos(counted.usd));
-        }
+        self.used(counted(run.calls()));
+    }
+
+    /// What was taken at first counts all that was used; what was taken later comes back after that, so that nobody
+    /// else may spend it meanwhile.
+    fn used(&mut self, used: Amount) {
         for part in std::mem::take(&mut self.parts) {
             let used = Amount { requests: part.amount.requests, ..used };
             self.store.settle(part, used);
@@ -338,14 +341,22 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        for part in std::mem::take(&mut self.parts) {
-            let used = Amount { concurrency: 0, ..part.amount };
-            self.store.settle(part, used);
-        }
-        if let Some(grant) = self.grant.take() {
-            grant.forfeit();
+        match self.spent_by.take() {
+            Some(ledger) => self.used(ledger.used()),
+            None => self.give_back(0),
         }
     }
+}
+
+/// What calls used, as limits count it.
+pub(crate) fn counted<'c>(calls: impl Iterator<Item = &'c CallRecord>) -> Amount {
+    let mut used = Amount::default();
+    for call in calls {
+        let counted = call.counted();
+        used.tokens = used.tokens.saturating_add(counted.tokens);
+        used.usd = used.usd.saturating_add(nanos(counted.usd));
+    }
+    used
 }
 
 /// Whose counter a policy's limit uses; `None` = every model has its own.
@@ -366,7 +377,7 @@ fn label<'a>(name: &str, who: &'a Who, tags: &'a BTreeMap<String, String>) -> Op
     given.or_else(|| tags.get(name)).map(String::as_str)
 }
 
-fn nanos(usd: Usd) -> u64 {
+pub(crate) fn nanos(usd: Usd) -> u64 {
     u64::try_from(usd.nanos()).unwrap_or(0)
 }
 

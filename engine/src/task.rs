@@ -72,9 +72,9 @@ pub(crate) fn begin(
 ) -> (Tree, Result<Task, Error>) {
     let Decided { request, profile, features, scope, directives, seed, decision, .. } = decided;
     let Decided { routed, ceiling, shadow, demands, agreed, .. } = decided;
-    let Admitted { admission, permit, held } = who;
+    let Admitted { admission, permit, mut held } = who;
     let ledger = Ledger::under(caps::limits(&directives));
-    if let Some(held) = &held {
+    if let Some(held) = &mut held {
         ledger.draw_on(held);
     }
     let tree = Tree {

@@ -179,14 +179,6 @@ impl Grant {
             self.store.settle(reservation, used);
         }
     }
-
-    /// Ends it as if all of it was used.
-    pub(super) fn forfeit(&self) {
-        for reservation in self.taken().take().into_iter().flatten() {
-            let used = Amount { concurrency: 0, ..reservation.amount };
-            self.store.settle(reservation, used);
-        }
-    }
 }
 
 /// What one call holds on the limits of its model. Dropped, it counts as used.

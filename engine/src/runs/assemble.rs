@@ -54,12 +54,12 @@ pub(super) fn assemble(
     admitted: Admitted,
     durability: Durability,
 ) -> Walk {
-    let Admitted { mut admission, permit, held } = admitted;
+    let Admitted { mut admission, permit, mut held } = admitted;
     let shared = Shared::new(Tape::new(entries), Keep::Record(durability));
     // Time in which nobody walked is not the run's.
     admission.received = shared.base();
     let ledger = Ledger::under(made.given.bounds.limits());
-    if let Some(held) = &held {
+    if let Some(held) = &mut held {
         ledger.draw_on(held);
     }
     let (before, trace) = (Ledger::default(), Trace::default());

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
+use types::run::Run;
 use types::runs::{
     Created, Durability, Entry, Error, Filter, Head, Key, NewRun, Page, Row, RunStore, Told, Webhook,
 };
@@ -233,13 +234,11 @@ impl Runs {
         let limits = self.0.engine.0.limits.as_ref();
         let asked = Held::enter(limits, who, Count::Asked, settle::unix_ms()).await;
         let asked = asked.map_err(|e| Failure::Engine(Box::new(e)))?;
-        let done = done.await;
-        match (&done, asked) {
-            (Ok(made), _) if made.makes() => {}
-            (_, Some(asked)) => asked.release(),
-            (_, None) => {}
+        let done = done.await?;
+        if let Some(asked) = asked.filter(|_| done.makes()) {
+            asked.settle(&Run::default());
         }
-        Ok(done?)
+        Ok(done)
     }
 
     /// A run of a tenant.

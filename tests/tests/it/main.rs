@@ -10,6 +10,7 @@
     reason = "a test fails by panicking, and its tasks end with it"
 )]
 
+mod accounts;
 mod admin_input;
 mod authoring;
 mod bad_input;
