@@ -9,7 +9,7 @@ use crate::ledger::Ledger;
 use crate::limits::Held;
 use crate::shadow::Note;
 use crate::trailer::trailer;
-use crate::{learn, outcome, route};
+use crate::{Inner, learn, outcome, route};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use types::decision::Decision;
@@ -23,7 +23,8 @@ use workflows::Trace;
 /// Told of every request at its end; for metrics. Must not block.
 pub type Finished = Arc<dyn Fn(&RequestRecord) + Send + Sync>;
 
-/// One request in the making. Closed exactly once; dropped unclosed means that the client left.
+/// One request in the making. Closed exactly once; dropped unclosed means that the client left, or, of a run, that it
+/// goes on elsewhere.
 pub(crate) struct Tree {
     pub(crate) store: Arc<dyn OutcomeStore>,
     pub(crate) finished: Option<Finished>,
@@ -52,7 +53,9 @@ pub(crate) struct Tree {
     pub(crate) ttft_ms: Option<f64>,
     /// To be decided once more under a configuration that is tried.
     pub(crate) shadow: Option<Box<Note>>,
-    pub(crate) _permit: Option<Permit>,
+    pub(crate) permit: Option<Permit>,
+    /// Dropped unclosed it leaves no record: what it stands for goes on later, or in another form.
+    pub(crate) goes_on: bool,
 }
 
 /// Unix time in milliseconds.
@@ -62,6 +65,37 @@ pub(crate) fn unix_ms() -> i64 {
 }
 
 impl Tree {
+    /// The account of what was decided so: nothing was called for it yet, and nothing taken.
+    pub(crate) fn open(
+        inner: &Inner,
+        admission: Admission,
+        decision: Decision,
+        features: types::Features,
+        about: About,
+    ) -> Tree {
+        Tree {
+            store: inner.store.clone(),
+            finished: inner.finished.clone(),
+            admission,
+            decision: Some(Box::new(decision)),
+            features,
+            about,
+            trace: Trace::default(),
+            ledger: Ledger::default(),
+            before: Ledger::default(),
+            held: None,
+            explain: false,
+            tells: false,
+            demands: None,
+            lost: false,
+            overhead_ms: None,
+            ttft_ms: None,
+            shadow: None,
+            permit: None,
+            goes_on: false,
+        }
+    }
+
     /// Milliseconds since the request was received.
     pub(crate) fn elapsed_ms(&self) -> f64 {
         self.admission.received.elapsed().as_secs_f64() * 1e3
@@ -128,14 +162,19 @@ impl Tree {
         error
     }
 
-    /// The run goes on later or elsewhere: what was used until now is settled, and nothing is recorded yet.
+    /// Nobody wants an answer any more.
+    pub(crate) fn cancelled(mut self) {
+        self.close(Status::Cancelled, None);
+    }
+
+    /// It goes on later or in another form: what was used until now is settled, and nothing is recorded yet.
     pub(crate) fn leave(mut self) {
-        self.decision = None;
-        let mut run = self.trace.take();
-        self.ledger.hand_over(&mut run);
-        if let Some(held) = self.held.take() {
-            held.settle(&run);
-        }
+        self.goes_on = true;
+    }
+
+    /// The name under which it is recorded.
+    pub(crate) fn recorded_as(&self) -> &str {
+        self.decision.as_ref().map_or(&self.admission.request_id, |d| &d.request_id)
     }
 
     fn decided(&self) -> bool {
@@ -236,7 +275,7 @@ impl Tree {
 
 impl Drop for Tree {
     fn drop(&mut self) {
-        if self.decision.is_some() {
+        if self.decision.is_some() && !self.goes_on {
             self.close(Status::Cancelled, None);
         }
     }

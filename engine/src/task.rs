@@ -28,7 +28,7 @@ use types::chat::ChatRequest;
 use types::directives::Directives;
 use types::provider::Edits;
 use types::{Chunk, Usd};
-use workflows::{Ending, Trace, Wire};
+use workflows::{Ending, Wire};
 
 /// Who asks, with the place and what is reserved for it.
 pub(crate) struct Admitted {
@@ -77,26 +77,11 @@ pub(crate) fn begin(
     if let Some(held) = &mut held {
         ledger.draw_on(held);
     }
-    let tree = Tree {
-        about: About::of(&decision, view.bundle.matrix(), profile.facts.images),
-        store: inner.store.clone(),
-        finished: inner.finished.clone(),
-        explain: request.options.explain,
-        tells: false,
-        demands,
-        lost: false,
-        decision: Some(Box::new(decision)),
-        features,
-        trace: Trace::default(),
-        ledger,
-        before: Ledger::default(),
-        held,
-        overhead_ms: None,
-        ttft_ms: None,
-        shadow,
-        _permit: permit,
-        admission,
-    };
+    let about = About::of(&decision, view.bundle.matrix(), profile.facts.images);
+    let mut tree = Tree::open(inner, admission, decision, features, about);
+    tree.explain = request.options.explain;
+    (tree.ledger, tree.held, tree.permit) = (ledger, held, permit);
+    (tree.demands, tree.shadow) = (demands, shadow);
     let task = routed.map(|(workflow, candidates, _)| Task {
         request,
         profile,

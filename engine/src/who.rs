@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::control::{Principal, ServiceTier};
+use types::control::{Key, Principal, ServiceTier, Tenant};
 use types::limits::Metric;
+
+/// How somebody without a key stands in runs.
+pub(crate) const NO_KEY: &str = "open";
 
 /// Who asks.
 #[derive(Debug)]
@@ -64,6 +67,13 @@ impl Who {
     #[must_use]
     pub fn open() -> Arc<Who> {
         Who::new(Arc::new(Principal::open()), 0, 0)
+    }
+
+    /// Whoever asked once and may not any more: only the names are left.
+    pub(crate) fn gone(tenant: &str, key: &str) -> Arc<Who> {
+        let tenant = Arc::new(Tenant { allow_explore: false, ..Tenant::new(tenant) });
+        let key = (key != NO_KEY).then(|| Arc::new(Key::named(key, &tenant.id)));
+        Who::new(Arc::new(Principal::new(tenant, key)), 0, 0)
     }
 
     /// The tenant and limits that count every request.

@@ -270,6 +270,28 @@ pub struct Key {
     pub created_by: String,
 }
 
+impl Key {
+    /// A key of a tenant with nothing set.
+    #[must_use]
+    pub fn named(id: &str, tenant: &str) -> Self {
+        Key {
+            id: id.to_owned(),
+            tenant: Some(tenant.to_owned()),
+            name: String::new(),
+            role: Role::default(),
+            scopes: Scopes::default(),
+            labels: BTreeMap::new(),
+            limits: Vec::new(),
+            expires_ms: None,
+            suspended: false,
+            revoked_ms: None,
+            rotated_to: None,
+            created_ms: 0,
+            created_by: String::new(),
+        }
+    }
+}
+
 /// Whose request it is, with everything that rooms need to know of that. Shared by all requests of a key.
 #[derive(Debug)]
 pub struct Principal {

@@ -19,7 +19,7 @@ mod row;
 mod state;
 
 pub use journal::{Entry, PlanChoice, Record, SideEffect};
-pub use lease::{Advance, Chosen, Claimed, LEASE, Lease, RENEW, Renewed, To};
+pub use lease::{Advance, Chosen, Claimed, Claims, LEASE, Lease, RENEW, Renewed, To};
 pub use list::{Cursor, Filter, PAGE, Page};
 pub use post::{Post, Posted, Told, WEBHOOK_TRIES, Webhook};
 pub use row::{Created, Fork, Head, Holder, Key, NewRun, Row, Spent};
@@ -99,7 +99,7 @@ pub trait RunStore: Send + Sync {
     /// Takes runs that nobody owns and that can go on: queued ones, those whose owner fell silent, and
     /// suspended ones whose time to wake has come. Longest waiting first. Runs whose time is up are expired
     /// on the way.
-    fn claim(&self, owner: &str, limit: usize) -> BoxFuture<'_, Result<Vec<Claimed>, Error>>;
+    fn claim(&self, owner: &str, limit: usize) -> BoxFuture<'_, Result<Claims, Error>>;
 
     /// Keeps the lease for another [`LEASE`].
     ///

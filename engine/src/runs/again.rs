@@ -3,7 +3,7 @@
 use super::answers::{Settled, settlements};
 use super::service::{Failure, Runs, internal, principal, text};
 use super::submission::Submission;
-use super::{assemble, drive, end, made, plan, tape};
+use super::{account, assemble, drive, end, made, plan, tape};
 use crate::who::Who;
 use serde_json::{Map, Value, json};
 use types::doc::SourceFile;
@@ -143,7 +143,7 @@ impl Runs {
         submission.request().map_err(|e| Failure::Engine(Box::new(e)))?;
         let plan = if overrides.latest { PlanChoice::Latest } else { PlanChoice::Pinned };
         let forked = Record::Resumed {
-            why: "forked".to_owned(),
+            why: account::FORKED.to_owned(),
             plan,
             posts: Vec::new(),
             anew: true,

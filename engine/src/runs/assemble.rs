@@ -1,6 +1,7 @@
 //! A walk before its first step: one that goes on where the journal ends, or one that only repeats it.
 
 use super::Service;
+use super::account;
 use super::made::{self, Made, Unready};
 use super::outside::Out;
 use super::state::{Keep, Shared};
@@ -24,6 +25,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
+use types::Decision;
 use types::directives::Set;
 use types::provider::Edits;
 use types::runs::{Durability, Entry, Head};
@@ -55,6 +57,7 @@ pub(super) fn assemble(
     durability: Durability,
 ) -> Walk {
     let Admitted { mut admission, permit, mut held } = admitted;
+    let (name, before) = (account::name(&admission.request_id, &entries), account::unrecorded(&entries));
     let shared = Shared::new(Tape::new(entries), Keep::Record(durability));
     // Time in which nobody walked is not the run's.
     admission.received = shared.base();
@@ -62,7 +65,7 @@ pub(super) fn assemble(
     if let Some(held) = &mut held {
         ledger.draw_on(held);
     }
-    let (before, trace) = (Ledger::default(), Trace::default());
+    let trace = Trace::default();
     let after = Ledger::under(Limits { usd: made.given.ceiling, ..Limits::default() });
     let inner = &service.engine.0;
     let (key, tenant) = (inner.redaction_key(), &admission.who.principal.tenant.id);
@@ -74,31 +77,16 @@ pub(super) fn assemble(
     };
     let calls = calls(view, &made, &admission, (&ledger, &after), reach, &trace);
     let after = Arc::new(calls.clone());
-    let out = Arc::new(Out { calls, before: before.clone() });
+    let out = Arc::new(Out { calls });
     let profile = profiler::profile(&made.request);
     let features = profiler::features(&made.request, &profile);
     let about = About::of(&made.decision, view.bundle.matrix(), profile.facts.images);
     let run = walk_of(view, &made, shared.clone(), out, trace.clone(), &admission.request_id);
-    let tree = Tree {
-        about,
-        store: inner.store.clone(),
-        finished: inner.finished.clone(),
-        explain: false,
-        tells: false,
-        demands: None,
-        lost: false,
-        decision: Some(Box::new(made.decision)),
-        features,
-        trace,
-        ledger,
-        before,
-        held,
-        overhead_ms: None,
-        ttft_ms: None,
-        shadow: None,
-        _permit: Some(permit),
-        admission,
-    };
+    let mut tree = Tree::open(inner, admission, Decision { request_id: name, ..made.decision }, features, about);
+    (tree.ledger, tree.before, tree.trace) = (ledger, before, trace);
+    (tree.held, tree.permit) = (held, Some(permit));
+    // Only its end is recorded, and only who still owns it knows of that.
+    tree.goes_on = true;
     Walk { shared, run, tree, after }
 }
 
@@ -253,7 +241,7 @@ pub(super) async fn repetition(
     let (ledger, after) = (Ledger::default(), Ledger::default());
     let trace = Trace::default();
     let calls = calls(&view, &made, &admission, (&ledger, &after), Beyond::default(), &trace);
-    let out = Arc::new(Out { calls, before: Ledger::default() });
+    let out = Arc::new(Out { calls });
     let run = walk_of(&view, &made, shared.clone(), out, trace, &head.id);
     Ok((shared, run))
 }

@@ -7,7 +7,7 @@ use crate::settle::Tree;
 use serde_json::{Value, json};
 use types::Blame;
 use types::runs::State;
-use workflows::{Ending, Suspension, Waiting};
+use workflows::Ending;
 
 /// The state and result of a walk that has ended, and the text of its answer; its record is written.
 pub(super) fn of(ending: Ending, tree: &mut Tree) -> (State, Value, Option<String>) {
@@ -26,28 +26,8 @@ pub(super) fn of(ending: Ending, tree: &mut Tree) -> (State, Value, Option<Strin
             (State::Failed, failed(&tree.failed(Kind::Provider(error).into())), None)
         }
         Ending::Failed(f) => (State::Failed, failed(&tree.failed(ending::failure(f))), None),
-        Ending::Suspended(waiting) => {
-            tree.decision = None;
-            (State::Suspended, json!({"questions": waiting.iter().map(question).collect::<Vec<_>>()}), None)
-        }
-    }
-}
-
-/// What has to come from outside.
-fn question(waiting: &Suspension) -> Value {
-    let frame = &*waiting.frame;
-    match &waiting.waiting {
-        Waiting::Decision(ask) => json!({
-            "for": "decision", "frame": frame, "key": format!("gate:{frame}"), "prompt": ask.prompt,
-            "approvers": ask.approvers, "self_approval": ask.self_approval, "content_hash": ask.digest(),
-        }),
-        Waiting::ClientTools(calls) => json!({
-            "for": "client_tools", "frame": frame, "key": format!("tools:{frame}"), "tool_calls": calls,
-        }),
-        Waiting::InDoubt(tool) => json!({
-            "for": "attention", "frame": frame, "key": format!("attention:{frame}"), "tool": &**tool,
-            "choices": ["done", "retry", "fail"],
-        }),
+        // Whoever has to be asked is asked while the walk stands: see `Turn::Idle`.
+        Ending::Suspended(waiting) => (State::Failed, failed(&tree.failed(ending::suspended(&waiting))), None),
     }
 }
 
@@ -60,7 +40,7 @@ pub(super) fn told(ending: &Ending) -> Value {
         }
         Ending::Broken { error, .. } => failed(&Kind::Provider(error.clone()).into()),
         Ending::Failed(f) => failed(&ending::failure(f.clone())),
-        Ending::Suspended(waiting) => json!({"questions": waiting.iter().map(question).collect::<Vec<_>>()}),
+        Ending::Suspended(waiting) => failed(&ending::suspended(waiting)),
     }
 }
 
@@ -108,10 +88,16 @@ pub(super) fn cancelled(why: &str) -> Value {
 }
 
 /// A run that does not repeat its journal goes no further: it could do anything twice.
-pub(super) fn diverged(d: &Divergence) -> Value {
+pub(super) fn no_repetition(d: &Divergence) -> Error {
     let message = format!(
         "the run does not repeat its journal: record {} says `{}`, the run did `{}`",
         d.seq, d.recorded, d.found
     );
+    Kind::Workflow { code: "replay_diverged".to_owned(), message, status: 500 }.into()
+}
+
+/// The same as it is kept.
+pub(super) fn diverged(d: &Divergence) -> Value {
+    let message = no_repetition(d).public_message();
     json!({"error": {"code": "replay_diverged", "message": message, "blame": "internal", "at": d}})
 }

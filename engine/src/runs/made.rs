@@ -4,11 +4,11 @@ use super::bounds::Bounds;
 use super::keeper::Keeper;
 use super::submission::{Given, Submission, Tools, write_scope};
 use super::{Service, plan};
-use crate::answer::Admission;
 use crate::caps;
 use crate::decide::Decided;
 use crate::error::{Error, Kind};
 use crate::{View, respond};
+use serde::Deserialize as _;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,8 @@ use workflows::Workflow;
 pub(super) enum Unready {
     /// It has ended before it began.
     Failed(Box<Error>),
+    /// The same, and its record says so.
+    Recorded(Box<Error>),
     /// It is to be tried again after a while.
     Later(Duration),
     /// Nothing may be written any more.
@@ -83,45 +85,30 @@ pub(super) fn known(entries: &[Entry], decide: bool) -> Option<(&Record, &Decisi
     Some((started, decision))
 }
 
-/// A run that has not started yet: decided now, pinned to the plan of now.
+/// What a run that has not started yet is to run, as it was decided.
+///
+/// # Errors
+/// Why it does not start.
+pub(super) fn choice(view: &View, decided: &mut Decided) -> Result<crate::route::Chosen, Error> {
+    let Decided { request, scope, directives, demands, routed, .. } = decided;
+    let bound = || bound_to_requests(view, request, scope, directives, demands.as_deref());
+    match routed {
+        Ok(chosen) => bound().map_or_else(|| Ok(chosen.clone()), Err),
+        Err(error) => Err(error.clone()),
+    }
+}
+
+/// A run that has not started yet: pinned to the plan of now.
 pub(super) async fn first(
     service: &Service,
     view: &View,
-    admission: &Admission,
     submission: Submission,
-    decided: Decided,
+    (decided, chosen): (Decided, crate::route::Chosen),
     keeper: &mut Keeper,
     ts_ms: i64,
 ) -> Result<Made, Unready> {
-    let Decided {
-        request,
-        profile: _,
-        features: _,
-        scope,
-        directives,
-        seed,
-        decision,
-        routed,
-        ceiling,
-        demands,
-        ..
-    } = decided;
-    let routed = routed.and_then(|chosen| {
-        match bound_to_requests(view, &request, &scope, &directives, demands.as_deref()) {
-            None => Ok(chosen),
-            Some(error) => Err(error),
-        }
-    });
-    let (workflow, candidates, cap) = match routed {
-        Ok(chosen) => chosen,
-        Err(error) => {
-            // What is tried again is decided again.
-            if !error.retryable() {
-                keeper.note(Record::Decision { decision: Box::new(decision) });
-            }
-            return Err(error.into());
-        }
-    };
+    let Decided { request, scope, directives, seed, decision, ceiling, .. } = decided;
+    let (workflow, candidates, cap) = chosen;
     let walls = [
         submission.wall_ms.map(Duration::from_millis),
         request.options.max_latency,
@@ -155,7 +142,7 @@ pub(super) async fn first(
         variant: None,
     });
     keeper.note(Record::Decision { decision: Box::new(decision.clone()) });
-    tracing::debug!(run = admission.request_id, workflow = workflow.name, "a run starts");
+    tracing::debug!(run = decision.request_id, workflow = workflow.name, "a run starts");
     Ok(Made { request, submission, given, decision, seed, workflow, variant: None })
 }
 
@@ -201,13 +188,24 @@ pub(super) fn again(
     };
     let given: Given = serde_json::from_value(input.clone())
         .map_err(|e| broken(format!("what run {} was given cannot be read: {e}", head.id)))?;
-    let request = Arc::new(match &given.request {
-        None => submission.request()?,
-        Some(body) => Submission { body: body.clone(), ..submission.clone() }.request()?,
-    });
+    let request = Arc::new(as_given(&submission, &given)?);
     let (seed, variant) = (*seed, variant.clone());
     let decision = decision.clone();
     Ok(Made { request, submission, given, decision, seed, workflow, variant })
+}
+
+/// The request of a run that has started; `None` = it cannot be read any more.
+pub(super) fn request(submission: &Submission, started: &Record) -> Option<ChatRequest> {
+    let Record::RunStarted { input, .. } = started else { return None };
+    as_given(submission, &Given::deserialize(input).ok()?).ok()
+}
+
+/// The request as policies left it.
+fn as_given(submission: &Submission, given: &Given) -> Result<ChatRequest, Error> {
+    match &given.request {
+        None => submission.request(),
+        Some(body) => Submission { body: body.clone(), ..submission.clone() }.request(),
+    }
 }
 
 /// The plan that a run began under.

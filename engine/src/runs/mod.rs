@@ -5,6 +5,7 @@
 //! from the journal does the same again, record by record (`tape`), and goes on where it ends. One process
 //! owns a run at a time, by a lease (`keeper`).
 
+mod account;
 mod again;
 mod answers;
 mod assemble;

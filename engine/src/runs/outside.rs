@@ -2,9 +2,7 @@
 
 use super::world::Outside;
 use crate::calls::{CallLog, Calls};
-use crate::ledger::Ledger;
 use futures_util::future::BoxFuture;
-use std::sync::Arc;
 use types::Usd;
 use types::run::CallRecord;
 use workflows::{Ask, Failure, Generated, World};
@@ -12,8 +10,6 @@ use workflows::{Ask, Failure, Generated, World};
 /// Calls of models by the engine, each told to who asked for it.
 pub(super) struct Out {
     pub(super) calls: Calls,
-    /// Calls that earlier walks of the same run made.
-    pub(super) before: Ledger,
 }
 
 impl Outside for Out {
@@ -26,11 +22,8 @@ impl Outside for Out {
         &self.calls
     }
 
-    fn made_before(&self, frame: &Arc<str>, calls: Vec<CallRecord>) {
-        for call in calls {
-            self.calls.ledger.made_before(&call);
-            self.before.add(frame, call);
-        }
+    fn made_before(&self, calls: &[CallRecord]) {
+        calls.iter().for_each(|call| self.calls.ledger.made_before(call));
     }
 
     fn estimate(&self, ask: &Ask) -> Usd {

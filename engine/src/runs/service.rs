@@ -3,11 +3,11 @@
 use super::changes::{Changes, Following, Kind};
 use super::made::Unready;
 use super::submission::Submission;
-use super::{made, worker};
+use super::{account, made, worker};
 use crate::error;
 use crate::limits::{Count, Held};
 use crate::settle;
-use crate::who::Who;
+use crate::who::{NO_KEY, Who};
 use crate::{Background, Engine};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::sync::watch;
 use types::run::Run;
 use types::runs::{
-    Created, Durability, Entry, Error, Filter, Head, Key, NewRun, Page, Row, RunStore, Told, Webhook,
+    Created, Durability, Entry, Error, Filter, Head, Key, NewRun, Page, Row, RunStore, State, Told, Webhook,
 };
 
 /// Finds who a tenant's principal is now; `None` = it may not use the server any more.
@@ -100,7 +100,7 @@ pub enum Failure {
 impl From<Unready> for Failure {
     fn from(unready: Unready) -> Self {
         match unready {
-            Unready::Failed(error) => Failure::Engine(error),
+            Unready::Failed(error) | Unready::Recorded(error) => Failure::Engine(error),
             Unready::Later(_) | Unready::Lost => Failure::Engine(Box::new(error::Kind::Overloaded.into())),
         }
     }
@@ -279,10 +279,14 @@ impl Runs {
     /// # Errors
     /// It is not there; the store failed.
     pub async fn cancel(&self, tenant: &str, id: &str, why: &str) -> Result<Head, Failure> {
+        let before = self.get(tenant, id).await?.head;
         let head = self.0.store.cancel(tenant, id, why).await?;
         self.0.changes.told(id);
         if head.state.is_final() {
             self.0.changes.ended();
+        }
+        if head.state == State::Cancelled && !before.state.is_final() && before.epoch == head.epoch {
+            account::ended(&self.0, &head).await;
         }
         Ok(head)
     }
@@ -333,7 +337,7 @@ impl Makes for Head {
 /// Who asks, as it stands in runs.
 #[must_use]
 pub fn principal(who: &Who) -> String {
-    who.principal.key.as_ref().map_or_else(|| "open".to_owned(), |k| k.id.clone())
+    who.principal.key.as_ref().map_or_else(|| NO_KEY.to_owned(), |k| k.id.clone())
 }
 
 pub(super) fn internal(why: String) -> Failure {

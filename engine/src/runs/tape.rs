@@ -1,8 +1,10 @@
 //! A journal as a run is repeated from it: records that must come again in the same order, and results that
 //! are given to whoever asks the same.
 
+use serde::Deserialize as _;
 use serde_json::Value;
 use std::collections::HashMap;
+use types::run::CallRecord;
 use types::runs::{Entry, Record, Spent, State};
 
 /// The first point at which a repetition differs from what was recorded.
@@ -182,7 +184,13 @@ pub(super) fn ended_from_outside(entries: &[Entry]) -> Option<&Value> {
     }
 }
 
-/// Model calls that a result took.
+/// The model calls that a result took; none where it was only taken over, for what was paid then.
+pub(super) fn paid_calls(result: &Value) -> Vec<CallRecord> {
+    let calls = result.get("calls").filter(|_| result.get("from").is_none());
+    calls.and_then(|calls| Vec::deserialize(calls).ok()).unwrap_or_default()
+}
+
+/// How many model calls a result took.
 pub(super) fn calls_in(result: &Value) -> u32 {
     let calls = result.get("calls").and_then(Value::as_array).map_or(0, Vec::len);
     u32::try_from(calls).unwrap_or(u32::MAX)

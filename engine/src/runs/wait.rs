@@ -1,11 +1,10 @@
 //! Clients that wait for a run, as if it were a request.
 
-use super::drive;
+use super::{drive, tape};
 use super::service::{Failure, Runs};
 use crate::error;
 use std::sync::Arc;
 use std::time::Duration;
-use types::run::CallRecord;
 use types::runs::{Entry, Record, Row};
 use types::{Usage, Usd};
 
@@ -95,11 +94,7 @@ fn stretch(entries: &[Entry]) -> Stretch {
     let mut all = Stretch { cost_known: true, ..Stretch::default() };
     for entry in entries.iter().skip(begin) {
         let Record::CallResult { result, .. } = &entry.record else { continue };
-        // What was only taken over from an earlier walk was paid then.
-        let calls = result.get("calls").filter(|_| result.get("from").is_none());
-        let calls: Vec<CallRecord> =
-            calls.cloned().and_then(|c| serde_json::from_value(c).ok()).unwrap_or_default();
-        for call in calls {
+        for call in tape::paid_calls(result) {
             all.usage = all.usage.plus(call.usage);
             all.cost = all.cost.plus(call.cost_usd.unwrap_or_default());
             all.cost_known &= call.cost_usd.is_some();

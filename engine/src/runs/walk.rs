@@ -7,13 +7,15 @@ use super::keeper::{Keeper, Lost};
 use super::made::{self, Unready};
 use super::state::Shared;
 use super::submission::Submission;
-use super::{Service, end, means};
+use super::{Service, account, end, means};
 use crate::answer::Admission;
 use crate::calls::Calls;
 use crate::decide;
 use crate::error::{Error, Kind};
 use crate::limits::{Count, Held};
 use crate::settle::{self, Tree};
+use crate::task;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,13 +33,18 @@ pub(super) async fn own(service: Arc<Service>, claimed: Claimed) {
     let mut keeper = Keeper::new(service.store.clone(), claimed.lease, &head, service.changes.clone());
     let submission = claimed.row.submission;
     if let Some(why) = &head.cancel {
-        let _ = cancelled(&mut keeper, head.spent, why).await;
+        account::cancelled(&service, &head, &submission).await;
+        let _ = close(&mut keeper, head.spent, State::Cancelled, end::cancelled(why)).await;
         return;
     }
-    let ready = prepare(&service, &head, submission, claimed.taken_over, &mut keeper).await;
+    let ready = prepare(&service, &head, &submission, claimed.taken_over, &mut keeper).await;
     match ready {
         Ok(walk) => go(&service, &head, walk, keeper).await,
         Err(Unready::Failed(error)) => {
+            let error = account::failed(&service, &head, &submission, *error).await;
+            let _ = close(&mut keeper, head.spent, State::Failed, end::failed(&error)).await;
+        }
+        Err(Unready::Recorded(error)) => {
             let _ = close(&mut keeper, head.spent, State::Failed, end::failed(&error)).await;
         }
         Err(Unready::Later(wait)) => {
@@ -52,12 +59,12 @@ pub(super) async fn own(service: Arc<Service>, claimed: Claimed) {
 async fn prepare(
     service: &Arc<Service>,
     head: &Head,
-    submission: Value,
+    submission: &Value,
     taken_over: bool,
     keeper: &mut Keeper,
 ) -> Result<Walk, Unready> {
     let internal = |why: String| Unready::Failed(Box::new(Kind::Internal(why).into()));
-    let submission: Submission = serde_json::from_value(submission)
+    let submission = Submission::deserialize(submission)
         .map_err(|e| internal(format!("what was asked of run {} cannot be read: {e}", head.id)))?;
     let Some(who) = (service.people)(&head.tenant, &head.principal) else {
         let gone = Kind::Denied {
@@ -94,8 +101,21 @@ async fn prepare(
             if let Some((param, message)) = workflows::impossible(&request) {
                 return Err(Error::from(Kind::Invalid { param, message }).into());
             }
-            let decided = decide::decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
-            made::first(service, &view, &admission, submission, decided, keeper, ts_ms).await?
+            let mut decided =
+                decide::decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
+            match made::choice(&view, &mut decided) {
+                Ok(chosen) => {
+                    made::first(service, &view, submission, (decided, chosen), keeper, ts_ms).await?
+                }
+                // What is tried again is decided again.
+                Err(error) if error.retryable() => return Err(error.into()),
+                Err(error) => {
+                    keeper.note(Record::Decision { decision: Box::new(decided.decision.clone()) });
+                    let who = task::Admitted { admission, permit: Some(permit), held };
+                    let (mut tree, _) = task::begin(inner, &view, decided, who);
+                    return Err(Unready::Recorded(Box::new(tree.failed(error))));
+                }
+            }
         }
     };
     keeper.set_durability(made.workflow.durability.unwrap_or_default());
@@ -126,7 +146,7 @@ fn note_resumption(keeper: &mut Keeper, entries: &[Entry], taken_over: bool) {
 
 /// Walks on, and leaves the run as the walk ended.
 async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper) {
-    let Walk { shared, run, tree, after } = walk;
+    let Walk { shared, run, mut tree, after } = walk;
     let told = service.changes.follow(Change::Told, &head.id);
     let signals = Signals { told, stop: service.stop.subscribe() };
     let stop = drive(run, &shared, &mut keeper, signals).await;
@@ -143,7 +163,6 @@ async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper)
             return;
         }
         Stop::Waiting(idle) => {
-            tree.leave();
             if keeper.durability() == Durability::None {
                 let message =
                     "the workflow waits for somebody, and nothing of it is kept; give it a durability";
@@ -152,8 +171,10 @@ async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper)
                     message: message.to_owned(),
                     status: 409,
                 };
-                close(&mut keeper, shared.spent(), State::Failed, end::failed(&kind.into())).await
+                let error = tree.failed(kind.into());
+                close(&mut keeper, shared.spent(), State::Failed, end::failed(&error)).await
             } else {
+                drop(tree);
                 let state = if idle.in_doubt { State::NeedsAttention } else { State::Suspended };
                 let waiting = json!({"questions": idle.questions});
                 let record = Record::Suspended { state, waiting: waiting.clone() };
@@ -163,7 +184,8 @@ async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper)
             }
         }
         Stop::Diverged(d) => {
-            tree.leave();
+            tree.failed(end::no_repetition(&d));
+            drop(tree);
             tracing::error!(
                 run = head.id,
                 seq = d.seq,
@@ -174,17 +196,17 @@ async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper)
             close(&mut keeper, shared.spent(), State::Failed, end::diverged(&d)).await
         }
         Stop::Cancelled(why) => {
-            tree.leave();
+            tree.cancelled();
             let result = end::cancelled(&why);
             let record = Record::RunFinished { state: State::Cancelled, result: result.clone() };
             keeper.leave(&shared, vec![record], To::Ended { state: State::Cancelled, result }).await
         }
         Stop::Shutdown => {
-            tree.leave();
+            drop(tree);
             keeper.leave(&shared, Vec::new(), To::Queued { wait: Duration::ZERO }).await
         }
         Stop::Missing | Stop::Lost => {
-            tree.leave();
+            drop(tree);
             Err(Lost)
         }
     };
@@ -202,17 +224,13 @@ async fn ended(
     after: Arc<Calls>,
     keeper: &mut Keeper,
 ) -> Result<Head, Lost> {
-    let admission = tree.admission.clone();
+    // What is called after the end is told of under the name of its record.
+    let admission = Admission { request_id: tree.recorded_as().to_owned(), ..tree.admission.clone() };
     let (state, result, text) = end::of(finished.ending, &mut tree);
     drop(tree);
     let mut records = Vec::new();
     if let Some(text) = text {
         records.push(Record::Stream { offset: 0, text });
-    }
-    if let State::Suspended = state {
-        let to = To::Waiting { state, waiting: result.clone(), wake_ms: None, seen: keeper.seen() };
-        records.push(Record::Suspended { state, waiting: result });
-        return keeper.leave(shared, records, to).await;
     }
     records.push(Record::RunFinished { state, result: result.clone() });
     let head = keeper.leave(shared, records, To::Ended { state, result }).await?;
@@ -228,8 +246,4 @@ async fn ended(
 async fn close(keeper: &mut Keeper, spent: Spent, state: State, result: Value) -> Result<Head, Lost> {
     let record = Record::RunFinished { state, result: result.clone() };
     keeper.finish(spent, vec![record], To::Ended { state, result }).await
-}
-
-async fn cancelled(keeper: &mut Keeper, spent: Spent, why: &str) -> Result<Head, Lost> {
-    close(keeper, spent, State::Cancelled, end::cancelled(why)).await
 }

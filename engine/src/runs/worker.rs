@@ -1,11 +1,12 @@
 //! The worker: takes runs that are due, walks them, and forgets old ones.
 
 use super::service::Service;
-use super::{drive, walk};
+use super::{account, drive, walk};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::time::Instant;
+use types::runs::Claims;
 
 /// How often the worker looks for runs that became due by themselves.
 const LOOK: Duration = Duration::from_secs(1);
@@ -23,7 +24,14 @@ pub(super) async fn work(service: Arc<Service>) {
         let free = service.config.parallel.saturating_sub(service.walking.load(Ordering::Acquire));
         if free > 0 {
             match service.store.claim(&service.owner, free).await {
-                Ok(claimed) => claimed.into_iter().for_each(|one| walk(&service, one)),
+                Ok(Claims { taken, expired }) => {
+                    taken.into_iter().for_each(|one| walk(&service, one));
+                    for head in &expired {
+                        service.changes.written(&head.id);
+                        service.changes.ended();
+                        account::ended(&service, head).await;
+                    }
+                }
                 Err(error) => tracing::warn!(%error, "no run can be taken"),
             }
         }

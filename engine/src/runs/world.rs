@@ -28,7 +28,7 @@ pub(crate) trait Outside: Send + Sync {
     fn world(&self) -> &dyn World;
 
     /// Calls on record that count for the request although they are not made again.
-    fn made_before(&self, frame: &Arc<str>, calls: Vec<CallRecord>);
+    fn made_before(&self, calls: &[CallRecord]);
 
     /// Most that one question may cost; what it is settled at when its answer is lost.
     fn estimate(&self, ask: &Ask) -> Usd;
@@ -138,7 +138,7 @@ impl Recorder {
                     for _ in call.calls.iter().skip(1) {
                         let _ = purse.call();
                     }
-                    self.outside.made_before(&id.frame, call.calls);
+                    self.outside.made_before(&call.calls);
                 }
                 call.result
             }

@@ -9,7 +9,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use types::runs::{
-    Advance, Chosen, Claimed, Created, Cursor, Entry, Error, Filter, Head, Key, Lease, NewRun, Page, Post,
+    Advance, Chosen, Claims, Created, Cursor, Entry, Error, Filter, Head, Key, Lease, NewRun, Page, Post,
     Posted, Record, Renewed, Row, RunStore, State, Told, Webhook,
 };
 
@@ -81,7 +81,7 @@ impl RunStore for RunsMemory {
         self.with(|t, _| ops::journal(t, id, after, limit))
     }
 
-    fn claim(&self, owner: &str, limit: usize) -> BoxFuture<'_, Result<Vec<Claimed>, Error>> {
+    fn claim(&self, owner: &str, limit: usize) -> BoxFuture<'_, Result<Claims, Error>> {
         self.with(|t, now| ops::claim(t, owner, limit, now))
     }
 

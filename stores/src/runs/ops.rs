@@ -6,7 +6,7 @@ use super::table::{Done, HookRow, KeyRow, Part, Table};
 use serde_json::Value;
 use std::time::Duration;
 use types::runs::{
-    Advance, Chosen, Claimed, Created, Cursor, Entry, Error, Filter, Head, JOURNAL_PAGE, KEY_KEPT, Key,
+    Advance, Chosen, Claimed, Claims, Created, Cursor, Entry, Error, Filter, Head, JOURNAL_PAGE, KEY_KEPT, Key,
     Lease, NewRun, PAGE, Page, Post, Posted, Record, Renewed, Row, State, To, Told, WEBHOOK_TRIES, Webhook,
 };
 
@@ -85,20 +85,21 @@ pub(super) fn journal(t: &mut impl Table, id: &str, after: u64, limit: usize) ->
     t.entries(id, after, limit.min(JOURNAL_PAGE))
 }
 
-pub(super) fn claim(t: &mut impl Table, owner: &str, limit: usize, now: i64) -> Done<Vec<Claimed>> {
+pub(super) fn claim(t: &mut impl Table, owner: &str, limit: usize, now: i64) -> Done<Claims> {
+    let mut claims = Claims::default();
     for head in t.expired(now, SWEEP)? {
         // An owner that is alive ends its run itself.
         if head.holder.as_ref().is_none_or(|h| h.until_ms <= now) {
-            finish(t, head, State::Expired, &ended("run_expired", "the run's time was up"), now)?;
+            let why = ended("run_expired", "the run's time was up");
+            claims.expired.push(finish(t, head, State::Expired, &why, now)?);
         }
     }
-    let mut claimed = Vec::new();
     for mut head in t.due(now, limit)? {
         let (lease, taken_over) = rules::claim(&mut head, owner, now);
         put(t, &head)?;
-        claimed.push(Claimed { lease, row: row(t, head)?, taken_over });
+        claims.taken.push(Claimed { lease, row: row(t, head)?, taken_over });
     }
-    Ok(claimed)
+    Ok(claims)
 }
 
 pub(super) fn renew(t: &mut impl Table, lease: &Lease, now: i64) -> Done<Renewed> {

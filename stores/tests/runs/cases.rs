@@ -59,7 +59,7 @@ impl Subject {
     }
 
     fn claim(&self, owner: &str) -> Vec<Claimed> {
-        wait(self.store.claim(owner, 100)).unwrap()
+        wait(self.store.claim(owner, 100)).unwrap().taken
     }
 
     /// Makes a run and takes it.
@@ -405,7 +405,8 @@ fn expires(s: &Subject) {
     wait(s.store.renew(&alive)).unwrap();
     assert_eq!(s.state("run_2"), State::Suspended);
     (s.pass)(Duration::from_secs(1));
-    s.claim("w");
+    let expired = wait(s.store.claim("w", 100)).unwrap().expired;
+    assert_eq!(expired.iter().map(|h| &*h.id).collect::<Vec<_>>(), ["run_1", "run_2"]);
     assert_eq!((s.state("run_1"), s.state("run_2")), (State::Expired, State::Expired));
     assert_eq!(s.state("run_3"), State::Running, "its owner is alive and ends it");
     assert_eq!(s.row("run_1").result.unwrap()["error"]["code"], "run_expired");

@@ -1,6 +1,6 @@
 //! Owning a run: the right to advance it, and what an owner does with it.
 
-use super::{Durability, Record, Row, Spent, State};
+use super::{Durability, Head, Record, Row, Spent, State};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -31,6 +31,15 @@ pub struct Claimed {
     pub row: Row,
     /// It had an owner before that did not let go of it: a crash.
     pub taken_over: bool,
+}
+
+/// What came of looking for runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Claims {
+    /// Those that were taken.
+    pub taken: Vec<Claimed>,
+    /// Those that ended on the way, since their time was up and nobody owned them.
+    pub expired: Vec<Head>,
 }
 
 /// What an owner learns when it renews its lease.

@@ -19,7 +19,7 @@ use std::thread::{self, JoinHandle};
 use table::Sql;
 use threads::{Read, Write};
 use types::runs::{
-    Advance, Chosen, Claimed, Created, Entry, Error, Filter, Head, Lease, NewRun, Page, Post, Posted, Record,
+    Advance, Chosen, Claims, Created, Entry, Error, Filter, Head, Lease, NewRun, Page, Post, Posted, Record,
     Renewed, Row, RunStore, Told, Webhook,
 };
 use types::store::Error as StoreError;
@@ -171,7 +171,7 @@ impl RunStore for Runs {
         self.read(move |t| ops::journal(t, &id, after, limit))
     }
 
-    fn claim(&self, owner: &str, limit: usize) -> BoxFuture<'_, Result<Vec<Claimed>, Error>> {
+    fn claim(&self, owner: &str, limit: usize) -> BoxFuture<'_, Result<Claims, Error>> {
         let owner = owner.to_owned();
         self.write(move |t, now| ops::claim(t, &owner, limit, now))
     }

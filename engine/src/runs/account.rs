@@ -1,0 +1,173 @@
+//! What of a run's calls stands on no record yet, and the record of an end to which nobody walked.
+//!
+//! A run that is resumed after it failed ends more than once, and each end has a record of its own: the first under
+//! the run's id, the second under `<id>.2`. Each counts what was called since the one before, and nothing twice.
+
+use super::Service;
+use super::made;
+use super::submission::Submission;
+use super::tape::{Tape, paid_calls};
+use crate::account::About;
+use crate::answer::Admission;
+use crate::error::{Error, Kind};
+use crate::ledger::Ledger;
+use crate::settle::Tree;
+use crate::who::Who;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use types::runs::{Entry, Head, Record, State};
+
+/// The name under which the next end of a run is recorded.
+pub(super) fn name(id: &str, entries: &[Entry]) -> String {
+    // Ends of the run that it was forked from are not its own.
+    let own = entries.iter().rev().take_while(|e| !is_fork(&e.record));
+    match own.filter(|e| matches!(e.record, Record::RunFinished { .. })).count() {
+        0 => id.to_owned(),
+        n => format!("{id}.{}", n.saturating_add(1)),
+    }
+}
+
+/// The calls in a journal that are on no record of an end yet.
+pub(super) fn unrecorded(entries: &[Entry]) -> Ledger {
+    let recorded = |e: &Entry| matches!(e.record, Record::RunFinished { .. }) || is_fork(&e.record);
+    let from = entries.iter().rposition(recorded).map_or(0, |at| at.saturating_add(1));
+    let ledger = Ledger::default();
+    for entry in entries.iter().skip(from) {
+        if let Record::CallResult { effect, result, .. } = &entry.record {
+            let frame: Arc<str> = effect.rsplit_once('#').map_or(&**effect, |(frame, _)| frame).into();
+            paid_calls(result).into_iter().for_each(|call| ledger.add(&frame, call));
+        }
+    }
+    ledger
+}
+
+fn is_fork(record: &Record) -> bool {
+    matches!(record, Record::Resumed { why, .. } if why == FORKED)
+}
+
+/// Why a run goes on that begins with what another one did.
+pub(super) const FORKED: &str = "forked";
+
+/// Records that a run was cancelled before anybody walked on with it.
+pub(super) async fn cancelled(service: &Service, head: &Head, submission: &Value) {
+    if let Some(tree) = journal(service, head).await.and_then(|e| tree(service, head, submission, e)) {
+        tree.cancelled();
+    }
+}
+
+/// Records that a run failed before anybody walked on with it; the error gets what is known of the way there.
+pub(super) async fn failed(service: &Service, head: &Head, submission: &Value, error: Error) -> Error {
+    match journal(service, head).await.and_then(|e| tree(service, head, submission, e)) {
+        Some(mut tree) => tree.failed(error),
+        None => error,
+    }
+}
+
+/// Records the end of a run that its store has ended, since nobody owned it.
+pub(super) async fn ended(service: &Service, head: &Head) {
+    let Ok(Some(row)) = service.store.get(&head.tenant, &head.id).await else {
+        tracing::warn!(run = head.id, "what an ended run used is not recorded: it cannot be read");
+        return;
+    };
+    let Some(mut entries) = journal(service, head).await else { return };
+    // It tells of this very end.
+    if matches!(entries.last().map(|e| &e.record), Some(Record::RunFinished { .. })) {
+        entries.pop();
+    }
+    let Some(mut tree) = tree(service, head, &row.submission, entries) else { return };
+    match head.state {
+        State::Expired => {
+            let message = "the run's time was up".to_owned();
+            let kind = Kind::Workflow { code: "run_expired".to_owned(), message, status: 504 };
+            tree.failed(kind.into());
+        }
+        _ => tree.cancelled(),
+    }
+}
+
+async fn journal(service: &Service, head: &Head) -> Option<Vec<Entry>> {
+    let read = made::journal(service, &head.id).await;
+    let unread =
+        |error: &_| tracing::warn!(run = head.id, %error, "what an ended run used is not recorded");
+    read.inspect_err(unread).ok()
+}
+
+/// The account of a run as its journal says; `None` = nothing was ever decided for it, so that nothing was called.
+fn tree(service: &Service, head: &Head, submission: &Value, entries: Vec<Entry>) -> Option<Tree> {
+    let (started, decision) = made::known(&entries, false)?;
+    let submission: Submission = serde_json::from_value(submission.clone()).ok()?;
+    let request = made::request(&submission, started)?;
+    let inner = &service.engine.0;
+    let profile = profiler::profile(&request);
+    let features = profiler::features(&request, &profile);
+    let about = About::of(decision, inner.view.load().bundle.matrix(), profile.facts.images);
+    let mut decision = decision.clone();
+    decision.request_id = name(&head.id, &entries);
+    let who = (service.people)(&head.tenant, &head.principal);
+    let before = unrecorded(&entries);
+    let walked = Duration::from_nanos(Tape::new(entries).latest_nanos());
+    let now = Instant::now();
+    let admission = Admission {
+        request_id: head.id.clone(),
+        who: who.unwrap_or_else(|| Who::gone(&head.tenant, &head.principal)),
+        received: now.checked_sub(walked).unwrap_or(now),
+        deadline: None,
+        headers: Arc::default(),
+    };
+    let mut tree = Tree::open(inner, admission, decision, features, about);
+    tree.before = before;
+    tree.overhead_ms = Some(0.0);
+    Some(tree)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use types::Usd;
+    use types::runs::PlanChoice;
+
+    fn called(effect: &str, nanos: i64, from: Option<u64>) -> Record {
+        let call = json!({"model": "p/m", "purpose": "primary", "attempt": 1, "error": null,
+            "usage": types::Usage::default(), "cost_usd": Usd::from_nanos(nanos), "ttft_ms": null, "total_ms": 1.0,
+            "started_ms": 0.0, "reported_model": ""});
+        let mut result = json!({"calls": [call]});
+        if let Some(from) = from {
+            result["from"] = json!(from);
+        }
+        Record::CallResult { effect: effect.into(), result, cost: Some(Usd::from_nanos(nanos)), tokens: 0 }
+    }
+
+    fn end() -> Record {
+        Record::RunFinished { state: State::Failed, result: json!({}) }
+    }
+
+    fn resumed(why: &str) -> Record {
+        let (why, plan) = (why.to_owned(), PlanChoice::Pinned);
+        Record::Resumed { why, plan, posts: vec![], anew: true, retry: vec![] }
+    }
+
+    fn check(journal: Vec<Record>, expected: (&str, i64)) {
+        let entries = (1..).zip(journal).map(|(seq, record)| Entry { seq, ts_ms: 0, epoch: 1, record });
+        let entries: Vec<Entry> = entries.collect();
+        let cost = unrecorded(&entries).cost().0.nanos();
+        assert_eq!((name("run_1", &entries).as_str(), cost), expected, "{entries:?}");
+    }
+
+    #[test]
+    fn every_call_of_a_run_stands_on_one_record() {
+        let call = |nanos| called("a#0.1:model", nanos, None);
+        check(vec![], ("run_1", 0));
+        check(vec![call(1), resumed("taken_over"), call(2)], ("run_1", 3));
+        check(vec![call(1), end(), resumed("asked")], ("run_1.2", 0));
+        let taken_over = called("a#0.1:model", 1, Some(1));
+        check(vec![call(1), end(), resumed("asked"), taken_over.clone(), call(2)], ("run_1.2", 2));
+        check(vec![call(1), end(), resumed("asked"), call(2), end(), resumed("asked")], ("run_1.3", 0));
+        // Under another plan, without an end between.
+        check(vec![call(1), resumed("asked"), taken_over.clone(), call(2)], ("run_1", 3));
+        // What a fork begins with was paid by the other run.
+        check(vec![call(1), end(), call(2), resumed("forked"), taken_over, call(4)], ("run_1", 4));
+    }
+}
