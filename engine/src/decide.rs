@@ -162,14 +162,6 @@ pub(crate) async fn decide(
     let who = &admission.who;
     let mut decided = consider(inner, view, admission, request, ts_ms, true).await;
     let Decided { request, profile, directives, decision, routed, agreed, used_up, .. } = &mut decided;
-    if routed.is_ok() {
-        inner.sessions.note(request.options.session.as_deref(), decision);
-        inner.explorers.note(decision);
-        let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
-        if let Some(holder) = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, request)) {
-            inner.arms.note(&holder, decision);
-        }
-    }
     let premium = premium::why(who, profile, premium::said(directives));
     if who.reserving {
         decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
@@ -183,6 +175,23 @@ pub(crate) async fn decide(
         }
     }
     decided
+}
+
+/// Notes what a request is given, once nothing keeps it from being served: those that come after it are chosen for
+/// with a view to it.
+pub(crate) fn note(
+    inner: &Inner,
+    who: &Who,
+    request: &ChatRequest,
+    directives: &Directives,
+    decision: &types::Decision,
+) {
+    inner.sessions.note(request.options.session.as_deref(), decision);
+    inner.explorers.note(decision);
+    let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
+    if let Some(holder) = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, request)) {
+        inner.arms.note(&holder, decision);
+    }
 }
 
 /// Profiles a request, asks the policies and chooses. Nothing is noted or reserved; people are asked only if `ask`.

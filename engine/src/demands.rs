@@ -97,6 +97,13 @@ impl Demands {
         }
     }
 
+    /// The request is sent again in another form, by ourselves.
+    pub(crate) fn comes_again(&self) {
+        if let Some((turn, memory)) = &self.turn {
+            memory.forgets(*turn);
+        }
+    }
+
     /// Whether it fails without a record.
     pub(crate) const fn is_audited(&self) -> bool {
         self.audit.is_some()

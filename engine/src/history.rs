@@ -114,6 +114,15 @@ impl Memory {
         history
     }
 
+    /// Takes back that a request came, which has not ended.
+    pub(crate) fn forgets(&self, turn: Turn) {
+        let Some(requests) = self.0.get(&turn.conversation) else { return };
+        let mut seen = lock(&requests);
+        if let Some(at) = seen.iter().rposition(|s| s.messages == turn.messages && s.ended.is_none()) {
+            seen.remove(at);
+        }
+    }
+
     /// Notes how a request ended.
     pub(crate) fn ends(&self, turn: Turn, verdict: Verdict, status: Status) {
         let Some(requests) = self.0.get(&turn.conversation) else { return };
@@ -177,6 +186,11 @@ mod tests {
         m.ends(first, Verdict::None, Status::Failed);
         let later = m.begins(turn(&[("user", "hi"), ("assistant", "yes"), ("user", "more")], None));
         assert_eq!((later.client_retry, later.failures_10m, later.regenerated), (0, 1, false));
+        let newest = turn(&[("user", "hi"), ("assistant", "yes"), ("user", "more"), ("user", "please")], None);
+        m.begins(newest);
+        m.forgets(newest);
+        m.forgets(first);
+        assert_eq!((m.begins(newest).client_retry, m.before(first).client_retry), (0, 2), "ended is ended");
         tokio::time::advance(Duration::from_secs(601)).await;
         assert_eq!(m.begins(first), policies::History::default());
     }

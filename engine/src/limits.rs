@@ -161,6 +161,11 @@ impl Held {
         }
     }
 
+    /// Gives all of it back: nothing came of it.
+    pub(crate) fn release(mut self) {
+        self.spent_by = None;
+    }
+
     fn nothing(store: &Arc<dyn LimitStore>) -> Held {
         Held { store: store.clone(), parts: Vec::new(), allowed: None, grant: None, spent_by: None }
     }
@@ -343,7 +348,12 @@ impl Drop for Held {
     fn drop(&mut self) {
         match self.spent_by.take() {
             Some(ledger) => self.used(ledger.used()),
-            None => self.give_back(0),
+            None => {
+                self.give_back(0);
+                if let Some(grant) = self.grant.take() {
+                    grant.release();
+                }
+            }
         }
     }
 }

@@ -1,14 +1,13 @@
 //! The way of a request, top to bottom, one call per room.
 
 use crate::Inner;
-use crate::admit::Permit;
 use crate::answer::{Admission, Answer};
-use crate::decide::{Decided, decide};
+use crate::decide::decide;
 use crate::ending::Promised;
 use crate::error::{Error, Kind};
 use crate::limits::{Count, Held};
-use crate::settle;
-use crate::task::{self, Admitted};
+use crate::settle::{self, Tree};
+use crate::task::{self, Admitted, Task};
 use std::sync::Arc;
 use types::chat::ChatRequest;
 
@@ -26,16 +25,19 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 
     // profile, policy, route
     let decided = decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
-    let (permit, crowded) = place(inner, &admission, &decided, permit).await;
     let (mut tree, task) = task::begin(inner, &view, decided, Admitted { admission, permit, held });
-    let mut task = match (crowded, task) {
-        (None, Ok(task)) => task,
-        (Some(e), _) | (None, Err(e)) => return Err(tree.failed(e)),
+    let mut task = match task {
+        Ok(task) => task,
+        Err(e) => return Err(tree.failed(e)),
     };
     if task.must_be_run(inner, &view, &tree) {
-        tree.leave();
+        tree.becomes_run();
         return Ok(Answer::AsRun);
     }
+    if let Err(e) = place(inner, &mut tree, &task).await {
+        return Err(tree.failed(e));
+    }
+    task.note(inner, &tree);
     let deadline = task.deadline(inner, &tree);
     let promised = Promised::of(&view, &task, &tree, deadline);
     if let Some(agreed) = task.agreed.take() {
@@ -49,19 +51,18 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     promised.keep(launched, tree).await
 }
 
-/// The place of a request, which a rule may have wait for one; without one, why.
-async fn place(
-    inner: &Inner,
-    admission: &Admission,
-    decided: &Decided,
-    permit: Permit,
-) -> (Option<Permit>, Option<Error>) {
-    let class = decided.directives.further.as_ref().and_then(|f| f.priority.as_ref());
-    let Some(class) = class.filter(|_| decided.routed.is_ok()) else { return (Some(permit), None) };
+/// Keeps the place of a request, unless a rule has it give way and wait for another one.
+///
+/// # Errors
+/// No other became free.
+async fn place(inner: &Inner, tree: &mut Tree, task: &Task) -> Result<(), Error> {
+    let class = task.directives.further.as_ref().and_then(|f| f.priority.as_ref());
+    let Some((class, permit)) = class.and_then(|class| Some((class.value, tree.permit.take()?))) else {
+        return Ok(());
+    };
+    let admission = &tree.admission;
     let own = admission.who.principal.tenant.tier.share_of_places();
     let until = admission.deadline.map(|d| admission.received + d);
-    match inner.gate.give_way(permit, class.value, own, until).await {
-        Ok(permit) => (Some(permit), None),
-        Err(e) => (None, Some(e)),
-    }
+    tree.permit = Some(inner.gate.give_way(permit, class, own, until).await?);
+    Ok(())
 }

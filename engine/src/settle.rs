@@ -151,6 +151,11 @@ impl Tree {
             types::Blame::Policy if error.attempts.is_empty() && !self.decided() => Status::Denied,
             _ => Status::Failed,
         };
+        // Who was turned away for want of room before anything was called has used nothing, not a request either.
+        let turned_away = error.blame() == types::Blame::Capacity && self.ledger.so_far().1 == 0;
+        if let Some(held) = self.held.take_if(|_| turned_away) {
+            held.release();
+        }
         let record = self.record(status, Some(error.code().to_owned()));
         let Some(record) = record else { return error };
         error.attempts = record.run.calls().filter_map(attempt).collect();
@@ -167,8 +172,14 @@ impl Tree {
         self.close(Status::Cancelled, None);
     }
 
-    /// It goes on later or in another form: what was used until now is settled, and nothing is recorded yet.
-    pub(crate) fn leave(mut self) {
+    /// It is asked for once more, as a run, and counted, decided and recorded as that.
+    pub(crate) fn becomes_run(mut self) {
+        if let Some(held) = self.held.take() {
+            held.release();
+        }
+        if let Some(demands) = &self.demands {
+            demands.comes_again();
+        }
         self.goes_on = true;
     }
 

@@ -7,7 +7,7 @@ use crate::approvals::HeldAnswer;
 use crate::beside;
 use crate::calls::{Calls, Ceilings};
 use crate::caps;
-use crate::decide::Decided;
+use crate::decide::{self, Decided};
 use crate::error::Error;
 use crate::kept::Kept;
 use crate::ledger::{self, Ledger};
@@ -33,8 +33,7 @@ use workflows::{Ending, Wire};
 /// Who asks, with the place and what is reserved for it.
 pub(crate) struct Admitted {
     pub(crate) admission: Admission,
-    /// `None` = the place was given up, and no other was free.
-    pub(crate) permit: Option<Permit>,
+    pub(crate) permit: Permit,
     pub(crate) held: Option<Held>,
 }
 
@@ -80,7 +79,7 @@ pub(crate) fn begin(
     let about = About::of(&decision, view.bundle.matrix(), profile.facts.images);
     let mut tree = Tree::open(inner, admission, decision, features, about);
     tree.explain = request.options.explain;
-    (tree.ledger, tree.held, tree.permit) = (ledger, held, permit);
+    (tree.ledger, tree.held, tree.permit) = (ledger, held, Some(permit));
     (tree.demands, tree.shadow) = (demands, shadow);
     let task = routed.map(|(workflow, candidates, _)| Task {
         request,
@@ -104,6 +103,13 @@ impl Task {
             && self.agreed.is_none()
             && self.workflow.may_wait(&self.request)
             && runs::bound_to_requests(view, &self.request, &self.scope, &self.directives, demands).is_none()
+    }
+
+    /// Notes what the request is given, for those that come after it.
+    pub(crate) fn note(&self, inner: &Inner, tree: &Tree) {
+        if let Some(decision) = &tree.decision {
+            decide::note(inner, &tree.admission.who, &self.request, &self.directives, decision);
+        }
     }
 
     /// When the answer must be there.

@@ -230,15 +230,7 @@ impl Calls {
             Some(grant) => grant.call((ix, &model.id), amount, tokens).await?,
             None => None,
         };
-        match self.set_aside(amount, ask).await {
-            Ok(()) => Ok(share),
-            Err(left) => {
-                if let Some(share) = share {
-                    share.unused();
-                }
-                Err(left)
-            }
-        }
+        self.set_aside(amount, ask).await.map(|()| share)
     }
 
     /// Sets money aside with the node and with the request; where only what limits gave is short, they are asked for

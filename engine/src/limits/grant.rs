@@ -112,9 +112,7 @@ impl Grant {
             }
         }
         if let Err(refused) = self.enter(door).await {
-            if let Some(share) = share {
-                share.unused();
-            }
+            drop(share);
             self.note(refused).await;
             return Err(Usd::ZERO);
         }
@@ -179,9 +177,16 @@ impl Grant {
             self.store.settle(reservation, used);
         }
     }
+
+    /// Ends it, and gives back all that was taken: nothing came of it.
+    pub(super) fn release(&self) {
+        for reservation in self.taken().take().into_iter().flatten() {
+            self.store.settle(reservation, Amount::default());
+        }
+    }
 }
 
-/// What one call holds on the limits of its model. Dropped, it counts as used.
+/// What one call holds on the limits of its model. Until the call is made it was for nothing: dropped, it comes back.
 pub(crate) struct Share(Option<(Arc<dyn LimitStore>, Reservation)>);
 
 impl Share {
@@ -195,17 +200,12 @@ impl Share {
         }
     }
 
-    /// The call was not made.
-    pub(crate) fn unused(self) {
-        self.settle(AtMost { tokens: 0, usd: Usd::ZERO });
-    }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         if let Some((store, reservation)) = self.0.take() {
-            let used = reservation.amount;
-            store.settle(reservation, used);
+            store.settle(reservation, Amount::default());
         }
     }
 }

@@ -106,7 +106,7 @@ impl Runs {
             return Err(changed(text, different));
         }
         self.0.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, &workflow)).await?;
-        Ok(made::chosen(&workflow))
+        Ok(made::pinned_to(&workflow))
     }
 
     /// Makes a new run that begins with what another one did up to the end of a node instance. It counts as a

@@ -14,10 +14,10 @@ use crate::calls::{Calls, Ceilings};
 use crate::error::{Error, Kind};
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Limits};
-use crate::limits::Held;
 use crate::redact::Redaction;
 use crate::route::Candidates;
 use crate::settle::{self, Tree};
+use crate::task::Admitted;
 use crate::tools::{Guard, Toolbox};
 use crate::{Background, Outside, View};
 use futures_util::future::BoxFuture;
@@ -38,13 +38,6 @@ pub(super) struct Walk {
     pub(super) tree: Tree,
     /// What makes the calls after the end.
     pub(super) after: Arc<Calls>,
-}
-
-/// Who walks, with the place and the limits that are taken for it.
-pub(super) struct Admitted {
-    pub(super) admission: Admission,
-    pub(super) permit: crate::admit::Permit,
-    pub(super) held: Option<Held>,
 }
 
 /// A walk that goes on from the journal's end.

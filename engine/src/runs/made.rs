@@ -131,7 +131,7 @@ pub(super) async fn first(
         overrides: caps::overrides(&directives),
     };
     service.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, &workflow)).await?;
-    keeper.choose(chosen(&workflow));
+    keeper.choose(pinned_to(&workflow));
     keeper.note(Record::RunStarted {
         plan: workflow.plan_hash.clone(),
         workflow: workflow.name.clone(),
@@ -166,7 +166,8 @@ pub(crate) fn bound_to_requests(
     Some(Kind::Denied { reason, code: "not_in_runs".to_owned(), status: 403 }.into())
 }
 
-pub(super) fn chosen(workflow: &Workflow) -> Chosen {
+/// The plan that a run begins under from now on.
+pub(super) fn pinned_to(workflow: &Workflow) -> Chosen {
     Chosen {
         workflow: workflow.name.clone(),
         plan: workflow.plan_hash.clone(),

@@ -1,6 +1,6 @@
 //! One ownership of a run: from where its journal ends to its end, or to where it has to wait.
 
-use super::assemble::{Admitted, Walk, assemble};
+use super::assemble::{Walk, assemble};
 use super::changes::Kind as Change;
 use super::drive::{Signals, Stop, drive};
 use super::keeper::{Keeper, Lost};
@@ -14,7 +14,7 @@ use crate::decide;
 use crate::error::{Error, Kind};
 use crate::limits::{Count, Held};
 use crate::settle::{self, Tree};
-use crate::task;
+use crate::task::{self, Admitted};
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -105,13 +105,25 @@ async fn prepare(
                 decide::decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
             match made::choice(&view, &mut decided) {
                 Ok(chosen) => {
+                    decide::note(
+                        inner,
+                        &admission.who,
+                        &decided.request,
+                        &decided.directives,
+                        &decided.decision,
+                    );
                     made::first(service, &view, submission, (decided, chosen), keeper, ts_ms).await?
                 }
                 // What is tried again is decided again.
-                Err(error) if error.retryable() => return Err(error.into()),
+                Err(error) if error.retryable() => {
+                    if let Some(demands) = &decided.demands {
+                        demands.comes_again();
+                    }
+                    return Err(error.into());
+                }
                 Err(error) => {
                     keeper.note(Record::Decision { decision: Box::new(decided.decision.clone()) });
-                    let who = task::Admitted { admission, permit: Some(permit), held };
+                    let who = Admitted { admission, permit, held };
                     let (mut tree, _) = task::begin(inner, &view, decided, who);
                     return Err(Unready::Recorded(Box::new(tree.failed(error))));
                 }

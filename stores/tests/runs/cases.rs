@@ -208,7 +208,7 @@ fn claims(s: &Subject) {
         (s.pass)(Duration::from_millis(1));
     }
     let take = |owner: &str, n| -> Vec<String> {
-        wait(s.store.claim(owner, n)).unwrap().into_iter().map(|c| c.lease.run).collect()
+        wait(s.store.claim(owner, n)).unwrap().taken.into_iter().map(|c| c.lease.run).collect()
     };
     assert_eq!(take("one", 2), ["run_b", "run_a"]);
     assert_eq!(take("two", 2), ["run_c"]);
@@ -574,7 +574,7 @@ fn many(s: &Subject) {
                 scope.spawn(move || {
                     let mut mine = Vec::new();
                     loop {
-                        let claimed = wait(store.claim(&format!("w{w}"), 3)).unwrap();
+                        let claimed = wait(store.claim(&format!("w{w}"), 3)).unwrap().taken;
                         if claimed.is_empty() {
                             return mine;
                         }

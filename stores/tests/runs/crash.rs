@@ -37,7 +37,7 @@ fn advance(store: &Runs, say: &mut dyn FnMut(&str)) {
     let key = types::runs::Key { route: "/v1/runs".into(), key: "k".into(), body: "b".into() };
     let created = wait(store.create(NewRun { key: Some(key), ..wish("run_1") })).unwrap();
     say(if matches!(created, Created::New(_)) { "created" } else { "found" });
-    let Some(claimed) = wait(store.claim("child", 1)).unwrap().into_iter().next() else { return };
+    let Some(claimed) = wait(store.claim("child", 1)).unwrap().taken.into_iter().next() else { return };
     say(&format!("claimed {}", claimed.lease.epoch));
     let done = usize::try_from(claimed.row.head.records).unwrap();
     for (i, record) in records().into_iter().enumerate().skip(done) {

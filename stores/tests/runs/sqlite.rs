@@ -23,14 +23,14 @@ fn a_restart_frees_what_the_process_before_owned() {
     let clock = Clock::manual(1_000_000);
     let store = Runs::open(dir.path(), clock.clone()).unwrap();
     wait(store.create(wish("run_1"))).unwrap();
-    let lease = wait(store.claim("one", 1)).unwrap().remove(0).lease;
+    let lease = wait(store.claim("one", 1)).unwrap().taken.remove(0).lease;
     wait(store.advance(&lease, wrote(&records()))).unwrap();
     store.close();
     assert!(matches!(wait(store.renew(&lease)), Err(Error::Store(_))), "it is closed");
 
     clock.pass(Duration::from_millis(5));
     let store = Runs::open(dir.path(), clock).unwrap();
-    let taken = wait(store.claim("two", 1)).unwrap().remove(0);
+    let taken = wait(store.claim("two", 1)).unwrap().taken.remove(0);
     assert!(taken.taken_over);
     assert_eq!((taken.lease.epoch, taken.row.head.records), (2, 10));
     assert!(matches!(wait(store.renew(&lease)), Err(Error::Stale { .. })));

@@ -214,3 +214,59 @@ async fn a_run_that_policies_refuse_is_on_record_and_on_the_trail() {
     let denied = trail["data"].as_array().unwrap().iter().find(|l| l["action"] == "request.denied");
     assert!(denied.is_some_and(|l| l.to_string().contains(path.trim_start_matches("/v1/runs/"))), "{trail:#}");
 }
+
+/// Who leaves while it waits for a place has used nothing; that it asked is on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_leaves_while_it_waits_for_a_place_pays_nothing() {
+    let rules = "rules:\n  - { id: bulk, when: 'request.user == \"bulk\"', actions: { priority: batch } }\n";
+    let plan = Plan::new().settings("edge: { max_inflight: 10 }\n");
+    let limits = json!([{"metric": "usd", "amount": 1.0, "per": "month"}]);
+    let (vendor, house, key) = house(plan, rules, limits).await;
+    vendor.otherwise(|_| Reply::Hang);
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "other"})).await;
+    let (_, other) = admin.key(json!({"tenant": "other", "limits": []})).await;
+    let mut busy = tokio::task::JoinSet::new();
+    for _ in 0..9 {
+        let (client, key) = (house.client(), other.clone());
+        busy.spawn(async move { send(client, &key, "/v1/chat/completions", &ask("auto")).await.status });
+    }
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 9).await, "{}", house.log());
+    let mut bulk = ask("auto");
+    bulk["user"] = json!("bulk");
+    let asked = send(house.client(), &key, "/v1/chat/completions", &bulk);
+    assert!(tokio::time::timeout(Duration::from_millis(400), asked).await.is_err(), "it waits");
+    let total = recorded(&house, 1).await;
+    assert_eq!((&total["failed"], vendor.count()), (&json!(0), 9), "{total}");
+    is_about(&json!(used(&house, "usd").await), 0.0);
+}
+
+/// A chat that has to become a run is one request, and comes for the first time.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chat_that_becomes_a_run_counts_once() {
+    let rules = "rules:\n  - { id: again, when: history.client_retry > 0, actions: { deny: { reason: no, code: again } } }\n  - { id: one, actions: { rate_limit: [{ per: key, requests: 1, window: 1h }] } }\n";
+    let plan = Plan::new().file("workflows/gated.yaml", GATED);
+    let limits = json!([{"metric": "requests", "amount": 1, "per": "month"}]);
+    let (_vendor, house, key) = house(plan, rules, limits).await;
+    let answered = send(house.client(), &key, "/v1/chat/completions", &ask("workflow/gated")).await;
+    assert_ne!(answered.status, 429, "{}", answered.text());
+    let runs = get(house.client(), &key, "/v1/runs").await.json();
+    assert_eq!(runs["data"][0]["status"], "suspended", "{runs:#}");
+    is_about(&json!(used(&house, "requests").await), 1.0);
+    assert_eq!(send(house.client(), &key, "/v1/chat/completions", &ask("auto")).await.status, 429);
+}
+
+/// All limits of a request are taken together, or none is: what a budget refuses is no request.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_budget_refuses_is_not_counted_as_a_request() {
+    let limits = json!([
+        {"metric": "usd", "amount": 0.00001, "per": "month"}, {"metric": "requests", "amount": 5, "per": "month"},
+    ]);
+    let (vendor, house, key) = house(Plan::new(), "", limits).await;
+    for _ in 0..8 {
+        let refused = send(house.client(), &key, "/v1/chat/completions", &ask("auto")).await;
+        assert_eq!(refused.error(429)["code"], "insufficient_quota", "{}", refused.text());
+    }
+    assert_eq!(vendor.count(), 0);
+    is_about(&json!(used(&house, "requests").await), 0.0);
+}
