@@ -186,7 +186,8 @@ mod tests {
         m.ends(first, Verdict::None, Status::Failed);
         let later = m.begins(turn(&[("user", "hi"), ("assistant", "yes"), ("user", "more")], None));
         assert_eq!((later.client_retry, later.failures_10m, later.regenerated), (0, 1, false));
-        let newest = turn(&[("user", "hi"), ("assistant", "yes"), ("user", "more"), ("user", "please")], None);
+        let newest =
+            turn(&[("user", "hi"), ("assistant", "yes"), ("user", "more"), ("user", "please")], None);
         m.begins(newest);
         m.forgets(newest);
         m.forgets(first);

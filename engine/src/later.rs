@@ -184,7 +184,8 @@ impl Afterwards {
         let models = (&*calls.reach.matrix, &**calls.candidates.pools());
         let partial = limits::partial(&self.who, models, &request.options.tags, rules, premium);
         let (store, worst) = (self.limits.as_ref(), (calls.worst_after(), premium));
-        let mut held = Held::afterwards(store, &self.who, worst, (request, rules, partial), unix_ms()).await?;
+        let mut held =
+            Held::afterwards(store, &self.who, worst, (request, rules, partial), unix_ms()).await?;
         if let Some(held) = &mut held {
             calls.after.draw_on(held);
         }

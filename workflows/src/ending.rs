@@ -134,8 +134,6 @@ pub enum Waiting {
     Decision(GateAsk),
     /// Results of the client's own tools.
     ClientTools(Vec<ToolCall>),
-    /// A person who says whether this tool, whose calls must not be repeated, took effect.
-    InDoubt(Arc<str>),
 }
 
 /// A node instance that waits for somebody outside.

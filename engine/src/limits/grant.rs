@@ -199,7 +199,6 @@ impl Share {
             );
         }
     }
-
 }
 
 impl Drop for Share {

@@ -89,8 +89,7 @@ pub(super) async fn ended(service: &Service, head: &Head) {
 
 async fn journal(service: &Service, head: &Head) -> Option<Vec<Entry>> {
     let read = made::journal(service, &head.id).await;
-    let unread =
-        |error: &_| tracing::warn!(run = head.id, %error, "what an ended run used is not recorded");
+    let unread = |error: &_| tracing::warn!(run = head.id, %error, "what an ended run used is not recorded");
     read.inspect_err(unread).ok()
 }
 

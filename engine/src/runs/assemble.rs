@@ -75,7 +75,8 @@ pub(super) fn assemble(
     let features = profiler::features(&made.request, &profile);
     let about = About::of(&made.decision, view.bundle.matrix(), profile.facts.images);
     let run = walk_of(view, &made, shared.clone(), out, trace.clone(), &admission.request_id);
-    let mut tree = Tree::open(inner, admission, Decision { request_id: name, ..made.decision }, features, about);
+    let mut tree =
+        Tree::open(inner, admission, Decision { request_id: name, ..made.decision }, features, about);
     (tree.ledger, tree.before, tree.trace) = (ledger, before, trace);
     (tree.held, tree.permit) = (held, Some(permit));
     // Only its end is recorded, and only who still owns it knows of that.

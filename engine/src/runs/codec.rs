@@ -140,7 +140,6 @@ enum ToolRefusal {
     BadArgs(String),
     Timeout,
     Failed(String),
-    InDoubt,
     Approval(Vec<Consent>),
 }
 
@@ -155,7 +154,6 @@ pub(super) fn write_tool(result: &Result<ToolReply, ToolFailure>) -> Value {
                 ToolFailure::BadArgs(s) => ToolRefusal::BadArgs(s),
                 ToolFailure::Timeout => ToolRefusal::Timeout,
                 ToolFailure::Failed(s) => ToolRefusal::Failed(s),
-                ToolFailure::InDoubt => ToolRefusal::InDoubt,
                 ToolFailure::Approval(groups) => ToolRefusal::Approval(groups),
             };
             json!({"error": e})
@@ -182,7 +180,6 @@ pub(super) fn read_tool(value: Value) -> Result<Result<ToolReply, ToolFailure>, 
             ToolRefusal::BadArgs(s) => ToolFailure::BadArgs(s),
             ToolRefusal::Timeout => ToolFailure::Timeout,
             ToolRefusal::Failed(s) => ToolFailure::Failed(s),
-            ToolRefusal::InDoubt => ToolFailure::InDoubt,
             ToolRefusal::Approval(groups) => ToolFailure::Approval(groups),
         }),
     })
@@ -315,7 +312,6 @@ mod tests {
             Err(ToolFailure::BadArgs("x".into())),
             Err(ToolFailure::Timeout),
             Err(ToolFailure::Failed("x".into())),
-            Err(ToolFailure::InDoubt),
             Err(ToolFailure::Approval(vec![Consent {
                 group: "ops".to_owned(),
                 reason: "it sends".to_owned(),

@@ -27,7 +27,9 @@ pub(super) fn of(ending: Ending, tree: &mut Tree) -> (State, Value, Option<Strin
         }
         Ending::Failed(f) => (State::Failed, failed(&tree.failed(ending::failure(f))), None),
         // Whoever has to be asked is asked while the walk stands: see `Turn::Idle`.
-        Ending::Suspended(waiting) => (State::Failed, failed(&tree.failed(ending::suspended(&waiting))), None),
+        Ending::Suspended(waiting) => {
+            (State::Failed, failed(&tree.failed(ending::suspended(&waiting))), None)
+        }
     }
 }
 

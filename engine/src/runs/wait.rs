@@ -1,7 +1,7 @@
 //! Clients that wait for a run, as if it were a request.
 
-use super::{drive, tape};
 use super::service::{Failure, Runs};
+use super::{drive, tape};
 use crate::error;
 use std::sync::Arc;
 use std::time::Duration;

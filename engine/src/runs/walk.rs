@@ -123,6 +123,7 @@ async fn prepare(
                 }
                 Err(error) => {
                     keeper.note(Record::Decision { decision: Box::new(decided.decision.clone()) });
+                    decided.decision.request_id = account::name(&head.id, &entries);
                     let who = Admitted { admission, permit, held };
                     let (mut tree, _) = task::begin(inner, &view, decided, who);
                     return Err(Unready::Recorded(Box::new(tree.failed(error))));

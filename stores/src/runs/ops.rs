@@ -6,8 +6,9 @@ use super::table::{Done, HookRow, KeyRow, Part, Table};
 use serde_json::Value;
 use std::time::Duration;
 use types::runs::{
-    Advance, Chosen, Claimed, Claims, Created, Cursor, Entry, Error, Filter, Head, JOURNAL_PAGE, KEY_KEPT, Key,
-    Lease, NewRun, PAGE, Page, Post, Posted, Record, Renewed, Row, State, To, Told, WEBHOOK_TRIES, Webhook,
+    Advance, Chosen, Claimed, Claims, Created, Cursor, Entry, Error, Filter, Head, JOURNAL_PAGE, KEY_KEPT,
+    Key, Lease, NewRun, PAGE, Page, Post, Posted, Record, Renewed, Row, State, To, Told, WEBHOOK_TRIES,
+    Webhook,
 };
 
 /// Runs that one claim expires at most.

@@ -60,7 +60,8 @@ fn is(status: &'static str) -> impl Fn(&Value) -> bool {
 /// A run that has to wait for a limit of a rule holds no money while it waits, however often it is tried.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_waits_for_a_limit_costs_nothing() {
-    let rules = "rules:\n  - { id: few, actions: { rate_limit: [{ per: tenant, requests: 1, window: 1h }] } }\n";
+    let rules =
+        "rules:\n  - { id: few, actions: { rate_limit: [{ per: tenant, requests: 1, window: 1h }] } }\n";
     let limits = json!([{"metric": "usd", "amount": 1.0, "per": "month"}]);
     let (vendor, house, key) = house(Plan::new(), rules, limits).await;
     let first = begin(&house, &key, &json!({"request": ask("auto")})).await;
@@ -107,7 +108,8 @@ async fn house_of_runs(settings: &str, rules: &str) -> (Vendor, House, String) {
         .file("workflows/steps.yaml", STEPS)
         .file("workflows/gated.yaml", GATED)
         .settings(&format!("retry: {{ max_attempts: 1 }}\n{settings}"));
-    let (vendor, house, key) = house(plan, rules, json!([{"metric": "usd", "amount": 1.0, "per": "month"}])).await;
+    let (vendor, house, key) =
+        house(plan, rules, json!([{"metric": "usd", "amount": 1.0, "per": "month"}])).await;
     vendor.otherwise(|_| Reply::text("hello").costing(110, 1_000));
     (vendor, house, key)
 }
@@ -212,7 +214,10 @@ async fn a_run_that_policies_refuse_is_on_record_and_on_the_trail() {
     recorded(&house, 1).await;
     let trail = Admin::of(&house).call("GET", "/audit?limit=1000", &Value::Null).await.json();
     let denied = trail["data"].as_array().unwrap().iter().find(|l| l["action"] == "request.denied");
-    assert!(denied.is_some_and(|l| l.to_string().contains(path.trim_start_matches("/v1/runs/"))), "{trail:#}");
+    assert!(
+        denied.is_some_and(|l| l.to_string().contains(path.trim_start_matches("/v1/runs/"))),
+        "{trail:#}"
+    );
 }
 
 /// Who leaves while it waits for a place has used nothing; that it asked is on record.

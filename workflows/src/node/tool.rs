@@ -1,7 +1,7 @@
 //! `tool`: calls a tool, with arguments of the file's own or with those of a model's call.
 
 use super::{Begun, Fault, NodeResult, NodeType, Out, Read, Resolved, Spec, no_labels};
-use crate::ending::{RunFailure, Suspension, Waiting};
+use crate::ending::RunFailure;
 use crate::load::{Cx, Data, Expr, Template};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
@@ -216,18 +216,14 @@ impl Tool {
             };
             let again = attempt < most && may_pass(&failure, &retry);
             if !again || !at.pause(retry.pause(attempt, at.draw(attempt)), attempt).await {
-                return self.failed(&at, &failure, ready.call_id);
+                return Self::failed(&failure, ready.call_id);
             }
             attempt = attempt.saturating_add(1);
         }
     }
 
-    fn failed(&self, at: &At<'_>, failure: &ToolFailure, call_id: Option<String>) -> NodeResult {
+    fn failed(failure: &ToolFailure, call_id: Option<String>) -> NodeResult {
         match failure {
-            ToolFailure::InDoubt => {
-                let waiting = Waiting::InDoubt(self.allow.first().cloned().unwrap_or_default());
-                Err(Fault::Suspended(vec![Suspension { frame: at.path.clone(), waiting }]))
-            }
             ToolFailure::Timeout => Err(RunFailure::new("tool", "timeout", 504, failure.to_string()).into()),
             ToolFailure::Denied(_) | ToolFailure::Approval(_) => {
                 Ok(refused(Outcome::Denied, &failure.to_string(), call_id))
@@ -272,7 +268,6 @@ fn may_pass(failure: &ToolFailure, retry: &Retry) -> bool {
         ToolFailure::Unknown(_)
         | ToolFailure::Denied(_)
         | ToolFailure::BadArgs(_)
-        | ToolFailure::InDoubt
         | ToolFailure::Approval(_) => false,
     }
 }

@@ -97,9 +97,6 @@ pub enum ToolFailure {
     /// It could not be called, or broke.
     #[error("the tool failed: {0}")]
     Failed(String),
-    /// Nobody knows whether an unsafe call took effect; a person must say.
-    #[error("it is not known whether the call took effect")]
-    InDoubt,
     /// People have to agree first; nothing was called.
     #[error("people have to agree before the tool is called")]
     Approval(Vec<Consent>),

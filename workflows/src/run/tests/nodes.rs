@@ -3,7 +3,7 @@
 use super::prose;
 use crate::testing::*;
 use crate::world::{GateReply, ToolFailure};
-use crate::{Ending, Waiting};
+use crate::Ending;
 use serde_json::json;
 
 /// A node and its labels: whichever it takes ends the run with that code.
@@ -149,14 +149,6 @@ async fn tools_are_called_again_by_what_they_may_change() {
     let calls = script.tool_calls.lock().unwrap();
     assert_eq!((calls[0].idempotency_key.as_str(), calls[1].idempotency_key.as_str()), ("k-find", "k-find"));
     assert_eq!((calls[0].id.attempt, calls[1].id.attempt), (1, 2));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_call_in_doubt_waits_for_a_person() {
-    let script = Script::new(vec![]).with_tools(vec![Err(ToolFailure::InDoubt)]);
-    let (ending, _) = play(&workflow(&tool("tool: send")), prose(), &script).await;
-    let Ending::Suspended(s) = ending else { panic!("{ending:?}") };
-    assert_eq!((&*s[0].frame, &s[0].waiting), ("get", &Waiting::InDoubt("send".into())));
 }
 
 const GATED: &str = "\
