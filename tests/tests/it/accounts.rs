@@ -232,17 +232,18 @@ async fn who_leaves_while_it_waits_for_a_place_pays_nothing() {
     admin.tenant(json!({"id": "other"})).await;
     let (_, other) = admin.key(json!({"tenant": "other", "limits": []})).await;
     let mut busy = tokio::task::JoinSet::new();
-    for _ in 0..9 {
+    // Most that its tenant may take but one; requests that give way have two fewer.
+    for _ in 0..6 {
         let (client, key) = (house.client(), other.clone());
         busy.spawn(async move { send(client, &key, "/v1/chat/completions", &ask("auto")).await.status });
     }
-    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 9).await, "{}", house.log());
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 6).await, "{}", house.log());
     let mut bulk = ask("auto");
     bulk["user"] = json!("bulk");
     let asked = send(house.client(), &key, "/v1/chat/completions", &bulk);
     assert!(tokio::time::timeout(Duration::from_millis(400), asked).await.is_err(), "it waits");
     let total = recorded(&house, 1).await;
-    assert_eq!((&total["failed"], vendor.count()), (&json!(0), 9), "{total}");
+    assert_eq!((&total["failed"], vendor.count()), (&json!(0), 6), "{total}");
     is_about(&json!(used(&house, "usd").await), 0.0);
 }
 

@@ -1,9 +1,9 @@
 //! The types of nodes that are neither generations nor bodies: classify, tool, merge, gate, set, fail.
 
 use super::prose;
+use crate::Ending;
 use crate::testing::*;
 use crate::world::{GateReply, ToolFailure};
-use crate::Ending;
 use serde_json::json;
 
 /// A node and its labels: whichever it takes ends the run with that code.
