@@ -145,7 +145,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let mut rng = StdRng::seed_from_u64(inputs.seed);
     let utilities: Vec<f64> = decision.arms.iter().map(|a| a.utility).collect();
     let ceiling = directives.further.as_ref().and_then(|f| f.explore.as_ref()).map_or(1.0, |s| s.value);
-    let epsilon = if may_explore(inputs) { config.epsilon.min(ceiling) } else { 0.0 };
+    let epsilon = if may_explore(inputs, directives) { config.epsilon.min(ceiling) } else { 0.0 };
     let Some(draw) = choice::draw(&utilities, epsilon, config.explore_arms, slack, &mut rng) else {
         return Err(nothing::nothing_left(inputs, decision));
     };
@@ -169,18 +169,25 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     Ok((flow.clone(), candidates, limits.cap_in(flow)))
 }
 
-/// Low confidence, strict determinism, locked-down safety and a used-up budget never explore; nor does high
-/// precision where tools, whose effects may be final, must be used.
-pub(crate) fn may_explore(inputs: &Inputs<'_>) -> bool {
+/// Whether arms of which little is known may be thought better of than what is known: not with low confidence, strict
+/// determinism, locked-down safety, nor with high precision where tools, whose effects may be final, must be used; nor
+/// where the tenant or a policy forbids exploring.
+pub(crate) fn may_hope(inputs: &Inputs<'_>, directives: &Directives) -> bool {
     let p = inputs.profile;
-    p.confidence >= inputs.bundle.routing.min_confidence as f32
+    let allowed = directives.further.as_ref().and_then(|f| f.explore.as_ref()).is_none_or(|s| s.value > 0.0);
+    allowed
+        && inputs.who.tenant.allow_explore
+        && p.confidence >= inputs.bundle.routing.min_confidence as f32
         && p.determinism_needs.value != DeterminismNeeds::Strict
         && p.safety_posture.value != SafetyPosture::LockedDown
         && !(p.precision_sensitivity.value == PrecisionSensitivity::High
             && p.tool_dependence.value == ToolDependence::Mandatory)
-        // A conversation that is under way would lose its prompt cache twice: going, and coming back.
-        && inputs.warm.is_none()
-        && inputs.explore
+}
+
+/// Whether another arm than the best may be drawn: where hoping is allowed, while the budget for it lasts. Not within a
+/// conversation, which would lose its prompt cache twice, going and coming back; there it is judged as when it began.
+pub(crate) fn may_explore(inputs: &Inputs<'_>, directives: &Directives) -> bool {
+    may_hope(inputs, directives) && inputs.warm.is_none() && inputs.explore
 }
 
 /// What the learner needs of a decision when `model` gave the answer: the prior of that arm, and the forecast if
@@ -210,7 +217,13 @@ fn reason(d: &Decision) -> String {
     // What each term gives the choice over its rival, about, in points of success.
     let factor = |x: f64, y: f64| if y > 0.0 { value * (x / y - 1.0) } else { value };
     let terms = [
-        ("success", a.optimistic, b.optimistic, factor(a.optimistic, b.optimistic)),
+        ("success", a.success, b.success, factor(a.success, b.success)),
+        (
+            "little tried: bonus",
+            a.bonus,
+            b.bonus,
+            factor(a.optimistic, b.optimistic) - factor(a.success, b.success),
+        ),
         ("quality", a.quality, b.quality, factor(a.quality, b.quality)),
         ("schema", a.schema, b.schema, factor(a.schema, b.schema)),
         ("price", a.price, b.price, b.price - a.price),

@@ -3,7 +3,7 @@
 use super::filter::Limits;
 use super::standing::{OfFlow, QUALITY_STRENGTH, Standing};
 use super::utility::{latency_factor, level, price, utility};
-use super::{Inputs, lambda, may_explore};
+use super::{Inputs, lambda, may_hope};
 use crate::learn::{ANY_MODEL, Belief, Located, Point};
 use crate::limits;
 use crate::route::candidates::{Estimated, fits};
@@ -134,7 +134,7 @@ pub(crate) fn arms(
         weight,
         reference,
         switching: switching(inputs, estimates, reference, weight),
-        beta: match (may_explore(inputs), young) {
+        beta: match (may_hope(inputs, directives), young) {
             (false, _) => (0.0, 0.0),
             (true, true) => (config.beta_young, config.beta_young),
             (true, false) => (config.beta, config.beta_young),

@@ -4,7 +4,7 @@ use crate::bundle::Bundle;
 use crate::learn::{ANY_MODEL, Count, Latency, ModelStats, Seat, Snapshot};
 use arc_swap::ArcSwapOption;
 use std::sync::Arc;
-use types::matrix::{Model, ModelIx};
+use types::matrix::{Model, ModelIx, Prior};
 use workflows::Workflow;
 
 /// Quality given success before anybody has said anything, and what that is worth in opinions.
@@ -84,11 +84,11 @@ impl Standing {
         let models = matrix.models().iter().zip(&learned).map(|(m, seen)| OfModel::of(m, *seen)).collect();
         let flow = |workflow: &Arc<Workflow>| {
             let known = snapshot.workflow(&workflow.name);
-            let arm = |name: &str, model: Option<&ModelStats>| {
+            let arm = |name: &str, model: Option<&ModelStats>, strength: f64| {
                 let at = known.and_then(|arms| arms.get(name).copied());
                 let stats = at.and_then(|a| snapshot.stats(a));
                 OfArm {
-                    seat: snapshot.seat(at, model),
+                    seat: snapshot.seat(at, model, strength),
                     quality: stats.map_or(opinion, |s| s.quality.posterior(opinion, QUALITY_STRENGTH)),
                     contract: stats.map(|s| s.contract),
                 }
@@ -96,8 +96,13 @@ impl Standing {
             OfFlow {
                 workflow: workflow.clone(),
                 name: workflow.name.as_str().into(),
-                arms: matrix.models().iter().zip(&learned).map(|(m, seen)| arm(&m.id, *seen)).collect(),
-                any: arm(ANY_MODEL, None),
+                arms: matrix
+                    .models()
+                    .iter()
+                    .zip(&learned)
+                    .map(|(m, seen)| arm(&m.id, *seen, m.prior.strength))
+                    .collect(),
+                any: arm(ANY_MODEL, None, Prior::default().strength),
             }
         };
         let flows = bundle.library.iter().map(flow).collect();

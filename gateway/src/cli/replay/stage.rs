@@ -18,6 +18,8 @@ const CONTEXT: u32 = 10_000_000;
 /// Success before anything is known but prices, and what e times the median price adds to it.
 const PRIOR: f64 = 0.5;
 const PRIOR_PER_PRICE: f64 = 0.03;
+/// What that is worth, in outcomes: prices say little of success.
+const STRENGTH: f64 = 0.5;
 
 const GRAPH: &str = "\
 version: 1
@@ -118,7 +120,11 @@ fn model(m: &Listed, median: f64) -> Model {
             ..Abilities::default()
         },
         price: both.map(|(input, output)| Price::new(input, output)),
-        prior: Prior { default: UnitInterval::clamped(success.clamp(0.05, 0.95)), ..Prior::default() },
+        prior: Prior {
+            default: UnitInterval::clamped(success.clamp(0.05, 0.95)),
+            strength: STRENGTH,
+            ..Prior::default()
+        },
         ..Model::new(id(&m.name), 0, (CONTEXT, CONTEXT))
     }
 }
