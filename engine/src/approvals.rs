@@ -226,7 +226,7 @@ impl Approvals {
     ///
     /// # Errors
     /// It is not given (yet), or for something else.
-    fn redeem(
+    fn look(
         &self,
         id: &str,
         tenant: &str,
@@ -239,15 +239,14 @@ impl Approvals {
             if of_answer {
                 return Ok(None);
             }
-            let reason = "there is no such approval, or it has expired or been used";
-            return Err(refusal("approval_unknown", 403, reason.to_owned()));
+            return Err(unknown());
         };
         if pending.binding != binding {
             let reason = "the approval was given for another request, or under another configuration";
             return Err(refusal("approval_mismatch", 403, reason.to_owned()));
         }
         match pending.state() {
-            "approved" => Ok(desk.pending.remove(id).and_then(|p| p.held)),
+            "approved" => Ok(pending.held.clone()),
             "rejected" => {
                 desk.pending.remove(id);
                 Err(refusal("approval_rejected", 403, "the approval was refused".to_owned()))
@@ -256,25 +255,38 @@ impl Approvals {
         }
     }
 
-    /// Uses up the approval that a request names for itself.
+    /// That the approval which a request names for itself is given. It is not used up by that.
     ///
     /// # Errors
     /// It is not given (yet), or for something else.
-    pub(crate) fn redeem_request(&self, id: &str, tenant: &str, binding: Binding) -> Result<(), Error> {
-        self.redeem(id, tenant, binding, false).map(|_| ())
+    pub(crate) fn holds(&self, id: &str, tenant: &str, binding: Binding) -> Result<(), Error> {
+        self.look(id, tenant, binding, false).map(|_| ())
+    }
+
+    /// Uses an approval up: what it was given for begins now, and nothing that can be tried again stands before it.
+    ///
+    /// # Errors
+    /// Somebody else used it meanwhile, or it has expired.
+    pub(crate) fn use_up(&self, id: &str, tenant: &str) -> Result<(), Error> {
+        let mut desk = self.desk();
+        let given = desk.pending.get(id).is_some_and(|p| p.tenant == tenant && p.state() == "approved");
+        match given.then(|| desk.pending.remove(id)) {
+            Some(_) => Ok(()),
+            None => Err(unknown()),
+        }
     }
 
     /// The answer that waits for the approval a request names; `None` = it waits for none.
     ///
     /// # Errors
     /// It is not given (yet), or for something else.
-    pub(crate) fn redeem_answer(
+    pub(crate) fn answer(
         &self,
         id: &str,
         tenant: &str,
         binding: Binding,
     ) -> Result<Option<HeldAnswer>, Error> {
-        self.redeem(id, tenant, binding, true)
+        self.look(id, tenant, binding, true)
     }
 
     /// Puts a question; gives the refusal that names it. A request that comes again while its question stands gets
@@ -404,6 +416,11 @@ fn required(id: &str, groups: &[GroupStanding]) -> Error {
     refusal("approval_required", 409, reason)
 }
 
+fn unknown() -> Error {
+    let reason = "there is no such approval, or it has expired or been used";
+    refusal("approval_unknown", 403, reason.to_owned())
+}
+
 fn refusal(code: &str, status: u16, reason: String) -> Error {
     Kind::Denied { reason, code: code.to_owned(), status }.into()
 }
@@ -455,7 +472,7 @@ mod tests {
 
     #[track_caller]
     fn redeem(a: &Approvals, id: &str, binding: u8, want: &str) {
-        let got = a.redeem_request(id, "acme", [binding; 32]);
+        let got = a.holds(id, "acme", [binding; 32]);
         assert_eq!(got.as_ref().map_or_else(Error::code, |()| "ok"), want);
     }
 
@@ -473,8 +490,12 @@ mod tests {
         assert_eq!(decide(&a, &id, "user:eve", true), Err(ApprovalError::NotAsked("user:eve".to_owned())));
         assert_eq!(decide(&a, &id, "user:dana", true), Ok("approved"));
         redeem(&a, &id, 2, "approval_mismatch");
-        assert_eq!(a.redeem_request(&id, "other", [1; 32]).unwrap_err().code(), "approval_unknown");
+        assert_eq!(a.holds(&id, "other", [1; 32]).unwrap_err().code(), "approval_unknown");
         redeem(&a, &id, 1, "ok");
+        redeem(&a, &id, 1, "ok");
+        assert_eq!(a.use_up(&id, "other").unwrap_err().code(), "approval_unknown");
+        a.use_up(&id, "acme").unwrap();
+        assert_eq!(a.use_up(&id, "acme").unwrap_err().code(), "approval_unknown");
         redeem(&a, &id, 1, "approval_unknown");
     }
 

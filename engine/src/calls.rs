@@ -222,7 +222,7 @@ impl Calls {
             if self.ceilings.attempts.is_some_and(|most| so_far.attempts >= most) {
                 return Some(Err(self.most_useful(ask, so_far.last.take())));
             }
-            so_far.attempts = so_far.attempts.saturating_add(1);
+            let attempt = so_far.attempts.saturating_add(1);
             // The node has taken the first call.
             if so_far.made
                 && let Err(used_up) = ask.purse.call()
@@ -231,7 +231,7 @@ impl Calls {
                 return Some(Err(last.map_or(Failure::Budget(used_up), Failure::Provider)));
             }
             let own = if whole && more { self.share(ix, now, deadline) } else { deadline };
-            let (call, open) = match self.prepare(ask, (ix, model), provider, so_far.attempts, own).await {
+            let (call, open) = match self.prepare(ask, (ix, model), provider, attempt, own).await {
                 Ok(prepared) => prepared,
                 Err("usd") => {
                     so_far.refused_by_budget = true;
@@ -243,7 +243,7 @@ impl Calls {
                 }
             };
             tries += 1;
-            so_far.made = true;
+            (so_far.made, so_far.attempts) = (true, attempt);
             let error = match self.attempt(call, open, breaker, own).await {
                 Ok(generated) => {
                     if let Some(l) = leave {

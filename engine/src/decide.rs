@@ -45,6 +45,8 @@ pub(crate) struct Decided {
     pub(crate) demands: Option<Box<Demands>>,
     /// An answer that people have agreed to: it goes out instead of another.
     pub(crate) agreed: Option<Box<HeldAnswer>>,
+    /// The approval that it names and has; used up when its work begins.
+    pub(crate) approval: Option<String>,
     /// Models that were no candidates because their own limits had no room.
     pub(crate) used_up: UsedUp,
 }
@@ -236,7 +238,7 @@ pub(crate) async fn consider(
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));
     let governed = Governed::unchanged(request.clone(), profile.clone(), scope);
     let governed = governed.under(inner, view, who, &directives, turn, ask);
-    let Governed { request, profile, scope, demands, agreed, refusal } = governed;
+    let Governed { request, profile, scope, demands, agreed, approval, refusal } = governed;
 
     // route
     let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
@@ -274,6 +276,7 @@ pub(crate) async fn consider(
         shadow,
         demands,
         agreed,
+        approval,
         used_up,
     }
 }

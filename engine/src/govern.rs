@@ -23,6 +23,8 @@ pub(crate) struct Governed {
     pub(crate) demands: Option<Box<Demands>>,
     /// An answer to it that people have agreed to.
     pub(crate) agreed: Option<Box<HeldAnswer>>,
+    /// The approval that it names and has; used up when its work begins.
+    pub(crate) approval: Option<String>,
     /// Why it goes no further.
     pub(crate) refusal: Option<Error>,
 }
@@ -30,7 +32,7 @@ pub(crate) struct Governed {
 impl Governed {
     /// As it came. What no policy asks for is not looked at.
     pub(crate) fn unchanged(request: Arc<ChatRequest>, profile: WorkloadProfile, scope: Scope) -> Self {
-        Governed { request, profile, scope, demands: None, agreed: None, refusal: None }
+        Governed { request, profile, scope, demands: None, agreed: None, approval: None, refusal: None }
     }
 
     /// As the directives say. Unless `ask`, nobody is asked for an approval, and none is used up.
@@ -89,7 +91,7 @@ impl Governed {
         self.request = changed;
     }
 
-    /// Uses the approval that the request names, or asks for the one it needs.
+    /// Looks for the approval that the request names, or asks for the one it needs.
     fn ask(&mut self, inner: &Inner, view: &View, who: &Who, demanded: &[Set<Approval>]) {
         let named = self.request.options.approval.as_deref();
         if named.is_none() && demanded.is_empty() {
@@ -97,7 +99,7 @@ impl Governed {
         }
         let binding = approvals::binding(&self.request, who, view.bundle.hash());
         let tenant = &who.principal.tenant.id;
-        let answer = named.map_or(Ok(None), |id| inner.approvals.redeem_answer(id, tenant, binding));
+        let answer = named.map_or(Ok(None), |id| inner.approvals.answer(id, tenant, binding));
         self.refusal = match (answer, named) {
             (Err(e), _) => Some(e),
             (Ok(Some(answer)), _) => {
@@ -106,7 +108,7 @@ impl Governed {
                 None
             }
             (Ok(None), _) if demanded.is_empty() => None,
-            (Ok(None), Some(id)) => inner.approvals.redeem_request(id, tenant, binding).err(),
+            (Ok(None), Some(id)) => inner.approvals.holds(id, tenant, binding).err(),
             (Ok(None), None) => {
                 let last = self.request.last_user();
                 let question = Question {
@@ -121,5 +123,10 @@ impl Governed {
                 Some(inner.approvals.ask(&question, None))
             }
         };
+        if let (None, Some(id)) = (&self.refusal, named)
+            && (self.agreed.is_some() || !demanded.is_empty())
+        {
+            self.approval = Some(id.to_owned());
+        }
     }
 }

@@ -34,10 +34,9 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
         tree.becomes_run();
         return Ok(Answer::AsRun);
     }
-    if let Err(e) = place(inner, &mut tree, &task).await {
+    if let Err(e) = may_begin(inner, &mut tree, &mut task).await {
         return Err(tree.failed(e));
     }
-    task.note(inner, &tree);
     let deadline = task.deadline(inner, &tree);
     let promised = Promised::of(&view, &task, &tree, deadline);
     if let Some(agreed) = task.agreed.take() {
@@ -49,6 +48,14 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
 
     // settle, assess: in `Tree`, whichever way the run ends; learn follows the log
     promised.keep(launched, tree).await
+}
+
+/// Takes what the work of a request begins with: a place, and the approval that it names.
+async fn may_begin(inner: &Inner, tree: &mut Tree, task: &mut Task) -> Result<(), Error> {
+    place(inner, tree, task).await?;
+    task.begin_approved(inner, tree)?;
+    task.note(inner, tree);
+    Ok(())
 }
 
 /// Keeps the place of a request, unless a rule has it give way and wait for another one.

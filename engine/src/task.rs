@@ -50,6 +50,7 @@ pub(crate) struct Task {
     ceiling: Option<Usd>,
     /// An answer that is there already: somebody had to agree to it.
     pub(crate) agreed: Option<Box<HeldAnswer>>,
+    approval: Option<String>,
 }
 
 /// A workflow that runs when it is polled.
@@ -70,7 +71,7 @@ pub(crate) fn begin(
     who: Admitted,
 ) -> (Tree, Result<Task, Error>) {
     let Decided { request, profile, features, scope, directives, seed, decision, .. } = decided;
-    let Decided { routed, ceiling, shadow, demands, agreed, .. } = decided;
+    let Decided { routed, ceiling, shadow, demands, agreed, approval, .. } = decided;
     let Admitted { admission, permit, mut held } = who;
     let ledger = Ledger::under(caps::limits(&directives));
     if let Some(held) = &mut held {
@@ -91,6 +92,7 @@ pub(crate) fn begin(
         candidates,
         ceiling,
         agreed,
+        approval,
     });
     (tree, task)
 }
@@ -110,6 +112,15 @@ impl Task {
         if let Some(decision) = &tree.decision {
             decide::note(inner, &tree.admission.who, &self.request, &self.directives, decision);
         }
+    }
+
+    /// Uses up the approval that the request has, now that nothing stands before its work.
+    ///
+    /// # Errors
+    /// Somebody else used it meanwhile.
+    pub(crate) fn begin_approved(&mut self, inner: &Inner, tree: &Tree) -> Result<(), Error> {
+        let tenant = &tree.admission.who.principal.tenant.id;
+        self.approval.take().map_or(Ok(()), |id| inner.approvals.use_up(&id, tenant))
     }
 
     /// When the answer must be there.

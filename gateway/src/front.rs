@@ -163,7 +163,8 @@ fn admit(app: &App, parts: &http::request::Parts, route: &'static str) -> Result
     if endpoint != "chat" && presented.is_some_and(|text| app.plane.is_local(text)) {
         return Ok((app.nobody.clone(), true));
     }
-    let who = app.plane.authenticate(presented).inspect_err(|f| app.plane.refused(endpoint, &f.code, from))?;
+    let who =
+        app.plane.authenticate(presented).inspect_err(|f| app.plane.refused(endpoint, &f.code, from))?;
     may_use(app, &who, endpoint)?;
     Ok((who, false))
 }

@@ -39,7 +39,17 @@ pub(crate) fn key(headers: &HeaderMap, route: &str, body: &[u8]) -> Result<Optio
     let visible = |t: &&str| (1..=MAX_KEY).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic());
     let text = value.to_str().ok().filter(visible).filter(|_| all.next().is_none());
     let text = text.ok_or_else(|| expected(IDEMPOTENCY.as_str(), "once, 1 to 255 visible characters"))?;
-    let body = blake3::hash(body).to_hex().to_string();
+    // What headers ask for is part of the question.
+    let mut asked = blake3::Hasher::new();
+    let mut own: Vec<_> =
+        headers.iter().filter(|(name, _)| name.as_str().starts_with("x-turnout-")).collect();
+    own.sort_by_key(|(name, _)| name.as_str());
+    for (name, value) in own {
+        for part in [name.as_str().as_bytes(), value.as_bytes()] {
+            asked.update(&(part.len() as u64).to_le_bytes()).update(part);
+        }
+    }
+    let body = asked.update(body).finalize().to_hex().to_string();
     Ok(Some(Key { route: route.to_owned(), key: text.to_owned(), body }))
 }
 

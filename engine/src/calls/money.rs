@@ -180,8 +180,8 @@ impl Calls {
         let mut output = asked;
         for _ in 0..ROUNDS {
             let amount = cost(output);
-            let expected =
-                u64::from(input.input).saturating_add(u64::from(output.min(said.unwrap_or(USUAL))));
+            let expected = u64::from(input.input)
+                .saturating_add(u64::from(output.min(said.unwrap_or(USUAL)).saturating_mul(n)));
             let left = match self.take((ix, model), amount, expected, ask).await {
                 Ok(share) => {
                     if output < asked {

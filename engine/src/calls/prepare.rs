@@ -32,9 +32,11 @@ impl Calls {
         adapt(&mut edits, &self.request, model);
         let est = self.est_input(&edits);
         let longest = edits.max_tokens.or(self.request.params.max_tokens).unwrap_or(model.max_output_tokens);
-        let place = self.ledger_of(ask).admit(est.input, longest)?;
-        if place.output.is_some_and(|most| most < longest) {
-            edits.max_tokens = place.output;
+        // Each of several choices may be so long.
+        let n = self.request.params.n.max(1);
+        let place = self.ledger_of(ask).admit(est.input, longest.saturating_mul(n))?;
+        if let Some(each) = place.output.map(|all| all / n).filter(|each| *each < longest) {
+            edits.max_tokens = Some(each.max(1));
         }
         let most = self.most_input(&edits);
         let held = Placed { ledger: self.ledger_of(ask), place: Some(place) };

@@ -1,6 +1,8 @@
 //! One text of an answer on its way to the client, piece by piece: what no piece can decide alone is held back.
 
 use super::{Blocked, Redaction};
+use std::collections::BTreeMap;
+use std::ops::Bound;
 use types::directives::Place;
 use types::privacy::Entity;
 
@@ -45,7 +47,8 @@ impl Filter {
         self.text.push_str(piece);
         let found = self.redaction.detector.find(&self.text, &self.kinds);
         let length = self.text.len();
-        let mut until = if ended { length } else { floor(&self.text, length.saturating_sub(self.reach)) };
+        let mut until =
+            if ended { length } else { self.text.floor_char_boundary(length.saturating_sub(self.reach)) };
         let mut out = String::new();
         let mut at = self.given;
         for value in found.into_iter().filter(|f| f.span.start >= self.given) {
@@ -65,21 +68,16 @@ impl Filter {
         }
         out.push_str(self.text.get(at..until).unwrap_or(""));
         self.given = until.max(self.given);
-        let keep = floor(&self.text, self.given.saturating_sub(BEFORE));
+        let keep = self.text.floor_char_boundary(self.given.saturating_sub(BEFORE));
         self.text.drain(..keep);
         self.given = self.given.saturating_sub(keep);
         Ok(self.restore.advance(&out, ended))
     }
 }
 
-/// The last boundary of a character at or before `at`.
-fn floor(text: &str, at: usize) -> usize {
-    (0..=at.min(text.len())).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0)
-}
-
 /// Replaces tokens back.
 struct Restore {
-    tokens: Vec<(String, String)>,
+    tokens: BTreeMap<String, String>,
     longest: usize,
     held: String,
 }
@@ -91,9 +89,15 @@ impl Restore {
             let inner = quoted.strip_prefix('"').and_then(|q| q.strip_suffix('"'));
             if json { inner.unwrap_or(v).to_owned() } else { v.to_owned() }
         };
-        let tokens: Vec<_> = tokens.iter().map(|(t, v)| (t.clone(), value(v))).collect();
-        let longest = tokens.iter().map(|(t, _)| t.len()).max().unwrap_or(0);
+        let tokens: BTreeMap<_, _> = tokens.iter().map(|(t, v)| (t.clone(), value(v))).collect();
+        let longest = tokens.keys().map(String::len).max().unwrap_or(0);
         Restore { tokens, longest, held: String::new() }
+    }
+
+    /// Whether a token begins so.
+    fn begins_one(&self, start: &str) -> bool {
+        let next = self.tokens.range::<str, _>((Bound::Included(start), Bound::Unbounded)).next();
+        next.is_some_and(|(token, _)| token.starts_with(start))
     }
 
     fn advance(&mut self, piece: &str, ended: bool) -> String {
@@ -107,13 +111,12 @@ impl Restore {
             let (before, from) = rest.split_at(open);
             out.push_str(before);
             rest = from;
-            if let Some((token, value)) = self.tokens.iter().find(|(t, _)| rest.starts_with(t.as_str())) {
+            let within = rest.as_bytes().get(..self.longest.min(rest.len())).unwrap_or_default();
+            let token = memchr::memchr(b']', within).and_then(|close| rest.split_at_checked(close + 1));
+            if let Some((value, after)) = token.and_then(|(t, after)| Some((self.tokens.get(t)?, after))) {
                 out.push_str(value);
-                rest = rest.get(token.len()..).unwrap_or("");
-            } else if !ended
-                && rest.len() < self.longest
-                && self.tokens.iter().any(|(t, _)| t.starts_with(rest))
-            {
+                rest = after;
+            } else if !ended && rest.len() < self.longest && self.begins_one(rest) {
                 // It may become a token.
                 self.held = rest.to_owned();
                 return out;

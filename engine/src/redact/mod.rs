@@ -13,13 +13,30 @@ use bytes::Bytes;
 use serde_json::Value;
 use std::borrow::Cow;
 use std::cmp::Reverse;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use types::directives::{Place, Redact, RedactAction, Set};
 use types::privacy::{Detector, Entity};
 
 /// Members of a body whose strings are no text of the client's.
 const NOT_TEXT: &[&str] = &["model", "role", "type", "tool_choice", "tool_call_id", "id"];
+
+/// Whether a member is no text of the client's: a name of the format, or sound and files as base64.
+fn is_no_text(key: &str, text: &str) -> bool {
+    NOT_TEXT.contains(&key) || matches!(key, "data" | "file_data") && is_base64(text)
+}
+
+/// Whether a string is an image or a file and nothing else: what only begins like one is a text.
+fn is_data_url(s: &str) -> bool {
+    let Some((media, data)) = s.strip_prefix("data:").and_then(|s| s.split_once(";base64,")) else {
+        return false;
+    };
+    media.bytes().all(|b| b.is_ascii_alphanumeric() || b"/+-.;=".contains(&b)) && is_base64(data)
+}
+
+fn is_base64(s: &str) -> bool {
+    s.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/-_=".contains(&b))
+}
 
 /// Stronger than any redaction: the request or answer is refused because of this kind of value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +60,9 @@ struct Vault {
     restorable: Vec<(String, String)>,
     next: HashMap<Entity, u32>,
     /// The request as it came: its texts may hold what looks like a token.
-    taken: Bytes,
+    body: Bytes,
+    /// What looks like one there; read when the first token is made.
+    taken: Option<HashSet<Box<str>>>,
     counts: HashMap<Entity, u32>,
 }
 
@@ -57,7 +76,7 @@ impl Redaction {
     /// What the directives of a request demand. `key` is the key of hashes, `tenant` whose request, `body` the
     /// request as it came.
     pub(crate) fn of(demanded: &[Set<Redact>], key: &[u8; 32], tenant: &str, body: Bytes) -> Self {
-        let vault = Vault { taken: body, ..Vault::default() };
+        let vault = Vault { body, ..Vault::default() };
         Redaction {
             detector: workflows::detector(),
             rules: demanded.iter().map(|s| s.value).collect(),
@@ -75,7 +94,7 @@ impl Redaction {
 
     /// The same rules, with nothing masked yet.
     pub(crate) fn afresh(&self) -> Self {
-        let vault = Vault { taken: self.vault().taken.clone(), ..Vault::default() };
+        let vault = Vault { body: self.vault().body.clone(), ..Vault::default() };
         Redaction { vault: Arc::new(Mutex::new(vault)), ..self.clone() }
     }
 
@@ -125,8 +144,7 @@ impl Redaction {
     pub(crate) fn body(&self, body: &mut Value) -> Result<(), Blocked> {
         match body {
             Value::String(s) => {
-                // Images are no text.
-                if !s.starts_with("data:")
+                if !is_data_url(s)
                     && let Cow::Owned(redacted) = self.text(s, Place::Input)?
                 {
                     *s = redacted;
@@ -137,7 +155,7 @@ impl Redaction {
             // A member of that name that is no string is somebody's own, such as a property of a schema.
             Value::Object(members) => members
                 .iter_mut()
-                .filter(|(key, value)| !(value.is_string() && NOT_TEXT.contains(&key.as_str())))
+                .filter(|(key, value)| !value.as_str().is_some_and(|text| is_no_text(key, text)))
                 .try_for_each(|(_, value)| self.body(value)),
             _ => Ok(()),
         }
@@ -192,11 +210,12 @@ impl Vault {
             return token.clone();
         }
         let name = entity.as_str().to_uppercase();
+        let taken = self.taken.get_or_insert_with(|| tokens_in(&self.body));
         let token = loop {
             let next = self.next.entry(entity).or_default();
             *next = next.saturating_add(1);
             let token = format!("[{name}_{next}]");
-            if !std::str::from_utf8(&self.taken).unwrap_or_default().contains(&token) {
+            if !taken.contains(token.as_str()) {
                 break token;
             }
         };
@@ -206,6 +225,19 @@ impl Vault {
         self.tokens.insert(key, token.clone());
         token
     }
+}
+
+/// What stands between brackets in a body and is short enough for a token.
+fn tokens_in(body: &[u8]) -> HashSet<Box<str>> {
+    const LONGEST: usize = 64;
+    let text = std::str::from_utf8(body).unwrap_or_default();
+    let opens = memchr::memchr_iter(b'[', text.as_bytes());
+    let token = |open: usize| {
+        let rest = text.get(open..)?;
+        let close = memchr::memchr(b']', rest.as_bytes().get(..LONGEST.min(rest.len()))?)?;
+        rest.get(..=close).map(Box::from)
+    };
+    opens.filter_map(token).collect()
 }
 
 #[cfg(test)]
@@ -220,6 +252,28 @@ pub(crate) mod tests {
         };
         let rules: Vec<_> = rules.iter().map(rule).collect();
         Redaction::of(&rules, &[7; 32], "acme", Bytes::from_static(b"[EMAIL_2] stands here"))
+    }
+
+    #[test]
+    fn only_what_is_an_image_or_a_file_is_no_text() {
+        let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Mask, false)]);
+        let image = "data:image/png;base64,iVBORw0KGgo=";
+        let mut body = json!({"messages": [
+            {"role": "user", "content": "data:\nada@analytical.co.uk"},
+            {"role": "user", "content": "data:text/plain;base64,QQ== ada@analytical.co.uk"},
+            {"role": "user", "content": [
+                {"type": "image_url", "image_url": {"url": image}},
+                {"type": "input_audio", "input_audio": {"data": "4111111111111111", "format": "wav"}},
+                {"type": "text", "text": "{}", "data": "ada@analytical.co.uk"},
+            ]},
+        ]});
+        r.body(&mut body).unwrap();
+        let messages = &body["messages"];
+        assert_eq!(messages[0]["content"], "data:\n[EMAIL_1]");
+        assert_eq!(messages[1]["content"], "data:text/plain;base64,QQ== [EMAIL_1]");
+        assert_eq!(messages[2]["content"][0]["image_url"]["url"], image);
+        assert_eq!(messages[2]["content"][1]["input_audio"]["data"], "4111111111111111");
+        assert_eq!(messages[2]["content"][2]["data"], "[EMAIL_1]");
     }
 
     #[test]

@@ -107,8 +107,11 @@ pub(super) async fn first(
     keeper: &mut Keeper,
     ts_ms: i64,
 ) -> Result<Made, Unready> {
-    let Decided { request, scope, directives, seed, decision, ceiling, .. } = decided;
+    let Decided { request, scope, directives, seed, decision, ceiling, approval, .. } = decided;
     let (workflow, candidates, cap) = chosen;
+    if let Some(id) = &approval {
+        service.engine.0.approvals.use_up(id, &decision.tenant)?;
+    }
     let walls = [
         submission.wall_ms.map(Duration::from_millis),
         request.options.max_latency,

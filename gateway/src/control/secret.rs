@@ -51,9 +51,7 @@ impl Secret {
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let secret = Secret(random()?);
-                let mut file = create_private(path)?;
-                file.write_all(&secret.0)?;
-                file.sync_all()?;
+                write_private(path, &secret.0)?;
                 Ok(secret)
             }
             Err(e) => Err(e),
@@ -146,6 +144,23 @@ fn wrong(text: String) -> io::Error {
 pub(crate) fn create_private(path: &Path) -> io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Writes a file readable by its owner alone: whole, or not at all.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    match std::fs::remove_file(&new) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+        // What a killed process left.
+        _ => {}
+    }
+    let mut file = create_private(&new)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
 }
 
 fn private(path: &Path, file: &std::fs::File) -> io::Result<()> {

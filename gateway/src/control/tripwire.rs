@@ -100,7 +100,9 @@ impl Pace {
         }
         if self.spent > 0.0 {
             self.hours = self.hours.saturating_add(1).min(REACH);
-            self.usual += (self.spent - self.usual) / f64::from(self.hours);
+            // What is out of the usual makes it little more usual: whoever has the key would else raise the bar.
+            let spent = if self.tripped { self.spent.min(2.0 * self.usual) } else { self.spent };
+            self.usual += (spent - self.usual) / f64::from(self.hours);
         }
         (self.hour, self.spent, self.tripped) = (hour, 0.0, false);
     }
@@ -257,6 +259,7 @@ mod tests {
         check(&[1.0, 2.0, 3.0, 20.0], None);
         // Hours without spending are no part of the mean: a job of the night is no alarm.
         check(&[2.0, 0.0, 0.0, 2.0, 0.0, 2.0, 0.0, 2.0], None);
+        check(&[2.0, 2.0, 2.0, 200.0, 26.0], Some((26.0, 2.5)));
         // Nobody knows yet what is usual, or it is not worth a word.
         check(&[0.01, 0.01, 50.0], None);
         check(&[0.001, 0.001, 0.001, 0.9], None);

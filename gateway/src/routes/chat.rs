@@ -151,7 +151,7 @@ async fn of_run(app: &App, who: &Arc<Who>, of: Of<'_>) -> Result<Answer, Failure
         }
         Of::Results(results) => {
             let run = results.run.clone();
-            waits::give(app, tenant, results).await?;
+            waits::give(app, who, results).await?;
             run
         }
     };

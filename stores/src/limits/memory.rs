@@ -106,7 +106,7 @@ impl Counters {
             return Err(refused);
         }
         let mut lags = false;
-        for limit in limits.iter() {
+        for limit in each(limits) {
             let want = amount.of(limit.metric);
             let Counted { counter, mark, .. } = shard.counted(tenant, limit, now);
             counter.add(want);
@@ -206,6 +206,13 @@ impl Counters {
     }
 }
 
+/// The limits of a reservation, one for each counter: several ceilings over the same are one thing to count.
+fn each(limits: &[Limit]) -> impl Iterator<Item = &Limit> {
+    let same = |a: &Limit, b: &Limit| (&a.holder, a.metric, a.window) == (&b.holder, b.metric, b.window);
+    let first = move |(i, limit): &(usize, &Limit)| !limits.iter().take(*i).any(|l| same(l, limit));
+    limits.iter().enumerate().filter(first).map(|(_, limit)| limit)
+}
+
 impl Shard {
     fn counter(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> &mut Counter {
         &mut self.counted(tenant, limit, now).counter
@@ -275,7 +282,7 @@ impl LimitStore for Counters {
         let now = self.moment(reservation.unix_ms);
         let counted = Moment { ms: reservation.at_ms, unix_ms: reservation.unix_ms };
         let Some(mut shard) = self.shard(&reservation.tenant) else { return };
-        for limit in reservation.limits.iter() {
+        for limit in each(&reservation.limits) {
             let (reserved, used) = (reservation.amount.of(limit.metric), used.of(limit.metric));
             let Counted { counter, pace, .. } = shard.counted(&reservation.tenant, limit, now);
             if let Some(pace) = pace {
@@ -324,6 +331,21 @@ impl LimitStore for Counters {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn two_ceilings_over_one_counter_count_once() {
+        let counters = Counters::default();
+        let limit = |amount| Limit::rate("key:k", Metric::Requests, amount, Window::Day).unwrap();
+        let limits: Arc<[Limit]> = Arc::new([limit(10.0), limit(5.0)]);
+        let one = Amount { requests: 1, ..Amount::default() };
+        for _ in 0..5 {
+            let r = counters.reserve(&"acme".into(), &limits, one, 0).await.unwrap();
+            counters.settle(r, one);
+        }
+        assert!(counters.reserve(&"acme".into(), &limits, one, 0).await.is_err());
+        let used = counters.standing(&"acme".into(), &limits, 0).await;
+        assert_eq!(used.iter().map(|s| s.used).collect::<Vec<_>>(), [used[0].used; 2]);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn idle_counters_are_forgotten() {

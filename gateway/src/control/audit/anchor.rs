@@ -1,7 +1,8 @@
 //! The newest seal, kept beside the trail: what shows that lines were taken off its end, or that all of it is gone.
 
+use super::super::secret::create_private;
 use super::line::{self, Hash, Sealed};
-use super::{CHAIN, FOLDER, create_private};
+use super::{CHAIN, FOLDER};
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Write as _};

@@ -7,7 +7,7 @@ pub(crate) mod anchor;
 pub(crate) mod line;
 pub(crate) mod verify;
 
-use super::secret::create_private;
+use super::secret::write_private;
 use anchor::Anchor;
 use line::Sealed;
 use ring::rand::SystemRandom;
@@ -221,10 +221,9 @@ impl Writer {
         }
     }
 
-    fn report(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) {
-        if let Err(e) = work(self) {
-            tracing::error!(error = %e, "the audit trail cannot be written");
-        }
+    /// Whether it could be done.
+    fn report(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) -> bool {
+        work(self).inspect_err(|e| tracing::error!(error = %e, "the audit trail cannot be written")).is_ok()
     }
 
     /// Writes one line; who waits for it is told after the sync.
@@ -233,11 +232,16 @@ impl Writer {
         if lost > 0 {
             let mut gap = Event { actor_kind: "system", action: GAP, ..Event::default() };
             gap.detail.insert("lost_lines".to_owned(), lost.into());
-            self.report(|w| w.line(&gap).map(drop));
+            if !self.report(|w| w.line(&gap).map(drop)) {
+                // The gap is told when there is room again, and is as long as it was.
+                self.lost.fetch_add(lost, Relaxed);
+            }
         }
         match job {
             Job::Later(event) => {
-                self.report(|w| w.line(&event).map(drop));
+                if !self.report(|w| w.line(&event).map(drop)) {
+                    self.lost.fetch_add(1, Relaxed);
+                }
                 None
             }
             Job::Sync(event, tell) => {
@@ -365,9 +369,7 @@ fn signing_key(folder: &Path) -> io::Result<Ed25519KeyPair> {
     if !path.exists() {
         let made = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
             .map_err(|_| io::Error::other("the system gives no random bytes"))?;
-        let mut file = create_private(&path)?;
-        file.write_all(made.as_ref())?;
-        file.sync_all()?;
+        write_private(&path, made.as_ref())?;
     }
     let key = Ed25519KeyPair::from_pkcs8(&std::fs::read(&path)?).map_err(wrong)?;
     let public = format!("{}\n", line::hex(key.public_key().as_ref()));

@@ -7,7 +7,7 @@
 use super::{object, refusal};
 use crate::app::App;
 use crate::error::Failure;
-use engine::{Head as AnswerHead, Tail, Whole};
+use engine::{Head as AnswerHead, Tail, Who, Whole};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use types::chat::{Role, ToolCall};
@@ -92,8 +92,18 @@ fn name(run: &str, n: u32) -> String {
 ///
 /// # Errors
 /// The run is not there; some results are missing, or are of calls that nobody made.
-pub(crate) async fn give(app: &App, tenant: &str, results: Results) -> Result<(), Failure> {
+pub(crate) async fn give(app: &App, who: &Who, results: Results) -> Result<(), Failure> {
+    let tenant = &who.principal.tenant.id;
     let row = app.runs.get(tenant, &results.run).await.map_err(refusal)?;
+    // Whoever may only chat goes on with runs of their own.
+    let all = who
+        .principal
+        .key
+        .as_ref()
+        .is_none_or(|k| k.scopes.endpoints.is_empty() || k.scopes.endpoints.iter().any(|e| e == "runs"));
+    if !all && row.head.principal != engine::runs::principal(who) {
+        return Err(Failure::not_found("no run has that identifier"));
+    }
     let calls = calls(&row);
     let own = |id: &str| calls.iter().find(|(c, _)| c.id == *id).map(|(_, own)| own.clone());
     if !results.outputs.iter().any(|(id, _)| own(id).is_some()) {
