@@ -5,7 +5,8 @@
 //! at least one character or leaves. (The `jsonrepair` crate 0.1.0 does not end on inputs such as
 //! `'a,}/"0'/`, and a check must end whatever a model writes.)
 
-use serde_json::{Map, Number, Value};
+use crate::exact;
+use serde_json::{Map, Value};
 
 /// Deepest nesting.
 const MAX_DEPTH: usize = 100;
@@ -13,19 +14,21 @@ const MAX_DEPTH: usize = 100;
 const LOOK_AHEAD: usize = 64;
 
 /// The list or object that opens the text; what follows it is ignored. `None` if the text opens with
-/// neither, or is nested too deep.
+/// neither, is nested too deep, or holds a number that would come out as another one.
 pub(crate) fn parse(text: &str) -> Option<Value> {
-    let mut parser = Parser { rest: text.trim_start(), too_deep: false };
+    let mut parser = Parser { rest: text.trim_start(), too_deep: false, inexact: false };
     if !parser.rest.starts_with(['{', '[']) {
         return None;
     }
     let value = parser.value(0)?;
-    (!parser.too_deep).then_some(value)
+    (!parser.too_deep && !parser.inexact).then_some(value)
 }
 
 struct Parser<'a> {
     rest: &'a str,
     too_deep: bool,
+    /// A number could not be kept.
+    inexact: bool,
 }
 
 impl Parser<'_> {
@@ -67,7 +70,10 @@ impl Parser<'_> {
             '[' => Some(self.array(depth)),
             c if closing(c).is_some() => self.string(false).map(Value::String),
             '}' | ']' | ':' | ',' => None,
-            _ => Some(word(&self.bare())),
+            _ => {
+                let bare = self.bare();
+                Some(self.word(&bare))
+            }
         }
     }
 
@@ -195,6 +201,30 @@ impl Parser<'_> {
         char::from_u32(0x1_0000_u32.checked_add(high << 10)?.checked_add(low)?)
     }
 
+    fn word(&mut self, text: &str) -> Value {
+        match text {
+            "true" | "True" | "TRUE" => return Value::Bool(true),
+            "false" | "False" | "FALSE" => return Value::Bool(false),
+            "" | "null" | "None" | "NULL" | "undefined" | "NaN" | "Infinity" | "-Infinity" => {
+                return Value::Null;
+            }
+            _ => {}
+        }
+        // A comment behind the value is not part of it.
+        let plain = text.split(['/', '#']).next().unwrap_or(text).trim().trim_start_matches('+');
+        let numeric = plain.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.');
+        if !numeric || plain.parse::<f64>().is_err() {
+            return Value::String(text.to_owned());
+        }
+        match exact::number(plain) {
+            Some(n) => Value::Number(n),
+            None => {
+                self.inexact = true;
+                Value::Null
+            }
+        }
+    }
+
     fn hex4(&mut self) -> Option<u32> {
         let digits = self.rest.get(..4).filter(|d| d.bytes().all(|b| b.is_ascii_hexdigit()))?;
         self.rest = self.rest.get(4..)?;
@@ -212,25 +242,6 @@ fn closing(open: char) -> Option<&'static [char]> {
         '‘' | '’' => &['’', '‘'],
         _ => return None,
     })
-}
-
-fn word(text: &str) -> Value {
-    match text {
-        "true" | "True" | "TRUE" => return Value::Bool(true),
-        "false" | "False" | "FALSE" => return Value::Bool(false),
-        "" | "null" | "None" | "NULL" | "undefined" | "NaN" | "Infinity" | "-Infinity" => return Value::Null,
-        _ => {}
-    }
-    // A comment behind the value is not part of it.
-    let plain = text.split(['/', '#']).next().unwrap_or(text).trim().trim_start_matches('+');
-    if let Ok(i) = plain.parse::<i64>() {
-        return Value::from(i);
-    }
-    let numeric = plain.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.');
-    match plain.parse::<f64>().ok().filter(|_| numeric).and_then(Number::from_f64) {
-        Some(n) => Value::Number(n),
-        None => Value::String(text.to_owned()),
-    }
 }
 
 #[cfg(test)]
@@ -253,6 +264,12 @@ mod tests {
         check("[1 2]", Some(json!(["1 2"])));
         check("[1,, 2,]", Some(json!([1, 2])));
         check("{\"a\": 1 // one\n, /* two */ \"b\": 2 # three\n}", Some(json!({"a": 1, "b": 2})));
+        check("{\"a\": 18446744073709551615,}", Some(json!({"a": u64::MAX})));
+        check("{\"a\": -.5, \"b\": 5., \"c\": +7,}", Some(json!({"a": -0.5, "b": 5.0, "c": 7})));
+        for lost in ["18446744073709551616", "-9223372036854775809", "0.12345678901234567", "1e400", "1e-400"]
+        {
+            check(&format!("{{\"a\": {lost},}}"), None);
+        }
         check("{\"a\": \"x\"\n \"b\": \"y\"}", Some(json!({"a": "x", "b": "y"})));
         check("{\"a\": \"He said \"hi\" to me\"}", Some(json!({"a": "He said \"hi\" to me"})));
         check("{\"a\": \"line\none\"}", Some(json!({"a": "line\none"})));

@@ -22,6 +22,7 @@ mod contract;
 mod contradiction;
 mod detect;
 mod diff;
+mod exact;
 mod finding;
 mod finish_reason;
 pub mod fix;

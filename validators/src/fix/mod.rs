@@ -1,9 +1,10 @@
 //! Local, deterministic repair: no model is asked. The caller checks the result again.
 
+use crate::exact;
 use crate::json::unfenced;
 use crate::lenient;
 use crate::schema::compiled;
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Value};
 
 mod mask;
 
@@ -18,16 +19,26 @@ const MAX_STEPS: usize = 64;
 /// chatter stripped, broken syntax mended, numbers out of strings, single values wrapped into lists,
 /// forbidden properties dropped.
 ///
-/// `None` if nothing can be made of it, or nothing is to be changed. A truncated answer stays truncated:
+/// `None` if nothing can be made of it, nothing is to be changed, or a number in it would come out as another one:
+/// whoever wrote it has to write it anew. A truncated answer stays truncated:
 /// whoever looks at the finish reason still finds it so.
 #[must_use]
 pub fn json(text: &str, schema: Option<&Value>) -> Option<String> {
-    let value = strict(text).or_else(|| mended(text))?;
+    let (value, written) = match strict(text) {
+        Some((value, written)) => (value, Some(written)),
+        None => (mended(text)?, None),
+    };
+    let inexact = written.is_some_and(|w| !exact::all_kept(w));
     let value = match schema {
+        // Its numbers are not what they were written as, and cannot be written anew.
+        Some(s) if !fits(&value, s) && inexact => return None,
         Some(s) if !fits(&value, s) => coerce(value, s, s, 0),
         _ => value,
     };
-    let fixed = value.to_string();
+    let fixed = match written.filter(|_| inexact) {
+        Some(written) => written.trim().to_owned(),
+        None => value.to_string(),
+    };
     // The same value written differently is no repair, unless the text itself was no JSON.
     let same = serde_json::from_str::<Value>(text).is_ok_and(|v| v == value);
     (!same).then_some(fixed)
@@ -37,8 +48,10 @@ fn fits(value: &Value, schema: &Value) -> bool {
     compiled(schema).is_ok_and(|s| s.fits(value))
 }
 
-fn strict(text: &str) -> Option<Value> {
-    [text, unfenced(text), largest(text)?].into_iter().find_map(|t| serde_json::from_str(t).ok())
+/// The value, and the part of the text that is it.
+fn strict(text: &str) -> Option<(Value, &str)> {
+    let parts = [text, unfenced(text), largest(text)?];
+    parts.into_iter().find_map(|t| Some((serde_json::from_str(t).ok()?, t)))
 }
 
 /// From the first bracket to the last: drops chatter and fences on both sides.
@@ -161,12 +174,9 @@ fn to_type(value: Value, schema: &Value) -> Value {
 }
 
 fn number(text: &str, whole: bool) -> Option<Value> {
-    let t = text.trim().replace(',', "");
-    if let Ok(i) = t.parse::<i64>() {
-        return Some(Value::from(i));
-    }
-    let f: f64 = t.parse().ok().filter(|f: &f64| f.is_finite())?;
-    (!whole || f.fract() == 0.0).then(|| Number::from_f64(f).map(Value::Number)).flatten()
+    let number = exact::number(&text.trim().replace(',', ""))?;
+    let is_whole = number.as_f64().is_none_or(|f| f.fract() == 0.0);
+    (!whole || is_whole).then_some(Value::Number(number))
 }
 
 /// The one allowed value that differs only in case.
@@ -258,6 +268,35 @@ mod tests {
         // Nothing is invented: a missing or meaningless value stays as it is.
         check("{\"n\": \"many\"}", s(), None);
         check("{}", s(), None);
+    }
+
+    #[test]
+    fn no_number_comes_out_as_another_one() {
+        let fixed = |text: &str, schema: Option<&Value>| json(text, schema);
+        let s = json!({"type": "object", "properties": {"id": {"type": "integer"}, "x": {"type": "number"}}});
+        assert_eq!(
+            fixed("{\"id\":18446744073709551615,}", None).as_deref(),
+            Some("{\"id\":18446744073709551615}")
+        );
+        assert_eq!(
+            fixed("{\"id\":\"18446744073709551615\"}", Some(&s)).as_deref(),
+            Some("{\"id\":18446744073709551615}")
+        );
+        // What need not be written anew stays as it is written.
+        assert_eq!(
+            fixed("```json\n{\"x\": 0.12345678901234567}\n```", None).as_deref(),
+            Some("{\"x\": 0.12345678901234567}")
+        );
+        for lost in ["{\"id\":18446744073709551616,}", "{\"x\":0.12345678901234567,}", "{\"x\":1e400,}"] {
+            assert_eq!(fixed(lost, None), None, "{lost}");
+        }
+        for lost in [
+            "{\"id\":\"18446744073709551616\"}",
+            "{\"x\":\"0.12345678901234567\"}",
+            "{\"id\": \"7\", \"x\": 0.12345678901234567}",
+        ] {
+            assert_eq!(fixed(lost, Some(&s)), None, "{lost}");
+        }
     }
 
     #[test]
