@@ -36,7 +36,7 @@ pub(crate) fn checks(request: &ChatRequest, severity: Severity) -> Vec<Arc<dyn C
     let mut list = Vec::new();
     match request.response_format {
         ResponseFormat::Text => {}
-        ResponseFormat::JsonObject => list.push(json::strict(severity)),
+        ResponseFormat::JsonObject => list.push(json::object(severity)),
         ResponseFormat::JsonSchema { .. } => list.push(json_schema::of_request(severity)),
     }
     // Prose that the client's own `max_tokens` cuts short is what was asked for; cut JSON never is.
@@ -157,6 +157,9 @@ mod tests {
         let r = request(json!({"response_format": {"type": "json_object"}}));
         assert_eq!(codes("contract", &Value::Null, &r, &answer("```json\n{}\n```")), ["not_json"]);
         assert_eq!(codes("contract", &Value::Null, &r, &answer("{}")), Vec::<String>::new());
+        for other in ["5", "null", "\"x\"", "true", "[1]", "[{}]"] {
+            assert_eq!(codes("contract", &Value::Null, &r, &answer(other)), ["type"], "{other}: no object");
+        }
         assert_eq!(codes("contract", &Value::Null, &request(json!({})), &answer("hi")), ["none"]);
     }
 }

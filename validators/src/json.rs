@@ -1,11 +1,11 @@
 //! `json`: the text of every choice is one JSON value.
 
-use crate::finding::{Note, decided, nothing};
+use crate::finding::{Note, decided, nothing, unverified};
 use crate::params::{Params, Problem};
-use crate::prefix::Prefix;
+use crate::prefix::{Nodes, Prefix};
 use crate::{Check, Entry, Growing, Input, Kind, Promise};
 use serde_json::Value;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use types::completion::Choice;
 use types::run::Severity;
 use types::{ChatRequest, Finding, Report};
@@ -13,6 +13,7 @@ use types::{ChatRequest, Finding, Report};
 const NAME: &str = "json";
 /// What a model is told whose answer is more or less than JSON.
 pub(crate) const ALONE: &str = "answer with the JSON value alone, without prose and without a code fence";
+const OBJECT_ALONE: &str = "answer with one JSON object alone, even where it has a single member";
 
 /// Its line in the list.
 pub(crate) const ENTRY: Entry = Entry {
@@ -28,17 +29,36 @@ pub(crate) const ENTRY: Entry = Entry {
 struct Json {
     severity: Severity,
     allow_fence: bool,
+    /// No list, text, number, truth value or null.
+    object: bool,
 }
 
 /// Parameter: `allow_fence` (default true) accepts one Markdown code fence around the value.
 pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     let allow_fence = Params::new(with, &["allow_fence"])?.boolean("allow_fence", true)?;
-    Ok(Arc::new(Json { severity, allow_fence }))
+    Ok(Arc::new(Json { severity, allow_fence, object: false }))
 }
 
-/// The strict form: what a client that asked for JSON can parse as it is.
-pub(crate) fn strict(severity: Severity) -> Arc<dyn Check> {
-    Arc::new(Json { severity, allow_fence: false })
+/// The strict form: what a client that asked for an object can parse as it is.
+pub(crate) fn object(severity: Severity) -> Arc<dyn Check> {
+    Arc::new(Json { severity, allow_fence: false, object: true })
+}
+
+static OBJECT: LazyLock<Arc<Nodes>> =
+    LazyLock::new(|| Arc::new(Nodes::new(&serde_json::json!({"type": "object"}), None)));
+
+/// What is wrong with a value that has to be an object.
+fn no_object(value: &Value, severity: Severity) -> Option<Note> {
+    let found = match value {
+        Value::Object(_) => return None,
+        Value::Array(_) => "a list",
+        Value::String(_) => "a text",
+        Value::Number(_) => "a number",
+        Value::Bool(_) => "a truth value",
+        Value::Null => "null",
+    };
+    let message = format!("the JSON value is {found}, and an object was asked for");
+    Some(Note::new(NAME, severity, "type", &message).expected("one JSON object").hint(OBJECT_ALONE))
 }
 
 impl Check for Json {
@@ -59,28 +79,35 @@ impl Check for Json {
     }
 
     fn open(&self, _: &ChatRequest) -> Option<Box<dyn Growing>> {
-        Some(Box::new(Prefix::json(NAME, self.severity, self.allow_fence)))
+        Some(Box::new(match self.object {
+            true => Prefix::fitting(NAME, self.severity, OBJECT.clone()),
+            false => Prefix::json(NAME, self.severity, self.allow_fence),
+        }))
     }
 
     fn check(&self, input: &Input<'_>) -> Report {
         each_text(input, |choice, position, of| {
             let text = if self.allow_fence { unfenced(&choice.text) } else { choice.text.as_str() };
             match parse(NAME, self.severity, choice, text) {
-                Ok(_) => Vec::new(),
+                Ok(value) => {
+                    let wrong = if self.object { no_object(&value, self.severity) } else { None };
+                    wrong.map(|note| note.choice(position, of).into_finding()).into_iter().collect()
+                }
                 Err(note) => vec![note.choice(position, of).into_finding()],
             }
         })
     }
 }
 
-/// Looks at every choice that answers in text; calls of tools that were offered are another check's business.
+/// Looks at every choice that answers in text; calls of tools that were offered are another check's business, and
+/// whether a model may decline is that of `refusal`.
 pub(crate) fn each_text(
     input: &Input<'_>,
     mut look: impl FnMut(&Choice, usize, usize) -> Vec<Finding>,
 ) -> Report {
     let choices = &input.completion.choices;
     let offered = !input.request.tools.is_empty();
-    let mut findings = Vec::new();
+    let (mut findings, mut declined) = (Vec::new(), false);
     let mut looked = choices.is_empty();
     if choices.is_empty() {
         findings.extend(look(&Choice::default(), 0, 1));
@@ -90,9 +117,18 @@ pub(crate) fn each_text(
             continue;
         }
         looked = true;
-        findings.extend(look(choice, position, choices.len()));
+        let found = look(choice, position, choices.len());
+        // An outcome and no fault: nobody asked again would be asked for another answer than this.
+        match choice.declined() && !found.is_empty() {
+            true => declined = true,
+            false => findings.extend(found),
+        }
     }
-    if looked { decided(findings) } else { nothing() }
+    match (looked, declined && findings.is_empty()) {
+        (false, _) => nothing(),
+        (_, true) => unverified("the model declined to answer"),
+        _ => decided(findings),
+    }
 }
 
 /// The text as one JSON value, or the finding that says why it is none.
@@ -104,10 +140,7 @@ pub(crate) fn parse(
     text: &str,
 ) -> Result<Value, Note> {
     if text.trim().is_empty() {
-        let refused = choice.refusal.as_deref().is_some_and(|r| !r.is_empty());
-        let (code, message) = if refused {
-            ("refused", "the model refused to answer")
-        } else if !choice.tool_calls.is_empty() {
+        let (code, message) = if !choice.tool_calls.is_empty() {
             ("unexpected_call", "a tool is called in the place of an answer, and none was offered")
         } else {
             ("empty", "the answer is empty")
@@ -154,8 +187,9 @@ pub(crate) fn unfenced(text: &str) -> &str {
 mod tests {
     use crate::testing::*;
     use serde_json::{Value, json};
+    use types::Verdict;
     use types::chat::ToolCall;
-    use types::completion::Choice;
+    use types::completion::{Choice, Completion, FinishReason};
 
     fn check(text: &str, with: Value, want: &[&str]) {
         assert_eq!(codes("json", &with, &request(json!({})), &answer(text)), want, "{text:?}");
@@ -190,9 +224,32 @@ mod tests {
         let offers = request(json!({"tools": [{"type": "function", "function": {"name": "f"}}]}));
         assert_eq!(codes("json", &Value::Null, &offers, &c), ["none"]);
         assert_eq!(codes("json", &Value::Null, &r, &c), ["unexpected_call"]);
-        let mut c = answer("");
-        c.choices[0].refusal = Some("no".into());
-        assert_eq!(codes("json", &Value::Null, &r, &c), ["refused"]);
+    }
+
+    #[test]
+    fn who_declines_gave_no_answer_that_could_be_wrong() {
+        let check = |choices: Vec<Choice>, want: Verdict| {
+            let c = Completion { choices, ..answer("") };
+            let schema = json!({"schema": {"type": "object"}});
+            for (name, with) in [("json", Value::Null), ("json_schema", schema)] {
+                let r = request(json!({}));
+                let report = crate::build(name, &with, None).unwrap().check(&crate::Input::new(&c, &r));
+                assert_eq!(report.verdict, want, "{name} {c:?}");
+            }
+        };
+        let end = |text: &str, reason| Choice {
+            text: text.into(),
+            finish_reason: Some(reason),
+            ..Choice::default()
+        };
+        let refused = || Choice { refusal: Some("no".into()), ..end("", FinishReason::Stop) };
+        let filtered = || end("{\"a\": \"b", FinishReason::ContentFilter);
+        check(vec![refused()], Verdict::Unverified);
+        check(vec![filtered()], Verdict::Unverified);
+        check(vec![refused(), end("{}", FinishReason::Stop)], Verdict::Unverified);
+        check(vec![refused(), end("{", FinishReason::Stop)], Verdict::Failed);
+        check(vec![end("{}", FinishReason::ContentFilter)], Verdict::Passed);
+        check(vec![end("I cannot help.", FinishReason::Stop)], Verdict::Failed);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! An answer that is watched while it grows, so that nothing more is paid for one that cannot pass.
 
 use std::sync::Arc;
+use types::completion::FinishReason;
 use types::run::Severity;
 use types::{ChatRequest, Chunk, Finding};
 use validators::{Check, Promise, Watch, fix};
@@ -51,8 +52,10 @@ impl<'a> Doom<'a> {
     /// Takes what has come. Gives what makes the answer wrong whatever comes, here and after any local repair.
     pub(crate) fn push(&mut self, chunk: &Chunk) -> Option<Finding> {
         for delta in &chunk.choices {
-            if !delta.tool_calls.is_empty() {
-                // An answer that calls tools is not what its text is.
+            // An answer that calls tools is not what its text is, and one that declines is none.
+            let declines = delta.refusal.as_deref().is_some_and(|r| !r.is_empty())
+                || delta.finish_reason == Some(FinishReason::ContentFilter);
+            if declines || !delta.tool_calls.is_empty() {
                 self.close();
             }
             let Some(text) = delta.text.as_deref().filter(|t| !t.is_empty()) else { continue };
