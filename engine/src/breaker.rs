@@ -82,6 +82,8 @@ struct State {
     in_a_row: u32,
     /// Out until then.
     open_until: Option<Instant>,
+    /// The vendor named the end of the wait: by then the model is back, and nothing is left to be probed.
+    told: bool,
     /// Times opened without a success between: the wait doubles with each.
     openings: u32,
     /// A probe is on its way.
@@ -110,6 +112,7 @@ impl Breaker {
                 failures: 0,
                 in_a_row: 0,
                 open_until: None,
+                told: false,
                 openings: 0,
                 probing: false,
             }),
@@ -142,7 +145,8 @@ impl Breaker {
 
     /// What it would let through now.
     pub(crate) fn circuit(&self, now: Instant) -> Circuit {
-        let s = self.lock();
+        let mut s = self.lock();
+        s.wait_out(now);
         match s.open_until {
             None => Circuit::Closed,
             // Nobody knows how long a probe takes; a moment is the shortest worth waiting.
@@ -166,19 +170,44 @@ impl Breaker {
     /// Leave for one call, or `None` while the model is out. A call that is cut off after `patience` without
     /// an answer counts as a failure.
     pub(crate) fn leave(&self, now: Instant, patience: Duration) -> Option<Leave<'_>> {
-        let mut s = self.lock();
-        let probe = match s.open_until {
-            Some(until) if now < until || s.probing => return None,
-            Some(_) => true,
-            None => false,
-        };
-        s.probing |= probe;
+        let probe = self.change(|s| {
+            s.wait_out(now);
+            let probe = match s.open_until {
+                Some(until) if now < until || s.probing => return None,
+                Some(_) => true,
+                None => false,
+            };
+            s.probing |= probe;
+            Some(probe)
+        })?;
         Some(Leave { breaker: self, probe, since: now, patience, told: false })
     }
+}
 
-    /// An answer that had begun broke off.
+/// A streamed answer that has begun: how it ends is yet to be told. One that nobody reads to its end says nothing.
+#[derive(Debug)]
+pub(crate) struct Answering {
+    breaker: Arc<Breaker>,
+    probe: bool,
+}
+
+impl Answering {
+    /// An answer to the call that `leave` was given for.
+    pub(crate) fn of(breaker: &Arc<Breaker>, leave: &Leave<'_>) -> Answering {
+        Answering { breaker: breaker.clone(), probe: leave.probe }
+    }
+
+    /// It came to its end.
+    pub(crate) fn ended(&self, now: Instant) {
+        self.breaker.change(|s| s.succeed(self.breaker.config.window, now));
+    }
+
+    /// It broke off. That of a probe keeps the model out again, unless others have done so by now.
     pub(crate) fn broke(&self, error: &Error, now: Instant) {
-        self.change(|s| s.fail(self.config, error.kind, error.retry_after, now, 0.5, false));
+        self.breaker.change(|s| {
+            let probe = self.probe && s.open_until.is_none();
+            s.fail(self.breaker.config, error.kind, error.retry_after, now, 0.5, probe);
+        });
     }
 }
 
@@ -187,18 +216,19 @@ impl Leave<'_> {
     pub(crate) fn succeeded(mut self, now: Instant) {
         self.told = true;
         self.breaker.change(|s| {
-            s.roll(self.breaker.config.window, now);
-            s.calls = s.calls.saturating_add(1);
             if self.probe {
-                s.open_until = None;
-                s.probing = false;
+                s.probed();
             }
-            // A call from before it opened does not cut the wait short.
-            if s.open_until.is_none() {
-                s.in_a_row = 0;
-                s.openings = 0;
-            }
+            s.succeed(self.breaker.config.window, now);
         });
+    }
+
+    /// The call is being answered: others need not wait for the end of it, of which [`Answering`] tells.
+    pub(crate) fn began(mut self) {
+        self.told = true;
+        if self.probe {
+            self.breaker.change(State::probed);
+        }
     }
 
     /// The call failed. `jitter` in 0..1 spreads the probes of many replicas.
@@ -227,6 +257,31 @@ impl Drop for Leave<'_> {
 }
 
 impl State {
+    /// The end of a wait that the vendor named is the end of it.
+    fn wait_out(&mut self, now: Instant) {
+        if self.told && self.open_until.is_some_and(|until| now >= until) {
+            self.open_until = None;
+            self.told = false;
+        }
+    }
+
+    /// The probe was answered.
+    fn probed(&mut self) {
+        self.open_until = None;
+        self.probing = false;
+    }
+
+    fn succeed(&mut self, window: Duration, now: Instant) {
+        self.wait_out(now);
+        self.roll(window, now);
+        self.calls = self.calls.saturating_add(1);
+        // A call from before it opened does not cut the wait short.
+        if self.open_until.is_none() {
+            self.in_a_row = 0;
+            self.openings = 0;
+        }
+    }
+
     fn fail(
         &mut self,
         c: config::Breaker,
@@ -246,7 +301,10 @@ impl State {
             }
             return;
         }
-        let told = retry_after.map(|r| now + r.min(c.open_max.max(Duration::from_secs(120))));
+        self.wait_out(now);
+        // To be asked again at once is no wait.
+        let wait = retry_after.filter(|r| !r.is_zero());
+        let told = wait.map(|r| now + r.min(c.open_max.max(Duration::from_secs(120))));
         if let (Some(until), false) = (self.open_until, probe) {
             // A call from before it opened: known already, but for a longer wait.
             self.open_until = Some(told.map_or(until, |t| t.max(until)));
@@ -262,11 +320,13 @@ impl State {
         let hopeless = matches!(kind, ErrorKind::Auth | ErrorKind::Quota);
         if told.is_some() {
             self.open_until = told;
+            self.told = !hopeless;
         } else if probe || tripped || hopeless {
             let doubled = c.open.saturating_mul(1_u32.checked_shl(self.openings.min(16)).unwrap_or(u32::MAX));
             let base = if hopeless { c.open_max } else { doubled.min(c.open_max) };
             self.openings = self.openings.saturating_add(1);
             self.open_until = Some(now + base.mul_f64(1.0 + 0.2 * jitter.clamp(0.0, 1.0)));
+            self.told = false;
             self.calls = 0;
             self.failures = 0;
             self.in_a_row = 0;
@@ -339,15 +399,66 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn retry_after_is_honoured_and_a_cancelled_probe_frees_its_place() {
+    async fn a_wait_that_is_told_is_waited_out_and_leaves_no_doubt() {
         let b = Breaker::new(config::Breaker::default());
         let t = Instant::now();
-        let told = failure(ErrorKind::RateLimited, Some(Duration::from_secs(7)));
-        b.leave(t, PATIENT).unwrap().failed(&told, t, 0.0);
-        assert_eq!(wait(&b, t), Duration::from_secs(7));
+        let told = |secs| failure(ErrorKind::RateLimited, Some(Duration::from_secs(secs)));
+        b.leave(t, PATIENT).unwrap().failed(&told(0), t, 0.0);
+        assert_eq!((b.circuit(t), b.is_closed()), (Circuit::Closed, true), "no wait was told");
+        b.leave(t, PATIENT).unwrap().failed(&told(7), t, 0.0);
+        assert_eq!((wait(&b, t), b.is_closed()), (Duration::from_secs(7), false));
         let later = t + Duration::from_secs(7);
+        assert!(b.leave(t + Duration::from_millis(6_999), PATIENT).is_none());
+        assert_eq!(b.circuit(later), Circuit::Closed);
+        let beside = [b.leave(later, PATIENT), b.leave(later, PATIENT)];
+        assert!(beside.iter().all(Option::is_some), "no single probe: others need not wait for its answer");
+        assert!(b.is_closed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_cancelled_probe_frees_its_place() {
+        let b = Breaker::new(config::Breaker::default());
+        let t = Instant::now();
+        fail(&b, t, ErrorKind::Auth);
+        let later = t + Duration::from_secs(31);
         drop(b.leave(later, PATIENT).unwrap());
         assert_eq!(b.circuit(later), Circuit::HalfOpen);
+    }
+
+    /// A stream that begins: gives its end.
+    fn begin(b: &Arc<Breaker>, now: Instant) -> Answering {
+        let leave = b.leave(now, PATIENT).unwrap();
+        let answering = Answering::of(b, &leave);
+        leave.began();
+        answering
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn streams_that_break_open_it_and_one_that_ends_well_tells_of_health() {
+        let b = Arc::new(Breaker::new(config::Breaker::default()));
+        let t = Instant::now();
+        let lost = failure(ErrorKind::StreamLost, None);
+        for n in 0..4 {
+            begin(&b, t).broke(&lost, t);
+            assert_eq!((b.circuit(t), b.counts(t)), (Circuit::Closed, (n + 1, n + 1)), "each counts once");
+        }
+        begin(&b, t).ended(t);
+        for _ in 0..4 {
+            begin(&b, t).broke(&lost, t);
+        }
+        drop(begin(&b, t));
+        assert_eq!(b.circuit(t), Circuit::Closed);
+        begin(&b, t).broke(&lost, t);
+        assert!(matches!(b.circuit(t), Circuit::Open(_)), "five in a row, though each had begun");
+        // What the probe begins lets others through, and shuts them out again where it breaks.
+        let later = t + Duration::from_secs(2);
+        let probe = begin(&b, later);
+        assert_eq!(b.circuit(later), Circuit::Closed);
+        probe.broke(&lost, later);
+        assert!(wait(&b, later) >= Duration::from_secs(2), "for twice as long");
+        let last = later + Duration::from_secs(3);
+        begin(&b, last).ended(last);
+        assert_eq!(b.circuit(last), Circuit::Closed);
     }
 
     #[tokio::test(start_paused = true)]
@@ -355,7 +466,7 @@ mod tests {
         let b = Breaker::new(config::Breaker::default());
         let t = Instant::now();
         let early: Vec<_> = (0..4).map(|_| b.leave(t, PATIENT).unwrap()).collect();
-        let told = failure(ErrorKind::RateLimited, Some(Duration::from_secs(7)));
+        let told = failure(ErrorKind::Quota, Some(Duration::from_secs(7)));
         b.leave(t, PATIENT).unwrap().failed(&told, t, 0.0);
         let mut early = early.into_iter();
         early.next().unwrap().succeeded(t);

@@ -2,7 +2,7 @@
 //!
 //! The only implementor of the workflows' seam; a workflow knows nodes, this knows candidates.
 
-use crate::breaker::Breaker;
+use crate::breaker::{Answering, Breaker};
 use crate::config::Retry;
 use crate::kept::Kept;
 use crate::ledger::Ledger;
@@ -29,6 +29,7 @@ use workflows::{
 
 mod again;
 mod attempt;
+mod choices;
 mod extra;
 mod log;
 mod money;
@@ -244,10 +245,13 @@ impl Calls {
             };
             tries += 1;
             (so_far.made, so_far.attempts) = (true, attempt);
-            let error = match self.attempt(call, open, breaker, own).await {
+            let answering = breaker.zip(leave.as_ref()).map(|(b, l)| Answering::of(b, l));
+            let error = match self.attempt(call, open, answering, own).await {
                 Ok(generated) => {
-                    if let Some(l) = leave {
-                        l.succeeded(Instant::now());
+                    match (leave, &generated) {
+                        (Some(l), Generated::Stream { .. }) => l.began(),
+                        (Some(l), Generated::Whole { .. }) => l.succeeded(Instant::now()),
+                        (None, _) => {}
                     }
                     return Some(Ok(generated));
                 }
@@ -268,7 +272,8 @@ impl Calls {
                     if !so_far.counted {
                         return None;
                     }
-                    tokio::time::sleep(wait).await;
+                    // A vendor that says when it may be asked again is waited for.
+                    self.ledger_of(ask).pause(wait).await;
                 }
                 Next::Another => return None,
                 Next::GiveUp => return Some(Err(self.most_useful(ask, so_far.last.take()))),

@@ -23,6 +23,8 @@ struct Book {
     waiting: u32,
     waiting_since: Option<Instant>,
     worst: Option<provider::Error>,
+    /// The shortest wait that a vendor named after which it may be asked again.
+    soonest: Option<Duration>,
     limits: Limits,
     /// Calls admitted so far.
     admitted: u32,
@@ -222,11 +224,19 @@ impl Ledger {
         if b.worst.as_ref().is_none_or(|w| usefulness(error) > usefulness(w)) {
             b.worst = Some(error.clone());
         }
+        if let Some(wait) = error.retry_after.filter(|_| error.retryable()) {
+            b.soonest = Some(b.soonest.map_or(wait, |soonest| soonest.min(wait)));
+        }
     }
 
-    /// The most useful failure.
+    /// The most useful failure. One that passes says when the first of the vendors takes requests again.
     pub(crate) fn worst(&self) -> Option<provider::Error> {
-        self.lock().worst.clone()
+        let b = self.lock();
+        let mut worst = b.worst.clone()?;
+        if worst.retryable() {
+            worst.retry_after = b.soonest.or(worst.retry_after);
+        }
+        Some(worst)
     }
 
     /// Time in which a provider was awaited before anything could be passed on.
@@ -252,6 +262,19 @@ impl Ledger {
         }
     }
 
+    /// Waits until a provider may be asked again: time that is its, as that of its answers is.
+    pub(crate) async fn pause(&self, wait: Duration) {
+        struct Awaited<'a>(&'a Ledger);
+        impl Drop for Awaited<'_> {
+            fn drop(&mut self) {
+                self.0.await_ends(Instant::now());
+            }
+        }
+        self.await_begins(Instant::now());
+        let _ends = Awaited(self);
+        tokio::time::sleep(wait).await;
+    }
+
     /// Hands the calls to the steps of the nodes that made them. Calls of a node without a step (it was
     /// cancelled) get one.
     pub(crate) fn hand_over(&self, run: &mut Run) {
@@ -274,18 +297,19 @@ impl Ledger {
 }
 
 /// How much a client can do with a failure when several happened: what is wrong with the request comes
-/// before load, load before absence, absence before our own keys.
+/// before load, load before absence, absence before what is wrong with our entry of a model, and that before our keys.
 fn usefulness(e: &provider::Error) -> u8 {
     use provider::ErrorKind as K;
     match e.kind {
-        K::ContentFiltered => 9,
-        K::ContextOverflow => 8,
-        K::BadRequest => 7,
-        K::RateLimited => 6,
-        K::Unavailable => 5,
-        K::FirstTokenTimeout | K::InterTokenTimeout | K::TotalTimeout => 4,
-        K::StreamLost | K::Malformed | K::TooLarge => 3,
-        K::Connect => 2,
+        K::ContentFiltered => 10,
+        K::ContextOverflow => 9,
+        K::BadRequest if e.finds_fault_with_request() => 8,
+        K::RateLimited => 7,
+        K::Unavailable => 6,
+        K::FirstTokenTimeout | K::InterTokenTimeout | K::TotalTimeout => 5,
+        K::StreamLost | K::Malformed | K::TooLarge => 4,
+        K::Connect => 3,
+        K::BadRequest => 2,
         K::Quota | K::Auth => 1,
         K::Cancelled => 0,
     }
@@ -306,6 +330,45 @@ mod tests {
         l.await_begins(at(8));
         l.await_ends(at(9));
         assert_eq!(l.waited(), Duration::from_secs(6));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn waits_between_calls_are_the_providers_time_even_where_nobody_waits_to_their_end() {
+        let l = Ledger::default();
+        l.pause(Duration::from_secs(3)).await;
+        assert_eq!(l.waited(), Duration::from_secs(3));
+        let left = tokio::time::timeout(Duration::from_secs(2), l.pause(Duration::from_secs(9))).await;
+        assert!(left.is_err());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        assert_eq!(l.waited(), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_failure_that_is_told_is_one_that_the_client_can_do_something_about() {
+        use provider::ErrorKind as K;
+        type Failed = (K, u16, Option<u64>);
+        let check = |failures: &[Failed], want: Failed| {
+            let l = Ledger::default();
+            let model = types::matrix::Model::new("p/m", 0, (1_000, 100));
+            for (kind, status, wait) in failures {
+                let retry_after = wait.map(Duration::from_secs);
+                let status = Some(*status);
+                l.failed(&provider::Error { status, retry_after, ..provider::Error::new(*kind, &model, "") });
+            }
+            let told = l.worst().unwrap();
+            let wait = told.retry_after.map(|d| d.as_secs());
+            assert_eq!((told.kind, told.status.unwrap(), wait), want, "{failures:?}");
+        };
+        let (unknown, wrong) = ((K::BadRequest, 404, None), (K::BadRequest, 400, None));
+        let limited = |wait| (K::RateLimited, 429, wait);
+        check(&[unknown, limited(Some(7))], limited(Some(7)));
+        check(&[limited(None), unknown], limited(None));
+        check(&[unknown, (K::Unavailable, 500, None)], (K::Unavailable, 500, None));
+        check(&[unknown, (K::Auth, 401, None)], unknown);
+        check(&[wrong, limited(Some(7))], wrong);
+        check(&[limited(Some(30)), limited(Some(3))], limited(Some(3)));
+        check(&[limited(Some(30)), (K::Unavailable, 503, Some(3))], limited(Some(3)));
+        check(&[limited(Some(30)), (K::Quota, 402, Some(3))], limited(Some(30)));
     }
 
     #[test]

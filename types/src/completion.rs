@@ -233,6 +233,13 @@ pub struct Choice {
 pub const BESIDE: [&str; 4] = ["annotations", "audio", "reasoning_details", "thinking_blocks"];
 
 impl Choice {
+    /// A refusal text, or an end by a content filter.
+    #[must_use]
+    pub fn declined(&self) -> bool {
+        self.refusal.as_deref().is_some_and(|r| !r.is_empty())
+            || self.finish_reason == Some(FinishReason::ContentFilter)
+    }
+
     /// Bytes of all that the model wrote: text, reasoning, a refusal, names and arguments of calls.
     #[must_use]
     pub fn bytes(&self) -> usize {
@@ -316,10 +323,7 @@ impl Completion {
     /// A refusal text or a content filter in the first choice.
     #[must_use]
     pub fn refused(&self) -> bool {
-        self.choices.first().is_some_and(|c| {
-            c.refusal.as_deref().is_some_and(|r| !r.is_empty())
-                || c.finish_reason == Some(FinishReason::ContentFilter)
-        })
+        self.choices.first().is_some_and(Choice::declined)
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::adjustment::Adjustment;
 use crate::axis::TaskFamily;
 use crate::chat::{ChatRequest, Message, ResponseFormat, Tool, ToolChoice};
-use crate::completion::{Chunk, Completion};
+use crate::completion::{Chunk, Completion, Usage};
 use crate::error::Blame;
 use crate::matrix::{Model, ModelIx, Provider};
 use crate::profile::SubLabel;
@@ -337,6 +337,8 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// What the vendor finds fault with, if it says.
     pub fault: Option<Box<Fault>>,
+    /// What the vendor counted for a call whose answer is none; `None` = nothing was told with the failure.
+    pub used: Option<Box<Usage>>,
 }
 
 /// What a vendor finds fault with, in its own words. Names only: neither texts of the request nor keys.
@@ -356,7 +358,15 @@ impl Error {
         if let Some((cut, _)) = detail.char_indices().nth(500) {
             detail.truncate(cut);
         }
-        Error { kind, status: None, model: model.id.to_string(), detail, retry_after: None, fault: None }
+        let model = model.id.to_string();
+        Error { kind, status: None, model, detail, retry_after: None, fault: None, used: None }
+    }
+
+    /// The failure of a call for which the vendor counted tokens all the same.
+    #[must_use]
+    pub fn with_used(mut self, used: Option<Usage>) -> Self {
+        self.used = used.and_then(Usage::reported).map(Box::new).or(self.used);
+        self
     }
 
     /// The member at fault, where the request itself is.
@@ -375,11 +385,15 @@ impl Error {
         }
     }
 
-    /// A vendor that does not know the model, say, finds fault with its entry here and not with the request.
     fn told(&self) -> Option<&Fault> {
-        let about_it = self.blame() == Blame::Client
-            && (self.kind != ErrorKind::BadRequest || matches!(self.status, None | Some(400 | 413 | 422)));
-        self.fault.as_deref().filter(|_| about_it)
+        self.fault.as_deref().filter(|_| self.finds_fault_with_request())
+    }
+
+    /// Whether the request is at fault, and not our entry of the model, say, which the vendor does not know.
+    #[must_use]
+    pub fn finds_fault_with_request(&self) -> bool {
+        self.blame() == Blame::Client
+            && (self.kind != ErrorKind::BadRequest || matches!(self.status, None | Some(400 | 413 | 422)))
     }
 
     /// Who can do something about it.

@@ -1,11 +1,11 @@
 //! One attempt at one model: its answer whole, or a stream that has begun to say something.
 
+use super::choices::Choices;
 use super::money::estimate;
 use super::open::{End, Open};
 use super::{Calls, tracked};
-use crate::breaker::Breaker;
+use crate::breaker::Answering;
 use futures_util::stream::{BoxStream, StreamExt};
-use std::sync::Arc;
 use tokio::time::{Instant, timeout_at};
 use types::matrix::Model;
 use types::provider::{Call, Error, ErrorKind, Reply};
@@ -18,7 +18,7 @@ impl Calls {
         &self,
         call: Call,
         mut open: Open,
-        breaker: Option<&Arc<Breaker>>,
+        answering: Option<Answering>,
         deadline: Instant,
     ) -> Result<Generated, Error> {
         let model = call.model.clone();
@@ -33,25 +33,40 @@ impl Calls {
             open.close(&End::unanswered(&e, false));
             Err(e)
         };
+        let (mut so_far, mut choices) = (None, Choices::asked(self.request.params.n));
         match reply {
             Ok(Reply::Whole(c)) if c.choices.is_empty() => {
-                failed(&mut open, Error::new(ErrorKind::Malformed, &model, "the answer holds no choice"))
+                let e = Error::new(ErrorKind::Malformed, &model, "the answer holds no choice");
+                failed(&mut open, e.with_used(Some(c.usage)))
             }
             Ok(Reply::Whole(completion)) => {
+                let mut completion = completion;
+                choices.cut_whole(&mut completion);
+                open.adjusted.extend(choices.fewer());
                 let completion = Self::settle_whole(&mut open, completion);
                 Ok(Generated::Whole { completion, model, served })
             }
-            Ok(Reply::Stream(stream)) => match timeout_at(deadline, commit(stream, &model)).await {
-                Ok(Ok((head, rest))) => {
-                    let now = Instant::now();
-                    open.arrived(now);
-                    served.ttft_ms = Some(now.saturating_duration_since(open.started).as_secs_f64() * 1e3);
-                    let rest = tracked::track(open, &head, rest, breaker.cloned());
-                    Ok(Generated::Stream { model, served, head, rest })
+            Ok(Reply::Stream(stream)) => {
+                match timeout_at(deadline, commit(stream, &model, &mut so_far, &mut choices)).await {
+                    Ok(Ok((head, rest))) => {
+                        let now = Instant::now();
+                        open.arrived(now);
+                        served.ttft_ms =
+                            Some(now.saturating_duration_since(open.started).as_secs_f64() * 1e3);
+                        let rest = tracked::track(open, &head, rest, (answering, choices));
+                        Ok(Generated::Stream { model, served, head, rest })
+                    }
+                    Ok(Err(e)) => {
+                        open.close(&End { usage: so_far, ..End::unanswered(&e, false) });
+                        Err(e)
+                    }
+                    Err(_) => {
+                        let e = late();
+                        open.close(&End { usage: so_far, ..End::unanswered(&e, false) });
+                        Err(e)
+                    }
                 }
-                Ok(Err(e)) => failed(&mut open, e),
-                Err(_) => failed(&mut open, late()),
-            },
+            }
             Err(e) => failed(&mut open, e),
         }
     }
@@ -75,23 +90,38 @@ impl Calls {
     }
 }
 
-/// Most events held back while waiting for the first content.
+/// Most events held back while waiting for the first content; of more, only what they say of usage is kept.
 const MAX_HEAD: usize = 64;
 
 type Committed = (Vec<Chunk>, BoxStream<'static, Result<Chunk, Error>>);
 
-/// Waits for the first live content: until then a failure can be hidden behind another candidate.
+/// Waits for the first live content: until then a failure can be hidden behind another candidate. `so_far` is what
+/// was reported by then.
 async fn commit(
     mut stream: BoxStream<'static, Result<Chunk, Error>>,
     model: &Model,
+    so_far: &mut Option<Usage>,
+    choices: &mut Choices,
 ) -> Result<Committed, Error> {
     let mut head = Vec::with_capacity(2);
     loop {
+        let full = head.len() >= MAX_HEAD;
         match stream.next().await {
-            Some(Ok(chunk)) => {
+            Some(Ok(mut chunk)) => {
+                if !choices.cut(&mut chunk) {
+                    continue;
+                }
+                *so_far = chunk.usage.or(*so_far);
                 let live = chunk.has_content();
-                head.push(chunk);
-                if live || head.len() >= MAX_HEAD {
+                match head.last_mut() {
+                    Some(last) if !live && full => {
+                        if chunk.usage.is_some() {
+                            *last = chunk;
+                        }
+                    }
+                    _ => head.push(chunk),
+                }
+                if live {
                     return Ok((head, stream));
                 }
             }

@@ -58,15 +58,17 @@ impl Open {
         let reached = end.first_content.is_some() || end.error.is_none_or(|e| charges(e.kind));
         let estimated = estimate(reached, self.est, end.output_bytes);
         let why = end.usage.and_then(|u| u.why);
-        let usage = match end.usage.and_then(Usage::reported) {
-            Some(reported) if end.error.is_none() => reported,
+        // What is told with the failure is told of all of it.
+        let whole = end.error.and_then(|e| e.used.as_deref().copied());
+        let usage = match whole.or_else(|| end.usage.and_then(Usage::reported)) {
+            Some(reported) if end.error.is_none() || whole.is_some() => reported,
             // What was reported before an answer broke off may be of its beginning only.
             Some(so_far) => Usage { output: so_far.output.max(estimated.output), estimated: true, ..so_far },
             None if reached => Usage { why, ..estimated },
             None => estimated,
         };
         let cost = self.cost(&usage);
-        let cut = end.cut || end.error.is_some_and(|e| charges(e.kind));
+        let cut = whole.is_none() && (end.cut || end.error.is_some_and(|e| charges(e.kind)));
         let at_most = cut.then(|| self.at_most(&usage, end));
         let record = CallRecord {
             model: self.model.id.clone(),

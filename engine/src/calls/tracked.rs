@@ -1,10 +1,10 @@
 //! A stream on its way to the client: what passes is counted, and the ledger closed when it ends.
 
+use super::choices::Choices;
 use super::open::{End, Open};
-use crate::breaker::Breaker;
+use crate::breaker::Answering;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use tokio::time::Instant;
 use types::provider::Error;
@@ -13,7 +13,8 @@ use types::{Chunk, Usage};
 struct Tracked {
     inner: BoxStream<'static, Result<Chunk, Error>>,
     open: Open,
-    breaker: Option<Arc<Breaker>>,
+    answering: Option<Answering>,
+    choices: Choices,
     usage: Option<Usage>,
     output_bytes: usize,
     first_content: Option<Instant>,
@@ -25,12 +26,13 @@ pub(super) fn track(
     open: Open,
     head: &[Chunk],
     rest: BoxStream<'static, Result<Chunk, Error>>,
-    breaker: Option<Arc<Breaker>>,
+    (answering, choices): (Option<Answering>, Choices),
 ) -> BoxStream<'static, Result<Chunk, Error>> {
     let mut t = Tracked {
         inner: rest,
         open,
-        breaker,
+        answering,
+        choices,
         usage: None,
         output_bytes: 0,
         first_content: Some(Instant::now()),
@@ -65,9 +67,10 @@ impl Tracked {
             first_content: self.first_content,
             reported_model: &model,
         });
-        // The call was counted as answered at its first content; a later break counts against the model.
-        if let (Some(e), Some(breaker)) = (error, &self.breaker) {
-            breaker.broke(e, Instant::now());
+        match (&self.answering, error) {
+            (Some(answering), Some(e)) => answering.broke(e, Instant::now()),
+            (Some(answering), None) if !cut => answering.ended(Instant::now()),
+            _ => {}
         }
     }
 }
@@ -76,13 +79,24 @@ impl Stream for Tracked {
     type Item = Result<Chunk, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let item = std::task::ready!(self.inner.poll_next_unpin(cx));
-        match &item {
-            Some(Ok(chunk)) => self.note(chunk),
-            Some(Err(e)) => self.end(Some(e), false),
-            None => self.end(None, false),
+        loop {
+            let mut item = std::task::ready!(self.inner.poll_next_unpin(cx));
+            match &mut item {
+                Some(Ok(chunk)) => {
+                    if !self.choices.cut(chunk) {
+                        continue;
+                    }
+                    self.note(chunk);
+                }
+                Some(Err(e)) => self.end(Some(e), false),
+                None => {
+                    let fewer = self.choices.fewer();
+                    self.open.adjusted.extend(fewer);
+                    self.end(None, false);
+                }
+            }
+            return Poll::Ready(item);
         }
-        Poll::Ready(item)
     }
 }
 

@@ -122,7 +122,7 @@ fn failure(e: CallFailure) -> Failure {
     match e {
         CallFailure::Provider { kind, status, model, detail, retry_after_ms, fault } => {
             let retry_after = retry_after_ms.map(Duration::from_millis);
-            Failure::Provider(provider::Error { kind, status, model, detail, retry_after, fault })
+            Failure::Provider(provider::Error { kind, status, model, detail, retry_after, fault, used: None })
         }
         CallFailure::NoCandidate(why) => Failure::NoCandidate(why),
         CallFailure::Budget(name) => {
@@ -290,6 +290,7 @@ mod tests {
             detail: "slow down".into(),
             retry_after: Some(Duration::from_millis(1_500)),
             fault: Some(Box::new(provider::Fault { param: Some("messages".into()), code: None })),
+            used: None,
         });
         let budgets = BUDGETS.map(Failure::Budget);
         for failure in

@@ -48,12 +48,22 @@ pub(super) fn of_answer(
 /// kind when neither its code nor its words say more.
 pub(super) fn of_object(context: &Context, error: &str, otherwise: ErrorKind) -> Error {
     let value = serde_json::from_str(error).unwrap_or(Value::Null);
-    let facts = facts(&serde_json::json!({ "error": value }));
-    let kind = by_words(facts.status, &facts).or_else(|| facts.status.map(by_status)).unwrap_or(otherwise);
-    let mut error = context.error(kind, detail(facts.status, &facts));
+    told(context, &facts(&serde_json::json!({ "error": value })), otherwise)
+}
+
+/// The failure told by an event of a stream that is nothing but an error, with or without an `error` object around it.
+pub(super) fn of_event(context: &Context, data: &[u8], otherwise: ErrorKind) -> Error {
+    let value: Value = serde_json::from_slice(data).unwrap_or(Value::Null);
+    let body = if value.get("error").is_some() { value } else { serde_json::json!({ "error": value }) };
+    told(context, &facts(&body), otherwise)
+}
+
+fn told(context: &Context, facts: &Facts, otherwise: ErrorKind) -> Error {
+    let kind = by_words(facts.status, facts).or_else(|| facts.status.map(by_status)).unwrap_or(otherwise);
+    let mut error = context.error(kind, detail(facts.status, facts));
     error.status = facts.status;
     error.retry_after = facts.retry_delay;
-    error.fault = named(facts.fault);
+    error.fault = named(facts.fault.clone());
     error
 }
 

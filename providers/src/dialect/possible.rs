@@ -3,7 +3,7 @@
 use super::{dropped, max_tokens};
 use types::Usage;
 use types::completion::Why;
-use types::provider::Call;
+use types::provider::{Call, Error};
 
 /// Tokens that a vendor may count around an answer, for its own frame of it.
 const FRAME: u32 = 64;
@@ -44,6 +44,14 @@ impl Possible {
             return Usage::impossible(Why::ImpossibleOutput);
         }
         reported
+    }
+}
+
+impl Possible {
+    /// The same for what was reported with a failure: what cannot be was not.
+    pub(crate) fn judge_failed(self, mut error: Error) -> Error {
+        error.used = error.used.filter(|used| self.judge(**used, 0).reported().is_some());
+        error
     }
 }
 

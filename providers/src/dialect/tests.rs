@@ -336,6 +336,39 @@ fn a_streamed_answer_folds_into_the_whole_one() {
 }
 
 #[test]
+fn what_was_counted_for_an_answer_that_is_none_is_told() {
+    let check = |dialect: Dialect, body: Value, want: Option<(u32, u32)>| {
+        let (wire, context) = (Wire::of(dialect).unwrap(), Context::of(&call_of(Path::new("none"), dialect)));
+        let e = wire.decode(&context, Bytes::from(body.to_string())).unwrap_err();
+        let used = |e: &Error| e.used.as_ref().map(|u| (u.input, u.output));
+        assert_eq!(used(&e), want, "{body}");
+        // In events, too, where one of them says that the answer failed.
+        let ends = ["/choices/0/finish_reason", "/candidates/0/finishReason"];
+        if ends.iter().any(|at| body.pointer(at).is_some_and(Value::is_string)) {
+            let event = format!("data: {body}\n\n");
+            let (_, end) = decode_stream(wire, &context, &[event.as_bytes()]);
+            assert_eq!(used(&end.unwrap_err()), want, "{body}");
+        }
+    };
+    let usage = json!({"prompt_tokens": 110, "completion_tokens": 900});
+    let open = |choices: Value| json!({"choices": choices, "usage": usage});
+    let all = Some((110, 900));
+    check(Dialect::OpenaiChat, open(json!([])), all);
+    check(Dialect::OpenaiChat, open(json!(null)), all);
+    check(Dialect::OpenaiChat, open(json!([{"message": {"content": "x"}, "finish_reason": null}])), all);
+    check(Dialect::OpenaiChat, open(json!([{"message": {"content": "x"}, "finish_reason": "error"}])), all);
+    check(Dialect::OpenaiChat, json!({"choices": []}), None);
+    let google = |candidates: Value| json!({"candidates": candidates, "usageMetadata": {"promptTokenCount": 110, "candidatesTokenCount": 900}});
+    check(Dialect::Gemini, google(json!([])), all);
+    check(Dialect::Gemini, google(json!([{"finishReason": "MALFORMED_FUNCTION_CALL"}])), all);
+    check(Dialect::Gemini, google(json!([{"content": {"parts": [{"text": "x"}]}}])), all);
+    let anthropic = json!({"input_tokens": 110, "output_tokens": 900});
+    check(Dialect::AnthropicMessages, json!({"usage": anthropic}), all);
+    let text = json!([{"type": "text", "text": "x"}]);
+    check(Dialect::AnthropicMessages, json!({"content": text, "usage": anthropic, "stop_reason": null}), all);
+}
+
+#[test]
 fn failures_have_their_kind() {
     for (name, dialect) in DIALECTS {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/{name}/failures.json"));

@@ -96,6 +96,10 @@ impl Events {
                 Ok(Progress::End) => self.over = true,
                 Err(e) => {
                     self.over = true;
+                    let e = self.possible.judge_failed(e);
+                    if let Some(used) = &e.used {
+                        self.key.used(used);
+                    }
                     self.failed = Some(e);
                 }
             }
@@ -121,8 +125,10 @@ impl Events {
             return Ok(false);
         }
         let Some(event) = self.framer.next().map_err(|e| self.too_large(e))? else { return Ok(false) };
-        self.clock.event();
         let result = self.decoder.push(&event, &mut self.ready);
+        if self.ready.iter().any(Chunk::has_content) {
+            self.clock.content();
+        }
         self.pace.heard(self.ready.iter());
         result.map(|()| true)
     }
@@ -135,7 +141,9 @@ impl Events {
         }
         let since = if again { Instant::now() } else { self.clock.restart() };
         let progress = self.read().await;
-        self.pace.waited(since.elapsed());
+        let waited = since.elapsed();
+        self.clock.waited(waited);
+        self.pace.waited(waited);
         progress
     }
 
@@ -190,7 +198,7 @@ impl Events {
 
     fn timed_out(&self, kind: ErrorKind) -> Error {
         let detail = match kind {
-            ErrorKind::FirstTokenTimeout => "no event came in time",
+            ErrorKind::FirstTokenTimeout => "nothing of an answer came in time",
             ErrorKind::InterTokenTimeout => "the answer stalled, or came too slowly",
             _ => "the call took longer than it may",
         };
@@ -203,33 +211,43 @@ enum Progress {
     End,
 }
 
-/// Bounds each wait with one timer, which is set anew only when it fires: an event costs one look at the clock.
+/// Bounds each wait for content with one timer, which is set anew only when it fires. What comes without content (a
+/// ping, a role, an empty text) neither ends the first wait nor lengthens a later one.
 struct Clock {
     sleep: Pin<Box<Sleep>>,
     times: Times,
-    /// End of the present wait; the first event's until it came.
+    /// End of the present wait; the first content's until it came.
     due: Instant,
+    /// Of the time between content and content, what has not been waited yet.
+    left: Duration,
     first: bool,
 }
 
 impl Clock {
     fn new(times: Times) -> Self {
         let sleep = Box::pin(sleep_until(times.first.min(times.total)));
-        Clock { sleep, times, due: times.first, first: true }
+        Clock { sleep, times, due: times.first, left: times.gap, first: true }
     }
 
-    /// An event came.
-    fn event(&mut self) {
+    /// Content came: it goes to the consumer before anything more is waited for.
+    fn content(&mut self) {
         self.first = false;
-        self.restart();
+        self.left = self.times.gap;
     }
 
-    /// The consumer begins to wait. One that comes after the time of the first event gets a gap's time more,
+    /// The vendor has been waited for.
+    fn waited(&mut self, time: Duration) {
+        if !self.first || self.due > self.times.first {
+            self.left = self.left.saturating_sub(time);
+        }
+    }
+
+    /// The consumer begins to wait. One that comes after the time of the first content gets a gap's time more,
     /// since nothing was read before it came. Gives the present time.
     fn restart(&mut self) -> Instant {
         let now = Instant::now();
         if !self.first || now >= self.times.first {
-            self.due = super::after(now, self.times.gap);
+            self.due = super::after(now, self.left);
         }
         now
     }

@@ -318,8 +318,37 @@ async fn each_wait_has_its_end() {
     check(vec![sse_head(), comment()], true, first, ("", Err(ErrorKind::FirstTokenTimeout))).await;
     check(vec![sse_head(), piece("a"), Act::Hang], true, gap, ("a", Err(ErrorKind::InterTokenTimeout))).await;
     check(vec![sse_head(), piece("a"), comment()], true, gap, ("a", Err(ErrorKind::InterTokenTimeout))).await;
-    let drip = Act::Drip(frame(&event("", None)));
-    check(vec![sse_head(), drip], true, total, ("", Err(ErrorKind::TotalTimeout))).await;
+    let drip = || Act::Drip(frame(&event("", None)));
+    check(vec![sse_head(), drip()], true, total, ("", Err(ErrorKind::TotalTimeout))).await;
+    // What carries no content neither ends the wait for the first of it nor lengthens a later one.
+    let ping = || Act::Drip(frame("data: {\"choices\":[]}\n\n"));
+    let counted = || Act::Drip(frame("data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3}}\n\n"));
+    for silent in [drip, ping, counted] {
+        check(vec![sse_head(), silent()], true, first, ("", Err(ErrorKind::FirstTokenTimeout))).await;
+        let stalled = vec![sse_head(), piece("a"), silent()];
+        check(stalled, true, gap, ("a", Err(ErrorKind::InterTokenTimeout))).await;
+    }
+    let role = || {
+        write(frame(
+            "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n",
+        ))
+    };
+    check(vec![sse_head(), role(), Act::Hang], true, first, ("", Err(ErrorKind::FirstTokenTimeout))).await;
+}
+
+#[tokio::test]
+async fn a_model_may_think_after_it_has_said_who_it_is() {
+    let go = Arc::new(Notify::new());
+    let role = "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n";
+    let thinks = vec![sse_head(), write(frame(role)), Act::Wait(Arc::clone(&go)), last()];
+    let server = Server::once(thinks).await;
+    let p = provider(&server.url, Timeouts { inter_token: SHORT, ..long() });
+    let wakes = async {
+        tokio::time::sleep(SHORT * 4).await;
+        go.notify_one();
+    };
+    let (got, ()) = tokio::join!(outcome(&p, true, small()), wakes);
+    assert_eq!(got, ("!".into(), Ok(())));
 }
 
 #[tokio::test]

@@ -59,6 +59,7 @@ mod tool_loop;
 mod tools;
 mod truth;
 mod usage;
+mod vendor_faults;
 mod went_back;
 mod wire;
 mod workflows;

@@ -98,6 +98,11 @@ pub(super) fn is_answer(context: &Context, block: &BlockIn<'_>) -> bool {
 /// As [`super::super::Wire::decode`].
 pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Completion, Error> {
     let message: MessageIn<'_> = serde_json::from_slice(body).map_err(|e| context.malformed(&e))?;
+    let usage = message.usage.map(UsageIn::convert);
+    read(context, message).map_err(|e| e.with_used(usage))
+}
+
+fn read(context: &Context, message: MessageIn<'_>) -> Result<Completion, Error> {
     if let Some(error) = message.error {
         return Err(failure::of_object(context, error.get(), ErrorKind::Unavailable));
     }

@@ -106,7 +106,8 @@ impl Stream {
                 self.stopped |= stop.is_some();
                 let called = self.calls > 0;
                 let reason = stop.map(|s| context.finish_reason(&s, called, ErrorKind::StreamLost));
-                let delta = Delta { finish_reason: reason.transpose()?, ..Delta::default() };
+                let reason = reason.transpose().map_err(|e| e.with_used(Some(self.usage.convert())))?;
+                let delta = Delta { finish_reason: reason, ..Delta::default() };
                 out.push_back(Chunk { usage: Some(self.usage.convert()), ..self.chunk(delta) });
                 return Ok(());
             }

@@ -142,10 +142,11 @@ pub(in super::super) fn decode(context: &Context, body: &[u8]) -> Result<Complet
     let mut stream = Stream::default();
     let chunk = stream.read(context, answer, ErrorKind::Unavailable)?;
     if stream.candidates.is_empty() {
-        return Err(context.error(ErrorKind::Malformed, "the answer has no candidates"));
+        let e = context.error(ErrorKind::Malformed, "the answer has no candidates");
+        return Err(e.with_used(chunk.usage));
     }
     if !stream.complete() {
-        return Err(context.endless());
+        return Err(context.endless().with_used(chunk.usage));
     }
     let mut all = Accumulator::default();
     all.push(&chunk);
@@ -191,6 +192,12 @@ impl Stream {
     }
 
     fn read(&mut self, context: &Context, answer: Answer<'_>, otherwise: ErrorKind) -> Result<Chunk, Error> {
+        let usage = answer.usage_metadata.as_ref().map(UsageIn::convert);
+        let read = self.chunk(context, answer, otherwise);
+        read.map(|chunk| Chunk { usage, ..chunk }).map_err(|e| e.with_used(usage))
+    }
+
+    fn chunk(&mut self, context: &Context, answer: Answer<'_>, otherwise: ErrorKind) -> Result<Chunk, Error> {
         if let Some(error) = answer.error {
             return Err(failure::of_object(context, error.get(), otherwise));
         }
@@ -212,7 +219,6 @@ impl Stream {
             model: answer.model_version.map(Cow::into_owned).unwrap_or_default(),
             created: 0,
             choices,
-            usage: answer.usage_metadata.as_ref().map(UsageIn::convert),
             ..Chunk::default()
         })
     }

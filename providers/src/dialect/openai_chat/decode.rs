@@ -20,8 +20,8 @@ pub(super) struct Answer<'a> {
     pub(super) model: Option<Cow<'a, str>>,
     #[serde(default, deserialize_with = "lenient::integer")]
     pub(super) created: Option<i64>,
-    #[serde(borrow, default, deserialize_with = "lenient::list")]
-    pub(super) choices: Vec<ChoiceIn<'a>>,
+    #[serde(borrow, default)]
+    pub(super) choices: Option<Vec<ChoiceIn<'a>>>,
     #[serde(default, deserialize_with = "lenient::apart")]
     usage: Option<UsageIn>,
     /// Groq's place for the usage of a stream.
@@ -283,7 +283,7 @@ impl Answer<'_> {
         }
         // `error` is OpenRouter's word for a vendor that failed half way.
         let failed = |c: &ChoiceIn<'_>| finish::failure(c.finish_reason.as_deref()?, otherwise);
-        self.choices.iter().find_map(failed).map(|failed| context.ended_by(failed))
+        self.choices.iter().flatten().find_map(failed).map(|failed| context.ended_by(failed))
     }
 }
 
@@ -309,33 +309,40 @@ fn with_output(body: &Bytes, output: u32) -> Option<Bytes> {
 /// As [`super::super::Wire::decode`].
 pub(in super::super) fn decode(context: &Context, body: Bytes) -> Result<Completion, Error> {
     let answer: Answer<'_> = serde_json::from_slice(&body).map_err(|e| context.malformed(&e))?;
+    let usage = answer.usage();
+    read(context, &body, answer).map_err(|e| e.with_used(usage))
+}
+
+fn read(context: &Context, body: &Bytes, answer: Answer<'_>) -> Result<Completion, Error> {
     if let Some(e) = answer.failure(context, ErrorKind::Unavailable) {
         return Err(e);
-    }
-    if answer.choices.is_empty() {
-        return Err(context.error(ErrorKind::Malformed, "the answer has no choices"));
     }
     let usage = answer.usage().unwrap_or_default();
     let beside = answer.usage.as_ref().and_then(UsageIn::reasoned_beside);
     let extra = answer.extra();
+    let choices = answer.choices.unwrap_or_default();
+    if choices.is_empty() {
+        return Err(context.error(ErrorKind::Malformed, "the answer has no choices"));
+    }
     let mut completion = Completion {
         id: answer.id.map(Cow::into_owned).unwrap_or_default(),
         created: answer.created.unwrap_or(0),
         model: answer.model.map(Cow::into_owned).unwrap_or_default(),
-        choices: Vec::with_capacity(answer.choices.len()),
+        choices: Vec::with_capacity(choices.len()),
         usage,
         extra: (!extra.is_empty()).then(|| Box::new(extra)),
         raw: None,
     };
     let mut mended = false;
-    for (position, choice) in answer.choices.into_iter().enumerate() {
+    for (position, choice) in choices.into_iter().enumerate() {
+        mended |= choice.index.is_none();
         let index = choice.index.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX));
         completion.choices.push(convert(context, &completion.id, index, choice, &mut mended)?);
     }
     completion.raw = match beside {
         _ if mended => None,
-        Some(output) => with_output(&body, output),
-        None => Some(body),
+        Some(output) => with_output(body, output),
+        None => Some(body.clone()),
     };
     Ok(completion)
 }

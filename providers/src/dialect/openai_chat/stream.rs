@@ -1,8 +1,9 @@
 //! Events of a streamed answer to chunks, tool-call deltas brought into order.
 
-use super::super::{Bad, Context};
+use super::super::{Bad, Context, failure};
 use super::alike::{self, Last};
 use super::decode::{Answer, CallIn, ChoiceIn, kept};
+use crate::lenient;
 use crate::sse::Event;
 use std::borrow::Cow;
 use std::collections::VecDeque;
@@ -61,22 +62,44 @@ impl Stream {
             self.done = true;
             return Ok(());
         }
+        if event.name.as_ref() == b"error" {
+            return Err(Bad::Answer(failure::of_event(context, &event.data, ErrorKind::StreamLost)));
+        }
         if let Some(chunk) = self.last.read(&event.data) {
             out.push_back(chunk);
             return Ok(());
         }
         let answer: Answer<'_> = serde_json::from_slice(&event.data)?;
+        let usage = answer.usage();
+        match self.read(context, event, answer) {
+            Ok(chunk) => out.extend(chunk),
+            Err(Bad::Answer(e)) => return Err(Bad::Answer(e.with_used(usage))),
+            Err(bad) => return Err(bad),
+        }
+        Ok(())
+    }
+
+    /// What an event says that was parsed; `None` = nothing that a client has use for.
+    fn read(&mut self, context: &Context, event: &Event, answer: Answer<'_>) -> Result<Option<Chunk>, Bad> {
         if let Some(e) = answer.failure(context, ErrorKind::StreamLost) {
             return Err(Bad::Answer(e));
         }
         let usage = answer.usage();
         let extra = answer.extra();
+        // Without a list of choices clients cannot read it.
+        let mut mended = answer.choices.is_none();
+        let given = answer.choices.unwrap_or_default();
+        if given.is_empty() && usage.is_none() {
+            return match is_error(&event.data) {
+                true => Err(Bad::Answer(failure::of_event(context, &event.data, ErrorKind::StreamLost))),
+                false => Ok(None),
+            };
+        }
         let id = answer.id.map(Cow::into_owned).unwrap_or_default();
-        let mut mended = false;
-        let first = answer.choices.first().and_then(ChoiceIn::text);
-        let start = alike::place(&event.data, first);
-        let mut choices = Vec::with_capacity(answer.choices.len());
-        for choice in answer.choices {
+        let start = alike::place(&event.data, given.first().and_then(ChoiceIn::text));
+        let mut choices = Vec::with_capacity(given.len());
+        for choice in given {
+            mended |= choice.index.is_none();
             choices.push(self.choice(context, &id, choice, &mut mended)?);
         }
         // An event of several `data` lines cannot go out as one line.
@@ -91,8 +114,7 @@ impl Stream {
             raw: (!mended && one_line).then(|| event.data.clone()),
         };
         self.last.keep(&event.data, &chunk, start);
-        out.push_back(chunk);
-        Ok(())
+        Ok(Some(chunk))
     }
 
     fn choice(
@@ -141,6 +163,16 @@ impl Stream {
     }
 }
 
+/// What vLLM and those who wrap it send in the place of an event that they cannot make.
+fn is_error(data: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Kind<'a> {
+        #[serde(borrow, default, deserialize_with = "lenient::text")]
+        object: Option<Cow<'a, str>>,
+    }
+    serde_json::from_slice::<Kind<'_>>(data).is_ok_and(|k| k.object.as_deref() == Some("error"))
+}
+
 impl ChoiceState {
     /// The delta as it should be: indices from 0, id and name in the first piece only.
     fn call(
@@ -185,5 +217,61 @@ impl ChoiceState {
             None if named => None,
             None => self.calls.len().checked_sub(1),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    fn push(name: &'static str, data: &str) -> Result<Vec<Chunk>, types::provider::Error> {
+        let body = Bytes::from_static(br#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#);
+        let call = crate::dialect::tests::call(&body, types::matrix::Dialect::OpenaiChat);
+        let event = Event { name: Bytes::from_static(name.as_bytes()), data: Bytes::from(data.to_owned()) };
+        let mut out = VecDeque::new();
+        match Stream::default().push(&Context::of(&call), &event, &mut out) {
+            Ok(()) => Ok(out.into()),
+            Err(Bad::Answer(e)) => Err(e),
+            Err(Bad::Event(e)) => panic!("{e}"),
+        }
+    }
+
+    #[test]
+    fn events_that_are_errors_end_the_answer() {
+        let check = |name: &'static str, data: &str, kind: ErrorKind, status: Option<u16>| {
+            let e = push(name, data).unwrap_err();
+            assert_eq!((e.kind, e.status), (kind, status), "{name} {data}");
+        };
+        check("error", r#"{"message":"boom"}"#, ErrorKind::StreamLost, None);
+        check("error", r#"{"detail":"boom"}"#, ErrorKind::StreamLost, None);
+        check("error", r#"{"message":"boom","code":500}"#, ErrorKind::Unavailable, Some(500));
+        check("error", r#"{"error":{"message":"slow down","code":429}}"#, ErrorKind::RateLimited, Some(429));
+        check("error", "no JSON", ErrorKind::StreamLost, None);
+        check("error", r#"{"choices":[{"index":0,"delta":{"content":"x"}}]}"#, ErrorKind::StreamLost, None);
+        let vllm = r#"{"object":"error","message":"boom","type":"BadRequestError","param":null,"code":400}"#;
+        check("", vllm, ErrorKind::BadRequest, Some(400));
+    }
+
+    #[test]
+    fn what_clients_could_not_read_is_mended_or_left_out() {
+        let check = |data: Value, want: Option<(usize, bool)>| {
+            let chunks = push("", &data.to_string()).unwrap();
+            let got = chunks.first().map(|c| (c.choices.len(), c.raw.is_some()));
+            assert_eq!((chunks.len(), got), (usize::from(want.is_some()), want), "{data}");
+        };
+        let usage = json!({"prompt_tokens": 3, "completion_tokens": 4});
+        let delta = json!({"delta": {"content": "a"}, "finish_reason": null});
+        let mut whole = delta.clone();
+        whole["index"] = 0.into();
+        check(json!({"id": "c", "choices": []}), None);
+        check(json!({"id": "c", "choices": null}), None);
+        check(json!({"message": "what is this"}), None);
+        check(json!({"id": "c", "choices": [], "usage": usage}), Some((0, true)));
+        check(json!({"id": "c", "choices": null, "usage": usage}), Some((0, false)));
+        check(json!({"id": "c", "usage": usage}), Some((0, false)));
+        check(json!({"id": "c", "choices": [delta]}), Some((1, false)));
+        check(json!({"id": "c", "choices": [whole]}), Some((1, true)));
     }
 }
