@@ -337,9 +337,9 @@ pub(crate) async fn reserve(
     Ok(())
 }
 
-/// What is set aside for a tree at first: as much as its ceiling says, else every call of its workflow, each as long as
-/// it may be, at the model chosen; in a workflow that chooses its models itself, at the first choice of each node. What
-/// it turns out to need beyond that, its calls take one by one.
+/// What is set aside for a tree at first: as much as its ceiling says, else one call as long as it may be, at the model
+/// chosen; in a workflow that chooses its models itself, at the dearest of the first choices of its nodes. What its calls
+/// need beyond that they take one by one: whoever held all that it might ever use would keep others out for nothing.
 fn worst(
     view: &View,
     request: &ChatRequest,
@@ -349,13 +349,12 @@ fn worst(
     cap: Option<Usd>,
 ) -> Worst {
     let (matrix, facts) = (view.bundle.matrix(), &profile.facts);
-    let chosen = || candidates.first().map(|ix| (ix, workflow.max_calls().max(1)));
     let asked = match workflow.has_primary() {
-        true => chosen().into_iter().collect(),
+        true => candidates.first().into_iter().collect(),
         false => bound::first_choices(matrix, workflow, candidates),
     };
     let (mut all, mut least, mut longest) = (Usd::ZERO, None, 0);
-    for (ix, calls) in asked {
+    for ix in asked {
         let Some((model, provider)) = matrix.model(ix).zip(matrix.provider_of(ix)) else { continue };
         let wished =
             request.params.max_tokens.map_or(model.max_output_tokens, |n| n.min(model.max_output_tokens));
@@ -368,15 +367,18 @@ fn worst(
         };
         let price = model.price.filter(|_| provider.tier != Tier::Free);
         let one = price.map_or(Usd::ZERO, |p| p.most(&usage));
-        all = all.plus(Usd::from_nanos(one.nanos().saturating_mul(i64::from(calls))));
+        all = all.max(one);
         least =
             [least, Some(limits::least((model, provider), request, facts, None))].into_iter().flatten().min();
         longest = output.max(longest);
     }
-    let longest = longest.min(request.params.max_tokens.unwrap_or(USUAL));
+    let said = request.params.max_tokens;
+    let longest = longest.min(said.unwrap_or(USUAL));
+    let with_input = |output: u32| u64::from(facts.most_input_tokens).saturating_add(u64::from(output));
     Worst {
         usd: cap.map_or(all, |c| c.min(all)),
         least: least.unwrap_or_default(),
-        tokens: u64::from(facts.most_input_tokens).saturating_add(u64::from(longest)),
+        tokens: with_input(longest),
+        least_tokens: with_input(if said.is_some() { longest } else { longest.min(limits::SHORTEST) }),
     }
 }

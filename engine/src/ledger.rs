@@ -161,6 +161,8 @@ impl Ledger {
         let mut b = self.lock();
         b.given = held.allowed();
         b.grant = held.grant();
+        let tokens = held.tokens().map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
+        b.limits.tokens = [b.limits.tokens, tokens].into_iter().flatten().min();
     }
 
     /// What limits have to count of it as it stands: calls that were made, and all that calls under way may cost.

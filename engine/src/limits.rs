@@ -12,6 +12,7 @@ use crate::ledger::Ledger;
 use crate::who::Who;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use types::ChatRequest;
 use types::chat::ResponseFormat;
 use types::control::Quota;
@@ -29,6 +30,8 @@ pub(crate) struct Held {
     parts: Vec<Reservation>,
     /// Money that was set aside for the tree; `None` = no limit counts it.
     allowed: Option<Usd>,
+    /// Tokens that were set aside for the tree, where that is less than it might use; `None` = it got them all.
+    tokens: Option<u64>,
     grant: Option<Arc<Grant>>,
     /// Where the calls stand that are paid with it; `None` = there can be none yet.
     spent_by: Option<Ledger>,
@@ -138,6 +141,8 @@ pub(crate) struct Worst {
     /// Below this nothing useful can be done: the first call alone.
     pub(crate) least: Usd,
     pub(crate) tokens: u64,
+    /// Likewise of tokens; as many as `tokens` where the client says how long the answer is to be.
+    pub(crate) least_tokens: u64,
 }
 
 impl Held {
@@ -167,7 +172,14 @@ impl Held {
     }
 
     fn nothing(store: &Arc<dyn LimitStore>) -> Held {
-        Held { store: store.clone(), parts: Vec::new(), allowed: None, grant: None, spent_by: None }
+        Held {
+            store: store.clone(),
+            parts: Vec::new(),
+            allowed: None,
+            tokens: None,
+            grant: None,
+            spent_by: None,
+        }
     }
 
     /// Takes what the calls after a response may use, on every limit that counts money or tokens, those of policies
@@ -259,6 +271,11 @@ impl Held {
         self.allowed
     }
 
+    /// Tokens that the tree may use; `None` = no limit sets that.
+    pub(crate) const fn tokens(&self) -> Option<u64> {
+        self.tokens
+    }
+
     /// These models were left out: should the tree end for want of a model, that is why.
     pub(crate) fn without(&self, used_up: &UsedUp) {
         if let (Some(grant), Some(error)) = (&self.grant, used_up.error()) {
@@ -271,7 +288,7 @@ impl Held {
         self.grant.clone()
     }
 
-    /// Takes all that is wanted, or nothing of it; where not all of the money is left, as much as is. Gives the money
+    /// Takes all that is wanted, or nothing of it; where not all of the money or of the tokens is left, as much as is. Gives the money
     /// that was taken; `None` = nothing of it counts money.
     async fn take_all(
         &mut self,
@@ -281,11 +298,12 @@ impl Held {
         unix_ms: i64,
     ) -> Result<Option<Usd>, Error> {
         let mut usd = worst.usd;
+        let mut tokens = self.tokens.map_or(worst.tokens, |tokens| tokens.min(worst.tokens));
         let before = self.parts.len();
         let mut tries = 0;
         let mut i = 0;
         while let Some(Wanted { limits, count }) = wanted.get(i) {
-            let amount = Amount { tokens: worst.tokens, usd: nanos(usd), ..count.amount() };
+            let amount = Amount { tokens, usd: nanos(usd), ..count.amount() };
             match self.take(who, limits.clone(), amount, unix_ms).await {
                 Ok(()) => i = i.saturating_add(1),
                 Err(Refused::Reached { limit, left, .. })
@@ -297,8 +315,21 @@ impl Held {
                     i = 0;
                     tries += 1;
                 }
+                // Nobody says how long the answer is to be: the limit does.
+                Err(Refused::Reached { limit, left, .. })
+                    if limit.metric == Metric::Tokens
+                        && (worst.least_tokens..tokens).contains(&left)
+                        && tries < 8 =>
+                {
+                    tokens = left;
+                    self.tokens = Some(left);
+                    self.give_back(before);
+                    i = 0;
+                    tries += 1;
+                }
                 Err(refused) => {
                     self.give_back(before);
+                    let refused = passing(refused, nanos(worst.least));
                     return Err(refusal(&*self.store, who, refused, unix_ms).await);
                 }
             }
@@ -409,10 +440,28 @@ async fn refusal(store: &dyn LimitStore, who: &Who, refused: Refused, unix_ms: i
     Error { limit: standing.map(Box::new), ..error }
 }
 
+/// Where the first call alone would fit but for what is set aside for requests in work, these are waited for.
+fn passing(refused: Refused, least: u64) -> Refused {
+    match refused {
+        Refused::Reached { limit, left, free, retry_after }
+            if limit.metric == Metric::Usd && free >= least =>
+        {
+            // What was too much for what is free was the whole tree.
+            let retry_after = if free > left { retry_after.min(SOON) } else { retry_after };
+            Refused::Reached { limit, left, free, retry_after }
+        }
+        other => other,
+    }
+}
+
+/// When what is set aside for requests in work may have come back.
+const SOON: Duration = Duration::from_secs(1);
+
 fn told(who: &Who, refused: Refused) -> Error {
     match refused {
-        Refused::Reached { limit, retry_after, .. } => {
-            let budget = limit.metric == Metric::Usd;
+        Refused::Reached { limit, left, free, retry_after } => {
+            let passes = free > left && retry_after <= SOON;
+            let budget = limit.metric == Metric::Usd && !passes;
             let mut all = who.principal.limits.iter().chain(who.principal.partial.iter().map(|(_, l)| l));
             let held = all.find(|l| l.counts_with(&limit) && l.ceiling > limit.ceiling);
             let said = match held {
@@ -423,13 +472,19 @@ fn told(who: &Who, refused: Refused) -> Error {
                     format!("{limit} ({all} less {held} USD that are held back for premium requests)")
                 }
             };
+            let said = match passes && limit.metric != Metric::Concurrency {
+                true => format!(
+                    "{said} (with what is set aside for requests in work, which give back what they do not use)"
+                ),
+                false => said,
+            };
             let mut error: Error = Kind::Limit { limit: said, budget }.into();
             error.retry_after = Some(retry_after);
             error
         }
         Refused::Away(why) => {
             tracing::error!("limits cannot be checked: {why}");
-            Error { retry_after: Some(std::time::Duration::from_secs(1)), ..Error::from(Kind::LimitsAway) }
+            Error { retry_after: Some(SOON), ..Error::from(Kind::LimitsAway) }
         }
     }
 }

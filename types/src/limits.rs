@@ -209,7 +209,9 @@ pub enum Refused {
         limit: Limit,
         /// What is left of it.
         left: u64,
-        /// When trying again makes sense.
+        /// What would be left if what is in work turned out to use nothing.
+        free: u64,
+        /// When trying again makes sense: soon where only what is in work stands in the way.
         retry_after: Duration,
     },
     /// Those who count cannot be asked.

@@ -116,6 +116,7 @@ impl Calls {
             usd: self.after.left(None).map_or(all, |c| c.min(all)),
             least: dearest(Some(SHORTEST)),
             tokens: u64::from(input).saturating_add(u64::from(USUAL)),
+            least_tokens: u64::from(input).saturating_add(u64::from(SHORTEST)),
         }
     }
 

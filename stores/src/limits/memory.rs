@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation, Standing, Window};
 
+/// Requests in work are mostly over within seconds: who waits for what they give back asks again then.
+const SOON: Duration = Duration::from_secs(1);
 /// Tenants lie in so many parts, each under its own lock, which is held for the arithmetic alone.
 const SHARDS: usize = 64;
 /// Counters of one part beyond which idle ones are forgotten.
@@ -37,6 +39,8 @@ struct Shard {
 /// A counter, and how fast it fills.
 struct Counted {
     counter: Counter,
+    /// Reserved and not settled yet.
+    in_work: InWork,
     pace: Option<Pace>,
     mark: Mark,
 }
@@ -86,20 +90,25 @@ impl Counters {
         let mut refused: Option<Refused> = None;
         for limit in limits.iter() {
             let want = amount.of(limit.metric);
-            let counter = shard.counter(tenant, limit, now);
+            let Counted { counter, in_work, .. } = shard.counted(tenant, limit, now);
             let used = counter.used(limit.window, now);
             // A request that uses nothing of it passes even where the ceiling was lowered below what is used.
             if want == 0 || used.saturating_add(want) <= limit.ceiling {
                 continue;
             }
-            let wait = Duration::from_millis(counter.wait(want, limit.ceiling, limit.window, now));
+            let settled = used.saturating_sub(in_work.of(counter));
+            let free = limit.ceiling.saturating_sub(settled);
+            let wait = match want <= free {
+                true => SOON,
+                false => Duration::from_millis(counter.wait(want, limit.ceiling, limit.window, now)),
+            };
             let longest = match &refused {
                 Some(Refused::Reached { retry_after, .. }) => *retry_after,
                 _ => Duration::ZERO,
             };
             if wait > longest {
                 let left = limit.ceiling.saturating_sub(used);
-                refused = Some(Refused::Reached { limit: limit.clone(), left, retry_after: wait });
+                refused = Some(Refused::Reached { limit: limit.clone(), left, free, retry_after: wait });
             }
         }
         if let Some(refused) = refused {
@@ -108,8 +117,9 @@ impl Counters {
         let mut lags = false;
         for limit in each(limits) {
             let want = amount.of(limit.metric);
-            let Counted { counter, mark, .. } = shard.counted(tenant, limit, now);
+            let Counted { counter, mark, in_work, .. } = shard.counted(tenant, limit, now);
             counter.add(want);
+            in_work.begins(counter, limit.metric, want);
             if let Some(used) = counter.calendar().filter(|_| want > 0) {
                 mark.reserved(limit.ceiling);
                 lags |= mark.lags(used);
@@ -213,15 +223,46 @@ fn each(limits: &[Limit]) -> impl Iterator<Item = &Limit> {
     limits.iter().enumerate().filter(first).map(|(_, limit)| limit)
 }
 
-impl Shard {
-    fn counter(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> &mut Counter {
-        &mut self.counted(tenant, limit, now).counter
+/// What of a counter was set aside for what has not ended: of a day or month only its own, as the counter itself.
+#[derive(Default)]
+struct InWork {
+    period: i64,
+    amount: u64,
+}
+
+impl InWork {
+    /// How much of what a counter counts that is.
+    fn of(&mut self, counter: &Counter) -> u64 {
+        if let Some((period, _)) = counter.calendar()
+            && period > self.period
+        {
+            *self = InWork { period, amount: 0 };
+        }
+        self.amount
     }
 
+    fn begins(&mut self, counter: &Counter, metric: Metric, amount: u64) {
+        // A request was made, however it ends.
+        if metric != Metric::Requests {
+            self.amount = self.of(counter).saturating_add(amount);
+        }
+    }
+
+    fn ends(&mut self, counter: &Counter, (metric, window): (Metric, Window), amount: u64, counted: Moment) {
+        let now = self.of(counter);
+        let earlier = Counter::period_of(window, counted).is_some_and(|period| period < self.period);
+        if metric != Metric::Requests && !earlier {
+            self.amount = now.saturating_sub(amount);
+        }
+    }
+}
+
+impl Shard {
     fn counted(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> &mut Counted {
         let id = (tenant.clone(), limit.holder.clone(), limit.metric, limit.window);
         self.counters.entry(id).or_insert_with(|| Counted {
             counter: Counter::new(limit.metric, limit.window),
+            in_work: InWork::default(),
             pace: Pace::new(limit.window, now.ms).filter(|_| limit.metric != Metric::Concurrency),
             mark: Mark::default(),
         })
@@ -284,11 +325,12 @@ impl LimitStore for Counters {
         let Some(mut shard) = self.shard(&reservation.tenant) else { return };
         for limit in each(&reservation.limits) {
             let (reserved, used) = (reservation.amount.of(limit.metric), used.of(limit.metric));
-            let Counted { counter, pace, .. } = shard.counted(&reservation.tenant, limit, now);
+            let Counted { counter, pace, in_work, .. } = shard.counted(&reservation.tenant, limit, now);
             if let Some(pace) = pace {
                 pace.add(used, now.ms);
             }
             counter.used(limit.window, now);
+            in_work.ends(counter, (limit.metric, limit.window), reserved, counted);
             if used > reserved {
                 counter.add(used.saturating_sub(reserved));
             } else {

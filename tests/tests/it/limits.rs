@@ -334,3 +334,50 @@ async fn a_limit_on_calls_counts_every_attempt() {
     house.client().post(CHAT, &ask("workflow/four")).await;
     assert!((4..=5).contains(&vendor.count()), "{} calls", vendor.count());
 }
+
+/// What requests in work have set aside comes back when they end: that is no reason to come back tomorrow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_that_is_only_set_aside_is_asked_again_soon() {
+    let (small, _large, house) = house().await;
+    small.otherwise(|_| Reply::text("{\"b\": 1}").costing(20, 10).slow(Duration::from_secs(3)));
+    let key = key(&house, usd(0.0018)).await;
+    let mut body = number("alpha/small");
+    body["max_tokens"] = json!(1_000);
+    let first = {
+        let (client, key, body) = (house.client(), key.clone(), body.clone());
+        tokio::spawn(async move { send(client, &key, CHAT, &body).await.status })
+    };
+    while small.count() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused = chat(&house, &key, &body).await;
+    let error = refused.error(429);
+    assert_eq!(error["code"], "rate_limit_exceeded", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("requests in work"), "{error}");
+    let told = (refused.header("retry-after"), refused.header("x-should-retry"));
+    assert_eq!(told, (Some("1"), Some("true")), "{error}");
+    assert_eq!(first.await.unwrap(), 200);
+    small.otherwise(|_| Reply::text("{\"b\": 1}").costing(20, 900));
+    assert_eq!(chat(&house, &key, &body).await.status, 200, "it came back");
+    // What is spent is gone for the day.
+    let spent = chat(&house, &key, &body).await;
+    let error = spent.error(429);
+    assert_eq!(
+        (error["code"].as_str(), spent.header("x-should-retry")),
+        (Some("insufficient_quota"), Some("false"))
+    );
+}
+
+/// Who does not say how long an answer may be gets what a limit on tokens leaves.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_limit_on_tokens_sets_the_length_that_nobody_asked_for() {
+    let (small, _large, house) = house().await;
+    let key = key(&house, json!([{"metric": "tokens", "amount": 500, "per": "minute"}])).await;
+    let answer = chat(&house, &key, &ask("alpha/small")).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let asked = longest(small.seen().last().unwrap()).as_u64().unwrap();
+    assert!((64..500).contains(&asked), "{asked}");
+    let mut said = ask("alpha/small");
+    said["max_tokens"] = json!(800);
+    assert_eq!(chat(&house, &key, &said).await.status, 429, "a length that the client set is not shortened");
+}
