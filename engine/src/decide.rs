@@ -337,9 +337,9 @@ pub(crate) async fn reserve(
     Ok(())
 }
 
-/// What is set aside for a tree at first: as much as its ceiling says, else one call as long as it may be, at the model
-/// chosen; in a workflow that chooses its models itself, at the dearest of the first choices of its nodes. What its calls
-/// need beyond that they take one by one: whoever held all that it might ever use would keep others out for nothing.
+/// What is set aside for a tree at first: as much as its ceiling says, else every call of its workflow, each as long as
+/// it may be, at the model chosen; in a workflow that chooses its models itself, at the first choice of each node. What
+/// it turns out to need beyond that, its calls take one by one.
 fn worst(
     view: &View,
     request: &ChatRequest,
@@ -349,12 +349,13 @@ fn worst(
     cap: Option<Usd>,
 ) -> Worst {
     let (matrix, facts) = (view.bundle.matrix(), &profile.facts);
+    let chosen = || candidates.first().map(|ix| (ix, workflow.max_calls().max(1)));
     let asked = match workflow.has_primary() {
-        true => candidates.first().into_iter().collect(),
+        true => chosen().into_iter().collect(),
         false => bound::first_choices(matrix, workflow, candidates),
     };
     let (mut all, mut least, mut longest) = (Usd::ZERO, None, 0);
-    for ix in asked {
+    for (ix, calls) in asked {
         let Some((model, provider)) = matrix.model(ix).zip(matrix.provider_of(ix)) else { continue };
         let wished =
             request.params.max_tokens.map_or(model.max_output_tokens, |n| n.min(model.max_output_tokens));
@@ -367,7 +368,7 @@ fn worst(
         };
         let price = model.price.filter(|_| provider.tier != Tier::Free);
         let one = price.map_or(Usd::ZERO, |p| p.most(&usage));
-        all = all.max(one);
+        all = all.plus(Usd::from_nanos(one.nanos().saturating_mul(i64::from(calls))));
         least =
             [least, Some(limits::least((model, provider), request, facts, None))].into_iter().flatten().min();
         longest = output.max(longest);

@@ -268,6 +268,7 @@ mod tests {
                 param: Some("messages[0]".into()),
                 code: Some("vendors_own".into()),
             })),
+            used: None,
         })
         .into()
     }

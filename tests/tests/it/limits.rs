@@ -339,7 +339,7 @@ async fn a_limit_on_calls_counts_every_attempt() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_that_is_only_set_aside_is_asked_again_soon() {
     let (small, _large, house) = house().await;
-    small.otherwise(|_| Reply::text("{\"b\": 1}").costing(20, 10).slow(Duration::from_secs(3)));
+    small.otherwise(|_| Reply::text("{\"b\": 1}").costing(20, 10).slow(Duration::from_millis(800)));
     let key = key(&house, usd(0.0018)).await;
     let mut body = number("alpha/small");
     body["max_tokens"] = json!(1_000);
