@@ -252,7 +252,11 @@ fn attempts(c: &Caller<'_>, models: usize, retry: Retry) -> u32 {
 }
 
 /// The model that each node asks first, with its most calls.
-pub(crate) fn first_choices(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates) -> Vec<(ModelIx, u32)> {
+pub(crate) fn first_choices(
+    matrix: &Matrix,
+    workflow: &Workflow,
+    candidates: &Candidates,
+) -> Vec<(ModelIx, u32)> {
     let first = |c: Caller<'_>| Some((*models(&c, candidates, matrix).first()?, c.calls));
     workflow.callers().into_iter().filter_map(first).collect()
 }
