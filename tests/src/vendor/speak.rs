@@ -110,6 +110,7 @@ fn openai_events(a: &Answer, model: &str, include_usage: bool) -> Vec<String> {
     };
     let mut out = vec![delta(json!({"role": "assistant", "content": ""}))];
     out.extend(a.pieces.iter().map(|p| delta(json!({"content": p}))));
+    out.extend(a.refusal.iter().map(|r| delta(json!({"refusal": r}))));
     for (i, t) in a.tool_calls.iter().enumerate() {
         out.push(delta(json!({"tool_calls": [{"index": i, "id": t.id, "type": "function",
                                               "function": {"name": t.name, "arguments": ""}}]})));

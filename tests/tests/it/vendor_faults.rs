@@ -138,6 +138,45 @@ async fn what_a_vendor_counts_for_an_answer_that_is_none_is_charged() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_an_answer_whatever_form_was_asked_for() {
+    let schema = json!({"type": "object", "required": ["a"], "properties": {"a": {"type": "integer"}}});
+    let form = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
+    for (refusal, finish, text) in [(Some("I will not"), "", ""), (None, "content_filter", "{\"a\": ")] {
+        for stream in [false, true] {
+            let (first, second, house) = house("").await;
+            let answer = Answer {
+                refusal: refusal.map(str::to_owned),
+                finish: finish.to_owned(),
+                ..Answer::text(text)
+            };
+            first.otherwise(move |_| Reply::Answer(answer.clone()));
+            let body = ask("auto", &json!({"response_format": form, "stream": stream}));
+            let case = format!("{refusal:?} {finish:?} {stream}");
+            let id = if stream {
+                let stream = house.client().stream(&body).await;
+                assert_eq!(stream.status, 200, "{case}");
+                let id = stream.header("x-request-id").unwrap().to_owned();
+                let (events, end) = stream.collect().await;
+                assert_eq!(end, End::Done, "{case} {events:?}");
+                let said = events.iter().filter_map(|e| e["choices"][0]["delta"]["refusal"].as_str());
+                assert_eq!(said.collect::<String>(), refusal.unwrap_or_default(), "{case} {events:?}");
+                assert_eq!(text_of(&events), text, "{case} {events:?}");
+                id
+            } else {
+                let answer = house.client().chat(&body).await;
+                assert_eq!(answer.status, 200, "{case} {}", answer.text());
+                let message = &answer.json()["choices"][0]["message"];
+                assert_eq!(message["refusal"].as_str(), refusal, "{case} {message}");
+                assert_eq!(answer.header("x-turnout-verdict"), Some("unverified"), "{case}");
+                answer.request_id()
+            };
+            assert_eq!(first.count() + second.count(), 1, "{case}: asked again");
+            assert_eq!(house.decision(&id).await["outcome"]["status"], "delivered", "{case}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn as_many_choices_go_out_as_were_asked_for() {
     let (first, _second, house) = house("").await;
     let choice = |index: u32| json!({"index": index, "message": {"role": "assistant", "content": format!("c{index}")}, "finish_reason": "stop"});
