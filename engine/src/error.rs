@@ -144,7 +144,7 @@ pub struct Error {
     /// What the checks found.
     pub findings: Vec<Finding>,
     /// The decision, when the request asked for it (`explain`).
-    pub explain: Option<Value>,
+    pub explain: Option<Box<Value>>,
     /// The request under which all of this is on record; `None` = it was refused before anything was decided.
     pub request_id: Option<String>,
 }

@@ -161,7 +161,7 @@ impl Tree {
         error.attempts = record.run.calls().filter_map(attempt).collect();
         error.request_id = Some(self.admission.request_id.clone());
         if self.explain {
-            error.explain = serde_json::to_value(&record).ok();
+            error.explain = serde_json::to_value(&record).ok().map(Box::new);
         }
         self.write(record);
         error

@@ -192,7 +192,7 @@ impl From<engine::Error> for Failure {
         let attempts = (!e.attempts.is_empty()).then(|| json!(e.attempts));
         put(&mut f.metadata, "attempts", attempts);
         put(&mut f.metadata, "findings", (!e.findings.is_empty()).then(|| json!(e.findings)));
-        put(&mut f.metadata, "turnout", e.explain);
+        put(&mut f.metadata, "turnout", e.explain.map(|e| *e));
         if let engine::Kind::Provider(p) = &e.kind {
             put(&mut f.metadata, "model", Some(Value::String(p.model.clone())));
             put(&mut f.metadata, "upstream_status", p.status.map(Value::from));

@@ -124,7 +124,7 @@ impl Client {
             Ok(body) => body.map_err(|e| e.into_error(&context))?,
             Err(_) => return Err(times.expired(&context)),
         };
-        let decoded = self.wire.decode(&context, body);
+        let decoded = self.wire.decode(&context, &body);
         let mut completion = decoded.map_err(|e| possible.judge_failed(e)).inspect_err(|e| {
             if let Some(used) = &e.used {
                 key.used(used);

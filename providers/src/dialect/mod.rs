@@ -191,11 +191,11 @@ impl Wire {
     ///
     /// # Errors
     /// [`ErrorKind::Malformed`], or whatever failure the body tells of in spite of its status.
-    pub(crate) fn decode(self, context: &Context, body: Bytes) -> Result<Completion, Error> {
+    pub(crate) fn decode(self, context: &Context, body: &Bytes) -> Result<Completion, Error> {
         match self {
             Wire::OpenaiChat => openai_chat::decode(context, body),
-            Wire::AnthropicMessages => anthropic_messages::decode(context, &body),
-            Wire::Gemini => gemini::decode(context, &body),
+            Wire::AnthropicMessages => anthropic_messages::decode(context, body),
+            Wire::Gemini => gemini::decode(context, body),
         }
     }
 

@@ -278,7 +278,7 @@ fn answers_are_read_in_every_dialect() {
         seen += 1;
         let context = Context::of(&call_of(&case, dialect));
         let body = Bytes::from(std::fs::read(case.join("response.json")).unwrap());
-        let got = match Wire::of(dialect).unwrap().decode(&context, body.clone()) {
+        let got = match Wire::of(dialect).unwrap().decode(&context, &body) {
             Ok(c) => completion_json(&c, &body),
             Err(e) => json!({"error": error_json(&e)}),
         };
@@ -316,7 +316,7 @@ fn a_streamed_answer_folds_into_the_whole_one() {
         let wire = Wire::of(dialect).unwrap();
         let context = Context::of(&call_of(&case, dialect));
         let whole = Bytes::from(std::fs::read(case.join("response.json")).unwrap());
-        let whole = wire.decode(&context, whole);
+        let whole = wire.decode(&context, &whole);
         let bytes = std::fs::read(case.join("stream.sse")).unwrap();
         let (chunks, end) = decode_stream(wire, &context, &[&bytes]);
         let Ok(whole) = whole else {
@@ -339,7 +339,7 @@ fn a_streamed_answer_folds_into_the_whole_one() {
 fn what_was_counted_for_an_answer_that_is_none_is_told() {
     let check = |dialect: Dialect, body: Value, want: Option<(u32, u32)>| {
         let (wire, context) = (Wire::of(dialect).unwrap(), Context::of(&call_of(Path::new("none"), dialect)));
-        let e = wire.decode(&context, Bytes::from(body.to_string())).unwrap_err();
+        let e = wire.decode(&context, &Bytes::from(body.to_string())).unwrap_err();
         let used = |e: &Error| e.used.as_ref().map(|u| (u.input, u.output));
         assert_eq!(used(&e), want, "{body}");
         // In events, too, where one of them says that the answer failed.
@@ -514,7 +514,7 @@ proptest! {
     fn no_body_makes_a_decoder_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
         for (name, dialect) in DIALECTS {
             let context = Context::of(&call_of(Path::new(name), dialect));
-            let _ = Wire::of(dialect).unwrap().decode(&context, Bytes::from(body.clone()));
+            let _ = Wire::of(dialect).unwrap().decode(&context, &Bytes::from(body.clone()));
             let _ = Wire::of(dialect).unwrap().classify(&context, 500, &HeaderMap::new(), &body, SystemTime::UNIX_EPOCH);
         }
     }

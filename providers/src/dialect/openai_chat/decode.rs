@@ -307,10 +307,10 @@ fn with_output(body: &Bytes, output: u32) -> Option<Bytes> {
 ///
 /// # Errors
 /// As [`super::super::Wire::decode`].
-pub(in super::super) fn decode(context: &Context, body: Bytes) -> Result<Completion, Error> {
-    let answer: Answer<'_> = serde_json::from_slice(&body).map_err(|e| context.malformed(&e))?;
+pub(in super::super) fn decode(context: &Context, body: &Bytes) -> Result<Completion, Error> {
+    let answer: Answer<'_> = serde_json::from_slice(body).map_err(|e| context.malformed(&e))?;
     let usage = answer.usage();
-    read(context, &body, answer).map_err(|e| e.with_used(usage))
+    read(context, body, answer).map_err(|e| e.with_used(usage))
 }
 
 fn read(context: &Context, body: &Bytes, answer: Answer<'_>) -> Result<Completion, Error> {
