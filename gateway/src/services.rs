@@ -8,6 +8,9 @@ use futures_util::future::BoxFuture;
 use providers::Outgoing;
 use std::sync::Arc;
 
+/// Longest answer of a tool, bytes.
+const LONGEST: usize = 1 << 20;
+
 /// Asks those services that may be asked.
 struct Services {
     hosts: Config,
@@ -27,7 +30,7 @@ impl Fetch for Services {
                 headers.push((auth.header, format!("{}{secret}", auth.prefix)));
             }
             let body = r.body.map(|b| Bytes::from(b.to_string()));
-            let (status, body) = self.out.call(r.method, &r.url, &headers, body, r.timeout).await?;
+            let (status, body) = self.out.call(r.method, &r.url, &headers, body, r.timeout, LONGEST).await?;
             Ok(Response { status, body })
         })
     }

@@ -2,20 +2,13 @@
 
 use super::Problem;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::body::Incoming;
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use providers::Outgoing;
 use serde_json::Value;
 use std::time::Duration;
-use tokio::time::timeout;
 
 /// Largest answer.
 const MAX_BYTES: usize = 64 * 1024 * 1024;
-/// How long a connection may take, and an answer from its first to its last byte.
-const CONNECT: Duration = Duration::from_secs(2);
+/// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// What a server said.
@@ -55,37 +48,13 @@ pub(super) async fn ask(
     let base = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
     let base = base.trim_end_matches('/');
     let failed = |e: String| Problem(format!("cannot ask {base}: {e}"));
-    let mut request = hyper::Request::builder().method(method).uri(format!("{base}{path}"));
-    if let Some(token) = token {
-        request = request.header("authorization", format!("Bearer {token}"));
-    }
-    if body.is_some() {
-        request = request.header("content-type", "application/json");
-    }
-    let body = body.map(Value::to_string).unwrap_or_default();
-    let request = request.body(Full::new(Bytes::from(body))).map_err(|e| failed(e.to_string()))?;
-    let answer = timeout(ANSWER, sent(request)).await.map_err(|_| failed("no answer in time".into()))?;
-    let (status, body) = answer.map_err(|e| failed(innermost(&*e)))?;
-    let document = serde_json::from_slice(&body)
+    let key = token.map(|t| ("authorization".to_owned(), format!("Bearer {t}")));
+    let body = body.map(|b| Bytes::from(b.to_string()));
+    let headers: Vec<_> = key.into_iter().collect();
+    let out = Outgoing::new(true).map_err(failed)?;
+    let answer = out.call(method, &format!("{base}{path}"), &headers, body, ANSWER, MAX_BYTES).await;
+    let (status, body) = answer.map_err(failed)?;
+    let document = serde_json::from_str(&body)
         .map_err(|_| failed(format!("status {status}, and no JSON: is it turnout?")))?;
     Ok(Answered { status, document })
-}
-
-type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-async fn sent(request: hyper::Request<Full<Bytes>>) -> Result<(u16, Bytes), Failure> {
-    let mut plain = HttpConnector::new();
-    plain.set_connect_timeout(Some(CONNECT));
-    plain.enforce_http(false);
-    let connector =
-        HttpsConnectorBuilder::new().with_webpki_roots().https_or_http().enable_http1().wrap_connector(plain);
-    let client = Client::builder(TokioExecutor::new()).build(connector);
-    let answer: hyper::Response<Incoming> = client.request(request).await?;
-    let status = answer.status().as_u16();
-    Ok((status, Limited::new(answer.into_body(), MAX_BYTES).collect().await?.to_bytes()))
-}
-
-/// What an error comes from: its outer layers say only where it was noticed.
-fn innermost(e: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(e), |e| e.source()).last().map(ToString::to_string).unwrap_or_default()
 }

@@ -52,7 +52,7 @@ impl Outgoing {
         tokio::time::timeout(WHOLE, sent).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
     }
 
-    /// Sends a request, with JSON where there is a body, and gives status and body of the answer, which has 1 MiB
+    /// Sends a request, with JSON where there is a body, and gives status and body of the answer, which has `most` bytes
     /// at most. Redirects are answers like any other: nothing is followed.
     ///
     /// # Errors
@@ -64,13 +64,14 @@ impl Outgoing {
         headers: &[(String, String)],
         body: Option<Bytes>,
         timeout: Duration,
+        most: usize,
     ) -> Result<(u16, String), String> {
         let method = Method::from_bytes(method.as_bytes()).map_err(|_| "the method is none".to_owned())?;
         let request = request(method, url, headers, body)?;
         let sent = async {
             let (status, body) = self.send(request).await?;
-            let body = Limited::new(body, ANSWER).collect().await;
-            let body = body.map_err(|_| format!("its answer broke off, or is longer than {ANSWER} bytes"))?;
+            let body = Limited::new(body, most).collect().await;
+            let body = body.map_err(|_| format!("its answer broke off, or is longer than {most} bytes"))?;
             Ok((status, String::from_utf8_lossy(&body.to_bytes()).into_owned()))
         };
         tokio::time::timeout(timeout, sent).await.unwrap_or_else(|_| Err("it took too long".to_owned()))
@@ -170,7 +171,7 @@ mod tests {
         let (a, b) = (named("a").await, named("b").await);
         let out = Outgoing::new(true).unwrap();
         for (url, name) in [(&a, "a"), (&b, "b"), (&a, "a"), (&b, "b")] {
-            let got = out.call("GET", url, &[], None, Duration::from_secs(5)).await;
+            let got = out.call("GET", url, &[], None, Duration::from_secs(5), 1 << 20).await;
             assert_eq!(got, Ok((200, name.to_owned())));
         }
     }

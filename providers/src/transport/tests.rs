@@ -104,7 +104,7 @@ async fn play(mut socket: TcpStream, script: Vec<Vec<Act>>, tell: mpsc::Unbounde
                 Act::Write(text) => drop(socket.write_all(text.as_bytes()).await),
                 Act::Drip(text) => {
                     while socket.write_all(text.as_bytes()).await.is_ok() {
-                        tokio::time::sleep(Duration::from_millis(2)).await;
+                        tokio::time::sleep(Duration::from_millis(8)).await;
                     }
                 }
                 Act::Wait(notify) => notify.notified().await,
