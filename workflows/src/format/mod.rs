@@ -48,7 +48,7 @@ pub fn format(file: &SourceFile) -> Result<String, Box<Diagnostic>> {
 /// they stand, behind them. `family` begins the code of what is wrong.
 ///
 /// # Errors
-/// As for [`format`].
+/// As for [`format()`].
 pub fn lay_out(file: &SourceFile, order: &[&str], family: &'static str) -> Result<String, Box<Diagnostic>> {
     let before = doc::parse(file, family)?;
     let formatted = ordered(&indented(&file.text), order);
