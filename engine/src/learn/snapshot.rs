@@ -16,6 +16,9 @@ use types::axis::{AxisValue, TaskFamily};
 
 /// Outcomes of an arm at which its cells weigh as much as its linear part.
 const RAMP: f64 = 50.0;
+/// s²: the most that one outcome can scatter. With P(1−P) in its place an arm whose first outcome is bad would never be
+/// tried again.
+const NOISE: f64 = 0.25;
 /// What the model's surprise weighs at the arm's, in outcomes.
 const K_ARM: f64 = 8.0;
 
@@ -242,7 +245,7 @@ impl Snapshot {
     /// ```text
     /// linear = prior + wᵀφ         cells = a·(prior + r) + b        r: surprise of the arm, shrunk to its model's
     /// P      = ω·linear + (1−ω)·cells + what the tenant's own outcomes say beyond,   ω = 50 / (50 + outcomes of the arm)
-    /// doubt² = P(1−P)·(1/(k + n + 1) + φᵀA⁻¹φ)              k: strength of the prior
+    /// doubt² = P(1−P)/(k + n + 1) + s²·φᵀA⁻¹φ               k: strength of the prior, s² = 1/4
     /// ```
     ///
     /// Cells and linear part are kept for a prior of the usual strength, K0; another one is made of them as one more level
@@ -267,7 +270,7 @@ impl Snapshot {
         Belief {
             mean,
             sd: (spread * known).sqrt(),
-            doubt: if doubts { (spread * (known + share * untried)).sqrt() } else { 0.0 },
+            doubt: if doubts { (spread * known + NOISE * share * untried).sqrt() } else { 0.0 },
             n,
             cost: at.cost * cost,
         }
