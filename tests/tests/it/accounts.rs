@@ -1,6 +1,8 @@
 //! What requests and runs leave on budgets and on record that came to nothing, went on later or ended twice.
 
 use crate::NO_CHANCE;
+use crate::money::STEPS;
+use crate::runs::{path_of, shown};
 use serde_json::{Value, json};
 use std::time::Duration;
 use tests::admin::{Admin, get, metered, send, spent};
@@ -37,20 +39,7 @@ async fn used(house: &House, metric: &str) -> f64 {
 
 async fn begin(house: &House, key: &str, body: &Value) -> String {
     let accepted = send(house.client(), key, "/v1/runs", body).await;
-    assert_eq!(accepted.status, 202, "{}", accepted.text());
-    format!("/v1/runs/{}", accepted.json()["id"].as_str().unwrap())
-}
-
-/// Waits until a run is shown as wanted.
-async fn shown(house: &House, key: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    for _ in 0..600 {
-        let run = get(house.client(), key, path).await.json();
-        if wanted(&run) {
-            return run;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("{path} is not as wanted\n{}", house.log());
+    path_of(&accepted)
 }
 
 fn is(status: &'static str) -> impl Fn(&Value) -> bool {
@@ -73,18 +62,7 @@ async fn a_run_that_waits_for_a_limit_costs_nothing() {
     assert!((used - spent(&vendor)).abs() < 1e-9, "{used} of what cost {}", spent(&vendor));
 }
 
-/// A question, somebody's word, and another question.
-const STEPS: &str = "version: 1
-name: steps
-nodes:
-  - { id: one, type: generate, params: { temperature: 0.1 } }
-  - { id: two, type: generate, params: { temperature: 0.2 } }
-  - { id: answer, type: stream, from: nodes.two.completion }
-edges:
-  - { from: one, to: two }
-  - { from: two, to: answer }
-";
-
+/// A question and somebody's word.
 const GATED: &str = "version: 1
 name: gated
 nodes:

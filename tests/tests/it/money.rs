@@ -361,7 +361,7 @@ async fn what_is_held_back_for_premium_requests_is_there_for_them() {
 }
 
 /// Two questions, one after the other.
-const STEPS: &str = "version: 1
+pub(super) const STEPS: &str = "version: 1
 name: steps
 nodes:
   - { id: one, type: generate, params: { temperature: 0.1 } }

@@ -663,13 +663,13 @@ fn wish(question: &str) -> Value {
     json!({"workflow": "long", "request": {"messages": [{"role": "user", "content": question}]}})
 }
 
-fn path_of(accepted: &Response) -> String {
+pub(super) fn path_of(accepted: &Response) -> String {
     assert_eq!(accepted.status, 202, "{}", accepted.text());
     format!("/v1/runs/{}", accepted.json()["id"].as_str().unwrap())
 }
 
 /// Waits until a run is shown as wanted.
-async fn shown(house: &House, key: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+pub(super) async fn shown(house: &House, key: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
     for _ in 0..600 {
         let run = get(house.client(), key, path).await.json();
         if wanted(&run) {
