@@ -1,6 +1,7 @@
 //! For whom a request's money went, and what the most capable candidate would have taken: what reports are made of.
 
 use crate::who::Who;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::decision::Decision;
 use types::matrix::{Matrix, Price, Tier};
@@ -48,17 +49,22 @@ fn reference(decision: &Decision, matrix: &Matrix) -> Option<(Arc<str>, Price)> 
     Some((best.0.id.clone(), best.1?))
 }
 
-/// The account of a request at its end.
-pub(crate) fn account(about: &About, who: &Who, decision: &Decision, run: &Run, status: Status) -> Account {
+/// The labels that a request is counted by: its own, those of policies, those of its key.
+pub(crate) fn tags(who: &Who, decision: &Decision) -> BTreeMap<String, String> {
     let mut tags = decision.tags.clone();
     // It names one request, and what names one is nothing to count by.
     tags.remove(CLIENT_REQUEST_ID);
     for (name, value) in who.labels() {
         tags.entry(name.clone()).or_insert_with(|| value.clone());
     }
+    tags
+}
+
+/// The account of a request at its end.
+pub(crate) fn account(about: &About, who: &Who, decision: &Decision, run: &Run, status: Status) -> Account {
     Account {
         key: who.principal.key_id().to_owned(),
-        tags,
+        tags: tags(who, decision),
         images: about.images,
         calls: billed(run),
         late: Vec::new(),

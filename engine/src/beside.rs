@@ -154,7 +154,8 @@ async fn one(
     calls.request_id = format!("{request_id}.shadow.{rule}");
     (calls.ledger, calls.after, calls.cap) = (ledger.clone(), ledger.clone(), Some(worst));
     (calls.started, calls.deadline) = (now, until);
-    (calls.tools, calls.kept, calls.log) = (Toolbox::default(), None, None);
+    (calls.tools, calls.kept) = (Toolbox::default(), None);
+    (calls.begins, calls.log) = (None, None);
     calls.made = Arc::new(AtomicU32::new(0));
     input.facts.id.clone_from(&calls.request_id);
     (input.trace, input.usd, input.deadline) = (trace.clone(), Some(worst), Some(until));

@@ -29,6 +29,7 @@ use workflows::{
 
 mod again;
 mod attempt;
+mod begins;
 mod choices;
 mod extra;
 mod log;
@@ -38,6 +39,7 @@ mod order;
 mod prepare;
 mod tracked;
 
+pub(crate) use begins::Begins;
 pub use extra::Counts as ExtraCounts;
 pub(crate) use extra::Extra;
 pub(crate) use log::CallLog;
@@ -80,6 +82,9 @@ pub(crate) struct Calls {
     pub(crate) kept: Option<Kept>,
     /// Calls made so far, for their identifiers.
     pub(crate) made: Arc<AtomicU32>,
+    /// Where calls are written down before they are made; `None` = what they are made for is found again without that,
+    /// or is nobody's request.
+    pub(crate) begins: Option<Begins>,
     /// Where the calls are told besides; for who asks one question at a time.
     pub(crate) log: Option<CallLog>,
 }

@@ -5,7 +5,7 @@ use crate::admit::Permit;
 use crate::answer::Admission;
 use crate::approvals::HeldAnswer;
 use crate::beside;
-use crate::calls::{Calls, Ceilings};
+use crate::calls::{Begins, Calls, Ceilings};
 use crate::caps;
 use crate::decide::{self, Decided};
 use crate::error::Error;
@@ -232,6 +232,10 @@ impl Task {
             tools: Toolbox::new(view.bundle.tools.clone(), tenant, guard, background),
             kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
             made: Arc::new(AtomicU32::new(0)),
+            begins: tree.decision.as_ref().map(|decision| {
+                // What the record may hold is known for certain only at its end, where policies have a say in it.
+                Begins::of(&inner.store, &tree.admission.who, decision, tree.demands.is_none())
+            }),
             log: None,
         }
     }

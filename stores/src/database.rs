@@ -1,5 +1,6 @@
 //! The SQLite database: how it is opened, and the error it gives.
 
+mod begun;
 pub(crate) mod query;
 pub(crate) mod replay;
 mod rows;
@@ -7,6 +8,7 @@ pub(crate) mod schema;
 mod sums;
 mod used;
 
+pub(crate) use begun::cut_off;
 pub(crate) use rows::{Rows, forget, position};
 
 use rusqlite::config::DbConfig;

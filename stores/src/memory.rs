@@ -84,11 +84,13 @@ impl Memory {
             used: Used::default(),
             stored: 0,
         };
+        let progress = Progress::new(0);
+        progress.settled(0);
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             work: Condvar::new(),
             table: Mutex::new(table),
-            progress: Arc::new(Progress::new(0)),
+            progress: Arc::new(progress),
         });
         let thread = thread::Builder::new().name("stores-memory".to_owned()).spawn({
             let shared = Arc::clone(&shared);
@@ -202,6 +204,8 @@ impl Table {
             Record::Request(record) => self.request(seq, *record, telling),
             Record::Feedback(word) => self.feedback(seq, word, telling),
             Record::Late(late) => self.late(late),
+            // Nothing here outlives the process, so nothing is left of a request that it cut.
+            Record::Begun(_) => {}
         }
     }
 

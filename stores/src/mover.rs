@@ -9,13 +9,14 @@
 use crate::archive::Archive;
 use crate::database::{self, Checkpoint, Rows};
 use crate::progress::Progress;
-use crate::spool::{BATCH, Batch, Segment, Spool, Tail, Work};
+use crate::record;
+use crate::spool::{self, BATCH, Batch, Segment, Spool, Tail, Work};
 use crate::telling::Telling;
 use rusqlite::{Connection, TransactionBehavior};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use types::store::{Error, Seq};
+use types::store::{Error, Record, RequestRecord, Seq};
 
 /// How long to let a database that refuses alone.
 const RETRY: Duration = Duration::from_millis(250);
@@ -42,6 +43,8 @@ pub(crate) struct Mover {
     pub(crate) tidied: Seq,
     /// A batch whose transaction failed, to be tried again as it is (see [`Telling`]).
     pub(crate) held: Option<Batch>,
+    /// Where the log of earlier processes ends, until what they cut off has a record.
+    pub(crate) before: Option<Seq>,
 }
 
 impl Mover {
@@ -53,6 +56,7 @@ impl Mover {
     /// Body of the writer's thread; ends when the spool is finished.
     pub(crate) fn run(mut self) {
         let mut closing_since = None;
+        self.settle();
         while let Work::Take(segment) = self.spool.next_work(self.position) {
             if let Err(error) = self.step(segment) {
                 tracing::error!(%error, position = self.position, "records stay in the spool for now");
@@ -61,6 +65,7 @@ impl Mover {
                     break;
                 }
             }
+            self.settle();
             if self.spool.is_finishing() {
                 let since = *closing_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= CLOSE_GRACE {
@@ -99,6 +104,35 @@ impl Mover {
             }
         }
         Ok(())
+    }
+
+    /// Gives those requests a record that an earlier process began and never ended, once all of its log is read. They
+    /// go the way of every record, so that a process killed before they are in the database finds them still to do.
+    fn settle(&mut self) {
+        let Some(end) = self.before.take_if(|end| *end <= self.position) else { return };
+        let cut_off = database::cut_off(&self.conn, end).unwrap_or_else(|error| {
+            tracing::error!(%error, "requests that a killed process cut off are not settled until the next start");
+            Vec::new()
+        });
+        if !cut_off.is_empty() {
+            tracing::warn!(
+                requests = cut_off.len(),
+                "the process before ended before these requests did; what they had reserved counts as used"
+            );
+        }
+        for record in cut_off {
+            if let Err(error) = self.append(record) {
+                tracing::error!(%error, "a request that a killed process cut off is not settled until the next start");
+            }
+        }
+        self.progress.settled(self.spool.end());
+    }
+
+    fn append(&self, record: RequestRecord) -> Result<(), Error> {
+        let mut frame = Vec::new();
+        let record = Record::Request(Box::new(record));
+        spool::encode(&mut frame, |buf| record::write(&record, None, buf))?;
+        self.spool.append(&frame, None).map(|_| ())
     }
 
     /// Gives the number of records, constants left out.

@@ -17,6 +17,9 @@ pub(crate) struct Progress {
 
 struct At {
     position: Seq,
+    /// Before this everything stands that is to be recorded of what an earlier process cut off; `None` = it is not
+    /// known yet what that is.
+    settled: Option<Seq>,
     trouble: Option<String>,
     stopped: bool,
 }
@@ -24,7 +27,7 @@ struct At {
 impl Progress {
     pub(crate) fn new(position: Seq) -> Self {
         Progress {
-            at: Mutex::new(At { position, trouble: None, stopped: false }),
+            at: Mutex::new(At { position, settled: None, trouble: None, stopped: false }),
             changed: Condvar::new(),
             news: watch::Sender::new(()),
         }
@@ -36,6 +39,11 @@ impl Progress {
             at.position = position;
             at.trouble = None;
         });
+    }
+
+    /// What an earlier process cut off is recorded before this position.
+    pub(crate) fn settled(&self, end: Seq) {
+        self.change(|at| at.settled = Some(end));
     }
 
     /// The database does not take records for now.
@@ -60,7 +68,7 @@ impl Progress {
         self.news.send_replace(());
     }
 
-    /// Waits until everything before `target` is stored.
+    /// Waits until everything before `target` is stored, and what an earlier process cut off.
     ///
     /// # Errors
     /// The database refuses, or its thread has ended.
@@ -87,7 +95,7 @@ impl Progress {
 
 impl At {
     fn judge(&self, target: Seq) -> Option<Result<(), Error>> {
-        if self.position >= target {
+        if self.settled.is_some_and(|end| self.position >= end.max(target)) {
             return Some(Ok(()));
         }
         match &self.trouble {

@@ -4,6 +4,7 @@
 //! request   1, hash of its constants (16 bytes; zeros = none), length of the outcome (u32 LE),
 //!           outcome, then decision and run                               MessagePack, members by name
 //! constants 2, their hash, what is no candidate under a configuration    MessagePack
+//! begun     3, a call that is about to be made                           MessagePack
 //! the rest  JSON, as is any record of a version before these forms       begins with `{`
 //! ```
 //!
@@ -12,12 +13,14 @@
 
 use serde::Serialize;
 use std::sync::Arc;
+use types::begun::Begun;
 use types::decision::Exclusion;
 use types::outcome::{Feedback, Late, Outcome};
 use types::store::{Error, Record, RequestRecord};
 
 const REQUEST: u8 = 1;
 const CONSTANTS: u8 = 2;
+const BEGUN: u8 = 3;
 const JSON: u8 = b'{';
 
 /// Bytes of a request before its outcome.
@@ -65,8 +68,15 @@ impl Constants {
 /// # Errors
 /// It cannot be written, or is longer than four gigabytes.
 pub(crate) fn write(record: &Record, constants: Option<&Constants>, buf: &mut Vec<u8>) -> Result<(), Error> {
-    let Record::Request(request) = record else {
-        return serde_json::to_writer(buf, record).map_err(|e| Error::Io(e.into()));
+    let request = match record {
+        Record::Request(request) => request,
+        Record::Begun(begun) => {
+            buf.push(BEGUN);
+            return put(buf, begun);
+        }
+        Record::Feedback(_) | Record::Late(_) => {
+            return serde_json::to_writer(buf, record).map_err(|e| Error::Io(e.into()));
+        }
     };
     let start = buf.len();
     buf.push(REQUEST);
@@ -96,6 +106,8 @@ pub(crate) enum Head<'a> {
     Feedback(Feedback),
     Late(Late),
     Constants(Hash, &'a [u8]),
+    /// As [`begun`] reads it, and of which request it is.
+    Begun(String, &'a [u8]),
 }
 
 /// Reads the part of a record that rows are made of.
@@ -115,6 +127,10 @@ pub(crate) fn head(payload: &[u8]) -> Result<Head<'_>, String> {
                 payload.get(1..).and_then(<[u8]>::split_first_chunk).ok_or("constants are cut short")?;
             Ok(Head::Constants(*hash, content))
         }
+        Some(&BEGUN) => {
+            let content = payload.get(1..).unwrap_or_default();
+            begun(content).map(|b| Head::Begun(b.of.request_id.clone(), content))
+        }
         Some(&JSON) => match serde_json::from_slice(payload).map_err(|e| e.to_string())? {
             old::Head::Request(head) => Ok(Head::Request(Box::new(head.outcome))),
             old::Head::Feedback(word) => Ok(Head::Feedback(word)),
@@ -131,7 +147,9 @@ pub(crate) fn head(payload: &[u8]) -> Result<Head<'_>, String> {
 pub(crate) fn outcome(payload: &[u8]) -> Result<Outcome, String> {
     match head(payload)? {
         Head::Request(outcome) => Ok(*outcome),
-        Head::Feedback(_) | Head::Late(_) | Head::Constants(..) => Err("it is none of a request".to_owned()),
+        Head::Feedback(_) | Head::Late(_) | Head::Constants(..) | Head::Begun(..) => {
+            Err("it is none of a request".to_owned())
+        }
     }
 }
 
@@ -143,7 +161,9 @@ pub(crate) fn request(payload: &[u8]) -> Result<(RequestRecord, Option<Hash>), S
     if payload.first() == Some(&JSON) {
         return match serde_json::from_slice(payload).map_err(|e| e.to_string())? {
             Record::Request(record) => Ok((*record, None)),
-            Record::Feedback(_) | Record::Late(_) => Err("it is none of a request".to_owned()),
+            Record::Feedback(_) | Record::Late(_) | Record::Begun(_) => {
+                Err("it is none of a request".to_owned())
+            }
         };
     }
     let parts =
@@ -158,6 +178,14 @@ pub(crate) fn request(payload: &[u8]) -> Result<(RequestRecord, Option<Hash>), S
 /// # Errors
 /// In words, what makes no sense.
 pub(crate) fn constants(content: &[u8]) -> Result<Vec<Exclusion>, String> {
+    rmp_serde::from_slice(content).map_err(|e| e.to_string())
+}
+
+/// What was written before a call.
+///
+/// # Errors
+/// In words, what makes no sense.
+pub(crate) fn begun(content: &[u8]) -> Result<Begun, String> {
     rmp_serde::from_slice(content).map_err(|e| e.to_string())
 }
 
@@ -202,7 +230,7 @@ mod tests {
         let mut buf = b"before".to_vec();
         let constants = match record {
             Record::Request(r) => Constants::of(r, None).unwrap(),
-            Record::Feedback(_) | Record::Late(_) => None,
+            Record::Feedback(_) | Record::Late(_) | Record::Begun(_) => None,
         };
         write(record, constants.as_deref(), &mut buf).unwrap();
         buf.split_off(6)
@@ -234,6 +262,15 @@ mod tests {
     }
 
     #[test]
+    fn a_call_that_begins_is_no_request_and_says_of_which_one_it_is() {
+        let wanted = samples::begun("r", 7);
+        let payload = written(&Record::Begun(wanted.clone()));
+        let Ok(Head::Begun(id, content)) = head(&payload) else { panic!("no call") };
+        assert_eq!((id.as_str(), begun(content)), ("r", Ok(wanted)));
+        assert!(outcome(&payload).is_err() && request(&payload).is_err());
+    }
+
+    #[test]
     fn what_an_earlier_version_wrote_is_read() {
         let record = samples::request_line("r", 7);
         let json = serde_json::to_vec(&record).unwrap();
@@ -253,7 +290,7 @@ mod tests {
             let part = whole.get(..cut).unwrap();
             assert!(request(part).is_err(), "{cut} of {}", whole.len());
         }
-        for bytes in [&b""[..], b"\x07x", b"{}", b"\x02short", b"\x01"] {
+        for bytes in [&b""[..], b"\x07x", b"{}", b"\x02short", b"\x01", b"\x03x"] {
             assert!(head(bytes).is_err() && request(bytes).is_err(), "{bytes:?}");
         }
     }

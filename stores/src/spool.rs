@@ -317,6 +317,11 @@ impl Spool {
         }
     }
 
+    /// End of what was accepted.
+    pub(crate) fn end(&self) -> Seq {
+        lock(&self.state).end
+    }
+
     /// End of what was accepted; the mover does not let records gather before it has come there.
     pub(crate) fn hurry(&self) -> Seq {
         let mut state = lock(&self.state);

@@ -156,6 +156,7 @@ impl Store {
             tidy_bytes: Mover::tidy_bytes(config.rotate_bytes),
             tidied: position,
             held: None,
+            before: Some(spool.end()),
         };
         let (asks, threads) = start(dir, lock, mover)?;
         let (asks, threads) = (Mutex::new(Some(asks)), Mutex::new(Some(threads)));
@@ -222,7 +223,7 @@ impl OutcomeStore for Store {
         let Last { mut frame, constants: known } = LAST.take();
         let constants = match record {
             Record::Request(request) => Constants::of(request, known.as_ref())?,
-            Record::Feedback(_) | Record::Late(_) => None,
+            Record::Feedback(_) | Record::Late(_) | Record::Begun(_) => None,
         };
         frame.clear();
         spool::encode(&mut frame, |buf| record::write(record, constants.as_deref(), buf))?;

@@ -3,13 +3,14 @@
 
 mod common;
 
-use common::{MODEL, SaveEvery, Sums, request_line, summing, wait, word_line};
+use common::{MODEL, SaveEvery, Sums, begun, request_line, summing, wait, word_line};
 use rusqlite::Connection;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use stores::{Config, Error, Recovery, Store};
-use types::store::OutcomeStore;
+use types::store::{OutcomeStore, Record};
+use types::usage;
 
 fn open(dir: &Path, save: SaveEvery) -> (Store, Arc<Mutex<Sums>>) {
     open_with(dir, Config::default(), save)
@@ -207,6 +208,64 @@ fn a_batch_that_has_to_be_tried_again_is_observed_once() {
     assert_eq!(number(&conn, rewards), 2, "what the observer said is in the rows");
     store.close().unwrap();
     assert_eq!(*open(dir.path(), SaveEvery(1)).1.lock().unwrap(), wanted);
+}
+
+/// What a killed process leaves: the files as they stand while it still runs.
+fn as_it_stands(dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    copy
+}
+
+#[test]
+fn requests_that_a_killed_process_cut_off_are_recorded_at_what_they_had_reserved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = open(dir.path(), SaveEvery(1));
+    // One that ends in the batch in which it began, one that ends later, one call and two that are cut off.
+    let call = |id: &str, nanos: i64| Record::Begun(begun(id, nanos));
+    store.append(&call("whole", 9)).unwrap();
+    store.append(&request_line("whole", 1)).unwrap();
+    for (id, nanos) in [("slow", 9), ("cut", 30), ("twice", 400)] {
+        store.append(&call(id, nanos)).unwrap();
+    }
+    wait(store.flush()).unwrap();
+    let conn = database(dir.path());
+    assert_eq!(number(&conn, "SELECT count(*) FROM begun"), 3);
+    store.append(&request_line("slow", 1)).unwrap();
+    wait(store.flush()).unwrap();
+    assert_eq!(number(&conn, "SELECT count(*) FROM begun"), 2);
+    // Not all of it has reached the database.
+    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+    store.append(&call("twice", 5_000)).unwrap();
+    store.append(&call("last", 60_000)).unwrap();
+    let copy = as_it_stands(dir.path());
+    conn.execute_batch("ROLLBACK").unwrap();
+    let before = Sums { outcomes: 2, tokens: 2, ..Sums::default() };
+    for round in 0..2 {
+        let (store, sums) = open(copy.path(), SaveEvery(1));
+        for (id, nanos) in [("cut", 30), ("twice", 5_400), ("last", 60_000)] {
+            let found = wait(store.request(id)).unwrap().unwrap();
+            let o = found.record.outcome;
+            assert!(o.is_unsettled(), "{id}: {o:?}");
+            assert_eq!((o.cost_usd.nanos(), o.tenant.as_str()), (nanos, "acme"), "{id}");
+        }
+        assert!(wait(store.request("slow")).unwrap().unwrap().record.outcome.error.is_none());
+        let by_key = usage::Query { group_by: usage::GroupBy::Key, limit: 9, ..usage::Query::default() };
+        let report = wait(store.usage(by_key)).unwrap();
+        let row = report.rows.iter().find(|r| r.group == "k1").unwrap();
+        assert_eq!((row.sums.requests, row.sums.calls, row.sums.cost_nanos), (3, 4, 65_430), "round {round}");
+        let told = sums.lock().unwrap().clone();
+        assert_eq!((told.outcomes, told.tokens), (before.outcomes + 3, before.tokens), "round {round}");
+        store.close().unwrap();
+        assert_eq!(number(&database(copy.path()), "SELECT count(*) FROM begun"), 0);
+    }
+    let (store, _) = open(copy.path(), SaveEvery(1));
+    store.append(&call("running", 7)).unwrap();
+    wait(store.flush()).unwrap();
+    assert!(wait(store.request("running")).unwrap().is_none(), "its process still runs");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 pub mod adjustment;
 pub mod axis;
+pub mod begun;
 pub mod calendar;
 pub mod chat;
 pub mod completion;

@@ -121,7 +121,16 @@ pub struct Outcome {
     pub account: Option<Account>,
 }
 
+/// The error code of a request whose process ended before it did.
+pub const UNSETTLED: &str = "unsettled";
+
 impl Outcome {
+    /// Whether the process ended before the request did, so that what was reserved stands for what was used.
+    #[must_use]
+    pub fn is_unsettled(&self) -> bool {
+        self.error.as_deref() == Some(UNSETTLED)
+    }
+
     /// The same outcome with what was paid for after the response. `None` = it is known already, or the record is of
     /// a version that did not keep who was paid.
     #[must_use]

@@ -1,5 +1,6 @@
 //! The seam to durable state. `append` is the only recording on the reply path.
 
+use crate::begun::Begun;
 use crate::decision::Decision;
 use crate::outcome::{Feedback, Late, Outcome};
 use crate::run::Run;
@@ -31,6 +32,8 @@ pub enum Record {
     Feedback(Feedback),
     /// What was paid for after an answer.
     Late(Late),
+    /// A call of a model that is about to be made.
+    Begun(Begun),
 }
 
 /// A request as it is found again: its record, the outcome as it stands now, all feedback.

@@ -44,6 +44,11 @@ impl Calls {
             return Err("usd");
         };
         held.keep();
+        let free = provider.tier == Tier::Free;
+        // Those after the response are told in one line, when the last of them has ended.
+        if let Some(begins) = self.begins.as_ref().filter(|_| !ask.late) {
+            begins.call(&model.id, (free || model.price.is_some()).then_some(reserved));
+        }
         let granted = edits.max_tokens.unwrap_or(longest);
         let now = Instant::now();
         let purpose =
@@ -69,7 +74,7 @@ impl Calls {
             purse: ask.purse.clone(),
             node: ask.node().clone(),
             model: model.clone(),
-            free: provider.tier == Tier::Free,
+            free,
             purpose,
             attempt,
             reserved,

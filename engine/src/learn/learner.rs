@@ -211,6 +211,10 @@ impl Observer for Learner {
     }
 
     fn outcome(&mut self, _seq: Seq, outcome: &Outcome) {
+        // It says nothing of a model that our own process died.
+        if outcome.is_unsettled() {
+            return;
+        }
         self.dirty.changed = true;
         self.unsaved = self.unsaved.saturating_add(1);
         for seen in &outcome.observations {

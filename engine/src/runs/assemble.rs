@@ -141,6 +141,8 @@ fn calls(
         tools: Toolbox::new(view.bundle.tools.clone(), tenant, || guard, beyond.background),
         kept: beyond.kept,
         made: Arc::new(AtomicU32::new(0)),
+        // The journal knows of them.
+        begins: None,
         log: None,
     }
 }

@@ -1,5 +1,6 @@
 //! How a record becomes rows: the request or word itself, its join, the sums, the observer's state.
 
+use super::begun::Calls;
 use super::query::{self, row_word};
 use super::sql;
 use super::sums::Sums;
@@ -26,6 +27,7 @@ pub(crate) struct Rows<'a> {
     insert: CachedStatement<'a>,
     /// Something waits for its request; mostly nothing does.
     orphans: bool,
+    begun: Calls,
     sums: Sums,
     used: Used,
     records: u64,
@@ -53,6 +55,7 @@ impl<'a> Rows<'a> {
             archive,
             insert,
             orphans,
+            begun: Calls::new(tx)?,
             sums: Sums::default(),
             used: Used::default(),
             records: 0,
@@ -74,6 +77,10 @@ impl<'a> Rows<'a> {
                 self.records -= 1;
                 self.constants(line.seq, hash, content)
             }
+            Ok(Head::Begun(request_id, content)) => {
+                self.begun.begin(line.seq, request_id, content);
+                Ok(())
+            }
             Err(why) => self.unreadable(line, &why),
         }
     }
@@ -83,6 +90,7 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// The database refuses.
     pub(crate) fn end(self, end: Seq) -> Result<u64, Error> {
+        self.begun.write(self.tx)?;
         self.sums.write(self.tx)?;
         used::write(&self.used, self.tx)?;
         save_state(self.tx, self.telling, end)?;
@@ -91,6 +99,7 @@ impl<'a> Rows<'a> {
     }
 
     fn request(&mut self, seq: Seq, outcome: Outcome) -> Result<(), Error> {
+        self.begun.end(self.tx, &outcome.request_id)?;
         if self.insert.execute(params![seq.cast_signed(), outcome.request_id]).map_err(sql)? == 0 {
             return Ok(());
         }
@@ -285,6 +294,7 @@ pub(crate) fn forget(conn: &mut Connection, first: Seq) -> Result<(), Error> {
         "DELETE FROM records WHERE seq < ?1",
         "DELETE FROM orphans WHERE seq < ?1",
         "DELETE FROM unreadable WHERE seq < ?1",
+        "DELETE FROM begun WHERE seq < ?1",
     ] {
         tx.execute(statement, [first.cast_signed()]).map_err(sql)?;
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use types::axis::{OutputContract, TaskFamily, ToolDependence};
+use types::begun::{Beginning, Begun};
 use types::completion::Usage;
 use types::decision::{Arm, Decision, Terms};
 use types::outcome::{Feedback, Outcome, RewardParts, Status};
@@ -149,6 +150,23 @@ pub(crate) fn request(id: &str, tokens: u32) -> RequestRecord {
         account: None,
     };
     RequestRecord { decision: decision(id), run: run(usage), outcome }
+}
+
+/// A call of a request that may cost so many nano-dollars.
+pub(crate) fn begun(id: &str, nanos: i64) -> Begun {
+    let of = Beginning {
+        request_id: id.to_owned(),
+        ts_ms: 1_700_000_000_000,
+        tenant: "acme".to_owned(),
+        key: "k1".to_owned(),
+        tags: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
+        cell: cell(),
+        model_asked: "auto".to_owned(),
+        workflow: "default".into(),
+        model: MODEL.into(),
+        bundle: "abc".to_owned(),
+    };
+    Begun { of: Arc::new(of), call: MODEL.into(), reserved: Some(Usd::from_nanos(nanos)) }
 }
 
 pub(crate) fn request_line(id: &str, tokens: u32) -> Record {

@@ -3,9 +3,10 @@
 use serde_json::json;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tests::admin::Admin;
 use tests::client::{Client, Socket};
 use tests::house::{Model, Plan};
-use tests::vendor::{Dialect, Reply, Vendor};
+use tests::vendor::{Dialect, Fault, Reply, Vendor};
 
 /// What the server told its clients.
 #[derive(Default)]
@@ -93,6 +94,45 @@ async fn nothing_acknowledged_is_lost() {
         let text = String::from_utf8_lossy(&shown.stdout).into_owned();
         assert!(shown.status.success() && text.contains(id.as_str()), "{id}: {text}");
     }
+}
+
+/// What was called for a request that a kill cuts off may have to be paid: it is on record at what it had reserved.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_a_kill_cuts_off_is_on_record_at_what_it_had_reserved() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| {
+        Reply::Answer(tests::vendor::Answer::text("so much and then nothing").fault(3, Fault::Hang))
+    })
+    .await;
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
+    let mut house = plan.timeouts("first_token: 20s, inter_token: 20s, total: 60s").start().await;
+    let body = |stream: bool| {
+        json!({"model": "auto", "stream": stream, "max_tokens": 1000,
+               "messages": [{"role": "user", "content": "slowly"}]})
+    };
+    let mut events = house.client().stream(&body(true)).await;
+    let id = events.header("x-turnout-decision").expect("it is named").to_owned();
+    events.next().await.unwrap();
+    // The other one is told nothing: what was called for it counts all the same.
+    let client = house.client();
+    let whole =
+        tokio::spawn(async move { ask(client, "/v1/chat/completions", &body(false).to_string()).await });
+    assert!(tests::eventually(Duration::from_secs(10), || vendor.count() == 2).await);
+    house.kill().await;
+    assert_eq!(whole.await.unwrap(), None);
+    house.restart().await;
+    let record = house.client().get(&format!("/v1/decisions/{id}")).await.json();
+    let (outcome, call) = (&record["outcome"], &record["run"]["steps"][0]["calls"][0]);
+    assert_eq!((&outcome["status"], &outcome["error"]), (&json!("failed"), &json!("unsettled")), "{record}");
+    assert_eq!((&outcome["calls"], &call["model"]), (&json!(1), &json!("lab/one")), "{record}");
+    // A thousand tokens of an answer at a dollar a million, and what goes in.
+    let cost = outcome["cost_usd"].as_f64().unwrap();
+    assert!((0.001..0.002).contains(&cost), "{record}");
+    let usage = Admin::of(&house).call("GET", "/usage?group_by=model", &json!(null)).await.json();
+    let row = &usage["data"][0];
+    assert_eq!((&row["group"], &row["requests"], &row["failed"]), (&json!("lab/one"), &json!(2), &json!(2)));
+    assert_eq!(row["calls"], 2, "{usage}");
+    let shown = house.cli(&["explain", &id]).await;
+    assert!(String::from_utf8_lossy(&shown.stdout).contains("unsettled"), "{shown:?}");
 }
 
 /// Asked to stop, it finishes what is in work, refuses what is new, and says so by its exit code.

@@ -1,0 +1,52 @@
+//! What is written before each call of a request, so that a killed process leaves word of what may have been spent.
+
+use crate::account;
+use crate::who::Who;
+use std::sync::Arc;
+use types::Usd;
+use types::begun::{Beginning, Begun};
+use types::decision::Decision;
+use types::store::{OutcomeStore, Record};
+
+/// Writes down that calls of one request begin.
+#[derive(Clone)]
+pub(crate) struct Begins {
+    store: Arc<dyn OutcomeStore>,
+    of: Arc<Beginning>,
+}
+
+impl Begins {
+    /// Of the request that was decided so. `labelled` = nothing keeps its labels out of the log.
+    pub(crate) fn of(
+        store: &Arc<dyn OutcomeStore>,
+        who: &Who,
+        decision: &Decision,
+        labelled: bool,
+    ) -> Begins {
+        let arm = decision.choice();
+        let nothing = || Arc::from("");
+        let of = Beginning {
+            request_id: decision.request_id.clone(),
+            ts_ms: decision.ts_ms,
+            tenant: decision.tenant.clone(),
+            key: who.principal.key_id().to_owned(),
+            tags: if labelled { account::tags(who, decision) } else { who.labels().clone() },
+            cell: decision.cell,
+            model_asked: decision.model_asked.clone(),
+            workflow: arm.map_or_else(nothing, |a| a.workflow.clone()),
+            model: arm.map_or_else(nothing, |a| a.model.clone()),
+            bundle: decision.bundle.clone(),
+        };
+        Begins { store: store.clone(), of: Arc::new(of) }
+    }
+
+    /// A call of a model that may cost so much is about to be made; `None` = its price is unknown.
+    pub(super) fn call(&self, model: &Arc<str>, reserved: Option<Usd>) {
+        let begun = Begun { of: self.of.clone(), call: model.clone(), reserved };
+        // It cannot fail the call: what it is for is only needed should the process die as well.
+        if let Err(e) = self.store.append(&Record::Begun(begun)) {
+            let request_id = &*self.of.request_id;
+            tracing::warn!(request_id, error = %e, "a call is not recorded before it is made");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Calls that were begun for requests that have not ended: what is left of those that a killed process cut off.
+
+use super::sql;
+use crate::record;
+use rusqlite::{Connection, Transaction, params};
+use std::collections::{BTreeMap, HashMap};
+use types::begun::{Begun, unsettled};
+use types::store::{Error, RequestRecord, Seq};
+
+/// The calls of a batch. Most requests begin and end within one, and so leave nothing in the table.
+pub(super) struct Calls {
+    /// By request: positions and contents.
+    fresh: HashMap<String, Vec<(Seq, Vec<u8>)>>,
+    /// The table holds something; mostly it does not.
+    kept: bool,
+}
+
+impl Calls {
+    /// Begins a batch.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub(super) fn new(tx: &Transaction<'_>) -> Result<Self, Error> {
+        let kept = tx
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM begun)")
+            .and_then(|mut select| select.query_row([], |r| r.get(0)))
+            .map_err(sql)?;
+        Ok(Calls { fresh: HashMap::new(), kept })
+    }
+
+    /// A call begins.
+    pub(super) fn begin(&mut self, seq: Seq, request_id: String, content: &[u8]) {
+        self.fresh.entry(request_id).or_default().push((seq, content.to_vec()));
+    }
+
+    /// A request has ended: its own line says what its calls came to.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub(super) fn end(&mut self, tx: &Transaction<'_>, request_id: &str) -> Result<(), Error> {
+        self.fresh.remove(request_id);
+        if self.kept {
+            tx.prepare_cached("DELETE FROM begun WHERE request_id = ?")
+                .and_then(|mut delete| delete.execute([request_id]))
+                .map_err(sql)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the batch: what is still under way is kept.
+    ///
+    /// # Errors
+    /// The database refuses.
+    pub(super) fn write(&self, tx: &Transaction<'_>) -> Result<(), Error> {
+        let mut insert = tx
+            .prepare_cached(
+                "INSERT INTO begun (seq, request_id, content) VALUES (?, ?, ?) ON CONFLICT DO NOTHING",
+            )
+            .map_err(sql)?;
+        for (request_id, calls) in &self.fresh {
+            for (seq, content) in calls {
+                insert.execute(params![seq.cast_signed(), request_id, content]).map_err(sql)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The records of requests that began before `end`, where the log of an earlier process ends, and that have none.
+///
+/// # Errors
+/// The database cannot be read.
+pub(crate) fn cut_off(conn: &Connection, end: Seq) -> Result<Vec<RequestRecord>, Error> {
+    let mut select =
+        conn.prepare("SELECT request_id, content FROM begun WHERE seq < ? ORDER BY seq").map_err(sql)?;
+    let rows = select
+        .query_map([end.cast_signed()], |r| Ok((r.get::<_, String>(0)?, r.get::<_, Vec<u8>>(1)?)))
+        .map_err(sql)?;
+    let mut calls: BTreeMap<String, Vec<Begun>> = BTreeMap::new();
+    for row in rows {
+        let (request_id, content) = row.map_err(sql)?;
+        match record::begun(&content) {
+            Ok(begun) => calls.entry(request_id).or_default().push(begun),
+            Err(why) => tracing::warn!(request_id, why, "a call that was begun is not understood"),
+        }
+    }
+    Ok(calls.values().filter_map(|calls| unsettled(calls)).collect())
+}

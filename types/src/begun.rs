@@ -1,0 +1,224 @@
+//! A call of a model that is about to be made: all that is left of a request whose process dies before its end.
+
+use crate::completion::Usage;
+use crate::decision::Decision;
+use crate::outcome::{Account, Billed, Outcome, RewardParts, Status, UNSETTLED};
+use crate::profile::Cell;
+use crate::provider::ErrorKind;
+use crate::run::{CallError, CallRecord, Run, Step, Verdict};
+use crate::store::RequestRecord;
+use crate::units::Usd;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A line of the log from before a call. The line of the request's end stands for all of them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Begun {
+    /// What is the same of all calls of the request.
+    pub of: Arc<Beginning>,
+    /// The model that is called, `provider/model`.
+    pub call: Arc<str>,
+    /// What the call may cost at most; `None` = the price is unknown.
+    pub reserved: Option<Usd>,
+}
+
+/// What is known of a request before its first call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Beginning {
+    /// The request, as it will be recorded.
+    pub request_id: String,
+    /// Unix time in milliseconds at which it was decided.
+    pub ts_ms: i64,
+    /// Whose request.
+    pub tenant: String,
+    /// Identifier of the virtual key; empty = none was asked for.
+    pub key: String,
+    /// Labels, as the account of the request has them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tags: BTreeMap<String, String>,
+    /// Where it is pooled.
+    pub cell: Cell,
+    /// The `model` of the request.
+    pub model_asked: String,
+    /// Workflow of the arm that was chosen.
+    pub workflow: Arc<str>,
+    /// Model of that arm.
+    pub model: Arc<str>,
+    /// Hash of the configuration that it was decided under.
+    pub bundle: String,
+}
+
+/// What an unsettled request says of itself.
+const WHY: &str = "the process ended before this request did: what is known of it was written before its calls, and \
+                   what they were allowed to cost counts as their cost";
+
+/// The record of a request whose process ended before it did: each of its calls counts for what it was allowed to
+/// cost. `None` = nothing was called.
+#[must_use]
+pub fn unsettled(calls: &[Begun]) -> Option<RequestRecord> {
+    let of = &calls.first()?.of;
+    let run = run(of, calls);
+    let (cost_usd, cost_known) = run.cost();
+    let outcome = Outcome {
+        request_id: of.request_id.clone(),
+        ts_ms: of.ts_ms,
+        tenant: of.tenant.clone(),
+        cell: of.cell,
+        workflow: of.workflow.clone(),
+        model: of.model.clone(),
+        served_by: None,
+        continued: false,
+        status: Status::Failed,
+        error: Some(UNSETTLED.to_owned()),
+        verdict: Verdict::None,
+        reward: None,
+        parts: RewardParts::default(),
+        usage: Usage::default(),
+        cost_usd,
+        cost_known,
+        ttft_ms: None,
+        total_ms: 0.0,
+        overhead_ms: 0.0,
+        calls: u32::try_from(calls.len()).unwrap_or(u32::MAX),
+        repairs: 0,
+        observations: Vec::new(),
+        propensity: 0.0,
+        basis: None,
+        account: Some(account(of, calls)),
+    };
+    Some(RequestRecord { decision: decision(of), run, outcome })
+}
+
+fn run(of: &Beginning, calls: &[Begun]) -> Run {
+    let call = |(begun, attempt): (&Begun, u32)| CallRecord {
+        model: begun.call.clone(),
+        purpose: UNSETTLED.to_owned(),
+        attempt,
+        error: Some(CallError {
+            kind: ErrorKind::Cancelled,
+            status: None,
+            detail: "the process ended".to_owned(),
+        }),
+        usage: Usage::default(),
+        cost_usd: begun.reserved,
+        at_most: None,
+        ttft_ms: None,
+        total_ms: 0.0,
+        started_ms: 0.0,
+        adjusted: Vec::new(),
+        reported_model: String::new(),
+    };
+    let step = Step {
+        node: UNSETTLED.into(),
+        kind: "generate".into(),
+        outcome: "cancelled".to_owned(),
+        started_ms: 0.0,
+        duration_ms: 0.0,
+        calls: calls.iter().zip(1..).map(call).collect(),
+        findings: Vec::new(),
+        note: Some(WHY.to_owned()),
+    };
+    Run { workflow: of.workflow.to_string(), steps: vec![step], ..Run::default() }
+}
+
+fn account(of: &Beginning, calls: &[Begun]) -> Account {
+    let mut billed: Vec<Billed> = Vec::new();
+    for begun in calls {
+        let cost_usd = begun.reserved.unwrap_or_default();
+        let unpriced = u32::from(begun.reserved.is_none());
+        match billed.iter_mut().find(|b| b.model == begun.call) {
+            Some(b) => {
+                b.calls = b.calls.saturating_add(1);
+                b.unpriced = b.unpriced.saturating_add(unpriced);
+                b.cost_usd = b.cost_usd.plus(cost_usd);
+            }
+            None => {
+                let (model, usage) = (begun.call.clone(), Usage::default());
+                billed.push(Billed { model, calls: 1, unpriced, usage, cost_usd });
+            }
+        }
+    }
+    Account { key: of.key.clone(), tags: of.tags.clone(), calls: billed, ..Account::default() }
+}
+
+fn decision(of: &Beginning) -> Decision {
+    Decision {
+        request_id: of.request_id.clone(),
+        ts_ms: of.ts_ms,
+        tenant: of.tenant.clone(),
+        model_asked: of.model_asked.clone(),
+        profile: Vec::new(),
+        cell: of.cell,
+        est_input_tokens: 0,
+        rules: Vec::new(),
+        actions: Vec::new(),
+        inputs: BTreeMap::new(),
+        denials: Vec::new(),
+        options: BTreeMap::new(),
+        arms: Vec::new(),
+        excluded: Vec::new(),
+        unavailable: Arc::default(),
+        chosen: None,
+        why: WHY.to_owned(),
+        propensity: 0.0,
+        epsilon: 0.0,
+        explored: false,
+        seed: 0,
+        lambda: 0.0,
+        cost_ref_usd: Usd::ZERO,
+        statistics: 0,
+        bundle: of.bundle.clone(),
+        premium: None,
+        tags: of.tags.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::axis::{OutputContract, TaskFamily, ToolDependence};
+    use crate::profile::LengthBand;
+
+    #[test]
+    fn every_call_counts_for_what_it_was_allowed_to_cost() {
+        let cell = Cell {
+            family: TaskFamily::Chat,
+            sub: None,
+            contract: OutputContract::Prose,
+            tools: ToolDependence::None,
+            length: LengthBand::S,
+        };
+        let of = Arc::new(Beginning {
+            request_id: "r".to_owned(),
+            ts_ms: 5,
+            tenant: "acme".to_owned(),
+            key: "k".to_owned(),
+            tags: BTreeMap::from([("team".to_owned(), "a".to_owned())]),
+            cell,
+            model_asked: "auto".to_owned(),
+            workflow: "default".into(),
+            model: "p/m".into(),
+            bundle: "b".to_owned(),
+        });
+        let begun = |call: &str, reserved: Option<i64>| Begun {
+            of: of.clone(),
+            call: call.into(),
+            reserved: reserved.map(Usd::from_nanos),
+        };
+        assert!(unsettled(&[]).is_none());
+        let record = unsettled(&[begun("p/m", Some(7)), begun("p/n", None), begun("p/m", Some(4))]).unwrap();
+        let o = &record.outcome;
+        assert!(o.is_unsettled() && o.status == Status::Failed && o.reward.is_none());
+        assert_eq!((o.cost_usd, o.cost_known, o.calls), (Usd::from_nanos(11), false, 3));
+        let account = o.account.as_ref().unwrap();
+        let billed: Vec<_> =
+            account.calls.iter().map(|b| (&*b.model, b.calls, b.unpriced, b.cost_usd.nanos())).collect();
+        assert_eq!(billed, [("p/m", 2, 0, 11), ("p/n", 1, 1, 0)]);
+        assert_eq!((account.key.as_str(), account.tags.len()), ("k", 1));
+        assert_eq!(record.run.calls().count(), 3);
+        let line = begun("p/m", Some(7));
+        let text = serde_json::to_string(&line).unwrap();
+        assert_eq!(serde_json::from_str::<Begun>(&text).unwrap(), line);
+    }
+}
