@@ -6,8 +6,12 @@ use types::options::Mode;
 /// Settings of the engine.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Requests in flight at once; more are refused. Default 1 024 (`reliability.md` §2).
+    /// Requests in flight at once; more wait. Default 1 024 (`reliability.md` §2).
     pub max_inflight: usize,
+    /// Requests that may wait for a place; more are refused. Default 1 024.
+    pub queue: usize,
+    /// Longest wait for a place. Default 2 s.
+    pub queue_wait: Duration,
     /// Time for a whole request where neither the client, a policy nor the workflow says less. Default 120 s.
     pub default_deadline: Duration,
     /// Seed of every draw; `None` = from the system's entropy.
@@ -64,6 +68,8 @@ impl Default for Config {
     fn default() -> Self {
         Config {
             max_inflight: 1_024,
+            queue: 1_024,
+            queue_wait: Duration::from_secs(2),
             default_deadline: Duration::from_secs(120),
             seed: None,
             mode: Mode::Auto,

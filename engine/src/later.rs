@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn so_much_at_once_and_nothing_under_load() {
-        let (work, gate) = (Arc::<Work>::default(), Gate::new(10));
+        let (work, gate) = (Arc::<Work>::default(), Gate::new(10, (0, std::time::Duration::ZERO)));
         let mut places: Vec<Place> = std::iter::from_fn(|| work.enter(&gate)).take(1_000).collect();
         assert_eq!((places.len(), work.counts().shed), (MOST, 1));
         places.pop();

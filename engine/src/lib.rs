@@ -166,6 +166,8 @@ pub struct Health {
     pub in_flight: usize,
     /// Most that may be.
     pub max_inflight: usize,
+    /// Requests that wait to be.
+    pub waiting: usize,
     /// New work is refused.
     pub draining: bool,
     /// There is so much to do that what only improves is left out.
@@ -182,7 +184,7 @@ impl Engine {
     pub fn new(parts: Parts) -> Self {
         profiler::warm_up();
         let Parts { bundle, provider, availability, store, statistics, limits, finished, config } = parts;
-        let gate = Gate::new(config.max_inflight);
+        let gate = Gate::new(config.max_inflight, (config.queue, config.queue_wait));
         let view = view(bundle, provider, availability, (&config, &gate), None);
         // A map's random state is drawn from the system's entropy, which is all that a fresh seed needs.
         let seed = config.seed.unwrap_or_else(|| RandomState::new().build_hasher().finish());
@@ -455,6 +457,7 @@ impl Engine {
         Health {
             in_flight: self.0.gate.in_flight(),
             max_inflight: self.0.gate.max(),
+            waiting: self.0.gate.waiting(),
             draining: self.0.gate.is_draining(),
             brownout: self.0.gate.in_brownout(),
             candidates,

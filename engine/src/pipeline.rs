@@ -1,6 +1,7 @@
 //! The way of a request, top to bottom, one call per room.
 
 use crate::Inner;
+use crate::admit::Asks;
 use crate::answer::{Admission, Answer};
 use crate::decide::decide;
 use crate::ending::Promised;
@@ -16,7 +17,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     // admit
     let ts_ms = settle::unix_ms();
     let who = admission.who.clone();
-    let permit = inner.gate.enter(who.principal.tenant.tier.share_of_places())?;
+    let permit = inner.gate.admit(asks(&admission)).await?;
     let mut held = Held::enter(inner.limits.as_ref(), &who, Count::Request, ts_ms).await?;
     let view = inner.view.load_full();
     if let Some((param, message)) = workflows::impossible(&request) {
@@ -67,9 +68,15 @@ async fn place(inner: &Inner, tree: &mut Tree, task: &Task) -> Result<(), Error>
     let Some((class, permit)) = class.and_then(|class| Some((class.value, tree.permit.take()?))) else {
         return Ok(());
     };
-    let admission = &tree.admission;
-    let own = admission.who.principal.tenant.tier.share_of_places();
-    let until = admission.deadline.map(|d| admission.received + d);
-    tree.permit = Some(inner.gate.give_way(permit, class, own, until).await?);
+    tree.permit = Some(inner.gate.give_way(permit, class, asks(&tree.admission)).await?);
     Ok(())
+}
+
+/// Who asks for a place.
+fn asks(admission: &Admission) -> Asks {
+    Asks {
+        tenant: admission.who.tenant_id.clone(),
+        share: admission.who.principal.tenant.tier.share_of_places(),
+        until: admission.deadline.map(|d| admission.received + d),
+    }
 }

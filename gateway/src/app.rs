@@ -127,6 +127,7 @@ impl App {
         Reading {
             connections: self.seats.open(),
             in_flight: health.in_flight,
+            waiting: health.waiting,
             candidates: health.candidates,
             tasks: self.tasks.counts(),
             bundles: self.bundles.in_use(),

@@ -70,6 +70,8 @@ pub struct Reading {
     pub connections: usize,
     /// Requests in work.
     pub in_flight: usize,
+    /// Requests that wait for a place.
+    pub waiting: usize,
     /// Models that can be called.
     pub candidates: usize,
     /// Tasks by name.
@@ -175,6 +177,7 @@ struct GenAi {
 struct GaugeSet {
     connections: Gauge,
     in_flight: Gauge,
+    waiting: Gauge,
     candidates: Gauge,
     tasks: Gauges<1>,
     bundles: Gauges<2>,
@@ -309,6 +312,7 @@ impl GaugeSet {
         GaugeSet {
             connections: gauge(r, "turnout_connections", "Open connections"),
             in_flight: gauge(r, "turnout_requests_in_flight", "Requests in work"),
+            waiting: gauge(r, "turnout_requests_waiting", "Requests that wait for a place"),
             candidates: gauge(r, "turnout_candidates", "Models that can be called"),
             tasks: gauges(r, "turnout_tasks", "Running tasks by name"),
             bundles: gauges(r, "turnout_bundle", "1 for each bundle that has a part in serving"),
@@ -341,6 +345,7 @@ impl GaugeSet {
         };
         to(&self.connections, reading.connections);
         to(&self.in_flight, reading.in_flight);
+        to(&self.waiting, reading.waiting);
         to(&self.candidates, reading.candidates);
         // Models may have gone with a reload.
         self.breakers.clear();

@@ -9,6 +9,8 @@ use tokio::time::Instant;
 const BEGINS_AFTER: Duration = Duration::from_secs(5);
 /// How long less than half of them must be taken before it ends.
 const ENDS_AFTER: Duration = Duration::from_secs(10);
+/// Who waited longer for a place says that there is much to do, however many are taken.
+const LONG_WAIT: Duration = Duration::from_millis(500);
 
 /// Whether it is on, and since when the load has called for the other.
 #[derive(Debug)]
@@ -24,12 +26,12 @@ impl Brownout {
         Brownout { on: AtomicBool::new(false), turning: AtomicU64::new(0), start: Instant::now() }
     }
 
-    /// Looks at the load: `in_flight` of `max` places are taken.
-    pub(super) fn note(&self, in_flight: usize, max: usize) {
+    /// Looks at the load: `in_flight` of `max` places are taken, and one was `waited` for.
+    pub(super) fn note(&self, in_flight: usize, max: usize, waited: Duration) {
         let on = self.on.load(Relaxed);
         let calls_for_other = match on {
-            false => in_flight.saturating_mul(5) >= max.saturating_mul(4),
-            true => in_flight.saturating_mul(2) < max,
+            false => in_flight.saturating_mul(5) >= max.saturating_mul(4) || waited > LONG_WAIT,
+            true => in_flight.saturating_mul(2) < max && waited <= LONG_WAIT,
         };
         let since = self.turning.load(Relaxed);
         if !calls_for_other {
@@ -52,7 +54,7 @@ impl Brownout {
     /// Whether it is on. While it is, whoever asks looks at the load as well: nobody may come in for a while.
     pub(super) fn is_on(&self, in_flight: usize, max: usize) -> bool {
         if self.on.load(Relaxed) {
-            self.note(in_flight, max);
+            self.note(in_flight, max, Duration::ZERO);
         }
         self.on.load(Relaxed)
     }
@@ -82,7 +84,7 @@ mod tests {
         ];
         for (i, (seconds, taken, on)) in day.into_iter().enumerate() {
             tokio::time::advance(Duration::from_secs(seconds)).await;
-            b.note(taken, 10);
+            b.note(taken, 10, Duration::ZERO);
             assert_eq!(b.on.load(Relaxed), on, "step {i}");
         }
     }
@@ -90,9 +92,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn it_ends_though_nobody_comes_in() {
         let b = Brownout::new();
-        b.note(9, 10);
+        b.note(9, 10, Duration::ZERO);
         tokio::time::advance(BEGINS_AFTER).await;
-        b.note(9, 10);
+        b.note(3, 10, LONG_WAIT * 2);
         assert!(b.is_on(0, 10));
         tokio::time::advance(ENDS_AFTER).await;
         assert!(!b.is_on(0, 10));

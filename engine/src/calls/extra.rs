@@ -237,7 +237,7 @@ mod tests {
         let providers =
             vec![Provider::new("a", Dialect::OpenaiChat), Provider::new("b", Dialect::OpenaiChat)];
         let retry = Retry { budget_per_second: per_second, ..Retry::default() };
-        Extra::new(&Matrix::new(providers, Vec::new()), retry, Gate::new(10), None)
+        Extra::new(&Matrix::new(providers, Vec::new()), retry, Gate::new(10, (0, Duration::ZERO)), None)
     }
 
     fn granted(n: usize, mut take: impl FnMut() -> bool) -> usize {
@@ -286,7 +286,12 @@ mod tests {
         let now = Instant::now();
         granted(100, || e.again(0, now));
         let turned = vec![Provider::new("b", Dialect::OpenaiChat), Provider::new("a", Dialect::OpenaiChat)];
-        let next = Extra::new(&Matrix::new(turned, Vec::new()), e.retry, Gate::new(10), Some(&e));
+        let next = Extra::new(
+            &Matrix::new(turned, Vec::new()),
+            e.retry,
+            Gate::new(10, (0, Duration::ZERO)),
+            Some(&e),
+        );
         assert!(!next.again(1, now), "a has had its thirty");
         assert_eq!(next.counts().retries, 30);
     }

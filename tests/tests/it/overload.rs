@@ -158,3 +158,33 @@ async fn batch_gives_way_where_there_is_much_to_do() {
     }
     assert_eq!(house.client().chat(&bulk()).await.status, 200);
 }
+
+/// A full house lets a request wait for a place, and refuses what comes when the queue is full as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_finds_no_place_waits_for_one_while_there_is_room_to_wait() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| {
+        Reply::Answer(Answer::text("slowly").after(Duration::from_millis(1_500)))
+    })
+    .await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(NO_CHANCE)
+        .settings("edge: { max_inflight: 1, queue: 1, queue_wait: 20s }")
+        .timeouts("first_token: 20s, inter_token: 20s, total: 60s")
+        .start()
+        .await;
+    let client = house.client();
+    let chat = || tokio::spawn(async move { client.chat(&ask("lab/one")).await.status });
+    let first = chat();
+    assert!(tests::eventually(Duration::from_secs(10), || vendor.count() == 1).await);
+    let second = chat();
+    let waits = tokio::time::timeout(Duration::from_secs(10), async {
+        while metric(&client, "turnout_requests_waiting").await < 1.0 {}
+    });
+    waits.await.expect("nobody waited");
+    let refused = client.chat(&ask("lab/one")).await;
+    assert_eq!(refused.error(503)["code"], "queue_full");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!((first.await.unwrap(), second.await.unwrap(), vendor.count()), (200, 200, 2));
+}
