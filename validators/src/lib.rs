@@ -70,6 +70,7 @@ pub use params::Problem;
 pub use pii::Entity;
 pub use run::{Checked, run, run_until_failed};
 pub use snippets::{Snippet, snippets};
+pub use tool_args::stranger;
 
 /// Most findings kept per completion.
 pub const MAX_FINDINGS: usize = 50;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use types::chat::{Tool, ToolCall, ToolChoice};
 use types::completion::Choice;
 use types::run::Severity;
-use types::{ChatRequest, Report};
+use types::{ChatRequest, Finding, Report};
 
 const NAME: &str = "tool_args";
 
@@ -160,6 +160,23 @@ impl ToolArgs {
             schema.violations(args, NAME, self.severity, MAX_FINDINGS).map_err(|why| of_tool(&why))?;
         Ok(notes.into_iter().map(|n| under(n, path)).collect())
     }
+}
+
+/// What is wrong with a call of that name in an answer that is still growing; `None` = nothing, or nothing that anybody
+/// could tell. `offered` are the tools that its model knew of.
+#[must_use]
+pub fn stranger(name: &str, offered: &[&Tool]) -> Option<Finding> {
+    let mut all = offered.iter().map(|t| t.called());
+    // Of types that nobody here knows, calls cannot be compared.
+    if all.any(|called| called.is_none_or(|called| called == name)) {
+        return None;
+    }
+    let shown: String = name.chars().take(64).collect();
+    let message = format!("`{shown}` is not a tool that was offered");
+    let names: Vec<Value> =
+        offered.iter().filter_map(|t| t.called()).map(|n| Value::from(n.as_ref())).collect();
+    let note = Note::new(NAME, Severity::Repair, "unknown_tool", &message);
+    Some(note.path("/tool_calls/0").expected(names).actual(shown).into_finding())
 }
 
 /// The same note, its place counted from the whole answer.

@@ -344,3 +344,33 @@ async fn a_stream_tells_what_it_came_to() {
         "{behind}"
     );
 }
+
+/// A client that is shown a call may carry it out: one of a tool that nobody offered never reaches it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_of_a_tool_that_nobody_offered_reaches_no_client() {
+    let strange = || Answer::call("c1", "rm", r#"{"path": "/"}"#);
+    let shown = |events: &[Value]| events.iter().any(|e| e.to_string().contains("\"tool_calls\":["));
+    for workflow in ["default", "own"] {
+        let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("Ada wrote the first one.")).await;
+        let house = start(&vendor, Some(&self::workflow("", "mode: passthrough"))).await;
+        // Nothing has been shown yet: it goes the way of an answer that came whole.
+        vendor.queue(Reply::Answer(strange()));
+        let (events, end) = house.client().stream(&ask("default")).await.collect().await;
+        assert_eq!((end, text_of(&events).as_str()), (End::Done, "Ada wrote the first one."), "{events:?}");
+        assert!(!shown(&events) && vendor.count() == 2, "{events:?}");
+        // Something has: the stream ends there, and no clean end is made up.
+        vendor.queue(Reply::Answer(Answer {
+            tool_calls: strange().tool_calls,
+            ..Answer::text("Let me see. ")
+        }));
+        let answer = house.client().stream(&ask(workflow)).await;
+        let id = answer.header("x-request-id").unwrap().to_owned();
+        let (events, end) = answer.collect().await;
+        assert_eq!(end, End::NoDone, "{events:?}");
+        assert!(!shown(&events) && text_of(&events).starts_with("Let me"), "{events:?}");
+        assert!(events.last().is_some_and(|e| e["error"]["code"].is_string()), "{events:?}");
+        let record = house.decision(&id).await;
+        assert_eq!(record["outcome"]["status"], "failed");
+        assert!(record["run"].to_string().contains("not a tool that was offered"), "{record}");
+    }
+}

@@ -192,8 +192,9 @@ pub(crate) async fn run<'a>(
         let hold = (!flow.hold.is_empty())
             .then(|| Doom::new(flow.hold.clone(), &host.input.request, validate::mends(&at)));
         let watch = Doom::open(flow.watch.clone(), &host.input.request, false);
-        let mut pump =
-            Pump::new(host, sink, hold, watch, flow.late, model).in_pieces(flow.window, flow.burst);
+        let mut pump = Pump::new(host, sink, hold, watch, flow.late, model)
+            .in_pieces(flow.window, flow.burst)
+            .asked(asked.clone());
         let stop = pump.pass(head, rest, &purse).await;
         match stop {
             // Nobody has seen anything of it: another call may do better.

@@ -27,6 +27,7 @@ mod later;
 mod live;
 mod onward;
 mod pump;
+mod stranger;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -2,6 +2,7 @@
 
 use super::Host;
 use super::doom::Doom;
+use super::stranger;
 use crate::budget::Purse;
 use crate::node::stream::{Late, Window};
 use crate::world::{EffectId, EffectKind};
@@ -13,7 +14,7 @@ use tokio::sync::mpsc::Sender;
 use tokio::time::Instant;
 use types::completion::{Accumulator, grow};
 use types::matrix::Model;
-use types::provider::{self, ErrorKind};
+use types::provider::{self, Edits, ErrorKind};
 use types::{Chunk, Completion, Finding};
 
 /// Why chunks stopped flowing before the answer's own end, or at it.
@@ -54,6 +55,8 @@ pub(super) struct Pump<'a> {
     sent: usize,
     /// What goes out together is one chunk.
     burst: bool,
+    /// How the answer was asked for.
+    asked: Arc<Edits>,
 }
 
 impl<'a> Pump<'a> {
@@ -81,12 +84,18 @@ impl<'a> Pump<'a> {
             window: None,
             sent: 0,
             burst: false,
+            asked: Arc::default(),
         }
     }
 
     /// The same in pieces of some size; with `burst`, what may go out together is one of them.
     pub(super) fn in_pieces(self, window: Option<Window>, burst: bool) -> Self {
         Pump { window, burst, ..self }
+    }
+
+    /// The same of an answer that was asked for so.
+    pub(super) fn asked(self, asked: Arc<Edits>) -> Self {
+        Pump { asked, ..self }
     }
 
     /// What has come so far, not to its end.
@@ -208,6 +217,9 @@ impl<'a> Pump<'a> {
     }
 
     fn rejected(&mut self, chunk: &Chunk) -> Option<Finding> {
+        if let Some(found) = stranger::called(chunk, &self.host.input.request, &self.asked) {
+            return Some(found);
+        }
         if let Some(found) = self.hold.as_mut().and_then(|h| h.push(chunk)) {
             return Some(found);
         }
