@@ -170,7 +170,7 @@ fn state(inner: &Inner, view: &View, name: &str) -> ProviderState {
     // Of all its models, those included that can be called no more.
     let of_it = |ix: &ModelIx| matrix.provider_of(*ix).is_some_and(|p| p.id == name);
     let all = matrix.indices().filter(of_it).filter_map(|ix| view.reach.breakers.get(usize::from(ix.0)));
-    let in_flight = all.map(|b| b.in_flight()).fold(0, u32::saturating_add);
+    let in_flight = all.map(|b| b.room().in_flight()).fold(0, u32::saturating_add);
     ProviderState { status, error_rate, p95_ttft_ms: slowest, in_flight, quota_ratio: left }
 }
 

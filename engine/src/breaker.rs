@@ -1,7 +1,8 @@
 //! Keeps a failing model out: closed, open, half-open with a single probe.
 
 use crate::config;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use crate::room::Room;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -53,25 +54,7 @@ pub(crate) struct Breaker {
     state: Mutex<State>,
     /// As the state says it: every request asks every model's breaker, and nearly all are closed.
     closed: AtomicBool,
-    in_flight: AtomicU32,
-}
-
-/// A call under way, from before it goes out until its answer has ended.
-#[derive(Debug)]
-pub(crate) struct UnderWay(Arc<Breaker>);
-
-impl UnderWay {
-    /// Counts a call of the breaker's model.
-    pub(crate) fn of(breaker: &Arc<Breaker>) -> UnderWay {
-        breaker.in_flight.fetch_add(1, Ordering::Relaxed);
-        UnderWay(breaker.clone())
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
-    }
+    room: Arc<Room>,
 }
 
 #[derive(Debug)]
@@ -117,7 +100,7 @@ impl Breaker {
                 probing: false,
             }),
             closed: AtomicBool::new(true),
-            in_flight: AtomicU32::new(0),
+            room: Arc::default(),
         }
     }
 
@@ -138,9 +121,9 @@ impl Breaker {
         self.closed.load(Ordering::Acquire)
     }
 
-    /// Calls that are under way.
-    pub(crate) fn in_flight(&self) -> u32 {
-        self.in_flight.load(Ordering::Relaxed)
+    /// How many calls the model bears beside each other.
+    pub(crate) const fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     /// What it would let through now.
@@ -199,11 +182,13 @@ impl Answering {
 
     /// It came to its end.
     pub(crate) fn ended(&self, now: Instant) {
+        self.breaker.room.answered(now);
         self.breaker.change(|s| s.succeed(self.breaker.config.window, now));
     }
 
     /// It broke off. That of a probe keeps the model out again, unless others have done so by now.
     pub(crate) fn broke(&self, error: &Error, now: Instant) {
+        self.breaker.room.failed(error, now);
         self.breaker.change(|s| {
             let probe = self.probe && s.open_until.is_none();
             s.fail(self.breaker.config, error.kind, error.retry_after, now, 0.5, probe);
@@ -215,6 +200,7 @@ impl Leave<'_> {
     /// The call was answered.
     pub(crate) fn succeeded(mut self, now: Instant) {
         self.told = true;
+        self.breaker.room.answered(now);
         self.breaker.change(|s| {
             if self.probe {
                 s.probed();
@@ -234,6 +220,7 @@ impl Leave<'_> {
     /// The call failed. `jitter` in 0..1 spreads the probes of many replicas.
     pub(crate) fn failed(mut self, error: &Error, now: Instant, jitter: f64) {
         self.told = true;
+        self.breaker.room.failed(error, now);
         let c = self.breaker.config;
         self.breaker.change(|s| s.fail(c, error.kind, error.retry_after, now, jitter, self.probe));
     }

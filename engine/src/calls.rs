@@ -7,6 +7,7 @@ use crate::config::Retry;
 use crate::kept::Kept;
 use crate::ledger::Ledger;
 use crate::outside::Outside;
+use crate::room::UnderWay;
 use crate::route::Candidates;
 use crate::tools::{self, Toolbox};
 use again::Next;
@@ -135,7 +136,16 @@ struct SoFar {
     /// The next call has been counted.
     counted: bool,
     refused_by_budget: bool,
+    /// The first model that has as many calls under way as its vendor bears.
+    full: Option<ModelIx>,
     last: Option<Error>,
+}
+
+/// Whether a model that has as many calls under way as its vendor bears is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Full {
+    Wait,
+    PassBy,
 }
 
 impl SoFar {
@@ -179,17 +189,25 @@ impl Calls {
             asked: Vec::new(),
             counted: hedge,
             refused_by_budget: false,
+            full: None,
             last: None,
         };
         for (position, ix) in order.into_iter().take(candidates).enumerate() {
             let more = position.saturating_add(1) < candidates;
-            if let Some(end) = self.try_one(&ask, ix, more, &mut so_far).await {
+            if let Some(end) = self.try_one(&ask, ix, (more, Full::PassBy), &mut so_far).await {
                 return end;
             }
+        }
+        // Nobody else could do it. What only keeps a slow call company waits for nobody.
+        if let Some(ix) = so_far.full.filter(|_| !hedge)
+            && let Some(end) = self.try_one(&ask, ix, (false, Full::Wait), &mut so_far).await
+        {
+            return end;
         }
         match so_far.last {
             Some(last) => Err(self.most_useful(&ask, Some(last))),
             None if so_far.refused_by_budget => Err(Failure::Budget("usd")),
+            None if Instant::now() >= so_far.deadline => Err(Failure::Deadline),
             None => {
                 Err(Failure::NoCandidate("every candidate is failing and kept out for a while".to_owned()))
             }
@@ -201,7 +219,7 @@ impl Calls {
         &self,
         ask: &Ask,
         ix: ModelIx,
-        more: bool,
+        (more, full): (bool, Full),
         so_far: &mut SoFar,
     ) -> Option<Result<Generated, Failure>> {
         let (model, provider) = (self.reach.matrix.model(ix)?, self.reach.matrix.provider_of(ix)?);
@@ -218,6 +236,11 @@ impl Calls {
             if now >= deadline {
                 return Some(Err(so_far.last.take().map_or(Failure::Deadline, Failure::Provider)));
             }
+            let under_way = match breaker {
+                Some(b) => Some(self.room(ask, (b, full), ix, so_far).await?),
+                None => None,
+            };
+            let now = Instant::now();
             let leave = match breaker {
                 Some(b) => Some(b.leave(now, patience)?),
                 None => None,
@@ -237,7 +260,8 @@ impl Calls {
                 return Some(Err(last.map_or(Failure::Budget(used_up), Failure::Provider)));
             }
             let own = if whole && more { self.share(ix, now, deadline) } else { deadline };
-            let (call, open) = match self.prepare(ask, (ix, model), provider, attempt, own).await {
+            let (call, open) = match self.prepare(ask, (ix, model), provider, (attempt, under_way), own).await
+            {
                 Ok(prepared) => prepared,
                 Err("usd") => {
                     so_far.refused_by_budget = true;
@@ -284,6 +308,30 @@ impl Calls {
                 Next::GiveUp => return Some(Err(self.most_useful(ask, so_far.last.take()))),
             }
         }
+    }
+
+    /// Room for one more call of a model; `None` = there is none, and it is not waited for, or came too late.
+    async fn room(
+        &self,
+        ask: &Ask,
+        (breaker, full): (&Breaker, Full),
+        ix: ModelIx,
+        so_far: &mut SoFar,
+    ) -> Option<UnderWay> {
+        let room = breaker.room();
+        // Company for a slow call is the last thing that a vendor in trouble needs.
+        if ask.purpose == "hedge" && (room.is_limited() || !breaker.is_closed()) {
+            return None;
+        }
+        if let Some(under_way) = room.enter(Instant::now()) {
+            return Some(under_way);
+        }
+        if full == Full::PassBy {
+            so_far.full.get_or_insert(ix);
+            return None;
+        }
+        let waited = self.ledger_of(ask).awaiting(room.wait());
+        tokio::time::timeout_at(so_far.deadline, waited).await.ok()
     }
 
     /// The moment until which a model is waited for that answers in one piece, while another one could be asked. It says

@@ -266,6 +266,11 @@ impl Ledger {
 
     /// Waits until a provider may be asked again: time that is its, as that of its answers is.
     pub(crate) async fn pause(&self, wait: Duration) {
+        self.awaiting(tokio::time::sleep(wait)).await;
+    }
+
+    /// Waits for something in time that is a provider's.
+    pub(crate) async fn awaiting<T>(&self, what: impl Future<Output = T>) -> T {
         struct Awaited<'a>(&'a Ledger);
         impl Drop for Awaited<'_> {
             fn drop(&mut self) {
@@ -274,7 +279,7 @@ impl Ledger {
         }
         self.await_begins(Instant::now());
         let _ends = Awaited(self);
-        tokio::time::sleep(wait).await;
+        what.await
     }
 
     /// Hands the calls to the steps of the nodes that made them. Calls of a node without a step (it was

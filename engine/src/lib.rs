@@ -39,6 +39,7 @@ mod redact;
 pub mod rehearse;
 mod respond;
 mod rewrite;
+mod room;
 pub mod route;
 pub mod runs;
 mod said;

@@ -46,6 +46,9 @@ pub struct ModelRow {
     pub availability: Availability,
     /// What the breaker lets through.
     pub circuit: Circuit,
+    /// Most calls that may be under way, since its vendor complained of load; `None` = as many as there are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concurrency: Option<u32>,
     /// Free or paid.
     pub tier: Tier,
     /// USD per million tokens; `None` = unknown.
@@ -106,6 +109,7 @@ pub(crate) fn rows(inner: &Inner, who: &Who) -> Vec<ModelRow> {
             simulated: p.dialect == Dialect::Simulated,
             availability: view.availability.get(usize::from(ix.0)).cloned().unwrap_or(Availability::Disabled),
             circuit: view.circuit(ix),
+            concurrency: view.reach.breakers.get(usize::from(ix.0)).and_then(|b| b.room().limit()),
             tier: p.tier,
             price: m.price,
             price_as_of: p.as_of.clone(),

@@ -124,6 +124,7 @@ impl App {
         let s = self.kept.stats();
         let rows = self.engine.models();
         let ready = rows.iter().filter(|r| r.availability == Availability::Ready);
+        let limited = ready.clone().filter_map(|r| Some((r.id.to_string(), f64::from(r.concurrency?))));
         Reading {
             connections: self.seats.open(),
             in_flight: health.in_flight,
@@ -137,6 +138,7 @@ impl App {
             extra: self.engine.extra(),
             brownout: health.brownout,
             configuration_refused: self.bundles.refused().is_some(),
+            concurrency: limited.collect(),
             breakers: ready.map(|r| (r.id.to_string(), circuit(r.circuit))).collect(),
             store: vec![
                 ("appended", s.appended as f64),

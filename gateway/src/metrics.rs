@@ -92,6 +92,8 @@ pub struct Reading {
     pub configuration_refused: bool,
     /// Per model: its breaker's state as 0 closed, 1 half-open, 2 open.
     pub breakers: Vec<(String, f64)>,
+    /// Per model whose vendor has complained of load: most calls that may be under way.
+    pub concurrency: Vec<(String, f64)>,
     /// Counters of the store, by name.
     pub store: Vec<(&'static str, f64)>,
 }
@@ -188,6 +190,7 @@ struct GaugeSet {
     brownout: Gauge,
     refused: Gauge,
     breakers: Gauges<1>,
+    concurrency: Gauges<1>,
     store: Gauges<1>,
 }
 
@@ -335,6 +338,11 @@ impl GaugeSet {
             brownout: gauge(r, "turnout_brownout", "1 while what only improves is left out"),
             refused: gauge(r, "turnout_configuration_refused", "1 while the configuration files have errors"),
             breakers: gauges(r, "turnout_breaker_state", "0 closed, 1 half-open, 2 open"),
+            concurrency: gauges(
+                r,
+                "turnout_concurrency_limit",
+                "Most calls of a model that may be under way, since its vendor complained of load",
+            ),
             store: gauges(r, "turnout_store", "Counters of the store since its start, by name"),
         }
     }
@@ -349,6 +357,7 @@ impl GaugeSet {
         to(&self.candidates, reading.candidates);
         // Models may have gone with a reload.
         self.breakers.clear();
+        self.concurrency.clear();
         self.bundles.clear();
         self.trial.clear();
         for (gauges, counts) in [(&self.late, reading.late), (&self.beside, reading.beside)] {
@@ -384,6 +393,9 @@ impl GaugeSet {
         }
         for (model, state) in &reading.breakers {
             self.breakers.get_or_create(&[("model", model.clone())]).set(*state);
+        }
+        for (model, most) in &reading.concurrency {
+            self.concurrency.get_or_create(&[("model", model.clone())]).set(*most);
         }
         for (name, value) in &reading.store {
             self.store.get_or_create(&[("what", (*name).to_owned())]).set(*value);

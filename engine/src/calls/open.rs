@@ -2,9 +2,9 @@
 
 use super::log::CallLog;
 use super::money::{charges, estimate};
-use crate::breaker::UnderWay;
 use crate::ledger::{Ledger, Place};
 use crate::limits::Share;
+use crate::room::UnderWay;
 use std::sync::Arc;
 use tokio::time::Instant;
 use types::adjustment::Adjustment;

@@ -2,8 +2,8 @@
 
 use super::Calls;
 use super::open::Open;
-use crate::breaker::UnderWay;
 use crate::ledger::{Ledger, Place};
+use crate::room::UnderWay;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tokio::time::Instant;
@@ -23,7 +23,7 @@ impl Calls {
         ask: &Ask,
         (ix, model): (ModelIx, &Arc<Model>),
         provider: &Arc<Provider>,
-        attempt: u32,
+        (attempt, under_way): (u32, Option<UnderWay>),
         deadline: Instant,
     ) -> Result<(Call, Open), &'static str> {
         let model = &self.ceilings.priced(model);
@@ -88,7 +88,7 @@ impl Calls {
             adjusted,
             awaited: true,
             closed: false,
-            under_way: self.reach.breakers.get(usize::from(ix.0)).map(UnderWay::of),
+            under_way,
         };
         Ok((call, open))
     }

@@ -2,6 +2,7 @@
 
 use crate::NO_CHANCE;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tests::client::Client;
@@ -187,4 +188,62 @@ async fn who_finds_no_place_waits_for_one_while_there_is_room_to_wait() {
     assert_eq!(refused.error(503)["code"], "queue_full");
     assert_eq!(refused.header("retry-after"), Some("1"));
     assert_eq!((first.await.unwrap(), second.await.unwrap(), vendor.count()), (200, 200, 2));
+}
+
+/// A vendor that bears two calls at once is asked for no more for long, and nobody's answer is lost by it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vendor_that_complains_is_asked_less_at_once() {
+    let under_way = Arc::new(AtomicUsize::new(0));
+    let refusals = Arc::new(AtomicUsize::new(0));
+    let (now, refused) = (under_way.clone(), refusals.clone());
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| {
+        // It sees a call when it comes, and takes it for done when its answer is due.
+        if now.fetch_add(1, Ordering::SeqCst) >= 2 {
+            now.fetch_sub(1, Ordering::SeqCst);
+            refused.fetch_add(1, Ordering::SeqCst);
+            return Reply::error(429);
+        }
+        let done = now.clone();
+        tokio::spawn(async move {
+            tokio::time::sleep(Duration::from_millis(80)).await;
+            done.fetch_sub(1, Ordering::SeqCst);
+        });
+        Reply::Answer(Answer::text("here").after(Duration::from_millis(100)))
+    })
+    .await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(NO_CHANCE)
+        .settings(
+            "retry: { max_attempts: 5, budget: 1.0, budget_per_second: 100, backoff: 50ms }\n\
+             breaker: { consecutive: 1000, min_calls: 1000 }\n",
+        )
+        .start()
+        .await;
+    let storm = |n: usize| {
+        let client = house.client();
+        async move {
+            let asks = (0..n).map(|_| tokio::spawn(async move { client.chat(&ask("lab/one")).await.status }));
+            let mut all = Vec::new();
+            for asked in asks.collect::<Vec<_>>() {
+                all.push(asked.await.unwrap());
+            }
+            all
+        }
+    };
+    // Each storm may be complained of once; between them it is forgotten that one was.
+    for round in 0..12 {
+        let before = refusals.load(Ordering::SeqCst);
+        let answers = storm(12).await;
+        let limit = metric(&house.client(), "turnout_concurrency_limit{model=\"lab/one\"}").await;
+        assert!(limit < 12.0, "{limit} in round {round}");
+        // One more is tried now and then.
+        if refusals.load(Ordering::SeqCst) - before <= 3 {
+            assert!(answers.iter().all(|status| *status == 200), "{answers:?}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1_100)).await;
+    }
+    panic!("it is still asked for more than it bears: {}", refusals.load(Ordering::SeqCst));
 }
