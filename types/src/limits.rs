@@ -99,8 +99,8 @@ impl fmt::Display for Window {
 /// One limit on one thing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
-    /// Whose counter it is, such as `key:ab12`, `tenant:acme`, `model:openai/gpt-x`, `label:team=red`. Limits of
-    /// the same holder, metric and window share a counter.
+    /// Whose counter it is, such as `key:ab12`, `tenant:acme`, `model:openai/gpt-x`, `label:team=red`,
+    /// `rule:slow:user=ada`. Limits of the same holder, metric and window share a counter.
     pub holder: Arc<str>,
     /// What is counted.
     pub metric: Metric,
@@ -141,6 +141,15 @@ impl Limit {
 }
 
 impl Limit {
+    /// Of a counter that a word of a request opens, a user or a label of a rule's limit, what all of its kind have in
+    /// common; `None` = those who run the server know how many such counters there can be.
+    #[must_use]
+    pub fn kind(&self) -> Option<&str> {
+        let (kind, _) = self.holder.split_once('=')?;
+        let (_, of) = kind.strip_prefix("rule:")?.split_once(':')?;
+        (of == "user" || of.starts_with("label:")).then_some(kind)
+    }
+
     /// The same limit with this share of it (0..1) for premium requests alone.
     #[must_use]
     pub fn reserving(self, share: f64) -> Limit {
@@ -409,6 +418,25 @@ mod tests {
         );
         assert!(held.counts_with(&held.ordinary()) && held.ordinary().ordinary() == held.ordinary());
         assert_eq!(limit.ordinary(), limit);
+    }
+
+    #[test]
+    fn counters_that_requests_open_are_told_from_those_of_keys_and_models() {
+        let kind = |holder: &str| {
+            let limit = Limit::rate(holder, Metric::Requests, 1.0, Window::Day).unwrap();
+            limit.kind().map(str::to_owned)
+        };
+        assert_eq!(kind("rule:slow:user=ada=1").as_deref(), Some("rule:slow:user"));
+        assert_eq!(kind("rule:slow:label:team=").as_deref(), Some("rule:slow:label:team"));
+        for known in [
+            "key:ab12",
+            "label:team=red",
+            "rule:slow:key=ab",
+            "rule:slow:model=p/m",
+            "rule:slow:tenant=user=x",
+        ] {
+            assert_eq!(kind(known), None, "{known}");
+        }
     }
 
     #[test]

@@ -18,6 +18,11 @@ const SOON: Duration = Duration::from_secs(1);
 const SHARDS: usize = 64;
 /// Counters of one part beyond which idle ones are forgotten.
 const SWEEP: usize = 16_384;
+/// Counters of one kind that requests of a tenant may open. Those who come when so many count something share one more:
+/// whoever makes up names gains no room by it beyond these, and takes none from a counter that is there.
+const OPENED: usize = 10_000;
+/// Idle ones of a full kind are looked for so often, in milliseconds.
+const LOOK: u64 = 1_000;
 
 /// Counts the limits of one process. All limits of a reservation belong to one tenant, so one lock makes check and
 /// act one step.
@@ -30,10 +35,21 @@ pub struct Counters {
 
 type Id = (Arc<str>, Arc<str>, Metric, Window);
 
+/// What counters have in common that requests of a tenant open.
+type Kind = (Arc<str>, Box<str>, Metric, Window);
+
+fn kind(tenant: &Arc<str>, limit: &Limit) -> Option<Kind> {
+    Some((tenant.clone(), limit.kind()?.into(), limit.metric, limit.window))
+}
+
 #[derive(Default)]
 struct Shard {
     counters: HashMap<Id, Counted>,
     sweep_at: usize,
+    /// How many of each kind are there.
+    opened: HashMap<Kind, usize>,
+    /// When idle ones of a full kind were looked for last.
+    looked: Option<u64>,
 }
 
 /// A counter, and how fast it fills.
@@ -53,7 +69,7 @@ impl std::fmt::Debug for Counters {
 
 impl Default for Counters {
     fn default() -> Self {
-        let shard = || Mutex::new(Shard { counters: HashMap::new(), sweep_at: SWEEP });
+        let shard = || Mutex::new(Shard { sweep_at: SWEEP, ..Shard::default() });
         Counters {
             shards: std::iter::repeat_with(shard).take(SHARDS).collect(),
             hasher: RandomState::new(),
@@ -83,10 +99,13 @@ impl Counters {
         unix_ms: i64,
     ) -> Result<(Reservation, bool), Refused> {
         let now = self.moment(unix_ms);
-        let granted =
-            || Reservation { tenant: tenant.clone(), limits: limits.clone(), amount, unix_ms, at_ms: now.ms };
-        let Some(mut shard) = self.shard(tenant) else { return Ok((granted(), false)) };
+        let granted = |limits: &Arc<[Limit]>| {
+            let (tenant, limits) = (tenant.clone(), limits.clone());
+            Reservation { tenant, limits, amount, unix_ms, at_ms: now.ms }
+        };
+        let Some(mut shard) = self.shard(tenant) else { return Ok((granted(limits), false)) };
         shard.sweep(now);
+        let limits = &shard.bounded(tenant, limits, now);
         let mut refused: Option<Refused> = None;
         for limit in limits.iter() {
             let want = amount.of(limit.metric);
@@ -125,7 +144,7 @@ impl Counters {
                 lags |= mark.lags(used);
             }
         }
-        Ok((granted(), lags))
+        Ok((granted(limits), lags))
     }
 
     /// Whether more of what a reservation holds is used than the disk says.
@@ -257,24 +276,73 @@ impl InWork {
     }
 }
 
+fn id(tenant: &Arc<str>, limit: &Limit) -> Id {
+    (tenant.clone(), limit.holder.clone(), limit.metric, limit.window)
+}
+
 impl Shard {
     fn counted(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> &mut Counted {
-        let id = (tenant.clone(), limit.holder.clone(), limit.metric, limit.window);
-        self.counters.entry(id).or_insert_with(|| Counted {
-            counter: Counter::new(limit.metric, limit.window),
-            in_work: InWork::default(),
-            pace: Pace::new(limit.window, now.ms).filter(|_| limit.metric != Metric::Concurrency),
-            mark: Mark::default(),
+        let opened = &mut self.opened;
+        self.counters.entry(id(tenant, limit)).or_insert_with(|| {
+            if let Some(kind) = kind(tenant, limit) {
+                let n = opened.entry(kind).or_default();
+                *n = n.saturating_add(1);
+            }
+            Counted {
+                counter: Counter::new(limit.metric, limit.window),
+                in_work: InWork::default(),
+                pace: Pace::new(limit.window, now.ms).filter(|_| limit.metric != Metric::Concurrency),
+                mark: Mark::default(),
+            }
         })
+    }
+
+    /// The limits, those that would open one counter too many of their kind on the one that its latecomers share.
+    fn bounded(&mut self, tenant: &Arc<str>, limits: &Arc<[Limit]>, now: Moment) -> Arc<[Limit]> {
+        let late: Vec<bool> = limits.iter().map(|limit| self.is_late(tenant, limit, now)).collect();
+        if !late.contains(&true) {
+            return limits.clone();
+        }
+        let counts = |(limit, late): (&Limit, bool)| match limit.kind().filter(|_| late) {
+            Some(kind) => Limit { holder: kind.into(), ..limit.clone() },
+            None => limit.clone(),
+        };
+        limits.iter().zip(late).map(counts).collect()
+    }
+
+    /// Whether a limit has no counter, and its kind no room for one.
+    fn is_late(&mut self, tenant: &Arc<str>, limit: &Limit, now: Moment) -> bool {
+        let Some(kind) = kind(tenant, limit) else { return false };
+        if self.counters.contains_key(&id(tenant, limit)) {
+            return false;
+        }
+        let full = |shard: &Shard| shard.opened.get(&kind).is_some_and(|n| *n >= OPENED);
+        if full(self) && self.looked.is_none_or(|at| now.ms >= at.saturating_add(LOOK)) {
+            self.looked = Some(now.ms);
+            self.forget(now);
+        }
+        full(self)
     }
 
     /// Forgets counters that count nothing, when there are many: the map is bounded by what is in use.
     fn sweep(&mut self, now: Moment) {
-        if self.counters.len() < self.sweep_at {
-            return;
+        if self.counters.len() >= self.sweep_at {
+            self.forget(now);
+            self.sweep_at = self.counters.len().saturating_mul(2).max(SWEEP);
         }
+    }
+
+    fn forget(&mut self, now: Moment) {
         self.counters.retain(|id, c| !c.counter.is_idle(id.3, now));
-        self.sweep_at = self.counters.len().saturating_mul(2).max(SWEEP);
+        self.opened.clear();
+        for (tenant, holder, metric, window) in self.counters.keys() {
+            let (holder, metric, window) = (holder.clone(), *metric, *window);
+            let limit = Limit { holder, metric, ceiling: 0, window, reserved: 0 };
+            if let Some(kind) = kind(tenant, &limit) {
+                let n = self.opened.entry(kind).or_default();
+                *n = n.saturating_add(1);
+            }
+        }
     }
 }
 
@@ -387,6 +455,37 @@ mod tests {
         assert!(counters.reserve(&"acme".into(), &limits, one, 0).await.is_err());
         let used = counters.standing(&"acme".into(), &limits, 0).await;
         assert_eq!(used.iter().map(|s| s.used).collect::<Vec<_>>(), [used[0].used; 2]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_makes_up_names_gains_no_room_and_takes_none_away() {
+        let counters = Counters::default();
+        let one = Amount { requests: 1, ..Amount::default() };
+        let ask = async |tenant: &str, user: &str| {
+            let limit = Limit::rate(
+                &format!("rule:slow:user={user}"),
+                Metric::Requests,
+                2.0,
+                Window::Sliding(60_000),
+            );
+            let limits: Arc<[Limit]> = limit.into_iter().collect();
+            let reserved = counters.reserve(&tenant.into(), &limits, one, 0).await;
+            reserved.map(|r| counters.settle(r, one)).is_ok()
+        };
+        let open = || counters.shards.iter().map(|s| s.lock().unwrap().counters.len()).sum::<usize>();
+        assert!(ask("acme", "ada").await);
+        let mut admitted = 0;
+        for i in 0..3 * OPENED {
+            admitted += usize::from(ask("acme", &format!("made-up-{i}")).await);
+        }
+        assert_eq!((open(), admitted), (OPENED + 1, OPENED - 1 + 2), "two more for all that came late");
+        // Who was there is counted as before, and nobody else's tenant is touched.
+        assert_eq!((ask("acme", "ada").await, ask("acme", "ada").await), (true, false));
+        assert!(ask("other", "bob").await && !ask("acme", "late").await);
+        // When the flood is over its counters are idle, and there is room for others.
+        tokio::time::advance(Duration::from_secs(62)).await;
+        assert!(ask("acme", "late").await && ask("acme", "late").await && !ask("acme", "late").await);
+        assert!(ask("acme", "later").await && open() < 10, "{}", open());
     }
 
     #[tokio::test(start_paused = true)]
