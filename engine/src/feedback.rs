@@ -1,7 +1,12 @@
 //! A word on an answer: recorded, and learned from as soon as the log is read.
 
 use crate::Inner;
+use crate::settle::unix_ms;
+use crate::who::Who;
+use std::sync::Arc;
+use std::time::Duration;
 use types::UnitInterval;
+use types::limits::{Amount, Limit, Metric, Refused, Window};
 use types::outcome::Feedback;
 use types::store::{self, Record};
 
@@ -26,6 +31,12 @@ pub enum FeedbackError {
     /// One principal's words on a request come from few sources.
     #[error("a request takes words from at most {MAX_SOURCES} sources of one key")]
     TooManySources,
+    /// One principal says so much in a minute.
+    #[error("at most {MOST} words a minute are taken of one key")]
+    TooMany {
+        /// Until another one is taken.
+        wait: Duration,
+    },
     /// It could not be recorded.
     #[error(transparent)]
     Store(#[from] store::Error),
@@ -33,7 +44,30 @@ pub enum FeedbackError {
 
 /// Sources of one principal told apart on a request.
 const MAX_SOURCES: usize = 8;
+/// Words of one principal in any minute, those that are refused included: each is looked up, and each that differs from
+/// the one before is kept.
+const MOST: u32 = 3_000;
 const WINDOW_MS: i64 = 7 * 24 * 3_600 * 1_000;
+
+/// Counts a word of a principal before anything is done for it. Where nobody can count, it is taken.
+///
+/// # Errors
+/// [`FeedbackError::TooMany`].
+pub(crate) async fn admit(inner: &Inner, who: &Who, principal: &str) -> Result<(), FeedbackError> {
+    let Some(store) = &inner.limits else { return Ok(()) };
+    let holder = format!("feedback:{principal}");
+    let limit = Limit::rate(&holder, Metric::Requests, f64::from(MOST), Window::Sliding(60_000));
+    let limits: Arc<[Limit]> = limit.into_iter().collect();
+    let one = Amount { requests: 1, ..Amount::default() };
+    match store.reserve(&who.tenant_id, &limits, one, unix_ms()).await {
+        Ok(reservation) => {
+            store.settle(reservation, one);
+            Ok(())
+        }
+        Err(Refused::Reached { retry_after, .. }) => Err(FeedbackError::TooMany { wait: retry_after }),
+        Err(Refused::Away(_)) => Ok(()),
+    }
+}
 
 pub(crate) async fn feedback(inner: &Inner, feedback: Feedback) -> Result<Receipt, FeedbackError> {
     let stored = inner.store.request(&feedback.request_id).await?.ok_or(FeedbackError::UnknownRequest)?;

@@ -167,7 +167,8 @@ impl Purse {
         if self.limit.tokens.is_some_and(|most| state.used.tokens >= u64::from(most)) {
             return Err("tokens");
         }
-        if self.limit.usd.is_some_and(|most| state.used.usd >= most) {
+        // Where nothing may be spent, what costs nothing may be called.
+        if self.limit.usd.is_some_and(|most| most > Usd::ZERO && state.used.usd >= most) {
             return Err("usd");
         }
         if let Some(above) = &self.above {
@@ -218,6 +219,12 @@ mod tests {
         run.settle(usd(7.0), usd(0.001));
         assert!(!node.reserve(usd(0.001)) && !run.reserve(usd(0.001)));
         assert_eq!((run.left(), run.call()), (None, Ok(())), "what costs nothing may go on");
+    }
+
+    #[test]
+    fn where_nothing_may_be_spent_what_is_free_may_be_called() {
+        let run = Purse::new(Amounts { usd: Some(Usd::ZERO), ..Amounts::default() }, None);
+        assert_eq!((run.call(), run.reserve(Usd::ZERO), run.reserve(usd(0.001))), (Ok(()), true, false));
     }
 
     #[test]

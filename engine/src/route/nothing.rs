@@ -87,33 +87,43 @@ fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
         Ok(Asked::Model(ix)) => Some(ix),
         _ => None,
     };
-    // By member of the request and what of it: how many it rules out, and why the first of them.
-    let mut faults: BTreeMap<(String, &'static str), (usize, String)> = BTreeMap::new();
+    // By member of the request and what of it: how many it rules out, and why the one that comes nearest.
+    let mut faults: BTreeMap<(String, &'static str), (usize, Option<f64>, String)> = BTreeMap::new();
     let ready = matrix.indices().zip(inputs.availability).filter(|(_, a)| **a == Availability::Ready);
     for (ix, _) in ready.filter(|(ix, _)| asked.is_none_or(|only| only == *ix)) {
         let model = matrix.model(ix)?;
         let of_model = || decision.excluded.iter().filter(|e| e.model == model.id);
         let exclusion = of_model()
             .find(|e| e.workflow.is_none())
-            // In every workflow that serves the request; the first says it for all.
-            .or_else(|| of_model().find(|e| CEILINGS.contains(&&*e.reason)))?;
+            // In every workflow that serves the request; the one where least is missing says it for all.
+            .or_else(|| {
+                let ceilings = of_model().filter(|e| CEILINGS.contains(&&*e.reason));
+                ceilings.min_by(|a, b| missing(a).total_cmp(&missing(b)))
+            })?;
         // What the key may not use was no candidate to begin with.
         if exclusion.reason == "key" {
             continue;
         }
         let (param, why) = fault(inputs, decision, exclusion, model)?;
         let code = if exclusion.reason == filter::WINDOW { CONTEXT_LENGTH_EXCEEDED } else { "unfit_request" };
-        faults.entry((param, code)).or_insert((0, why)).0 += 1;
+        let figure = CEILINGS.contains(&&*exclusion.reason).then(|| missing(exclusion));
+        let (n, nearest, told) = faults.entry((param, code)).or_insert((0, figure, why.clone()));
+        *n = n.saturating_add(1);
+        if figure < *nearest {
+            (*nearest, *told) = (figure, why);
+        }
     }
-    let ((param, code), (_, why)) = faults.iter().max_by_key(|(_, (n, _))| *n)?;
+    let ((param, code), (_, _, why)) = faults.iter().max_by_key(|(_, (n, ..))| *n)?;
     let message = match asked.and_then(|ix| matrix.model(ix)) {
         Some(model) => format!(
             "`{}` {why}; change `{param}`, or ask for a model that fits: `auto` looks for one",
             model.id
         ),
         None => {
-            let each =
-                faults.iter().map(|((param, _), (n, why))| format!("`{param}` rules out {n} (each {why})"));
+            let each = faults.iter().map(|((param, _), (n, figure, why))| {
+                let which = if figure.is_some() { "the nearest" } else { "each" };
+                format!("`{param}` rules out {n} ({which} {why})")
+            });
             format!("no model here fits this request: {}", each.collect::<Vec<_>>().join(", "))
         }
     };
@@ -122,6 +132,13 @@ fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
 
 /// Reasons for which models fall out of single workflows, where the request's own ceilings may be to blame.
 const CEILINGS: &[&str] = &["max_cost", "max_latency", "min_quality"];
+
+/// How far a model is from a ceiling or floor, for comparison with others: by the figure that its exclusion tells.
+fn missing(e: &Exclusion) -> f64 {
+    let figure = e.detail.as_deref().and_then(|d| d.split_whitespace().find_map(|w| w.parse::<f64>().ok()));
+    let figure = figure.unwrap_or(f64::INFINITY);
+    if *e.reason == *"min_quality" { -figure } else { figure }
+}
 
 /// What is told of a model, with its figures.
 fn told(e: &Exclusion, what: &str) -> String {

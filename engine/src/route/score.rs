@@ -404,7 +404,8 @@ impl Scorer<'_> {
         if cap.is_some() && e.is_some_and(|e| !e.cost_known) {
             return Some(("unknown_price", "under a ceiling on cost".to_owned()));
         }
-        if let Some(cap) = cap
+        // Where nothing may be spent, what would be paid for further calls is not: none of them is made.
+        if let Some(cap) = cap.filter(|cap| *cap > Usd::ZERO)
             && cost > cap.dollars()
         {
             return Some(("max_cost", format!("expected {cost:.6} > {cap} USD")));

@@ -33,14 +33,19 @@ pub(crate) async fn post(
     Extension(arrival): Extension<Arrival>,
     request: Request,
 ) -> Result<Json<Value>, Failure> {
+    let principal = match &arrival.who.principal.key {
+        Some(key) => format!("key:{}", key.id),
+        None => OPEN.to_owned(),
+    };
+    if let Err(e) = app.engine.may_say(&arrival.who, &principal).await {
+        app.metrics.feedback("refused");
+        return Err(refusal(&e));
+    }
     let (parts, input) = request.into_parts();
     body::require_json(&parts.headers)?;
     let bytes = read(&app, &parts.headers, input).await?;
     let mut feedback = parse(&bytes).inspect_err(|_| app.metrics.feedback("refused"))?;
-    feedback.principal = match &arrival.who.principal.key {
-        Some(key) => format!("key:{}", key.id),
-        None => OPEN.to_owned(),
-    };
+    feedback.principal = principal;
     if !arrival.local && arrival.who.principal.key.is_some() {
         let stored =
             app.engine.stored(&feedback.request_id).await.map_err(|e| refusal(&FeedbackError::Store(e)))?;
@@ -83,6 +88,11 @@ fn refusal(e: &FeedbackError) -> Failure {
         }
         FeedbackError::TooManySources => {
             Failure::bad_request("too_many_sources", e.to_string()).param("source")
+        }
+        FeedbackError::TooMany { wait } => {
+            let mut f = Failure::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", e.to_string());
+            (f.retry, f.retry_after) = (true, Some(*wait));
+            f
         }
         FeedbackError::Store(inner) => {
             tracing::error!(error = %inner, "feedback was not recorded");

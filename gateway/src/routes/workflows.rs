@@ -187,7 +187,7 @@ async fn dry_run(
     let mut given = members(&app, &parts.headers, body, &["request"]).await?;
     named(&app.engine.bundle(), &arrival.who, &name)?;
     let mut chat = map(&mut given, "request")?;
-    chat.insert("model".to_owned(), format!("workflow/{name}").into());
+    put_through(&mut chat, &name);
     let request = ChatRequest::from_value(&Value::Object(chat))
         .map_err(|e| Failure::bad_request("invalid_value", e.to_string()).param("request"))?;
     let admission = Admission {
@@ -210,9 +210,47 @@ async fn dry_run(
     Ok(Json(told))
 }
 
+/// Has a request go through a workflow as a client would have it: with the model that it asks for, if it asks for one.
+fn put_through(chat: &mut Map<String, Value>, name: &str) {
+    let asked = chat.get("model").and_then(Value::as_str).filter(|m| !m.starts_with("workflow/"));
+    let options = chat.get("routing").filter(|r| !r.is_null());
+    match (asked.is_some(), options) {
+        (true, None | Some(Value::Object(_))) => {
+            let options = chat.entry("routing").or_insert(Value::Null);
+            if options.is_null() {
+                *options = Value::Object(Map::new());
+            }
+            if let Some(options) = options.as_object_mut() {
+                options.insert("workflow".to_owned(), name.into());
+            }
+        }
+        _ => {
+            chat.insert("model".to_owned(), format!("workflow/{name}").into());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_keeps_its_model_on_its_way_through_a_workflow() {
+        let check = |given: Value, want: Value| {
+            let Value::Object(mut chat) = given else { panic!("{given}") };
+            put_through(&mut chat, "own");
+            assert_eq!(Value::Object(chat), want);
+        };
+        check(json!({}), json!({"model": "workflow/own"}));
+        check(json!({"model": "workflow/other"}), json!({"model": "workflow/own"}));
+        check(json!({"model": "auto:best"}), json!({"model": "auto:best", "routing": {"workflow": "own"}}));
+        check(
+            json!({"model": "p/m", "routing": {"economy": "cheapest"}}),
+            json!({"model": "p/m", "routing": {"economy": "cheapest", "workflow": "own"}}),
+        );
+        // What is wrong is told by whoever reads the options.
+        check(json!({"model": "p/m", "routing": 5}), json!({"model": "workflow/own", "routing": 5}));
+    }
 
     #[test]
     fn names_of_files_are_plain() {

@@ -155,3 +155,32 @@ async fn feedback_is_idempotent_and_only_for_known_requests() {
         let _ = answer.error(answer.status);
     }
 }
+
+/// Whoever says too much is told to wait, whatever it is worth; others are heard.
+#[tokio::test(flavor = "multi_thread")]
+async fn words_of_one_key_are_counted() {
+    let (_a, _b, house) = start().await;
+    let admin = tests::admin::Admin::of(&house);
+    let ((_, loud), (_, quiet)) = (admin.key(json!({})).await, admin.key(json!({})).await);
+    let word = json!({"request_id": "nobody", "score": 1.0});
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (client, key, word) = (house.client(), loud.clone(), word.clone());
+        tasks.spawn(async move {
+            let mut refused = Vec::new();
+            for _ in 0..151 {
+                let answer = tests::admin::send(client, &key, "/v1/feedback", &word).await;
+                if answer.status != 404 {
+                    refused.push(answer);
+                }
+            }
+            refused
+        });
+    }
+    let refused: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+    assert!(refused.len() >= 20, "{} of 3 020", refused.len());
+    let last = refused.last().unwrap();
+    assert_eq!(last.error(429)["code"], "rate_limit_exceeded");
+    assert!(last.header("retry-after").is_some() && last.header("x-should-retry") == Some("true"));
+    assert_eq!(tests::admin::send(house.client(), &quiet, "/v1/feedback", &word).await.status, 404);
+}

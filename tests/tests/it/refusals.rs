@@ -189,3 +189,56 @@ async fn a_ceiling_that_no_model_keeps_is_named() {
         check(&refused, param, &[param]);
     }
 }
+
+/// What is told of the floor is how near the best came to it, not the worst.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_for_quality_quotes_the_best() {
+    let oa = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("ok")).await;
+    let plan = Plan::new().vendor("oa", &oa).rules(crate::NO_CHANCE);
+    let plan = [0.2, 0.9, 0.5]
+        .into_iter()
+        .enumerate()
+        .fold(plan, |plan, (i, success)| plan.model(&Model::new(&format!("oa/m{i}")).success(success)));
+    let house = plan.start().await;
+    let refused = house.client().chat(&ask("auto", &json!({"routing": {"min_quality": 0.999}}))).await;
+    let message = refused.error(400)["message"].as_str().unwrap().to_owned();
+    let bound = |told: &str| -> f64 {
+        let figure = told.split("lower bound ").nth(1).and_then(|w| w.split(' ').next());
+        figure.and_then(|f| f.parse().ok()).unwrap_or_else(|| panic!("{told}"))
+    };
+    // What a model of that quality alone is told.
+    let mut bounds = Vec::new();
+    for i in 0..3 {
+        let one = ask(&format!("oa/m{i}"), &json!({"routing": {"min_quality": 0.999}}));
+        let told = house.client().chat(&one).await.error(400)["message"].as_str().unwrap().to_owned();
+        bounds.push(bound(&told));
+    }
+    assert_eq!(
+        bound(&message),
+        bounds.iter().copied().fold(f64::MIN, f64::max),
+        "{message}; alone: {bounds:?}"
+    );
+    assert!(bounds[1] > bounds[0] && message.contains("rules out 3 (the nearest"), "{message}; {bounds:?}");
+}
+
+/// Nothing may be spent: what costs nothing answers, and nothing else does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_may_cost_nothing_goes_where_nothing_is_charged() {
+    let paid = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("paid")).await;
+    let free = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("free")).await;
+    let plan = Plan::new().vendor("paid", &paid).vendor("free", &free).free("free").rules(crate::NO_CHANCE);
+    let house =
+        plan.model(&Model::new("paid/good")).model(&Model::new("free/fair").success(0.5)).start().await;
+    for option in ["max_cost_usd", "cap_cost"] {
+        let answer = house.client().chat(&ask("auto", &json!({"routing": {option: 0}}))).await;
+        assert_eq!(
+            (answer.status, answer.header("x-turnout-model")),
+            (200, Some("free/fair")),
+            "{}",
+            answer.text()
+        );
+        let refused = house.client().chat(&ask("paid/good", &json!({"routing": {option: 0}}))).await;
+        check(&refused, "routing.max_cost_usd", &["costs more"]);
+    }
+    assert_eq!(paid.count(), 0);
+}

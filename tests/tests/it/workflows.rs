@@ -213,6 +213,16 @@ async fn what_the_command_line_tells_is_served() {
     let dry = client.post("/v1/workflows/default/dry_run", &json!({"request": request()})).await.json();
     assert_eq!(dry["bound"]["nodes"][0]["models"], json!(["alpha/one"]), "{dry}");
     assert_eq!(dry["decision"]["arms"][0]["workflow"], "default");
+    // What a request says by its model holds on the way through a workflow, too.
+    for (model, economy) in [("auto:best", "best_possible"), ("auto:cheapest", "cheapest")] {
+        let mut request = request();
+        request["model"] = json!(model);
+        let dry = client.post("/v1/workflows/default/dry_run", &json!({"request": request})).await.json();
+        let axes = dry["decision"]["profile"].as_array().unwrap();
+        let asked = axes.iter().find(|a| a["axis"] == "economic_policy");
+        assert_eq!(asked.unwrap()["value"], economy, "{model}: {axes:?}");
+        assert_eq!(dry["decision"]["arms"][0]["workflow"], "default");
+    }
 
     let text =
         "version: 1\nname: own\nnodes: [{ id: a, type: generate, sampels: 2 }]\noutput: nodes.a.completion\n";
