@@ -105,7 +105,7 @@ impl Trials {
             let (store, limits, work) = (store.clone(), limits.clone(), work.clone());
             let request_id = request_id.clone();
             let run = async move {
-                let worst = again.calls.worst_after().usd;
+                let worst = again.calls.worst_beside();
                 let Some(held) = pay(limits.as_ref(), budget, worst).await else {
                     work.was_unpaid();
                     tracing::debug!(request_id, rule = &*rule, "no money is left for a run beside");

@@ -16,7 +16,7 @@ use types::directives::Pools;
 use types::doc::SourceFile;
 use types::matrix::{Matrix, Model, ModelIx, Tier};
 use types::{ChatRequest, Decision, Usage, Usd};
-use workflows::{Caller, Estimate, Route, Workflow};
+use workflows::{Caller, Estimate, Route, Sure, Workflow};
 
 /// What one node may call.
 #[derive(Clone, Debug, Serialize)]
@@ -251,14 +251,22 @@ fn attempts(c: &Caller<'_>, models: usize, retry: Retry) -> u32 {
     c.most.map_or(all, |most| most.min(all))
 }
 
-/// The model that each node asks first, with its most calls.
-pub(crate) fn first_choices(
-    matrix: &Matrix,
-    workflow: &Workflow,
-    candidates: &Candidates,
-) -> Vec<(ModelIx, u32)> {
-    let first = |c: Caller<'_>| Some((*models(&c, candidates, matrix).first()?, c.calls));
-    workflow.callers().into_iter().filter_map(first).collect()
+/// The calls that a run makes in any case, each with the model that is asked first. Where none is certain, the first
+/// that may be made.
+pub(crate) fn sure(matrix: &Matrix, workflow: &Workflow, candidates: &Candidates) -> Vec<(ModelIx, u32)> {
+    let first = |s: &Sure| {
+        let asked = match s.primary && !candidates.primary.is_empty() {
+            true => candidates.primary_by(&s.route, matrix),
+            false => resolve(&s.route, candidates, matrix, 0),
+        };
+        Some((*asked.first()?, s.calls))
+    };
+    let sure: Vec<_> = workflow.sure().iter().filter_map(first).collect();
+    if !sure.is_empty() {
+        return sure;
+    }
+    let may_be = |c: Caller<'_>| Some((*models(&c, candidates, matrix).first()?, 1));
+    workflow.callers().into_iter().find_map(may_be).into_iter().collect()
 }
 
 /// The models of a node, the first choice first.

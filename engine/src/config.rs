@@ -22,6 +22,8 @@ pub struct Config {
     pub retry: Retry,
     /// When a model is kept out.
     pub breaker: Breaker,
+    /// How long a request waits where a limit is reached only by what requests in work have set aside. Default 10 s.
+    pub patience: Duration,
     /// What runs beside live ones (`shadow`) may cost a day, in USD, 0..; the operator's money. Default 1.
     pub shadow_usd: f64,
 }
@@ -75,6 +77,7 @@ impl Default for Config {
             mode: Mode::Auto,
             retry: Retry::default(),
             breaker: Breaker::default(),
+            patience: Duration::from_secs(10),
             shadow_usd: 1.0,
         }
     }

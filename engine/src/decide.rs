@@ -14,11 +14,14 @@ use crate::history::Turn;
 use crate::limits::{self, Count, Held, NOTHING_USED_UP, Partial, USUAL, UsedUp, Worst};
 use crate::premium;
 use crate::route;
+use crate::settle::unix_ms;
 use crate::shadow::{Moment, Note};
 use crate::sticky::{Holder, Kept};
 use crate::who::Who;
 use crate::{Inner, View};
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 use types::chat::ChatRequest;
 use types::decision::Exclusion;
 use types::directives::{Directives, LimitRule, Set};
@@ -49,6 +52,8 @@ pub(crate) struct Decided {
     pub(crate) approval: Option<String>,
     /// Models that were no candidates because their own limits had no room.
     pub(crate) used_up: UsedUp,
+    /// Time in which it waited for what others had set aside.
+    pub(crate) waited: Duration,
 }
 
 /// A request with all that its choice depends on but the configuration.
@@ -152,18 +157,20 @@ const NOT_PREMIUM: &str = "no";
 /// What the policies saw and said.
 type Weighed = (types::expr::Scope, Directives);
 
-/// Profiles a request, asks the policies, chooses, and reserves what the choice may cost.
+/// Profiles a request, asks the policies, chooses, and reserves what the choice may cost; for so long it waits where only
+/// what requests in work have set aside stands against that.
 pub(crate) async fn decide(
     inner: &Inner,
     view: &Arc<View>,
     admission: &Admission,
     request: Arc<ChatRequest>,
     held: &mut Option<Held>,
-    ts_ms: i64,
+    (ts_ms, patience): (i64, Duration),
 ) -> Decided {
     let who = &admission.who;
     let mut decided = consider(inner, view, admission, request, ts_ms, true).await;
-    let Decided { request, profile, directives, decision, routed, agreed, used_up, .. } = &mut decided;
+    let Decided { request, profile, directives, decision, routed, agreed, used_up, waited, .. } =
+        &mut decided;
     let premium = premium::why(who, profile, premium::said(directives));
     if who.reserving {
         decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
@@ -171,7 +178,18 @@ pub(crate) async fn decide(
     if let (None, Ok(chosen)) = (&*agreed, &mut *routed) {
         let rules = limits_of(directives);
         let purpose = Purpose { request, profile, rules, premium: premium.is_some(), count: Count::Request };
-        match reserve(inner, view, who, held, purpose, chosen, ts_ms).await {
+        let begun = Instant::now();
+        let latest = admission.deadline.map(|d| admission.received + d);
+        let latest = [Some(begun + patience), latest].into_iter().flatten().min().unwrap_or(begun);
+        let mut waiting = inner.patience.until(latest, &inner.gate);
+        let reserved = loop {
+            match reserve(inner, view, who, held, purpose, chosen, unix_ms()).await {
+                Err(refused) if waiting.helps(&refused).await => {}
+                ended => break ended,
+            }
+        };
+        *waited = begun.elapsed();
+        match reserved {
             Ok(()) => held.iter().for_each(|held| held.without(used_up)),
             Err(e) => *routed = Err(e),
         }
@@ -278,10 +296,12 @@ pub(crate) async fn consider(
         agreed,
         approval,
         used_up,
+        waited: Duration::ZERO,
     }
 }
 
 /// What something is reserved for.
+#[derive(Clone, Copy)]
 pub(crate) struct Purpose<'a> {
     pub(crate) request: &'a ChatRequest,
     pub(crate) profile: &'a types::WorkloadProfile,
@@ -325,11 +345,18 @@ pub(crate) async fn reserve(
         return Ok(());
     }
     let worst = worst(view, request, profile, workflow, candidates, *cap);
+    let before = held.as_ref().map_or(0, Held::parts);
+    let mut taken = Ok(());
     if let Some(held) = held {
-        held.reserve(who, (worst, premium), (&request.options.tags, count), ts_ms).await?;
+        taken = held.reserve(who, (worst, premium), (&request.options.tags, count), ts_ms).await;
     }
-    if !rules.is_empty() {
-        Held::demand(held, inner.limits.as_ref(), who, (rules, count), request, worst, ts_ms).await?;
+    if taken.is_ok() && !rules.is_empty() {
+        taken = Held::demand(held, inner.limits.as_ref(), who, (rules, count), request, worst, ts_ms).await;
+    }
+    if let Err(refused) = taken {
+        // It may be asked for again, all of it or nothing.
+        held.iter_mut().for_each(|held| held.back_to(before));
+        return Err(refused);
     }
     if let Some(held) = held {
         held.open(who, of_models(view, who, request, rules, premium), count);
@@ -337,9 +364,9 @@ pub(crate) async fn reserve(
     Ok(())
 }
 
-/// What is set aside for a tree at first: as much as its ceiling says, else every call of its workflow, each as long as
-/// it may be, at the model chosen; in a workflow that chooses its models itself, at the first choice of each node. What
-/// it turns out to need beyond that, its calls take one by one.
+/// What is set aside for a tree at first: the calls that its workflow makes in any case, each as long as it may be at the
+/// first choice of its node, and no more than its ceiling says. What it turns out to need beyond that its calls take one
+/// by one: whoever held all that it might ever use would keep others out for nothing.
 fn worst(
     view: &View,
     request: &ChatRequest,
@@ -349,11 +376,7 @@ fn worst(
     cap: Option<Usd>,
 ) -> Worst {
     let (matrix, facts) = (view.bundle.matrix(), &profile.facts);
-    let chosen = || candidates.first().map(|ix| (ix, workflow.max_calls().max(1)));
-    let asked = match workflow.has_primary() {
-        true => chosen().into_iter().collect(),
-        false => bound::first_choices(matrix, workflow, candidates),
-    };
+    let asked = bound::sure(matrix, workflow, candidates);
     let (mut all, mut least, mut longest) = (Usd::ZERO, None, 0);
     for (ix, calls) in asked {
         let Some((model, provider)) = matrix.model(ix).zip(matrix.provider_of(ix)) else { continue };

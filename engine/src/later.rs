@@ -14,7 +14,7 @@ use crate::who::Who;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
-use types::limits::LimitStore;
+use types::limits::{Amount, LimitStore};
 use types::outcome::{Feedback, Late};
 use types::store::{OutcomeStore, Record};
 use workflows::Later;
@@ -183,9 +183,16 @@ impl Afterwards {
         let (request, rules) = (&*calls.request, &*calls.ceilings.limits);
         let models = (&*calls.reach.matrix, &**calls.candidates.pools());
         let partial = limits::partial(&self.who, models, &request.options.tags, rules, premium);
-        let (store, worst) = (self.limits.as_ref(), (calls.worst_after(), premium));
-        let mut held =
-            Held::afterwards(store, &self.who, worst, (request, rules, partial), unix_ms()).await?;
+        let worst = calls.worst_after();
+        // What the request leaves of what was set aside for it comes before what anybody else may take.
+        let wants = Amount { usd: limits::nanos(worst.usd), tokens: worst.tokens, ..Amount::default() };
+        let left = match calls.ledger.leaves(wants) {
+            Some(left) => left.await.ok(),
+            None => None,
+        };
+        let (store, worst) = (self.limits.as_ref(), (worst, premium));
+        let about = (request, rules, partial);
+        let mut held = Held::afterwards(store, &self.who, worst, about, left, unix_ms()).await?;
         if let Some(held) = &mut held {
             calls.after.draw_on(held);
         }

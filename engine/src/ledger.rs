@@ -1,8 +1,10 @@
 //! What one request's tree has called, spent and waited for. One reservation for the whole tree.
 
 use crate::limits::{self, Grant, Held};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use types::Usd;
 use types::limits::Amount;
@@ -34,6 +36,22 @@ struct Book {
     given: Option<Usd>,
     /// Where more of it comes from.
     grant: Option<Arc<Grant>>,
+    /// Something is held for the tree, and has not been settled yet.
+    holds: bool,
+    heir: Option<Heir>,
+}
+
+/// Who gets what a tree leaves of what was set aside for it, before anybody else may take it.
+pub(crate) struct Heir {
+    /// As much of it as is wanted.
+    pub(crate) wants: Amount,
+    pub(crate) to: oneshot::Sender<Held>,
+}
+
+impl fmt::Debug for Heir {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Heir").field("wants", &self.wants).finish_non_exhaustive()
+    }
 }
 
 /// What stands against a call.
@@ -161,8 +179,30 @@ impl Ledger {
         let mut b = self.lock();
         b.given = held.allowed();
         b.grant = held.grant();
+        b.holds = true;
         let tokens = held.tokens().map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX));
         b.limits.tokens = [b.limits.tokens, tokens].into_iter().flatten().min();
+    }
+
+    /// What the tree will leave of what is set aside for it, so much of it at most; `None` = nothing is any more.
+    pub(crate) fn leaves(&self, wants: Amount) -> Option<oneshot::Receiver<Held>> {
+        let mut b = self.lock();
+        let (to, left) = oneshot::channel();
+        b.holds.then(|| b.heir = Some(Heir { wants, to }))?;
+        Some(left)
+    }
+
+    /// What was set aside for the tree is settled now; with it who gets what is left.
+    pub(crate) fn settles(&self) -> Option<Heir> {
+        let mut b = self.lock();
+        b.holds = false;
+        b.heir.take()
+    }
+
+    /// The tree was kept waiting before its first call, by what is not ours to hasten.
+    pub(crate) fn was_kept(&self, waited: Duration) {
+        let mut b = self.lock();
+        b.waited = b.waited.saturating_add(waited);
     }
 
     /// What limits have to count of it as it stands: calls that were made, and all that calls under way may cost.

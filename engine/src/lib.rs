@@ -115,6 +115,8 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<dyn OutcomeStore>,
     pub(crate) statistics: Statistics,
     pub(crate) limits: Option<Arc<dyn LimitStore>>,
+    /// Those that wait for what requests in work have set aside.
+    pub(crate) patience: limits::Patience,
     pub(crate) finished: Option<Finished>,
     pub(crate) config: Config,
     pub(crate) gate: Arc<Gate>,
@@ -194,6 +196,7 @@ impl Engine {
             store,
             statistics,
             limits,
+            patience: limits::Patience::default(),
             finished,
             gate,
             sessions: route::Sessions::default(),
@@ -354,6 +357,14 @@ impl Engine {
     /// Nothing could serve it.
     pub async fn dry(&self, admission: Admission, request: ChatRequest) -> Result<Dry, Error> {
         Box::pin(bound::dry(&self.0, admission, request)).await
+    }
+
+    /// Counts a word on an answer that somebody wants to say, before it is looked at.
+    ///
+    /// # Errors
+    /// [`FeedbackError::TooMany`] within a minute.
+    pub async fn may_say(&self, who: &Who, principal: &str) -> Result<(), FeedbackError> {
+        feedback::admit(&self.0, who, principal).await
     }
 
     /// Takes a word on an answer. It is on record when this returns.

@@ -3,13 +3,16 @@
 
 mod grant;
 mod partial;
+mod patience;
 
 pub(crate) use grant::{Grant, Share};
 pub(crate) use partial::{NOTHING_USED_UP, Partial, UsedUp, partial, used_up};
+pub(crate) use patience::Patience;
 
 use crate::error::{Error, Kind};
 use crate::ledger::Ledger;
 use crate::who::Who;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -168,7 +171,10 @@ impl Held {
 
     /// Gives all of it back: nothing came of it.
     pub(crate) fn release(mut self) {
-        self.spent_by = None;
+        if let Some(ledger) = self.spent_by.take() {
+            // Nobody waits for what is left of nothing.
+            ledger.settles();
+        }
     }
 
     fn nothing(store: &Arc<dyn LimitStore>) -> Held {
@@ -183,7 +189,7 @@ impl Held {
     }
 
     /// Takes what the calls after a response may use, on every limit that counts money or tokens, those of policies
-    /// included. `None` where nothing is limited.
+    /// included; of what the tree has `left` to them, where that is enough to begin with. `None` where nothing is limited.
     ///
     /// # Errors
     /// The limit that is reached.
@@ -192,8 +198,17 @@ impl Held {
         who: &Arc<Who>,
         (worst, premium): (Worst, bool),
         (request, rules, partial): (&ChatRequest, &[Set<LimitRule>], Vec<Partial>),
+        left: Option<Held>,
         unix_ms: i64,
     ) -> Result<Option<Held>, Error> {
+        let enough = |held: &Held| {
+            held.allowed.is_none_or(|usd| usd >= worst.least)
+                && held.tokens.is_none_or(|tokens| tokens >= worst.least_tokens)
+        };
+        if let Some(mut held) = left.filter(|held| enough(held) && !held.parts.is_empty()) {
+            held.open(who, partial, Count::Request);
+            return Ok(Some(held));
+        }
         let counts = |r: &&Set<LimitRule>| matches!(r.value.metric, Metric::Usd | Metric::Tokens);
         let rules: Vec<&Set<LimitRule>> = rules.iter().filter(counts).collect();
         if !who.limited && rules.is_empty() {
@@ -288,8 +303,8 @@ impl Held {
         self.grant.clone()
     }
 
-    /// Takes all that is wanted, or nothing of it; where not all of the money or of the tokens is left, as much as is. Gives the money
-    /// that was taken; `None` = nothing of it counts money.
+    /// Takes all that is wanted, or nothing of it; where not all of the money or of the tokens is left, as much as is.
+    /// Gives the money that was taken; `None` = nothing of it counts money.
     async fn take_all(
         &mut self,
         who: &Who,
@@ -350,6 +365,17 @@ impl Held {
         Ok(())
     }
 
+    /// How many parts it has.
+    pub(crate) const fn parts(&self) -> usize {
+        self.parts.len()
+    }
+
+    /// As if nothing had been taken after the first so many parts.
+    pub(crate) fn back_to(&mut self, parts: usize) {
+        self.give_back(parts);
+        (self.allowed, self.tokens) = (None, None);
+    }
+
     /// Gives back everything taken after the first so many parts.
     fn give_back(&mut self, keep: usize) {
         for part in self.parts.split_off(keep) {
@@ -365,9 +391,30 @@ impl Held {
     /// What was taken at first counts all that was used; what was taken later comes back after that, so that nobody
     /// else may spend it meanwhile.
     fn used(&mut self, used: Amount) {
+        let heir = self.spent_by.as_ref().and_then(Ledger::settles);
+        let mut left = Held::nothing(&self.store);
+        left.allowed = self.allowed;
         for part in std::mem::take(&mut self.parts) {
             let used = Amount { requests: part.amount.requests, ..used };
+            let (part, rest) = match &heir {
+                Some(heir) => split(part, used, heir.wants),
+                None => (part, None),
+            };
+            if let Some(rest) = rest {
+                let counts = |metric| rest.limits.iter().any(|l| l.metric == metric);
+                let usd = Usd::from_nanos(i64::try_from(rest.amount.usd).unwrap_or(i64::MAX));
+                left.allowed =
+                    left.allowed.map(|most| if counts(Metric::Usd) { most.min(usd) } else { most });
+                if counts(Metric::Tokens) {
+                    left.tokens = Some(left.tokens.map_or(rest.amount.tokens, |n| n.min(rest.amount.tokens)));
+                }
+                left.parts.push(rest);
+            }
             self.store.settle(part, used);
+        }
+        if let Some(heir) = heir {
+            // Nobody there to take it: it goes back.
+            let _ = heir.to.send(left);
         }
         if let Some(grant) = self.grant.take() {
             grant.close();
@@ -389,6 +436,20 @@ impl Drop for Held {
     }
 }
 
+/// A reservation of which so much was used, and what somebody `wants` of the rest of it; both together are what it was.
+/// `None` = it counts neither money nor tokens.
+fn split(part: Reservation, used: Amount, wants: Amount) -> (Reservation, Option<Reservation>) {
+    if !part.limits.iter().any(|l| matches!(l.metric, Metric::Usd | Metric::Tokens)) {
+        return (part, None);
+    }
+    let tokens = part.amount.tokens.saturating_sub(used.tokens).min(wants.tokens);
+    let usd = part.amount.usd.saturating_sub(used.usd).min(wants.usd);
+    let (tenant, limits) = (part.tenant.clone(), part.limits.clone());
+    let rest = Reservation { tenant, limits, amount: Amount { tokens, usd, ..Amount::default() }, ..part };
+    let (tokens, usd) = (part.amount.tokens.saturating_sub(tokens), part.amount.usd.saturating_sub(usd));
+    (Reservation { amount: Amount { tokens, usd, ..part.amount }, ..part }, Some(rest))
+}
+
 /// What calls used, as limits count it.
 pub(crate) fn counted<'c>(calls: impl Iterator<Item = &'c CallRecord>) -> Amount {
     let mut used = Amount::default();
@@ -405,10 +466,21 @@ fn holder(per: &Per, who: &Who, request: &ChatRequest) -> Option<String> {
     Some(match per {
         Per::Tenant => format!("tenant={}", who.principal.tenant.id),
         Per::Key => format!("key={}", who.principal.key_id()),
-        Per::User => format!("user={}", request.user.as_deref().unwrap_or_default()),
+        Per::User => format!("user={}", short(request.user.as_deref().unwrap_or_default())),
         Per::Model => return None,
-        Per::Label(name) => format!("{name}={}", label(name, who, &request.options.tags).unwrap_or_default()),
+        Per::Label(name) => {
+            format!("label:{name}={}", short(label(name, who, &request.options.tags).unwrap_or_default()))
+        }
     })
+}
+
+/// A value as counters keep it: what is longer than this as its hash.
+fn short(value: &str) -> Cow<'_, str> {
+    const LONGEST: usize = 64;
+    match value.len() <= LONGEST {
+        true => value.into(),
+        false => blake3::hash(value.as_bytes()).to_hex().to_string().into(),
+    }
 }
 
 /// The label of that name that a request counts under: who gave out the key has the first word, then who runs its

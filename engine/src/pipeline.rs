@@ -25,7 +25,8 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     }
 
     // profile, policy, route
-    let decided = decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
+    let decided =
+        decide(inner, &view, &admission, Arc::new(request), &mut held, (ts_ms, inner.config.patience)).await;
     let (mut tree, task) = task::begin(inner, &view, decided, Admitted { admission, permit, held });
     let mut task = match task {
         Ok(task) => task,

@@ -71,12 +71,13 @@ pub(crate) fn begin(
     who: Admitted,
 ) -> (Tree, Result<Task, Error>) {
     let Decided { request, profile, features, scope, directives, seed, decision, .. } = decided;
-    let Decided { routed, ceiling, shadow, demands, agreed, approval, .. } = decided;
+    let Decided { routed, ceiling, shadow, demands, agreed, approval, waited, .. } = decided;
     let Admitted { admission, permit, mut held } = who;
     let ledger = Ledger::under(caps::limits(&directives));
     if let Some(held) = &mut held {
         ledger.draw_on(held);
     }
+    ledger.was_kept(waited);
     let about = About::of(&decision, view.bundle.matrix(), profile.facts.images);
     let mut tree = Tree::open(inner, admission, decision, features, about);
     tree.explain = request.options.explain;

@@ -1,8 +1,9 @@
-//! Which nodes call models, how often at most, and by which routes: what a plan and a bound on cost are made of.
+//! Which nodes call models, how often at most and how often in any case, and by which routes: what a plan, a bound on
+//! cost and what is set aside for a run are made of.
 
-use crate::graph::Graph;
-use crate::node::Node;
+use crate::graph::{Graph, bit};
 use crate::node::generate::Generate;
+use crate::node::{Join, Node};
 use crate::plan::Workflow;
 use crate::route::Route;
 use types::Usd;
@@ -32,7 +33,25 @@ pub struct Caller<'a> {
     pub routes: Vec<&'a Route>,
 }
 
+/// Calls that a run makes in any case, as long as nothing fails.
+#[derive(Clone, Debug)]
+pub struct Sure {
+    /// They go to the candidate that the router chose.
+    pub primary: bool,
+    /// Where their model comes from.
+    pub route: Route,
+    /// How many, 1 and more.
+    pub calls: u32,
+}
+
 impl Workflow {
+    /// The calls that a run of it makes whatever comes out of them; those after the response are among them. Empty where
+    /// that depends on the request.
+    #[must_use]
+    pub fn sure(&self) -> &[Sure] {
+        &self.sure
+    }
+
     /// Every node that may call a model, in the order of the graph; those of workflows that it calls, and of the one
     /// that it falls back on, included.
     #[must_use]
@@ -76,6 +95,51 @@ fn of_graph<'a>(graph: &'a Graph, above: &str, times: u32, first: bool, into: &m
     }
 }
 
+/// The calls that a run of a graph makes in any case.
+pub(crate) fn sure(graph: &Graph) -> Vec<Sure> {
+    let mut found = Vec::new();
+    surely(graph, true, &mut found);
+    found
+}
+
+fn surely(graph: &Graph, first: bool, into: &mut Vec<Sure>) {
+    let set = certain(graph);
+    for (_, n) in graph.nodes.iter().enumerate().filter(|(i, _)| set & bit(*i) != 0) {
+        if let Some(callee) = n.spec.callee() {
+            surely(&callee.root, false, into);
+        } else if n.spec.sure_rounds() > 0 {
+            n.spec.bodies().into_iter().for_each(|body| surely(body, first, into));
+        } else if let (Some(route), calls @ 1..) = (n.spec.routes().first(), n.spec.sure_calls()) {
+            let primary = first && n.get::<Generate>().is_some_and(Generate::is_primary);
+            into.push(Sure { primary, route: Route::clone(route), calls });
+        }
+    }
+}
+
+/// The nodes that run whatever the answers are, as bits: those where the graph begins, and those to which such a node
+/// leads by each of its outcomes.
+fn certain(graph: &Graph) -> u64 {
+    let mut set = 0;
+    for i in graph.topo.iter().copied() {
+        let Some(n) = graph.nodes.get(i).filter(|n| n.enabled && n.guard.is_none()) else { continue };
+        let leads = |from: usize, accepts: crate::outcome::OutcomeSet| {
+            let source = graph.nodes.get(from).filter(|_| set & bit(from) != 0);
+            source.is_some_and(|source| accepts.includes(source.possible()))
+        };
+        let edges = || graph.edges_to(i).map(|(_, e)| e);
+        let sure = edges().filter(|e| e.certain() && leads(e.from, e.accepts)).count();
+        let enough = match n.join {
+            Join::All | Join::Any => sure > 0,
+            Join::Strict => sure == edges().count(),
+            Join::AtLeast(least) => sure >= usize::try_from(least).unwrap_or(usize::MAX),
+        };
+        if enough || graph.is_root(i) {
+            set |= bit(i);
+        }
+    }
+    set
+}
+
 /// How often a node runs its body at most.
 fn rounds(n: &Node, body: &Graph) -> u32 {
     n.max_calls().checked_div(body.max_calls()).unwrap_or(1)
@@ -115,6 +179,53 @@ output: nodes.ask.completion
             ("ask", "generate", 1, true, 1),
         ];
         check(&workflow(body), &want);
+    }
+
+    #[test]
+    fn what_is_called_in_any_case_is_told_from_what_may_be() {
+        let sure = |w: &crate::Workflow| -> Vec<(bool, u32)> {
+            w.sure().iter().map(|s| (s.primary, s.calls)).collect()
+        };
+        for (name, want) in [
+            ("default", vec![(true, 1)]),
+            ("json_extraction", vec![(true, 1)]),
+            ("cheap_first_cascade", vec![(false, 2)]),
+            ("consensus_vote", vec![(true, 5)]),
+        ] {
+            assert_eq!(sure(&shipped(name)), want, "{name}");
+        }
+        // A judge after the response is certain, one behind a check is not; nor is what a condition keeps out.
+        let body = "\
+vars: { parts: [a] }
+nodes:
+  - { id: ask, type: generate, samples: 2, primary: true }
+  - { id: audit, type: judge, input: nodes.ask.completions, needs: ask }
+  - { id: more, type: generate, when: flag, needs: ask, lint: { allow: [WF334] } }
+  - id: work
+    type: loop
+    needs: ask
+    max_iterations: 3
+    until: flag
+    lint: { allow: [WF334] }
+    body: { nodes: [{ id: think, type: generate }] }
+  - id: perhaps
+    type: loop
+    needs: ask
+    max_iterations: 3
+    while: flag
+    lint: { allow: [WF334] }
+    body: { nodes: [{ id: think, type: generate }] }
+  - id: each
+    type: map
+    over: vars.parts
+    as: part
+    max_items: 4
+    needs: ask
+    lint: { allow: [WF334] }
+    body: { nodes: [{ id: one, type: generate }], result: nodes.one.completion }
+output: nodes.ask.completion
+";
+        assert_eq!(sure(&workflow(body)), [(true, 2), (false, 1), (false, 1)]);
     }
 
     #[test]

@@ -39,7 +39,7 @@ mod value;
 mod world;
 
 pub use budget::{Amounts, Purse, Used};
-pub use callers::Caller;
+pub use callers::{Caller, Sure};
 pub use codes::{CODES, LATER};
 pub use differ::{Change, Difference, difference};
 pub use draw::{Format as DrawFormat, Mark, Marks};

@@ -1,6 +1,7 @@
 //! The checked plan of a workflow: its graph, its limits, its identity.
 
 use crate::budget::Amounts;
+use crate::callers::{self, Sure};
 use crate::forecast;
 use crate::graph::Graph;
 use crate::graph::chain::{self, Chain};
@@ -203,6 +204,8 @@ pub struct Workflow {
     /// The root as forecasts read it.
     pub(crate) forecast: forecast::Plan,
     pub(crate) fallback: Option<Arc<Workflow>>,
+    /// The calls that it makes in any case.
+    pub(crate) sure: Vec<Sure>,
     /// Who gives the answers of its own making.
     pub(crate) itself: Arc<Model>,
 }
@@ -213,6 +216,7 @@ impl Workflow {
         let chain = chain::find(&parts.root);
         let forecast = forecast::Plan::of(&parts.root, chain.is_some());
         let itself = Arc::new(itself(&parts.head.name));
+        let sure = callers::sure(&parts.root);
         Workflow {
             name: parts.head.name,
             plan_hash,
@@ -230,6 +234,7 @@ impl Workflow {
             chain,
             forecast,
             fallback: parts.fallback,
+            sure,
             itself,
         }
     }

@@ -93,10 +93,19 @@ impl Calls {
         self.ceilings.priced(model).price.map_or(Usd::ZERO, |p| p.most(&usage))
     }
 
-    /// What is done after the response may use at most: a few calls of the dearest model that may be called, each as
-    /// long as it may be. What it turns out to need beyond that, it does not get.
+    /// What is set aside for what is done after the response: one call of the dearest model that may be called, as long
+    /// as it may be. What it turns out to need beyond that its calls take one by one.
     pub(crate) fn worst_after(&self) -> Worst {
-        const CALLS: i64 = 4;
+        self.dearest_calls(1)
+    }
+
+    /// What a run beside may use at most: a few calls of the dearest model that may be called.
+    pub(crate) fn worst_beside(&self) -> Usd {
+        self.dearest_calls(4).usd
+    }
+
+    /// So many calls of the dearest model that may be called, each as long as it may be.
+    fn dearest_calls(&self, calls: i64) -> Worst {
         // Whoever grades an answer reads it after the request.
         let facts = &self.profile.facts;
         let input = facts.most_input_tokens.saturating_mul(2).saturating_add(SHORTEST);
@@ -111,7 +120,7 @@ impl Calls {
             self.ceilings.priced(model).price.map(|p| p.most(&usage))
         };
         let dearest = |most| paid.clone().filter_map(|ix| cost(ix, most)).max().unwrap_or_default();
-        let all = Usd::from_nanos(dearest(None).nanos().saturating_mul(CALLS));
+        let all = Usd::from_nanos(dearest(None).nanos().saturating_mul(calls));
         Worst {
             usd: self.after.left(None).map_or(all, |c| c.min(all)),
             least: dearest(Some(SHORTEST)),

@@ -101,8 +101,15 @@ async fn prepare(
             if let Some((param, message)) = workflows::impossible(&request) {
                 return Err(Error::from(Kind::Invalid { param, message }).into());
             }
-            let mut decided =
-                decide::decide(inner, &view, &admission, Arc::new(request), &mut held, ts_ms).await;
+            let mut decided = decide::decide(
+                inner,
+                &view,
+                &admission,
+                Arc::new(request),
+                &mut held,
+                (ts_ms, Duration::ZERO),
+            )
+            .await;
             match made::choice(&view, &mut decided) {
                 Ok(chosen) => {
                     decide::note(

@@ -107,7 +107,11 @@ async fn two_hundred_hedged_at_once_spend_no_more_than_the_budget_allows() {
     }
     let house = start(&slow, &quick, "40ms").await;
     let bodies = (0..200).map(|i| ask(i % 3 == 0)).collect();
-    let race = Race::run(&house, &[&slow, &quick], 0.0202, bodies).await;
+    // Few enough at once that there is money for company: nobody has any set aside for it.
+    let limits = json!([
+        {"metric": "usd", "amount": 0.0202, "per": "month"}, {"metric": "concurrency", "amount": 8}
+    ]);
+    let race = Race::under(&house, &[&slow, &quick], 0.0202, limits, bodies).await;
     assert!(quick.count() > 0, "nothing was hedged, so nothing is shown");
     race.holds();
 }

@@ -54,6 +54,10 @@ edges:
 
 /// A small model that is asked first and a large one, fifty times as dear.
 async fn house() -> (Vendor, Vendor, House) {
+    house_with("").await
+}
+
+async fn house_with(settings: &str) -> (Vendor, Vendor, House) {
     let (small, large) = (Vendor::start(Dialect::OpenAi).await, Vendor::start(Dialect::OpenAi).await);
     let house = Plan::new()
         .vendor("alpha", &small)
@@ -61,6 +65,7 @@ async fn house() -> (Vendor, Vendor, House) {
         .model(&Model::new("alpha/small").price(1.0))
         .model(&Model::new("beta/large").price(50.0).success(0.6))
         .rules(&format!("{NO_CHANCE}pools:\n  strong: {{ models: [beta/large] }}\n"))
+        .settings(settings)
         .file("workflows/one.yaml", ONE)
         .file("workflows/twice.yaml", TWICE)
         .file("workflows/judged.yaml", JUDGED)
@@ -335,10 +340,48 @@ async fn a_limit_on_calls_counts_every_attempt() {
     assert!((4..=5).contains(&vendor.count()), "{} calls", vendor.count());
 }
 
+/// Sends so many at the same moment; the statuses of those that were not served.
+async fn crowd(house: &House, key: &str, body: &Value, n: usize) -> Vec<u16> {
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..n {
+        let (client, key, body) = (house.client(), key.to_owned(), body.clone());
+        tasks.spawn(async move { send(client, &key, CHAT, &body).await.status });
+    }
+    tasks.join_all().await.into_iter().filter(|s| *s != 200).collect()
+}
+
+/// What a request sets aside at first is what it calls in any case: not each repair, and each judge behind a check, that
+/// there might be.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_set_aside_what_they_call_in_any_case() {
+    let (_small, large, house) = house_with("limits: { patience: 0s }\n").await;
+    large.otherwise(|_| Reply::text("hello").costing(20, 50).slow(Duration::from_millis(100)));
+    let mut body = ask("beta/large");
+    body["max_tokens"] = json!(1_000);
+    // Room for 64 answers as long as they may be.
+    let key = key(&house, usd(3.6)).await;
+    assert_eq!(crowd(&house, &key, &body, 64).await, [0_u16; 0]);
+    assert_eq!(large.count(), 64);
+}
+
+/// Who comes while others have set aside what they will not use waits for it, and never does anybody overshoot.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_serves_as_many_at_once_as_it_pays_for() {
+    let (_small, large, house) = house().await;
+    large.otherwise(|_| Reply::text("hello").costing(20, 50).slow(Duration::from_millis(20)));
+    // As long as the model can make it an answer costs 0.41 USD, so that there is room for nine at once. These cost 0.0035.
+    let key = key(&house, usd(4.0)).await;
+    assert_eq!(crowd(&house, &key, &ask("beta/large"), 64).await, [0_u16; 0]);
+    assert_eq!(large.count(), 64);
+    let overhead = house.client().get("/metrics").await.text();
+    let sum = overhead.lines().find(|l| l.starts_with("turnout_overhead_seconds_sum")).unwrap_or_default();
+    assert!(!sum.is_empty(), "{overhead}");
+}
+
 /// What requests in work have set aside comes back when they end: that is no reason to come back tomorrow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_that_is_only_set_aside_is_asked_again_soon() {
-    let (small, _large, house) = house().await;
+    let (small, _large, house) = house_with("limits: { patience: 50ms }\n").await;
     small.otherwise(|_| Reply::text("{\"b\": 1}").costing(20, 10).slow(Duration::from_millis(800)));
     let key = key(&house, usd(0.0018)).await;
     let mut body = number("alpha/small");

@@ -333,6 +333,10 @@ impl Spec for Classify {
         if matches!(self.method, Method::Model { .. }) { 2 } else { 0 }
     }
 
+    fn sure_calls(&self) -> u32 {
+        u32::from(matches!(self.method, Method::Model { .. }))
+    }
+
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         match &self.method {
             Method::Rules(rules) => Begun::now(|| self.by_rules(rules, &at)),

@@ -243,6 +243,10 @@ impl Spec for Generate {
         one.saturating_add(more)
     }
 
+    fn sure_calls(&self) -> u32 {
+        self.samples
+    }
+
     fn exprs(&self) -> Vec<&Expr> {
         let prefill = self.prefill.iter().flat_map(Template::exprs);
         self.stop_when.iter().chain(self.conversation.exprs()).chain(prefill).collect()

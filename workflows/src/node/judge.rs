@@ -373,6 +373,14 @@ impl Spec for Judge {
         questions.saturating_mul(self.samples).saturating_mul(2)
     }
 
+    fn sure_calls(&self) -> u32 {
+        match self.mode {
+            Mode::Rubric | Mode::Reference => self.samples,
+            // Of a single answer there is no pair.
+            Mode::Pairwise => 0,
+        }
+    }
+
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let all = self.judged(&at);
         let table = match self.table(&at) {

@@ -193,6 +193,10 @@ impl Spec for Loop {
         self.max_iterations
     }
 
+    fn sure_rounds(&self) -> u32 {
+        u32::from(self.while_.is_none())
+    }
+
     fn bodies(&self) -> Vec<&Graph> {
         vec![&self.body]
     }

@@ -315,6 +315,10 @@ impl Spec for Merge {
         u32::from(matches!(self.method, Method::Synthesize { .. }))
     }
 
+    fn sure_calls(&self) -> u32 {
+        self.max_calls()
+    }
+
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         if !matches!(self.method, Method::Synthesize { .. }) {
             return Begun::now(|| self.at_once(&at));

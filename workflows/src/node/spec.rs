@@ -49,6 +49,16 @@ pub(crate) trait Spec: Any + Debug + Send + Sync {
         0
     }
 
+    /// Model calls that one run of it makes in any case, as long as nothing fails; those of its bodies are not among them.
+    fn sure_calls(&self) -> u32 {
+        0
+    }
+
+    /// How often it runs its bodies in any case.
+    fn sure_rounds(&self) -> u32 {
+        0
+    }
+
     /// Most further calls of one run of it, beside those, where answers are lost on their way.
     fn max_again(&self) -> u32 {
         0

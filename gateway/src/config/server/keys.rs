@@ -106,6 +106,7 @@ pub const KEYS: &[&str] = &[
     "policies.headers",
     "keys.default_budget",
     "keys.tripwire_action",
+    "limits.patience",
     "shadow.usd_per_day",
 ];
 
@@ -191,6 +192,7 @@ pub(super) fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "reload.watch" => Slot::Flag(&mut s.reload.watch),
         "reload.rollback" => Slot::Flag(&mut s.reload.rollback),
         "policies.headers" => Slot::Headers(&mut s.policy_headers),
+        "limits.patience" => Slot::Time(&mut n.patience, Duration::ZERO..=secs(60)),
         "shadow.usd_per_day" => Slot::Dollars(&mut n.shadow_usd, 0.0..=1_000_000.0),
         "keys.default_budget" => Slot::Dollars(&mut s.default_budget, 0.01..=1_000_000.0),
         "keys.tripwire_action" => Slot::Tripwire(&mut s.tripwire),
