@@ -13,7 +13,7 @@ use types::axis::TaskFamily;
 use types::diagnostic::suggestion;
 use types::directives::Pools;
 use types::doc::{Node, Reader, Value};
-use types::expr::{Expression, Scope, Type, Variables};
+use types::expr::{Expression, Problem, Scope, Type, Variables};
 use types::matrix::{Abilities, Matrix, Model, ModelIx, ModelSet, Tier};
 
 /// Everything selectors and verbs resolve names against; one per snapshot of the configuration.
@@ -265,6 +265,21 @@ fn found(
     None
 }
 
+/// What changes while the server runs: which models a predicate names is settled when it is loaded.
+const MOVES: &[&str] = &["health", "status", "error_rate", "p95_ttft_ms", "in_flight", "quota_ratio"];
+
+/// Says where to read what a predicate cannot.
+fn tell_what_moves(problem: &mut Problem) {
+    let asks = |name: &&str| problem.message == format!("unknown field `{name}` of `model`");
+    if MOVES.iter().any(asks) {
+        problem.hint = Some(
+            "which models a predicate names is settled when it is loaded; read what changes while the server runs in \
+             `when`, as in `provider(\"name\").status == \"degraded\"`; models that fail are left out without a rule"
+                .to_owned(),
+        );
+    }
+}
+
 /// The models for which `where` holds.
 pub(crate) fn predicate(
     r: &mut Reader<'_>,
@@ -288,7 +303,8 @@ pub(crate) fn predicate(
             report::problems(r, node, field, warnings);
             condition
         }
-        Err(problems) => {
+        Err(mut problems) => {
+            problems.iter_mut().for_each(tell_what_moves);
             report::problems(r, node, field, problems);
             return None;
         }

@@ -56,6 +56,11 @@ fn misspelt_things_never_load() {
         &[("PL201", 55, "`acme`")],
     );
     rule("actions: { redact: { entities: [emial] } }", &[("PL104", 44, "did you mean `email`?")]);
+    rule("actions: { redact: { entities: [\"custom:badge\"] } }", &[("PL109", 44, "not supported yet")]);
+    for moves in ["health != \\\"offline\\\"", "error_rate < 0.1", "quota_ratio > 0.5"] {
+        let actions = format!("actions: {{ require: [{{ where: \"model.{moves}\" }}] }}");
+        rule(&actions, &[("PL301", 49, "provider(\"name\").status")]);
+    }
     rule("actions: { redact: { use: persnal } }", &[("PL208", 38, "no redaction `persnal`")]);
     rule(
         "actions: { require_approval: { group: opz, reason: x } }",

@@ -90,12 +90,19 @@ fn entities(r: &mut Reader<'_>, f: &mut Fields<'_>) -> Option<Option<Vec<Entity>
         r.wrong_type(n, &at, "at least one kind of value");
         return None;
     }
-    let each: Vec<_> = list
-        .iter()
-        .enumerate()
-        .map(|(i, e)| r.one_of(e, &format!("{at}[{i}]"), Entity::NAMES).and_then(Entity::parse))
-        .collect();
+    let each: Vec<_> = list.iter().enumerate().map(|(i, e)| kind(r, e, &format!("{at}[{i}]"))).collect();
     each.into_iter().collect::<Option<Vec<_>>>().map(Some)
+}
+
+fn kind(r: &mut Reader<'_>, n: &Node, at: &str) -> Option<Entity> {
+    if n.as_str().is_some_and(|name| name.starts_with("custom:")) {
+        let message = "kinds of values by patterns of one's own are not supported yet";
+        let d = r.error("109", n.span, message);
+        d.expected = Some(format!("one of {}", Entity::NAMES.join(", ")));
+        at.clone_into(&mut d.field);
+        return None;
+    }
+    r.one_of(n, at, Entity::NAMES).and_then(Entity::parse)
 }
 
 /// `action`; the outer `None` is a noted problem.
