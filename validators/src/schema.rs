@@ -1,6 +1,8 @@
 //! Compiled JSON Schemas: each is compiled once and kept in a bounded cache; hostile ones are refused.
 
 use crate::finding::{Note, cut};
+use crate::metered::{self, Metered, Seen};
+use crate::parts;
 use crate::prefix::Nodes;
 pub(crate) use jsonschema::Draft;
 use jsonschema::error::{TypeKind, ValidationErrorKind};
@@ -22,10 +24,18 @@ const BACKTRACK_LIMIT: usize = 100_000;
 /// Bytes a compiled pattern may take.
 const PATTERN_BYTES: usize = 1024 * 1024;
 
+/// Most looks at a value before it is given up to tell whether it fits: a fraction of a second. An answer of 100 KB and
+/// an ordinary schema take some ten thousand.
+const MAX_LOOKS: u64 = 1_000_000;
+/// Most looks to find every place that does not fit: each may leave a finding in memory, and none ends the search.
+const MAX_LOOKS_FOR_PLACES: u64 = 200_000;
+/// Why a value could not be held against a schema.
+const TOO_MUCH_WORK: &str = "the schema takes too long on this value";
+
 /// A schema ready for use.
 #[derive(Debug)]
 pub(crate) struct Schema {
-    validator: Validator,
+    validator: Validator<Metered>,
     /// What can be decided on a value that is still being written.
     pub(crate) nodes: Arc<Nodes>,
 }
@@ -88,13 +98,14 @@ fn store(key: [u8; 32], made: Compiled) {
 fn compile(schema: &Value, draft: Option<Draft>) -> Compiled {
     let mut count = 0;
     measure(schema, 0, &mut count)?;
-    let mut options = jsonschema::options().offline().with_pattern_options(
+    let counted = parts::counted(schema)?;
+    let mut options = jsonschema::options_for::<Metered>().offline().with_pattern_options(
         PatternOptions::fancy_regex().backtrack_limit(BACKTRACK_LIMIT).size_limit(PATTERN_BYTES),
     );
     if let Some(draft) = draft {
         options = options.with_draft(draft);
     }
-    let validator = match catch_unwind(AssertUnwindSafe(|| options.build(schema))) {
+    let validator = match catch_unwind(AssertUnwindSafe(|| options.build(&counted))) {
         Ok(Ok(validator)) => validator,
         Ok(Err(e)) if matches!(e.kind(), ValidationErrorKind::Referencing(_)) => {
             let why = format!("the schema refers to what it does not hold, and nothing is fetched: {e}");
@@ -130,15 +141,20 @@ fn measure(v: &Value, depth: usize, count: &mut usize) -> Result<(), Arc<str>> {
 }
 
 impl Schema {
-    /// Whether the value fits.
+    /// Whether the value fits; what takes too long to tell does not.
     pub(crate) fn fits(&self, value: &Value) -> bool {
-        self.validator.is_valid(value)
+        self.is_valid(value).unwrap_or(false)
+    }
+
+    /// `None`: it takes too long to tell.
+    fn is_valid(&self, value: &Value) -> Option<bool> {
+        metered::within(MAX_LOOKS, || self.validator.is_valid(Seen(value)))
     }
 
     /// What does not fit, one note per place of the value, at most `max`. Messages never quote the value.
     ///
     /// # Errors
-    /// Why it could not be decided: a pattern that takes too long.
+    /// Why it could not be decided: a pattern, or the schema as a whole, takes too long.
     pub(crate) fn violations(
         &self,
         value: &Value,
@@ -147,12 +163,26 @@ impl Schema {
         max: usize,
     ) -> Result<Vec<Note>, String> {
         // The quick check remembers what it has seen of recursive schemas; only invalid values pay for errors.
-        if self.validator.is_valid(value) {
+        if self.is_valid(value).ok_or(TOO_MUCH_WORK)? {
             return Ok(Vec::new());
         }
+        let places = metered::within(MAX_LOOKS_FOR_PLACES, || self.places(value, name, severity, max));
+        places.unwrap_or_else(|| {
+            let message = "the value does not fit, and where takes too long to tell";
+            Ok(vec![Note::new(name, severity, "schema", message)])
+        })
+    }
+
+    fn places(
+        &self,
+        value: &Value,
+        name: &'static str,
+        severity: Severity,
+        max: usize,
+    ) -> Result<Vec<Note>, String> {
         let mut places: Vec<String> = Vec::new();
         let mut notes = Vec::new();
-        for e in self.validator.iter_errors(value).take(max.saturating_mul(4)) {
+        for e in self.validator.iter_errors(Seen(value)).take(max.saturating_mul(4)) {
             if let ValidationErrorKind::BacktrackLimitExceeded { .. } = e.kind() {
                 return Err("a pattern of the schema takes too long on this value".to_owned());
             }
@@ -248,6 +278,80 @@ mod tests {
         assert!(s.fits(&json!({"next": {"next": {}}})));
         let notes = s.violations(&json!({"next": {"nxt": 1}}), "json_schema", Severity::Repair, 50).unwrap();
         assert_eq!(notes.len(), 1);
+    }
+
+    /// Levels that each refer `fan` times to the next, with `leaf` at the end.
+    fn explosive(levels: usize, fan: usize, keyword: &str, leaf: &Value) -> Value {
+        let mut defs = serde_json::Map::new();
+        for i in 0..levels {
+            let next: Vec<Value> = (0..fan).map(|_| json!({"$ref": format!("#/$defs/d{}", i + 1)})).collect();
+            defs.insert(format!("d{i}"), json!({ keyword: next }));
+        }
+        defs.insert(format!("d{levels}"), leaf.clone());
+        json!({"$defs": defs, "$ref": "#/$defs/d0"})
+    }
+
+    fn violations(schema: &Value, value: &Value) -> Result<usize, String> {
+        compiled(schema).unwrap().violations(value, "json_schema", Severity::Repair, 50).map(|n| n.len())
+    }
+
+    #[test]
+    fn a_schema_whose_parts_multiply_is_given_up() {
+        for (keyword, leaf) in [
+            ("anyOf", json!({"type": "integer"})),
+            ("anyOf", json!(false)),
+            ("anyOf", json!({"not": {}})),
+            ("allOf", json!(true)),
+            ("oneOf", json!({})),
+            ("oneOf", json!({"$ref": "#/$defs/d0/oneOf/0/nothing"})),
+        ] {
+            let schema = explosive(9, 10, keyword, &leaf);
+            if compiled(&schema).is_ok() {
+                assert!(violations(&schema, &json!("str")).is_err(), "{keyword} {leaf}");
+            }
+        }
+        // Nothing of it depends on the value being small.
+        let deep = json!({"anyOf": [{"properties": {"a": {"$ref": "#"}}, "required": ["b"]},
+                                    {"properties": {"a": {"$ref": "#"}}, "required": ["c"]},
+                                    {"properties": {"a": {"$ref": "#"}}, "required": ["d"]}]});
+        let value = (0..60).fold(json!(1), |inner, _| json!({"a": inner}));
+        let _ = violations(&deep, &value);
+        let narrow = explosive(3, 10, "anyOf", &json!({"type": "integer"}));
+        assert_eq!(violations(&narrow, &json!("str")), Ok(1));
+        assert_eq!(violations(&narrow, &json!(1)), Ok(0));
+    }
+
+    #[test]
+    fn where_a_value_does_not_fit_is_told_as_far_as_it_can_be() {
+        let schema = explosive(5, 10, "anyOf", &json!({"type": "integer"}));
+        let notes = compiled(&schema)
+            .unwrap()
+            .violations(&json!("str"), "json_schema", Severity::Repair, 50)
+            .unwrap();
+        let finding = notes.into_iter().next().unwrap().into_finding();
+        assert_eq!(finding.code, "schema");
+    }
+
+    #[test]
+    fn long_lists_are_told_apart_in_one_pass() {
+        let schema = json!({"uniqueItems": true});
+        let list: Vec<Value> = (0..20_000).map(|i| json!({"a": i, "b": "same"})).collect();
+        assert_eq!(violations(&schema, &json!(list)), Ok(0));
+        let twice: Vec<&Value> = list.iter().chain(list.first()).collect();
+        assert_eq!(violations(&schema, &json!(twice)), Ok(1));
+    }
+
+    #[test]
+    fn nothing_refers_to_what_is_no_schema() {
+        for hidden in [
+            json!({"const": {"a": {"anyOf": [true]}}, "$ref": "#/const/a"}),
+            json!({"$defs": {"if": {}, "then": {}}, "$ref": "#/$defs"}),
+            json!({"$defs": {"x": {"enum": [{"not": {}}]}}, "$ref": "#/%24defs/x/enum/0"}),
+        ] {
+            assert!(refused(&hidden).contains("no schema"), "{hidden}");
+        }
+        let named = json!({"properties": {"enum": {"type": "string"}, "b": {"$ref": "#/properties/enum"}}});
+        assert_eq!(violations(&named, &json!({"b": 1})), Ok(1));
     }
 
     #[test]
