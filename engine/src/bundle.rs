@@ -90,6 +90,8 @@ impl Bundle {
             sections.redaction = f.take("redaction");
             sections.tools = f.take("tools");
             sections.rules = f.take("rules");
+            let owned = f.take("require_owner").and_then(|n| r.boolean(n, "require_owner"));
+            sections.require_owner = owned.unwrap_or(false);
             for key in LATER {
                 if let Some(n) = f.take(key) {
                     r.error("105", n.span, format!("`{key}` is not supported yet")).hint =
@@ -126,7 +128,7 @@ impl Bundle {
             validators: workflows::VALIDATORS,
             misfit,
             unix_ms: Some(crate::settle::unix_ms()),
-            require_owner: false,
+            require_owner: sections.require_owner,
         };
         let policy_sections = policies::Sections {
             pools: sections.pools,
@@ -311,6 +313,8 @@ struct Sections<'a> {
     redaction: Option<&'a Node>,
     tools: Option<&'a Node>,
     rules: Option<&'a Node>,
+    /// Rules that restrict have to say who answers for them.
+    require_owner: bool,
 }
 
 /// `workflows: { disabled: [name, …] }`.
