@@ -205,14 +205,10 @@ impl From<engine::Error> for Failure {
 /// itself (400, 413, 422) goes through: it is the most useful status there is for the client.
 fn status(kind: &engine::Kind) -> StatusCode {
     use engine::Kind;
-    let given = |s: u16, or: StatusCode| match StatusCode::from_u16(s) {
-        Ok(s) if s.is_client_error() || s.is_server_error() => s,
-        _ => or,
-    };
     match kind {
         Kind::UnknownModel { .. } | Kind::UnknownWorkflow { .. } => StatusCode::NOT_FOUND,
         Kind::Invalid { .. } | Kind::Unfit { .. } => StatusCode::BAD_REQUEST,
-        Kind::Denied { status, .. } => given(*status, StatusCode::FORBIDDEN),
+        Kind::Denied { status, .. } => failing(*status, StatusCode::FORBIDDEN),
         Kind::NoCandidates { by_policy: true, .. } => StatusCode::FORBIDDEN,
         Kind::NoCandidates { .. } | Kind::Overloaded | Kind::ShuttingDown | Kind::LimitsAway => {
             StatusCode::SERVICE_UNAVAILABLE
@@ -221,14 +217,23 @@ fn status(kind: &engine::Kind) -> StatusCode {
         Kind::Budget(_) | Kind::Validation { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Kind::Deadline => StatusCode::GATEWAY_TIMEOUT,
         Kind::Provider(e) => upstream(e.kind, e.status),
-        Kind::Workflow { status, .. } => given(*status, StatusCode::INTERNAL_SERVER_ERROR),
+        Kind::Workflow { status, .. } => failing(*status, StatusCode::INTERNAL_SERVER_ERROR),
         Kind::PolicyEvaluation(_) | Kind::Unrecorded(_) | Kind::Internal(_) => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     }
 }
 
-fn upstream(kind: ErrorKind, status: Option<u16>) -> StatusCode {
+/// A status that an author or a rule has chosen, if it is one of failures.
+pub(crate) fn failing(status: u16, or: StatusCode) -> StatusCode {
+    match StatusCode::from_u16(status) {
+        Ok(s) if s.is_client_error() || s.is_server_error() => s,
+        _ => or,
+    }
+}
+
+/// The status of a vendor's failure.
+pub(crate) fn upstream(kind: ErrorKind, status: Option<u16>) -> StatusCode {
     match kind {
         ErrorKind::RateLimited | ErrorKind::Quota => StatusCode::TOO_MANY_REQUESTS,
         ErrorKind::Connect | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,

@@ -53,14 +53,16 @@ pub(super) fn comparable(result: &Value) -> Value {
         object.shift_remove("usage");
     }
     if let Some(error) = result.get_mut("error").and_then(Value::as_object_mut) {
-        error.shift_remove("attempts");
-        error.shift_remove("upstream");
+        for key in ["attempts", "upstream", "retry", "retry_after_ms"] {
+            error.shift_remove(key);
+        }
     }
     result
 }
 
-/// An error as it is kept.
-pub(super) fn failed(error: &Error) -> Value {
+/// An error as it is kept: `{"error": {…}}` with all that tells which failure of a request it would have been.
+#[must_use]
+pub fn failed(error: &Error) -> Value {
     let blame = match error.blame() {
         Blame::Client => "client",
         Blame::Policy => "policy",
@@ -74,12 +76,14 @@ pub(super) fn failed(error: &Error) -> Value {
         _ => None,
     };
     let upstream = match &error.kind {
-        Kind::Provider(e) => json!({"kind": e.kind, "status": e.status}),
+        Kind::Provider(e) => json!({"kind": e.kind, "status": e.status, "model": e.model}),
         _ => Value::Null,
     };
+    let retry_after_ms = error.retry_after.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
     json!({"error": {
         "code": error.public_code(), "param": error.param(), "message": error.public_message(), "blame": blame,
         "status": status, "upstream": upstream,
+        "retry": error.retryable(), "retry_after_ms": retry_after_ms,
         "findings": error.findings, "attempts": error.attempts,
     }})
 }

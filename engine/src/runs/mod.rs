@@ -34,6 +34,7 @@ mod world;
 pub use again::{Overrides, Replay};
 pub use answers::{Decided, Settled};
 pub use changes::Following;
+pub use end::failed as kept_error;
 pub use service::{Config, Failure, People, Runs, Setup, Wish, principal};
 pub use submission::Submission;
 pub use tape::Divergence;

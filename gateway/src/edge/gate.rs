@@ -69,7 +69,7 @@ fn target(parts: &Parts, uri_bytes: usize) -> Result<(), Failure> {
 }
 
 /// No segment is empty (but a last one), `.` or `..`; nothing encoded decodes to a slash, a backslash, a
-/// dot or a control character.
+/// dot or a control character, and all of it to UTF-8.
 fn path_is_plain(path: &str) -> bool {
     // Letters, digits, dashes and single slashes: nothing that could be read two ways.
     let mut last = 0;
@@ -90,7 +90,8 @@ fn path_is_plain(path: &str) -> bool {
     }
     let tail_of_model = path.strip_prefix(MODELS).is_some();
     let mut rest = path;
-    while let Some((_, after)) = rest.split_once('%') {
+    let mut decoded: Vec<u8> = Vec::with_capacity(path.len());
+    while let Some((before, after)) = rest.split_once('%') {
         let Some(byte) = after.get(..2).and_then(|hex| u8::from_str_radix(hex, 16).ok()) else {
             return false;
         };
@@ -98,9 +99,12 @@ fn path_is_plain(path: &str) -> bool {
         if refused {
             return false;
         }
-        rest = after;
+        decoded.extend_from_slice(before.as_bytes());
+        decoded.push(byte);
+        rest = after.get(2..).unwrap_or_default();
     }
-    true
+    decoded.extend_from_slice(rest.as_bytes());
+    std::str::from_utf8(&decoded).is_ok()
 }
 
 fn credentials(parts: &Parts) -> Result<(), Failure> {
@@ -163,6 +167,9 @@ mod tests {
             ("/v1/models/%5cx", 404),
             ("/v1/models/%00", 404),
             ("/v1/models/%zz", 404),
+            ("/v1/runs/%ff", 404),
+            ("/v1/runs/%c3x%a4", 404),
+            ("/v1/workflows/gr%c3%b6%c3%9fe", 200),
         ] {
             check("GET", uri, &[HOST_OK], want);
         }

@@ -51,6 +51,7 @@ mod policy_diff;
 mod policy_tests;
 mod refusals;
 mod repair;
+mod run_errors;
 mod runs;
 mod sdk;
 mod secrecy;

@@ -1,6 +1,6 @@
 //! Acting on runs: cancel, resume, fork, decide, answer, repeat.
 
-use super::{expected, map, members, object, refusal, text};
+use super::{expected, failed, map, members, object, refusal, text};
 use crate::app::App;
 use crate::edge::request_id;
 use crate::error::Failure;
@@ -171,6 +171,9 @@ pub(crate) async fn replay(
         (Some(name), Some(Value::String(text))) => Some(SourceFile::new(format!("{name}.yaml"), text)),
         _ => return Err(expected("workflow", "`name` and `text`")),
     };
-    let replay = app.runs.replay(arrival.tenant(), &id, file).await.map_err(refusal)?;
+    let mut replay = app.runs.replay(arrival.tenant(), &id, file).await.map_err(refusal)?;
+    if let Some(error) = replay.result.as_ref().and_then(failed::object) {
+        replay.result = Some(json!({ "error": error }));
+    }
     Ok(Json(json!(replay)))
 }

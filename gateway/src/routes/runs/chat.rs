@@ -4,7 +4,7 @@
 //! The calls carry the run in their identifiers: `run_…` and `.` and three letters or digits, at most 40 characters,
 //! which is what vendors take when the conversation goes on.
 
-use super::{object, refusal};
+use super::{failed, refusal};
 use crate::app::App;
 use crate::error::Failure;
 use engine::{Head as AnswerHead, Tail, Who, Whole};
@@ -205,28 +205,8 @@ fn waiting(row: &Row) -> Failure {
 
 /// A run's error as that of the request.
 fn failed(head: &Head, error: &Value) -> Failure {
-    let text = |key: &str| error.get(key).and_then(Value::as_str).unwrap_or_default();
-    let given = error.get("status").and_then(Value::as_u64).and_then(|s| u16::try_from(s).ok());
-    let status = given.and_then(|s| StatusCode::from_u16(s).ok()).unwrap_or_else(|| match text("code") {
-        "deadline_exceeded" => StatusCode::GATEWAY_TIMEOUT,
-        "budget_exhausted" => StatusCode::UNPROCESSABLE_ENTITY,
-        "insufficient_quota" | "rate_limit_exceeded" | "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
-        "queue_full" | "shutting_down" | "limits_unavailable" | "no_candidates" | "unavailable" => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
-        "model_not_found" | "unknown_workflow" => StatusCode::NOT_FOUND,
-        "cancelled" => StatusCode::CONFLICT,
-        _ => match text("blame") {
-            "client" => StatusCode::BAD_REQUEST,
-            "policy" => StatusCode::FORBIDDEN,
-            "upstream" => StatusCode::BAD_GATEWAY,
-            _ => StatusCode::INTERNAL_SERVER_ERROR,
-        },
-    });
-    let mut failure = Failure::new(status, text("code"), text("message"));
+    let mut failure = failed::failure(error);
     failure.decision = Some(head.id.clone());
-    failure.param = error.get("param").and_then(Value::as_str).map(str::to_owned);
-    failure.metadata = object::metadata(error);
     failure.metadata.insert("run".to_owned(), json!(head.id));
     failure
 }
@@ -260,24 +240,6 @@ mod tests {
         check(vec![asked, message("tool", &a), message("tool", &other)], Err(()));
         for wrong in ["run_1.abc", "call_1", "run_0192f00000000000000000000000000a.ab", "x.abc"] {
             assert_eq!(run_of(wrong), None, "{wrong}");
-        }
-    }
-
-    #[test]
-    fn errors_of_runs_keep_their_status() {
-        let head: Head = serde_json::from_value(json!({"id": "run_1", "tenant": "t", "principal": "p", "workflow": "w",
-            "plan": null, "state": "failed", "durability": "sync", "labels": {}, "created_ms": 0, "updated_ms": 0,
-            "started_ms": null, "ended_ms": null, "expires_ms": 0, "wake_ms": null, "epoch": 1, "holder": null,
-            "records": 0, "posts": 0, "cancel": null, "spent": {"usd": 0, "tokens": 0, "calls": 0}, "parent": null,
-            "callback_url": null}))
-        .unwrap();
-        for (error, want) in [
-            (json!({"code": "no_refund", "message": "m", "blame": "upstream", "status": 451}), 451),
-            (json!({"code": "deadline_exceeded", "message": "m", "blame": "capacity", "status": null}), 504),
-            (json!({"code": "forbidden", "message": "m", "blame": "policy"}), 403),
-            (json!({"code": "malformed", "message": "m", "blame": "upstream"}), 502),
-        ] {
-            assert_eq!(failed(&head, &error).status.as_u16(), want, "{error}");
         }
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod acts;
 pub(crate) mod chat;
 pub(crate) mod events;
+pub(crate) mod failed;
 pub(crate) mod object;
 pub(crate) mod show;
 pub(crate) mod submit;

@@ -1,5 +1,6 @@
 //! A run as clients see it.
 
+use super::failed;
 use crate::clock;
 use crate::openai::egress;
 use engine::{Head as AnswerHead, Tail, Whole};
@@ -48,7 +49,7 @@ pub(crate) fn of_row(row: &Row) -> Map<String, Value> {
     object.insert("result".to_owned(), result.and_then(|r| answer(&row.head, r)).unwrap_or(Value::Null));
     object
         .insert("verdict".to_owned(), result.and_then(|r| r.get("verdict")).cloned().unwrap_or(Value::Null));
-    object.insert("error".to_owned(), result.and_then(error).unwrap_or(Value::Null));
+    object.insert("error".to_owned(), result.and_then(failed::object).unwrap_or(Value::Null));
     object
 }
 
@@ -80,38 +81,6 @@ fn answer(head: &Head, result: &Value) -> Option<Value> {
     serde_json::from_slice(&egress::body(&whole, created)).ok()
 }
 
-/// What is told of an error beside its message.
-pub(super) fn metadata(error: &Value) -> Map<String, Value> {
-    let mut metadata = Map::new();
-    for key in ["findings", "attempts", "at"] {
-        match error.get(key) {
-            Some(Value::Array(list)) if list.is_empty() => {}
-            Some(value) => drop(metadata.insert(key.to_owned(), value.clone())),
-            None => {}
-        }
-    }
-    metadata
-}
-
-/// An error in OpenAI's form.
-fn error(result: &Value) -> Option<Value> {
-    let error = result.get("error")?;
-    let kind = match error.get("blame").and_then(Value::as_str) {
-        Some("client") => "invalid_request_error",
-        Some("policy") => "permission_error",
-        Some("capacity") => "rate_limit_error",
-        _ => "server_error",
-    };
-    let metadata = metadata(error);
-    let mut object = json!({
-        "message": error.get("message"), "type": kind, "param": null, "code": error.get("code"),
-    });
-    if let (false, Some(o)) = (metadata.is_empty(), object.as_object_mut()) {
-        o.insert("metadata".to_owned(), Value::Object(metadata));
-    }
-    Some(object)
-}
-
 /// How far a run has come: nodes that have resolved, and those that run.
 pub(crate) fn progress(entries: &[Entry]) -> Value {
     let mut running: Vec<&str> = Vec::new();
@@ -140,6 +109,11 @@ pub(crate) fn event(entry: &Entry) -> Option<Value> {
         Record::Time { .. } => return None,
         // What the run was given is long, and of the house.
         Record::RunStarted { .. } => drop(object.remove("input")),
+        Record::RunFinished { result, .. } => {
+            if let (Some(error), Some(told)) = (failed::object(result), object.get_mut("result")) {
+                *told = json!({ "error": error });
+            }
+        }
         _ => {}
     }
     object.insert("seq".to_owned(), entry.seq.into());
@@ -193,10 +167,12 @@ mod tests {
     }
 
     #[test]
-    fn errors_have_openais_form() {
-        let kept = json!({"error": {"code": "plan_missing", "message": "gone", "blame": "internal", "findings": [], "attempts": []}});
+    fn an_end_tells_its_error_in_the_words_of_requests() {
+        let kept = json!({"code": "plan_missing", "message": "gone", "blame": "internal", "status": null,
+            "findings": [], "attempts": []});
+        let end = json!({"kind": "run_finished", "state": "failed", "result": {"error": kept}});
+        let told = event(&entry(3, end)).unwrap();
         let want = json!({"message": "gone", "type": "server_error", "param": null, "code": "plan_missing"});
-        assert_eq!(error(&kept), Some(want));
-        assert_eq!(error(&json!({"completion": {}})), None);
+        assert_eq!(told["result"], json!({"error": want}));
     }
 }
