@@ -188,6 +188,7 @@ impl Task {
             vars: caps::vars(&self.directives),
             overrides: caps::overrides(&self.directives),
             usd: self.ceiling,
+            limits: None,
             facts: workflows::Facts {
                 id: tree.admission.request_id.clone(),
                 seed: self.seed,

@@ -70,7 +70,7 @@ pub use growing::{Growing, Step, Watch};
 pub use keyed::{Keys, NOT_CHECKED, OnFail, keyed};
 pub use params::Problem;
 pub use pii::Entity;
-pub use run::{Checked, run, run_until_failed};
+pub use run::{Checked, one, run, run_until_failed};
 pub use snippets::{Snippet, snippets};
 pub use tool_args::stranger;
 

@@ -46,8 +46,9 @@ pub fn run_until_failed(checks: &[Arc<dyn Check>], input: &Input<'_>) -> Checked
     all.finish()
 }
 
-/// What one check says.
-pub(crate) fn one(check: &dyn Check, input: &Input<'_>) -> Report {
+/// What one check says; one that panics could not say anything.
+#[must_use]
+pub fn one(check: &dyn Check, input: &Input<'_>) -> Report {
     catch_unwind(AssertUnwindSafe(|| check.check(input)))
         .unwrap_or_else(|_| finding::unverified("the check panicked"))
 }

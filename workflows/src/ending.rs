@@ -2,6 +2,7 @@
 
 use crate::event::Observer;
 use crate::overrides::Overrides;
+use crate::plan::Limits;
 use crate::run::Later;
 use crate::trace::Trace;
 use crate::world::{Failure, GateAsk};
@@ -44,6 +45,8 @@ pub struct Input {
     pub overrides: Overrides,
     /// What is left to the request, whatever the workflow allows itself; `None` = no such limit.
     pub usd: Option<Usd>,
+    /// What stands in the place of the workflow's own limits; `None` = those hold. For tests.
+    pub limits: Option<Limits>,
     /// What the run may say of itself.
     pub facts: Facts,
     /// When the request must be answered, whatever the workflow allows itself; `None` = no such moment.
@@ -70,6 +73,7 @@ impl Input {
             vars: Vec::new(),
             overrides: Overrides::default(),
             usd: None,
+            limits: None,
             facts: Facts::default(),
             deadline: None,
             trace: Trace::new(),

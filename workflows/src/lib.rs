@@ -62,7 +62,8 @@ pub use trace::Trace;
 pub use validators::{Snippet, detector, detector_is_ready, impossible, snippets, test_output};
 pub use world::{
     Ask, CacheAsk, Cached, CheckAsk, ClientAsk, Consent, Distinct, EffectId, EffectKind, Failure, GateAsk,
-    GateReply, Generated, Moment, Served, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns, World,
+    GateReply, Generated, Moment, Own, Served, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns,
+    World,
 };
 
 /// Names of the validators that workflows and directives may use.

@@ -16,7 +16,7 @@ mod ask;
 mod model;
 
 pub use ask::{
-    CacheAsk, Cached, CheckAsk, ClientAsk, Consent, GateAsk, GateReply, ToolAsk, ToolFailure, ToolReply,
+    CacheAsk, Cached, CheckAsk, ClientAsk, Consent, GateAsk, GateReply, Own, ToolAsk, ToolFailure, ToolReply,
     ToolSpec,
 };
 pub use model::{Ask, Distinct, Failure, Generated, Served, Spread};
@@ -118,9 +118,12 @@ pub trait World: Send + Sync {
         Box::pin(async move { Err(ToolFailure::Unknown(ask.tool.to_string())) })
     }
 
-    /// Runs a check outside the process: `code_tests`, `http`, `script`.
+    /// Runs a check outside the process (`code_tests`, `http`, `script`), or one of this process that has a time limit.
     fn check(&self, ask: CheckAsk) -> BoxFuture<'_, Report> {
         Box::pin(async move {
+            if let Some(own) = &ask.own {
+                return own.run();
+            }
             Report {
                 verdict: Verdict::Unverified,
                 reason: Some(format!("nothing here runs `{}`", ask.check)),

@@ -128,6 +128,7 @@ mod tests {
             id: EffectId::new(&"check".into(), EffectKind::Check, 0, 1),
             check: "code_tests".into(),
             with,
+            own: None,
             completion: Arc::new(Completion { choices: vec![choice], ..Completion::default() }),
             scope: policies::language().scope(None, Vec::new()),
             timeout: Duration::from_secs(9),

@@ -1,9 +1,12 @@
 //! What a test of a workflow says.
 
+use super::ceilings::Ceilings;
 use super::pieces::{self, Piece};
 use serde_json::{Map, Value};
+use std::sync::Arc;
 use std::time::Duration;
 use types::doc::{self, Fields, Node, Reader, SourceFile};
+use types::expr::{Expression, Type};
 use types::provider::ErrorKind;
 use types::run::Severity;
 use types::{Diagnostic, Finding, Report, Usd, Verdict};
@@ -20,7 +23,7 @@ pub struct Case {
     pub(super) request: Value,
     pub(super) tenant: Option<String>,
     pub(super) vars: Vec<(String, Value)>,
-    pub(super) usd: Option<Usd>,
+    pub(super) limits: Ceilings,
     pub(super) calls: Vec<Call>,
     pub(super) tools: Vec<Tool>,
     pub(super) validators: Vec<Forced>,
@@ -37,7 +40,7 @@ impl Case {
             request: Value::Null,
             tenant: None,
             vars: Vec::new(),
-            usd: None,
+            limits: Ceilings::default(),
             calls: Vec::new(),
             tools: Vec::new(),
             validators: Vec::new(),
@@ -73,7 +76,10 @@ pub(super) enum Reply {
 #[derive(Clone, Debug)]
 pub(super) struct Tool {
     pub(super) tool: String,
+    /// Only to calls whose `args` it holds for.
+    pub(super) when: Option<Arc<dyn Expression>>,
     pub(super) reply: Result<Value, String>,
+    pub(super) line: usize,
 }
 
 /// What a check outside says.
@@ -107,6 +113,8 @@ pub(super) struct Expect {
     pub(super) chunks_before_error: Option<u32>,
 }
 
+/// What a call of a tool is made with, in conditions.
+pub(super) const ARGS: &str = "args";
 /// How an answer reaches the client.
 const STREAM_MODES: &[&str] = &["buffered", "windowed", "optimistic", "passthrough"];
 const OUTCOMES: &[&str] = &["delivered", "failed", "suspended"];
@@ -166,7 +174,11 @@ fn lower(
     let tenant = f.take("tenant").and_then(|n| tenant(r, n));
     let vars = f.take("vars").and_then(|n| r.map(n, "vars")).unwrap_or(&[]);
     let vars = vars.iter().map(|(k, n)| (k.name.clone(), n.to_json())).collect();
-    let usd = f.take("limits").and_then(|n| limits(r, n));
+    let limits = f.take("limits").map(|n| Ceilings::lower(r, n)).unwrap_or_default();
+    // There is no other one: it is said for whoever reads the file.
+    if let Some(n) = f.take("clock") {
+        r.one_of(n, "clock", &["virtual"]);
+    }
     let calls = f.take("calls").and_then(|n| r.list(n, "calls")).unwrap_or(&[]);
     let calls = calls.iter().enumerate().filter_map(|(i, n)| call(r, n, &format!("calls[{i}]"))).collect();
     let tools = f.take("tools").and_then(|n| r.list(n, "tools")).unwrap_or(&[]);
@@ -186,7 +198,7 @@ fn lower(
         request,
         tenant,
         vars,
-        usd,
+        limits,
         calls,
         tools,
         validators,
@@ -229,13 +241,6 @@ fn tenant(r: &mut Reader<'_>, n: &Node) -> Option<String> {
     let id = f.take("id").and_then(|n| r.string(n, "tenant.id"));
     f.finish(r);
     id
-}
-
-fn limits(r: &mut Reader<'_>, n: &Node) -> Option<Usd> {
-    let mut f = r.fields(n, "limits")?;
-    let usd = f.take("usd").and_then(|n| r.usd(n, "limits.usd"));
-    f.finish(r);
-    usd
 }
 
 fn call(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Call> {
@@ -299,6 +304,7 @@ fn reply(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Reply> {
 fn tool(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Tool> {
     let mut f = r.fields(n, path)?;
     let tool = f.require(r, "tool").and_then(|n| r.string(n, &f.at("tool")));
+    let when = f.take("when").and_then(|n| condition(r, n, &f.at("when")));
     let result = f.take("result").map(Node::to_json);
     let error = f.take("error").and_then(|n| r.string(n, &f.at("error")));
     f.finish(r);
@@ -310,11 +316,29 @@ fn tool(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Tool> {
         (Some(v), None) => Ok(v),
         (None, Some(e)) => Err(e),
     };
-    Some(Tool { tool: tool?, reply })
+    Some(Tool { tool: tool?, when, reply, line: n.span.line })
+}
+
+/// An expression over the arguments of a call.
+fn condition(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Arc<dyn Expression>> {
+    let source = r.string(n, path)?;
+    let variables = vec![(ARGS.to_owned(), Type::Any)];
+    let (compiled, problems) = match policies::language().compile(&source, &variables, Some(&Type::Bool)) {
+        Ok((compiled, warnings)) => (Some(compiled), warnings),
+        Err(problems) => (None, problems),
+    };
+    for p in problems {
+        let d = match p.warning {
+            true => r.warning(p.number, n.span, p.message),
+            false => r.error(p.number, n.span, p.message),
+        };
+        (d.field, d.hint) = (path.to_owned(), p.hint);
+    }
+    compiled
 }
 
 /// Checks whose verdict a test may say; every other one is computed.
-const OUTSIDE: &[&str] = &["code_tests", "http", "script"];
+pub(super) const OUTSIDE: &[&str] = &["code_tests", "http", "script"];
 
 fn forced(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Forced> {
     let mut f = r.fields(n, path)?;

@@ -2,6 +2,7 @@
 //! §20). Nothing is called, nothing waits: time is simulated.
 
 mod case;
+mod ceilings;
 mod clock;
 mod expect;
 mod pieces;
@@ -75,7 +76,8 @@ pub fn play(bundle: &Bundle, case: &Case) -> Result<Outcome, String> {
     let input = Input {
         sink,
         vars: case.vars.clone(),
-        usd: case.usd,
+        usd: case.limits.usd,
+        limits: Some(case.limits.with(&workflow.limits)),
         facts: Facts { id: "test".to_owned(), mode: Mode::Test, seed: 0, variant: None },
         trace: trace.clone(),
         observer: Some(notes.clone()),

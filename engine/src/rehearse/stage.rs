@@ -1,6 +1,6 @@
 //! The world of a test: what models and tools answer stands in the file.
 
-use super::case::{Call, Case, Forced, Reply, Tool, error_kind};
+use super::case::{ARGS, Call, Case, Forced, Reply, Tool, error_kind};
 use super::clock::Clock;
 use super::pieces::{self, Piece};
 use super::stub;
@@ -178,6 +178,20 @@ impl Stage {
         }
     }
 
+    /// The answers of the file that are for a call of a tool.
+    fn fits(&self, ask: &ToolAsk) -> Result<Vec<usize>, String> {
+        let scope = policies::language().scope(None, vec![(ARGS.to_owned(), ask.args.clone())]);
+        let mut fits = Vec::new();
+        for (i, tool) in self.tools.iter().enumerate().filter(|(_, t)| *t.tool == *ask.tool) {
+            let holds = tool.when.as_ref().map_or(Ok(true), |when| when.eval_bool(&scope));
+            let why = |e| format!("`when` of the result at line {} for `{}`: {e}", tool.line, tool.tool);
+            if holds.map_err(why)? {
+                fits.push(i);
+            }
+        }
+        Ok(fits)
+    }
+
     fn answer(&self, call: &Call, model: &Arc<Model>) -> Result<Generated, Failure> {
         let mut choice = Choice { finish_reason: Some(FinishReason::Stop), ..Choice::default() };
         match &call.reply {
@@ -254,13 +268,18 @@ impl World for Stage {
         Box::pin(async move {
             self.clock.sleep(Duration::from_millis(1)).await;
             let mut s = self.state();
-            let free = |i: &usize| !s.tools_used.get(*i).copied().unwrap_or(true);
-            let named: Vec<usize> =
-                self.tools.iter().enumerate().filter(|(_, t)| *t.tool == *ask.tool).map(|(i, _)| i).collect();
-            // The last one of a name answers every further call.
             if self.stubs.is_some() {
                 return Ok(ToolReply { result: stub::result(&ask.tool), is_error: false });
             }
+            let named = match self.fits(&ask) {
+                Ok(named) => named,
+                Err(why) => {
+                    s.surprises.push(why);
+                    return Err(ToolFailure::Failed("the test cannot tell its result".to_owned()));
+                }
+            };
+            let free = |i: &usize| !s.tools_used.get(*i).copied().unwrap_or(true);
+            // The last one that fits answers every further call.
             let Some(at) = named.iter().find(|i| free(i)).or(named.last()).copied() else {
                 s.surprises
                     .push(format!("the tool `{}` was called, and the test has no result for it", ask.tool));
@@ -279,6 +298,10 @@ impl World for Stage {
 
     fn check(&self, ask: CheckAsk) -> BoxFuture<'_, Report> {
         Box::pin(async move {
+            if let Some(own) = &ask.own {
+                // Where time is simulated it takes none.
+                return own.run();
+            }
             self.clock.sleep(Duration::from_millis(1)).await;
             let text = ask.completion.text();
             let fits =

@@ -50,6 +50,7 @@ mod policies;
 mod policy_diff;
 mod policy_tests;
 mod refusals;
+mod rehearsal;
 mod repair;
 mod run_errors;
 mod runs;

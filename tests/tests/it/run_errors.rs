@@ -131,8 +131,10 @@ async fn what_is_wrong_about_a_run_is_told_as_everywhere() {
     check(&client.get("/v1/runs?status=done").await, 400, "invalid_value", json!("status"));
     let path = submit(&house, &json!({"workflow": "refuses", "request": request("auto", "x")})).await;
     house.run_in(&path, "failed").await;
-    let cancel = client.post(&format!("{path}/cancel"), &json!({})).await;
-    check(&cancel, 409, "wrong_state", Value::Null);
+    let fork = client.post(&format!("{path}/fork"), &json!({"after": "nowhere"})).await;
+    check(&fork, 400, "invalid_value", json!("after"));
+    let again = client.post(&format!("{path}/tool_outputs"), &json!({"tool_outputs": []})).await;
+    check(&again, 409, "not_waiting", Value::Null);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -187,6 +187,26 @@ async fn scenario_20_a_replay_names_the_first_divergence() {
     assert!(text.contains("call_intent three#0.1:model") && text.contains("would call three#0.1"), "{text}");
 }
 
+/// A check with a time limit of its own is asked for beside the walk: what it said is on record, and comes again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_with_a_time_limit_comes_again() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, answer).await;
+    let timed = LONG.replace("[refusal]", "[{ use: refusal, timeout: 5s }, language]");
+    let house = start(&vendor, &timed).await;
+    let id = submit(house.client(), "a question").await;
+    assert_eq!(content(&until(&house, &id, &["succeeded", "failed"]).await), told("a question"));
+    let path = format!("/v1/runs/{id}");
+    let trace = house.client().get(&format!("{path}/trace")).await.json();
+    let check = trace["nodes"].as_array().unwrap().iter().find(|n| n["frame"] == "check").unwrap().clone();
+    assert_eq!(check["effects"][0]["purpose"], "refusal", "{check:#}");
+    assert_eq!(check["effects"][1]["result"]["verdict"], "passed", "{check:#}");
+    let again = house.client().post(&format!("{path}/replay"), &json!({})).await.json();
+    assert_eq!(again["same"], true, "{again:#}");
+    // A test that is made of it leaves the check to whoever plays it.
+    let recorded = house.cli(&["workflow", "test", "--record", &id]).await;
+    assert_eq!(recorded.status.code(), Some(0), "{}", String::from_utf8_lossy(&recorded.stdout));
+}
+
 async fn resume(house: &House, id: &str) -> Response {
     house.client().post(&format!("/v1/runs/{id}/resume"), &json!({"plan": "latest"})).await
 }

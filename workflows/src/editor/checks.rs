@@ -24,10 +24,6 @@ pub(super) fn complete(defs: &mut Map<String, Json>) {
     if let Some(used) = entry.get_mut("properties").and_then(|p| p.get_mut("use")) {
         *used = name.clone();
     }
-    if let Some(Json::Object(keys)) = entry.get_mut("properties") {
-        // Only checks that leave the process take time of their own.
-        keys.insert("timeout".to_owned(), json!(true));
-    }
     let choice = |(name, _, keys): &(&str, &str, Vec<String>)| {
         let keys: Map<String, Json> = keys.iter().map(|k| (k.clone(), json!(true))).collect();
         json!({

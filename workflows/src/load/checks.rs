@@ -4,8 +4,9 @@ use super::outside::{self, Outside};
 use super::{Cx, names_file};
 use crate::node::Read;
 use crate::reference::Ref;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use types::diagnostic::suggestion;
 use types::doc::{self, Fields, Node};
 use types::run::Severity;
@@ -14,10 +15,24 @@ use validators::{Check, Keys, OnFail};
 /// Highest `weight` of an entry.
 const MOST_WEIGHT: f64 = 1_000.0;
 
+/// A check of this process with a time limit of its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Timed {
+    /// Its place in the list.
+    pub(crate) at: usize,
+    /// The check without the keys of its entry.
+    pub(crate) check: Arc<dyn Check>,
+    pub(crate) params: Value,
+    pub(crate) keys: Keys,
+    pub(crate) timeout: Duration,
+}
+
 /// A list of checks, with what it was built from.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Checks {
     pub(crate) list: Vec<Arc<dyn Check>>,
+    /// Those of the list that have a time limit.
+    pub(crate) timed: Vec<Timed>,
     /// Those that leave the process.
     pub(crate) outside: Vec<Outside>,
     /// What their parameters refer to, under the paths by which they ask for it.
@@ -60,14 +75,7 @@ impl Checks {
                 .take("severity")
                 .and_then(|n| cx.r.one_of(n, &f.at("severity"), Severity::NAMES))
                 .and_then(Severity::parse);
-            let outside = name.as_ref().is_some_and(|(n, _)| outside::NAMES.contains(&n.as_str()));
-            let timeout = f.take("timeout").and_then(|n| {
-                if outside {
-                    return cx.r.duration(n, &f.at("timeout"));
-                }
-                cx.unsupported(n.span, "timeout");
-                None
-            });
+            let timeout = f.take("timeout").and_then(|n| cx.r.duration(n, &f.at("timeout")));
             let (keys, meant) = keys(cx, &mut f);
             f.finish(&mut cx.r);
             let Some(name) = name else { return };
@@ -101,9 +109,14 @@ impl Checks {
         match validators::build(&name, &params, severity) {
             Ok(check) => {
                 let severity = check.severity().weight().to_string();
-                self.canonical.push(serde_json::json!([name, params, severity, format!("{keys:?}")]));
+                let mut canonical =
+                    vec![json!(name), json!(params), json!(severity), json!(format!("{keys:?}"))];
+                canonical.extend(timeout.map(|t| json!(t.as_secs_f64())));
+                self.canonical.push(Value::Array(canonical));
                 self.refer(cx, check.as_ref(), with, path);
-                self.list.push(validators::keyed(check, &keys));
+                let at = self.list.len();
+                self.list.push(validators::keyed(check.clone(), &keys));
+                self.timed.extend(timeout.map(|timeout| Timed { at, check, params, keys, timeout }));
             }
             Err(p) => {
                 let p = Misfit::of(p, with);

@@ -27,7 +27,7 @@ mod tests;
 mod top;
 
 pub(crate) use body::body;
-pub(crate) use checks::{Checks, of_directive};
+pub(crate) use checks::{Checks, Timed, of_directive};
 pub use checks::{Misfit, misfit};
 pub(crate) use cx::{Cx, Named, later};
 pub(crate) use expr::{Expr, Reads};

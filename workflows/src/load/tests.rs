@@ -107,7 +107,8 @@ fn shapes() {
 
 #[test]
 fn what_comes_later_says_so() {
-    check(&with("[contract]", "[contract, { use: json, timeout: 1s }]"), &[("WF105", 5, 79)]);
+    check(&with("[contract]", "[contract, { use: json, timeout: 1s }]"), &[]);
+    check(&with("[contract]", "[contract, { use: json, timeout: 1 }]"), &[("WF111", 5, 79)]);
     generate("cache: { match: semantic }", "WF105", "semantic");
     generate("cache: { match: exact, ttl: 1m }", "", "");
     check(&with("from: nodes.check.best", "from: nodes.check.best, pace: burst"), &[]);

@@ -189,6 +189,16 @@ fn streams(cx: &mut Cx<'_>, span: doc::Span, checks: &Checks, path: &str) {
         let entry = validators::entries().iter().find(|e| e.name == *name);
         entry.is_none_or(|e| !(e.stream.starts_with("window") || e.stream.starts_with("head")))
     });
+    if let Some(t) = checks.timed.first() {
+        let d = cx.r.error(
+            "104",
+            span,
+            format!("`{}` has a `timeout`, and text that flows does not wait", t.check.name()),
+        );
+        d.hint =
+            Some("leave `timeout` out, or put the check into a validate node before the stream".to_owned());
+        path.clone_into(&mut d.field);
+    }
     if let Some(name) = whole.or_else(|| checks.outside.first().map(|o| o.what.name())) {
         let d = cx.r.error("411", span, format!("`{name}` needs the whole answer, and cannot watch it flow"));
         d.hint = Some("put it into a validate node before the stream".to_owned());

@@ -19,6 +19,7 @@ mod outside;
 mod suite;
 #[cfg(test)]
 mod tests;
+mod timed;
 
 pub(crate) use doom::{mends, watch};
 pub(crate) use suite::Suite;

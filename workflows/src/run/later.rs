@@ -53,7 +53,7 @@ impl Later {
         // The record of the answer is closed; this is another one.
         host.input.trace = Trace::new();
         host.late = true;
-        host.purse = Purse::new(rest(&host.workflow.limits, host.purse.used()), None);
+        host.purse = Purse::new(rest(&host.limits, host.purse.used()), None);
         Some(Later { host, env, cells })
     }
 

@@ -5,7 +5,7 @@ use crate::ending::{Ending, Finished, Input, RunFailure, Suspension};
 use crate::event::Event;
 use crate::load::{bind, of_directive};
 use crate::node::generate::Hedge;
-use crate::plan::Workflow;
+use crate::plan::{Limits, Workflow};
 use crate::world::{Failure, Moment, Served, World};
 use serde_json::{Value as Json, json};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -20,6 +20,7 @@ use types::provider::{Edits, Enforce};
 use types::{Completion, Finding, UnitInterval, Usd, Verdict};
 use validators::{Check, Checked};
 
+mod aside;
 mod at;
 mod doom;
 mod frame;
@@ -34,6 +35,7 @@ mod tests;
 mod together;
 mod walk;
 
+pub(crate) use aside::{aside, of_answer, of_value};
 pub(crate) use at::{At, Opened};
 pub(crate) use doom::Doom;
 pub(crate) use frame::{Cell, Env, Frame, Progress};
@@ -186,6 +188,8 @@ fn deliver(host: &Host, id: RowId, keep: bool) -> Ending {
 /// What the nodes of one run share, whichever graph instance they stand in.
 pub(crate) struct Host {
     pub(crate) workflow: Arc<Workflow>,
+    /// The limits that hold for it.
+    pub(crate) limits: Limits,
     pub(crate) input: Input,
     /// Checks that policies demand.
     pub(crate) extras: Vec<Arc<dyn Check>>,
@@ -219,13 +223,15 @@ impl Host {
         extras: Vec<Arc<dyn Check>>,
         world: Arc<dyn World>,
     ) -> Self {
-        let slots = Semaphore::new(usize::try_from(workflow.limits.parallel).unwrap_or(1));
+        let limits = input.limits.clone().unwrap_or_else(|| workflow.limits.clone());
+        let slots = Semaphore::new(usize::try_from(limits.parallel).unwrap_or(1));
         let started = world.now(&Moment { frame: "", what: "begin", index: 0, attempt: 1 });
         let hedge = input.overrides.hedge.and_then(Hedge::of);
-        let own = workflow.limits.amounts();
+        let own = limits.amounts();
         let amounts = Amounts { usd: [own.usd, input.usd].into_iter().flatten().min(), ..own };
         Host {
             workflow,
+            limits,
             input,
             extras,
             hedge,
@@ -258,13 +264,13 @@ impl Host {
     /// Time for the whole run: the workflow's, or what is left to the request where that is less.
     fn wall(&self) -> Option<Duration> {
         let given = self.input.deadline.map(|d| d.saturating_duration_since(self.started));
-        [self.workflow.limits.wall, given].into_iter().flatten().min()
+        [self.limits.wall, given].into_iter().flatten().min()
     }
 
     /// When the run must start to finish; `None` where neither the workflow nor the request sets a time.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let wall = self.wall()?;
-        let reserve = match self.workflow.limits.finish_reserve {
+        let reserve = match self.limits.finish_reserve {
             // A reserve as long as the whole run would leave nothing of it.
             Some(stated) => stated.min(wall / 2),
             // Whoever allows a second means nearly all of it for the answer.
@@ -275,7 +281,7 @@ impl Host {
 
     /// Takes one of the node runs that the run may make.
     pub(crate) fn admit(&self) -> Result<(), Failure> {
-        if self.node_runs.fetch_add(1, Ordering::Relaxed) >= self.workflow.limits.node_runs {
+        if self.node_runs.fetch_add(1, Ordering::Relaxed) >= self.limits.node_runs {
             return Err(Failure::Budget("node_runs"));
         }
         Ok(())
@@ -360,7 +366,8 @@ impl Host {
     }
 
     pub(crate) fn check(&self, checks: &[Arc<dyn Check>], completion: &Completion) -> Checked {
-        validators::run(checks, &validators::Input::new(completion, &self.input.request))
+        let bytes = of_answer(completion).saturating_mul(checks.len());
+        aside(bytes, || validators::run(checks, &validators::Input::new(completion, &self.input.request)))
     }
 
     /// Tells whoever watches; the event is made only if someone does.

@@ -61,7 +61,7 @@ pub(super) async fn root<'a>(
         None => stranded(host),
         Some(End::Broken(failure)) => {
             let limited = failure.class == "budget" || failure.code == "timeout";
-            let degrade = limited && host.workflow.limits.on_exhausted == OnExhausted::BestSoFar;
+            let degrade = limited && host.limits.on_exhausted == OnExhausted::BestSoFar;
             best_or(host, degrade || host.workflow.best_so_far, failure)
         }
         Some(end) => end,
@@ -109,7 +109,7 @@ pub(super) async fn rest(host: &Host, frame: &Frame<'_>) {
 /// The run's own time is up.
 fn cut(host: &Host) -> End {
     host.exhausted(&Failure::Deadline);
-    let degrade = host.workflow.limits.on_exhausted == OnExhausted::BestSoFar;
+    let degrade = host.limits.on_exhausted == OnExhausted::BestSoFar;
     best_or(host, degrade, RunFailure::of(Failure::Deadline))
 }
 

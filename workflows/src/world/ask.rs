@@ -4,11 +4,11 @@ use super::{EffectId, Served, digest};
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use types::Completion;
 use types::chat::ToolCall;
 use types::expr::Scope;
 use types::matrix::Model;
 use types::runs::SideEffect;
+use types::{Completion, Report};
 
 /// What is known of a tool before it is called.
 #[derive(Clone, Debug)]
@@ -113,15 +113,42 @@ pub struct Consent {
     pub expires_ms: u64,
 }
 
-/// A check outside the process.
+/// A check of this process that may take long: pure, and the same each time.
+#[derive(Clone)]
+pub struct Own(Arc<dyn Fn() -> Report + Send + Sync>);
+
+impl Own {
+    /// A check.
+    #[must_use]
+    pub fn new(check: impl Fn() -> Report + Send + Sync + 'static) -> Self {
+        Own(Arc::new(check))
+    }
+
+    /// Makes the check, on the caller's thread.
+    #[must_use]
+    pub fn run(&self) -> Report {
+        (self.0)()
+    }
+}
+
+impl std::fmt::Debug for Own {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Own")
+    }
+}
+
+/// A check outside the process, or one of it that has a time limit.
 #[derive(Clone, Debug)]
 pub struct CheckAsk {
     /// Which effect this is.
     pub id: EffectId,
-    /// `code_tests`, `http` or `script`.
+    /// `code_tests`, `http` or `script`, or the name of a validator.
     pub check: Arc<str>,
     /// Its parameters, references resolved.
     pub with: Value,
+    /// The check itself where it is one of this process; it must hold up nobody, and may take no longer than
+    /// `timeout`. `None`: it is somebody else's.
+    pub own: Option<Own>,
     /// The answer to check.
     pub completion: Arc<Completion>,
     /// The variables of the request that expressions read.

@@ -1,14 +1,16 @@
 //! The checks of a node, with the values of the run that they refer to.
 
 use super::outside::{self, Prepared, Told};
-use crate::load::{Checks, Expr};
-use crate::run::At;
+use super::timed;
+use crate::load::{Checks, Expr, Timed};
+use crate::run::{At, aside, of_answer, of_value};
 use crate::value::findings;
 use crate::world::{CheckAsk, EffectId, EffectKind};
-use futures_util::future::join_all;
+use futures_util::future::{join, join_all};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use types::run::Severity;
 use types::{ChatRequest, Completion, Finding, Verdict};
 use validators::{Check, Checked, Input, NOT_CHECKED, OnFail, Values};
@@ -18,9 +20,11 @@ const SHARE: f64 = 0.9;
 
 /// Checks that are ready to run.
 pub(crate) struct Suite<'a> {
-    request: &'a ChatRequest,
+    request: &'a Arc<ChatRequest>,
     pub(crate) list: Vec<Arc<dyn Check>>,
-    values: Values,
+    /// Those of the list that have a time limit.
+    timed: Vec<Timed>,
+    values: Arc<Values>,
     outside: Vec<Prepared>,
     at: At<'a>,
     /// Answers that were checked outside so far.
@@ -43,7 +47,8 @@ impl<'a> Suite<'a> {
         Suite {
             request: &at.host.input.request,
             list: own.list.iter().chain(extras).cloned().collect(),
-            values: own.refs.iter().map(value).collect(),
+            timed: own.timed.clone(),
+            values: Arc::new(own.refs.iter().map(value).collect()),
             outside: own.outside.iter().map(|o| outside::prepare(o, at)).collect(),
             at: at.clone(),
             asked: AtomicU32::new(0),
@@ -60,12 +65,17 @@ impl<'a> Suite<'a> {
 
     /// Whether everything can be said at once.
     pub(crate) fn is_pure(&self) -> bool {
-        self.outside.is_empty()
+        self.outside.is_empty() && self.timed.is_empty()
     }
 
-    /// What those say that need nothing from outside.
+    /// What those say that need nothing from outside and no time limit.
     pub(crate) fn at_once(&self, completion: &Completion) -> Checked {
-        self.with(completion, &[])
+        if self.timed.is_empty() {
+            return self.judge(completion, &self.list);
+        }
+        let is_timed = |i: &usize| self.timed.iter().any(|t| t.at == *i);
+        let list = self.list.iter().enumerate().filter(|(i, _)| !is_timed(i)).map(|(_, c)| c.clone());
+        self.judge(completion, &list.collect::<Vec<_>>())
     }
 
     /// What all of them say of an answer.
@@ -79,25 +89,55 @@ impl<'a> Suite<'a> {
                 return first;
             }
         }
-        let count = u32::try_from(self.outside.len()).unwrap_or(u32::MAX);
+        let count = u32::try_from(self.outside.len().saturating_add(self.timed.len())).unwrap_or(u32::MAX);
         let first = self.asked.fetch_add(1, Ordering::Relaxed).saturating_mul(count);
         let shared = Arc::new(completion.clone());
-        let asks = (0_u32..).zip(&self.outside).map(|(i, o)| self.ask(o, first.saturating_add(i), &shared));
-        let told = join_all(asks).await;
-        self.with(completion, &told)
+        let mut indices = first..;
+        let mut next = || indices.next().unwrap_or(u32::MAX);
+        let outside: Vec<_> = self.outside.iter().map(|o| self.ask(o, next(), &shared)).collect();
+        let timed: Vec<_> = self.timed.iter().map(|t| self.ask_timed(t, next(), &shared)).collect();
+        let (told, said) = join(join_all(outside), join_all(timed)).await;
+        let mut list = self.list.clone();
+        for (t, said) in self.timed.iter().zip(said) {
+            if let Some(check) = list.get_mut(t.at) {
+                *check = said;
+            }
+        }
+        list.extend(told);
+        self.judge(completion, &list)
     }
 
     async fn ask(&self, o: &Prepared, index: u32, completion: &Arc<Completion>) -> Arc<dyn Check> {
-        let most = self.at.node.timeout.mul_f64(SHARE);
+        let ask = CheckAsk { with: o.with.clone(), ..self.question(o.name, index, completion, o.timeout) };
+        validators::keyed(Arc::new(Told::new(o, self.at.check(ask).await)), &o.keys)
+    }
+
+    async fn ask_timed(&self, t: &Timed, index: u32, completion: &Arc<Completion>) -> Arc<dyn Check> {
         let ask = CheckAsk {
+            with: timed::with(t, &self.values),
+            own: Some(timed::own(t, completion, self.request, &self.values)),
+            ..self.question(t.check.name(), index, completion, Some(t.timeout))
+        };
+        timed::said(t, self.at.check(ask).await)
+    }
+
+    fn question(
+        &self,
+        check: &str,
+        index: u32,
+        completion: &Arc<Completion>,
+        timeout: Option<Duration>,
+    ) -> CheckAsk {
+        let most = self.at.node.timeout.mul_f64(SHARE);
+        CheckAsk {
             id: EffectId::new(&self.at.path, EffectKind::Check, index, 1),
-            check: o.name.into(),
-            with: o.with.clone(),
+            check: check.into(),
+            with: Json::Null,
+            own: None,
             completion: completion.clone(),
             scope: self.at.host.input.scope.clone(),
-            timeout: o.timeout.map_or(most, |own| own.min(most)),
-        };
-        validators::keyed(Arc::new(Told::new(o, self.at.check(ask).await)), &o.keys)
+            timeout: timeout.map_or(most, |own| own.min(most)),
+        }
     }
 
     /// Lets `pass_when` decide, where there is one. What could not be checked stays unverified at best, and
@@ -146,13 +186,11 @@ impl<'a> Suite<'a> {
         own.chain(outside).find(|(label, way)| ways.contains(way) && failed(label)).map(|(label, _)| label)
     }
 
-    fn with(&self, completion: &Completion, told: &[Arc<dyn Check>]) -> Checked {
+    fn judge(&self, completion: &Completion, list: &[Arc<dyn Check>]) -> Checked {
         let input = Input::new(completion, self.request).with_values(&self.values);
         let run = if self.fail_fast { validators::run_until_failed } else { validators::run };
-        if told.is_empty() {
-            return run(&self.list, &input);
-        }
-        let all: Vec<Arc<dyn Check>> = self.list.iter().chain(told).cloned().collect();
-        run(&all, &input)
+        let sources = self.values.values().map(of_value).sum::<usize>();
+        let bytes = of_answer(completion).saturating_add(sources).saturating_mul(list.len());
+        aside(bytes, || run(list, &input))
     }
 }

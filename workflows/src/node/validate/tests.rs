@@ -282,6 +282,9 @@ async fn the_keys_of_an_entry_say_how_much_it_counts_and_what_its_failure_means(
     let check = async |keys: &str, want: &str| {
         let list = format!("validators: [json, {}]", long.replace("KEYS", keys));
         assert_eq!(validated(&list, "[1]").await, want, "{keys}");
+        // How long it may take changes nothing of what it says.
+        let timed = list.replace("with:", "timeout: 1s, with:");
+        assert_eq!(validated(&timed, "[1]").await, want, "{keys}");
     };
     check("severity: repair", "failed 0.5 1 1 0").await;
     check("weight: 3", "failed 0.25 1 1 0").await;
@@ -337,4 +340,40 @@ async fn what_stops_at_the_first_failure_asks_nobody_outside_in_vain() {
     let (ending, _) = play(&workflow(&fast), request(json!({})), &script).await;
     assert_eq!(text(&ending), "{}|passed");
     assert_eq!(script.check_asks.lock().unwrap().len(), 1, "of the second answer alone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_with_a_time_limit_is_asked_for_and_may_come_too_late() {
+    let list = "{ use: length, with: { chars: { max: 9 } }, timeout: 2s, KEYS }, json, { use: refusal, timeout: 1h }";
+    let late = || Report {
+        verdict: Verdict::Unverified,
+        reason: Some("it took longer".to_owned()),
+        findings: vec![],
+    };
+    let passed = || Report { verdict: Verdict::Passed, reason: None, findings: vec![] };
+    let check = async |keys: &str, reports: Vec<Report>, want: &str| {
+        let says = |text| vec![Says::Text(1, text)];
+        let script = Script::new(vec![("ask", says("[1]")), ("fix", says("[2]"))])
+            .with_tools(vec![replies(json!([]))])
+            .with_checks(reports);
+        let file = body(&list.replace(", KEYS", keys)).replace("[fix, reprompt]", "[reprompt]");
+        let (ending, _) = play(&workflow(&file), request(json!({})), &script).await;
+        assert_eq!(text(&ending), want, "{keys}");
+        let asks = script.check_asks.lock().unwrap();
+        let first: Vec<(&str, u32, u64)> =
+            asks.iter().take(2).map(|a| (&*a.check, a.id.index, a.timeout.as_secs())).collect();
+        // Never more than nine tenths of the node's ten seconds.
+        assert_eq!(first, [("length", 0, 2), ("refusal", 1, 9)], "{keys}");
+        assert_eq!(asks[0].with["with"]["chars"]["max"], 9);
+        assert!(asks.iter().all(|a| a.own.is_some()));
+    };
+    check("", vec![], "[1]|passed").await;
+    check("", vec![late(), passed()], "[1]|unverified").await;
+    check(", severity: warn", vec![late(), passed()], "[1]|passed").await;
+    // Where it is needed, an answer that it was too late for has failed; the next one is checked again.
+    check(", needed: true", vec![late(), passed()], "[2]|passed").await;
+    let sink = body("json")
+        .replace("from: nodes.check.best", "from: nodes.check.best, validators: [{ use: pii, timeout: 1s }]");
+    let (_, p) = load_all(&[file(&sink)]);
+    assert_eq!(p.iter().map(|d| d.code.as_str()).collect::<Vec<_>>(), ["WF104"], "{p:?}");
 }

@@ -1,0 +1,135 @@
+//! What tests of workflows say: which call of a tool gets which result, and what the run may use.
+
+use serde_json::{Value, json};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Dialect, Reply, Vendor};
+
+/// Two calls of a tool, and three models in a row.
+const STEPS: &str = "\
+version: 1
+name: steps
+limits: { wall: 60s, calls: 3 }
+nodes:
+  - { id: one, type: generate }
+  - { id: two, type: generate }
+  - { id: three, type: generate }
+  - { id: answer, type: stream, from: nodes.three.completion }
+edges:
+  - { from: one, to: two }
+  - { from: two, to: three }
+  - { from: three, to: answer }
+";
+const LOOKS: &str = "\
+version: 1
+name: looks
+nodes:
+  - { id: rome, type: tool, tool: weather, args: { city: Rome } }
+  - { id: oslo, type: tool, tool: weather, args: { city: Oslo, day: today } }
+  - { id: all, type: merge, from: [nodes.rome.text, nodes.oslo.text] }
+  - { id: answer, type: stream, from: nodes.all.completion }
+edges:
+  - { from: rome, to: oslo, outcome: [ok, tool_error, denied] }
+  - { from: oslo, to: all, outcome: [ok, tool_error, denied] }
+  - { from: all, to: answer }
+";
+const TOOL: &str = "\
+tools:
+  weather:
+    description: Tells the weather.
+    url: http://127.0.0.1:1/
+    input_schema: { type: object }
+    side_effect: none
+";
+
+async fn start() -> House {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("nobody is asked")).await;
+    Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(&format!("{}{TOOL}", crate::NO_CHANCE))
+        .settings("tools: { allow_hosts: [127.0.0.1], allow_private: true, allow_http: true }\n")
+        .file("workflows/steps.yaml", STEPS)
+        .file("workflows/looks.yaml", LOOKS)
+        .start()
+        .await
+}
+
+async fn play(house: &House, workflow: &str, rest: &str) -> Value {
+    let test = format!(
+        "workflow: {workflow}\nname: a case\nrequest: {{ model: auto, messages: [{{ role: user, content: hi }}] }}\n\
+         clock: virtual\n{rest}"
+    );
+    house.client().post(&format!("/v1/workflows/{workflow}/test"), &json!({"test": test})).await.json()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tool_answers_by_what_it_is_called_with() {
+    let house = start().await;
+    let good = async |tools: &str, text: &str| {
+        let played = play(&house, "looks", &format!("tools:\n{tools}expect: {{ text: \"{text}\" }}\n")).await;
+        assert_eq!(played["good"], true, "{played:#}");
+    };
+    // The first that fits, whatever the order in which they are called.
+    let oslo = "  - { tool: weather, when: 'args.city == \"Oslo\"', result: cold }\n";
+    good(&format!("{oslo}  - {{ tool: weather, result: warm }}\n"), "warm\\n\\ncold").await;
+    good("  - { tool: weather, result: warm }\n", "warm\\n\\nwarm").await;
+    good(
+        "  - { tool: weather, when: '\"day\" in args', result: today }\n  - { tool: weather, when: '!(\"day\" in args)', result: any }\n",
+        "any\\n\\ntoday",
+    )
+    .await;
+    // A call for which the file has none, and one of which it cannot be told.
+    for (tools, why) in [
+        (oslo, "has no result for it"),
+        ("  - { tool: weather, when: args.day == 1, result: x }\n", "`when`"),
+    ] {
+        let played =
+            play(&house, "looks", &format!("tools:\n{tools}expect: {{ outcome: delivered }}\n")).await;
+        let found = played["failures"][0]["found"].as_str().unwrap_or_default();
+        assert!(found.contains(why), "{played:#}");
+    }
+    let wrong = "tools: [{ tool: weather, when: arg.city, result: x }]\nexpect: { outcome: delivered }\n";
+    let refused = play(&house, "looks", wrong).await;
+    assert_eq!(refused["error"]["metadata"]["problems"][0]["code"], "WT301", "{refused:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_may_allow_less_than_the_workflow() {
+    let house = start().await;
+    let calls = |count: usize| -> String {
+        let one = |at: &&str| {
+            format!(
+                "  - {{ at: {at}, reply: from {at}, latency: 10s, usage: {{ input: 10, output: 10 }} }}\n"
+            )
+        };
+        format!(
+            "calls:\n{}",
+            ["one", "two", "three"].iter().take(count).map(|at| one(&at)).collect::<String>()
+        )
+    };
+    let check = async |limits: &str, made: usize, expect: &str| {
+        let rest = format!("limits: {{ {limits} }}\n{}expect: {{ {expect} }}\n", calls(made));
+        let played = play(&house, "steps", &rest).await;
+        assert_eq!(played["good"], true, "{limits}: {played:#}");
+    };
+    let whole = "text: from three, calls: { exact: 3 }";
+    check("tokens: 1000, calls: 3, wall: 40s", 3, whole).await;
+    // More than the file allows itself changes nothing.
+    check("calls: 30, wall: 1h", 3, whole).await;
+    check("calls: 2", 2, "text: from one, calls: { exact: 2 }").await;
+    check("tokens: 40", 2, "text: from one").await;
+    check("wall: 15s", 2, "text: from one, calls: { exact: 2 }").await;
+    check("wall: 25s, finish_reserve: 10s", 2, "text: from one, calls: { exact: 2 }").await;
+    check("node_runs: 2", 2, "text: from one").await;
+    check("calls: 2, on_exhausted: fail", 2, "outcome: failed, error: calls").await;
+    check("wall: 15s, on_exhausted: fail", 2, "outcome: failed, error: wall").await;
+    let refused =
+        play(&house, "steps", "limits: { call: 2, wall: 5 }\nexpect: { outcome: delivered }\n").await;
+    let codes: Vec<&str> = refused["error"]["metadata"]["problems"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| p["code"].as_str().unwrap())
+        .collect();
+    assert_eq!(codes, ["WT111", "WT101"], "{refused:#}");
+}
