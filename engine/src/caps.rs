@@ -72,6 +72,7 @@ pub(crate) fn limits(d: &Directives) -> Limits {
         calls: further.and_then(|f| f.cap_calls.as_ref()).map(|c| c.value),
         tokens: further.and_then(|f| f.cap_tokens.as_ref()).map(|c| c.value),
         usd: None,
+        fresh: None,
     }
 }
 

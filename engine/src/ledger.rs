@@ -28,6 +28,8 @@ struct Book {
     /// The shortest wait that a vendor named after which it may be asked again.
     soonest: Option<Duration>,
     limits: Limits,
+    /// What calls have cost that were made before this ledger was opened.
+    before: Usd,
     /// Calls admitted so far.
     admitted: u32,
     /// Tokens that calls under way may use, and those of calls made before.
@@ -66,7 +68,8 @@ pub(crate) enum Short {
 impl Book {
     /// The lowest of what may be spent, whatever limits give.
     fn ceiling(&self, cap: Option<Usd>) -> Option<Usd> {
-        [cap, self.limits.usd].into_iter().flatten().min()
+        let fresh = self.limits.fresh.map(|most| most.plus(self.before));
+        [cap, self.limits.usd, fresh].into_iter().flatten().min()
     }
 }
 
@@ -79,6 +82,8 @@ pub(crate) struct Limits {
     pub(crate) tokens: Option<u32>,
     /// Money.
     pub(crate) usd: Option<Usd>,
+    /// Money for calls that are made now, beside what those have cost that were made before.
+    pub(crate) fresh: Option<Usd>,
 }
 
 /// A call that the tree may make.
@@ -249,6 +254,7 @@ impl Ledger {
         let counted = record.counted();
         let mut b = self.lock();
         b.spent = b.spent.plus(counted.usd);
+        b.before = b.before.plus(counted.usd);
         // Limits have counted it: what they give now is beside it.
         b.given = b.given.map(|given| given.plus(counted.usd));
         b.admitted = b.admitted.saturating_add(1);
@@ -420,7 +426,7 @@ mod tests {
 
     #[test]
     fn calls_and_tokens_of_a_tree_are_bounded() {
-        let l = Ledger::under(Limits { calls: Some(3), tokens: Some(100), usd: None });
+        let l = Ledger::under(Limits { calls: Some(3), tokens: Some(100), ..Limits::default() });
         let first = l.admit(30, 40).unwrap();
         assert_eq!(first.output, Some(40));
         assert_eq!(l.admit(30, 40), Err("tokens"), "only 30 are left, and none for an answer");

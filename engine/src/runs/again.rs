@@ -6,8 +6,11 @@ use super::submission::Submission;
 use super::{account, assemble, drive, end, made, plan, tape};
 use crate::who::Who;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
+use types::Usd;
 use types::doc::SourceFile;
 use types::runs::{Entry, Fork, Head, NewRun, PlanChoice, Record, State};
+use workflows::Workflow;
 
 /// What a fork changes.
 #[derive(Clone, Debug, Default)]
@@ -21,7 +24,7 @@ pub struct Overrides {
 }
 
 /// How a repetition went.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, serde::Serialize)]
 pub struct Replay {
     /// Everything came again, and the result is the same to the byte.
     pub same: bool,
@@ -31,6 +34,15 @@ pub struct Replay {
     /// Effects that are not on record and would have to be asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub would_call: Vec<String>,
+    /// Effects that are not on record and were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub called: Vec<String>,
+    /// What they cost; `None` = nothing was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost_usd: Option<Usd>,
+    /// The record on which they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub record: Option<String>,
     /// Records compared.
     pub records: u64,
     /// The result of the repetition, if it came to one.
@@ -178,17 +190,7 @@ impl Runs {
     pub async fn replay(&self, tenant: &str, id: &str, file: Option<SourceFile>) -> Result<Replay, Failure> {
         let row = self.get(tenant, id).await?;
         let mut entries = self.whole_journal(id).await?;
-        let instead = match file {
-            None => None,
-            Some(file) => {
-                let name = file.stem().to_owned();
-                let view = self.0.engine.0.view.load_full();
-                let files: Vec<SourceFile> = view.bundle.sources.iter().cloned().chain([file]).collect();
-                let message = format!("`{name}` is no workflow; turnout workflow check says why");
-                let compiled = view.bundle.compile(&files, &name);
-                Some(compiled.ok_or(Failure::Invalid { param: "workflow".to_owned(), message })?)
-            }
-        };
+        let instead = file.map(|file| self.instead(file)).transpose()?;
         let edited = instead.is_some();
         let mut divergence = None;
         if edited {
@@ -200,15 +202,7 @@ impl Runs {
                 divergence = Some(d);
             }
             shared.close();
-            let seq = entries.last().map_or(1, |e| e.seq.saturating_add(1));
-            let record = Record::Resumed {
-                why: "replayed".to_owned(),
-                plan: PlanChoice::Latest,
-                posts: Vec::new(),
-                anew: true,
-                retry: Vec::new(),
-            };
-            entries.push(Entry { seq, ts_ms: 0, epoch: 0, record });
+            entries.push(anew(&entries));
         }
         let stopped = tape::ended_from_outside(&entries).cloned();
         let recorded = entries.iter().rev().find_map(|e| match &e.record {
@@ -225,13 +219,7 @@ impl Runs {
             (&divergence, &stopped, &stop)
         {
             // Everything came again; what it would have done next, nobody wanted any more.
-            return Ok(Replay {
-                same: true,
-                would_call: Vec::new(),
-                records,
-                result: Some(stopped.clone()),
-                divergence,
-            });
+            return Ok(Replay { same: true, records, result: Some(stopped.clone()), ..Replay::default() });
         }
         match stop {
             drive::Stop::Ended(finished) => result = Some(end::told(&finished.ending)),
@@ -260,8 +248,31 @@ impl Runs {
             });
         }
         let same = divergence.is_none() && same_result;
-        Ok(Replay { same, divergence, would_call: shared.missing(), records, result })
+        Ok(Replay { same, divergence, would_call: shared.missing(), records, result, ..Replay::default() })
     }
+
+    /// The workflow of a file, among those in force.
+    pub(super) fn instead(&self, file: SourceFile) -> Result<Arc<Workflow>, Failure> {
+        let name = file.stem().to_owned();
+        let view = self.0.engine.0.view.load_full();
+        let files: Vec<SourceFile> = view.bundle.sources.iter().cloned().chain([file]).collect();
+        let message = format!("`{name}` is no workflow; turnout workflow check says why");
+        let compiled = view.bundle.compile(&files, &name);
+        compiled.ok_or(Failure::Invalid { param: "workflow".to_owned(), message })
+    }
+}
+
+/// What stands behind a journal whose run is walked once more, with its answers for whoever asks the same.
+pub(super) fn anew(entries: &[Entry]) -> Entry {
+    let seq = entries.last().map_or(1, |e| e.seq.saturating_add(1));
+    let record = Record::Resumed {
+        why: "replayed".to_owned(),
+        plan: PlanChoice::Latest,
+        posts: Vec::new(),
+        anew: true,
+        retry: Vec::new(),
+    };
+    Entry { seq, ts_ms: 0, epoch: 0, record }
 }
 
 /// A request that names no model asks for the one that another one names.

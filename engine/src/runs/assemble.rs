@@ -10,7 +10,7 @@ use super::tape::Tape;
 use super::world::Recorder;
 use crate::account::About;
 use crate::answer::Admission;
-use crate::calls::{Calls, Ceilings};
+use crate::calls::{Begins, Calls, Ceilings};
 use crate::error::{Error, Kind};
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Limits};
@@ -25,10 +25,10 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
-use types::Decision;
 use types::directives::Set;
 use types::provider::Edits;
-use types::runs::{Durability, Entry, Head};
+use types::runs::{Entry, Head};
+use types::{Decision, Usd};
 use workflows::{Facts, Finished, Input, Trace, Workflow};
 
 /// Everything for one walk.
@@ -40,21 +40,21 @@ pub(super) struct Walk {
     pub(super) after: Arc<Calls>,
 }
 
-/// A walk that goes on from the journal's end.
+/// A walk that goes on from the journal's end. `usd`: most that its own calls may cost; `None` = what the run was given.
 pub(super) fn assemble(
     service: &Service,
     view: &Arc<View>,
     made: Made,
     entries: Vec<Entry>,
     admitted: Admitted,
-    durability: Durability,
+    (keep, usd): (Keep, Option<Usd>),
 ) -> Walk {
     let Admitted { mut admission, permit, mut held } = admitted;
     let (name, before) = (account::name(&admission.request_id, &entries), account::unrecorded(&entries));
-    let shared = Shared::new(Tape::new(entries), Keep::Record(durability));
+    let shared = Shared::new(Tape::new(entries), keep);
     // Time in which nobody walked is not the run's.
     admission.received = shared.base();
-    let ledger = Ledger::under(made.given.bounds.limits());
+    let ledger = Ledger::under(Limits { fresh: usd, ..made.given.bounds.limits() });
     if let Some(held) = &mut held {
         ledger.draw_on(held);
     }
@@ -68,7 +68,10 @@ pub(super) fn assemble(
         kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
         ground: Some(Redaction::of(&[], key, tenant, made.request.body().clone())),
     };
-    let calls = calls(view, &made, &admission, (&ledger, &after), reach, &trace);
+    let mut calls = calls(view, &made, &admission, (&ledger, &after), reach, &trace);
+    // What no journal keeps word of.
+    let begins = || Begins::of(&inner.store, &admission.who, &made.decision, true);
+    calls.begins = (keep == Keep::Live).then(begins);
     let after = Arc::new(calls.clone());
     let out = Arc::new(Out { calls });
     let profile = profiler::profile(&made.request);

@@ -88,7 +88,7 @@ impl Bounds {
 
     /// What holds for all calls together.
     pub(super) const fn limits(&self) -> Limits {
-        Limits { calls: self.calls, tokens: self.tokens, usd: None }
+        Limits { calls: self.calls, tokens: self.tokens, usd: None, fresh: None }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::route::{self, Candidates};
 use crate::who::Who;
 use crate::{Inner, View, premium};
 use std::sync::Arc;
+use types::Usd;
 use types::runs::Head;
 
 /// Takes what the walk may use from the limits in force, as for the run's first one, but for the request, which was
@@ -24,6 +25,22 @@ pub(super) async fn renew(
     held: &mut Option<Held>,
     ts_ms: i64,
 ) -> Result<(), Error> {
+    let left = made.given.cap.map(|cap| cap.minus(head.spent.usd));
+    take(inner, view, who, made, held, (left, Count::Place, ts_ms)).await
+}
+
+/// Takes what the walk may use from the limits in force: so much money at most, and what else is counted.
+///
+/// # Errors
+/// As for [`renew`].
+pub(super) async fn take(
+    inner: &Inner,
+    view: &Arc<View>,
+    who: &Arc<Who>,
+    made: &mut Made,
+    held: &mut Option<Held>,
+    (left, count, ts_ms): (Option<Usd>, Count, i64),
+) -> Result<(), Error> {
     within_scopes(made, view, who)?;
     let matrix = view.bundle.matrix();
     let ceilings = made.given.bounds.ceilings(matrix);
@@ -33,9 +50,8 @@ pub(super) async fn renew(
         profile: &profile,
         rules: &ceilings.limits,
         premium: premium::why(who, &profile, ceilings.premium).is_some(),
-        count: Count::Place,
+        count,
     };
-    let left = made.given.cap.map(|cap| cap.minus(head.spent.usd));
     let candidates = Candidates::read(&made.given.candidates, matrix, view.bundle.pools.clone());
     let chosen = (made.workflow.clone(), candidates, left);
     decide::reserve(inner, view, who, held, purpose, &chosen, ts_ms).await

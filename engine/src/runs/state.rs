@@ -122,8 +122,10 @@ struct State {
     posts: BTreeMap<String, Value>,
     now_ms: i64,
     diverged: Option<Divergence>,
-    /// What a mere repetition would have asked.
+    /// What a repetition would have asked.
     missing: Vec<String>,
+    /// What a repetition that calls has asked.
+    called: Vec<String>,
     closed: bool,
     /// The answer is out: effects pass without a record.
     through: bool,
@@ -136,6 +138,8 @@ pub(super) enum Keep {
     Repeat,
     /// As the durability says.
     Record(Durability),
+    /// Nothing is either; what is not on record is asked for where that changes nothing.
+    Live,
 }
 
 /// The state of one walk; shared by the wrapper around the outside and the driver.
@@ -168,6 +172,7 @@ impl Shared {
                 now_ms: 0,
                 diverged: None,
                 missing: Vec::new(),
+                called: Vec::new(),
                 closed: false,
                 through: false,
             }),
@@ -191,6 +196,7 @@ impl Shared {
         match self.keep {
             Keep::Repeat => None,
             Keep::Record(d) => Some(d),
+            Keep::Live => Some(Durability::None),
         }
     }
 
@@ -340,7 +346,8 @@ impl Shared {
         if let Some(key) = s.next_done() {
             return s.write_and_give(key, self.keep);
         }
-        if !s.missing.is_empty() && self.keep == Keep::Repeat {
+        let stands_still = self.keep == Keep::Repeat || self.keep == Keep::Live && !s.is_under_way();
+        if !s.missing.is_empty() && stands_still {
             return Turn::Missing;
         }
         s.idle().map_or(Turn::Nothing, Turn::Idle)
@@ -372,7 +379,12 @@ impl Shared {
         self.lock().spent
     }
 
-    /// What a mere repetition would have asked for.
+    /// What a repetition that calls has asked for.
+    pub(super) fn called(&self) -> Vec<String> {
+        self.lock().called.clone()
+    }
+
+    /// What a repetition would have asked for, and did not.
     pub(super) fn missing(&self) -> Vec<String> {
         self.lock().missing.clone()
     }

@@ -623,3 +623,47 @@ async fn a_lost_result_is_settled_at_its_estimate_and_said_to_be() {
     assert_eq!(spent.usd, Usd::from_nanos(2 * 100 + 1_000));
     assert_eq!(script.seen.lock().unwrap().len(), 0);
 }
+
+/// A repetition that calls asks models and tools that only look, and stops where something would be changed.
+#[tokio::test(start_paused = true)]
+async fn a_repetition_that_calls_changes_nothing() {
+    let text = |tool: &str, temperature: &str| {
+        workflow(&format!(
+            "nodes:
+  - {{ id: left, type: generate }}
+  - {{ id: right, type: generate, params: {{ temperature: {temperature} }} }}
+  - {{ id: act, type: tool, tool: {tool}, args: {{ q: x }} }}
+  - {{ id: answer, type: stream, from: nodes.right.completion }}
+edges:
+  - {{ from: left, to: right }}
+  - {{ from: right, to: act }}
+  - {{ from: act, to: answer, outcome: [ok, tool_error, denied] }}
+"
+        ))
+    };
+    let went = begin(&text("look", "0.5"), &[], SYNC, &Script::new(1), "hi").walk(&[], &[]).await;
+    let mut journal = went.journal;
+    journal.push(Record::Resumed {
+        why: "replayed".into(),
+        plan: PlanChoice::Latest,
+        posts: Vec::new(),
+        anew: true,
+        retry: Vec::new(),
+    });
+    let named = |effects: &[&str]| effects.iter().map(|e| (*e).to_owned()).collect::<Vec<_>>();
+    let check = async |tool: &str, temperature: &str, called: &[&str], would_call: &[&str]| {
+        let script = Script::new(2);
+        let walk = begin(&text(tool, temperature), &journal, Keep::Live, &script, "hi");
+        let shared = walk.shared.clone();
+        let stop = repeat(walk.run, &shared).await;
+        assert_eq!((shared.called(), shared.missing()), (named(called), named(would_call)));
+        let went_out: u32 = script.out.lock().unwrap().values().sum();
+        assert_eq!(went_out as usize, called.len(), "what is on record is given");
+        assert_eq!(matches!(stop, Stop::Ended(_)), would_call.is_empty(), "{stop:?}");
+    };
+    let (model, tool) = ("right#0.1:model", "act#0.1:tool");
+    check("look", "0.5", &[], &[]).await;
+    check("look", "0.7", &[model], &[]).await;
+    check("send", "0.5", &[], &[tool]).await;
+    check("send", "0.7", &[model], &[tool]).await;
+}

@@ -5,7 +5,7 @@ use super::changes::Kind as Change;
 use super::drive::{Signals, Stop, drive};
 use super::keeper::{Keeper, Lost};
 use super::made::{self, Unready};
-use super::state::Shared;
+use super::state::{Keep, Shared};
 use super::submission::Submission;
 use super::{Service, account, end, means};
 use crate::answer::Admission;
@@ -139,8 +139,8 @@ async fn prepare(
         }
     };
     keeper.set_durability(made.workflow.durability.unwrap_or_default());
-    let walk =
-        assemble(service, &view, made, entries, Admitted { admission, permit, held }, keeper.durability());
+    let keep = (Keep::Record(keeper.durability()), None);
+    let walk = assemble(service, &view, made, entries, Admitted { admission, permit, held }, keep);
     let now_ms = service.now_ms();
     keeper.hand_over(&walk.shared, now_ms).await.map_err(|Lost| Unready::Lost)?;
     Ok(walk)

@@ -97,14 +97,14 @@ async fn a_tool_answers_by_what_it_is_called_with() {
 async fn a_test_may_allow_less_than_the_workflow() {
     let house = start().await;
     let calls = |count: usize| -> String {
-        let one = |at: &&str| {
+        let one = |at: &str| {
             format!(
                 "  - {{ at: {at}, reply: from {at}, latency: 10s, usage: {{ input: 10, output: 10 }} }}\n"
             )
         };
         format!(
             "calls:\n{}",
-            ["one", "two", "three"].iter().take(count).map(|at| one(&at)).collect::<String>()
+            ["one", "two", "three"].iter().take(count).map(|at| one(at)).collect::<String>()
         )
     };
     let check = async |limits: &str, made: usize, expect: &str| {

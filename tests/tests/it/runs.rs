@@ -187,6 +187,60 @@ async fn scenario_20_a_replay_names_the_first_divergence() {
     assert!(text.contains("call_intent three#0.1:model") && text.contains("would call three#0.1"), "{text}");
 }
 
+/// With a budget a replay asks for what is not on record, within it, and the run stays as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_with_a_budget_asks_for_what_is_new() {
+    let costly = |seen: &Seen| answer(seen).costing(1_000, 1_000);
+    let vendor = Vendor::scripted(Dialect::OpenAi, costly).await;
+    let house = start(&vendor, LONG).await;
+    let id = submit(house.client(), "a question").await;
+    let before = until(&house, &id, &["succeeded", "failed"]).await;
+    let edited = LONG.replace("0.3", "0.5");
+    let path = format!("/v1/runs/{id}/replay");
+    let replay = async |text: &str, live: Value| {
+        let body = json!({"workflow": {"name": "long", "text": text}, "live": live});
+        house.client().post(&path, &body).await
+    };
+    // Nothing is new: nobody is asked, and nothing is on record.
+    let same = replay(LONG, json!({"usd": 1})).await.json();
+    assert_eq!(
+        (&same["same"], &same["called"], &same["record"]),
+        (&json!(true), &Value::Null, &Value::Null),
+        "{same}"
+    );
+    for wrong in [json!({}), json!({"usd": 0}), json!({"usd": "1"}), json!({"usd": 1, "eur": 1})] {
+        assert_eq!(replay(&edited, wrong).await.error(400)["param"], "live");
+    }
+    assert_eq!(vendor.count(), 4);
+    let live = replay(&edited, json!({"usd": 1})).await.json();
+    assert_eq!(
+        (&live["called"], &live["would_call"]),
+        (&json!(["three#0.1:model"]), &Value::Null),
+        "{live:#}"
+    );
+    assert_eq!(live["result"]["completion"]["choices"][0]["text"], told("a question").replace("0.3", "0.5"));
+    assert!(live["divergence"]["found"].as_str().unwrap().starts_with("call_intent three"), "{live:#}");
+    assert_eq!(vendor.count(), 5, "what is on record is not asked for again");
+    let record = house.decision(live["record"].as_str().unwrap()).await;
+    assert_eq!(record["outcome"]["calls"], 1, "{record:#}");
+    assert_eq!(record["outcome"]["cost_usd"], live["cost_usd"], "{record:#}");
+    assert!(live["cost_usd"].as_f64().unwrap() > 0.0, "{live:#}");
+    assert_eq!(run(house.client(), &id).await, before, "the run stays as it was");
+    // It is not asked what would cost more than there is.
+    let poor = replay(&edited, json!({"usd": 0.000_000_1})).await.json();
+    assert_eq!((poor["cost_usd"].as_f64(), vendor.count()), (Some(0.0), 5), "{poor:#}");
+    house.folder().write("edited/long.yaml", &edited);
+    let file = house.folder().path().join("edited/long.yaml");
+    let file = file.to_str().unwrap();
+    let shown = house.cli(&["workflow", "replay", &id, "--workflow", file, "--live", "--usd", "1"]).await;
+    let text = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert_eq!(shown.status.code(), Some(2), "{text}");
+    assert!(text.contains("called three#0.1:model") && text.contains("on record as"), "{text}");
+    assert!(text.contains("0.5 says yes to a question"), "{text}");
+    let unpaid = house.cli(&["workflow", "replay", &id, "--live"]).await;
+    assert!(String::from_utf8_lossy(&unpaid.stderr).contains("--usd"), "{unpaid:?}");
+}
+
 /// A check with a time limit of its own is asked for beside the walk: what it said is on record, and comes again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_with_a_time_limit_comes_again() {

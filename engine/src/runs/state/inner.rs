@@ -78,7 +78,12 @@ impl State {
         let (asked, again) = (open.asked.clone(), open.again);
         let durability = match keep {
             Keep::Record(durability) => durability,
-            Keep::Repeat => {
+            Keep::Live if asked.id.kind == EffectKind::Wait => return true,
+            Keep::Live if changes_nothing(&asked) => {
+                self.called.push(key.to_owned());
+                return true;
+            }
+            Keep::Repeat | Keep::Live => {
                 if asked.id.kind != EffectKind::Wait && !self.missing.iter().any(|m| m == key) {
                     self.missing.push(key.to_owned());
                 }
@@ -224,6 +229,7 @@ impl State {
         let durability = match keep {
             Keep::Repeat => None,
             Keep::Record(d) => Some(d),
+            Keep::Live => Some(Durability::None),
         };
         self.push(Record::CallResult { effect: key.clone(), result, cost, tokens }, durability);
         if durability == Some(Durability::Sync) {
@@ -243,14 +249,19 @@ impl State {
         }
     }
 
-    /// Whether only people can help the run on.
-    pub(super) fn idle(&self) -> Option<Idle> {
+    /// Whether something ends by itself that the walk waits for.
+    pub(super) fn is_under_way(&self) -> bool {
         let under_way = |o: &Open| match o.asked.id.kind {
             // A pause between attempts ends by itself; a time limit is no reason to stay.
             EffectKind::Wait => o.asked.id.index == PAUSE && !o.asked.id.frame.is_empty(),
             _ => matches!(o.stage, Stage::Running),
         };
-        if self.open.values().any(under_way) {
+        self.open.values().any(under_way)
+    }
+
+    /// Whether only people can help the run on.
+    pub(super) fn idle(&self) -> Option<Idle> {
+        if self.is_under_way() {
             return None;
         }
         let mut idle = Idle::default();
@@ -288,6 +299,15 @@ impl State {
             }
         }
         (!idle.questions.is_empty()).then_some(idle)
+    }
+}
+
+/// Whether asking changes nothing but what is left of a budget.
+fn changes_nothing(asked: &Asked) -> bool {
+    match asked.id.kind {
+        EffectKind::Model | EffectKind::Check | EffectKind::Cache => true,
+        EffectKind::Tool => asked.side_effect == SideEffect::None,
+        EffectKind::Gate | EffectKind::Client | EffectKind::Wait => false,
     }
 }
 

@@ -11,6 +11,7 @@ use axum::extract::{Extension, Path, Request, State};
 use engine::runs::{Decided, Overrides, Settled};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
+use types::Usd;
 use types::doc::SourceFile;
 use types::runs::{Head, PlanChoice};
 
@@ -156,22 +157,43 @@ pub(crate) async fn tool_outputs(
     done(StatusCode::ACCEPTED, &head)
 }
 
+/// What a repetition may spend; `None` = it calls nobody.
+fn budget(given: &mut Map<String, Value>) -> Result<Option<Usd>, Failure> {
+    if given.get("live").is_none_or(Value::is_null) {
+        return Ok(None);
+    }
+    let mut live = map(given, "live")?;
+    let usd = live.remove("usd").and_then(|v| v.as_f64()).filter(|usd| *usd > 0.0 && usd.is_finite());
+    match usd {
+        Some(usd) if live.is_empty() => Ok(Some(Usd::from_dollars(usd))),
+        _ => Err(expected("live", "`usd`, dollars above 0, and nothing else")),
+    }
+}
+
 /// `POST /v1/runs/{id}/replay`: repeats the run from its journal, without a call; with a workflow's text, under
-/// that one.
+/// that one; with `live`, asking for what is not on record.
 pub(crate) async fn replay(
     State(app): Shared,
     Extension(arrival): Extension<Arrival>,
     Path(id): Path<String>,
     request: Request,
 ) -> Result<Json<Value>, Failure> {
-    let mut given = body(&app, request, &["workflow"]).await?;
+    let mut given = body(&app, request, &["workflow", "live"]).await?;
+    let live = budget(&mut given)?;
     let mut file = map(&mut given, "workflow")?;
     let file = match (text(&file, "name")?, file.remove("text")) {
         (None, None) => None,
         (Some(name), Some(Value::String(text))) => Some(SourceFile::new(format!("{name}.yaml"), text)),
         _ => return Err(expected("workflow", "`name` and `text`")),
     };
-    let mut replay = app.runs.replay(arrival.tenant(), &id, file).await.map_err(refusal)?;
+    let replay = match live {
+        None => app.runs.replay(arrival.tenant(), &id, file).await,
+        Some(usd) => {
+            app.disk.has_room()?;
+            app.runs.replay_live(&arrival.who, (&id, request_id::fresh()), file, usd).await
+        }
+    };
+    let mut replay = replay.map_err(refusal)?;
     if let Some(error) = replay.result.as_ref().and_then(failed::object) {
         replay.result = Some(json!({ "error": error }));
     }

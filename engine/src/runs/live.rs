@@ -1,0 +1,104 @@
+//! A repetition that calls: what is on record is given to whoever asks the same, and what is not is asked for, within
+//! a budget of its own. Nothing of it becomes part of the run; what it called is on a record of its own.
+
+use super::again::{Replay, anew};
+use super::assemble::assemble;
+use super::service::{Failure, Runs, internal, principal};
+use super::state::Keep;
+use super::submission::Submission;
+use super::{drive, end, made, means};
+use crate::answer::Admission;
+use crate::error::Error;
+use crate::ledger::Ledger;
+use crate::limits::{Count, Held};
+use crate::settle;
+use crate::task::Admitted;
+use crate::who::Who;
+use std::sync::Arc;
+use tokio::time::Instant;
+use types::Usd;
+use types::doc::SourceFile;
+
+impl Runs {
+    /// Repeats a run as [`Runs::replay`] does, and where that asks for what is not on record, repeats it once more with
+    /// calls: of models, and of tools and checks that change nothing, for at most `usd`. That is a request of `who`, on
+    /// record under `record`, and teaches nobody.
+    ///
+    /// # Errors
+    /// As for [`Runs::replay`]; a key that did not ask for the run, a limit that is reached, or too much in flight.
+    pub async fn replay_live(
+        &self,
+        who: &Arc<Who>,
+        (id, record): (&str, String),
+        file: Option<SourceFile>,
+        usd: Usd,
+    ) -> Result<Replay, Failure> {
+        let (service, tenant) = (&self.0, &who.principal.tenant.id);
+        let row = self.get(tenant, id).await?;
+        if row.head.principal != principal(who) {
+            // Rules and scopes of another key were never asked about it.
+            let text = "only the key that asked for a run may repeat it with calls; fork it instead";
+            return Err(Failure::Forbidden(text.to_owned()));
+        }
+        let dry = self.replay(tenant, id, file.clone()).await?;
+        if dry.would_call.is_empty() {
+            return Ok(dry);
+        }
+        let mut entries = self.whole_journal(id).await?;
+        entries.push(anew(&entries));
+        let inner = &service.engine.0;
+        let ts_ms = settle::unix_ms();
+        let refused = |e: Error| Failure::Engine(Box::new(e));
+        let permit = inner.gate.enter(who.principal.tenant.tier.share_of_places()).map_err(refused)?;
+        let held = Held::enter(inner.limits.as_ref(), who, Count::Request, ts_ms).await;
+        let mut held = held.map_err(refused)?;
+        let view = inner.view.load_full();
+        let submission: Submission =
+            serde_json::from_value(row.submission).map_err(|e| internal(e.to_string()))?;
+        let Some((started, decision)) = made::known(&entries, submission.decide) else {
+            return Ok(dry);
+        };
+        let workflow = match file {
+            Some(file) => self.instead(file)?,
+            None => made::pinned(service, &view, &row.head, started).await?,
+        };
+        let mut made = made::again(&row.head, workflow, submission, started, decision)?;
+        // Beside what was paid then: a model of unknown price fits under no ceiling.
+        let ceiling = row.head.spent.usd.plus(usd);
+        made.given.cap = Some(made.given.cap.map_or(ceiling, |cap| cap.min(ceiling)));
+        let means = (Some(usd), Count::Request, ts_ms);
+        means::take(inner, &view, who, &mut made, &mut held, means).await.map_err(refused)?;
+        // What the router chose then is nobody's to learn from once more.
+        made.decision.chosen = None;
+        made.decision.request_id.clone_from(&record);
+        let admission = Admission {
+            request_id: row.head.id.clone(),
+            who: who.clone(),
+            received: Instant::now(),
+            deadline: None,
+            headers: Arc::default(),
+        };
+        let admitted = Admitted { admission, permit, held };
+        let walk = assemble(service, &view, made, entries, admitted, (Keep::Live, Some(usd)));
+        let (shared, mut tree) = (walk.shared, walk.tree);
+        // It ends here, whoever leaves meanwhile, under a name of its own; what was called before is on record.
+        (tree.goes_on, tree.before) = (false, Ledger::default());
+        if let Some(decision) = &mut tree.decision {
+            decision.request_id.clone_from(&record);
+        }
+        let stop = drive::repeat(walk.run, &shared).await;
+        shared.close();
+        let cost_usd = Some(tree.ledger.cost().0);
+        let (mut result, mut divergence) = (None, dry.divergence);
+        match stop {
+            drive::Stop::Ended(finished) => {
+                let (_, kept, _) = end::of(finished.ending, &mut tree);
+                result = Some(end::comparable(&kept));
+            }
+            drive::Stop::Diverged(d) => divergence = divergence.or(Some(d)),
+            _ => {}
+        }
+        let (would_call, called) = (shared.missing(), shared.called());
+        Ok(Replay { divergence, would_call, called, cost_usd, record: Some(record), result, ..dry })
+    }
+}
