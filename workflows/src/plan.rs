@@ -75,8 +75,11 @@ impl Default for Limits {
 }
 
 impl Limits {
-    pub(crate) fn lower(cx: &mut Cx<'_>, node: &doc::Node) -> (Self, Places) {
+    /// `durable`: its runs are written down, and outlive the process that walks them.
+    pub(crate) fn lower(cx: &mut Cx<'_>, node: &doc::Node, durable: bool) -> (Self, Places) {
         const HOUR: Duration = Duration::from_secs(3600);
+        const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+        let most = if durable { WEEK } else { HOUR };
         let (mut limits, mut at) = (Limits::default(), Places::default());
         let Some(mut f) = cx.r.fields(node, "limits") else { return (limits, at) };
         if let Some(n) = f.take("usd") {
@@ -86,9 +89,11 @@ impl Limits {
         if let Some(n) = f.take("wall") {
             at.wall = n.span;
             limits.wall = cx.r.duration(n, "limits.wall");
-            if limits.wall.is_some_and(|w| w > HOUR || w.is_zero()) {
+            if limits.wall.is_some_and(|w| w > most || w.is_zero()) {
                 let d = cx.r.error("104", n.span, "`limits.wall` is out of range");
-                d.expected = Some("more than 0 and at most 1h".to_owned());
+                d.expected = Some(
+                    "more than 0 and at most 1h, or 7d where `durability` is exit, async or sync".to_owned(),
+                );
             }
         }
         limits.tokens = crate::node::count(cx, &mut f, "tokens", (1, 5_000_000), limits.tokens);
@@ -190,6 +195,8 @@ pub struct Workflow {
     pub description: Option<String>,
     /// Its author's labels.
     pub labels: Vec<(String, String)>,
+    /// Where its tests stand besides the usual folder: globs of paths, from the folder of its file.
+    pub tests: Vec<String>,
     /// Its ceilings.
     pub limits: Limits,
     places: Places,
@@ -223,6 +230,7 @@ impl Workflow {
             title: parts.head.title,
             description: parts.head.description,
             labels: parts.head.labels,
+            tests: parts.head.tests,
             limits: parts.limits,
             places: parts.places,
             durability: parts.head.durability,

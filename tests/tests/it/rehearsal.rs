@@ -1,7 +1,8 @@
 //! What tests of workflows say: which call of a tool gets which result, and what the run may use.
 
 use serde_json::{Value, json};
-use tests::house::{House, Model, Plan};
+use tests::folder::Folder;
+use tests::house::{House, Model, Plan, cli};
 use tests::vendor::{Dialect, Reply, Vendor};
 
 /// Two calls of a tool, and three models in a row.
@@ -132,4 +133,28 @@ async fn a_test_may_allow_less_than_the_workflow() {
         .map(|p| p["code"].as_str().unwrap())
         .collect();
     assert_eq!(codes, ["WT111", "WT101"], "{refused:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_workflow_names_tests_that_stand_elsewhere() {
+    let folder = Folder::default();
+    let names = |tests: &str| {
+        let text = format!(
+            "version: 1\nname: mine\ntests: [{tests}]\nnodes:\n  - {{ id: a, type: generate }}\noutput: nodes.a.completion\n"
+        );
+        folder.write("workflows/mine.yaml", &text);
+    };
+    let test = "workflow: mine\nname: found\nrequest: { model: auto, messages: [{ role: user, content: hi }] }\n\
+                calls: [{ at: a, reply: hello }]\nexpect: { text: hello }\n";
+    folder.write("workflows/checks/mine.one.yaml", test);
+    names("\"./checks/mine.*.yaml\", checks/mine.one.yaml");
+    let played = cli(&folder, &["workflow", "test"]).await;
+    let told = String::from_utf8_lossy(&played.stdout).into_owned();
+    assert_eq!(played.status.code(), Some(0), "{told}");
+    assert_eq!(told.matches("good   mine: found").count(), 1, "{told}");
+    names("checks/mine.two.yaml");
+    let missing = cli(&folder, &["workflow", "test"]).await;
+    let told = String::from_utf8_lossy(&missing.stderr).into_owned();
+    assert_eq!(missing.status.code(), Some(2), "{told}");
+    assert!(told.contains("`checks/mine.two.yaml`"), "{told}");
 }

@@ -155,7 +155,8 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     }
     cx.variables = expressions::variables(cx);
     let serves = f.take("serves").and_then(|n| cx.request_condition(n, "serves"));
-    let (limits, places) = f.take("limits").map(|n| Limits::lower(cx, n)).unwrap_or_default();
+    let durable = head.durability.is_some_and(|d| d != Durability::None);
+    let (limits, places) = f.take("limits").map(|n| Limits::lower(cx, n, durable)).unwrap_or_default();
     let edges = f.take("edges");
     let graph = body::lower(cx, "", &list, edges, |cx, edges| output.and_then(|n| output_node(cx, n, edges)));
     f.finish(&mut cx.r);
@@ -177,6 +178,7 @@ pub(crate) struct Head {
     pub(crate) title: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) labels: Vec<(String, String)>,
+    pub(crate) tests: Vec<String>,
     /// `on_failure: {respond: best_so_far}`.
     pub(crate) best_so_far: bool,
     /// `on_failure: {fallback: …}`, with its place.
@@ -225,9 +227,7 @@ fn head(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Head {
         .take("durability")
         .and_then(|n| cx.r.one_of(n, "durability", Durability::NAMES))
         .and_then(Durability::parse);
-    if let Some(n) = f.take("tests") {
-        cx.r.strings(n, "tests");
-    }
+    head.tests = f.take("tests").and_then(|n| cx.r.strings(n, "tests")).unwrap_or_default();
     if let Some(n) = f.take("on_failure") {
         on_failure(cx, n, &mut head);
     }

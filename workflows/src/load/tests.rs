@@ -229,6 +229,22 @@ fn what_is_wrong_with_defaults_is_told_where_they_stand() {
 }
 
 #[test]
+fn only_what_is_written_down_may_take_longer_than_an_hour() {
+    let check = |keys: &str, good: bool| {
+        let (_, problems) = load_all(&[file(&format!("{keys}\n{GOOD}"))]);
+        let codes: Vec<&str> = problems.iter().map(|d| d.code.as_str()).collect();
+        assert_eq!(codes, if good { vec![] } else { vec!["WF104"] }, "{keys}");
+    };
+    check("limits: { wall: 1h }", true);
+    check("limits: { wall: 6h }", false);
+    check("limits: { wall: 6h }\ndurability: none", false);
+    for durability in ["exit", "async", "sync"] {
+        check(&format!("limits: {{ wall: 168h }}\ndurability: {durability}"), true);
+        check(&format!("limits: {{ wall: 169h }}\ndurability: {durability}"), false);
+    }
+}
+
+#[test]
 fn samples_and_hedges() {
     generate("samples: 3, distinct: family, min_ok: 2", "", "");
     generate("samples: 4, distinct: model", "WF431", "model");

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use types::doc::SourceFile;
+use types::matrix::glob;
 
 /// Play the tests of workflows; nothing is called
 #[derive(clap::Args, Clone, Debug)]
@@ -131,7 +132,7 @@ async fn record(global: &Global, id: &str, to: Option<&Path>) -> Result<PathBuf,
 
 fn play(global: &Global, args: &Args, out: &Out) -> Outcome {
     let Some(bundle) = &super::load(global, out) else { return Ok(FAILED) };
-    let (cases, problems) = cases(global, args)?;
+    let (cases, problems) = cases(global, args, bundle)?;
     if !problems.is_empty() {
         out.error(&format!("{} problems in the tests:\n{}", problems.len(), problems.join("\n")));
         return Ok(FAILED);
@@ -233,7 +234,8 @@ fn coverage(bundle: &engine::Bundle, played: &[Played], min: Option<u8>, out: &O
 }
 
 /// All cases, and the problems of files that are none.
-fn cases(global: &Global, args: &Args) -> Result<(Vec<Case>, Vec<String>), Problem> {
+fn cases(global: &Global, args: &Args, bundle: &engine::Bundle) -> Result<(Vec<Case>, Vec<String>), Problem> {
+    let mut problems = Vec::new();
     let mut sources: Vec<(SourceFile, PathBuf)> = Vec::new();
     let mut paths = args.paths.clone();
     if paths.is_empty() {
@@ -241,13 +243,14 @@ fn cases(global: &Global, args: &Args) -> Result<(Vec<Case>, Vec<String>), Probl
         if own.is_dir() {
             paths.push(own);
         }
+        elsewhere(&global.config.join("workflows"), bundle, &mut paths, &mut problems)?;
         let shipped = SHIPPED.iter().map(|(name, text)| (SourceFile::new(*name, *text), PathBuf::new()));
         sources.extend(shipped);
     }
     for path in paths {
         collect(&path, &mut sources)?;
     }
-    let (mut cases, mut problems) = (Vec::new(), Vec::new());
+    let mut cases = Vec::new();
     for (source, folder) in &sources {
         let read = |name: &str| std::fs::read_to_string(folder.join(name)).ok();
         let (case, found) = rehearse::load(source, &read);
@@ -255,6 +258,65 @@ fn cases(global: &Global, args: &Args) -> Result<(Vec<Case>, Vec<String>), Probl
         cases.extend(case);
     }
     Ok((cases, problems))
+}
+
+/// Adds the tests that workflows name by globs and that do not stand in the usual folder.
+fn elsewhere(
+    folder: &Path,
+    bundle: &engine::Bundle,
+    into: &mut Vec<PathBuf>,
+    problems: &mut Vec<String>,
+) -> Result<(), Problem> {
+    let named: Vec<_> = bundle.workflow_names().iter().filter_map(|n| bundle.workflow(n)).cloned().collect();
+    if named.iter().all(|w| w.tests.is_empty()) {
+        return Ok(());
+    }
+    let mut files = Vec::new();
+    below(folder, 0, &mut files)?;
+    for workflow in named {
+        for pattern in &workflow.tests {
+            let plain = pattern.strip_prefix("./").unwrap_or(pattern);
+            let fits = |f: &&PathBuf| {
+                let path = f.strip_prefix(folder).ok().and_then(Path::to_str);
+                path.is_some_and(|p| glob(plain, p))
+            };
+            let found: Vec<&PathBuf> = files.iter().filter(fits).collect();
+            if found.is_empty() {
+                let (name, folder) = (&workflow.name, folder.display());
+                problems
+                    .push(format!("workflow `{name}`: no file of {folder} fits `{pattern}` of its `tests`"));
+            }
+            let usual = folder.join("tests");
+            for file in found.into_iter().filter(|f| !f.starts_with(&usual)) {
+                if !into.contains(file) {
+                    into.push(file.clone());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Deepest folder that is looked into for tests.
+const DEEPEST: usize = 8;
+
+/// The YAML files of a folder and of those in it.
+fn below(folder: &Path, depth: usize, into: &mut Vec<PathBuf>) -> Result<(), Problem> {
+    let failed = |e: std::io::Error| Problem(format!("{}: {e}", folder.display()));
+    if depth > DEEPEST || !folder.is_dir() {
+        return Ok(());
+    }
+    let mut all: Vec<PathBuf> =
+        std::fs::read_dir(folder).map_err(failed)?.filter_map(|f| Some(f.ok()?.path())).collect();
+    all.sort();
+    for path in all {
+        if path.is_dir() && !path.is_symlink() {
+            below(&path, depth.saturating_add(1), into)?;
+        } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
+            into.push(path);
+        }
+    }
+    Ok(())
 }
 
 fn collect(path: &Path, into: &mut Vec<(SourceFile, PathBuf)>) -> Result<(), Problem> {
