@@ -141,12 +141,15 @@ impl App {
             concurrency: limited.collect(),
             breakers: ready.map(|r| (r.id.to_string(), circuit(r.circuit))).collect(),
             store: vec![
-                ("appended", s.appended as f64),
-                ("stored", s.stored as f64),
                 ("spool_bytes", s.spool_bytes as f64),
+                ("archive_bytes", s.archive_bytes as f64),
                 ("ring_records", s.ring_records as f64),
-                ("write_errors", s.write_errors as f64),
-                ("dropped", s.dropped as f64),
+            ],
+            records: vec![
+                ("appended", s.appended),
+                ("stored", s.stored),
+                ("dropped", s.dropped),
+                ("write_errors", s.write_errors),
             ],
         }
     }

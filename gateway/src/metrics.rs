@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::borrow::Cow;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use types::outcome::{Outcome, Status};
 use types::provider::ErrorKind;
@@ -94,8 +94,10 @@ pub struct Reading {
     pub breakers: Vec<(String, f64)>,
     /// Per model whose vendor has complained of load: most calls that may be under way.
     pub concurrency: Vec<(String, f64)>,
-    /// Counters of the store, by name.
+    /// What waits in the store, by name.
     pub store: Vec<(&'static str, f64)>,
+    /// What became of the store's records, and its failed writes.
+    pub records: Vec<(&'static str, u64)>,
 }
 
 /// All counters of one server.
@@ -184,14 +186,15 @@ struct GaugeSet {
     tasks: Gauges<1>,
     bundles: Gauges<2>,
     trial: Gauges<1>,
-    late: Gauges<1>,
-    beside: Gauges<1>,
-    extra: Gauges<2>,
+    late: Counts<1>,
+    beside: Counts<1>,
+    extra: Counts<2>,
     brownout: Gauge,
     refused: Gauge,
     breakers: Gauges<1>,
     concurrency: Gauges<1>,
     store: Gauges<1>,
+    records: Counts<1>,
 }
 
 /// From five milliseconds to about a minute and a half, each bound twice the last: those of OpenTelemetry for clients of
@@ -281,6 +284,11 @@ fn counts<const N: usize>(r: &mut Registry, name: &str, help: &str) -> Counts<N>
     family
 }
 
+/// A counter that is kept elsewhere stands so.
+fn stands(counter: &Counter, n: u64) {
+    counter.inner().store(n, Ordering::Relaxed);
+}
+
 impl GenAi {
     fn register(r: &mut Registry) -> Self {
         let g = GenAi {
@@ -320,17 +328,17 @@ impl GaugeSet {
             tasks: gauges(r, "turnout_tasks", "Running tasks by name"),
             bundles: gauges(r, "turnout_bundle", "1 for each bundle that has a part in serving"),
             trial: gauges(r, "turnout_shadow", "Requests decided under the bundle that is tried, by result"),
-            late: gauges(
+            late: counts(
                 r,
                 "turnout_after_response",
                 "Requests with work after their response, by what came of it",
             ),
-            beside: gauges(
+            beside: counts(
                 r,
                 "turnout_beside",
                 "Runs beside live ones that rules wanted (`shadow`), by what came of them",
             ),
-            extra: gauges(
+            extra: counts(
                 r,
                 "turnout_extra_calls",
                 "Calls beyond the first of a question, by kind and whether there was room",
@@ -343,7 +351,12 @@ impl GaugeSet {
                 "turnout_concurrency_limit",
                 "Most calls of a model that may be under way, since its vendor complained of load",
             ),
-            store: gauges(r, "turnout_store", "Counters of the store since its start, by name"),
+            store: gauges(r, "turnout_store", "What waits in the store, by name"),
+            records: counts(
+                r,
+                "turnout_store_records",
+                "Records by what became of them, and writes that failed (`write_errors`)",
+            ),
         }
     }
 
@@ -360,9 +373,9 @@ impl GaugeSet {
         self.concurrency.clear();
         self.bundles.clear();
         self.trial.clear();
-        for (gauges, counts) in [(&self.late, reading.late), (&self.beside, reading.beside)] {
+        for (counter, counts) in [(&self.late, reading.late), (&self.beside, reading.beside)] {
             for (name, n) in [("done", counts.done), ("shed", counts.shed), ("unpaid", counts.unpaid)] {
-                gauges.get_or_create(&[("result", name.to_owned())]).set(n as f64);
+                stands(&counter.get_or_create(&[("result", name.to_owned())]), n);
             }
         }
         let extra = reading.extra;
@@ -374,7 +387,7 @@ impl GaugeSet {
         ];
         for (kind, result, n) in kinds {
             let labels = [("kind", kind.to_owned()), ("result", result.to_owned())];
-            self.extra.get_or_create(&labels).set(n as f64);
+            stands(&self.extra.get_or_create(&labels), n);
         }
         self.brownout.set(i64::from(reading.brownout));
         if let Some(t) = &reading.trial {
@@ -396,6 +409,9 @@ impl GaugeSet {
         }
         for (model, most) in &reading.concurrency {
             self.concurrency.get_or_create(&[("model", model.clone())]).set(*most);
+        }
+        for (name, n) in &reading.records {
+            stands(&self.records.get_or_create(&[("what", (*name).to_owned())]), *n);
         }
         for (name, value) in &reading.store {
             self.store.get_or_create(&[("what", (*name).to_owned())]).set(*value);
@@ -565,7 +581,9 @@ mod tests {
             connections: 3,
             breakers: vec![("p/m".into(), 2.0)],
             bundles: vec![("0123".into(), "active")],
-            store: vec![("appended", 7.0)],
+            store: vec![("spool_bytes", 7.0)],
+            records: vec![("appended", 9)],
+            extra: engine::ExtraCounts { retries: 3, ..engine::ExtraCounts::default() },
             ..Reading::default()
         };
         let text = m.text(&reading);
@@ -576,7 +594,11 @@ mod tests {
             r#"turnout_breaker_state{model="p/m"} 2.0"#,
             r#"turnout_bundle{bundle="0123",state="active"} 1.0"#,
             "turnout_configuration_refused 0",
-            r#"turnout_store{what="appended"} 7.0"#,
+            r#"turnout_store{what="spool_bytes"} 7.0"#,
+            r#"turnout_store_records_total{what="appended"} 9"#,
+            r#"turnout_extra_calls_total{kind="retry",result="made"} 3"#,
+            r#"turnout_after_response_total{result="done"} 0"#,
+            "# TYPE turnout_extra_calls counter",
             "# TYPE turnout_overhead_seconds histogram",
         ] {
             assert!(text.lines().any(|l| l == line), "{line}\n{text}");

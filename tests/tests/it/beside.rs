@@ -76,7 +76,7 @@ async fn a_run_beside_is_recorded_and_nobody_else_sees_or_pays_for_it() {
     let usage = admin.call("GET", "/usage?group_by=model", &Value::Null).await.text();
     assert!(usage.contains("lab/one") && !usage.contains("lab/two"), "{usage}");
     let metrics = house.client().get("/metrics").await.text();
-    assert!(metrics.contains("turnout_beside{result=\"done\"} 2.0"), "{metrics}");
+    assert!(metrics.contains("turnout_beside_total{result=\"done\"} 2"), "{metrics}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -95,7 +95,7 @@ async fn without_the_operators_money_nothing_runs_beside() {
     assert_eq!(house.client().chat(&ask(false)).await.status, 200);
     for _ in 0..400 {
         let metrics = house.client().get("/metrics").await.text();
-        if metrics.contains("turnout_beside{result=\"unpaid\"} 1.0") {
+        if metrics.contains("turnout_beside_total{result=\"unpaid\"} 1") {
             assert_eq!(vendor.count(), 1);
             return;
         }

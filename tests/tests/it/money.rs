@@ -155,7 +155,7 @@ async fn two_hundred_that_are_graded_afterwards_stay_within_the_budget() {
     race.holds();
     assert!(vendor.seen().iter().any(|s| is_judge(s)), "nothing was graded, so nothing is shown");
     let metrics = house.client().get("/metrics").await.text();
-    assert!(metrics.contains("turnout_after_response{result=\"unpaid\"}"), "{metrics}");
+    assert!(metrics.contains("turnout_after_response_total{result=\"unpaid\"}"), "{metrics}");
 }
 
 /// The budget is that of a rule, per tenant and, as much, per model: judges after the response are under it like the
@@ -178,7 +178,7 @@ async fn two_hundred_that_are_graded_afterwards_stay_within_the_budget_of_a_rule
     race.holds();
     assert!(vendor.seen().iter().any(|s| is_judge(s)), "nothing was graded, so nothing is shown");
     let metrics = house.client().get("/metrics").await.text();
-    assert!(metrics.contains("turnout_after_response{result=\"unpaid\"}"), "{metrics}");
+    assert!(metrics.contains("turnout_after_response_total{result=\"unpaid\"}"), "{metrics}");
 }
 
 /// Every first answer breaks its schema; two of three repairs mend it, the third fails as well.

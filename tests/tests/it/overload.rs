@@ -52,10 +52,10 @@ async fn retries_stay_within_their_budget() {
     assert!((201..=220).contains(&calls), "{calls} calls for 200 requests");
     assert!(failed > 0, "more was retried than the budget allows");
     let client = house.client();
-    let made = metric(&client, "turnout_extra_calls{kind=\"retry\",result=\"made\"}").await;
+    let made = metric(&client, "turnout_extra_calls_total{kind=\"retry\",result=\"made\"}").await;
     assert_eq!(made, (calls - 200) as f64);
     assert_eq!(
-        metric(&client, "turnout_extra_calls{kind=\"retry\",result=\"refused\"}").await,
+        metric(&client, "turnout_extra_calls_total{kind=\"retry\",result=\"refused\"}").await,
         failed as f64
     );
 }
