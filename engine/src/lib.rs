@@ -450,6 +450,24 @@ impl Engine {
         self.0.statistics.load()
     }
 
+    /// The states of what was learned that are kept, newest first.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn saved_statistics(&self) -> Result<Vec<store::Saved>, store::Error> {
+        self.0.store.saved().await
+    }
+
+    /// Goes back to a state that is kept: what was learned after it is known no more, and what comes is learned from
+    /// there. Decisions follow it when this returns.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn go_back(&self, to: store::Saved) -> Result<(), store::Error> {
+        self.0.store.append(&store::Record::GoBack(to.unix_ms))?;
+        self.0.store.flush().await
+    }
+
     /// How it is.
     #[must_use]
     pub fn health(&self) -> Health {

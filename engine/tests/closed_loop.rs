@@ -36,7 +36,7 @@ impl OutcomeStore for Shelf {
                 row.feedback.push(f.clone());
                 row.record.outcome = observer.feedback(0, &row.record.outcome, &row.feedback);
             }
-            Record::Late(_) | Record::Begun(_) => {}
+            Record::Late(_) | Record::Begun(_) | Record::GoBack(_) => {}
         }
         observer.batch_done();
         Ok(0)

@@ -5,6 +5,7 @@ pub(crate) mod query;
 pub(crate) mod replay;
 mod rows;
 pub(crate) mod schema;
+mod states;
 mod sums;
 mod used;
 

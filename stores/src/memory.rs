@@ -206,6 +206,8 @@ impl Table {
             Record::Late(late) => self.late(late),
             // Nothing here outlives the process, so nothing is left of a request that it cut.
             Record::Begun(_) => {}
+            // Nor is there a state to go back to.
+            Record::GoBack(_) => {}
         }
     }
 

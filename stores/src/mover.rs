@@ -16,7 +16,7 @@ use rusqlite::{Connection, TransactionBehavior};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use types::store::{Error, Record, RequestRecord, Seq};
+use types::store::{Error, Record, Seq};
 
 /// How long to let a database that refuses alone.
 const RETRY: Duration = Duration::from_millis(250);
@@ -121,17 +121,16 @@ impl Mover {
             );
         }
         for record in cut_off {
-            if let Err(error) = self.append(record) {
+            if let Err(error) = self.append(&record) {
                 tracing::error!(%error, "a request that a killed process cut off is not settled until the next start");
             }
         }
         self.progress.settled(self.spool.end());
     }
 
-    fn append(&self, record: RequestRecord) -> Result<(), Error> {
+    fn append(&self, record: &Record) -> Result<(), Error> {
         let mut frame = Vec::new();
-        let record = Record::Request(Box::new(record));
-        spool::encode(&mut frame, |buf| record::write(&record, None, buf))?;
+        spool::encode(&mut frame, |buf| record::write(record, None, buf))?;
         self.spool.append(&frame, None).map(|_| ())
     }
 

@@ -5,7 +5,7 @@ use crate::progress::Progress;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 use tokio::sync::oneshot;
-use types::store::{Error, Seq, Stored};
+use types::store::{Error, Saved, Seq, Stored};
 use types::usage::{Query, Report};
 
 /// Questions that may wait.
@@ -23,6 +23,8 @@ pub(crate) enum Ask {
     Request(String, Seq, oneshot::Sender<Result<Option<Stored>, Error>>),
     /// Sums for a report.
     Usage(Query, Seq, oneshot::Sender<Result<Report, Error>>),
+    /// States of the statistics.
+    Saved(Seq, oneshot::Sender<Result<Vec<Saved>, Error>>),
     /// The newest requests.
     Recent(usize, Seq, oneshot::Sender<Result<Vec<Stored>, Error>>),
 }
@@ -30,7 +32,10 @@ pub(crate) enum Ask {
 impl Ask {
     fn target(&self) -> Seq {
         match self {
-            Ask::Request(_, target, _) | Ask::Usage(_, target, _) | Ask::Recent(_, target, _) => *target,
+            Ask::Request(_, target, _)
+            | Ask::Usage(_, target, _)
+            | Ask::Saved(target, _)
+            | Ask::Recent(_, target, _) => *target,
         }
     }
 
@@ -39,6 +44,7 @@ impl Ask {
         match self {
             Ask::Request(id, _, reply) => drop(reply.send(finder.request(&id))),
             Ask::Usage(query, _, reply) => drop(reply.send(finder.usage(&query))),
+            Ask::Saved(_, reply) => drop(reply.send(finder.saved())),
             Ask::Recent(limit, _, reply) => drop(reply.send(finder.recent(limit.min(MAX_RECENT)))),
         }
     }

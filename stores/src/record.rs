@@ -74,7 +74,7 @@ pub(crate) fn write(record: &Record, constants: Option<&Constants>, buf: &mut Ve
             buf.push(BEGUN);
             return put(buf, begun);
         }
-        Record::Feedback(_) | Record::Late(_) => {
+        Record::Feedback(_) | Record::Late(_) | Record::GoBack(_) => {
             return serde_json::to_writer(buf, record).map_err(|e| Error::Io(e.into()));
         }
     };
@@ -105,9 +105,10 @@ pub(crate) enum Head<'a> {
     Request(Box<Outcome>),
     Feedback(Feedback),
     Late(Late),
+    GoBack(i64),
     Constants(Hash, &'a [u8]),
-    /// As [`begun`] reads it, and of which request it is.
-    Begun(String, &'a [u8]),
+    /// As [`begun`] reads it, and of which request it is; whether it is made after the response.
+    Begun(String, bool, &'a [u8]),
 }
 
 /// Reads the part of a record that rows are made of.
@@ -129,12 +130,13 @@ pub(crate) fn head(payload: &[u8]) -> Result<Head<'_>, String> {
         }
         Some(&BEGUN) => {
             let content = payload.get(1..).unwrap_or_default();
-            begun(content).map(|b| Head::Begun(b.of.request_id.clone(), content))
+            begun(content).map(|b| Head::Begun(b.of.request_id.clone(), b.late, content))
         }
         Some(&JSON) => match serde_json::from_slice(payload).map_err(|e| e.to_string())? {
             old::Head::Request(head) => Ok(Head::Request(Box::new(head.outcome))),
             old::Head::Feedback(word) => Ok(Head::Feedback(word)),
             old::Head::Late(late) => Ok(Head::Late(late)),
+            old::Head::GoBack(saved) => Ok(Head::GoBack(saved)),
         },
         _ => Err("a record of a form that this version does not know".to_owned()),
     }
@@ -147,7 +149,7 @@ pub(crate) fn head(payload: &[u8]) -> Result<Head<'_>, String> {
 pub(crate) fn outcome(payload: &[u8]) -> Result<Outcome, String> {
     match head(payload)? {
         Head::Request(outcome) => Ok(*outcome),
-        Head::Feedback(_) | Head::Late(_) | Head::Constants(..) | Head::Begun(..) => {
+        Head::Feedback(_) | Head::Late(_) | Head::GoBack(_) | Head::Constants(..) | Head::Begun(..) => {
             Err("it is none of a request".to_owned())
         }
     }
@@ -161,7 +163,7 @@ pub(crate) fn request(payload: &[u8]) -> Result<(RequestRecord, Option<Hash>), S
     if payload.first() == Some(&JSON) {
         return match serde_json::from_slice(payload).map_err(|e| e.to_string())? {
             Record::Request(record) => Ok((*record, None)),
-            Record::Feedback(_) | Record::Late(_) | Record::Begun(_) => {
+            Record::Feedback(_) | Record::Late(_) | Record::Begun(_) | Record::GoBack(_) => {
                 Err("it is none of a request".to_owned())
             }
         };
@@ -213,6 +215,7 @@ mod old {
         Request(Box<RequestHead>),
         Feedback(Feedback),
         Late(Late),
+        GoBack(i64),
     }
 
     #[derive(Deserialize)]
@@ -230,7 +233,7 @@ mod tests {
         let mut buf = b"before".to_vec();
         let constants = match record {
             Record::Request(r) => Constants::of(r, None).unwrap(),
-            Record::Feedback(_) | Record::Late(_) | Record::Begun(_) => None,
+            Record::Feedback(_) | Record::Late(_) | Record::Begun(_) | Record::GoBack(_) => None,
         };
         write(record, constants.as_deref(), &mut buf).unwrap();
         buf.split_off(6)
@@ -265,8 +268,8 @@ mod tests {
     fn a_call_that_begins_is_no_request_and_says_of_which_one_it_is() {
         let wanted = samples::begun("r", 7);
         let payload = written(&Record::Begun(wanted.clone()));
-        let Ok(Head::Begun(id, content)) = head(&payload) else { panic!("no call") };
-        assert_eq!((id.as_str(), begun(content)), ("r", Ok(wanted)));
+        let Ok(Head::Begun(id, late, content)) = head(&payload) else { panic!("no call") };
+        assert_eq!((id.as_str(), late, begun(content)), ("r", false, Ok(wanted)));
         assert!(outcome(&payload).is_err() && request(&payload).is_err());
     }
 

@@ -19,7 +19,7 @@ use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use tokio::sync::oneshot;
-use types::store::{Error, Observer, OutcomeStore, Record, Seq, Stored};
+use types::store::{Error, Observer, OutcomeStore, Record, Saved, Seq, Stored};
 use types::usage::{Query, Report};
 
 /// Settings of a [`Store`].
@@ -223,7 +223,7 @@ impl OutcomeStore for Store {
         let Last { mut frame, constants: known } = LAST.take();
         let constants = match record {
             Record::Request(request) => Constants::of(request, known.as_ref())?,
-            Record::Feedback(_) | Record::Late(_) | Record::Begun(_) => None,
+            Record::Feedback(_) | Record::Late(_) | Record::Begun(_) | Record::GoBack(_) => None,
         };
         frame.clear();
         spool::encode(&mut frame, |buf| record::write(record, constants.as_deref(), buf))?;
@@ -255,6 +255,10 @@ impl OutcomeStore for Store {
 
     fn usage(&self, query: Query) -> BoxFuture<'_, Result<Report, Error>> {
         self.ask(|target, reply| Ask::Usage(query, target, reply))
+    }
+
+    fn saved(&self) -> BoxFuture<'_, Result<Vec<Saved>, Error>> {
+        self.ask(Ask::Saved)
     }
 
     /// At most 10 000.

@@ -27,6 +27,22 @@ impl Telling {
         self.observer.restore(state)
     }
 
+    /// Takes up a state in the middle of a batch.
+    pub(crate) fn go_back(&mut self, state: &[u8]) {
+        if self.next == self.told.len() {
+            if let Err(error) = self.observer.restore(state) {
+                tracing::error!(error, "statistics stay as they are: the state to go back to cannot be read");
+            }
+            self.told.push(None);
+        }
+        self.next += 1;
+    }
+
+    /// See [`Observer::state`].
+    pub(crate) fn state(&self) -> Option<Vec<u8>> {
+        self.observer.state()
+    }
+
     /// A batch begins, or begins again.
     pub(crate) fn begin(&mut self) {
         self.next = 0;

@@ -9,8 +9,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use stores::{Config, Error, Recovery, Store};
+use types::begun::Begun;
+use types::outcome::{Billed, Late};
 use types::store::{OutcomeStore, Record};
-use types::usage;
+use types::{Usage, Usd, usage};
 
 fn open(dir: &Path, save: SaveEvery) -> (Store, Arc<Mutex<Sums>>) {
     open_with(dir, Config::default(), save)
@@ -241,6 +243,15 @@ fn requests_that_a_killed_process_cut_off_are_recorded_at_what_they_had_reserved
     conn.execute_batch("BEGIN IMMEDIATE").unwrap();
     store.append(&call("twice", 5_000)).unwrap();
     store.append(&call("last", 60_000)).unwrap();
+    // A judge after the response of a request that is on record, once done and once not.
+    let judge = |id: &str| Record::Begun(Begun { late: true, ..begun(id, 700_000) });
+    store.append(&judge("slow")).unwrap();
+    store.append(&judge("whole")).unwrap();
+    let paid =
+        Billed { model: MODEL.into(), calls: 1, unpriced: 0, usage: Usage::default(), cost_usd: Usd::ZERO };
+    store
+        .append(&Record::Late(Late { request_id: "whole".to_owned(), calls: vec![paid], beside: vec![] }))
+        .unwrap();
     let copy = as_it_stands(dir.path());
     conn.execute_batch("ROLLBACK").unwrap();
     let before = Sums { outcomes: 2, tokens: 2, ..Sums::default() };
@@ -252,7 +263,11 @@ fn requests_that_a_killed_process_cut_off_are_recorded_at_what_they_had_reserved
             assert!(o.is_unsettled(), "{id}: {o:?}");
             assert_eq!((o.cost_usd.nanos(), o.tenant.as_str()), (nanos, "acme"), "{id}");
         }
-        assert!(wait(store.request("slow")).unwrap().unwrap().record.outcome.error.is_none());
+        let slow = wait(store.request("slow")).unwrap().unwrap().record.outcome;
+        assert!(slow.error.is_none());
+        let by_key = usage::Query { group_by: usage::GroupBy::Tenant, limit: 9, ..usage::Query::default() };
+        let all = wait(store.usage(by_key)).unwrap().total;
+        assert_eq!(all.requests, 5, "{all:?}");
         let by_key = usage::Query { group_by: usage::GroupBy::Key, limit: 9, ..usage::Query::default() };
         let report = wait(store.usage(by_key)).unwrap();
         let row = report.rows.iter().find(|r| r.group == "k1").unwrap();
@@ -491,4 +506,42 @@ fn a_closed_store_says_so() {
     store.close().unwrap();
     assert!(store.append(&request_line("late", 1)).unwrap_err().to_string().contains("closed"));
     assert!(wait(store.request("r")).unwrap_err().to_string().contains("closed"));
+}
+
+#[test]
+fn what_was_observed_goes_back_to_an_earlier_hour_and_stays_there() {
+    /// Half an hour of records, as their times say.
+    const HALF: u32 = 1_800;
+    let dir = tempfile::tempdir().unwrap();
+    let (store, sums) = open(dir.path(), SaveEvery(2));
+    for i in 0..5 {
+        store.append(&request_line(&format!("r{i}"), i * HALF)).unwrap();
+        wait(store.flush()).unwrap();
+    }
+    let kept: Vec<_> = wait(store.saved()).unwrap().iter().map(|s| s.unix_ms).collect();
+    let at = |i: i64| 1_700_000_000_000 + i * i64::from(HALF) * 1_000;
+    assert_eq!(kept, [at(4), at(2), at(0)], "one an hour");
+    store.append(&Record::GoBack(at(2))).unwrap();
+    store.append(&Record::GoBack(7)).unwrap();
+    wait(store.flush()).unwrap();
+    let known = |sums: &Mutex<Sums>| {
+        let told = sums.lock().unwrap();
+        (told.outcomes, told.tokens)
+    };
+    assert_eq!(known(&sums), (3, u64::from(3 * HALF)), "a state that is not kept changes nothing");
+    // What comes is learned from there; what was forgotten is not learned again after a restart.
+    store.append(&request_line("next", 1)).unwrap();
+    wait(store.flush()).unwrap();
+    store.close().unwrap();
+    let (store, sums) = open(dir.path(), SaveEvery(2));
+    assert_eq!(known(&sums), (4, u64::from(3 * HALF) + 1));
+    assert_eq!(wait(store.recent(9)).unwrap().len(), 6, "records stay");
+    drop(store);
+    // Killed right after it.
+    let (store, sums) = open(dir.path(), SaveEvery(0));
+    store.append(&Record::GoBack(at(0))).unwrap();
+    wait(store.flush()).unwrap();
+    assert_eq!(known(&sums), (1, 0));
+    let copy = as_it_stands(dir.path());
+    assert_eq!(known(&open(copy.path(), SaveEvery(0)).1), (1, 0));
 }

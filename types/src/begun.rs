@@ -2,7 +2,7 @@
 
 use crate::completion::Usage;
 use crate::decision::Decision;
-use crate::outcome::{Account, Billed, Outcome, RewardParts, Status, UNSETTLED};
+use crate::outcome::{Account, Billed, Late, Outcome, RewardParts, Status, UNSETTLED};
 use crate::profile::Cell;
 use crate::provider::ErrorKind;
 use crate::run::{CallError, CallRecord, Run, Step, Verdict};
@@ -21,6 +21,9 @@ pub struct Begun {
     pub call: Arc<str>,
     /// What the call may cost at most; `None` = the price is unknown.
     pub reserved: Option<Usd>,
+    /// It is made after the response, and stands in no record of the request itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub late: bool,
 }
 
 /// What is known of a request before its first call.
@@ -52,6 +55,14 @@ pub struct Beginning {
 /// What an unsettled request says of itself.
 const WHY: &str = "the process ended before this request did: what is known of it was written before its calls, and \
                    what they were allowed to cost counts as their cost";
+
+/// What was paid for after the response of a request whose process ended meanwhile, as [`unsettled`] counts it. `None` =
+/// nothing was called.
+#[must_use]
+pub fn unsettled_late(calls: &[Begun]) -> Option<Late> {
+    let request_id = calls.first()?.of.request_id.clone();
+    Some(Late { request_id, calls: billed(calls), beside: Vec::new() })
+}
 
 /// The record of a request whose process ended before it did: each of its calls counts for what it was allowed to
 /// cost. `None` = nothing was called.
@@ -122,7 +133,8 @@ fn run(of: &Beginning, calls: &[Begun]) -> Run {
     Run { workflow: of.workflow.to_string(), steps: vec![step], ..Run::default() }
 }
 
-fn account(of: &Beginning, calls: &[Begun]) -> Account {
+/// What each model may have been paid for.
+fn billed(calls: &[Begun]) -> Vec<Billed> {
     let mut billed: Vec<Billed> = Vec::new();
     for begun in calls {
         let cost_usd = begun.reserved.unwrap_or_default();
@@ -139,7 +151,11 @@ fn account(of: &Beginning, calls: &[Begun]) -> Account {
             }
         }
     }
-    Account { key: of.key.clone(), tags: of.tags.clone(), calls: billed, ..Account::default() }
+    billed
+}
+
+fn account(of: &Beginning, calls: &[Begun]) -> Account {
+    Account { key: of.key.clone(), tags: of.tags.clone(), calls: billed(calls), ..Account::default() }
 }
 
 fn decision(of: &Beginning) -> Decision {
@@ -205,6 +221,7 @@ mod tests {
             of: of.clone(),
             call: call.into(),
             reserved: reserved.map(Usd::from_nanos),
+            late: false,
         };
         assert!(unsettled(&[]).is_none());
         let record = unsettled(&[begun("p/m", Some(7)), begun("p/n", None), begun("p/m", Some(4))]).unwrap();
@@ -217,6 +234,8 @@ mod tests {
         assert_eq!(billed, [("p/m", 2, 0, 11), ("p/n", 1, 1, 0)]);
         assert_eq!((account.key.as_str(), account.tags.len()), ("k", 1));
         assert_eq!(record.run.calls().count(), 3);
+        let late = unsettled_late(&[begun("p/m", Some(7))]).unwrap();
+        assert_eq!((late.request_id.as_str(), late.calls[0].cost_usd.nanos()), ("r", 7));
         let line = begun("p/m", Some(7));
         let text = serde_json::to_string(&line).unwrap();
         assert_eq!(serde_json::from_str::<Begun>(&text).unwrap(), line);

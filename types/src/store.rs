@@ -34,6 +34,17 @@ pub enum Record {
     Late(Late),
     /// A call of a model that is about to be made.
     Begun(Begun),
+    /// Statistics go back to the state that was saved then, Unix milliseconds ([`Saved::unix_ms`]).
+    GoBack(i64),
+}
+
+/// A state of the statistics that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// When the last request of it ended, Unix milliseconds.
+    pub unix_ms: i64,
+    /// Its length.
+    pub bytes: u64,
 }
 
 /// A request as it is found again: its record, the outcome as it stands now, all feedback.
@@ -86,6 +97,11 @@ pub trait OutcomeStore: Send + Sync {
     /// What was used and what it cost; sees everything appended before the call.
     fn usage(&self, query: usage::Query) -> BoxFuture<'_, Result<usage::Report, Error>>;
 
+    /// The states of the statistics that are kept, newest first; sees everything appended before the call.
+    fn saved(&self) -> BoxFuture<'_, Result<Vec<Saved>, Error>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
     /// The newest requests, newest first.
     fn recent(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Stored>, Error>>;
 }
@@ -98,6 +114,11 @@ pub trait Observer: Send {
     /// # Errors
     /// The state is not readable; observation then starts from nothing.
     fn restore(&mut self, state: &[u8]) -> Result<(), String>;
+
+    /// Its state as it stands, as [`Observer::restore`] takes it; `None` = it cannot be given.
+    fn state(&self) -> Option<Vec<u8>> {
+        None
+    }
 
     /// A request ended.
     fn outcome(&mut self, seq: Seq, outcome: &Outcome);

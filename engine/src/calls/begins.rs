@@ -40,9 +40,10 @@ impl Begins {
         Begins { store: store.clone(), of: Arc::new(of) }
     }
 
-    /// A call of a model that may cost so much is about to be made; `None` = its price is unknown.
-    pub(super) fn call(&self, model: &Arc<str>, reserved: Option<Usd>) {
-        let begun = Begun { of: self.of.clone(), call: model.clone(), reserved };
+    /// A call of a model that may cost so much is about to be made; `None` = its price is unknown. `late` = after the
+    /// response.
+    pub(super) fn call(&self, model: &Arc<str>, reserved: Option<Usd>, late: bool) {
+        let begun = Begun { of: self.of.clone(), call: model.clone(), reserved, late };
         // It cannot fail the call: what it is for is only needed should the process die as well.
         if let Err(e) = self.store.append(&Record::Begun(begun)) {
             let request_id = &*self.of.request_id;

@@ -45,9 +45,8 @@ impl Calls {
         };
         held.keep();
         let free = provider.tier == Tier::Free;
-        // Those after the response are told in one line, when the last of them has ended.
-        if let Some(begins) = self.begins.as_ref().filter(|_| !ask.late) {
-            begins.call(&model.id, (free || model.price.is_some()).then_some(reserved));
+        if let Some(begins) = &self.begins {
+            begins.call(&model.id, (free || model.price.is_some()).then_some(reserved), ask.late);
         }
         let granted = edits.max_tokens.unwrap_or(longest);
         let now = Instant::now();

@@ -210,6 +210,10 @@ impl Observer for Learner {
         Ok(())
     }
 
+    fn state(&self) -> Option<Vec<u8>> {
+        self.save().inspect_err(|e| tracing::error!(error = %e, "statistics could not be saved")).ok()
+    }
+
     fn outcome(&mut self, _seq: Seq, outcome: &Outcome) {
         // It says nothing of a model that our own process died.
         if outcome.is_unsettled() {

@@ -6,6 +6,7 @@ mod bundles;
 mod openapi;
 mod parts;
 mod routes;
+mod statistics;
 #[cfg(test)]
 mod tests;
 

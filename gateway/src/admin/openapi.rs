@@ -235,6 +235,11 @@ fn of_parts() -> Value {
             "verbs": texts(), "matched": { "type": "integer" }, "source": some("string"),
         })),
         "Policies": list_of("Policy"),
+        "SavedStatistics": object(&["at", "unix_ms", "bytes"], json!({
+            "at": { "type": "string" }, "unix_ms": { "type": "integer" }, "bytes": { "type": "integer" },
+        })),
+        "Statistics": list_of("SavedStatistics"),
+        "StatisticsRollback": object(&["to"], json!({ "to": { "type": "string", "maxLength": 64 } })),
         "Change": object(&["object", "dry_run", "changed", "bundle", "before", "problems", "diff"], json!({
             "object": { "const": "change" }, "dry_run": { "type": "boolean" }, "changed": { "type": "boolean" },
             "bundle": { "type": "string" }, "before": { "type": "string" },

@@ -1,6 +1,6 @@
 //! The routes of the control API.
 
-use super::{Call, Reply, Route, Run, approvals, bundles, openapi, parts};
+use super::{Call, Reply, Route, Run, approvals, bundles, openapi, parts, statistics};
 use crate::app::App;
 use crate::clock;
 use crate::control::{Need, audit, keys, provider_keys, tenants};
@@ -140,6 +140,17 @@ pub(crate) static ROUTES: &[Route] = &[
             Box::pin(used(c))
         })
     },
+    get("/statistics", Need::ViewAll, "States of what was learned that are kept", "Statistics", |c| {
+        Box::pin(statistics::states(c))
+    }),
+    post(
+        "/statistics/rollback",
+        Need::OperateAll,
+        "Go back to what was known at a moment",
+        "StatisticsRollback",
+        "SavedStatistics",
+        |c| Box::pin(statistics::rollback(c)),
+    ),
     get("/approvals", Need::View, "Questions of policies and gates to people that stand", "Approvals", |c| {
         Box::pin(approvals::list(c))
     }),

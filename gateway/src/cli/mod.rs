@@ -114,6 +114,8 @@ enum Command {
     ProviderKey(control::provider_key::Args),
     /// How the limits of tenants and keys stand
     Budget(control::budget::Args),
+    /// What was learned, and the way back to what was known before
+    Statistics(control::statistics::Args),
     Usage(usage::UsageArgs),
     Import(import::ImportArgs),
     /// Questions that policies put to people
@@ -219,6 +221,7 @@ fn wait(global: &Global, command: Command, out: &Out) -> Outcome {
             Command::Key(args) => control::key::run(global, &args, out).await,
             Command::ProviderKey(args) => control::provider_key::run(global, &args, out).await,
             Command::Budget(args) => control::budget::run(global, &args, out).await,
+            Command::Statistics(args) => control::statistics::run(global, &args, out).await,
             Command::Usage(args) => usage::run(global, &args, out).await,
             Command::Approval(args) => approval::run(global, &args, out).await,
             Command::Audit(args) => control::audit::run(global, &args, out).await,

@@ -4,8 +4,8 @@ use super::sql;
 use crate::record;
 use rusqlite::{Connection, Transaction, params};
 use std::collections::{BTreeMap, HashMap};
-use types::begun::{Begun, unsettled};
-use types::store::{Error, RequestRecord, Seq};
+use types::begun::{Begun, unsettled, unsettled_late};
+use types::store::{Error, Record, Seq};
 
 /// The calls of a batch. Most requests begin and end within one, and so leave nothing in the table.
 pub(super) struct Calls {
@@ -28,12 +28,12 @@ impl Calls {
         Ok(Calls { fresh: HashMap::new(), kept })
     }
 
-    /// A call begins.
-    pub(super) fn begin(&mut self, seq: Seq, request_id: String, content: &[u8]) {
-        self.fresh.entry(request_id).or_default().push((seq, content.to_vec()));
+    /// A call begins. `what` it is made for: a request, or what [`late`] names.
+    pub(super) fn begin(&mut self, seq: Seq, what: String, content: &[u8]) {
+        self.fresh.entry(what).or_default().push((seq, content.to_vec()));
     }
 
-    /// A request has ended: its own line says what its calls came to.
+    /// A request, or what is done after its response, has ended: its own line says what its calls came to.
     ///
     /// # Errors
     /// The database refuses.
@@ -66,11 +66,16 @@ impl Calls {
     }
 }
 
-/// The records of requests that began before `end`, where the log of an earlier process ends, and that have none.
+/// The name of what is done after the response of a request: it ends by itself.
+pub(super) fn late(request_id: &str) -> String {
+    format!("{request_id}\n")
+}
+
+/// What is to be recorded of requests, and of what is done after their responses, that began before `end`, where the log of an earlier process ends, and have no record.
 ///
 /// # Errors
 /// The database cannot be read.
-pub(crate) fn cut_off(conn: &Connection, end: Seq) -> Result<Vec<RequestRecord>, Error> {
+pub(crate) fn cut_off(conn: &Connection, end: Seq) -> Result<Vec<Record>, Error> {
     let mut select =
         conn.prepare("SELECT request_id, content FROM begun WHERE seq < ? ORDER BY seq").map_err(sql)?;
     let rows = select
@@ -84,5 +89,9 @@ pub(crate) fn cut_off(conn: &Connection, end: Seq) -> Result<Vec<RequestRecord>,
             Err(why) => tracing::warn!(request_id, why, "a call that was begun is not understood"),
         }
     }
-    Ok(calls.values().filter_map(|calls| unsettled(calls)).collect())
+    let record = |calls: &Vec<Begun>| match calls.first()?.late {
+        true => unsettled_late(calls).map(Record::Late),
+        false => unsettled(calls).map(|r| Record::Request(Box::new(r))),
+    };
+    Ok(calls.values().filter_map(record).collect())
 }

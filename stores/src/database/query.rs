@@ -10,7 +10,7 @@ use std::sync::Arc;
 use types::UnitInterval;
 use types::decision::Exclusion;
 use types::outcome::{Feedback, Outcome};
-use types::store::{Error, RequestRecord, Stored};
+use types::store::{Error, RequestRecord, Saved, Stored};
 use types::usage::{Query, Report};
 
 /// The most words of one request that are read: the newest.
@@ -56,6 +56,14 @@ impl Finder {
     /// The database cannot be read.
     pub(crate) fn usage(&self, query: &Query) -> Result<Report, Error> {
         super::used::report(&self.conn, query)
+    }
+
+    /// The states of the statistics that are kept, newest first.
+    ///
+    /// # Errors
+    /// The database cannot be read.
+    pub(crate) fn saved(&self) -> Result<Vec<Saved>, Error> {
+        super::states::list(&self.conn)
     }
 
     /// The newest requests, newest first. One that is not understood is left out, so that it does not hide the

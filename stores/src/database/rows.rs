@@ -1,8 +1,9 @@
 //! How a record becomes rows: the request or word itself, its join, the sums, the observer's state.
 
-use super::begun::Calls;
+use super::begun::{self, Calls};
 use super::query::{self, row_word};
 use super::sql;
+use super::states;
 use super::sums::Sums;
 use super::used;
 use crate::archive::Archive;
@@ -31,6 +32,10 @@ pub(crate) struct Rows<'a> {
     sums: Sums,
     used: Used,
     records: u64,
+    /// When the last request ended; `None` = there was none.
+    last_ms: Option<i64>,
+    /// What the observer knows is not what it was told.
+    went_back: bool,
 }
 
 impl<'a> Rows<'a> {
@@ -59,6 +64,8 @@ impl<'a> Rows<'a> {
             sums: Sums::default(),
             used: Used::default(),
             records: 0,
+            last_ms: None,
+            went_back: false,
         })
     }
 
@@ -73,12 +80,14 @@ impl<'a> Rows<'a> {
             Ok(Head::Request(outcome)) => self.request(line.seq, *outcome),
             Ok(Head::Feedback(word)) => self.feedback(line.seq, word),
             Ok(Head::Late(late)) => self.late(line.seq, late),
+            Ok(Head::GoBack(unix_ms)) => self.go_back(unix_ms),
             Ok(Head::Constants(hash, content)) => {
                 self.records -= 1;
                 self.constants(line.seq, hash, content)
             }
-            Ok(Head::Begun(request_id, content)) => {
-                self.begun.begin(line.seq, request_id, content);
+            Ok(Head::Begun(request_id, late, content)) => {
+                let what = if late { begun::late(&request_id) } else { request_id };
+                self.begun.begin(line.seq, what, content);
                 Ok(())
             }
             Err(why) => self.unreadable(line, &why),
@@ -94,6 +103,15 @@ impl<'a> Rows<'a> {
         self.sums.write(self.tx)?;
         used::write(&self.used, self.tx)?;
         save_state(self.tx, self.telling, end)?;
+        if self.went_back
+            && let Some(state) = self.telling.state()
+        {
+            // A restart must not tell it again what it is to know no more.
+            write_state(self.tx, &state, end)?;
+        }
+        if let Some(last_ms) = self.last_ms {
+            states::keep(self.tx, self.telling, last_ms)?;
+        }
         set_position(self.tx, end)?;
         Ok(self.records)
     }
@@ -104,6 +122,7 @@ impl<'a> Rows<'a> {
             return Ok(());
         }
         self.telling.outcome(seq, &outcome);
+        self.last_ms = self.last_ms.max(Some(outcome.ts_ms));
         self.sums.count(&outcome, 1);
         self.used.count(&outcome, 1);
         if !self.orphans {
@@ -115,6 +134,18 @@ impl<'a> Rows<'a> {
                 Orphan::Word(word) => self.join(seq, said, now, &word)?,
                 Orphan::Late(late) => self.add_late(now, &late)?,
             };
+        }
+        Ok(())
+    }
+
+    /// The observer goes back to what it knew; what comes after this line it learns.
+    fn go_back(&mut self, unix_ms: i64) -> Result<(), Error> {
+        match states::at(self.tx, unix_ms)? {
+            Some(state) => {
+                self.telling.go_back(&state);
+                self.went_back = true;
+            }
+            None => tracing::error!(unix_ms, "statistics stay as they are: the state to go back to is gone"),
         }
         Ok(())
     }
@@ -143,6 +174,9 @@ impl<'a> Rows<'a> {
     }
 
     fn late(&mut self, seq: Seq, late: Late) -> Result<(), Error> {
+        if !late.calls.is_empty() {
+            self.begun.end(self.tx, &begun::late(&late.request_id))?;
+        }
         match self.outcome(&late.request_id)? {
             Some(outcome) => self.add_late(outcome, &late).map(|_| ()),
             None => self.insert_orphan(seq, &Orphan::Late(late)),
@@ -306,11 +340,13 @@ pub(crate) fn forget(conn: &mut Connection, first: Seq) -> Result<(), Error> {
 /// # Errors
 /// The database refuses.
 pub(super) fn save_state(conn: &Connection, telling: &mut Telling, position: Seq) -> Result<(), Error> {
-    if let Some(state) = telling.batch_done() {
-        conn.prepare_cached("INSERT OR REPLACE INTO observer_state VALUES (1, ?, ?)")
-            .and_then(|mut replace| replace.execute(params![state, position.cast_signed()]))
-            .map_err(sql)?;
-    }
+    telling.batch_done().map_or(Ok(()), |state| write_state(conn, &state, position))
+}
+
+fn write_state(conn: &Connection, state: &[u8], position: Seq) -> Result<(), Error> {
+    conn.prepare_cached("INSERT OR REPLACE INTO observer_state VALUES (1, ?, ?)")
+        .and_then(|mut replace| replace.execute(params![state, position.cast_signed()]))
+        .map_err(sql)?;
     Ok(())
 }
 

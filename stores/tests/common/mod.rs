@@ -166,7 +166,7 @@ pub(crate) fn begun(id: &str, nanos: i64) -> Begun {
         model: MODEL.into(),
         bundle: "abc".to_owned(),
     };
-    Begun { of: Arc::new(of), call: MODEL.into(), reserved: Some(Usd::from_nanos(nanos)) }
+    Begun { of: Arc::new(of), call: MODEL.into(), reserved: Some(Usd::from_nanos(nanos)), late: false }
 }
 
 pub(crate) fn request_line(id: &str, tokens: u32) -> Record {
@@ -228,6 +228,10 @@ impl Observer for Summing {
     fn restore(&mut self, state: &[u8]) -> Result<(), String> {
         *self.sums.lock().unwrap() = serde_json::from_slice(state).map_err(|e| e.to_string())?;
         Ok(())
+    }
+
+    fn state(&self) -> Option<Vec<u8>> {
+        serde_json::to_vec(&*self.sums.lock().unwrap()).ok()
     }
 
     fn outcome(&mut self, seq: Seq, outcome: &Outcome) {

@@ -256,6 +256,7 @@ async fn answers_are_what_the_document_says() {
         ("PATCH /keys/{key}", json!({"name": "other", "limits": []})),
         ("POST /keys/{key}/rotate", json!({"grace_s": 60})),
         ("POST /provider-keys", json!({"provider": "alpha", "key": "sk-ijklmnop"})),
+        ("POST /statistics/rollback", json!({"to": "2099-01-01T00:00:00Z"})),
     ];
     let mut operations = document.operations();
     // What removes comes last; the tenant with keys cannot go, the fresh one can.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
+use tests::admin::Admin;
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Reply, Vendor};
 
@@ -183,4 +184,33 @@ async fn words_of_one_key_are_counted() {
     assert_eq!(last.error(429)["code"], "rate_limit_exceeded");
     assert!(last.header("retry-after").is_some() && last.header("x-should-retry") == Some("true"));
     assert_eq!(tests::admin::send(house.client(), &quiet, "/v1/feedback", &word).await.status, 404);
+}
+
+/// What was learned can be taken back to what was known before, and stays there over a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn statistics_go_back_to_what_was_known_at_a_moment() {
+    let (_a, _b, mut house) = start().await;
+    let answer = house.client().chat(&ask(0)).await;
+    house.decision(&answer.request_id()).await;
+    assert_eq!(next_choice(&house).await, "one/m");
+    until_settled(&house, "two/m").await;
+    let admin = Admin::of(&house);
+    let kept = admin.call("GET", "/statistics", &Value::Null).await.json();
+    let first = kept["data"][0]["at"].as_str().unwrap_or_else(|| panic!("{kept}")).to_owned();
+    assert_eq!(kept["data"].as_array().map(Vec::len), Some(1), "one an hour: {kept}");
+    let back = |to: &str| json!({ "to": to });
+    let wrong = admin.call("POST", "/statistics/rollback", &back("yesterday")).await;
+    assert_eq!(wrong.error(400)["param"], "to");
+    let early = admin.call("POST", "/statistics/rollback", &back("2001-01-01T00:00:00Z")).await;
+    assert_eq!(early.error(409)["code"], "nothing_before");
+    assert_eq!(next_choice(&house).await, "two/m", "nothing has changed");
+    let done = house.cli(&["statistics", "rollback", "--to", &first]).await;
+    assert!(done.status.success(), "{done:?}");
+    assert_eq!(next_choice(&house).await, "one/m");
+    let trail = admin.call("GET", "/audit?limit=100", &Value::Null).await.json();
+    let lines = trail["data"].as_array().unwrap();
+    assert!(lines.iter().any(|l| l["action"] == "statistics.rollback" && l["target"] == *first), "{trail}");
+    house.kill().await;
+    house.restart().await;
+    assert_eq!(next_choice(&house).await, "one/m", "it is not learned again from the log");
 }

@@ -1,4 +1,4 @@
-//! `turnout tenant`, `key`, `provider-key`, `budget`, `audit`: the control API from the command line.
+//! `turnout tenant`, `key`, `provider-key`, `budget`, `statistics`, `audit`: the control API from the command line.
 //!
 //! On the machine of the server, as its user, no key is needed: the token that the server leaves in its data folder
 //! shows who asks. From elsewhere `--url` and TURNOUT_ADMIN_KEY do.
@@ -10,6 +10,7 @@ mod fields;
 pub(super) mod key;
 pub(super) mod provider_key;
 mod show;
+pub(super) mod statistics;
 pub(super) mod tenant;
 
 pub(super) use client::{Client, Where};
