@@ -60,6 +60,21 @@ pub struct Terms {
     /// P before any evidence: the prior of the matrix, carried through the workflow's graph.
     #[serde(default, skip_serializing_if = "is_zero", serialize_with = "rounded")]
     pub prior: f64,
+    /// What that is worth, in outcomes: `prior.strength` of the matrix.
+    #[serde(
+        default = "usual_strength",
+        skip_serializing_if = "is_usual_strength",
+        serialize_with = "rounded"
+    )]
+    pub strength: f64,
+}
+
+pub(crate) fn usual_strength() -> f64 {
+    crate::matrix::Prior::default().strength
+}
+
+fn is_usual_strength(x: &f64) -> bool {
+    *x == usual_strength()
 }
 
 /// Rounds to six decimals: what is beyond them decides nothing and makes every record twice as long.

@@ -302,6 +302,9 @@ pub struct Basis {
     pub features: Features,
     /// P of the arm that answered, before any evidence, 0..=1.
     pub prior: f64,
+    /// What that was worth, in outcomes: `prior.strength` of the matrix. Records of earlier versions do not hold it.
+    #[serde(default = "crate::decision::usual_strength")]
+    pub strength: f64,
     /// What the arm was forecast to cost, before what was learned of its cost; `None` = unknown price, or
     /// another arm than the chosen one answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,6 @@
 //! The one writer of the statistics: outcomes in, snapshots out.
 
-use super::cells::{Cells, Costs};
+use super::cells::{Cells, Costs, K0};
 use super::forest::{Draws, PAST, Past, TREES};
 use super::influence::{Influence, KEY, Sample};
 use super::point::Point;
@@ -58,7 +58,7 @@ pub fn learner(limits: Limits) -> (Learner, Statistics) {
         costs: Costs::default(),
         ever: 0,
         changes: Vec::new(),
-        blank: Arc::new(Solved::default()),
+        blank: Arc::new(Ridge::default().solve(f64::from(K0))),
         version: 0,
         unsaved: 0,
         dirty: Dirty::default(),
@@ -75,6 +75,8 @@ pub(super) struct Held {
     pub(super) workflow: Arc<str>,
     pub(super) model: Arc<str>,
     pub(super) stats: Arc<ArmStats>,
+    /// What its prior is worth, in outcomes, as of the last one.
+    pub(super) strength: f64,
     pub(super) ridge: Ridge,
     pub(super) solved: Arc<Solved>,
 }
@@ -128,6 +130,7 @@ impl Learner {
             workflow: workflow.clone(),
             model: model.clone(),
             stats: Arc::default(),
+            strength: f64::from(K0),
             ridge: Ridge::default(),
             solved: self.blank.clone(),
         });

@@ -4,7 +4,7 @@ use super::cells::{K0, RATIO};
 use super::detect::Aspect;
 use super::forest::Past;
 use super::influence::TENANT;
-use super::learner::{ANY_MODEL, Learner};
+use super::learner::{ANY_MODEL, Held, Learner};
 use super::point::Point;
 use super::shrinkage::GRID;
 use crate::outcome;
@@ -24,6 +24,8 @@ pub(super) struct Lesson {
     pub(super) family: TaskFamily,
     pub(super) arm: usize,
     pub(super) prior: f64,
+    /// What that is worth, in outcomes.
+    pub(super) strength: f64,
     pub(super) reward: f64,
     /// How much of it counts, 0..=1.
     pub(super) weight: f64,
@@ -47,20 +49,23 @@ impl Learner {
         weight: f64,
     ) -> Option<Lesson> {
         let arm = self.arm(&o.workflow, model)?;
-        let basis =
-            o.basis.unwrap_or(Basis { features: Features::default(), prior: PRIOR, forecast_usd: None });
+        let basis = o.basis.unwrap_or(Basis {
+            features: Features::default(),
+            prior: PRIOR,
+            strength: f64::from(K0),
+            forecast_usd: None,
+        });
         let point = Point::of_cell(basis.features, &o.cell);
         let prior = if basis.prior.is_finite() { basis.prior.clamp(0.01, 0.99) } else { PRIOR };
-        Some(Lesson { point, family: o.cell.family, arm, prior, reward, weight })
+        let strength = if basis.strength.is_finite() { basis.strength } else { f64::from(K0) };
+        Some(Lesson { point, family: o.cell.family, arm, prior, strength, reward, weight })
     }
 
     /// What its cells say of an arm, under every k of the grid and under the one in force.
     pub(super) fn foretell(&self, l: &Lesson) -> ([f32; GRID.len()], f32) {
         let Some(held) = self.arms.get(l.arm) else { return ([0.5; GRID.len()], 0.5) };
-        let of_model =
-            self.models.get(&held.model).map_or(0.0, |m| m.stats.surprise.mean(0.0, f64::from(K0)));
-        let prior = (l.prior + held.stats.surprise.mean(of_model, f64::from(K0))) as f32;
-        let root = self.root(&held.model);
+        let prior = (l.prior + self.surprise(held)) as f32;
+        let root = self.root(held);
         let mean = |k: f32| {
             let sum: f32 = self.cells.iter().map(|c| c.believe(&l.point, l.arm, prior, root, k)).sum();
             (sum / self.cells.len().max(1) as f32).clamp(0.01, 0.99)
@@ -70,9 +75,18 @@ impl Learner {
         (grid, now.copied().unwrap_or(0.5))
     }
 
-    /// What the prior weighs at the root.
-    pub(super) fn root(&self, model: &str) -> f32 {
-        K0 * self.models.get(model).map_or(1.0, |m| m.stats.trust()) as f32
+    /// What outcomes of an arm were beyond its prior, shrunk to those of its model.
+    fn surprise(&self, held: &Held) -> f64 {
+        let k = f64::from(K0);
+        let of_model = self.models.get(&held.model).map_or(0.0, |m| m.stats.surprise.mean(0.0, k));
+        held.stats.surprise.mean(of_model, k)
+    }
+
+    /// What the prior weighs at the root, as far as it is still trusted. Cells never rest on less than the usual: one
+    /// outcome says little of a cell.
+    pub(super) fn root(&self, held: &Held) -> f32 {
+        let trust = self.models.get(&held.model).map_or(1.0, |m| m.stats.trust());
+        K0.max(held.strength as f32) * trust as f32
     }
 
     /// `own` is what counts of it for the tenant, whatever counts for all.
@@ -102,6 +116,7 @@ impl Learner {
         // A part of an outcome ages the others by that part only: many small words would drown them otherwise.
         let discount = if l.weight < 1.0 { discount.powf(l.weight) } else { discount };
         let Some(held) = self.arms.get_mut(l.arm) else { return };
+        held.strength = l.strength;
         let stats = Arc::make_mut(&mut held.stats);
         stats.total.add_part(l.reward, discount, l.weight);
         stats.surprise.add(residual, discount, l.weight);

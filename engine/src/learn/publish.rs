@@ -17,10 +17,10 @@ impl Learner {
         let dirty = std::mem::take(&mut self.dirty);
         for arm in &dirty.arms {
             if let Some(held) = self.arms.get_mut(*arm) {
-                held.solved = Arc::new(held.ridge.solve());
+                held.solved = Arc::new(held.ridge.solve(held.strength));
             }
         }
-        let roots: Vec<f32> = self.arms.iter().map(|h| self.root(&h.model)).collect();
+        let roots: Vec<f32> = self.arms.iter().map(|h| self.root(h)).collect();
         let k = self.shrinkage.k();
         let whole = dirty.all || dirty.arms.len() > 4;
         for c in &mut self.cells {
@@ -36,7 +36,6 @@ impl Learner {
             names: self.names.clone(),
             arms: self.arms.iter().map(|h| h.stats.clone()).collect(),
             linear: self.arms.iter().map(|h| h.solved.clone()).collect(),
-            blank: self.blank.clone(),
             trees: self.cells.iter().map(|c| (c.tree.clone(), c.table.clone())).collect(),
             models: Arc::new(self.models.iter().map(|(m, w)| (m.clone(), w.stats.clone())).collect()),
             seen: self.seen,

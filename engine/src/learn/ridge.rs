@@ -4,7 +4,7 @@
 //! al. 2011), kept as sufficient statistics, so that discounting is a product and merging a sum:
 //!
 //! ```text
-//! S = Σ γ^age φφᵀ      b = Σ γ^age φ·e      A = α·I + S      w = A⁻¹b      doubt² = φᵀA⁻¹φ
+//! S = Σ γ^age φφᵀ      b = Σ γ^age φ·e      A = α·k·I + S      w = A⁻¹b      doubt² = φᵀA⁻¹φ
 //! ```
 //!
 //! It generalises from a handful of outcomes, which cells cannot, and says where an arm has not been tried;
@@ -15,9 +15,11 @@ use serde::{Deserialize, Serialize};
 
 /// Entries of a symmetric matrix that are kept.
 const PACKED: usize = DIMENSIONS * (DIMENSIONS + 1) / 2;
-/// α: what the prior, no deviation from the matrix, weighs. A request is about so long, |φ|² ≈ 4.5, that without outcomes
-/// φᵀA⁻¹φ is 1/8: a prior of the usual strength is worth eight outcomes here, too.
-const ALPHA: f64 = 36.0;
+/// α: what the prior, no deviation from the matrix, weighs for each outcome k that it is worth. A request is about so
+/// long, |φ|² ≈ 4.5, that without outcomes φᵀA⁻¹φ is 1/k: a prior is worth as much here as in the cells.
+const ALPHA: f64 = 4.5;
+/// Least k: with none at all nothing would be known where nothing was tried.
+const LEAST: f64 = 0.25;
 /// Lanes of one step over a row.
 const LANES: usize = 8;
 /// Lanes of one step over the dense block, which is long: as many sums as registers hold go on side by side.
@@ -74,9 +76,9 @@ impl Ridge {
         }
     }
 
-    /// Solves for the weights and the inverse.
-    pub(super) fn solve(&self) -> Solved {
-        let inverse = invert(&self.s);
+    /// Solves for the weights and the inverse under a prior worth `strength` outcomes.
+    pub(super) fn solve(&self, strength: f64) -> Solved {
+        let inverse = invert(&self.s, alpha(strength));
         let mut weights = [0.0_f32; DIMENSIONS];
         for (i, w) in weights.iter_mut().enumerate() {
             let sum: f64 = self.b.iter().enumerate().map(|(j, b)| entry(&inverse, i, j) * b).sum();
@@ -84,6 +86,10 @@ impl Ridge {
         }
         Solved::new(weights, &inverse)
     }
+}
+
+fn alpha(strength: f64) -> f64 {
+    ALPHA * strength.max(LEAST)
 }
 
 fn entry(matrix: &[f64], i: usize, j: usize) -> f64 {
@@ -98,9 +104,9 @@ fn row(matrix: &[Row; DIMENSIONS], i: usize) -> &Row {
     matrix.get(i).unwrap_or(&NOTHING)
 }
 
-/// (α·I + S)⁻¹ by Cholesky: A = LLᵀ, A⁻¹ = L⁻ᵀL⁻¹. A is positive definite, for α is. L⁻¹ is kept by its columns,
+/// (α·I + S)⁻¹ by Cholesky: A = LLᵀ, A⁻¹ = L⁻ᵀL⁻¹. A is positive definite, for α is above 0. L⁻¹ is kept by its columns,
 /// so that every sum runs along two rows.
-fn invert(s: &[f64]) -> Vec<f64> {
+fn invert(s: &[f64], alpha: f64) -> Vec<f64> {
     let (mut l, mut columns) = ([NOTHING; DIMENSIONS], [NOTHING; DIMENSIONS]);
     for i in 0..DIMENSIONS {
         let mut own: Row = NOTHING;
@@ -108,7 +114,7 @@ fn invert(s: &[f64]) -> Vec<f64> {
             let other = if i == j { &own } else { row(&l, j) };
             let rest = entry(s, i, j) - along(&own, other, 0, j);
             let x = match i == j {
-                true => (rest + ALPHA).max(1e-9).sqrt(),
+                true => (rest + alpha).max(1e-9).sqrt(),
                 false => rest / other.get(j).copied().unwrap_or(1.0),
             };
             if let Some(e) = own.get_mut(j) {
@@ -171,13 +177,6 @@ pub(crate) struct Solved {
     dense: [f32; dense_len()],
     cross: [[f32; DENSE]; KINDS],
     kinds: [[f32; KINDS]; KINDS],
-}
-
-impl Default for Solved {
-    /// Of an arm without outcomes.
-    fn default() -> Self {
-        Ridge::default().solve()
-    }
 }
 
 impl Solved {
@@ -266,6 +265,13 @@ impl Place {
         }
         Place { dense, pairs, family: p.family_kind(), sub: p.sub_kind() }
     }
+
+    /// √(φᵀA⁻¹φ) of an arm without outcomes whose prior is worth `strength`: |φ|/√(α·k).
+    pub(super) fn untried(&self, strength: f64) -> f64 {
+        let kinds = 1 + usize::from(self.sub.is_some());
+        let square = self.dense.iter().map(|x| x * x).sum::<f32>() + kinds as f32;
+        (f64::from(square) / alpha(strength)).sqrt()
+    }
 }
 
 #[cfg(test)]
@@ -298,8 +304,8 @@ mod tests {
             let p = point(&mut rng);
             r.add(&p, rng.random_range(-1.0..1.0), 0.99, 1.0);
         }
-        let inverse = invert(&r.s);
-        let solved = r.solve();
+        let inverse = invert(&r.s, alpha(3.0));
+        let solved = r.solve(3.0);
         for _ in 0..20 {
             let p = point(&mut rng);
             let phi = p.full();
@@ -329,10 +335,10 @@ mod tests {
             let p = point(&mut rng);
             r.add(&p, 0.5, 1.0, 1.0);
         }
-        let inverse = invert(&r.s);
+        let inverse = invert(&r.s, 20.0);
         for i in 0..DIMENSIONS {
             for j in 0..DIMENSIONS {
-                let a = |k: usize| entry(&r.s, i, k) + if i == k { ALPHA } else { 0.0 };
+                let a = |k: usize| entry(&r.s, i, k) + if i == k { 20.0 } else { 0.0 };
                 let x: f64 = (0..DIMENSIONS).map(|k| a(k) * entry(&inverse, k, j)).sum();
                 assert!((x - if i == j { 1.0 } else { 0.0 }).abs() < 1e-8, "{i} {j} {x}");
             }
@@ -345,11 +351,13 @@ mod tests {
         let mut r = Ridge::default();
         let truth = |p: &Point| 0.2 - 0.1 * f64::from(p.dense()[4] / 0.35);
         let known: Vec<Point> = (0..800).map(|_| point(&mut rng)).collect();
-        let before = Solved::default().doubt(&Place::of(&known[0]));
+        let first = Place::of(&known[0]);
+        let before = Ridge::default().solve(8.0).doubt(&first);
+        assert!((before - first.untried(8.0)).abs() < 1e-6, "{before}");
         for p in &known {
             r.add(p, truth(p), 1.0, 1.0);
         }
-        let solved = r.solve();
+        let solved = r.solve(8.0);
         for p in &known[..20] {
             let at = Place::of(p);
             assert!((solved.mean(&at) - truth(p)).abs() < 0.05);

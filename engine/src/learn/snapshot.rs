@@ -15,7 +15,7 @@ use std::sync::Arc;
 use types::axis::{AxisValue, TaskFamily};
 
 /// Outcomes of an arm at which its cells weigh as much as its linear part.
-const RAMP: f64 = 50.0;
+const RAMP: f64 = 200.0;
 /// s²: the most that one outcome can scatter. With P(1−P) in its place an arm whose first outcome is bad would never be
 /// tried again.
 const NOISE: f64 = 0.25;
@@ -112,8 +112,6 @@ pub struct Snapshot {
     pub(super) names: Arc<Names>,
     pub(super) arms: Vec<Arc<ArmStats>>,
     pub(super) linear: Vec<Arc<Solved>>,
-    /// Of an arm without outcomes.
-    pub(super) blank: Arc<Solved>,
     pub(super) trees: Vec<(Arc<Tree>, Arc<Table>)>,
     pub(super) models: Arc<ByName<Arc<ModelStats>>>,
     /// Outcomes per family, in the order of `TaskFamily::ALL`, undiscounted.
@@ -135,8 +133,6 @@ pub(crate) struct Located {
     cost: f64,
     /// What the tenant's outcomes say beyond everybody's.
     own: Option<Arc<Own>>,
-    /// φᵀA⁻¹φ of an arm without outcomes.
-    blank: f64,
 }
 
 /// What a belief in an arm rests on, whatever the request.
@@ -148,11 +144,19 @@ pub(crate) struct Seat {
     surprise: f64,
     /// Weight of its linear part.
     omega: f64,
-    /// What the prior weighs, in outcomes: of its model in the matrix, and after that was seen to change.
+    /// What the prior of its model is worth in the matrix, in outcomes.
     strength: f64,
+    /// What the prior weighs at the root: that, or the usual where it is less, as far as it is still trusted.
     root: f64,
     /// Real cost over forecast, of its model.
     cost: f64,
+}
+
+impl Seat {
+    /// What the prior is worth, in outcomes.
+    pub(crate) fn strength(&self) -> f64 {
+        self.strength
+    }
 }
 
 /// Belief in an arm for one request.
@@ -221,21 +225,21 @@ impl Snapshot {
             sums.add(table, tree.cell(p));
         }
         let own = self.tenants.of(tenant).cloned();
-        let place = Place::of(p);
-        let blank = self.blank.doubt(&place).powi(2);
-        Located { place, sums, cost: self.costs.of(p.kind()), own, blank }
+        Located { place: Place::of(p), sums, cost: self.costs.of(p.kind()), own }
     }
 
     /// What beliefs in an arm rest on; `model` is what was learned of its model, `strength` what its prior is worth.
     pub(crate) fn seat(&self, arm: Option<usize>, model: Option<&ModelStats>, strength: f64) -> Seat {
         let stats = arm.and_then(|a| self.stats(a));
-        let of_model = model.map_or(0.0, |m| m.surprise.mean(0.0, strength));
+        // Cells never rest on less than the usual: one outcome says little of a cell.
+        let rests = strength.max(f64::from(K0));
+        let of_model = model.map_or(0.0, |m| m.surprise.mean(0.0, rests));
         Seat {
             arm,
             surprise: stats.map_or(of_model, |s| s.surprise.mean(of_model, K_ARM)),
             omega: RAMP / (RAMP + stats.map_or(0.0, |s| s.ever)),
             strength,
-            root: strength * model.map_or(1.0, ModelStats::trust),
+            root: rests * model.map_or(1.0, ModelStats::trust),
             cost: model.map_or(1.0, |m| m.cost.posterior(1.0, f64::from(K_COST))),
         }
     }
@@ -244,51 +248,30 @@ impl Snapshot {
     ///
     /// ```text
     /// linear = prior + wᵀφ         cells = a·(prior + r) + b        r: surprise of the arm, shrunk to its model's
-    /// P      = ω·linear + (1−ω)·cells + what the tenant's own outcomes say beyond,   ω = 50 / (50 + outcomes of the arm)
+    /// P      = ω·linear + (1−ω)·cells + what the tenant's own outcomes say beyond,   ω = 200 / (200 + outcomes of the arm)
     /// doubt² = P(1−P)/(k + n + 1) + s²·φᵀA⁻¹φ               k: strength of the prior, s² = 1/4
     /// ```
-    ///
-    /// Cells and linear part are kept for a prior of the usual strength, K0; another one is made of them as one more level
-    /// of shrinkage would be: with r = φᵀA⁻¹φ over that of an arm without outcomes, what the linear part says, and
-    /// φᵀA⁻¹φ, count 1/(1 − r + r·k/K0) times, and for k > K0 the cells' a becomes a·k/K0 / (1 − a + a·k/K0).
     pub(crate) fn believe(&self, at: &Located, seat: &Seat, prior: f64, doubts: bool) -> Belief {
         let &Seat { arm, surprise, omega, strength, root, cost } = seat;
         let line = arm.and_then(|a| self.linear.get(a));
         let (a, b, cost) = arm.map_or((1.0, 0.0, cost), |a| at.sums.of(a));
-        let odds = strength / f64::from(K0);
-        let usual = (odds - 1.0).abs() < 1e-9;
-        let untried =
-            if usual && !doubts { 0.0 } else { line.unwrap_or(&self.blank).doubt(&at.place).powi(2) };
-        let (a, b, share) = if usual { (a, b, 1.0) } else { reweighed((a, b), untried / at.blank, odds) };
         let cells = a * (prior + surprise) + b;
         // An arm without outcomes of its own has only its model's surprise to go by.
-        let linear = line.map_or(prior + surprise, |s| prior + share * s.mean(&at.place));
+        let linear = line.map_or(prior + surprise, |s| prior + s.mean(&at.place));
         let own = arm.zip(at.own.as_ref()).map_or(0.0, |(arm, own)| own.shift(arm));
-        let mean = (omega * linear + (1.0 - omega) * cells + own).clamp(0.01, 0.99);
+        let mean = omega * linear + (1.0 - omega) * cells + own;
+        let mean = mean.clamp(0.01, 0.99);
         let n = root * (1.0 / a.max(1e-6) - 1.0).max(0.0);
         let (spread, known) = (mean * (1.0 - mean), 1.0 / (root + n + 1.0));
+        let untried = || line.map_or_else(|| at.place.untried(strength), |s| s.doubt(&at.place));
         Belief {
             mean,
             sd: (spread * known).sqrt(),
-            doubt: if doubts { (spread * known + NOISE * share * untried).sqrt() } else { 0.0 },
+            doubt: if doubts { (spread * known + NOISE * untried().powi(2)).sqrt() } else { 0.0 },
             n,
             cost: at.cost * cost,
         }
     }
-}
-
-/// Cells' a and b, and the share of the linear part, for a prior of `odds` times the usual strength where the linear part
-/// is as much in doubt as `r` of what it is without outcomes.
-fn reweighed((a, b): (f64, f64), r: f64, odds: f64) -> (f64, f64, f64) {
-    let r = r.clamp(0.0, 1.0);
-    let share = 1.0 / (1.0 - r + r * odds).max(1e-9);
-    // Cells never rest on less than the usual: one outcome says little of a cell.
-    if odds < 1.0 {
-        return (a, b, share);
-    }
-    let weaker = a * odds / (1.0 - a + a * odds).max(1e-9);
-    let rest = if a < 1.0 { b * (1.0 - weaker) / (1.0 - a) } else { b };
-    (weaker, rest, share)
 }
 
 /// Handle to the snapshot in force; cheap to clone, read without locks.

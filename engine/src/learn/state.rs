@@ -14,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 /// The version guards against another format.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
-/// Workflow, model, and what is known of the two.
-type SavedArm = (Arc<str>, Arc<str>, Arc<ArmStats>, Ridge);
+/// Workflow, model, what is known of the two, and what their prior is worth.
+type SavedArm = (Arc<str>, Arc<str>, Arc<ArmStats>, Ridge, f64);
 
 #[derive(Serialize, Deserialize)]
 struct State {
@@ -52,7 +52,7 @@ struct Versioned {
 pub(super) fn save(l: &Learner) -> Result<Vec<u8>, String> {
     let mut models: Vec<_> = l.models.iter().map(|(m, w)| (m.clone(), w.clone())).collect();
     models.sort_by(|a, b| a.0.cmp(&b.0));
-    let arm = |h: &Held| (h.workflow.clone(), h.model.clone(), h.stats.clone(), h.ridge.clone());
+    let arm = |h: &Held| (h.workflow.clone(), h.model.clone(), h.stats.clone(), h.ridge.clone(), h.strength);
     let state = State {
         format: FORMAT,
         version: l.version,
@@ -89,12 +89,12 @@ pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
     }
     let mut names = Names::default();
     let mut arms = Vec::with_capacity(state.arms.len());
-    for (at, (workflow, model, stats, ridge)) in state.arms.into_iter().enumerate() {
-        if !ridge.is_sound() {
+    for (at, (workflow, model, stats, ridge, strength)) in state.arms.into_iter().enumerate() {
+        if !ridge.is_sound() || !strength.is_finite() {
             return Err(broken("an arm"));
         }
         names.entry(workflow.clone()).or_default().insert(model.clone(), at);
-        arms.push(Held { workflow, model, stats, ridge, solved: Arc::default() });
+        arms.push(Held { workflow, model, stats, strength, ridge, solved: l.blank.clone() });
     }
     let cells: Option<Vec<Cells>> = state.cells.into_iter().map(Cells::restore).collect();
     l.cells = cells.ok_or_else(|| broken("cells"))?;

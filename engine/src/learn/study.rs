@@ -114,6 +114,7 @@ mod tests {
                     family: TaskFamily::Chat,
                     arm: *arm,
                     prior: 0.5,
+                    strength: 8.0,
                     reward: *reward,
                     weight: 1.0,
                 };

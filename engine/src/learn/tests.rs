@@ -27,7 +27,12 @@ fn features(i: u64) -> Features {
 fn outcome(i: u64, model: &str, reward: f64) -> Outcome {
     let mut o = sample("w", model, reward);
     o.request_id = format!("req_{i}");
-    o.basis = Some(Basis { features: features(i), prior: 0.6, forecast_usd: Some(Usd::from_dollars(0.01)) });
+    o.basis = Some(Basis {
+        features: features(i),
+        prior: 0.6,
+        strength: 8.0,
+        forecast_usd: Some(Usd::from_dollars(0.01)),
+    });
     o.cost_usd = Usd::from_dollars(0.02);
     o
 }
@@ -197,12 +202,14 @@ fn under(s: &Snapshot, prior: f64, strength: f64) -> Belief {
 /// (8·0.7 + 0) / 9 = 0.62: one word is one outcome, whatever else is believed by it.
 #[test]
 fn a_prior_is_worth_the_outcomes_that_its_strength_says() {
-    let (mut l, stats) = saving();
-    let mut o = outcome(1, "p/a", 0.0);
-    o.basis = o.basis.map(|b| Basis { prior: 0.7, ..b });
-    l.outcome(1, &o);
-    l.batch_done();
-    let mean = |strength: f64| under(&stats.load(), 0.7, strength).mean;
+    let mean = |strength: f64| {
+        let (mut l, stats) = saving();
+        let mut o = outcome(1, "p/a", 0.0);
+        o.basis = o.basis.map(|b| Basis { prior: 0.7, strength, ..b });
+        l.outcome(1, &o);
+        l.batch_done();
+        under(&stats.load(), 0.7, strength).mean
+    };
     assert!((0.5..0.68).contains(&mean(8.0)), "{}", mean(8.0));
     assert!(mean(1_000.0) > 0.695, "{}", mean(1_000.0));
     assert!(mean(0.5) < mean(8.0) - 0.1, "{} {}", mean(0.5), mean(8.0));

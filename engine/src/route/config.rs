@@ -37,9 +37,9 @@ pub struct Config {
     /// Share of the best arm's value that an arm may lie below it and still be explored is one less this.
     /// Default 0.8.
     pub explore_within: f64,
-    /// β of the UCB bonus β·doubt, where a doubt of 1 is that of an arm never tried. Default 0.2.
+    /// β of the UCB bonus β·doubt, in standard deviations of what is believed. Default 0.6.
     pub beta: f64,
-    /// β while a family has fewer than `young` outcomes, and for a model that was seen to change. Default 0.3.
+    /// β while a family has fewer than `young` outcomes, and for a model that was seen to change. Default 0.6.
     pub beta_young: f64,
     /// Default 30.
     pub young: u64,
@@ -71,7 +71,7 @@ impl Default for Config {
             epsilon: 0.05,
             explore_arms: 3,
             explore_within: 0.8,
-            beta: 0.4,
+            beta: 0.6,
             beta_young: 0.6,
             young: 30,
             min_confidence: 0.5,

@@ -37,7 +37,7 @@ use rand::rngs::StdRng;
 use std::sync::Arc;
 use types::axis::{AxisValue, DeterminismNeeds, PrecisionSensitivity, SafetyPosture, ToolDependence};
 use types::chat::ChatRequest;
-use types::decision::{AxisRecord, Decision, Exclusion};
+use types::decision::{AxisRecord, Decision, Exclusion, Terms};
 use types::directives::Directives;
 use types::expr::Scope;
 use types::matrix::{Availability, ModelIx};
@@ -190,8 +190,8 @@ pub(crate) fn may_explore(inputs: &Inputs<'_>, directives: &Directives) -> bool 
     may_hope(inputs, directives) && inputs.warm.is_none() && inputs.explore
 }
 
-/// What the learner needs of a decision when `model` gave the answer: the prior of that arm, and the forecast if
-/// it is the one that was chosen.
+/// What the learner needs of a decision when `model` gave the answer: the prior of that arm and what it is worth, and
+/// the forecast if it is the one that was chosen.
 #[must_use]
 pub fn basis(decision: &Decision, features: Features, model: &str) -> Option<Basis> {
     let chosen = decision.choice()?;
@@ -202,7 +202,8 @@ pub fn basis(decision: &Decision, features: Features, model: &str) -> Option<Bas
     };
     let forecast = arm.expected_cost_usd.filter(|_| *chosen.model == *model);
     let before = |c: Usd| Usd::from_dollars(c.dollars() / arm.cost_correction.max(1e-6));
-    Some(Basis { features, prior: arm.terms.prior, forecast_usd: forecast.map(before) })
+    let Terms { prior, strength, .. } = arm.terms;
+    Some(Basis { features, prior, strength, forecast_usd: forecast.map(before) })
 }
 
 /// Why the choice is what it is, against the next best.

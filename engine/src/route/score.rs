@@ -288,6 +288,7 @@ impl Scorer<'_> {
                 .filter(|(held, _)| e.is_none_or(|e| e.ix != *held))
                 .map_or(0.0, |(_, x)| x),
             prior,
+            strength: stands.seat.strength(),
         };
         into.push(Draft {
             scored: Scored { flow: of.at, model: e.map(|e| e.ix) },

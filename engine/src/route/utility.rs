@@ -91,6 +91,7 @@ mod tests {
             price: price(0.2, 1.0, Some(cost), 1.0),
             switching: 0.0,
             prior: p,
+            strength: 8.0,
         }
     }
 

@@ -43,6 +43,7 @@ fn decision(id: &str) -> Decision {
         price: 0.0,
         switching: 0.0,
         prior: 0.6,
+        strength: 8.0,
     };
     let arm = Arm {
         workflow: "default".into(),

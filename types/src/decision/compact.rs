@@ -62,7 +62,10 @@ pub(super) fn unavailable<S: Serializer>(all: &Arc<Vec<Exclusion>>, s: S) -> Res
 }
 
 /// What stands before the rows, so that a later layout can be told from this one.
-const LAYOUT: u8 = 3;
+const LAYOUT: u8 = 4;
+
+/// The layout before `strength`, which is still read.
+const LAYOUT_3: u8 = 3;
 
 /// The layout before numbers had four bytes each: they were varints. Still read.
 const LAYOUT_2: u8 = 2;
@@ -98,9 +101,10 @@ fn write(arms: &[Arm]) -> Vec<u8> {
 
 fn row(out: &mut Vec<u8>, arm: &Arm) {
     let Arm { utility, terms: t, expected_cost_usd, cost_correction, outcomes, propensity, .. } = arm;
-    for x in [*utility, t.success, t.bonus, t.optimistic, t.price, t.switching, t.prior, *cost_correction] {
+    for x in [*utility, t.success, t.bonus, t.optimistic, t.price, t.switching, t.prior, t.strength] {
         number(out, x);
     }
+    number(out, *cost_correction);
     let rest = factors(t);
     let mask = rest.iter().enumerate().fold(0_u8, |m, (i, x)| if *x == 1.0 { m } else { m | 1 << i });
     out.push(mask);
@@ -256,10 +260,15 @@ impl<'a> Reader<'a> {
     fn arm(&mut self, workflow: Arc<str>, model: Arc<str>) -> Option<Arm> {
         let utility = self.number()?;
         let (success, bonus, optimistic) = (self.number()?, self.number()?, self.number()?);
-        let (price, switching, prior, cost_correction) = match self.layout {
-            LAYOUT_1 => (0.0, 0.0, 0.0, 1.0),
-            _ => (self.number()?, self.number()?, self.number()?, self.number()?),
+        let (price, switching, prior) = match self.layout {
+            LAYOUT_1 => (0.0, 0.0, 0.0),
+            _ => (self.number()?, self.number()?, self.number()?),
         };
+        let strength = match self.layout {
+            LAYOUT_1 | LAYOUT_2 | LAYOUT_3 => super::usual_strength(),
+            _ => self.number()?,
+        };
+        let cost_correction = if self.layout == LAYOUT_1 { 1.0 } else { self.number()? };
         let mask = self.byte()?;
         let mut rest = [1.0; 8];
         for (i, x) in rest.iter_mut().enumerate() {
@@ -291,6 +300,7 @@ impl<'a> Reader<'a> {
                 price,
                 switching,
                 prior,
+                strength,
             },
             expected_cost_usd,
             cost_correction,
@@ -305,7 +315,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn arm(workflow: &str, model: &str, x: [f64; 18], cost: Option<i64>) -> Arm {
+    fn arm(workflow: &str, model: &str, x: [f64; 19], cost: Option<i64>) -> Arm {
         let [
             utility,
             success,
@@ -324,6 +334,7 @@ mod tests {
             price,
             switching,
             prior,
+            strength,
             cost_correction,
         ] = x;
         Arm {
@@ -345,6 +356,7 @@ mod tests {
                 price,
                 switching,
                 prior,
+                strength,
             },
             cost_correction,
             expected_cost_usd: cost.map(crate::Usd::from_nanos),
@@ -370,7 +382,7 @@ mod tests {
         #[test]
         fn both_forms_say_the_same(
             rows in prop::collection::vec(
-                ("[a-c]{0,2}", ".{0,9}", prop::array::uniform18(number()), prop::option::of(any::<i32>())), 0..9,
+                ("[a-c]{0,2}", ".{0,9}", prop::array::uniform19(number()), prop::option::of(any::<i32>())), 0..9,
             ),
             cut in any::<prop::sample::Index>(),
         ) {
@@ -386,7 +398,7 @@ mod tests {
 
     #[test]
     fn what_no_decimal_tells_is_kept_as_it_is() {
-        let mut x = [0.5; 18];
+        let mut x = [0.5; 19];
         x[12] = f64::INFINITY;
         let arms = vec![arm("w", "m", x, None)];
         assert_eq!(read(&write(&arms)), Some(arms));
@@ -395,7 +407,7 @@ mod tests {
     #[test]
     fn many_workflows_pass_the_bound_on_names() {
         let arms: Vec<Arm> =
-            (0..200).map(|i| arm(&format!("w{}", i % 90), "m", [0.25; 18], Some(7))).collect();
+            (0..200).map(|i| arm(&format!("w{}", i % 90), "m", [0.25; 19], Some(7))).collect();
         assert_eq!(read(&write(&arms)), Some(arms));
     }
 }

@@ -124,8 +124,12 @@ pub(super) fn lessons(
 ) -> Vec<Outcome> {
     let lesson = |arm: &types::decision::Arm| {
         let told = told(stage.place(&arm.model)?)?;
-        let basis =
-            Basis { features: seen.features, prior: arm.terms.prior, forecast_usd: arm.expected_cost_usd };
+        let basis = Basis {
+            features: seen.features,
+            prior: arm.terms.prior,
+            strength: arm.terms.strength,
+            forecast_usd: arm.expected_cost_usd,
+        };
         Some(outcome(decision, &arm.model, Some(basis), &told))
     };
     decision.arms.iter().filter_map(lesson).collect()

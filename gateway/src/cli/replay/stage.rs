@@ -16,10 +16,10 @@ const PROVIDER: &str = "table";
 /// Larger than every recorded prompt: no candidate drops out for its length.
 const CONTEXT: u32 = 10_000_000;
 /// Success before anything is known but prices, and what e times the median price adds to it.
-const PRIOR: f64 = 0.5;
+const PRIOR: f64 = 0.6;
 const PRIOR_PER_PRICE: f64 = 0.03;
 /// What that is worth, in outcomes: prices say little of success.
-const STRENGTH: f64 = 0.5;
+const STRENGTH: f64 = 0.9;
 
 const GRAPH: &str = "\
 version: 1
