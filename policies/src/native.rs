@@ -8,5 +8,5 @@ mod tests;
 mod tree;
 
 pub(crate) use operand::{Constant, Operand, Path};
-pub(crate) use test::{Read, Test};
+pub(crate) use test::{Read, Relation, Test};
 pub(crate) use tree::{Atom, Text, Tree};

@@ -5,7 +5,7 @@ use crate::expression::{Vars, uncompiled};
 use crate::head::Head;
 use crate::literal;
 use crate::phase::Phase;
-use crate::quarantine::Quarantine;
+use crate::quarantine::{self, Quarantine};
 use crate::report;
 use crate::sandbox::{MAX_SCRIPT, Sandbox, asking, explain, place, timed};
 use crate::selector::{Context, Moment, Resolver};
@@ -206,8 +206,8 @@ impl Script {
         name: &str,
         args: impl FnOnce(Dynamic) -> A,
     ) -> Result<Dynamic, expr::Error> {
-        if self.quarantine.is_away() {
-            let message = "the policy reached its limits too often and is not run any more".to_owned();
+        if self.quarantine.is_away(clock()) {
+            let message = "the policy reached its limits too often and is not run for a while".to_owned();
             return Err(expr::Error { message, limit: true });
         }
         let vars = Vars::of(scope)?;
@@ -220,9 +220,22 @@ impl Script {
         };
         let result = asking(vars.states(), || timed(clock, call)).map_err(|e| explain(&e));
         if result.as_ref().is_err_and(|e| e.limit) {
-            self.quarantine.failed(clock());
+            self.reached_a_limit(clock);
         }
         result
+    }
+
+    /// Counts a limit that was reached, and says so where that puts the policy away.
+    pub(crate) fn reached_a_limit(&self, clock: &Clock) {
+        if self.quarantine.failed(clock()) {
+            let (policy, seconds) = (self.path(), quarantine::AWAY.as_secs());
+            tracing::error!(
+                policy,
+                seconds,
+                "a policy reached its limits too often and is put away: until it is back, or the configuration is \
+                 loaded again, its `on_error` holds"
+            );
+        }
     }
 
     /// Reads the arguments of a call that has run. What was wrong is told without the values.

@@ -132,6 +132,24 @@ impl PolicySet {
         &self.resolver.approvers
     }
 
+    /// The policies that have been put away because they reached their limits too often, by file name: how often since
+    /// they were loaded, and whether they are away now.
+    #[must_use]
+    pub fn put_away(&self) -> BTreeMap<&str, (u64, bool)> {
+        let now = (self.clock)();
+        let told = |s: &Arc<Script>| (s.quarantine.times(), s.quarantine.is_away(now));
+        self.scripts().map(|s| (s.path(), told(s))).filter(|(_, (times, _))| *times > 0).collect()
+    }
+
+    /// Lets policies run again that were put away.
+    pub fn release(&self) {
+        self.scripts().for_each(|s| s.quarantine.release());
+    }
+
+    fn scripts(&self) -> impl Iterator<Item = &Arc<Script>> {
+        self.entries.iter().filter_map(Entry::script).chain(self.checks.values())
+    }
+
     /// No rule and no policy at all?
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -172,7 +190,7 @@ impl PolicySet {
     /// caller's thread. Other policies run on threads of their own, each for at most 50 000 operations and 2 ms,
     /// in which a pause between two operations counts for at most 1 ms: a thread that was not running is no
     /// runaway. One that does not come back within 100 ms counts as failed, and one that reaches its limits three
-    /// times within a minute is not run any more until it is loaded again; its `on_error` applies.
+    /// times within a minute is not run for a minute, or until it is loaded again; its `on_error` applies.
     ///
     /// # Errors
     /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated; [`Error::Option`] when the
@@ -210,7 +228,7 @@ impl PolicySet {
             Ok(result) => result,
             Err(Lost::Full) => Err(lost("too many policies wait to be run")),
             Err(Lost::Overdue) => {
-                own.quarantine.failed(clock());
+                own.reached_a_limit(&clock);
                 Err(lost("the policy did not come back in time"))
             }
         }
@@ -325,6 +343,13 @@ fn of_script<'a>(result: Result<Vec<Bound>, types::expr::Error>) -> Outcome<'a> 
 impl Entry {
     pub(crate) fn new(head: Head, phase: Phase, closed: bool, body: Body) -> Entry {
         Entry { head, phase, closed, body, matched: AtomicU64::new(0) }
+    }
+
+    fn script(&self) -> Option<&Arc<Script>> {
+        match &self.body {
+            Body::Script(script) => Some(script),
+            Body::Rule(_) => None,
+        }
     }
 
     /// The policy, if it must run on a thread of its own.

@@ -2,7 +2,7 @@
 //! make a difference.
 
 use crate::inputs::{self, Val, provider_type};
-use crate::native::{Atom, Constant, Operand, Path, Read, Test};
+use crate::native::{Atom, Constant, Operand, Path, Read, Relation, Test};
 use crate::phase::Phase;
 use crate::rule::Rule;
 use serde_json::{Map, Value, json};
@@ -224,10 +224,13 @@ fn collect(atom: &Atom, wanted: &mut BTreeMap<Key, Vec<Constant>>, elements: &mu
     };
     match &atom.test {
         Some(Test::Is(Operand::Path(p))) => path(p, &[]),
-        Some(Test::Compare(Operand::Path(p), _, Operand::Constant(c)))
-        | Some(Test::Compare(Operand::Constant(c), _, Operand::Path(p))) => path(p, std::slice::from_ref(c)),
-        Some(Test::Compare(Operand::Or(p, d), _, Operand::Constant(c)))
-        | Some(Test::Compare(Operand::Constant(c), _, Operand::Or(p, d))) => path(p, &[c.clone(), d.clone()]),
+        Some(Test::Compare(Operand::Path(p), r, Operand::Constant(c)))
+        | Some(Test::Compare(Operand::Constant(c), r, Operand::Path(p))) => path(p, &around(c, *r)),
+        Some(Test::Compare(Operand::Or(p, d), r, Operand::Constant(c)))
+        | Some(Test::Compare(Operand::Constant(c), r, Operand::Or(p, d))) => {
+            path(p, &around(c, *r));
+            path(p, std::slice::from_ref(d));
+        }
         // A set without members never holds anything, which says nothing of the condition.
         Some(Test::OneOf(Operand::Path(p) | Operand::Or(p, _), list)) if !list.is_empty() => path(p, list),
         Some(Test::Holds(Operand::Path(p), Constant::Str(s))) => {
@@ -244,6 +247,16 @@ fn collect(atom: &Atom, wanted: &mut BTreeMap<Key, Vec<Constant>>, elements: &mu
             wanted.entry(Key::Atom(atom.text.to_string())).or_default();
         }
     }
+}
+
+/// What a value is compared with; of a text that it is to stand before or after, also the first of all texts and the one
+/// that follows. Of numbers, [`cuts`] knows the neighbours.
+fn around(constant: &Constant, relation: Relation) -> Vec<Constant> {
+    let mut all = vec![constant.clone()];
+    if let (Constant::Str(s), false) = (constant, matches!(relation, Relation::Equal | Relation::NotEqual)) {
+        all.extend([Constant::Str("".into()), Constant::Str(format!("{s}\u{1}").into())]);
+    }
+    all
 }
 
 /// The declared type of a path.
@@ -274,9 +287,12 @@ fn points(ty: Option<&Type>, constants: &[Constant]) -> Vec<Point> {
         Some(Type::Enum(values)) => values.iter().map(|v| Point::Value(Constant::Str((*v).into()))).collect(),
         Some(Type::Int) => cuts(constants, true),
         Some(Type::Float) => cuts(constants, false),
-        // A value of any kind: those that are named, and another.
+        // A value of any kind: those that are named, numbers around them, and another.
         _ => {
             let mut points: Vec<Point> = constants.iter().cloned().map(Point::Value).collect();
+            if constants.iter().any(|c| matches!(c, Constant::Int(_) | Constant::Float(_))) {
+                points.extend(cuts(constants, false));
+            }
             points.push(Point::Value(Constant::Str(OTHER.into())));
             points
         }

@@ -366,7 +366,7 @@ fn t06_a_policy_that_reaches_its_limits_too_often_is_put_away() {
     }
     let d = set.evaluate_now(Phase::Request, &usual()).unwrap();
     assert!(d.denials.is_empty(), "it would end, but is not asked any more");
-    assert!(d.rules[0].detail.as_deref().unwrap().contains("not run any more"));
+    assert!(d.rules[0].detail.as_deref().unwrap().contains("not run for a while"));
 }
 
 /// Sets one axis of a profile to its n-th value; `false` when it has no such value.

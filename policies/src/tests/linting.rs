@@ -54,6 +54,28 @@ fn conditions_that_never_or_always_hold() {
 }
 
 #[test]
+fn values_of_any_kind_may_be_compared_as_numbers_and_as_texts() {
+    let tool = |when: &str| format!("- {{ id: a, phase: tool, when: '{when}', {TAG} }}");
+    for when in [
+        r#"tool.name == "pay" && tool.args.amount > 100"#,
+        "(tool.args.amount ?? 0) > 100",
+        "tool.args.temp < -5",
+        "tool.args.temp < 0.5 && tool.args.temp > 0.25",
+        "100 < tool.args.amount",
+        r#"tool.args.name < "b""#,
+        r#"tool.args.name > "t" && tool.args.name < "u""#,
+        "request.metadata.amount > 100",
+        "tenant.labels.n > 5",
+        r#"request.user < "b""#,
+    ] {
+        let (_, problems) = load_text(&format!("{TOOL_RULES}rules:\n  {}\n", tool(when)), &[]);
+        assert!(problems.iter().all(|d| d.code == "PL303"), "{when}\n{problems:#?}");
+    }
+    check(&tool("tool.args.amount > 100 && tool.args.amount < 100"), &[("PL311", "never be true")]);
+    check(&tool(r#"tool.args.name > "b" && tool.args.name < "b""#), &[("PL311", "never be true")]);
+}
+
+#[test]
 fn members_of_a_group_that_are_never_reached() {
     let rule = |id: &str, when: &str| format!("- {{ id: {id}, group: g, when: {when}, {TAG} }}\n");
     check(

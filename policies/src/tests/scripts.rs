@@ -240,6 +240,30 @@ fn a_thread_that_was_not_running_is_not_a_runaway() {
 }
 
 #[test]
+fn a_policy_that_is_put_away_is_told_of_and_comes_back() {
+    let seconds = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let clock = seconds.clone();
+    let set =
+        set(&policy("if ctx.workload.est_input_tokens > 500 { for i in 0..1000000 { } }\nact.deny(\"x\");"))
+            .with_clock(move || Duration::from_secs(clock.load(std::sync::atomic::Ordering::Relaxed)));
+    let ask = |tokens: u32| {
+        let mut asked = profile();
+        asked.facts.est_input_tokens = tokens;
+        set.evaluate_now(Phase::Request, &scope_of(&asked)).map(|d| d.denials.len())
+    };
+    let path = "policies/p.rhai";
+    assert!(set.put_away().is_empty());
+    (0..3).for_each(|_| drop(ask(1_000).unwrap_err()));
+    assert_eq!(set.put_away().get(path), Some(&(1, true)));
+    assert!(ask(1).unwrap_err().to_string().contains("for a while"));
+    seconds.store(60, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(ask(1), Ok(1));
+    (0..3).for_each(|_| drop(ask(1_000).unwrap_err()));
+    set.release();
+    assert_eq!((ask(1), set.put_away().get(path)), (Ok(1), Some(&(2, false))));
+}
+
+#[test]
 fn inputs_are_shared_and_cannot_be_changed() {
     let (_, problems) = load_text(
         "{}",
