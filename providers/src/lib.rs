@@ -14,6 +14,7 @@ mod dialect;
 mod fleet;
 mod lenient;
 mod prefill;
+mod secrets;
 mod sse;
 mod transport;
 

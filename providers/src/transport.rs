@@ -8,6 +8,7 @@
 use crate::FreeUse;
 use crate::dialect::{Context, Possible, Wire};
 use crate::prefill::Prefill;
+use crate::secrets::Secrets;
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{HeaderMap, Method, Request, Response, Uri};
@@ -58,6 +59,7 @@ pub(crate) struct Client {
     wire: Wire,
     http: HttpClient,
     keys: Arc<KeyPool>,
+    secrets: Arc<Secrets>,
     limits: Limits,
     /// Address of every call, where the dialect has only one.
     fixed: Option<Uri>,
@@ -68,7 +70,8 @@ impl Client {
     pub(crate) fn new(settings: Settings, wire: Wire, http: HttpClient, limits: Limits) -> Self {
         let keys = Arc::new(KeyPool::new(&settings, wire));
         let fixed = wire.fixed_path().and_then(|path| settings.address(path, None));
-        Client { settings, wire, http, keys, limits, fixed }
+        let secrets = Arc::new(settings.secrets());
+        Client { settings, wire, http, keys, secrets, limits, fixed }
     }
 
     pub(crate) fn settings(&self) -> &Settings {
@@ -89,7 +92,7 @@ impl Client {
         call.stream &= call.model.abilities.streaming;
         let encoded = self.wire.encode(&call)?;
         let possible = Possible::of(&call, encoded.body.len());
-        let context = Context::of(&call);
+        let context = Context::of(&call).keeping(Arc::clone(&self.secrets));
         let timeouts = call.provider.timeouts;
         let total = after(started, timeouts.total.min(call.remaining));
         let times = Times {

@@ -35,7 +35,7 @@ pub(super) fn of_answer(
     body: &[u8],
     now: SystemTime,
 ) -> Error {
-    let facts = serde_json::from_slice(body).map_or_else(|_| Facts::default(), |v| facts(&v));
+    let facts = serde_json::from_slice(body).map_or_else(|_| Facts::default(), |v| facts(context, &v));
     let kind = by_words(Some(status), &facts).unwrap_or_else(|| by_status(status));
     let mut error = context.error(kind, detail(Some(status), &facts));
     error.status = Some(status);
@@ -48,14 +48,14 @@ pub(super) fn of_answer(
 /// kind when neither its code nor its words say more.
 pub(super) fn of_object(context: &Context, error: &str, otherwise: ErrorKind) -> Error {
     let value = serde_json::from_str(error).unwrap_or(Value::Null);
-    told(context, &facts(&serde_json::json!({ "error": value })), otherwise)
+    told(context, &facts(context, &serde_json::json!({ "error": value })), otherwise)
 }
 
 /// The failure told by an event of a stream that is nothing but an error, with or without an `error` object around it.
 pub(super) fn of_event(context: &Context, data: &[u8], otherwise: ErrorKind) -> Error {
     let value: Value = serde_json::from_slice(data).unwrap_or(Value::Null);
     let body = if value.get("error").is_some() { value } else { serde_json::json!({ "error": value }) };
-    told(context, &facts(&body), otherwise)
+    told(context, &facts(context, &body), otherwise)
 }
 
 fn told(context: &Context, facts: &Facts, otherwise: ErrorKind) -> Error {
@@ -67,19 +67,24 @@ fn told(context: &Context, facts: &Facts, otherwise: ErrorKind) -> Error {
     error
 }
 
-fn facts(body: &Value) -> Facts {
+/// What the body says, without the keys of the provider.
+fn facts(context: &Context, body: &Value) -> Facts {
     let body = body.as_array().and_then(|a| a.first()).unwrap_or(body);
     let error = match body.get("error") {
         Some(e @ Value::Object(_)) => e,
         _ => body.get("errors").and_then(|e| e.get(0)).unwrap_or(body),
     };
-    let words = ["type", "code", "status"].iter().filter_map(|k| word(error.get(k)?)).collect::<Vec<_>>();
+    let words =
+        ["type", "code", "status"].iter().filter_map(|k| word(context, error.get(k)?)).collect::<Vec<_>>();
     let message = ["message", "detail", "error", "msg"]
         .iter()
         .find_map(|k| error.get(k).or_else(|| body.get(k))?.as_str())
         .unwrap_or("");
     let code = error.get("code").and_then(|c| c.as_u64().or_else(|| c.as_str()?.parse().ok()));
-    let name = |key: &str, max: usize| name(error.get(key)?.as_str()?, max);
+    let name = |key: &str, max: usize| {
+        let said = error.get(key)?.as_str()?;
+        name(&context.secrets.scrub(said), max)
+    };
     Facts {
         words: words.join(" ").to_lowercase(),
         fault: Fault {
@@ -87,7 +92,7 @@ fn facts(body: &Value) -> Facts {
             code: name("code", 64).filter(|c| c.bytes().any(|b| b.is_ascii_alphabetic())),
         },
         status: code.and_then(|c| u16::try_from(c).ok()).filter(|c| (400..600).contains(c)),
-        message: message.to_owned(),
+        message: context.secrets.scrub(message).into_owned(),
         retry_delay: error
             .get("details")
             .and_then(Value::as_array)
@@ -106,9 +111,11 @@ fn named(fault: Fault) -> Option<Box<Fault>> {
     (fault != Fault::default()).then(|| Box::new(fault))
 }
 
-fn word(v: &Value) -> Option<String> {
+fn word(context: &Context, v: &Value) -> Option<String> {
     match v {
-        Value::String(s) => Some(s.chars().filter(|c| !c.is_control()).take(80).collect()),
+        Value::String(s) => {
+            Some(context.secrets.scrub(s).chars().filter(|c| !c.is_control()).take(80).collect())
+        }
         // A status says nothing new.
         Value::Number(n) if n.as_u64().is_none_or(|n| n >= 600) => Some(n.to_string()),
         _ => None,
@@ -293,6 +300,34 @@ fn looks_like_a_key(word: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn context(keys: &[&str]) -> Context {
+        let body = bytes::Bytes::from(r#"{"model": "auto", "messages": [{"role": "user", "content": "x"}]}"#);
+        let call = super::super::tests::call(&body, types::matrix::Dialect::OpenaiChat);
+        Context::of(&call).keeping(std::sync::Arc::new(crate::secrets::Secrets::of(keys.iter().copied())))
+    }
+
+    #[test]
+    fn a_key_of_the_provider_is_repeated_nowhere_whatever_it_looks_like() {
+        let context = context(&["hunter-pass", "other key"]);
+        let check = |status: u16, body: serde_json::Value| {
+            let body = body.to_string();
+            let of = of_answer(&context, status, &HeaderMap::new(), body.as_bytes(), SystemTime::UNIX_EPOCH);
+            let object = of_object(&context, &body, ErrorKind::Unavailable);
+            let event = of_event(&context, body.as_bytes(), ErrorKind::StreamLost);
+            for error in [of, object, event] {
+                let told = format!("{error:?} {error}").to_lowercase();
+                assert!(!told.contains("hunter") && !told.contains("other key"), "{told}");
+            }
+        };
+        let long = format!("{}hunter-pass", "x".repeat(70));
+        for status in [400, 401, 404, 500] {
+            let message = "Incorrect API key provided: hunter-pass; nor 'other key' or HUNTER-PASS";
+            check(status, serde_json::json!({"error": {"message": message, "code": "Hunter-Pass"}}));
+            check(status, serde_json::json!({"error": {"param": "hunter-pass", "type": long}}));
+            check(status, serde_json::json!({"detail": "other key"}));
+        }
+    }
+
     #[test]
     fn keys_and_quoted_texts_stay_out_of_details() {
         for (message, want) in [
@@ -311,7 +346,7 @@ mod tests {
     #[test]
     fn codes_and_members_are_names_or_nothing() {
         let check = |error: Value, code: Option<&str>, param: Option<&str>| {
-            let got = facts(&serde_json::json!({ "error": error }));
+            let got = facts(&context(&[]), &serde_json::json!({ "error": error }));
             assert_eq!((got.fault.code.as_deref(), got.fault.param.as_deref()), (code, param), "{error}");
         };
         let json = |text: &str| serde_json::from_str(text).expect("JSON");

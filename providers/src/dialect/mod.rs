@@ -27,6 +27,7 @@ mod turns;
 
 pub(crate) use possible::Possible;
 
+use crate::secrets::Secrets;
 use crate::sse::Event;
 
 /// A dialect that is spoken over the network.
@@ -65,6 +66,8 @@ pub(crate) struct Context {
     id: String,
     /// The answer comes as the arguments of a tool that we added ([`anthropic_messages`]).
     answer_tool: bool,
+    /// What no error repeats.
+    secrets: Arc<Secrets>,
 }
 
 impl Context {
@@ -74,11 +77,17 @@ impl Context {
             id: call.id.clone(),
             answer_tool: call.provider.dialect == Dialect::AnthropicMessages
                 && anthropic_messages::uses_answer_tool(call),
+            secrets: Arc::default(),
         }
     }
 
+    /// With what no error repeats: the keys of the provider.
+    pub(crate) fn keeping(self, secrets: Arc<Secrets>) -> Self {
+        Context { secrets, ..self }
+    }
+
     pub(crate) fn error(&self, kind: ErrorKind, detail: impl Into<String>) -> Error {
-        Error::new(kind, &self.model, detail)
+        Error::new(kind, &self.model, self.secrets.scrub(&detail.into()).into_owned())
     }
 
     fn malformed(&self, what: &serde_json::Error) -> Error {

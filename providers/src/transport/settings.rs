@@ -2,6 +2,7 @@
 
 use super::connect::is_public;
 use crate::matrix::{Unexpanded, expand, first_reference};
+use crate::secrets::Secrets;
 use http::uri::{Authority, Scheme};
 use http::{HeaderName, HeaderValue, Uri};
 use std::net::IpAddr;
@@ -21,6 +22,9 @@ const FRAMING: &[&str] = &[
     "upgrade",
 ];
 
+/// What stands before a key that is the bearer's.
+const BEARER: &str = "Bearer ";
+
 /// Why a provider cannot be called.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Problem {
@@ -39,6 +43,8 @@ pub(crate) struct Settings {
     /// Where each key came from: the name of its variable.
     names: Vec<String>,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// Values of the environment among them.
+    from_env: Vec<HeaderValue>,
     scheme: Scheme,
     authority: Authority,
     /// Without a `/` at its end.
@@ -62,7 +68,7 @@ impl Settings {
         let (mut keys, mut names) = (Vec::new(), Vec::new());
         for name in &provider.api_key_env {
             let Some(key) = env(name) else { continue };
-            let text = if bearer { format!("Bearer {key}") } else { key };
+            let text = if bearer { format!("{BEARER}{key}") } else { key };
             keys.push(secret(&text).ok_or_else(|| {
                 Problem::Unusable(format!("the value of {name} holds characters that no key has"))
             })?);
@@ -73,11 +79,22 @@ impl Settings {
         }
         let headers = provider.headers.iter().map(|(name, value)| header(name, value, &env));
         let headers = headers.collect::<Result<_, _>>().map_err(Problem::Unusable)?;
-        Ok(Settings { provider: Arc::clone(provider), keys, names, headers, scheme, authority, path, query })
+        let read = std::cell::RefCell::new(Vec::new());
+        for (_, value) in &provider.headers {
+            let _ = expand(value, &|name| env(name).inspect(|v| read.borrow_mut().extend(secret(v))));
+        }
+        let (provider, from_env) = (Arc::clone(provider), read.into_inner());
+        Ok(Settings { provider, keys, names, headers, from_env, scheme, authority, path, query })
     }
 
     pub(super) fn keys(&self) -> &[HeaderValue] {
         &self.keys
+    }
+
+    /// What nobody may read in what the vendor says.
+    pub(super) fn secrets(&self) -> Secrets {
+        let texts = self.keys.iter().chain(&self.from_env).filter_map(|v| v.to_str().ok());
+        Secrets::of(texts.map(|t| t.strip_prefix(BEARER).unwrap_or(t)))
     }
 
     /// The provider's name.

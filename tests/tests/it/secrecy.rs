@@ -49,8 +49,8 @@ fn the_search_finds_what_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_byte_of_a_key_stands_anywhere() {
-    let upstream =
-        ["sk-env-THROTTLED-9f8e7d6c5b4a", "sk-env-GOODKEY-0a1b2c3d4e5f", "sk-stored-REVOKED-1122334455"];
+    // One of a known form, one that looks like a word, one of a form that nothing tells from others.
+    let upstream = ["sk-env-THROTTLED-9f8e7d6c5b4a", "plain-GOODKEY-as-any-word", "fw_REVOKEDabcdefghijkl"];
     let master = "master-SECRET-of-more-than-thirty-two-bytes";
     // A vendor that repeats the credential in its errors and in its answer, as some do.
     let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
