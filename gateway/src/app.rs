@@ -122,6 +122,7 @@ impl App {
             Circuit::Open(_) => 2.0,
         };
         let s = self.kept.stats();
+        let bundle = self.engine.bundle();
         let rows = self.engine.models();
         let ready = rows.iter().filter(|r| r.availability == Availability::Ready);
         let limited = ready.clone().filter_map(|r| Some((r.id.to_string(), f64::from(r.concurrency?))));
@@ -138,6 +139,12 @@ impl App {
             extra: self.engine.extra(),
             brownout: health.brownout,
             configuration_refused: self.bundles.refused().is_some(),
+            put_away: bundle
+                .policies()
+                .put_away()
+                .into_iter()
+                .map(|(p, (n, away))| (p.to_owned(), n, away))
+                .collect(),
             concurrency: limited.collect(),
             breakers: ready.map(|r| (r.id.to_string(), circuit(r.circuit))).collect(),
             store: vec![

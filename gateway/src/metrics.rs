@@ -90,6 +90,8 @@ pub struct Reading {
     pub brownout: bool,
     /// The configuration files have errors, so the bundle in force stays.
     pub configuration_refused: bool,
+    /// Policies that reached their limits too often: by file, how often they were put away, and whether they are.
+    pub put_away: Vec<(String, u64, bool)>,
     /// Per model: its breaker's state as 0 closed, 1 half-open, 2 open.
     pub breakers: Vec<(String, f64)>,
     /// Per model whose vendor has complained of load: most calls that may be under way.
@@ -191,6 +193,7 @@ struct GaugeSet {
     extra: Counts<2>,
     brownout: Gauge,
     refused: Gauge,
+    put_away: Gauges<2>,
     breakers: Gauges<1>,
     concurrency: Gauges<1>,
     store: Gauges<1>,
@@ -345,6 +348,11 @@ impl GaugeSet {
             ),
             brownout: gauge(r, "turnout_brownout", "1 while what only improves is left out"),
             refused: gauge(r, "turnout_configuration_refused", "1 while the configuration files have errors"),
+            put_away: gauges(
+                r,
+                "turnout_policy_put_away",
+                "Policies put away for reaching their limits too often: whether they are away now, and how often",
+            ),
             breakers: gauges(r, "turnout_breaker_state", "0 closed, 1 half-open, 2 open"),
             concurrency: gauges(
                 r,
@@ -371,6 +379,13 @@ impl GaugeSet {
         // Models may have gone with a reload.
         self.breakers.clear();
         self.concurrency.clear();
+        self.put_away.clear();
+        for (policy, times, away) in &reading.put_away {
+            for (what, value) in [("now", f64::from(u8::from(*away))), ("times", *times as f64)] {
+                let labels = [("policy", policy.clone()), ("what", what.to_owned())];
+                self.put_away.get_or_create(&labels).set(value);
+            }
+        }
         self.bundles.clear();
         self.trial.clear();
         for (counter, counts) in [(&self.late, reading.late), (&self.beside, reading.beside)] {

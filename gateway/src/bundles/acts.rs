@@ -109,6 +109,8 @@ impl App {
         if book.at.active == hash {
             self.bundles.commit(book, &[]).await.map_err(away)?;
             self.bundles.note_digest(digest);
+            // Whoever loads policies again wants them run again, changed or not.
+            self.engine.bundle().policies().release();
             self.metrics.reload("unchanged");
             return Ok(Taken::Same(hash));
         }
@@ -227,10 +229,16 @@ impl App {
     /// Puts a kept bundle in force.
     ///
     /// # Errors
-    /// There is none of that name, or it has errors under this version of the program.
+    /// There is none of that name, it has errors under this version of the program, or it sends keys elsewhere than the
+    /// one in force and who asks is no admin.
     pub(crate) async fn activate(self: &Arc<Self>, actor: &Actor, name: &str) -> Result<Value, Failure> {
         let _one = self.bundles.changing().await;
         let hash = self.bundles.named(name)?;
+        let origin = self.bundles.book().entry(&hash).map(|e| e.origin);
+        if origin != Some(Origin::Files) {
+            let next = self.bundle(&hash).await?;
+            super::reach::may_put(actor, &self.engine.bundle(), &next)?;
+        }
         self.go_to(actor, "bundle.activate", hash).await
     }
 

@@ -7,6 +7,7 @@ pub(crate) mod guard;
 mod kept;
 mod policies;
 mod pools;
+mod reach;
 mod show;
 mod trial;
 pub(crate) mod watch;

@@ -21,6 +21,11 @@ pub(crate) async fn ready(State(app): Shared) -> (StatusCode, Json<Value>) {
     degraded.extend(app.disk.told());
     degraded.extend(app.bundles.refused());
     degraded.extend(app.bundles.went_back());
+    let bundle = app.engine.bundle();
+    let away = bundle.policies().put_away().into_iter().filter(|(_, (_, away))| *away);
+    degraded.extend(away.map(|(policy, _)| {
+        format!("policies: `{policy}` reached its limits too often and is put away; its `on_error` holds")
+    }));
     if health.open > 0 {
         degraded
             .push(format!("{} of {} models are kept out by their breaker", health.open, health.candidates));

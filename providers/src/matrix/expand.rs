@@ -38,9 +38,14 @@ fn reference(after: &str) -> Option<&str> {
     after.strip_prefix("ENV:")?.split_once('}').map(|(name, _)| name).filter(|n| is_variable(n))
 }
 
-/// Whether a text may name an environment variable.
+/// What the names of the server's own variables begin with: none of their values, the master key among them, is for a
+/// provider.
+const OWN: &str = "TURNOUT_";
+
+/// Whether a text may name an environment variable whose value goes to a provider.
 pub(super) fn is_variable(name: &str) -> bool {
     name.len() <= 128
+        && !name.get(..OWN.len()).is_some_and(|start| start.eq_ignore_ascii_case(OWN))
         && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
@@ -67,6 +72,8 @@ mod tests {
         check("${HOST}", Err(Unexpanded::Malformed));
         check("${ENV:HOST", Err(Unexpanded::Malformed));
         check("${ENV:A B}", Err(Unexpanded::Malformed));
+        check("${ENV:TURNOUT_MASTER_KEY}", Err(Unexpanded::Malformed));
+        check("${ENV:turnout_x}", Err(Unexpanded::Malformed));
         assert_eq!(first_reference("x${ENV:HOST}y"), Some("HOST"));
         assert_eq!(first_reference("x"), None);
     }

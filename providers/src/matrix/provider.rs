@@ -134,7 +134,7 @@ fn is_base_url(url: &str) -> bool {
 
 fn malformed(node: &Node, field: &str, r: &mut Reader<'_>) {
     let d = r.error("206", node.span, format!("`{field}` holds a `${{` that is no reference"));
-    d.expected = Some("${ENV:NAME}".to_owned());
+    d.expected = Some("${ENV:NAME}, with a name that does not begin with TURNOUT_".to_owned());
     field.clone_into(&mut d.field);
 }
 
@@ -143,7 +143,9 @@ fn keys(node: &Node, field: &str, r: &mut Reader<'_>) -> Vec<String> {
     if names.iter().any(|n| !is_variable(n)) {
         // What stands here may be a key: it is not repeated.
         let d = r.error("104", node.span, format!("`{field}` does not name an environment variable"));
-        d.expected = Some("a name such as GROQ_API_KEY, or a list of names".to_owned());
+        d.expected = Some(
+            "a name such as GROQ_API_KEY, none that begins with TURNOUT_, or a list of names".to_owned(),
+        );
         d.hint = Some("put the key into the environment, never into a file".to_owned());
         field.clone_into(&mut d.field);
     }

@@ -357,6 +357,50 @@ async fn report(house: &House, hash: &str, requests: u64) -> Value {
     panic!("not looked at: {}", house.log());
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sends_no_key_elsewhere() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let thief = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("thanks")).await;
+    let house =
+        plan(&vendor).with_key("alpha", "KEY_A").env("KEY_A", "key-a").env("OTHER", "other").start().await;
+    let admin = Admin::of(&house);
+    let (_, operator) = admin.key(json!({"role": "operator"})).await;
+    let matrix = std::fs::read_to_string(house.folder().path().join("capability_matrix.yaml")).unwrap();
+    let put = |matrix: String, rules: String| {
+        let (admin, operator) = (&admin, operator.as_str());
+        let files = json!({"files": {"capability_matrix.yaml": matrix, "routing_rules.yaml": rules}});
+        async move {
+            let kept = admin.call_as(operator, "POST", "/bundles", &files).await;
+            if kept.status >= 300 {
+                return (kept, String::new());
+            }
+            let path = format!("/bundles/{}/activate", kept.json()["hash"].as_str().unwrap());
+            (admin.call_as(operator, "POST", &path, &json!({})).await, path)
+        }
+    };
+    let elsewhere = matrix.replace(&vendor.origin(), &thief.origin());
+    for other in [
+        elsewhere.clone(),
+        matrix.replace("api_key_env: KEY_A", "api_key_env: [KEY_A, OTHER]"),
+        matrix.replace("api_key_env: KEY_A", "api_key_env: KEY_A\n    headers: { x-a: \"${ENV:OTHER}\" }"),
+        matrix.replace(&vendor.origin(), &format!("{}/${{ENV:OTHER}}", vendor.origin())),
+    ] {
+        assert_ne!(other, matrix);
+        let (refused, _) = put(other, only("one")).await;
+        let error = refused.error(403);
+        assert_eq!(error["code"], "role_missing");
+        assert!(error["message"].as_str().unwrap().contains("`alpha`"), "{error}");
+    }
+    // The server's own variables go nowhere, whoever asks.
+    let own = matrix.replace("api_key_env: KEY_A", "api_key_env: TURNOUT_MASTER_KEY");
+    assert_eq!(put(own, only("one")).await.0.error(422)["code"], "invalid_configuration");
+    // What sends nothing elsewhere is the operator's to put in force, and an admin may do the rest.
+    assert_eq!(put(matrix, only("two")).await.0.status, 200);
+    let (refused, path) = put(elsewhere, only("two")).await;
+    assert_eq!((refused.status, thief.count()), (403, 0));
+    assert_eq!(admin.call("POST", &path, &json!({})).await.status, 200);
+}
+
 async fn upload(house: &House, rules: &str) -> String {
     let matrix = std::fs::read_to_string(house.folder().path().join("capability_matrix.yaml")).unwrap();
     let files = json!({"files": {"capability_matrix.yaml": matrix, "routing_rules.yaml": rules}});
