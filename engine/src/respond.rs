@@ -329,9 +329,16 @@ fn response(
     verdict: Verdict,
     escalated: bool,
 ) -> Response {
+    let first = c.choices.first().map(|choice| choice.text.as_str());
+    let beside = c.choices.iter().flat_map(|choice| {
+        let texts = [Some(&choice.reasoning), choice.refusal.as_ref(), Some(&choice.text)];
+        let arguments = choice.tool_calls.iter().map(|call| &call.arguments);
+        texts.into_iter().flatten().chain(arguments).filter(|t| !t.is_empty() && Some(t.as_str()) != first)
+    });
     let findings = trace.snapshot().steps.into_iter().flat_map(|s| s.findings).collect();
     Response {
         text: c.text().into(),
+        beside: beside.cloned().collect(),
         verdict,
         findings,
         provider: model.id.split('/').next().unwrap_or("").to_owned(),

@@ -5,10 +5,9 @@
 use crate::error::{Error, Kind};
 use crate::redact::{Blocked, Redaction};
 use serde_json::{Map, Value, json};
-use std::borrow::Cow;
 use std::sync::Arc;
 use types::ChatRequest;
-use types::chat::{ResponseFormat, ToolChoice};
+use types::chat::{ResponseFormat, Tool, ToolChoice, VENDOR_TOOLS};
 use types::directives::{Format, Further, Place, RuleId};
 
 /// The request as policies want it; `None` = as it came.
@@ -31,8 +30,13 @@ pub(crate) fn rewrite(
         return Ok(None);
     }
     let mut body: Value = serde_json::from_slice(request.body()).map_err(|e| internal(&e))?;
+    let options = body.get("routing").cloned();
     redaction.body(&mut body).map_err(blocked)?;
     if let Some(members) = body.as_object_mut() {
+        if members.get("routing") != options.as_ref() {
+            // What is masked there need not be an option any more, and the options that hold are taken over below.
+            members.remove("routing");
+        }
         take_tools(members, &forbidden);
         set_params(members, further);
         add_system(members, further);
@@ -40,7 +44,7 @@ pub(crate) fn rewrite(
             members.insert("response_format".to_owned(), json!({"type": format}));
         }
     }
-    let mut changed = ChatRequest::from_value(&body).map_err(|e| internal(&e))?;
+    let mut changed = ChatRequest::from_value(&body).map_err(|e| unreadable(&e))?;
     // Options may have come in headers, too, and the model may have been named anew.
     changed.options = request.options.clone();
     changed.model.clone_from(&request.model);
@@ -52,6 +56,12 @@ pub(crate) fn blocked(Blocked(entity): Blocked) -> Error {
     let reason =
         format!("it holds a value of the kind `{}`, which a policy does not let through", entity.as_str());
     Kind::Denied { reason, code: "pii".to_owned(), status: 403 }.into()
+}
+
+/// A value that was masked stood where only some values may stand; which one is told to nobody.
+fn unreadable(e: &types::chat::Error) -> Error {
+    let message = "it holds a value that a policy masks, where a masked value cannot stand".to_owned();
+    Kind::Invalid { param: e.param().unwrap_or_default(), message }.into()
 }
 
 fn internal(e: &dyn std::fmt::Display) -> Error {
@@ -67,10 +77,10 @@ fn denied(rule: &RuleId, code: &str, reason: String) -> Error {
 ///
 /// # Errors
 /// The request insists on one of them, or on any where none is left.
-fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Vec<Cow<'r, str>>, Error> {
+fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Vec<&'r str>, Error> {
     let rule = |name: &str| further.forbids_tool(name);
-    let forbidden: Vec<Cow<'_, str>> =
-        request.tools.iter().map(|t| t.called().unwrap_or_default()).filter(|n| rule(n).is_some()).collect();
+    let mut forbidden: Vec<&str> =
+        request.tools.iter().map(Tool::known_as).filter(|n| rule(n).is_some()).collect();
     let insists = match &request.tool_choice {
         ToolChoice::Function(name) => forbidden.iter().find(|f| *f == name),
         ToolChoice::Required if forbidden.len() == request.tools.len() => forbidden.first(),
@@ -82,20 +92,28 @@ fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Ve
     };
     match insists.and_then(|name| Some((name, rule(name)?))) {
         Some((name, rule)) => Err(denied(rule, "tool_denied", format!("the tool `{name}` may not be used"))),
-        None => Ok(forbidden),
+        None => {
+            forbidden.extend(request.vendor_tools().map(|(_, name)| name).filter(|n| rule(n).is_some()));
+            Ok(forbidden)
+        }
     }
 }
 
 /// Whether a tool, in the form of any member that lists some, is one of these.
-fn is_of(tool: &Value, names: &[Cow<'_, str>]) -> bool {
-    let at = ["/function/name", "/custom/name", "/name"];
-    let name = at.iter().find_map(|at| tool.pointer(at)?.as_str());
-    name.is_some_and(|name| names.iter().any(|n| n == name))
+fn is_of(tool: &Value, names: &[&str]) -> bool {
+    let kind = tool.get("type").and_then(Value::as_str).unwrap_or_default();
+    let own = if kind == "function" { "/function/name" } else { "/custom/name" };
+    names.contains(&tool.pointer(own).and_then(Value::as_str).unwrap_or(kind))
 }
 
-fn take_tools(members: &mut Map<String, Value>, forbidden: &[Cow<'_, str>]) {
+fn take_tools(members: &mut Map<String, Value>, forbidden: &[&str]) {
     if forbidden.is_empty() {
         return;
+    }
+    for (member, name) in VENDOR_TOOLS {
+        if forbidden.contains(name) {
+            members.shift_remove(*member);
+        }
     }
     if let Some(choice) = members.get_mut("tool_choice") {
         narrow(choice, forbidden);
@@ -113,7 +131,7 @@ fn take_tools(members: &mut Map<String, Value>, forbidden: &[Cow<'_, str>]) {
 }
 
 /// Nobody may call what is no longer offered.
-fn narrow(choice: &mut Value, forbidden: &[Cow<'_, str>]) {
+fn narrow(choice: &mut Value, forbidden: &[&str]) {
     let Some(list) = choice.pointer_mut("/allowed_tools/tools").and_then(Value::as_array_mut) else { return };
     list.retain(|t| !is_of(t, forbidden));
     if list.is_empty() {
@@ -215,6 +233,15 @@ mod tests {
     }
 
     #[test]
+    fn masked_values_among_the_options_change_no_option() {
+        let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Mask, true)]);
+        let before = request(&json!({"routing": {"session": "ada@analytical.co.uk"}}));
+        let after = rewrite(&before, &Further::default(), &r).unwrap().unwrap();
+        assert_eq!(after.options, before.options);
+        assert!(!String::from_utf8_lossy(after.body()).contains("ada@"));
+    }
+
+    #[test]
     fn what_a_policy_forbids_is_refused() {
         #[track_caller]
         fn check(more: &Value, further: &Further, want: &str) {
@@ -237,6 +264,36 @@ mod tests {
         let e = rewrite(&request(&json!({})), &Further::default(), &r).unwrap_err();
         assert_eq!(e.code(), "pii");
         assert!(!e.public_message().contains("ada"), "the value is told to nobody");
+    }
+
+    #[test]
+    fn tools_that_the_vendor_runs_are_tools_too() {
+        let own = json!({
+            "tools": [tool("read"), {"type": "web_search"},
+                      {"type": "mcp", "server_label": "x", "server_url": "https://x.example"},
+                      {"type": "web_search_20250305", "name": "read"}, {"type": "custom", "custom": {"name": "sh"}}],
+            "web_search_options": {}, "search_parameters": {"mode": "on"}, "plugins": [{"id": "web"}],
+            "mcp_servers": [{"url": "https://x.example"}], "enable_search": true, "top_k": 3,
+        });
+        let check = |further: &Further, tools: &[&str], members: &[&str]| {
+            let after = rewrite(&request(&own), further, &redaction(&[])).unwrap().unwrap();
+            assert_eq!(after.tools.iter().map(Tool::known_as).collect::<Vec<_>>(), tools);
+            let left: Vec<_> = after.members().iter().map(|m| m.key.as_str()).collect();
+            assert_eq!(
+                left.into_iter().filter(|m| !["model", "messages"].contains(m)).collect::<Vec<_>>(),
+                members
+            );
+        };
+        let allow = Further { allow_tools: vec![set(vec!["read".to_owned()])], ..Further::default() };
+        check(&allow, &["read"], &["tools", "top_k"]);
+        let deny = |name: &str| Further { deny_tools: vec![set(name.to_owned())], ..Further::default() };
+        check(&deny("*"), &[], &["top_k"]);
+        check(&deny("web_search*"), &["read", "mcp", "sh"], &["tools", "plugins", "mcp_servers", "top_k"]);
+        check(
+            &deny("mcp"),
+            &["read", "web_search", "web_search_20250305", "sh"],
+            &["tools", "web_search_options", "search_parameters", "plugins", "enable_search", "top_k"],
+        );
     }
 
     #[test]

@@ -20,6 +20,19 @@ mod decode;
 
 pub use decode::{Error, Limits, document};
 
+/// Members by which vendors are asked to run tools of their own, and the name by which rules know what each does.
+pub const VENDOR_TOOLS: &[(&str, &str)] = &[
+    ("web_search_options", "web_search"),
+    ("search_parameters", "web_search"),
+    ("search_settings", "web_search"),
+    ("enable_search", "web_search"),
+    ("web_search", "web_search"),
+    ("plugins", "plugins"),
+    ("mcp_servers", "mcp"),
+    ("container", "code_interpreter"),
+    ("compound_custom", "compound_custom"),
+];
+
 /// A chat request in canonical form.
 #[derive(Clone, Debug)]
 pub struct ChatRequest {
@@ -279,11 +292,19 @@ pub struct Tool {
     pub parameters: Option<Arc<Value>>,
     /// `strict`.
     pub strict: Option<bool>,
+    /// What rules know a tool by that is no function: the name of one of the type `custom`, the `type` of any other.
+    pub other: String,
     /// The tool as written.
     pub raw: Box<RawValue>,
 }
 
 impl Tool {
+    /// The name by which rules know it: that of a function or of a tool of the type `custom`, else the `type`.
+    #[must_use]
+    pub fn known_as(&self) -> &str {
+        if self.name.is_empty() { &self.other } else { &self.name }
+    }
+
     /// The name that calls say: of a function, or of a tool of the type `custom`; `None` for other types, whose calls
     /// nobody here knows.
     #[must_use]
@@ -418,6 +439,16 @@ impl ChatRequest {
     pub fn raw(&self, key: &str) -> Option<&str> {
         let member = self.members.iter().find(|m| m.key == key)?;
         std::str::from_utf8(self.body.get(member.value.clone())?).ok()
+    }
+
+    /// Members of the body other than `tools` that have a vendor run tools of its own: each with the name by which rules
+    /// know what it does. One that is `null`, `false` or an empty list asks for nothing.
+    pub fn vendor_tools(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let asks = |member: &str| {
+            let raw = self.raw(member).map(str::trim);
+            raw.is_some_and(|raw| !matches!(raw, "null" | "false" | "[]"))
+        };
+        VENDOR_TOOLS.iter().copied().filter(move |(member, _)| asks(member))
     }
 
     /// The last message of role user, if any.

@@ -1,5 +1,7 @@
 //! Kinds of values that must not go everywhere, and the seam to whoever finds them in a text.
 
+pub mod escapes;
+
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
 

@@ -4,7 +4,7 @@ use super::{Blocked, Redaction};
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use types::directives::Place;
-use types::privacy::Entity;
+use types::privacy::{Entity, escapes};
 
 /// Bytes of what was already given that are kept: a value may depend on the characters before it.
 const BEFORE: usize = 16;
@@ -45,10 +45,10 @@ impl Filter {
             return Ok(self.restore.advance(piece, ended));
         }
         self.text.push_str(piece);
-        let found = self.redaction.detector.find(&self.text, &self.kinds);
-        let length = self.text.len();
-        let mut until =
-            if ended { length } else { self.text.floor_char_boundary(length.saturating_sub(self.reach)) };
+        let found = self.redaction.find(&self.text, &self.kinds);
+        // What an escape at the end stands for is not known yet.
+        let length = if ended { self.text.len() } else { open_escape(&self.text) };
+        let mut until = if ended { length } else { self.decided(length) };
         let mut out = String::new();
         let mut at = self.given;
         for value in found.into_iter().filter(|f| f.span.start >= self.given) {
@@ -61,8 +61,7 @@ impl Filter {
                 break;
             }
             out.push_str(self.text.get(at..value.span.start).unwrap_or(""));
-            let text = self.text.get(value.span.clone()).unwrap_or("");
-            out.push_str(&self.redaction.instead(value.entity, text, Place::Output)?);
+            out.push_str(&self.redaction.instead(value.entity, &value.value, Place::Output)?);
             at = value.span.end;
             until = until.max(at);
         }
@@ -73,6 +72,26 @@ impl Filter {
         self.given = self.given.saturating_sub(keep);
         Ok(self.restore.advance(&out, ended))
     }
+
+    /// How far a growing text is decided: values behind escapes are as many times longer, and no escape is cut in two.
+    fn decided(&self, length: usize) -> usize {
+        let escaped = self.text.as_bytes().contains(&b'\\');
+        let reach = if escaped { self.reach.saturating_mul(UNIT) } else { self.reach };
+        let until = self.text.floor_char_boundary(length.saturating_sub(reach));
+        open_escape(self.text.get(..until).unwrap_or("")).max(self.given)
+    }
+}
+
+/// Bytes that one byte takes as an escape.
+const UNIT: usize = 6;
+
+/// Where the escapes begin that the end of a text may cut in two; its end where there are none. Backslashes in a row
+/// belong together: any of them may be escaped by the one before.
+fn open_escape(text: &str) -> usize {
+    let near = text.floor_char_boundary(text.len().saturating_sub(escapes::LONGEST));
+    let Some(at) = text.get(near..).and_then(|end| end.find('\\')) else { return text.len() };
+    let before = text.get(..near.saturating_add(at)).unwrap_or("");
+    before.trim_end_matches('\\').len()
 }
 
 /// Replaces tokens back.
@@ -143,7 +162,9 @@ mod tests {
         "card 4111 1111 1111 1111 and 4111 1111 1111 1112 and [EMAIL_1] and [EMAIL_12] [EMAIL_",
         "[EMAIL_1][EMAIL_1] [[EMAIL_1]] äöü ada@analytical.co.uk",
         "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\n-----END PRIVATE KEY-----\nrest",
-        "nothing at all",
+        "nothing at all, but \\n and \\\\ and \\u00e4",
+        r#"{"to":"\u0061da\u0040analytical.co.uk","card":"4111 1111 1111 111\u0031"}"#,
+        r#"{"a":"{\"to\":\"ada\\u0040analytical.co.uk\"}"}"#,
         "key: sk-proj-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3z and more text behind it",
     ];
 
@@ -206,7 +227,7 @@ mod tests {
                 let piece: String = chars.iter().skip(at).take(*cut).collect();
                 at += cut;
                 out.push_str(&f.push(&piece).unwrap());
-                prop_assert!(!out.contains("ada@") && !out.contains("4111 1111 1111 1111") && !out.contains("MIIE"));
+                prop_assert!(!out.contains("u0040") && !out.contains("u0031") && !out.contains("ada@") && !out.contains("4111 1111 1111 1111") && !out.contains("MIIE"));
             }
             out.push_str(&f.finish().unwrap());
             prop_assert_eq!(out, whole(&text));

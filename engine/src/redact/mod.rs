@@ -16,7 +16,7 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use types::directives::{Place, Redact, RedactAction, Set};
-use types::privacy::{Detector, Entity};
+use types::privacy::{Detector, Entity, escapes};
 
 /// Members of a body whose strings are no text of the client's.
 const NOT_TEXT: &[&str] = &["model", "role", "type", "tool_choice", "tool_call_id", "id"];
@@ -167,7 +167,7 @@ impl Redaction {
     /// A value that must be refused.
     pub(crate) fn text<'t>(&self, text: &'t str, place: Place) -> Result<Cow<'t, str>, Blocked> {
         let kinds = self.kinds(place);
-        let found = if kinds.is_empty() { Vec::new() } else { self.detector.find(text, &kinds) };
+        let found = if kinds.is_empty() { Vec::new() } else { self.find(text, &kinds) };
         if found.is_empty() {
             return Ok(Cow::Borrowed(text));
         }
@@ -175,11 +175,16 @@ impl Redaction {
         let mut at = 0;
         for value in found {
             out.push_str(text.get(at..value.span.start).unwrap_or(""));
-            out.push_str(&self.instead(value.entity, text.get(value.span.clone()).unwrap_or(""), place)?);
+            out.push_str(&self.instead(value.entity, &value.value, place)?);
             at = value.span.end;
         }
         out.push_str(text.get(at..).unwrap_or(""));
         Ok(Cow::Owned(out))
+    }
+
+    /// Values in a text, those behind escapes too: it may be JSON, and some vendors are sent what JSON stands for.
+    fn find(&self, text: &str, kinds: &[Entity]) -> Vec<escapes::Hit> {
+        escapes::find(&*self.detector, text, kinds)
     }
 
     /// What stands in the place of a value.
@@ -295,6 +300,22 @@ pub(crate) mod tests {
         assert_eq!((&body["user"], &body["model"]), (&json!("[EMAIL_3]"), &json!("ada@analytical.co.uk")));
         assert_eq!(r.restorable().len(), 3);
         assert_eq!(r.counts(), [(Entity::Email, 5)]);
+    }
+
+    #[test]
+    fn escapes_hide_no_value() {
+        let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Mask, true)]);
+        let mut body = json!({"messages": [
+            {"role": "assistant", "tool_calls": [{"id": "x", "function": {"arguments": r#"{"to":"ada\u0040analytical.co.uk","n":1.10}"#}}]},
+            {"role": "tool", "tool_call_id": "x", "content": r#"{"m":"{\"to\":\"\\u0061da@analytical.co.uk\"}"}"#},
+            {"role": "user", "content": "to ada@analytical.co.uk"},
+        ]});
+        r.body(&mut body).unwrap();
+        let messages = &body["messages"];
+        assert_eq!(messages[0]["tool_calls"][0]["function"]["arguments"], r#"{"to":"[EMAIL_1]","n":1.10}"#);
+        assert_eq!(messages[1]["content"], r#"{"m":"{\"to\":\"[EMAIL_1]\"}"}"#);
+        assert_eq!(messages[2]["content"], "to [EMAIL_1]");
+        assert_eq!(r.restorable(), [("[EMAIL_1]".to_owned(), "ada@analytical.co.uk".to_owned())]);
     }
 
     #[test]

@@ -75,6 +75,9 @@ pub struct RunSoFar {
 pub struct Response {
     /// `response.text`.
     pub text: Arc<str>,
+    /// What else goes out and may hold what `response.pii` and `response.secrets` tell of: reasoning, refusals, arguments
+    /// of calls.
+    pub beside: Vec<String>,
     /// `response.verdict`.
     pub verdict: Verdict,
     /// `response.findings`, and their codes as `response.codes`.
@@ -130,7 +133,8 @@ fn response<'a>(f: &'a Facts, read: impl FnOnce(&'a Response) -> Val<'a>) -> Val
 fn found(f: &Facts) -> &[Entity] {
     match f.later.as_deref() {
         Some(Later { of: Of::Response(r, found), .. }) => {
-            found.get_or_init(|| kinds(f.around.detector.as_deref(), std::iter::once(&*r.text)))
+            let texts = || std::iter::once(&*r.text).chain(r.beside.iter().map(String::as_str));
+            found.get_or_init(|| kinds(f.around.detector.as_deref(), texts()))
         }
         _ => &[],
     }

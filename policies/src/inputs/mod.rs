@@ -29,7 +29,7 @@ use std::sync::{Arc, OnceLock};
 use table::{leaf, table};
 use types::chat::Role;
 use types::expr::{Scope, Type, Variables};
-use types::privacy::{Detector, Entity};
+use types::privacy::{Detector, Entity, escapes};
 use types::{ChatRequest, WorkloadProfile};
 
 /// What policies are evaluated on.
@@ -75,10 +75,24 @@ impl Facts {
         &self.request.options
     }
 
-    /// Kinds of values in the messages.
+    /// Kinds of values in the messages, the arguments of calls among them, and in what tools are described by. The texts
+    /// of a message are looked at one by one and as one: vendors join them.
     fn input_entities(&self) -> &[Entity] {
-        let texts = || self.request.messages.iter().flat_map(|m| m.content.texts());
-        self.input.get_or_init(|| kinds(self.around.detector.as_deref(), texts()))
+        self.input.get_or_init(|| {
+            let messages = &self.request.messages;
+            let several = messages.iter().filter(|m| m.content.texts().count() > 1);
+            let joined: Vec<String> = several.map(|m| m.content.texts().collect()).collect();
+            let written = messages.iter().flat_map(|m| {
+                let calls = m.tool_calls.iter().map(|c| c.arguments.as_str());
+                let extra = m.extra.values().filter_map(|v| v.as_str());
+                m.content.texts().chain(m.refusal.as_deref()).chain(calls).chain(extra)
+            });
+            let tools = self.request.tools.iter().map(|t| t.raw.get());
+            kinds(
+                self.around.detector.as_deref(),
+                written.chain(tools).chain(joined.iter().map(String::as_str)),
+            )
+        })
     }
 
     /// The most that a message of the user's or of a tool looks like an attempt to take over the model. What the
@@ -102,7 +116,7 @@ impl Facts {
 fn kinds<'a>(detector: Option<&dyn Detector>, texts: impl Iterator<Item = &'a str>) -> Vec<Entity> {
     let Some(detector) = detector else { return Vec::new() };
     let mut found: Vec<Entity> =
-        texts.flat_map(|t| detector.find(t, &Entity::ALL)).map(|f| f.entity).collect();
+        texts.flat_map(|t| escapes::find(detector, t, &Entity::ALL)).map(|f| f.entity).collect();
     found.sort_unstable();
     found.dedup();
     found
@@ -353,6 +367,62 @@ mod tests {
             {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]});
         let result = json!({"role": "tool", "tool_call_id": "c", "content": "123"});
         check(json!([said("user", "1"), call, result]), 0.03);
+    }
+
+    #[test]
+    fn values_are_found_wherever_the_model_or_the_client_reads_them() {
+        /// Knows one secret.
+        struct One;
+        impl Detector for One {
+            fn find(&self, text: &str, _: &[Entity]) -> Vec<types::privacy::Found> {
+                let found = text.find("hunter2").map(|at| at..at.saturating_add(7));
+                found.map(|span| types::privacy::Found { entity: Entity::Secret, span }).into_iter().collect()
+            }
+            fn injection(&self, _: &str) -> f64 {
+                0.0
+            }
+            fn reach(&self, _: &[Entity]) -> usize {
+                7
+            }
+        }
+        let around = Around { detector: Some(Arc::new(One)), ..testing::around() };
+        let profile = testing::profile();
+        let scope = |body: &Value| {
+            let request = Arc::new(ChatRequest::from_value(body).unwrap());
+            scope(&Inputs { request: &request, profile: &profile, around: &around, unix_ms: 0 })
+        };
+        let check = |body: Value, want: bool| {
+            let scope = scope(&body);
+            let vars = scope.0.downcast_ref::<Vars>().unwrap();
+            assert_eq!(!vars.facts().unwrap().input_entities().is_empty(), want, "{body}");
+        };
+        let say = |message: Value| json!({"model": "auto", "messages": [{"role": "user", "content": "x"}, message]});
+        let call = |arguments: &str| {
+            say(json!({"role": "assistant", "tool_calls": [
+                {"id": "c", "type": "function", "function": {"name": "f", "arguments": arguments}}]}))
+        };
+        check(call("{}"), false);
+        check(call(r#"{"k":"hunter2"}"#), true);
+        check(call(r#"{"k":"\u0068unter2"}"#), true);
+        check(say(json!({"role": "assistant", "refusal": "hunter2"})), true);
+        check(say(json!({"role": "assistant", "content": "a", "reasoning_content": "hunter2"})), true);
+        let part = |text: &str| json!({"type": "text", "text": text});
+        check(say(json!({"role": "user", "content": [part("hun"), part("ter2")]})), true);
+        let mut offered = say(json!({"role": "user", "content": "x"}));
+        offered["tools"] =
+            json!([{"type": "function", "function": {"name": "f", "description": "with hunter2"}}]);
+        check(offered, true);
+
+        let answer = |text: &str, beside: &str| {
+            let response =
+                Response { text: text.into(), beside: vec![beside.to_owned()], ..Response::default() };
+            let scope = response_scope(&scope(&testing::plain_body()), RunSoFar::default(), response);
+            let rule =
+                crate::language().compile("response.secrets", &variables(Phase::Response), None).unwrap();
+            rule.0.eval(&scope).unwrap()
+        };
+        assert_eq!(answer("x", r#"{"k":"\u0068unter2"}"#), json!(true));
+        assert_eq!(answer("x", "y"), json!(false));
     }
 
     #[test]

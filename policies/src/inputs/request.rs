@@ -23,12 +23,8 @@ pub(super) static REQUEST: Table = Table(&[
     leaf("message_count", || Type::Int, |f| f.request.messages.len().into()),
     leaf("text_bytes", || Type::Int, |f| f.profile.facts.text_bytes.into()),
     leaf("has_images", || Type::Bool, |f| (f.profile.facts.images > 0).into()),
-    leaf("has_tools", || Type::Bool, |f| (!f.request.tools.is_empty()).into()),
-    leaf(
-        "tool_names",
-        || Type::Str.list(),
-        |f| Val::Strs(f.request.tools.iter().map(|t| t.name.as_str()).collect()),
-    ),
+    leaf("has_tools", || Type::Bool, |f| tools(f).next().is_some().into()),
+    leaf("tool_names", || Type::Str.list(), |f| Val::Strs(tools(f).collect())),
     leaf("tool_choice", || Type::Enum(TOOL_CHOICES).optional(), |f| tool_choice(&f.request.tool_choice)),
     leaf(
         "response_format",
@@ -56,6 +52,12 @@ pub(super) static REQUEST: Table = Table(&[
     table("options", &OPTIONS),
     leaf("last_user_text", || Type::Str, |f| Val::Str(f.last_user_text())),
 ]);
+
+/// Names of all tools that the request offers, those that a vendor runs among them.
+fn tools(f: &super::Facts) -> impl Iterator<Item = &str> {
+    let own = f.request.tools.iter().map(types::chat::Tool::known_as);
+    own.chain(f.request.vendor_tools().map(|(_, name)| name))
+}
 
 static OPTIONS: Table = Table(&[
     leaf("max_latency_ms", || Type::Int.optional(), |f| Val::or_unit(f.request.options.max_latency.map(ms))),

@@ -19,9 +19,13 @@ pub(super) fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
             let pointer = format!("/tools/{i}");
             let mut whole: UniqueMap = parse(raw.get(), || pointer.clone(), "an object")?;
             let raw = (*raw).to_owned();
-            if whole.0.get("type").and_then(Value::as_str) != Some("function") {
+            let kind = whole.0.get("type").and_then(Value::as_str);
+            if kind != Some("function") {
+                let custom = whole.0.get("custom").and_then(|c| c.get("name")).and_then(Value::as_str);
+                let other = custom.or(kind).unwrap_or_default().to_owned();
                 return Ok(Tool {
                     name: String::new(),
+                    other,
                     description: None,
                     parameters: None,
                     strict: None,
@@ -49,6 +53,7 @@ pub(super) fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
                 })?;
             Ok(Tool {
                 name,
+                other: String::new(),
                 description: f.get("description").and_then(Value::as_str).map(str::to_owned),
                 strict: f.get("strict").and_then(Value::as_bool),
                 parameters: f.shift_remove("parameters").filter(|p| !p.is_null()).map(Arc::new),

@@ -137,6 +137,7 @@ fn told(spec: &ToolSpec) -> Option<Tool> {
     }});
     Some(Tool {
         name: spec.name.to_string(),
+        other: String::new(),
         description: Some(spec.description.clone()),
         parameters: Some(spec.input_schema.clone()),
         strict: None,
