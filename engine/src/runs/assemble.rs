@@ -197,6 +197,7 @@ fn walk_of(
         outside,
         models: Arc::new(move |id: &str| matrix.find(id).and_then(|ix| matrix.model(ix).cloned())),
         request: blake3::hash(made.submission.body.as_bytes()).to_hex().to_string(),
+        run: id.to_owned(),
     };
     return Box::pin(workflows::run(made.workflow.clone(), input, Arc::new(world)));
 

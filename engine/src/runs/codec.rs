@@ -267,7 +267,11 @@ pub(super) fn read_cached(value: Value, models: &Models) -> Result<Option<Cached
     Ok(Some(Cached { outcome, outputs, completions }))
 }
 
-fn read<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, Unreadable> {
+fn read<T: serde::de::DeserializeOwned>(mut value: Value) -> Result<T, Unreadable> {
+    // Where it was taken over from is no part of what was answered.
+    if let Some(object) = value.as_object_mut() {
+        object.remove("from");
+    }
     serde_json::from_value(value).map_err(|e| format!("a recorded result is not what it should be: {e}"))
 }
 

@@ -212,7 +212,9 @@ impl Shared {
             _ => s.push(intent(&key, &asked, false), self.durability()),
         };
         let (mark, since_ms) = (s.made, before.unwrap_or(s.now_ms));
-        let again = before.is_some();
+        // What an earlier walk, or the run that this one forks, has sent and heard no more of may have happened too.
+        let lost = asked.side_effect == SideEffect::Unsafe && s.tape.is_lost(&key, &asked.digest);
+        let again = before.is_some() || lost;
         s.open.insert(key.clone(), Open { asked, stage: Stage::Asked, again, mark, since_ms, waker: None });
         Some(key)
     }

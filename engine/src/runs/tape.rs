@@ -36,6 +36,8 @@ pub(super) struct Tape {
     pool: HashMap<String, Pooled>,
     /// How often an effect went out again since its result was lost.
     retried: HashMap<String, u32>,
+    /// What went out before the strict part and never came back: hashes of what was asked.
+    lost: HashMap<String, String>,
     /// What was used before the strict part.
     before: Spent,
 }
@@ -46,7 +48,7 @@ impl Tape {
         let anew = |e: &Entry| matches!(&e.record, Record::Resumed { anew: true, .. });
         let start = entries.iter().rposition(anew).map_or(0, |at| at.saturating_add(1));
         let mut pool = HashMap::new();
-        let mut digests: HashMap<String, String> = HashMap::new();
+        let mut lost: HashMap<String, String> = HashMap::new();
         let mut retried: HashMap<String, u32> = HashMap::new();
         for entry in &entries {
             if let Record::CallIntent { effect, maybe_billed_twice: true, .. } = &entry.record {
@@ -59,10 +61,10 @@ impl Tape {
             add(&mut before, &entry.record);
             match &entry.record {
                 Record::CallIntent { effect, digest, .. } => {
-                    digests.insert(effect.clone(), digest.clone());
+                    lost.insert(effect.clone(), digest.clone());
                 }
                 Record::CallResult { effect, .. } if !is_cancelled(&entry.record) => {
-                    let digest = digests.get(effect).cloned().unwrap_or_default();
+                    let digest = lost.remove(effect).unwrap_or_default();
                     let pooled = Pooled { digest, record: entry.record.clone(), seq: entry.seq };
                     pool.insert(effect.clone(), pooled);
                 }
@@ -84,7 +86,7 @@ impl Tape {
         for entry in strict.iter().filter(|e| is_note(&e.record)) {
             add(&mut before, &entry.record);
         }
-        Tape { strict, position: 0, pool, retried, before }
+        Tape { strict, position: 0, pool, retried, lost, before }
     }
 
     /// What was used before anything of the strict part comes again.
@@ -128,6 +130,11 @@ impl Tape {
             return None;
         }
         self.pool.remove(effect)
+    }
+
+    /// Whether an effect that asks this went out before the strict part, and nobody knows what became of it.
+    pub(super) fn is_lost(&self, effect: &str, digest: &str) -> bool {
+        self.lost.get(effect).is_some_and(|d| d == digest)
     }
 
     /// Sequence number at which the repetition stands.
@@ -322,6 +329,22 @@ mod tests {
         assert_eq!(tape.take_pooled("a", "d1").unwrap().record, result("a", json!(1)));
         assert!(tape.take_pooled("a", "d1").is_none(), "once");
         assert!(tape.take_pooled("b", "d2").is_none() && tape.take_pooled("c", "d3").is_none());
+    }
+
+    #[test]
+    fn what_went_out_and_never_came_back_is_lost_to_who_asks_the_same() {
+        let tape = Tape::new(entries(vec![
+            intent("a", "d1", false),
+            result("a", json!(1)),
+            intent("b", "d2", false),
+            result("b", json!({"cancelled": true})),
+            intent("c", "d3", false),
+            resumed(true, &[]),
+            intent("d", "d4", false),
+        ]));
+        let lost = |effect, digest| tape.is_lost(effect, digest);
+        assert!(lost("b", "d2") && lost("c", "d3"));
+        assert!(!lost("a", "d1") && !lost("c", "other") && !lost("d", "d4"));
     }
 
     #[test]

@@ -199,6 +199,7 @@ fn begin(workflow: &Arc<Workflow>, journal: &[Record], keep: Keep, script: &Arc<
     let shared = Shared::new(Tape::new(entries.collect()), keep);
     let request = request(text);
     let world = Recorder {
+        run: "run_1".to_owned(),
         shared: shared.clone(),
         outside: script.clone(),
         models: Arc::new(|id: &str| (id == "p/a").then(|| Arc::new(model("a")))),

@@ -41,6 +41,8 @@ pub(super) struct Recorder {
     pub(super) models: Arc<Models>,
     /// Hash of the client's request: it is part of every question to a model.
     pub(super) request: String,
+    /// The run's identifier.
+    pub(super) run: String,
 }
 
 /// Lets go of an effect when the walk does.
@@ -146,11 +148,23 @@ impl Recorder {
         }
     }
 
+    /// What is asked of a tool, whichever run asks it: a fork asks what the run asked that it comes from, and must
+    /// be given what that one was given.
+    fn of_any_run(&self, ask: &ToolAsk) -> ToolAsk {
+        let text = |text: &str| text.replace(&*self.run, "");
+        let args = serde_json::from_str(&text(&ask.args.to_string()));
+        ToolAsk {
+            args: args.unwrap_or_else(|_| ask.args.clone()),
+            idempotency_key: text(&ask.idempotency_key),
+            ..ask.clone()
+        }
+    }
+
     async fn tool_one(&self, ask: ToolAsk) -> Result<ToolReply, ToolFailure> {
         let spec = self.outside.world().tool_named(&ask.tool);
         // What is not known may do anything.
         let side_effect = spec.map_or(SideEffect::Unsafe, |s| s.side_effect);
-        let asked = asked(&ask.id, ask.tool.to_string(), ask.digest(), side_effect);
+        let asked = asked(&ask.id, ask.tool.to_string(), self.of_any_run(&ask).digest(), side_effect);
         let (id, again) = (ask.id.clone(), ask.clone());
         let out = || async { codec::write_tool(&self.outside.world().tool(ask).await) };
         let Some(came) = self.pass(asked, CallLog::default(), out).await else {

@@ -267,3 +267,53 @@ async fn doubts_are_settled_together() {
     assert!(ended.to_string().contains("by hand, by mail"), "{ended}");
     assert_eq!(service.count("/send"), 2);
 }
+
+/// What a fork begins with has been done: no tool of it is called again, whatever its arguments and its key say of the
+/// run, and what was under way when the fork left is a question to somebody.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_calls_no_tool_of_what_it_begins_with() {
+    const CHAIN: &str = "\
+version: 1
+name: act
+nodes:
+  - { id: find, type: tool, tool: look, args: { q: here } }
+  - { id: mail, type: tool, tool: send, args: { to: \"${ run.id }\" }, needs: { node: find, outcome: ok } }
+  - { id: note, type: tool, tool: send, args: { to: me }, idempotency_key: \"k-${ run.id }\", needs: { node: mail, outcome: ok } }
+  - { id: write, type: generate, messages: { append: [\"${ nodes.note.text }\"] }, needs: { node: note, outcome: ok } }
+  - { id: answer, type: stream, from: nodes.write.completion, needs: write }
+  - { id: bad, type: fail, code: bad, message: bad, needs: [{ node: find, outcome: [tool_error, denied] }, { node: mail, outcome: [tool_error, denied] }, { node: note, outcome: [tool_error, denied] }] }
+";
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::saying(200, "\"done\"").await;
+    let house = plan(&vendor, &service, "").file("workflows/act.yaml", CHAIN).start().await;
+    let body = json!({"workflow": "act", "request": {"messages": [{"role": "user", "content": "go"}]}});
+    let first = ended(&house, &house.client().post("/v1/runs", &body).await).await;
+    assert_eq!(first["status"], "succeeded", "{first:#}");
+    let (asked, calls) = (service.asked().len(), vendor.count());
+    assert_eq!((asked, calls), (3, 1));
+    for (after, more) in [("note", 1), ("write", 0)] {
+        let url = format!("/v1/runs/{}/fork", first["id"].as_str().unwrap());
+        let before = vendor.count();
+        let fork = ended(&house, &house.client().post(&url, &json!({"after": after})).await).await;
+        assert_eq!(fork["status"], "succeeded", "{fork:#}");
+        assert_eq!((service.asked().len(), vendor.count() - before), (asked, more), "after {after}");
+        // A fork of the fork knows it as well.
+        let url = format!("/v1/runs/{}/fork", fork["id"].as_str().unwrap());
+        let again = ended(&house, &house.client().post(&url, &json!({"after": "write"})).await).await;
+        assert_eq!((&again["status"], service.asked().len()), (&json!("succeeded"), asked), "{again:#}");
+    }
+}
+
+/// The run that a response speaks of, once it has come to its end.
+async fn ended(house: &House, accepted: &Response) -> serde_json::Value {
+    assert_eq!(accepted.status, 202, "{}", accepted.text());
+    let id = accepted.json()["id"].as_str().unwrap().to_owned();
+    for _ in 0..400 {
+        let run = house.client().get(&format!("/v1/runs/{id}")).await.json();
+        if ["succeeded", "failed", "needs_attention"].contains(&run["status"].as_str().unwrap()) {
+            return run;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("the run {id} never ended\n{}", house.log());
+}
