@@ -4,6 +4,12 @@ use serde_json::Number;
 
 /// The number that a text stands for; `None` = none, or one that would be written with another value.
 pub(crate) fn number(text: &str) -> Option<Number> {
+    // In JSON no number begins like this, and where it is one it may be octal.
+    let digits = text.trim_start_matches(['-', '+']);
+    if digits.len() > 1 && digits.starts_with('0') && digits.as_bytes().get(1).is_some_and(u8::is_ascii_digit)
+    {
+        return None;
+    }
     if let Ok(i) = text.parse::<i64>() {
         return Some(i.into());
     }

@@ -1,7 +1,7 @@
 //! A parser of almost-JSON: reads what models write when they mean JSON, in linear time.
 //!
 //! It accepts comments, missing or trailing commas, single and typographic quotes, bare keys and words,
-//! Python's literals, unescaped quotes inside strings, and an end that comes too early. Every loop consumes
+//! Python's literals, unescaped quotes inside strings, and an end that comes too early, between two values. Every loop consumes
 //! at least one character or leaves. (The `jsonrepair` crate 0.1.0 does not end on inputs such as
 //! `'a,}/"0'/`, and a check must end whatever a model writes.)
 
@@ -13,22 +13,64 @@ const MAX_DEPTH: usize = 100;
 /// How far the parser looks past white space to decide whether a quote closes its string.
 const LOOK_AHEAD: usize = 64;
 
-/// The list or object that opens the text; what follows it is ignored. `None` if the text opens with
-/// neither, is nested too deep, or holds a number that would come out as another one.
+/// The list or object that opens the text; what follows it is ignored, unless it is another one of the same kind.
+/// `None` if the text opens with neither, is nested too deep, or leaves open what was meant: a number that would
+/// come out as another one, a text or a number that may go on behind the end, one of several values.
 pub(crate) fn parse(text: &str) -> Option<Value> {
-    let mut parser = Parser { rest: text.trim_start(), too_deep: false, inexact: false };
-    if !parser.rest.starts_with(['{', '[']) {
-        return None;
-    }
+    let mut parser = Parser::new(text, false)?;
     let value = parser.value(0)?;
-    (!parser.too_deep && !parser.inexact).then_some(value)
+    (!parser.too_deep && !parser.doubtful && !is_one_of_several(&value, parser.rest)).then_some(value)
+}
+
+/// The same of a text that still grows: its end is nobody's.
+pub(crate) fn so_far(text: &str) -> Option<Value> {
+    let mut parser = Parser::new(text, true)?;
+    let value = parser.value(0)?;
+    (!parser.too_deep && !parser.doubtful).then_some(value)
+}
+
+/// Whether another list, or another object, stands in what follows the first one.
+fn is_one_of_several(value: &Value, mut rest: &str) -> bool {
+    let open = if value.is_array() { '[' } else { '{' };
+    while let Some(at) = rest.find(open) {
+        let Some(mut parser) = rest.get(at..).and_then(|r| Parser::new(r, true)) else { return false };
+        match parser.value(0) {
+            Some(other) if !is_empty(&other) && other != *value => return true,
+            Some(_) if parser.rest.len() < rest.len() => rest = parser.rest,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Whether a list or object holds nothing.
+pub(crate) fn is_empty(value: &Value) -> bool {
+    value.as_object().is_some_and(Map::is_empty) || value.as_array().is_some_and(Vec::is_empty)
+}
+
+/// What ends a word without quotes.
+const BARE_ENDS: [char; 8] = [',', ':', '{', '}', '[', ']', '\n', '"'];
+
+/// A word that nothing more can follow.
+fn is_literal(word: &str) -> bool {
+    matches!(word.to_ascii_lowercase().as_str(), "true" | "false" | "null" | "none" | "undefined" | "nan")
 }
 
 struct Parser<'a> {
     rest: &'a str,
     too_deep: bool,
-    /// A number could not be kept.
-    inexact: bool,
+    /// What stands there may mean something else.
+    doubtful: bool,
+    /// More of the text may come.
+    grows: bool,
+}
+
+impl<'a> Parser<'a> {
+    /// `None` where the text opens with no bracket.
+    fn new(text: &'a str, grows: bool) -> Option<Self> {
+        let rest = text.trim_start();
+        rest.starts_with(['{', '[']).then_some(Parser { rest, too_deep: false, doubtful: false, grows })
+    }
 }
 
 impl Parser<'_> {
@@ -71,7 +113,10 @@ impl Parser<'_> {
             c if closing(c).is_some() => self.string(false).map(Value::String),
             '}' | ']' | ':' | ',' => None,
             _ => {
+                // A word at the very end may have more to it: `1` may be 12.
+                let cut = !self.rest.contains(BARE_ENDS) && !self.rest.ends_with(char::is_whitespace);
                 let bare = self.bare();
+                self.doubtful |= cut && !self.grows && !is_literal(&bare);
                 Some(self.word(&bare))
             }
         }
@@ -91,7 +136,13 @@ impl Parser<'_> {
                 // The bracket belongs to a list further out: this object lacks its own end.
                 Some(']') => break,
                 Some(c) if closing(c).is_some() => self.string(true),
-                Some(_) => Some(self.bare()),
+                Some(_) => {
+                    let bare = self.bare();
+                    // A number where a name should be belongs to the value before it: `1,234`.
+                    self.doubtful |= bare.starts_with(|c: char| c.is_ascii_digit())
+                        && !self.rest.trim_start().starts_with([':', '=']);
+                    Some(bare)
+                }
             };
             let Some(key) = key.filter(|k| !k.is_empty()) else {
                 self.bump();
@@ -137,7 +188,7 @@ impl Parser<'_> {
 
     /// A word without quotes, up to a delimiter; consumes at least one character.
     fn bare(&mut self) -> String {
-        let end = self.rest.find([',', ':', '{', '}', '[', ']', '\n', '"']).unwrap_or(self.rest.len());
+        let end = self.rest.find(BARE_ENDS).unwrap_or(self.rest.len());
         let (found, rest) = self.rest.split_at(end);
         self.rest = rest;
         if found.is_empty() {
@@ -146,7 +197,7 @@ impl Parser<'_> {
         found.trim().to_owned()
     }
 
-    /// A string in any kind of quotes; the end of the text ends it too.
+    /// A string in any kind of quotes; the end of the text ends it too, and then nobody knows what it would have been.
     fn string(&mut self, key: bool) -> Option<String> {
         let close = self.bump().and_then(closing)?;
         let mut out = String::new();
@@ -160,6 +211,7 @@ impl Parser<'_> {
                 out.push(c);
             }
         }
+        self.doubtful |= !self.grows;
         Some(out)
     }
 
@@ -211,7 +263,8 @@ impl Parser<'_> {
             _ => {}
         }
         // A comment behind the value is not part of it.
-        let plain = text.split(['/', '#']).next().unwrap_or(text).trim().trim_start_matches('+');
+        let end = ["//", "/*", "#"].iter().filter_map(|mark| text.find(mark)).min();
+        let plain = end.and_then(|at| text.get(..at)).unwrap_or(text).trim().trim_start_matches('+');
         let numeric = plain.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '.');
         if !numeric || plain.parse::<f64>().is_err() {
             return Value::String(text.to_owned());
@@ -219,7 +272,7 @@ impl Parser<'_> {
         match exact::number(plain) {
             Some(n) => Value::Number(n),
             None => {
-                self.inexact = true;
+                self.doubtful = true;
                 Value::Null
             }
         }
@@ -274,8 +327,9 @@ mod tests {
         check("{\"a\": \"He said \"hi\" to me\"}", Some(json!({"a": "He said \"hi\" to me"})));
         check("{\"a\": \"line\none\"}", Some(json!({"a": "line\none"})));
         check("{\"a\": \"\\u00e9\\ud83d\\ude00\\n\"}", Some(json!({"a": "é😀\n"})));
-        check("{\"a\": [1, 2", Some(json!({"a": [1, 2]})));
-        check("{\"a\": 1, \"b\": \"unfin", Some(json!({"a": 1, "b": "unfin"})));
+        check("{\"a\": [1, 2]", Some(json!({"a": [1, 2]})));
+        check("{\"a\": [1, 2 ", Some(json!({"a": [1, 2]})));
+        check("{\"a\": true", Some(json!({"a": true})));
         check("{\"a\": 1, \"b\":", Some(json!({"a": 1})));
         check("{\"a\": [{\"b\": 1], \"c\": 2}", Some(json!({"a": [{"b": 1}], "c": 2})));
         check("prose", None);
@@ -283,8 +337,33 @@ mod tests {
     }
 
     #[test]
+    fn what_may_mean_something_else_is_not_read() {
+        // The text ends within a value.
+        for cut in ["{\"a\": [1, 2", "{\"a\": 1, \"b\": \"unfin", "{\"a\": -", "{\"a\": tru"] {
+            check(cut, None);
+            assert!(so_far(cut).is_some(), "{cut}");
+        }
+        // Separators and signs that are no number's.
+        for odd in ["{\"a\": 1,234}", "{\"a\": 1,234, \"b\": 2}", "{\"a\": 036}", "{\"a\": 1.234,56}"] {
+            check(odd, None);
+        }
+        check("{\"a\": 36 / 2}", Some(json!({"a": "36 / 2"})));
+        check("{1: \"a\", 2: \"b\"}", Some(json!({"1": "a", "2": "b"})));
+        // Several values, and nobody knows which is meant.
+        for several in
+            ["{\"a\": 1}\n{\"a\": 2}", "{a: 1} or maybe {a: 2}", "[1,] [2]", "{a: 1} {a: 1} {a: 3}"]
+        {
+            check(several, None);
+        }
+        for one in ["{a: 1} [1]", "{a: 1} and so on {}", "{a: 1}\n{a: 1}", "{a: 1} {"] {
+            check(one, Some(json!({"a": 1})));
+        }
+    }
+
+    #[test]
     fn the_input_that_never_ended_elsewhere_ends() {
-        assert!(parse("\n{'a,}/\"0'/").is_some());
+        assert!(so_far("\n{'a,}/\"0'/").is_some());
+        assert_eq!(parse("\n{'a,}/\"0'/"), None, "its text has no end");
     }
 
     proptest! {

@@ -19,14 +19,24 @@ const MAX_STEPS: usize = 64;
 /// chatter stripped, broken syntax mended, numbers out of strings, single values wrapped into lists,
 /// forbidden properties dropped.
 ///
-/// `None` if nothing can be made of it, nothing is to be changed, or a number in it would come out as another one:
-/// whoever wrote it has to write it anew. A truncated answer stays truncated:
-/// whoever looks at the finish reason still finds it so.
+/// `None` if nothing can be made of it, nothing is to be changed, or it leaves open what was meant (a number that
+/// would come out as another one, an end within a text or a number, one of several values): whoever wrote it has
+/// to write it anew.
 #[must_use]
 pub fn json(text: &str, schema: Option<&Value>) -> Option<String> {
+    made(text, schema, lenient::parse)
+}
+
+/// The same of a text that still grows, to see whether it can come to anything.
+#[must_use]
+pub fn json_so_far(text: &str, schema: Option<&Value>) -> Option<String> {
+    made(text, schema, lenient::so_far)
+}
+
+fn made(text: &str, schema: Option<&Value>, parse: fn(&str) -> Option<Value>) -> Option<String> {
     let (value, written) = match strict(text) {
         Some((value, written)) => (value, Some(written)),
-        None => (mended(text)?, None),
+        None => (mended(text, parse)?, None),
     };
     let inexact = written.is_some_and(|w| !exact::all_kept(w));
     let value = match schema {
@@ -62,14 +72,12 @@ fn largest(text: &str) -> Option<&str> {
 }
 
 /// Mended by the lenient parser. Only lists and objects: any prose can be "repaired" into a string.
-fn mended(text: &str) -> Option<Value> {
+fn mended(text: &str, parse: fn(&str) -> Option<Value>) -> Option<Value> {
     if text.len() > MAX_BYTES {
         return None;
     }
     let from = text.find(['{', '['])?;
-    let empty =
-        |v: &Value| v.as_object().is_some_and(Map::is_empty) || v.as_array().is_some_and(Vec::is_empty);
-    lenient::parse(text.get(from..)?).filter(|v| !empty(v))
+    parse(text.get(from..)?).filter(|v| !lenient::is_empty(v))
 }
 
 /// The schema behind `$ref`s within the same document; after too many steps, the last one seen.
@@ -174,9 +182,20 @@ fn to_type(value: Value, schema: &Value) -> Value {
 }
 
 fn number(text: &str, whole: bool) -> Option<Value> {
-    let number = exact::number(&text.trim().replace(',', ""))?;
+    let number = exact::number(&ungrouped(text.trim())?)?;
     let is_whole = number.as_f64().is_none_or(|f| f.fract() == 0.0);
     (!whole || is_whole).then_some(Value::Number(number))
+}
+
+/// A number without the commas between its thousands; `None` where a comma may be something else: `1,5`.
+fn ungrouped(text: &str) -> Option<String> {
+    let (whole, rest) = text.split_at(text.find(['.', 'e', 'E']).unwrap_or(text.len()));
+    let mut groups = whole.split(',');
+    let first = groups.next()?.trim_start_matches(['-', '+']);
+    let is_grouped = whole.contains(',');
+    let fits =
+        !is_grouped || (1..=3).contains(&first.len()) && groups.all(|g| g.len() == 3) && !rest.contains(',');
+    fits.then(|| text.replace(',', ""))
 }
 
 /// The one allowed value that differs only in case.
@@ -242,7 +261,9 @@ mod tests {
         check("```json\n{\"a\": 1}\n```", None, Some(json!({"a": 1})));
         check("Here you go: {\"a\": 1}. Enjoy!", None, Some(json!({"a": 1})));
         check("{'a': True, 'b': None,}", None, Some(json!({"a": true, "b": null})));
-        check("{\"name\": \"Ada\", \"age\": 36", None, Some(json!({"name": "Ada", "age": 36})));
+        check("{\"name\": \"Ada\", \"age\": 36 ", None, Some(json!({"name": "Ada", "age": 36})));
+        check("{\"name\": \"Ada\", \"age\": 36", None, None);
+        check("{\"a\": 1}\n{\"a\": 2}", None, None);
         check("I cannot do that.", None, None);
         check("", None, None);
         check(&"[".repeat(200_000), None, None);
@@ -258,6 +279,8 @@ mod tests {
         let s = || Some(schema.clone());
         check("{\"n\": \"36\"}", s(), Some(json!({"n": 36})));
         check("{\"n\": \"1,200\"}", s(), Some(json!({"n": 1200})));
+        check("{\"n\": \"1,5\"}", s(), None);
+        check("{\"n\": 1,234}", s(), None);
         check("{\"n\": 1, \"tags\": \"x\"}", s(), Some(json!({"n": 1, "tags": ["x"]})));
         check("{\"n\": 1, \"tags\": [1]}", s(), Some(json!({"n": 1, "tags": ["1"]})));
         check("{\"n\": 1, \"ok\": \"True\", \"x\": 2}", s(), Some(json!({"n": 1, "ok": true})));

@@ -120,7 +120,7 @@ impl<'a> Doom<'a> {
             return true;
         }
         let schema = self.checks.iter().find_map(|c| c.schema(self.request));
-        let Some(mended) = fix::json(&self.text, schema.as_deref()) else { return false };
+        let Some(mended) = fix::json_so_far(&self.text, schema.as_deref()) else { return false };
         let again = Watch::open(&self.checks, self.request).push(&mended);
         // Whatever else it is rejected for may be of its end, which has not come.
         again.is_none_or(|f| f.fingerprint() != found.fingerprint())

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 use std::sync::Arc;
+use types::completion::{Choice, FinishReason};
 use types::{ChatRequest, Completion, Finding};
 use validators::{Check, fix};
 
@@ -18,7 +19,9 @@ pub(super) fn mend(
     let mut changed = false;
     if about(&["json", "json_schema"]) {
         let schema = checks.iter().find_map(|c| c.schema(request));
-        for choice in &mut mended.choices {
+        // Nobody knows what the rest of an answer was that ended at its limit.
+        let whole = |c: &&mut Choice| c.finish_reason != Some(FinishReason::Length);
+        for choice in mended.choices.iter_mut().filter(whole) {
             if let Some(text) = fix::json(&choice.text, schema.as_deref()) {
                 choice.text = text;
                 changed = true;
