@@ -76,11 +76,9 @@ impl Entity {
         let name = self.as_str();
         let all = whose == Whose::Anybody;
         match self {
-            Entity::Email => vec![Rule::own(
-                name,
-                r"[A-Za-z0-9][A-Za-z0-9._%+'\-]{0,63}@(?:[A-Za-z0-9\-]{1,63}\.){1,6}[A-Za-z]{2,24}",
-                if all { any_email } else { email },
-            )],
+            Entity::Email => {
+                vec![Rule::own(name, &EMAIL.replace('~', LETTERS), if all { any_email } else { email })]
+            }
             Entity::Phone => vec![
                 Rule::own(name, r"(?:\+|00)[1-9]\d{0,2}(?:[ .\-/]?\(?\d{1,5}\)?){1,6}", international),
                 Rule::own(name, r"(?:\(\d{3}\) ?|\d{3}[\-. ])\d{3}[\-. ]\d{4}", move |text, span| {
@@ -121,6 +119,11 @@ impl Entity {
         }
     }
 }
+
+/// An address; `~` stands for letters beyond ASCII, which names and domains may hold (RFC 6531).
+const EMAIL: &str = r"[A-Za-z0-9~][A-Za-z0-9~._%+'\-]{0,63}@(?:[A-Za-z0-9~\-]{1,63}\.){1,6}[A-Za-z~]{2,24}";
+/// Letters beyond ASCII in few ranges, so that the pattern stays small; what stands between words is left out.
+const LETTERS: &str = r"\x{C0}-\x{1FFF}\x{2C00}-\x{2DFF}\x{3041}-\x{D7A3}";
 
 /// The word, what may stand between, and the number.
 const PASSPORT: &str = r"(?i:passport|reisepass|passeport|pasaporte|passaporto)(?i:nummer|[ \-](?:number|numéro|número|numero|no\.?|nr\.?|num\.?|n[°º]))?(?i:(?: is| ist| est| es)?)[ :#]{1,3}[A-Z0-9]{6,9}";
