@@ -83,6 +83,12 @@ async fn python_is_tested() {
     // Code that ends the process before the tests report has not passed them.
     let early = format!("{ADD}import os, threading\nos._exit(0)\n");
     check(&run(task("python", &early, unit)).await, Verdict::Failed, None, &[]);
+    for early in ["quit()", "import sys; sys.exit(0)", "import os; os._exit(0)"] {
+        let ran = run(task("py", &format!("{WRONG}{early}\n"), "assert add(2, 3) == 5")).await;
+        check(&ran, Verdict::Failed, None, &[]);
+    }
+    let own = "import sys\nassert add(2, 3) == 5\nsys.exit(0)\n";
+    check(&run(task("py", ADD, own)).await, Verdict::Passed, None, &[]);
     let none = "import unittest\nfrom solution import add\n";
     assert_eq!(run(task("python", ADD, none)).await.verdict, Verdict::Unverified);
 }
@@ -99,6 +105,10 @@ async fn javascript_is_tested() {
     let plain = "if (add(2, 3) !== 5) throw new Error('wrong');";
     check(&run(task("javascript", code, plain)).await, Verdict::Passed, None, &[]);
     check(&run(task("javascript", &wrong, plain)).await, Verdict::Failed, None, &[]);
+    for early in ["process.exit(0);", "process.on('uncaughtException', () => {});"] {
+        let ran = run(task("js", &format!("{wrong}{early}"), plain)).await;
+        check(&ran, Verdict::Failed, None, &[]);
+    }
 }
 
 #[tokio::test]
@@ -106,6 +116,9 @@ async fn bash_and_c_are_tested() {
     let code = "add() { echo $(($1 + $2)); }\n";
     check(&run(task("bash", code, "[ \"$(add 2 3)\" = 5 ]\n")).await, Verdict::Passed, None, &[]);
     check(&run(task("bash", code, "[ \"$(add 2 3)\" = 6 ]\n")).await, Verdict::Failed, None, &[]);
+    let early = "add() { echo $(($1 - $2)); }\nexit 0\n";
+    check(&run(task("bash", early, "[ \"$(add 2 3)\" = 5 ] || exit 1\n")).await, Verdict::Failed, None, &[]);
+    check(&run(task("bash", code, "[ \"$(add 2 3)\" = 5 ]\nexit 0\n")).await, Verdict::Passed, None, &[]);
     let code = "int add(int a, int b) { return a + b; }\n";
     let tests =
         |sum| format!("#include <assert.h>\nint main(void) {{ assert(add(2, 3) == {sum}); return 0; }}\n");

@@ -51,9 +51,19 @@ pub(super) fn read(framework: Framework, stdout: &str, stderr: &str) -> Told {
     told
 }
 
-/// The verdict, and one sentence on it.
+/// Takes the word out with which plain tests say that they came to their end; whether it was there.
+pub(super) fn take_mark(stderr: &mut String, mark: &str) -> bool {
+    let Some(at) = stderr.rfind(mark) else { return false };
+    let from = stderr.get(..at).filter(|before| before.ends_with('\n')).map_or(at, |_| at.saturating_sub(1));
+    let end = at.saturating_add(mark.len());
+    let behind = usize::from(stderr.get(end..).is_some_and(|rest| rest.starts_with('\n')));
+    stderr.replace_range(from..end.saturating_add(behind), "");
+    true
+}
+
+/// The verdict, and one sentence on it. `reached`: tests that nobody counts came to their end.
 pub(super) fn verdict(
-    framework: Framework,
+    (framework, reached): (Framework, bool),
     told: &Told,
     exit: Option<i32>,
     ended: Option<Ended>,
@@ -72,6 +82,9 @@ pub(super) fn verdict(
         }),
         (None, None) => failed("ended by a signal".to_owned()),
         (Some(0), None) => match (framework, told.ran) {
+            (Framework::Script, _) if !reached => {
+                failed("ended before its tests had come to their end".to_owned())
+            }
             (Framework::Script, _) | (_, Some(1..)) => (Verdict::Passed, None),
             (_, Some(0)) => (Verdict::Unverified, Some("no test ran".to_owned())),
             (_, None) => failed("ended before its tests had reported".to_owned()),
@@ -201,7 +214,7 @@ mod tests {
     fn a_good_end_alone_is_not_a_pass() {
         use Verdict::{Failed, Passed, Unverified};
         let check = |framework, told: &Told, exit, ended, want| {
-            let (got, why) = verdict(framework, told, exit, ended);
+            let (got, why) = verdict((framework, true), told, exit, ended);
             assert_eq!((got, why.is_none()), (want, want == Passed), "{told:?} {exit:?} {why:?}");
         };
         check(Script, &said(None, &[]), Some(0), None, Passed);
@@ -215,6 +228,10 @@ mod tests {
         check(Unittest, &said(None, &[]), Some(0), None, Failed);
         check(Pytest, &Told { missing: true, ..Told::default() }, Some(1), None, Unverified);
         check(RustTest, &said(None, &[]), Some(1), None, Failed);
+        assert_eq!(verdict((Script, false), &said(None, &[]), Some(0), None).0, Failed, "they never ended");
+        let mut stderr = "warning\n\nMARK\nmore".to_owned();
+        assert!(take_mark(&mut stderr, "MARK") && !take_mark(&mut stderr, "MARK"));
+        assert_eq!(stderr, "warning\nmore");
     }
 
     #[test]

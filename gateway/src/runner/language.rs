@@ -20,6 +20,8 @@ pub(super) struct Row {
     more: Option<(&'static str, &'static str)>,
     /// How tests that do not name the code come to see it.
     join: Join,
+    /// A line behind plain tests that says, by a word of its own (`{}`), that they came to their end.
+    mark: Option<&'static str>,
     /// Memory that its runtime maps without using it.
     reserve: u64,
     /// The arguments that run the code alone.
@@ -58,6 +60,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.py", "test_solution.py"),
         more: None,
         join: Join::Line("from {} import *\n"),
+        mark: Some("__import__('os').write(2, b'\\n{}\\n')"),
         reserve: 0,
         run: &["-B", "{code}"],
         test: |text| match text {
@@ -75,6 +78,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.js", "solution.test.js"),
         more: None,
         join: Join::Behind,
+        mark: Some(";process._rawDebug('\\n{}');"),
         reserve: 512 << 20,
         run: &["{code}"],
         test: |text| match text {
@@ -89,6 +93,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.sh", "tests.sh"),
         more: None,
         join: Join::Line(". ./{}.sh\n"),
+        mark: Some("printf '\\n%s\\n' '{}' >&2"),
         reserve: 0,
         run: &["{code}"],
         test: |_| (Framework::Script, &["-e", "{tests}"]),
@@ -100,6 +105,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.rs", "tests.rs"),
         more: Some(("main.rs", "include!(\"{code}\");\ninclude!(\"{tests}\");\n")),
         join: Join::Not,
+        mark: None,
         reserve: 1 << 30,
         run: &["-ec", RUST_CODE, "sh", "{code}"],
         test: |_| (Framework::RustTest, &["-ec", RUST_TESTS]),
@@ -111,6 +117,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.go", "solution_test.go"),
         more: Some(("go.mod", "module solution\n\ngo 1.19\n")),
         join: Join::Not,
+        mark: None,
         reserve: 1 << 30,
         run: &["run", "{code}"],
         test: |_| (Framework::GoTest, &["test", "-v", "./..."]),
@@ -122,6 +129,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("Solution.java", "SolutionTest.java"),
         more: None,
         join: Join::Not,
+        mark: None,
         reserve: 1 << 30,
         run: &["-ec", "exec java -Xmx192m \"$1\"", "sh", "{code}"],
         test: |_| (Framework::Script, &["-ec", JAVA_TESTS, "sh", "{tests}"]),
@@ -133,6 +141,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.c", "test_solution.c"),
         more: None,
         join: Join::Line("#include \"{}.c\"\n"),
+        mark: None,
         reserve: 0,
         run: &["-ec", C_TESTS, "sh", "{code}"],
         test: |_| (Framework::Script, &["-ec", C_TESTS, "sh", "{tests}"]),
@@ -162,6 +171,8 @@ pub(super) struct Plan {
     /// Absolute program, then its arguments.
     pub(super) arguments: Vec<String>,
     pub(super) framework: Framework,
+    /// The word that is said once plain tests have come to their end; `None` = the end by itself has to do.
+    pub(super) mark: Option<String>,
     pub(super) reserve: u64,
 }
 
@@ -190,6 +201,14 @@ pub(super) fn plan(languages: &[Found], task: &Task) -> Result<Plan, String> {
     let text: String = tests.iter().map(|t| t.text.as_str()).collect();
     let (framework, arguments) =
         if tests.is_empty() { (Framework::Script, row.run) } else { (row.test)(&text) };
+    let mark =
+        row.mark.filter(|_| framework == Framework::Script).zip(tests.first_mut()).map(|(line, tests)| {
+            // No code names this word unless it means to.
+            let hash = blake3::hash(format!("{of_code}\n{}", tests.text).as_bytes()).to_hex();
+            let word = format!("tests-at-their-end-{}", hash.get(..16).unwrap_or_default());
+            put_mark(&mut tests.text, &line.replace("{}", &word));
+            word
+        });
     files.append(&mut tests);
     if let Some((name, text)) = row.more {
         let text = text.replace("{code}", &code).replace("{tests}", first.as_deref().unwrap_or_default());
@@ -205,7 +224,26 @@ pub(super) fn plan(languages: &[Found], task: &Task) -> Result<Plan, String> {
             word => all_arguments.push(word.to_owned()),
         }
     }
-    Ok(Plan { files, arguments: all_arguments, framework, reserve: row.reserve })
+    Ok(Plan { files, arguments: all_arguments, framework, mark, reserve: row.reserve })
+}
+
+/// Puts a line behind tests; before their last line where they end the process with it themselves.
+fn put_mark(tests: &mut String, line: &str) {
+    const ENDS: &[&str] = &["exit", "sys.exit", "quit", "os._exit", "process.exit"];
+    let text = tests.trim_end();
+    let last = text.rfind('\n').map_or(0, |at| at.saturating_add(1));
+    let (before, end) = text.split_at(last);
+    let inner = end.trim_start();
+    let indent = end.get(..end.len().saturating_sub(inner.len())).unwrap_or_default();
+    let word = inner
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '.' || c == '_'))
+        .next()
+        .unwrap_or_default();
+    *tests = if ENDS.contains(&word) {
+        format!("{before}{indent}{line}\n{end}\n")
+    } else {
+        format!("{text}\n{line}\n")
+    };
 }
 
 /// Lets tests see the code that they do not name.
@@ -276,12 +314,35 @@ mod tests {
         let second = |language: &str, tests: &str| {
             plan(&found(), &task(language, "CODE", &[tests])).unwrap().files[1].text.clone()
         };
-        assert_eq!(second("python", "assert f()"), "from solution import *\nassert f()");
-        assert_eq!(second("python", "from solution import f"), "from solution import f");
-        assert_eq!(second("javascript", "assert(f())"), "CODE\nassert(f())");
-        assert_eq!(second("bash", "f"), ". ./solution.sh\nf");
+        let begins = |language: &str, tests: &str, want: &str| {
+            let got = second(language, tests);
+            assert!(got.starts_with(want), "{got}");
+        };
+        begins("python", "assert f()", "from solution import *\nassert f()\n");
+        begins("python", "from solution import f", "from solution import f\n");
+        begins("javascript", "assert(f())", "CODE\nassert(f())\n");
+        begins("bash", "f", ". ./solution.sh\nf\n");
         let rust = plan(&found(), &task("rust", "fn f() {}", &["#[test] fn t() {}"])).unwrap();
         assert_eq!(rust.files[2].text, "include!(\"solution.rs\");\ninclude!(\"tests.rs\");\n");
+    }
+
+    #[test]
+    fn plain_tests_say_that_they_came_to_their_end() {
+        let check = |tests: &str, want: &str| {
+            let mut text = tests.to_owned();
+            put_mark(&mut text, "MARK");
+            assert_eq!(text, want);
+        };
+        check("assert f()", "assert f()\nMARK\n");
+        check("[ 1 = 1 ]\nexit 0\n\n", "[ 1 = 1 ]\nMARK\nexit 0\n");
+        check("if x:\n  sys.exit(main())", "if x:\n  MARK\n  sys.exit(main())\n");
+        check("exited = 1", "exited = 1\nMARK\n");
+        let mark =
+            |language: &str, tests: &[&str]| plan(&found(), &task(language, "CODE", tests)).unwrap().mark;
+        for language in ["python", "javascript", "bash"] {
+            assert!(mark(language, &["f()"]).is_some() && mark(language, &[]).is_none(), "{language}");
+        }
+        assert!(mark("python", &["import unittest"]).is_none(), "it counts its tests itself");
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl Runner {
             Err(why) => return Ran::unverified(why),
         };
         let told = evidence::read(plan.framework, &run.stdout, &run.stderr);
-        let (verdict, reason) = evidence::verdict(plan.framework, &told, run.exit, run.ended);
+        let mut stderr = run.stderr;
+        let reached = plan.mark.as_deref().is_none_or(|mark| evidence::take_mark(&mut stderr, mark));
+        let (verdict, reason) = evidence::verdict((plan.framework, reached), &told, run.exit, run.ended);
         let (wall_ms, cpu_ms) = (run.wall_ms, run.cpu_ms);
         Ran {
             verdict,
@@ -92,7 +94,7 @@ impl Runner {
             tests: told.ran,
             failed: told.failed,
             stdout: run.stdout,
-            stderr: run.stderr,
+            stderr,
             wall_ms,
             cpu_ms,
         }
