@@ -56,6 +56,14 @@ pub fn table(stored: &Stored, all: bool) -> String {
     if let Some(e) = &o.error {
         let _ = writeln!(out, " error    {e}");
     }
+    for b in o.account.iter().flat_map(|a| &a.late) {
+        let unpriced = if b.unpriced > 0 { " and calls of unknown price" } else { "" };
+        let _ = writeln!(
+            out,
+            " after    {}: {} calls, {} USD{unpriced} once the answer was out, beside the outcome",
+            b.model, b.calls, b.cost_usd
+        );
+    }
     for b in o.account.iter().flat_map(|a| &a.beside) {
         beside(&mut out, b);
     }
@@ -203,6 +211,12 @@ fn steps(out: &mut String, run: &Run) {
         return;
     }
     let _ = writeln!(out, " run      {}  stream: {}", run.workflow, run.stream_mode);
+    if let Some(limit) = &run.exhausted {
+        let _ = writeln!(
+            out,
+            "          cut short: the limit `{limit}` was reached before the end of the workflow"
+        );
+    }
     if let Some(model) = &run.continued {
         let _ = writeln!(out, "          the answer was lost in its middle, and {model} went on with it");
     }

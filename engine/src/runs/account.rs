@@ -17,7 +17,10 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use types::provider::ErrorKind;
+use types::run::{CallError, CallRecord};
 use types::runs::{Entry, Head, Record, State};
+use types::{Usage, Usd};
 
 /// The name under which the next end of a run is recorded.
 pub(super) fn name(id: &str, entries: &[Entry]) -> String {
@@ -34,13 +37,50 @@ pub(super) fn unrecorded(entries: &[Entry]) -> Ledger {
     let recorded = |e: &Entry| matches!(e.record, Record::RunFinished { .. }) || is_fork(&e.record);
     let from = entries.iter().rposition(recorded).map_or(0, |at| at.saturating_add(1));
     let ledger = Ledger::default();
+    let frame = |effect: &str| effect.rsplit_once('#').map_or(effect, |(frame, _)| frame).into();
+    let mut open: Vec<(&str, &str, Usd)> = Vec::new();
     for entry in entries.iter().skip(from) {
-        if let Record::CallResult { effect, result, .. } = &entry.record {
-            let frame: Arc<str> = effect.rsplit_once('#').map_or(&**effect, |(frame, _)| frame).into();
-            paid_calls(result).into_iter().for_each(|call| ledger.add(&frame, call));
+        match &entry.record {
+            Record::CallResult { effect, result, .. } => {
+                paid_calls(result).into_iter().for_each(|call| ledger.add(&frame(effect), call));
+                if let Some(at) = open.iter().rposition(|(e, ..)| e == effect) {
+                    open.remove(at);
+                }
+            }
+            Record::CallIntent { effect, purpose, reservation, .. } if effect.ends_with(MODEL) => {
+                open.push((effect, purpose, *reservation));
+            }
+            _ => {}
         }
     }
+    let chosen = made::known(entries, false).and_then(|(_, d)| d.choice()).map(|arm| arm.model.clone());
+    for (effect, purpose, reservation) in open {
+        ledger.add(&frame(effect), lost(chosen.clone().unwrap_or_else(|| "".into()), purpose, reservation));
+    }
     ledger
+}
+
+/// How the names of calls of models end.
+const MODEL: &str = ":model";
+
+/// A call whose answer was lost with the process that waited for it: the vendor may have billed it, so it counts with
+/// what was set aside for it. The model is the chosen one; which was asked, nobody has written down.
+fn lost(model: Arc<str>, purpose: &str, reservation: Usd) -> CallRecord {
+    let detail = "maybe_billed_twice: its answer was lost, and it counts with what was set aside for it";
+    CallRecord {
+        model,
+        purpose: purpose.to_owned(),
+        attempt: 1,
+        error: Some(CallError { kind: ErrorKind::Cancelled, status: None, detail: detail.to_owned() }),
+        usage: Usage::default(),
+        cost_usd: Some(reservation),
+        at_most: None,
+        ttft_ms: None,
+        total_ms: 0.0,
+        started_ms: 0.0,
+        adjusted: Vec::new(),
+        reported_model: String::new(),
+    }
 }
 
 fn is_fork(record: &Record) -> bool {
@@ -125,8 +165,8 @@ fn tree(service: &Service, head: &Head, submission: &Value, entries: Vec<Entry>)
 mod tests {
     use super::*;
     use serde_json::json;
-    use types::Usd;
     use types::runs::PlanChoice;
+    use types::runs::SideEffect;
 
     fn called(effect: &str, nanos: i64, from: Option<u64>) -> Record {
         let call = json!({"model": "p/m", "purpose": "primary", "attempt": 1, "error": null,
@@ -166,6 +206,19 @@ mod tests {
         check(vec![call(1), end(), resumed("asked"), call(2), end(), resumed("asked")], ("run_1.3", 0));
         // Under another plan, without an end between.
         check(vec![call(1), resumed("asked"), taken_over.clone(), call(2)], ("run_1", 3));
+        // What went out and never came back counts with what was set aside for it, as often as that happened.
+        let asked = |twice| Record::CallIntent {
+            effect: "a#0.1:model".into(),
+            purpose: "primary".into(),
+            digest: String::new(),
+            reservation: Usd::from_nanos(10),
+            side_effect: SideEffect::None,
+            maybe_billed_twice: twice,
+        };
+        check(vec![asked(false), call(1)], ("run_1", 1));
+        check(vec![asked(false)], ("run_1", 10));
+        check(vec![asked(false), asked(true), call(1)], ("run_1", 11));
+        check(vec![asked(false), asked(true)], ("run_1", 20));
         // What a fork begins with was paid by the other run.
         check(vec![call(1), end(), call(2), resumed("forked"), taken_over, call(4)], ("run_1", 4));
     }

@@ -173,6 +173,7 @@ fn add(spent: &mut Spent, record: &Record) {
         // The result that was lost is settled at what was set aside for it.
         Record::CallIntent { maybe_billed_twice: true, reservation, .. } => {
             spent.usd = spent.usd.plus(*reservation);
+            spent.calls = spent.calls.saturating_add(1);
         }
         _ => {}
     }

@@ -96,7 +96,7 @@ impl State {
             EffectKind::Client => return self.collect(key, &asked),
             EffectKind::Wait => return true,
             EffectKind::Tool if doubtful && !self.settle_doubt(key) => return false,
-            EffectKind::Model if again => self.spend(Some(asked.reservation), 0, 0),
+            EffectKind::Model if again => self.spend(Some(asked.reservation), 0, 1),
             _ => {}
         }
         if again {
