@@ -257,6 +257,14 @@ impl Workflow {
         Some(if e.always() { Ok(true) } else { e.holds(scope) })
     }
 
+    /// Whether it can be run with these inputs.
+    ///
+    /// # Errors
+    /// The first input that is missing, unknown or not of its type.
+    pub fn takes(&self, inputs: &Map<String, Value>) -> Result<(), String> {
+        crate::load::bind(&self.inputs, inputs).map(|_| ())
+    }
+
     /// Whether the router may choose it; otherwise it runs only by name.
     #[must_use]
     pub fn offers(&self) -> bool {
@@ -359,6 +367,14 @@ fn itself(name: &str) -> Model {
 pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
     calls(r, &parts.root);
     let fallback = parts.fallback.as_deref();
+    let asks = parts.root.may_wait(false) || fallback.is_some_and(|w| w.waits(false));
+    if asks && parts.head.durability == Some(Durability::None) {
+        let message =
+            "a `gate` waits for somebody, and of a run with `durability: none` nothing is kept until then";
+        let d = r.error("104", parts.head.durability_at, message.to_owned());
+        "durability".clone_into(&mut d.field);
+        d.expected = Some("`sync`, `async` or `exit`, or no `gate`".to_owned());
+    }
     let most = most_of(&parts.root, fallback, Graph::max_calls);
     if most > parts.limits.calls {
         let message = format!("its nodes may ask for {most} calls, `limits.calls` is {}", parts.limits.calls);

@@ -184,6 +184,8 @@ pub(crate) struct Head {
     /// `on_failure: {fallback: …}`, with its place.
     pub(crate) fallback: Option<(String, Span)>,
     pub(crate) durability: Option<Durability>,
+    /// Where it is said.
+    pub(crate) durability_at: Span,
     pub(crate) span: Span,
 }
 
@@ -225,6 +227,7 @@ fn head(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Head {
     }
     head.durability = f
         .take("durability")
+        .inspect(|n| head.durability_at = n.span)
         .and_then(|n| cx.r.one_of(n, "durability", Durability::NAMES))
         .and_then(Durability::parse);
     head.tests = f.take("tests").and_then(|n| cx.r.strings(n, "tests")).unwrap_or_default();

@@ -532,3 +532,14 @@ output: nodes.all.completion
     assert_eq!(map("max_items: 3\n    min_ok: 3"), none);
     assert_eq!(map("max_items: 3\n    min_ok: 4"), ["WF104 9:13"]);
 }
+
+#[test]
+fn nobody_can_decide_where_nothing_is_kept() {
+    let body = "durability: KEPT\nnodes:\n  - { id: ask, type: generate }\n  - { id: ok, type: gate, prompt: Send?, expires: 1h }\n  \
+                - { id: no, type: fail, code: no, message: no }\n  - { id: answer, type: stream, from: nodes.ask.completion }\nedges:\n  \
+                - { from: ask, to: ok }\n  - { from: ok, to: answer, outcome: approved }\n  - { from: ok, to: no, outcome: [rejected, expired] }\n";
+    for (kept, codes) in [("none", vec!["WF104"]), ("exit", vec![])] {
+        let (_, p) = load_all(&[file(&body.replace("KEPT", kept))]);
+        assert_eq!(p.iter().map(|d| d.code.as_str()).collect::<Vec<_>>(), codes, "{p:?}");
+    }
+}

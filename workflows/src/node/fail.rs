@@ -24,7 +24,7 @@ pub(crate) static TYPE: NodeType = NodeType {
 
 /// What a file says of it.
 #[derive(Clone, Debug)]
-struct Fail {
+pub(crate) struct Fail {
     code: String,
     message: Template,
     status: u16,

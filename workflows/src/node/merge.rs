@@ -139,7 +139,7 @@ impl Merge {
             }
             Method::Synthesize { .. } => return Ok(Resolved::plain(Outcome::Error)),
         };
-        let id = at.own_completion(&text, parents(&parts, at));
+        let id = at.own_completion(&text, parents(&parts, at), !matches!(self.method, Method::Template(_)));
         let outputs = vec![Value::Row(id), Value::Text(text.into()), value];
         Ok(Resolved::with(Outcome::Merged, outputs))
     }

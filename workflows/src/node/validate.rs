@@ -21,7 +21,7 @@ mod suite;
 mod tests;
 mod timed;
 
-pub(crate) use doom::{mends, watch};
+pub(crate) use doom::{lets_failed_on, mends, watch};
 pub(crate) use suite::Suite;
 
 pub(crate) static TYPE: NodeType = NodeType {

@@ -24,7 +24,7 @@ use types::completion::Accumulator;
 use types::matrix::Model;
 use types::provider::Edits;
 use types::run::Severity;
-use types::{Finding, Report};
+use types::{Finding, Report, Verdict};
 
 /// Attempts of an ask after its stream was lost are counted from here: far behind those of a node's own.
 const LOST: u32 = 100;
@@ -114,10 +114,13 @@ impl<'a> At<'a> {
         demanded(self.host, id)
     }
 
-    /// A completion of the workflow's own making, from others.
-    pub(crate) fn own_completion(&self, text: &str, parents: Vec<RowId>) -> RowId {
-        let origin = Origin { parents, ..Origin::of(&self.path, 0, 1) };
-        self.host.table().add(self.host.own_answer(text), origin)
+    /// A completion of the workflow's own making, from others; whether it holds `all` of them, or what it likes.
+    pub(crate) fn own_completion(&self, text: &str, parents: Vec<RowId>, all: bool) -> RowId {
+        let origin = Origin { parents: parents.clone(), ..Origin::of(&self.path, 0, 1) };
+        let mut table = self.host.table();
+        let id = table.add(self.host.own_answer(text), origin);
+        table.inherit(id, &parents, all);
+        id
     }
 
     /// A question to a model; what is asked goes into its `edits`.
@@ -387,6 +390,15 @@ pub(super) fn demanded(host: &Host, id: RowId) -> Vec<Finding> {
     if !host.extras.is_empty() && !row.extras {
         let checked = host.check(&host.extras, &row.completion);
         row.join(checked);
+    }
+    // Calls of the client's own tools that no check of the workflow has looked at.
+    let own = row.asked.as_ref().is_some_and(|a| a.tools.is_some());
+    if row.verdict == Verdict::None && !own && !row.completion.tool_calls().is_empty() {
+        let check = validators::build("tool_args", &serde_json::json!({}), None);
+        let checked = check.map(|check| host.check(&[check], &row.completion));
+        if let Some(checked) = checked.ok().filter(|c| c.report.verdict == Verdict::Failed) {
+            row.join(checked);
+        }
     }
     let blocked = row.findings.iter().any(|f| f.severity == Severity::Block);
     if blocked { row.findings.clone() } else { Vec::new() }

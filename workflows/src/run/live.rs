@@ -11,7 +11,8 @@ use crate::graph::chain::Chain;
 use crate::node::generate::{self, Generate, OnLoss, Race};
 use crate::node::stream::{Late, Mode, Stream, Window};
 use crate::node::validate::Validate;
-use crate::node::{Fault, NodeResult, validate};
+use crate::node::{Fault, Node, NodeResult, validate};
+use crate::outcome::Outcome;
 use crate::plan::Workflow;
 use crate::world::{EffectId, EffectKind, Failure, Generated};
 use std::sync::Arc;
@@ -106,12 +107,24 @@ pub(crate) fn way<'w>(
     if let Some(c) = found.demanded.iter().find(whole) {
         return buffered(&format!("a policy demands that `{}` sees the whole answer", c.name()));
     }
+    let sends_failed = |i: usize| {
+        let mut edges = workflow.root.edges_from(i);
+        edges.any(|(_, e)| e.to == chain.stream && e.accepts.contains(Outcome::Failed))
+            || validate::lets_failed_on(&workflow.root, i)
+    };
+    let is_check = |i: &&usize| workflow.root.nodes.get(**i).is_some_and(Node::is::<Validate>);
     let freely = matches!(stream.mode, Mode::Passthrough | Mode::Optimistic);
     if let (false, Some(name)) = (freely, found.outside) {
         return buffered(&format!("`{name}` must see the whole answer"));
     }
     if let (false, Some(c)) = (freely, found.own.iter().find(whole)) {
         return buffered(&format!("`{}` must see the whole answer", c.name()));
+    }
+    let sends = chain.between.iter().filter(is_check).find(|i| sends_failed(**i));
+    if let (false, false, Some(node)) =
+        (freely, found.own.is_empty(), sends.and_then(|i| workflow.root.nodes.get(*i)))
+    {
+        return buffered(&format!("what fails in `{}` is delivered as well", node.id));
     }
     let late = (stream.mode != Mode::Passthrough).then_some(stream.late);
     let (window, burst) = (stream.window, stream.burst);

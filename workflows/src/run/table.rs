@@ -70,6 +70,8 @@ pub(crate) struct Row {
     pub(crate) doomed: bool,
     /// It failed a check whose `on_fail` is `drop`.
     pub(crate) dropped: bool,
+    /// What is said of it is said of those it was put together from: no check has seen itself.
+    inherited: bool,
 }
 
 impl Row {
@@ -93,6 +95,7 @@ impl Row {
             extras: false,
             doomed,
             dropped: false,
+            inherited: false,
         }
     }
 
@@ -139,6 +142,10 @@ impl Row {
         if new == Verdict::None {
             return;
         }
+        if std::mem::take(&mut self.inherited) && !self.blocked() {
+            (self.verdict, self.score, self.reason) = (Verdict::None, 1.0, None);
+            self.findings.clear();
+        }
         self.score =
             if self.verdict == Verdict::None { checked.score } else { self.score.min(checked.score) };
         if rank(new) > rank(self.verdict) {
@@ -153,6 +160,14 @@ impl Row {
         self.unverified.extend(checked.unverified);
     }
 
+    /// It is delivered although a limit kept the run from its end: nothing says that it would have been the answer.
+    pub(crate) fn cut_short(&mut self) {
+        if self.verdict != Verdict::Failed {
+            self.verdict = Verdict::Unverified;
+        }
+        self.reason.get_or_insert_with(|| "the run was cut short before its end".to_owned());
+    }
+
     /// What is known of it, as one combined check.
     pub(crate) fn checked(&self) -> Checked {
         Checked {
@@ -165,6 +180,12 @@ impl Row {
             unverified: self.unverified.clone(),
         }
     }
+}
+
+/// Whether a text holds another, as it is or as JSON.
+fn holds(text: &str, part: &str) -> bool {
+    let json = serde_json::from_str::<Json>(part).unwrap_or_else(|_| part.into());
+    text.contains(part.trim()) || text.contains(&json.to_string())
 }
 
 /// Mean log-probability of the tokens of the first choice, where the vendor tells them.
@@ -194,6 +215,24 @@ impl Table {
     /// Takes a completion out.
     pub(super) fn take(&mut self, id: RowId) -> Option<Row> {
         (id.0 < self.0.len()).then(|| self.0.swap_remove(id.0))
+    }
+
+    /// What stands against those that a completion was put together from stands against it, since it holds them:
+    /// for good where it forbids delivery, else until a check has looked at the whole. `all`: it holds each of them
+    /// somehow; else only those whose text stands in it.
+    pub(crate) fn inherit(&mut self, id: RowId, parents: &[RowId], all: bool) {
+        let Some(text) = self.row(id).map(|r| r.completion.text().to_owned()) else { return };
+        let failed: Vec<Checked> = parents
+            .iter()
+            .filter_map(|p| self.row(*p))
+            .filter(|r| r.verdict == Verdict::Failed && (all || holds(&text, r.completion.text())))
+            .map(Row::checked)
+            .collect();
+        if let Some(row) = self.row_mut(id) {
+            let inherited = !failed.is_empty();
+            failed.into_iter().for_each(|checked| row.join(checked));
+            row.inherited = inherited;
+        }
     }
 
     pub(crate) fn row_mut(&mut self, id: RowId) -> Option<&mut Row> {

@@ -373,11 +373,39 @@ edges:
     };
     let never = || Script::new(vec![("one", vec![Says::Text(1, "one")]), ("two", vec![Says::Never])]);
     let (ending, _) = play(&workflow(&body("wall: 10s")), prose(), &never()).await;
-    assert_eq!(text(&ending), "one|none");
+    assert_eq!(text(&ending), "one|unverified", "a draft is no answer");
     let (ending, _) = play(&workflow(&body("wall: 10s, on_exhausted: fail")), prose(), &never()).await;
     assert_eq!(text(&ending), "budget.wall");
     let (ending, _) = play(&workflow(&body("tokens: 10, on_exhausted: fail")), prose(), &never()).await;
     assert_eq!(text(&ending), "budget.tokens");
+}
+
+/// A call that was given up at the deadline of the run says that the run was cut short, like one that was refused.
+#[tokio::test(start_paused = true)]
+async fn a_draft_that_a_limit_makes_the_answer_says_so() {
+    let body = "\
+nodes:
+  - { id: draft, type: generate }
+  - { id: final, type: generate }
+  - { id: answer, type: stream, from: nodes.final.completion }
+edges:
+  - { from: draft, to: final }
+  - { from: final, to: answer }
+";
+    let Failure::Provider(late) = unavailable() else { panic!("no failure of a provider") };
+    let late = types::provider::Error { kind: ErrorKind::TotalTimeout, ..late };
+    for (says, kind) in [
+        (Says::Fail(Failure::Budget("calls")), "calls"),
+        (Says::Fail(Failure::Provider(late)), "wall"),
+        (Says::Fail(Failure::Deadline), "wall"),
+    ] {
+        let script = Script::new(vec![("draft", vec![Says::Text(1, "DRAFT")]), ("final", vec![says])]);
+        let input = input(prose(), None);
+        let trace = input.trace.clone();
+        let ending = run(&workflow(body), input, &script).await;
+        assert_eq!(text(&ending), "DRAFT|unverified");
+        assert_eq!(trace.take().exhausted.as_deref(), Some(kind));
+    }
 }
 
 #[tokio::test(start_paused = true)]

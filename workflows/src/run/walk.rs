@@ -62,6 +62,9 @@ pub(super) async fn root<'a>(
         Some(End::Broken(failure)) => {
             let limited = failure.class == "budget" || failure.code == "timeout";
             let degrade = limited && host.limits.on_exhausted == OnExhausted::BestSoFar;
+            if limited && !host.is_exhausted() {
+                host.exhausted(&Failure::Deadline);
+            }
             best_or(host, degrade || host.workflow.best_so_far, failure)
         }
         Some(end) => end,
@@ -119,6 +122,11 @@ fn best_or(host: &Host, allowed: bool, failure: RunFailure) -> End {
     // for it all the same.
     let findings = demanded(host, id);
     if findings.is_empty() {
+        if host.is_exhausted()
+            && let Some(row) = host.table().row_mut(id)
+        {
+            row.cut_short();
+        }
         return End::Delivered(id);
     }
     let message = "the best answer so far does not pass what a policy demands";

@@ -1,7 +1,9 @@
 //! Which checks watch a generation while it grows.
 
 use super::Validate;
+use crate::graph::Graph;
 use crate::node::Node;
+use crate::node::fail::Fail;
 use crate::node::judge::Judge;
 use crate::node::repair::Repair;
 use crate::node::select::Select;
@@ -49,6 +51,25 @@ fn keeps_whole(at: &At<'_>, validate: usize) -> bool {
     at.frame.graph.nodes.iter().any(keeps)
 }
 
+/// Whether the author sends on what fails in a `validate` node: by the edges that it leaves by, or by who reads its
+/// outputs. What repairs, judges or selects goes by what the checks say, and is no such reader.
+pub(crate) fn lets_failed_on(graph: &Graph, validate: usize) -> bool {
+    let reads = |n: &Node| n.spec.reads().iter().any(|r| r.reference.own_node() == Some(validate));
+    graph.nodes.iter().enumerate().any(|(to, n)| {
+        if n.is::<Select>()
+            || n.is::<Repair>()
+            || n.is::<Judge>()
+            || n.is::<Fail>()
+            || n.is_later()
+            || !reads(n)
+        {
+            return false;
+        }
+        let mut edges = graph.edges_from(validate).filter(|(_, e)| e.to == to).peekable();
+        edges.peek().is_none() || edges.any(|(_, e)| e.accepts.contains(Outcome::Failed))
+    })
+}
+
 /// A watch over what this node generates: by the checks behind it, those that policies demand among them.
 /// `None` where nothing is certain to check it, or nothing can be told before the end.
 pub(crate) fn watch<'a>(at: &At<'a>) -> Option<Doom<'a>> {
@@ -60,7 +81,7 @@ pub(crate) fn watch<'a>(at: &At<'a>) -> Option<Doom<'a>> {
         to.next().is_some()
     };
     let runs = certain(i) && at.frame.graph.nodes.get(i).is_some_and(|n| n.enabled && n.guard.is_none());
-    if owes_the_best(at) && !keeps_whole(at, i) {
+    if lets_failed_on(at.frame.graph, i) || owes_the_best(at) && !keeps_whole(at, i) {
         return None;
     }
     let all_own = v.input.iter().all(|r| r.own_node() == Some(at.position));

@@ -3,6 +3,8 @@
 use super::prose;
 use crate::testing::*;
 use crate::{Ending, Failure};
+use serde_json::json;
+use types::Verdict;
 
 /// Answers of three samples, a judge over them, and what it says in words.
 fn judging(keys: &str) -> String {
@@ -236,4 +238,79 @@ fn choices_are_checked() {
     assert_eq!(codes("method: vote, vote: { by: completion.txt }"), "WF301");
     assert_eq!(codes("method: vote, vote: { min_agreement: 2 }"), "WF104");
     assert_eq!(codes("score: complection.quality"), "WF301");
+}
+
+/// What forbids the delivery of a text forbids that of every text that holds it; what only fails is told of the whole
+/// until a check has looked at the whole.
+#[tokio::test(start_paused = true)]
+async fn a_merge_hides_no_failure() {
+    let merged = |check: &str, more: &str| {
+        let last = if more.is_empty() { "all" } else { "again" };
+        workflow(&format!(
+            "\
+nodes:
+  - {{ id: ask, type: generate }}
+  - {{ id: check, type: validate, input: nodes.ask.completions, validators: [{check}] }}
+  - {{ id: all, type: merge, from: [nodes.ask.completions] }}
+{more}  - {{ id: answer, type: stream, from: nodes.all.completion }}
+edges:
+  - {{ from: ask, to: check }}
+  - {{ from: check, to: all, outcome: any }}
+  - {{ from: {last}, to: answer, outcome: completed }}
+"
+        ))
+    };
+    let go = async |check: &str, more: &str| {
+        let script = Script::new(vec![("ask", vec![Says::Text(1, "mail joe@acme-corp.com now")])]);
+        text(&play(&merged(check, more), prose(), &script).await.0)
+    };
+    let again = "  - { id: again, type: validate, input: nodes.all.completions, validators: [secrets], needs: { node: all, outcome: merged } }\n";
+    let again = &again.replace("nodes.all.completions", "nodes.all.completion");
+    let short = "{ use: length, with: { words: { max: 2 } }, severity: repair }";
+    assert_eq!(go("pii", "").await, "validation.failed");
+    assert_eq!(go("pii", again).await, "validation.failed");
+    assert_eq!(go(short, "").await, "mail joe@acme-corp.com now|failed");
+    assert_eq!(go(short, again).await, "mail joe@acme-corp.com now|passed");
+}
+
+/// An answer that fails its checks is whole where the author sends it on, and stopped where nobody would.
+#[tokio::test(start_paused = true)]
+async fn what_fails_is_not_stopped_where_it_is_delivered_on_purpose() {
+    let body = |to: &str| {
+        workflow(&format!(
+            "\
+nodes:
+  - {{ id: ask, type: generate }}
+  - {{ id: check, type: validate, input: nodes.ask.completions, validators: [{{ use: length, with: {{ words: {{ max: 2 }} }} }}] }}
+  - {{ id: answer, type: stream, from: nodes.check.best }}
+  - {{ id: no, type: fail, code: no, message: no }}
+edges:
+  - {{ from: ask, to: check }}
+  - {{ from: check, to: answer, outcome: [passed, unverified, failed] }}
+  - {{ from: check, to: no, outcome: {to} }}
+"
+        ))
+    };
+    let script = || Script::new(vec![("ask", vec![Says::Text(1, "one two three four")])]);
+    let (ending, _) = play(&body("[error, timeout]"), prose(), &script()).await;
+    assert_eq!(text(&ending), "one two three four|failed");
+}
+
+/// Where a workflow checks nothing, calls of the client's tools are still held against what the client declared.
+#[tokio::test(start_paused = true)]
+async fn a_call_of_the_clients_tools_that_fits_nothing_is_no_clean_answer() {
+    let tools = json!([{"type": "function", "function": {"name": "w", "parameters":
+        {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}}]);
+    let body = "nodes:\n  - { id: ask, type: generate }\noutput: nodes.ask.completion\n";
+    const CALLS: [(&[(&str, &str)], Verdict); 3] = [
+        (&[("w", "{\"city\": \"Oslo\"}")], Verdict::None),
+        (&[("w", "{\"cty\": \"Oslo\"}")], Verdict::Failed),
+        (&[("zz", "{}")], Verdict::Failed),
+    ];
+    for (calls, verdict) in CALLS {
+        let script = Script::new(vec![("ask", vec![Says::Calls(calls)])]);
+        let (ending, _) = play(&workflow(body), request(json!({"tools": tools})), &script).await;
+        let Ending::Delivered { verdict: got, .. } = ending else { panic!("{ending:?}") };
+        assert_eq!(got, verdict, "{calls:?}");
+    }
 }
