@@ -202,6 +202,11 @@ impl Runs {
             return Err(Failure::Engine(Box::new(error::Kind::ShuttingDown.into())));
         }
         submission.request().map_err(|e| Failure::Engine(Box::new(e)))?;
+        // Whoever names a workflow hears at once that it takes other inputs.
+        if let Some(named) = self.0.engine.0.view.load().bundle.library.get(&workflow) {
+            let wrong = |message| Failure::Invalid { param: "inputs".to_owned(), message };
+            named.takes(&submission.inputs).map_err(wrong)?;
+        }
         let new = NewRun {
             id,
             tenant: who.principal.tenant.id.clone(),

@@ -834,3 +834,23 @@ async fn only_so_many_runs_of_a_tenant_are_queued() {
     }
     path_of(&send(house.client(), &own, "/v1/runs", &wish("third")).await);
 }
+
+/// Inputs that the named workflow does not take are told at once, before there is a run.
+#[tokio::test(flavor = "multi_thread")]
+async fn wrong_inputs_make_no_run() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, answer).await;
+    let workflow = LONG.replace("nodes:\n", "inputs: { tone: { type: string, required: true } }\nnodes:\n");
+    let house = start(&vendor, &workflow).await;
+    for (inputs, said) in [
+        (json!({}), "`tone` is missing"),
+        (json!({"tone": 3}), "tone"),
+        (json!({"tone": "dry", "ton": "x"}), "there is no input `ton`"),
+    ] {
+        let body = json!({"workflow": "long", "inputs": inputs});
+        let error = house.client().post("/v1/runs", &body).await.error(400);
+        assert_eq!(error["param"], "inputs", "{error}");
+        assert!(error["message"].as_str().unwrap().contains(said), "{error}");
+    }
+    let body = json!({"workflow": "long", "inputs": {"tone": "dry"}});
+    assert_eq!(house.client().post("/v1/runs", &body).await.status, 202);
+}
