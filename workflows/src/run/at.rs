@@ -116,10 +116,10 @@ impl<'a> At<'a> {
 
     /// A completion of the workflow's own making, from others; whether it holds `all` of them, or what it likes.
     pub(crate) fn own_completion(&self, text: &str, parents: Vec<RowId>, all: bool) -> RowId {
-        let origin = Origin { parents: parents.clone(), ..Origin::of(&self.path, 0, 1) };
+        let origin = Origin { parents, ..Origin::of(&self.path, 0, 1) };
         let mut table = self.host.table();
         let id = table.add(self.host.own_answer(text), origin);
-        table.inherit(id, &parents, all);
+        table.inherit(id, all);
         id
     }
 

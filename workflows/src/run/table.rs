@@ -220,12 +220,13 @@ impl Table {
     /// What stands against those that a completion was put together from stands against it, since it holds them:
     /// for good where it forbids delivery, else until a check has looked at the whole. `all`: it holds each of them
     /// somehow; else only those whose text stands in it.
-    pub(crate) fn inherit(&mut self, id: RowId, parents: &[RowId], all: bool) {
-        let Some(text) = self.row(id).map(|r| r.completion.text().to_owned()) else { return };
+    pub(crate) fn inherit(&mut self, id: RowId, all: bool) {
+        let Some(own) = self.row(id) else { return };
+        let text = own.completion.text();
+        let parents = own.origin.parents.iter();
         let failed: Vec<Checked> = parents
-            .iter()
             .filter_map(|p| self.row(*p))
-            .filter(|r| r.verdict == Verdict::Failed && (all || holds(&text, r.completion.text())))
+            .filter(|r| r.verdict == Verdict::Failed && (all || holds(text, r.completion.text())))
             .map(Row::checked)
             .collect();
         if let Some(row) = self.row_mut(id) {
