@@ -371,6 +371,18 @@ fn a_model_that_changes_is_noticed_and_what_was_learned_of_it_forgotten() {
 }
 
 #[test]
+fn a_model_that_is_likened_to_another_is_doubted_no_more_than_that_one() {
+    let (mut l, stats) = taught(600);
+    l.liken("p/a", "p/b");
+    l.batch_done();
+    let s = stats.load();
+    for i in 5_000..5_020 {
+        let (a, b) = (belief(&s, i, "p/a"), belief(&s, i, "p/b"));
+        assert!(a.doubt < 1.2 * b.doubt, "{a:?} {b:?}");
+    }
+}
+
+#[test]
 fn a_table_that_is_studied_is_a_prior_that_goes_on_learning() {
     let (mut l, stats) = saving();
     let table: Vec<Outcome> = (0..400)

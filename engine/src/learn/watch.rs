@@ -16,6 +16,9 @@ use types::profile::Cell;
 const TTFT_MS: f64 = 800.0;
 /// What remains of what was learned of a model that has changed, and of the trust in its prior.
 const KEPT: f64 = 0.2;
+/// Trust in the prior of a model that is known to be another. With none at all, outcomes could not be told from the prior
+/// that they are weighed against.
+const UNTRUSTED: f64 = 0.05;
 /// Outcomes for which a model that has changed is tried out more.
 const REOPENED: u32 = 30;
 /// Changes remembered.
@@ -134,7 +137,7 @@ impl Learner {
         let other = self.models.get(like).map(|w| w.stats.clone()).unwrap_or_default();
         if let Some(w) = self.models.get_mut(model) {
             w.stats = other;
-            Arc::make_mut(&mut w.stats).trust = Some(0.0);
+            Arc::make_mut(&mut w.stats).trust = Some(UNTRUSTED);
             (w.success, w.by_family) = <_>::default();
         }
         let pairs: Vec<(usize, Option<usize>)> = self
