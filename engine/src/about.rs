@@ -6,7 +6,7 @@ use crate::breaker::Circuit;
 use crate::history::Turn;
 use crate::who::Who;
 use crate::{Inner, View};
-use policies::{Around, Brownout, Budget, BudgetState, ProviderState, Status, System};
+use policies::{Around, Brownout, Budget, BudgetState, ModelState, ProviderState, Status, System};
 use std::collections::HashMap;
 use std::sync::Arc;
 use types::ModelIx;
@@ -21,6 +21,8 @@ pub(crate) struct Asks {
     detector: bool,
     injection: bool,
     providers: Vec<String>,
+    /// The models of which predicates read how they are, by their identifiers.
+    models: Vec<Arc<str>>,
 }
 
 impl Asks {
@@ -50,6 +52,7 @@ impl Asks {
             detector: root("input") || root("response"),
             injection: reads.contains("input.injection_score") || reads.contains("input"),
             providers: reads.iter().filter_map(provider).collect(),
+            models: policies.watched_models().into_iter().map(Arc::from).collect(),
         }
     }
 }
@@ -87,6 +90,12 @@ pub(crate) async fn around(
         let states: HashMap<String, ProviderState> =
             asks.providers.iter().map(|name| (name.clone(), state(inner, view, name))).collect();
         around.providers = Some(Arc::new(move |name: &str| states.get(name).copied().unwrap_or_default()));
+    }
+    if !asks.models.is_empty() {
+        let matrix = view.bundle.matrix();
+        let state = |id: &Arc<str>| Some((Arc::clone(id), model_state(inner, view, matrix.find(id)?)));
+        let states: HashMap<Arc<str>, ModelState> = asks.models.iter().filter_map(state).collect();
+        around.models = Some(Arc::new(move |id: &str| states.get(id).copied().unwrap_or_default()));
     }
     around
 }
@@ -172,6 +181,25 @@ fn state(inner: &Inner, view: &View, name: &str) -> ProviderState {
     let all = matrix.indices().filter(of_it).filter_map(|ix| view.reach.breakers.get(usize::from(ix.0)));
     let in_flight = all.map(|b| b.room().in_flight()).fold(0, u32::saturating_add);
     ProviderState { status, error_rate, p95_ttft_ms: slowest, in_flight, quota_ratio: left }
+}
+
+/// How a model is: by its breaker, and by what was seen of it.
+fn model_state(inner: &Inner, view: &View, ix: ModelIx) -> ModelState {
+    let at = usize::from(ix.0);
+    let ready = view.availability.get(at) == Some(&types::matrix::Availability::Ready);
+    let health = match view.circuit(ix) {
+        Circuit::HalfOpen if ready => Status::Degraded,
+        Circuit::Closed if ready => Status::Healthy,
+        _ => Status::Offline,
+    };
+    let model = view.bundle.matrix().model(ix);
+    let statistics = inner.statistics.load();
+    let seen = model.and_then(|m| Some(statistics.model(&m.id)?.ttft.p95(m.prior.ttft_ms)));
+    let counts = view.reach.breakers.get(at).map(|b| b.counts(tokio::time::Instant::now()));
+    let error_rate =
+        counts.filter(|(calls, _)| *calls > 0).map(|(c, failed)| f64::from(failed) / f64::from(c));
+    let quota_ratio = view.reach.provider.quota(ix).map(|q| q.ratio);
+    ModelState { health, error_rate, p95_ttft_ms: seen, quota_ratio }
 }
 
 #[cfg(test)]

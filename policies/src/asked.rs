@@ -33,6 +33,8 @@ pub(crate) fn apply(asks: &[Ask], resolver: &Resolver, merge: &mut Merge) -> Res
             argument: ask.argument.clone(),
             effect: String::new(),
         };
+        let settled = merge.settle(bound.action.as_ref());
+        settled.map_err(|e| Error::Option { option: ask.from.to_owned(), message: e.message })?;
         merge.apply(record, bound.action.as_ref(), PRIORITY);
     }
     Ok(())

@@ -27,7 +27,8 @@ pub struct RuleChanges {
     pub changed: BTreeMap<String, Vec<String>>,
     /// Pools whose models differ: those that came and those that went.
     pub pools: BTreeMap<String, (Vec<String>, Vec<String>)>,
-    /// What `sets`, `approvers` and `redaction` name otherwise, by its path: before and after, null = nothing.
+    /// What `sets`, `approvers`, `redaction` and pools that go by how models are name otherwise, by its path: before and
+    /// after, null = nothing.
     pub named: BTreeMap<String, (Value, Value)>,
 }
 
@@ -123,7 +124,11 @@ impl PolicySet {
         let of = |section: &'static str| {
             members(section).into_iter().map(move |(name, value)| (format!("{section}.{name}"), value))
         };
-        ["sets", "approvers", "redaction"].into_iter().flat_map(of).collect()
+        // Which models such a pool comes to does not tell what its condition says.
+        let moving = of("pools").filter(|(path, _)| {
+            path.strip_prefix("pools.").is_some_and(|name| self.resolver.moving.contains_key(name))
+        });
+        ["sets", "approvers", "redaction"].into_iter().flat_map(of).chain(moving).collect()
     }
 
     /// Every rule as what decides what it does.

@@ -2,7 +2,7 @@
 
 use crate::check::{Checked, Checker, lexical};
 use crate::inputs::{Facts, ProviderState, ROOT};
-use crate::native::{Atom, Path, Text, Tree};
+use crate::native::{Atom, Path, Read, Text, Tree};
 use crate::sandbox::{Constants, MAX_EXPRESSION, Sandbox, asking, explain, place, shared, timed};
 use crate::values::{Record, from_json, to_json};
 use rhai::{AST, ASTNode, Dynamic, Expr, Stmt};
@@ -311,13 +311,20 @@ impl Condition {
         self.tree.holds(&mut |atom| self.atom(atom, vars))
     }
 
+    /// Whether it holds of what `read` gives; where only the engine can answer, it is given what `made` makes.
+    pub(crate) fn holds_of(&self, read: &dyn Read, made: &dyn Fn() -> Vars) -> Result<bool, expr::Error> {
+        self.tree.holds(&mut |atom| atom.holds(read, &mut |ast| self.part(&made(), ast)))
+    }
+
     /// What a part of the condition comes to.
     pub(crate) fn atom(&self, atom: &Atom, vars: &Vars) -> Result<bool, expr::Error> {
-        atom.holds(vars, &mut |ast| {
-            self.run(vars, ast)?.as_bool().map_err(|found| expr::Error {
-                message: format!("a value has the wrong type: expected true or false, found {found}"),
-                limit: false,
-            })
+        atom.holds(vars, &mut |ast| self.part(vars, ast))
+    }
+
+    fn part(&self, vars: &Vars, ast: &AST) -> Result<bool, expr::Error> {
+        self.run(vars, ast)?.as_bool().map_err(|found| expr::Error {
+            message: format!("a value has the wrong type: expected true or false, found {found}"),
+            limit: false,
         })
     }
 }

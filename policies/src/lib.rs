@@ -36,6 +36,7 @@ mod rule;
 mod runner;
 mod sandbox;
 mod script;
+mod selection;
 mod selector;
 mod set;
 #[cfg(test)]
@@ -52,8 +53,9 @@ pub use error::Error;
 pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as directives_json};
 pub use inputs::{
     Around, Brownout, Budget, BudgetState, GivenProblem, History, Inputs, Key, Labels, LastVerdict,
-    ProviderState, Providers, Response, RunSoFar, SideEffect, Status, System, Tenant, TenantTier, ToolCall,
-    changed_scope, request_variables, response_scope, scope, scope_of, tool_scope, values_of, variables,
+    ModelState, ModelStates, ProviderState, Providers, Response, RunSoFar, SideEffect, Status, System,
+    Tenant, TenantTier, ToolCall, changed_scope, request_variables, response_scope, scope, scope_of,
+    tool_scope, values_of, variables,
 };
 pub use listing::{Kind, Listed};
 pub use load::load;

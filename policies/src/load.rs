@@ -5,6 +5,7 @@ use crate::lint::{self, About};
 use crate::rule::{MAX_RULES, Rule};
 use crate::sandbox::{Constants, Sandbox, Sets};
 use crate::script::{self, MAX_SCRIPTS, Script};
+use crate::selection::Selection;
 use crate::selector::{self, Context, Moment, Resolver, models, predicate};
 use crate::set::{Body, Entry, PolicySet};
 use crate::verb::redaction;
@@ -14,7 +15,6 @@ use std::sync::Arc;
 use types::diagnostic::{Diagnostic, Severity};
 use types::directives::RuleId;
 use types::doc::{Node, Reader, SourceFile, Span, Value};
-use types::matrix::ModelSet;
 
 /// Reads the sections and the policies and resolves every name in them.
 ///
@@ -159,8 +159,11 @@ fn pools(r: &mut Reader<'_>, node: &Node, resolver: &mut Resolver) {
         let cx = Context { resolver, moment: Moment::Load };
         let set = pool(r, value, &format!("pools.{}", key.name), &cx);
         // A faulty pool is known all the same, so that rules that name it are not called faulty, too.
-        let set = set.unwrap_or_else(|| resolver.matrix.indices().collect());
-        resolver.pools.insert(key.name.clone(), set);
+        let set = set.unwrap_or_else(|| Selection::Settled(resolver.matrix.indices().collect()));
+        resolver.pools.insert(key.name.clone(), set.possible());
+        if let Selection::Moving(_) = set {
+            resolver.moving.insert(key.name.clone(), set);
+        }
     }
 }
 
@@ -172,7 +175,7 @@ fn members(
     path: &str,
     cx: &Context<'_>,
     optional: bool,
-) -> Option<ModelSet> {
+) -> Option<Selection> {
     let lenient = optional || cx.resolver.matrix.models().is_empty();
     let may_be_empty = |n: &Node| lenient || n.as_str().is_none_or(|s| s.starts_with("pool:"));
     let Value::List(items) = &node.value else { return models(r, node, path, cx, may_be_empty(node)) };
@@ -182,14 +185,11 @@ fn members(
     let each = items.iter().enumerate();
     let each = each.map(|(i, n)| selector::one(r, n, &format!("{path}[{i}]"), cx, may_be_empty(n)));
     let each: Vec<_> = each.collect();
-    each.into_iter().try_fold(ModelSet::default(), |mut all, set| {
-        all.union(&set?);
-        Some(all)
-    })
+    each.into_iter().collect::<Option<Vec<_>>>().map(Selection::any)
 }
 
 /// The models of `models` for which `where` holds; all models where `models` is not given.
-fn pool(r: &mut Reader<'_>, node: &Node, path: &str, cx: &Context<'_>) -> Option<ModelSet> {
+fn pool(r: &mut Reader<'_>, node: &Node, path: &str, cx: &Context<'_>) -> Option<Selection> {
     let before = r.problems.len();
     let mut f = r.fields(node, path)?;
     let optional = f.take("optional").and_then(|n| r.boolean(n, &f.at("optional"))).unwrap_or(false);
@@ -198,11 +198,8 @@ fn pool(r: &mut Reader<'_>, node: &Node, path: &str, cx: &Context<'_>) -> Option
     let min = f.take("min").and_then(|n| r.integer(n, &f.at("min"), 0, 10_000));
     let span = f.span;
     f.finish(r);
-    let set: ModelSet = match (listed, chosen) {
-        (Some(listed), Some(chosen)) => {
-            let (listed, chosen) = (listed?, chosen?);
-            listed.iter().filter(|ix| chosen.contains(*ix)).collect()
-        }
+    let set = match (listed, chosen) {
+        (Some(listed), Some(chosen)) => Selection::both(listed?, chosen?),
         (Some(one), None) | (None, Some(one)) => one?,
         (None, None) => {
             if r.problems.len() == before {
@@ -211,7 +208,7 @@ fn pool(r: &mut Reader<'_>, node: &Node, path: &str, cx: &Context<'_>) -> Option
             return None;
         }
     };
-    let count = set.iter().count();
+    let count = set.possible().iter().count();
     if let Some(min) = min
         && i64::try_from(count).is_ok_and(|c| c < min)
     {

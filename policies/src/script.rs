@@ -8,6 +8,7 @@ use crate::phase::Phase;
 use crate::quarantine::{self, Quarantine};
 use crate::report;
 use crate::sandbox::{MAX_SCRIPT, Sandbox, asking, explain, place, timed};
+use crate::selection::Selection;
 use crate::selector::{Context, Moment, Resolver};
 use crate::values::{from_json, to_json};
 use crate::verb::{self, Bound, Kind, VERBS};
@@ -76,6 +77,8 @@ pub(crate) struct Script {
     file: SourceFile,
     ast: AST,
     hard: bool,
+    /// Models that it names, as far as they stand in its text.
+    selections: Vec<Selection>,
     /// Verbs it may ask for.
     pub(crate) verbs: BTreeSet<String>,
     reads: BTreeSet<String>,
@@ -109,13 +112,14 @@ impl Script {
         let (sound, own) = shape(r, &ast, !checks.is_empty());
         let mut reads = BTreeSet::new();
         let mut acts = Vec::new();
+        let mut selections = Vec::new();
         for phase in &own {
             let (checked, found) =
                 Checker::new(sandbox, &ast, &inputs::variables(*phase)).policy(*phase, &own);
             report::script(r, checked.problems);
             reads.extend(checked.reads);
             for act in &found {
-                check_call(r, act, *phase, cx);
+                selections.extend(check_call(r, act, *phase, cx));
             }
             acts.extend(found);
         }
@@ -138,7 +142,17 @@ impl Script {
         }
         Some((
             head?,
-            Script { file, ast, hard, verbs, reads, phases, checks, quarantine: Quarantine::default() },
+            Script {
+                file,
+                ast,
+                hard,
+                selections,
+                verbs,
+                reads,
+                phases,
+                checks,
+                quarantine: Quarantine::default(),
+            },
         ))
     }
 
@@ -160,6 +174,11 @@ impl Script {
     /// Whether it fails closed unless it says otherwise: some call holds a hard verb.
     pub(crate) fn is_hard(&self) -> bool {
         self.hard
+    }
+
+    /// The selections of models that stand in it.
+    pub(crate) fn selections(&self) -> impl Iterator<Item = &Selection> {
+        self.selections.iter()
     }
 
     /// Paths it reads.
@@ -338,30 +357,31 @@ fn describe(r: &mut Reader<'_>, sandbox: &Sandbox, ast: &AST) -> Option<Head> {
     head
 }
 
-/// Checks name and literal arguments of a call on `act`.
-fn check_call(r: &mut Reader<'_>, act: &ActCall, phase: Phase, cx: &Context<'_>) {
+/// Checks name and literal arguments of a call on `act`; gives the models that it names.
+fn check_call(r: &mut Reader<'_>, act: &ActCall, phase: Phase, cx: &Context<'_>) -> Vec<Selection> {
     let (line, column) = place(act.at);
     let span = report::span(r.file, line, column);
     let name = act.call.name.as_str();
-    let Some(verb) = verb::find(r, name, span, &format!("act.{name}")) else { return };
+    let Some(verb) = verb::find(r, name, span, &format!("act.{name}")) else { return Vec::new() };
     if !verb::fits(r, verb, phase, span, &format!("act.{name}")) {
-        return;
+        return Vec::new();
     }
     let args: Vec<_> = act.call.args.iter().map(|a| literal::from_expr(a, r.file, span)).collect();
     let Some(node) = verb::argument(verb, args, span) else {
         let d = r.error("104", span, format!("`act.{name}` has {} arguments", act.call.args.len()));
         d.expected = Some(format!("({})", verb.arguments.join(", ")));
-        return;
+        return Vec::new();
     };
     let file = r.file.clone();
     let mut own = Reader::new(&file, "PL");
-    verb::bind(&mut own, verb, &node, &format!("act.{name}"), cx, phase);
+    let bound = verb::bind(&mut own, verb, &node, &format!("act.{name}"), cx, phase);
     // What is not literal is known only when the line runs; what several phases call is told once.
     for d in own.problems.into_iter().filter(|d| d.line != literal::UNKNOWN.line) {
         if !r.problems.contains(&d) {
             r.problems.push(d);
         }
     }
+    bound.iter().flat_map(|b| b.action.selections()).cloned().collect()
 }
 
 /// Most policies of a bundle.

@@ -1,8 +1,9 @@
 //! Model selectors: names, globs, pools and predicates, resolved against one matrix.
 
 use crate::expression::Rhai;
-use crate::inputs::SUB_LABELS;
+use crate::inputs::{SUB_LABELS, model_state_type};
 use crate::report;
+use crate::selection::{Moving, Predicate, Selection, moves};
 use crate::values::{list, record, text};
 use crate::verb::Redaction;
 use crate::{Misfit, Names, expression::Vars};
@@ -13,13 +14,15 @@ use types::axis::TaskFamily;
 use types::diagnostic::suggestion;
 use types::directives::Pools;
 use types::doc::{Node, Reader, Value};
-use types::expr::{Expression, Problem, Scope, Type, Variables};
+use types::expr::{Expression, Scope, Type, Variables};
 use types::matrix::{Abilities, Matrix, Model, ModelIx, ModelSet, Tier};
 
 /// Everything selectors and verbs resolve names against; one per snapshot of the configuration.
 pub(crate) struct Resolver {
     pub(crate) matrix: Matrix,
     pub(crate) pools: Pools,
+    /// Those of the pools whose models go by how they are.
+    pub(crate) moving: BTreeMap<String, Selection>,
     pub(crate) workflows: Vec<String>,
     pub(crate) validators: Vec<&'static str>,
     pub(crate) misfit: fn(&str, Option<&Node>) -> Option<Misfit>,
@@ -31,7 +34,7 @@ pub(crate) struct Resolver {
     /// `model` of every model, built when the first predicate needs it.
     models: OnceLock<Vec<Scope>>,
     /// Predicates by their text: policies meet the ones that were resolved at load.
-    predicates: Mutex<HashMap<String, ModelSet>>,
+    predicates: Mutex<HashMap<String, Selection>>,
 }
 
 impl Resolver {
@@ -39,6 +42,7 @@ impl Resolver {
         Resolver {
             matrix: names.matrix.clone(),
             pools: Pools::new(),
+            moving: BTreeMap::new(),
             workflows: names.workflows.to_vec(),
             validators: names.validators.to_vec(),
             misfit: names.misfit,
@@ -62,11 +66,11 @@ impl Resolver {
         }
     }
 
-    fn remembered(&self, source: &str) -> Option<ModelSet> {
+    fn remembered(&self, source: &str) -> Option<Selection> {
         self.predicates.lock().unwrap_or_else(PoisonError::into_inner).get(source).cloned()
     }
 
-    fn remember(&self, source: &str, set: &ModelSet) {
+    fn remember(&self, source: &str, set: &Selection) {
         let mut predicates = self.predicates.lock().unwrap_or_else(PoisonError::into_inner);
         predicates.insert(source.to_owned(), set.clone());
     }
@@ -113,6 +117,9 @@ pub(crate) fn model_variables() -> Variables {
     ]);
     if let Type::Map(fields) = &mut model {
         fields.extend([("prior".to_owned(), prior), ("data".to_owned(), data)]);
+        if let Type::Map(moving) = model_state_type() {
+            fields.extend(moving);
+        }
     }
     vec![("model".to_owned(), model)]
 }
@@ -167,22 +174,17 @@ pub(crate) fn models(
     field: &str,
     cx: &Context<'_>,
     optional: bool,
-) -> Option<ModelSet> {
+) -> Option<Selection> {
     match &node.value {
         Value::List(items) => {
-            let mut all = ModelSet::default();
-            let mut sound = true;
-            for (i, item) in items.iter().enumerate() {
-                match one(r, item, &format!("{field}[{i}]"), cx, optional) {
-                    Some(set) => all.union(&set),
-                    None => sound = false,
-                }
-            }
+            let each = items.iter().enumerate();
+            let each: Vec<_> =
+                each.map(|(i, item)| one(r, item, &format!("{field}[{i}]"), cx, optional)).collect();
             if items.is_empty() {
                 r.wrong_type(node, field, "at least one model selector");
                 return None;
             }
-            sound.then_some(all)
+            each.into_iter().collect::<Option<Vec<_>>>().map(Selection::any)
         }
         _ => one(r, node, field, cx, optional),
     }
@@ -195,7 +197,7 @@ pub(crate) fn one(
     field: &str,
     cx: &Context<'_>,
     optional: bool,
-) -> Option<ModelSet> {
+) -> Option<Selection> {
     const FORMS: &str = "provider/model, provider/*, */glob, an alias, pool:<name> or {where: \"…\"}";
     match &node.value {
         Value::Str(name) => named(r, node, name, field, cx, optional),
@@ -222,7 +224,7 @@ fn named(
     field: &str,
     cx: &Context<'_>,
     optional: bool,
-) -> Option<ModelSet> {
+) -> Option<Selection> {
     if let Some(pool) = name.strip_prefix("pool:") {
         let Some(set) = cx.resolver.pools.get(pool) else {
             let hint = suggestion(pool, cx.resolver.pools.keys().map(String::as_str));
@@ -231,7 +233,9 @@ fn named(
             field.clone_into(&mut d.field);
             return None;
         };
-        return found(r, node, set.clone(), name, field, optional);
+        let moving = cx.resolver.moving.get(pool);
+        let selection = moving.cloned().unwrap_or_else(|| Selection::Settled(set.clone()));
+        return found(r, node, selection, name, field, optional);
     }
     let set = cx.resolver.matrix.select(name);
     if set.is_empty() && !name.contains('*') && !optional {
@@ -243,41 +247,26 @@ fn named(
         field.clone_into(&mut d.field);
         return None;
     }
-    found(r, node, set, name, field, optional)
+    found(r, node, Selection::Settled(set), name, field, optional)
 }
 
-/// The set, unless it is empty and should not be.
+/// The selection, unless it can never name a model and should.
 fn found(
     r: &mut Reader<'_>,
     node: &Node,
-    set: ModelSet,
+    selection: Selection,
     what: &str,
     field: &str,
     optional: bool,
-) -> Option<ModelSet> {
-    if !set.is_empty() || optional {
-        return Some(set);
+) -> Option<Selection> {
+    if optional || !selection.possible().is_empty() {
+        return Some(selection);
     }
     let d = r.error("203", node.span, format!("`{what}` matches no model"));
     d.expected = Some("at least one model of the capability matrix".to_owned());
     d.hint = Some("mend it, or add `optional: true` if it may match nothing".to_owned());
     field.clone_into(&mut d.field);
     None
-}
-
-/// What changes while the server runs: which models a predicate names is settled when it is loaded.
-const MOVES: &[&str] = &["health", "status", "error_rate", "p95_ttft_ms", "in_flight", "quota_ratio"];
-
-/// Says where to read what a predicate cannot.
-fn tell_what_moves(problem: &mut Problem) {
-    let asks = |name: &&str| problem.message == format!("unknown field `{name}` of `model`");
-    if MOVES.iter().any(asks) {
-        problem.hint = Some(
-            "which models a predicate names is settled when it is loaded; read what changes while the server runs in \
-             `when`, as in `provider(\"name\").status == \"degraded\"`; models that fail are left out without a rule"
-                .to_owned(),
-        );
-    }
 }
 
 /// The models for which `where` holds.
@@ -287,7 +276,7 @@ pub(crate) fn predicate(
     field: &str,
     cx: &Context<'_>,
     optional: bool,
-) -> Option<ModelSet> {
+) -> Option<Selection> {
     let source = r.string(node, field)?;
     if let Some(set) = cx.resolver.remembered(&source) {
         return found(r, node, set, &source, field, optional);
@@ -303,25 +292,40 @@ pub(crate) fn predicate(
             report::problems(r, node, field, warnings);
             condition
         }
-        Err(mut problems) => {
-            problems.iter_mut().for_each(tell_what_moves);
+        Err(problems) => {
             report::problems(r, node, field, problems);
             return None;
         }
     };
-    let mut set = ModelSet::default();
-    for (ix, scope) in cx.resolver.matrix.indices().zip(cx.resolver.scopes()) {
-        match condition.eval_bool(scope) {
-            Ok(true) => set.insert(ix),
-            Ok(false) => {}
-            Err(e) => {
-                let id = cx.resolver.matrix.model(ix).map_or("?", |m| m.id.as_ref());
-                let message = format!("the predicate cannot be evaluated for `{id}`: {e}");
-                field.clone_into(&mut r.error("310", node.span, message).field);
+    let failed = |r: &mut Reader<'_>, id: &str, e: types::expr::Error| {
+        let message = format!("the predicate cannot be evaluated for `{id}`: {e}");
+        field.clone_into(&mut r.error("310", node.span, message).field);
+    };
+    let matrix = &cx.resolver.matrix;
+    let name = |ix| matrix.model(ix).map_or("?", |m| m.id.as_ref());
+    let models = || matrix.indices().zip(cx.resolver.scopes()).map(|(ix, scope)| (ix, name(ix), scope));
+    let selection = if moves(&condition) {
+        match Predicate::of(condition, models()) {
+            Ok(predicate) => Selection::Moving(Arc::new(Moving::Where(Box::new(predicate)))),
+            Err((id, e)) => {
+                failed(r, &id, e);
                 return None;
             }
         }
-    }
-    cx.resolver.remember(&source, &set);
-    found(r, node, set, &source, field, optional)
+    } else {
+        let mut set = ModelSet::default();
+        for (ix, id, scope) in models() {
+            match condition.eval_bool(scope) {
+                Ok(true) => set.insert(ix),
+                Ok(false) => {}
+                Err(e) => {
+                    failed(r, id, e);
+                    return None;
+                }
+            }
+        }
+        Selection::Settled(set)
+    };
+    cx.resolver.remember(&source, &selection);
+    found(r, node, selection, &source, field, optional)
 }

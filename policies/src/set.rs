@@ -11,6 +11,7 @@ use crate::rule::Rule;
 use crate::runner::{self, Lost};
 use crate::sandbox::{Clock, Sandbox};
 use crate::script::Script;
+use crate::selection::{Predicate, Selection, Standing};
 use crate::selector::Resolver;
 use crate::verb::{self, Bound};
 use std::borrow::Cow;
@@ -180,7 +181,20 @@ impl PolicySet {
             }
         }
         all.extend(self.checks.values().flat_map(|script| script.reads()));
+        all.extend(self.predicates().flat_map(Predicate::reads));
         all
+    }
+
+    /// The models whose state makes a difference to a predicate over models, by their identifiers.
+    #[must_use]
+    pub fn watched_models(&self) -> BTreeSet<&str> {
+        self.predicates().flat_map(Predicate::watched).collect()
+    }
+
+    /// The predicates over models that read what changes while the server runs.
+    fn predicates(&self) -> impl Iterator<Item = &Predicate> {
+        let pools = self.resolver.moving.values();
+        self.entries.iter().flat_map(Entry::selections).chain(pools).flat_map(Selection::predicates)
     }
 
     /// Evaluates every rule and policy of a phase, rules of the rules file first, then policies by file name,
@@ -248,8 +262,9 @@ impl PolicySet {
             return Ok(Directives::default());
         }
         let unix_ms = vars.as_ref().ok().and_then(|v| v.unix_ms());
+        let standing = vars.as_ref().map_or_else(|_| Standing::default(), |vars| Standing::of_vars(vars));
         let mut pass = Pass {
-            merge: Merge::new(self.resolver.matrix.models().len()),
+            merge: Merge::new(self.resolver.matrix.models().len()).under(standing),
             records: Vec::with_capacity(self.entries.len()),
             groups: Vec::new(),
         };
@@ -345,6 +360,14 @@ impl Entry {
         Entry { head, phase, closed, body, matched: AtomicU64::new(0) }
     }
 
+    /// The models that it names, as far as they stand in it.
+    fn selections(&self) -> Vec<&Selection> {
+        match &self.body {
+            Body::Rule(rule) => rule.actions.iter().flat_map(|a| a.action.selections()).collect(),
+            Body::Script(script) => script.selections().collect(),
+        }
+    }
+
     fn script(&self) -> Option<&Arc<Script>> {
         match &self.body {
             Body::Script(script) => Some(script),
@@ -398,7 +421,12 @@ impl<'a> Pass<'a> {
     /// Takes what an entry came to.
     fn take(&mut self, entry: &'a Entry, outcome: Result<Found<'a>, String>) -> Result<(), Error> {
         let head = &entry.head;
-        match outcome {
+        let settled = |found: Found<'a>| {
+            let mut actions = found.actions.iter().flat_map(|a| a.iter());
+            let result = actions.try_for_each(|a| self.merge.settle(a.action.as_ref()));
+            result.map(|()| found).map_err(|e| e.message)
+        };
+        match outcome.and_then(settled) {
             Ok(Found { actions: None, because }) => {
                 self.note(&head.id, RuleResult::NotMatched, None);
                 if let Some(record) = self.records.last_mut() {

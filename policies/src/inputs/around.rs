@@ -4,6 +4,7 @@
 use super::table::{Table, Val, leaf};
 use crate::values::{record, text};
 use rhai::Dynamic;
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -284,6 +285,66 @@ impl ProviderState {
     }
 }
 
+/// How a model is: what predicates over models read of it beside the matrix.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ModelState {
+    /// `.health`: `degraded` while it is being tried again, `offline` while it cannot be called.
+    pub health: Status,
+    /// `.error_rate`, 0..=1; `None` = nothing seen yet.
+    pub error_rate: Option<f64>,
+    /// `.p95_ttft_ms`; `None` = nothing seen yet.
+    pub p95_ttft_ms: Option<f64>,
+    /// `.quota_ratio`: share of its free tier that is left, 0..=1; `None` = it has none.
+    pub quota_ratio: Option<f64>,
+}
+
+/// A field of [`ModelState`].
+type ModelField = (&'static str, fn() -> Type, fn(&ModelState) -> Val<'static>);
+
+/// Its fields.
+pub(crate) static MODEL: &[ModelField] = &[
+    ("health", || Type::Enum(Status::NAMES), |m| Val::Str(m.health.as_str())),
+    ("error_rate", || Type::Float.optional(), |m| Val::or_unit(m.error_rate)),
+    ("p95_ttft_ms", || Type::Float.optional(), |m| Val::or_unit(m.p95_ttft_ms)),
+    ("quota_ratio", || Type::Float.optional(), |m| Val::or_unit(m.quota_ratio)),
+];
+
+/// The type of what is told of a model beside the matrix.
+pub(crate) fn model_state_type() -> Type {
+    Type::map(MODEL.iter().map(|(name, ty, _)| (*name, ty())))
+}
+
+impl ModelState {
+    /// As it stands in what is written down; what is not there is not known.
+    pub(crate) fn read(value: &Value) -> Self {
+        let number = |name: &str| value.get(name).and_then(Value::as_f64);
+        let health = match value.get("health").and_then(Value::as_str) {
+            Some("degraded") => Status::Degraded,
+            Some("offline") => Status::Offline,
+            _ => Status::Healthy,
+        };
+        let (error_rate, p95_ttft_ms) = (number("error_rate"), number("p95_ttft_ms"));
+        ModelState { health, error_rate, p95_ttft_ms, quota_ratio: number("quota_ratio") }
+    }
+
+    /// As it is written down.
+    pub(crate) fn written(&self) -> Map<String, Value> {
+        let of = |(name, value): (&str, Value)| (name.to_owned(), value);
+        [
+            ("health", self.health.as_str().into()),
+            ("error_rate", self.error_rate.into()),
+            ("p95_ttft_ms", self.p95_ttft_ms.into()),
+            ("quota_ratio", self.quota_ratio.into()),
+        ]
+        .map(of)
+        .into_iter()
+        .collect()
+    }
+}
+
+/// Tells how a model is, by its identifier.
+pub type ModelStates = Arc<dyn Fn(&str) -> ModelState + Send + Sync>;
+
 /// Tells how a provider is, by its name.
 pub type Providers = Arc<dyn Fn(&str) -> ProviderState + Send + Sync>;
 
@@ -304,6 +365,8 @@ pub struct Around {
     pub headers: Arc<BTreeMap<String, String>>,
     /// What `provider("…")` asks; `None` = every provider is well.
     pub providers: Option<Providers>,
+    /// What predicates over models ask of how one is; `None` = every model is well.
+    pub models: Option<ModelStates>,
     /// What `input.pii`, `input.secrets`, `input.injection_score`, `response.pii` and `response.secrets` ask; `None` = nothing is found.
     pub detector: Option<Arc<dyn Detector>>,
 }

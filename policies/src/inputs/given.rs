@@ -1,7 +1,7 @@
 //! Variables that are written down rather than read from a request: of policy tests, of recorded requests, of
 //! witnesses.
 
-use super::{ROOT, exists, provider_type, variables};
+use super::{ROOT, exists, model_state_type, provider_type, variables};
 use crate::expression::Vars;
 use crate::phase::Phase;
 use crate::time::{self, Civil};
@@ -24,9 +24,10 @@ const NOON: i64 = 1_795_435_200_000;
 
 /// The variables of a phase with these values; what is not given takes its default.
 ///
-/// Beside the variables, `at` (a date-time, or Unix milliseconds) sets the moment, `providers` the state of providers by name. The
+/// Beside the variables, `at` (a date-time, or Unix milliseconds) sets the moment, `providers` the state of providers
+/// by name, `models` that of models by identifier. The
 /// defaults are those of an ordinary request: a chat of one short message, a silver tenant, a green budget,
-/// noon of a working day, healthy providers, nothing found in the texts.
+/// noon of a working day, healthy providers and models, nothing found in the texts.
 ///
 /// # Errors
 /// Every field that is unknown or has the wrong type.
@@ -48,13 +49,20 @@ pub fn scope_of(given: &Value, phase: Phase) -> Result<Scope, Vec<Problem>> {
         }
         values.push((name, value));
     }
-    let mut providers = Value::Object(Map::new());
-    if let Some(own) = given.get("providers") {
-        states(&mut providers, own, &mut problems);
+    for (name, ty) in [("providers", provider_type()), ("models", model_state_type())] {
+        let mut all = Value::Object(Map::new());
+        if let Some(own) = given.get(name) {
+            states(&mut all, own, (name, &ty), &mut problems);
+        }
+        values.push((name.to_owned(), all));
     }
-    values.push(("providers".to_owned(), providers));
-    let known: Vec<&str> =
-        ROOT.0.iter().map(|f| f.name).filter(|n| exists(n, phase)).chain(["at", "providers"]).collect();
+    let known: Vec<&str> = ROOT
+        .0
+        .iter()
+        .map(|f| f.name)
+        .filter(|n| exists(n, phase))
+        .chain(["at", "providers", "models"])
+        .collect();
     for name in given.keys().filter(|k| !known.contains(&k.as_str())) {
         let message = format!("there is no such variable; {}", suggestion(name, known.iter().copied()));
         problems.push(Problem { path: name.clone(), message });
@@ -80,15 +88,14 @@ fn clock(unix_ms: i64) -> Value {
     json!({"hour": c.hour, "minute": c.minute, "weekday": c.weekday(), "daypart": c.daypart(), "date": c.date()})
 }
 
-fn states(into: &mut Value, own: &Value, problems: &mut Vec<Problem>) {
+fn states(into: &mut Value, own: &Value, (of, ty): (&str, &Type), problems: &mut Vec<Problem>) {
     let Some(own) = own.as_object() else {
-        problems.push(Problem { path: "providers".to_owned(), message: "expected a map by name".to_owned() });
+        problems.push(Problem { path: of.to_owned(), message: "expected a map by name".to_owned() });
         return;
     };
     for (name, state) in own {
-        let ty = provider_type();
-        let mut value = default_of("provider", &ty);
-        lay_over(&mut value, state, &ty, &format!("providers.{name}"), problems);
+        let mut value = default_of(of, ty);
+        lay_over(&mut value, state, ty, &format!("{of}.{name}"), problems);
         if let Some(into) = into.as_object_mut() {
             into.insert(name.clone(), value);
         }

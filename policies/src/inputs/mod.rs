@@ -10,10 +10,10 @@ mod table;
 mod workload;
 
 pub use around::{
-    Around, Brownout, Budget, BudgetState, History, Key, Labels, LastVerdict, ProviderState, Providers,
-    Status, System, Tenant, TenantTier,
+    Around, Brownout, Budget, BudgetState, History, Key, Labels, LastVerdict, ModelState, ModelStates,
+    ProviderState, Providers, Status, System, Tenant, TenantTier,
 };
-pub(crate) use around::{PROVIDER, ProviderField, provider_type};
+pub(crate) use around::{MODEL, PROVIDER, ProviderField, model_state_type, provider_type};
 pub use given::{Problem as GivenProblem, scope_of};
 pub use later::{Response, RunSoFar, SideEffect, ToolCall};
 pub(crate) use table::{Get, Table, Val};

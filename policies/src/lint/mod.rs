@@ -293,6 +293,8 @@ fn removed_by(rule: &Rule, models: usize) -> ModelSet {
             argument: Value::Null,
             effect: String::new(),
         };
+        // It was evaluated for every model when it was read.
+        let _sound = merge.settle(action.action.as_ref());
         merge.apply(record, action.action.as_ref(), 0);
     }
     merge.finish().removed.into_iter().map(|(ix, _)| ix).collect()

@@ -4,6 +4,7 @@ mod further;
 
 pub(crate) use further::{FurtherSlots, Key};
 
+use crate::selection::{Selection, Standing};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use types::directives::{ActionRecord, Approval, Denial, Directives, RedactAction, RuleId, Set, TermWeights};
@@ -44,6 +45,11 @@ impl<T> Default for Slot<T> {
 pub(crate) trait Action: std::fmt::Debug + Send + Sync {
     /// Folds the action, which stands at `at`, into the result.
     fn apply(&self, at: At, merge: &mut Merge);
+
+    /// The models it names, where it names any.
+    fn selections(&self) -> Vec<&Selection> {
+        Vec::new()
+    }
 }
 
 /// The fold over all actions.
@@ -51,6 +57,8 @@ pub(crate) trait Action: std::fmt::Debug + Send + Sync {
 pub(crate) struct Merge {
     /// Of the matrix.
     models: usize,
+    /// How they are.
+    standing: Standing,
     records: Vec<(ActionRecord, Effect, i64)>,
     /// By model; empty = nothing is removed.
     removed: Vec<Option<At>>,
@@ -73,6 +81,24 @@ impl Merge {
     /// For a matrix of so many models.
     pub(crate) fn new(models: usize) -> Self {
         Merge { models, ..Merge::default() }
+    }
+
+    /// The same while models are so.
+    pub(crate) fn under(self, standing: Standing) -> Self {
+        Merge { standing, ..self }
+    }
+
+    /// Finds out which models an action names, before it is folded in.
+    ///
+    /// # Errors
+    /// A predicate cannot be evaluated.
+    pub(crate) fn settle(&mut self, action: &dyn Action) -> Result<(), types::expr::Error> {
+        action.selections().into_iter().try_for_each(|s| self.standing.settle(s))
+    }
+
+    /// The models that an action names; it has been settled.
+    pub(crate) fn chosen(&self, selection: &Selection) -> ModelSet {
+        self.standing.models(selection)
     }
 
     /// What is seldom set.

@@ -1,8 +1,7 @@
 //! Conditions taken apart: `&&`, `||`, `!` and the atoms between them.
 
-use super::test::Test;
+use super::test::{Read, Test};
 use crate::check::start;
-use crate::expression::Vars;
 use crate::sandbox::{Sets, place};
 use rhai::{AST, ASTNode, Expr, Position, Stmt};
 use std::sync::Arc;
@@ -149,10 +148,10 @@ impl Atom {
     /// What it comes to; `engine` answers what is not answered here.
     pub(crate) fn holds<E>(
         &self,
-        vars: &Vars,
+        read: &dyn Read,
         engine: &mut dyn FnMut(&AST) -> Result<bool, E>,
     ) -> Result<bool, E> {
-        self.test.as_ref().and_then(|t| t.holds(vars)).map_or_else(|| engine(&self.ast), Ok)
+        self.test.as_ref().and_then(|t| t.holds(read)).map_or_else(|| engine(&self.ast), Ok)
     }
 }
 

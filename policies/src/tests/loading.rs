@@ -57,10 +57,10 @@ fn misspelt_things_never_load() {
     );
     rule("actions: { redact: { entities: [emial] } }", &[("PL104", 44, "did you mean `email`?")]);
     rule("actions: { redact: { entities: [\"custom:badge\"] } }", &[("PL109", 44, "not supported yet")]);
-    for moves in ["health != \\\"offline\\\"", "error_rate < 0.1", "quota_ratio > 0.5"] {
-        let actions = format!("actions: {{ require: [{{ where: \"model.{moves}\" }}] }}");
-        rule(&actions, &[("PL301", 49, "provider(\"name\").status")]);
-    }
+    let of_model = |wrong: &str| format!("actions: {{ require: [{{ where: \"model.{wrong}\" }}] }}");
+    rule(&of_model("error_rate < 0.1"), &[("PL303", 43, "?? 0")]);
+    rule(&of_model("health == \\\"ofline\\\""), &[("PL304", 59, "offline")]);
+    rule(&of_model("status == 1"), &[("PL301", 49, "")]);
     rule("actions: { redact: { use: persnal } }", &[("PL208", 38, "no redaction `persnal`")]);
     rule(
         "actions: { require_approval: { group: opz, reason: x } }",

@@ -6,6 +6,7 @@ mod expressions;
 mod linting;
 mod loading;
 mod merging;
+mod moving;
 mod scripts;
 mod shipped;
 mod verbs;

@@ -1,6 +1,6 @@
 //! `escalate: {to: models or a workflow}` — where a request goes that needs more than its first model gives.
 
-use super::{Kind, REQUEST_RESPONSE, Single, Verb, put};
+use super::{Kind, REQUEST_RESPONSE, Single, Verb, put, put_models};
 use crate::selector::{Context, models};
 use types::directives::Escalate;
 use types::doc::Node;
@@ -24,10 +24,14 @@ pub(super) const VERB: Verb = Verb {
         f.finish(r);
         let to = to?;
         let workflow = to.as_str().filter(|name| cx.resolver.workflows.iter().any(|w| w == name));
-        let escalate = match workflow {
-            Some(name) => Escalate::Workflow(name.to_owned()),
-            None => Escalate::Models(models(r, to, &at, cx, false)?),
-        };
-        put(escalate, |m, v, at| m.single(|m| &mut m.further().escalate, v, at))
+        match workflow {
+            Some(name) => {
+                let to = Escalate::Workflow(name.to_owned());
+                put(to, |m, v, at| m.single(|m| &mut m.further().escalate, v, at))
+            }
+            None => put_models(models(r, to, &at, cx, false)?, (), |m, (models, ()), at| {
+                m.single(|m| &mut m.further().escalate, Escalate::Models(models), at);
+            }),
+        }
     },
 };

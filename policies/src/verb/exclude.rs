@@ -1,9 +1,6 @@
 //! `exclude: models` — these are no candidates; the sets add up.
 
-use super::{Kind, REQUEST, Single, Verb, model_set};
-use crate::merge::{Action, At, Merge};
-use std::sync::Arc;
-use types::matrix::ModelSet;
+use super::{Kind, REQUEST, Single, Verb, chosen, put_models};
 
 pub(super) const VERB: Verb = Verb {
     name: "exclude",
@@ -11,17 +8,11 @@ pub(super) const VERB: Verb = Verb {
     phases: REQUEST,
     single: Single::No,
     arguments: &["models", "optional"],
-    read: |r, node, field, cx| Some(Arc::new(Exclude(model_set(r, node, field, cx)?))),
+    read: |r, node, field, cx| {
+        let chosen = chosen(r, node, field, cx)?;
+        put_models(chosen, (), |m, (models, ()), at| m.remove(at, |ix| models.contains(ix)))
+    },
 };
-
-#[derive(Debug)]
-struct Exclude(ModelSet);
-
-impl Action for Exclude {
-    fn apply(&self, at: At, merge: &mut Merge) {
-        merge.remove(at, |ix| self.0.contains(ix));
-    }
-}
 
 #[cfg(test)]
 mod tests {

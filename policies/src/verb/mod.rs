@@ -48,6 +48,7 @@ pub(crate) use validators::Validator;
 
 use crate::merge::{Action, At, Merge};
 use crate::phase::Phase;
+use crate::selection::Selection;
 use crate::selector::{Context, models};
 use std::fmt;
 use std::sync::Arc;
@@ -284,8 +285,37 @@ fn put<T: Clone + fmt::Debug + Send + Sync + 'static>(
     Some(Arc::new(Put(value, how)))
 }
 
-/// The set of models of `require` and `exclude`: selectors, or `{models, optional}`.
-fn model_set(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option<ModelSet> {
+/// As [`Put`], of a value that models belong to.
+struct PutModels<T>(Selection, T, fn(&mut Merge, (ModelSet, T), At));
+
+impl<T: fmt::Debug> fmt::Debug for PutModels<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (&self.0, &self.1).fmt(f)
+    }
+}
+
+impl<T: Clone + fmt::Debug + Send + Sync> Action for PutModels<T> {
+    fn apply(&self, at: At, merge: &mut Merge) {
+        let models = merge.chosen(&self.0);
+        (self.2)(merge, (models, self.1.clone()), at);
+    }
+
+    fn selections(&self) -> Vec<&Selection> {
+        vec![&self.0]
+    }
+}
+
+/// The action that hands the models of a selection, and what belongs to them, to the merge in this way.
+fn put_models<T: Clone + fmt::Debug + Send + Sync + 'static>(
+    selection: Selection,
+    value: T,
+    how: fn(&mut Merge, (ModelSet, T), At),
+) -> Option<Arc<dyn Action>> {
+    Some(Arc::new(PutModels(selection, value, how)))
+}
+
+/// The models of `require` and `exclude`: selectors, or `{models, optional}`.
+fn chosen(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option<Selection> {
     if node.get("models").is_none() {
         return models(r, node, field, cx, false);
     }

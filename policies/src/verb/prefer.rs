@@ -3,10 +3,10 @@
 
 use super::{Kind, REQUEST, Single, Verb};
 use crate::merge::{Action, At, Merge};
+use crate::selection::Selection;
 use crate::selector::{Context, models};
 use std::sync::Arc;
 use types::doc::{Node, Reader, Value};
-use types::matrix::ModelSet;
 
 /// Strength where none is given.
 const DEFAULT_STRENGTH: f64 = 0.3;
@@ -31,7 +31,7 @@ pub(super) const AVOID: Verb = Verb {
 
 /// One or several preferences; strengths below 0 avoid.
 #[derive(Debug)]
-struct Prefer(Vec<(ModelSet, f64)>);
+struct Prefer(Vec<(Selection, f64)>);
 
 fn read(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option<Prefer> {
     if let Value::List(items) = &node.value
@@ -44,7 +44,7 @@ fn read(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Optio
     Some(Prefer(vec![one(r, node, field, cx)?]))
 }
 
-fn one(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option<(ModelSet, f64)> {
+fn one(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option<(Selection, f64)> {
     if node.get("models").is_none() && node.get("strength").is_none() {
         return Some((models(r, node, field, cx, false)?, DEFAULT_STRENGTH));
     }
@@ -63,8 +63,13 @@ fn one(r: &mut Reader<'_>, node: &Node, field: &str, cx: &Context<'_>) -> Option
 impl Action for Prefer {
     fn apply(&self, at: At, merge: &mut Merge) {
         for (models, strength) in &self.0 {
-            merge.prefer(models, *strength, at);
+            let models = merge.chosen(models);
+            merge.prefer(&models, *strength, at);
         }
+    }
+
+    fn selections(&self) -> Vec<&Selection> {
+        self.0.iter().map(|(models, _)| models).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! `shadow: {workflow, models, rate}` — for a share of requests another run beside the live one, after the response.
 
-use super::{Kind, REQUEST, Single, Verb, put};
+use super::{Kind, REQUEST, Single, Verb, put, put_models};
 use crate::selector::models;
 use types::diagnostic::suggestion;
 use types::directives::ShadowRule;
@@ -35,8 +35,13 @@ pub(super) const VERB: Verb = Verb {
             return None;
         }
         let workflow = workflow.map_or(Some(None), |w| w.map(Some))?;
-        let models = listed.map_or(Some(None), |m| m.map(Some))?;
-        put(ShadowRule { workflow, models, rate: rate? }, |m, v, at| m.further().shadow.push((v, at)))
+        let rule = ShadowRule { workflow, models: None, rate: rate? };
+        match listed {
+            None => put(rule, |m, v, at| m.further().shadow.push((v, at))),
+            Some(models) => put_models(models?, rule, |m, (models, rule), at| {
+                m.further().shadow.push((ShadowRule { models: Some(models), ..rule }, at));
+            }),
+        }
     },
 };
 

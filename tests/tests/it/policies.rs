@@ -615,3 +615,32 @@ edges:
     }
     assert_eq!(vendor.seen().last().unwrap().body["temperature"], 0.0, "the strategy that is left");
 }
+
+/// Predicates over models see what became of the calls before.
+#[tokio::test(flavor = "multi_thread")]
+async fn predicates_over_models_go_by_how_they_are() {
+    let (bad, good) = (Vendor::start(Dialect::OpenAi).await, Vendor::start(Dialect::OpenAi).await);
+    bad.otherwise(|_| Reply::error(500));
+    let text = "  - id: out\n    actions: { prefer: [{ where: 'model.health == \"offline\"' }] }\n  \
+        - id: not_well\n    actions: { exclude: [{ where: 'model.health != \"healthy\"' }] }\n";
+    let house = Plan::new()
+        .vendor("alpha", &bad)
+        .vendor("beta", &good)
+        .model(&Model::new("alpha/one").success(0.95))
+        .model(&Model::new("beta/two").success(0.3))
+        .rules(&rules(text))
+        .settings("breaker: { consecutive: 1, open: 1m, open_max: 1m, window: 1m }\n")
+        .start()
+        .await;
+    let effects = async || {
+        let answer = house.client().chat(&ask("hello")).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let record = house.decision(&answer.request_id()).await;
+        let actions = record["decision"]["actions"].as_array().cloned().unwrap();
+        actions.iter().map(|a| a["effect"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(effects().await, ["no effect: it matches no model", "no effect: it removes no further model"]);
+    assert_eq!(bad.count(), 1, "the first model was not asked");
+    assert_eq!(effects().await, ["applied", "applied"]);
+    assert_eq!((bad.count(), good.count()), (1, 2));
+}
