@@ -21,7 +21,9 @@ pub(crate) fn rewrite(
 ) -> Result<Option<Arc<ChatRequest>>, Error> {
     let forbidden = forbidden_tools(request, further)?;
     let format = format(request, further)?;
+    let kept = kept_by_vendors(request, further);
     let idle = forbidden.is_empty()
+        && kept.is_empty()
         && format.is_none()
         && !redaction.concerns(Place::Input)
         && further.params.is_empty()
@@ -38,6 +40,7 @@ pub(crate) fn rewrite(
             members.remove("routing");
         }
         take_tools(members, &forbidden);
+        kept.iter().for_each(|member| drop(members.shift_remove(*member)));
         set_params(members, further);
         add_system(members, further);
         if let Some(format) = format {
@@ -49,6 +52,13 @@ pub(crate) fn rewrite(
     changed.options = request.options.clone();
     changed.model.clone_from(&request.model);
     Ok(Some(Arc::new(changed)))
+}
+
+/// Members by which a vendor is asked to keep what it is sent, or its answer, where a policy sets how long it may.
+fn kept_by_vendors(request: &ChatRequest, further: &Further) -> Vec<&'static str> {
+    const KEEP: [&str; 2] = ["store", "prompt_cache_retention"];
+    let limited = further.data.as_ref().is_some_and(|d| d.value.zdr || d.value.max_retention_days.is_some());
+    KEEP.into_iter().filter(|member| limited && request.raw(member).is_some()).collect()
 }
 
 /// The refusal of a value.
@@ -102,8 +112,13 @@ fn forbidden_tools<'r>(request: &'r ChatRequest, further: &Further) -> Result<Ve
 /// Whether a tool, in the form of any member that lists some, is one of these.
 fn is_of(tool: &Value, names: &[&str]) -> bool {
     let kind = tool.get("type").and_then(Value::as_str).unwrap_or_default();
-    let own = if kind == "function" { "/function/name" } else { "/custom/name" };
-    names.contains(&tool.pointer(own).and_then(Value::as_str).unwrap_or(kind))
+    let own = match kind {
+        "function" => tool.pointer("/function/name"),
+        "custom" => tool.pointer("/custom/name"),
+        // A tool of any other type is known by its type, whatever else it says.
+        _ => None,
+    };
+    names.contains(&own.and_then(Value::as_str).unwrap_or(kind))
 }
 
 fn take_tools(members: &mut Map<String, Value>, forbidden: &[&str]) {
@@ -182,7 +197,7 @@ fn format(request: &ChatRequest, further: &Further) -> Result<Option<&'static st
 mod tests {
     use super::*;
     use crate::redact::tests::redaction;
-    use types::directives::{RedactAction, Set, SystemText};
+    use types::directives::{DataDemand, RedactAction, Set, SystemText};
     use types::privacy::Entity;
 
     fn set<T>(value: T) -> Set<T> {
@@ -271,7 +286,8 @@ mod tests {
         let own = json!({
             "tools": [tool("read"), {"type": "web_search"},
                       {"type": "mcp", "server_label": "x", "server_url": "https://x.example"},
-                      {"type": "web_search_20250305", "name": "read"}, {"type": "custom", "custom": {"name": "sh"}}],
+                      {"type": "web_search_20250305", "name": "read"}, {"type": "custom", "custom": {"name": "sh"}},
+                      {"type": "x_search", "custom": {"name": "read"}}],
             "web_search_options": {}, "search_parameters": {"mode": "on"}, "plugins": [{"id": "web"}],
             "mcp_servers": [{"url": "https://x.example"}], "enable_search": true, "top_k": 3,
         });
@@ -288,12 +304,34 @@ mod tests {
         check(&allow, &["read"], &["tools", "top_k"]);
         let deny = |name: &str| Further { deny_tools: vec![set(name.to_owned())], ..Further::default() };
         check(&deny("*"), &[], &["top_k"]);
-        check(&deny("web_search*"), &["read", "mcp", "sh"], &["tools", "plugins", "mcp_servers", "top_k"]);
+        check(
+            &deny("web_search*"),
+            &["read", "mcp", "sh", "x_search"],
+            &["tools", "plugins", "mcp_servers", "top_k"],
+        );
         check(
             &deny("mcp"),
-            &["read", "web_search", "web_search_20250305", "sh"],
+            &["read", "web_search", "web_search_20250305", "sh", "x_search"],
             &["tools", "web_search_options", "search_parameters", "plugins", "enable_search", "top_k"],
         );
+    }
+
+    #[test]
+    fn where_nothing_may_be_kept_no_vendor_is_asked_to_keep_anything() {
+        let check = |demand: DataDemand, members: &[&str]| {
+            let before =
+                request(&json!({"store": true, "prompt_cache_retention": "24h", "metadata": {"a": "b"}}));
+            let further = Further { data: Some(set(demand)), ..Further::default() };
+            let after = rewrite(&before, &further, &redaction(&[])).unwrap();
+            let after = after.as_deref().unwrap_or(&before);
+            let left = after.members().iter().map(|m| m.key.as_str());
+            let left: Vec<_> = left.filter(|m| !["model", "messages"].contains(m)).collect();
+            assert_eq!(left, members);
+        };
+        check(DataDemand { zdr: true, ..DataDemand::default() }, &["metadata"]);
+        check(DataDemand { max_retention_days: Some(30), ..DataDemand::default() }, &["metadata"]);
+        let all = ["store", "prompt_cache_retention", "metadata"];
+        check(DataDemand { no_training: true, ..DataDemand::default() }, &all);
     }
 
     #[test]

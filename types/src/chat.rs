@@ -17,6 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 mod decode;
+mod surcharge;
 
 pub use decode::{Error, Limits, document};
 
@@ -311,6 +312,8 @@ impl Tool {
     pub fn called(&self) -> Option<Cow<'_, str>> {
         #[derive(Deserialize)]
         struct Custom<'a> {
+            #[serde(borrow, rename = "type")]
+            kind: Cow<'a, str>,
             #[serde(borrow)]
             custom: Named<'a>,
         }
@@ -322,7 +325,8 @@ impl Tool {
         if !self.name.is_empty() {
             return Some(Cow::Borrowed(&self.name));
         }
-        serde_json::from_str::<Custom<'_>>(self.raw.get()).ok().map(|c| c.custom.name)
+        let read = serde_json::from_str::<Custom<'_>>(self.raw.get()).ok();
+        read.filter(|c| c.kind == "custom").map(|c| c.custom.name)
     }
 }
 

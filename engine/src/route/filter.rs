@@ -209,8 +209,7 @@ pub(crate) fn models(
     let needs = Needs::of(inputs);
     let mode = o.mode.unwrap_or(inputs.mode);
     let assumed = crate::caps::assumed(directives).is_some();
-    let limits_of_rules = directives.further.iter().flat_map(|f| &f.limits);
-    let metered = limits_of_rules.map(|l| l.value.metric).any(|m| m == types::limits::Metric::Usd);
+    let metered = is_metered(inputs, directives, limits);
     let mut eligible = Vec::with_capacity(matrix.models().len());
     for ix in matrix.indices() {
         let (Some(model), Some(provider)) = (matrix.model(ix), matrix.provider_of(ix)) else { continue };
@@ -253,11 +252,7 @@ pub(crate) fn models(
             let detail =
                 format!("{} > {} tokens", inputs.profile.facts.est_input_tokens, model.context_window);
             exclude(WINDOW, None, Some(detail));
-        } else if (limits.cap.is_some() || inputs.who.budgeted || metered)
-            && model.price.is_none()
-            && !assumed
-            && provider.tier == Tier::Paid
-        {
+        } else if metered && model.price.is_none() && !assumed && provider.tier == Tier::Paid {
             exclude("unknown_price", None, None);
         } else if let Circuit::Open(wait) = (inputs.circuit)(ix) {
             let wait = wait.as_secs_f64().ceil();
@@ -271,6 +266,37 @@ pub(crate) fn models(
         }
     }
     eligible
+}
+
+/// Whether a limit counts the money of a request.
+fn is_metered(inputs: &Inputs<'_>, directives: &Directives, limits: &Limits) -> bool {
+    let rules = || directives.further.iter().flat_map(|f| &f.limits).map(|l| l.value.metric);
+    limits.cap.is_some() || inputs.who.budgeted || rules().any(|m| m == types::limits::Metric::Usd)
+}
+
+/// Refuses what a candidate's vendor bills beyond its prices for tokens, where a limit counts money: nobody can set
+/// aside what it may come to.
+pub(crate) fn surcharges(
+    inputs: &Inputs<'_>,
+    directives: &Directives,
+    limits: &Limits,
+    models: &[ModelIx],
+) -> Result<(), Error> {
+    let mut members = inputs.request.surcharges().peekable();
+    if members.peek().is_none() || !is_metered(inputs, directives, limits) {
+        return Ok(());
+    }
+    let told = |member: &str| {
+        let providers = models.iter().filter_map(|ix| inputs.bundle.matrix().provider_of(*ix));
+        let mut paid = providers.filter(|p| p.dialect == Dialect::OpenaiChat && p.tier == Tier::Paid);
+        paid.any(|p| !p.quirks.drop.iter().any(|d| d == member))
+    };
+    let Some(member) = members.find(|member| told(member)) else { return Ok(()) };
+    let message = format!(
+        "`{member}` asks for what vendors bill beside their prices for tokens, and the cost of this request is limited; \
+         leave it out, or use a key without a limit on money"
+    );
+    Err(Kind::Unfit { param: member.to_owned(), message, code: "unpriced" }.into())
 }
 
 /// Why a model is not what the request asks for in the form of another gateway.

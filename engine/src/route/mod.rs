@@ -135,6 +135,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let limits = filter::Limits::of(inputs, directives);
     let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
     let models = filter::models(inputs, directives, &asked, &limits, &mut decision.excluded);
+    filter::surcharges(inputs, directives, &limits, &models)?;
     let standing = inputs.bundle.standings.under(inputs.bundle, inputs.statistics);
     let estimates = score::estimates(inputs, &standing, &models, directives);
     let (scored, slack) = score::arms(inputs, &standing, directives, &limits, &flows, &estimates, decision);

@@ -479,3 +479,49 @@ async fn eighty_resumed_and_forked_runs_stay_within_the_budget() {
     let row = budgets["data"].as_array().unwrap().iter().find(|b| b["tenant"] == "racer").cloned().unwrap();
     assert!((row["used"].as_f64().unwrap() - all).abs() < 1e-9, "{all}: {row}");
 }
+
+/// What a vendor bills beside its prices for tokens nobody can set aside: where a limit counts money it is refused, and
+/// nobody is asked. Where nothing counts money it goes on as it came.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_costs_more_than_its_tokens_is_refused_where_money_is_counted() {
+    let (vendor, house) = house().await;
+    let admin = Admin::of(&house);
+    let dear = [
+        ("service_tier", json!("priority")),
+        ("tools", json!([{"type": "web_search"}])),
+        ("web_search_options", json!({})),
+        ("search_parameters", json!({"mode": "on"})),
+        ("plugins", json!([{"id": "web"}])),
+        ("prediction", json!({"type": "content", "content": "x"})),
+    ];
+    let budget = json!([{"metric": "usd", "amount": 1.0, "per": "day"}]);
+    for (limits, max_cost, refused) in
+        [(budget, None, true), (json!([]), Some(0.5), true), (json!([]), None, false)]
+    {
+        let (_, key) = admin.key(json!({"limits": limits})).await;
+        for (member, value) in &dear {
+            let mut body = ask("auto");
+            body[*member] = value.clone();
+            if let Some(most) = max_cost {
+                body["routing"] = json!({"max_cost_usd": most});
+            }
+            let before = vendor.count();
+            let answer = send(house.client(), &key, "/v1/chat/completions", &body).await;
+            if refused {
+                let error = answer.error(400);
+                assert_eq!(
+                    (&error["code"], &error["param"]),
+                    (&json!("unpriced"), &json!(member)),
+                    "{error}"
+                );
+                assert_eq!(vendor.count(), before, "{member}");
+            } else {
+                assert_eq!((answer.status, vendor.count()), (200, before + 1), "{}", answer.text());
+                assert_eq!(&vendor.seen().last().unwrap().body[*member], value);
+            }
+        }
+        let mut plain = ask("auto");
+        plain["service_tier"] = json!("flex");
+        assert_eq!(send(house.client(), &key, "/v1/chat/completions", &plain).await.status, 200);
+    }
+}

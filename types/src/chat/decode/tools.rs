@@ -21,7 +21,8 @@ pub(super) fn tools(json: &str, limits: &Limits) -> Result<Vec<Tool>, Error> {
             let raw = (*raw).to_owned();
             let kind = whole.0.get("type").and_then(Value::as_str);
             if kind != Some("function") {
-                let custom = whole.0.get("custom").and_then(|c| c.get("name")).and_then(Value::as_str);
+                let custom = whole.0.get("custom").filter(|_| kind == Some("custom"));
+                let custom = custom.and_then(|c| c.get("name")).and_then(Value::as_str);
                 let other = custom.or(kind).unwrap_or_default().to_owned();
                 return Ok(Tool {
                     name: String::new(),

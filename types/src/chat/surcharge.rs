@@ -1,0 +1,76 @@
+//! What of a request makes a vendor bill more than its prices for tokens say.
+
+use super::{ChatRequest, VENDOR_TOOLS};
+use serde_json::Value;
+
+/// Tiers of service at which vendors bill their ordinary prices, or less.
+const ORDINARY_TIERS: &[&str] =
+    &["auto", "batch", "default", "flex", "on_demand", "standard", "standard_only"];
+
+impl ChatRequest {
+    /// The members for which vendors bill more than their prices for tokens say, as far as is known here: tools that the
+    /// vendor runs (each use has a price, and what they find is input that nobody counted), tiers of service above the
+    /// ordinary one, answers in sound or images, and predictions, of which every token that was wrong is output.
+    pub fn surcharges(&self) -> impl Iterator<Item = &'static str> {
+        let own = [
+            ("tools", self.tools.iter().any(|t| t.called().is_none())),
+            ("service_tier", self.member("service_tier").is_some_and(|tier| !is_ordinary(&tier))),
+            ("modalities", self.member("modalities").is_some_and(|all| is_more_than_text(&all))),
+            ("prediction", self.member("prediction").is_some()),
+        ];
+        let own = own.into_iter().filter(|(_, asks)| *asks).map(|(name, _)| name);
+        let asked: Vec<&str> = self.vendor_tools().map(|(member, _)| member).collect();
+        own.chain(VENDOR_TOOLS.iter().map(|(member, _)| *member).filter(move |m| asked.contains(m)))
+    }
+
+    /// A member as it was written; `None` = it is not there, or `null`.
+    fn member(&self, name: &str) -> Option<Value> {
+        serde_json::from_str(self.raw(name)?).ok().filter(|value: &Value| !value.is_null())
+    }
+}
+
+fn is_ordinary(tier: &Value) -> bool {
+    tier.as_str().is_some_and(|tier| ORDINARY_TIERS.contains(&tier))
+}
+
+fn is_more_than_text(modalities: &Value) -> bool {
+    modalities.as_array().is_none_or(|all| all.iter().any(|one| one.as_str() != Some("text")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[track_caller]
+    fn check(more: &Value, want: &[&str]) {
+        let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
+        for (name, value) in more.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let request = ChatRequest::from_value(&body).unwrap();
+        assert_eq!(request.surcharges().collect::<Vec<_>>(), want, "{more}");
+    }
+
+    #[test]
+    fn what_costs_more_than_its_tokens_is_found() {
+        let function = json!({"type": "function", "function": {"name": "f", "parameters": {}}});
+        let custom = json!({"type": "custom", "custom": {"name": "sh"}});
+        for plain in [
+            json!({"tools": [function, custom], "service_tier": "flex", "modalities": ["text"], "store": true}),
+            json!({"service_tier": null, "modalities": null, "prediction": null, "plugins": [], "web_search": false}),
+        ] {
+            check(&plain, &[]);
+        }
+        check(&json!({"tools": [function, {"type": "web_search"}]}), &["tools"]);
+        check(&json!({"tools": [{"type": "mcp", "custom": {"name": "sh"}}]}), &["tools"]);
+        check(&json!({"service_tier": "priority"}), &["service_tier"]);
+        check(&json!({"service_tier": ["default"]}), &["service_tier"]);
+        check(&json!({"modalities": ["text", "audio"]}), &["modalities"]);
+        check(&json!({"prediction": {"type": "content", "content": "x"}}), &["prediction"]);
+        check(
+            &json!({"web_search_options": {}, "plugins": [{"id": "web"}]}),
+            &["web_search_options", "plugins"],
+        );
+    }
+}
