@@ -4,6 +4,7 @@
 use crate::admit::Gate;
 use crate::later::{Background, Place, Work};
 use crate::ledger::{Ledger, Limits};
+use crate::limits::{self, Worst};
 use crate::respond::Again;
 use crate::settle::unix_ms;
 use crate::tools::Toolbox;
@@ -16,7 +17,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use types::Usd;
 use types::directives::{Further, RuleId, Set, ShadowRule};
-use types::limits::{Amount, Limit, LimitStore, Metric, Reservation, Window};
+use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation, Window};
 use types::outcome::{Beside, Late};
 use types::store::{OutcomeStore, Record};
 use workflows::{Ending, Trace};
@@ -99,22 +100,21 @@ impl Trials {
             return;
         };
         let live = blake3::hash(completion.text().as_bytes());
-        let Trials { start, store, limits, budget, gate, work, request_id, trials } = self;
+        let Trials { start, store, limits: counters, budget, gate, work, request_id, trials } = self;
         for Trial { rule, again } in trials {
             let Some(place) = work.enter(&gate) else { continue };
-            let (store, limits, work) = (store.clone(), limits.clone(), work.clone());
+            let (store, counters, work) = (store.clone(), counters.clone(), work.clone());
             let request_id = request_id.clone();
             let run = async move {
                 let worst = again.calls.worst_beside();
-                let Some(held) = pay(limits.as_ref(), budget, worst).await else {
+                let Some((held, paid)) = pay(counters.as_ref(), budget, worst).await else {
                     work.was_unpaid();
                     tracing::debug!(request_id, rule = &*rule, "no money is left for a run beside");
                     return;
                 };
-                let beside = one(again, &rule, &request_id, worst, live, place).await;
-                if let (Some(held), Some(limits)) = (held, limits) {
-                    let usd = u64::try_from(beside.cost_usd.nanos()).unwrap_or(0);
-                    limits.settle(held, Amount { usd, ..Amount::default() });
+                let (beside, used) = one(again, &rule, &request_id, paid, live, place).await;
+                if let (Some(held), Some(counters)) = (held, counters) {
+                    counters.settle(held, used);
                 }
                 work.was_done();
                 let late = Late { request_id: request_id.clone(), calls: Vec::new(), beside: vec![beside] };
@@ -127,38 +127,53 @@ impl Trials {
     }
 }
 
-/// Reserves what a run may cost on the operator's budget; `None` = there is not so much. What costs nothing needs none.
-async fn pay(limits: Option<&Arc<dyn LimitStore>>, budget: f64, worst: Usd) -> Option<Option<Reservation>> {
-    if worst == Usd::ZERO {
-        return Some(None);
+/// Reserves what a run may cost on the operator's budget, or what is left of it where that is enough to begin with; gives
+/// with it how much it is. `None` = there is not so much. What costs nothing needs none.
+async fn pay(
+    counters: Option<&Arc<dyn LimitStore>>,
+    budget: f64,
+    worst: Worst,
+) -> Option<(Option<Reservation>, Usd)> {
+    /// Runs beside this one may take what is left.
+    const TRIES: usize = 4;
+    if worst.usd == Usd::ZERO {
+        return Some((None, Usd::ZERO));
     }
-    let limit = Limit::rate(HOLDER, Metric::Usd, budget, Window::Day)?;
-    let usd = u64::try_from(worst.nanos()).unwrap_or(u64::MAX);
-    let amount = Amount { usd, ..Amount::default() };
-    limits?.reserve(&Arc::from(OPERATOR), &Arc::from([limit]), amount, unix_ms()).await.ok().map(Some)
+    let counters = counters?;
+    let (least, mut usd) = (limits::nanos(worst.least), limits::nanos(worst.usd));
+    let all: Arc<[Limit]> = Arc::from([Limit::rate(HOLDER, Metric::Usd, budget, Window::Day)?]);
+    for _ in 0..TRIES {
+        let amount = Amount { usd, ..Amount::default() };
+        match counters.reserve(&Arc::from(OPERATOR), &all, amount, unix_ms()).await {
+            Ok(held) => return Some((Some(held), Usd::from_nanos(i64::try_from(usd).unwrap_or(i64::MAX)))),
+            Err(Refused::Reached { left, .. }) if left >= least && left < usd => usd = left,
+            Err(_) => return None,
+        }
+    }
+    None
 }
 
-/// Runs one.
+/// Runs one; tells with what came of it what its calls used, as limits count it.
 async fn one(
     again: Again,
     rule: &RuleId,
     request_id: &str,
-    worst: Usd,
+    paid: Usd,
     live: blake3::Hash,
     _place: Place,
-) -> Beside {
+) -> (Beside, Amount) {
     let Again { mut input, mut calls, workflow } = again;
     let (now, trace) = (Instant::now(), Trace::new());
-    let ledger = Ledger::under(Limits { usd: Some(worst), ..Limits::default() });
+    let ledger = Ledger::under(Limits { usd: Some(paid), ..Limits::default() });
     let until = now + workflow.limits.wall.map_or(LONGEST, |wall| wall.min(LONGEST));
     calls.request_id = format!("{request_id}.shadow.{rule}");
-    (calls.ledger, calls.after, calls.cap) = (ledger.clone(), ledger.clone(), Some(worst));
+    (calls.ledger, calls.after, calls.cap) = (ledger.clone(), ledger.clone(), Some(paid));
     (calls.started, calls.deadline) = (now, until);
     (calls.tools, calls.kept) = (Toolbox::default(), None);
     (calls.begins, calls.log) = (None, None);
     calls.made = Arc::new(AtomicU32::new(0));
     input.facts.id.clone_from(&calls.request_id);
-    (input.trace, input.usd, input.deadline) = (trace.clone(), Some(worst), Some(until));
+    (input.trace, input.usd, input.deadline) = (trace.clone(), Some(paid), Some(until));
     let name: Arc<str> = workflow.name.as_str().into();
     let done = Box::pin(workflows::run(workflow, input, Arc::new(calls)));
     let ending = tokio::time::timeout_at(until, done).await.ok().map(|done| done.ending);
@@ -177,7 +192,7 @@ async fn one(
         Some(Ending::Suspended(_)) => (None, run.verdict, Some("suspended".to_owned()), None),
         None => (None, run.verdict, Some("deadline".to_owned()), None),
     };
-    Beside {
+    let beside = Beside {
         rule: rule.to_string(),
         workflow: name,
         model,
@@ -188,7 +203,8 @@ async fn one(
         calls: u32::try_from(run.calls().count()).unwrap_or(u32::MAX),
         cost_usd: run.cost().0,
         total_ms: now.elapsed().as_secs_f64() * 1e3,
-    }
+    };
+    (beside, limits::counted(run.calls()))
 }
 
 #[cfg(test)]
@@ -214,26 +230,52 @@ mod tests {
 
     #[tokio::test]
     async fn without_money_nothing_runs_and_what_is_free_needs_none() {
-        let store: Arc<dyn LimitStore> = Arc::new(NoRoom);
-        let some = Usd::from_nanos(5);
-        assert!(matches!(pay(Some(&store), 1.0, Usd::ZERO).await, Some(None)));
-        assert!(pay(Some(&store), 1.0, some).await.is_none());
-        assert!(pay(None, 1.0, some).await.is_none(), "nobody counts");
-        assert!(pay(Some(&store), 0.0, some).await.is_none(), "the operator gives nothing");
+        let of = |left: u64| -> Arc<dyn LimitStore> { Arc::new(Left(left)) };
+        let worst = |usd: i64| Worst {
+            usd: Usd::from_nanos(usd),
+            least: Usd::from_nanos(2),
+            tokens: 0,
+            least_tokens: 0,
+        };
+        let paid = async |store: Option<Arc<dyn LimitStore>>, budget: f64, usd: i64| {
+            let paid = pay(store.as_ref(), budget, worst(usd)).await?;
+            Some((paid.0.map(|held| held.amount.usd), paid.1.nanos()))
+        };
+        assert_eq!(paid(Some(of(0)), 1.0, 0).await, Some((None, 0)));
+        assert_eq!(paid(Some(of(9)), 1.0, 5).await, Some((Some(5), 5)));
+        assert_eq!(
+            paid(Some(of(2)), 1.0, 5).await,
+            Some((Some(2), 2)),
+            "what is left is enough to begin with"
+        );
+        assert_eq!(paid(Some(of(1)), 1.0, 5).await, None);
+        assert_eq!(paid(None, 1.0, 5).await, None, "nobody counts");
+        assert_eq!(paid(Some(of(9)), 0.0, 5).await, None, "the operator gives nothing");
     }
 
-    struct NoRoom;
+    /// So much is left.
+    struct Left(u64);
 
-    impl LimitStore for NoRoom {
+    impl LimitStore for Left {
         fn reserve(
             &self,
             tenant: &Arc<str>,
-            _: &Arc<[Limit]>,
-            _: Amount,
-            _: i64,
-        ) -> futures_util::future::BoxFuture<'_, Result<Reservation, types::limits::Refused>> {
+            limits: &Arc<[Limit]>,
+            amount: Amount,
+            unix_ms: i64,
+        ) -> futures_util::future::BoxFuture<'_, Result<Reservation, Refused>> {
             assert_eq!(&**tenant, OPERATOR);
-            Box::pin(std::future::ready(Err(types::limits::Refused::Away("full".to_owned()))))
+            let (tenant, limits) = (tenant.clone(), limits.clone());
+            let reached = |limit: &Limit| Refused::Reached {
+                limit: limit.clone(),
+                left: self.0,
+                free: self.0,
+                retry_after: Duration::ZERO,
+            };
+            Box::pin(std::future::ready(match amount.usd <= self.0 {
+                true => Ok(Reservation { tenant, limits, amount, unix_ms, at_ms: 0 }),
+                false => Err(reached(&limits[0])),
+            }))
         }
         fn settle(&self, _: Reservation, _: Amount) {}
         fn restore(&self, _: &Arc<str>, _: &Limit, _: u64, _: i64) {}

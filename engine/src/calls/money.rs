@@ -96,37 +96,50 @@ impl Calls {
     /// What is set aside for what is done after the response: one call of the dearest model that may be called, as long
     /// as it may be. What it turns out to need beyond that its calls take one by one.
     pub(crate) fn worst_after(&self) -> Worst {
-        self.dearest_calls(1)
+        let (all, least) = (self.dearest(1, None), self.dearest(1, Some(SHORTEST)));
+        self.at_most(all, least)
     }
 
-    /// What a run beside may use at most: a few calls of the dearest model that may be called.
-    pub(crate) fn worst_beside(&self) -> Usd {
-        self.dearest_calls(4).usd
+    /// What is set aside for a run beside: a few calls of the dearest model that may be called, each as long as the request
+    /// lets answers be. It begins with less, too, as long as that pays for one answer of the usual length.
+    pub(crate) fn worst_beside(&self) -> Worst {
+        let asked = self.request.params.max_tokens;
+        let (all, least) = (self.dearest(4, asked), self.dearest(1, Some(asked.unwrap_or(USUAL))));
+        self.at_most(all, least)
     }
 
-    /// So many calls of the dearest model that may be called, each as long as it may be.
-    fn dearest_calls(&self, calls: i64) -> Worst {
-        // Whoever grades an answer reads it after the request.
+    /// Tokens of a call at most, image tokens among them: whoever grades an answer reads it after the request.
+    fn most_read(&self) -> (u32, u32) {
         let facts = &self.profile.facts;
         let input = facts.most_input_tokens.saturating_mul(2).saturating_add(SHORTEST);
-        let image = facts.most_image_tokens.saturating_mul(2);
+        (input, facts.most_image_tokens.saturating_mul(2))
+    }
+
+    fn at_most(&self, all: Usd, least: Usd) -> Worst {
+        let input = u64::from(self.most_read().0);
+        Worst {
+            usd: self.after.left(None).map_or(all, |c| c.min(all)),
+            least,
+            tokens: input.saturating_add(u64::from(USUAL)),
+            least_tokens: input.saturating_add(u64::from(SHORTEST)),
+        }
+    }
+
+    /// What so many calls of the dearest model that may be called cost at most, each answer of `most` tokens, or as long as
+    /// the model can make it.
+    fn dearest(&self, calls: i64, most: Option<u32>) -> Usd {
+        let (input, image) = self.most_read();
         let matrix = &self.reach.matrix;
         let paid =
             self.candidates.all().filter(|ix| matrix.provider_of(*ix).is_some_and(|p| p.tier != Tier::Free));
-        let cost = |ix, most: Option<u32>| {
+        let cost = |ix| {
             let model = matrix.model(ix)?;
             let output = most.unwrap_or(u32::MAX).min(model.max_output_tokens);
             let usage = Usage { input, image, output, ..Usage::default() };
             self.ceilings.priced(model).price.map(|p| p.most(&usage))
         };
-        let dearest = |most| paid.clone().filter_map(|ix| cost(ix, most)).max().unwrap_or_default();
-        let all = Usd::from_nanos(dearest(None).nanos().saturating_mul(calls));
-        Worst {
-            usd: self.after.left(None).map_or(all, |c| c.min(all)),
-            least: dearest(Some(SHORTEST)),
-            tokens: u64::from(input).saturating_add(u64::from(USUAL)),
-            least_tokens: u64::from(input).saturating_add(u64::from(SHORTEST)),
-        }
+        let one = paid.filter_map(cost).max().unwrap_or_default();
+        Usd::from_nanos(one.nanos().saturating_mul(calls))
     }
 
     /// About how many input tokens a call has: with what a repair or a judge adds to the conversation.

@@ -103,3 +103,24 @@ async fn without_the_operators_money_nothing_runs_beside() {
     }
     panic!("{}", house.client().get("/metrics").await.text());
 }
+
+/// What a run beside is set aside goes by how long its request lets answers be, and what it does not use comes back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_budget_pays_for_as_many_runs_as_it_has_money_for() {
+    let rules = RULES.replace("require: [lab/one]", "prefer: { models: [lab/one], strength: 1.0 }");
+    let (vendor, house) = house(&rules, "shadow: { usd_per_day: 0.05 }").await;
+    for done in 1..=3 {
+        assert_eq!(house.client().chat(&ask(false)).await.status, 200);
+        let counted = async || house.client().get("/metrics").await.text();
+        let mut metrics = counted().await;
+        for _ in 0..400 {
+            if metrics.contains(&format!("turnout_beside_total{{result=\"done\"}} {done}")) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+            metrics = counted().await;
+        }
+        assert!(!metrics.contains("result=\"unpaid\"} 1"), "{metrics}");
+        assert_eq!(vendor.count(), 2 * done, "{metrics}");
+    }
+}
