@@ -23,14 +23,15 @@ pub(crate) struct Asks {
     providers: Vec<String>,
     /// The models of which predicates read how they are, by their identifiers.
     models: Vec<Arc<str>>,
+    /// Some rule may say that content is masked, or not recorded.
+    pub(crate) masks: bool,
 }
 
 impl Asks {
     /// Makes ready what their first request would have to wait for: the patterns of personal data and secrets, where
     /// rules look for these or mask them. Compiling them takes tens of milliseconds.
-    pub(crate) fn warm(&self, policies: &policies::PolicySet) {
-        let masks = || policies.listing(0).iter().any(|l| l.verbs.iter().any(|v| v == "redact"));
-        if self.detector || masks() {
+    pub(crate) fn warm(&self) {
+        if self.detector || self.masks {
             // A search makes the caches of the patterns, too.
             let detector = workflows::detector();
             detector.find("a text without any", &types::privacy::Entity::ALL);
@@ -44,6 +45,7 @@ impl Asks {
     pub(crate) fn of(policies: &policies::PolicySet) -> Self {
         let reads = policies.reads();
         let root = |name: &str| reads.iter().any(|p| p.split('.').next() == Some(name));
+        let masking = |verb: &String| ["redact", "log"].contains(&verb.as_str());
         let provider = |p: &&str| Some(p.strip_prefix("provider(\"")?.strip_suffix("\")")?.to_owned());
         Asks {
             history: root("history"),
@@ -53,6 +55,7 @@ impl Asks {
             injection: reads.contains("input.injection_score") || reads.contains("input"),
             providers: reads.iter().filter_map(provider).collect(),
             models: policies.watched_models().into_iter().map(Arc::from).collect(),
+            masks: policies.listing(0).iter().any(|l| l.verbs.iter().any(masking)),
         }
     }
 }

@@ -166,7 +166,7 @@ impl Bundle {
         }
         let hash = hash(&matrix, files);
         let asks = Asks::of(&policies);
-        asks.warm(&policies);
+        asks.warm();
         (
             Some(Bundle {
                 hash,

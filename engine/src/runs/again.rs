@@ -85,7 +85,7 @@ impl Runs {
             retry: if anew { failures(&entries) } else { Vec::new() },
         };
         let room = Some(self.0.config.queued);
-        let head = self.counted(who, self.0.store.reopen(tenant, id, (resumed, chosen), room)).await?;
+        let head = self.counted(who, || self.0.store.reopen(tenant, id, (resumed, chosen), room)).await?;
         self.0.changes.told(id);
         if posts.is_empty() { Ok(head) } else { self.post(tenant, id, posts, Vec::new()).await }
     }
@@ -128,7 +128,7 @@ impl Runs {
     /// That instance has not resolved; a limit on requests is reached; too many runs wait; the store failed.
     pub async fn fork(
         &self,
-        who: &Who,
+        who: &Arc<Who>,
         (id, new_id): (&str, String),
         after: &str,
         overrides: Overrides,
@@ -152,7 +152,8 @@ impl Runs {
             submission.body = with_model_of(body, &submission.body);
         }
         submission.vars.extend(overrides.vars);
-        submission.request().map_err(|e| Failure::Engine(Box::new(e)))?;
+        let request = submission.request().map_err(|e| Failure::Engine(Box::new(e)))?;
+        self.may_be_kept(who, &new_id, request).await?;
         let plan = if overrides.latest { PlanChoice::Latest } else { PlanChoice::Pinned };
         let forked = Record::Resumed {
             why: account::FORKED.to_owned(),
@@ -176,7 +177,7 @@ impl Runs {
             records: vec![forked],
             room: Some(self.0.config.queued),
         };
-        let created = self.counted(who, self.0.store.create(new)).await?;
+        let created = self.counted(who, || self.0.store.create(new)).await?;
         self.0.changes.due();
         Ok(created.head().clone())
     }

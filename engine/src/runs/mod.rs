@@ -16,6 +16,7 @@ mod drive;
 mod end;
 mod gates;
 mod keeper;
+mod kept;
 mod live;
 mod made;
 mod means;

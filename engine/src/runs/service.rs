@@ -195,18 +195,20 @@ impl Runs {
     /// Takes a run, which counts as a request. It is on the disk when this returns.
     ///
     /// # Errors
-    /// A limit on requests is reached; too many runs wait; the key came with another body; the store failed; the request is none.
+    /// A limit on requests is reached; too many runs wait; the key came with another body; the store failed; the request is
+    /// none; policies demand for it what no run can be held to.
     pub async fn submit(&self, wish: Wish) -> Result<Created, Failure> {
         let Wish { id, who, workflow, submission, labels, callback_url, key } = wish;
         if *self.0.stop.borrow() {
             return Err(Failure::Engine(Box::new(error::Kind::ShuttingDown.into())));
         }
-        submission.request().map_err(|e| Failure::Engine(Box::new(e)))?;
+        let request = submission.request().map_err(|e| Failure::Engine(Box::new(e)))?;
         // Whoever names a workflow hears at once that it takes other inputs.
         if let Some(named) = self.0.engine.0.view.load().bundle.library.get(&workflow) {
             let wrong = |message| Failure::Invalid { param: "inputs".to_owned(), message };
             named.takes(&submission.inputs).map_err(wrong)?;
         }
+        self.may_be_kept(&who, &id, request).await?;
         let new = NewRun {
             id,
             tenant: who.principal.tenant.id.clone(),
@@ -222,28 +224,53 @@ impl Runs {
             records: Vec::new(),
             room: Some(self.0.config.queued),
         };
-        let created = self.counted(&who, self.0.store.create(new)).await?;
+        let again = new.key.is_some().then(|| NewRun { room: Some(0), ..new.clone() });
+        let created = match (self.counted(&who, || self.0.store.create(new)).await, again) {
+            (Err(limit @ Failure::Engine(_)), Some(again)) => self.known(again, limit).await?,
+            (created, _) => created?,
+        };
         self.0.changes.due();
         Ok(created)
     }
 
-    /// Does what counts as a request of somebody; where it makes or wakes no run, it counts nothing.
+    /// The run that a key made before: whoever asks again asks for nothing new, whatever limit is reached. There is no
+    /// room for another one.
+    ///
+    /// # Errors
+    /// The limit, where the key made none; the key came with another body; the store failed.
+    async fn known(&self, again: NewRun, limit: Failure) -> Result<Created, Failure> {
+        match self.0.store.create(again).await {
+            Err(Error::Full { .. }) => Err(limit),
+            known => Ok(known?),
+        }
+    }
+
+    /// Does what counts as a request of somebody; where it makes or wakes no run, it counts nothing. Stores begin when
+    /// they are asked, not when they are waited for: they are asked once the limits have room.
     ///
     /// # Errors
     /// The limit that is reached; what the store refuses.
-    pub(super) async fn counted<T: Makes>(
+    pub(super) async fn counted<T: Makes, F: Future<Output = Result<T, Error>>>(
         &self,
         who: &Who,
-        done: impl Future<Output = Result<T, Error>>,
+        act: impl FnOnce() -> F,
     ) -> Result<T, Failure> {
-        let limits = self.0.engine.0.limits.as_ref();
-        let asked = Held::enter(limits, who, Count::Asked, settle::unix_ms()).await;
-        let asked = asked.map_err(|e| Failure::Engine(Box::new(e)))?;
-        let done = done.await?;
+        let asked = self.asked(who).await?;
+        let done = act().await?;
         if let Some(asked) = asked.filter(|_| done.makes()) {
             asked.settle(&Run::default());
         }
         Ok(done)
+    }
+
+    /// Counts a request of somebody; dropped, it never was one.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub(super) async fn asked(&self, who: &Who) -> Result<Option<Held>, Failure> {
+        let limits = self.0.engine.0.limits.as_ref();
+        let asked = Held::enter(limits, who, Count::Asked, settle::unix_ms()).await;
+        asked.map_err(|e| Failure::Engine(Box::new(e)))
     }
 
     /// A run of a tenant.

@@ -786,6 +786,38 @@ async fn runs_count_as_requests_when_they_are_asked_for() {
     }
 }
 
+/// Under one `Idempotency-Key` many at once are one request, and asking for a run that is there is none, also when no
+/// more are allowed.
+#[tokio::test(flavor = "multi_thread")]
+async fn runs_that_are_asked_for_at_once_under_one_key_count_once() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, patient).await;
+    let limits = json!([{"metric": "requests", "amount": 2, "per": "month"}]);
+    let (house, key, _) = queueing(&vendor, "{ parallel: 4 }", limits).await;
+    let ask = |key: String, once: &'static str| {
+        let client = house.client();
+        async move {
+            let auth = format!("Bearer {key}");
+            let headers = [
+                ("authorization", auth.as_str()),
+                ("content-type", "application/json"),
+                ("idempotency-key", once),
+            ];
+            client.send("POST", "/v1/runs", &headers, wish("a question").to_string().as_bytes()).await
+        }
+    };
+    for once in ["first", "second"] {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..20 {
+            tasks.spawn(ask(key.clone(), once));
+        }
+        let mut paths: Vec<String> = tasks.join_all().await.iter().map(path_of).collect();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), 1, "{paths:?}");
+    }
+    assert_eq!(ask(key, "third").await.error(429)["code"], "rate_limit_exceeded");
+}
+
 /// A run for which its key has no place waits outside: it holds no worker up.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_without_a_place_waits_outside() {

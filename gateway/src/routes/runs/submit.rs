@@ -5,7 +5,7 @@ use crate::app::App;
 use crate::edge::{body, json, request_id};
 use crate::error::Failure;
 use crate::front::{self, Arrival};
-use crate::once;
+use crate::once::{self, Turn};
 use crate::openai::ingress;
 use crate::routes::{self, Shared};
 use axum::body::Body;
@@ -119,6 +119,14 @@ pub(crate) async fn chat_that_waits(
 
 async fn accept(app: &App, wish: Wish, headers: &HeaderMap) -> Result<Response, Failure> {
     app.disk.has_room()?;
+    // One after the other: those that come while the first is in work find its run, and count as no request.
+    let _turn = match wish.key.clone() {
+        None => None,
+        Some(key) => match app.once.turn(&wish.who.principal, key).await? {
+            Turn::First(ticket) => Some(ticket),
+            Turn::Again(answer) => return Ok(answer.map(Body::new)),
+        },
+    };
     let created = app.runs.submit(wish).await.map_err(refusal)?;
     let head = created.head();
     let body = Value::Object(object::of_head(head));

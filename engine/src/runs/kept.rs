@@ -1,0 +1,53 @@
+//! What policies say of a run before anything of it is written: what is to be masked or not recorded must not lie on the
+//! disk as it came.
+
+use super::made::bound_to_requests;
+use super::service::{Failure, Runs};
+use crate::account::About;
+use crate::answer::Admission;
+use crate::decide::{self, Decided};
+use crate::settle::{self, Tree};
+use crate::who::Who;
+use std::sync::Arc;
+use tokio::time::Instant;
+use types::ChatRequest;
+use types::run::Run;
+
+impl Runs {
+    /// Looks whether a request may be kept as it came. One that may not is on record like any that policies refuse, and
+    /// counts as a request.
+    ///
+    /// # Errors
+    /// What no run can be held to; a limit on requests is reached.
+    pub(super) async fn may_be_kept(
+        &self,
+        who: &Arc<Who>,
+        id: &str,
+        request: ChatRequest,
+    ) -> Result<(), Failure> {
+        let inner = &self.0.engine.0;
+        let view = inner.view.load_full();
+        if !view.bundle.asks.masks {
+            return Ok(());
+        }
+        let admission = Admission {
+            request_id: id.to_owned(),
+            who: who.clone(),
+            received: Instant::now(),
+            deadline: None,
+            headers: Arc::default(),
+        };
+        let (request, ts_ms) = (Arc::new(request), settle::unix_ms());
+        let decided = decide::consider(inner, &view, &admission, request, ts_ms, false).await;
+        let Decided { request, profile, features, scope, directives, decision, demands, .. } = decided;
+        let refusal = bound_to_requests(&view, &request, &scope, &directives, demands.as_deref());
+        let Some(refusal) = refusal else { return Ok(()) };
+        if let Some(asked) = self.asked(who).await? {
+            asked.settle(&Run::default());
+        }
+        let about = About::of(&decision, view.bundle.matrix(), profile.facts.images);
+        let mut tree = Tree::open(inner, admission, decision, features, about);
+        tree.demands = demands;
+        Err(Failure::Engine(Box::new(tree.failed(refusal))))
+    }
+}
