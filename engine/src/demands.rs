@@ -4,6 +4,9 @@ use crate::error::{Error, Kind};
 use crate::history::{Memory, Turn};
 use crate::redact::{Answers, Redaction};
 use crate::said::Said;
+use bytes::Bytes;
+use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::ChatRequest;
 use types::chat::ResponseFormat;
@@ -74,19 +77,27 @@ impl Demands {
                 decision.inputs.clear();
                 quotations(run, &mut |_| String::new());
             }
-            Some(LogContent::Metadata) => quotations(run, &mut |_| String::new()),
-            _ => {
-                let mut redaction = self.redaction.with(&words.redact);
-                if content == Some(LogContent::Redacted) && !redaction.concerns(Place::Logs) {
-                    redaction = redaction.masking_all(Place::Logs);
-                }
-                if redaction.concerns(Place::Logs) {
-                    // What must not be let through is not recorded either.
-                    quotations(run, &mut |text| {
-                        redaction.text(text, Place::Logs).map(String::from).unwrap_or_default()
-                    });
+            Some(LogContent::Metadata) => {
+                quotations(run, &mut |_| String::new());
+                if let Some(redaction) = recorded(self.redaction.with(&words.redact), content) {
+                    conceal(&mut decision.tags, &redaction);
                 }
             }
+            _ => {
+                if let Some(redaction) = recorded(self.redaction.with(&words.redact), content) {
+                    quotations(run, &mut |text| concealed(&redaction, text));
+                    conceal(&mut decision.tags, &redaction);
+                }
+            }
+        }
+    }
+
+    /// Takes out of the labels of a request what may not be recorded, for they are words of its client, too.
+    pub(crate) fn conceal(&self, tags: &mut BTreeMap<String, String>) {
+        if self.log == Some(LogContent::None) {
+            tags.clear();
+        } else if let Some(redaction) = recorded(self.redaction.clone(), self.log) {
+            conceal(tags, &redaction);
         }
     }
 
@@ -118,6 +129,46 @@ impl Demands {
     }
 }
 
+/// What is redacted in records; `None` = nothing.
+fn recorded(redaction: Redaction, content: Option<LogContent>) -> Option<Redaction> {
+    match redaction.concerns(Place::Logs) {
+        false if content == Some(LogContent::Redacted) => Some(redaction.masking_all(Place::Logs)),
+        concerned => concerned.then_some(redaction),
+    }
+}
+
+/// A text as it is recorded. What must not be let through is not recorded either.
+fn concealed(redaction: &Redaction, text: &str) -> String {
+    redaction.text(text, Place::Logs).map(String::from).unwrap_or_default()
+}
+
+fn conceal(tags: &mut BTreeMap<String, String>, redaction: &Redaction) {
+    let own = std::mem::take(tags).into_iter();
+    tags.extend(own.map(|(name, value)| (concealed(redaction, &name), concealed(redaction, &value))));
+}
+
+/// The reason that somebody gives for a word on a request, as far as the record of that request lets it be kept: where
+/// something of it was masked in the record, every kind of value is masked in what is said of it later.
+pub(crate) fn reason(record: &Decision, key: &[u8; 32], text: &str) -> Option<String> {
+    let applied = |verb: &'static str| {
+        record.actions.iter().filter(move |a| *a.verb == *verb && a.effect == "applied").map(|a| &a.argument)
+    };
+    let content = |names: &[&str]| {
+        let of = |argument: &Value| argument.get("content").unwrap_or(argument).as_str().map(str::to_owned);
+        applied("log").filter_map(of).any(|content| names.contains(&content.as_str()))
+    };
+    if content(&["none", "metadata"]) {
+        return None;
+    }
+    let in_logs =
+        |argument: &Value| argument.get("in").is_none_or(|places| places.to_string().contains("logs"));
+    if !content(&["redacted"]) && !applied("redact").any(in_logs) {
+        return Some(text.to_owned());
+    }
+    let redaction = Redaction::of(&[], key, &record.tenant, Bytes::new()).masking_all(Place::Logs);
+    Some(concealed(&redaction, text))
+}
+
 /// Every text of a run that may quote the request or the answer.
 fn quotations(run: &mut Run, change: &mut dyn FnMut(&str) -> String) {
     let mut one = |text: &mut String| *text = change(text);
@@ -142,6 +193,7 @@ fn quotations(run: &mut Run, change: &mut dyn FnMut(&str) -> String) {
 mod tests {
     use super::*;
     use crate::redact::tests::redaction;
+    use serde_json::json;
     use types::directives::{RedactAction, Set};
     use types::privacy::Entity;
     use types::run::{Finding, Severity, Step};
@@ -172,26 +224,56 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(log: Option<LogContent>, redacted: bool, want: &str) {
+    fn check(log: Option<LogContent>, redacted: bool, want: &str, tagged: Option<&str>) {
         let further = Further { log: log.map(|value| Set { value, rule: "r".into() }), ..Further::default() };
         let rules = [(Entity::Email, Place::Logs, RedactAction::Mask, false)];
         let demands = Demands::of(Some(&further), redaction(if redacted { &rules } else { &[] }), None);
         let mut run = run();
         let mut decision = crate::explain::tests::decision();
+        decision.tags.insert("who".to_owned(), "ada@analytical.co.uk".to_owned());
         demands.apply(&mut decision, &mut run);
+        let tag = decision.tags.get("who").map(String::as_str);
+        assert_eq!(tag, tagged);
         assert_eq!(run.steps[0].findings[0].message, want);
         assert_eq!(serde_json::to_string(&run).unwrap().contains("ada@"), want.contains("ada@"));
     }
 
     #[test]
     fn t11_no_more_is_recorded_than_may_be() {
-        check(None, false, "it says ada@analytical.co.uk");
-        check(Some(LogContent::Full), false, "it says ada@analytical.co.uk");
-        check(Some(LogContent::Redacted), true, "it says [EMAIL_1]");
-        check(Some(LogContent::Redacted), false, "it says [EMAIL_1]");
-        check(None, true, "it says [EMAIL_1]");
-        check(Some(LogContent::Metadata), true, "");
-        check(Some(LogContent::None), false, "");
+        let (whole, masked) = (Some("ada@analytical.co.uk"), Some("[EMAIL_1]"));
+        check(None, false, "it says ada@analytical.co.uk", whole);
+        check(Some(LogContent::Full), false, "it says ada@analytical.co.uk", whole);
+        check(Some(LogContent::Redacted), true, "it says [EMAIL_1]", masked);
+        check(Some(LogContent::Redacted), false, "it says [EMAIL_1]", masked);
+        check(None, true, "it says [EMAIL_1]", masked);
+        check(Some(LogContent::Metadata), true, "", masked);
+        check(Some(LogContent::None), false, "", None);
+    }
+
+    #[test]
+    fn what_is_said_of_a_request_later_is_recorded_like_the_request() {
+        #[track_caller]
+        fn check(verb: &str, argument: Value, effect: &str, want: Option<&str>) {
+            let mut decision = crate::explain::tests::decision();
+            decision.actions = vec![types::directives::ActionRecord {
+                rule: "r".into(),
+                verb: verb.into(),
+                argument: argument.clone(),
+                effect: effect.to_owned(),
+            }];
+            let said = reason(&decision, &[7; 32], "ask ada@analytical.co.uk");
+            assert_eq!(said.as_deref(), want, "{verb} {argument}");
+        }
+        let (whole, masked) = (Some("ask ada@analytical.co.uk"), Some("ask [EMAIL_1]"));
+        check("redact", json!({"entities": ["email"], "in": ["input", "logs"]}), "applied", masked);
+        check("redact", json!({"entities": ["email"]}), "applied", masked);
+        check("redact", json!({"entities": ["email"], "in": ["output"]}), "applied", whole);
+        check("redact", json!({"entities": ["email"]}), "shadow", whole);
+        check("log", json!({"content": "redacted"}), "applied", masked);
+        check("log", json!({"content": "metadata"}), "applied", None);
+        check("log", json!({"content": "none"}), "applied", None);
+        check("log", json!({"content": "full"}), "applied", whole);
+        check("tag", json!({"a": "b"}), "applied", whole);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A word on an answer: recorded, and learned from as soon as the log is read.
 
 use crate::Inner;
+use crate::demands;
 use crate::settle::unix_ms;
 use crate::who::Who;
 use std::sync::Arc;
@@ -69,11 +70,14 @@ pub(crate) async fn admit(inner: &Inner, who: &Who, principal: &str) -> Result<(
     }
 }
 
-pub(crate) async fn feedback(inner: &Inner, feedback: Feedback) -> Result<Receipt, FeedbackError> {
+pub(crate) async fn feedback(inner: &Inner, mut feedback: Feedback) -> Result<Receipt, FeedbackError> {
     let stored = inner.store.request(&feedback.request_id).await?.ok_or(FeedbackError::UnknownRequest)?;
     if feedback.ts_ms.saturating_sub(stored.record.outcome.ts_ms) > WINDOW_MS {
         return Err(FeedbackError::TooLate);
     }
+    let said = feedback.reason.take();
+    feedback.reason =
+        said.and_then(|text| demands::reason(&stored.record.decision, inner.redaction_key(), &text));
     let same =
         |f: &Feedback| feedback.replaces(f) && f.score == feedback.score && f.reason == feedback.reason;
     if stored.feedback.iter().rev().find(|f| feedback.replaces(f)).is_some_and(same) {

@@ -70,7 +70,7 @@ pub(crate) fn begin(
     decided: Decided,
     who: Admitted,
 ) -> (Tree, Result<Task, Error>) {
-    let Decided { request, profile, features, scope, directives, seed, decision, .. } = decided;
+    let Decided { request, profile, features, scope, directives, seed, mut decision, .. } = decided;
     let Decided { routed, ceiling, shadow, demands, agreed, approval, waited, .. } = decided;
     let Admitted { admission, permit, mut held } = who;
     let ledger = Ledger::under(caps::limits(&directives));
@@ -78,6 +78,9 @@ pub(crate) fn begin(
         ledger.draw_on(held);
     }
     ledger.was_kept(waited);
+    if let Some(demands) = &demands {
+        demands.conceal(&mut decision.tags);
+    }
     let about = About::of(&decision, view.bundle.matrix(), profile.facts.images);
     let mut tree = Tree::open(inner, admission, decision, features, about);
     tree.explain = request.options.explain;

@@ -188,3 +188,61 @@ async fn no_core_is_dumped() {
     let numbers: Vec<&str> = core.split_whitespace().filter(|w| w.parse::<u64>().is_ok()).collect();
     assert_eq!(numbers, ["0", "0"], "{core}");
 }
+
+/// Masks e-mail addresses on the way out and in what is recorded.
+const MASKED: &str = "rules:
+  - { id: mask, actions: { redact: { entities: [email], action: mask, in: [input, logs] } } }
+";
+
+/// What a rule masks in records lies nowhere in the data folder: not in labels, not in what is said of an answer later,
+/// not in a request for a run, which is refused before anything of it is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_masked_in_records_stands_in_no_file() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let mut house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/one"))
+        .rules(&format!("{NO_CHANCE}{MASKED}"))
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    let limits = json!([{"metric": "requests", "amount": 100, "per": "day"}]);
+    let (_, key) = admin.key(json!({"limits": limits})).await;
+    let address = |n: u32| format!("ada{n}.of.the.marked@analytical.co.uk");
+    let ask = |text: String| json!({"model": "auto", "messages": [{"role": "user", "content": text}]});
+
+    let mut body = ask(address(1));
+    body["routing"] = json!({"tags": {"who": address(2)}});
+    body["metadata"] = json!({"tags": [address(3)]});
+    let answer = send(house.client(), &key, "/v1/chat/completions", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let id = answer.header("x-turnout-decision").unwrap().to_owned();
+    let word = json!({"request_id": id, "score": 0.5, "reason": format!("ask {}", address(4))});
+    assert_eq!(send(house.client(), &key, "/v1/feedback", &word).await.status, 200);
+    let again = send(house.client(), &key, "/v1/feedback", &word).await.json();
+    assert_eq!(again["duplicate"], true, "{again}");
+
+    // Neither as a run nor in the background; what is refused is on record, and counts as a request.
+    let run = json!({"request": ask(address(5))});
+    let refused = send(house.client(), &key, "/v1/runs", &run).await;
+    assert_eq!(refused.error(403)["code"], "not_in_runs", "{}", refused.text());
+    let auth = format!("Bearer {key}");
+    let headers =
+        [("authorization", auth.as_str()), ("content-type", "application/json"), ("prefer", "respond-async")];
+    let asked = ask(address(6)).to_string();
+    let refused = house.client().send("POST", "/v1/chat/completions", &headers, asked.as_bytes()).await;
+    assert_eq!(refused.error(403)["code"], "not_in_runs", "{}", refused.text());
+    assert_eq!(get(house.client(), &key, "/v1/runs").await.json()["data"], json!([]));
+    let budgets = admin.call("GET", "/budgets", &Value::Null).await.json();
+    assert_eq!(budgets["data"][0]["used"], 3.0, "{budgets}");
+    assert_eq!(vendor.count(), 1);
+
+    let told = get(house.client(), &key, &format!("/v1/decisions/{id}")).await.text();
+    assert!(told.contains("[EMAIL_") && !told.contains("of.the.marked"), "{told}");
+    house.stop().await;
+    let data = house.folder().path().join("data");
+    for (name, bytes) in files(&data) {
+        let found = bytes.windows(13).any(|w| w == b"of.the.marked");
+        assert!(!found, "an address stands in {name}");
+    }
+}
