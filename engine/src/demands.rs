@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn what_is_said_of_a_request_later_is_recorded_like_the_request() {
         #[track_caller]
-        fn check(verb: &str, argument: Value, effect: &str, want: Option<&str>) {
+        fn check(verb: &str, argument: &Value, effect: &str, want: Option<&str>) {
             let mut decision = crate::explain::tests::decision();
             decision.actions = vec![types::directives::ActionRecord {
                 rule: "r".into(),
@@ -265,15 +265,15 @@ mod tests {
             assert_eq!(said.as_deref(), want, "{verb} {argument}");
         }
         let (whole, masked) = (Some("ask ada@analytical.co.uk"), Some("ask [EMAIL_1]"));
-        check("redact", json!({"entities": ["email"], "in": ["input", "logs"]}), "applied", masked);
-        check("redact", json!({"entities": ["email"]}), "applied", masked);
-        check("redact", json!({"entities": ["email"], "in": ["output"]}), "applied", whole);
-        check("redact", json!({"entities": ["email"]}), "shadow", whole);
-        check("log", json!({"content": "redacted"}), "applied", masked);
-        check("log", json!({"content": "metadata"}), "applied", None);
-        check("log", json!({"content": "none"}), "applied", None);
-        check("log", json!({"content": "full"}), "applied", whole);
-        check("tag", json!({"a": "b"}), "applied", whole);
+        check("redact", &json!({"entities": ["email"], "in": ["input", "logs"]}), "applied", masked);
+        check("redact", &json!({"entities": ["email"]}), "applied", masked);
+        check("redact", &json!({"entities": ["email"], "in": ["output"]}), "applied", whole);
+        check("redact", &json!({"entities": ["email"]}), "shadow", whole);
+        check("log", &json!({"content": "redacted"}), "applied", masked);
+        check("log", &json!({"content": "metadata"}), "applied", None);
+        check("log", &json!({"content": "none"}), "applied", None);
+        check("log", &json!({"content": "full"}), "applied", whole);
+        check("tag", &json!({"a": "b"}), "applied", whole);
     }
 
     #[test]
