@@ -226,6 +226,19 @@ fn offset(text: &str, line: usize, column: usize) -> usize {
 /// One diagnostic (`<prefix>001` syntax, `002` duplicate key, `003` too large, `004` merge key, `005` tag,
 /// `006` key that is no string): a file that is no tree cannot be checked further.
 pub fn parse(file: &SourceFile, prefix: &str) -> Result<Node, Box<Diagnostic>> {
+    read(file, prefix, false)
+}
+
+/// As [`parse`], for files of others: the merge key `<<` takes in the members of the maps that it names, as far as the
+/// map has none of these names itself.
+///
+/// # Errors
+/// As of [`parse`]; `004` where what is merged is no map.
+pub fn parse_merged(file: &SourceFile, prefix: &str) -> Result<Node, Box<Diagnostic>> {
+    read(file, prefix, true)
+}
+
+fn read(file: &SourceFile, prefix: &str, merges: bool) -> Result<Node, Box<Diagnostic>> {
     if file.text.len() > MAX_BYTES {
         let found = format!("the file has {} bytes", file.text.len());
         return Err(Box::new(
@@ -246,6 +259,7 @@ pub fn parse(file: &SourceFile, prefix: &str) -> Result<Node, Box<Diagnostic>> {
         anchors: HashMap::new(),
         nodes: 0,
         text: 0,
+        merges,
     };
     builder.document()
 }
@@ -263,6 +277,8 @@ struct Builder<'a> {
     anchors: HashMap<usize, Node>,
     nodes: usize,
     text: usize,
+    /// Whether `<<` is taken.
+    merges: bool,
 }
 
 impl<'a> Builder<'a> {
@@ -398,13 +414,27 @@ impl<'a> Builder<'a> {
 
     fn mapping(&mut self, depth: usize) -> Result<Vec<(Key, Node)>, Box<Diagnostic>> {
         let mut map: Vec<(Key, Node)> = Vec::new();
+        let mut merged: Vec<(Key, Node)> = Vec::new();
         loop {
             let (event, span) = self.next()?;
             let name = match event {
-                Event::MappingEnd => return Ok(map),
+                Event::MappingEnd => {
+                    for (key, value) in merged {
+                        if !map.iter().any(|(k, _)| k.name == key.name) {
+                            map.push((key, value));
+                        }
+                    }
+                    return Ok(map);
+                }
                 Event::Scalar(text, _, _, None) => text.into_owned(),
                 _ => return Err(self.error("006", span, "a key that is not a plain string")),
             };
+            if name == "<<" && self.merges {
+                let (event, value_span) = self.next()?;
+                let value = self.node(event, value_span, depth.saturating_add(1))?;
+                self.merge(value, &mut merged)?;
+                continue;
+            }
             if name == "<<" {
                 let d = self.error("004", span, "a merge key (`<<`)");
                 return Err(Box::new(d.hint("write the keys out, or use an alias for a whole value")));
@@ -418,6 +448,20 @@ impl<'a> Builder<'a> {
             let value = self.node(event, value_span, depth.saturating_add(1))?;
             map.push((Key { name, span }, value));
         }
+    }
+
+    /// Adds the members of what is merged; earlier ones count.
+    fn merge(&self, value: Node, into: &mut Vec<(Key, Node)>) -> Result<(), Box<Diagnostic>> {
+        match value.value {
+            Value::Map(members) => into.extend(members),
+            Value::List(items) => {
+                for item in items {
+                    self.merge(item, into)?;
+                }
+            }
+            _ => return Err(self.error("004", value.span, "a merge key (`<<`) that names no map")),
+        }
+        Ok(())
     }
 
     fn refuse_tag(&self, tagged: bool, span: Span) -> Result<(), Box<Diagnostic>> {
@@ -539,6 +583,18 @@ mod tests {
         check_refused(&format!("a: {}1{}", "[".repeat(70), "]".repeat(70)), "TS003", 1, 68);
         let bomb = "a: &a [x,x,x,x,x,x,x,x,x,x]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b,*b,*b]\nd: &d [*c,*c,*c,*c,*c,*c,*c,*c,*c,*c]\n";
         assert_eq!(tree(bomb).expect_err("bomb").code, "TS003");
+    }
+
+    #[test]
+    fn merge_keys_are_taken_of_others() {
+        let read =
+            |text: &str| parse_merged(&SourceFile::new("f", text), "T").map(|n| n.to_json().to_string());
+        let text = "a: &a { x: 1, y: 2 }\nb: &b { y: 3, z: 4 }\nc: { y: 5, <<: [*a, *b] }\nd: { <<: *a }\n";
+        let json: serde_json::Value = serde_json::from_str(&read(text).unwrap()).unwrap();
+        assert_eq!(json["c"], serde_json::json!({"x": 1, "y": 5, "z": 4}));
+        assert_eq!(json["d"], serde_json::json!({"x": 1, "y": 2}));
+        assert_eq!(read("a: { <<: 7 }").unwrap_err().code, "T004");
+        assert_eq!(parse(&SourceFile::new("f", text), "T").unwrap_err().code, "T004");
     }
 
     #[test]

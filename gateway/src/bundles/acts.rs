@@ -234,18 +234,13 @@ impl App {
     pub(crate) async fn activate(self: &Arc<Self>, actor: &Actor, name: &str) -> Result<Value, Failure> {
         let _one = self.bundles.changing().await;
         let hash = self.bundles.named(name)?;
-        let origin = self.bundles.book().entry(&hash).map(|e| e.origin);
-        if origin != Some(Origin::Files) {
-            let next = self.bundle(&hash).await?;
-            super::reach::may_put(actor, &self.engine.bundle(), &next)?;
-        }
         self.go_to(actor, "bundle.activate", hash).await
     }
 
     /// Puts the bundle in force that was in force before; done twice, nothing has changed.
     ///
     /// # Errors
-    /// There was none before.
+    /// There was none before, or it may not be put in force by who asks, as in [`App::activate`].
     pub(crate) async fn rollback(self: &Arc<Self>, actor: &Actor) -> Result<Value, Failure> {
         let _one = self.bundles.changing().await;
         let previous = self.bundles.book().at.previous.clone();
@@ -283,6 +278,7 @@ impl App {
         Ok(())
     }
 
+    /// Puts a kept bundle in force, by whatever way it was asked for: the same is needed for each.
     async fn go_to(
         self: &Arc<Self>,
         actor: &Actor,
@@ -291,6 +287,10 @@ impl App {
     ) -> Result<Value, Failure> {
         if self.engine.bundle_hash() != hash {
             let bundle = self.bundle(&hash).await?;
+            let origin = self.bundles.book().entry(&hash).map(|e| e.origin);
+            if origin != Some(Origin::Files) {
+                super::reach::may_put(actor, &self.engine.bundle(), &bundle)?;
+            }
             self.put_in_force(actor, action, bundle, self.bundles.copy()).await?;
         }
         self.bundles.one(&hash)

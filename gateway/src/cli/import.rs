@@ -2,8 +2,7 @@
 
 use super::out::Out;
 use super::{FAILED, GOOD, Outcome, Problem};
-use crate::config::{self, Environment, Simulated, Source};
-use crate::import::{self, Fate, Kind};
+use crate::import::{self, Fate, Kind, Settled};
 use clap::ValueEnum;
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -49,8 +48,10 @@ pub(super) fn run(args: &ImportArgs, out: &Out) -> Outcome {
     let shipped = SourceFile::new("capability_matrix.yaml", providers::matrix::SHIPPED);
     let matrix = providers::matrix::load(&[shipped], &|_| None, None).0;
     let made = import::import(kind, &name, &text, &matrix).map_err(Problem)?;
-    let files = made.files(kind);
-    let loaded = config::load(&Source::Given(files.clone()), &Environment::default(), Simulated::AsWritten);
+    let Settled { import: made, files, mut loaded } = import::settle(made, kind);
+    for d in &mut loaded.problems {
+        d.message = made.plain(&d.message);
+    }
     if let Some(folder) = args.output.as_ref().filter(|_| loaded.is_good()) {
         write(folder, &files, args.force)?;
     }
@@ -61,14 +62,14 @@ pub(super) fn run(args: &ImportArgs, out: &Out) -> Outcome {
             "variables": made.variables, "notes": made.notes, "problems": loaded.problems,
         }));
     } else {
-        report(args, &made, &files, out);
+        report(args.output.as_deref(), loaded.is_good(), &made, &files, out);
     }
     if loaded.is_good() {
         return Ok(GOOD);
     }
     out.error(&format!(
         "what came of {name} is no good configuration, so nothing was written:\n{}",
-        loaded.report(false)
+        made.plain(&loaded.report(false))
     ));
     Ok(FAILED)
 }
@@ -99,7 +100,7 @@ fn write(folder: &Path, files: &[(String, String)], force: bool) -> Result<(), P
     Ok(())
 }
 
-fn report(args: &ImportArgs, made: &import::Import, files: &[(String, String)], out: &Out) {
+fn report(folder: Option<&Path>, good: bool, made: &import::Import, files: &[(String, String)], out: &Out) {
     let mut table = out.table(&["in the file", "", "became"]);
     let count = |fate: Fate| made.notes.iter().filter(|n| n.fate == fate).count();
     for (fate, word) in [(Fate::Carried, "carried"), (Fate::Changed, "changed"), (Fate::Left, "left out")] {
@@ -117,7 +118,10 @@ fn report(args: &ImportArgs, made: &import::Import, files: &[(String, String)], 
     if !made.variables.is_empty() {
         out.line(&format!("variables to set: {}", made.variables.join(", ")));
     }
-    match &args.output {
+    match folder {
+        // The error that follows says that nothing was.
+        Some(_) if !good => {}
+        _ if files.is_empty() => out.line("nothing in the file becomes a file here, so nothing is written"),
         Some(folder) => {
             for (name, _) in files {
                 out.line(&format!("wrote {}", folder.join(name).display()));

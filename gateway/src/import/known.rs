@@ -1,6 +1,6 @@
 //! Which of our providers another gateway means, and how a model of it is called here.
 
-use super::{Fate, Import, Model, Provider, ident};
+use super::{Fate, Import, Model, Provider, ident, secrets};
 use types::matrix::Matrix;
 
 /// What others call a provider, and what it is called in the shipped matrix.
@@ -74,9 +74,14 @@ pub(super) fn of_account(account: &str, shipped: &Matrix) -> Option<&'static str
     best.and_then(|(theirs, _)| provider(theirs, shipped))
 }
 
+/// Whether requests of a provider need another signature or form than we speak.
+pub(super) fn speaks_otherwise(name: &str) -> bool {
+    OTHERS.contains(&name.to_ascii_lowercase().as_str())
+}
+
 /// Why a provider cannot be called.
 pub(super) fn why_not(name: &str) -> String {
-    if OTHERS.contains(&name.to_ascii_lowercase().as_str()) {
+    if speaks_otherwise(name) {
         format!(
             "`{name}` asks for a signature or form that Turnout does not speak; use the vendor's OpenAI-compatible address"
         )
@@ -88,7 +93,13 @@ pub(super) fn why_not(name: &str) -> String {
 }
 
 /// A provider of its own at an address: its name.
-pub(super) fn at(import: &mut Import, dialect: &'static str, base: &str) -> String {
+pub(super) fn at(import: &mut Import, dialect: &'static str, base: &str, place: &str) -> String {
+    let (base, less) = secrets::without(base);
+    if less {
+        let text = "the user, the password or what stood behind `?` in the address is not repeated: what the host asks for is \
+                    given as `headers` of the provider, such as `{ authorization: \"Basic ${ENV:NAME}\" }`";
+        import.note(format!("{place}.address"), Fate::Changed, text);
+    }
     let base = base.trim_end_matches('/').to_owned();
     let same = |p: &Provider| p.own.as_ref().is_some_and(|(d, b)| *d == dialect && *b == base);
     if let Some((id, _)) = import.providers.iter().find(|(_, p)| same(p)) {
@@ -107,18 +118,25 @@ pub(super) fn at(import: &mut Import, dialect: &'static str, base: &str) -> Stri
     id
 }
 
-/// A model of a provider, which is written if the shipped matrix does not have it: its id.
+/// A model of a provider, which is written if the shipped matrix does not have it: its id; `None` = it cannot be named
+/// here, which is noted.
 pub(super) fn model(
     import: &mut Import,
     shipped: &Matrix,
     provider: &str,
     name: &str,
     place: &str,
-) -> String {
+) -> Option<String> {
     let id = format!("{provider}/{name}");
+    if name.is_empty() || !types::options::is_identifier(&id) {
+        let text =
+            format!("a model of the name {name:?}: names have up to 256 letters, digits and . _ : / @ + -");
+        import.note(place, Fate::Left, text);
+        return None;
+    }
     if !import.models.contains_key(&id) {
         let fresh = shipped.find(&id).is_none();
-        import.models.insert(id.clone(), Model { fresh, ..Model::default() });
+        import.models.insert(id.clone(), Model { fresh, place: place.to_owned(), ..Model::default() });
         if fresh {
             let text = format!(
                 "`{id}` is not in the shipped matrix: what the file does not say of it (context window, abilities, \
@@ -127,5 +145,5 @@ pub(super) fn model(
             import.note(place, Fate::Changed, text);
         }
     }
-    id
+    Some(id)
 }

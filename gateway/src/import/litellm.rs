@@ -1,7 +1,7 @@
 //! A LiteLLM proxy's `config.yaml`.
 
-use super::{Fate, Flow, Import, Rule, ident, known, members, quoted, text, variable};
-use serde_json::Value;
+use super::{Fate, Flow, Import, Rule, flag, known, members, number, quoted, text, variable};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use types::matrix::Matrix;
 
@@ -17,6 +17,30 @@ const COMPATIBLE: &[&str] = &[
     "litellm_proxy",
 ];
 
+/// Limits of an account.
+const ACCOUNT: &str = "limits of an upstream account are learned from its 429; to limit who asks, use `turnout key create --limit`";
+
+/// What is written where a host asks for no key.
+const NO_KEYS: &[&str] = &[
+    "",
+    "none",
+    "null",
+    "empty",
+    "dummy",
+    "na",
+    "n/a",
+    "not-needed",
+    "not_needed",
+    "no-key",
+    "fake-key",
+    "anything",
+    "-",
+];
+
+/// Words in the names of models that do not chat.
+const NO_CHAT: &[&str] =
+    &["embed", "rerank", "dall-e", "whisper", "tts-", "moderation", "gpt-image", "stable-diffusion"];
+
 /// Where budgets belong.
 const BUDGET: &str = "budgets belong to tenants and keys: `turnout tenant create NAME --limit \"100 usd per month\"` for all of its keys together, `turnout key create --limit` for one";
 
@@ -29,7 +53,9 @@ pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> R
     };
     let mut groups: Groups = Vec::new();
     for (i, entry) in list.iter().enumerate() {
-        deployment(entry, &format!("model_list[{i}]"), shipped, import, &mut groups);
+        let place = format!("model_list[{i}]");
+        let entry = with_credentials(entry, document, &place, import);
+        deployment(&entry, &place, shipped, import, &mut groups);
     }
     let router = document.get("router_settings").unwrap_or(&Value::Null);
     let settings = document.get("litellm_settings").unwrap_or(&Value::Null);
@@ -58,17 +84,45 @@ pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> R
     for (name, _) in members(document) {
         let known = [
             "model_list",
+            "credential_list",
             "router_settings",
             "litellm_settings",
             "general_settings",
             "environment_variables",
         ];
         if !known.contains(&name.as_str()) {
-            import.note(name, Fate::Left, "there is no such section here");
+            let why = match name.as_str() {
+                "include" => "the files it names are not read: import each of them",
+                "guardrails" => {
+                    "use the verbs `redact` and `validators` of rules, and validators of workflows"
+                }
+                _ => "there is no such section here",
+            };
+            import.note(name, Fate::Left, why);
         }
     }
     finish(&groups, &falls, import);
     Ok(())
+}
+
+/// The entry with what the credentials of its `litellm_credential_name` say beside its own parameters.
+fn with_credentials(entry: &Value, document: &Value, place: &str, import: &mut Import) -> Value {
+    let mut entry = entry.clone();
+    let Some(params) = entry.get_mut("litellm_params").and_then(Value::as_object_mut) else { return entry };
+    let Some(name) = params.remove("litellm_credential_name") else { return entry };
+    let all = document.get("credential_list").and_then(Value::as_array);
+    let named = |c: &&Value| c.get("credential_name") == Some(&name);
+    let place = format!("{place}.litellm_params.litellm_credential_name");
+    match all.into_iter().flatten().find(named).and_then(|c| c.get("credential_values")?.as_object()) {
+        Some(values) => {
+            let own: Map<String, Value> = std::mem::take(params);
+            params.extend(values.clone());
+            params.extend(own);
+            import.note(place, Fate::Carried, "what the credentials of that name say");
+        }
+        None => import.note(place, Fate::Left, "there are no credentials of that name in the file"),
+    }
+    entry
 }
 
 fn deployment(entry: &Value, place: &str, shipped: &Matrix, import: &mut Import, groups: &mut Groups) {
@@ -80,6 +134,10 @@ fn deployment(entry: &Value, place: &str, shipped: &Matrix, import: &mut Import,
     if let Some(mode) = text(info, "mode").filter(|m| !["chat", "completion", "responses"].contains(m)) {
         return import.note(place, Fate::Left, format!("Turnout serves chat; this is for `{mode}`"));
     }
+    if info.get("mode").is_none() && NO_CHAT.iter().any(|word| model.contains(word)) {
+        let text = "Turnout serves chat, and by its name this model is for something else; `mode: chat` in its `model_info` would say that it is not";
+        return import.note(place, Fate::Left, text);
+    }
     if group.contains('*') || model.contains('*') {
         return import.note(
             place,
@@ -89,12 +147,19 @@ fn deployment(entry: &Value, place: &str, shipped: &Matrix, import: &mut Import,
     }
     let (prefix, name) = model.split_once('/').unwrap_or(("openai", model));
     let Some(provider) = provider(prefix, params, place, shipped, import) else { return };
+    let Some(id) = known::model(import, shipped, &provider, name, place) else { return };
     key(&provider, group, params, place, import);
-    let id = known::model(import, shipped, &provider, name, place);
-    facts(&id, params, info, import);
+    facts(&id, (params, info), place, import);
     times(&provider, params, place, import);
     for (name, _) in members(params) {
         other_param(name, place, import);
+    }
+    for (name, _) in
+        members(entry).filter(|(n, _)| !["model_name", "litellm_params", "model_info"].contains(&n.as_str()))
+    {
+        let why =
+            if ["rpm", "tpm"].contains(&name.as_str()) { ACCOUNT } else { "there is no such member here" };
+        import.note(format!("{place}.{name}"), Fate::Left, why);
     }
     match groups.iter_mut().find(|(g, _)| g == group) {
         Some((_, all)) if all.contains(&id) => {
@@ -137,7 +202,7 @@ fn provider(
                 .trim_end_matches("/openai/v1")
                 .trim_end_matches("/openai")
                 .to_owned();
-            Some(known::at(import, "openai_chat", &format!("{base}/openai/v1")))
+            Some(known::at(import, "openai_chat", &format!("{base}/openai/v1"), place))
         }
         ("azure", None) => {
             import.note(place, Fate::Left, "an Azure deployment without `api_base` has no address");
@@ -145,7 +210,7 @@ fn provider(
         }
         ("anthropic", Some(base)) => {
             let base = versioned(base.trim_end_matches('/').trim_end_matches("/v1/messages"), place, import);
-            Some(known::at(import, "anthropic_messages", &base))
+            Some(known::at(import, "anthropic_messages", &base, place))
         }
         ("ollama" | "ollama_chat", Some(base)) => {
             // LiteLLM speaks Ollama's own form below `/api`; the form that is spoken here stands below `/v1`.
@@ -155,17 +220,25 @@ fn provider(
                 .find_map(|end| base.strip_suffix(end))
                 .unwrap_or(base);
             let base = versioned(base, place, import);
-            Some(known::at(import, "openai_chat", &base))
+            Some(known::at(import, "openai_chat", &base, place))
         }
         ("mistral", Some(base)) => {
             let base = versioned(&base, place, import);
-            Some(known::at(import, "openai_chat", &base))
+            Some(known::at(import, "openai_chat", &base, place))
         }
         (prefix, Some(base))
             if COMPATIBLE.contains(&prefix) || known::provider(prefix, shipped).is_some() =>
         {
             let base = base.trim_end_matches('/').trim_end_matches("/chat/completions");
-            Some(known::at(import, "openai_chat", base))
+            Some(known::at(import, "openai_chat", base, place))
+        }
+        (prefix, Some(base)) if !known::speaks_otherwise(prefix) => {
+            let text = format!(
+                "`{prefix}` is no provider of the shipped matrix: its address is taken to speak chat completions"
+            );
+            import.note(format!("{place}.litellm_params.model"), Fate::Changed, text);
+            let base = base.trim_end_matches('/').trim_end_matches("/chat/completions");
+            Some(known::at(import, "openai_chat", base, place))
         }
         (prefix, _) => match known::provider(prefix, shipped) {
             Some(ours) => {
@@ -193,49 +266,73 @@ fn versioned(base: &str, place: &str, import: &mut Import) -> String {
 
 fn key(provider: &str, group: &str, params: &Value, place: &str, import: &mut Import) {
     let Some(given) = text(params, "api_key") else { return };
+    if NO_KEYS.contains(&given.to_ascii_lowercase().as_str()) {
+        let text = "it stands for no key: none is sent";
+        return import.note(format!("{place}.litellm_params.api_key"), Fate::Changed, text);
+    }
     match given.strip_prefix("os.environ/") {
         Some(name) => import.key(provider, name),
         None => {
             let name = format!("{}_{}_KEY", variable(provider), variable(group));
-            import.key(provider, &name);
-            let text = format!(
-                "the key stood in the file in clear and is not repeated: put it into the variable {name}, and change it if others could read the file"
-            );
-            import.note(format!("{place}.litellm_params.api_key"), Fate::Changed, text);
+            import.clear_key(provider, given, &name, format!("{place}.litellm_params.api_key"));
         }
     }
 }
 
 /// What the file says of the model.
-fn facts(id: &str, params: &Value, info: &Value, import: &mut Import) {
-    let number = |name: &str| info.get(name).or_else(|| params.get(name)).and_then(Value::as_f64);
-    let whole = |name: &str| info.get(name).and_then(Value::as_u64).filter(|n| *n > 0);
-    let yes = |name: &str| info.get(name).and_then(Value::as_bool);
+fn facts(id: &str, (params, info): (&Value, &Value), place: &str, import: &mut Import) {
+    let given = |name: &str| info.get(name).or_else(|| params.get(name));
+    let cost = |name: &str| given(name).and_then(number).filter(|n| *n >= 0.0);
+    let whole = |name: &str| info.get(name).and_then(number).filter(|n| *n >= 1.0).map(|n| n as u64);
     let Some(m) = import.models.get_mut(id) else { return };
-    if let Some((input, output)) = number("input_cost_per_token").zip(number("output_cost_per_token")) {
+    let prices = (cost("input_cost_per_token"), cost("output_cost_per_token"));
+    if let (Some(input), Some(output)) = prices {
         // A millionth of a cent is as exact as price lists are.
         let per_million = |x: f64| (x * 1e12).round() / 1e6;
         m.price = Some((per_million(input), per_million(output)));
     }
-    m.context = whole("max_input_tokens").or(m.context);
-    m.output = whole("max_output_tokens").or_else(|| whole("max_tokens")).or(m.output);
-    for (theirs, ours) in [
-        ("supports_function_calling", "tools"),
-        ("supports_vision", "vision"),
-        ("supports_response_schema", "json_schema"),
-        ("supports_reasoning", "reasoning"),
-    ] {
-        if yes(theirs) == Some(true) && !m.abilities.contains(&ours) {
-            m.abilities.push(ours);
+    let fresh = m.fresh;
+    let mut known = vec!["mode", "input_cost_per_token", "output_cost_per_token"];
+    if fresh {
+        known.extend(["max_input_tokens", "max_output_tokens", "max_tokens"]);
+        m.context = whole("max_input_tokens").or(m.context);
+        m.output = whole("max_output_tokens").or_else(|| whole("max_tokens")).or(m.output);
+        for (theirs, ours) in ABILITIES {
+            known.push(theirs);
+            if info.get(*theirs).and_then(flag) == Some(true) && !m.abilities.contains(ours) {
+                m.abilities.push(ours);
+            }
         }
+    }
+    if prices.0.is_some() != prices.1.is_some() {
+        let text = "a price is one of input and one of output: give both";
+        import.note(format!("{place}.input_cost_per_token"), Fate::Left, text);
+    }
+    for (name, _) in members(info).filter(|(n, _)| !known.contains(&n.as_str())) {
+        let shipped = !fresh && (name.starts_with("max_") || ABILITIES.iter().any(|(a, _)| a == name));
+        let why = if shipped {
+            "the shipped matrix knows this model, and its own numbers are kept"
+        } else {
+            "there is no such fact here"
+        };
+        import.note(format!("{place}.model_info.{name}"), Fate::Left, why);
     }
 }
 
+/// What models can do.
+const ABILITIES: &[(&str, &str)] = &[
+    ("supports_function_calling", "tools"),
+    ("supports_vision", "vision"),
+    ("supports_response_schema", "json_schema"),
+    ("supports_reasoning", "reasoning"),
+];
+
 fn times(provider: &str, params: &Value, place: &str, import: &mut Import) {
     for (name, first) in [("timeout", false), ("stream_timeout", true)] {
-        let Some(seconds) =
-            params.get(name).and_then(Value::as_f64).filter(|s| (0.001..=3_600.0).contains(s))
-        else {
+        let Some(given) = params.get(name) else { continue };
+        let Some(seconds) = number(given).filter(|s| (0.001..=3_600.0).contains(s)) else {
+            let text = "expected seconds, 0.001 to 3600";
+            import.note(format!("{place}.litellm_params.{name}"), Fate::Left, text);
             continue;
         };
         // Within the bounds above.
@@ -267,10 +364,9 @@ fn other_param(name: &str, place: &str, import: &mut Import) {
         return;
     }
     let why = match name {
-        "rpm" | "tpm" => {
-            "limits of an upstream account are learned from its 429; to limit who asks, use `turnout key create --limit`"
-        }
+        "rpm" | "tpm" => ACCOUNT,
         "weight" | "order" => "shares are not kept: the router chooses by expected outcome, cost and latency",
+        "extra_headers" | "headers" => "give them as `headers` of the provider in matrix.d",
         "api_version" => "the address used here needs none",
         "max_tokens" | "temperature" | "top_p" | "seed" => {
             "a default for a parameter of requests; use a rule with `set_params` or `cap_max_tokens`"
@@ -292,14 +388,17 @@ fn setting(
     let place = format!("{section}.{name}");
     match name {
         "fallbacks" => {
-            for (group, to) in value.as_array().into_iter().flatten().flat_map(members) {
-                let names = to.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned);
+            let Some(all) = value.as_array() else {
+                return import.note(place, Fate::Left, "expected a list of `group: [fallback, ..]`");
+            };
+            for (group, to) in all.iter().flat_map(members) {
+                let names = named(to, &format!("{place}.{group}"), import);
                 falls.entry(group.clone()).or_default().extend(names);
             }
             import.note(place, Fate::Carried, "the group is asked first, then its fallbacks");
         }
         "default_fallbacks" => {
-            let names: Vec<String> = value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+            let names = named(value, &place, import);
             for (group, _) in groups.iter() {
                 falls.entry(group.clone()).or_default().extend(names.iter().filter(|n| *n != group).cloned());
             }
@@ -311,6 +410,9 @@ fn setting(
                 let target = to.as_str().or_else(|| text(to, "model")).unwrap_or("");
                 match groups.iter().find(|(g, _)| g == target).map(|(_, ids)| ids.clone()) {
                     Some(ids) => {
+                        for (name, _) in members(to).filter(|(n, _)| *n != "model") {
+                            import.note(format!("{place}.{alias}.{name}"), Fate::Left, "there is no such setting here");
+                        }
                         groups.push((alias.clone(), ids));
                         import.note(format!("{place}.{alias}"), Fate::Carried, format!("as `{target}`"));
                     }
@@ -318,14 +420,18 @@ fn setting(
                 }
             }
         }
-        "num_retries" => match value.as_u64().filter(|n| *n <= 4) {
+        "num_retries" => match number(value).map(|n| n as u64).filter(|n| *n <= 4) {
             Some(n) => {
                 import.attempts = Some(n.saturating_add(1));
                 import.note(place, Fate::Carried, format!("`retry.max_attempts: {}` in turnout.yaml", n.saturating_add(1)));
             }
-            None => import.note(place, Fate::Left, "expected a whole number up to 4"),
+            None if number(value).is_some_and(|n| n > 4.0) => {
+                import.attempts = Some(5);
+                import.note(place, Fate::Changed, "`retry.max_attempts: 5` in turnout.yaml, which is the most");
+            }
+            None => import.note(place, Fate::Left, "expected a whole number"),
         },
-        "request_timeout" | "timeout" => match value.as_f64().filter(|s| (1.0..=3_600.0).contains(s)) {
+        "request_timeout" | "timeout" => match number(value).filter(|s| (1.0..=3_600.0).contains(s)) {
             // Within the bounds above.
             Some(s) => {
                 import.deadline_s = Some(s as u64);
@@ -341,6 +447,19 @@ fn setting(
         _ if name.contains("cache") || name.starts_with("redis") => import.note(place, Fate::Left, "there is no cache of answers"),
         _ => import.note(place, Fate::Left, "there is no such setting here"),
     }
+}
+
+/// The names of a list of groups; what is none is noted.
+fn named(value: &Value, place: &str, import: &mut Import) -> Vec<String> {
+    let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let mut names = Vec::new();
+    for item in items {
+        match item.as_str() {
+            Some(name) => names.push(name.to_owned()),
+            None => import.note(place, Fate::Left, "a fallback that is no name of a group"),
+        }
+    }
+    names
 }
 
 fn strategy(name: &str, place: String, import: &mut Import) {
@@ -387,7 +506,7 @@ fn finish(groups: &Groups, falls: &BTreeMap<String, Vec<String>>, import: &mut I
         if all.len() < 2 {
             continue;
         }
-        let name = ident(group);
+        let name = import.name_for(group);
         import.pools.insert(name.clone(), all);
         let flow = Flow {
             description: format!("The LiteLLM group {group}, then its fallbacks."),
@@ -408,12 +527,20 @@ fn finish(groups: &Groups, falls: &BTreeMap<String, Vec<String>>, import: &mut I
 /// The name that clients use, where it may stand for one model.
 fn alias(group: &str, ids: &[String], import: &mut Import) {
     let Some(first) = ids.first() else { return };
-    let taken = import.models.values().any(|m| m.aliases.iter().any(|a| a == group))
-        || import.models.contains_key(group);
-    if taken || group == first || !types::options::is_identifier(group) {
+    if group == first {
         return;
     }
-    if let Some(m) = import.models.get_mut(first) {
-        m.aliases.push(group.to_owned());
-    }
+    let taken = import.models.values().any(|m| m.aliases.iter().any(|a| a == group))
+        || import.models.contains_key(group);
+    let why = match () {
+        () if taken => "the name stands for another model",
+        () if !types::options::is_identifier(group) => "names have letters, digits and . _ : / @ + -",
+        () => {
+            if let Some(m) = import.models.get_mut(first) {
+                m.aliases.push(group.to_owned());
+            }
+            return;
+        }
+    };
+    import.note(format!("group {group}"), Fate::Changed, format!("clients ask for \"{first}\": {why}"));
 }

@@ -4,13 +4,18 @@
 mod condition;
 mod known;
 mod litellm;
+mod mend;
 mod openrouter;
 mod portkey;
+mod secrets;
 mod write;
 
+pub(crate) use mend::{Settled, settle};
+
+use crate::config::{self, Environment, Simulated, Source};
 use serde::Serialize;
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use types::doc::{self, SourceFile};
 use types::matrix::Matrix;
 
@@ -64,6 +69,8 @@ struct Provider {
 struct Model {
     /// The shipped matrix does not have it.
     fresh: bool,
+    /// Where it stands in the file.
+    place: String,
     aliases: Vec<String>,
     context: Option<u64>,
     output: Option<u64>,
@@ -102,6 +109,12 @@ pub(crate) struct Import {
     /// Attempts of a call, and the deadline of a request in seconds.
     attempts: Option<u64>,
     deadline_s: Option<u64>,
+    /// What is not repeated.
+    secrets: Vec<String>,
+    /// Keys that stood in the file in clear, with their variables.
+    clear: Vec<(String, String)>,
+    /// Names of pools and workflows that are taken.
+    taken: BTreeSet<String>,
     /// Variables that have to be set.
     pub(crate) variables: Vec<String>,
     pub(crate) notes: Vec<Note>,
@@ -109,7 +122,25 @@ pub(crate) struct Import {
 
 impl Import {
     fn note(&mut self, place: impl Into<String>, fate: Fate, text: impl Into<String>) {
-        self.notes.push(Note { place: place.into(), fate, text: text.into() });
+        let (place, text) = (self.plain(&place.into()), self.plain(&text.into()));
+        self.notes.push(Note { place, fate, text });
+    }
+
+    /// The text without any secret of the file.
+    pub(crate) fn plain(&self, text: &str) -> String {
+        secrets::taken_out(&self.secrets, text)
+    }
+
+    /// A name for a pool and a workflow that stands for nothing else.
+    fn name_for(&mut self, group: &str) -> String {
+        let plain = ident(group);
+        let mut name = plain.clone();
+        let mut n = 2_u32;
+        while !self.taken.insert(name.clone()) {
+            name = format!("{plain}_{n}");
+            n = n.saturating_add(1);
+        }
+        name
     }
 
     /// A variable that holds a key of a provider.
@@ -123,9 +154,29 @@ impl Import {
         }
     }
 
+    /// A variable for a key that stands in the file in clear; each key has its own.
+    fn clear_key(&mut self, provider: &str, key: &str, wanted: &str, place: String) {
+        let known = self.clear.iter().find(|(k, _)| k == key).map(|(_, name)| name.clone());
+        let taken = |name: &str| self.clear.iter().any(|(_, n)| n == name);
+        let mut name = wanted.to_owned();
+        let mut n = 2_u32;
+        while taken(&name) {
+            name = format!("{wanted}_{n}");
+            n = n.saturating_add(1);
+        }
+        let name = known.unwrap_or(name);
+        self.clear.push((key.to_owned(), name.clone()));
+        self.key(provider, &name);
+        let text = format!(
+            "the key stood in the file in clear and is not repeated: put it into the variable {name}, and change it if others could read the file"
+        );
+        self.note(place, Fate::Changed, text);
+    }
+
     /// The files, by their names in a configuration folder.
     pub(crate) fn files(&self, kind: Kind) -> Vec<(String, String)> {
-        write::files(self, kind)
+        let plain = |(name, text): (String, String)| (name, self.plain(&text));
+        write::files(self, kind).into_iter().map(plain).collect()
     }
 }
 
@@ -136,17 +187,44 @@ impl Import {
 pub(crate) fn import(kind: Kind, name: &str, text: &str, shipped: &Matrix) -> Result<Import, String> {
     let file = SourceFile::new(name, text);
     // JSON is YAML as far as these documents go, and this reader is bounded and names the place of what is wrong.
-    let document = doc::parse(&file, "IM").map_err(|d| d.to_string())?.to_json();
+    let document = doc::parse_merged(&file, "IM").map_err(|d| d.to_string())?.to_json();
     if !document.is_object() {
         return Err(format!("{name}: expected an object at the top"));
     }
-    let mut import = Import::default();
+    let mut import = Import { secrets: secrets::of(&document), taken: names_in_use(), ..Import::default() };
     match kind {
         Kind::Litellm => litellm::read(&document, shipped, &mut import)?,
         Kind::Portkey => portkey::read(&document, shipped, &mut import)?,
         Kind::Openrouter => openrouter::read(&document, shipped, &mut import)?,
     }
+    let of_a_model = |id: &str| import.models.keys().any(|m| m.split('/').next() == Some(id));
+    import.providers.retain(|id, p| p.own.is_none() || of_a_model(id));
     Ok(import)
+}
+
+/// The names of the pools and workflows that are shipped.
+fn names_in_use() -> BTreeSet<String> {
+    let loaded = config::load(&Source::Given(Vec::new()), &Environment::default(), Simulated::AsWritten);
+    let Some(bundle) = loaded.bundle else { return BTreeSet::new() };
+    bundle.workflow_names().into_iter().chain(bundle.policies().pools().keys().cloned()).collect()
+}
+
+/// True or false, also as LiteLLM's reader takes it.
+fn flag(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(b) => Some(*b),
+        Value::String(s) => match s.to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" => Some(true),
+            "false" | "no" | "off" => Some(false),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A number, also one that stands there as a text, such as `3e-06`.
+fn number(value: &Value) -> Option<f64> {
+    value.as_f64().or_else(|| value.as_str()?.trim().parse().ok()).filter(|n: &f64| n.is_finite())
 }
 
 /// A name of ours made from one of theirs: letters, digits and `_`, a letter first.

@@ -177,10 +177,9 @@ fn max_price(value: &Value, place: &str, import: &mut Import, actions: &mut Vec<
                 continue;
             }
         };
-        if let Some(most) =
-            most.as_f64().or_else(|| most.as_str().and_then(|t| t.parse().ok())).filter(|m| *m >= 0.0)
-        {
-            parts.push(format!("(model.{field} ?? 1000000.0) <= {most:?}"));
+        match super::number(most).filter(|m| *m >= 0.0) {
+            Some(most) => parts.push(format!("(model.{field} ?? 1000000.0) <= {most:?}")),
+            None => import.note(format!("{place}.{name}"), Fate::Left, "expected USD per million tokens"),
         }
     }
     if parts.is_empty() {
@@ -202,7 +201,10 @@ fn models(value: &Value, shipped: &Matrix, import: &mut Import, actions: &mut Ve
             name.to_owned()
         } else {
             import.providers.entry("openrouter".to_owned()).or_default();
-            known::model(import, shipped, "openrouter", name, &place)
+            match known::model(import, shipped, "openrouter", name, &place) {
+                Some(id) => id,
+                None => continue,
+            }
         };
         import.note(place, Fate::Carried, format!("`{id}`"));
         ids.push(id);

@@ -105,7 +105,7 @@ fn one(target: &Value, place: &str, shipped: &Matrix, import: &mut Import) -> Op
         return None;
     };
     let provider = match text(target, "custom_host") {
-        Some(host) => known::at(import, "openai_chat", host),
+        Some(host) => known::at(import, "openai_chat", host, place),
         None => match known::provider(named, shipped).or_else(|| known::of_account(named, shipped)) {
             Some(p) => {
                 import.providers.entry(p.to_owned()).or_default();
@@ -119,7 +119,7 @@ fn one(target: &Value, place: &str, shipped: &Matrix, import: &mut Import) -> Op
     };
     keys(target, named, &provider, place, shipped, import);
     let id = match model {
-        Some(model) => known::model(import, shipped, &provider, model, place),
+        Some(model) => known::model(import, shipped, &provider, model, place)?,
         None if shipped.models().iter().any(|m| m.id.starts_with(&format!("{provider}/"))) => {
             format!("{provider}/*")
         }
@@ -139,10 +139,9 @@ fn one(target: &Value, place: &str, shipped: &Matrix, import: &mut Import) -> Op
 }
 
 fn keys(target: &Value, named: &str, provider: &str, place: &str, shipped: &Matrix, import: &mut Import) {
-    if target.get("api_key").is_some() {
+    if let Some(key) = target.get("api_key") {
         let name = format!("{}_KEY", variable(&format!("{provider}_{}", ident(place))));
-        import.key(provider, &name);
-        import.note(format!("{place}.api_key"), Fate::Changed, format!("the key stood in the file in clear and is not repeated: put it into the variable {name}, and change it if others could read the file"));
+        import.clear_key(provider, &key.to_string(), &name, format!("{place}.api_key"));
     } else if known::provider(named, shipped).is_none() || text(target, "virtual_key").is_some() {
         let name = format!("{}_API_KEY", variable(named));
         import.key(provider, &name);

@@ -1,7 +1,6 @@
 //! Files in the forms that their vendors document: what they become, what is reported, and that no secret is repeated.
 
 use super::*;
-use crate::config::{self, Environment, Simulated, Source};
 
 const LITELLM: &str = include_str!("../../../docs/examples/import/litellm.yaml");
 const PORTKEY: &str = include_str!("../../../docs/examples/import/portkey.json");
@@ -13,10 +12,10 @@ fn shipped() -> Matrix {
 }
 
 /// The import, and its files as one text; what is written is a configuration without errors.
+#[track_caller]
 fn check(kind: Kind, text: &str) -> (Import, String) {
-    let import = super::import(kind, "file", text, &shipped()).unwrap();
-    let files = import.files(kind);
-    let loaded = config::load(&Source::Given(files.clone()), &Environment::default(), Simulated::AsWritten);
+    let Settled { import, files, loaded } =
+        settle(super::import(kind, "file", text, &shipped()).unwrap(), kind);
     assert!(loaded.is_good(), "{}\n{files:#?}", loaded.report(false));
     let all = files.into_iter().map(|(n, t)| format!("== {n}\n{t}")).collect();
     (import, all)
@@ -153,7 +152,157 @@ fn what_is_something_else_is_refused_and_nothing_breaks() {
         "model_list: []",
         "model_list: [{model_name: 'a b/ü', litellm_params: {model: openai/x y, api_base: 'http://', api_key: ''}}]",
     ] {
-        let import = super::import(Kind::Litellm, "file", odd, &matrix).unwrap();
-        let _ = import.files(Kind::Litellm);
+        check(Kind::Litellm, odd);
     }
+}
+
+/// One entry that cannot be kept, beside one that can: the import is good, the other one is in it, and the report says why.
+#[test]
+fn one_bad_entry_costs_no_other() {
+    for (entry, place, why) in [
+        ("{ model: openai/my model, api_base: 'https://host.example/v1' }", "model_list[0]", "\"my model\""),
+        (
+            "{ model: 'azure/', api_base: 'https://x.openai.azure.com' }",
+            "model_list[0]",
+            "a model of the name \"\"",
+        ),
+        ("{ model: openai/x, api_base: 'ftp://host.example' }", "provider host-example", "base_url"),
+        ("{ model: openai/x, api_base: 'not an address' }", "provider not-an-address", "base_url"),
+        (
+            "{ model: openai/x, api_base: 'https://h.example/v1', api_key: 'os.environ/NOT A NAME' }",
+            "provider h-example",
+            "api_key_env",
+        ),
+        (
+            "{ model: openai/x, api_base: 'https://h.example/v1', api_key: os.environ/TURNOUT_MASTER_KEY }",
+            "provider h-example",
+            "TURNOUT_",
+        ),
+        (
+            "{ model: openai/x, api_base: 'https://h.example/v1', input_cost_per_token: 1e9, output_cost_per_token: 1e9 }",
+            "the price of h-example/x",
+            "price",
+        ),
+    ] {
+        let text = format!(
+            "model_list:\n  - {{ model_name: bad, litellm_params: {entry} }}\n  - {{ model_name: good, litellm_params: {{ model: groq/llama-3.1-8b-instant }} }}\n\
+             litellm_settings: {{ fallbacks: [{{ good: [bad] }}] }}\n"
+        );
+        let (import, files) = check(Kind::Litellm, &text);
+        assert!(files.contains("aliases: [\"good\"]"), "{entry}: {files}");
+        assert!(!files.contains("TURNOUT_MASTER_KEY") && import.variables.is_empty(), "{entry}: {files}");
+        told(&import, place, Fate::Left, why);
+    }
+}
+
+#[test]
+fn names_that_are_taken_or_alike_are_told_apart() {
+    let text = "model_list:\n\
+        - { model_name: default, litellm_params: { model: groq/llama-3.1-8b-instant } }\n\
+        - { model_name: default, litellm_params: { model: openai/gpt-5.4-mini } }\n\
+        - { model_name: gpt-4, litellm_params: { model: groq/llama-3.1-8b-instant } }\n\
+        - { model_name: gpt-4, litellm_params: { model: openai/gpt-5.4-mini } }\n\
+        - { model_name: gpt_4, litellm_params: { model: openai/gpt-5.4-nano } }\n\
+        - { model_name: gpt_4, litellm_params: { model: openai/gpt-5.4-mini } }\n\
+        - { model_name: my chat, litellm_params: { model: openai/gpt-5.5 } }\n";
+    let (import, files) = check(Kind::Litellm, text);
+    for part in ["workflows/default_2.yaml", "workflows/gpt_4.yaml", "workflows/gpt_4_2.yaml"] {
+        assert!(files.contains(part), "{part} is not in\n{files}");
+    }
+    assert!(!files.contains("workflows/default.yaml"), "the shipped workflow is replaced: {files}");
+    told(&import, "group my chat", Fate::Changed, "openai/gpt-5.5");
+}
+
+#[test]
+fn no_secret_is_repeated_wherever_it_stands() {
+    let text = "
+model_list:
+  - model_name: gateway
+    litellm_params: { model: openai/x, api_base: 'http://user:pa55-in-clear@10.0.0.1:8000/v1?sig=q-in-clear', api_key: sk-in-clear-1234 }
+  - model_name: sk-in-clear-1234
+    litellm_params: { model: openai/y, api_base: 'https://t-in-clear@h.example' , api_key: t-in-clear }
+  - model_name: headers
+    litellm_params: { model: groq/llama-3.1-8b-instant, extra_headers: { Authorization: 'Bearer b-in-clear' }, aws_secret_access_key: a-in-clear }
+general_settings: { master_key: sk-m-in-clear, database_url: 'postgresql://u:db-in-clear@h/db' }
+router_settings: { model_group_alias: { other: sk-m-in-clear } }
+environment_variables: { OPENAI_API_KEY: e-in-clear }
+";
+    let (import, files) = check(Kind::Litellm, text);
+    no_secret(&import, &files);
+    assert!(files.contains("base_url: \"http://10.0.0.1:8000/v1\""), "{files}");
+    told(&import, "model_list[0].address", Fate::Changed, "headers");
+    let portkey = "{\"provider\": \"openai\", \"custom_host\": \"https://u:p-in-clear@h.example/v1\", \"api_key\": \"k-in-clear\", \
+                    \"override_params\": {\"model\": \"k-in-clear model\"}}";
+    let (import, files) = check(Kind::Portkey, portkey);
+    no_secret(&import, &files);
+}
+
+/// Files as people write them for LiteLLM's reader, which takes more than ours.
+#[test]
+fn what_litellm_reads_is_read() {
+    let text = "
+base: &defaults
+  api_key: os.environ/OPENAI_API_KEY
+  timeout: '30'
+model_list:
+  - model_name: a
+    litellm_params: { <<: *defaults, model: openai/gpt-new, timeout: 20 }
+    model_info: { id: '1', base_model: x, max_input_tokens: '64000', supports_vision: True, input_cost_per_token: 3e-06, output_cost_per_token: '1.5e-5' }
+    tpm: 1000
+  - model_name: b
+    litellm_params: { model: azure/dep, litellm_credential_name: mine, stream_timeout: os.environ/T }
+  - model_name: c
+    litellm_params: { model: azure/dep, litellm_credential_name: gone, api_base: os.environ/AZURE_API_BASE }
+  - model_name: other
+    litellm_params: { model: siliconflow/Qwen/Q, api_base: 'https://api.host.example/v1', api_key: first-in-clear }
+  - model_name: other
+    litellm_params: { model: siliconflow/Qwen/Q, api_base: 'https://api.host.example/v1', api_key: second-in-clear }
+  - model_name: pictures
+    litellm_params: { model: openai/dall-e-3 }
+  - model_name: d
+    litellm_params: { model: hosted_vllm/qwen, api_base: 'http://localhost:8000/v1', api_key: none, input_cost_per_token: 0.000001 }
+credential_list:
+  - credential_name: mine
+    credential_values: { api_base: 'https://mine.openai.azure.com', api_key: os.environ/MINE_KEY }
+include: [more.yaml]
+litellm_settings:
+  drop_params: True
+  num_retries: '7'
+  fallbacks: [{ a: [b, { model: c }] }]
+  content_policy_fallbacks: [{ a: [b] }]
+router_settings:
+  model_group_alias: { e: { model: a, hidden: true } }
+";
+    let (import, files) = check(Kind::Litellm, text);
+    for part in [
+        "context_window: 64000",
+        "abilities: [streaming, json, vision]",
+        "price: { input: 3.0, output: 15.0 }",
+        "base_url: \"https://mine.openai.azure.com/openai/v1\"\n    tier: paid\n    api_key_env: [\"MINE_KEY\"]",
+        "base_url: \"${ENV:AZURE_API_BASE}/openai/v1\"",
+        "timeouts: { total: 20000ms }",
+        "retry: { max_attempts: 5 }",
+        "api_key_env: [\"API_HOST_EXAMPLE_OTHER_KEY\", \"API_HOST_EXAMPLE_OTHER_KEY_2\"]",
+    ] {
+        assert!(files.contains(part), "{part} is not in\n{files}");
+    }
+    no_secret(&import, &files);
+    for (place, why) in [
+        ("model_list[0].tpm", "429"),
+        ("model_list[0].model_info.id", "no such fact"),
+        ("model_list[0].model_info.base_model", "no such fact"),
+        ("model_list[1].litellm_params.stream_timeout", "seconds"),
+        ("model_list[2].litellm_params.litellm_credential_name", "no credentials"),
+        ("model_list[5]", "something else"),
+        ("model_list[6].input_cost_per_token", "give both"),
+        ("litellm_settings.fallbacks.a", "no name of a group"),
+        ("litellm_settings.content_policy_fallbacks", "no such setting"),
+        ("router_settings.model_group_alias.e.hidden", "no such setting"),
+        ("include", "import each"),
+        ("base", "no such section"),
+    ] {
+        told(&import, place, Fate::Left, why);
+    }
+    told(&import, "model_list[6].litellm_params.api_key", Fate::Changed, "no key");
+    told(&import, "model_list[3].litellm_params.model", Fate::Changed, "chat completions");
 }

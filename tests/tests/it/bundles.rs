@@ -399,6 +399,12 @@ async fn an_operator_sends_no_key_elsewhere() {
     let (refused, path) = put(elsewhere, only("two")).await;
     assert_eq!((refused.status, thief.count()), (403, 0));
     assert_eq!(admin.call("POST", &path, &json!({})).await.status, 200);
+    // Going back is putting in force, too: from there, and to there again.
+    let back = async |key: &str| admin.call_as(key, "POST", "/bundles/rollback", &json!({})).await;
+    assert_eq!(back(&operator).await.error(403)["code"], "role_missing");
+    assert_eq!(admin.call("POST", "/bundles/rollback", &json!({})).await.status, 200);
+    assert_eq!(back(&operator).await.error(403)["code"], "role_missing");
+    assert_eq!((house.client().chat(&ask()).await.status, thief.count()), (200, 0));
 }
 
 async fn upload(house: &House, rules: &str) -> String {
