@@ -138,7 +138,7 @@ impl App {
             beside: self.engine.beside(),
             extra: self.engine.extra(),
             brownout: health.brownout,
-            configuration_refused: self.bundles.refused().is_some(),
+            configuration_refused: self.bundles.refused(false).is_some(),
             put_away: bundle
                 .policies()
                 .put_away()
@@ -295,7 +295,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let (told, notices) = notices::channel(metrics.clone());
     let told = Arc::new(told);
     let tells = told.clone();
-    let (guard, faults) = Guard::new();
+    let known = plane.clone();
+    let (guard, faults) = Guard::new(Box::new(move || known.directory().holders(clock::unix_ms())));
     let guard = Arc::new(guard);
     let watched = guard.clone();
     let engine = Engine::new(Parts {

@@ -13,6 +13,8 @@ use std::time::Duration;
 use types::limits::Standing;
 use types::provider::ErrorKind;
 
+/// Code of failures of which nothing is told but the request id.
+const INTERNAL: &str = "internal_error";
 /// `x-should-retry`: `true` or `false`, outranks the rule built into OpenAI's SDKs.
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
 /// `retry-after-ms`: read by OpenAI's SDKs before `Retry-After`.
@@ -79,7 +81,7 @@ impl Failure {
     /// 500, nothing told but the request id.
     pub fn internal() -> Self {
         let text = "internal error; the request id finds it in the server's log";
-        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", text)
+        Failure::new(StatusCode::INTERNAL_SERVER_ERROR, INTERNAL, text)
     }
 
     /// 503 that is worth a retry after `wait`.
@@ -142,9 +144,16 @@ impl Failure {
     }
 }
 
+/// Of a response: nothing is told of what went wrong, so that whoever runs the server needs a line in its log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Internal;
+
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.body().to_string()));
+        if self.code == INTERNAL {
+            response.extensions_mut().insert(Internal);
+        }
         *response.status_mut() = self.status;
         self.headers(response.headers_mut());
         response
@@ -177,6 +186,10 @@ impl From<types::chat::Error> for Failure {
 
 impl From<engine::Error> for Failure {
     fn from(e: engine::Error) -> Self {
+        if let engine::Kind::Internal(detail) = &e.kind {
+            // It may quote what was sent: only who asks for it has it in the log.
+            tracing::debug!(decision = e.request_id, detail, "an internal error");
+        }
         let mut f = Failure::new(status(&e.kind), e.public_code(), e.public_message());
         f.param = e.param().map(str::to_owned);
         f.decision.clone_from(&e.request_id);
@@ -259,6 +272,14 @@ fn wait(kind: &engine::Kind) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_of_which_nothing_is_told_are_marked_for_the_log() {
+        let marked = |f: Failure| f.into_response().extensions().get::<Internal>().is_some();
+        assert!(marked(Failure::internal()));
+        assert!(marked(engine::Error::from(engine::Kind::Internal("secret".into())).into()));
+        assert!(!marked(Failure::bad_request("x", "y")));
+    }
     use engine::Kind;
     use types::provider::Error as Upstream;
 

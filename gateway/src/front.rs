@@ -2,13 +2,14 @@
 
 use crate::admin::bearer;
 use crate::app::App;
+use crate::control::Need;
 use crate::control::audit::Event;
 use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
 use crate::edge::peer::{self, Peer};
 use crate::edge::{gate, request_id};
-use crate::error::Failure;
-use crate::openai::headers::number;
+use crate::error::{Failure, Internal};
+use crate::openai::headers::{DECISION, number};
 use crate::routes;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
@@ -132,6 +133,10 @@ impl Front {
                 response
             }
         };
+        if response.extensions().get::<Internal>().is_some() {
+            let decision = response.headers().get(DECISION).and_then(|id| id.to_str().ok());
+            tracing::error!(request_id, decision, route, "answered with an internal error");
+        }
         finish(&mut response, &request_id, received, old);
         self.app.metrics.http(route, response.status().as_u16());
         response
@@ -154,10 +159,13 @@ impl Front {
     }
 }
 
-/// Whose request it is, by the head alone. Probes need no key.
+/// Whose request it is, by the head alone. Probes need no key, nor does `/metrics` unless the settings say so.
 fn admit(app: &App, parts: &http::request::Parts, route: &'static str) -> Result<(Arc<Who>, bool), Failure> {
-    let Some(endpoint) = routes::endpoint(route) else { return Ok((app.nobody.clone(), false)) };
     let presented = bearer(&parts.headers);
+    if route == routes::METRICS && app.server.metrics_key {
+        app.plane.actor(presented)?.may(Need::ViewAll)?;
+    }
+    let Some(endpoint) = routes::endpoint(route) else { return Ok((app.nobody.clone(), false)) };
     let peer = parts.extensions.get::<Peer>();
     let from = peer.map(|p| peer::client(p.0, &parts.headers, &app.server.edge.trusted_proxies));
     if endpoint != "chat" && presented.is_some_and(|text| app.plane.is_local(text)) {

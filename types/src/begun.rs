@@ -4,8 +4,7 @@ use crate::completion::Usage;
 use crate::decision::Decision;
 use crate::outcome::{Account, Billed, Late, Outcome, RewardParts, Status, UNSETTLED};
 use crate::profile::Cell;
-use crate::provider::ErrorKind;
-use crate::run::{CallError, CallRecord, Run, Step, Verdict};
+use crate::run::{CallRecord, Run, Step, Verdict};
 use crate::store::RequestRecord;
 use crate::units::Usd;
 use serde::{Deserialize, Serialize};
@@ -103,22 +102,8 @@ pub fn unsettled(calls: &[Begun]) -> Option<RequestRecord> {
 
 fn run(of: &Beginning, calls: &[Begun]) -> Run {
     let call = |(begun, attempt): (&Begun, u32)| CallRecord {
-        model: begun.call.clone(),
-        purpose: UNSETTLED.to_owned(),
         attempt,
-        error: Some(CallError {
-            kind: ErrorKind::Cancelled,
-            status: None,
-            detail: "the process ended".to_owned(),
-        }),
-        usage: Usage::default(),
-        cost_usd: begun.reserved,
-        at_most: None,
-        ttft_ms: None,
-        total_ms: 0.0,
-        started_ms: 0.0,
-        adjusted: Vec::new(),
-        reported_model: String::new(),
+        ..CallRecord::lost(begun.call.clone(), UNSETTLED, begun.reserved, "the process ended")
     };
     let step = Step {
         node: UNSETTLED.into(),

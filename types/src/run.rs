@@ -167,6 +167,26 @@ pub struct AtMost {
 }
 
 impl CallRecord {
+    /// A call whose answer was lost with the process that waited for it: its vendor may have billed it, so it counts with
+    /// what was set aside for it (`None` = its price is unknown).
+    #[must_use]
+    pub fn lost(model: Arc<str>, purpose: &str, reserved: Option<Usd>, why: &str) -> Self {
+        CallRecord {
+            model,
+            purpose: purpose.to_owned(),
+            attempt: 1,
+            error: Some(CallError { kind: ErrorKind::Cancelled, status: None, detail: why.to_owned() }),
+            usage: Usage::default(),
+            cost_usd: reserved,
+            at_most: None,
+            ttft_ms: None,
+            total_ms: 0.0,
+            started_ms: 0.0,
+            adjusted: Vec::new(),
+            reported_model: String::new(),
+        }
+    }
+
     /// What limits and budgets count of it: never less than the vendor does.
     #[must_use]
     pub fn counted(&self) -> AtMost {

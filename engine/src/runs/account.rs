@@ -17,10 +17,9 @@ use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
-use types::provider::ErrorKind;
-use types::run::{CallError, CallRecord};
+use types::Usd;
+use types::run::CallRecord;
 use types::runs::{Entry, Head, Record, State};
-use types::{Usage, Usd};
 
 /// The name under which the next end of a run is recorded.
 pub(super) fn name(id: &str, entries: &[Entry]) -> String {
@@ -55,7 +54,8 @@ pub(super) fn unrecorded(entries: &[Entry]) -> Ledger {
     }
     let chosen = made::known(entries, false).and_then(|(_, d)| d.choice()).map(|arm| arm.model.clone());
     for (effect, purpose, reservation) in open {
-        ledger.add(&frame(effect), lost(chosen.clone().unwrap_or_else(|| "".into()), purpose, reservation));
+        let model = chosen.clone().unwrap_or_else(|| "".into());
+        ledger.add(&frame(effect), CallRecord::lost(model, purpose, Some(reservation), LOST));
     }
     ledger
 }
@@ -63,25 +63,9 @@ pub(super) fn unrecorded(entries: &[Entry]) -> Ledger {
 /// How the names of calls of models end.
 const MODEL: &str = ":model";
 
-/// A call whose answer was lost with the process that waited for it: the vendor may have billed it, so it counts with
-/// what was set aside for it. The model is the chosen one; which was asked, nobody has written down.
-fn lost(model: Arc<str>, purpose: &str, reservation: Usd) -> CallRecord {
-    let detail = "maybe_billed_twice: its answer was lost, and it counts with what was set aside for it";
-    CallRecord {
-        model,
-        purpose: purpose.to_owned(),
-        attempt: 1,
-        error: Some(CallError { kind: ErrorKind::Cancelled, status: None, detail: detail.to_owned() }),
-        usage: Usage::default(),
-        cost_usd: Some(reservation),
-        at_most: None,
-        ttft_ms: None,
-        total_ms: 0.0,
-        started_ms: 0.0,
-        adjusted: Vec::new(),
-        reported_model: String::new(),
-    }
-}
+/// What the record of a call says whose answer was lost. Its model is the chosen one; which was asked, nobody has written
+/// down.
+const LOST: &str = "maybe_billed_twice: its answer was lost, and it counts with what was set aside for it";
 
 fn is_fork(record: &Record) -> bool {
     matches!(record, Record::Resumed { why, .. } if why == FORKED)

@@ -15,7 +15,7 @@ use crate::control::{Actor, Need};
 use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
 use crate::edge::{body, gate, json, request_id};
-use crate::error::Failure;
+use crate::error::{Failure, Internal};
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
@@ -144,6 +144,9 @@ async fn respond(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
             Failure::internal().into_response()
         }
     };
+    if response.extensions().get::<Internal>().is_some() {
+        tracing::error!(request_id = id, "the control API answered with an internal error");
+    }
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Ok(id) = HeaderValue::from_str(&id) {

@@ -266,6 +266,7 @@ fn schemas() -> Value {
     let provider_key = json!({
         "id": { "type": "string" }, "provider": { "type": "string" }, "name": { "type": "string" },
         "created_ms": { "type": "integer" }, "created_by": { "type": "string" },
+        "state": { "enum": ["usable", "unreadable"] },
     });
     let all = json!({
         "Document": open(json!({})),

@@ -92,7 +92,8 @@ pub(super) async fn open_plane(
         None => Arc::new(ControlMemory::default()),
         Some(folder) => Arc::new(opened(folder, Control::open).await?),
     };
-    let master = environment.get(MASTER_KEY);
+    // An empty one is a mistake: without the variable nothing is encrypted, and that must not come by accident.
+    let master = environment.get(MASTER_KEY).or_else(|| environment.is_empty(MASTER_KEY).then(String::new));
     let anchor = server.audit_anchor.as_deref().map(Path::new);
     Plane::open(Opening { store, data: folder, master, anchor, tripwire }).await.map_err(Error::Control)
 }
@@ -117,4 +118,25 @@ async fn opened<T: Send + 'static>(
     let opened = tokio::task::spawn_blocking(move || open(&path)).await;
     let opened = opened.unwrap_or_else(|e| Err(types::store::Error::Database(e.to_string())));
     opened.map_err(|source| Error::Data { folder: folder.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::tripwire::{TripwireAction, tripwire};
+
+    #[tokio::test]
+    async fn a_master_key_is_whole_or_not_there() {
+        for (variables, starts) in [
+            (vec![], true),
+            (vec![(MASTER_KEY, "a master key of more than thirty-two bytes")], true),
+            (vec![(MASTER_KEY, "short")], false),
+            (vec![(MASTER_KEY, "")], false),
+        ] {
+            let (wire, _trips) = tripwire(TripwireAction::default());
+            let environment = Environment::of(variables.clone());
+            let opened = open_plane(None, &environment, &Server::default(), Arc::new(wire)).await;
+            assert_eq!(opened.is_ok(), starts, "{variables:?}");
+        }
+    }
 }

@@ -23,6 +23,8 @@ const FAILING: f64 = 0.001;
 const EMPTY: f64 = 0.005;
 /// Share of denied requests, and how many times that of the hour before.
 const DENIED: (f64, f64) = (0.01, 3.0);
+/// So many must have met a fault, where there are as many: else whoever a new rule restricts could take it back.
+const SEVERAL: usize = 3;
 
 /// A bundle that must go back, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +42,56 @@ struct Counts {
     empty: u64,
 }
 
+/// Those who may ask: tenants with keys for requests, and such keys.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holders {
+    pub(crate) tenants: usize,
+    pub(crate) keys: usize,
+}
+
+/// Tells how many may ask now.
+pub(crate) type Count = Box<dyn Fn() -> Holders + Send + Sync>;
+
+/// Whose request it was: tenant and key; the key is empty where none was asked for.
+#[derive(Clone, Copy)]
+struct Whose<'a> {
+    tenant: &'a str,
+    key: &'a str,
+}
+
+/// Some of those who met one kind of fault, as many as have to be told apart.
+#[derive(Default)]
+struct Met {
+    tenants: Vec<Box<str>>,
+    keys: Vec<Box<str>>,
+}
+
+impl Met {
+    fn add(&mut self, whose: Whose<'_>) {
+        for (all, one) in [(&mut self.tenants, whose.tenant), (&mut self.keys, whose.key)] {
+            if all.len() < SEVERAL && !all.iter().any(|known| **known == *one) {
+                all.push(one.into());
+            }
+        }
+    }
+
+    /// Whether it is several who met it: tenants, or keys where there is only one tenant.
+    fn is_several(&self, of: Holders) -> bool {
+        match of.tenants > 1 {
+            true => self.tenants.len() >= of.tenants.min(SEVERAL),
+            false => self.keys.len() >= of.keys.clamp(1, SEVERAL),
+        }
+    }
+}
+
+/// Who met which fault.
+#[derive(Default)]
+struct Hit {
+    denied: Met,
+    failing: Met,
+    empty: Met,
+}
+
 /// A bundle that is watched.
 struct Watch {
     hash: Arc<str>,
@@ -47,6 +99,7 @@ struct Watch {
     /// Share of requests that were denied in the hour before.
     before: f64,
     counts: Counts,
+    hit: Hit,
 }
 
 #[derive(Default)]
@@ -61,14 +114,15 @@ pub(crate) struct Guard {
     started: Instant,
     state: Mutex<State>,
     faults: mpsc::Sender<Fault>,
+    holders: Count,
 }
 
 impl Guard {
-    /// A guard, and where it says what must go back.
-    pub(crate) fn new() -> (Guard, mpsc::Receiver<Fault>) {
+    /// A guard, and where it says what must go back; `holders` tells how many may ask.
+    pub(crate) fn new(holders: Count) -> (Guard, mpsc::Receiver<Fault>) {
         // One bundle is watched at a time, so that one place is enough.
         let (faults, told) = mpsc::channel(1);
-        (Guard { started: Instant::now(), state: Mutex::default(), faults }, told)
+        (Guard { started: Instant::now(), state: Mutex::default(), faults, holders }, told)
     }
 
     /// A bundle has come into force and is watched from now on.
@@ -76,7 +130,8 @@ impl Guard {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let sum = |of: fn(&Counts) -> u64| state.minutes.iter().map(|(_, c)| of(c)).sum::<u64>();
         let before = share(sum(|c| c.denied), sum(|c| c.requests));
-        state.watch = Some(Watch { hash: hash.clone(), since: now, before, counts: Counts::default() });
+        let (counts, hit) = (Counts::default(), Hit::default());
+        state.watch = Some(Watch { hash: hash.clone(), since: now, before, counts, hit });
     }
 
     /// Nothing is watched any more.
@@ -97,13 +152,15 @@ impl Guard {
             ),
             empty: one(code == Some("no_candidates")),
         };
-        if let Some(fault) = self.count(&d.bundle, counts, Instant::now()) {
+        let key = record.outcome.account.as_ref().map_or("", |a| a.key.as_str());
+        let whose = Whose { tenant: &d.tenant, key };
+        if let Some(fault) = self.count(&d.bundle, (counts, whose), Instant::now()) {
             // A fault that waits already says the same.
             let _ = self.faults.try_send(fault);
         }
     }
 
-    fn count(&self, bundle: &str, one: Counts, now: Instant) -> Option<Fault> {
+    fn count(&self, bundle: &str, (one, whose): (Counts, Whose<'_>), now: Instant) -> Option<Fault> {
         let minute = now.saturating_duration_since(self.started).as_secs() / 60;
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         match state.minutes.back_mut().filter(|(m, _)| *m == minute) {
@@ -124,7 +181,15 @@ impl Guard {
             return None;
         }
         watch.counts.add(one);
-        let why = watch.counts.fault(watch.before)?;
+        let hit = &mut watch.hit;
+        for (n, met) in
+            [(one.denied, &mut hit.denied), (one.failing, &mut hit.failing), (one.empty, &mut hit.empty)]
+        {
+            if n > 0 {
+                met.add(whose);
+            }
+        }
+        let why = watch.counts.fault(watch.before, &watch.hit, &self.holders)?;
         let hash = watch.hash.clone();
         state.watch = None;
         Some(Fault { hash, why })
@@ -139,24 +204,23 @@ impl Counts {
         self.empty = self.empty.saturating_add(o.empty);
     }
 
-    /// Why a bundle with these counts must go back; `before` = the share that was denied in the hour before.
-    fn fault(&self, before: f64) -> Option<String> {
+    /// Why a bundle with these counts must go back; `before` = the share that was denied in the hour before, `hit` = who met
+    /// what.
+    fn fault(&self, before: f64, hit: &Hit, holders: &Count) -> Option<String> {
         if self.requests < ENOUGH {
             return None;
         }
         let of = |n: u64| share(n, self.requests);
-        let told = |n: u64, what: &str| Some(format!("{n} of its first {} requests {what}", self.requests));
         let (most, times) = DENIED;
-        if self.requests >= ENOUGH_TO_FAIL && of(self.failing) > FAILING {
-            return told(self.failing, "met a rule that could not be evaluated");
-        }
-        if of(self.empty) > EMPTY {
-            return told(self.empty, "were left without a model");
-        }
-        if of(self.denied) > most && of(self.denied) > times * before {
-            return told(self.denied, &format!("were denied, {:.1} % before", before * 100.0));
-        }
-        None
+        let failing = self.requests >= ENOUGH_TO_FAIL && of(self.failing) > FAILING;
+        let denied = of(self.denied) > most && of(self.denied) > times * before;
+        let faults = [
+            (failing, &hit.failing, self.failing, "met a rule that could not be evaluated".to_owned()),
+            (of(self.empty) > EMPTY, &hit.empty, self.empty, "were left without a model".to_owned()),
+            (denied, &hit.denied, self.denied, format!("were denied, {:.1} % before", before * 100.0)),
+        ];
+        let (.., n, what) = faults.into_iter().find(|(is, met, ..)| *is && met.is_several(holders()))?;
+        Some(format!("{n} of its first {} requests {what}", self.requests))
     }
 }
 
@@ -172,12 +236,16 @@ mod tests {
 
     /// `before` requests of which every n-th is denied, then `after` of which each n-th has a fault; whether the bundle
     /// goes back, and after how many.
+    /// Nobody needs a key.
+    const ANYBODY: Whose<'_> = Whose { tenant: "default", key: "" };
+
     #[track_caller]
     fn check(before: (u64, u64), after: (u64, u64, Counts), gap: Duration, want: Option<(u64, &str)>) {
-        let (guard, _told) = Guard::new();
+        let (guard, _told) = Guard::new(Box::new(Holders::default));
         let mut now = guard.started;
         for i in 0..before.0 {
-            guard.count("old", Counts { denied: u64::from(i % before.1 == 0), ..OF }, now);
+            let one = Counts { denied: u64::from(i % before.1 == 0), ..OF };
+            guard.count("old", (one, ANYBODY), now);
             now += Duration::from_millis(100);
         }
         guard.watch(&"new".into(), now);
@@ -185,9 +253,9 @@ mod tests {
         for i in 0..after.0 {
             now += gap;
             // Requests that entered earlier say nothing of it.
-            assert_eq!(guard.count("old", Counts { failing: 1, ..OF }, now), None);
+            assert_eq!(guard.count("old", (Counts { failing: 1, ..OF }, ANYBODY), now), None);
             let one = if i % after.1 == 0 { after.2 } else { OF };
-            if let Some(fault) = guard.count("new", one, now) {
+            if let Some(fault) = guard.count("new", (one, ANYBODY), now) {
                 assert!(got.replace((i + 1, fault.why)).is_none(), "it is told once");
             }
         }
@@ -216,5 +284,35 @@ mod tests {
         check((1_000, 10), (2_000, 2, denied), soon, Some((500, "10.0 % before")));
         // Ten minutes later it has proved itself.
         check((0, 1), (2_000, 1, failing), Duration::from_secs(2), None);
+    }
+
+    /// Six hundred requests of which each holder's are denied in turn, among many of others; whether the bundle goes back.
+    #[track_caller]
+    fn several(holders: (usize, usize), denied: &[(&str, &str)], want: bool) {
+        let (tenants, keys) = holders;
+        let (guard, _told) = Guard::new(Box::new(move || Holders { tenants, keys }));
+        let now = guard.started;
+        guard.watch(&"new".into(), now);
+        let fault = (0..600).find_map(|i| {
+            let (n, whose) = match i % 10 {
+                0 => (1, denied[i / 10 % denied.len()]),
+                _ => (0, ("other", "other")),
+            };
+            let whose = Whose { tenant: whose.0, key: whose.1 };
+            guard.count("new", (Counts { denied: n, empty: n, ..OF }, whose), now)
+        });
+        assert_eq!(fault.is_some(), want, "{holders:?} {denied:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_takes_back_alone_what_restricts_him() {
+        several((5, 9), &[("a", "k1")], false);
+        several((5, 9), &[("a", "k1"), ("a", "k2"), ("a", "k3")], false);
+        several((5, 9), &[("a", "k1"), ("b", "k2"), ("c", "k3")], true);
+        several((2, 9), &[("a", "k1"), ("b", "k2")], true);
+        several((1, 9), &[("a", "k1"), ("a", "k2")], false);
+        several((1, 9), &[("a", "k1"), ("a", "k2"), ("a", "k3")], true);
+        several((1, 1), &[("a", "k1")], true);
+        several((0, 0), &[("default", "")], true);
     }
 }

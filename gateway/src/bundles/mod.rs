@@ -148,12 +148,13 @@ impl Bundles {
         *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = digest;
     }
 
-    /// Why the files of the folder are not in force, in one line; `None` = they were good when they were read last.
-    pub(crate) fn refused(&self) -> Option<String> {
+    /// Why the files of the folder are not in force, in one line, with what the first error says where that is to be
+    /// `told`; `None` = they were good when they were read last.
+    pub(crate) fn refused(&self, told: bool) -> Option<String> {
         let book = self.book();
         let refused = book.refused.as_ref()?;
         let errors = refused.problems.iter().filter(|d| d.severity == Severity::Error).count();
-        let first = refused.problems.iter().find(|d| d.severity == Severity::Error);
+        let first = refused.problems.iter().find(|d| told && d.severity == Severity::Error);
         let first = first.map(|d| format!(", the first {d}")).unwrap_or_default();
         let active = &book.at.active;
         Some(format!(

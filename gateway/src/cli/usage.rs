@@ -122,7 +122,7 @@ fn table(out: &Out, by: &str, said: &Value) {
             whole(r, "calls"),
             whole(r, "input_tokens"),
             whole(r, "cached_input_tokens"),
-            whole(r, "image_input_tokens"),
+            whole(r, "images"),
             whole(r, "output_tokens"),
             whole(r, "reasoning_tokens"),
             dollars(r, "cost_usd"),

@@ -47,6 +47,12 @@ impl Environment {
         self.0.get(name).filter(|v| !v.is_empty()).cloned()
     }
 
+    /// Whether a variable is there and empty.
+    #[must_use]
+    pub fn is_empty(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(String::is_empty)
+    }
+
     /// Only the variables of this program: with them no provider has a key.
     #[must_use]
     pub fn only_ours(&self) -> Self {

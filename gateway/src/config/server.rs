@@ -56,6 +56,8 @@ pub struct Server {
     pub default_budget: f64,
     /// What follows when a key spends ten times its usual.
     pub tripwire: TripwireAction,
+    /// `/metrics` asks for a key of the control API.
+    pub metrics_key: bool,
 }
 
 impl Default for Server {
@@ -80,6 +82,7 @@ impl Default for Server {
             policy_headers: Vec::new(),
             default_budget: 10.0,
             tripwire: TripwireAction::default(),
+            metrics_key: false,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::key;
 use super::secret::Secret;
+use crate::bundles::guard::Holders;
 use crate::error::Failure;
 use engine::Who;
 use http::StatusCode;
@@ -77,6 +78,17 @@ impl Directory {
     pub(crate) fn principals(&self) -> Vec<Arc<Principal>> {
         let tenants = self.tenants.values().map(|t| Arc::new(Principal::new(t.clone(), None)));
         tenants.chain(self.keys.values().map(|e| e.who.principal.clone())).collect()
+    }
+
+    /// How many may ask: keys for requests that can be used now, and the tenants that they are of.
+    pub(crate) fn holders(&self, now_ms: i64) -> Holders {
+        let usable = |e: &&Entry| e.key.role == Role::Inference && e.usable(now_ms).is_ok();
+        let mut tenants: Vec<&str> =
+            self.keys.values().filter(usable).map(|e| e.who.principal.tenant.id.as_str()).collect();
+        let keys = tenants.len();
+        tenants.sort_unstable();
+        tenants.dedup();
+        Holders { tenants: tenants.len(), keys }
     }
 
     /// No key is demanded of requests.

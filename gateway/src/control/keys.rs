@@ -140,6 +140,25 @@ impl Spec {
     }
 }
 
+/// Whether a key can still be changed so: what has ended does not begin again.
+fn still_changes(key: &Key, spec: &Spec) -> Result<(), Failure> {
+    let ended = |text: String| Err(Failure::new(StatusCode::CONFLICT, "not_active", text));
+    if key.revoked_ms.is_some() {
+        return ended(format!("key `{}` was revoked; make another one", key.id));
+    }
+    let longer = match spec.expires_ms {
+        Patch::Set(until) => key.expires_ms.is_some_and(|end| until > end),
+        Patch::Clear => true,
+        Patch::Keep => false,
+    };
+    match &key.rotated_to {
+        Some(next) if longer => {
+            ended(format!("key `{}` was rotated to `{next}` and ends when its grace is over", key.id))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Whom a caller may make a key for: nobody gives what they do not hold.
 fn may_grant(actor: &Actor, role: Role, tenant: Option<&str>) -> Result<(), Failure> {
     let forbid = |text: &str| Err(Failure::new(StatusCode::FORBIDDEN, "role_missing", text));
@@ -244,6 +263,7 @@ impl Plane {
             let text = "a key keeps its role and tenant; make another one";
             return Err(Failure::bad_request("immutable", text).param("role"));
         }
+        still_changes(&key, &spec)?;
         spec.apply(&mut key, known, clock::unix_ms())?;
         let after = kept(KEY, &key.id, before.version, &key, before.sealed.clone())?;
         self.change(actor, "key.change", Some(&before), after, Map::new()).await.map(shown)

@@ -24,9 +24,18 @@ pub(crate) struct Spec {
 }
 
 impl Plane {
-    /// What is kept, without the keys.
+    /// What is kept, without the keys; `state` says whether a key can be opened with the master key there is.
     pub(crate) async fn list_provider_keys(&self) -> Result<Vec<Value>, Failure> {
-        Ok(self.store.all(PROVIDER_KEY).await.map_err(away)?.into_iter().map(|o| o.doc).collect())
+        let all = self.store.all(PROVIDER_KEY).await.map_err(away)?;
+        let open = self.provider_keys();
+        let shown = |mut o: Object| {
+            let state = if open.iter().any(|k| k.id == o.id) { "usable" } else { "unreadable" };
+            if let Some(members) = o.doc.as_object_mut() {
+                members.insert("state".to_owned(), state.into());
+            }
+            o.doc
+        };
+        Ok(all.into_iter().map(shown).collect())
     }
 
     /// Keeps a key; it is used from the next call on.

@@ -1,9 +1,11 @@
 //! `/healthz`: the process lives. `/readyz`: it may take traffic, and what is degraded.
 
 use super::Shared;
+use crate::admin::bearer;
+use crate::control::Need;
 use axum::Json;
 use axum::extract::State;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
 /// `GET /healthz`.
@@ -11,20 +13,24 @@ pub(crate) async fn live() -> Json<Value> {
     Json(json!({"status": "ok"}))
 }
 
-/// `GET /readyz`.
-pub(crate) async fn ready(State(app): Shared) -> (StatusCode, Json<Value>) {
+/// `GET /readyz`. What files and rules say is told to those who may see it: everybody while no key is asked for, else
+/// whoever brings a key of the control API for all tenants.
+pub(crate) async fn ready(State(app): Shared, headers: HeaderMap) -> (StatusCode, Json<Value>) {
+    let told = app.plane.directory().is_open()
+        || app.plane.actor(bearer(&headers)).is_ok_and(|actor| actor.may(Need::ViewAll).is_ok());
     let health = app.engine.health();
     let mut degraded: Vec<String> = Vec::new();
     if app.store_degraded() {
         degraded.push("store: records wait in memory".to_owned());
     }
     degraded.extend(app.disk.told());
-    degraded.extend(app.bundles.refused());
+    degraded.extend(app.bundles.refused(told));
     degraded.extend(app.bundles.went_back());
     let bundle = app.engine.bundle();
     let away = bundle.policies().put_away().into_iter().filter(|(_, (_, away))| *away);
     degraded.extend(away.map(|(policy, _)| {
-        format!("policies: `{policy}` reached its limits too often and is put away; its `on_error` holds")
+        let which = if told { format!("`{policy}`") } else { "one".to_owned() };
+        format!("policies: {which} reached its limits too often and is put away; its `on_error` holds")
     }));
     if health.open > 0 {
         degraded

@@ -553,3 +553,62 @@ async fn only_a_trusted_proxy_says_from_where_a_refused_key_came() {
         assert!(told.contains(&format!("\"from\":\"{from}\"")) && !told.contains("6.6.6.6"), "{told}");
     }
 }
+
+/// A key that was revoked is not changed, and one that was rotated ends when it was to end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_ended_does_not_begin_again() {
+    let (_vendor, house) = house().await;
+    let admin = Admin::of(&house);
+    let (id, old) = admin.key(json!({})).await;
+    let (revoked, _) = admin.key(json!({})).await;
+    let rotated = admin.call("POST", &format!("/keys/{id}/rotate"), &json!({"grace_s": 0})).await;
+    assert_eq!(rotated.status, 201, "{}", rotated.text());
+    admin.call("DELETE", &format!("/keys/{revoked}"), &Value::Null).await;
+    let later = json!({"expires_ms": 4_000_000_000_000_i64});
+    for (id, body) in [
+        (&id, later),
+        (&id, json!({"expires_ms": null})),
+        (&revoked, json!({"suspended": false})),
+        (&revoked, json!({"name": "x"})),
+    ] {
+        let refused = admin.call("PATCH", &format!("/keys/{id}"), &body).await;
+        assert_eq!(refused.error(409)["code"], "not_active", "{body}");
+    }
+    assert_eq!(admin.call("PATCH", &format!("/keys/{id}"), &json!({"name": "x"})).await.status, 200);
+    let gone = send(house.client(), &old, "/v1/chat/completions", &ask()).await;
+    assert_eq!(gone.error(401)["code"], "expired_api_key");
+}
+
+/// Once there are keys, only who may see the configuration reads in `/readyz` what it says, and `/metrics` asks for a
+/// key where the settings say so.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_files_say_is_told_to_those_who_may_see_them() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .model(&Model::new("alpha/one"))
+        .rules(NO_CHANCE)
+        .settings("metrics: { require_key: true }\nreload: { debounce: 100ms }\n")
+        .start()
+        .await;
+    let admin = Admin::of(&house);
+    let wrong =
+        format!("{NO_CHANCE}rules:\n  - {{ id: a, when: workload.task_familly == \"x\", actions: {{}} }}\n");
+    house.folder().write("routing_rules.yaml", &wrong);
+    admin.call("POST", "/reload", &json!({})).await;
+    let open = house.client().get("/readyz").await.text();
+    assert!(open.contains("task_familly"), "while nobody has a key everybody may see it: {open}");
+
+    let (_, asks) = admin.key(json!({})).await;
+    let (_, of_one) = admin.key(json!({"role": "viewer", "tenant": "default"})).await;
+    let (_, of_all) = admin.key(json!({"role": "viewer"})).await;
+    let bare = house.client().get("/readyz").await;
+    assert!(bare.status == 200 && bare.text().contains("the files have errors"), "{}", bare.text());
+    assert!(!bare.text().contains("task_familly"), "{}", bare.text());
+    assert_eq!(house.client().get("/metrics").await.error(401)["code"], "invalid_admin_key");
+    for (key, sees) in [(&asks, false), (&of_one, false), (&of_all, true), (&admin.token, true)] {
+        let ready = get(house.client(), key, "/readyz").await;
+        assert_eq!((ready.status, ready.text().contains("task_familly")), (200, sees), "{}", ready.text());
+        assert_eq!(get(house.client(), key, "/metrics").await.status, if sees { 200 } else { 403 });
+    }
+}

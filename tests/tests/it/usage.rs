@@ -299,6 +299,10 @@ async fn images_and_reasoning_cost_what_the_matrix_says_and_each_token_once() {
             }
         }
     }
+    // The table tells of images, once each, not of their tokens.
+    let table = house.cli(&["usage"]).await;
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert!(table.contains("images") && !table.contains("1400"), "{table}");
     // What is set aside beforehand covers the image at its price: with less than that left nothing is asked.
     let asked = vendor.seen().len();
     let mut poor = ask("told");

@@ -51,6 +51,6 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
             client.ask("DELETE", &format!("/provider-keys/{id}"), None).await?
         }
     };
-    show(out, &said, &["id", "provider", "name", "created_by"]);
+    show(out, &said, &["id", "provider", "name", "state", "created_by"]);
     Ok(GOOD)
 }

@@ -107,6 +107,7 @@ pub const KEYS: &[&str] = &[
     "keys.default_budget",
     "keys.tripwire_action",
     "limits.patience",
+    "metrics.require_key",
     "shadow.usd_per_day",
 ];
 
@@ -194,6 +195,7 @@ pub(super) fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "policies.headers" => Slot::Headers(&mut s.policy_headers),
         "limits.patience" => Slot::Time(&mut n.patience, Duration::ZERO..=secs(60)),
         "shadow.usd_per_day" => Slot::Dollars(&mut n.shadow_usd, 0.0..=1_000_000.0),
+        "metrics.require_key" => Slot::Flag(&mut s.metrics_key),
         "keys.default_budget" => Slot::Dollars(&mut s.default_budget, 0.01..=1_000_000.0),
         "keys.tripwire_action" => Slot::Tripwire(&mut s.tripwire),
         "reload.debounce" => Slot::Time(&mut s.reload.debounce, least..=secs(60)),
