@@ -146,6 +146,8 @@ pub(crate) struct Seat {
     omega: f64,
     /// What the prior of its model is worth in the matrix, in outcomes.
     strength: f64,
+    /// Outcomes of its own, discounted.
+    held: f64,
     /// What the prior weighs at the root: that, or the usual where it is less, as far as it is still trusted.
     root: f64,
     /// Real cost over forecast, of its model.
@@ -239,6 +241,7 @@ impl Snapshot {
             surprise: stats.map_or(of_model, |s| s.surprise.mean(of_model, K_ARM)),
             omega: RAMP / (RAMP + stats.map_or(0.0, |s| s.ever)),
             strength,
+            held: stats.map_or(0.0, |s| s.total.n),
             root: rests * model.map_or(1.0, ModelStats::trust),
             cost: model.map_or(1.0, |m| m.cost.posterior(1.0, f64::from(K_COST))),
         }
@@ -250,9 +253,10 @@ impl Snapshot {
     /// linear = prior + wᵀφ         cells = a·(prior + r) + b        r: surprise of the arm, shrunk to its model's
     /// P      = ω·linear + (1−ω)·cells + what the tenant's own outcomes say beyond,   ω = 200 / (200 + outcomes of the arm)
     /// doubt² = P(1−P)/(k + n + 1) + s²·φᵀA⁻¹φ               k: strength of the prior, s² = 1/4
+    /// n      = min(k·(1/a − 1), outcomes of the arm)        a: what the cells leave of the prior
     /// ```
     pub(crate) fn believe(&self, at: &Located, seat: &Seat, prior: f64, doubts: bool) -> Belief {
-        let &Seat { arm, surprise, omega, strength, root, cost } = seat;
+        let &Seat { arm, surprise, omega, strength, held, root, cost } = seat;
         let line = arm.and_then(|a| self.linear.get(a));
         let (a, b, cost) = arm.map_or((1.0, 0.0, cost), |a| at.sums.of(a));
         let cells = a * (prior + surprise) + b;
@@ -261,7 +265,8 @@ impl Snapshot {
         let own = arm.zip(at.own.as_ref()).map_or(0.0, |(arm, own)| own.shift(arm));
         let mean = omega * linear + (1.0 - omega) * cells + own;
         let mean = mean.clamp(0.01, 0.99);
-        let n = root * (1.0 / a.max(1e-6) - 1.0).max(0.0);
+        // Every level of a tree leaves less of the prior, and counts the outcomes of the one above again.
+        let n = (root * (1.0 / a.max(1e-6) - 1.0)).clamp(0.0, held);
         let (spread, known) = (mean * (1.0 - mean), 1.0 / (root + n + 1.0));
         let untried = || line.map_or_else(|| at.place.untried(strength), |s| s.doubt(&at.place));
         Belief {

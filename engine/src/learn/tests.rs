@@ -121,6 +121,21 @@ fn doubt_shrinks_where_an_arm_has_been_tried_and_an_unknown_arm_is_all_doubt() {
 }
 
 #[test]
+fn a_belief_rests_on_no_more_outcomes_than_there_were() {
+    let (_l, stats) = taught(3_000);
+    let s = stats.load();
+    for model in ["p/a", "p/b"] {
+        let held = s.arm("w", model).expect("learned of").total.n;
+        for i in 0..200 {
+            let b = belief(&s, i, model);
+            assert!(b.n <= held, "{} outcomes of {held}", b.n);
+            let least = (b.mean * (1.0 - b.mean) / (8.0 + held + 1.0)).sqrt();
+            assert!(b.sd >= least - 1e-12, "surer than {held} outcomes make one: {} < {least}", b.sd);
+        }
+    }
+}
+
+#[test]
 fn more_success_raises_belief_and_more_cost_the_expected_cost() {
     let run = |reward: f64, dollars: f64| {
         let (mut l, stats) = saving();
