@@ -30,10 +30,9 @@ pub(crate) struct Asks {
 impl Asks {
     /// Makes ready what their first request would have to wait for: the patterns of personal data and secrets, where
     /// rules look for these or mask them. Compiling them takes tens of milliseconds.
-    pub(crate) fn warm(&self) {
+    pub(crate) fn warm(&self, detector: &dyn types::privacy::Detector) {
         if self.detector || self.masks {
             // A search makes the caches of the patterns, too.
-            let detector = workflows::detector();
             detector.find("a text without any", &types::privacy::Entity::ALL);
             if self.injection {
                 detector.injection("a text without any");
@@ -87,7 +86,7 @@ pub(crate) async fn around(
         around.system = system(&inner.gate);
     }
     if asks.detector {
-        around.detector = Some(workflows::detector());
+        around.detector = Some(view.bundle.detector.clone());
     }
     if !asks.providers.is_empty() {
         let states: HashMap<String, ProviderState> =

@@ -11,6 +11,7 @@ use types::directives::Pools;
 use types::doc::{self, Node, Reader, SourceFile};
 use types::expr::Language;
 use types::matrix::Matrix;
+use types::privacy::Detector;
 use workflows::Library;
 
 /// The files of a configuration besides the matrix.
@@ -40,6 +41,8 @@ pub struct Bundle {
     pub(crate) policies: policies::PolicySet,
     /// What the policies have to be told.
     pub(crate) asks: Asks,
+    /// Finds values that must not go everywhere, those of the operator's patterns among them.
+    pub(crate) detector: Arc<dyn Detector>,
     pub(crate) pools: Arc<Pools>,
     pub(crate) library: Library,
     /// The files of the workflows and of the schemas that they name, for plans that outlive this configuration.
@@ -87,6 +90,7 @@ impl Bundle {
             sections.pools = f.take("pools");
             sections.sets = f.take("sets");
             sections.approvers = f.take("approvers");
+            sections.patterns = f.take("patterns");
             sections.redaction = f.take("redaction");
             sections.tools = f.take("tools");
             sections.rules = f.take("rules");
@@ -127,6 +131,7 @@ impl Bundle {
             workflows: &known,
             validators: workflows::VALIDATORS,
             misfit,
+            pattern: workflows::check_pattern,
             unix_ms: Some(crate::settle::unix_ms()),
             require_owner: sections.require_owner,
         };
@@ -134,6 +139,7 @@ impl Bundle {
             pools: sections.pools,
             sets: sections.sets,
             approvers: sections.approvers,
+            patterns: sections.patterns,
             redaction: sections.redaction,
             rules: sections.rules,
         };
@@ -165,8 +171,9 @@ impl Bundle {
             return (None, problems);
         }
         let hash = hash(&matrix, files);
+        let detector = detector(&policies);
         let asks = Asks::of(&policies);
-        asks.warm();
+        asks.warm(&*detector);
         (
             Some(Bundle {
                 hash,
@@ -174,6 +181,7 @@ impl Bundle {
                 routing,
                 policies,
                 asks,
+                detector,
                 pools,
                 library,
                 sources,
@@ -284,6 +292,15 @@ impl Bundle {
     }
 }
 
+/// What finds the values that rules name. Patterns that are faulty have been told of before.
+fn detector(policies: &policies::PolicySet) -> Arc<dyn Detector> {
+    let patterns = policies.patterns();
+    match patterns.is_empty() {
+        true => workflows::detector(),
+        false => workflows::detector_with(&patterns).unwrap_or_else(|_| workflows::detector()),
+    }
+}
+
 /// What is wrong with the parameters of a validator that a rule names.
 fn misfit(name: &str, with: Option<&Node>) -> Option<policies::Misfit> {
     let workflows::Misfit { number, span, field, message, expected } = workflows::misfit(name, with)?;
@@ -310,6 +327,7 @@ struct Sections<'a> {
     pools: Option<&'a Node>,
     sets: Option<&'a Node>,
     approvers: Option<&'a Node>,
+    patterns: Option<&'a Node>,
     redaction: Option<&'a Node>,
     tools: Option<&'a Node>,
     rules: Option<&'a Node>,

@@ -13,6 +13,7 @@ use types::chat::ResponseFormat;
 use types::decision::Decision;
 use types::directives::{Further, LogContent, Place, RuleId};
 use types::outcome::Status;
+use types::privacy::Detector;
 use types::run::Run;
 
 /// Demands on one request: there are none on most, and then nothing of this is made.
@@ -149,7 +150,12 @@ fn conceal(tags: &mut BTreeMap<String, String>, redaction: &Redaction) {
 
 /// The reason that somebody gives for a word on a request, as far as the record of that request lets it be kept: where
 /// something of it was masked in the record, every kind of value is masked in what is said of it later.
-pub(crate) fn reason(record: &Decision, key: &[u8; 32], text: &str) -> Option<String> {
+pub(crate) fn reason(
+    record: &Decision,
+    detector: Arc<dyn Detector>,
+    key: &[u8; 32],
+    text: &str,
+) -> Option<String> {
     let applied = |verb: &'static str| {
         record.actions.iter().filter(move |a| *a.verb == *verb && a.effect == "applied").map(|a| &a.argument)
     };
@@ -165,7 +171,7 @@ pub(crate) fn reason(record: &Decision, key: &[u8; 32], text: &str) -> Option<St
     if !content(&["redacted"]) && !applied("redact").any(in_logs) {
         return Some(text.to_owned());
     }
-    let redaction = Redaction::of(&[], key, &record.tenant, Bytes::new()).masking_all(Place::Logs);
+    let redaction = Redaction::of(&[], detector, key, &record.tenant, Bytes::new()).masking_all(Place::Logs);
     Some(concealed(&redaction, text))
 }
 
@@ -261,7 +267,7 @@ mod tests {
                 argument: argument.clone(),
                 effect: effect.to_owned(),
             }];
-            let said = reason(&decision, &[7; 32], "ask ada@analytical.co.uk");
+            let said = reason(&decision, workflows::detector(), &[7; 32], "ask ada@analytical.co.uk");
             assert_eq!(said.as_deref(), want, "{verb} {argument}");
         }
         let (whole, masked) = (Some("ask ada@analytical.co.uk"), Some("ask [EMAIL_1]"));

@@ -76,8 +76,9 @@ pub(crate) async fn feedback(inner: &Inner, mut feedback: Feedback) -> Result<Re
         return Err(FeedbackError::TooLate);
     }
     let said = feedback.reason.take();
-    feedback.reason =
-        said.and_then(|text| demands::reason(&stored.record.decision, inner.redaction_key(), &text));
+    let detector = inner.view.load().bundle.detector.clone();
+    feedback.reason = said
+        .and_then(|text| demands::reason(&stored.record.decision, detector, inner.redaction_key(), &text));
     let same =
         |f: &Feedback| feedback.replaces(f) && f.score == feedback.score && f.reason == feedback.reason;
     if stored.feedback.iter().rev().find(|f| feedback.replaces(f)).is_some_and(same) {

@@ -53,7 +53,9 @@ impl Governed {
         }
         let rules = further.map_or(&[] as &[_], |f| f.redact.as_slice());
         let tenant = &who.principal.tenant.id;
-        let redaction = Redaction::of(rules, inner.redaction_key(), tenant, self.request.body().clone());
+        let detector = view.bundle.detector.clone();
+        let redaction =
+            Redaction::of(rules, detector, inner.redaction_key(), tenant, self.request.body().clone());
         let turn = turn.map(|t| (t, inner.memory.clone()));
         let demands = Demands::of(further, redaction.clone(), turn);
         let unrecorded = demands.unrecorded();

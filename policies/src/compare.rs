@@ -27,7 +27,7 @@ pub struct RuleChanges {
     pub changed: BTreeMap<String, Vec<String>>,
     /// Pools whose models differ: those that came and those that went.
     pub pools: BTreeMap<String, (Vec<String>, Vec<String>)>,
-    /// What `sets`, `approvers`, `redaction` and pools that go by how models are name otherwise, by its path: before and
+    /// What `sets`, `approvers`, `patterns`, `redaction` and pools that go by how models are name otherwise, by its path: before and
     /// after, null = nothing.
     pub named: BTreeMap<String, (Value, Value)>,
 }
@@ -128,7 +128,7 @@ impl PolicySet {
         let moving = of("pools").filter(|(path, _)| {
             path.strip_prefix("pools.").is_some_and(|name| self.resolver.moving.contains_key(name))
         });
-        ["sets", "approvers", "redaction"].into_iter().flat_map(of).chain(moving).collect()
+        ["sets", "approvers", "patterns", "redaction"].into_iter().flat_map(of).chain(moving).collect()
     }
 
     /// Every rule as what decides what it does.

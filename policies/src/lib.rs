@@ -81,6 +81,8 @@ pub struct Sections<'a> {
     pub sets: Option<&'a Node>,
     /// Groups of people for `require_approval`.
     pub approvers: Option<&'a Node>,
+    /// Kinds of values of the operator's own, by patterns.
+    pub patterns: Option<&'a Node>,
     /// Named kinds of values for `redact`.
     pub redaction: Option<&'a Node>,
     /// The rules.
@@ -113,6 +115,8 @@ pub struct Names<'a> {
     pub validators: &'a [&'static str],
     /// What is wrong with the parameters (`with`, where it is given) of the validator of that name.
     pub misfit: fn(&str, Option<&Node>) -> Option<Misfit>,
+    /// What is wrong with a pattern that values are found by, and what would be right.
+    pub pattern: fn(&str) -> Result<(), (String, String)>,
     /// The moment of loading, Unix milliseconds: for rules that have expired or soon will. `None` = dates are not
     /// checked.
     pub unix_ms: Option<i64>,

@@ -15,6 +15,11 @@ use std::sync::Arc;
 use types::diagnostic::{Diagnostic, Severity};
 use types::directives::RuleId;
 use types::doc::{Node, Reader, SourceFile, Span, Value};
+use types::privacy::custom::MAX_NAME;
+use types::privacy::{Custom, Entity};
+
+/// Most patterns of an operator.
+const MAX_PATTERNS: usize = 64;
 
 /// Reads the sections and the policies and resolves every name in them.
 ///
@@ -25,7 +30,7 @@ use types::doc::{Node, Reader, SourceFile, Span, Value};
 /// meaning in the phase, 109 not supported yet, 111 duration without unit, 120 duplicate id, 121 statement
 /// outside of a function, 122 function missing, 123 `describe` or parameters, 131 misuse of `ctx` or `act`),
 /// `PL2xx` names (201 model or provider, 202 pool, 203 selector matches nothing, 204 pool below its `min`
-/// (warning), 205 workflow, 206 validator, 207 group of approvers, 208 redaction), `PL3xx` expressions (as in [`types::expr::Problem`]; 310 a predicate fails on a model; of rules 311 never
+/// (warning), 205 workflow, 206 validator, 207 group of approvers, 208 redaction, 209 pattern), `PL3xx` expressions (as in [`types::expr::Problem`]; 310 a predicate fails on a model; of rules 311 never
 /// true, 312 always true (warning), 313 hidden by its group, 314 contradiction (warning), 315 no candidate left
 /// (warning)), `PL4xx` warnings (401 expired, 402 expires soon, 403 watched for long, 404 without owner, 405 keeps
 /// streams back).
@@ -45,12 +50,18 @@ pub fn load(
     if let Some(node) = sections.approvers {
         resolver.approvers = approvers(&mut r, node);
     }
+    if let Some(node) = sections.patterns {
+        resolver.patterns = patterns(&mut r, node, names.pattern);
+    }
     if let Some(node) = sections.redaction {
+        let cx = Context { resolver: &resolver, moment: Moment::Load };
+        let mut redactions = BTreeMap::new();
         for (key, value) in r.map(node, "redaction").unwrap_or_default() {
-            if let Some(redaction) = redaction(&mut r, value, &format!("redaction.{}", key.name)) {
-                resolver.redactions.insert(key.name.clone(), redaction);
+            if let Some(redaction) = redaction(&mut r, value, &format!("redaction.{}", key.name), &cx) {
+                redactions.insert(key.name.clone(), redaction);
             }
         }
+        resolver.redactions = redactions;
     }
     if let Some(node) = sections.pools {
         pools(&mut r, node, &mut resolver);
@@ -110,6 +121,46 @@ fn sets(r: &mut Reader<'_>, node: &Node) -> Sets {
         }
     }
     sets
+}
+
+/// The operator's own kinds of values: names to patterns. One that is faulty is known all the same, so that rules that
+/// name it are not called faulty, too.
+fn patterns(
+    r: &mut Reader<'_>,
+    node: &Node,
+    check: fn(&str) -> Result<(), (String, String)>,
+) -> BTreeMap<String, String> {
+    let mut patterns = BTreeMap::new();
+    let members = r.map(node, "patterns").unwrap_or_default();
+    if members.len() > MAX_PATTERNS {
+        let d = r.error("104", node.span, format!("there are {} patterns", members.len()));
+        d.expected = Some(format!("at most {MAX_PATTERNS}"));
+    }
+    for (key, value) in members {
+        let path = format!("patterns.{}", key.name);
+        if Custom::new(&key.name).is_none() {
+            let d = r.error("104", key.span, format!("`{}` is no name of a pattern", key.name));
+            d.expected = Some(format!("up to {MAX_NAME} small letters, digits and _, a letter first"));
+            d.field.clone_from(&path);
+        } else if Entity::parse(&key.name).is_some() {
+            let d = r.error(
+                "120",
+                key.span,
+                format!("`{}` is the name of a kind that is there already", key.name),
+            );
+            d.hint =
+                Some("values of both would be masked as the same; give the pattern another name".to_owned());
+            d.field.clone_from(&path);
+        }
+        let source = r.string(value, &path).unwrap_or_default();
+        if let Err((found, expected)) = check(&source) {
+            let d = r.error("104", value.span, format!("`custom:{}`: {found}", key.name));
+            d.expected = Some(expected);
+            d.field = path;
+        }
+        patterns.insert(key.name.clone(), source);
+    }
+    patterns
 }
 
 /// Groups of people: names to lists of principals, such as `user:dana`.

@@ -28,6 +28,8 @@ pub(crate) struct Resolver {
     pub(crate) misfit: fn(&str, Option<&Node>) -> Option<Misfit>,
     /// Members of the groups that `require_approval` names.
     pub(crate) approvers: BTreeMap<String, Vec<String>>,
+    /// What `custom:<name>` names, each with its pattern.
+    pub(crate) patterns: BTreeMap<String, String>,
     /// What `redact: { use: … }` names.
     pub(crate) redactions: BTreeMap<String, Redaction>,
     language: Rhai,
@@ -47,6 +49,7 @@ impl Resolver {
             validators: names.validators.to_vec(),
             misfit: names.misfit,
             approvers: BTreeMap::new(),
+            patterns: BTreeMap::new(),
             redactions: BTreeMap::new(),
             language,
             models: OnceLock::new(),

@@ -24,6 +24,7 @@ use types::axis::Axis;
 use types::directives::{ActionRecord, Directives, Pools, RuleId, RuleRecord, RuleResult};
 use types::doc::SourceFile;
 use types::expr::Scope;
+use types::privacy::{Custom, Entity};
 
 /// A rule or a policy, in one phase.
 pub(crate) struct Entry {
@@ -131,6 +132,13 @@ impl PolicySet {
     #[must_use]
     pub fn approvers(&self) -> &BTreeMap<String, Vec<String>> {
         &self.resolver.approvers
+    }
+
+    /// The operator's own kinds of values, each with the pattern that describes it.
+    #[must_use]
+    pub fn patterns(&self) -> Vec<(Entity, &str)> {
+        let known = self.resolver.patterns.iter();
+        known.filter_map(|(name, p)| Some((Entity::Custom(Custom::new(name)?), p.as_str()))).collect()
     }
 
     /// The policies that have been put away because they reached their limits too often, by file name: how often since

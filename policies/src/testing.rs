@@ -129,6 +129,7 @@ pub(crate) fn load_text(yaml: &str, scripts: &[(&str, &str)]) -> (PolicySet, Vec
         pools: node.get("pools"),
         sets: node.get("sets"),
         approvers: node.get("approvers"),
+        patterns: node.get("patterns"),
         redaction: node.get("redaction"),
         rules: node.get("rules"),
     };
@@ -140,6 +141,10 @@ pub(crate) fn load_text(yaml: &str, scripts: &[(&str, &str)]) -> (PolicySet, Vec
         workflows: &workflows,
         validators: &["json", "length"],
         misfit,
+        pattern: |source| match source {
+            "bad" => Err(("no good".to_owned(), "a good one".to_owned())),
+            _ => Ok(()),
+        },
         unix_ms: Some(NOW),
         require_owner: true,
     };

@@ -1,13 +1,15 @@
 //! Kinds of values that must not go everywhere, and the seam to whoever finds them in a text.
 
+pub mod custom;
 pub mod escapes;
 
-use serde::{Deserialize, Serialize};
+pub use custom::Custom;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::ops::Range;
 
 /// A kind of value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Entity {
     /// An e-mail address.
     Email,
@@ -31,10 +33,12 @@ pub enum Entity {
     DateOfBirth,
     /// The address of a page.
     Url,
+    /// What the operator's pattern of that name describes.
+    Custom(Custom),
 }
 
 impl Entity {
-    /// Every kind.
+    /// Every kind that is known without a pattern of the operator's.
     pub const ALL: [Entity; 11] = [
         Entity::Email,
         Entity::Phone,
@@ -66,7 +70,7 @@ impl Entity {
 
     /// The string of files, variables and metrics.
     #[must_use]
-    pub const fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &str {
         match self {
             Entity::Email => "email",
             Entity::Phone => "phone",
@@ -79,6 +83,16 @@ impl Entity {
             Entity::Person => "person",
             Entity::DateOfBirth => "date_of_birth",
             Entity::Url => "url",
+            Entity::Custom(custom) => custom.as_str(),
+        }
+    }
+
+    /// The word that stands in tokens, such as `[EMAIL_1]`.
+    #[must_use]
+    pub fn word(&self) -> String {
+        match self {
+            Entity::Custom(custom) => custom.name().to_uppercase(),
+            kind => kind.as_str().to_uppercase(),
         }
     }
 
@@ -91,7 +105,23 @@ impl Entity {
     /// The kind of that name.
     #[must_use]
     pub fn parse(name: &str) -> Option<Entity> {
-        Entity::ALL.into_iter().find(|e| e.as_str() == name)
+        match name.strip_prefix(custom::PREFIX) {
+            Some(name) => Custom::new(name).map(Entity::Custom),
+            None => Entity::ALL.into_iter().find(|e| e.as_str() == name),
+        }
+    }
+}
+
+impl Serialize for Entity {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Entity {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        Entity::parse(&name).ok_or_else(|| serde::de::Error::custom(format!("`{name}` is no kind of value")))
     }
 }
 
@@ -116,6 +146,11 @@ pub trait Detector: Send + Sync {
 
     /// Most bytes, from the beginning of a value of these kinds, that decide whether it is one.
     fn reach(&self, kinds: &[Entity]) -> usize;
+
+    /// The kinds that it knows by the operator's patterns.
+    fn custom(&self) -> Vec<Entity> {
+        Vec::new()
+    }
 }
 
 #[cfg(test)]
@@ -124,10 +159,14 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_list() {
-        assert_eq!(Entity::ALL.map(Entity::as_str).as_slice(), Entity::NAMES);
+        assert!(Entity::ALL.iter().map(Entity::as_str).eq(Entity::NAMES.iter().copied()));
         for e in Entity::ALL {
             assert_eq!(Entity::parse(e.as_str()), Some(e));
             assert_eq!(serde_json::to_value(e).unwrap(), e.as_str());
         }
+        let badge = Entity::parse("custom:badge").unwrap();
+        assert_eq!((badge.as_str(), &*badge.word()), ("custom:badge", "BADGE"));
+        assert_eq!(serde_json::from_str::<Entity>("\"custom:badge\"").unwrap(), badge);
+        assert!(serde_json::from_str::<Entity>("\"badge\"").is_err() && Entity::parse("custom:A").is_none());
     }
 }

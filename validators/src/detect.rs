@@ -1,6 +1,7 @@
 //! Where values of some kinds stand in a text, for rooms that mask them: the rules of the checks `pii` and `secrets`,
 //! without the exceptions that those make.
 
+use crate::pattern::Pattern;
 use crate::scan::{self, Rule};
 use crate::secrets;
 use crate::{injection, named, pii};
@@ -12,7 +13,11 @@ const KEY_END: &str = "-----END";
 /// Most bytes of a private key.
 const MAX_KEY: usize = 16 * 1024;
 
-/// Finds values by the rules of this crate.
+/// Longest match of an operator's pattern, in bytes: streams hold so much back.
+const MAX_CUSTOM: usize = 1024;
+
+/// Finds values by the rules of this crate, and by the operator's.
+#[derive(Clone)]
 struct Rules(Vec<(Entity, Arc<Rule>)>);
 
 static RULES: OnceLock<Arc<Rules>> = OnceLock::new();
@@ -27,6 +32,49 @@ pub fn detector() -> Arc<dyn Detector> {
         let named = named::rules().into_iter().map(|(kind, rule)| (kind, Arc::new(rule)));
         Arc::new(Rules(personal.chain(secrets).chain(named).collect()))
     }))
+}
+
+/// The detector of this house, and what these patterns describe: each by its kind.
+///
+/// # Errors
+/// What is wrong with a pattern, and what would be right; see [`custom`].
+pub fn detector_with(patterns: &[(Entity, &str)]) -> Result<Arc<dyn Detector>, (String, String)> {
+    let _compiled = detector();
+    let mut rules = RULES.get().map_or_else(|| Rules(Vec::new()), |own| Rules::clone(own));
+    for (entity, source) in patterns {
+        rules.0.push((*entity, Arc::new(custom(source)?)));
+    }
+    Ok(Arc::new(rules))
+}
+
+/// The rule of an operator's pattern.
+///
+/// # Errors
+/// It is no regular expression, too large, without bound, or matches where nothing is: what was found, and what was
+/// expected.
+pub fn check_pattern(source: &str) -> Result<(), (String, String)> {
+    custom(source).map(|_| ())
+}
+
+fn custom(source: &str) -> Result<Rule, (String, String)> {
+    let pattern = Pattern::own(source).map_err(|why| {
+        let expected =
+            "a regular expression without look-around and back-references, up to 1 MiB when compiled";
+        (format!("it is not a pattern: {why}"), expected.to_owned())
+    })?;
+    let bounded =
+        || format!("a pattern whose matches have 1 to {MAX_CUSTOM} bytes: `{{1,64}}` in the place of `+`");
+    let longest = match pattern.longest() {
+        None => return Err(("its matches have no greatest length".to_owned(), bounded())),
+        Some(longest) if longest > MAX_CUSTOM => {
+            return Err((format!("its matches have up to {longest} bytes"), bounded()));
+        }
+        Some(longest) => longest,
+    };
+    if pattern.may_be_empty() {
+        return Err(("it matches where nothing stands".to_owned(), bounded()));
+    }
+    Ok(Rule { code: source.to_owned(), pattern, longest, accept: Box::new(|_, span| Some(span)) })
 }
 
 /// Whether the patterns are compiled, which the first call of [`detector`] does and which takes tens of milliseconds.
@@ -78,6 +126,10 @@ impl Detector for Rules {
         const AROUND: usize = 16;
         let wanted = self.0.iter().filter(|(e, _)| kinds.contains(e));
         wanted.map(|(_, r)| r.longest).max().unwrap_or(0).saturating_add(AROUND)
+    }
+
+    fn custom(&self) -> Vec<Entity> {
+        self.0.iter().map(|(e, _)| *e).filter(|e| matches!(e, Entity::Custom(_))).collect()
     }
 }
 
@@ -150,6 +202,32 @@ mod tests {
     fn a_private_key_is_found_whole() {
         let key = "-----BEGIN PRIVATE KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQ\n-----END PRIVATE KEY-----";
         check(&format!("before {key}\nafter"), &[("secret", key)]);
+    }
+
+    #[test]
+    fn an_operators_patterns_are_found_like_the_houses() {
+        let badge = Entity::parse("custom:badge").unwrap();
+        let detector = detector_with(&[(badge, r"\bB-[0-9]{6}\b")]).unwrap();
+        let find = |text: &str, kinds: &[Entity]| -> Vec<(Entity, String)> {
+            detector.find(text, kinds).into_iter().map(|f| (f.entity, text[f.span].to_owned())).collect()
+        };
+        let text = "badge B-123456 of ada@analytical.co.uk, not B-1234567";
+        assert_eq!(find(text, &[badge]), [(badge, "B-123456".to_owned())]);
+        assert_eq!(find(text, &[badge, Entity::Email]).len(), 2);
+        assert_eq!(find(text, &Entity::ALL).len(), 1);
+        assert_eq!((detector.custom(), detector.reach(&[badge])), (vec![badge], 24));
+        for (wrong, part) in [
+            ("B-[0-9", "not a pattern"),
+            ("(?=x)y", "not a pattern"),
+            (r"(\pL{50}){50}", "not a pattern"),
+            (r"B-\d+", "no greatest length"),
+            (".{0,2000}x", "bytes"),
+            ("x{0,5}", "nothing stands"),
+            (r"\b", "nothing stands"),
+        ] {
+            let (found, _) = check_pattern(wrong).unwrap_err();
+            assert!(found.contains(part), "{wrong}: {found}");
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ pub(crate) struct Pattern {
     whole: regex::Regex,
     states: usize,
     longest: Option<usize>,
+    may_be_empty: bool,
     looks: bool,
     /// Written in this house: searched by the quickest engine, without watching its work.
     own: bool,
@@ -65,11 +66,22 @@ impl Pattern {
         let lazy = Arc::new(lazy);
         let hir = regex_syntax::parse(source).map_err(|e| e.to_string())?;
         let longest = hir.properties().maximum_len();
+        let may_be_empty = hir.properties().minimum_len() == Some(0);
         let looks = !hir.properties().look_set().is_empty();
         let states = lazy.forward().get_nfa().states().len();
         let maker = lazy.clone();
         let caches: Caches = Pool::new(Box::new(move || maker.create_cache()));
-        Ok(Pattern { source: source.to_owned(), lazy, caches, whole, states, longest, looks, own: false })
+        Ok(Pattern {
+            source: source.to_owned(),
+            lazy,
+            caches,
+            whole,
+            states,
+            longest,
+            may_be_empty,
+            looks,
+            own: false,
+        })
     }
 
     /// The same for a pattern of this house, which is known to be harmless.
@@ -85,6 +97,11 @@ impl Pattern {
     /// Bytes of the longest possible match; `None` if there is no such bound.
     pub(crate) fn longest(&self) -> Option<usize> {
         self.longest
+    }
+
+    /// Whether it matches where nothing stands.
+    pub(crate) fn may_be_empty(&self) -> bool {
+        self.may_be_empty
     }
 
     /// Whether it asks for places such as `$` or `\b`.

@@ -59,7 +59,9 @@ pub use route::{Apart, Route, Strategy};
 pub use run::{Later, run};
 pub use schema::check_schema;
 pub use trace::Trace;
-pub use validators::{Snippet, detector, detector_is_ready, impossible, snippets, test_output};
+pub use validators::{
+    Snippet, check_pattern, detector, detector_is_ready, detector_with, impossible, snippets, test_output,
+};
 pub use world::{
     Ask, CacheAsk, Cached, CheckAsk, ClientAsk, Consent, Distinct, EffectId, EffectKind, Failure, GateAsk,
     GateReply, Generated, Moment, Own, Served, Spread, ToolAsk, ToolFailure, ToolReply, ToolSpec, Turns,

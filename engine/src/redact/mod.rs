@@ -75,10 +75,16 @@ impl std::fmt::Debug for Redaction {
 impl Redaction {
     /// What the directives of a request demand. `key` is the key of hashes, `tenant` whose request, `body` the
     /// request as it came.
-    pub(crate) fn of(demanded: &[Set<Redact>], key: &[u8; 32], tenant: &str, body: Bytes) -> Self {
+    pub(crate) fn of(
+        demanded: &[Set<Redact>],
+        detector: Arc<dyn Detector>,
+        key: &[u8; 32],
+        tenant: &str,
+        body: Bytes,
+    ) -> Self {
         let vault = Vault { body, ..Vault::default() };
         Redaction {
-            detector: workflows::detector(),
+            detector,
             rules: demanded.iter().map(|s| s.value).collect(),
             key: *blake3::keyed_hash(key, tenant.as_bytes()).as_bytes(),
             vault: Arc::new(Mutex::new(vault)),
@@ -101,7 +107,7 @@ impl Redaction {
     /// With every kind of value masked somewhere that says something of somebody, or opens something.
     pub(crate) fn masking_all(&self, place: Place) -> Self {
         let rule = |entity| Redact { entity, place, action: RedactAction::Mask, restore: false };
-        let kinds = Entity::ALL.into_iter().filter(|e| *e != Entity::Url);
+        let kinds = Entity::ALL.into_iter().chain(self.detector.custom()).filter(|e| *e != Entity::Url);
         Redaction { rules: kinds.map(rule).collect(), ..self.clone() }
     }
 
@@ -200,7 +206,7 @@ impl Redaction {
             RedactAction::Hash => {
                 let hash = blake3::keyed_hash(&self.key, value.as_bytes()).to_hex();
                 let short = hash.as_str().get(..16).unwrap_or("");
-                format!("[{}:{short}]", entity.as_str().to_uppercase())
+                format!("[{}:{short}]", entity.word())
             }
             RedactAction::Mask => vault.token(entity, value, rule.restore && place == Place::Input),
         })
@@ -214,7 +220,7 @@ impl Vault {
         if let Some(token) = self.tokens.get(&key) {
             return token.clone();
         }
-        let name = entity.as_str().to_uppercase();
+        let name = entity.word();
         let taken = self.taken.get_or_insert_with(|| tokens_in(&self.body));
         let token = loop {
             let next = self.next.entry(entity).or_default();
@@ -256,7 +262,13 @@ pub(crate) mod tests {
             rule: "r".into(),
         };
         let rules: Vec<_> = rules.iter().map(rule).collect();
-        Redaction::of(&rules, &[7; 32], "acme", Bytes::from_static(b"[EMAIL_2] stands here"))
+        Redaction::of(
+            &rules,
+            workflows::detector(),
+            &[7; 32],
+            "acme",
+            Bytes::from_static(b"[EMAIL_2] stands here"),
+        )
     }
 
     #[test]
@@ -328,7 +340,7 @@ pub(crate) mod tests {
                 restore: false,
             };
             let rules = [Set { value: rule, rule: "r".into() }];
-            let r = Redaction::of(&rules, &[7; 32], tenant, Bytes::new());
+            let r = Redaction::of(&rules, workflows::detector(), &[7; 32], tenant, Bytes::new());
             r.text("ada@analytical.co.uk", Place::Logs).unwrap().into_owned()
         };
         assert_eq!(hash("a"), hash("a"));

@@ -66,7 +66,13 @@ pub(super) fn assemble(
         outside: inner.outside(),
         background: Some(service.start.clone()),
         kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
-        ground: Some(Redaction::of(&[], key, tenant, made.request.body().clone())),
+        ground: Some(Redaction::of(
+            &[],
+            view.bundle.detector.clone(),
+            key,
+            tenant,
+            made.request.body().clone(),
+        )),
     };
     let mut calls = calls(view, &made, &admission, (&ledger, &after), reach, &trace);
     // What no journal keeps word of.

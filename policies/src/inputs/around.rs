@@ -445,6 +445,6 @@ pub(super) static INPUT: Table = Table(&[
 ]);
 
 /// Kinds of personal data, by name; a secret and the address of a page are none.
-pub(super) fn entities<'a>(found: &[Entity]) -> Val<'a> {
+pub(super) fn entities(found: &[Entity]) -> Val<'_> {
     Val::Strs(found.iter().filter(|e| e.is_personal()).map(|e| e.as_str()).collect())
 }

@@ -120,3 +120,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn atoms_are_told_with_their_own_brackets() {
+    let check = |source: &str, want: &[&str]| {
+        let language = Rhai::with(&Constants { sets: Sets::new(), providers: None });
+        let (condition, _) = language.condition(source, &variables(), Some(&Type::Bool)).unwrap();
+        let got: Vec<String> = condition.tree.atoms().iter().map(|a| a.text.to_string()).collect();
+        assert_eq!(got, want, "{source}");
+    };
+    check("(request.max_tokens ?? 0) > 500", &["(request.max_tokens ?? 0) > 500"]);
+    check(
+        "((request.max_tokens ?? 0) > 500) && (own.flag || (own.x + 1.0) < 2.0)",
+        &["(request.max_tokens ?? 0) > 500", "own.flag", "(own.x + 1.0) < 2.0"],
+    );
+    check("!(own.s == \")\") || own.flag", &["own.s == \")\"", "own.flag"]);
+    check("(own.flag)", &["own.flag"]);
+}

@@ -186,17 +186,42 @@ fn offset(source: &str, at: Position) -> usize {
     before.saturating_add(chars)
 }
 
-/// The text between two places, without the operator and the brackets that are not its own.
+/// The text between two places, without the operator and the brackets that are not its own, and with those of its
+/// own that open before its first name.
 fn written(source: &str, from: usize, to: usize) -> String {
     let mut text = source.get(from..to).unwrap_or("").trim_end();
     loop {
         let shorter = ["&&", "||", "!", "("].iter().find_map(|end| text.strip_suffix(end));
-        let open = text.matches('(').count();
-        let unmatched = if text.matches(')').count() > open { text.strip_suffix(')') } else { None };
+        let unmatched = if unopened(text) > 0 { text.strip_suffix(')') } else { None };
         match shorter.or(unmatched) {
             Some(shorter) => text = shorter.trim_end(),
             None => break,
         }
     }
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    let mut text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut before = source.get(..from).unwrap_or("").trim_end();
+    while unopened(&text) > 0
+        && let Some(rest) = before.strip_suffix('(')
+    {
+        text.insert(0, '(');
+        before = rest.trim_end();
+    }
+    text
+}
+
+/// How many brackets close in a text that do not open in it, apart from those within strings.
+fn unopened(text: &str) -> usize {
+    let (mut open, mut unopened, mut within, mut escaped) = (0_usize, 0_usize, false, false);
+    for c in text.chars() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if within => escaped = true,
+            '"' => within = !within,
+            '(' if !within => open = open.saturating_add(1),
+            ')' if !within && open > 0 => open = open.saturating_sub(1),
+            ')' if !within => unopened = unopened.saturating_add(1),
+            _ => {}
+        }
+    }
+    unopened
 }

@@ -40,6 +40,7 @@ fn example(scripts: bool) -> PolicySet {
         workflows: &["default".to_owned()],
         validators: &["finish_reason", "json_schema"],
         misfit: |_, _| None,
+        pattern: |_| Ok(()),
         unix_ms: None,
         require_owner: false,
     };
@@ -47,6 +48,7 @@ fn example(scripts: bool) -> PolicySet {
         pools: node.get("pools"),
         sets: node.get("sets"),
         approvers: node.get("approvers"),
+        patterns: node.get("patterns"),
         redaction: node.get("redaction"),
         rules: node.get("rules"),
     };
@@ -91,7 +93,10 @@ fn hard_action() -> impl Strategy<Value = String> {
         prop::sample::select(vec!["none", "read_only", "{ ttl: 1h }", "{ ttl: 5m, scope: tenant }"])
             .prop_map(|c| format!("cache: {c}")),
         (entity, place, action, any::<bool>()).prop_map(|(e, p, a, r)| {
-            format!("redact: {{ entities: [{e}], in: [{p}], action: {a}, restore: {r} }}")
+            format!(
+                "redact: {{ entities: [{e}], in: [{p}], action: {a}, restore: {} }}",
+                r && p == "input" && a == "mask"
+            )
         }),
         prop::sample::select(vec!["[a]", "[a, b]", "[\"*\"]", "[]"])
             .prop_map(|l| format!("allow_tools: {l}")),

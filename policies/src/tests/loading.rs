@@ -56,7 +56,7 @@ fn misspelt_things_never_load() {
         &[("PL201", 55, "`acme`")],
     );
     rule("actions: { redact: { entities: [emial] } }", &[("PL104", 44, "did you mean `email`?")]);
-    rule("actions: { redact: { entities: [\"custom:badge\"] } }", &[("PL109", 44, "not supported yet")]);
+    rule("actions: { redact: { entities: [\"custom:badge\"] } }", &[("PL209", 44, "no pattern `badge`")]);
     let of_model = |wrong: &str| format!("actions: {{ require: [{{ where: \"model.{wrong}\" }}] }}");
     rule(&of_model("error_rate < 0.1"), &[("PL303", 43, "?? 0")]);
     rule(&of_model("health == \\\"ofline\\\""), &[("PL304", 59, "offline")]);

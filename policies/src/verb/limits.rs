@@ -43,9 +43,10 @@ fn several(r: &mut Reader<'_>, node: &Node, field: &str, one: One) -> Option<Arc
             let at = if items.len() > 1 { format!("{field}[{i}]") } else { field.to_owned() };
             let mut f = r.fields(item, &at)?;
             let per = f.require(r, "per").and_then(|n| per(r, n, &f.at("per")));
-            let limit = per.and_then(|per| one(r, &mut f, per));
+            // The rest is read all the same, so that all of its problems are told and none that it has not.
+            let limit = one(r, &mut f, per.clone().unwrap_or(Per::Tenant));
             f.finish(r);
-            limit
+            limit.filter(|_| per.is_some())
         })
         .collect();
     let each = each.into_iter().collect::<Option<Vec<_>>>()?;
@@ -82,7 +83,9 @@ fn rate(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<LimitRule> {
         [one] => (*one)?,
         _ => {
             let message = format!("{} amounts are given", amounts.len());
-            r.error("104", f.span, message).expected = Some("one of requests, tokens, usd".to_owned());
+            let d = r.error("104", f.span, message);
+            d.expected = Some("one of requests, tokens, usd".to_owned());
+            d.field.clone_from(&f.path);
             return None;
         }
     };
@@ -128,6 +131,16 @@ mod tests {
         assert_eq!((&limits[1].per, limits[1].metric), (&Per::Label("team".into()), Metric::Usd));
         assert_eq!(limits[2].window, Window::Sliding(90_000));
         assert_eq!((limits[3].metric, limits[3].amount), (Metric::Concurrency, 3.0));
+    }
+
+    #[test]
+    fn who_is_counted_wrongly_makes_nothing_else_wrong() {
+        let (_, problems) = load_text(
+            "rules: [{ id: a, actions: { rate_limit: [{ per: planet, requests: 1, window: 1m }] } }]",
+            &[],
+        );
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(problems[0].message.contains("planet"), "{problems:#?}");
     }
 
     #[test]

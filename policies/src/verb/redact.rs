@@ -2,10 +2,12 @@
 //! and of two actions the stronger counts.
 
 use super::{ANY, Kind, Single, Verb, put};
+use crate::selector::Context;
 use types::diagnostic::suggestion;
 use types::directives::{Place, RedactAction};
 use types::doc::{Fields, Node, Reader};
-use types::privacy::Entity;
+use types::privacy::custom::PREFIX;
+use types::privacy::{Custom, Entity};
 
 const PLACES: &[&str] = &["input", "output", "logs"];
 const ACTIONS: &[&str] = &["mask", "hash", "drop", "block"];
@@ -36,13 +38,14 @@ pub(super) const VERB: Verb = Verb {
             d.field = f.at("use");
             None
         });
-        let listed = entities(r, &mut f);
+        let listed = entities(r, &mut f, cx);
         let action = action(r, &mut f);
         let places =
             f.take("in").map_or(Some(vec![Place::Input, Place::Logs]), |n| places(r, n, &f.at("in")));
         let restore = f.take("restore").map_or(Some(false), |n| r.boolean(n, &f.at("restore")));
         let span = f.span;
         f.finish(r);
+        let stays = |a: &RedactAction| *a != RedactAction::Mask;
         let (named, listed) = (named.map_or(Some(None), |n| n.map(Some))?, listed?);
         let mut all = listed.unwrap_or_default();
         all.extend(named.iter().flat_map(|n| n.entities.iter().copied()));
@@ -54,7 +57,21 @@ pub(super) const VERB: Verb = Verb {
         all.sort_unstable();
         all.dedup();
         let action = action?.or(named.and_then(|n| n.action)).unwrap_or(RedactAction::Mask);
-        let redact = (all, places?, action, restore?);
+        let (places, restore) = (places?, restore?);
+        let why = match () {
+            () if restore && stays(&action) => Some("only what is masked can be put back"),
+            () if restore && !places.contains(&Place::Input) => {
+                Some("only what is masked in the input is put back")
+            }
+            () => None,
+        };
+        if let Some(why) = why {
+            let d = r.error("104", span, format!("`restore: true`: {why}"));
+            d.expected = Some("`action: mask` with `input` in `in`, or no `restore`".to_owned());
+            d.field = format!("{field}.restore");
+            return None;
+        }
+        let redact = (all, places, action, restore);
         put(redact, |m, (entities, places, action, restore), at| {
             for entity in entities {
                 for place in &places {
@@ -66,7 +83,7 @@ pub(super) const VERB: Verb = Verb {
 };
 
 /// Reads an entry of the section `redaction`.
-pub(crate) fn redaction(r: &mut Reader<'_>, node: &Node, path: &str) -> Option<Redaction> {
+pub(crate) fn redaction(r: &mut Reader<'_>, node: &Node, path: &str, cx: &Context<'_>) -> Option<Redaction> {
     let mut f = r.fields(node, path)?;
     if f.require(r, "entities").is_none() {
         f.finish(r);
@@ -74,7 +91,7 @@ pub(crate) fn redaction(r: &mut Reader<'_>, node: &Node, path: &str) -> Option<R
     }
     // Taken again by the reader that rules share.
     let mut f = r.fields(node, path)?;
-    let entities = entities(r, &mut f);
+    let entities = entities(r, &mut f, cx);
     let action = action(r, &mut f);
     f.finish(r);
     Some(Redaction { entities: entities?.unwrap_or_default(), action: action? })
@@ -82,7 +99,7 @@ pub(crate) fn redaction(r: &mut Reader<'_>, node: &Node, path: &str) -> Option<R
 
 /// `entities`; the outer `None` is a noted problem.
 #[expect(clippy::option_option, reason = "absent and wrong are two different things here")]
-fn entities(r: &mut Reader<'_>, f: &mut Fields<'_>) -> Option<Option<Vec<Entity>>> {
+fn entities(r: &mut Reader<'_>, f: &mut Fields<'_>, cx: &Context<'_>) -> Option<Option<Vec<Entity>>> {
     let Some(n) = f.take("entities") else { return Some(None) };
     let at = f.at("entities");
     let list = r.list(n, &at)?;
@@ -90,17 +107,21 @@ fn entities(r: &mut Reader<'_>, f: &mut Fields<'_>) -> Option<Option<Vec<Entity>
         r.wrong_type(n, &at, "at least one kind of value");
         return None;
     }
-    let each: Vec<_> = list.iter().enumerate().map(|(i, e)| kind(r, e, &format!("{at}[{i}]"))).collect();
+    let each: Vec<_> = list.iter().enumerate().map(|(i, e)| kind(r, e, &format!("{at}[{i}]"), cx)).collect();
     each.into_iter().collect::<Option<Vec<_>>>().map(Some)
 }
 
-fn kind(r: &mut Reader<'_>, n: &Node, at: &str) -> Option<Entity> {
-    if n.as_str().is_some_and(|name| name.starts_with("custom:")) {
-        let message = "kinds of values by patterns of one's own are not supported yet";
-        let d = r.error("109", n.span, message);
-        d.expected = Some(format!("one of {}", Entity::NAMES.join(", ")));
-        at.clone_into(&mut d.field);
-        return None;
+fn kind(r: &mut Reader<'_>, n: &Node, at: &str, cx: &Context<'_>) -> Option<Entity> {
+    if let Some(name) = n.as_str().and_then(|name| name.strip_prefix(PREFIX)) {
+        let known = &cx.resolver.patterns;
+        let custom = Custom::new(name).filter(|_| known.contains_key(name));
+        if custom.is_none() {
+            let d = r.error("209", n.span, format!("there is no pattern `{name}`"));
+            d.expected = Some("a name of the section `patterns`".to_owned());
+            d.hint = Some(suggestion(name, known.keys().map(String::as_str)));
+            at.clone_into(&mut d.field);
+        }
+        return custom.map(Entity::Custom);
     }
     r.one_of(n, at, Entity::NAMES).and_then(Entity::parse)
 }
@@ -140,7 +161,7 @@ fn places(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<Vec<Place>> {
 
 #[cfg(test)]
 mod tests {
-    use crate::testing::{check_rules, sound};
+    use crate::testing::{check_rules, load_text, sound};
     use types::directives::{Place, RedactAction};
     use types::privacy::Entity;
 
@@ -157,6 +178,51 @@ mod tests {
         assert_eq!(of(Entity::Card, Place::Input), Some((RedactAction::Drop, false)));
         assert_eq!(of(Entity::Card, Place::Output), Some((RedactAction::Drop, false)));
         assert_eq!(got.len(), 3);
+    }
+
+    #[test]
+    fn what_cannot_be_put_back_is_told() {
+        for (argument, message) in [
+            ("{ entities: [email], action: drop, restore: true }", "only what is masked can"),
+            ("{ use: personal, restore: true }", "only what is masked can"),
+            ("{ entities: [email], in: [output], restore: true }", "in the input"),
+        ] {
+            let yaml = format!(
+                "redaction: {{ personal: {{ entities: [phone], action: hash }} }}\nrules: [{{ id: a, actions: {{ redact: {argument} }} }}]"
+            );
+            let (_, problems) = load_text(&yaml, &[]);
+            assert!(
+                problems.iter().any(|d| d.code == "PL104" && d.message.contains(message)),
+                "{problems:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_operators_pattern_is_a_kind() {
+        let yaml = "patterns: { badge: 'B-[0-9]{6}' }\nredaction: { staff: { entities: [\"custom:badge\"] } }\n\
+                    rules: [{ id: a, actions: { redact: { use: staff, entities: [email, \"custom:badge\"], in: [logs] } } }]";
+        let set = sound(yaml, &[]);
+        let d = set.evaluate_now(crate::Phase::Request, &crate::testing::usual()).unwrap();
+        let got: Vec<_> = d.further.unwrap().redact.into_iter().map(|r| r.value.entity).collect();
+        let badge = Entity::parse("custom:badge").unwrap();
+        assert_eq!((got, set.patterns()), (vec![Entity::Email, badge], vec![(badge, "B-[0-9]{6}")]));
+        for (patterns, entity, code, message) in [
+            ("{ badge: x }", "custom:bage", "PL209", "no pattern `bage`"),
+            ("{ badge: bad }", "custom:badge", "PL104", "`custom:badge`: no good"),
+            ("{ email: x }", "email", "PL120", "there already"),
+            ("{ Badge: x }", "email", "PL104", "no name of a pattern"),
+            ("{ badge: 7 }", "email", "PL103", ""),
+        ] {
+            let yaml = format!(
+                "patterns: {patterns}\nrules: [{{ id: a, actions: {{ redact: {{ entities: [\"{entity}\"] }} }} }}]"
+            );
+            let (_, problems) = load_text(&yaml, &[]);
+            assert!(
+                problems.iter().any(|d| d.code == code && d.message.contains(message)),
+                "{patterns}: {problems:?}"
+            );
+        }
     }
 
     #[test]

@@ -644,3 +644,26 @@ async fn predicates_over_models_go_by_how_they_are() {
     assert_eq!(effects().await, ["applied", "applied"]);
     assert_eq!((bad.count(), good.count()), (1, 2));
 }
+
+/// Values of the operator's own kind are masked on the way out, restored on the way back, whole and streamed, and are
+/// nowhere on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operators_pattern_is_masked_like_any_kind() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let text = "  - id: badges\n    actions:\n      redact: { entities: [\"custom:badge\"], in: [input, logs], restore: true }\n";
+    let rules = rules(text).replacen("rules:\n", "patterns: { badge: '\\bB-[0-9]{6}\\b' }\nrules:\n", 1);
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).rules(&rules).start().await;
+    for stream in [false, true] {
+        let mut body = ask("Badge B-123456 is lost, B-1234567 is none.");
+        body["stream"] = stream.into();
+        let (answer, id) = self::text(&house, &body, stream).await;
+        assert_eq!(answer, "You said: Badge B-123456 is lost, B-1234567 is none.");
+        let sent = vendor.seen().last().unwrap().body.to_string();
+        assert!(
+            sent.contains("Badge [BADGE_1] is lost, B-1234567 is none") && !sent.contains("B-123456 "),
+            "{sent}"
+        );
+        let record = house.decision(&id).await.to_string();
+        assert!(!record.contains("B-123456 "), "{record}");
+    }
+}
