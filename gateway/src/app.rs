@@ -279,7 +279,6 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let found = Found { hash: bundle.hash().clone(), files, digest };
     let (bundles, bundle) = open_bundles(&settings, &plane, bundle, found).await?;
     let limits = Arc::new(Counters::default());
-    let keeper = Keeper::spent(plane.store.clone(), limits.clone()).await.map_err(Error::Control)?;
     let control = admin_listener(&settings, &server, addr).await?;
     let metrics = Arc::new(Metrics::default());
     let reach = reach(bundle.matrix(), &settings, server.upstream, None, &plane.provider_keys());
@@ -324,6 +323,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let start: engine::Background = Arc::new(move |name, future| work.spawn(name, future));
     engine.work_in(start.clone());
     let runs = runs(&engine, &plane, start, folder.as_deref(), server.runs.clone()).await?;
+    let log = kept::log(kept.seam(), &runs, &plane).await;
+    let keeper = Keeper::spent(plane.store.clone(), limits.clone(), &log).await.map_err(Error::Control)?;
     let secret = settings.environment.get(webhooks::SECRET);
     let webhooks = Webhooks::new(server.webhooks.clone(), secret.as_deref()).map_err(Error::Webhooks)?;
     let notices = notices.to(server.notify_url.clone(), &webhooks).map_err(Error::Webhooks)?;

@@ -290,6 +290,29 @@ impl Runs {
         Ok(self.0.store.list(filter).await?)
     }
 
+    /// What runs of a tenant have spent that somebody walked when the last process ended, and settled with no limit: by
+    /// the identifiers of keys (empty = none was asked for), in nano-dollars. Before anybody walks them again.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub async fn under_way(&self, tenant: &str) -> Result<Vec<(String, u64)>, Failure> {
+        let mut all = Vec::new();
+        let mut filter =
+            Filter { tenant: tenant.to_owned(), states: vec![State::Running], ..Filter::default() };
+        loop {
+            let page = self.list(filter.clone()).await?;
+            for head in page.runs {
+                let entries = self.whole_journal(&head.id).await?;
+                let key = if head.principal == NO_KEY { String::new() } else { head.principal };
+                all.push((key, account::unsettled(&entries, head.epoch)));
+            }
+            match page.next {
+                Some(next) => filter.after = Some(next),
+                None => return Ok(all),
+            }
+        }
+    }
+
     /// Records of a run after a sequence number; whoever asks has looked whose run it is.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use crate::config::Environment;
 use crate::config::server::Server;
 use crate::control::plane::{Opening, Plane};
 use crate::control::secret::MASTER_KEY;
+use crate::control::settled::{Log, Spend};
 use crate::control::tripwire::Tripwire;
 use crate::edge::request_id;
 use engine::Engine;
@@ -80,6 +81,23 @@ pub(super) async fn runs(
     let owner = request_id::fresh_of("own_");
     let setup = engine::runs::Setup { engine: engine.clone(), store, people, start, config };
     Ok(Runs::new(setup, owner))
+}
+
+/// Where it stands what was spent before this start.
+pub(super) async fn log(requests: Arc<dyn OutcomeStore>, runs: &Runs, plane: &Plane) -> Log {
+    let mut spends = Vec::new();
+    for tenant in plane.directory().tenants() {
+        match runs.under_way(&tenant).await {
+            Ok(all) => spends.extend(all.into_iter().map(|(key, usd)| Spend {
+                tenant: tenant.clone(),
+                key,
+                at_ms: None,
+                usd,
+            })),
+            Err(error) => tracing::error!(%error, tenant, "what runs had spent cannot be read"),
+        }
+    }
+    Log { requests, runs: spends }
 }
 
 pub(super) async fn open_plane(

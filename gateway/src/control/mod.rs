@@ -11,6 +11,7 @@ pub(crate) mod plane;
 pub(crate) mod provider_keys;
 mod refusals;
 pub(crate) mod secret;
+pub(crate) mod settled;
 pub(crate) mod spent;
 pub(crate) mod tenants;
 pub(crate) mod tripwire;

@@ -3,6 +3,7 @@
 //! What limits count is one object for each counter, so that a write is as large as what has changed, however many
 //! tenants there are.
 
+use super::settled::{self, Log};
 use crate::clock;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -46,15 +47,16 @@ trait Changing: Send + Sync {
 pub(crate) struct Keeper(Box<dyn Changing>);
 
 impl Keeper {
-    /// Reads what was kept into the counters of limits.
+    /// Reads what was kept into the counters of limits. After a kill the log tells what became of what was set aside.
     ///
     /// # Errors
     /// The store, or what it holds, cannot be read.
     pub(crate) async fn spent(
         store: Arc<dyn ControlStore>,
         counters: Arc<Counters>,
+        log: &Log,
     ) -> Result<Keeper, String> {
-        Ok(Keeper(Box::new(Spent::read(store, counters).await?)))
+        Ok(Keeper(Box::new(Spent::read(store, counters, Some(log)).await?)))
     }
 
     /// Reads what was used of free tiers and tells `resume` of it.
@@ -159,7 +161,11 @@ fn id_of(k: &Kept) -> String {
 }
 
 impl Spent {
-    async fn read(store: Arc<dyn ControlStore>, counters: Arc<Counters>) -> Result<Spent, String> {
+    async fn read(
+        store: Arc<dyn ControlStore>,
+        counters: Arc<Counters>,
+        log: Option<&Log>,
+    ) -> Result<Spent, String> {
         let words = |e: Error| e.to_string();
         let unread = |e: serde_json::Error| format!("what was spent: {e}");
         let mut found: HashMap<String, (u64, Kept, i64)> = HashMap::new();
@@ -179,10 +185,16 @@ impl Spent {
             let at = moment(&o);
             found.insert(o.id, (o.version, kept, at));
         }
+        let open = found.values().filter(|(_, k, _)| k.settled.is_some_and(|settled| settled < k.used));
+        let spent = match (log, open.map(|(.., at)| *at).min()) {
+            (Some(log), Some(earliest)) => log.since(earliest).await,
+            _ => None,
+        };
         for (_, k, at) in found.values() {
+            let used = spent.as_deref().map_or(k.used, |all| settled::used(k, *at, all));
             let (holder, metric, window) = (k.holder.clone(), k.metric, k.window);
             let limit = Limit { holder, metric, ceiling: 0, window, reserved: 0 };
-            counters.restore(&k.tenant, &limit, k.used, *at);
+            counters.restore(&k.tenant, &limit, used, *at);
         }
         counters.begin_writing();
         let rows = found.into_iter().filter(|(_, (version, ..))| *version > 0);
@@ -281,7 +293,7 @@ mod tests {
     async fn a_write_touches_what_has_changed_and_nothing_else() {
         let store: Arc<dyn ControlStore> = Arc::new(ControlMemory::default());
         let counters = Arc::new(Counters::default());
-        let mut spent = Spent::read(store.clone(), counters.clone()).await.unwrap();
+        let mut spent = Spent::read(store.clone(), counters.clone(), None).await.unwrap();
         for tenant in ["a", "b", "c"] {
             spend(&counters, tenant, 3).await;
         }
@@ -299,7 +311,7 @@ mod tests {
         assert_eq!(grown, 1, "{first:?} {second:?}");
 
         let after = Arc::new(Counters::default());
-        Spent::read(store, after.clone()).await.unwrap();
+        Spent::read(store, after.clone(), None).await.unwrap();
         assert_eq!((used(&after, "a").await, used(&after, "b").await, used(&after, "d").await), (3, 7, 0));
     }
 
@@ -314,18 +326,18 @@ mod tests {
         let doc = json!({ "unix_ms": at, "counters": [kept("a", 5), kept("b", 6)] });
         store.put(vec![object((SPENT, SPENT), 0, doc, at)]).await.unwrap();
         let counters = Arc::new(Counters::default());
-        let mut spent = Spent::read(store.clone(), counters.clone()).await.unwrap();
+        let mut spent = Spent::read(store.clone(), counters.clone(), None).await.unwrap();
         assert_eq!((used(&counters, "a").await, used(&counters, "b").await), (5, 6));
         // Killed before anything was written: all is as before.
         let again = Arc::new(Counters::default());
-        Spent::read(store.clone(), again.clone()).await.unwrap();
+        Spent::read(store.clone(), again.clone(), None).await.unwrap();
         assert_eq!(used(&again, "b").await, 6);
         spend(&counters, "a", 1).await;
         spent.write_changed().await.unwrap();
         spent.write_changed().await.unwrap();
         assert!(store.all(SPENT).await.unwrap().is_empty());
         let after = Arc::new(Counters::default());
-        Spent::read(store.clone(), after.clone()).await.unwrap();
+        Spent::read(store.clone(), after.clone(), None).await.unwrap();
         assert_eq!((used(&after, "a").await, used(&after, "b").await), (6, 6));
     }
 
@@ -339,12 +351,13 @@ mod tests {
             metric: Metric::Usd,
             window: Window::Day,
             used: 9_000_000_000,
+            settled: None,
             period: yesterday.div_euclid(86_400_000),
         };
         let doc = json!({ "unix_ms": yesterday, "counter": kept });
         store.put(vec![object((COUNTER, &id_of(&kept)), 0, doc, yesterday)]).await.unwrap();
         let counters = Arc::new(Counters::default());
-        let mut spent = Spent::read(store.clone(), counters.clone()).await.unwrap();
+        let mut spent = Spent::read(store.clone(), counters.clone(), None).await.unwrap();
         assert_eq!(used(&counters, "a").await, 0);
         // The same amount on another day is another thing to write.
         spend(&counters, "a", 9).await;
@@ -353,7 +366,7 @@ mod tests {
         let written = store.all(COUNTER).await.unwrap();
         assert!(written.iter().all(|o| o.doc["unix_ms"].as_i64() > Some(yesterday)), "{written:?}");
         let idle = Arc::new(Counters::default());
-        let mut none = Spent::read(store.clone(), idle.clone()).await.unwrap();
+        let mut none = Spent::read(store.clone(), idle.clone(), None).await.unwrap();
         none.rows.values_mut().for_each(|row| row.kept.period -= 1);
         none.tidy(&HashSet::new()).await.unwrap();
         assert!(store.all(COUNTER).await.unwrap().is_empty());

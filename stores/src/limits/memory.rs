@@ -169,8 +169,12 @@ pub struct Kept {
     pub metric: Metric,
     /// `Day` or `Month`.
     pub window: Window,
-    /// Used and reserved: what is reserved when the process dies counts as used.
+    /// Used and reserved, and ahead of that: what is reserved when the process dies counts as used, where nobody knows
+    /// better.
     pub used: u64,
+    /// What of it has been used and settled; `None` = written by a version that did not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<u64>,
     /// The day or month as a number: the same amount on another day is another thing. 0 = written by a version that did
     /// not say it.
     #[serde(default)]
@@ -198,9 +202,12 @@ impl Counters {
         let mut all = Vec::new();
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            for ((tenant, holder, metric, window), Counted { counter, mark, .. }) in &mut shard.counters {
+            for ((tenant, holder, metric, window), Counted { counter, mark, in_work, .. }) in
+                &mut shard.counters
+            {
                 counter.used(*window, now);
                 let Some(calendar) = counter.calendar() else { continue };
+                let settled = calendar.1.saturating_sub(in_work.of(counter));
                 let used = if ahead { mark.next(calendar) } else { calendar.1 };
                 if used > 0 {
                     let (tenant, holder) = (tenant.clone(), holder.clone());
@@ -210,6 +217,7 @@ impl Counters {
                         metric: *metric,
                         window: *window,
                         used,
+                        settled: Some(settled),
                         period: calendar.0,
                     });
                 }

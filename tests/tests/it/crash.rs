@@ -1,12 +1,13 @@
 //! `kill -9` under load loses nothing that was acknowledged. `CRASH_ROUNDS` sets the number of kills (3).
 
 use serde_json::json;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use tests::admin::Admin;
+use tests::admin::{Admin, get, send};
 use tests::client::{Client, Socket};
 use tests::house::{Model, Plan};
-use tests::vendor::{Dialect, Fault, Reply, Vendor};
+use tests::vendor::{Answer, Dialect, Fault, Reply, Vendor};
 
 /// What the server told its clients.
 #[derive(Default)]
@@ -100,7 +101,7 @@ async fn nothing_acknowledged_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_a_kill_cuts_off_is_on_record_at_what_it_had_reserved() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| {
-        Reply::Answer(tests::vendor::Answer::text("so much and then nothing").fault(3, Fault::Hang))
+        Reply::Answer(Answer::text("so much and then nothing").fault(3, Fault::Hang))
     })
     .await;
     let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
@@ -135,11 +136,78 @@ async fn a_request_that_a_kill_cuts_off_is_on_record_at_what_it_had_reserved() {
     assert!(String::from_utf8_lossy(&shown.stdout).contains("unsettled"), "{shown:?}");
 }
 
+/// Three answers, and then a request and a run that a kill cuts off: what budgets count is what records and reports say,
+/// neither what had been set aside for the whole of each nor what the disk ran ahead of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn budgets_say_after_a_kill_what_records_say() {
+    let hangs = Arc::new(AtomicBool::new(true));
+    let slowly = hangs.clone();
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |seen| {
+        match seen.body.to_string().contains("slowly") && slowly.load(Ordering::Relaxed) {
+            true => Reply::Answer(Answer::text("an answer").fault(0, Fault::Hang)),
+            false => Reply::text("an answer").costing(1_000, 500),
+        }
+    })
+    .await;
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).rules(crate::NO_CHANCE);
+    let mut house = plan.timeouts("first_token: 20s, inter_token: 20s, total: 60s").start().await;
+    let admin = Admin::of(&house);
+    let limit = |per: &str| json!([{"metric": "usd", "amount": 10.0, "per": per}]);
+    admin.tenant(json!({"id": "acme", "limits": limit("month")})).await;
+    let (_, key) = admin.key(json!({"tenant": "acme", "limits": limit("day")})).await;
+    let body = |text: &str| json!({"model": "lab/one", "max_tokens": 1000, "messages": [{"role": "user", "content": text}]});
+    for _ in 0..3 {
+        assert_eq!(send(house.client(), &key, "/v1/chat/completions", &body("quickly")).await.status, 200);
+    }
+    let asked = body("slowly").to_string();
+    let mut cut_off = Socket::try_open(house.client().0).await.unwrap();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+         authorization: Bearer {key}\r\ncontent-length: {}\r\n\r\n",
+        asked.len()
+    );
+    cut_off.send(head + &asked).await;
+    let run = send(house.client(), &key, "/v1/runs", &json!({"request": body("slowly")})).await;
+    assert_eq!(run.status, 202, "{}", run.text());
+    let path = format!("/v1/runs/{}", run.json()["id"].as_str().unwrap());
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 5).await, "{}", house.log());
+    // What the disk says runs ahead of what is used: it is written every second.
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    house.kill().await;
+    drop(cut_off);
+    hangs.store(false, Ordering::Relaxed);
+    house.restart().await;
+    for _ in 0..400 {
+        if get(house.client(), &key, &path).await.json()["status"] == "succeeded" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let admin = Admin::of(&house);
+    let mut last = (json!(null), json!(null));
+    for _ in 0..80 {
+        last.0 = admin.call("GET", "/budgets", &json!(null)).await.json()["data"].clone();
+        last.1 = admin.call("GET", "/usage?group_by=key", &json!(null)).await.json()["total"].clone();
+        if last.1["requests"] == 5 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    let spent = last.1["cost_usd"].as_f64().unwrap();
+    // Four answers at 0.0015, and two calls that may have been billed.
+    assert!((0.008..0.01).contains(&spent) && last.1["calls"] == 6, "{last:?}");
+    let rows = last.0.as_array().unwrap();
+    assert!(rows.len() == 2, "{last:?}");
+    for row in rows {
+        assert!((row["used"].as_f64().unwrap() - spent).abs() < 1e-9, "{last:?}");
+    }
+}
+
 /// Asked to stop, it finishes what is in work, refuses what is new, and says so by its exit code.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_finishes_what_is_in_work() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| {
-        let answer = tests::vendor::Answer::text("slow but whole to the very end");
+        let answer = Answer::text("slow but whole to the very end");
         Reply::Answer(answer.gap(Duration::from_millis(150)))
     })
     .await;
