@@ -64,6 +64,12 @@ pub fn table(stored: &Stored, all: bool) -> String {
             b.model, b.calls, b.cost_usd
         );
     }
+    let late = || o.account.iter().flat_map(|a| &a.late);
+    if late().next().is_some() {
+        let all = late().fold(o.cost_usd, |sum, b| sum.plus(b.cost_usd));
+        let calls = late().fold(o.calls, |sum, b| sum.saturating_add(b.calls));
+        let _ = writeln!(out, " together {calls} calls, {all} USD, as in `turnout usage`");
+    }
     for b in o.account.iter().flat_map(|a| &a.beside) {
         beside(&mut out, b);
     }

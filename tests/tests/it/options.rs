@@ -51,6 +51,10 @@ async fn checks_that_a_request_asks_for_hold_its_answer() {
     let answer = send(&house, json!({"guardrails": ["json"]})).await;
     assert_eq!((answer.status, vendor.count()), (200, 4));
     assert!(vendor.seen().iter().all(|s| s.body.get("guardrails").is_none()));
+    vendor.queue(Reply::text("no json"));
+    let answer = send(&house, json!({"metadata": {"guardrails": ["json"], "own": "x"}})).await;
+    assert_eq!((answer.status, vendor.count()), (200, 6));
+    assert_eq!(vendor.seen().last().unwrap().body["metadata"], json!({"own": "x"}));
     vendor.otherwise(|_| Reply::text("never json"));
     let strict = json!({"routing": {"validators": [{"use": "json", "severity": "block"}]}});
     assert_eq!(send(&house, strict).await.error(422)["type"], "invalid_request_error");
@@ -63,6 +67,7 @@ async fn wrong_options_are_the_clients_fault_and_name_the_right_ones() {
     for (more, param, part) in [
         (json!({"routing": {"validators": ["jsn"]}}), "routing.validators", "did you mean `json`?"),
         (json!({"guardrails": ["jsn"]}), "guardrails", "did you mean `json`?"),
+        (json!({"metadata": {"guardrails": ["jsn"]}}), "metadata.guardrails", "did you mean `json`?"),
         (
             json!({"routing": {"validators": [{"use": "length", "with": {"mx": 3}}]}}),
             "routing.validators",

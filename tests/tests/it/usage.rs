@@ -184,11 +184,13 @@ async fn a_judge_after_the_response_is_in_the_reports_of_who_asked() {
     let (web, key) = admin.key(json!({"tenant": "acme", "labels": {"app": "web"}})).await;
     let mut body = ask("hi", json!({"team": "red"}));
     body["model"] = json!("workflow/graded");
+    let mut last = String::new();
     for _ in 0..3 {
         let answer = send(house.client(), &key, "/v1/chat/completions", &body).await;
         assert_eq!(answer.status, 200, "{}", answer.text());
         // What the answer cost stands in its header; the judge has not spoken yet.
         assert_eq!(answer.header("x-turnout-cost-usd"), Some("0.0002"));
+        answer.header("x-turnout-decision").unwrap().clone_into(&mut last);
     }
     let all = async |admin: &Admin| report(admin, "").await["total"].clone();
     let mut total = all(&admin).await;
@@ -210,6 +212,9 @@ async fn a_judge_after_the_response_is_in_the_reports_of_who_asked() {
         let report = report(&admin, &format!("?group_by={by}")).await;
         assert_eq!(row(&report, group)["cost_usd"], json!(0.0018), "{report}");
     }
+    let explained = house.cli(&["explain", &last]).await;
+    let explained = String::from_utf8_lossy(&explained.stdout).into_owned();
+    assert!(explained.contains("together 2 calls, 0.0006 USD"), "{explained}");
     house.kill().await;
     house.restart().await;
     assert_eq!(all(&Admin::of(&house)).await, total);

@@ -241,7 +241,7 @@ fn read(body: Bytes, limits: &Limits) -> Result<ChatRequest, Error> {
             "functions" | "function_call" if is_given(json) => return Err(old_form(pointer())),
             "guardrails" => {
                 if let Some(list) = optional::<Value>(json, pointer, "a list of names")? {
-                    let taken = crate::options::guardrails(&mut request.options, &list);
+                    let taken = crate::options::guardrails(&mut request.options, &list, "guardrails");
                     taken.map_err(|p| foreign("", &p))?;
                 }
             }
@@ -396,12 +396,18 @@ fn metadata(json: &str, limits: &Limits, options: &mut Options) -> Result<(), Er
     if map.0.len() > limits.metadata {
         return Err(Error::new("out_of_range", "/metadata", format!("at most {} members", limits.metadata)));
     }
-    match map.0.get("tags") {
-        Some(tags) => crate::options::metadata_tags(options, tags).map_err(|p| {
-            Error::new("invalid_option", "/metadata/tags", format!("`metadata.tags`: {}", p.message))
-        }),
-        None => Ok(()),
+    let wrong = |name: &str, message: &str| {
+        Error::new("invalid_option", format!("/metadata/{name}"), format!("`metadata.{name}`: {message}"))
+    };
+    if let Some(tags) = map.0.get("tags") {
+        crate::options::metadata_tags(options, tags).map_err(|p| wrong("tags", &p.message))?;
     }
+    // What is no list is metadata like any other.
+    if let Some(list) = map.0.get("guardrails").filter(|list| list.is_array()) {
+        crate::options::guardrails(options, list, "metadata.guardrails")
+            .map_err(|p| wrong("guardrails", &p.message))?;
+    }
+    Ok(())
 }
 
 fn routing(json: &str, options: &mut Options) -> Result<(), Error> {

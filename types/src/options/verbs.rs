@@ -91,17 +91,17 @@ fn validators(value: &Value) -> Result<Value, String> {
     }
 }
 
-/// Takes up LiteLLM's `guardrails`: names of checks.
+/// Takes up LiteLLM's `guardrails`: names of checks, in the member `from`.
 ///
 /// # Errors
 /// It is no list of names.
-pub(crate) fn guardrails(options: &mut Options, value: &Value) -> Result<(), Problem> {
-    let problem = |message: &str| Problem { option: "guardrails".to_owned(), message: message.to_owned() };
+pub(crate) fn guardrails(options: &mut Options, value: &Value, from: &'static str) -> Result<(), Problem> {
+    let problem = |message: &str| Problem { option: from.to_owned(), message: message.to_owned() };
     let named = value.as_array().filter(|l| l.len() <= MAX_VALIDATORS && l.iter().all(Value::is_string));
     let list = named.ok_or_else(|| problem("expected a list of names of validators"))?;
     if !list.is_empty() {
-        options.asks.push(Ask { from: "guardrails", verb: "validators", argument: value.clone() });
-        options.given.push("guardrails");
+        options.asks.push(Ask { from, verb: "validators", argument: value.clone() });
+        options.given.push(from);
     }
     Ok(())
 }

@@ -98,14 +98,17 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// A list of labels in the form of LiteLLM is meant for us, and no vendor takes it.
+    /// Lists of labels and checks in the form of LiteLLM are meant for us, and no vendor takes them.
     fn metadata(&mut self, call: &'a Call) {
-        let Some(raw) = call.request.raw("metadata").filter(|raw| raw.contains("tags")) else { return };
+        const OURS: [&str; 2] = ["tags", "guardrails"];
+        let concerns = |raw: &&str| OURS.iter().any(|name| raw.contains(name));
+        let Some(raw) = call.request.raw("metadata").filter(concerns) else { return };
         let Ok(mut map) = serde_json::from_str::<Map<String, Value>>(raw) else { return };
-        if !map.get("tags").is_some_and(Value::is_array) {
+        let before = map.len();
+        map.retain(|name, value| !(OURS.contains(&name.as_str()) && value.is_array()));
+        if map.len() == before {
             return;
         }
-        map.shift_remove("tags");
         match map.is_empty() {
             true => self.drop.push("metadata"),
             false => self.set.push(("metadata", New::Json(Value::Object(map).to_string().into()))),
