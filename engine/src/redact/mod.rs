@@ -5,12 +5,12 @@
 //! by the workflow, then redacted, then what was masked on the way out is restored, then it reaches the client.
 
 mod answer;
+mod body;
 mod filter;
 
 pub(crate) use answer::Answers;
 
 use bytes::Bytes;
-use serde_json::Value;
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -19,7 +19,7 @@ use types::directives::{Place, Redact, RedactAction, Set};
 use types::privacy::{Detector, Entity, escapes};
 
 /// Members of a body whose strings are no text of the client's.
-const NOT_TEXT: &[&str] = &["model", "role", "type", "tool_choice", "tool_call_id", "id"];
+const NOT_TEXT: &[&str] = &["model", "role", "type", "tool_choice"];
 
 /// Whether a member is no text of the client's: a name of the format, or sound and files as base64.
 fn is_no_text(key: &str, text: &str) -> bool {
@@ -143,35 +143,21 @@ impl Redaction {
         counts
     }
 
-    /// Redacts every text of a request's body.
-    ///
-    /// # Errors
-    /// A value that must be refused.
-    pub(crate) fn body(&self, body: &mut Value) -> Result<(), Blocked> {
-        match body {
-            Value::String(s) => {
-                if !is_data_url(s)
-                    && let Cow::Owned(redacted) = self.text(s, Place::Input)?
-                {
-                    *s = redacted;
-                }
-                Ok(())
-            }
-            Value::Array(items) => items.iter_mut().try_for_each(|item| self.body(item)),
-            // A member of that name that is no string is somebody's own, such as a property of a schema.
-            Value::Object(members) => members
-                .iter_mut()
-                .filter(|(key, value)| !value.as_str().is_some_and(|text| is_no_text(key, text)))
-                .try_for_each(|(_, value)| self.body(value)),
-            _ => Ok(()),
-        }
-    }
-
     /// Redacts a whole text.
     ///
     /// # Errors
     /// A value that must be refused.
     pub(crate) fn text<'t>(&self, text: &'t str, place: Place) -> Result<Cow<'t, str>, Blocked> {
+        self.text_with(text, place, RedactAction::Drop)
+    }
+
+    /// As [`Redaction::text`]; what would be removed is treated as `removed` says.
+    fn text_with<'t>(
+        &self,
+        text: &'t str,
+        place: Place,
+        removed: RedactAction,
+    ) -> Result<Cow<'t, str>, Blocked> {
         let kinds = self.kinds(place);
         let found = if kinds.is_empty() { Vec::new() } else { self.find(text, &kinds) };
         if found.is_empty() {
@@ -181,7 +167,7 @@ impl Redaction {
         let mut at = 0;
         for value in found {
             out.push_str(text.get(at..value.span.start).unwrap_or(""));
-            out.push_str(&self.instead(value.entity, &value.value, place)?);
+            out.push_str(&self.instead_with(value.entity, &value.value, place, removed)?);
             at = value.span.end;
         }
         out.push_str(text.get(at..).unwrap_or(""));
@@ -195,12 +181,23 @@ impl Redaction {
 
     /// What stands in the place of a value.
     fn instead(&self, entity: Entity, value: &str, place: Place) -> Result<String, Blocked> {
+        self.instead_with(entity, value, place, RedactAction::Drop)
+    }
+
+    fn instead_with(
+        &self,
+        entity: Entity,
+        value: &str,
+        place: Place,
+        removed: RedactAction,
+    ) -> Result<String, Blocked> {
         let rule = self.rules.iter().find(|r| r.entity == entity && r.place == place);
         let Some(rule) = rule else { return Ok(value.to_owned()) };
         let mut vault = self.vault();
         let count = vault.counts.entry(entity).or_default();
         *count = count.saturating_add(1);
-        Ok(match rule.action {
+        let action = if rule.action == RedactAction::Drop { removed } else { rule.action };
+        Ok(match action {
             RedactAction::Block => return Err(Blocked(entity)),
             RedactAction::Drop => String::new(),
             RedactAction::Hash => {
