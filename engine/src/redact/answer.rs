@@ -2,7 +2,9 @@
 
 use super::filter::Filter;
 use super::{Blocked, Redaction};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use types::completion::{Delta, ToolCallDelta};
 use types::directives::Place;
 use types::{Chunk, Completion};
@@ -50,7 +52,29 @@ impl Answers {
                 call.arguments = self.all(&call.arguments, true)?;
             }
         }
+        if let Some(extra) = &mut completion.extra {
+            self.beside(extra)?;
+        }
         completion.changed();
+        Ok(())
+    }
+
+    /// Members of an answer beside its choices: what a vendor writes there is text like any other.
+    fn beside(&self, extra: &mut Map<String, Value>) -> Result<(), Blocked> {
+        for value in extra.values_mut() {
+            self.each(value)?;
+        }
+        Ok(())
+    }
+
+    /// Every text of a value.
+    fn each(&self, value: &mut Value) -> Result<(), Blocked> {
+        match value {
+            Value::String(text) => *text = self.all(text, false)?,
+            Value::Array(all) => all.iter_mut().try_for_each(|one| self.each(one))?,
+            Value::Object(members) => members.values_mut().try_for_each(|one| self.each(one))?,
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
         Ok(())
     }
 
@@ -89,6 +113,9 @@ impl Answers {
         }
         chunk.choices = deltas;
         chunk.raw = None;
+        if let Some(extra) = &mut chunk.extra {
+            self.beside(Arc::make_mut(extra))?;
+        }
         for delta in &mut chunk.choices {
             // They hold the texts as they were.
             (delta.logprobs, delta.beside) = (None, None);
@@ -151,6 +178,7 @@ impl Answers {
 mod tests {
     use super::super::tests::redaction;
     use super::*;
+    use serde_json::json;
     use types::FinishReason;
     use types::directives::RedactAction;
     use types::privacy::Entity;
@@ -187,6 +215,26 @@ mod tests {
         assert_eq!(text, "to ada@analytical.co.uk, and [EMAIL");
         assert_eq!(arguments, "{\"a\":\"ada@analytical.co.uk\"}");
         assert!(answers.end().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_stands_beside_the_choices_is_text_too() {
+        let of = |action| {
+            let r = redaction(&[(Entity::Email, Place::Output, action, false)]);
+            Answers::of(&r, false).unwrap()
+        };
+        let told = json!({"system_fingerprint": "fp ada@analytical.co.uk", "service_tier": "flex"});
+        let extra = told.as_object().cloned().unwrap();
+        let want = json!({"system_fingerprint": "fp [EMAIL_1]", "service_tier": "flex"});
+        let mut whole = Completion { extra: Some(Box::new(extra.clone())), ..Completion::default() };
+        of(RedactAction::Mask).whole(&mut whole).unwrap();
+        assert_eq!(json!(whole.extra), want);
+        let chunk = || Chunk { extra: Some(Arc::new(extra.clone())), ..Chunk::default() };
+        let mut masked = chunk();
+        of(RedactAction::Mask).chunk(&mut masked).unwrap();
+        assert_eq!(json!(masked.extra), want);
+        assert_eq!(of(RedactAction::Block).whole(&mut whole.clone()), Ok(()));
+        assert_eq!(of(RedactAction::Block).chunk(&mut chunk()), Err(Blocked(Entity::Email)));
     }
 
     #[test]
