@@ -5,6 +5,7 @@ use crate::bound::over_limit;
 use crate::outside::Surroundings;
 use crate::route;
 use crate::tools::Registry;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use types::diagnostic::{Diagnostic, Severity};
 use types::directives::Pools;
@@ -164,6 +165,10 @@ impl Bundle {
         );
         problems.extend(r.problems);
         problems.extend(found);
+        // Of workflows that are faulty it is not known what they declare.
+        if !in_workflows.iter().any(|d| d.severity == Severity::Error) {
+            problems.extend(undeclared(&files.rules, &policies, &library));
+        }
         problems.extend(in_workflows);
         let pools = Arc::new(policies.pools().clone());
         problems.extend(over_limit(&matrix, &pools, with_files(&library, &sources)));
@@ -290,6 +295,19 @@ impl Bundle {
     pub fn workflow_names(&self) -> Vec<String> {
         self.library.names().into_iter().map(|n| n.to_string()).collect()
     }
+}
+
+/// Rules that set variables of workflows which no workflow declares.
+fn undeclared(rules: &SourceFile, policies: &policies::PolicySet, library: &Library) -> Vec<Diagnostic> {
+    let declared: BTreeSet<&str> = library.iter().flat_map(|w| w.vars()).collect();
+    let mut r = Reader::new(rules, "PL");
+    for (rule, at, name) in policies.sets_vars().filter(|(.., name)| !declared.contains(name)) {
+        let d =
+            r.error("210", at, format!("`set_var` of `{rule}`: no workflow declares the variable `{name}`"));
+        d.hint = Some(types::diagnostic::suggestion(name, declared.iter().copied()));
+        d.field = format!("rules.{rule}.actions.set_var.{name}");
+    }
+    r.problems
 }
 
 /// What finds the values that rules name. Patterns that are faulty have been told of before.

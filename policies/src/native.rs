@@ -9,4 +9,4 @@ mod tree;
 
 pub(crate) use operand::{Constant, Operand, Path};
 pub(crate) use test::{Read, Relation, Test};
-pub(crate) use tree::{Atom, Text, Tree};
+pub(crate) use tree::{Atom, Text, Tree, offset};

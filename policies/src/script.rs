@@ -114,8 +114,9 @@ impl Script {
         let mut acts = Vec::new();
         let mut selections = Vec::new();
         for phase in &own {
-            let (checked, found) =
-                Checker::new(sandbox, &ast, &inputs::variables(*phase)).policy(*phase, &own);
+            let (checked, found) = Checker::new(sandbox, &ast, &inputs::variables(*phase))
+                .of_text(&file.text)
+                .policy(*phase, &own);
             report::script(r, checked.problems);
             reads.extend(checked.reads);
             for act in &found {
@@ -125,6 +126,7 @@ impl Script {
         }
         if !checks.is_empty() {
             let (checked, _) = Checker::new(sandbox, &ast, &inputs::variables(Phase::Request))
+                .of_text(&file.text)
                 .checks(&checks, own.is_empty());
             report::script(r, checked.problems);
             reads.extend(checked.reads.iter().filter_map(|p| p.strip_prefix("ctx.")).map(str::to_owned));

@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use types::axis::Axis;
 use types::directives::{ActionRecord, Directives, Pools, RuleId, RuleRecord, RuleResult};
-use types::doc::SourceFile;
+use types::doc::{SourceFile, Span};
 use types::expr::Scope;
 use types::privacy::{Custom, Entity};
 
@@ -191,6 +191,22 @@ impl PolicySet {
         all.extend(self.checks.values().flat_map(|script| script.reads()));
         all.extend(self.predicates().flat_map(Predicate::reads));
         all
+    }
+
+    /// What rules set of the variables of workflows: the rule, where it stands, and the variable.
+    pub fn sets_vars(&self) -> impl Iterator<Item = (&RuleId, Span, &str)> {
+        self.entries.iter().flat_map(|entry| {
+            let rule = match &entry.body {
+                Body::Rule(rule) => Some(rule),
+                Body::Script(_) => None,
+            };
+            let actions = rule.into_iter().flat_map(|rule| rule.actions.iter().map(move |a| (rule.at, a)));
+            let set = actions.filter(|(_, a)| &*a.verb == "set_var");
+            set.flat_map(move |(at, action)| {
+                let names = action.argument.as_object().into_iter().flatten();
+                names.map(move |(name, _)| (&entry.head.id, at, name.as_str()))
+            })
+        })
     }
 
     /// The models whose state makes a difference to a predicate over models, by their identifiers.

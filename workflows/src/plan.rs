@@ -218,6 +218,11 @@ pub struct Workflow {
 }
 
 impl Workflow {
+    /// The names of the constants that it declares, and that policies may set.
+    pub fn vars(&self) -> impl Iterator<Item = &str> {
+        self.vars.as_object().into_iter().flatten().map(|(name, _)| name.as_str())
+    }
+
     pub(crate) fn new(parts: Parts) -> Self {
         let plan_hash = hash(&parts);
         let chain = chain::find(&parts.root);

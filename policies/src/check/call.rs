@@ -32,16 +32,31 @@ impl Checker<'_> {
     fn own_function(&mut self, call: &FnCallExpr, at: Position) -> Ty {
         self.known_function(&call.name, call.args.len(), at);
         let params = self.functions.get(&call.name).map_or_else(Vec::new, |f| f.params.clone());
+        let mut types = Vec::with_capacity(call.args.len());
         for (i, arg) in call.args.iter().enumerate() {
             let handed_on = match arg {
                 Expr::Variable(x, ..) => matches!(x.1.as_str(), "ctx" | "act") && params.get(i) == Some(&x.1),
                 _ => false,
             };
-            if !handed_on {
-                drop(self.infer(arg));
+            types.push(if handed_on { Ty::Any } else { self.infer(arg) });
+        }
+        self.gives(&call.name, types);
+        Ty::Any
+    }
+
+    /// Notes what a function is given. What is not the same wherever it is called, or may be unknown, is anything.
+    fn gives(&mut self, name: &rhai::ImmutableString, types: Vec<Ty>) {
+        let plain = |t: Ty| if matches!(t, Ty::Map(_) | Ty::Enum(_)) { t } else { Ty::Any };
+        let types: Vec<Ty> = types.into_iter().map(plain).collect();
+        match self.found.get_mut(name) {
+            None => {
+                self.found.insert(name.clone(), types);
+            }
+            Some(known) => {
+                let pairs = known.iter_mut().zip(types);
+                pairs.filter(|(a, b)| **a != *b).for_each(|(a, _)| *a = Ty::Any);
             }
         }
-        Ty::Any
     }
 
     fn unary(&mut self, name: &str, a: &Expr) -> Ty {
@@ -188,14 +203,20 @@ impl Checker<'_> {
 
     /// A string that is compared with an enum must be one of its values.
     fn enum_value(&mut self, t: &Ty, literal: &Expr) {
-        let (Ty::Enum(values), Expr::StringConstant(s, at)) = (t.clone().known(), literal) else { return };
-        if !values.contains(&s.as_str()) {
+        if let Expr::StringConstant(s, at) = literal {
+            self.one_of_enum(t, s, *at);
+        }
+    }
+
+    pub(super) fn one_of_enum(&mut self, t: &Ty, s: &str, at: Position) {
+        let Ty::Enum(values) = t.clone().known() else { return };
+        if !values.contains(&s) {
             let near = suggestion(s, values.iter().copied());
             let hint = match near.starts_with("known") {
                 true => format!("values: {}", values.join(", ")),
                 false => format!("{near} values: {}", values.join(", ")),
             };
-            self.error("304", *at, format!("`{s}` is not a value of this field"), Some(hint));
+            self.error("304", at, format!("`{s}` is not a value of this field"), Some(hint));
         }
     }
 

@@ -1,6 +1,7 @@
 //! Static checks: types are inferred over the syntax tree, because the engine compares values of different
 //! types to `false` and notices a misspelt name only when its line runs.
 
+mod arms;
 mod call;
 mod chain;
 mod lexical;
@@ -144,6 +145,12 @@ pub(crate) struct Checker<'a> {
     script: bool,
     /// Paths below which values may be missing.
     doubtful: &'a [String],
+    /// The text of the tree, where there is more than an expression.
+    text: &'a str,
+    /// What own functions are given by those that call them, by their names: one type for each parameter.
+    given: BTreeMap<ImmutableString, Vec<Ty>>,
+    /// The same, as it is found out now.
+    found: BTreeMap<ImmutableString, Vec<Ty>>,
     /// How many `??` follow.
     guarded: usize,
     out: Checked,
@@ -164,9 +171,17 @@ impl<'a> Checker<'a> {
             acts: Vec::new(),
             script: false,
             doubtful: &[],
+            text: "",
+            given: BTreeMap::new(),
+            found: BTreeMap::new(),
             guarded: 0,
             out: Checked::default(),
         }
+    }
+
+    /// The same, of a tree that was made of this text.
+    pub(crate) fn of_text(self, text: &'a str) -> Self {
+        Checker { text, ..self }
     }
 
     /// Checks a tree that is one expression; `doubtful` are paths below which values may be missing.

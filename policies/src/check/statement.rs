@@ -1,9 +1,13 @@
 //! Checks of the statements of a policy: the types of local variables are followed.
 
-use super::{Checked, Checker, Function, Ty, known_after};
+use super::{Checked, Checker, Function, Ty, arms, known_after};
+use crate::native::offset;
 use crate::phase::Phase;
-use rhai::{ASTNode, BinaryExpr, Expr, FlowControl, Stmt};
+use rhai::{ASTNode, BinaryExpr, Expr, FlowControl, Position, Stmt};
 use std::collections::BTreeSet;
+
+/// Helpers that call helpers are followed so deep.
+const HELPERS: usize = 5;
 
 impl Checker<'_> {
     /// Checks every function of a policy that a phase can reach; those that none reaches, in the first of its
@@ -18,7 +22,7 @@ impl Checker<'_> {
             let by_any: BTreeSet<_> = own.iter().flat_map(|p| self.reached(p.function())).collect();
             reached.extend(self.functions.keys().filter(|k| !by_any.contains(*k)).cloned());
         }
-        self.bodies(reached, &ctx)
+        self.bodies(&reached, &ctx)
     }
 
     /// Checks every function that one of these can reach, and where `all` is said the others as well: functions that
@@ -31,14 +35,25 @@ impl Checker<'_> {
             true => self.functions.keys().cloned().collect(),
             false => names.iter().flat_map(|n| self.reached(n)).collect(),
         };
-        self.bodies(reached, &ctx)
+        self.bodies(&reached, &ctx)
     }
 
-    fn bodies(mut self, names: BTreeSet<rhai::ImmutableString>, ctx: &Ty) -> (Checked, Vec<super::ActCall>) {
-        for name in names.into_iter().filter(|k| !k.contains('$')) {
-            let Some(function) = self.functions.remove(&name) else { continue };
-            self.function(&function, ctx);
-            self.functions.insert(name, function);
+    fn bodies(mut self, names: &BTreeSet<rhai::ImmutableString>, ctx: &Ty) -> (Checked, Vec<super::ActCall>) {
+        // What helpers are given is known once those that call them have been looked at, and so on.
+        let mut settled = false;
+        for _ in 0..HELPERS {
+            self.each(names, ctx);
+            let found = std::mem::take(&mut self.found);
+            settled = found == self.given;
+            if settled {
+                break;
+            }
+            self.given = found;
+            (self.out, self.acts) = (Checked::default(), Vec::new());
+        }
+        if !settled {
+            self.given.clear();
+            self.each(names, ctx);
         }
         // Paths are told as the expressions tell them, without the leading `ctx`.
         let reads = std::mem::take(&mut self.out.reads);
@@ -46,6 +61,14 @@ impl Checker<'_> {
             reads.iter().filter_map(|p| p.strip_prefix("ctx.").or(p.starts_with("provider(").then_some(p)));
         self.out.reads = told.map(str::to_owned).collect();
         (self.out, self.acts)
+    }
+
+    fn each(&mut self, names: &BTreeSet<rhai::ImmutableString>, ctx: &Ty) {
+        for name in names.iter().filter(|k| !k.contains('$')) {
+            let Some(function) = self.functions.remove(name) else { continue };
+            self.function(&function, ctx);
+            self.functions.insert(name.clone(), function);
+        }
     }
 
     /// The function of that name and all that it can call.
@@ -75,11 +98,16 @@ impl Checker<'_> {
         self.functions.insert(function.name.clone(), stub);
         self.variables.clear();
         let mut own = Vec::new();
-        for param in &function.params {
+        let given = self.given.get(&function.name).cloned().unwrap_or_default();
+        for (i, param) in function.params.iter().enumerate() {
             match param.as_str() {
                 "ctx" => self.variables.push(("ctx".to_owned(), ctx.clone())),
                 "act" => self.variables.push(("act".to_owned(), Ty::Any)),
-                other => own.push((other.to_owned(), Ty::Any)),
+                other => {
+                    let follow = !self.assigned.contains(other);
+                    let ty = given.get(i).filter(|_| follow).cloned();
+                    own.push((other.to_owned(), ty.unwrap_or(Ty::Any)));
+                }
             }
         }
         self.declared = self.variables.len();
@@ -104,8 +132,9 @@ impl Checker<'_> {
             Stmt::Expr(expr) => return self.infer(expr),
             Stmt::FnCall(call, at) => return self.call(call, *at),
             Stmt::If(flow, _) => self.branches(flow),
-            Stmt::Switch(x, _) => {
-                drop(self.infer(&x.0));
+            Stmt::Switch(x, at) => {
+                let of = self.infer(&x.0);
+                self.arms(&of, *at);
                 for case in &x.1.expressions {
                     drop(self.infer(&case.lhs));
                     drop(self.infer(&case.rhs));
@@ -150,6 +179,18 @@ impl Checker<'_> {
             _ => {}
         }
         Ty::Any
+    }
+
+    /// What a field is compared with in a `switch`.
+    fn arms(&mut self, of: &Ty, at: Position) {
+        let begin = offset(self.text, at);
+        for (place, literal) in arms::literals(self.text.get(begin..).unwrap_or("")) {
+            let before = self.text.get(..begin.saturating_add(place)).unwrap_or("");
+            let line = before.matches('\n').count().saturating_add(1);
+            let column = before.rsplit('\n').next().map_or(0, |l| l.chars().count());
+            let number = |n: usize| u16::try_from(n).unwrap_or(u16::MAX);
+            self.one_of_enum(of, literal, Position::new(number(line), number(column)));
+        }
     }
 
     fn branches(&mut self, flow: &FlowControl) {

@@ -178,7 +178,7 @@ fn positive(expr: &Expr, text: String) -> String {
 }
 
 /// Where a position stands in the source, in bytes.
-fn offset(source: &str, at: Position) -> usize {
+pub(crate) fn offset(source: &str, at: Position) -> usize {
     let (line, column) = place(at);
     let before: usize = source.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let within = source.get(before..).unwrap_or("");

@@ -71,6 +71,36 @@ fn no_action_is_no_match() {
     assert_eq!(d.rules[0].result, RuleResult::NotMatched);
 }
 
+/// In a `switch`, and in helpers by what they are given.
+#[test]
+fn what_is_misspelt_in_helpers_and_switches_never_loads() {
+    check_body(
+        "let cap = switch ctx.tenant.tier { \"platnum\" => 0.5, \"gold\" | \"silver\" => 0.2, _ => 0.1 };\nact.cap_cost(cap);",
+        &[("PL304", 3, 36, "did you mean `platinum`?")],
+    );
+    let helper = |helper: &str, call: &str| {
+        format!("{HEAD}fn z(q) {{ {helper} }}\nfn on_request(ctx, act) {{ {call} }}")
+    };
+    check(
+        &helper("q.task_famly == \"coding\"", "if z(ctx.workload) { act.cap_cost(1.0); }"),
+        &[("PL301", 2, 13, "did you mean `task_family`?")],
+    );
+    check(
+        &helper("switch q { \"codng\" => 1.0, _ => 2.0 }", "act.cap_cost(z(ctx.workload.task_family));"),
+        &[("PL304", 2, 22, "did you mean `coding`?")],
+    );
+    // Given this and that, it may be anything.
+    check(
+        &helper("q.team == \"a\"", "if z(ctx.workload) || z(#{ team: \"a\" }) { act.cap_cost(1.0); }"),
+        &[],
+    );
+    // Over a helper, and as a list of them.
+    let two = format!(
+        "{HEAD}fn z(q) {{ q.tiar == \"gold\" }}\nfn y(p) {{ z(p) }}\nfn on_request(ctx, act) {{ if y(ctx.tenant) {{ act.cap_cost(1.0); }} }}"
+    );
+    check(&two, &[("PL301", 2, 13, "did you mean `tier`?")]);
+}
+
 #[test]
 fn what_is_misspelt_never_loads() {
     check_body("act.cap_csot(1);", &[("PL101", 3, 5, "did you mean `cap_cost`?")]);
