@@ -76,12 +76,28 @@ fn rules(actions: Vec<(&'static str, String)>, import: &mut Import) {
     }
 }
 
+/// The texts of a list; what is none is noted.
+fn names(value: &Value, place: &str, import: &mut Import) -> Vec<String> {
+    let Some(items) = value.as_array() else {
+        import.note(place, Fate::Left, "expected a list of names");
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for (i, item) in items.iter().enumerate() {
+        match item.as_str() {
+            Some(name) => found.push(name.to_owned()),
+            None => import.note(format!("{place}[{i}]"), Fate::Left, "expected a name"),
+        }
+    }
+    found
+}
+
 /// `provider/*` of providers that are here; the others are noted.
 fn providers(value: &Value, place: &str, shipped: &Matrix, import: &mut Import) -> Vec<String> {
     let mut found = Vec::new();
-    for name in value.as_array().into_iter().flatten().filter_map(Value::as_str) {
+    for name in names(value, place, import) {
         // `deepinfra/turbo` names a variant of an endpoint.
-        let bare = name.split('/').next().unwrap_or(name);
+        let bare = name.split('/').next().unwrap_or(&name);
         match known::provider(bare, shipped) {
             Some(p) => found.push(format!("{p}/*")),
             None => import.note(place, Fate::Left, known::why_not(bare)),
@@ -158,8 +174,7 @@ fn preference(
             );
         }
         "quantizations" => {
-            let tags: Vec<String> =
-                value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect();
+            let tags = names(value, place, import);
             import.note(place, Fate::Left, format!("the matrix says nothing of quantisation: give models the tags {} and add `require: {{ where: \"…\" in model.tags }}`", tags.join(", ")));
         }
         _ => import.note(place, Fate::Left, "there is no such preference here"),
@@ -195,13 +210,13 @@ fn max_price(value: &Value, place: &str, import: &mut Import, actions: &mut Vec<
 
 fn models(value: &Value, shipped: &Matrix, import: &mut Import, actions: &mut Vec<(&'static str, String)>) {
     let mut ids = Vec::new();
-    for (i, name) in value.as_array().into_iter().flatten().filter_map(Value::as_str).enumerate() {
+    for (i, name) in names(value, "models", import).into_iter().enumerate() {
         let place = format!("models[{i}]");
-        let id = if shipped.find(name).is_some() {
-            name.to_owned()
+        let id = if shipped.find(&name).is_some() {
+            name
         } else {
             import.providers.entry("openrouter".to_owned()).or_default();
-            match known::model(import, shipped, "openrouter", name, &place) {
+            match known::model(import, shipped, "openrouter", &name, &place) {
                 Some(id) => id,
                 None => continue,
             }

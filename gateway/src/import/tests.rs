@@ -135,6 +135,12 @@ fn openrouter_preferences_become_a_rule() {
     told(&import, "provider.order", Fate::Left, "nowhere");
     told(&import, "provider.quantizations", Fate::Left, "fp8");
     told(&import, "provider.experimental", Fate::Left, "no such preference");
+    let odd = "{\"models\": [\"openai/gpt-5.5\", 7], \"provider\": {\"order\": \"openai\", \"ignore\": [\"groq\", {}]}}";
+    let (import, files) = check(Kind::Openrouter, odd);
+    assert!(files.contains("openrouter_models: { models: [\"openai/gpt-5.5\"] }"), "{files}");
+    for place in ["models[1]", "provider.order", "provider.ignore[1]"] {
+        told(&import, place, Fate::Left, "expected");
+    }
 }
 
 #[test]
