@@ -6,25 +6,29 @@ use crate::calls::Ceilings;
 use crate::ledger::Limits;
 use crate::premium;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use types::chat::ChatRequest;
 use types::directives::{Directives, Escalate, Set};
 use types::matrix::Price;
 use workflows::Overrides;
 
-/// The shortest of all times that are allowed.
+/// Longest time of a request whatever its workflow says: longer ones are runs.
+const LONGEST: Duration = Duration::from_secs(3_600);
+
+/// The shortest of all times that are allowed. `wall`: what the workflow says, which holds in the place of what is
+/// usual, be it more or less.
 pub(crate) fn deadline(
     inner: &Inner,
     admission: &Admission,
     request: &ChatRequest,
     directives: &Directives,
-    wall: Option<std::time::Duration>,
+    wall: Option<Duration>,
 ) -> Instant {
     let capped = directives.cap_latency.as_ref().map(|s| s.value);
-    let shortest =
-        [admission.deadline, request.options.max_latency, capped, wall].into_iter().flatten().min();
-    admission.received
-        + shortest.map_or(inner.config.default_deadline, |d| d.min(inner.config.default_deadline))
+    let allowed = wall.map_or(inner.config.default_deadline, |w| w.min(LONGEST));
+    let named = [admission.deadline, request.options.max_latency, capped].into_iter().flatten();
+    admission.received + named.fold(allowed, Duration::min)
 }
 
 /// Values that policies give the workflow's own variables.

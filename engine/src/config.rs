@@ -12,7 +12,7 @@ pub struct Config {
     pub queue: usize,
     /// Longest wait for a place. Default 2 s.
     pub queue_wait: Duration,
-    /// Time for a whole request where neither the client, a policy nor the workflow says less. Default 120 s.
+    /// Time for a whole request whose workflow names none; clients and policies may ask for less. Default 120 s.
     pub default_deadline: Duration,
     /// Seed of every draw; `None` = from the system's entropy.
     pub seed: Option<u64>,

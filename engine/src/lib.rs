@@ -280,7 +280,7 @@ impl Engine {
         self.0.config.retry
     }
 
-    /// Longest time of a request where nothing says less.
+    /// Longest time of a request whose workflow names none.
     #[must_use]
     pub fn default_deadline(&self) -> std::time::Duration {
         self.0.config.default_deadline

@@ -116,7 +116,7 @@ pub(super) async fn first(
         submission.wall_ms.map(Duration::from_millis),
         request.options.max_latency,
         directives.cap_latency.as_ref().map(|s| s.value),
-        workflow.limits.wall,
+        workflow.limits.wall.or_else(|| submission.usual_wall_ms.map(Duration::from_millis)),
     ];
     let wall = walls.into_iter().flatten().min().unwrap_or(service.config.wall);
     let validators = directives.validators.iter().map(|s| (s.rule.to_string(), s.value.clone())).collect();

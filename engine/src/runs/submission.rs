@@ -30,6 +30,9 @@ pub struct Submission {
     /// Longest time it may run, waiting excluded, milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wall_ms: Option<u64>,
+    /// The same where the workflow names no time of its own, milliseconds; `None` = what is usual for runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usual_wall_ms: Option<u64>,
     /// Values for the workflow's own variables: of forks only.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub vars: Map<String, Value>,

@@ -145,9 +145,7 @@ async fn of_run(app: &App, who: &Arc<Who>, of: Of<'_>) -> Result<Answer, Failure
     let tenant = &who.principal.tenant.id;
     let run = match of {
         Of::Request { headers, model, bytes, deadline } => {
-            let longest = app.engine.default_deadline();
-            let wall = Some(deadline.map_or(longest, |d| d.min(longest)));
-            submit::chat_that_waits(app, who.clone(), headers, (model, bytes), wall).await?
+            submit::chat_that_waits(app, who.clone(), headers, (model, bytes), deadline).await?
         }
         Of::Results(results) => {
             let run = results.run.clone();

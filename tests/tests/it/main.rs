@@ -23,6 +23,7 @@ mod config;
 mod contracts;
 mod control;
 mod crash;
+mod deadlines;
 mod demands;
 mod demo;
 mod dialects;

@@ -80,7 +80,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     out.line(&format!("{}  (plan {})", w.name, w.plan_hash.get(..16).unwrap_or("")));
     out.line(&table.to_string());
     tell_bound(&bound, out);
-    let wall = w.limits.wall.map_or(config.default_deadline, |d| d.min(config.default_deadline));
+    let wall = w.limits.wall.unwrap_or(config.default_deadline);
     let longest = w.longest();
     let way = if longest.nodes.is_empty() {
         "no node says how long it may take".to_owned()

@@ -98,7 +98,8 @@ fn wish(who: Arc<Who>, workflow: String, submission: Submission, key: Option<Key
     Wish { id, who, workflow, submission, labels: BTreeMap::new(), callback_url: None, key }
 }
 
-/// Makes a run of a chat request whose client waits for it; its identifier. `wall`: longest time of it.
+/// Makes a run of a chat request whose client waits for it; its identifier. `wall`: the longest
+/// time of it that the client names.
 pub(crate) async fn chat_that_waits(
     app: &App,
     who: Arc<Who>,
@@ -110,8 +111,14 @@ pub(crate) async fn chat_that_waits(
     let workflow = model.strip_prefix("workflow/").unwrap_or_default().to_owned();
     let body = String::from_utf8(bytes.to_vec())
         .map_err(|_| Failure::bad_request("invalid_json", "the body is no UTF-8"))?;
-    let wall_ms = wall.map(|d| u64::try_from(d.as_millis()).unwrap_or(u64::MAX));
-    let submission = Submission { body, options: options(headers)?, wall_ms, ..Submission::default() };
+    let ms = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let submission = Submission {
+        body,
+        options: options(headers)?,
+        wall_ms: wall.map(ms),
+        usual_wall_ms: Some(ms(app.engine.default_deadline())),
+        ..Submission::default()
+    };
     // Whoever asks again with the same key is given the same answer by those who keep answers.
     let created = app.runs.submit(wish(who, workflow, submission, None)).await.map_err(refusal)?;
     Ok(created.head().id.clone())
