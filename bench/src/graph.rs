@@ -95,6 +95,7 @@ impl House {
             variables: &variables,
             scripts: &[],
             runner: false,
+            may_ask: None,
         };
         let (library, problems) = load(&[source], &names);
         match problems.first() {

@@ -50,6 +50,7 @@ pub struct Bundle {
     pub(crate) sources: Vec<SourceFile>,
     pub(crate) language: Arc<dyn Language>,
     runner: bool,
+    around: Option<Arc<dyn Surroundings>>,
     /// How its arms stand, as far as what was learned goes.
     pub(crate) standings: route::Standings,
     pub(crate) tools: Arc<Registry>,
@@ -59,6 +60,13 @@ impl std::fmt::Debug for Bundle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Bundle").field("hash", &self.hash).finish_non_exhaustive()
     }
+}
+
+type MayAsk<'a> = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync + 'a>;
+
+/// Whether workflows may have an address asked; `None` = nothing is known.
+fn may_ask(around: Option<&Arc<dyn Surroundings>>) -> Option<MayAsk<'_>> {
+    around.map(|around| -> MayAsk<'_> { Box::new(move |url| around.may_ask(url)) })
 }
 
 /// The sections of `routing_rules.yaml` that belong to a later version.
@@ -150,6 +158,7 @@ impl Bundle {
         let variables = policies::request_variables();
         let specs = tools.specs();
         let checks = policies.checks();
+        let may_ask = may_ask(files.around.as_ref());
         let (library, in_workflows) = workflows::load(
             &sources,
             &workflows::Names {
@@ -159,6 +168,7 @@ impl Bundle {
                 approvers: Some(&groups),
                 tools: &specs,
                 runner: files.runner,
+                may_ask: may_ask.as_deref(),
                 language: &*language,
                 variables: &variables,
             },
@@ -192,6 +202,7 @@ impl Bundle {
                 sources,
                 language,
                 runner: files.runner,
+                around: files.around.clone(),
                 standings: route::Standings::default(),
                 tools: Arc::new(tools),
             }),
@@ -254,6 +265,7 @@ impl Bundle {
         let pools: Vec<String> = self.pools.keys().cloned().collect();
         let variables = policies::request_variables();
         let checks = self.policies.checks();
+        let may_ask = may_ask(self.around.as_ref());
         let names = workflows::Names {
             scripts: &checks,
             matrix: &self.matrix,
@@ -261,6 +273,7 @@ impl Bundle {
             approvers,
             tools: specs,
             runner: self.runner,
+            may_ask: may_ask.as_deref(),
             language: &*self.language,
             variables: &variables,
         };

@@ -47,6 +47,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("WF403", "a way that takes longer than the limits allow"),
     ("WF411", "a stream mode that the graph does not allow"),
     ("WF421", "tests of code, and nothing that runs them"),
+    ("WF422", "a check outside that may not be asked"),
     ("WF431", "fewer models that keep apart than samples"),
 ];
 

@@ -219,6 +219,22 @@ fn into(ty: Ty, path: &[Step], text: &str) -> Result<Ty, Wrong> {
     let next = match (&ty, first) {
         (Ty::Completions, Step::At(_)) => Ty::Completion,
         (Ty::Messages, Step::At(_)) => Ty::Data(Type::Any),
+        (Ty::Nodes(nodes), Step::Key(id)) => {
+            let Some((_, outputs)) = nodes.iter().find(|(known, _)| **known == **id) else {
+                let hint = suggestion(id, nodes.iter().map(|(id, _)| id.as_str()));
+                return Err(Wrong::Name(format!("`{text}`: there is no node `{id}` in the body"), hint));
+            };
+            // A node of unknown type has been told.
+            let outputs = outputs.as_deref().ok_or(Wrong::Known)?;
+            let (Some(Step::Key(name)), more) = (rest.first(), rest.get(1..).unwrap_or(&[])) else {
+                return Ok(Ty::Data(Ty::Nodes(vec![((**id).to_owned(), Some(outputs.to_vec()))]).expr()));
+            };
+            let Some(output) = outputs.iter().find(|o| *o.name == **name) else {
+                let hint = suggestion(name, outputs.iter().map(|o| &*o.name));
+                return Err(Wrong::Name(format!("`{text}`: `{id}` has no output `{name}`"), hint));
+            };
+            return into(output.ty.clone(), more, text);
+        }
         _ => Ty::Data(member(&ty.expr(), first, text)?),
     };
     into(next, rest, text)

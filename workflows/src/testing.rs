@@ -209,6 +209,9 @@ pub(crate) fn load_all(files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
             tools: &tools(),
             scripts: &["tone".to_owned()],
             runner: true,
+            may_ask: Some(&|url| {
+                if url.contains("forbidden") { Err("its host is not allowed".to_owned()) } else { Ok(()) }
+            }),
             language: &Small,
             variables: &variables,
         },

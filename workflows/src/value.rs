@@ -1,7 +1,8 @@
 //! Values that nodes put out and read: data, references to completions, lists of messages.
 
+use crate::node::Out;
 use crate::run::{RowId, Table};
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 use std::sync::Arc;
 use types::Finding;
 use types::chat::Message;
@@ -37,6 +38,8 @@ pub(crate) enum Ty {
     Completion,
     Completions,
     Messages,
+    /// Outputs of nodes, by their ids: what a `loop` had in its last iteration.
+    Nodes(Vec<(String, Option<Vec<Out>>)>),
     /// Anything without an identity of its own.
     Data(Type),
 }
@@ -48,7 +51,51 @@ impl Ty {
             Ty::Completion => completion().optional(),
             Ty::Completions => completion().list(),
             Ty::Messages => Type::Any.list(),
+            Ty::Nodes(nodes) => Type::Map(
+                nodes
+                    .iter()
+                    .map(|(id, outputs)| (id.clone(), outputs.as_deref().map_or(Type::Any, fields)))
+                    .collect(),
+            ),
             Ty::Data(t) => t.clone(),
+        }
+    }
+
+    /// What is read of it where there is none: lists are empty, flags false, counts 0, members as they would be each
+    /// for itself, all else is unknown.
+    pub(crate) fn absent(&self) -> Json {
+        match self.expr() {
+            Type::List(_) => Json::Array(Vec::new()),
+            Type::Bool => Json::Bool(false),
+            Type::Int => Json::from(0),
+            Type::Map(members) => members
+                .into_iter()
+                .map(|(name, t)| (name, Ty::Data(t).absent()))
+                .collect::<Map<_, _>>()
+                .into(),
+            _ => Json::Null,
+        }
+    }
+
+    /// Whether it can be text, a list or a map, as far as is known before the run.
+    pub(crate) fn may_be_text_or_list(&self) -> bool {
+        let mut t = self.expr();
+        while let Type::Optional(of) = t {
+            t = *of;
+        }
+        !matches!(t, Type::Bool | Type::Int | Type::Float)
+    }
+
+    /// Whether it can be the messages of a conversation, as far as is known before the run.
+    pub(crate) fn may_be_messages(&self) -> bool {
+        match self {
+            Ty::Messages => true,
+            Ty::Completion | Ty::Completions | Ty::Nodes(_) => false,
+            Ty::Data(t) => match t {
+                Type::Optional(of) => Ty::Data((**of).clone()).may_be_messages(),
+                Type::List(of) => matches!(**of, Type::Any | Type::Map(_)),
+                t => *t == Type::Any,
+            },
         }
     }
 
@@ -56,6 +103,10 @@ impl Ty {
     pub(crate) fn holds_completions(&self) -> bool {
         matches!(self, Ty::Completion | Ty::Completions | Ty::Data(Type::Any))
     }
+}
+
+fn fields(outputs: &[Out]) -> Type {
+    Type::Map(outputs.iter().map(|o| (o.name.to_string(), o.ty.expr())).collect())
 }
 
 /// What expressions can read of a completion.

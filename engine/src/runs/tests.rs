@@ -66,6 +66,7 @@ fn workflow(text: &str) -> Arc<Workflow> {
         tools: &tools,
         scripts: &[],
         runner: true,
+        may_ask: None,
         language: &*language,
         variables: &variables,
     };

@@ -72,6 +72,7 @@ impl Probe {
             tools: &[],
             scripts: &[],
             runner: true,
+            may_ask: None,
             language: &Nothing,
             variables: &self.variables,
         };

@@ -42,14 +42,33 @@ pub(crate) struct Checks {
 }
 
 impl Checks {
+    /// The same, where without any nothing would be done.
+    pub(crate) fn lower_some(cx: &mut Cx<'_>, node: &Node, path: &str) -> Self {
+        let list = cx.some_of(node, path, "one check at least, such as contract").unwrap_or(&[]);
+        Checks::of(cx, list, path)
+    }
+
     pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str) -> Self {
+        let list = cx.r.list(node, path).unwrap_or(&[]);
+        Checks::of(cx, list, path)
+    }
+
+    fn of(cx: &mut Cx<'_>, list: &[Node], path: &str) -> Self {
         let mut checks = Checks::default();
-        let Some(list) = cx.r.list(node, path) else { return checks };
         for (i, n) in list.iter().enumerate() {
             let own = n.as_str().and_then(|s| cx.own_validator(s));
             checks.entry(cx, own.as_ref().unwrap_or(n), &format!("{path}[{i}]"));
         }
         checks
+    }
+
+    /// Reads the file's own validators that no place names, for what is wrong with them.
+    pub(super) fn unused(cx: &mut Cx<'_>) {
+        for (name, node) in cx.top.validators.clone() {
+            if !cx.top.used.contains(&name) {
+                Checks::default().entry(cx, &node, &format!("validators.{name}"));
+            }
+        }
     }
 
     /// The references that the checks read.
@@ -75,7 +94,7 @@ impl Checks {
                 .take("severity")
                 .and_then(|n| cx.r.one_of(n, &f.at("severity"), Severity::NAMES))
                 .and_then(Severity::parse);
-            let timeout = f.take("timeout").and_then(|n| cx.r.duration(n, &f.at("timeout")));
+            let timeout = f.take("timeout").and_then(|n| cx.time_limit(n, &f.at("timeout")));
             let (keys, meant) = keys(cx, &mut f);
             f.finish(&mut cx.r);
             let Some(name) = name else { return };
@@ -134,9 +153,15 @@ impl Checks {
         for wanted in check.references() {
             let Some(n) = with.and_then(|w| w.get(wanted.param)) else { continue };
             let found = Ref::lower(cx, n, &format!("{path}.with.{}", wanted.param));
-            if let Some(r) = found
-                && self.refs.iter().all(|(known, _)| *known != wanted.path)
-            {
+            let Some(r) = found else { continue };
+            if !r.ty.may_be_text_or_list() {
+                let at = format!("{path}.with.{}", wanted.param);
+                let d = cx.r.error("302", n.span, format!("`{}` is no text and no list", r.canonical()));
+                d.expected = Some(format!("what `{}` may hold: text, a list or a map", wanted.param));
+                d.field = at;
+                continue;
+            }
+            if self.refs.iter().all(|(known, _)| *known != wanted.path) {
                 self.refs.push((wanted.path.clone(), r));
             }
         }

@@ -7,6 +7,7 @@ use crate::outcome::{Outcome, OutcomeSet};
 use crate::route::Route;
 use crate::world::{Distinct, ToolSpec};
 use std::sync::Arc;
+use std::time::Duration;
 use types::Usd;
 use types::diagnostic::{Severity, suggestion};
 use types::doc::{self, Fields, Node, Reader, SourceFile, Span};
@@ -158,6 +159,29 @@ impl Cx<'_> {
         whole.then_some(usd)
     }
 
+    /// A time that something may take: more than none.
+    pub(crate) fn time_limit(&mut self, n: &Node, path: &str) -> Option<Duration> {
+        let time = self.r.duration(n, path)?;
+        if time.is_zero() {
+            let d = self.r.error("104", n.span, format!("`{path}` is no time at all"));
+            d.expected = Some("more than 0".to_owned());
+            path.clone_into(&mut d.field);
+            return None;
+        }
+        Some(time)
+    }
+
+    /// The items of a list that holds some.
+    pub(crate) fn some_of<'n>(&mut self, n: &'n Node, path: &str, what: &str) -> Option<&'n [Node]> {
+        let list = self.r.list(n, path)?;
+        if list.is_empty() {
+            let d = self.r.error("104", n.span, format!("`{path}` is empty"));
+            d.expected = Some(what.to_owned());
+            path.clone_into(&mut d.field);
+        }
+        Some(list)
+    }
+
     /// Names of groups of approvers.
     pub(crate) fn groups(&mut self, n: &Node, path: &str) -> Vec<String> {
         let entries: &[Node] = match &n.value {
@@ -207,6 +231,11 @@ impl Cx<'_> {
         self.names.variables.iter().find(|(n, _)| n == name).map(|(_, t)| t)
     }
 
+    /// Whether an address outside may be asked; `None` = not known.
+    pub(super) fn may_ask(&self, url: &str) -> Option<Result<(), String>> {
+        self.names.may_ask.map(|may| may(url))
+    }
+
     /// Whether a policy file has a function of that name that looks at answers.
     pub(super) fn has_script(&self, name: &str) -> bool {
         self.names.scripts.iter().any(|s| s == name)
@@ -231,8 +260,10 @@ impl Cx<'_> {
     }
 
     /// The file's own validator of that name, as written.
-    pub(super) fn own_validator(&self, name: &str) -> Option<Node> {
-        self.top.validators.iter().find(|(n, _)| n == name).map(|(_, node)| node.clone())
+    pub(super) fn own_validator(&mut self, name: &str) -> Option<Node> {
+        let (_, node) = self.top.validators.iter().find(|(n, _)| n == name)?;
+        self.top.used.push(name.to_owned());
+        Some(node.clone())
     }
 
     /// The file's own prompt of that name, as written.

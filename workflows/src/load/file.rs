@@ -1,11 +1,11 @@
 //! One file: its top-level keys, then its graph.
 
 use super::cx::Level;
-use super::{Cx, Named, Names, Top, body, expressions, top};
+use super::{Checks, Cx, Named, Names, Top, body, expressions, top};
 use crate::edge::Edge;
 use crate::node::call::Call;
 use crate::node::stream::{self, Stream};
-use crate::node::{self, Node};
+use crate::node::{self, Node, SILENCEABLE};
 use crate::plan::{Limits, Parts};
 use crate::reference::Ref;
 use serde_json::Value;
@@ -121,7 +121,6 @@ fn calls(graph: &mut crate::graph::Graph, into: &mut Vec<(String, Span)>) {
 
 /// `lint: {allow: […]}` of a node silences what is reported at that node's place.
 fn silenced(d: &Diagnostic, graph: &crate::graph::Graph) -> bool {
-    const SILENCEABLE: &[&str] = &["WF307", "WF308", "WF309", "WF332", "WF334", "WF421", "WF431"];
     let here = |n: &Node| n.lint.contains(&d.code) && d.field.starts_with(&format!("{}:", n.id));
     SILENCEABLE.contains(&d.code.as_str())
         && graph.nodes.iter().any(|n| here(n) || n.spec.bodies().into_iter().any(|g| silenced(d, g)))
@@ -159,6 +158,7 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     let (limits, places) = f.take("limits").map(|n| Limits::lower(cx, n, durable)).unwrap_or_default();
     let edges = f.take("edges");
     let graph = body::lower(cx, "", &list, edges, |cx, edges| output.and_then(|n| output_node(cx, n, edges)));
+    Checks::unused(cx);
     f.finish(&mut cx.r);
     let mut root = graph?;
     node::generate::appoint(&mut root);
@@ -239,12 +239,19 @@ fn head(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Head {
 
 fn on_failure(cx: &mut Cx<'_>, n: &doc::Node, head: &mut Head) {
     let Some(mut f) = cx.r.fields(n, "on_failure") else { return };
-    if let Some(n) = f.take("fallback") {
+    let fallback = f.take("fallback");
+    if let Some(n) = fallback {
         head.fallback = workflow(cx, n, "on_failure.fallback").map(|name| (name, n.span));
     }
     let respond =
         f.take("respond").and_then(|n| cx.r.one_of(n, "on_failure.respond", &["best_so_far", "error"]));
+    let span = f.span;
     f.finish(&mut cx.r);
+    if fallback.is_some() && respond.is_some() {
+        let d = cx.r.error("104", span, "`on_failure` holds `fallback` and `respond`");
+        d.expected = Some("one of them: another workflow runs, or the answer is what there is".to_owned());
+        "on_failure".clone_into(&mut d.field);
+    }
     head.best_so_far = respond == Some("best_so_far");
 }
 

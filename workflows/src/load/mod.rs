@@ -25,6 +25,8 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod top;
+#[cfg(test)]
+mod wrong;
 
 pub(crate) use body::body;
 pub(crate) use checks::{Checks, Timed, of_directive};
@@ -54,6 +56,8 @@ pub struct Names<'a> {
     pub scripts: &'a [String],
     /// Whether something runs tests against code.
     pub runner: bool,
+    /// Why an address outside may not be asked; `None` = not known, so that any may.
+    pub may_ask: Option<&'a (dyn Fn(&str) -> Result<(), String> + Send + Sync)>,
     /// The language of expressions.
     pub language: &'a dyn Language,
     /// The variables of a request; `nodes`, `vars` and the rest of a workflow's own are added here.

@@ -106,7 +106,7 @@ impl Outside {
         let mut timeout = timeout;
         if let Some(mut f) = f {
             if name == "http" {
-                let own = f.take("timeout").and_then(|n| cx.r.duration(n, &f.at("timeout")));
+                let own = f.take("timeout").and_then(|n| cx.time_limit(n, &f.at("timeout")));
                 timeout = timeout.or(own).or(Some(HTTP_TIMEOUT));
             }
             f.finish(&mut cx.r);
@@ -156,7 +156,7 @@ fn code_tests(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> What {
     What::CodeTests {
         language: f.take("language").and_then(|n| cx.r.string(n, &f.at("language"))).filter(|l| l != "auto"),
         tests: f.take("tests").and_then(|n| Ref::lower(cx, n, &f.at("tests"))),
-        cpu: f.take("cpu").and_then(|n| cx.r.duration(n, &f.at("cpu"))),
+        cpu: f.take("cpu").and_then(|n| cx.time_limit(n, &f.at("cpu"))),
         memory: f.take("memory").and_then(|n| cx.r.bytes(n, &f.at("memory"))),
     }
 }
@@ -164,6 +164,12 @@ fn code_tests(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> What {
 fn http(cx: &mut Cx<'_>, n: &Node, path: &str) -> Option<What> {
     let url = cx.r.string(n, path)?;
     if url.starts_with("https://") || url.starts_with("http://") {
+        if let Some(Err(why)) = cx.may_ask(&url) {
+            let message = format!("`{url}` may not be asked, so the answer stays unverified: {why}");
+            let d = cx.r.warning("422", n.span, message);
+            d.hint = Some("add its host to `tools.allow_hosts` in turnout.yaml".to_owned());
+            path.clone_into(&mut d.field);
+        }
         return Some(What::Http { url });
     }
     let d = cx.r.error("104", n.span, format!("`{url}` is no address of a service"));

@@ -6,7 +6,7 @@ use types::diagnostic::Severity;
 use types::doc::SourceFile;
 
 /// Lines of `body` start at 3: `version` and `name` stand above.
-fn check(body: &str, want: &[(&str, usize, usize)]) {
+pub(super) fn check(body: &str, want: &[(&str, usize, usize)]) {
     let (library, problems) = load_all(&[file(body)]);
     let got: Vec<_> = problems.iter().map(|d| (d.code.as_str(), d.line, d.column)).collect();
     assert_eq!(
@@ -28,7 +28,7 @@ fn check(body: &str, want: &[(&str, usize, usize)]) {
     }
 }
 
-const GOOD: &str = "\
+pub(super) const GOOD: &str = "\
 nodes:
   - { id: ask, type: generate }
   - { id: check, type: validate, validators: [contract] }
@@ -39,7 +39,7 @@ edges:
 ";
 
 /// The good file with one piece of text replaced.
-fn with(from: &str, to: &str) -> String {
+pub(super) fn with(from: &str, to: &str) -> String {
     assert!(GOOD.contains(from), "{from}");
     GOOD.replacen(from, to, 1)
 }
@@ -127,7 +127,7 @@ fn generate(keys: &str, code: &str, value: &str) {
 }
 
 /// A file, and what of it is wrong.
-fn located(body: &str, code: &str, wrong: &str) {
+pub(super) fn located(body: &str, code: &str, wrong: &str) {
     let (lines, column) = {
         let before = &body[..body.find(wrong).unwrap()];
         (before.matches('\n').count(), before.rsplit('\n').next().unwrap().len())

@@ -16,6 +16,8 @@ pub(crate) struct Top {
     pub(crate) pools: Vec<(String, Arc<Route>)>,
     /// The file's own validators, as written.
     pub(crate) validators: Vec<(String, doc::Node)>,
+    /// Those of them that some place has named.
+    pub(crate) used: Vec<String>,
     /// The file's own prompts, as written: each place reads them with what is visible there.
     pub(crate) prompts: Vec<(String, doc::Node)>,
     pub(crate) defaults: Defaults,
@@ -83,7 +85,12 @@ impl Defaults {
         let mut node = node.clone();
         let kind = node.get("type").and_then(doc::Node::as_str).map(str::to_owned);
         let doc::Value::Map(members) = &mut node.value else { return node };
+        let has = |members: &[(doc::Key, doc::Node)], key: &str| members.iter().any(|(k, _)| k.name == key);
+        // Either says which models a node asks; what the node says itself stands alone.
+        let (model, route) = (has(members, "model"), has(members, "route"));
+        let said = |key: &str| key == "route" && model || key == "model" && route;
         let fits = |of: &Option<String>, key: &str| match (of, &kind) {
+            _ if said(key) => false,
             (Some(of), kind) => Some(of) == kind.as_ref(),
             (None, Some(kind)) => match key {
                 "route" => ROUTED.contains(&kind.as_str()),
@@ -95,7 +102,7 @@ impl Defaults {
         };
         let (own, general): (Vec<_>, Vec<_>) = self.0.iter().partition(|(of, ..)| of.is_some());
         for (of, key, value) in own.into_iter().chain(general) {
-            if fits(of, &key.name) && !members.iter().any(|(k, _)| k.name == key.name) {
+            if fits(of, &key.name) && !has(members, &key.name) {
                 members.push((key.clone(), value.clone()));
             }
         }

@@ -38,6 +38,9 @@ pub(crate) static TYPE: NodeType = NodeType {
     lower: |cx, f| Box::new(Classify::lower(cx, f)),
 };
 
+/// What edges accept of every node: a label of such a name could not be told from it.
+const RESERVED: &[&str] = &["any", "completed", "error", "timeout", "cancelled", "skipped"];
+
 /// Most labels of one node.
 const MAX_LABELS: usize = 32;
 
@@ -96,6 +99,11 @@ impl Classify {
         let said = f
             .take("method")
             .map(|n| (cx.r.one_of(n, &f.at("method"), &["profile", "rules", "model"]), n.span));
+        if let (Some(n), Some((Some(other @ ("profile" | "model")), _))) = (rules_node, said) {
+            let d = cx.r.error("104", n.span, format!("`rules` means nothing beside `method: {other}`"));
+            d.hint = Some("write `method: rules`, or leave `rules` out".to_owned());
+            d.field = f.at("rules");
+        }
         let method = match said {
             Some((Some("profile"), span)) => profile(cx, span, &labels),
             Some((Some("rules"), span)) if rules_node.is_none() => {
@@ -234,6 +242,12 @@ fn labels(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for n in list {
         let Some(label) = cx.r.ident(n, path) else { continue };
+        if RESERVED.contains(&label.as_str()) {
+            let message = format!("the label `{label}` means something else at edges");
+            let d = cx.r.error("104", n.span, message);
+            d.expected = Some(format!("none of {}", RESERVED.join(", ")));
+            path.clone_into(&mut d.field);
+        }
         if found.contains(&label) {
             cx.r.error("121", n.span, format!("the label `{label}` is given twice"));
         }

@@ -92,8 +92,14 @@ pub(crate) struct Generate {
 
 impl Generate {
     pub(crate) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
-        let mut route = f.take("route").map(|n| Route::lower(cx, n, &f.at("route"))).unwrap_or_default();
+        let route_node = f.take("route");
+        let mut route = route_node.map(|n| Route::lower(cx, n, &f.at("route"))).unwrap_or_default();
         if let Some(n) = f.take("model") {
+            if route_node.is_some_and(|r| r.get("model").is_some()) {
+                let d = cx.r.error("104", n.span, "`model` stands beside `route.model`");
+                d.hint = Some("leave one of them out".to_owned());
+                d.field = f.at("model");
+            }
             route.model = cx.model(n, &f.at("model"));
             route.strategy = Strategy::Fixed;
         }

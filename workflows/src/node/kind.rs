@@ -107,14 +107,8 @@ impl Out {
         Out::new(name, Ty::Data(ty))
     }
 
-    /// What expressions read of it while its node has not run: lists are empty, flags false, counts 0, all
-    /// else is unknown.
+    /// What expressions read of it while its node has not run.
     pub(crate) fn absent(&self) -> Json {
-        match &self.ty {
-            Ty::Completions | Ty::Messages | Ty::Data(Type::List(_)) => Json::Array(Vec::new()),
-            Ty::Data(Type::Bool) => Json::Bool(false),
-            Ty::Data(Type::Int) => Json::from(0),
-            _ => Json::Null,
-        }
+        self.ty.absent()
     }
 }

@@ -6,7 +6,7 @@ use crate::graph::Graph;
 use crate::load::{Cx, Expr, body};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::run::{At, End, walk};
-use crate::value::Value;
+use crate::value::{Ty, Value};
 use serde_json::{Value as Json, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +24,7 @@ pub(crate) static TYPE: NodeType = NodeType {
     retries: false,
     outputs: |n| {
         vec![
-            Out::data("last", Type::Any),
+            Out::new("last", Ty::Nodes(body_nodes(n))),
             Out::data("carry", carry_type(n.get("carry"))),
             Out::data("iterations", Type::Int),
         ]
@@ -41,6 +41,9 @@ struct Carried {
     next: Expr,
 }
 
+/// The name of a carried value, and what it begins with.
+type Begins = (Arc<str>, Option<Expr>);
+
 /// What a file says of it.
 #[derive(Debug)]
 struct Loop {
@@ -50,6 +53,66 @@ struct Loop {
     while_: Option<Expr>,
     fails: bool,
     body: Graph,
+}
+
+/// What the nodes of the body put out, by their ids; `None` where the type of one is wrong.
+fn body_nodes(n: &doc::Node) -> Vec<(String, Option<Vec<Out>>)> {
+    let nodes = match n.get("body").and_then(|b| b.get("nodes")).map(|n| &n.value) {
+        Some(doc::Value::List(l)) => l.as_slice(),
+        _ => &[],
+    };
+    let outputs = |n: &doc::Node| n.get("type")?.as_str().and_then(NodeType::parse).map(|k| (k.outputs)(n));
+    nodes.iter().filter_map(|n| Some((n.get("id")?.as_str()?.to_owned(), outputs(n)))).collect()
+}
+
+/// The types of what is carried, where its beginning and what follows are of one kind; where they are numbers, texts or
+/// flags of two kinds, what follows is wrong.
+fn carried_type(cx: &mut Cx<'_>, inits: &[Begins], nexts: &[Option<Expr>]) -> Type {
+    let mut members = Vec::new();
+    for ((name, init), next) in inits.iter().zip(nexts) {
+        let kinds =
+            init.as_ref().zip(next.as_ref()).and_then(|(i, n)| Some((scalar(&i.ty())?, scalar(&n.ty())?, n)));
+        let ty = match kinds {
+            Some((a, b, _)) if a == b => a,
+            Some((Type::Int, Type::Float, _) | (Type::Float, Type::Int, _)) => Type::Float,
+            Some((a, b, next)) => {
+                let message = format!("`carry.{name}` begins as {} and goes on as {}", word(&a), word(&b));
+                let d = cx.r.error("302", next.span, message);
+                d.hint = Some("let `init` and `next` give values of one kind".to_owned());
+                Type::Any
+            }
+            None => Type::Any,
+        };
+        members.push((name.to_string(), ty));
+    }
+    Type::Map(members)
+}
+
+/// A type of single values that never change their kind.
+fn scalar(t: &Type) -> Option<Type> {
+    match t {
+        Type::Enum(_) | Type::Str => Some(Type::Str),
+        Type::Bool | Type::Int | Type::Float => Some(t.clone()),
+        _ => None,
+    }
+}
+
+const fn word(t: &Type) -> &'static str {
+    match t {
+        Type::Bool => "true or false",
+        Type::Str => "a text",
+        _ => "a number",
+    }
+}
+
+/// The variable `carry` as the expression reads it that says how a value goes on: of a single value, that is what it
+/// begins with. `None` where it does not read it.
+fn own_type(n: &doc::Node, all: Type, name: &str, init: Option<&Expr>) -> Option<(&'static str, Type)> {
+    let begins = scalar(&init?.ty())?;
+    let reads = n.as_str().is_some_and(|s| s.contains(&format!("carry.{name}")));
+    let of = |(other, t): (String, Type)| if other == name { (other, begins.clone()) } else { (other, t) };
+    let Type::Map(all) = all else { return None };
+    reads.then(|| ("carry", Type::Map(all.into_iter().map(of).collect())))
 }
 
 fn carry_type(n: Option<&doc::Node>) -> Type {
@@ -90,10 +153,18 @@ impl Loop {
         let (until_at, while_at) = (f.at("until"), f.at("while"));
         let found = f.require(&mut cx.r, "body").and_then(|n| {
             body(cx, n, &f.at("body"), locals, |cx, _| {
-                let nexts: Vec<Option<Expr>> =
-                    nexts.iter().map(|n| n.as_ref().and_then(|(n, at)| cx.expr(n, at, None, &[]))).collect();
-                let until = until_node.and_then(|n| cx.condition(n, &until_at));
-                (nexts, until, while_node.and_then(|n| cx.condition(n, &while_at)))
+                let next = |((name, init), n): (&Begins, &Option<(&doc::Node, String)>)| {
+                    let (n, at) = n.as_ref()?;
+                    let own = own_type(n, carry_type(carry_node), name, init.as_ref());
+                    cx.expr(n, at, None, own.as_slice())
+                };
+                let nexts: Vec<Option<Expr>> = inits.iter().zip(&nexts).map(next).collect();
+                let carried = [("carry", carried_type(cx, &inits, &nexts))];
+                let mut asked = |n: Option<&doc::Node>, at: &str| {
+                    n.and_then(|n| cx.expr(n, at, Some(&Type::Bool), &carried))
+                };
+                let (until, while_) = (asked(until_node, &until_at), asked(while_node, &while_at));
+                (nexts, until, while_)
             })
         });
         let (body, (nexts, until, while_)) = found.unwrap_or_default();
@@ -108,7 +179,8 @@ impl Loop {
     }
 
     async fn run(&self, at: At<'_>, mut carry: Vec<(Arc<str>, Value)>) -> NodeResult {
-        let mut last = Value::Nothing;
+        // Where it never starts, everything in it is absent.
+        let mut last = Value::of(Ty::Nodes(self.nodes()).absent());
         let mut iterations = 0;
         let mut done = false;
         while !done && iterations < self.max_iterations {
@@ -147,6 +219,10 @@ impl Loop {
         let outcome = if done { Outcome::Done } else { Outcome::Exhausted };
         let outputs = vec![last, Value::Map(carry), Value::Int(i64::from(iterations))];
         Ok(Resolved::with(outcome, outputs).note(format!("{iterations} iterations")))
+    }
+
+    fn nodes(&self) -> Vec<(String, Option<Vec<Out>>)> {
+        self.body.nodes.iter().map(|n| (n.id.to_string(), Some(n.outputs.clone()))).collect()
     }
 
     fn locals(&self, carry: &[(Arc<str>, Value)], index: u32) -> Vec<(Arc<str>, Value)> {

@@ -54,6 +54,10 @@ pub(crate) const TYPES: &[&NodeType] = &[
     &fail::TYPE,
 ];
 
+/// Codes that `lint` of a node may silence.
+pub(crate) const SILENCEABLE: &[&str] =
+    &["WF307", "WF308", "WF309", "WF332", "WF334", "WF421", "WF422", "WF431"];
+
 /// A checked node.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -214,7 +218,7 @@ impl Node {
         let join = f.take("join").map_or(Join::All, |n| join(cx, n, &f.at("join")));
         let guard = f.take("when").and_then(|n| cx.condition(n, &f.at("when")));
         let enabled = f.take("enabled").and_then(|n| cx.r.boolean(n, &f.at("enabled"))).unwrap_or(true);
-        let timeout = f.take("timeout").and_then(|n| cx.r.duration(n, &f.at("timeout")));
+        let timeout = f.take("timeout").and_then(|n| cx.time_limit(n, &f.at("timeout")));
         let outputs = (kind.outputs)(node);
         let common = Common::lower(cx, &mut f, kind, &outputs);
         let lint = f.take("lint").map(|n| lint(cx, n, &f.at("lint"))).unwrap_or_default();
@@ -278,9 +282,10 @@ fn join(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Join {
 
 fn lint(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<String> {
     let Some(mut f) = cx.r.fields(n, path) else { return Vec::new() };
-    let codes = f.take("allow").and_then(|n| cx.r.strings(n, &f.at("allow"))).unwrap_or_default();
+    let at = f.at("allow");
+    let list = f.take("allow").and_then(|n| cx.r.list(n, &at)).unwrap_or_default();
     f.finish(&mut cx.r);
-    codes
+    list.iter().filter_map(|n| cx.r.one_of(n, &at, SILENCEABLE)).map(str::to_owned).collect()
 }
 
 /// A whole number in a range as `u32`, or the default.

@@ -16,7 +16,7 @@ use types::expr::Type;
 
 mod vote;
 
-use vote::{Key, over, vote_key};
+use vote::{Key, number, vote_key};
 
 pub(crate) static TYPE: NodeType = NodeType {
     name: "select",
@@ -93,13 +93,23 @@ impl Select {
         let method = f.take("method").map_or(Method::BestScore, |n| method(cx, n, &f.at("method")));
         let require_passing =
             f.take("require_passing").and_then(|n| cx.r.boolean(n, &f.at("require_passing")));
-        let score = f.take("score").and_then(|n| over(cx, n, &f.at("score")));
+        let score = f.take("score").and_then(|n| number(cx, n, &f.at("score")));
         let (mut key, mut weight, mut min_agreement) = (Key::Text, None, 0.5);
-        if let Some(n) = f.take("vote")
+        let vote = f.take("vote");
+        if let Some(n) = vote.filter(|_| method != Method::Vote) {
+            let d = cx.r.error(
+                "104",
+                n.span,
+                format!("`vote` means nothing beside `method: {}`", method.as_str()),
+            );
+            d.hint = Some("write `method: vote`, or leave `vote` out".to_owned());
+            d.field = f.at("vote");
+        }
+        if let Some(n) = vote
             && let Some(mut v) = cx.r.fields(n, &f.at("vote"))
         {
             key = vote_key(cx, &mut v);
-            weight = v.take("weight").and_then(|n| over(cx, n, &v.at("weight")));
+            weight = v.take("weight").and_then(|n| number(cx, n, &v.at("weight")));
             if let Some(n) = v.take("min_agreement") {
                 min_agreement = cx.r.number(n, &v.at("min_agreement"), 0.0, 1.0).unwrap_or(0.5);
             }

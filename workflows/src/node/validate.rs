@@ -73,7 +73,7 @@ impl Validate {
         let input = f.take("input").map(|n| Ref::lower_list(cx, n, &f.at("input"))).unwrap_or_default();
         let checks = f
             .require(&mut cx.r, "validators")
-            .map(|n| Checks::lower(cx, n, &f.at("validators")))
+            .map(|n| Checks::lower_some(cx, n, &f.at("validators")))
             .unwrap_or_default();
         let fail_fast = f
             .take("mode")

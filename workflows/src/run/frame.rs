@@ -181,8 +181,11 @@ impl<'a> Frame<'a> {
     pub(crate) fn outputs(&self) -> Value {
         let cells = self.cells();
         let of = |(n, c): (&Node, &Cell)| {
-            let names = n.outputs.iter().map(|o| Arc::from(&*o.name));
-            (n.id.clone(), Value::Map(names.zip(c.outputs.iter().cloned()).collect()))
+            let each = n.outputs.iter().enumerate().map(|(i, o)| {
+                let value = c.outputs.get(i).cloned().unwrap_or_else(|| Value::of(o.absent()));
+                (Arc::from(&*o.name), value)
+            });
+            (n.id.clone(), Value::Map(each.collect()))
         };
         Value::Map(self.graph.nodes.iter().zip(cells.iter()).map(of).collect())
     }

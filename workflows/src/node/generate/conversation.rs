@@ -169,5 +169,13 @@ fn base(cx: &mut Cx<'_>, n: &Node, path: &str) -> Option<Ref> {
     if n.as_str() == Some("request") {
         return None;
     }
-    Ref::lower(cx, n, path)
+    let found = Ref::lower(cx, n, path)?;
+    if found.ty.may_be_messages() {
+        return Some(found);
+    }
+    let d = cx.r.error("302", n.span, format!("`{}` is no list of messages", found.canonical()));
+    d.expected =
+        Some("`request`, or a reference to messages, such as request.messages or carry.messages".to_owned());
+    path.clone_into(&mut d.field);
+    None
 }

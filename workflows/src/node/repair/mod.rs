@@ -98,7 +98,7 @@ impl Repair {
         let from_node = f.take("from");
         let from = from_node.and_then(|n| from(cx, n, &f.at("from")));
         let input = f.take("input").map(|n| Ref::lower_list(cx, n, &f.at("input"))).unwrap_or_default();
-        let checks = f.take("validators").map(|n| Checks::lower(cx, n, &f.at("validators")));
+        let checks = f.take("validators").map(|n| Checks::lower_some(cx, n, &f.at("validators")));
         if from_node.is_none() && (input.is_empty() || checks.is_none()) {
             cx.r.error("102", span, "`from` is missing").expected =
                 Some("the id of a validate node, or `input` and `validators`".to_owned());
@@ -278,7 +278,7 @@ fn from(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<usize> {
 }
 
 fn strategies(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<Strategy> {
-    let list = cx.r.list(n, path).unwrap_or(&[]);
+    let list = cx.some_of(n, path, "one strategy at least, such as fix or reprompt").unwrap_or(&[]);
     list.iter().filter_map(|n| cx.r.one_of(n, path, Strategy::NAMES).and_then(Strategy::of)).collect()
 }
 

@@ -6,6 +6,7 @@ use crate::run::RowId;
 use crate::value::completion;
 use serde_json::Value as Json;
 use types::doc::{self, Fields};
+use types::expr::Type;
 
 /// What makes two votes the same.
 #[derive(Clone, Debug)]
@@ -28,8 +29,13 @@ impl Key {
     }
 }
 
+/// An expression over one completion that gives a number.
+pub(super) fn number(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Expr> {
+    cx.expr(n, path, Some(&Type::Float), &[("completion", completion())])
+}
+
 /// An expression over one completion.
-pub(super) fn over(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Expr> {
+fn over(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Expr> {
     cx.expr(n, path, None, &[("completion", completion())])
 }
 

@@ -101,7 +101,7 @@ fn wrong_parameters_and_references_are_shown_at_their_place() {
     };
     check("{ use: grounding, with: { sources: nodes.fnd.result } }", ("WF301", "nodes.fnd"));
     check("{ use: grounding, with: { sources: nodes.find.reslt } }", ("WF301", "nodes.find"));
-    check("{ use: grounding, with: { sources: nodes.fix.attempts } }", ("WF320", "nodes.fix"));
+    check("{ use: grounding, with: { sources: nodes.fix.history } }", ("WF320", "nodes.fix"));
     check("{ use: grounding, with: { min: 2 } }", ("WF104", "min"));
     check("{ use: citations, with: { stile: url } }", ("WF101", "stile"));
     check("{ use: similarity, with: { to: quick, min: 0.5 } }", ("WF103", "quick"));
@@ -243,6 +243,7 @@ fn tests_without_a_runner_are_warned_of() {
         tools: &[],
         scripts: &[],
         runner: false,
+        may_ask: None,
         language: &crate::testing::Small,
         variables: &variables,
     };

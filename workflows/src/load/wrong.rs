@@ -1,0 +1,148 @@
+//! Wrong files that loaded: what they say would never have done anything, or always failed.
+
+use super::tests::{GOOD, check, located, with};
+
+#[test]
+fn a_loop_tells_what_its_last_iteration_had() {
+    let body = |read: &str, top: &str| {
+        format!(
+            "{top}nodes:\n  - id: l\n    type: loop\n    max_iterations: 2\n    until: \"true\"\n    body:\n      nodes: \
+             [{{ id: h, type: generate }}]\n  - {{ id: answer, type: stream, from: {read} }}\nedges: \
+             [{{ from: l, to: answer, outcome: [done, exhausted] }}]\n"
+        )
+    };
+    check(&body("nodes.l.last.h.completion", ""), &[]);
+    located(&body("nodes.l.last.g.completion", ""), "WF301", "nodes.l.last.g");
+    located(&body("nodes.l.last.h.compltion", ""), "WF301", "nodes.l.last.h");
+    located(&body("nodes.l.last.h.ok_count.x", ""), "WF301", "nodes.l.last.h");
+}
+
+#[test]
+fn a_conversation_is_a_list_of_messages() {
+    let asks = |messages: &str| {
+        format!(
+            "vars: {{ k: 3, t: [a, b] }}\n{}",
+            with("type: generate", &format!("type: generate, messages: {messages}"))
+        )
+    };
+    check(&asks("request.messages"), &[]);
+    for wrong in ["vars.k", "vars.t"] {
+        located(&asks(wrong), "WF302", wrong);
+    }
+    located(&asks("{ base: vars.k }"), "WF302", "vars.k");
+}
+
+#[test]
+fn sources_are_text_or_lists() {
+    let checks = |of: &str| {
+        format!(
+            "vars: {{ k: 3, t: text, l: [a, b] }}\n{}",
+            with("[contract]", &format!("[{{ use: grounding, with: {{ sources: {of} }} }}]"))
+        )
+    };
+    for good in ["vars.t", "vars.l"] {
+        check(&checks(good), &[]);
+    }
+    located(&checks("vars.k"), "WF302", "vars.k");
+}
+
+#[test]
+fn a_validator_that_nobody_names_is_read_all_the_same() {
+    located(&format!("validators: {{ v: {{ use: lenght }} }}\n{GOOD}"), "WF203", "lenght");
+    located(
+        &format!("validators: {{ v: {{ use: length, with: {{ wrds: {{ max: 4 }} }} }} }}\n{GOOD}"),
+        "WF101",
+        "wrds",
+    );
+    check(&format!("validators: {{ v: {{ use: length, with: {{ words: {{ max: 4 }} }} }} }}\n{GOOD}"), &[]);
+    // One that is named is told of once.
+    located(
+        &format!("validators: {{ v: {{ use: lenght }} }}\n{}", with("[contract]", "[v]")),
+        "WF203",
+        "lenght",
+    );
+}
+
+#[test]
+fn a_host_that_may_not_be_asked_is_told() {
+    let checks = |url: &str| with("[contract]", &format!("[{{ use: http, with: {{ url: '{url}' }} }}]"));
+    check(&checks("https://checks.example.com/"), &[]);
+    located(&checks("https://forbidden.example.com/"), "WF422", "'https");
+    let silent = checks("https://forbidden.example.com/")
+        .replace("type: validate", "type: validate, lint: { allow: [WF422] }");
+    check(&silent, &[]);
+}
+
+#[test]
+fn of_two_keys_that_say_the_same_one_counts() {
+    let asks = |keys: &str| with("type: generate", &format!("type: generate, {keys}"));
+    located(&asks("model: p/b, route: { model: p/a }"), "WF104", "p/b");
+    check(&asks("model: p/b, route: { strategy: fixed }"), &[]);
+    // What the node says itself stands in the place of the file's defaults.
+    check(&format!("defaults: {{ route: {{ model: p/a }} }}\n{}", asks("model: p/b")), &[]);
+    check(&format!("defaults: {{ generate: {{ model: p/a }} }}\n{}", asks("route: { model: p/b }")), &[]);
+    let last = format!("on_failure: {{ fallback: w0, respond: error }}\n{GOOD}");
+    check(&last, &[("WF104", 3, 15), ("WF205", 3, 25)]);
+}
+
+#[test]
+fn keys_of_another_method_mean_nothing() {
+    let select = |keys: &str| {
+        with(
+            "{ id: check, type: validate, validators: [contract] }",
+            &format!("{{ id: check, type: select, from: [nodes.ask.completions], {keys} }}"),
+        )
+        .replace("nodes.check.best", "nodes.check.completion")
+    };
+    check(&select("method: vote, vote: { min_agreement: 0.6 }, when_none: best"), &[]);
+    located(
+        &select("method: first, when_none: best, vote: { min_agreement: 0.6 }"),
+        "WF104",
+        "min_agreement",
+    );
+    let classify = |keys: &str| {
+        format!(
+            "nodes:\n  - {{ id: sort, type: classify, labels: [a, b], {keys} }}\n  - {{ id: ask, type: generate, needs: sort }}\noutput: nodes.ask.completion\n"
+        )
+    };
+    check(&classify("rules: [{ when: flag, label: b }]"), &[]);
+    located(&classify("method: model, rules: [{ when: flag, label: b }]"), "WF104", "[{ when");
+}
+
+#[test]
+fn labels_are_no_words_of_edges() {
+    let classify = |label: &str| {
+        format!(
+            "nodes:\n  - {{ id: sort, type: classify, labels: [easy, {label}] }}\n  - {{ id: ask, type: generate, needs: sort }}\noutput: nodes.ask.completion\n"
+        )
+    };
+    check(&classify("hard"), &[]);
+    for word in ["any", "completed", "error", "timeout", "cancelled", "skipped"] {
+        located(&classify(word), "WF104", &format!("{word}]"));
+    }
+}
+
+#[test]
+fn lists_that_ask_for_nothing() {
+    located(&with("[contract]", "[]"), "WF104", "[]");
+    let repair = GOOD
+        .replace("to: answer }", "to: answer, outcome: [passed, unverified] }\n  - { from: check, to: fix, outcome: failed }\n  - { from: fix, to: end }")
+        .replace("best }", "best }\n  - { id: fix, type: repair, from: check, strategies: [fix] }\n  - { id: end, type: stream, from: nodes.fix.completion }");
+    check(&repair, &[]);
+    located(&repair.replace("[fix]", "[]"), "WF104", "[]");
+}
+
+#[test]
+fn no_time_at_all_is_no_limit() {
+    located(&with("type: generate", "type: generate, timeout: 0s"), "WF104", "0s");
+    located(&with("[contract]", "[{ use: json, timeout: 0ms }]"), "WF104", "0ms");
+}
+
+#[test]
+fn lint_silences_what_it_can() {
+    let silent = |code: &str| with("type: generate", &format!("type: generate, lint: {{ allow: [{code}] }}"));
+    check(&silent("WF332"), &[]);
+    for code in ["WF999", "WF301", "wf332"] {
+        located(&silent(code), "WF104", code);
+    }
+}
