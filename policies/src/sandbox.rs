@@ -263,6 +263,10 @@ pub(crate) fn explain(error: &EvalAltResult) -> expr::Error {
         E::ErrorArrayBounds(..) | E::ErrorStringBounds(..) | E::ErrorIndexNotFound(..) => {
             ("an index is out of range".to_owned(), false)
         }
+        // The engine says so of texts that are read as numbers, with the text.
+        E::ErrorArithmetic(why, _) if why.starts_with("Error parsing") => {
+            ("a text that is no number is read as one".to_owned(), false)
+        }
         E::ErrorArithmetic(..) => ("a computation overflows or divides by zero".to_owned(), false),
         E::ErrorFor(_) => ("a `for` runs over something that is no list or range".to_owned(), false),
         E::ErrorAssignmentToConstant(name, _) => (format!("`{name}` cannot be assigned"), false),

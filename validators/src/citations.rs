@@ -172,6 +172,10 @@ impl Citations {
         if groups.is_empty() && marks.is_empty() {
             return None;
         }
+        // Whoever has nothing to cite is not asked to make something up.
+        if self.resolve && sources.is_empty() && defined.is_empty() {
+            return Some((Vec::new(), Some("there are no sources that could be cited".to_owned())));
+        }
         let mut notes = self.missing(text, &groups, &marks);
         let mut unsure = None;
         if self.resolve {
@@ -216,6 +220,9 @@ impl Citations {
         defined: &[(String, Range<usize>)],
     ) -> Result<Vec<Note>, String> {
         let own: HashSet<&str> = defined.iter().map(|(n, _)| n.as_str()).collect();
+        // The numbers that a request gives its passages are theirs; what else it says is no passage of a number.
+        let own_numbers = self.origin.references().is_empty()
+            && sources.iter().any(|s| s.id.as_deref().is_some_and(|id| id.parse::<usize>().is_ok()));
         let mut notes = Vec::new();
         for mark in marks {
             let shown = cut(text.get(mark.span.clone()).unwrap_or(""), 60);
@@ -226,6 +233,7 @@ impl Citations {
                 _ if sources.is_empty() => {
                     return Err(format!("there are no sources that {shown} could point at"));
                 }
+                Target::Number(n) if own_numbers => by_id(&n.to_string(), sources),
                 Target::Number(n) => (1..=sources.len()).contains(n) || by_id(&n.to_string(), sources),
                 Target::Id(id) => by_id(id, sources),
                 Target::Author { name, year } => by_author(name, year, sources),
@@ -484,6 +492,29 @@ mod tests {
         assert_eq!(run(&list), Vec::<String>::new());
         assert_eq!(run(&list.replace("tres [1]", "tres [2]")), ["unresolved"]);
         assert_eq!(run(&format!("{CLAIM} (Smith, 2020).")), ["unverified"]);
+    }
+
+    #[test]
+    fn without_anything_to_cite_nothing_is_known() {
+        let run = |text: &str, with: Value| codes(NAME, &with, &request(json!({})), &answer(text));
+        for text in ["CLAIM [1].", "CLAIM[^1].", "CLAIM.", "CLAIM, see https://example.com/y."] {
+            let text = text.replace("CLAIM", CLAIM);
+            assert_eq!(run(&text, json!({})), ["unverified"], "{text}");
+            assert_eq!(run(&text, json!({"min": 0})), ["unverified"], "{text}");
+        }
+        assert_eq!(run(&format!("{CLAIM}."), json!({"resolve": false})), ["too_few"]);
+        assert_eq!(run("Hello!", json!({})), ["none"]);
+    }
+
+    #[test]
+    fn passages_of_a_request_have_their_own_numbers() {
+        let asked = "Answer from these.\n[1] The tower is high.\n[2] The bridge is long.";
+        let request = request(
+            json!({"messages": [{"role": "system", "content": asked}, {"role": "user", "content": "How high?"}]}),
+        );
+        let run = |text: &str| codes(NAME, &Value::Null, &request, &answer(text));
+        assert_eq!(run(&format!("{CLAIM} [2].")), Vec::<String>::new());
+        assert_eq!(run(&format!("{CLAIM} [3].")), ["unresolved"]);
     }
 
     #[test]

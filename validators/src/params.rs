@@ -113,7 +113,7 @@ impl<'a> Params<'a> {
         let Some(v) = self.get(key) else { return Ok(None) };
         match v.as_f64().filter(|f| (0.0..=1.0).contains(f)) {
             Some(f) => Ok(Some(f)),
-            None => Err(Problem::new(self.field(key), format!("is {}", kind(v)), "a number from 0 to 1")),
+            None => Err(Problem::new(self.field(key), shown(v), "a number from 0 to 1")),
         }
     }
 
@@ -169,6 +169,11 @@ fn is_path(text: &str) -> bool {
 }
 
 /// What kind of value it is, for messages.
+/// What was found in the place of a number within a range.
+pub(crate) fn shown(v: &Value) -> String {
+    if v.is_number() { format!("is {v}") } else { format!("is {}", kind(v)) }
+}
+
 pub(crate) fn kind(v: &Value) -> &'static str {
     match v {
         Value::Null => "null",

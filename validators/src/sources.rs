@@ -160,6 +160,28 @@ static MARK: LazyLock<Option<Regex>> = LazyLock::new(|| {
         .ok()
 });
 
+/// Tags that documents are handed over in.
+static TAGGED: LazyLock<Vec<Regex>> = LazyLock::new(|| {
+    let one = |tag: &str| Regex::new(&format!(r"(?is)<{tag}(?P<with>\s[^>]*)?>(?P<text>.*?)</{tag}>")).ok();
+    ["document", "passage", "chunk", "excerpt", "context"].into_iter().filter_map(one).collect()
+});
+
+static NAMED: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r#"(?i)\b(?:id|index|number|name)\s*=\s*["']?([\w.:/-]{1,60})"#).ok());
+
+/// Documents that stand between tags, such as `<document id="7">…</document>`: of the tags that there are the first
+/// kind counts. None: there are no tags.
+fn tagged(text: &str) -> Vec<Source> {
+    let one = |c: regex::Captures<'_>| {
+        let id = c.name("with").zip(NAMED.as_ref()).and_then(|(with, named)| named.captures(with.as_str()));
+        let id = id.and_then(|c| Some(c.get(1)?.as_str().to_owned()));
+        let text = c.name("text").map_or("", |t| t.as_str()).trim();
+        Source { id, text: text.to_owned(), ..Source::default() }
+    };
+    let all = TAGGED.iter().map(|tag| tag.captures_iter(text).map(one).collect::<Vec<_>>());
+    all.into_iter().find(|found| !found.is_empty()).unwrap_or_default()
+}
+
 /// A text as sources: numbered passages (`[1] …`) each on its own, else the whole.
 pub(crate) fn numbered(text: &str) -> Vec<Source> {
     let whole = || vec![Source { text: text.to_owned(), ..Source::default() }];
@@ -189,20 +211,37 @@ pub(crate) fn numbered(text: &str) -> Vec<Source> {
 }
 
 /// What the caller gave with the request: results of tools, instructions and questions, but no answers.
-/// Nothing if it is too short to be an evidence for anything.
+/// Nothing if it is too short to be an evidence for anything, unless it is plain that it is meant as one: results of
+/// tools, documents between tags, numbered passages.
 pub(crate) fn of_request(request: &ChatRequest) -> Vec<Source> {
-    let mut out = Vec::new();
+    let (mut out, mut meant) = (Vec::new(), false);
     for m in request.messages.iter().filter(|m| m.role != Role::Assistant) {
         let text = m.content.text();
         match serde_json::from_str::<Value>(&text) {
             Ok(v @ (Value::Object(_) | Value::Array(_))) if m.role == Role::Tool => out.extend(read(&v)),
-            _ => out.extend(numbered(&text)),
+            _ => {
+                let found = tagged(&text);
+                meant |= !found.is_empty();
+                let before = out.len();
+                if found.is_empty() {
+                    out.extend(numbered(&text));
+                } else {
+                    // What stands around the tags is no document, but may be what an answer repeats.
+                    let around = TAGGED
+                        .iter()
+                        .fold(text.clone().into_owned(), |t, tag| tag.replace_all(&t, "").into_owned());
+                    out.extend(found);
+                    out.extend(numbered(around.trim()));
+                }
+                meant |= out.get(before..).is_some_and(|new| new.iter().any(|s| s.id.is_some()));
+            }
         }
+        meant |= m.role == Role::Tool && !text.trim().is_empty();
     }
     let words: usize = out.iter().map(|s| s.text.split_whitespace().count()).sum();
     let unspaced: usize =
         out.iter().map(|s| s.text.chars().filter(|c| crate::text::unspaced(*c)).count()).sum();
-    if words.saturating_add(unspaced) < MIN_WORDS { Vec::new() } else { out }
+    if !meant && words.saturating_add(unspaced) < MIN_WORDS { Vec::new() } else { out }
 }
 
 #[cfg(test)]
@@ -257,5 +296,25 @@ mod tests {
         let got = of_request(&r);
         assert_eq!(got.iter().map(|s| s.id.as_deref()).collect::<Vec<_>>(), [None, Some("1"), None]);
         assert_eq!(of_request(&request(json!({}))), Vec::new());
+    }
+
+    #[test]
+    fn what_is_meant_as_a_source_may_be_short() {
+        let got = |messages: Value| -> Vec<(Option<String>, String)> {
+            let r = request(json!({"messages": messages}));
+            of_request(&r).into_iter().map(|s| (s.id, s.text)).collect()
+        };
+        assert_eq!(got(json!([{"role": "user", "content": "What does it cost?"}])), []);
+        let doc = "<document index=\"7\">It costs 3 euros.</document>\nWhat does it cost?";
+        assert_eq!(
+            got(json!([{"role": "user", "content": doc}])),
+            [(Some("7".to_owned()), "It costs 3 euros.".to_owned()), (None, "What does it cost?".to_owned())]
+        );
+        let numbered = "[1] It costs 3 euros.\n[2] It is red.";
+        assert_eq!(got(json!([{"role": "system", "content": numbered}])).len(), 2);
+        let tool = json!([{"role": "user", "content": "What does it cost?"},
+            {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "s", "arguments": "{}"}}]},
+            {"role": "tool", "tool_call_id": "c", "content": "3 euros"}]);
+        assert_eq!(got(tool).last().unwrap().1, "3 euros");
     }
 }

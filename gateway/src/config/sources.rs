@@ -281,7 +281,13 @@ impl Found<'_> {
         let shown = path.strip_prefix(".").unwrap_or(path).display().to_string();
         let size = std::fs::metadata(path).map(|m| m.len());
         if size.as_ref().is_ok_and(|n| *n > doc::MAX_BYTES as u64) {
-            self.problems.push(unreadable(&shown, &format!("it is larger than {} bytes", doc::MAX_BYTES)));
+            let mut d = unreadable(&shown, &format!("it is larger than {} bytes", doc::MAX_BYTES));
+            // What workflows call that of which they are told when it comes another way.
+            let folder = path.parent().and_then(Path::file_name);
+            if folder.is_some_and(|f| f == WORKFLOWS) && path.extension().is_some_and(|e| e != "json") {
+                "WF003".clone_into(&mut d.code);
+            }
+            self.problems.push(d);
             return None;
         }
         match size.and_then(|_| std::fs::read_to_string(path)) {

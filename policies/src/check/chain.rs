@@ -148,7 +148,7 @@ impl Checker<'_> {
             },
             Ty::Optional(_) => {
                 let message = format!("field `{name}`{of}, which may be unknown");
-                self.error("303", at, message, Some(format!("write `?.{name}`, or test `!= ()` first")));
+                self.error("303", at, message, Some(format!("write `?.{name}`, with `?? …` behind it for where nothing is known, or test `!= ()` first")));
                 Ty::Any
             }
             // The engine offers some functions as properties (`x.floor`, `list.len`).

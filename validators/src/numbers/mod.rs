@@ -50,8 +50,8 @@ struct Numbers {
     tolerance: f64,
 }
 
-/// Parameters: `sources` (path of a value; without it what the request brings, and if that is nothing only sums
-/// are checked) and `tolerance` (default 0: the share by which a number may differ from its source).
+/// Parameters: `sources` (path of a value; without it what the request brings; where that is nothing, sums
+/// are checked, and numbers that the question does not hold are unverified) and `tolerance` (default 0: the share by which a number may differ from its source).
 pub(crate) fn build(with: &Value, severity: Severity) -> Result<Arc<dyn Check>, Problem> {
     let params = Params::new(with, &["sources", "tolerance"])?;
     let tolerance = match params.get("tolerance") {
@@ -81,28 +81,44 @@ impl Check for Numbers {
     }
 
     fn check(&self, input: &Input<'_>) -> Report {
-        let known = match self.origin.read(input) {
-            Ok(sources) => Some(known(&sources, input)),
+        // Without sources the question is all that numbers can be taken from: what it does not hold is not known.
+        let (sources, doubt) = match self.origin.read(input) {
+            Ok(sources) => (sources, None),
             Err(why) if !self.origin.references().is_empty() => return unverified(why),
-            Err(_) => None,
+            Err(why) => (Vec::new(), Some(why)),
         };
+        let known = known(&sources, input);
         let choices = &input.completion.choices;
-        let (mut findings, mut looked) = (Vec::new(), 0_usize);
+        let (mut findings, mut looked, mut unknown) = (Vec::new(), 0_usize, false);
         for (position, choice) in choices.iter().enumerate() {
             if choice.text.len() > MAX_BYTES {
                 return unverified("the answer is too long to be looked at");
             }
-            match self.text(&choice.text, known.as_ref()) {
-                Ok((n, notes)) => {
-                    looked = looked.saturating_add(n);
+            match self.text(&choice.text, &known, doubt.is_none()) {
+                Ok(Looked { count, notes, unsure }) => {
+                    looked = looked.saturating_add(count);
+                    unknown |= unsure;
                     findings
                         .extend(notes.into_iter().map(|n| n.choice(position, choices.len()).into_finding()));
                 }
                 Err(why) => return unverified(why),
             }
         }
-        if looked == 0 { nothing() } else { decided(findings) }
+        match doubt.filter(|_| unknown && findings.is_empty()) {
+            Some(why) => unverified(why),
+            None if looked == 0 => nothing(),
+            None => decided(findings),
+        }
     }
+}
+
+/// What was seen in a text.
+struct Looked {
+    /// How many numbers and sums were looked at.
+    count: usize,
+    notes: Vec<Note>,
+    /// It holds numbers of which nothing is known.
+    unsure: bool,
 }
 
 /// What the sources say, and what the user said: an answer may repeat the question.
@@ -119,8 +135,9 @@ fn known(sources: &[Source], input: &Input<'_>) -> Known {
 }
 
 impl Numbers {
-    /// How many numbers and sums were looked at, and what is wrong with them.
-    fn text(&self, text: &str, known: Option<&Known>) -> Result<(usize, Vec<Note>), String> {
+    /// What is wrong with the numbers and sums of a text. `sure`: there are sources, so that a number that is not
+    /// known is wrong.
+    fn text(&self, text: &str, known: &Known, sure: bool) -> Result<Looked, String> {
         let outline = outline(text);
         let skip = skipped(text, &outline);
         let sums = arithmetic::sums(text, &skip);
@@ -128,16 +145,21 @@ impl Numbers {
         let mut looked = sums.len().saturating_add(totals);
         let mut notes: Vec<Note> = sums.iter().filter_map(|s| self.wrong_sum(text, s)).collect();
         notes.extend(wrong_totals.iter().map(|w| self.wrong_total(w)));
-        if let Some(known) = known {
-            let answer = Answer::read(text, &outline, skip, &sums);
-            let count = answer.numbers.len().saturating_add(answer.dates.len());
-            if count.saturating_mul(known.len()) > MAX_WORK {
-                return Err(format!("{count} numbers are too many to be looked up"));
-            }
-            looked = looked.saturating_add(count);
-            notes.extend(self.unknown(text, &answer, known));
+        let answer = Answer::read(text, &outline, skip, &sums);
+        let numbers = answer.numbers.len().saturating_add(answer.dates.len());
+        if numbers.saturating_mul(known.len()) > MAX_WORK {
+            return Err(format!("{numbers} numbers are too many to be looked up"));
         }
-        Ok((looked, notes))
+        let unknown = self.unknown(text, &answer, known);
+        if sure {
+            looked = looked.saturating_add(numbers);
+            notes.extend(unknown.into_iter().map(|(_, note)| note));
+            return Ok(Looked { count: looked, notes, unsure: false });
+        }
+        let summed =
+            |at: &Range<usize>| sums.iter().any(|s| s.span.start <= at.start && at.end <= s.span.end);
+        let unsure = unknown.iter().any(|(at, _)| !summed(at));
+        Ok(Looked { count: looked, notes, unsure })
     }
 
     fn wrong_sum(&self, text: &str, sum: &arithmetic::Sum) -> Option<Note> {
@@ -163,14 +185,16 @@ impl Numbers {
             .actual(w.said)
     }
 
-    fn unknown(&self, text: &str, answer: &Answer, known: &Known) -> Vec<Note> {
+    /// The numbers and dates that are not known, and what is said of each.
+    fn unknown(&self, text: &str, answer: &Answer, known: &Known) -> Vec<(Range<usize>, Note)> {
         let mut notes = Vec::new();
         let note = |span: &Range<usize>, what: &str| {
             let shown = cut(text.get(span.clone()).unwrap_or(""), 60);
-            Note::new(NAME, self.severity, "unknown_number", &format!("{what} `{shown}` is in no source"))
+            let note = Note::new(NAME, self.severity, "unknown_number", &format!("{what} `{shown}` is in no source"))
                 .span(span.start, span.end)
                 .actual(shown)
-                .hint("give only numbers and dates that the sources give, or that follow from them by a sum you state")
+                .hint("give only numbers and dates that the sources give, or that follow from them by a sum you state");
+            (span.clone(), note)
         };
         for d in answer.dates.iter().filter(|d| !known.has_date(d)) {
             notes.push(note(&d.span, "the date"));
@@ -377,7 +401,12 @@ mod tests {
         let plain = |text: &str| codes(NAME, &Value::Null, &request(json!({})), &answer(text));
         assert_eq!(plain("3 + 4 = 8"), ["arithmetic"]);
         assert_eq!(plain("3 + 4 = 7"), Vec::<String>::new());
-        assert_eq!(plain("There are 99 ways."), ["none"]);
+        assert_eq!(plain("There are 99 ways."), ["unverified"]);
+        assert_eq!(plain("It costs 9.99 euros in 2031."), ["unverified"]);
+        assert_eq!(plain("So 3 + 4 = 7, and it costs 9.99 euros."), ["unverified"]);
+        assert_eq!(plain("So 3 + 4 = 8, and it costs 9.99 euros."), ["arithmetic"]);
+        let asked = request(json!({"messages": [{"role": "user", "content": "Name 99 ways."}]}));
+        assert_eq!(codes(NAME, &Value::Null, &asked, &answer("There are 99 ways.")), ["none"]);
         assert_eq!(plain("| a | b |\n|---|---|\n| x | 1 |\n| y | 2 |\n| Total | 4 |"), ["table_total"]);
     }
 

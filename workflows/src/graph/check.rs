@@ -79,21 +79,22 @@ impl<'r> Flow<'r, '_> {
     // with ⋃ for `join: strict`.
     fn must(&self) -> Vec<u64> {
         let mut must = vec![0_u64; self.graph.nodes.len()];
+        // The same where the node is skipped: a strict one is, as soon as one of its sources fails it.
+        let mut skipped = must.clone();
         for n in &self.graph.topo {
             let strict = self.node(*n).is_some_and(|n| n.join == Join::Strict);
-            let mut set = None;
+            let (mut any, mut all) = (None, None);
             for (_, e) in self.graph.edges_to(*n) {
                 let completed = self.node(e.from).map(Node::completed);
                 let certain = completed.is_some_and(|c| c.includes(e.accepts));
-                let this = must.get(e.from).copied().unwrap_or(0) | if certain { bit(e.from) } else { 0 };
-                set = Some(match set {
-                    None => this,
-                    Some(s) if strict => s | this,
-                    Some(s) => s & this,
-                });
+                let before = if e.accepts.contains(Outcome::Skipped) { &skipped } else { &must };
+                let this = before.get(e.from).copied().unwrap_or(0) | if certain { bit(e.from) } else { 0 };
+                any = Some(any.map_or(this, |s| s | this));
+                all = Some(all.map_or(this, |s| s & this));
             }
-            if let Some(m) = must.get_mut(*n) {
-                *m = set.unwrap_or(0);
+            if let (Some(m), Some(s)) = (must.get_mut(*n), skipped.get_mut(*n)) {
+                *s = all.unwrap_or(0);
+                *m = if strict { any.unwrap_or(0) } else { *s };
             }
         }
         must

@@ -112,7 +112,9 @@ impl Cx<'_> {
 
     /// Ids of all nodes that can be referred to.
     pub(crate) fn visible(&self) -> impl Iterator<Item = &str> + Clone {
-        self.levels.iter().rev().flat_map(|l| l.nodes.iter().map(|n| n.id.as_str()))
+        // Nodes without an id have none that could have been meant.
+        let nodes = self.levels.iter().rev().flat_map(|l| l.nodes.iter());
+        nodes.map(|n| n.id.as_str()).filter(|id| !id.is_empty())
     }
 
     /// What a body has around it under that name: levels up, and type.

@@ -5,7 +5,7 @@ use crate::route::Route;
 use crate::schema::Schema;
 use serde_json::{Map, Value as Json};
 use std::sync::Arc;
-use types::diagnostic::Diagnostic;
+use types::diagnostic::{Diagnostic, nearest};
 use types::doc::{self, Fields};
 use types::expr::Type;
 
@@ -29,6 +29,9 @@ pub(crate) struct Top {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Defaults(Vec<(Option<String>, doc::Key, doc::Node)>);
 
+/// Keys of nodes of all types that may stand under `defaults`.
+const GENERAL: &[&str] = &["timeout", "retry", "route", "cache"];
+
 /// Types of nodes that a default `route` is for.
 const ROUTED: &[&str] = &["generate", "judge", "classify", "merge"];
 
@@ -36,14 +39,16 @@ impl Defaults {
     fn lower(cx: &mut Cx<'_>, n: &doc::Node) -> Self {
         let mut found = Vec::new();
         for (k, v) in cx.r.map(n, "defaults").unwrap_or(&[]) {
-            if matches!(k.name.as_str(), "timeout" | "retry" | "route" | "cache") {
+            if GENERAL.contains(&k.name.as_str()) {
                 found.push((None, k.clone(), v.clone()));
             } else if crate::node::NodeType::parse(&k.name).is_some() {
                 let own = cx.r.map(v, &format!("defaults.{}", k.name)).unwrap_or(&[]);
                 found.extend(own.iter().map(|(key, v)| (Some(k.name.clone()), key.clone(), v.clone())));
             } else {
                 let d = cx.r.error("101", k.span, format!("unknown key `{}`", k.name));
+                let known = GENERAL.iter().copied().chain(crate::node::TYPES.iter().map(|t| t.name));
                 d.expected = Some("timeout, retry, route, cache, or a type of node".to_owned());
+                d.hint = nearest(&k.name, known).first().map(|n| format!("did you mean `{n}`?"));
                 d.field = format!("defaults.{}", k.name);
             }
         }
@@ -264,13 +269,18 @@ const TYPES: &[&str] = &["bool", "int", "float", "string", "list", "map", "any"]
 fn input(cx: &mut Cx<'_>, name: &str, n: &doc::Node) -> Option<Given> {
     let at = format!("inputs.{name}");
     let mut f = cx.r.fields(n, &at)?;
-    let ty = f.take("type").and_then(|n| cx.r.one_of(n, &f.at("type"), TYPES));
+    let type_node = f.take("type");
+    let ty = type_node.and_then(|n| cx.r.one_of(n, &f.at("type"), TYPES));
     let schema_node = f.take("schema");
     let required = f.take("required").and_then(|n| cx.r.boolean(n, &f.at("required"))).unwrap_or(false);
     let default = f.take("default").map(|n| (n.to_json(), n.span));
     let span = f.span;
     f.finish(&mut cx.r);
     if ty.is_none() && schema_node.is_none() {
+        if type_node.is_some() {
+            // That it is wrong has been told.
+            return None;
+        }
         let d = cx.r.error("102", span, "`type` is missing");
         d.expected = Some(format!("`type` (one of {}) or `schema`", TYPES.join(", ")));
         return None;

@@ -1,6 +1,7 @@
 //! Wrong files that loaded: what they say would never have done anything, or always failed.
 
 use super::tests::{GOOD, check, located, with};
+use crate::testing::{file, load_all};
 
 #[test]
 fn a_loop_tells_what_its_last_iteration_had() {
@@ -136,6 +137,53 @@ fn lists_that_ask_for_nothing() {
 fn no_time_at_all_is_no_limit() {
     located(&with("type: generate", "type: generate, timeout: 0s"), "WF104", "0s");
     located(&with("[contract]", "[{ use: json, timeout: 0ms }]"), "WF104", "0ms");
+}
+
+#[test]
+fn feedback_of_hardly_any_bytes_says_nothing() {
+    let repair = GOOD
+        .replace("to: answer }", "to: answer, outcome: [passed, unverified] }\n  - { from: check, to: fix, outcome: failed }\n  - { from: fix, to: end }")
+        .replace("best }", "best }\n  - { id: fix, type: repair, from: check, feedback: { max_bytes: 64 } }\n  - { id: end, type: stream, from: nodes.fix.completion }");
+    check(&repair, &[]);
+    located(&repair.replace("max_bytes: 64", "max_bytes: 63"), "WF104", "63");
+}
+
+/// What is said beside a problem is no other problem, and no name of nothing.
+#[test]
+fn what_is_told_leads_on() {
+    let told = |body: &str| {
+        let (_, problems) = load_all(&[file(body)]);
+        problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+    };
+    let nameless = told(&with("id: ask, type", "type"));
+    assert!(!nameless.contains("``"), "{nameless}");
+    let input = format!("inputs: {{ a: {{ type: strng }} }}\n{GOOD}");
+    check(&input, &[("WF104", 3, 22)]);
+    for (wrong, right) in [("timeot: 5s", "timeout"), ("generat: { samples: 2 }", "generate")] {
+        let found = told(&format!("defaults: {{ {wrong} }}\n{GOOD}"));
+        assert!(found.contains(&format!("did you mean `{right}`?")), "{found}");
+    }
+    let far = told(&with("id: check, type: validate, validators: [contract]", "id: check, type: banana"));
+    assert!(far.contains("WF104") && !far.contains("is missing"), "{far}");
+    let out = told(&with("[contract]", "[{ use: grounding, with: { min: 2 } }]"));
+    assert!(out.contains("is 2; expected a number from 0 to 1"), "{out}");
+}
+
+/// A strict join is skipped as soon as one of its sources fails it, whatever the others do.
+#[test]
+fn behind_a_skipped_join_nothing_has_run_for_certain() {
+    let join = |join: &str| {
+        format!(
+            "nodes:\n  - {{ id: a, type: generate }}\n  - {{ id: b, type: classify, labels: [x, y], rules: [] }}\n  - {{ id: j, type: set, join: {join}, values: {{ v: \"1\" }} }}\n  \
+             - {{ id: out, type: stream, from: nodes.a.completion }}\nedges:\n  - {{ from: a, to: j }}\n  - {{ from: b, to: j, outcome: x }}\n  \
+             - {{ from: j, to: out, outcome: [ok, skipped] }}\n"
+        )
+    };
+    let codes = |body: &str| {
+        let (_, problems) = load_all(&[file(body)]);
+        problems.iter().map(|d| d.code.clone()).collect::<Vec<_>>()
+    };
+    assert!(codes(&join("strict")).contains(&"WF307".to_owned()));
 }
 
 #[test]

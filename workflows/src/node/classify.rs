@@ -1,6 +1,7 @@
 //! `classify`: puts one label on the request, by its profile, by rules, or by asking a model.
 
 use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec};
+use crate::edge::KEYWORDS;
 use crate::load::{Cx, Expr, Prompt, Source};
 use crate::outcome::Outcome;
 use crate::route::Route;
@@ -37,9 +38,6 @@ pub(crate) static TYPE: NodeType = NodeType {
     },
     lower: |cx, f| Box::new(Classify::lower(cx, f)),
 };
-
-/// What edges accept of every node: a label of such a name could not be told from it.
-const RESERVED: &[&str] = &["any", "completed", "error", "timeout", "cancelled", "skipped"];
 
 /// Most labels of one node.
 const MAX_LABELS: usize = 32;
@@ -144,7 +142,17 @@ impl Classify {
             Value::Text(self.method.as_str().into()),
         ];
         let outcome = Outcome::Label(u8::try_from(chosen).unwrap_or(0));
-        Resolved::with(outcome, outputs).note(format!("{word} by {}", self.method.as_str()))
+        let by = self.method.as_str();
+        let said = label.and_then(|l| self.labels.get(l));
+        let note = match (sure, said) {
+            (Some(_), _) => format!("{word} by {by}"),
+            (None, Some(said)) => format!(
+                "{word} by default: {by} gives {said} with {confidence:.2}, and {:.2} is asked for",
+                self.min_confidence
+            ),
+            (None, None) => format!("{word} by default: {by} gives none of the labels"),
+        };
+        Resolved::with(outcome, outputs).note(note)
     }
 
     fn by_rules(&self, rules: &[Rule], at: &At<'_>) -> NodeResult {
@@ -242,10 +250,11 @@ fn labels(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<String> {
     let mut found: Vec<String> = Vec::new();
     for n in list {
         let Some(label) = cx.r.ident(n, path) else { continue };
-        if RESERVED.contains(&label.as_str()) {
+        // Such a label could not be told from what edges accept of every node.
+        if KEYWORDS.contains(&label.as_str()) {
             let message = format!("the label `{label}` means something else at edges");
             let d = cx.r.error("104", n.span, message);
-            d.expected = Some(format!("none of {}", RESERVED.join(", ")));
+            d.expected = Some(format!("none of {}", KEYWORDS.join(", ")));
             path.clone_into(&mut d.field);
         }
         if found.contains(&label) {

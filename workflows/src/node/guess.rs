@@ -25,7 +25,9 @@ pub(super) fn problems(cx: &mut Cx<'_>, node: &doc::Node, path: &str, index: usi
         });
     }
     cx.guessing = false;
-    for mut d in all.unwrap_or_default() {
+    // What a type asks for is missing only where that type is meant for certain.
+    let found = all.unwrap_or_default().into_iter().filter(|d| d.code != "WF102" || near.len() == 1);
+    for mut d in found {
         if near.len() != 1 {
             // They speak of one type alone.
             d.expected = None;

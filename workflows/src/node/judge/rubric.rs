@@ -106,12 +106,13 @@ impl Rubric {
         })
     }
 
-    /// Σ wᵢ·(sᵢ−minᵢ)/(maxᵢ−minᵢ) / Σ wᵢ; `None` when a criterion has no number.
+    /// Σ wᵢ·(sᵢ−minᵢ)/(maxᵢ−minᵢ) / Σ wᵢ; `None` when a criterion has no number, or one outside its scale: whoever
+    /// grades on another scale has not said how good the answer is on this one.
     pub(super) fn read(&self, value: &Value) -> Option<Verdict> {
         let scores = value.get("scores")?;
         let (mut sum, mut weights) = (0.0, 0.0);
         for c in &self.criteria {
-            let s = scores.get(&c.name)?.as_f64()?.clamp(c.min, c.max);
+            let s = scores.get(&c.name)?.as_f64().filter(|s| (c.min..=c.max).contains(s))?;
             sum += c.weight * (s - c.min) / (c.max - c.min);
             weights += c.weight;
         }

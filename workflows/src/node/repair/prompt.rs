@@ -12,6 +12,9 @@ use types::{Completion, Finding};
 /// Most of the previous answer that is shown, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
 
+/// Fewest bytes of findings that can say anything.
+const LEAST_BYTES: usize = 64;
+
 /// How much is told.
 #[derive(Clone, Debug)]
 pub(crate) struct Bounds {
@@ -30,11 +33,17 @@ impl Bounds {
         let usual = Bounds::default();
         let Some(mut f) = cx.r.fields(node, path) else { return usual };
         let max_findings = count(cx, &mut f, "max_findings", (1, 50), 20) as usize;
-        let max_bytes = f
-            .take("max_bytes")
-            .and_then(|n| cx.r.bytes(n, &f.at("max_bytes")))
-            .and_then(|b| usize::try_from(b).ok())
-            .unwrap_or(usual.max_bytes);
+        let max_bytes = f.take("max_bytes").and_then(|n| {
+            let at = f.at("max_bytes");
+            let bytes = cx.r.bytes(n, &at).and_then(|b| usize::try_from(b).ok())?;
+            if bytes < LEAST_BYTES {
+                let d = cx.r.error("104", n.span, format!("`{at}` is {bytes}"));
+                d.expected = Some(format!("{LEAST_BYTES} at least: less says nothing"));
+                d.field = at;
+            }
+            Some(bytes)
+        });
+        let max_bytes = max_bytes.unwrap_or(usual.max_bytes);
         f.finish(&mut cx.r);
         Bounds { max_findings, max_bytes }
     }
@@ -86,6 +95,11 @@ fn list(findings: &[Finding], bounds: &Bounds) -> String {
             let _ = write!(line, "; {h}");
         }
         if out.len().saturating_add(line.len()) > bounds.max_bytes {
+            if out.is_empty() {
+                // The worst of them is told in any case, as much of it as fits.
+                out.push_str(cut(&line, bounds.max_bytes));
+                out.push('\n');
+            }
             break;
         }
         out.push_str(&line);

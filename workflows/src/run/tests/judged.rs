@@ -64,6 +64,10 @@ async fn a_rubric_gives_scores_a_ranking_and_how_far_samples_agree() {
     .await;
     check("threshold: 0.6", &["x"], vec![MIDDLE], "x 0.5 [\"ask#0.1\"] agreement  ties  failed").await;
     check("threshold: 0.6", &["x"], vec!["?", "none"], "  [] agreement  ties  abstained").await;
+    // A grade outside the scale is none: it is asked for again.
+    let nine = "{\"scores\": {\"correctness\": 9, \"helpfulness\": 9}, \"rationale\": \"very good\"}";
+    check("threshold: 0.6", &["x"], vec![nine, nine], "  [] agreement  ties  abstained").await;
+    check("threshold: 0.6", &["x"], vec![nine, LOW], "x 0.0 [\"ask#0.1\"] agreement  ties  failed").await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -60,6 +60,25 @@ async fn classify_by_model_reads_a_label_or_asks_once_more() {
     assert_eq!(classify("method: model, default: other", &never).await, "other 0.0");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_label_that_nobody_was_sure_of_is_told_as_the_default() {
+    for (says, told) in [
+        ("{\"label\": \"coding\", \"confidence\": 0.8}", "coding by model"),
+        (
+            "{\"label\": \"coding\", \"confidence\": 0.4}",
+            "other by default: model gives coding with 0.40, and 0.60 is asked for",
+        ),
+        ("?", "other by default: model gives none of the labels"),
+    ] {
+        let script = Script::new(vec![("kind", vec![Says::Text(1, says), Says::Text(1, says)])]);
+        let input = input(prose(), None);
+        let trace = input.trace.clone();
+        let body = classified("method: model, min_confidence: 0.6, default: other");
+        run(&workflow(&body), input, &script).await;
+        assert_eq!(trace.snapshot().steps[0].note.as_deref(), Some(told));
+    }
+}
+
 #[test]
 fn classify_is_checked() {
     let codes = |keys: &str| {
