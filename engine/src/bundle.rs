@@ -62,11 +62,9 @@ impl std::fmt::Debug for Bundle {
     }
 }
 
-type MayAsk<'a> = Box<dyn Fn(&str) -> Result<(), String> + Send + Sync + 'a>;
-
 /// Whether workflows may have an address asked; `None` = nothing is known.
-fn may_ask(around: Option<&Arc<dyn Surroundings>>) -> Option<MayAsk<'_>> {
-    around.map(|around| -> MayAsk<'_> { Box::new(move |url| around.may_ask(url)) })
+fn may_ask(around: Option<&Arc<dyn Surroundings>>) -> Option<Box<workflows::MayAsk<'_>>> {
+    around.map(|around| -> Box<workflows::MayAsk<'_>> { Box::new(move |url| around.may_ask(url)) })
 }
 
 /// The sections of `routing_rules.yaml` that belong to a later version.

@@ -48,7 +48,7 @@ pub use ending::{Ending, Facts, Finished, Input, Mode, RunFailure, Suspension, W
 pub use event::{Event, Observer};
 pub use forecast::{Estimate, Forecaster};
 pub use format::{format, lay_out};
-pub use load::{Library, Misfit, Names, is_schema, load, misfit, shipped};
+pub use load::{Library, MayAsk, Misfit, Names, is_schema, load, misfit, shipped};
 pub use longest::Longest;
 pub use node::stream::{Trailer, Wire};
 pub use overrides::Overrides;

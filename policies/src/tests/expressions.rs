@@ -303,6 +303,7 @@ fn failures_never_count_as_false_and_tell_no_values() {
     fails("x.a + 1 < 3", json!({"a": true}), false, "no function fits");
     fails("x.a[5] == 1", json!({"a": [1]}), false, "index is out of range");
     fails("1 / x == 1", json!(0), false, "divides by zero");
+    fails("parse_int(x) == 1", json!("seven"), false, "a text that is no number is read as one at");
     fails("x && true", json!("secret"), false, "wrong type");
     let e = language().compile("x", &vec![("x".into(), Type::Any)], None).unwrap().0;
     let scope = language().scope(None, vec![("x".into(), json!("secret"))]);

@@ -41,6 +41,9 @@ pub(crate) use source::Source;
 pub(crate) use template::{Data, Prompt, Template};
 pub(crate) use top::{Given, Gives, Top, bind, misgiven, unfit};
 
+/// Whether an address outside may be asked; else why not.
+pub type MayAsk<'a> = dyn Fn(&str) -> Result<(), String> + Send + Sync + 'a;
+
 /// What the names and expressions of workflows are checked against.
 #[derive(Clone, Copy)]
 pub struct Names<'a> {
@@ -57,7 +60,7 @@ pub struct Names<'a> {
     /// Whether something runs tests against code.
     pub runner: bool,
     /// Why an address outside may not be asked; `None` = not known, so that any may.
-    pub may_ask: Option<&'a (dyn Fn(&str) -> Result<(), String> + Send + Sync)>,
+    pub may_ask: Option<&'a MayAsk<'a>>,
     /// The language of expressions.
     pub language: &'a dyn Language,
     /// The variables of a request; `nodes`, `vars` and the rest of a workflow's own are added here.
