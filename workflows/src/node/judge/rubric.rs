@@ -94,8 +94,9 @@ impl Rubric {
 
     pub(super) fn schema(&self) -> Value {
         let names: Vec<&str> = self.criteria.iter().map(|c| c.name.as_str()).collect();
+        let number = |c: &Criterion| json!({"type": "number", "minimum": c.min, "maximum": c.max});
         let scores: Map<String, Value> =
-            names.iter().map(|n| ((*n).to_owned(), json!({"type": "number"}))).collect();
+            self.criteria.iter().map(|c| (c.name.clone(), number(c))).collect();
         json!({
             "type": "object", "additionalProperties": false, "required": ["scores", "rationale"],
             "properties": {
