@@ -112,6 +112,26 @@ async fn javascript_is_tested() {
 }
 
 #[tokio::test]
+async fn java_that_ends_before_its_tests_has_not_passed_them() {
+    let code = |body: &str| format!("class Solution {{ static int add(int a, int b) {{ {body} }} }}\n");
+    let tests = |end: &str| {
+        format!(
+            "class SolutionTest {{ public static void main(String[] a) {{ assert Solution.add(2, 3) == 5; {end} }} }}\n"
+        )
+    };
+    let sum = code("return a + b;");
+    check(&run(task("java", &sum, &tests(""))).await, Verdict::Passed, None, &[]);
+    check(&run(task("java", &sum, &tests("System.exit(0);"))).await, Verdict::Passed, None, &[]);
+    check(&run(task("java", &code("return a - b;"), &tests(""))).await, Verdict::Failed, None, &[]);
+    check(
+        &run(task("java", &code("System.exit(0); return 0;"), &tests(""))).await,
+        Verdict::Failed,
+        None,
+        &[],
+    );
+}
+
+#[tokio::test]
 async fn bash_and_c_are_tested() {
     let code = "add() { echo $(($1 + $2)); }\n";
     check(&run(task("bash", code, "[ \"$(add 2 3)\" = 5 ]\n")).await, Verdict::Passed, None, &[]);
@@ -124,6 +144,17 @@ async fn bash_and_c_are_tested() {
         |sum| format!("#include <assert.h>\nint main(void) {{ assert(add(2, 3) == {sum}); return 0; }}\n");
     check(&run(task("c", code, &tests(5))).await, Verdict::Passed, None, &[]);
     check(&run(task("c", code, &tests(6))).await, Verdict::Failed, None, &[]);
+    // Code that ends the process before its tests has not passed them; tests may end it themselves.
+    let early = "#include <stdlib.h>\nint add(int a, int b) { exit(0); }\n";
+    check(&run(task("c", early, &tests(5))).await, Verdict::Failed, None, &[]);
+    let own = "#include <stdlib.h>\nint main(void) { exit(add(2, 3) == 5 ? 0 : 1); }\n";
+    check(&run(task("c", code, own)).await, Verdict::Passed, None, &[]);
+    check(
+        &run(task("c", code, "int main(void) { if (add(2, 3) != 5) return 1; }")).await,
+        Verdict::Passed,
+        None,
+        &[],
+    );
     let broken = run(task("c", "int add(", &tests(5))).await;
     assert!(broken.verdict == Verdict::Failed && broken.stderr.contains("error"), "{broken:#?}");
 }

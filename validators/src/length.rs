@@ -3,6 +3,7 @@
 use crate::finding::Note;
 use crate::json::each_text;
 use crate::params::{Params, Problem};
+use crate::text::sentences::{Dot, dot};
 use crate::{Check, Entry, Growing, Input, Kind, Promise, Step};
 use serde_json::Value;
 use std::sync::Arc;
@@ -68,7 +69,45 @@ struct Counter {
     /// Sentences that have ended, whether one has begun since, and whether the last character may end it.
     sentences: usize,
     open: bool,
-    ending: bool,
+    /// What the last character says of the end of the sentence.
+    ending: Option<Dot>,
+    /// A sentence has ended if the next word begins with a capital.
+    pending: bool,
+    word: Word,
+}
+
+/// The beginning of the word that is being read: as much of it as abbreviations have.
+#[derive(Clone, Copy, Debug, Default)]
+struct Word {
+    letters: [u8; 8],
+    /// Letters so far; more than there is room for where it is no abbreviation.
+    len: usize,
+    capital: bool,
+    /// No other stands before it in its sentence.
+    first: bool,
+}
+
+impl Word {
+    fn push(&mut self, c: char) {
+        if self.len == 0 {
+            self.capital = c.is_uppercase();
+        }
+        match (self.letters.get_mut(self.len), u8::try_from(c)) {
+            (Some(letter), Ok(byte)) if byte.is_ascii() => {
+                *letter = byte.to_ascii_lowercase();
+                self.len = self.len.saturating_add(1);
+            }
+            _ => self.len = usize::MAX,
+        }
+    }
+
+    /// What a dot behind it means.
+    fn dot(&self) -> Dot {
+        let word = self.letters.get(..self.len).and_then(|l| std::str::from_utf8(l).ok()).unwrap_or("");
+        let numbers = self.first && (1..=3).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_digit());
+        let initial = self.capital && word.len() == 1 && word != "i";
+        if numbers || initial { Dot::NeverEnds } else { dot(word) }
+    }
 }
 
 impl Counter {
@@ -86,16 +125,36 @@ impl Counter {
     }
 
     /// A run of text ends as a sentence with `.`, `!` or `?` before a space or the end, or with their
-    /// full-width forms; text after the last such end counts as one more.
+    /// full-width forms, unless the dot belongs to an abbreviation, an initial or a number that opens the line; text
+    /// after the last such end counts as one more.
     fn sentence(&mut self, c: char, white: bool) {
         let wide = matches!(c, '。' | '！' | '？');
-        if (self.ending && white || wide) && self.open {
+        let ends = wide || white && self.ending == Some(Dot::Ends);
+        if ends && self.open {
             self.sentences = self.sentences.saturating_add(1);
             self.open = false;
         }
-        self.ending = matches!(c, '.' | '!' | '?');
+        self.pending = self.pending && !ends || white && self.ending == Some(Dot::SeldomEnds);
         if c.is_alphanumeric() {
+            if std::mem::take(&mut self.pending) && c.is_uppercase() && self.open {
+                self.sentences = self.sentences.saturating_add(1);
+                self.word.first = true;
+            }
+            if !self.open {
+                self.word.first = true;
+            }
             self.open = true;
+        }
+        self.ending = match c {
+            '!' | '?' => Some(Dot::Ends),
+            '.' => Some(self.word.dot()),
+            _ => None,
+        };
+        if white || matches!(c, '(' | '[' | '"' | '“') {
+            // What follows is no first word any more, unless nothing has begun yet.
+            self.word = Word::default();
+        } else {
+            self.word.push(c);
         }
     }
 
@@ -198,9 +257,22 @@ mod tests {
 
     #[test]
     fn sentences_are_counted() {
-        for (text, n) in
-            [("", 0), ("Hi", 1), ("Hi. You!", 2), ("v1.2 is out. Try it", 2), ("好。好。", 2), ("...", 0)]
-        {
+        for (text, n) in [
+            ("", 0),
+            ("Hi", 1),
+            ("Hi. You!", 2),
+            ("v1.2 is out. Try it", 2),
+            ("好。好。", 2),
+            ("...", 0),
+            ("Dr. Smith came.", 1),
+            ("See e.g. this one.", 1),
+            ("The U.S. economy grew.", 1),
+            ("It ended at 5 p.m. Then we left.", 2),
+            ("J. K. Rowling wrote it. So I. Then you.", 3),
+            ("1. First. 2. Second.", 2),
+            ("It costs 5. Then 6.", 2),
+            ("Herr Maier, z.B. hier, usw. und dort. Ende.", 2),
+        ] {
             let mut counter = Counter::default();
             counter.push(text);
             assert_eq!(counter.get("sentences"), n, "{text}");

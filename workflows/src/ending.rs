@@ -45,7 +45,8 @@ pub struct Input {
     pub overrides: Overrides,
     /// What is left to the request, whatever the workflow allows itself; `None` = no such limit.
     pub usd: Option<Usd>,
-    /// What stands in the place of the workflow's own limits; `None` = those hold. For tests.
+    /// What stands in the place of the workflow's own limits; `None` = those hold. For tests, and for runs of
+    /// whoever asks for less.
     pub limits: Option<Limits>,
     /// What the run may say of itself.
     pub facts: Facts,

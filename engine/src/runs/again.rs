@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use types::Usd;
 use types::doc::SourceFile;
-use types::runs::{Entry, Fork, Head, NewRun, PlanChoice, Record, State};
+use types::runs::{Created, Entry, Fork, Head, Key, NewRun, PlanChoice, Record, State};
 use workflows::Workflow;
 
 /// What a fork changes.
@@ -125,14 +125,15 @@ impl Runs {
     /// request, and is decided anew for whoever did not start the other one.
     ///
     /// # Errors
-    /// That instance has not resolved; a limit on requests is reached; too many runs wait; the store failed.
+    /// That instance has not resolved; the key came with another body before; a limit on requests is reached; too many
+    /// runs wait; the store failed.
     pub async fn fork(
         &self,
         who: &Arc<Who>,
         (id, new_id): (&str, String),
         after: &str,
-        overrides: Overrides,
-    ) -> Result<Head, Failure> {
+        (overrides, key): (Overrides, Option<Key>),
+    ) -> Result<Created, Failure> {
         let tenant = who.principal.tenant.id.clone();
         let row = self.get(&tenant, id).await?;
         let entries = self.whole_journal(id).await?;
@@ -172,14 +173,14 @@ impl Runs {
             submission: json!(submission),
             callback_url: None,
             lifetime: self.0.config.lifetime,
-            key: None,
+            key,
             fork: Some(Fork { run: id.to_owned(), up_to }),
             records: vec![forked],
             room: Some(self.0.config.queued),
         };
         let created = self.counted(who, || self.0.store.create(new)).await?;
         self.0.changes.due();
-        Ok(created.head().clone())
+        Ok(created)
     }
 
     /// Repeats a run from its journal, without a call: every record has to come again, and the result to be the

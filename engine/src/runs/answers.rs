@@ -4,7 +4,12 @@ use super::gates::{Names, names_of};
 use super::service::{Failure, Runs, list, text};
 use crate::who::Who;
 use serde_json::{Value, json};
-use types::runs::{Head, Post, Row};
+use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
+use types::runs::{Head, Post, Row, State};
+
+/// How long a run that was told something is waited for until it shows its other questions.
+const COMES_BACK: Duration = Duration::from_secs(2);
 
 /// A person's word on a gate.
 #[derive(Clone, Debug)]
@@ -47,8 +52,7 @@ impl Runs {
         frame: &str,
         said: Decided,
     ) -> Result<Head, Failure> {
-        let row = self.get(tenant, id).await?;
-        let question = question(&row, "decision", |q| text(q, "frame") == frame)?;
+        let (row, question) = self.asked(tenant, id, frame).await?;
         let shown = text(&question, "content_hash");
         if shown != said.content_hash {
             return Err(Failure::Conflict {
@@ -74,6 +78,22 @@ impl Runs {
         // All groups have to agree, and one that does not ends it.
         let whole = if decision == "approved" { vec![all] } else { Vec::new() };
         self.post(tenant, id, posts, whole).await
+    }
+
+    /// The question of a gate, and the run that waits with it. A run that somebody has told something comes back to its
+    /// other questions in a moment; until then none is there.
+    async fn asked(&self, tenant: &str, id: &str, frame: &str) -> Result<(Row, Value), Failure> {
+        let until = Instant::now() + COMES_BACK;
+        let mut changes = self.follow(id);
+        loop {
+            let row = self.get(tenant, id).await?;
+            let found = question(&row, "decision", |q| text(q, "frame") == frame);
+            let under_way = matches!(row.head.state, State::Queued | State::Running);
+            match found {
+                Err(_) if under_way && timeout_at(until, changes.changed()).await.is_ok() => {}
+                found => return found.map(|question| (row, question)),
+            }
+        }
     }
 
     /// Gives results of the client's own tools, all of them or one after the other; the run goes on when those of one

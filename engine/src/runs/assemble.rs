@@ -187,7 +187,7 @@ fn walk_of(
         vars: own(&made.submission.vars).into_iter().chain(given.bounds.vars.iter().cloned()).collect(),
         overrides: given.overrides.clone(),
         usd: given.cap,
-        limits: None,
+        limits: made.submission.limits(&made.workflow.limits),
         facts: Facts {
             id: id.to_owned(),
             mode: workflows::Mode::Async,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use types::directives::{Further, RuleId, Set};
 use types::expr::{Language, Scope};
 use types::{ChatRequest, Usd};
-use workflows::Overrides;
+use workflows::{Limits, Overrides};
 
 /// What was asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -33,6 +33,12 @@ pub struct Submission {
     /// The same where the workflow names no time of its own, milliseconds; `None` = what is usual for runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub usual_wall_ms: Option<u64>,
+    /// Most tokens of all its calls, in and out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<u32>,
+    /// Most calls of models, every attempt counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub calls: Option<u32>,
     /// Values for the workflow's own variables: of forks only.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub vars: Map<String, Value>,
@@ -42,6 +48,15 @@ pub struct Submission {
 }
 
 impl Submission {
+    /// The limits of a workflow where less was asked for; `None` = its own hold.
+    pub(super) fn limits(&self, own: &Limits) -> Option<Limits> {
+        (self.tokens.is_some() || self.calls.is_some()).then(|| Limits {
+            tokens: self.tokens.map_or(own.tokens, |t| t.min(own.tokens)),
+            calls: self.calls.map_or(own.calls, |c| c.min(own.calls)),
+            ..own.clone()
+        })
+    }
+
     /// The request to run.
     ///
     /// # Errors

@@ -20,14 +20,30 @@ pub(super) struct Row {
     more: Option<(&'static str, &'static str)>,
     /// How tests that do not name the code come to see it.
     join: Join,
-    /// A line behind plain tests that says, by a word of its own (`{}`), that they came to their end.
-    mark: Option<&'static str>,
+    /// How plain tests say, by a word of its own (`{}`), that they came to their end.
+    mark: Mark,
     /// Memory that its runtime maps without using it.
     reserve: u64,
     /// The arguments that run the code alone.
     run: Arguments,
     /// What tests are written with, and the arguments that run them, chosen by their text.
     test: fn(&str) -> (Framework, Arguments),
+}
+
+/// How plain tests say that they came to their end: code may end the process before them.
+#[derive(Debug)]
+enum Mark {
+    /// They count themselves.
+    None,
+    /// By this line behind them.
+    Line(&'static str),
+    /// By a program that runs theirs. `own`: how theirs ends the process, and what does so in its place after saying so.
+    Around {
+        file: &'static str,
+        program: &'static str,
+        head: &'static str,
+        own: (&'static str, &'static str),
+    },
 }
 
 /// How tests come to see the code.
@@ -45,9 +61,45 @@ enum Join {
 /// the names of all tests; each is an argument of its own.
 type Arguments = &'static [&'static str];
 
-const C_TESTS: &str = "cc -std=c17 -o /tmp/program \"$1\" -lm; exec /tmp/program";
-const JAVA_TESTS: &str =
-    "javac -J-Xmx192m -d /tmp/classes ./*.java; exec java -Xmx192m -ea -cp /tmp/classes \"${1%.java}\"";
+const C_CODE: &str = "cc -std=c17 -o /tmp/program \"$1\" -lm; exec /tmp/program";
+const C_TESTS: &str =
+    "cc -std=c17 -Wl,--wrap=main -o /tmp/program \"$1\" tests_at_their_end.c -lm; exec /tmp/program";
+/// The linker puts it before the `main` of the tests, whose own value is 0 where it returns none.
+const C_MARK: &str = "#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+int __real_main(int, char **, char **);
+void exit_at_the_end(int code) {
+    static const char mark[] = \"\\n{}\\n\";
+    fflush(0);
+    if (write(2, mark, sizeof mark - 1) < 0) code = 1;
+    exit(code);
+}
+int __wrap_main(int count, char **words, char **environment) {
+    exit_at_the_end(__real_main(count, words, environment));
+    return 1;
+}
+";
+const JAVA_TESTS: &str = "javac -J-Xmx192m -d /tmp/classes ./*.java; \
+                          exec java -Xmx192m -ea -cp /tmp/classes TestsAtTheirEnd \"${1%.java}\"";
+const JAVA_MARK: &str = "class TestsAtTheirEnd {
+    static void exit(int code) {
+        System.err.print(\"\\n{}\\n\");
+        System.err.flush();
+        System.exit(code);
+    }
+    public static void main(String[] words) throws Throwable {
+        java.lang.reflect.Method main = Class.forName(words[0]).getDeclaredMethod(\"main\", String[].class);
+        main.setAccessible(true);
+        try {
+            main.invoke(null, (Object) new String[0]);
+        } catch (java.lang.reflect.InvocationTargetException e) {
+            throw e.getCause();
+        }
+        exit(0);
+    }
+}
+";
 const RUST_CODE: &str = "rustc --edition 2021 -o /tmp/program \"$1\"; exec /tmp/program";
 const RUST_TESTS: &str = "rustc --edition 2021 --test -o /tmp/program main.rs; exec /tmp/program";
 
@@ -60,7 +112,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.py", "test_solution.py"),
         more: None,
         join: Join::Line("from {} import *\n"),
-        mark: Some("__import__('os').write(2, b'\\n{}\\n')"),
+        mark: Mark::Line("__import__('os').write(2, b'\\n{}\\n')"),
         reserve: 0,
         run: &["-B", "{code}"],
         test: |text| match text {
@@ -78,7 +130,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.js", "solution.test.js"),
         more: None,
         join: Join::Behind,
-        mark: Some(";process._rawDebug('\\n{}');"),
+        mark: Mark::Line(";process._rawDebug('\\n{}');"),
         reserve: 512 << 20,
         run: &["{code}"],
         test: |text| match text {
@@ -93,7 +145,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.sh", "tests.sh"),
         more: None,
         join: Join::Line(". ./{}.sh\n"),
-        mark: Some("printf '\\n%s\\n' '{}' >&2"),
+        mark: Mark::Line("printf '\\n%s\\n' '{}' >&2"),
         reserve: 0,
         run: &["{code}"],
         test: |_| (Framework::Script, &["-e", "{tests}"]),
@@ -105,7 +157,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.rs", "tests.rs"),
         more: Some(("main.rs", "include!(\"{code}\");\ninclude!(\"{tests}\");\n")),
         join: Join::Not,
-        mark: None,
+        mark: Mark::None,
         reserve: 1 << 30,
         run: &["-ec", RUST_CODE, "sh", "{code}"],
         test: |_| (Framework::RustTest, &["-ec", RUST_TESTS]),
@@ -117,7 +169,7 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.go", "solution_test.go"),
         more: Some(("go.mod", "module solution\n\ngo 1.19\n")),
         join: Join::Not,
-        mark: None,
+        mark: Mark::None,
         reserve: 1 << 30,
         run: &["run", "{code}"],
         test: |_| (Framework::GoTest, &["test", "-v", "./..."]),
@@ -129,7 +181,12 @@ const LANGUAGES: &[Row] = &[
         usual: ("Solution.java", "SolutionTest.java"),
         more: None,
         join: Join::Not,
-        mark: None,
+        mark: Mark::Around {
+            file: "TestsAtTheirEnd.java",
+            program: JAVA_MARK,
+            head: "",
+            own: ("System.exit(", "TestsAtTheirEnd.exit("),
+        },
         reserve: 1 << 30,
         run: &["-ec", "exec java -Xmx192m \"$1\"", "sh", "{code}"],
         test: |_| (Framework::Script, &["-ec", JAVA_TESTS, "sh", "{tests}"]),
@@ -141,9 +198,14 @@ const LANGUAGES: &[Row] = &[
         usual: ("solution.c", "test_solution.c"),
         more: None,
         join: Join::Line("#include \"{}.c\"\n"),
-        mark: None,
+        mark: Mark::Around {
+            file: "tests_at_their_end.c",
+            program: C_MARK,
+            head: "void exit_at_the_end(int);\n",
+            own: ("exit(", "exit_at_the_end("),
+        },
         reserve: 0,
-        run: &["-ec", C_TESTS, "sh", "{code}"],
+        run: &["-ec", C_CODE, "sh", "{code}"],
         test: |_| (Framework::Script, &["-ec", C_TESTS, "sh", "{tests}"]),
     },
 ];
@@ -201,14 +263,21 @@ pub(super) fn plan(languages: &[Found], task: &Task) -> Result<Plan, String> {
     let text: String = tests.iter().map(|t| t.text.as_str()).collect();
     let (framework, arguments) =
         if tests.is_empty() { (Framework::Script, row.run) } else { (row.test)(&text) };
-    let mark =
-        row.mark.filter(|_| framework == Framework::Script).zip(tests.first_mut()).map(|(line, tests)| {
-            // No code names this word unless it means to.
-            let hash = blake3::hash(format!("{of_code}\n{}", tests.text).as_bytes()).to_hex();
-            let word = format!("tests-at-their-end-{}", hash.get(..16).unwrap_or_default());
-            put_mark(&mut tests.text, &line.replace("{}", &word));
-            word
-        });
+    let first_tests = tests.first_mut().filter(|_| framework == Framework::Script);
+    let mark = first_tests.and_then(|tests| {
+        // No code names this word unless it means to.
+        let hash = blake3::hash(format!("{of_code}\n{}", tests.text).as_bytes()).to_hex();
+        let word = format!("tests-at-their-end-{}", hash.get(..16).unwrap_or_default());
+        match row.mark {
+            Mark::None => return None,
+            Mark::Line(line) => put_mark(&mut tests.text, &line.replace("{}", &word)),
+            Mark::Around { file, program, head, own: (exit, marked) } => {
+                tests.text = format!("{head}{}", replace_word(&tests.text, exit, marked));
+                files.push(Written { name: file.to_owned(), text: program.replace("{}", &word) });
+            }
+        }
+        Some(word)
+    });
     files.append(&mut tests);
     if let Some((name, text)) = row.more {
         let text = text.replace("{code}", &code).replace("{tests}", first.as_deref().unwrap_or_default());
@@ -244,6 +313,21 @@ fn put_mark(tests: &mut String, line: &str) {
     } else {
         format!("{text}\n{line}\n")
     };
+}
+
+/// Puts another word in the place of one that stands for itself.
+fn replace_word(text: &str, word: &str, other: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(word) {
+        let (before, behind) = rest.split_at(at);
+        let within = before.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+        out.push_str(before);
+        out.push_str(if within { word } else { other });
+        rest = behind.get(word.len()..).unwrap_or_default();
+    }
+    out.push_str(rest);
+    out
 }
 
 /// Lets tests see the code that they do not name.
@@ -339,7 +423,11 @@ mod tests {
         check("exited = 1", "exited = 1\nMARK\n");
         let mark =
             |language: &str, tests: &[&str]| plan(&found(), &task(language, "CODE", tests)).unwrap().mark;
-        for language in ["python", "javascript", "bash"] {
+        assert_eq!(
+            replace_word("exit(1); _exit(2); at_exit(3)", "exit(", "e("),
+            "e(1); _exit(2); at_exit(3)"
+        );
+        for language in ["python", "javascript", "bash", "java", "c"] {
             assert!(mark(language, &["f()"]).is_some() && mark(language, &[]).is_none(), "{language}");
         }
         assert!(mark("python", &["import unittest"]).is_none(), "it counts its tests itself");

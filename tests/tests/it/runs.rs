@@ -340,6 +340,45 @@ async fn a_cancelled_run_repeats_up_to_its_end() {
     assert_eq!(vendor.count(), 4);
 }
 
+/// Whoever asks for a fork twice with one key has one fork.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_with_a_key_is_made_once() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, answer).await;
+    let house = start(&vendor, LONG).await;
+    let id = submit(house.client(), "a question").await;
+    until(&house, &id, &["succeeded"]).await;
+    let path = format!("/v1/runs/{id}/fork");
+    let fork = async |key: &str, after: &str| {
+        let headers = [("content-type", "application/json"), ("idempotency-key", key)];
+        let body = json!({"after": after}).to_string();
+        house.client().send("POST", &path, &headers, body.as_bytes()).await
+    };
+    let (first, again, other) = (fork("k", "one").await, fork("k", "one").await, fork("l", "one").await);
+    let id_of = |r: &tests::client::Response| r.json()["id"].as_str().unwrap().to_owned();
+    assert_eq!((first.status, again.status), (202, 202), "{}", again.text());
+    assert_eq!((id_of(&first), again.header("idempotency-replayed")), (id_of(&again), Some("true")));
+    assert_ne!(id_of(&first), id_of(&other));
+    assert_eq!(fork("k", "two").await.error(409)["code"], "idempotency_key_reused");
+}
+
+/// Calls and tokens of a run may be less than its workflow allows, and never more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_may_ask_for_less_than_its_workflow_allows() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, answer).await;
+    let house = start(&vendor, LONG).await;
+    let wish = |limits: Value| json!({"workflow": "long", "limits": limits, "request": {"messages": [{"role": "user", "content": "a question"}]}});
+    for (limits, calls) in [(json!({"calls": 2}), 2), (json!({"tokens": 1}), 1), (json!({"calls": 500}), 4)] {
+        let before = vendor.count();
+        let accepted = house.client().post("/v1/runs", &wish(limits.clone())).await;
+        assert_eq!(accepted.status, 202, "{}", accepted.text());
+        until(&house, accepted.json()["id"].as_str().unwrap(), &["succeeded", "failed"]).await;
+        assert_eq!(vendor.count() - before, calls, "{limits}");
+    }
+    for wrong in [json!({"calls": 0}), json!({"tokens": "many"}), json!({"token": 5})] {
+        assert_eq!(house.client().post("/v1/runs", &wish(wrong.clone())).await.status, 400, "{wrong}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fork_asks_the_model_of_the_run_it_comes_from() {
     let vendor = Vendor::scripted(Dialect::OpenAi, answer).await;
@@ -549,6 +588,41 @@ async fn a_gate_is_decided_by_those_whom_it_names() {
     let trail = house.cli(&["audit", "list", "--json"]).await;
     let trail = String::from_utf8_lossy(&trail.stdout).into_owned();
     assert!(trail.contains("approval.approve") && trail.contains("not today"), "{trail}");
+}
+
+/// Two gates that are open at once may be decided one right after the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn open_gates_are_decided_in_a_row() {
+    const BOTH: &str = "version: 1
+name: long
+vars: { parts: [a, b, c] }
+nodes:
+  - { id: ask, type: generate }
+  - id: each
+    type: map
+    over: vars.parts
+    max_items: 3
+    body:
+      nodes: [{ id: ok, type: gate, prompt: \"Send ${ item }?\" }]
+      result: nodes.ok.outcome
+  - { id: answer, type: stream, from: nodes.ask.completion }
+edges:
+  - { from: ask, to: each }
+  - { from: each, to: answer }
+";
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = start(&vendor, BOTH).await;
+    let id = submit(house.client(), "a question").await;
+    let waiting = until(&house, &id, &["suspended"]).await;
+    let questions = waiting["waiting"]["questions"].as_array().unwrap().clone();
+    assert_eq!(questions.len(), 3, "{waiting:#}");
+    for question in &questions {
+        let path = format!("/v1/runs/{id}/gates/{}", question["frame"].as_str().unwrap().replace('/', "%2F"));
+        let said = json!({"decision": "approved", "content_hash": question["content_hash"]});
+        let answer = house.client().post(&path, &said).await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+    until(&house, &id, &["succeeded"]).await;
 }
 
 /// Each group that a gate names has to agree; one that does not ends it.

@@ -106,12 +106,34 @@ fn abbreviates(text: &str, start: usize, at: usize) -> bool {
     if opens && !word.is_empty() && word.len() <= 3 && word.chars().all(|c| c.is_ascii_digit()) {
         return true;
     }
-    let lower = word.to_lowercase();
     let mut letters = word.chars();
     let initial = letters.next().is_some_and(char::is_uppercase) && letters.next().is_none() && word != "I";
-    initial
-        || NEVER_LAST.contains(&lower.as_str())
-        || SELDOM_LAST.contains(&lower.as_str()) && next.is_some_and(|c| !c.is_uppercase())
+    match dot(&word.to_lowercase()) {
+        _ if initial => true,
+        Dot::Ends => false,
+        Dot::SeldomEnds => next.is_some_and(|c| !c.is_uppercase()),
+        Dot::NeverEnds => true,
+    }
+}
+
+/// What a dot behind a word means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dot {
+    /// The end of a sentence.
+    Ends,
+    /// That, if the next word begins with a capital.
+    SeldomEnds,
+    /// It belongs to the word.
+    NeverEnds,
+}
+
+/// What a dot behind this word, in small letters, means.
+pub(crate) fn dot(word: &str) -> Dot {
+    match word {
+        w if NEVER_LAST.contains(&w) => Dot::NeverEnds,
+        w if SELDOM_LAST.contains(&w) => Dot::SeldomEnds,
+        _ => Dot::Ends,
+    }
 }
 
 /// Length of a closing quote, bracket, repeated terminator or citation mark at the beginning of the text.

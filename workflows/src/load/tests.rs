@@ -292,6 +292,10 @@ fn how_a_stream_goes_out() {
         GOOD.replace("from: nodes.check.best", "from: nodes.check.best, trailer: never, keepalive: 0s");
     let wire = workflow(&text).wire();
     assert_eq!((wire.trailer, wire.keepalive), (crate::Trailer::Never, Some(std::time::Duration::ZERO)));
+    // The head waits for ten seconds, unless the file says how long.
+    assert_eq!(wire.header_hold, Some(std::time::Duration::from_secs(10)));
+    let text = GOOD.replace("from: nodes.check.best", "from: nodes.check.best, header_hold: none");
+    assert_eq!(workflow(&text).wire().header_hold, None);
 }
 
 #[test]

@@ -5,15 +5,17 @@ use crate::app::App;
 use crate::edge::request_id;
 use crate::error::Failure;
 use crate::front::Arrival;
-use crate::routes::Shared;
+use crate::once;
+use crate::routes::{RUNS, Shared};
 use axum::Json;
 use axum::extract::{Extension, Path, Request, State};
+use axum::response::{IntoResponse as _, Response};
 use engine::runs::{Decided, Overrides, Settled};
-use http::StatusCode;
+use http::{HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 use types::Usd;
 use types::doc::SourceFile;
-use types::runs::{Head, PlanChoice};
+use types::runs::{Created, Head, PlanChoice};
 
 /// Longest reason or comment, in characters.
 const MAX_TEXT: usize = 2_000;
@@ -96,8 +98,11 @@ pub(crate) async fn fork(
     Extension(arrival): Extension<Arrival>,
     Path(id): Path<String>,
     request: Request,
-) -> Done {
-    let mut given = body(&app, request, &["after", "overrides"]).await?;
+) -> Result<Response, Failure> {
+    let (parts, input) = request.into_parts();
+    let mut given = members(&app, &parts.headers, input, &["after", "overrides"]).await?;
+    let said = Value::Object(given.clone()).to_string();
+    let key = once::key(&parts.headers, &format!("{RUNS}/{id}/fork"), said.as_bytes())?;
     let after =
         text(&given, "after")?.ok_or_else(|| expected("after", "the path of a node that has resolved"))?;
     let mut own = map(&mut given, "overrides")?;
@@ -112,8 +117,13 @@ pub(crate) async fn fork(
         return Err(expected("overrides", &format!("`request`, `vars` and `plan`, not `{odd}`")));
     }
     let new_id = request_id::fresh_of("run_");
-    let head = app.runs.fork(&arrival.who, (&id, new_id), &after, overrides).await.map_err(refusal)?;
-    done(StatusCode::ACCEPTED, &head)
+    let created =
+        app.runs.fork(&arrival.who, (&id, new_id), &after, (overrides, key)).await.map_err(refusal)?;
+    let mut response = done(StatusCode::ACCEPTED, created.head())?.into_response();
+    if matches!(created, Created::Again(_)) {
+        response.headers_mut().insert(once::REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
 }
 
 /// `POST /v1/runs/{id}/gates/{frame}`.

@@ -25,7 +25,10 @@ use types::diagnostic::suggestion;
 use types::runs::{Created, Key};
 
 const MEMBERS: &[&str] = &["workflow", "request", "inputs", "limits", "metadata", "callback_url"];
-const LIMITS: &[&str] = &["usd", "wall"];
+const LIMITS: &[&str] = &["usd", "wall", "tokens", "calls"];
+/// Most tokens and calls that a run may ask for.
+const MAX_TOKENS: u64 = 5_000_000;
+const MAX_CALLS: u64 = 500;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// Most labels of a run, and their longest text.
@@ -51,8 +54,8 @@ pub(crate) async fn post(
     }
     let inputs = super::map(&mut body, "inputs")?;
     let chat = chat(super::map(&mut body, "request")?, workflow.as_deref(), &inputs)?;
-    let (usd, wall_ms) = limits(super::map(&mut body, "limits")?)?;
-    let submission = Submission { body: chat, inputs, usd, wall_ms, ..Submission::default() };
+    let limited = limits(super::map(&mut body, "limits")?)?;
+    let submission = Submission { body: chat, inputs, ..limited };
     let wish = Wish {
         id: request_id::fresh_of("run_"),
         who: arrival.who.clone(),
@@ -192,22 +195,29 @@ fn chat(
     Ok(Value::Object(request).to_string())
 }
 
-fn limits(given: Map<String, Value>) -> Result<(Option<Usd>, Option<u64>), Failure> {
-    let (mut usd, mut wall_ms) = (None, None);
+/// A submission with nothing but its limits.
+fn limits(given: Map<String, Value>) -> Result<Submission, Failure> {
+    let mut asked = Submission::default();
+    let count = |key: &str, value: &Value, most: u64| {
+        let found = value.as_u64().filter(|n| (1..=most).contains(n)).and_then(|n| u32::try_from(n).ok());
+        found.ok_or_else(|| expected(&format!("limits.{key}"), &format!("a whole number from 1 to {most}")))
+    };
     for (key, value) in given {
         match key.as_str() {
             "usd" => {
                 let dollars = value.as_f64().filter(|d| *d >= 0.0 && d.is_finite());
-                usd = Some(Usd::from_dollars(
+                asked.usd = Some(Usd::from_dollars(
                     dollars.ok_or_else(|| expected("limits.usd", "dollars, 0 or more"))?,
                 ));
             }
             "wall" => {
                 let wall = value.as_str().and_then(duration).filter(|d| (1..=MAX_WALL_MS).contains(d));
-                wall_ms = Some(wall.ok_or_else(|| {
+                asked.wall_ms = Some(wall.ok_or_else(|| {
                     expected("limits.wall", "a time such as 90s, 10m or 2h, 7 days at most")
                 })?);
             }
+            "tokens" => asked.tokens = Some(count("tokens", &value, MAX_TOKENS)?),
+            "calls" => asked.calls = Some(count("calls", &value, MAX_CALLS)?),
             other => {
                 let text =
                     format!("`limits.{other}` is not known; {}", suggestion(other, LIMITS.iter().copied()));
@@ -215,7 +225,7 @@ fn limits(given: Map<String, Value>) -> Result<(Option<Usd>, Option<u64>), Failu
             }
         }
     }
-    Ok((usd, wall_ms))
+    Ok(asked)
 }
 
 /// Milliseconds of a time as workflow files write it.

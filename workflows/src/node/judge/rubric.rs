@@ -95,8 +95,7 @@ impl Rubric {
     pub(super) fn schema(&self) -> Value {
         let names: Vec<&str> = self.criteria.iter().map(|c| c.name.as_str()).collect();
         let number = |c: &Criterion| json!({"type": "number", "minimum": c.min, "maximum": c.max});
-        let scores: Map<String, Value> =
-            self.criteria.iter().map(|c| (c.name.clone(), number(c))).collect();
+        let scores: Map<String, Value> = self.criteria.iter().map(|c| (c.name.clone(), number(c))).collect();
         json!({
             "type": "object", "additionalProperties": false, "required": ["scores", "rationale"],
             "properties": {

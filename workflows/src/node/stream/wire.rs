@@ -17,10 +17,10 @@ pub enum Trailer {
 }
 
 /// How a streamed answer goes out.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wire {
     /// Longest time that the head of the response waits for the first content; until then a failure is a plain
-    /// HTTP error. `None`: as long as it takes.
+    /// HTTP error. Default 10 s; `None`: as long as it takes.
     pub header_hold: Option<Duration>,
     /// Quiet time after which a comment goes out; zero = none ever does; `None` = as the server is set up.
     pub keepalive: Option<Duration>,
@@ -28,9 +28,22 @@ pub struct Wire {
     pub trailer: Trailer,
 }
 
+/// How long the head of a response waits where the file does not say.
+const HOLD: Duration = Duration::from_secs(10);
+
+impl Default for Wire {
+    fn default() -> Self {
+        Wire { header_hold: Some(HOLD), keepalive: None, trailer: Trailer::default() }
+    }
+}
+
 impl Wire {
     pub(super) fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
-        let header_hold = f.take("header_hold").and_then(|n| cx.r.duration(n, &f.at("header_hold")));
+        let header_hold = match f.take("header_hold") {
+            None => Some(HOLD),
+            Some(n) if n.as_str() == Some("none") => None,
+            Some(n) => cx.r.duration(n, &f.at("header_hold")),
+        };
         let keepalive = f.take("keepalive").and_then(|n| match n.as_str() {
             Some("none") => Some(Duration::ZERO),
             _ => cx.r.duration(n, &f.at("keepalive")),
