@@ -352,7 +352,7 @@ async fn a_call_of_a_tool_that_nobody_offered_reaches_no_client() {
     let shown = |events: &[Value]| events.iter().any(|e| e.to_string().contains("\"tool_calls\":["));
     for workflow in ["default", "own"] {
         let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("Ada wrote the first one.")).await;
-        let house = start(&vendor, Some(&self::workflow("", "mode: passthrough"))).await;
+        let house = start(&vendor, Some(&self::workflow("refusal", "mode: passthrough"))).await;
         // Nothing has been shown yet: it goes the way of an answer that came whole.
         vendor.queue(Reply::Answer(strange()));
         let (events, end) = house.client().stream(&ask("default")).await.collect().await;
