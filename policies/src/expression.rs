@@ -359,6 +359,22 @@ impl Expression for Condition {
         self.reads.iter().map(String::as_str).collect()
     }
 
+    fn parts(&self) -> Vec<&str> {
+        self.tree.atoms().into_iter().map(|atom| &*atom.text).collect()
+    }
+
+    fn looked_at(&self, scope: &Scope) -> Vec<(&str, bool)> {
+        let Ok(vars) = Vars::of(scope) else { return Vec::new() };
+        let mut seen = Vec::new();
+        // How it ends, whoever evaluates it is told.
+        let _ = self.tree.holds(&mut |atom: &Atom| {
+            let holds = self.atom(atom, vars)?;
+            seen.push((&*atom.text, holds));
+            Ok::<_, expr::Error>(holds)
+        });
+        seen
+    }
+
     fn result(&self) -> Type {
         self.result.clone()
     }

@@ -156,6 +156,18 @@ pub trait Expression: Send + Sync + fmt::Debug {
         Vec::new()
     }
 
+    /// Its parts between `&&`, `||` and `!`, as they are written; empty = it does not tell.
+    fn parts(&self) -> Vec<&str> {
+        Vec::new()
+    }
+
+    /// The parts that an evaluation of it looks at, in order, each with whether it holds; those behind one that fails
+    /// are not among them.
+    fn looked_at(&self, scope: &Scope) -> Vec<(&str, bool)> {
+        let _ = scope;
+        Vec::new()
+    }
+
     /// The type of its value as far as it is known before it is evaluated.
     fn result(&self) -> Type {
         Type::Any

@@ -48,6 +48,17 @@ pub enum Event {
         /// Live, or else dead.
         live: bool,
     },
+    /// A part of a `when` was looked at. Told in tests only.
+    Part {
+        /// The node instance that is guarded, or that the edge leaves.
+        of: Arc<str>,
+        /// The id of the node that the edge leads to; `None` = the guard of a node.
+        to: Option<Arc<str>>,
+        /// The part, as it is written.
+        part: String,
+        /// Whether it holds.
+        holds: bool,
+    },
     /// An effect is about to be asked for.
     Intent {
         /// Which one.

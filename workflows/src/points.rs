@@ -25,6 +25,8 @@ pub struct Points {
     pub outcomes: Vec<(String, String)>,
     /// Edges by the path of their source and the id of their target.
     pub edges: Vec<(String, String)>,
+    /// Parts of the `when` of nodes, by path, and of edges, by path and target, as they are written.
+    pub parts: Vec<(String, Option<String>, String)>,
 }
 
 impl Workflow {
@@ -95,9 +97,14 @@ fn reach(graph: &Graph, above: &str, into: &mut Points) {
             .filter(|(i, _)| u8::try_from(*i).is_ok_and(|i| possible.contains(Outcome::Label(i))));
         into.outcomes.extend(own.chain(labels.map(|(_, l)| l.to_string())).map(|o| (path.clone(), o)));
         n.spec.bodies().into_iter().for_each(|g| reach(g, &path, into));
+        let parts = n.guard.iter().flat_map(|e| e.parts());
+        into.parts.extend(parts.map(|part| (path.clone(), None, part.to_owned())));
     }
     for e in &graph.edges {
         if let (Some(a), Some(b)) = (graph.nodes.get(e.from), graph.nodes.get(e.to)) {
+            let parts = e.when.iter().flat_map(|e| e.parts());
+            let ends = || (path(above, &a.id), Some(b.id.to_string()));
+            into.parts.extend(parts.map(|part| (ends().0, ends().1, part.to_owned())));
             into.edges.push((path(above, &a.id), b.id.to_string()));
         }
     }

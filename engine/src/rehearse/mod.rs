@@ -33,6 +33,8 @@ pub struct Seen {
     pub path: Vec<(String, String)>,
     /// Edges: node instance, target, live.
     pub edges: Vec<(String, String, bool)>,
+    /// Parts of a `when` that were looked at: node instance, target of an edge, part, whether it held.
+    pub parts: Vec<(String, Option<String>, String, bool)>,
 }
 
 impl Seen {
@@ -53,6 +55,10 @@ impl Observer for Notes {
         match event {
             Event::Resolved { frame, outcome, .. } => seen.path.push((frame.to_string(), outcome.clone())),
             Event::Edge { from, to, live } => seen.edges.push((from.to_string(), to.to_string(), *live)),
+            Event::Part { of, to, part, holds } => {
+                let to = to.as_ref().map(ToString::to_string);
+                seen.parts.push((of.to_string(), to, part.clone(), *holds));
+            }
             _ => {}
         }
     }

@@ -52,7 +52,7 @@ impl Runs {
         frame: &str,
         said: Decided,
     ) -> Result<Head, Failure> {
-        let (row, question) = self.asked(tenant, id, frame).await?;
+        let (row, question) = self.open_gate(tenant, id, frame).await?;
         let shown = text(&question, "content_hash");
         if shown != said.content_hash {
             return Err(Failure::Conflict {
@@ -82,7 +82,7 @@ impl Runs {
 
     /// The question of a gate, and the run that waits with it. A run that somebody has told something comes back to its
     /// other questions in a moment; until then none is there.
-    async fn asked(&self, tenant: &str, id: &str, frame: &str) -> Result<(Row, Value), Failure> {
+    async fn open_gate(&self, tenant: &str, id: &str, frame: &str) -> Result<(Row, Value), Failure> {
         let until = Instant::now() + COMES_BACK;
         let mut changes = self.follow(id);
         loop {

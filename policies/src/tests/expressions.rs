@@ -298,6 +298,21 @@ fn fails(source: &str, x: Value, limit: bool, message: &str) {
 }
 
 #[test]
+fn parts_are_told_as_they_are_looked_at() {
+    let language = language();
+    let source = "x > 1 && (x < 5 || x == 9)";
+    let (e, _) = language.compile(source, &vec![("x".into(), Type::Int)], None).unwrap();
+    assert_eq!(e.parts(), ["x > 1", "x < 5", "x == 9"]);
+    let seen = |x: i64| {
+        let scope = language.scope(None, vec![("x".into(), json!(x))]);
+        e.looked_at(&scope).into_iter().map(|(part, holds)| format!("{part}: {holds}")).collect::<Vec<_>>()
+    };
+    assert_eq!(seen(1), ["x > 1: false"]);
+    assert_eq!(seen(3), ["x > 1: true", "x < 5: true"]);
+    assert_eq!(seen(9), ["x > 1: true", "x < 5: false", "x == 9: true"]);
+}
+
+#[test]
 fn failures_never_count_as_false_and_tell_no_values() {
     fails("x.missing == 1", json!({"a": "secret"}), false, "no member `missing`");
     fails("x.a + 1 < 3", json!({"a": true}), false, "no function fits");

@@ -158,3 +158,51 @@ async fn a_workflow_names_tests_that_stand_elsewhere() {
     assert_eq!(missing.status.code(), Some(2), "{told}");
     assert!(told.contains("`checks/mine.two.yaml`"), "{told}");
 }
+
+/// Each part of a condition has to have held and not to have held; what no test has shown is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn coverage_counts_the_parts_of_conditions() {
+    let folder = Folder::default();
+    let workflow = "version: 1
+name: mine
+nodes:
+  - { id: a, type: generate }
+  - { id: b, type: generate }
+  - { id: pick, type: select, from: [nodes.b.completion, nodes.a.completion], method: first }
+  - { id: out, type: stream, from: nodes.pick.completion }
+edges:
+  - { from: a, to: b, when: request.message_count > 1 && nodes.a.ok_count == 1 }
+  - { from: a, to: pick, else: true }
+  - { from: b, to: pick }
+  - { from: pick, to: out, outcome: [selected, none] }
+";
+    folder.write("workflows/mine.yaml", workflow);
+    let test = |name: &str, messages: &str, calls: &str| {
+        let text = format!(
+            "workflow: mine\nname: {name}\nrequest: {{ model: auto, messages: [{messages}] }}\ncalls: [{calls}]\nexpect: {{ outcome: delivered }}\n"
+        );
+        folder.write(&format!("workflows/tests/mine.{name}.yaml"), &text);
+    };
+    let message = "{ role: user, content: hi }";
+    let missed = async || {
+        let played = cli(&folder, &["workflow", "test", "--coverage"]).await;
+        let told = String::from_utf8_lossy(&played.stdout).into_owned();
+        let problems = String::from_utf8_lossy(&played.stderr).into_owned();
+        assert_eq!(played.status.code(), Some(0), "{told}{problems}");
+        // What stands behind its name, up to the next one.
+        let own = told.split("\nmine: ").nth(1).unwrap_or_default().split("\n\n").next().unwrap_or_default();
+        own.lines().filter(|l| l.contains('`')).map(|l| l.trim().to_owned()).collect::<Vec<_>>()
+    };
+    test("short", message, "{ at: a, reply: hello }");
+    assert_eq!(
+        missed().await,
+        [
+            "not reached: a -> b: `request.message_count > 1` holds",
+            "not reached: a -> b: `nodes.a.ok_count == 1` holds",
+            "not reached: a -> b: `nodes.a.ok_count == 1` does not hold"
+        ]
+    );
+    let calls = "{ at: a, reply: hello }, { at: b, reply: hello }";
+    test("long", &format!("{message}, {message}"), calls);
+    assert_eq!(missed().await, ["not reached: a -> b: `nodes.a.ok_count == 1` does not hold"]);
+}

@@ -99,6 +99,16 @@ impl Expr {
         self.compiled.eval_bool(scope)
     }
 
+    /// Its parts between `&&`, `||` and `!`.
+    pub(crate) fn parts(&self) -> Vec<&str> {
+        self.compiled.parts()
+    }
+
+    /// The parts that an evaluation looks at, each with whether it holds.
+    pub(crate) fn looked_at(&self, scope: &Scope) -> Vec<(&str, bool)> {
+        self.compiled.looked_at(scope)
+    }
+
     /// Its value.
     pub(crate) fn eval(&self, scope: &Scope) -> Result<serde_json::Value, types::expr::Error> {
         self.compiled.eval(scope)

@@ -1,9 +1,9 @@
 //! A run: one request through one workflow.
 
 use crate::budget::{Amounts, Purse};
-use crate::ending::{Ending, Finished, Input, RunFailure, Suspension};
+use crate::ending::{Ending, Finished, Input, Mode, RunFailure, Suspension};
 use crate::event::Event;
-use crate::load::{bind, of_directive};
+use crate::load::{Expr, bind, of_directive};
 use crate::node::generate::Hedge;
 use crate::plan::{Limits, Workflow};
 use crate::world::{Failure, Moment, Served, World};
@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use types::chat::Message;
 use types::completion::{Choice, FinishReason};
+use types::expr::Scope;
 use types::matrix::Model;
 use types::provider::{Edits, Enforce};
 use types::{Completion, Finding, UnitInterval, Usd, Verdict};
@@ -374,6 +375,16 @@ impl Host {
     pub(crate) fn tell(&self, event: impl FnOnce() -> Event) {
         if let Some(observer) = &self.input.observer {
             observer.event(&event());
+        }
+    }
+
+    /// Tells what becomes of the parts of a `when`; `of` and `to` as in [`Event::Part`]. For whoever counts what tests reach.
+    pub(crate) fn tell_parts(&self, when: &Expr, scope: &Scope, (of, to): (&Arc<str>, Option<&Arc<str>>)) {
+        if self.input.observer.is_none() || self.input.facts.mode != Mode::Test {
+            return;
+        }
+        for (part, holds) in when.looked_at(scope) {
+            self.tell(|| Event::Part { of: of.clone(), to: to.cloned(), part: part.to_owned(), holds });
         }
     }
 

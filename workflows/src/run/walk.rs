@@ -212,7 +212,9 @@ impl<'a> Walk<'a> {
             return self.resolve(i, Resolved::plain(Outcome::Skipped), None);
         }
         if let Some(guard) = &node.guard {
-            match guard.holds(&self.frame.scope(guard, self.host, &[])) {
+            let scope = self.frame.scope(guard, self.host, &[]);
+            self.host.tell_parts(guard, &scope, (&self.frame.path(node), None));
+            match guard.holds(&scope) {
                 Ok(true) => {}
                 Ok(false) => return self.resolve(i, Resolved::plain(Outcome::Skipped), None),
                 Err(e) => {

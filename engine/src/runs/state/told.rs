@@ -34,8 +34,8 @@ impl Observer for Shared {
                 Record::Edge { from: from.to_string(), to: to.to_string(), live: *live }
             }
             Event::Exhausted { kind } => Record::Budget { budget: kind.clone() },
-            // Effects are recorded where they pass.
-            Event::Intent { .. } | Event::Result { .. } => return,
+            // Effects are recorded where they pass; parts of conditions are told to tests alone.
+            Event::Intent { .. } | Event::Result { .. } | Event::Part { .. } => return,
         };
         s.push(record, self.durability());
     }

@@ -194,19 +194,28 @@ fn tell(played: &[Played], out: &Out) {
     out.line(&format!("{} tests, {failed} failed", played.len()));
 }
 
-/// Outcomes of nodes and states of edges that some test has reached.
-type Reached = (BTreeSet<(String, String)>, BTreeSet<(String, String, bool)>);
+/// Outcomes of nodes, states of edges and parts of conditions that some test has reached.
+#[derive(Default)]
+struct Reached {
+    outcomes: BTreeSet<(String, String)>,
+    edges: BTreeSet<(String, String, bool)>,
+    parts: BTreeSet<(String, Option<String>, String, bool)>,
+}
 
 /// Tells what the tests of each workflow have reached. True if one lies below `min`.
 fn coverage(bundle: &engine::Bundle, played: &[Played], min: Option<u8>, out: &Out) -> bool {
     let mut by_workflow: BTreeMap<&str, Reached> = BTreeMap::new();
     for p in played {
-        let (outcomes, edges) = by_workflow.entry(&p.case.workflow).or_default();
-        outcomes.extend(p.seen.path.iter().map(|(f, o)| (Seen::plain(f), o.clone())));
-        edges.extend(p.seen.edges.iter().map(|(from, to, live)| (Seen::plain(from), to.clone(), *live)));
+        let r = by_workflow.entry(&p.case.workflow).or_default();
+        r.outcomes.extend(p.seen.path.iter().map(|(f, o)| (Seen::plain(f), o.clone())));
+        r.edges.extend(p.seen.edges.iter().map(|(from, to, live)| (Seen::plain(from), to.clone(), *live)));
+        let part = |(of, to, part, holds): &(String, Option<String>, String, bool)| {
+            (Seen::plain(of), to.clone(), part.clone(), *holds)
+        };
+        r.parts.extend(p.seen.parts.iter().map(part));
     }
     let mut low = false;
-    for (name, (outcomes, edges)) in by_workflow {
+    for (name, Reached { outcomes, edges, parts }) in by_workflow {
         let Some(w) = bundle.workflow(name) else { continue };
         let points = w.points();
         let mut missed: Vec<String> = Vec::new();
@@ -222,10 +231,21 @@ fn coverage(bundle: &engine::Bundle, played: &[Played], min: Option<u8>, out: &O
                 }
             }
         }
-        let all = points.outcomes.len() + 2 * points.edges.len();
+        for (of, to, part) in &points.parts {
+            for holds in [true, false] {
+                if !parts.contains(&(of.clone(), to.clone(), part.clone(), holds)) {
+                    let edge = to.as_ref().map(|to| format!(" -> {to}")).unwrap_or_default();
+                    missed.push(format!(
+                        "{of}{edge}: `{part}` {}",
+                        if holds { "holds" } else { "does not hold" }
+                    ));
+                }
+            }
+        }
+        let all = points.outcomes.len() + 2 * (points.edges.len() + points.parts.len());
         let share = 100 * (all - missed.len().min(all)) / all.max(1);
         low |= min.is_some_and(|m| share < usize::from(m));
-        out.line(&format!("\n{name}: {share} % of {all} outcomes and edges reached"));
+        out.line(&format!("\n{name}: {share} % of {all} outcomes, edges and parts of conditions reached"));
         for m in missed.iter().take(40) {
             out.line(&format!("  not reached: {m}"));
         }

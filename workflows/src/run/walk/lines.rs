@@ -64,7 +64,12 @@ impl Walk<'_> {
         for (at, e) in graph.edges_from(i).filter(|(_, e)| plain(e)) {
             let mut live = e.accepts.contains(outcome);
             if let (true, Some(when)) = (live, &e.when) {
-                live = when.holds(&self.frame.scope(when, self.host, &[]))?;
+                let scope = self.frame.scope(when, self.host, &[]);
+                let (from, to) = (self.node(e.from), self.node(e.to));
+                if let (Some(from), Some(to)) = (from, to) {
+                    self.host.tell_parts(when, &scope, (&self.frame.path(from), Some(&to.id)));
+                }
+                live = when.holds(&scope)?;
             }
             any |= live;
             lines.push((at, line(live)));
