@@ -1,6 +1,7 @@
 //! The one writer of the statistics: outcomes in, snapshots out.
 
 use super::cells::{Cells, Costs, K0};
+use super::ease::Ease;
 use super::forest::{Draws, PAST, Past, TREES};
 use super::influence::{Influence, KEY, Sample};
 use super::point::Point;
@@ -49,6 +50,7 @@ pub fn learner(limits: Limits) -> (Learner, Statistics) {
         past_at: 0,
         draws: Draws::new(0x7475_726e),
         shrinkage: Shrinkage::default(),
+        ease: Ease::default(),
         models: ByName::default(),
         influence: Influence::default(),
         of_tenants: Influence::default(),
@@ -97,6 +99,7 @@ pub struct Learner {
     pub(super) past_at: usize,
     pub(super) draws: Draws,
     pub(super) shrinkage: Shrinkage,
+    pub(super) ease: Ease,
     pub(super) models: ByName<Watched>,
     /// What keys say.
     pub(super) influence: Influence,

@@ -2,6 +2,7 @@
 
 use super::cells::{K0, RATIO};
 use super::detect::Aspect;
+use super::ease::K_SURPRISE;
 use super::forest::Past;
 use super::influence::TENANT;
 use super::learner::{ANY_MODEL, Held, Learner};
@@ -100,6 +101,10 @@ impl Learner {
         }
         self.dirty.all |= self.shrinkage.see(grid, l.reward);
         self.watch(l, f64::from(believed));
+        if let Some(held) = self.arms.get(l.arm) {
+            let own = held.stats.surprise.mean(0.0, K_SURPRISE);
+            self.ease.add(&l.point, l.reward - l.prior - own, l.weight);
+        }
         self.count(l, discount);
         self.remember(Past {
             point: l.point,
@@ -204,6 +209,7 @@ impl Learner {
         for c in &mut self.cells {
             c.revise(&l.point, l.arm, difference as f32);
         }
+        self.ease.revise(&l.point, difference);
         Arc::make_mut(&mut self.tenants).revise(&after.tenant, l.arm, difference);
         if let Some(m) = self.models.get_mut(model) {
             Arc::make_mut(&mut m.stats).surprise.e += difference;

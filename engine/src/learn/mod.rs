@@ -2,12 +2,13 @@
 //!
 //! A request is a point (`point`); what an arm does there is learned by cells that trees cut (`forest`,
 //! `cells`), and by a linear part that speaks while the cells have seen little (`ridge`). Models that change
-//! are noticed (`detect`), no source can move more than its share (`influence`), and each tenant has a posterior of its
+//! are noticed (`detect`), what all arms find hard is told apart from what one does (`ease`), no source can move more than its share (`influence`), and each tenant has a posterior of its
 //! own over what is common (`tenants`).
 
 mod cells;
 mod counts;
 mod detect;
+mod ease;
 mod forest;
 mod influence;
 mod latency;

@@ -40,6 +40,7 @@ impl Learner {
             models: Arc::new(self.models.iter().map(|(m, w)| (m.clone(), w.stats.clone())).collect()),
             seen: self.seen,
             opinion: self.opinion,
+            ease: self.ease.publish(),
             costs: self.costs.clone(),
             tenants: self.tenants.clone(),
             changes: Arc::new(self.changes.clone()),

@@ -210,6 +210,11 @@ impl Solved {
         f64::from(dot::<LANES>(dense, &at.dense) + kind(at.family) + at.sub.map_or(0.0, kind))
     }
 
+    /// wᵀx of a whole vector.
+    pub(super) fn along(&self, x: &[f64]) -> f64 {
+        self.weights.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum()
+    }
+
     /// √(φᵀA⁻¹φ).
     pub(crate) fn doubt(&self, at: &Place) -> f64 {
         let mut sum = dot::<WIDE>(&self.dense, &at.pairs);
@@ -249,6 +254,8 @@ pub(crate) struct Place {
     pairs: [f32; dense_len()],
     family: usize,
     sub: Option<usize>,
+    /// |φ|².
+    square: f32,
 }
 
 impl Place {
@@ -263,14 +270,15 @@ impl Place {
             }
             rest = after;
         }
-        Place { dense, pairs, family: p.family_kind(), sub: p.sub_kind() }
+        let sub = p.sub_kind();
+        let kinds = 1 + u8::from(sub.is_some());
+        let square = dense.iter().map(|x| x * x).sum::<f32>() + f32::from(kinds);
+        Place { dense, pairs, family: p.family_kind(), sub, square }
     }
 
     /// √(φᵀA⁻¹φ) of an arm without outcomes whose prior is worth `strength`: |φ|/√(α·k).
     pub(super) fn untried(&self, strength: f64) -> f64 {
-        let kinds = 1 + usize::from(self.sub.is_some());
-        let square = self.dense.iter().map(|x| x * x).sum::<f32>() + kinds as f32;
-        (f64::from(square) / alpha(strength)).sqrt()
+        (f64::from(self.square) / alpha(strength)).sqrt()
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::cells::{Costs, K_COST, K0, Sums, Table};
 use super::detect::{Aspect, Way};
+use super::ease::Published;
 use super::forest::Tree;
 use super::point::Point;
 use super::ridge::{Place, Solved};
@@ -118,6 +119,7 @@ pub struct Snapshot {
     pub seen: [u64; 8],
     /// What judges and people say of all arms.
     pub opinion: Count,
+    pub(super) ease: Published,
     pub(super) costs: Costs,
     pub(super) tenants: Arc<Tenants>,
     /// The last changes, oldest first.
@@ -131,6 +133,8 @@ pub(crate) struct Located {
     sums: Sums,
     /// Real cost over forecast of all arms together.
     cost: f64,
+    /// How much easier it is than others, for all arms.
+    ease: f64,
     /// What the tenant's outcomes say beyond everybody's.
     own: Option<Arc<Own>>,
 }
@@ -227,7 +231,9 @@ impl Snapshot {
             sums.add(table, tree.cell(p));
         }
         let own = self.tenants.of(tenant).cloned();
-        Located { place: Place::of(p), sums, cost: self.costs.of(p.kind()), own }
+        let place = Place::of(p);
+        let ease = self.ease.at(&place);
+        Located { place, sums, cost: self.costs.of(p.kind()), ease, own }
     }
 
     /// What beliefs in an arm rest on; `model` is what was learned of its model, `strength` what its prior is worth.
@@ -250,7 +256,8 @@ impl Snapshot {
     /// What is believed of an arm. `prior` is P before any evidence.
     ///
     /// ```text
-    /// linear = prior + wᵀφ         cells = a·(prior + r) + b        r: surprise of the arm, shrunk to its model's
+    /// linear = prior + wᵀφ + z·ease     cells = a·(prior + r + ease) + b    r: surprise of the arm, shrunk to its model's
+    /// z      = φᵀA⁻¹φ / φᵀA₀⁻¹φ         what the linear part leaves of the prior here, as a does of the cells; A₀: no outcomes
     /// P      = ω·linear + (1−ω)·cells + what the tenant's own outcomes say beyond,   ω = 200 / (200 + outcomes of the arm)
     /// doubt² = P(1−P)/(k + n + 1) + s²·φᵀA⁻¹φ               k: strength of the prior, s² = 1/4
     /// n      = min(k·(1/a − 1), outcomes of the arm)        a: what the cells leave of the prior
@@ -259,20 +266,22 @@ impl Snapshot {
         let &Seat { arm, surprise, omega, strength, held, root, cost } = seat;
         let line = arm.and_then(|a| self.linear.get(a));
         let (a, b, cost) = arm.map_or((1.0, 0.0, cost), |a| at.sums.of(a));
-        let cells = a * (prior + surprise) + b;
+        let cells = a * (prior + surprise + at.ease) + b;
+        let blank = at.place.untried(strength);
+        let tried = line.map_or(blank, |s| s.doubt(&at.place).min(blank));
+        let left = (tried / blank.max(1e-9)).powi(2);
         // An arm without outcomes of its own has only its model's surprise to go by.
-        let linear = line.map_or(prior + surprise, |s| prior + s.mean(&at.place));
+        let linear = line.map_or(prior + surprise, |s| prior + s.mean(&at.place)) + left * at.ease;
         let own = arm.zip(at.own.as_ref()).map_or(0.0, |(arm, own)| own.shift(arm));
         let mean = omega * linear + (1.0 - omega) * cells + own;
         let mean = mean.clamp(0.01, 0.99);
         // Every level of a tree leaves less of the prior, and counts the outcomes of the one above again.
         let n = (root * (1.0 / a.max(1e-6) - 1.0)).clamp(0.0, held);
         let (spread, known) = (mean * (1.0 - mean), 1.0 / (root + n + 1.0));
-        let untried = || line.map_or_else(|| at.place.untried(strength), |s| s.doubt(&at.place));
         Belief {
             mean,
             sd: (spread * known).sqrt(),
-            doubt: if doubts { (spread * known + NOISE * untried().powi(2)).sqrt() } else { 0.0 },
+            doubt: if doubts { (spread * known + NOISE * tried.powi(2)).sqrt() } else { 0.0 },
             n,
             cost: at.cost * cost,
         }

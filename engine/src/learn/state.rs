@@ -2,6 +2,7 @@
 
 use super::Count;
 use super::cells::{Cells, Costs, Saved};
+use super::ease::Ease;
 use super::forest::{Draws, Past, TREES};
 use super::influence::Influence;
 use super::learner::{Held, Learner};
@@ -41,6 +42,9 @@ struct State {
     of_tenants: Influence,
     #[serde(default)]
     tenants: Arc<Tenants>,
+    // Nor were these told apart from their arms.
+    #[serde(default)]
+    ease: Ease,
 }
 
 /// Only the version, of whatever format.
@@ -71,6 +75,7 @@ pub(super) fn save(l: &Learner) -> Result<Vec<u8>, String> {
         changes: l.changes.clone(),
         of_tenants: l.of_tenants.clone(),
         tenants: l.tenants.clone(),
+        ease: l.ease.clone(),
     };
     rmp_serde::to_vec_named(&state).map_err(|e| e.to_string())
 }
@@ -87,6 +92,9 @@ pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
     if state.cells.len() != TREES {
         return Err(broken("trees"));
     }
+    if !state.ease.is_sound() {
+        return Err(broken("the ease of requests"));
+    }
     let mut names = Names::default();
     let mut arms = Vec::with_capacity(state.arms.len());
     for (at, (workflow, model, stats, ridge, strength)) in state.arms.into_iter().enumerate() {
@@ -102,7 +110,7 @@ pub(super) fn restore(l: &mut Learner, saved: &[u8]) -> Result<(), String> {
     (l.past, l.past_at, l.draws, l.shrinkage) = (state.past, state.past_at, state.draws, state.shrinkage);
     l.models = state.models.into_iter().collect::<ByName<_>>();
     (l.influence, l.seen, l.opinion, l.costs) = (state.influence, state.seen, state.opinion, state.costs);
-    (l.of_tenants, l.tenants) = (state.of_tenants, state.tenants);
+    (l.of_tenants, l.tenants, l.ease) = (state.of_tenants, state.tenants, state.ease);
     (l.ever, l.changes, l.version) = (state.ever, state.changes, state.version);
     Ok(())
 }

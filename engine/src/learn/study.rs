@@ -1,6 +1,7 @@
 //! A whole table of outcomes, learned as a prior.
 
 use super::Count;
+use super::ease::K_SURPRISE;
 use super::forest::{PAST, Past};
 use super::learner::Learner;
 use super::lesson::Lesson;
@@ -34,6 +35,7 @@ impl Learner {
         let kept = |p: Past| Past { share: (p.share * step as f32).min(1.0), ..p };
         self.past = std::mem::take(&mut self.past).into_iter().step_by(step).map(kept).collect();
         self.past_at = 0;
+        self.ease.study(beyond(&lessons).into_iter());
         for (o, model, lesson) in lessons {
             self.dirty.all |= {
                 let (grid, _) = self.foretell(&lesson);
@@ -55,18 +57,32 @@ impl Learner {
 /// What was learned of, with whom, from where.
 type Taught<'a> = (&'a Outcome, Arc<str>, Lesson);
 
-/// Outcomes for cutting cells, less what all arms did on the same request beside their own means: where all of
-/// them fail there is nothing to choose. Outcomes of one request stand together.
-fn centred(lessons: &[Taught<'_>]) -> Vec<Past> {
+/// What each arm made of all of its outcomes.
+fn means(lessons: &[Taught<'_>], of: impl Fn(&Lesson) -> f64) -> Vec<Count> {
     let mut means: Vec<Count> = Vec::new();
     for (_, _, l) in lessons {
         if means.len() <= l.arm {
             means.resize(l.arm.saturating_add(1), Count::default());
         }
         if let Some(m) = means.get_mut(l.arm) {
-            m.add(l.reward, 1.0);
+            m.add_amount(of(l), 1.0);
         }
     }
+    means
+}
+
+/// What outcomes were beyond their priors and the means of their arms.
+fn beyond<'a>(lessons: &'a [Taught<'_>]) -> Vec<(&'a Point, f64)> {
+    let surprise = |l: &Lesson| l.reward - l.prior;
+    let means = means(lessons, surprise);
+    let usual = |l: &Lesson| means.get(l.arm).map_or(0.0, |m| m.posterior(0.0, K_SURPRISE));
+    lessons.iter().map(|(_, _, l)| (&l.point, surprise(l) - usual(l))).collect()
+}
+
+/// Outcomes for cutting cells, less what all arms did on the same request beside their own means: where all of
+/// them fail there is nothing to choose. Outcomes of one request stand together.
+fn centred(lessons: &[Taught<'_>]) -> Vec<Past> {
+    let means = means(lessons, |l| l.reward);
     let usual = |l: &Lesson| means.get(l.arm).map_or(0.5, |m| m.posterior(0.5, 0.0));
     let mut past = Vec::with_capacity(lessons.len());
     for same in lessons.chunk_by(|a, b| a.0.request_id == b.0.request_id) {

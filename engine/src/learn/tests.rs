@@ -115,7 +115,8 @@ fn doubt_shrinks_where_an_arm_has_been_tried_and_an_unknown_arm_is_all_doubt() {
     for i in 5_000..5_020 {
         assert!(belief(&many, i, "p/a").doubt < belief(&few, i, "p/a").doubt);
         let unknown = belief(&many, i, "p/c");
-        assert!(unknown.doubt > 0.2 && unknown.mean == 0.6 && unknown.n == 0.0, "{unknown:?}");
+        // Only what all arms make of such requests moves it.
+        assert!(unknown.doubt > 0.2 && (unknown.mean - 0.6).abs() < 0.1 && unknown.n == 0.0, "{unknown:?}");
         assert!(belief(&many, i, "p/a").sd < unknown.sd);
     }
 }

@@ -4,7 +4,7 @@
 //! taught from each. A decision of the log is taken anew by the learner of another third under the target, and
 //! what its choices are worth, q̂, is asked of the learner of the last one: who both chooses and judges
 //! believes too much in what he chose, for he chose what he overrates (cross-fitting by unit). Both ways round
-//! are averaged. With w = π_target / π_logged clipped at 20,
+//! are averaged. The target learns nothing more, and so has no bonus for what it has not tried. With w = π_target / π_logged clipped at 20,
 //!
 //! ```text
 //! DR = mean( Σ_a π_target(a|x)·q̂(x,a)  +  w·(r − q̂(x, a logged)) )
@@ -18,7 +18,7 @@ use super::pack::{Pack, mean};
 use super::plan::Plan;
 use super::play::{Made, Run};
 use super::player::{Player, Seen, Told, lessons};
-use super::stage::Stage;
+use super::stage::{Knobs, Stage};
 use std::collections::HashMap;
 use types::Decision;
 use types::decision::Arm;
@@ -98,7 +98,10 @@ pub(super) fn estimate(
 }
 
 fn one(run: &Run<'_>, log: &[Logged], target: f64) -> Result<Estimate, String> {
-    let stage = Stage::new(&run.pack.models, target, run.pack.cost_ref, run.knobs)?;
+    // What is asked for is the worth of what was learned. A learner that learns no more would pay for its bonus for ever,
+    // and with what the log cannot tell of.
+    let knobs = Knobs { beta: Some(0.0), ..run.knobs };
+    let stage = Stage::new(&run.pack.models, target, run.pack.cost_ref, knobs)?;
     let mut students = Vec::with_capacity(PARTS);
     for part in 0..PARTS {
         let taught: Vec<&Logged> =
