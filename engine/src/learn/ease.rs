@@ -16,8 +16,9 @@ use super::ridge::{Place, Ridge, Solved};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// What no difference between requests weighs, in outcomes.
-const STRENGTH: f64 = 4.0;
+/// What no difference between requests weighs, in outcomes: one outcome scatters by 1/4, and requests differ by some 0.15,
+/// so that it is s²/τ² = 0.25/0.0225.
+const STRENGTH: f64 = 11.0;
 /// What the arms' own surprises are shrunk by before they are taken out, in outcomes.
 pub(super) const K_SURPRISE: f64 = 4.0;
 /// What an outcome weighs after the next one: about the last 1 000 count, of all arms together.

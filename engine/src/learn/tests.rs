@@ -116,7 +116,7 @@ fn doubt_shrinks_where_an_arm_has_been_tried_and_an_unknown_arm_is_all_doubt() {
         assert!(belief(&many, i, "p/a").doubt < belief(&few, i, "p/a").doubt);
         let unknown = belief(&many, i, "p/c");
         // Only what all arms make of such requests moves it.
-        assert!(unknown.doubt > 0.2 && (unknown.mean - 0.6).abs() < 0.1 && unknown.n == 0.0, "{unknown:?}");
+        assert!(unknown.doubt > 0.2 && (unknown.mean - 0.6).abs() < 0.2 && unknown.n == 0.0, "{unknown:?}");
         assert!(belief(&many, i, "p/a").sd < unknown.sd);
     }
 }
