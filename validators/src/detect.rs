@@ -16,22 +16,35 @@ const MAX_KEY: usize = 16 * 1024;
 /// Longest match of an operator's pattern, in bytes: streams hold so much back.
 const MAX_CUSTOM: usize = 1024;
 
-/// Finds values by the rules of this crate, and by the operator's.
-#[derive(Clone)]
-struct Rules(Vec<(Entity, Arc<Rule>)>);
+/// A rule, and what it finds.
+type OfKind = (Entity, Arc<Rule>);
 
-static RULES: OnceLock<Arc<Rules>> = OnceLock::new();
+/// Finds values by the rules of this crate, and by these of the operator.
+struct Rules(Vec<OfKind>);
 
-/// The detector of this house.
-#[must_use]
-pub fn detector() -> Arc<dyn Detector> {
-    Arc::<Rules>::clone(RULES.get_or_init(|| {
+static HOUSE: OnceLock<Vec<OfKind>> = OnceLock::new();
+
+/// The rules of this crate.
+fn house() -> &'static [OfKind] {
+    HOUSE.get_or_init(|| {
         let personal = pii::every(pii::Whose::Anybody).into_iter();
         let personal = personal.flat_map(|(kind, rules)| rules.into_iter().map(move |r| (entity(kind), r)));
         let secrets = secrets::rules().iter().map(|r| (Entity::Secret, Arc::clone(r)));
         let named = named::rules().into_iter().map(|(kind, rule)| (kind, Arc::new(rule)));
-        Arc::new(Rules(personal.chain(secrets).chain(named).collect()))
-    }))
+        personal.chain(secrets).chain(named).collect()
+    })
+}
+
+impl Rules {
+    fn every(&self) -> impl Iterator<Item = &OfKind> {
+        house().iter().chain(&self.0)
+    }
+}
+
+/// The detector of this house.
+#[must_use]
+pub fn detector() -> Arc<dyn Detector> {
+    Arc::new(Rules(Vec::new()))
 }
 
 /// The detector of this house, and what these patterns describe: each by its kind.
@@ -39,12 +52,8 @@ pub fn detector() -> Arc<dyn Detector> {
 /// # Errors
 /// What is wrong with a pattern, and what would be right; see [`custom`].
 pub fn detector_with(patterns: &[(Entity, &str)]) -> Result<Arc<dyn Detector>, (String, String)> {
-    let _compiled = detector();
-    let mut rules = RULES.get().map_or_else(|| Rules(Vec::new()), |own| Rules::clone(own));
-    for (entity, source) in patterns {
-        rules.0.push((*entity, Arc::new(custom(source)?)));
-    }
-    Ok(Arc::new(rules))
+    let own = patterns.iter().map(|(entity, source)| custom(source).map(|rule| (*entity, Arc::new(rule))));
+    Ok(Arc::new(Rules(own.collect::<Result<_, _>>()?)))
 }
 
 /// The rule of an operator's pattern.
@@ -77,10 +86,10 @@ fn custom(source: &str) -> Result<Rule, (String, String)> {
     Ok(Rule { code: source.to_owned(), pattern, longest, accept: Box::new(|_, span| Some(span)) })
 }
 
-/// Whether the patterns are compiled, which the first call of [`detector`] does and which takes tens of milliseconds.
+/// Whether the patterns are compiled, which the first look does and which takes tens of milliseconds.
 #[must_use]
 pub fn is_ready() -> bool {
-    RULES.get().is_some()
+    HOUSE.get().is_some()
 }
 
 const fn entity(kind: pii::Entity) -> Entity {
@@ -97,7 +106,7 @@ const fn entity(kind: pii::Entity) -> Entity {
 
 impl Detector for Rules {
     fn find(&self, text: &str, kinds: &[Entity]) -> Vec<Found> {
-        let wanted: Vec<&(Entity, Arc<Rule>)> = self.0.iter().filter(|(e, _)| kinds.contains(e)).collect();
+        let wanted: Vec<&OfKind> = self.every().filter(|(e, _)| kinds.contains(e)).collect();
         let rules: Vec<&Rule> = wanted.iter().map(|(_, r)| &**r).collect();
         // The patterns of this house are searched to the end.
         let hits = scan::all(&rules, text, usize::MAX).unwrap_or_default();
@@ -124,7 +133,7 @@ impl Detector for Rules {
     fn reach(&self, kinds: &[Entity]) -> usize {
         // The characters before a match and behind it are looked at, too.
         const AROUND: usize = 16;
-        let wanted = self.0.iter().filter(|(e, _)| kinds.contains(e));
+        let wanted = self.every().filter(|(e, _)| kinds.contains(e));
         wanted.map(|(_, r)| r.longest).max().unwrap_or(0).saturating_add(AROUND)
     }
 
