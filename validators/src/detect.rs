@@ -50,7 +50,7 @@ pub fn detector() -> Arc<dyn Detector> {
 /// The detector of this house, and what these patterns describe: each by its kind.
 ///
 /// # Errors
-/// What is wrong with a pattern, and what would be right; see [`custom`].
+/// What is wrong with a pattern, and what would be right; see [`check_pattern`].
 pub fn detector_with(patterns: &[(Entity, &str)]) -> Result<Arc<dyn Detector>, (String, String)> {
     let own = patterns.iter().map(|(entity, source)| custom(source).map(|rule| (*entity, Arc::new(rule))));
     Ok(Arc::new(Rules(own.collect::<Result<_, _>>()?)))
