@@ -36,7 +36,8 @@ pub(super) struct Ease {
 impl Ease {
     /// An outcome was `beyond` prior and surprise of its arm; `weight` of it counts.
     pub(super) fn add(&mut self, p: &Point, beyond: f64, weight: f64) {
-        self.count(p, beyond, DISCOUNT, weight);
+        // As everywhere, a part of an outcome ages the others by that part only.
+        self.count(p, beyond, DISCOUNT.powf(weight), weight);
     }
 
     fn count(&mut self, p: &Point, beyond: f64, discount: f64, weight: f64) {
@@ -106,6 +107,11 @@ mod tests {
         let now = ease.publish();
         let (a, b) = (now.at(&Place::of(&hard)), now.at(&Place::of(&usual)));
         assert!(a < -0.2 && b > 0.2, "{a} {b}");
+        let mut words = ease.clone();
+        (0..20_000).for_each(|_| words.add(&usual, 0.3, 0.001));
+        let after = words.publish();
+        let apart = |e: &Published| e.at(&Place::of(&usual)) - e.at(&Place::of(&hard));
+        assert!(apart(&after) > 0.9 * apart(&now), "twenty outcomes in crumbs weigh no more than twenty");
         let mut one = Ease::default();
         let alike: Vec<Point> = vec![usual; 300];
         one.study(alike.iter().map(|p| (p, 0.4)));

@@ -123,12 +123,16 @@ fn labels_are_no_words_of_edges() {
     }
 }
 
+/// The good file with a repair of these keys after its check.
+fn repairing(keys: &str) -> String {
+    GOOD.replace("to: answer }", "to: answer, outcome: [passed, unverified] }\n  - { from: check, to: fix, outcome: failed }\n  - { from: fix, to: end }")
+        .replace("best }", &format!("best }}\n  - {{ id: fix, type: repair, from: check, {keys} }}\n  - {{ id: end, type: stream, from: nodes.fix.completion }}"))
+}
+
 #[test]
 fn lists_that_ask_for_nothing() {
     located(&with("[contract]", "[]"), "WF104", "[]");
-    let repair = GOOD
-        .replace("to: answer }", "to: answer, outcome: [passed, unverified] }\n  - { from: check, to: fix, outcome: failed }\n  - { from: fix, to: end }")
-        .replace("best }", "best }\n  - { id: fix, type: repair, from: check, strategies: [fix] }\n  - { id: end, type: stream, from: nodes.fix.completion }");
+    let repair = repairing("strategies: [fix]");
     check(&repair, &[]);
     located(&repair.replace("[fix]", "[]"), "WF104", "[]");
 }
@@ -141,9 +145,7 @@ fn no_time_at_all_is_no_limit() {
 
 #[test]
 fn feedback_of_hardly_any_bytes_says_nothing() {
-    let repair = GOOD
-        .replace("to: answer }", "to: answer, outcome: [passed, unverified] }\n  - { from: check, to: fix, outcome: failed }\n  - { from: fix, to: end }")
-        .replace("best }", "best }\n  - { id: fix, type: repair, from: check, feedback: { max_bytes: 64 } }\n  - { id: end, type: stream, from: nodes.fix.completion }");
+    let repair = repairing("feedback: { max_bytes: 64 }");
     check(&repair, &[]);
     located(&repair.replace("max_bytes: 64", "max_bytes: 63"), "WF104", "63");
 }

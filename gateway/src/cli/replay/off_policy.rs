@@ -4,7 +4,8 @@
 //! taught from each. A decision of the log is taken anew by the learner of another third under the target, and
 //! what its choices are worth, q̂, is asked of the learner of the last one: who both chooses and judges
 //! believes too much in what he chose, for he chose what he overrates (cross-fitting by unit). Both ways round
-//! are averaged. The target learns nothing more, and so has no bonus for what it has not tried. With w = π_target / π_logged clipped at 20,
+//! are averaged. The target learns nothing more, and so has no bonus for what it has not tried.
+//! With w = π_target / π_logged clipped at 20,
 //!
 //! ```text
 //! DR = mean( Σ_a π_target(a|x)·q̂(x,a)  +  w·(r − q̂(x, a logged)) )
