@@ -46,6 +46,20 @@ struct Trial {
     again: Again,
 }
 
+/// The answer of a live run, to be compared with others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answer(blake3::Hash);
+
+/// The answer that a run ended with; `None` = it has none, and there is nothing to run beside it.
+pub(crate) fn answer(ending: &Ending) -> Option<Answer> {
+    match ending {
+        Ending::Delivered { completion, .. } | Ending::Streamed { completion, .. } => {
+            Some(Answer(blake3::hash(completion.text().as_bytes())))
+        }
+        Ending::Failed(_) | Ending::Broken { .. } | Ending::Suspended(_) => None,
+    }
+}
+
 /// Whether a rule's share of the requests holds one. Each rule draws by itself, and the same request the same again.
 fn draws(rule: &Set<ShadowRule>, seed: u64) -> bool {
     let own = blake3::hash(rule.rule.as_bytes());
@@ -94,12 +108,8 @@ impl Inner {
 }
 
 impl Trials {
-    /// Begins them once the live run has ended with an answer; under load they are the first that is left out.
-    pub(crate) fn begin(self, ending: &Ending) {
-        let (Ending::Delivered { completion, .. } | Ending::Streamed { completion, .. }) = ending else {
-            return;
-        };
-        let live = blake3::hash(completion.text().as_bytes());
+    /// Begins them once the live run has ended with that answer; under load they are the first that is left out.
+    pub(crate) fn begin(self, live: Answer) {
         let Trials { start, store, limits: counters, budget, gate, work, request_id, trials } = self;
         for Trial { rule, again } in trials {
             let Some(place) = work.enter(&gate) else { continue };
@@ -159,7 +169,7 @@ async fn one(
     rule: &RuleId,
     request_id: &str,
     paid: Usd,
-    live: blake3::Hash,
+    Answer(live): Answer,
     _place: Place,
 ) -> (Beside, Amount) {
     let Again { mut input, mut calls, workflow } = again;

@@ -163,8 +163,8 @@ impl Task {
         let run = Box::pin(async move {
             let calls = Arc::new(calls);
             let done = Box::pin(workflows::run(workflow, input, calls.clone())).await;
-            if let Some(beside) = beside {
-                beside.begin(&done.ending);
+            if let Some((beside, answer)) = beside.zip(beside::answer(&done.ending)) {
+                beside.begin(answer);
             }
             if let (Some(later), Some(afterwards)) = (done.later, afterwards) {
                 afterwards.begin(later, calls);

@@ -10,11 +10,13 @@ use super::tape::Tape;
 use super::world::Recorder;
 use crate::account::About;
 use crate::answer::Admission;
+use crate::beside::Trials;
 use crate::calls::{Begins, Calls, Ceilings};
 use crate::error::{Error, Kind};
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Limits};
 use crate::redact::Redaction;
+use crate::respond::Again;
 use crate::route::Candidates;
 use crate::settle::{self, Tree};
 use crate::task::Admitted;
@@ -25,6 +27,7 @@ use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
+use tokio::time::Instant;
 use types::directives::Set;
 use types::provider::Edits;
 use types::runs::{Entry, Head};
@@ -38,6 +41,8 @@ pub(super) struct Walk {
     pub(super) tree: Tree,
     /// What makes the calls after the end.
     pub(super) after: Arc<Calls>,
+    /// What runs beside it once it has an answer.
+    pub(super) trials: Option<Trials>,
 }
 
 /// A walk that goes on from the journal's end. `usd`: most that its own calls may cost; `None` = what the run was given.
@@ -83,14 +88,17 @@ pub(super) fn assemble(
     let profile = profiler::profile(&made.request);
     let features = profiler::features(&made.request, &profile);
     let about = About::of(&made.decision, view.bundle.matrix(), profile.facts.images);
-    let run = walk_of(view, &made, shared.clone(), out, trace.clone(), &admission.request_id);
+    let input = input_of(view, &made, shared.base(), trace.clone(), &admission.request_id);
+    let wanted: Vec<_> = made.given.shadow.iter().map(|w| w.read(view.bundle.matrix())).collect();
+    let trials = inner.trials(view, &name, &wanted, || Again::of(&input, &after, &made.workflow));
+    let run = walk_of(view, &made, shared.clone(), out, input);
     let mut tree =
         Tree::open(inner, admission, Decision { request_id: name, ..made.decision }, features, about);
     (tree.ledger, tree.before, tree.trace) = (ledger, before, trace);
     (tree.held, tree.permit) = (held, Some(permit));
     // Only its end is recorded, and only who still owns it knows of that.
     tree.goes_on = true;
-    Walk { shared, run, tree, after }
+    Walk { shared, run, tree, after, trials }
 }
 
 /// What a walk reaches besides models; nothing where it only repeats.
@@ -162,14 +170,26 @@ fn walk_of(
     made: &Made,
     shared: Arc<Shared>,
     outside: Arc<Out>,
-    trace: Trace,
-    id: &str,
+    input: Input,
 ) -> BoxFuture<'static, Finished> {
+    let matrix = view.bundle.matrix().clone();
+    let run = input.facts.id.clone();
+    let input = Input { observer: Some(shared.clone()), ..input };
+    let world = Recorder {
+        shared,
+        outside,
+        models: Arc::new(move |id: &str| matrix.find(id).and_then(|ix| matrix.model(ix).cloned())),
+        request: blake3::hash(made.submission.body.as_bytes()).to_hex().to_string(),
+        run,
+    };
+    Box::pin(workflows::run(made.workflow.clone(), input, Arc::new(world)))
+}
+
+/// What the walk starts from.
+fn input_of(view: &View, made: &Made, base: Instant, trace: Trace, id: &str) -> Input {
     let given = &made.given;
     let language = view.bundle.language.clone();
-    let matrix = view.bundle.matrix().clone();
-    let deadline = shared.base() + Duration::from_millis(given.wall_ms);
-    let input = Input {
+    return Input {
         request: made.request.clone(),
         scope: language.scope(None, given.scope.clone()),
         language,
@@ -194,18 +214,10 @@ fn walk_of(
             seed: made.seed,
             variant: made.variant.clone(),
         },
-        deadline: Some(deadline),
+        deadline: Some(base + Duration::from_millis(given.wall_ms)),
         trace,
-        observer: Some(shared.clone()),
+        observer: None,
     };
-    let world = Recorder {
-        shared,
-        outside,
-        models: Arc::new(move |id: &str| matrix.find(id).and_then(|ix| matrix.model(ix).cloned())),
-        request: blake3::hash(made.submission.body.as_bytes()).to_hex().to_string(),
-        run: id.to_owned(),
-    };
-    return Box::pin(workflows::run(made.workflow.clone(), input, Arc::new(world)));
 
     fn own(vars: &Map<String, Value>) -> Vec<(String, Value)> {
         vars.iter().map(|(k, v)| (k.clone(), v.clone())).collect()
@@ -249,6 +261,7 @@ pub(super) async fn repetition(
     let trace = Trace::default();
     let calls = calls(&view, &made, &admission, (&ledger, &after), Beyond::default(), &trace);
     let out = Arc::new(Out { calls });
-    let run = walk_of(&view, &made, shared.clone(), out, trace, &head.id);
+    let input = input_of(&view, &made, shared.base(), trace, &head.id);
+    let run = walk_of(&view, &made, shared.clone(), out, input);
     Ok((shared, run))
 }

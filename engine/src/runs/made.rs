@@ -1,5 +1,6 @@
 //! What a run is made of: decided when it starts, read from its journal whenever it goes on.
 
+use super::beside;
 use super::bounds::Bounds;
 use super::keeper::Keeper;
 use super::submission::{Given, Submission, Tools, write_scope};
@@ -132,6 +133,7 @@ pub(super) async fn first(
             .then(|| String::from_utf8_lossy(request.body()).into_owned()),
         tools: Tools::of(directives.further.as_deref()),
         overrides: caps::overrides(&directives),
+        shadow: beside::draw(directives.further.as_deref(), seed, view.bundle.matrix()),
     };
     service.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, &workflow)).await?;
     keeper.choose(pinned_to(&workflow));

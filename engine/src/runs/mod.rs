@@ -9,6 +9,7 @@ mod account;
 mod again;
 mod answers;
 mod assemble;
+mod beside;
 mod bounds;
 mod changes;
 mod codec;

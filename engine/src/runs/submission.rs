@@ -1,5 +1,6 @@
 //! What a client asked of a run, and what the run was given when it started: both as they are kept.
 
+use super::beside::Wanted;
 use super::bounds::Bounds;
 use crate::error::{Error, Kind};
 use crate::route::Written;
@@ -110,6 +111,9 @@ pub(super) struct Given {
     /// What rules say in the place of what nodes do.
     #[serde(default, skip_serializing_if = "Overrides::is_empty")]
     pub(super) overrides: Overrides,
+    /// What rules want beside it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) shadow: Vec<Wanted>,
 }
 
 /// What rules say of tools, each with the rule that says it.

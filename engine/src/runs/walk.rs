@@ -9,6 +9,7 @@ use super::state::{Keep, Shared};
 use super::submission::Submission;
 use super::{Service, account, end, means};
 use crate::answer::Admission;
+use crate::beside::{self, Trials};
 use crate::calls::Calls;
 use crate::decide;
 use crate::error::{Error, Kind};
@@ -166,7 +167,7 @@ fn note_resumption(keeper: &mut Keeper, entries: &[Entry], taken_over: bool) {
 
 /// Walks on, and leaves the run as the walk ended.
 async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper) {
-    let Walk { shared, run, mut tree, after } = walk;
+    let Walk { shared, run, mut tree, after, trials } = walk;
     let told = service.changes.follow(Change::Told, &head.id);
     let signals = Signals { told, stop: service.stop.subscribe() };
     let stop = drive(run, &shared, &mut keeper, signals).await;
@@ -176,7 +177,7 @@ async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper)
     }
     let left = match stop {
         Stop::Ended(finished) => {
-            let result = ended(service, &shared, tree, *finished, after, &mut keeper).await;
+            let result = ended(service, &shared, tree, *finished, (after, trials), &mut keeper).await;
             if result.is_ok() {
                 tracing::debug!(run = head.id, "a run has ended");
             }
@@ -241,11 +242,12 @@ async fn ended(
     shared: &Arc<Shared>,
     mut tree: Tree,
     finished: Finished,
-    after: Arc<Calls>,
+    (after, trials): (Arc<Calls>, Option<Trials>),
     keeper: &mut Keeper,
 ) -> Result<Head, Lost> {
     // What is called after the end is told of under the name of its record.
     let admission = Admission { request_id: tree.recorded_as().to_owned(), ..tree.admission.clone() };
+    let answer = beside::answer(&finished.ending);
     let (state, result, text) = end::of(finished.ending, &mut tree);
     drop(tree);
     let mut records = Vec::new();
@@ -254,6 +256,9 @@ async fn ended(
     }
     records.push(Record::RunFinished { state, result: result.clone() });
     let head = keeper.leave(shared, records, To::Ended { state, result }).await?;
+    if let Some((trials, answer)) = trials.zip(answer) {
+        trials.begin(answer);
+    }
     if let Some(later) = finished.later {
         // The run has ended; what is still asked is no part of its record.
         shared.pass_through();

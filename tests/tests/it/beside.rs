@@ -80,6 +80,27 @@ async fn a_run_beside_is_recorded_and_nobody_else_sees_or_pays_for_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_runs_in_the_background_has_runs_beside_it_as_well() {
+    let rules = RULES.replace("require: [lab/one]", "prefer: { models: [lab/one], strength: 1.0 }");
+    let (vendor, house) = house(&rules, "").await;
+    let body = json!({"request": ask(false)});
+    let created = house.client().post("/v1/runs", &body).await;
+    assert_eq!(created.status, 202, "{}", created.text());
+    let id = created.json()["id"].as_str().unwrap().to_owned();
+    let told = record(&house, "", &id, |r| !r["outcome"]["account"]["beside"].is_null()).await;
+    let beside = &told["outcome"]["account"]["beside"];
+    assert_eq!(beside.as_array().map(Vec::len), Some(1), "{beside}");
+    let beside = &beside[0];
+    assert_eq!((&beside["rule"], &beside["model"]), (&json!("tried"), &json!("lab/two")), "{beside}");
+    assert_eq!((&beside["same"], &beside["calls"]), (&json!(false), &json!(1)), "{beside}");
+    assert_eq!((&told["outcome"]["status"], &told["outcome"]["calls"]), (&json!("delivered"), &json!(1)));
+    assert_eq!(vendor.count(), 2);
+    // A repetition asks nobody, here neither.
+    let again = house.client().post(&format!("/v1/runs/{id}/replay"), &json!({})).await.json();
+    assert_eq!((&again["same"], vendor.count()), (&json!(true), 2), "{again}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rules_hold_for_what_runs_beside_as_well() {
     let (vendor, house) = house(RULES, "").await;
     let answer = house.client().chat(&ask(false)).await;
