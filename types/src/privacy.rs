@@ -31,6 +31,8 @@ pub enum Entity {
     Person,
     /// A date that is said to be one of birth.
     DateOfBirth,
+    /// A postal address: a house number with its street, and what follows of code and place.
+    Address,
     /// The address of a page.
     Url,
     /// What the operator's pattern of that name describes.
@@ -39,7 +41,7 @@ pub enum Entity {
 
 impl Entity {
     /// Every kind that is known without a pattern of the operator's.
-    pub const ALL: [Entity; 11] = [
+    pub const ALL: [Entity; 12] = [
         Entity::Email,
         Entity::Phone,
         Entity::Iban,
@@ -50,6 +52,7 @@ impl Entity {
         Entity::Secret,
         Entity::Person,
         Entity::DateOfBirth,
+        Entity::Address,
         Entity::Url,
     ];
 
@@ -65,6 +68,7 @@ impl Entity {
         "secret",
         "person",
         "date_of_birth",
+        "address",
         "url",
     ];
 
@@ -82,6 +86,7 @@ impl Entity {
             Entity::Secret => "secret",
             Entity::Person => "person",
             Entity::DateOfBirth => "date_of_birth",
+            Entity::Address => "address",
             Entity::Url => "url",
             Entity::Custom(custom) => custom.as_str(),
         }

@@ -4,7 +4,7 @@
 use crate::pattern::Pattern;
 use crate::scan::{self, Rule};
 use crate::secrets;
-use crate::{injection, named, pii};
+use crate::{address, injection, named, pii};
 use std::sync::{Arc, OnceLock};
 use types::privacy::{Detector, Entity, Found};
 
@@ -31,7 +31,8 @@ fn house() -> &'static [OfKind] {
         let personal = personal.flat_map(|(kind, rules)| rules.into_iter().map(move |r| (entity(kind), r)));
         let secrets = secrets::rules().iter().map(|r| (Entity::Secret, Arc::clone(r)));
         let named = named::rules().into_iter().map(|(kind, rule)| (kind, Arc::new(rule)));
-        personal.chain(secrets).chain(named).collect()
+        let addresses = address::rules().into_iter().map(|(kind, rule)| (kind, Arc::new(rule)));
+        personal.chain(secrets).chain(named).chain(addresses).collect()
     })
 }
 

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use types::ChatRequest;
 use types::run::Severity;
 
+mod address;
 mod check;
 mod citations;
 mod code_parse;

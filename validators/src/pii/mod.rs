@@ -1,6 +1,6 @@
 //! `pii`: personal data that is recognised by its form.
 //!
-//! Names and postal addresses have no form and are not found.
+//! Names have no form, and postal addresses one that too much else has: neither is found.
 
 use crate::finding::Note;
 use crate::params::{Params, Problem};
