@@ -231,10 +231,10 @@ async fn open_bundles(
 ) -> Result<(Bundles, Arc<engine::Bundle>), Error> {
     let bundles = Bundles::open(plane.store.clone(), found).await.map_err(Error::Control)?;
     let Some(entry) = bundles.remembered() else { return Ok((bundles, Arc::new(good))) };
-    let texts = entry.files.iter().map(|(p, t)| (p.clone(), t.to_string()));
-    let (mut sources, problems) = Source::Given(texts.collect()).read();
+    let (mut sources, problems) = Source::kept(&entry.files).read();
     sources.settings = settings.source.read().0.settings;
-    let loaded = config::load_read((sources, problems), &settings.environment, settings.simulated);
+    let read = (sources, problems);
+    let loaded = config::load_to_serve(read, &settings.environment, settings.simulated, None);
     match checked(loaded) {
         Ok(Good { bundle, .. }) => {
             tracing::info!(bundle = &*entry.hash, by = entry.by, "the bundle that was in force goes on");
@@ -257,7 +257,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let read = settings.source.read();
     let digest = read.0.digest(&read.1);
     let started_with = read.0.settings.as_ref().map(|s| s.text.clone());
-    let loaded = config::load_read(read, &settings.environment, settings.simulated);
+    let loaded = config::load_to_serve(read, &settings.environment, settings.simulated, None);
     let Good { mut server, bundle, files, warnings } = checked(loaded)?;
     if let Some(mode) = settings.mode {
         server.engine.mode = mode;

@@ -23,6 +23,7 @@ mod openai;
 mod routes;
 pub mod runner;
 mod services;
+pub(crate) mod signing;
 pub mod tasks;
 pub mod telemetry;
 mod usage;

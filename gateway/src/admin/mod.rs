@@ -166,12 +166,27 @@ async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, id: &str) -> Resu
     };
     let actor = app.plane.actor(bearer(&parts.headers))?;
     let (route, names) = find(&parts.method, rest)?;
-    if let Err(refused) = actor.may(route.need) {
+    let answer = perform(app, &actor, (route, names), parts, body).await;
+    if let Err(refused) = answer.as_ref()
+        && refused.status == StatusCode::FORBIDDEN
+    {
         let mut event = actor.event("admin.denied", rest);
         event.request = id.to_owned();
+        event.detail.insert("code".to_owned(), refused.code.clone().into());
         app.plane.note(event);
-        return Err(refused);
     }
+    answer
+}
+
+/// Does what a route is for, if who asks may have it done.
+async fn perform(
+    app: &Arc<App>,
+    actor: &Actor,
+    (route, names): (&Route, Vec<&str>),
+    parts: &Parts,
+    body: Incoming,
+) -> Result<Reply, Failure> {
+    actor.may(route.need)?;
     if parts.method != Method::GET {
         app.disk.has_room()?;
     }
@@ -187,7 +202,7 @@ async fn answer(app: &Arc<App>, parts: &Parts, body: Incoming, id: &str) -> Resu
         }
         bytes
     };
-    (route.run)(Call { app, actor: &actor, names, query: parts.uri.query(), body: bytes }).await
+    (route.run)(Call { app, actor, names, query: parts.uri.query(), body: bytes }).await
 }
 
 /// The key of the request, if there is one.

@@ -8,14 +8,16 @@ use super::guard::Fault;
 use super::{Book, Read, refusal, watch};
 use crate::app::App;
 use crate::clock;
-use crate::config::sources::misplaced;
-use crate::config::{self, Loaded, Source, Texts};
+use crate::config::server::PublicKey;
+use crate::config::sources::{SIGNATURE, misplaced};
+use crate::config::{self, Loaded, Signer, Source, Texts};
 use crate::control::Actor;
 use crate::control::audit::Event;
 use crate::error::Failure;
 use engine::Bundle;
 use http::StatusCode;
 use serde_json::{Value, json};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -42,6 +44,15 @@ impl Taken {
             Taken::Applied(hash) | Taken::Same(hash) => hash,
         }
     }
+}
+
+/// Who has to vouch for texts that are read.
+#[derive(Clone, Copy, Debug)]
+enum Vouching {
+    /// Whoever the settings name.
+    AsSet,
+    /// Nobody: they are only looked at, or nobody has to.
+    Nobody,
 }
 
 /// A change of the texts in force.
@@ -94,8 +105,8 @@ impl App {
         if read.0.settings.as_ref().map(|s| &s.text) != self.started_with.as_ref() {
             tracing::warn!("turnout.yaml has changed; what it says holds from the next start");
         }
-        let loaded = self.compile(move || read).await?;
-        let Loaded { bundle, problems, hash, files, .. } = match loaded {
+        let loaded = self.compile(move || read, Vouching::AsSet).await?;
+        let Loaded { bundle, problems, hash, files, signer, .. } = match loaded {
             Ok(good) => good,
             Err(bad) => {
                 self.bundles.note_digest(digest);
@@ -117,7 +128,9 @@ impl App {
         let by = actor.to_string();
         book.add(entry(&hash, files, Origin::Files, by, String::new()));
         let bundle = bundle.ok_or_else(Failure::internal)?;
-        self.put_in_force(actor, "bundle.reload", Arc::new(bundle), book).await?;
+        let event = signed(actor.event("bundle.reload", &hash), signer);
+        self.put_in_force_as(event, Arc::new(bundle), book).await?;
+        self.bundles.note_fault(None);
         self.bundles.note_digest(digest);
         self.metrics.reload("applied");
         Ok(Taken::Applied(hash))
@@ -128,7 +141,7 @@ impl App {
         let report = bad.report(false);
         let failure = refusal(&bad.problems, format!("the configuration has errors:\n\n{report}"));
         let refused = refused(bad, Origin::Files, actor.to_string(), String::new());
-        let mut event = actor.event("bundle.refused", &refused.hash);
+        let mut event = refusal_event(actor, &refused);
         event.before = Some(self.engine.bundle_hash().to_string());
         self.plane.note(event);
         self.bundles.book().refused = Some(refused);
@@ -138,7 +151,7 @@ impl App {
     fn refuse_upload(&self, actor: &Actor, bad: Loaded, message: String) -> Failure {
         let failure = has_errors(&bad);
         let refused = refused(bad, Origin::Upload, actor.to_string(), message);
-        self.plane.note(actor.event("bundle.refused", &refused.hash));
+        self.plane.note(refusal_event(actor, &refused));
         self.bundles.book().reject(refused);
         failure
     }
@@ -154,14 +167,21 @@ impl App {
         change: Change<'_>,
     ) -> Result<Value, Failure> {
         let _one = self.bundles.changing().await;
+        if !change.dry_run {
+            self.may_change_alone()?;
+        }
         let before = self.engine.bundle();
         let texts = self.bundles.texts(before.hash());
-        let given = given(&(change.edit)(&before, &texts)?);
-        let Loaded { bundle, problems, hash, files, .. } = match self.compile(move || given.read()).await? {
-            Ok(good) => good,
-            Err(bad) if change.dry_run => return Err(has_errors(&bad)),
-            Err(bad) => return Err(self.refuse_upload(actor, bad, change.message())),
-        };
+        let mut edited = (change.edit)(&before, &texts)?;
+        // It vouched for other texts.
+        edited.remove(SIGNATURE);
+        let given = given(&edited);
+        let Loaded { bundle, problems, hash, files, .. } =
+            match self.compile(move || given.read(), Vouching::Nobody).await? {
+                Ok(good) => good,
+                Err(bad) if change.dry_run => return Err(has_errors(&bad)),
+                Err(bad) => return Err(self.refuse_upload(actor, bad, change.message())),
+            };
         let after = Arc::new(bundle.ok_or_else(Failure::internal)?);
         (change.check)(&after)?;
         let changed = hash != *before.hash();
@@ -198,19 +218,20 @@ impl App {
             problems.extend(paths);
             (sources, problems)
         };
-        let Loaded { bundle, problems, hash, files, .. } = match self.compile(read).await? {
-            Ok(good) => good,
-            // Files without a place are no part of a bundle's name: those with them must not bear that of those without.
-            Err(bad) => {
-                let bad = Loaded { hash: apart.unwrap_or_else(|| bad.hash.clone()), ..bad };
-                return Err(self.refuse_upload(actor, bad, message));
-            }
-        };
+        let Loaded { bundle, problems, hash, files, signer, .. } =
+            match self.compile(read, Vouching::AsSet).await? {
+                Ok(good) => good,
+                // Files without a place are no part of a bundle's name: those with them must not bear that of those without.
+                Err(bad) => {
+                    let bad = Loaded { hash: apart.unwrap_or_else(|| bad.hash.clone()), ..bad };
+                    return Err(self.refuse_upload(actor, bad, message));
+                }
+            };
         let mut book = self.bundles.copy();
         book.rejected.retain(|r| r.hash != hash);
         let known = book.entry(&hash).is_some();
         if !known {
-            let mut event = actor.event("bundle.upload", &hash);
+            let mut event = signed(actor.event("bundle.upload", &hash), signer);
             event.detail.insert("files".to_owned(), files.len().into());
             self.plane.record(event).await?;
             book.add(entry(&hash, files, Origin::Upload, actor.to_string(), message));
@@ -229,11 +250,12 @@ impl App {
     /// Puts a kept bundle in force.
     ///
     /// # Errors
-    /// There is none of that name, it has errors under this version of the program, or it sends keys elsewhere than the
-    /// one in force and who asks is no admin.
+    /// There is none of that name, it has errors under this version of the program, nobody who counts vouches for it, who
+    /// asks brought it and may not decide alone, or it sends keys elsewhere than the one in force and who asks is no admin.
     pub(crate) async fn activate(self: &Arc<Self>, actor: &Actor, name: &str) -> Result<Value, Failure> {
         let _one = self.bundles.changing().await;
         let hash = self.bundles.named(name)?;
+        self.may_activate(actor, &hash).await?;
         self.go_to(actor, "bundle.activate", hash).await
     }
 
@@ -286,7 +308,11 @@ impl App {
         hash: Arc<str>,
     ) -> Result<Value, Failure> {
         if self.engine.bundle_hash() != hash {
-            let bundle = self.bundle(&hash).await?;
+            let bundle = self.bundle(&hash).await.inspect_err(|refused| {
+                let mut event = actor.event("bundle.refused", &hash);
+                event.detail.insert("code".to_owned(), refused.code.clone().into());
+                self.plane.note(event);
+            })?;
             let origin = self.bundles.book().entry(&hash).map(|e| e.origin);
             if origin != Some(Origin::Files) {
                 super::reach::may_put(actor, &self.engine.bundle(), &bundle)?;
@@ -310,9 +336,9 @@ impl App {
         }
         let files = self.bundles.book().entry(hash).map(|e| e.files.clone());
         let source = given(&files.ok_or_else(|| Failure::not_found(format!("there is no bundle `{hash}`")))?);
-        let loaded = self.compile(move || source.read()).await?;
+        let loaded = self.compile(move || source.read(), Vouching::AsSet).await?;
         let good = loaded.map_err(|bad| {
-            let text = "the bundle has errors under this version of the program:\n\n";
+            let text = "the bundle has errors under this version of the program, or its settings:\n\n";
             refusal(&bad.problems, format!("{text}{}", bad.report(false)))
         })?;
         // It keeps the name under which it is known, also where simulated models are switched otherwise now.
@@ -360,6 +386,7 @@ impl App {
     async fn compile(
         self: &Arc<Self>,
         read: impl FnOnce() -> Read + Send + 'static,
+        vouching: Vouching,
     ) -> Result<Result<Loaded, Loaded>, Failure> {
         let app = self.clone();
         let load = move || {
@@ -367,7 +394,13 @@ impl App {
             // Settings that a bundle is checked under, such as whether code may be run, are the server's.
             let settings = app.started_with.as_ref().map(|t| SourceFile::new("turnout.yaml", t.clone()));
             sources.settings = sources.settings.or(settings);
-            config::load_read((sources, problems), &app.settings.environment, app.settings.simulated)
+            // As the server was started: nobody who may write the folder decides who has to vouch for it.
+            let keys: &[PublicKey] = match vouching {
+                Vouching::AsSet => &app.server.bundles.require_signature,
+                Vouching::Nobody => &[],
+            };
+            let read = (sources, problems);
+            config::load_to_serve(read, &app.settings.environment, app.settings.simulated, Some(keys))
         };
         let loaded = tokio::task::spawn_blocking(load).await.map_err(|e| {
             tracing::error!(error = %e, "loading a configuration ended in a panic");
@@ -379,7 +412,25 @@ impl App {
 
 /// The texts of a bundle as a source.
 pub(super) fn given(files: &Texts) -> Source {
-    Source::Given(files.iter().map(|(p, t)| (p.clone(), t.to_string())).collect())
+    Source::kept(files)
+}
+
+/// A line of the trail that names who vouches.
+fn signed(mut event: Event, signer: Option<Signer>) -> Event {
+    if let Some(Signer { key, author }) = signer {
+        event.detail.insert("signed_by".to_owned(), key.to_string().into());
+        event.detail.insert("author".to_owned(), author.into());
+    }
+    event
+}
+
+/// A line of the trail that says why something is no bundle, by the codes of its errors.
+fn refusal_event(actor: &Actor, refused: &Refused) -> Event {
+    let errors = refused.problems.iter().filter(|d| d.severity == Severity::Error);
+    let codes: BTreeSet<&str> = errors.map(|d| d.code.as_str()).collect();
+    let mut event = actor.event("bundle.refused", &refused.hash);
+    event.detail.insert("codes".to_owned(), codes.into_iter().collect::<Vec<_>>().join(" ").into());
+    event
 }
 
 fn entry(hash: &Arc<str>, files: Texts, origin: Origin, by: String, message: String) -> Entry {

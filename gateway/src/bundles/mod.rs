@@ -8,6 +8,7 @@ mod kept;
 mod policies;
 mod pools;
 mod reach;
+mod second;
 mod show;
 mod trial;
 pub(crate) mod watch;

@@ -1,5 +1,7 @@
 //! `turnout bundle`: configurations that a running server keeps, puts in force and takes back.
 
+mod sign;
+
 use super::control::{Client, Where, text};
 use super::fetch::Answered;
 use super::out::{Out, moment_of};
@@ -12,7 +14,7 @@ use std::path::{Path, PathBuf};
 /// Bundles: configurations that are kept, put in force, taken back
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout bundle list\n  turnout bundle upload new-config --message \"no vision for the lab\"\n  turnout bundle diff 3f9c                  how it differs from the one in force\n  turnout bundle shadow 3f9c --share 0.1    what it would have chosen, on live traffic\n  turnout bundle activate 3f9c\n  turnout bundle rollback                   back to the one before, at once\n\nA bundle is named by the first characters of its hash, `active` or `previous`."
+    after_help = "Examples:\n  turnout bundle list\n  turnout bundle upload new-config --message \"no vision for the lab\"\n  turnout bundle diff 3f9c                  how it differs from the one in force\n  turnout bundle shadow 3f9c --share 0.1    what it would have chosen, on live traffic\n  turnout bundle activate 3f9c\n  turnout bundle rollback                   back to the one before, at once\n  turnout bundle keygen release.key         a key to sign with, for `bundles.require_signature`\n  turnout bundle sign new-config --key release.key\n\nA bundle is named by the first characters of its hash, `active` or `previous`."
 )]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -72,11 +74,24 @@ enum What {
         #[arg(long, default_value = "active")]
         against: String,
     },
+    /// Make a key to sign bundles with; tells its public half
+    Keygen(sign::Keygen),
+    /// Sign the files of a folder: writes `signature.json` beside them; no server is needed
+    Sign(sign::Sign),
+    /// Check that a folder is as it was signed; no server is needed
+    Verify(sign::Verify),
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    match &args.what {
+        What::Keygen(args) => return sign::keygen(args, out),
+        What::Sign(args) => return sign::sign(args, out),
+        What::Verify(args) => return sign::verify(args, out),
+        _ => {}
+    }
     let client = Client::find(global, &args.at)?;
     match &args.what {
+        What::Keygen(_) | What::Sign(_) | What::Verify(_) => {}
         What::List => list(&client.ask("GET", "/bundles", None).await?, out),
         What::Show { name, path } => {
             let said = client.ask("GET", &format!("/bundles/{name}"), None).await?;

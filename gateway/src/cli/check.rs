@@ -79,7 +79,8 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> u8 {
 
 /// Checks everything.
 pub(super) fn all(global: &Global, how: How, out: &Out) -> u8 {
-    let loaded = config::load(&global.source(), &Global::environment(), Simulated::AsWritten);
+    let read = global.source().read();
+    let loaded = config::load_to_serve(read, &Global::environment(), Simulated::AsWritten, None);
     tell(&Checked::of(&loaded), how, out)
 }
 

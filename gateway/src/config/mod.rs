@@ -4,12 +4,14 @@
 //! told is checked by that crate; this module finds the texts and puts the results together.
 
 pub mod server;
+pub(crate) mod signature;
 pub mod sources;
 mod strays;
 
 use crate::clock;
 use engine::{Bundle, Files};
-use server::Server;
+use server::{PublicKey, Server};
+pub use signature::Signer;
 pub(crate) use sources::built_in_rules;
 pub use sources::{Source, Sources, Texts};
 use std::collections::BTreeMap;
@@ -92,6 +94,8 @@ pub struct Loaded {
     pub files: Texts,
     /// Names those texts.
     pub hash: Arc<str>,
+    /// Who vouches for them, where somebody has to.
+    pub signer: Option<Signer>,
 }
 
 impl Loaded {
@@ -145,6 +149,27 @@ pub fn load_read(
     loaded
 }
 
+/// As [`load_read`], for what is to be served: one of these keys must vouch for it, where there are any. `None` = those
+/// of the settings that were read.
+#[must_use]
+pub fn load_to_serve(
+    read: (Sources, Vec<Diagnostic>),
+    environment: &Environment,
+    simulated: Simulated,
+    keys: Option<&[PublicKey]>,
+) -> Loaded {
+    let sources = read.0.clone();
+    let mut loaded = load_read(read, environment, simulated);
+    match signature::check(&sources, keys.unwrap_or(&loaded.server.bundles.require_signature)) {
+        Ok(signer) => loaded.signer = signer,
+        Err(found) => {
+            loaded.bundle = None;
+            loaded.problems.extend(found);
+        }
+    }
+    loaded
+}
+
 /// As [`load_read`], whatever the tests of the policies say: for who runs them.
 #[must_use]
 pub fn load_untested(
@@ -179,7 +204,7 @@ pub fn load_untested(
     let broken = problems.iter().any(|d| d.severity == Severity::Error);
     let hash = hash(&texts, simulated);
     let bundle = bundle.filter(|_| !broken).map(|b| b.named(hash.clone()));
-    Loaded { server, bundle, problems, texts: sources.texts(), files: texts, hash }
+    Loaded { server, bundle, problems, texts: sources.texts(), files: texts, hash, signer: None }
 }
 
 /// What tools are checked against: the hosts that may be asked, and the environment of their secrets.

@@ -9,6 +9,7 @@ mod keys;
 mod read;
 
 pub use crate::edge::peer::Net;
+pub use crate::signing::PublicKey;
 pub use keys::KEYS;
 pub use read::{MODES, apply_environment, apply_file, mode};
 
@@ -50,6 +51,8 @@ pub struct Server {
     pub disk: crate::disk::Config,
     /// What is done when files of the configuration change.
     pub reload: Reload,
+    /// Who must agree before a bundle is in force.
+    pub bundles: Bundles,
     /// Headers of requests that policies may read, by their lower-case names.
     pub policy_headers: Vec<String>,
     /// What a key may spend a day that is made without limits, in USD.
@@ -79,6 +82,7 @@ impl Default for Server {
             audit_anchor: None,
             disk: crate::disk::Config::default(),
             reload: Reload::default(),
+            bundles: Bundles::default(),
             policy_headers: Vec::new(),
             default_budget: 10.0,
             tripwire: TripwireAction::default(),
@@ -209,6 +213,15 @@ impl Default for Reload {
     fn default() -> Self {
         Reload { watch: true, debounce: Duration::from_millis(500), rollback: true }
     }
+}
+
+/// Who must agree before a bundle is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Bundles {
+    /// Keys of which one must have signed it; empty = nobody has to.
+    pub require_signature: Vec<PublicKey>,
+    /// Whoever uploaded it may not be who puts it in force.
+    pub two_person: bool,
 }
 
 const KIB: usize = 1024;

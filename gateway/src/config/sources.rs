@@ -1,5 +1,6 @@
 //! Which files there are: those of a folder, or texts given in process; what is absent is built in.
 
+use super::signature::Signature;
 use super::unreadable;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ pub(super) const SETTINGS: &str = "turnout.yaml";
 pub(super) const MATRIX: &str = "capability_matrix.yaml";
 /// The rules of a configuration, by its path within it.
 pub(crate) const RULES: &str = "routing_rules.yaml";
+/// Who vouches for a configuration.
+pub(crate) const SIGNATURE: &str = "signature.json";
 pub(super) const OVERLAYS: &str = "matrix.d";
 /// The folder of scripts.
 pub(crate) const POLICIES: &str = "policies";
@@ -40,7 +43,8 @@ pub(crate) const FOLDERS: &[&str] = &["", OVERLAYS, POLICIES, RULE_SCRIPTS, POLI
 
 /// What a bundle may hold, for people.
 const LAYOUT: &str = "capability_matrix.yaml, routing_rules.yaml, matrix.d/*.yaml, policies/*.rhai, \
-                      policies/rules/*.rhai, policies/tests/*.yaml, workflows/*.yaml or workflows/schemas/*.json";
+                      policies/rules/*.rhai, policies/tests/*.yaml, workflows/*.yaml, workflows/schemas/*.json \
+                      or signature.json";
 
 /// The texts of a bundle by their paths, which are the same for equal bundles wherever they came from.
 pub type Texts = BTreeMap<String, Arc<str>>;
@@ -71,7 +75,9 @@ pub fn misplaced<'a>(paths: impl Iterator<Item = &'a str>) -> Vec<Diagnostic> {
 }
 
 fn has_a_place(path: &str) -> bool {
-    let Some((folder, name)) = path.rsplit_once('/') else { return [MATRIX, RULES].contains(&path) };
+    let Some((folder, name)) = path.rsplit_once('/') else {
+        return [MATRIX, RULES, SIGNATURE].contains(&path);
+    };
     let extension = match folder {
         OVERLAYS | POLICY_TESTS | WORKFLOWS => "yaml",
         POLICIES | RULE_SCRIPTS => "rhai",
@@ -88,7 +94,7 @@ fn nowhere(path: &str) -> Diagnostic {
     d.hint = Some(if path == SETTINGS {
         "the settings of the server stay with the server: leave the file out".to_owned()
     } else {
-        diagnostic::suggestion(path, [MATRIX, RULES])
+        diagnostic::suggestion(path, [MATRIX, RULES, SIGNATURE])
     });
     d.expected(LAYOUT)
 }
@@ -117,6 +123,8 @@ pub struct Sources {
     pub workflows: Vec<SourceFile>,
     /// `workflows/schemas/*.json`.
     pub schemas: Vec<SourceFile>,
+    /// `signature.json`, if there is one.
+    pub signature: Option<SourceFile>,
 }
 
 impl Sources {
@@ -124,7 +132,7 @@ impl Sources {
     #[must_use]
     pub fn texts(&self) -> Vec<SourceFile> {
         let lists = [&self.matrix, &self.scripts, &self.tests, &self.workflows, &self.schemas];
-        let single = self.settings.iter().chain(std::iter::once(&self.rules));
+        let single = self.settings.iter().chain(std::iter::once(&self.rules)).chain(&self.signature);
         single.chain(lists.into_iter().flatten()).cloned().collect()
     }
 
@@ -141,8 +149,9 @@ impl Sources {
         let workflows = self.workflows.iter().map(|f| (within(WORKFLOWS, f), f));
         let schemas = self.schemas.iter().map(|f| (within(SCHEMAS, f), f));
         let rules = std::iter::once((RULES.to_owned(), &self.rules));
-        let all =
-            base.chain(overlays).chain(rules).chain(scripts).chain(tests).chain(workflows).chain(schemas);
+        let signature = self.signature.iter().map(|f| (SIGNATURE.to_owned(), f));
+        let all = base.chain(overlays).chain(rules).chain(scripts).chain(tests).chain(workflows);
+        let all = all.chain(schemas).chain(signature);
         all.map(|(path, f)| (path, f.text.clone())).collect()
     }
 
@@ -183,6 +192,17 @@ pub(super) fn part(h: &mut blake3::Hasher, text: &str) {
 }
 
 impl Source {
+    /// The texts of a bundle as they are kept. What was built in when it came is among them; where the bundle is signed,
+    /// that is what its signature does not name.
+    pub(crate) fn kept(texts: &Texts) -> Source {
+        let signature = texts.get(SIGNATURE).and_then(|text| Signature::parse(text).ok());
+        let built_in = |path: &str| {
+            [MATRIX, RULES].contains(&path) && signature.as_ref().is_some_and(|s| !s.names(path))
+        };
+        let named = |path: &String| if built_in(path) { format!("{path}{BUILT_IN}") } else { path.clone() };
+        Source::Given(texts.iter().map(|(path, text)| (named(path), text.to_string())).collect())
+    }
+
     /// Reads everything; gives what could be read, and what could not.
     #[must_use]
     pub fn read(&self) -> (Sources, Vec<Diagnostic>) {
@@ -210,6 +230,7 @@ impl Source {
             tests: found.all(POLICY_TESTS, "yaml"),
             workflows: found.all(WORKFLOWS, "yaml"),
             schemas: found.all(SCHEMAS, "json"),
+            signature: found.one(SIGNATURE),
         };
         (sources, found.problems)
     }
@@ -224,7 +245,8 @@ impl Found<'_> {
     fn one(&mut self, name: &str) -> Option<SourceFile> {
         match self.source {
             Source::Given(texts) => {
-                let text = texts.iter().rev().find(|(n, _)| n == name);
+                let is = |n: &str| n.strip_suffix(BUILT_IN).unwrap_or(n) == name;
+                let text = texts.iter().rev().find(|(n, _)| is(n));
                 text.map(|(n, t)| SourceFile::new(n.as_str(), t.as_str()))
             }
             Source::Folder(dir) => {
@@ -315,6 +337,7 @@ mod tests {
             "policies/tests/a.yaml",
             "workflows/w.yaml",
             "workflows/schemas/s.json",
+            "signature.json",
         ];
         assert_eq!(misplaced(good.into_iter()), []);
         let bad = [
@@ -329,6 +352,7 @@ mod tests {
             "workflows/s.json",
             "workflows/schemas/w.yaml",
             "policies/a",
+            "routing_rules.yaml (built in)",
             "",
         ];
         let found = misplaced(bad.into_iter());

@@ -1,8 +1,8 @@
 //! Files that look as if they belonged to a configuration, and are not read.
 
 use super::sources::{
-    FOLDERS, MATRIX, OVERLAYS, POLICIES, POLICY_TESTS, RULE_SCRIPTS, RULES, SCHEMAS, SETTINGS, WORKFLOWS,
-    is_text,
+    FOLDERS, MATRIX, OVERLAYS, POLICIES, POLICY_TESTS, RULE_SCRIPTS, RULES, SCHEMAS, SETTINGS, SIGNATURE,
+    WORKFLOWS, is_text,
 };
 use std::path::Path;
 use types::Diagnostic;
@@ -93,7 +93,7 @@ fn file(folder: &str, name: &str) -> Option<Stray> {
 }
 
 fn top(name: &str) -> Option<Stray> {
-    const KNOWN: [&str; 3] = [SETTINGS, MATRIX, RULES];
+    const KNOWN: [&str; 4] = [SETTINGS, MATRIX, RULES, SIGNATURE];
     if let Some(stem) = name.strip_suffix(".yml")
         && let Some(right) = KNOWN.into_iter().find(|k| k.strip_suffix(".yaml") == Some(stem))
     {

@@ -81,8 +81,7 @@ impl Plane {
         };
         let master = master.map(|text| Secret::of_text(&text)).transpose()?;
         let boot = uuid::Uuid::now_v7().to_string();
-        let token =
-            Zeroizing::new(super::audit::line::hex(&secret::random::<32>().map_err(words("random"))?));
+        let token = Zeroizing::new(crate::signing::hex(&secret::random::<32>().map_err(words("random"))?));
         let (pepper, audit) = match data {
             Some(folder) => {
                 let pepper = Secret::of_file(&folder.join(PEPPER)).map_err(words(PEPPER))?;
@@ -276,11 +275,7 @@ impl Plane {
 
     /// The keyed hash under which a document stands in the trail.
     pub(super) fn fingerprint(&self, doc: &Value) -> String {
-        self.pepper
-            .derive("turnout 2026 audit")
-            .hash(&super::audit::line::canonical(doc))
-            .to_hex()
-            .to_string()
+        self.pepper.derive("turnout 2026 audit").hash(&crate::signing::canonical(doc)).to_hex().to_string()
     }
 
     /// A change: on the trail first, then stored, then in force. Gives the stored object.

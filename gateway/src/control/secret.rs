@@ -7,7 +7,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::path::Path;
-use zeroize::{Zeroize as _, ZeroizeOnDrop};
+use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
 
 /// Environment variable of the master key.
 pub(crate) const MASTER_KEY: &str = "TURNOUT_MASTER_KEY";
@@ -161,6 +161,18 @@ pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&new, path)
+}
+
+/// The text of a file that only its owner can read.
+///
+/// # Errors
+/// It cannot be read, is open to others, or is no text of at most 4 KiB.
+pub(crate) fn read_private(path: &Path) -> io::Result<Zeroizing<String>> {
+    let file = std::fs::File::open(path)?;
+    private(path, &file)?;
+    let mut text = Zeroizing::new(String::with_capacity(4_096));
+    file.take(4_096).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn private(path: &Path, file: &std::fs::File) -> io::Result<()> {

@@ -57,6 +57,7 @@ mod run_errors;
 mod runs;
 mod sdk;
 mod secrecy;
+mod signed;
 mod streaming;
 mod tool_loop;
 mod tools;

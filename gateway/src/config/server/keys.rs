@@ -1,6 +1,6 @@
 //! Every key of the settings, its place, and what may stand there: the ranges and caps of `reliability.md` §2.
 
-use super::{KIB, MIB, Net, Server, secs};
+use super::{KIB, MIB, Net, PublicKey, Server, secs};
 use crate::control::tripwire::TripwireAction;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -22,6 +22,7 @@ pub(super) enum Slot<'a> {
     Texts(&'a mut Vec<String>),
     Headers(&'a mut Vec<String>),
     Nets(&'a mut Vec<Net>),
+    PublicKeys(&'a mut Vec<PublicKey>),
 }
 
 /// Every key, as in the file; in the environment `edge.max_headers` is `TURNOUT_EDGE__MAX_HEADERS`.
@@ -103,6 +104,8 @@ pub const KEYS: &[&str] = &[
     "reload.watch",
     "reload.debounce",
     "reload.rollback",
+    "bundles.require_signature",
+    "bundles.two_person",
     "policies.headers",
     "keys.default_budget",
     "keys.tripwire_action",
@@ -192,6 +195,8 @@ pub(super) fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
         "disk.critical" => Slot::Bytes(&mut s.disk.critical, 0..=1_073_741_824 * MIB),
         "reload.watch" => Slot::Flag(&mut s.reload.watch),
         "reload.rollback" => Slot::Flag(&mut s.reload.rollback),
+        "bundles.require_signature" => Slot::PublicKeys(&mut s.bundles.require_signature),
+        "bundles.two_person" => Slot::Flag(&mut s.bundles.two_person),
         "policies.headers" => Slot::Headers(&mut s.policy_headers),
         "limits.patience" => Slot::Time(&mut n.patience, Duration::ZERO..=secs(60)),
         "shadow.usd_per_day" => Slot::Dollars(&mut n.shadow_usd, 0.0..=1_000_000.0),

@@ -1,7 +1,7 @@
 //! Reading settings from the file and from the environment, with every problem at its place.
 
 use super::keys::{KEYS, Slot, groups, siblings, slot};
-use super::{KIB, MIB, Net, PREFIX, Server};
+use super::{KIB, MIB, Net, PREFIX, PublicKey, Server};
 use crate::control::tripwire::TripwireAction;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -146,6 +146,14 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
                 *place = nets;
             }
         }
+        Slot::PublicKeys(place) => {
+            let Some(list) = r.list(node, key) else { return };
+            // Of several keys one that cannot be read must not leave the others to decide alone.
+            let keys: Option<Vec<PublicKey>> = list.iter().map(|n| public_key(r, n, key)).collect();
+            if let Some(keys) = keys {
+                *place = keys;
+            }
+        }
         Slot::Headers(place) => {
             let list = r.list(node, key).unwrap_or_default();
             let names = list.iter().filter_map(|n| header(r, n, key)).collect();
@@ -164,6 +172,18 @@ fn net(r: &mut Reader<'_>, node: &Node, key: &str) -> Option<Net> {
         key.clone_into(&mut d.field);
     }
     net
+}
+
+/// A public key.
+fn public_key(r: &mut Reader<'_>, node: &Node, key: &str) -> Option<PublicKey> {
+    let text = r.string(node, key)?;
+    let parsed = PublicKey::parse(&text);
+    if parsed.is_none() {
+        let d = r.error("104", node.span, format!("`{text}` is no public key"));
+        d.expected = Some("64 hexadecimal digits, as `turnout bundle keygen` tells them".to_owned());
+        key.clone_into(&mut d.field);
+    }
+    parsed
 }
 
 /// Parts of the names of headers that hold credentials.
@@ -291,6 +311,12 @@ mod tests {
             2
         );
         check("keys: { default_budget: much }\n", &[("TS103", 1, 25)]);
+        let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+        let signed =
+            check(&format!("bundles: {{ require_signature: [{key}], two_person: true }}\n"), &[]).bundles;
+        assert_eq!((signed.require_signature.len(), signed.two_person), (1, true));
+        check(&format!("bundles: {{ require_signature: [{key}, d75a] }}\n"), &[("TS104", 1, 98)]);
+        check("bundles: { require_signature: true }\n", &[("TS103", 1, 31)]);
         check("a: 1\na: 2\n", &[("TS002", 2, 1)]);
         check("version: 2\n", &[("TS104", 1, 10)]);
     }

@@ -1,8 +1,9 @@
 //! The newest seal, kept beside the trail: what shows that lines were taken off its end, or that all of it is gone.
 
 use super::super::secret::create_private;
-use super::line::{self, Hash, Sealed};
+use super::line::{Hash, Sealed};
 use super::{CHAIN, FOLDER};
+use crate::signing;
 use serde_json::{Value, json};
 use std::fs;
 use std::io::{self, Write as _};
@@ -56,7 +57,7 @@ impl Anchor {
     fn of(value: &Value) -> Option<Anchor> {
         let seal = value.get("seal")?;
         let number = |name: &str| seal.get(name)?.as_u64();
-        let hash = |name: &str| Hash::try_from(line::unhex(seal.get(name)?.as_str()?)?).ok();
+        let hash = |name: &str| Hash::try_from(signing::unhex(seal.get(name)?.as_str()?)?).ok();
         let sealed = Sealed {
             seq: number("seq")?,
             hash: hash("hash")?,
@@ -92,7 +93,7 @@ impl Anchor {
 /// The disk refuses.
 pub(crate) fn write(path: &Path, instance: &str, seal: &str) -> io::Result<()> {
     let seal: Value = serde_json::from_str(seal)?;
-    let text = format!("{}\n", line::canonical(&json!({"instance": instance, "seal": seal})));
+    let text = format!("{}\n", signing::canonical(&json!({"instance": instance, "seal": seal})));
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let new = PathBuf::from(name);

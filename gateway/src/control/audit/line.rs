@@ -1,5 +1,6 @@
 //! Lines and seals of the audit trail, and what makes them a chain (`reliability.md` §14).
 
+use crate::signing::{canonical, hex, unhex};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
@@ -21,43 +22,6 @@ fn digest(domain: &[u8], parts: &[&[u8]]) -> Hash {
     h.update([0]);
     parts.iter().for_each(|p| h.update(p));
     h.finalize().into()
-}
-
-/// RFC 8785 for what lines hold: strings, integers, booleans, null, and objects and lists of them.
-pub(crate) fn canonical(value: &Value) -> String {
-    let mut text = String::new();
-    write(value, &mut text);
-    text
-}
-
-fn write(value: &Value, text: &mut String) {
-    match value {
-        Value::Object(members) => {
-            let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
-            sorted.sort_by(|(a, _), (b, _)| a.encode_utf16().cmp(b.encode_utf16()));
-            text.push('{');
-            for (i, (name, v)) in sorted.into_iter().enumerate() {
-                if i > 0 {
-                    text.push(',');
-                }
-                text.push_str(&Value::from(name.as_str()).to_string());
-                text.push(':');
-                write(v, text);
-            }
-            text.push('}');
-        }
-        Value::Array(items) => {
-            text.push('[');
-            for (i, v) in items.iter().enumerate() {
-                if i > 0 {
-                    text.push(',');
-                }
-                write(v, text);
-            }
-            text.push(']');
-        }
-        other => text.push_str(&other.to_string()),
-    }
 }
 
 /// Completes a line: its place in the chain and its hash. Gives the text and the hash.
@@ -166,20 +130,4 @@ pub(crate) fn seal_hash(text: &str) -> Hash {
 /// Names a public key in seals.
 pub(crate) fn key_id(public: &[u8]) -> String {
     hex(&Sha256::digest(public)).chars().take(16).collect()
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len().saturating_mul(2)), |mut s, b| {
-        // Writing to a string cannot fail.
-        write!(s, "{b:02x}").ok();
-        s
-    })
-}
-
-pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(2) || !text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    (0..text.len()).step_by(2).map(|i| u8::from_str_radix(text.get(i..i.checked_add(2)?)?, 16).ok()).collect()
 }

@@ -8,6 +8,7 @@ pub(crate) mod line;
 pub(crate) mod verify;
 
 use super::secret::write_private;
+use crate::signing;
 use anchor::Anchor;
 use line::Sealed;
 use ring::rand::SystemRandom;
@@ -372,7 +373,7 @@ fn signing_key(folder: &Path) -> io::Result<Ed25519KeyPair> {
         write_private(&path, made.as_ref())?;
     }
     let key = Ed25519KeyPair::from_pkcs8(&std::fs::read(&path)?).map_err(wrong)?;
-    let public = format!("{}\n", line::hex(key.public_key().as_ref()));
+    let public = format!("{}\n", signing::hex(key.public_key().as_ref()));
     let path = folder.join(PUBLIC_KEY);
     if std::fs::read_to_string(&path).ok().as_deref() != Some(&public) {
         std::fs::write(path, public)?;
@@ -415,8 +416,8 @@ pub(crate) fn verify_folder(
         Some(p) => p.to_owned(),
         None => std::fs::read_to_string(folder.join(PUBLIC_KEY))?,
     };
-    let public =
-        line::unhex(text.trim()).ok_or_else(|| io::Error::other("the public key is no hexadecimal text"))?;
+    let public = signing::unhex(text.trim())
+        .ok_or_else(|| io::Error::other("the public key is no hexadecimal text"))?;
     let instance = std::fs::read_to_string(folder.join(INSTANCE))?;
     let instance = instance.trim();
     let path = anchor.map(Path::to_owned).or_else(|| anchor::beside(folder));
@@ -530,7 +531,7 @@ mod tests {
         }
         let Value::Object(m) = serde_json::from_str(lines[2]).unwrap() else { panic!() };
         let prev: Value = serde_json::from_str(lines[1]).unwrap();
-        let prev = <[u8; 32]>::try_from(line::unhex(prev["hash"].as_str().unwrap()).unwrap()).unwrap();
+        let prev = <[u8; 32]>::try_from(signing::unhex(prev["hash"].as_str().unwrap()).unwrap()).unwrap();
         let mut m: Map<String, Value> = m.into_iter().filter(|(k, _)| k != "hash").collect();
         m.insert("actor".into(), json!({"kind": "key", "id": "somebody else"}));
         let (forged, _) = line::chained(m, CHAIN, 3, &prev);

@@ -3,6 +3,7 @@
 use super::anchor::Anchor;
 use super::line::{self, Hash, Sealed};
 use super::{CHAIN, GAP, files};
+use crate::signing;
 use serde_json::Value;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader};
@@ -131,7 +132,7 @@ impl Walk<'_> {
     fn next(&mut self, text: &[u8]) -> Result<(), String> {
         let text = text.strip_suffix(b"\n").ok_or("the line is cut off")?;
         let value: Value = serde_json::from_slice(text).map_err(|_| "it is no JSON".to_owned())?;
-        let canonical = line::canonical(&value);
+        let canonical = signing::canonical(&value);
         if canonical.as_bytes() != text {
             return Err("it is not written as this program writes it".to_owned());
         }
