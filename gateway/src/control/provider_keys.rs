@@ -4,6 +4,7 @@ use super::actor::Actor;
 use super::plane::{PROVIDER_KEY, Plane, away, sealed_about};
 use crate::clock;
 use crate::error::Failure;
+use http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use types::control::Object;
@@ -62,6 +63,7 @@ impl Plane {
             let text = "`key` is 8 to 4096 visible ASCII characters";
             return Err(Failure::bad_request("invalid_value", text).param("key"));
         }
+        self.is_new(&spec).await?;
         let id = format!("pk-{}", uuid::Uuid::now_v7().simple());
         let sealed = master.seal(&sealed_about(&spec.provider, &id), &spec.key).map_err(|e| {
             tracing::error!(error = %e, "a key cannot be encrypted");
@@ -80,6 +82,37 @@ impl Plane {
             updated_ms: clock::unix_ms(),
         };
         Ok(self.change(actor, "provider_key.create", None, object, Map::new()).await?.doc)
+    }
+
+    /// That no key of the provider has this name, by which people tell them apart, and that it is not there already: its
+    /// vendor counts it once.
+    async fn is_new(&self, spec: &Spec) -> Result<(), Failure> {
+        let conflict = |code: &str, param: &str, text: String| {
+            Err(Failure::new(StatusCode::CONFLICT, code, text).param(param))
+        };
+        let Spec { provider, name, key } = spec;
+        let member = |o: &Object, name: &str| o.doc.get(name).and_then(Value::as_str).map(str::to_owned);
+        let all = self.store.all(PROVIDER_KEY).await.map_err(away)?;
+        let namesake = all.iter().find(|o| {
+            !name.is_empty()
+                && member(o, "provider").as_ref() == Some(provider)
+                && member(o, "name").as_ref() == Some(name)
+        });
+        if let Some(o) = namesake {
+            let text = format!(
+                "a key of `{provider}` is called `{name}`: {}; remove it, or give this one another name",
+                o.id
+            );
+            return conflict("name_taken", "name", text);
+        }
+        match self.provider_keys().iter().find(|k| k.provider == *provider && *k.text == **key) {
+            Some(known) => conflict(
+                "key_known",
+                "key",
+                format!("this key of `{provider}` is kept already, as {}", known.id),
+            ),
+            None => Ok(()),
+        }
     }
 
     /// Forgets a key; calls under way with it go on.

@@ -69,10 +69,14 @@ impl Settings {
         for name in &provider.api_key_env {
             let Some(key) = env(name) else { continue };
             let text = if bearer { format!("{BEARER}{key}") } else { key };
-            keys.push(secret(&text).ok_or_else(|| {
+            let key = secret(&text).ok_or_else(|| {
                 Problem::Unusable(format!("the value of {name} holds characters that no key has"))
-            })?);
-            names.push(name.clone());
+            })?;
+            // One key under two names is one: its vendor counts what both use together.
+            if !keys.contains(&key) {
+                keys.push(key);
+                names.push(name.clone());
+            }
         }
         if keys.is_empty() && !provider.api_key_env.is_empty() {
             return Err(Problem::NoKey(provider.api_key_env.clone()));
@@ -205,6 +209,7 @@ pub(crate) mod tests {
     fn env(name: &str) -> Option<String> {
         match name {
             "KEY" => Some("hunter2 ".into()),
+            "SAME_KEY" => Some("hunter2".into()),
             "OTHER" => Some("s3cret".into()),
             "EMPTY" => Some(" ".into()),
             "BAD" => Some("a\nb".into()),
@@ -257,6 +262,10 @@ pub(crate) mod tests {
             let got = Settings::new(&Arc::new(p.clone()), true, &env);
             assert_eq!(got, Err(Problem::Unusable(want.into())));
         }
+        p.headers = Vec::new();
+        p.api_key_env = vec!["KEY".into(), "OTHER".into(), "KEY".into(), "SAME_KEY".into()];
+        let settings = Settings::new(&Arc::new(p.clone()), true, &env).unwrap();
+        assert_eq!(settings.names(), ["KEY", "OTHER"], "a key counts once, by whatever names it comes");
         p.api_key_env = vec!["BAD".into()];
         assert!(matches!(Settings::new(&Arc::new(p), true, &env), Err(Problem::Unusable(_))));
     }

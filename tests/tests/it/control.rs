@@ -389,10 +389,20 @@ async fn keys_of_providers_are_kept_secret_and_routed_around() {
     let admin = Admin::of(&house);
     let secrets = ["sk-stored-revoked-1", "sk-stored-throttled-2", "sk-stored-spent-3", "sk-stored-good-4"];
     for secret in secrets {
-        let body = json!({"provider": "alpha", "name": "test", "key": secret});
+        let body = json!({"provider": "alpha", "name": &secret[10..], "key": secret});
         let made = admin.call("POST", "/provider-keys", &body).await;
         assert_eq!(made.status, 201, "{}", made.text());
         assert!(!made.text().contains(secret));
+    }
+    // Two of one name could not be told apart, and one that is there twice would count twice.
+    for (name, secret, code) in
+        [("good-4", "sk-stored-other-5", "name_taken"), ("again", "sk-stored-good-4", "key_known")]
+    {
+        let body = json!({"provider": "alpha", "name": name, "key": secret});
+        let refused = admin.call("POST", "/provider-keys", &body).await;
+        let error = refused.error(409);
+        assert_eq!(error["code"], code);
+        assert!(error["message"].to_string().contains("pk-") && !refused.text().contains(secret), "{error}");
     }
     let load = async |client: Client| {
         let client = Arc::new(client);
