@@ -253,6 +253,12 @@ pub(crate) fn items(value: &Dynamic) -> Option<Array> {
     value.read_lock::<List>().map(|l| l.0.to_vec())
 }
 
+/// How many characters stand before a part of a text where it stands first; `()` where it does not.
+fn found_at(s: &str, part: &str) -> Dynamic {
+    let before = s.split_once(part).map(|(before, _)| before.chars().count());
+    before.map_or(Dynamic::UNIT, |n| Dynamic::from_int(i64::try_from(n).unwrap_or(i64::MAX)))
+}
+
 /// Applies `f` to a string or a [`Text`].
 pub(crate) fn with_text<T>(value: &Dynamic, f: impl FnOnce(&str) -> T) -> Fallible<T> {
     if let Ok(s) = value.as_immutable_string_ref() {
@@ -364,6 +370,8 @@ pub(crate) fn register(engine: &mut Engine) {
     engine.register_fn("is_empty", |t: Text| t.0.is_empty());
     engine
         .register_fn("contains", |t: Text, s: ImmutableString| t.searched().map(|t| t.contains(s.as_str())));
+    engine.register_fn("find", |t: Text, s: ImmutableString| t.searched().map(|t| found_at(t, &s)));
+    engine.register_fn("find", |t: ImmutableString, s: ImmutableString| found_at(&t, &s));
     engine.register_fn("starts_with", |t: Text, s: ImmutableString| t.0.starts_with(s.as_str()));
     engine.register_fn("ends_with", |t: Text, s: ImmutableString| t.0.ends_with(s.as_str()));
     engine.register_fn("==", |a: Text, b: Text| a.0 == b.0);

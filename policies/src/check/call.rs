@@ -245,7 +245,7 @@ impl Checker<'_> {
             Some(Ty::List(of)) => of.as_ref().clone(),
             _ => Ty::Any,
         };
-        let takes = signature::takes(name, arity).unwrap_or(&[]);
+        let takes = signature::takes(name, arity, receiver.as_ref()).unwrap_or(&[]);
         let mut types = Vec::with_capacity(arity);
         if let Some(t) = receiver {
             self.argument(name, takes.first().copied(), &t, first.map_or(at, start));

@@ -67,7 +67,8 @@ impl Checker<'_> {
 
     /// Warns of a value that may be missing, unless it is guarded.
     fn doubt(&mut self, path: &str, at: Position) {
-        const ALWAYS_THERE: &[&str] = &["status", "outcome", "duration_ms"];
+        const ALWAYS_THERE: &[&str] =
+            &["status", "outcome", "error", "started_ms", "duration_ms", "cost_usd", "calls"];
         let doubtful = self.doubtful.iter().find_map(|of| {
             let field = path.strip_prefix(of.as_str())?.strip_prefix('.')?;
             Some((of, field.split('.').next().unwrap_or(field)))

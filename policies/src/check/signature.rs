@@ -30,6 +30,7 @@ enum Gives {
     Text,
     Texts,
     MaybeFloat,
+    MaybeInt,
     Any,
     /// What the first argument is.
     Same,
@@ -58,6 +59,7 @@ const FUNCTIONS: &[Function] = {
         Function("est_tokens", &[K::Text], G::Int),
         Function("filter", &[K::List, K::Test], G::Same),
         Function("find", &[K::List, K::Test], G::MaybeElement),
+        Function("find", &[K::Text, K::Text], G::MaybeInt),
         Function("floor", &[K::Number], G::Float),
         Function("get", &[K::Map, K::Text], G::Any),
         Function("glob", &[K::Text, K::Text], G::Bool),
@@ -148,14 +150,27 @@ impl Kind {
     }
 }
 
-/// What a documented function takes, with so many arguments.
-pub(super) fn takes(name: &str, arity: usize) -> Option<&'static [Kind]> {
-    FUNCTIONS.iter().find(|f| f.0 == name && f.1.len() == arity).map(|f| f.1)
+/// The documented function of that name with so many arguments. Where several differ in what their first one is, the
+/// one that takes it; `None` where that cannot be told.
+fn function(name: &str, arity: usize, first: Option<&Ty>) -> Option<&'static Function> {
+    let mut named = FUNCTIONS.iter().filter(|f| f.0 == name && f.1.len() == arity);
+    let takes =
+        |f: &&Function| first.zip(f.1.first()).is_some_and(|(t, kind)| kind.takes(&t.clone().known()));
+    let mut fit = named.clone().filter(takes);
+    match (fit.next(), fit.next()) {
+        (Some(_), Some(_)) => None,
+        (one, _) => one.or_else(|| named.next()),
+    }
+}
+
+/// What a documented function takes, with so many arguments, of which the first is of that type.
+pub(super) fn takes(name: &str, arity: usize, first: Option<&Ty>) -> Option<&'static [Kind]> {
+    function(name, arity, first).map(|f| f.1)
 }
 
 /// The type of a call's value.
 pub(super) fn gives(name: &str, args: &[Ty]) -> Ty {
-    let Some(function) = FUNCTIONS.iter().find(|f| f.0 == name && f.1.len() == args.len()) else {
+    let Some(function) = function(name, args.len(), args.first()) else {
         return match name {
             "index_of" | "to_int" => Ty::Int,
             "sqrt" | "to_float" => Ty::Float,
@@ -175,6 +190,7 @@ pub(super) fn gives(name: &str, args: &[Ty]) -> Ty {
         Gives::Text => Ty::Str,
         Gives::Texts => Ty::List(Box::new(Ty::Str)),
         Gives::MaybeFloat => Ty::Optional(Box::new(Ty::Float)),
+        Gives::MaybeInt => Ty::Optional(Box::new(Ty::Int)),
         Gives::Any => Ty::Any,
         Gives::Same => at(0),
         Gives::MaybeElement => match element() {
@@ -199,7 +215,8 @@ mod tests {
         for (i, f) in FUNCTIONS.iter().enumerate() {
             let arities = shared().functions.get(f.0);
             assert!(arities.is_some_and(|a| a.contains(&f.1.len())), "{} with {}", f.0, f.1.len());
-            let same = FUNCTIONS.iter().skip(i + 1).any(|g| g.0 == f.0 && g.1.len() == f.1.len());
+            let alike = |g: &Function| g.0 == f.0 && g.1.len() == f.1.len() && g.1.first() == f.1.first();
+            let same = FUNCTIONS.iter().skip(i + 1).any(alike);
             assert!(!same, "{} with {}", f.0, f.1.len());
         }
     }

@@ -121,6 +121,10 @@ fn arguments_have_their_types() {
     check("(max(xs.map(|x| x.q)) ?? 0.0) > 0.5", &[]);
     check("xs.find(|x| x.q > 0.5).name == \"a\"", &[("303", 1, 24, "?.name")]);
     check("xs.find(|x| x.q > 0.5)?.name == \"a\"", &[]);
+    check("request.model_asked.find(\"-\") != ()", &[]);
+    check("request.model_asked.find(\"-\") > 2", &[("303", 1, 1, "?? 0")]);
+    check("request.model_asked.find(|c| c == \"-\") != ()", &[("303", 1, 26, "a string")]);
+    check("any.thing.find(\"-\") != () && any.list.find(|x| x > 1) != ()", &[]);
     check("xs.filter(|x, i| i > 0 && x.nam == \"a\").len() > 0", &[("301", 1, 29, "`name`")]);
     check("request.message_count in 1..5", &[]);
     check("request.message_count !in 1..=5 && request.stream", &[]);
@@ -248,6 +252,9 @@ fn expressions_give_values() {
         ("max(1, 2.5)", json!(2.5)),
         ("floor(3) + ceil(2) + round(2.5)", json!(8.0)),
         ("x.a.find(|n| n < 3)", json!(1)),
+        ("x.t.find(\"two\")", json!(6)),
+        ("\"naïve\".find(\"v\") ?? -1", json!(3)),
+        ("x.t.find(\"three\")", json!(null)),
         ("x.a.map(|n, i| n * i)", json!([0, 1, 4])),
         ("2 in 1..3 && 3 !in 1..3 && 3 in 1..=3", json!(true)),
         ("\"a,b,c\".split(\",\")", json!(["a", "b", "c"])),
