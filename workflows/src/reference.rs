@@ -110,13 +110,28 @@ impl Ref {
         resolve(cx, text, &parse(text)?, span).ok()
     }
 
+    /// Whether it names completions and can name nothing else.
+    pub(crate) fn names_completions(&self) -> bool {
+        matches!(self.ty, Ty::Completion | Ty::Completions)
+    }
+
     /// Reads a reference to completions.
     pub(crate) fn lower_completions(cx: &mut Cx<'_>, node: &Node, path: &str) -> Option<Ref> {
+        Ref::lower_to(cx, node, path, (Ty::holds_completions, "completions"))
+    }
+
+    /// Reads a reference to what fits, which is called `what`.
+    pub(crate) fn lower_to(
+        cx: &mut Cx<'_>,
+        node: &Node,
+        path: &str,
+        (fits, what): (fn(&Ty) -> bool, &str),
+    ) -> Option<Ref> {
         let found = Ref::lower(cx, node, path)?;
-        if found.ty.holds_completions() {
+        if fits(&found.ty) {
             return Some(found);
         }
-        let d = cx.r.error("103", node.span, format!("`{}` is no reference to completions", found.text));
+        let d = cx.r.error("103", node.span, format!("`{}` is no reference to {what}", found.text));
         d.expected = Some(FORM.to_owned());
         path.clone_into(&mut d.field);
         None
@@ -124,12 +139,21 @@ impl Ref {
 
     /// Reads one reference to completions or a list of them.
     pub(crate) fn lower_list(cx: &mut Cx<'_>, node: &Node, path: &str) -> Vec<Ref> {
-        match &node.value {
-            types::doc::Value::List(l) => {
-                l.iter().filter_map(|n| Ref::lower_completions(cx, n, path)).collect()
-            }
-            _ => Ref::lower_completions(cx, node, path).into_iter().collect(),
-        }
+        Ref::lower_each(cx, node, path, (Ty::holds_completions, "completions"))
+    }
+
+    /// Reads one reference to what fits, or a list of them.
+    pub(crate) fn lower_each(
+        cx: &mut Cx<'_>,
+        node: &Node,
+        path: &str,
+        wanted: (fn(&Ty) -> bool, &str),
+    ) -> Vec<Ref> {
+        let list = match &node.value {
+            types::doc::Value::List(l) => l,
+            _ => std::slice::from_ref(node),
+        };
+        list.iter().filter_map(|n| Ref::lower_to(cx, n, path, wanted)).collect()
     }
 }
 

@@ -77,13 +77,23 @@ impl Ty {
         }
     }
 
-    /// Whether it can be text, a list or a map, as far as is known before the run.
-    pub(crate) fn may_be_text_or_list(&self) -> bool {
+    /// As expressions see it where it is there.
+    fn known(&self) -> Type {
         let mut t = self.expr();
         while let Type::Optional(of) = t {
             t = *of;
         }
-        !matches!(t, Type::Bool | Type::Int | Type::Float)
+        t
+    }
+
+    /// Whether it can be text, a list or a map, as far as is known before the run.
+    pub(crate) fn may_be_text_or_list(&self) -> bool {
+        !matches!(self.known(), Type::Bool | Type::Int | Type::Float)
+    }
+
+    /// Whether it can be one completion, several of them or a text, as far as is known before the run.
+    pub(crate) fn may_be_said(&self) -> bool {
+        self.holds_completions() || matches!(self.known(), Type::Str | Type::Enum(_))
     }
 
     /// Whether it can be the messages of a conversation, as far as is known before the run.

@@ -7,6 +7,7 @@ use crate::node::select::Select;
 use crate::node::stream::Stream;
 use crate::node::validate::Validate;
 use crate::outcome::{Outcome, OutcomeSet};
+use crate::reference::Ref;
 
 /// Nodes from a `generate` to a `stream` such that, as long as all goes well, nothing else starts. Text may
 /// flow along it while its nodes are still running.
@@ -16,6 +17,11 @@ pub(crate) struct Chain {
     /// `validate` and `select` nodes between the ends, in order.
     pub(crate) between: Vec<usize>,
     pub(crate) stream: usize,
+}
+
+/// Whether these are answers as they came: text that was taken out of one does not flow.
+fn whole(refs: &[Ref]) -> bool {
+    refs.iter().all(Ref::names_completions)
 }
 
 /// Finds the chain: presumes `passed` and `selected` throughout and sees what would start.
@@ -38,11 +44,11 @@ pub(crate) fn find(graph: &Graph) -> Option<Chain> {
         let one_sample = |g: &Generate| i == generate && g.samples == 1 && g.flows();
         let presumed = if node.get().is_some_and(one_sample) {
             node.kind.completed()
-        } else if node.get().is_some_and(|v: &Validate| v.pass_when.is_none()) {
+        } else if node.get().is_some_and(|v: &Validate| v.pass_when.is_none() && whole(&v.input)) {
             OutcomeSet::of(&[Outcome::Passed])
-        } else if node.is::<Select>() {
+        } else if node.get().is_some_and(|s: &Select| whole(&s.from)) {
             OutcomeSet::of(&[Outcome::Selected])
-        } else if node.is::<Stream>() {
+        } else if node.get().is_some_and(|s: &Stream| whole(s.from.as_slice())) {
             stream = Some(i);
             continue;
         } else {

@@ -3,9 +3,11 @@
 use super::{Graph, bit};
 use crate::node::repair::Repair;
 use crate::node::tool::Tool;
+use crate::node::stream::Stream;
 use crate::node::{Join, Node, OnError};
 use crate::outcome::{Outcome, OutcomeSet};
 use types::diagnostic::Diagnostic;
+use crate::value::Ty;
 use types::doc::{Reader, Span};
 
 /// Notes `WF307`, `WF320`, `WF331`, `WF332`, `WF333`, `WF334`.
@@ -250,8 +252,8 @@ impl<'r> Flow<'r, '_> {
                 told |= bit(i);
                 let span = self.node(i).map(|n| n.span).unwrap_or_default();
                 let message = format!("a path ends at `{}` without a response", self.id(i));
-                self.error("333", i, span, message).hint =
-                    Some("lead every outcome to a `stream` or `fail` node".to_owned());
+                let hint = self.leading_on(i);
+                self.error("333", i, span, message).hint = Some(hint);
             }
         }
         let mut leads = 0_u64;
@@ -260,9 +262,10 @@ impl<'r> Flow<'r, '_> {
             let own = |n: &Node| n.kind.sink || n.is_later() || n.get().is_some_and(Tool::is_unsafe);
             let sink = self.node(i).is_some_and(own);
             let on = self.graph.edges_from(i).any(|(_, e)| leads & bit(e.to) != 0);
-            if sink || on {
+            // What leads to a node that has been told of is mended with it.
+            if sink || on || told & bit(i) != 0 {
                 leads |= bit(i);
-            } else if told & bit(i) == 0 {
+            } else {
                 let span = self.node(i).map(|n| n.span).unwrap_or_default();
                 let message = format!("nothing that `{}` does can reach a response", self.id(i));
                 self.error("334", i, span, message).hint =
@@ -304,3 +307,18 @@ impl<'r> Flow<'r, '_> {
         good
     }
 }
+    /// How a path that ends at a node gets its response.
+    fn leading_on(&self, i: usize) -> String {
+        let last = self.graph.edges_from(i).next().is_none();
+        let sinks = self.graph.nodes.iter().any(|n| n.is::<Stream>());
+        let makes = self.node(i).filter(|_| last && !sinks);
+        match makes.and_then(|n| n.outputs.iter().find(|o| o.ty == Ty::Completion)) {
+            Some(o) => format!(
+                "say what is delivered, `output: nodes.{}.{}`, or lead on to a `stream` or `fail` node",
+                self.id(i),
+                o.name
+            ),
+            None => "lead every outcome to a `stream` or `fail` node".to_owned(),
+        }
+    }
+

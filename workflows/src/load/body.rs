@@ -9,7 +9,7 @@ use types::doc::{self, Fields};
 use types::expr::Type;
 
 /// Most nodes of one graph.
-const MAX_NODES: usize = 64;
+pub(super) const MAX_NODES: usize = 64;
 /// Most graphs within each other.
 const MAX_DEPTH: usize = 8;
 
@@ -32,7 +32,7 @@ pub(crate) fn body<T>(
     let edges = f.take("edges");
     let named = names(cx, &list);
     cx.enter(named, locals);
-    let graph = lower(cx, path, &list, edges, |_, _| None);
+    let graph = lower(cx, path, &list, edges, |_, _, _| None);
     let made = more(cx, &mut f);
     cx.leave();
     f.finish(&mut cx.r);
@@ -93,7 +93,7 @@ pub(super) fn lower(
     path: &str,
     list: &[doc::Node],
     edges: Option<&doc::Node>,
-    more: impl FnOnce(&mut Cx<'_>, &mut Vec<Edge>) -> Option<Node>,
+    more: impl FnOnce(&mut Cx<'_>, &[Node], &mut Vec<Edge>) -> Option<Node>,
 ) -> Option<Graph> {
     let first = cx.r.problems.len();
     let before = cx.errors();
@@ -108,7 +108,8 @@ pub(super) fn lower(
         nodes.extend(Node::lower(cx, n, &own, i, &mut lines));
         cx.top.defaults.place(n, &own, &mut cx.r.problems, told);
     }
-    nodes.extend(more(cx, &mut lines));
+    let added = more(cx, &nodes, &mut lines);
+    nodes.extend(added);
     joins(cx, path, list, &lines);
     // A graph with holes would only produce problems that are none.
     let problems = cx.r.problems.get(first..).unwrap_or(&[]);

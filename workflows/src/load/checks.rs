@@ -56,7 +56,7 @@ impl Checks {
     fn of(cx: &mut Cx<'_>, list: &[Node], path: &str) -> Self {
         let mut checks = Checks::default();
         for (i, n) in list.iter().enumerate() {
-            let own = n.as_str().and_then(|s| cx.own_validator(s));
+            let own = own_entry(cx, n);
             checks.entry(cx, own.as_ref().unwrap_or(n), &format!("{path}[{i}]"));
         }
         checks
@@ -109,8 +109,8 @@ impl Checks {
             return;
         }
         if !validators::NAMES.contains(&name.as_str()) {
-            let known = validators::NAMES.iter().chain(outside::NAMES).copied();
-            let hint = suggestion(&name, known);
+            let own = cx.top.validators.iter().map(|(name, _)| name.as_str());
+            let hint = suggestion(&name, validators::NAMES.iter().chain(outside::NAMES).copied().chain(own));
             let d = cx.r.error("203", at.span, format!("there is no validator `{name}`"));
             d.hint = Some(hint);
             path.clone_into(&mut d.field);
@@ -166,6 +166,27 @@ impl Checks {
             }
         }
     }
+}
+
+/// The entry that is meant where one names a validator of the file's own: that validator, with the keys that the entry
+/// gives in the place of its. `None` where it names none.
+fn own_entry(cx: &mut Cx<'_>, n: &Node) -> Option<Node> {
+    let name = n.as_str().or_else(|| n.get("use")?.as_str())?;
+    let own = cx.own_validator(name)?;
+    let doc::Value::Map(given) = &n.value else { return Some(own) };
+    let mut members = match own.value {
+        doc::Value::Map(members) => members,
+        // It is but another name for a validator.
+        value => {
+            let key = given.iter().find(|(k, _)| k.name == "use").map(|(k, _)| k.clone())?;
+            vec![(key, Node { value, ..own })]
+        }
+    };
+    for (key, value) in given.iter().filter(|(k, _)| k.name != "use") {
+        members.retain(|(k, _)| k.name != key.name);
+        members.push((key.clone(), value.clone()));
+    }
+    Some(Node { value: doc::Value::Map(members), ..n.clone() })
 }
 
 /// The keys of an entry, and the severity that `on_fail` stands for.

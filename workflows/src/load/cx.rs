@@ -269,8 +269,10 @@ impl Cx<'_> {
     }
 
     /// The file's own prompt of that name, as written.
-    pub(crate) fn own_prompt(&self, name: &str) -> Option<Node> {
-        self.top.prompts.iter().find(|(n, _)| n == name).map(|(_, node)| node.clone())
+    pub(crate) fn own_prompt(&mut self, name: &str) -> Option<Node> {
+        let (_, node) = self.top.prompts.iter().find(|(n, _)| n == name)?;
+        self.top.used_prompts.push(name.to_owned());
+        Some(node.clone())
     }
 
     /// The name of a pool.

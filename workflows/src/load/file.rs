@@ -1,7 +1,7 @@
 //! One file: its top-level keys, then its graph.
 
 use super::cx::Level;
-use super::{Checks, Cx, Named, Names, Top, body, expressions, top};
+use super::{Checks, Cx, Named, Names, Prompt, Top, body, expressions, top};
 use crate::edge::Edge;
 use crate::node::call::Call;
 use crate::node::stream::{self, Stream};
@@ -157,8 +157,12 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     let durable = head.durability.is_some_and(|d| d != Durability::None);
     let (limits, places) = f.take("limits").map(|n| Limits::lower(cx, n, durable)).unwrap_or_default();
     let edges = f.take("edges");
-    let graph = body::lower(cx, "", &list, edges, |cx, edges| output.and_then(|n| output_node(cx, n, edges)));
+    let graph = body::lower(cx, "", &list, edges, |cx, nodes, edges| match output {
+        Some(n) => output_node(cx, n, edges),
+        None => inferred(cx, nodes, edges).and_then(|n| output_node(cx, &n, edges)),
+    });
     Checks::unused(cx);
+    Prompt::unused(cx);
     f.finish(&mut cx.r);
     let mut root = graph?;
     node::generate::appoint(&mut root);
@@ -284,6 +288,25 @@ fn vars(cx: &mut Cx<'_>, n: &doc::Node) -> Vec<Var> {
 
 fn constants(vars: &[Var]) -> Value {
     Value::Object(vars.iter().map(|(k, v, _)| (k.clone(), v.clone())).collect())
+}
+
+/// The `output` that a file means which has neither that nor a `stream` node: the completion that the one node
+/// makes which ends the graph with one. Of answers that were only looked at (`validate`, `judge`) the file has to
+/// say itself whether those that fail are delivered.
+fn inferred(cx: &mut Cx<'_>, nodes: &[Node], edges: &[Edge]) -> Option<doc::Node> {
+    let is_whole = nodes.len() == cx.nodes().len() && nodes.len() < body::MAX_NODES;
+    if !is_whole || cx.position("output").is_some() || nodes.iter().any(Node::is::<Stream>) {
+        return None;
+    }
+    let makes_one = |n: &Node| n.enabled && !n.is_later() && n.outputs.iter().any(|o| o.name == "completion");
+    let is_last = |i: &usize| edges.iter().all(|e| e.from != *i);
+    let mut ends = (0..nodes.len()).filter(is_last).filter_map(|i| nodes.get(i).filter(|n| makes_one(n)));
+    let end = ends.next().filter(|_| ends.next().is_none())?;
+    let value = doc::Value::Str(format!("nodes.{}.completion", end.id));
+    let node = doc::Node { value, span: end.span, style: doc::Style::Plain };
+    let level = cx.levels.last_mut()?;
+    level.nodes.push(Named::of("output", Some(&stream::TYPE), &node));
+    Some(node)
 }
 
 /// `output` is a `stream` node behind the node it refers to.

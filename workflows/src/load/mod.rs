@@ -18,6 +18,8 @@ mod file;
 #[cfg(test)]
 mod fuzz;
 mod link;
+#[cfg(test)]
+mod meant;
 pub(crate) mod outside;
 mod schema;
 mod source;

@@ -216,6 +216,21 @@ impl Prompt {
         Prompt(all.flat_map(|p| p.0).collect())
     }
 
+    /// Reads the file's own prompts that no place names, for what is wrong with them wherever they stood. Which names
+    /// there are is up to the place.
+    pub(super) fn unused(cx: &mut Cx<'_>) {
+        for (name, node) in cx.top.prompts.clone() {
+            let told = !matches!(node.value, doc::Value::Str(_) | doc::Value::List(_));
+            if told || cx.top.used_prompts.contains(&name) {
+                continue;
+            }
+            let first = cx.r.problems.len();
+            Prompt::lower(cx, &node, &format!("prompts.{name}"), Role::System);
+            let own = cx.r.problems.split_off(first);
+            cx.r.problems.extend(own.into_iter().filter(|d| d.code != "WF301"));
+        }
+    }
+
     /// Reads one message, `{role, content}`.
     pub(crate) fn one(cx: &mut Cx<'_>, n: &Node, path: &str) -> Prompt {
         let Some(mut f) = cx.r.fields(n, path) else { return Prompt::default() };
@@ -230,8 +245,7 @@ impl Prompt {
 
     /// The prompt of that name; whatever it names, it is noted where there is none.
     pub(crate) fn named(cx: &mut Cx<'_>, n: &Node, name: &str, path: &str, role: Role) -> Prompt {
-        let found = cx.top.prompts.iter().find(|(known, _)| known == name).map(|(_, p)| p.clone());
-        if let Some(found) = found {
+        if let Some(found) = cx.own_prompt(name) {
             return Prompt::lower(cx, &found, path, role);
         }
         let hint = suggestion(name, cx.top.prompts.iter().map(|(n, _)| n.as_str()));

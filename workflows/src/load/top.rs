@@ -20,6 +20,8 @@ pub(crate) struct Top {
     pub(crate) used: Vec<String>,
     /// The file's own prompts, as written: each place reads them with what is visible there.
     pub(crate) prompts: Vec<(String, doc::Node)>,
+    /// Those of them that some place has named.
+    pub(crate) used_prompts: Vec<String>,
     pub(crate) defaults: Defaults,
     /// Names of all workflows.
     pub(crate) workflows: Vec<String>,
@@ -32,8 +34,20 @@ pub(crate) struct Defaults(Vec<(Option<String>, doc::Key, doc::Node)>);
 /// Keys of nodes of all types that may stand under `defaults`.
 const GENERAL: &[&str] = &["timeout", "retry", "route", "cache"];
 
-/// Types of nodes that a default `route` is for.
-const ROUTED: &[&str] = &["generate", "judge", "classify", "merge"];
+/// Keys that say which models a node asks, and with what.
+const ASKING: &[&str] = &["route", "prompt", "params"];
+
+/// Whether a node of some type, with these keys of its own, asks models.
+fn asks(kind: &str, members: &[(doc::Key, doc::Node)]) -> bool {
+    let of = |key: &str| members.iter().find(|(k, _)| k.name == key).map(|(_, n)| n);
+    let method = of("method").and_then(doc::Node::as_str);
+    match kind {
+        "generate" | "judge" => true,
+        "classify" => method.map_or(of("rules").is_none(), |m| m == "model"),
+        "merge" => method == Some("synthesize"),
+        _ => false,
+    }
+}
 
 impl Defaults {
     fn lower(cx: &mut Cx<'_>, n: &doc::Node) -> Self {
@@ -94,11 +108,11 @@ impl Defaults {
         // Either says which models a node asks; what the node says itself stands alone.
         let (model, route) = (has(members, "model"), has(members, "route"));
         let said = |key: &str| key == "route" && model || key == "model" && route;
-        let fits = |of: &Option<String>, key: &str| match (of, &kind) {
+        let fits = |of: &Option<String>, key: &str, members: &[(doc::Key, doc::Node)]| match (of, &kind) {
             _ if said(key) => false,
+            (_, Some(kind)) if ASKING.contains(&key) && !asks(kind, members) => false,
             (Some(of), kind) => Some(of) == kind.as_ref(),
             (None, Some(kind)) => match key {
-                "route" => ROUTED.contains(&kind.as_str()),
                 "cache" => crate::node::NodeType::parse(kind).is_some_and(|k| k.cacheable),
                 "retry" => crate::node::NodeType::parse(kind).is_some_and(|k| k.retries),
                 _ => true,
@@ -107,7 +121,7 @@ impl Defaults {
         };
         let (own, general): (Vec<_>, Vec<_>) = self.0.iter().partition(|(of, ..)| of.is_some());
         for (of, key, value) in own.into_iter().chain(general) {
-            if fits(of, &key.name) && !has(members, &key.name) {
+            if fits(of, &key.name, members) && !has(members, &key.name) {
                 members.push((key.clone(), value.clone()));
             }
         }

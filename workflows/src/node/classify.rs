@@ -1,6 +1,6 @@
 //! `classify`: puts one label on the request, by its profile, by rules, or by asking a model.
 
-use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec};
+use super::{Begun, NodeResult, NodeType, Out, Read, Resolved, Spec, of_method};
 use crate::edge::KEYWORDS;
 use crate::load::{Cx, Expr, Prompt, Source};
 use crate::outcome::Outcome;
@@ -92,16 +92,17 @@ impl Classify {
             f.require(&mut cx.r, "labels").map(|n| labels(cx, n, &f.at("labels"))).unwrap_or_default();
         let rules_node = f.take("rules");
         let rules: Vec<Rule> = rules_node.map(|n| rules(cx, n, &f.at("rules"), &labels)).unwrap_or_default();
-        let route = f.take("route").map(|n| Route::lower(cx, n, &f.at("route")));
-        let prompt = f.take("prompt").map(|n| Prompt::lower_or_name(cx, n, &f.at("prompt"), Role::System));
+        let route_node = f.take("route");
+        let route = route_node.map(|n| Route::lower(cx, n, &f.at("route")));
+        let prompt_node = f.take("prompt");
+        let prompt = prompt_node.map(|n| Prompt::lower_or_name(cx, n, &f.at("prompt"), Role::System));
         let said = f
             .take("method")
             .map(|n| (cx.r.one_of(n, &f.at("method"), &["profile", "rules", "model"]), n.span));
-        if let (Some(n), Some((Some(other @ ("profile" | "model")), _))) = (rules_node, said) {
-            let d = cx.r.error("104", n.span, format!("`rules` means nothing beside `method: {other}`"));
-            d.hint = Some("write `method: rules`, or leave `rules` out".to_owned());
-            d.field = f.at("rules");
-        }
+        let method = said.map_or(rules_node.map(|_| "rules"), |(method, _)| method);
+        of_method(cx, (rules_node, f.at("rules")), "rules", method);
+        of_method(cx, (route_node, f.at("route")), "model", method);
+        of_method(cx, (prompt_node, f.at("prompt")), "model", method);
         let method = match said {
             Some((Some("profile"), span)) => profile(cx, span, &labels),
             Some((Some("rules"), span)) if rules_node.is_none() => {

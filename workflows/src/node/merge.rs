@@ -1,6 +1,6 @@
 //! `merge`: makes one value of several: text, JSON, a conversation, or one answer of a model.
 
-use super::{Begun, Fault, NodeResult, NodeType, Out, Read, Resolved, Spec, no_labels};
+use super::{Begun, Fault, NodeResult, NodeType, Out, Read, Resolved, Spec, no_labels, of_method};
 use crate::ending::RunFailure;
 use crate::load::{Cx, Expr, Prompt, Template};
 use crate::node::generate;
@@ -75,15 +75,25 @@ impl Merge {
                 from.extend(Ref::lower(cx, n, &at));
             }
         }
-        let said = f.take("method").and_then(|n| cx.r.one_of(n, &f.at("method"), METHODS));
-        let separator = f.take("separator").and_then(|n| cx.r.string(n, &f.at("separator")));
+        let said = match f.take("method") {
+            Some(n) => cx.r.one_of(n, &f.at("method"), METHODS),
+            None => Some("concat"),
+        };
+        let mut own = |cx: &mut Cx<'_>, key: &'static str, method: &str| {
+            let n = f.take(key);
+            of_method(cx, (n, f.at(key)), method, said);
+            n.map(|n| (n, f.at(key)))
+        };
+        let separator = own(cx, "separator", "concat").and_then(|(n, at)| cx.r.string(n, &at));
         let template =
-            f.take("template").map(|n| Template::lower(cx, n, &f.at("template")).unwrap_or_default());
-        let route = f.take("route").map(|n| Route::lower(cx, n, &f.at("route"))).unwrap_or_default();
-        let prompt = f.take("prompt").map(|n| Prompt::lower_or_name(cx, n, &f.at("prompt"), Role::System));
+            own(cx, "template", "template").map(|(n, at)| Template::lower(cx, n, &at).unwrap_or_default());
+        let route =
+            own(cx, "route", "synthesize").map(|(n, at)| Route::lower(cx, n, &at)).unwrap_or_default();
+        let prompt =
+            own(cx, "prompt", "synthesize").map(|(n, at)| Prompt::lower_or_name(cx, n, &at, Role::System));
         let mut edits = Edits::default();
-        if let Some(n) = f.take("params") {
-            generate::params(cx, n, &f.at("params"), &mut edits);
+        if let Some((n, at)) = own(cx, "params", "synthesize") {
+            generate::params(cx, n, &at, &mut edits);
         }
         let by_arrival =
             f.take("order").and_then(|n| cx.r.one_of(n, &f.at("order"), &["declared", "arrival"]))
@@ -139,7 +149,8 @@ impl Merge {
             }
             Method::Synthesize { .. } => return Ok(Resolved::plain(Outcome::Error)),
         };
-        let id = at.own_completion(&text, parents(&parts, at), !matches!(self.method, Method::Template(_)));
+        let id =
+            at.own_completion(&text, 0, parents(&parts, at), !matches!(self.method, Method::Template(_)));
         let outputs = vec![Value::Row(id), Value::Text(text.into()), value];
         Ok(Resolved::with(Outcome::Merged, outputs))
     }

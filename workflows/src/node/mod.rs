@@ -288,6 +288,20 @@ fn lint(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Vec<String> {
     list.iter().filter_map(|n| cx.r.one_of(n, &at, SILENCEABLE)).map(str::to_owned).collect()
 }
 
+/// Notes a key that only one method of a node goes by, where it stands beside another one.
+pub(crate) fn of_method(
+    cx: &mut Cx<'_>,
+    (n, path): (Option<&doc::Node>, String),
+    of: &str,
+    method: Option<&str>,
+) {
+    let (Some(n), Some(other)) = (n, method.filter(|m| *m != of)) else { return };
+    let key = path.rsplit('.').next().unwrap_or_default();
+    let d = cx.r.error("104", n.span, format!("`{key}` means nothing beside `method: {other}`"));
+    d.hint = Some(format!("write `method: {of}`, or leave `{key}` out"));
+    d.field = path;
+}
+
 /// A whole number in a range as `u32`, or the default.
 pub(crate) fn count(
     cx: &mut Cx<'_>,

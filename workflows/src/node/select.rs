@@ -1,6 +1,6 @@
 //! `select`: picks one completion. Deterministic given its inputs.
 
-use super::{Begun, Fault, NodeType, Out, Read, Resolved, Spec, no_labels};
+use super::{Begun, Fault, NodeType, Out, Read, Resolved, Spec, no_labels, of_method};
 use crate::ending::RunFailure;
 use crate::load::{Cx, Expr};
 use crate::outcome::{Outcome, OutcomeSet};
@@ -96,15 +96,7 @@ impl Select {
         let score = f.take("score").and_then(|n| number(cx, n, &f.at("score")));
         let (mut key, mut weight, mut min_agreement) = (Key::Text, None, 0.5);
         let vote = f.take("vote");
-        if let Some(n) = vote.filter(|_| method != Method::Vote) {
-            let d = cx.r.error(
-                "104",
-                n.span,
-                format!("`vote` means nothing beside `method: {}`", method.as_str()),
-            );
-            d.hint = Some("write `method: vote`, or leave `vote` out".to_owned());
-            d.field = f.at("vote");
-        }
+        of_method(cx, (vote, f.at("vote")), "vote", Some(method.as_str()));
         if let Some(n) = vote
             && let Some(mut v) = cx.r.fields(n, &f.at("vote"))
         {

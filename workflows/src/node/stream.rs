@@ -7,6 +7,7 @@ use crate::load::{Checks, Cx};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
 use crate::run::{At, End, RowId};
+use crate::value::Ty;
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 use types::doc::{self, Fields};
@@ -129,7 +130,7 @@ impl Stream {
     }
 
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
-        let from = f.require(&mut cx.r, "from").and_then(|n| Ref::lower_completions(cx, n, &f.at("from")));
+        let from = f.require(&mut cx.r, "from").and_then(|n| said(cx, n, &f.at("from")));
         let mode = f.take("mode").map_or(Mode::Auto, |n| Mode::lower(cx, n, &f.at("mode")));
         let checks = f.take("validators").map(|n| (n.span, Checks::lower(cx, n, &f.at("validators"))));
         if let Some((span, checks)) = &checks {
@@ -165,7 +166,7 @@ impl Stream {
             f.finish(&mut cx.r);
             return stream;
         }
-        Stream::of(Ref::lower_completions(cx, node, "output"))
+        Stream::of(said(cx, node, "output"))
     }
 
     /// What its own checks find against an answer.
@@ -181,6 +182,11 @@ impl Stream {
         row.join(checked);
         if failed { row.findings.clone() } else { Vec::new() }
     }
+}
+
+/// A reference to what is delivered.
+fn said(cx: &mut Cx<'_>, node: &doc::Node, path: &str) -> Option<Ref> {
+    Ref::lower_to(cx, node, path, (Ty::may_be_said, "a completion or a text"))
 }
 
 /// The checks of a sink look at text that flows: each must be able to.
@@ -222,7 +228,7 @@ impl Spec for Stream {
 
     /// Delivers the completion, after the checks that policies demand and nothing before has run.
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
-        let Some(id) = at.rows(self.from.as_slice()).first().copied() else {
+        let Some(id) = at.answers(self.from.as_slice()).first().copied() else {
             return Begun::done(Resolved::plain(Outcome::Error).note("there is no completion to deliver"));
         };
         let mut findings = self.own(&at, id);

@@ -70,7 +70,9 @@ pub(crate) struct Validate {
 
 impl Validate {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
-        let input = f.take("input").map(|n| Ref::lower_list(cx, n, &f.at("input"))).unwrap_or_default();
+        let wanted: (fn(&Ty) -> bool, &str) = (Ty::may_be_text_or_list, "completions, a text or data");
+        let input =
+            f.take("input").map(|n| Ref::lower_each(cx, n, &f.at("input"), wanted)).unwrap_or_default();
         let checks = f
             .require(&mut cx.r, "validators")
             .map(|n| Checks::lower_some(cx, n, &f.at("validators")))
@@ -162,7 +164,7 @@ impl Spec for Validate {
     }
 
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
-        let rows = at.rows(&self.input);
+        let rows = at.answers(&self.input);
         let checks = Suite::of_node(&at, self);
         if !checks.is_pure() {
             return Begun::waits(self.outside(at, rows, checks));

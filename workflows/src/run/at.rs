@@ -114,9 +114,38 @@ impl<'a> At<'a> {
         demanded(self.host, id)
     }
 
+    /// The completions that references name, as [`At::rows`], and one of the workflow's own making for each text or
+    /// data that they lead to instead.
+    pub(crate) fn answers(&self, refs: &[Ref]) -> Vec<RowId> {
+        let mut found = Vec::new();
+        for (r, index) in refs.iter().zip(0..) {
+            let named = self.rows(std::slice::from_ref(r));
+            let value = self.value(r);
+            if named.is_empty() && !matches!(value, Value::Nothing | Value::Rows(_)) {
+                found.push(self.taken(r, &value, index));
+            }
+            found.extend(named.into_iter().filter(|id| !found.contains(id)).collect::<Vec<_>>());
+        }
+        found
+    }
+
+    /// A completion that says what a reference leads to. What stands against the answers that it was taken out of
+    /// stands against it.
+    fn taken(&self, r: &Ref, value: &Value, index: u32) -> RowId {
+        let beside = self.frame.rows_beside(r, self.host);
+        let (text, parents) = {
+            let table = self.host.table();
+            let text = value.text(&table);
+            let parents = table.held(&text, &beside);
+            (text, parents)
+        };
+        self.own_completion(&text, index, parents, true)
+    }
+
     /// A completion of the workflow's own making, from others; whether it holds `all` of them, or what it likes.
-    pub(crate) fn own_completion(&self, text: &str, parents: Vec<RowId>, all: bool) -> RowId {
-        let origin = Origin { parents, ..Origin::of(&self.path, 0, 1) };
+    /// `index` tells those of one node apart.
+    pub(crate) fn own_completion(&self, text: &str, index: u32, parents: Vec<RowId>, all: bool) -> RowId {
+        let origin = Origin { parents, ..Origin::of(&self.path, index, 1) };
         let mut table = self.host.table();
         let id = table.add(self.host.own_answer(text), origin);
         table.inherit(id, all);

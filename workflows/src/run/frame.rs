@@ -200,6 +200,23 @@ impl<'a> Frame<'a> {
         found
     }
 
+    /// The completions that what a reference reads stands beside: all that its node, or the value around it, holds.
+    pub(crate) fn rows_beside(&self, r: &Ref, host: &Host) -> Vec<RowId> {
+        let values = match &r.root {
+            Root::Output { up, node, .. } | Root::Node { up, node } => {
+                self.up(*up).and_then(|f| f.cells().get(*node).map(|c| c.outputs.clone()))
+            }
+            Root::Local { up, name } => {
+                let named = |f: &Frame<'_>| f.locals.iter().find(|(n, _)| n == name).map(|(_, v)| v.clone());
+                self.up(*up).and_then(named).map(|v| vec![v])
+            }
+            Root::Messages | Root::Var(_) | Root::Input(_) => None,
+        };
+        let (mut found, table) = (Vec::new(), host.table());
+        values.unwrap_or_default().iter().for_each(|v| v.rows_into(&table, &mut found));
+        found
+    }
+
     /// What expressions see of a node: everything, or the named fields only.
     fn node_json(&self, node: usize, fields: Option<&[Arc<str>]>, host: &Host) -> Option<Json> {
         let plan = self.graph.nodes.get(node)?;

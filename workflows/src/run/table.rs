@@ -236,6 +236,12 @@ impl Table {
         }
     }
 
+    /// Those whose text stands in a text.
+    pub(crate) fn held(&self, text: &str, rows: &[RowId]) -> Vec<RowId> {
+        let said = |id: &RowId| self.row(*id).map_or("", |r| r.completion.text());
+        rows.iter().copied().filter(|id| !said(id).is_empty() && holds(text, said(id))).collect()
+    }
+
     pub(crate) fn row_mut(&mut self, id: RowId) -> Option<&mut Row> {
         self.0.get_mut(id.0)
     }

@@ -11,6 +11,7 @@ mod overrides;
 mod replay;
 mod scenarios;
 mod streaming;
+mod taken;
 
 use crate::testing::*;
 use crate::{Ending, Failure};

@@ -281,6 +281,8 @@ impl Machine<'_> {
                 min_tier: Some(self.model.quality_tier.saturating_add(1).clamp(1, 3)),
                 ..Route::default()
             }),
+            // What the workflow has put together has no model that could be asked again.
+            (None, _) if self.model.id == self.at.host.workflow.itself.id => Arc::default(),
             (None, _) => Arc::new(Route::only(&self.model.id)),
         };
         let ask = self.ask(rung, first, 1);

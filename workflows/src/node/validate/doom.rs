@@ -84,7 +84,7 @@ pub(crate) fn watch<'a>(at: &At<'a>) -> Option<Doom<'a>> {
     if lets_failed_on(at.frame.graph, i) || owes_the_best(at) && !keeps_whole(at, i) {
         return None;
     }
-    let all_own = v.input.iter().all(|r| r.own_node() == Some(at.position));
+    let all_own = v.input.iter().all(|r| r.own_node() == Some(at.position) && r.names_completions());
     if !(runs && all_own) {
         return None;
     }

@@ -1,0 +1,117 @@
+//! Answers that no model gave as they are: texts out of other answers, results of tools, constants.
+
+use super::prose;
+use crate::testing::*;
+use crate::{Ending, Workflow};
+use serde_json::json;
+use std::sync::Arc;
+
+/// A model's answer, checks of `input`, and what came of them.
+fn checking(input: &str, validators: &str) -> Arc<Workflow> {
+    workflow(&format!(
+        "\
+vars: {{ greeting: Hello there }}
+nodes:
+  - {{ id: ask, type: generate }}
+  - {{ id: check, type: validate, input: {input}, validators: {validators} }}
+  - {{ id: answer, type: stream, from: nodes.check.best }}
+edges:
+  - {{ from: ask, to: check }}
+  - {{ from: check, to: answer }}
+"
+    ))
+}
+
+async fn said(w: &Arc<Workflow>, answer: &'static str) -> String {
+    let script = Script::new(vec![("ask", vec![Says::Text(1, answer)])]);
+    text(&play(w, prose(), &script).await.0)
+}
+
+#[tokio::test(start_paused = true)]
+async fn texts_and_data_are_checked_as_answers() {
+    let short = "[{ use: length, with: { chars: { max: 5 } } }]";
+    assert_eq!(said(&checking("nodes.ask.completion.text", short), "Rome").await, "Rome|passed");
+    assert_eq!(said(&checking("nodes.ask.completion.text", short), "In Rome").await, "In Rome|failed");
+    assert_eq!(said(&checking("vars.greeting", short), "Rome").await, "Hello there|failed");
+    let city = "[{ use: json_schema, with: { schema: { type: object, required: [city] } } }]";
+    let json = "{\"place\": {\"city\": \"Rome\"}}";
+    assert_eq!(
+        said(&checking("nodes.ask.completion.json.place", city), json).await,
+        "{\"city\":\"Rome\"}|passed"
+    );
+    assert!(said(&checking("nodes.ask.completion.json", city), json).await.ends_with("|failed"));
+    // Where there is nothing, nothing passes.
+    let none = checking("nodes.ask.completion.json.nowhere", city);
+    assert_eq!(said(&none, json).await, "validation.failed");
+}
+
+#[test]
+fn text_out_of_an_answer_does_not_flow() {
+    let chain = |input: &str| checking(input, "[refusal]").chain.is_some();
+    assert!(chain("nodes.ask.completion"));
+    assert!(!chain("nodes.ask.completion.text"), "its checks would look at another text");
+    let from = |from: &str| {
+        workflow(&format!(
+            "nodes:\n  - {{ id: ask, type: generate }}\n  - {{ id: answer, type: stream, from: {from}, needs: ask }}\n"
+        ))
+    };
+    assert!(from("nodes.ask.completion").chain.is_some());
+    assert!(from("nodes.ask.completion.text").chain.is_none(), "the client is told something else");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_stands_against_an_answer_stands_against_its_text() {
+    let w = workflow(
+        "\
+nodes:
+  - { id: ask, type: generate }
+  - { id: safe, type: validate, input: nodes.ask.completion, validators: [secrets] }
+  - { id: check, type: validate, input: nodes.safe.best.text, validators: [refusal] }
+  - { id: answer, type: stream, from: nodes.check.best }
+edges:
+  - { from: ask, to: safe }
+  - { from: safe, to: check }
+  - { from: check, to: answer }
+",
+    );
+    assert_eq!(said(&w, "Rome").await, "Rome|passed");
+    let script =
+        Script::new(vec![("ask", vec![Says::Text(1, "key: sk-proj-4fj39fjDKs02mfkWls83jfLQpz71hgXB")])]);
+    let (ending, steps) = play(&w, prose(), &script).await;
+    assert!(matches!(&ending, Ending::Failed(f) if f.code == "failed"), "{ending:?} {steps:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_text_is_delivered() {
+    let w = workflow(
+        "vars: { greeting: Hello there }\nnodes: [{ id: sort, type: classify, labels: [a, b], rules: [] }, \
+         { id: answer, type: stream, from: vars.greeting, needs: sort }]\n",
+    );
+    let (ending, _) = play(&w, prose(), &Script::new(vec![])).await;
+    assert_eq!(text(&ending), "Hello there|none");
+}
+
+/// No model gave the text, so that none can be asked again.
+#[tokio::test(start_paused = true)]
+async fn a_text_is_repaired_by_any_model() {
+    let w = workflow(
+        "\
+vars: { greeting: Hello there }
+nodes:
+  - { id: check, type: validate, input: vars.greeting, validators: [json] }
+  - { id: fix, type: repair, from: check, strategies: [reprompt] }
+  - { id: pick, type: select, from: [nodes.check.passing, nodes.fix.completion], method: first }
+edges:
+  - { from: check, to: pick, outcome: [passed, unverified] }
+  - { from: check, to: fix, outcome: failed }
+  - { from: fix, to: pick }
+",
+    );
+    let script = Script::new(vec![("fix", vec![Says::Text(1, "{\"greeting\": \"Hello\"}")])]);
+    let (ending, _) = play(&w, prose(), &script).await;
+    assert_eq!(text(&ending), "{\"greeting\": \"Hello\"}|passed");
+    let asked = script.asked.lock().unwrap();
+    assert!(asked[0].route.is_open(), "{:?}", asked[0].route);
+    let messages = asked[0].edits.messages.as_ref().unwrap();
+    assert!(json!(messages).to_string().contains("Hello there"), "{messages:?}");
+}
