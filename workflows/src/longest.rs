@@ -158,7 +158,7 @@ nodes:
           body:
             nodes: [{{ id: run, type: generate, timeout: 10s }}]
             result: nodes.run.completion
-      edges: [{{ from: think, to: each, outcome: any }}]
+      edges: [{{ from: think, to: each }}]
   - {{ id: ask, type: generate, needs: work, primary: true }}
 output: nodes.ask.completion
 "

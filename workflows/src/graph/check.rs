@@ -1,13 +1,14 @@
 //! Flow analyses over an acyclic graph: everything can be reached, every outcome and every path leads on.
 
 use super::{Graph, bit};
+use crate::load::Unguarded;
 use crate::node::repair::Repair;
-use crate::node::tool::Tool;
 use crate::node::stream::Stream;
+use crate::node::tool::Tool;
 use crate::node::{Join, Node, OnError};
 use crate::outcome::{Outcome, OutcomeSet};
-use types::diagnostic::Diagnostic;
 use crate::value::Ty;
+use types::diagnostic::Diagnostic;
 use types::doc::{Reader, Span};
 
 /// Notes `WF307`, `WF320`, `WF331`, `WF332`, `WF333`, `WF334`.
@@ -43,6 +44,41 @@ fn above(graph: &Graph, up: usize, into: &mut Vec<(usize, Span)>) {
     for e in graph.edges.iter().filter_map(|e| e.when.as_ref()) {
         into.extend(e.nodes_at(up).map(|n| (n, e.span)));
     }
+}
+
+/// Where expressions of a body take for granted that a node of the graph some levels above it has run.
+fn granted_above<'g>(graph: &'g Graph, up: usize, into: &mut Vec<&'g Unguarded>) {
+    for n in &graph.nodes {
+        into.extend(n.guard.iter().chain(n.spec.exprs()).flat_map(|e| e.unguarded_at(up)));
+        into.extend(n.spec.inner_exprs().into_iter().flat_map(|e| e.unguarded_at(up.saturating_add(1))));
+        n.spec.bodies().into_iter().for_each(|g| granted_above(g, up.saturating_add(1), into));
+    }
+    into.extend(graph.edges.iter().filter_map(|e| e.when.as_ref()).flat_map(|e| e.unguarded_at(up)));
+}
+
+/// The nodes of a body that have run whenever it comes to its end.
+fn always(graph: &Graph) -> u64 {
+    let mut always = 0_u64;
+    for i in graph.topo.iter().copied() {
+        let Some(node) = graph.nodes.get(i) else { continue };
+        let routed = |o| graph.edges_from(i).any(|(_, e)| e.accepts.contains(o));
+        let may_fail =
+            routed(Outcome::Error) || routed(Outcome::Timeout) || node.common.on_error == OnError::Skip;
+        let sure = |e: &crate::edge::Edge| {
+            let possible = graph.nodes.get(e.from).map(Node::possible);
+            always & bit(e.from) != 0 && e.certain() && possible.is_some_and(|p| e.accepts.includes(p))
+        };
+        let mut edges = graph.edges_to(i).map(|(_, e)| e);
+        let starts = match node.join {
+            _ if graph.is_root(i) => true,
+            Join::All | Join::Any => edges.any(sure),
+            Join::Strict | Join::AtLeast(_) => edges.all(sure),
+        };
+        if starts && node.enabled && node.guard.is_none() && !may_fail {
+            always |= bit(i);
+        }
+    }
+    always
 }
 
 struct Flow<'r, 'a> {
@@ -127,12 +163,39 @@ impl<'r> Flow<'r, '_> {
             for (target, span, may_be_absent) in reads {
                 self.reference(i, target, span, may_be_absent || certain & bit(target) != 0, false);
             }
+            self.granted(i, certain);
         }
         for e in &self.graph.edges {
             let Some(when) = &e.when else { continue };
             for target in when.own_nodes() {
                 self.reference(e.from, target, when.span, true, target == e.from);
             }
+            let source = self.node(e.from).map(Node::completed);
+            let own = if source.is_some_and(|c| c.includes(e.accepts)) { bit(e.from) } else { 0 };
+            let certain = must.get(e.from).copied().unwrap_or(0) | own;
+            let before = |u: &&Unguarded| u.node == e.from || self.graph.precedes(u.node, e.from);
+            self.doubted(e.from, certain, when.unguarded_at(0).filter(before).collect());
+        }
+    }
+
+    /// What the expressions of a node, and of the graphs within it, take for granted, where these nodes have run.
+    fn granted(&mut self, i: usize, certain: u64) {
+        let Some(node) = self.node(i) else { return };
+        let mut all: Vec<&Unguarded> = Vec::new();
+        all.extend(node.guard.iter().chain(node.spec.exprs()).flat_map(|e| e.unguarded_at(0)));
+        all.extend(node.spec.inner_exprs().into_iter().flat_map(|e| e.unguarded_at(1)));
+        node.spec.bodies().into_iter().for_each(|g| granted_above(g, 1, &mut all));
+        self.doubted(i, certain, all.into_iter().filter(|u| self.graph.precedes(u.node, i)).collect());
+        for body in node.spec.bodies() {
+            let within = node.spec.inner_exprs().into_iter().flat_map(|e| e.unguarded_at(0)).collect();
+            self.doubted(i, always(body), within);
+        }
+    }
+
+    fn doubted(&mut self, i: usize, certain: u64, granted: Vec<&Unguarded>) {
+        for u in granted.into_iter().filter(|u| certain & bit(u.node) == 0) {
+            let field = format!("{}:", self.id(i));
+            self.r.warning("307", u.span, u.message.clone()).field = field;
         }
     }
 
@@ -274,6 +337,21 @@ impl<'r> Flow<'r, '_> {
         }
     }
 
+    /// How a path that ends at a node gets its response.
+    fn leading_on(&self, i: usize) -> String {
+        let last = self.graph.edges_from(i).next().is_none();
+        let sinks = self.graph.nodes.iter().any(|n| n.is::<Stream>());
+        let makes = self.node(i).filter(|_| last && !sinks);
+        match makes.and_then(|n| n.outputs.iter().find(|o| o.ty == Ty::Completion)) {
+            Some(o) => format!(
+                "say what is delivered, `output: nodes.{}.{}`, or lead on to a `stream` or `fail` node",
+                self.id(i),
+                o.name
+            ),
+            None => "lead every outcome to a `stream` or `fail` node".to_owned(),
+        }
+    }
+
     /// Nodes from which every way without an error ends at a sink.
     fn answering(&self) -> u64 {
         let mut good = 0_u64;
@@ -307,18 +385,3 @@ impl<'r> Flow<'r, '_> {
         good
     }
 }
-    /// How a path that ends at a node gets its response.
-    fn leading_on(&self, i: usize) -> String {
-        let last = self.graph.edges_from(i).next().is_none();
-        let sinks = self.graph.nodes.iter().any(|n| n.is::<Stream>());
-        let makes = self.node(i).filter(|_| last && !sinks);
-        match makes.and_then(|n| n.outputs.iter().find(|o| o.ty == Ty::Completion)) {
-            Some(o) => format!(
-                "say what is delivered, `output: nodes.{}.{}`, or lead on to a `stream` or `fail` node",
-                self.id(i),
-                o.name
-            ),
-            None => "lead every outcome to a `stream` or `fail` node".to_owned(),
-        }
-    }
-

@@ -32,6 +32,12 @@ impl Named {
         Named { id: id.into(), kind, outputs, labels }
     }
 
+    /// Whether one of these outputs is taken to be there wherever the node has run.
+    pub(super) fn promises(&self, outputs: &[Arc<str>]) -> bool {
+        let is_sure = |o: &Out| !matches!(o.ty.expr(), Type::Optional(_));
+        self.outputs.iter().any(|o| is_sure(o) && outputs.iter().any(|name| **name == *o.name))
+    }
+
     /// Every completed outcome.
     pub(crate) fn completed(&self) -> OutcomeSet {
         self.kind.map_or(OutcomeSet::EMPTY, |k| outcomes(k, &self.labels))

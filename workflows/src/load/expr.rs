@@ -1,7 +1,7 @@
 //! Compiled expressions, and what each of them reads.
 
 use super::Cx;
-use crate::reference::Ref;
+use crate::reference::{Ref, Root};
 use std::sync::Arc;
 use types::chat::Message;
 use types::doc::{self, Node, Span};
@@ -13,6 +13,8 @@ pub(crate) struct Expr {
     compiled: Arc<dyn Expression>,
     pub(crate) span: Span,
     reads: Reads,
+    /// Where it reads what a node has put out as if that were there for certain.
+    unguarded: Vec<Unguarded>,
     /// It is nothing but a reference: its value is taken as it is, completions with their identity.
     pub(crate) direct: Option<Box<Ref>>,
     /// Gives the variable `request` as the language knows it, where the messages have to be added to it.
@@ -31,6 +33,17 @@ impl Expression for Plain {
     fn source(&self) -> &str {
         &self.0
     }
+}
+
+/// A place where an expression takes for granted that a node has run.
+#[derive(Clone, Debug)]
+pub(crate) struct Unguarded {
+    /// Graphs between: 0 is the one it is written in.
+    pub(crate) up: usize,
+    pub(crate) node: usize,
+    pub(crate) span: Span,
+    /// For its reader.
+    pub(crate) message: String,
 }
 
 /// What an expression reads beside the request's variables.
@@ -92,6 +105,11 @@ impl Expr {
     /// The nodes of its own graph that it reads.
     pub(crate) fn own_nodes(&self) -> impl Iterator<Item = usize> {
         self.nodes_at(0)
+    }
+
+    /// Where it takes for granted that a node of the graph some levels up has run.
+    pub(crate) fn unguarded_at(&self, up: usize) -> impl Iterator<Item = &Unguarded> {
+        self.unguarded.iter().filter(move |u| u.up == up)
     }
 
     /// Whether it holds.
@@ -215,7 +233,11 @@ impl Cx<'_> {
         let direct = Box::new(Ref::quiet(self, source, span)?);
         let reads = self.reads(None, source);
         let compiled: Arc<dyn Expression> = Arc::new(Plain(source.into()));
-        Some(Expr { compiled, span, reads, direct: Some(direct), request: None })
+        let unguarded = match direct.root {
+            Root::Output { up, node, .. } => self.granted(up, node, source.trim(), span),
+            _ => Vec::new(),
+        };
+        Some(Expr { compiled, span, reads, unguarded, direct: Some(direct), request: None })
     }
 
     fn source<'n>(&mut self, n: &'n Node, path: &str) -> Option<&'n str> {
@@ -255,14 +277,60 @@ impl Cx<'_> {
         let direct = Ref::quiet(self, source, n.span).map(Box::new);
         let request = reads.messages.then(|| self.names.language.compile("request", variables, None).ok());
         let request = request.flatten().map(|(compiled, _)| compiled);
-        compiled.map(|compiled| Expr { compiled, span: n.span, reads, direct, request })
+        let compiled = compiled?;
+        let unguarded = self.unguarded(n, (source, start), variables, &reads);
+        Some(Expr { compiled, span: n.span, reads, unguarded, direct, request })
     }
 
-    fn problem(&mut self, n: &Node, start: usize, path: &str, p: Problem) {
+    /// The same of a reference to an output.
+    fn granted(&self, up: usize, node: usize, source: &str, span: Span) -> Vec<Unguarded> {
+        let output: Vec<Arc<str>> = source.split(['.', '[']).nth(2).map(Arc::from).into_iter().collect();
+        let Some(named) = self.named_at(up, node).filter(|n| n.promises(&output)) else { return Vec::new() };
+        let id = &named.id;
+        let message = format!(
+            "`nodes.{id}` may be skipped: give a value for that case (`{source} ?? …`), or test \
+             `nodes.{id}.outcome` before"
+        );
+        vec![Unguarded { up, node, span, message }]
+    }
+
+    /// Where an expression that compiles takes for granted that a node which it reads has run: the language tells, node
+    /// by node, what would be doubtful if that node might be skipped.
+    fn unguarded(
+        &self,
+        n: &Node,
+        (source, start): (&str, usize),
+        variables: &Variables,
+        reads: &Reads,
+    ) -> Vec<Unguarded> {
+        let mut found = Vec::new();
+        for read in &reads.nodes {
+            let Some(named) = self.named_at(read.up, read.node).filter(|n| n.promises(&read.fields)) else {
+                continue;
+            };
+            let doubtful = [format!("nodes.{}", named.id)];
+            let told = self.names.language.compile_with(source, variables, None, &doubtful);
+            let told = told.map(|(_, warnings)| warnings).unwrap_or_default();
+            found.extend(told.into_iter().filter(|p| p.number == "307").map(|p| Unguarded {
+                up: read.up,
+                node: read.node,
+                span: self.place(n, start, &p),
+                message: p.message,
+            }));
+        }
+        found
+    }
+
+    /// Where in the file a problem of a part of a text is, which starts at that byte of it.
+    fn place(&self, n: &Node, start: usize, p: &Problem) -> Span {
         let before = n.as_str().and_then(|s| s.get(..start)).unwrap_or("");
         let (lines, column) = (before.matches('\n').count(), before.rsplit('\n').next().unwrap_or(""));
         let column = if p.line == 1 { p.column.saturating_add(column.chars().count()) } else { p.column };
-        let place = n.place(self.r.file, p.line.saturating_add(lines), column);
+        n.place(self.r.file, p.line.saturating_add(lines), column)
+    }
+
+    fn problem(&mut self, n: &Node, start: usize, path: &str, p: Problem) {
+        let place = self.place(n, start, &p);
         let d = if p.warning {
             self.r.warning(p.number, place, p.message)
         } else {

@@ -132,3 +132,33 @@ fn keys_that_only_one_method_goes_by() {
     located(&merge("template: 'x'"), "WF104", "'x'");
     located(&merge("method: template, template: 'x', params: { temperature: 0 }"), "WF104", "temperature: 0");
 }
+
+/// A value of a node that may have been skipped, wherever an expression or a template reads it.
+#[test]
+fn what_may_not_have_run_is_told_of_in_templates() {
+    let said = |text: &str, edge: &str| {
+        format!(
+            "nodes:\n  - {{ id: ask, type: generate }}\n  - {{ id: check, type: validate, validators: [contract], needs: ask }}\n  - {{ id: fix, type: repair, from: check }}\n  \
+             - {{ id: no, type: fail, code: no, message: '{text}' }}\n  - {{ id: answer, type: stream, from: nodes.check.best }}\nedges:\n  \
+             - {{ from: check, to: answer, outcome: [passed, unverified] }}\n  - {{ from: check, to: fix, outcome: failed }}\n  - {{ from: fix, to: no }}\n{edge}"
+        )
+    };
+    check(&said("tried ${ nodes.fix.attempts }", ""), &[]);
+    let around = "  - { from: ask, to: no, outcome: error }\n";
+    located(&said("tried ${ nodes.fix.attempts }", around), "WF307", "'tried");
+    check(&said("tried ${ nodes.fix.outcome } ${ nodes.fix.attempts ?? 0 }", around), &[]);
+}
+
+/// At the end of an iteration everything has run that nothing kept from it.
+#[test]
+fn what_a_loop_carries_on_may_not_have_been_there() {
+    let body = |edge: &str| {
+        format!(
+            "nodes:\n  - id: work\n    type: loop\n    max_iterations: 2\n    carry: {{ good: {{ init: 'false', next: nodes.b.passed }} }}\n    until: carry.good\n    body:\n      \
+             nodes: [{{ id: a, type: generate }}, {{ id: b, type: validate, validators: [contract] }}]\n      edges: [{{ from: a, to: b{edge} }}]\n  \
+             - {{ id: answer, type: stream, from: nodes.work.last.a.completion, needs: work }}\n"
+        )
+    };
+    check(&body(""), &[]);
+    located(&body(", outcome: ok"), "WF307", "nodes.b.passed");
+}

@@ -105,7 +105,7 @@ nodes:
   - {{ id: get, type: tool, {keys} }}
   - {{ id: say, type: merge, method: template, from: [nodes.get.text], template: \"ok ${{ nodes.get.text }} ${{ nodes.get.result }} ${{ nodes.get.truncated }} ${{ nodes.get.trusted }}\" }}
   - {{ id: answer, type: stream, from: nodes.say.completion }}
-  - {{ id: no, type: fail, code: no, message: \"${{ nodes.get.outcome }} ${{ nodes.get.text }}\" }}
+  - {{ id: no, type: fail, code: no, message: \"${{ nodes.get.outcome }} ${{ nodes.get.text ?? \\\"\\\" }}\" }}
 edges:
   - {{ from: get, to: say, outcome: ok }}
   - {{ from: get, to: no, outcome: [tool_error, denied, error] }}

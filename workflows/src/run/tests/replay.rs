@@ -212,7 +212,7 @@ nodes:
         - { from: check, to: fix, outcome: failed }
         - { from: [check, fix, look], to: pick, outcome: [completed, skipped] }
   - { id: beside, type: generate, timeout: 40ms, on_error: skip }
-  - { id: end, type: merge, method: template, join: all, from: [nodes.work.carry.last], template: \"${ nodes.work.iterations } ${ nodes.work.duration_ms } ${ spent.wall_ms } ${ nodes.beside.outcome }\" }
+  - { id: end, type: merge, method: template, join: all, from: [nodes.work.carry.last], template: \"${ nodes.work.iterations ?? 0 } ${ nodes.work.duration_ms } ${ spent.wall_ms } ${ nodes.beside.outcome }\" }
   - { id: answer, type: stream, from: nodes.end.completion }
 edges:
   - { from: work, to: end, outcome: [done, exhausted] }
