@@ -213,6 +213,16 @@ mod tests {
     }
 
     #[test]
+    fn the_guide_lists_all() {
+        let guide = include_str!("../../docs/workflows.md");
+        let listed = |name: &str| {
+            guide.lines().any(|l| l.split('|').nth(1).is_some_and(|cell| cell.contains(&format!("`{name}`"))))
+        };
+        let missing: Vec<_> = NAMES.iter().filter(|n| !listed(n)).collect();
+        assert!(missing.is_empty(), "not in docs/workflows.md: {missing:?}");
+    }
+
+    #[test]
     fn unknown_names_and_parameters_name_their_neighbours() {
         let p = build("jsn_schema", &Value::Null, None).unwrap_err();
         assert!(p.message.contains("did you mean `json_schema`"), "{}", p.message);

@@ -89,7 +89,7 @@ pub(crate) fn way<'w>(
 ) -> (Option<Flow<'w>>, String) {
     let buffered = |why: &str| (None, format!("buffered: {why}"));
     let Some(chain) = &workflow.chain else {
-        return buffered("several sources, a judge or a condition lie before the answer");
+        return buffered("several sources, a judge, a condition or a text of its own lie before the answer");
     };
     let Some(stream): Option<&Stream> = workflow.root.nodes.get(chain.stream).and_then(|n| n.get()) else {
         return buffered("there is no stream node");
