@@ -129,17 +129,19 @@ impl<'a> At<'a> {
         found
     }
 
-    /// A completion that says what a reference leads to. What stands against the answers that it was taken out of
-    /// stands against it.
+    /// A completion that says what a reference leads to: the answer itself where it says just that, else one of the
+    /// workflow's own, against which stands what stands against the answers that it was taken out of.
     fn taken(&self, r: &Ref, value: &Value, index: u32) -> RowId {
         let beside = self.frame.rows_beside(r, self.host);
-        let (text, parents) = {
+        let (text, parents, same) = {
             let table = self.host.table();
             let text = value.text(&table);
             let parents = table.held(&text, &beside);
-            (text, parents)
+            let same =
+                parents.iter().copied().find(|id| table.row(*id).is_some_and(|row| row.says_just(&text)));
+            (text, parents, same)
         };
-        self.own_completion(&text, index, parents, true)
+        same.unwrap_or_else(|| self.own_completion(&text, index, parents, true))
     }
 
     /// A completion of the workflow's own making, from others; whether it holds `all` of them, or what it likes.

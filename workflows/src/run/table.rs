@@ -118,6 +118,12 @@ impl Row {
         self.findings.iter().map(|f| f.severity.weight()).sum()
     }
 
+    /// Whether it is that text and nothing beside it.
+    pub(crate) fn says_just(&self, text: &str) -> bool {
+        let c = &self.completion;
+        c.choices.len() == 1 && c.text() == text && c.tool_calls().is_empty()
+    }
+
     /// It ended before its end.
     fn is_partial(&self) -> bool {
         self.doomed || self.completion.finish_reason().is_none()

@@ -45,6 +45,15 @@ async fn texts_and_data_are_checked_as_answers() {
     assert_eq!(said(&none, json).await, "validation.failed");
 }
 
+/// Who gave it, what it cost and what is found against it stay with the answer.
+#[tokio::test(start_paused = true)]
+async fn the_whole_text_of_an_answer_is_that_answer() {
+    let w = checking("nodes.ask.completion.text", "[refusal]");
+    let script = Script::new(vec![("ask", vec![Says::As("b", "Rome")])]);
+    let Ending::Delivered { model, completion, .. } = play(&w, prose(), &script).await.0 else { panic!() };
+    assert_eq!((&*model.id, completion.usage.output), ("p/b", 5));
+}
+
 #[test]
 fn text_out_of_an_answer_does_not_flow() {
     let chain = |input: &str| checking(input, "[refusal]").chain.is_some();
