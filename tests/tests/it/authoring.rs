@@ -193,7 +193,7 @@ async fn a_plan_tells_what_is_usual_and_how_it_streams() {
     assert_eq!(plan["stream"]["text"], "passthrough: nothing to check and one source", "{text}");
     assert_eq!(plan["stream"]["json_object"], "buffered: `contract` must see the whole answer", "{text}");
     let (_, vote) = told(&folder, &["workflow", "plan", "consensus_vote"]).await;
-    assert!(vote.contains("stream   text: buffered: several sources, a judge or a condition"), "{vote}");
+    assert!(vote.contains("stream   text: buffered: several sources, a judge, a condition"), "{vote}");
     assert!(vote.contains("usually "), "{vote}");
 }
 

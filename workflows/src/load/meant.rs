@@ -133,6 +133,26 @@ fn keys_that_only_one_method_goes_by() {
     located(&merge("method: template, template: 'x', params: { temperature: 0 }"), "WF104", "temperature: 0");
 }
 
+#[test]
+fn arguments_beside_a_call_and_questions_of_no_time() {
+    let tool = |keys: &str| {
+        format!(
+            "nodes:\n  - {{ id: ask, type: generate, tools: [look] }}\n  - {{ id: run, type: tool, call: 'nodes.ask.completion.tool_calls[0]', allow: [look]{keys}, needs: ask }}\n  \
+             - {{ id: say, type: merge, from: [nodes.run.text], needs: {{ node: run, outcome: [ok, tool_error, denied] }} }}\n"
+        )
+    };
+    check(&tool(""), &[]);
+    located(&tool(", args: { q: x }"), "WF104", "q: x");
+    let gate = |expires: &str| {
+        format!(
+            "nodes:\n  - {{ id: ask, type: generate }}\n  - {{ id: sure, type: gate, prompt: 'Yes?', expires: {expires}, needs: ask }}\n  \
+             - {{ id: no, type: fail, code: no, message: no, needs: {{ node: sure, outcome: rejected }} }}\n  - {{ id: answer, type: stream, from: nodes.ask.completion, needs: {{ node: sure, outcome: approved }} }}\n"
+        )
+    };
+    check(&gate("1h"), &[]);
+    located(&gate("0s"), "WF104", "0s");
+}
+
 /// A value of a node that may have been skipped, wherever an expression or a template reads it.
 #[test]
 fn what_may_not_have_run_is_told_of_in_templates() {

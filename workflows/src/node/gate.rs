@@ -42,7 +42,7 @@ impl Gate {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let prompt = f.require(&mut cx.r, "prompt").and_then(|n| Template::lower(cx, n, &f.at("prompt")));
         let approvers = f.take("approvers").map(|n| cx.groups(n, &f.at("approvers"))).unwrap_or_default();
-        let expires = f.take("expires").and_then(|n| cx.r.duration(n, &f.at("expires"))).unwrap_or(DAY);
+        let expires = f.take("expires").and_then(|n| cx.time_limit(n, &f.at("expires"))).unwrap_or(DAY);
         let on_expire =
             f.take("on_expire").and_then(|n| cx.r.one_of(n, &f.at("on_expire"), &["reject", "expire"]));
         let self_approval =

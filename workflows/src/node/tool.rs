@@ -85,8 +85,14 @@ impl Tool {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let span = f.span;
         let tool = f.take("tool").and_then(|n| name(cx, n, &f.at("tool")));
-        let args = f.take("args").map(|n| Data::lower(cx, n, &f.at("args")));
+        let args_node = f.take("args");
+        let args = args_node.map(|n| Data::lower(cx, n, &f.at("args")));
         let call = f.take("call").map(|n| (Ref::lower(cx, n, &f.at("call")), n.span));
+        if let Some(n) = args_node.filter(|_| call.is_some()) {
+            let d = cx.r.error("104", n.span, "`args` means nothing beside `call`");
+            d.hint = Some("leave `args` out: the model's call brings its own".to_owned());
+            d.field = f.at("args");
+        }
         let source = match (tool.clone(), call) {
             (Some(_), Some((_, at))) => {
                 cx.r.error("103", at, "`tool` and `call` exclude each other");
