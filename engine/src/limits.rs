@@ -91,14 +91,55 @@ impl Wanted {
         request: &ChatRequest,
         count: Count,
     ) -> Result<Option<Wanted>, Error> {
-        let LimitRule { per, metric, amount, window } = &rule.value;
-        let Some(holder) = holder(per, who, request) else { return Ok(None) };
-        let name = format!("rule:{}:{holder}", rule.rule);
-        let limit = Limit::rate(&name, *metric, *amount, *window).ok_or_else(|| {
-            let why = format!("the limit of the rule `{}` can never admit anything", rule.rule);
-            Error::from(Kind::PolicyEvaluation(why))
-        })?;
-        Ok(Some(Wanted { limits: Arc::from([limit]), count }))
+        let limit = limit_of(rule, &rule.rule, who, request)?;
+        Ok(limit.map(|limit| Wanted { limits: Arc::from([limit]), count }))
+    }
+}
+
+/// The limit of a policy, counted under a name; `None` = it counts the calls of each model by itself.
+fn limit_of(
+    rule: &Set<LimitRule>,
+    name: &str,
+    who: &Who,
+    request: &ChatRequest,
+) -> Result<Option<Limit>, Error> {
+    let LimitRule { per, metric, amount, window } = &rule.value;
+    let Some(holder) = holder(per, who, request) else { return Ok(None) };
+    let limit = Limit::rate(&format!("rule:{name}:{holder}"), *metric, *amount, *window);
+    let never = || {
+        let why = format!("the limit of the rule `{}` can never admit anything", rule.rule);
+        Error::from(Kind::PolicyEvaluation(why))
+    };
+    limit.ok_or_else(never).map(Some)
+}
+
+/// Counts a call of a tool on every limit that rules of the phase `tool` set, or on none of them. It stays counted,
+/// whatever comes of the call.
+///
+/// # Errors
+/// The limit that is reached; limits cannot be counted here.
+pub(crate) async fn count_tool_call(
+    store: Option<&Arc<dyn LimitStore>>,
+    who: &Who,
+    request: &ChatRequest,
+    rules: &[Set<LimitRule>],
+    unix_ms: i64,
+) -> Result<(), Error> {
+    if rules.is_empty() {
+        return Ok(());
+    }
+    let Some(store) = store else { return Err(Kind::LimitsAway.into()) };
+    // A policy may count requests as well, and a call is none.
+    let counted = |rule: &Set<LimitRule>| limit_of(rule, &format!("{}/tools", rule.rule), who, request);
+    let limits =
+        rules.iter().filter_map(|rule| counted(rule).transpose()).collect::<Result<Arc<[_]>, _>>()?;
+    let amount = Count::Asked.amount();
+    match store.reserve(&who.tenant_id, &limits, amount, unix_ms).await {
+        Ok(counted) => {
+            store.settle(counted, amount);
+            Ok(())
+        }
+        Err(refused) => Err(refusal(&**store, who, refused, unix_ms).await),
     }
 }
 

@@ -8,13 +8,15 @@ use crate::demands::Demands;
 use crate::error::{Error, Kind};
 use crate::redact::{Blocked, Redaction};
 use crate::rewrite::blocked;
-use crate::tools;
+use crate::settle::unix_ms;
 use crate::who::Who;
+use crate::{limits, tools};
 use policies::{Phase, Response, RunSoFar, ToolCall};
 use std::sync::Arc;
 use types::ChatRequest;
 use types::directives::{Approval, Directives, Escalate, Further, Place, Set, StreamMode};
 use types::expr::Scope;
+use types::limits::LimitStore;
 use types::matrix::Model;
 use types::{Completion, Verdict};
 use workflows::{Ending, Input, Trace, Workflow};
@@ -23,6 +25,8 @@ use workflows::{Ending, Input, Trace, Workflow};
 pub(crate) struct Respond {
     pub(crate) view: Arc<View>,
     pub(crate) who: Arc<Who>,
+    /// Who counts calls of tools for rules that limit them.
+    pub(crate) limits: Option<Arc<dyn LimitStore>>,
     pub(crate) approvals: Arc<Approvals>,
     pub(crate) demands: Demands,
     /// What the request phase says of tools.
@@ -254,6 +258,8 @@ impl Respond {
         }
         let further = d.further.map(|f| *f).unwrap_or_default();
         forbidden(Some(&further), &name)?;
+        let request = &self.again.input.request;
+        limits::count_tool_call(self.limits.as_ref(), &self.who, request, &further.limits, unix_ms()).await?;
         Ok(further)
     }
 

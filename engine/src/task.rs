@@ -151,6 +151,7 @@ impl Task {
             Box::new(Respond {
                 view: view.clone(),
                 who: tree.admission.who.clone(),
+                limits: inner.limits.clone(),
                 approvals: inner.approvals.clone(),
                 demands: demands.clone(),
                 tools,
@@ -210,6 +211,8 @@ impl Task {
         let attempts = [ceilings.attempts, request.options.foreign.attempts].into_iter().flatten().min();
         let guard = || tools::Guard {
             view: view.clone(),
+            who: tree.admission.who.clone(),
+            limits: inner.limits.clone(),
             scope,
             tools: respond::of_tools(directives.further.as_deref()),
             demands: tree.demands.as_deref().cloned(),

@@ -29,6 +29,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::directives::Set;
+use types::limits::LimitStore;
 use types::provider::Edits;
 use types::runs::{Entry, Head};
 use types::{Decision, Usd};
@@ -70,6 +71,7 @@ pub(super) fn assemble(
     let reach = Beyond {
         outside: inner.outside(),
         background: Some(service.start.clone()),
+        limits: inner.limits.clone(),
         kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
         ground: Some(Redaction::of(
             &[],
@@ -107,6 +109,7 @@ struct Beyond {
     outside: Outside,
     background: Option<Background>,
     kept: Option<Kept>,
+    limits: Option<Arc<dyn LimitStore>>,
     /// Where what rules of the phase `tool` mask is kept.
     ground: Option<Redaction>,
 }
@@ -127,6 +130,8 @@ fn calls(
     let (request, unix_ms) = (&made.request, settle::unix_ms());
     let guard = Guard {
         view: view.clone(),
+        who: who.clone(),
+        limits: beyond.limits,
         // What it says of a call is part of the call's result, so that no repetition asks again.
         scope: policies::scope(&policies::Inputs { request, profile: &profile, around: &around, unix_ms }),
         tools: given.tools.read(),

@@ -3,20 +3,27 @@
 use crate::View;
 use crate::calls::Calls;
 use crate::demands::Demands;
+use crate::limits;
 use crate::redact::{Blocked, Redaction};
 use crate::respond;
+use crate::settle::unix_ms;
+use crate::who::Who;
 use policies::{Phase, RunSoFar, ToolCall};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
 use types::directives::{Further, Place};
 use types::expr::Scope;
+use types::limits::LimitStore;
 use types::runs::SideEffect;
 use workflows::{Consent, ToolAsk, ToolFailure, ToolSpec, Trace};
 
 /// Asks the policies about the calls of one request.
 pub(crate) struct Guard {
     pub(crate) view: Arc<View>,
+    pub(crate) who: Arc<Who>,
+    /// Who counts calls for rules that limit them.
+    pub(crate) limits: Option<Arc<dyn LimitStore>>,
     pub(crate) scope: Scope,
     /// What the request phase says of tools.
     pub(crate) tools: Option<Further>,
@@ -86,6 +93,9 @@ impl Guard {
             });
             return Err(ToolFailure::Approval(consents.collect()));
         }
+        limits::count_tool_call(self.limits.as_ref(), &self.who, &calls.request, &further.limits, unix_ms())
+            .await
+            .map_err(|e| ToolFailure::Denied(e.public_message()))?;
         let more = respond::in_answers(&further);
         match redaction.or_else(|| self.ground.as_ref().map(Redaction::afresh)) {
             Some(own) => redacted(&ask.args, Some(&own.with(&more)), Place::Output),

@@ -1,16 +1,16 @@
 //! `rate_limit` and `concurrency`: at most so much in a window, or at the same time; all of them apply.
 
-use super::{Kind, REQUEST, Single, Verb, millis, put};
+use super::{Kind, REQUEST, REQUEST_TOOL, Single, Verb, millis, put};
 use crate::merge::Action;
 use std::sync::Arc;
 use types::directives::{LimitRule, Per};
-use types::doc::{Fields, Node, Reader, Value};
+use types::doc::{Fields, Node, Reader, Span, Value};
 use types::limits::{Limit, Metric, Window};
 
 pub(super) const RATE_LIMIT: Verb = Verb {
     name: "rate_limit",
     kind: Kind::Hard,
-    phases: REQUEST,
+    phases: REQUEST_TOOL,
     single: Single::No,
     arguments: &["per", "requests", "window"],
     read: |r, node, field, _| several(r, node, field, rate),
@@ -18,10 +18,28 @@ pub(super) const RATE_LIMIT: Verb = Verb {
 
 pub(super) const CONCURRENCY: Verb = Verb {
     name: "concurrency",
+    phases: REQUEST,
     arguments: &["per", "max"],
     read: |r, node, field, _| several(r, node, field, concurrency),
     ..RATE_LIMIT
 };
+
+/// What of limits cannot be counted of calls of tools, with what can; `None` = all can.
+pub(super) fn not_of_tools(node: &Node) -> Option<(Span, &'static str)> {
+    let items = match &node.value {
+        Value::List(items) => items.as_slice(),
+        _ => std::slice::from_ref(node),
+    };
+    let members = items.iter().filter_map(|item| match &item.value {
+        Value::Map(members) => Some(members),
+        _ => None,
+    });
+    members.flatten().find_map(|(key, value)| match key.name.as_str() {
+        "tokens" | "usd" => Some((key.span, "`requests`, which counts calls of tools")),
+        "per" if value.as_str() == Some("model") => Some((value.span, "tenant, key, user or label:<name>")),
+        _ => None,
+    })
+}
 
 /// Reads one limit.
 type One = fn(&mut Reader<'_>, &mut Fields<'_>, Per) -> Option<LimitRule>;
@@ -141,6 +159,30 @@ mod tests {
         );
         assert_eq!(problems.len(), 1, "{problems:#?}");
         assert!(problems[0].message.contains("planet"), "{problems:#?}");
+    }
+
+    #[test]
+    fn of_tools_the_calls_are_counted_and_nothing_else() {
+        let load = |limit: &str| {
+            let rules =
+                format!("rules:\n- {{ id: a, owner: me, phase: tool, actions: {{ rate_limit: {limit} }} }}");
+            load_text(&rules, &[]).1
+        };
+        assert_eq!(load("{ per: user, requests: 3, window: hour }"), []);
+        for wrong in [
+            "{ per: user, usd: 3, window: hour }",
+            "[{ per: key, tokens: 3, window: hour }]",
+            "{ per: model, requests: 3, window: hour }",
+        ] {
+            let problems = load(wrong);
+            assert_eq!(problems.len(), 1, "{problems:#?}");
+            assert_eq!(problems[0].code, "PL107", "{problems:#?}");
+        }
+        let (_, problems) = load_text(
+            "rules: [{ id: a, owner: me, phase: tool, actions: { concurrency: { per: user, max: 3 } } }]",
+            &[],
+        );
+        assert_eq!(problems[0].code, "PL107", "{problems:#?}");
     }
 
     #[test]

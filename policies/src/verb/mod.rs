@@ -244,6 +244,15 @@ pub(crate) fn bind(
         field.clone_into(&mut d.field);
         return None;
     }
+    if verb.name == limits::RATE_LIMIT.name
+        && phase == Phase::Tool
+        && let Some((span, expected)) = limits::not_of_tools(node)
+    {
+        let d = r.error("107", span, "that cannot be counted in the phase `tool`");
+        d.expected = Some(expected.to_owned());
+        field.clone_into(&mut d.field);
+        return None;
+    }
     let action = (verb.read)(r, node, field, cx)?;
     Some(Bound { verb: verb.name.into(), argument: node.to_json(), action })
 }

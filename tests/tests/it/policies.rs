@@ -342,7 +342,9 @@ async fn tools_are_offered_and_called_only_as_rules_allow() {
         &vendor,
         "  - { id: never_delete, actions: { deny_tools: [\"delete_*\"] } }\n  \
          - id: mail_stays_here\n    phase: tool\n    when: tool.name == \"send_mail\" && !tool.args.to.ends_with(\"@here.org\")\n    \
-           actions: { deny: { reason: \"Mail stays here.\", code: outside } }\n",
+           actions: { deny: { reason: \"Mail stays here.\", code: outside } }\n  \
+         - id: few_mails\n    phase: tool\n    when: request.user == \"bulk\"\n    \
+           actions: { rate_limit: { per: user, requests: 1, window: 1h } }\n",
     )
     .await;
     let body = |text: &str| {
@@ -357,6 +359,13 @@ async fn tools_are_offered_and_called_only_as_rules_allow() {
     assert!(offered.contains("send_mail") && !offered.contains("delete_all"), "{offered}");
     assert_eq!(house.client().chat(&body("write outside")).await.error(403)["code"], "outside");
     assert_eq!(house.client().chat(&body("be sneaky")).await.error(403)["code"], "tool_denied");
+    let mut bulk = body("write to dana");
+    bulk["user"] = "bulk".into();
+    assert_eq!(house.client().chat(&bulk).await.status, 200);
+    let refused = house.client().chat(&bulk).await;
+    assert_eq!(refused.error(429)["code"], "rate_limit_exceeded");
+    assert!(refused.header("retry-after").is_some(), "{refused:?}");
+    assert_eq!(vendor.count(), 5, "that the answer wants a call is known only once it is there");
     let mut streamed = body("be sneaky");
     streamed["stream"] = true.into();
     let refused = house.client().chat(&streamed).await;

@@ -114,6 +114,23 @@ async fn what_policies_forbid_is_never_called() {
         assert_eq!(service.count("/send"), 0);
         assert_eq!(ask(&house, "put").await.content(), "ok: sent", "only that one is forbidden");
     }
+    // Only so many calls.
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let service = Service::saying(200, "\"sent\"").await;
+    let rule = "rules:\n  - { id: few, owner: me, phase: tool, when: 'tool.name == \"send\"', \
+                actions: { rate_limit: { per: tenant, requests: 2, window: 1h } } }\n";
+    let house = plan(&vendor, &service, rule)
+        .file("workflows/act.yaml", &act("tool: send, args: { to: you }"))
+        .file("workflows/put.yaml", &act("tool: put").replace("name: act", "name: put"))
+        .start()
+        .await;
+    for said in ["ok: sent", "ok: sent", "denied: the call is not allowed: the limit of 2 requests per hour"]
+    {
+        let told = ask(&house, "act").await.content();
+        assert!(told.starts_with(said), "{told}");
+    }
+    assert_eq!(service.count("/send"), 2);
+    assert_eq!(ask(&house, "put").await.content(), "ok: sent", "others are not counted");
     // A tool of other tenants.
     let vendor = Vendor::start(Dialect::OpenAi).await;
     let service = Service::saying(200, "\"sent\"").await;
