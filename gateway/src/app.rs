@@ -145,6 +145,7 @@ impl App {
                 .into_iter()
                 .map(|(p, (n, away))| (p.to_owned(), n, away))
                 .collect(),
+            named_none: bundle.policies().named_none().into_iter().map(|(r, n)| (r.to_owned(), n)).collect(),
             concurrency: limited.collect(),
             breakers: ready.map(|r| (r.id.to_string(), circuit(r.circuit))).collect(),
             store: vec![

@@ -92,6 +92,8 @@ pub struct Reading {
     pub configuration_refused: bool,
     /// Policies that reached their limits too often: by file, how often they were put away, and whether they are.
     pub put_away: Vec<(String, u64, bool)>,
+    /// By rule, how often a selector that goes by how models are named none.
+    pub named_none: Vec<(String, u64)>,
     /// Per model: its breaker's state as 0 closed, 1 half-open, 2 open.
     pub breakers: Vec<(String, f64)>,
     /// Per model whose vendor has complained of load: most calls that may be under way.
@@ -194,6 +196,7 @@ struct GaugeSet {
     brownout: Gauge,
     refused: Gauge,
     put_away: Gauges<2>,
+    named_none: Counts<1>,
     breakers: Gauges<1>,
     concurrency: Gauges<1>,
     store: Gauges<1>,
@@ -353,6 +356,11 @@ impl GaugeSet {
                 "turnout_policy_put_away",
                 "Policies put away for reaching their limits too often: whether they are away now, and how often",
             ),
+            named_none: counts(
+                r,
+                "turnout_policy_named_none",
+                "Times that a rule matched and models it names by how they are were none",
+            ),
             breakers: gauges(r, "turnout_breaker_state", "0 closed, 1 half-open, 2 open"),
             concurrency: gauges(
                 r,
@@ -385,6 +393,10 @@ impl GaugeSet {
                 let labels = [("policy", policy.clone()), ("what", what.to_owned())];
                 self.put_away.get_or_create(&labels).set(value);
             }
+        }
+        self.named_none.clear();
+        for (rule, n) in &reading.named_none {
+            stands(&self.named_none.get_or_create(&[("rule", rule.clone())]), *n);
         }
         self.bundles.clear();
         self.trial.clear();

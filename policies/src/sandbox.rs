@@ -7,7 +7,7 @@ use rhai::packages::{
     BasicStringPackage, LogicPackage, MoreStringPackage, Package,
 };
 use rhai::{Dynamic, Engine, EvalAltResult, OptimizationLevel, Position, Token};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -34,6 +34,8 @@ pub(crate) const MAX_ELEMENTS: usize = 256;
 
 /// Time an expression or a call of a policy may take (`reliability.md` §10).
 pub(crate) const DEADLINE: Duration = Duration::from_millis(2);
+/// Time that all evaluations of a phase may take together, where each keeps to its own limit.
+pub(crate) const PHASE: Duration = Duration::from_millis(10);
 /// Most that the time between two operations counts: one operation on values within the limits takes less,
 /// so a longer gap is a thread that was not running. Without this a busy machine would now and then refuse
 /// requests over rules of two microseconds.
@@ -75,18 +77,46 @@ thread_local! {
     static TIMER: RefCell<Option<Timer>> = const { RefCell::new(None) };
 }
 
-/// Runs `f` within [`DEADLINE`], which the engine's progress callback enforces at every operation.
+thread_local! {
+    /// What the evaluations of the phase on this thread have left; `None` = nothing bounds them together.
+    static LEFT: Cell<Option<Duration>> = const { Cell::new(None) };
+}
+
+/// Runs `f`, in which all evaluations have so much time together; gives with its result what they left.
+pub(crate) fn together<T>(left: Duration, f: impl FnOnce() -> T) -> (T, Duration) {
+    /// Puts back what held before, also when `f` unwinds.
+    struct Restore(Option<Duration>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            LEFT.set(self.0);
+        }
+    }
+    let _restore = Restore(LEFT.replace(Some(left)));
+    let result = f();
+    (result, LEFT.get().unwrap_or_default())
+}
+
+/// Whether an evaluation would have less than its own time because of those before it.
+pub(crate) fn is_short() -> bool {
+    LEFT.get().is_some_and(|left| left < DEADLINE)
+}
+
+/// Runs `f` within [`DEADLINE`], or what the phase has left of its time, which the engine's progress callback enforces at
+/// every operation.
 pub(crate) fn timed<T>(clock: &Clock, f: impl FnOnce() -> T) -> T {
-    /// Puts the outer timer back, also when `f` unwinds.
-    struct Restore(Option<Timer>);
+    /// Takes what was used off the phase and puts the outer timer back, also when `f` unwinds.
+    struct Restore(Option<Timer>, Duration);
     impl Drop for Restore {
         fn drop(&mut self) {
             let outer = self.0.take();
-            TIMER.with(|t| t.replace(outer));
+            let own = TIMER.with(|t| t.replace(outer));
+            let used = own.map_or(Duration::ZERO, |own| self.1.saturating_sub(own.left));
+            LEFT.set(LEFT.get().map(|left| left.saturating_sub(used)));
         }
     }
-    let timer = Timer { clock: Clock::clone(clock), last: clock(), left: DEADLINE };
-    let _restore = Restore(TIMER.with(|t| t.replace(Some(timer))));
+    let given = LEFT.get().map_or(DEADLINE, |left| left.min(DEADLINE));
+    let timer = Timer { clock: Clock::clone(clock), last: clock(), left: given };
+    let _restore = Restore(TIMER.with(|t| t.replace(Some(timer))), given);
     f()
 }
 

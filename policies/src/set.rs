@@ -9,7 +9,7 @@ use crate::native::Path;
 use crate::phase::Phase;
 use crate::rule::Rule;
 use crate::runner::{self, Lost};
-use crate::sandbox::{Clock, Sandbox};
+use crate::sandbox::{self, Clock, Sandbox};
 use crate::script::Script;
 use crate::selection::{Predicate, Selection, Standing};
 use crate::selector::Resolver;
@@ -35,6 +35,8 @@ pub(crate) struct Entry {
     pub(crate) body: Body,
     /// Requests, calls or answers that it matched since it was loaded.
     pub(crate) matched: AtomicU64,
+    /// How often a selector of it that goes by how models are named none.
+    named_none: AtomicU64,
 }
 
 /// Where the actions come from.
@@ -150,6 +152,21 @@ impl PolicySet {
         self.scripts().map(|s| (s.path(), told(s))).filter(|(_, (times, _))| *times > 0).collect()
     }
 
+    /// The rules and policies of which a selector that goes by how models are named none where they matched: how often
+    /// since they were loaded.
+    #[must_use]
+    pub fn named_none(&self) -> BTreeMap<&str, u64> {
+        let mut all = BTreeMap::new();
+        for entry in self.entries.iter() {
+            let times = entry.named_none.load(Ordering::Relaxed);
+            if times > 0 {
+                let sum: &mut u64 = all.entry(&*entry.head.id).or_default();
+                *sum = sum.saturating_add(times);
+            }
+        }
+        all
+    }
+
     /// Lets policies run again that were put away.
     pub fn release(&self) {
         self.scripts().for_each(|s| s.quarantine.release());
@@ -228,19 +245,23 @@ impl PolicySet {
     /// caller's thread. Other policies run on threads of their own, each for at most 50 000 operations and 2 ms,
     /// in which a pause between two operations counts for at most 1 ms: a thread that was not running is no
     /// runaway. One that does not come back within 100 ms counts as failed, and one that reaches its limits three
-    /// times within a minute is not run for a minute, or until it is loaded again; its `on_error` applies.
+    /// times within a minute is not run for a minute, or until it is loaded again; its `on_error` applies. All of
+    /// them together have 10 ms: what comes after these are used up counts as failed, too.
     ///
     /// # Errors
     /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated; [`Error::Option`] when the
     /// request asks for something that is not there.
     pub async fn evaluate(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
         let mut elsewhere = HashMap::new();
+        let mut left = sandbox::PHASE;
         for (i, entry) in self.entries.iter().enumerate().filter(|(_, e)| e.phase == phase) {
             if let Some(script) = entry.wild() {
-                elsewhere.insert(i, self.run_elsewhere(script, phase, scope).await);
+                let result;
+                (result, left) = self.run_elsewhere(script, phase, scope, left).await;
+                elsewhere.insert(i, result);
             }
         }
-        self.fold(phase, scope, elsewhere)
+        sandbox::together(left, || self.fold(phase, scope, elsewhere)).0
     }
 
     /// As [`PolicySet::evaluate`], with every policy on the caller's thread: for tools, not for servers.
@@ -248,7 +269,7 @@ impl PolicySet {
     /// # Errors
     /// As for [`PolicySet::evaluate`].
     pub fn evaluate_now(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
-        self.fold(phase, scope, HashMap::new())
+        sandbox::together(sandbox::PHASE, || self.fold(phase, scope, HashMap::new())).0
     }
 
     async fn run_elsewhere(
@@ -256,18 +277,23 @@ impl PolicySet {
         script: &Arc<Script>,
         phase: Phase,
         scope: &Scope,
-    ) -> Result<Vec<Bound>, types::expr::Error> {
+        left: Duration,
+    ) -> (Result<Vec<Bound>, types::expr::Error>, Duration) {
         let (set, script, scope) = (self.clone(), Arc::clone(script), scope.clone());
         let own = Arc::clone(&script);
         let clock = Clock::clone(&self.clock);
-        let run = move || script.run(&set.sandbox, &set.clock, &set.resolver, phase, &scope);
+        let run = move || {
+            let run = || script.run(&set.sandbox, &set.clock, &set.resolver, phase, &scope);
+            sandbox::together(left, run)
+        };
         let lost = |message: &str| types::expr::Error { message: message.to_owned(), limit: true };
         match runner::shared().run(run).await {
-            Ok(result) => result,
-            Err(Lost::Full) => Err(lost("too many policies wait to be run")),
+            Ok(done) => done,
+            Err(Lost::Full) => (Err(lost("too many policies wait to be run")), left),
+            // It alone took longer than all of them may.
             Err(Lost::Overdue) => {
                 own.reached_a_limit(&clock);
-                Err(lost("the policy did not come back in time"))
+                (Err(lost("the policy did not come back in time")), Duration::ZERO)
             }
         }
     }
@@ -381,7 +407,7 @@ fn of_script<'a>(result: Result<Vec<Bound>, types::expr::Error>) -> Outcome<'a> 
 
 impl Entry {
     pub(crate) fn new(head: Head, phase: Phase, closed: bool, body: Body) -> Entry {
-        Entry { head, phase, closed, body, matched: AtomicU64::new(0) }
+        Entry { head, phase, closed, body, matched: AtomicU64::new(0), named_none: AtomicU64::new(0) }
     }
 
     /// The models that it names, as far as they stand in it.
@@ -459,6 +485,9 @@ impl<'a> Pass<'a> {
             }
             Ok(Found { actions: Some(actions), .. }) => {
                 entry.matched.fetch_add(1, Ordering::Relaxed);
+                if actions.iter().any(|a| self.merge.names_none(a.action.as_ref())) {
+                    entry.named_none.fetch_add(1, Ordering::Relaxed);
+                }
                 if head.mode == Mode::Shadow {
                     self.watch(head, &actions);
                 } else {

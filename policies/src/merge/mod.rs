@@ -96,6 +96,12 @@ impl Merge {
         action.selections().into_iter().try_for_each(|s| self.standing.settle(s))
     }
 
+    /// Whether an action that has been settled names models by how they are, and none is so.
+    pub(crate) fn names_none(&self, action: &dyn Action) -> bool {
+        let none = |s: &&Selection| matches!(s, Selection::Moving(_)) && self.chosen(s).is_empty();
+        action.selections().iter().any(none)
+    }
+
     /// The models that an action names; it has been settled.
     pub(crate) fn chosen(&self, selection: &Selection) -> ModelSet {
         self.standing.models(selection)

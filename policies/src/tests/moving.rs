@@ -76,6 +76,15 @@ fn scripts_and_soft_verbs_see_the_same() {
     assert_eq!(well.actions[0].effect, "no effect: it matches no model");
     assert_eq!((well.boost.len(), bad.boost.len(), bad.boost[0].1), (0, 1, -1.0));
     assert_eq!(set.watched_models().len(), 4);
+    assert_eq!(
+        set.named_none().into_iter().collect::<Vec<_>>(),
+        [("s", 1)],
+        "once none was offline, once one"
+    );
+    // What names models for good is checked when it is loaded.
+    let fixed = sound("rules: [{ id: a, actions: { prefer: [\"acme/*\"] } }]", &[]);
+    evaluate(&fixed, &troubled());
+    assert!(fixed.named_none().is_empty());
 }
 
 #[test]

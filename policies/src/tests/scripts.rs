@@ -262,6 +262,36 @@ fn the_deadline_holds_whatever_the_operations() {
     assert!(error.to_string().contains("time limit"), "{error}");
 }
 
+/// Each is within its own limit; together they are not.
+#[test]
+fn all_policies_of_a_phase_have_a_deadline_together() {
+    let one = |name: &str, on_error: &str| {
+        let describe =
+            format!("fn describe() {{ #{{ id: \"{name}\", owner: \"me\", on_error: \"{on_error}\" }} }}\n");
+        let body = "fn on_request(ctx, act) {\n for i in 0..8 { }\n act.tag(#{ seen: \"yes\" });\n}";
+        (format!("policies/{name}.rhai"), format!("{describe}{body}"))
+    };
+    let evaluate = |many: usize, on_error: &str| {
+        let files: Vec<_> = (0..many).map(|i| one(&format!("p{i:02}"), on_error)).collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+        let (set, problems) = load_text("{}", &files);
+        assert!(problems.is_empty(), "{problems:#?}");
+        // At most 2 ms for the loop of each.
+        let set = set.with_clock(stepping(Duration::from_micros(40), false));
+        let d = set.evaluate_now(Phase::Request, &scope_of(&profile()));
+        assert!(set.put_away().is_empty(), "that others came first is no fault of theirs");
+        d
+    };
+    let matched = |d: &Directives| d.rules.iter().filter(|r| r.result == RuleResult::Matched).count();
+    assert_eq!(matched(&evaluate(3, "closed").unwrap()), 3);
+    let error = evaluate(40, "closed").unwrap_err();
+    assert!(error.to_string().contains("time limit"), "{error}");
+    let d = evaluate(40, "open").unwrap();
+    assert!((4..40).contains(&matched(&d)), "{}", matched(&d));
+    assert_eq!(d.rules.last().map(|r| &r.result), Some(&RuleResult::Error));
+    assert_eq!(matched(&evaluate(3, "closed").unwrap()), 3, "the next phase has time of its own");
+}
+
 #[test]
 fn a_thread_that_was_not_running_is_not_a_runaway() {
     let set = set(&policy("for i in 0..200 { }\nact.deny(\"x\");"));
