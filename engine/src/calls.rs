@@ -6,6 +6,7 @@ use crate::breaker::{Answering, Breaker};
 use crate::config::Retry;
 use crate::kept::Kept;
 use crate::ledger::Ledger;
+use crate::limits::Asker;
 use crate::outside::Outside;
 use crate::room::UnderWay;
 use crate::route::Candidates;
@@ -64,6 +65,8 @@ pub(crate) struct Calls {
     pub(crate) request_id: String,
     pub(crate) profile: WorkloadProfile,
     pub(crate) candidates: Candidates,
+    /// Who asks, for the limits of rules.
+    pub(crate) asker: Asker,
     pub(crate) ledger: Ledger,
     /// Of the calls that are made after the response.
     pub(crate) after: Ledger,

@@ -11,7 +11,7 @@ use crate::demands::Demands;
 use crate::error::Error;
 use crate::govern::Governed;
 use crate::history::Turn;
-use crate::limits::{self, Count, Held, NOTHING_USED_UP, Partial, USUAL, UsedUp, Worst};
+use crate::limits::{self, Asker, Count, Held, NOTHING_USED_UP, Partial, USUAL, UsedUp, Worst};
 use crate::premium;
 use crate::route;
 use crate::settle::unix_ms;
@@ -54,6 +54,8 @@ pub(crate) struct Decided {
     pub(crate) used_up: UsedUp,
     /// Time in which it waited for what others had set aside.
     pub(crate) waited: Duration,
+    /// Who asks, for the limits of rules.
+    pub(crate) asker: Asker,
 }
 
 /// A request with all that its choice depends on but the configuration.
@@ -179,7 +181,7 @@ pub(crate) async fn decide(
 ) -> Decided {
     let who = &admission.who;
     let mut decided = consider(inner, view, admission, request, ts_ms, true).await;
-    let Decided { request, profile, directives, decision, routed, agreed, used_up, waited, .. } =
+    let Decided { request, profile, directives, decision, routed, agreed, used_up, waited, asker, .. } =
         &mut decided;
     let premium = premium::why(who, profile, premium::said(directives));
     if who.reserving {
@@ -187,13 +189,14 @@ pub(crate) async fn decide(
     }
     if let (None, Ok(chosen)) = (&*agreed, &mut *routed) {
         let rules = limits_of(directives);
-        let purpose = Purpose { request, profile, rules, premium: premium.is_some(), count: Count::Request };
+        let (premium, count) = (premium.is_some(), Count::Request);
+        let purpose = Purpose { request, profile, asker, rules, premium, count };
         let begun = Instant::now();
         let latest = admission.deadline.map(|d| admission.received + d);
         let latest = [Some(begun + patience), latest].into_iter().flatten().min().unwrap_or(begun);
         let mut waiting = inner.patience.until(latest, &inner.gate);
         let reserved = loop {
-            match reserve(inner, view, who, held, purpose, chosen, unix_ms()).await {
+            match reserve(inner, view, held, purpose, chosen, unix_ms()).await {
                 Err(refused) if waiting.helps(&refused).await => {}
                 ended => break ended,
             }
@@ -264,6 +267,7 @@ pub(crate) async fn consider(
     let (scope, mut directives, unevaluated) = said(&view.bundle, about, &around).await;
     let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));
+    let asker = Asker::of(inner, view, who, &request);
     let governed = Governed::unchanged(request.clone(), profile.clone(), scope);
     let governed = governed.under(inner, view, who, &directives, turn, ask);
     let Governed { request, profile, scope, demands, agreed, approval, refusal } = governed;
@@ -307,6 +311,7 @@ pub(crate) async fn consider(
         approval,
         used_up,
         waited: Duration::ZERO,
+        asker,
     }
 }
 
@@ -315,6 +320,7 @@ pub(crate) async fn consider(
 pub(crate) struct Purpose<'a> {
     pub(crate) request: &'a ChatRequest,
     pub(crate) profile: &'a types::WorkloadProfile,
+    pub(crate) asker: &'a Asker,
     /// Limits of policies.
     pub(crate) rules: &'a [Set<LimitRule>],
     /// It may use what limits hold back.
@@ -345,15 +351,15 @@ fn limits_of(directives: &Directives) -> &[Set<LimitRule>] {
 pub(crate) async fn reserve(
     inner: &Inner,
     view: &View,
-    who: &Arc<Who>,
     held: &mut Option<Held>,
-    Purpose { request, profile, rules, premium, count }: Purpose<'_>,
+    Purpose { request, profile, asker, rules, premium, count }: Purpose<'_>,
     (workflow, candidates, cap): &route::Chosen,
     ts_ms: i64,
 ) -> Result<(), Error> {
     if held.is_none() && rules.is_empty() {
         return Ok(());
     }
+    let who = &asker.who;
     let worst = worst(view, request, profile, workflow, candidates, *cap);
     let before = held.as_ref().map_or(0, Held::parts);
     let mut taken = Ok(());
@@ -361,7 +367,7 @@ pub(crate) async fn reserve(
         taken = held.reserve(who, (worst, premium), (&request.options.tags, count), ts_ms).await;
     }
     if taken.is_ok() && !rules.is_empty() {
-        taken = Held::demand(held, inner.limits.as_ref(), who, (rules, count), request, worst, ts_ms).await;
+        taken = Held::demand(held, inner.limits.as_ref(), asker, (rules, count), worst, ts_ms).await;
     }
     if let Err(refused) = taken {
         // It may be asked for again, all of it or nothing.

@@ -191,8 +191,8 @@ impl Afterwards {
             None => None,
         };
         let (store, worst) = (self.limits.as_ref(), (worst, premium));
-        let about = (request, rules, partial);
-        let mut held = Held::afterwards(store, &self.who, worst, about, left, unix_ms()).await?;
+        let (about, tags) = ((&calls.asker, rules, partial), &request.options.tags);
+        let mut held = Held::afterwards(store, &self.who, worst, about, tags, left, unix_ms()).await?;
         if let Some(held) = &mut held {
             calls.after.draw_on(held);
         }

@@ -1,10 +1,12 @@
 //! Rates and budgets of one request: taken before the first call on every limit that applies, given back after the
 //! last, so that nothing is ever spent that nobody reserved.
 
+mod asker;
 mod grant;
 mod partial;
 mod patience;
 
+pub(crate) use asker::Asker;
 pub(crate) use grant::{Grant, Share};
 pub(crate) use partial::{NOTHING_USED_UP, Partial, UsedUp, partial, used_up};
 pub(crate) use patience::Patience;
@@ -12,14 +14,13 @@ pub(crate) use patience::Patience;
 use crate::error::{Error, Kind};
 use crate::ledger::Ledger;
 use crate::who::Who;
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use types::ChatRequest;
 use types::chat::ResponseFormat;
 use types::control::Quota;
-use types::directives::{LimitRule, Per, Set};
+use types::directives::{LimitRule, Set};
 use types::limits::{Amount, Limit, LimitStore, Metric, Refused, Reservation};
 use types::matrix::{Model, Provider, Tier};
 use types::profile::Facts;
@@ -85,26 +86,16 @@ impl Wanted {
     }
 
     /// The limit of a policy; `None` = it counts the calls of each model by itself.
-    fn by(
-        rule: &Set<LimitRule>,
-        who: &Who,
-        request: &ChatRequest,
-        count: Count,
-    ) -> Result<Option<Wanted>, Error> {
-        let limit = limit_of(rule, &rule.rule, who, request)?;
+    fn by(rule: &Set<LimitRule>, asker: &Asker, count: Count) -> Result<Option<Wanted>, Error> {
+        let limit = limit_of(rule, &rule.rule, asker)?;
         Ok(limit.map(|limit| Wanted { limits: Arc::from([limit]), count }))
     }
 }
 
 /// The limit of a policy, counted under a name; `None` = it counts the calls of each model by itself.
-fn limit_of(
-    rule: &Set<LimitRule>,
-    name: &str,
-    who: &Who,
-    request: &ChatRequest,
-) -> Result<Option<Limit>, Error> {
+fn limit_of(rule: &Set<LimitRule>, name: &str, asker: &Asker) -> Result<Option<Limit>, Error> {
     let LimitRule { per, metric, amount, window } = &rule.value;
-    let Some(holder) = holder(per, who, request) else { return Ok(None) };
+    let Some(holder) = asker.holder(per) else { return Ok(None) };
     let limit = Limit::rate(&format!("rule:{name}:{holder}"), *metric, *amount, *window);
     let never = || {
         let why = format!("the limit of the rule `{}` can never admit anything", rule.rule);
@@ -120,8 +111,7 @@ fn limit_of(
 /// The limit that is reached; limits cannot be counted here.
 pub(crate) async fn count_tool_call(
     store: Option<&Arc<dyn LimitStore>>,
-    who: &Who,
-    request: &ChatRequest,
+    asker: &Asker,
     rules: &[Set<LimitRule>],
     unix_ms: i64,
 ) -> Result<(), Error> {
@@ -130,10 +120,10 @@ pub(crate) async fn count_tool_call(
     }
     let Some(store) = store else { return Err(Kind::LimitsAway.into()) };
     // A policy may count requests as well, and a call is none.
-    let counted = |rule: &Set<LimitRule>| limit_of(rule, &format!("{}/tools", rule.rule), who, request);
+    let counted = |rule: &Set<LimitRule>| limit_of(rule, &format!("{}/tools", rule.rule), asker);
     let limits =
         rules.iter().filter_map(|rule| counted(rule).transpose()).collect::<Result<Arc<[_]>, _>>()?;
-    let amount = Count::Asked.amount();
+    let (who, amount) = (&asker.who, Count::Asked.amount());
     match store.reserve(&who.tenant_id, &limits, amount, unix_ms).await {
         Ok(counted) => {
             store.settle(counted, amount);
@@ -238,7 +228,8 @@ impl Held {
         store: Option<&Arc<dyn LimitStore>>,
         who: &Arc<Who>,
         (worst, premium): (Worst, bool),
-        (request, rules, partial): (&ChatRequest, &[Set<LimitRule>], Vec<Partial>),
+        (asker, rules, partial): (&Asker, &[Set<LimitRule>], Vec<Partial>),
+        tags: &BTreeMap<String, String>,
         left: Option<Held>,
         unix_ms: i64,
     ) -> Result<Option<Held>, Error> {
@@ -260,9 +251,9 @@ impl Held {
             None if rules.is_empty() => return Ok(None),
             None => return Err(Kind::LimitsAway.into()),
         };
-        let mut wanted = Wanted::of(who, &request.options.tags, Count::Nothing, premium);
+        let mut wanted = Wanted::of(who, tags, Count::Nothing, premium);
         for rule in rules {
-            wanted.extend(Wanted::by(rule, who, request, Count::Nothing)?);
+            wanted.extend(Wanted::by(rule, asker, Count::Nothing)?);
         }
         let mut held = Held::nothing(store);
         held.allowed = held.take_all(who, &wanted, worst, unix_ms).await?;
@@ -294,18 +285,17 @@ impl Held {
     pub(crate) async fn demand(
         held: &mut Option<Held>,
         store: Option<&Arc<dyn LimitStore>>,
-        who: &Who,
+        asker: &Asker,
         (rules, count): (&[Set<LimitRule>], Count),
-        request: &ChatRequest,
         worst: Worst,
         unix_ms: i64,
     ) -> Result<(), Error> {
         let Some(store) = store else { return Err(Kind::LimitsAway.into()) };
         let own = held.get_or_insert_with(|| Held::nothing(store));
-        let wanted = rules.iter().filter_map(|rule| Wanted::by(rule, who, request, count).transpose());
+        let wanted = rules.iter().filter_map(|rule| Wanted::by(rule, asker, count).transpose());
         let wanted = wanted.collect::<Result<Vec<_>, _>>()?;
         let usd = own.allowed.map_or(worst.usd, |usd| usd.min(worst.usd));
-        let allowed = own.take_all(who, &wanted, Worst { usd, ..worst }, unix_ms).await?;
+        let allowed = own.take_all(&asker.who, &wanted, Worst { usd, ..worst }, unix_ms).await?;
         own.allowed = [own.allowed, allowed].into_iter().flatten().min();
         Ok(())
     }
@@ -500,28 +490,6 @@ pub(crate) fn counted<'c>(calls: impl Iterator<Item = &'c CallRecord>) -> Amount
         used.usd = used.usd.saturating_add(nanos(counted.usd));
     }
     used
-}
-
-/// Whose counter a policy's limit uses; `None` = every model has its own.
-fn holder(per: &Per, who: &Who, request: &ChatRequest) -> Option<String> {
-    Some(match per {
-        Per::Tenant => format!("tenant={}", who.principal.tenant.id),
-        Per::Key => format!("key={}", who.principal.key_id()),
-        Per::User => format!("user={}", short(request.user.as_deref().unwrap_or_default())),
-        Per::Model => return None,
-        Per::Label(name) => {
-            format!("label:{name}={}", short(label(name, who, &request.options.tags).unwrap_or_default()))
-        }
-    })
-}
-
-/// A value as counters keep it: what is longer than this as its hash.
-fn short(value: &str) -> Cow<'_, str> {
-    const LONGEST: usize = 64;
-    match value.len() <= LONGEST {
-        true => value.into(),
-        false => blake3::hash(value.as_bytes()).to_hex().to_string().into(),
-    }
 }
 
 /// The label of that name that a request counts under: who gave out the key has the first word, then who runs its

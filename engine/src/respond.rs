@@ -258,8 +258,8 @@ impl Respond {
         }
         let further = d.further.map(|f| *f).unwrap_or_default();
         forbidden(Some(&further), &name)?;
-        let request = &self.again.input.request;
-        limits::count_tool_call(self.limits.as_ref(), &self.who, request, &further.limits, unix_ms()).await?;
+        let asker = &self.again.calls.asker;
+        limits::count_tool_call(self.limits.as_ref(), asker, &further.limits, unix_ms()).await?;
         Ok(further)
     }
 

@@ -11,7 +11,7 @@ use crate::decide::{self, Decided};
 use crate::error::Error;
 use crate::kept::Kept;
 use crate::ledger::{self, Ledger};
-use crate::limits::Held;
+use crate::limits::{Asker, Held};
 use crate::live;
 use crate::respond::{self, Again, Respond};
 use crate::route;
@@ -46,6 +46,7 @@ pub(crate) struct Task {
     seed: u64,
     pub(crate) workflow: Arc<workflows::Workflow>,
     candidates: route::Candidates,
+    asker: Asker,
     /// Most that it may cost, whatever limits give.
     ceiling: Option<Usd>,
     /// An answer that is there already: somebody had to agree to it.
@@ -71,7 +72,7 @@ pub(crate) fn begin(
     who: Admitted,
 ) -> (Tree, Result<Task, Error>) {
     let Decided { request, profile, features, scope, directives, seed, mut decision, .. } = decided;
-    let Decided { routed, ceiling, shadow, demands, agreed, approval, waited, .. } = decided;
+    let Decided { routed, ceiling, shadow, demands, agreed, approval, waited, asker, .. } = decided;
     let Admitted { admission, permit, mut held } = who;
     let ledger = Ledger::under(caps::limits(&directives));
     if let Some(held) = &mut held {
@@ -94,6 +95,7 @@ pub(crate) fn begin(
         seed,
         workflow,
         candidates,
+        asker,
         ceiling,
         agreed,
         approval,
@@ -206,12 +208,11 @@ impl Task {
 
     /// Who makes the calls of the workflow, and within what.
     fn calls(self, inner: &Inner, view: &Arc<View>, tree: &Tree, deadline: Instant) -> Calls {
-        let Task { request, profile, scope, directives, seed, candidates, ceiling, .. } = self;
+        let Task { request, profile, scope, directives, seed, candidates, asker, ceiling, .. } = self;
         let ceilings = caps::ceilings(&directives);
         let attempts = [ceilings.attempts, request.options.foreign.attempts].into_iter().flatten().min();
         let guard = || tools::Guard {
             view: view.clone(),
-            who: tree.admission.who.clone(),
             limits: inner.limits.clone(),
             scope,
             tools: respond::of_tools(directives.further.as_deref()),
@@ -229,6 +230,7 @@ impl Task {
             request_id: tree.admission.request_id.clone(),
             profile,
             candidates,
+            asker,
             ledger: tree.ledger.clone(),
             started: tree.admission.received,
             deadline,

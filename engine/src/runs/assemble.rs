@@ -15,13 +15,14 @@ use crate::calls::{Begins, Calls, Ceilings};
 use crate::error::{Error, Kind};
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Limits};
+use crate::limits::Asker;
 use crate::redact::Redaction;
 use crate::respond::Again;
 use crate::route::Candidates;
 use crate::settle::{self, Tree};
 use crate::task::Admitted;
 use crate::tools::{Guard, Toolbox};
-use crate::{Background, Outside, View};
+use crate::{Background, Inner, Outside, View};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 use std::sync::Arc;
@@ -81,7 +82,7 @@ pub(super) fn assemble(
             made.request.body().clone(),
         )),
     };
-    let mut calls = calls(view, &made, &admission, (&ledger, &after), reach, &trace);
+    let mut calls = calls((inner, view), &made, &admission, (&ledger, &after), reach, &trace);
     // What no journal keeps word of.
     let begins = || Begins::of(&inner.store, &admission.who, &made.decision, true);
     calls.begins = (keep == Keep::Live).then(begins);
@@ -116,7 +117,7 @@ struct Beyond {
 
 /// What makes the walk's calls, within what the run was given.
 fn calls(
-    view: &Arc<View>,
+    (inner, view): (&Inner, &Arc<View>),
     made: &Made,
     admission: &Admission,
     ledgers: (&Ledger, &Ledger),
@@ -130,7 +131,6 @@ fn calls(
     let (request, unix_ms) = (&made.request, settle::unix_ms());
     let guard = Guard {
         view: view.clone(),
-        who: who.clone(),
         limits: beyond.limits,
         // What it says of a call is part of the call's result, so that no repetition asks again.
         scope: policies::scope(&policies::Inputs { request, profile: &profile, around: &around, unix_ms }),
@@ -147,6 +147,7 @@ fn calls(
         request: made.request.clone(),
         request_id: admission.request_id.clone(),
         profile,
+        asker: Asker::of(inner, view, who, request),
         candidates: Candidates::read(&given.candidates, view.bundle.matrix(), view.bundle.pools.clone()),
         ledger: ledgers.0.clone(),
         after: ledgers.1.clone(),
@@ -264,7 +265,8 @@ pub(super) async fn repetition(
     };
     let (ledger, after) = (Ledger::default(), Ledger::default());
     let trace = Trace::default();
-    let calls = calls(&view, &made, &admission, (&ledger, &after), Beyond::default(), &trace);
+    let calls =
+        calls((&service.engine.0, &view), &made, &admission, (&ledger, &after), Beyond::default(), &trace);
     let out = Arc::new(Out { calls });
     let input = input_of(&view, &made, shared.base(), trace, &head.id);
     let run = walk_of(&view, &made, shared.clone(), out, input);

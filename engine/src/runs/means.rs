@@ -3,7 +3,7 @@
 use super::made::Made;
 use crate::decide::{self, Purpose};
 use crate::error::{Error, Kind};
-use crate::limits::{Count, Held};
+use crate::limits::{Asker, Count, Held};
 use crate::route::{self, Candidates};
 use crate::who::Who;
 use crate::{Inner, View, premium};
@@ -48,13 +48,14 @@ pub(super) async fn take(
     let purpose = Purpose {
         request: &made.request,
         profile: &profile,
+        asker: &Asker::of(inner, view, who, &made.request),
         rules: &ceilings.limits,
         premium: premium::why(who, &profile, ceilings.premium).is_some(),
         count,
     };
     let candidates = Candidates::read(&made.given.candidates, matrix, view.bundle.pools.clone());
     let chosen = (made.workflow.clone(), candidates, left);
-    decide::reserve(inner, view, who, held, purpose, &chosen, ts_ms).await
+    decide::reserve(inner, view, held, purpose, &chosen, ts_ms).await
 }
 
 /// Keeps to what the key may use by now.

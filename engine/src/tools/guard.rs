@@ -7,7 +7,6 @@ use crate::limits;
 use crate::redact::{Blocked, Redaction};
 use crate::respond;
 use crate::settle::unix_ms;
-use crate::who::Who;
 use policies::{Phase, RunSoFar, ToolCall};
 use serde_json::Value;
 use std::borrow::Cow;
@@ -21,7 +20,6 @@ use workflows::{Consent, ToolAsk, ToolFailure, ToolSpec, Trace};
 /// Asks the policies about the calls of one request.
 pub(crate) struct Guard {
     pub(crate) view: Arc<View>,
-    pub(crate) who: Arc<Who>,
     /// Who counts calls for rules that limit them.
     pub(crate) limits: Option<Arc<dyn LimitStore>>,
     pub(crate) scope: Scope,
@@ -93,7 +91,7 @@ impl Guard {
             });
             return Err(ToolFailure::Approval(consents.collect()));
         }
-        limits::count_tool_call(self.limits.as_ref(), &self.who, &calls.request, &further.limits, unix_ms())
+        limits::count_tool_call(self.limits.as_ref(), &calls.asker, &further.limits, unix_ms())
             .await
             .map_err(|e| ToolFailure::Denied(e.public_message()))?;
         let more = respond::in_answers(&further);

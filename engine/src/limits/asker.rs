@@ -1,0 +1,71 @@
+//! By what counters of rules know who asks: by what the request says of itself, as it came. They are kept on the disk, told
+//! of to clients and to operators, so that a value that may be somebody's stands in them as a hash.
+
+use super::label;
+use crate::who::Who;
+use crate::{Inner, View};
+use std::fmt;
+use std::sync::Arc;
+use types::ChatRequest;
+use types::directives::Per;
+use types::privacy::{Detector, Entity};
+
+/// Longest value that is kept as it stands, in bytes.
+const LONGEST: usize = 64;
+/// Hexadecimal digits of a hash.
+const DIGITS: usize = 32;
+
+/// Who asks, for the limits of rules.
+#[derive(Clone)]
+pub(crate) struct Asker {
+    pub(crate) who: Arc<Who>,
+    /// As it came: rules that mask its texts would make one of all users.
+    request: Arc<ChatRequest>,
+    detector: Arc<dyn Detector>,
+    /// Of the hashes; one of the tenant.
+    key: [u8; 32],
+}
+
+impl fmt::Debug for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Asker").finish_non_exhaustive()
+    }
+}
+
+impl Asker {
+    /// `request` as it came.
+    pub(crate) fn of(inner: &Inner, view: &View, who: &Arc<Who>, request: &Arc<ChatRequest>) -> Asker {
+        let tenant = who.principal.tenant.id.as_bytes();
+        Asker {
+            who: who.clone(),
+            request: request.clone(),
+            detector: view.bundle.detector.clone(),
+            key: *blake3::keyed_hash(inner.redaction_key(), tenant).as_bytes(),
+        }
+    }
+
+    /// Whose counter a limit uses; `None` = every model has its own.
+    pub(super) fn holder(&self, per: &Per) -> Option<String> {
+        let principal = &self.who.principal;
+        Some(match per {
+            Per::Tenant => format!("tenant={}", principal.tenant.id),
+            Per::Key => format!("key={}", principal.key_id()),
+            Per::User => format!("user={}", self.kept(self.request.user.as_deref().unwrap_or_default())),
+            Per::Model => return None,
+            Per::Label(name) => {
+                let value = label(name, &self.who, &self.request.options.tags);
+                format!("label:{name}={}", self.kept(value.unwrap_or_default()))
+            }
+        })
+    }
+
+    /// A value as counters keep it.
+    fn kept(&self, value: &str) -> String {
+        let kinds = || Entity::ALL.into_iter().chain(self.detector.custom()).collect::<Vec<_>>();
+        if value.len() <= LONGEST && self.detector.find(value, &kinds()).is_empty() {
+            return value.to_owned();
+        }
+        let hash = blake3::keyed_hash(&self.key, value.as_bytes()).to_hex();
+        hash.as_str().get(..DIGITS).unwrap_or_default().to_owned()
+    }
+}
