@@ -155,7 +155,10 @@ impl Given {
 /// The first input that is missing, unknown or not of its type.
 pub(crate) fn bind(inputs: &[Given], given: &Map<String, Json>) -> Result<Json, String> {
     if let Some(unknown) = given.keys().find(|k| !inputs.iter().any(|i| i.name == **k)) {
-        let hint = types::diagnostic::suggestion(unknown, inputs.iter().map(|i| i.name.as_str()));
+        let hint = match inputs {
+            [] => "the workflow takes none".to_owned(),
+            _ => types::diagnostic::suggestion(unknown, inputs.iter().map(|i| i.name.as_str())),
+        };
         return Err(format!("there is no input `{unknown}`; {hint}"));
     }
     let mut bound = Map::new();

@@ -52,8 +52,9 @@ pub(crate) async fn post(
     if let Some(name) = &workflow {
         known_workflow(&app, &arrival.who, name)?;
     }
+    let given = body.contains_key("inputs");
     let inputs = super::map(&mut body, "inputs")?;
-    let chat = chat(super::map(&mut body, "request")?, workflow.as_deref(), &inputs)?;
+    let chat = chat(super::map(&mut body, "request")?, workflow.as_deref(), Some(&inputs).filter(|_| given))?;
     let limited = limits(super::map(&mut body, "limits")?)?;
     let submission = Submission { body: chat, inputs, ..limited };
     let wish = Wish {
@@ -175,16 +176,17 @@ fn known_workflow(app: &App, who: &engine::Who, name: &str) -> Result<(), Failur
     Err(Failure::new(StatusCode::NOT_FOUND, "unknown_workflow", text).param("workflow"))
 }
 
-/// The chat request of a run. Without one the inputs stand in its place, for workflows that read only those.
+/// The chat request of a run. Without one the inputs that were given stand in its place, for workflows that read only
+/// those.
 fn chat(
     mut request: Map<String, Value>,
     workflow: Option<&str>,
-    inputs: &Map<String, Value>,
+    inputs: Option<&Map<String, Value>>,
 ) -> Result<String, Failure> {
     if request.is_empty() {
-        if workflow.is_none() {
+        let Some(inputs) = inputs.filter(|_| workflow.is_some()) else {
             return Err(expected("request", "a chat request, or `workflow` with `inputs`"));
-        }
+        };
         let text = Value::Object(inputs.clone()).to_string();
         request.insert("messages".to_owned(), json!([{"role": "user", "content": text}]));
     }
@@ -296,15 +298,17 @@ mod tests {
     #[test]
     fn a_run_without_a_request_has_its_inputs_for_one() {
         let object = |v: Value| v.as_object().cloned().unwrap();
-        let body = chat(Map::new(), Some("sum"), &object(json!({"a": 1}))).unwrap();
+        let body = chat(Map::new(), Some("sum"), Some(&object(json!({"a": 1})))).unwrap();
         let body: Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
             body,
             json!({"messages": [{"role": "user", "content": "{\"a\":1}"}], "model": "workflow/sum"})
         );
-        let body = chat(object(json!({"messages": []})), None, &Map::new()).unwrap();
+        let body = chat(object(json!({"messages": []})), None, None).unwrap();
         assert_eq!(body, r#"{"messages":[],"model":"auto"}"#);
-        assert!(chat(Map::new(), None, &Map::new()).is_err());
+        assert!(chat(Map::new(), None, Some(&Map::new())).is_err());
+        assert!(chat(Map::new(), Some("sum"), Some(&Map::new())).is_ok(), "it is said that there are none");
+        assert!(chat(Map::new(), Some("sum"), None).is_err(), "a model would be asked nothing");
     }
 
     #[test]
