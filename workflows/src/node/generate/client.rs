@@ -8,9 +8,10 @@ use crate::outcome::Outcome;
 use crate::run::{Answer, At, End, Origin, RowId};
 use crate::world::{ClientAsk, EffectId, EffectKind};
 use serde_json::{Value as Json, json};
-use types::Verdict;
 use types::chat::{Content, Message, Role, ToolCall};
 use types::completion::FinishReason;
+use types::{Completion, Verdict};
+use validators::Checked;
 
 /// Most times that one node instance waits for the client.
 pub(super) const ROUNDS: u32 = 8;
@@ -46,7 +47,11 @@ impl Generate {
                 }
                 Clients::Suspend => {
                     round = round.saturating_add(1);
-                    let outputs = wait(at, round, &calls).await?;
+                    let outputs = match unfit(at, row, &calls)? {
+                        // No client could carry them out: the model is told, and nobody waits.
+                        Some(told) => told,
+                        None => wait(at, round, &calls).await?,
+                    };
                     let before = opening.messages.take();
                     opening.messages = Some(continued(at, row, before, &calls, &outputs));
                     got = self.gather(at, round, &opening).await?;
@@ -70,23 +75,49 @@ impl Generate {
     }
 }
 
+/// An answer with these of its calls alone.
+fn with_calls(completion: &Completion, calls: &[ToolCall]) -> Completion {
+    let mut completion = completion.clone();
+    // The vendor's own bytes hold the other calls as well.
+    completion.changed();
+    for choice in &mut completion.choices {
+        choice.tool_calls.retain(|c| calls.contains(c));
+        choice.finish_reason = Some(FinishReason::ToolCalls);
+    }
+    completion
+}
+
+/// Holds the calls of an answer against what the client declared.
+fn check(at: &At<'_>, completion: &Completion) -> Result<Checked, Fault> {
+    let check = validators::build("tool_args", &json!({}), None)
+        .map_err(|p| RunFailure::new("internal", "panic", 500, p.message))?;
+    Ok(at.host.check(&[check], completion))
+}
+
+/// What stands in the place of results where a call does not fit what the client declared.
+fn unfit(at: &At<'_>, row: RowId, calls: &[ToolCall]) -> Result<Option<Vec<Json>>, Fault> {
+    let Some(completion) = at.host.table().row(row).map(|r| r.completion.clone()) else { return Ok(None) };
+    let mut told = Vec::with_capacity(calls.len());
+    let mut fits = true;
+    for call in calls {
+        let checked = check(at, &with_calls(&completion, std::slice::from_ref(call)))?;
+        let wrong = checked.report.findings.first().filter(|_| checked.report.verdict == Verdict::Failed);
+        fits &= wrong.is_none();
+        let why = wrong.map_or("another call beside it does not fit its tool", |f| &f.message);
+        told.push(Json::from(format!("not called: {why}; call it again")));
+    }
+    Ok(Some(told).filter(|_| !fits))
+}
+
 /// Ends the run with the calls, if their arguments fit what the client declared.
 fn end(at: &At<'_>, row: RowId, calls: &[ToolCall]) -> NodeResult {
     let picked = at.host.table().row(row).map(|r| {
-        let mut completion = (*r.completion).clone();
-        // The vendor's own bytes hold the other calls as well.
-        completion.changed();
-        for choice in &mut completion.choices {
-            choice.tool_calls.retain(|c| calls.contains(c));
-            choice.finish_reason = Some(FinishReason::ToolCalls);
-        }
+        let completion = with_calls(&r.completion, calls);
         let (served, asked) = (r.served.clone(), r.asked.clone());
         Answer { ms: r.total_ms, served, asked, ..Answer::new(completion, r.model.clone()) }
     });
     let Some(answer) = picked else { return Ok(Resolved::plain(Outcome::Error)) };
-    let check = validators::build("tool_args", &json!({}), None)
-        .map_err(|p| RunFailure::new("internal", "panic", 500, p.message))?;
-    let checked = at.host.check(&[check], &answer.completion);
+    let checked = check(at, &answer.completion)?;
     if checked.report.verdict == Verdict::Failed {
         let why = checked.report.findings.first().map_or_else(String::new, |f| f.message.clone());
         let failure =

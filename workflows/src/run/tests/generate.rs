@@ -4,8 +4,11 @@ use super::prose;
 use crate::testing::*;
 use crate::world::{Distinct, Spread};
 use crate::{Ending, Failure};
+use serde_json::json;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
+use types::ChatRequest;
 
 /// One `generate` node, and what is told of it.
 fn asking(keys: &str) -> String {
@@ -281,4 +284,33 @@ nodes:
             }
         }
     }
+}
+
+/// A client cannot carry out what does not fit its own schema: the model is told, and the client is asked for the rest.
+#[tokio::test(start_paused = true)]
+async fn only_calls_that_fit_their_tools_wait_for_the_client() {
+    let w = workflow(
+        "durability: sync\nnodes:\n  - { id: ask, type: generate, client_tools: suspend }\noutput: nodes.ask.completion\n",
+    );
+    let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
+    let body = json!({"model": "auto", "messages": [{"role": "user", "content": "x"}],
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": schema}}]});
+    let request = Arc::new(ChatRequest::from_value(&body).unwrap());
+    let script = Script::new(vec![(
+        "ask",
+        vec![
+            Says::Calls(&[("weather", "{\"city\": \"Rome\",}"), ("weather", "{\"city\": \"Oslo\"}")]),
+            Says::Calls(&[("weather", "{}")]),
+            Says::Calls(&[("weather", "{\"city\": \"Rome\"}")]),
+        ],
+    )]);
+    let (ending, steps) = play(&w, request, &script).await;
+    let Ending::Suspended(waits) = ending else { panic!("{ending:?} {steps:?}") };
+    let crate::ending::Waiting::ClientTools(calls) = &waits[0].waiting else { panic!("{waits:?}") };
+    assert_eq!(calls.iter().map(|c| &*c.arguments).collect::<Vec<_>>(), ["{\"city\": \"Rome\"}"]);
+    let asked = script.asked.lock().unwrap();
+    let said: Vec<String> =
+        asked[2].edits.messages.as_ref().unwrap().iter().map(|m| m.content.text().into_owned()).collect();
+    let told: Vec<&String> = said.iter().filter(|t| t.starts_with("not called: ")).collect();
+    assert!(told.len() == 3 && told[1].contains("another call") && told[2].contains("city"), "{said:?}");
 }
