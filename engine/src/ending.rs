@@ -114,7 +114,11 @@ fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
     let served = tree.trace.served_by();
     let arm = tree.decision.as_ref().and_then(|d| d.choice()).map(|a| a.model.clone());
     let model = served.or(arm).unwrap_or_else(|| "".into());
-    let provider = view.bundle.matrix().find(&model).and_then(|ix| view.bundle.matrix().provider_of(ix));
+    let matrix = view.bundle.matrix();
+    let provider = |model: &str| matrix.find(model).and_then(|ix| matrix.provider_of(ix));
+    let made_up = |model: &str| provider(model).is_some_and(|p| p.dialect == Dialect::Simulated);
+    // What a workflow has put together is made of what its models said.
+    let simulated = if provider(&model).is_some() { made_up(&model) } else { tree.ledger.asked(made_up) };
     let mut headers = tree.headers();
     if tree.trace.recalls() && tree.ledger.asks_nobody() {
         headers.push(("x-turnout-cache".to_owned(), "hit".to_owned()));
@@ -122,7 +126,7 @@ fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
     Head {
         request_id: tree.admission.request_id.clone(),
         workflow,
-        simulated: provider.is_some_and(|p| p.dialect == Dialect::Simulated),
+        simulated,
         model,
         bundle: view.bundle.hash().clone(),
         overhead_ms,

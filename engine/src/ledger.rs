@@ -172,6 +172,11 @@ impl Ledger {
         self.lock().admitted == 0
     }
 
+    /// Whether a model of that kind has been asked.
+    pub(crate) fn asked(&self, is: impl Fn(&str) -> bool) -> bool {
+        self.lock().calls.iter().any(|(_, c)| is(&c.model))
+    }
+
     /// What was spent so far, and in how many calls.
     pub(crate) fn so_far(&self) -> (Usd, u32) {
         let b = self.lock();

@@ -47,3 +47,21 @@ async fn the_request_of_the_readme_gets_valid_json() {
     let (made_up, real): (Vec<&Value>, Vec<&Value>) = models.partition(|m| m["turnout"]["simulated"] == true);
     assert!(made_up.len() >= 4 && real.is_empty(), "{list}");
 }
+
+/// No model gave an answer that a workflow puts together, but made-up ones gave what it is made of.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_put_together_of_made_up_answers_says_so() {
+    let joined = "version: 1\nname: joined\nnodes:\n  - { id: a, type: generate }\n  - { id: b, type: merge, from: [nodes.a.completion], needs: a }\n";
+    let house = Plan::new().demo().file("workflows/joined.yaml", joined).start().await;
+    let body = json!({"model": "workflow/joined", "messages": [{"role": "user", "content": "Say hello."}]});
+    for _ in 0..5 {
+        let answer = house.client().chat(&body).await;
+        // Simulated models fail as they are told to.
+        if answer.status == 200 {
+            assert_eq!(answer.header("x-turnout-model"), Some("workflow/joined"));
+            assert_eq!(answer.header("x-turnout-simulated"), Some("true"));
+            return;
+        }
+    }
+    panic!("no answer in five");
+}
