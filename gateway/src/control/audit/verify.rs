@@ -1,8 +1,9 @@
 //! Reads an audit trail from its files, without a server, and says where it first breaks.
 
 use super::anchor::Anchor;
+use super::folder::{INSTANCE, PUBLIC_KEY, files};
 use super::line::{self, Hash, Sealed};
-use super::{CHAIN, GAP, files};
+use super::{CHAIN, GAP};
 use crate::signing;
 use serde_json::Value;
 use std::fs::File;
@@ -94,6 +95,37 @@ pub(crate) fn verify(folder: &Path, with: &Reading<'_>) -> io::Result<(Report, C
     walk.report.unsealed = walk.chain.unsealed;
     walk.hold_against_anchors();
     Ok((walk.report, walk.chain))
+}
+
+/// Verifies the trail in a data directory, or one copied elsewhere: `public` replaces the key that lies there, `anchor`
+/// the anchor that lies beside a data directory's trail and must be there once the trail has a seal.
+///
+/// # Errors
+/// The files cannot be read, or there is no trail.
+pub(crate) fn verify_folder(
+    folder: &Path,
+    public: Option<&str>,
+    anchor: Option<&Path>,
+) -> io::Result<Report> {
+    let text = match public {
+        Some(p) => p.to_owned(),
+        None => std::fs::read_to_string(folder.join(PUBLIC_KEY))?,
+    };
+    let public = signing::unhex(text.trim())
+        .ok_or_else(|| io::Error::other("the public key is no hexadecimal text"))?;
+    let instance = std::fs::read_to_string(folder.join(INSTANCE))?;
+    let instance = instance.trim();
+    let path = anchor.map(Path::to_owned).or_else(|| super::anchor::beside(folder));
+    let found: Vec<Anchor> = path.as_deref().map(Anchor::read).transpose()?.flatten().into_iter().collect();
+    let with = Reading { public: &public, instance, anchors: &found };
+    let (mut report, chain) = verify(folder, &with)?;
+    if let Some(path) = path.filter(|_| found.is_empty() && chain.seal.is_some() && report.broken.is_none()) {
+        let why =
+            "the anchor is missing, so that nothing shows whether lines were taken off the end".to_owned();
+        let file = path.display().to_string();
+        report.broken = Some(Broken { seq: chain.next, file, line: 1, why });
+    }
+    Ok(report)
 }
 
 struct Walk<'a> {

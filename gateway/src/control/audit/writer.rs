@@ -1,0 +1,194 @@
+//! The one writer of the audit trail: lines as they come, synced before who waits is told, and seals over them.
+
+use super::line::{self, Sealed};
+use super::verify::Chain;
+use super::{CHAIN, Event, anchor, folder};
+use ring::signature::Ed25519KeyPair;
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+/// A new file is begun beyond this size, bytes.
+const FILE_BYTES: u64 = 64 << 20;
+/// A seal follows so many lines.
+pub(super) const SEAL_LINES: u64 = 1_000;
+
+/// What is to be written.
+pub(super) enum Job {
+    /// Written and on the disk before it is answered.
+    Sync(Box<Event>, oneshot::Sender<io::Result<u64>>),
+    Later(Box<Event>),
+}
+
+/// See the module.
+pub(super) struct Writer {
+    pub(super) folder: PathBuf,
+    pub(super) instance: String,
+    /// Files that tell how far the trail went.
+    pub(super) anchors: Vec<PathBuf>,
+    pub(super) file: File,
+    pub(super) key: Ed25519KeyPair,
+    pub(super) chain: Chain,
+    /// Identifies the process.
+    pub(super) boot: String,
+    /// Lines that did not fit into the queue and are not told of yet.
+    pub(super) lost: Arc<AtomicU64>,
+}
+
+impl Writer {
+    /// Body of the writer's thread; ends when nobody can send any more.
+    pub(super) fn run(mut self, queue: &mpsc::Receiver<Job>, seal_after: Duration) {
+        // When the first line without a seal gets one, however many follow it.
+        let mut due: Option<Instant> = None;
+        loop {
+            let wait = due.map_or(seal_after, |d| d.saturating_duration_since(Instant::now()));
+            let received = queue.recv_timeout(wait);
+            match received {
+                Ok(job) => {
+                    let mut waiting: Vec<_> = self.take(job).into_iter().collect();
+                    while let Ok(job) = queue.try_recv() {
+                        waiting.extend(self.take(job));
+                    }
+                    self.commit(waiting);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => {
+                    self.report(Self::seal);
+                    return;
+                }
+            }
+            if due.is_some_and(|d| Instant::now() >= d) {
+                self.report(Self::seal);
+                // One that failed is tried again when as much time has passed once more.
+                due = None;
+            }
+            due = match self.chain.unsealed {
+                0 => None,
+                _ => due.or_else(|| Some(Instant::now() + seal_after)),
+            };
+        }
+    }
+
+    /// Whether it could be done.
+    fn report(&mut self, work: impl FnOnce(&mut Self) -> io::Result<()>) -> bool {
+        work(self).inspect_err(|e| tracing::error!(error = %e, "the audit trail cannot be written")).is_ok()
+    }
+
+    /// Writes one line; who waits for it is told after the sync.
+    fn take(&mut self, job: Job) -> Option<(oneshot::Sender<io::Result<u64>>, io::Result<u64>)> {
+        let lost = self.lost.swap(0, Relaxed);
+        if lost > 0 {
+            let gap = Event::gap("lost_lines", lost);
+            if !self.report(|w| w.line(&gap).map(drop)) {
+                // The gap is told when there is room again, and is as long as it was.
+                self.lost.fetch_add(lost, Relaxed);
+            }
+        }
+        match job {
+            Job::Later(event) => {
+                if !self.report(|w| w.line(&event).map(drop)) {
+                    self.lost.fetch_add(1, Relaxed);
+                }
+                None
+            }
+            Job::Sync(event, tell) => {
+                let written = self.line(&event);
+                Some((tell, written))
+            }
+        }
+    }
+
+    fn commit(
+        &mut self,
+        waiting: impl IntoIterator<Item = (oneshot::Sender<io::Result<u64>>, io::Result<u64>)>,
+    ) {
+        if self.chain.unsealed >= SEAL_LINES {
+            self.report(Self::seal);
+        }
+        let synced = self.file.sync_data();
+        for (tell, written) in waiting {
+            let answer = match &synced {
+                Ok(()) => written,
+                Err(e) => Err(io::Error::new(e.kind(), e.to_string())),
+            };
+            // Nobody may be waiting any more.
+            tell.send(answer).ok();
+        }
+    }
+
+    /// Appends a line to the chain: gives its number.
+    ///
+    /// # Errors
+    /// The disk refuses; the chain is as it was.
+    pub(super) fn line(&mut self, e: &Event) -> io::Result<u64> {
+        let seq = self.chain.next;
+        let members = json!({
+            "ts": timestamp(), "boot": self.boot, "actor": {"kind": e.actor_kind, "id": e.actor},
+            "action": e.action, "target": e.target, "tenant": e.tenant, "request": e.request,
+            "before": e.before, "after": e.after, "detail": e.detail,
+        });
+        let Value::Object(members) = members else { return Err(io::Error::other("a line is an object")) };
+        let (text, hash) = line::chained(members, CHAIN, seq, &self.chain.prev);
+        self.append(&text)?;
+        self.chain.next = seq.saturating_add(1);
+        self.chain.prev = hash;
+        self.chain.unsealed = self.chain.unsealed.saturating_add(1);
+        Ok(seq)
+    }
+
+    fn append(&mut self, text: &str) -> io::Result<()> {
+        let before = self.file.metadata()?.len();
+        let written = self.file.write_all(format!("{text}\n").as_bytes());
+        if written.is_err() {
+            // Half a line would break the chain for good.
+            self.file.set_len(before)?;
+        }
+        written
+    }
+
+    /// Signs what was written since the last seal, and begins a new file where one has grown large.
+    pub(super) fn seal(&mut self) -> io::Result<()> {
+        if self.chain.unsealed == 0 {
+            return Ok(());
+        }
+        let sealed = Sealed {
+            seq: self.chain.next.saturating_sub(1),
+            hash: self.chain.prev,
+            count: self.chain.unsealed,
+            prev: self.chain.prev_seal,
+        };
+        let (text, hash) = sealed.sign(CHAIN, &self.key);
+        self.append(&text)?;
+        self.file.sync_data()?;
+        self.chain.prev_seal = hash;
+        self.chain.unsealed = 0;
+        self.chain.seal = Some(text);
+        self.anchor()?;
+        if self.file.metadata()?.len() > FILE_BYTES {
+            let number = folder::files(&self.folder)?.len().saturating_add(1);
+            self.file = folder::append_to(&folder::name(&self.folder, number))?;
+        }
+        Ok(())
+    }
+
+    /// Writes down how far the trail is sealed, wherever that is kept.
+    pub(super) fn anchor(&self) -> io::Result<()> {
+        let Some(seal) = &self.chain.seal else { return Ok(()) };
+        self.anchors.iter().try_for_each(|path| anchor::write(path, &self.instance, seal))
+    }
+}
+
+fn timestamp() -> String {
+    let ms = crate::clock::unix_ms();
+    let (year, month, day) = types::calendar::date(ms.div_euclid(86_400_000));
+    let of_day = ms.rem_euclid(86_400_000);
+    let (h, m, s, ms) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60, of_day % 1_000);
+    format!("{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{ms:03}Z")
+}
