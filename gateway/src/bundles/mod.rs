@@ -2,6 +2,8 @@
 
 mod acts;
 mod book;
+mod bring;
+mod compile;
 mod edit;
 pub(crate) mod guard;
 mod kept;

@@ -1,6 +1,6 @@
 //! Rules and scripts as things of their own: listed with where they stand, put and removed one by one.
 
-use super::acts::Change;
+use super::bring::Change;
 use super::edit::{self, Member, Section};
 use super::refusal;
 use crate::app::App;

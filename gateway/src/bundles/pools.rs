@@ -1,6 +1,6 @@
 //! Pools of models as things of their own: listed with what they come to now, put and removed.
 
-use super::acts::Change;
+use super::bring::Change;
 use super::edit::{self, Member, Section};
 use crate::app::App;
 use crate::config::sources::{self, is_built_in};

@@ -132,8 +132,8 @@ fn came_and_went(from: &BTreeSet<String>, to: &BTreeSet<String>) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bundles::acts::given;
     use crate::bundles::book::{Origin, State};
+    use crate::bundles::compile::given;
     use crate::config::{Environment, Simulated, load};
 
     fn bundle(texts: &[(&str, &str)]) -> (Bundle, Texts) {

@@ -1,0 +1,284 @@
+//! How bundles come: the configuration folder is read, files are uploaded, a part of the one in force is changed.
+//!
+//! What has errors, or nobody vouches for who has to, is refused whole, and that is on the audit trail.
+
+use super::acts::away;
+use super::book::{Entry, Origin, Refused};
+use super::compile::{Vouching, given};
+use super::{Read, refusal, watch};
+use crate::app::App;
+use crate::clock;
+use crate::config::sources::{SIGNATURE, misplaced};
+use crate::config::{Loaded, Signer, Source, Texts};
+use crate::control::Actor;
+use crate::control::audit::Event;
+use crate::error::Failure;
+use engine::Bundle;
+use http::StatusCode;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use types::{Diagnostic, Severity};
+
+/// Time between two readings of a folder that somebody asked to be read now.
+const AT_ONCE: Duration = Duration::from_millis(20);
+/// How long its files may go on changing meanwhile.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What became of the files of the folder.
+#[derive(Clone, Debug)]
+pub(crate) enum Taken {
+    /// They are in force now.
+    Applied(Arc<str>),
+    /// They are what is in force already.
+    Same(Arc<str>),
+}
+
+impl Taken {
+    pub(crate) const fn hash(&self) -> &Arc<str> {
+        match self {
+            Taken::Applied(hash) | Taken::Same(hash) => hash,
+        }
+    }
+}
+
+/// A change of the texts in force.
+pub(crate) struct Change<'a> {
+    /// What it is called on the audit trail.
+    pub(crate) action: &'static str,
+    /// What it is about.
+    pub(crate) target: &'a str,
+    /// It is only checked.
+    pub(crate) dry_run: bool,
+    /// Gives the texts that are to be in force instead.
+    pub(crate) edit: Edit<'a>,
+    /// What has to hold of what comes of it, besides being good.
+    pub(crate) check: Check<'a>,
+}
+
+/// What changes texts.
+pub(crate) type Edit<'a> = Box<dyn Fn(&Bundle, &Texts) -> Result<Texts, Failure> + Send + Sync + 'a>;
+/// What looks at a bundle.
+pub(crate) type Check<'a> = Box<dyn Fn(&Bundle) -> Result<(), Failure> + Send + Sync + 'a>;
+
+impl Change<'_> {
+    /// For people who read the list of bundles.
+    fn message(&self) -> String {
+        format!("{} {}", self.action, self.target)
+    }
+}
+
+impl App {
+    /// Reads the configuration folder now. Good: it is in force for new requests. Bad: nothing changes.
+    ///
+    /// # Errors
+    /// Its problems, or that its files are still being written.
+    pub(crate) async fn reload(self: &Arc<Self>, actor: &Actor) -> Result<Taken, Failure> {
+        let source = &self.settings.source;
+        let read = watch::settled(source, AT_ONCE, PATIENCE).await.ok_or_else(|| {
+            let text = "the files of the configuration are being written; ask again when that is done";
+            Failure::busy("configuration_changing", text, PATIENCE)
+        })?;
+        self.take_files(actor, read).await
+    }
+
+    /// Takes up what was read of the configuration folder.
+    ///
+    /// # Errors
+    /// Its problems. Nothing has changed then.
+    pub(crate) async fn take_files(self: &Arc<Self>, actor: &Actor, read: Read) -> Result<Taken, Failure> {
+        let _one = self.bundles.changing().await;
+        let digest = read.0.digest(&read.1);
+        if read.0.settings.as_ref().map(|s| &s.text) != self.started_with.as_ref() {
+            tracing::warn!("turnout.yaml has changed; what it says holds from the next start");
+        }
+        let loaded = self.compile(move || read, Vouching::AsSet).await?;
+        let Loaded { bundle, problems, hash, files, signer, .. } = match loaded {
+            Ok(good) => good,
+            Err(bad) => {
+                self.bundles.note_digest(digest);
+                return Err(self.refuse_files(actor, bad));
+            }
+        };
+        warn(&problems);
+        let mut book = self.bundles.copy();
+        book.refused = None;
+        book.at.folder = hash.clone();
+        if book.at.active == hash {
+            self.bundles.commit(book, &[]).await.map_err(away)?;
+            self.bundles.note_digest(digest);
+            // Whoever loads policies again wants them run again, changed or not.
+            self.engine.bundle().policies().release();
+            self.metrics.reload("unchanged");
+            return Ok(Taken::Same(hash));
+        }
+        let by = actor.to_string();
+        book.add(entry(&hash, files, Origin::Files, by, String::new()));
+        let bundle = bundle.ok_or_else(Failure::internal)?;
+        let event = signed(actor.event("bundle.reload", &hash), signer);
+        self.put_in_force_as(event, Arc::new(bundle), book).await?;
+        self.bundles.note_fault(None);
+        self.bundles.note_digest(digest);
+        self.metrics.reload("applied");
+        Ok(Taken::Applied(hash))
+    }
+
+    fn refuse_files(&self, actor: &Actor, bad: Loaded) -> Failure {
+        self.metrics.reload("refused");
+        let report = bad.report(false);
+        let failure = refusal(&bad.problems, format!("the configuration has errors:\n\n{report}"));
+        let refused = refused(bad, Origin::Files, actor.to_string(), String::new());
+        let mut event = refusal_event(actor, &refused);
+        event.before = Some(self.engine.bundle_hash().to_string());
+        self.plane.note(event);
+        self.bundles.book().refused = Some(refused);
+        failure
+    }
+
+    fn refuse_upload(&self, actor: &Actor, bad: Loaded, message: String) -> Failure {
+        let failure = has_errors(&bad);
+        let refused = refused(bad, Origin::Upload, actor.to_string(), message);
+        self.plane.note(refusal_event(actor, &refused));
+        self.bundles.book().reject(refused);
+        failure
+    }
+
+    /// Changes the texts of the bundle in force and puts what comes of it in force, as a whole; with
+    /// [`Change::dry_run`] it is only checked.
+    ///
+    /// # Errors
+    /// Why it cannot be changed so, or all problems of what would come of it. Nothing has changed then.
+    pub(crate) async fn change(
+        self: &Arc<Self>,
+        actor: &Actor,
+        change: Change<'_>,
+    ) -> Result<Value, Failure> {
+        let _one = self.bundles.changing().await;
+        if !change.dry_run {
+            self.may_change_alone()?;
+        }
+        let before = self.engine.bundle();
+        let texts = self.bundles.texts(before.hash());
+        let mut edited = (change.edit)(&before, &texts)?;
+        // It vouched for other texts.
+        edited.remove(SIGNATURE);
+        let given = given(&edited);
+        let Loaded { bundle, problems, hash, files, .. } =
+            match self.compile(move || given.read(), Vouching::Nobody).await? {
+                Ok(good) => good,
+                Err(bad) if change.dry_run => return Err(has_errors(&bad)),
+                Err(bad) => return Err(self.refuse_upload(actor, bad, change.message())),
+            };
+        let after = Arc::new(bundle.ok_or_else(Failure::internal)?);
+        (change.check)(&after)?;
+        let changed = hash != *before.hash();
+        let answer = json!({
+            "object": "change", "dry_run": change.dry_run, "changed": changed, "bundle": hash, "before": before.hash(),
+            "problems": super::listed(&problems), "diff": super::diff((&before, &texts), (&after, &files)),
+        });
+        if changed && !change.dry_run {
+            let mut book = self.bundles.copy();
+            book.add(entry(&hash, files, Origin::Upload, actor.to_string(), change.message()));
+            let event = actor.event(change.action, change.target);
+            self.put_in_force_as(event, after, book).await?;
+            self.bundles.note_fault(None);
+        }
+        Ok(answer)
+    }
+
+    /// Checks and keeps a bundle. It is not in force by that.
+    ///
+    /// # Errors
+    /// All of its problems.
+    pub(crate) async fn upload(
+        self: &Arc<Self>,
+        actor: &Actor,
+        files: Texts,
+        message: String,
+    ) -> Result<(StatusCode, Value), Failure> {
+        let _one = self.bundles.changing().await;
+        let paths = misplaced(files.keys().map(String::as_str));
+        let apart = (!paths.is_empty()).then(|| name_of(&files));
+        let given = Source::Given(files.into_iter().map(|(p, t)| (p, t.to_string())).collect());
+        let read = move || {
+            let (sources, mut problems) = given.read();
+            problems.extend(paths);
+            (sources, problems)
+        };
+        let Loaded { bundle, problems, hash, files, signer, .. } =
+            match self.compile(read, Vouching::AsSet).await? {
+                Ok(good) => good,
+                // Files without a place are no part of a bundle's name: those with them must not bear that of those without.
+                Err(bad) => {
+                    let bad = Loaded { hash: apart.unwrap_or_else(|| bad.hash.clone()), ..bad };
+                    return Err(self.refuse_upload(actor, bad, message));
+                }
+            };
+        let mut book = self.bundles.copy();
+        book.rejected.retain(|r| r.hash != hash);
+        let known = book.entry(&hash).is_some();
+        if !known {
+            let mut event = signed(actor.event("bundle.upload", &hash), signer);
+            event.detail.insert("files".to_owned(), files.len().into());
+            self.plane.record(event).await?;
+            book.add(entry(&hash, files, Origin::Upload, actor.to_string(), message));
+            self.bundles.commit(book, std::slice::from_ref(&hash)).await.map_err(away)?;
+        }
+        if let Some(bundle) = bundle {
+            self.bundles.keep_ready(Arc::new(bundle));
+        }
+        let mut shown = self.bundles.one(&hash)?;
+        if let Some(m) = shown.as_object_mut() {
+            m.insert("problems".to_owned(), super::listed(&problems));
+        }
+        Ok((if known { StatusCode::OK } else { StatusCode::CREATED }, shown))
+    }
+}
+
+/// A line of the trail that names who vouches.
+fn signed(mut event: Event, signer: Option<Signer>) -> Event {
+    if let Some(Signer { key, author }) = signer {
+        event.detail.insert("signed_by".to_owned(), key.to_string().into());
+        event.detail.insert("author".to_owned(), author.into());
+    }
+    event
+}
+
+/// A line of the trail that says why something is no bundle, by the codes of its errors.
+fn refusal_event(actor: &Actor, refused: &Refused) -> Event {
+    let errors = refused.problems.iter().filter(|d| d.severity == Severity::Error);
+    let codes: BTreeSet<&str> = errors.map(|d| d.code.as_str()).collect();
+    let mut event = actor.event("bundle.refused", &refused.hash);
+    event.detail.insert("codes".to_owned(), codes.into_iter().collect::<Vec<_>>().join(" ").into());
+    event
+}
+
+fn entry(hash: &Arc<str>, files: Texts, origin: Origin, by: String, message: String) -> Entry {
+    let at_ms = clock::unix_ms();
+    Entry { hash: hash.clone(), files, origin, by, at_ms, message, activated_ms: None, version: 0 }
+}
+
+/// Names all files of an upload, those included that are no files of a bundle.
+fn name_of(files: &Texts) -> Arc<str> {
+    let mut h = blake3::Hasher::new();
+    for part in files.iter().flat_map(|(path, text)| [path.as_str(), &**text]) {
+        h.update(&(part.len() as u64).to_le_bytes());
+        h.update(part.as_bytes());
+    }
+    h.finalize().to_hex().as_str().get(..16).unwrap_or("").into()
+}
+
+fn refused(bad: Loaded, origin: Origin, by: String, message: String) -> Refused {
+    Refused { hash: bad.hash, origin, by, at_ms: clock::unix_ms(), message, problems: bad.problems }
+}
+
+fn has_errors(bad: &Loaded) -> Failure {
+    refusal(&bad.problems, format!("the bundle has errors:\n\n{}", bad.report(false)))
+}
+
+fn warn(problems: &[Diagnostic]) {
+    for w in problems.iter().filter(|d| d.severity == Severity::Warning) {
+        tracing::warn!("{w}");
+    }
+}
