@@ -1,0 +1,304 @@
+//! The search for an answer to one question: candidate after candidate, and one again where that may help, until one
+//! answers or nothing more may be tried.
+
+use super::again::Next;
+use super::extra::Extra;
+use super::Calls;
+use crate::breaker::{Answering, Breaker, Leave};
+use crate::room::UnderWay;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use types::matrix::{Model, ModelIx, Provider};
+use types::provider::{Error, ErrorKind};
+use workflows::{Ask, Failure, Generated};
+
+/// Share of a model's answers that are waited for at least.
+const LONGEST: f64 = 0.99;
+
+/// Silence after which a call that is cut off, by the client or by a deadline, counts against the model: one
+/// that accepts calls and never answers would otherwise never be kept out.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// How far the search has come.
+pub(super) struct Search<'a> {
+    calls: &'a Calls,
+    ask: &'a Ask,
+    deadline: Instant,
+    /// Jitter of pauses.
+    rng: StdRng,
+    /// Calls made.
+    attempts: u32,
+    /// Providers that the question was put to.
+    asked: Vec<usize>,
+    /// Room for the next call has been taken.
+    counted: bool,
+    refused_by_budget: bool,
+    /// The first model that has as many calls under way as its vendor bears.
+    full: Option<ModelIx>,
+    last: Option<Error>,
+}
+
+/// One of those that may answer.
+struct Candidate<'a> {
+    ix: ModelIx,
+    model: &'a Arc<Model>,
+    provider: &'a Arc<Provider>,
+    breaker: Option<&'a Arc<Breaker>>,
+    /// Its answer comes in one piece: it is silent until that is there.
+    whole: bool,
+    /// Another one could be asked in its place.
+    more: bool,
+    full: Full,
+}
+
+/// Whether a model that has as many calls under way as its vendor bears is waited for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Full {
+    Wait,
+    PassBy,
+}
+
+/// Why a candidate gave no answer.
+enum Stop {
+    /// Another one may.
+    Another,
+    /// Nobody is asked any more.
+    Ended(Failure),
+}
+
+/// What one call needs: a place among those under way, and leave of its model's breaker.
+struct Permit<'a> {
+    under_way: Option<UnderWay>,
+    leave: Option<Leave<'a>>,
+}
+
+impl<'a> Search<'a> {
+    pub(super) fn new(calls: &'a Calls, ask: &'a Ask) -> Self {
+        Search {
+            calls,
+            ask,
+            deadline: calls.deadline_of(ask),
+            rng: StdRng::seed_from_u64(calls.seed),
+            attempts: 0,
+            asked: Vec::new(),
+            // Room for the first call of a hedge was taken before it was begun.
+            counted: is_company(ask),
+            refused_by_budget: false,
+            full: None,
+            last: None,
+        }
+    }
+
+    /// The answer of the first candidate that has one.
+    pub(super) async fn run(mut self) -> Result<Generated, Failure> {
+        let order = self.calls.order(self.ask);
+        if order.is_empty() {
+            return Err(Failure::NoCandidate(format!("no model is left for node `{}`", self.ask.node())));
+        }
+        let elsewhere = self.ask.retry.as_ref().is_none_or(|r| r.reroute);
+        let most = if elsewhere { self.calls.reach.retry.max_candidates } else { 1 };
+        let candidates = order.len().min(most);
+        for (position, ix) in order.into_iter().take(candidates).enumerate() {
+            let more = position.saturating_add(1) < candidates;
+            match self.candidate(ix, more, Full::PassBy).await {
+                Ok(generated) => return Ok(generated),
+                Err(Stop::Ended(failure)) => return Err(failure),
+                Err(Stop::Another) => {}
+            }
+        }
+        // Nobody else could do it. What only keeps a slow call company waits for nobody.
+        if let Some(ix) = self.full.filter(|_| !is_company(self.ask)) {
+            match self.candidate(ix, false, Full::Wait).await {
+                Ok(generated) => return Ok(generated),
+                Err(Stop::Ended(failure)) => return Err(failure),
+                Err(Stop::Another) => {}
+            }
+        }
+        Err(self.found_none())
+    }
+
+    /// Why nobody answered, once all have been tried.
+    fn found_none(self) -> Failure {
+        match self.last {
+            Some(last) => self.calls.most_useful(self.ask, Some(last)),
+            None if self.refused_by_budget => Failure::Budget("usd"),
+            None if Instant::now() >= self.deadline => Failure::Deadline,
+            None => Failure::NoCandidate("every candidate is failing and kept out for a while".to_owned()),
+        }
+    }
+
+    fn known(&self, ix: ModelIx, more: bool, full: Full) -> Option<Candidate<'a>> {
+        let reach = &self.calls.reach;
+        let (model, provider) = (reach.matrix.model(ix)?, reach.matrix.provider_of(ix)?);
+        let breaker = reach.breakers.get(usize::from(ix.0));
+        let whole = !(self.ask.stream && model.abilities.streaming);
+        Some(Candidate { ix, model, provider, breaker, whole, more, full })
+    }
+
+    /// Asks one candidate, again where that may help.
+    async fn candidate(&mut self, ix: ModelIx, more: bool, full: Full) -> Result<Generated, Stop> {
+        let c = self.known(ix, more, full).ok_or(Stop::Another)?;
+        let mut tries = 0;
+        loop {
+            let permit = self.permit(&c).await?;
+            tries += 1;
+            let error = match self.call(&c, permit).await? {
+                Ok(generated) => return Ok(generated),
+                Err(error) => error,
+            };
+            self.pause(&c, error, tries).await?;
+        }
+    }
+
+    /// All that a call needs but money: time, room at the model and its provider, and one of the calls that are allowed.
+    async fn permit(&mut self, c: &Candidate<'a>) -> Result<Permit<'a>, Stop> {
+        if Instant::now() >= self.deadline {
+            return Err(self.ended(Failure::Deadline));
+        }
+        let under_way = match c.breaker {
+            Some(breaker) => Some(self.room(c, breaker).await?),
+            None => None,
+        };
+        let now = Instant::now();
+        let leave = match c.breaker {
+            Some(breaker) => Some(breaker.leave(now, c.patience()).ok_or(Stop::Another)?),
+            None => None,
+        };
+        if !self.may_ask(c.model.provider, now) {
+            return Err(Stop::Another);
+        }
+        if self.calls.ceilings.attempts.is_some_and(|most| self.attempts >= most) {
+            return Err(self.given_up());
+        }
+        // The node has taken the first call.
+        if self.attempts > 0 {
+            self.ask.purse.call().map_err(|used_up| self.ended(Failure::Budget(used_up)))?;
+        }
+        Ok(Permit { under_way, leave })
+    }
+
+    /// Room for one more call of a model, unless there is none and it is not waited for, or came too late.
+    async fn room(&mut self, c: &Candidate<'_>, breaker: &Breaker) -> Result<UnderWay, Stop> {
+        let room = breaker.room();
+        // Company for a slow call is the last thing that a vendor in trouble needs.
+        if is_company(self.ask) && (room.is_limited() || !breaker.is_closed()) {
+            return Err(Stop::Another);
+        }
+        if let Some(under_way) = room.enter(Instant::now()) {
+            return Ok(under_way);
+        }
+        if c.full == Full::PassBy {
+            self.full.get_or_insert(c.ix);
+            return Err(Stop::Another);
+        }
+        let waited = self.calls.ledger_of(self.ask).awaiting(room.wait());
+        tokio::time::timeout_at(self.deadline, waited).await.map_err(|_| Stop::Another)
+    }
+
+    /// Whether the question may be put to a provider: for the first time always, again while there is room.
+    fn may_ask(&mut self, provider: usize, now: Instant) -> bool {
+        let counted = std::mem::take(&mut self.counted);
+        let again = self.asked.contains(&provider);
+        if !again {
+            self.asked.push(provider);
+        }
+        let extra: &Extra = &self.calls.reach.extra;
+        match (counted, again) {
+            (true, _) => true,
+            (false, true) => extra.again(provider, now),
+            (false, false) => {
+                extra.first(provider, now);
+                true
+            }
+        }
+    }
+
+    /// Makes a call that is permitted, if there is money for it. What its model turns out to be worth, its breaker is told.
+    async fn call(&mut self, c: &Candidate<'_>, permit: Permit<'_>) -> Result<Result<Generated, Error>, Stop> {
+        let Permit { under_way, leave } = permit;
+        let calls = self.calls;
+        let own = if c.whole && c.more { self.share(c.ix, Instant::now()) } else { self.deadline };
+        let attempt = self.attempts.saturating_add(1);
+        let prepared =
+            calls.prepare(self.ask, (c.ix, c.model), c.provider, (attempt, under_way), own).await;
+        let (call, open) = match prepared {
+            Ok(prepared) => prepared,
+            Err("usd") => {
+                self.refused_by_budget = true;
+                return Err(Stop::Another);
+            }
+            Err(used_up) => return Err(self.ended(Failure::Budget(used_up))),
+        };
+        self.attempts = attempt;
+        let answering = c.breaker.zip(leave.as_ref()).map(|(b, l)| Answering::of(b, l));
+        let made = calls.attempt(call, open, answering, own).await;
+        let now = Instant::now();
+        match (&made, leave) {
+            (_, None) => {}
+            (Ok(Generated::Stream { .. }), Some(leave)) => leave.began(),
+            (Ok(Generated::Whole { .. }), Some(leave)) => leave.succeeded(now),
+            // A call that our own deadline cut off tells what any dropped call does.
+            (Err(e), Some(_)) if e.kind == ErrorKind::TotalTimeout && now >= self.deadline => {}
+            (Err(e), Some(leave)) => leave.failed(e, now, self.rng.random()),
+        }
+        Ok(made)
+    }
+
+    /// What follows on a call that failed: it returns where the same candidate is to be asked again, when it is time.
+    async fn pause(&mut self, c: &Candidate<'_>, error: Error, tries: u32) -> Result<(), Stop> {
+        let ledger = self.calls.ledger_of(self.ask);
+        ledger.failed(&error);
+        let next = self.calls.next(&error, self.ask, tries, c.more, self.deadline, &mut self.rng);
+        self.last = Some(error);
+        match next {
+            Next::Again(wait) => {
+                // Where there is no room the client is told at once.
+                self.counted = self.may_ask(c.model.provider, Instant::now());
+                if !self.counted {
+                    return Err(Stop::Another);
+                }
+                // A vendor that says when it may be asked again is waited for.
+                ledger.pause(wait).await;
+                Ok(())
+            }
+            Next::Another => Err(Stop::Another),
+            Next::GiveUp => Err(self.given_up()),
+        }
+    }
+
+    /// The moment until which a model is waited for that answers in one piece, while another one could be asked. It says
+    /// nothing until then, so that one which never will is told from a slow one by nothing but time.
+    fn share(&self, ix: ModelIx, now: Instant) -> Instant {
+        let left = self.deadline.saturating_duration_since(now);
+        let share = left.mul_f64(self.calls.reach.retry.time_share.clamp(0.0, 1.0));
+        let usual = self.calls.candidates.patience(ix, LONGEST, false).unwrap_or(0.0) / 1e3;
+        now + share.max(Duration::try_from_secs_f64(usual).unwrap_or(left)).min(left)
+    }
+
+    /// The end: with what a provider said last, or for another reason where none has said anything.
+    fn ended(&mut self, otherwise: Failure) -> Stop {
+        Stop::Ended(self.last.take().map_or(otherwise, Failure::Provider))
+    }
+
+    /// The end: with what says most of all that providers said.
+    fn given_up(&mut self) -> Stop {
+        Stop::Ended(self.calls.most_useful(self.ask, self.last.take()))
+    }
+}
+
+impl Candidate<'_> {
+    /// How long silence of it is no wonder.
+    fn patience(&self) -> Duration {
+        let times = self.provider.timeouts;
+        let heard = if self.whole { times.total } else { times.first_token };
+        heard.min(SILENCE)
+    }
+}
+
+/// A call that only keeps a slow one company.
+pub(super) fn is_company(ask: &Ask) -> bool {
+    ask.purpose == "hedge"
+}
