@@ -4,30 +4,24 @@
 use crate::about;
 use crate::answer::Admission;
 use crate::approvals::HeldAnswer;
-use crate::bound;
-use crate::breaker::Circuit;
-use crate::bundle::Bundle;
 use crate::demands::Demands;
 use crate::error::Error;
 use crate::govern::Governed;
 use crate::history::Turn;
-use crate::limits::{self, Asker, Count, Held, NOTHING_USED_UP, Partial, USUAL, UsedUp, Worst};
+use crate::limits::{self, Asker, Count, Held, NOTHING_USED_UP, UsedUp};
 use crate::premium;
+use crate::reserve::{self, Purpose};
 use crate::route;
-use crate::settle::unix_ms;
 use crate::shadow::{Moment, Note};
-use crate::sticky::{Holder, Kept};
+use crate::sticky::Holder;
+use crate::weigh::{self, Question};
 use crate::who::Who;
 use crate::{Inner, View};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::time::Instant;
+use types::Usd;
 use types::chat::ChatRequest;
-use types::decision::Exclusion;
 use types::directives::{Directives, LimitRule, Set};
-use types::matrix::{Availability, ModelIx, Tier};
-use types::provider::Quota;
-use types::{Usage, Usd};
 
 /// What is known of a request before its first call.
 pub(crate) struct Decided {
@@ -58,116 +52,8 @@ pub(crate) struct Decided {
     pub(crate) asker: Asker,
 }
 
-/// A request with all that its choice depends on but the configuration.
-#[derive(Clone, Copy)]
-pub(crate) struct Question<'a> {
-    pub(crate) request: &'a Arc<ChatRequest>,
-    pub(crate) profile: &'a types::WorkloadProfile,
-    pub(crate) features: &'a types::Features,
-    pub(crate) who: &'a Who,
-    pub(crate) request_id: &'a str,
-    pub(crate) moment: &'a Moment,
-    /// Models whose own limits have no room now.
-    pub(crate) used_up: &'a UsedUp,
-}
-
-/// A configuration with the state of what it names.
-pub(crate) struct Ground<'a> {
-    pub(crate) bundle: &'a Bundle,
-    pub(crate) availability: &'a [Availability],
-    pub(crate) unavailable: &'a Arc<Vec<Exclusion>>,
-    pub(crate) circuit: &'a (dyn Fn(ModelIx) -> Circuit + Sync),
-    pub(crate) quota: &'a (dyn Fn(ModelIx) -> Option<Quota> + Sync),
-}
-
-/// Asks the policies and chooses, for somebody of whom nothing else is known. Nothing is noted, nothing is taken.
-pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>) -> (Weighed, route::Outcome) {
-    let who = about.who;
-    let around =
-        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
-    let (scope, mut directives, unevaluated) = said(on.bundle, about, &around).await;
-    let routed = choose(on, about, &scope, &mut directives, unevaluated, None);
-    ((scope, directives), routed)
-}
-
-/// The same under a configuration in force.
-pub(crate) async fn weigh_under(view: &View, about: Question<'_>) -> (Weighed, route::Outcome) {
-    let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
-    weigh(&ground(view, &circuit, &quota), about).await
-}
-
-fn ground<'a>(
-    view: &'a View,
-    circuit: &'a (dyn Fn(ModelIx) -> Circuit + Sync),
-    quota: &'a (dyn Fn(ModelIx) -> Option<Quota> + Sync),
-) -> Ground<'a> {
-    let (availability, unavailable) = (&view.availability, &view.unavailable);
-    Ground { bundle: &view.bundle, availability, unavailable, circuit, quota }
-}
-
-/// What the policies say; with it what they saw, and why the request fails where they cannot say it.
-async fn said(
-    bundle: &Bundle,
-    about: Question<'_>,
-    around: &policies::Around,
-) -> (types::expr::Scope, Directives, Option<Error>) {
-    let Question { request, profile, moment, .. } = about;
-    let scope = policies::scope(&policies::Inputs { request, profile, around, unix_ms: moment.ts_ms });
-    match bundle.policies.evaluate(policies::Phase::Request, &scope).await {
-        Ok(directives) => (scope, directives, None),
-        Err(e) => {
-            // It is the operator's to mend, and a client reads nothing of it.
-            if let policies::Error::Evaluation { rule, detail } = &e {
-                tracing::warn!(
-                    rule = &**rule,
-                    detail,
-                    "a rule could not be evaluated; its request is refused"
-                );
-            }
-            (scope, Directives::default(), Some(e.into()))
-        }
-    }
-}
-
-/// Chooses. `refusal` = nothing is chosen; `kept` = what is to be kept while nothing is much better.
-fn choose(
-    on: &Ground<'_>,
-    about: Question<'_>,
-    scope: &types::expr::Scope,
-    directives: &mut Directives,
-    refusal: Option<Error>,
-    kept: Option<&Kept>,
-) -> route::Outcome {
-    let Question { request, profile, features, who, request_id, moment, used_up } = about;
-    let inputs = route::Inputs {
-        bundle: on.bundle,
-        availability: on.availability,
-        unavailable: on.unavailable,
-        circuit: on.circuit,
-        quota: on.quota,
-        statistics: &moment.statistics,
-        request,
-        profile,
-        features,
-        warm: moment.warm.as_ref(),
-        kept,
-        explore: moment.explore,
-        scope,
-        mode: moment.mode,
-        seed: moment.seed,
-        request_id,
-        who,
-        used_up,
-        ts_ms: moment.ts_ms,
-    };
-    route::decide(&inputs, directives, refusal)
-}
-
 /// What a record says of a request that may not use what budgets hold back.
 const NOT_PREMIUM: &str = "no";
-
-/// What the policies saw and said.
-type Weighed = (types::expr::Scope, Directives);
 
 /// Profiles a request, asks the policies, chooses, and reserves what the choice may cost; for so long it waits where only
 /// what requests in work have set aside stands against that.
@@ -181,31 +67,28 @@ pub(crate) async fn decide(
 ) -> Decided {
     let who = &admission.who;
     let mut decided = consider(inner, view, admission, request, ts_ms, true).await;
-    let Decided { request, profile, directives, decision, routed, agreed, used_up, waited, asker, .. } =
-        &mut decided;
-    let premium = premium::why(who, profile, premium::said(directives));
+    let premium = premium::why(who, &decided.profile, premium::said(&decided.directives));
     if who.reserving {
-        decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
+        decided.decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
     }
-    if let (None, Ok(chosen)) = (&*agreed, &mut *routed) {
-        let rules = limits_of(directives);
-        let (premium, count) = (premium.is_some(), Count::Request);
-        let purpose = Purpose { request, profile, asker, rules, premium, count };
-        let begun = Instant::now();
-        let latest = admission.deadline.map(|d| admission.received + d);
-        let latest = [Some(begun + patience), latest].into_iter().flatten().min().unwrap_or(begun);
-        let mut waiting = inner.patience.until(latest, &inner.gate);
-        let reserved = loop {
-            match reserve(inner, view, held, purpose, chosen, unix_ms()).await {
-                Err(refused) if waiting.helps(&refused).await => {}
-                ended => break ended,
-            }
-        };
-        *waited = begun.elapsed();
-        match reserved {
-            Ok(()) => held.iter().for_each(|held| held.without(used_up)),
-            Err(e) => *routed = Err(e),
-        }
+    let (None, Ok(chosen)) = (&decided.agreed, &decided.routed) else { return decided };
+    let purpose = Purpose {
+        request: &decided.request,
+        profile: &decided.profile,
+        asker: &decided.asker,
+        rules: limits_of(&decided.directives),
+        premium: premium.is_some(),
+        count: Count::Request,
+    };
+    let latest = |begun| {
+        let deadline = admission.deadline.map(|d| admission.received + d);
+        deadline.map_or(begun + patience, |deadline| deadline.min(begun + patience))
+    };
+    let (reserved, waited) = reserve::patiently(inner, view, held, purpose, chosen, latest).await;
+    decided.waited = waited;
+    match reserved {
+        Ok(()) => held.iter().for_each(|held| held.without(&mut decided.used_up)),
+        Err(e) => decided.routed = Err(e),
     }
     decided
 }
@@ -242,17 +125,7 @@ pub(crate) async fn consider(
     let features = profiler::features(&request, &profile);
 
     // policy
-    let session = request.options.session.as_deref();
-    let moment = Moment {
-        statistics: inner.statistics.load(),
-        warm: inner.sessions.warm(&who.tenant.id, session, ts_ms),
-        explore: who.tenant.allow_explore
-            && !inner.gate.in_brownout()
-            && inner.explorers.allows(&who.tenant.id, view.bundle.routing.budget),
-        mode: inner.config.mode,
-        seed: inner.next_seed(),
-        ts_ms,
-    };
+    let moment = moment(inner, view, admission, &request, ts_ms);
     let about = Question {
         request: &request,
         profile: &profile,
@@ -264,7 +137,7 @@ pub(crate) async fn consider(
     };
     let turn = view.bundle.asks.history.then(|| Turn::of(&who.tenant.id, &request));
     let around = about::around(inner, view, admission, turn, ask, ts_ms).await;
-    let (scope, mut directives, unevaluated) = said(&view.bundle, about, &around).await;
+    let (scope, mut directives, unevaluated) = weigh::said(&view.bundle, about, &around).await;
     let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));
     let asker = Asker::of(inner, view, who, &request);
@@ -276,13 +149,13 @@ pub(crate) async fn consider(
     let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
     let holder = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, &request));
     let kept = holder.as_ref().and_then(|h| inner.arms.last(h));
-    let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
     let premium = premium::why(who, &profile, premium::said(&directives)).is_some();
-    let partial = of_models(view, who, &request, limits_of(&directives), premium);
+    let partial = reserve::of_models(view, who, &request, limits_of(&directives), premium);
     let used_up = limits::used_up(inner, view, who, (&request, &profile.facts), &partial, ts_ms).await;
     let about = Question { request: &request, profile: &profile, used_up: &used_up, ..about };
-    let routed = choose(
-        &ground(view, &circuit, &quota),
+    let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
+    let routed = weigh::choose(
+        &weigh::ground(view, &circuit, &quota),
         about,
         &scope,
         &mut directives,
@@ -293,7 +166,6 @@ pub(crate) async fn consider(
         Ok(r) => (r.decision, Ok((r.workflow, r.candidates, r.cap))),
         Err(e) => (e.0, Err(e.1)),
     };
-    let seed = moment.seed;
     let ceiling = routed.as_ref().ok().and_then(|(_, _, cap)| *cap);
     Decided {
         request,
@@ -301,7 +173,7 @@ pub(crate) async fn consider(
         features,
         scope,
         directives,
-        seed,
+        seed: moment.seed,
         decision,
         routed,
         ceiling,
@@ -315,110 +187,21 @@ pub(crate) async fn consider(
     }
 }
 
-/// What something is reserved for.
-#[derive(Clone, Copy)]
-pub(crate) struct Purpose<'a> {
-    pub(crate) request: &'a ChatRequest,
-    pub(crate) profile: &'a types::WorkloadProfile,
-    pub(crate) asker: &'a Asker,
-    /// Limits of policies.
-    pub(crate) rules: &'a [Set<LimitRule>],
-    /// It may use what limits hold back.
-    pub(crate) premium: bool,
-    pub(crate) count: Count,
-}
-
-/// Limits that count only calls of some models.
-fn of_models(
-    view: &View,
-    who: &Who,
-    request: &ChatRequest,
-    rules: &[Set<LimitRule>],
-    premium: bool,
-) -> Vec<Partial> {
-    let models = (&**view.bundle.matrix(), &*view.bundle.pools);
-    limits::partial(who, models, &request.options.tags, rules, premium)
+/// What the choice depends on besides the request: what was learned, what its session was given, chance.
+fn moment(inner: &Inner, view: &View, admission: &Admission, request: &ChatRequest, ts_ms: i64) -> Moment {
+    let tenant = &admission.who.tenant;
+    Moment {
+        statistics: inner.statistics.load(),
+        warm: inner.sessions.warm(&tenant.id, request.options.session.as_deref(), ts_ms),
+        explore: tenant.allow_explore
+            && !inner.gate.in_brownout()
+            && inner.explorers.allows(&tenant.id, view.bundle.routing.budget),
+        mode: inner.config.mode,
+        seed: inner.next_seed(),
+        ts_ms,
+    }
 }
 
 fn limits_of(directives: &Directives) -> &[Set<LimitRule>] {
     directives.further.as_ref().map_or(&[], |f| f.limits.as_slice())
-}
-
-/// Reserves what a choice may use, on the limits of the key and its tenant, and on those of policies.
-///
-/// # Errors
-/// The limit that is reached; limits cannot be counted here.
-pub(crate) async fn reserve(
-    inner: &Inner,
-    view: &View,
-    held: &mut Option<Held>,
-    Purpose { request, profile, asker, rules, premium, count }: Purpose<'_>,
-    (workflow, candidates, cap): &route::Chosen,
-    ts_ms: i64,
-) -> Result<(), Error> {
-    if held.is_none() && rules.is_empty() {
-        return Ok(());
-    }
-    let who = &asker.who;
-    let worst = worst(view, request, profile, workflow, candidates, *cap);
-    let before = held.as_ref().map_or(0, Held::parts);
-    let mut taken = Ok(());
-    if let Some(held) = held {
-        taken = held.reserve(who, (worst, premium), (&request.options.tags, count), ts_ms).await;
-    }
-    if taken.is_ok() && !rules.is_empty() {
-        taken = Held::demand(held, inner.limits.as_ref(), asker, (rules, count), worst, ts_ms).await;
-    }
-    if let Err(refused) = taken {
-        // It may be asked for again, all of it or nothing.
-        held.iter_mut().for_each(|held| held.back_to(before));
-        return Err(refused);
-    }
-    if let Some(held) = held {
-        held.open(who, of_models(view, who, request, rules, premium), count);
-    }
-    Ok(())
-}
-
-/// What is set aside for a tree at first: the calls that its workflow makes in any case, each as long as it may be at the
-/// first choice of its node, and no more than its ceiling says. What it turns out to need beyond that its calls take one
-/// by one: whoever held all that it might ever use would keep others out for nothing.
-fn worst(
-    view: &View,
-    request: &ChatRequest,
-    profile: &types::WorkloadProfile,
-    workflow: &workflows::Workflow,
-    candidates: &route::Candidates,
-    cap: Option<Usd>,
-) -> Worst {
-    let (matrix, facts) = (view.bundle.matrix(), &profile.facts);
-    let asked = bound::sure(matrix, workflow, candidates);
-    let (mut all, mut least, mut longest) = (Usd::ZERO, None, 0);
-    for (ix, calls) in asked {
-        let Some((model, provider)) = matrix.model(ix).zip(matrix.provider_of(ix)) else { continue };
-        let wished =
-            request.params.max_tokens.map_or(model.max_output_tokens, |n| n.min(model.max_output_tokens));
-        let output = wished.saturating_mul(request.params.n.max(1));
-        let usage = Usage {
-            input: facts.most_input_tokens,
-            image: facts.most_image_tokens,
-            output,
-            ..Usage::default()
-        };
-        let price = model.price.filter(|_| provider.tier != Tier::Free);
-        let one = price.map_or(Usd::ZERO, |p| p.most(&usage));
-        all = all.plus(Usd::from_nanos(one.nanos().saturating_mul(i64::from(calls))));
-        least =
-            [least, Some(limits::least((model, provider), request, facts, None))].into_iter().flatten().min();
-        longest = output.max(longest);
-    }
-    let said = request.params.max_tokens;
-    let longest = longest.min(said.unwrap_or(USUAL));
-    let with_input = |output: u32| u64::from(facts.most_input_tokens).saturating_add(u64::from(output));
-    Worst {
-        usd: cap.map_or(all, |c| c.min(all)),
-        least: least.unwrap_or_default(),
-        tokens: with_input(longest),
-        least_tokens: with_input(if said.is_some() { longest } else { longest.min(limits::SHORTEST) }),
-    }
 }

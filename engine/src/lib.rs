@@ -37,6 +37,7 @@ mod premium;
 mod recent;
 mod redact;
 pub mod rehearse;
+mod reserve;
 mod respond;
 mod rewrite;
 mod room;
@@ -49,6 +50,7 @@ mod sticky;
 mod task;
 mod tools;
 mod trailer;
+mod weigh;
 mod who;
 
 pub use answer::{Admission, Answer, Event, Head, Live, Sum, Tail, Whole};

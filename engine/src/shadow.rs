@@ -8,10 +8,10 @@ use crate::View;
 use crate::admit::Gate;
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
-use crate::decide::{self, Ground, Question};
 use crate::learn::Snapshot;
 use crate::limits::NOTHING_USED_UP;
 use crate::route::{self, Warm};
+use crate::weigh::{self, Ground, Question};
 use crate::who::Who;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -251,7 +251,7 @@ struct Other {
 
 async fn compare(other: Other, mut waiting: mpsc::Receiver<Box<Note>>, results: Arc<Results>) {
     while let Some(note) = waiting.recv().await {
-        let active = side(decide::weigh_under(&note.view, note.question()).await.1);
+        let active = side(weigh::weigh_under(&note.view, note.question()).await.1);
         let shadow = side(other.weigh(&note).await);
         results.add(&note, active, shadow);
         // Requests that wait for this thread come first.
@@ -272,7 +272,7 @@ impl Other {
             circuit: &circuit,
             quota: &quota,
         };
-        decide::weigh(&ground, note.question()).await.1
+        weigh::weigh(&ground, note.question()).await.1
     }
 }
 

@@ -1,9 +1,9 @@
 //! The search for an answer to one question: candidate after candidate, and one again where that may help, until one
 //! answers or nothing more may be tried.
 
+use super::Calls;
 use super::again::Next;
 use super::extra::Extra;
-use super::Calls;
 use crate::breaker::{Answering, Breaker, Leave};
 use crate::room::UnderWay;
 use rand::rngs::StdRng;
@@ -217,13 +217,16 @@ impl<'a> Search<'a> {
     }
 
     /// Makes a call that is permitted, if there is money for it. What its model turns out to be worth, its breaker is told.
-    async fn call(&mut self, c: &Candidate<'_>, permit: Permit<'_>) -> Result<Result<Generated, Error>, Stop> {
+    async fn call(
+        &mut self,
+        c: &Candidate<'_>,
+        permit: Permit<'_>,
+    ) -> Result<Result<Generated, Error>, Stop> {
         let Permit { under_way, leave } = permit;
         let calls = self.calls;
         let own = if c.whole && c.more { self.share(c.ix, Instant::now()) } else { self.deadline };
         let attempt = self.attempts.saturating_add(1);
-        let prepared =
-            calls.prepare(self.ask, (c.ix, c.model), c.provider, (attempt, under_way), own).await;
+        let prepared = calls.prepare(self.ask, (c.ix, c.model), c.provider, (attempt, under_way), own).await;
         let (call, open) = match prepared {
             Ok(prepared) => prepared,
             Err("usd") => {

@@ -1,9 +1,9 @@
 //! What a run that goes on may use: the models that its key may use by now, and what limits have left.
 
 use super::made::Made;
-use crate::decide::{self, Purpose};
 use crate::error::{Error, Kind};
 use crate::limits::{Asker, Count, Held};
+use crate::reserve::{self, Purpose};
 use crate::route::{self, Candidates};
 use crate::who::Who;
 use crate::{Inner, View, premium};
@@ -55,7 +55,7 @@ pub(super) async fn take(
     };
     let candidates = Candidates::read(&made.given.candidates, matrix, view.bundle.pools.clone());
     let chosen = (made.workflow.clone(), candidates, left);
-    decide::reserve(inner, view, held, purpose, &chosen, ts_ms).await
+    reserve::reserve(inner, view, held, purpose, &chosen, ts_ms).await
 }
 
 /// Keeps to what the key may use by now.

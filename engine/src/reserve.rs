@@ -1,0 +1,140 @@
+//! What a choice may use, set aside on all limits before its first call.
+
+use crate::bound;
+use crate::error::Error;
+use crate::limits::{self, Asker, Count, Held, Partial, USUAL, Worst};
+use crate::route;
+use crate::settle::unix_ms;
+use crate::who::Who;
+use crate::{Inner, View};
+use std::time::Duration;
+use tokio::time::Instant;
+use types::chat::ChatRequest;
+use types::directives::{LimitRule, Set};
+use types::matrix::Tier;
+use types::{Usage, Usd};
+
+/// What something is reserved for.
+#[derive(Clone, Copy)]
+pub(crate) struct Purpose<'a> {
+    pub(crate) request: &'a ChatRequest,
+    pub(crate) profile: &'a types::WorkloadProfile,
+    pub(crate) asker: &'a Asker,
+    /// Limits of policies.
+    pub(crate) rules: &'a [Set<LimitRule>],
+    /// It may use what limits hold back.
+    pub(crate) premium: bool,
+    pub(crate) count: Count,
+}
+
+/// Limits that count only calls of some models.
+pub(crate) fn of_models(
+    view: &View,
+    who: &Who,
+    request: &ChatRequest,
+    rules: &[Set<LimitRule>],
+    premium: bool,
+) -> Vec<Partial> {
+    let models = (&**view.bundle.matrix(), &*view.bundle.pools);
+    limits::partial(who, models, &request.options.tags, rules, premium)
+}
+
+/// Reserves what a choice may use, on the limits of the key and its tenant, and on those of policies.
+///
+/// # Errors
+/// The limit that is reached; limits cannot be counted here.
+pub(crate) async fn reserve(
+    inner: &Inner,
+    view: &View,
+    held: &mut Option<Held>,
+    Purpose { request, profile, asker, rules, premium, count }: Purpose<'_>,
+    (workflow, candidates, cap): &route::Chosen,
+    ts_ms: i64,
+) -> Result<(), Error> {
+    if held.is_none() && rules.is_empty() {
+        return Ok(());
+    }
+    let who = &asker.who;
+    let worst = worst(view, request, profile, workflow, candidates, *cap);
+    let before = held.as_ref().map_or(0, Held::parts);
+    let mut taken = Ok(());
+    if let Some(held) = held {
+        taken = held.reserve(who, (worst, premium), (&request.options.tags, count), ts_ms).await;
+    }
+    if taken.is_ok() && !rules.is_empty() {
+        taken = Held::demand(held, inner.limits.as_ref(), asker, (rules, count), worst, ts_ms).await;
+    }
+    if let Err(refused) = taken {
+        // It may be asked for again, all of it or nothing.
+        held.iter_mut().for_each(|held| held.back_to(before));
+        return Err(refused);
+    }
+    if let Some(held) = held {
+        held.open(who, of_models(view, who, request, rules, premium), count);
+    }
+    Ok(())
+}
+
+/// As [`reserve`]; where only what requests in work have set aside stands against it, that is waited for, up to a moment.
+/// Gives also how long it took.
+pub(crate) async fn patiently(
+    inner: &Inner,
+    view: &View,
+    held: &mut Option<Held>,
+    purpose: Purpose<'_>,
+    chosen: &route::Chosen,
+    latest: impl FnOnce(Instant) -> Instant,
+) -> (Result<(), Error>, Duration) {
+    let begun = Instant::now();
+    let mut waiting = inner.patience.until(latest(begun), &inner.gate);
+    let reserved = loop {
+        match reserve(inner, view, held, purpose, chosen, unix_ms()).await {
+            Err(refused) if waiting.helps(&refused).await => {}
+            ended => break ended,
+        }
+    };
+    (reserved, begun.elapsed())
+}
+
+/// What is set aside for a tree at first: the calls that its workflow makes in any case, each as long as it may be at the
+/// first choice of its node, and no more than its ceiling says. What it turns out to need beyond that its calls take one
+/// by one: whoever held all that it might ever use would keep others out for nothing.
+fn worst(
+    view: &View,
+    request: &ChatRequest,
+    profile: &types::WorkloadProfile,
+    workflow: &workflows::Workflow,
+    candidates: &route::Candidates,
+    cap: Option<Usd>,
+) -> Worst {
+    let (matrix, facts) = (view.bundle.matrix(), &profile.facts);
+    let asked = bound::sure(matrix, workflow, candidates);
+    let (mut all, mut least, mut longest) = (Usd::ZERO, None, 0);
+    for (ix, calls) in asked {
+        let Some((model, provider)) = matrix.model(ix).zip(matrix.provider_of(ix)) else { continue };
+        let wished =
+            request.params.max_tokens.map_or(model.max_output_tokens, |n| n.min(model.max_output_tokens));
+        let output = wished.saturating_mul(request.params.n.max(1));
+        let usage = Usage {
+            input: facts.most_input_tokens,
+            image: facts.most_image_tokens,
+            output,
+            ..Usage::default()
+        };
+        let price = model.price.filter(|_| provider.tier != Tier::Free);
+        let one = price.map_or(Usd::ZERO, |p| p.most(&usage));
+        all = all.plus(Usd::from_nanos(one.nanos().saturating_mul(i64::from(calls))));
+        least =
+            [least, Some(limits::least((model, provider), request, facts, None))].into_iter().flatten().min();
+        longest = output.max(longest);
+    }
+    let said = request.params.max_tokens;
+    let longest = longest.min(said.unwrap_or(USUAL));
+    let with_input = |output: u32| u64::from(facts.most_input_tokens).saturating_add(u64::from(output));
+    Worst {
+        usd: cap.map_or(all, |c| c.min(all)),
+        least: least.unwrap_or_default(),
+        tokens: with_input(longest),
+        least_tokens: with_input(if said.is_some() { longest } else { longest.min(limits::SHORTEST) }),
+    }
+}

@@ -1,0 +1,128 @@
+//! What the policies say of a request and which arm takes it, under one configuration: in force, or only tried.
+//! Nothing is noted and nothing is taken, so that it can be asked as often as one likes.
+
+use crate::View;
+use crate::breaker::Circuit;
+use crate::bundle::Bundle;
+use crate::error::Error;
+use crate::limits::UsedUp;
+use crate::route;
+use crate::shadow::Moment;
+use crate::sticky::Kept;
+use crate::who::Who;
+use std::sync::Arc;
+use types::chat::ChatRequest;
+use types::decision::Exclusion;
+use types::directives::Directives;
+use types::expr::Scope;
+use types::matrix::{Availability, ModelIx};
+use types::provider::Quota;
+
+/// A request with all that its choice depends on but the configuration.
+#[derive(Clone, Copy)]
+pub(crate) struct Question<'a> {
+    pub(crate) request: &'a Arc<ChatRequest>,
+    pub(crate) profile: &'a types::WorkloadProfile,
+    pub(crate) features: &'a types::Features,
+    pub(crate) who: &'a Who,
+    pub(crate) request_id: &'a str,
+    pub(crate) moment: &'a Moment,
+    /// Models whose own limits have no room now.
+    pub(crate) used_up: &'a UsedUp,
+}
+
+/// A configuration with the state of what it names.
+pub(crate) struct Ground<'a> {
+    pub(crate) bundle: &'a Bundle,
+    pub(crate) availability: &'a [Availability],
+    pub(crate) unavailable: &'a Arc<Vec<Exclusion>>,
+    pub(crate) circuit: &'a (dyn Fn(ModelIx) -> Circuit + Sync),
+    pub(crate) quota: &'a (dyn Fn(ModelIx) -> Option<Quota> + Sync),
+}
+
+/// What the policies saw and said.
+type Weighed = (Scope, Directives);
+
+/// Asks the policies and chooses, for somebody of whom nothing else is known. Nothing is noted, nothing is taken.
+pub(crate) async fn weigh(on: &Ground<'_>, about: Question<'_>) -> (Weighed, route::Outcome) {
+    let who = about.who;
+    let around =
+        policies::Around { tenant: who.tenant.clone(), key: who.key.clone(), ..policies::Around::default() };
+    let (scope, mut directives, unevaluated) = said(on.bundle, about, &around).await;
+    let routed = choose(on, about, &scope, &mut directives, unevaluated, None);
+    ((scope, directives), routed)
+}
+
+/// The same under a configuration in force.
+pub(crate) async fn weigh_under(view: &View, about: Question<'_>) -> (Weighed, route::Outcome) {
+    let (circuit, quota) = (|ix| view.circuit(ix), |ix| view.reach.provider.quota(ix));
+    weigh(&ground(view, &circuit, &quota), about).await
+}
+
+/// A configuration in force, for which it is known how its models do.
+pub(crate) fn ground<'a>(
+    view: &'a View,
+    circuit: &'a (dyn Fn(ModelIx) -> Circuit + Sync),
+    quota: &'a (dyn Fn(ModelIx) -> Option<Quota> + Sync),
+) -> Ground<'a> {
+    let (availability, unavailable) = (&view.availability, &view.unavailable);
+    Ground { bundle: &view.bundle, availability, unavailable, circuit, quota }
+}
+
+/// What the policies say; with it what they saw, and why the request fails where they cannot say it.
+pub(crate) async fn said(
+    bundle: &Bundle,
+    about: Question<'_>,
+    around: &policies::Around,
+) -> (Scope, Directives, Option<Error>) {
+    let Question { request, profile, moment, .. } = about;
+    let scope = policies::scope(&policies::Inputs { request, profile, around, unix_ms: moment.ts_ms });
+    match bundle.policies.evaluate(policies::Phase::Request, &scope).await {
+        Ok(directives) => (scope, directives, None),
+        Err(e) => {
+            // It is the operator's to mend, and a client reads nothing of it.
+            if let policies::Error::Evaluation { rule, detail } = &e {
+                tracing::warn!(
+                    rule = &**rule,
+                    detail,
+                    "a rule could not be evaluated; its request is refused"
+                );
+            }
+            (scope, Directives::default(), Some(e.into()))
+        }
+    }
+}
+
+/// Chooses. `refusal` = nothing is chosen; `kept` = what is to be kept while nothing is much better.
+pub(crate) fn choose(
+    on: &Ground<'_>,
+    about: Question<'_>,
+    scope: &Scope,
+    directives: &mut Directives,
+    refusal: Option<Error>,
+    kept: Option<&Kept>,
+) -> route::Outcome {
+    let Question { request, profile, features, who, request_id, moment, used_up } = about;
+    let inputs = route::Inputs {
+        bundle: on.bundle,
+        availability: on.availability,
+        unavailable: on.unavailable,
+        circuit: on.circuit,
+        quota: on.quota,
+        statistics: &moment.statistics,
+        request,
+        profile,
+        features,
+        warm: moment.warm.as_ref(),
+        kept,
+        explore: moment.explore,
+        scope,
+        mode: moment.mode,
+        seed: moment.seed,
+        request_id,
+        who,
+        used_up,
+        ts_ms: moment.ts_ms,
+    };
+    route::decide(&inputs, directives, refusal)
+}
