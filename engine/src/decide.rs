@@ -87,7 +87,7 @@ pub(crate) async fn decide(
     let (reserved, waited) = reserve::patiently(inner, view, held, purpose, chosen, latest).await;
     decided.waited = waited;
     match reserved {
-        Ok(()) => held.iter().for_each(|held| held.without(&mut decided.used_up)),
+        Ok(()) => held.iter().for_each(|held| held.without(&decided.used_up)),
         Err(e) => decided.routed = Err(e),
     }
     decided

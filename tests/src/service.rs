@@ -16,7 +16,9 @@ pub struct Asked {
     pub path: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
-    /// `Null` where there is none.
+    /// As it came.
+    pub text: String,
+    /// `Null` where there is none, or it is no JSON.
     pub body: Value,
 }
 
@@ -124,6 +126,7 @@ async fn read(socket: &mut TcpStream) -> Option<Asked> {
             return None;
         }
     }
-    let body = serde_json::from_slice(&bytes[end + 4..]).unwrap_or(Value::Null);
-    Some(Asked { method, path, headers, body })
+    let text = String::from_utf8_lossy(&bytes[end + 4..]).into_owned();
+    let body = serde_json::from_str(&text).unwrap_or(Value::Null);
+    Some(Asked { method, path, headers, text, body })
 }

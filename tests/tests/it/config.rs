@@ -2,6 +2,7 @@
 //! what was expected and a hint, and `serve` refuses to start.
 
 use serde_json::Value;
+use tests::admin::{Admin, get};
 use tests::house::{Model, Plan, cli};
 
 const MATRIX: &str = "version: 1
@@ -228,4 +229,27 @@ async fn wrong_command_lines_are_told_so() {
         let output = cli(&folder, &["completions", shell]).await;
         assert!(output.status.success() && output.stdout.len() > 100, "{shell}");
     }
+}
+
+/// The control API has an address of its own, which other machines cannot reach.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_control_api_is_served_at_its_own_address_or_nowhere() {
+    let plan = |admin: &str| plan().settings(&format!("admin: {{ listen: \"{admin}\" }}\n"));
+    let folder = plan("0.0.0.0:0").write();
+    let refused = cli(&folder, &["serve", "--listen", "127.0.0.1:0"]).await;
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        !refused.status.success() && told.contains("admin.listen") && told.contains("loopback"),
+        "{told}"
+    );
+
+    let house = plan("127.0.0.1:0").start().await;
+    let admin = Admin::of(&house);
+    assert_eq!(admin.call("GET", "/keys", &Value::Null).await.status, 200);
+    let at_main = get(house.client(), &admin.token, "/admin/v1/keys").await;
+    assert_eq!(at_main.status, 404, "{}", at_main.text());
+
+    let house = plan("none").start().await;
+    assert!(!house.folder().path().join("data/admin").exists());
+    assert_eq!(house.client().get("/admin/v1/keys").await.status, 404);
 }
