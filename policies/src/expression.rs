@@ -228,6 +228,7 @@ pub(crate) fn uncompiled(error: &rhai::ParseError) -> Problem {
         rhai::ParseErrorType::ExprTooDeep => {
             Some("this nests too deep; put a part of it into a `let` or a function of its own".to_owned())
         }
+        _ if message.contains("'=>'") => Some("write `>=` to compare".to_owned()),
         _ => None,
     };
     problem("300", place(error.position()), message, hint)

@@ -81,7 +81,12 @@ pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str, into: &mut Vec<Edg
     let Some(list) = cx.r.list(node, path) else { return };
     for (i, n) in list.iter().enumerate() {
         let path = format!("{path}[{i}]");
-        let Some(mut f) = cx.r.fields(n, &path) else { continue };
+        let Some(mut f) = cx.r.fields(n, &path) else {
+            if let Some(d) = cx.r.problems.last_mut() {
+                d.hint = Some("write `{ from: one_node, to: another }`".to_owned());
+            }
+            continue;
+        };
         let from = f.require(&mut cx.r, "from").map(|n| ends(cx, n, &format!("{path}.from")));
         let to = f.require(&mut cx.r, "to").map(|n| ends(cx, n, &format!("{path}.to")));
         let outcome = f.take("outcome");

@@ -196,6 +196,7 @@ fn foreign_syntax_and_what_does_not_compile() {
     check("request.stream = true", &[("306", 1, 16, "==")]);
     check("`${request.user}` == \"a\"", &[("305", 1, 1, "double quotes")]);
     check("request.stream &&", &[("300", 1, 18, "")]);
+    check("request.message_count => 3", &[("300", 1, 23, "`>=`")]);
     check("request.stream == true == ", &[("300", 1, 27, "")]);
     check("eval(\"1\") == 1", &[("300", 1, 1, "")]);
 }

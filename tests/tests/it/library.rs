@@ -42,3 +42,12 @@ async fn scenario_07_every_shipped_workflow_loads_draws_plans_and_passes_its_tes
         assert!(played.contains(name), "{name} has no test: {played}");
     }
 }
+
+/// One may play the tests of one workflow by its name.
+#[tokio::test(flavor = "multi_thread")]
+async fn tests_are_played_by_the_name_of_their_workflow() {
+    let folder = folder();
+    let played = run(&folder, &["workflow", "test", "json_extraction", "--json"]).await;
+    let played: Vec<Value> = serde_json::from_str(&played).unwrap();
+    assert!(played.len() > 1 && played.iter().all(|p| p["workflow"] == "json_extraction"), "{played:?}");
+}

@@ -339,15 +339,25 @@ impl<'r> Flow<'r, '_> {
 
     /// How a path that ends at a node gets its response.
     fn leading_on(&self, i: usize) -> String {
-        let last = self.graph.edges_from(i).next().is_none();
+        let later: Vec<&str> = self.graph.edges_from(i).map(|(_, e)| self.id(e.to)).collect();
+        let last = self.graph.edges_from(i).all(|(_, e)| self.node(e.to).is_some_and(Node::is_later));
         let sinks = self.graph.nodes.iter().any(|n| n.is::<Stream>());
         let makes = self.node(i).filter(|_| last && !sinks);
         match makes.and_then(|n| n.outputs.iter().find(|o| o.ty == Ty::Completion)) {
-            Some(o) => format!(
-                "say what is delivered, `output: nodes.{}.{}`, or lead on to a `stream` or `fail` node",
-                self.id(i),
-                o.name
-            ),
+            Some(o) => {
+                let runs = match later.as_slice() {
+                    [] => String::new(),
+                    later => format!(
+                        "; `{}` runs after the response, since nothing waits for it",
+                        later.join("`, `")
+                    ),
+                };
+                format!(
+                    "say what is delivered, `output: nodes.{}.{}`, or lead on to a `stream` or `fail` node{runs}",
+                    self.id(i),
+                    o.name
+                )
+            }
             None => "lead every outcome to a `stream` or `fail` node".to_owned(),
         }
     }

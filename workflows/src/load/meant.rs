@@ -58,6 +58,9 @@ fn of_several_ends_or_one_that_only_looks_the_file_says_which() {
     let looked = "nodes:\n  - { id: ask, type: generate }\n  - { id: check, type: validate, validators: [contract], needs: ask }\n";
     check(looked, &[("WF333", 5, 7)]);
     assert!(hints(looked)[0].contains("output: nodes.check.best"), "{:?}", hints(looked));
+    let judged = "nodes:\n  - { id: ask, type: generate, samples: 2 }\n  - { id: best, type: judge, input: nodes.ask.completions, needs: ask }\n";
+    check(judged, &[("WF333", 4, 7)]);
+    assert!(hints(judged)[0].contains("`best` runs after the response"), "{:?}", hints(judged));
     check("nodes:\n  - { id: output, type: generate }\n", &[("WF333", 4, 7)]);
 }
 
@@ -151,6 +154,16 @@ fn arguments_beside_a_call_and_questions_of_no_time() {
     };
     check(&gate("1h"), &[]);
     located(&gate("0s"), "WF104", "0s");
+}
+
+#[test]
+fn an_edge_is_no_arrow() {
+    let arrow = with("{ from: ask, to: check }", "ask -> check");
+    assert!(
+        hints(&arrow).contains(&"write `{ from: one_node, to: another }`".to_owned()),
+        "{:?}",
+        hints(&arrow)
+    );
 }
 
 /// A value of a node that may have been skipped, wherever an expression or a template reads it.

@@ -15,7 +15,7 @@ use types::matrix::glob;
 /// Play the tests of workflows; nothing is called
 #[derive(clap::Args, Clone, Debug)]
 pub(super) struct Args {
-    /// Files or folders of tests [default: `workflows/tests` of the configuration, and what is shipped]
+    /// Names of workflows, files or folders of tests [default: `workflows/tests` of the configuration, and what is shipped]
     paths: Vec<PathBuf>,
     /// Tell which nodes, outcomes and edges no test has reached
     #[arg(long)]
@@ -257,7 +257,10 @@ fn coverage(bundle: &engine::Bundle, played: &[Played], min: Option<u8>, out: &O
 fn cases(global: &Global, args: &Args, bundle: &engine::Bundle) -> Result<(Vec<Case>, Vec<String>), Problem> {
     let mut problems = Vec::new();
     let mut sources: Vec<(SourceFile, PathBuf)> = Vec::new();
-    let mut paths = args.paths.clone();
+    let is_name =
+        |p: &&PathBuf| !p.exists() && p.to_str().is_some_and(|name| bundle.workflow(name).is_some());
+    let (named, paths): (Vec<&PathBuf>, Vec<&PathBuf>) = args.paths.iter().partition(is_name);
+    let mut paths: Vec<PathBuf> = paths.into_iter().cloned().collect();
     if paths.is_empty() {
         let own = global.config.join("workflows/tests");
         if own.is_dir() {
@@ -276,6 +279,9 @@ fn cases(global: &Global, args: &Args, bundle: &engine::Bundle) -> Result<(Vec<C
         let (case, found) = rehearse::load(source, &read);
         problems.extend(found.iter().map(ToString::to_string));
         cases.extend(case);
+    }
+    if !named.is_empty() {
+        cases.retain(|c| named.iter().any(|name| name.as_os_str() == c.workflow.as_str()));
     }
     Ok((cases, problems))
 }
