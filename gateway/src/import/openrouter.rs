@@ -25,8 +25,9 @@ pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> R
     let mut actions = Vec::new();
     for (name, value) in members(document) {
         match name.as_str() {
-            "models" => models(value, shipped, import, &mut actions),
+            "models" => models(document, shipped, import, &mut actions),
             "provider" => {}
+            "model" if document.get("models").is_some() => {}
             _ if bare && nested.is_none() => preference(name, value, name, shipped, import, &mut actions),
             "model" => import.note(name, Fate::Left, "clients name the model, or ask for \"auto\""),
             "route" => import.note(name, Fate::Carried, "falling back is the rule here"),
@@ -208,10 +209,19 @@ fn max_price(value: &Value, place: &str, import: &mut Import, actions: &mut Vec<
     );
 }
 
-fn models(value: &Value, shipped: &Matrix, import: &mut Import, actions: &mut Vec<(&'static str, String)>) {
-    let mut ids = Vec::new();
-    for (i, name) in names(value, "models", import).into_iter().enumerate() {
-        let place = format!("models[{i}]");
+/// `model` is asked first and `models` after it: the rule has to allow all of them.
+fn models(
+    document: &Value,
+    shipped: &Matrix,
+    import: &mut Import,
+    actions: &mut Vec<(&'static str, String)>,
+) {
+    let first =
+        document.get("model").and_then(Value::as_str).map(|name| ("model".to_owned(), name.to_owned()));
+    let others = document.get("models").map(|list| names(list, "models", import)).unwrap_or_default();
+    let others = others.into_iter().enumerate().map(|(i, name)| (format!("models[{i}]"), name));
+    let mut ids: Vec<String> = Vec::new();
+    for (place, name) in first.into_iter().chain(others) {
         let id = if shipped.find(&name).is_some() {
             name
         } else {
@@ -222,7 +232,9 @@ fn models(value: &Value, shipped: &Matrix, import: &mut Import, actions: &mut Ve
             }
         };
         import.note(place, Fate::Carried, format!("`{id}`"));
-        ids.push(id);
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
     }
     if let Some(first) = ids.first() {
         actions

@@ -141,6 +141,15 @@ fn openrouter_preferences_become_a_rule() {
     for place in ["models[1]", "provider.order", "provider.ignore[1]"] {
         told(&import, place, Fate::Left, "expected");
     }
+    // The model that is asked first is one of those that may be asked.
+    let both = "{\"model\": \"openai/gpt-5.4\", \"models\": [\"openai/gpt-5.4\", \"openai/gpt-5.5\"]}";
+    let (import, files) = check(Kind::Openrouter, both);
+    assert!(
+        files.contains("openrouter_models: { models: [\"openai/gpt-5.4\", \"openai/gpt-5.5\"] }"),
+        "{files}"
+    );
+    assert!(files.contains("prefer: { models: [\"openai/gpt-5.4\"], strength: 1.0 }"), "{files}");
+    told(&import, "model", Fate::Carried, "openai/gpt-5.4");
 }
 
 #[test]
