@@ -230,10 +230,13 @@ fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route, Vec<&'a s
     Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text))
 }
 
-/// Whether every parameter of the query is one that the route reads: a mistyped one would silently ask for all.
+/// Whether every parameter of the query is one that the route reads, stands there once and has a value: of one that is
+/// mistyped, or said in two ways, nobody knows what was meant.
 fn known(route: &Route, query: Option<&str>) -> Result<(), Failure> {
-    for name in query.into_iter().flat_map(|q| q.split('&')).filter_map(|p| p.split('=').next()) {
-        if !name.is_empty() && !route.query.contains(&name) {
+    let mut seen: Vec<&str> = Vec::new();
+    for part in query.into_iter().flat_map(|q| q.split('&')).filter(|p| !p.is_empty()) {
+        let (name, value) = part.split_once('=').map_or((part, None), |(name, value)| (name, Some(value)));
+        if !route.query.contains(&name) {
             let text = match route.query {
                 [] => "this path takes no parameters".to_owned(),
                 all => {
@@ -243,6 +246,15 @@ fn known(route: &Route, query: Option<&str>) -> Result<(), Failure> {
             };
             return Err(Failure::bad_request("unknown_parameter", text).param("query"));
         }
+        if value.is_none() {
+            let text = format!("`{name}` has no value; expected `{name}=…`");
+            return Err(Failure::bad_request("invalid_value", text).param(name));
+        }
+        if seen.contains(&name) {
+            let text = format!("`{name}` is given more than once; say it in one way");
+            return Err(Failure::bad_request("repeated_parameter", text).param(name));
+        }
+        seen.push(name);
     }
     Ok(())
 }

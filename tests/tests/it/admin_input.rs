@@ -113,6 +113,9 @@ async fn odd_names_in_paths_and_queries_are_refused() {
     for (path, param) in [
         ("/audit?after=-1", "after"),
         ("/audit?lmit=1", "query"),
+        ("/audit?after", "after"),
+        ("/audit?=1", "query"),
+        ("/usage?group_by=day&group_by=key", "group_by"),
         ("/keys?tenant=acme", "query"),
         ("/usage?group_by=colour", "group_by"),
         ("/usage?from=yesterday", "from"),
@@ -126,6 +129,9 @@ async fn odd_names_in_paths_and_queries_are_refused() {
         let said = admin.call("GET", path, &Value::Null).await;
         assert_eq!(said.error(400)["param"], param, "{path}");
     }
+    // Whether it is to be tried only is said twice, and in two ways.
+    let twice = admin.call("PUT", "/pools/mine?dry_run=false&dry_run=true", &json!({"models": ["*"]})).await;
+    assert_eq!(twice.error(400)["code"], "repeated_parameter");
     assert_eq!(state(&admin).await, before);
 }
 
