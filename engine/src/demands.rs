@@ -5,6 +5,7 @@ use crate::history::{Memory, Turn};
 use crate::redact::{Answers, Redaction};
 use crate::said::Said;
 use bytes::Bytes;
+use policies::Watched;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -46,9 +47,9 @@ impl Demands {
         }
     }
 
-    /// What changes the answers to a request on their way out; `None` = nothing.
-    pub(crate) fn answers(&self, request: &ChatRequest) -> Option<Answers> {
-        Answers::of(&self.redaction, request.response_format != ResponseFormat::Text)
+    /// What changes the answers to a request on their way out, or ends them for what they are `watched` for; `None` = nothing.
+    pub(crate) fn answers(&self, request: &ChatRequest, watched: Vec<Watched>) -> Option<Answers> {
+        Answers::of(&self.redaction, request.response_format != ResponseFormat::Text, watched)
     }
 
     /// Why a run that outlives this process cannot be held to the demands; `None` = it can.

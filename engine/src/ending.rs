@@ -29,12 +29,13 @@ pub(crate) struct Promised {
 
 impl Promised {
     pub(crate) fn of(view: &Arc<View>, task: &Task, tree: &Tree, deadline: Instant) -> Self {
+        let demands = tree.demands.as_deref();
         Promised {
             view: view.clone(),
             workflow: task.workflow.name.as_str().into(),
             stream: task.request.stream,
             deadline,
-            answers: tree.demands.as_ref().and_then(|d| d.answers(&task.request)).map(Box::new),
+            answers: demands.and_then(|d| d.answers(&task.request, task.watched(view))).map(Box::new),
         }
     }
 

@@ -5,7 +5,8 @@
 
 use crate::answer::{Event, Head, Live};
 use crate::error::{Error, Kind};
-use crate::redact::Answers;
+use crate::redact::{Answers, Blocked};
+use crate::respond;
 use crate::rewrite::blocked;
 use crate::settle::Tree;
 use futures_util::future::BoxFuture;
@@ -116,7 +117,7 @@ impl Flow {
                 Err(e) => {
                     self.run = None;
                     self.ready.clear();
-                    self.end = Some(Err(blocked(e)));
+                    self.end = Some(Err(self.refused(e)));
                     return None;
                 }
             }
@@ -169,9 +170,23 @@ impl Flow {
             }
             Err(e) => {
                 self.ready.clear();
-                Err(blocked(e))
+                Err(self.refused(e))
             }
         }
+    }
+
+    /// What a client is told of a value that ends its stream: what the rule says that refuses it.
+    fn refused(&mut self, value: Blocked) -> Error {
+        let said = self.answers.as_mut().and_then(|answers| answers.refusal(&value));
+        let Some(mut said) = said else { return blocked(value) };
+        let error = respond::denial(&said);
+        if let Some(demands) = &self.tree.demands
+            // A run that has ended has been told of the whole answer.
+            && !said.denials.iter().any(|d| demands.said.tells_of(&d.rule))
+        {
+            demands.said.note(&mut said);
+        }
+        error.unwrap_or_else(|| blocked(value))
     }
 }
 

@@ -76,8 +76,13 @@ pub(crate) fn holds_back(
     if !request.tools.is_empty() && (policies.has(Phase::Tool) || further.is_some_and(restricts_tools)) {
         return Some("rules look at the calls of tools in the answer");
     }
-    let reads = policies.has(Phase::Response) && policies.holds_back(scope);
-    reads.then_some("a rule of the response phase sees the whole answer")
+    // What is watched loses its log probabilities, which hold the texts as they were.
+    let reads = |scope| match request.params.logprobs {
+        true => policies.holds_back(scope),
+        false => policies.needs_whole(scope),
+    };
+    (policies.has(Phase::Response) && reads(scope))
+        .then_some("a rule of the response phase sees the whole answer")
 }
 
 fn restricts_tools(further: &Further) -> bool {
@@ -358,7 +363,7 @@ fn response(
 }
 
 /// The first refusal.
-fn denial(d: &Directives) -> Option<Error> {
+pub(crate) fn denial(d: &Directives) -> Option<Error> {
     let denial = d.denials.first()?;
     let kind =
         Kind::Denied { reason: denial.reason.clone(), code: denial.code.clone(), status: denial.status };

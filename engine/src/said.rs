@@ -3,7 +3,7 @@
 use crate::error::Error;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use types::directives::{ActionRecord, Directives, LogContent, Redact, RuleRecord, RuleResult, Set};
+use types::directives::{ActionRecord, Directives, LogContent, Redact, RuleId, RuleRecord, RuleResult, Set};
 use workflows::{Ending, RunFailure};
 
 /// What rules of the later phases have said; clones share it.
@@ -58,6 +58,11 @@ impl Said {
         let mut words = self.lock();
         let (refusal, headers) = (words.refusal.take(), std::mem::take(&mut words.headers));
         std::mem::replace(&mut *words, Words { refusal, headers, ..Words::default() })
+    }
+
+    /// Whether it is noted that a rule applied.
+    pub(crate) fn tells_of(&self, rule: &RuleId) -> bool {
+        self.lock().rules.iter().any(|r| r.id == *rule && r.result == RuleResult::Matched)
     }
 
     /// Notes what one evaluation came to.

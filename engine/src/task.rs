@@ -19,6 +19,7 @@ use crate::runs;
 use crate::settle::Tree;
 use crate::tools::{self, Toolbox};
 use crate::{Inner, View};
+use policies::{Phase, Watched};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -111,6 +112,13 @@ impl Task {
             && self.agreed.is_none()
             && self.workflow.may_wait(&self.request)
             && runs::bound_to_requests(view, &self.request, &self.scope, &self.directives, demands).is_none()
+    }
+
+    /// What its stream is refused for as soon as it holds it.
+    pub(crate) fn watched(&self, view: &View) -> Vec<Watched> {
+        let policies = &view.bundle.policies;
+        let streams = self.request.stream && policies.has(Phase::Response);
+        if streams { policies.watched(&self.scope) } else { Vec::new() }
     }
 
     /// Notes what the request is given, for those that come after it.

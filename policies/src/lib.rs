@@ -46,6 +46,7 @@ mod tests;
 mod time;
 mod values;
 mod verb;
+mod watched;
 
 pub use cases::{CaseResult, Coverage, Mutant, Mutation, TestReport};
 pub use compare::{Replay, RuleChanges, RuleDelta};
@@ -62,6 +63,7 @@ pub use load::load;
 pub use path::put;
 pub use phase::Phase;
 pub use set::PolicySet;
+pub use watched::Watched;
 
 use sandbox::Clock;
 use std::sync::Arc;

@@ -349,13 +349,18 @@ impl PolicySet {
     /// response phase could apply to it that does more than write something down.
     #[must_use]
     pub fn holds_back(&self, scope: &Scope) -> bool {
+        self.holds_back_but(scope, &|_, _| false)
+    }
+
+    /// The same but for those that `but` says.
+    pub(crate) fn holds_back_but(&self, scope: &Scope, but: &dyn Fn(&Entry, &Vars) -> bool) -> bool {
         let vars = Vars::of(scope);
         let now = vars.as_ref().ok().and_then(|v| v.unix_ms());
         self.entries.iter().filter(|e| e.phase == Phase::Response && e.head.mode == Mode::Enforce).any(|e| {
             match (&e.body, &vars) {
                 _ if e.head.in_force(now) == Some(false) => false,
                 (Body::Rule(rule), _) if !rule.holds_back() => false,
-                (Body::Rule(rule), Ok(vars)) => rule.may_match(vars),
+                (Body::Rule(rule), Ok(vars)) => rule.may_match(vars) && !but(e, vars),
                 (Body::Script(script), _) => {
                     script.verbs.iter().any(|v| verb::holds_back(v, &serde_json::Value::Null))
                 }
@@ -524,7 +529,7 @@ impl<'a> Pass<'a> {
     }
 }
 
-fn record(head: &Head, action: &Bound) -> ActionRecord {
+pub(crate) fn record(head: &Head, action: &Bound) -> ActionRecord {
     ActionRecord {
         rule: RuleId::clone(&head.id),
         verb: Arc::clone(&action.verb),

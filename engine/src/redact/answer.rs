@@ -2,11 +2,12 @@
 
 use super::filter::Filter;
 use super::{Blocked, Redaction};
+use policies::Watched;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::completion::{Delta, ToolCallDelta};
-use types::directives::Place;
+use types::directives::{Directives, Place, Redact, RedactAction, Set};
 use types::{Chunk, Completion};
 
 /// Which text of an answer.
@@ -24,17 +25,30 @@ pub(crate) struct Answers {
     tokens: Vec<(String, String)>,
     /// The answer's text is JSON.
     json: bool,
+    /// What rules of the response phase refuse a stream for.
+    watched: Vec<Watched>,
     /// By choice and part.
     growing: BTreeMap<(u32, Part), Filter>,
 }
 
 impl Answers {
     /// `None` where answers go out as they are.
-    pub(crate) fn of(redaction: &Redaction, json: bool) -> Option<Self> {
+    pub(crate) fn of(redaction: &Redaction, json: bool, watched: Vec<Watched>) -> Option<Self> {
+        let block =
+            |entity| Redact { entity, place: Place::Output, action: RedactAction::Block, restore: false };
+        let refused = watched.iter().flat_map(|w| {
+            let rule = w.said.denials.first().map_or_else(|| "".into(), |d| d.rule.clone());
+            w.kinds.iter().map(move |kind| Set { value: block(*kind), rule: rule.clone() })
+        });
+        let redaction = redaction.with(&refused.collect::<Vec<_>>());
         let tokens = redaction.restorable();
         let idle = tokens.is_empty() && !redaction.concerns(Place::Output);
-        let redaction = redaction.clone();
-        (!idle).then_some(Answers { redaction, tokens, json, growing: BTreeMap::new() })
+        (!idle).then_some(Answers { redaction, tokens, json, watched, growing: BTreeMap::new() })
+    }
+
+    /// What the rule says that refuses a stream for such a value; `None` = none of the response phase does.
+    pub(crate) fn refusal(&mut self, Blocked(entity): &Blocked) -> Option<Directives> {
+        self.watched.iter_mut().find(|w| w.kinds.contains(entity)).map(|w| std::mem::take(&mut w.said))
     }
 
     /// A whole answer.
@@ -187,7 +201,7 @@ mod tests {
     fn tokens_come_back_over_chunks_in_texts_and_tool_calls() {
         let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Mask, true)]);
         r.text("ada@analytical.co.uk", Place::Input).unwrap();
-        let mut answers = Answers::of(&r, false).unwrap();
+        let mut answers = Answers::of(&r, false, Vec::new()).unwrap();
         let delta = |text: Option<&str>, arguments: &str, end: bool| Delta {
             text: text.map(str::to_owned),
             tool_calls: if arguments.is_empty() {
@@ -221,7 +235,7 @@ mod tests {
     fn what_stands_beside_the_choices_is_text_too() {
         let of = |action| {
             let r = redaction(&[(Entity::Email, Place::Output, action, false)]);
-            Answers::of(&r, false).unwrap()
+            Answers::of(&r, false, Vec::new()).unwrap()
         };
         let told = json!({"system_fingerprint": "fp ada@analytical.co.uk", "service_tier": "flex"});
         let extra = told.as_object().cloned().unwrap();
@@ -241,6 +255,6 @@ mod tests {
     fn nothing_to_do_is_nothing_done() {
         let r = redaction(&[(Entity::Email, Place::Input, RedactAction::Mask, false)]);
         r.text("ada@analytical.co.uk", Place::Input).unwrap();
-        assert!(Answers::of(&r, false).is_none());
+        assert!(Answers::of(&r, false, Vec::new()).is_none());
     }
 }

@@ -9,6 +9,7 @@ use crate::caps;
 use crate::decide::Decided;
 use crate::error::{Error, Kind};
 use crate::{View, respond};
+use policies::Phase;
 use serde::Deserialize as _;
 use serde_json::Value;
 use std::sync::Arc;
@@ -160,9 +161,12 @@ pub(crate) fn bound_to_requests(
     demands: Option<&crate::demands::Demands>,
 ) -> Option<Error> {
     let verb = demands.and_then(crate::demands::Demands::not_in_runs);
-    let verb = verb.or_else(|| {
-        respond::holds_back(view, scope, request, directives).map(|_| "rules of the phases tool and response")
-    });
+    let held = || {
+        let policies = &view.bundle.policies;
+        let answers = policies.has(Phase::Response) && policies.holds_back(scope);
+        answers || respond::holds_back(view, scope, request, directives).is_some()
+    };
+    let verb = verb.or_else(|| held().then_some("rules of the phases tool and response"));
     let reason = format!(
         "policies hold for this request that a run in the background cannot be held to ({}); send it to \
          /v1/chat/completions",

@@ -114,7 +114,9 @@ impl Lint<'_, '_> {
     }
 
     fn buffering(&mut self, one: &One<'_>) {
-        if one.phase == Phase::Response && one.head.mode == Mode::Enforce && one.rule.holds_back() {
+        let watches = one.head.group.is_none() && one.rule.watches().is_some();
+        let enforced = one.phase == Phase::Response && one.head.mode == Mode::Enforce;
+        if enforced && one.rule.holds_back() && !watches {
             let message =
                 format!("the rule `{}` keeps streams back until the answer is complete", one.head.id);
             self.warn("405", one, message).hint =
@@ -246,7 +248,8 @@ impl Lint<'_, '_> {
         let Some(last) = rules.last() else { return };
         let names: Vec<String> = rules.iter().map(|o| format!("`{}`", o.head.id)).collect();
         let how = if space.is_whole() { "" } else { " (sampled)" };
-        let message = format!("no model is left where {} apply together{how}", names.join(" and "));
+        let apply = if names.len() == 1 { "applies" } else { "apply together" };
+        let message = format!("no model is left where {} {apply}{how}", names.join(" and "));
         let d = self.warn("315", last, message);
         d.hint = Some(format!("a witness: {}", told(&witness)));
     }

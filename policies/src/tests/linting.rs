@@ -150,7 +150,7 @@ fn restrictions_that_leave_nobody() {
          - { id: b, owner: x, when: tenant.region == \"us\", actions: { exclude: [\"beta/*\"] } }",
         &[],
     );
-    check("- { id: a, owner: x, actions: { residency: [mars] } }", &[("PL315", "`a` apply together")]);
+    check("- { id: a, owner: x, actions: { residency: [mars] } }", &[("PL315", "`a` applies")]);
     check("- { id: a, owner: x, actions: { residency: [mars], deny: no } }", &[]);
 }
 

@@ -229,6 +229,52 @@ fn answers_are_held_back_only_where_a_rule_could_apply() {
     assert!(rules("response.codes.filter(|c| c == \"x\").len() > 0"));
 }
 
+/// A value is there or it is not; what else an answer is, is known at its end.
+#[test]
+fn streams_are_watched_for_values_that_a_rule_refuses_them_for() {
+    let check = |rule: &str, want: Option<&[&str]>| {
+        let set = sound(&format!("rules:\n- {{ id: a, phase: response, {rule} }}"), &[]);
+        let scope = scope_of(&profile());
+        let watched = set.watched(&scope);
+        let kinds: Vec<&str> = watched.iter().flat_map(|w| w.kinds.iter().map(|k| k.as_str())).collect();
+        assert_eq!((!watched.is_empty()).then_some(kinds.as_slice()), want, "{rule}");
+        (set.holds_back(&scope), set.needs_whole(&scope), watched)
+    };
+    let deny = "actions: { deny: { reason: no, code: leak }, tag: { seen: it } }";
+    let (held, whole, watched) = check(&format!("when: response.secrets, {deny}"), Some(&["secret"]));
+    assert!(held && !whole);
+    let said = &watched[0].said;
+    assert_eq!((&*said.denials[0].code, &*said.rules[0].id, said.actions.len()), ("leak", "a", 2));
+    check(&format!("when: 'any_of(response.pii, [\"email\", \"iban\"])', {deny}"), Some(&["email", "iban"]));
+    check(&format!("when: 'tenant.id == \"acme\" && \"card\" in response.pii', {deny}"), Some(&["card"]));
+    check(&format!("when: response.secrets, unless: tenant.id == \"other\", {deny}"), Some(&["secret"]));
+    for rule in [
+        // Of another request.
+        format!("when: tenant.id == \"other\" && response.secrets, {deny}"),
+        format!("when: response.secrets, unless: tenant.id == \"acme\", {deny}"),
+    ] {
+        let (_, whole, _) = check(&rule, None);
+        assert!(!whole, "{rule}");
+    }
+    for rule in [
+        format!("when: '!response.secrets', {deny}"),
+        format!("when: '!(\"email\" in response.pii)', {deny}"),
+        format!("when: 'response.secrets && \"email\" in response.pii', {deny}"),
+        format!("when: 'response.secrets || tenant.id == \"acme\"', {deny}"),
+        format!("when: response.secrets && !response.escalated, {deny}"),
+        format!("when: 'response.pii.len() > 1', {deny}"),
+        format!("when: response.secrets, unless: response.refused, {deny}"),
+        format!("when: response.secrets, group: g, {deny}"),
+        "when: response.secrets, actions: { deny: no, header: { a: b } }".to_owned(),
+        "when: response.secrets, actions: { require_approval: { group: ops, reason: no } }".to_owned(),
+    ] {
+        let yaml = format!("approvers: {{ ops: [local] }}\nrules:\n- {{ id: a, phase: response, {rule} }}");
+        let set = sound(&yaml, &[]);
+        let scope = scope_of(&profile());
+        assert!(set.watched(&scope).is_empty() && set.needs_whole(&scope), "{rule}");
+    }
+}
+
 #[test]
 fn what_only_writes_something_down_holds_no_answer_back() {
     let check = |action: &str, holds: bool| {

@@ -99,6 +99,9 @@ pub(crate) struct Verb {
 /// Reader, argument, its path, and what names mean.
 type Read = fn(&mut Reader<'_>, &Node, &str, &Context<'_>) -> Option<Arc<dyn Action>>;
 
+/// The verb that refuses.
+pub(crate) const DENY: &str = deny::VERB.name;
+
 /// Every verb that exists.
 pub(crate) const VERBS: &[Verb] = &[
     // Choosing candidates.

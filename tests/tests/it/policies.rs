@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tests::admin::{Admin, files, send};
 use tests::client::{End, Response, text_of};
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Answer, Dialect, Reply, Seen, Vendor};
+use tests::vendor::{Answer, Dialect, Fault, Reply, Seen, Vendor};
 
 const EMAIL: &str = "ada@analytical.co.uk";
 const SECRET: &str = "sk-proj-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3z";
@@ -100,6 +100,72 @@ async fn t11_a_vendor_never_sees_what_is_masked_and_the_client_gets_it_back() {
             assert!(!bytes.windows(value.len()).any(|w| w == value.as_bytes()), "{value} in {place}");
         }
     }
+}
+
+const NO_LEAKS: &str = "  - { id: no_leaks, phase: response, when: response.secrets, \
+    actions: { deny: { reason: \"It holds a credential.\", code: leak }, tag: { leaked: it } } }\n";
+
+/// A rule that looks for a value in an answer and at nothing else lets the stream go out as it comes, up to that value.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_is_watched_for_what_a_rule_refuses_it_for() {
+    let long = "All is well, and there is more to say. ".repeat(400);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |seen| {
+        let text = seen.body["messages"].to_string();
+        let leak = format!("{long} The key is {SECRET}, keep it.");
+        let pieces = |text: &str| -> Vec<String> {
+            let chars: Vec<char> = text.chars().collect();
+            chars.chunks(50).map(|c| c.iter().collect()).collect()
+        };
+        Reply::Answer(match text.contains("key") {
+            true => Answer::pieces(pieces(&leak)),
+            // Never ends: what comes has come before the end.
+            false => Answer::pieces(pieces(&long)).fault(250, Fault::Hang),
+        })
+    })
+    .await;
+    let house = start(&vendor, NO_LEAKS).await;
+    let mut open = house.client().stream(&ask("how is it?")).await;
+    let mut got = String::new();
+    while got.len() < 1_000 {
+        got.push_str(&text_of(&[open.next().await.unwrap()]));
+    }
+    assert!(got.starts_with("All is well"), "{got}");
+    drop(open);
+    let leaking = house.client().stream(&ask("what is the key?")).await;
+    let id = leaking.header("x-request-id").unwrap().to_owned();
+    let (events, end) = leaking.collect().await;
+    let told = format!("{events:?}");
+    assert!(told.contains("All is well") && !told.contains("sk-proj"), "{told}");
+    assert!(told.contains("leak") && told.contains("It holds a credential."), "{told}");
+    assert_ne!(end, End::Done);
+    let record = house.decision(&id).await;
+    assert_eq!(
+        (&record["outcome"]["status"], &record["outcome"]["error"]),
+        (&json!("denied"), &json!("leak"))
+    );
+    let matched = |r: &&Value| r["id"] == "no_leaks" && r["result"] == "matched";
+    assert_eq!(
+        record["decision"]["rules"].as_array().unwrap().iter().filter(matched).count(),
+        1,
+        "{record:#}"
+    );
+    // Whole, it is refused as before.
+    assert_eq!(house.client().chat(&ask("what is the key?")).await.error(403)["code"], "leak");
+    // A run in the background cannot be held to it.
+    let run = house.client().post("/v1/runs", &json!({"request": ask("hello")})).await;
+    let refused = run.status == 403 || {
+        let id = run.json()["id"].as_str().unwrap().to_owned();
+        let mut told = Value::Null;
+        for _ in 0..100 {
+            told = house.client().get(&format!("/v1/runs/{id}")).await.json();
+            if told["status"] == "failed" {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        told.to_string().contains("not_in_runs")
+    };
+    assert!(refused);
 }
 
 /// Each has a counter of their own, and none of them bears a name: neither what clients are told nor what is kept.
