@@ -283,13 +283,23 @@ pub(crate) fn surcharges(
     models: &[ModelIx],
 ) -> Result<(), Error> {
     let mut members = inputs.request.surcharges().peekable();
-    if members.peek().is_none() || !is_metered(inputs, directives, limits) {
+    let sound = hears(inputs.request);
+    if members.peek().is_none() && !sound || !is_metered(inputs, directives, limits) {
         return Ok(());
     }
-    let told = |member: &str| {
+    let paid = || {
         let providers = models.iter().filter_map(|ix| inputs.bundle.matrix().provider_of(*ix));
-        let mut paid = providers.filter(|p| p.dialect == Dialect::OpenaiChat && p.tier == Tier::Paid);
-        paid.any(|p| !p.quirks.drop.iter().any(|d| d == member))
+        providers.filter(|p| p.tier == Tier::Paid)
+    };
+    if sound && paid().next().is_some() {
+        let message = "vendors bill sound at prices of its own, and the cost of this request is limited; send it as \
+                       text, or use a key without a limit on money";
+        let (param, message) = ("messages".to_owned(), message.to_owned());
+        return Err(Kind::Unfit { param, message, code: "unpriced" }.into());
+    }
+    let told = |member: &str| {
+        let mut verbatim = paid().filter(|p| p.dialect == Dialect::OpenaiChat);
+        verbatim.any(|p| !p.quirks.drop.iter().any(|d| d == member))
     };
     let Some(member) = members.find(|member| told(member)) else { return Ok(()) };
     let message = format!(
@@ -374,20 +384,24 @@ struct Needs {
     many: bool,
 }
 
+/// Whether a message holds sound.
+fn hears(request: &ChatRequest) -> bool {
+    request.messages.iter().any(|m| match &m.content {
+        types::chat::Content::Parts(p) => {
+            p.iter().any(|p| matches!(&p.kind, PartKind::Other(kind, _) if kind == "input_audio"))
+        }
+        _ => false,
+    })
+}
+
 impl Needs {
     fn of(inputs: &Inputs<'_>) -> Self {
         let r = inputs.request;
-        let audio = r.messages.iter().any(|m| match &m.content {
-            types::chat::Content::Parts(p) => {
-                p.iter().any(|p| matches!(&p.kind, PartKind::Other(kind, _) if kind == "input_audio"))
-            }
-            _ => false,
-        });
         Needs {
             tools: !r.tools.is_empty() && r.tool_choice != ToolChoice::None,
             tool_types: r.tools.iter().any(|t| t.name.is_empty()),
             vision: inputs.profile.facts.images > 0,
-            audio,
+            audio: hears(r),
             modalities: beyond_text(r),
             logprobs: r.params.logprobs,
             many: r.params.n > 1,

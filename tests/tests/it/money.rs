@@ -525,3 +525,25 @@ async fn what_costs_more_than_its_tokens_is_refused_where_money_is_counted() {
         assert_eq!(send(house.client(), &key, "/v1/chat/completions", &plain).await.status, 200);
     }
 }
+
+/// Sound has prices of its own, which no table of ours has.
+#[tokio::test(flavor = "multi_thread")]
+async fn sound_in_a_message_is_refused_where_money_is_counted() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    metered(&vendor, Duration::from_millis(20), |_| "hello");
+    let hears = Model { abilities: "streaming, tools, json, audio", ..Model::new("alpha/one") };
+    let house = Plan::new().vendor("alpha", &vendor).model(&hears).rules(NO_CHANCE).start().await;
+    let admin = Admin::of(&house);
+    let mut body = ask("auto");
+    body["messages"][0]["content"] = json!([
+        {"type": "text", "text": "what is said?"},
+        {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}},
+    ]);
+    let (_, limited) = admin.key(json!({"limits": [{"metric": "usd", "amount": 1.0, "per": "day"}]})).await;
+    let error = send(house.client(), &limited, "/v1/chat/completions", &body).await.error(400);
+    assert_eq!((&error["code"], &error["param"]), (&json!("unpriced"), &json!("messages")), "{error}");
+    assert_eq!(vendor.count(), 0);
+    let (_, open) = admin.key(json!({"limits": []})).await;
+    let answer = send(house.client(), &open, "/v1/chat/completions", &body).await;
+    assert_eq!((answer.status, vendor.count()), (200, 1), "{}", answer.text());
+}
