@@ -36,6 +36,9 @@ pub fn table(stored: &Stored, all: bool) -> String {
     arms(&mut out, d);
     excluded(&mut out, d);
     steps(&mut out, run);
+    for (what, entries) in &d.left_out {
+        let _ = writeln!(out, " left out {entries} {what}: the record would be too long with them");
+    }
     let cost = if o.cost_known {
         format!("{} USD", o.cost_usd)
     } else {
@@ -313,6 +316,7 @@ pub(crate) mod tests {
             bundle: "b".into(),
             premium: None,
             tags: BTreeMap::new(),
+            left_out: BTreeMap::new(),
         }
     }
 }

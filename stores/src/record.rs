@@ -14,7 +14,7 @@
 use serde::Serialize;
 use std::sync::Arc;
 use types::begun::Begun;
-use types::decision::Exclusion;
+use types::decision::{Exclusion, LONGEST};
 use types::outcome::{Feedback, Late, Outcome};
 use types::store::{Error, Record, RequestRecord};
 
@@ -88,7 +88,17 @@ pub(crate) fn write(record: &Record, constants: Option<&Constants>, buf: &mut Ve
     if let Some(place) = buf.get_mut(start + FIXED - 4..start + FIXED) {
         place.copy_from_slice(&length.to_le_bytes());
     }
-    put(buf, &(&request.decision, &request.run))
+    let before = buf.len();
+    put(buf, &(&request.decision, &request.run))?;
+    if buf.len().saturating_sub(before) > LONGEST {
+        let (decision, run) = request.decision.shortened(&request.run, |decision, run| {
+            let written = rmp_serde::to_vec_named(&(decision, run));
+            written.is_ok_and(|bytes| bytes.len() <= LONGEST)
+        });
+        buf.truncate(before);
+        put(buf, &(&decision, &run))?;
+    }
+    Ok(())
 }
 
 fn put(buf: &mut Vec<u8>, value: &impl Serialize) -> Result<(), Error> {
@@ -262,6 +272,35 @@ mod tests {
         assert_eq!(hash, Some(told.hash));
         let Ok(Head::Constants(hash, content)) = head(&told.payload) else { panic!("no constants") };
         assert_eq!((hash, constants(content).unwrap()), (told.hash, (*wanted.decision.unavailable).clone()));
+    }
+
+    #[test]
+    fn a_record_that_would_be_too_long_says_what_it_leaves_out() {
+        let mut wanted = samples::request("r", 7);
+        let rule = |i: usize, result| types::directives::RuleRecord {
+            id: format!("rule_{i:05}").into(),
+            result,
+            detail: None,
+            because: Some("workload.task_family == \"coding\"".into()),
+        };
+        let d = &mut wanted.decision;
+        d.rules = (0..1_000).map(|i| rule(i, types::directives::RuleResult::NotMatched)).collect();
+        d.rules.push(rule(1_000, types::directives::RuleResult::Matched));
+        d.arms = vec![d.arms[0].clone(); 5_000];
+        d.arms[4_000].workflow = "the chosen one".into();
+        d.chosen = Some(4_000);
+        let short = samples::request("r", 7);
+        let (told, payload) = {
+            let payload = written(&Record::Request(Box::new(wanted.clone())));
+            (request(&payload).unwrap().0, payload)
+        };
+        assert!(payload.len() < LONGEST + 4_096, "{}", payload.len());
+        assert_eq!(told.outcome, wanted.outcome);
+        assert_eq!(told.decision.rules.len(), 1);
+        assert_eq!(told.decision.choice().map(|a| &*a.workflow), Some("the chosen one"));
+        let left: Vec<_> = told.decision.left_out.iter().map(|(k, n)| (&**k, *n)).collect();
+        assert_eq!(left, [("arms", 4_967), ("rules", 1_000)]);
+        assert_eq!(told.run, short.run, "what fits stays");
     }
 
     #[test]

@@ -172,6 +172,7 @@ fn decision(of: &Beginning) -> Decision {
         bundle: of.bundle.clone(),
         premium: None,
         tags: of.tags.clone(),
+        left_out: BTreeMap::new(),
     }
 }
 

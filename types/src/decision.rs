@@ -1,6 +1,9 @@
 //! The record of one choice: every candidate, every term, the choice, its propensity. It explains itself.
 
 mod compact;
+mod shorten;
+
+pub use shorten::{LONGEST, LeftOut};
 
 use crate::directives::{ActionRecord, Denial, RuleId, RuleRecord};
 use crate::profile::Cell;
@@ -215,6 +218,9 @@ pub struct Decision {
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tags: BTreeMap<String, String>,
+    /// What of the record was left out because it would have been longer than [`LONGEST`]; empty = nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: LeftOut,
 }
 
 impl Decision {

@@ -283,6 +283,7 @@ fn blank(inputs: &Inputs<'_>, directives: &mut Directives) -> Decision {
         bundle: inputs.bundle.hash().to_string(),
         premium: None,
         tags,
+        left_out: types::decision::LeftOut::new(),
     }
 }
 

@@ -83,6 +83,7 @@ fn decision(id: &str) -> Decision {
         bundle: "abc".to_owned(),
         premium: None,
         tags: BTreeMap::from([("team".to_owned(), "größe \u{0}".to_owned())]),
+        left_out: BTreeMap::new(),
     }
 }
 
