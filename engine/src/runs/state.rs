@@ -7,6 +7,8 @@
 
 mod flag;
 mod inner;
+mod people;
+mod terms;
 mod told;
 
 use super::tape::{Divergence, Tape, words};
@@ -17,72 +19,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake as _, Waker};
 use std::time::Duration;
+pub(super) use terms::{Answered, Asked, Idle, Keep, Start, Turn};
 use tokio::time::Instant;
-use types::Usd;
 use types::runs::{Durability, Posted, Record, SideEffect, Spent};
-use workflows::{EffectId, EffectKind, Moment};
+use workflows::{EffectKind, Moment};
 
-/// Something the walk asks of the outside.
-#[derive(Clone, Debug)]
-pub(super) struct Asked {
-    pub(super) id: EffectId,
-    pub(super) purpose: String,
-    /// Hash of what is asked; empty for waits.
-    pub(super) digest: String,
-    pub(super) side_effect: SideEffect,
-    pub(super) reservation: Usd,
-    /// For gates: what a person has to know, as it is shown while the run waits.
-    pub(super) question: Option<Value>,
-    /// For gates: how long the question stands.
-    pub(super) expires: Option<Duration>,
-}
-
-/// What came back.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Answered {
-    pub(super) result: Value,
-    pub(super) cost: Option<Usd>,
-    pub(super) tokens: u64,
-    pub(super) calls: u32,
-}
-
-/// Whether an effect gets what is on record or has to go out.
-#[derive(Debug)]
-pub(super) enum Start {
-    /// This was answered.
-    Served(Value),
-    /// Ask.
-    Live,
-}
-
-/// What the walk can do next, once it has come to rest.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) enum Turn {
-    /// Something was given to it: it goes on at once.
-    Given,
-    /// It waits for something outside that is under way.
-    Nothing,
-    /// Records have to be on the disk before anything goes on.
-    Flush,
-    /// Nothing is under way, and only people can help: what they have to know, and when to look again.
-    Idle(Idle),
-    /// It does something else than was recorded.
-    Diverged(Divergence),
-    /// It is only repeated, and asks for what is not on record.
-    Missing,
-}
-
-/// For whom and what a run waits.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct Idle {
-    /// One entry per question: `{"for", "frame", "effect", ...}`.
-    pub(super) questions: Vec<Value>,
-    /// Somebody must say whether an unsafe call took effect.
-    pub(super) in_doubt: bool,
-    /// Unix milliseconds at which the first question lapses.
-    pub(super) lapses_ms: Option<i64>,
-}
-
+/// An effect that the walk has asked for and not let go of.
 #[derive(Debug)]
 struct Open {
     asked: Asked,
@@ -93,53 +35,55 @@ struct Open {
     mark: u64,
     /// Unix milliseconds at which it was first asked.
     since_ms: i64,
+    /// Wakes whoever waits for it.
     waker: Option<Waker>,
 }
 
+/// How far an effect has come.
 #[derive(Debug)]
 enum Stage {
+    /// It is not known yet whether it is served from the record or goes out.
     Asked,
+    /// It went out.
     Running,
     /// Answered; the walk has not got it yet. The second part orders what was on record before.
     Done(Answered, Option<u64>),
+    /// The walk has it.
     Given(Value),
 }
 
 struct State {
+    /// What is on record, as far as it has come again.
     tape: Tape,
+    /// Records that the keeper has not taken yet.
     fresh: Vec<Record>,
     /// Records made so far by this walk, and how many of them are on the disk.
     made: u64,
     flushed: u64,
+    /// An effect waits for the disk before it goes out.
     wants_flush: bool,
+    /// Effects by their keys.
     open: BTreeMap<String, Open>,
+    /// Keys of those that are answered and wait for their turn, as they came.
     done: VecDeque<String>,
     /// Taken from `done` and written, but not on the disk yet.
     giving: Option<(String, u64)>,
     /// Whoever waited for the end of the record has been told of it.
     announced: bool,
     spent: Spent,
+    /// What people and clients have told the run, by the key of what it answers.
     posts: BTreeMap<String, Value>,
+    /// The time by the store's clock, in Unix milliseconds.
     now_ms: i64,
     diverged: Option<Divergence>,
     /// What a repetition would have asked.
     missing: Vec<String>,
     /// What a repetition that calls has asked.
     called: Vec<String>,
+    /// The walk was dropped.
     closed: bool,
     /// The answer is out: effects pass without a record.
     through: bool,
-}
-
-/// How a walk is recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Keep {
-    /// Nothing is: only what is on record may happen.
-    Repeat,
-    /// As the durability says.
-    Record(Durability),
-    /// Nothing is either; what is not on record is asked for where that changes nothing.
-    Live,
 }
 
 /// The state of one walk; shared by the wrapper around the outside and the driver.
@@ -193,11 +137,7 @@ impl Shared {
     }
 
     fn durability(&self) -> Option<Durability> {
-        match self.keep {
-            Keep::Repeat => None,
-            Keep::Record(d) => Some(d),
-            Keep::Live => Some(Durability::None),
-        }
+        self.keep.durability()
     }
 
     /// Something is asked. Gives the key under which it is known, or `None` where nothing is recorded any more.

@@ -1,13 +1,11 @@
-//! How the state of a walk changes.
+//! How the state of a walk changes: what is written, what goes out, and in which order the walk gets its answers.
 
-use super::super::answers::{approvers, keys_of};
-use super::super::codec;
 use super::super::tape::{Divergence, calls_in, is_cancelled, is_same, words};
-use super::{Answered, Asked, Idle, Keep, Open, Stage, State, Turn};
+use super::{Answered, Asked, Keep, Open, Stage, State, Turn};
 use serde_json::{Value, json};
 use types::Usd;
 use types::runs::{Durability, Record, SideEffect};
-use workflows::{EffectId, EffectKind, GateReply};
+use workflows::EffectKind;
 
 impl State {
     /// Writes a record, or finds it written. Gives the time at which it was written before, if it was.
@@ -92,8 +90,14 @@ impl State {
         };
         let doubtful = again && asked.side_effect == SideEffect::Unsafe;
         match asked.id.kind {
-            EffectKind::Gate => return self.decide(key, &asked),
-            EffectKind::Client => return self.collect(key, &asked),
+            EffectKind::Gate => {
+                self.decide(key, &asked);
+                return false;
+            }
+            EffectKind::Client => {
+                self.collect(key, &asked);
+                return false;
+            }
             EffectKind::Wait => return true,
             EffectKind::Tool if doubtful && !self.settle_doubt(key) => return false,
             EffectKind::Model if again => self.spend(Some(asked.reservation), 0, 1),
@@ -119,87 +123,11 @@ impl State {
         true
     }
 
-    /// A gate: decided, lapsed, or still open.
-    pub(super) fn decide(&mut self, key: &str, asked: &Asked) -> bool {
-        let said = self.said_at(asked);
-        let lapsed = self.lapses_ms(key).is_some_and(|at| at <= self.now_ms);
-        let result = match said {
-            Some(said) => said,
-            None if lapsed => codec::write_gate(&GateReply::Expired),
-            None => return false,
-        };
-        self.answer(key, result);
-        false
-    }
-
-    /// What people have said at a gate: one word, or that of each group where several are asked. All have to agree, and
-    /// one that does not ends it.
-    fn said_at(&self, asked: &Asked) -> Option<Value> {
-        let key = gate_key(&asked.id);
-        let groups = asked.question.as_ref().map(approvers).unwrap_or_default();
-        let words: Vec<Option<&Value>> =
-            keys_of(&key, &groups).iter().map(|key| self.posts.get(key)).collect();
-        let refused = |w: &&Value| w.get("decision").and_then(Value::as_str).is_some_and(|d| d != "approved");
-        if let Some(refusal) = words.iter().flatten().copied().find(refused) {
-            return Some(refusal.clone());
-        }
-        let words: Vec<&Value> = words.into_iter().collect::<Option<_>>()?;
-        let mut first = (*words.first()?).clone();
-        let comments: Vec<&str> =
-            words.iter().filter_map(|w| w.get("comment").and_then(Value::as_str)).collect();
-        if let (true, Some(all)) = (words.len() > 1 && !comments.is_empty(), first.as_object_mut()) {
-            all.insert("comment".to_owned(), json!(comments.join("\n")));
-        }
-        Some(first)
-    }
-
-    /// Results of the client's tools: all there, or waited for.
-    fn collect(&mut self, key: &str, asked: &Asked) -> bool {
-        let calls = asked.question.as_ref().and_then(|q| q.get("tool_calls")).and_then(Value::as_array);
-        let output = |call: &Value| {
-            let id = call.get("id").and_then(Value::as_str)?;
-            self.posts.get(&format!("tool:{id}"))?.get("output").cloned()
-        };
-        let outputs: Option<Vec<Value>> = calls.into_iter().flatten().map(output).collect();
-        if let Some(outputs) = outputs {
-            self.answer(key, json!({ "outputs": outputs }));
-        }
-        false
-    }
-
-    /// A call of an unsafe tool whose end nobody knows; true: a person has said that it is to be tried again.
-    pub(super) fn settle_doubt(&mut self, key: &str) -> bool {
-        let Some(said) = self.posts.get(&self.doubt_key(key)).cloned() else { return false };
-        match said.get("choice").and_then(Value::as_str) {
-            Some("retry") => return true,
-            Some("done") => {
-                let result = said.get("result").cloned().unwrap_or(Value::Null);
-                self.answer(key, json!({"ok": {"result": result, "is_error": false}}));
-            }
-            _ => self.answer(key, json!({"error": {"failed": "a person said that the call failed"}})),
-        }
-        false
-    }
-
-    /// The key under which a person settles the doubt; each doubt is settled by itself.
-    pub(super) fn doubt_key(&self, key: &str) -> String {
-        match self.tape.retried(key) {
-            0 => format!("attention:{key}"),
-            n => format!("attention:{key}:{n}"),
-        }
-    }
-
     pub(super) fn answer(&mut self, key: &str, result: Value) {
         if let Some(open) = self.open.get_mut(key) {
             open.stage = Stage::Done(Answered { result, ..Answered::default() }, None);
             self.done.push_back(key.to_owned());
         }
-    }
-
-    pub(super) fn lapses_ms(&self, key: &str) -> Option<i64> {
-        let open = self.open.get(key)?;
-        let expires = i64::try_from(open.asked.expires?.as_millis()).unwrap_or(i64::MAX);
-        Some(open.since_ms.saturating_add(expires))
     }
 
     /// What was answered before this walk comes in the order of then, and before what is new.
@@ -226,11 +154,7 @@ impl State {
             _ => self.spend(answered.cost, answered.tokens, answered.calls),
         }
         let (cost, tokens) = (answered.cost, answered.tokens);
-        let durability = match keep {
-            Keep::Repeat => None,
-            Keep::Record(d) => Some(d),
-            Keep::Live => Some(Durability::None),
-        };
+        let durability = keep.durability();
         self.push(Record::CallResult { effect: key.clone(), result, cost, tokens }, durability);
         if durability == Some(Durability::Sync) {
             self.giving = Some((key, self.made));
@@ -258,48 +182,6 @@ impl State {
         };
         self.open.values().any(under_way)
     }
-
-    /// Whether only people can help the run on.
-    pub(super) fn idle(&self) -> Option<Idle> {
-        if self.is_under_way() {
-            return None;
-        }
-        let mut idle = Idle::default();
-        for (key, open) in &self.open {
-            let frame = &*open.asked.id.frame;
-            match open.asked.id.kind {
-                EffectKind::Gate => {
-                    let mut question = open.asked.question.clone().unwrap_or_else(|| json!({}));
-                    let lapses = self.lapses_ms(key);
-                    idle.lapses_ms = [idle.lapses_ms, lapses].into_iter().flatten().min();
-                    if let Some(q) = question.as_object_mut() {
-                        q.insert("for".to_owned(), json!("decision"));
-                        q.insert("frame".to_owned(), json!(frame));
-                        q.insert("key".to_owned(), json!(gate_key(&open.asked.id)));
-                        q.insert("expires_ms".to_owned(), json!(lapses));
-                    }
-                    idle.questions.push(question);
-                }
-                EffectKind::Client => {
-                    let mut question = open.asked.question.clone().unwrap_or_else(|| json!({}));
-                    if let Some(q) = question.as_object_mut() {
-                        q.insert("frame".to_owned(), json!(frame));
-                        q.insert("key".to_owned(), json!(format!("tools:{frame}")));
-                    }
-                    idle.questions.push(question);
-                }
-                EffectKind::Tool => {
-                    idle.in_doubt = true;
-                    idle.questions.push(json!({
-                        "for": "attention", "frame": frame, "effect": key, "tool": open.asked.purpose,
-                        "key": self.doubt_key(key), "choices": ["done", "retry", "fail"],
-                    }));
-                }
-                _ => {}
-            }
-        }
-        (!idle.questions.is_empty()).then_some(idle)
-    }
 }
 
 /// Whether asking changes nothing but what is left of a budget.
@@ -323,11 +205,6 @@ pub(super) fn intent(key: &str, asked: &Asked, maybe_billed_twice: bool) -> Reco
         side_effect: asked.side_effect,
         maybe_billed_twice,
     }
-}
-
-/// The key under which a gate is decided.
-fn gate_key(id: &EffectId) -> String {
-    format!("gate:{}", id.frame)
 }
 
 fn wake(open: &mut Open) {
