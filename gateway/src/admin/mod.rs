@@ -21,7 +21,7 @@ use axum::response::IntoResponse as _;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
@@ -147,8 +147,12 @@ async fn respond(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
     if response.extensions().get::<Internal>().is_some() {
         tracing::error!(request_id = id, "the control API answered with an internal error");
     }
+    let refused = response.status() == StatusCode::METHOD_NOT_ALLOWED;
     let headers = response.headers_mut();
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if refused && let Ok(methods) = HeaderValue::from_str(&methods(parts.uri.path()).join(", ")) {
+        headers.insert(ALLOW, methods);
+    }
     if let Ok(id) = HeaderValue::from_str(&id) {
         headers.insert(request_id::HEADER, id);
     }
@@ -213,21 +217,28 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn find<'a>(method: &Method, path: &'a str) -> Result<(&'static Route, Vec<&'a str>), Failure> {
-    let mut others: Vec<&str> = Vec::new();
-    // What stands in a path as it is outranks a name in its place.
-    let as_it_is = routes::ROUTES.iter().any(|r| r.path == path);
-    for route in routes::ROUTES.iter().filter(|r| !as_it_is || r.path == path) {
-        let Some(names) = fits(route.path, path) else { continue };
-        if route.method == method.as_str() {
-            return Ok((route, names));
-        }
-        others.push(route.method);
+    if let Some(found) = of_path(path).find(|(route, _)| route.method == method.as_str()) {
+        return Ok(found);
     }
+    let others: Vec<&str> = of_path(path).map(|(route, _)| route.method).collect();
     if others.is_empty() {
         return Err(Failure::not_found(format!("no such path; {ROOT}/openapi.json lists all there are")));
     }
     let text = format!("this path takes {}", others.join(", "));
     Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", text))
+}
+
+/// The routes of a path, with the names that stand in it.
+fn of_path(path: &str) -> impl Iterator<Item = (&'static Route, Vec<&str>)> {
+    // What stands in a path as it is outranks a name in its place.
+    let as_it_is = routes::ROUTES.iter().any(|r| r.path == path);
+    let candidates = routes::ROUTES.iter().filter(move |r| !as_it_is || r.path == path);
+    candidates.filter_map(move |route| Some((route, fits(route.path, path)?)))
+}
+
+/// The methods that a path takes, [`ROOT`] included in it.
+fn methods(path: &str) -> Vec<&'static str> {
+    of_path(path.strip_prefix(ROOT).unwrap_or(path)).map(|(route, _)| route.method).collect()
 }
 
 /// Whether every parameter of the query is one that the route reads, stands there once and has a value: of one that is

@@ -77,8 +77,8 @@ fn rules(actions: Vec<(&'static str, String)>, import: &mut Import) {
     }
 }
 
-/// The texts of a list; what is none is noted.
-fn names(value: &Value, place: &str, import: &mut Import) -> Vec<String> {
+/// The texts of a list with their places in it; what is none is noted.
+fn names(value: &Value, place: &str, import: &mut Import) -> Vec<(usize, String)> {
     let Some(items) = value.as_array() else {
         import.note(place, Fate::Left, "expected a list of names");
         return Vec::new();
@@ -86,7 +86,7 @@ fn names(value: &Value, place: &str, import: &mut Import) -> Vec<String> {
     let mut found = Vec::new();
     for (i, item) in items.iter().enumerate() {
         match item.as_str() {
-            Some(name) => found.push(name.to_owned()),
+            Some(name) => found.push((i, name.to_owned())),
             None => import.note(format!("{place}[{i}]"), Fate::Left, "expected a name"),
         }
     }
@@ -96,7 +96,7 @@ fn names(value: &Value, place: &str, import: &mut Import) -> Vec<String> {
 /// `provider/*` of providers that are here; the others are noted.
 fn providers(value: &Value, place: &str, shipped: &Matrix, import: &mut Import) -> Vec<String> {
     let mut found = Vec::new();
-    for name in names(value, place, import) {
+    for (_, name) in names(value, place, import) {
         // `deepinfra/turbo` names a variant of an endpoint.
         let bare = name.split('/').next().unwrap_or(&name);
         match known::provider(bare, shipped) {
@@ -175,7 +175,7 @@ fn preference(
             );
         }
         "quantizations" => {
-            let tags = names(value, place, import);
+            let tags: Vec<String> = names(value, place, import).into_iter().map(|(_, tag)| tag).collect();
             import.note(place, Fate::Left, format!("the matrix says nothing of quantisation: give models the tags {} and add `require: {{ where: \"…\" in model.tags }}`", tags.join(", ")));
         }
         _ => import.note(place, Fate::Left, "there is no such preference here"),
@@ -219,7 +219,7 @@ fn models(
     let first =
         document.get("model").and_then(Value::as_str).map(|name| ("model".to_owned(), name.to_owned()));
     let others = document.get("models").map(|list| names(list, "models", import)).unwrap_or_default();
-    let others = others.into_iter().enumerate().map(|(i, name)| (format!("models[{i}]"), name));
+    let others = others.into_iter().map(|(i, name)| (format!("models[{i}]"), name));
     let mut ids: Vec<String> = Vec::new();
     for (place, name) in first.into_iter().chain(others) {
         let id = if shipped.find(&name).is_some() {

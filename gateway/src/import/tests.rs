@@ -150,6 +150,10 @@ fn openrouter_preferences_become_a_rule() {
     );
     assert!(files.contains("prefer: { models: [\"openai/gpt-5.4\"], strength: 1.0 }"), "{files}");
     told(&import, "model", Fate::Carried, "openai/gpt-5.4");
+    // What is told of an entry names its own place, whatever stands before it.
+    let (import, _) = check(Kind::Openrouter, "{\"models\": [7, \"openai/gpt-5.5\"]}");
+    told(&import, "models[0]", Fate::Left, "expected");
+    told(&import, "models[1]", Fate::Carried, "openai/gpt-5.5");
 }
 
 #[test]

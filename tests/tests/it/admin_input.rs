@@ -191,6 +191,8 @@ async fn every_operation_asks_for_the_role_that_the_document_names() {
             if !known {
                 let said = admin.call(method, &path, &Value::Null).await;
                 assert_eq!(said.status, 405, "{method} {path}: {}", said.text());
+                let allowed = said.header("allow").unwrap_or_default();
+                assert!(allowed.split(", ").any(|m| m == op.method), "{method} {path}: {allowed}");
             }
         }
     }
