@@ -15,7 +15,6 @@ use crate::route;
 use crate::shadow::{Moment, Note};
 use crate::sticky::Holder;
 use crate::weigh::{self, Question};
-use crate::who::Who;
 use crate::{Inner, View};
 use std::sync::Arc;
 use std::time::Duration;
@@ -95,17 +94,11 @@ pub(crate) async fn decide(
 
 /// Notes what a request is given, once nothing keeps it from being served: those that come after it are chosen for
 /// with a view to it.
-pub(crate) fn note(
-    inner: &Inner,
-    who: &Who,
-    request: &ChatRequest,
-    directives: &Directives,
-    decision: &types::Decision,
-) {
-    inner.sessions.note(request.options.session.as_deref(), decision);
+pub(crate) fn note(inner: &Inner, asker: &Asker, directives: &Directives, decision: &types::Decision) {
+    inner.sessions.note(asker.request.options.session.as_deref(), decision);
     inner.explorers.note(decision);
     let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
-    if let Some(holder) = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, request)) {
+    if let Some(holder) = sticky.and_then(|s| Holder::of(s.value, &asker.who.tenant.id, &asker.request)) {
         inner.arms.note(&holder, decision);
     }
 }
@@ -147,7 +140,7 @@ pub(crate) async fn consider(
 
     // route
     let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
-    let holder = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, &request));
+    let holder = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, &asker.request));
     let kept = holder.as_ref().and_then(|h| inner.arms.last(h));
     let premium = premium::why(who, &profile, premium::said(&directives)).is_some();
     let partial = reserve::of_models(view, who, &request, limits_of(&directives), premium);

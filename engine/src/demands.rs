@@ -82,13 +82,13 @@ impl Demands {
             Some(LogContent::Metadata) => {
                 quotations(run, &mut |_| String::new());
                 if let Some(redaction) = recorded(self.redaction.with(&words.redact), content) {
-                    conceal(&mut decision.tags, &redaction);
+                    words_of(decision, &redaction);
                 }
             }
             _ => {
                 if let Some(redaction) = recorded(self.redaction.with(&words.redact), content) {
                     quotations(run, &mut |text| concealed(&redaction, text));
-                    conceal(&mut decision.tags, &redaction);
+                    words_of(decision, &redaction);
                 }
             }
         }
@@ -142,6 +142,28 @@ fn recorded(redaction: Redaction, content: Option<LogContent>) -> Option<Redacti
 /// A text as it is recorded. What must not be let through is not recorded either.
 fn concealed(redaction: &Redaction, text: &str) -> String {
     redaction.text(text, Place::Logs).map(String::from).unwrap_or_default()
+}
+
+/// Takes out of a decision what its client said: labels, what rules read of the request, options.
+fn words_of(decision: &mut Decision, redaction: &Redaction) {
+    conceal(&mut decision.tags, redaction);
+    decision.inputs.values_mut().chain(decision.options.values_mut()).for_each(|v| each(v, redaction));
+}
+
+/// Every text of a value, names of members included.
+fn each(value: &mut Value, redaction: &Redaction) {
+    match value {
+        Value::String(text) => *text = concealed(redaction, text),
+        Value::Array(items) => items.iter_mut().for_each(|item| each(item, redaction)),
+        Value::Object(members) => {
+            let own = std::mem::take(members).into_iter();
+            members.extend(own.map(|(name, mut value)| {
+                each(&mut value, redaction);
+                (concealed(redaction, &name), value)
+            }));
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn conceal(tags: &mut BTreeMap<String, String>, redaction: &Redaction) {
@@ -238,8 +260,12 @@ mod tests {
         let mut run = run();
         let mut decision = crate::explain::tests::decision();
         decision.tags.insert("who".to_owned(), "ada@analytical.co.uk".to_owned());
+        let read = json!({"who": ["ada@analytical.co.uk"], "n": 1});
+        decision.inputs.insert("request.metadata".into(), read);
         demands.apply(&mut decision, &mut run);
         let tag = decision.tags.get("who").map(String::as_str);
+        let read = decision.inputs.get("request.metadata").map(|v| &v["who"][0]);
+        assert_eq!(read.and_then(Value::as_str), tagged);
         assert_eq!(tag, tagged);
         assert_eq!(run.steps[0].findings[0].message, want);
         assert_eq!(serde_json::to_string(&run).unwrap().contains("ada@"), want.contains("ada@"));

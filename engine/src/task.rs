@@ -124,7 +124,7 @@ impl Task {
     /// Notes what the request is given, for those that come after it.
     pub(crate) fn note(&self, inner: &Inner, tree: &Tree) {
         if let Some(decision) = &tree.decision {
-            decide::note(inner, &tree.admission.who, &self.request, &self.directives, decision);
+            decide::note(inner, &self.asker, &self.directives, decision);
         }
     }
 

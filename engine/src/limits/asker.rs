@@ -15,12 +15,12 @@ const LONGEST: usize = 64;
 /// Hexadecimal digits of a hash.
 const DIGITS: usize = 32;
 
-/// Who asks, for the limits of rules.
+/// Who asks, for the limits of rules and for what is remembered of them.
 #[derive(Clone)]
 pub(crate) struct Asker {
     pub(crate) who: Arc<Who>,
     /// As it came: rules that mask its texts would make one of all users.
-    request: Arc<ChatRequest>,
+    pub(crate) request: Arc<ChatRequest>,
     detector: Arc<dyn Detector>,
     /// Of the hashes; one of the tenant.
     key: [u8; 32],

@@ -113,13 +113,7 @@ async fn prepare(
             .await;
             match made::choice(&view, &mut decided) {
                 Ok(chosen) => {
-                    decide::note(
-                        inner,
-                        &admission.who,
-                        &decided.request,
-                        &decided.directives,
-                        &decided.decision,
-                    );
+                    decide::note(inner, &decided.asker, &decided.directives, &decided.decision);
                     made::first(service, &view, submission, (decided, chosen), keeper, ts_ms).await?
                 }
                 // What is tried again is decided again.

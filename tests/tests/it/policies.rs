@@ -74,10 +74,13 @@ const MASK: &str = "  - id: mask\n    actions:\n      redact: { entities: [email
 #[tokio::test(flavor = "multi_thread")]
 async fn t11_a_vendor_never_sees_what_is_masked_and_the_client_gets_it_back() {
     let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
-    let house = start(&vendor, MASK).await;
+    let reads =
+        "  - { id: reads, when: 'request.metadata.get(\"who\") == \"nobody\"', actions: { cap_cost: 1 } }\n";
+    let house = start(&vendor, &format!("{MASK}{reads}")).await;
     let said = format!("Write to {EMAIL} with the key {SECRET}, then to {EMAIL} again.");
     for stream in [false, true] {
-        let body = ask(&said);
+        let mut body = ask(&said);
+        body["metadata"] = json!({"who": EMAIL});
         let (got, id) = text(&house, &body, stream).await;
         assert_eq!(got, format!("You said: {said}"), "stream: {stream}");
         let record = house.decision(&id).await.to_string();
@@ -197,6 +200,32 @@ async fn users_who_are_masked_are_counted_by_themselves_and_under_no_name() {
     for (place, bytes) in places {
         assert!(!holds(&bytes, "analytical"), "{place}");
     }
+}
+
+/// Who keeps a model is told apart by who asks, not by what a mask leaves of that.
+#[tokio::test(flavor = "multi_thread")]
+async fn users_who_are_masked_keep_a_model_each() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let sticky = "  - { id: keep, actions: { sticky: { by: user, ttl: 1h } } }\n  \
+        - { id: begin, when: 'request.last_user_text.contains(\"other\")', actions: { require: [lab/two] } }\n";
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one").success(0.8))
+        .model(&Model::new("lab/two").success(0.78))
+        .rules(&rules(&format!("{MASK}{sticky}")))
+        .start()
+        .await;
+    let served = async |user: &str, text: &str| {
+        let mut body = ask(text);
+        body["user"] = user.into();
+        let answer = house.client().chat(&body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.header("x-turnout-model").unwrap().to_owned()
+    };
+    let (ada, bob) = (EMAIL, "bob@analytical.co.uk");
+    assert_eq!(served(ada, "the other one").await, "lab/two");
+    assert_eq!(served(bob, "hello").await, "lab/one", "what others keep is not his");
+    assert_eq!(served(ada, "hello").await, "lab/two", "she keeps hers");
 }
 
 #[tokio::test(flavor = "multi_thread")]
