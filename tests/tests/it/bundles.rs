@@ -489,6 +489,47 @@ async fn a_bundle_is_tried_on_live_traffic_and_calls_nobody() {
     assert_eq!(house.stop().await, Some(0), "{}", house.log());
 }
 
+/// A request that is at work while another bundle comes into force ends under the one it began with: what rules of the
+/// response phase say of its answer, and what its record says of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_ends_under_the_bundle_it_began_with() {
+    let marks = |by: &str| {
+        let rule = format!(
+            "- {{ id: mark, phase: response, when: \"true\", actions: {{ header: {{ x-by: {by} }} }} }}"
+        );
+        format!("version: 1\nexploration: {{ epsilon: 0 }}\nrules:\n  {rule}\n")
+    };
+    // The first answer breaks its contract, so that a second call is made after the change.
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let again = seen.body["messages"].as_array().is_some_and(|m| m.len() > 1);
+        let text = if again { "{\"a\": 1}" } else { "{\"a\": " };
+        Reply::text(text).slow(Duration::from_millis(800))
+    })
+    .await;
+    let house = plan(&vendor).rules(&marks("first")).start().await;
+    let admin = Admin::of(&house);
+    let mut body = ask();
+    let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]});
+    body["response_format"] =
+        json!({"type": "json_schema", "json_schema": {"name": "a", "schema": schema, "strict": true}});
+    let other = upload(&house, &marks("second")).await;
+    let (client, held) = (house.client(), body.clone());
+    let asked = tokio::spawn(async move { client.chat(&held).await });
+    assert!(tests::eventually(PATIENCE, || vendor.count() == 1).await, "{}", house.log());
+    let put = admin.call("POST", &format!("/bundles/{other}/activate"), &json!({})).await;
+    assert_eq!(put.status, 200, "{}", put.text());
+    assert_eq!(vendor.count(), 1, "it was changed before the second call");
+    let answer = asked.await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(vendor.count() > 1, "it was mended after the change");
+    let bundle = answer.header("x-turnout-bundle").unwrap().to_owned();
+    assert_ne!(bundle, other);
+    assert_eq!(answer.header("x-by"), Some("first"), "{:?}", answer.headers);
+    assert_eq!(house.decision(&answer.request_id()).await["decision"]["bundle"], json!(bundle));
+    let later = house.client().chat(&body).await;
+    assert_eq!((later.header("x-by"), later.header("x-turnout-bundle")), (Some("second"), Some(&*other)));
+}
+
 /// Open files and threads of a process, and its memory in KiB.
 fn size(house: &House) -> (usize, usize, u64) {
     let proc = format!("/proc/{}", house.pid());

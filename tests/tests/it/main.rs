@@ -66,6 +66,7 @@ mod tools;
 mod truth;
 mod usage;
 mod vendor_faults;
+mod verbs;
 mod went_back;
 mod wire;
 mod workflows;
