@@ -12,7 +12,7 @@ pub(super) const RATE_LIMIT: Verb = Verb {
     kind: Kind::Hard,
     phases: REQUEST_TOOL,
     single: Single::No,
-    arguments: &["per", "requests", "window"],
+    arguments: &["per", "requests", "window", "burst"],
     read: |r, node, field, _| several(r, node, field, rate),
 };
 
@@ -41,8 +41,8 @@ pub(super) fn not_of_tools(node: &Node) -> Option<(Span, &'static str)> {
     })
 }
 
-/// Reads one limit.
-type One = fn(&mut Reader<'_>, &mut Fields<'_>, Per) -> Option<LimitRule>;
+/// Reads one limit, which may come to several.
+type One = fn(&mut Reader<'_>, &mut Fields<'_>, Per) -> Option<Vec<LimitRule>>;
 
 /// One limit or a list of them.
 fn several(r: &mut Reader<'_>, node: &Node, field: &str, one: One) -> Option<Arc<dyn Action>> {
@@ -54,7 +54,7 @@ fn several(r: &mut Reader<'_>, node: &Node, field: &str, one: One) -> Option<Arc
         r.wrong_type(node, field, "at least one limit");
         return None;
     }
-    let each: Vec<Option<LimitRule>> = items
+    let each: Vec<Option<Vec<LimitRule>>> = items
         .iter()
         .enumerate()
         .map(|(i, item)| {
@@ -68,7 +68,7 @@ fn several(r: &mut Reader<'_>, node: &Node, field: &str, one: One) -> Option<Arc
         })
         .collect();
     let each = each.into_iter().collect::<Option<Vec<_>>>()?;
-    put(each, |m, each, at| m.further().limits.extend(each.into_iter().map(|l| (l, at))))
+    put(each.concat(), |m, each, at| m.further().limits.extend(each.into_iter().map(|l| (l, at))))
 }
 
 fn per(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<Per> {
@@ -89,7 +89,7 @@ fn per(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<Per> {
     })
 }
 
-fn rate(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<LimitRule> {
+fn rate(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<Vec<LimitRule>> {
     let mut amounts = Vec::new();
     for (key, metric) in [("requests", Metric::Requests), ("tokens", Metric::Tokens), ("usd", Metric::Usd)] {
         if let Some(n) = f.take(key) {
@@ -97,6 +97,7 @@ fn rate(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<LimitRule> {
         }
     }
     let window = f.require(r, "window").and_then(|n| window(r, n, &f.at("window")));
+    let burst = f.take("burst").map(|n| (n.span, r.integer(n, &f.at("burst"), 1, 1_000_000)));
     let (metric, amount) = match amounts.as_slice() {
         [one] => (*one)?,
         _ => {
@@ -112,7 +113,30 @@ fn rate(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<LimitRule> {
         r.error("104", f.span, "the limit admits nothing").expected = Some("a greater amount".to_owned());
         return None;
     }
-    Some(LimitRule { per, metric, amount, window })
+    let whole = LimitRule { per, metric, amount, window };
+    match burst {
+        None => Some(vec![whole]),
+        Some((span, most)) => {
+            let at_once = spread(&whole, most? as f64);
+            if at_once.is_none() {
+                let d = r.error("104", span, "`burst` has no effect here");
+                d.expected = Some("fewer than `requests`, of a window that slides".to_owned());
+                d.hint = Some("`day` and `month` are those of the calendar; `24h` slides".to_owned());
+                d.field = f.at("burst");
+            }
+            Some(vec![at_once?, whole])
+        }
+    }
+}
+
+/// No more than `most` at once of what a limit admits: as many as fall due in so much of its window. `None` = that is no
+/// limit beside it.
+fn spread(limit: &LimitRule, most: f64) -> Option<LimitRule> {
+    let Window::Sliding(ms) = limit.window else { return None };
+    let share = most / limit.amount;
+    let fewer = limit.metric == Metric::Requests && share < 1.0;
+    let window = Window::Sliding((ms as f64 * share).round().max(1.0) as u64);
+    fewer.then(|| LimitRule { amount: most, window, ..limit.clone() })
 }
 
 /// `second` to `month`, or a duration.
@@ -123,9 +147,9 @@ fn window(r: &mut Reader<'_>, node: &Node, field: &str) -> Option<Window> {
     }
 }
 
-fn concurrency(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<LimitRule> {
+fn concurrency(r: &mut Reader<'_>, f: &mut Fields<'_>, per: Per) -> Option<Vec<LimitRule>> {
     let max = f.require(r, "max").and_then(|n| r.integer(n, &f.at("max"), 1, 1_000_000))?;
-    Some(LimitRule { per, metric: Metric::Concurrency, amount: max as f64, window: Window::Sliding(1) })
+    Some(vec![LimitRule { per, metric: Metric::Concurrency, amount: max as f64, window: Window::Sliding(1) }])
 }
 
 #[cfg(test)]
@@ -149,6 +173,32 @@ mod tests {
         assert_eq!((&limits[1].per, limits[1].metric), (&Per::Label("team".into()), Metric::Usd));
         assert_eq!(limits[2].window, Window::Sliding(90_000));
         assert_eq!((limits[3].metric, limits[3].amount), (Metric::Concurrency, 3.0));
+    }
+
+    #[test]
+    fn a_burst_is_what_falls_due_in_its_share_of_the_window() {
+        let limits = |limit: &str| {
+            let d = check_verb(&[&format!("rate_limit: {limit}")], &["applied"]);
+            let limits = d.further.unwrap().limits.into_iter();
+            limits.map(|l| (l.value.amount, l.value.window)).collect::<Vec<_>>()
+        };
+        let whole = (60.0, Window::Sliding(60_000));
+        assert_eq!(
+            limits("{ per: key, requests: 60, window: minute, burst: 5 }"),
+            [(5.0, Window::Sliding(5_000)), whole]
+        );
+        assert_eq!(limits("{ per: key, requests: 60, window: 1m }"), [whole]);
+        for wrong in [
+            "{ per: key, requests: 60, window: day, burst: 5 }",
+            "{ per: key, requests: 5, window: minute, burst: 5 }",
+            "{ per: key, tokens: 60, window: minute, burst: 5 }",
+            "{ per: key, requests: 60, window: minute, burst: 0 }",
+        ] {
+            let (_, problems) =
+                load_text(&format!("rules: [{{ id: a, actions: {{ rate_limit: {wrong} }} }}]"), &[]);
+            assert_eq!(problems.len(), 1, "{wrong}: {problems:#?}");
+            assert!(problems[0].field.ends_with("burst"), "{problems:#?}");
+        }
     }
 
     #[test]

@@ -172,3 +172,26 @@ async fn concurrency_counts_for_each_user() {
     assert_eq!(first.await.unwrap().status, 200);
     assert_eq!(house.client().chat(&as_user("ada")).await.status, 200, "its place is free again");
 }
+
+/// Thirty a minute, but no more than two in the four seconds in which two fall due.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_keeps_requests_from_coming_all_at_once() {
+    let vendor = hello().await;
+    let rate = "rate_limit: { per: user, requests: 30, window: 1m, burst: 2 }";
+    let house = plan(&vendor, NONE, rate).start().await;
+    let as_user = async |user: &str| {
+        let mut body = ask();
+        body["user"] = user.into();
+        house.client().chat(&body).await
+    };
+    for _ in 0..2 {
+        assert_eq!(as_user("ada").await.status, 200);
+    }
+    let refused = as_user("ada").await;
+    assert_eq!(refused.status, 429, "{}", refused.text());
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=4).contains(&wait), "{wait}");
+    assert_eq!(as_user("bob").await.status, 200, "another user comes by himself");
+    tokio::time::sleep(Duration::from_secs(wait)).await;
+    assert_eq!(as_user("ada").await.status, 200);
+}
