@@ -6,6 +6,7 @@ use crate::config::server::Server;
 use crate::config::{self, Loaded, Source, Texts};
 use crate::control::plane::Plane;
 use std::sync::Arc;
+use types::doc::SourceFile;
 use types::{Diagnostic, Severity};
 
 /// A configuration without errors.
@@ -13,17 +14,19 @@ pub(super) struct Good {
     pub(super) server: Server,
     pub(super) bundle: engine::Bundle,
     pub(super) files: Texts,
+    /// The paths of those that are built in.
+    pub(super) built_in: Vec<String>,
     pub(super) warnings: Vec<Diagnostic>,
 }
 
 /// A configuration without errors, or all of its problems.
 pub(super) fn checked(loaded: Loaded) -> Result<Good, Error> {
     let report = loaded.report(false);
-    let Loaded { server, bundle, problems, files, .. } = loaded;
+    let Loaded { server, bundle, problems, files, built_in, .. } = loaded;
     match bundle {
         Some(bundle) => {
             let warnings = problems.into_iter().filter(|d| d.severity == Severity::Warning).collect();
-            Ok(Good { server, bundle, files, warnings })
+            Ok(Good { server, bundle, files, built_in, warnings })
         }
         None => Err(Error::Configuration { problems, report }),
     }
@@ -33,16 +36,18 @@ pub(super) fn checked(loaded: Loaded) -> Result<Good, Error> {
 /// control API when the server ended.
 pub(super) async fn open_bundles(
     settings: &Settings,
+    (server, read): (&Server, Option<SourceFile>),
     plane: &Plane,
     good: engine::Bundle,
     found: Found,
 ) -> Result<(Bundles, Arc<engine::Bundle>), Error> {
     let bundles = Bundles::open(plane.store.clone(), found).await.map_err(Error::Control)?;
     let Some(entry) = bundles.remembered() else { return Ok((bundles, Arc::new(good))) };
-    let (mut sources, problems) = Source::kept(&entry.files).read();
-    sources.settings = settings.source.read().0.settings;
-    let read = (sources, problems);
-    let loaded = config::load_to_serve(read, &settings.environment, settings.simulated, None);
+    let (mut sources, problems) = Source::kept(&entry.files, &entry.built_in).read();
+    // As the server starts: what became of the file since holds from the next start.
+    sources.settings = read;
+    let keys = Some(&*server.bundles.require_signature);
+    let loaded = config::load_to_serve((sources, problems), &settings.environment, settings.simulated, keys);
     match checked(loaded) {
         Ok(Good { bundle, .. }) => {
             tracing::info!(bundle = &*entry.hash, by = entry.by, "the bundle that was in force goes on");

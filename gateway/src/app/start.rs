@@ -38,9 +38,10 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     // What it runs on: the configuration, an address, the data folder.
     let read = settings.source.read();
     let digest = read.0.digest(&read.1);
-    let started_with = read.0.settings.as_ref().map(|s| s.text.clone());
+    let file = read.0.settings.clone();
+    let started_with = file.as_ref().map(|s| s.text.clone());
     let loaded = config::load_to_serve(read, &settings.environment, settings.simulated, None);
-    let Good { mut server, bundle, files, warnings } = checked(loaded)?;
+    let Good { mut server, bundle, files, built_in, warnings } = checked(loaded)?;
     if let Some(mode) = settings.mode {
         server.engine.mode = mode;
     }
@@ -57,8 +58,8 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     if !addr.ip().is_loopback() && plane.directory().is_open() && !settings.insecure_open {
         return Err(Error::Open(addr));
     }
-    let found = Found { hash: bundle.hash().clone(), files, digest };
-    let (bundles, bundle) = open_bundles(&settings, &plane, bundle, found).await?;
+    let found = Found { hash: bundle.hash().clone(), files, built_in, digest };
+    let (bundles, bundle) = open_bundles(&settings, (&server, file), &plane, bundle, found).await?;
     let control = admin_listener(&settings, &server, addr).await?;
     let plane = Arc::new(plane);
 

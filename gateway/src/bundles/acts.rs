@@ -4,11 +4,12 @@
 //! has changed.
 
 use super::book::Origin;
-use super::compile::{Vouching, given};
+use super::compile::Vouching;
 use super::guard::Fault;
 use super::{Book, refusal};
 use crate::app::App;
 use crate::clock;
+use crate::config::Source;
 use crate::control::Actor;
 use crate::control::audit::Event;
 use crate::error::Failure;
@@ -110,8 +111,8 @@ impl App {
         if let Some(ready) = self.bundles.ready(hash) {
             return Ok(ready);
         }
-        let files = self.bundles.book().entry(hash).map(|e| e.files.clone());
-        let source = given(&files.ok_or_else(|| Failure::not_found(format!("there is no bundle `{hash}`")))?);
+        let source = self.bundles.book().entry(hash).map(|e| Source::kept(&e.files, &e.built_in));
+        let source = source.ok_or_else(|| Failure::not_found(format!("there is no bundle `{hash}`")))?;
         let loaded = self.compile(move || source.read(), Vouching::AsSet).await?;
         let good = loaded.map_err(|bad| {
             let text = "the bundle has errors under this version of the program, or its settings:\n\n";

@@ -31,6 +31,9 @@ pub(crate) enum Origin {
 pub(crate) struct Entry {
     pub(crate) hash: Arc<str>,
     pub(crate) files: Texts,
+    /// The paths of those that were built in when it came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) built_in: Vec<String>,
     pub(crate) origin: Origin,
     /// Who brought it.
     pub(crate) by: String,
@@ -118,6 +121,7 @@ impl Book {
         self.add(Entry {
             hash: found.hash.clone(),
             files: found.files.clone(),
+            built_in: found.built_in.clone(),
             origin: Origin::Files,
             by: "start".to_owned(),
             at_ms: now,
@@ -226,6 +230,7 @@ mod tests {
         Entry {
             hash: hash.into(),
             files: Texts::new(),
+            built_in: Vec::new(),
             origin: Origin::Upload,
             by: "test".into(),
             at_ms,
@@ -242,7 +247,7 @@ mod tests {
     }
 
     fn found(hash: &str) -> Found {
-        Found { hash: hash.into(), files: Texts::new(), digest: blake3::hash(b"") }
+        Found { hash: hash.into(), files: Texts::new(), built_in: Vec::new(), digest: blake3::hash(b"") }
     }
 
     /// Active and previous.

@@ -4,7 +4,7 @@
 
 use super::acts::away;
 use super::book::{Entry, Origin, Refused};
-use super::compile::{Vouching, given};
+use super::compile::Vouching;
 use super::{Read, refusal, watch};
 use crate::app::App;
 use crate::clock;
@@ -94,7 +94,7 @@ impl App {
             tracing::warn!("turnout.yaml has changed; what it says holds from the next start");
         }
         let loaded = self.compile(move || read, Vouching::AsSet).await?;
-        let Loaded { bundle, problems, hash, files, signer, .. } = match loaded {
+        let Loaded { bundle, problems, hash, files, built_in, signer, .. } = match loaded {
             Ok(good) => good,
             Err(bad) => {
                 self.bundles.note_digest(digest);
@@ -113,8 +113,9 @@ impl App {
             self.metrics.reload("unchanged");
             return Ok(Taken::Same(hash));
         }
+        self.one_of_that_name(&hash, &files)?;
         let by = actor.to_string();
-        book.add(entry(&hash, files, Origin::Files, by, String::new()));
+        book.add(entry(&hash, (files, built_in), Origin::Files, by, String::new()));
         let bundle = bundle.ok_or_else(Failure::internal)?;
         let event = signed(actor.event("bundle.reload", &hash), signer);
         self.put_in_force_as(event, Arc::new(bundle), book).await?;
@@ -163,8 +164,8 @@ impl App {
         let mut edited = (change.edit)(&before, &texts)?;
         // It vouched for other texts.
         edited.remove(SIGNATURE);
-        let given = given(&edited);
-        let Loaded { bundle, problems, hash, files, .. } =
+        let given = Source::kept(&edited, &[]);
+        let Loaded { bundle, problems, hash, files, built_in, .. } =
             match self.compile(move || given.read(), Vouching::Nobody).await? {
                 Ok(good) => good,
                 Err(bad) if change.dry_run => return Err(has_errors(&bad)),
@@ -178,8 +179,9 @@ impl App {
             "problems": super::listed(&problems), "diff": super::diff((&before, &texts), (&after, &files)),
         });
         if changed && !change.dry_run {
+            self.one_of_that_name(&hash, &files)?;
             let mut book = self.bundles.copy();
-            book.add(entry(&hash, files, Origin::Upload, actor.to_string(), change.message()));
+            book.add(entry(&hash, (files, built_in), Origin::Upload, actor.to_string(), change.message()));
             let event = actor.event(change.action, change.target);
             self.put_in_force_as(event, after, book).await?;
             self.bundles.note_fault(None);
@@ -206,7 +208,7 @@ impl App {
             problems.extend(paths);
             (sources, problems)
         };
-        let Loaded { bundle, problems, hash, files, signer, .. } =
+        let Loaded { bundle, problems, hash, files, built_in, signer, .. } =
             match self.compile(read, Vouching::AsSet).await? {
                 Ok(good) => good,
                 // Files without a place are no part of a bundle's name: those with them must not bear that of those without.
@@ -215,6 +217,7 @@ impl App {
                     return Err(self.refuse_upload(actor, bad, message));
                 }
             };
+        self.one_of_that_name(&hash, &files)?;
         let mut book = self.bundles.copy();
         book.rejected.retain(|r| r.hash != hash);
         let known = book.entry(&hash).is_some();
@@ -222,7 +225,7 @@ impl App {
             let mut event = signed(actor.event("bundle.upload", &hash), signer);
             event.detail.insert("files".to_owned(), files.len().into());
             self.plane.record(event).await?;
-            book.add(entry(&hash, files, Origin::Upload, actor.to_string(), message));
+            book.add(entry(&hash, (files, built_in), Origin::Upload, actor.to_string(), message));
             self.bundles.commit(book, std::slice::from_ref(&hash)).await.map_err(away)?;
         }
         if let Some(bundle) = bundle {
@@ -233,6 +236,21 @@ impl App {
             m.insert("problems".to_owned(), super::listed(&problems));
         }
         Ok((if known { StatusCode::OK } else { StatusCode::CREATED }, shown))
+    }
+
+    /// A name stands for one bundle: what people looked at under it is what comes into force.
+    ///
+    /// # Errors
+    /// 409: other texts are kept under that name. Names are short enough that somebody could make two texts for one.
+    fn one_of_that_name(&self, hash: &str, files: &Texts) -> Result<(), Failure> {
+        match self.bundles.book().entry(hash).is_none_or(|known| known.files == *files) {
+            true => Ok(()),
+            false => {
+                let text =
+                    format!("another bundle is known as {hash}; change a comment in one of these files");
+                Err(Failure::new(StatusCode::CONFLICT, "name_taken", text))
+            }
+        }
     }
 }
 
@@ -254,9 +272,15 @@ fn refusal_event(actor: &Actor, refused: &Refused) -> Event {
     event
 }
 
-fn entry(hash: &Arc<str>, files: Texts, origin: Origin, by: String, message: String) -> Entry {
+fn entry(
+    hash: &Arc<str>,
+    (files, built_in): (Texts, Vec<String>),
+    origin: Origin,
+    by: String,
+    message: String,
+) -> Entry {
     let at_ms = clock::unix_ms();
-    Entry { hash: hash.clone(), files, origin, by, at_ms, message, activated_ms: None, version: 0 }
+    Entry { hash: hash.clone(), files, built_in, origin, by, at_ms, message, activated_ms: None, version: 0 }
 }
 
 /// Names all files of an upload, those included that are no files of a bundle.

@@ -3,7 +3,7 @@
 use super::Read;
 use crate::app::App;
 use crate::config::server::PublicKey;
-use crate::config::{self, Loaded, Source, Texts};
+use crate::config::{self, Loaded};
 use crate::error::Failure;
 use std::sync::Arc;
 use types::doc::SourceFile;
@@ -47,9 +47,4 @@ impl App {
         })?;
         Ok(if loaded.is_good() { Ok(loaded) } else { Err(loaded) })
     }
-}
-
-/// The texts of a bundle as a source.
-pub(super) fn given(files: &Texts) -> Source {
-    Source::kept(files)
 }

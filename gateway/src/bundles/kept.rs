@@ -82,7 +82,7 @@ mod tests {
 
     fn found(text: &str) -> Found {
         let files = Texts::from([("routing_rules.yaml".to_owned(), text.into())]);
-        Found { hash: text.into(), files, digest: blake3::hash(text.as_bytes()) }
+        Found { hash: text.into(), files, built_in: Vec::new(), digest: blake3::hash(text.as_bytes()) }
     }
 
     #[tokio::test]

@@ -44,6 +44,8 @@ const PROBLEMS: usize = 200;
 pub(crate) struct Found {
     pub(crate) hash: Arc<str>,
     pub(crate) files: Texts,
+    /// The paths of those that are built in.
+    pub(crate) built_in: Vec<String>,
     /// Of everything read, settings included.
     pub(crate) digest: blake3::Hash,
 }

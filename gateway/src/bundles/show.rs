@@ -133,12 +133,11 @@ fn came_and_went(from: &BTreeSet<String>, to: &BTreeSet<String>) -> Value {
 mod tests {
     use super::*;
     use crate::bundles::book::{Origin, State};
-    use crate::bundles::compile::given;
-    use crate::config::{Environment, Simulated, load};
+    use crate::config::{Environment, Simulated, Source, load};
 
     fn bundle(texts: &[(&str, &str)]) -> (Bundle, Texts) {
         let texts: Texts = texts.iter().map(|(p, t)| ((*p).to_owned(), (*t).into())).collect();
-        let loaded = load(&given(&texts), &Environment::default(), Simulated::AsWritten);
+        let loaded = load(&Source::kept(&texts, &[]), &Environment::default(), Simulated::AsWritten);
         let report = loaded.report(false);
         (loaded.bundle.unwrap_or_else(|| panic!("{report}")), loaded.files)
     }

@@ -92,6 +92,8 @@ pub struct Loaded {
     pub texts: Vec<SourceFile>,
     /// The texts that make the bundle, whether or not they are good.
     pub files: Texts,
+    /// The paths of those that are built in, for nobody wrote them.
+    pub built_in: Vec<String>,
     /// Names those texts.
     pub hash: Arc<str>,
     /// Who vouches for them, where somebody has to.
@@ -195,7 +197,7 @@ pub fn load_untested(
     };
     let (bundle, found) = Bundle::load(Arc::new(matrix), &files);
     problems.extend(found);
-    let texts = sources.bundle();
+    let (texts, built_in) = (sources.bundle(), sources.built_in());
     let bytes: usize = texts.values().map(|t| t.len()).sum();
     if bytes > MAX_BUNDLE_BYTES {
         let text = format!("all files together hold {bytes} bytes; at most {MAX_BUNDLE_BYTES} are allowed");
@@ -204,7 +206,7 @@ pub fn load_untested(
     let broken = problems.iter().any(|d| d.severity == Severity::Error);
     let hash = hash(&texts, simulated);
     let bundle = bundle.filter(|_| !broken).map(|b| b.named(hash.clone()));
-    Loaded { server, bundle, problems, texts: sources.texts(), files: texts, hash, signer: None }
+    Loaded { server, bundle, problems, texts: sources.texts(), files: texts, built_in, hash, signer: None }
 }
 
 /// What tools are checked against: the hosts that may be asked, and the environment of their secrets.

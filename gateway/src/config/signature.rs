@@ -69,11 +69,6 @@ impl Signature {
         }
     }
 
-    /// Whether it vouches for a file of that path.
-    pub(crate) fn names(&self, path: &str) -> bool {
-        self.files.contains_key(path)
-    }
-
     /// What is signed.
     fn signed(&self) -> Vec<u8> {
         let Signature { version, author, message, files, key, signature: _ } = self;

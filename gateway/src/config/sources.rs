@@ -1,6 +1,5 @@
 //! Which files there are: those of a folder, or texts given in process; what is absent is built in.
 
-use super::signature::Signature;
 use super::unreadable;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -159,13 +158,18 @@ impl Sources {
     #[must_use]
     pub fn written(&self) -> Texts {
         let mut texts = self.bundle();
-        if self.matrix.first().is_some_and(is_built_in) {
-            texts.remove(MATRIX);
-        }
-        if is_built_in(&self.rules) {
-            texts.remove(RULES);
-        }
+        self.built_in().iter().for_each(|path| {
+            texts.remove(path);
+        });
         texts
+    }
+
+    /// The paths of those texts of [`Sources::bundle`] that stand in for absent files.
+    #[must_use]
+    pub fn built_in(&self) -> Vec<String> {
+        let matrix = self.matrix.first().is_some_and(is_built_in).then_some(MATRIX);
+        let rules = is_built_in(&self.rules).then_some(RULES);
+        matrix.into_iter().chain(rules).map(str::to_owned).collect()
     }
 
     /// Identifies what was read, settings and problems included.
@@ -192,14 +196,10 @@ pub(super) fn part(h: &mut blake3::Hasher, text: &str) {
 }
 
 impl Source {
-    /// The texts of a bundle as they are kept. What was built in when it came is among them; where the bundle is signed,
-    /// that is what its signature does not name.
-    pub(crate) fn kept(texts: &Texts) -> Source {
-        let signature = texts.get(SIGNATURE).and_then(|text| Signature::parse(text).ok());
-        let built_in = |path: &str| {
-            [MATRIX, RULES].contains(&path) && signature.as_ref().is_some_and(|s| !s.names(path))
-        };
-        let named = |path: &String| if built_in(path) { format!("{path}{BUILT_IN}") } else { path.clone() };
+    /// The texts of a bundle as they are kept, of which these were built in when it came: nobody has to vouch for them.
+    pub(crate) fn kept(texts: &Texts, built_in: &[String]) -> Source {
+        let named =
+            |path: &String| if built_in.contains(path) { format!("{path}{BUILT_IN}") } else { path.clone() };
         Source::Given(texts.iter().map(|(path, text)| (named(path), text.to_string())).collect())
     }
 

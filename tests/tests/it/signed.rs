@@ -206,6 +206,39 @@ async fn a_signed_folder_is_verified_without_a_server() {
     assert_eq!(no_key.status.code(), Some(2));
 }
 
+/// What a signature does not name is not taken for built in: it was somebody's who brought it before a signature was
+/// asked for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_signatures_were_asked_for_needs_one_as_well() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let mut house = plan(&vendor).start().await;
+    let admin = Admin::of(&house);
+    let aside = Folder::default();
+    let (key, public) = keygen(&aside, "signing.key").await;
+    // A good signature, of another file alone.
+    let part = Folder::default();
+    let schema = "{ \"type\": \"object\" }";
+    part.write("workflows/schemas/own.json", schema);
+    sign(&part, &key).await;
+    let mut given = files(house.folder());
+    given.insert("workflows/schemas/own.json".to_owned(), schema.to_owned());
+    given.insert("routing_rules.yaml".to_owned(), only("two"));
+    given.insert("signature.json".to_owned(), files(&part).remove("signature.json").unwrap());
+    let hash = upload(&admin, &admin.token, &given).await.unwrap();
+    let activate = format!("/bundles/{hash}/activate");
+    assert_eq!(admin.call("POST", &activate, &Value::Null).await.status, 200);
+    assert_eq!(served_by(&house).await, "alpha/two");
+
+    sign(house.folder(), &key).await;
+    house.folder().write("turnout.yaml", &format!("bundles: {{ require_signature: [\"{public}\"] }}\n"));
+    house.restart().await;
+    assert_eq!(served_by(&house).await, "alpha/one", "it does not go on");
+    let admin = Admin::of(&house);
+    let refused = admin.call("POST", &activate, &Value::Null).await.error(422);
+    assert!(problems(&refused).iter().any(|p| *p == ("TS012", "routing_rules.yaml")), "{refused}");
+    assert_eq!(served_by(&house).await, "alpha/one");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_one_person_brings_another_puts_in_force() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
@@ -228,6 +261,11 @@ async fn what_one_person_brings_another_puts_in_force() {
     assert_eq!(code(&one, &activate).await, refused);
     let next = admin.call("POST", &format!("/keys/{id}/rotate"), &json!({})).await.json();
     assert_eq!(code(next["key"].as_str().unwrap(), &activate).await, refused);
+    // The key before works on for a while, and is as little somebody else's.
+    let mut later = files.clone();
+    later.insert("routing_rules.yaml".to_owned(), only("two").replace("only_two", "only_the_second"));
+    let later = upload(&admin, next["key"].as_str().unwrap(), &later).await.unwrap();
+    assert_eq!(code(&one, &format!("/bundles/{later}/activate")).await, refused);
     let pool = admin.call_as(&two, "PUT", "/pools/mine", &json!({"models": ["*"]})).await;
     assert_eq!(pool.error(403)["code"], "second_person_required");
     assert_eq!(served_by(&house).await, "alpha/one");
@@ -240,5 +278,5 @@ async fn what_one_person_brings_another_puts_in_force() {
         assert_eq!(served_by(&house).await, model);
     }
     let denied = trail(&admin, "admin.denied").await;
-    assert_eq!(denied, vec![json!({"code": "second_person_required"}); 4]);
+    assert_eq!(denied, vec![json!({"code": "second_person_required"}); 5]);
 }
