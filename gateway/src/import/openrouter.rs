@@ -27,7 +27,11 @@ pub(super) fn read(document: &Value, shipped: &Matrix, import: &mut Import) -> R
         match name.as_str() {
             "models" => models(document, shipped, import, &mut actions),
             "provider" => {}
-            "model" if document.get("models").is_some() => {}
+            "model" if document.get("models").is_some() => {
+                if !value.is_string() {
+                    import.note(name, Fate::Left, "expected the name of a model");
+                }
+            }
             _ if bare && nested.is_none() => preference(name, value, name, shipped, import, &mut actions),
             "model" => import.note(name, Fate::Left, "clients name the model, or ask for \"auto\""),
             "route" => import.note(name, Fate::Carried, "falling back is the rule here"),

@@ -206,6 +206,27 @@ async fn a_signed_folder_is_verified_without_a_server() {
     assert_eq!(no_key.status.code(), Some(2));
 }
 
+/// Where nothing but settings stands in the folder, somebody can vouch for that.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_folder_of_settings_alone_can_be_signed() {
+    let aside = Folder::default();
+    let (key, public) = keygen(&aside, "signing.key").await;
+    let folder = Folder::default();
+    folder.write("turnout.yaml", "mode: free\n");
+    sign(&folder, &key).await;
+    let path = folder.path().display().to_string();
+    let verified = cli(&folder, &["bundle", "verify", &path, "--public-key", &public]).await;
+    assert!(verified.status.success(), "{verified:?}");
+    // What stands there without having been signed is no part of it.
+    folder.write("routing_rules.yaml", &only("two"));
+    let verified = cli(&folder, &["bundle", "verify", &path, "--public-key", &public]).await;
+    assert!(!verified.status.success(), "{verified:?}");
+    let nothing = Folder::default();
+    let path = nothing.path().display().to_string();
+    let refused = cli(&nothing, &["bundle", "sign", &path, "--key", &key]).await;
+    assert!(!refused.status.success(), "{refused:?}");
+}
+
 /// What a signature does not name is not taken for built in: it was somebody's who brought it before a signature was
 /// asked for.
 #[tokio::test(flavor = "multi_thread")]
@@ -231,11 +252,12 @@ async fn what_came_before_signatures_were_asked_for_needs_one_as_well() {
 
     sign(house.folder(), &key).await;
     house.folder().write("turnout.yaml", &format!("bundles: {{ require_signature: [\"{public}\"] }}\n"));
+    house.stop().await;
     house.restart().await;
     assert_eq!(served_by(&house).await, "alpha/one", "it does not go on");
     let admin = Admin::of(&house);
     let refused = admin.call("POST", &activate, &Value::Null).await.error(422);
-    assert!(problems(&refused).iter().any(|p| *p == ("TS012", "routing_rules.yaml")), "{refused}");
+    assert!(problems(&refused).contains(&("TS012", "routing_rules.yaml")), "{refused}");
     assert_eq!(served_by(&house).await, "alpha/one");
 }
 

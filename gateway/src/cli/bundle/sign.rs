@@ -64,8 +64,10 @@ pub(super) fn keygen(args: &Keygen, out: &Out) -> Outcome {
 
 pub(super) fn sign(args: &Sign, out: &Out) -> Outcome {
     let key = private_key(&args.key)?;
-    let files = read(&args.folder)?.written();
-    if files.keys().all(|path| path == SIGNATURE) {
+    let sources = read(&args.folder)?;
+    let files = sources.written();
+    // A folder of settings alone is a configuration: everything else of it is built in.
+    if files.keys().all(|path| path == SIGNATURE) && sources.settings.is_none() {
         return Err(Problem(format!("{} holds no file of a configuration", args.folder.display())));
     }
     let made = Signature::over(&files, &args.author, &args.message, &key);
@@ -76,7 +78,8 @@ pub(super) fn sign(args: &Sign, out: &Out) -> Outcome {
         return Ok(GOOD);
     }
     let names = made.files.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-    out.line(&format!("{} vouches for {names}", path.display()));
+    let what = if names.is_empty() { "no file, so for what is built in alone" } else { &names };
+    out.line(&format!("{} vouches for {what}", path.display()));
     out.line(&format!("key     {}", made.key));
     Ok(GOOD)
 }
