@@ -151,16 +151,25 @@ impl Flow {
             Ok(Ending::Suspended(s)) => Err(crate::ending::suspended(&s)),
             Err(_) => Err(Kind::Deadline.into()),
         };
-        self.end = Some(end.and_then(|()| self.redact_ready()));
+        // Chunks may lie there unread however it ended: sent and followed by a failure at once.
+        let left = self.redact_ready(end.is_ok());
+        self.end = Some(left.and(end));
         None
     }
 
-    /// Redacts and restores what is left to give, and gives what was held back.
-    fn redact_ready(&mut self) -> Result<(), Error> {
+    /// Redacts and restores what is left to give, and gives what was held back. Of an answer that is not `whole` that
+    /// stays back: nobody knows what would have become of it.
+    fn redact_ready(&mut self, whole: bool) -> Result<(), Error> {
         let Some(answers) = &mut self.answers else { return Ok(()) };
         let mut left = || {
-            self.ready.iter_mut().try_for_each(|chunk| answers.chunk(chunk))?;
-            answers.end()
+            for mut chunk in std::mem::take(&mut self.ready) {
+                let had_content = chunk.has_content();
+                answers.chunk(&mut chunk)?;
+                if whole || !had_content || chunk.has_content() {
+                    self.ready.push_back(chunk);
+                }
+            }
+            if whole { answers.end() } else { Ok(Vec::new()) }
         };
         match left() {
             Ok(deltas) if deltas.is_empty() => Ok(()),

@@ -171,6 +171,35 @@ async fn a_stream_is_watched_for_what_a_rule_refuses_it_for() {
     assert!(refused);
 }
 
+/// What is sent and followed by a failure at once goes out no other way than what comes before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_breaks_gives_nothing_past_the_rules() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| {
+        let event = |text: &str| {
+            let delta = json!({"index": 0, "delta": {"content": text}, "finish_reason": null});
+            format!("data: {}\n\n", json!({"id": "c1", "created": 7, "model": "one", "choices": [delta]}))
+        };
+        let pieces = ["Write to ", "ada@ana", "lytical.co.uk"].map(event).concat();
+        let error = json!({"error": {"message": "overloaded", "type": "server_error"}});
+        let body = format!("{pieces}data: {error}\n\n");
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close";
+        Reply::Raw(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+    })
+    .await;
+    for rule in [
+        "  - { id: no_mail, phase: response, when: '\"email\" in response.pii', actions: { deny: no } }\n",
+        "  - { id: masked, actions: { redact: { entities: [email], action: mask, in: [output] } } }\n",
+        "  - { id: blocked, actions: { redact: { entities: [email], action: block, in: [output] } } }\n",
+    ] {
+        let house = start(&vendor, rule).await;
+        let open = house.client().stream(&ask("where to?")).await;
+        let (events, end) = open.collect().await;
+        let told = format!("{events:?}");
+        assert!(!told.contains("ada@") && !told.contains("lytical"), "{rule}: {told}");
+        assert_ne!(end, End::Done, "{rule}: {told}");
+    }
+}
+
 /// Each has a counter of their own, and none of them bears a name: neither what clients are told nor what is kept.
 #[tokio::test(flavor = "multi_thread")]
 async fn users_who_are_masked_are_counted_by_themselves_and_under_no_name() {
