@@ -149,7 +149,8 @@ pub trait Detector: Send + Sync {
     /// How much a text looks like an attempt to take over the model that reads it, 0..=1.
     fn injection(&self, text: &str) -> f64;
 
-    /// Most bytes, from the beginning of a value of these kinds, that decide whether it is one.
+    /// Most bytes that decide whether something is a value of these kinds: from the beginning of the value, or of the
+    /// words before it that it is known by.
     fn reach(&self, kinds: &[Entity]) -> usize;
 
     /// The kinds that it knows by the operator's patterns.

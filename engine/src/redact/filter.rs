@@ -6,9 +6,6 @@ use std::ops::Bound;
 use types::directives::Place;
 use types::privacy::{Entity, escapes};
 
-/// Bytes of what was already given that are kept: a value may depend on the characters before it.
-const BEFORE: usize = 16;
-
 /// A growing text of an answer.
 pub(super) struct Filter {
     redaction: Redaction,
@@ -67,17 +64,23 @@ impl Filter {
         }
         out.push_str(self.text.get(at..until).unwrap_or(""));
         self.given = until.max(self.given);
-        let keep = self.text.floor_char_boundary(self.given.saturating_sub(BEFORE));
-        self.text.drain(..keep);
-        self.given = self.given.saturating_sub(keep);
+        // A value may be known by words before it that were given already: what it is known by reaches no farther back
+        // than it reaches on.
+        let gone = self.text.floor_char_boundary(self.given.saturating_sub(self.reach()));
+        self.text.drain(..gone);
+        self.given = self.given.saturating_sub(gone);
         Ok(self.restore.advance(&out, ended))
     }
 
-    /// How far a growing text is decided: values behind escapes are as many times longer, and no escape is cut in two.
-    fn decided(&self, length: usize) -> usize {
+    /// Bytes of the text that decide on a value: behind escapes there are as many times more.
+    fn reach(&self) -> usize {
         let escaped = self.text.as_bytes().contains(&b'\\');
-        let reach = if escaped { self.reach.saturating_mul(UNIT) } else { self.reach };
-        let until = self.text.floor_char_boundary(length.saturating_sub(reach));
+        if escaped { self.reach.saturating_mul(UNIT) } else { self.reach }
+    }
+
+    /// How far a growing text is decided; no escape is cut in two.
+    fn decided(&self, length: usize) -> usize {
+        let until = self.text.floor_char_boundary(length.saturating_sub(self.reach()));
         open_escape(self.text.get(..until).unwrap_or("")).max(self.given)
     }
 }
@@ -166,6 +169,8 @@ mod tests {
         r#"{"to":"\u0061da\u0040analytical.co.uk","card":"4111 1111 1111 111\u0031"}"#,
         r#"{"a":"{\"to\":\"ada\\u0040analytical.co.uk\"}"}"#,
         "key: sk-proj-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3z and more text behind it",
+        "fecha de nacimiento: 12/05/1980, date de naissance : 12/05/1980; Date of birth is: 12/05/1980.",
+        "Passport number is: C01X00T47 and Reisepassnummer C01X00T47",
     ];
 
     fn subject() -> (Redaction, Vec<(String, String)>) {
@@ -174,6 +179,8 @@ mod tests {
             (Entity::Card, Place::Output, RedactAction::Drop, false),
             (Entity::Phone, Place::Output, RedactAction::Hash, false),
             (Entity::Secret, Place::Output, RedactAction::Mask, false),
+            (Entity::DateOfBirth, Place::Output, RedactAction::Mask, false),
+            (Entity::Passport, Place::Output, RedactAction::Mask, false),
             (Entity::Email, Place::Input, RedactAction::Mask, true),
         ]);
         // What the client sent: its token is `[EMAIL_1]`.
@@ -198,6 +205,29 @@ mod tests {
         assert_eq!(whole("[EMAIL_12] [EMAIL_"), "[EMAIL_12] [EMAIL_");
         let key = whole(TEXTS[3]);
         assert!(!key.contains("MIIE") && key.ends_with("\nrest"), "{key}");
+    }
+
+    /// The words that tell of a value may be given long before the value is decided on.
+    #[test]
+    fn values_are_known_by_words_that_were_given() {
+        let passed = |text: &str, size: usize| {
+            let mask = |kind| (kind, Place::Output, RedactAction::Mask, false);
+            let r = redaction(&[Entity::DateOfBirth, Entity::Passport].map(mask));
+            let mut f = Filter::new(r, &[], false);
+            let pieces = text.as_bytes().chunks(size).map(|p| std::str::from_utf8(p).unwrap());
+            let mut out: String = pieces.map(|p| f.push(p).unwrap()).collect();
+            out.push_str(&f.finish().unwrap());
+            out
+        };
+        for text in TEXTS.iter().filter(|t| t.contains("12/05/1980") || t.contains("C01X00T47")) {
+            // More text behind, so that the words come to be decided on before the value does.
+            let text = format!("{text} {}", "and so on, ".repeat(80));
+            for size in 1..12 {
+                let out = passed(&text, size);
+                assert!(!out.contains("1980") && !out.contains("C01X"), "{size}: {out}");
+                assert_eq!(out, passed(&text, text.len()), "{size}");
+            }
+        }
     }
 
     #[test]
