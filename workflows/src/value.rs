@@ -372,6 +372,24 @@ impl Value {
             }
         }
     }
+
+    /// The first completion that a path into the value leads to or through.
+    pub(crate) fn row_on(&self, path: &[Step], table: &Table) -> Option<RowId> {
+        match (self, path) {
+            (Value::Row(id), _) => Some(*id),
+            (Value::Rows(ids), [Step::At(i), ..]) => ids.get(at(*i, ids.len())?).copied(),
+            (Value::List(l), [Step::At(i), rest @ ..]) => l.get(at(*i, l.len())?)?.row_on(rest, table),
+            (Value::Map(m), [Step::Key(k), rest @ ..]) => {
+                m.iter().find(|(name, _)| **name == **k)?.1.row_on(rest, table)
+            }
+            (Value::Json(json), _) => {
+                let mut steps = path.iter();
+                let way = std::iter::successors(Some(&**json), |j| steps.next()?.of(j));
+                way.filter_map(|j| table.named(j)).next()
+            }
+            _ => None,
+        }
+    }
 }
 
 /// One step of a path into a value.

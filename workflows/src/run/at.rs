@@ -130,13 +130,15 @@ impl<'a> At<'a> {
     }
 
     /// A completion that says what a reference leads to: the answer itself where it says just that, else one of the
-    /// workflow's own, against which stands what stands against the answers that it was taken out of.
+    /// workflow's own, against which stands what stands against the answers that it was taken out of: the one that the
+    /// reference reads, whichever field of it, else those beside which the value stands and whose text it holds.
     fn taken(&self, r: &Ref, value: &Value, index: u32) -> RowId {
+        let read = self.frame.row_read(r, self.host);
         let beside = self.frame.rows_beside(r, self.host);
         let (text, parents, same) = {
             let table = self.host.table();
             let text = value.text(&table);
-            let parents = table.held(&text, &beside);
+            let parents = read.map_or_else(|| table.held(&text, &beside), |id| vec![id]);
             let same =
                 parents.iter().copied().find(|id| table.row(*id).is_some_and(|row| row.says_just(&text)));
             (text, parents, same)

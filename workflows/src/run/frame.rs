@@ -147,6 +147,18 @@ impl<'a> Frame<'a> {
 
     /// The value of a reference; where a node has not run: an empty list, `false`, 0 or nothing.
     pub(crate) fn value(&self, r: &Ref, host: &Host) -> Value {
+        let whole = self.whole(r, host);
+        if r.path.is_empty() { whole } else { whole.part(&r.path, &host.table()) }
+    }
+
+    /// The completion that a reference reads something of, if it does.
+    pub(crate) fn row_read(&self, r: &Ref, host: &Host) -> Option<RowId> {
+        let whole = self.whole(r, host);
+        whole.row_on(&r.path, &host.table())
+    }
+
+    /// What a reference starts at.
+    fn whole(&self, r: &Ref, host: &Host) -> Value {
         let whole = match &r.root {
             Root::Output { up, node, output } => self.up(*up).and_then(|f| f.output(*node, *output)),
             Root::Node { up, node } => {
@@ -159,8 +171,7 @@ impl<'a> Frame<'a> {
                 self.up(*up).and_then(|f| f.locals.iter().find(|(n, _)| n == name)).map(|(_, v)| v.clone())
             }
         };
-        let whole = whole.unwrap_or_default();
-        if r.path.is_empty() { whole } else { whole.part(&r.path, &host.table()) }
+        whole.unwrap_or_default()
     }
 
     fn output(&self, node: usize, output: usize) -> Option<Value> {

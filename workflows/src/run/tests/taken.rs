@@ -70,24 +70,32 @@ fn text_out_of_an_answer_does_not_flow() {
 
 #[tokio::test(start_paused = true)]
 async fn what_stands_against_an_answer_stands_against_its_text() {
-    let w = workflow(
-        "\
+    let whole = ("Rome", "key: sk-proj-4fj39fjDKs02mfkWls83jfLQpz71hgXB");
+    let data = (r#"{"key":"Rome"}"#, r#"{"key":"sk-proj-4fj39fjDKs02mfkWls83jfLQpz71hgXB","x":1}"#);
+    for (input, (good, bad)) in [
+        ("nodes.safe.best.text", whole),
+        ("nodes.safe.best.json.key", data),
+        ("nodes.safe.best.json", data),
+        ("nodes.safe.completions[0].json.key", data),
+    ] {
+        let w = workflow(&format!(
+            "\
 nodes:
-  - { id: ask, type: generate }
-  - { id: safe, type: validate, input: nodes.ask.completion, validators: [secrets] }
-  - { id: check, type: validate, input: nodes.safe.best.text, validators: [refusal] }
-  - { id: answer, type: stream, from: nodes.check.best }
+  - {{ id: ask, type: generate }}
+  - {{ id: safe, type: validate, input: nodes.ask.completion, validators: [secrets] }}
+  - {{ id: check, type: validate, input: '{input}', validators: [refusal] }}
+  - {{ id: answer, type: stream, from: nodes.check.best }}
 edges:
-  - { from: ask, to: safe }
-  - { from: safe, to: check }
-  - { from: check, to: answer }
-",
-    );
-    assert_eq!(said(&w, "Rome").await, "Rome|passed");
-    let script =
-        Script::new(vec![("ask", vec![Says::Text(1, "key: sk-proj-4fj39fjDKs02mfkWls83jfLQpz71hgXB")])]);
-    let (ending, steps) = play(&w, prose(), &script).await;
-    assert!(matches!(&ending, Ending::Failed(f) if f.code == "failed"), "{ending:?} {steps:?}");
+  - {{ from: ask, to: safe }}
+  - {{ from: safe, to: check }}
+  - {{ from: check, to: answer }}
+"
+        ));
+        assert!(said(&w, good).await.ends_with("|passed"), "{input}");
+        let script = Script::new(vec![("ask", vec![Says::Text(1, bad)])]);
+        let (ending, steps) = play(&w, prose(), &script).await;
+        assert!(matches!(&ending, Ending::Failed(f) if f.code == "failed"), "{input}: {ending:?} {steps:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
