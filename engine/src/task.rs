@@ -114,11 +114,17 @@ impl Task {
             && runs::bound_to_requests(view, &self.request, &self.scope, &self.directives, demands).is_none()
     }
 
-    /// What its stream is refused for as soon as it holds it.
+    /// What its stream is refused for as soon as it holds it. An answer that is held back was judged whole.
     pub(crate) fn watched(&self, view: &View) -> Vec<Watched> {
         let policies = &view.bundle.policies;
-        let streams = self.request.stream && policies.has(Phase::Response);
+        let streams = self.request.stream && policies.has(Phase::Response) && self.held_back(view).is_none();
         if streams { policies.watched(&self.scope) } else { Vec::new() }
+    }
+
+    /// Why its stream must be complete before any of it goes out; `None` = it need not, or it asks for none.
+    fn held_back(&self, view: &View) -> Option<&'static str> {
+        let reason = || respond::holds_back(view, &self.scope, &self.request, &self.directives);
+        self.request.stream.then(reason).flatten()
     }
 
     /// Notes what the request is given, for those that come after it.
@@ -144,8 +150,7 @@ impl Task {
 
     /// The run of the chosen workflow, and what policies say of its answer.
     pub(crate) fn launch(self, inner: &Inner, view: &Arc<View>, tree: &Tree, deadline: Instant) -> Launched {
-        let holds_back = || respond::holds_back(view, &self.scope, &self.request, &self.directives);
-        let held = self.request.stream.then(holds_back).flatten();
+        let held = self.held_back(view);
         let live = self.request.stream && held.is_none();
         let (sink, chunks) = live.then(|| mpsc::channel(live::CHUNKS)).unzip();
         let wire = self.workflow.wire();

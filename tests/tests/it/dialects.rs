@@ -265,6 +265,31 @@ async fn what_stands_beside_the_text_is_delivered() {
     }
 }
 
+/// A rule that looks for a value in the answer takes nothing from one that is held back for another reason.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_stands_beside_a_text_outlives_a_rule_that_finds_nothing() {
+    let probabilities = json!({"content": [{"token": "fine", "logprob": -0.25, "bytes": null, "top_logprobs": []}],
+                               "refusal": null});
+    let notes =
+        json!([{"type": "url_citation", "url_citation": {"url": "https://example.com", "title": "x"}}]);
+    let message = json!({"role": "assistant", "content": "fine", "annotations": notes});
+    let vendor = answering(message, json!({"logprobs": probabilities}), tokens()).await;
+    let abilities = "streaming, logprobs";
+    let rule =
+        "rules:\n  - { id: no_leaks, phase: response, when: response.secrets, actions: { deny: leak } }\n";
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model { abilities, ..Model::new("lab/one") })
+        .rules(&format!("{}{rule}", crate::NO_CHANCE))
+        .start()
+        .await;
+    for stream in [false, true] {
+        let (message, choice, object) = asked(&house, &ask(json!({"logprobs": true})), stream).await;
+        assert_eq!(message["annotations"], notes, "stream={stream}: {object}");
+        assert_eq!(choice["logprobs"], probabilities, "stream={stream}: {object}");
+    }
+}
+
 /// Whoever said nothing is told so, by vendors that refuse an empty turn, before one is asked.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_without_a_word_is_refused_where_the_vendor_would() {
