@@ -131,10 +131,24 @@ impl Answers {
             self.beside(Arc::make_mut(extra))?;
         }
         for delta in &mut chunk.choices {
-            // They hold the texts as they were.
-            (delta.logprobs, delta.beside) = (None, None);
+            // They hold the texts as they were, and some of them in pieces that nobody could look at one by one.
+            delta.logprobs = None;
+            delta.beside = self.notes(delta.beside.take())?;
         }
         Ok(())
+    }
+
+    /// Of what stands beside a message what may stay there: annotations, which come whole and count characters of the
+    /// text, where that goes out as it came.
+    fn notes(&self, beside: Option<Value>) -> Result<Option<Value>, Blocked> {
+        const NOTES: &str = "annotations";
+        let changes = !self.tokens.is_empty() || self.redaction.changes(Place::Output);
+        let Some(mut notes) = beside.filter(|_| !changes).and_then(|mut b| b.get_mut(NOTES).map(Value::take))
+        else {
+            return Ok(None);
+        };
+        self.each(&mut notes)?;
+        Ok(Some(Value::Object(Map::from_iter([(NOTES.to_owned(), notes)]))))
     }
 
     /// What is left when a stream ends without saying so of every choice.
@@ -249,6 +263,24 @@ mod tests {
         assert_eq!(json!(masked.extra), want);
         assert_eq!(of(RedactAction::Block).whole(&mut whole.clone()), Ok(()));
         assert_eq!(of(RedactAction::Block).chunk(&mut chunk()), Err(Blocked(Entity::Email)));
+    }
+
+    /// Of a stream that is only looked at, or is to be refused.
+    #[test]
+    fn notes_stay_with_a_text_that_nothing_changes() {
+        let of = |action, note: &str| {
+            let r = redaction(&[(Entity::Email, Place::Output, action, false)]);
+            let beside =
+                json!({"annotations": [{"title": note}], "reasoning_details": [{"text": "ada@ana"}]});
+            let delta = Delta { beside: Some(beside), logprobs: Some(json!({})), ..Delta::default() };
+            let mut chunk = Chunk { choices: vec![delta], ..Chunk::default() };
+            Answers::of(&r, false, Vec::new()).unwrap().chunk(&mut chunk)?;
+            Ok((chunk.choices[0].beside.clone(), chunk.choices[0].logprobs.clone()))
+        };
+        let notes = json!({"annotations": [{"title": "A page"}]});
+        assert_eq!(of(RedactAction::Block, "A page"), Ok((Some(notes), None)));
+        assert_eq!(of(RedactAction::Block, "ada@analytical.co.uk"), Err(Blocked(Entity::Email)));
+        assert_eq!(of(RedactAction::Mask, "A page"), Ok((None, None)));
     }
 
     #[test]

@@ -121,6 +121,11 @@ impl Redaction {
         self.rules.iter().any(|r| r.place == place)
     }
 
+    /// Whether a text may come out there other than it went in; else it does so as it is, or is refused.
+    pub(crate) fn changes(&self, place: Place) -> bool {
+        self.rules.iter().any(|r| r.place == place && r.action != RedactAction::Block)
+    }
+
     fn vault(&self) -> MutexGuard<'_, Vault> {
         // Every write leaves the vault consistent.
         self.vault.lock().unwrap_or_else(PoisonError::into_inner)
