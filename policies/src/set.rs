@@ -238,30 +238,30 @@ impl PolicySet {
         self.entries.iter().flat_map(Entry::selections).chain(pools).flat_map(Selection::predicates)
     }
 
-    /// Evaluates every rule and policy of a phase, rules of the rules file first, then policies by file name,
-    /// and merges the actions of those that match.
+    /// Evaluates every rule and policy of a phase, and merges the actions of those that match: rules of the rules
+    /// file first, then policies by file name.
     ///
     /// Rules, and policies that can be seen to end soon (no loops, no recursion), are evaluated at once on the
-    /// caller's thread. Other policies run on threads of their own, each for at most 50 000 operations and 2 ms,
-    /// in which a pause between two operations counts for at most 1 ms: a thread that was not running is no
-    /// runaway. One that does not come back within 100 ms counts as failed, and one that reaches its limits three
-    /// times within a minute is not run for a minute, or until it is loaded again; its `on_error` applies. All of
-    /// them together have 10 ms: what comes after these are used up counts as failed, too.
+    /// caller's thread. Other policies run before them on threads of their own, each for at most 50 000 operations
+    /// and 2 ms, in which a pause between two operations counts for at most 200 µs: a thread that was not running is
+    /// no runaway. One that does not come back within 100 ms counts as failed, and one that reaches its limits three
+    /// times within a minute is not run for a minute, or until it is loaded again; its `on_error` applies. All that
+    /// are enforced have 10 ms together: what comes after these are used up counts as failed, too. Those in shadow
+    /// have as much for themselves, so that nothing that is only watched fails a request.
     ///
     /// # Errors
     /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated; [`Error::Option`] when the
     /// request asks for something that is not there.
     pub async fn evaluate(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
         let mut elsewhere = HashMap::new();
-        let mut left = sandbox::PHASE;
-        for (i, entry) in self.entries.iter().enumerate().filter(|(_, e)| e.phase == phase) {
-            if let Some(script) = entry.wild() {
-                let result;
-                (result, left) = self.run_elsewhere(script, phase, scope, left).await;
-                elsewhere.insert(i, result);
-            }
+        let mut left = Left::default();
+        for (i, entry, script) in self.wild(phase, scope) {
+            let left = left.of(entry);
+            let result;
+            (result, *left) = self.run_elsewhere(script, phase, scope, *left).await;
+            elsewhere.insert(i, result);
         }
-        sandbox::together(left, || self.fold(phase, scope, elsewhere)).0
+        self.fold(phase, scope, elsewhere, left)
     }
 
     /// As [`PolicySet::evaluate`], with every policy on the caller's thread: for tools, not for servers.
@@ -269,7 +269,18 @@ impl PolicySet {
     /// # Errors
     /// As for [`PolicySet::evaluate`].
     pub fn evaluate_now(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
-        sandbox::together(sandbox::PHASE, || self.fold(phase, scope, HashMap::new())).0
+        self.fold(phase, scope, HashMap::new(), Left::default())
+    }
+
+    /// The policies in force that must run on threads of their own, with their positions.
+    fn wild(&self, phase: Phase, scope: &Scope) -> Vec<(usize, &Entry, &Arc<Script>)> {
+        let of_phase = self.entries.iter().enumerate().filter(|(_, e)| e.phase == phase);
+        let mut wild: Vec<_> = of_phase.filter_map(|(i, e)| Some((i, e, e.wild()?))).collect();
+        if wild.iter().any(|(_, e, _)| e.head.in_force(None).is_none()) {
+            let now = Vars::of(scope).ok().and_then(|v| v.unix_ms());
+            wild.retain(|(_, e, _)| e.head.in_force(now) != Some(false));
+        }
+        wild
     }
 
     async fn run_elsewhere(
@@ -290,10 +301,10 @@ impl PolicySet {
         match runner::shared().run(run).await {
             Ok(done) => done,
             Err(Lost::Full) => (Err(lost("too many policies wait to be run")), left),
-            // It alone took longer than all of them may.
+            // How much of that time it was running, nobody knows; on a busy machine it was hardly any.
             Err(Lost::Overdue) => {
                 own.reached_a_limit(&clock);
-                (Err(lost("the policy did not come back in time")), Duration::ZERO)
+                (Err(lost("the policy did not come back in time")), left.saturating_sub(sandbox::DEADLINE))
             }
         }
     }
@@ -303,6 +314,7 @@ impl PolicySet {
         phase: Phase,
         scope: &Scope,
         mut elsewhere: HashMap<usize, Result<Vec<Bound>, types::expr::Error>>,
+        mut left: Left,
     ) -> Result<Directives, Error> {
         let vars = Vars::of(scope);
         let facts = vars.as_ref().ok().and_then(|v| v.facts()).filter(|_| phase == Phase::Request);
@@ -320,12 +332,19 @@ impl PolicySet {
         };
         for (i, entry) in self.entries.iter().enumerate().filter(|(_, e)| e.phase == phase) {
             let Some(gate) = pass.gate(entry, unix_ms) else { continue };
+            let left = left.of(entry);
             let outcome = gate.and_then(|()| match (&entry.body, elsewhere.remove(&i), &vars) {
                 (_, _, Err(e)) => Err(e.message.clone()),
-                (Body::Rule(rule), _, Ok(vars)) => of_rule(rule, vars).map_err(|e| e.message),
+                (Body::Rule(rule), _, Ok(vars)) => {
+                    let result;
+                    (result, *left) = sandbox::together(*left, || of_rule(rule, vars));
+                    result.map_err(|e| e.message)
+                }
                 (Body::Script(_), Some(result), _) => of_script(result).map_err(|e| e.message),
                 (Body::Script(script), None, _) => {
-                    let result = script.run(&self.sandbox, &self.clock, &self.resolver, phase, scope);
+                    let run = || script.run(&self.sandbox, &self.clock, &self.resolver, phase, scope);
+                    let result;
+                    (result, *left) = sandbox::together(*left, run);
                     of_script(result).map_err(|e| e.message)
                 }
             });
@@ -438,6 +457,27 @@ impl Entry {
             }
             _ => None,
         }
+    }
+}
+
+/// What is left of the time of a phase.
+struct Left {
+    /// For what is enforced.
+    enforced: Duration,
+    /// For what is only watched.
+    shadow: Duration,
+}
+
+impl Default for Left {
+    fn default() -> Self {
+        Left { enforced: sandbox::PHASE, shadow: sandbox::PHASE }
+    }
+}
+
+impl Left {
+    /// For an entry and those like it.
+    fn of(&mut self, entry: &Entry) -> &mut Duration {
+        if entry.head.mode == Mode::Shadow { &mut self.shadow } else { &mut self.enforced }
     }
 }
 

@@ -292,6 +292,68 @@ fn all_policies_of_a_phase_have_a_deadline_together() {
     assert_eq!(matched(&evaluate(3, "closed").unwrap()), 3, "the next phase has time of its own");
 }
 
+/// Policies of these heads, each with a loop of nearly 2 ms by its clock, then a rule and the marks of what matched,
+/// both with every policy on the caller's thread and without.
+#[track_caller]
+fn check_last(before: &str, many: usize) {
+    let body = "fn on_request(ctx, act) {\n for i in 0..8 { }\n act.tag(#{ seen: \"yes\" });\n}";
+    let one = |name: &str, more: &str| {
+        let head = format!("fn describe() {{ #{{ id: \"{name}\", owner: \"me\", {more} }} }}\n");
+        (format!("policies/{name}.rhai"), format!("{head}{body}"))
+    };
+    let mut files: Vec<_> = (0..many).map(|i| one(&format!("p{i:02}"), before)).collect();
+    files.push(one("z", "on_error: \"closed\""));
+    let files: Vec<(&str, &str)> = files.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+    let (set, problems) = load_text("{}", &files);
+    assert!(problems.iter().all(|d| d.severity != types::diagnostic::Severity::Error), "{problems:#?}");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    for threads in [false, true] {
+        let set = set.clone().with_clock(stepping(Duration::from_micros(40), false));
+        let scope = scope_of(&profile());
+        let d = match threads {
+            true => runtime.block_on(set.evaluate(Phase::Request, &scope)),
+            false => set.evaluate_now(Phase::Request, &scope),
+        };
+        let d = d.unwrap_or_else(|e| panic!("{before}, on threads: {threads}: {e}"));
+        assert_eq!(d.rules.last().map(|r| &r.result), Some(&RuleResult::Matched), "{before}: {threads}");
+    }
+}
+
+#[test]
+fn what_does_not_apply_takes_no_time_of_what_does() {
+    check_last("mode: \"shadow\"", 40);
+    check_last("expires: \"2020-01-01T00:00:00Z\"", 40);
+}
+
+/// A thread that does not run is no fault of the policies that come after.
+#[test]
+fn a_policy_that_does_not_come_back_fails_alone() {
+    let file = |name: &str, on_error: &str| {
+        format!(
+            "fn describe() {{ #{{ id: \"{name}\", owner: \"me\", on_error: \"{on_error}\" }} }}\n\
+             fn on_request(ctx, act) {{ for i in 0..8 {{ }} act.tag(#{{ seen: \"yes\" }}); }}"
+        )
+    };
+    let (first, last) = (file("first", "open"), file("last", "closed"));
+    let (set, problems) = load_text("{}", &[("policies/first.rhai", &first), ("policies/last.rhai", &last)]);
+    assert!(problems.is_empty(), "{problems:#?}");
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(Some(held));
+    let set = set.with_clock(move || {
+        // The thread of the first policy stands still where it first looks at the clock.
+        let on_its_own = std::thread::current().name() == Some("policy");
+        if let Some(held) = on_its_own.then(|| held.lock().unwrap().take()).flatten() {
+            let _ = held.recv();
+        }
+        Duration::ZERO
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let d = runtime.block_on(set.evaluate(Phase::Request, &scope_of(&profile()))).unwrap();
+    let results: Vec<_> = d.rules.iter().map(|r| &r.result).collect();
+    assert_eq!(results, [&RuleResult::Error, &RuleResult::Matched]);
+    drop(release);
+}
+
 #[test]
 fn a_thread_that_was_not_running_is_not_a_runaway() {
     let set = set(&policy("for i in 0..200 { }\nact.deny(\"x\");"));
