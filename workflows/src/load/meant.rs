@@ -129,6 +129,21 @@ fn keys_that_only_one_method_goes_by() {
             "defaults: {{ route: {{ pool: judge }} }}\nnodes:\n  - {{ id: ask, type: generate }}\n  - {{ id: all, type: merge, from: [nodes.ask.completion], {keys}, needs: ask }}\n"
         )
     };
+    // In either order the route is one that the nodes have, so what is wrong with it is told.
+    for keys in ["route: { pool: nope }, method: synthesize", "method: synthesize, route: { pool: nope }"] {
+        let merges = format!(
+            "defaults: {{ merge: {{ {keys}, prompt: 'As one.' }} }}\nnodes:\n  - {{ id: ask, type: generate }}\n  - {{ id: all, type: merge, from: [nodes.ask.completion], needs: ask }}\n"
+        );
+        located(&merges, "WF202", "nope");
+    }
+    let gate = |keys: &str| {
+        format!(
+            "defaults: {{ {keys} }}\nnodes:\n  - {{ id: ok, type: gate }}\n  - {{ id: ask, type: generate, needs: ok }}\n"
+        )
+    };
+    let (_, problems) = load_all(&[file(&gate("gate: { prompt: 'Go on?' }, route: { pool: judge }"))]);
+    assert!(problems.is_empty(), "{problems:#?}");
+    located(&gate("gate: { prompt: 'Go on?', route: { pool: judge } }"), "WF101", "route");
     check(&merge("separator: ', '"), &[]);
     check(&merge("method: synthesize, prompt: 'As one.'"), &[]);
     located(&merge("method: json_array, separator: ', '"), "WF104", "', '");

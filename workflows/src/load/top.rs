@@ -110,8 +110,13 @@ impl Defaults {
         let said = |key: &str| key == "route" && model || key == "model" && route;
         let fits = |of: &Option<String>, key: &str, members: &[(doc::Key, doc::Node)]| match (of, &kind) {
             _ if said(key) => false,
-            (_, Some(kind)) if ASKING.contains(&key) && !asks(kind, members) => false,
-            (Some(of), kind) => Some(of) == kind.as_ref(),
+            (Some(of), kind) if Some(of) != kind.as_ref() => false,
+            // Of these types some ask models and some do not; elsewhere the keys of a type are all its own.
+            (Some(_), Some(kind)) if matches!(kind.as_str(), "classify" | "merge") => {
+                asks(kind, members) || !ASKING.contains(&key)
+            }
+            (Some(_), _) => true,
+            (None, Some(kind)) if ASKING.contains(&key) && !asks(kind, members) => false,
             (None, Some(kind)) => match key {
                 "cache" => crate::node::NodeType::parse(kind).is_some_and(|k| k.cacheable),
                 "retry" => crate::node::NodeType::parse(kind).is_some_and(|k| k.retries),
@@ -119,7 +124,9 @@ impl Defaults {
             },
             (None, None) => false,
         };
-        let (own, general): (Vec<_>, Vec<_>) = self.0.iter().partition(|(of, ..)| of.is_some());
+        let (mut own, general): (Vec<_>, Vec<_>) = self.0.iter().partition(|(of, ..)| of.is_some());
+        // What says whether it asks models comes before what only those take that do.
+        own.sort_by_key(|(_, key, _)| !matches!(key.name.as_str(), "method" | "rules"));
         for (of, key, value) in own.into_iter().chain(general) {
             if fits(of, &key.name, members) && !has(members, &key.name) {
                 members.push((key.clone(), value.clone()));
