@@ -29,11 +29,17 @@ const ENDS_OR_ELSE: &str = "weg|platz|damm|ufer|ring|steig|markt|plein|kade|gade
 
 /// The rules, each with what it finds.
 pub(crate) fn rules() -> Vec<(Entity, Rule)> {
-    let rule = |pattern: &str| (Entity::Address, Rule::own("address", &written_out(pattern), alone));
+    let rule_but = |pattern: &str, but: fn(&str) -> bool| {
+        let accept = move |text: &str, span: Range<usize>| {
+            alone(text, span).filter(|span| !text.get(span.clone()).is_some_and(but))
+        };
+        (Entity::Address, Rule::own("address", &written_out(pattern), accept))
+    };
+    let rule = |pattern: &str| rule_but(pattern, |_| false);
     vec![
         // 221B Baker Street, London NW1 6XE; 350 5th Ave Suite 3300, New York, NY 10118
-        rule(&format!(r"#before(?:{STREETS})\b\.?#side#unit(?:#gap#place)?")),
-        rule(&format!(r"#before(?:{STREETS_OR_ELSE})\b\.?#side#unit#gap#place")),
+        rule_but(&format!(r"#before(?:{STREETS})\b\.?#side#unit(?:#gap#place)?"), begins_with_a_year),
+        rule(&format!(r"#before(?:{STREETS}|{STREETS_OR_ELSE})\b\.?#side#unit#gap#place")),
         // Hauptstraße 12a, 10115 Berlin; Berliner Str. 5; Kerkstraat 12, 1017 GC Amsterdam
         rule(&format!(r"#capital#letter{{1,30}}(?:{ENDS}) ?#number(?:#gap#place)?")),
         rule(
@@ -42,17 +48,20 @@ pub(crate) fn rules() -> Vec<(Entity, Rule)> {
         rule(&format!(r"#capital#letter{{1,30}}(?:{ENDS_OR_ELSE}) #number#gap#place")),
         rule(r"#capital#letter{1,30}er (?:Platz|Weg|Ring|Damm|Ufer) #number(?:#gap#place)?"),
         // Am Markt 3, 50667 Köln: of any name, since a number, a postal code and a place follow.
-        rule(
-            r"#word(?: (?:den |dem |der |des |de |la )?#word){0,3},? #number(?:, ?|,?\r?\n)(?:[A-Z]{1,2}-)?(?:\d{5}|\d{4} [A-Z]{2}) #town",
+        rule_but(
+            r"#word(?: (?:den |dem |der |des |de |la )?#word){0,3},? #number(?:, |,?\r?\n)(?:[A-Z]{1,2}-)?(?:\d{5}|\d{4} [A-Z]{2}) #town",
+            counts_things,
         ),
         // 12 bis rue de la Paix, 75002 Paris
         rule(
             r"\d{1,4}(?: ?(?:bis|ter|quater))?,? (?:rue|Rue|avenue|Avenue|av\.|boulevard|Boulevard|bd\.?|place|chemin|Chemin|impasse|Impasse|allée|quai|Quai) #small?#word(?: #small?#word){0,4}(?:#gap#place)?",
         ),
-        // Via Garibaldi 12, 00184 Roma; Calle de Alcalá, 42; Rua Augusta, 123; ul. Polna 5/7, 00-625 Warszawa
+        // Calle de Alcalá, 42; Rua Augusta, 123; ul. Polna 5/7, 00-625 Warszawa
         rule(
-            r"(?:Via|Viale|Piazza|Piazzale|Corso|Largo|Vicolo|[Cc]alle|[Aa]venida|Avda\.|[Pp]laza|[Pp]aseo|[Rr]ua|[Tt]ravessa|[Pp]raça|[Cc]arrer|[Pp]asseig|C/|[Uu]l\.|[Aa]l\.) ?#small?#word(?: #small?#word){0,4},? (?:n[.º°]{1,2} ?)?#number(?:#gap#place)?",
+            r"(?:Viale|Piazza|Piazzale|Corso|Largo|Vicolo|[Cc]alle|[Aa]venida|Avda\.|[Pp]laza|[Pp]aseo|[Rr]ua|[Tt]ravessa|[Pp]raça|[Cc]arrer|[Pp]asseig|[Uu]l\.) ?#small?#word(?: #small?#word){0,4},? (?:n[.º°]{1,2} ?)?#number(?:#gap#place)?",
         ),
+        // Via Garibaldi 12, 00184 Roma: words that are much else as well, as in `et al. Nature 518`.
+        rule(r"(?:Via|C/|[Aa]l\.) ?#small?#word(?: #small?#word){0,4},? (?:n[.º°]{1,2} ?)?#number#gap#place"),
         // Boxes of a post office.
         rule(r"(?:P\. ?O\. ?|PO |P\.O )Box \d{1,7}\b(?:#gap#place)?"),
         rule(r"Postfach \d{1,3}(?: ?\d{2}){0,3}\b(?:#gap#place)?"),
@@ -90,6 +99,25 @@ fn written_out(pattern: &str) -> String {
         words.iter().fold(pattern.to_owned(), |all, (name, stands_for)| all.replace(name, stands_for));
     // Of ASCII alone: with boundaries and digits of all scripts, texts beyond ASCII are searched many times slower.
     whole.replace(r"\b", r"(?-u:\b)").replace(r"\d", "[0-9]")
+}
+
+/// What is counted, and stands behind a number that is no postal code then.
+const COUNTED: &str = "Euro|Euros|Dollar|Dollars|Francs|Franken|Pounds|Units|Items|Points|Users|People|Tokens|Watt|Einheiten|Einwohner|Personen|Menschen|Punkte|Nutzer|Kunden|Mitarbeiter|Stück|Tonnen|Kilometer|Meter|Liter";
+
+fn is_year(number: &str) -> bool {
+    number.parse::<u16>().is_ok_and(|n| (1900..2100).contains(&n))
+}
+
+/// `1929 Wall Street`: hardly anybody lives there.
+fn begins_with_a_year(found: &str) -> bool {
+    found.split(|c: char| !c.is_ascii_digit()).next().is_some_and(is_year)
+}
+
+/// `Im Jahr 2023, 15000 Euro`: a year, or a number of things, and no house and postal code.
+fn counts_things(found: &str) -> bool {
+    let mut numbers = found.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty());
+    let behind = found.rsplit(|c: char| c.is_ascii_digit()).next().and_then(|b| b.split_whitespace().next());
+    numbers.next().is_some_and(is_year) || behind.is_some_and(|b| COUNTED.split('|').any(|c| c == b))
 }
 
 /// What does not go on a word or a number: `1.5 High Street` is none.
@@ -151,6 +179,9 @@ mod tests {
             "8, boulevard de l'Hôpital, 75013 Paris",
             "Via Garibaldi 12, 00184 Roma",
             "Piazza della Scala, 3",
+            "2001 Main Street, Springfield, IL 62701",
+            "al. Jerozolimskie 54, 00-024 Warszawa",
+            "C/ Mayor 5, 28013 Madrid",
             "Calle de Alcalá, 42, 28014 Madrid",
             "Rua Augusta, 123",
             "ul. Polna 5/7, 00-625 Warszawa",
@@ -182,6 +213,14 @@ mod tests {
             "See section 4, Row 12 and Table 3.",
             "$100 Million Lane",
             "9 to 5 on a Monday, Room 12",
+            "the 1929 Wall Street crash",
+            "the 2020 Abbey Road reissue",
+            "Mnih et al. Nature 518, 529 (2015)",
+            "Via USB 3.0 or Via Slack 24/7",
+            "C/Rust 2021 edition",
+            "Im Jahr 2023, 15000 Euro mehr",
+            "Total 3,12345 Units",
+            "Posten 3, 15000 Euro",
         ] {
             check(text, &[]);
         }
