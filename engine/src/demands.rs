@@ -77,6 +77,7 @@ impl Demands {
             Some(LogContent::None) => {
                 decision.tags.clear();
                 decision.inputs.clear();
+                decision.options.clear();
                 quotations(run, &mut |_| String::new());
             }
             Some(LogContent::Metadata) => {
@@ -262,10 +263,12 @@ mod tests {
         decision.tags.insert("who".to_owned(), "ada@analytical.co.uk".to_owned());
         let read = json!({"who": ["ada@analytical.co.uk"], "n": 1});
         decision.inputs.insert("request.metadata".into(), read);
+        decision.options.insert("variant".to_owned(), "ada@analytical.co.uk".into());
         demands.apply(&mut decision, &mut run);
         let tag = decision.tags.get("who").map(String::as_str);
         let read = decision.inputs.get("request.metadata").map(|v| &v["who"][0]);
         assert_eq!(read.and_then(Value::as_str), tagged);
+        assert_eq!(decision.options.get("variant").and_then(Value::as_str), tagged);
         assert_eq!(tag, tagged);
         assert_eq!(run.steps[0].findings[0].message, want);
         assert_eq!(serde_json::to_string(&run).unwrap().contains("ada@"), want.contains("ada@"));
