@@ -384,14 +384,27 @@ struct Needs {
     many: bool,
 }
 
-/// Whether a message holds sound.
+/// Whether a message holds sound, by whatever name: vendors go by the media type of a file.
 fn hears(request: &ChatRequest) -> bool {
-    request.messages.iter().any(|m| match &m.content {
-        types::chat::Content::Parts(p) => {
-            p.iter().any(|p| matches!(&p.kind, PartKind::Other(kind, _) if kind == "input_audio"))
+    let sounds = |kind: &PartKind| match kind {
+        PartKind::Image { url, .. } => is_sound(url),
+        PartKind::Other(kind, _) if kind == "input_audio" => true,
+        PartKind::Other(kind, whole) if kind == "file" => {
+            let data = whole.get("file").and_then(|f| f.get("file_data")).and_then(|d| d.as_str());
+            data.is_some_and(is_sound)
         }
         _ => false,
+    };
+    request.messages.iter().any(|m| match &m.content {
+        types::chat::Content::Parts(p) => p.iter().any(|p| sounds(&p.kind)),
+        _ => false,
     })
+}
+
+/// Whether an address holds sound, or pictures with sound, itself.
+fn is_sound(url: &str) -> bool {
+    let begins = |start: &str| url.get(..start.len()).is_some_and(|u| u.eq_ignore_ascii_case(start));
+    begins("data:audio/") || begins("data:video/")
 }
 
 impl Needs {
@@ -456,4 +469,33 @@ pub(crate) fn unavailable(matrix: &Matrix, availability: &[Availability]) -> Arc
         detail,
     };
     Arc::new(by_reason.into_iter().map(line).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hears;
+    use serde_json::{Value, json};
+    use types::ChatRequest;
+
+    #[track_caller]
+    fn check(part: &Value, want: bool) {
+        let body = json!({"model": "auto", "messages": [{"role": "user", "content": [part]}]});
+        assert_eq!(hears(&ChatRequest::from_value(&body).unwrap()), want, "{part}");
+    }
+
+    #[test]
+    fn sound_is_told_by_what_it_is() {
+        check(&json!({"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}), true);
+        for (url, want) in [
+            ("data:audio/wav;base64,UklGRg==", true),
+            ("DATA:Audio/mp3;base64,UklGRg==", true),
+            ("data:video/mp4;base64,UklGRg==", true),
+            ("data:application/pdf;base64,UklGRg==", false),
+            ("data:image/png;base64,UklGRg==", false),
+        ] {
+            check(&json!({"type": "file", "file": {"file_data": url}}), want);
+            check(&json!({"type": "image_url", "image_url": {"url": url}}), want);
+        }
+        check(&json!({"type": "text", "text": "data:audio/wav;base64,UklGRg=="}), false);
+    }
 }
