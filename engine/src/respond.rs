@@ -14,7 +14,7 @@ use crate::{limits, tools};
 use policies::{Phase, Response, RunSoFar, ToolCall};
 use std::sync::Arc;
 use types::ChatRequest;
-use types::directives::{Approval, Directives, Escalate, Further, Place, Set, StreamMode};
+use types::directives::{Approval, Directives, Escalate, Further, LimitRule, Place, Set, StreamMode};
 use types::expr::Scope;
 use types::limits::LimitStore;
 use types::matrix::Model;
@@ -50,6 +50,15 @@ enum Next {
     Again(Escalate, HeldAnswer),
     /// It does not go out.
     Refuse(Error),
+}
+
+/// What policies say of the calls of tools in an answer that goes out.
+#[derive(Default)]
+struct OfTools {
+    /// Who has to agree.
+    approvals: Vec<Set<Approval>>,
+    /// What counts them, for each call.
+    limits: Vec<Vec<Set<LimitRule>>>,
 }
 
 /// Whether any policy could have a say in the answer to a request.
@@ -153,8 +162,8 @@ impl Respond {
 
     /// What becomes of an answer; `escalated` = no further one is asked for.
     async fn judge(&self, mut answer: HeldAnswer, escalated: bool) -> Next {
-        let mut approvals = match self.of_tools(&mut answer).await {
-            Ok(approvals) => approvals,
+        let OfTools { mut approvals, limits } = match self.of_tools(&mut answer).await {
+            Ok(said) => said,
             Err(e) => return Next::Refuse(e),
         };
         let mut phase = "tool";
@@ -179,6 +188,13 @@ impl Respond {
                     phase = "response";
                     approvals.extend(further.approvals);
                 }
+            }
+        }
+        // Those of an answer that gives way to another one are never made.
+        for rules in &limits {
+            let asker = &self.again.calls.asker;
+            if let Err(e) = limits::count_tool_call(self.limits.as_ref(), asker, rules, unix_ms()).await {
+                return Next::Refuse(e);
             }
         }
         if approvals.is_empty() {
@@ -210,12 +226,12 @@ impl Respond {
         evaluated.map_err(Error::from)
     }
 
-    /// Asks about every call of a tool that the answer wants the client to make; who has to agree.
-    async fn of_tools(&self, answer: &mut HeldAnswer) -> Result<Vec<Set<Approval>>, Error> {
-        let mut approvals = Vec::new();
+    /// Asks about every call of a tool that the answer wants the client to make.
+    async fn of_tools(&self, answer: &mut HeldAnswer) -> Result<OfTools, Error> {
+        let mut said = OfTools::default();
         let has = self.view.bundle.policies.has(Phase::Tool);
         if self.again.input.request.tools.is_empty() || !has && self.tools.is_none() {
-            return Ok(approvals);
+            return Ok(said);
         }
         let mut so_far = 0_u32;
         let mut changed = false;
@@ -235,14 +251,15 @@ impl Respond {
                     call.arguments = text.into_owned();
                     changed = true;
                 }
-                approvals.extend(further.approvals);
+                said.approvals.extend(further.approvals);
+                said.limits.push(further.limits);
             }
             so_far = so_far.saturating_add(1);
         }
         if changed {
             answer.completion.changed();
         }
-        Ok(approvals)
+        Ok(said)
     }
 
     async fn of_tool(&self, tool: ToolCall) -> Result<Further, Error> {
@@ -263,8 +280,6 @@ impl Respond {
         }
         let further = d.further.map(|f| *f).unwrap_or_default();
         forbidden(Some(&further), &name)?;
-        let asker = &self.again.calls.asker;
-        limits::count_tool_call(self.limits.as_ref(), asker, &further.limits, unix_ms()).await?;
         Ok(further)
     }
 

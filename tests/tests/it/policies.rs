@@ -526,6 +526,30 @@ async fn tools_are_offered_and_called_only_as_rules_allow() {
     assert_eq!(refused.error(403)["code"], "tool_denied");
 }
 
+/// Calls of an answer that gives way to another one are never made, so only those of the other one count.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_of_tools_count_once_where_the_request_is_answered_again() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let to = json!({"from": seen.body["model"]});
+        Reply::Answer(Answer::call("call_1", "send_mail", &to.to_string()))
+    })
+    .await;
+    let house = start(
+        &vendor,
+        "  - { id: few_mails, phase: tool, actions: { rate_limit: { per: tenant, requests: 1, window: 1h } } }\n  \
+         - id: try_harder\n    phase: response\n    when: response.model == \"lab/one\"\n    \
+           actions: { escalate: { to: lab/two } }\n",
+    )
+    .await;
+    let mut body = ask("write to dana");
+    body["tools"] = json!([tool("send_mail")]);
+    let answer = house.client().chat(&body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let call = &answer.json()["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert!(call["arguments"].as_str().unwrap().contains("two"), "{call}");
+    assert_eq!(house.client().chat(&body).await.error(429)["code"], "rate_limit_exceeded");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn parameters_instructions_and_rates_are_those_of_the_rules() {
     let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
