@@ -226,6 +226,7 @@ pub struct Bundles {
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
+const GIB: usize = 1024 * MIB;
 
 const fn secs(n: u64) -> Duration {
     Duration::from_secs(n)

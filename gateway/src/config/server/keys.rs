@@ -234,21 +234,61 @@ mod tests {
         }
     }
 
-    /// As `group.name`, or below its group in an example.
-    #[test]
-    fn every_key_is_told_of_in_the_chapter_on_configuration() {
-        let page = include_str!("../../../../docs/configuration.md");
-        let below = |group: &str, name: &str| {
-            let group = format!("\n{group}:");
-            let mut examples = page.split(group.as_str()).skip(1);
-            examples.any(|e| e.split("```").next().is_some_and(|e| e.contains(&format!("{name}:"))))
+    use super::super::read::{show_bytes, show_time};
+
+    /// The value of a slot and what may stand in it, as the chapter on configuration writes them.
+    fn told(slot: &Slot<'_>) -> (String, String) {
+        let span = |low: String, high: String| format!("{low} to {high}");
+        let list = |is_empty: bool, what: &str| {
+            assert!(is_empty, "a list that is not empty by default has no form yet");
+            ("`[]`".to_owned(), what.to_owned())
         };
+        match slot {
+            Slot::Time(t, range) => {
+                (show_time(**t), span(show_time(*range.start()), show_time(*range.end())))
+            }
+            Slot::Bytes(n, range) => {
+                (show_bytes(**n), span(show_bytes(*range.start()), show_bytes(*range.end())))
+            }
+            Slot::Count(n, range) => {
+                (n.to_string(), span(range.start().to_string(), range.end().to_string()))
+            }
+            Slot::Whole(n, range) => {
+                (n.to_string(), span(range.start().to_string(), range.end().to_string()))
+            }
+            Slot::Share(x) => (x.to_string(), "0.01 to 1".to_owned()),
+            Slot::Dollars(x, range) => {
+                (x.to_string(), span(range.start().to_string(), range.end().to_string()))
+            }
+            Slot::Flag(b) => (b.to_string(), "true, false".to_owned()),
+            Slot::Seed(seed) => {
+                (seed.map_or("none".to_owned(), |n| n.to_string()), "a whole number".to_owned())
+            }
+            Slot::Mode(mode) => {
+                let name = super::super::MODES.iter().find(|n| super::super::mode(n) == Some(**mode));
+                ((*name.unwrap()).to_owned(), super::super::MODES.join(", "))
+            }
+            Slot::Tripwire(action) => {
+                let names = TripwireAction::NAMES;
+                let name = names.iter().find(|n| TripwireAction::parse(n) == Some(**action));
+                ((*name.unwrap()).to_owned(), names.join(", "))
+            }
+            Slot::Text(text) => ((**text).clone().unwrap_or("none".to_owned()), "text".to_owned()),
+            Slot::Texts(texts) => list(texts.is_empty(), "texts"),
+            Slot::Headers(names) => list(names.is_empty(), "names of headers"),
+            Slot::Nets(nets) => list(nets.is_empty(), "addresses and nets"),
+            Slot::PublicKeys(keys) => list(keys.is_empty(), "public keys"),
+        }
+    }
+
+    #[test]
+    fn the_chapter_on_configuration_tells_every_key_with_its_default_and_its_range() {
+        let page = include_str!("../../../../docs/configuration.md");
+        let mut server = Server::default();
         for key in KEYS {
-            let told = match key.split_once('.') {
-                Some((group, name)) => below(group, name),
-                None => page.contains(&format!("\n{key}:")),
-            };
-            assert!(told || page.contains(&format!("`{key}`")), "{key}");
+            let (default, range) = told(&slot(&mut server, key).unwrap());
+            let row = format!("\n| `{key}` | {default} | {range} | ");
+            assert!(page.contains(&row), "docs/configuration.md has no row that begins with{row}");
         }
     }
 }

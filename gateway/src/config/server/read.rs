@@ -1,7 +1,7 @@
 //! Reading settings from the file and from the environment, with every problem at its place.
 
 use super::keys::{KEYS, Slot, groups, siblings, slot};
-use super::{KIB, MIB, Net, PREFIX, PublicKey, Server};
+use super::{GIB, KIB, MIB, Net, PREFIX, PublicKey, Server};
 use crate::control::tripwire::TripwireAction;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -253,15 +253,27 @@ fn set<T: PartialOrd + Copy>(
     d.field = key.to_owned();
 }
 
-fn show_time(d: Duration) -> String {
-    if d.subsec_millis() == 0 { format!("{}s", d.as_secs()) } else { format!("{}ms", d.as_millis()) }
+/// A time in the largest unit of which it is a whole number.
+pub(super) fn show_time(d: Duration) -> String {
+    let (s, ms) = (d.as_secs(), d.as_millis());
+    let whole = |unit: u64| d.subsec_millis() == 0 && s > 0 && s.is_multiple_of(unit);
+    match () {
+        () if whole(86_400) => format!("{}d", s / 86_400),
+        () if whole(3_600) => format!("{}h", s / 3_600),
+        () if whole(60) => format!("{}m", s / 60),
+        () if whole(1) || ms == 0 => format!("{s}s"),
+        () => format!("{ms}ms"),
+    }
 }
 
-fn show_bytes(n: usize) -> String {
-    match n {
-        _ if n >= MIB && n.is_multiple_of(MIB) => format!("{}MiB", n / MIB),
-        _ if n >= KIB && n.is_multiple_of(KIB) => format!("{}KiB", n / KIB),
-        _ => n.to_string(),
+/// Bytes in the largest unit of which they are a whole number.
+pub(super) fn show_bytes(n: usize) -> String {
+    let whole = |unit: usize| n >= unit && n.is_multiple_of(unit);
+    match () {
+        () if whole(GIB) => format!("{}GiB", n / GIB),
+        () if whole(MIB) => format!("{}MiB", n / MIB),
+        () if whole(KIB) => format!("{}KiB", n / KIB),
+        () => n.to_string(),
     }
 }
 
