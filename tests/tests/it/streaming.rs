@@ -88,6 +88,9 @@ async fn an_answer_that_cannot_pass_is_stopped_at_its_vendor() {
     }
 }
 
+/// Windowed, and no longer held back than the checks want.
+const AT_ONCE: &str = "mode: windowed, window: { bytes: 1, overlap: 0 }";
+
 const FORBIDDEN: &str = "{ use: keywords, severity: block, with: { none: [forbidden] } }";
 
 fn pieces(list: &[&str]) -> Answer {
@@ -101,7 +104,7 @@ async fn scenario_15_a_window_that_fails_after_content_ends_with_an_error_event(
         [vec!["A first sentence that is long enough. ", "Then for", "bidden things. "], vec!["more "; 2000]];
     let answer = pieces(&long.concat()).gap(Duration::from_millis(5));
     let vendor = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(answer.clone())).await;
-    let house = start(&vendor, Some(&workflow(FORBIDDEN, "mode: windowed"))).await;
+    let house = start(&vendor, Some(&workflow(FORBIDDEN, AT_ONCE))).await;
     let events = house.client().stream(&ask("own")).await;
     assert_eq!(events.status, 200);
     let (events, end) = events.collect().await;
@@ -119,11 +122,11 @@ async fn scenario_15_a_window_that_fails_before_content_is_repaired_or_a_status(
     let bad = || Reply::Answer(pieces(&["for", "bidden ", "words"]));
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("These are allowed.")).await;
     vendor.queue(bad());
-    let house = start(&vendor, Some(&workflow(FORBIDDEN, "mode: windowed"))).await;
+    let house = start(&vendor, Some(&workflow(FORBIDDEN, AT_ONCE))).await;
     let (events, end) = house.client().stream(&ask("own")).await.collect().await;
     assert_eq!((text_of(&events).as_str(), end), ("These are allowed.", End::Done));
     let vendor = Vendor::scripted(Dialect::OpenAi, move |_| bad()).await;
-    let house = start(&vendor, Some(&workflow(FORBIDDEN, "mode: windowed"))).await;
+    let house = start(&vendor, Some(&workflow(FORBIDDEN, AT_ONCE))).await;
     let answer = house.client().stream(&ask("own")).await;
     assert_eq!(answer.status, 422);
 }
@@ -133,7 +136,7 @@ async fn scenario_15_a_window_that_fails_before_content_is_repaired_or_a_status(
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_15_the_trailer_comes_when_asked_for_and_never_else() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("Ada wrote programs.")).await;
-    let house = start(&vendor, Some(&workflow(FORBIDDEN, "mode: windowed"))).await;
+    let house = start(&vendor, Some(&workflow(FORBIDDEN, AT_ONCE))).await;
     for (by, asked) in [("nothing", false), ("option", true), ("header", true)] {
         let mut body = ask("own");
         body["stream"] = json!(true);
@@ -240,7 +243,7 @@ async fn another_vendor_goes_on_where_one_broke_off() {
             pieces(&["Ada wrote ", "the first ", "program, ", "and never this"]).fault(3, Fault::Cut);
         let first = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(broken.clone())).await;
         let second = Vendor::scripted(Dialect::Anthropic, |_| Reply::text("for an engine.")).await;
-        let own = workflow(FORBIDDEN, "mode: windowed")
+        let own = workflow(FORBIDDEN, AT_ONCE)
             .replace("primary: true", &format!("primary: true, on_upstream_loss: {on_loss}"));
         let house = Plan::new()
             .vendor("lab", &first)

@@ -1,16 +1,17 @@
 //! `stream`: the one way to the client.
 
 use super::validate::Suite;
-use super::{Begun, NodeType, Read, Resolved, Spec, no_labels};
+use super::{Begun, NodeType, Out, Read, Resolved, Spec, no_labels};
 use crate::ending::RunFailure;
 use crate::load::{Checks, Cx};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
-use crate::run::{At, End, RowId};
-use crate::value::Ty;
+use crate::run::{At, End, RowId, Sent, of_answer};
+use crate::value::{Ty, Value};
 use serde_json::{Value as Json, json};
 use std::time::Duration;
 use types::doc::{self, Fields};
+use types::expr::Type;
 use types::run::Severity;
 use types::{Finding, Verdict};
 
@@ -27,7 +28,13 @@ pub(crate) static TYPE: NodeType = NodeType {
     sink: true,
     cacheable: false,
     retries: false,
-    outputs: |_| Vec::new(),
+    outputs: |_| {
+        vec![
+            Out::data("bytes", Type::Int),
+            Out::data("chunks", Type::Int),
+            Out::data("first_byte_ms", Type::Float.optional()),
+        ]
+    },
     labels: no_labels,
     lower: |cx, f| Box::new(Stream::lower(cx, f)),
 };
@@ -39,7 +46,7 @@ pub(crate) enum Mode {
     Auto,
     /// After everything.
     Buffered,
-    /// As soon as nothing to come can make it wrong.
+    /// Window by window, each once nothing to come can make it wrong.
     Windowed,
     /// At once; the verdict comes at the end.
     Optimistic,
@@ -151,6 +158,8 @@ impl Stream {
             }
             Window::lower(cx, n, &f.at("window"))
         });
+        // Who says `windowed` gets windows; `auto` lets text go as soon as its checks do.
+        let window = window.or((mode == Mode::Windowed).then_some(Window::USUAL));
         let pace = f.take("pace").and_then(|n| cx.r.one_of(n, &f.at("pace"), &["burst", "chunked"]));
         let (burst, wire) = (pace == Some("burst"), Wire::lower(cx, f));
         Stream { from, mode, checks: checks.map(|(_, c)| c).unwrap_or_default(), late, window, burst, wire }
@@ -182,6 +191,18 @@ impl Stream {
         row.join(checked);
         if failed { row.findings.clone() } else { Vec::new() }
     }
+}
+
+/// What it puts out, of what has gone out through it.
+pub(crate) fn told(sent: Sent) -> Vec<Value> {
+    vec![Value::of(json!(sent.bytes)), Value::of(json!(sent.chunks)), Value::of(json!(sent.first_ms))]
+}
+
+/// An answer that goes out in one piece, as its sink begins.
+fn whole(at: &At<'_>, id: RowId) -> Sent {
+    let bytes = at.host.table().row(id).map_or(0, |row| of_answer(&row.completion));
+    let started = at.frame.with(at.position, |c| c.started_ms);
+    Sent { bytes, chunks: 1, first_ms: started }
 }
 
 /// A reference to what is delivered.
@@ -241,7 +262,8 @@ impl Spec for Stream {
         }
         if findings.is_empty() {
             let end = Some(Box::new(End::Delivered(id)));
-            return Begun::done(Resolved { end, ..Resolved::plain(Outcome::Delivered) });
+            let outputs = told(whole(&at, id));
+            return Begun::done(Resolved { end, ..Resolved::with(Outcome::Delivered, outputs) });
         }
         let message = "the answer broke a rule that forbids its delivery";
         let failure = RunFailure::new("validation", "failed", 422, message);

@@ -3,7 +3,7 @@
 use super::doom::Doom;
 use super::onward;
 use super::pump::{Pump, Stop};
-use super::walk::record_chain;
+use super::walk::{record_chain, record_sink};
 use super::{Answer, At, Frame, Host};
 use crate::budget::Purse;
 use crate::ending::{Ending, RunFailure};
@@ -289,11 +289,13 @@ async fn whole(at: &At<'_>, flow: &Flow<'_>, mut pump: Pump<'_>, answer: Answer)
     let host = at.host;
     let row = record_chain(host, at.frame, flow.chain, answer.clone(), flow.late).await;
     if let Some((_, Some(findings))) = row {
+        record_sink(host, at.frame, flow.chain, (Outcome::Rejected, pump.out()));
         return too_late(host, findings);
     }
     if pump.rest().await.is_err() {
         return left(at);
     }
+    record_sink(host, at.frame, flow.chain, (Outcome::Delivered, pump.out()));
     let verdict = row.map_or(Verdict::None, |(id, _)| {
         host.delivered(id);
         at.demanded(id);

@@ -43,6 +43,7 @@ pub(crate) use frame::{Cell, Env, Frame, Progress};
 pub use later::Later;
 pub(crate) use live::way;
 pub(crate) use onward::MOST as MOST_ONWARD;
+pub(crate) use pump::Sent;
 pub(crate) use table::{Origin, Row, RowId, Table};
 pub(crate) use together::Together;
 pub(crate) use walk::walk;

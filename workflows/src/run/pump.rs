@@ -5,7 +5,7 @@ use super::doom::Doom;
 use super::stranger;
 use crate::budget::Purse;
 use crate::node::stream::{Late, Window};
-use crate::world::{EffectId, EffectKind};
+use crate::world::{EffectId, EffectKind, Moment};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use std::collections::VecDeque;
@@ -30,6 +30,35 @@ pub(super) enum Stop {
 /// The client has left.
 pub(super) struct Gone;
 
+/// What of an answer has gone out.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Sent {
+    /// Bytes of text and of arguments of tool calls.
+    pub(crate) bytes: usize,
+    /// Pieces that held any.
+    pub(crate) chunks: u32,
+    /// When the first of them left, in milliseconds since the run started; `None` = none has.
+    pub(crate) first_ms: Option<f64>,
+}
+
+impl Sent {
+    fn add(&mut self, chunk: &Chunk, now: impl FnOnce() -> f64) {
+        if chunk.has_content() {
+            self.bytes = self.bytes.saturating_add(length(chunk));
+            self.chunks = self.chunks.saturating_add(1);
+            self.first_ms.get_or_insert_with(now);
+        }
+    }
+}
+
+/// Bytes of text and of arguments of tool calls in a chunk.
+fn length(chunk: &Chunk) -> usize {
+    let of = |d: &types::completion::Delta| {
+        d.text.as_ref().map_or(0, String::len) + d.tool_calls.iter().map(|c| c.arguments.len()).sum::<usize>()
+    };
+    chunk.choices.iter().map(of).sum()
+}
+
 /// Most chunks held back: a check that holds more text than this many chunks is not one that streams.
 const MOST_HELD: usize = 65_536;
 
@@ -53,6 +82,7 @@ pub(super) struct Pump<'a> {
     /// The pieces in which text that is watched goes out, and how much of it has.
     window: Option<Window>,
     sent: usize,
+    out: Sent,
     /// What goes out together is one chunk.
     burst: bool,
     /// How the answer was asked for.
@@ -83,6 +113,7 @@ impl<'a> Pump<'a> {
             onward: false,
             window: None,
             sent: 0,
+            out: Sent::default(),
             burst: false,
             asked: Arc::default(),
         }
@@ -125,9 +156,20 @@ impl<'a> Pump<'a> {
     /// Lets everything go that still waits.
     pub(super) async fn rest(&mut self) -> Result<(), Gone> {
         while let Some((_, chunk)) = self.take_held(usize::MAX) {
-            self.sink.send(chunk).await.map_err(|_| Gone)?;
+            self.send(chunk).await?;
         }
         Ok(())
+    }
+
+    /// What has gone out so far.
+    pub(super) const fn out(&self) -> Sent {
+        self.out
+    }
+
+    async fn send(&mut self, chunk: Chunk) -> Result<(), Gone> {
+        let host = self.host;
+        self.out.add(&chunk, || host.ms(&Moment { frame: "", what: "first_byte", index: 0, attempt: 1 }));
+        self.sink.send(chunk).await.map_err(|_| Gone)
     }
 
     /// The next piece of what may go out: text up to `safe`, and where it ends.
@@ -243,7 +285,7 @@ impl<'a> Pump<'a> {
             return None;
         }
         while let Some((end, chunk)) = self.take_held(safe) {
-            if self.sink.send(chunk).await.is_err() {
+            if self.send(chunk).await.is_err() {
                 return Some(Stop::ClientGone);
             }
             self.sent = end;

@@ -20,7 +20,7 @@ mod lines;
 mod record;
 mod work;
 
-pub(super) use chain::record_chain;
+pub(super) use chain::{record_chain, record_sink};
 use lines::{Line, Ready};
 
 struct Walk<'a> {

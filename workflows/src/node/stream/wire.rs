@@ -72,22 +72,27 @@ pub(crate) struct Window {
 }
 
 impl Window {
+    /// Where the file does not say.
+    pub(super) const USUAL: Window = Window { bytes: 1024, overlap: 256 };
+
     pub(super) fn lower(cx: &mut Cx<'_>, n: &Node, path: &str) -> Option<Self> {
         let mut f = cx.r.fields(n, path)?;
-        let mut bytes = |key: &'static str, usual: u64| {
+        let mut bytes = |key: &'static str, usual: usize| {
             let Some(n) = f.take(key) else { return usual };
             let at = f.at(key);
-            let given = cx.r.bytes(n, &at).unwrap_or(usual);
+            let Some(given) = cx.r.bytes(n, &at) else { return usual };
             if given > MOST {
                 let d = cx.r.error("104", n.span, format!("`{at}` is out of range"));
                 d.expected = Some("at most 64KiB".to_owned());
                 d.field = at;
             }
-            given.min(MOST)
+            usize::try_from(given.min(MOST)).unwrap_or(usual)
         };
-        let (size, overlap) = (bytes("bytes", 1024), bytes("overlap", 256));
+        let window = Window {
+            bytes: bytes("bytes", Window::USUAL.bytes),
+            overlap: bytes("overlap", Window::USUAL.overlap),
+        };
         f.finish(&mut cx.r);
-        let number = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-        Some(Window { bytes: number(size), overlap: number(overlap) })
+        Some(window)
     }
 }

@@ -32,6 +32,9 @@ edges:
     )
 }
 
+/// Windowed, and no longer held back than the checks want.
+const AT_ONCE: &str = "mode: windowed, window: { bytes: 1, overlap: 0 }";
+
 const FORBIDDEN: &str = "{ use: keywords, with: { none: [forbidden] } }";
 
 /// What the client has got when the run ends, how it ended, and its stream mode.
@@ -148,7 +151,7 @@ async fn text_flows_as_far_as_its_checks_let_it() {
 /// the stream ends with an error.
 #[tokio::test(start_paused = true)]
 async fn scenario_14_a_live_chain_that_rejects_repairs_unseen_until_the_first_byte() {
-    let w = workflow(&body(FORBIDDEN, "mode: windowed", "reprompt"));
+    let w = workflow(&body(FORBIDDEN, AT_ONCE, "reprompt"));
     let early = pieces(&["for", "bidden, and ", "more"]);
     let script = Script::new(vec![("ask", vec![early]), ("fix", vec![Says::Text(1, "allowed")])]);
     let (got, ending, _) = flow(&w, prose(), &script).await;
@@ -183,15 +186,15 @@ async fn a_window_lets_text_go_in_pieces_and_keeps_its_end_back() {
         let (got, ending, _) = flow(&w, prose(), &script).await;
         (got, text(&ending))
     };
-    // Text goes as soon as it may: what comes after it can only end the stream.
-    for at_once in ["", ", window: { bytes: 20, overlap: 0 }"] {
-        let (got, ending) = of(at_once).await;
+    // What comes after text that has gone can only end the stream.
+    for small in [1, 20] {
+        let (got, ending) = of(&format!(", window: {{ bytes: {small}, overlap: 0 }}")).await;
         assert!(got.starts_with("Forty bytes") && !got.contains("for"), "{got}");
         assert_eq!(ending, "validation.failed");
     }
     // Less than a window, or all within the overlap: nobody has seen anything of it.
     for later in
-        [", window: { bytes: 100, overlap: 0 }", ", window: { bytes: 1, overlap: 60 }", ", window: {}"]
+        ["", ", window: { bytes: 100, overlap: 0 }", ", window: { bytes: 1, overlap: 60 }", ", window: {}"]
     {
         assert_eq!(of(later).await, (String::new(), "allowed|passed".to_owned()), "{later}");
     }
@@ -200,6 +203,33 @@ async fn a_window_lets_text_go_in_pieces_and_keeps_its_end_back() {
     let parts = ["One sentence. ", "Another one. ", "And a third. ", "End."];
     let script = Script::new(vec![("ask", vec![pieces(&parts)])]);
     assert_eq!(flow(&w, prose(), &script).await.0, parts.concat());
+}
+
+/// What the sink put out is known to what runs after the response: pieces as they went, or one.
+#[tokio::test(start_paused = true)]
+async fn a_sink_tells_what_went_out_through_it() {
+    let of = async |stream: &str, streams: bool, bytes: u32, chunks: u32| {
+        let nodes = format!(
+            "  - {{ id: note, type: set, async: true, values: {{ bytes: nodes.answer.bytes, \
+             chunks: nodes.answer.chunks, ms: nodes.answer.first_byte_ms }} }}\n  \
+             - {{ id: told, type: set, async: true, values: {{ a: 'flag' }}, when: 'nodes.note.bytes == {bytes} && \
+             nodes.note.chunks == {chunks} && nodes.note.ms >= 0' }}\nedges:\n  \
+             - {{ from: answer, to: note }}\n  - {{ from: note, to: told }}\n"
+        );
+        let w = workflow(&body(FORBIDDEN, stream, "reprompt").replace("edges:\n", &nodes));
+        let parts = ["One. ", "Two. ", "Three. ", "Four, which is the last."];
+        let script = Script::new(vec![("ask", vec![pieces(&parts)])]);
+        let (tx, _rx) = mpsc::channel(64);
+        let finished = finish(&w, input(prose(), streams.then_some(tx)), &script).await;
+        let run = finished.later.unwrap().run().await;
+        let outcomes: Vec<&str> = run.steps.iter().map(|s| s.outcome.as_str()).collect();
+        assert_eq!(outcomes, ["ok", "ok"], "{stream}: {nodes}");
+    };
+    of(AT_ONCE, true, 41, 4).await;
+    of("mode: optimistic, pace: burst", true, 41, 4).await;
+    of("mode: windowed, window: { bytes: 12, overlap: 0 }, pace: burst", true, 41, 2).await;
+    of("mode: buffered", true, 41, 1).await;
+    of("mode: auto", false, 41, 1).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -237,7 +267,7 @@ fn lost_after(list: &[&'static str]) -> Says {
 #[tokio::test(start_paused = true)]
 async fn another_model_goes_on_with_an_answer_that_was_lost_in_its_middle() {
     let w = workflow(
-        &body(FORBIDDEN, "mode: windowed", "reprompt")
+        &body(FORBIDDEN, AT_ONCE, "reprompt")
             .replace("type: generate", "type: generate, on_upstream_loss: continue"),
     );
     let go = async |says: Vec<Says>| {
@@ -378,7 +408,7 @@ fn windowed(cuts: &[usize], text: &'static str) {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
-        let w = workflow(&body(FORBIDDEN, "mode: windowed", "reprompt"));
+        let w = workflow(&body(FORBIDDEN, AT_ONCE, "reprompt"));
         let mut cuts: Vec<usize> = cuts.iter().map(|c| c % text.len()).collect();
         cuts.extend([0, text.len()]);
         cuts.sort_unstable();

@@ -1,16 +1,16 @@
-//! The record of an answer that was passed through: what its nodes would have said.
+//! The record of an answer that was passed through: what its nodes would have said, and what its sink let go.
 
 use super::Walk;
 use crate::graph::chain::Chain;
-use crate::node::stream::Late;
+use crate::node::stream::{self, Late};
 use crate::node::{Begun, Resolved, generate};
 use crate::outcome::Outcome;
-use crate::run::{Answer, At, Frame, Host, RowId};
+use crate::run::{Answer, At, Frame, Host, RowId, Sent};
 use crate::value::Value;
 use types::{Finding, Verdict};
 
-/// Notes the nodes of the chain as resolved, with that answer as what the first of them gave. Gives it, and the
-/// findings for which it must not end as if all were well.
+/// Notes the nodes of the chain before its sink as resolved, with that answer as what the first of them gave. Gives
+/// it, and the findings for which it must not end as if all were well.
 pub(in crate::run) async fn record_chain(
     host: &Host,
     frame: &Frame<'_>,
@@ -25,27 +25,28 @@ pub(in crate::run) async fn record_chain(
         _ => None,
     };
     walk.note(chain.generate, generated);
-    let mut rejected = None;
-    for i in chain.between.iter().copied().chain([chain.stream]) {
+    for i in chain.between.iter().copied() {
         let Some(at) = At::new(host, frame, i) else { continue };
         at.begin();
-        let resolved = if i == chain.stream {
-            rejected = id.zip(late).and_then(|(id, late)| failed(host, id, late));
-            let outcome = if rejected.is_some() { Outcome::Rejected } else { Outcome::Delivered };
-            Resolved::plain(outcome)
-        } else {
-            let resolved = match at.node.spec.start(at.clone()) {
-                Begun::Done(result) => result,
-                Begun::Waits(work) => work.await,
-            };
-            match resolved {
-                Ok(resolved) => resolved,
-                Err(_) => Resolved::plain(Outcome::Cancelled),
-            }
+        let resolved = match at.node.spec.start(at.clone()) {
+            Begun::Done(result) => result,
+            Begun::Waits(work) => work.await,
         };
-        walk.note(i, resolved);
+        walk.note(i, resolved.unwrap_or_else(|_| Resolved::plain(Outcome::Cancelled)));
     }
-    id.map(|id| (id, rejected))
+    id.map(|id| (id, late.and_then(|late| failed(host, id, late))))
+}
+
+/// Notes the sink of the chain as resolved, with what it let go.
+pub(in crate::run) fn record_sink(
+    host: &Host,
+    frame: &Frame<'_>,
+    chain: &Chain,
+    (outcome, sent): (Outcome, Sent),
+) {
+    let Some(at) = At::new(host, frame, chain.stream) else { return };
+    at.begin();
+    Walk::new(host, frame).note(chain.stream, Resolved::with(outcome, stream::told(sent)));
 }
 
 /// What the answer failed for, where that is an error although it has been shown.
