@@ -2,8 +2,8 @@
 
 use crate::admin::bearer;
 use crate::app::App;
-use crate::control::Need;
 use crate::control::audit::Event;
+use crate::control::{Actor, Need};
 use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
 use crate::edge::peer::{self, Peer};
@@ -43,8 +43,9 @@ pub(crate) struct Arrival {
     pub(crate) received: Instant,
     /// Whose request.
     pub(crate) who: Arc<Who>,
-    /// A command of this program, run by the user who runs the server: it sees what all tenants have.
-    pub(crate) local: bool,
+    /// Who looks on from beside the tenants: a command of this program, run by the user who runs the server, or, at the
+    /// list of runs, a key of the control API.
+    pub(crate) over: Option<Actor>,
 }
 
 impl Arrival {
@@ -55,7 +56,7 @@ impl Arrival {
 
     /// Whether something of a tenant may be seen.
     pub(crate) fn sees(&self, tenant: &str) -> bool {
-        self.local || self.who.principal.tenant.id == tenant
+        self.over.as_ref().is_some_and(|a| a.sees(Some(tenant))) || self.tenant() == tenant
     }
 }
 
@@ -114,9 +115,9 @@ impl Front {
                 let given = parts.headers.contains_key(request_id::HEADER);
                 let decision_id = if given { request_id::fresh() } else { request_id.clone() };
                 let mut response = match admit(&self.app, &parts, route) {
-                    Ok((who, local)) => {
+                    Ok((who, over)) => {
                         let arrival =
-                            Arrival { request_id: request_id.clone(), decision_id, received, who, local };
+                            Arrival { request_id: request_id.clone(), decision_id, received, who, over };
                         let answer = self.route(route, arrival, parts, body);
                         AssertUnwindSafe(answer).catch_unwind().await.unwrap_or_else(|_| {
                             tracing::error!(request_id, "a request ended in a panic");
@@ -160,21 +161,29 @@ impl Front {
 }
 
 /// Whose request it is, by the head alone. Probes need no key, nor does `/metrics` unless the settings say so.
-fn admit(app: &App, parts: &http::request::Parts, route: &'static str) -> Result<(Arc<Who>, bool), Failure> {
+fn admit(
+    app: &App,
+    parts: &http::request::Parts,
+    route: &'static str,
+) -> Result<(Arc<Who>, Option<Actor>), Failure> {
     let presented = bearer(&parts.headers);
     if route == routes::METRICS && app.server.metrics_key {
         app.plane.actor(presented)?.may(Need::ViewAll)?;
     }
-    let Some(endpoint) = routes::endpoint(route) else { return Ok((app.nobody.clone(), false)) };
+    let Some(endpoint) = routes::endpoint(route) else { return Ok((app.nobody.clone(), None)) };
     let peer = parts.extensions.get::<Peer>();
     let from = peer.map(|p| peer::client(p.0, &parts.headers, &app.server.edge.trusted_proxies));
     if endpoint != "chat" && presented.is_some_and(|text| app.plane.is_local(text)) {
-        return Ok((app.nobody.clone(), true));
+        return Ok((app.nobody.clone(), Some(Actor::local())));
     }
     let who =
         app.plane.authenticate(presented).inspect_err(|f| app.plane.refused(endpoint, &f.code, from))?;
-    may_use(app, &who, endpoint)?;
-    Ok((who, false))
+    let lists_runs = route == routes::RUNS && parts.method == Method::GET;
+    let over = who.principal.key.as_deref().filter(|_| lists_runs).and_then(Actor::of_key);
+    if over.is_none() {
+        may_use(app, &who, endpoint)?;
+    }
+    Ok((who, over))
 }
 
 /// Whether a key is for an endpoint; a refusal goes into the trail.

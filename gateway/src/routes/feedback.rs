@@ -46,7 +46,7 @@ pub(crate) async fn post(
     let bytes = read(&app, &parts.headers, input).await?;
     let mut feedback = parse(&bytes).inspect_err(|_| app.metrics.feedback("refused"))?;
     feedback.principal = principal;
-    if !arrival.local && arrival.who.principal.key.is_some() {
+    if arrival.over.is_none() && arrival.who.principal.key.is_some() {
         let stored =
             app.engine.stored(&feedback.request_id).await.map_err(|e| refusal(&FeedbackError::Store(e)))?;
         // A request of another tenant is as if it were not there.

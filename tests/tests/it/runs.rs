@@ -941,6 +941,45 @@ async fn only_so_many_runs_of_a_tenant_are_queued() {
     path_of(&send(house.client(), &own, "/v1/runs", &wish("third")).await);
 }
 
+/// Runs of another tenant are listed for keys of the control API that see it, and for nobody else; they may look, and
+/// ask for nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_runs_of_a_tenant_are_listed_for_who_runs_the_server() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, patient).await;
+    let (house, own, other) = queueing(&vendor, "{ parallel: 2 }", json!([])).await;
+    let admin = Admin::of(&house);
+    let key = async |spec: Value| admin.key(spec).await.1;
+    let all = key(json!({"role": "viewer"})).await;
+    let one = key(json!({"role": "operator", "tenant": "acme"})).await;
+    let made = path_of(&send(house.client(), &own, "/v1/runs", &wish("a question")).await);
+    let id = made.rsplit('/').next().unwrap();
+    let listed = async |key: &str, query: &str| {
+        let page = get(house.client(), key, &format!("/v1/runs{query}")).await.json();
+        page["data"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|r| r["id"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
+    };
+    for (key, query) in
+        [(&own, ""), (&own, "?tenant=acme"), (&all, "?tenant=acme"), (&one, "?tenant=acme"), (&one, "")]
+    {
+        assert_eq!(listed(key, query).await, [id], "{query}");
+    }
+    for (key, query) in
+        [(&other, ""), (&all, "?tenant=other"), (&all, "?tenant=acme&workflow=else"), (&all, "")]
+    {
+        assert!(listed(key, query).await.is_empty(), "{query}");
+    }
+    for (key, tenant) in [(&own, "other"), (&other, "acme"), (&one, "other"), (&one, "default")] {
+        let refused = get(house.client(), key, &format!("/v1/runs?tenant={tenant}")).await.error(403);
+        assert_eq!((&refused["code"], &refused["param"]), (&json!("role_missing"), &json!("tenant")));
+    }
+    assert_eq!(get(house.client(), &all, &made).await.error(403)["code"], "not_allowed");
+    assert_eq!(send(house.client(), &all, "/v1/runs", &wish("mine")).await.error(403)["code"], "not_allowed");
+}
+
 /// Inputs that the named workflow does not take are told at once, before there is a run.
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_inputs_make_no_run() {

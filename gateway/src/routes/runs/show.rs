@@ -14,7 +14,7 @@ use types::runs::{Cursor, Entry, Filter, Record, State as RunState};
 /// Runs on a page, unless the client says otherwise.
 const USUAL: usize = 20;
 const PARAMETERS: &[&str] =
-    &["status", "workflow", "label", "created_after", "created_before", "limit", "cursor"];
+    &["status", "workflow", "tenant", "label", "created_after", "created_before", "limit", "cursor"];
 
 /// `GET /v1/runs/{id}`.
 pub(crate) async fn one(
@@ -47,16 +47,16 @@ pub(crate) async fn list(
     Extension(arrival): Extension<Arrival>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Failure> {
-    let filter = filter(arrival.tenant(), query.as_deref().unwrap_or_default())?;
+    let filter = filter(arrival.tenant(), |t| arrival.sees(t), query.as_deref().unwrap_or_default())?;
     let page = app.runs.list(filter).await.map_err(refusal)?;
     let data: Vec<Value> = page.runs.iter().map(|h| Value::Object(object::of_head(h))).collect();
     let next = page.next.map(|c| c.write());
     Ok(Json(json!({"object": "list", "data": data, "has_more": next.is_some(), "next_cursor": next})))
 }
 
-/// What a query asks for.
-fn filter(tenant: &str, query: &str) -> Result<Filter, Failure> {
-    let mut filter = Filter { tenant: tenant.to_owned(), limit: USUAL, ..Filter::default() };
+/// What a query asks for; `own`: whose runs, where it does not say.
+fn filter(own: &str, sees: impl Fn(&str) -> bool, query: &str) -> Result<Filter, Failure> {
+    let mut filter = Filter { tenant: own.to_owned(), limit: USUAL, ..Filter::default() };
     for (key, value) in form(query)? {
         match key.as_str() {
             "status" => {
@@ -67,6 +67,12 @@ fn filter(tenant: &str, query: &str) -> Result<Filter, Failure> {
                 }
             }
             "workflow" => filter.workflow = Some(value),
+            "tenant" if sees(&value) => filter.tenant = value,
+            "tenant" => {
+                let text =
+                    format!("runs of `{value}` are shown to its own keys, and to keys of the control API");
+                return Err(Failure::new(StatusCode::FORBIDDEN, "role_missing", text).param("tenant"));
+            }
             "label" => {
                 let (name, text) = value
                     .split_once(':')
@@ -228,7 +234,8 @@ mod tests {
 
     #[test]
     fn queries_become_filters() {
-        let filter = |q| filter("acme", q);
+        let filter = |q| filter("acme", |t| t == "acme" || t == "known", q);
+        assert_eq!(filter("tenant=known").unwrap().tenant, "known");
         let f = filter("status=failed,running&workflow=a&label=team:gr%C3%B6%C3%9Fe&label=x:1+2&limit=7&created_after=5&cursor=9.run_1").unwrap();
         assert_eq!(f.states, [RunState::Failed, RunState::Running]);
         assert_eq!(f.labels, [("team".into(), "größe".into()), ("x".into(), "1 2".into())]);
