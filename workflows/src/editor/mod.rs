@@ -3,6 +3,7 @@
 
 mod about;
 mod checks;
+mod must;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -231,6 +232,10 @@ impl Maker {
         }
         checks::complete(&mut self.defs);
         self.share();
+        let must = must::beside_defaults(&mut self.defs);
+        if let Some(m) = top.as_object_mut() {
+            m.insert("allOf".to_owned(), Json::Array(must));
+        }
         if let Some(m) = top.pointer_mut("/properties/validators").and_then(Json::as_object_mut) {
             m.insert("additionalProperties".to_owned(), json!({"$ref": "#/$defs/validator"}));
         }

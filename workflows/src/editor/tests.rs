@@ -79,6 +79,15 @@ fn shipped_files_are_valid_and_ill_shaped_ones_are_not() {
     let defaults =
         "defaults: { timeout: 5s, generate: { samples: 3, params: { temperature: 0.5 } } }\noutput:";
     assert_eq!(fits(&good.replace("output:", defaults)), Ok(()));
+    // What a node must have may come from `defaults`.
+    let gate =
+        good.replace("id: a, type: generate", "id: g, type: gate }, { id: a, type: generate, needs: g");
+    let asked = "defaults: { gate: { prompt: 'Go on?' } }\noutput:";
+    assert_eq!(fits(&gate.replace("output:", asked)), Ok(()));
+    assert!(fits(&gate).is_err());
+    assert!(
+        fits(&gate.replace("output:", &asked.replace("gate:", "tool:").replace("prompt", "tool"))).is_err()
+    );
     for (from, to) in [
         ("version: 1", "version: 2"),
         ("name: w", "nam: w"),
@@ -88,6 +97,7 @@ fn shipped_files_are_valid_and_ill_shaped_ones_are_not() {
         ("type: generate", "type: generate, timeout: 5"),
         ("type: generate", "type: validate, validators: [{ use: json, with: { fence: true } }]"),
         ("type: generate", "type: generate, route: { strategy: cheap }"),
+        ("type: generate", "type: validate"),
         ("id: a, ", ""),
         ("output:", "limits: { usd: free }\noutput:"),
         ("output:", "vars: { a: { b: 1 } }\noutput:"),
