@@ -41,7 +41,7 @@ fn atoms(source: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
     })
 }
 
-fn known(path: &str, variables: &Variables) -> bool {
+fn typed<'v>(path: &str, variables: &'v Variables) -> Option<&'v Type> {
     let mut parts = path.trim_end_matches(".len()").split('.');
     let mut at = parts.next().and_then(|p| variables.iter().find(|(k, _)| k == p)).map(|(_, t)| t);
     for p in parts {
@@ -51,7 +51,14 @@ fn known(path: &str, variables: &Variables) -> bool {
             other => other.filter(|t| matches!(t, Type::Any)),
         };
     }
-    at.is_some()
+    at
+}
+
+/// Whether `tokens` do with a value that may be `()` what only a value can bear.
+fn needs_value(tokens: &[&str], variables: &Variables) -> bool {
+    let optional = |t: &&&str| matches!(typed(t, variables), Some(Type::Optional(_)));
+    let ordered = tokens.get(1).is_some_and(|op| [">", ">=", "+"].contains(op));
+    tokens.iter().step_by(2).filter(optional).any(|t| ordered || t.ends_with(".len()"))
 }
 
 fn literal(atom: &str) -> Option<Value> {
@@ -73,14 +80,19 @@ impl Language for Small {
         let (variables, source) = (&known_too, &*source.replace(AGREED, "agreed"));
         let flat = source.replace("||", "&&");
         for (start, tokens) in atoms(&flat) {
-            let unknown = |t: &&&str| literal(t).is_none() && !known(t, variables);
-            let Some(t) = tokens.iter().step_by(2).find(unknown) else { continue };
+            let unknown = |t: &&&str| literal(t).is_none() && typed(t, variables).is_none();
+            let problem = match tokens.iter().step_by(2).find(unknown) {
+                Some(t) => ("301", t),
+                None if needs_value(&tokens, variables) => ("303", &tokens[0]),
+                None => continue,
+            };
+            let (number, t) = problem;
             return Err(vec![Problem {
-                number: "301",
+                number,
                 warning: false,
                 line: 1,
                 column: start + source.get(start..).unwrap().find(t).unwrap() + 1,
-                message: format!("unknown `{t}`"),
+                message: format!("wrong: `{t}`"),
                 hint: None,
             }]);
         }
