@@ -302,10 +302,18 @@ impl Client {
     pub async fn stream(&self, body: &Value) -> Events {
         let mut body = body.clone();
         body["stream"] = Value::Bool(true);
-        let mut socket = Socket::open(self.0).await;
         let headers = [("content-type", "application/json")];
-        let text = body.to_string();
-        socket.send(self.head("POST", "/v1/chat/completions", &headers, text.as_bytes())).await;
+        self.events("POST", "/v1/chat/completions", &headers, body.to_string().as_bytes()).await
+    }
+
+    /// What a path sends for as long as it likes, read event by event.
+    pub async fn follow(&self, path: &str, headers: &[(&str, &str)]) -> Events {
+        self.events("GET", path, headers, b"").await
+    }
+
+    async fn events(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Events {
+        let mut socket = Socket::open(self.0).await;
+        socket.send(self.head(method, path, headers, body)).await;
         let head = tokio::time::timeout(PATIENCE, socket.head()).await.expect("no head within 30 s");
         let head = head.expect("closed without an answer");
         Events {

@@ -86,6 +86,38 @@ async fn code_that_never_passes_is_not_delivered() {
     assert_eq!(error["code"], "no_valid_patch", "{error}");
 }
 
+/// A coder that never passes is given up for stronger ones, and what those write passes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coder_that_never_passes_is_given_up_for_a_stronger_one() {
+    let weak = Vendor::scripted(Dialect::OpenAi, |_| Reply::text(WRONG)).await;
+    let strong = Vendor::scripted(Dialect::OpenAi, |_| Reply::text(RIGHT)).await;
+    let house = Plan::new()
+        .vendor("lab", &weak)
+        .vendor("other", &strong)
+        .model(&Model { quality_tier: 1, ..Model::new("lab/small").success(0.95) })
+        .model(&Model { quality_tier: 3, ..Model::new("other/large").success(0.3) })
+        .rules(crate::NO_CHANCE)
+        .settings("runner: { enabled: true }\n")
+        .start()
+        .await;
+    let answer = house.client().chat(&ask()).await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.text(), house.log());
+    let record = house.decision(&answer.request_id()).await;
+    if !isolated(&record) {
+        return;
+    }
+    assert_eq!((answer.content().as_str(), answer.json()["model"].as_str()), (RIGHT, Some("other/large")));
+    assert_eq!(record["outcome"]["verdict"], "passed", "{record}");
+    assert_eq!(
+        (outcomes(&record, "check"), outcomes(&record, "fix")),
+        (vec!["failed".to_owned()], vec!["repaired".to_owned()])
+    );
+    assert!(weak.count() >= 4, "three drafts and at least one repair: {}", weak.count());
+    let asked = strong.seen();
+    assert_eq!(asked.len(), 1, "the strong one is asked once, last");
+    assert!(asked[0].conversation().contains("test_sum"), "{}", asked[0].conversation());
+}
+
 /// "Could not check" is not "passed".
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_runner_the_answer_is_unverified() {

@@ -19,27 +19,59 @@ async fn run(folder: &Folder, args: &[&str]) -> String {
     text
 }
 
-/// Scenario 7: every shipped workflow loads, draws in three formats, plans, and passes its tests.
+/// The files that are shipped: names and texts.
+fn shipped() -> Vec<(String, String)> {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../workflows/library");
+    let files = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    let yaml = files.filter(|p| p.extension().is_some_and(|e| e == "yaml"));
+    let named = |p: std::path::PathBuf| {
+        let name = p.file_stem().unwrap().to_str().unwrap().to_owned();
+        (name, std::fs::read_to_string(&p).unwrap())
+    };
+    let mut all: Vec<_> = yaml.map(named).collect();
+    all.sort();
+    all
+}
+
+/// The ids of all nodes of a file, those of bodies included.
+fn ids(text: &str) -> Vec<&str> {
+    text.lines().filter_map(|l| Some(l.trim_start().strip_prefix("- id: ")?.trim())).collect()
+}
+
+/// Scenario 7: every shipped workflow loads, draws all its nodes in three formats, plans, and passes its tests.
 #[tokio::test(flavor = "multi_thread")]
 async fn scenario_07_every_shipped_workflow_loads_draws_plans_and_passes_its_tests() {
     let folder = folder();
-    let played: Value = serde_json::from_str(&run(&folder, &["workflow", "test", "--json"]).await).unwrap();
-    let played = played.to_string();
-    let names = [
-        "default",
-        "json_extraction",
+    let played: Vec<Value> =
+        serde_json::from_str(&run(&folder, &["workflow", "test", "--json"]).await).unwrap();
+    let shipped = shipped();
+    let names: Vec<&str> = shipped.iter().map(|(name, _)| name.as_str()).collect();
+    let all = [
         "cheap_first_cascade",
         "consensus_vote",
+        "default",
+        "hard_coding",
+        "json_extraction",
+        "rag_grounded",
         "speculative_hedge",
         "tool_loop",
     ];
-    for name in names {
+    assert_eq!(names, all, "the examples of the format's page");
+    for (name, text) in &shipped {
+        let ids = ids(text);
+        assert!(ids.len() >= 4, "{name}: {ids:?}");
         for (format, sign) in [("mermaid", "flowchart"), ("dot", "digraph"), ("svg", "<svg")] {
             let drawn = run(&folder, &["workflow", "graph", name, "--format", format]).await;
             assert!(drawn.contains(sign), "{name} as {format}: {drawn}");
+            let words: Vec<&str> = drawn.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').collect();
+            for id in &ids {
+                assert!(words.contains(id), "{name} as {format} lacks `{id}`: {drawn}");
+            }
         }
-        assert!(run(&folder, &["workflow", "plan", name]).await.contains(name));
-        assert!(played.contains(name), "{name} has no test: {played}");
+        let plan = run(&folder, &["workflow", "plan", name]).await;
+        assert!(plan.contains(name.as_str()), "{plan}");
+        let mine: Vec<&Value> = played.iter().filter(|p| p["workflow"] == **name).collect();
+        assert!(!mine.is_empty() && mine.iter().all(|p| p["good"] == true), "{name}: {mine:?}");
     }
 }
 

@@ -31,6 +31,7 @@ mod dialects;
 mod disconnect;
 mod edge;
 mod failover;
+mod following;
 mod free_tier;
 mod full_disk;
 mod hedge;

@@ -72,6 +72,22 @@ async fn the_guide_works_as_it_stands() {
         }
     }
     assert!(files >= 5 && commands >= 10, "{files} files, {commands} commands");
+    let summary = std::fs::read_to_string(folder.path().join("workflows/summary.yaml")).unwrap();
+    let house = Plan::new().demo().file("workflows/summary.yaml", &summary).start().await;
+    let (path, body) = all.iter().find_map(|(_, body)| curl(body)).expect("the guide shows a live request");
+    let answer = house.client().post(&path, &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.header("x-turnout-workflow"), Some("summary"));
+    assert!(!answer.content().is_empty());
+}
+
+/// Path and body of a `curl` line that sends JSON to the usual address.
+fn curl(block: &str) -> Option<(String, Value)> {
+    let command = block.strip_prefix("$ curl ")?;
+    let (_, after) = command.split_once("localhost:8080")?;
+    let path = after.split_whitespace().next()?.to_owned();
+    let (_, body) = after.split_once("-d '")?;
+    Some((path, serde_json::from_str(body.split_once('\'')?.0).expect("the body is JSON")))
 }
 
 /// A part of a file, put where it belongs: nothing about its shape may be wrong. What it names stands elsewhere.

@@ -12,6 +12,7 @@ mod replay;
 mod scenarios;
 mod streaming;
 mod taken;
+mod windows;
 
 use crate::testing::*;
 use crate::{Ending, Failure};

@@ -1,0 +1,108 @@
+//! A run that goes on: followed while it does, and through a restart of the server.
+
+use serde_json::{Value, json};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tests::client::{End, Events};
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Dialect, Reply, Seen, Vendor};
+
+/// Two models in a row, told apart by their temperature.
+const TWO: &str = "\
+version: 1
+name: two
+nodes:
+  - { id: one, type: generate, params: { temperature: 0.1 } }
+  - { id: two, type: generate, params: { temperature: 0.2 } }
+  - { id: answer, type: stream, from: nodes.two.completion }
+edges:
+  - { from: one, to: two }
+  - { from: two, to: answer }
+";
+
+async fn start(vendor: &Vendor) -> House {
+    let plan = Plan::new().vendor("lab", vendor).model(&Model::new("lab/one")).rules(crate::NO_CHANCE);
+    plan.settings("retry:\n  max_attempts: 1\n").file("workflows/two.yaml", TWO).start().await
+}
+
+/// Whether it is the second of the two calls.
+fn second(seen: &Seen) -> bool {
+    seen.body["temperature"] == 0.2
+}
+
+async fn submit(house: &House) -> String {
+    let body = json!({"workflow": "two", "request": {"messages": [{"role": "user", "content": "hello"}]}});
+    super::runs::path_of(&house.client().post("/v1/runs", &body).await)
+}
+
+fn seq(event: &Value) -> u64 {
+    event["seq"].as_u64().unwrap_or_else(|| panic!("{event}"))
+}
+
+/// The sequence numbers of what is left, to the clean end of it.
+async fn rest(events: Events) -> Vec<u64> {
+    let (events, end) = events.collect().await;
+    assert_eq!(end, End::Done);
+    events.iter().map(seq).collect()
+}
+
+/// Whoever follows a run sees it go on, may come back where they left off by the address or by the header, and misses
+/// and repeats nothing; the header outranks the address.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_followed_while_it_goes_on() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+        let wait = if second(seen) { Duration::from_secs(2) } else { Duration::ZERO };
+        Reply::text("hello there").slow(wait)
+    })
+    .await;
+    let house = start(&vendor).await;
+    let path = submit(&house).await;
+    let events = format!("{path}/events");
+    let mut live = house.client().follow(&events, &[]).await;
+    assert_eq!((live.status, live.header("content-type")), (200, Some("text/event-stream; charset=utf-8")));
+    let mut before = Vec::new();
+    loop {
+        let event = live.next().await.expect("it goes on");
+        before.push(seq(&event));
+        if event["kind"] == "call_intent" && event["effect"].as_str().unwrap().starts_with("two#") {
+            break;
+        }
+    }
+    assert_eq!(house.client().get(&path).await.json()["status"], "running", "it is told as it happens");
+    let last = before.last().unwrap().to_string();
+    let by_address = house.client().follow(&format!("{events}?after={last}"), &[]).await;
+    let by_header = house.client().follow(&format!("{events}?after=0"), &[("last-event-id", &last)]).await;
+    let (live, by_address, by_header) = tokio::join!(rest(live), rest(by_address), rest(by_header));
+    assert!(
+        !live.is_empty() && live == by_address && live == by_header,
+        "{live:?} {by_address:?} {by_header:?}"
+    );
+    let all = rest(house.client().follow(&events, &[]).await).await;
+    assert_eq!([before, live].concat(), all);
+    assert!(all.windows(2).all(|w| w[0] < w[1]), "{all:?}");
+    house.run_in(&path, "succeeded").await;
+}
+
+/// A server that is told to stop gives back what it walks: the next one goes on at once, from where it stood.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_under_way_goes_on_at_once_after_a_stop() {
+    let hung = AtomicBool::new(false);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |seen| {
+        let hangs = second(seen) && !hung.swap(true, Ordering::Relaxed);
+        if hangs { Reply::Hang } else { Reply::text("hello there") }
+    })
+    .await;
+    let mut house = start(&vendor).await;
+    let path = submit(&house).await;
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 2).await, "{}", house.log());
+    assert_eq!(house.stop().await, Some(0), "{}", house.log());
+    house.restart().await;
+    // A lease that was kept would hold for a quarter of a minute, with its one owner.
+    let found = house.client().get(&path).await.json();
+    let free = found["status"] == "queued" || found["owners"].as_u64() > Some(1);
+    assert!(free, "nobody else walks it: {found:#}");
+    let done = house.run_in(&path, "succeeded").await;
+    assert_eq!(done["result"]["choices"][0]["message"]["content"], "hello there", "{done:#}");
+    let asked = |which: bool| vendor.seen().iter().filter(|s| second(s) == which).count();
+    assert_eq!((asked(false), asked(true)), (1, 2), "what had an answer was not asked again");
+}
