@@ -78,6 +78,7 @@ fn hard_action() -> impl Strategy<Value = String> {
         (1..90_u32).prop_map(|s| format!("cap_latency: {s}s")),
         (prop::sample::select(vec!["cap_tokens", "cap_calls", "cap_attempts", "cap_max_tokens"]), 1..90_u32)
             .prop_map(|(cap, n)| format!("{cap}: {n}")),
+        (1..=16_u32).prop_map(|n| format!("cap_fanout: {n}")),
         (0..20_u32).prop_map(|t| format!("cap_temperature: {}", f64::from(t) / 10.0)),
         prop::sample::select(vec![
             "json",
@@ -104,6 +105,7 @@ fn hard_action() -> impl Strategy<Value = String> {
         (1..5_u32).prop_map(|h| format!("require_approval: {{ group: ops, reason: x, expires: {h}h }}")),
         Just("audit: required".to_owned()),
         (1..9_u32).prop_map(|n| format!("rate_limit: {{ per: tenant, requests: {n}, window: second }}")),
+        (1..9_u32).prop_map(|n| format!("concurrency: {{ per: user, max: {n} }}")),
         (0..3_u32).prop_map(|n| format!("deny: reason {n}")),
     ]
 }
@@ -176,6 +178,7 @@ fn hard(d: &Directives) -> Hard {
             number(f.cap_tokens.as_ref().map(|s| s.value)),
             number(f.cap_calls.as_ref().map(|s| s.value)),
             number(f.cap_attempts.as_ref().map(|s| s.value)),
+            number(f.cap_fanout.as_ref().map(|s| s.value)),
             f.data.as_ref().and_then(|d| d.value.max_retention_days).map(f64::from),
             f.log.as_ref().map(|l| f64::from(l.value as u8)),
             f.cache.as_ref().map(|c| f64::from(c.value.mode as u8)),
@@ -238,7 +241,8 @@ proptest! {
         prop_assert_eq!(tightened(&before, &after), Ok(()), "{:?}", further);
         // Twice the same is the same.
         let mut twice = actions.clone();
-        twice.extend(actions.iter().filter(|a| !a.starts_with("rate_limit") && !a.starts_with("deny:")).cloned());
+        let counts = |a: &String| ["rate_limit", "concurrency", "deny:"].iter().any(|verb| a.starts_with(verb));
+        twice.extend(actions.iter().filter(|a| !counts(a)).cloned());
         prop_assert_eq!(&before, &hard(&evaluate(&twice)), "{:?}", actions);
     }
 
@@ -281,6 +285,19 @@ proptest! {
                 prop_assert_eq!(said(&rest), said(&all), "without {:?}", action);
             }
         }
+        // What is said to be in force changes something, or another rule steps in for it. Verbs that several rules say
+        // together are in force for each of them.
+        let together = ["audit", "cache", "data_policy", "redact"];
+        let single = |verb: &str| !together.contains(&verb);
+        for action in all.actions.iter().filter(|a| a.effect == "applied" && single(&a.verb)) {
+            let rest = without(&actions, Some(index(&action.rule)));
+            let said = |d: &Directives| (crate::directives_json(d, &matrix()), d.removed.clone(), d.denials.len());
+            let applied = |d: &Directives, rule: &str| {
+                d.actions.iter().any(|a| a.verb == action.verb && &*a.rule == rule && a.effect == "applied")
+            };
+            let steps_in = rest.actions.iter().any(|a| applied(&rest, &a.rule) && !applied(&all, &a.rule));
+            prop_assert!(said(&rest) != said(&all) || steps_in, "without {:?}", action);
+        }
         let reasons = all.removed.iter().map(|(_, rule)| rule).chain(all.denials.iter().map(|d| &d.rule));
         for rule in reasons.chain(all.cap_cost.iter().map(|c| &c.rule)) {
             let rest = without(&actions, Some(index(rule)));
@@ -316,20 +333,22 @@ fn t03_what_is_misspelt_never_loads() {
 
 #[test]
 fn t05_one_tenants_values_are_never_folded_into_anothers_answer() {
-    let set = sound(
-        "rules:\n- { id: a, when: tenant.id == \"acme\" && tenant.tier == \"silver\", actions: { deny: x } }",
-        &[],
-    );
-    let request = Arc::new(ChatRequest::from_value(&crate::testing::plain_body()).unwrap());
-    let denied = |id: &str| {
-        let tenant = crate::Tenant { id: id.to_owned(), ..crate::Tenant::default() };
-        let around = Around { tenant: Arc::new(tenant), ..Around::default() };
-        let inputs = Inputs { request: &request, profile: &profile(), around: &around, unix_ms: 0 };
-        !set.evaluate_now(Phase::Request, &scope(&inputs)).unwrap().denials.is_empty()
-    };
-    for _ in 0..3 {
-        assert!(denied("acme"));
-        assert!(!denied("other"));
+    let rule =
+        "rules:\n- { id: a, when: tenant.id == \"acme\" && tenant.tier == \"silver\", actions: { deny: x } }";
+    let script = "fn describe() { #{ id: \"p\" } }\nfn on_request(ctx, act) { \
+                  if ctx.tenant.id == \"acme\" && ctx.tenant.tier == \"silver\" { act.deny(\"x\"); } }";
+    for set in [sound(rule, &[]), sound("rules: []", &[("policies/p.rhai", script)])] {
+        let request = Arc::new(ChatRequest::from_value(&crate::testing::plain_body()).unwrap());
+        let denied = |id: &str| {
+            let tenant = crate::Tenant { id: id.to_owned(), ..crate::Tenant::default() };
+            let around = Around { tenant: Arc::new(tenant), ..Around::default() };
+            let inputs = Inputs { request: &request, profile: &profile(), around: &around, unix_ms: 0 };
+            !set.evaluate_now(Phase::Request, &scope(&inputs)).unwrap().denials.is_empty()
+        };
+        for _ in 0..3 {
+            assert!(denied("acme"));
+            assert!(!denied("other"));
+        }
     }
 }
 
@@ -342,19 +361,24 @@ fn t06_runaways_end_with_the_right_fail_mode_also_on_threads_of_their_own() {
         "let s = \"x\"; for i in 0..40 { s += s; }",
         "for i in 0..10 { throw `x${i}`; }",
     ] {
-        let text = |mode: &str| {
-            format!(
-                "fn describe() {{ #{{ id: \"p\"{mode} }} }}\nfn rec(n) {{ rec(n + 1) + 1 }}\n\
-                 fn on_request(ctx, act) {{ {body} act.deny(\"x\"); }}"
-            )
-        };
-        let closed = sound("rules: []", &[("policies/p.rhai", &text(""))]);
-        let result = runtime.block_on(closed.evaluate(Phase::Request, &usual()));
-        assert!(matches!(result, Err(Error::Evaluation { .. })), "{body}: {result:?}");
-        let open = sound("rules: []", &[("policies/p.rhai", &text(", on_error: \"open\""))]);
-        let d = runtime.block_on(open.evaluate(Phase::Request, &usual())).unwrap();
-        assert_eq!(d.rules[0].result, RuleResult::Error, "{body}");
-        assert!(d.denials.is_empty());
+        for (phase, entry) in
+            [(Phase::Request, "on_request"), (Phase::Tool, "on_tool"), (Phase::Response, "on_response")]
+        {
+            let text = |mode: &str| {
+                format!(
+                    "fn describe() {{ #{{ id: \"p\"{mode} }} }}\nfn rec(n) {{ rec(n + 1) + 1 }}\n\
+                     fn {entry}(ctx, act) {{ {body} act.deny(\"x\"); }}"
+                )
+            };
+            let about = crate::scope_of(&serde_json::json!({}), phase).unwrap();
+            let closed = sound("rules: []", &[("policies/p.rhai", &text(""))]);
+            let result = runtime.block_on(closed.evaluate(phase, &about));
+            assert!(matches!(result, Err(Error::Evaluation { .. })), "{entry} {body}: {result:?}");
+            let open = sound("rules: []", &[("policies/p.rhai", &text(", on_error: \"open\""))]);
+            let d = runtime.block_on(open.evaluate(phase, &about)).unwrap();
+            assert_eq!(d.rules[0].result, RuleResult::Error, "{entry} {body}");
+            assert!(d.denials.is_empty());
+        }
     }
 }
 
@@ -411,6 +435,7 @@ fn sweep(set: &PolicySet, every: usize) -> (usize, String) {
     let request = Arc::new(ChatRequest::from_value(&crate::testing::plain_body()).unwrap());
     let around = crate::testing::around();
     let (mut profile, mut at, mut seen) = (profile(), [0; 10], 0);
+    let models = matrix().models().len();
     (0..10).for_each(|axis| assert!(set_axis(&mut profile, axis, 0)));
     let mut hash = Sha256::new();
     loop {
@@ -418,6 +443,7 @@ fn sweep(set: &PolicySet, every: usize) -> (usize, String) {
             let inputs = Inputs { request: &request, profile: &profile, around: &around, unix_ms: 0 };
             let d = set.evaluate_now(Phase::Request, &scope(&inputs)).unwrap();
             assert!(d.rules.iter().all(|r| r.result != RuleResult::Error) && d.denials.is_empty());
+            assert!(d.removed.len() < models, "nobody is left for {:?}", profile.axes());
             for action in &d.actions {
                 hash.update(format!("{} {} {}\n", action.rule, action.verb, action.effect));
             }
