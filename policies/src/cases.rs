@@ -3,15 +3,18 @@
 mod coverage;
 mod expect;
 mod mutate;
+mod registry;
 
 pub use coverage::Coverage;
 pub use mutate::{Mutant, Mutation};
+pub use registry::Registries;
 
 use crate::inputs::{GivenProblem, scope_of};
 use crate::path::put;
 use crate::phase::Phase;
 use crate::set::{Body, PolicySet};
 use expect::Expect;
+use registry::{Asked, Sets};
 use serde::Serialize;
 use serde_json::Value;
 use types::diagnostic::Diagnostic;
@@ -57,6 +60,8 @@ struct Case {
     name: String,
     at: doc::Span,
     phase: Phase,
+    /// Whose models it is about; `None` = those of the configuration.
+    registry: Option<Asked>,
     given: Value,
     expect: Expect,
 }
@@ -68,8 +73,8 @@ impl PolicySet {
     /// Runs the cases as [`PolicySet::test`] does, and gives what is wrong: with the files, and with the policies by
     /// what the cases say (`PL501`). Nothing = all of them pass.
     #[must_use]
-    pub fn failing(&self, files: &[SourceFile]) -> Vec<Diagnostic> {
-        let (report, mut problems) = self.test(files);
+    pub fn failing(&self, files: &[SourceFile], registries: &Registries) -> Vec<Diagnostic> {
+        let (report, mut problems) = self.test(files, registries);
         for case in report.cases.iter().filter(|c| !c.failures.is_empty()) {
             // Cases beside rules stand in the file of the rules.
             let file = files.iter().find(|f| f.path == case.file).unwrap_or(&self.rules_file);
@@ -81,10 +86,18 @@ impl PolicySet {
         problems
     }
 
-    /// Runs the cases of test files, and those that stand beside rules. Gives what came of each, and what is wrong
-    /// with the files (codes `PL1xx`).
+    /// Runs the cases of test files, and those that stand beside rules, each under the registry that it names. Gives
+    /// what came of each, and what is wrong with the files (codes `PL1xx`; `PL211` a registry that is not there) or
+    /// with the policies under a registry.
     #[must_use]
-    pub fn test(&self, files: &[SourceFile]) -> (TestReport, Vec<Diagnostic>) {
+    pub fn test(&self, files: &[SourceFile], registries: &Registries) -> (TestReport, Vec<Diagnostic>) {
+        let (sets, mut problems) = Sets::of(self, registries);
+        let (report, found) = self.test_under(files, &sets);
+        problems.extend(found);
+        (report, problems)
+    }
+
+    fn test_under(&self, files: &[SourceFile], sets: &Sets) -> (TestReport, Vec<Diagnostic>) {
         let mut report = TestReport { cases: Vec::new(), coverage: Coverage::of(self) };
         let mut problems = Vec::new();
         for entry in self.entries.iter() {
@@ -92,9 +105,11 @@ impl PolicySet {
             let Some(node) = &rule.tests else { continue };
             let mut r = Reader::new(&self.rules_file, "PL");
             let path = format!("rules.{}.tests", entry.head.id);
-            let cases = cases(&mut r, node, &path, &Value::Null, entry.phase);
+            let usual = Usual { phase: entry.phase, registry: None, given: Value::Null };
+            let cases = cases(&mut r, node, &path, &usual);
             problems.extend(r.problems);
-            self.run(&format!("rule {}", entry.head.id), cases, &mut report);
+            let place = (format!("rule {}", entry.head.id), &self.rules_file);
+            problems.extend(self.run(place, cases, sets, &mut report));
         }
         for file in files {
             let mut r = Reader::new(file, "PL");
@@ -106,45 +121,74 @@ impl PolicySet {
                 }
             };
             problems.extend(r.problems);
-            self.run(&file.path, cases, &mut report);
+            problems.extend(self.run((file.path.clone(), file), cases, sets, &mut report));
         }
         (report, problems)
     }
 
-    fn run(&self, file: &str, cases: Vec<Case>, report: &mut TestReport) {
+    /// Runs cases of one place, which is called so and stands in that file; gives what is wrong with them.
+    fn run(
+        &self,
+        (called, file): (String, &SourceFile),
+        cases: Vec<Case>,
+        sets: &Sets,
+        report: &mut TestReport,
+    ) -> Vec<Diagnostic> {
+        let mut problems: Vec<Diagnostic> = Vec::new();
         for case in cases {
+            let set = match sets.find(case.registry.as_ref(), file, self) {
+                Ok(Some(set)) => set,
+                Ok(None) => continue,
+                Err(d) => {
+                    // What all cases of a file name is wrong once.
+                    if !problems.contains(&d) {
+                        problems.push(*d);
+                    }
+                    continue;
+                }
+            };
             let failures = match scope_of(&case.given, case.phase) {
                 Ok(scope) => {
-                    let told = self.explain(case.phase, &scope);
+                    let told = set.explain(case.phase, &scope);
                     report.coverage.saw(&told);
                     let workflow = told.directives.get("workflow").and_then(Value::as_str).map(str::to_owned);
                     case.expect.failures(&told, workflow.as_deref())
                 }
                 Err(problems) => problems.iter().map(GivenProblem::to_string).collect(),
             };
-            let (file, at) = (file.to_owned(), case.at);
+            let (file, at) = (called.clone(), case.at);
             report.cases.push(CaseResult { file, name: case.name, line: at.line, at, failures });
         }
+        problems
     }
 }
 
-/// `version`, `defaults`, `cases`.
+/// What cases have that do not say otherwise.
+struct Usual {
+    phase: Phase,
+    registry: Option<Asked>,
+    given: Value,
+}
+
+/// `version`, `registry`, `defaults`, `cases`.
 fn of_file(r: &mut Reader<'_>, root: &Node) -> Vec<Case> {
     let Some(mut f) = r.fields(root, "") else { return Vec::new() };
     if let Some(n) = f.require(r, "version") {
         r.integer(n, "version", 1, 1);
     }
-    let defaults = f.take("defaults").map_or(Value::Null, Node::to_json);
+    let registry = f.take("registry").and_then(|n| Asked::read(r, n, "registry"));
+    let given = f.take("defaults").map_or(Value::Null, Node::to_json);
+    let usual = Usual { phase: Phase::Request, registry, given };
     let list = f.require(r, "cases");
     f.finish(r);
-    list.map_or_else(Vec::new, |n| cases(r, n, "cases", &defaults, Phase::Request))
+    list.map_or_else(Vec::new, |n| cases(r, n, "cases", &usual))
 }
 
-fn cases(r: &mut Reader<'_>, node: &Node, path: &str, defaults: &Value, phase: Phase) -> Vec<Case> {
+fn cases(r: &mut Reader<'_>, node: &Node, path: &str, usual: &Usual) -> Vec<Case> {
     let mut all = Vec::new();
     for (i, item) in r.list(node, path).unwrap_or_default().iter().enumerate() {
         let at = format!("{path}[{i}]");
-        case(r, item, &at, defaults, phase, &mut all);
+        case(r, item, &at, usual, &mut all);
         if all.len() > MAX_CASES {
             r.error("104", item.span, "too many cases").expected = Some(format!("at most {MAX_CASES}"));
             break;
@@ -153,13 +197,15 @@ fn cases(r: &mut Reader<'_>, node: &Node, path: &str, defaults: &Value, phase: P
     all
 }
 
-fn case(r: &mut Reader<'_>, node: &Node, path: &str, defaults: &Value, phase: Phase, all: &mut Vec<Case>) {
+fn case(r: &mut Reader<'_>, node: &Node, path: &str, usual: &Usual, all: &mut Vec<Case>) {
     let Some(mut f) = r.fields(node, path) else { return };
     let name = f.take("name").and_then(|n| r.string(n, &f.at("name"))).unwrap_or_else(|| path.to_owned());
     let phase = match f.take("phase") {
-        None => Some(phase),
+        None => Some(usual.phase),
         Some(n) => r.one_of(n, &f.at("phase"), Phase::NAMES).and_then(Phase::parse),
     };
+    let own = f.take("registry").and_then(|n| Asked::read(r, n, &f.at("registry")));
+    let registry = own.or_else(|| usual.registry.clone());
     let given = f.take("given").map_or(Value::Null, Node::to_json);
     let each: Vec<(String, Vec<Value>)> = match f.take("each") {
         None => Vec::new(),
@@ -180,7 +226,7 @@ fn case(r: &mut Reader<'_>, node: &Node, path: &str, defaults: &Value, phase: Ph
     let at = f.at("expect");
     f.finish(r);
     let (Some(phase), Some(expect_node)) = (phase, expect_node) else { return };
-    let mut combinations = vec![(name, merged(defaults, &given))];
+    let mut combinations = vec![(name, merged(&usual.given, &given))];
     for (path, values) in &each {
         combinations = combinations
             .iter()
@@ -202,7 +248,8 @@ fn case(r: &mut Reader<'_>, node: &Node, path: &str, defaults: &Value, phase: Ph
             r.problems.truncate(before);
         }
         if let Some(expect) = expect {
-            expects.push(Case { name, at: node.span, phase, given, expect });
+            let registry = registry.clone();
+            expects.push(Case { name, at: node.span, phase, registry, given, expect });
         }
     }
     all.append(&mut expects);

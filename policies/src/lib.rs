@@ -48,7 +48,7 @@ mod values;
 mod verb;
 mod watched;
 
-pub use cases::{CaseResult, Coverage, Mutant, Mutation, TestReport};
+pub use cases::{CaseResult, Coverage, Mutant, Mutation, Registries, TestReport};
 pub use compare::{Replay, RuleChanges, RuleDelta};
 pub use error::Error;
 pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as directives_json};

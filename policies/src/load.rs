@@ -79,16 +79,34 @@ pub fn load(
     }
     let mut problems = r.problems;
     let sandbox = Sandbox::scripts(&constants, script::register);
-    let mut ordered: Vec<&SourceFile> = scripts.iter().collect();
-    ordered.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut checks: BTreeMap<String, Arc<Script>> = BTreeMap::new();
-    for (i, file) in ordered.into_iter().enumerate() {
+    let files: Vec<&SourceFile> = scripts.iter().collect();
+    let (of_scripts, checks, found) = scripts_of(files, &sandbox, &cx, &mut seen);
+    entries.extend(of_scripts);
+    problems.extend(found);
+    let set = PolicySet::new(entries, resolver, sandbox, rules_file.clone(), checks);
+    (set.with_pools_as_written(sections.pools.cloned()), problems)
+}
+
+/// The policies that look at answers, by the names of their checks.
+pub(crate) type Checks = BTreeMap<String, Arc<Script>>;
+
+/// Reads policy files, in the order of their names.
+pub(crate) fn scripts_of(
+    mut files: Vec<&SourceFile>,
+    sandbox: &Sandbox,
+    cx: &Context<'_>,
+    seen: &mut HashMap<RuleId, String>,
+) -> (Vec<Entry>, Checks, Vec<Diagnostic>) {
+    let (mut entries, mut problems) = (Vec::new(), Vec::new());
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut checks = Checks::new();
+    for (i, file) in files.into_iter().enumerate() {
         let mut r = Reader::new(file, "PL");
         if i == MAX_SCRIPTS {
             r.error("104", start(), "too many policies").expected = Some(format!("at most {MAX_SCRIPTS}"));
         }
-        if let Some((head, script)) = Script::read(&mut r, &sandbox, &cx) {
-            unique(&mut r, &head.id, start(), &mut seen);
+        if let Some((head, script)) = Script::read(&mut r, sandbox, cx) {
+            unique(&mut r, &head.id, start(), seen);
             let closed = head.closed.unwrap_or_else(|| script.is_hard());
             let script = Arc::new(script);
             for (name, _) in &script.checks {
@@ -106,7 +124,7 @@ pub fn load(
         }
         problems.extend(r.problems);
     }
-    (PolicySet::new(entries, resolver, sandbox, rules_file.clone(), checks), problems)
+    (entries, checks, problems)
 }
 
 fn start() -> Span {
@@ -205,7 +223,7 @@ fn principals(r: &mut Reader<'_>, node: &Node, path: &str) {
 }
 
 /// A pool may name the pools before it.
-fn pools(r: &mut Reader<'_>, node: &Node, resolver: &mut Resolver) {
+pub(crate) fn pools(r: &mut Reader<'_>, node: &Node, resolver: &mut Resolver) {
     for (key, value) in r.map(node, "pools").unwrap_or_default() {
         let cx = Context { resolver, moment: Moment::Load };
         let set = pool(r, value, &format!("pools.{}", key.name), &cx);

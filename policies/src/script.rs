@@ -168,6 +168,11 @@ impl Script {
         &self.file.path
     }
 
+    /// The file, as it was read.
+    pub(crate) fn file(&self) -> &SourceFile {
+        &self.file
+    }
+
     /// What the file says.
     pub(crate) fn text(&self) -> &str {
         &self.file.text

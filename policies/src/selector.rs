@@ -32,6 +32,8 @@ pub(crate) struct Resolver {
     pub(crate) patterns: BTreeMap<String, String>,
     /// What `redact: { use: … }` names.
     pub(crate) redactions: BTreeMap<String, Redaction>,
+    /// The matrix stands in for another one, of which it has a part only: a name that names nothing in it is no mistake.
+    pub(crate) stands_in: bool,
     language: Rhai,
     /// `model` of every model, built when the first predicate needs it.
     models: OnceLock<Vec<Scope>>,
@@ -51,6 +53,26 @@ impl Resolver {
             approvers: BTreeMap::new(),
             patterns: BTreeMap::new(),
             redactions: BTreeMap::new(),
+            stands_in: false,
+            language,
+            models: OnceLock::new(),
+            predicates: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// The same names under a matrix that stands in for this one; its sets of models are still to be read.
+    pub(crate) fn under(&self, matrix: &Matrix, language: Rhai) -> Self {
+        Resolver {
+            matrix: matrix.clone(),
+            pools: Pools::new(),
+            moving: BTreeMap::new(),
+            workflows: self.workflows.clone(),
+            validators: self.validators.clone(),
+            misfit: self.misfit,
+            approvers: self.approvers.clone(),
+            patterns: self.patterns.clone(),
+            redactions: self.redactions.clone(),
+            stands_in: true,
             language,
             models: OnceLock::new(),
             predicates: Mutex::new(HashMap::new()),
@@ -228,6 +250,7 @@ fn named(
     cx: &Context<'_>,
     optional: bool,
 ) -> Option<Selection> {
+    let optional = optional || cx.resolver.stands_in;
     if let Some(pool) = name.strip_prefix("pool:") {
         let Some(set) = cx.resolver.pools.get(pool) else {
             let hint = suggestion(pool, cx.resolver.pools.keys().map(String::as_str));
@@ -280,6 +303,7 @@ pub(crate) fn predicate(
     cx: &Context<'_>,
     optional: bool,
 ) -> Option<Selection> {
+    let optional = optional || cx.resolver.stands_in;
     let source = r.string(node, field)?;
     if let Some(set) = cx.resolver.remembered(&source) {
         return found(r, node, set, &source, field, optional);

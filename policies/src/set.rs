@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use types::axis::Axis;
 use types::directives::{ActionRecord, Directives, Pools, RuleId, RuleRecord, RuleResult};
-use types::doc::{SourceFile, Span};
+use types::doc::{Node, SourceFile, Span};
 use types::expr::Scope;
 use types::privacy::{Custom, Entity};
 
@@ -63,6 +63,8 @@ pub struct PolicySet {
     pub(crate) resolver: Arc<Resolver>,
     /// Where the rules come from, for what is told of the tests beside them.
     pub(crate) rules_file: SourceFile,
+    /// The named sets of models as they were written, for reading them again under another matrix.
+    pub(crate) written_pools: Option<Arc<Node>>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) clock: Clock,
     /// Functions that look at answers.
@@ -95,12 +97,18 @@ impl PolicySet {
             entries: entries.into(),
             resolver: Arc::new(resolver),
             rules_file,
+            written_pools: None,
             sandbox: Arc::new(sandbox),
             clock,
             checks: Arc::new(checks),
             phases,
             recorded,
         }
+    }
+
+    /// The same with the section that its named sets of models come from.
+    pub(crate) fn with_pools_as_written(self, pools: Option<Node>) -> Self {
+        PolicySet { written_pools: pools.map(Arc::new), ..self }
     }
 
     /// The same with other rules and policies, all of them read under the same names.
@@ -174,6 +182,12 @@ impl PolicySet {
 
     fn scripts(&self) -> impl Iterator<Item = &Arc<Script>> {
         self.entries.iter().filter_map(Entry::script).chain(self.checks.values())
+    }
+
+    /// The files of the policies, each once.
+    pub(crate) fn script_files(&self) -> Vec<&SourceFile> {
+        let by_path: BTreeMap<&str, &SourceFile> = self.scripts().map(|s| (s.path(), s.file())).collect();
+        by_path.into_values().collect()
     }
 
     /// No rule and no policy at all?

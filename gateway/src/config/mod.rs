@@ -3,6 +3,7 @@
 //! Later outranks earlier: shipped defaults, files, environment, flags. What a crate of the house can be
 //! told is checked by that crate; this module finds the texts and puts the results together.
 
+mod registries;
 pub mod server;
 pub(crate) mod signature;
 pub mod sources;
@@ -10,6 +11,7 @@ mod strays;
 
 use crate::clock;
 use engine::{Bundle, Files};
+pub use registries::registries;
 use server::{PublicKey, Server};
 pub use signature::Signer;
 pub(crate) use sources::built_in_rules;
@@ -139,15 +141,19 @@ pub fn load_read(
     environment: &Environment,
     simulated: Simulated,
 ) -> Loaded {
-    let tests = read.0.tests.clone();
+    let (tests, fleets) = (read.0.tests.clone(), read.0.registries.clone());
     let mut loaded = load_untested(read, environment, simulated);
-    if let Some(bundle) = &loaded.bundle {
-        let failing = bundle.policies().failing(&tests);
-        if failing.iter().any(|d| d.severity == Severity::Error) {
-            loaded.bundle = None;
-        }
-        loaded.problems.extend(failing);
+    let is_error = |d: &Diagnostic| d.severity == Severity::Error;
+    let (registries, mut found) = registries(&fleets);
+    if let Some(bundle) = &loaded.bundle
+        && !found.iter().any(is_error)
+    {
+        found.extend(bundle.policies().failing(&tests, &registries));
     }
+    if found.iter().any(is_error) {
+        loaded.bundle = None;
+    }
+    loaded.problems.extend(found);
     loaded
 }
 

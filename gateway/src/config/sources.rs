@@ -34,16 +34,18 @@ pub(super) const OVERLAYS: &str = "matrix.d";
 pub(crate) const POLICIES: &str = "policies";
 pub(super) const RULE_SCRIPTS: &str = "policies/rules";
 pub(super) const POLICY_TESTS: &str = "policies/tests";
+pub(super) const REGISTRIES: &str = "policies/tests/registries";
 pub(super) const WORKFLOWS: &str = "workflows";
 pub(super) const SCHEMAS: &str = "workflows/schemas";
 
 /// The folders of a configuration, by their paths within it; the empty one is the configuration itself.
-pub(crate) const FOLDERS: &[&str] = &["", OVERLAYS, POLICIES, RULE_SCRIPTS, POLICY_TESTS, WORKFLOWS, SCHEMAS];
+pub(crate) const FOLDERS: &[&str] =
+    &["", OVERLAYS, POLICIES, RULE_SCRIPTS, POLICY_TESTS, REGISTRIES, WORKFLOWS, SCHEMAS];
 
 /// What a bundle may hold, for people.
 const LAYOUT: &str = "capability_matrix.yaml, routing_rules.yaml, matrix.d/*.yaml, policies/*.rhai, \
-                      policies/rules/*.rhai, policies/tests/*.yaml, workflows/*.yaml, workflows/schemas/*.json \
-                      or signature.json";
+                      policies/rules/*.rhai, policies/tests/*.yaml, policies/tests/registries/*.yaml, workflows/*.yaml, \
+                      workflows/schemas/*.json or signature.json";
 
 /// The texts of a bundle by their paths, which are the same for equal bundles wherever they came from.
 pub type Texts = BTreeMap<String, Arc<str>>;
@@ -78,7 +80,7 @@ fn has_a_place(path: &str) -> bool {
         return [MATRIX, RULES, SIGNATURE].contains(&path);
     };
     let extension = match folder {
-        OVERLAYS | POLICY_TESTS | WORKFLOWS => "yaml",
+        OVERLAYS | POLICY_TESTS | REGISTRIES | WORKFLOWS => "yaml",
         POLICIES | RULE_SCRIPTS => "rhai",
         SCHEMAS => "json",
         _ => return false,
@@ -118,6 +120,8 @@ pub struct Sources {
     pub scripts: Vec<SourceFile>,
     /// `policies/tests/*.yaml`.
     pub tests: Vec<SourceFile>,
+    /// `policies/tests/registries/*.yaml`.
+    pub registries: Vec<SourceFile>,
     /// `workflows/*.yaml`.
     pub workflows: Vec<SourceFile>,
     /// `workflows/schemas/*.json`.
@@ -130,7 +134,8 @@ impl Sources {
     /// All of them.
     #[must_use]
     pub fn texts(&self) -> Vec<SourceFile> {
-        let lists = [&self.matrix, &self.scripts, &self.tests, &self.workflows, &self.schemas];
+        let Sources { matrix, scripts, tests, registries, workflows, schemas, .. } = self;
+        let lists = [matrix, scripts, tests, registries, workflows, schemas];
         let single = self.settings.iter().chain(std::iter::once(&self.rules)).chain(&self.signature);
         single.chain(lists.into_iter().flatten()).cloned().collect()
     }
@@ -145,12 +150,13 @@ impl Sources {
             (if f.path.ends_with(&ruled) { ruled } else { within(POLICIES, f) }, f)
         });
         let tests = self.tests.iter().map(|f| (within(POLICY_TESTS, f), f));
+        let registries = self.registries.iter().map(|f| (within(REGISTRIES, f), f));
         let workflows = self.workflows.iter().map(|f| (within(WORKFLOWS, f), f));
         let schemas = self.schemas.iter().map(|f| (within(SCHEMAS, f), f));
         let rules = std::iter::once((RULES.to_owned(), &self.rules));
         let signature = self.signature.iter().map(|f| (SIGNATURE.to_owned(), f));
-        let all = base.chain(overlays).chain(rules).chain(scripts).chain(tests).chain(workflows);
-        let all = all.chain(schemas).chain(signature);
+        let all = base.chain(overlays).chain(rules).chain(scripts).chain(tests).chain(registries);
+        let all = all.chain(workflows).chain(schemas).chain(signature);
         all.map(|(path, f)| (path, f.text.clone())).collect()
     }
 
@@ -228,6 +234,7 @@ impl Source {
             rules: found.one(RULES).unwrap_or_else(built_in_rules),
             scripts,
             tests: found.all(POLICY_TESTS, "yaml"),
+            registries: found.all(REGISTRIES, "yaml"),
             workflows: found.all(WORKFLOWS, "yaml"),
             schemas: found.all(SCHEMAS, "json"),
             signature: found.one(SIGNATURE),
@@ -335,6 +342,7 @@ mod tests {
             "policies/a.rhai",
             "policies/rules/a.rhai",
             "policies/tests/a.yaml",
+            "policies/tests/registries/a.yaml",
             "workflows/w.yaml",
             "workflows/schemas/s.json",
             "signature.json",
@@ -372,6 +380,7 @@ mod tests {
             ("policies/a.rhai", "1"),
             ("policies/rules/a.rhai", "2"),
             ("policies/tests/a.yaml", "4"),
+            ("policies/tests/registries/a.yaml", "5"),
             ("workflows/w.yaml", "3"),
             ("workflows/schemas/s.json", "{}"),
             ("turnout.yaml", "mode: free\n"),
@@ -386,7 +395,7 @@ mod tests {
         assert_eq!(problems, []);
         let b = given.read().0;
         assert_eq!(a.bundle(), b.bundle());
-        assert_eq!(a.bundle().len(), 7, "with the matrix that is built in, without the settings");
+        assert_eq!(a.bundle().len(), 8, "with the matrix that is built in, without the settings");
         let written: Vec<String> = a.written().into_keys().collect();
         assert_eq!(
             written,
@@ -394,6 +403,7 @@ mod tests {
                 "policies/a.rhai",
                 "policies/rules/a.rhai",
                 "policies/tests/a.yaml",
+                "policies/tests/registries/a.yaml",
                 "routing_rules.yaml",
                 "workflows/schemas/s.json",
                 "workflows/w.yaml"

@@ -1,8 +1,8 @@
 //! Files that look as if they belonged to a configuration, and are not read.
 
 use super::sources::{
-    FOLDERS, MATRIX, OVERLAYS, POLICIES, POLICY_TESTS, RULE_SCRIPTS, RULES, SCHEMAS, SETTINGS, SIGNATURE,
-    WORKFLOWS, is_text,
+    FOLDERS, MATRIX, OVERLAYS, POLICIES, POLICY_TESTS, REGISTRIES, RULE_SCRIPTS, RULES, SCHEMAS, SETTINGS,
+    SIGNATURE, WORKFLOWS, is_text,
 };
 use std::path::Path;
 use types::Diagnostic;
@@ -67,6 +67,7 @@ fn sub_folder(folder: &str, name: &str) -> Option<Stray> {
     let known: &[&str] = match folder {
         "" => &[OVERLAYS, POLICIES, WORKFLOWS],
         POLICIES => &["rules", "tests"],
+        POLICY_TESTS => &["registries"],
         // `schema` holds what editors check workflows with.
         WORKFLOWS => &["schemas", "schema", "tests"],
         _ => &[],
@@ -78,7 +79,7 @@ fn file(folder: &str, name: &str) -> Option<Stray> {
     let ending = match folder {
         "" => return top(name),
         POLICIES | RULE_SCRIPTS => "rhai",
-        OVERLAYS | POLICY_TESTS | WORKFLOWS => "yaml",
+        OVERLAYS | POLICY_TESTS | REGISTRIES | WORKFLOWS => "yaml",
         SCHEMAS => "json",
         _ => return None,
     };

@@ -1,6 +1,7 @@
 //! Changed rules against unchanged tests: what no test notices is not tested.
 
-use super::TestReport;
+use super::registry::Sets;
+use super::{Registries, TestReport};
 use crate::load::rules;
 use crate::selector::{Context, Moment};
 use crate::set::{Body, Entry, PolicySet};
@@ -71,7 +72,8 @@ impl PolicySet {
     /// Changes the rules of the rules file one by one (switched off, comparisons turned round, numbers changed) and
     /// runs all cases against each. What a change makes unreadable is none. The cases must pass without it.
     #[must_use]
-    pub fn mutate(&self, files: &[SourceFile]) -> Mutation {
+    pub fn mutate(&self, files: &[SourceFile], registries: &Registries) -> Mutation {
+        let (sets, _) = Sets::of(self, registries);
         let mut found = Mutation::default();
         let Ok(root) = doc::parse(&self.rules_file, "PL") else { return found };
         let Some(Node { value: Value::List(list), span, style }) = root.get("rules") else { return found };
@@ -84,8 +86,8 @@ impl PolicySet {
                 *slot = rule;
             }
             let node = Node { value: Value::List(all), span: *span, style: *style };
-            let Some(set) = self.with_rules(&node) else { continue };
-            match noticed(&set.test(files).0) {
+            let (Some(set), Some(sets)) = (self.with_rules(&node), sets.with_rules(&node)) else { continue };
+            match noticed(&set.test_under(files, &sets).0) {
                 true => found.killed = found.killed.saturating_add(1),
                 false => found.survived.push(mutant),
             }
@@ -94,7 +96,7 @@ impl PolicySet {
     }
 
     /// The same with other rules of the rules file; `None` = they cannot be read.
-    fn with_rules(&self, node: &Node) -> Option<PolicySet> {
+    pub(super) fn with_rules(&self, node: &Node) -> Option<PolicySet> {
         let mut r = Reader::new(&self.rules_file, "PL");
         let cx = Context { resolver: &self.resolver, moment: Moment::Load };
         let mut entries = Vec::new();
@@ -299,9 +301,9 @@ mod tests {
     fn survivors(cases: &str) -> (usize, Vec<String>) {
         let set = sound(RULES, &[]);
         let files = [SourceFile::new("t.yaml", format!("version: 1\ncases:\n{cases}"))];
-        let (report, problems) = set.test(&files);
+        let (report, problems) = set.test(&files, &Registries::new());
         assert!(report.failed() == 0 && problems.is_empty(), "{problems:?}");
-        let found = set.mutate(&files);
+        let found = set.mutate(&files, &Registries::new());
         (
             found.killed,
             found.survived.into_iter().map(|m| format!("{}:{} {}", m.rule, m.line, m.change)).collect(),

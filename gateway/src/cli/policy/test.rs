@@ -3,6 +3,7 @@
 use super::bundle;
 use crate::cli::out::Out;
 use crate::cli::{FAILED, GOOD, Global, Outcome, Problem, WARNED};
+use crate::config::Source;
 use std::path::{Path, PathBuf};
 use types::Severity;
 use types::doc::SourceFile;
@@ -33,11 +34,14 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     for path in &files {
         sources.push(SourceFile::new(path.display().to_string(), super::read(path)?));
     }
-    let (report, problems) = bundle.policies().test(&sources);
+    let fleets = Source::Folder(global.config.clone()).read().0.registries;
+    let (registries, mut problems) = crate::config::registries(&fleets);
+    let (report, found) = bundle.policies().test(&sources, &registries);
+    problems.extend(found);
     let wrong = problems.iter().filter(|d| d.severity == Severity::Error).count();
     // What fails already notices nothing.
     let sound = report.failed() == 0 && wrong == 0;
-    let mutation = (args.mutate && sound).then(|| bundle.policies().mutate(&sources));
+    let mutation = (args.mutate && sound).then(|| bundle.policies().mutate(&sources, &registries));
     if out.json {
         let mut value = serde_json::to_value(&report)?;
         if let Some(members) = value.as_object_mut() {
@@ -49,7 +53,8 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         out.value(&value);
     } else {
         if !problems.is_empty() {
-            out.line(&crate::config::report(&problems, &sources, out.terminal && Out::colour()));
+            let texts: Vec<SourceFile> = sources.iter().chain(&fleets).cloned().collect();
+            out.line(&crate::config::report(&problems, &texts, out.terminal && Out::colour()));
         }
         for case in report.cases.iter().filter(|c| !c.failures.is_empty()) {
             out.line(&format!("failed  {}:{}: {}", case.file, case.line, case.name));
