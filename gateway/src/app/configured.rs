@@ -56,7 +56,9 @@ pub(super) async fn open_bundles(
         }
         Err(e) => {
             tracing::error!(bundle = &*entry.hash, "the bundle that was in force cannot go on: {e}");
-            bundles.forget_remembered().await.map_err(Error::Control)?;
+            let problems =
+                if let Error::Configuration { problems, .. } = &e { problems.as_slice() } else { &[] };
+            plane.note(bundles.forget_remembered(problems).await.map_err(Error::Control)?);
             Ok((bundles, Arc::new(good)))
         }
     }

@@ -4,12 +4,13 @@
 //! has changed.
 
 use super::book::Origin;
+use super::bring::refusal_event;
 use super::compile::Vouching;
 use super::guard::Fault;
 use super::{Book, refusal};
 use crate::app::App;
 use crate::clock;
-use crate::config::Source;
+use crate::config::{Loaded, Source};
 use crate::control::Actor;
 use crate::control::audit::Event;
 use crate::error::Failure;
@@ -66,7 +67,7 @@ impl App {
             return Ok(());
         };
         tracing::error!(bundle = &*fault.hash, why = fault.why, "a bundle fails and goes back");
-        let bundle = self.bundle(&hash).await?;
+        let bundle = self.bundle_for(&Actor::guard(), &hash).await?;
         let mut event = Actor::guard().event("bundle.auto_rollback", &hash);
         event.detail.insert("why".to_owned(), fault.why.clone().into());
         self.put_in_force_as(event, bundle, self.bundles.copy()).await?;
@@ -85,11 +86,7 @@ impl App {
         hash: Arc<str>,
     ) -> Result<Value, Failure> {
         if self.engine.bundle_hash() != hash {
-            let bundle = self.bundle(&hash).await.inspect_err(|refused| {
-                let mut event = actor.event("bundle.refused", &hash);
-                event.detail.insert("code".to_owned(), refused.code.clone().into());
-                self.plane.note(event);
-            })?;
+            let bundle = self.bundle_for(actor, &hash).await?;
             let origin = self.bundles.book().entry(&hash).map(|e| e.origin);
             if origin != Some(Origin::Files) {
                 super::reach::may_put(actor, &self.engine.bundle(), &bundle)?;
@@ -104,25 +101,47 @@ impl App {
     /// # Errors
     /// It has errors under this version of the program.
     pub(crate) async fn bundle(self: &Arc<Self>, hash: &Arc<str>) -> Result<Arc<Bundle>, Failure> {
+        self.compiled(hash).await?.map_err(|bad| unfit(&bad))
+    }
+
+    /// As [`App::bundle`], for who is about to have requests go by it: a refusal is on the audit trail.
+    ///
+    /// # Errors
+    /// As for [`App::bundle`].
+    pub(super) async fn bundle_for(
+        self: &Arc<Self>,
+        actor: &Actor,
+        hash: &Arc<str>,
+    ) -> Result<Arc<Bundle>, Failure> {
+        self.compiled(hash).await?.map_err(|bad| {
+            self.plane.note(refusal_event(actor, hash, &bad.problems));
+            unfit(&bad)
+        })
+    }
+
+    /// A kept bundle, compiled, or what was loaded of it where it has errors.
+    async fn compiled(
+        self: &Arc<Self>,
+        hash: &Arc<str>,
+    ) -> Result<Result<Arc<Bundle>, Box<Loaded>>, Failure> {
         let active = self.engine.bundle();
         if active.hash() == hash {
-            return Ok(active);
+            return Ok(Ok(active));
         }
         if let Some(ready) = self.bundles.ready(hash) {
-            return Ok(ready);
+            return Ok(Ok(ready));
         }
         let source = self.bundles.book().entry(hash).map(|e| Source::kept(&e.files, &e.built_in));
         let source = source.ok_or_else(|| Failure::not_found(format!("there is no bundle `{hash}`")))?;
-        let loaded = self.compile(move || source.read(), Vouching::AsSet).await?;
-        let good = loaded.map_err(|bad| {
-            let text = "the bundle has errors under this version of the program, or its settings:\n\n";
-            refusal(&bad.problems, format!("{text}{}", bad.report(false)))
-        })?;
+        let good = match self.compile(move || source.read(), Vouching::AsSet).await? {
+            Ok(good) => good,
+            Err(bad) => return Ok(Err(Box::new(bad))),
+        };
         // It keeps the name under which it is known, also where simulated models are switched otherwise now.
         let bundle = good.bundle.ok_or_else(Failure::internal)?.named(hash.clone());
         let bundle = Arc::new(bundle);
         self.bundles.keep_ready(bundle.clone());
-        Ok(bundle)
+        Ok(Ok(bundle))
     }
 
     async fn put_in_force(
@@ -159,6 +178,12 @@ impl App {
         self.follow_trial().await;
         Ok(())
     }
+}
+
+/// 422 for a kept bundle that cannot be used.
+fn unfit(bad: &Loaded) -> Failure {
+    let text = "the bundle has errors under this version of the program, or its settings:\n\n";
+    refusal(&bad.problems, format!("{text}{}", bad.report(false)))
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]

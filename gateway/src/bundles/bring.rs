@@ -130,7 +130,7 @@ impl App {
         let report = bad.report(false);
         let failure = refusal(&bad.problems, format!("the configuration has errors:\n\n{report}"));
         let refused = refused(bad, Origin::Files, actor.to_string(), String::new());
-        let mut event = refusal_event(actor, &refused);
+        let mut event = refusal_event(actor, &refused.hash, &refused.problems);
         event.before = Some(self.engine.bundle_hash().to_string());
         self.plane.note(event);
         self.bundles.book().refused = Some(refused);
@@ -140,7 +140,7 @@ impl App {
     fn refuse_upload(&self, actor: &Actor, bad: Loaded, message: String) -> Failure {
         let failure = has_errors(&bad);
         let refused = refused(bad, Origin::Upload, actor.to_string(), message);
-        self.plane.note(refusal_event(actor, &refused));
+        self.plane.note(refusal_event(actor, &refused.hash, &refused.problems));
         self.bundles.book().reject(refused);
         failure
     }
@@ -264,12 +264,17 @@ fn signed(mut event: Event, signer: Option<Signer>) -> Event {
 }
 
 /// A line of the trail that says why something is no bundle, by the codes of its errors.
-fn refusal_event(actor: &Actor, refused: &Refused) -> Event {
-    let errors = refused.problems.iter().filter(|d| d.severity == Severity::Error);
-    let codes: BTreeSet<&str> = errors.map(|d| d.code.as_str()).collect();
-    let mut event = actor.event("bundle.refused", &refused.hash);
-    event.detail.insert("codes".to_owned(), codes.into_iter().collect::<Vec<_>>().join(" ").into());
+pub(crate) fn refusal_event(actor: &Actor, hash: &str, problems: &[Diagnostic]) -> Event {
+    let mut event = actor.event("bundle.refused", hash);
+    event.detail.insert("codes".to_owned(), codes(problems).into());
     event
+}
+
+/// The codes of the errors among problems, each once.
+pub(crate) fn codes(problems: &[Diagnostic]) -> String {
+    let errors = problems.iter().filter(|d| d.severity == Severity::Error);
+    let codes: BTreeSet<&str> = errors.map(|d| d.code.as_str()).collect();
+    codes.into_iter().collect::<Vec<_>>().join(" ")
 }
 
 fn entry(

@@ -106,7 +106,7 @@ mod tests {
         let remembered = second.remembered().unwrap();
         assert_eq!(&*remembered.hash, "upload 29");
         assert_eq!(remembered.files.get("routing_rules.yaml").map(|t| &**t), Some("upload 29"));
-        second.forget_remembered().await.unwrap();
+        second.forget_remembered(&[]).await.unwrap();
         assert!(second.remembered().is_none());
 
         let third = Bundles::open(store, found("two")).await.unwrap();

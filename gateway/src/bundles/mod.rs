@@ -23,6 +23,8 @@ pub(crate) use pools::{MAX_MIN, MAX_WHERE};
 use book::{Book, Entry};
 
 use crate::config::{Sources, Texts};
+use crate::control::Actor;
+use crate::control::audit::Event;
 use crate::error::Failure;
 use engine::Bundle;
 use http::StatusCode;
@@ -92,15 +94,21 @@ impl Bundles {
         (book.at.folder != book.at.active).then(|| book.entry(&book.at.active).cloned()).flatten()
     }
 
-    /// What was remembered cannot be used any more: the folder's bundle is in force.
+    /// What was remembered cannot be used any more, for these problems: the folder's bundle is in force, and until
+    /// another one is, what became of the other is told. Gives the line of the audit trail.
     ///
     /// # Errors
     /// It cannot be written down.
-    pub(crate) async fn forget_remembered(&self) -> Result<(), String> {
+    pub(crate) async fn forget_remembered(&self, problems: &[Diagnostic]) -> Result<Event, String> {
         let mut book = self.copy();
-        let folder = book.at.folder.clone();
+        let (gone, folder) = (book.at.active.clone(), book.at.folder.clone());
         book.activate(&folder, crate::clock::unix_ms());
-        self.commit(book, &[folder]).await
+        self.commit(book, std::slice::from_ref(&folder)).await?;
+        let why = format!("it was refused when the server started ({})", bring::codes(problems));
+        self.note_fault(Some(guard::Fault { hash: gone.clone(), why }));
+        let mut event = bring::refusal_event(&Actor::start(), &gone, problems);
+        (event.before, event.after) = (Some(gone.to_string()), Some(folder.to_string()));
+        Ok(event)
     }
 
     async fn changing(&self) -> tokio::sync::MutexGuard<'_, ()> {

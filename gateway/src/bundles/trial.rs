@@ -43,7 +43,7 @@ impl App {
             let text = format!("bundle {hash} is in force; there is nothing to compare it with");
             return Err(Failure::new(StatusCode::CONFLICT, "in_force", text));
         }
-        let bundle = self.bundle(&hash).await?;
+        let bundle = self.bundle_for(actor, &hash).await?;
         let mut event = actor.event("bundle.shadow", &hash);
         event.detail.insert("share".to_owned(), share.to_string().into());
         self.plane.record(event).await?;

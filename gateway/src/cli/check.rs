@@ -80,7 +80,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> u8 {
 /// Checks everything.
 pub(super) fn all(global: &Global, how: How, out: &Out) -> u8 {
     let read = global.source().read();
-    let loaded = config::load_to_serve(read, &Global::environment(), Simulated::AsWritten, None);
+    let loaded = config::load_to_check(read, &Global::environment(), Simulated::AsWritten);
     tell(&Checked::of(&loaded), how, out)
 }
 

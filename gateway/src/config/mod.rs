@@ -109,6 +109,20 @@ impl Loaded {
         self.bundle.is_some() && !self.problems.iter().any(|d| d.severity == Severity::Error)
     }
 
+    /// The settings, and the names of the rest: nothing is made of it.
+    fn unread(
+        sources: &Sources,
+        mut problems: Vec<Diagnostic>,
+        environment: &Environment,
+        simulated: Simulated,
+    ) -> Loaded {
+        let (server, found) = settings(sources, environment);
+        problems.extend(found);
+        let (files, built_in) = (sources.bundle(), sources.built_in());
+        let (texts, hash) = (sources.texts(), hash(&files, simulated));
+        Loaded { server, bundle: None, problems, texts, files, built_in, hash, signer: None }
+    }
+
     /// The problems as a person reads them, with excerpts.
     #[must_use]
     pub fn report(&self, colour: bool) -> String {
@@ -158,7 +172,7 @@ pub fn load_read(
 }
 
 /// As [`load_read`], for what is to be served: one of these keys must vouch for it, where there are any. `None` = those
-/// of the settings that were read.
+/// of the settings that were read. Of what nobody vouches for nothing but that is told: it is not looked into.
 #[must_use]
 pub fn load_to_serve(
     read: (Sources, Vec<Diagnostic>),
@@ -166,14 +180,30 @@ pub fn load_to_serve(
     simulated: Simulated,
     keys: Option<&[PublicKey]>,
 ) -> Loaded {
+    let own = keys.is_none().then(|| settings(&read.0, environment).0.bundles.require_signature);
+    match signature::check(&read.0, keys.or(own.as_deref()).unwrap_or_default()) {
+        Ok(signer) => Loaded { signer, ..load_read(read, environment, simulated) },
+        Err(found) => {
+            let (sources, problems) = read;
+            let mut loaded = Loaded::unread(&sources, problems, environment, simulated);
+            loaded.problems.extend(found);
+            loaded
+        }
+    }
+}
+
+/// As [`load_read`], with whether those vouch for it whom the settings name: everything, for who is about to sign.
+#[must_use]
+pub fn load_to_check(
+    read: (Sources, Vec<Diagnostic>),
+    environment: &Environment,
+    simulated: Simulated,
+) -> Loaded {
     let sources = read.0.clone();
     let mut loaded = load_read(read, environment, simulated);
-    match signature::check(&sources, keys.unwrap_or(&loaded.server.bundles.require_signature)) {
-        Ok(signer) => loaded.signer = signer,
-        Err(found) => {
-            loaded.bundle = None;
-            loaded.problems.extend(found);
-        }
+    if let Err(found) = signature::check(&sources, &loaded.server.bundles.require_signature) {
+        loaded.bundle = None;
+        loaded.problems.extend(found);
     }
     loaded
 }
@@ -181,38 +211,44 @@ pub fn load_to_serve(
 /// As [`load_read`], whatever the tests of the policies say: for who runs them.
 #[must_use]
 pub fn load_untested(
-    (sources, mut problems): (Sources, Vec<Diagnostic>),
+    (sources, problems): (Sources, Vec<Diagnostic>),
     environment: &Environment,
     simulated: Simulated,
 ) -> Loaded {
-    let mut server = Server::default();
-    if let Some(file) = &sources.settings {
-        problems.extend(server::apply_file(&mut server, file));
-    }
-    problems.extend(server::apply_environment(&mut server, &environment.ours()));
+    let mut loaded = Loaded::unread(&sources, problems, environment, simulated);
     let (matrix, found) = matrix(&sources.matrix, environment, simulated);
-    problems.extend(found);
+    loaded.problems.extend(found);
     let files = Files {
         rules: sources.rules.clone(),
         defaults: Some(sources::built_in_rules()),
         scripts: sources.scripts.clone(),
         workflows: sources.workflows.clone(),
         schemas: sources.schemas.clone(),
-        runner: server.runner.enabled,
-        around: Some(Arc::new(Around { hosts: server.tools.clone(), environment: environment.clone() })),
+        runner: loaded.server.runner.enabled,
+        around: Some(Arc::new(Around {
+            hosts: loaded.server.tools.clone(),
+            environment: environment.clone(),
+        })),
     };
     let (bundle, found) = Bundle::load(Arc::new(matrix), &files);
-    problems.extend(found);
-    let (texts, built_in) = (sources.bundle(), sources.built_in());
-    let bytes: usize = texts.values().map(|t| t.len()).sum();
+    loaded.problems.extend(found);
+    let bytes: usize = loaded.files.values().map(|t| t.len()).sum();
     if bytes > MAX_BUNDLE_BYTES {
         let text = format!("all files together hold {bytes} bytes; at most {MAX_BUNDLE_BYTES} are allowed");
-        problems.push(unreadable(&sources.rules.path, &text));
+        loaded.problems.push(unreadable(&sources.rules.path, &text));
     }
-    let broken = problems.iter().any(|d| d.severity == Severity::Error);
-    let hash = hash(&texts, simulated);
-    let bundle = bundle.filter(|_| !broken).map(|b| b.named(hash.clone()));
-    Loaded { server, bundle, problems, texts: sources.texts(), files: texts, built_in, hash, signer: None }
+    let broken = loaded.problems.iter().any(|d| d.severity == Severity::Error);
+    loaded.bundle = bundle.filter(|_| !broken).map(|b| b.named(loaded.hash.clone()));
+    loaded
+}
+
+/// The settings of the server, with what is wrong with them.
+fn settings(sources: &Sources, environment: &Environment) -> (Server, Vec<Diagnostic>) {
+    let mut server = Server::default();
+    let file = sources.settings.as_ref();
+    let mut problems = file.map(|file| server::apply_file(&mut server, file)).unwrap_or_default();
+    problems.extend(server::apply_environment(&mut server, &environment.ours()));
+    (server, problems)
 }
 
 /// What tools are checked against: the hosts that may be asked, and the environment of their secrets.
@@ -354,6 +390,44 @@ mod tests {
                 loaded.report(false)
             );
         }
+    }
+
+    /// Rules that do not load, a policy that is none, and a test that fails cost nothing, and are not told.
+    #[test]
+    fn what_nobody_vouches_for_is_not_looked_into() {
+        let texts = [
+            ("routing_rules.yaml", "version: 1\nruels: []\n"),
+            ("policies/own.rhai", "fn ("),
+            ("policies/tests/own.yaml", "version: 1\ncases: [{ expect: { denied: true } }]\n"),
+        ];
+        let read = || Source::Given(texts.map(|(p, t)| (p.to_owned(), t.to_owned())).into()).read();
+        let key = signature_key();
+        let environment = Environment::default();
+        let codes =
+            |loaded: &Loaded| -> Vec<String> { loaded.problems.iter().map(|d| d.code.clone()).collect() };
+        let served = load_to_serve(read(), &environment, Simulated::AsWritten, Some(&[key]));
+        assert_eq!(codes(&served), ["TS010"]);
+        assert!(!served.is_good() && !served.hash.is_empty() && served.files.len() == 4);
+        // Where nobody has to vouch for it, and for who is about to sign, everything is told.
+        let free = load_to_serve(read(), &environment, Simulated::AsWritten, Some(&[]));
+        assert_eq!(free.hash, served.hash);
+        assert!(codes(&free).iter().any(|c| c.starts_with("PL")), "{:?}", codes(&free));
+        let (mut sources, problems) = read();
+        let settings = format!("bundles: {{ require_signature: [\"{key}\"] }}\n");
+        sources.settings = Some(SourceFile::new("turnout.yaml", settings));
+        let unsigned =
+            load_to_serve((sources.clone(), problems.clone()), &environment, Simulated::AsWritten, None);
+        assert_eq!(codes(&unsigned), ["TS010"]);
+        let checked = load_to_check((sources, problems), &environment, Simulated::AsWritten);
+        let codes = codes(&checked);
+        assert!(
+            codes.contains(&"TS010".to_owned()) && codes.iter().any(|c| c.starts_with("PL")),
+            "{codes:?}"
+        );
+    }
+
+    fn signature_key() -> PublicKey {
+        crate::signing::PrivateKey::parse(&"a".repeat(64)).unwrap().public()
     }
 
     #[test]

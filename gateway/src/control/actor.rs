@@ -57,6 +57,11 @@ impl Actor {
         Actor { kind: "files", id: "files".to_owned(), ..Actor::local() }
     }
 
+    /// The server itself, for what it finds when it starts.
+    pub(crate) fn start() -> Actor {
+        Actor { kind: "start", id: "start".to_owned(), ..Actor::local() }
+    }
+
     /// The server itself, for a bundle that fails.
     pub(crate) fn guard() -> Actor {
         Actor { kind: "guard", id: "guard".to_owned(), ..Actor::local() }
