@@ -16,6 +16,7 @@ mod cases;
 mod check;
 mod compare;
 mod error;
+mod evaluation;
 mod explain;
 mod expression;
 pub mod format;

@@ -1,13 +1,14 @@
 //! Rules that refuse an answer for a value that stands in it and look at nothing else of it: a stream need not be held
 //! back for them until it is complete, only watched for such values.
 
+use crate::evaluation::record;
 use crate::expression::Vars;
 use crate::head::Mode;
 use crate::merge::Merge;
 use crate::native::{Atom, Constant, Operand, Path, Test, Tree};
 use crate::phase::Phase;
 use crate::rule::Rule;
-use crate::set::{Body, Entry, PolicySet, record};
+use crate::set::{Body, Entry, PolicySet};
 use crate::verb;
 use std::slice;
 use std::sync::Arc;
