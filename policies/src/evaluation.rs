@@ -15,7 +15,6 @@ use crate::selection::Standing;
 use crate::set::{Body, Entry, PolicySet};
 use crate::verb::Bound;
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -36,26 +35,33 @@ impl PolicySet {
     /// file first, then policies by file name.
     ///
     /// Rules, and policies that can be seen to end soon (no loops, no recursion), are evaluated at once on the
-    /// caller's thread. Other policies run before them on threads of their own, each for at most 50 000 operations
-    /// and 2 ms, in which a pause between two operations counts for at most 200 µs: a thread that was not running is
-    /// no runaway. One that does not come back within 100 ms counts as failed, and one that reaches its limits three
-    /// times within a minute is not run for a minute, or until it is loaded again; its `on_error` applies. All that
-    /// are enforced have 10 ms together: what comes after these are used up counts as failed, too. Those in shadow
-    /// have as much for themselves, so that nothing that is only watched fails a request.
+    /// caller's thread. Other policies run on threads of their own when it is their turn, each for at most 50 000
+    /// operations and 2 ms, in which a pause between two operations counts for at most 200 µs: a thread that was not
+    /// running is no runaway. One that does not come back within 100 ms counts as failed, and one that reaches its
+    /// limits three times within a minute is not run for a minute, or until it is loaded again; its `on_error` applies.
+    /// One of whose group another applies already is not run at all. All that are enforced have 10 ms together: what
+    /// comes after these are used up counts as failed, too. Those in shadow have as much for themselves, so that
+    /// nothing that is only watched fails a request.
     ///
     /// # Errors
     /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated; [`Error::Option`] when the
     /// request asks for something that is not there.
     pub async fn evaluate(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
-        let mut elsewhere = HashMap::new();
-        let mut left = Left::default();
-        for (i, entry, script) in self.wild(phase, scope) {
-            let left = left.of(entry);
-            let result;
-            (result, *left) = self.run_elsewhere(script, phase, scope, *left).await;
-            elsewhere.insert(i, result);
+        let mut evaluation = Evaluation::begin(self, phase, scope);
+        for entry in self.of_phase(phase) {
+            let Some(gate) = evaluation.pass.gate(entry, evaluation.unix_ms) else { continue };
+            let outcome = match (gate, entry.wild()) {
+                (Ok(()), Some(script)) => {
+                    let left = evaluation.left.of(entry);
+                    let result;
+                    (result, *left) = self.run_elsewhere(script, phase, scope, *left).await;
+                    of_script(result).map_err(|e| e.message)
+                }
+                (gate, _) => gate.and_then(|()| evaluation.here(entry)),
+            };
+            evaluation.pass.take(entry, outcome)?;
         }
-        self.fold(phase, scope, elsewhere, left)
+        evaluation.end()
     }
 
     /// As [`PolicySet::evaluate`], with every policy on the caller's thread: for tools, not for servers.
@@ -63,18 +69,17 @@ impl PolicySet {
     /// # Errors
     /// As for [`PolicySet::evaluate`].
     pub fn evaluate_now(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
-        self.fold(phase, scope, HashMap::new(), Left::default())
+        let mut evaluation = Evaluation::begin(self, phase, scope);
+        for entry in self.of_phase(phase) {
+            let Some(gate) = evaluation.pass.gate(entry, evaluation.unix_ms) else { continue };
+            let outcome = gate.and_then(|()| evaluation.here(entry));
+            evaluation.pass.take(entry, outcome)?;
+        }
+        evaluation.end()
     }
 
-    /// The policies in force that must run on threads of their own, with their positions.
-    fn wild(&self, phase: Phase, scope: &Scope) -> Vec<(usize, &Entry, &Arc<Script>)> {
-        let of_phase = self.entries.iter().enumerate().filter(|(_, e)| e.phase == phase);
-        let mut wild: Vec<_> = of_phase.filter_map(|(i, e)| Some((i, e, e.wild()?))).collect();
-        if wild.iter().any(|(_, e, _)| e.head.in_force(None).is_none()) {
-            let now = Vars::of(scope).ok().and_then(|v| v.unix_ms());
-            wild.retain(|(_, e, _)| e.head.in_force(now) != Some(false));
-        }
-        wild
+    fn of_phase(&self, phase: Phase) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(move |e| e.phase == phase)
     }
 
     async fn run_elsewhere(
@@ -102,58 +107,66 @@ impl PolicySet {
             }
         }
     }
+}
 
-    fn fold(
-        &self,
-        phase: Phase,
-        scope: &Scope,
-        mut elsewhere: HashMap<usize, Result<Vec<Bound>, types::expr::Error>>,
-        mut left: Left,
-    ) -> Result<Directives, Error> {
+/// One evaluation under way, and what it reads.
+struct Evaluation<'a> {
+    set: &'a PolicySet,
+    phase: Phase,
+    scope: &'a Scope,
+    vars: Result<&'a Vars, types::expr::Error>,
+    /// The moment of the request, Unix milliseconds.
+    unix_ms: Option<i64>,
+    pass: Pass<'a>,
+    left: Left,
+}
+
+impl<'a> Evaluation<'a> {
+    fn begin(set: &'a PolicySet, phase: Phase, scope: &'a Scope) -> Self {
         let vars = Vars::of(scope);
-        let facts = vars.as_ref().ok().and_then(|v| v.facts()).filter(|_| phase == Phase::Request);
-        let options = facts.map(|f| f.options());
-        let asks = options.map_or(&[] as &[_], |o| o.asks.as_slice());
-        if self.entries.is_empty() && asks.is_empty() {
-            return Ok(Directives::default());
-        }
         let unix_ms = vars.as_ref().ok().and_then(|v| v.unix_ms());
         let standing = vars.as_ref().map_or_else(|_| Standing::default(), |vars| Standing::of_vars(vars));
-        let mut pass = Pass {
-            merge: Merge::new(self.resolver.matrix.models().len()).under(standing),
-            records: Vec::with_capacity(self.entries.len()),
+        let pass = Pass {
+            merge: Merge::new(set.resolver.matrix.models().len()).under(standing),
+            records: Vec::with_capacity(set.entries.len()),
             groups: Vec::new(),
         };
-        for (i, entry) in self.entries.iter().enumerate().filter(|(_, e)| e.phase == phase) {
-            let Some(gate) = pass.gate(entry, unix_ms) else { continue };
-            let left = left.of(entry);
-            let outcome = gate.and_then(|()| match (&entry.body, elsewhere.remove(&i), &vars) {
-                (_, _, Err(e)) => Err(e.message.clone()),
-                (Body::Rule(rule), _, Ok(vars)) => {
-                    let result;
-                    (result, *left) = sandbox::together(*left, || of_rule(rule, vars));
-                    result.map_err(|e| e.message)
-                }
-                (Body::Script(_), Some(result), _) => of_script(result).map_err(|e| e.message),
-                (Body::Script(script), None, _) => {
-                    let run = || script.run(&self.sandbox, &self.clock, &self.resolver, phase, scope);
-                    let result;
-                    (result, *left) = sandbox::together(*left, run);
-                    of_script(result).map_err(|e| e.message)
-                }
-            });
-            pass.take(entry, outcome)?;
+        Evaluation { set, phase, scope, vars, unix_ms, pass, left: Left::default() }
+    }
+
+    /// What an entry comes to, on the caller's thread.
+    fn here(&mut self, entry: &'a Entry) -> Result<Found<'a>, String> {
+        let vars = self.vars.as_ref().map_err(|e| e.message.clone())?;
+        let left = self.left.of(entry);
+        let result;
+        (result, *left) = sandbox::together(*left, || match &entry.body {
+            Body::Rule(rule) => of_rule(rule, vars),
+            Body::Script(script) => {
+                let PolicySet { sandbox, clock, resolver, .. } = self.set;
+                of_script(script.run(sandbox, clock, resolver, self.phase, self.scope))
+            }
+        });
+        result.map_err(|e| e.message)
+    }
+
+    /// What all of it comes to, with what the request asks for itself.
+    fn end(mut self) -> Result<Directives, Error> {
+        let facts = self.vars.as_ref().ok().and_then(|v| v.facts()).filter(|_| self.phase == Phase::Request);
+        let options = facts.map(|f| f.options());
+        let asks = options.map_or(&[] as &[_], |o| o.asks.as_slice());
+        if self.set.entries.is_empty() && asks.is_empty() {
+            return Ok(Directives::default());
         }
-        asked::apply(asks, &self.resolver, &mut pass.merge)?;
+        asked::apply(asks, &self.set.resolver, &mut self.pass.merge)?;
         let value =
-            |(name, path): &(Arc<str>, Path)| Some((Arc::clone(name), path.json(vars.as_ref().ok()?)?));
-        let inputs = match phase {
-            Phase::Request => self.recorded.iter().filter_map(value).collect(),
+            |(name, path): &(Arc<str>, Path)| Some((Arc::clone(name), path.json(self.vars.as_ref().ok()?)?));
+        let inputs = match self.phase {
+            Phase::Request => self.set.recorded.iter().filter_map(value).collect(),
             _ => Vec::new(),
         };
-        let mut directives = Directives { rules: pass.records, inputs, ..pass.merge.finish() };
+        let mut directives = Directives { rules: self.pass.records, inputs, ..self.pass.merge.finish() };
         if let Some(options) = options {
-            asked::settle(options, &self.resolver, &mut directives);
+            asked::settle(options, &self.set.resolver, &mut directives);
         }
         Ok(directives)
     }

@@ -385,6 +385,20 @@ fn a_policy_that_is_put_away_is_told_of_and_comes_back() {
     assert_eq!((ask(1), set.put_away().get(path)), (Ok(1), Some(&(2, false))));
 }
 
+/// One that could run long would cost the time that others need, whatever it says.
+#[tokio::test]
+async fn a_policy_of_a_decided_group_is_not_run() {
+    let late = "fn describe() { #{ id: \"late\", owner: \"o\", group: \"g\" } }\n\
+                fn on_request(ctx, act) { for i in 0..1000000 { } act.cap_calls(1); }";
+    let rules = "rules: [{ id: first, group: g, actions: { cap_calls: 3 } }]\n";
+    let set = crate::testing::sound(rules, &[("policies/late.rhai", late)]);
+    for _ in 0..4 {
+        let d = set.evaluate(Phase::Request, &scope_of(&profile())).await.unwrap();
+        assert_eq!(d.rules[1].detail.as_deref(), Some("`first` of the same group applies"));
+    }
+    assert!(set.put_away().is_empty(), "it never ran");
+}
+
 #[test]
 fn inputs_are_shared_and_cannot_be_changed() {
     let (_, problems) = load_text(
