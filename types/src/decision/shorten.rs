@@ -15,8 +15,8 @@ const KEPT: usize = 32;
 type Leave = fn(&mut Decision, &mut Run) -> (&'static str, usize);
 
 /// In this order: rules that did not apply, arms and exclusions beyond the first, what rules read, what checks found and
-/// nodes noted, actions beyond the first.
-const PARTS: [Leave; 7] = [
+/// nodes noted, actions beyond the first, nodes beyond the first, rules that were off.
+const PARTS: [Leave; 8] = [
     |d, _| ("rules", without(&mut d.rules, |rule| rule.result == RuleResult::NotMatched)),
     |d, _| ("arms", arms(d)),
     |d, _| ("excluded", cut(&mut d.excluded)),
@@ -24,6 +24,7 @@ const PARTS: [Leave; 7] = [
     |_, run| ("findings", run.steps.iter_mut().map(|s| std::mem::take(&mut s.findings).len()).sum()),
     |d, _| ("actions", cut(&mut d.actions)),
     |_, run| ("steps", cut(&mut run.steps)),
+    |d, _| ("rules", without(&mut d.rules, |rule| rule.result == RuleResult::Disabled)),
 ];
 
 impl Decision {
@@ -38,7 +39,8 @@ impl Decision {
             }
             let (name, entries) = leave(&mut decision, &mut run);
             if entries > 0 {
-                decision.left_out.insert(name.into(), entries);
+                let all = decision.left_out.entry(name.into()).or_default();
+                *all = all.saturating_add(entries);
             }
         }
         (decision, run)
@@ -71,4 +73,55 @@ fn arms(d: &mut Decision) -> usize {
         d.arms.push(arm);
     }
     before.saturating_sub(d.arms.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::axis::{OutputContract, TaskFamily, ToolDependence};
+    use crate::begun::{Beginning, Begun, unsettled};
+    use crate::directives::RuleRecord;
+    use crate::profile::Cell;
+    use crate::profile::LengthBand;
+    use std::sync::Arc;
+
+    fn decision() -> Decision {
+        let cell = Cell {
+            family: TaskFamily::Chat,
+            sub: None,
+            contract: OutputContract::Prose,
+            tools: ToolDependence::None,
+            length: LengthBand::S,
+        };
+        let of = Beginning {
+            request_id: "r".to_owned(),
+            ts_ms: 0,
+            tenant: "acme".to_owned(),
+            key: String::new(),
+            tags: BTreeMap::new(),
+            cell,
+            model_asked: "auto".to_owned(),
+            workflow: "default".into(),
+            model: "p/m".into(),
+            bundle: String::new(),
+        };
+        let begun = Begun { of: Arc::new(of), call: "p/m".into(), reserved: None, late: false };
+        unsettled(&[begun]).unwrap().decision
+    }
+
+    #[test]
+    fn rules_that_are_off_go_last_and_are_counted_with_the_others() {
+        let results =
+            [RuleResult::NotMatched, RuleResult::Disabled, RuleResult::Disabled, RuleResult::Matched];
+        let rule = |result| RuleRecord { id: "r".into(), result, detail: None, because: None };
+        let long = Decision { rules: results.map(rule).into(), ..decision() };
+        let kept = |most: usize| {
+            let (short, _) = long.shortened(&Run::default(), |d, _| d.rules.len() <= most);
+            (short.rules.len(), short.left_out.get("rules").copied())
+        };
+        assert_eq!(
+            [kept(4), kept(3), kept(2), kept(0)],
+            [(4, None), (3, Some(1)), (1, Some(3)), (1, Some(3))]
+        );
+    }
 }
