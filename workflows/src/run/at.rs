@@ -115,16 +115,20 @@ impl<'a> At<'a> {
     }
 
     /// The completions that references name, as [`At::rows`], and one of the workflow's own making for each text or
-    /// data that they lead to instead.
+    /// data that they lead to instead; each once.
     pub(crate) fn answers(&self, refs: &[Ref]) -> Vec<RowId> {
         let mut found = Vec::new();
         for (r, index) in refs.iter().zip(0..) {
-            let named = self.rows(std::slice::from_ref(r));
+            let mut named = self.rows(std::slice::from_ref(r));
             let value = self.value(r);
             if named.is_empty() && !matches!(value, Value::Nothing | Value::Rows(_)) {
-                found.push(self.taken(r, &value, index));
+                named.push(self.taken(r, &value, index));
             }
-            found.extend(named.into_iter().filter(|id| !found.contains(id)).collect::<Vec<_>>());
+            for id in named {
+                if !found.contains(&id) {
+                    found.push(id);
+                }
+            }
         }
         found
     }

@@ -54,6 +54,32 @@ async fn the_whole_text_of_an_answer_is_that_answer() {
     assert_eq!((&*model.id, completion.usage.output), ("p/b", 5));
 }
 
+/// An answer that is named twice, as itself and by its text, is one answer.
+#[tokio::test(start_paused = true)]
+async fn an_answer_and_its_text_are_one() {
+    let joined = |input: &str| {
+        workflow(&format!(
+            "\
+nodes:
+  - {{ id: ask, type: generate }}
+  - {{ id: check, type: validate, input: {input}, validators: [refusal] }}
+  - {{ id: all, type: merge, from: [nodes.check.passing], separator: + }}
+  - {{ id: answer, type: stream, from: nodes.all.completion }}
+edges:
+  - {{ from: ask, to: check }}
+  - {{ from: check, to: all }}
+  - {{ from: all, to: answer }}
+"
+        ))
+    };
+    for input in [
+        "[nodes.ask.completion, nodes.ask.completion.text]",
+        "[nodes.ask.completion.text, nodes.ask.completion]",
+    ] {
+        assert_eq!(said(&joined(input), "Rome").await, "Rome|none", "{input}");
+    }
+}
+
 #[test]
 fn text_out_of_an_answer_does_not_flow() {
     let chain = |input: &str| checking(input, "[refusal]").chain.is_some();
