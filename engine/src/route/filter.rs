@@ -4,6 +4,7 @@ use super::{Inputs, hint};
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
 use crate::error::{Error, Kind};
+use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::Usd;
@@ -283,7 +284,7 @@ pub(crate) fn surcharges(
     models: &[ModelIx],
 ) -> Result<(), Error> {
     let mut members = inputs.request.surcharges().peekable();
-    let sound = hears(inputs.request);
+    let sound = may_sound(inputs.request);
     if members.peek().is_none() && !sound || !is_metered(inputs, directives, limits) {
         return Ok(());
     }
@@ -384,27 +385,75 @@ struct Needs {
     many: bool,
 }
 
-/// Whether a message holds sound, by whatever name: vendors go by the media type of a file.
+/// Whether a message holds sound, by whatever name, so that a model must take it: vendors go by the media type of a file.
 fn hears(request: &ChatRequest) -> bool {
-    let sounds = |kind: &PartKind| match kind {
-        PartKind::Image { url, .. } => is_sound(url),
-        PartKind::Other(kind, _) if kind == "input_audio" => true,
+    any_part(request, |kind| match kind {
+        PartKind::Image { url, .. } => is_inline_sound(url),
+        PartKind::Other(kind, _) if kind == "input_audio" || kind == "audio_url" => true,
         PartKind::Other(kind, whole) if kind == "file" => {
-            let data = whole.get("file").and_then(|f| f.get("file_data")).and_then(|d| d.as_str());
-            data.is_some_and(is_sound)
+            of_file(whole, "file_data").is_some_and(is_inline_sound)
         }
-        _ => false,
-    };
-    request.messages.iter().any(|m| match &m.content {
-        types::chat::Content::Parts(p) => p.iter().any(|p| sounds(&p.kind)),
         _ => false,
     })
 }
 
+/// Whether a vendor may find sound in a message and bill it: also in what is only named, and in pictures that move,
+/// which some models take without hearing them.
+fn may_sound(request: &ChatRequest) -> bool {
+    let named = |kind: &PartKind| match kind {
+        PartKind::Image { url, .. } => is_sound(url),
+        PartKind::Other(kind, _) if SOUNDS.contains(&kind.as_str()) => true,
+        PartKind::Other(kind, whole) if kind == "file" => {
+            of_file(whole, "format").is_some_and(is_media_type)
+                || ["file_data", "filename", "file_id"]
+                    .iter()
+                    .any(|m| of_file(whole, m).is_some_and(is_sound))
+        }
+        _ => false,
+    };
+    hears(request) || any_part(request, named)
+}
+
+fn any_part(request: &ChatRequest, is: impl Fn(&PartKind) -> bool) -> bool {
+    request.messages.iter().any(|m| match &m.content {
+        types::chat::Content::Parts(parts) => parts.iter().any(|p| is(&p.kind)),
+        _ => false,
+    })
+}
+
+/// A member of a part that is a file.
+fn of_file<'a>(whole: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
+    whole.get("file")?.get(member)?.as_str()
+}
+
+/// Types of parts of messages that are pictures with sound, in the words of one vendor or another.
+const SOUNDS: [&str; 3] = ["input_video", "video_url", "video"];
+
+/// Ends of names of files that hold sound, or pictures with sound.
+const ENDINGS: [&str; 18] = [
+    "3gp", "aac", "aiff", "avi", "flac", "m4a", "m4v", "mkv", "mov", "mp3", "mp4", "mpeg", "mpg", "oga",
+    "ogg", "opus", "wav", "webm",
+];
+
 /// Whether an address holds sound, or pictures with sound, itself.
-fn is_sound(url: &str) -> bool {
-    let begins = |start: &str| url.get(..start.len()).is_some_and(|u| u.eq_ignore_ascii_case(start));
-    begins("data:audio/") || begins("data:video/")
+fn is_inline_sound(address: &str) -> bool {
+    let scheme = address.get(..5).is_some_and(|own| own.eq_ignore_ascii_case("data:"));
+    scheme && address.get(5..).is_some_and(is_media_type)
+}
+
+/// Whether an address, or the name of a file, is that of sound, or of pictures with sound.
+fn is_sound(address: &str) -> bool {
+    let path = address.split(['?', '#']).next().unwrap_or_default();
+    let ending = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending);
+    is_inline_sound(address)
+        || ending.is_some_and(|own| ENDINGS.iter().any(|known| own.eq_ignore_ascii_case(known)))
+}
+
+/// Whether what begins with a media type is sound, or pictures with sound.
+fn is_media_type(text: &str) -> bool {
+    ["audio/", "video/"]
+        .iter()
+        .any(|kind| text.get(..kind.len()).is_some_and(|t| t.eq_ignore_ascii_case(kind)))
 }
 
 impl Needs {
@@ -473,29 +522,56 @@ pub(crate) fn unavailable(matrix: &Matrix, availability: &[Availability]) -> Arc
 
 #[cfg(test)]
 mod tests {
-    use super::hears;
+    use super::{hears, may_sound};
     use serde_json::{Value, json};
     use types::ChatRequest;
 
+    /// Whether a model must hear it, and whether its vendor may bill it.
     #[track_caller]
-    fn check(part: &Value, want: bool) {
+    fn check(part: &Value, want: (bool, bool)) {
         let body = json!({"model": "auto", "messages": [{"role": "user", "content": [part]}]});
-        assert_eq!(hears(&ChatRequest::from_value(&body).unwrap()), want, "{part}");
+        let request = ChatRequest::from_value(&body).unwrap();
+        assert_eq!((hears(&request), may_sound(&request)), want, "{part}");
     }
+
+    const HEARD: (bool, bool) = (true, true);
+    const BILLED: (bool, bool) = (false, true);
+    const SILENT: (bool, bool) = (false, false);
 
     #[test]
     fn sound_is_told_by_what_it_is() {
-        check(&json!({"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}), true);
+        check(&json!({"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}}), HEARD);
         for (url, want) in [
-            ("data:audio/wav;base64,UklGRg==", true),
-            ("DATA:Audio/mp3;base64,UklGRg==", true),
-            ("data:video/mp4;base64,UklGRg==", true),
-            ("data:application/pdf;base64,UklGRg==", false),
-            ("data:image/png;base64,UklGRg==", false),
+            ("data:audio/wav;base64,UklGRg==", HEARD),
+            ("DATA:Audio/mp3;base64,UklGRg==", HEARD),
+            ("data:video/mp4;base64,UklGRg==", HEARD),
+            ("data:application/pdf;base64,UklGRg==", SILENT),
+            ("data:image/png;base64,UklGRg==", SILENT),
         ] {
             check(&json!({"type": "file", "file": {"file_data": url}}), want);
             check(&json!({"type": "image_url", "image_url": {"url": url}}), want);
         }
-        check(&json!({"type": "text", "text": "data:audio/wav;base64,UklGRg=="}), false);
+        check(&json!({"type": "text", "text": "data:audio/wav;base64,UklGRg=="}), SILENT);
+    }
+
+    #[test]
+    fn sound_that_is_only_named_may_be_billed() {
+        let named = |kind: &str| json!({"type": kind, kind: {"url": "https://files.example/1"}});
+        check(&named("audio_url"), HEARD);
+        check(&named("video_url"), BILLED);
+        check(&json!({"type": "input_video", "input_video": {"data": "AA=="}}), BILLED);
+        for (file, want) in [
+            (json!({"file_id": "f-1", "format": "audio/mpeg"}), BILLED),
+            (json!({"file_id": "f-1", "format": "application/pdf"}), SILENT),
+            (json!({"file_data": "AA==", "filename": "Call.MP3"}), BILLED),
+            (json!({"file_data": "AA==", "filename": "call.pdf"}), SILENT),
+            (json!({"file_data": "https://files.example/a/call.wav?of=1"}), BILLED),
+            (json!({"file_id": "gs://bucket/film.mov"}), BILLED),
+            (json!({"file_id": "file-abc"}), SILENT),
+        ] {
+            check(&json!({"type": "file", "file": file}), want);
+        }
+        check(&json!({"type": "image_url", "image_url": {"url": "https://files.example/film.mp4"}}), BILLED);
+        check(&json!({"type": "image_url", "image_url": {"url": "https://films.mp4/still.png"}}), SILENT);
     }
 }
