@@ -148,3 +148,60 @@ async fn tests_are_tested_by_changing_the_rules() {
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("4 of 4 changes of rules were noticed"), "{text}");
 }
+
+/// What a warning says of a request without candidates holds: explained, both rules apply and nothing is left.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_witness_without_candidates_can_be_explained() {
+    const RULES: &str = "rules:\n  \
+        - { id: no_one, when: tenant.region == \"eu\", actions: { exclude: [alpha/one] } }\n  \
+        - { id: no_two, when: workload.task_family == \"coding\", actions: { exclude: [alpha/two] } }\n";
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let folder = plan(&vendor)
+        .rules(&format!("{}{RULES}", crate::NO_CHANCE))
+        .file("policies/tests/own.yaml", "version: 1\ncases: []\n")
+        .write();
+    let said = async |args: &[&str]| -> Value {
+        let output = cli(&folder, args).await;
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+    };
+    let checked = said(&["policy", "check", "--json"]).await;
+    let problems = checked["problems"].as_array().unwrap();
+    let d = problems.iter().find(|d| d["code"] == "PL315").unwrap_or_else(|| panic!("{checked}"));
+    let witness = d["hint"].as_str().unwrap().split_once("a witness: ").unwrap().1;
+    folder.write("witness.json", witness);
+    let path = folder.path().join("witness.json").display().to_string();
+    let told = said(&["policy", "explain", "--json", &path]).await;
+    let results: Vec<&Value> = told["rules"].as_array().unwrap().iter().map(|r| &r["result"]).collect();
+    assert_eq!((results.as_slice(), &told["left"]), (&[&json!("matched"); 2][..], &json!([])), "{told}");
+}
+
+/// A case is about the small matrix that it names; a server takes it up with its bundle, and not with one that fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn tests_may_bring_their_own_models() {
+    const FLEET: &str = "version: 1\nproviders: { here: { dialect: openai_chat, base_url: \"https://here.example/v1\", tier: paid } }\n\
+        models: { here/small: { context_window: 8000, max_output_tokens: 1000, quality_tier: 1 } }\n";
+    let case = |model: &str, of: &str| {
+        format!(
+            "version: 1\nregistry: {of}\ncases:\n  - {{ name: own, expect: {{ candidates: {{ all_of: [{model}], count: 1 }} }} }}\n"
+        )
+    };
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let plan = plan(&vendor)
+        .settings("reload: { watch: false }\n")
+        .file("policies/tests/registries/own.yaml", FLEET);
+    let house = plan.file("policies/tests/own.yaml", &case("here/small", "own")).start().await;
+    let admin = Admin::of(&house);
+    assert_eq!(house.cli(&["policy", "test"]).await.status.code(), Some(0));
+    let reload = async || admin.call("POST", "/reload", &json!({})).await;
+    for (case, code) in [(case("here/large", "own"), "PL501"), (case("here/small", "won"), "PL211")] {
+        house.folder().write("policies/tests/own.yaml", &case);
+        let refused = reload().await.error(422);
+        assert_eq!(refused["metadata"]["problems"][0]["code"], code, "{refused}");
+    }
+    house.folder().write("policies/tests/own.yaml", &case("here/small", "own"));
+    house.folder().write("policies/tests/registries/own.yaml", &FLEET.replace("quality_tier", "quality"));
+    let refused = reload().await.error(422);
+    let file = refused["metadata"]["problems"][0]["file"].as_str().unwrap();
+    assert!(file.ends_with("policies/tests/registries/own.yaml"), "{refused}");
+    assert_eq!(served(&house).await, "alpha/one");
+}
