@@ -36,12 +36,11 @@ async fn state(admin: &Admin) -> String {
 
 /// A path with things that exist in the place of its names.
 fn path(op: &Operation, key: &str, provider_key: &str) -> String {
-    let bundle = if op.path.ends_with("/activate") { "active" } else { "previous" };
     let path = op.path.replace("{tenant}", "acme").replace("{key}", key).replace("{id}", provider_key);
     // Who only tries whether he may come in must not find what he could remove.
     let (pool, policy) = if key.starts_with("0000") { ("none", "none") } else { ("vision", "ask") };
     let path = path.replace("{pool}", pool).replace("{policy}", policy);
-    path.replace("{hash}", bundle).replace("{approval}", "apr_none")
+    path.replace("{hash}", "previous").replace("{approval}", "apr_none")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -231,6 +230,7 @@ async fn keys_that_no_longer_hold_open_nothing() {
     refused(&Admin::of(&house)).await;
 }
 
+/// And whatever changes something stands on the audit trail.
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_are_what_the_document_says() {
     let (_vendor, house, admin, document) = house().await;
@@ -250,6 +250,8 @@ async fn answers_are_what_the_document_says() {
     let other = admin.call("POST", "/bundles", &other).await.json()["hash"].as_str().unwrap().to_owned();
     admin.call("POST", &format!("/bundles/{other}/activate"), &Value::Null).await;
     admin.call("POST", "/bundles/rollback", &Value::Null).await;
+    let tried = json!({"files": {"routing_rules.yaml": format!("{RULES}# tried\n")}});
+    let tried = admin.call("POST", "/bundles", &tried).await.json()["hash"].as_str().unwrap().to_owned();
     let bodies = [
         ("POST /bundles", json!({"files": {"routing_rules.yaml": "version: 1\n# new\n"}, "message": "try"})),
         ("POST /approvals/{approval}", json!({"decision": "approve", "as": "user:dana"})),
@@ -275,9 +277,17 @@ async fn answers_are_what_the_document_says() {
         (last, op.method == "DELETE", last && op.method == "GET", op.path.contains('{'), op.path.len())
     });
     for op in operations {
+        if op.path == "/reload" {
+            house.folder().write("routing_rules.yaml", &format!("{RULES}# changed\n"));
+        }
+        let last = last_line(&admin).await;
         let body = bodies.iter().find(|(n, _)| *n == format!("{} {}", op.method, op.path));
         let body = body.map_or(Value::Null, |(_, b)| b.clone());
         let mut path = path(&op, &key, &kept).replace("apr_none", &approval);
+        if op.path.ends_with("/shadow") {
+            // What is put in force is not tried any more.
+            path = format!("/bundles/{tried}/shadow");
+        }
         if op.method == "DELETE" && op.path == "/tenants/{tenant}" {
             path = "/tenants/fresh".to_owned();
         }
@@ -285,7 +295,15 @@ async fn answers_are_what_the_document_says() {
         assert!(op.statuses.contains(&said.status), "{} {path}: {} {}", op.method, said.status, said.text());
         let misfits = document.misfits(document.schema(&op.gives), &said.json(), "");
         assert!(misfits.is_empty(), "{} {path}: {misfits:#?}", op.method);
+        let written = last_line(&admin).await > last;
+        assert_eq!(written, op.method != "GET", "{} {path} and the audit trail", op.method);
     }
+}
+
+/// The number of the newest line of the audit trail.
+async fn last_line(admin: &Admin) -> u64 {
+    let lines = admin.call("GET", "/audit?limit=1", &Value::Null).await.json();
+    lines["data"][0]["seq"].as_u64().unwrap_or_else(|| panic!("{lines}"))
 }
 
 /// Somebody with access to the files, but not to the signing key, adds, changes, swaps or removes a line.
