@@ -364,3 +364,6 @@ fn write_token(path: &Path, token: &str) -> io::Result<()> {
     }
     secret::create_private(path)?.write_all(token.as_bytes())
 }
+
+#[cfg(test)]
+mod tests;

@@ -84,7 +84,18 @@ impl Audit {
         elsewhere: Option<&Path>,
         seal_after: Duration,
     ) -> io::Result<Audit> {
-        let writer = Writer::open(data, boot, elsewhere)?;
+        Audit::of(Writer::open(data, boot, elsewhere)?, seal_after)
+    }
+
+    /// A trail whose disk takes nothing any more: its file is open for reading alone.
+    #[cfg(test)]
+    pub(crate) fn refusing(data: &Path) -> io::Result<Audit> {
+        let mut writer = Writer::open(data, "refusing".to_owned(), None)?;
+        writer.file = std::fs::File::open(folder::name(&writer.folder, 1))?;
+        Audit::of(writer, SEAL_AFTER)
+    }
+
+    fn of(writer: Writer, seal_after: Duration) -> io::Result<Audit> {
         let lost = writer.lost.clone();
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         let thread =
