@@ -57,6 +57,7 @@ mod rehearsal;
 mod repair;
 mod run_errors;
 mod runs;
+mod scopes;
 mod sdk;
 mod secrecy;
 mod signed;

@@ -187,6 +187,52 @@ async fn scenario_20_a_replay_names_the_first_divergence() {
     assert!(text.contains("call_intent three#0.1:model") && text.contains("would call three#0.1"), "{text}");
 }
 
+/// A replay with calls is a request of its key: no other key of the tenant makes it, and none whose budget is spent.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_with_calls_is_bound_to_its_key_and_what_that_may_spend() {
+    let costly = |seen: &Seen| answer(seen).costing(1_000, 1_000);
+    let vendor = Vendor::scripted(Dialect::OpenAi, costly).await;
+    let house = start(&vendor, LONG).await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "acme"})).await;
+    let (id, own) = admin.key(json!({"tenant": "acme", "limits": []})).await;
+    let (_, other) = admin.key(json!({"tenant": "acme", "limits": []})).await;
+    let body =
+        json!({"workflow": "long", "request": {"messages": [{"role": "user", "content": "a question"}]}});
+    let made = send(house.client(), &own, "/v1/runs", &body).await.json();
+    let path = format!("/v1/runs/{}", made["id"].as_str().unwrap());
+    for _ in 0..400 {
+        if get(house.client(), &own, &path).await.json()["status"] == "succeeded" {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    assert_eq!(vendor.count(), 4, "{}", house.log());
+    let edited = LONG.replace("0.3", "0.5");
+    let replay = async |key: &str| {
+        let body = json!({"workflow": {"name": "long", "text": edited}, "live": {"usd": 1}});
+        send(house.client(), key, &format!("{path}/replay"), &body).await
+    };
+    let refused = replay(&other).await.error(403);
+    assert!(refused["message"].as_str().unwrap().contains("only the key that asked"), "{refused}");
+    // All that the key may spend a day is spent.
+    let may = async |limits: Value| {
+        let changed = admin.call("PATCH", &format!("/keys/{id}"), &json!({ "limits": limits })).await;
+        assert_eq!(changed.status, 200, "{}", changed.text());
+    };
+    may(json!([{"metric": "usd", "amount": 0.000_001, "per": "day"}])).await;
+    assert_eq!(replay(&own).await.error(429)["code"], "insufficient_quota");
+    assert_eq!(vendor.count(), 4, "nobody is asked");
+    may(json!([])).await;
+    let live = replay(&own).await;
+    assert_eq!(
+        (live.status, live.json()["called"].clone()),
+        (200, json!(["three#0.1:model"])),
+        "{}",
+        live.text()
+    );
+}
+
 /// With a budget a replay asks for what is not on record, within it, and the run stays as it was.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_replay_with_a_budget_asks_for_what_is_new() {
