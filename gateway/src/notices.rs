@@ -106,6 +106,13 @@ impl Notices {
         Ok(Notices { url, ..self })
     }
 
+    /// The rule and the message of what waits to be told.
+    #[cfg(test)]
+    pub(crate) fn waiting(&mut self) -> Option<(String, String)> {
+        let notice = self.from.try_recv().ok()?;
+        Some((notice.rule, notice.message))
+    }
+
     /// Tells what comes, until the server stops.
     pub(crate) async fn run(mut self, webhooks: &Webhooks, stop: CancellationToken) {
         let mut told = Recent::default();

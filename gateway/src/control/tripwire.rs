@@ -236,6 +236,16 @@ fn tell(trip: &Trip, plane: &Plane, told: &Told, action: TripwireAction) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::keys::{Known, Spec};
+    use crate::control::plane::Opening;
+    use serde_json::Value;
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use stores::control::ControlMemory;
+    use types::Usd;
+    use types::axis::{OutputContract, TaskFamily, ToolDependence};
+    use types::begun::{Beginning, Begun, unsettled};
+    use types::profile::{Cell, LengthBand};
 
     /// Spends in hours from 100 on; the last amount is what may trip.
     fn check(hours: &[f64], trips: Option<(f64, f64)>) {
@@ -277,5 +287,93 @@ mod tests {
         }
         assert!(wire.add("k", 5.0, 20_003 * HOUR_MS).is_some());
         assert_eq!(wire.holds("k", 20_003 * HOUR_MS), None);
+    }
+
+    /// What a key spent that dies in the middle of its request, for want of a whole one.
+    fn record(key: &str, usd: f64) -> RequestRecord {
+        let cell = Cell {
+            family: TaskFamily::Chat,
+            sub: None,
+            contract: OutputContract::Prose,
+            tools: ToolDependence::None,
+            length: LengthBand::S,
+        };
+        let of = Beginning {
+            request_id: "req_1".to_owned(),
+            ts_ms: clock::unix_ms(),
+            tenant: "default".to_owned(),
+            key: key.to_owned(),
+            tags: BTreeMap::new(),
+            cell,
+            model_asked: "auto".to_owned(),
+            workflow: "default".into(),
+            model: "p/m".into(),
+            bundle: String::new(),
+        };
+        let reserved = Some(Usd::from_dollars(usd));
+        unsettled(&[Begun { of: Arc::new(of), call: "p/m".into(), reserved, late: false }]).unwrap()
+    }
+
+    /// From a record to all that follows: a notice, a line of the trail, and what the key is told then.
+    async fn follows(action: TripwireAction, refused: Option<(u16, &str)>, actions: &[&str]) {
+        let data = tempfile::tempdir().unwrap();
+        let (wire, trips) = tripwire(action);
+        let wire = Arc::new(wire);
+        let opening = Opening {
+            store: Arc::new(ControlMemory::default()),
+            data: Some(data.path()),
+            master: None,
+            anchor: None,
+            tripwire: wire.clone(),
+        };
+        let plane = Plane::open(opening).await.unwrap();
+        let known = Known {
+            models: Vec::new(),
+            pools: Vec::new(),
+            selects: Box::new(|_| true),
+            workflows: Vec::new(),
+            default_budget: 1.0,
+        };
+        let made = plane.create_key(&Actor::local(), Spec::default(), &known).await.unwrap();
+        let (id, text) = (made["id"].as_str().unwrap(), made["key"].as_str().unwrap());
+        for hours_ago in [3, 2, 1] {
+            assert_eq!(wire.add(id, 0.5, clock::unix_ms() - hours_ago * HOUR_MS), None);
+        }
+        assert!(plane.authenticate(Some(text)).is_ok());
+        wire.saw(&record(id, 6.0));
+
+        let (told, mut notices) = crate::notices::channel(Arc::default());
+        let stop = CancellationToken::new();
+        let lines = || {
+            let text = std::fs::read_to_string(data.path().join("audit/admin-000001.jsonl")).unwrap();
+            let lines = text.lines().map(|l| serde_json::from_str::<Value>(l).unwrap());
+            lines.filter(|l| l["actor"]["id"] == "tripwire").collect::<Vec<_>>()
+        };
+        let look = async {
+            while lines().len() < actions.len() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            stop.cancel();
+        };
+        let both = async { tokio::join!(trips.run(&plane, &told, action, stop.clone()), look) };
+        tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+        let found: Vec<_> = lines().iter().map(|l| l["action"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(found, actions);
+        let tripped = &lines()[0];
+        assert_eq!((&tripped["target"], &tripped["request"]), (&Value::from(id), &Value::from("req_1")));
+        assert_eq!(tripped["detail"]["spent_usd"], "6.000000");
+        let (rule, message) = notices.waiting().unwrap();
+        assert!(rule == "tripwire" && message.contains(id) && message.contains(action.as_str()), "{message}");
+        assert_eq!(notices.waiting(), None, "once an hour");
+        let refusal = plane.authenticate(Some(text)).err();
+        let said = refusal.as_ref().map(|f| (f.status.as_u16(), &*f.code));
+        assert_eq!(said, refused, "{action:?}");
+    }
+
+    #[tokio::test]
+    async fn what_follows_when_a_key_trips_is_what_was_asked_for() {
+        follows(TripwireAction::Alert, None, &["key.tripped"]).await;
+        follows(TripwireAction::Throttle, Some((429, "spend_tripwire")), &["key.tripped"]).await;
+        follows(TripwireAction::Suspend, Some((403, "key_suspended")), &["key.tripped", "key.suspend"]).await;
     }
 }
