@@ -424,3 +424,49 @@ async fn a_limit_on_tokens_sets_the_length_that_nobody_asked_for() {
     said["max_tokens"] = json!(800);
     assert_eq!(chat(&house, &key, &said).await.status, 429, "a length that the client set is not shortened");
 }
+
+/// Takes the lock that whoever writes to a database takes, says so, and holds it until its input ends.
+const HOLDER: &str = "import fcntl, sys\nf = open(sys.argv[1], 'r+b')\nfcntl.lockf(f, fcntl.LOCK_EX, 1, 120)\n\
+                      print('held', flush=True)\nsys.stdin.read()\n";
+
+/// Money whose spending cannot be written down is not spent: a kill would forget it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_written_down_is_not_spent() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).rules(NO_CHANCE);
+    let house = house.start().await;
+    let admin = Admin::of(&house);
+    let (_, key) = admin.key(json!({"limits": [{"metric": "usd", "amount": 1, "per": "day"}]})).await;
+    let (_, free) = admin.key(json!({"limits": []})).await;
+    let body = json!({"model": "auto", "messages": [{"role": "user", "content": "say hello"}]});
+    let ask = async |key: &str| send(house.client(), key, CHAT, &body).await;
+
+    let mut holder = tokio::process::Command::new("python3")
+        .args(["-c", HOLDER])
+        .arg(house.folder().path().join("data/control/control.db-shm"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let out = tokio::io::BufReader::new(holder.stdout.take().unwrap());
+    tokio::io::AsyncBufReadExt::read_line(&mut { out }, &mut said).await.unwrap();
+    assert_eq!(said.trim(), "held");
+
+    let refused = ask(&key).await;
+    assert_eq!(refused.error(503)["code"], "limits_unavailable", "{}", refused.text());
+    assert!(refused.header("retry-after").is_some());
+    assert_eq!(vendor.count(), 0, "nobody is asked");
+    assert_eq!(ask(&free).await.status, 200, "what no limit counts goes on");
+
+    drop(holder.stdin.take());
+    holder.wait().await.unwrap();
+    for _ in 0..100 {
+        if ask(&key).await.status == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(ask(&key).await.status, 200, "{}", house.log());
+}
