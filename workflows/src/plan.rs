@@ -200,8 +200,9 @@ pub struct Workflow {
     /// Its ceilings.
     pub limits: Limits,
     places: Places,
-    /// When its journal is written; `None`: as is usual for how it is started.
-    pub durability: Option<Durability>,
+    /// When the journal of a run of it is written: as its file says, `sync` where it says nothing, and `sync` in
+    /// the place of `none` where it may call an `unsafe` tool, which has to be on record before it goes out.
+    pub durability: Durability,
     pub(crate) serves: Option<Expr>,
     pub(crate) best_so_far: bool,
     pub(crate) vars: Value,
@@ -228,6 +229,7 @@ impl Workflow {
         let chain = chain::find(&parts.root);
         let forecast = forecast::Plan::of(&parts.root, chain.is_some());
         let itself = Arc::new(itself(&parts.head.name));
+        let durability = durability(&parts);
         let sure = callers::sure(&parts.root);
         Workflow {
             name: parts.head.name,
@@ -238,7 +240,7 @@ impl Workflow {
             tests: parts.head.tests,
             limits: parts.limits,
             places: parts.places,
-            durability: parts.head.durability,
+            durability,
             serves: parts.serves,
             best_so_far: parts.head.best_so_far,
             vars: parts.vars,
@@ -299,13 +301,18 @@ impl Workflow {
     /// gone on with later.
     #[must_use]
     pub fn may_wait(&self, request: &types::ChatRequest) -> bool {
-        self.durability != Some(Durability::None) && self.waits(!request.tools.is_empty())
+        self.durability != Durability::None && self.waits(!request.tools.is_empty())
     }
 
     /// The same, whatever is kept of it.
     pub(crate) fn waits(&self, client_tools: bool) -> bool {
         let other = self.fallback.as_ref().is_some_and(|w| w.waits(client_tools));
         other || self.root.may_wait(client_tools)
+    }
+
+    /// Whether it may call a tool that changes the world each time it is called.
+    pub(crate) fn is_unsafe(&self) -> bool {
+        is_unsafe(&self.root, self.fallback.as_deref())
     }
 
     /// How its answer goes out as a stream: as the `stream` node of the straight way says, else the first one.
@@ -343,6 +350,18 @@ impl Workflow {
     pub fn max_calls(&self) -> u32 {
         most_of(&self.root, self.fallback.as_deref(), Graph::max_calls)
     }
+}
+
+fn durability(parts: &Parts) -> Durability {
+    match parts.head.durability {
+        Some(Durability::None) if is_unsafe(&parts.root, parts.fallback.as_deref()) => Durability::Sync,
+        said => said.unwrap_or_default(),
+    }
+}
+
+/// Whether a graph, or the workflow that takes over where it fails, may call an `unsafe` tool.
+fn is_unsafe(root: &Graph, fallback: Option<&Workflow>) -> bool {
+    root.is_unsafe() || fallback.is_some_and(Workflow::is_unsafe)
 }
 
 /// Of a graph, and of that of the workflow that takes over where it fails.

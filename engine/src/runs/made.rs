@@ -180,7 +180,7 @@ pub(super) fn pinned_to(workflow: &Workflow) -> Chosen {
     Chosen {
         workflow: workflow.name.clone(),
         plan: workflow.plan_hash.clone(),
-        durability: workflow.durability.unwrap_or_default(),
+        durability: workflow.durability,
     }
 }
 

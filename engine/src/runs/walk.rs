@@ -133,7 +133,7 @@ async fn prepare(
             }
         }
     };
-    keeper.set_durability(made.workflow.durability.unwrap_or_default());
+    keeper.set_durability(made.workflow.durability);
     let keep = (Keep::Record(keeper.durability()), None);
     let walk = assemble(service, &view, made, entries, Admitted { admission, permit, held }, keep);
     let now_ms = service.now_ms();

@@ -2,6 +2,8 @@
 
 use crate::edge::Edge;
 use crate::node::Node;
+use crate::node::tool::Tool;
+use crate::plan::Workflow;
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::{Value, json};
@@ -35,6 +37,16 @@ impl Graph {
     pub(crate) fn may_wait(&self, client_tools: bool) -> bool {
         let now = self.nodes.iter().filter(|n| n.enabled && !n.is_later());
         now.into_iter().any(|n| n.spec.may_wait(client_tools))
+    }
+
+    /// Whether one of its nodes, or of the graphs and workflows that they run, may call an `unsafe` tool.
+    pub(crate) fn is_unsafe(&self) -> bool {
+        let calls = |n: &Node| {
+            let within = || n.spec.bodies().into_iter().any(Graph::is_unsafe);
+            let called = || n.spec.callee().is_some_and(Workflow::is_unsafe);
+            n.get().is_some_and(Tool::is_unsafe) || within() || called()
+        };
+        self.nodes.iter().filter(|n| n.enabled).any(calls)
     }
 
     pub(crate) fn edges_to(&self, node: usize) -> impl Iterator<Item = (usize, &Edge)> {

@@ -341,7 +341,7 @@ edges:
     // Hiding a pool of all workflows is told.
     assert_eq!(problems.iter().map(|d| d.code.as_str()).collect::<Vec<_>>(), ["WF221"]);
     let w = library.get("w").unwrap();
-    assert_eq!(w.durability, Some(Durability::Sync));
+    assert_eq!(w.durability, Durability::Sync);
     let node = |id: &str| w.root.nodes.iter().find(|n| &*n.id == id).unwrap();
     let a = node("a").get::<crate::node::generate::Generate>().unwrap();
     let within = a.route.within.as_ref().unwrap();

@@ -334,3 +334,32 @@ edges:
     let script = Script::new(vec![("ask", vec![Says::Text(1, "x")])]);
     assert_eq!(text(&play(&workflow(body), prose(), &script).await.0), "9 0 1|none");
 }
+
+/// What goes out at most once has to be on record before it does, whatever a file says.
+#[test]
+fn a_run_that_may_call_an_unsafe_tool_is_kept() {
+    let kept = |body: &str| workflow(&format!("durability: none\n{body}")).durability.as_str();
+    let act = |tool: &str| format!("{{ id: act, type: tool, tool: {tool}, args: {{ q: x }} }}");
+    let end = "output: nodes.act.text\n";
+    assert_eq!(
+        kept(&format!("nodes: [{}]\n{end}", act("put"))),
+        "none",
+        "the same twice is the same as once"
+    );
+    assert_eq!(kept(&format!("nodes: [{}]\n{end}", act("send"))), "sync");
+    let off = act("send").replace("args", "enabled: false, args");
+    assert_eq!(
+        kept(&format!("nodes: [{{ id: ask, type: generate }}, {off}]\noutput: nodes.ask.completion\n")),
+        "none"
+    );
+    let each = format!(
+        "nodes:\n  - id: each\n    type: map\n    over: '[1]'\n    as: n\n    max_items: 1\n    body:\n      \
+         nodes: [{}]\n      result: nodes.act.text\n  - {{ id: ask, type: generate }}\nedges: [{{ from: each, to: ask }}]\noutput: nodes.ask.completion\n",
+        act("send")
+    );
+    assert_eq!(kept(&each), "sync");
+    let called = file("durability: none\nnodes: [{ id: child, type: call, workflow: child }]\n");
+    let child = format!("version: 1\nname: child\nnodes: [{}]\n{end}", act("send"));
+    let (library, problems) = load_all(&[called, types::doc::SourceFile::new("child.yaml", child)]);
+    assert_eq!(library.get("w").unwrap_or_else(|| panic!("{problems:?}")).durability.as_str(), "sync");
+}
