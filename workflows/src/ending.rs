@@ -233,9 +233,20 @@ impl RunFailure {
         }
     }
 
-    /// As expressions and other nodes see it.
-    pub(crate) fn as_json(&self) -> Value {
-        json!({"class": self.class, "code": self.code, "message": self.message})
+    /// As expressions and other nodes see it; `frame` is the path of the node instance that failed, `attempt` how many
+    /// calls it had made by then. What is not known of a failure is `()`, so that every member can be read.
+    pub(crate) fn as_json(&self, frame: &str, attempt: u32) -> Value {
+        let by = self.provider_error.as_ref();
+        let provider = by.and_then(|e| e.model.split_once('/')).map(|(provider, _)| provider);
+        json!({
+            "class": self.class, "code": self.code, "message": self.message,
+            "node": frame.rsplit('/').next(), "frame": frame, "attempt": attempt,
+            "provider": provider, "model": by.map(|e| &e.model),
+            "upstream_status": by.and_then(|e| e.status),
+            "retry_after_ms": by.and_then(|e| e.retry_after).map(|wait| wait.as_millis() as u64),
+            "retryable": by.is_some_and(provider::Error::retryable),
+            "findings": self.findings,
+        })
     }
 
     /// The failure of a node's calls as the end of the run.

@@ -206,7 +206,13 @@ fn cache(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Cache> {
     };
     if let Some(n) = f.take("match") {
         if n.as_str() == Some("semantic") {
-            cx.unsupported(n.span, "match: semantic");
+            let d = cx.r.error(
+                "105",
+                n.span,
+                "`match: semantic` is not supported yet: nothing here tells which questions mean the same",
+            );
+            d.hint = Some("leave `match` out: what is asked again to the letter is found".to_owned());
+            d.field = f.at("match");
         } else {
             cx.r.one_of(n, &f.at("match"), &["exact"]);
         }

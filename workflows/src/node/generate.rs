@@ -268,7 +268,7 @@ pub(crate) fn finish(answers: Vec<(u32, Answer)>, at: &At<'_>) -> Resolved {
     let resolved = {
         let mut table = at.host.table();
         let rows = answers.into_iter().map(|(i, a)| table.add(a, Origin::of(&at.path, i, 1))).collect();
-        samples::resolved(Gathered { rows, ..Gathered::default() }, &table)
+        samples::resolved(Gathered { rows, ..Gathered::default() }, &at.path, &table)
     };
     match at.node.get::<Generate>() {
         Some(own) => own.noted(at, resolved),

@@ -305,7 +305,10 @@ impl<'a> Walk<'a> {
     /// What the node has come to, as others read it.
     fn settle(&self, i: usize, resolved: &mut Resolved, failure: Option<&RunFailure>) {
         let outputs = std::mem::take(&mut resolved.outputs);
-        let error: Option<Arc<Json>> = failure.map(|f| Arc::new(f.as_json()));
+        let error: Option<Arc<Json>> = failure.zip(self.node(i)).map(|(f, node)| {
+            let calls = self.frame.with(i, |c| c.calls).unwrap_or(0);
+            Arc::new(f.as_json(&self.frame.path(node), calls))
+        });
         let order = self.host.place();
         self.frame.with(i, |c| {
             if !outputs.is_empty() {

@@ -29,7 +29,7 @@ impl Generate {
         let mut round = 0;
         loop {
             let Some((row, calls)) = self.theirs(at, &got) else {
-                let resolved = resolved(got, &at.host.table());
+                let resolved = resolved(got, &at.path, &at.host.table());
                 return Ok(self.noted(at, resolved));
             };
             match self.clients {

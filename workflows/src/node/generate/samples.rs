@@ -107,8 +107,8 @@ pub(super) fn completions() -> expr::Type {
     Ty::Completions.expr()
 }
 
-/// What the node puts out.
-pub(super) fn resolved(got: Gathered, table: &Table) -> Resolved {
+/// What the node of that path puts out.
+pub(super) fn resolved(got: Gathered, path: &str, table: &Table) -> Resolved {
     let rows: Vec<_> = got.rows.iter().filter_map(|id| table.row(*id)).collect();
     let served: Vec<&str> = rows.iter().map(|r| &*r.model.id).collect();
     let all =
@@ -124,7 +124,8 @@ pub(super) fn resolved(got: Gathered, table: &Table) -> Resolved {
     };
     let stopped = rows.iter().find(|r| r.doomed).and_then(|r| r.findings.first());
     let note = stopped.map(|f| format!("stopped before its end: {}", f.message));
-    let failed: Vec<_> = got.failed.into_iter().map(|f| RunFailure::of(f).as_json()).collect();
+    let failed = got.failed.into_iter().zip(1..);
+    let failed: Vec<_> = failed.map(|(f, nth)| RunFailure::of(f).as_json(path, nth)).collect();
     let outputs = vec![
         Value::row(got.rows.first().copied()),
         Value::count(got.rows.len()),

@@ -314,3 +314,35 @@ async fn only_calls_that_fit_their_tools_wait_for_the_client() {
     let told: Vec<&String> = said.iter().filter(|t| t.starts_with("not called: ")).collect();
     assert!(told.len() == 3 && told[1].contains("another call") && told[2].contains("city"), "{said:?}");
 }
+
+/// Every member of an error can be read, whatever failed.
+#[tokio::test(start_paused = true)]
+async fn an_error_says_where_and_of_whom() {
+    let told = async |says: Says, keys: &str| {
+        let fields = [
+            "class",
+            "code",
+            "node",
+            "frame",
+            "attempt",
+            "provider",
+            "model",
+            "upstream_status",
+            "retry_after_ms",
+            "retryable",
+        ];
+        let said = fields.map(|f| format!("${{ nodes.ask.error.{f} }}")).join(" ");
+        let body = asking(keys).replace("${ nodes.ask.error }", &said);
+        let (ending, _) = play(&workflow(&body), prose(), &Script::new(vec![("ask", vec![says])])).await;
+        let Ending::Failed(f) = ending else { panic!("{ending:?}") };
+        f.message
+    };
+    let limited = types::provider::Error {
+        status: Some(429),
+        retry_after: Some(Duration::from_secs(2)),
+        ..types::provider::Error::new(types::provider::ErrorKind::RateLimited, &model("a", 1), "slow down")
+    };
+    let by_vendor = Says::Fail(Failure::Provider(limited));
+    assert_eq!(told(by_vendor, "samples: 1").await, "provider rate_limited ask ask 1 p p/a 429 2000 true");
+    assert_eq!(told(Says::Never, "timeout: 1s").await, "provider timeout ask ask 1     false");
+}
