@@ -4,7 +4,7 @@
 
 use crate::load::{Amount, Measured, Shape, percentile};
 use crate::process::Process;
-use crate::{Failure, house, say};
+use crate::{Effort, Failure, house, say};
 use comfy_table::{CellAlignment, Table, presets};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -78,6 +78,11 @@ pub(crate) async fn run(plan: Plan) -> Result<(), Failure> {
         rows.retain(|r| !r.name.starts_with("turnout") || wanted(r));
         measure(&mut rows, &plan).await?;
         print(&rows, &plan, stream);
+    }
+    if plan.only.is_none() {
+        let effort = if plan.quick { Effort::Quick } else { Effort::Whole };
+        crate::graph::run(effort).await?;
+        crate::prefix::run(effort)?;
     }
     if plan.quick {
         let few = crate::escalation::Plan { requests: 36, seed: 7, json: false };

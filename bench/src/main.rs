@@ -11,6 +11,7 @@ mod house;
 mod load;
 mod mock;
 mod policies;
+mod prefix;
 mod process;
 mod profile;
 mod wire;
@@ -84,6 +85,8 @@ enum What {
     Policies,
     /// What workflows cost by themselves: graphs on calls that answer at once, and reading a long file.
     Graph,
+    /// How fast checks read text that grows, JSON by a schema above all, in MB/s.
+    Prefix,
     /// Processor time per `auto` request as the number of arms grows.
     Decide,
     /// Microseconds to decide among 2, 20 and 200 arms that have all been learned of, in process.
@@ -112,6 +115,15 @@ enum What {
         /// Where to.
         upstream: SocketAddr,
     },
+}
+
+/// How much is measured.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effort {
+    /// As much as steady figures take.
+    Whole,
+    /// As little as shows that it runs.
+    Quick,
 }
 
 fn main() -> ExitCode {
@@ -159,7 +171,8 @@ async fn run(what: What) -> Result<(), Failure> {
         What::Profile => profile::run(),
         What::Policies => policies::run().await,
         What::Arms => arms::run().await,
-        What::Graph => graph::run().await,
+        What::Graph => graph::run(Effort::Whole).await,
+        What::Prefix => prefix::run(Effort::Whole),
         What::Decide => decide::run().await,
         What::Escalation { requests, seed, json } => {
             escalation::run(escalation::Plan { requests, seed, json }).await

@@ -1,10 +1,10 @@
-//! How often a decision asks for memory: as often among two hundred arms as among twenty.
+//! How often a decision asks for memory: as often among two hundred arms as among twenty; and how often a run does.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use allocation_counter::measure;
 use engine::learn::Limits;
 use engine::route::{Ask, Router, basis};
-use engine::{Bundle, Files, Statistics, learner};
+use engine::{Bundle, Files, Statistics, learner, policies, workflows};
 use futures_util::FutureExt as _;
 use std::sync::Arc;
 use types::doc::SourceFile;
@@ -84,4 +84,73 @@ fn no_arm_asks_for_memory_of_its_own() {
     assert!(few > 0, "the counter counts");
     // The words of the reason grow by more or less; a single list of arms that grows would ask four times more.
     assert!(many < few + 4, "{few} allocations among 20 arms, {many} among 200");
+}
+
+/// A model that answers at once.
+struct Instantly(Arc<Model>);
+
+impl workflows::World for Instantly {
+    fn generate(
+        &self,
+        _: workflows::Ask,
+    ) -> futures_util::future::BoxFuture<'_, Result<workflows::Generated, workflows::Failure>> {
+        let choice = types::completion::Choice {
+            text: "The answer is forty-two.".to_owned(),
+            finish_reason: Some(types::completion::FinishReason::Stop),
+            ..types::completion::Choice::default()
+        };
+        let completion = types::Completion { choices: vec![choice], ..types::Completion::default() };
+        let model = self.0.clone();
+        Box::pin(async move { Ok(workflows::Generated::whole(completion, model)) })
+    }
+}
+
+/// Most allocations of a run of ten nodes, its three answers included.
+const TEN_NODES: u64 = 400;
+
+/// A run asks for little memory beside what it puts out, the hundredth as little as the second.
+#[test]
+fn a_run_of_ten_nodes_asks_for_memory_a_bounded_number_of_times() {
+    let model = |name: &str, tier| Model {
+        price: Some(Price::new(1.0, 1.0)),
+        quality_tier: tier,
+        ..Model::new(format!("p/{name}"), 0, (8_000, 1_000))
+    };
+    let matrix = Matrix::new(
+        vec![Provider::new("p", Dialect::Recorded)],
+        vec![model("a", 1), model("b", 2), model("c", 3)],
+    );
+    let language = policies::language();
+    let names = workflows::Names {
+        matrix: &matrix,
+        pools: &[],
+        approvers: None,
+        tools: &[],
+        language: &*language,
+        variables: &Vec::new(),
+        scripts: &[],
+        runner: false,
+        may_ask: None,
+    };
+    let (library, problems) =
+        workflows::load(&[SourceFile::new("ten.yaml", include_str!("../../bench/ten.yaml"))], &names);
+    assert!(problems.is_empty(), "{problems:?}");
+    let ten = library.get("ten").unwrap();
+    let body = serde_json::json!({"model": "auto", "messages": [{"role": "user", "content": "What is it?"}]});
+    let request = Arc::new(ChatRequest::from_value(&body).unwrap());
+    let world: Arc<dyn workflows::World> = Arc::new(Instantly(Arc::new(model("a", 1))));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let counts: Vec<u64> = (0..100)
+        .map(|_| {
+            let input =
+                workflows::Input::new(request.clone(), language.clone(), language.scope(None, Vec::new()));
+            let mut ending = None;
+            let run = workflows::run(ten.clone(), input, world.clone());
+            let counted = measure(|| ending = Some(runtime.block_on(run).ending));
+            assert!(matches!(ending, Some(workflows::Ending::Delivered { .. })), "{ending:?}");
+            counted.count_total
+        })
+        .collect();
+    let (second, last) = (counts.get(1).unwrap(), counts.last().unwrap());
+    assert!(last <= second && *last <= TEN_NODES, "{second} allocations, then {last}");
 }

@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["profiler", "policies", "workflows", "types"]),
     ("gateway", &["engine", "providers", "stores", "types"]),
     ("tests", &["gateway", "types"]),
-    ("bench", &["gateway", "types"]),
+    ("bench", &["gateway", "validators", "types"]),
 ];
 
 /// Heavy things from outside, and the one room that may know each.
