@@ -167,19 +167,17 @@ fn excerpt<'a>(
 /// Known names nearest to `name`: Damerau–Levenshtein distance at most max(1, ⌊len/3⌋), equal but for case and
 /// `-`/`_`, or one the beginning of the other; at most three, nearest first, ties alphabetical.
 pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
-    let fold = |s: &str| s.to_lowercase().replace('-', "_");
-    let folded = fold(name);
     let limit = (name.chars().count() / 3).max(1);
+    let mut letters = Letters::of(name);
     let mut near: Vec<(usize, &str)> = known
         .into_iter()
         .filter_map(|k| {
-            let known = fold(k);
             // One that was broken off, or goes on, is nearer than one with other letters in it.
-            let begins = folded.len() >= 3 && (known.starts_with(&folded) || folded.starts_with(&known));
-            let d = match (known == folded, begins) {
-                (true, _) => 0,
-                (false, true) => 1,
-                (false, false) => strsim::damerau_levenshtein(name, k),
+            let d = match alike(name, k) {
+                Alike::Equal => 0,
+                Alike::Begins if name.len() >= 3 => 1,
+                _ if letters.apart(k) > limit => return None,
+                _ => strsim::damerau_levenshtein(name, k),
             };
             (d <= limit).then_some((d, k))
         })
@@ -187,6 +185,77 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
     near.sort();
     near.dedup();
     near.into_iter().take(3).map(|(_, k)| k).collect()
+}
+
+/// How two names compare, but for case and `-`/`_`.
+#[derive(PartialEq)]
+enum Alike {
+    Equal,
+    Begins,
+    No,
+}
+
+fn alike(a: &str, b: &str) -> Alike {
+    let (mut a, mut b) = (folded(a), folded(b));
+    loop {
+        match (a.next(), b.next()) {
+            (None, None) => return Alike::Equal,
+            (None, _) | (_, None) => return Alike::Begins,
+            (x, y) if x != y => return Alike::No,
+            _ => {}
+        }
+    }
+}
+
+fn folded(s: &str) -> impl Iterator<Item = char> + '_ {
+    s.chars().flat_map(char::to_lowercase).map(|c| if c == '-' { '_' } else { c })
+}
+
+/// The letters of a name in their order: a change of one letter changes one of them. They rule most names out at a
+/// small part of what their distance takes, which counts where a file has thousands of wrong names.
+struct Letters {
+    own: Vec<u8>,
+    /// Those of the name that it was last compared with.
+    other: Vec<u8>,
+}
+
+impl Letters {
+    fn of(name: &str) -> Self {
+        let mut own = Vec::new();
+        sorted(name, &mut own);
+        Letters { own, other: Vec::new() }
+    }
+
+    /// The least changes that may lead from the name to another one, as far as letters of ASCII tell; no more than
+    /// their distance.
+    fn apart(&mut self, other: &str) -> usize {
+        sorted(other, &mut self.other);
+        let (mut a, mut b) = (self.own.iter().peekable(), self.other.iter().peekable());
+        let (mut less, mut more) = (0_usize, 0_usize);
+        loop {
+            match (a.peek(), b.peek()) {
+                (Some(x), Some(y)) if x == y => {
+                    a.next();
+                    b.next();
+                }
+                (Some(x), Some(y)) if x > y => {
+                    more = more.saturating_add(1);
+                    b.next();
+                }
+                (Some(_), _) => {
+                    less = less.saturating_add(1);
+                    a.next();
+                }
+                (None, _) => return less.max(more.saturating_add(b.count())),
+            }
+        }
+    }
+}
+
+fn sorted(name: &str, into: &mut Vec<u8>) {
+    into.clear();
+    into.extend(name.bytes().filter(u8::is_ascii));
+    into.sort_unstable();
 }
 
 /// "did you mean `a` or `b`?", or the list of known names when nothing is near.
@@ -204,8 +273,22 @@ pub fn suggestion<'a>(name: &str, known: impl IntoIterator<Item = &'a str> + Clo
 mod tests {
     use super::*;
 
+    /// What rules names out before their distance is known is never more than that.
+    #[test]
+    fn letters_are_no_further_apart_than_names() {
+        let names = ["abc", "acb", "abd", "", "äbc", "abcabc", "cba", "k1234", "k4321", "ß", "A-b", "a_b"];
+        for a in names {
+            for b in names {
+                let apart = Letters::of(a).apart(b);
+                assert!(apart <= strsim::damerau_levenshtein(a, b), "{a} {b}: {apart}");
+            }
+        }
+        assert_eq!((Letters::of("abcd").apart("efgh"), Letters::of("abcd").apart("dcba")), (4, 0));
+    }
+
     #[test]
     fn near_names_are_found_and_far_ones_are_not() {
+        assert_eq!(nearest("Ärger", ["ärger-los", "arger", "zorn"]), ["arger", "ärger-los"]);
         assert_eq!(nearest("codng", ["chat", "coding", "eval"]), ["coding"]);
         assert_eq!(nearest("Tool-Use", ["tool_use"]), ["tool_use"]);
         assert!(nearest("xyzzy", ["chat", "coding"]).is_empty());

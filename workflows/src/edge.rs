@@ -76,9 +76,13 @@ struct Terms<'n> {
     sugar: bool,
 }
 
+/// Most edges of a graph, lists of ends expanded: each pair of its nodes twice.
+pub(crate) const MAX_EDGES: usize = 4096;
+
 /// Reads the `edges` of a file.
 pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str, into: &mut Vec<Edge>) {
     let Some(list) = cx.r.list(node, path) else { return };
+    let mut edges: usize = 0;
     for (i, n) in list.iter().enumerate() {
         let path = format!("{path}[{i}]");
         let Some(mut f) = cx.r.fields(n, &path) else {
@@ -99,6 +103,14 @@ pub(crate) fn lower(cx: &mut Cx<'_>, node: &Node, path: &str, into: &mut Vec<Edg
             cx.r.error("103", w.span, "`when` and `else` exclude each other").hint =
                 Some("`else` means: when no sibling edge is live; remove one of the two".to_owned());
             continue;
+        }
+        let count = |ends: &Option<Vec<usize>>| ends.as_ref().map_or(0, Vec::len);
+        edges = edges.saturating_add(count(&from).saturating_mul(count(&to)));
+        if edges > MAX_EDGES {
+            let d = cx.r.error("003", span, format!("more than {MAX_EDGES} edges, lists of ends expanded"));
+            d.hint = Some("a graph has 64 nodes at most; name each pair once".to_owned());
+            d.field = path;
+            return;
         }
         let terms = Terms { outcome, when, otherwise, span, path, label, sugar: false };
         for a in from.iter().flatten() {

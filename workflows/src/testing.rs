@@ -75,9 +75,11 @@ impl Language for Small {
         variables: &Variables,
         _: Option<&Type>,
     ) -> Result<Compiled, Vec<Problem>> {
-        let mut known_too = variables.clone();
-        known_too.extend(source.contains(AGREED).then(|| ("agreed".to_owned(), Type::Int)));
-        let (variables, source) = (&known_too, &*source.replace(AGREED, "agreed"));
+        let mut variables = std::borrow::Cow::Borrowed(variables);
+        if source.contains(AGREED) {
+            variables.to_mut().push(("agreed".to_owned(), Type::Int));
+        }
+        let (variables, source) = (&*variables, &*source.replace(AGREED, "agreed"));
         let flat = source.replace("||", "&&");
         for (start, tokens) in atoms(&flat) {
             let unknown = |t: &&&str| literal(t).is_none() && typed(t, variables).is_none();
@@ -210,6 +212,11 @@ pub(crate) fn tools() -> Vec<Arc<ToolSpec>> {
 }
 
 pub(crate) fn load_all(files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
+    load_with(files, &Small)
+}
+
+/// The same with another language for its expressions.
+pub(crate) fn load_with(files: &[SourceFile], language: &dyn Language) -> (Library, Vec<Diagnostic>) {
     let (matrix, variables) = (matrix(), variables());
     let pools = ["default".to_owned(), "judge".to_owned()];
     load(
@@ -224,7 +231,7 @@ pub(crate) fn load_all(files: &[SourceFile]) -> (Library, Vec<Diagnostic>) {
             may_ask: Some(&|url| {
                 if url.contains("forbidden") { Err("its host is not allowed".to_owned()) } else { Ok(()) }
             }),
-            language: &Small,
+            language,
             variables: &variables,
         },
     )

@@ -1,6 +1,7 @@
 //! What one file is lowered with: its problems, the names that it may use, the graphs around a place.
 
 use super::top::Top;
+use super::work::Work;
 use super::{Names, expressions};
 use crate::node::{NodeType, Out, outcomes};
 use crate::outcome::{Outcome, OutcomeSet};
@@ -82,6 +83,8 @@ pub(crate) struct Cx<'a> {
     pub(super) variables: Variables,
     /// A node of no type is being read as one of some type.
     pub(crate) guessing: bool,
+    /// What its expressions have asked of the language so far.
+    pub(super) work: Work,
 }
 
 impl Cx<'_> {

@@ -268,6 +268,9 @@ impl Cx<'_> {
         variables: &Variables,
         result: Option<&Type>,
     ) -> Option<Expr> {
+        if !self.may_compile(n, source, 1, path) {
+            return None;
+        }
         let (compiled, problems) = match self.names.language.compile(source, variables, result) {
             Ok::<Compiled, _>((compiled, warnings)) => (Some(compiled), warnings),
             Err(problems) => (None, problems),
@@ -283,6 +286,9 @@ impl Cx<'_> {
         let request = reads.messages.then(|| self.names.language.compile("request", variables, None).ok());
         let request = request.flatten().map(|(compiled, _)| compiled);
         let compiled = compiled?;
+        if !self.may_compile(n, source, reads.nodes.len().saturating_mul(2), path) {
+            return None;
+        }
         let unguarded = self.unguarded(n, (source, start), variables, &mut reads);
         Some(Expr { compiled, span: n.span, reads, unguarded, direct, request })
     }

@@ -1,6 +1,7 @@
 //! One file: its top-level keys, then its graph.
 
 use super::cx::Level;
+use super::work::Work;
 use super::{Checks, Cx, Named, Names, Prompt, Top, body, expressions, top};
 use crate::edge::Edge;
 use crate::node::call::Call;
@@ -95,6 +96,7 @@ fn context<'a>(
         top: Top { workflows: workflows.iter().map(|w| (*w).to_owned()).collect(), ..Top::default() },
         variables: names.variables.clone(),
         guessing: false,
+        work: Work::default(),
     }
 }
 

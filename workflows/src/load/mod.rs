@@ -17,6 +17,8 @@ mod expressions;
 mod file;
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod largest;
 mod link;
 #[cfg(test)]
 mod meant;
@@ -27,6 +29,7 @@ mod template;
 #[cfg(test)]
 mod tests;
 mod top;
+mod work;
 #[cfg(test)]
 mod wrong;
 
