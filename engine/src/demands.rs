@@ -22,6 +22,8 @@ use types::run::Run;
 pub(crate) struct Demands {
     /// How much of its content may be recorded; `None` = everything.
     log: Option<LogContent>,
+    /// How many milliseconds its record is kept; `None` = while there is room.
+    retention: Option<u64>,
     /// What is redacted, and what stands for what: without any rule, the ground for those of later phases.
     pub(crate) redaction: Redaction,
     /// The request fails if its record cannot be stored; the rule that demands it.
@@ -40,6 +42,7 @@ impl Demands {
     ) -> Self {
         Demands {
             log: further.and_then(|f| f.log.as_ref()).map(|l| l.value),
+            retention: further.and_then(|f| f.retention.as_ref()).map(|r| r.value),
             audit: further.and_then(|f| f.audit.clone()),
             redaction,
             turn,
@@ -56,15 +59,21 @@ impl Demands {
     pub(crate) fn not_in_runs(&self) -> Option<&'static str> {
         [
             (self.redaction.is_busy(), "redact"),
-            (self.log.is_some_and(|l| l < LogContent::Full), "log"),
+            (self.log.is_some_and(|l| l < LogContent::Full) || self.retention.is_some(), "log"),
             (self.audit.is_some(), "audit"),
         ]
         .into_iter()
         .find_map(|(demanded, verb)| demanded.then_some(verb))
     }
 
-    /// Adds what the later phases said, and takes out what may not be recorded.
-    pub(crate) fn apply(&self, decision: &mut Decision, run: &mut Run) {
+    /// How many milliseconds the record of the request is kept, as far as that is known before its end.
+    pub(crate) const fn retention(&self) -> Option<u64> {
+        self.retention
+    }
+
+    /// Adds what the later phases said, and takes out what may not be recorded. Gives how many milliseconds the rest is
+    /// kept; `None` = while there is room.
+    pub(crate) fn apply(&self, decision: &mut Decision, run: &mut Run) -> Option<u64> {
         let mut words = self.said.take();
         decision.rules.append(&mut words.rules);
         decision.actions.append(&mut words.actions);
@@ -93,6 +102,7 @@ impl Demands {
                 }
             }
         }
+        [self.retention, words.retention].into_iter().flatten().min()
     }
 
     /// Takes out of the labels of a request what may not be recorded, for they are words of its client, too.
@@ -284,6 +294,22 @@ mod tests {
         check(None, true, "it says [EMAIL_1]", masked);
         check(Some(LogContent::Metadata), true, "", masked);
         check(Some(LogContent::None), false, "", None);
+    }
+
+    #[test]
+    fn the_shortest_time_that_any_phase_says_counts() {
+        let within =
+            |ms: u64| Further { retention: Some(Set { value: ms, rule: "r".into() }), ..Further::default() };
+        for (first, later, want) in [(Some(5), Some(3), 3), (Some(5), Some(9), 5), (None, Some(9), 9)] {
+            let demands = Demands::of(first.map(within).as_ref(), redaction(&[]), None);
+            assert_eq!((demands.retention(), demands.not_in_runs()), (first, first.map(|_| "log")));
+            let further = later.map(|ms| Box::new(within(ms)));
+            demands.said.note(&mut types::directives::Directives { further, ..Default::default() });
+            let kept = demands.apply(&mut crate::explain::tests::decision(), &mut run());
+            assert_eq!(kept, Some(want));
+        }
+        let none = Demands::of(None, redaction(&[]), None);
+        assert_eq!(none.apply(&mut crate::explain::tests::decision(), &mut run()), None);
     }
 
     #[test]

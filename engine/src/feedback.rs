@@ -26,6 +26,14 @@ pub enum FeedbackError {
     /// No request has that identifier.
     #[error("no request has that identifier")]
     UnknownRequest,
+    /// Its record was erased when its time was over.
+    #[error(
+        "the record of that request was erased when its retention was over; no more words are taken on it"
+    )]
+    Erased {
+        /// Whose request it was.
+        tenant: String,
+    },
     /// Words are taken for seven days (`reliability.md` §12).
     #[error("the request is more than 7 days old")]
     TooLate,
@@ -40,7 +48,16 @@ pub enum FeedbackError {
     },
     /// It could not be recorded.
     #[error(transparent)]
-    Store(#[from] store::Error),
+    Store(store::Error),
+}
+
+impl From<store::Error> for FeedbackError {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Erased { tenant } => FeedbackError::Erased { tenant },
+            error => FeedbackError::Store(error),
+        }
+    }
 }
 
 /// Sources of one principal told apart on a request.

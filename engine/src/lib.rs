@@ -380,7 +380,7 @@ impl Engine {
     /// Finds a request.
     ///
     /// # Errors
-    /// The store failed.
+    /// Its record was erased ([`store::Error::Erased`]), or the store failed.
     pub async fn stored(&self, request_id: &str) -> Result<Option<Stored>, store::Error> {
         self.0.store.request(request_id).await
     }

@@ -111,6 +111,7 @@ pub(crate) mod tests {
             propensity: 1.0,
             basis: None,
             account: None,
+            expires_ms: None,
         }
     }
 

@@ -18,6 +18,8 @@ pub(crate) struct Words {
     pub(crate) tags: BTreeMap<String, String>,
     pub(crate) redact: Vec<Set<Redact>>,
     pub(crate) log: Option<LogContent>,
+    /// How many milliseconds the record is kept.
+    pub(crate) retention: Option<u64>,
     headers: BTreeMap<String, String>,
     /// Why the answer does not go out.
     refusal: Option<Box<Error>>,
@@ -75,6 +77,8 @@ impl Said {
         if let Some(f) = &d.further {
             words.headers.extend(f.headers.iter().map(|(k, v)| (k.clone(), v.value.clone())));
             words.log = [words.log, f.log.as_ref().map(|l| l.value)].into_iter().flatten().min();
+            let retention = f.retention.as_ref().map(|r| r.value);
+            words.retention = [words.retention, retention].into_iter().flatten().min();
             words.redact.extend(f.redact.iter().cloned());
         }
     }

@@ -13,7 +13,7 @@ use crate::{Inner, learn, outcome, route};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use types::decision::Decision;
-use types::outcome::{CallObservation, Outcome, RewardParts, Status};
+use types::outcome::{CallObservation, Outcome, RewardParts, Status, expiry};
 use types::provider::ErrorKind;
 use types::run::Run;
 use types::store::{OutcomeStore, Record, RequestRecord};
@@ -221,12 +221,13 @@ impl Tree {
             held.settle(&run);
         }
         self.before.hand_over(&mut run);
-        if let Some(demands) = &self.demands {
+        let retention_ms = self.demands.as_ref().and_then(|demands| {
             demands.ended(&run, status);
             // Before the outcome is drawn from them: what may not be recorded is not counted under its name either.
-            demands.apply(&mut decision, &mut run);
-        }
-        let outcome = self.outcome(&decision, &run, status, error);
+            demands.apply(&mut decision, &mut run)
+        });
+        let mut outcome = self.outcome(&decision, &run, status, error);
+        outcome.expires_ms = retention_ms.map(|ms| expiry(outcome.ts_ms, ms));
         Some(RequestRecord { decision, run, outcome })
     }
 
@@ -267,6 +268,7 @@ impl Tree {
             propensity: decision.propensity,
             account: Some(account::account(&self.about, &self.admission.who, decision, run, status)),
             basis: credited.and_then(|m| route::basis(decision, self.features, &m)),
+            expires_ms: None,
         }
     }
 

@@ -256,8 +256,7 @@ impl Task {
             kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
             made: Arc::new(AtomicU32::new(0)),
             begins: tree.decision.as_ref().map(|decision| {
-                // What the record may hold is known for certain only at its end, where policies have a say in it.
-                Begins::of(&inner.store, &tree.admission.who, decision, tree.demands.is_none())
+                Begins::of(&inner.store, &tree.admission.who, decision, tree.demands.as_deref())
             }),
             log: None,
         }

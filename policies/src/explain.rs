@@ -330,7 +330,14 @@ fn further(f: &Further, matrix: &Matrix, put: &mut dyn FnMut(&str, Value)) {
     });
     put("shadow", shadow.collect());
     put("cache", plain(f.cache.as_ref()));
-    put("log", plain(f.log.as_ref()));
+    put(
+        "log",
+        match (&f.log, &f.retention) {
+            (content, None) => plain(content.as_ref()),
+            (None, Some(kept)) => json!({"retention_ms": kept.value}),
+            (Some(content), Some(kept)) => json!({"content": content.value, "retention_ms": kept.value}),
+        },
+    );
     put("audit", f.audit.as_ref().map_or(Value::Null, |_| json!("required")));
     let headers = f.headers.iter().map(|(k, v)| (k.clone(), json!(v.value)));
     put("header", Value::Object(headers.collect()));

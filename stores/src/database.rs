@@ -1,6 +1,7 @@
 //! The SQLite database: how it is opened, and the error it gives.
 
 mod begun;
+pub(crate) mod erase;
 pub(crate) mod query;
 pub(crate) mod replay;
 mod rows;
@@ -34,7 +35,9 @@ const BUSY: Duration = Duration::from_secs(5);
 pub(crate) fn writer(dir: &Path) -> Result<Connection, Error> {
     let conn = open_writer(dir, NAME, schema::MIGRATIONS)?;
     // Each batch writes the same few pages again; the longer the log, the fewer of them go to the disk twice.
-    conn.execute_batch("PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000;").map_err(sql)?;
+    // What is deleted is overwritten with zeros: what was erased must not be found in what looks empty.
+    let pragmas = "PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 4000; PRAGMA secure_delete = ON;";
+    conn.execute_batch(pragmas).map_err(sql)?;
     Ok(conn)
 }
 

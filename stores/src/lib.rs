@@ -11,6 +11,7 @@
 //! - What `append` acknowledged survives `kill -9`; a power cut may cost the last 100 ms.
 //! - Every record is observed once. The observer's state and the position in the log are committed in one
 //!   transaction; an observer that gives no state is told everything again after a restart.
+//! - A record whose time is over is erased, from the files too: what stays of it are the figures of its outcome.
 //! - Feedback is joined to its request whenever either arrives, and earlier words are kept.
 
 mod archive;
@@ -29,6 +30,7 @@ mod runs;
 mod samples;
 mod spool;
 mod store;
+mod sweep;
 mod telling;
 mod used;
 mod words;

@@ -1,7 +1,8 @@
 //! The store without a disk: for tests, and for running without data.
 
 use crate::progress::{Progress, StopsOnDrop};
-use crate::store::Stats;
+use crate::runs::Clock;
+use crate::store::{Config, Stats};
 use crate::telling::Telling;
 use crate::used::Used;
 use crate::words::Orphan;
@@ -11,7 +12,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use types::outcome::{Feedback, Late};
+use std::time::Duration;
+use tokio::time::Instant;
+use types::decision::Decision;
+use types::outcome::{Feedback, Late, Outcome};
+use types::run::Run;
 use types::store::{Error, Observer, OutcomeStore, Record, RequestRecord, Seq, Stored};
 use types::usage::{Query, Report};
 
@@ -32,6 +37,7 @@ pub struct Memory {
 
 struct Inner {
     shared: Arc<Shared>,
+    clock: Clock,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -62,9 +68,17 @@ struct Table {
 }
 
 struct Entry {
-    record: RequestRecord,
-    words: Vec<Feedback>,
+    outcome: Outcome,
+    /// The rest of what is found again; `None` = it is erased.
+    kept: Option<Kept>,
+    /// The words that count.
     current: Vec<Feedback>,
+}
+
+struct Kept {
+    decision: Decision,
+    run: Run,
+    words: Vec<Feedback>,
 }
 
 impl Memory {
@@ -76,6 +90,19 @@ impl Memory {
     /// # Errors
     /// No thread can be started.
     pub fn new(capacity: usize, observer: Box<dyn Observer>) -> Result<Memory, Error> {
+        Memory::new_at(capacity, Clock::system(), Config::SWEEP_EVERY, observer)
+    }
+
+    /// As [`Memory::new`], with the clock by which records are erased, and how often those are looked for that are.
+    ///
+    /// # Errors
+    /// No thread can be started.
+    pub fn new_at(
+        capacity: usize,
+        clock: Clock,
+        sweep_every: Duration,
+        observer: Box<dyn Observer>,
+    ) -> Result<Memory, Error> {
         let table = Table {
             capacity: capacity.max(1),
             requests: HashMap::new(),
@@ -94,9 +121,10 @@ impl Memory {
         });
         let thread = thread::Builder::new().name("stores-memory".to_owned()).spawn({
             let shared = Arc::clone(&shared);
-            move || run(&shared, &mut Telling::new(observer))
+            let clock = clock.clone();
+            move || run(&shared, &clock, sweep_every, &mut Telling::new(observer))
         })?;
-        Ok(Memory { inner: Arc::new(Inner { shared, thread: Mutex::new(Some(thread)) }) })
+        Ok(Memory { inner: Arc::new(Inner { shared, clock, thread: Mutex::new(Some(thread)) }) })
     }
 
     /// Counters as they stand now.
@@ -155,7 +183,9 @@ impl OutcomeStore for Memory {
 
     fn request(&self, request_id: &str) -> BoxFuture<'_, Result<Option<Stored>, Error>> {
         let request_id = request_id.to_owned();
-        self.read(move |table| table.requests.get(&request_id).map(Entry::stored))
+        let now_ms = self.inner.clock.now_ms();
+        let found = self.read(move |table| table.requests.get(&request_id).map(|e| e.stored(now_ms)));
+        Box::pin(async move { found.await?.transpose() })
     }
 
     fn usage(&self, query: Query) -> BoxFuture<'_, Result<Report, Error>> {
@@ -163,9 +193,10 @@ impl OutcomeStore for Memory {
     }
 
     fn recent(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Stored>, Error>> {
+        let now_ms = self.inner.clock.now_ms();
         self.read(move |table| {
-            let newest = table.order.values().rev().take(limit);
-            newest.filter_map(|id| table.requests.get(id)).map(Entry::stored).collect()
+            let newest = table.order.values().rev().filter_map(|id| table.requests.get(id));
+            newest.filter_map(|e| e.stored(now_ms).ok()).take(limit).collect()
         })
     }
 }
@@ -189,8 +220,23 @@ impl Drop for Inner {
 }
 
 impl Entry {
-    fn stored(&self) -> Stored {
-        Stored { record: self.record.clone(), feedback: self.words.clone() }
+    /// As it is found at `now_ms`.
+    fn stored(&self, now_ms: i64) -> Result<Stored, Error> {
+        let kept = self.kept.as_ref().filter(|_| !self.outcome.has_expired(now_ms));
+        let kept = kept.ok_or_else(|| Error::Erased { tenant: self.outcome.tenant.clone() })?;
+        let record = RequestRecord {
+            decision: kept.decision.clone(),
+            run: kept.run.clone(),
+            outcome: self.outcome.clone(),
+        };
+        Ok(Stored { record, feedback: kept.words.clone() })
+    }
+
+    /// Leaves the figures of its outcome.
+    fn erase(&mut self) {
+        self.kept = None;
+        self.outcome = self.outcome.clone().figures();
+        self.current.iter_mut().for_each(|word| word.reason = None);
     }
 }
 
@@ -219,7 +265,9 @@ impl Table {
         telling.outcome(seq, &record.outcome);
         self.used.count(&record.outcome, 1);
         self.order.insert(seq, id.clone());
-        self.requests.insert(id.clone(), Entry { record, words: Vec::new(), current: Vec::new() });
+        let RequestRecord { decision, run, outcome } = record;
+        let kept = Some(Kept { decision, run, words: Vec::new() });
+        self.requests.insert(id.clone(), Entry { outcome, kept, current: Vec::new() });
         let (mine, others) = self.orphans.drain(..).partition(|o: &Orphan| o.request_id() == id);
         self.orphans = others;
         for orphan in Vec::from(mine) {
@@ -231,7 +279,11 @@ impl Table {
         if self.order.len() > self.capacity
             && let Some((_, oldest)) = self.order.pop_first()
         {
-            self.requests.remove(&oldest);
+            let gone = self.requests.remove(&oldest);
+            // What was counted under its labels must not stay when nobody knows them any more.
+            if let Some(gone) = gone.filter(|e| e.kept.is_some() && e.outcome.expires_ms.is_some()) {
+                self.used.forget_tags(&gone.outcome);
+            }
         }
     }
 
@@ -244,11 +296,14 @@ impl Table {
             return;
         }
         entry.current = words::with(std::mem::take(&mut entry.current), &word);
-        let after = telling.feedback(seq, &entry.record.outcome, &entry.current);
-        self.used.count(&entry.record.outcome, -1);
+        let after = telling.feedback(seq, &entry.outcome, &entry.current);
+        self.used.count(&entry.outcome, -1);
         self.used.count(&after, 1);
-        entry.record.outcome = after;
-        entry.words.push(word);
+        entry.outcome = after;
+        match &mut entry.kept {
+            Some(kept) => kept.words.push(word),
+            None => entry.erase(),
+        }
     }
 
     /// Counts what was paid for after the response of a request.
@@ -257,10 +312,20 @@ impl Table {
             self.wait(Orphan::Late(late));
             return;
         };
-        if let Some(after) = entry.record.outcome.with_late(&late) {
-            self.used.count(&entry.record.outcome, -1);
+        if let Some(after) = entry.outcome.with_late(&late) {
+            self.used.count(&entry.outcome, -1);
             self.used.count(&after, 1);
-            entry.record.outcome = after;
+            entry.outcome = after;
+        }
+    }
+
+    /// Erases the records whose time is over.
+    fn sweep(&mut self, now_ms: i64) {
+        for entry in self.requests.values_mut() {
+            if entry.kept.is_some() && entry.outcome.has_expired(now_ms) {
+                self.used.forget_tags(&entry.outcome);
+                entry.erase();
+            }
         }
     }
 
@@ -274,30 +339,34 @@ impl Table {
 }
 
 /// Body of the store's thread; ends when the store is closed and all is stored.
-fn run(shared: &Shared, telling: &mut Telling) {
+fn run(shared: &Shared, clock: &Clock, sweep_every: Duration, telling: &mut Telling) {
     let _stops = StopsOnDrop(Arc::clone(&shared.progress));
-    let mut position = 0;
-    loop {
-        let batch = next_batch(shared);
-        if batch.is_empty() {
-            return;
+    let (mut position, mut next) = (0, Instant::now() + sweep_every);
+    while let Some(batch) = next_batch(shared, next) {
+        if !batch.is_empty() {
+            telling.begin();
+            for record in batch {
+                // Locked anew for each, so that readers come in between.
+                lock(&shared.table).store(position, record, telling);
+                position += 1;
+            }
+            telling.batch_done();
+            telling.committed();
+            shared.progress.reached(position);
         }
-        telling.begin();
-        for record in batch {
-            // Locked anew for each, so that readers come in between.
-            lock(&shared.table).store(position, record, telling);
-            position += 1;
+        if Instant::now() >= next {
+            next = Instant::now() + sweep_every;
+            lock(&shared.table).sweep(clock.now_ms());
         }
-        telling.batch_done();
-        telling.committed();
-        shared.progress.reached(position);
     }
 }
 
-/// Waits for records; none = the store is closed.
-fn next_batch(shared: &Shared) -> Vec<Record> {
+/// Waits for records, at most until `end`; `None` = the store is closed.
+fn next_batch(shared: &Shared, end: Instant) -> Option<Vec<Record>> {
     let idle = |queue: &mut Queue| queue.waiting.is_empty() && !queue.closed;
-    let mut queue = shared.work.wait_while(lock(&shared.queue), idle).unwrap_or_else(PoisonError::into_inner);
+    let wait = end.saturating_duration_since(Instant::now());
+    let waited = shared.work.wait_timeout_while(lock(&shared.queue), wait, idle);
+    let mut queue = waited.unwrap_or_else(PoisonError::into_inner).0;
     let n = queue.waiting.len().min(BATCH);
-    queue.waiting.drain(..n).collect()
+    (n > 0 || !queue.closed).then(|| queue.waiting.drain(..n).collect())
 }

@@ -5,12 +5,16 @@
 //! are. When their files hold more than they may, the oldest go, and what the database knows of them; only
 //! after a checkpoint has put the database on the disk: with `synchronous = NORMAL` a commit alone may be lost
 //! in a power cut, and then the spool is what it is made good from.
+//!
+//! It also erases what is to go ([`crate::sweep`]): nobody else writes to the database or over what stands in the files.
 
 use crate::archive::Archive;
+use crate::database::erase::{self, Due};
 use crate::database::{self, Checkpoint, Rows};
 use crate::progress::Progress;
 use crate::record;
 use crate::spool::{self, BATCH, Batch, Segment, Spool, Tail, Work};
+use crate::sweep::Sweep;
 use crate::telling::Telling;
 use rusqlite::{Connection, TransactionBehavior};
 use std::sync::Arc;
@@ -45,6 +49,8 @@ pub(crate) struct Mover {
     pub(crate) held: Option<Batch>,
     /// Where the log of earlier processes ends, until what they cut off has a record.
     pub(crate) before: Option<Seq>,
+    /// When records whose time is over are looked for.
+    pub(crate) sweep: Sweep,
 }
 
 impl Mover {
@@ -57,15 +63,25 @@ impl Mover {
     pub(crate) fn run(mut self) {
         let mut closing_since = None;
         self.settle();
-        while let Work::Take(segment) = self.spool.next_work(self.position) {
-            if let Err(error) = self.step(segment) {
-                tracing::error!(%error, position = self.position, "records stay in the spool for now");
-                self.progress.troubled(text(error));
-                if self.spool.pause(RETRY) {
-                    break;
+        loop {
+            match self.spool.next_work(self.position, self.sweep.next()) {
+                Work::Done => break,
+                Work::Rest => {}
+                Work::Take(segment) => {
+                    if let Err(error) = self.step(segment) {
+                        tracing::error!(%error, position = self.position, "records stay in the spool for now");
+                        self.progress.troubled(text(error));
+                        if self.spool.pause(RETRY) {
+                            break;
+                        }
+                    }
+                    self.settle();
                 }
             }
-            self.settle();
+            // A batch that is tried again must find the database as it was.
+            if self.held.is_none() {
+                self.sweep.look(&mut self.conn, &mut self.archive, &self.spool);
+            }
             if self.spool.is_finishing() {
                 let since = *closing_since.get_or_insert_with(Instant::now);
                 if since.elapsed() >= CLOSE_GRACE {
@@ -159,10 +175,15 @@ impl Mover {
     /// Shortens the archive. A failure is no loss: it is longer than it should be until the next look.
     fn tidy(&mut self) {
         let Some(first) = self.spool.excess(self.position) else { return };
-        match database::forget(&mut self.conn, first) {
+        match self.forget(first) {
             Ok(()) => self.spool.remove_before(first),
             Err(error) => tracing::warn!(%error, "old records stay for now"),
         }
+    }
+
+    fn forget(&mut self, first: Seq) -> Result<(), Error> {
+        while erase::begin_before(&mut self.conn, &mut self.archive, first)? == Due::Some {}
+        database::forget(&mut self.conn, first)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::database::query::Finder;
 use crate::progress::Progress;
+use crate::runs::Clock;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -39,10 +40,10 @@ impl Ask {
         }
     }
 
-    fn answer(self, finder: &mut Finder) {
+    fn answer(self, finder: &mut Finder, clock: &Clock) {
         // Who asked may have left; then nobody misses the answer.
         match self {
-            Ask::Request(id, _, reply) => drop(reply.send(finder.request(&id))),
+            Ask::Request(id, _, reply) => drop(reply.send(finder.request(&id, clock.now_ms()))),
             Ask::Usage(query, _, reply) => drop(reply.send(finder.usage(&query))),
             Ask::Saved(_, reply) => drop(reply.send(finder.saved())),
             Ask::Recent(limit, _, reply) => drop(reply.send(finder.recent(limit.min(MAX_RECENT)))),
@@ -54,14 +55,14 @@ impl Ask {
 ///
 /// Whatever has gathered waits for the writer together, so that a writer that is stuck costs a question
 /// twice the patience at most, however many there are.
-pub(crate) fn run(asks: &Receiver<Ask>, finder: &mut Finder, progress: &Progress) {
+pub(crate) fn run(asks: &Receiver<Ask>, finder: &mut Finder, progress: &Progress, clock: &Clock) {
     while let Ok(first) = asks.recv() {
         let mut gathered = vec![first];
         gathered.extend(asks.try_iter().take(QUEUE));
         let target = gathered.iter().map(Ask::target).max().unwrap_or(0);
         progress.wait_blocking(target, PATIENCE);
         for ask in gathered {
-            ask.answer(finder);
+            ask.answer(finder, clock);
         }
     }
 }

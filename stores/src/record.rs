@@ -5,6 +5,7 @@
 //!           outcome, then decision and run                               MessagePack, members by name
 //! constants 2, their hash, what is no candidate under a configuration    MessagePack
 //! begun     3, a call that is about to be made                           MessagePack
+//! erased    4, a request of which only the outcome is left, laid out like a request; zeros in the place of the rest
 //! the rest  JSON, as is any record of a version before these forms       begins with `{`
 //! ```
 //!
@@ -21,6 +22,7 @@ use types::store::{Error, Record, RequestRecord};
 const REQUEST: u8 = 1;
 const CONSTANTS: u8 = 2;
 const BEGUN: u8 = 3;
+const ERASED: u8 = 4;
 const JSON: u8 = b'{';
 
 /// Bytes of a request before its outcome.
@@ -113,6 +115,8 @@ fn written(error: rmp_serde::encode::Error) -> Error {
 /// A record, as far as the mover reads it.
 pub(crate) enum Head<'a> {
     Request(Box<Outcome>),
+    /// A request whose record was erased.
+    Erased(Box<Outcome>),
     Feedback(Feedback),
     Late(Late),
     GoBack(i64),
@@ -127,12 +131,8 @@ pub(crate) enum Head<'a> {
 /// In words, what makes no sense.
 pub(crate) fn head(payload: &[u8]) -> Result<Head<'_>, String> {
     match payload.first() {
-        Some(&REQUEST) => {
-            let parts = split(payload).ok_or("a request is cut short")?;
-            rmp_serde::from_slice(parts.outcome)
-                .map(|o| Head::Request(Box::new(o)))
-                .map_err(|e| e.to_string())
-        }
+        Some(&REQUEST) => apart(payload).map(|o| Head::Request(Box::new(o))),
+        Some(&ERASED) => apart(payload).map(|o| Head::Erased(Box::new(o))),
         Some(&CONSTANTS) => {
             let (hash, content) =
                 payload.get(1..).and_then(<[u8]>::split_first_chunk).ok_or("constants are cut short")?;
@@ -152,13 +152,19 @@ pub(crate) fn head(payload: &[u8]) -> Result<Head<'_>, String> {
     }
 }
 
-/// The outcome of a request as it was written.
+/// The outcome that stands apart in a request.
+fn apart(payload: &[u8]) -> Result<Outcome, String> {
+    let parts = split(payload).ok_or("a request is cut short")?;
+    rmp_serde::from_slice(parts.outcome).map_err(|e| e.to_string())
+}
+
+/// The outcome of a request as it was written, or as much of it as an erased record holds.
 ///
 /// # Errors
 /// In words, what makes no sense.
 pub(crate) fn outcome(payload: &[u8]) -> Result<Outcome, String> {
     match head(payload)? {
-        Head::Request(outcome) => Ok(*outcome),
+        Head::Request(outcome) | Head::Erased(outcome) => Ok(*outcome),
         Head::Feedback(_) | Head::Late(_) | Head::GoBack(_) | Head::Constants(..) | Head::Begun(..) => {
             Err("it is none of a request".to_owned())
         }
@@ -183,6 +189,43 @@ pub(crate) fn request(payload: &[u8]) -> Result<(RequestRecord, Option<Hash>), S
     let outcome = rmp_serde::from_slice(parts.outcome).map_err(|e| e.to_string())?;
     let (decision, run) = rmp_serde::from_slice(parts.rest).map_err(|e| e.to_string())?;
     Ok((RequestRecord { decision, run, outcome }, (parts.hash != NOTHING).then_some(parts.hash)))
+}
+
+/// What is to stand in the place of a record that is erased, not longer than that: a request keeps the figures of its
+/// outcome, a word its score. `None` = there is nothing in it that has to go.
+///
+/// # Errors
+/// In words, what makes no sense.
+pub(crate) fn erased(payload: &[u8]) -> Result<Option<Vec<u8>>, String> {
+    let left = match head(payload)? {
+        Head::Request(outcome) => figures(&outcome.figures())?,
+        Head::Feedback(word) if word.reason.is_some() => {
+            let left = Record::Feedback(Feedback { reason: None, ..word });
+            serde_json::to_vec(&left).map_err(|e| e.to_string())?
+        }
+        Head::Feedback(_)
+        | Head::Erased(_)
+        | Head::Late(_)
+        | Head::GoBack(_)
+        | Head::Constants(..)
+        | Head::Begun(..) => return Ok(None),
+    };
+    match left.len() <= payload.len() {
+        true => Ok(Some(left)),
+        false => Err(format!("{} bytes are to stay of {}", left.len(), payload.len())),
+    }
+}
+
+/// An erased request up to where its zeros begin.
+fn figures(outcome: &Outcome) -> Result<Vec<u8>, String> {
+    let outcome = rmp_serde::to_vec_named(outcome).map_err(|e| e.to_string())?;
+    let length = u32::try_from(outcome.len()).map_err(|e| e.to_string())?;
+    Ok([&[ERASED][..], &NOTHING, &length.to_le_bytes(), &outcome].concat())
+}
+
+/// What an erased record is filled up with to its length: blanks where it is JSON, else zeros.
+pub(crate) fn filling(left: &[u8]) -> u8 {
+    if left.first() == Some(&JSON) { b' ' } else { 0 }
 }
 
 /// What constants say.
@@ -323,6 +366,31 @@ mod tests {
         assert_eq!(written(&word), serde_json::to_vec(&word).unwrap());
         assert!(matches!(head(&written(&word)), Ok(Head::Feedback(_))));
         assert!(outcome(&written(&word)).is_err() && request(&written(&word)).is_err());
+    }
+
+    #[test]
+    fn what_stays_of_an_erased_record_are_figures() {
+        let has = |bytes: &[u8], mark: &str| bytes.windows(mark.len()).any(|w| w == mark.as_bytes());
+        let request_line = samples::expiring("r", 7, 9, "marginalia");
+        let Record::Request(wanted) = &request_line else { panic!("no request") };
+        let whole = written(&request_line);
+        let left = erased(&whole).unwrap().unwrap();
+        assert!(has(&whole, "marginalia") && !has(&left, "marginalia") && left.len() < whole.len());
+        let mut filled = left.clone();
+        filled.resize(whole.len(), filling(&left));
+        assert_eq!(outcome(&filled).unwrap(), wanted.outcome.clone().figures());
+        assert!(matches!(head(&filled), Ok(Head::Erased(_))));
+        assert!(request(&filled).is_err(), "never half a record");
+        assert_eq!(erased(&filled), Ok(None), "once is enough");
+
+        let whole = written(&samples::saying("r", "user", 40, "marginalia"));
+        let mut filled = erased(&whole).unwrap().unwrap();
+        filled.resize(whole.len(), filling(&filled));
+        let Ok(Head::Feedback(word)) = head(&filled) else { panic!("no word") };
+        assert_eq!(word, samples::word("r", "user", 40));
+        for nothing in [samples::word_line("r", "user", 40), Record::Begun(samples::begun("r", 7))] {
+            assert_eq!(erased(&written(&nothing)), Ok(None));
+        }
     }
 
     #[test]

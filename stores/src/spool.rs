@@ -8,6 +8,7 @@
 
 mod frame;
 mod medium;
+mod overwrite;
 mod recover;
 mod syncer;
 mod tail;
@@ -16,6 +17,7 @@ mod tests;
 
 pub(crate) use frame::{Frame, HEADER, MAX_PAYLOAD, encode, read};
 pub(crate) use medium::Disk;
+pub(crate) use overwrite::Instead;
 pub use recover::Recovery;
 pub(crate) use syncer::run as run_syncer;
 pub(crate) use tail::{Batch, Line, Tail};
@@ -29,6 +31,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 use types::store::{Error, Seq};
 
 /// How long the mover lets records gather before it takes what is there.
@@ -132,6 +135,8 @@ pub(crate) struct Segment {
 pub(crate) enum Work {
     /// Move what stands from its position.
     Take(Segment),
+    /// Nothing, for as long as it was to wait.
+    Rest,
     /// End: all is moved, and nothing will come.
     Done,
 }
@@ -331,15 +336,20 @@ impl Spool {
         state.end
     }
 
-    /// Waits until there is something to move from `position`.
-    pub(crate) fn next_work(&self, position: Seq) -> Work {
+    /// Waits until there is something to move from `position`, at most until `end`.
+    pub(crate) fn next_work(&self, position: Seq, end: Instant) -> Work {
         let mut state = lock(&self.state);
         while state.written <= position {
             if state.finish {
                 return Work::Done;
             }
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Work::Rest;
+            }
             state.wake_at = 1;
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            state.wake_at = u64::MAX;
         }
         if state.pending < BATCH && state.wanted <= position && !state.finish {
             state.wake_at = BATCH;

@@ -2,12 +2,15 @@
 
 use crate::archive::Archive;
 use crate::database::Checkpoint;
+use crate::database::erase;
 use crate::database::query::Finder;
 use crate::mover::Mover;
 use crate::progress::{Progress, StopsOnDrop};
 use crate::reader::{self, Ask};
 use crate::record::{self, Constants};
+use crate::runs::Clock;
 use crate::spool::{self, Disk, Limits, Recovery, Spool};
+use crate::sweep::Sweep;
 use crate::telling::Telling;
 use crate::{database, lock, lock::hold};
 use futures_util::future::BoxFuture;
@@ -18,6 +21,7 @@ use std::path::Path;
 use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use tokio::sync::oneshot;
 use types::store::{Error, Observer, OutcomeStore, Record, Saved, Seq, Stored};
 use types::usage::{Query, Report};
@@ -34,6 +38,8 @@ pub struct Config {
     /// Bytes that may wait in memory while the disk refuses writes; at the limit `append` gives
     /// [`Error::Full`].
     pub ring_max: u64,
+    /// How long after its time a record may stay: so often those are looked for that are to be erased.
+    pub sweep_every: Duration,
 }
 
 impl Config {
@@ -45,6 +51,8 @@ impl Config {
     pub const ARCHIVE_MAX: u64 = 16 << 30;
     /// Default of `ring_max`: 64 MiB.
     pub const RING_MAX: u64 = 64 << 20;
+    /// Default of `sweep_every`: 5 s.
+    pub const SWEEP_EVERY: Duration = Duration::from_secs(5);
 }
 
 impl Default for Config {
@@ -54,6 +62,7 @@ impl Default for Config {
             rotate_bytes: Config::ROTATE_BYTES,
             archive_max: Config::ARCHIVE_MAX,
             ring_max: Config::RING_MAX,
+            sweep_every: Config::SWEEP_EVERY,
         }
     }
 }
@@ -126,6 +135,19 @@ impl Store {
     /// Another process uses the directory ([`Error::Io`], `WouldBlock`); the database is of a newer version
     /// or a spool file is damaged ([`Error::Corrupt`]); the disk or SQLite refuses.
     pub fn open(dir: &Path, config: Config, observer: Box<dyn Observer>) -> Result<Store, Error> {
+        Store::open_at(dir, config, Clock::system(), observer)
+    }
+
+    /// As [`Store::open`], with the clock by which records are erased.
+    ///
+    /// # Errors
+    /// Those of [`Store::open`].
+    pub fn open_at(
+        dir: &Path,
+        config: Config,
+        clock: Clock,
+        observer: Box<dyn Observer>,
+    ) -> Result<Store, Error> {
         make(dir)?;
         let lock = hold(dir)?;
         let mut conn = database::writer(dir)?;
@@ -140,6 +162,8 @@ impl Store {
         };
         let (spool, recovery) = Spool::open(dir, limits, position, Box::new(Disk))?;
         let spool = Arc::new(spool);
+        // Lines that a killed process was overwriting are no records; nothing is read before they are again.
+        erase::finish(&conn, &spool)?;
         let mut archive = Archive::new(Arc::clone(&spool));
         let mut telling = Telling::new(observer);
         database::replay::catch_up(&mut conn, &mut archive, &mut telling, position)?;
@@ -157,8 +181,9 @@ impl Store {
             tidied: position,
             held: None,
             before: Some(spool.end()),
+            sweep: Sweep::new(clock.clone(), config.sweep_every),
         };
-        let (asks, threads) = start(dir, lock, mover)?;
+        let (asks, threads) = start(dir, lock, mover, clock)?;
         let (asks, threads) = (Mutex::new(Some(asks)), Mutex::new(Some(threads)));
         Ok(Store { inner: Arc::new(Inner { spool, progress, recovery, asks, threads }) })
     }
@@ -313,14 +338,14 @@ pub(crate) fn make(dir: &Path) -> io::Result<()> {
     builder.create(dir)
 }
 
-fn start(dir: &Path, lock: File, mover: Mover) -> Result<(SyncSender<Ask>, Threads), Error> {
+fn start(dir: &Path, lock: File, mover: Mover, clock: Clock) -> Result<(SyncSender<Ask>, Threads), Error> {
     let named = |name: &str| thread::Builder::new().name(name.to_owned());
     let (spool, progress) = (Arc::clone(&mover.spool), Arc::clone(&mover.progress));
     let mut finder = Finder::new(database::reader(dir)?, Archive::new(Arc::clone(&spool)));
     let (asks, questions) = mpsc::sync_channel(reader::QUEUE);
     let reader = named("stores-reader").spawn({
         let progress = Arc::clone(&progress);
-        move || reader::run(&questions, &mut finder, &progress)
+        move || reader::run(&questions, &mut finder, &progress, &clock)
     })?;
     let syncer = named("stores-syncer").spawn(move || spool::run_syncer(&spool))?;
     let writer = named("stores-writer").spawn(move || {

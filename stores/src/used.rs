@@ -56,8 +56,35 @@ impl Used {
             };
             add(&mut self.rows, by, &sums, sign);
         }
+        self.count_under_tags(o, &all, sign);
+    }
+
+    /// As [`Used::count`], under its tags alone.
+    pub(crate) fn count_tags(&mut self, o: &Outcome, sign: i64) {
+        let mut all = Sums::default();
+        for (_, sums) in parts(o) {
+            all.add(&sums, 1);
+        }
+        self.count_under_tags(o, &all, sign);
+    }
+
+    fn count_under_tags(&mut self, o: &Outcome, all: &Sums, sign: i64) {
         for (name, value) in o.account.iter().flat_map(|a| &a.tags) {
-            add(&mut self.tags, (day, o.tenant.clone(), format!("{name}={value}")), &all, sign);
+            add(&mut self.tags, (day(o.ts_ms), o.tenant.clone(), format!("{name}={value}")), all, sign);
+        }
+    }
+
+    /// Takes the tags of a request out of what is kept in memory; one that no other request has is forgotten.
+    pub(crate) fn forget_tags(&mut self, o: &Outcome) {
+        let mut gone = Used::default();
+        gone.count_tags(o, -1);
+        for (tag, sums) in gone.tags {
+            if let Some(held) = self.tags.get_mut(&tag) {
+                held.add(&sums, 1);
+                if held.requests <= 0 {
+                    self.tags.remove(&tag);
+                }
+            }
         }
     }
 

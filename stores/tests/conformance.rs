@@ -3,31 +3,40 @@
 
 mod common;
 
-use common::{SaveEvery, Sums, request, request_line, summing, wait, word, word_line};
+use common::{SaveEvery, Sums, request, request_line, saying, summing, wait, word, word_line};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use stores::{Config, Memory, Store};
+use std::time::Duration;
+use stores::{Clock, Config, Memory, Store};
 use types::outcome::{Account, Billed, Feedback, Late, ReferenceCost};
-use types::store::{OutcomeStore, Record, Stored};
+use types::store::{Error, OutcomeStore, Record, RequestRecord, Stored};
 use types::usage::{GroupBy, Query, Report, Sums as Used};
 use types::{Usage, Usd};
 
 struct Subject {
     store: Box<dyn OutcomeStore>,
+    clock: Clock,
     sums: Arc<Mutex<Sums>>,
     _dir: Option<tempfile::TempDir>,
 }
 
+/// Often, so that no test waits for it.
+const SWEEP_EVERY: Duration = Duration::from_millis(2);
+
 fn memory() -> Subject {
     let (sums, observer) = summing(SaveEvery(1));
-    Subject { store: Box::new(Memory::new(Memory::CAPACITY, observer).unwrap()), sums, _dir: None }
+    let clock = Clock::manual(0);
+    let store = Memory::new_at(Memory::CAPACITY, clock.clone(), SWEEP_EVERY, observer).unwrap();
+    Subject { store: Box::new(store), clock, sums, _dir: None }
 }
 
 fn embedded() -> Subject {
     let dir = tempfile::tempdir().unwrap();
     let (sums, observer) = summing(SaveEvery(1));
-    let store = Store::open(dir.path(), Config::default(), observer).unwrap();
-    Subject { store: Box::new(store), sums, _dir: Some(dir) }
+    let config = Config { sweep_every: SWEEP_EVERY, ..Config::default() };
+    let clock = Clock::manual(0);
+    let store = Store::open_at(dir.path(), config, clock.clone(), observer).unwrap();
+    Subject { store: Box::new(store), clock, sums, _dir: Some(dir) }
 }
 
 type Case = fn(&Subject);
@@ -44,10 +53,70 @@ const CASES: &[(&str, Case)] = &[
     ("usage sums up by whom and by what", usage_by),
     ("a word that changes an outcome changes the sums", usage_and_feedback),
     ("what is paid after a response is counted once, whenever it comes", usage_and_late),
+    ("a record whose time is over is erased, and its figures stay", erased),
 ];
+
+fn erased(s: &Subject) {
+    let day = 20_000;
+    let goes = |id: &str, team: &str| {
+        let mut r = paid_request(id, day, "k1", team);
+        r.outcome.expires_ms = Some(60_000);
+        s.store.append(&Record::Request(Box::new(r))).unwrap();
+    };
+    goes("gone", "jane");
+    s.store.append(&paid("stays", day, "k1", "red")).unwrap();
+    s.store.append(&saying("gone", "user", 40, "she said so")).unwrap();
+    let found = wait(s.store.request("gone")).unwrap().unwrap();
+    assert_eq!(found.feedback.len(), 1);
+    let tags = |s: &Subject| report(s, GroupBy::Tag, |_| {});
+    let want = [("app=web", 2, 600), ("team=jane", 1, 300), ("team=red", 1, 300)];
+    assert_eq!(groups(&tags(s)), want);
+    let total = tags(s).total;
+
+    s.clock.pass(Duration::from_secs(60));
+    let gone =
+        |id: &str| matches!(wait(s.store.request(id)), Err(Error::Erased { tenant }) if tenant == "acme");
+    assert!(gone("gone"), "to the millisecond, whenever the files follow");
+    let mut tries = 0;
+    while tags(s).rows.len() > 2 && tries < 2_000 {
+        tries += 1;
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    assert_eq!(groups(&tags(s)), [("app=web", 1, 300), ("team=red", 1, 300)]);
+    assert_eq!(tags(s).total, total, "what was used was used");
+    let left: Vec<_> = wait(s.store.recent(9)).unwrap();
+    assert_eq!(left.iter().map(|s| s.record.outcome.request_id.as_str()).collect::<Vec<_>>(), ["stays"]);
+
+    // What was on its way counts; it does not bring the record back. Nor does the record itself, once more.
+    s.store.append(&saying("gone", "judge", 80, "she said more")).unwrap();
+    let calls = vec![Billed {
+        model: "p/judge".into(),
+        calls: 1,
+        unpriced: 0,
+        usage: Usage::default(),
+        cost_usd: Usd::from_nanos(7),
+    }];
+    let late = Late { request_id: "gone".to_owned(), calls, beside: Vec::new() };
+    s.store.append(&Record::Late(late)).unwrap();
+    goes("gone", "jane");
+    wait(s.store.flush()).unwrap();
+    let sums = s.sums.lock().unwrap().clone();
+    assert_eq!((sums.outcomes, sums.words, sums.points), (2, 2, 40 + 60));
+    assert!(gone("gone"));
+    assert_eq!(tags(s).total.cost_nanos, total.cost_nanos + 7);
+    assert_eq!(groups(&tags(s)), [("app=web", 1, 300), ("team=red", 1, 300)]);
+
+    // One that comes when its time is over goes as well.
+    goes("late", "joan");
+    assert!(gone("late"));
+}
 
 /// One request on a day: two models were called, 0.3 in all.
 fn paid(id: &str, day: i64, key: &str, team: &str) -> Record {
+    Record::Request(Box::new(paid_request(id, day, key, team)))
+}
+
+fn paid_request(id: &str, day: i64, key: &str, team: &str) -> RequestRecord {
     let mut r = request(id, 10);
     r.outcome.ts_ms = day * 86_400_000 + 5;
     r.outcome.tenant = if key == "k9" { "other".to_owned() } else { "acme".to_owned() };
@@ -69,7 +138,7 @@ fn paid(id: &str, day: i64, key: &str, team: &str) -> Record {
         beside: Vec::new(),
         reference: Some(ReferenceCost { model: "p/best".into(), cost_usd: Usd::from_nanos(900) }),
     });
-    Record::Request(Box::new(r))
+    r
 }
 
 fn report(s: &Subject, group_by: GroupBy, change: impl FnOnce(&mut Query)) -> Report {

@@ -24,6 +24,7 @@ const CONFIG: Config = Config {
     rotate_bytes: 64 << 10,
     archive_max: Config::ARCHIVE_MAX,
     ring_max: Config::RING_MAX,
+    sweep_every: Config::SWEEP_EVERY,
 };
 
 /// Not every batch, so that a restart has to tell the observer some of it again.

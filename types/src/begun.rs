@@ -2,7 +2,7 @@
 
 use crate::completion::Usage;
 use crate::decision::Decision;
-use crate::outcome::{Account, Billed, Late, Outcome, RewardParts, Status, UNSETTLED};
+use crate::outcome::{Account, Billed, Late, Outcome, RewardParts, Status, UNSETTLED, expiry};
 use crate::profile::Cell;
 use crate::run::{CallRecord, Run, Step, Verdict};
 use crate::store::RequestRecord;
@@ -49,6 +49,9 @@ pub struct Beginning {
     pub model: Arc<str>,
     /// Hash of the configuration that it was decided under.
     pub bundle: String,
+    /// Milliseconds for which its record is kept; `None` = while there is room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_ms: Option<u64>,
 }
 
 /// What an unsettled request says of itself.
@@ -96,6 +99,7 @@ pub fn unsettled(calls: &[Begun]) -> Option<RequestRecord> {
         propensity: 0.0,
         basis: None,
         account: Some(account(of, calls)),
+        expires_ms: of.retention_ms.map(|ms| expiry(of.ts_ms, ms)),
     };
     Some(RequestRecord { decision: decision(of), run, outcome })
 }
@@ -202,6 +206,7 @@ mod tests {
             workflow: "default".into(),
             model: "p/m".into(),
             bundle: "b".to_owned(),
+            retention_ms: Some(60_000),
         });
         let begun = |call: &str, reserved: Option<i64>| Begun {
             of: of.clone(),
@@ -212,6 +217,7 @@ mod tests {
         assert!(unsettled(&[]).is_none());
         let record = unsettled(&[begun("p/m", Some(7)), begun("p/n", None), begun("p/m", Some(4))]).unwrap();
         let o = &record.outcome;
+        assert_eq!(o.expires_ms, Some(60_005));
         assert!(o.is_unsettled() && o.status == Status::Failed && o.reward.is_none());
         assert_eq!((o.cost_usd, o.cost_known, o.calls), (Usd::from_nanos(11), false, 3));
         let account = o.account.as_ref().unwrap();

@@ -496,6 +496,8 @@ pub struct Further {
     pub deny_tools: Vec<Set<String>>,
     /// How much may be recorded.
     pub log: Option<Set<LogContent>>,
+    /// How many milliseconds after its end the record is erased, at least 1.
+    pub retention: Option<Set<u64>>,
     /// Runs beside the live one, each for its share of the requests.
     pub shadow: Vec<Set<ShadowRule>>,
     /// Bounds of what is kept of nodes' results.

@@ -119,16 +119,41 @@ pub struct Outcome {
     /// For whom and for what money went; `None` = the record is of a version that did not keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub account: Option<Account>,
+    /// Unix time in milliseconds at which what is recorded of it is erased, but for this outcome without its labels; `None` =
+    /// it is kept while there is room.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<i64>,
 }
 
 /// The error code of a request whose process ended before it did.
 pub const UNSETTLED: &str = "unsettled";
+
+/// When a record goes that is kept so many milliseconds from a moment, both in Unix milliseconds.
+#[must_use]
+pub fn expiry(ts_ms: i64, retention_ms: u64) -> i64 {
+    ts_ms.saturating_add(i64::try_from(retention_ms).unwrap_or(i64::MAX))
+}
 
 impl Outcome {
     /// Whether the process ended before the request did, so that what was reserved stands for what was used.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {
         self.error.as_deref() == Some(UNSETTLED)
+    }
+
+    /// Whether its record is to be erased by now.
+    #[must_use]
+    pub fn has_expired(&self, now_ms: i64) -> bool {
+        self.expires_ms.is_some_and(|at| at <= now_ms)
+    }
+
+    /// What stays of it when its record is erased: figures for sums and for learning, and whose they are, but no label.
+    #[must_use]
+    pub fn figures(mut self) -> Outcome {
+        if let Some(account) = &mut self.account {
+            account.tags.clear();
+        }
+        self
     }
 
     /// The same outcome with what was paid for after the response. `None` = it is known already, or the record is of
@@ -194,6 +219,7 @@ impl Outcome {
             propensity: decision.propensity,
             basis: None,
             account: None,
+            expires_ms: None,
         }
     }
 }

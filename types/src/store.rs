@@ -72,6 +72,12 @@ pub enum Error {
     /// What was found is not what this version writes.
     #[error("store: {0}")]
     Corrupt(String),
+    /// The request was here, and its record was erased when its time was over (`log: {retention}`).
+    #[error("store: the record was erased when its retention was over")]
+    Erased {
+        /// Whose request it was.
+        tenant: String,
+    },
 }
 
 /// Where records go and are found again.
@@ -92,6 +98,9 @@ pub trait OutcomeStore: Send + Sync {
     fn flush(&self) -> BoxFuture<'_, Result<(), Error>>;
 
     /// Finds a request; sees everything appended before the call.
+    ///
+    /// # Errors
+    /// [`Error::Erased`]; the store failed.
     fn request(&self, request_id: &str) -> BoxFuture<'_, Result<Option<Stored>, Error>>;
 
     /// What was used and what it cost; sees everything appended before the call.
@@ -102,7 +111,7 @@ pub trait OutcomeStore: Send + Sync {
         Box::pin(std::future::ready(Ok(Vec::new())))
     }
 
-    /// The newest requests, newest first.
+    /// The newest requests, newest first; those that are erased are none.
     fn recent(&self, limit: usize) -> BoxFuture<'_, Result<Vec<Stored>, Error>>;
 }
 

@@ -1,6 +1,7 @@
 //! What is written before each call of a request, so that a killed process leaves word of what may have been spent.
 
 use crate::account;
+use crate::demands::Demands;
 use crate::who::Who;
 use std::sync::Arc;
 use types::Usd;
@@ -16,12 +17,12 @@ pub(crate) struct Begins {
 }
 
 impl Begins {
-    /// Of the request that was decided so. `labelled` = nothing keeps its labels out of the log.
+    /// Of the request that was decided so, under what policies demand of its record.
     pub(crate) fn of(
         store: &Arc<dyn OutcomeStore>,
         who: &Who,
         decision: &Decision,
-        labelled: bool,
+        demands: Option<&Demands>,
     ) -> Begins {
         let arm = decision.choice();
         let nothing = || Arc::from("");
@@ -30,12 +31,14 @@ impl Begins {
             ts_ms: decision.ts_ms,
             tenant: decision.tenant.clone(),
             key: who.principal.key_id().to_owned(),
-            tags: if labelled { account::tags(who, decision) } else { who.labels().clone() },
+            // What the record may hold is known for certain only at its end, where policies have a say in it.
+            tags: if demands.is_none() { account::tags(who, decision) } else { who.labels().clone() },
             cell: decision.cell,
             model_asked: decision.model_asked.clone(),
             workflow: arm.map_or_else(nothing, |a| a.workflow.clone()),
             model: arm.map_or_else(nothing, |a| a.model.clone()),
             bundle: decision.bundle.clone(),
+            retention_ms: demands.and_then(Demands::retention),
         };
         Begins { store: store.clone(), of: Arc::new(of) }
     }

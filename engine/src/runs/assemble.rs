@@ -84,7 +84,7 @@ pub(super) fn assemble(
     };
     let mut calls = calls((inner, view), &made, &admission, (&ledger, &after), reach, &trace);
     // What no journal keeps word of.
-    let begins = || Begins::of(&inner.store, &admission.who, &made.decision, true);
+    let begins = || Begins::of(&inner.store, &admission.who, &made.decision, None);
     calls.begins = (keep == Keep::Live).then(begins);
     let after = Arc::new(calls.clone());
     let out = Arc::new(Out { calls });

@@ -7,7 +7,7 @@ use crate::app::{self, ADDRESS_FILE, Data};
 use crate::config::{self, Simulated};
 use std::path::{Path, PathBuf};
 use stores::Store;
-use types::store::{OutcomeStore as _, Stored};
+use types::store::{Error, OutcomeStore as _, Stored};
 
 /// Tell how a request was decided and how it turned out
 #[derive(clap::Args, Debug)]
@@ -35,7 +35,10 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let stored = match &args.url {
         Some(url) => {
             let key = std::env::var("TURNOUT_API_KEY").ok();
-            ask(url, &args.request_id, key.as_deref()).await?.map_err(Problem)?
+            match ask(url, &args.request_id, key.as_deref()).await? {
+                Known::Here(stored) => *stored,
+                Known::Erased(words) | Known::Unknown(words) => return Err(Problem(words)),
+            }
         }
         None => find(global, &args.request_id).await?,
     };
@@ -47,11 +50,20 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     Ok(GOOD)
 }
 
-/// The record, or in which words the server does not have it.
-async fn ask(address: &str, id: &str, token: Option<&str>) -> Result<Result<Stored, String>, Problem> {
+/// What is known of a request where somebody was asked.
+enum Known {
+    Here(Box<Stored>),
+    /// It was erased; in the words of whoever says so.
+    Erased(String),
+    /// It is not here; in the words of whoever says so.
+    Unknown(String),
+}
+
+async fn ask(address: &str, id: &str, token: Option<&str>) -> Result<Known, Problem> {
     Ok(match fetch::get(address, &format!("/v1/decisions/{id}"), token).await? {
-        Said::Document(document) => Ok(serde_json::from_value(document)?),
-        Said::NotFound(words) => Err(words),
+        Said::Document(document) => Known::Here(Box::new(serde_json::from_value(document)?)),
+        Said::Gone(words) => Known::Erased(words),
+        Said::NotFound(words) => Known::Unknown(words),
     })
 }
 
@@ -61,8 +73,9 @@ async fn find(global: &Global, id: &str) -> Result<Stored, Problem> {
     let mut of_folder = false;
     for address in addresses(global, &folder) {
         match ask(&address, id, token(&folder).as_deref()).await {
-            Ok(Ok(stored)) => return Ok(stored),
-            Ok(Err(_)) => {
+            Ok(Known::Here(stored)) => return Ok(*stored),
+            Ok(Known::Erased(words)) => return Err(Problem(words)),
+            Ok(Known::Unknown(_)) => {
                 of_folder |= noted(&folder).as_ref() == Some(&address);
                 tried.push(format!(
                     "the server at {address} has no such request; one that it refused before deciding \
@@ -75,8 +88,9 @@ async fn find(global: &Global, id: &str) -> Result<Stored, Problem> {
     // A server that uses the folder has told all there is in it.
     if !of_folder {
         match read(&folder, id).await {
-            Ok(Some(stored)) => return Ok(stored),
-            Ok(None) => tried.push(format!("{} has no such request", folder.display())),
+            Ok(Known::Here(stored)) => return Ok(*stored),
+            Ok(Known::Erased(words)) => return Err(Problem(words)),
+            Ok(Known::Unknown(words)) => tried.push(words),
             Err(why) => tried.push(format!("{}: {why}", folder.display())),
         }
     }
@@ -117,7 +131,7 @@ pub(super) fn token(folder: &Path) -> Option<String> {
 }
 
 /// Looks into the folder itself; no server uses it then.
-async fn read(folder: &Path, id: &str) -> Result<Option<Stored>, String> {
+async fn read(folder: &Path, id: &str) -> Result<Known, String> {
     if !folder.is_dir() {
         return Err("there is no such folder".to_owned());
     }
@@ -125,7 +139,12 @@ async fn read(folder: &Path, id: &str) -> Result<Option<Stored>, String> {
     let (learner, _) = engine::learner(engine::learn::Limits::default());
     let store =
         Store::open(folder, stores::Config::default(), Box::new(learner)).map_err(|e| e.to_string())?;
-    let found = store.request(id).await.map_err(|e| e.to_string());
+    let found = store.request(id).await;
     store.close().map_err(|e| e.to_string())?;
-    found
+    match found {
+        Ok(Some(stored)) => Ok(Known::Here(Box::new(stored))),
+        Ok(None) => Ok(Known::Unknown(format!("{} has no such request", folder.display()))),
+        Err(e @ Error::Erased { .. }) => Ok(Known::Erased(e.to_string())),
+        Err(e) => Err(e.to_string()),
+    }
 }

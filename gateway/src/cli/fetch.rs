@@ -17,6 +17,8 @@ pub(super) enum Said {
     Document(Value),
     /// It has no such thing: its own words.
     NotFound(String),
+    /// It had it, and it is gone for good: its own words.
+    Gone(String),
 }
 
 /// An answer with its status.
@@ -33,6 +35,7 @@ pub(super) async fn get(address: &str, path: &str, token: Option<&str>) -> Resul
     match status {
         200 => Ok(Said::Document(document)),
         404 => Ok(Said::NotFound(message())),
+        410 => Ok(Said::Gone(message())),
         other => Err(Problem(format!("cannot ask {address}: status {other}: {}", message()))),
     }
 }

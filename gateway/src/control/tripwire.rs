@@ -309,6 +309,7 @@ mod tests {
             workflow: "default".into(),
             model: "p/m".into(),
             bundle: String::new(),
+            retention_ms: None,
         };
         let reserved = Some(Usd::from_dollars(usd));
         unsettled(&[Begun { of: Arc::new(of), call: "p/m".into(), reserved, late: false }]).unwrap()

@@ -47,10 +47,13 @@ pub(crate) async fn post(
     let mut feedback = parse(&bytes).inspect_err(|_| app.metrics.feedback("refused"))?;
     feedback.principal = principal;
     if arrival.over.is_none() && arrival.who.principal.key.is_some() {
-        let stored =
-            app.engine.stored(&feedback.request_id).await.map_err(|e| refusal(&FeedbackError::Store(e)))?;
+        let tenant = match app.engine.stored(&feedback.request_id).await.map_err(FeedbackError::from) {
+            Ok(stored) => stored.map(|s| s.record.outcome.tenant),
+            Err(FeedbackError::Erased { tenant }) => Some(tenant),
+            Err(e) => return Err(refusal(&e)),
+        };
         // A request of another tenant is as if it were not there.
-        if stored.is_none_or(|s| !arrival.sees(&s.record.outcome.tenant)) {
+        if tenant.is_none_or(|t| !arrival.sees(&t)) {
             app.metrics.feedback("refused");
             return Err(refusal(&FeedbackError::UnknownRequest));
         }
@@ -83,6 +86,7 @@ fn refusal(e: &FeedbackError) -> Failure {
             "no request has that identifier; it stands in the header x-turnout-decision of the answer",
         )
         .param("request_id"),
+        FeedbackError::Erased { .. } => super::decisions::erased().param("request_id"),
         FeedbackError::TooLate => {
             Failure::new(StatusCode::UNPROCESSABLE_ENTITY, "too_late", e.to_string()).param("request_id")
         }

@@ -44,6 +44,7 @@ pub(crate) struct FurtherSlots {
     pub(crate) allow_tools: Vec<(Vec<String>, At)>,
     pub(crate) deny_tools: Vec<(String, At)>,
     pub(crate) log: Slot<LogContent>,
+    pub(crate) retention: Slot<u64>,
     pub(crate) shadow: Vec<(ShadowRule, At)>,
     pub(crate) cache: Slot<CacheRule>,
     pub(crate) audit: Slot<()>,
@@ -57,8 +58,11 @@ fn holders<K, T>(map: &BTreeMap<K, Slot<T>>) -> impl Iterator<Item = At> + '_ {
 impl FurtherSlots {
     /// Positions of actions that set several values at once and of which one is in force.
     pub(super) fn held_in_part(&self) -> Vec<At> {
+        let log = self.log.held.as_ref().map(|(_, at)| *at);
+        let retention = self.retention.held.as_ref().map(|(_, at)| *at);
         let maps = holders(&self.vars).chain(holders(&self.params)).chain(holders(&self.headers));
-        maps.chain(holders(&self.redact)).chain(holders(&self.approvals)).collect()
+        let maps = maps.chain(holders(&self.redact)).chain(holders(&self.approvals));
+        maps.chain(log).chain(retention).collect()
     }
 
     /// What one verb leaves of another: samples within their ceiling, and further calls only where calls are left.
@@ -120,6 +124,7 @@ impl FurtherSlots {
             allow_tools: each(merge, self.allow_tools),
             deny_tools: each(merge, self.deny_tools),
             log: merge.set(self.log),
+            retention: merge.set(self.retention),
             shadow: each(merge, self.shadow),
             cache: merge.set(self.cache),
             audit: self.audit.held.map(|(_, at)| merge.rule(at)),

@@ -91,6 +91,8 @@ fn hard_action() -> impl Strategy<Value = String> {
             .prop_map(|m| format!("stream: {m}")),
         prop::sample::select(vec!["none", "metadata", "redacted", "full"])
             .prop_map(|c| format!("log: {{ content: {c} }}")),
+        prop::sample::select(vec!["retention: 1d", "retention: 30d", "content: metadata, retention: 2d"])
+            .prop_map(|l| format!("log: {{ {l} }}")),
         prop::sample::select(vec!["none", "read_only", "{ ttl: 1h }", "{ ttl: 5m, scope: tenant }"])
             .prop_map(|c| format!("cache: {c}")),
         (entity, place, action, any::<bool>()).prop_map(|(e, p, a, r)| {
@@ -181,6 +183,7 @@ fn hard(d: &Directives) -> Hard {
             number(f.cap_fanout.as_ref().map(|s| s.value)),
             f.data.as_ref().and_then(|d| d.value.max_retention_days).map(f64::from),
             f.log.as_ref().map(|l| f64::from(l.value as u8)),
+            f.retention.as_ref().map(|r| r.value as f64),
             f.cache.as_ref().map(|c| f64::from(c.value.mode as u8)),
             f.cache.as_ref().and_then(|c| c.value.ttl_ms).map(|ms| ms as f64),
             f.cache.as_ref().map(|c| f64::from(u8::from(!c.value.own))),
@@ -286,8 +289,8 @@ proptest! {
             }
         }
         // What is said to be in force changes something, or another rule steps in for it. Verbs that several rules say
-        // together are in force for each of them.
-        let together = ["audit", "cache", "data_policy", "redact"];
+        // together are in force for each of them, and so is one with two parts for the part in which it won.
+        let together = ["audit", "cache", "data_policy", "log", "redact"];
         let single = |verb: &str| !together.contains(&verb);
         for action in all.actions.iter().filter(|a| a.effect == "applied" && single(&a.verb)) {
             let rest = without(&actions, Some(index(&action.rule)));

@@ -54,6 +54,14 @@ fn a_policy_acts_with_the_verbs_of_the_rules() {
 }
 
 #[test]
+fn what_is_recorded_and_for_how_long_is_said_one_by_one_or_as_a_map() {
+    let d = run("act.log(\"metadata\", \"30d\");\nact.log(#{ retention: \"1d\" });").unwrap();
+    let further = d.further.unwrap();
+    assert_eq!(further.log.unwrap().value, types::directives::LogContent::Metadata);
+    assert_eq!(further.retention.unwrap().value, 86_400_000);
+}
+
+#[test]
 fn helpers_and_early_returns_work() {
     let text = format!(
         "{HEAD}fn cap(kind) {{ switch kind {{ \"coding\" => 0.5, _ => 0.1 }} }}\n\

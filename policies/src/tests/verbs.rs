@@ -136,7 +136,12 @@ fn cases() -> Vec<Case> {
         ),
         Case("allow_tools", ["[a, b]", "[b]"], BOTH, json!([["a", "b"], ["b"]])),
         Case("deny_tools", ["[a]", "[\"b*\"]"], BOTH, json!(["a", "b*"])),
-        Case("log", ["{ content: metadata }", "{ content: full }"], FIRST, json!("metadata")),
+        Case(
+            "log",
+            ["{ content: metadata, retention: 30d }", "{ content: full, retention: 1d }"],
+            BOTH,
+            json!({"content": "metadata", "retention_ms": 86_400_000}),
+        ),
         Case(
             "shadow",
             ["{ models: [acme/large], rate: 0.5 }", "{ workflow: careful, rate: 1 }"],

@@ -36,17 +36,39 @@ impl Finder {
         Finder { conn, archive, constants: None }
     }
 
-    /// Finds a request.
+    /// Finds a request, as things stand at `now_ms`.
     ///
     /// # Errors
-    /// The database or the archive cannot be read, or what they hold is not understood.
-    pub(crate) fn request(&mut self, request_id: &str) -> Result<Option<Stored>, Error> {
+    /// Its time is over; the database or the archive cannot be read, or what they hold is not understood.
+    pub(crate) fn request(&mut self, request_id: &str, now_ms: i64) -> Result<Option<Stored>, Error> {
+        let mut found = self.look(request_id);
+        if matches!(found, Err(Error::Corrupt(_))) {
+            // It may have been erased between the look into the database and that into the file. The database knows first.
+            found = self.look(request_id);
+        }
+        match found {
+            Ok(Some(stored)) if stored.record.outcome.has_expired(now_ms) => {
+                Err(Error::Erased { tenant: stored.record.outcome.tenant })
+            }
+            found => found,
+        }
+    }
+
+    fn look(&mut self, request_id: &str) -> Result<Option<Stored>, Error> {
         // One snapshot for both tables.
         let tx = self.conn.unchecked_transaction().map_err(sql)?;
         let found = tx
-            .prepare_cached("SELECT seq, request_id, outcome, record FROM records WHERE request_id = ?")
-            .and_then(|mut select| select.query_row([request_id], row).optional())
+            .prepare_cached(
+                "SELECT seq, request_id, outcome, record, erased FROM records WHERE request_id = ?",
+            )
+            .and_then(|mut select| {
+                select.query_row([request_id], |r| Ok((row(r)?, r.get::<_, Option<String>>(4)?))).optional()
+            })
             .map_err(sql)?;
+        let found = match found {
+            Some((_, Some(tenant))) => return Err(Error::Erased { tenant }),
+            found => found.map(|(found, _)| found),
+        };
         found.map_or(Ok(None), |found| stored(&tx, &mut self.archive, &mut self.constants, found))
     }
 
@@ -74,7 +96,9 @@ impl Finder {
     pub(crate) fn recent(&mut self, limit: usize) -> Result<Vec<Stored>, Error> {
         let tx = self.conn.unchecked_transaction().map_err(sql)?;
         let mut select = tx
-            .prepare_cached("SELECT seq, request_id, outcome, record FROM records ORDER BY seq DESC LIMIT ?")
+            .prepare_cached(
+                "SELECT seq, request_id, outcome, record FROM records WHERE erased IS NULL ORDER BY seq DESC LIMIT ?",
+            )
             .map_err(sql)?;
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let rows = select.query_map([limit], row).map_err(sql)?;
@@ -177,6 +201,28 @@ pub(super) fn written_outcome(
 ) -> Result<Option<Outcome>, Error> {
     let payload = payload(archive, seq, record)?;
     payload.map(|p| record::outcome(&p).map_err(|why| odd("record", request_id, &why))).transpose()
+}
+
+/// The outcome of a request as it stands now. `None` = there is no such request, or no more.
+///
+/// # Errors
+/// The database or the archive cannot be read, or what they hold is not understood.
+pub(super) fn current_outcome(
+    conn: &Connection,
+    archive: &mut Archive,
+    request_id: &str,
+) -> Result<Option<Outcome>, Error> {
+    let found: Option<(i64, Option<String>, Option<String>)> = conn
+        .prepare_cached("SELECT seq, outcome, record FROM records WHERE request_id = ?")
+        .and_then(|mut select| {
+            select.query_row([request_id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).optional()
+        })
+        .map_err(sql)?;
+    match found {
+        None => Ok(None),
+        Some((_, Some(outcome), _)) => parse(&outcome, "outcome of request", request_id).map(Some),
+        Some((seq, None, record)) => written_outcome(archive, seq, record, request_id),
+    }
 }
 
 /// Reads JSON of a row.

@@ -1,6 +1,7 @@
 //! How a record becomes rows: the request or word itself, its join, the sums, the observer's state.
 
 use super::begun::{self, Calls};
+use super::erase;
 use super::query::{self, row_word};
 use super::sql;
 use super::states;
@@ -48,7 +49,7 @@ impl<'a> Rows<'a> {
         telling: &'a mut Telling,
         archive: &'a mut Archive,
     ) -> Result<Self, Error> {
-        let insert = "INSERT INTO records (seq, request_id) VALUES (?, ?) ON CONFLICT DO NOTHING";
+        let insert = "INSERT INTO records (seq, request_id, erased) VALUES (?, ?, ?) ON CONFLICT DO NOTHING";
         let insert = tx.prepare_cached(insert).map_err(sql)?;
         let orphans = tx
             .prepare_cached("SELECT EXISTS (SELECT 1 FROM orphans)")
@@ -77,7 +78,13 @@ impl<'a> Rows<'a> {
     pub(crate) fn store(&mut self, line: Line<'_>) -> Result<(), Error> {
         self.records += 1;
         match record::head(line.payload) {
-            Ok(Head::Request(outcome)) => self.request(line.seq, *outcome),
+            Ok(Head::Request(outcome)) => {
+                if let Some(due_ms) = outcome.expires_ms {
+                    erase::expires(self.tx, line.seq, &outcome.request_id, due_ms)?;
+                }
+                self.request(line.seq, *outcome, false)
+            }
+            Ok(Head::Erased(outcome)) => self.request(line.seq, *outcome, true),
             Ok(Head::Feedback(word)) => self.feedback(line.seq, word),
             Ok(Head::Late(late)) => self.late(line.seq, late),
             Ok(Head::GoBack(unix_ms)) => self.go_back(unix_ms),
@@ -116,9 +123,12 @@ impl<'a> Rows<'a> {
         Ok(self.records)
     }
 
-    fn request(&mut self, seq: Seq, outcome: Outcome) -> Result<(), Error> {
+    /// A request ended. `erased`: only its figures are left.
+    fn request(&mut self, seq: Seq, outcome: Outcome, erased: bool) -> Result<(), Error> {
         self.begun.end(self.tx, &outcome.request_id)?;
-        if self.insert.execute(params![seq.cast_signed(), outcome.request_id]).map_err(sql)? == 0 {
+        let whose = erased.then_some(&outcome.tenant);
+        let row = params![seq.cast_signed(), outcome.request_id, whose];
+        if self.insert.execute(row).map_err(sql)? == 0 {
             return Ok(());
         }
         self.telling.outcome(seq, &outcome);
@@ -167,7 +177,7 @@ impl<'a> Rows<'a> {
     }
 
     fn feedback(&mut self, seq: Seq, word: Feedback) -> Result<(), Error> {
-        match self.outcome(&word.request_id)? {
+        match query::current_outcome(self.tx, self.archive, &word.request_id)? {
             Some(outcome) => self.join(seq, seq, outcome, &word).map(|_| ()),
             None => self.insert_orphan(seq, &Orphan::Word(word)),
         }
@@ -177,7 +187,7 @@ impl<'a> Rows<'a> {
         if !late.calls.is_empty() {
             self.begun.end(self.tx, &begun::late(&late.request_id))?;
         }
-        match self.outcome(&late.request_id)? {
+        match query::current_outcome(self.tx, self.archive, &late.request_id)? {
             Some(outcome) => self.add_late(outcome, &late).map(|_| ()),
             None => self.insert_orphan(seq, &Orphan::Late(late)),
         }
@@ -204,24 +214,12 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    /// The outcome of a request as it stands now. `None` = there is no such request, or no more.
-    fn outcome(&mut self, request_id: &str) -> Result<Option<Outcome>, Error> {
-        let found: Option<(i64, Option<String>, Option<String>)> = self
-            .tx
-            .prepare_cached("SELECT seq, outcome, record FROM records WHERE request_id = ?")
-            .and_then(|mut select| {
-                select.query_row([request_id], |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?))).optional()
-            })
-            .map_err(sql)?;
-        match found {
-            None => Ok(None),
-            Some((_, Some(outcome), _)) => query::parse(&outcome, "outcome of request", request_id).map(Some),
-            Some((seq, None, record)) => query::written_outcome(self.archive, seq, record, request_id),
-        }
-    }
-
     /// Lets a word take effect on a request whose outcome is `before`; gives the outcome after it.
     fn join(&mut self, applied: Seq, seq: Seq, before: Outcome, word: &Feedback) -> Result<Outcome, Error> {
+        // Its own line goes with the record of the request, also where it only says again what was said.
+        if let Some(due_ms) = before.expires_ms {
+            erase::expires(self.tx, seq, &word.request_id, due_ms)?;
+        }
         let current = self.current_words(&word.request_id)?;
         if words::repeats(&current, word) {
             return Ok(before);
@@ -329,6 +327,8 @@ pub(crate) fn forget(conn: &mut Connection, first: Seq) -> Result<(), Error> {
         "DELETE FROM orphans WHERE seq < ?1",
         "DELETE FROM unreadable WHERE seq < ?1",
         "DELETE FROM begun WHERE seq < ?1",
+        "DELETE FROM expiring WHERE seq < ?1",
+        "DELETE FROM erasing WHERE seq < ?1",
     ] {
         tx.execute(statement, [first.cast_signed()]).map_err(sql)?;
     }

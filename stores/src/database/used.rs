@@ -100,6 +100,28 @@ pub(super) fn write(used: &Used, conn: &Connection) -> Result<(), Error> {
     Ok(())
 }
 
+/// Adds what is taken away from tags of requests whose records are erased; a tag that no other request of its day has is
+/// forgotten. One that is not here was counted with others, and stays there.
+///
+/// # Errors
+/// The database refuses.
+pub(super) fn forget_tags(used: &Used, conn: &Connection) -> Result<(), Error> {
+    const ONE: &str = "day = ? AND tenant = ? AND tag = ?";
+    let mut known =
+        conn.prepare_cached(&format!("SELECT EXISTS (SELECT 1 FROM used_tags WHERE {ONE})")).map_err(sql)?;
+    let mut add = conn.prepare_cached(ADD_TAG).map_err(sql)?;
+    let mut delete =
+        conn.prepare_cached(&format!("DELETE FROM used_tags WHERE {ONE} AND requests <= 0")).map_err(sql)?;
+    for ((day, tenant, tag), sums) in &used.tags {
+        let by = [Value::Integer(*day), Value::Text(tenant.clone()), Value::Text(tag.clone())];
+        if known.query_row(params_from_iter(by.clone()), |r| r.get::<_, bool>(0)).map_err(sql)? {
+            add.execute(params_from_iter(by.clone().into_iter().chain(numbers(sums)))).map_err(sql)?;
+            delete.execute(params_from_iter(by)).map_err(sql)?;
+        }
+    }
+    Ok(())
+}
+
 fn numbers(sums: &Sums) -> impl Iterator<Item = Value> {
     sums.values().into_iter().map(Value::Integer)
 }

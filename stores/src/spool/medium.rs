@@ -1,7 +1,7 @@
 //! The few file operations of the spool, apart so that tests can let them fail.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,6 +9,9 @@ use std::sync::Arc;
 pub(crate) trait Medium: Send + Sync {
     /// Opens a file for appending, made if it is absent; it must be `len` bytes long.
     fn open(&self, path: &Path, len: u64) -> io::Result<Arc<dyn Sink>>;
+    /// Puts each of the pieces where it is to stand in a file that is long enough, in the place of what stands there, and
+    /// makes them survive a power cut.
+    fn overwrite(&self, path: &Path, pieces: &[(u64, Vec<u8>)]) -> io::Result<()>;
     /// Makes the directory's entries survive a power cut.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
 }
@@ -35,6 +38,15 @@ impl Medium for Disk {
             return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         }
         Ok(Arc::new(file))
+    }
+
+    fn overwrite(&self, path: &Path, pieces: &[(u64, Vec<u8>)]) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).open(path)?;
+        for (at, bytes) in pieces {
+            file.seek(SeekFrom::Start(*at))?;
+            file.write_all(bytes)?;
+        }
+        file.sync_data()
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {

@@ -203,6 +203,7 @@ struct Faults {
     room: AtomicUsize,
     no_truncate: AtomicBool,
     no_open: AtomicBool,
+    no_overwrite: AtomicBool,
     syncs: AtomicUsize,
 }
 
@@ -215,6 +216,12 @@ impl Medium for Faulty {
             return Err(io::ErrorKind::PermissionDenied.into());
         }
         Ok(Arc::new(FaultySink(Disk.open(path, len)?, Arc::clone(&self.0))))
+    }
+    fn overwrite(&self, path: &Path, pieces: &[(u64, Vec<u8>)]) -> io::Result<()> {
+        if self.0.no_overwrite.load(Ordering::Relaxed) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Disk.overwrite(path, pieces)
     }
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         Disk.sync_dir(dir)
@@ -323,4 +330,33 @@ fn closing_writes_the_ring_and_syncs() {
     run_syncer(&spool);
     assert_eq!(texts(&spool, 0), ["a"]);
     assert_eq!(faults.syncs.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn records_are_overwritten_where_they_stand_and_the_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, faults) = faulty(dir.path(), SMALL);
+    let seqs = append(&spool, &["aaaa", "bb", "cccc", "d"]);
+    let instead = |seq, length| Instead { seq, length, left: b"{}".to_vec() };
+    let both = [instead(seqs[0], 6), instead(seqs[2], 6)];
+    faults.no_overwrite.store(true, Ordering::Relaxed);
+    assert!(spool.overwrite(&both).is_err());
+    assert_eq!(texts(&spool, 0), ["aaaa", "bb", "cccc", "d"]);
+    faults.no_overwrite.store(false, Ordering::Relaxed);
+    for _ in 0..2 {
+        // One of another length, and one that is not there.
+        spool.overwrite(&[instead(seqs[1], 9), instead(99, 6)]).unwrap();
+        spool.overwrite(&both).unwrap();
+    }
+    append(&spool, &["e"]);
+    let mut tail = spool.tail();
+    let (mut position, mut found) = (0, Vec::new());
+    while position < spool.end() {
+        let batch = tail.take(segment(&lock(&spool.state), position), position, 9).unwrap();
+        position = batch.end;
+        found.extend(batch.lines().map(|l| (l.seq, String::from_utf8(l.payload.to_vec()).unwrap())));
+    }
+    let payloads: Vec<_> = found.iter().map(|(_, p)| p.as_str()).collect();
+    assert_eq!(payloads, ["{}    ", "\"bb\"", "{}    ", "\"d\"", "\"e\""]);
+    assert_eq!(found.iter().map(|(seq, _)| *seq).take(4).collect::<Vec<_>>(), seqs);
 }

@@ -9,7 +9,7 @@ use types::axis::{OutputContract, TaskFamily, ToolDependence};
 use types::begun::{Beginning, Begun};
 use types::completion::Usage;
 use types::decision::{Arm, Decision, Terms};
-use types::outcome::{Feedback, Outcome, RewardParts, Status};
+use types::outcome::{Account, Feedback, Outcome, RewardParts, Status};
 use types::profile::{Cell, LengthBand};
 use types::run::{CallRecord, Run, Step, Verdict};
 use types::store::{Observer, Record, RequestRecord, Seq};
@@ -150,6 +150,7 @@ pub(crate) fn request(id: &str, tokens: u32) -> RequestRecord {
         propensity: 0.95,
         basis: None,
         account: None,
+        expires_ms: None,
     };
     RequestRecord { decision: decision(id), run: run(usage), outcome }
 }
@@ -167,12 +168,30 @@ pub(crate) fn begun(id: &str, nanos: i64) -> Begun {
         workflow: "default".into(),
         model: MODEL.into(),
         bundle: "abc".to_owned(),
+        retention_ms: None,
     };
     Begun { of: Arc::new(of), call: MODEL.into(), reserved: Some(Usd::from_nanos(nanos)), late: false }
 }
 
 pub(crate) fn request_line(id: &str, tokens: u32) -> Record {
     Record::Request(Box::new(request(id, tokens)))
+}
+
+/// As [`request_line`], erased at `due_ms`; everywhere where it can quote somebody it says `mark`.
+pub(crate) fn expiring(id: &str, tokens: u32, due_ms: i64, mark: &str) -> Record {
+    let mut r = request(id, tokens);
+    let tags = BTreeMap::from([(mark.to_owned(), mark.to_owned())]);
+    r.decision.tags.clone_from(&tags);
+    r.decision.why = mark.to_owned();
+    r.run.steps.iter_mut().for_each(|step| step.note = Some(mark.to_owned()));
+    r.outcome.account = Some(Account { key: "k1".to_owned(), tags, ..Account::default() });
+    r.outcome.expires_ms = Some(due_ms);
+    Record::Request(Box::new(r))
+}
+
+/// As [`word_line`], for a reason.
+pub(crate) fn saying(id: &str, source: &str, score: u32, reason: &str) -> Record {
+    Record::Feedback(Feedback { reason: Some(reason.to_owned()), ..word(id, source, score) })
 }
 
 /// `score` in hundredths.

@@ -104,6 +104,7 @@ mod tests {
             workflow: "default".into(),
             model: "p/m".into(),
             bundle: String::new(),
+            retention_ms: None,
         };
         let begun = Begun { of: Arc::new(of), call: "p/m".into(), reserved: None, late: false };
         unsettled(&[begun]).unwrap().decision

@@ -4,6 +4,7 @@ use super::{bundle, read};
 use crate::cli::explain::folder;
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome, Problem};
+use crate::clock;
 use engine::policies::{Replay, RuleChanges};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -120,7 +121,10 @@ async fn decisions(global: &Global, over: Option<&Path>, last: usize) -> Result<
     let store = Store::open(&folder, stores::Config::default(), Box::new(learner))?;
     let recent = store.recent(last).await;
     store.close()?;
-    Ok(recent?.into_iter().map(|stored| stored.record.decision).collect())
+    // Those whose time is over may not have been erased yet: no server may have run since.
+    let now_ms = clock::unix_ms();
+    let kept = recent?.into_iter().filter(|stored| !stored.record.outcome.has_expired(now_ms));
+    Ok(kept.map(|stored| stored.record.decision).collect())
 }
 
 /// One record a line, whole or the decision alone.

@@ -1,0 +1,81 @@
+//! Puts something else in the place of records whose time is over. Nothing moves: every other position stays as it is.
+
+use super::{HEADER, Spool, encode};
+use crate::record;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use types::store::{Error, Seq};
+
+/// What is to stand in the place of a record.
+#[derive(Debug)]
+pub(crate) struct Instead {
+    /// Where the record stands.
+    pub(crate) seq: Seq,
+    /// Bytes of its payload, those of what comes in its place too.
+    pub(crate) length: usize,
+    /// What comes there; the rest is filled up.
+    pub(crate) left: Vec<u8>,
+}
+
+impl Instead {
+    fn frame(&self) -> Result<Vec<u8>, Error> {
+        let mut frame = Vec::with_capacity(HEADER + self.length);
+        encode(&mut frame, |buf| {
+            buf.extend_from_slice(&self.left);
+            buf.resize(HEADER + self.length, record::filling(&self.left));
+            Ok(())
+        })?;
+        Ok(frame)
+    }
+}
+
+impl Spool {
+    /// Overwrites records that were moved; they are gone from the disk when this returns. It needs nothing of what stands
+    /// there but its length, which stays as it is, so that one which was cut off is simply done again.
+    ///
+    /// # Errors
+    /// The disk refuses; some of them may be half overwritten.
+    pub(crate) fn overwrite(&self, all: &[Instead]) -> Result<(), Error> {
+        let mut files: BTreeMap<PathBuf, Vec<(u64, &Instead)>> = BTreeMap::new();
+        for one in all {
+            if let Some((path, _, at)) = self.place(one.seq) {
+                files.entry(path).or_default().push((at, one));
+            }
+        }
+        for (path, all) in files {
+            let mut file = match File::open(&path) {
+                Ok(file) => file,
+                // It went with its file.
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                Err(e) => return Err(e.into()),
+            };
+            let mut pieces = Vec::with_capacity(all.len());
+            for (at, one) in all {
+                if stands(&mut file, at, one, &path)? {
+                    pieces.push((at, one.frame()?));
+                }
+            }
+            self.medium.overwrite(&path, &pieces)?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether a record of that length stands there: a power cut may have taken the end of a file, and what stands in another
+/// folder's file than the database tells of must not be touched.
+fn stands(file: &mut File, at: u64, one: &Instead, path: &Path) -> io::Result<bool> {
+    if file.metadata()?.len() < at + (HEADER + one.length) as u64 {
+        return Ok(false);
+    }
+    let mut length = [0; 4];
+    file.seek(SeekFrom::Start(at))?;
+    file.read_exact(&mut length)?;
+    let found = u32::from_le_bytes(length) as usize;
+    if found != one.length {
+        let file = path.display();
+        tracing::error!(%file, at, found, expected = one.length, "no record stands where one is to be erased");
+    }
+    Ok(found == one.length)
+}
