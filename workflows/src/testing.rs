@@ -41,7 +41,7 @@ fn atoms(source: &str) -> impl Iterator<Item = (usize, Vec<&str>)> {
     })
 }
 
-fn typed<'v>(path: &str, variables: &'v Variables) -> Option<&'v Type> {
+fn known(path: &str, variables: &Variables) -> bool {
     let mut parts = path.trim_end_matches(".len()").split('.');
     let mut at = parts.next().and_then(|p| variables.iter().find(|(k, _)| k == p)).map(|(_, t)| t);
     for p in parts {
@@ -51,14 +51,7 @@ fn typed<'v>(path: &str, variables: &'v Variables) -> Option<&'v Type> {
             other => other.filter(|t| matches!(t, Type::Any)),
         };
     }
-    at
-}
-
-/// Whether `tokens` do with a value that may be `()` what only a value can bear.
-fn needs_value(tokens: &[&str], variables: &Variables) -> bool {
-    let optional = |t: &&&str| matches!(typed(t, variables), Some(Type::Optional(_)));
-    let ordered = tokens.get(1).is_some_and(|op| [">", ">=", "+"].contains(op));
-    tokens.iter().step_by(2).filter(optional).any(|t| ordered || t.ends_with(".len()"))
+    at.is_some()
 }
 
 fn literal(atom: &str) -> Option<Value> {
@@ -82,19 +75,14 @@ impl Language for Small {
         let (variables, source) = (&*variables, &*source.replace(AGREED, "agreed"));
         let flat = source.replace("||", "&&");
         for (start, tokens) in atoms(&flat) {
-            let unknown = |t: &&&str| literal(t).is_none() && typed(t, variables).is_none();
-            let problem = match tokens.iter().step_by(2).find(unknown) {
-                Some(t) => ("301", t),
-                None if needs_value(&tokens, variables) => ("303", &tokens[0]),
-                None => continue,
-            };
-            let (number, t) = problem;
+            let unknown = |t: &&&str| literal(t).is_none() && !known(t, variables);
+            let Some(t) = tokens.iter().step_by(2).find(unknown) else { continue };
             return Err(vec![Problem {
-                number,
+                number: "301",
                 warning: false,
                 line: 1,
                 column: start + source.get(start..).unwrap().find(t).unwrap() + 1,
-                message: format!("wrong: `{t}`"),
+                message: format!("unknown `{t}`"),
                 hint: None,
             }]);
         }

@@ -1,6 +1,6 @@
 //! Compiled expressions, and what each of them reads.
 
-use super::{Cx, Named};
+use super::Cx;
 use crate::reference::{Ref, Root};
 use std::sync::Arc;
 use types::chat::Message;
@@ -66,9 +66,6 @@ pub(crate) struct NodeRead {
     pub(crate) up: usize,
     pub(crate) node: usize,
     pub(crate) fields: Vec<Arc<str>>,
-    /// The expression says itself what is meant where the node put nothing out: it is told `()` then, and not the
-    /// empty list, `false` or 0 that stand for it otherwise.
-    pub(crate) rescued: bool,
 }
 
 impl Reads {
@@ -78,9 +75,7 @@ impl Reads {
 
     fn node(&mut self, up: usize, node: usize, field: Option<Arc<str>>) {
         match self.nodes.iter_mut().find(|n| n.up == up && n.node == node) {
-            None => {
-                self.nodes.push(NodeRead { up, node, fields: field.into_iter().collect(), rescued: false })
-            }
+            None => self.nodes.push(NodeRead { up, node, fields: field.into_iter().collect() }),
             // Once it is read as a whole, it stays so.
             Some(n) if n.fields.is_empty() => {}
             Some(n) => match field {
@@ -281,15 +276,15 @@ impl Cx<'_> {
                 self.problem(n, start, path, p);
             }
         }
-        let mut reads = self.reads(compiled.as_ref(), source);
+        let reads = self.reads(compiled.as_ref(), source);
         let direct = Ref::quiet(self, source, n.span).map(Box::new);
         let request = reads.messages.then(|| self.names.language.compile("request", variables, None).ok());
         let request = request.flatten().map(|(compiled, _)| compiled);
         let compiled = compiled?;
-        if !self.may_compile(n, source, reads.nodes.len().saturating_mul(2), path) {
+        if !self.may_compile(n, source, reads.nodes.len(), path) {
             return None;
         }
-        let unguarded = self.unguarded(n, (source, start), variables, &mut reads);
+        let unguarded = self.unguarded(n, (source, start), variables, &reads);
         Some(Expr { compiled, span: n.span, reads, unguarded, direct, request })
     }
 
@@ -306,48 +301,30 @@ impl Cx<'_> {
     }
 
     /// Where an expression that compiles takes for granted that a node which it reads has run: the language tells, node
-    /// by node, what would be doubtful if that node might be skipped. Notes of which nodes it does not.
+    /// by node, what would be doubtful if that node might be skipped.
     fn unguarded(
         &self,
         n: &Node,
         (source, start): (&str, usize),
         variables: &Variables,
-        reads: &mut Reads,
+        reads: &Reads,
     ) -> Vec<Unguarded> {
         let mut found = Vec::new();
-        for read in &mut reads.nodes {
+        for read in &reads.nodes {
             let Some(named) = self.named_at(read.up, read.node).filter(|n| n.promises(&read.fields)) else {
                 continue;
             };
             let doubtful = [format!("nodes.{}", named.id)];
             let told = self.names.language.compile_with(source, variables, None, &doubtful);
             let told = told.map(|(_, warnings)| warnings).unwrap_or_default();
-            let before = found.len();
             found.extend(told.into_iter().filter(|p| p.number == "307").map(|p| Unguarded {
                 up: read.up,
                 node: read.node,
                 span: self.place(n, start, &p),
                 message: p.message,
             }));
-            read.rescued = found.len() == before && self.takes_nothing(source, variables, named);
         }
         found
-    }
-
-    /// Whether an expression compiles where whatever a node puts out may be `()`.
-    fn takes_nothing(&self, source: &str, variables: &Variables, named: &Named) -> bool {
-        let mut variables = variables.clone();
-        let nodes = variables.iter_mut().find(|(name, _)| name == "nodes").map(|(_, t)| t);
-        let Some(Type::Map(nodes)) = nodes else { return false };
-        let Some((_, Type::Map(fields))) = nodes.iter_mut().find(|(id, _)| *id == named.id) else {
-            return false;
-        };
-        for (name, ty) in fields {
-            if named.outputs.iter().any(|o| o.name == *name) && !matches!(ty, Type::Optional(_)) {
-                *ty = std::mem::replace(ty, Type::Any).optional();
-            }
-        }
-        self.names.language.compile(source, &variables, None).is_ok()
     }
 
     /// Where in the file a problem of a part of a text is, which starts at that byte of it.

@@ -162,7 +162,7 @@ impl<'a> Frame<'a> {
         let whole = match &r.root {
             Root::Output { up, node, output } => self.up(*up).and_then(|f| f.output(*node, *output)),
             Root::Node { up, node } => {
-                self.up(*up).and_then(|f| f.node_json(*node, None, false, host)).map(Value::of)
+                self.up(*up).and_then(|f| f.node_json(*node, None, host)).map(Value::of)
             }
             Root::Messages => Some(Value::Messages(host.messages())),
             Root::Var(name) => self.env.vars.get(&**name).cloned().map(Value::of),
@@ -228,15 +228,8 @@ impl<'a> Frame<'a> {
         found
     }
 
-    /// What expressions see of a node: everything, or the named fields only. What it did not put out is `()` to those
-    /// that say what is meant then (`rescued`).
-    fn node_json(
-        &self,
-        node: usize,
-        fields: Option<&[Arc<str>]>,
-        rescued: bool,
-        host: &Host,
-    ) -> Option<Json> {
+    /// What expressions see of a node: everything, or the named fields only.
+    fn node_json(&self, node: usize, fields: Option<&[Arc<str>]>, host: &Host) -> Option<Json> {
         let plan = self.graph.nodes.get(node)?;
         let cell = self.cells().get(node)?.clone();
         let wanted = |name: &str| fields.is_none_or(|f| f.iter().any(|x| **x == *name));
@@ -265,8 +258,7 @@ impl<'a> Frame<'a> {
         }
         let table = host.table();
         for (i, out) in plan.outputs.iter().enumerate().filter(|(_, o)| wanted(&o.name)) {
-            let absent = || if rescued { Json::Null } else { out.absent() };
-            let value = cell.outputs.get(i).map_or_else(absent, |v| v.json(&table));
+            let value = cell.outputs.get(i).map_or_else(|| out.absent(), |v| v.json(&table));
             map.insert(out.name.to_string(), value);
         }
         Some(Json::Object(map))
@@ -304,7 +296,7 @@ impl<'a> Frame<'a> {
                 let Some(frame) = self.up(n.up) else { continue };
                 let Some(plan) = frame.graph.nodes.get(n.node) else { continue };
                 let fields = (!n.fields.is_empty()).then_some(n.fields.as_slice());
-                if let Some(json) = frame.node_json(n.node, fields, n.rescued, host) {
+                if let Some(json) = frame.node_json(n.node, fields, host) {
                     nodes.entry(plan.id.to_string()).or_insert(json);
                 }
             }

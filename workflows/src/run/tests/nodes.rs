@@ -315,26 +315,6 @@ async fn policies_may_set_a_workflows_own_variables() {
     assert_eq!(go(json!("5")).await.0, "invalid");
 }
 
-/// What did not run put nothing out: an empty list, `false` or 0, but where the expression says itself what is meant.
-#[tokio::test(start_paused = true)]
-async fn what_did_not_run_is_what_the_expression_says() {
-    let body = "\
-nodes:
-  - { id: ask, type: generate }
-  - { id: more, type: generate, when: 'request.model == \"other\"' }
-  - { id: count, type: set, lint: { allow: [WF307] }, values: { said: nodes.more.ok_count ?? 9, plain: nodes.more.ok_count, list: nodes.more.completions.len() + 1 } }
-  - { id: say, type: merge, method: template, from: [nodes.ask.completion], template: '${ nodes.count.said } ${ nodes.count.plain } ${ nodes.count.list }' }
-  - { id: answer, type: stream, from: nodes.say.completion }
-edges:
-  - { from: ask, to: more }
-  - { from: more, to: count, outcome: any }
-  - { from: count, to: say }
-  - { from: say, to: answer }
-";
-    let script = Script::new(vec![("ask", vec![Says::Text(1, "x")])]);
-    assert_eq!(text(&play(&workflow(body), prose(), &script).await.0), "9 0 1|none");
-}
-
 /// What goes out at most once has to be on record before it does, whatever a file says.
 #[test]
 fn a_run_that_may_call_an_unsafe_tool_is_kept() {
