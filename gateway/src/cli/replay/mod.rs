@@ -21,8 +21,10 @@ use pack::Pack;
 use plan::{Plan, Protocol};
 use play::{Made, Run};
 use player::Seen;
+use reference::References;
 use report::{Report, Row};
 use stage::{Knobs, Stage};
+use std::borrow::Cow;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -105,7 +107,7 @@ pub(super) fn run(args: &Args, out: &Out) -> Outcome {
     let house = House::new(args, &pack, prior, knobs)?;
     let report = if args.off_policy { house.off_policy()? } else { house.replay()? };
     if let Some(path) = &args.svg {
-        write(path, plot::svg(&report.plot).as_bytes())?;
+        write(path, plot::svg(&report.plots).as_bytes())?;
     }
     report.show(out);
     Ok(GOOD)
@@ -214,7 +216,7 @@ impl<'a> House<'a> {
         };
         let mut plan = Plan::of(protocol, self.pack, &used);
         if let Some(path) = &self.args.scenario {
-            plan.events = Plan::read(path)?;
+            plan.events = Plan::read(path, self.pack)?;
         }
         plan.shuffled = self.args.shuffle;
         Ok(plan)
@@ -222,28 +224,35 @@ impl<'a> House<'a> {
 
     fn replay(&self) -> Result<Report, Problem> {
         let mut report = Report::new(self.pack);
-        let mut decisions = self.args.decisions.as_ref().map(std::fs::File::create).transpose()?;
+        let create = |path: &PathBuf| {
+            std::fs::File::create(path).map_err(|e| Problem(format!("{}: {e}", path.display())))
+        };
+        let mut decisions = self.args.decisions.as_ref().map(create).transpose()?;
         for protocol in self.args.protocol.iter().copied() {
+            let stream = self.stream(protocol);
+            let training = if protocol.is_warm() { self.training.as_slice() } else { &[] };
+            let mut table = Cow::Borrowed(self.pack);
             for lambda in self.lambdas.iter().copied() {
                 let plan = self.plan(protocol, lambda).map_err(Problem)?;
                 let jobs: Vec<Job> =
                     (1..=self.args.seeds).map(|seed| Job { protocol, lambda, seed }).collect();
                 let what = format!("{} lambda {lambda}", protocol.name());
-                let total = self.stream(protocol).len().saturating_mul(jobs.len());
+                let total = stream.len().saturating_mul(jobs.len());
                 let bar = progress(total, &what);
                 let runs = side_by_side(&jobs, |job| self.play(*job, &plan, &|| bar.inc(1)));
                 bar.finish_and_clear();
                 let runs: Vec<Vec<Made>> = runs.into_iter().collect::<Result<_, _>>().map_err(Problem)?;
-                let training = if protocol.is_warm() { self.training.as_slice() } else { &[] };
-                report.add(Row::of(self.pack, protocol, lambda, &self.stream(protocol), training, &runs));
+                table = plan.on(self.pack, &stream);
+                let references = References::of(&table, &stream, training, lambda);
+                report.add(Row::of(protocol, lambda, stream.len(), references, &runs));
                 for (job, made) in jobs.iter().zip(&runs) {
                     if let Some(file) = &mut decisions {
                         self.note(file, *job, made)?;
                     }
                 }
             }
+            report.draw(&table, protocol, &stream);
         }
-        report.draw(self.pack);
         Ok(report)
     }
 

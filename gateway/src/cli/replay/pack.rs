@@ -19,7 +19,7 @@ pub(super) struct Listed {
 }
 
 /// A recorded query.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Query {
     pub(super) id: String,
     /// The source's own name of the task family.
@@ -41,7 +41,7 @@ pub(super) struct Row {
 }
 
 /// The table. Queries stand in the order of their arrival.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Pack {
     pub(super) name: String,
     pub(super) models: Vec<Listed>,
@@ -140,6 +140,16 @@ impl Pack {
         self.rows.get(query * self.models.len() + model)?.as_ref()
     }
 
+    /// The same table with something else in the place of each row.
+    pub(super) fn with(&self, mut row: impl FnMut(usize, usize, Row) -> Row) -> Pack {
+        let mut table = self.clone();
+        let models = self.models.len().max(1);
+        for (at, slot) in table.rows.iter_mut().enumerate() {
+            *slot = slot.map(|r| row(at / models, at % models, r));
+        }
+        table
+    }
+
     fn queries_of(&self, model: usize) -> impl Iterator<Item = &Row> {
         (0..self.queries.len()).filter_map(move |q| self.row(q, model))
     }
@@ -204,34 +214,113 @@ fn outcomes(path: &Path, queries: &[Query], models: &[Listed]) -> Result<Vec<Opt
         models.iter().enumerate().map(|(i, m)| (m.name.as_str(), i)).collect();
     let mut rows = vec![None; queries.len().saturating_mul(models.len())];
     let mut header: Option<Vec<String>> = None;
+    let mut known = 0_usize;
     lines(path, |line| {
         let fields = fields(line);
         let Some(columns) = &header else {
+            let missing: Vec<&str> = COLUMNS.into_iter().filter(|c| !fields.iter().any(|f| f == c)).collect();
             header = Some(fields);
-            return Ok(());
+            return match missing.as_slice() {
+                [] => Ok(()),
+                some => Err(format!("the first line names no column `{}`", some.join("`, `"))),
+            };
         };
+        if fields.len() != columns.len() {
+            return Err(format!("{} fields, expected {}", fields.len(), columns.len()));
+        }
         let text = |name: &str| {
             let at = columns.iter().position(|c| c == name);
             at.and_then(|i| fields.get(i)).map_or("", String::as_str)
         };
-        let number = |name: &str| match text(name) {
+        let number = |name: &str, most: f64| match text(name) {
             "" => Ok(None),
-            t => t.parse::<f64>().map(Some).map_err(|_| format!("`{name}`: `{t}` is not a number")),
+            t => match t.parse::<f64>() {
+                Ok(x) if (0.0..=most).contains(&x) => Ok(Some(x)),
+                _ if most < f64::MAX => Err(format!("`{name}`: `{t}` is no number in 0..={most}")),
+                _ => Err(format!("`{name}`: `{t}` is no number of 0 or more")),
+            },
         };
         let (Some(query), Some(model)) = (by_id.get(text("query_id")), by_name.get(text("model"))) else {
             return Ok(());
         };
         let row = Row {
-            quality: number("quality")?.ok_or("`quality` is missing")?,
-            cost: number("cost_usd")?,
+            quality: number("quality", 1.0)?.ok_or("`quality` is missing")?,
+            cost: number("cost_usd", f64::MAX)?,
             // `as` saturates.
-            output_tokens: number("output_tokens")?.map(|t| t as u32),
-            latency_s: number("latency_s")?,
+            output_tokens: number("output_tokens", f64::MAX)?.map(|t| t as u32),
+            latency_s: number("latency_s", f64::MAX)?,
         };
+        known += 1;
         if let Some(slot) = rows.get_mut(query * models.len() + model) {
             *slot = Some(row);
         }
         Ok(())
     })?;
-    Ok(rows)
+    match known {
+        0 => Err(format!("{}: no outcome of any query and model of the pack", path.display())),
+        _ => Ok(rows),
+    }
+}
+
+/// Columns without which an outcome says nothing.
+const COLUMNS: [&str; 3] = ["query_id", "model", "quality"];
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
+    use std::io::Write as _;
+
+    const HEADER: &str = "query_id,model,quality,cost_usd";
+
+    /// What reading a table gives whose outcomes are these lines.
+    pub(in crate::cli::replay) fn opened(outcomes: &[&str]) -> Result<Pack, String> {
+        let dir = tempfile::tempdir().unwrap();
+        let packed = |name: &str, text: String| {
+            let mut file =
+                GzEncoder::new(std::fs::File::create(dir.path().join(name)).unwrap(), Compression::fast());
+            file.write_all(text.as_bytes()).unwrap();
+            file.finish().unwrap();
+        };
+        let query = |i: usize| {
+            json!({"query_id": format!("q{i}"), "order": i, "task": "chat", "prompt": "What is it?"})
+                .to_string()
+        };
+        packed("queries.jsonl.gz", (0..4).map(query).collect::<Vec<_>>().join("\n"));
+        packed("outcomes.csv.gz", outcomes.join("\n"));
+        let dataset = json!({"name": "tiny", "models": {"a": {}, "b": {}}, "cost_ref": {"cost_usd": 1.0}});
+        std::fs::write(dir.path().join("dataset.json"), dataset.to_string()).unwrap();
+        Pack::open(dir.path(), None)
+    }
+
+    /// Four queries, of which `a` does all well and dearly, and `b` half of them.
+    pub(in crate::cli::replay) fn tiny() -> Pack {
+        let row = |i: usize| [format!("q{i},a,1,1"), format!("q{i},b,{},0.1", i % 2)];
+        let rows: Vec<String> = (0..4).flat_map(row).collect();
+        let lines: Vec<&str> = [HEADER].into_iter().chain(rows.iter().map(String::as_str)).collect();
+        opened(&lines).unwrap()
+    }
+
+    #[test]
+    fn a_table_that_cannot_be_is_refused_with_its_place() {
+        assert_eq!(tiny().reward(1, 1, 0.5), Some(0.95));
+        for (outcomes, told) in [
+            (vec![HEADER, "q0,a,nan,1"], ":2: `quality`: `nan` is no number in 0..=1"),
+            (vec![HEADER, "q0,a,1,1", "q1,a,1.7,1"], ":3: `quality`: `1.7` is no number in 0..=1"),
+            (vec![HEADER, "q0,a,1,-5"], ":2: `cost_usd`: `-5` is no number of 0 or more"),
+            (vec![HEADER, "q0,a,1,inf"], ":2: `cost_usd`: `inf` is no number of 0 or more"),
+            (vec![HEADER, "q0,a,,1"], ":2: `quality` is missing"),
+            (vec![HEADER, "q0;a;1;1"], ":2: 1 fields, expected 4"),
+            (
+                vec!["q0,a,1,1", "q1,a,1,1"],
+                ":1: the first line names no column `query_id`, `model`, `quality`",
+            ),
+            (vec![HEADER], "outcomes.csv.gz: no outcome of any query and model of the pack"),
+            (vec![HEADER, "q9,a,1,1"], "outcomes.csv.gz: no outcome of any query and model of the pack"),
+        ] {
+            let error = opened(&outcomes).unwrap_err();
+            assert!(error.contains("outcomes.csv.gz") && error.ends_with(told), "{error}");
+        }
+    }
 }

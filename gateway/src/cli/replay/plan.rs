@@ -2,6 +2,8 @@
 
 use super::pack::{Pack, Row};
 use serde::Deserialize;
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::path::Path;
 
 /// The ways of replaying.
@@ -80,6 +82,30 @@ const fn end() -> f64 {
     1.0
 }
 
+impl Event {
+    /// What of it cannot be: members, each with what is wrong.
+    fn wrong(&self, pack: &Pack) -> Vec<String> {
+        let names = || pack.models.iter().map(|m| m.name.as_str());
+        let unknown = |member: &str, name: &String| {
+            let told = || {
+                format!(
+                    "{member}: `{name}` is no model of the pack; {}",
+                    types::diagnostic::suggestion(name, names())
+                )
+            };
+            (!names().any(|n| n == name)).then(told)
+        };
+        let span = (0.0..=1.0).contains(&self.from) && self.from < self.to && self.to <= 1.0;
+        let span = (!span).then(|| {
+            format!("from: {} to {} is no stretch of the stream, which goes from 0 to 1", self.from, self.to)
+        });
+        let factor = self.price_factor.filter(|f| !(0.0..=1e6).contains(f));
+        let factor = factor.map(|f| format!("price_factor: {f}, expected 0..=1000000"));
+        let like = self.serve_as.as_ref().and_then(|other| unknown("serve_as", other));
+        unknown("model", &self.model).into_iter().chain(like).chain(span).chain(factor).collect()
+    }
+}
+
 /// How a stream is played.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Plan {
@@ -112,10 +138,32 @@ impl Plan {
         plan
     }
 
-    /// Reads a list of events.
-    pub(super) fn read(path: &Path) -> Result<Vec<Event>, String> {
+    /// Reads a list of events of the models of a table.
+    pub(super) fn read(path: &Path, pack: &Pack) -> Result<Vec<Event>, String> {
         let text = std::fs::read_to_string(path).map_err(|e| format!("{}: {e}", path.display()))?;
-        serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))
+        let events: Vec<Event> =
+            serde_json::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        let wrong: Vec<String> = events
+            .iter()
+            .enumerate()
+            .flat_map(|(i, e)| e.wrong(pack).into_iter().map(move |w| format!("[{i}].{w}")))
+            .collect();
+        match wrong.as_slice() {
+            [] => Ok(events),
+            some => Err(format!("{}: {}", path.display(), some.join("; "))),
+        }
+    }
+
+    /// The table as it is served: what fixed models and those who know everything are measured on as well.
+    pub(super) fn on<'p>(&self, pack: &'p Pack, stream: &[usize]) -> Cow<'p, Pack> {
+        if self.events.is_empty() {
+            return Cow::Borrowed(pack);
+        }
+        let at: HashMap<usize, f64> =
+            stream.iter().enumerate().map(|(i, q)| (*q, i as f64 / stream.len() as f64)).collect();
+        Cow::Owned(pack.with(|query, model, row| {
+            at.get(&query).and_then(|at| self.served(pack, *at, query, model)).unwrap_or(row)
+        }))
     }
 
     /// What a model makes of a query at a place of the stream.
@@ -167,4 +215,49 @@ fn downgrades(pack: &Pack, used: &[usize]) -> Vec<Event> {
         })
     };
     strong.into_iter().zip(weak).filter_map(event).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::pack::tests::tiny;
+    use super::super::reference::References;
+    use super::*;
+
+    fn read(events: &str) -> Result<Vec<Event>, String> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), events).unwrap();
+        Plan::read(file.path(), &tiny())
+    }
+
+    #[test]
+    fn what_fixed_models_are_worth_is_what_they_served() {
+        let (pack, all) = (tiny(), [0, 1, 2, 3]);
+        let of = |events: &str| {
+            let plan = Plan { events: read(events).unwrap(), ..Plan::default() };
+            let r = References::of(&plan.on(&pack, &all), &all, &[], 0.0);
+            (r.best_fixed.0, r.best_fixed.1, r.oracle)
+        };
+        assert_eq!(of("[]"), ("a".to_owned(), 1.0, 1.0));
+        assert_eq!(of(r#"[{"model": "a", "down": true}]"#), ("b".to_owned(), 0.5, 0.5));
+        // From the middle on: query 2 is answered by nobody any more.
+        assert_eq!(of(r#"[{"model": "a", "from": 0.5, "down": true}]"#), ("b".to_owned(), 0.5, 0.75));
+        assert_eq!(of(r#"[{"model": "a", "serve_as": "b"}]"#).2, 0.5);
+    }
+
+    #[test]
+    fn events_that_cannot_be_are_told_all_at_once() {
+        let error = read(
+            r#"[{"model": "a"}, {"model": "aa", "serve_as": "c"}, {"model": "a", "from": 0.9, "to": 0.1},
+                {"model": "a", "price_factor": -2}]"#,
+        )
+        .unwrap_err();
+        for told in [
+            "[1].model: `aa` is no model",
+            "[1].serve_as: `c`",
+            "[2].from: 0.9 to 0.1",
+            "[3].price_factor: -2",
+        ] {
+            assert!(error.contains(told), "{error}");
+        }
+    }
 }

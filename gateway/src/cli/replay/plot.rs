@@ -49,23 +49,35 @@ impl Scale {
     }
 }
 
-/// The plot as an SVG document.
-pub(super) fn svg(plot: &Plot) -> String {
+/// Plots as one SVG document, one below the other.
+pub(super) fn svg(plots: &[Plot]) -> String {
+    let title = plots.iter().map(|p| p.title.as_str()).collect::<Vec<_>>().join("; ");
+    let height = HEIGHT * plots.len().max(1) as f64;
+    // Writing to a String cannot fail, hence the ignored results.
+    let mut out = String::new();
+    let _ = writeln!(
+        out,
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"sans-serif\" \
+         font-size=\"11\" role=\"img\"><title>{}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>",
+        escape(&title)
+    );
+    for (i, plot) in plots.iter().enumerate() {
+        let _ = writeln!(out, "<g transform=\"translate(0 {})\">", HEIGHT * i as f64);
+        one(&mut out, plot);
+        out.push_str("</g>\n");
+    }
+    out.push_str("</svg>\n");
+    out
+}
+
+fn one(out: &mut String, plot: &Plot) {
     let scale = Scale::of(plot);
     let place = |p: &Point| {
         let (x, y) = scale.at(p);
         (LEFT + x * (WIDTH - LEFT - RIGHT), HEIGHT - BOTTOM - y * (HEIGHT - TOP - BOTTOM))
     };
-    // Writing to a String cannot fail, hence the ignored results.
-    let mut out = String::new();
-    let _ = writeln!(
-        out,
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-         font-size=\"11\" role=\"img\"><title>{}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>",
-        escape(&plot.title)
-    );
     let _ = writeln!(out, "<text x=\"{LEFT}\" y=\"22\" font-size=\"14\">{}</text>", escape(&plot.title));
-    axes(&mut out, &scale);
+    axes(out, &scale);
     for p in &plot.fixed {
         let (x, y) = place(p);
         let _ = writeln!(out, "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.5\" fill=\"#9aa3ad\"/>");
@@ -77,8 +89,8 @@ pub(super) fn svg(plot: &Plot) -> String {
             escape(&p.label)
         );
     }
-    line(&mut out, &plot.oracle, &place, "#c9b458");
-    line(&mut out, &plot.router, &place, "#1f6feb");
+    line(out, &plot.oracle, &place, "#c9b458");
+    line(out, &plot.router, &place, "#1f6feb");
     for p in &plot.router {
         let (x, y) = place(p);
         let _ = writeln!(
@@ -100,8 +112,6 @@ pub(super) fn svg(plot: &Plot) -> String {
             x + 15.0
         );
     }
-    out.push_str("</svg>\n");
-    out
 }
 
 fn axes(out: &mut String, scale: &Scale) {
@@ -203,9 +213,10 @@ mod tests {
 
     #[test]
     fn every_point_is_drawn_within_the_picture() {
-        let text = svg(&plot());
+        let text = svg(&[plot(), plot()]);
         assert!(text.contains("a &lt;b&gt; &amp; c") && text.ends_with("</svg>\n"));
-        assert_eq!(text.matches("<circle").count(), 3);
+        assert_eq!((text.matches("<circle").count(), text.matches("<g ").count()), (6, 2));
+        assert!(text.contains("viewBox=\"0 0 860 1040\""), "the second stands below the first");
         let drawn = characters(&plot(), 60, 12);
         assert_eq!(
             ["o", "#", "+"].map(|m| drawn

@@ -42,11 +42,10 @@ pub(super) struct Row {
 
 impl Row {
     pub(super) fn of(
-        pack: &Pack,
         protocol: Protocol,
         lambda: f64,
-        stream: &[usize],
-        training: &[usize],
+        queries: usize,
+        references: References,
         runs: &[Vec<Made>],
     ) -> Self {
         let over = |f: &dyn Fn(&[Made]) -> f64| Spread::of(&runs.iter().map(|r| f(r)).collect::<Vec<_>>());
@@ -60,12 +59,12 @@ impl Row {
         Row {
             protocol,
             lambda,
-            queries: stream.len(),
+            queries,
             reward: over(&|r| mean(r.iter().map(|m| m.reward))),
             quality: over(&|r| mean(r.iter().map(|m| m.quality))),
             cost: over(&|r| mean(r.iter().map(|m| m.cost.unwrap_or(0.0)))),
             tail: over(&last),
-            references: References::of(pack, stream, training, lambda),
+            references,
             spent_us: (at(0.5), at(0.99)),
         }
     }
@@ -90,32 +89,25 @@ pub(super) struct Report {
     name: String,
     rows: Vec<Row>,
     pub(super) estimates: Vec<Estimate>,
-    pub(super) plot: Plot,
+    /// One of each protocol.
+    pub(super) plots: Vec<Plot>,
 }
 
 impl Report {
     pub(super) fn new(pack: &Pack) -> Self {
-        Report { name: pack.name.clone(), rows: Vec::new(), estimates: Vec::new(), plot: Plot::default() }
+        Report { name: pack.name.clone(), rows: Vec::new(), estimates: Vec::new(), plots: Vec::new() }
     }
 
     pub(super) fn add(&mut self, row: Row) {
         self.rows.push(row);
     }
 
-    /// The plot of the last protocol's queries: it has the same for every λ.
-    pub(super) fn draw(&mut self, pack: &Pack) {
-        let Some(last) = self.rows.last() else { return };
-        let protocol = last.protocol;
+    /// Draws a protocol on its queries: they are the same for every λ. `pack` is what was served.
+    pub(super) fn draw(&mut self, pack: &Pack, protocol: Protocol, queries: &[usize]) {
         let of = || self.rows.iter().filter(|r| r.protocol == protocol);
-        let tested = |q: &usize| {
-            !protocol.is_warm()
-                || last.queries == pack.queries.len()
-                || pack.queries.get(*q).is_some_and(|x| x.tested)
-        };
-        let queries: Vec<usize> = (0..pack.queries.len()).filter(tested).collect();
-        let fixed = Fixed::new(pack, &queries, 0.0);
+        let fixed = Fixed::new(pack, queries, 0.0);
         let named = |m: usize| {
-            let (quality, cost) = fixed.point(&queries, m);
+            let (quality, cost) = fixed.point(queries, m);
             Point { label: pack.models.get(m).map(|x| x.name.clone()).unwrap_or_default(), cost, quality }
         };
         let oracle = |lambda: f64| {
@@ -137,12 +129,12 @@ impl Report {
             })
             .collect();
         router.sort_by(|a, b| a.cost.total_cmp(&b.cost));
-        self.plot = Plot {
+        self.plots.push(Plot {
             title: format!("{}, {}: quality against cost", self.name, protocol.name()),
             fixed: (0..pack.models.len()).map(named).collect(),
             router,
             oracle: [1.0, 0.5, 0.2, 0.05, 0.01].map(oracle).to_vec(),
-        };
+        });
     }
 
     /// Share of the strongest model's cost at which the router reaches its quality, by protocol.
@@ -224,9 +216,9 @@ impl Report {
                 "{protocol}: the quality of {name} alone ({quality:.4} for {cost:.6} USD) is {text}"
             ));
         }
-        if out.terminal || self.plot.router.len() > 3 {
+        for plot in self.plots.iter().filter(|p| out.terminal || p.router.len() > 3) {
             out.line("");
-            out.raw(&plot::characters(&self.plot, 72, 18));
+            out.raw(&plot::characters(plot, 72, 18));
         }
     }
 
