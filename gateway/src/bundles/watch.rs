@@ -7,7 +7,7 @@
 use super::Read;
 use crate::app::App;
 use crate::config::sources::FOLDERS;
-use crate::config::{Source, Texts};
+use crate::config::{Source, Texts, folder};
 use crate::control::Actor;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,8 +20,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// How long files may go on changing before that is told.
 const RESTLESS: Duration = Duration::from_secs(30);
 
-/// Names, sizes and times of files.
-type Seen = Vec<(PathBuf, u64, Option<SystemTime>)>;
+/// Names, sizes and times of files; of what is there and cannot be read (a link to nothing) the name alone.
+type Seen = Vec<(PathBuf, Option<(u64, Option<SystemTime>)>)>;
 
 /// Takes up changes until the server stops.
 pub(crate) async fn run(app: Arc<App>, folder: PathBuf, debounce: Duration, stop: CancellationToken) {
@@ -123,14 +123,18 @@ async fn look(folder: &Path) -> Seen {
 fn seen(folder: &Path) -> Seen {
     let mut all = Seen::new();
     for name in FOLDERS {
-        let Ok(entries) = std::fs::read_dir(folder.join(name)) else { continue };
-        let texts = entries.filter_map(Result::ok).map(|e| e.path()).filter(|p| {
+        let within = folder.join(name);
+        let Ok(entries) = folder::list(&within) else {
+            all.push((within, None));
+            continue;
+        };
+        let texts = entries.into_iter().filter(|p| {
             p.extension().is_some_and(|e| ["yaml", "yml", "rhai", "json"].iter().any(|known| e == *known))
         });
         // Links are followed: some systems change what a link leads to, and nothing else.
-        all.extend(texts.filter_map(|p| {
-            let about = std::fs::metadata(&p).ok()?;
-            Some((p, about.len(), about.modified().ok()))
+        all.extend(texts.map(|p| {
+            let about = std::fs::metadata(&p).ok();
+            (p, about.map(|about| (about.len(), about.modified().ok())))
         }));
     }
     all.sort();
@@ -169,6 +173,24 @@ mod tests {
         assert_ne!(seen(at), before);
         std::fs::remove_file(at.join("workflows/own.yaml")).unwrap();
         assert_eq!(seen(at).len(), before.len() - 1);
+    }
+
+    /// A link that breaks is seen, and that it is gone for good as well: else what was refused stays refused.
+    #[test]
+    fn a_look_sees_links_break_and_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path();
+        write(at, "real/rules.yaml", "x");
+        write(at, "real/policies/a.rhai", "x");
+        for (to, link) in [("real/rules.yaml", "routing_rules.yaml"), ("real/policies", "policies")] {
+            std::os::unix::fs::symlink(to, at.join(link)).unwrap();
+            let whole = seen(at);
+            std::fs::rename(at.join(to), at.join(format!("{link}.away"))).unwrap();
+            let broken = seen(at);
+            assert_ne!(broken, whole, "{link}");
+            std::fs::remove_file(at.join(link)).unwrap();
+            assert_ne!(seen(at), broken, "{link}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -85,8 +85,10 @@ fn read(file: &Path) -> Result<String, Problem> {
 
 /// Writes all files, or none where one is there already.
 fn write(folder: &Path, files: &[(String, String)], force: bool) -> Result<(), Problem> {
-    let there: Vec<&str> =
-        files.iter().map(|(n, _)| n.as_str()).filter(|n| !force && folder.join(n).exists()).collect();
+    // A link to nothing is there as well: what is written would stand where it leads to.
+    let is_there = |name: &&str| folder.join(name).symlink_metadata().is_ok();
+    let names = files.iter().map(|(n, _)| n.as_str());
+    let there: Vec<&str> = names.filter(|n| !force && is_there(n)).collect();
     if !there.is_empty() {
         let text = format!("{} holds {} already; --force replaces them", folder.display(), there.join(", "));
         return Err(Problem(text));

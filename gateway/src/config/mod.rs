@@ -3,6 +3,7 @@
 //! Later outranks earlier: shipped defaults, files, environment, flags. What a crate of the house can be
 //! told is checked by that crate; this module finds the texts and puts the results together.
 
+pub(crate) mod folder;
 mod registries;
 pub mod server;
 pub(crate) mod signature;

@@ -1,5 +1,6 @@
 //! Which files there are: those of a folder, or texts given in process; what is absent is built in.
 
+use super::folder::{self, Unreadable, Why, is_text};
 use super::unreadable;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,10 +33,13 @@ pub(crate) const SIGNATURE: &str = "signature.json";
 pub(super) const OVERLAYS: &str = "matrix.d";
 /// The folder of scripts.
 pub(crate) const POLICIES: &str = "policies";
-pub(super) const RULE_SCRIPTS: &str = "policies/rules";
-pub(super) const POLICY_TESTS: &str = "policies/tests";
+/// The folder of policies that rules name.
+pub(crate) const RULE_SCRIPTS: &str = "policies/rules";
+/// The folder of tests of policies.
+pub(crate) const POLICY_TESTS: &str = "policies/tests";
 pub(super) const REGISTRIES: &str = "policies/tests/registries";
-pub(super) const WORKFLOWS: &str = "workflows";
+/// The folder of workflows.
+pub(crate) const WORKFLOWS: &str = "workflows";
 pub(super) const SCHEMAS: &str = "workflows/schemas";
 
 /// The folders of a configuration, by their paths within it; the empty one is the configuration itself.
@@ -98,13 +102,6 @@ fn nowhere(path: &str) -> Diagnostic {
         diagnostic::suggestion(path, [MATRIX, RULES, SIGNATURE])
     });
     d.expected(LAYOUT)
-}
-
-/// Whether a file of that name is read; editors leave others behind.
-pub(super) fn is_text(name: &str, extension: &str) -> bool {
-    let (stem, found) = name.rsplit_once('.').unwrap_or((name, ""));
-    let fits = found == extension || extension == "yaml" && found == "yml";
-    fits && !stem.is_empty() && !name.starts_with('.')
 }
 
 /// The texts of a configuration.
@@ -213,13 +210,12 @@ impl Source {
     #[must_use]
     pub fn read(&self) -> (Sources, Vec<Diagnostic>) {
         let mut found = Found { source: self, problems: Vec::new() };
-        if let Source::Folder(dir) = self
-            && !dir.is_dir()
-        {
-            found.problems.push(unreadable(&dir.display().to_string(), "it is no folder"));
-        }
-        if let Source::Folder(dir) = self {
-            found.problems.extend(super::strays::find(dir));
+        match self {
+            Source::Folder(dir) if dir.is_dir() => found.problems.extend(super::strays::find(dir)),
+            Source::Folder(dir) => {
+                found.problems.push(unreadable(&dir.display().to_string(), "it is no folder"));
+            }
+            Source::Given(_) => {}
         }
         let mut matrix =
             vec![found.one(MATRIX).unwrap_or_else(|| {
@@ -256,10 +252,7 @@ impl Found<'_> {
                 let text = texts.iter().rev().find(|(n, _)| is(n));
                 text.map(|(n, t)| SourceFile::new(n.as_str(), t.as_str()))
             }
-            Source::Folder(dir) => {
-                let path = dir.join(name);
-                path.exists().then(|| self.file(&path)).flatten()
-            }
+            Source::Folder(dir) => self.file(&dir.join(name)),
         }
     }
 
@@ -281,51 +274,45 @@ impl Found<'_> {
     }
 
     fn folder(&mut self, dir: &Path, extension: &str) -> Vec<SourceFile> {
-        if !dir.exists() {
-            return Vec::new();
-        }
-        let shown = dir.display().to_string();
-        let entries = match std::fs::read_dir(dir) {
-            Ok(entries) => entries,
-            Err(e) => {
-                self.problems.push(unreadable(&shown, &e.to_string()));
-                return Vec::new();
-            }
-        };
-        let paths: Vec<PathBuf> = entries
-            .filter_map(|e| e.ok().map(|e| e.path()))
-            .filter(|p| {
-                let name = p.file_name().and_then(|n| n.to_str());
-                p.is_file() && name.is_some_and(|n| is_text(n, extension))
-            })
-            .collect();
+        let paths = folder::texts(dir, extension).unwrap_or_else(|e| {
+            self.problems.push(told(&e));
+            Vec::new()
+        });
         if paths.len() > MAX_FILES {
-            self.problems.push(unreadable(&shown, &format!("it holds more than {MAX_FILES} files")));
+            self.problems.push(unreadable(&shown(dir), &format!("it holds more than {MAX_FILES} files")));
             return Vec::new();
         }
         paths.iter().filter_map(|p| self.file(p)).collect()
     }
 
+    /// A file, if there is one; what is there and cannot be read is a problem.
     fn file(&mut self, path: &Path) -> Option<SourceFile> {
-        let shown = path.strip_prefix(".").unwrap_or(path).display().to_string();
-        let size = std::fs::metadata(path).map(|m| m.len());
-        if size.as_ref().is_ok_and(|n| *n > doc::MAX_BYTES as u64) {
-            let mut d = unreadable(&shown, &format!("it is larger than {} bytes", doc::MAX_BYTES));
+        let text = folder::text(path).unwrap_or_else(|e| {
+            let mut d = told(&e);
             // What workflows call that of which they are told when it comes another way.
             let folder = path.parent().and_then(Path::file_name);
-            if folder.is_some_and(|f| f == WORKFLOWS) && path.extension().is_some_and(|e| e != "json") {
+            let workflow = folder.is_some_and(|f| f == WORKFLOWS);
+            if workflow && matches!(e.why, Why::TooLarge) {
                 "WF003".clone_into(&mut d.code);
             }
             self.problems.push(d);
-            return None;
-        }
-        match size.and_then(|_| std::fs::read_to_string(path)) {
-            Ok(text) => Some(SourceFile::new(shown, text)),
-            Err(e) => {
-                self.problems.push(unreadable(&shown, &e.to_string()));
-                None
-            }
-        }
+            None
+        });
+        text.map(|text| SourceFile::new(shown(path), text))
+    }
+}
+
+/// A path as it is told.
+pub(super) fn shown(path: &Path) -> String {
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
+}
+
+/// The problem of something that is there and cannot be read.
+pub(super) fn told(Unreadable { path, why }: &Unreadable) -> Diagnostic {
+    let d = unreadable(&shown(path), &why.to_string());
+    match why.hint() {
+        Some(hint) => d.hint(hint),
+        None => d,
     }
 }
 
@@ -370,6 +357,63 @@ mod tests {
             hint(0).contains("leave the file out") && hint(3).contains("routing_rules.yaml"),
             "{found:?}"
         );
+    }
+
+    /// Rules that a broken link hides would be missed by nobody: they are an error, wherever they stand.
+    #[test]
+    fn what_is_there_and_cannot_be_read_is_an_error() {
+        let names = [
+            "turnout.yaml",
+            "capability_matrix.yaml",
+            "routing_rules.yaml",
+            "signature.json",
+            "matrix.d",
+            "matrix.d/own.yaml",
+            "policies",
+            "policies/guard.rhai",
+            "policies/rules",
+            "policies/rules/guard.rhai",
+            "policies/tests",
+            "policies/tests/own.yaml",
+            "policies/tests/registries",
+            "policies/tests/registries/own.yaml",
+            "workflows",
+            "workflows/own.yml",
+            "workflows/schemas",
+            "workflows/schemas/own.json",
+        ];
+        for name in names {
+            for broken in ["gone", "round", "folder"] {
+                let is_folder = !name.contains('.') || name == "matrix.d";
+                if broken == "folder" && is_folder {
+                    continue;
+                }
+                let folder = tempfile::tempdir().unwrap();
+                let path = folder.path().join(name);
+                std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+                match broken {
+                    "gone" => std::os::unix::fs::symlink("not/there", &path).unwrap(),
+                    "round" => std::os::unix::fs::symlink(&path, &path).unwrap(),
+                    _ => std::fs::create_dir(&path).unwrap(),
+                }
+                let source = Source::Folder(folder.path().to_owned());
+                let (sources, problems) = source.read();
+                let is_told = |d: &Diagnostic| {
+                    let told = d.code == "TS007" && d.severity == types::Severity::Error;
+                    told && d.file == path.display().to_string()
+                };
+                assert!(problems.iter().any(is_told), "{name} {broken}: {problems:?}");
+                // Gone for good it is absent, and that is no problem.
+                if broken == "folder" {
+                    std::fs::remove_dir(&path).unwrap();
+                } else {
+                    std::fs::remove_file(&path).unwrap();
+                }
+                let (without, problems) = source.read();
+                assert_eq!(problems, [], "{name}");
+                assert_eq!(without.bundle(), sources.bundle(), "{name}");
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Files that look as if they belonged to a configuration, and are not read.
 
+use super::folder::{self, is_text};
 use super::sources::{
     FOLDERS, MATRIX, OVERLAYS, POLICIES, POLICY_TESTS, REGISTRIES, RULE_SCRIPTS, RULES, SCHEMAS, SETTINGS,
-    SIGNATURE, WORKFLOWS, is_text,
+    SIGNATURE, WORKFLOWS, shown, told,
 };
 use std::path::Path;
 use types::Diagnostic;
@@ -14,12 +15,13 @@ use types::doc::{SourceFile, Span};
 pub(super) fn find(dir: &Path) -> Vec<Diagnostic> {
     let mut all = Vec::new();
     for folder in FOLDERS {
-        let mut entries: Vec<_> = std::fs::read_dir(dir.join(folder))
-            .into_iter()
-            .flatten()
-            .filter_map(|e| e.ok().map(|e| e.path()))
-            .collect();
-        entries.sort();
+        let entries = folder::list(&dir.join(folder)).unwrap_or_else(|e| {
+            // Of the others who reads their files tells.
+            if folder.is_empty() {
+                all.push(told(&e));
+            }
+            Vec::new()
+        });
         for path in entries {
             let name = path
                 .file_name()
@@ -28,8 +30,7 @@ pub(super) fn find(dir: &Path) -> Vec<Diagnostic> {
             let Some(name) = name else { continue };
             let stray = if path.is_dir() { sub_folder(folder, name) } else { file(folder, name) };
             let Some(stray) = stray else { continue };
-            let shown = path.strip_prefix(".").unwrap_or(&path).display().to_string();
-            all.push(stray.told(&SourceFile::new(shown, ""), name));
+            all.push(stray.told(&SourceFile::new(shown(&path), ""), name));
         }
     }
     all

@@ -133,6 +133,43 @@ async fn files_replaced_by_a_rename_and_folders_made_later_are_seen() {
     until_served_by(&house, "alpha/two").await;
 }
 
+/// A rule that protects is not gone because what its link leads to is: that is an error, and nothing changes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_that_breaks_takes_no_rule_away() {
+    let (_vendor, house) = house().await;
+    let at = house.folder().path();
+    house.folder().write("real/rules.yaml", &only("two"));
+    std::fs::remove_file(at.join("routing_rules.yaml")).unwrap();
+    std::os::unix::fs::symlink("real/rules.yaml", at.join("routing_rules.yaml")).unwrap();
+    let linked = until_served_by(&house, "alpha/two").await;
+
+    std::fs::rename(at.join("real/rules.yaml"), at.join("real/gone")).unwrap();
+    let told = "it is a link to real/rules.yaml, and nothing is there";
+    assert!(tests::eventually(PATIENCE, || house.log().contains(told)).await, "{}", house.log());
+    assert_eq!(served(house.client()).await, (linked.clone(), "alpha/two".to_owned()));
+    let ready = house.client().get("/readyz").await;
+    assert_eq!(ready.json()["status"], "degraded", "{}", ready.text());
+    assert!(
+        ready.text().contains("routing_rules.yaml") && ready.text().contains(&linked),
+        "{}",
+        ready.text()
+    );
+    let checked = house.cli(&["check"]).await;
+    assert_eq!(checked.status.code(), Some(2), "{}", said(&checked));
+    assert!(said(&checked).contains(told), "{}", said(&checked));
+
+    // Taken away as a whole it is absent, as any file may be.
+    std::fs::remove_file(at.join("routing_rules.yaml")).unwrap();
+    let ready = async || house.client().get("/readyz").await.json();
+    let taken = async {
+        while ready().await["status"] != "ready" {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(PATIENCE, taken).await.is_ok(), "{}", house.log());
+    assert_ne!(ready().await["bundle"], linked);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_is_emptied_before_it_is_written_is_waited_for() {
     let (_vendor, house) = house().await;

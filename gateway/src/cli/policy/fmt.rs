@@ -3,6 +3,8 @@
 use super::read;
 use crate::cli::out::Out;
 use crate::cli::{FAILED, GOOD, Global, Outcome, Problem};
+use crate::config::folder;
+use crate::config::sources::{POLICIES, RULE_SCRIPTS, RULES};
 use engine::policies::format;
 use engine::workflows::lay_out;
 use serde_json::json;
@@ -24,7 +26,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
-    let files = if args.files.is_empty() { found(&global.config) } else { args.files.clone() };
+    let files = if args.files.is_empty() { found(&global.config)? } else { args.files.clone() };
     let (mut changed, mut refused) = (Vec::new(), Vec::new());
     for path in &files {
         let text = read(path)?;
@@ -65,17 +67,13 @@ fn formatted(path: &Path, text: &str) -> Result<String, Box<Diagnostic>> {
 }
 
 /// The rules and policies of a configuration's folder.
-fn found(folder: &Path) -> Vec<PathBuf> {
-    let rules = folder.join("routing_rules.yaml");
-    let mut files: Vec<PathBuf> = rules.is_file().then_some(rules).into_iter().collect();
-    for dir in ["policies", "policies/rules"] {
-        let entries = std::fs::read_dir(folder.join(dir)).into_iter().flatten();
-        let mut scripts: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-        scripts.retain(|p| p.is_file() && p.extension().is_some_and(|e| e == "rhai"));
-        scripts.sort();
-        files.extend(scripts);
+fn found(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let mut files = folder::list(folder)?;
+    files.retain(|p| p.file_name().is_some_and(|name| name == RULES));
+    for dir in [POLICIES, RULE_SCRIPTS] {
+        files.extend(folder::texts(&folder.join(dir), "rhai")?);
     }
-    files
+    Ok(files)
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use super::bundle;
 use crate::cli::out::Out;
-use crate::cli::{FAILED, GOOD, Global, Outcome, Problem, WARNED};
-use crate::config::Source;
-use std::path::{Path, PathBuf};
+use crate::cli::{FAILED, GOOD, Global, Outcome, WARNED};
+use crate::config::sources::POLICY_TESTS;
+use crate::config::{Source, folder};
+use std::path::PathBuf;
 use types::Severity;
 use types::doc::SourceFile;
 
@@ -29,7 +30,11 @@ pub(super) struct Args {
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let bundle = bundle(&global.config)?;
-    let files = if args.files.is_empty() { found(&global.config)? } else { args.files.clone() };
+    let files = if args.files.is_empty() {
+        folder::texts(&global.config.join(POLICY_TESTS), "yaml")?
+    } else {
+        args.files.clone()
+    };
     let mut sources = Vec::new();
     for path in &files {
         sources.push(SourceFile::new(path.display().to_string(), super::read(path)?));
@@ -88,17 +93,4 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     } else {
         GOOD
     })
-}
-
-/// `policies/tests/*.yaml`, by name.
-fn found(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
-    let dir = folder.join("policies/tests");
-    if !dir.exists() {
-        return Ok(Vec::new());
-    }
-    let entries = std::fs::read_dir(&dir).map_err(|e| Problem(format!("{}: {e}", dir.display())))?;
-    let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-    files.retain(|p| p.extension().is_some_and(|e| e == "yaml" || e == "yml"));
-    files.sort();
-    Ok(files)
 }

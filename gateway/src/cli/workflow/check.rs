@@ -3,10 +3,10 @@
 use crate::cli::check::{self, Checked, How};
 use crate::cli::out::Out;
 use crate::cli::{FAILED, Global, Outcome, Problem};
-use crate::config::{self, Simulated};
+use crate::config::{self, Simulated, folder};
 use engine::Bundle;
 use engine::workflows::is_schema;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use types::doc::SourceFile;
 use types::{Diagnostic, Severity};
 
@@ -64,7 +64,7 @@ fn stand_in(name: &str) -> String {
 fn files(paths: &[PathBuf]) -> Result<Vec<SourceFile>, Problem> {
     let mut named: Vec<PathBuf> = Vec::new();
     for path in paths {
-        let found = if path.is_dir() { in_folder(path, &["yaml", "yml"]) } else { vec![path.clone()] };
+        let found = if path.is_dir() { folder::texts(path, "yaml")? } else { vec![path.clone()] };
         if found.is_empty() {
             return Err(Problem(format!(
                 "{}: there are no workflows (*.yaml) in this folder",
@@ -73,18 +73,14 @@ fn files(paths: &[PathBuf]) -> Result<Vec<SourceFile>, Problem> {
         }
         named.extend(found.into_iter().filter(|f| !named.contains(f)).collect::<Vec<_>>());
     }
-    let folders = named.iter().filter_map(|p| p.parent()).map(|p| p.join("schemas"));
-    let mut schemas: Vec<PathBuf> = folders.flat_map(|folder| in_folder(&folder, &["json"])).collect();
-    schemas.sort();
-    schemas.dedup();
+    let mut folders: Vec<PathBuf> =
+        named.iter().filter_map(|p| p.parent()).map(|p| p.join("schemas")).collect();
+    folders.sort();
+    folders.dedup();
+    let mut schemas: Vec<PathBuf> = Vec::new();
+    for within in &folders {
+        schemas.extend(folder::texts(within, "json")?);
+    }
     let read = |path: PathBuf| Ok(SourceFile::new(path.display().to_string(), super::read(&path)?));
     schemas.into_iter().chain(named).map(read).collect()
-}
-
-fn in_folder(folder: &Path, kinds: &[&str]) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten();
-    let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-    files.retain(|p| p.is_file() && p.extension().is_some_and(|e| kinds.iter().any(|k| e == *k)));
-    files.sort();
-    files
 }

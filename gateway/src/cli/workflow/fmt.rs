@@ -1,8 +1,9 @@
 //! `turnout workflow fmt`: workflow files in their usual form.
 
-use super::of_folder;
 use crate::cli::out::Out;
 use crate::cli::{FAILED, GOOD, Global, Outcome, Problem};
+use crate::config::folder;
+use crate::config::sources::WORKFLOWS;
 use engine::workflows::format;
 use serde_json::json;
 use std::path::PathBuf;
@@ -22,7 +23,10 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
-    let files = if args.files.is_empty() { of_folder(&global.config) } else { args.files.clone() };
+    let files = match args.files.as_slice() {
+        [] => folder::texts(&global.config.join(WORKFLOWS), "yaml")?,
+        named => named.to_vec(),
+    };
     let (mut changed, mut refused) = (Vec::new(), Vec::new());
     for path in &files {
         let failed = |e: std::io::Error| Problem(format!("{}: {e}", path.display()));

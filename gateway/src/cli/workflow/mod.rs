@@ -19,7 +19,7 @@ use clap::Subcommand;
 use engine::Bound;
 use engine::workflows::Workflow;
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 /// Begin, check, draw, plan, test, run and compare workflows
@@ -72,15 +72,6 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         Command::New(args) => new::run(global, args, out),
         Command::Schema(args) => schema::run(args, out),
     }
-}
-
-/// The workflow files of a configuration's folder.
-fn of_folder(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder.join("workflows")).into_iter().flatten();
-    let mut files: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-    files.retain(|p| p.is_file() && p.extension().is_some_and(|e| e == "yaml" || e == "yml"));
-    files.sort();
-    files
 }
 
 /// Text of a file; `-` is standard input.

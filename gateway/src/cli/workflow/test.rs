@@ -3,6 +3,7 @@
 use super::super::out::Out;
 use super::super::{FAILED, GOOD, Global, Outcome, Problem, WARNED};
 use super::kept;
+use crate::config::folder;
 use engine::rehearse::{self, Case, Seen};
 use http::Method;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -262,10 +263,7 @@ fn cases(global: &Global, args: &Args, bundle: &engine::Bundle) -> Result<(Vec<C
     let (named, paths): (Vec<&PathBuf>, Vec<&PathBuf>) = args.paths.iter().partition(is_name);
     let mut paths: Vec<PathBuf> = paths.into_iter().cloned().collect();
     if paths.is_empty() {
-        let own = global.config.join("workflows/tests");
-        if own.is_dir() {
-            paths.push(own);
-        }
+        paths.extend(folder::texts(&global.config.join("workflows/tests"), "yaml")?);
         elsewhere(&global.config.join("workflows"), bundle, &mut paths, &mut problems)?;
         let shipped = SHIPPED.iter().map(|(name, text)| (SourceFile::new(*name, *text), PathBuf::new()));
         sources.extend(shipped);
@@ -328,14 +326,10 @@ const DEEPEST: usize = 8;
 
 /// The YAML files of a folder and of those in it.
 fn below(folder: &Path, depth: usize, into: &mut Vec<PathBuf>) -> Result<(), Problem> {
-    let failed = |e: std::io::Error| Problem(format!("{}: {e}", folder.display()));
-    if depth > DEEPEST || !folder.is_dir() {
+    if depth > DEEPEST {
         return Ok(());
     }
-    let mut all: Vec<PathBuf> =
-        std::fs::read_dir(folder).map_err(failed)?.filter_map(|f| Some(f.ok()?.path())).collect();
-    all.sort();
-    for path in all {
+    for path in folder::list(folder)? {
         if path.is_dir() && !path.is_symlink() {
             below(&path, depth.saturating_add(1), into)?;
         } else if path.extension().is_some_and(|e| e == "yaml" || e == "yml") {
@@ -348,13 +342,7 @@ fn below(folder: &Path, depth: usize, into: &mut Vec<PathBuf>) -> Result<(), Pro
 fn collect(path: &Path, into: &mut Vec<(SourceFile, PathBuf)>) -> Result<(), Problem> {
     let failed = |e: std::io::Error| Problem(format!("{}: {e}", path.display()));
     if path.is_dir() {
-        let mut files: Vec<PathBuf> =
-            std::fs::read_dir(path).map_err(failed)?.filter_map(|f| Some(f.ok()?.path())).collect();
-        files.sort();
-        for f in files.into_iter().filter(|f| f.extension().is_some_and(|e| e == "yaml" || e == "yml")) {
-            collect(&f, into)?;
-        }
-        return Ok(());
+        return folder::texts(path, "yaml")?.iter().try_for_each(|file| collect(file, into));
     }
     let text = std::fs::read_to_string(path).map_err(failed)?;
     let folder = path.parent().unwrap_or(Path::new("")).to_owned();
