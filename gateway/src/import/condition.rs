@@ -52,8 +52,24 @@ enum Field {
     Text(&'static str),
     /// A member of a map, which may be absent.
     Member(String),
-    /// A number, which may be absent.
+    /// A parameter of the request with a number, which may be absent.
     Number(String),
+}
+
+/// What stands for an absent number, so that the comparison comes out as Portkey has it: nothing but `$ne` and `$nin`
+/// holds of what is not there.
+fn in_place_of_absent(operator: &str, value: &Value) -> String {
+    let items = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+    let numbers = items.iter().filter_map(Value::as_f64);
+    let Some(largest) = numbers.reduce(f64::max) else { return "0".to_owned() };
+    let chosen = match operator {
+        // No number is more or less than itself.
+        "$gt" | "$lt" => return value.to_string(),
+        "$gte" => (largest - 1.0).floor(),
+        _ => (largest + 1.0).floor(),
+    };
+    // Whole numbers are written without a point, as those of both parameters may be.
+    format!("{chosen:.0}")
 }
 
 impl Field {
@@ -63,7 +79,7 @@ impl Field {
         }
         match name.strip_prefix("params.") {
             Some("model") => Ok(Field::Text("request.model_asked")),
-            Some(n) if NUMBERS.contains(&n) => Ok(Field::Number(format!("(request.{n} ?? 0)"))),
+            Some(n) if NUMBERS.contains(&n) => Ok(Field::Number(format!("request.{n}"))),
             _ => Err(format!("`{name}` is nothing that rules see")),
         }
     }
@@ -77,7 +93,7 @@ impl Field {
         let (subject, word) = match self {
             Field::Text(s) => ((*s).to_owned(), true),
             Field::Member(s) => (s.clone(), true),
-            Field::Number(s) => (s.clone(), false),
+            Field::Number(s) => (format!("({s} ?? {})", in_place_of_absent(operator, value)), false),
         };
         match operator {
             "$eq" => Ok(format!("{subject} == {}", literal(value)?)),

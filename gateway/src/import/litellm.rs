@@ -1,6 +1,6 @@
 //! A LiteLLM proxy's `config.yaml`.
 
-use super::{Fate, Flow, Import, Rule, flag, known, members, number, quoted, text, variable};
+use super::{Fate, Flow, Import, Price, Rule, flag, known, members, number, quoted, text, variable};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use types::matrix::Matrix;
@@ -279,6 +279,11 @@ fn key(provider: &str, group: &str, params: &Value, place: &str, import: &mut Im
     }
 }
 
+/// Prices of input that the vendor's cache had, and of what goes into it.
+const CACHED_INPUT: &str = "cache_read_input_token_cost";
+const CACHE_WRITE: &str = "cache_creation_input_token_cost";
+const PRICES: [&str; 4] = ["input_cost_per_token", "output_cost_per_token", CACHED_INPUT, CACHE_WRITE];
+
 /// What the file says of the model.
 fn facts(id: &str, (params, info): (&Value, &Value), place: &str, import: &mut Import) {
     let given = |name: &str| info.get(name).or_else(|| params.get(name));
@@ -289,10 +294,16 @@ fn facts(id: &str, (params, info): (&Value, &Value), place: &str, import: &mut I
     if let (Some(input), Some(output)) = prices {
         // A millionth of a cent is as exact as price lists are.
         let per_million = |x: f64| (x * 1e12).round() / 1e6;
-        m.price = Some((per_million(input), per_million(output)));
+        m.price = Some(Price {
+            input: per_million(input),
+            output: per_million(output),
+            cached_input: cost(CACHED_INPUT).map(per_million),
+            cache_write: cost(CACHE_WRITE).map(per_million),
+        });
     }
     let fresh = m.fresh;
-    let mut known = vec!["mode", "input_cost_per_token", "output_cost_per_token"];
+    let mut known = vec!["mode"];
+    known.extend(PRICES);
     if fresh {
         known.extend(["max_input_tokens", "max_output_tokens", "max_tokens"]);
         m.context = whole("max_input_tokens").or(m.context);
@@ -307,6 +318,12 @@ fn facts(id: &str, (params, info): (&Value, &Value), place: &str, import: &mut I
     if prices.0.is_some() != prices.1.is_some() {
         let text = "a price is one of input and one of output: give both";
         import.note(format!("{place}.input_cost_per_token"), Fate::Left, text);
+    }
+    if prices.0.is_none() {
+        for name in [CACHED_INPUT, CACHE_WRITE].into_iter().filter(|n| given(n).is_some()) {
+            let text = "a price of the vendor's cache counts beside one of input and one of output: give all";
+            import.note(format!("{place}.{name}"), Fate::Left, text);
+        }
     }
     for (name, _) in members(info).filter(|(n, _)| !known.contains(&n.as_str())) {
         let shipped = !fresh && (name.starts_with("max_") || ABILITIES.iter().any(|(a, _)| a == name));
@@ -350,17 +367,8 @@ fn times(provider: &str, params: &Value, place: &str, import: &mut Import) {
 }
 
 fn other_param(name: &str, place: &str, import: &mut Import) {
-    let known = [
-        "model",
-        "api_key",
-        "api_base",
-        "base_url",
-        "timeout",
-        "stream_timeout",
-        "input_cost_per_token",
-        "output_cost_per_token",
-    ];
-    if known.contains(&name) {
+    let known = ["model", "api_key", "api_base", "base_url", "timeout", "stream_timeout"];
+    if known.contains(&name) || PRICES.contains(&name) {
         return;
     }
     let why = match name {
@@ -495,13 +503,15 @@ fn finish(groups: &Groups, falls: &BTreeMap<String, Vec<String>>, import: &mut I
         let mut all = ids.clone();
         for to in falls.get(group).into_iter().flatten() {
             match find(to) {
-                Some(more) => all.extend(more.into_iter().filter(|m| !ids.contains(m))),
+                Some(more) => {
+                    let new: Vec<String> = more.into_iter().filter(|m| !all.contains(m)).collect();
+                    all.extend(new);
+                }
                 None => {
                     import.note(format!("fallbacks.{group}"), Fate::Left, format!("there is no group `{to}`"))
                 }
             }
         }
-        all.dedup();
         alias(group, ids, import);
         if all.len() < 2 {
             continue;

@@ -10,7 +10,8 @@ use types::diagnostic::Diagnostic;
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     Provider(String),
-    Aliases(String),
+    /// One alias of a model.
+    Alias(String, String),
     Price(String),
     Model(String),
     Pool(String),
@@ -83,10 +84,14 @@ fn owner(import: &Import, files: &[(String, String)], d: &Diagnostic) -> Option<
         _ => None,
     });
     let entry = entry.to_owned();
-    let of_model = |m: &super::Model| match () {
-        () if d.field.contains(".aliases") && !m.aliases.is_empty() => Part::Aliases(entry.clone()),
-        () if d.field.contains(".price") && m.price.is_some() => Part::Price(entry.clone()),
-        () => Part::Model(entry.clone()),
+    let line = text.lines().nth(d.line.saturating_sub(1)).unwrap_or_default().trim_start();
+    let of_model = |m: &super::Model| {
+        let named = |alias: &&String| d.message.contains(&format!("`{alias}`"));
+        match m.aliases.iter().find(named) {
+            Some(alias) if line.starts_with("aliases:") => Part::Alias(entry.clone(), alias.clone()),
+            _ if line.starts_with("price:") && m.price.is_some() => Part::Price(entry.clone()),
+            _ => Part::Model(entry.clone()),
+        }
     };
     match models? {
         true => import.models.get(&entry).map(of_model),
@@ -104,10 +109,10 @@ fn leave_out(import: &mut Import, part: Part, why: &str) {
                 without_model(import, &model, &format!("its provider `{id}` is left out"));
             }
         }
-        Part::Aliases(id) => {
+        Part::Alias(id, alias) => {
             let Some(m) = import.models.get_mut(&id) else { return };
-            let names = std::mem::take(&mut m.aliases).join(", ");
-            import.note(format!("the name {names}"), Fate::Left, format!("clients ask for \"{id}\": {why}"));
+            m.aliases.retain(|a| *a != alias);
+            import.note(format!("the name {alias}"), Fate::Left, format!("clients ask for \"{id}\": {why}"));
         }
         Part::Price(id) => {
             let Some(m) = import.models.get_mut(&id) else { return };
@@ -143,7 +148,17 @@ fn without_model(import: &mut Import, id: &str, why: &str) {
     import.notes.retain(|n| n.fate == Fate::Left || !of_it(&n.place));
     import.note(m.place, Fate::Left, why);
     if !m.fresh {
+        for alias in m.aliases {
+            let text = format!("clients ask for \"{id}\": what the file says of this model is left out");
+            import.note(format!("the name {alias}"), Fate::Left, text);
+        }
         return;
+    }
+    // Other entries that are the same model were told to be carried over.
+    let text = format!("its model `{id}` is left out");
+    let named = format!("`{id}`");
+    for n in import.notes.iter_mut().filter(|n| n.fate == Fate::Carried && n.text.contains(&named)) {
+        (n.fate, n.text) = (Fate::Left, text.clone());
     }
     for flow in import.flows.values_mut() {
         flow.prefer.retain(|m| m != id);

@@ -76,8 +76,17 @@ struct Model {
     output: Option<u64>,
     /// Beyond streaming, which all have.
     abilities: Vec<&'static str>,
-    /// USD per million tokens.
-    price: Option<(f64, f64)>,
+    price: Option<Price>,
+}
+
+/// USD per million tokens.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Price {
+    input: f64,
+    output: f64,
+    /// Of the vendor's cache; `None` = as input.
+    cached_input: Option<f64>,
+    cache_write: Option<f64>,
 }
 
 /// A rule to be written: its id, condition, group, and actions as YAML lines.

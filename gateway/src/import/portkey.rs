@@ -6,6 +6,8 @@ use types::matrix::Matrix;
 
 /// Deepest nesting of strategies.
 const DEPTH: u8 = 8;
+/// Most attempts of a call here, the first included.
+const MAX_ATTEMPTS: u64 = 5;
 /// The group of rules of which the first that holds counts.
 const GROUP: &str = "portkey";
 
@@ -155,16 +157,16 @@ fn settings(target: &Value, place: &str, import: &mut Import) {
     for (name, value) in members(target) {
         match name.as_str() {
             "strategy" | "targets" | "provider" | "virtual_key" | "api_key" | "custom_host" | "name" => {}
-            "retry" => match value.get("attempts").and_then(Value::as_u64).filter(|n| *n <= 4) {
+            "retry" => match value.get("attempts").and_then(Value::as_u64) {
                 Some(n) => {
-                    import.attempts = Some(import.attempts.unwrap_or(0).max(n.saturating_add(1)));
-                    import.note(
-                        at(name),
-                        Fate::Changed,
-                        "`retry.max_attempts` in turnout.yaml, for all requests",
-                    );
+                    let attempts = n.saturating_add(1).min(MAX_ATTEMPTS);
+                    import.attempts = Some(import.attempts.unwrap_or(0).max(attempts));
+                    let most = if n >= MAX_ATTEMPTS { ", which is the most" } else { "" };
+                    let text =
+                        format!("`retry.max_attempts: {attempts}` in turnout.yaml, for all requests{most}");
+                    import.note(at(name), Fate::Changed, text);
                 }
-                None => import.note(at(name), Fate::Left, "expected `attempts` up to 4"),
+                None => import.note(at(name), Fate::Left, "expected `attempts`, a whole number"),
             },
             "request_timeout" => match value.as_u64().filter(|ms| (1_000..=3_600_000).contains(ms)) {
                 Some(ms) => {

@@ -104,7 +104,7 @@ fn a_portkey_config_becomes_rules_of_which_the_first_counts() {
     for part in [
         "when: \"request.metadata.get(\\\"plan\\\") == \\\"paid\\\"\"",
         "portkey_1_best: { models: [\"openai/gpt-5.5\", \"anthropic/claude-opus-4-8\"] }",
-        "(request.max_tokens ?? 0) > 4000",
+        "(request.max_tokens ?? 4000) > 4000",
         "group: portkey",
         "portkey_default: { models: [\"groq/llama-3.1-8b-instant\", \"openai/gpt-5.4-nano\"] }",
         "retry: { max_attempts: 4 }\nrequest: { default_deadline: 30s }",
@@ -116,6 +116,47 @@ fn a_portkey_config_becomes_rules_of_which_the_first_counts() {
     told(&import, "targets[3]", Fate::Left, "bedrock");
     told(&import, "cache", Fate::Left, "no cache");
     told(&import, "targets[0].targets[0]", Fate::Changed, "OPENAI_PROD_API_KEY");
+}
+
+/// A condition on a number holds for the same requests as at Portkey: of those that do not say it, `$ne` and `$nin` alone.
+#[test]
+fn portkey_conditions_hold_for_what_they_held() {
+    let check = |query: &str, absent: bool, of_100: bool| {
+        let config = format!(
+            "{{\"strategy\": {{\"mode\": \"conditional\", \"conditions\": [{{\"query\": {query}, \"then\": \"a\"}}]}}, \
+             \"targets\": [{{\"name\": \"a\", \"provider\": \"openai\", \"override_params\": {{\"model\": \"gpt-5.5\"}}}}]}}"
+        );
+        let made = super::import(Kind::Portkey, "file", &config, &shipped()).unwrap();
+        let Settled { loaded, files, .. } = settle(made, Kind::Portkey);
+        let when = files.iter().flat_map(|(_, t)| t.lines()).filter(|l| l.contains("?? "));
+        let when: Vec<&str> = when.collect();
+        let expect = |holds: bool| if holds { "matched" } else { "not_matched" };
+        let tests = format!(
+            "version: 1\ncases:\n  - name: absent\n    given: {{ request: {{}} }}\n    expect: {{ {}: [portkey_1_a] }}\n  \
+             - name: of 100\n    given: {{ request: {{ max_tokens: 100, temperature: 1.0 }} }}\n    expect: {{ {}: [portkey_1_a] }}\n",
+            expect(absent),
+            expect(of_100)
+        );
+        let failing = loaded.bundle.unwrap().policies().failing(
+            &[SourceFile::new("policies/tests/a.yaml", tests)],
+            &engine::policies::Registries::new(),
+        );
+        assert!(failing.is_empty(), "{query}: {when:?}\n{failing:?}");
+    };
+    check("{\"params.max_tokens\": {\"$lt\": 500}}", false, true);
+    check("{\"params.max_tokens\": {\"$lte\": 100}}", false, true);
+    check("{\"params.max_tokens\": {\"$lt\": 100}}", false, false);
+    check("{\"params.max_tokens\": {\"$gt\": 99}}", false, true);
+    check("{\"params.max_tokens\": {\"$gte\": 0}}", false, true);
+    check("{\"params.max_tokens\": {\"$gt\": -5}}", false, true);
+    check("{\"params.max_tokens\": {\"$gte\": 10, \"$lte\": 99}}", false, false);
+    check("{\"params.max_tokens\": 0}", false, false);
+    check("{\"params.max_tokens\": {\"$eq\": 100}}", false, true);
+    check("{\"params.max_tokens\": {\"$ne\": 5}}", true, true);
+    check("{\"params.max_tokens\": {\"$in\": [0, 100]}}", false, true);
+    check("{\"params.max_tokens\": {\"$nin\": [0, 100]}}", true, false);
+    check("{\"params.temperature\": {\"$lte\": 1.5}}", false, true);
+    check("{\"params.temperature\": {\"$gte\": 0.5}}", false, true);
 }
 
 #[test]
@@ -212,6 +253,77 @@ fn one_bad_entry_costs_no_other() {
         assert!(!files.contains("TURNOUT_MASTER_KEY") && import.variables.is_empty(), "{entry}: {files}");
         told(&import, place, Fate::Left, why);
     }
+}
+
+/// A name that is the router's own, or another model's, is lost alone: its model, and what else names that, stay.
+#[test]
+fn a_name_that_cannot_be_kept_costs_nothing_else() {
+    let text = "model_list:
+  - { model_name: auto, litellm_params: { model: openai/house-1, api_base: 'https://h.example/v1', api_key: none } }
+  - { model_name: house, litellm_params: { model: openai/house-1, api_base: 'https://h.example/v1', api_key: none } }
+  - { model_name: other, litellm_params: { model: openai/house-2, api_base: 'https://h.example/v1', api_key: none } }
+  - { model_name: auto, litellm_params: { model: groq/llama-3.1-8b-instant } }
+  - { model_name: small, litellm_params: { model: groq/llama-3.1-8b-instant } }
+  - { model_name: auto:best, litellm_params: { model: groq/llama-3.1-8b-instant } }
+  - { model_name: autopilot, litellm_params: { model: groq/llama-3.1-8b-instant } }
+litellm_settings: { fallbacks: [{ other: [house, house] }] }
+";
+    let (import, files) = check(Kind::Litellm, text);
+    for part in [
+        "h-example/house-1:",
+        "aliases: [\"house\"]",
+        "aliases: [\"small\", \"autopilot\"]",
+        "other: { models: [\"h-example/house-2\", \"h-example/house-1\"] }",
+    ] {
+        assert!(files.contains(part), "{part} is not in\n{files}");
+    }
+    told(&import, "the name auto", Fate::Left, "clients ask for \"h-example/house-1\"");
+    told(&import, "the name auto:best", Fate::Left, "a name that is not auto or workflow");
+    told(&import, "model_list[1]", Fate::Carried, "house-1");
+}
+
+/// An entry is not told to be carried over when its model is left out.
+#[test]
+fn what_is_left_out_is_told_at_every_entry_of_it() {
+    let entry = "{ model: openai/x, api_base: 'ftp://host.example' }";
+    let text = format!(
+        "model_list:\n  - {{ model_name: a, litellm_params: {entry} }}\n  - {{ model_name: b, litellm_params: {entry} }}\n"
+    );
+    let (import, files) = check(Kind::Litellm, &text);
+    assert!(!files.contains("host-example/x"), "{files}");
+    for place in ["model_list[0]", "model_list[1]"] {
+        told(&import, place, Fate::Left, "left out");
+        assert!(fate(&import, place).iter().all(|(f, _)| *f != Fate::Carried), "{:?}", import.notes);
+    }
+}
+
+#[test]
+fn prices_of_the_cache_are_kept() {
+    let price = |more: &str| {
+        let text = format!(
+            "model_list: [{{ model_name: m, litellm_params: {{ model: openai/x, api_base: 'https://h.example/v1', api_key: none }}, \
+             model_info: {{ {more} }} }}]"
+        );
+        let (import, files) = check(Kind::Litellm, &text);
+        (files.lines().find_map(|l| Some(l.trim().strip_prefix("price: ")?.to_owned())), import)
+    };
+    let both = "input_cost_per_token: 3e-6, output_cost_per_token: 15e-6";
+    let cache = "cache_read_input_token_cost: 3e-7, cache_creation_input_token_cost: 3.75e-6";
+    let (found, import) = price(&format!("{both}, {cache}"));
+    assert_eq!(found.as_deref(), Some("{ input: 3.0, cached_input: 0.3, cache_write: 3.75, output: 15.0 }"));
+    assert!(!import.notes.iter().any(|n| n.place.contains("cache_")), "{:?}", import.notes);
+    assert_eq!(price(both).0.as_deref(), Some("{ input: 3.0, output: 15.0 }"));
+    let (found, import) = price(cache);
+    assert_eq!(found, None);
+    told(&import, "model_list[0].cache_read_input_token_cost", Fate::Left, "give all");
+}
+
+#[test]
+fn more_retries_than_there_may_be_are_as_many_as_there_may_be() {
+    let config = "{\"provider\": \"openai\", \"override_params\": {\"model\": \"gpt-5.5\"}, \"retry\": {\"attempts\": 9}}";
+    let (import, files) = check(Kind::Portkey, config);
+    assert!(files.contains("retry: { max_attempts: 5 }"), "{files}");
+    told(&import, "retry", Fate::Changed, "which is the most");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The files of a configuration folder.
 
-use super::{Import, Kind, Model, list, quoted};
+use super::{Import, Kind, Model, Price, list, quoted};
 use crate::config::built_in_rules;
 use std::fmt::Write as _;
 
@@ -113,8 +113,11 @@ fn model(out: &mut String, m: &Model) {
     if !m.aliases.is_empty() {
         let _ = writeln!(out, "    aliases: {}", list(&m.aliases));
     }
-    if let Some((input, output)) = m.price {
-        let _ = writeln!(out, "    price: {{ input: {input:?}, output: {output:?} }}");
+    if let Some(Price { input, output, cached_input, cache_write }) = &m.price {
+        let mut parts = vec![("input", Some(input)), ("cached_input", cached_input.as_ref())];
+        parts.extend([("cache_write", cache_write.as_ref()), ("output", Some(output))]);
+        let parts = parts.into_iter().filter_map(|(name, usd)| Some(format!("{name}: {:?}", usd?)));
+        let _ = writeln!(out, "    price: {{ {} }}", parts.collect::<Vec<_>>().join(", "));
     }
 }
 

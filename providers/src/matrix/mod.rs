@@ -164,7 +164,10 @@ fn check_names(models: &mut [ReadModel], r: &mut Reader<'_>) {
             let reserved = alias.split([':', '/']).next().is_some_and(|first| RESERVED.contains(&first));
             if reserved {
                 let d = r.error("203", *span, format!("alias `{alias}` of `{id}` is a name of the router"));
-                d.expected = Some(format!("a name that does not start with {}", RESERVED.join(" or ")));
+                d.expected = Some(format!(
+                    "a name that is not {0}, with or without more after `:` or `/`",
+                    RESERVED.join(" or ")
+                ));
             } else if let Some(first) = taken.get(alias) {
                 let d = r.error("203", *span, format!("alias `{alias}` of `{id}` already names `{first}`"));
                 d.hint = Some("give each alias to one model only".to_owned());
