@@ -3,7 +3,7 @@
 use super::{Error, Settings};
 use crate::bundles::{Bundles, Found};
 use crate::config::server::Server;
-use crate::config::{self, Loaded, Source, Texts};
+use crate::config::{self, Loaded, Signer, Source, Texts};
 use crate::control::plane::Plane;
 use std::sync::Arc;
 use types::doc::SourceFile;
@@ -16,17 +16,19 @@ pub(super) struct Good {
     pub(super) files: Texts,
     /// The paths of those that are built in.
     pub(super) built_in: Vec<String>,
+    /// Who vouches for them, where somebody has to.
+    pub(super) signer: Option<Signer>,
     pub(super) warnings: Vec<Diagnostic>,
 }
 
 /// A configuration without errors, or all of its problems.
 pub(super) fn checked(loaded: Loaded) -> Result<Good, Error> {
     let report = loaded.report(false);
-    let Loaded { server, bundle, problems, files, built_in, .. } = loaded;
+    let Loaded { server, bundle, problems, files, built_in, signer, .. } = loaded;
     match bundle {
         Some(bundle) => {
             let warnings = problems.into_iter().filter(|d| d.severity == Severity::Warning).collect();
-            Ok(Good { server, bundle, files, built_in, warnings })
+            Ok(Good { server, bundle, files, built_in, signer, warnings })
         }
         None => Err(Error::Configuration { problems, report }),
     }
@@ -41,7 +43,8 @@ pub(super) async fn open_bundles(
     good: engine::Bundle,
     found: Found,
 ) -> Result<(Bundles, Arc<engine::Bundle>), Error> {
-    let bundles = Bundles::open(plane.store.clone(), found).await.map_err(Error::Control)?;
+    let tell = async |event| plane.record(event).await.map_err(|refused| refused.message);
+    let bundles = Bundles::open(plane.store.clone(), found, tell).await.map_err(Error::Control)?;
     let Some(entry) = bundles.remembered() else { return Ok((bundles, Arc::new(good))) };
     let (mut sources, problems) = Source::kept(&entry.files, &entry.built_in).read();
     // As the server starts: what became of the file since holds from the next start.

@@ -41,7 +41,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let file = read.0.settings.clone();
     let started_with = file.as_ref().map(|s| s.text.clone());
     let loaded = config::load_to_serve(read, &settings.environment, settings.simulated, None);
-    let Good { mut server, bundle, files, built_in, warnings } = checked(loaded)?;
+    let Good { mut server, bundle, files, built_in, signer, warnings } = checked(loaded)?;
     if let Some(mode) = settings.mode {
         server.engine.mode = mode;
     }
@@ -58,7 +58,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     if !addr.ip().is_loopback() && plane.directory().is_open() && !settings.insecure_open {
         return Err(Error::Open(addr));
     }
-    let found = Found { hash: bundle.hash().clone(), files, built_in, digest };
+    let found = Found { hash: bundle.hash().clone(), files, built_in, digest, signer };
     let (bundles, bundle) = open_bundles(&settings, (&server, file), &plane, bundle, found).await?;
     let control = admin_listener(&settings, &server, addr).await?;
     let plane = Arc::new(plane);

@@ -114,8 +114,8 @@ pub(crate) struct Book {
 
 impl Book {
     /// The server starts on a folder. What was in force through the control API goes on, unless the folder changed
-    /// meanwhile: the last change wins.
-    pub(crate) fn start(&mut self, found: &Found) {
+    /// meanwhile: the last change wins. Gives what was in force before, where that is another one now.
+    pub(crate) fn start(&mut self, found: &Found) -> Option<Arc<str>> {
         let now = clock::unix_ms();
         let changed = self.at.folder != found.hash;
         self.add(Entry {
@@ -130,9 +130,11 @@ impl Book {
             version: 0,
         });
         self.at.folder = found.hash.clone();
-        if changed || self.entry(&self.at.active).is_none() {
+        let before = self.at.active.clone();
+        if changed || self.entry(&before).is_none() {
             self.activate(&found.hash, now);
         }
+        Some(before).filter(|before| !before.is_empty() && *before != self.at.active)
     }
 
     pub(crate) fn entry(&self, hash: &str) -> Option<&Entry> {
@@ -242,12 +244,18 @@ mod tests {
 
     fn started(hash: &str) -> Book {
         let mut book = Book::default();
-        book.start(&found(hash));
+        assert_eq!(book.start(&found(hash)), None, "nothing was in force before");
         book
     }
 
     fn found(hash: &str) -> Found {
-        Found { hash: hash.into(), files: Texts::new(), built_in: Vec::new(), digest: blake3::hash(b"") }
+        Found {
+            hash: hash.into(),
+            files: Texts::new(),
+            built_in: Vec::new(),
+            digest: blake3::hash(b""),
+            signer: None,
+        }
     }
 
     /// Active and previous.
@@ -263,10 +271,10 @@ mod tests {
         book.activate(&"bbbb".into(), 2);
         check(&book, "bbbb", Some("aaaa"));
         // The folder is as it was: what was uploaded goes on.
-        book.start(&found("aaaa"));
+        assert_eq!(book.start(&found("aaaa")), None);
         check(&book, "bbbb", Some("aaaa"));
         // The folder was changed while nobody ran.
-        book.start(&found("cccc"));
+        assert_eq!(book.start(&found("cccc")).as_deref(), Some("bbbb"));
         check(&book, "cccc", Some("bbbb"));
         // Back and forth.
         book.activate(&"bbbb".into(), 3);

@@ -255,7 +255,7 @@ impl App {
 }
 
 /// A line of the trail that names who vouches.
-fn signed(mut event: Event, signer: Option<Signer>) -> Event {
+pub(crate) fn signed(mut event: Event, signer: Option<Signer>) -> Event {
     if let Some(Signer { key, author }) = signer {
         event.detail.insert("signed_by".to_owned(), key.to_string().into());
         event.detail.insert("author".to_owned(), author.into());

@@ -78,17 +78,22 @@ mod tests {
     use super::*;
     use crate::bundles::{Bundles, Found};
     use crate::config::Texts;
+    use crate::control::audit::Event;
     use stores::control::ControlMemory;
 
     fn found(text: &str) -> Found {
         let files = Texts::from([("routing_rules.yaml".to_owned(), text.into())]);
-        Found { hash: text.into(), files, built_in: Vec::new(), digest: blake3::hash(text.as_bytes()) }
+        let digest = blake3::hash(text.as_bytes());
+        Found { hash: text.into(), files, built_in: Vec::new(), digest, signer: None }
     }
 
     #[tokio::test]
     async fn what_was_in_force_is_remembered() {
         let store: Arc<dyn ControlStore> = Arc::new(ControlMemory::default());
-        let first = Bundles::open(store.clone(), found("one")).await.unwrap();
+        async fn unchanged(event: Event) -> Result<(), String> {
+            panic!("nothing else is in force: {event:?}")
+        }
+        let first = Bundles::open(store.clone(), found("one"), unchanged).await.unwrap();
         assert!(first.remembered().is_none(), "the folder is in force");
         for i in 0..30 {
             let mut book = first.copy();
@@ -102,15 +107,26 @@ mod tests {
         drop(first);
         assert!(store.all(BUNDLE).await.unwrap().len() <= super::super::book::KEPT);
 
-        let second = Bundles::open(store.clone(), found("one")).await.unwrap();
+        let second = Bundles::open(store.clone(), found("one"), unchanged).await.unwrap();
         let remembered = second.remembered().unwrap();
         assert_eq!(&*remembered.hash, "upload 29");
         assert_eq!(remembered.files.get("routing_rules.yaml").map(|t| &**t), Some("upload 29"));
         second.forget_remembered(&[]).await.unwrap();
         assert!(second.remembered().is_none());
 
-        let third = Bundles::open(store, found("two")).await.unwrap();
+        // What cannot be put on the trail is not done.
+        let refused = async |_: Event| Err("no trail".to_owned());
+        assert!(Bundles::open(store.clone(), found("two"), refused).await.is_err_and(|e| e == "no trail"));
+        let told = std::sync::Mutex::new(None);
+        let tell = async |event: Event| {
+            *told.lock().unwrap() = Some(event);
+            Ok(())
+        };
+        let third = Bundles::open(store, found("two"), tell).await.unwrap();
         assert!(third.remembered().is_none(), "the folder has changed: the last change wins");
+        let event: Event = told.into_inner().unwrap().unwrap();
+        assert_eq!((event.action, &*event.target), ("bundle.start", "two"));
+        assert_eq!((event.before.as_deref(), event.after.as_deref()), (Some("one"), Some("two")));
         assert_eq!(third.book().at.previous.as_deref(), Some("one"));
     }
 }

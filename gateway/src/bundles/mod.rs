@@ -22,7 +22,7 @@ pub(crate) use pools::{MAX_MIN, MAX_WHERE};
 
 use book::{Book, Entry};
 
-use crate::config::{Sources, Texts};
+use crate::config::{Signer, Sources, Texts};
 use crate::control::Actor;
 use crate::control::audit::Event;
 use crate::error::Failure;
@@ -50,6 +50,8 @@ pub(crate) struct Found {
     pub(crate) built_in: Vec<String>,
     /// Of everything read, settings included.
     pub(crate) digest: blake3::Hash,
+    /// Who vouches for it, where somebody has to.
+    pub(crate) signer: Option<Signer>,
 }
 
 /// The bundles of one server.
@@ -68,13 +70,23 @@ pub(crate) struct Bundles {
 }
 
 impl Bundles {
-    /// Takes up what is kept. The folder's bundle is in force unless [`Bundles::remembered`] names another.
+    /// Takes up what is kept. The folder's bundle is in force unless [`Bundles::remembered`] names another. Where that
+    /// is another one than before, the line for the audit trail goes to `tell` first.
     ///
     /// # Errors
-    /// What is kept cannot be read or written: in words for the operator.
-    pub(crate) async fn open(store: Arc<dyn ControlStore>, found: Found) -> Result<Bundles, String> {
+    /// What is kept cannot be read or written, or the line cannot be: in words for the operator. Nothing has changed
+    /// then.
+    pub(crate) async fn open(
+        store: Arc<dyn ControlStore>,
+        found: Found,
+        tell: impl AsyncFnOnce(Event) -> Result<(), String>,
+    ) -> Result<Bundles, String> {
         let mut book = kept::load(&*store).await?;
-        book.start(&found);
+        if let Some(before) = book.start(&found) {
+            let mut event = bring::signed(Actor::start().event("bundle.start", &found.hash), found.signer);
+            (event.before, event.after) = (Some(before.to_string()), Some(found.hash.to_string()));
+            tell(event).await?;
+        }
         let bundles = Bundles {
             book: Mutex::default(),
             store,

@@ -133,6 +133,27 @@ async fn files_replaced_by_a_rename_and_folders_made_later_are_seen() {
     until_served_by(&house, "alpha/two").await;
 }
 
+/// A start that puts another bundle in force is a change like any other: who looks for it finds it on the trail.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_files_that_changed_is_on_the_audit_trail() {
+    let (_vendor, mut house) = house().await;
+    let (first, _) = served(house.client()).await;
+    house.stop().await;
+    house.restart().await;
+    let starts = async |house: &House| {
+        let all = Admin::of(house).call("GET", "/audit?limit=1000", &Value::Null).await.json();
+        let lines = all["data"].as_array().unwrap().iter().filter(|l| l["action"] == "bundle.start");
+        lines.map(|l| json!([l["actor"]["id"], l["target"], l["before"], l["after"]])).collect::<Vec<Value>>()
+    };
+    assert_eq!(starts(&house).await, Vec::<Value>::new(), "the same bundle as before");
+    house.stop().await;
+    house.folder().write("routing_rules.yaml", &only("two"));
+    house.restart().await;
+    let (second, by) = served(house.client()).await;
+    assert_eq!(by, "alpha/two");
+    assert_eq!(starts(&house).await, [json!(["start", second, first, second])]);
+}
+
 /// A rule that protects is not gone because what its link leads to is: that is an error, and nothing changes.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_link_that_breaks_takes_no_rule_away() {
