@@ -83,6 +83,9 @@ enum What {
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    if matches!(args.what, What::Keygen(_) | What::Sign(_) | What::Verify(_)) {
+        args.at.named_for_nothing()?;
+    }
     match &args.what {
         What::Keygen(args) => return sign::keygen(args, out),
         What::Sign(args) => return sign::sign(args, out),

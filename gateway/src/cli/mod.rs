@@ -239,6 +239,33 @@ mod tests {
     use super::*;
     use clap::CommandFactory as _;
 
+    /// Every command of a group that asks a control API takes its address before or after its own name.
+    #[test]
+    fn the_address_of_a_control_api_stands_anywhere() {
+        let at = "http://127.0.0.1:8081";
+        for (group, command) in [
+            ("tenant", &["list"][..]),
+            ("key", &["list"]),
+            ("key", &["show", "0123"]),
+            ("provider-key", &["list"]),
+            ("bundle", &["list"]),
+            ("bundle", &["upload", "new"]),
+            ("bundle", &["shadow", "3f9c", "--share", "0.1"]),
+            ("policy", &["list"]),
+            ("policy", &["show", "a"]),
+            ("pool", &["list"]),
+            ("approval", &["list"]),
+        ] {
+            let before = [&["turnout", group, "--url", at], command].concat();
+            let after = [&["turnout", group], command, &["--url", at]].concat();
+            for line in [before, after] {
+                if let Err(e) = Cli::try_parse_from(&line) {
+                    panic!("{line:?}: {e}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn the_command_line_is_sound_and_every_command_has_an_example() {
         let mut command = Cli::command();

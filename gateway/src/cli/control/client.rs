@@ -12,8 +12,18 @@ use serde_json::Value;
 #[derive(clap::Args, Debug)]
 pub(in crate::cli) struct Where {
     /// Ask this control API instead of the one that uses the data folder; the key is TURNOUT_ADMIN_KEY
-    #[arg(long, value_name = "http://HOST:PORT")]
+    #[arg(long, value_name = "http://HOST:PORT", global = true)]
     url: Option<String>,
+}
+
+impl Where {
+    /// That no control API is named, for a command of the group that asks none.
+    pub(in crate::cli) fn named_for_nothing(&self) -> Result<(), Problem> {
+        match &self.url {
+            Some(url) => Err(Problem(format!("this command asks no server; leave out --url {url}"))),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A control API and the key for it.

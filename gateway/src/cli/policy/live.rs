@@ -10,22 +10,17 @@ use serde_json::Value;
 #[command(
     after_help = "Examples:\n  turnout policy list\n  turnout policy list --json | jq '.data[] | select(.matched == 0) | .id'"
 )]
-pub(super) struct ListArgs {
-    #[command(flatten)]
-    at: Where,
-}
+pub(super) struct ListArgs {}
 
 #[derive(clap::Args, Debug)]
 #[command(after_help = "Examples:\n  turnout policy show strict_is_replayable")]
 pub(super) struct ShowArgs {
     /// Id of the rule or script
     id: String,
-    #[command(flatten)]
-    at: Where,
 }
 
-pub(super) async fn list(global: &Global, args: &ListArgs, out: &Out) -> Outcome {
-    let said = Client::find(global, &args.at)?.ask("GET", "/policies", None).await?;
+pub(super) async fn list(global: &Global, at: &Where, out: &Out) -> Outcome {
+    let said = Client::find(global, at)?.ask("GET", "/policies", None).await?;
     if out.json {
         out.value(&said);
         return Ok(GOOD);
@@ -49,9 +44,8 @@ pub(super) async fn list(global: &Global, args: &ListArgs, out: &Out) -> Outcome
     Ok(GOOD)
 }
 
-pub(super) async fn show_one(global: &Global, args: &ShowArgs, out: &Out) -> Outcome {
-    let mut said =
-        Client::find(global, &args.at)?.ask("GET", &format!("/policies/{}", args.id), None).await?;
+pub(super) async fn show_one(global: &Global, (args, at): (&ShowArgs, &Where), out: &Out) -> Outcome {
+    let mut said = Client::find(global, at)?.ask("GET", &format!("/policies/{}", args.id), None).await?;
     if out.json {
         out.value(&said);
         return Ok(GOOD);

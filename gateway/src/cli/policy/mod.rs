@@ -7,6 +7,7 @@ mod fmt;
 mod live;
 mod test;
 
+use super::control::Where;
 use super::out::Out;
 use super::{Global, Outcome, Problem};
 use crate::config::{self, Loaded, Simulated, Source};
@@ -22,6 +23,8 @@ use std::path::Path;
 pub(super) struct Args {
     #[command(subcommand)]
     what: What,
+    #[command(flatten)]
+    at: Where,
 }
 
 #[derive(Subcommand, Debug)]
@@ -43,14 +46,17 @@ enum What {
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    if !matches!(args.what, What::List(_) | What::Show(_)) {
+        args.at.named_for_nothing()?;
+    }
     match &args.what {
         What::Check(args) => Ok(check::run(global, args, out)),
         What::Test(args) => test::run(global, args, out),
         What::Explain(args) => explain::run(global, args, out),
         What::Diff(args) => diff::run(global, args, out).await,
         What::Fmt(args) => fmt::run(global, args, out),
-        What::List(args) => live::list(global, args, out).await,
-        What::Show(args) => live::show_one(global, args, out).await,
+        What::List(_) => live::list(global, &args.at, out).await,
+        What::Show(one) => live::show_one(global, (one, &args.at), out).await,
     }
 }
 
