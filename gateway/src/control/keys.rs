@@ -310,6 +310,12 @@ impl Plane {
             return Err(Failure::new(StatusCode::CONFLICT, "not_active", text));
         }
         let now = clock::unix_ms();
+        if old.expires_ms.is_some_and(|end| end <= now) {
+            let text = format!(
+                "key `{id}` has expired, and so would its successor; change its `expires_ms` first, or make another key"
+            );
+            return Err(Failure::new(StatusCode::CONFLICT, "not_active", text));
+        }
         let next = Key { created_ms: now, created_by: actor.id.clone(), ..old.clone() };
         let made = self.mint(actor, "key.create", next).await?;
         let until = now.saturating_add_unsigned(grace.saturating_mul(1_000));

@@ -90,7 +90,9 @@ impl Plane {
         let mut tenant = Tenant { created_ms: clock::unix_ms(), ..Tenant::new(&id) };
         spec.apply(&mut tenant, known)?;
         if self.store.all(TENANT).await.map_err(away)?.iter().any(|o| o.id == id) {
-            let text = format!("there is a tenant `{id}` already; change it with PATCH");
+            let text = format!(
+                "there is a tenant `{id}` already; change it with PATCH (`turnout tenant change {id}`)"
+            );
             return Err(Failure::new(StatusCode::CONFLICT, "exists", text).param("id"));
         }
         let made = kept(TENANT, &id, 0, &tenant, Vec::new())?;

@@ -564,11 +564,15 @@ async fn only_a_trusted_proxy_says_from_where_a_refused_key_came() {
     }
 }
 
-/// A key that was revoked is not changed, and one that was rotated ends when it was to end.
+/// A key that was revoked is not changed, one that was rotated ends when it was to end, and one that has expired has no
+/// successor that has expired as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_has_ended_does_not_begin_again() {
     let (_vendor, house) = house().await;
     let admin = Admin::of(&house);
+    let soon =
+        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as u64 + 700;
+    let (expired, _) = admin.key(json!({"expires_ms": soon})).await;
     let (id, old) = admin.key(json!({})).await;
     let (revoked, _) = admin.key(json!({})).await;
     let rotated = admin.call("POST", &format!("/keys/{id}/rotate"), &json!({"grace_s": 0})).await;
@@ -587,6 +591,16 @@ async fn what_has_ended_does_not_begin_again() {
     assert_eq!(admin.call("PATCH", &format!("/keys/{id}"), &json!({"name": "x"})).await.status, 200);
     let gone = send(house.client(), &old, "/v1/chat/completions", &ask()).await;
     assert_eq!(gone.error(401)["code"], "expired_api_key");
+
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let rotate = async || admin.call("POST", &format!("/keys/{expired}/rotate"), &json!({})).await;
+    let refused = rotate().await.error(409);
+    assert_eq!(refused["code"], "not_active");
+    assert!(refused["message"].as_str().is_some_and(|m| m.contains("expires_ms")), "{refused}");
+    let later = json!({"expires_ms": 4_000_000_000_000_i64});
+    assert_eq!(admin.call("PATCH", &format!("/keys/{expired}"), &later).await.status, 200);
+    let next = rotate().await;
+    assert_eq!((next.status, &next.json()["expires_ms"]), (201, &later["expires_ms"]), "{}", next.text());
 }
 
 /// Once there are keys, only who may see the configuration reads in `/readyz` what it says, and `/metrics` asks for a
