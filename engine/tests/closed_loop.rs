@@ -313,6 +313,26 @@ async fn a_used_up_free_tier_is_passed_over_and_the_client_hears_when_it_opens_a
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_that_a_free_tier_has_too_little_left_for_keeps_its_model_out_for_nobody_else() {
+    let h = house(vec![model("a", 0.1)], RULES, |c| {
+        let large = c.request.messages.iter().any(|m| m.content.text().contains("summary of all"));
+        let over = Error {
+            retry_after: Some(Duration::from_secs(2_400)),
+            ..Error::new(ErrorKind::FreeTier, &c.model, "")
+        };
+        if large { Err(over) } else { Ok(whole(c, "x")) }
+    });
+    let mut large = prose();
+    large["messages"][0]["content"] = json!("A summary of all that follows, please.");
+    for _ in 0..6 {
+        let e = h.ask(large.clone()).await.1.unwrap_err();
+        assert!(matches!(&e.kind, Kind::Provider(p) if p.kind == ErrorKind::FreeTier), "{e:?}");
+        assert_eq!(e.retry_after, Some(Duration::from_secs(2_400)));
+    }
+    assert!(h.ask(prose()).await.1.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_validation_is_repaired_and_the_record_shows_each_attempt() {
     let h = house(vec![model("a", 1.0)], RULES, |c| {
         let repairing = c.edits.messages.is_some();

@@ -223,7 +223,7 @@ fn out_of_keys(context: &Context, why: NoKey) -> Error {
     match why {
         NoKey::Tried => context.error(ErrorKind::Auth, "no key is left"),
         NoKey::UsedUp(wait) => {
-            let mut e = context.error(ErrorKind::RateLimited, "the free tier is used up on every key");
+            let mut e = context.error(ErrorKind::FreeTier, "the free tier is used up on every key");
             e.retry_after = Some(wait);
             e
         }

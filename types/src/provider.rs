@@ -231,6 +231,8 @@ pub enum ErrorKind {
     Auth,
     /// 402 or the vendor's word for no credit.
     Quota,
+    /// By our own count no key has enough left of the model's free tier: the vendor was not asked.
+    FreeTier,
     /// The input does not fit.
     ContextOverflow,
     /// The vendor's filter refused the input.
@@ -256,6 +258,7 @@ impl ErrorKind {
             ErrorKind::BadRequest => "bad_request",
             ErrorKind::Auth => "auth",
             ErrorKind::Quota => "quota",
+            ErrorKind::FreeTier => "free_tier",
             ErrorKind::ContextOverflow => "context_overflow",
             ErrorKind::ContentFiltered => "content_filtered",
             ErrorKind::Cancelled => "cancelled",
@@ -278,6 +281,7 @@ impl ErrorKind {
             ErrorKind::BadRequest => "it refused the request",
             ErrorKind::Auth => "it does not accept this server's key",
             ErrorKind::Quota => "this server's account there has no credit left",
+            ErrorKind::FreeTier => "its free tier is used up for now",
             ErrorKind::ContextOverflow => "the request does not fit its context",
             ErrorKind::ContentFiltered => "its filter refused the request",
             ErrorKind::Cancelled => "the call was dropped",
@@ -293,6 +297,7 @@ impl ErrorKind {
                 | ErrorKind::FirstTokenTimeout
                 | ErrorKind::InterTokenTimeout
                 | ErrorKind::RateLimited
+                | ErrorKind::FreeTier
                 | ErrorKind::Unavailable
                 | ErrorKind::StreamLost
                 | ErrorKind::Malformed
@@ -305,7 +310,7 @@ impl ErrorKind {
         !matches!(self, ErrorKind::TotalTimeout | ErrorKind::Cancelled)
     }
 
-    /// Whether the breaker counts it: the client's making and our quota never open it.
+    /// Whether the breaker counts it: the client's making and our own count never open it.
     #[must_use]
     pub const fn counts_for_breaker(self) -> bool {
         !matches!(
@@ -313,6 +318,7 @@ impl ErrorKind {
             ErrorKind::BadRequest
                 | ErrorKind::ContextOverflow
                 | ErrorKind::ContentFiltered
+                | ErrorKind::FreeTier
                 | ErrorKind::Cancelled
         )
     }
@@ -401,7 +407,7 @@ impl Error {
     pub const fn blame(&self) -> Blame {
         match self.kind {
             ErrorKind::BadRequest | ErrorKind::ContextOverflow | ErrorKind::ContentFiltered => Blame::Client,
-            ErrorKind::RateLimited | ErrorKind::Quota => Blame::Capacity,
+            ErrorKind::RateLimited | ErrorKind::Quota | ErrorKind::FreeTier => Blame::Capacity,
             _ => Blame::Upstream,
         }
     }

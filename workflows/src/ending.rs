@@ -275,7 +275,7 @@ impl RunFailure {
 
 const fn provider_code(kind: ErrorKind) -> (&'static str, u16) {
     match kind {
-        ErrorKind::RateLimited => ("rate_limited", 429),
+        ErrorKind::RateLimited | ErrorKind::FreeTier => ("rate_limited", 429),
         ErrorKind::Connect | ErrorKind::Unavailable => ("unavailable", 503),
         ErrorKind::FirstTokenTimeout | ErrorKind::InterTokenTimeout | ErrorKind::TotalTimeout => {
             ("timeout", 504)

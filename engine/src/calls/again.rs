@@ -60,7 +60,7 @@ impl Calls {
 /// A failure by the name that workflow files give it.
 const fn code(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::RateLimited => "rate_limited",
+        ErrorKind::RateLimited | ErrorKind::FreeTier => "rate_limited",
         ErrorKind::FirstTokenTimeout | ErrorKind::InterTokenTimeout | ErrorKind::TotalTimeout => "timeout",
         ErrorKind::StreamLost => "stream_lost",
         ErrorKind::Malformed | ErrorKind::TooLarge => "malformed",

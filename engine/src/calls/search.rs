@@ -245,6 +245,8 @@ impl<'a> Search<'a> {
             (Ok(Generated::Whole { .. }), Some(leave)) => leave.succeeded(now),
             // A call that our own deadline cut off tells what any dropped call does.
             (Err(e), Some(_)) if e.kind == ErrorKind::TotalTimeout && now >= self.deadline => {}
+            // The vendor was not asked; a probe is left to the next call.
+            (Err(e), Some(_)) if e.kind == ErrorKind::FreeTier => {}
             (Err(e), Some(leave)) => leave.failed(e, now, self.rng.random()),
         }
         Ok(made)

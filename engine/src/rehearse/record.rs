@@ -181,7 +181,7 @@ fn reply(choice: &Value) -> Value {
 /// The word of tests for a kind of failure.
 fn failure(kind: &str) -> &'static str {
     match kind {
-        "rate_limited" => "rate_limited",
+        "rate_limited" | "free_tier" => "rate_limited",
         "first_token_timeout" | "inter_token_timeout" | "total_timeout" => "timeout",
         "stream_lost" => "stream_lost",
         "malformed" | "too_large" => "malformed",

@@ -194,9 +194,11 @@ fn headroom(limits: &FreeTier, s: &State, now: i64, tokens: u64) -> Headroom {
         }
     };
     hold(limits.rpm, requests, 1.0, to_minute);
-    hold(limits.tpm, in_minute, wide(tokens), to_minute);
+    // No request comes to nothing: where all tokens are used, not even one fits whose size is not known yet.
+    let tokens = wide(tokens.max(1));
+    hold(limits.tpm, in_minute, tokens, to_minute);
     hold(limits.rpd, f64::from(s.day.requests), 1.0, to_day);
-    hold(limits.tpd, wide(s.day.tokens), wide(tokens), to_day);
+    hold(limits.tpd, wide(s.day.tokens), tokens, to_day);
     Headroom { ratio, wait: Duration::from_millis(u64::try_from(wait).unwrap_or(0)) }
 }
 
@@ -243,6 +245,18 @@ mod tests {
         assert!(m.take(NOON, 800));
         let huge = Meter::new(&tier(0, 10, 0, 0));
         assert!(huge.take(NOON, 800), "what never fits is the vendor's to refuse");
+    }
+
+    #[test]
+    fn where_all_tokens_are_used_no_request_fits_however_small() {
+        for (limits, wait) in [(tier(0, 1_000, 0, 0), 60), (tier(0, 0, 0, 1_000), 12 * 3_600)] {
+            let m = Meter::new(&limits);
+            assert!(m.take(NOON, 10));
+            m.correct(NOON, 10, 999);
+            assert_eq!(m.headroom(NOON, 0).wait, Duration::ZERO);
+            m.correct(NOON, 999, 1_000);
+            assert_eq!(m.headroom(NOON, 0).wait, Duration::from_secs(wait));
+        }
     }
 
     #[test]

@@ -455,6 +455,30 @@ async fn a_refusal_is_classified_and_rests_its_key() {
     assert!(server.request().await.contains("Bearer sk-b"), "the other key rests");
 }
 
+#[tokio::test]
+async fn a_free_tier_with_too_little_left_is_told_without_asking_the_vendor() {
+    let body = json!({
+        "choices": [{"message": {"content": "a"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2},
+    });
+    let first = answer("200 OK", "content-type: application/json\r\n", &body.to_string());
+    let mut server = Server::once(vec![first]).await;
+    let mut p = provider(&server.url, long());
+    p.tier = types::matrix::Tier::Free;
+    let limited = || {
+        let mut model = model("m");
+        model.free_tier = Some(types::matrix::FreeTier { tpd: Some(2), ..Default::default() });
+        model
+    };
+    let fleet = Fleet::new(Arc::new(Matrix::new(vec![p.clone()], vec![limited()])), &keys, small());
+    let ask = || Call { model: Arc::new(limited()), ..request(&p, false) };
+    assert!(fleet.call(ask()).await.is_ok(), "what never fits is the vendor's to refuse");
+    assert!(server.request().await.contains("hi"));
+    let e = fleet.call(ask()).await.unwrap_err();
+    assert_eq!((e.kind, e.kind.counts_for_breaker()), (ErrorKind::FreeTier, false));
+    assert!(e.retry_after.is_some_and(|wait| !wait.is_zero()));
+}
+
 /// A refusal on one connection, the answer on the next.
 fn then(refusals: &[(&str, &str)], answer_with: Act) -> Vec<Vec<Vec<Act>>> {
     let mut acts: Vec<Vec<Act>> =

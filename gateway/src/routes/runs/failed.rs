@@ -131,6 +131,7 @@ mod tests {
             ErrorKind::BadRequest,
             ErrorKind::Auth,
             ErrorKind::Quota,
+            ErrorKind::FreeTier,
             ErrorKind::ContextOverflow,
             ErrorKind::ContentFiltered,
             ErrorKind::Cancelled,
