@@ -71,6 +71,10 @@ struct State {
     openings: u32,
     /// A probe is on its way.
     probing: bool,
+    /// It was opened by what the vendor says of the key: not known there, or without credit.
+    by_key: bool,
+    /// Times that the keys were changed: what is said of the ones before counts no more.
+    keys: u32,
 }
 
 /// Leave to make one call; tell how it went, or drop it: a call that was cut off says nothing of the model,
@@ -80,6 +84,8 @@ pub(crate) struct Leave<'a> {
     breaker: &'a Breaker,
     /// It is the one probe of a half-open breaker; only a probe closes it.
     probe: bool,
+    /// The keys that it is made with.
+    keys: u32,
     since: Instant,
     patience: Duration,
     told: bool,
@@ -98,6 +104,8 @@ impl Breaker {
                 told: false,
                 openings: 0,
                 probing: false,
+                by_key: false,
+                keys: 0,
             }),
             closed: AtomicBool::new(true),
             room: Arc::default(),
@@ -153,7 +161,7 @@ impl Breaker {
     /// Leave for one call, or `None` while the model is out. A call that is cut off after `patience` without
     /// an answer counts as a failure.
     pub(crate) fn leave(&self, now: Instant, patience: Duration) -> Option<Leave<'_>> {
-        let probe = self.change(|s| {
+        let (probe, keys) = self.change(|s| {
             s.wait_out(now);
             let probe = match s.open_until {
                 Some(until) if now < until || s.probing => return None,
@@ -161,9 +169,20 @@ impl Breaker {
                 None => false,
             };
             s.probing |= probe;
-            Some(probe)
+            Some((probe, s.keys))
         })?;
-        Some(Leave { breaker: self, probe, since: now, patience, told: false })
+        Some(Leave { breaker: self, probe, keys, since: now, patience, told: false })
+    }
+
+    /// Its model is called with other keys from now on: what a vendor said of the ones before keeps nobody out any more.
+    pub(crate) fn rekeyed(&self) {
+        self.change(|s| {
+            s.keys = s.keys.wrapping_add(1);
+            if s.by_key {
+                s.probed();
+                (s.by_key, s.told) = (false, false);
+            }
+        });
     }
 }
 
@@ -222,7 +241,13 @@ impl Leave<'_> {
         self.told = true;
         self.breaker.room.failed(error, now);
         let c = self.breaker.config;
-        self.breaker.change(|s| s.fail(c, error.kind, error.retry_after, now, jitter, self.probe));
+        self.breaker.change(|s| {
+            if is_of_key(error.kind) && s.keys != self.keys {
+                s.probing &= !self.probe;
+            } else {
+                s.fail(c, error.kind, error.retry_after, now, jitter, self.probe);
+            }
+        });
     }
 }
 
@@ -304,8 +329,9 @@ impl State {
         let share = f64::from(self.failures) / f64::from(self.calls.max(1));
         let tripped = self.in_a_row >= c.consecutive || self.calls >= c.min_calls && share >= c.failure_share;
         // A wrong key or an empty account does not mend within seconds; asking again only costs time.
-        let hopeless = matches!(kind, ErrorKind::Auth | ErrorKind::Quota);
+        let hopeless = is_of_key(kind);
         if told.is_some() {
+            self.by_key = hopeless;
             self.open_until = told;
             self.told = !hopeless;
         } else if probe || tripped || hopeless {
@@ -314,6 +340,7 @@ impl State {
             self.openings = self.openings.saturating_add(1);
             self.open_until = Some(now + base.mul_f64(1.0 + 0.2 * jitter.clamp(0.0, 1.0)));
             self.told = false;
+            self.by_key = hopeless;
             self.calls = 0;
             self.failures = 0;
             self.in_a_row = 0;
@@ -327,6 +354,11 @@ impl State {
             self.failures = 0;
         }
     }
+}
+
+/// Whether a failure is of the key that the call was made with.
+const fn is_of_key(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Auth | ErrorKind::Quota)
 }
 
 #[cfg(test)]
@@ -383,6 +415,30 @@ mod tests {
         fail(&b, t, ErrorKind::Auth);
         assert!(matches!(b.circuit(t), Circuit::Open(_)));
         assert_eq!(wait(&b, t), Duration::from_secs(30));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_keys_close_what_the_ones_before_opened_and_nothing_else() {
+        let t = Instant::now();
+        for (kind, told) in [(ErrorKind::Auth, None), (ErrorKind::Quota, None), (ErrorKind::Quota, Some(90))]
+        {
+            let b = Breaker::new(config::Breaker::default());
+            let early = b.leave(t, PATIENT).unwrap();
+            b.leave(t, PATIENT).unwrap().failed(&failure(kind, told.map(Duration::from_secs)), t, 0.0);
+            assert!(matches!(b.circuit(t), Circuit::Open(_)), "{kind:?}");
+            b.rekeyed();
+            assert_eq!((b.circuit(t), b.is_closed()), (Circuit::Closed, true), "{kind:?}");
+            early.failed(&failure(kind, None), t, 0.0);
+            assert_eq!(b.circuit(t), Circuit::Closed, "{kind:?} of a call with the keys before");
+            fail(&b, t, kind);
+            assert!(matches!(b.circuit(t), Circuit::Open(_)), "{kind:?} of the other keys");
+        }
+        let b = Breaker::new(config::Breaker::default());
+        for _ in 0..5 {
+            fail(&b, t, ErrorKind::Unavailable);
+        }
+        b.rekeyed();
+        assert!(matches!(b.circuit(t), Circuit::Open(_)), "what is away is not brought back by a key");
     }
 
     #[tokio::test(start_paused = true)]

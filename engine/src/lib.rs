@@ -301,6 +301,14 @@ impl Engine {
         self.0.view.store(Arc::new(view(bundle.into(), provider, availability, of_engine, Some(&old))));
     }
 
+    /// These models of the configuration in force are called with other keys than before it: what vendors said of those
+    /// keeps none of them out any more.
+    pub fn rekeyed(&self, models: &[types::matrix::ModelIx]) {
+        let view = self.0.view.load();
+        let own = models.iter().filter_map(|ix| view.reach.breakers.get(usize::from(ix.0)));
+        own.for_each(|breaker| breaker.rekeyed());
+    }
+
     /// The configuration in force.
     #[must_use]
     pub fn bundle(&self) -> Arc<Bundle> {

@@ -160,11 +160,20 @@ impl App {
     /// Puts a configuration in force for new requests; those under way keep theirs.
     /// Settings of the server itself (addresses, limits) keep until a restart.
     pub(crate) fn swap(&self, bundle: Arc<engine::Bundle>) {
+        let matrix = bundle.matrix().clone();
+        self.take_up(&matrix, |reach| self.engine.reload(bundle, reach.provider, reach.availability));
+    }
+
+    /// Readies who answers calls, hands it over, and lets models be asked again whose keys are others than before.
+    fn take_up(&self, matrix: &Arc<types::matrix::Matrix>, hand_over: impl FnOnce(reach::Reach)) {
         let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = self.plane.provider_keys();
-        let reach = reach(bundle.matrix(), &self.settings, self.server.upstream, fleet.as_deref(), &keys);
-        *fleet = reach.fleet;
-        self.engine.reload(bundle, reach.provider, reach.availability);
+        let mut reach = reach(matrix, &self.settings, self.server.upstream, fleet.as_deref(), &keys);
+        let before = std::mem::replace(&mut *fleet, reach.fleet.take());
+        hand_over(reach);
+        if let (Some(now), Some(before)) = (fleet.as_deref(), before) {
+            self.engine.rekeyed(&now.rekeyed(&before));
+        }
     }
 
     /// Which models could be called under a configuration that is not in force.
@@ -182,11 +191,6 @@ impl App {
 
     /// Takes up the stored keys of providers as they stand now; the configuration stays.
     pub(crate) fn rekey(&self) {
-        let mut fleet = self.fleet.lock().unwrap_or_else(PoisonError::into_inner);
-        let keys = self.plane.provider_keys();
-        let matrix = self.engine.matrix();
-        let reach = reach(&matrix, &self.settings, self.server.upstream, fleet.as_deref(), &keys);
-        *fleet = reach.fleet;
-        self.engine.reach(reach.provider, reach.availability);
+        self.take_up(&self.engine.matrix(), |reach| self.engine.reach(reach.provider, reach.availability));
     }
 }

@@ -104,6 +104,22 @@ impl Fleet {
         fleet
     }
 
+    /// The models whose provider is called otherwise than in the snapshot before: with other keys, headers or settings.
+    #[must_use]
+    pub fn rekeyed(&self, before: &Fleet) -> Vec<ModelIx> {
+        let is_other = |ix: &ModelIx| {
+            let id = self.matrix.provider_of(*ix).map(|p| &p.id);
+            let of = |fleet: &Fleet| id.and_then(|id| fleet.members.get(id).cloned());
+            match (of(self), of(before)) {
+                (Some(Member::Remote(now)), Some(Member::Remote(then))) => !Arc::ptr_eq(&now, &then),
+                // It could not be called in between.
+                (Some(Member::Remote(_)), _) => true,
+                _ => false,
+            }
+        };
+        self.matrix.indices().filter(is_other).collect()
+    }
+
     /// Whether a model of this fleet's matrix may be a candidate, and if not, why.
     #[must_use]
     pub fn availability(&self, ix: ModelIx) -> Availability {

@@ -563,11 +563,13 @@ async fn a_connection_read_to_its_end_serves_again_even_after_a_reload() {
     assert!(first.call(request(&p, false)).await.is_err());
     let matrix = || Arc::new(Matrix::new(vec![p.clone()], vec![model("m")]));
     let second = first.reload(matrix(), &keys);
+    assert_eq!(second.rekeyed(&first), vec![]);
     assert!(second.call(request(&p, false)).await.is_ok());
     assert_eq!(server.connections(), 1);
     let mut changed = p.clone();
     changed.headers.push(("x-new".into(), "1".into()));
     let third = second.reload(Arc::new(Matrix::new(vec![changed], vec![model("m")])), &keys);
+    assert_eq!(third.rekeyed(&second).len(), 1);
     assert!(third.call(request(&p, false)).await.is_ok());
     assert_eq!(server.connections(), 1, "another provider, another connection");
 }

@@ -130,6 +130,29 @@ async fn keys_that_fail_under_load_are_never_seen_by_a_client() {
     assert!(after.iter().any(|k| k == "Bearer sk-upstream-new"), "{after:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_is_asked_at_once_where_the_one_before_was_refused() {
+    let fates = Fates::default();
+    let vendor = vendor(&fates).await;
+    fates.lock().unwrap().insert("sk-upstream-1".to_owned(), || Reply::error(401));
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .with_key("alpha", "[K1]")
+        .model(&Model::new("alpha/one"))
+        .rules(NO_CHANCE)
+        .env("TURNOUT_MASTER_KEY", "a master key of more than thirty-two bytes")
+        .env("K1", "sk-upstream-1")
+        .start()
+        .await;
+    let ask = json!({"model": "alpha/one", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(house.client().chat(&ask).await.status, 502);
+    assert_eq!(house.client().chat(&ask).await.error(503)["code"], "no_candidates", "it is kept out");
+    let good = json!({"provider": "alpha", "key": "sk-upstream-new"});
+    assert_eq!(Admin::of(&house).call("POST", "/provider-keys", &good).await.status, 201);
+    let answered = house.client().chat(&ask).await;
+    assert_eq!(answered.status, 200, "{}", answered.text());
+}
+
 /// A provider of its own per key is not needed: where the whole host dies, the next provider takes over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_whose_host_dies_is_routed_around() {
