@@ -163,7 +163,9 @@ impl Store {
         let (spool, recovery) = Spool::open(dir, limits, position, Box::new(Disk))?;
         let spool = Arc::new(spool);
         // Lines that a killed process was overwriting are no records; nothing is read before they are again.
-        erase::finish(&conn, &spool)?;
+        if let Err(error) = erase::finish(&conn, &spool) {
+            tracing::error!(%error, "records whose time is over stay in the files for now");
+        }
         let mut archive = Archive::new(Arc::clone(&spool));
         let mut telling = Telling::new(observer);
         database::replay::catch_up(&mut conn, &mut archive, &mut telling, position)?;

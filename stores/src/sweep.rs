@@ -45,14 +45,13 @@ impl Sweep {
     }
 
     fn erase(&mut self, conn: &mut Connection, archive: &mut Archive, spool: &Spool) -> Result<Due, Error> {
-        // What an earlier look named and could not overwrite.
-        erase::finish(conn, spool)?;
         let due = erase::begin(conn, archive, self.clock.now_ms())?;
-        erase::finish(conn, spool)?;
         self.unclean |= due != Due::None;
+        // With what an earlier look named and could not overwrite.
+        let finished = erase::finish(conn, spool);
         if self.unclean && due != Due::Some {
             self.unclean = !database::checkpoint(conn, Checkpoint::Truncate)?;
         }
-        Ok(due)
+        finished.map(|()| due)
     }
 }

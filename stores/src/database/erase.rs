@@ -79,7 +79,7 @@ fn take(conn: &mut Connection, archive: &mut Archive, due: &[(Seq, String)]) -> 
 /// Overwrites the lines that [`begin`] named.
 ///
 /// # Errors
-/// The disk or the database refuses; they are still named.
+/// The disk or the database refuses; those that it refuses are still named.
 pub(crate) fn finish(conn: &Connection, spool: &Spool) -> Result<(), Error> {
     let mut select = conn.prepare_cached("SELECT seq, length, stays FROM erasing").map_err(sql)?;
     let rows = select
@@ -92,8 +92,12 @@ pub(crate) fn finish(conn: &Connection, spool: &Spool) -> Result<(), Error> {
     if all.is_empty() {
         return Ok(());
     }
-    spool.overwrite(&all)?;
-    conn.execute("DELETE FROM erasing", []).map(|_| ()).map_err(sql)
+    let (done, refused) = spool.overwrite(&all);
+    let mut delete = conn.prepare_cached("DELETE FROM erasing WHERE seq = ?").map_err(sql)?;
+    for seq in done {
+        delete.execute([seq.cast_signed()]).map_err(sql)?;
+    }
+    refused.map_or(Ok(()), Err)
 }
 
 /// Up to [`MOST`] lines that are below a bound, by a statement that says of what.
@@ -170,6 +174,10 @@ fn of_request(
     // Its lines may go one after the other; what it counted goes once.
     if let Some(outcome) = outcome.filter(|_| first > 0) {
         labels.count_tags(&outcome, -1);
+        // From now on nobody reads it in its line, which may not be overwritten at once.
+        tx.prepare_cached("UPDATE records SET outcome = ? WHERE request_id = ?")
+            .and_then(|mut update| update.execute(params![write(&outcome.figures()).ok(), request_id]))
+            .map_err(sql)?;
     }
     tx.prepare_cached("UPDATE feedback SET reason = NULL WHERE request_id = ?")
         .and_then(|mut update| update.execute([request_id]))

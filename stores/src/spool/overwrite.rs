@@ -32,34 +32,44 @@ impl Instead {
 }
 
 impl Spool {
-    /// Overwrites records that were moved; they are gone from the disk when this returns. It needs nothing of what stands
-    /// there but its length, which stays as it is, so that one which was cut off is simply done again.
-    ///
-    /// # Errors
-    /// The disk refuses; some of them may be half overwritten.
-    pub(crate) fn overwrite(&self, all: &[Instead]) -> Result<(), Error> {
+    /// Overwrites records that were moved. Gives the positions of those that are gone from the disk when this returns, and
+    /// the first error of those that are not, and may be half overwritten: one file that refuses keeps no other. It needs
+    /// nothing of what stands there but its length, which stays as it is, so that one which was cut off is simply done
+    /// again.
+    pub(crate) fn overwrite(&self, all: &[Instead]) -> (Vec<Seq>, Option<Error>) {
+        let (mut done, mut refused) = (Vec::with_capacity(all.len()), None);
         let mut files: BTreeMap<PathBuf, Vec<(u64, &Instead)>> = BTreeMap::new();
         for one in all {
-            if let Some((path, _, at)) = self.place(one.seq) {
-                files.entry(path).or_default().push((at, one));
+            match self.place(one.seq) {
+                Some((path, _, at)) => files.entry(path).or_default().push((at, one)),
+                // It went with its file.
+                None => done.push(one.seq),
             }
         }
         for (path, all) in files {
-            let mut file = match File::open(&path) {
-                Ok(file) => file,
-                // It went with its file.
-                Err(e) if e.kind() == ErrorKind::NotFound => continue,
-                Err(e) => return Err(e.into()),
-            };
-            let mut pieces = Vec::with_capacity(all.len());
-            for (at, one) in all {
-                if stands(&mut file, at, one, &path)? {
-                    pieces.push((at, one.frame()?));
+            match self.overwrite_in(&path, &all) {
+                Ok(()) => done.extend(all.iter().map(|(_, one)| one.seq)),
+                Err(error) => {
+                    refused.get_or_insert(error);
                 }
             }
-            self.medium.overwrite(&path, &pieces)?;
         }
-        Ok(())
+        (done, refused)
+    }
+
+    fn overwrite_in(&self, path: &Path, all: &[(u64, &Instead)]) -> Result<(), Error> {
+        let mut file = match File::open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e.into()),
+        };
+        let mut pieces = Vec::with_capacity(all.len());
+        for (at, one) in all {
+            if stands(&mut file, *at, one, path)? {
+                pieces.push((*at, one.frame()?));
+            }
+        }
+        Ok(self.medium.overwrite(path, &pieces)?)
     }
 }
 

@@ -340,13 +340,15 @@ fn records_are_overwritten_where_they_stand_and_the_others_stay() {
     let instead = |seq, length| Instead { seq, length, left: b"{}".to_vec() };
     let both = [instead(seqs[0], 6), instead(seqs[2], 6)];
     faults.no_overwrite.store(true, Ordering::Relaxed);
-    assert!(spool.overwrite(&both).is_err());
+    let (done, refused) = spool.overwrite(&both);
+    assert!(done.is_empty() && refused.is_some());
     assert_eq!(texts(&spool, 0), ["aaaa", "bb", "cccc", "d"]);
     faults.no_overwrite.store(false, Ordering::Relaxed);
     for _ in 0..2 {
         // One of another length, and one that is not there.
-        spool.overwrite(&[instead(seqs[1], 9), instead(99, 6)]).unwrap();
-        spool.overwrite(&both).unwrap();
+        assert!(spool.overwrite(&[instead(seqs[1], 9), instead(99, 6)]).1.is_none());
+        let (done, refused) = spool.overwrite(&both);
+        assert!(done == [seqs[0], seqs[2]] && refused.is_none());
     }
     append(&spool, &["e"]);
     let mut tail = spool.tail();
