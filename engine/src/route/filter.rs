@@ -283,11 +283,11 @@ pub(crate) fn surcharges(
     limits: &Limits,
     models: &[ModelIx],
 ) -> Result<(), Error> {
-    let mut members = inputs.request.surcharges().peekable();
-    let sound = may_sound(inputs.request);
-    if members.peek().is_none() && !sound || !is_metered(inputs, directives, limits) {
+    if !is_metered(inputs, directives, limits) {
         return Ok(());
     }
+    let mut members = inputs.request.surcharges();
+    let sound = may_sound(inputs.request);
     let paid = || {
         let providers = models.iter().filter_map(|ix| inputs.bundle.matrix().provider_of(*ix));
         providers.filter(|p| p.tier == Tier::Paid)
@@ -430,9 +430,10 @@ fn of_file<'a>(whole: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
 const SOUNDS: [&str; 3] = ["input_video", "video_url", "video"];
 
 /// Ends of names of files that hold sound, or pictures with sound.
-const ENDINGS: [&str; 18] = [
-    "3gp", "aac", "aiff", "avi", "flac", "m4a", "m4v", "mkv", "mov", "mp3", "mp4", "mpeg", "mpg", "oga",
-    "ogg", "opus", "wav", "webm",
+const ENDINGS: [&str; 29] = [
+    "3gp", "3gpp", "aac", "aif", "aiff", "amr", "avi", "flac", "flv", "m4a", "m4b", "m4v", "mka", "mkv",
+    "mov", "mp3", "mp4", "mpeg", "mpg", "mpga", "oga", "ogg", "ogv", "opus", "wav", "weba", "webm", "wma",
+    "wmv",
 ];
 
 /// Whether an address holds sound, or pictures with sound, itself.
@@ -443,10 +444,13 @@ fn is_inline_sound(address: &str) -> bool {
 
 /// Whether an address, or the name of a file, is that of sound, or of pictures with sound.
 fn is_sound(address: &str) -> bool {
+    // What stands in an address itself may be long, and has no name.
+    if address.get(..5).is_some_and(|own| own.eq_ignore_ascii_case("data:")) {
+        return is_inline_sound(address);
+    }
     let path = address.split(['?', '#']).next().unwrap_or_default();
     let ending = path.rsplit('/').next().and_then(|name| name.rsplit_once('.')).map(|(_, ending)| ending);
-    is_inline_sound(address)
-        || ending.is_some_and(|own| ENDINGS.iter().any(|known| own.eq_ignore_ascii_case(known)))
+    ending.is_some_and(|own| ENDINGS.iter().any(|known| own.eq_ignore_ascii_case(known)))
 }
 
 /// Whether what begins with a media type is sound, or pictures with sound.

@@ -43,8 +43,9 @@ pub(crate) struct Sent {
 
 impl Sent {
     fn add(&mut self, chunk: &Chunk, now: impl FnOnce() -> f64) {
-        if chunk.has_content() {
-            self.bytes = self.bytes.saturating_add(length(chunk));
+        let bytes = length(chunk);
+        if bytes > 0 {
+            self.bytes = self.bytes.saturating_add(bytes);
             self.chunks = self.chunks.saturating_add(1);
             self.first_ms.get_or_insert_with(now);
         }
