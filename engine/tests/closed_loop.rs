@@ -753,3 +753,23 @@ nodes:
     assert!(matches!(e.kind, Kind::Budget(_)), "{e:?}");
     assert_eq!(h.calls("p/a"), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn tokens_that_a_file_states_are_set_aside_before_its_calls() {
+    let most = async |limits: &str, budget: &str| {
+        let nodes = format!(
+            "limits: {{ {limits} }}\nnodes:\n  - {{ id: ask, type: generate, budget: {{ {budget} }}, params: {{ max_tokens: \
+             200 }} }}\n  - {{ id: answer, type: stream, from: nodes.ask.completion, needs: ask }}\n"
+        );
+        let h = house_of(vec![model("a", 1.0)], RULES, vec![flow(&nodes)], |c| {
+            Ok(whole(c, &c.edits.max_tokens.unwrap_or(0).to_string()))
+        });
+        let Ok(Answer::Whole(w)) = h.ask(by_name()).await.1 else { panic!() };
+        w.completion.text().parse::<u32>().unwrap()
+    };
+    let stated = most("tokens: 100", "calls: 4").await;
+    assert!((1..100).contains(&stated), "{stated}");
+    let node = most("tokens: 100", "tokens: 60").await;
+    assert_eq!(stated - node, 40, "what goes in takes its part");
+    assert_eq!(most("calls: 4", "calls: 4").await, 200, "what is usual shortens nothing");
+}

@@ -15,8 +15,10 @@ pub struct Amounts {
     /// Money at which enough is spent: no call that costs anything begins after that. What is under way by then, and
     /// what a call may cost at most, is not held against it, and a call of unknown price may be made.
     pub enough: Option<Usd>,
-    /// Input and output tokens together.
+    /// Input and output tokens together: every call has to fit under it, with the longest answer it may give.
     pub tokens: Option<u32>,
+    /// Tokens at which enough is used: no call begins after that, and what is under way by then is not held against it.
+    pub enough_tokens: Option<u32>,
     /// Model calls.
     pub calls: Option<u32>,
     /// Time.
@@ -30,6 +32,7 @@ impl Amounts {
         let whole = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
         let amounts = Amounts {
             enough: None,
+            enough_tokens: None,
             usd: f.take("usd").and_then(|n| cx.usd(n, &f.at("usd"))),
             tokens: whole(f.take("tokens").and_then(|n| cx.r.integer(n, &f.at("tokens"), 1, 5_000_000))),
             calls: whole(f.take("calls").and_then(|n| cx.r.integer(n, &f.at("calls"), 1, 500))),
@@ -60,9 +63,18 @@ pub struct Used {
 struct State {
     used: Used,
     reserved: Usd,
+    /// Tokens that calls under way may use.
+    held: u64,
     /// Somebody has said what was paid, be it nothing.
     told: bool,
     stopped: bool,
+}
+
+impl State {
+    /// Tokens of so many that are neither used nor set aside.
+    fn left_of(&self, most: u32) -> u64 {
+        u64::from(most).saturating_sub(self.used.tokens).saturating_sub(self.held)
+    }
 }
 
 /// What a run, a node or a call may use and has used. Whatever is taken from it is taken from those around
@@ -103,6 +115,58 @@ impl Purse {
         }
         state.reserved = state.reserved.plus(amount);
         true
+    }
+
+    /// Sets tokens aside for an attempt of the call whose purse this is, in the place of those of the one before it:
+    /// what goes in, and of `output` as many as every limit leaves; gives that many. They are free again when the answer
+    /// is counted, or when nobody has this purse any more.
+    ///
+    /// # Errors
+    /// `tokens`: nothing is left for an answer.
+    pub fn hold(&self, input: u32, output: u32) -> Result<u32, &'static str> {
+        self.free();
+        self.grant(input, output)
+    }
+
+    fn grant(&self, input: u32, output: u32) -> Result<u32, &'static str> {
+        let mut state = self.lock();
+        let left = self.limit.tokens.map(|most| state.left_of(most).saturating_sub(u64::from(input)));
+        let mut granted = left.map_or(output, |left| u32::try_from(left).unwrap_or(u32::MAX).min(output));
+        if granted == 0 {
+            return Err("tokens");
+        }
+        if let Some(above) = &self.above {
+            granted = above.grant(input, granted)?;
+        }
+        state.held = state.held.saturating_add(u64::from(input)).saturating_add(u64::from(granted));
+        Ok(granted)
+    }
+
+    /// Tokens left that nobody has set aside; `None`: there is no limit.
+    #[must_use]
+    pub fn tokens_left(&self) -> Option<u64> {
+        let own = {
+            let state = self.lock();
+            self.limit.tokens.map(|most| state.left_of(most))
+        };
+        let above = self.above.as_ref().and_then(|above| above.tokens_left());
+        [own, above].into_iter().flatten().min()
+    }
+
+    /// Gives back the tokens that were set aside for the call whose purse this is.
+    fn free(&self) {
+        let held = self.lock().held;
+        self.replace(held, 0);
+    }
+
+    /// Puts tokens that were used in the place of what was set aside for them.
+    fn replace(&self, held: u64, used: u64) {
+        let mut state = self.lock();
+        state.held = state.held.saturating_sub(held);
+        state.used.tokens = state.used.tokens.saturating_add(used);
+        if let Some(above) = &self.above {
+            above.replace(held, used);
+        }
     }
 
     /// Puts what a call has cost in the place of what was set aside for it.
@@ -164,7 +228,8 @@ impl Purse {
         if self.limit.calls.is_some_and(|most| state.used.calls >= most) {
             return Err("calls");
         }
-        if self.limit.tokens.is_some_and(|most| state.used.tokens >= u64::from(most)) {
+        let mut tokens = [self.limit.tokens, self.limit.enough_tokens].into_iter().flatten();
+        if tokens.any(|most| state.used.tokens >= u64::from(most)) {
             return Err("tokens");
         }
         // Where nothing may be spent, what costs nothing may be called.
@@ -178,14 +243,16 @@ impl Purse {
         Ok(())
     }
 
-    /// Counts the tokens of a call.
+    /// Counts the tokens of the call whose purse this is, in the place of those that were set aside for it.
     pub(crate) fn count(&self, usage: &Usage) {
-        let tokens = u64::from(usage.input).saturating_add(u64::from(usage.output));
-        let mut state = self.lock();
-        state.used.tokens = state.used.tokens.saturating_add(tokens);
-        if let Some(above) = &self.above {
-            above.count(usage);
-        }
+        let held = self.lock().held;
+        self.replace(held, u64::from(usage.input).saturating_add(u64::from(usage.output)));
+    }
+}
+
+impl Drop for Purse {
+    fn drop(&mut self) {
+        self.free();
     }
 }
 
@@ -235,9 +302,36 @@ mod tests {
             (node.call(), node.call(), run.call(), run.call()),
             (Ok(()), Err("calls"), Ok(()), Err("calls"))
         );
-        let other = Purse::new(Amounts { tokens: Some(10), ..Amounts::default() }, None);
-        assert_eq!(other.call(), Ok(()));
-        other.count(&Usage { input: 7, output: 3, ..Usage::default() });
-        assert_eq!(other.call(), Err("tokens"));
+        let stated = Amounts { tokens: Some(10), ..Amounts::default() };
+        let usual = Amounts { enough_tokens: Some(10), ..Amounts::default() };
+        for limit in [stated, usual] {
+            let other = Purse::new(limit, None);
+            assert_eq!(other.call(), Ok(()));
+            other.count(&Usage { input: 7, output: 3, ..Usage::default() });
+            assert_eq!(other.call(), Err("tokens"));
+        }
+    }
+
+    #[test]
+    fn calls_beside_each_other_share_the_tokens_that_there_are() {
+        let usage = |input, output| Usage { input, output, ..Usage::default() };
+        let run = Purse::new(Amounts { tokens: Some(100), ..Amounts::default() }, None);
+        let node = Purse::new(Amounts { tokens: Some(80), ..Amounts::default() }, Some(run.clone()));
+        let call = || Purse::new(Amounts::default(), Some(node.clone()));
+        let (first, second, third) = (call(), call(), call());
+        assert_eq!(first.hold(10, 40), Ok(40));
+        assert_eq!(second.hold(10, 40), Ok(20), "what is left of the node's");
+        assert_eq!((third.hold(10, 40), third.tokens_left()), (Err("tokens"), Some(0)));
+        assert_eq!(second.hold(10, 5), Ok(5), "another attempt, in the place of the first");
+        first.count(&usage(10, 20));
+        assert_eq!((node.used().tokens, node.tokens_left(), run.tokens_left()), (30, Some(35), Some(55)));
+        drop(second);
+        assert_eq!(node.tokens_left(), Some(50), "a call that nobody waits for any more");
+        let free = Purse::new(Amounts { enough_tokens: Some(10), ..Amounts::default() }, None);
+        assert_eq!(
+            (free.hold(10, 4_000), free.tokens_left()),
+            (Ok(4_000), None),
+            "what is usual shortens nothing"
+        );
     }
 }

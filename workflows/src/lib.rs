@@ -52,7 +52,7 @@ pub use load::{Library, MayAsk, Misfit, Names, is_schema, load, misfit, shipped}
 pub use longest::Longest;
 pub use node::stream::{Trailer, Wire};
 pub use overrides::Overrides;
-pub use plan::{Limits, OnExhausted, USUAL_USD, Workflow};
+pub use plan::{Limits, OnExhausted, USUAL_TOKENS, USUAL_USD, Workflow};
 pub use points::{Line, Points};
 pub use retry::Retry;
 pub use route::{Apart, Route, Strategy};

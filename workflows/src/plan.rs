@@ -41,8 +41,8 @@ pub struct Limits {
     pub usd: Option<Usd>,
     /// Time for the whole run.
     pub wall: Option<Duration>,
-    /// Input and output tokens of all calls together: once so many are used, no further call begins. Default 200 000.
-    pub tokens: u32,
+    /// Input and output tokens of all calls together, as the file says; without a word of it, [`USUAL_TOKENS`] are enough.
+    pub tokens: Option<u32>,
     /// Calls of models, every attempt counted, at most 500. Default 24.
     pub calls: u32,
     /// Runs of nodes, those within loops and maps counted each time, at most 2 000. Default 200.
@@ -59,12 +59,15 @@ pub struct Limits {
 /// refuses no call for what that may cost, nor one of unknown price: it ends what would follow.
 pub const USUAL_USD: Usd = Usd::from_nanos(1_000_000_000);
 
+/// Tokens at which a run has used enough where its file states no limit: what is under way by then goes on.
+pub const USUAL_TOKENS: u32 = 200_000;
+
 impl Default for Limits {
     fn default() -> Self {
         Limits {
             usd: None,
             wall: None,
-            tokens: 200_000,
+            tokens: None,
             calls: 24,
             node_runs: 200,
             parallel: 8,
@@ -96,7 +99,8 @@ impl Limits {
                 );
             }
         }
-        limits.tokens = crate::node::count(cx, &mut f, "tokens", (1, 5_000_000), limits.tokens);
+        let tokens = f.take("tokens").and_then(|n| cx.r.integer(n, "limits.tokens", 1, 5_000_000));
+        limits.tokens = tokens.and_then(|n| u32::try_from(n).ok());
         at.calls = node.get("calls").map(|n| n.span).unwrap_or_default();
         limits.calls = crate::node::count(cx, &mut f, "calls", (1, 500), limits.calls);
         limits.node_runs = crate::node::count(cx, &mut f, "node_runs", (1, 2000), limits.node_runs);
@@ -122,12 +126,25 @@ impl Limits {
         self.usd.is_none().then_some(USUAL_USD)
     }
 
+    /// Tokens at which a run has used enough; `None`: the file states how many it may use.
+    #[must_use]
+    pub fn enough_tokens(&self) -> Option<u32> {
+        self.tokens.is_none().then_some(USUAL_TOKENS)
+    }
+
+    /// Tokens that a run may use where somebody allows so many: no more than the file states, or than is usual.
+    #[must_use]
+    pub fn at_most(&self, tokens: Option<u32>) -> Option<u32> {
+        tokens.map(|n| n.min(self.tokens.unwrap_or(USUAL_TOKENS))).or(self.tokens)
+    }
+
     /// What a run of it may use.
     pub(crate) fn amounts(&self) -> Amounts {
         Amounts {
             usd: self.usd,
             enough: self.enough(),
-            tokens: Some(self.tokens),
+            tokens: self.tokens,
+            enough_tokens: self.enough_tokens(),
             calls: Some(self.calls),
             wall: None,
         }

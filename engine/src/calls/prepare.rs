@@ -3,6 +3,7 @@
 use super::Calls;
 use super::open::Open;
 use crate::ledger::{Ledger, Place};
+use crate::limits::USUAL;
 use crate::room::UnderWay;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -11,7 +12,7 @@ use types::adjustment::Adjustment;
 use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
 use types::matrix::{Model, ModelIx, Provider, Tier};
 use types::provider::{Call, Edits, Enforce};
-use workflows::Ask;
+use workflows::{Ask, Purse};
 
 impl Calls {
     /// The call for one candidate with its money, and its place in the tree, reserved.
@@ -35,11 +36,14 @@ impl Calls {
         // Each of several choices may be so long.
         let n = self.request.params.n.max(1);
         let place = self.ledger_of(ask).admit(est.input, longest.saturating_mul(n))?;
-        if let Some(each) = place.output.map(|all| all / n).filter(|each| *each < longest) {
+        let held = Placed { ledger: self.ledger_of(ask), place: Some(place) };
+        let wished = place.output.unwrap_or_else(|| longest.saturating_mul(n));
+        let is_said = edits.max_tokens.or(self.request.params.max_tokens).is_some();
+        let each = hold_tokens(&ask.purse, est.input, wished, is_said)? / n;
+        if each < longest {
             edits.max_tokens = Some(each.max(1));
         }
         let most = self.most_input(&edits);
-        let held = Placed { ledger: self.ledger_of(ask), place: Some(place) };
         let Some((reserved, share)) = self.reserve((ix, model), provider, &mut edits, most, ask).await else {
             return Err("usd");
         };
@@ -91,6 +95,20 @@ impl Calls {
         };
         Ok((call, open))
     }
+}
+
+/// Sets tokens aside in the purse of a call; gives those that its answer may have.
+///
+/// # Errors
+/// `tokens`: nothing is left for an answer.
+fn hold_tokens(purse: &Purse, input: u32, wished: u32, is_said: bool) -> Result<u32, &'static str> {
+    let mut wished = wished;
+    if let Some(left) = purse.tokens_left().filter(|_| !is_said) {
+        // What nobody said the length of leaves as much to the calls beside it and after it.
+        let half = left.saturating_sub(u64::from(input)) / 2;
+        wished = wished.min(u32::try_from(half).unwrap_or(u32::MAX).max(USUAL));
+    }
+    purse.hold(input, wished)
 }
 
 /// A place in the tree that is given back unless the call is made: nobody need wait for the money of a call.

@@ -43,7 +43,7 @@ impl Ceilings {
         Limits {
             usd: own.usd,
             wall: [self.wall, own.wall].into_iter().flatten().min(),
-            tokens: least(self.tokens, own.tokens),
+            tokens: own.at_most(self.tokens),
             calls: least(self.calls, own.calls),
             node_runs: least(self.node_runs, own.node_runs),
             parallel: least(self.parallel, own.parallel),

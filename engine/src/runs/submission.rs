@@ -52,7 +52,7 @@ impl Submission {
     /// The limits of a workflow where less was asked for; `None` = its own hold.
     pub(super) fn limits(&self, own: &Limits) -> Option<Limits> {
         (self.tokens.is_some() || self.calls.is_some()).then(|| Limits {
-            tokens: self.tokens.map_or(own.tokens, |t| t.min(own.tokens)),
+            tokens: own.at_most(self.tokens),
             calls: self.calls.map_or(own.calls, |c| c.min(own.calls)),
             ..own.clone()
         })

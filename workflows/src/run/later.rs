@@ -37,6 +37,7 @@ fn rest(limits: &Limits, used: Used) -> Amounts {
         usd: own.usd.map(|most| most.minus(used.usd)),
         enough: own.enough.map(|most| most.minus(used.usd)),
         tokens: own.tokens.map(|most| most.saturating_sub(tokens)),
+        enough_tokens: own.enough_tokens.map(|most| most.saturating_sub(tokens)),
         calls: own.calls.map(|most| most.saturating_sub(used.calls)),
         wall: None,
     }

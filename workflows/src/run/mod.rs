@@ -298,6 +298,7 @@ impl Host {
     pub(crate) fn fact(&self, name: &str) -> Json {
         let limit = self.purse.limit();
         let usd = [limit.usd, limit.enough].into_iter().flatten().min();
+        let tokens = limit.tokens.or(limit.enough_tokens);
         let wall = self.wall().map(|w| w.as_millis() as u64);
         let used = self.purse.used();
         let elapsed = || {
@@ -306,14 +307,14 @@ impl Host {
             self.ms(&Moment { frame: "", what: "spent", index: n, attempt: 1 }) as u64
         };
         match name {
-            "limits" => json!({"usd": usd.map(Usd::dollars), "wall_ms": wall, "tokens": limit.tokens,
+            "limits" => json!({"usd": usd.map(Usd::dollars), "wall_ms": wall, "tokens": tokens,
                 "calls": limit.calls}),
             "spent" => json!({"usd": used.usd.dollars(), "wall_ms": elapsed(), "tokens": used.tokens,
                 "calls": used.calls}),
             "remaining" => json!({
                 "usd": usd.map(|most| self.purse.left().unwrap_or(most).min(most.minus(used.usd)).dollars()),
                 "wall_ms": wall.map(|w| w.saturating_sub(elapsed())),
-                "tokens": limit.tokens.map(|t| u64::from(t).saturating_sub(used.tokens)),
+                "tokens": tokens.map(|t| u64::from(t).saturating_sub(used.tokens)),
                 "calls": limit.calls.map(|c| c.saturating_sub(used.calls)),
             }),
             _ => {

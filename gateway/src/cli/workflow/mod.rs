@@ -111,7 +111,7 @@ pub(crate) fn plan_json(w: &Workflow, bound: &Bound) -> Value {
     let row = |n: &engine::workflows::Line| json!({"node": n.path, "type": n.kind, "max_calls": n.max_calls, "timeout_ms": ms(n.timeout)});
     json!({
         "workflow": w.name, "plan_hash": w.plan_hash, "max_calls": w.max_calls(),
-        "limits": {"usd": w.limits.usd, "enough_usd": w.limits.enough(), "calls": w.limits.calls, "wall_ms": w.limits.wall.map(ms), "tokens": w.limits.tokens},
+        "limits": {"usd": w.limits.usd, "enough_usd": w.limits.enough(), "calls": w.limits.calls, "wall_ms": w.limits.wall.map(ms), "tokens": w.limits.tokens, "enough_tokens": w.limits.enough_tokens()},
         "typical": bound.typical,
         "stream": stream_modes(w).into_iter().map(|(name, mode)| (name.to_owned(), mode.into())).collect::<serde_json::Map<_, Value>>(),
         "nodes": w.outline().iter().map(row).collect::<Vec<_>>(),
