@@ -486,7 +486,8 @@ impl Metrics {
             status: o.status,
             family: family.map_or(Cow::Borrowed(""), |a| a.value.clone()),
             workflow: o.workflow.clone(),
-            model: o.model.clone(),
+            // As reports do: a request belongs to the model that answered, else to the one chosen.
+            model: o.served_by.clone().unwrap_or_else(|| o.model.clone()),
             verdict: o.verdict.as_str(),
         };
         let found = self.found.choices.get_with(choice, |c| Arc::new(self.by_choice(c)));

@@ -12,6 +12,8 @@
 //! repair    each attempt on what is left, c: repaired g += c·s', b += c·(1−s')·(1−d), left c·(1−s')·d
 //! judge     passed: g, b·(1−j)      failed: c + b·j       j = JUDGE
 //! vote      agrees: g·AGREE_RIGHT, b·AGREE_WRONG          the rest: no consensus
+//! classify  each of n labels 1/n of what arrives
+//! loop, map, call   as one call of the model that the workflow gets: what happens within is not looked into
 //! select    selected: g, b (and c if it takes failed ones), else c: none
 //! success   Σ g at stream nodes     cost  Σ mass · cost of each call     time  mean over stream nodes
 //! ```
@@ -157,6 +159,13 @@ impl Forecaster<'_> {
         match &step.what {
             What::Deliver => {}
             What::Pass(on) => self.emit(on, flow),
+            What::Sort { route, labels } => {
+                let e = route.and_then(|r| self.route(r)).unwrap_or_default();
+                self.cost += m * e.cost_usd;
+                let share = 1.0 / labels.len().max(1) as f64;
+                let each = Flow { t: flow.t + m * e.total_ms, ..flow }.scaled(share);
+                labels.iter().for_each(|label| self.emit(label, each));
+            }
             What::Call { route, samples, ok, error } => {
                 let called = route.map_or(Some(primary), |r| self.route(r));
                 let e = called.unwrap_or_default();
@@ -278,6 +287,37 @@ edges:
         check(&cascade, 0.6, 1.0, (0.6 + 0.4 * 0.9, 1.0 + 0.4 * 10.0));
         check(&cascade, 0.6, 0.5, (0.6 + 0.2 * 0.9, 1.0 + 0.2 * 10.0));
         check(&cascade, 0.6, 0.0, (0.6, 1.0));
+    }
+
+    /// A workflow is worth what it leads to, whatever it sorts, repeats or hands on.
+    #[test]
+    fn what_sorts_repeats_or_hands_on_is_worth_the_answers_it_leads_to() {
+        let sorted = workflow(
+            "\
+nodes:
+  - { id: sort, type: classify, method: rules, labels: [a, b], rules: [{ when: 'request.model == \"x\"', label: a }] }
+  - { id: ask, type: generate }
+  - { id: answer, type: stream, from: nodes.ask.completion }
+edges:
+  - { from: sort, to: ask, outcome: [a, b] }
+  - { from: ask, to: answer }
+",
+        );
+        check(&sorted, 0.6, 0.0, (0.6, 1.0));
+        let repeated = workflow(
+            "\
+nodes:
+  - id: work
+    type: loop
+    max_iterations: 3
+    until: nodes.ask.completion.text == \"enough\"
+    body: { nodes: [{ id: ask, type: generate }] }
+  - { id: answer, type: stream, from: nodes.work.last.ask.completion }
+edges:
+  - { from: work, to: answer, outcome: [done, exhausted] }
+",
+        );
+        check(&repeated, 0.6, 0.0, (0.6, 1.0));
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(super) fn unsettled(entries: &[Entry], epoch: u64) -> u64 {
 }
 
 /// How the names of calls of models end.
-const MODEL: &str = ":model";
+pub(super) const MODEL: &str = ":model";
 
 /// What the record of a call says whose answer was lost. Its model is the chosen one; which was asked, nobody has written
 /// down.

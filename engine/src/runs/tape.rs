@@ -1,6 +1,7 @@
 //! A journal as a run is repeated from it: records that must come again in the same order, and results that
 //! are given to whoever asks the same.
 
+use super::account::MODEL;
 use serde::Deserialize as _;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -171,9 +172,10 @@ fn add(spent: &mut Spent, record: &Record) {
             spent.calls = spent.calls.saturating_add(calls_in(result));
         }
         // The result that was lost is settled at what was set aside for it.
-        Record::CallIntent { maybe_billed_twice: true, reservation, .. } => {
+        Record::CallIntent { maybe_billed_twice: true, reservation, effect, .. } => {
             spent.usd = spent.usd.plus(*reservation);
-            spent.calls = spent.calls.saturating_add(1);
+            // Calls of tools and checks are none of a model.
+            spent.calls = spent.calls.saturating_add(u32::from(effect.ends_with(MODEL)));
         }
         _ => {}
     }
@@ -295,6 +297,15 @@ mod tests {
     fn resumed(anew: bool, retry: &[&str]) -> Record {
         let retry = retry.iter().map(|s| (*s).to_owned()).collect();
         Record::Resumed { why: "asked".into(), plan: PlanChoice::Pinned, posts: vec![], anew, retry }
+    }
+
+    #[test]
+    fn a_lost_call_of_a_tool_is_none_of_a_model() {
+        let mut spent = Spent::default();
+        for (effect, calls) in [("a#0.2:tool", 0), ("a#0.2:model", 1)] {
+            add(&mut spent, &intent(effect, "x", true));
+            assert_eq!(spent.calls, calls, "{effect}");
+        }
     }
 
     #[test]

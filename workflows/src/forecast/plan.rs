@@ -1,6 +1,8 @@
 //! A graph as forecasts read it, made once when it is loaded: one step per node, in order, with the ways on.
 
 use crate::graph::Graph;
+use crate::node::call::Call;
+use crate::node::classify::Classify;
 use crate::node::generate::Generate;
 use crate::node::judge::Judge;
 use crate::node::repair::{Repair, Strategy};
@@ -50,6 +52,8 @@ pub(super) enum What {
     Deliver,
     /// Nothing changes.
     Pass(Ways),
+    /// One of its labels, nobody knows which. `route`: of the model that says.
+    Sort { route: Option<usize>, labels: Vec<Ways> },
     /// `route`: `None` asks the model that the workflow gets.
     Call { route: Option<usize>, samples: i32, ok: Ways, error: Ways },
     /// `looks`: it has anything to check.
@@ -79,6 +83,12 @@ impl Plan {
         let steps = steps.collect();
         Plan { steps, routes: maker.routes, streams }
     }
+}
+
+/// Whether a body, or one within it, makes an answer.
+fn asks(body: &Graph) -> bool {
+    let makes = |n: &Node| n.is::<Generate>() || n.is::<Call>() || n.spec.bodies().into_iter().any(asks);
+    body.nodes.iter().any(makes)
 }
 
 struct Maker<'a> {
@@ -131,10 +141,19 @@ impl Maker<'_> {
                 none: self.ways(i, Outcome::None),
                 no_consensus: s.is_vote().then(|| self.ways(i, Outcome::NoConsensus)),
             }
+        } else if let Some(c) = node.get::<Classify>() {
+            What::Sort {
+                route: c.route().map(|r| self.route(r)),
+                labels: node.outcomes().map(|label| self.ways(i, label)).collect(),
+            }
         } else {
-            // Whatever else there is passes on what it gets.
             let first = node.kind.outcomes.first().filter(|_| !node.kind.sink);
-            What::Pass(first.map_or_else(Ways::default, |first| self.ways(i, *first)))
+            let on = first.map_or_else(Ways::default, |first| self.ways(i, *first));
+            // Whatever else there is passes on what it gets.
+            match node.is::<Call>() || node.spec.bodies().into_iter().any(asks) {
+                true => What::Call { route: None, samples: 1, ok: on, error: self.ways(i, Outcome::Error) },
+                false => What::Pass(on),
+            }
         }
     }
 

@@ -77,7 +77,7 @@ impl Method {
 
 /// What a file says of it.
 #[derive(Clone, Debug)]
-struct Classify {
+pub(crate) struct Classify {
     labels: Vec<String>,
     method: Method,
     /// What is classified; `None`: the last message of the user.
@@ -87,6 +87,14 @@ struct Classify {
 }
 
 impl Classify {
+    /// Which model is asked; `None` = none is.
+    pub(crate) fn route(&self) -> Option<&Route> {
+        match &self.method {
+            Method::Model { route, .. } => Some(route),
+            Method::Profile { .. } | Method::Rules(_) => None,
+        }
+    }
+
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {
         let labels =
             f.require(&mut cx.r, "labels").map(|n| labels(cx, n, &f.at("labels"))).unwrap_or_default();
