@@ -1,5 +1,6 @@
 //! A run that goes on: followed while it does, and through a restart of the server.
 
+use crate::money::STEPS;
 use serde_json::{Value, json};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -7,22 +8,9 @@ use tests::client::{End, Events};
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Reply, Seen, Vendor};
 
-/// Two models in a row, told apart by their temperature.
-const TWO: &str = "\
-version: 1
-name: two
-nodes:
-  - { id: one, type: generate, params: { temperature: 0.1 } }
-  - { id: two, type: generate, params: { temperature: 0.2 } }
-  - { id: answer, type: stream, from: nodes.two.completion }
-edges:
-  - { from: one, to: two }
-  - { from: two, to: answer }
-";
-
 async fn start(vendor: &Vendor) -> House {
     let plan = Plan::new().vendor("lab", vendor).model(&Model::new("lab/one")).rules(crate::NO_CHANCE);
-    plan.settings("retry:\n  max_attempts: 1\n").file("workflows/two.yaml", TWO).start().await
+    plan.settings("retry:\n  max_attempts: 1\n").file("workflows/steps.yaml", STEPS).start().await
 }
 
 /// Whether it is the second of the two calls.
@@ -31,7 +19,7 @@ fn second(seen: &Seen) -> bool {
 }
 
 async fn submit(house: &House) -> String {
-    let body = json!({"workflow": "two", "request": {"messages": [{"role": "user", "content": "hello"}]}});
+    let body = json!({"workflow": "steps", "request": {"messages": [{"role": "user", "content": "hello"}]}});
     super::runs::path_of(&house.client().post("/v1/runs", &body).await)
 }
 
