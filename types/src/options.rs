@@ -1,18 +1,20 @@
 //! What a request may ask of the router: the `routing` object of the body or `x-turnout-*` headers.
 
+mod table;
 mod verbs;
 
+pub(crate) use table::demand;
 pub use verbs::Ask;
 pub(crate) use verbs::{guardrails, metadata_tags};
 
 use crate::axis::{
-    AxisValue, DeterminismNeeds, EconomicPolicy, LatencyClass, PrecisionSensitivity, SafetyPosture,
-    TaskFamily,
+    DeterminismNeeds, EconomicPolicy, LatencyClass, PrecisionSensitivity, SafetyPosture, TaskFamily,
 };
 use crate::units::{UnitInterval, Usd};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
+use table::{ROWS, Row};
 
 /// Tag of the record that holds the client's own `x-request-id`.
 pub const CLIENT_REQUEST_ID: &str = "client_request_id";
@@ -112,166 +114,19 @@ pub struct Problem {
     pub message: String,
 }
 
-/// Every option name, as in `routing` and (with dashes) after `x-turnout-`.
-pub const NAMES: &[&str] = &[
-    "max_latency_ms",
-    "max_cost_usd",
-    "min_quality",
-    "min_quality_tier",
-    "economy",
-    "latency_class",
-    "precision",
-    "determinism",
-    "safety",
-    "task_family",
-    "workflow",
-    "prefer",
-    "require",
-    "exclude",
-    "mode",
-    "session",
-    "tags",
-    "cache",
-    "approval",
-    "explain",
-    "cap_cost",
-    "cap_latency",
-    "cap_tokens",
-    "avoid",
-    "weight",
-    "validators",
-    "stream",
-    "explore",
-    "sticky",
-    "tag",
-    "strict",
-];
+/// Every option's name, as in `routing` and (with dashes) after `x-turnout-`.
+pub fn names() -> impl Iterator<Item = &'static str> + Clone {
+    ROWS.iter().map(|row| row.name)
+}
 
 impl Options {
-    /// Sets the option `name` (one of [`NAMES`]) from a JSON value. Said more than once (in the body, in the form
+    /// Sets the option `name` (one of [`names`]) from a JSON value. Said more than once (in the body, in the form
     /// of another gateway, in a header), a restriction only becomes tighter; of everything else the last word counts.
     ///
     /// # Errors
     /// A [`Problem`] that names the nearest known option, or what the value should have been.
     pub fn set(&mut self, name: &str, value: &Value) -> Result<(), Problem> {
-        let problem = |message: String| Problem { option: name.to_owned(), message };
-        let Some(known) = NAMES.iter().copied().find(|n| *n == name) else {
-            let hint = match crate::diagnostic::nearest(name, NAMES.iter().copied()).first() {
-                Some(near) => format!("; did you mean `{near}`?"),
-                None => format!("; known options are {}", NAMES.join(", ")),
-            };
-            return Err(problem(format!("unknown option{hint}")));
-        };
-        let expected = |what: &str| problem(format!("expected {what}"));
-        match known {
-            "max_latency_ms" => {
-                let ms = value.as_u64().filter(|v| (1..=3_600_000).contains(v));
-                let given = Duration::from_millis(
-                    ms.ok_or_else(|| expected("a whole number of milliseconds, 1..=3600000"))?,
-                );
-                self.max_latency = Some(self.max_latency.map_or(given, |before| before.min(given)));
-            }
-            "max_cost_usd" | "cap_cost" => {
-                let usd = value.as_f64().filter(|v| (0.0..=10_000.0).contains(v));
-                let given = Usd::from_dollars(usd.ok_or_else(|| expected("dollars, 0..=10000"))?);
-                self.max_cost = Some(self.max_cost.map_or(given, |before| before.min(given)));
-            }
-            "cap_latency" => {
-                let given = value.as_str().and_then(crate::doc::parse_duration);
-                let longest = Duration::from_millis(3_600_000);
-                let given = given.filter(|d| !d.is_zero() && *d <= longest);
-                let given = given.ok_or_else(|| expected("a duration such as 800ms or 2s, at most 1h"))?;
-                self.max_latency = Some(self.max_latency.map_or(given, |before| before.min(given)));
-            }
-            "min_quality" => {
-                let given = value.as_f64().and_then(UnitInterval::new);
-                let given = given.ok_or_else(|| expected("a number in 0..=1"))?;
-                self.min_quality =
-                    self.min_quality.filter(|before| before.get() > given.get()).or(Some(given));
-            }
-            "min_quality_tier" => {
-                let tier = value.as_u64().filter(|v| (1..=3).contains(v)).and_then(|v| u8::try_from(v).ok());
-                self.min_quality_tier =
-                    self.min_quality_tier.max(Some(tier.ok_or_else(|| expected("1, 2 or 3"))?));
-            }
-            "economy" => self.economy = Some(one_of(value).map_err(problem)?),
-            "latency_class" => self.latency_class = Some(one_of(value).map_err(problem)?),
-            "precision" => self.precision = Some(one_of(value).map_err(problem)?),
-            "determinism" => self.determinism = Some(one_of(value).map_err(problem)?),
-            "safety" => {
-                let given: SafetyPosture = one_of(value).map_err(problem)?;
-                self.safety =
-                    Some(self.safety.filter(|before| before.index() > given.index()).unwrap_or(given));
-            }
-            "task_family" => self.task_family = Some(one_of(value).map_err(problem)?),
-            "workflow" => {
-                self.workflow = Some(identifier(value).ok_or_else(|| expected("a workflow's name"))?)
-            }
-            "approval" => {
-                self.approval = Some(identifier(value).ok_or_else(|| expected("an identifier"))?);
-            }
-            "session" => self.session = Some(identifier(value).ok_or_else(|| expected("an identifier"))?),
-            "prefer" => {
-                let selectors = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?;
-                self.prefer.clear();
-                demand(&mut self.prefer, "routing.prefer", selectors);
-            }
-            "require" => {
-                let selectors = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?;
-                demand(&mut self.require, "routing.require", selectors);
-            }
-            "exclude" => {
-                let selectors = identifiers(value).ok_or_else(|| expected("a list of model selectors"))?;
-                demand(&mut self.exclude, "routing.exclude", selectors);
-            }
-            "mode" => {
-                let given = match value.as_str() {
-                    Some("free") => Mode::Free,
-                    Some("paid") => Mode::Paid,
-                    Some("auto") => Mode::Auto,
-                    _ => return Err(expected("free, paid or auto")),
-                };
-                self.mode = Some(match (self.mode, given) {
-                    (None | Some(Mode::Auto), given) => given,
-                    (Some(before), Mode::Auto) => before,
-                    (Some(before), given) if before == given => given,
-                    _ => {
-                        return Err(problem(
-                            "`free` and `paid` are both asked for, in the body and in a header; no model is both"
-                                .to_owned(),
-                        ));
-                    }
-                });
-            }
-            "tags" | "tag" => {
-                let map = value
-                    .as_object()
-                    .filter(|m| m.len() <= 64)
-                    .ok_or_else(|| expected("a map of strings"))?;
-                for (k, v) in map {
-                    let v = v
-                        .as_str()
-                        .filter(|s| s.len() <= 256)
-                        .ok_or_else(|| expected("a map of short strings"))?;
-                    self.tags.insert(k.clone(), v.to_owned());
-                }
-            }
-            "cache" => {
-                self.cache = Some(match value.as_str() {
-                    Some("on") => CacheMode::On,
-                    Some("off") => CacheMode::Off,
-                    Some("refresh") => CacheMode::Refresh,
-                    _ => return Err(expected("on, off or refresh")),
-                });
-            }
-            "strict" => self.strict = value.as_bool().ok_or_else(|| expected("true or false"))?,
-            "explain" => self.explain = value.as_bool().ok_or_else(|| expected("true or false"))?,
-            verb => self.ask(verb, value).map_err(problem)?,
-        }
-        if !self.given.contains(&known) {
-            self.given.push(known);
-        }
-        Ok(())
+        self.take(row(name)?, value)
     }
 
     /// Sets an option from a header's text: `x-turnout-max-cost-usd: 0.01`, lists separated by commas,
@@ -280,69 +135,42 @@ impl Options {
     /// # Errors
     /// As for [`Options::set`].
     pub fn set_header(&mut self, header_suffix: &str, text: &str) -> Result<(), Problem> {
-        let name = header_suffix.replace('-', "_");
-        let value = match name.as_str() {
-            "max_latency_ms" | "max_cost_usd" | "min_quality" | "min_quality_tier" | "explain"
-            | "cap_cost" | "cap_tokens" | "strict" => {
-                serde_json::from_str(text.trim()).unwrap_or(Value::Null)
-            }
-            "prefer" | "require" | "exclude" | "avoid" | "validators" => {
-                Value::Array(text.split(',').map(|s| Value::String(s.trim().to_owned())).collect())
-            }
-            "tags" | "tag" => Value::Object(
-                text.split(',')
-                    .filter_map(|pair| pair.split_once('='))
-                    .map(|(k, v)| (k.trim().to_owned(), Value::String(v.trim().to_owned())))
-                    .collect(),
-            ),
-            _ => Value::String(text.trim().to_owned()),
-        };
+        let row = row(&header_suffix.replace('-', "_"))?;
         let demands = (self.require.len(), self.exclude.len());
-        self.set(&name, &value)?;
-        self.ask_by_header(&name);
-        if name == "prefer" {
+        self.take(row, &row.form.value(text))?;
+        self.ask_by_header(row.name);
+        if row.name == "prefer" {
             self.prefer.iter_mut().for_each(|d| d.from = "x-turnout-prefer");
         }
         self.require.iter_mut().skip(demands.0).for_each(|d| d.from = "x-turnout-require");
         self.exclude.iter_mut().skip(demands.1).for_each(|d| d.from = "x-turnout-exclude");
         Ok(())
     }
-}
 
-/// An empty list asks for nothing.
-pub(crate) fn demand(list: &mut Vec<Demand>, from: &'static str, selectors: Vec<String>) {
-    if !selectors.is_empty() {
-        list.push(Demand { from, selectors });
+    fn take(&mut self, row: &Row, value: &Value) -> Result<(), Problem> {
+        (row.take)(self, value).map_err(|message| Problem { option: row.name.to_owned(), message })?;
+        if !self.given.contains(&row.name) {
+            self.given.push(row.name);
+        }
+        Ok(())
     }
 }
 
-fn one_of<V: AxisValue>(value: &Value) -> Result<V, String> {
-    let names: Vec<&str> = V::ALL.iter().map(|v| v.as_str()).collect();
-    value.as_str().and_then(V::parse).ok_or_else(|| {
-        let near = crate::diagnostic::nearest(value.as_str().unwrap_or_default(), names.iter().copied());
-        let hint = near.first().map_or(String::new(), |n| format!("; did you mean `{n}`?"));
-        format!("expected one of {}{hint}", names.join(", "))
+/// The option of that name.
+fn row(name: &str) -> Result<&'static Row, Problem> {
+    ROWS.iter().find(|row| row.name == name).ok_or_else(|| {
+        let hint = match crate::diagnostic::nearest(name, names()).first() {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("known options are {}", names().collect::<Vec<_>>().join(", ")),
+        };
+        Problem { option: name.to_owned(), message: format!("unknown option; {hint}") }
     })
-}
-
-fn identifier(value: &Value) -> Option<String> {
-    value.as_str().filter(|s| is_identifier(s)).map(str::to_owned)
-}
-
-fn identifiers(value: &Value) -> Option<Vec<String>> {
-    let list = value.as_array().filter(|l| l.len() <= 256)?;
-    list.iter().map(|v| v.as_str().filter(|s| is_selector(s)).map(str::to_owned)).collect()
 }
 
 /// `[A-Za-z0-9._:/@+-]{1,256}`: what may name a thing on the wire (`reliability.md` §3).
 #[must_use]
 pub fn is_identifier(s: &str) -> bool {
     (1..=256).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@+-".contains(&b))
-}
-
-/// An identifier that may also hold `*`.
-fn is_selector(s: &str) -> bool {
-    (1..=256).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/@+-*".contains(&b))
 }
 
 #[cfg(test)]

@@ -194,5 +194,5 @@ fn scope(case: &Case, request: &Arc<ChatRequest>, profile: &WorkloadProfile) -> 
 
 /// Options of a request that a case may set as its profile.
 pub(crate) fn is_option(name: &str) -> bool {
-    types::options::NAMES.contains(&name)
+    types::options::names().any(|known| known == name)
 }

@@ -118,8 +118,8 @@ fn of_verbs_what_restricts_adds_up_and_the_last_word_counts_for_the_rest() {
 
 #[test]
 fn every_name_is_settable_by_header() {
-    for name in NAMES {
-        let text = match *name {
+    for name in names() {
+        let text = match name {
             "max_latency_ms" | "min_quality_tier" => "1",
             "max_cost_usd" | "min_quality" => "0.5",
             "economy" => "cheapest",

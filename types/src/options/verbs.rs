@@ -1,6 +1,7 @@
 //! Options that are verbs of policies, and the forms of another gateway that become such.
 
-use super::{Options, Problem, identifiers, is_identifier};
+use super::table::selectors;
+use super::{Options, Problem, is_identifier};
 use serde_json::Value;
 
 /// A verb of the policy language that a request asks for by itself.
@@ -43,7 +44,7 @@ impl Options {
                 let n = value.as_u64().filter(|n| (1..=u64::from(u32::MAX)).contains(n));
                 Value::from(n.ok_or("expected a whole number of tokens, at least 1")?)
             }
-            "avoid" => match identifiers(value).ok_or("expected a list of model selectors")? {
+            "avoid" => match selectors(value)? {
                 list if list.is_empty() => return Ok(()),
                 list => Value::from(list),
             },
