@@ -58,6 +58,8 @@ pub(crate) struct HeldAnswer {
     pub(crate) completion: Completion,
     pub(crate) model: Arc<Model>,
     pub(crate) verdict: Verdict,
+    /// What rules add to its head.
+    pub(crate) headers: Vec<(String, String)>,
 }
 
 /// What one group has said.

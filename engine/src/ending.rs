@@ -53,7 +53,10 @@ impl Promised {
 
     /// Gives an answer that is there already.
     pub(crate) async fn agreed_on(self, agreed: HeldAnswer, mut tree: Tree) -> Result<Answer, Error> {
-        let HeldAnswer { completion, model, verdict } = agreed;
+        let HeldAnswer { completion, model, verdict, headers } = agreed;
+        if let Some(demands) = &tree.demands {
+            demands.said.add_headers(headers);
+        }
         tree.trace.put(types::Run { served_by: Some(model.id.clone()), verdict, ..types::Run::default() });
         let ending = Ending::Delivered { completion, model, verdict };
         tree.first_byte();

@@ -14,7 +14,9 @@ use crate::{limits, tools};
 use policies::{Phase, Response, RunSoFar, ToolCall};
 use std::sync::Arc;
 use types::ChatRequest;
-use types::directives::{Approval, Directives, Escalate, Further, LimitRule, Place, Set, StreamMode};
+use types::directives::{
+    ActionRecord, Approval, Directives, Escalate, Further, LimitRule, Place, Set, StreamMode,
+};
 use types::expr::Scope;
 use types::limits::LimitStore;
 use types::matrix::Model;
@@ -42,14 +44,28 @@ pub(crate) struct Again {
     pub(crate) workflow: Arc<Workflow>,
 }
 
-/// What becomes of an answer.
-enum Next {
-    /// It goes out.
-    Deliver(HeldAnswer),
-    /// The request is to be answered once more, there.
-    Again(Escalate, HeldAnswer),
-    /// It does not go out.
-    Refuse(Error),
+/// An answer, and what policies say of it.
+struct Judged {
+    answer: HeldAnswer,
+    of_tools: OfTools,
+    /// What the rules of the response phase say; nothing, where there are none.
+    says: Directives,
+}
+
+impl Judged {
+    /// Where rules send the request to be answered once more. What is refused goes nowhere.
+    fn sends_to(&self) -> Option<Escalate> {
+        let further = self.says.further.as_ref().filter(|_| self.says.denials.is_empty())?;
+        Some(further.escalate.as_ref()?.value.clone())
+    }
+
+    /// Has the record say of rules that send the request elsewhere that nothing came of it.
+    fn stays(&mut self, why: &str) {
+        let applied = |a: &&mut ActionRecord| &*a.verb == "escalate" && a.effect == "applied";
+        for action in self.says.actions.iter_mut().filter(applied) {
+            action.effect = format!("no effect: {why}");
+        }
+    }
 }
 
 /// What policies say of the calls of tools in an answer that goes out.
@@ -111,96 +127,123 @@ impl Respond {
     /// What becomes of the end of a run once the policies have seen its answer.
     pub(crate) async fn answered(self, ending: Ending) -> Ending {
         let first = match ending {
-            Ending::Delivered { completion, model, verdict } => HeldAnswer { completion, model, verdict },
+            Ending::Delivered { completion, model, verdict } => {
+                HeldAnswer { completion, model, verdict, headers: Vec::new() }
+            }
             Ending::Streamed { completion, model, verdict } => {
                 // No rule that could stop it was there; those that are only watched still see it.
-                let answer = HeldAnswer { completion, model, verdict };
+                let answer = HeldAnswer { completion, model, verdict, headers: Vec::new() };
                 if let Ok(mut d) = self.of_response(&answer, false).await {
                     self.demands.said.note(&mut d);
                 }
-                let HeldAnswer { completion, model, verdict } = answer;
+                let HeldAnswer { completion, model, verdict, .. } = answer;
                 return Ending::Streamed { completion, model, verdict };
             }
             other => return other,
         };
-        let next = match self.judge(first, false).await {
-            Next::Again(to, first) => match self.escalate(&to).await {
-                Some(second) => self.judge(second, true).await,
-                // Nobody of those it should go to gave an answer: the first one has to do.
-                None => self.judge(first, true).await,
-            },
-            next => next,
-        };
-        match next {
-            Next::Deliver(HeldAnswer { completion, model, verdict })
-            | Next::Again(_, HeldAnswer { completion, model, verdict }) => {
+        match self.settled(first).await {
+            Ok(HeldAnswer { completion, model, verdict, .. }) => {
                 Ending::Delivered { completion, model, verdict }
             }
-            Next::Refuse(error) => self.demands.said.refuse(error),
+            Err(error) => self.demands.said.refuse(error),
         }
     }
 
+    /// What goes out: the first answer, or that of those to whom a rule sends the request, at most once.
+    ///
+    /// # Errors
+    /// Rules refuse it, or ask people about it.
+    async fn settled(&self, first: HeldAnswer) -> Result<HeldAnswer, Error> {
+        let mut judged = self.judge(first, false).await?;
+        match judged.sends_to() {
+            None => judged.stays("the answer is refused"),
+            Some(to) => match self.escalate(&to).await {
+                Ok(second) => {
+                    self.demands.said.note(&mut judged.says);
+                    judged = self.judge(second, true).await?;
+                    judged.stays("the request has been answered once more already");
+                }
+                // The first one has to do.
+                Err(why) => judged.stays(&why),
+            },
+        }
+        self.demands.said.note(&mut judged.says);
+        self.deliver(judged).await
+    }
+
     /// The answer of those to whom a rule sends the request.
-    async fn escalate(&self, to: &Escalate) -> Option<HeldAnswer> {
+    ///
+    /// # Errors
+    /// In words: there is none.
+    async fn escalate(&self, to: &Escalate) -> Result<HeldAnswer, String> {
         let Again { input, calls, workflow } = &self.again;
         let (candidates, workflow) = match to {
-            Escalate::Models(set) => (calls.candidates.only(set)?, workflow.clone()),
+            Escalate::Models(set) => {
+                let candidates = calls.candidates.only(set);
+                (candidates.ok_or("none of these models may answer this request")?, workflow.clone())
+            }
             Escalate::Workflow(name) => {
-                (calls.candidates.clone(), self.view.bundle.library.get(name)?.clone())
+                let workflow = self.view.bundle.library.get(name);
+                (calls.candidates.clone(), workflow.ok_or("there is no such workflow")?.clone())
             }
         };
         let before = input.trace.snapshot();
         let calls = Calls { candidates, ..calls.clone() };
         let done = workflows::run(workflow, copy(input), Arc::new(calls)).await;
-        if let Ending::Delivered { completion, model, verdict } = done.ending {
-            return Some(HeldAnswer { completion, model, verdict });
-        }
+        let code = match done.ending {
+            Ending::Delivered { completion, model, verdict } => {
+                return Ok(HeldAnswer { completion, model, verdict, headers: Vec::new() });
+            }
+            Ending::Failed(failure) => failure.code,
+            _ => "suspended".to_owned(),
+        };
         let steps = input.trace.take().steps;
         input.trace.put(types::Run { steps, ..before });
-        None
+        Err(format!("no answer came from there ({code})"))
     }
 
-    /// What becomes of an answer; `escalated` = no further one is asked for.
-    async fn judge(&self, mut answer: HeldAnswer, escalated: bool) -> Next {
-        let OfTools { mut approvals, limits } = match self.of_tools(&mut answer).await {
-            Ok(said) => said,
-            Err(e) => return Next::Refuse(e),
+    /// What policies say of an answer; `escalated` = it is the second one.
+    ///
+    /// # Errors
+    /// A rule forbids a call of a tool in it, or cannot be evaluated.
+    async fn judge(&self, mut answer: HeldAnswer, escalated: bool) -> Result<Judged, Error> {
+        let of_tools = self.of_tools(&mut answer).await?;
+        let says = match self.view.bundle.policies.has(Phase::Response) {
+            true => self.of_response(&answer, escalated).await?,
+            false => Directives::default(),
         };
+        Ok(Judged { answer, of_tools, says })
+    }
+
+    /// An answer as it goes out.
+    ///
+    /// # Errors
+    /// It does not: rules refuse it, or ask people about it.
+    async fn deliver(&self, judged: Judged) -> Result<HeldAnswer, Error> {
+        let Judged { mut answer, of_tools: OfTools { mut approvals, limits }, says } = judged;
+        if let Some(e) = denial(&says) {
+            return Err(e);
+        }
         let mut phase = "tool";
-        if self.view.bundle.policies.has(Phase::Response) {
-            let mut d = match self.of_response(&answer, escalated).await {
-                Ok(d) => d,
-                Err(e) => return Next::Refuse(e),
-            };
-            self.demands.said.note(&mut d);
-            if let Some(e) = denial(&d) {
-                return Next::Refuse(e);
-            }
-            if let Some(further) = d.further {
-                if let Some(to) = further.escalate.clone().filter(|_| !escalated) {
-                    return Next::Again(to.value, answer);
-                }
-                let redaction = self.demands.redaction.with(&in_answers(&further));
-                if let Err(e) = texts(&mut answer.completion, &redaction) {
-                    return Next::Refuse(blocked(e));
-                }
-                if !further.approvals.is_empty() {
-                    phase = "response";
-                    approvals.extend(further.approvals);
-                }
+        if let Some(further) = says.further {
+            let redaction = self.demands.redaction.with(&in_answers(&further));
+            texts(&mut answer.completion, &redaction).map_err(blocked)?;
+            if !further.approvals.is_empty() {
+                phase = "response";
+                approvals.extend(further.approvals);
             }
         }
         // Those of an answer that gives way to another one are never made.
         for rules in &limits {
             let asker = &self.again.calls.asker;
-            if let Err(e) = limits::count_tool_call(self.limits.as_ref(), asker, rules, unix_ms()).await {
-                return Next::Refuse(e);
-            }
+            limits::count_tool_call(self.limits.as_ref(), asker, rules, unix_ms()).await?;
         }
         if approvals.is_empty() {
-            return Next::Deliver(answer);
+            return Ok(answer);
         }
-        Next::Refuse(self.ask(phase, &approvals, answer))
+        // What rules add to the head of the answer goes out with it, once people agree.
+        answer.headers = self.demands.said.headers();
+        Err(self.ask(phase, &approvals, answer))
     }
 
     /// Asks people about the very answer that goes out once they agree.
@@ -219,7 +262,7 @@ impl Respond {
     }
 
     async fn of_response(&self, answer: &HeldAnswer, escalated: bool) -> Result<Directives, Error> {
-        let HeldAnswer { completion, model, verdict } = answer;
+        let HeldAnswer { completion, model, verdict, .. } = answer;
         let response = response(&self.again.input.trace, completion, model, *verdict, escalated);
         let scope = policies::response_scope(&self.again.input.scope, self.so_far(), response);
         let evaluated = self.view.bundle.policies.evaluate(Phase::Response, &scope).await;

@@ -55,6 +55,11 @@ impl Said {
         std::mem::take(&mut self.lock().headers).into_iter().collect()
     }
 
+    /// Adds headers for the answer.
+    pub(crate) fn add_headers(&self, headers: Vec<(String, String)>) {
+        self.lock().headers.extend(headers);
+    }
+
     /// Everything for the record.
     pub(crate) fn take(&self) -> Words {
         let mut words = self.lock();
@@ -70,9 +75,18 @@ impl Said {
     /// Notes what one evaluation came to.
     pub(crate) fn note(&self, d: &mut Directives) {
         let mut words = self.lock();
-        // A rule that does not concern the answer is not worth a line in the record of every request.
-        words.rules.extend(d.rules.drain(..).filter(|r| r.result != RuleResult::NotMatched));
-        words.actions.append(&mut d.actions);
+        // A rule that does not concern the answer is not worth a line in the record of every request, and one that
+        // concerns several calls of tools, or two answers, not more than one.
+        for rule in d.rules.drain(..).filter(|r| r.result != RuleResult::NotMatched) {
+            if !words.rules.contains(&rule) {
+                words.rules.push(rule);
+            }
+        }
+        for action in d.actions.drain(..) {
+            if !words.actions.contains(&action) {
+                words.actions.push(action);
+            }
+        }
         words.tags.append(&mut d.tags);
         if let Some(f) = &d.further {
             words.headers.extend(f.headers.iter().map(|(k, v)| (k.clone(), v.value.clone())));

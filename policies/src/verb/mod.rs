@@ -223,6 +223,43 @@ impl Bound {
     }
 }
 
+/// Why an argument has no meaning in a phase in which its verb has one.
+struct Unfit {
+    /// `107`, or `109` for what is not there yet.
+    code: &'static str,
+    span: Span,
+    message: &'static str,
+    expected: &'static str,
+}
+
+/// Whether the argument of a verb has a meaning in a phase; `None` = it has.
+fn unfit(verb: &Verb, node: &Node, cx: &Context<'_>, phase: Phase) -> Option<Unfit> {
+    let span = node.span;
+    match (verb.name, phase) {
+        ("escalate", Phase::Request) if escalate::to_workflow(node, cx) => Some(Unfit {
+            code: "109",
+            span,
+            message: "from the phase `request` only models can be escalated to",
+            expected: "models, such as \"pool:strong\"; `workflow: <name>` fixes the workflow",
+        }),
+        ("cache", Phase::Response) => Some(Unfit {
+            code: "109",
+            span,
+            message: "from the phase `response` nothing can be kept out of a cache yet: it needs the cache of answers",
+            expected: "`cache` in the phase request",
+        }),
+        ("rate_limit", Phase::Tool) => {
+            let (span, expected) = limits::not_of_tools(node)?;
+            Some(Unfit { code: "107", span, message: "that cannot be counted in the phase `tool`", expected })
+        }
+        ("redact", Phase::Tool | Phase::Response) => {
+            let (span, message) = redact::too_late(node, phase)?;
+            Some(Unfit { code: "107", span, message, expected: redact::LATER })
+        }
+        _ => None,
+    }
+}
+
 /// Reads the argument of a verb.
 pub(crate) fn bind(
     r: &mut Reader<'_>,
@@ -232,26 +269,8 @@ pub(crate) fn bind(
     cx: &Context<'_>,
     phase: Phase,
 ) -> Option<Bound> {
-    if verb.name == escalate::VERB.name && phase == Phase::Request && escalate::to_workflow(node, cx) {
-        let d = r.error("109", node.span, "from the phase `request` only models can be escalated to");
-        d.expected =
-            Some("models, such as \"pool:strong\"; `workflow: <name>` fixes the workflow".to_owned());
-        field.clone_into(&mut d.field);
-        return None;
-    }
-    if verb.name == cache::VERB.name && phase == Phase::Response {
-        let message =
-            "from the phase `response` nothing can be kept out of a cache yet: it needs the cache of answers";
-        let d = r.error("109", node.span, message);
-        d.expected = Some("`cache` in the phase request".to_owned());
-        field.clone_into(&mut d.field);
-        return None;
-    }
-    if verb.name == limits::RATE_LIMIT.name
-        && phase == Phase::Tool
-        && let Some((span, expected)) = limits::not_of_tools(node)
-    {
-        let d = r.error("107", span, "that cannot be counted in the phase `tool`");
+    if let Some(Unfit { code, span, message, expected }) = unfit(verb, node, cx, phase) {
+        let d = r.error(code, span, message);
         d.expected = Some(expected.to_owned());
         field.clone_into(&mut d.field);
         return None;

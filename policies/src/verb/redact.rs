@@ -2,15 +2,32 @@
 //! and of two actions the stronger counts.
 
 use super::{ANY, Kind, Single, Verb, put};
+use crate::phase::Phase;
 use crate::selector::Context;
 use types::diagnostic::suggestion;
 use types::directives::{Place, RedactAction};
-use types::doc::{Fields, Node, Reader};
+use types::doc::{Fields, Node, Reader, Span, Value};
 use types::privacy::custom::PREFIX;
 use types::privacy::{Custom, Entity};
 
 const PLACES: &[&str] = &["input", "output", "logs"];
 const ACTIONS: &[&str] = &["mask", "hash", "drop", "block"];
+
+/// How rules of the later phases redact.
+pub(super) const LATER: &str = "`in: [output]` for what goes out, `in: [logs]` for what is recorded, or both, and no \
+    `restore`; what goes to a provider is redacted by a rule of the phase `request`";
+
+/// What a rule of a later phase asks for in vain: where, and in words. `None` = nothing.
+pub(super) fn too_late(node: &Node, phase: Phase) -> Option<(Span, &'static str)> {
+    let places = match node.get("in").map(|n| &n.value) {
+        Some(Value::List(places)) => places.as_slice(),
+        _ => &[],
+    };
+    let input = places.iter().find(|place| phase == Phase::Response && place.as_str() == Some("input"));
+    let restore = node.get("restore").filter(|n| n.value == Value::Bool(true));
+    let input = input.map(|n| (n.span, "in the phase `response` the input has gone out already"));
+    input.or(restore.map(|n| (n.span, "only what a rule of the phase `request` masks is put back")))
+}
 
 /// What a name of the section `redaction` stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -55,6 +55,7 @@ mod policy_tests;
 mod refusals;
 mod rehearsal;
 mod repair;
+mod response_rules;
 mod retention;
 mod run_errors;
 mod runs;
