@@ -171,7 +171,8 @@ impl PolicySet {
         let reads: BTreeSet<&str> = self.reads().into_iter().chain(other.reads()).collect();
         for decision in decisions {
             let given = recorded(decision);
-            replay.assumed.extend(reads.iter().filter(|p| !is_given(&given, p)).map(|p| (*p).to_owned()));
+            let known = |p: &&&str| is_given(&given, p) || is_within(decision, p);
+            replay.assumed.extend(reads.iter().filter(|p| !known(p)).map(|p| (*p).to_owned()));
             let Ok(scope) = scope_of(&given, Phase::Request) else { continue };
             replay.requests = replay.requests.saturating_add(1);
             let (a, b) = (self.explain(Phase::Request, &scope), other.explain(Phase::Request, &scope));
@@ -229,6 +230,11 @@ fn recorded(decision: &Decision) -> Value {
 /// Whether a path has a value there; `time` follows from the moment.
 fn is_given(given: &Value, path: &str) -> bool {
     path.starts_with("time.") || path.split('.').try_fold(given, |v, name| v.get(name)).is_some()
+}
+
+/// Whether a path leads into a map that was recorded whole: what is not there then was not there.
+fn is_within(decision: &Decision, path: &str) -> bool {
+    path.match_indices('.').any(|(at, _)| path.get(..at).is_some_and(|p| decision.inputs.contains_key(p)))
 }
 
 /// How one member of a rule differs: a text of many lines by its lines, everything else as it was and as it is.

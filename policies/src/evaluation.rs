@@ -5,8 +5,8 @@ use crate::asked;
 use crate::expression::Vars;
 use crate::head::{Head, Mode};
 use crate::merge::Merge;
-use crate::native::Path;
 use crate::phase::Phase;
+use crate::recorded::Recorded;
 use crate::rule::Rule;
 use crate::runner::{self, Lost};
 use crate::sandbox::{self, Clock};
@@ -158,8 +158,7 @@ impl<'a> Evaluation<'a> {
             return Ok(Directives::default());
         }
         asked::apply(asks, &self.set.resolver, &mut self.pass.merge)?;
-        let value =
-            |(name, path): &(Arc<str>, Path)| Some((Arc::clone(name), path.json(self.vars.as_ref().ok()?)?));
+        let value = |r: &Recorded| Some((Arc::clone(&r.name), r.value(self.vars.as_ref().ok()?)?));
         let inputs = match self.phase {
             Phase::Request => self.set.recorded.iter().filter_map(value).collect(),
             _ => Vec::new(),

@@ -32,6 +32,7 @@ mod native;
 mod path;
 mod phase;
 mod quarantine;
+mod recorded;
 mod report;
 mod rule;
 mod runner;

@@ -2,8 +2,8 @@
 
 use crate::expression::Vars;
 use crate::head::{Head, Mode};
-use crate::native::Path;
 use crate::phase::Phase;
+use crate::recorded::{self, Recorded};
 use crate::rule::Rule;
 use crate::sandbox::{Clock, Sandbox};
 use crate::script::Script;
@@ -15,7 +15,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
-use types::axis::Axis;
 use types::directives::{Pools, RuleId};
 use types::doc::{Node, SourceFile, Span};
 use types::expr::Scope;
@@ -58,7 +57,7 @@ pub struct PolicySet {
     /// Which phases have any entry, in the order of [`Phase::ALL`].
     phases: [bool; 3],
     /// What of the variables goes into the record of a decision.
-    pub(crate) recorded: Arc<[(Arc<str>, Path)]>,
+    pub(crate) recorded: Arc<[Recorded]>,
 }
 
 impl fmt::Debug for PolicySet {
@@ -263,33 +262,15 @@ impl PolicySet {
     }
 }
 
-/// Paths that stand elsewhere in the record of a decision, hold texts, or are large.
-const NOT_RECORDED: &[&str] = &[
-    "request.last_user_text",
-    "request.user",
-    "request.model_asked",
-    "request.options.tags",
-    "tenant.id",
-    "workload.est_input_tokens",
-];
-
-/// What of the variables that the rules read goes into the record of a decision.
-fn recorded(entries: &[Entry]) -> Arc<[(Arc<str>, Path)]> {
-    let mut paths = BTreeSet::new();
-    for entry in entries.iter().filter(|e| e.phase == Phase::Request) {
-        match &entry.body {
-            Body::Rule(rule) => paths.extend(rule.reads()),
-            Body::Script(script) => paths.extend(script.reads()),
-        }
-    }
-    let axis = |p: &str| Axis::ALL.iter().any(|a| p == format!("workload.{}", a.as_str()));
-    let elsewhere = |p: &str| {
-        NOT_RECORDED.contains(&p)
-            || axis(p)
-            || ["time.", "workload.axis_confidence.", "provider("].iter().any(|start| p.starts_with(start))
-    };
-    let paths = paths.into_iter().filter(|p| !elsewhere(p));
-    paths.filter_map(|p| Some((Arc::from(p), Path::told(p)?))).collect()
+/// What the rules and policies of the phase `request` have recorded with a decision.
+fn recorded(entries: &[Entry]) -> Arc<[Recorded]> {
+    let entries = || entries.iter().filter(|e| e.phase == Phase::Request);
+    let rules = entries().filter_map(|e| match &e.body {
+        Body::Rule(rule) => Some(rule.reads()),
+        Body::Script(_) => None,
+    });
+    let scripts = entries().filter_map(|e| e.script()).map(|script| script.reads());
+    recorded::recorded(rules.flatten().chain(scripts.flatten()))
 }
 
 impl Entry {

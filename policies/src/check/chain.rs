@@ -7,6 +7,14 @@ use types::diagnostic::suggestion;
 /// Maps of what operators and clients write: a name may stand in one and not in another.
 const OPEN: &[&str] = &["tenant.labels", "key.labels", "request.metadata"];
 
+/// The member that is read of a map of any form by `map.get("name")`, where its name leads nowhere else.
+fn got<'c>(receiver: &Ty, call: &'c FnCallExpr) -> Option<&'c str> {
+    match (receiver, call.name.as_str(), call.args.as_slice()) {
+        (Ty::Any, "get", [Expr::StringConstant(name, _)]) if !name.contains('.') => Some(name),
+        _ => None,
+    }
+}
+
 impl Checker<'_> {
     /// A chain of members, indexes and method calls.
     pub(super) fn chain(&mut self, expr: &Expr) -> Ty {
@@ -108,7 +116,8 @@ impl Checker<'_> {
             }
             Expr::MethodCall(call, at) => {
                 if let Some(p) = path.take() {
-                    self.note_read(&p);
+                    let member = got(&receiver, call).map(|name| format!("{p}.{name}"));
+                    self.note_read(member.as_deref().unwrap_or(&p));
                     self.doubt(&p, *at);
                 }
                 self.method(receiver, call, *at)

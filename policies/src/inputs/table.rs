@@ -140,11 +140,15 @@ impl Table {
 
     /// What reads the value at a path of names; `None` where there is none, or a map.
     pub(crate) fn leaf(&self, path: &[Box<str>]) -> Option<Get> {
+        self.reach(path).filter(|(_, rest)| rest.is_empty()).map(|(get, _)| get)
+    }
+
+    /// What reads the value to which the first of these names lead, with the names that lead on within it.
+    pub(crate) fn reach<'n>(&self, path: &'n [Box<str>]) -> Option<(Get, &'n [Box<str>])> {
         let (first, rest) = path.split_first()?;
-        match (&self.field(first)?.kind, rest) {
-            (Kind::Leaf(_, get), []) => Some(*get),
-            (Kind::Table(table), rest) => table.leaf(rest),
-            _ => None,
+        match &self.field(first)?.kind {
+            Kind::Leaf(_, get) => Some((*get, rest)),
+            Kind::Table(table) => table.reach(rest),
         }
     }
 

@@ -1,6 +1,7 @@
 //! Before new rules are in force their author sees what they would have made of the requests that came.
 
 use serde_json::{Value, json};
+use tests::admin::{Admin, send};
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Dialect, Reply, Vendor};
 
@@ -100,4 +101,54 @@ async fn two_configurations_are_compared_over_what_a_server_recorded() {
     assert_eq!((&single["over"]["requests"], &single["over"]["differ"]), (&json!(1), &json!(0)), "{single}");
     let rules_only = diff(&house, &[]).await;
     assert_eq!(rules_only["over"], Value::Null);
+}
+
+/// What operators write of tenants and keys and clients of their requests decides here.
+const BY_LABEL: &str = "rules:
+  - { id: locked, when: tenant.labels.get(\"locked\") == \"no\", actions: { tag: { a: b } } }
+  - { id: team, when: key.labels.get(\"team\") == \"none\", actions: { tag: { c: d } } }
+  - { id: stage, when: request.metadata.get(\"stage\") == \"none\", actions: { tag: { e: f } } }
+  - { id: tags, when: request.options.tags.get(\"feature\") == \"none\", actions: { tag: { g: h } } }
+  - { id: mode, when: request.options.mode == \"free\", actions: { tag: { i: j } } }
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn labels_metadata_and_options_are_recorded_for_the_comparison() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let old = format!("{}{BY_LABEL}", crate::NO_CHANCE);
+    let mut house =
+        Plan::new().vendor("alpha", &vendor).model(&Model::new("alpha/one")).rules(&old).start().await;
+    let admin = Admin::of(&house);
+    admin.tenant(json!({"id": "bank", "labels": {"locked": "yes"}})).await;
+    let (_, key) = admin.key(json!({"tenant": "bank", "name": "app", "labels": {"team": "search"}})).await;
+    let mut last = String::new();
+    for stage in ["test", "live", "live"] {
+        let body = json!({"model": "auto", "metadata": {"stage": stage, "note": "private"},
+            "routing": {"tags": {"feature": "x"}, "mode": "paid"}, "messages": [{"role": "user", "content": "hi"}]});
+        let answer = send(house.client(), &key, "/v1/chat/completions", &body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        last = answer.request_id();
+    }
+    let explained = house.cli(&["--json", "explain", &last]).await;
+    let record: Value = serde_json::from_slice(&explained.stdout).unwrap();
+    let inputs = &record["decision"]["inputs"];
+    assert_eq!(inputs["request.metadata.stage"], "live", "{inputs}");
+    assert!(!inputs.to_string().contains("private"), "what no rule reads is not recorded: {inputs}");
+
+    let new = old
+        .replace("== \"no\"", "== \"yes\"")
+        .replace("\"team\") == \"none\"", "\"team\") == \"search\"")
+        .replace("\"stage\") == \"none\"", "\"stage\") == \"test\"")
+        .replace("\"feature\") == \"none\"", "\"feature\") == \"x\"")
+        .replace("== \"free\"", "== \"paid\"");
+    for (folder, rules) in [("old", &old), ("new", &new)] {
+        let matrix = std::fs::read_to_string(house.folder().path().join("capability_matrix.yaml")).unwrap();
+        house.folder().write(&format!("{folder}/capability_matrix.yaml"), &matrix);
+        house.folder().write(&format!("{folder}/routing_rules.yaml"), rules);
+    }
+    assert_eq!(house.stop().await, Some(0));
+    let over = &diff(&house, &["--over"]).await["over"];
+    let newly = ["locked", "team", "stage", "tags", "mode"].map(|rule| over["rules"][rule]["newly"].as_u64());
+    assert_eq!(newly, [Some(3), Some(3), Some(1), Some(3), Some(3)], "{over}");
+    assert_eq!(over["assumed"], json!([]), "{over}");
 }
