@@ -9,6 +9,26 @@ pub fn is_plain(c: char) -> bool {
         && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// No control character (C0, C1) is in it.
+#[must_use]
+pub fn has_no_controls(text: &str) -> bool {
+    !text.chars().any(char::is_control)
+}
+
+/// Lines of a table or a list with everything escaped that is not plain, but for tabs and the ends of the lines.
+#[must_use]
+pub fn printable_lines(text: &str) -> Cow<'_, str> {
+    let stays = |c: char| is_plain(c) || matches!(c, '\n' | '\t');
+    if text.chars().all(stays) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if stays(c) { out.push(c) } else { out.extend(c.escape_unicode()) }
+    }
+    Cow::Owned(out)
+}
+
 /// The text with everything escaped that is not plain (`\u{1b}`); after `most` bytes it ends in `…`.
 #[must_use]
 pub fn printable(text: &str, most: usize) -> Cow<'_, str> {
@@ -29,6 +49,12 @@ pub fn printable(text: &str, most: usize) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_keep_their_ends_and_nothing_else() {
+        assert_eq!(printable_lines("a\tb\n\u{1b}[2Jc\r\u{202e}"), "a\tb\n\\u{1b}[2Jc\\u{d}\\u{202e}");
+        assert!(matches!(printable_lines("│ ok │\n"), Cow::Borrowed(_)));
+    }
 
     #[test]
     fn a_line_stays_one_line_and_plain() {

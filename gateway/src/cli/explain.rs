@@ -45,7 +45,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     if out.json {
         out.value(&serde_json::to_value(&stored)?);
     } else {
-        out.raw(&engine::explain::table(&stored, args.verbose));
+        out.text(&engine::explain::table(&stored, args.verbose));
     }
     Ok(GOOD)
 }

@@ -3,6 +3,7 @@
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use std::io::{self, IsTerminal as _, Write as _};
+use types::printable::printable_lines;
 
 /// Columns below which a table cannot be read.
 const NARROWEST: u16 = 100;
@@ -32,12 +33,17 @@ impl Out {
         io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
     }
 
-    /// Text and a line end.
+    /// Text and a line end. What callers of the server named a thing gives the terminal no commands.
     pub(super) fn line(&self, text: &str) {
-        self.raw(&format!("{text}\n"));
+        self.text(&format!("{text}\n"));
     }
 
-    /// Text as it is.
+    /// As [`Out::line`], of text that has its line ends.
+    pub(super) fn text(&self, text: &str) {
+        self.raw(&printable_lines(text));
+    }
+
+    /// Bytes of a file as they are, for another program or the operator's own.
     pub(super) fn raw(&self, text: &str) {
         let mut stdout = io::stdout().lock();
         let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
@@ -46,7 +52,7 @@ impl Out {
     /// One JSON document, indented for people on a terminal.
     pub(super) fn value(&self, value: &Value) {
         let indented = self.terminal.then(|| serde_json::to_string_pretty(value).ok()).flatten();
-        self.line(&indented.unwrap_or_else(|| value.to_string()));
+        self.raw(&format!("{}\n", indented.unwrap_or_else(|| value.to_string())));
     }
 
     /// An empty table with these columns, as wide as the terminal.

@@ -16,10 +16,21 @@ const READ_TIMEOUT: HeaderName = HeaderName::from_static("x-stainless-read-timeo
 /// Longest deadline that is taken from a client.
 const MAX_DEADLINE: Duration = Duration::from_secs(3_600);
 
+/// Headers that name a destination or a credential of a vendor. They are the operator's, and a caller who sends them
+/// believes that they count.
+const FORBIDDEN: &[&str] =
+    &["api-key", "x-api-key", "x-goog-api-key", "proxy-authorization", "x-portkey-custom-host"];
+
 /// Decodes the body and lets the headers' options outrank those of its `routing` member.
 pub(crate) fn decode(headers: &HeaderMap, body: Bytes, limits: &Limits) -> Result<ChatRequest, Failure> {
     let mut request = ChatRequest::decode(body, limits)?;
     for (name, value) in headers {
+        if FORBIDDEN.contains(&name.as_str()) {
+            let message = format!(
+                "{name}: destinations and credentials of vendors are the operator's; a key of this server stands in `authorization: Bearer`"
+            );
+            return Err(Failure::bad_request("forbidden_field", message).param(name.as_str()));
+        }
         let Some(suffix) = name.as_str().strip_prefix(PREFIX) else { continue };
         let bad = |message: String| Failure::bad_request("invalid_option", message).param(name.as_str());
         if headers.get_all(name).iter().nth(1).is_some() {
@@ -90,6 +101,9 @@ mod tests {
         check(&[("x-turnout-max-cost", "1")], Err("did you mean max_cost_usd?"));
         check(&[("x-turnout-economy", "cheap")], Err("cheapest"));
         check(&[("x-turnout-session", "a"), ("x-turnout-session", "b")], Err("twice"));
+        for name in FORBIDDEN {
+            check(&[(name, "sk-1")], Err("are the operator's"));
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod tools;
 
 use super::{ChatRequest, Member, Params, ResponseFormat, ToolChoice, UniqueMap, UniqueValue};
 use crate::options::Options;
+use crate::printable::has_no_controls;
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
@@ -71,7 +72,27 @@ impl Error {
 const BOOLEAN: &str = "true or false";
 
 /// Members that name a destination, a proxy or a credential: a caller may not send them.
-const FORBIDDEN: &[&str] = &["api_base", "base_url", "api_key", "proxy", "api_version", "organization_key"];
+const FORBIDDEN: &[&str] = &[
+    "api_base",
+    "base_url",
+    "api_key",
+    "proxy",
+    "api_version",
+    "organization_key",
+    "headers",
+    "extra_headers",
+    "custom_llm_provider",
+    "litellm_params",
+    "litellm_credential_name",
+    "user_config",
+    "aws_access_key_id",
+    "aws_secret_access_key",
+    "aws_session_token",
+    "aws_bedrock_runtime_endpoint",
+    "aws_web_identity_token",
+    "vertex_credentials",
+    "azure_ad_token",
+];
 
 struct Top<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
@@ -374,7 +395,7 @@ fn positive(json: &str, pointer: impl Fn() -> String) -> Result<Option<u32>, Err
 
 fn identifier_text(text: Option<String>, pointer: &str) -> Result<Option<String>, Error> {
     match text {
-        Some(t) if t.len() > 512 || t.chars().any(char::is_control) => {
+        Some(t) if t.len() > 512 || !has_no_controls(&t) => {
             Err(Error::new("invalid_value", pointer, "expected at most 512 bytes without control characters"))
         }
         t => Ok(t),
@@ -396,6 +417,17 @@ fn metadata(json: &str, limits: &Limits, options: &mut Options) -> Result<(), Er
     if map.0.len() > limits.metadata {
         return Err(Error::new("out_of_range", "/metadata", format!("at most {} members", limits.metadata)));
     }
+    for (name, value) in &map.0 {
+        let shown = shorten(name);
+        if !has_no_controls(name) {
+            let message = format!("the name `{shown}` has control characters, which no name may have");
+            return Err(Error::new("invalid_value", "/metadata", message));
+        }
+        if !is_plain_text(value) {
+            let message = "expected text without control characters";
+            return Err(Error::new("invalid_value", format!("/metadata/{shown}"), message));
+        }
+    }
     let wrong = |name: &str, message: &str| {
         Error::new("invalid_option", format!("/metadata/{name}"), format!("`metadata.{name}`: {message}"))
     };
@@ -408,6 +440,16 @@ fn metadata(json: &str, limits: &Limits, options: &mut Options) -> Result<(), Er
             .map_err(|p| wrong("guardrails", &p.message))?;
     }
     Ok(())
+}
+
+/// No text in it, at any depth, has control characters: such text ends up in logs and on terminals.
+fn is_plain_text(value: &Value) -> bool {
+    match value {
+        Value::String(text) => has_no_controls(text),
+        Value::Array(list) => list.iter().all(is_plain_text),
+        Value::Object(map) => map.iter().all(|(name, value)| has_no_controls(name) && is_plain_text(value)),
+        _ => true,
+    }
 }
 
 fn routing(json: &str, options: &mut Options) -> Result<(), Error> {

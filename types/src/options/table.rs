@@ -2,6 +2,7 @@
 
 use super::{CacheMode, Demand, Mode, Options};
 use crate::axis::{AxisValue, SafetyPosture};
+use crate::printable::has_no_controls;
 use crate::units::{UnitInterval, Usd};
 use serde_json::Value;
 use std::time::Duration;
@@ -184,6 +185,9 @@ fn tags(o: &mut Options, value: &Value) -> Result<(), String> {
     let map = value.as_object().filter(|m| m.len() <= 64).ok_or("expected a map of strings")?;
     for (name, value) in map {
         let value = value.as_str().filter(|s| s.len() <= 256).ok_or("expected a map of short strings")?;
+        if !has_no_controls(name) || !has_no_controls(value) {
+            return Err("expected names and values without control characters".to_owned());
+        }
         o.tags.insert(name.clone(), value.to_owned());
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 use super::table::selectors;
 use super::{Options, Problem, is_identifier};
+use crate::printable::has_no_controls;
 use serde_json::Value;
 
 /// A verb of the policy language that a request asks for by itself.
@@ -115,13 +116,14 @@ pub(crate) fn metadata_tags(options: &mut Options, value: &Value) -> Result<(), 
     let Some(list) = value.as_array() else { return Ok(()) };
     let problem = || Problem {
         option: "metadata.tags".to_owned(),
-        message: "expected a list of up to 64 short strings".to_owned(),
+        message: "expected a list of up to 64 short strings without control characters".to_owned(),
     };
     if list.len() > 64 {
         return Err(problem());
     }
     for tag in list {
-        let name = tag.as_str().filter(|s| (1..=256).contains(&s.len())).ok_or_else(problem)?;
+        let fits = |s: &&str| (1..=256).contains(&s.len()) && has_no_controls(s);
+        let name = tag.as_str().filter(fits).ok_or_else(problem)?;
         options.tags.entry(name.to_owned()).or_insert_with(|| "true".to_owned());
     }
     Ok(())

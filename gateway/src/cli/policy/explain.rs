@@ -53,7 +53,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         out.value(&serde_json::to_value(&told)?);
         return Ok(GOOD);
     }
-    out.raw(&told.to_text(args.verbose));
+    out.text(&told.to_text(args.verbose));
     Ok(GOOD)
 }
 
