@@ -12,13 +12,13 @@ pub(crate) fn body(whole: &Whole, now: i64) -> Bytes {
     let Some(raw) = &completion.raw else { return built(whole, now) };
     // A string always serialises.
     let model = serde_json::to_string(&*whole.head.model).unwrap_or_default();
-    // Clients in typed languages take no answer without these two, and some vendors leave them out.
-    let unnamed = completion.id.is_empty() || completion.created <= 0;
+    // Clients in typed languages take no answer without these three, and some vendors leave them out.
+    let unstamped = completion.id.is_empty() || completion.created <= 0 || !wire::COMPLETION.is_said(raw);
     // What the vendor said of a single call goes out as it said it.
     let said = tail.calls <= 1 && !tail.usage.estimated;
     if said
         && tail.explain.is_none()
-        && !unnamed
+        && !unstamped
         && let Some(json) = with_model(raw, &completion.model, &model)
     {
         return Bytes::from(json);
@@ -26,12 +26,9 @@ pub(crate) fn body(whole: &Whole, now: i64) -> Bytes {
     let Some(object) = Object::parse(raw) else { return built(whole, now) };
     let usage = (!said).then(|| tail.usage.to_wire().to_string());
     let explain = tail.explain.as_ref().map(Value::to_string);
-    let stamp = unnamed.then(|| Stamp::of(whole, now));
-    let stamped = stamp.as_ref().map(|s| (Value::from(&*s.id).to_string(), s.created.to_string()));
+    let stamped = unstamped.then(|| Stamp::of(whole, now).members(&wire::COMPLETION));
     let mut changes = vec![("model", Some(model.as_str()))];
-    if let Some((id, created)) = &stamped {
-        changes.extend([("id", Some(id.as_str())), ("created", Some(created.as_str()))]);
-    }
+    changes.extend(stamped.iter().flatten().map(|(name, value)| (*name, Some(value.as_str()))));
     if usage.is_some() {
         changes.push(("usage", usage.as_deref()));
     }
@@ -102,14 +99,15 @@ mod tests {
 
     #[test]
     fn the_vendors_bytes_change_only_where_they_must() {
-        let raw = r#"{"id":"x", "model":"vendor-m","choices":[ ],"usage":{"total_tokens":3},"service_tier":"flex"}"#;
+        let raw = r#"{"id":"x", "object":"chat.completion", "model":"vendor-m","choices":[ ],"usage":{"total_tokens":3},"service_tier":"flex"}"#;
         assert_eq!(body(&whole(Some(raw), 1, None), 0), raw.replace("vendor-m", "p/m"));
         let bare: Value = serde_json::from_slice(&body(&whole(Some(r#"{"id":"x"}"#), 1, None), 0)).unwrap();
-        assert_eq!(bare, json!({"id": "x", "model": "p/m"}));
+        assert_eq!(bare, json!({"id": "x", "object": "chat.completion", "created": 5, "model": "p/m"}));
         let mut unnamed = whole(Some(r#"{"created":0,"choices":[]}"#), 1, None);
         (unnamed.completion.id, unnamed.completion.created) = (String::new(), 0);
         let named: Value = serde_json::from_slice(&body(&unnamed, 99)).unwrap();
-        assert_eq!(named, json!({"id": "chatcmpl-req_1", "created": 99, "model": "p/m", "choices": []}));
+        let stamped = json!({"id": "chatcmpl-req_1", "object": "chat.completion", "created": 99, "model": "p/m", "choices": []});
+        assert_eq!(named, stamped);
         let two = String::from_utf8(body(&whole(Some(raw), 2, None), 0).to_vec()).unwrap();
         let two: Value = serde_json::from_str(&two).unwrap();
         assert_eq!(

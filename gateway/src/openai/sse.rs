@@ -130,14 +130,14 @@ impl Encoder {
     }
 
     fn raw(&self, chunk: &Chunk, raw: &Bytes) -> Bytes {
-        // Clients in typed languages take no chunk without these two, and some vendors leave them out.
-        let unnamed = chunk.id.is_empty() || chunk.created <= 0;
+        // Clients in typed languages take no chunk without these three, and some vendors leave them out.
+        let unstamped = chunk.id.is_empty() || chunk.created <= 0 || !wire::CHUNK.is_said(raw);
         let mentions_usage = memchr::memmem::find(raw, b"\"usage\"").is_some();
         let one_line = memchr::memchr2(b'\n', b'\r', raw).is_none();
         if !mentions_usage
             && !self.include_usage
             && one_line
-            && !unnamed
+            && !unstamped
             && let Some(json) = with_model(raw, &chunk.model, &self.model)
         {
             return event(&json);
@@ -145,12 +145,9 @@ impl Encoder {
         let usage = if self.include_usage { Some("null") } else { None };
         match Object::parse(raw) {
             Some(object) => {
-                let (id, created) =
-                    (Value::from(&*self.stamp.id).to_string(), self.stamp.created.to_string());
+                let stamped = unstamped.then(|| self.stamp.members(&wire::CHUNK));
                 let mut changes = vec![("model", Some(self.model.as_str())), ("usage", usage)];
-                if unnamed {
-                    changes.extend([("id", Some(id.as_str())), ("created", Some(created.as_str()))]);
-                }
+                changes.extend(stamped.iter().flatten().map(|(name, value)| (*name, Some(value.as_str()))));
                 event(one_line_of(object.write(&changes)).as_bytes())
             }
             // The provider has parsed it already; what is no object cannot come here.
@@ -238,29 +235,29 @@ mod tests {
 
     #[test]
     fn raw_chunks_go_out_as_they_came() {
-        let a =
-            r#"{"id":"v1", "model":"vendor-m","choices":[{"index":0,"delta":{"role":"assistant"}}],"x":1.0}"#;
+        let a = r#"{"id":"v1", "object":"chat.completion.chunk","model":"vendor-m","choices":[{"index":0,"delta":{"role":"assistant"}}],"x":1.0}"#;
         check(false, &[raw(a)], &tail(None), &[&a.replace("vendor-m", "p/m"), "[DONE]"]);
-        let spaced = r#"{"id":"v1","model" : "vendor-m","choices":[{"delta":{}}],"x":1.0}"#;
-        let want = r#"{"id":"v1","model":"p/m","choices":[{"delta":{}}],"x":1.0}"#;
+        let spaced = r#"{"id":"v1","object":"chat.completion.chunk","model" : "vendor-m","choices":[{"delta":{}}],"x":1.0}"#;
+        let want =
+            r#"{"id":"v1","object":"chat.completion.chunk","model":"p/m","choices":[{"delta":{}}],"x":1.0}"#;
         check(false, &[raw(spaced)], &tail(None), &[want, "[DONE]"]);
     }
 
     #[test]
-    fn chunks_without_id_and_time_get_them() {
+    fn chunks_without_id_kind_and_time_get_them() {
         let bare =
             Chunk { id: String::new(), created: 0, ..raw(r#"{"choices":[{"delta":{}}],"created":0}"#) };
-        let want = r#"{"choices":[{"delta":{}}],"created":99,"model":"p/m","id":"chatcmpl-req_1"}"#;
+        let want = r#"{"choices":[{"delta":{}}],"created":99,"model":"p/m","id":"chatcmpl-req_1","object":"chat.completion.chunk"}"#;
         check(false, &[bare], &tail(None), &[want, "[DONE]"]);
     }
 
     #[test]
     fn usage_is_stripped_unless_asked_for() {
-        let with = r#"{"id":"v1","model":"p/m","choices":[{"delta":{"content":"\"usage\""}}],"usage":{"total_tokens":9}}"#;
+        let with = r#"{"id":"v1","object":"chat.completion.chunk","model":"p/m","choices":[{"delta":{"content":"\"usage\""}}],"usage":{"total_tokens":9}}"#;
         let only = r#"{"id":"v1","choices":[],"usage":{"total_tokens":9}}"#;
-        let without = r#"{"id":"v1","model":"p/m","choices":[{"delta":{"content":"\"usage\""}}]}"#;
+        let without = r#"{"id":"v1","object":"chat.completion.chunk","model":"p/m","choices":[{"delta":{"content":"\"usage\""}}]}"#;
         check(false, &[raw(with), raw(only)], &tail(None), &[without, "[DONE]"]);
-        let null = r#"{"id":"v1","model":"p/m","choices":[{"delta":{"content":"\"usage\""}}],"usage":null}"#;
+        let null = r#"{"id":"v1","object":"chat.completion.chunk","model":"p/m","choices":[{"delta":{"content":"\"usage\""}}],"usage":null}"#;
         let last = format!(
             r#"{{"id":"v1","object":"chat.completion.chunk","created":7,"model":"p/m","choices":[],"usage":{USAGE}}}"#
         );

@@ -1,9 +1,32 @@
 //! Canonical answers in the wire form of chat completions, for dialects whose own bytes cannot go out.
 
+use memchr::memmem::Finder;
 use serde_json::{Map, Value, json};
+use std::sync::LazyLock;
 use types::chat::WireCalls;
 use types::completion::{Choice, Chunk, Delta, ToolCallDelta};
 use types::{Completion, Usage};
+
+/// What an object says that it is.
+pub(crate) struct Kind {
+    name: &'static str,
+    /// The name as a value: quotes within a string are escaped, so what is found is none of an answer's own text.
+    quoted: LazyLock<Finder<'static>>,
+}
+
+impl Kind {
+    /// Whether these bytes of a vendor say so.
+    pub(crate) fn is_said(&self, raw: &[u8]) -> bool {
+        self.quoted.find(raw).is_some()
+    }
+}
+
+pub(crate) static COMPLETION: Kind =
+    Kind { name: "chat.completion", quoted: LazyLock::new(|| Finder::new("\"chat.completion\"")) };
+pub(crate) static CHUNK: Kind = Kind {
+    name: "chat.completion.chunk",
+    quoted: LazyLock::new(|| Finder::new("\"chat.completion.chunk\"")),
+};
 
 /// What stands at the head of every object of one answer.
 #[derive(Clone, Debug, Default)]
@@ -16,10 +39,21 @@ pub(crate) struct Stamp {
     pub(crate) model: String,
 }
 
+impl Stamp {
+    /// Identifier, kind and time as JSON texts, for bytes of a vendor that lack one of them.
+    pub(crate) fn members(&self, kind: &Kind) -> [(&'static str, String); 3] {
+        [
+            ("id", Value::from(&*self.id).to_string()),
+            ("object", Value::from(kind.name).to_string()),
+            ("created", self.created.to_string()),
+        ]
+    }
+}
+
 /// A whole answer.
 pub(crate) fn completion(stamp: &Stamp, c: &Completion, usage: Usage) -> Map<String, Value> {
     let choices: Vec<Value> = c.choices.iter().map(choice).collect();
-    let mut object = head("chat.completion", stamp, choices);
+    let mut object = head(&COMPLETION, stamp, choices);
     if let Some(extra) = &c.extra {
         add(&mut object, extra);
     }
@@ -30,7 +64,7 @@ pub(crate) fn completion(stamp: &Stamp, c: &Completion, usage: Usage) -> Map<Str
 /// A chunk; `first` says whether a choice's role has been told already, and notes it.
 pub(crate) fn chunk(stamp: &Stamp, c: &Chunk, first: &mut impl FnMut(u32) -> bool) -> Map<String, Value> {
     let choices = c.choices.iter().map(|d| delta(d, first(d.index))).collect();
-    let mut object = head("chat.completion.chunk", stamp, choices);
+    let mut object = head(&CHUNK, stamp, choices);
     if let Some(extra) = &c.extra {
         add(&mut object, extra);
     }
@@ -52,13 +86,13 @@ fn add_beside(message: &mut Map<String, Value>, beside: Option<&Value>) {
 
 /// A chunk without choices, for usage and explanation.
 pub(crate) fn bare_chunk(stamp: &Stamp) -> Map<String, Value> {
-    head("chat.completion.chunk", stamp, Vec::new())
+    head(&CHUNK, stamp, Vec::new())
 }
 
-fn head(object: &str, stamp: &Stamp, choices: Vec<Value>) -> Map<String, Value> {
+fn head(kind: &Kind, stamp: &Stamp, choices: Vec<Value>) -> Map<String, Value> {
     let mut m = Map::new();
     m.insert("id".to_owned(), Value::String(stamp.id.clone()));
-    m.insert("object".to_owned(), Value::String(object.to_owned()));
+    m.insert("object".to_owned(), Value::String(kind.name.to_owned()));
     m.insert("created".to_owned(), Value::from(stamp.created));
     m.insert("model".to_owned(), Value::String(stamp.model.clone()));
     m.insert("choices".to_owned(), Value::Array(choices));

@@ -62,14 +62,22 @@ impl<'a> ChoiceIn<'a> {
         self.delta.as_ref().or(self.message.as_ref())?.content.text.as_ref()
     }
 
+    /// Whether what an event adds stands where clients look for it.
+    pub(super) fn has_delta(&self) -> bool {
+        self.delta.is_some()
+    }
+
     /// What an event adds.
     pub(super) fn take_delta(&mut self) -> MessageIn<'a> {
         self.delta.take().or_else(|| self.message.take()).unwrap_or_default()
     }
 
-    /// The message of a whole answer.
-    fn take_message(&mut self) -> MessageIn<'a> {
-        self.message.take().or_else(|| self.delta.take()).unwrap_or_default()
+    /// The message of a whole answer, and whether it stands where clients look for it, with all that they read.
+    fn take_message(&mut self) -> Option<(MessageIn<'a>, bool)> {
+        let in_place = self.message.is_some();
+        let message = self.message.take().or_else(|| self.delta.take())?;
+        let whole = in_place && message.role.as_deref() == Some("assistant");
+        Some((message, whole))
     }
 }
 
@@ -335,8 +343,10 @@ fn read(context: &Context, body: &Bytes, answer: Answer<'_>) -> Result<Completio
     };
     let mut mended = false;
     for (position, choice) in choices.into_iter().enumerate() {
-        mended |= choice.index.is_none();
-        let index = choice.index.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX));
+        // Two of one index are one to clients; by their places they are told apart.
+        let given = choice.index.filter(|index| completion.choices.iter().all(|c| c.index != *index));
+        mended |= given.is_none();
+        let index = given.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX));
         completion.choices.push(convert(context, &completion.id, index, choice, &mut mended)?);
     }
     completion.raw = match beside {
@@ -354,7 +364,10 @@ fn convert(
     mut choice: ChoiceIn<'_>,
     mended: &mut bool,
 ) -> Result<Choice, Error> {
-    let mut message = choice.take_message();
+    let taken = choice.take_message();
+    let (mut message, whole) =
+        taken.ok_or_else(|| context.error(ErrorKind::Malformed, "a choice has no message"))?;
+    *mended |= !whole;
     let (reasoning, beside) = (message.take_reasoning(), message.beside());
     let tool_calls: Vec<ToolCall> = message
         .tool_calls

@@ -135,6 +135,8 @@ impl Stream {
             }
         };
         let state = self.choices.get_mut(place).filter(|_| place < MAX_PARALLEL).ok_or_else(too_many)?;
+        // Clients look for their piece there without asking whether it is there.
+        *mended |= !choice.has_delta();
         let mut message = choice.take_delta();
         let (reasoning, beside) = (message.take_reasoning(), message.beside());
         let mut tool_calls = Vec::with_capacity(message.tool_calls.len());
@@ -272,6 +274,8 @@ mod tests {
         check(json!({"id": "c", "choices": null, "usage": usage}), Some((0, false)));
         check(json!({"id": "c", "usage": usage}), Some((0, false)));
         check(json!({"id": "c", "choices": [delta]}), Some((1, false)));
+        check(json!({"choices": [{"index": 0, "delta": null, "finish_reason": "stop"}]}), Some((1, false)));
+        check(json!({"choices": [{"index": 0, "finish_reason": "stop"}]}), Some((1, false)));
         check(json!({"id": "c", "choices": [whole]}), Some((1, true)));
     }
 }
