@@ -5,13 +5,26 @@ use super::settings::{DEFAULT_LISTEN, Settings};
 use crate::config::server::Server;
 use std::net::SocketAddr;
 use std::path::Path;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 
 pub(super) async fn listen(settings: &Settings, server: &Server) -> Result<TcpListener, Error> {
     let text = settings.listen.as_deref().or(server.listen.as_deref()).unwrap_or(DEFAULT_LISTEN);
     let addr: SocketAddr =
         text.replace("localhost:", "127.0.0.1:").parse().map_err(|_| Error::Address(text.to_owned()))?;
-    TcpListener::bind(addr).await.map_err(|source| Error::Listen { addr, source })
+    bind(addr, server.stream.buffer_bytes).map_err(|source| Error::Listen { addr, source })
+}
+
+/// A listener whose connections hold `buffer` bytes in the system towards a client who does not read. Left to itself it
+/// takes megabytes, and a slow client is noticed that much later.
+fn bind(addr: SocketAddr, buffer: usize) -> std::io::Result<TcpListener> {
+    /// Connections that wait to be taken.
+    const BACKLOG: u32 = 1_024;
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // As tokio does: a port can be taken again at once.
+    socket.set_reuseaddr(true)?;
+    socket.set_send_buffer_size(u32::try_from(buffer).unwrap_or(u32::MAX))?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 /// Where the control API listens: its own address, loopback unless it is named.
