@@ -17,6 +17,9 @@ use types::provider::ErrorKind;
 const INTERNAL: &str = "internal_error";
 /// `x-should-retry`: `true` or `false`, outranks the rule built into OpenAI's SDKs.
 pub(crate) const SHOULD_RETRY: HeaderName = HeaderName::from_static("x-should-retry");
+/// Longest wait that a client is sent into. OpenAI's SDK for Node sleeps for as long as it is told, hours too, and no
+/// timeout of its own ends that; its SDK for Python takes no wait that is longer than this.
+const LONGEST_WAIT: Duration = Duration::from_secs(120);
 /// `retry-after-ms`: read by OpenAI's SDKs before `Retry-After`.
 const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
 
@@ -92,6 +95,11 @@ impl Failure {
         f
     }
 
+    /// 503: what was in work has been ended, for the server stops.
+    pub(crate) fn shutting_down() -> Self {
+        Failure::busy("shutting_down", "the server is shutting down", Duration::from_secs(1)).closing()
+    }
+
     /// Names the member, option or header at fault.
     #[must_use]
     pub fn param(mut self, param: impl Into<String>) -> Self {
@@ -124,7 +132,8 @@ impl Failure {
     /// The headers by which clients decide whether to try again.
     pub(crate) fn headers(&self, headers: &mut HeaderMap) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(SHOULD_RETRY, HeaderValue::from_static(if self.retry { "true" } else { "false" }));
+        let retry = self.retry && self.retry_after.is_none_or(|wait| wait <= LONGEST_WAIT);
+        headers.insert(SHOULD_RETRY, HeaderValue::from_static(if retry { "true" } else { "false" }));
         if let Some(wait) = self.retry_after {
             let seconds = wait.as_secs().saturating_add(u64::from(wait.subsec_nanos() > 0));
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -389,6 +398,16 @@ mod tests {
             (header("retry-after"), header("retry-after-ms"), header("x-should-retry")),
             ("2", "1500", "true")
         );
+    }
+
+    #[test]
+    fn no_client_is_sent_to_sleep_for_hours() {
+        for (seconds, retry) in [(1, "true"), (120, "true"), (121, "false"), (79_707, "false")] {
+            let response = Failure::busy("x", "y", Duration::from_secs(seconds)).into_response();
+            let header =
+                |name: &str| response.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or("-");
+            assert_eq!((header("x-should-retry"), header("retry-after")), (retry, &*seconds.to_string()));
+        }
     }
 
     #[test]

@@ -165,7 +165,7 @@ impl Stream for Sse {
             }
         }
         if self.cut.as_mut().poll(cx).is_ready() {
-            let gone = Failure::busy("shutting_down", "the server is shutting down", Duration::from_secs(1));
+            let gone = Failure::shutting_down();
             return Poll::Ready(Some(Ok(self.fail(&gone))));
         }
         if let Some((quiet, sleep)) = &mut self.keep_alive

@@ -32,8 +32,14 @@ pub(crate) async fn post<B>(app: &Arc<App>, arrival: Arrival, parts: &Parts, bod
 where
     B: HttpBody<Data = Bytes> + Unpin,
 {
-    let who = arrival.who.clone();
-    let (mut response, reached) = match answer(app, arrival, parts, body).await {
+    let (who, decision) = (arrival.who.clone(), arrival.decision_id.clone());
+    let answered = tokio::select! {
+        biased;
+        answered = answer(app, arrival, parts, body) => answered,
+        // A stream tells its end itself; who waits for a whole answer would find the connection closed.
+        () = app.kill.cancelled() => Err(Failure { decision: Some(decision), ..Failure::shutting_down() }),
+    };
+    let (mut response, reached) = match answered {
         Ok(response) => (response, None),
         Err(failure) => {
             let reached = failure.limit.clone();

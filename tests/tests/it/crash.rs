@@ -221,3 +221,25 @@ async fn a_stop_finishes_what_is_in_work() {
     assert!(tests::client::text_of(&events).ends_with("to the very end"), "{events:?}");
     assert_eq!(code, Some(0));
 }
+
+/// What cannot end within the grace is told so: a whole answer as an error that names its record, as a stream is.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_a_whole_answer_is_told_that_the_grace_is_over() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::Hang).await;
+    let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
+    let mut house = plan.settings("shutdown: { grace: 300ms }\n").start().await;
+    let client = house.client();
+    let body = json!({"model": "auto", "messages": [{"role": "user", "content": "slowly"}]});
+    let asked = tokio::spawn(async move { client.chat(&body).await });
+    while vendor.count() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    house.stop().await;
+    let answer = asked.await.unwrap();
+    let error = answer.error(503);
+    assert_eq!(error["code"], "shutting_down", "{error}");
+    let told = (answer.header("x-should-retry"), answer.header("retry-after"), answer.header("connection"));
+    assert_eq!(told, (Some("true"), Some("1"), Some("close")), "{error}");
+    let record = answer.header("x-turnout-decision").unwrap();
+    assert!(record.starts_with("req_"), "{record}");
+}
