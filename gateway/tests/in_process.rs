@@ -357,3 +357,12 @@ async fn a_bad_configuration_does_not_start_and_a_bad_address_is_told() {
     let e = app::start(taken).await.err().map(|e| e.to_string()).unwrap_or_default();
     assert!(e.contains("another program listens there"), "{e}");
 }
+
+#[tokio::test]
+async fn a_secret_that_is_set_to_nothing_does_not_switch_its_feature_off() {
+    for name in ["TURNOUT_WEBHOOK_SECRET", "TURNOUT_MASTER_KEY"] {
+        let with = Settings { environment: Environment::of([(name, "")]), ..settings() };
+        let refused = app::start(with).await.err().map(|e| e.to_string());
+        assert!(refused.as_deref().is_some_and(|e| e.contains(name)), "{name}: {refused:?}");
+    }
+}

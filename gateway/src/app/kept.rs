@@ -110,8 +110,7 @@ pub(super) async fn open_plane(
         None => Arc::new(ControlMemory::default()),
         Some(folder) => Arc::new(opened(folder, Control::open).await?),
     };
-    // An empty one is a mistake: without the variable nothing is encrypted, and that must not come by accident.
-    let master = environment.get(MASTER_KEY).or_else(|| environment.is_empty(MASTER_KEY).then(String::new));
+    let master = environment.secret(MASTER_KEY);
     let anchor = server.audit_anchor.as_deref().map(Path::new);
     Plane::open(Opening { store, data: folder, master, anchor, tripwire }).await.map_err(Error::Control)
 }

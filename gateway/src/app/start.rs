@@ -109,7 +109,7 @@ pub async fn start(settings: Settings) -> Result<Running, Error> {
     let runs = runs(&engine, &plane, background, folder.as_deref(), server.runs.clone()).await?;
     let log = kept::log(kept.seam(), &runs, &plane).await;
     let spent = Keeper::spent(plane.store.clone(), limits.clone(), &log).await.map_err(Error::Control)?;
-    let secret = settings.environment.get(webhooks::SECRET);
+    let secret = settings.environment.secret(webhooks::SECRET);
     let webhooks = Webhooks::new(server.webhooks.clone(), secret.as_deref()).map_err(Error::Webhooks)?;
     let notices = notices.to(server.notify_url.clone(), &webhooks).map_err(Error::Webhooks)?;
     let disk = Disk::of(folder.as_deref(), server.disk);

@@ -52,10 +52,11 @@ impl Environment {
         self.0.get(name).filter(|v| !v.is_empty()).cloned()
     }
 
-    /// Whether a variable is there and empty.
+    /// A secret of this program's own, for whoever looks whether it is long enough: an empty one is a mistake, and must
+    /// not switch off by accident what it is for.
     #[must_use]
-    pub fn is_empty(&self, name: &str) -> bool {
-        self.0.get(name).is_some_and(String::is_empty)
+    pub fn secret(&self, name: &str) -> Option<String> {
+        self.0.get(name).cloned()
     }
 
     /// Only the variables of this program: with them no provider has a key.
