@@ -2,7 +2,7 @@
 
 use super::choices::Choices;
 use super::money::estimate;
-use super::open::{End, Open};
+use super::open::{End, LATE, Open};
 use super::{Calls, tracked};
 use crate::breaker::Answering;
 use futures_util::stream::{BoxStream, StreamExt};
@@ -24,7 +24,7 @@ impl Calls {
         let model = call.model.clone();
         let (region, params) = (call.provider.region.clone(), call.sampling(&open.adjusted));
         let mut served = Served { region, params, ttft_ms: None };
-        let late = || Error::new(ErrorKind::TotalTimeout, &model, "the time that it was given passed");
+        let late = || Error::new(ErrorKind::TotalTimeout, &model, LATE);
         let reply = match timeout_at(deadline, self.reach.provider.call(call)).await {
             Ok(reply) => reply,
             Err(_) => Err(late()),
@@ -33,7 +33,7 @@ impl Calls {
             open.close(&End::unanswered(&e, false));
             Err(e)
         };
-        let (mut so_far, mut choices) = (None, Choices::asked(self.request.params.n));
+        let mut choices = Choices::asked(self.request.params.n);
         match reply {
             Ok(Reply::Whole(c)) if c.choices.is_empty() => {
                 let e = Error::new(ErrorKind::Malformed, &model, "the answer holds no choice");
@@ -47,8 +47,10 @@ impl Calls {
                 Ok(Generated::Whole { completion, model, served })
             }
             Ok(Reply::Stream(stream)) => {
-                match timeout_at(deadline, commit(stream, &model, &mut so_far, &mut choices)).await {
-                    Ok(Ok((head, rest))) => {
+                let begun =
+                    timeout_at(deadline, commit(stream, &model, &mut open.so_far, &mut choices)).await;
+                match begun.unwrap_or_else(|_| Err(late())) {
+                    Ok((head, rest)) => {
                         let now = Instant::now();
                         open.arrived(now);
                         served.ttft_ms =
@@ -56,13 +58,8 @@ impl Calls {
                         let rest = tracked::track(open, &head, rest, (answering, choices));
                         Ok(Generated::Stream { model, served, head, rest })
                     }
-                    Ok(Err(e)) => {
-                        open.close(&End { usage: so_far, ..End::unanswered(&e, false) });
-                        Err(e)
-                    }
-                    Err(_) => {
-                        let e = late();
-                        open.close(&End { usage: so_far, ..End::unanswered(&e, false) });
+                    Err(e) => {
+                        open.close(&End { usage: open.so_far, ..End::unanswered(&e, false) });
                         Err(e)
                     }
                 }

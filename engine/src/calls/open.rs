@@ -31,6 +31,8 @@ pub(super) struct Open {
     pub(super) place: Place,
     pub(super) run_started: Instant,
     pub(super) started: Instant,
+    /// When it is cut off.
+    pub(super) deadline: Instant,
     /// What goes in, as it is estimated.
     pub(super) est: Usage,
     /// More input than that, for any vendor.
@@ -41,6 +43,8 @@ pub(super) struct Open {
     pub(super) adjusted: Vec<Adjustment>,
     /// Nothing of the answer can be passed on yet.
     pub(super) awaited: bool,
+    /// What its vendor reported before anything of the answer came; it is charged whoever leaves then.
+    pub(super) so_far: Option<Usage>,
     pub(super) closed: bool,
     /// It counts among the calls of its model until it is closed.
     pub(super) under_way: Option<UnderWay>,
@@ -117,6 +121,13 @@ impl Open {
         AtMost { tokens, usd: usd.unwrap_or_default() }
     }
 
+    /// Why it is dropped: its time is over, or nobody waits for it any more.
+    pub(super) fn dropped(&self, detail: &str) -> Error {
+        let late = Instant::now() >= self.deadline;
+        let kind = if late { ErrorKind::TotalTimeout } else { ErrorKind::Cancelled };
+        Error::new(kind, &self.model, if late { LATE } else { detail })
+    }
+
     /// What comes from here on can be passed on as it comes.
     pub(super) fn arrived(&mut self, now: Instant) {
         if std::mem::replace(&mut self.awaited, false) {
@@ -130,10 +141,13 @@ impl Drop for Open {
         if self.closed {
             return;
         }
-        let error = Error::new(ErrorKind::Cancelled, &self.model, "no longer needed, or the client left");
-        self.close(&End::unanswered(&error, true));
+        let error = self.dropped("no longer needed, or the client left");
+        self.close(&End { usage: self.so_far, ..End::unanswered(&error, true) });
     }
 }
+
+/// What is said of a call that its time cut off.
+pub(super) const LATE: &str = "the time that it was given passed";
 
 /// How a call ended.
 pub(super) struct End<'a> {

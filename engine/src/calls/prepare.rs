@@ -85,11 +85,13 @@ impl Calls {
             place,
             run_started: self.started,
             started: now,
+            deadline,
             est,
             most,
             longest: granted.saturating_mul(self.request.params.n.max(1)),
             adjusted,
             awaited: true,
+            so_far: None,
             closed: false,
             under_way,
         };

@@ -108,8 +108,7 @@ impl Drop for Tracked {
             self.end(None, true);
         }
         if !self.open.closed {
-            let error =
-                Error::new(types::provider::ErrorKind::Cancelled, &self.open.model, "the client left");
+            let error = self.open.dropped("the client left");
             let model = std::mem::take(&mut self.model);
             self.open.close(&End {
                 error: Some(&error),

@@ -3,10 +3,11 @@
 
 use serde_json::{Value, json};
 use std::time::Duration;
+use tests::admin::Admin;
 use tests::client::{Client, Socket};
 use tests::eventually;
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Answer, Dialect, Reply, Vendor};
+use tests::vendor::{Answer, Dialect, Fault, Reply, Usage, Vendor};
 
 async fn start(dialect: Dialect, reply: Reply) -> (Vendor, House) {
     let vendor = Vendor::scripted(dialect, move |_| reply.clone()).await;
@@ -52,8 +53,33 @@ async fn before_the_head() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn before_the_first_token() {
-    let late = Answer::text("too late").fault(1, tests::vendor::Fault::Hang);
+    let late = Answer::text("too late").fault(1, Fault::Hang);
     leave_while_waiting(Dialect::OpenAi, Reply::Answer(late), true).await;
+}
+
+/// A vendor that says at once what went in, and then thinks: who leaves by then pays for that, not for an estimate.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_reported_before_the_client_left_is_charged() {
+    let usage = Usage { input: 4_000, cached_input: 1_000, output: 50, ..Usage::default() };
+    let late = Answer { usage, ..Answer::text("too late") }.fault(1, Fault::Hang);
+    let (vendor, house) = start(Dialect::Anthropic, Reply::Answer(late)).await;
+    let admin = Admin::of(&house);
+    let socket = send(house.client(), &ask(true)).await;
+    let begun = || vendor.seen().first().is_some_and(|seen| seen.events() > 0);
+    assert!(eventually(Duration::from_secs(5), begun).await, "the vendor said nothing");
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    drop(socket);
+    assert!(vendor.seen()[0].wait_left().await, "the call goes on without a client");
+    let mut total = Value::Null;
+    for _ in 0..100 {
+        total = admin.call("GET", "/usage", &Value::Null).await.json()["total"].clone();
+        if total["requests"] == 1 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let input = (&total["input_tokens"], &total["cached_input_tokens"]);
+    assert_eq!(input, (&json!(4_000), &json!(1_000)), "{total}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
