@@ -175,7 +175,7 @@ fn arm(out: &mut String, a: &Arm, chosen: bool) {
     let t = &a.terms;
     let _ = writeln!(
         out,
-        "       {} {:<24} {:<36} {:>7.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>7.2} {:>6.1} {:>10}{}",
+        "       {} {:<24} {:<36} {:>7.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>6.3} {:>7.2} {:>6.1} {:>10}{}{}",
         if chosen { "=>" } else { "  " },
         a.workflow,
         a.model,
@@ -189,6 +189,7 @@ fn arm(out: &mut String, a: &Arm, chosen: bool) {
         t.preference,
         a.outcomes,
         a.expected_cost_usd.map_or_else(|| "unknown".to_owned(), |c| format!("{:.6}", c.dollars())),
+        if t.in_time < 1.0 { format!("  in time: {:.2}", t.in_time) } else { String::new() },
         if t.circuit < 1.0 { "  after failures: one probe" } else { "" },
     );
 }

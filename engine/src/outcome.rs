@@ -104,6 +104,7 @@ pub(crate) mod tests {
                 model: model.into(),
                 ok: true,
                 refused: false,
+                cut: false,
                 ttft_ms: Some(5.0),
                 total_ms: 10.0,
                 output_tokens: 3,

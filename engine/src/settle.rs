@@ -324,6 +324,10 @@ fn observation(c: &types::run::CallRecord) -> CallObservation {
             .error
             .as_ref()
             .is_some_and(|e| matches!(e.kind, ErrorKind::BadRequest | ErrorKind::ContextOverflow)),
+        cut: c.error.as_ref().is_some_and(|e| {
+            use ErrorKind::{FirstTokenTimeout, InterTokenTimeout, TotalTimeout};
+            matches!(e.kind, FirstTokenTimeout | InterTokenTimeout | TotalTimeout)
+        }),
         ttft_ms: c.ttft_ms,
         total_ms: c.total_ms,
         output_tokens: if c.error.is_none() { c.usage.output } else { 0 },

@@ -531,7 +531,11 @@ async fn a_clients_short_deadline_does_not_keep_a_model_out() {
         body["routing"] = json!({"max_latency_ms": 10_000});
         assert!(h.ask(body).await.1.is_err());
     }
-    assert_eq!((h.calls("p/a"), h.engine.health().open), (20, 0));
+    // Under that ceiling it is known to be too slow. Who gives it more time asks it.
+    let asked = h.calls("p/a");
+    assert_eq!(((2..20).contains(&asked), h.engine.health().open), (true, 0), "{asked}");
+    assert!(h.ask(prose()).await.1.is_err());
+    assert!(h.calls("p/a") > asked);
 }
 
 #[tokio::test(start_paused = true)]

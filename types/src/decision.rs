@@ -41,6 +41,9 @@ pub struct Terms {
     /// L = 1 / (1 + p95_ttft / latency_budget).
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub latency: f64,
+    /// Probability of an answer within the ceiling on its time; 1 without a ceiling.
+    #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
+    pub in_time: f64,
     /// Safety behaviour.
     #[serde(default = "one", skip_serializing_if = "is_one", serialize_with = "rounded")]
     pub safety: f64,

@@ -212,6 +212,7 @@ impl Outcome {
                 model: model.clone(),
                 ok: true,
                 refused: false,
+                cut: false,
                 ttft_ms: None,
                 total_ms,
                 output_tokens: 0,
@@ -347,6 +348,9 @@ pub struct CallObservation {
     /// It refused this request (400, 404, 422, too long): its own doing where another model answers it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refused: bool,
+    /// It was cut off, by a deadline or a limit on its time: its answer would have taken longer than `total_ms`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub cut: bool,
     /// Milliseconds to the first content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttft_ms: Option<f64>,

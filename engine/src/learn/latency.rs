@@ -43,6 +43,16 @@ impl Latency {
         self.blend(prior_ms).0.exp()
     }
 
+    /// Median of what was measured alone, in milliseconds; `None` = nothing was.
+    pub(super) fn measured(&self) -> Option<f64> {
+        (self.n > 0.0).then(|| self.mean.exp())
+    }
+
+    /// σ: how far single measurements scatter, as a deviation of the logarithm. The usual 0.5 counts as five of them.
+    pub(super) fn spread(&self) -> f64 {
+        self.blend(1.0).1
+    }
+
     /// All measurements weigh `factor` as much.
     pub(super) fn scale(&mut self, factor: f64) {
         (self.n, self.m2) = (self.n * factor, self.m2 * factor);

@@ -228,7 +228,7 @@ impl Observer for Learner {
         self.dirty.changed = true;
         self.unsaved = self.unsaved.saturating_add(1);
         for seen in &outcome.observations {
-            self.observe(seen, &outcome.cell);
+            self.observe(seen, &outcome.cell, outcome.ts_ms);
         }
         if let Some(model) = Self::credited(outcome) {
             self.learn_cost(outcome, &model);

@@ -25,6 +25,7 @@ mod tenants;
 #[cfg(test)]
 mod tests;
 mod watch;
+mod whole;
 
 pub use counts::{Count, Surprise};
 pub use detect::{Aspect, Way};
@@ -34,3 +35,4 @@ pub use learner::{Learner, Limits, learner};
 pub(crate) use point::Point;
 pub use snapshot::{ArmStats, Change, ModelStats, Snapshot, Statistics};
 pub(crate) use snapshot::{Belief, Located, Seat};
+pub use whole::Whole;

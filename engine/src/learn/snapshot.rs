@@ -7,7 +7,7 @@ use super::forest::Tree;
 use super::point::Point;
 use super::ridge::{Place, Solved};
 use super::tenants::{Own, Tenants};
-use super::{Count, Latency, Surprise};
+use super::{Count, Latency, Surprise, Whole};
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -45,6 +45,9 @@ pub struct ModelStats {
     pub ttft: Latency,
     /// Milliseconds per output token.
     pub per_token: Latency,
+    /// Time of whole answers. States of earlier versions do not hold it.
+    #[serde(default)]
+    pub whole: Whole,
     /// Output tokens.
     pub output_tokens: Latency,
     /// Calls that were answered.

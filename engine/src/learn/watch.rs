@@ -76,6 +76,7 @@ impl Learner {
             Aspect::Latency => {
                 stats.ttft.scale(KEPT);
                 stats.per_token.scale(KEPT);
+                stats.whole.scale(KEPT);
                 (1.0, 1.0)
             }
         };
@@ -99,7 +100,7 @@ impl Learner {
         }
     }
 
-    pub(super) fn observe(&mut self, seen: &CallObservation, cell: &Cell) {
+    pub(super) fn observe(&mut self, seen: &CallObservation, cell: &Cell, now_ms: i64) {
         let family = cell.family;
         let point = Point::of_cell(Features::default(), cell);
         if !self.models.contains_key(&seen.model) && self.models.len() >= self.limits.arms {
@@ -109,9 +110,13 @@ impl Learner {
         let watched = self.models.entry(seen.model.clone()).or_default();
         let m = Arc::make_mut(&mut watched.stats);
         m.answered.add(if seen.ok { 1.0 } else { 0.0 }, discount);
+        if seen.cut {
+            m.whole.cut_off(seen.total_ms, discount, now_ms);
+        }
         if !seen.ok {
             return;
         }
+        m.whole.answered(seen.total_ms, seen.output_tokens, discount, now_ms);
         // An answer in one piece does not say when it began: its whole time is not that of its first
         // token, or a model would look slower the longer it was asked to write.
         if let Some(first) = seen.ttft_ms {

@@ -6,6 +6,7 @@ mod candidates;
 mod choice;
 mod config;
 mod filter;
+mod in_time;
 mod nothing;
 mod router;
 mod score;
@@ -230,6 +231,7 @@ fn reason(d: &Decision) -> String {
         ("schema", a.schema, b.schema, factor(a.schema, b.schema)),
         ("price", a.price, b.price, b.price - a.price),
         ("latency", a.latency, b.latency, factor(a.latency, b.latency)),
+        ("in time", a.in_time, b.in_time, factor(a.in_time, b.in_time)),
         ("preference", a.preference, b.preference, factor(a.preference, b.preference)),
         ("circuit", a.circuit, b.circuit, factor(a.circuit, b.circuit)),
         ("staying in the session", a.switching, b.switching, b.switching - a.switching),

@@ -1,6 +1,7 @@
 //! Scores of all eligible arms: estimates per model, forecasts per workflow, beliefs, utility.
 
 use super::filter::Limits;
+use super::in_time::{Odds, Span};
 use super::standing::{OfFlow, QUALITY_STRENGTH, Standing};
 use super::utility::{latency_factor, level, price, utility};
 use super::{Inputs, lambda, may_hope};
@@ -91,7 +92,7 @@ pub(crate) fn estimates(
                 success: model.prior.success(cell.family, cell.sub),
                 cost_usd: cost.unwrap_or(0.0),
                 ttft_ms: stands.ttft_ms,
-                total_ms: stands.ttft_ms + stands.per_token_ms * usual,
+                total_ms: stands.times.total_ms(usual),
             },
         })
     };
@@ -205,6 +206,15 @@ struct Scorer<'a> {
     located: Located,
 }
 
+/// What is believed of an arm's time under a ceiling.
+struct Time {
+    /// Milliseconds.
+    ceiling: f64,
+    odds: Odds,
+    /// It may keep the arm out.
+    holds: bool,
+}
+
 /// A workflow with what its arms share.
 struct Flow<'a> {
     at: usize,
@@ -253,9 +263,12 @@ impl Scorer<'_> {
         let belief = inputs.statistics.believe(&self.located, &stands.seat, prior, self.beta.1 > 0.0);
         let cost_known = e.is_none_or(|e| e.cost_known);
         let cost = forecast.cost_usd * belief.cost;
-        if let Some((reason, detail)) =
-            self.breaks_limit(of.flow, e, cost, self.known_ms(e, &forecast), &belief)
-        {
+        let time = self.limits.latency_ms.map(|ceiling| Time {
+            ceiling,
+            odds: self.span(e, &alone, &forecast).under(ceiling),
+            holds: e.and_then(|e| self.standing.model(e.ix)).is_none_or(|m| m.times.hold(inputs.ts_ms)),
+        });
+        if let Some((reason, detail)) = self.breaks_limit(of.flow, e, cost, time.as_ref(), &belief) {
             out.push(Exclusion {
                 model: model.map_or_else(|| ANY_MODEL.into(), |m| m.id.clone()),
                 workflow: Some(of.stands.name.clone()),
@@ -278,6 +291,7 @@ impl Scorer<'_> {
             },
             cost: 1.0,
             latency: self.latency(e, &forecast, alone),
+            in_time: time.map_or(1.0, |t| t.odds.in_time),
             safety: 1.0,
             preference: e.map_or(1.0, |e| self.directives.boost_of(e.ix).exp2() * self.option_boost(e.ix)),
             circuit: e.map_or(1.0, |e| (inputs.circuit)(e.ix).factor()),
@@ -379,10 +393,13 @@ impl Scorer<'_> {
         }
     }
 
-    /// Milliseconds until the end, where anything is known of the model's times.
-    fn known_ms(&self, e: Option<&Estimated>, forecast: &Estimate) -> Option<f64> {
-        let timed = e.is_none_or(|e| self.standing.model(e.ix).is_some_and(|m| m.timed));
-        timed.then_some(forecast.total_ms)
+    /// What is believed of the time until the end: that of the model alone, as much longer as the forecast is.
+    fn span(&self, e: Option<&Estimated>, alone: &Estimate, forecast: &Estimate) -> Span {
+        let Some(model) = e.and_then(|e| self.standing.model(e.ix)) else {
+            return Span::about(forecast.total_ms);
+        };
+        let span = model.times.span(alone.total_ms);
+        span.stretched(forecast.total_ms / alone.total_ms.max(1.0))
     }
 
     /// What is set aside at least before a call of a model.
@@ -398,7 +415,7 @@ impl Scorer<'_> {
         flow: &Workflow,
         e: Option<&Estimated>,
         cost: f64,
-        total_ms: Option<f64>,
+        time: Option<&Time>,
         b: &Belief,
     ) -> Option<(&'static str, String)> {
         let cap = self.limits.cap_in(flow);
@@ -421,10 +438,8 @@ impl Scorer<'_> {
         {
             return Some(("max_cost", format!("even a short answer may cost {least} > {cap} USD")));
         }
-        if let (Some(cap), Some(total_ms)) = (self.limits.latency_ms, total_ms)
-            && total_ms > cap
-        {
-            return Some(("max_latency", format!("expected {total_ms:.0} > {cap:.0} ms")));
+        if let Some(Time { ceiling, odds, .. }) = time.filter(|t| t.holds && t.odds.are_too_slow()) {
+            return Some(("max_latency", format!("expected {:.0} > {ceiling:.0} ms", odds.expected_ms)));
         }
         let floor = self.limits.min_quality?;
         // One-sided 95 % bound of a belief that is close to normal.

@@ -1,5 +1,6 @@
 //! How models and arms stand before a request is looked at: made once per configuration and snapshot.
 
+use super::in_time::Times;
 use crate::bundle::Bundle;
 use crate::learn::{ANY_MODEL, Count, Latency, ModelStats, Seat, Snapshot};
 use arc_swap::ArcSwapOption;
@@ -43,10 +44,8 @@ pub(crate) struct OfModel {
     /// Median and 95th percentile of the time to the first content, milliseconds.
     pub(super) ttft_ms: f64,
     pub(super) p95_ttft_ms: f64,
-    /// Milliseconds per output token.
-    pub(super) per_token_ms: f64,
-    /// Somebody has stated these times, or they were seen often enough.
-    pub(super) timed: bool,
+    /// How long its whole answers take.
+    pub(super) times: Times,
     /// Output tokens, where enough were seen.
     pub(super) lengths: Option<Latency>,
     /// It was seen to change, and is tried out more than others.
@@ -120,16 +119,14 @@ impl Standing {
 
 impl OfModel {
     fn of(model: &Model, seen: Option<&ModelStats>) -> Self {
-        /// Answers from which on their lengths say more than the profile, and their times more than a default.
+        /// Answers from which on their lengths say more than the profile.
         const ENOUGH: f64 = 3.0;
         let prior = &model.prior;
-        let per_token = 1e3 / prior.tokens_per_second.max(0.1);
         let blank = Latency::default();
         OfModel {
             ttft_ms: seen.map_or(prior.ttft_ms, |s| s.ttft.median(prior.ttft_ms)),
             p95_ttft_ms: seen.map_or(&blank, |s| &s.ttft).p95(prior.ttft_ms),
-            per_token_ms: seen.map_or(per_token, |s| s.per_token.median(per_token)),
-            timed: prior.timed || seen.is_some_and(|s| s.ttft.n().max(s.per_token.n()) >= ENOUGH),
+            times: Times::of(prior, seen),
             lengths: seen.map(|s| s.output_tokens).filter(|l| l.n() >= ENOUGH),
             reopened: seen.is_some_and(|s| s.reopened > 0),
         }

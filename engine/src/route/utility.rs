@@ -4,13 +4,16 @@ use super::Weights;
 use types::decision::Terms;
 use types::directives::TermWeights;
 
-/// V = P⁺^w1 · Q^w2 · S^w3 · L^w5 · safety^w6 · preference · circuit · budget, and U = V − price − switching.
+/// V = P⁺^w1 · Q^w2 · S^w3 · L^w5 · safety^w6 · in_time · preference · circuit · budget, and U = V − price − switching.
 ///
 /// P⁺ = min(1, P + bonus): the bonus sits inside the probability, where it is on scale. Q, S and L stand
 /// relative to the best arm (see [`level`]), so that V stays on the scale of a probability and λ keeps its
 /// meaning: 0.2 says that the reference model's price is worth 20 points of success, whether success is likely
 /// or not. A product with exp(−λ·cost) would pay the same price for a tenth of the points where success is
 /// unlikely; on recorded outcomes that costs one to three points of reward (docs/routing.md).
+///
+/// in_time is the chance of an answer within the ceiling on its time, where there is one: one that comes later is
+/// cut off, and nobody has it.
 ///
 /// `multipliers` are the policies' and scale the exponents; that of the cost scales the price.
 pub(crate) fn utility(t: &Terms, w: &Weights, multipliers: &TermWeights) -> f64 {
@@ -36,6 +39,7 @@ fn value(t: &Terms, w: &Weights, multipliers: &TermWeights) -> f64 {
         * power(t.schema, w.schema, multipliers.schema)
         * power(t.latency, w.latency, multipliers.latency)
         * power(t.safety, w.safety, multipliers.safety)
+        * t.in_time
         * t.preference
         * t.circuit
         * t.budget
@@ -85,6 +89,7 @@ mod tests {
             cost: 1.0,
             latency: latency_factor(ttft, 3_000.0),
             safety: 1.0,
+            in_time: 1.0,
             preference: 1.0,
             circuit: 1.0,
             budget: 1.0,

@@ -36,6 +36,7 @@ fn decision(id: &str) -> Decision {
         schema: 0.97,
         cost: 0.99,
         latency: 0.5,
+        in_time: 0.75,
         safety: 1.0,
         preference: 1.0,
         circuit: 1.0,

@@ -66,6 +66,85 @@ async fn a_model_is_left_out_for_its_times_only_where_they_are_known() {
     seen.await.expect("what was seen is never held against it");
 }
 
+/// A ceiling on time goes by what models took: neither one that is known to be slow is asked, however good it is, nor
+/// one that nobody knows, where another is known to be fast.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_on_time_finds_the_model_that_is_known_to_keep_it() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| match seen.model().as_str() {
+        "fast" => Reply::text("at once"),
+        _ => Reply::text("slowly").slow(Duration::from_millis(1_500)),
+    })
+    .await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/slow").success(0.9).untimed())
+        .model(&Model::new("lab/unknown").success(0.9).untimed())
+        .model(&Model::new("lab/fast").success(0.6).untimed())
+        .rules(NO_CHANCE)
+        .start()
+        .await;
+    for model in ["lab/slow", "lab/fast"] {
+        let body = ask(&json!({"model": model}));
+        for _ in 0..6 {
+            assert_eq!(house.client().chat(&body).await.status, 200);
+        }
+    }
+    let hasty = ask(&json!({"routing": {"max_latency_ms": 700}}));
+    let learned = tokio::time::timeout(Duration::from_secs(20), async {
+        while house.client().chat(&hasty).await.content() != "at once" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    });
+    learned.await.expect("the fast model is never found");
+    for i in 0..14 {
+        let answer = house.client().chat(&hasty).await;
+        assert_eq!((answer.status, answer.content().as_str()), (200, "at once"), "{i}: {}", answer.text());
+        let record = house.decision(&answer.request_id()).await;
+        let out = record["decision"]["excluded"].to_string();
+        assert!(out.contains("lab/slow") && !out.contains("lab/fast"), "{i}: {out}");
+    }
+}
+
+/// What a ceiling cut off is known to take longer: after a few such calls the request is refused, and the ceiling is
+/// named. Whole answers, and streams that begin in time and do not end in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_a_ceiling_cut_off_is_not_asked_again_under_it() {
+    for stream in [false, true] {
+        let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+            let slow = Answer::text("one two three four five six");
+            let pause = Duration::from_millis(1_500);
+            Reply::Answer(if seen.streams() { slow.gap(pause) } else { slow.after(pause) })
+        })
+        .await;
+        let house = Plan::new()
+            .vendor("lab", &vendor)
+            .model(&Model::new("lab/one").untimed())
+            .rules(NO_CHANCE)
+            .start()
+            .await;
+        let hasty = ask(&json!({"stream": stream, "routing": {"max_latency_ms": 300}}));
+        let refused = tokio::time::timeout(Duration::from_secs(20), async {
+            loop {
+                let answer = house.client().chat(&hasty).await;
+                if answer.status == 400 {
+                    return answer;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        let refused = refused.await.expect("it is asked again and again");
+        assert!(refused.text().contains("routing.max_latency_ms"), "{}", refused.text());
+        let asked = vendor.count();
+        for _ in 0..5 {
+            assert_eq!(house.client().chat(&hasty).await.status, 400);
+        }
+        assert_eq!(vendor.count(), asked, "{stream}: it was asked again");
+        // Who has more time is served.
+        let patient = ask(&json!({"routing": {"max_latency_ms": 30_000}}));
+        assert_eq!(house.client().chat(&patient).await.status, 200);
+    }
+}
+
 /// Trying others out is for those who lose nothing by it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_is_never_explored_with() {

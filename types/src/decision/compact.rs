@@ -62,7 +62,10 @@ pub(super) fn unavailable<S: Serializer>(all: &Arc<Vec<Exclusion>>, s: S) -> Res
 }
 
 /// What stands before the rows, so that a later layout can be told from this one.
-const LAYOUT: u8 = 4;
+const LAYOUT: u8 = 5;
+
+/// The layout before `in_time`, which is still read.
+const LAYOUT_4: u8 = 4;
 
 /// The layout before `strength`, which is still read.
 const LAYOUT_3: u8 = 3;
@@ -77,7 +80,7 @@ const LAYOUT_1: u8 = 1;
 const NAMES: usize = 64;
 
 /// Bytes of a row, about.
-const ROW: usize = 72;
+const ROW: usize = 76;
 
 fn write(arms: &[Arm]) -> Vec<u8> {
     let mut out = Vec::with_capacity(arms.len().saturating_mul(ROW).saturating_add(16));
@@ -101,7 +104,9 @@ fn write(arms: &[Arm]) -> Vec<u8> {
 
 fn row(out: &mut Vec<u8>, arm: &Arm) {
     let Arm { utility, terms: t, expected_cost_usd, cost_correction, outcomes, propensity, .. } = arm;
-    for x in [*utility, t.success, t.bonus, t.optimistic, t.price, t.switching, t.prior, t.strength] {
+    for x in
+        [*utility, t.success, t.bonus, t.optimistic, t.price, t.switching, t.prior, t.strength, t.in_time]
+    {
         number(out, x);
     }
     number(out, *cost_correction);
@@ -268,6 +273,7 @@ impl<'a> Reader<'a> {
             LAYOUT_1 | LAYOUT_2 | LAYOUT_3 => super::usual_strength(),
             _ => self.number()?,
         };
+        let in_time = if self.layout <= LAYOUT_4 { 1.0 } else { self.number()? };
         let cost_correction = if self.layout == LAYOUT_1 { 1.0 } else { self.number()? };
         let mask = self.byte()?;
         let mut rest = [1.0; 8];
@@ -293,6 +299,7 @@ impl<'a> Reader<'a> {
                 schema,
                 cost,
                 latency,
+                in_time,
                 safety,
                 preference,
                 circuit,
@@ -315,7 +322,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn arm(workflow: &str, model: &str, x: [f64; 19], cost: Option<i64>) -> Arm {
+    fn arm(workflow: &str, model: &str, x: [f64; 20], cost: Option<i64>) -> Arm {
         let [
             utility,
             success,
@@ -336,6 +343,7 @@ mod tests {
             prior,
             strength,
             cost_correction,
+            in_time,
         ] = x;
         Arm {
             workflow: workflow.into(),
@@ -349,6 +357,7 @@ mod tests {
                 schema,
                 cost: c,
                 latency,
+                in_time,
                 safety,
                 preference,
                 circuit,
@@ -382,7 +391,7 @@ mod tests {
         #[test]
         fn both_forms_say_the_same(
             rows in prop::collection::vec(
-                ("[a-c]{0,2}", ".{0,9}", prop::array::uniform19(number()), prop::option::of(any::<i32>())), 0..9,
+                ("[a-c]{0,2}", ".{0,9}", prop::array::uniform20(number()), prop::option::of(any::<i32>())), 0..9,
             ),
             cut in any::<prop::sample::Index>(),
         ) {
@@ -398,7 +407,7 @@ mod tests {
 
     #[test]
     fn what_no_decimal_tells_is_kept_as_it_is() {
-        let mut x = [0.5; 19];
+        let mut x = [0.5; 20];
         x[12] = f64::INFINITY;
         let arms = vec![arm("w", "m", x, None)];
         assert_eq!(read(&write(&arms)), Some(arms));
@@ -407,7 +416,7 @@ mod tests {
     #[test]
     fn many_workflows_pass_the_bound_on_names() {
         let arms: Vec<Arm> =
-            (0..200).map(|i| arm(&format!("w{}", i % 90), "m", [0.25; 19], Some(7))).collect();
+            (0..200).map(|i| arm(&format!("w{}", i % 90), "m", [0.25; 20], Some(7))).collect();
         assert_eq!(read(&write(&arms)), Some(arms));
     }
 }
