@@ -137,7 +137,7 @@ impl Events {
     /// time that the consumer takes between is not the vendor's.
     async fn wait(&mut self, again: bool) -> Result<Progress, Error> {
         if self.pace.drips() {
-            return Err(self.timed_out(ErrorKind::InterTokenTimeout));
+            return self.stalled(ErrorKind::InterTokenTimeout);
         }
         let since = if again { Instant::now() } else { self.clock.restart() };
         let progress = self.read().await;
@@ -152,7 +152,7 @@ impl Events {
         let frame = tokio::select! {
             biased;
             frame = self.body.frame() => frame,
-            kind = self.clock.expired() => return Err(self.timed_out(kind)),
+            kind = self.clock.expired() => return self.stalled(kind),
         };
         match frame {
             Some(Ok(frame)) => match frame.into_data() {
@@ -194,6 +194,11 @@ impl Events {
     fn too_large(&self, _: TooLarge) -> Error {
         let detail = format!("one event is larger than {} bytes", self.limits.event);
         self.decoder.context().error(ErrorKind::TooLarge, detail)
+    }
+
+    /// Nothing more comes in time: that is the end of an answer that was whole by then, as where its connection is lost.
+    fn stalled(&self, kind: ErrorKind) -> Result<Progress, Error> {
+        self.end().map_err(|_| self.timed_out(kind))
     }
 
     fn timed_out(&self, kind: ErrorKind) -> Error {

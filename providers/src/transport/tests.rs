@@ -336,6 +336,19 @@ async fn each_wait_has_its_end() {
     check(vec![sse_head(), role(), Act::Hang], true, first, ("", Err(ErrorKind::FirstTokenTimeout))).await;
 }
 
+/// A stream that stalls after it said why its answer ended is as whole as one that ends there.
+#[tokio::test]
+async fn a_whole_answer_may_stall_after_its_end() {
+    let told = || write(frame(&event("!", Some("stop"))));
+    let comment = || Act::Drip(frame(": still here\n\n"));
+    let gap = Timeouts { inter_token: SHORT, ..long() };
+    let total = Timeouts { total: SHORT, ..long() };
+    for times in [gap, total] {
+        check(vec![sse_head(), told(), Act::Hang], true, times, ("!", Ok(()))).await;
+        check(vec![sse_head(), told(), comment()], true, times, ("!", Ok(()))).await;
+    }
+}
+
 #[tokio::test]
 async fn a_model_may_think_after_it_has_said_who_it_is() {
     let go = Arc::new(Notify::new());
