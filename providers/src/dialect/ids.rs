@@ -77,6 +77,21 @@ pub(super) fn made(seed: &str, choice: u32, n: usize) -> String {
     format!("call_{seed}_{choice}_{n}")
 }
 
+/// The identifiers of the tool calls of one choice so far: every call has one of its own, or its client could not answer
+/// them apart.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Given(HashSet<String>);
+
+impl Given {
+    /// The identifier of the next call: the vendor's, unless it gave none or gave it to another call already.
+    pub(super) fn own(&mut self, given: Option<&str>, made: impl FnOnce() -> String) -> String {
+        let given = given.filter(|id| !id.is_empty() && !self.0.contains(*id));
+        let id = given.map_or_else(made, str::to_owned);
+        self.0.insert(id.clone());
+        id
+    }
+}
+
 impl<'a> Ids<'a> {
     /// Of the conversation that a call sends.
     pub(super) fn of(call: &'a Call) -> Ids<'a> {

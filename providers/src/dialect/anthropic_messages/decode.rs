@@ -1,5 +1,6 @@
 //! A whole message to a completion; also the shapes that the stream decoder shares.
 
+use super::super::ids::Given;
 use super::super::{Context, compact, failure};
 use super::ANSWER_TOOL;
 use super::thinking::{redacted, signed, thought};
@@ -111,7 +112,7 @@ fn read(context: &Context, message: MessageIn<'_>) -> Result<Completion, Error> 
     };
     let id = message.id.map(Cow::into_owned).unwrap_or_default();
     let mut choice = Choice::default();
-    let mut thoughts = Vec::new();
+    let (mut thoughts, mut ids) = (Vec::new(), Given::default());
     for block in blocks {
         match block.kind.as_deref() {
             Some("text") => choice.text.push_str(block.text.as_deref().unwrap_or("")),
@@ -127,9 +128,9 @@ fn read(context: &Context, message: MessageIn<'_>) -> Result<Completion, Error> 
                     choice.text.push_str(&arguments);
                     continue;
                 }
-                let given = block.id.filter(|id| !id.is_empty()).map(Cow::into_owned);
+                let n = choice.tool_calls.len();
                 choice.tool_calls.push(ToolCall {
-                    id: given.unwrap_or_else(|| context.tool_call_id(&id, 0, choice.tool_calls.len())),
+                    id: ids.own(block.id.as_deref(), || context.tool_call_id(&id, 0, n)),
                     name: block.name.map(Cow::into_owned).unwrap_or_default(),
                     arguments,
                     custom: false,

@@ -1,5 +1,6 @@
 //! Events of a streamed message to chunks.
 
+use super::super::ids::Given;
 use super::super::{Bad, Context, compact, failure};
 use super::decode::{BlockIn, MessageIn, UsageIn, is_answer};
 use super::thinking::{redacted, signed, thought};
@@ -56,6 +57,7 @@ pub(in super::super) struct Stream {
     /// The thought being written, with its signature.
     thought: Option<(String, String)>,
     calls: u32,
+    ids: Given,
     stopped: bool,
     ended: bool,
 }
@@ -156,10 +158,10 @@ impl Stream {
         self.open = Some(Open { block: index.unwrap_or(0), call, input, pieces: false });
         let index = call?;
         self.calls = self.calls.saturating_add(1);
-        let given = block.id.filter(|id| !id.is_empty()).map(Cow::into_owned);
+        let made = || context.tool_call_id(&self.id, 0, index as usize);
         Some(tool(ToolCallDelta {
             index,
-            id: Some(given.unwrap_or_else(|| context.tool_call_id(&self.id, 0, index as usize))),
+            id: Some(self.ids.own(block.id.as_deref(), made)),
             name: Some(block.name.map(Cow::into_owned).unwrap_or_default()),
             ..ToolCallDelta::default()
         }))

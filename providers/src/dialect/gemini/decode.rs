@@ -1,5 +1,6 @@
 //! Answers to completions, whole or in events: the vendor's events have the form of its answers.
 
+use super::super::ids::Given;
 use super::super::{Bad, Context, compact, failure};
 use crate::lenient;
 use crate::sse::Event;
@@ -165,6 +166,7 @@ pub(in super::super) struct Stream {
 struct CandidateState {
     index: u32,
     calls: usize,
+    ids: Given,
     finished: bool,
 }
 
@@ -260,10 +262,10 @@ impl CandidateState {
         let n = self.calls;
         let index = u32::try_from(n).ok().filter(|_| n < MAX_PARALLEL)?;
         self.calls = n.saturating_add(1);
-        let given = call.id.filter(|id| !id.is_empty()).map(Cow::into_owned);
+        let own = self.ids.own(call.id.as_deref(), || context.tool_call_id(answer, self.index, n));
         Some(ToolCallDelta {
             index,
-            id: Some(given.unwrap_or_else(|| context.tool_call_id(answer, self.index, n))),
+            id: Some(own),
             name: Some(call.name.map(Cow::into_owned).unwrap_or_default()),
             arguments: compact(call.args.map_or("{}", RawValue::get)),
             custom: false,

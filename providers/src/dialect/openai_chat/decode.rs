@@ -1,5 +1,6 @@
 //! A whole answer to a completion; also the shapes that the stream decoder shares.
 
+use super::super::ids::Given;
 use super::super::{Context, compact, failure, finish};
 use crate::lenient;
 use bytes::Bytes;
@@ -369,16 +370,17 @@ fn convert(
         taken.ok_or_else(|| context.error(ErrorKind::Malformed, "a choice has no message"))?;
     *mended |= !whole;
     let (reasoning, beside) = (message.take_reasoning(), message.beside());
+    let mut ids = Given::default();
     let tool_calls: Vec<ToolCall> = message
         .tool_calls
         .into_iter()
         .enumerate()
         .map(|(n, call)| {
             let (arguments, as_text) = call.arguments();
-            let given = call.id.as_deref().filter(|id| !id.is_empty());
-            *mended |= given.is_none() || !as_text;
+            let own = ids.own(call.id.as_deref(), || context.tool_call_id(id, index, n));
+            *mended |= call.id.as_deref() != Some(&*own) || !as_text;
             ToolCall {
-                id: given.map_or_else(|| context.tool_call_id(id, index, n), str::to_owned),
+                id: own,
                 name: call.name().unwrap_or_default().to_owned(),
                 arguments,
                 custom: call.custom(),

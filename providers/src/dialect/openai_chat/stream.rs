@@ -1,5 +1,6 @@
 //! Events of a streamed answer to chunks, tool-call deltas brought into order.
 
+use super::super::ids::Given;
 use super::super::{Bad, Context, failure};
 use super::alike::{self, Last};
 use super::decode::{Answer, CallIn, ChoiceIn, kept};
@@ -28,12 +29,14 @@ struct ChoiceState {
     finished: bool,
     /// Tool calls by our index.
     calls: Vec<CallState>,
+    ids: Given,
 }
 
 #[derive(Debug, Default)]
 struct CallState {
     /// The vendor's index.
     index: Option<u32>,
+    /// The vendor's identifier, by which it tells its pieces apart.
     id: String,
     named: bool,
 }
@@ -192,8 +195,9 @@ impl ChoiceState {
         let index = u32::try_from(place).ok().filter(|_| place < MAX_PARALLEL)?;
         let mut first_id = None;
         if known.is_none() {
-            let id = id.map_or_else(|| context.tool_call_id(answer, self.index, place), str::to_owned);
-            first_id = Some(id.clone());
+            let own = self.ids.own(id, || context.tool_call_id(answer, self.index, place));
+            let id = id.map_or_else(|| own.clone(), str::to_owned);
+            first_id = Some(own);
             self.calls.push(CallState { index: call.index, id, named: false });
         }
         let state = self.calls.get_mut(place)?;
