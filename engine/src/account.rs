@@ -1,10 +1,11 @@
 //! For whom a request's money went, and what the most capable candidate would have taken: what reports are made of.
 
+use crate::route::reference;
 use crate::who::Who;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::decision::Decision;
-use types::matrix::{Matrix, Price, Tier};
+use types::matrix::{Matrix, Price};
 use types::options::CLIENT_REQUEST_ID;
 use types::outcome::{Account, Billed, ReferenceCost, Status};
 use types::run::Run;
@@ -21,32 +22,12 @@ pub(crate) struct About {
 
 impl About {
     pub(crate) fn of(decision: &Decision, matrix: &Matrix, images: u32) -> About {
-        About { images, reference: reference(decision, matrix) }
+        let priced = |model: &Arc<str>| {
+            let ix = matrix.find(model)?;
+            Some((model.clone(), reference::price(matrix.model(ix)?, matrix.provider_of(ix)?)?))
+        };
+        About { images, reference: decision.reference.as_ref().and_then(priced) }
     }
-}
-
-/// Free of charge.
-const NOTHING: Price = Price::new(0.0, 0.0);
-
-/// The most capable of the candidates that the router had to choose from: the highest quality tier, then the best
-/// belief before evidence for this kind of task; where both are alike the cheapest, so that nothing is claimed as
-/// saved that a choice among equals would have saved.
-fn reference(decision: &Decision, matrix: &Matrix) -> Option<(Arc<str>, Price)> {
-    let cell = decision.cell;
-    let candidates = decision.arms.iter().filter_map(|arm| {
-        let ix = matrix.find(&arm.model)?;
-        let (model, provider) = (matrix.model(ix)?, matrix.provider_of(ix)?);
-        let price = if provider.tier == Tier::Free { Some(NOTHING) } else { model.price };
-        Some((model, price))
-    });
-    let dear = |p: &Option<Price>| p.map_or(f64::INFINITY, |p| p.input + p.output);
-    let best = candidates.max_by(|(a, pa), (b, pb)| {
-        let belief = |m: &types::matrix::Model| m.prior.success(cell.family, cell.sub);
-        (a.quality_tier.cmp(&b.quality_tier))
-            .then(belief(a).total_cmp(&belief(b)))
-            .then(dear(pb).total_cmp(&dear(pa)))
-    })?;
-    Some((best.0.id.clone(), best.1?))
 }
 
 /// The labels that a request is counted by: its own, those of policies, those of its key.

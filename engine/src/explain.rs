@@ -313,6 +313,7 @@ pub(crate) mod tests {
             seed: 0,
             lambda: 0.2,
             cost_ref_usd: types::Usd::ZERO,
+            reference: None,
             statistics: 0,
             bundle: "b".into(),
             premium: None,

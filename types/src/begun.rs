@@ -172,6 +172,7 @@ fn decision(of: &Beginning) -> Decision {
         seed: 0,
         lambda: 0.0,
         cost_ref_usd: Usd::ZERO,
+        reference: None,
         statistics: 0,
         bundle: of.bundle.clone(),
         premium: None,

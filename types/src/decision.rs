@@ -211,6 +211,10 @@ pub struct Decision {
     pub lambda: f64,
     /// Cost that counts as 1.
     pub cost_ref_usd: Usd,
+    /// The most capable of the models that it could have chosen: what it would have cost there, reports compare with
+    /// what it cost. `None` = there was none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<Arc<str>>,
     /// Version of the statistics it was taken from.
     pub statistics: u64,
     /// Hash of the configuration it was taken under.

@@ -8,6 +8,7 @@ mod config;
 mod filter;
 mod in_time;
 mod nothing;
+pub(crate) mod reference;
 mod router;
 mod score;
 mod session;
@@ -281,6 +282,7 @@ fn blank(inputs: &Inputs<'_>, directives: &mut Directives) -> Decision {
         seed: inputs.seed,
         lambda: lambda(inputs),
         cost_ref_usd: Usd::ZERO,
+        reference: None,
         statistics: inputs.statistics.version,
         bundle: inputs.bundle.hash().to_string(),
         premium: None,

@@ -152,6 +152,9 @@ pub(crate) fn arms(
     for d in &mut drafts {
         d.utility = utility(&d.terms, weights, &directives.weights);
     }
+    let chosen = drafts.iter().map(|d| d.scored.model);
+    let cell = inputs.profile.cell();
+    decision.reference = super::reference::reference(chosen, estimates, inputs.bundle.matrix(), cell);
     // Ties go to the earlier workflow, then the earlier model: a stable sort of a stable list.
     let mut order: Vec<(f64, usize)> = drafts.iter().enumerate().map(|(i, d)| (d.utility, i)).collect();
     order.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));

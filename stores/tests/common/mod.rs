@@ -80,6 +80,7 @@ fn decision(id: &str) -> Decision {
         seed: u64::MAX,
         lambda: 1.0,
         cost_ref_usd: Usd::from_dollars(0.01),
+        reference: None,
         statistics: 3,
         bundle: "abc".to_owned(),
         premium: None,

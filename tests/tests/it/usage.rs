@@ -316,3 +316,25 @@ async fn images_and_reasoning_cost_what_the_matrix_says_and_each_token_once() {
     assert_ne!(refused.status, 200, "{}", refused.text());
     assert_eq!(vendor.seen().len(), asked);
 }
+
+/// A workflow that picks its models itself is compared with the most capable that it could have picked.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_workflow_saves_that_picks_its_models_is_told() {
+    let (_vendor, house) = house().await;
+    let mut body = ask("hi", json!({}));
+    body["model"] = "workflow/cheap_first_cascade".into();
+    let answer = house.client().chat(&body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let record = house.decision(&answer.request_id()).await;
+    assert_eq!(record["decision"]["arms"][0]["model"], "*", "{record}");
+    assert_eq!(
+        (&record["decision"]["reference"], &record["run"]["served_by"]),
+        (&json!("alpha/best"), &json!("alpha/cheap"))
+    );
+    let total = report(&Admin::of(&house), "").await["total"].clone();
+    // Two samples at 1 USD per million, where one at ten would have done.
+    assert_eq!(
+        (&total["reference_usd"], &total["cost_usd"], &total["saved_usd"]),
+        (&json!(0.011), &json!(0.0022), &json!(0.0088))
+    );
+}
