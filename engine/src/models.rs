@@ -46,6 +46,12 @@ pub struct ModelRow {
     pub availability: Availability,
     /// What the breaker lets through.
     pub circuit: Circuit,
+    /// Share of its free tier that is left, 0..=1; `None` = it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_ratio: Option<f64>,
+    /// Seconds until a call fits into its free tier again; `None` = one does now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota_wait_s: Option<u64>,
     /// Most calls that may be under way, since its vendor complained of load; `None` = as many as there are.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub concurrency: Option<u32>,
@@ -101,6 +107,7 @@ pub(crate) fn rows(inner: &Inner, who: &Who) -> Vec<ModelRow> {
             .filter(|(_, model, _)| **model == m.id)
             .fold((0.0, 0.0), |(n, s), (_, _, a)| (n + a.total.n, s + a.total.s));
         let seen = statistics.model(&m.id);
+        let quota = view.reach.provider.quota(ix);
         Some(ModelRow {
             id: m.id.clone(),
             aliases: m.aliases.clone(),
@@ -109,6 +116,8 @@ pub(crate) fn rows(inner: &Inner, who: &Who) -> Vec<ModelRow> {
             simulated: p.dialect == Dialect::Simulated,
             availability: view.availability.get(usize::from(ix.0)).cloned().unwrap_or(Availability::Disabled),
             circuit: view.circuit(ix),
+            quota_ratio: quota.map(|q| q.ratio),
+            quota_wait_s: quota.map(|q| q.wait).filter(|w| !w.is_zero()).map(|w| w.as_secs().max(1)),
             concurrency: view.reach.breakers.get(usize::from(ix.0)).and_then(|b| b.room().limit()),
             tier: p.tier,
             price: m.price,

@@ -97,7 +97,12 @@ async fn read(global: &Global, args: &Args, folder: &Path) -> Result<Vec<Value>,
 }
 
 fn is_ready(row: &Value) -> bool {
-    row.pointer("/availability/state").and_then(Value::as_str) == Some("ready")
+    row.pointer("/availability/state").and_then(Value::as_str) == Some("ready") && used_up(row).is_none()
+}
+
+/// Seconds for which nothing of its free tier is left.
+fn used_up(row: &Value) -> Option<u64> {
+    row.get("quota_wait_s").and_then(Value::as_u64)
 }
 
 fn table(rows: &[Value], out: &Out) -> String {
@@ -135,16 +140,17 @@ fn cells(row: &Value) -> Vec<String> {
 fn state(row: &Value) -> String {
     let circuit = row.get("circuit").and_then(Value::as_str).unwrap_or("closed");
     let detail = row.pointer("/availability/detail");
-    match row.pointer("/availability/state").and_then(Value::as_str).unwrap_or("") {
-        "ready" if circuit != "closed" => format!("ready, breaker {circuit}"),
-        "ready" => "ready".to_owned(),
-        "no_key" => {
+    match (row.pointer("/availability/state").and_then(Value::as_str).unwrap_or(""), used_up(row)) {
+        ("ready", Some(s)) => format!("free tier used up: fits again in {s} s"),
+        ("ready", None) if circuit != "closed" => format!("ready, breaker {circuit}"),
+        ("ready", None) => "ready".to_owned(),
+        ("no_key", _) => {
             let names: Vec<&str> =
                 detail.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
             format!("no key: set {}", names.join(" or "))
         }
-        "unusable" => format!("unusable: {}", detail.and_then(Value::as_str).unwrap_or("")),
-        other => other.to_owned(),
+        ("unusable", _) => format!("unusable: {}", detail.and_then(Value::as_str).unwrap_or("")),
+        (other, _) => other.to_owned(),
     }
 }
 
@@ -158,6 +164,10 @@ mod tests {
         for (row, want) in [
             (json!({"availability": {"state": "ready"}, "circuit": "closed"}), "ready"),
             (json!({"availability": {"state": "ready"}, "circuit": "open"}), "ready, breaker open"),
+            (
+                json!({"availability": {"state": "ready"}, "quota_wait_s": 2_400}),
+                "free tier used up: fits again in 2400 s",
+            ),
             (json!({"availability": {"state": "no_key", "detail": ["A", "B"]}}), "no key: set A or B"),
             (json!({"availability": {"state": "unusable", "detail": "no table"}}), "unusable: no table"),
             (json!({"availability": {"state": "disabled"}}), "disabled"),

@@ -1,4 +1,4 @@
-//! What was used of a free tier outlives the process, kill included.
+//! What was used of a free tier outlives the process, kill included, and is told of.
 
 use serde_json::json;
 use std::time::Duration;
@@ -36,4 +36,29 @@ async fn a_killed_process_remembers_what_was_used_of_the_day() {
     let over = house.client().chat(&ask).await;
     assert_ne!(over.status, 200, "six were used, two of them after the restart");
     assert_eq!(vendor.count(), 6, "and the vendor was not asked a seventh time");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_whose_free_tier_is_used_up_is_not_told_of_as_ready() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let house = Plan::new()
+        .vendor("alpha", &vendor)
+        .free("alpha")
+        .model(&Model::new("alpha/one").with("free_tier: { rpd: 1 }"))
+        .model(&Model::new("alpha/two").success(0.1))
+        .rules(crate::NO_CHANCE)
+        .start()
+        .await;
+    let told = async |more: &[&str]| {
+        let output = house.cli(&[&["models"], more].concat()).await;
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let before = told(&[]).await;
+    assert!(before.contains("2 of 2 models can be called"), "{before}");
+    let ask = json!({"model": "alpha/one", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(house.client().chat(&ask).await.status, 200);
+    let after = told(&[]).await;
+    assert!(after.contains("free tier used up") && after.contains("1 of 2 models can be called"), "{after}");
+    let ready = told(&["--ready"]).await;
+    assert!(ready.contains("alpha/two") && !ready.contains("alpha/one"), "{ready}");
 }
