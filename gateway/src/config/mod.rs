@@ -9,6 +9,7 @@ pub mod server;
 pub(crate) mod signature;
 pub mod sources;
 mod strays;
+mod told;
 
 use crate::clock;
 use engine::{Bundle, Files};
@@ -250,6 +251,7 @@ fn settings(sources: &Sources, environment: &Environment) -> (Server, Vec<Diagno
     let file = sources.settings.as_ref();
     let mut problems = file.map(|file| server::apply_file(&mut server, file)).unwrap_or_default();
     problems.extend(server::apply_environment(&mut server, &environment.ours()));
+    problems.extend(told::check(&server, file, environment));
     (server, problems)
 }
 

@@ -3,7 +3,7 @@
 use crate::NO_CHANCE;
 use serde_json::{Value, json};
 use std::time::Duration;
-use tests::house::{House, Model, Plan};
+use tests::house::{House, Model, Plan, cli};
 use tests::service::Service;
 use tests::vendor::{Dialect, Reply, Vendor};
 
@@ -98,4 +98,28 @@ async fn without_an_address_nothing_leaves_and_it_is_counted() {
     let house = plan(&vendor).start().await;
     assert_eq!(house.client().chat(&ask("eve")).await.status, 403);
     comes_to(&house, "webhook", "unset", 1.0).await;
+}
+
+/// What would end a start is told by a check.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_tells_of_an_address_that_cannot_be_told() {
+    for (hosts, severity, message) in [
+        ("[hooks.test]", "warning", "TURNOUT_WEBHOOK_SECRET"),
+        ("[other.test]", "error", "webhooks.allow_hosts"),
+    ] {
+        let settings =
+            format!("webhooks: {{ allow_hosts: {hosts}, notify_url: \"https://hooks.test/told\" }}");
+        let folder = Plan::new()
+            .provider("lab", "openai_chat", "http://127.0.0.1:9/v1")
+            .model(&Model::new("lab/one"))
+            .settings(&settings)
+            .write();
+        let output = cli(&folder, &["check", "--json"]).await;
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let problems = said["problems"].as_array().unwrap();
+        let found = problems.iter().find(|p| p["message"].as_str().unwrap().contains(message));
+        let found = found.unwrap_or_else(|| panic!("{message}: {said}"));
+        assert_eq!((&found["field"], &found["severity"]), (&json!("webhooks.notify_url"), &json!(severity)));
+        assert_eq!(output.status.success(), severity == "warning", "{said}");
+    }
 }

@@ -1,0 +1,48 @@
+//! Whether those can be told whom the settings name: what would end a start is a problem like any other.
+
+use super::Environment;
+use super::server::{PREFIX, Server};
+use crate::webhooks::{MIN_SECRET, SECRET};
+use types::Diagnostic;
+use types::doc::{Node, SourceFile, Span};
+
+const KEY: &str = "webhooks.notify_url";
+
+/// What is wrong with `webhooks.notify_url` and the secret by which it is told. What the environment lacks is a warning:
+/// it may be another one in which the server starts.
+pub(super) fn check(
+    server: &Server,
+    file: Option<&SourceFile>,
+    environment: &Environment,
+) -> Vec<Diagnostic> {
+    let mut problems = Vec::new();
+    let secret = environment.secret(SECRET);
+    if let Some(short) = secret.as_deref().filter(|s| s.len() < MIN_SECRET) {
+        // Not a byte of it is told, so that it is no text to show an excerpt of.
+        let unseen = SourceFile::new(format!("environment variable {SECRET}"), "");
+        let message = format!("{SECRET} has {} bytes", short.len());
+        let problem = Diagnostic::warning(format!("{PREFIX}104"), &unseen, Span::default(), message);
+        problems.push(problem.expected(format!("{MIN_SECRET} or more")).hint(REFUSED));
+    }
+    let Some(url) = &server.notify_url else { return problems };
+    let unseen = SourceFile::new("environment variable TURNOUT_WEBHOOKS__NOTIFY_URL", url.as_str());
+    let (file, span) = file.and_then(|f| Some((f, place(f)?))).unwrap_or((&unseen, Span::default()));
+    if let Err(refused) = server.webhooks.check(url) {
+        let message = format!("`{KEY}`: {}", refused.for_webhooks());
+        problems.push(Diagnostic::error(format!("{PREFIX}104"), file, span, message).field(KEY));
+    }
+    if secret.is_none() {
+        let message = format!("`{KEY}` is set, and the environment has no variable {SECRET} to sign with");
+        let problem = Diagnostic::warning(format!("{PREFIX}104"), file, span, message);
+        problems.push(problem.hint(REFUSED).field(KEY));
+    }
+    problems
+}
+
+const REFUSED: &str = "`turnout serve` does not start so";
+
+/// Where the file says it.
+fn place(file: &SourceFile) -> Option<Span> {
+    let root = types::doc::parse(file, PREFIX).ok()?;
+    root.get("webhooks").and_then(|w| w.get("notify_url")).map(|n: &Node| n.span)
+}
