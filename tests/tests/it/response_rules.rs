@@ -157,13 +157,11 @@ async fn no_rule_sets_a_header_that_the_server_sets() {
         "{names:?}"
     );
     names.extend(["retry-after", "x-should-retry"].map(str::to_owned));
+    let all: Vec<String> = names.iter().map(|name| format!("{name}: a")).collect();
+    let (sound, text) = checked(&format!("header: {{ {} }}", all.join(", "))).await;
+    assert!(!sound && text.contains("x-ratelimit-*"), "the reserved names are told: {text}");
     for name in names {
-        let (sound, text) = checked(&format!("header: {{ {name}: a }}")).await;
-        assert!(!sound && text.contains(&format!("`{name}` cannot be set")), "{name}: {text}");
-        assert!(
-            text.contains("x-request-id") && text.contains("x-ratelimit-*"),
-            "the reserved names: {text}"
-        );
+        assert!(text.contains(&format!("`{name}` cannot be set")), "{name}: {text}");
     }
     let (sound, text) = checked("header: { x-own: a }").await;
     assert!(sound, "{text}");
