@@ -2,7 +2,7 @@
 
 use crate::admin::bearer;
 use crate::app::App;
-use crate::control::audit::Event;
+use crate::control::refusals::Refusal;
 use crate::control::{Actor, Need};
 use crate::edge::accept::Handler;
 use crate::edge::payload::Payload;
@@ -176,8 +176,10 @@ fn admit(
     if endpoint != "chat" && presented.is_some_and(|text| app.plane.is_local(text)) {
         return Ok((app.nobody.clone(), Some(Actor::local())));
     }
-    let who =
-        app.plane.authenticate(presented).inspect_err(|f| app.plane.refused(endpoint, &f.code, from))?;
+    let who = app.plane.authenticate(presented).map_err(|refused| {
+        app.plane.refused(endpoint, &refused, from);
+        refused.failure
+    })?;
     let lists_runs = route == routes::RUNS && parts.method == Method::GET;
     let over = who.principal.key.as_deref().filter(|_| lists_runs).and_then(Actor::of_key);
     if over.is_none() {
@@ -201,11 +203,7 @@ pub(crate) fn may_use(app: &App, who: &Who, endpoint: &str) -> Result<(), Failur
         }
     };
     let failure = Failure::new(StatusCode::FORBIDDEN, "not_allowed", text);
-    let mut event = Event { actor_kind: "key", action: "request.denied", ..Event::default() };
-    key.id.clone_into(&mut event.actor);
-    endpoint.clone_into(&mut event.target);
-    event.detail.insert("code".to_owned(), failure.code.clone().into());
-    app.plane.note(event);
+    app.plane.note(Refusal::of(endpoint, &failure.code, Some(key)).line());
     Err(failure)
 }
 

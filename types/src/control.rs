@@ -262,6 +262,10 @@ pub struct Key {
     /// The key that replaces it; this one works until `expires_ms`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rotated_to: Option<String>,
+    /// The first key of the line of rotations that led to it, under whose name what they use is counted together;
+    /// `None` = it is the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counts_as: Option<String>,
     /// Unix milliseconds.
     #[serde(default)]
     pub created_ms: i64,
@@ -271,6 +275,12 @@ pub struct Key {
 }
 
 impl Key {
+    /// The identifier under which what it uses is counted: its own, or that of the key whose place it takes.
+    #[must_use]
+    pub fn counted(&self) -> &str {
+        self.counts_as.as_deref().unwrap_or(&self.id)
+    }
+
     /// A key of a tenant with nothing set.
     #[must_use]
     pub fn named(id: &str, tenant: &str) -> Self {
@@ -286,6 +296,7 @@ impl Key {
             suspended: false,
             revoked_ms: None,
             rotated_to: None,
+            counts_as: None,
             created_ms: 0,
             created_by: String::new(),
         }
@@ -311,7 +322,7 @@ impl Principal {
     #[must_use]
     pub fn new(tenant: Arc<Tenant>, key: Option<Arc<Key>>) -> Self {
         let of_tenant = (format!("tenant:{}", tenant.id), tenant.limits.clone());
-        let of_key = key.as_ref().map(|k| (format!("key:{}", k.id), k.limits.clone()));
+        let of_key = key.as_ref().map(|k| (format!("key:{}", k.counted()), k.limits.clone()));
         let (mut limits, mut partial) = (Vec::new(), Vec::new());
         for (holder, quotas) in std::iter::once(of_tenant).chain(of_key) {
             for q in quotas {

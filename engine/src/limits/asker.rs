@@ -49,7 +49,7 @@ impl Asker {
         let principal = &self.who.principal;
         Some(match per {
             Per::Tenant => format!("tenant={}", principal.tenant.id),
-            Per::Key => format!("key={}", principal.key_id()),
+            Per::Key => format!("key={}", principal.key.as_ref().map_or("", |k| k.counted())),
             Per::User => format!("user={}", self.kept(self.request.user.as_deref().unwrap_or_default())),
             Per::Model => return None,
             Per::Label(name) => {

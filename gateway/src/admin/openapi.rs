@@ -257,6 +257,7 @@ fn schemas() -> Value {
     let of_key = json!({
         "id": { "type": "string" }, "version": { "type": "integer" }, "created_ms": { "type": "integer" },
         "created_by": { "type": "string" }, "revoked_ms": { "type": "integer" }, "rotated_to": { "type": "string" },
+        "counts_as": { "type": "string" },
     });
     let minted =
         with(of_key.clone(), json!({ "key": { "type": "string", "description": "shown this once" } }));
@@ -305,7 +306,7 @@ fn schemas() -> Value {
             "tenant": { "type": "string" }, "holder": { "type": "string" },
             "metric": { "enum": types::limits::Metric::NAMES }, "limit": { "type": "number" },
             "used": { "type": "number" }, "left": { "type": "number" },
-            "reserved_premium": { "type": ["number", "null"] }, "ordinary_left": { "type": ["number", "null"] }, "window": { "type": "string" },
+            "reserved_premium": { "type": ["number", "null"] }, "ordinary_left": { "type": ["number", "null"] }, "window": { "type": ["string", "null"] },
             "resets_in_s": { "type": ["integer", "null"] }, "state": { "enum": ["green", "amber", "red"] },
             "pace_per_h": { "type": ["number", "null"] }, "runs_out_in_s": { "type": ["integer", "null"] },
             "runs_out_at": { "type": ["string", "null"] },

@@ -323,6 +323,11 @@ async fn one_key(c: Call<'_>) -> Result<Reply, Failure> {
 }
 
 async fn create_key(c: Call<'_>) -> Result<Reply, Failure> {
+    if c.body.is_empty() {
+        let text = "say what the key is for, such as {\"tenant\": \"acme\", \"name\": \"web\"}; {} makes one of the tenant \
+                    `default` with the usual limits";
+        return Err(Failure::bad_request("body_required", text.to_owned()));
+    }
     let spec: keys::Spec = c.read()?;
     Ok(Reply(StatusCode::CREATED, c.app.plane.create_key(c.actor, spec, &known(c.app)).await?))
 }

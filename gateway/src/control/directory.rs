@@ -24,6 +24,15 @@ pub(crate) struct Directory {
     dummy: blake3::Hash,
 }
 
+/// A credential that is not let in.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// What its holder is told.
+    pub(crate) failure: Failure,
+    /// The key, where that is known and shown to be held; the trail names it.
+    pub(crate) key: Option<Arc<Key>>,
+}
+
 struct Entry {
     hash: blake3::Hash,
     who: Arc<Who>,
@@ -106,14 +115,11 @@ impl Directory {
         presented: Option<&str>,
         pepper: &Secret,
         now_ms: i64,
-    ) -> Result<Arc<Who>, Failure> {
+    ) -> Result<Arc<Who>, Refused> {
+        let unknown = |code: &str, text: &str| Refused { failure: refuse(code, text), key: None };
         let Some(text) = presented else {
-            return self.open.clone().ok_or_else(|| {
-                refuse(
-                    "missing_api_key",
-                    "this server asks for a key: send it as `Authorization: Bearer sk-to-…`",
-                )
-            });
+            let text = "this server asks for a key: send it as `Authorization: Bearer sk-to-…`";
+            return self.open.clone().ok_or_else(|| unknown("missing_api_key", text));
         };
         let entry = key::id_of(text).and_then(|id| self.keys.get(id));
         let hash = entry.map_or(self.dummy, |e| e.hash);
@@ -123,11 +129,18 @@ impl Directory {
             // Without keys of its own the server takes what SDKs send when they must send something.
             return match &self.open {
                 Some(open) if !text.starts_with("sk-to-") => Ok(open.clone()),
-                _ => Err(refuse("invalid_api_key", "the key is not known here, or not whole")),
+                _ => Err(unknown("invalid_api_key", "the key is not known here, or not whole")),
             };
         };
-        entry.usable(now_ms)?;
-        Ok(entry.who.clone())
+        match entry.usable(now_ms) {
+            Ok(()) => Ok(entry.who.clone()),
+            Err(failure) => Err(Refused { failure, key: Some(entry.key.clone()) }),
+        }
+    }
+
+    /// A key by its public part.
+    pub(crate) fn key(&self, id: &str) -> Option<&Key> {
+        self.keys.get(id).map(|e| &*e.key)
     }
 
     /// Who started something earlier, by tenant and the name under which it is kept; `None` = it may not go on.
@@ -187,7 +200,7 @@ mod tests {
 
     fn check(directory: &Directory, pepper: &Secret, key: Option<&str>, want: Result<&str, &str>) {
         let got = directory.authenticate(key, pepper, 1_000);
-        let got = got.as_ref().map(|w| w.principal.tenant.id.as_str()).map_err(|e| e.code.as_str());
+        let got = got.as_ref().map(|w| w.principal.tenant.id.as_str()).map_err(|e| e.failure.code.as_str());
         assert_eq!(got, want, "{key:?}");
     }
 

@@ -225,6 +225,7 @@ impl Plane {
             expires_ms: None,
             revoked_ms: None,
             rotated_to: None,
+            counts_as: None,
             suspended: false,
             created_ms: now_ms,
             created_by: actor.id.clone(),
@@ -295,7 +296,7 @@ impl Plane {
         self.change(actor, "key.revoke", Some(&before), after, Map::new()).await.map(shown)
     }
 
-    /// Makes a key with the same rights; the old one works until the grace is over.
+    /// Makes a key with the same rights; the old one works until the grace is over. What both use counts together.
     pub(crate) async fn rotate_key(&self, actor: &Actor, id: &str, how: &Rotation) -> Result<Value, Failure> {
         let _one = self.changing.lock().await;
         let grace = how.grace_s.unwrap_or(GRACE_S);
@@ -316,7 +317,8 @@ impl Plane {
             );
             return Err(Failure::new(StatusCode::CONFLICT, "not_active", text));
         }
-        let next = Key { created_ms: now, created_by: actor.id.clone(), ..old.clone() };
+        let counts_as = Some(old.counted().to_owned());
+        let next = Key { created_ms: now, created_by: actor.id.clone(), counts_as, ..old.clone() };
         let made = self.mint(actor, "key.create", next).await?;
         let until = now.saturating_add_unsigned(grace.saturating_mul(1_000));
         old.expires_ms = Some(old.expires_ms.map_or(until, |t| t.min(until)));

@@ -9,7 +9,7 @@ pub(crate) mod keys;
 mod object;
 pub(crate) mod plane;
 pub(crate) mod provider_keys;
-mod refusals;
+pub(crate) mod refusals;
 pub(crate) mod secret;
 pub(crate) mod settled;
 pub(crate) mod spent;

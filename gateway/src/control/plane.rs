@@ -2,8 +2,8 @@
 
 use super::actor::Actor;
 use super::audit::{Audit, Event};
-use super::directory::{self, Directory};
-use super::refusals::Refusals;
+use super::directory::{self, Directory, Refused};
+use super::refusals::{Refusal, Refusals};
 use super::secret::{self, Secret};
 use super::tripwire::Tripwire;
 use crate::clock;
@@ -172,11 +172,14 @@ impl Plane {
     ///
     /// # Errors
     /// 401, 403, or 429 for a key that the tripwire holds.
-    pub(crate) fn authenticate(&self, presented: Option<&str>) -> Result<Arc<Who>, Failure> {
+    pub(crate) fn authenticate(&self, presented: Option<&str>) -> Result<Arc<Who>, Refused> {
         let now_ms = clock::unix_ms();
         let who = self.directory.load().authenticate(presented, &self.pepper, now_ms)?;
-        let held = who.principal.key.as_ref().and_then(|key| self.tripwire.refusal(&key.id, now_ms));
-        held.map_or(Ok(who), Err)
+        let key = who.principal.key.as_ref();
+        match key.and_then(|key| self.tripwire.refusal(&key.id, now_ms)) {
+            Some(failure) => Err(Refused { failure, key: key.cloned() }),
+            None => Ok(who),
+        }
     }
 
     /// Who started something earlier; `None` = it may not go on.
@@ -240,9 +243,10 @@ impl Plane {
     }
 
     /// Puts refused credentials on the trail.
-    pub(crate) fn refused(&self, endpoint: &str, code: &str, from: Option<IpAddr>) {
+    pub(crate) fn refused(&self, endpoint: &str, refused: &Refused, from: Option<IpAddr>) {
         if self.audit.is_some() {
-            self.refusals.one(endpoint, code, from, clock::unix_ms()).into_iter().for_each(|e| self.note(e));
+            let refusal = Refusal::of(endpoint, &refused.failure.code, refused.key.as_deref());
+            self.refusals.one(refusal, from, clock::unix_ms()).into_iter().for_each(|e| self.note(e));
         }
     }
 
@@ -254,16 +258,16 @@ impl Plane {
         }
         let matched = decision.rules.iter().filter(|r| r.result == RuleResult::Matched);
         let rules: Vec<&str> = matched.map(|r| &*r.id).collect();
-        let mut event = Event {
-            actor_kind: "tenant",
-            actor: decision.tenant.clone(),
-            action: "request.denied",
-            target: decision.request_id.clone(),
-            tenant: decision.tenant.clone(),
-            request: decision.request_id.clone(),
-            ..Event::default()
-        };
-        event.detail.insert("code".to_owned(), outcome.error.clone().unwrap_or_default().into());
+        let directory = self.directory.load();
+        let key = outcome.account.as_ref().and_then(|a| directory.key(&a.key));
+        let code = outcome.error.as_deref().unwrap_or_default();
+        let mut event = Refusal::of(&decision.request_id, code, key).line();
+        decision.tenant.clone_into(&mut event.tenant);
+        decision.request_id.clone_into(&mut event.request);
+        if key.is_none() {
+            event.actor_kind = "tenant";
+            decision.tenant.clone_into(&mut event.actor);
+        }
         event.detail.insert("rules".to_owned(), rules.join(", ").into());
         self.note(event);
     }

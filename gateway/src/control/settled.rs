@@ -1,6 +1,7 @@
 //! What was spent since the counters of limits were written last, by the log: after a kill that counts, and not all that
 //! had been set aside.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use stores::limits::Kept;
 use types::Usd;
@@ -73,6 +74,16 @@ fn spend(record: &RequestRecord, cut_off: bool) -> Spend {
     }
 }
 
+/// The same, each under the name of the key as which its own counts.
+pub(super) fn together(mut spent: Vec<Spend>, counts_as: &HashMap<String, String>) -> Vec<Spend> {
+    for spend in &mut spent {
+        if let Some(first) = counts_as.get(&spend.key) {
+            first.clone_into(&mut spend.key);
+        }
+    }
+    spent
+}
+
 /// What a counter that was written at a moment has used: what was settled then, and what was spent since. Never more than
 /// it says itself; and that, where the log says nothing of what it counts.
 pub(super) fn used(kept: &Kept, at_ms: i64, spent: &[Spend]) -> u64 {
@@ -108,14 +119,16 @@ mod tests {
             spend("acme", "k", None, 4),
             spend("acme", "other", Some(60), 8),
             spend("stranger", "k", Some(60), 16),
+            spend("acme", "next", Some(60), 32),
         ];
+        let spent = together(spent.into(), &HashMap::from([("next".to_owned(), "k".to_owned())]));
         assert_eq!(used(&kept, 50, &spent), want, "{kept:?}");
     }
 
     #[test]
     fn what_was_spent_counts_and_not_what_was_set_aside() {
-        check("key:k", Metric::Usd, Some(30), 36);
-        check("tenant:acme", Metric::Usd, Some(30), 44);
+        check("key:k", Metric::Usd, Some(30), 68);
+        check("tenant:acme", Metric::Usd, Some(30), 76);
         check("key:k", Metric::Usd, Some(99), 100);
         // Of these the log says nothing.
         check("key:k", Metric::Usd, None, 100);

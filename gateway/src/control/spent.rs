@@ -3,6 +3,7 @@
 //! What limits count is one object for each counter, so that a write is as large as what has changed, however many
 //! tenants there are.
 
+use super::directory::KEY;
 use super::settled::{self, Log};
 use crate::clock;
 use futures_util::FutureExt as _;
@@ -160,6 +161,12 @@ fn id_of(k: &Kept) -> String {
     blake3::hash(name.as_bytes()).to_hex().chars().take(32).collect()
 }
 
+/// Keys that took the place of others, and under whose name what they spend is counted.
+async fn lines(store: &Arc<dyn ControlStore>) -> Result<HashMap<String, String>, Error> {
+    let counted = |o: &Object| Some((o.id.clone(), o.doc.get("counts_as")?.as_str()?.to_owned()));
+    Ok(store.all(KEY).await?.iter().filter_map(counted).collect())
+}
+
 impl Spent {
     async fn read(
         store: Arc<dyn ControlStore>,
@@ -189,6 +196,10 @@ impl Spent {
         let spent = match (log, open.map(|(.., at)| *at).min()) {
             (Some(log), Some(earliest)) => log.since(earliest).await,
             _ => None,
+        };
+        let spent = match spent {
+            Some(spent) => Some(settled::together(spent, &lines(&store).await.map_err(words)?)),
+            None => None,
         };
         for (_, k, at) in found.values() {
             let used = spent.as_deref().map_or(k.used, |all| settled::used(k, *at, all));

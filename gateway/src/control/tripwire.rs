@@ -367,7 +367,7 @@ mod tests {
         assert!(rule == "tripwire" && message.contains(id) && message.contains(action.as_str()), "{message}");
         assert_eq!(notices.waiting(), None, "once an hour");
         let refusal = plane.authenticate(Some(text)).err();
-        let said = refusal.as_ref().map(|f| (f.status.as_u16(), &*f.code));
+        let said = refusal.as_ref().map(|f| (f.failure.status.as_u16(), &*f.failure.code));
         assert_eq!(said, refused, "{action:?}");
     }
 

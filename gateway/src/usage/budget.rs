@@ -30,6 +30,14 @@ fn resets_in(s: &Standing) -> Value {
     }
 }
 
+/// Over what time it counts; `null` for what is in work, which counts while it lasts.
+fn window(limit: &Limit) -> Value {
+    match limit.metric {
+        Metric::Concurrency => Value::Null,
+        _ => json!(limit.window.to_string()),
+    }
+}
+
 /// One row of `GET /admin/v1/budgets`.
 pub(crate) fn row(tenant: &str, s: &Standing, now_ms: i64) -> Value {
     let held = s.limit.reserved > 0;
@@ -42,7 +50,7 @@ pub(crate) fn row(tenant: &str, s: &Standing, now_ms: i64) -> Value {
         "tenant": tenant, "holder": &*s.limit.holder, "metric": s.limit.metric,
         "limit": amount(&s.limit, s.limit.ceiling), "used": amount(&s.limit, s.used),
         "left": amount(&s.limit, s.left()), "reserved_premium": held.then(|| amount(&s.limit, s.limit.reserved)),
-        "ordinary_left": held.then(|| amount(&s.limit, s.ordinary_left())), "window": s.limit.window.to_string(),
+        "ordinary_left": held.then(|| amount(&s.limit, s.ordinary_left())), "window": window(&s.limit),
         "resets_in_s": resets_in(s), "state": s.pressure(),
         "pace_per_h": s.pace_per_h.map(|p| pace(&s.limit, p)), "runs_out_in_s": runs_out, "runs_out_at": at,
     })
@@ -78,6 +86,9 @@ mod tests {
             (&said["left"], &said["reserved_premium"], &said["ordinary_left"]),
             (&json!(4.0), &json!(2.5), &json!(1.5))
         );
+        let places = Limit::rate("tenant:acme", Metric::Concurrency, 2.0, Window::Sliding(1)).unwrap();
+        let said = row("acme", &Standing { limit: places, ..standing.clone() }, 0);
+        assert_eq!((&said["window"], &said["resets_in_s"]), (&Value::Null, &Value::Null));
         let idle = Standing { pace_per_h: Some(0.0), ..standing };
         assert_eq!(row("acme", &idle, 0)["runs_out_at"], Value::Null);
     }

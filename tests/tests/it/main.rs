@@ -39,6 +39,7 @@ mod idempotency;
 mod import;
 mod kept;
 mod key_pool;
+mod keys;
 mod learning;
 mod library;
 mod limits;
