@@ -2,7 +2,7 @@
 
 use flate2::read::GzDecoder;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::Path;
 
 /// Most bytes of one file, unpacked: a guard against a broken archive.
@@ -17,7 +17,12 @@ pub fn lines(path: &Path, mut take: impl FnMut(&str) -> Result<(), String>) -> R
     let reader = BufReader::new(GzDecoder::new(BufReader::new(file)).take(MAX_BYTES));
     for (i, line) in reader.lines().enumerate() {
         let at = |e: String| format!("{}:{}: {e}", path.display(), i.saturating_add(1));
-        let line = line.map_err(|e| at(e.to_string()))?;
+        let line = line.map_err(|e| match e.kind() {
+            ErrorKind::InvalidInput | ErrorKind::UnexpectedEof if i == 0 => {
+                format!("{}: {e}; expected a text packed with gzip", path.display())
+            }
+            _ => at(e.to_string()),
+        })?;
         if !line.trim().is_empty() {
             take(&line).map_err(at)?;
         }

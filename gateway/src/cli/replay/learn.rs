@@ -3,13 +3,11 @@
 use super::pack::Pack;
 use super::player::Seen;
 use super::stage::{Knobs, Stage};
-use super::{play, progress, read, write};
+use super::{learned, play, progress, read, write};
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Outcome, Problem};
-use engine::learn::Limits;
 use serde_json::json;
-use std::path::PathBuf;
-use types::store::Observer as _;
+use std::path::{Path, PathBuf};
 
 /// Learn a prior from recorded outcomes, or show what a learned state holds
 #[derive(clap::Args, Debug)]
@@ -54,17 +52,15 @@ pub(in crate::cli) fn run(args: &Args, out: &Out) -> Outcome {
             let state = play::study(&pack, &seen, &queries, Knobs::default()).map_err(Problem)?;
             bar.finish_and_clear();
             write(to, &state)?;
-            show(&state, out)
+            show(to, &state, out)
         }
-        (_, _, Some(path)) => show(&read(path)?, out),
+        (_, _, Some(path)) => show(path, &read(path)?, out),
         _ => Err(Problem("name a table with --pack and --out, or a state with --show".to_owned())),
     }
 }
 
-fn show(state: &[u8], out: &Out) -> Outcome {
-    let (mut learner, statistics) = engine::learner(Limits::default());
-    learner.restore(state).map_err(Problem)?;
-    let s = statistics.load();
+fn show(path: &Path, state: &[u8], out: &Out) -> Outcome {
+    let s = learned(path, state)?.load();
     let mut arms: Vec<_> = s.arms().collect();
     arms.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
     if out.json {

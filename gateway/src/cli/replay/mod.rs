@@ -16,6 +16,7 @@ pub(super) use learn::{Args as LearnArgs, run as learn};
 
 use super::out::Out;
 use super::{GOOD, Outcome, Problem};
+use engine::learn::{Limits, Statistics};
 use indicatif::{ProgressBar, ProgressStyle};
 use pack::Pack;
 use plan::{Plan, Protocol};
@@ -29,6 +30,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use types::store::Observer as _;
 
 /// Replay recorded outcomes through the profiler, the policies, the router and the learner
 #[derive(clap::Args, Debug)]
@@ -49,7 +51,7 @@ pub(super) struct Args {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     seeds: u64,
     /// Points of success that the reference cost is worth [default: those of the table]
-    #[arg(long, value_delimiter = ',', value_name = "X")]
+    #[arg(long, value_delimiter = ',', value_name = "X", value_parser = lambda)]
     lambda: Vec<f64>,
     /// Many lambdas from 0 to 1, for the cost-quality curve
     #[arg(long, conflicts_with = "lambda")]
@@ -97,7 +99,7 @@ const SWEEP: [f64; 9] = [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0];
 
 pub(super) fn run(args: &Args, out: &Out) -> Outcome {
     let knobs = Knobs { epsilon: args.epsilon, beta: args.beta };
-    let prior = args.prior.as_deref().map(read).transpose()?;
+    let prior = args.prior.as_deref().map(state).transpose()?;
     let Some(dir) = args.pack.as_ref().filter(|_| !args.stdio) else {
         let input = std::io::stdin().lock();
         stdio::speak(input, std::io::stdout().lock(), prior.as_deref(), args.seed, knobs).map_err(Problem)?;
@@ -115,6 +117,28 @@ pub(super) fn run(args: &Args, out: &Out) -> Outcome {
 
 fn read(path: &Path) -> Result<Vec<u8>, Problem> {
     std::fs::read(path).map_err(|e| Problem(format!("{}: {e}", path.display())))
+}
+
+/// What was learned before, which a learner can take up.
+fn state(path: &Path) -> Result<Vec<u8>, Problem> {
+    let bytes = read(path)?;
+    learned(path, &bytes)?;
+    Ok(bytes)
+}
+
+/// The learner that a file holds the state of, with the handle to what it knows.
+fn learned(path: &Path, bytes: &[u8]) -> Result<Statistics, Problem> {
+    let (mut learner, statistics) = engine::learner(Limits::default());
+    let found =
+        |e: String| format!("{}: {e}; expected a file that `turnout learn --out` wrote", path.display());
+    learner.restore(bytes).map_err(|e| Problem(found(e)))?;
+    Ok(statistics)
+}
+
+/// λ as an argument: 0 to 100, as in `routing_rules.yaml`.
+fn lambda(text: &str) -> Result<f64, String> {
+    let number = text.trim().parse::<f64>().ok().filter(|x| (0.0..=100.0).contains(x));
+    number.ok_or_else(|| "expected a number from 0 to 100".to_owned())
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
@@ -329,4 +353,26 @@ fn progress(total: usize, what: &str) -> ProgressBar {
     }
     bar.set_message(what.to_owned());
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lambda_is_a_number_that_prices_can_be_multiplied_by() {
+        assert_eq!((lambda("0.2"), lambda("0"), lambda("100")), (Ok(0.2), Ok(0.0), Ok(100.0)));
+        for text in ["nan", "inf", "-1", "1e9", "", "much"] {
+            assert_eq!(lambda(text), Err("expected a number from 0 to 100".to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_state_that_is_none_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("wrong.prior");
+        std::fs::write(&path, "no state").unwrap();
+        let Err(Problem(told)) = state(&path) else { panic!("it was taken") };
+        assert!(told.contains("wrong.prior: ") && told.contains("turnout learn --out"), "{told}");
+    }
 }

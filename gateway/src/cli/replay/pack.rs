@@ -303,6 +303,18 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn a_table_that_is_not_packed_is_told_from_one_that_is() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("dataset.json"), r#"{"name": "tiny", "models": {"a": {}}}"#).unwrap();
+        for text in ["", "{\"query_id\": \"q0\", \"order\": 0, \"prompt\": \"What is it?\"}\n"] {
+            std::fs::write(dir.path().join("queries.jsonl.gz"), text).unwrap();
+            let error = Pack::open(dir.path(), None).unwrap_err();
+            assert!(error.contains("queries.jsonl.gz: "), "{error}");
+            assert!(error.ends_with("; expected a text packed with gzip"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_table_that_cannot_be_is_refused_with_its_place() {
         assert_eq!(tiny().reward(1, 1, 0.5), Some(0.95));
         for (outcomes, told) in [

@@ -72,13 +72,19 @@ pub(super) fn speak(
     seed: u64,
     knobs: Knobs,
 ) -> Result<(), String> {
-    let mut lines = input.lines().enumerate();
-    let Some((_, first)) = lines.next() else { return Ok(()) };
-    let hello =
-        serde_json::from_str(&first.map_err(|e| e.to_string())?).map_err(|e| format!("line 1: {e}"))?;
-    let Line::Hello { models, lambda, cost_ref_usd } = hello else {
-        return Err("line 1: expected an object of type `hello`".to_owned());
+    let blank =
+        |(_, line): &(usize, std::io::Result<String>)| line.as_ref().is_ok_and(|l| l.trim().is_empty());
+    let mut lines = input.lines().enumerate().filter(|line| !blank(line));
+    let Some((i, first)) = lines.next() else { return Ok(()) };
+    let at = |e: String| format!("line {}: {e}", i.saturating_add(1));
+    let Line::Hello { models, lambda, cost_ref_usd } =
+        first.map_err(|e| e.to_string()).and_then(|l| parse(&l)).map_err(at)?
+    else {
+        return Err(at("expected an object of type `hello` first".to_owned()));
     };
+    if models.is_empty() {
+        return Err(at("`models` names none; expected an object of models with their prices".to_owned()));
+    }
     let listed = |(name, p): (String, Prices)| Listed {
         name,
         input: p.price_in_usd_per_mtok,
@@ -90,17 +96,20 @@ pub(super) fn speak(
     let mut waiting = Waiting::default();
     for (i, line) in lines {
         let at = |e: String| format!("line {}: {e}", i.saturating_add(1));
-        let line = line.map_err(|e| at(e.to_string()))?;
-        if line.trim().is_empty() {
-            continue;
-        }
-        match serde_json::from_str(&line).map_err(|e| at(e.to_string()))? {
+        match line.map_err(|e| e.to_string()).and_then(|l| parse(&l)).map_err(at)? {
             Line::Hello { .. } => return Err(at("a second `hello`".to_owned())),
             Line::Bye => break,
             Line::Route { id, messages, tools, candidates, source_task } => {
                 let request = request(&messages, &tools).map_err(at)?;
                 let seen = Seen::new(&stage, request, &source_task);
                 let allowed = models.iter().map(|m| candidates.contains(&m.name));
+                if !allowed.clone().any(|a| a) {
+                    let names: Vec<&str> = models.iter().map(|m| m.name.as_str()).collect();
+                    let (found, known) = (candidates.join("`, `"), names.join("`, `"));
+                    return Err(at(format!(
+                        "`candidates` is [`{found}`], expected models of the hello: `{known}`"
+                    )));
+                }
                 let decision = player.decide(&id.to_string(), &seen, allowed).map_err(at)?;
                 let model = decision.choice().map_or("", |a| plain(&a.model));
                 let answer = json!({"id": id, "model": model, "propensity": decision.propensity});
@@ -109,6 +118,9 @@ pub(super) fn speak(
             }
             Line::Outcome { id, quality, cost_usd, output_tokens, latency_s } => {
                 let Some((decision, seen)) = waiting.take(&id.to_string()) else { continue };
+                if !(0.0..=1.0).contains(&quality) {
+                    return Err(at(format!("`quality` is {quality}, expected 0 to 1")));
+                }
                 // `as` saturates.
                 let told = Told {
                     quality,
@@ -121,6 +133,16 @@ pub(super) fn speak(
         }
     }
     Ok(())
+}
+
+/// A line as what it says; an error names no line of its own, for the text is one.
+fn parse(line: &str) -> Result<Line, String> {
+    serde_json::from_str(line).map_err(|e| {
+        let (told, column) = (e.to_string(), e.column());
+        let told = told.split(" at line ").next().unwrap_or_default();
+        let place = if column > 0 { format!(" at column {column}") } else { String::new() };
+        format!("{told}{place}; expected a JSON object of type `hello`, `route`, `outcome` or `bye`")
+    })
 }
 
 /// Decisions by the identifier of their request, bounded.
@@ -185,6 +207,23 @@ mod tests {
         }
         let spoken = |lines: &str| speak(lines.as_bytes(), Vec::new(), None, 1, Knobs::default());
         assert!(spoken("{\"type\":\"bye\"}").unwrap_err().contains("hello"));
-        assert!(spoken(&format!("{}\nnonsense", lines[0])).unwrap_err().starts_with("line 2"));
+        for (line, told) in [
+            ("nonsense".to_owned(), "line 2: expected ident at column 2; expected a JSON object"),
+            (r#"{"type":"wat"}"#.to_owned(), "line 2: unknown variant `wat`"),
+            (
+                json!({"type": "route", "id": 1, "messages": [{"role": "user", "content": "x"}], "candidates": ["huge"]})
+                    .to_string(),
+                "line 2: `candidates` is [`huge`], expected models of the hello: `large`, `small`",
+            ),
+            (
+                format!("{}\n{}", route(0, "x"), r#"{"type":"outcome","id":0,"quality":5}"#),
+                "line 3: `quality` is 5, expected 0 to 1",
+            ),
+        ] {
+            let error = spoken(&format!("{}\n{line}", lines[0])).unwrap_err();
+            assert!(error.starts_with(told), "{error}");
+        }
+        let none = spoken(r#"{"type":"hello","models":{}}"#).unwrap_err();
+        assert!(none.starts_with("line 1: `models` names none"), "{none}");
     }
 }
