@@ -55,9 +55,14 @@ impl Times {
         Span {
             middle: total_ms.max(1.0).ln(),
             spread: self.seen.spread(),
-            weight: self.weight + self.seen.usual(0.0).map_or(0.0, |(_, answers)| answers),
+            weight: self.answers(),
             cut: self.seen.cuts().map(|(ms, calls)| (ms.ln(), calls)),
         }
+    }
+
+    /// What is known of them rests on so many answers: w.
+    pub(super) fn answers(&self) -> f64 {
+        self.weight + self.seen.usual(0.0).map_or(0.0, |(_, answers)| answers)
     }
 
     /// Whether what is known of it may keep it out: what was seen only for a while.
@@ -103,9 +108,10 @@ impl Span {
         Span { middle: self.middle + longer, cut: self.cut.map(|(cut, calls)| (cut + longer, calls)), ..self }
     }
 
-    /// Of an answer that takes about so long, where nothing else is known of it.
-    pub(super) fn about(total_ms: f64) -> Self {
-        Span { middle: total_ms.max(1.0).ln(), spread: Whole::default().spread(), weight: ASSUMED, cut: None }
+    /// Of an answer of which nothing is known but about how long it takes, and on how many answers that rests.
+    pub(super) fn about(total_ms: f64, answers: f64) -> Self {
+        let spread = Whole::default().spread();
+        Span { middle: total_ms.max(1.0).ln(), spread, weight: answers.max(ASSUMED), cut: None }
     }
 
     pub(super) fn under(&self, ceiling_ms: f64) -> Odds {

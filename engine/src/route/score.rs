@@ -396,10 +396,13 @@ impl Scorer<'_> {
         }
     }
 
-    /// What is believed of the time until the end: that of the model alone, as much longer as the forecast is.
+    /// What is believed of the time until the end: that of the model alone, as much longer as the forecast is. Where the
+    /// workflow chooses its models itself, no more is known of it than of the least known of them.
     fn span(&self, e: Option<&Estimated>, alone: &Estimate, forecast: &Estimate) -> Span {
         let Some(model) = e.and_then(|e| self.standing.model(e.ix)) else {
-            return Span::about(forecast.total_ms);
+            let models = self.estimates.iter().filter_map(|e| self.standing.model(e.ix));
+            let least = models.map(|m| m.times.answers()).fold(f64::INFINITY, f64::min);
+            return Span::about(forecast.total_ms, if least.is_finite() { least } else { 0.0 });
         };
         let span = model.times.span(alone.total_ms);
         span.stretched(forecast.total_ms / alone.total_ms.max(1.0))
