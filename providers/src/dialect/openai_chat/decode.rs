@@ -4,7 +4,7 @@ use super::super::ids::Given;
 use super::super::{Context, compact, failure, finish};
 use crate::lenient;
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
@@ -23,8 +23,8 @@ pub(super) struct Answer<'a> {
     pub(super) created: Option<i64>,
     #[serde(borrow, default)]
     pub(super) choices: Option<Vec<ChoiceIn<'a>>>,
-    #[serde(default, deserialize_with = "lenient::apart")]
-    usage: Option<UsageIn>,
+    #[serde(borrow, default, deserialize_with = "told")]
+    usage: Option<Told<'a>>,
     /// Groq's place for the usage of a stream.
     #[serde(default, deserialize_with = "lenient::apart")]
     x_groq: Option<XGroq>,
@@ -232,6 +232,46 @@ struct CompletionDetails {
     rejected_prediction_tokens: Option<u32>,
 }
 
+/// Usage, read apart from what surrounds it, so that nothing odd in it spoils the rest.
+fn told<'de: 'a, 'a, D: Deserializer<'de>>(d: D) -> Result<Option<Told<'a>>, D::Error> {
+    let raw = Option::<&'de RawValue>::deserialize(d)?;
+    // What is derived would be read from a list as well.
+    let object = raw.map(RawValue::get).filter(|json| json.starts_with('{'));
+    Ok(object.and_then(|json| Some(Told { usage: serde_json::from_str(json).ok()?, json })))
+}
+
+/// Usage, and the text that it was read from.
+struct Told<'a> {
+    usage: UsageIn,
+    json: &'a str,
+}
+
+impl Told<'_> {
+    /// The object with the numbers that are counted in the place of what the vendor wrote; `None` = they are the same. A
+    /// streamed answer tells them likewise.
+    fn mended(&self) -> Option<String> {
+        let counted = self.usage.convert();
+        let mut object: Value = serde_json::from_str(self.json).ok()?;
+        let mut changed = false;
+        for (place, count) in [
+            ("/prompt_tokens", counted.input),
+            ("/completion_tokens", counted.output),
+            ("/prompt_tokens_details/cached_tokens", counted.cached_input),
+            ("/completion_tokens_details/reasoning_tokens", counted.reasoning),
+            ("/total_tokens", counted.input.saturating_add(counted.output)),
+        ] {
+            let Some(slot) = object.pointer_mut(place).filter(|v| !v.is_null()) else { continue };
+            // A sum of its own may count what is not known here.
+            let is_sum = place == "/total_tokens" && slot.is_u64();
+            if !is_sum && slot.as_u64() != Some(count.into()) {
+                *slot = count.into();
+                changed = true;
+            }
+        }
+        changed.then(|| object.to_string())
+    }
+}
+
 impl UsageIn {
     /// Output with the reasoning, where the vendor counts that beside it, as xAI does: the total tells.
     fn reasoned_beside(&self) -> Option<u32> {
@@ -275,7 +315,7 @@ impl UsageIn {
 impl Answer<'_> {
     pub(super) fn usage(&self) -> Option<Usage> {
         let groq = || self.x_groq.as_ref().and_then(|x| x.usage.as_ref());
-        self.usage.as_ref().or_else(groq).map(UsageIn::convert)
+        self.usage.as_ref().map(|told| &told.usage).or_else(groq).map(UsageIn::convert)
     }
 
     /// What goes out of it beside the choices.
@@ -296,8 +336,8 @@ impl Answer<'_> {
     }
 }
 
-/// An answer whose usage counts the reasoning as output, nothing else in it changed.
-fn with_output(body: &Bytes, output: u32) -> Option<Bytes> {
+/// An answer with another text in the place of its usage, nothing else in it changed.
+fn with_usage(body: &Bytes, changed: &str) -> Option<Bytes> {
     #[derive(Deserialize)]
     struct Place<'a> {
         #[serde(borrow)]
@@ -305,11 +345,9 @@ fn with_output(body: &Bytes, output: u32) -> Option<Bytes> {
     }
     let usage = serde_json::from_slice::<Place<'_>>(body).ok()?.usage.get();
     let start = usage.as_ptr().addr().checked_sub(body.as_ptr().addr())?;
-    let mut changed: Value = serde_json::from_str(usage).ok()?;
-    changed.as_object_mut()?.insert("completion_tokens".to_owned(), output.into());
     let (before, rest) = body.split_at_checked(start)?;
     let after = rest.get(usage.len()..)?;
-    Some([before, changed.to_string().as_bytes(), after].concat().into())
+    Some([before, changed.as_bytes(), after].concat().into())
 }
 
 /// A whole answer. Its bytes stay in `raw` unless something had to be mended.
@@ -327,7 +365,7 @@ fn read(context: &Context, body: &Bytes, answer: Answer<'_>) -> Result<Completio
         return Err(e);
     }
     let usage = answer.usage().unwrap_or_default();
-    let beside = answer.usage.as_ref().and_then(UsageIn::reasoned_beside);
+    let counted = answer.usage.as_ref().and_then(Told::mended);
     let extra = answer.extra();
     let choices = answer.choices.unwrap_or_default();
     if choices.is_empty() {
@@ -350,9 +388,9 @@ fn read(context: &Context, body: &Bytes, answer: Answer<'_>) -> Result<Completio
         let index = given.unwrap_or_else(|| u32::try_from(position).unwrap_or(u32::MAX));
         completion.choices.push(convert(context, &completion.id, index, choice, &mut mended)?);
     }
-    completion.raw = match beside {
+    completion.raw = match counted {
         _ if mended => None,
-        Some(output) => with_output(body, output),
+        Some(usage) => with_usage(body, &usage),
         None => Some(body.clone()),
     };
     Ok(completion)
