@@ -6,6 +6,7 @@ use super::submission::Submission;
 use super::{account, assemble, drive, end, made, plan, tape};
 use crate::who::Who;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::Usd;
 use types::doc::SourceFile;
@@ -52,7 +53,7 @@ pub struct Replay {
 
 impl Runs {
     /// Lets a failed or waiting run go on, which counts as a request: under its pinned plan, or under the one in force where nothing that
-    /// has resolved is different in it. Calls that failed are made again. `settled` says what became of calls in doubt:
+    /// has resolved is different in it; nodes that failed have not, so they may be mended. Calls that failed are made again. `settled` says what became of calls in doubt:
     /// all of it or nothing, and without another plan it alone lets the run go on.
     ///
     /// # Errors
@@ -302,20 +303,19 @@ fn failures(entries: &[Entry]) -> Vec<String> {
     failed
 }
 
-/// Nodes at the root that have resolved, skipped ones left out.
+/// Nodes at the root whose outcome the rest of the run may build on. Left out are those that were skipped, and those that failed the last
+/// time: they run again, and to mend one is what another plan is for.
 fn resolved(entries: &[Entry]) -> Vec<String> {
-    let nodes = entries.iter().filter_map(|e| match &e.record {
-        Record::NodeResolved { frame, outcome, .. }
-            if !frame.contains(['/', '[']) && outcome != "skipped" && outcome != "cancelled" =>
+    const AGAIN: &[&str] = &["skipped", "cancelled", "error", "timeout"];
+    let mut stands = BTreeMap::new();
+    for entry in entries {
+        if let Record::NodeResolved { frame, node, outcome, .. } = &entry.record
+            && !frame.contains(['/', '['])
         {
-            Some(frame.clone())
+            stands.insert(frame, node != "fail" && !AGAIN.contains(&outcome.as_str()));
         }
-        _ => None,
-    });
-    let mut nodes: Vec<String> = nodes.collect();
-    nodes.sort_unstable();
-    nodes.dedup();
-    nodes
+    }
+    stands.into_iter().filter(|(_, stands)| *stands).map(|(frame, _)| frame.clone()).collect()
 }
 
 #[cfg(test)]
@@ -333,5 +333,25 @@ mod tests {
         // A wrong one is for whoever reads it to refuse.
         check(r#"{"model":null}"#, r#"{"model":null}"#);
         check("[]", "[]");
+    }
+
+    #[test]
+    fn what_failed_the_last_time_may_be_mended() {
+        let resolved_as = |frame: &str, node: &str, outcome: &str| {
+            let (frame, node, outcome) = (frame.to_owned(), node.to_owned(), outcome.to_owned());
+            let record = Record::NodeResolved { frame, node, outcome, note: None };
+            Entry { seq: 0, ts_ms: 0, epoch: 0, record }
+        };
+        let entries = [
+            resolved_as("first", "generate", "error"),
+            resolved_as("first", "generate", "ok"),
+            resolved_as("later", "generate", "ok"),
+            resolved_as("later", "generate", "timeout"),
+            resolved_as("checked", "validate", "failed"),
+            resolved_as("each[0]/one", "set", "ok"),
+            resolved_as("not", "set", "skipped"),
+            resolved_as("end", "fail", "failed"),
+        ];
+        assert_eq!(resolved(&entries), ["checked", "first"]);
     }
 }
