@@ -28,6 +28,14 @@ pub(super) enum Why {
     /// A pipe, a device: what has no text that stays.
     #[error("it is no file")]
     NoFile,
+    /// Bytes that are no text.
+    #[error("it is not UTF-8: the byte {byte:#04x} is part of no character")]
+    NotUtf8 {
+        /// Where it stands, counted from 1, in lines and in characters.
+        line: usize,
+        column: usize,
+        byte: u8,
+    },
     /// More bytes than [`doc::MAX_BYTES`].
     #[error("it is larger than {} bytes", doc::MAX_BYTES)]
     TooLarge,
@@ -46,6 +54,7 @@ impl Why {
             Why::Dangling(_) => Some("put back what it leads to, or remove the link"),
             Why::Folder => Some("a mount of a file that does not exist leaves a folder of its name"),
             Why::Name => Some("rename it"),
+            Why::NotUtf8 { .. } => Some("save it as UTF-8"),
             Why::NoFile | Why::TooLarge | Why::System(_) => None,
         }
     }
@@ -91,9 +100,27 @@ pub(super) fn text(path: &Path) -> Result<Option<String>, Unreadable> {
         () if !about.is_file() => Why::NoFile,
         () if path.file_name().is_none_or(|name| name.to_str().is_none()) => Why::Name,
         () if about.len() > doc::MAX_BYTES as u64 => Why::TooLarge,
-        () => return unless_absent(path, fs::read_to_string(path)),
+        () => match unless_absent(path, fs::read(path))?.map(decoded) {
+            None => return Ok(None),
+            Some(Ok(text)) => return Ok(Some(text)),
+            Some(Err(why)) => why,
+        },
     };
     Err(Unreadable { path: path.to_owned(), why })
+}
+
+/// The text that bytes are.
+fn decoded(bytes: Vec<u8>) -> Result<String, Why> {
+    String::from_utf8(bytes).map_err(|e| {
+        let (good, rest) = e.as_bytes().split_at(e.utf8_error().valid_up_to());
+        let good = String::from_utf8_lossy(good);
+        let last = good.rsplit('\n').next().unwrap_or_default();
+        Why::NotUtf8 {
+            line: good.matches('\n').count().saturating_add(1),
+            column: last.chars().count().saturating_add(1),
+            byte: rest.first().copied().unwrap_or_default(),
+        }
+    })
 }
 
 /// `None` where something failed because there is nothing of that name, nor a link of it.
@@ -129,6 +156,9 @@ mod tests {
             Err(why) => Some(format!("! {why}")),
         };
         fs::write(at("real.yaml"), "a: 1\n").unwrap();
+        fs::write(at("latin.yaml"), b"a: 1\n\xc3\xa9: \xe9\n").unwrap();
+        let why = text(&at("latin.yaml")).unwrap_err().why;
+        assert!(matches!(why, Why::NotUtf8 { line: 2, column: 4, byte: 0xe9 }), "{why:?}");
         fs::create_dir(at("folder.yaml")).unwrap();
         for (link, to) in [
             ("good.yaml", "real.yaml"),
@@ -151,7 +181,7 @@ mod tests {
             assert!(said.starts_with('!') && said.contains(why), "{name}: {said}");
         }
         let names: Vec<_> = texts(dir.path(), "yaml").unwrap();
-        assert_eq!(names.len(), 6, "{names:?}");
+        assert_eq!(names.len(), 7, "{names:?}");
         assert_eq!(list(&at("absent")).unwrap(), Vec::<PathBuf>::new());
         assert!(list(&at("gone.yaml")).is_err() && list(&at("real.yaml")).is_err());
     }

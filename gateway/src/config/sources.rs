@@ -287,19 +287,29 @@ impl Found<'_> {
 
     /// A file, if there is one; what is there and cannot be read is a problem.
     fn file(&mut self, path: &Path) -> Option<SourceFile> {
-        let text = folder::text(path).unwrap_or_else(|e| {
-            let mut d = told(&e);
-            // What workflows call that of which they are told when it comes another way.
-            let folder = path.parent().and_then(Path::file_name);
-            let workflow = folder.is_some_and(|f| f == WORKFLOWS);
-            if workflow && matches!(e.why, Why::TooLarge) {
-                "WF003".clone_into(&mut d.code);
-            }
-            self.problems.push(d);
+        read(path).unwrap_or_else(|d| {
+            self.problems.push(*d);
             None
-        });
-        text.map(|text| SourceFile::new(shown(path), text))
+        })
     }
+}
+
+/// A file of a configuration; `None` = there is none of that name.
+///
+/// # Errors
+/// It is there and cannot be read.
+pub(crate) fn read(path: &Path) -> Result<Option<SourceFile>, Box<Diagnostic>> {
+    let text = folder::text(path).map_err(|e| {
+        let mut d = told(&e);
+        // What workflows call that of which they are told when it comes another way.
+        let folder = path.parent().and_then(Path::file_name);
+        let workflow = folder.is_some_and(|f| f == WORKFLOWS);
+        if workflow && matches!(e.why, Why::TooLarge) {
+            "WF003".clone_into(&mut d.code);
+        }
+        Box::new(d)
+    })?;
+    Ok(text.map(|text| SourceFile::new(shown(path), text)))
 }
 
 /// A path as it is told.
@@ -309,7 +319,10 @@ pub(super) fn shown(path: &Path) -> String {
 
 /// The problem of something that is there and cannot be read.
 pub(super) fn told(Unreadable { path, why }: &Unreadable) -> Diagnostic {
-    let d = unreadable(&shown(path), &why.to_string());
+    let mut d = unreadable(&shown(path), &why.to_string());
+    if let Why::NotUtf8 { line, column, .. } = why {
+        (d.line, d.column) = (*line, *column);
+    }
     match why.hint() {
         Some(hint) => d.hint(hint),
         None => d,

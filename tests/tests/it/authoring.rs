@@ -54,6 +54,63 @@ async fn files_are_checked_by_themselves() {
     assert_eq!(empty.0, 2, "a folder without workflows is a mistake");
 }
 
+/// A file that is no text is one problem, at the place of the first odd byte, and hides none of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_no_text_hides_no_other() {
+    let folder = Folder::default();
+    for within in ["drafts", "workflows"] {
+        folder.write(&format!("{within}/bad.yaml"), BAD);
+        folder.write(&format!("{within}/wide.yaml"), &GOOD.replace("name: good", "name:   wide"));
+        let latin = folder.path().join(within).join("latin.yaml");
+        std::fs::write(&latin, b"version: 1\nname: latin\ntitle: caf\xe9\n").unwrap();
+        let calls = GOOD.replace("type: generate", "type: call, workflow: latin").replace("good", "calls");
+        folder.write(&format!("{within}/calls.yaml"), &calls);
+        let path = folder.path().join(within).display().to_string();
+        let (code, text) = told(&folder, &["workflow", "check", &path, "--format", "json"]).await;
+        let told_of = json_of(&text);
+        let mut found: Vec<_> = told_of["problems"].as_array().unwrap().iter().collect();
+        found.sort_by_key(|d| d["code"].to_string());
+        let [odd, key] = &found[..] else { panic!("{text}") };
+        assert_eq!((code, &odd["code"], &key["code"]), (2, &json!("TS007"), &json!("WF101")), "{text}");
+        let place = (odd["file"].as_str().unwrap(), &odd["line"], &odd["column"]);
+        assert_eq!(place, (latin.to_str().unwrap(), &json!(3), &json!(11)), "{text}");
+        assert!(odd["message"].as_str().unwrap().contains("the byte 0xe9"), "{text}");
+        let (_, sarif) = told(&folder, &["workflow", "check", &path, "--format", "sarif"]).await;
+        assert_eq!(json_of(&sarif)["runs"][0]["results"].as_array().unwrap().len(), 2, "{sarif}");
+    }
+    let (code, text) = told(&folder, &["--json", "workflow", "fmt", "--check"]).await;
+    let laid_out = json_of(&text);
+    assert_eq!((code, &laid_out["files"]), (2, &json!(4)), "{text}");
+    assert_eq!(laid_out["problems"].as_array().unwrap().len(), 1, "{text}");
+    assert!(laid_out["changed"].to_string().contains("wide.yaml"), "{text}");
+}
+
+/// Files are compared with the schemas and the workflows that stand beside them, not with those in force.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_comparison_takes_what_stands_beside_a_file() {
+    let folder = Folder::default();
+    let outer = "version: 1\nname: outer\nnodes:
+  - { id: a, type: call, workflow: inner }
+  - { id: b, type: generate, needs: a, response: { format: json_schema, schema: 'file:schemas/form.json' } }
+output: nodes.b.completion\n";
+    let inner = GOOD.replace("good", "inner");
+    let form = r#"{"type": "object"}"#;
+    let others = [("own", form, inner.as_str()), ("schema", r#"{"type": "array"}"#, inner.as_str())];
+    let called = inner.replace("generate }", "generate, samples: 2 }");
+    for (name, form, inner) in others.into_iter().chain([("called", form, called.as_str())]) {
+        folder.write(&format!("{name}/outer.yaml"), outer);
+        folder.write(&format!("{name}/inner.yaml"), inner);
+        folder.write(&format!("{name}/schemas/form.json"), form);
+    }
+    let file = |name: &str| folder.path().join(name).join("outer.yaml").display().to_string();
+    for (name, same) in [("own", true), ("schema", false), ("called", false)] {
+        let (code, text) = told(&folder, &["--json", "workflow", "diff", &file("own"), &file(name)]).await;
+        assert_eq!((code, &json_of(&text)["same"]), (0, &json!(same)), "{name}: {text}");
+    }
+    let checked = told(&folder, &["workflow", "check", &file("own")]).await;
+    assert_eq!(checked.0, 0, "{}", checked.1);
+}
+
 /// A call gives what the other workflow takes, as far as types tell before a run.
 #[tokio::test(flavor = "multi_thread")]
 async fn inputs_of_calls_have_their_types() {

@@ -1,18 +1,20 @@
 //! `turnout workflow diff`: how two workflows differ in what they do.
 
+use super::files::Files;
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome, Problem};
-use engine::workflows::{Change, Workflow, difference};
+use engine::workflows::{Change, Workflow, difference, is_schema};
 use engine::{Bound, Bundle, USUAL};
 use serde_json::{Value, json};
 use std::path::Path;
 use std::sync::Arc;
+use types::Diagnostic;
 use types::doc::SourceFile;
 
 /// Tell how two workflows differ in what they do
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout workflow diff json_extraction invoices\n  turnout workflow diff invoices ../deployed/workflows/invoices.yaml --json\n\nNodes, edges, limits, and what a run may cost at most; comments, titles and the order of keys are no difference."
+    after_help = "Examples:\n  turnout workflow diff json_extraction invoices\n  turnout workflow diff invoices ../deployed/workflows/invoices.yaml --json\n\nNodes, edges, limits, and what a run may cost at most; comments, titles and the order of keys are no difference.\nA file is taken with the workflows that it calls and the schemas that stand beside it."
 )]
 pub(super) struct Args {
     /// A workflow by its name, or a file
@@ -44,21 +46,29 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     Ok(GOOD)
 }
 
-/// By name, or a file of its own; a file is checked as if it stood among the workflows of the configuration.
+/// By name, or a file of its own, which is checked as if it stood among the workflows of the configuration, with what it names beside it.
 fn find(bundle: &Bundle, what: &str) -> Result<(Arc<Workflow>, SourceFile), Problem> {
     if !what.contains(['/', '.']) {
         let workflow = super::named(bundle, what)?;
         let file = bundle.workflow_source(what).cloned().unwrap_or_else(|| SourceFile::new(what, ""));
         return Ok((workflow, file));
     }
-    let text = std::fs::read_to_string(Path::new(what)).map_err(|e| Problem(format!("{what}: {e}")))?;
-    let file = SourceFile::new(what, text);
-    let (library, problems) = bundle.try_workflows(std::slice::from_ref(&file));
-    let workflow = library.get(file.stem()).cloned().ok_or_else(|| {
-        let report = crate::config::report(&problems, std::slice::from_ref(&file), Out::colour());
-        Problem(format!("{what} is no workflow:\n\n{report}"))
-    })?;
-    Ok((workflow, file))
+    let path = Path::new(what);
+    if path.is_dir() {
+        return Err(Problem(format!("{what} is a folder; name one of the workflows in it")));
+    }
+    let stem = path.file_stem().and_then(std::ffi::OsStr::to_str).unwrap_or_default();
+    let files = Files::of(&[path.to_owned()])?;
+    let texts = files.together();
+    let (library, found) = bundle.try_workflows(&texts);
+    let file = files.named.iter().find(|f| f.stem() == stem && !is_schema(f));
+    let Some((workflow, file)) = library.get(stem).zip(file) else {
+        let own = |d: &Diagnostic| texts.iter().any(|f| f.path == d.file);
+        let problems: Vec<_> = files.problems.into_iter().chain(found.into_iter().filter(own)).collect();
+        let report = crate::config::report(&problems, &texts, Out::colour());
+        return Err(Problem(format!("{what} is no workflow:\n\n{report}")));
+    };
+    Ok((workflow.clone(), file.clone()))
 }
 
 fn tell(change: &Change, out: &Out) {

@@ -1,5 +1,6 @@
 //! `turnout workflow fmt`: workflow files in their usual form.
 
+use super::files;
 use crate::cli::out::Out;
 use crate::cli::{FAILED, GOOD, Global, Outcome, Problem};
 use crate::config::folder;
@@ -7,7 +8,6 @@ use crate::config::sources::WORKFLOWS;
 use engine::workflows::format;
 use serde_json::json;
 use std::path::PathBuf;
-use types::doc::SourceFile;
 
 /// Give workflow files their usual form
 #[derive(clap::Args, Debug)]
@@ -27,29 +27,29 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         [] => folder::texts(&global.config.join(WORKFLOWS), "yaml")?,
         named => named.to_vec(),
     };
-    let (mut changed, mut refused) = (Vec::new(), Vec::new());
+    let (mut changed, mut refused, mut unread) = (Vec::new(), Vec::new(), Vec::new());
     for path in &files {
-        let failed = |e: std::io::Error| Problem(format!("{}: {e}", path.display()));
-        let text = std::fs::read_to_string(path).map_err(failed)?;
-        let file = SourceFile::new(path.display().to_string(), text.as_str());
+        let Some(file) = files::read(path, &mut unread)? else { continue };
         match format(&file) {
-            Ok(made) if made == text => {}
+            Ok(made) if made == *file.text => {}
             Ok(made) => {
                 if !args.check {
-                    std::fs::write(path, made).map_err(failed)?;
+                    std::fs::write(path, made)
+                        .map_err(|e| Problem(format!("{}: {e}", path.display())))?;
                 }
                 changed.push(path.display().to_string());
             }
-            Err(d) => refused.push((*d, text)),
+            Err(d) => refused.push((*d, Some(file.text))),
         }
     }
+    refused.extend(unread.into_iter().map(|d| (d, None)));
     let word = if args.check { "would change" } else { "changed" };
     if out.json {
         let refused: Vec<_> = refused.iter().map(|(d, _)| d).collect();
         out.value(&json!({"files": files.len(), "changed": changed, "problems": refused}));
     } else {
         changed.iter().for_each(|path| out.line(&format!("{word}  {path}")));
-        refused.iter().for_each(|(d, text)| out.error(&d.render(Some(text), Out::colour())));
+        refused.iter().for_each(|(d, text)| out.error(&d.render(text.as_deref(), Out::colour())));
         out.line(&format!("{} files, {} {word}", files.len(), changed.len()));
     }
     Ok(if !refused.is_empty() || args.check && !changed.is_empty() { FAILED } else { GOOD })

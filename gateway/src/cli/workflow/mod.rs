@@ -2,6 +2,7 @@
 
 mod check;
 mod diff;
+mod files;
 mod fmt;
 mod graph;
 mod kept;
