@@ -623,9 +623,15 @@ async fn a_workflows_own_limit_on_money_holds() {
     let h = house_of(vec![model("a", 1.0)], RULES, vec![tight], |c| Ok(whole(c, "x")));
     let mut body = prose();
     body["model"] = json!("workflow/tight");
-    let (id, answer) = h.ask(body).await;
+    let (id, answer) = h.ask(body.clone()).await;
     assert!(matches!(answer.as_ref().unwrap_err().kind, Kind::NoCandidates { .. }), "{answer:?}");
-    assert!(h.stored(&id).await.record.decision.excluded.iter().any(|e| e.reason == "max_cost"));
+    assert!(h.stored(&id).await.record.decision.excluded.iter().any(|e| e.reason == "workflow_limit"));
+    // It is told as the workflow's own, whoever else sets a higher one.
+    body["routing"] = json!({"max_cost_usd": 1.0});
+    let (id, _) = h.ask(body).await;
+    let excluded = h.stored(&id).await.record.decision.excluded;
+    let told = excluded.iter().find(|e| e.reason == "workflow_limit").and_then(|e| e.detail.clone());
+    assert!(told.is_some_and(|d| d.contains("its own `limits.usd`")), "{excluded:?}");
     assert_eq!(h.calls("p/a"), 0);
 }
 

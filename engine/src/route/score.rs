@@ -425,14 +425,18 @@ impl Scorer<'_> {
         b: &Belief,
     ) -> Option<(&'static str, String)> {
         let cap = self.limits.cap_in(flow);
+        let (reason, whose) = match cap != self.limits.cap {
+            true => ("workflow_limit", ", its own `limits.usd`"),
+            false => ("max_cost", ""),
+        };
         if cap.is_some() && e.is_some_and(|e| !e.cost_known) {
-            return Some(("unknown_price", "under a ceiling on cost".to_owned()));
+            return Some(("unknown_price", format!("under a ceiling on cost{whose}")));
         }
         // Where nothing may be spent, what would be paid for further calls is not: none of them is made.
         if let Some(cap) = cap.filter(|cap| *cap > Usd::ZERO)
             && cost > cap.dollars()
         {
-            return Some(("max_cost", format!("expected {cost:.6} > {cap} USD")));
+            return Some((reason, format!("expected {cost:.6} > {cap} USD{whose}")));
         }
         // Where the workflow chooses its models itself, one of them must be within it.
         let least = || match e {
@@ -442,7 +446,7 @@ impl Scorer<'_> {
         if let Some((cap, least)) =
             cap.and_then(|cap| Some((cap, least()?))).filter(|(cap, least)| least > cap)
         {
-            return Some(("max_cost", format!("even a short answer may cost {least} > {cap} USD")));
+            return Some((reason, format!("even a short answer may cost {least} > {cap} USD{whose}")));
         }
         if let Some(Time { ceiling, odds, .. }) = time.filter(|t| t.holds && t.odds.are_too_slow()) {
             return Some(("max_latency", format!("expected {:.0} > {ceiling:.0} ms", odds.expected_ms)));
