@@ -36,6 +36,7 @@ mod schema;
 mod testing;
 mod trace;
 mod value;
+mod vars;
 mod world;
 
 pub use budget::{Amounts, Purse, Used};

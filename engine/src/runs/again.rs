@@ -126,7 +126,7 @@ impl Runs {
     /// request, and is decided anew for whoever did not start the other one.
     ///
     /// # Errors
-    /// That instance has not resolved; the key came with another body before; a limit on requests is reached; too many
+    /// That instance has not resolved; a variable is not one of the workflow's, or of another type; the key came with another body before; a limit on requests is reached; too many
     /// runs wait; the store failed.
     pub async fn fork(
         &self,
@@ -152,6 +152,13 @@ impl Runs {
         submission.decide = overrides.body.is_some() || overrides.latest || other;
         if let Some(body) = overrides.body {
             submission.body = with_model_of(body, &submission.body);
+        }
+        if !overrides.vars.is_empty()
+            && let Some(workflow) = self.forked(&row.head, overrides.latest).await?
+        {
+            let wrong =
+                |(name, message)| Failure::Invalid { param: format!("overrides.vars.{name}"), message };
+            workflow.takes_vars(&overrides.vars).map_err(wrong)?;
         }
         submission.vars.extend(overrides.vars);
         let request = submission.request().map_err(|e| Failure::Engine(Box::new(e)))?;
@@ -182,6 +189,16 @@ impl Runs {
         let created = self.counted(who, || self.0.store.create(new)).await?;
         self.0.changes.due();
         Ok(created)
+    }
+
+    /// The workflow that a fork of a run goes on with, unless it is gone.
+    async fn forked(&self, head: &Head, latest: bool) -> Result<Option<Arc<Workflow>>, Failure> {
+        let bundle = self.0.engine.0.view.load().bundle.clone();
+        let pinned = match head.plan.as_deref().filter(|_| !latest) {
+            Some(hash) => plan::find(&*self.0.store, &bundle, &head.workflow, hash).await?,
+            None => None,
+        };
+        Ok(pinned.or_else(|| bundle.library.get(&head.workflow).cloned()))
     }
 
     /// Repeats a run from its journal, without a call: every record has to come again, and the result to be the

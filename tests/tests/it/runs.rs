@@ -446,6 +446,27 @@ async fn a_fork_asks_the_model_of_the_run_it_comes_from() {
     );
 }
 
+/// A fork that names a variable that there is not, or gives one another type, is told so and not made.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fork_sets_variables_by_their_names_and_types() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, answer).await;
+    let house = start(&vendor, &LONG.replace("nodes:", "vars: { drafts: 3 }\nnodes:")).await;
+    let id = submit(house.client(), "a question").await;
+    until(&house, &id, &["succeeded"]).await;
+    for (vars, param, told) in [
+        (json!({"draft": 4}), "overrides.vars.draft", "did you mean `drafts`?"),
+        (json!({"drafts": "four"}), "overrides.vars.drafts", "cannot be a text; expected a number"),
+    ] {
+        let body = json!({"after": "one", "overrides": {"vars": vars}});
+        let refused = house.client().post(&format!("/v1/runs/{id}/fork"), &body).await.error(400);
+        assert_eq!(refused["param"], param, "{refused}");
+        assert!(refused["message"].as_str().unwrap().contains(told), "{refused}");
+    }
+    let body = json!({"after": "one", "overrides": {"vars": {"drafts": 4}}});
+    let forked = house.client().post(&format!("/v1/runs/{id}/fork"), &body).await;
+    assert_eq!(forked.status, 202, "{}", forked.text());
+}
+
 /// A workflow whose question depends on a variable, and which asks three times.
 const LIMITED: &str = "\
 version: 1

@@ -6,6 +6,7 @@ use crate::event::Event;
 use crate::load::{Expr, bind, of_directive};
 use crate::node::generate::Hedge;
 use crate::plan::{Limits, Workflow};
+use crate::vars;
 use crate::world::{Failure, Moment, Served, World};
 use serde_json::{Value as Json, json};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -144,18 +145,13 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
 fn environment(workflow: &Workflow, input: &Input) -> Result<Env, String> {
     let mut vars = workflow.vars.clone();
     for (name, value) in &input.vars {
-        match vars.get_mut(name) {
-            Some(known) if same_kind(known, value) => *known = value.clone(),
-            Some(_) => return Err(format!("the variable `{name}` cannot be set to a value of another type")),
-            // Set for another workflow.
-            None => {}
+        // Others are set for another workflow.
+        if let Some(known) = vars.get_mut(name) {
+            vars::fits(name, known, value)?;
+            known.clone_from(value);
         }
     }
     Ok(Env { vars, inputs: bind(&workflow.inputs, &input.inputs)? })
-}
-
-fn same_kind(a: &Json, b: &Json) -> bool {
-    std::mem::discriminant(a) == std::mem::discriminant(b)
 }
 
 fn ended(host: &Host, end: End, keep: bool) -> Ending {
