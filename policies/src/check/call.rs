@@ -73,7 +73,8 @@ impl Checker<'_> {
         if t == Ty::Any || t.is_number() {
             return t;
         }
-        if t.is_optional() && t.clone().known().is_number() {
+        let known = t.clone().known();
+        if t.is_optional() && (known.is_number() || known == Ty::Any) {
             let message = format!("`{operator}` on a number that may be unknown");
             self.error("303", start(expr), message, Some(or_zero(expr)));
         } else {
@@ -311,7 +312,8 @@ impl Checker<'_> {
                 self.error("303", at, format!("`{name}` takes {expected} here"), None);
             }
             (Misfit::Unknown, _) => {
-                let hint = "give a value for unknown: `(… ?? \"\")`".to_owned();
+                let instead = kind.map_or("\"\"", Kind::instead);
+                let hint = format!("give a value for unknown: `(… ?? {instead})`");
                 self.error("303", at, format!("`{name}` on a value that may be unknown"), Some(hint));
             }
         }

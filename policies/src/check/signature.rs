@@ -31,7 +31,8 @@ enum Gives {
     Texts,
     MaybeFloat,
     MaybeInt,
-    Any,
+    /// Any value, or `()`.
+    Maybe,
     /// What the first argument is.
     Same,
     /// An element of the first argument, or `()`.
@@ -61,7 +62,7 @@ const FUNCTIONS: &[Function] = {
         Function("find", &[K::List, K::Test], G::MaybeElement),
         Function("find", &[K::Text, K::Text], G::MaybeInt),
         Function("floor", &[K::Number], G::Float),
-        Function("get", &[K::Map, K::Text], G::Any),
+        Function("get", &[K::Map, K::Text], G::Maybe),
         Function("glob", &[K::Text, K::Text], G::Bool),
         Function("is_empty", &[K::Sized], G::Bool),
         Function("json", &[K::Any], G::Text),
@@ -148,6 +149,16 @@ impl Kind {
             Kind::Test => "a function that gives true or false, such as `|x| x.score > 0.5`",
         }
     }
+
+    /// What may stand for an unknown one.
+    pub(super) fn instead(self) -> &'static str {
+        match self {
+            Kind::Number | Kind::Int => "0",
+            Kind::List | Kind::Texts | Kind::Numbers => "[]",
+            Kind::Map => "#{}",
+            Kind::Any | Kind::Text | Kind::Sized | Kind::Closure | Kind::Test => "\"\"",
+        }
+    }
 }
 
 /// The documented function of that name with so many arguments. Where several differ in what their first one is, the
@@ -175,6 +186,8 @@ pub(super) fn gives(name: &str, args: &[Ty]) -> Ty {
             "index_of" | "to_int" => Ty::Int,
             "sqrt" | "to_float" => Ty::Float,
             "to_string" | "sub_string" | "to_upper" | "to_lower" => Ty::Str,
+            // Of a list or of a text: both may hold none.
+            "find" if args.len() == 2 => Ty::Optional(Box::new(Ty::Any)),
             _ => Ty::Any,
         };
     };
@@ -191,12 +204,9 @@ pub(super) fn gives(name: &str, args: &[Ty]) -> Ty {
         Gives::Texts => Ty::List(Box::new(Ty::Str)),
         Gives::MaybeFloat => Ty::Optional(Box::new(Ty::Float)),
         Gives::MaybeInt => Ty::Optional(Box::new(Ty::Int)),
-        Gives::Any => Ty::Any,
+        Gives::Maybe => Ty::Optional(Box::new(Ty::Any)),
         Gives::Same => at(0),
-        Gives::MaybeElement => match element() {
-            Ty::Any => Ty::Any,
-            t => Ty::Optional(Box::new(t.known())),
-        },
+        Gives::MaybeElement => Ty::Optional(Box::new(element().known())),
         Gives::Mapped => match at(0) {
             Ty::List(_) => Ty::List(Box::new(at(1))),
             _ => Ty::Any,

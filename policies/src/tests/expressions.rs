@@ -118,6 +118,15 @@ fn arguments_have_their_types() {
     check("xs.map(3).len() == 1", &[("303", 1, 8, "a function such as")]);
     check("xs.map(|x| x.name).some(|n| n > 3)", &[("303", 1, 31, "between a string and a whole number")]);
     check("xs.map(|x| x.q).max() > 0.5", &[("303", 1, 1, "may be unknown")]);
+    // So is what may not be there, whatever it is where it is.
+    check("request.model_asked.find(\"zz\") + 1 > 2", &[("303", 1, 1, "may be unknown")]);
+    check("min([]) + 1 > 2", &[("303", 1, 1, "may be unknown")]);
+    check("get(#{a: 1}, \"b\") + 1 > 2", &[("303", 1, 1, "may be unknown")]);
+    check("request.metadata.get(\"a\") > 2", &[("303", 1, 1, "may be unknown")]);
+    check("request.metadata.get(\"a\").get(\"b\") == 2", &[("303", 1, 27, "may be unknown")]);
+    check("(request.metadata.get(\"a\") ?? 0) > 2", &[]);
+    check("request.metadata.get(\"a\") == \"b\"", &[]);
+    check("request.metadata.get(\"a\") in [\"b\"]", &[]);
     check("(max(xs.map(|x| x.q)) ?? 0.0) > 0.5", &[]);
     check("xs.find(|x| x.q > 0.5).name == \"a\"", &[("303", 1, 24, "?.name")]);
     check("xs.find(|x| x.q > 0.5)?.name == \"a\"", &[]);
