@@ -407,6 +407,16 @@ impl ResponseFormat {
             ResponseFormat::JsonSchema { .. } => "json_schema",
         }
     }
+
+    /// The ability, by its name in the capability matrix, with which a vendor holds a model to it; `None` = it takes none.
+    #[must_use]
+    pub const fn ability(&self) -> Option<&'static str> {
+        match self {
+            ResponseFormat::Text => None,
+            ResponseFormat::JsonObject => Some("json"),
+            ResponseFormat::JsonSchema { .. } => Some("json_schema"),
+        }
+    }
 }
 
 impl ChatRequest {

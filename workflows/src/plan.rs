@@ -101,7 +101,8 @@ impl Limits {
         }
         let tokens = f.take("tokens").and_then(|n| cx.r.integer(n, "limits.tokens", 1, 5_000_000));
         limits.tokens = tokens.and_then(|n| u32::try_from(n).ok());
-        at.calls = node.get("calls").map(|n| n.span).unwrap_or_default();
+        at.calls = node.get("calls").map(|n| n.span);
+        at.node_runs = node.get("node_runs").map(|n| n.span);
         limits.calls = crate::node::count(cx, &mut f, "calls", (1, 500), limits.calls);
         limits.node_runs = crate::node::count(cx, &mut f, "node_runs", (1, 2000), limits.node_runs);
         limits.parallel = crate::node::count(cx, &mut f, "parallel", (1, 64), limits.parallel);
@@ -114,7 +115,9 @@ impl Limits {
         if on_exhausted == Some("fail") {
             limits.on_exhausted = OnExhausted::Fail;
         }
+        let told = cx.r.problems.len();
         f.finish(&mut cx.r);
+        at.misspelt = cx.r.problems.len() > told;
         (limits, at)
     }
 }
@@ -156,7 +159,11 @@ impl Limits {
 pub(crate) struct Places {
     usd: Span,
     wall: Span,
-    calls: Span,
+    /// `None` = the file does not say.
+    calls: Option<Span>,
+    node_runs: Option<Span>,
+    /// A key of `limits` is not known: what is not stated may be what it means.
+    misspelt: bool,
 }
 
 /// What a file is made of, once it is known to be a graph.
@@ -173,6 +180,12 @@ pub(crate) struct Parts {
 }
 
 impl Parts {
+    /// Where the node stands that adds most to a sum, the first of several.
+    fn of_most(&self, count: fn(&Node) -> u32) -> Span {
+        let most = self.root.nodes.iter().rev().max_by_key(|n| count(n));
+        most.map_or(self.head.span, |n| n.span)
+    }
+
     /// Takes the workflows that it calls and falls back on.
     pub(crate) fn bind(&mut self, find: &dyn Fn(&str) -> Option<Arc<Workflow>>) {
         self.fallback = self.head.fallback.as_ref().and_then(|(name, _)| find(name));
@@ -404,6 +417,29 @@ fn itself(name: &str) -> Model {
     }
 }
 
+/// More calls or node runs than the limits allow (`WF401`), which is so whatever else is wrong with the file.
+pub(crate) fn bounds(r: &mut Reader<'_>, parts: &Parts) {
+    let fallback = parts.fallback.as_deref();
+    let Places { calls, node_runs, misspelt, .. } = parts.places;
+    let most = most_of(&parts.root, fallback, Graph::max_calls);
+    let limit = parts.limits.calls;
+    if most > limit && (calls.is_some() || !misspelt) {
+        let message = format!("its nodes may ask for {most} calls, `limits.calls` is {limit}");
+        let d = r.error("401", calls.unwrap_or_else(|| parts.of_most(Node::max_calls)), message);
+        "limits.calls".clone_into(&mut d.field);
+        d.hint = Some(format!("set limits.calls to {most}, or lower samples and attempts"));
+    }
+    let runs = most_of(&parts.root, fallback, Graph::max_runs);
+    let limit = parts.limits.node_runs;
+    if runs > limit && (node_runs.is_some() || !misspelt) {
+        let message = format!("its nodes may run {runs} times, `limits.node_runs` is {limit}");
+        let d = r.error("401", node_runs.unwrap_or_else(|| parts.of_most(Node::max_runs)), message);
+        "limits.node_runs".clone_into(&mut d.field);
+        d.hint =
+            Some(format!("set limits.node_runs to {runs} (at most 2000), or lower the bounds of its loops"));
+    }
+}
+
 /// Checks of the plan: `WF401`, `WF403`, `WF411`, and `primary` given twice.
 pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
     calls(r, &parts.root);
@@ -416,29 +452,18 @@ pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
         "durability".clone_into(&mut d.field);
         d.expected = Some("`sync`, `async` or `exit`, or no `gate`".to_owned());
     }
+    bounds(r, parts);
     let most = most_of(&parts.root, fallback, Graph::max_calls);
-    if most > parts.limits.calls {
-        let message = format!("its nodes may ask for {most} calls, `limits.calls` is {}", parts.limits.calls);
-        r.error("401", parts.head.span, message).hint =
-            Some(format!("set limits.calls to {most}, or lower samples and attempts"));
-    }
     let tries = most_of(&parts.root, fallback, Graph::max_tries);
     if tries > parts.limits.calls && most <= parts.limits.calls {
         let most = parts.limits.calls;
         let message =
             format!("with what `retry` says its nodes may make {tries} calls, `limits.calls` is {most}");
-        let stated = Some(parts.places.calls).filter(|at| at.line > 0);
-        let d = r.warning("401", stated.unwrap_or(parts.head.span), message);
+        let at = parts.places.calls.unwrap_or_else(|| parts.of_most(Node::max_tries));
+        let d = r.warning("401", at, message);
         "limits.calls".clone_into(&mut d.field);
         d.hint =
             Some(format!("set limits.calls to {tries}, or lower retry.max_attempts: every attempt counts"));
-    }
-    let runs = most_of(&parts.root, fallback, Graph::max_runs);
-    if runs > parts.limits.node_runs {
-        let most = parts.limits.node_runs;
-        let message = format!("its nodes may run {runs} times, `limits.node_runs` is {most}");
-        r.error("401", parts.head.span, message).hint =
-            Some(format!("set limits.node_runs to {runs} (at most 2000), or lower the bounds of its loops"));
     }
     let longest = longest::of(&parts.root);
     if let Some(wall) = parts.limits.wall.filter(|w| longest.time > *w) {

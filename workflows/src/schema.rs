@@ -2,9 +2,9 @@
 
 use serde_json::{Value as Json, json};
 use std::sync::{Arc, OnceLock};
-use types::ChatRequest;
 use types::completion::{Choice, Completion};
 use types::run::Severity;
+use types::{ChatRequest, Finding, Report};
 use validators::Check;
 
 /// A compiled schema.
@@ -26,11 +26,7 @@ impl Schema {
     /// # Errors
     /// The first thing that does not, and where.
     pub(crate) fn check(&self, value: &Json) -> Result<(), String> {
-        let choice = Choice { text: value.to_string(), ..Choice::default() };
-        let completion = Completion { choices: vec![choice], ..Completion::default() };
-        // The schema stands in the check itself; nothing of the request matters.
-        let Some(request) = nobody() else { return Err("the schema cannot be used".to_owned()) };
-        let report = self.0.check(&validators::Input::new(&completion, request));
+        let Some(report) = self.report(value) else { return Err("the schema cannot be used".to_owned()) };
         match report.findings.first() {
             Some(f) => Err(match f.path.as_deref().filter(|p| !p.is_empty()) {
                 Some(path) => format!("{} at {path}", f.message),
@@ -38,6 +34,18 @@ impl Schema {
             }),
             None => report.reason.map_or(Ok(()), Err),
         }
+    }
+
+    /// What does not fit, one finding for each place.
+    pub(crate) fn findings(&self, value: &Json) -> Vec<Finding> {
+        self.report(value).map(|report| report.findings).unwrap_or_default()
+    }
+
+    fn report(&self, value: &Json) -> Option<Report> {
+        let choice = Choice { text: value.to_string(), ..Choice::default() };
+        let completion = Completion { choices: vec![choice], ..Completion::default() };
+        // The schema stands in the check itself; nothing of the request matters.
+        Some(self.0.check(&validators::Input::new(&completion, nobody()?)))
     }
 }
 

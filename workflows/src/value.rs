@@ -1,5 +1,6 @@
 //! Values that nodes put out and read: data, references to completions, lists of messages.
 
+use crate::load::{has_type, kind};
 use crate::node::Out;
 use crate::run::{RowId, Table};
 use serde_json::{Map, Value as Json, json};
@@ -84,6 +85,19 @@ impl Ty {
             t = *of;
         }
         t
+    }
+
+    /// What a file may write for it, in words, where that value is none of it. Nothing may stand for anything; completions and
+    /// messages are no data that a file could hold.
+    pub(crate) fn refuses(&self, v: &Json) -> Option<String> {
+        let none = v.is_null() || v.as_array().is_some_and(Vec::is_empty);
+        match self {
+            _ if v.is_null() => None,
+            Ty::Completion | Ty::Nodes(_) => Some("null: a completion comes of a call".to_owned()),
+            Ty::Completions => (!none).then(|| "[]: completions come of calls".to_owned()),
+            Ty::Messages => (!v.is_array()).then(|| "a list".to_owned()),
+            Ty::Data(t) => (!has_type(v, t)).then(|| kind(t).to_owned()),
+        }
     }
 
     /// Whether it can be text, a list or a map, as far as is known before the run.

@@ -30,8 +30,7 @@ impl Calls {
             order.retain(|ix| model(ix).is_some_and(|m| m.abilities.tools));
         }
         if ask.edits.enforce == Enforce::Strict {
-            let form = ask.edits.response_format.as_ref().unwrap_or(&self.request.response_format);
-            order.retain(|ix| model(ix).is_some_and(|m| is_held(m, form)));
+            order.retain(|ix| model(ix).is_some_and(|m| is_held(m, self.form(ask))));
         }
         if !ask.not_models.is_empty() || !ask.not_families.is_empty() {
             let barred =
@@ -56,15 +55,27 @@ impl Calls {
         order.sort_by_key(used);
         order
     }
+
+    /// Why a node has no candidate, as far as it is up to the node.
+    pub(super) fn nobody(&self, ask: &Ask) -> String {
+        let node = ask.node();
+        match self.form(ask).ability().filter(|_| ask.edits.enforce == Enforce::Strict) {
+            Some(ability) => format!(
+                "no model is left for node `{node}`: `enforce: strict` leaves none but those with `{ability}`"
+            ),
+            None => format!("no model is left for node `{node}`"),
+        }
+    }
+
+    /// The form that an ask wants.
+    fn form<'a>(&'a self, ask: &'a Ask) -> &'a ResponseFormat {
+        ask.edits.response_format.as_ref().unwrap_or(&self.request.response_format)
+    }
 }
 
 /// Whether a vendor holds the model to a form.
 fn is_held(model: &Model, form: &ResponseFormat) -> bool {
-    match form {
-        ResponseFormat::Text => true,
-        ResponseFormat::JsonObject => model.abilities.json,
-        ResponseFormat::JsonSchema { .. } => model.abilities.json_schema,
-    }
+    form.ability().is_none_or(|ability| model.abilities.has(ability))
 }
 
 /// Every candidate, the strongest first.

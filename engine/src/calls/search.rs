@@ -96,7 +96,7 @@ impl<'a> Search<'a> {
     pub(super) async fn run(mut self) -> Result<Generated, Failure> {
         let order = self.calls.order(self.ask);
         if order.is_empty() {
-            return Err(Failure::NoCandidate(format!("no model is left for node `{}`", self.ask.node())));
+            return Err(Failure::NoCandidate(self.calls.nobody(self.ask)));
         }
         let elsewhere = self.ask.retry.as_ref().is_none_or(|r| r.reroute);
         let most = if elsewhere { self.calls.reach.retry.max_candidates } else { 1 };

@@ -58,7 +58,10 @@ async fn a_node_calls_a_tool_with_arguments_that_fit() {
             "workflows/wrong.yaml",
             &look("{ city: x }").replace("name: act", "name: wrong").replace("tool: look", "tool: put"),
         )
-        .file("workflows/bad.yaml", &act("tool: send, args: { city: x }").replace("name: act", "name: bad"))
+        .file(
+            "workflows/bad.yaml",
+            &act("tool: send, args: { to: '${ request.message_count }' }").replace("name: act", "name: bad"),
+        )
         .start()
         .await;
     assert_eq!(ask(&house, "act").await.content(), "ok: sunny");

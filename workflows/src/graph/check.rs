@@ -1,7 +1,7 @@
 //! Flow analyses over an acyclic graph: everything can be reached, every outcome and every path leads on.
 
 use super::{Graph, bit};
-use crate::load::Unguarded;
+use crate::load::{Unguarded, lint};
 use crate::node::repair::Repair;
 use crate::node::stream::Stream;
 use crate::node::tool::Tool;
@@ -95,9 +95,14 @@ impl<'r> Flow<'r, '_> {
         self.node(i).map_or("", |n| &n.id)
     }
 
-    /// An error at a node; the field starts with the id, which `lint` goes by.
+    /// The field of what is wrong with a node.
+    fn field(&self, i: usize) -> String {
+        self.node(i).map(|n| lint::tagged(&n.id, &n.path)).unwrap_or_default()
+    }
+
+    /// An error at a node.
     fn error(&mut self, number: &str, i: usize, span: Span, message: String) -> &mut Diagnostic {
-        let field = format!("{}:", self.id(i));
+        let field = self.field(i);
         let d = self.r.error(number, span, message);
         d.field = field;
         d
@@ -194,7 +199,7 @@ impl<'r> Flow<'r, '_> {
 
     fn doubted(&mut self, i: usize, certain: u64, granted: Vec<&Unguarded>) {
         for u in granted.into_iter().filter(|u| certain & bit(u.node) == 0) {
-            let field = format!("{}:", self.id(i));
+            let field = self.field(i);
             self.r.warning("307", u.span, u.message.clone()).field = field;
         }
     }
@@ -206,7 +211,7 @@ impl<'r> Flow<'r, '_> {
             self.error("320", node, span, message).hint = Some(hint);
         } else if !certain {
             let message = format!("`{}` may not have run when `{}` starts", self.id(target), self.id(node));
-            let field = format!("{}:", self.id(node));
+            let field = self.field(node);
             let d = self.r.warning("307", span, message);
             d.field = field;
         }

@@ -1,7 +1,7 @@
 //! What a graph needs of the outside that is not there.
 
 use super::Graph;
-use crate::load::{Checks, What};
+use crate::load::{Checks, What, lint};
 use crate::node::Node;
 use crate::node::repair::Repair;
 use crate::node::validate::Validate;
@@ -13,7 +13,7 @@ pub(crate) fn without_runner(r: &mut Reader<'_>, graph: &Graph) {
         if own(node).is_some_and(|c| c.outside.iter().any(|o| matches!(o.what, What::CodeTests { .. }))) {
             let message = format!("`{}` runs tests against code, and there is no code runner", node.id);
             let d = r.warning("421", node.span, message);
-            d.field = format!("{}: validators", node.id);
+            d.field = lint::tagged(&node.id, &format!("{}.validators", node.path));
             d.hint = Some(
                 "every answer will be `unverified`; switch the runner on with runner.enabled in turnout.yaml"
                     .to_owned(),

@@ -237,6 +237,11 @@ impl Cx<'_> {
         self.names.tools.iter().find(|t| *t.name == *name)
     }
 
+    /// The model of that identifier.
+    pub(crate) fn model_named(&self, id: &str) -> Option<Arc<Model>> {
+        self.names.matrix.find(id).and_then(|ix| self.names.matrix.model(ix)).cloned()
+    }
+
     /// The type of a variable of the request.
     pub(crate) fn variable(&self, name: &str) -> Option<&Type> {
         self.names.variables.iter().find(|(n, _)| n == name).map(|(_, t)| t)

@@ -2,7 +2,7 @@
 
 use super::cx::Level;
 use super::work::Work;
-use super::{Checks, Cx, Named, Names, Prompt, Top, body, expressions, top};
+use super::{Checks, Cx, Named, Names, Prompt, Top, body, expressions, lint, top};
 use crate::edge::Edge;
 use crate::node::call::Call;
 use crate::node::stream::{self, Stream};
@@ -43,6 +43,7 @@ impl Loaded {
 
     /// Its problems, in the order of their places.
     pub(super) fn sorted(mut self) -> Vec<Diagnostic> {
+        self.problems.iter_mut().for_each(|d| d.field = lint::of(&d.field).1.to_owned());
         self.problems.sort_by_key(|d| (d.line, d.column));
         self.problems
     }
@@ -123,7 +124,7 @@ fn calls(graph: &mut crate::graph::Graph, into: &mut Vec<(String, Span)>) {
 
 /// `lint: {allow: […]}` of a node silences what is reported at that node's place.
 fn silenced(d: &Diagnostic, graph: &crate::graph::Graph) -> bool {
-    let here = |n: &Node| n.lint.contains(&d.code) && d.field.starts_with(&format!("{}:", n.id));
+    let here = |n: &Node| n.lint.contains(&d.code) && lint::of(&d.field).0 == Some(&n.id);
     SILENCEABLE.contains(&d.code.as_str())
         && graph.nodes.iter().any(|n| here(n) || n.spec.bodies().into_iter().any(|g| silenced(d, g)))
 }

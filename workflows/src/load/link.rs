@@ -76,12 +76,12 @@ fn finish(
         d.expected = Some(format!("at most {MAX_DEPTH}"));
         one.problems.push(d);
     }
-    if one.failed() {
-        return (None, one.sorted());
-    }
     parts.bind(&|name| done.get(name).map(|(w, _)| w.clone()));
     let mut r = types::doc::Reader::new(&one.source, "WF");
-    plan::check(&mut r, &parts);
+    match one.failed() {
+        true => plan::bounds(&mut r, &parts),
+        false => plan::check(&mut r, &parts),
+    }
     let found = r.problems;
     one.problems.extend(found);
     one.silence(&parts);

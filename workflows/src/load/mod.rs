@@ -20,6 +20,7 @@ mod fuzz;
 #[cfg(test)]
 mod largest;
 mod link;
+pub(crate) mod lint;
 #[cfg(test)]
 mod meant;
 pub(crate) mod outside;
@@ -44,7 +45,7 @@ pub use schema::is_schema;
 pub(crate) use schema::names_file;
 pub(crate) use source::Source;
 pub(crate) use template::{Data, Prompt, Template};
-pub(crate) use top::{Given, Gives, Top, bind, misgiven, unfit};
+pub(crate) use top::{Given, Gives, Top, bind, has_type, kind, misgiven, unfit};
 
 /// Whether an address outside may be asked; else why not.
 pub type MayAsk<'a> = dyn Fn(&str) -> Result<(), String> + Send + Sync + 'a;
@@ -134,7 +135,7 @@ pub fn load(files: &[SourceFile], names: &Names<'_>) -> (Library, Vec<Diagnostic
         if !replaced {
             loaded.push(one);
         } else if one.failed() {
-            problems.extend(one.problems);
+            problems.extend(one.sorted());
         }
     }
     let (workflows, found) = link::link(loaded);

@@ -151,6 +151,31 @@ impl Data {
         }
     }
 
+    /// What is written, with nothing where a run puts something in, and the places of those as JSON pointers.
+    pub(crate) fn written(&self) -> (Json, Vec<String>) {
+        let mut open = Vec::new();
+        (self.write("", &mut open), open)
+    }
+
+    fn write(&self, at: &str, open: &mut Vec<String>) -> Json {
+        match self {
+            Data::Plain(j) => j.clone(),
+            Data::Text(_) => {
+                open.push(at.to_owned());
+                Json::Null
+            }
+            Data::List(l) => {
+                let items = l.iter().enumerate();
+                items.map(|(i, d)| d.write(&format!("{at}/{i}"), open)).collect()
+            }
+            Data::Map(m) => {
+                let pointed = |k: &str| k.replace('~', "~0").replace('/', "~1");
+                let members = m.iter();
+                members.map(|(k, d)| (k.clone(), d.write(&format!("{at}/{}", pointed(k)), open))).collect()
+            }
+        }
+    }
+
     /// Reads data.
     pub(crate) fn lower(cx: &mut Cx<'_>, n: &Node, path: &str) -> Data {
         match &n.value {

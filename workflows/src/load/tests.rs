@@ -269,7 +269,7 @@ fn samples_and_hedges() {
     generate("on_upstream_loss: fail", "", "");
     // All calls are counted.
     let hedged = with("type: generate", "type: generate, samples: 2, hedge: { after: 2s }");
-    check(&format!("limits: {{ calls: 3 }}\n{hedged}"), &[("WF401", 1, 1)]);
+    check(&format!("limits: {{ calls: 3 }}\n{hedged}"), &[("WF401", 3, 18)]);
     // Attempts that the file itself asks for are told, and end at the limit.
     let again = with("type: generate", "type: generate, samples: 2, retry: { max_attempts: 4 }");
     check(&format!("limits: {{ calls: 7 }}\n{again}"), &[("WF401", 3, 18)]);
@@ -343,6 +343,9 @@ fn flow() {
     );
     check(&dead_end, &[("WF334", 5, 7)]);
     check(&dead_end.replace("needs: ask", "needs: ask, lint: { allow: [WF334] }"), &[]);
+    // The place is that of the file, whichever node may silence it.
+    let (_, problems) = load_all(&[file(&dead_end)]);
+    assert_eq!(problems[0].field, "nodes[1]", "{problems:?}");
     let either = GOOD.replace("to: answer }", "to: answer, outcome: [passed, unverified] }\n  - { from: check, to: fix, outcome: failed }\n  - { from: fix, to: answer }")
         .replace("best }", "best }\n  - { id: fix, type: repair, from: check }")
         .replace("from: nodes.check.best", "from: nodes.fix.completion");
@@ -353,8 +356,22 @@ fn flow() {
 fn plans() {
     check(
         &format!("limits: {{ calls: 1 }}\n{}", with("type: generate", "type: generate, samples: 3")),
-        &[("WF401", 1, 1)],
+        &[("WF401", 3, 18)],
     );
+    // Where no limit is stated it stands where most is asked for.
+    let many = with(
+        "{ id: ask, type: generate }",
+        "{ id: ask, type: generate }\n  - { id: all, type: generate, samples: 16, needs: ask }",
+    )
+    .replace("from: ask, to: check", "from: all, to: check");
+    let loops = many.replace("samples: 16", "samples: 16, hedge: { after: 2s, max: 3 }");
+    check(&loops, &[("WF401", 5, 7)]);
+    let runs = format!("limits: {{ node_runs: 2 }}\n{GOOD}");
+    check(&runs, &[("WF401", 3, 22)]);
+    // A misspelt key hides no limit that is stated, and is not taken for one that is not.
+    let (_, misspelt) = load_all(&[file(&format!("limits: {{ cals: 30, node_runs: 2 }}\n{loops}"))]);
+    let told: Vec<_> = misspelt.iter().map(|d| (d.code.as_str(), d.field.as_str())).collect();
+    assert_eq!(told, [("WF101", "limits.cals"), ("WF401", "limits.node_runs")]);
     let judged = with("nodes.check.best", "nodes.check.best, mode: passthrough")
         .replace("type: generate", "type: generate, samples: 2");
     check(&judged, &[("WF411", 6, 7)]);

@@ -1,6 +1,6 @@
 //! Top-level keys that nodes build on: `inputs`, `pools`, `validators`, `prompts`, `defaults`.
 
-use super::Cx;
+use super::{Cx, lint};
 use crate::route::Route;
 use crate::schema::Schema;
 use serde_json::{Map, Value as Json};
@@ -84,12 +84,10 @@ impl Defaults {
         };
         let mut own = problems.split_off(first.min(problems.len()));
         for mut d in own.drain(..) {
-            // A warning has the node's id before its place.
-            let (id, field) = d.field.split_once(':').map_or(("", d.field.as_str()), |(id, f)| (id, f));
+            let (id, field) = lint::of(&d.field);
             if let Some(place) = inner(field) {
                 d.message = d.message.replace(&format!("`{field}`"), &format!("`{place}`"));
-                let id = if id.is_empty() { String::new() } else { format!("{id}:") };
-                d.field = format!("{id}{place}");
+                d.field = id.map_or_else(|| place.clone(), |id| lint::tagged(id, &place));
                 let same = |o: &Diagnostic| o.code == d.code && o.range == d.range && o.message == d.message;
                 if problems.iter().any(same) {
                     continue;
@@ -238,7 +236,7 @@ fn may_be(given: &Type, wanted: &Type) -> bool {
 }
 
 /// A type in words.
-fn kind(t: &Type) -> &'static str {
+pub(crate) fn kind(t: &Type) -> &'static str {
     match t {
         Type::Optional(of) => kind(of),
         Type::Bool => "true or false",
@@ -273,7 +271,8 @@ impl Given {
     }
 }
 
-fn has_type(v: &Json, t: &Type) -> bool {
+/// Whether a value is of a type.
+pub(crate) fn has_type(v: &Json, t: &Type) -> bool {
     match t {
         Type::Bool => v.is_boolean(),
         Type::Int => v.is_i64(),

@@ -196,3 +196,53 @@ fn lint_silences_what_it_can() {
         located(&silent(code), "WF104", code);
     }
 }
+
+#[test]
+fn arguments_fit_the_tool_whatever_a_run_puts_in() {
+    let call = |args: &str| {
+        format!(
+            "nodes:\n  - {{ id: t, type: tool, tool: look, args: {args} }}\n  - {{ id: ask, type: generate }}\n\
+             output: nodes.ask.completion\nedges:\n  - {{ from: t, to: ask, outcome: [ok, tool_error, denied] }}\n"
+        )
+    };
+    for good in
+        ["{ q: text }", "{ q: '${ request.model }' }", "{ q: 'about ${ request.model }', more: 1 }", "{}"]
+    {
+        check(&call(good), &[]);
+    }
+    located(&call("{ q: 7 }"), "WF104", "7 }");
+    located(&call("{ q: [text] }"), "WF104", "[text]");
+    located(&call("{ q: { of: '${ request.model }' } }"), "WF104", "of:");
+    let (_, problems) = load_all(&[file(&call("{ q: 7 }"))]);
+    assert_eq!(problems[0].field, "nodes[0].args.q");
+    assert!(problems[0].message.contains("string"), "{}", problems[0]);
+}
+
+#[test]
+fn the_one_model_that_is_asked_can_do_what_it_is_asked_for() {
+    let asks = |keys: &str| with("type: generate", &format!("type: generate, {keys}"));
+    let strict = "response: { format: json, enforce: strict }";
+    check(&asks(strict), &[]);
+    check(&asks("model: p/a, response: { format: json }"), &[]);
+    for keys in ["response: { format: tool_calls }, tools: [look]", "tools: [look]", strict] {
+        let body = asks(&format!("model: p/a, {keys}"));
+        check(&body, &[("WF201", 4, 7)]);
+    }
+}
+
+#[test]
+fn outputs_in_the_place_of_an_error_have_their_types() {
+    let instead = |value: &str| {
+        with("type: generate", &format!("type: generate, on_error: {{ value: {{ {value} }} }}"))
+    };
+    for good in
+        ["completion: null", "completions: []", "ok_count: 0", "hedge_fired: false", "served_by: [p/a]"]
+    {
+        check(&instead(good), &[]);
+    }
+    for (wrong, at) in
+        [("completion: sorry", "sorry"), ("completions: [a]", "[a]"), ("ok_count: none", "none")]
+    {
+        located(&instead(wrong), "WF104", at);
+    }
+}

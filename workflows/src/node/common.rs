@@ -159,8 +159,15 @@ fn on_error(cx: &mut Cx<'_>, n: &doc::Node, path: &str, outputs: &[Out]) -> OnEr
     if let Some(n) = f.require(&mut cx.r, "value") {
         let at = f.at("value");
         for (k, v) in cx.r.map(n, &at).unwrap_or(&[]) {
-            if outputs.iter().any(|o| o.name == k.name) {
-                value.insert(k.name.clone(), v.to_json());
+            if let Some(output) = outputs.iter().find(|o| o.name == k.name) {
+                let given = v.to_json();
+                if let Some(expected) = output.ty.refuses(&given) {
+                    let d =
+                        cx.r.error("104", v.span, format!("the output `{}` cannot be {}", k.name, v.kind()));
+                    d.expected = Some(expected);
+                    d.field = format!("{at}.{}", k.name);
+                }
+                value.insert(k.name.clone(), given);
                 continue;
             }
             let hint = suggestion(&k.name, outputs.iter().map(|o| &*o.name));

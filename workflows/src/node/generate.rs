@@ -127,6 +127,7 @@ impl Generate {
         edits.response_format = form.wire();
         let offer = Offer::lower(cx, f);
         form.fits(cx, f, &offer);
+        form.able(cx, f, (&route, &offer));
         let clients = Clients::lower(cx, f);
         if clients == Clients::Suspend && (samples > 1 || hedge.is_some()) {
             cx.r.error("104", f.span, "several answers cannot wait for the client's tools").hint =

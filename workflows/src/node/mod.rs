@@ -2,7 +2,7 @@
 
 use crate::edge::{self, Edge};
 use crate::graph::Graph;
-use crate::load::{Cx, Expr};
+use crate::load::{self, Cx, Expr};
 use crate::outcome::{Outcome, OutcomeSet};
 use serde_json::{Value as Json, json};
 use std::any::Any;
@@ -62,6 +62,8 @@ pub(crate) const SILENCEABLE: &[&str] =
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) id: Arc<str>,
+    /// Where it stands in its file, such as `nodes[2]`.
+    pub(crate) path: Arc<str>,
     /// Its name in drawings, where it is not its id.
     pub(crate) title: Option<Arc<str>>,
     pub(crate) kind: &'static NodeType,
@@ -147,6 +149,7 @@ impl Node {
     pub(crate) fn plain(id: &str, kind: &'static NodeType, at: &doc::Node, spec: Box<dyn Spec>) -> Self {
         Node {
             id: id.into(),
+            path: id.into(),
             title: None,
             kind,
             kind_name: kind.name.into(),
@@ -235,11 +238,12 @@ impl Node {
         f.finish(&mut cx.r);
         // `lint` silences warnings by the node they name.
         for d in cx.r.problems.iter_mut().skip(told).filter(|d| d.severity == Severity::Warning) {
-            d.field = format!("{}:{}", id.as_deref().unwrap_or_default(), d.field);
+            d.field = load::lint::tagged(id.as_deref().unwrap_or_default(), &d.field);
         }
         Some(Node {
             // Whatever else is wrong with a node without one has been told.
             id: id?.into(),
+            path: path.into(),
             title,
             kind,
             kind_name: kind.name.into(),

@@ -18,6 +18,7 @@ use types::doc::{self, Fields};
 use types::expr::Type;
 use types::runs::SideEffect;
 
+mod args;
 mod consent;
 
 pub(crate) static TYPE: NodeType = NodeType {
@@ -108,6 +109,9 @@ impl Tool {
                 None
             }
         };
+        if let Some(Source::Own { tool, args }) = &source {
+            args::check(cx, tool, (args, args_node.map_or(span, |n| n.span)), (args_node, &f.at("args")));
+        }
         let allow: Vec<Arc<str>> = match f.take("allow") {
             None => {
                 if let Some(Source::Call(r)) = &source {

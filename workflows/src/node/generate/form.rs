@@ -5,6 +5,7 @@ use super::offer::Clients;
 use crate::ending::RunFailure;
 use crate::load::{Cx, names_file};
 use crate::node::Fault;
+use crate::route::Route;
 use crate::run::At;
 use serde_json::{Value as Json, json};
 use types::ChatRequest;
@@ -78,6 +79,26 @@ impl Form {
             d.expected = Some("`tools: inherit`, or a list of tools".to_owned());
             d.field = f.at("response.format");
         }
+    }
+
+    /// Notes where the one model that is asked cannot do what calls of this form ask of it.
+    pub(super) fn able(&self, cx: &mut Cx<'_>, f: &Fields<'_>, (route, offer): (&Route, &Offer)) {
+        let strict = self.enforce == Enforce::Strict;
+        let (ability, why) = match &self.format {
+            Format::Given(form) if strict => (form.ability(), "enforce: strict"),
+            Format::ToolCalls if self.enforce != Enforce::Prompt => (Some("tools"), "format: tool_calls"),
+            _ if offer.is_own() => (Some("tools"), "tools"),
+            _ => return,
+        };
+        let fixed = route.model.as_deref().and_then(|id| cx.model_named(id));
+        let (Some(ability), Some(model)) = (ability, fixed) else { return };
+        if model.abilities.has(ability) {
+            return;
+        }
+        let message = format!("`{why}` asks for `{ability}`, which `{}` does not have", model.id);
+        let d = cx.r.error("201", f.span, message);
+        d.expected = Some(format!("a model with `{ability}` (turnout models)"));
+        d.field = f.at("model");
     }
 
     /// Whether it changes nothing in what is asked.
