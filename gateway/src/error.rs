@@ -3,7 +3,7 @@
 //! Everything that can go wrong on the way of a request becomes a [`Failure`] here, and only here does a
 //! failure become a status, a body and the headers by which clients decide whether to try again.
 
-use crate::openai::headers::DECISION;
+use crate::openai::headers::{DECISION, RUN};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -146,6 +146,9 @@ impl Failure {
         }
         if let Some(Ok(id)) = self.decision.as_deref().map(HeaderValue::from_str) {
             headers.insert(DECISION, id);
+        }
+        if let Some(Ok(run)) = self.metadata.get("run").and_then(Value::as_str).map(HeaderValue::from_str) {
+            headers.insert(RUN, run);
         }
         if self.close {
             headers.insert(http::header::CONNECTION, HeaderValue::from_static("close"));

@@ -129,7 +129,11 @@ pub(super) const ERRORS: &[&str] = &[
     "bad_request",
     "auth",
     "content_filtered",
+    NO_CANDIDATE,
 ];
+
+/// Nobody is left to ask.
+pub(super) const NO_CANDIDATE: &str = "no_candidate";
 
 /// A failure by the name that a fixture gives it.
 pub(super) fn error_kind(name: &str) -> ErrorKind {

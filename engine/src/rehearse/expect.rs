@@ -35,11 +35,20 @@ pub(super) struct Ended {
     pub(super) outcome: &'static str,
     pub(super) text: String,
     pub(super) verdict: String,
+    /// The code of its error.
     pub(super) error: Option<String>,
+    /// What is said of it.
+    pub(super) reason: Option<String>,
 }
 
 pub(super) fn ended(finished: Option<Finished>) -> Ended {
-    let plain = |outcome| Ended { outcome, text: String::new(), verdict: "none".to_owned(), error: None };
+    let plain = |outcome| Ended {
+        outcome,
+        text: String::new(),
+        verdict: "none".to_owned(),
+        error: None,
+        reason: None,
+    };
     let Some(finished) = finished else {
         return Ended {
             error: Some("the run waits for something that never comes".to_owned()),
@@ -55,9 +64,10 @@ pub(super) fn ended(finished: Option<Finished>) -> Ended {
             }
         }
         Ending::Broken { error, .. } => {
-            Ended { error: Some(error.kind.as_str().to_owned()), ..plain("failed") }
+            let reason = Some(error.public_message());
+            Ended { error: Some(error.kind.as_str().to_owned()), reason, ..plain("failed") }
         }
-        Ending::Failed(f) => Ended { error: Some(f.code), ..plain("failed") },
+        Ending::Failed(f) => Ended { error: Some(f.code), reason: Some(f.message), ..plain("failed") },
         Ending::Suspended(_) => plain("suspended"),
     }
 }

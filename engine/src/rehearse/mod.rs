@@ -119,6 +119,8 @@ pub struct Stubbed {
     pub outcome: &'static str,
     /// The code of its error, if it has one.
     pub error: Option<String>,
+    /// What is said of that error.
+    pub reason: Option<String>,
     /// What the client would get.
     pub text: String,
     /// What the checks say of it.
@@ -157,6 +159,7 @@ pub fn stubbed(
     Ok(Stubbed {
         outcome: end.outcome,
         error: end.error,
+        reason: end.reason,
         text: end.text,
         verdict: end.verdict,
         calls: stage.made(),

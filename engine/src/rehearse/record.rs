@@ -1,7 +1,7 @@
 //! A test of a workflow out of what one of its runs did: what was answered then is answered again, and the same has
 //! to come of it.
 
-use super::case::OUTSIDE;
+use super::case::{NO_CANDIDATE, OUTSIDE};
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
@@ -146,10 +146,11 @@ fn call(asked: &Asked<'_>) -> Result<Vec<Value>, String> {
         return Ok(vec![Value::Object(entry)]);
     };
     if let Some(error) = result.get("error") {
-        let Some(kind) = error.pointer("/provider/kind").and_then(Value::as_str) else {
+        let kind = error.pointer("/provider/kind").and_then(Value::as_str).map(failure);
+        let Some(kind) = kind.or_else(|| error.get(NO_CANDIDATE).map(|_| NO_CANDIDATE)) else {
             return Err(format!("`{}` was answered by {error}, which a test cannot say", asked.frame));
         };
-        entry.insert("reply".to_owned(), json!({"error": failure(kind)}));
+        entry.insert("reply".to_owned(), json!({"error": kind}));
     } else {
         let answer = result.get("ok").unwrap_or(result);
         entry.insert("model".to_owned(), text(answer, "model").into());
@@ -307,5 +308,8 @@ mod tests {
         check("/request", Value::Null, "has not kept its request");
         check("/nodes/1/effects/0/effect", json!("ask#0.1:gate"), "a gate");
         check("/nodes/0/effects/4/result", json!({"error": {"budget": "usd"}}), "cannot say");
+        let mut trace = trace();
+        *trace.pointer_mut("/nodes/0/effects/4/result").unwrap() = json!({"error": {"no_candidate": "none"}});
+        assert!(record(&trace).unwrap().contains("error: no_candidate"));
     }
 }

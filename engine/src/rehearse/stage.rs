@@ -1,6 +1,6 @@
 //! The world of a test: what models and tools answer stands in the file.
 
-use super::case::{ARGS, Call, Case, Forced, Reply, Tool, error_kind};
+use super::case::{ARGS, Call, Case, Forced, NO_CANDIDATE, Reply, Tool, error_kind};
 use super::clock::Clock;
 use super::pieces::{self, Piece};
 use super::stub;
@@ -242,6 +242,11 @@ impl World for Stage {
                 ));
                 return Err(Failure::NoCandidate("the test has no reply".to_owned()));
             };
+            if matches!(&call.reply, Reply::Error(kind) if kind == NO_CANDIDATE) {
+                self.state().made += 1;
+                self.clock.sleep(call.latency.max(Duration::from_millis(1))).await;
+                return Err(Failure::NoCandidate("as the test says".to_owned()));
+            }
             let Some(model) = self.model(call.model.as_deref(), &ask) else {
                 let name = call.model.as_deref().unwrap_or("any");
                 self.state().surprises.push(format!("`{frame}`: the matrix has no model `{name}`"));

@@ -8,6 +8,8 @@ use types::limits::{Metric, Standing};
 
 /// The identifier of the record that tells how the answer, or the refusal, came about.
 pub(crate) const DECISION: HeaderName = HeaderName::from_static("x-turnout-decision");
+/// The run that a request has become.
+pub(crate) const RUN: HeaderName = HeaderName::from_static("x-turnout-run");
 const MODEL: HeaderName = HeaderName::from_static("x-turnout-model");
 const WORKFLOW: HeaderName = HeaderName::from_static("x-turnout-workflow");
 const OVERHEAD: HeaderName = HeaderName::from_static("x-turnout-overhead-ms");

@@ -1,6 +1,7 @@
 //! `/v1/workflows`: what there is, drawn, planned, checked, tested, and put to a request without a call.
 
-use super::runs::{expected, map, members, text};
+use super::runs::show::{form, unknown_parameter};
+use super::runs::{expected, map, members, submit, text};
 use super::{Shared, WORKFLOW, WORKFLOW_CHECK, WORKFLOWS};
 use crate::app::App;
 use crate::cli::plan_json;
@@ -84,10 +85,19 @@ async fn one(
     Ok(Json(object))
 }
 
-/// A value of the query.
-fn query<'a>(query: Option<&'a str>, key: &str) -> Option<&'a str> {
-    let pairs = query.unwrap_or_default().split('&').filter_map(|p| p.split_once('='));
-    pairs.filter(|(k, _)| *k == key).map(|(_, v)| v).next()
+/// The values of a query that has no other keys than these.
+///
+/// # Errors
+/// It has another one, or cannot be read.
+fn query<const N: usize>(query: Option<&str>, keys: [&str; N]) -> Result<[Option<String>; N], Failure> {
+    let mut values = [const { None }; N];
+    for (key, value) in form(query.unwrap_or_default())? {
+        match keys.iter().zip(&mut values).find(|(known, _)| **known == key) {
+            Some((_, slot)) => *slot = Some(value),
+            None => return Err(unknown_parameter(&key, &keys)),
+        }
+    }
+    Ok(values)
 }
 
 /// `GET /v1/workflows/{name}/graph?format=mermaid|dot|svg`.
@@ -98,8 +108,9 @@ async fn graph(
     RawQuery(asked): RawQuery,
 ) -> Result<Response, Failure> {
     let w = named(&app.engine.bundle(), &arrival.who, &name)?;
-    let word = query(asked.as_deref(), "format").unwrap_or("mermaid");
-    let format = DrawFormat::parse(word).ok_or_else(|| expected("format", "mermaid, dot or svg"))?;
+    let [word] = query(asked.as_deref(), ["format"])?;
+    let format = DrawFormat::parse(word.as_deref().unwrap_or("mermaid"))
+        .ok_or_else(|| expected("format", "mermaid, dot or svg"))?;
     let kind = if format == DrawFormat::Svg { "image/svg+xml" } else { "text/plain; charset=utf-8" };
     Ok(([(CONTENT_TYPE, kind)], w.draw(format, &Marks::new())).into_response())
 }
@@ -113,12 +124,15 @@ async fn plan(
 ) -> Result<Json<Value>, Failure> {
     let bundle = app.engine.bundle();
     let w = named(&bundle, &arrival.who, &name)?;
-    let tokens = |key: &str, usual: u32| match query(asked.as_deref(), key) {
+    const KEYS: [&str; 2] = ["input_tokens", "output_tokens"];
+    let tokens = |key: &str, asked: Option<String>, usual: u32| match asked {
         None => Ok(usual),
         Some(n) => n.parse::<u32>().map_err(|_| expected(key, "a number of tokens")),
     };
-    let (input, output) = (tokens("input_tokens", USUAL.0)?, tokens("output_tokens", USUAL.1)?);
-    Ok(Json(plan_json(&w, &bundle.bound(&w, (input, output), app.engine.retry()))))
+    let [input, output] = query(asked.as_deref(), KEYS)?;
+    let [for_input, for_output] = KEYS;
+    let both = (tokens(for_input, input, USUAL.0)?, tokens(for_output, output, USUAL.1)?);
+    Ok(Json(plan_json(&w, &bundle.bound(&w, both, app.engine.retry()))))
 }
 
 /// `POST /v1/workflows/check`: every problem of a file, as if it stood among the workflows in force. Nothing is kept.
@@ -184,9 +198,15 @@ async fn dry_run(
     request: Request,
 ) -> Result<Json<Value>, Failure> {
     let (parts, body) = request.into_parts();
-    let mut given = members(&app, &parts.headers, body, &["request"]).await?;
-    named(&app.engine.bundle(), &arrival.who, &name)?;
-    let mut chat = map(&mut given, "request")?;
+    let mut given = members(&app, &parts.headers, body, &["request", "inputs"]).await?;
+    let workflow = named(&app.engine.bundle(), &arrival.who, &name)?;
+    let has_inputs = given.contains_key("inputs");
+    let (inputs, mut chat) = (map(&mut given, "inputs")?, map(&mut given, "request")?);
+    let wrong = |why| Failure::bad_request("invalid_value", why).param("inputs");
+    workflow.takes(&inputs).map_err(wrong)?;
+    if chat.is_empty() && has_inputs {
+        chat = submit::request_of(&inputs);
+    }
     put_through(&mut chat, &name);
     let request = ChatRequest::from_value(&Value::Object(chat))
         .map_err(|e| Failure::bad_request("invalid_value", e.to_string()).param("request"))?;
@@ -200,8 +220,7 @@ async fn dry_run(
     let dry = app.engine.dry(admission, request.clone()).await?;
     let (bundle, request) = (app.engine.bundle(), Arc::new(request));
     // A run on stubs is work for the processor.
-    let run =
-        tokio::task::spawn_blocking(move || rehearse::stubbed(&bundle, &name, &request, Map::new())).await;
+    let run = tokio::task::spawn_blocking(move || rehearse::stubbed(&bundle, &name, &request, inputs)).await;
     let stubbed = run.map_err(|_| Failure::internal())?.ok();
     let mut told = json!(dry);
     if let Some(members) = told.as_object_mut() {
@@ -267,8 +286,17 @@ mod tests {
 
     #[test]
     fn queries_are_pairs() {
-        assert_eq!(query(Some("a=1&format=svg"), "format"), Some("svg"));
-        assert_eq!(query(Some("format"), "format"), None);
-        assert_eq!(query(None, "format"), None);
+        let check = |asked: Option<&str>, want: Result<[Option<&str>; 2], &str>| match query(
+            asked,
+            ["a", "format"],
+        ) {
+            Ok(got) => assert_eq!(Ok(got.each_ref().map(Option::as_deref)), want),
+            Err(f) => assert_eq!(Err(f.code.as_str()), want.map(|_| ()), "{f:?}"),
+        };
+        check(Some("a=1&format=s%76g"), Ok([Some("1"), Some("svg")]));
+        check(Some("format"), Ok([None, Some("")]));
+        check(None, Ok([None, None]));
+        check(Some("a=1&formt=svg"), Err("unknown_parameter"));
+        check(Some("a=%zz"), Err("invalid_query"));
     }
 }

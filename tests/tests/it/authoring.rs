@@ -111,6 +111,26 @@ output: nodes.b.completion\n";
     assert_eq!(checked.0, 0, "{}", checked.1);
 }
 
+/// A dry run that comes to no answer on stubs says why, and fails.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_that_cannot_deliver_says_why() {
+    let folder = Folder::default();
+    let topic =
+        GOOD.replace("name: good\n", "name: good\ninputs: { topic: { type: string, required: true } }\n");
+    folder.write("workflows/good.yaml", &topic);
+    let dry = |more: &'static [&'static str]| {
+        let args = ["workflow", "run", "good", "--simulated", "--dry", "--message", "hi"];
+        args.into_iter().chain(more.iter().copied()).collect::<Vec<_>>()
+    };
+    let (code, text) = told(&folder, &dry(&[])).await;
+    assert!(
+        code == 2 && text.contains("on stubs failed (invalid: the input `topic` is missing"),
+        "{code} {text}"
+    );
+    let (code, text) = told(&folder, &dry(&["--input", "topic=tea"])).await;
+    assert!(code == 0 && text.contains("on stubs delivered,"), "{code} {text}");
+}
+
 /// A call gives what the other workflow takes, as far as types tell before a run.
 #[tokio::test(flavor = "multi_thread")]
 async fn inputs_of_calls_have_their_types() {

@@ -394,6 +394,7 @@ async fn a_request_that_people_must_decide_about_names_its_run() {
         assert_eq!(error["code"], "approval_required", "{error}");
         let run = error["metadata"]["run"].as_str().unwrap_or_else(|| panic!("{error}")).to_owned();
         assert!(error["message"].as_str().unwrap().contains(&run), "{error}");
+        assert_eq!(refused.header("x-turnout-run"), Some(run.as_str()));
         let list = house.cli(&["approval", "list", "--json"]).await;
         let list: Value = serde_json::from_slice(&list.stdout).unwrap();
         let gate = &list["data"][0];

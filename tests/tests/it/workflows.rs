@@ -277,6 +277,14 @@ async fn what_cannot_be_done_is_an_error_object() {
         client.get("/v1/workflows/default/plan?input_tokens=x").await.error(400)["param"],
         "input_tokens"
     );
+    for path in ["plan?input_token=10", "graph?fromat=svg"] {
+        let unknown = client.get(&format!("/v1/workflows/default/{path}")).await.error(400);
+        assert_eq!(unknown["code"], "unknown_parameter", "{unknown}");
+        assert!(unknown["message"].as_str().unwrap().contains("did you mean"), "{unknown}");
+    }
+    let inputs = json!({"request": request(), "inputs": {"topic": 1}});
+    let refused = client.post("/v1/workflows/default/dry_run", &inputs).await.error(400);
+    assert_eq!(refused["param"], "inputs", "{refused}");
     let wrong = json!({"name": "../x", "text": ""});
     assert_eq!(client.post("/v1/workflows/check", &wrong).await.error(400)["param"], "name");
     let wrong =

@@ -34,8 +34,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             Ok(made) if made == *file.text => {}
             Ok(made) => {
                 if !args.check {
-                    std::fs::write(path, made)
-                        .map_err(|e| Problem(format!("{}: {e}", path.display())))?;
+                    std::fs::write(path, made).map_err(|e| Problem(format!("{}: {e}", path.display())))?;
                 }
                 changed.push(path.display().to_string());
             }

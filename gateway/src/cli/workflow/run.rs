@@ -18,7 +18,7 @@ use types::ChatRequest;
 /// Run a workflow once
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout workflow run default --message \"Why is the sky blue?\"\n  turnout workflow run invoices --request request.json --dry       what it would call and cost, and its way on stubs\n  turnout workflow run invoices --request request.json --simulated without keys\n  turnout workflow run report --input city=Oslo --input days=3\n  turnout --data ./runs workflow run invoices --request request.json   keeps the run, for `replay`\n\nIt runs in this process, on the providers whose keys are set. Progress goes to standard error, the answer to\nstandard output.\nExit code: 0 delivered, 2 failed or waiting for somebody."
+    after_help = "Examples:\n  turnout workflow run default --message \"Why is the sky blue?\"\n  turnout workflow run invoices --request request.json --dry       what it would call and cost, and its way on stubs\n  turnout workflow run invoices --request request.json --simulated without keys\n  turnout workflow run report --input city=Oslo --input days=3\n  turnout --data ./runs workflow run invoices --request request.json   keeps the run, for `replay`\n\nIt runs in this process, on the providers whose keys are set. Progress goes to standard error, the answer to\nstandard output.\nExit code: 0 delivered (dry: on stubs), 2 failed or waiting for somebody."
 )]
 pub(super) struct Args {
     /// Its name
@@ -60,7 +60,7 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         let stubbed =
             rehearse::stubbed(&running.engine().bundle(), &args.name, &request, inputs).map_err(Problem)?;
         tell_dry(&dry, Some(&stubbed), out);
-        return Ok(GOOD);
+        return Ok(if stubbed.outcome == "delivered" { GOOD } else { FAILED });
     }
     let ended = live(&running, args, body, inputs, out).await;
     running.stop().await;
@@ -109,7 +109,8 @@ pub(super) fn tell_dry(dry: &Dry, stubbed: Option<&Stubbed>, out: &Out) {
     super::plan::tell_bound(&dry.bound, out);
     out.line(&format!("stream   {}", dry.stream));
     let Some(stubbed) = stubbed else { return };
-    let error = stubbed.error.as_ref().map(|e| format!(" ({e})")).unwrap_or_default();
+    let said: Vec<&str> = stubbed.error.iter().chain(&stubbed.reason).map(String::as_str).collect();
+    let error = if said.is_empty() { String::new() } else { format!(" ({})", said.join(": ")) };
     out.line(&format!(
         "on stubs {}{error}, verdict {}, {} calls",
         stubbed.outcome, stubbed.verdict, stubbed.calls

@@ -7,6 +7,7 @@
 use super::{failed, refusal};
 use crate::app::App;
 use crate::error::Failure;
+use crate::openai::headers::RUN;
 use engine::{Head as AnswerHead, Tail, Who, Whole};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -154,7 +155,7 @@ pub(crate) async fn answer(app: &App, tenant: &str, run: &str) -> Result<Whole, 
             model: model.or(stretch.model).unwrap_or_default(),
             bundle: bundle.hash().clone(),
             overhead_ms: 0.0,
-            headers: vec![("x-turnout-run".to_owned(), head.id.clone())],
+            headers: vec![(RUN.as_str().to_owned(), head.id.clone())],
         },
         tail: Tail {
             usage: stretch.usage,

@@ -90,11 +90,7 @@ fn filter(own: &str, sees: impl Fn(&str) -> bool, query: &str) -> Result<Filter,
                 filter.after =
                     Some(cursor.ok_or_else(|| expected("cursor", "the next_cursor of a page before"))?);
             }
-            odd => {
-                let text =
-                    format!("unknown parameter `{odd}`; {}", suggestion(odd, PARAMETERS.iter().copied()));
-                return Err(Failure::bad_request("unknown_parameter", text).param(odd));
-            }
+            odd => return Err(unknown_parameter(odd, PARAMETERS)),
         }
     }
     Ok(filter)
@@ -104,8 +100,14 @@ fn number(key: &str, value: &str) -> Result<i64, Failure> {
     value.parse().map_err(|_| expected(key, "Unix time in milliseconds"))
 }
 
+/// A key of a query that means nothing there.
+pub(in crate::routes) fn unknown_parameter(odd: &str, known: &[&str]) -> Failure {
+    let text = format!("unknown parameter `{odd}`; {}", suggestion(odd, known.iter().copied()));
+    Failure::bad_request("unknown_parameter", text).param(odd)
+}
+
 /// The pairs of a query, percent-decoded.
-fn form(query: &str) -> Result<Vec<(String, String)>, Failure> {
+pub(in crate::routes) fn form(query: &str) -> Result<Vec<(String, String)>, Failure> {
     let pairs = query.split('&').filter(|p| !p.is_empty());
     pairs
         .map(|pair| {

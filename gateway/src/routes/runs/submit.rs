@@ -187,14 +187,19 @@ fn chat(
         let Some(inputs) = inputs.filter(|_| workflow.is_some()) else {
             return Err(expected("request", "a chat request, or `workflow` with `inputs`"));
         };
-        let text = Value::Object(inputs.clone()).to_string();
-        request.insert("messages".to_owned(), json!([{"role": "user", "content": text}]));
+        request = request_of(inputs);
     }
     match workflow {
         Some(name) => drop(request.insert("model".to_owned(), format!("workflow/{name}").into())),
         None => drop(request.entry("model").or_insert_with(|| "auto".into())),
     }
     Ok(Value::Object(request).to_string())
+}
+
+/// The chat request of a run on inputs alone.
+pub(in crate::routes) fn request_of(inputs: &Map<String, Value>) -> Map<String, Value> {
+    let text = Value::Object(inputs.clone()).to_string();
+    Map::from_iter([("messages".to_owned(), json!([{"role": "user", "content": text}]))])
 }
 
 /// A submission with nothing but its limits.
