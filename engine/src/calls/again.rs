@@ -6,7 +6,7 @@ use rand::rngs::StdRng;
 use std::time::Duration;
 use tokio::time::Instant;
 use types::provider::{Error, ErrorKind};
-use workflows::Ask;
+use workflows::{Ask, Retry};
 
 /// What the loop over candidates does next.
 pub(super) enum Next {
@@ -16,12 +16,13 @@ pub(super) enum Next {
 }
 
 impl Calls {
-    /// Another candidate is the better retry; the same one again only where there is no other.
+    /// Another candidate is the better retry; the same one again only where there is no other. `made`: the calls that
+    /// were made for the question, `tries`: those of this candidate.
     pub(super) fn next(
         &self,
         e: &Error,
         ask: &Ask,
-        tries: u32,
+        (made, tries): (u32, u32),
         more: bool,
         deadline: Instant,
         rng: &mut StdRng,
@@ -31,17 +32,21 @@ impl Calls {
         if !e.kind.another_may_do() && !timed_out {
             return Next::GiveUp;
         }
+        let own = ask.retry.as_deref();
+        if own.is_some_and(|r| forbids(r, e.kind, made)) {
+            return Next::GiveUp;
+        }
         if more {
             return Next::Another;
         }
         let mut usual = self.reach.retry;
-        let own = ask.retry.as_deref();
         // A policy knows better than the settings, a node better than a policy.
         let policy = self.ceilings.retry;
         usual.backoff = policy.and_then(|p| p.backoff_ms).map_or(usual.backoff, Duration::from_millis);
-        let set = policy.map_or(usual.max_attempts, |p| p.max);
-        let most = own.and_then(|r| r.max_attempts).unwrap_or(set);
-        if !e.retryable() || tries >= most || own.is_some_and(|r| !r.covers(code(e.kind))) {
+        let most = policy.map_or(usual.max_attempts, |p| p.max);
+        // What a node says of their number was kept above.
+        let counted = own.is_some_and(|r| r.max_attempts.is_some());
+        if !e.retryable() || !counted && tries >= most {
             return Next::GiveUp;
         }
         let pause = match own {
@@ -57,13 +62,49 @@ impl Calls {
     }
 }
 
-/// A failure by the name that workflow files give it.
-const fn code(kind: ErrorKind) -> &'static str {
+/// Whether a node forbids another call after that failure. What it says holds for all models together: to ask another one
+/// is an attempt as well. A model that cannot serve the request at all is left for another one all the same.
+fn forbids(retry: &Retry, kind: ErrorKind, made: u32) -> bool {
+    let spent = retry.max_attempts.is_some_and(|most| made >= most);
+    code(kind).is_some_and(|code| spent || !retry.covers(code))
+}
+
+/// A failure by the name that workflow files give it; `None`: of those that no further attempt at the same model mends.
+const fn code(kind: ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::RateLimited | ErrorKind::FreeTier => "rate_limited",
-        ErrorKind::FirstTokenTimeout | ErrorKind::InterTokenTimeout | ErrorKind::TotalTimeout => "timeout",
-        ErrorKind::StreamLost => "stream_lost",
-        ErrorKind::Malformed | ErrorKind::TooLarge => "malformed",
-        _ => "unavailable",
+        ErrorKind::RateLimited | ErrorKind::FreeTier => Some("rate_limited"),
+        ErrorKind::FirstTokenTimeout | ErrorKind::InterTokenTimeout | ErrorKind::TotalTimeout => {
+            Some("timeout")
+        }
+        ErrorKind::StreamLost => Some("stream_lost"),
+        ErrorKind::Malformed | ErrorKind::TooLarge => Some("malformed"),
+        ErrorKind::Connect | ErrorKind::Unavailable => Some("unavailable"),
+        ErrorKind::BadRequest
+        | ErrorKind::Auth
+        | ErrorKind::Quota
+        | ErrorKind::ContextOverflow
+        | ErrorKind::ContentFiltered
+        | ErrorKind::Cancelled => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_node_says_of_attempts_holds_for_all_models_together() {
+        let check = |most: Option<u32>, codes: &[&str], kind: ErrorKind, made: u32, want: bool| {
+            let codes = codes.iter().map(ToString::to_string).collect();
+            let retry = Retry { max_attempts: most, codes, ..Retry::default() };
+            assert_eq!(forbids(&retry, kind, made), want, "{retry:?} {kind:?} {made}");
+        };
+        check(None, &[], ErrorKind::Unavailable, 9, false);
+        check(Some(2), &[], ErrorKind::Unavailable, 1, false);
+        check(Some(2), &[], ErrorKind::Unavailable, 2, true);
+        check(Some(1), &[], ErrorKind::Auth, 1, false);
+        check(None, &["rate_limited"], ErrorKind::Connect, 1, true);
+        check(None, &["rate_limited"], ErrorKind::RateLimited, 1, false);
+        check(None, &["rate_limited"], ErrorKind::ContextOverflow, 1, false);
     }
 }

@@ -36,6 +36,8 @@ pub(super) struct Search<'a> {
     /// Room for the next call has been taken.
     counted: bool,
     refused_by_budget: bool,
+    /// The pause that the model asked for last is not kept, and must not keep it out.
+    impatient: bool,
     /// The first model that has as many calls under way as its vendor bears.
     full: Option<ModelIx>,
     last: Option<Error>,
@@ -87,6 +89,7 @@ impl<'a> Search<'a> {
             // Room for the first call of a hedge was taken before it was begun.
             counted: is_company(ask),
             refused_by_budget: false,
+            impatient: false,
             full: None,
             last: None,
         }
@@ -163,10 +166,11 @@ impl<'a> Search<'a> {
             None => None,
         };
         let now = Instant::now();
-        let leave = match c.breaker {
-            Some(breaker) => Some(breaker.leave(now, c.patience()).ok_or(Stop::Another)?),
-            None => None,
-        };
+        let impatient = std::mem::take(&mut self.impatient);
+        let leave = c.breaker.and_then(|breaker| breaker.leave(now, c.patience()));
+        if leave.is_none() && c.breaker.is_some() && !impatient {
+            return Err(Stop::Another);
+        }
         if !self.may_ask(c.model.provider, now) {
             return Err(Stop::Another);
         }
@@ -256,7 +260,10 @@ impl<'a> Search<'a> {
     async fn pause(&mut self, c: &Candidate<'_>, error: Error, tries: u32) -> Result<(), Stop> {
         let ledger = self.calls.ledger_of(self.ask);
         ledger.failed(&error);
-        let next = self.calls.next(&error, self.ask, tries, c.more, self.deadline, &mut self.rng);
+        let tried = (self.attempts, tries);
+        let next = self.calls.next(&error, self.ask, tried, c.more, self.deadline, &mut self.rng);
+        let heeds = self.ask.retry.as_ref().is_none_or(|r| r.respect_retry_after);
+        let impatient = !heeds && error.retry_after.is_some();
         self.last = Some(error);
         match next {
             Next::Again(wait) => {
@@ -267,6 +274,7 @@ impl<'a> Search<'a> {
                 }
                 // A vendor that says when it may be asked again is waited for.
                 ledger.pause(wait).await;
+                self.impatient = impatient;
                 Ok(())
             }
             Next::Another => Err(Stop::Another),

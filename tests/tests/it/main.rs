@@ -58,6 +58,7 @@ mod rehearsal;
 mod repair;
 mod response_rules;
 mod retention;
+mod retries;
 mod run_errors;
 mod runs;
 mod scopes;

@@ -1,0 +1,55 @@
+//! `retry` of a node: how many calls there are at most, after which failures, and who says how long the pause is.
+
+use crate::NO_CHANCE;
+use serde_json::json;
+use tests::house::{House, Model, Plan};
+use tests::vendor::{Dialect, Reply, Vendor};
+
+/// Three models of one vendor, and a workflow whose call is tried again as it says.
+async fn house(vendor: &Vendor, retry: &str) -> House {
+    let text = format!(
+        "version: 1\nname: tries\nnodes:\n  - {{ id: ask, type: generate, route: {{ strategy: strongest }}, retry: {{ {retry}, \
+         backoff: {{ initial: 1ms }} }} }}\noutput: nodes.ask.completion\n"
+    );
+    let plan = Plan::new().vendor("lab", vendor).rules(NO_CHANCE).file("workflows/tries.yaml", &text);
+    ["lab/one", "lab/two", "lab/three"]
+        .into_iter()
+        .fold(plan, |plan, model| plan.model(&Model::new(model)))
+        .start()
+        .await
+}
+
+/// Status of the answer, and how often the vendor was asked.
+async fn calls(retry: &str, reply: impl Fn() -> Reply + Send + Sync + 'static) -> (u16, usize) {
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| reply()).await;
+    let house = house(&vendor, retry).await;
+    let body = json!({"model": "workflow/tries", "messages": [{"role": "user", "content": "hi"}]});
+    let answer = house.client().chat(&body).await;
+    (answer.status, vendor.count())
+}
+
+/// Another model is another attempt.
+#[tokio::test(flavor = "multi_thread")]
+async fn there_are_no_more_attempts_than_a_node_allows_whichever_models_they_go_to() {
+    assert_eq!(calls("max_attempts: 1", || Reply::error(503)).await, (503, 1));
+    assert_eq!(calls("max_attempts: 2", || Reply::error(503)).await, (503, 2));
+    assert_eq!(calls("max_attempts: 4", || Reply::error(503)).await, (503, 4));
+    assert_eq!(calls("max_attempts: 3, reroute: false", || Reply::error(503)).await, (503, 3));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn other_failures_than_a_node_names_are_not_tried_again() {
+    assert_eq!(calls("codes: [rate_limited]", || Reply::error(503)).await, (503, 1));
+    assert_eq!(calls("max_attempts: 3, codes: [unavailable]", || Reply::error(503)).await, (503, 3));
+    // A key that a vendor does not take is no matter of trying again: others are asked.
+    assert_eq!(calls("max_attempts: 1, codes: [rate_limited]", || Reply::error(401)).await.1, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_may_have_its_own_pause_in_the_place_of_the_vendors() {
+    let busy = || Reply::error_with(429, "retry-after", "600");
+    let own = "max_attempts: 2, reroute: false, respect_retry_after: false";
+    assert_eq!(calls(own, busy).await, (429, 2));
+    let theirs = "max_attempts: 2, reroute: false, respect_retry_after: true";
+    assert_eq!(calls(theirs, busy).await, (429, 1), "there is no time for the vendor's pause");
+}
