@@ -144,7 +144,7 @@ pub(crate) const SHORTEST: u32 = 64;
 pub(crate) const USUAL: u32 = 1_024;
 
 /// Whether an answer has a form that a cut would break.
-pub(crate) fn is_structured(request: &ChatRequest) -> bool {
+fn is_structured(request: &ChatRequest) -> bool {
     !matches!(request.response_format, ResponseFormat::Text) || !request.tools.is_empty()
 }
 

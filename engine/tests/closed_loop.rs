@@ -766,20 +766,28 @@ nodes:
 
 #[tokio::test(start_paused = true)]
 async fn tokens_that_a_file_states_are_set_aside_before_its_calls() {
-    let most = async |limits: &str, budget: &str| {
+    let most = async |limits: &str, budget: &str, form: &str| {
         let nodes = format!(
             "limits: {{ {limits} }}\nnodes:\n  - {{ id: ask, type: generate, budget: {{ {budget} }}, params: {{ max_tokens: \
-             200 }} }}\n  - {{ id: answer, type: stream, from: nodes.ask.completion, needs: ask }}\n"
+             200 }}{form} }}\n  - {{ id: answer, type: stream, from: nodes.ask.completion, needs: ask }}\n"
         );
         let h = house_of(vec![model("a", 1.0)], RULES, vec![flow(&nodes)], |c| {
             Ok(whole(c, &c.edits.max_tokens.unwrap_or(0).to_string()))
         });
-        let Ok(Answer::Whole(w)) = h.ask(by_name()).await.1 else { panic!() };
-        w.completion.text().parse::<u32>().unwrap()
+        match h.ask(by_name()).await.1 {
+            Ok(Answer::Whole(w)) => Ok(w.completion.text().parse::<u32>().unwrap()),
+            Ok(_) => panic!(),
+            Err(e) => Err((e.code().to_owned(), h.calls("p/a"))),
+        }
     };
-    let stated = most("tokens: 100", "calls: 4").await;
-    assert!((1..100).contains(&stated), "{stated}");
-    let node = most("tokens: 100", "tokens: 60").await;
+    let stated = most("tokens: 150", "calls: 4", "").await.unwrap();
+    assert!((64..150).contains(&stated), "{stated}");
+    let node = most("tokens: 150", "tokens: 110", "").await.unwrap();
     assert_eq!(stated - node, 40, "what goes in takes its part");
-    assert_eq!(most("calls: 4", "calls: 4").await, 200, "what is usual shortens nothing");
+    assert_eq!(most("calls: 4", "calls: 4", "").await, Ok(200), "what is usual shortens nothing");
+    // A few words, and half a structure, are no answer: nobody is asked for them.
+    let refused = Err(("budget_exhausted".to_owned(), 0));
+    assert_eq!(most("tokens: 60", "calls: 4", "").await, refused);
+    assert_eq!(most("tokens: 150", "calls: 4", ", response: { format: json }").await, refused);
+    assert_eq!(most("tokens: 400", "calls: 4", ", response: { format: json }").await, Ok(200));
 }

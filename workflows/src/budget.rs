@@ -118,25 +118,25 @@ impl Purse {
     }
 
     /// Sets tokens aside for an attempt of the call whose purse this is, in the place of those of the one before it:
-    /// what goes in, and of `output` as many as every limit leaves; gives that many. They are free again when the answer
-    /// is counted, or when nobody has this purse any more.
+    /// what goes in, and of `output` as many as every limit leaves, no fewer than `least`; gives that many. They are free
+    /// again when the answer is counted, or when nobody has this purse any more.
     ///
     /// # Errors
-    /// `tokens`: nothing is left for an answer.
-    pub fn hold(&self, input: u32, output: u32) -> Result<u32, &'static str> {
+    /// `tokens`: too few are left for an answer.
+    pub fn hold(&self, input: u32, output: u32, least: u32) -> Result<u32, &'static str> {
         self.free();
-        self.grant(input, output)
+        self.grant(input, output, least)
     }
 
-    fn grant(&self, input: u32, output: u32) -> Result<u32, &'static str> {
+    fn grant(&self, input: u32, output: u32, least: u32) -> Result<u32, &'static str> {
         let mut state = self.lock();
         let left = self.limit.tokens.map(|most| state.left_of(most).saturating_sub(u64::from(input)));
         let mut granted = left.map_or(output, |left| u32::try_from(left).unwrap_or(u32::MAX).min(output));
-        if granted == 0 {
+        if granted < least.max(1) {
             return Err("tokens");
         }
         if let Some(above) = &self.above {
-            granted = above.grant(input, granted)?;
+            granted = above.grant(input, granted, least)?;
         }
         state.held = state.held.saturating_add(u64::from(input)).saturating_add(u64::from(granted));
         Ok(granted)
@@ -319,17 +319,18 @@ mod tests {
         let node = Purse::new(Amounts { tokens: Some(80), ..Amounts::default() }, Some(run.clone()));
         let call = || Purse::new(Amounts::default(), Some(node.clone()));
         let (first, second, third) = (call(), call(), call());
-        assert_eq!(first.hold(10, 40), Ok(40));
-        assert_eq!(second.hold(10, 40), Ok(20), "what is left of the node's");
-        assert_eq!((third.hold(10, 40), third.tokens_left()), (Err("tokens"), Some(0)));
-        assert_eq!(second.hold(10, 5), Ok(5), "another attempt, in the place of the first");
+        assert_eq!(first.hold(10, 40, 1), Ok(40));
+        assert_eq!(second.hold(10, 40, 21), Err("tokens"), "too few");
+        assert_eq!(second.hold(10, 40, 20), Ok(20), "what is left of the node's");
+        assert_eq!((third.hold(10, 40, 1), third.tokens_left()), (Err("tokens"), Some(0)));
+        assert_eq!(second.hold(10, 5, 1), Ok(5), "another attempt, in the place of the first");
         first.count(&usage(10, 20));
         assert_eq!((node.used().tokens, node.tokens_left(), run.tokens_left()), (30, Some(35), Some(55)));
         drop(second);
         assert_eq!(node.tokens_left(), Some(50), "a call that nobody waits for any more");
         let free = Purse::new(Amounts { enough_tokens: Some(10), ..Amounts::default() }, None);
         assert_eq!(
-            (free.hold(10, 4_000), free.tokens_left()),
+            (free.hold(10, 4_000, 1), free.tokens_left()),
             (Ok(4_000), None),
             "what is usual shortens nothing"
         );

@@ -1,8 +1,9 @@
 //! Money of one call: what policies allow it, what it may cost at most, what it cost when nobody says.
 
 use super::Calls;
+use super::prepare::is_fixed;
 use crate::ledger::{Ledger, Short};
-use crate::limits::{SHORTEST, Share, USUAL, Worst, is_structured};
+use crate::limits::{SHORTEST, Share, USUAL, Worst};
 use std::sync::Arc;
 use types::chat::{ChatRequest, Message};
 use types::directives::{CacheRule, LimitRule, RetryRule, Set};
@@ -198,8 +199,7 @@ impl Calls {
             let usage = Usage { output: output.saturating_mul(n), ..input };
             price.map_or(Usd::ZERO, |p| p.most(&usage))
         };
-        let wished = ask.edits.max_tokens.or(self.request.params.max_tokens).is_some();
-        let fixed = wished && (is_structured(&self.request) || edits.tools.is_some());
+        let fixed = is_fixed(&ask.edits, &self.request);
         let mut output = asked;
         for _ in 0..ROUNDS {
             let amount = cost(output);

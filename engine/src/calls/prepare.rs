@@ -3,7 +3,7 @@
 use super::Calls;
 use super::open::Open;
 use crate::ledger::{Ledger, Place};
-use crate::limits::USUAL;
+use crate::limits::{SHORTEST, USUAL};
 use crate::room::UnderWay;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -38,8 +38,13 @@ impl Calls {
         let place = self.ledger_of(ask).admit(est.input, longest.saturating_mul(n))?;
         let held = Placed { ledger: self.ledger_of(ask), place: Some(place) };
         let wished = place.output.unwrap_or_else(|| longest.saturating_mul(n));
-        let is_said = edits.max_tokens.or(self.request.params.max_tokens).is_some();
-        let each = hold_tokens(&ask.purse, est.input, wished, is_said)? / n;
+        let length = Length {
+            wished,
+            least: if is_fixed(&ask.edits, &self.request) { longest } else { longest.min(SHORTEST) }
+                .saturating_mul(n),
+            is_said: edits.max_tokens.or(self.request.params.max_tokens).is_some(),
+        };
+        let each = hold_tokens(&ask.purse, est.input, length)? / n;
         if each < longest {
             edits.max_tokens = Some(each.max(1));
         }
@@ -99,18 +104,37 @@ impl Calls {
     }
 }
 
+/// How long an answer is to be, in tokens, all choices together.
+#[derive(Clone, Copy)]
+struct Length {
+    wished: u32,
+    /// A shorter one is of no use.
+    least: u32,
+    /// Somebody says how long.
+    is_said: bool,
+}
+
+/// Whether a shorter answer than is asked for would be none: somebody says how long it is to be, and a cut would break its
+/// form.
+pub(super) fn is_fixed(asked: &Edits, request: &ChatRequest) -> bool {
+    let said = asked.max_tokens.or(request.params.max_tokens).is_some();
+    let form = asked.response_format.as_ref().unwrap_or(&request.response_format);
+    let tools = asked.tools.is_some() || !asked.without_tools && !request.tools.is_empty();
+    said && (tools || !matches!(form, ResponseFormat::Text))
+}
+
 /// Sets tokens aside in the purse of a call; gives those that its answer may have.
 ///
 /// # Errors
-/// `tokens`: nothing is left for an answer.
-fn hold_tokens(purse: &Purse, input: u32, wished: u32, is_said: bool) -> Result<u32, &'static str> {
-    let mut wished = wished;
+/// `tokens`: too few are left for an answer.
+fn hold_tokens(purse: &Purse, input: u32, length: Length) -> Result<u32, &'static str> {
+    let Length { mut wished, least, is_said } = length;
     if let Some(left) = purse.tokens_left().filter(|_| !is_said) {
         // What nobody said the length of leaves as much to the calls beside it and after it.
         let half = left.saturating_sub(u64::from(input)) / 2;
         wished = wished.min(u32::try_from(half).unwrap_or(u32::MAX).max(USUAL));
     }
-    purse.hold(input, wished)
+    purse.hold(input, wished, least)
 }
 
 /// A place in the tree that is given back unless the call is made: nobody need wait for the money of a call.
