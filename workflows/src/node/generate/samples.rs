@@ -62,12 +62,19 @@ impl Generate {
         }
         // What is still under way is not waited for.
         drop(calls);
-        let least = self.min_ok.min(samples.saturating_sub(got.fewer)).max(1);
-        let enough = got.rows.len() >= usize::try_from(least).unwrap_or(usize::MAX);
-        match got.failed.last() {
-            Some(e) if !enough => Err(e.clone().into()),
-            _ => Ok(got),
+        // Policies may ask for fewer samples than the file wants answers.
+        let least = self.min_ok.min(samples);
+        if got.rows.len() >= usize::try_from(least).unwrap_or(usize::MAX) {
+            return Ok(got);
         }
+        let few = || {
+            let own = samples.saturating_sub(got.fewer);
+            let why = format!(
+                "only {own} of {samples} samples find one that no other has, and `min_ok` is {least}"
+            );
+            Failure::NoCandidate(why)
+        };
+        Err(got.failed.last().cloned().unwrap_or_else(few).into())
     }
 
     /// One sample; where its answer is lost on the way, another call may take its place.

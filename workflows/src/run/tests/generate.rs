@@ -90,11 +90,14 @@ async fn too_few_samples_are_a_failure() {
 #[tokio::test(start_paused = true)]
 async fn distinct_samples_share_the_candidates_out_and_are_fewer_where_there_are_too_few() {
     let none = || Says::Fail(Failure::NoCandidate("no other".into()));
-    let (t, script) = ask("samples: 3, min_ok: 3, distinct: model", vec![text(1), text(2), none()]).await;
+    let (t, script) = ask("samples: 3, min_ok: 2, distinct: model", vec![text(1), text(2), none()]).await;
     assert_eq!(t.said, "2 of 2 hedged false by [\"p/a\",\"p/a\"] failed 0", "two are all that can be had");
     let spread: Vec<_> = script.asked.lock().unwrap().iter().map(|a| a.spread.unwrap()).collect();
     let one = |index| Spread { by: Distinct::Model, index, of: 3 };
     assert_eq!(spread, [one(0), one(1), one(2)]);
+    // Fewer answers than are wanted at least are a failure, whyever they are fewer.
+    let (t, _) = ask("samples: 3, min_ok: 3, distinct: model", vec![text(1), text(2), none()]).await;
+    assert!(t.said.contains("only 2 of 3 samples"), "{}", t.said);
     // Without `distinct` it is a failure like any other.
     let (t, _) = ask("samples: 2, min_ok: 2", vec![text(1), none()]).await;
     assert!(t.said.contains("no_candidates"), "{}", t.said);
