@@ -233,6 +233,11 @@ impl RunFailure {
         }
     }
 
+    /// A vote in which no answer has as large a share as is wanted.
+    pub(crate) fn no_consensus() -> Self {
+        RunFailure::new("validation", "no_consensus", 422, "too few sources agree")
+    }
+
     /// As expressions and other nodes see it; `frame` is the path of the node instance that failed, `attempt` how many
     /// calls it had made by then. What is not known of a failure is `()`, so that every member can be read.
     pub(crate) fn as_json(&self, frame: &str, attempt: u32) -> Value {

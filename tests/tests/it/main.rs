@@ -30,6 +30,7 @@ mod demo;
 mod dialects;
 mod disconnect;
 mod edge;
+mod endings;
 mod failover;
 mod following;
 mod free_tier;

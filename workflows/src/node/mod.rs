@@ -135,6 +135,12 @@ impl Node {
         }
     }
 
+    /// The time that limits leave it, where that is less than its `timeout`.
+    pub(crate) fn wall(&self) -> Option<Duration> {
+        let limits = [self.common.budget.and_then(|b| b.wall), self.spec.wall()];
+        limits.into_iter().flatten().min().filter(|wall| *wall < self.timeout)
+    }
+
     /// It runs after the response.
     pub(crate) fn is_later(&self) -> bool {
         self.common.later == Some(true)

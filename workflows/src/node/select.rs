@@ -1,6 +1,6 @@
 //! `select`: picks one completion. Deterministic given its inputs.
 
-use super::{Begun, Fault, NodeType, Out, Read, Resolved, Spec, no_labels, of_method};
+use super::{Begun, Fault, NodeResult, NodeType, Out, Read, Resolved, Spec, no_labels, of_method};
 use crate::ending::RunFailure;
 use crate::load::{Cx, Expr};
 use crate::outcome::{Outcome, OutcomeSet};
@@ -154,7 +154,7 @@ impl Select {
         Ok(Weighed { id, score: number(&self.score)?, key, weight: weight.unwrap_or(1.0) })
     }
 
-    fn run(&self, all: &[Weighed], table: &Table) -> Resolved {
+    fn run(&self, all: &[Weighed], table: &Table) -> NodeResult {
         let rows = all.iter().filter_map(|w| Some((w, table.row(w.id)?)));
         // What was stopped before its end is nobody's choice.
         let rows: Vec<Fit<'_>> = rows.filter(|(_, r)| !r.doomed).collect();
@@ -172,7 +172,9 @@ impl Select {
                 let note = format!("{} of {considered}", self.method.as_str());
                 Choice::of(id, self.second(id, &fit), note)
             }
-            None => self.nothing(&rows, fit.is_empty()),
+            None => self
+                .nothing(&rows, fit.is_empty())
+                .map_err(|f| RunFailure { findings: table.worst_findings(), ..f })?,
         };
         let verdict = choice.completion.and_then(|id| table.row(id)).map(|r| r.verdict.as_str());
         let outputs = vec![
@@ -183,7 +185,7 @@ impl Select {
             choice.note.as_deref().map_or(Value::Nothing, |n| Value::Text(n.into())),
             verdict.map_or(Value::Nothing, |v| Value::Text(v.into())),
         ];
-        Resolved { note: choice.note, ..Resolved::with(choice.outcome, outputs) }
+        Ok(Resolved { note: choice.note, ..Resolved::with(choice.outcome, outputs) })
     }
 
     fn pick(&self, fit: &[Fit<'_>]) -> (Option<RowId>, Option<f64>) {
@@ -228,7 +230,8 @@ impl Select {
         })
     }
 
-    fn nothing(&self, rows: &[Fit<'_>], empty: bool) -> Choice {
+    /// What becomes of sources of which none can be picked; `empty`: none of them could have been.
+    fn nothing(&self, rows: &[Fit<'_>], empty: bool) -> Result<Choice, RunFailure> {
         let best = rows
             .iter()
             .min_by(|a, b| a.1.weight().total_cmp(&b.1.weight()).then(score(b).total_cmp(&score(a))))
@@ -236,13 +239,14 @@ impl Select {
         match (self.when_none, best) {
             (WhenNone::Best, Some(id)) => {
                 let other = rows.iter().map(|(w, _)| w.id).find(|o| *o != id);
-                Choice::of(id, other, "nothing passed; the best of the rest".to_owned())
+                Ok(Choice::of(id, other, "nothing passed; the best of the rest".to_owned()))
             }
-            (WhenNone::Fail | WhenNone::Best, _) => {
-                Choice::none(Outcome::Error, Some("there is nothing to select"))
+            (WhenNone::Fail | WhenNone::Best, _) if empty => {
+                Err(RunFailure::new("validation", "failed", 422, "there is nothing to select"))
             }
-            _ if empty => Choice::none(Outcome::None, None),
-            _ => Choice::none(Outcome::NoConsensus, Some("too few sources agree")),
+            (WhenNone::Fail | WhenNone::Best, _) => Err(RunFailure::no_consensus()),
+            _ if empty => Ok(Choice::none(Outcome::None, None)),
+            _ => Ok(Choice::none(Outcome::NoConsensus, Some(RunFailure::no_consensus().message))),
         }
     }
 }
@@ -300,7 +304,7 @@ impl Spec for Select {
         Begun::now(|| {
             let rows = at.rows(&self.from);
             let weighed: Result<Vec<_>, Fault> = rows.into_iter().map(|id| self.weigh(&at, id)).collect();
-            Ok(self.run(&weighed?, &at.host.table()))
+            self.run(&weighed?, &at.host.table())
         })
     }
 }
@@ -318,8 +322,8 @@ impl Choice {
         Choice { outcome: Outcome::Selected, completion: Some(id), runner_up, note: Some(note) }
     }
 
-    fn none(outcome: Outcome, note: Option<&str>) -> Self {
-        Choice { outcome, completion: None, runner_up: None, note: note.map(str::to_owned) }
+    fn none(outcome: Outcome, note: Option<String>) -> Self {
+        Choice { outcome, completion: None, runner_up: None, note }
     }
 }
 

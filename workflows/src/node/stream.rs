@@ -6,7 +6,7 @@ use crate::ending::RunFailure;
 use crate::load::{Checks, Cx};
 use crate::outcome::Outcome;
 use crate::reference::Ref;
-use crate::run::{At, End, RowId, Sent, of_answer};
+use crate::run::{At, End, Progress, RowId, Sent, of_answer};
 use crate::value::{Ty, Value};
 use serde_json::{Value as Json, json};
 use std::time::Duration;
@@ -179,7 +179,7 @@ impl Stream {
     }
 
     /// What its own checks find against an answer.
-    fn own(&self, at: &At<'_>, id: RowId) -> Vec<Finding> {
+    pub(crate) fn own(&self, at: &At<'_>, id: RowId) -> Vec<Finding> {
         if self.checks.is_empty() {
             return Vec::new();
         }
@@ -196,6 +196,16 @@ impl Stream {
 /// What it puts out, of what has gone out through it.
 pub(crate) fn told(sent: Sent) -> Vec<Value> {
     vec![Value::of(json!(sent.bytes)), Value::of(json!(sent.chunks)), Value::of(json!(sent.first_ms))]
+}
+
+/// Why there is no completion to deliver.
+fn nothing(at: &At<'_>, from: Option<&Ref>) -> RunFailure {
+    let source = from.and_then(Ref::own_node).map(|node| at.frame.progress(node));
+    let failure = match source {
+        Some(Progress::Resolved { outcome: Outcome::NoConsensus, .. }) => RunFailure::no_consensus(),
+        _ => RunFailure::new("validation", "failed", 422, "there is no completion to deliver"),
+    };
+    RunFailure { findings: at.host.table().worst_findings(), ..failure }
 }
 
 /// An answer that goes out in one piece, as its sink begins.
@@ -250,7 +260,7 @@ impl Spec for Stream {
     /// Delivers the completion, after the checks that policies demand and nothing before has run.
     fn start<'a>(&'a self, at: At<'a>) -> Begun<'a> {
         let Some(id) = at.answers(self.from.as_slice()).first().copied() else {
-            return Begun::done(Resolved::plain(Outcome::Error).note("there is no completion to deliver"));
+            return Begun::Done(Err(nothing(&at, self.from.as_ref()).into()));
         };
         let mut findings = self.own(&at, id);
         if findings.is_empty() {

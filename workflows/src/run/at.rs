@@ -379,8 +379,7 @@ impl<'a> At<'a> {
 
     /// When the node's own time is up.
     pub(crate) fn until(&self) -> Instant {
-        let own = [self.node.common.budget.and_then(|b| b.wall), self.node.spec.wall()];
-        let length = own.into_iter().flatten().fold(self.node.timeout, Duration::min);
+        let length = self.node.wall().unwrap_or(self.node.timeout);
         self.host.world.now(&Moment { frame: &self.path, what: "until", index: 0, attempt: 1 }) + length
     }
 }

@@ -277,6 +277,12 @@ impl Host {
         Some(self.started + wall.saturating_sub(reserve))
     }
 
+    /// The run's own time is up.
+    fn is_due(&self) -> bool {
+        let now = || self.world.now(&Moment { frame: "", what: "due", index: 0, attempt: 1 });
+        self.deadline().is_some_and(|deadline| now() >= deadline)
+    }
+
     /// Takes one of the node runs that the run may make.
     pub(crate) fn admit(&self) -> Result<(), Failure> {
         if self.node_runs.fetch_add(1, Ordering::Relaxed) >= self.limits.node_runs {

@@ -14,6 +14,7 @@ use serde_json::Value as Json;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
+use types::Verdict;
 
 mod chain;
 mod lines;
@@ -41,10 +42,12 @@ pub(super) async fn root<'a>(
     first: Option<(usize, NodeResult)>,
 ) -> End {
     let whole = async {
-        match walk(host, frame, first).await {
-            Some(End::Broken(failure)) => fall_back(host, failure).await,
-            other => other,
-        }
+        let failure = match walk(host, frame, first).await {
+            None => stranded(host),
+            Some(End::Broken(failure)) => failure,
+            Some(end) => return end,
+        };
+        fall_back(host, failure).await
     };
     let end = match host.deadline() {
         None => whole.await,
@@ -57,33 +60,29 @@ pub(super) async fn root<'a>(
             }
         }
     };
-    match end {
-        None => stranded(host),
-        Some(End::Broken(failure)) => {
-            let limited = failure.class == "budget" || failure.code == "timeout";
-            let degrade = limited && host.limits.on_exhausted == OnExhausted::BestSoFar;
-            if limited && !host.is_exhausted() {
-                host.exhausted(&Failure::Deadline);
-            }
-            best_or(host, degrade || host.workflow.best_so_far, failure)
-        }
-        Some(end) => end,
+    let End::Broken(failure) = end else { return end };
+    // A node that took longer than its own time has failed as others do, unless the run's is up as well.
+    let limited = failure.class == "budget" || failure.code == "timeout" && host.is_due();
+    let degrade = limited && host.limits.on_exhausted == OnExhausted::BestSoFar;
+    if limited && !host.is_exhausted() {
+        host.exhausted(&Failure::Deadline);
     }
+    best_or(host, degrade || host.workflow.best_so_far, failure)
 }
 
-/// The workflow that takes over when a node has failed and nothing else took that up. What it may use is
-/// what is left of this run.
-async fn fall_back(host: &Host, failure: RunFailure) -> Option<End> {
-    let Some(other) = &host.workflow.fallback else { return Some(End::Broken(failure)) };
+/// The workflow that takes over when a node has failed and nothing else took that up, or nothing answered. What it may
+/// use is what is left of this run.
+async fn fall_back(host: &Host, failure: RunFailure) -> End {
+    let Some(other) = &host.workflow.fallback else { return End::Broken(failure) };
     let Ok(inputs) = crate::load::bind(&other.inputs, &host.input.inputs) else {
-        return Some(End::Broken(failure));
+        return End::Broken(failure);
     };
     let env = Env { vars: other.vars.clone(), inputs };
     let purse = Purse::new(other.limits.amounts(), Some(host.purse.clone()));
     let frame = Frame::root(&other.root, "fallback/", &env, purse);
     match Box::pin(walk(host, &frame, None)).await {
-        None | Some(End::Broken(_)) => Some(End::Broken(failure)),
-        end => end,
+        None | Some(End::Broken(_)) => End::Broken(failure),
+        Some(end) => end,
     }
 }
 
@@ -104,7 +103,8 @@ pub(crate) async fn walk<'a>(
 
 /// Runs what is left to do once the response is out.
 pub(super) async fn rest(host: &Host, frame: &Frame<'_>) {
-    let mut walk = Walk { late: true, ..Walk::new(host, frame) };
+    let mut walk = Walk::new(host, frame);
+    walk.late = true;
     walk.redraw();
     walk.on().await;
 }
@@ -122,8 +122,8 @@ fn best_or(host: &Host, allowed: bool, failure: RunFailure) -> End {
     // for it all the same.
     let findings = demanded(host, id);
     if findings.is_empty() {
-        if host.is_exhausted()
-            && let Some(row) = host.table().row_mut(id)
+        if let Some(row) = host.table().row_mut(id)
+            && (host.is_exhausted() || row.verdict == Verdict::None)
         {
             row.cut_short();
         }
@@ -134,14 +134,14 @@ fn best_or(host: &Host, allowed: bool, failure: RunFailure) -> End {
 }
 
 /// Everything has resolved and nothing answered: a path that the author silenced, or a skipped sink.
-fn stranded(host: &Host) -> End {
+fn stranded(host: &Host) -> RunFailure {
     let findings = host.table().worst_findings();
     let failure = if findings.is_empty() {
         RunFailure::new("internal", "no_response", 500, "the workflow ended without a response")
     } else {
         RunFailure::new("validation", "failed", 422, "no answer passed its checks")
     };
-    best_or(host, host.workflow.best_so_far, RunFailure { findings, ..failure })
+    RunFailure { findings, ..failure }
 }
 
 impl<'a> Walk<'a> {
@@ -246,6 +246,11 @@ impl<'a> Walk<'a> {
                 // It stays as it is; the others go on as far as they can.
                 self.suspended.extend(waiting);
                 return None;
+            }
+            // Time is one of the amounts that limits count.
+            Err(Fault::Timeout) if node.wall().is_some() => {
+                self.host.exhausted(&Failure::Deadline);
+                (Outcome::Timeout, RunFailure::of(Failure::Deadline))
             }
             Err(Fault::Timeout) => {
                 let message = format!("node `{}` took longer than {:?}", node.id, node.timeout);

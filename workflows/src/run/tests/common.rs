@@ -56,12 +56,12 @@ async fn a_nodes_own_time_and_pauses_end_before_the_run_must() {
     };
     assert_eq!(go(Duration::from_secs(5)).await, ("y|none".to_owned(), 2));
     assert_eq!(go(Duration::from_millis(300)).await.1, 1);
-    // A budget of time is a time limit as well.
+    // A budget of time is a limit as well.
     let slow = workflow(
         "nodes:\n  - { id: ask, type: generate, budget: { wall: 1s } }\noutput: nodes.ask.completion\n",
     );
     let (ending, steps) = play(&slow, prose(), &Script::new(vec![("ask", vec![Says::Never])])).await;
-    assert_eq!((text(&ending).as_str(), steps[0].as_str()), ("provider.timeout", "ask:timeout"));
+    assert_eq!((text(&ending).as_str(), steps[0].as_str()), ("budget.wall", "ask:timeout"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -2,11 +2,40 @@
 
 use super::Walk;
 use crate::event::Event;
+use crate::node::tool::Tool;
 use crate::node::{Node, Resolved};
 use crate::outcome::Outcome;
 use crate::run::Progress;
 use crate::world::Moment;
 use types::run::Step;
+
+impl Drop for Walk<'_> {
+    /// What was under way when the graph ended, or when nobody waited for it any more, is on record as well.
+    fn drop(&mut self) {
+        for (i, work) in std::mem::take(&mut self.running) {
+            // Its own nodes come first, as they do where it ends by itself.
+            drop(work);
+            let Some(node) = self.node(i) else { continue };
+            let goes_on = node.get().is_some_and(Tool::is_unsafe);
+            let note = match goes_on {
+                true => "under way when nobody waited for it any more; the call goes on to its end",
+                false => "under way when nobody waited for it any more",
+            };
+            let started_ms = self.frame.with(i, |c| c.started_ms).unwrap_or_default();
+            self.host.input.trace.push(Step {
+                node: self.frame.path(node),
+                kind: node.kind_name.clone(),
+                outcome: node.word(Outcome::Cancelled).to_owned(),
+                started_ms,
+                // The clock of a run that is repeated is not asked where the first one was dropped.
+                duration_ms: 0.0,
+                calls: Vec::new(),
+                findings: Vec::new(),
+                note: Some(note.to_owned()),
+            });
+        }
+    }
+}
 
 impl Walk<'_> {
     /// Writes the step down and tells whoever watches.
