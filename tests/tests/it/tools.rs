@@ -243,6 +243,10 @@ async fn after_a_crash_an_unsafe_tool_is_not_called_again() {
     assert_eq!(service.count("/send"), 1, "{shown}");
     let choices =
         json!({"choices": [{"effect": "call#0.1:tool", "choice": "done", "result": "sent by hand"}]});
+    let mut odd = choices.clone();
+    odd["choices"][0]["reslt"] = "lost".into();
+    let refused = house.client().post(&format!("{path}/resume"), &odd).await;
+    assert!(refused.status == 400 && refused.text().contains("not `reslt`"), "{}", refused.text());
     let done = house.client().post(&format!("{path}/resume"), &choices).await;
     assert_eq!(done.status, 202, "{}", done.text());
     let ended = house.run_in(&path, "succeeded").await;

@@ -88,6 +88,10 @@ fn settled(one: &Value) -> Result<Settled, Failure> {
     let (Some(effect), Some(choice @ ("done" | "retry" | "fail"))) = (said("effect"), said("choice")) else {
         return Err(expected("choices", "each with `effect` and `choice`: done, retry or fail"));
     };
+    let mut members = one.as_object().into_iter().flat_map(|m| m.keys());
+    if let Some(odd) = members.find(|k| !matches!(k.as_str(), "effect" | "choice" | "result")) {
+        return Err(expected("choices", &format!("each with `effect`, `choice` and `result`, not `{odd}`")));
+    }
     let result = one.get("result").cloned().unwrap_or(Value::Null);
     Ok(Settled { effect: effect.to_owned(), choice: choice.to_owned(), result })
 }
