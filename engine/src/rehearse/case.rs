@@ -2,7 +2,9 @@
 
 use super::ceilings::Ceilings;
 use super::pieces::{self, Piece};
+use policies::TenantTier;
 use serde_json::{Map, Value};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 use types::doc::{self, Fields, Node, Reader, SourceFile};
@@ -21,7 +23,7 @@ pub struct Case {
     /// The file it stands in.
     pub file: String,
     pub(super) request: Value,
-    pub(super) tenant: Option<String>,
+    pub(super) tenant: Caller,
     pub(super) vars: Vec<(String, Value)>,
     pub(super) limits: Ceilings,
     pub(super) calls: Vec<Call>,
@@ -38,7 +40,7 @@ impl Case {
             name: String::new(),
             file: String::new(),
             request: Value::Null,
-            tenant: None,
+            tenant: Caller::default(),
             vars: Vec::new(),
             limits: Ceilings::default(),
             calls: Vec::new(),
@@ -47,6 +49,15 @@ impl Case {
             expect: Expect::default(),
         }
     }
+}
+
+/// Who asks; what is not said is as it is for whoever has no key.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Caller {
+    pub(super) id: Option<String>,
+    pub(super) tier: Option<TenantTier>,
+    pub(super) region: Option<String>,
+    pub(super) labels: BTreeMap<String, String>,
 }
 
 /// What a model answers.
@@ -175,7 +186,7 @@ fn lower(
     if let Some(n) = f.take("profile") {
         profile(r, n, &mut request);
     }
-    let tenant = f.take("tenant").and_then(|n| tenant(r, n));
+    let tenant = f.take("tenant").and_then(|n| tenant(r, n)).unwrap_or_default();
     let vars = f.take("vars").and_then(|n| r.map(n, "vars")).unwrap_or(&[]);
     let vars = vars.iter().map(|(k, n)| (k.name.clone(), n.to_json())).collect();
     let limits = f.take("limits").map(|n| Ceilings::lower(r, n)).unwrap_or_default();
@@ -240,11 +251,23 @@ fn profile(r: &mut Reader<'_>, n: &Node, request: &mut Value) {
     }
 }
 
-fn tenant(r: &mut Reader<'_>, n: &Node) -> Option<String> {
+fn tenant(r: &mut Reader<'_>, n: &Node) -> Option<Caller> {
     let mut f = r.fields(n, "tenant")?;
     let id = f.take("id").and_then(|n| r.string(n, "tenant.id"));
+    let tier = f.take("tier").and_then(|n| tier(r, n));
+    let region = f.take("region").and_then(|n| r.string(n, "tenant.region"));
+    let labels = f.take("labels").and_then(|n| r.map(n, "tenant.labels")).unwrap_or(&[]);
+    let mut label = |k: &str, n: &Node| Some((k.to_owned(), r.string(n, &format!("tenant.labels.{k}"))?));
+    let labels = labels.iter().filter_map(|(k, n)| label(&k.name, n)).collect();
     f.finish(r);
-    id
+    Some(Caller { id, tier, region, labels })
+}
+
+fn tier(r: &mut Reader<'_>, n: &Node) -> Option<TenantTier> {
+    use TenantTier::{Bronze, Gold, Platinum, Silver};
+    let all = [Bronze, Silver, Gold, Platinum];
+    let said = r.one_of(n, "tenant.tier", &all.map(TenantTier::as_str))?;
+    all.into_iter().find(|t| t.as_str() == said)
 }
 
 fn call(r: &mut Reader<'_>, n: &Node, path: &str) -> Option<Call> {

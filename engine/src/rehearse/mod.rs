@@ -10,6 +10,7 @@ mod record;
 mod stage;
 mod stub;
 
+use case::Caller;
 pub use case::{Case, load};
 pub use expect::{Failure, Outcome};
 pub use record::record;
@@ -72,6 +73,11 @@ pub fn play(bundle: &Bundle, case: &Case) -> Result<Outcome, String> {
     let with_tools = (!case.tools.is_empty()).then(|| bundle.with_tools(&stage::specs(case)));
     let library = with_tools.as_ref().unwrap_or(&bundle.library);
     let workflow = found(library, &case.workflow)?;
+    if let Some((odd, _)) = case.vars.iter().find(|(name, _)| workflow.vars().all(|known| known != name)) {
+        let known: Vec<&str> = workflow.vars().collect();
+        let hint = types::diagnostic::suggestion(odd, known.iter().copied());
+        return Err(format!("`vars` sets `{odd}`, and the workflow has no such variable; {hint}"));
+    }
     let nodes = workflow.paths();
     let request = Arc::new(ChatRequest::from_value(&case.request).map_err(|e| e.to_string())?);
     let profile = profiler::profile(&request);
@@ -188,9 +194,11 @@ async fn next(shown: &mut Option<mpsc::Receiver<Chunk>>) -> Option<Chunk> {
 fn scope(case: &Case, request: &Arc<ChatRequest>, profile: &WorkloadProfile) -> Scope {
     let who = Who::open();
     let mut tenant = (*who.tenant).clone();
-    if let Some(id) = &case.tenant {
-        tenant.id.clone_from(id);
-    }
+    let Caller { id, tier, region, labels } = case.tenant.clone();
+    tenant.id = id.unwrap_or(tenant.id);
+    tenant.tier = tier.unwrap_or(tenant.tier);
+    tenant.region = region.or(tenant.region);
+    tenant.labels.extend(labels);
     let around = policies::Around { tenant: Arc::new(tenant), ..policies::Around::default() };
     policies::scope(&policies::Inputs { request, profile, around: &around, unix_ms: 0 })
 }

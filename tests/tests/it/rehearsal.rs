@@ -206,3 +206,38 @@ edges:
     test("long", &format!("{message}, {message}"), calls);
     assert_eq!(missed().await, ["not reached: a -> b: `nodes.a.ok_count == 1` does not hold"]);
 }
+
+const TIERED: &str = "version: 1
+name: tiered
+vars: { word: hi }
+nodes:
+  - { id: gold, type: merge, method: template, from: [], template: \"${ vars.word } ${ tenant.labels.team }\" }
+  - { id: answer, type: stream, from: nodes.gold.completion }
+  - { id: no, type: fail, code: no, message: no }
+  - { id: who, type: set, values: {} }
+edges:
+  - { from: who, to: gold, when: tenant.tier == \"gold\" && tenant.region == \"eu\" }
+  - { from: who, to: no, else: true }
+  - { from: gold, to: answer }
+";
+
+/// A test is anybody's whom a workflow can tell apart, and sets no variable that there is not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_says_who_asks_and_sets_the_variables_that_there_are() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .rules(crate::NO_CHANCE)
+        .file("workflows/tiered.yaml", TIERED)
+        .start()
+        .await;
+    let check = async |given: &str, expect: &str| {
+        let played = play(&house, "tiered", &format!("{given}expect: {{ {expect} }}\n")).await;
+        assert_eq!(played["good"], true, "{given}: {played:#}");
+    };
+    check("tenant: { id: acme, tier: gold, region: eu, labels: { team: blue } }\n", "text: hi blue").await;
+    check("tenant: { tier: silver, region: eu }\n", "outcome: failed, error: no").await;
+    let wrong = play(&house, "tiered", "vars: { wrod: bye }\nexpect: { outcome: failed }\n").await;
+    assert!(wrong["good"] != true && wrong.to_string().contains("did you mean `word`"), "{wrong:#}");
+}
