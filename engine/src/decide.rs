@@ -11,6 +11,7 @@ use crate::history::Turn;
 use crate::limits::{self, Asker, Count, Held, NOTHING_USED_UP, UsedUp};
 use crate::premium;
 use crate::reserve::{self, Purpose};
+use crate::rewrite::form_check;
 use crate::route;
 use crate::shadow::{Moment, Note};
 use crate::sticky::Holder;
@@ -137,6 +138,7 @@ pub(crate) async fn consider(
     let governed = Governed::unchanged(request.clone(), profile.clone(), scope);
     let governed = governed.under(inner, view, who, &directives, turn, ask);
     let Governed { request, profile, scope, demands, agreed, approval, refusal } = governed;
+    directives.validators.extend(form_check(directives.further.as_deref()));
 
     // route
     let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());

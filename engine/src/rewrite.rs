@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use types::ChatRequest;
 use types::chat::{ResponseFormat, Tool, ToolChoice, VENDOR_TOOLS};
-use types::directives::{Format, Further, Place, RuleId};
+use types::directives::{Format, Further, Place, RuleId, Set};
 
 /// The request as policies want it; `None` = as it came.
 ///
@@ -193,11 +193,24 @@ fn format(request: &ChatRequest, further: &Further) -> Result<Option<&'static st
     }
 }
 
+/// The check by which the demanded form holds whatever the workflow checks: models are asked for it, and not all of
+/// them keep to that. `None` = no form is demanded.
+pub(crate) fn form_check(further: Option<&Further>) -> Option<Set<Value>> {
+    let demanded = further?.format.as_ref()?;
+    let value = match demanded.value {
+        Format::Json => json!({"use": "json", "with": {"allow_fence": false}, "severity": "block"}),
+        Format::JsonSchema => {
+            json!({"use": "json_schema", "with": {"schema": "request"}, "severity": "block"})
+        }
+    };
+    Some(Set { value, rule: demanded.rule.clone() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::redact::tests::redaction;
-    use types::directives::{DataDemand, RedactAction, Set, SystemText};
+    use types::directives::{DataDemand, RedactAction, SystemText};
     use types::privacy::Entity;
 
     fn set<T>(value: T) -> Set<T> {

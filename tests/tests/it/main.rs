@@ -33,6 +33,7 @@ mod edge;
 mod endings;
 mod failover;
 mod following;
+mod forms;
 mod free_tier;
 mod full_disk;
 mod hedge;
