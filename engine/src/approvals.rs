@@ -27,6 +27,9 @@ const MAX_HELD_OF_TENANT: usize = MAX_HELD / 4;
 /// Most bytes of what is asked about that are shown.
 const MAX_SHOWN: usize = 4_096;
 
+/// The code of what somebody has yet to agree to.
+pub(crate) const REQUIRED: &str = "approval_required";
+
 /// What a question is about; an answer to one thing never holds for another.
 pub(crate) type Binding = [u8; 32];
 
@@ -84,7 +87,7 @@ pub struct ApprovalStanding {
     pub id: String,
     /// Whose request.
     pub tenant: String,
-    /// `request`, `tool` or `response`; `gate` for a gate of a workflow at which a run waits.
+    /// `request`, `tool` or `response`; `gate` for a gate of a workflow, or a call of a tool, at which a run waits.
     pub phase: &'static str,
     /// Who made the request: its key, and the end user that it names.
     pub requesters: Vec<String>,
@@ -109,7 +112,7 @@ pub struct GateOf {
     pub id: String,
     /// Its workflow.
     pub workflow: String,
-    /// The node instance, such as `work[2]/ask`.
+    /// The node instance, such as `work[2]/ask`; `request` where it has not begun.
     pub frame: String,
     /// Hash of what is shown: a decision holds for that only.
     pub content_hash: String,
@@ -251,7 +254,7 @@ impl Approvals {
             "approved" => Ok(pending.held.clone()),
             "rejected" => {
                 desk.pending.remove(id);
-                Err(refusal("approval_rejected", 403, "the approval was refused".to_owned()))
+                Err(refused())
             }
             _ => Err(required(id, &pending.groups)),
         }
@@ -415,7 +418,23 @@ fn required(id: &str, groups: &[GroupStanding]) -> Error {
          x-turnout-approval: {id}",
         names.join(" and ")
     );
-    refusal("approval_required", 409, reason)
+    refusal(REQUIRED, 409, reason)
+}
+
+/// Of a run: somebody has yet to agree before it begins.
+pub(crate) fn awaited(groups: &[&str]) -> Error {
+    let reason = format!("an approval is needed from {}", groups.join(" and "));
+    refusal(REQUIRED, 409, reason)
+}
+
+/// Somebody has not agreed.
+pub(crate) fn refused() -> Error {
+    refusal("approval_rejected", 403, "the approval was refused".to_owned())
+}
+
+/// Nobody has answered in time, which is no agreement.
+pub(crate) fn unanswered() -> Error {
+    refusal("approval_rejected", 403, "nobody gave the approval in time".to_owned())
 }
 
 fn unknown() -> Error {

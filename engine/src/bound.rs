@@ -6,6 +6,7 @@ use crate::bundle::Bundle;
 use crate::config::Retry;
 use crate::decide::{self, Decided};
 use crate::error::Error;
+use crate::govern::Ask;
 use crate::route::{Candidates, Estimated, detection, resolve};
 use crate::{Inner, settle};
 use serde::Serialize;
@@ -118,7 +119,7 @@ impl Bundle {
 pub(crate) async fn dry(inner: &Inner, admission: Admission, request: ChatRequest) -> Result<Dry, Error> {
     let view = inner.view.load_full();
     let request = Arc::new(request);
-    let decided = decide::consider(inner, &view, &admission, request, settle::unix_ms(), false).await;
+    let decided = decide::consider(inner, &view, &admission, request, settle::unix_ms(), Ask::Nobody).await;
     let Decided { request, profile, decision, routed, directives, .. } = decided;
     let (workflow, candidates, cap) = routed?;
     let output = request.params.max_tokens.unwrap_or(USUAL.1).saturating_mul(request.params.n.max(1));

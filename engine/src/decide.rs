@@ -6,7 +6,7 @@ use crate::answer::Admission;
 use crate::approvals::HeldAnswer;
 use crate::demands::Demands;
 use crate::error::Error;
-use crate::govern::Governed;
+use crate::govern::{Ask, Governed};
 use crate::history::Turn;
 use crate::limits::{self, Asker, Count, Held, NOTHING_USED_UP, UsedUp};
 use crate::premium;
@@ -61,12 +61,12 @@ pub(crate) async fn decide(
     inner: &Inner,
     view: &Arc<View>,
     admission: &Admission,
-    request: Arc<ChatRequest>,
+    (request, ask): (Arc<ChatRequest>, Ask<'_>),
     held: &mut Option<Held>,
     (ts_ms, patience): (i64, Duration),
 ) -> Decided {
     let who = &admission.who;
-    let mut decided = consider(inner, view, admission, request, ts_ms, true).await;
+    let mut decided = consider(inner, view, admission, request, ts_ms, ask).await;
     let premium = premium::why(who, &decided.profile, premium::said(&decided.directives));
     if who.reserving {
         decided.decision.premium = Some(premium.unwrap_or(NOT_PREMIUM).into());
@@ -104,14 +104,14 @@ pub(crate) fn note(inner: &Inner, asker: &Asker, directives: &Directives, decisi
     }
 }
 
-/// Profiles a request, asks the policies and chooses. Nothing is noted or reserved; people are asked only if `ask`.
+/// Profiles a request, asks the policies and chooses. Nothing is noted or reserved.
 pub(crate) async fn consider(
     inner: &Inner,
     view: &Arc<View>,
     admission: &Admission,
     request: Arc<ChatRequest>,
     ts_ms: i64,
-    ask: bool,
+    ask: Ask<'_>,
 ) -> Decided {
     let who = &admission.who;
     // profile
@@ -130,7 +130,8 @@ pub(crate) async fn consider(
         used_up: &NOTHING_USED_UP,
     };
     let turn = view.bundle.asks.history.then(|| Turn::of(&who.tenant.id, &request));
-    let around = about::around(inner, view, admission, turn, ask, ts_ms).await;
+    let in_earnest = !matches!(ask, Ask::Nobody);
+    let around = about::around(inner, view, admission, turn, in_earnest, ts_ms).await;
     let (scope, mut directives, unevaluated) = weigh::said(&view.bundle, about, &around).await;
     let tried = inner.shadow.load_full().filter(|s| s.takes(moment.seed) && s.has_time(&inner.gate));
     let shadow = tried.map(|s| Box::new(Note::new(s, view, about, moment.clone(), who)));

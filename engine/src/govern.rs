@@ -6,6 +6,7 @@ use crate::error::Error;
 use crate::history::Turn;
 use crate::redact::Redaction;
 use crate::rewrite::rewrite;
+use crate::runs::Consent;
 use crate::who::Who;
 use crate::{Inner, View};
 use policies::Phase;
@@ -13,6 +14,17 @@ use std::sync::Arc;
 use types::directives::{Approval, Directives, Set};
 use types::expr::Scope;
 use types::{ChatRequest, WorkloadProfile};
+
+/// Who is asked where people have to agree.
+#[derive(Clone, Copy)]
+pub(crate) enum Ask<'a> {
+    /// Nobody: the request does not come in earnest.
+    Nobody,
+    /// People, and the client comes again when they have agreed.
+    People,
+    /// People, for whom a run waits: what they have said so far.
+    Run(&'a Consent),
+}
 
 /// A request as policies want it.
 pub(crate) struct Governed {
@@ -35,7 +47,7 @@ impl Governed {
         Governed { request, profile, scope, demands: None, agreed: None, approval: None, refusal: None }
     }
 
-    /// As the directives say. Unless `ask`, nobody is asked for an approval, and none is used up.
+    /// As the directives say. No approval is used up by that.
     pub(crate) fn under(
         mut self,
         inner: &Inner,
@@ -43,7 +55,7 @@ impl Governed {
         who: &Who,
         directives: &Directives,
         turn: Option<Turn>,
-        ask: bool,
+        ask: Ask<'_>,
     ) -> Self {
         let policies = &view.bundle.policies;
         let later = policies.has(Phase::Tool) || policies.has(Phase::Response);
@@ -79,8 +91,8 @@ impl Governed {
             }
         }
         let demanded = further.map_or(&[] as &[_], |f| f.approvals.as_slice());
-        if ask {
-            self.ask(inner, view, who, demanded);
+        if !matches!(ask, Ask::Nobody) {
+            self.ask(inner, view, who, (demanded, ask));
         }
         self
     }
@@ -94,7 +106,7 @@ impl Governed {
     }
 
     /// Looks for the approval that the request names, or asks for the one it needs.
-    fn ask(&mut self, inner: &Inner, view: &View, who: &Who, demanded: &[Set<Approval>]) {
+    fn ask(&mut self, inner: &Inner, view: &View, who: &Who, (demanded, ask): (&[Set<Approval>], Ask<'_>)) {
         let named = self.request.options.approval.as_deref();
         if named.is_none() && demanded.is_empty() {
             return;
@@ -111,6 +123,9 @@ impl Governed {
             }
             (Ok(None), _) if demanded.is_empty() => None,
             (Ok(None), Some(id)) => inner.approvals.holds(id, tenant, binding).err(),
+            (Ok(None), None) if let Ask::Run(consent) = ask => {
+                consent.holds(&self.request, binding, demanded).err()
+            }
             (Ok(None), None) => {
                 let last = self.request.last_user();
                 let question = Question {

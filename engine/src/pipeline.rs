@@ -6,6 +6,7 @@ use crate::answer::{Admission, Answer};
 use crate::decide::decide;
 use crate::ending::Promised;
 use crate::error::{Error, Kind};
+use crate::govern::Ask;
 use crate::limits::{Count, Held};
 use crate::settle::{self, Tree};
 use crate::task::{self, Admitted, Task};
@@ -25,8 +26,8 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     }
 
     // profile, policy, route
-    let decided =
-        decide(inner, &view, &admission, Arc::new(request), &mut held, (ts_ms, inner.config.patience)).await;
+    let asked = (Arc::new(request), Ask::People);
+    let decided = decide(inner, &view, &admission, asked, &mut held, (ts_ms, inner.config.patience)).await;
     let (mut tree, task) = task::begin(inner, &view, decided, Admitted { admission, permit, held });
     let mut task = match task {
         Ok(task) => task,

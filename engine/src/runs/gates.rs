@@ -106,9 +106,11 @@ impl Runs {
             let by = body.get("by").and_then(Value::as_str).unwrap_or("somebody");
             Some((by.to_owned(), text(body, "decision") == "approved"))
         };
+        let asks = |name: &str| list(question, "groups").iter().find(|g| text(g, "group") == name);
+        let of = |name: &str, what: &str| asks(name).map(|g| text(g, what).to_owned()).unwrap_or_default();
         let group = |name: &String| GroupStanding {
-            reason: String::new(),
-            rule: String::new(),
+            reason: of(name, "reason"),
+            rule: of(name, "rule"),
             members: known.get(name).cloned().unwrap_or_default(),
             decided: decided(name),
             group: name.clone(),
@@ -118,7 +120,7 @@ impl Runs {
         ApprovalStanding {
             id: format!("{PREFIX}{}_{}", row.head.id, bound.get(..16).unwrap_or_default()),
             tenant: row.head.tenant.clone(),
-            phase: "gate",
+            phase: if text(question, "phase") == "request" { "request" } else { "gate" },
             requesters: if own { Vec::new() } else { self.starters(row) },
             shows: cut(text(question, "prompt")),
             groups: approvers(question).iter().map(group).collect(),

@@ -6,6 +6,7 @@ use super::service::{Failure, Runs};
 use crate::account::About;
 use crate::answer::Admission;
 use crate::decide::{self, Decided};
+use crate::govern::Ask;
 use crate::settle::{self, Tree};
 use crate::who::Who;
 use std::sync::Arc;
@@ -38,7 +39,7 @@ impl Runs {
             headers: Arc::default(),
         };
         let (request, ts_ms) = (Arc::new(request), settle::unix_ms());
-        let decided = decide::consider(inner, &view, &admission, request, ts_ms, false).await;
+        let decided = decide::consider(inner, &view, &admission, request, ts_ms, Ask::Nobody).await;
         let Decided { request, profile, features, scope, directives, decision, demands, .. } = decided;
         let refusal = bound_to_requests(&view, &request, &scope, &directives, demands.as_deref());
         let Some(refusal) = refusal else { return Ok(()) };

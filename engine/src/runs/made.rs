@@ -14,7 +14,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use types::runs::{Chosen, Entry, Head, JOURNAL_PAGE, Record};
+use types::runs::{Chosen, Entry, Head, JOURNAL_PAGE, Record, To};
 use types::{ChatRequest, Decision};
 use workflows::Workflow;
 
@@ -26,6 +26,8 @@ pub(super) enum Unready {
     Recorded(Box<Error>),
     /// It is to be tried again after a while.
     Later(Duration),
+    /// People have to agree first: how it is left until they have answered.
+    Waits(Box<(Record, To)>),
     /// Nothing may be written any more.
     Lost,
 }

@@ -13,6 +13,7 @@ mod beside;
 mod bounds;
 mod changes;
 mod codec;
+mod consent;
 mod drive;
 mod end;
 mod gates;
@@ -44,5 +45,6 @@ pub use tape::Divergence;
 
 pub use wait::Stretch;
 
+pub(crate) use consent::Consent;
 pub(crate) use made::bound_to_requests;
 pub(crate) use service::Service;

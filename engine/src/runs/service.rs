@@ -101,7 +101,9 @@ impl From<Unready> for Failure {
     fn from(unready: Unready) -> Self {
         match unready {
             Unready::Failed(error) | Unready::Recorded(error) => Failure::Engine(error),
-            Unready::Later(_) | Unready::Lost => Failure::Engine(Box::new(error::Kind::Overloaded.into())),
+            Unready::Later(_) | Unready::Waits(_) | Unready::Lost => {
+                Failure::Engine(Box::new(error::Kind::Overloaded.into()))
+            }
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::assemble::{Walk, assemble};
 use super::changes::Kind as Change;
+use super::consent::Consent;
 use super::drive::{Signals, Stop, drive};
 use super::keeper::{Keeper, Lost};
 use super::made::{self, Unready};
@@ -13,6 +14,7 @@ use crate::beside::{self, Trials};
 use crate::calls::Calls;
 use crate::decide;
 use crate::error::{Error, Kind};
+use crate::govern::Ask;
 use crate::limits::{Count, Held};
 use crate::settle::{self, Tree};
 use crate::task::{self, Admitted};
@@ -51,6 +53,10 @@ pub(super) async fn own(service: Arc<Service>, claimed: Claimed) {
         Err(Unready::Later(wait)) => {
             let wait = wait.clamp(SOONEST, LATEST);
             let _ = keeper.finish(head.spent, Vec::new(), To::Queued { wait }).await;
+        }
+        Err(Unready::Waits(waits)) => {
+            let (record, to) = *waits;
+            let _ = keeper.finish(head.spent, vec![record], to).await;
         }
         Err(Unready::Lost) => {}
     }
@@ -102,28 +108,24 @@ async fn prepare(
             if let Some((param, message)) = workflows::impossible(&request) {
                 return Err(Error::from(Kind::Invalid { param, message }).into());
             }
-            let mut decided = decide::decide(
-                inner,
-                &view,
-                &admission,
-                Arc::new(request),
-                &mut held,
-                (ts_ms, Duration::ZERO),
-            )
-            .await;
+            let consent = Consent::of(service, head, &entries).await?;
+            let asked = (Arc::new(request), Ask::Run(&consent));
+            let patience = (ts_ms, Duration::ZERO);
+            let mut decided = decide::decide(inner, &view, &admission, asked, &mut held, patience).await;
             match made::choice(&view, &mut decided) {
                 Ok(chosen) => {
                     decide::note(inner, &decided.asker, &decided.directives, &decided.decision);
                     made::first(service, &view, submission, (decided, chosen), keeper, ts_ms).await?
                 }
-                // What is tried again is decided again.
-                Err(error) if error.retryable() => {
-                    if let Some(demands) = &decided.demands {
-                        demands.comes_again();
-                    }
-                    return Err(error.into());
-                }
                 Err(error) => {
+                    let waits = consent.waits(&error);
+                    // What is tried again is decided again.
+                    if error.retryable() || waits.is_some() {
+                        if let Some(demands) = &decided.demands {
+                            demands.comes_again();
+                        }
+                        return Err(waits.map_or_else(|| error.into(), Unready::Waits));
+                    }
                     keeper.note(Record::Decision { decision: Box::new(decided.decision.clone()) });
                     decided.decision.request_id = account::name(&head.id, &entries);
                     let who = Admitted { admission, permit, held };

@@ -21,6 +21,7 @@ mod chapter;
 mod choice;
 mod coding;
 mod config;
+mod consents;
 mod contracts;
 mod control;
 mod crash;

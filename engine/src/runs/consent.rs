@@ -1,0 +1,166 @@
+//! People whom policies ask before a run begins: the question that it waits with, and what they have said to it.
+
+use super::answers::{approvers, keys_of};
+use super::made::Unready;
+use super::service::{Service, list, text};
+use crate::approvals::{self, Binding, cut};
+use crate::error::Error;
+use serde_json::{Value, json};
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+use types::ChatRequest;
+use types::directives::{Approval, Set};
+use types::runs::{Entry, Head, Posted, Record, State, To};
+
+/// Where the question stands, beside those of a workflow's nodes.
+const FRAME: &str = "request";
+/// What a question of policies is about, as lists of questions say it; those of gates say nothing.
+const PHASE: &str = "request";
+
+/// What people have been asked about a run, and have said, before it has begun.
+pub(crate) struct Consent {
+    /// What the run has waited with so far.
+    asked: Vec<Value>,
+    said: Vec<Posted>,
+    now_ms: i64,
+    /// What has to be asked; set by whoever finds out that people have to agree.
+    question: OnceLock<Value>,
+}
+
+impl Consent {
+    /// Of a run that is about to begin.
+    ///
+    /// # Errors
+    /// The store failed.
+    pub(super) async fn of(service: &Service, head: &Head, entries: &[Entry]) -> Result<Self, Unready> {
+        let said = service.store.posted(&head.id, 0).await?;
+        Ok(Consent::new(entries, said, service.now_ms()))
+    }
+
+    fn new(entries: &[Entry], said: Vec<Posted>, now_ms: i64) -> Self {
+        let waited = entries.iter().filter_map(|e| match &e.record {
+            Record::Suspended { waiting, .. } => Some(list(waiting, "questions")),
+            _ => None,
+        });
+        Consent { asked: waited.flatten().cloned().collect(), said, now_ms, question: OnceLock::new() }
+    }
+
+    /// That everybody has agreed who has to. Where somebody has not answered yet, the run has to wait for them.
+    ///
+    /// # Errors
+    /// Somebody has refused; nobody has answered in time; they have yet to be asked, or to answer.
+    pub(crate) fn holds(
+        &self,
+        request: &ChatRequest,
+        binding: Binding,
+        demanded: &[Set<Approval>],
+    ) -> Result<(), Error> {
+        let hash = blake3::Hash::from_bytes(binding).to_hex();
+        let key = format!("approval:{hash}");
+        let before = self.asked.iter().find(|q| text(q, "key") == key);
+        let question = before.cloned().unwrap_or_else(|| {
+            let shows = request.last_user().map(|m| m.content.text().into_owned()).unwrap_or_default();
+            json!({
+                "for": "decision", "phase": PHASE, "frame": FRAME, "key": key, "content_hash": hash.as_str(),
+                "prompt": cut(&shows), "approvers": groups(demanded), "groups": reasons(demanded),
+                "expires_ms": self.lapses_ms(demanded),
+            })
+        });
+        let words: Vec<Option<&str>> =
+            keys_of(&key, &approvers(&question)).iter().map(|key| self.said_to(key)).collect();
+        if words.iter().flatten().any(|word| *word != "approved") {
+            return Err(approvals::refused());
+        }
+        if words.iter().all(Option::is_some) {
+            return Ok(());
+        }
+        if question.get("expires_ms").and_then(Value::as_i64).is_some_and(|at| at <= self.now_ms) {
+            return Err(approvals::unanswered());
+        }
+        let awaited = approvals::awaited(&groups(demanded));
+        // The first one stands: a request is looked at once.
+        self.question.get_or_init(|| question);
+        Err(awaited)
+    }
+
+    /// How the run is left until they have answered, where that is what keeps it from beginning. A word that comes
+    /// meanwhile is not missed.
+    pub(super) fn waits(&self, error: &Error) -> Option<Box<(Record, To)>> {
+        let question = self.question.get().filter(|_| error.code() == approvals::REQUIRED)?;
+        let wake_ms = question.get("expires_ms").and_then(Value::as_i64);
+        let (state, waiting) = (State::Suspended, json!({"questions": [question]}));
+        let seen = self.said.last().map_or(0, |p| p.number);
+        let record = Record::Suspended { state, waiting: waiting.clone() };
+        Some(Box::new((record, To::Waiting { state, waiting, wake_ms, seen })))
+    }
+
+    fn said_to(&self, key: &str) -> Option<&str> {
+        self.said.iter().find(|p| p.key == key).map(|p| text(&p.body, "decision"))
+    }
+
+    fn lapses_ms(&self, demanded: &[Set<Approval>]) -> i64 {
+        let shortest = demanded.iter().map(|a| a.value.expires_ms).min().unwrap_or(0);
+        self.now_ms.saturating_add(i64::try_from(shortest).unwrap_or(i64::MAX))
+    }
+}
+
+/// The groups that have to agree, each once.
+fn groups(demanded: &[Set<Approval>]) -> Vec<&str> {
+    let all: BTreeSet<&str> = demanded.iter().map(|a| &*a.value.group).collect();
+    all.into_iter().collect()
+}
+
+/// Why each is asked, and by which rule.
+fn reasons(demanded: &[Set<Approval>]) -> Vec<Value> {
+    let one = |a: &Set<Approval>| json!({"group": a.value.group, "reason": a.value.reason, "rule": &*a.rule});
+    demanded.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn demanded(groups: &[&str]) -> Vec<Set<Approval>> {
+        let one = |g: &&str| Set {
+            value: Approval { group: (*g).to_owned(), reason: "why".to_owned(), expires_ms: 60_000 },
+            rule: "r".into(),
+        };
+        groups.iter().map(one).collect()
+    }
+
+    /// What the run comes to that has waited like this, when these words have been said at that time.
+    fn check(waited: &[Record], said: &[(&str, &str)], now_ms: i64, want: &str) -> Option<Record> {
+        let entries = waited.iter().cloned().zip(1..);
+        let entries: Vec<Entry> =
+            entries.map(|(record, seq)| Entry { seq, ts_ms: 0, epoch: 1, record }).collect();
+        let post = |(number, (group, decision)): (u64, &(&str, &str))| {
+            let key = format!("approval:{}:{group}", blake3::Hash::from_bytes([7; 32]).to_hex());
+            Posted { number, ts_ms: 0, key, body: json!({"decision": decision}) }
+        };
+        let consent = Consent::new(&entries, (1..).zip(said).map(post).collect(), now_ms);
+        let body = json!({"model": "auto", "messages": [{"role": "user", "content": "words"}]});
+        let request = ChatRequest::from_value(&body).unwrap();
+        let got = consent.holds(&request, [7; 32], &demanded(&["ops", "law", "ops"]));
+        assert_eq!(got.as_ref().map_or_else(Error::code, |()| "ok"), want, "{said:?}");
+        consent.waits(&got.err()?).map(|waits| waits.0)
+    }
+
+    #[test]
+    fn all_groups_agree_one_refusal_ends_it_and_silence_is_a_refusal() {
+        let asked = check(&[], &[], 0, "approval_required").unwrap();
+        let Record::Suspended { waiting, .. } = &asked else { panic!("{asked:?}") };
+        let question = &waiting["questions"][0];
+        assert_eq!(question["approvers"], json!(["law", "ops"]));
+        assert_eq!((&question["prompt"], &question["expires_ms"]), (&json!("words"), &json!(60_000)));
+        let asked = [asked];
+        let both = [("ops", "approved"), ("law", "approved")];
+        assert!(check(&asked, &both, 70_000, "ok").is_none());
+        let still = check(&asked, &both[..1], 59_000, "approval_required");
+        assert_eq!(still.as_ref(), asked.first(), "the question stays the same, and its time does");
+        check(&asked, &[("law", "rejected")], 1, "approval_rejected");
+        check(&asked, &both[..1], 60_000, "approval_rejected");
+        // Words on something else say nothing of this.
+        check(&asked, &[("lab", "approved"), ("ops", "approved")], 1, "approval_required");
+    }
+}
