@@ -112,8 +112,11 @@ impl Flow {
             // What is held back for the next chunk leaves nothing of this one.
             let had_content = chunk.has_content();
             match answers.chunk(&mut chunk) {
-                Ok(()) if had_content && !chunk.has_content() => {}
-                Ok(()) => return Some(chunk),
+                Ok(None) if had_content && !chunk.has_content() => {}
+                Ok(behind) => {
+                    self.ready.extend(behind);
+                    return Some(chunk);
+                }
                 Err(e) => {
                     self.run = None;
                     self.ready.clear();
@@ -164,10 +167,11 @@ impl Flow {
         let mut left = || {
             for mut chunk in std::mem::take(&mut self.ready) {
                 let had_content = chunk.has_content();
-                answers.chunk(&mut chunk)?;
-                if whole || !had_content || chunk.has_content() {
+                let behind = answers.chunk(&mut chunk)?;
+                if !had_content || chunk.has_content() {
                     self.ready.push_back(chunk);
                 }
+                self.ready.extend(behind);
             }
             if whole { answers.end() } else { Ok(Vec::new()) }
         };

@@ -99,12 +99,13 @@ impl Answers {
         Ok(out)
     }
 
-    /// A chunk: what of its texts, and of those before it, can be given. The end of a choice gives what is left.
+    /// A chunk: what of its texts, and of those before it, can be given. Where a choice ends, what is left of it is given
+    /// there, and its end in a chunk behind it: clients that stop at an end would not read what comes with it.
     ///
     /// # Errors
     /// A value that must be refused.
-    pub(crate) fn chunk(&mut self, chunk: &mut Chunk) -> Result<(), Blocked> {
-        let mut deltas = Vec::with_capacity(chunk.choices.len());
+    pub(crate) fn chunk(&mut self, chunk: &mut Chunk) -> Result<Option<Chunk>, Blocked> {
+        let (mut deltas, mut ends) = (Vec::with_capacity(chunk.choices.len()), Vec::new());
         for mut delta in std::mem::take(&mut chunk.choices) {
             let index = delta.index;
             for (part, text) in [
@@ -120,13 +121,24 @@ impl Answers {
             for call in &mut delta.tool_calls {
                 call.arguments = self.filter(index, Part::Arguments(call.index)).push(&call.arguments)?;
             }
-            if delta.finish_reason.is_some() {
-                deltas.extend(self.rest(index)?);
+            if delta.finish_reason.is_some()
+                && let Some(left) = self.rest(index)?
+            {
+                ends.push(Delta { index, finish_reason: delta.finish_reason.take(), ..Delta::default() });
+                append(&mut delta, left);
             }
             deltas.push(delta);
         }
         chunk.choices = deltas;
         chunk.raw = None;
+        let behind = (!ends.is_empty()).then(|| Chunk {
+            id: chunk.id.clone(),
+            model: chunk.model.clone(),
+            created: chunk.created,
+            choices: ends,
+            usage: chunk.usage.take(),
+            ..Chunk::default()
+        });
         if let Some(extra) = &mut chunk.extra {
             self.beside(Arc::make_mut(extra))?;
         }
@@ -135,7 +147,7 @@ impl Answers {
             delta.logprobs = None;
             delta.beside = self.notes(delta.beside.take())?;
         }
-        Ok(())
+        Ok(behind)
     }
 
     /// Of what stands beside a message what may stay there: annotations, which come whole and count characters of the
@@ -202,6 +214,24 @@ impl Answers {
     }
 }
 
+/// Puts what is left of a choice behind what its last delta gives.
+fn append(delta: &mut Delta, left: Delta) {
+    let join = |given: &mut Option<String>, left: Option<String>| match (given.as_mut(), left) {
+        (Some(given), Some(left)) => given.push_str(&left),
+        (None, left) => *given = left,
+        (Some(_), None) => {}
+    };
+    join(&mut delta.text, left.text);
+    join(&mut delta.reasoning, left.reasoning);
+    join(&mut delta.refusal, left.refusal);
+    for call in left.tool_calls {
+        match delta.tool_calls.iter_mut().find(|known| known.index == call.index) {
+            Some(known) => known.arguments.push_str(&call.arguments),
+            None => delta.tool_calls.push(call),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::redaction;
@@ -234,8 +264,8 @@ mod tests {
             delta(None, "", true),
         ] {
             let mut chunk = Chunk { choices: vec![d], ..Chunk::default() };
-            answers.chunk(&mut chunk).unwrap();
-            for d in chunk.choices {
+            let behind = answers.chunk(&mut chunk).unwrap();
+            for d in chunk.choices.into_iter().chain(behind.into_iter().flat_map(|c| c.choices)) {
                 text.push_str(&d.text.unwrap_or_default());
                 arguments.push_str(&d.tool_calls.iter().map(|t| t.arguments.as_str()).collect::<String>());
             }
@@ -243,6 +273,29 @@ mod tests {
         assert_eq!(text, "to ada@analytical.co.uk, and [EMAIL");
         assert_eq!(arguments, "{\"a\":\"ada@analytical.co.uk\"}");
         assert!(answers.end().unwrap().is_empty());
+    }
+
+    /// What a choice held back goes out behind what its last delta brings, and its end after both.
+    #[test]
+    fn the_end_of_a_choice_comes_after_what_was_held_back() {
+        let r = redaction(&[(Entity::Email, Place::Output, RedactAction::Mask, false)]);
+        let mut answers = Answers::of(&r, false, Vec::new()).unwrap();
+        let delta = |text: &str, end: bool| Delta {
+            text: Some(text.to_owned()),
+            finish_reason: end.then_some(FinishReason::Stop),
+            ..Delta::default()
+        };
+        let (mut all, mut chunks) = (String::new(), Vec::new());
+        for d in [delta("write to ada@analyt", false), delta("ical.co.uk or to bob@exam", true)] {
+            let mut chunk = Chunk { choices: vec![d], ..Chunk::default() };
+            let behind = answers.chunk(&mut chunk).unwrap();
+            chunks.extend([Some(chunk), behind].into_iter().flatten());
+        }
+        let ends: Vec<_> = chunks.iter().map(|c| c.choices[0].finish_reason.is_some()).collect();
+        assert_eq!(ends, [false, false, true]);
+        assert!(chunks.iter().all(|c| c.choices.len() == 1), "one choice in a chunk");
+        chunks.iter().for_each(|c| all.push_str(c.choices[0].text.as_deref().unwrap_or_default()));
+        assert_eq!(all, "write to [EMAIL_1] or to bob@exam");
     }
 
     #[test]

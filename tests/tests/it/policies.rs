@@ -46,6 +46,12 @@ async fn text(house: &House, body: &Value, stream: bool) -> (String, String) {
     let id = events.header("x-request-id").unwrap().to_owned();
     let (events, end) = events.collect().await;
     assert_eq!(end, End::Done, "{events:?}");
+    for event in &events {
+        // Clients read the first choice; what is held back for later is no event, and an end is one by itself.
+        let choices = event["choices"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let says = |c: &Value| c["delta"] != json!({}) || !c["finish_reason"].is_null();
+        assert!(choices.len() < 2 && choices.iter().all(says), "{event}");
+    }
     (text_of(&events), id)
 }
 
