@@ -31,6 +31,7 @@ use engine::runs::Runs;
 use engine::{Circuit, Engine};
 use kept::Kept;
 use reach::reach;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
@@ -115,6 +116,9 @@ impl App {
         let bundle = self.engine.bundle();
         let rows = self.engine.models();
         let ready = rows.iter().filter(|r| r.availability == Availability::Ready);
+        let owned = |counted: BTreeMap<&str, u64>| -> Vec<(String, u64)> {
+            counted.into_iter().map(|(rule, n)| (rule.to_owned(), n)).collect()
+        };
         let limited = ready.clone().filter_map(|r| Some((r.id.to_string(), f64::from(r.concurrency?))));
         Reading {
             connections: self.seats.open(),
@@ -135,7 +139,8 @@ impl App {
                 .into_iter()
                 .map(|(p, (n, away))| (p.to_owned(), n, away))
                 .collect(),
-            named_none: bundle.policies().named_none().into_iter().map(|(r, n)| (r.to_owned(), n)).collect(),
+            named_none: owned(bundle.policies().named_none()),
+            policy_errors: owned(bundle.policies().failed()),
             concurrency: limited.collect(),
             breakers: ready.map(|r| (r.id.to_string(), circuit(r.circuit))).collect(),
             store: vec![

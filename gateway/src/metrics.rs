@@ -94,6 +94,8 @@ pub struct Reading {
     pub put_away: Vec<(String, u64, bool)>,
     /// By rule, how often a selector that goes by how models are named none.
     pub named_none: Vec<(String, u64)>,
+    /// Rules and policies, and how often they could not be evaluated.
+    pub policy_errors: Vec<(String, u64)>,
     /// Per model: its breaker's state as 0 closed, 1 half-open, 2 open.
     pub breakers: Vec<(String, f64)>,
     /// Per model whose vendor has complained of load: most calls that may be under way.
@@ -197,6 +199,7 @@ struct GaugeSet {
     refused: Gauge,
     put_away: Gauges<2>,
     named_none: Counts<1>,
+    policy_errors: Counts<1>,
     breakers: Gauges<1>,
     concurrency: Gauges<1>,
     store: Gauges<1>,
@@ -361,6 +364,11 @@ impl GaugeSet {
                 "turnout_policy_named_none",
                 "Times that a rule matched and models it names by how they are were none",
             ),
+            policy_errors: counts(
+                r,
+                "turnout_policy_errors",
+                "Times that a rule or policy could not be evaluated, whatever its `on_error` made of that",
+            ),
             breakers: gauges(r, "turnout_breaker_state", "0 closed, 1 half-open, 2 open"),
             concurrency: gauges(
                 r,
@@ -397,6 +405,10 @@ impl GaugeSet {
         self.named_none.clear();
         for (rule, n) in &reading.named_none {
             stands(&self.named_none.get_or_create(&[("rule", rule.clone())]), *n);
+        }
+        self.policy_errors.clear();
+        for (rule, n) in &reading.policy_errors {
+            stands(&self.policy_errors.get_or_create(&[("rule", rule.clone())]), *n);
         }
         self.bundles.clear();
         self.trial.clear();

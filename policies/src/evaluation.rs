@@ -41,7 +41,8 @@ impl PolicySet {
     /// limits three times within a minute is not run for a minute, or until it is loaded again; its `on_error` applies.
     /// One of whose group another applies already is not run at all. All that are enforced have 10 ms together: what
     /// comes after these are used up counts as failed, too. Those in shadow have as much for themselves, so that
-    /// nothing that is only watched fails a request.
+    /// nothing that is only watched fails a request. What cannot be evaluated and is left out is
+    /// logged.
     ///
     /// # Errors
     /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated; [`Error::Option`] when the
@@ -61,7 +62,18 @@ impl PolicySet {
             };
             evaluation.pass.take(entry, outcome)?;
         }
-        evaluation.end()
+        let directives = evaluation.end()?;
+        for left_out in directives.rules.iter().filter(|r| r.result == RuleResult::Error) {
+            // It is the operator's to mend, and nobody else notices: the request goes on.
+            let (rule, detail) = (&*left_out.id, left_out.detail.as_deref());
+            tracing::warn!(
+                rule,
+                phase = phase.as_str(),
+                detail,
+                "a rule could not be evaluated; it is left out"
+            );
+        }
+        Ok(directives)
     }
 
     /// As [`PolicySet::evaluate`], with every policy on the caller's thread: for tools, not for servers.
@@ -243,7 +255,11 @@ impl<'a> Pass<'a> {
             let result = actions.try_for_each(|a| self.merge.settle(a.action.as_ref()));
             result.map(|()| found).map_err(|e| e.message)
         };
-        match outcome.and_then(settled) {
+        let outcome = outcome.and_then(settled);
+        if outcome.is_err() {
+            entry.failed.fetch_add(1, Ordering::Relaxed);
+        }
+        match outcome {
             Ok(Found { actions: None, because }) => {
                 self.note(&head.id, RuleResult::NotMatched, None);
                 if let Some(record) = self.records.last_mut() {

@@ -31,6 +31,8 @@ pub(crate) struct Entry {
     pub(crate) matched: AtomicU64,
     /// How often a selector of it that goes by how models are named none.
     pub(crate) named_none: AtomicU64,
+    /// How often it could not be evaluated.
+    pub(crate) failed: AtomicU64,
 }
 
 /// Where the actions come from.
@@ -149,9 +151,20 @@ impl PolicySet {
     /// since they were loaded.
     #[must_use]
     pub fn named_none(&self) -> BTreeMap<&str, u64> {
+        self.counted(|entry| &entry.named_none)
+    }
+
+    /// The rules and policies that could not be evaluated, whatever came of that: how often since they were loaded.
+    #[must_use]
+    pub fn failed(&self) -> BTreeMap<&str, u64> {
+        self.counted(|entry| &entry.failed)
+    }
+
+    /// What has been counted of any rule or policy, its phases together.
+    fn counted(&self, of: impl Fn(&Entry) -> &AtomicU64) -> BTreeMap<&str, u64> {
         let mut all = BTreeMap::new();
         for entry in self.entries.iter() {
-            let times = entry.named_none.load(Ordering::Relaxed);
+            let times = of(entry).load(Ordering::Relaxed);
             if times > 0 {
                 let sum: &mut u64 = all.entry(&*entry.head.id).or_default();
                 *sum = sum.saturating_add(times);
@@ -275,7 +288,8 @@ fn recorded(entries: &[Entry]) -> Arc<[Recorded]> {
 
 impl Entry {
     pub(crate) fn new(head: Head, phase: Phase, closed: bool, body: Body) -> Entry {
-        Entry { head, phase, closed, body, matched: AtomicU64::new(0), named_none: AtomicU64::new(0) }
+        let [matched, named_none, failed] = [const { AtomicU64::new(0) }; 3];
+        Entry { head, phase, closed, body, matched, named_none, failed }
     }
 
     /// The models that it names, as far as they stand in it.

@@ -39,6 +39,34 @@ async fn rules_read_the_headers_that_the_server_names_and_no_others() {
     assert_eq!(with(&house, ("x-team", "b")).await.status, 200);
 }
 
+/// A rule that is left out because it cannot be evaluated is missed by nobody but those who read the log and the metrics.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_that_cannot_be_evaluated_is_logged_and_counted() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let broken = "when: 'request.metadata.get(\"x\").foo > 1'";
+    let rules = format!(
+        "  - {{ id: soft, {broken}, actions: {{ tag: {{ a: b }} }} }}\n  \
+         - {{ id: late, phase: response, {broken}, actions: {{ tag: {{ a: b }} }} }}\n"
+    );
+    let house = plan(&vendor, &rules).start().await;
+    for _ in 0..2 {
+        assert_eq!(with(&house, ("accept", "*/*")).await.status, 200);
+    }
+    let metrics = house.client().get("/metrics").await.text();
+    for rule in ["soft", "late"] {
+        let counted = format!("turnout_policy_errors_total{{rule=\"{rule}\"}} 2");
+        assert!(metrics.contains(&counted), "{metrics}");
+        let log = house.log();
+        let told = |l: &&str| l.contains("could not be evaluated; it is left out") && l.contains(rule);
+        assert_eq!(log.lines().filter(told).count(), 2, "{log}");
+    }
+    let closed = format!("  - {{ id: hard, {broken}, actions: {{ cap_cost: 1 }} }}\n");
+    let house = plan(&vendor, &closed).start().await;
+    assert_eq!(with(&house, ("accept", "*/*")).await.error(500)["code"], "evaluation_failed");
+    let metrics = house.client().get("/metrics").await.text();
+    assert!(metrics.contains("turnout_policy_errors_total{rule=\"hard\"} 1"), "{metrics}");
+}
+
 const AUDITED: &str =
     "  - id: on_record\n    when: request.user == \"bank\"\n    actions: { audit: required }\n";
 
