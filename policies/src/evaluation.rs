@@ -10,7 +10,7 @@ use crate::recorded::Recorded;
 use crate::rule::Rule;
 use crate::runner::{self, Lost};
 use crate::sandbox::{self, Clock};
-use crate::script::Script;
+use crate::script::{MAX_ACTIONS, Script};
 use crate::selection::Standing;
 use crate::set::{Body, Entry, PolicySet};
 use crate::verb::Bound;
@@ -41,8 +41,8 @@ impl PolicySet {
     /// limits three times within a minute is not run for a minute, or until it is loaded again; its `on_error` applies.
     /// One of whose group another applies already is not run at all. All that are enforced have 10 ms together: what
     /// comes after these are used up counts as failed, too. Those in shadow have as much for themselves, so that
-    /// nothing that is only watched fails a request. What cannot be evaluated and is left out is
-    /// logged.
+    /// nothing that is only watched fails a request. Of each kind 500 actions are taken up; what asks for more has
+    /// failed. What cannot be evaluated and is left out is logged.
     ///
     /// # Errors
     /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated; [`Error::Option`] when the
@@ -142,6 +142,7 @@ impl<'a> Evaluation<'a> {
             merge: Merge::new(set.resolver.matrix.models().len()).under(standing),
             records: Vec::with_capacity(set.entries.len()),
             groups: Vec::new(),
+            room: Room::default(),
         };
         Evaluation { set, phase, scope, vars, unix_ms, pass, left: Left::default() }
     }
@@ -221,6 +222,31 @@ struct Pass<'a> {
     records: Vec<RuleRecord>,
     /// Groups of which a rule applies, with that rule.
     groups: Vec<(&'a str, &'a RuleId)>,
+    room: Room,
+}
+
+/// How many more actions a phase takes up.
+struct Room {
+    /// Of what is enforced.
+    enforced: usize,
+    /// Of what is only watched.
+    shadow: usize,
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room { enforced: MAX_ACTIONS, shadow: MAX_ACTIONS }
+    }
+}
+
+impl Room {
+    /// Takes up the actions of an entry, all or none.
+    fn take(&mut self, mode: Mode, actions: usize) -> Result<(), String> {
+        let left = if mode == Mode::Shadow { &mut self.shadow } else { &mut self.enforced };
+        let full = || format!("more than {MAX_ACTIONS} actions of rules and policies apply at once");
+        *left = left.checked_sub(actions).ok_or_else(full)?;
+        Ok(())
+    }
 }
 
 impl<'a> Pass<'a> {
@@ -251,8 +277,9 @@ impl<'a> Pass<'a> {
     fn take(&mut self, entry: &'a Entry, outcome: Result<Found<'a>, String>) -> Result<(), Error> {
         let head = &entry.head;
         let settled = |found: Found<'a>| {
-            let mut actions = found.actions.iter().flat_map(|a| a.iter());
-            let result = actions.try_for_each(|a| self.merge.settle(a.action.as_ref()));
+            let asked = found.actions.as_deref().unwrap_or_default();
+            self.room.take(head.mode, asked.len())?;
+            let result = asked.iter().try_for_each(|a| self.merge.settle(a.action.as_ref()));
             result.map(|()| found).map_err(|e| e.message)
         };
         let outcome = outcome.and_then(settled);

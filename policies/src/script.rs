@@ -21,7 +21,7 @@ use types::doc::{Reader, SourceFile};
 use types::expr::{self, Scope};
 
 /// Most actions of one call.
-const MAX_ACTIONS: usize = 500;
+pub(crate) const MAX_ACTIONS: usize = 500;
 
 /// Most nodes of a policy that runs on the caller's thread.
 const MAX_TAME: u64 = 2_000;

@@ -456,3 +456,27 @@ fn everyday_conditions_are_not_too_deep() {
     assert_eq!((problems[0].code.as_str(), problems[0].line), ("PL300", 3), "{problems:?}");
     assert!(problems[0].to_string().contains("into a `let` or a function of its own"), "{problems:?}");
 }
+
+/// All that asks for something together asks for 500 things at most; what asks for more has failed, and is left out
+/// whole.
+#[test]
+fn more_actions_than_there_is_room_for_are_a_failure() {
+    let one = |name: &str, on_error: &str, n: usize| {
+        let head = format!("fn describe() {{ #{{ id: \"{name}\", on_error: \"{on_error}\" }} }}\n");
+        let body = format!("for i in 0..{n} {{ let t = #{{}}; t[`{name}${{i}}`] = \"x\"; act.tag(t); }}");
+        (format!("policies/{name}.rhai"), format!("{head}fn on_request(ctx, act) {{ {body} }}"))
+    };
+    let evaluate = |files: &[(String, String)]| {
+        let files: Vec<(&str, &str)> = files.iter().map(|(n, t)| (n.as_str(), t.as_str())).collect();
+        let set = sound("rules: [{ id: r, actions: { tag: { r: x } } }]", &files);
+        (set.evaluate_now(Phase::Request, &scope_of(&profile())), set.failed().len())
+    };
+    let (d, failed) = evaluate(&[one("a", "open", 300), one("b", "open", 300), one("c", "open", 199)]);
+    let d = d.unwrap();
+    assert_eq!((d.tags.len(), d.actions.len(), failed), (500, 500, 1));
+    let left_out: Vec<_> = d.rules.iter().filter(|r| r.result == RuleResult::Error).collect();
+    assert_eq!(left_out.iter().map(|r| &*r.id).collect::<Vec<_>>(), ["b"]);
+    assert!(left_out[0].detail.as_deref().unwrap().contains("more than 500 actions"), "{left_out:?}");
+    let (refused, _) = evaluate(&[one("a", "open", 300), one("b", "closed", 300)]);
+    assert!(refused.unwrap_err().to_string().contains("more than 500 actions"));
+}
