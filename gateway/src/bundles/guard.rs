@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
+use types::decision::Exclusion;
 use types::directives::RuleResult;
 use types::store::RequestRecord;
 
@@ -150,7 +151,7 @@ impl Guard {
             failing: one(
                 code == Some("evaluation_failed") || d.rules.iter().any(|r| r.result == RuleResult::Error)
             ),
-            empty: one(code == Some("no_candidates")),
+            empty: one(code == Some("no_candidates") && is_left_empty(&d.excluded)),
         };
         let key = record.outcome.account.as_ref().map_or("", |a| a.key.as_str());
         let whose = Whose { tenant: &d.tenant, key };
@@ -224,6 +225,13 @@ impl Counts {
     }
 }
 
+/// Whether it is the bundle that leaves no model. Where one fell out for what passes, that is its vendor's doing, or that
+/// of a limit, and another bundle would fare no better.
+fn is_left_empty(excluded: &[Exclusion]) -> bool {
+    const PASSING: [&str; 3] = ["breaker", "quota", "limit"];
+    !excluded.iter().any(|e| PASSING.contains(&&*e.reason))
+}
+
 fn share(part: u64, all: u64) -> f64 {
     if all == 0 { 0.0 } else { part as f64 / all as f64 }
 }
@@ -284,6 +292,26 @@ mod tests {
         check((1_000, 10), (2_000, 2, denied), soon, Some((500, "10.0 % before")));
         // Ten minutes later it has proved itself.
         check((0, 1), (2_000, 1, failing), Duration::from_secs(2), None);
+    }
+
+    #[test]
+    fn an_outage_of_vendors_is_no_fault_of_the_bundle() {
+        let check = |reasons: &[&'static str], want: bool| {
+            let one = |reason: &&'static str| Exclusion {
+                model: "lab/one".into(),
+                workflow: None,
+                reason: (*reason).into(),
+                rule: None,
+                detail: None,
+            };
+            let excluded: Vec<_> = reasons.iter().map(one).collect();
+            assert_eq!(is_left_empty(&excluded), want, "{reasons:?}");
+        };
+        check(&[], true);
+        check(&["rule", "max_cost"], true);
+        check(&["rule", "breaker"], false);
+        check(&["quota"], false);
+        check(&["limit", "rule"], false);
     }
 
     /// Six hundred requests of which each holder's are denied in turn, among many of others; whether the bundle goes back.
