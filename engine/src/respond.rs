@@ -20,7 +20,7 @@ use types::directives::{
 use types::expr::Scope;
 use types::limits::LimitStore;
 use types::matrix::Model;
-use types::{Completion, Verdict};
+use types::{Completion, FinishReason, Verdict};
 use workflows::{Ending, Input, Trace, Workflow};
 
 /// Asks the policies about the answers of one request.
@@ -391,6 +391,7 @@ fn shown(completion: &Completion) -> String {
     shown
 }
 
+/// An answer as rules see it: all its choices, for a client may ask for several.
 fn response(
     trace: &Trace,
     c: &Completion,
@@ -398,21 +399,23 @@ fn response(
     verdict: Verdict,
     escalated: bool,
 ) -> Response {
-    let first = c.choices.first().map(|choice| choice.text.as_str());
+    let texts: Vec<&str> = c.choices.iter().map(|choice| &*choice.text).filter(|t| !t.is_empty()).collect();
     let beside = c.choices.iter().flat_map(|choice| {
-        let texts = [Some(&choice.reasoning), choice.refusal.as_ref(), Some(&choice.text)];
+        let texts = [Some(&choice.reasoning), choice.refusal.as_ref()];
         let arguments = choice.tool_calls.iter().map(|call| &call.arguments);
-        texts.into_iter().flatten().chain(arguments).filter(|t| !t.is_empty() && Some(t.as_str()) != first)
+        texts.into_iter().flatten().chain(arguments).filter(|t| !t.is_empty())
     });
+    let mut reasons = c.choices.iter().filter_map(|choice| choice.finish_reason.as_ref());
+    let odd = reasons.clone().find(|reason| **reason != FinishReason::Stop);
     let findings = trace.snapshot().steps.into_iter().flat_map(|s| s.findings).collect();
     Response {
-        text: c.text().into(),
+        text: texts.join("\n").into(),
         beside: beside.cloned().collect(),
         verdict,
         findings,
         provider: model.id.split('/').next().unwrap_or("").to_owned(),
         model: model.id.to_string(),
-        finish_reason: c.finish_reason().map_or_else(String::new, |f| f.as_str().to_owned()),
+        finish_reason: odd.or_else(|| reasons.next()).map_or_else(String::new, |f| f.as_str().to_owned()),
         refused: c.refused(),
         usage: c.usage,
         cost_usd: model.price.map(|p| p.cost(&c.usage).dollars()),

@@ -75,6 +75,43 @@ async fn again(house: &House, body: &Value, approval: &str) -> Response {
     house.client().send("POST", "/v1/chat/completions", &headers, body.to_string().as_bytes()).await
 }
 
+/// A client that asks for several choices gets none past a rule that looks at the first.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rule_sees_the_texts_of_all_choices() {
+    let choice = |i: u8, text: &str, end: &str| json!({"index": i, "message": {"role": "assistant", "content": text}, "finish_reason": end});
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |seen| {
+        let second = match seen.last_text().as_str() {
+            "evil" => choice(1, "something evil", "stop"),
+            "cut" => choice(1, "something", "length"),
+            _ => choice(1, "something good", "stop"),
+        };
+        let body = json!({"id": "x", "object": "chat.completion", "created": 1, "model": "one",
+            "choices": [choice(0, "fine", "stop"), second],
+            "usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}});
+        let body = body.to_string();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close";
+        Reply::Raw(format!("{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).into_bytes())
+    })
+    .await;
+    let deny = |id: &str, when: &str| {
+        format!(
+            "  - {{ id: {id}, phase: response, when: '{when}', actions: {{ deny: {{ reason: no, code: {id} }} }} }}\n"
+        )
+    };
+    let rules = [
+        deny("evil", r#"response.text.contains("evil")"#),
+        deny("cut", r#"response.finish_reason == "length""#),
+    ];
+    let house = start(&vendor, &rules.concat()).await;
+    for (text, status) in [("good", 200), ("evil", 403), ("cut", 403)] {
+        let mut body = ask(text);
+        body["n"] = 2.into();
+        let answer = house.client().chat(&body).await;
+        assert_eq!(answer.status, status, "{text}: {}", answer.text());
+        assert!(status == 200 || answer.error(403)["code"] == text, "{}", answer.text());
+    }
+}
+
 const MASK: &str = "  - id: mask\n    actions:\n      redact: { entities: [email, secret], action: mask, in: [input, logs], restore: true }\n";
 
 #[tokio::test(flavor = "multi_thread")]
