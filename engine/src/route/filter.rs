@@ -1,5 +1,6 @@
 //! What may be a candidate at all; every exclusion says why.
 
+use super::ceilings::Limits;
 use super::{Inputs, hint};
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
@@ -7,7 +8,6 @@ use crate::error::{Error, Kind};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use types::Usd;
 use types::chat::{ChatRequest, PartKind, ResponseFormat, ToolChoice};
 use types::decision::Exclusion;
 use types::directives::{Directives, RuleId};
@@ -41,43 +41,6 @@ impl Asked {
         let models = bundle.matrix().models();
         let known = AUTO.iter().copied().chain(models.iter().map(|m| &*m.id));
         Err(Kind::UnknownModel { name: model.to_owned(), hint: hint(model, known) }.into())
-    }
-}
-
-/// Ceilings of one request, from its options and the policies; the lower one counts.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Limits {
-    /// Of the tree's cost.
-    pub(crate) cap: Option<Usd>,
-    /// Of the latency, milliseconds.
-    pub(crate) latency_ms: Option<f64>,
-    /// Floor under the lower confidence bound of success.
-    pub(crate) min_quality: Option<f64>,
-    min_tier: u8,
-}
-
-impl Limits {
-    pub(crate) fn of(inputs: &Inputs<'_>, d: &Directives) -> Self {
-        let o = &inputs.request.options;
-        let cap = [o.max_cost, d.cap_cost.as_ref().map(|s| s.value)].into_iter().flatten().min();
-        let latency = [o.max_latency, d.cap_latency.as_ref().map(|s| s.value)].into_iter().flatten().min();
-        Limits {
-            cap,
-            latency_ms: latency.map(|l| l.as_secs_f64() * 1e3),
-            min_quality: [
-                o.min_quality.map(types::UnitInterval::get),
-                d.further.as_ref().and_then(|f| f.min_quality.as_ref()).map(|s| s.value),
-            ]
-            .into_iter()
-            .flatten()
-            .reduce(f64::max),
-            min_tier: o.min_quality_tier.unwrap_or(0),
-        }
-    }
-
-    /// The ceiling on the tree's cost in one workflow, which may set its own.
-    pub(crate) fn cap_in(&self, flow: &Workflow) -> Option<Usd> {
-        [self.cap, flow.limits.usd].into_iter().flatten().min()
     }
 }
 
@@ -211,6 +174,7 @@ pub(crate) fn models(
     let mode = o.mode.unwrap_or(inputs.mode);
     let assumed = crate::caps::assumed(directives).is_some();
     let metered = is_metered(inputs, directives, limits);
+    let metering = limits.metering_rule(inputs, directives);
     let mut eligible = Vec::with_capacity(matrix.models().len());
     for ix in matrix.indices() {
         let (Some(model), Some(provider)) = (matrix.model(ix), matrix.provider_of(ix)) else { continue };
@@ -254,7 +218,7 @@ pub(crate) fn models(
                 format!("{} > {} tokens", inputs.profile.facts.est_input_tokens, model.context_window);
             exclude(WINDOW, None, Some(detail));
         } else if metered && model.price.is_none() && !assumed && provider.tier == Tier::Paid {
-            exclude("unknown_price", None, None);
+            exclude("unknown_price", metering, None);
         } else if let Circuit::Open(wait) = (inputs.circuit)(ix) {
             let wait = wait.as_secs_f64().ceil();
             exclude("breaker", None, Some(format!("kept out after failures; asked again in {wait} s")));

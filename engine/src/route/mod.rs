@@ -3,6 +3,7 @@
 
 mod budget;
 mod candidates;
+mod ceilings;
 mod choice;
 mod config;
 mod filter;
@@ -34,6 +35,7 @@ use crate::learn::Snapshot;
 use crate::limits::UsedUp;
 use crate::sticky::Kept;
 use crate::who::Who;
+use ceilings::Limits;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use std::sync::Arc;
@@ -134,7 +136,7 @@ pub(crate) type Chosen = (Arc<Workflow>, Candidates, Option<Usd>);
 fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision) -> Result<Chosen, Error> {
     let asked = Asked::parse(&inputs.request.model, inputs.bundle)?;
     filter::selectors(inputs)?;
-    let limits = filter::Limits::of(inputs, directives);
+    let limits = Limits::of(inputs, directives);
     let flows = filter::workflows(inputs, directives, &asked, &mut decision.excluded)?;
     let models = filter::models(inputs, directives, &asked, &limits, &mut decision.excluded);
     filter::surcharges(inputs, directives, &limits, &models)?;
@@ -169,7 +171,7 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     let chosen = scored.get(draw.chosen).and_then(|s| Some((s, flows.get(s.flow)?)));
     let Some((chosen, flow)) = chosen else { return Err(nothing::nothing_left(inputs, decision)) };
     let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.pools.clone());
-    Ok((flow.clone(), candidates, limits.cap_in(flow)))
+    Ok((flow.clone(), candidates, limits.cap_in(flow).map(|cap| cap.most)))
 }
 
 /// Whether arms of which little is known may be thought better of than what is known: not with low confidence, strict

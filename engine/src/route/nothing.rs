@@ -18,10 +18,11 @@ pub(crate) fn nothing_left(inputs: &Inputs<'_>, decision: &Decision) -> Error {
     if let Some(error) = used_up(inputs, decision) {
         return error;
     }
-    let by_policy = decision.excluded.iter().any(|e| e.rule.is_some());
-    let mut error: Error = Kind::NoCandidates { summary: summary(inputs, decision), by_policy }.into();
-    error.retry_after = decision.excluded.iter().filter_map(|e| wait(inputs, e)).min();
-    error
+    let retry_after = decision.excluded.iter().filter_map(|e| wait(inputs, e)).min();
+    // Where one that rules leave is only kept out for a while, it is not the rules that stand in the way.
+    let by_policy = retry_after.is_none() && decision.excluded.iter().any(|e| e.rule.is_some());
+    let kind = Kind::NoCandidates { summary: summary(inputs, decision), by_policy };
+    Error { retry_after, ..Error::from(kind) }
 }
 
 /// The refusal of a model asked for by name that the key may not use.
@@ -47,10 +48,11 @@ fn summary(inputs: &Inputs<'_>, decision: &Decision) -> String {
     let mut counts: BTreeMap<String, (usize, Option<&str>)> = BTreeMap::new();
     for e in decision.excluded.iter() {
         let key = match &e.rule {
-            Some(rule) => format!("rule {rule}"),
+            Some(rule) if e.reason == "rule" => format!("rule {rule}"),
+            Some(rule) => format!("{} of rule {rule}", e.reason),
             None => e.reason.to_string(),
         };
-        let own = e.detail.as_deref().filter(|_| e.rule.is_none());
+        let own = e.detail.as_deref();
         let (n, detail) = counts.entry(key).or_insert((0, own));
         *n = n.saturating_add(1);
         *detail = detail.filter(|d| own == Some(*d));
@@ -104,7 +106,7 @@ fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
         if exclusion.reason == "key" {
             continue;
         }
-        let (param, why) = fault(inputs, decision, exclusion, model)?;
+        let (param, why) = fault(inputs, exclusion, model)?;
         let code = if exclusion.reason == filter::WINDOW { CONTEXT_LENGTH_EXCEEDED } else { "unfit_request" };
         let figure = CEILINGS.contains(&&*exclusion.reason).then(|| missing(exclusion));
         let (n, nearest, told) = faults.entry((param, code)).or_insert((0, figure, why.clone()));
@@ -147,9 +149,11 @@ fn told(e: &Exclusion, what: &str) -> String {
 
 /// The member of the request that rules a model out, and what the model is or can do; `None` where it is not the
 /// request's doing.
-fn fault(inputs: &Inputs<'_>, decision: &Decision, e: &Exclusion, model: &Model) -> Option<(String, String)> {
+fn fault(inputs: &Inputs<'_>, e: &Exclusion, model: &Model) -> Option<(String, String)> {
+    if e.rule.is_some() {
+        return None;
+    }
     let o = &inputs.request.options;
-    let ruled = |verb: &str| decision.actions.iter().any(|a| *a.verb == *verb);
     let of = |param: &str, why: &str| Some((param.to_owned(), why.to_owned()));
     match &*e.reason {
         filter::TOOLS => of("tools", "takes no tools"),
@@ -174,15 +178,8 @@ fn fault(inputs: &Inputs<'_>, decision: &Decision, e: &Exclusion, model: &Model)
         "min_quality" => o.min_quality_tier.and_then(|tier| {
             of("routing.min_quality_tier", &format!("is of tier {}, below {tier}", model.quality_tier))
         }),
-        // A ceiling that a rule sets as well may be the rule's doing.
-        "max_cost" => o
-            .max_cost
-            .filter(|_| !ruled("cap_cost"))
-            .and_then(|_| of("routing.max_cost_usd", &told(e, "costs more"))),
-        "max_latency" => o
-            .max_latency
-            .filter(|_| !ruled("cap_latency"))
-            .and_then(|_| of("routing.max_latency_ms", &told(e, "takes longer"))),
+        "max_cost" => o.max_cost.and_then(|_| of("routing.max_cost_usd", &told(e, "costs more"))),
+        "max_latency" => o.max_latency.and_then(|_| of("routing.max_latency_ms", &told(e, "takes longer"))),
         "mode" => {
             o.mode.and_then(|_| of("routing.mode", "is not of the price tier that `routing.mode` allows"))
         }

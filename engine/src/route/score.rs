@@ -1,6 +1,6 @@
 //! Scores of all eligible arms: estimates per model, forecasts per workflow, beliefs, utility.
 
-use super::filter::Limits;
+use super::ceilings::{Bound, Cap, Limits};
 use super::in_time::{Odds, Span};
 use super::standing::{OfFlow, QUALITY_STRENGTH, Standing};
 use super::utility::{latency_factor, level, price, utility};
@@ -12,7 +12,7 @@ use std::sync::Arc;
 use types::Usd;
 use types::axis::{AxisValue, OutputContract};
 use types::decision::{Arm, Decision, Exclusion, Terms};
-use types::directives::Directives;
+use types::directives::{Directives, RuleId};
 use types::matrix::{Model, ModelIx, Tier};
 use workflows::{Estimate, Forecaster, Route, Workflow};
 
@@ -218,6 +218,15 @@ struct Time {
     holds: bool,
 }
 
+/// A ceiling or floor that an arm does not keep to.
+struct Broken {
+    reason: &'static str,
+    /// Whose it is; `None` = the request's or the workflow's.
+    rule: Option<RuleId>,
+    /// The figures.
+    detail: String,
+}
+
 /// A workflow with what its arms share.
 struct Flow<'a> {
     at: usize,
@@ -266,17 +275,19 @@ impl Scorer<'_> {
         let belief = inputs.statistics.believe(&self.located, &stands.seat, prior, self.beta.1 > 0.0);
         let cost_known = e.is_none_or(|e| e.cost_known);
         let cost = forecast.cost_usd * belief.cost;
-        let time = self.limits.latency_ms.map(|ceiling| Time {
-            ceiling,
-            odds: self.span(e, &alone, &forecast).under(ceiling),
+        let time = self.limits.latency_ms.as_ref().map(|Bound { value: ceiling, .. }| Time {
+            ceiling: *ceiling,
+            odds: self.span(e, &alone, &forecast).under(*ceiling),
             holds: e.and_then(|e| self.standing.model(e.ix)).is_none_or(|m| m.times.hold(inputs.ts_ms)),
         });
-        if let Some((reason, detail)) = self.breaks_limit(of.flow, e, cost, time.as_ref(), &belief) {
+        if let Some(Broken { reason, rule, detail }) =
+            self.breaks_limit(of.flow, e, cost, time.as_ref(), &belief)
+        {
             out.push(Exclusion {
                 model: model.map_or_else(|| ANY_MODEL.into(), |m| m.id.clone()),
                 workflow: Some(of.stands.name.clone()),
                 reason: reason.into(),
-                rule: None,
+                rule,
                 detail: Some(detail),
             });
             return;
@@ -423,38 +434,42 @@ impl Scorer<'_> {
         cost: f64,
         time: Option<&Time>,
         b: &Belief,
-    ) -> Option<(&'static str, String)> {
-        let cap = self.limits.cap_in(flow);
-        let (reason, whose) = match cap != self.limits.cap {
-            true => ("workflow_limit", ", its own `limits.usd`"),
-            false => ("max_cost", ""),
-        };
-        if cap.is_some() && e.is_some_and(|e| !e.cost_known) {
+    ) -> Option<Broken> {
+        if let Some(cap) = self.limits.cap_in(flow)
+            && let Some((reason, detail)) = self.breaks_cap(cap, e, cost)
+        {
+            return Some(Broken { reason, rule: cap.rule.cloned(), detail });
+        }
+        if let Some(Time { ceiling, odds, .. }) = time.filter(|t| t.holds && t.odds.are_too_slow()) {
+            let rule = self.limits.latency_ms.as_ref().and_then(|cap| cap.rule.clone());
+            let detail = format!("expected {:.0} > {ceiling:.0} ms", odds.expected_ms);
+            return Some(Broken { reason: "max_latency", rule, detail });
+        }
+        let Bound { value: floor, rule } = self.limits.min_quality.as_ref()?;
+        // One-sided 95 % bound of a belief that is close to normal.
+        let lower = b.mean - 1.645 * b.sd;
+        let detail = || format!("lower bound {lower:.3} < {floor}");
+        (lower < *floor).then(|| Broken { reason: "min_quality", rule: rule.clone(), detail: detail() })
+    }
+
+    /// Why an arm does not stay within a ceiling on the cost, with its figures.
+    fn breaks_cap(&self, of: Cap<'_>, e: Option<&Estimated>, cost: f64) -> Option<(&'static str, String)> {
+        let cap = of.most;
+        let (reason, whose) =
+            if of.own { ("workflow_limit", ", its own `limits.usd`") } else { ("max_cost", "") };
+        if e.is_some_and(|e| !e.cost_known) {
             return Some(("unknown_price", format!("under a ceiling on cost{whose}")));
         }
         // Where nothing may be spent, what would be paid for further calls is not: none of them is made.
-        if let Some(cap) = cap.filter(|cap| *cap > Usd::ZERO)
-            && cost > cap.dollars()
-        {
+        if cap > Usd::ZERO && cost > cap.dollars() {
             return Some((reason, format!("expected {cost:.6} > {cap} USD{whose}")));
         }
         // Where the workflow chooses its models itself, one of them must be within it.
-        let least = || match e {
-            Some(e) => Some(self.least(e.ix)),
-            None => self.estimates.iter().map(|e| self.least(e.ix)).min(),
+        let least = match e {
+            Some(e) => self.least(e.ix),
+            None => self.estimates.iter().map(|e| self.least(e.ix)).min()?,
         };
-        if let Some((cap, least)) =
-            cap.and_then(|cap| Some((cap, least()?))).filter(|(cap, least)| least > cap)
-        {
-            return Some((reason, format!("even a short answer may cost {least} > {cap} USD{whose}")));
-        }
-        if let Some(Time { ceiling, odds, .. }) = time.filter(|t| t.holds && t.odds.are_too_slow()) {
-            return Some(("max_latency", format!("expected {:.0} > {ceiling:.0} ms", odds.expected_ms)));
-        }
-        let floor = self.limits.min_quality?;
-        // One-sided 95 % bound of a belief that is close to normal.
-        let lower = b.mean - 1.645 * b.sd;
-        (lower < floor).then(|| ("min_quality", format!("lower bound {lower:.3} < {floor}")))
+        (least > cap).then(|| (reason, format!("even a short answer may cost {least} > {cap} USD{whose}")))
     }
 
     fn route(&self, route: &Route) -> Option<Estimate> {

@@ -37,6 +37,34 @@ async fn a_shortened_answer_fits_a_ceiling_that_a_long_one_breaks() {
     assert!(refused.text().contains("max_cost"), "{}", refused.text());
 }
 
+/// What a rule alone stands in the way of is the rule's doing: the refusal and the record name it, and no retry mends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_or_floor_of_a_rule_names_the_rule() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    for (action, reason) in [("cap_cost: 0.0000001", "max_cost"), ("min_quality: 0.999", "min_quality")] {
+        let rules = format!("version: 1\nrules:\n  - {{ id: strict, actions: {{ {action} }} }}\n");
+        let house = one(&vendor, &rules).await;
+        let refused = house.client().chat(&ask(&json!({}))).await;
+        let error = refused.error(403);
+        assert_eq!(error["code"], "no_candidates", "{error}");
+        let told = format!("{reason} of rule strict");
+        assert!(error["message"].as_str().unwrap().contains(&told), "{error}");
+        let record = house.decision(&refused.request_id()).await;
+        let excluded = record["decision"]["excluded"].as_array().unwrap().clone();
+        assert!(!excluded.is_empty(), "{record:#}");
+        for one in &excluded {
+            assert_eq!((&one["reason"], &one["rule"]), (&json!(reason), &json!("strict")), "{record:#}");
+        }
+        assert_eq!(record["outcome"]["status"], "denied", "{record:#}");
+        // The request's own ceiling is the request's doing, where it is the lower one.
+        let own = json!({"routing": {"max_cost_usd": 0.00000001}});
+        let refused = house.client().chat(&ask(&own)).await;
+        let whose = refused.error(if reason == "max_cost" { 400 } else { refused.status });
+        assert!(reason != "max_cost" || whose["param"] == "routing.max_cost_usd", "{whose}");
+    }
+    assert_eq!(vendor.count(), 0);
+}
+
 /// A default that nobody stated keeps no model out; what was seen does.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_is_left_out_for_its_times_only_where_they_are_known() {

@@ -1,0 +1,100 @@
+//! Ceilings and floors of one request, and whose doing each of them is.
+
+use super::Inputs;
+use std::cmp::Ordering;
+use types::Usd;
+use types::directives::{Directives, RuleId, Set};
+use types::limits::Metric;
+use workflows::Workflow;
+
+/// A ceiling or a floor.
+#[derive(Clone, Debug)]
+pub(crate) struct Bound<T> {
+    pub(crate) value: T,
+    /// The rule that sets it; `None` = the request or the workflow does.
+    pub(crate) rule: Option<RuleId>,
+}
+
+/// Ceilings of one request, from its options and the policies; the lower one counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    /// Of the tree's cost.
+    pub(crate) cap: Option<Bound<Usd>>,
+    /// Of the latency, milliseconds.
+    pub(crate) latency_ms: Option<Bound<f64>>,
+    /// Floor under the lower confidence bound of success.
+    pub(crate) min_quality: Option<Bound<f64>>,
+    pub(crate) min_tier: u8,
+}
+
+/// A ceiling on the cost of a request in one workflow.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cap<'a> {
+    pub(crate) most: Usd,
+    /// The rule that set it, where one did.
+    pub(crate) rule: Option<&'a RuleId>,
+    /// It is the workflow's own.
+    pub(crate) own: bool,
+}
+
+impl Limits {
+    pub(crate) fn of(inputs: &Inputs<'_>, d: &Directives) -> Self {
+        let o = &inputs.request.options;
+        let floor = d.further.as_ref().and_then(|f| f.min_quality.as_ref());
+        let ms = |b: Bound<std::time::Duration>| Bound { value: b.value.as_secs_f64() * 1e3, rule: b.rule };
+        Limits {
+            cap: stricter(o.max_cost, d.cap_cost.as_ref(), Ordering::Less),
+            latency_ms: stricter(o.max_latency, d.cap_latency.as_ref(), Ordering::Less).map(ms),
+            min_quality: stricter(o.min_quality.map(types::UnitInterval::get), floor, Ordering::Greater),
+            min_tier: o.min_quality_tier.unwrap_or(0),
+        }
+    }
+
+    /// The ceiling on the tree's cost in one workflow, which may set its own.
+    pub(crate) fn cap_in(&self, flow: &Workflow) -> Option<Cap<'_>> {
+        let given = self.cap.as_ref().map(|cap| Cap { most: cap.value, rule: cap.rule.as_ref(), own: false });
+        let own = flow.limits.usd.map(|most| Cap { most, rule: None, own: true });
+        [given, own].into_iter().flatten().min_by_key(|cap| cap.most)
+    }
+
+    /// The rule for which the money of a request is counted, where it alone asks for that.
+    pub(crate) fn metering_rule<'d>(&'d self, inputs: &Inputs<'_>, d: &'d Directives) -> Option<&'d RuleId> {
+        if inputs.who.budgeted || inputs.request.options.max_cost.is_some() {
+            return None;
+        }
+        let counted = d.further.iter().flat_map(|f| &f.limits).find(|l| l.value.metric == Metric::Usd);
+        self.cap.as_ref().and_then(|cap| cap.rule.as_ref()).or_else(|| counted.map(|l| &l.rule))
+    }
+}
+
+/// The one of the request and the one of the rules that is `first` by comparison. Of equal ones it is the request's:
+/// whoever sent it can mend that.
+fn stricter<T: Copy + PartialOrd>(own: Option<T>, set: Option<&Set<T>>, first: Ordering) -> Option<Bound<T>> {
+    let of_rules = set.filter(|s| own.is_none_or(|own| s.value.partial_cmp(&own) == Some(first)));
+    match of_rules {
+        Some(set) => Some(Bound { value: set.value, rule: Some(set.rule.clone()) }),
+        None => own.map(|value| Bound { value, rule: None }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stricter_one_counts_and_says_whose_it_is() {
+        let check = |own: Option<u8>, set: Option<u8>, first: Ordering, want: Option<(u8, bool)>| {
+            let set = set.map(|value| Set { value, rule: "r".into() });
+            let got = stricter(own, set.as_ref(), first).map(|b| (b.value, b.rule.is_some()));
+            assert_eq!(got, want, "{own:?} {set:?}");
+        };
+        check(None, None, Ordering::Less, None);
+        check(Some(1), None, Ordering::Less, Some((1, false)));
+        check(None, Some(1), Ordering::Less, Some((1, true)));
+        check(Some(1), Some(2), Ordering::Less, Some((1, false)));
+        check(Some(2), Some(1), Ordering::Less, Some((1, true)));
+        check(Some(1), Some(1), Ordering::Less, Some((1, false)));
+        check(Some(1), Some(2), Ordering::Greater, Some((2, true)));
+        check(Some(2), Some(1), Ordering::Greater, Some((2, false)));
+    }
+}
