@@ -15,10 +15,16 @@ pub use reader::{Asked, Fields, Reader};
 
 /// Largest file, in bytes.
 pub const MAX_BYTES: usize = 256 * 1024;
+/// The same of rules, which stand in one file: a thousand of them, each described.
+pub const MAX_BYTES_OF_RULES: usize = 1024 * 1024;
 /// Deepest nesting.
 pub const MAX_DEPTH: usize = 64;
 /// Most nodes after alias expansion.
 pub const MAX_NODES: usize = 10_000;
+/// The same of rules.
+pub const MAX_NODES_OF_RULES: usize = 50_000;
+/// The prefix of what is told of rules.
+const RULES: &str = "PL";
 /// Most text after alias expansion, in bytes.
 pub const MAX_TEXT: usize = 1024 * 1024;
 
@@ -239,7 +245,9 @@ pub fn parse_merged(file: &SourceFile, prefix: &str) -> Result<Node, Box<Diagnos
 }
 
 fn read(file: &SourceFile, prefix: &str, merges: bool) -> Result<Node, Box<Diagnostic>> {
-    if file.text.len() > MAX_BYTES {
+    let (bytes, nodes) =
+        if prefix == RULES { (MAX_BYTES_OF_RULES, MAX_NODES_OF_RULES) } else { (MAX_BYTES, MAX_NODES) };
+    if file.text.len() > bytes {
         let found = format!("the file has {} bytes", file.text.len());
         return Err(Box::new(
             Diagnostic::error(
@@ -248,7 +256,7 @@ fn read(file: &SourceFile, prefix: &str, merges: bool) -> Result<Node, Box<Diagn
                 Span { line: 1, column: 1, ..Span::default() },
                 found,
             )
-            .expected(format!("at most {MAX_BYTES}")),
+            .expected(format!("at most {bytes}")),
         ));
     }
     let mut builder = Builder {
@@ -258,6 +266,7 @@ fn read(file: &SourceFile, prefix: &str, merges: bool) -> Result<Node, Box<Diagn
         offsets: char_offsets(&file.text),
         anchors: HashMap::new(),
         nodes: 0,
+        most: nodes,
         text: 0,
         merges,
     };
@@ -276,6 +285,8 @@ struct Builder<'a> {
     offsets: Option<Vec<usize>>,
     anchors: HashMap<usize, Node>,
     nodes: usize,
+    /// Most nodes.
+    most: usize,
     text: usize,
     /// Whether `<<` is taken.
     merges: bool,
@@ -348,9 +359,16 @@ impl<'a> Builder<'a> {
     fn count(&mut self, nodes: usize, text: usize, span: Span) -> Result<(), Box<Diagnostic>> {
         self.nodes = self.nodes.saturating_add(nodes);
         self.text = self.text.saturating_add(text);
-        if self.nodes > MAX_NODES || self.text > MAX_TEXT {
-            let what = format!("more than {MAX_NODES} values or {MAX_TEXT} bytes of text, aliases expanded");
-            return Err(Box::new(self.error("003", span, what).hint("split the file")));
+        if self.nodes > self.most || self.text > MAX_TEXT {
+            let what =
+                format!("more than {} values or {MAX_TEXT} bytes of text, aliases expanded", self.most);
+            let hint = match self.prefix {
+                RULES => {
+                    "put what many rules have in common into a `set`, a pool, or a policy in `policies/`"
+                }
+                _ => "split the file",
+            };
+            return Err(Box::new(self.error("003", span, what).hint(hint)));
         }
         Ok(())
     }
@@ -572,6 +590,20 @@ mod tests {
             n.to_json(),
             serde_json::json!({"a": "no", "b": 1.5, "c": "0x1f", "d": "12", "e": "1_000", "f": -3, "g": null, "h": "1.2.3", "i": "250ms"})
         );
+    }
+
+    /// Rules stand in one file, which nobody can split.
+    #[test]
+    fn a_file_of_rules_may_be_longer_than_others() {
+        let list = |nodes: usize| format!("[{}]", "1,".repeat(nodes));
+        let of = |text: &str, prefix: &str| parse(&SourceFile::new("t.yaml", text), prefix);
+        assert_eq!(of(&list(20_000), "TS").unwrap_err().hint.as_deref(), Some("split the file"));
+        assert!(of(&list(20_000), RULES).is_ok());
+        let told = of(&list(50_001), RULES).unwrap_err();
+        assert!(told.code == "PL003" && told.hint.as_ref().is_some_and(|h| !h.contains("split")), "{told}");
+        let long = format!("# {}\n", "x".repeat(MAX_BYTES));
+        assert_eq!(of(&long, "TS").unwrap_err().code, "TS003");
+        assert!(of(&long, RULES).is_ok());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Only what is not there at all is absent. A link to nothing, a folder in the place of a file and whatever else is
 //! there and cannot be read is an error: nobody would miss the rules in it before they are needed.
 
+use super::sources::RULES;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -36,9 +37,9 @@ pub(super) enum Why {
         column: usize,
         byte: u8,
     },
-    /// More bytes than [`doc::MAX_BYTES`].
-    #[error("it is larger than {} bytes", doc::MAX_BYTES)]
-    TooLarge,
+    /// More bytes than a file of its kind may have: so many.
+    #[error("it is larger than {0} bytes")]
+    TooLarge(usize),
     /// A name that cannot be written down.
     #[error("its name is not UTF-8")]
     Name,
@@ -55,7 +56,7 @@ impl Why {
             Why::Folder => Some("a mount of a file that does not exist leaves a folder of its name"),
             Why::Name => Some("rename it"),
             Why::NotUtf8 { .. } => Some("save it as UTF-8"),
-            Why::NoFile | Why::TooLarge | Why::System(_) => None,
+            Why::NoFile | Why::TooLarge(_) | Why::System(_) => None,
         }
     }
 }
@@ -94,12 +95,13 @@ pub(crate) fn texts(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, Unre
 /// It is there and cannot be read.
 pub(super) fn text(path: &Path) -> Result<Option<String>, Unreadable> {
     let Some(about) = unless_absent(path, fs::metadata(path))? else { return Ok(None) };
+    let most = if path.ends_with(RULES) { doc::MAX_BYTES_OF_RULES } else { doc::MAX_BYTES };
     let why = match () {
         () if about.is_dir() => Why::Folder,
         // To open a pipe is to wait for who writes into it.
         () if !about.is_file() => Why::NoFile,
         () if path.file_name().is_none_or(|name| name.to_str().is_none()) => Why::Name,
-        () if about.len() > doc::MAX_BYTES as u64 => Why::TooLarge,
+        () if about.len() > most as u64 => Why::TooLarge(most),
         () => match unless_absent(path, fs::read(path))?.map(decoded) {
             None => return Ok(None),
             Some(Ok(text)) => return Ok(Some(text)),

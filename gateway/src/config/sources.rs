@@ -304,7 +304,7 @@ pub(crate) fn read(path: &Path) -> Result<Option<SourceFile>, Box<Diagnostic>> {
         // What workflows call that of which they are told when it comes another way.
         let folder = path.parent().and_then(Path::file_name);
         let workflow = folder.is_some_and(|f| f == WORKFLOWS);
-        if workflow && matches!(e.why, Why::TooLarge) {
+        if workflow && matches!(e.why, Why::TooLarge(_)) {
             "WF003".clone_into(&mut d.code);
         }
         Box::new(d)

@@ -205,3 +205,19 @@ fn sets_are_known_by_name() {
         &[("PL301", 4, 26, "did you mean `vips`?")],
     );
 }
+
+#[test]
+fn a_thousand_rules_as_people_write_them_load() {
+    let rule = |i: usize| {
+        format!(
+            "  - id: rule_{i}\n    owner: platform-team\n    description: >-\n      Tenants of the group {i} keep to what \
+             was agreed with them, and to nothing else.\n    when: tenant.labels.get(\"group\") == \"g{i}\" && request.stream\n    \
+             actions:\n      deny: {{ reason: \"This is no part of the agreement.\", code: not_agreed_{i} }}\n      \
+             log: {{ content: metadata, retention: 30d }}\n      notify: {{ sink: log, message: \"refused {i}\" }}\n"
+        )
+    };
+    let rules: String = (0..1_000).map(rule).collect();
+    let (set, problems) = load_text(&format!("rules:\n{rules}"), &[]);
+    assert!(problems.is_empty(), "{:#?}", problems.first());
+    assert_eq!(set.entries.len(), 1_000);
+}
