@@ -32,14 +32,27 @@ enum Point {
     Holds(bool),
 }
 
-/// How a witness makes an atom true: a list that holds a value.
-type Element = (Vec<String>, String);
+/// How a witness makes an atom true: by what stands at a path.
+struct Way {
+    names: Vec<String>,
+    what: What,
+}
+
+/// What has to stand there.
+enum What {
+    /// A list that holds this.
+    Element(String),
+    /// A text with this in it.
+    Piece(String),
+    /// This value.
+    Member(Value),
+}
 
 /// The space that some rules span.
 pub(crate) struct Space {
     keys: BTreeMap<Key, usize>,
     points: Vec<Vec<Point>>,
-    elements: BTreeMap<String, Element>,
+    ways: BTreeMap<String, Way>,
 }
 
 /// One point of a space.
@@ -52,13 +65,14 @@ impl Space {
     /// The space of some rules of a phase.
     pub(crate) fn of<'r>(rules: impl Iterator<Item = &'r Rule>, phase: Phase) -> Space {
         let mut wanted: BTreeMap<Key, Vec<Constant>> = BTreeMap::new();
-        let mut elements = BTreeMap::new();
+        let mut ways = BTreeMap::new();
         for rule in rules {
             for atom in rule.when.iter().chain(&rule.unless).flat_map(|c| c.tree.atoms()) {
-                collect(atom, &mut wanted, &mut elements);
+                collect(atom, &mut wanted);
+                ways.extend(way(atom, phase).map(|way| (atom.text.to_string(), way)));
             }
         }
-        let mut space = Space { keys: BTreeMap::new(), points: Vec::new(), elements };
+        let mut space = Space { keys: BTreeMap::new(), points: Vec::new(), ways };
         for (key, constants) in wanted {
             let points = match &key {
                 Key::Atom(_) => vec![Point::Holds(false), Point::Holds(true)],
@@ -149,21 +163,15 @@ impl Cell<'_> {
     }
 
     /// The variables of a request that lies here; `None` where a part of a condition cannot be made to hold by
-    /// values alone.
+    /// values alone, or two parts ask for different ones. What is not to hold is left as it is in an ordinary request.
     pub(crate) fn witness(&self) -> Option<Value> {
         let mut out = Map::new();
         for (key, i) in &self.space.keys {
             let point = self.space.points.get(*i)?.get(*self.at.get(*i)?)?;
             match (key, point) {
                 (Key::Path(names), Point::Value(c)) => put(&mut out, names, c.json()),
-                (Key::Atom(text), Point::Holds(holds)) => match self.space.elements.get(text) {
-                    Some((names, element)) => {
-                        if *holds {
-                            extend(&mut out, names, element);
-                        }
-                    }
-                    None => return None,
-                },
+                (Key::Atom(text), Point::Holds(true)) => self.space.ways.get(text)?.go(&mut out)?,
+                (Key::Atom(_), Point::Holds(false)) => {}
                 _ => return None,
             }
         }
@@ -178,6 +186,30 @@ impl Read for Cell<'_> {
             Point::Value(c) => Some(c.val()),
             Point::Holds(_) => None,
         }
+    }
+}
+
+impl Way {
+    /// Writes it down; `None` where something else stands there already.
+    fn go(&self, out: &mut Map<String, Value>) -> Option<()> {
+        let (last, before) = self.names.split_last()?;
+        let mut at = out;
+        for name in before {
+            at = at.entry(name.clone()).or_insert_with(|| json!({})).as_object_mut()?;
+        }
+        match &self.what {
+            What::Element(element) => {
+                at.entry(last.clone()).or_insert_with(|| json!([])).as_array_mut()?.push(json!(element));
+            }
+            What::Piece(piece) => match at.get_mut(last) {
+                Some(Value::String(text)) => *text = format!("{text} {piece}"),
+                Some(_) => return None,
+                None => drop(at.insert(last.clone(), json!(piece))),
+            },
+            What::Member(value) if at.get(last).is_some_and(|there| there != value) => return None,
+            What::Member(value) => drop(at.insert(last.clone(), value.clone())),
+        }
+        Some(())
     }
 }
 
@@ -197,30 +229,34 @@ fn put(out: &mut Map<String, Value>, names: &[String], value: Value) {
     }
 }
 
-/// Adds an element to the list at a path of names.
-fn extend(out: &mut Map<String, Value>, names: &[String], element: &str) {
-    match names {
-        [] => {}
-        [last] => {
-            let list = out.entry(last.clone()).or_insert_with(|| json!([]));
-            if let Some(list) = list.as_array_mut() {
-                list.push(json!(element));
+fn names_of(path: &[Box<str>]) -> Vec<String> {
+    path.iter().map(ToString::to_string).collect()
+}
+
+/// How a part that is taken as it is can be made to hold.
+fn way(atom: &Atom, phase: Phase) -> Option<Way> {
+    let (names, what) = match (&atom.test, &atom.member) {
+        (Some(Test::Holds(Operand::Path(p), Constant::Str(s))), _) => {
+            let names = names_of(&p.names);
+            match type_of(&names, phase) {
+                Some(Type::Str) => (names, What::Piece(s.to_string())),
+                _ => (names, What::Element(s.to_string())),
             }
         }
-        [first, rest @ ..] => {
-            let inner = out.entry(first.clone()).or_insert_with(|| json!({}));
-            if let Some(inner) = inner.as_object_mut() {
-                extend(inner, rest, element);
-            }
-        }
-    }
+        (Some(Test::AnyOf(Operand::Path(p), list)), _) => match list.first()? {
+            Constant::Str(s) => (names_of(&p.names), What::Element(s.to_string())),
+            _ => return None,
+        },
+        (None, Some(member)) => (names_of(&member.names), What::Member(member.value.json())),
+        _ => return None,
+    };
+    Some(Way { names, what })
 }
 
 /// What an atom makes one look at.
-fn collect(atom: &Atom, wanted: &mut BTreeMap<Key, Vec<Constant>>, elements: &mut BTreeMap<String, Element>) {
-    let names = |path: &Path| path.names.iter().map(ToString::to_string).collect::<Vec<_>>();
+fn collect(atom: &Atom, wanted: &mut BTreeMap<Key, Vec<Constant>>) {
     let mut path = |path: &Path, constants: &[Constant]| {
-        wanted.entry(Key::Path(names(path))).or_default().extend_from_slice(constants);
+        wanted.entry(Key::Path(names_of(&path.names))).or_default().extend_from_slice(constants);
     };
     match &atom.test {
         Some(Test::Is(Operand::Path(p))) => path(p, &[]),
@@ -233,16 +269,6 @@ fn collect(atom: &Atom, wanted: &mut BTreeMap<Key, Vec<Constant>>, elements: &mu
         }
         // A set without members never holds anything, which says nothing of the condition.
         Some(Test::OneOf(Operand::Path(p) | Operand::Or(p, _), list)) if !list.is_empty() => path(p, list),
-        Some(Test::Holds(Operand::Path(p), Constant::Str(s))) => {
-            elements.insert(atom.text.to_string(), (names(p), s.to_string()));
-            wanted.entry(Key::Atom(atom.text.to_string())).or_default();
-        }
-        Some(Test::AnyOf(Operand::Path(p), list)) => {
-            if let Some(Constant::Str(s)) = list.first() {
-                elements.insert(atom.text.to_string(), (names(p), s.to_string()));
-            }
-            wanted.entry(Key::Atom(atom.text.to_string())).or_default();
-        }
         _ => {
             wanted.entry(Key::Atom(atom.text.to_string())).or_default();
         }

@@ -183,6 +183,55 @@ fn json(value: &serde_json::Value) -> Option<Val<'_>> {
     })
 }
 
+/// A member of a map that is compared with a value, such as `tenant.labels.get("team") == "search"`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Member {
+    /// The names that lead to it, its own included.
+    pub(crate) names: Box<[Box<str>]>,
+    /// With it the comparison holds.
+    pub(crate) value: Constant,
+}
+
+impl Member {
+    pub(super) fn of(expr: &Expr, sets: &Sets) -> Option<Member> {
+        let Expr::FnCall(call, _) = expr else { return None };
+        let [a, b] = call.args.as_slice() else { return None };
+        let (names, value) = match call.name.as_str() {
+            "==" => match Constant::of(b) {
+                Some(value) => (named(a)?, value),
+                None => (named(b)?, Constant::of(a)?),
+            },
+            "contains" => (named(b)?, constants(a, sets)?.first()?.clone()),
+            _ => return None,
+        };
+        Some(Member { names: names.into(), value })
+    }
+}
+
+/// The names of `a.b.get("c")`, also where something stands in the place of what is absent.
+fn named(expr: &Expr) -> Option<Vec<Box<str>>> {
+    let expr = match expr {
+        Expr::Coalesce(operands, _) => operands.first()?,
+        expr => expr,
+    };
+    let mut names = Vec::new();
+    let mut rest = expr;
+    while let Expr::Dot(x, flags, _) = rest
+        && flags.is_empty()
+    {
+        collect(&x.lhs, &mut names)?;
+        rest = &x.rhs;
+    }
+    match rest {
+        Expr::MethodCall(call, _) if call.name == "get" => match call.args.as_slice() {
+            [Expr::StringConstant(name, _)] => names.push(name.as_str().into()),
+            _ => return None,
+        },
+        _ => return None,
+    }
+    Some(names)
+}
+
 /// The names of a chain of `a.b.c`.
 fn collect(expr: &Expr, names: &mut Vec<Box<str>>) -> Option<()> {
     match expr {

@@ -109,6 +109,37 @@ fn t04_a_contradiction_comes_with_a_witness_that_reproduces_it() {
     assert_eq!(effects, ["applied", "overridden by a"]);
 }
 
+/// Labels, metadata and headers are what requests are told apart by, and so are words in them.
+#[test]
+fn contradictions_are_seen_behind_members_of_maps_and_pieces_of_texts() {
+    let pair = |a: &str, b: &str| {
+        format!(
+            "- {{ id: a, when: '{a}', actions: {{ set_temperature: 0.1 }} }}\n\
+             - {{ id: b, when: '{b}', actions: {{ set_temperature: 0.2 }} }}"
+        )
+    };
+    let label = r#"tenant.labels.get("team") == "search""#;
+    for (a, b, path, want) in [
+        (label, "request.stream", "/tenant/labels/team", "search"),
+        (label, r#""eu" == tenant.labels.get("region")"#, "/tenant/labels/region", "eu"),
+        (r#"(request.metadata.get("x") ?? "") == "y""#, "request.stream", "/request/metadata/x", "y"),
+        (r#"request.headers.get("x") in ["1", "2"]"#, "request.stream", "/request/headers/x", "1"),
+        (r#""pay" in request.last_user_text"#, "request.stream", "/request/last_user_text", "pay"),
+        (
+            r#""pay" in request.last_user_text"#,
+            r#""now" in request.last_user_text"#,
+            "/request/last_user_text",
+            "now pay",
+        ),
+    ] {
+        let problems = check(&pair(a, b), &[("PL314", "both set `set_temperature`")]);
+        assert_eq!(witness(&problems[0]).pointer(path), Some(&Value::from(want)), "{a} / {b}");
+    }
+    // One member has one value.
+    check(&pair(label, r#"tenant.labels.get("team") == "shop""#), &[]);
+    check(&pair(label, r#"tenant.labels.get("team") != "search""#), &[]);
+}
+
 #[test]
 fn what_cannot_clash_is_left_alone() {
     let rule = |id: &str, more: &str| format!("- {{ id: {id}, {more} }}\n");
