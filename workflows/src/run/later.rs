@@ -74,6 +74,7 @@ impl Later {
             () = walk::rest(&host, &frame) => {}
             () = host.world.wait(id, now + LONGEST) => {}
         }
+        host.keep().await;
         let delivered = host.delivered.get().and_then(|id| host.table().row(*id)?.judge);
         host.input.trace.with(|run| run.judge = delivered.map(UnitInterval::clamped));
         host.input.trace.take()

@@ -7,7 +7,7 @@ use crate::load::{Expr, bind, of_directive};
 use crate::node::generate::Hedge;
 use crate::plan::{Limits, Workflow};
 use crate::vars;
-use crate::world::{Failure, Moment, Served, World};
+use crate::world::{CacheAsk, Cached, Failure, Moment, Served, World};
 use serde_json::{Value as Json, json};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -96,6 +96,14 @@ pub(crate) enum End {
     Suspended(Vec<Suspension>),
 }
 
+/// What a node put out, to be kept for other runs once nothing in this one can speak against it any more.
+pub(crate) struct Kept {
+    pub(crate) ask: CacheAsk,
+    pub(crate) cached: Cached,
+    /// The completions in it.
+    pub(crate) of: Vec<RowId>,
+}
+
 /// Kept free at the end where the workflow says nothing of it.
 const FINISH_RESERVE: Duration = Duration::from_millis(500);
 
@@ -127,6 +135,7 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
     if let (Some(flow), Some(sink)) = (flow, &host.input.sink) {
         match Box::pin(live::run(&host, &root, &flow, sink)).await {
             live::Live::Ended(ending) => {
+                host.keep().await;
                 let cells = root.into_cells();
                 return Finished { later: Later::of(host, env, cells, &ending), ending: *ending };
             }
@@ -135,6 +144,7 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
     }
     // Boxed, like what flows above: whoever holds this run moves it about, and need not move both ways of going on.
     let end = Box::pin(walk::root(&host, &root, first)).await;
+    host.keep().await;
     let cells = root.into_cells();
     let more = host.workflow.root.nodes.iter().any(crate::node::Node::is_later);
     let ending = ended(&host, end, more);
@@ -211,6 +221,7 @@ pub(crate) struct Host {
     slots: Semaphore,
     pub(crate) started: Instant,
     table: Mutex<Table>,
+    kept: Mutex<Vec<Kept>>,
     messages: OnceLock<Arc<Vec<Message>>>,
 }
 
@@ -244,6 +255,7 @@ impl Host {
             slots,
             started,
             table: Mutex::default(),
+            kept: Mutex::default(),
             messages: OnceLock::new(),
         }
     }
@@ -252,6 +264,23 @@ impl Host {
     pub(crate) fn table(&self) -> MutexGuard<'_, Table> {
         // Every write leaves the table consistent, so a panic elsewhere does not spoil it.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Has something kept once the run is over.
+    pub(crate) fn keep_later(&self, kept: Kept) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).push(kept);
+    }
+
+    /// Keeps what nothing speaks against: a check that comes after a node sees its answer later than the node does.
+    async fn keep(&self) {
+        let all = std::mem::take(&mut *self.kept.lock().unwrap_or_else(PoisonError::into_inner));
+        for Kept { ask, cached, of } in all {
+            let failed = |row: Option<&Row>| row.is_none_or(|row| row.verdict == Verdict::Failed);
+            let fails = of.iter().any(|id| failed(self.table().row(*id)));
+            if !fails {
+                self.world.keep(ask, cached).await;
+            }
+        }
     }
 
     /// The time as the run sees it, in milliseconds since its start.

@@ -164,6 +164,18 @@ async fn results_are_kept_and_found_again() {
         assert_eq!(text(&play(&cached, prose(), &script).await.0), want);
     }
     assert_eq!(text(&play(&cached, json_wanted(), &script_of("ask", "other")).await.0), "other|none");
+    // Nor what a check speaks against that comes after the node.
+    let checked = workflow(
+        "nodes:\n  - { id: ask, type: generate, cache: {} }\n  \
+         - { id: look, type: validate, input: nodes.ask.completion, validators: [{ use: regex, with: { must: [right] } }] }\n  \
+         - { id: out, type: stream, from: nodes.ask.completion }\n\
+         edges:\n  - { from: ask, to: look }\n  - { from: look, to: out, outcome: any }\n",
+    );
+    let script = Script::new(vec![("ask", vec![Says::As("b", "wrong"), Says::As("b", "right")])]);
+    for want in ["wrong|failed", "right|passed", "right|passed"] {
+        assert_eq!(text(&play(&checked, prose(), &script).await.0), want);
+    }
+    assert_eq!(script.kept.lock().unwrap().len(), 1);
     let (_, p) = load_all(&[file(
         "nodes:\n  - { id: s, type: set, values: {}, cache: {} }\n  - { id: no, type: fail, code: n, message: x, needs: s }\n",
     )]);

@@ -2,7 +2,7 @@
 
 use crate::node::{Begun, Cache, Fault, NodeResult, Resolved};
 use crate::outcome::Outcome;
-use crate::run::{Answer, At, Origin};
+use crate::run::{Answer, At, Kept, Origin, RowId};
 use crate::value::Value;
 use crate::world::{CacheAsk, Cached, EffectId, EffectKind};
 use futures_util::future::BoxFuture;
@@ -62,9 +62,9 @@ async fn stored<'a>(at: At<'a>, cache: &'a Cache) -> NodeResult {
     };
     if cache.write
         && let Ok(resolved) = &result
-        && let Some(cached) = keepable(&at, resolved)
+        && let Some((cached, of)) = keepable(&at, resolved)
     {
-        at.host.world.keep(ask, cached).await;
+        at.host.keep_later(Kept { ask, cached, of });
     }
     result
 }
@@ -138,15 +138,15 @@ fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
     }))
 }
 
-/// What may be kept: completed outcomes, without completions that failed or are not whole.
-fn keepable(at: &At<'_>, resolved: &Resolved) -> Option<Cached> {
+/// What may be kept, and the completions in it: completed outcomes, without completions that failed or are not whole.
+fn keepable(at: &At<'_>, resolved: &Resolved) -> Option<(Cached, Vec<RowId>)> {
     if !at.node.completed().contains(resolved.outcome) {
         return None;
     }
     let table = at.host.table();
     let mut completions = Vec::new();
     let mut seen = Vec::new();
-    let mut stand_in = |id: &crate::run::RowId| -> Option<Json> {
+    let mut stand_in = |id: &RowId| -> Option<Json> {
         let n = match seen.iter().position(|s| s == id) {
             Some(n) => n,
             None => {
@@ -172,9 +172,6 @@ fn keepable(at: &At<'_>, resolved: &Resolved) -> Option<Cached> {
         };
         outputs.insert(out.name.to_string(), kept);
     }
-    Some(Cached {
-        outcome: at.node.word(resolved.outcome).to_owned(),
-        outputs: Json::Object(outputs),
-        completions,
-    })
+    let outcome = at.node.word(resolved.outcome).to_owned();
+    Some((Cached { outcome, outputs: Json::Object(outputs), completions }, seen))
 }
