@@ -9,6 +9,7 @@ use crate::sandbox::{MAX_ELEMENTS, MAX_STRING};
 use rhai::{Array, Dynamic, Engine, EvalAltResult, ImmutableString, Position};
 use serde_json::Value;
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -328,6 +329,43 @@ pub(crate) fn equal(a: &Dynamic, b: &Dynamic) -> Fallible<bool> {
     })
 }
 
+/// How two values lie to each other: numbers by value, texts by their characters; `None` = one is no number (NaN).
+///
+/// # Errors
+/// They are of different kinds, or of one that has no order. The engine itself would call that false, and a rule that
+/// forbids what is more than 5 would let `"6"` pass, and nothing at all.
+fn order(a: &Dynamic, b: &Dynamic) -> Fallible<Option<Ordering>> {
+    if let (Ok(a), Ok(b)) = (a.as_int(), b.as_int()) {
+        return Ok(Some(a.cmp(&b)));
+    }
+    let number = |x: &Dynamic| x.as_float().or_else(|_| x.as_int().map(|i| i as f64)).ok();
+    if let (Some(a), Some(b)) = (number(a), number(b)) {
+        return Ok(a.partial_cmp(&b));
+    }
+    let texts = with_text(a, |a| with_text(b, |b| a.cmp(b)));
+    if let Ok(Ok(order)) = texts {
+        return Ok(Some(order));
+    }
+    let found = format!("{} beside {}", kind(a), kind(b));
+    Err(EvalAltResult::ErrorMismatchDataType("two numbers or two texts".to_owned(), found, Position::NONE)
+        .into())
+}
+
+/// What a value is, in words.
+fn kind(value: &Dynamic) -> &'static str {
+    if value.is_unit() {
+        "nothing"
+    } else if value.is_int() || value.is_float() {
+        "a number"
+    } else if value.is_bool() {
+        "true or false"
+    } else if with_text(value, |_| ()).is_ok() {
+        "a text"
+    } else {
+        "a list or a map"
+    }
+}
+
 /// Whether a list holds a value.
 pub(crate) fn holds(list: &[Dynamic], value: &Dynamic) -> Fallible<bool> {
     if list.len() > MAX_SEARCHED_LIST {
@@ -355,6 +393,16 @@ pub(crate) fn register(engine: &mut Engine) {
     engine.register_fn("get", |r: Record, name: ImmutableString| r.get(&name).unwrap_or(Dynamic::UNIT));
     engine.register_fn("keys", |r: Record| list(r.names().map(text).collect()));
     engine.register_fn("values", |r: Record| list(r.fields().map(|(_, v)| v).collect()));
+    // Of the engine's own operators only those give way that stand here.
+    engine.set_fast_operators(false);
+    type Holds = fn(Ordering) -> bool;
+    let relations: [(&str, Holds); 4] =
+        [("<", Ordering::is_lt), ("<=", Ordering::is_le), (">", Ordering::is_gt), (">=", Ordering::is_ge)];
+    for (operator, holds) in relations {
+        engine.register_fn(operator, move |a: Dynamic, b: Dynamic| {
+            order(&a, &b).map(|order| order.is_some_and(holds))
+        });
+    }
     engine.register_fn("==", |a: Record, b: Record| equal(&Dynamic::from(a), &Dynamic::from(b)));
     engine.register_fn("!=", |a: Record, b: Record| equal(&Dynamic::from(a), &Dynamic::from(b)).map(|e| !e));
 

@@ -83,6 +83,34 @@ fn results_and_operands_have_their_types() {
     check("request.tool_names[\"a\"] == \"b\"", &[("303", 1, 20, "indexed by a whole number")]);
 }
 
+/// A rule that forbids what is more than 5 must not let `"6"` pass, nor what is not there.
+#[test]
+fn only_numbers_or_texts_have_an_order() {
+    let known = vec![("x".to_owned(), Type::Any)];
+    let ask = |source: &str, x: Value| {
+        let (e, _) = language().compile(source, &known, Some(&Type::Bool)).unwrap();
+        e.eval_bool(&language().scope(None, vec![("x".to_owned(), x)]))
+    };
+    for (source, x, want) in [
+        ("x > 5", json!(6), true),
+        ("x > 5", json!(5.5), true),
+        ("x <= 5", json!(5), true),
+        ("x < \"b\"", json!("a"), true),
+        ("x >= \"b\"", json!("a"), false),
+        ("(x ?? 0) > 5", Value::Null, false),
+        ("x == 5", json!("5"), false),
+        ("x != 5", Value::Null, true),
+    ] {
+        assert_eq!(ask(source, x), Ok(want), "{source}");
+    }
+    for source in ["x > 5", "x < 5", "5 >= x", "!(x <= 5)", "[x].some(|y| y > 5)"] {
+        for x in [json!("6"), json!([6]), json!({"a": 6}), json!(true), Value::Null] {
+            let refused = ask(source, x.clone()).unwrap_err();
+            assert!(refused.message.contains("two numbers or two texts"), "{source} of {x}: {refused:?}");
+        }
+    }
+}
+
 #[test]
 fn lists_are_joined_with_lists() {
     // What a loop carries has a type that nobody knows before it runs.
