@@ -409,4 +409,19 @@ mod tests {
             assert!(NOT_YET.iter().all(|(n, _)| *n != v.name), "{}", v.name);
         }
     }
+
+    /// A row of the documentation's table: the verb, marked where it is hard, and its phases.
+    fn documented(verb: &Verb) -> String {
+        let phases: Vec<&str> = verb.phases.iter().map(|p| p.as_str()).collect();
+        let mark = if verb.kind == Kind::Hard { "\\*" } else { "" };
+        format!("| `{}`{mark} | {} | ", verb.name, phases.join(", "))
+    }
+
+    #[test]
+    fn the_documentation_has_every_verb_with_its_phases() {
+        let page = include_str!("../../../docs/policies.md");
+        let missing: Vec<String> =
+            VERBS.iter().map(documented).filter(|row| !page.lines().any(|l| l.starts_with(row))).collect();
+        assert!(missing.is_empty(), "docs/policies.md has no such rows: {missing:#?}");
+    }
 }
