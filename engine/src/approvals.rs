@@ -24,8 +24,6 @@ const MAX_OF_TENANT: usize = MAX_PENDING / 4;
 const MAX_HELD: usize = 64 << 20;
 /// Most of them of one tenant.
 const MAX_HELD_OF_TENANT: usize = MAX_HELD / 4;
-/// Most bytes of what is asked about that are shown.
-const MAX_SHOWN: usize = 4_096;
 
 /// The code of what somebody has yet to agree to.
 pub(crate) const REQUIRED: &str = "approval_required";
@@ -315,7 +313,7 @@ impl Approvals {
         let pending = Pending {
             tenant: tenant.clone(),
             requesters: question.requesters(),
-            shows: cut(&question.shows),
+            shows: question.shows.clone(),
             phase: question.phase,
             binding: question.binding,
             groups,
@@ -367,15 +365,6 @@ fn size(held: Option<&HeldAnswer>) -> usize {
     let calls = |c: &types::completion::Choice| c.tool_calls.iter().map(|t| t.arguments.len()).sum::<usize>();
     let of = |c: &types::completion::Choice| c.text.len() + c.reasoning.len() + calls(c);
     held.map_or(0, |h| h.completion.choices.iter().map(of).sum())
-}
-
-/// As much of a text as is shown.
-pub(crate) fn cut(text: &str) -> String {
-    let mut at = text.len().min(MAX_SHOWN);
-    while !text.is_char_boundary(at) {
-        at = at.saturating_sub(1);
-    }
-    text.get(..at).unwrap_or_default().to_owned()
 }
 
 /// Who is asked: each group once, however many rules name it.

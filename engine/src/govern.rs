@@ -7,6 +7,7 @@ use crate::history::Turn;
 use crate::redact::Redaction;
 use crate::rewrite::rewrite;
 use crate::runs::Consent;
+use crate::shown;
 use crate::who::Who;
 use crate::{Inner, View};
 use policies::Phase;
@@ -127,7 +128,6 @@ impl Governed {
                 consent.holds(&self.request, binding, demanded).err()
             }
             (Ok(None), None) => {
-                let last = self.request.last_user();
                 let question = Question {
                     who,
                     phase: "request",
@@ -135,7 +135,7 @@ impl Governed {
                     demanded,
                     approvers: view.bundle.policies.approvers(),
                     user: self.request.user.as_deref(),
-                    shows: last.map(|m| m.content.text().into_owned()).unwrap_or_default(),
+                    shows: shown::of_request(&self.request),
                 };
                 Some(inner.approvals.ask(&question, None))
             }

@@ -9,6 +9,7 @@ use crate::error::{Error, Kind};
 use crate::redact::{Blocked, Redaction};
 use crate::rewrite::blocked;
 use crate::settle::unix_ms;
+use crate::shown;
 use crate::who::Who;
 use crate::{limits, tools};
 use policies::{Phase, Response, RunSoFar, ToolCall};
@@ -256,7 +257,7 @@ impl Respond {
             demanded,
             approvers: self.view.bundle.policies.approvers(),
             user: request.user.as_deref(),
-            shows: shown(&answer.completion),
+            shows: shown::of_answer(&answer.completion),
         };
         self.approvals.ask(&question, Some(answer))
     }
@@ -380,15 +381,6 @@ fn arguments(call: &types::chat::ToolCall) -> serde_json::Value {
         return serde_json::json!({"input": call.arguments});
     }
     serde_json::from_str(&call.arguments).unwrap_or_default()
-}
-
-/// An answer as those see it who are asked about it.
-fn shown(completion: &Completion) -> String {
-    let mut shown = completion.text().to_owned();
-    for call in completion.tool_calls() {
-        shown.push_str(&format!("\n{}({})", call.name, call.arguments));
-    }
-    shown
 }
 
 /// An answer as rules see it: all its choices, for a client may ask for several.

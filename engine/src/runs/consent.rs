@@ -3,8 +3,9 @@
 use super::answers::{approvers, keys_of};
 use super::made::Unready;
 use super::service::{Service, list, text};
-use crate::approvals::{self, Binding, cut};
+use crate::approvals::{self, Binding};
 use crate::error::Error;
+use crate::shown;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
@@ -59,10 +60,9 @@ impl Consent {
         let key = format!("approval:{hash}");
         let before = self.asked.iter().find(|q| text(q, "key") == key);
         let question = before.cloned().unwrap_or_else(|| {
-            let shows = request.last_user().map(|m| m.content.text().into_owned()).unwrap_or_default();
             json!({
                 "for": "decision", "phase": PHASE, "frame": FRAME, "key": key, "content_hash": hash.as_str(),
-                "prompt": cut(&shows), "approvers": groups(demanded), "groups": reasons(demanded),
+                "prompt": shown::of_request(request), "approvers": groups(demanded), "groups": reasons(demanded),
                 "expires_ms": self.lapses_ms(demanded),
             })
         });

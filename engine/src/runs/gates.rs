@@ -3,7 +3,8 @@
 use super::answers::{Decided, approvers, key_of};
 use super::service::{Failure, Runs, list, text};
 use super::submission::Submission;
-use crate::approvals::{ApprovalStanding, GateOf, GroupStanding, cut};
+use crate::approvals::{ApprovalStanding, GateOf, GroupStanding};
+use crate::shown;
 use serde_json::Value;
 use types::control::Principal;
 use types::runs::{Cursor, Filter, Head, PAGE, Posted, Row, State};
@@ -122,7 +123,7 @@ impl Runs {
             tenant: row.head.tenant.clone(),
             phase: if text(question, "phase") == "request" { "request" } else { "gate" },
             requesters: if own { Vec::new() } else { self.starters(row) },
-            shows: cut(text(question, "prompt")),
+            shows: shown::beginning(text(question, "prompt")),
             groups: approvers(question).iter().map(group).collect(),
             state: "pending",
             expires_in_ms: u64::try_from(left).unwrap_or(0),
