@@ -18,7 +18,7 @@ pub(crate) async fn chat(inner: &Inner, admission: Admission, request: ChatReque
     // admit
     let ts_ms = settle::unix_ms();
     let who = admission.who.clone();
-    let permit = inner.gate.admit(asks(&admission)).await?;
+    let permit = inner.gate.admit(asks(&admission, &request)).await?;
     let mut held = Held::enter(inner.limits.as_ref(), &who, Count::Request, ts_ms).await?;
     let view = inner.view.load_full();
     if let Some((param, message)) = workflows::impossible(&request) {
@@ -70,15 +70,17 @@ async fn place(inner: &Inner, tree: &mut Tree, task: &Task) -> Result<(), Error>
     let Some((class, permit)) = class.and_then(|class| Some((class.value, tree.permit.take()?))) else {
         return Ok(());
     };
-    tree.permit = Some(inner.gate.give_way(permit, class, asks(&tree.admission)).await?);
+    tree.permit = Some(inner.gate.give_way(permit, class, asks(&tree.admission, &task.request)).await?);
     Ok(())
 }
 
 /// Who asks for a place.
-fn asks(admission: &Admission) -> Asks {
+fn asks(admission: &Admission, request: &ChatRequest) -> Asks {
+    // An answer that must be there by then is not worth waiting for longer.
+    let within = [admission.deadline, request.options.max_latency].into_iter().flatten().min();
     Asks {
         tenant: admission.who.tenant_id.clone(),
         share: admission.who.principal.tenant.tier.share_of_places(),
-        until: admission.deadline.map(|d| admission.received + d),
+        until: within.map(|d| admission.received + d),
     }
 }
