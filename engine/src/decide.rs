@@ -14,6 +14,7 @@ use crate::reserve::{self, Purpose};
 use crate::rewrite::form_check;
 use crate::route;
 use crate::shadow::{Moment, Note};
+use crate::stays::Stays;
 use crate::sticky::Holder;
 use crate::weigh::{self, Question};
 use crate::{Inner, View};
@@ -94,14 +95,19 @@ pub(crate) async fn decide(
 }
 
 /// Notes what a request is given, once nothing keeps it from being served: those that come after it are chosen for
-/// with a view to it.
-pub(crate) fn note(inner: &Inner, asker: &Asker, directives: &Directives, decision: &types::Decision) {
-    inner.sessions.note(asker.request.options.session.as_deref(), decision);
+/// with a view to it. Gives where its answer is to be noted, too.
+pub(crate) fn note(
+    inner: &Inner,
+    asker: &Asker,
+    directives: &Directives,
+    decision: &types::Decision,
+) -> Option<Box<Stays>> {
     inner.explorers.note(decision);
-    let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
-    if let Some(holder) = sticky.and_then(|s| Holder::of(s.value, &asker.who.tenant.id, &asker.request)) {
-        inner.arms.note(&holder, decision);
+    let stays = Stays::of(inner, asker, directives);
+    if let Some(stays) = &stays {
+        stays.chosen(decision);
     }
+    stays
 }
 
 /// Profiles a request, asks the policies and chooses. Nothing is noted or reserved.
@@ -129,7 +135,7 @@ pub(crate) async fn consider(
         moment: &moment,
         used_up: &NOTHING_USED_UP,
     };
-    let turn = view.bundle.asks.history.then(|| Turn::of(&who.tenant.id, &request));
+    let turn = view.bundle.asks.history.then(|| Turn::of(who, &request));
     let in_earnest = !matches!(ask, Ask::Nobody);
     let around = about::around(inner, view, admission, turn, in_earnest, ts_ms).await;
     let (scope, mut directives, unevaluated) = weigh::said(&view.bundle, about, &around).await;
@@ -143,7 +149,7 @@ pub(crate) async fn consider(
 
     // route
     let sticky = directives.further.as_ref().and_then(|f| f.sticky.as_ref());
-    let holder = sticky.and_then(|s| Holder::of(s.value, &who.tenant.id, &asker.request));
+    let holder = sticky.and_then(|s| Holder::of(s.value, who, &asker.request));
     let kept = holder.as_ref().and_then(|h| inner.arms.last(h));
     let premium = premium::why(who, &profile, premium::said(&directives)).is_some();
     let partial = reserve::of_models(view, who, &request, limits_of(&directives), premium);

@@ -147,6 +147,8 @@ pub struct Error {
     pub explain: Option<Box<Value>>,
     /// The request under which all of this is on record; `None` = it was refused before anything was decided.
     pub request_id: Option<String>,
+    /// The configuration under which that was decided.
+    pub bundle: Option<Box<str>>,
 }
 
 impl From<Kind> for Error {
@@ -159,6 +161,7 @@ impl From<Kind> for Error {
             findings: Vec::new(),
             explain: None,
             request_id: None,
+            bundle: None,
         }
     }
 }

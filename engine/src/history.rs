@@ -1,6 +1,7 @@
 //! What came before in a conversation, as far as policies ask: kept in memory, bounded, for ten minutes.
 
 use crate::recent::Recent;
+use crate::who::Who;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -52,12 +53,17 @@ pub(crate) struct Turn {
 }
 
 impl Turn {
-    /// Of a request. A conversation is the session that the request names; without one it is known by its messages
-    /// up to the first of the user's.
-    pub(crate) fn of(tenant: &str, request: &ChatRequest) -> Turn {
+    /// Of a request. A conversation is the session that the request names; without one it is known by who asks (the
+    /// key, and the `user` it names) and its messages up to the first of the user's: many people begin alike.
+    pub(crate) fn of(who: &Who, request: &ChatRequest) -> Turn {
+        let tenant = who.tenant.id.as_str();
         let mut whole = blake3::Hasher::new();
         whole.update(tenant.as_bytes());
         let mut opening = whole.clone();
+        for name in [who.key.id.as_str(), request.user.as_deref().unwrap_or_default()] {
+            opening.update(&[3]);
+            opening.update(name.as_bytes());
+        }
         let mut opened = false;
         for message in &request.messages {
             for h in [Some(&mut whole), (!opened).then_some(&mut opening)].into_iter().flatten() {
@@ -159,12 +165,31 @@ mod tests {
     use serde_json::json;
 
     fn turn(texts: &[(&str, &str)], session: Option<&str>) -> Turn {
+        turn_of("k", None, texts, session)
+    }
+
+    fn turn_of(key: &str, user: Option<&str>, texts: &[(&str, &str)], session: Option<&str>) -> Turn {
         let messages: Vec<_> = texts.iter().map(|(r, t)| json!({"role": r, "content": t})).collect();
         let mut body = json!({"model": "auto", "messages": messages});
         if let Some(s) = session {
             body["routing"] = json!({"session": s});
         }
-        Turn::of("acme", &ChatRequest::from_value(&body).unwrap())
+        if let Some(user) = user {
+            body["user"] = json!(user);
+        }
+        Turn::of(&Who::gone("acme", key), &ChatRequest::from_value(&body).unwrap())
+    }
+
+    #[test]
+    fn people_who_begin_alike_are_told_apart() {
+        let hello: &[(&str, &str)] = &[("user", "hello")];
+        let all = [("a", None), ("b", None), ("a", Some("ann")), ("a", Some("bob")), ("b", Some("ann"))];
+        let turns = all.map(|(key, user)| turn_of(key, user, hello, None).conversation());
+        let different: std::collections::BTreeSet<_> = turns.iter().collect();
+        assert_eq!(different.len(), all.len());
+        // A session is one wherever it goes on.
+        let talk = |key| turn_of(key, None, hello, Some("talk"));
+        assert_eq!(talk("a"), talk("b"));
     }
 
     #[tokio::test(start_paused = true)]

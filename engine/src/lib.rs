@@ -46,6 +46,8 @@ pub mod runs;
 mod said;
 mod settle;
 pub mod shadow;
+mod shown;
+mod stays;
 mod sticky;
 mod task;
 mod tools;

@@ -8,8 +8,14 @@ use std::time::Duration;
 /// Whatever nobody has asked about for so long is forgotten, whether or not there is room.
 const IDLE: Duration = Duration::from_secs(24 * 3_600);
 
-/// A map of so many entries. Cheap to share, with no lock around all of it.
+/// A map of so many entries. Copies are the same map; there is no lock around all of it.
 pub(crate) struct Recent<K, V>(Cache<K, V>);
+
+impl<K, V> Clone for Recent<K, V> {
+    fn clone(&self) -> Self {
+        Recent(self.0.clone())
+    }
+}
 
 impl<K, V> std::fmt::Debug for Recent<K, V> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -8,6 +8,7 @@ use crate::error::{Attempt, Error, Kind};
 use crate::ledger::Ledger;
 use crate::limits::Held;
 use crate::shadow::Note;
+use crate::stays::Stays;
 use crate::trailer::trailer;
 use crate::{Inner, learn, outcome, route};
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub(crate) struct Tree {
     /// Milliseconds of ours until the first byte could leave.
     pub(crate) overhead_ms: Option<f64>,
     pub(crate) ttft_ms: Option<f64>,
+    /// Where who answered is noted for those that come after; `None` = nowhere.
+    pub(crate) stays: Option<Box<Stays>>,
     /// To be decided once more under a configuration that is tried.
     pub(crate) shadow: Option<Box<Note>>,
     pub(crate) permit: Option<Permit>,
@@ -90,6 +93,7 @@ impl Tree {
             lost: false,
             overhead_ms: None,
             ttft_ms: None,
+            stays: None,
             shadow: None,
             permit: None,
             goes_on: false,
@@ -160,6 +164,7 @@ impl Tree {
         let Some(record) = record else { return error };
         error.attempts = record.run.calls().filter_map(attempt).collect();
         error.request_id = Some(self.admission.request_id.clone());
+        error.bundle = Some(record.decision.bundle.as_str().into());
         if self.explain {
             error.explain = serde_json::to_value(&record).ok().map(Box::new);
         }
@@ -221,6 +226,9 @@ impl Tree {
             held.settle(&run);
         }
         self.before.hand_over(&mut run);
+        if let (Some(stays), Some(served)) = (self.stays.take(), &run.served_by) {
+            stays.answered(&decision, served);
+        }
         let retention_ms = self.demands.as_ref().and_then(|demands| {
             demands.ended(&run, status);
             // Before the outcome is drawn from them: what may not be recorded is not counted under its name either.

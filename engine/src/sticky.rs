@@ -1,7 +1,9 @@
 //! Which arm a conversation, a user or a tenant was given last: kept in memory, bounded.
 
 use crate::history::Turn;
+use crate::learn::ANY_MODEL;
 use crate::recent::Recent;
+use crate::who::Who;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -15,8 +17,8 @@ const MAX_HOLDERS: usize = 50_000;
 /// An arm: workflow and model.
 pub(crate) type Kept = (Arc<str>, Arc<str>);
 
-/// What is remembered.
-#[derive(Debug)]
+/// What is remembered. Copies remember the same.
+#[derive(Clone, Debug)]
 pub(crate) struct Arms(Recent<String, (Kept, Instant)>);
 
 impl Default for Arms {
@@ -34,11 +36,12 @@ pub(crate) struct Holder {
 
 impl Holder {
     /// `None` where the request does not say who asks.
-    pub(crate) fn of(sticky: Sticky, tenant: &str, request: &ChatRequest) -> Option<Holder> {
+    pub(crate) fn of(sticky: Sticky, who: &Who, request: &ChatRequest) -> Option<Holder> {
+        let tenant = &who.tenant.id;
         let name = match sticky.by {
             StickyBy::Tenant => format!("tenant {tenant}"),
             StickyBy::User => format!("user {tenant} {}", request.user.as_deref()?),
-            StickyBy::Conversation => format!("conversation {}", Turn::of(tenant, request).conversation()),
+            StickyBy::Conversation => format!("conversation {}", Turn::of(who, request).conversation()),
         };
         Some(Holder { name, ttl: Duration::from_millis(sticky.ttl_ms) })
     }
@@ -51,10 +54,12 @@ impl Arms {
         (Instant::now() < until).then_some(kept)
     }
 
-    /// Notes the arm that a holder is given.
-    pub(crate) fn note(&self, holder: &Holder, decision: &Decision) {
+    /// Notes the arm that a holder is given; `served` is the model that answered, once one has. Of a workflow that
+    /// chooses its models itself the workflow alone is kept.
+    pub(crate) fn note(&self, holder: &Holder, decision: &Decision, served: Option<&Arc<str>>) {
         let Some(arm) = decision.choice() else { return };
-        let arm = (arm.workflow.clone(), arm.model.clone());
+        let model = served.filter(|_| &*arm.model != ANY_MODEL).unwrap_or(&arm.model);
+        let arm = (arm.workflow.clone(), model.clone());
         self.0.put(holder.name.clone(), (arm, Instant::now() + holder.ttl));
     }
 }
@@ -67,7 +72,11 @@ mod tests {
     fn holder(by: StickyBy, tenant: &str, more: &serde_json::Value) -> Option<Holder> {
         let mut body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        Holder::of(Sticky { by, ttl_ms: 1000 }, tenant, &ChatRequest::from_value(&body).unwrap())
+        Holder::of(
+            Sticky { by, ttl_ms: 1000 },
+            &Who::gone(tenant, "k"),
+            &ChatRequest::from_value(&body).unwrap(),
+        )
     }
 
     #[tokio::test(start_paused = true)]
@@ -75,7 +84,7 @@ mod tests {
         let arms = Arms::default();
         let who = holder(StickyBy::User, "acme", &json!({"user": "u"})).unwrap();
         let decision = crate::explain::tests::decision();
-        arms.note(&who, &decision);
+        arms.note(&who, &decision, None);
         assert_eq!(arms.last(&who).map(|k| k.1), decision.choice().map(|a| a.model.clone()));
         tokio::time::advance(Duration::from_secs(2)).await;
         assert!(arms.last(&who).is_none());

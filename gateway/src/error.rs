@@ -3,7 +3,7 @@
 //! Everything that can go wrong on the way of a request becomes a [`Failure`] here, and only here does a
 //! failure become a status, a body and the headers by which clients decide whether to try again.
 
-use crate::openai::headers::{DECISION, RUN};
+use crate::openai::headers::{BUNDLE, DECISION, RUN};
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
@@ -46,6 +46,8 @@ pub struct Failure {
     pub limit: Option<Box<Standing>>,
     /// The record that tells why; `None` = there is none.
     pub decision: Option<String>,
+    /// The configuration under which it was decided, likewise.
+    pub bundle: Option<Box<str>>,
     /// The connection must not be used again.
     pub close: bool,
 }
@@ -67,6 +69,7 @@ impl Failure {
             metadata: Map::new(),
             limit: None,
             decision: None,
+            bundle: None,
             close: false,
         }
     }
@@ -144,8 +147,10 @@ impl Failure {
         if let Some(limit) = self.limit.as_deref() {
             crate::openai::headers::reached(headers, limit);
         }
-        if let Some(Ok(id)) = self.decision.as_deref().map(HeaderValue::from_str) {
-            headers.insert(DECISION, id);
+        for (name, value) in [(DECISION, self.decision.as_deref()), (BUNDLE, self.bundle.as_deref())] {
+            if let Some(Ok(value)) = value.map(HeaderValue::from_str) {
+                headers.insert(name, value);
+            }
         }
         if let Some(Ok(run)) = self.metadata.get("run").and_then(Value::as_str).map(HeaderValue::from_str) {
             headers.insert(RUN, run);
@@ -205,6 +210,7 @@ impl From<engine::Error> for Failure {
         let mut f = Failure::new(status(&e.kind), e.public_code(), e.public_message());
         f.param = e.param().map(str::to_owned);
         f.decision.clone_from(&e.request_id);
+        f.bundle.clone_from(&e.bundle);
         f.retry = e.retryable();
         f.retry_after = e.retry_after.or_else(|| wait(&e.kind));
         f.close = matches!(e.kind, engine::Kind::ShuttingDown);

@@ -26,8 +26,8 @@ impl Warm {
     }
 }
 
-/// The sessions of late.
-#[derive(Debug)]
+/// The sessions of late. Copies remember the same.
+#[derive(Clone, Debug)]
 pub(crate) struct Sessions(Recent<(String, String), Warm>);
 
 impl Default for Sessions {
@@ -43,12 +43,10 @@ impl Sessions {
         self.0.get(&key).filter(|w| ts_ms.saturating_sub(w.ts_ms) < WARM_MS)
     }
 
-    /// Notes what a session is given.
-    pub(crate) fn note(&self, session: Option<&str>, decision: &Decision) {
-        let (Some(session), Some(arm)) = (session, decision.choice()) else { return };
+    /// Notes which model answered a turn of a session: it is the one that has read it.
+    pub(crate) fn note(&self, session: &str, decision: &Decision, served: &Arc<str>) {
         let key = (decision.tenant.clone(), session.to_owned());
-        let warm =
-            Warm { model: arm.model.clone(), tokens: decision.est_input_tokens, ts_ms: decision.ts_ms };
+        let warm = Warm { model: served.clone(), tokens: decision.est_input_tokens, ts_ms: decision.ts_ms };
         self.0.put(key, warm);
     }
 }

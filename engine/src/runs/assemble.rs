@@ -20,6 +20,7 @@ use crate::redact::Redaction;
 use crate::respond::Again;
 use crate::route::Candidates;
 use crate::settle::{self, Tree};
+use crate::stays::Stays;
 use crate::task::Admitted;
 use crate::tools::{Guard, Toolbox};
 use crate::{Background, Inner, Outside, View};
@@ -94,11 +95,13 @@ pub(super) fn assemble(
     let input = input_of(view, &made, shared.base(), trace.clone(), &admission.request_id);
     let wanted: Vec<_> = made.given.shadow.iter().map(|w| w.read(view.bundle.matrix())).collect();
     let trials = inner.trials(view, &name, &wanted, || Again::of(&input, &after, &made.workflow));
+    let recorded = matches!(keep, Keep::Record(_));
+    let stays = recorded.then(|| Stays::of_run(inner, &made.request)).flatten();
     let run = walk_of(view, &made, shared.clone(), out, input);
     let mut tree =
         Tree::open(inner, admission, Decision { request_id: name, ..made.decision }, features, about);
     (tree.ledger, tree.before, tree.trace) = (ledger, before, trace);
-    (tree.held, tree.permit) = (held, Some(permit));
+    (tree.held, tree.permit, tree.stays) = (held, Some(permit), stays);
     // Only its end is recorded, and only who still owns it knows of that.
     tree.goes_on = true;
     Walk { shared, run, tree, after, trials }

@@ -114,7 +114,8 @@ async fn prepare(
             let mut decided = decide::decide(inner, &view, &admission, asked, &mut held, patience).await;
             match made::choice(&view, &mut decided) {
                 Ok(chosen) => {
-                    decide::note(inner, &decided.asker, &decided.directives, &decided.decision);
+                    // Who answers is noted at the end of the walk, which may be another process's.
+                    let _ = decide::note(inner, &decided.asker, &decided.directives, &decided.decision);
                     made::first(service, &view, submission, (decided, chosen), keeper, ts_ms).await?
                 }
                 Err(error) => {

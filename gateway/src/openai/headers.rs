@@ -16,7 +16,8 @@ const OVERHEAD: HeaderName = HeaderName::from_static("x-turnout-overhead-ms");
 const COST: HeaderName = HeaderName::from_static("x-turnout-cost-usd");
 const CACHE: HeaderName = HeaderName::from_static("x-turnout-cache");
 const VERDICT: HeaderName = HeaderName::from_static("x-turnout-verdict");
-const BUNDLE: HeaderName = HeaderName::from_static("x-turnout-bundle");
+/// Names the configuration under which a request was decided.
+pub(crate) const BUNDLE: HeaderName = HeaderName::from_static("x-turnout-bundle");
 const SIMULATED: HeaderName = HeaderName::from_static("x-turnout-simulated");
 
 /// What is known before the first byte.

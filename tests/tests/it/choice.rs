@@ -269,3 +269,78 @@ async fn an_answer_within_the_ceiling_on_time_is_delivered() {
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert_eq!(answer.content(), "in time");
 }
+
+/// A session stays with the model that answered it, which has read it, and not with the one that was chosen and failed.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_stays_with_the_model_that_answered() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| match seen.model().as_str() {
+        "first" => Reply::error(500),
+        _ => Reply::text("from the second"),
+    })
+    .await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/first").success(0.95))
+        .model(&Model::new("lab/second").success(0.6))
+        .rules(NO_CHANCE)
+        .start()
+        .await;
+    let talk = ask(&json!({"routing": {"session": "talk"}}));
+    let answer = house.client().chat(&talk).await;
+    assert_eq!(answer.header("x-turnout-model"), Some("lab/second"), "{}", answer.text());
+    let answer = house.client().chat(&talk).await;
+    let record = house.decision(&answer.request_id()).await;
+    let arms = record["decision"]["arms"].as_array().unwrap();
+    let switching = |model: &str| {
+        let arm = arms.iter().find(|a| a["model"] == model && a["workflow"] == "default");
+        // What is nothing is not written.
+        arm.map(|a| a["terms"]["switching"].as_f64().unwrap_or(0.0))
+    };
+    assert_eq!(switching("lab/second"), Some(0.0), "{arms:?}");
+    assert!(switching("lab/first").is_none_or(|price| price > 0.0), "{arms:?}");
+
+    // Where nobody answered, nobody has read anything.
+    vendor.otherwise(|_| Reply::error(400));
+    let lost = ask(&json!({"routing": {"session": "lost"}}));
+    assert!(house.client().chat(&lost).await.status >= 400);
+    vendor.otherwise(|_| Reply::text("well again"));
+    let answer = house.client().chat(&lost).await;
+    let record = house.decision(&answer.request_id()).await;
+    let arms = record["decision"]["arms"].as_array().unwrap();
+    assert!(arms.iter().all(|a| a["terms"]["switching"].as_f64().unwrap_or(0.0) == 0.0), "{arms:?}");
+}
+
+/// What vendors keep from being asked for a while is no rule's doing, whatever rules left of the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_is_no_refusal_by_a_rule() {
+    let (down, away) = (
+        Vendor::scripted(Dialect::OpenAi, |_| Reply::error(503)).await,
+        Vendor::start(Dialect::OpenAi).await,
+    );
+    let rules = "version: 1\nrules:\n  - { id: stays, when: \"true\", actions: { exclude: [away/one] } }\n";
+    let house = Plan::new()
+        .vendor("down", &down)
+        .vendor("away", &away)
+        .model(&Model::new("down/one"))
+        .model(&Model::new("away/one"))
+        .rules(rules)
+        .start()
+        .await;
+    let mut last = None;
+    for _ in 0..40 {
+        let answer = house.client().chat(&ask(&json!({}))).await;
+        let error = answer.error(503);
+        if error["code"] == "no_candidates" {
+            last = Some(answer);
+            break;
+        }
+    }
+    let kept_out = last.expect("the breaker never opened");
+    assert!(
+        kept_out.text().contains("breaker") && kept_out.text().contains("rule stays"),
+        "{}",
+        kept_out.text()
+    );
+    assert!(kept_out.header("x-turnout-bundle").is_some(), "{}", kept_out.text());
+    assert_eq!(away.count(), 0, "an excluded model was called");
+}
