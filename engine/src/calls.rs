@@ -27,6 +27,7 @@ use workflows::{
 };
 
 mod again;
+mod asked;
 mod attempt;
 mod begins;
 mod choices;
@@ -39,6 +40,7 @@ mod prepare;
 mod search;
 mod tracked;
 
+pub(crate) use asked::Asked;
 pub(crate) use begins::Begins;
 pub use extra::Counts as ExtraCounts;
 pub(crate) use extra::Extra;
@@ -84,6 +86,8 @@ pub(crate) struct Calls {
     pub(crate) kept: Option<Kept>,
     /// Calls made so far, for their identifiers.
     pub(crate) made: Arc<AtomicU32>,
+    /// What repairs have asked.
+    pub(crate) asked: Asked,
     /// Where calls are written down before they are made; `None` = what they are made for is found again without that,
     /// or is nobody's request.
     pub(crate) begins: Option<Begins>,

@@ -5,7 +5,7 @@ use crate::admit::Permit;
 use crate::answer::Admission;
 use crate::approvals::HeldAnswer;
 use crate::beside;
-use crate::calls::{Begins, Calls, Ceilings};
+use crate::calls::{Asked, Begins, Calls, Ceilings};
 use crate::caps;
 use crate::decide::{self, Decided};
 use crate::error::Error;
@@ -254,6 +254,7 @@ impl Task {
             tools: Toolbox::new(view.bundle.tools.clone(), tenant, guard, background),
             kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
             made: Arc::new(AtomicU32::new(0)),
+            asked: Asked::default(),
             begins: tree.decision.as_ref().map(|decision| {
                 Begins::of(&inner.store, &tree.admission.who, decision, tree.demands.as_deref())
             }),

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A question that goes on to a provider it has not been put to is no retry: neither is asked twice. Repairs are other
-//! questions, for they say what was wrong; their workflow bounds them.
+//! questions, for they say what was wrong; their workflow bounds them, and none puts the very same to a model twice
+//! ([`super::asked`]).
 
 use crate::admit::Gate;
 use crate::config::Retry;

@@ -38,6 +38,8 @@ pub(super) struct Search<'a> {
     refused_by_budget: bool,
     /// The pause that the model asked for last is not kept, and must not keep it out.
     impatient: bool,
+    /// Somebody was left out who has been asked just that before.
+    repeats: bool,
     /// The first model that has as many calls under way as its vendor bears.
     full: Option<ModelIx>,
     last: Option<Error>,
@@ -90,6 +92,7 @@ impl<'a> Search<'a> {
             counted: is_company(ask),
             refused_by_budget: false,
             impatient: false,
+            repeats: false,
             full: None,
             last: None,
         }
@@ -129,6 +132,9 @@ impl<'a> Search<'a> {
             Some(last) => self.calls.most_useful(self.ask, Some(last)),
             None if self.refused_by_budget => Failure::Budget("usd"),
             None if Instant::now() >= self.deadline => Failure::Deadline,
+            None if self.repeats => {
+                Failure::NoCandidate("everybody who may be asked has been asked just that before".to_owned())
+            }
             None => Failure::NoCandidate("every candidate is failing and kept out for a while".to_owned()),
         }
     }
@@ -144,6 +150,10 @@ impl<'a> Search<'a> {
     /// Asks one candidate, again where that may help.
     async fn candidate(&mut self, ix: ModelIx, more: bool, full: Full) -> Result<Generated, Stop> {
         let c = self.known(ix, more, full).ok_or(Stop::Another)?;
+        if self.calls.asked.before(self.ask, ix) {
+            self.repeats = true;
+            return Err(Stop::Another);
+        }
         let mut tries = 0;
         loop {
             let permit = self.permit(&c).await?;
@@ -240,6 +250,7 @@ impl<'a> Search<'a> {
             Err(used_up) => return Err(self.ended(Failure::Budget(used_up))),
         };
         self.attempts = attempt;
+        calls.asked.note(self.ask, c.ix);
         let answering = c.breaker.zip(leave.as_ref()).map(|(b, l)| Answering::of(b, l));
         let made = calls.attempt(call, open, answering, own).await;
         let now = Instant::now();

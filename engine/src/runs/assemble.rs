@@ -11,7 +11,7 @@ use super::world::Recorder;
 use crate::account::About;
 use crate::answer::Admission;
 use crate::beside::Trials;
-use crate::calls::{Begins, Calls, Ceilings};
+use crate::calls::{Asked, Begins, Calls, Ceilings};
 use crate::error::{Error, Kind};
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Limits};
@@ -167,6 +167,7 @@ fn calls(
         tools: Toolbox::new(view.bundle.tools.clone(), tenant, || guard, beyond.background),
         kept: beyond.kept,
         made: Arc::new(AtomicU32::new(0)),
+        asked: Asked::default(),
         // The journal knows of them.
         begins: None,
         log: None,

@@ -189,3 +189,31 @@ async fn calls_of_tools_that_nobody_declared_are_repaired() {
         assert_eq!(vendor.count(), 2, "{workflow}");
     }
 }
+
+/// An escalation goes to who has not been asked just that: where nobody is left, the repair is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_asked_the_very_same_twice() {
+    let wrong = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("no JSON today")).await;
+    let down = Vendor::scripted(Dialect::OpenAi, |_| Reply::error(500)).await;
+    let house = Plan::new()
+        .vendor("wrong", &wrong)
+        .vendor("down", &down)
+        .model(&Model::new("wrong/one").success(0.9))
+        .model(&Model::new("down/one").success(0.5))
+        .rules(crate::NO_CHANCE)
+        .start()
+        .await;
+    let mut body = ask();
+    body["routing"] = json!({"workflow": "json_extraction"});
+    let answer = house.client().chat(&body).await;
+    let record = house.decision(&answer.request_id()).await;
+    assert_eq!(answer.status, 422, "{}", answer.text());
+    assert!(wrong.count() >= 2 && down.count() >= 1, "{record:#}");
+    for vendor in [&wrong, &down] {
+        let mut asked: Vec<String> = vendor.seen().iter().map(|s| s.body.to_string()).collect();
+        asked.sort();
+        let all = asked.len();
+        asked.dedup();
+        assert_eq!(asked.len(), all, "{record:#}");
+    }
+}

@@ -117,6 +117,12 @@ impl Ask {
         &self.id.frame
     }
 
+    /// BLAKE3 of what is added to the client's request, whoever is asked and why, 64 hex digits.
+    #[must_use]
+    pub fn question(&self) -> String {
+        digest(&serde_json::json!(format!("{:?}", self.edits)))
+    }
+
     /// BLAKE3 of what is asked, 64 hex digits. The client's request is not in it: it is the run's own input.
     #[must_use]
     pub fn digest(&self) -> String {
