@@ -258,6 +258,8 @@ const fn estimated(usage: &Usage) -> &'static str {
         (true, None) => " (estimated)",
         (true, Some(Why::ImpossibleInput)) => " (estimated: the vendor's input cannot be)",
         (true, Some(Why::ImpossibleOutput)) => " (estimated: the vendor's output cannot be)",
+        (true, Some(Why::MissingInput)) => " (estimated: the vendor counted no input)",
+        (true, Some(Why::MissingOutput)) => " (estimated: the vendor counted no output)",
     }
 }
 

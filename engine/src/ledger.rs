@@ -177,10 +177,11 @@ impl Ledger {
         self.lock().calls.iter().any(|(_, c)| is(&c.model))
     }
 
-    /// What was spent so far, and in how many calls.
-    pub(crate) fn so_far(&self) -> (Usd, u32) {
+    /// What was spent so far (`None` = the price of a call is not known), and in how many calls.
+    pub(crate) fn so_far(&self) -> (Option<Usd>, u32) {
         let b = self.lock();
-        (b.spent, u32::try_from(b.calls.len()).unwrap_or(u32::MAX))
+        let known = b.calls.iter().all(|(_, c)| c.cost_usd.is_some());
+        (known.then_some(b.spent), u32::try_from(b.calls.len()).unwrap_or(u32::MAX))
     }
 
     /// The tree spends what limits gave, and takes more from where they give it.

@@ -317,9 +317,7 @@ impl Respond {
         if let Some(e) = denial(&d) {
             return Err(e);
         }
-        if let Some(cap) = d.cap_cost.as_ref().filter(|c| spent > c.value.dollars()) {
-            let message =
-                format!("the rule `{}` allows {} USD before `{name}` is called", cap.rule, cap.value);
+        if let Some(message) = tools::over(d.cap_cost.as_ref(), spent, &format!("`{name}`")) {
             return Err(Kind::Budget(message).into());
         }
         let further = d.further.map(|f| *f).unwrap_or_default();

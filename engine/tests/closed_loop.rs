@@ -448,7 +448,7 @@ async fn a_ceiling_on_cost_is_never_passed_and_unknown_prices_are_left_out() {
     let mut body = prose();
     body["routing"] = json!({"max_cost_usd": 0.000_000_001});
     let (_, answer) = h.ask(body).await;
-    assert!(matches!(answer.unwrap_err().kind, Kind::NoCandidates { .. }));
+    assert!(matches!(answer.unwrap_err().kind, Kind::Unfit { .. }));
     assert_eq!(h.calls("p/u"), 0);
 }
 

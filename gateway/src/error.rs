@@ -110,6 +110,15 @@ impl Failure {
         self
     }
 
+    /// It is the answer that fails, not the request: a 422 is no `invalid_request_error` then.
+    #[must_use]
+    pub(crate) fn of_answer(mut self) -> Self {
+        if self.status == StatusCode::UNPROCESSABLE_ENTITY {
+            self.kind = kind_of(StatusCode::INTERNAL_SERVER_ERROR);
+        }
+        self
+    }
+
     /// The connection is closed after the answer.
     #[must_use]
     pub fn closing(mut self) -> Self {
@@ -208,6 +217,9 @@ impl From<engine::Error> for Failure {
             tracing::debug!(decision = e.request_id, detail, "an internal error");
         }
         let mut f = Failure::new(status(&e.kind), e.public_code(), e.public_message());
+        if e.blame() == types::Blame::Upstream {
+            f = f.of_answer();
+        }
         f.param = e.param().map(str::to_owned);
         f.decision.clone_from(&e.request_id);
         f.bundle.clone_from(&e.bundle);

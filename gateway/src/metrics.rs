@@ -241,7 +241,7 @@ impl Default for Metrics {
             discarded: counts(
                 r,
                 "turnout_usage_discarded",
-                "Calls whose reported usage cannot be and was estimated, by model and reason",
+                "Calls whose reported usage cannot be, or lacks a half, and was estimated, by model and reason",
             ),
             cost: Family::default(),
             overhead: Histogram::new(exponential_buckets(0.000_05, 2.0, 14)),

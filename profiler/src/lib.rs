@@ -56,6 +56,13 @@ pub fn profile(request: &ChatRequest) -> WorkloadProfile {
 /// More tokens than the frame of a message takes.
 pub const MOST_PER_FRAME: u32 = tokens::MOST_PER_FRAME;
 
+/// Tokens that vendors put around the texts of a conversation of so many messages, at most: what is set aside for a call
+/// and what one is taken to have used of which nobody counts the input.
+#[must_use]
+pub const fn most_around(messages: u32) -> u32 {
+    tokens::around(messages)
+}
+
 /// More tokens than a text has in any tokeniser in use, for what must never fall short.
 #[must_use]
 pub fn most_tokens(text: &str) -> u32 {

@@ -9,7 +9,8 @@ const PER_TWO_BYTE_CHAR: f32 = 0.42;
 const PER_THREE_BYTE_CHAR: f32 = 0.85;
 /// Tokens per character of four UTF-8 bytes (emoji, rare Han).
 const PER_FOUR_BYTE_CHAR: f32 = 1.6;
-/// Tokens that the frame of a message (role, separators) takes.
+/// Tokens that the frame of a message (role, separators) takes where the text of a conversation is compared with others,
+/// which need not be paid for.
 pub(crate) const PER_MESSAGE: f32 = 0.5;
 /// Tokens that the frame of a tool call takes.
 pub(crate) const PER_CALL: f32 = 8.0;
@@ -53,8 +54,12 @@ pub(crate) fn most(text: &str) -> u32 {
 pub(crate) fn most_of(texts: u32, frames: u32, tools: u32, images: u32) -> (u32, u32) {
     let images = images.saturating_mul(MOST_PER_IMAGE);
     let offered = if tools > 0 { MOST_FOR_TOOLS } else { 0 };
-    let frames = frames.saturating_mul(MOST_PER_FRAME).saturating_add(MOST_AROUND);
-    (texts.saturating_add(frames).saturating_add(offered).saturating_add(images), images)
+    (texts.saturating_add(around(frames)).saturating_add(offered).saturating_add(images), images)
+}
+
+/// What vendors put around the texts of a conversation of so many messages and calls at most.
+pub(crate) const fn around(frames: u32) -> u32 {
+    frames.saturating_mul(MOST_PER_FRAME).saturating_add(MOST_AROUND)
 }
 
 /// Counts in chunks of 255, so that a chunk's sum fits a byte and the loop stays in narrow vector lanes.

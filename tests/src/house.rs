@@ -18,7 +18,7 @@ pub struct Model {
     pub id: String,
     /// Belief in its success before evidence.
     pub success: f64,
-    /// USD per million tokens, input and output alike.
+    /// USD per million tokens, input and output alike; not a number = nobody knows.
     pub price: f64,
     /// 1 small, 2 strong, 3 frontier.
     pub quality_tier: u8,
@@ -63,6 +63,12 @@ impl Model {
         Model { price, ..self }
     }
 
+    /// At a price that nobody knows.
+    #[must_use]
+    pub fn unpriced(self) -> Self {
+        self.price(f64::NAN)
+    }
+
     /// One more line of its entry.
     #[must_use]
     pub fn with(mut self, line: &str) -> Self {
@@ -73,9 +79,15 @@ impl Model {
     fn yaml(&self) -> String {
         let Model { id, success, price, quality_tier, abilities, times, more } = self;
         let more: String = more.iter().map(|l| format!("    {l}\n")).collect();
+        let price = match price.is_nan() {
+            true => String::new(),
+            false => {
+                format!("    price: {{ input: {price}, cached_input: {price}, output: {price} }}\n")
+            }
+        };
         format!(
             "  {id}:\n    context_window: 200000\n    max_output_tokens: 8192\n    \
-             abilities: [{abilities}]\n    price: {{ input: {price}, cached_input: {price}, output: {price} }}\n    \
+             abilities: [{abilities}]\n{price}    \
              quality_tier: {quality_tier}\n    speed_tier: 1\n    \
              prior: {{ strength: 8, success: {{ default: {success} }}{times} }}\n{more}"
         )

@@ -66,6 +66,10 @@ pub enum Why {
     ImpossibleInput,
     /// Likewise of the output.
     ImpossibleOutput,
+    /// The vendor counted the output and no input, though every call has some: the other half stands as reported.
+    MissingInput,
+    /// The vendor counted the input and no output, though something was written.
+    MissingOutput,
 }
 
 impl Why {
@@ -75,6 +79,8 @@ impl Why {
         match self {
             Why::ImpossibleInput => "impossible_input",
             Why::ImpossibleOutput => "impossible_output",
+            Why::MissingInput => "missing_input",
+            Why::MissingOutput => "missing_output",
         }
     }
 }
@@ -149,6 +155,13 @@ pub struct Usage {
 }
 
 impl Usage {
+    /// Input and output tokens together.
+    #[must_use]
+    pub const fn total(self) -> u64 {
+        // Two of 32 bits never reach the end of 64.
+        (self.input as u64).saturating_add(self.output as u64)
+    }
+
     /// Sum of two calls; estimated if either is.
     #[must_use]
     pub const fn plus(self, o: Usage) -> Usage {
@@ -172,6 +185,36 @@ impl Usage {
     #[must_use]
     pub fn impossible(why: Why) -> Usage {
         Usage { estimated: true, why: Some(why), ..Usage::default() }
+    }
+
+    /// What was reported, and an estimate in the place of what was not: of all of it where nothing was or it cannot be,
+    /// else of the half that is missing.
+    #[must_use]
+    pub fn completed(self, estimate: Usage) -> Usage {
+        let Some(reported) = self.reported() else {
+            return Usage { why: self.why.or(estimate.why), ..estimate };
+        };
+        if reported.input == 0 && estimate.input > 0 {
+            let (input, image) = (estimate.input, estimate.image);
+            return Usage { input, image, estimated: true, why: Some(Why::MissingInput), ..reported };
+        }
+        if reported.output == 0 && estimate.output > 0 {
+            let output = estimate.output;
+            return Usage { output, estimated: true, why: Some(Why::MissingOutput), ..reported };
+        }
+        reported
+    }
+
+    /// The same of an answer that broke off: what was reported of it may be of its beginning only.
+    #[must_use]
+    pub fn completed_so_far(self, estimate: Usage) -> Usage {
+        let told = self.completed(estimate);
+        if told == Usage::default() {
+            return told;
+        }
+        // Output is counted at the end, to which it did not come.
+        let why = told.why.filter(|why| *why != Why::MissingOutput);
+        Usage { output: told.output.max(estimate.output), estimated: true, why, ..told }
     }
 
     /// What was reported; `None` where it was nothing, or is out of the question.
@@ -682,6 +725,29 @@ mod tests {
         assert_eq!(Usage { estimated: true, ..said }.to_wire()["estimated"], true);
         assert_eq!((said.reported(), Usage::default().reported()), (Some(said), None));
         assert_eq!(Usage::impossible(Why::ImpossibleInput).reported(), None);
+    }
+
+    #[test]
+    fn what_was_not_reported_is_taken_from_an_estimate() {
+        let usage = |input, output| Usage { input, output, ..Usage::default() };
+        let estimate = Usage { estimated: true, ..usage(30, 50) };
+        let check = |told: Usage, want: (u32, u32), why: Option<Why>| {
+            let got = told.completed(estimate);
+            assert_eq!(((got.input, got.output), got.why), (want, why), "{told:?}");
+            assert_eq!(got.estimated, got != told, "{told:?}");
+        };
+        check(usage(20, 5), (20, 5), None);
+        check(usage(0, 0), (30, 50), None);
+        check(usage(20, 0), (20, 50), Some(Why::MissingOutput));
+        check(usage(0, 5), (30, 5), Some(Why::MissingInput));
+        check(Usage::impossible(Why::ImpossibleInput), (30, 50), Some(Why::ImpossibleInput));
+        let silent = Usage { output: 0, ..estimate };
+        assert_eq!(usage(20, 0).completed(silent), usage(20, 0), "nothing was written");
+
+        let so_far = usage(20, 1).completed_so_far(estimate);
+        assert_eq!((so_far.input, so_far.output, so_far.why, so_far.estimated), (20, 50, None, true));
+        assert_eq!(usage(20, 0).completed_so_far(estimate).why, None, "it did not come to the end");
+        assert_eq!(Usage::default().completed_so_far(Usage::default()), Usage::default());
     }
 
     #[test]

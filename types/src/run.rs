@@ -6,6 +6,7 @@ use crate::provider::ErrorKind;
 use crate::units::Usd;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// What a check says; "could not check" is not "passed".
@@ -190,7 +191,7 @@ impl CallRecord {
     /// What limits and budgets count of it: never less than the vendor does.
     #[must_use]
     pub fn counted(&self) -> AtMost {
-        let tokens = u64::from(self.usage.input).saturating_add(u64::from(self.usage.output));
+        let tokens = self.usage.total();
         let usd = self.cost_usd.unwrap_or_default();
         self.at_most.map_or(AtMost { tokens, usd }, |most| AtMost {
             tokens: most.tokens.max(tokens),
@@ -242,6 +243,12 @@ pub struct Run {
     pub workflow: String,
     /// Hash of its compiled plan.
     pub plan_hash: String,
+    /// What its author calls this state of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Labels of the workflow.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
     /// `buffered` or `passthrough`, and why.
     pub stream_mode: String,
     /// One per node that resolved, in order of resolution.

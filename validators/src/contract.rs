@@ -142,7 +142,8 @@ mod tests {
             });
             assert_eq!(codes("contract", &Value::Null, &request(extra), &c), want, "{name} {arguments}");
         };
-        let none: &[&str] = &["unexpected_call", "unknown_tool"];
+        // Whoever offers no tool expects no call of one: that weighs most.
+        let none: &[&str] = &["unknown_tool", "unexpected_call"];
         call(json!({"response_format": schema}), "g", "{}", none);
         call(json!({"response_format": {"type": "json_object"}}), "g", "{}", none);
         call(json!({}), "g", "{}", &["unknown_tool"]);

@@ -146,10 +146,10 @@ impl ToolArgs {
         let names = names.filter(|name| !request.tool_choice.excludes(name));
         let names: Vec<Value> = names.map(|name| Value::from(name.as_ref())).collect();
         let shown: String = call.name.chars().take(64).collect();
-        self.note("unknown_tool", &format!("`{shown}` is not a tool that was offered"))
-            .path(path)
-            .expected(names)
-            .actual(shown)
+        // Whoever offered none does not expect a call, and may do with it whatever comes to mind.
+        let severity = if request.tools.is_empty() { Severity::Block } else { self.severity };
+        let message = format!("`{shown}` is not a tool that was offered");
+        Note::new(NAME, severity, "unknown_tool", &message).path(path).expected(names).actual(shown)
     }
 
     fn fits(&self, tool: &Tool, args: &Value, path: &str) -> Result<Vec<Note>, String> {

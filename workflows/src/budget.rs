@@ -4,8 +4,8 @@ use crate::load::Cx;
 use serde_json::{Value as Json, json};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use types::Usd;
 use types::doc::Node;
-use types::{Usage, Usd};
 
 /// What may be used at most; `None`: whatever is allowed around it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -65,7 +65,7 @@ struct State {
     reserved: Usd,
     /// Tokens that calls under way may use.
     held: u64,
-    /// Somebody has said what was paid, be it nothing.
+    /// Somebody has said what was paid and used, be it nothing.
     told: bool,
     stopped: bool,
 }
@@ -169,14 +169,30 @@ impl Purse {
         }
     }
 
-    /// Puts what a call has cost in the place of what was set aside for it.
-    pub fn settle(&self, reserved: Usd, cost: Usd) {
+    /// Puts what an attempt of the call whose purse this is has cost, and the tokens that it has used, in the place of what
+    /// was set aside for it.
+    pub fn settle(&self, reserved: Usd, cost: Usd, tokens: u64) {
+        let held = self.lock().held;
+        self.replace(held, tokens);
+        self.pay(reserved, cost);
+    }
+
+    fn pay(&self, reserved: Usd, cost: Usd) {
         let mut state = self.lock();
         state.reserved = state.reserved.minus(reserved);
         state.used.usd = state.used.usd.plus(cost);
         state.told = true;
         if let Some(above) = &self.above {
-            above.settle(reserved, cost);
+            above.pay(reserved, cost);
+        }
+    }
+
+    /// Gives back money that was set aside for a call which is not made.
+    pub fn give_back(&self, amount: Usd) {
+        let mut state = self.lock();
+        state.reserved = state.reserved.minus(amount);
+        if let Some(above) = &self.above {
+            above.give_back(amount);
         }
     }
 
@@ -197,7 +213,7 @@ impl Purse {
         self.lock().used
     }
 
-    /// Whether anybody has said what was paid.
+    /// Whether anybody has said what was paid and used.
     pub(crate) fn is_told(&self) -> bool {
         self.lock().told
     }
@@ -242,12 +258,6 @@ impl Purse {
         state.used.calls = state.used.calls.saturating_add(1);
         Ok(())
     }
-
-    /// Counts the tokens of the call whose purse this is, in the place of those that were set aside for it.
-    pub(crate) fn count(&self, usage: &Usage) {
-        let held = self.lock().held;
-        self.replace(held, u64::from(usage.input).saturating_add(u64::from(usage.output)));
-    }
 }
 
 impl Drop for Purse {
@@ -271,8 +281,8 @@ mod tests {
         assert!(node.reserve(usd(0.3)) && !node.reserve(usd(0.2)), "the node's own limit");
         assert_eq!((node.left(), run.left()), (Some(usd(0.1)), Some(usd(0.7))));
         assert!(run.reserve(usd(0.65)) && !node.reserve(usd(0.1)), "the run's limit");
-        node.settle(usd(0.3), usd(0.1));
-        run.settle(usd(0.65), usd(0.0));
+        node.settle(usd(0.3), usd(0.1), 0);
+        run.settle(usd(0.65), usd(0.0), 0);
         assert_eq!((node.used().usd, run.used().usd, run.left()), (usd(0.1), usd(0.1), Some(usd(0.9))));
     }
 
@@ -281,9 +291,9 @@ mod tests {
         let run = Purse::new(Amounts { enough: Some(usd(1.0)), ..Amounts::default() }, None);
         let node = Purse::new(Amounts::default(), Some(run.clone()));
         assert!(node.reserve(usd(7.0)) && run.reserve(usd(7.0)), "what may be spent is not held against it");
-        node.settle(usd(7.0), usd(0.999));
+        node.settle(usd(7.0), usd(0.999), 0);
         assert!(node.reserve(usd(0.5)));
-        run.settle(usd(7.0), usd(0.001));
+        run.settle(usd(7.0), usd(0.001), 0);
         assert!(!node.reserve(usd(0.001)) && !run.reserve(usd(0.001)));
         assert_eq!((run.left(), run.call()), (None, Ok(())), "what costs nothing may go on");
     }
@@ -307,14 +317,13 @@ mod tests {
         for limit in [stated, usual] {
             let other = Purse::new(limit, None);
             assert_eq!(other.call(), Ok(()));
-            other.count(&Usage { input: 7, output: 3, ..Usage::default() });
+            other.settle(Usd::ZERO, Usd::ZERO, 10);
             assert_eq!(other.call(), Err("tokens"));
         }
     }
 
     #[test]
     fn calls_beside_each_other_share_the_tokens_that_there_are() {
-        let usage = |input, output| Usage { input, output, ..Usage::default() };
         let run = Purse::new(Amounts { tokens: Some(100), ..Amounts::default() }, None);
         let node = Purse::new(Amounts { tokens: Some(80), ..Amounts::default() }, Some(run.clone()));
         let call = || Purse::new(Amounts::default(), Some(node.clone()));
@@ -324,7 +333,7 @@ mod tests {
         assert_eq!(second.hold(10, 40, 20), Ok(20), "what is left of the node's");
         assert_eq!((third.hold(10, 40, 1), third.tokens_left()), (Err("tokens"), Some(0)));
         assert_eq!(second.hold(10, 5, 1), Ok(5), "another attempt, in the place of the first");
-        first.count(&usage(10, 20));
+        first.settle(Usd::ZERO, Usd::ZERO, 30);
         assert_eq!((node.used().tokens, node.tokens_left(), run.tokens_left()), (30, Some(35), Some(55)));
         drop(second);
         assert_eq!(node.tokens_left(), Some(50), "a call that nobody waits for any more");

@@ -223,6 +223,8 @@ pub struct Workflow {
     pub title: Option<String>,
     /// What it is for, if it says so.
     pub description: Option<String>,
+    /// What its author calls this state of it.
+    pub revision: Option<String>,
     /// Its author's labels.
     pub labels: Vec<(String, String)>,
     /// Where its tests stand besides the usual folder: globs of paths, from the folder of its file.
@@ -266,6 +268,7 @@ impl Workflow {
             plan_hash,
             title: parts.head.title,
             description: parts.head.description,
+            revision: parts.head.revision,
             labels: parts.head.labels,
             tests: parts.head.tests,
             limits: parts.limits,

@@ -434,7 +434,7 @@ impl World for Script {
                 }
                 self.paid.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(1)).await;
-                purse.settle(cost, cost);
+                purse.settle(cost, cost, completion("").usage.total());
             }
             let served = self.served.lock().unwrap().clone();
             let whole = |text: &str, by: &str| {

@@ -80,9 +80,7 @@ impl Calls {
             first_content: None,
             reported_model: &model,
         });
-        if told.reported().is_none() {
-            completion.usage = Usage { why: told.why, ..estimate(true, open.est, bytes) };
-        }
+        completion.usage = told.completed(estimate(true, open.est, bytes));
         completion
     }
 }

@@ -143,11 +143,14 @@ impl Calls {
         Usd::from_nanos(one.nanos().saturating_mul(calls))
     }
 
-    /// About how many input tokens a call has: with what a repair or a judge adds to the conversation.
+    /// About how many input tokens a call has, rather more than less: with what a repair or a judge adds to the
+    /// conversation, and what its vendor puts around each message.
     pub(super) fn est_input(&self, edits: &Edits) -> Usage {
         let facts = &self.profile.facts;
         let added = self.added(edits, |text| u32::try_from(text.len().div_ceil(4)).unwrap_or(u32::MAX));
-        let input = facts.est_input_tokens.saturating_add(added);
+        let messages = edits.messages.as_ref().unwrap_or(&self.request.messages).len();
+        let around = profiler::most_around(u32::try_from(messages).unwrap_or(u32::MAX));
+        let input = facts.est_input_tokens.saturating_add(added).saturating_add(around);
         Usage { input, image: facts.est_image_tokens, ..Usage::default() }
     }
 
@@ -297,7 +300,7 @@ fn set_aside(purse: &Purse, ledger: &Ledger, cap: Option<Usd>, amount: Usd) -> R
     }
     let all = ledger.reserve(amount, cap);
     if all.is_err() {
-        purse.settle(amount, Usd::ZERO);
+        purse.give_back(amount);
     }
     all
 }

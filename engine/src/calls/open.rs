@@ -61,15 +61,12 @@ impl Open {
         let ms = |t: Instant, from: Instant| t.saturating_duration_since(from).as_secs_f64() * 1e3;
         let reached = end.first_content.is_some() || end.error.is_none_or(|e| charges(e.kind));
         let estimated = estimate(reached, self.est, end.output_bytes);
-        let why = end.usage.and_then(|u| u.why);
         // What is told with the failure is told of all of it.
         let whole = end.error.and_then(|e| e.used.as_deref().copied());
-        let usage = match whole.or_else(|| end.usage.and_then(Usage::reported)) {
-            Some(reported) if end.error.is_none() || whole.is_some() => reported,
-            // What was reported before an answer broke off may be of its beginning only.
-            Some(so_far) => Usage { output: so_far.output.max(estimated.output), estimated: true, ..so_far },
-            None if reached => Usage { why, ..estimated },
-            None => estimated,
+        let usage = match (whole.or(end.usage), end.error) {
+            (Some(so_far), Some(_)) if whole.is_none() => so_far.completed_so_far(estimated),
+            (Some(told), _) => told.completed(estimated),
+            (None, _) => estimated,
         };
         let cost = self.cost(&usage);
         let cut = whole.is_none() && (end.cut || end.error.is_some_and(|e| charges(e.kind)));
@@ -89,7 +86,8 @@ impl Open {
             reported_model: end.reported_model.to_owned(),
         };
         self.arrived(now);
-        self.purse.settle(self.reserved, record.counted().usd);
+        // A run counts what its record tells; only limits count the most that the vendor may.
+        self.purse.settle(self.reserved, record.cost_usd.unwrap_or_default(), record.usage.total());
         if let Some(log) = &self.log {
             log.push(record.clone());
         }

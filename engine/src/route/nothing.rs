@@ -133,7 +133,7 @@ fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
 }
 
 /// Reasons for which models fall out of single workflows, where the request's own ceilings may be to blame.
-const CEILINGS: &[&str] = &["max_cost", "max_latency", "min_quality"];
+const CEILINGS: &[&str] = &["max_cost", "max_latency", "min_quality", "unknown_price"];
 
 /// How far a model is from a ceiling or floor, for comparison with others: by the figure that its exclusion tells.
 fn missing(e: &Exclusion) -> f64 {
@@ -179,6 +179,11 @@ fn fault(inputs: &Inputs<'_>, e: &Exclusion, model: &Model) -> Option<(String, S
             of("routing.min_quality_tier", &format!("is of tier {}, below {tier}", model.quality_tier))
         }),
         "max_cost" => o.max_cost.and_then(|_| of("routing.max_cost_usd", &told(e, "costs more"))),
+        // The same ceiling; a limit of the key or of a rule asks for a known price as well.
+        "unknown_price" => o
+            .max_cost
+            .filter(|_| !inputs.who.budgeted)
+            .and_then(|_| of("routing.max_cost_usd", "has no known price")),
         "max_latency" => o.max_latency.and_then(|_| of("routing.max_latency_ms", &told(e, "takes longer"))),
         "mode" => {
             o.mode.and_then(|_| of("routing.mode", "is not of the price tier that `routing.mode` allows"))

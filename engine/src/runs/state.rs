@@ -210,22 +210,26 @@ impl Shared {
     }
 
     /// The walk lets go of an effect: it has its answer, or does not need it any more. `cost` is what an
-    /// unfinished one used up.
-    pub(super) fn let_go(&self, key: &str, used: &Answered) {
+    /// unfinished one used up. Gives what is on record of that, where the walk did the same before.
+    pub(super) fn let_go(&self, key: &str, used: &Answered) -> Option<Value> {
         let mut s = self.lock();
-        let Some(open) = s.open.remove(key) else { return };
+        let open = s.open.remove(key)?;
         if matches!(open.stage, Stage::Given(_)) {
-            return;
+            return None;
         }
         s.done.retain(|k| k != key);
         if s.giving.as_ref().is_some_and(|(k, _)| k == key) {
             // It is written down as answered, and so it will be when this is repeated.
             s.giving = None;
-            return;
+            return None;
         }
         if s.closed || s.through || open.asked.id.kind == EffectKind::Wait {
-            return;
+            return None;
         }
+        let recorded = match s.tape.next().map(|e| &e.record) {
+            Some(Record::CallResult { result, .. }) => Some(result.clone()),
+            _ => None,
+        };
         let result = match used.calls {
             0 => json!({"cancelled": true}),
             _ => json!({"cancelled": true, "calls": used.result}),
@@ -233,7 +237,8 @@ impl Shared {
         s.spend(used.cost, used.tokens, used.calls);
         let record =
             Record::CallResult { effect: key.to_owned(), result, cost: used.cost, tokens: used.tokens };
-        s.push(record, self.durability());
+        let again = s.push(record, self.durability());
+        recorded.filter(|_| again.is_some())
     }
 
     /// The time, as it was told then or as it is now.

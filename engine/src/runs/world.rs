@@ -2,6 +2,7 @@
 
 use super::codec::{self, Models};
 use super::state::{Answered, Asked, Shared, Start};
+use super::tape::paid_calls;
 use crate::calls::CallLog;
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
@@ -16,7 +17,7 @@ use types::runs::SideEffect;
 use types::{Report, Usd};
 use workflows::{
     Ask, CacheAsk, Cached, CheckAsk, ClientAsk, EffectId, Failure, GateAsk, GateReply, Generated, Moment,
-    Served, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
+    Purse, Served, ToolAsk, ToolFailure, ToolReply, ToolSpec, World,
 };
 
 /// What lies outside, without a record: the world of a request that is not durable.
@@ -45,16 +46,27 @@ pub(super) struct Recorder {
     pub(super) run: String,
 }
 
+/// The calls that are made for an effect, and who pays for them.
+type Paid = (CallLog, Option<Arc<Purse>>);
+
 /// Lets go of an effect when the walk does.
 struct Guard<'a> {
     shared: &'a Shared,
     key: &'a str,
     log: CallLog,
+    /// Who pays for its calls.
+    purse: Option<Arc<Purse>>,
 }
 
 impl Drop for Guard<'_> {
     fn drop(&mut self) {
-        self.shared.let_go(self.key, &answered(Value::Null, &self.log, true));
+        let again = self.shared.let_go(self.key, &answered(Value::Null, &self.log, true));
+        // As when it was dropped the first time: what its calls had cost by then is spent.
+        let calls = again.as_ref().map(paid_calls).unwrap_or_default();
+        if let (Some(purse), false) = (&self.purse, calls.is_empty()) {
+            let cost = calls.iter().filter_map(|c| c.cost_usd).fold(Usd::ZERO, Usd::plus);
+            purse.settle(Usd::ZERO, cost, tokens(&calls));
+        }
     }
 }
 
@@ -62,11 +74,14 @@ impl Drop for Guard<'_> {
 fn answered(result: Value, log: &CallLog, cut: bool) -> Answered {
     let calls = log.take();
     let cost = calls.iter().filter_map(|c| c.cost_usd).reduce(Usd::plus);
-    let tokens = calls.iter().map(|c| u64::from(c.usage.input).saturating_add(u64::from(c.usage.output)));
-    let tokens = tokens.fold(0, u64::saturating_add);
+    let tokens = tokens(&calls);
     let count = u32::try_from(calls.len()).unwrap_or(u32::MAX);
     let result = if cut { json!(calls) } else { with_calls(result, &calls) };
     Answered { result, cost, tokens, calls: count }
+}
+
+fn tokens(calls: &[CallRecord]) -> u64 {
+    calls.iter().map(|c| c.usage.total()).fold(0, u64::saturating_add)
 }
 
 fn with_calls(mut result: Value, calls: &[CallRecord]) -> Value {
@@ -84,12 +99,12 @@ struct Came {
 
 impl Recorder {
     /// Passes one effect: from the record, or out and into it. `None` where nothing is recorded any more.
-    async fn pass<F>(&self, asked: Asked, log: CallLog, out: impl FnOnce() -> F) -> Option<Came>
+    async fn pass<F>(&self, asked: Asked, (log, purse): Paid, out: impl FnOnce() -> F) -> Option<Came>
     where
         F: Future<Output = Value>,
     {
         let key = self.shared.ask(asked)?;
-        let _guard = Guard { shared: &self.shared, key: &key, log: log.clone() };
+        let _guard = Guard { shared: &self.shared, key: &key, log: log.clone(), purse };
         if let Start::Served(value) = poll_fn(|cx| self.shared.poll_start(&key, cx)).await {
             return Some(Came { value, served: true });
         }
@@ -127,14 +142,15 @@ impl Recorder {
                 codec::write_call(seen, purse.used().usd.nanos(), Vec::new())
             }
         };
-        let Some(Came { value, served }) = self.pass(asked, log.clone(), out).await else {
+        let Some(Came { value, served }) = self.pass(asked, (log.clone(), Some(purse.clone())), out).await
+        else {
             return self.outside.generate(again, CallLog::default()).await;
         };
         match codec::read_call(value, &*self.models) {
             Ok(call) => {
                 if served {
-                    if call.purse > 0 {
-                        purse.settle(Usd::ZERO, Usd::from_nanos(call.purse));
+                    if call.purse > 0 || !call.calls.is_empty() {
+                        purse.settle(Usd::ZERO, Usd::from_nanos(call.purse), tokens(&call.calls));
                     }
                     // As when it was made: every attempt is a call.
                     for _ in call.calls.iter().skip(1) {
@@ -167,7 +183,7 @@ impl Recorder {
         let asked = asked(&ask.id, ask.tool.to_string(), self.of_any_run(&ask).digest(), side_effect);
         let (id, again) = (ask.id.clone(), ask.clone());
         let out = || async { codec::write_tool(&self.outside.world().tool(ask).await) };
-        let Some(came) = self.pass(asked, CallLog::default(), out).await else {
+        let Some(came) = self.pass(asked, Paid::default(), out).await else {
             return self.outside.world().tool(again).await;
         };
         match codec::read_tool(came.value) {
@@ -180,7 +196,7 @@ impl Recorder {
         let asked = asked(&ask.id, ask.check.to_string(), ask.digest(), SideEffect::None);
         let (id, again) = (ask.id.clone(), ask.clone());
         let out = || async { codec::write_report(&self.outside.world().check(ask).await) };
-        let Some(came) = self.pass(asked, CallLog::default(), out).await else {
+        let Some(came) = self.pass(asked, Paid::default(), out).await else {
             return self.outside.world().check(again).await;
         };
         match codec::read_report(came.value) {
@@ -201,7 +217,7 @@ impl Recorder {
         };
         // Nobody is asked here: who decides posts to the run.
         let never = || std::future::pending();
-        let came = self.pass(asked, CallLog::default(), never).await?;
+        let came = self.pass(asked, Paid::default(), never).await?;
         match codec::read_gate(came.value) {
             Ok(reply) => Some(reply),
             Err(why) => self.unreadable(&ask.id, &why).await,
@@ -215,7 +231,7 @@ impl Recorder {
         };
         // Nobody is asked here: the client posts to the run.
         let never = || std::future::pending();
-        let came = self.pass(asked, CallLog::default(), never).await?;
+        let came = self.pass(asked, Paid::default(), never).await?;
         match came.value.get("outputs").and_then(Value::as_array) {
             Some(outputs) => Some(outputs.clone()),
             None => self.unreadable(&ask.id, "the results of the client's tools are none").await,
@@ -226,7 +242,7 @@ impl Recorder {
         let asked = asked(&ask.id, "recall".to_owned(), ask.key.clone(), SideEffect::None);
         let (id, again) = (ask.id.clone(), ask.clone());
         let out = || async { codec::write_cached(self.outside.world().recall(ask).await.as_ref()) };
-        let Some(came) = self.pass(asked, CallLog::default(), out).await else {
+        let Some(came) = self.pass(asked, Paid::default(), out).await else {
             return self.outside.world().recall(again).await;
         };
         match codec::read_cached(came.value, &*self.models) {
@@ -243,7 +259,7 @@ impl Recorder {
             self.outside.world().keep(ask, cached).await;
             Value::Null
         };
-        self.pass(asked, CallLog::default(), out).await;
+        self.pass(asked, Paid::default(), out).await;
     }
 
     async fn wait_one(&self, id: EffectId, until: Instant) {
@@ -252,7 +268,7 @@ impl Recorder {
             tokio::time::sleep_until(until).await;
             Value::Null
         };
-        if self.pass(asked, CallLog::default(), out).await.is_none() {
+        if self.pass(asked, Paid::default(), out).await.is_none() {
             tokio::time::sleep_until(until).await;
         }
     }

@@ -11,7 +11,8 @@ use policies::{Phase, RunSoFar, ToolCall};
 use serde_json::Value;
 use std::borrow::Cow;
 use std::sync::Arc;
-use types::directives::{Further, Place};
+use types::Usd;
+use types::directives::{Further, Place, Set};
 use types::expr::Scope;
 use types::limits::LimitStore;
 use types::runs::SideEffect;
@@ -75,8 +76,7 @@ impl Guard {
         if let Some(denial) = d.denials.first() {
             return Err(ToolFailure::Denied(denial.reason.clone()));
         }
-        if let Some(cap) = d.cap_cost.as_ref().filter(|c| spent > c.value.dollars()) {
-            let why = format!("the rule `{}` allows {} USD before it is called", cap.rule, cap.value);
+        if let Some(why) = over(d.cap_cost.as_ref(), spent, "it") {
             return Err(ToolFailure::Denied(why));
         }
         let Some(further) = d.further else {
@@ -111,13 +111,20 @@ impl Guard {
     }
 }
 
+/// Why a rule's ceiling on what a run has cost stands against a call of a tool; what nobody knows is above any.
+pub(crate) fn over(cap: Option<&Set<Usd>>, spent: Option<f64>, tool: &str) -> Option<String> {
+    let cap = cap.filter(|c| spent.is_none_or(|spent| spent > c.value.dollars()))?;
+    let unknown = if spent.is_none() { ", and a model was called whose price is not known" } else { "" };
+    Some(format!("the rule `{}` allows {} USD before {tool} is called{unknown}", cap.rule, cap.value))
+}
+
 /// What a run has used so far.
 pub(crate) fn so_far(calls: &Calls, trace: &Trace) -> RunSoFar {
     let (cost, made) = calls.ledger.so_far();
     RunSoFar {
         workflow: trace.snapshot().workflow,
         iterations: 0,
-        cost_usd: cost.dollars(),
+        cost_usd: cost.map(Usd::dollars),
         calls: made,
         elapsed_ms: u64::try_from(calls.started.elapsed().as_millis()).unwrap_or(u64::MAX),
     }

@@ -62,8 +62,8 @@ pub struct RunSoFar {
     pub workflow: String,
     /// `run.iterations` of the loop that calls the tool; 0 outside of loops.
     pub iterations: u32,
-    /// `run.cost_usd`.
-    pub cost_usd: f64,
+    /// `run.cost_usd`; `None` = a model was called whose price is not known.
+    pub cost_usd: Option<f64>,
     /// `run.calls` of models.
     pub calls: u32,
     /// `run.elapsed_ms`.
@@ -155,7 +155,7 @@ pub(super) static TOOL: Table = Table(&[
 pub(super) static RUN: Table = Table(&[
     leaf("workflow", || Type::Str, |f| run(f, |r| Val::Str(&r.workflow))),
     leaf("iterations", || Type::Int, |f| run(f, |r| r.iterations.into())),
-    leaf("cost_usd", || Type::Float, |f| run(f, |r| r.cost_usd.into())),
+    leaf("cost_usd", || Type::Float.optional(), |f| run(f, |r| Val::or_unit(r.cost_usd))),
     leaf("calls", || Type::Int, |f| run(f, |r| r.calls.into())),
     leaf(
         "elapsed_ms",

@@ -261,7 +261,7 @@ impl Taken {
     pub(super) fn used(&self, usage: &Usage) {
         // What cannot be says nothing: what was taken for the call stays taken.
         if let Some((meter, counted)) = self.meter.as_ref().filter(|_| usage.why.is_none()) {
-            let used = u64::from(usage.input).saturating_add(u64::from(usage.output));
+            let used = usage.total();
             // A stream may report more than once, each time the whole.
             meter.correct(unix_ms(), counted.swap(used, Relaxed), used);
         }

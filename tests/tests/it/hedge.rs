@@ -81,6 +81,73 @@ async fn scenario_11_the_loser_is_cancelled_charged_and_never_shown() {
     assert_eq!((slow.count(), quick.count()), (2, 2));
 }
 
+/// What follows a node that was called `ask` and says what the run has used by then.
+const TOLD: &str = "
+  - id: sum
+    type: set
+    values: { usd: 'spent.usd', tokens: 'spent.tokens' }
+    needs: [{ node: ask, outcome: any }]
+  - { id: last, type: generate, model: quick/one, needs: sum }
+  - id: tell
+    type: merge
+    method: template
+    from: [nodes.last.completion]
+    template: '${ nodes.sum.usd } ${ nodes.sum.tokens }'
+    needs: last
+output: nodes.tell.completion
+";
+
+/// What was cancelled is spent at what the record says of it, not at the most that it might have cost.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_cancelled_is_spent_as_it_is_recorded() {
+    let slow = Vendor::scripted(Dialect::OpenAi, |_| Reply::Hang).await;
+    let quick = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("quick words")).await;
+    let asks = [
+        ("hedged", "type: generate, primary: true, hedge: { after: 40ms }"),
+        (
+            "sampled",
+            "type: generate, samples: 2, distinct: model, min_ok: 1, stop_when: 'completions.len() >= 1'",
+        ),
+        ("late", "type: generate, model: slow/one, timeout: 300ms"),
+    ];
+    let mut plan = Plan::new()
+        .vendor("slow", &slow)
+        .vendor("quick", &quick)
+        .model(&Model::new("slow/one").success(0.95))
+        .model(&Model::new("quick/one").success(0.5))
+        .rules(crate::NO_CHANCE);
+    for (name, ask) in asks {
+        let text = format!(
+            "version: 1\nname: {name}\nrevision: third try\nlabels: {{ team: blue }}\nnodes:\n  - {{ id: ask, {ask} }}{TOLD}"
+        );
+        plan = plan.file(&format!("workflows/{name}.yaml"), &text);
+    }
+    let house = plan.start().await;
+    for (name, _) in asks {
+        let mut body = ask(false);
+        body["model"] = json!(format!("workflow/{name}"));
+        let answer = house.client().chat(&body).await;
+        assert_eq!(answer.status, 200, "{name}: {}", answer.text());
+        let said = answer.content();
+        let (usd, tokens) = said.split_once(' ').unwrap();
+        let record = house.decision(&answer.request_id()).await;
+        let steps = record["run"]["steps"].as_array().unwrap();
+        let own = (&record["run"]["revision"], &record["run"]["labels"]);
+        assert_eq!(own, (&json!("third try"), &json!({"team": "blue"})), "the workflow's own");
+        let calls: Vec<&Value> = steps
+            .iter()
+            .filter(|s| s["node"] == "ask")
+            .flat_map(|s| s["calls"].as_array().unwrap())
+            .collect();
+        assert!(calls.iter().any(|c| c["error"].is_object()), "{name}: nothing was cancelled, {calls:?}");
+        let cost: f64 = calls.iter().map(|c| c["cost_usd"].as_f64().unwrap()).sum();
+        assert!((usd.parse::<f64>().unwrap() - cost).abs() < 1e-9, "{name}: {said}, {calls:?}");
+        let used =
+            |c: &&Value| c["usage"]["input"].as_u64().unwrap() + c["usage"]["output"].as_u64().unwrap();
+        assert_eq!(tokens.parse::<u64>().unwrap(), calls.iter().map(used).sum::<u64>(), "{name}: {calls:?}");
+    }
+}
+
 /// A call that fails brings no hedge about: it is answered as any failure is.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_quick_answer_and_a_quick_failure_have_no_company() {

@@ -57,7 +57,7 @@ async fn checks_that_a_request_asks_for_hold_its_answer() {
     assert_eq!(vendor.seen().last().unwrap().body["metadata"], json!({"own": "x"}));
     vendor.otherwise(|_| Reply::text("never json"));
     let strict = json!({"routing": {"validators": [{"use": "json", "severity": "block"}]}});
-    assert_eq!(send(&house, strict).await.error(422)["type"], "invalid_request_error");
+    assert_eq!(send(&house, strict).await.error(422)["type"], "server_error", "it is the answer that fails");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -160,4 +160,28 @@ async fn tags_in_the_form_of_litellm_are_labels() {
     assert_eq!(vendor.seen()[0].body["metadata"], json!({"order": "4711"}));
     assert_eq!(send(&house, json!({"metadata": {"tags": ["red"]}})).await.status, 200);
     assert_eq!(vendor.seen()[1].body.get("metadata"), None);
+}
+
+/// A ceiling of the client's own that rules out everybody is the request's doing, also where a price is not known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_that_rules_out_everybody_is_told_as_the_requests_doing() {
+    let vendor = vendor().await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/known"))
+        .model(&Model::new("lab/odd").unpriced())
+        .rules(crate::NO_CHANCE)
+        .start()
+        .await;
+    for models in ["auto", "lab/odd"] {
+        let body = json!({"model": models, "messages": [{"role": "user", "content": "hi"}],
+            "routing": {"max_cost_usd": 0.0000001}});
+        let error = house.client().chat(&body).await.error(400);
+        assert_eq!(
+            (&error["code"], &error["param"]),
+            (&json!("unfit_request"), &json!("routing.max_cost_usd")),
+            "{error}"
+        );
+    }
+    assert_eq!(vendor.count(), 0);
 }

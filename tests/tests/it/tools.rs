@@ -1,11 +1,12 @@
 //! Tools: what is declared is checked, what may be called is called, and nothing else is.
 
+use crate::NO_CHANCE;
 use serde_json::json;
 use std::time::Duration;
 use tests::client::Response;
 use tests::house::{House, Model, Plan, cli};
 use tests::service::Service;
-use tests::vendor::{Dialect, Vendor};
+use tests::vendor::{Answer, Dialect, Reply, Vendor};
 
 const SETTINGS: &str = "tools: { allow_hosts: [127.0.0.1], allow_http: true, allow_private: true }\n";
 
@@ -340,4 +341,58 @@ async fn ended(house: &House, accepted: &Response) -> serde_json::Value {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     panic!("the run {id} never ended\n{}", house.log());
+}
+
+/// A tool that nobody offered is not handed to a client that offered none; where nobody mends that, the client is told
+/// what went wrong last, and not that its request is at fault.
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_nobody_offered_reach_nobody_who_offered_none() {
+    let call = || Reply::Answer(Answer::call("c1", "rm_rf", r#"{"path": "/"}"#));
+    for (mends, status) in [(Reply::error(500), 503), (call(), 422)] {
+        for stream in [false, true] {
+            let then = mends.clone();
+            let vendor = Vendor::scripted(Dialect::OpenAi, move |_| then.clone()).await;
+            vendor.queue(call());
+            let house = Plan::new()
+                .vendor("lab", &vendor)
+                .model(&Model::new("lab/one"))
+                .rules(NO_CHANCE)
+                .start()
+                .await;
+            let body = json!({"model": "lab/one", "stream": stream,
+                "messages": [{"role": "user", "content": "hello"}]});
+            let answer = house.client().chat(&body).await;
+            assert_eq!(answer.status, status, "stream={stream}: {}", answer.text());
+            let error = answer.error(status);
+            assert_ne!(error["type"], "invalid_request_error", "{error}");
+            assert_eq!(error["metadata"]["findings"][0]["code"], "unknown_tool", "{error}");
+            assert_eq!(answer.header("x-should-retry"), Some("false"));
+        }
+    }
+}
+
+/// A ceiling on what a run may have cost is passed by what nobody knows the price of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_on_cost_stands_against_what_has_no_price() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::Answer(Answer::call("c1", "pay", "{}"))).await;
+    let rule =
+        "rules:\n  - { id: few, phase: tool, when: 'tool.name == \"pay\"', actions: { cap_cost: 0.5 } }\n";
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/known"))
+        .model(&Model::new("lab/odd").unpriced())
+        .rules(&format!("{NO_CHANCE}{rule}"))
+        .start()
+        .await;
+    let pay = json!({"type": "function", "function": {"name": "pay", "parameters": {"type": "object"}}});
+    for (model, status) in [("lab/known", 200), ("lab/odd", 422)] {
+        let body = json!({"model": model, "tools": [pay], "messages": [{"role": "user", "content": "pay"}]});
+        let answer = house.client().chat(&body).await;
+        assert_eq!(answer.status, status, "{model}: {}", answer.text());
+        if status == 422 {
+            let error = answer.error(422);
+            assert_eq!(error["code"], "budget_exhausted");
+            assert!(error["message"].as_str().unwrap().contains("price is not known"), "{error}");
+        }
+    }
 }

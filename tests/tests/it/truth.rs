@@ -1,6 +1,7 @@
 //! What vendors say of an answer is believed as far as it can be: usage, errors, and what they were never told.
 
 use serde_json::{Value, json};
+use tests::admin::{Admin, send};
 use tests::client::{End, text_of};
 use tests::house::{House, Model, Plan};
 use tests::vendor::{Answer, Dialect, Reply, Vendor};
@@ -80,6 +81,73 @@ async fn impossible_input_is_discarded_as_well() {
     assert_eq!((&usage["prompt_tokens"], &usage["estimated"]), (&json!(200_000), &Value::Null));
 }
 
+/// A vendor that counts one half of a call alone: the other one is estimated, paid for, and said to be.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_half_that_nobody_counted_is_estimated() {
+    let text = "four".repeat(500);
+    for dialect in Dialect::ALL {
+        let vendor = Vendor::start(dialect).await;
+        let house = start(&vendor).await;
+        for ((input, output), why) in [((20, 0), "missing_output"), ((0, 20), "missing_input")] {
+            for stream in [false, true] {
+                vendor.queue(Reply::text(&text).costing(input, output));
+                let (status, said, told, id) = asked(&house, &ask(), stream).await;
+                let case = format!("{dialect:?} {why} stream={stream}: {told}");
+                assert_eq!((status, said.len()), (200, text.len()), "{case}");
+                let record = house.decision(&id).await;
+                let usage = &record["run"]["steps"][0]["calls"][0]["usage"];
+                assert_eq!((&usage["why"], &usage["estimated"]), (&json!(why), &json!(true)), "{case}");
+                let of = |half: &str| usage[half].as_u64().unwrap();
+                match why {
+                    "missing_output" => assert_eq!((of("input"), of("output")), (20, 500), "{case}"),
+                    _ => assert!(of("input") >= 29 && of("output") == 20, "{case}"),
+                }
+                assert_eq!(&record["outcome"]["usage"], usage, "{case}");
+                assert_eq!(
+                    (&told["completion_tokens"], &told["estimated"]),
+                    (&usage["output"], &json!(true))
+                );
+            }
+        }
+        let metrics = house.client().get("/metrics").await.text();
+        let line = "turnout_usage_discarded_total{model=\"lab/one\",reason=\"missing_output\"} 2";
+        assert!(metrics.lines().any(|l| l == line), "{dialect:?}: {metrics}");
+    }
+}
+
+/// A key pays for answers whose tokens its vendor does not count.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_vendor_does_not_count_is_on_the_budget() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text(&"four".repeat(500)).costing(20, 0)).await;
+    let house = start(&vendor).await;
+    let admin = Admin::of(&house);
+    let limits = json!([{"metric": "usd", "amount": 0.002, "per": "day"}]);
+    let (_, key) = admin.key(json!({"tenant": "default", "limits": limits})).await;
+    let mut body = ask();
+    body["max_tokens"] = json!(600);
+    let mut answers = 0;
+    while send(house.client(), &key, "/v1/chat/completions", &body).await.status == 200 {
+        answers += 1;
+        assert!(answers < 20, "nothing of it is paid for");
+    }
+    assert!(answers >= 1);
+}
+
+/// A ceiling on tokens leaves room for what the vendor puts around the words.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ceiling_on_tokens_counts_what_is_put_around_a_message() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("yes")).await;
+    let house = start(&vendor).await;
+    let mut body = ask();
+    body["messages"][0]["content"] = json!("x");
+    body["routing"] = json!({"cap_tokens": 200});
+    let answer = house.client().chat(&body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let sent = vendor.seen()[0].body.clone();
+    let most = ["max_tokens", "max_completion_tokens"].iter().find_map(|m| sent[*m].as_u64());
+    assert_eq!(most, Some(200 - 25), "{sent}");
+}
+
 fn http(status: u16, kind: &str, body: &str) -> Reply {
     let head = format!("HTTP/1.1 {status} Odd\r\ncontent-type: {kind}\r\ncontent-length: {}", body.len());
     Reply::Raw(format!("{head}\r\nconnection: close\r\n\r\n{body}").into_bytes())
@@ -113,7 +181,8 @@ async fn what_nobody_counted_is_estimated_from_all_that_was_written() {
                 (&json!(tokens), &json!(true)),
                 "{case}"
             );
-            assert!(usage["prompt_tokens"].as_u64().is_some_and(|n| n > 0), "{case}");
+            // Its words, and what vendors put around a message and a conversation.
+            assert!(usage["prompt_tokens"].as_u64().is_some_and(|n| n >= 5 + 24), "{case}");
             let record = house.decision(&id).await;
             assert_eq!(record["outcome"]["usage"]["output"], tokens, "{case}");
         }

@@ -184,6 +184,7 @@ pub(crate) struct Head {
     pub(crate) name: String,
     pub(crate) title: Option<String>,
     pub(crate) description: Option<String>,
+    pub(crate) revision: Option<String>,
     pub(crate) labels: Vec<(String, String)>,
     pub(crate) tests: Vec<String>,
     /// `on_failure: {respond: best_so_far}`.
@@ -212,10 +213,11 @@ fn head(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Head {
         }
         head.name = name;
     }
-    if let Some(n) = f.take("revision")
-        && cx.r.string(n, "revision").is_some_and(|s| s.chars().count() > 40)
-    {
-        cx.r.error("104", n.span, "`revision` is longer than 40 characters");
+    if let Some(n) = f.take("revision") {
+        head.revision = cx.r.string(n, "revision");
+        if head.revision.as_ref().is_some_and(|s| s.chars().count() > 40) {
+            cx.r.error("104", n.span, "`revision` is longer than 40 characters");
+        }
     }
     head.title = f.take("title").and_then(|n| cx.r.string(n, "title"));
     head.description = f.take("description").and_then(|n| cx.r.string(n, "description"));

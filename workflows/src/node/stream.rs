@@ -275,8 +275,7 @@ impl Spec for Stream {
             let outputs = told(whole(&at, id));
             return Begun::done(Resolved { end, ..Resolved::with(Outcome::Delivered, outputs) });
         }
-        let message = "the answer broke a rule that forbids its delivery";
-        let failure = RunFailure::new("validation", "failed", 422, message);
+        let failure = at.host.no_answer("the answer broke a rule that forbids its delivery");
         let end = Some(Box::new(End::Failed(RunFailure { findings, ..failure })));
         Begun::done(Resolved { end, ..Resolved::plain(Outcome::Rejected) })
     }

@@ -294,14 +294,13 @@ impl<'a> At<'a> {
         Ok(answer)
     }
 
-    /// Counts what an answer used and cost. What it cost is the world's to say; where it says nothing, the
-    /// model's price does.
+    /// Counts what an answer used and cost. That is the world's to say; where it says nothing, the answer and the
+    /// model's price do.
     pub(crate) fn charge(&self, answer: &Answer, purse: &Purse) {
-        purse.count(&answer.completion.usage);
-        if !purse.is_told()
-            && let Some(price) = answer.model.price
-        {
-            purse.settle(types::Usd::ZERO, price.cost(&answer.completion.usage));
+        if !purse.is_told() {
+            let used = &answer.completion.usage;
+            let cost = answer.model.price.map_or(types::Usd::ZERO, |price| price.cost(used));
+            purse.settle(types::Usd::ZERO, cost, used.total());
         }
         self.spend(purse);
     }

@@ -128,6 +128,8 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
     host.input.trace.with(|run| {
         run.workflow.clone_from(&host.workflow.name);
         run.plan_hash.clone_from(&host.workflow.plan_hash);
+        run.revision.clone_from(&host.workflow.revision);
+        run.labels = host.workflow.labels.iter().cloned().collect();
         run.stream_mode = mode;
     });
     let root = Frame::root(&host.workflow.root, "", &env, host.purse.clone());
@@ -217,6 +219,8 @@ pub(crate) struct Host {
     late: bool,
     /// The completion that was delivered.
     delivered: OnceLock<RowId>,
+    /// How the latest repair failed that got no answer; nobody has answered a repair since.
+    unrepaired: Mutex<Option<types::provider::Error>>,
     /// Nodes that may wait for something outside at the same time.
     slots: Semaphore,
     pub(crate) started: Instant,
@@ -252,6 +256,7 @@ impl Host {
             exhausted: AtomicBool::new(false),
             late: false,
             delivered: OnceLock::new(),
+            unrepaired: Mutex::default(),
             slots,
             started,
             table: Mutex::default(),
@@ -430,6 +435,21 @@ impl Host {
     /// Whether a limit has cut the run short.
     pub(crate) fn is_exhausted(&self) -> bool {
         self.exhausted.load(Ordering::Relaxed)
+    }
+
+    /// Notes how the latest question of a repair went: nobody answered it, or somebody did.
+    pub(crate) fn repair_came_to(&self, failure: Option<types::provider::Error>) {
+        *self.unrepaired.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = failure;
+    }
+
+    /// The end of a run without an answer that may go out. Where those could not be reached who might have mended one,
+    /// that is told: it, and not the answer, may be another time.
+    pub(crate) fn no_answer(&self, message: impl Into<String>) -> RunFailure {
+        let unrepaired = self.unrepaired.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        match unrepaired {
+            Some(e) => RunFailure::of(Failure::Provider(e)),
+            None => RunFailure::new("validation", "failed", 422, message),
+        }
     }
 
     /// Notes which limit cut the run short; the first one stays.

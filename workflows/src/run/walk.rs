@@ -329,7 +329,7 @@ impl<'a> Walk<'a> {
         End::Broken(failure.unwrap_or_else(|| {
             let message = note.unwrap_or_else(|| format!("node `{}` failed", node.id));
             let findings = self.host.table().worst_findings();
-            RunFailure { findings, ..RunFailure::new("validation", "failed", 422, message) }
+            RunFailure { findings, ..self.host.no_answer(message) }
         }))
     }
 }

@@ -12,6 +12,9 @@ pub(crate) fn failure(kept: &Value) -> Failure {
     let text = |key: &str| kept.get(key).and_then(Value::as_str);
     let code = text("code").unwrap_or("internal_error");
     let mut failure = Failure::new(status(kept, code), code, text("message").unwrap_or_default());
+    if text("blame") == Some("upstream") {
+        failure = failure.of_answer();
+    }
     failure.param = text("param").map(str::to_owned);
     failure.retry = kept.get("retry").and_then(Value::as_bool).unwrap_or(false);
     failure.retry_after = kept.get("retry_after_ms").and_then(Value::as_u64).map(Duration::from_millis);

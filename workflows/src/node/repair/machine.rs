@@ -235,9 +235,16 @@ impl Machine<'_> {
         self.history.push(Tried { strategy: rung.strategy, model, findings: Vec::new(), cost });
         let answer = match result {
             // Attempts do not pile up: who repairs this one begins where this began.
-            Ok(answer) => Answer { asked: self.asked.clone(), ..answer },
+            Ok(answer) => {
+                self.at.host.repair_came_to(None);
+                Answer { asked: self.asked.clone(), ..answer }
+            }
             // Its own retries are used up: the next rung may go elsewhere.
-            Err(Failure::Provider(_) | Failure::NoCandidate(_)) => return None,
+            Err(Failure::Provider(e)) => {
+                self.at.host.repair_came_to(Some(e));
+                return None;
+            }
+            Err(Failure::NoCandidate(_)) => return None,
             Err(e @ (Failure::Budget(_) | Failure::Deadline)) => {
                 self.at.host.exhausted(&e);
                 self.stopped = Some(e.to_string());

@@ -240,7 +240,7 @@ async fn scenario_09_a_budget_race() {
                 assert!(tenant.left().unwrap() >= Usd::ZERO);
                 tokio::time::sleep(Duration::from_millis(i * 7 % 13 + step)).await;
                 // What it costs is never more than what was set aside.
-                run.settle(amount, Usd::from_dollars(0.03));
+                run.settle(amount, Usd::from_dollars(0.03), 0);
                 assert!(tenant.used().usd <= Usd::from_dollars(1.0));
             }
         }
