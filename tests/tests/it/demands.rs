@@ -43,7 +43,7 @@ async fn rules_read_the_headers_that_the_server_names_and_no_others() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rule_that_cannot_be_evaluated_is_logged_and_counted() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
-    let broken = "when: 'request.metadata.get(\"x\").foo > 1'";
+    let broken = "when: 'request.metadata.tier == \"gold\"'";
     let rules = format!(
         "  - {{ id: soft, {broken}, actions: {{ tag: {{ a: b }} }} }}\n  \
          - {{ id: late, phase: response, {broken}, actions: {{ tag: {{ a: b }} }} }}\n"
