@@ -436,10 +436,10 @@ fn refusal(code: &str, status: u16, reason: String) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn demanded(groups: &[&str]) -> Vec<Set<Approval>> {
+    pub(crate) fn demanded(groups: &[&str]) -> Vec<Set<Approval>> {
         let one = |g: &&str| Set {
             value: Approval { group: (*g).to_owned(), reason: "why".to_owned(), expires_ms: 60_000 },
             rule: "r".into(),

@@ -6,6 +6,7 @@ use crate::script::Script;
 use crate::set::PolicySet;
 use serde_json::Value;
 use std::sync::Arc;
+use types::diagnostic::kind;
 use types::expr::{Error, Scope};
 use types::run::Severity;
 use types::{Finding, Report, Verdict};
@@ -130,18 +131,6 @@ fn plain(message: &str) -> Finding {
         expected: None,
         actual: None,
         hint: None,
-    }
-}
-
-/// What a value is, without telling it.
-const fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a map",
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::doc::{SourceFile, Span};
 use serde::Serialize;
+use serde_json::Value;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -256,6 +257,19 @@ fn sorted(name: &str, into: &mut Vec<u8>) {
     into.clear();
     into.extend(name.bytes().filter(u8::is_ascii));
     into.sort_unstable();
+}
+
+/// What a JSON value is, in words and without telling it.
+#[must_use]
+pub const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a map",
+    }
 }
 
 /// "did you mean `a` or `b`?", or the list of known names when nothing is near.

@@ -2,7 +2,7 @@
 
 use crate::plan::Workflow;
 use serde_json::{Map, Value};
-use types::diagnostic::suggestion;
+use types::diagnostic::{kind, suggestion};
 
 impl Workflow {
     /// Whether its constants can be set so.
@@ -33,17 +33,6 @@ pub(crate) fn fits(name: &str, own: &Value, value: &Value) -> Result<(), String>
         return Ok(());
     }
     Err(format!("the variable `{name}` cannot be {}; expected {}", kind(value), kind(own)))
-}
-
-const fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a map",
-    }
 }
 
 #[cfg(test)]

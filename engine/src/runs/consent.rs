@@ -119,15 +119,8 @@ fn reasons(demanded: &[Set<Approval>]) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::approvals::tests::demanded;
     use serde_json::json;
-
-    fn demanded(groups: &[&str]) -> Vec<Set<Approval>> {
-        let one = |g: &&str| Set {
-            value: Approval { group: (*g).to_owned(), reason: "why".to_owned(), expires_ms: 60_000 },
-            rule: "r".into(),
-        };
-        groups.iter().map(one).collect()
-    }
 
     /// What the run comes to that has waited like this, when these words have been said at that time.
     fn check(waited: &[Record], said: &[(&str, &str)], now_ms: i64, want: &str) -> Option<Record> {
