@@ -142,26 +142,36 @@ impl Race {
     /// one after the other until the budget is used up; whatever the trees of the requests do (samples, items of a
     /// map, repairs, hedges), no vendor may have been asked for more.
     pub async fn run(house: &House, vendors: &[&Vendor], budget: f64, bodies: Vec<Value>) -> Race {
-        let limits = json!([{"metric": "usd", "amount": budget, "per": "month"}]);
-        Race::under(house, vendors, budget, limits, bodies).await
+        let key = Race::racer(house, Race::limits(budget)).await;
+        Race::with(house, vendors, budget, &key, bodies).await
     }
 
-    /// The same where the tenant has these limits, and something else sets the budget.
-    pub async fn under(
+    /// The limits of a tenant that may spend `budget` dollars a month.
+    #[must_use]
+    pub fn limits(budget: f64) -> Value {
+        json!([{"metric": "usd", "amount": budget, "per": "month"}])
+    }
+
+    /// A key of a new tenant that has these limits.
+    pub async fn racer(house: &House, limits: Value) -> String {
+        let admin = Admin::of(house);
+        admin.tenant(json!({"id": "racer", "limits": limits})).await;
+        admin.key(json!({"tenant": "racer", "limits": []})).await.1
+    }
+
+    /// The same with the key of a [`Race::racer`], of whose budget a part may be spent.
+    pub async fn with(
         house: &House,
         vendors: &[&Vendor],
         budget: f64,
-        limits: Value,
+        key: &str,
         bodies: Vec<Value>,
     ) -> Race {
-        let admin = Admin::of(house);
-        admin.tenant(json!({"id": "racer", "limits": limits})).await;
-        let (_, key) = admin.key(json!({"tenant": "racer", "limits": []})).await;
         let spent = || vendors.iter().map(|v| spent(v)).sum::<f64>();
         let again = bodies.first().cloned().unwrap_or_default();
         let mut tasks = JoinSet::new();
         for body in bodies {
-            let (client, key) = (house.client(), key.clone());
+            let (client, key) = (house.client(), key.to_owned());
             tasks.spawn(async move { send(client, &key, "/v1/chat/completions", &body).await.status });
         }
         let statuses = tasks.join_all().await;
@@ -169,7 +179,7 @@ impl Race {
         // What a judge may cost who works after an answer is held back until it has spoken.
         let mut refused = 0;
         for _ in 0..80 {
-            if send(house.client(), &key, "/v1/chat/completions", &again).await.status == 200 {
+            if send(house.client(), key, "/v1/chat/completions", &again).await.status == 200 {
                 refused = 0;
             } else if refused < 5 {
                 refused += 1;

@@ -178,7 +178,8 @@ async fn two_hundred_hedged_at_once_spend_no_more_than_the_budget_allows() {
     let limits = json!([
         {"metric": "usd", "amount": 0.0202, "per": "month"}, {"metric": "concurrency", "amount": 8}
     ]);
-    let race = Race::under(&house, &[&slow, &quick], 0.0202, limits, bodies).await;
+    let key = Race::racer(&house, limits).await;
+    let race = Race::with(&house, &[&slow, &quick], 0.0202, &key, bodies).await;
     assert!(quick.count() > 0, "nothing was hedged, so nothing is shown");
     race.holds();
 }

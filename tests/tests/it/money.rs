@@ -142,6 +142,22 @@ fn graded(seen: &Seen) -> &'static str {
     }
 }
 
+/// One is asked alone, and its judge has spoken before two hundred come at once: who of all these finds money first,
+/// answers or judges, is a matter of moments.
+async fn graded_race(house: &House, vendor: &Vendor, limits: Value) {
+    let key = Race::racer(house, limits).await;
+    assert_eq!(send(house.client(), &key, "/v1/chat/completions", &ask("workflow/graded")).await.status, 200);
+    let graded = || vendor.seen().iter().any(|s| is_judge(s));
+    assert!(
+        tests::eventually(Duration::from_secs(20), graded).await,
+        "nothing was graded, so nothing is shown"
+    );
+    let race = Race::with(house, &[vendor], BUDGET, &key, storm(&ask("workflow/graded"))).await;
+    race.holds();
+    let metrics = house.client().get("/metrics").await.text();
+    assert!(metrics.contains("turnout_after_response_total{result=\"unpaid\"}"), "{metrics}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_that_are_graded_afterwards_stay_within_the_budget() {
     let (vendor, house) = house().await;
@@ -151,11 +167,7 @@ async fn two_hundred_that_are_graded_afterwards_stay_within_the_budget() {
     assert!(
         tests::eventually(Duration::from_secs(20), || house.log().contains("a bundle is in force")).await
     );
-    let race = Race::run(&house, &[&vendor], BUDGET, storm(&ask("workflow/graded"))).await;
-    race.holds();
-    assert!(vendor.seen().iter().any(|s| is_judge(s)), "nothing was graded, so nothing is shown");
-    let metrics = house.client().get("/metrics").await.text();
-    assert!(metrics.contains("turnout_after_response_total{result=\"unpaid\"}"), "{metrics}");
+    graded_race(&house, &vendor, Race::limits(BUDGET)).await;
 }
 
 /// The budget is that of a rule, per tenant and, as much, per model: judges after the response are under it like the
@@ -174,11 +186,7 @@ async fn two_hundred_that_are_graded_afterwards_stay_within_the_budget_of_a_rule
         .file("workflows/graded.yaml", GRADED)
         .start()
         .await;
-    let race = Race::under(&house, &[&vendor], BUDGET, json!([]), storm(&ask("workflow/graded"))).await;
-    race.holds();
-    assert!(vendor.seen().iter().any(|s| is_judge(s)), "nothing was graded, so nothing is shown");
-    let metrics = house.client().get("/metrics").await.text();
-    assert!(metrics.contains("turnout_after_response_total{result=\"unpaid\"}"), "{metrics}");
+    graded_race(&house, &vendor, json!([])).await;
 }
 
 /// Every first answer breaks its schema; two of three repairs mend it, the third fails as well.
