@@ -29,6 +29,36 @@ pub fn printable_lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// As [`printable_lines`], of text in which some things stand out: sequences that set colours and weights (SGR,
+/// ECMA-48 8.3.117) stay.
+#[must_use]
+pub fn styled_lines(text: &str) -> Cow<'_, str> {
+    if !text.contains('\u{1b}') {
+        return printable_lines(text);
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\u{1b}") {
+        out.push_str(&printable_lines(before));
+        let style = after.strip_prefix('[').and_then(|s| {
+            let (codes, left) = s.split_once('m')?;
+            codes.chars().all(|c| c.is_ascii_digit() || c == ';').then_some((codes, left))
+        });
+        rest = match style {
+            Some((codes, left)) => {
+                out.extend(["\u{1b}[", codes, "m"]);
+                left
+            }
+            None => {
+                out.extend('\u{1b}'.escape_unicode());
+                after
+            }
+        };
+    }
+    out.push_str(&printable_lines(rest));
+    Cow::Owned(out)
+}
+
 /// The text with everything escaped that is not plain (`\u{1b}`); after `most` bytes it ends in `…`.
 #[must_use]
 pub fn printable(text: &str, most: usize) -> Cow<'_, str> {
@@ -54,6 +84,15 @@ mod tests {
     fn lines_keep_their_ends_and_nothing_else() {
         assert_eq!(printable_lines("a\tb\n\u{1b}[2Jc\r\u{202e}"), "a\tb\n\\u{1b}[2Jc\\u{d}\\u{202e}");
         assert!(matches!(printable_lines("│ ok │\n"), Cow::Borrowed(_)));
+    }
+
+    #[test]
+    fn of_sequences_only_colours_stay() {
+        let styled = "\u{1b}[1m\u{1b}[91merror\u{1b}[0m: \u{1b}[38;5;9mx\u{1b}[m\n";
+        assert_eq!(styled_lines(styled), styled);
+        let wild = "\u{1b}]0;title\u{7}\u{1b}[2J\u{1b}[1m\u{202e}\u{1b}[31";
+        assert_eq!(styled_lines(wild), "\\u{1b}]0;title\\u{7}\\u{1b}[2J\u{1b}[1m\\u{202e}\\u{1b}[31");
+        assert!(matches!(styled_lines("│ ok │\n"), Cow::Borrowed(_)));
     }
 
     #[test]

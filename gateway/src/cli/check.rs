@@ -96,10 +96,7 @@ pub(super) fn tell(checked: &Checked<'_>, how: How, out: &Out) -> u8 {
             "good": good, "errors": errors, "warnings": warnings, "bundle": bundle, "problems": problems,
         }));
     } else {
-        if !problems.is_empty() {
-            out.line(&config::report(problems, texts, out.terminal && Out::colour()));
-            out.line("");
-        }
+        out.problems(problems, texts);
         out.line(&format!("{told} ({errors} errors, {warnings} warnings in {} files)", texts.len()));
     }
     match (good, warnings) {

@@ -1,9 +1,11 @@
 //! What commands say: lines to standard output, problems to standard error. A reader that left is no error.
 
+use crate::config;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use std::io::{self, IsTerminal as _, Write as _};
-use types::printable::printable_lines;
+use types::printable::{printable_lines, styled_lines};
+use types::{Diagnostic, doc::SourceFile};
 
 /// Columns below which a table cannot be read.
 const NARROWEST: u16 = 100;
@@ -41,6 +43,14 @@ impl Out {
     /// As [`Out::line`], of text that has its line ends.
     pub(super) fn text(&self, text: &str) {
         self.raw(&printable_lines(text));
+    }
+
+    /// What is wrong with files, each problem with its line, in colours where a person reads it.
+    pub(super) fn problems(&self, problems: &[Diagnostic], texts: &[SourceFile]) {
+        if !problems.is_empty() {
+            let report = config::report(problems, texts, self.terminal && Out::colour());
+            self.raw(&format!("{}\n\n", styled_lines(&report)));
+        }
     }
 
     /// Bytes of a file as they are, for another program or the operator's own.

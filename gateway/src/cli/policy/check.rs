@@ -28,11 +28,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> u8 {
             "good": errors == 0, "errors": errors, "warnings": warnings, "rules": rules, "problems": ours,
         }));
     } else {
-        if !ours.is_empty() {
-            let colour = out.terminal && Out::colour();
-            out.line(&config::report(&ours, &loaded.texts, colour));
-            out.line("");
-        }
+        out.problems(&ours, &loaded.texts);
         let what = if errors > 0 {
             "not good: a server does not take these rules up".to_owned()
         } else if loaded.bundle.is_none() {

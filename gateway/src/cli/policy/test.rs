@@ -57,10 +57,8 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         }
         out.value(&value);
     } else {
-        if !problems.is_empty() {
-            let texts: Vec<SourceFile> = sources.iter().chain(&fleets).cloned().collect();
-            out.line(&crate::config::report(&problems, &texts, out.terminal && Out::colour()));
-        }
+        let texts: Vec<SourceFile> = sources.iter().chain(&fleets).cloned().collect();
+        out.problems(&problems, &texts);
         for case in report.cases.iter().filter(|c| !c.failures.is_empty()) {
             out.line(&format!("failed  {}:{}: {}", case.file, case.line, case.name));
             for failure in &case.failures {
