@@ -46,7 +46,8 @@ impl Files {
             files.named.extend(read(path, &mut files.problems)?);
         }
         for folder in &folders {
-            let others = folder::texts(folder, "yaml")?.into_iter().filter(|p| !named.contains(p));
+            let is_named = |p: &PathBuf| named.iter().any(|n| plain(n) == plain(p));
+            let others = folder::texts(folder, "yaml")?.into_iter().filter(|p| !is_named(p));
             files.follow(others.collect())?;
         }
         Ok(files)
@@ -75,6 +76,11 @@ impl Files {
 /// The folder in which a file stands.
 fn folder_of(path: &Path) -> PathBuf {
     path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
+}
+
+/// A path without the `./` before it.
+fn plain(path: &Path) -> &Path {
+    path.strip_prefix(".").unwrap_or(path)
 }
 
 fn stem(path: &Path) -> &str {
