@@ -282,6 +282,11 @@ impl Runs {
     }
 }
 
+/// Where in a journal its run was last walked anew, if it was.
+pub(super) fn last_anew(entries: &[Entry]) -> Option<usize> {
+    entries.iter().rposition(|e| matches!(e.record, Record::Resumed { anew: true, .. }))
+}
+
 /// What stands behind a journal whose run is walked once more, with its answers for whoever asks the same.
 pub(super) fn anew(entries: &[Entry]) -> Entry {
     let seq = entries.last().map_or(1, |e| e.seq.saturating_add(1));

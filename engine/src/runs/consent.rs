@@ -1,5 +1,6 @@
 //! People whom policies ask before a run begins: the question that it waits with, and what they have said to it.
 
+use super::again::last_anew;
 use super::answers::{approvers, keys_of};
 use super::made::Unready;
 use super::service::{Service, list, text};
@@ -20,7 +21,7 @@ const PHASE: &str = "request";
 
 /// What people have been asked about a run, and have said, before it has begun.
 pub(crate) struct Consent {
-    /// What the run has waited with so far.
+    /// What the run has waited with since it was last walked anew.
     asked: Vec<Value>,
     said: Vec<Posted>,
     now_ms: i64,
@@ -39,7 +40,9 @@ impl Consent {
     }
 
     fn new(entries: &[Entry], said: Vec<Posted>, now_ms: i64) -> Self {
-        let waited = entries.iter().filter_map(|e| match &e.record {
+        // Who walks it anew has as much time for an answer as whoever began it.
+        let from = last_anew(entries).unwrap_or(0);
+        let waited = entries.iter().skip(from).filter_map(|e| match &e.record {
             Record::Suspended { waiting, .. } => Some(list(waiting, "questions")),
             _ => None,
         });
@@ -121,6 +124,7 @@ mod tests {
     use super::*;
     use crate::approvals::tests::demanded;
     use serde_json::json;
+    use types::runs::PlanChoice;
 
     /// What the run comes to that has waited like this, when these words have been said at that time.
     fn check(waited: &[Record], said: &[(&str, &str)], now_ms: i64, want: &str) -> Option<Record> {
@@ -153,6 +157,17 @@ mod tests {
         assert_eq!(still.as_ref(), asked.first(), "the question stays the same, and its time does");
         check(&asked, &[("law", "rejected")], 1, "approval_rejected");
         check(&asked, &both[..1], 60_000, "approval_rejected");
+        // Walked anew it has its own time, and what was said holds.
+        let resumed = Record::Resumed {
+            why: "asked".to_owned(),
+            plan: PlanChoice::Latest,
+            posts: Vec::new(),
+            anew: true,
+            retry: Vec::new(),
+        };
+        let again = check(&[asked[0].clone(), resumed], &both[..1], 70_000, "approval_required").unwrap();
+        let Record::Suspended { waiting, .. } = &again else { panic!("{again:?}") };
+        assert_eq!(waiting["questions"][0]["expires_ms"], 130_000);
         // Words on something else say nothing of this.
         check(&asked, &[("lab", "approved"), ("ops", "approved")], 1, "approval_required");
     }

@@ -116,14 +116,19 @@ impl Runs {
             decided: decided(name),
             group: name.clone(),
         };
+        let asks_of_request = text(question, "phase") == "request";
         // The identifier is bound to what is shown, like every decision on it.
         let bound = blake3::hash(format!("{frame}\n{content_hash}").as_bytes()).to_hex();
         ApprovalStanding {
             id: format!("{PREFIX}{}_{}", row.head.id, bound.get(..16).unwrap_or_default()),
             tenant: row.head.tenant.clone(),
-            phase: if text(question, "phase") == "request" { "request" } else { "gate" },
+            phase: if asks_of_request { "request" } else { "gate" },
             requesters: if own { Vec::new() } else { self.starters(row) },
-            shows: shown::beginning(text(question, "prompt")),
+            // Of a request it is what people are to be shown; what the author of a gate lets it say may be of any length.
+            shows: match asks_of_request {
+                true => text(question, "prompt").to_owned(),
+                false => shown::beginning(text(question, "prompt")),
+            },
             groups: approvers(question).iter().map(group).collect(),
             state: "pending",
             expires_in_ms: u64::try_from(left).unwrap_or(0),

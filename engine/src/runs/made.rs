@@ -1,5 +1,6 @@
 //! What a run is made of: decided when it starts, read from its journal whenever it goes on.
 
+use super::again::last_anew;
 use super::beside;
 use super::bounds::Bounds;
 use super::keeper::Keeper;
@@ -78,8 +79,7 @@ pub(super) async fn journal(service: &Service, id: &str) -> Result<Vec<Entry>, t
 
 /// How the run started and was decided, unless that is to be done anew.
 pub(super) fn known(entries: &[Entry], decide: bool) -> Option<(&Record, &Decision)> {
-    let anew = |e: &Entry| matches!(e.record, Record::Resumed { anew: true, .. });
-    let from = if decide { entries.iter().rposition(anew).unwrap_or(0) } else { 0 };
+    let from = if decide { last_anew(entries).unwrap_or(0) } else { 0 };
     let part = || entries.iter().skip(from).map(|e| &e.record).rev();
     let started = part().find(|r| matches!(r, Record::RunStarted { .. }))?;
     let decision = part().find_map(|r| match r {

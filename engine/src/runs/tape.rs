@@ -2,6 +2,7 @@
 //! are given to whoever asks the same.
 
 use super::account::MODEL;
+use super::again::last_anew;
 use serde::Deserialize as _;
 use serde_json::Value;
 use std::collections::HashMap;
@@ -46,8 +47,7 @@ pub(super) struct Tape {
 impl Tape {
     /// The tape of a journal: strict from the last point at which the run was walked anew (or began).
     pub(super) fn new(entries: Vec<Entry>) -> Self {
-        let anew = |e: &Entry| matches!(&e.record, Record::Resumed { anew: true, .. });
-        let start = entries.iter().rposition(anew).map_or(0, |at| at.saturating_add(1));
+        let start = last_anew(&entries).map_or(0, |at| at.saturating_add(1));
         let mut pool = HashMap::new();
         let mut lost: HashMap<String, String> = HashMap::new();
         let mut retried: HashMap<String, u32> = HashMap::new();

@@ -122,6 +122,15 @@ async fn a_refusal_ends_a_run_before_it_begins_and_so_does_silence() {
     assert_eq!(admin.call("POST", &path, &word("reject", "user:kim")).await.status, 200);
     let run = until(&house, &key, &id, "failed").await;
     assert_eq!(run["error"]["code"], "approval_rejected", "{run:#}");
+    // Of a long matter the last words are what it comes to.
+    let said = format!("{} costly: yes, pay them all", "well, ".repeat(5_000));
+    let talk = json!([{"role": "user", "content": "may I?"}, {"role": "user", "content": said}]);
+    let body = json!({"request": {"model": "auto", "messages": talk}});
+    let accepted = send(house.client(), &key, "/v1/runs", &body).await.json();
+    until(&house, &key, accepted["id"].as_str().unwrap(), "suspended").await;
+    let (asked, path) = standing(&admin).await;
+    assert!(asked[0]["shows"].as_str().unwrap().ends_with("yes, pay them all"), "{asked:?}");
+    assert_eq!(admin.call("POST", &path, &word("reject", "user:dana")).await.status, 200);
     let id = submit(&house, &key, "answer at once").await;
     let run = until(&house, &key, &id, "failed").await;
     assert_eq!(run["error"]["code"], "approval_rejected", "{run:#}");
