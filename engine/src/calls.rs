@@ -39,6 +39,7 @@ mod order;
 mod prepare;
 mod search;
 mod tracked;
+mod unread;
 
 pub(crate) use asked::Asked;
 pub(crate) use begins::Begins;

@@ -482,6 +482,7 @@ mod tests {
             at_most: None,
             ttft_ms: None,
             total_ms: 1.0,
+            unread_ms: 0.0,
             started_ms: 0.0,
             reported_model: String::new(),
             adjusted: Vec::new(),

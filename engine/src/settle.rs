@@ -337,7 +337,7 @@ fn observation(c: &types::run::CallRecord) -> CallObservation {
             matches!(e.kind, FirstTokenTimeout | InterTokenTimeout | TotalTimeout)
         }),
         ttft_ms: c.ttft_ms,
-        total_ms: c.total_ms,
+        total_ms: (c.total_ms - c.unread_ms).max(0.0),
         output_tokens: if c.error.is_none() { c.usage.output } else { 0 },
     }
 }

@@ -148,6 +148,9 @@ pub struct CallRecord {
     pub ttft_ms: Option<f64>,
     /// Milliseconds from start to end.
     pub total_ms: f64,
+    /// Milliseconds of these in which whoever reads the stream took nothing of it: no time of the vendor's.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub unread_ms: f64,
     /// Milliseconds from the start of the run.
     pub started_ms: f64,
     /// Parameters that the model was not told, or with another value.
@@ -156,6 +159,10 @@ pub struct CallRecord {
     /// The vendor's own name of the model, if it said one.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reported_model: String,
+}
+
+fn is_zero(ms: &f64) -> bool {
+    *ms == 0.0
 }
 
 /// What a call may have used at most.
@@ -182,6 +189,7 @@ impl CallRecord {
             at_most: None,
             ttft_ms: None,
             total_ms: 0.0,
+            unread_ms: 0.0,
             started_ms: 0.0,
             adjusted: Vec::new(),
             reported_model: String::new(),

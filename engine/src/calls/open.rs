@@ -6,6 +6,7 @@ use crate::ledger::{Ledger, Place};
 use crate::limits::Share;
 use crate::room::UnderWay;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use types::adjustment::Adjustment;
 use types::matrix::Model;
@@ -46,6 +47,8 @@ pub(super) struct Open {
     /// What its vendor reported before anything of the answer came; it is charged whoever leaves then.
     pub(super) so_far: Option<Usage>,
     pub(super) closed: bool,
+    /// How long whoever reads its stream took nothing of it.
+    pub(super) unread: Duration,
     /// It counts among the calls of its model until it is closed.
     pub(super) under_way: Option<UnderWay>,
 }
@@ -81,6 +84,7 @@ impl Open {
             at_most,
             ttft_ms: end.first_content.map(|t| ms(t, self.started)),
             total_ms: ms(now, self.started),
+            unread_ms: self.unread.as_secs_f64() * 1e3,
             started_ms: ms(self.started, self.run_started),
             adjusted: std::mem::take(&mut self.adjusted),
             reported_model: end.reported_model.to_owned(),
@@ -121,9 +125,15 @@ impl Open {
 
     /// Why it is dropped: its time is over, or nobody waits for it any more.
     pub(super) fn dropped(&self, detail: &str) -> Error {
-        let late = Instant::now() >= self.deadline;
-        let kind = if late { ErrorKind::TotalTimeout } else { ErrorKind::Cancelled };
-        Error::new(kind, &self.model, if late { LATE } else { detail })
+        if Instant::now() < self.deadline {
+            return self.cancelled(detail);
+        }
+        Error::new(ErrorKind::TotalTimeout, &self.model, LATE)
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn cancelled(&self, detail: &str) -> Error {
+        Error::new(ErrorKind::Cancelled, &self.model, detail)
     }
 
     /// What comes from here on can be passed on as it comes.

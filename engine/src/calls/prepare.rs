@@ -7,6 +7,7 @@ use crate::limits::{SHORTEST, USUAL};
 use crate::room::UnderWay;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::time::Instant;
 use types::adjustment::Adjustment;
 use types::chat::{ChatRequest, Message, ResponseFormat, Role, ToolChoice};
@@ -98,6 +99,7 @@ impl Calls {
             awaited: true,
             so_far: None,
             closed: false,
+            unread: Duration::ZERO,
             under_way,
         };
         Ok((call, open))

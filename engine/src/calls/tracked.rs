@@ -2,6 +2,7 @@
 
 use super::choices::Choices;
 use super::open::{End, Open};
+use super::unread::Unread;
 use crate::breaker::Answering;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 use std::pin::Pin;
@@ -19,6 +20,7 @@ struct Tracked {
     output_bytes: usize,
     first_content: Option<Instant>,
     model: String,
+    unread: Unread,
 }
 
 /// Counts `head`, which has passed already, and everything that follows.
@@ -37,6 +39,7 @@ pub(super) fn track(
         output_bytes: 0,
         first_content: Some(Instant::now()),
         model: String::new(),
+        unread: Unread::new(),
     };
     for chunk in head {
         t.note(chunk);
@@ -55,6 +58,13 @@ impl Tracked {
         for d in &chunk.choices {
             self.output_bytes = self.output_bytes.saturating_add(d.bytes());
         }
+    }
+
+    /// As [`Unread::ends`].
+    fn was_unread(&mut self) -> bool {
+        let was = self.unread.ends();
+        self.open.unread = self.unread.total();
+        was
     }
 
     fn end(&mut self, error: Option<&Error>, cut: bool) {
@@ -79,8 +89,10 @@ impl Stream for Tracked {
     type Item = Result<Chunk, Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.was_unread();
         loop {
-            let mut item = std::task::ready!(self.inner.poll_next_unpin(cx));
+            let Tracked { inner, unread, .. } = &mut *self;
+            let mut item = std::task::ready!(inner.poll_next_unpin(&mut unread.context(cx)));
             match &mut item {
                 Some(Ok(chunk)) => {
                     if !self.choices.cut(chunk) {
@@ -95,6 +107,7 @@ impl Stream for Tracked {
                     self.end(None, false);
                 }
             }
+            self.unread.begins();
             return Poll::Ready(item);
         }
     }
@@ -102,13 +115,18 @@ impl Stream for Tracked {
 
 impl Drop for Tracked {
     fn drop(&mut self) {
+        let unread = self.was_unread();
         if !self.open.closed && self.open.purse.is_stopped() {
             // What was reported so far is of its beginning; all of it is estimated.
             self.usage = None;
             self.end(None, true);
         }
         if !self.open.closed {
-            let error = self.open.dropped("the client left");
+            // However late it is: what it waited for was its reader.
+            let error = match unread {
+                true => self.open.cancelled("the client left"),
+                false => self.open.dropped("the client left"),
+            };
             let model = std::mem::take(&mut self.model);
             self.open.close(&End {
                 error: Some(&error),

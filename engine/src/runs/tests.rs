@@ -128,6 +128,7 @@ impl Outside for Script {
                 at_most: None,
                 ttft_ms: None,
                 total_ms: 1.0,
+                unread_ms: 0.0,
                 started_ms: 0.0,
                 adjusted: Vec::new(),
                 reported_model: String::new(),

@@ -100,6 +100,7 @@ fn run(usage: Usage) -> Run {
         at_most: None,
         ttft_ms: Some(12.25),
         total_ms: 30.5,
+        unread_ms: 0.5,
         started_ms: 0.25,
         adjusted: Vec::new(),
         reported_model: "small-1".to_owned(),

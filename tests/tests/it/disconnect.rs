@@ -125,3 +125,28 @@ async fn a_client_that_does_not_read_holds_the_vendor_back() {
     let taken = stand_still(&vendor).await;
     assert!(taken[0] < 2048, "{} of 4096 pieces were taken from the vendor", taken[0]);
 }
+
+/// Time in which a client reads nothing is none of the vendor's, however long the client waits to leave.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read_makes_no_model_look_slow() {
+    // More than lies in all buffers on the way.
+    let pieces = vec!["x".repeat(16 * 1024); 1024];
+    let vendor =
+        Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(Answer::pieces(pieces.clone()))).await;
+    let house = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one").untimed()).start().await;
+    let mut body = ask(true);
+    body["routing"] = json!({"max_latency_ms": 6_000});
+    let mut events = house.client().stream(&body).await;
+    let id = events.header("x-turnout-decision").unwrap().to_owned();
+    assert_eq!(events.status, 200);
+    assert!(events.next().await.is_some());
+    stand_still(&vendor).await;
+    // Longer than the answer may take.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    drop(events);
+    let record = house.decision(&id).await;
+    let call = &record["run"]["steps"][0]["calls"][0];
+    assert_eq!(call["error"]["kind"], "cancelled", "{record:#}");
+    let ms = |what: &str| call[what].as_f64().unwrap_or_default();
+    assert!(ms("unread_ms") > 0.9 * ms("total_ms"), "{call:#}");
+}
