@@ -4,6 +4,7 @@ use super::filter::Asked;
 use super::{Inputs, filter};
 use crate::breaker::Circuit;
 use crate::error::{Error, Kind};
+use crate::learn::ANY_MODEL;
 use std::collections::BTreeMap;
 use types::decision::{Decision, Exclusion};
 use types::matrix::{Availability, Model};
@@ -95,11 +96,13 @@ fn impossible(inputs: &Inputs<'_>, decision: &Decision) -> Option<Kind> {
     for (ix, _) in ready.filter(|(ix, _)| asked.is_none_or(|only| only == *ix)) {
         let model = matrix.model(ix)?;
         let of_model = || decision.excluded.iter().filter(|e| e.model == model.id);
+        // A workflow that chooses its models itself falls out for all of them at once.
+        let of_any = || decision.excluded.iter().filter(|e| *e.model == *ANY_MODEL);
         let exclusion = of_model()
             .find(|e| e.workflow.is_none())
             // In every workflow that serves the request; the one where least is missing says it for all.
             .or_else(|| {
-                let ceilings = of_model().filter(|e| CEILINGS.contains(&&*e.reason));
+                let ceilings = of_model().chain(of_any()).filter(|e| CEILINGS.contains(&&*e.reason));
                 ceilings.min_by(|a, b| missing(a).total_cmp(&missing(b)))
             })?;
         // What the key may not use was no candidate to begin with.

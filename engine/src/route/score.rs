@@ -278,7 +278,7 @@ impl Scorer<'_> {
         let time = self.limits.latency_ms.as_ref().map(|Bound { value: ceiling, .. }| Time {
             ceiling: *ceiling,
             odds: self.span(e, &alone, &forecast).under(*ceiling),
-            holds: e.and_then(|e| self.standing.model(e.ix)).is_none_or(|m| m.times.hold(inputs.ts_ms)),
+            holds: self.times_hold(e),
         });
         if let Some(Broken { reason, rule, detail }) =
             self.breaks_limit(of.flow, e, cost, time.as_ref(), &belief)
@@ -405,6 +405,13 @@ impl Scorer<'_> {
             Some(_) => 0.3_f64.exp2(),
             None => 1.0,
         }
+    }
+
+    /// Whether what is known of times may keep an arm out; of one whose workflow chooses its models itself, where it may
+    /// do so of each of these.
+    fn times_hold(&self, e: Option<&Estimated>) -> bool {
+        let hold = |e: &Estimated| self.standing.model(e.ix).is_none_or(|m| m.times.hold(self.inputs.ts_ms));
+        e.map_or_else(|| self.estimates.iter().all(hold), hold)
     }
 
     /// What is believed of the time until the end: that of the model alone, as much longer as the forecast is. Where the

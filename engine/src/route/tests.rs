@@ -37,12 +37,17 @@ struct Table {
 
 impl Table {
     fn new(prices: &[f64]) -> Self {
+        Table::with(prices, Vec::new())
+    }
+
+    /// The same with workflows of its own.
+    fn with(prices: &[f64], workflows: Vec<SourceFile>) -> Self {
         let models = prices.iter().enumerate().map(|(i, p)| model(&format!("m{i}"), *p)).collect();
         let files = Files {
             rules: SourceFile::new("routing_rules.yaml", RULES),
             defaults: None,
             scripts: vec![],
-            workflows: vec![],
+            workflows,
             schemas: Vec::new(),
             runner: true,
             around: None,
@@ -59,6 +64,10 @@ impl Table {
     }
 
     async fn decide(&self, seed: u64) -> Decision {
+        self.decide_at(0, seed).await.unwrap()
+    }
+
+    async fn decide_at(&self, ts_ms: i64, seed: u64) -> Result<Decision, Error> {
         let statistics = self.statistics.load();
         let ask = Ask {
             id: "req_1",
@@ -68,9 +77,13 @@ impl Table {
             availability: &self.availability,
             statistics: &statistics,
             seed,
-            ts_ms: 0,
+            ts_ms,
         };
-        self.router.decide(ask).await.unwrap()
+        self.router.decide(ask).await
+    }
+
+    fn asks(&mut self, body: &serde_json::Value) {
+        self.request = Arc::new(ChatRequest::from_value(body).unwrap());
     }
 
     /// An arm turned out as `reward`, at `factor` times the cost that was forecast before anything was learned.
@@ -164,5 +177,44 @@ async fn the_same_seed_over_the_same_statistics_decides_the_same() {
     for seed in 0..50 {
         let (a, b) = (t.decide(seed).await, t.decide(seed).await);
         assert_eq!(serde_json::to_value(&a).unwrap(), serde_json::to_value(&b).unwrap());
+    }
+}
+
+const OWN: &str = "version: 1
+name: own
+nodes:
+  - { id: fast, type: generate, model: p/m0 }
+  - { id: check, type: validate, input: nodes.fast.completion, validators: [contract], needs: fast }
+  - { id: strong, type: generate, model: p/m1 }
+  - { id: pick, type: select, from: [nodes.fast.completion, nodes.strong.completion], method: first_passing, join: any }
+  - { id: answer, type: stream, from: nodes.pick.completion, needs: pick }
+edges:
+  - { from: check, to: pick, outcome: [passed, unverified] }
+  - { from: check, to: strong, outcome: failed }
+  - { from: strong, to: pick }
+";
+
+/// Who was too slow for a ceiling is asked again after a minute, also where the workflow chooses the model.
+#[tokio::test]
+async fn what_was_seen_of_times_speaks_against_nobody_for_long() {
+    let mut t = Table::with(&[1.0, 1.0], vec![SourceFile::new("workflows/own.yaml", OWN)]);
+    let d = t.decide(0).await;
+    for name in ["p/m0", "p/m1"] {
+        for _ in 0..20 {
+            let mut o = sample("default", name, 1.0);
+            (o.cell, o.ts_ms) = (d.cell, 1_000);
+            let slow = o.observations.first_mut().unwrap();
+            (slow.total_ms, slow.output_tokens) = (60_000.0, 10);
+            t.learner.outcome(0, &o);
+        }
+    }
+    let _ = t.learner.batch_done();
+    for model in ["workflow/own", "p/m0", "auto"] {
+        t.asks(&serde_json::json!({"model": model, "messages": [{"role": "user", "content": "hi"}],
+            "routing": {"max_latency_ms": 500}}));
+        let refused = t.decide_at(10_000, 0).await.unwrap_err();
+        // What the request rules out by itself is its own doing, whoever chooses the model.
+        assert_eq!(refused.code(), "unfit_request", "{model}: {refused}");
+        assert!(t.decide_at(120_000, 0).await.is_ok(), "{model}");
     }
 }
