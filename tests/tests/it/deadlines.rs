@@ -21,15 +21,6 @@ output: nodes.ask.completion
 async fn a_workflow_names_its_own_time() {
     let vendor =
         Vendor::scripted(Dialect::OpenAi, |_| Reply::text("slow").slow(Duration::from_millis(1_300))).await;
-    let house = Plan::new()
-        .vendor("lab", &vendor)
-        .model(&Model::new("lab/one"))
-        .rules(NO_CHANCE)
-        .settings("request: { default_deadline: 1s }\n")
-        .file("workflows/long.yaml", LONG)
-        .file("workflows/usual.yaml", &LONG.replace("long", "usual").replace("limits: { wall: 20s }\n", ""))
-        .start()
-        .await;
     for (workflow, more, status) in [
         ("usual", json!({}), 504),
         ("default", json!({}), 504),
@@ -37,6 +28,19 @@ async fn a_workflow_names_its_own_time() {
         ("long", json!({"routing": {"max_latency_ms": 900}}), 504),
         ("usual", json!({"routing": {"max_latency_ms": 5_000}}), 504),
     ] {
+        // Each has a server of its own: what was learned of the time that the model takes would refuse the next.
+        let house = Plan::new()
+            .vendor("lab", &vendor)
+            .model(&Model::new("lab/one"))
+            .rules(NO_CHANCE)
+            .settings("request: { default_deadline: 1s }\n")
+            .file("workflows/long.yaml", LONG)
+            .file(
+                "workflows/usual.yaml",
+                &LONG.replace("long", "usual").replace("limits: { wall: 20s }\n", ""),
+            )
+            .start()
+            .await;
         let mut body =
             json!({"model": format!("workflow/{workflow}"), "messages": [{"role": "user", "content": "hi"}]});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -75,6 +79,8 @@ async fn scenario_10_with_300_ms_left_nothing_is_asked_and_the_client_has_the_be
             .vendor("lab", &vendor)
             .model(&Model::new("lab/one"))
             .rules(NO_CHANCE)
+            // What ends the call that hangs is the run's time alone.
+            .timeouts("connect: 1s, first_token: 30s, inter_token: 30s, total: 60s")
             .file("workflows/hurried.yaml", HURRIED)
             .start()
             .await;

@@ -57,6 +57,8 @@ async fn house() -> (Vendor, House) {
     metered(&vendor, Duration::from_millis(20), |_| "hello");
     let house = Plan::new()
         .vendor("alpha", &vendor)
+        // Two hundred at once may take a while where the machine is slow.
+        .timeouts("connect: 10s, first_token: 60s, inter_token: 60s, total: 120s")
         .model(&Model::new("alpha/one"))
         .model(&Model::new("alpha/two").success(0.2))
         .rules(NO_CHANCE)
