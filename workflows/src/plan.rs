@@ -10,7 +10,7 @@ use crate::longest;
 use crate::node::Node;
 use crate::node::call::Call;
 use crate::node::generate::Generate;
-use crate::node::stream::Stream;
+use crate::node::stream::{Mode, Stream};
 use crate::route::Route;
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
@@ -240,7 +240,8 @@ pub struct Workflow {
     pub(crate) vars: Value,
     pub(crate) inputs: Vec<Given>,
     pub(crate) root: Graph,
-    pub(crate) chain: Option<Chain>,
+    /// The ways along which an answer may flow to the client.
+    pub(crate) chains: Vec<Chain>,
     /// The root as forecasts read it.
     pub(crate) forecast: forecast::Plan,
     pub(crate) fallback: Option<Arc<Workflow>>,
@@ -258,8 +259,8 @@ impl Workflow {
 
     pub(crate) fn new(parts: Parts) -> Self {
         let plan_hash = hash(&parts);
-        let chain = chain::find(&parts.root);
-        let forecast = forecast::Plan::of(&parts.root, chain.is_some());
+        let chains = chain::all(&parts.root);
+        let forecast = forecast::Plan::of(&parts.root, !chains.is_empty());
         let itself = Arc::new(itself(&parts.head.name));
         let durability = durability(&parts);
         let sure = callers::sure(&parts.root);
@@ -279,7 +280,7 @@ impl Workflow {
             vars: parts.vars,
             inputs: parts.inputs,
             root: parts.root,
-            chain,
+            chains,
             forecast,
             fallback: parts.fallback,
             sure,
@@ -351,7 +352,7 @@ impl Workflow {
     /// How its answer goes out as a stream: as the `stream` node of the straight way says, else the first one.
     #[must_use]
     pub fn wire(&self) -> crate::Wire {
-        let chain = self.chain.as_ref().map(|c| c.stream);
+        let chain = self.chains.first().map(|c| c.stream);
         let order = chain.into_iter().chain(self.root.topo.iter().copied());
         let mut sinks = order.filter_map(|i| self.root.nodes.get(i)?.get::<Stream>());
         sinks.next().map(|s| s.wire).unwrap_or_default()
@@ -482,14 +483,21 @@ pub(crate) fn check(r: &mut Reader<'_>, parts: &Parts) {
         let message = format!("`{}` and `{}` both say `primary: true`", first.id, second.id);
         r.error("104", second.span, message).expected = Some("at most one primary node".to_owned());
     }
-    let chain = chain::find(&parts.root);
+    let chains = chain::all(&parts.root);
     for (i, n) in parts.root.nodes.iter().enumerate() {
         let flows = n.get().map(|s: &Stream| s.mode).filter(|m| m.flows());
-        if let Some(mode) = flows.filter(|_| chain.as_ref().is_none_or(|c| c.stream != i)) {
+        if let Some(mode) = flows.filter(|_| chains.iter().all(|c| c.stream != i)) {
             let mode = mode.as_str();
             r.error("411", n.span, format!("`{}` cannot be `{mode}`", n.id)).hint = Some(format!(
                 "{mode} needs a straight way from one generate node with one sample; use `auto`"
             ));
+        }
+        let windows = chains.iter().filter(|c| c.stream == i && flows == Some(Mode::Windowed));
+        if let Some((check, at)) = windows.flat_map(|c| c.waiting(&parts.root)).next() {
+            let message =
+                format!("`{}` cannot be `windowed` behind `{at}`: `{check}` needs the whole answer", n.id);
+            r.error("411", n.span, message).hint =
+                Some("use `auto`, or `severity: warn` for that check".to_owned());
         }
     }
 }

@@ -46,6 +46,7 @@ mod keys;
 mod learning;
 mod library;
 mod limits;
+mod live_chains;
 mod money;
 mod notices;
 mod operator;

@@ -418,18 +418,20 @@ fn the_hash_is_of_what_happens() {
 fn output_is_a_stream_node() {
     let w = workflow("nodes:\n  - { id: ask, type: generate }\noutput: nodes.ask.completion\n");
     assert_eq!(w.root.nodes.len(), 2);
-    assert!(w.chain.is_some());
+    assert!(!w.chains.is_empty());
 }
 
 #[test]
 fn the_shipped_workflows_are_clean_and_as_meant() {
     let default = shipped("default");
-    assert!(default.has_primary() && default.chain.is_some() && default.max_calls() <= default.limits.calls);
+    assert!(
+        default.has_primary() && !default.chains.is_empty() && default.max_calls() <= default.limits.calls
+    );
     assert!(matches!(default.serves(&crate::testing::scope()), Some(Ok(true))));
     let json = shipped("json_extraction");
     assert!(json.has_primary() && matches!(json.serves(&crate::testing::scope()), Some(Ok(false))));
     let cascade = shipped("cheap_first_cascade");
-    assert!(!cascade.has_primary() && cascade.chain.is_none());
+    assert!(!cascade.has_primary() && cascade.chains.is_empty());
 }
 
 /// A random graph over the known types, wired at random.

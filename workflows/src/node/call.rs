@@ -122,7 +122,7 @@ impl Call {
         let amounts = Amounts { wall: callee.limits.wall, ..callee.limits.amounts() };
         let purse = Purse::new(amounts, Some(at.purse.clone()));
         let frame = at.callee(&callee.root, &env, purse);
-        match walk(at.host, &frame, None).await {
+        match walk(at.host, &frame).await {
             Some(End::Delivered(id)) => {
                 let table = at.host.table();
                 let row = table.row(id);

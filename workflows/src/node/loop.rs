@@ -192,7 +192,7 @@ impl Loop {
                 break;
             }
             iterations = iterations.saturating_add(1);
-            match walk(at.host, &frame, None).await {
+            match walk(at.host, &frame).await {
                 None => {}
                 Some(End::Suspended(s)) => return Err(Fault::Suspended(s)),
                 Some(End::Broken(f)) => return Err(f.into()),

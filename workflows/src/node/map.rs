@@ -143,7 +143,7 @@ impl Map {
 
     async fn one(&self, at: &At<'_>, index: u32, value: Value) -> Item {
         let frame = at.child(&self.body, Some(index), vec![(self.item.clone(), value)]);
-        match walk(at.host, &frame, None).await {
+        match walk(at.host, &frame).await {
             None => Item::Ok(self.result.as_ref().map(|r| frame.value(r, at.host)).unwrap_or_default()),
             Some(End::Broken(f)) => Item::Failed(f),
             Some(End::Suspended(s)) => Item::Suspended(s),

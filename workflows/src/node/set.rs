@@ -29,7 +29,7 @@ pub(crate) static TYPE: NodeType = NodeType {
 
 /// What a file says of it: names and expressions, in the order of its outputs.
 #[derive(Clone, Debug)]
-struct Set(Vec<(Arc<str>, Expr)>);
+pub(crate) struct Set(Vec<(Arc<str>, Expr)>);
 
 impl Set {
     fn lower(cx: &mut Cx<'_>, f: &mut Fields<'_>) -> Self {

@@ -220,12 +220,15 @@ fn said(cx: &mut Cx<'_>, node: &doc::Node, path: &str) -> Option<Ref> {
     Ref::lower_to(cx, node, path, (Ty::may_be_said, "a completion or a text"))
 }
 
+/// Whether a check can look at text that flows.
+pub(crate) fn watches(name: &str) -> bool {
+    let entry = validators::entries().iter().find(|e| e.name == name);
+    entry.is_some_and(|e| e.stream.starts_with("window") || e.stream.starts_with("head"))
+}
+
 /// The checks of a sink look at text that flows: each must be able to.
 fn streams(cx: &mut Cx<'_>, span: doc::Span, checks: &Checks, path: &str) {
-    let whole = checks.list.iter().map(|c| c.name()).find(|name| {
-        let entry = validators::entries().iter().find(|e| e.name == *name);
-        entry.is_none_or(|e| !(e.stream.starts_with("window") || e.stream.starts_with("head")))
-    });
+    let whole = checks.list.iter().map(|c| c.name()).find(|name| !watches(name));
     if let Some(t) = checks.timed.first() {
         let d = cx.r.error(
             "104",

@@ -3,11 +3,11 @@
 use super::doom::Doom;
 use super::onward;
 use super::pump::{Pump, Stop};
-use super::walk::{record_chain, record_sink};
+use super::walk::{record_chain, record_sink, too_late};
 use super::{Answer, At, Frame, Host};
 use crate::budget::Purse;
 use crate::ending::{Ending, RunFailure};
-use crate::graph::chain::Chain;
+use crate::graph::chain::{self, Chain, Standing};
 use crate::node::generate::{self, Generate, OnLoss, Race};
 use crate::node::stream::{Late, Mode, Stream, Window};
 use crate::node::validate::Validate;
@@ -16,16 +16,15 @@ use crate::outcome::Outcome;
 use crate::plan::Workflow;
 use crate::world::{EffectId, EffectKind, Failure, Generated};
 use std::sync::Arc;
-use tokio::sync::mpsc::Sender;
 use types::run::{Severity, Step};
-use types::{ChatRequest, Chunk, Finding, Verdict};
+use types::{ChatRequest, Verdict};
 use validators::Check;
 
 type Checks = Vec<Arc<dyn Check>>;
 
 /// How an answer flows.
-pub(crate) struct Flow<'a> {
-    pub(super) chain: &'a Chain,
+pub(crate) struct Flow {
+    pub(super) chain: Chain,
     /// Checks that hold text back until nothing to come can make it wrong.
     pub(super) hold: Checks,
     /// Checks that may stop it, and hold nothing back.
@@ -67,30 +66,54 @@ impl Found {
     }
 }
 
-/// Which way the answer takes to the client, and why, in the words of the record.
-pub(crate) fn decide(host: &Host) -> (Option<Flow<'_>>, String) {
+/// Whether the answer may flow, and how it reaches the client where it does not, in the words of the record.
+pub(crate) fn may(host: &Host) -> (bool, &'static str) {
     if host.input.sink.is_none() {
-        let why = host.input.held.unwrap_or("the client asked for no stream");
-        return (None, format!("buffered: {why}"));
+        return (false, host.input.held.unwrap_or("the client asked for no stream"));
     }
-    let workflow = &*host.workflow;
-    let source = workflow.chain.as_ref().and_then(|c| workflow.root.nodes.get(c.generate)?.get::<Generate>());
-    if source.is_some_and(|g| g.how_many(host, false) > 1) {
-        return (None, "buffered: a policy asks for several samples".to_owned());
+    if host.workflow.chains.is_empty() {
+        return (false, NO_WAY);
     }
-    way(workflow, &host.input.request, &host.extras)
+    (true, "nothing was asked yet whose answer could flow")
 }
 
-/// The same of a workflow for a request that streams, with the checks that policies demand.
-pub(crate) fn way<'w>(
-    workflow: &'w Workflow,
+/// Which way the answer of a `generate` takes to the client that is about to start, with nothing else under way; and why.
+pub(crate) fn now(host: &Host, head: usize, standing: &Standing<'_>) -> (Option<Flow>, String) {
+    let buffered = |why: &str| (None, format!("buffered: {why}"));
+    let graph = &host.workflow.root;
+    let source = graph.nodes.get(head).and_then(|n| n.get::<Generate>());
+    if source.is_some_and(|g| g.how_many(host, false) > 1) {
+        return buffered("a policy asks for several samples");
+    }
+    let Some(chain) = chain::from(graph, head, standing) else { return buffered(BESIDE) };
+    along(&host.workflow, chain, &host.input.request, &host.extras)
+}
+
+/// Why no answer of a workflow flows.
+const NO_WAY: &str = "several sources, a judge, a condition or a text of its own lie before the answer";
+
+/// Why an answer does not flow that might have.
+pub(super) const BESIDE: &str = "something else runs beside the answer, or waits for it";
+
+/// Which way the answer of a workflow takes to the client for a request that streams, and why, with the checks that
+/// policies demand. Where there are several ways, that of the first along which it flows.
+pub(crate) fn way(
+    workflow: &Workflow,
     request: &ChatRequest,
     extras: &[Arc<dyn Check>],
-) -> (Option<Flow<'w>>, String) {
+) -> (Option<Flow>, String) {
+    let mut ways = workflow.chains.iter().map(|c| along(workflow, c.clone(), request, extras));
+    let Some(first) = ways.next() else { return (None, format!("buffered: {NO_WAY}")) };
+    if first.0.is_some() { first } else { ways.find(|(flow, _)| flow.is_some()).unwrap_or(first) }
+}
+
+fn along(
+    workflow: &Workflow,
+    chain: Chain,
+    request: &ChatRequest,
+    extras: &[Arc<dyn Check>],
+) -> (Option<Flow>, String) {
     let buffered = |why: &str| (None, format!("buffered: {why}"));
-    let Some(chain) = &workflow.chain else {
-        return buffered("several sources, a judge, a condition or a text of its own lie before the answer");
-    };
     let Some(stream): Option<&Stream> = workflow.root.nodes.get(chain.stream).and_then(|n| n.get()) else {
         return buffered("there is no stream node");
     };
@@ -101,7 +124,7 @@ pub(crate) fn way<'w>(
     if let Some(node) = cached {
         return buffered(&format!("the answer of `{}` may be one that is kept", node.id));
     }
-    let found = Found::along(workflow, request, extras, (chain, stream));
+    let found = Found::along(workflow, request, extras, (&chain, stream));
     let whole = |c: &&Arc<dyn Check>| !c.promise(request).releases();
     // The author may give up the workflow's own checks, never those that a policy demands.
     if let Some(c) = found.demanded.iter().find(whole) {
@@ -156,15 +179,10 @@ pub(crate) enum Live {
     Instead(NodeResult),
 }
 
-pub(crate) async fn run<'a>(
-    host: &'a Host,
-    frame: &'a Frame<'a>,
-    flow: &Flow<'_>,
-    sink: &Sender<Chunk>,
-) -> Live {
+pub(crate) async fn run<'a>(host: &'a Host, frame: &'a Frame<'a>, flow: &Flow) -> Live {
     let nothing = || Live::Instead(Err(Fault::Call(Failure::NoCandidate("no source".to_owned()))));
     let Some(at) = At::new(host, frame, flow.chain.generate) else { return nothing() };
-    let Some(spec) = at.node.get::<Generate>() else { return nothing() };
+    let (Some(spec), Some(sink)) = (at.node.get::<Generate>(), &host.input.sink) else { return nothing() };
     let started = at.begin();
     let opening = match spec.opening(&at) {
         Ok(opening) => opening,
@@ -183,7 +201,7 @@ pub(crate) async fn run<'a>(
         let opened = tokio::select! {
             biased;
             result = race.winner() => result,
-            () = host.world.wait(id, at.until()) => return Live::Instead(Err(Fault::Timeout)),
+            fault = up(&at, id) => return Live::Instead(Err(fault)),
         };
         let (generated, purse) = match opened {
             Err(f) => return Live::Instead(Err(Fault::Call(f))),
@@ -233,6 +251,17 @@ pub(crate) async fn run<'a>(
     }
 }
 
+/// Waits until the time of a node is up, or that of its run.
+async fn up(at: &At<'_>, id: EffectId) -> Fault {
+    let own = at.until();
+    let (until, fault) = match at.host.deadline() {
+        Some(end) if end <= own => (end, Fault::Call(Failure::Deadline)),
+        _ => (own, Fault::Timeout),
+    };
+    at.host.world.wait(id, until).await;
+    fault
+}
+
 /// The answer goes through its nodes in the usual way.
 fn instead(at: &At<'_>, answer: Answer, purse: &Purse) -> Live {
     at.charge(&answer, purse);
@@ -241,7 +270,7 @@ fn instead(at: &At<'_>, answer: Answer, purse: &Purse) -> Live {
 
 async fn ended(
     at: &At<'_>,
-    flow: &Flow<'_>,
+    flow: &Flow,
     pump: Pump<'_>,
     stop: Option<Stop>,
     purse: &Purse,
@@ -259,7 +288,7 @@ async fn ended(
             answer.stop(finding.clone());
             at.charge(&answer, purse);
             record_stop(at, "rejected", finding.message.clone());
-            too_late(host, vec![*finding])
+            failed(host, too_late(vec![*finding]))
         }
         Some(Stop::Unverified) => {
             at.charge(&answer, purse);
@@ -285,18 +314,18 @@ async fn ended(
 }
 
 /// All of it has come: its checks say what they have to say, and what was held back goes out, or never.
-async fn whole(at: &At<'_>, flow: &Flow<'_>, mut pump: Pump<'_>, answer: Answer) -> Ending {
+async fn whole(at: &At<'_>, flow: &Flow, mut pump: Pump<'_>, answer: Answer) -> Ending {
     let host = at.host;
-    let row = record_chain(host, at.frame, flow.chain, answer.clone(), flow.late).await;
-    if let Some((_, Some(findings))) = row {
-        record_sink(host, at.frame, flow.chain, (Outcome::Rejected, pump.out()));
-        return too_late(host, findings);
+    let (row, failure) = record_chain(host, at.frame, &flow.chain, answer.clone(), flow.late).await;
+    if let Some(failure) = failure {
+        record_sink(host, at.frame, &flow.chain, (Outcome::Rejected, pump.out()));
+        return failed(host, failure);
     }
     if pump.rest().await.is_err() {
         return left(at);
     }
-    record_sink(host, at.frame, flow.chain, (Outcome::Delivered, pump.out()));
-    let verdict = row.map_or(Verdict::None, |(id, _)| {
+    record_sink(host, at.frame, &flow.chain, (Outcome::Delivered, pump.out()));
+    let verdict = row.map_or(Verdict::None, |id| {
         host.delivered(id);
         at.demanded(id);
         host.table().row(id).map_or(Verdict::None, |r| r.verdict)
@@ -306,11 +335,9 @@ async fn whole(at: &At<'_>, flow: &Flow<'_>, mut pump: Pump<'_>, answer: Answer)
 }
 
 /// Part of an answer that fails has been shown: an honest end, and no clean one.
-fn too_late(host: &Host, findings: Vec<Finding>) -> Ending {
+fn failed(host: &Host, failure: RunFailure) -> Ending {
     host.input.trace.with(|run| run.verdict = Verdict::Failed);
-    let message = "the answer failed its checks after a part of it had been delivered";
-    let failure = RunFailure::new("validation", "failed", 422, message);
-    Ending::Failed(RunFailure { findings, ..failure })
+    Ending::Failed(failure)
 }
 
 fn left(at: &At<'_>) -> Ending {

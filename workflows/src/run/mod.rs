@@ -124,28 +124,34 @@ pub async fn run(workflow: Arc<Workflow>, input: Input, world: Arc<dyn World>) -
         Err(why) => return Finished::failed(RunFailure::new("request", "invalid", 400, why)),
     };
     let host = Host::new(workflow, input, extras, world);
-    let (flow, mode) = live::decide(&host);
+    let (flows, why) = live::may(&host);
     host.input.trace.with(|run| {
         run.workflow.clone_from(&host.workflow.name);
         run.plan_hash.clone_from(&host.workflow.plan_hash);
         run.revision.clone_from(&host.workflow.revision);
         run.labels = host.workflow.labels.iter().cloned().collect();
-        run.stream_mode = mode;
+        run.stream_mode = format!("buffered: {why}");
     });
     let root = Frame::root(&host.workflow.root, "", &env, host.purse.clone());
-    let mut first = None;
-    if let (Some(flow), Some(sink)) = (flow, &host.input.sink) {
-        match Box::pin(live::run(&host, &root, &flow, sink)).await {
+    let mut walk = walk::Walk::of_root(&host, &root, flows);
+    let mut after = None;
+    let end = loop {
+        // Boxed, like what flows below: whoever holds this run moves it about, and need not move both ways of going on.
+        let (so_far, flow) = match Box::pin(walk::root(walk, after)).await {
+            walk::Reached::End(end) => break end,
+            walk::Reached::Flow(walk, flow) => (walk, flow),
+        };
+        match Box::pin(live::run(&host, &root, &flow)).await {
             live::Live::Ended(ending) => {
+                drop(so_far);
                 host.keep().await;
                 let cells = root.into_cells();
                 return Finished { later: Later::of(host, env, cells, &ending), ending: *ending };
             }
-            live::Live::Instead(result) => first = Some((flow.chain.generate, result)),
+            live::Live::Instead(result) => after = Some((flow.chain.generate, result)),
         }
-    }
-    // Boxed, like what flows above: whoever holds this run moves it about, and need not move both ways of going on.
-    let end = Box::pin(walk::root(&host, &root, first)).await;
+        walk = so_far;
+    };
     host.keep().await;
     let cells = root.into_cells();
     let more = host.workflow.root.nodes.iter().any(crate::node::Node::is_later);

@@ -1,6 +1,7 @@
 //! The walk over a graph: a node starts as soon as its join is satisfied, and nothing runs in vain.
 
 use super::at::demanded;
+use super::live::Flow;
 use super::{At, End, Env, Frame, Host, Progress};
 use crate::budget::Purse;
 use crate::ending::{RunFailure, Suspension};
@@ -21,10 +22,11 @@ mod lines;
 mod record;
 mod work;
 
-pub(super) use chain::{record_chain, record_sink};
+pub(super) use chain::{record_chain, record_sink, too_late};
 use lines::{Line, Ready};
 
-struct Walk<'a> {
+/// A walk over a graph: which of its edges are live, and which of its nodes are at work.
+pub(super) struct Walk<'a> {
     host: &'a Host,
     frame: &'a Frame<'a>,
     lines: Vec<Line>,
@@ -33,21 +35,39 @@ struct Walk<'a> {
     suspended: Vec<Suspension>,
     /// The response is out: only what is `async` still runs.
     late: bool,
+    /// An answer may flow to the client.
+    flows: bool,
+    /// Nodes that may start, and whose answer may flow.
+    heads: Vec<usize>,
+    /// How the answer of the node flows that is to start next.
+    flow: Option<Box<Flow>>,
 }
 
-/// Walks the root of a run to its end. `first`: a node that has already run.
-pub(super) async fn root<'a>(
-    host: &'a Host,
-    frame: &'a Frame<'a>,
-    first: Option<(usize, NodeResult)>,
-) -> End {
-    let whole = async {
-        let failure = match walk(host, frame, first).await {
-            None => stranded(host),
-            Some(End::Broken(failure)) => failure,
-            Some(end) => return end,
+/// How far the walk over the root of a run has come.
+pub(super) enum Reached<'a> {
+    End(End),
+    /// To a node whose answer flows. The walk goes on only where nothing of it comes to be shown.
+    Flow(Box<Walk<'a>>, Box<Flow>),
+}
+
+/// Walks the root of a run to its end, or to an answer that flows. `after`: a node that has run meanwhile.
+pub(super) async fn root<'a>(mut walk: Box<Walk<'a>>, after: Option<(usize, NodeResult)>) -> Reached<'a> {
+    let host = walk.host;
+    let whole = async move {
+        let end = match after.and_then(|(node, result)| walk.finish(node, result)) {
+            None => walk.on().await,
+            end => end,
         };
-        fall_back(host, failure).await
+        if let Some(flow) = walk.flow.take() {
+            return Reached::Flow(walk, flow);
+        }
+        // What was under way is given up before another workflow takes over.
+        drop(walk);
+        Reached::End(match end {
+            None => fall_back(host, stranded(host)).await,
+            Some(End::Broken(failure)) => fall_back(host, failure).await,
+            Some(end) => end,
+        })
     };
     let end = match host.deadline() {
         None => whole.await,
@@ -56,11 +76,18 @@ pub(super) async fn root<'a>(
             tokio::select! {
                 biased;
                 end = whole => end,
-                () = host.world.wait(id, deadline) => return cut(host),
+                () = host.world.wait(id, deadline) => Reached::End(cut(host)),
             }
         }
     };
-    let End::Broken(failure) = end else { return end };
+    match end {
+        Reached::End(End::Broken(failure)) => Reached::End(broken(host, failure)),
+        other => other,
+    }
+}
+
+/// The end of a run in which a node has failed and nothing took that up.
+fn broken(host: &Host, failure: RunFailure) -> End {
     // A node that took longer than its own time has failed as others do, unless the run's is up as well.
     let limited = failure.class == "budget" || failure.code == "timeout" && host.is_due();
     let degrade = limited && host.limits.on_exhausted == OnExhausted::BestSoFar;
@@ -80,25 +107,15 @@ async fn fall_back(host: &Host, failure: RunFailure) -> End {
     let env = Env { vars: other.vars.clone(), inputs };
     let purse = Purse::new(other.limits.amounts(), Some(host.purse.clone()));
     let frame = Frame::root(&other.root, "fallback/", &env, purse);
-    match Box::pin(walk(host, &frame, None)).await {
+    match Box::pin(walk(host, &frame)).await {
         None | Some(End::Broken(_)) => End::Broken(failure),
         Some(end) => end,
     }
 }
 
 /// Walks a graph to its end. `None`: every node has resolved and none of them ended it.
-pub(crate) async fn walk<'a>(
-    host: &'a Host,
-    frame: &'a Frame<'a>,
-    first: Option<(usize, NodeResult)>,
-) -> Option<End> {
-    let mut walk = Walk::new(host, frame);
-    if let Some((node, result)) = first
-        && let Some(end) = walk.finish(node, result)
-    {
-        return Some(end);
-    }
-    walk.on().await
+pub(crate) async fn walk<'a>(host: &'a Host, frame: &'a Frame<'a>) -> Option<End> {
+    Walk::new(host, frame).on().await
 }
 
 /// Runs what is left to do once the response is out.
@@ -153,7 +170,17 @@ impl<'a> Walk<'a> {
             running: Vec::new(),
             suspended: Vec::new(),
             late: false,
+            flows: false,
+            heads: Vec::new(),
+            flow: None,
         }
+    }
+
+    /// That of the root of a run, whose answer may flow.
+    pub(super) fn of_root(host: &'a Host, frame: &'a Frame<'a>, flows: bool) -> Box<Self> {
+        let mut walk = Walk::new(host, frame);
+        walk.flows = flows;
+        Box::new(walk)
     }
 
     fn node(&self, i: usize) -> Option<&'a Node> {
@@ -165,6 +192,9 @@ impl<'a> Walk<'a> {
         loop {
             if let Some(end) = self.advance() {
                 return Some(end);
+            }
+            if self.flow.is_some() {
+                return None;
             }
             if self.running.is_empty() {
                 let waiting = std::mem::take(&mut self.suspended);
@@ -186,9 +216,35 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Starts and skips whatever can be. One pass in topological order suffices: what resolves here only
-    /// changes nodes that come later in it.
+    /// Starts and skips whatever can be.
     fn advance(&mut self) -> Option<End> {
+        loop {
+            if let Some(end) = self.pass() {
+                return Some(end);
+            }
+            let heads = std::mem::take(&mut self.heads);
+            if let [head] = heads.as_slice() {
+                self.flow = self.flow_from(*head).map(Box::new);
+                if self.flow.is_some() {
+                    return None;
+                }
+            }
+            for head in &heads {
+                if let Some(end) = self.begin(*head) {
+                    return Some(end);
+                }
+            }
+            if heads.is_empty() {
+                break;
+            }
+        }
+        self.abandon();
+        None
+    }
+
+    /// One pass in topological order suffices: what resolves here only changes nodes that come later in it. A node whose
+    /// answer may flow waits for the end of it, when it is known whether something else has started.
+    fn pass(&mut self) -> Option<End> {
         for i in self.frame.graph.topo.iter().copied() {
             let Some(node) = self.node(i) else { continue };
             if self.frame.progress(i) != Progress::Pending || node.is_later() != self.late {
@@ -203,7 +259,6 @@ impl<'a> Walk<'a> {
                 return end;
             }
         }
-        self.abandon();
         None
     }
 
@@ -223,6 +278,14 @@ impl<'a> Walk<'a> {
                 }
             }
         }
+        if self.flows && self.host.workflow.chains.iter().any(|c| c.generate == i) {
+            self.heads.push(i);
+            return None;
+        }
+        self.begin(i)
+    }
+
+    fn begin(&mut self, i: usize) -> Option<End> {
         let at = At::new(self.host, self.frame, i)?;
         at.begin();
         if let Err(e) = self.host.admit() {

@@ -350,7 +350,7 @@ async fn what_a_policy_demands_holds_in_every_mode() {
     for mode in ["passthrough", "optimistic", "windowed", "auto"] {
         let w = workflow(
             &body("json", &format!("mode: {mode}"), "reprompt")
-                .replace("[json]", "[{ use: length, with: { chars: { max: 9999 } } }]"),
+                .replace("[json]", "[{ use: keywords, with: { none: [never] } }]"),
         );
         let script = Script::new(vec![
             (
@@ -402,6 +402,9 @@ fn modes_that_cannot_be_are_refused() {
         let two = one.replace("id: ask, type: generate", "id: ask, type: generate, samples: 2");
         check(&two, &[("WF411", mode)]);
     }
+    check(&body("json", "mode: windowed", "reprompt"), &[("WF411", "`json` needs the whole answer")]);
+    check(&body("{ use: json, severity: warn }", "mode: windowed", "reprompt"), &[]);
+    check(&body("json", "mode: optimistic", "reprompt"), &[]);
     check(&body("contract", "validators: [code_parse]", "reprompt"), &[("WF411", "code_parse")]);
     check(&body("contract", "validators: [code_tests]", "reprompt"), &[("WF411", "code_tests")]);
     check(&body("contract", "mode: window", "reprompt"), &[("WF104", "window")]);
