@@ -13,24 +13,32 @@ const MAX_DEPTH: usize = 100;
 /// How far the parser looks past white space to decide whether a quote closes its string.
 const LOOK_AHEAD: usize = 64;
 
-/// The list or object that opens the text; what follows it is ignored, unless it is another one of the same kind.
-/// `None` if the text opens with neither, is nested too deep, or leaves open what was meant: a number that would
-/// come out as another one, a text or a number that may go on behind the end, one of several values.
-pub(crate) fn parse(text: &str) -> Option<Value> {
-    let mut parser = Parser::new(text, false)?;
-    let value = parser.value(0)?;
-    (!parser.too_deep && !parser.doubtful && !is_one_of_several(&value, parser.rest)).then_some(value)
+/// What a text opens with, and how it is written.
+pub(crate) struct Found<'a> {
+    /// The list or object.
+    pub(crate) value: Value,
+    /// What follows it.
+    pub(crate) rest: &'a str,
+    /// A text in quotes is in it.
+    pub(crate) is_quoted: bool,
+    /// A word without quotes is one of its values.
+    pub(crate) has_words: bool,
+    /// It is written like no value: several words in a list, a colon in one, a name with nothing to it.
+    pub(crate) is_prose: bool,
 }
 
-/// The same of a text that still grows: its end is nobody's.
-pub(crate) fn so_far(text: &str) -> Option<Value> {
-    let mut parser = Parser::new(text, true)?;
+/// The list or object that opens the text. `None` if the text opens with neither, is nested too deep, or leaves open
+/// what was meant: a number that would come out as another one, a text or a number that may go on behind the end (of
+/// a text that still `grows` the end is nobody's).
+pub(crate) fn find(text: &str, grows: bool) -> Option<Found<'_>> {
+    let mut parser = Parser::new(text, grows)?;
     let value = parser.value(0)?;
-    (!parser.too_deep && !parser.doubtful).then_some(value)
+    let Parser { rest, is_quoted, has_words, is_prose, .. } = parser;
+    (!parser.too_deep && !parser.doubtful).then_some(Found { value, rest, is_quoted, has_words, is_prose })
 }
 
 /// Whether another list, or another object, stands in what follows the first one.
-fn is_one_of_several(value: &Value, mut rest: &str) -> bool {
+pub(crate) fn is_one_of_several(value: &Value, mut rest: &str) -> bool {
     let open = if value.is_array() { '[' } else { '{' };
     while let Some(at) = rest.find(open) {
         let Some(mut parser) = rest.get(at..).and_then(|r| Parser::new(r, true)) else { return false };
@@ -61,6 +69,9 @@ struct Parser<'a> {
     too_deep: bool,
     /// What stands there may mean something else.
     doubtful: bool,
+    is_quoted: bool,
+    has_words: bool,
+    is_prose: bool,
     /// More of the text may come.
     grows: bool,
 }
@@ -69,7 +80,15 @@ impl<'a> Parser<'a> {
     /// `None` where the text opens with no bracket.
     fn new(text: &'a str, grows: bool) -> Option<Self> {
         let rest = text.trim_start();
-        rest.starts_with(['{', '[']).then_some(Parser { rest, too_deep: false, doubtful: false, grows })
+        rest.starts_with(['{', '[']).then_some(Parser {
+            rest,
+            too_deep: false,
+            doubtful: false,
+            is_quoted: false,
+            has_words: false,
+            is_prose: false,
+            grows,
+        })
     }
 }
 
@@ -117,7 +136,9 @@ impl Parser<'_> {
                 let cut = !self.rest.contains(BARE_ENDS) && !self.rest.ends_with(char::is_whitespace);
                 let bare = self.bare();
                 self.doubtful |= cut && !self.grows && !is_literal(&bare);
-                Some(self.word(&bare))
+                let word = self.word(&bare);
+                self.has_words |= word.is_string();
+                Some(word)
             }
         }
     }
@@ -148,6 +169,8 @@ impl Parser<'_> {
                 self.bump();
                 continue;
             };
+            self.skip(&[]);
+            let is_named = self.rest.starts_with([':', '=']);
             self.skip(&[':', '=']);
             match self.value(depth.saturating_add(1)) {
                 Some(v) => {
@@ -156,6 +179,7 @@ impl Parser<'_> {
                 // The text ends before the value: the key alone says nothing.
                 None if self.rest.is_empty() => break,
                 None => {
+                    self.is_prose |= !is_named;
                     map.insert(key, Value::Null);
                 }
             }
@@ -175,12 +199,20 @@ impl Parser<'_> {
                     break;
                 }
                 Some('}') => break,
-                Some(_) => match self.value(depth.saturating_add(1)) {
-                    Some(v) => list.push(v),
-                    None => {
-                        self.bump();
+                Some(c) => {
+                    self.is_prose |= c == ':';
+                    let is_bare = closing(c).is_none();
+                    match self.value(depth.saturating_add(1)) {
+                        Some(v) => {
+                            let words = v.as_str().filter(|_| is_bare);
+                            self.is_prose |= words.is_some_and(|w| w.contains(char::is_whitespace));
+                            list.push(v);
+                        }
+                        None => {
+                            self.bump();
+                        }
                     }
-                },
+                }
             }
         }
         Value::Array(list)
@@ -200,6 +232,7 @@ impl Parser<'_> {
     /// A string in any kind of quotes; the end of the text ends it too, and then nobody knows what it would have been.
     fn string(&mut self, key: bool) -> Option<String> {
         let close = self.bump().and_then(closing)?;
+        self.is_quoted = true;
         let mut out = String::new();
         while let Some(c) = self.bump() {
             if close.contains(&c) && self.closes(key) {
@@ -304,6 +337,11 @@ mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
+    fn parse(text: &str) -> Option<Value> {
+        let found = find(text, false).filter(|f| !is_one_of_several(&f.value, f.rest));
+        found.map(|f| f.value)
+    }
+
     fn check(text: &str, want: Option<Value>) {
         assert_eq!(parse(text), want, "{text}");
     }
@@ -314,7 +352,7 @@ mod tests {
         check("{a: 1, 'b': 'x', }", Some(json!({"a": 1, "b": "x"})));
         check("{“a”: “b”}", Some(json!({"a": "b"})));
         check("{\"a\": True, \"b\": None, \"c\": 1.5e3}", Some(json!({"a": true, "b": null, "c": 1500.0})));
-        check("[1 2]", Some(json!(["1 2"])));
+        check("[1,\n 2]", Some(json!([1, 2])));
         check("[1,, 2,]", Some(json!([1, 2])));
         check("{\"a\": 1 // one\n, /* two */ \"b\": 2 # three\n}", Some(json!({"a": 1, "b": 2})));
         check("{\"a\": 18446744073709551615,}", Some(json!({"a": u64::MAX})));
@@ -341,7 +379,7 @@ mod tests {
         // The text ends within a value.
         for cut in ["{\"a\": [1, 2", "{\"a\": 1, \"b\": \"unfin", "{\"a\": -", "{\"a\": tru"] {
             check(cut, None);
-            assert!(so_far(cut).is_some(), "{cut}");
+            assert!(find(cut, true).is_some(), "{cut}");
         }
         // Separators and signs that are no number's.
         for odd in ["{\"a\": 1,234}", "{\"a\": 1,234, \"b\": 2}", "{\"a\": 036}", "{\"a\": 1.234,56}"] {
@@ -361,8 +399,26 @@ mod tests {
     }
 
     #[test]
+    fn how_it_is_written_is_told() {
+        let check = |text: &str, want: (bool, bool, bool)| {
+            let found = find(text, false).unwrap();
+            assert_eq!((found.is_quoted, found.has_words, found.is_prose), want, "{text}");
+        };
+        check("{a: 1, 'b': true}", (true, false, false));
+        check("{city: London Town}", (false, true, false));
+        check("[red, green]", (false, true, false));
+        check("[\"red\", null, 1.5]", (true, false, false));
+        check("[red wine]", (false, true, true));
+        check("[Note: none]", (false, true, true));
+        check("{customer}", (false, false, true));
+        check("{ return 1 }", (false, false, true));
+        check("{\"a\"}", (true, false, true));
+        check("{\"a\" : , b: [1]}", (true, false, false));
+    }
+
+    #[test]
     fn the_input_that_never_ended_elsewhere_ends() {
-        assert!(so_far("\n{'a,}/\"0'/").is_some());
+        assert!(find("\n{'a,}/\"0'/", true).is_some());
         assert_eq!(parse("\n{'a,}/\"0'/"), None, "its text has no end");
     }
 

@@ -24,19 +24,19 @@ const MAX_STEPS: usize = 64;
 /// to write it anew.
 #[must_use]
 pub fn json(text: &str, schema: Option<&Value>) -> Option<String> {
-    made(text, schema, lenient::parse)
+    made(text, schema, false)
 }
 
 /// The same of a text that still grows, to see whether it can come to anything.
 #[must_use]
 pub fn json_so_far(text: &str, schema: Option<&Value>) -> Option<String> {
-    made(text, schema, lenient::so_far)
+    made(text, schema, true)
 }
 
-fn made(text: &str, schema: Option<&Value>, parse: fn(&str) -> Option<Value>) -> Option<String> {
+fn made(text: &str, schema: Option<&Value>, grows: bool) -> Option<String> {
     let (value, written) = match strict(text) {
         Some((value, written)) => (value, Some(written)),
-        None => (mended(text, parse)?, None),
+        None => (mended(text, grows)?, None),
     };
     let inexact = written.is_some_and(|w| !exact::all_kept(w));
     let value = match schema {
@@ -60,24 +60,55 @@ fn fits(value: &Value, schema: &Value) -> bool {
 
 /// The value, and the part of the text that is it.
 fn strict(text: &str) -> Option<(Value, &str)> {
-    let parts = [text, unfenced(text), largest(text)?];
-    parts.into_iter().find_map(|t| Some((serde_json::from_str(t).ok()?, t)))
+    let read = |t| Some((serde_json::from_str(t).ok()?, t));
+    [text, unfenced(text)].into_iter().find_map(read).or_else(|| read(largest(text)?))
 }
 
 /// From the first bracket to the last: drops chatter and fences on both sides.
 fn largest(text: &str) -> Option<&str> {
-    let from = text.find(['{', '['])?;
-    let to = text.rfind(['}', ']']).map_or(text.len(), |i| i.saturating_add(1));
-    text.get(from..to.max(from)).filter(|t| !t.is_empty()).or_else(|| text.get(from..))
+    let (before, from) = text.split_at(text.find(BRACKETS)?);
+    let (value, after) = from.split_at(from.rfind(['}', ']'])?.saturating_add(1));
+    // Of what stands within a sentence only quotes say that it is meant as a value: `[3]` may be a footnote.
+    let is_meant = value.contains('"') && !is_link(value, after);
+    (is_meant || stands_alone(before, after)).then_some(value)
 }
 
-/// Mended by the lenient parser. Only lists and objects: any prose can be "repaired" into a string.
-fn mended(text: &str, parse: fn(&str) -> Option<Value>) -> Option<Value> {
+/// What lists and objects open with.
+const BRACKETS: [char; 2] = ['{', '['];
+
+/// Mended by the lenient parser. Only lists and objects: any prose can be "repaired" into a string. Brackets are no
+/// value by themselves: refusals have links, placeholders and footnotes in them.
+fn mended(text: &str, grows: bool) -> Option<Value> {
     if text.len() > MAX_BYTES {
         return None;
     }
-    let from = text.find(['{', '['])?;
-    parse(text.get(from..)?).filter(|v| !lenient::is_empty(v))
+    let mut at = text.find(BRACKETS)?;
+    loop {
+        let (before, from) = text.split_at_checked(at)?;
+        let found = lenient::find(from, grows)?;
+        let is_alone = stands_alone(before, found.rest);
+        let is_meant = found.is_quoted && !found.has_words && !is_link(from, found.rest);
+        if !found.is_prose && (is_alone || is_meant) {
+            let is_it = !lenient::is_empty(&found.value)
+                && (grows || !lenient::is_one_of_several(&found.value, found.rest));
+            return is_it.then_some(found.value);
+        }
+        let behind = text.len().saturating_sub(found.rest.len());
+        at = behind.saturating_add(found.rest.find(BRACKETS)?);
+    }
+}
+
+/// Whether a value has its lines to itself: nothing but white space, a fence and punctuation stands beside it.
+fn stands_alone(before: &str, after: &str) -> bool {
+    let beside = before.rsplit('\n').next().unwrap_or_default().trim();
+    let opens = beside.is_empty() || beside.strip_prefix("```").is_some_and(|info| !info.contains(' '));
+    let closes = |c: char| c.is_whitespace() || matches!(c, '`' | ';' | '.' | ',');
+    opens && after.split('\n').next().unwrap_or_default().chars().all(closes)
+}
+
+/// Whether it is what a link of Markdown says.
+fn is_link(value: &str, after: &str) -> bool {
+    value.starts_with('[') && after.starts_with('(')
 }
 
 /// The schema behind `$ref`s within the same document; after too many steps, the last one seen.
@@ -267,6 +298,41 @@ mod tests {
         check("I cannot do that.", None, None);
         check("", None, None);
         check(&"[".repeat(200_000), None, None);
+    }
+
+    /// A refusal is no data, whatever brackets are in it.
+    #[test]
+    fn brackets_in_prose_are_no_value() {
+        let list = || Some(json!({"type": "array", "items": {"type": "string"}}));
+        let numbers = || Some(json!({"type": "array", "items": {"type": "integer"}}));
+        for prose in [
+            "I cannot help with that. See [our policy](https://x.example/p).",
+            "I cannot. See [\"our policy\"](https://x.example/p).",
+            "I found none (see the manual [section 3, page 7: billing]). Please ask support.",
+            "[Note: I have no access to your invoices] Please paste them here.",
+            "[I have no access to your invoices]",
+            "[redacted] and nothing else",
+            "There are no ids in the text, as it says in [3].",
+            "[3] The manual says so.",
+            "Use `arr[0]` in your code",
+            "Dear [Name], I cannot do it.",
+            "I cannot do that {sorry: I have no access}. Please paste the data.",
+            "Use the placeholder {name: NAME} in the template; I cannot see a name.",
+            "I'm unable to share {customer} records.",
+            "Sorry. Call f(x) { return 1 } instead.",
+            "I cannot: {error}",
+            "{error}",
+        ] {
+            for schema in [None, list(), numbers()] {
+                check(prose, schema, None);
+            }
+        }
+        check("The names are [\"Ada\", \"Bob\"].", list(), Some(json!(["Ada", "Bob"])));
+        check("As in [1]: {\"a\": 1}", None, Some(json!({"a": 1})));
+        check("See [the docs](x).\n\n{a: b,\n c: 1}\n\nBye.", None, Some(json!({"a": "b", "c": 1})));
+        check("Here:\n```json\n[1, 2,]\n```\nBye.", numbers(), Some(json!([1, 2])));
+        check("Here they are:\n[3, 17]\nBye.", numbers(), Some(json!([3, 17])));
+        check("Here it is: {name: \"Ada\", age: 36,} Bye.", None, Some(json!({"name": "Ada", "age": 36})));
     }
 
     #[test]

@@ -48,6 +48,14 @@ pub(super) const SHIPPED: &[(&str, &str)] = &[
         include_str!("../../../../workflows/library/tests/json_extraction.hopeless.yaml"),
     ),
     (
+        "json_extraction.object.yaml",
+        include_str!("../../../../workflows/library/tests/json_extraction.object.yaml"),
+    ),
+    (
+        "json_extraction.refused.yaml",
+        include_str!("../../../../workflows/library/tests/json_extraction.refused.yaml"),
+    ),
+    (
         "consensus_vote.agree.yaml",
         include_str!("../../../../workflows/library/tests/consensus_vote.agree.yaml"),
     ),
