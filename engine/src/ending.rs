@@ -168,7 +168,7 @@ pub(crate) fn failure(f: RunFailure) -> Error {
         (None, "budget") if f.code == "wall" => Kind::Deadline,
         (None, "budget") => Kind::Budget(f.message),
         (None, "validation") => Kind::Validation { code: f.code, message: f.message },
-        (None, "policy") if f.code == "evaluation_failed" => Kind::PolicyEvaluation(f.message),
+        (None, "policy") if f.code == Kind::UNEVALUATED => Kind::PolicyEvaluation(f.message),
         (None, "policy") => Kind::NoCandidates { summary: f.message, by_policy: false },
         (None, _) => Kind::Workflow { code: f.code, message: f.message, status: f.status },
     };

@@ -117,6 +117,11 @@ pub enum Kind {
     Internal(String),
 }
 
+impl Kind {
+    /// Code of a request that fails because a policy could not be evaluated.
+    pub const UNEVALUATED: &str = "evaluation_failed";
+}
+
 /// One failed call, for `error.metadata.attempts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attempt {
@@ -227,7 +232,7 @@ impl Error {
             Kind::Denied { code, .. } | Kind::Validation { code, .. } | Kind::Workflow { code, .. } => code,
             Kind::NoCandidates { .. } => "no_candidates",
             Kind::Unfit { code, .. } => code,
-            Kind::PolicyEvaluation(_) => "evaluation_failed",
+            Kind::PolicyEvaluation(_) => Kind::UNEVALUATED,
             Kind::Unrecorded(_) => "unrecorded",
             Kind::Overloaded => "queue_full",
             Kind::Limit { budget: true, .. } => "insufficient_quota",

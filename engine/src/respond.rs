@@ -267,7 +267,7 @@ impl Respond {
         let response = response(&self.again.input.trace, completion, model, *verdict, escalated);
         let scope = policies::response_scope(&self.again.input.scope, self.so_far(), response);
         let evaluated = self.view.bundle.policies.evaluate(Phase::Response, &scope).await;
-        evaluated.map_err(Error::from)
+        self.demands.said.unless_failed(evaluated).map_err(Error::from)
     }
 
     /// Asks about every call of a tool that the answer wants the client to make.
@@ -312,7 +312,7 @@ impl Respond {
         let name = tool.name.clone();
         let scope = policies::tool_scope(&self.again.input.scope, so_far, tool);
         let evaluated = self.view.bundle.policies.evaluate(Phase::Tool, &scope).await;
-        let mut d = evaluated?;
+        let mut d = self.demands.said.unless_failed(evaluated)?;
         self.demands.said.note(&mut d);
         if let Some(e) = denial(&d) {
             return Err(e);

@@ -72,6 +72,18 @@ impl Said {
         self.lock().rules.iter().any(|r| r.id == *rule && r.result == RuleResult::Matched)
     }
 
+    /// What one evaluation came to. Of one that a rule ended the rules that were evaluated are noted, that rule with
+    /// what happened: nothing else of it comes to the record.
+    ///
+    /// # Errors
+    /// As given.
+    pub(crate) fn unless_failed(
+        &self,
+        evaluated: Result<Directives, policies::Error>,
+    ) -> Result<Directives, policies::Error> {
+        evaluated.inspect_err(|e| self.note(&mut e.until_then()))
+    }
+
     /// Notes what one evaluation came to.
     pub(crate) fn note(&self, d: &mut Directives) {
         let mut words = self.lock();

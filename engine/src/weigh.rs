@@ -79,17 +79,7 @@ pub(crate) async fn said(
     let scope = policies::scope(&policies::Inputs { request, profile, around, unix_ms: moment.ts_ms });
     match bundle.policies.evaluate(policies::Phase::Request, &scope).await {
         Ok(directives) => (scope, directives, None),
-        Err(e) => {
-            // It is the operator's to mend, and a client reads nothing of it.
-            if let policies::Error::Evaluation { rule, detail } = &e {
-                tracing::warn!(
-                    rule = &**rule,
-                    detail,
-                    "a rule could not be evaluated; its request is refused"
-                );
-            }
-            (scope, Directives::default(), Some(e.into()))
-        }
+        Err(e) => (scope, e.until_then(), Some(e.into())),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What can go wrong when policies are evaluated.
 
-use types::directives::RuleId;
+use types::directives::{Directives, RuleId, RuleRecord};
 use types::error::Blame;
 
 /// Why policies gave no directives.
@@ -14,6 +14,8 @@ pub enum Error {
         rule: RuleId,
         /// What happened and where in the rule; never the values it read.
         detail: String,
+        /// What was evaluated until then, that rule included; what comes after it is not.
+        evaluated: Vec<RuleRecord>,
     },
     /// The request asks, by an option of its own, for something that is not there.
     #[error("`{option}`: {message}")]
@@ -26,6 +28,18 @@ pub enum Error {
 }
 
 impl Error {
+    /// What is on record of an evaluation that ended in this error: what each rule said until then. What they read is
+    /// not among it, for what keeps values out of records may be a rule that was not asked any more.
+    #[must_use]
+    pub fn until_then(&self) -> Directives {
+        match self {
+            Error::Evaluation { evaluated, .. } => {
+                Directives { rules: evaluated.clone(), ..Directives::default() }
+            }
+            Error::Option { .. } => Directives::default(),
+        }
+    }
+
     /// Who can mend it: the operator, so `internal` (HTTP 500), or the client for its own options.
     #[must_use]
     pub const fn blame(&self) -> Blame {

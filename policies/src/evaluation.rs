@@ -42,12 +42,28 @@ impl PolicySet {
     /// One of whose group another applies already is not run at all. All that are enforced have 10 ms together: what
     /// comes after these are used up counts as failed, too. Those in shadow have as much for themselves, so that
     /// nothing that is only watched fails a request. Of each kind 500 actions are taken up; what asks for more has
-    /// failed. What cannot be evaluated and is left out is logged.
+    /// failed. What cannot be evaluated is logged, and ends the evaluation unless it may be left out.
     ///
     /// # Errors
     /// [`Error::Evaluation`] when a rule with `on_error: closed` cannot be evaluated; [`Error::Option`] when the
     /// request asks for something that is not there.
     pub async fn evaluate(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
+        let evaluated = self.asked_in_turn(phase, scope).await;
+        match &evaluated {
+            Ok(directives) => directives.rules.iter().for_each(|r| tell_of_left_out(r, phase)),
+            // It is the operator's to mend, and a client reads nothing of it.
+            Err(Error::Evaluation { rule, detail, .. }) => tracing::warn!(
+                rule = &**rule,
+                phase = phase.as_str(),
+                detail,
+                "a rule could not be evaluated; its request is refused"
+            ),
+            Err(Error::Option { .. }) => {}
+        }
+        evaluated
+    }
+
+    async fn asked_in_turn(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
         let mut evaluation = Evaluation::begin(self, phase, scope);
         for entry in self.of_phase(phase) {
             let Some(gate) = evaluation.pass.gate(entry, evaluation.unix_ms) else { continue };
@@ -62,18 +78,7 @@ impl PolicySet {
             };
             evaluation.pass.take(entry, outcome)?;
         }
-        let directives = evaluation.end()?;
-        for left_out in directives.rules.iter().filter(|r| r.result == RuleResult::Error) {
-            // It is the operator's to mend, and nobody else notices: the request goes on.
-            let (rule, detail) = (&*left_out.id, left_out.detail.as_deref());
-            tracing::warn!(
-                rule,
-                phase = phase.as_str(),
-                detail,
-                "a rule could not be evaluated; it is left out"
-            );
-        }
-        Ok(directives)
+        evaluation.end()
     }
 
     /// As [`PolicySet::evaluate`], with every policy on the caller's thread: for tools, not for servers.
@@ -181,6 +186,14 @@ impl<'a> Evaluation<'a> {
             asked::settle(options, &self.set.resolver, &mut directives);
         }
         Ok(directives)
+    }
+}
+
+/// Logs that a rule was left out: it is the operator's to mend, and nobody else notices, for the request goes on.
+fn tell_of_left_out(record: &RuleRecord, phase: Phase) {
+    if record.result == RuleResult::Error {
+        let (rule, detail) = (&*record.id, record.detail.as_deref());
+        tracing::warn!(rule, phase = phase.as_str(), detail, "a rule could not be evaluated; it is left out");
     }
 }
 
@@ -305,7 +318,9 @@ impl<'a> Pass<'a> {
                 }
             }
             Err(detail) if entry.closed && head.mode == Mode::Enforce => {
-                return Err(Error::Evaluation { rule: RuleId::clone(&head.id), detail });
+                self.note(&head.id, RuleResult::Error, Some(detail.clone()));
+                let evaluated = std::mem::take(&mut self.records);
+                return Err(Error::Evaluation { rule: RuleId::clone(&head.id), detail, evaluated });
             }
             Err(detail) => self.note(&head.id, RuleResult::Error, Some(detail)),
         }

@@ -65,14 +65,17 @@ impl PolicySet {
         let matrix = &self.resolver.matrix;
         let (d, error) = match self.evaluate_now(phase, scope) {
             Ok(d) => (d, None),
-            Err(crate::Error::Evaluation { rule, detail }) => {
-                (Directives::default(), Some((rule.to_string(), detail)))
-            }
-            Err(crate::Error::Option { option, message }) => (Directives::default(), Some((option, message))),
+            Err(e) => (
+                e.until_then(),
+                Some(match e {
+                    crate::Error::Evaluation { rule, detail, .. } => (rule.to_string(), detail),
+                    crate::Error::Option { option, message } => (option, message),
+                }),
+            ),
         };
         let vars = Vars::of(scope).ok();
         let entries = self.entries.iter().filter(|e| e.phase == phase);
-        let rules = entries.map(|entry| self.rule(entry, &d, vars, error.as_ref())).collect();
+        let rules = entries.map(|entry| self.rule(entry, &d, vars)).collect();
         let name = |ix| matrix.model(ix).map_or_else(String::new, |m| m.id.to_string());
         let left = matrix.indices().filter(|ix| d.removed_by(*ix).is_none()).map(name).collect();
         Explanation {
@@ -85,22 +88,12 @@ impl PolicySet {
         }
     }
 
-    fn rule(
-        &self,
-        entry: &Entry,
-        d: &Directives,
-        vars: Option<&Vars>,
-        error: Option<&(String, String)>,
-    ) -> RuleExplanation {
+    fn rule(&self, entry: &Entry, d: &Directives, vars: Option<&Vars>) -> RuleExplanation {
         let id = entry.head.id.to_string();
-        let record = d.rules.iter().find(|r| *r.id == *id);
-        let (result, detail) = match (record, error) {
-            (Some(r), _) => (r.result, r.detail.clone()),
-            (None, Some((rule, detail))) if *rule == id => (RuleResult::Error, Some(detail.clone())),
+        let (result, detail) = match d.rules.iter().find(|r| *r.id == *id) {
+            Some(r) => (r.result, r.detail.clone()),
             // The evaluation ended before its turn.
-            (None, _) => {
-                (RuleResult::NotMatched, Some("not asked: another rule failed before it".to_owned()))
-            }
+            None => (RuleResult::NotMatched, Some("not asked: another rule failed before it".to_owned())),
         };
         let asked = matches!(result, RuleResult::Matched | RuleResult::Shadow | RuleResult::Error)
             || result == RuleResult::NotMatched && detail.is_none();

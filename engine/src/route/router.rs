@@ -90,7 +90,7 @@ impl Router {
         let evaluated = self.bundle.policies.evaluate(policies::Phase::Request, &scope).await;
         let (mut directives, unevaluated) = match evaluated {
             Ok(directives) => (directives, None),
-            Err(e) => (Directives::default(), Some(e.into())),
+            Err(e) => (e.until_then(), Some(e.into())),
         };
         self.route(&ask, &scope, &mut directives, unevaluated)
     }

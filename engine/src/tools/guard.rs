@@ -69,6 +69,10 @@ impl Guard {
         };
         let scope = policies::tool_scope(&self.scope, so_far, tool);
         let evaluated = self.view.bundle.policies.evaluate(Phase::Tool, &scope).await;
+        let evaluated = match &self.demands {
+            Some(demands) => demands.said.unless_failed(evaluated),
+            None => evaluated,
+        };
         let mut d = evaluated.map_err(|e| ToolFailure::Denied(e.public_message()))?;
         if let Some(demands) = &self.demands {
             demands.said.note(&mut d);

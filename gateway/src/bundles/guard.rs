@@ -148,9 +148,8 @@ impl Guard {
         let counts = Counts {
             requests: 1,
             denied: one(!d.denials.is_empty()),
-            failing: one(
-                code == Some("evaluation_failed") || d.rules.iter().any(|r| r.result == RuleResult::Error)
-            ),
+            failing: one(code == Some(engine::Kind::UNEVALUATED)
+                || d.rules.iter().any(|r| r.result == RuleResult::Error)),
             empty: one(code == Some("no_candidates") && is_left_empty(&d.excluded)),
         };
         let key = record.outcome.account.as_ref().map_or("", |a| a.key.as_str());

@@ -9,7 +9,7 @@ use super::tripwire::Tripwire;
 use crate::clock;
 use crate::error::Failure;
 use arc_swap::ArcSwap;
-use engine::Who;
+use engine::{Kind, Who};
 use http::StatusCode;
 use serde_json::{Map, Value};
 use std::io;
@@ -250,17 +250,22 @@ impl Plane {
         }
     }
 
-    /// Puts a request on the trail that a policy refused or put to people.
+    /// Puts a request on the trail that a policy refused, put to people, or failed because it could not be evaluated.
     pub(crate) fn note_denied(&self, record: &RequestRecord) {
         let (decision, outcome) = (&record.decision, &record.outcome);
-        if outcome.status != Status::Denied || self.audit.is_none() {
+        let code = outcome.error.as_deref().unwrap_or_default();
+        let unevaluated = code == Kind::UNEVALUATED;
+        if !unevaluated && outcome.status != Status::Denied || self.audit.is_none() {
             return;
         }
-        let matched = decision.rules.iter().filter(|r| r.result == RuleResult::Matched);
-        let rules: Vec<&str> = matched.map(|r| &*r.id).collect();
+        let of = |result| decision.rules.iter().filter(move |r| r.result == result).map(|r| &*r.id);
+        let rules: Vec<&str> = match unevaluated {
+            // The evaluation ended with it; those before it were left out.
+            true => of(RuleResult::Error).next_back().into_iter().collect(),
+            false => of(RuleResult::Matched).collect(),
+        };
         let directory = self.directory.load();
         let key = outcome.account.as_ref().and_then(|a| directory.key(&a.key));
-        let code = outcome.error.as_deref().unwrap_or_default();
         let mut event = Refusal::of(&decision.request_id, code, key).line();
         decision.tenant.clone_into(&mut event.tenant);
         decision.request_id.clone_into(&mut event.request);

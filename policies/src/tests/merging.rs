@@ -170,11 +170,12 @@ fn a_rule_that_cannot_be_evaluated_is_never_no_match() {
             .evaluate_now(Phase::Request, &scope_of(&profile()))
     };
     let error = rule("actions: { exclude: acme/small }").unwrap_err();
-    let Error::Evaluation { rule: id, detail } = &error else { panic!("{error}") };
+    let Error::Evaluation { rule: id, detail, .. } = &error else { panic!("{error}") };
     assert_eq!(id.as_ref(), "a");
     assert!(detail.contains("no member `team`"), "{detail}");
     assert_eq!((error.blame(), error.retryable()), (Blame::Internal, false));
     assert_eq!(error.public_message(), "policy rule `a` could not be evaluated");
+    assert_eq!(results(&error.until_then()), [("a", RuleResult::Error)]);
     assert!(rule("on_error: closed, actions: { tag: { a: b } }").is_err());
     assert!(rule("mode: shadow, actions: { deny: x }").is_ok_and(|d| d.rules[0].result == RuleResult::Error));
     for open in ["actions: { tag: { a: b } }", "on_error: open, actions: { deny: x }"] {
@@ -314,4 +315,22 @@ fn what_rules_read_is_recorded_unless_it_is_a_text_or_stands_elsewhere() {
             ("request.stream", json!(false)),
         ]
     );
+}
+
+#[test]
+fn what_was_evaluated_before_a_failure_is_told() {
+    let rules = "rules:\n\
+        - { id: a, actions: { tag: { a: b } } }\n\
+        - { id: b, when: request.stream, actions: { deny: no } }\n\
+        - { id: c, when: request.metadata.team == \"x\", actions: { deny: no } }\n\
+        - { id: d, actions: { tag: { c: d } } }";
+    let set = sound(rules, &[]);
+    let error = set.evaluate_now(Phase::Request, &scope_of(&profile())).unwrap_err();
+    let until_then = error.until_then();
+    let want = [("a", RuleResult::Matched), ("b", RuleResult::NotMatched), ("c", RuleResult::Error)];
+    assert_eq!(results(&until_then), want);
+    assert!(until_then.actions.is_empty() && until_then.tags.is_empty(), "nothing of it applies");
+    let told = set.explain(Phase::Request, &scope_of(&profile())).rules;
+    assert_eq!(told[2].detail, until_then.rules[2].detail);
+    assert_eq!(told[3].detail.as_deref(), Some("not asked: another rule failed before it"));
 }

@@ -230,7 +230,7 @@ fn runaways_end_with_the_right_fail_mode() {
     for (body, told) in RUNAWAYS {
         let closed =
             set(&text("", body, "cap_temperature(0.5)")).evaluate_now(Phase::Request, &scope_of(&profile()));
-        let Err(Error::Evaluation { rule, detail }) = closed else { panic!("{body}: {closed:?}") };
+        let Err(Error::Evaluation { rule, detail, .. }) = closed else { panic!("{body}: {closed:?}") };
         assert_eq!(rule.as_ref(), "p");
         assert!(detail.contains(told), "{body}: {detail}");
         assert!(!detail.contains("acme") && !detail.contains("auto"), "{body}: {detail}");

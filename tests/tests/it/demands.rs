@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use std::time::Duration;
 use tests::client::{End, Response};
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Dialect, Reply, Vendor};
+use tests::vendor::{Answer, Dialect, Reply, Vendor};
 
 fn plan(vendor: &Vendor, rules: &str) -> Plan {
     Plan::new()
@@ -65,6 +65,76 @@ async fn a_rule_that_cannot_be_evaluated_is_logged_and_counted() {
     assert_eq!(with(&house, ("accept", "*/*")).await.error(500)["code"], "evaluation_failed");
     let metrics = house.client().get("/metrics").await.text();
     assert!(metrics.contains("turnout_policy_errors_total{rule=\"hard\"} 1"), "{metrics}");
+}
+
+/// What a rule that cannot be evaluated leaves behind of the requests that it fails: what each rule said, in the record and
+/// for people, and a line of the trail. Of rules whose ceiling leaves no model there is a line as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_fails_is_explained_and_on_the_trail() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| match seen.body.get("tools") {
+        Some(_) => Reply::Answer(Answer::call("call_1", "pay", "{}")),
+        None => Reply::text("hello"),
+    })
+    .await;
+    let of = |user: &str| format!("request.user == \"{user}\" && request.metadata.tier == \"gold\"");
+    let rules = format!(
+        "  - {{ id: first, actions: {{ tag: {{ a: b }} }} }}\n  \
+         - {{ id: other, when: request.stream, actions: {{ tag: {{ c: d }} }} }}\n  \
+         - {{ id: early, when: '{}', actions: {{ cap_cost: 1 }} }}\n  \
+         - {{ id: after, actions: {{ tag: {{ e: f }} }} }}\n  \
+         - {{ id: calls, phase: tool, when: '{}', actions: {{ deny: no }} }}\n  \
+         - {{ id: late, phase: response, when: '{}', actions: {{ deny: no }} }}\n  \
+         - {{ id: dear, when: 'request.user == \"cheap\"', actions: {{ cap_cost: 0.000000001 }} }}\n",
+        of("r"),
+        of("t"),
+        of("a"),
+    );
+    let house = plan(&vendor, &rules).start().await;
+    let tools = json!([{"type": "function", "function": {"name": "pay", "parameters": {"type": "object"}}}]);
+    let mut known = Vec::new();
+    for (user, status, code, rule, said) in [
+        ("r", 500, "evaluation_failed", "early", json!(["matched", "not_matched", "error"])),
+        ("t", 500, "evaluation_failed", "calls", json!(["error"])),
+        ("a", 500, "evaluation_failed", "late", json!(["error"])),
+        ("cheap", 403, "no_candidates", "dear", json!([])),
+    ] {
+        let mut body = ask(user);
+        if user == "t" {
+            body["tools"] = tools.clone();
+        }
+        let refused = house.client().chat(&body).await;
+        assert_eq!(refused.error(status)["code"], code, "{user}: {}", refused.text());
+        let record = house.decision(&refused.request_id()).await;
+        let told: Vec<&Value> = record["decision"]["rules"].as_array().unwrap().iter().collect();
+        let results: Vec<&Value> = told.iter().map(|r| &r["result"]).collect();
+        let said = said.as_array().unwrap();
+        let last = results.len().saturating_sub(said.len());
+        assert_eq!(results[last..], said.iter().collect::<Vec<_>>(), "{user}: {told:?}");
+        if status == 500 {
+            let failed = told.last().unwrap();
+            assert_eq!(failed["id"], rule);
+            assert!(failed["detail"].as_str().unwrap().contains("no member `tier`"), "{failed}");
+            let explained = house.cli(&["explain", &refused.request_id()]).await.stdout;
+            let explained = String::from_utf8_lossy(&explained);
+            assert!(explained.contains("no member `tier`"), "{explained}");
+        }
+        known.push((refused.request_id(), code, rule));
+    }
+    // A line is written beside the answer, not before it.
+    let mut trail = Value::Null;
+    for _ in 0..400 {
+        trail = serde_json::from_slice(&house.cli(&["audit", "list", "--json"]).await.stdout).unwrap();
+        if trail["data"].as_array().unwrap().iter().filter(|l| l["action"] == "request.denied").count() == 4 {
+            break;
+        }
+    }
+    for (id, code, rule) in known {
+        let line = trail["data"].as_array().unwrap().iter().find(|l| l["target"] == *id);
+        let line = line.unwrap_or_else(|| panic!("{rule}: {trail:#}"));
+        assert_eq!(line["detail"]["code"], code, "{line}");
+        let named: Vec<&str> = line["detail"]["rules"].as_str().unwrap().split(", ").collect();
+        assert!(named.contains(&rule) && (code == "no_candidates" || named.len() == 1), "{line}");
+    }
 }
 
 const AUDITED: &str =
