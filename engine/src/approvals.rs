@@ -110,7 +110,7 @@ pub struct GateOf {
     pub id: String,
     /// Its workflow.
     pub workflow: String,
-    /// The node instance, such as `work[2]/ask`; `request` where it has not begun.
+    /// The node instance, such as `work[2]/ask`; `request` where it has not begun, `response` where its answer waits.
     pub frame: String,
     /// Hash of what is shown: a decision holds for that only.
     pub content_hash: String,
@@ -410,7 +410,7 @@ fn required(id: &str, groups: &[GroupStanding]) -> Error {
     refusal(REQUIRED, 409, reason)
 }
 
-/// Of a run: somebody has yet to agree before it begins.
+/// Of a run: somebody has yet to agree before it goes on.
 pub(crate) fn awaited(groups: &[&str]) -> Error {
     let reason = format!("an approval is needed from {}", groups.join(" and "));
     refusal(REQUIRED, 409, reason)

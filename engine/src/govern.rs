@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::history::Turn;
 use crate::redact::Redaction;
 use crate::rewrite::rewrite;
-use crate::runs::Consent;
+use crate::runs::{About, Consent};
 use crate::shown;
 use crate::who::Who;
 use crate::{Inner, View};
@@ -125,7 +125,7 @@ impl Governed {
             (Ok(None), _) if demanded.is_empty() => None,
             (Ok(None), Some(id)) => inner.approvals.holds(id, tenant, binding).err(),
             (Ok(None), None) if let Ask::Run(consent) = ask => {
-                consent.holds(&self.request, binding, demanded).err()
+                consent.holds(&About::request(&self.request, binding), demanded).err()
             }
             (Ok(None), None) => {
                 let question = Question {

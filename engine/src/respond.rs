@@ -8,6 +8,7 @@ use crate::demands::Demands;
 use crate::error::{Error, Kind};
 use crate::redact::{Blocked, Redaction};
 use crate::rewrite::blocked;
+use crate::runs::{About, Consent};
 use crate::settle::unix_ms;
 use crate::shown;
 use crate::who::Who;
@@ -30,12 +31,20 @@ pub(crate) struct Respond {
     pub(crate) who: Arc<Who>,
     /// Who counts calls of tools for rules that limit them.
     pub(crate) limits: Option<Arc<dyn LimitStore>>,
-    pub(crate) approvals: Arc<Approvals>,
+    pub(crate) people: People,
     pub(crate) demands: Demands,
     /// What the request phase says of tools.
     pub(crate) tools: Option<Further>,
     /// What a workflow is run on, once more where an answer is not enough.
     pub(crate) again: Again,
+}
+
+/// Where people are asked about an answer.
+pub(crate) enum People {
+    /// Beside the request, whose client comes again.
+    Asked(Arc<Approvals>),
+    /// In the run, which waits for them.
+    OfRun(Arc<Consent>),
 }
 
 /// What a workflow is run on. The sink and the observer are of the first run alone.
@@ -81,8 +90,13 @@ struct OfTools {
 /// Whether any policy could have a say in the answer to a request.
 pub(crate) fn concerns(view: &View, request: &ChatRequest, further: Option<&Further>) -> bool {
     let policies = &view.bundle.policies;
-    policies.has(Phase::Response)
-        || !request.tools.is_empty() && (policies.has(Phase::Tool) || further.is_some_and(restricts_tools))
+    policies.has(Phase::Response) || looks_at_calls(view, request, further)
+}
+
+/// Whether rules look at the calls of the client's own tools in the answer to a request.
+pub(crate) fn looks_at_calls(view: &View, request: &ChatRequest, further: Option<&Further>) -> bool {
+    !request.tools.is_empty()
+        && (view.bundle.policies.has(Phase::Tool) || further.is_some_and(restricts_tools))
 }
 
 /// Why an answer must be complete before any of it goes out, in the words of the record; `None` = it need not.
@@ -99,7 +113,7 @@ pub(crate) fn holds_back(
     if demanded.is_some_and(|s| s.value > StreamMode::Passthrough) {
         return Some("a rule lets nothing stream unchecked");
     }
-    if !request.tools.is_empty() && (policies.has(Phase::Tool) || further.is_some_and(restricts_tools)) {
+    if looks_at_calls(view, request, further) {
         return Some("rules look at the calls of tools in the answer");
     }
     // What is watched loses its log probabilities, which hold the texts as they were.
@@ -154,7 +168,7 @@ impl Respond {
     ///
     /// # Errors
     /// Rules refuse it, or ask people about it.
-    async fn settled(&self, first: HeldAnswer) -> Result<HeldAnswer, Error> {
+    pub(crate) async fn settled(&self, first: HeldAnswer) -> Result<HeldAnswer, Error> {
         let mut judged = self.judge(first, false).await?;
         match judged.sends_to() {
             None => judged.stays("the answer is refused"),
@@ -177,6 +191,9 @@ impl Respond {
     /// # Errors
     /// In words: there is none.
     async fn escalate(&self, to: &Escalate) -> Result<HeldAnswer, String> {
+        if let People::OfRun(_) = self.people {
+            return Err("a run is answered once".to_owned());
+        }
         let Again { input, calls, workflow } = &self.again;
         let (candidates, workflow) = match to {
             Escalate::Models(set) => {
@@ -242,24 +259,42 @@ impl Respond {
         if approvals.is_empty() {
             return Ok(answer);
         }
-        // What rules add to the head of the answer goes out with it, once people agree.
-        answer.headers = self.demands.said.headers();
-        Err(self.ask(phase, &approvals, answer))
+        self.ask(phase, &approvals, answer)
     }
 
     /// Asks people about the very answer that goes out once they agree.
-    fn ask(&self, phase: &'static str, demanded: &[Set<Approval>], answer: HeldAnswer) -> Error {
+    ///
+    /// # Errors
+    /// They have yet to agree, or have not.
+    fn ask(
+        &self,
+        phase: &'static str,
+        demanded: &[Set<Approval>],
+        mut answer: HeldAnswer,
+    ) -> Result<HeldAnswer, Error> {
         let request = &self.again.input.request;
-        let question = Question {
-            who: &self.who,
-            phase,
-            binding: approvals::binding(request, &self.who, self.view.bundle.hash()),
-            demanded,
-            approvers: self.view.bundle.policies.approvers(),
-            user: request.user.as_deref(),
-            shows: shown::of_answer(&answer.completion),
-        };
-        self.approvals.ask(&question, Some(answer))
+        let binding = approvals::binding(request, &self.who, self.view.bundle.hash());
+        let shows = shown::of_answer(&answer.completion);
+        match &self.people {
+            People::Asked(approvals) => {
+                // What rules add to the head of the answer goes out with it, once people agree.
+                answer.headers = self.demands.said.headers();
+                let question = Question {
+                    who: &self.who,
+                    phase,
+                    binding,
+                    demanded,
+                    approvers: self.view.bundle.policies.approvers(),
+                    user: request.user.as_deref(),
+                    shows,
+                };
+                Err(approvals.ask(&question, Some(answer)))
+            }
+            People::OfRun(consent) => {
+                let about = About::answer(&answer.completion, shows, binding);
+                consent.holds(&about, demanded).map(|()| answer)
+            }
+        }
     }
 
     async fn of_response(&self, answer: &HeldAnswer, escalated: bool) -> Result<Directives, Error> {

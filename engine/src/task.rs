@@ -13,7 +13,7 @@ use crate::kept::Kept;
 use crate::ledger::{self, Ledger};
 use crate::limits::{Asker, Held};
 use crate::live;
-use crate::respond::{self, Again, Respond};
+use crate::respond::{self, Again, People, Respond};
 use crate::route;
 use crate::runs;
 use crate::settle::Tree;
@@ -166,7 +166,7 @@ impl Task {
                 view: view.clone(),
                 who: tree.admission.who.clone(),
                 limits: inner.limits.clone(),
-                approvals: inner.approvals.clone(),
+                people: People::Asked(inner.approvals.clone()),
                 demands: demands.clone(),
                 tools,
                 again: Again::of(&input, &calls, &workflow),

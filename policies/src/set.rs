@@ -257,18 +257,35 @@ impl PolicySet {
         self.holds_back_but(scope, &|_, _| false)
     }
 
-    /// The same but for those that `but` says.
+    /// A verb of a rule of the response phase that could apply to the answer to a request, and that cannot hold for a
+    /// run: what it made is kept as it came, it is answered once, and its answer has no head of its own. `None` = there
+    /// is none.
+    #[must_use]
+    pub fn not_in_runs(&self, scope: &Scope) -> Option<&'static str> {
+        const VERBS: &[&str] = &["redact", "log", "escalate", "header"];
+        VERBS.iter().copied().find(|name| self.may_apply(scope, &|verb, _| verb == *name, &|_, _| false))
+    }
+
+    /// As [`PolicySet::holds_back`], but for those that `but` says.
     pub(crate) fn holds_back_but(&self, scope: &Scope, but: &dyn Fn(&Entry, &Vars) -> bool) -> bool {
+        self.may_apply(scope, &verb::holds_back, but)
+    }
+
+    /// Whether a rule or policy of the response phase with such an action could apply to the answer to a request.
+    fn may_apply(
+        &self,
+        scope: &Scope,
+        such: &dyn Fn(&str, &serde_json::Value) -> bool,
+        but: &dyn Fn(&Entry, &Vars) -> bool,
+    ) -> bool {
         let vars = Vars::of(scope);
         let now = vars.as_ref().ok().and_then(|v| v.unix_ms());
         self.entries.iter().filter(|e| e.phase == Phase::Response && e.head.mode == Mode::Enforce).any(|e| {
             match (&e.body, &vars) {
                 _ if e.head.in_force(now) == Some(false) => false,
-                (Body::Rule(rule), _) if !rule.holds_back() => false,
+                (Body::Rule(rule), _) if !rule.actions.iter().any(|a| such(&a.verb, &a.argument)) => false,
                 (Body::Rule(rule), Ok(vars)) => rule.may_match(vars) && !but(e, vars),
-                (Body::Script(script), _) => {
-                    script.verbs.iter().any(|v| verb::holds_back(v, &serde_json::Value::Null))
-                }
+                (Body::Script(script), _) => script.verbs.iter().any(|v| such(v, &serde_json::Value::Null)),
                 (Body::Rule(_), Err(_)) => true,
             }
         })

@@ -5,6 +5,7 @@ use super::service::{Failure, Runs, internal, principal, text};
 use super::submission::Submission;
 use super::{account, assemble, drive, end, made, plan, tape};
 use crate::who::Who;
+use policies::Phase;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -224,6 +225,9 @@ impl Runs {
             shared.close();
             entries.push(anew(&entries));
         }
+        // Rules look at no repetition; what they kept back then is kept back now.
+        let judged = made::is_judged(&entries);
+        let withheld = judged || edited && self.judges();
         let stopped = tape::ended_from_outside(&entries).cloned();
         let recorded = entries.iter().rev().find_map(|e| match &e.record {
             Record::RunFinished { result, .. } => Some(result.clone()),
@@ -259,7 +263,13 @@ impl Runs {
             });
         }
         let bytes = |v: &Option<Value>| v.as_ref().map(|v| end::comparable(v).to_string());
-        let same_result = bytes(&recorded) == bytes(&result) || (recorded.is_none() && result.is_none());
+        let answers = |v: &Option<Value>| v.as_ref().is_some_and(end::is_answer);
+        let kept_back = judged && answers(&result) && !answers(&recorded);
+        let same_result = bytes(&recorded) == bytes(&result) || kept_back;
+        if withheld {
+            result = result.map(end::withheld);
+        }
+        let recorded = if withheld { recorded.map(end::withheld) } else { recorded };
         if divergence.is_none() && !edited && !same_result {
             divergence = Some(super::Divergence {
                 seq: records,
@@ -269,6 +279,11 @@ impl Runs {
         }
         let same = divergence.is_none() && same_result;
         Ok(Replay { same, divergence, would_call: shared.missing(), records, result, ..Replay::default() })
+    }
+
+    /// Whether rules in force look at answers.
+    pub(super) fn judges(&self) -> bool {
+        self.0.engine.0.view.load().bundle.policies.has(Phase::Response)
     }
 
     /// The workflow of a file, among those in force.

@@ -1,5 +1,6 @@
 //! What people and clients say to a run that waits: decisions, results of tools, settled doubts.
 
+use super::consent::for_clients;
 use super::gates::{Names, names_of};
 use super::service::{Failure, Runs, list, text};
 use crate::who::Who;
@@ -194,6 +195,6 @@ fn question(row: &Row, kind: &str, fits: impl Fn(&Value) -> bool) -> Result<Valu
     found.cloned().ok_or_else(|| Failure::Conflict {
         code: "not_waiting",
         message: format!("run `{}` is {} and does not wait for this", row.head.id, row.head.state.as_str()),
-        details: json!({"questions": all}),
+        details: row.waiting.as_ref().map_or_else(|| json!({"questions": []}), for_clients),
     })
 }

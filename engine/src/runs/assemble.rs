@@ -2,6 +2,8 @@
 
 use super::Service;
 use super::account;
+use super::consent::Consent;
+use super::judge::Judge;
 use super::made::{self, Made, Unready};
 use super::outside::Out;
 use super::state::{Keep, Shared};
@@ -12,6 +14,7 @@ use crate::account::About;
 use crate::answer::Admission;
 use crate::beside::Trials;
 use crate::calls::{Asked, Begins, Calls, Ceilings};
+use crate::demands::Demands;
 use crate::error::{Error, Kind};
 use crate::kept::Kept;
 use crate::ledger::{Ledger, Limits};
@@ -25,6 +28,7 @@ use crate::task::Admitted;
 use crate::tools::{Guard, Toolbox};
 use crate::{Background, Inner, Outside, View};
 use futures_util::future::BoxFuture;
+use policies::Phase;
 use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
@@ -46,9 +50,12 @@ pub(super) struct Walk {
     pub(super) after: Arc<Calls>,
     /// What runs beside it once it has an answer.
     pub(super) trials: Option<Trials>,
+    /// What its answer passes before it is handed out; `None` = no rule has a say in it.
+    pub(super) judge: Option<Judge>,
 }
 
 /// A walk that goes on from the journal's end. `usd`: most that its own calls may cost; `None` = what the run was given.
+/// `consent`: what people have said to the run, whose answer rules may have a say in; `None` = the answer is nobody's.
 pub(super) fn assemble(
     service: &Service,
     view: &Arc<View>,
@@ -56,6 +63,7 @@ pub(super) fn assemble(
     entries: Vec<Entry>,
     admitted: Admitted,
     (keep, usd): (Keep, Option<Usd>),
+    consent: Option<Consent>,
 ) -> Walk {
     let Admitted { mut admission, permit, mut held } = admitted;
     let (name, before) = (account::name(&admission.request_id, &entries), account::unrecorded(&entries));
@@ -70,41 +78,44 @@ pub(super) fn assemble(
     let after = Ledger::under(Limits { usd: made.given.ceiling, ..Limits::default() });
     let inner = &service.engine.0;
     let (key, tenant) = (inner.redaction_key(), &admission.who.principal.tenant.id);
+    let ground = Redaction::of(&[], view.bundle.detector.clone(), key, tenant, made.request.body().clone());
     let reach = Beyond {
         outside: inner.outside(),
         background: Some(service.start.clone()),
         limits: inner.limits.clone(),
         kept: Some(Kept { results: inner.results.clone(), bundle: view.bundle.hash().clone() }),
-        ground: Some(Redaction::of(
-            &[],
-            view.bundle.detector.clone(),
-            key,
-            tenant,
-            made.request.body().clone(),
-        )),
+        ground: Some(ground.afresh()),
     };
     let mut calls = calls((inner, view), &made, &admission, (&ledger, &after), reach, &trace);
     // What no journal keeps word of.
     let begins = || Begins::of(&inner.store, &admission.who, &made.decision, None);
     calls.begins = (keep == Keep::Live).then(begins);
     let after = Arc::new(calls.clone());
-    let out = Arc::new(Out { calls });
+    let out = Arc::new(Out { calls: calls.clone() });
     let profile = profiler::profile(&made.request);
     let features = profiler::features(&made.request, &profile);
     let about = About::of(&made.decision, view.bundle.matrix(), profile.facts.images);
     let input = input_of(view, &made, shared.base(), trace.clone(), &admission.request_id);
     let wanted: Vec<_> = made.given.shadow.iter().map(|w| w.read(view.bundle.matrix())).collect();
     let trials = inner.trials(view, &name, &wanted, || Again::of(&input, &after, &made.workflow));
+    let judge = consent.filter(|_| view.bundle.policies.has(Phase::Response)).map(|consent| Judge {
+        view: view.clone(),
+        admission: admission.clone(),
+        consent: Arc::new(consent),
+        demands: Demands::of(None, ground, None),
+        again: Again::of(&input, &calls, &made.workflow),
+    });
+    let demands = judge.as_ref().map(|judge| Box::new(judge.demands.clone()));
     let recorded = matches!(keep, Keep::Record(_));
     let stays = recorded.then(|| Stays::of_run(inner, &made.request)).flatten();
     let run = walk_of(view, &made, shared.clone(), out, input);
     let mut tree =
         Tree::open(inner, admission, Decision { request_id: name, ..made.decision }, features, about);
     (tree.ledger, tree.before, tree.trace) = (ledger, before, trace);
-    (tree.held, tree.permit, tree.stays) = (held, Some(permit), stays);
+    (tree.held, tree.permit, tree.stays, tree.demands) = (held, Some(permit), stays, demands);
     // Only its end is recorded, and only who still owns it knows of that.
     tree.goes_on = true;
-    Walk { shared, run, tree, after, trials }
+    Walk { shared, run, tree, after, trials, judge }
 }
 
 /// What a walk reaches besides models; nothing where it only repeats.

@@ -1,4 +1,5 @@
-//! People whom policies ask before a run begins: the question that it waits with, and what they have said to it.
+//! People whom policies ask about a run, before it begins or before its answer is handed out: the question that it waits
+//! with, and what they have said to it.
 
 use super::again::last_anew;
 use super::answers::{approvers, keys_of};
@@ -10,16 +11,54 @@ use crate::shown;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
 use std::sync::OnceLock;
-use types::ChatRequest;
 use types::directives::{Approval, Set};
 use types::runs::{Entry, Head, Posted, Record, State, To};
+use types::{ChatRequest, Completion};
 
-/// Where the question stands, beside those of a workflow's nodes.
-const FRAME: &str = "request";
-/// What a question of policies is about, as lists of questions say it; those of gates say nothing.
-const PHASE: &str = "request";
+/// Questions about a request stand here, beside those of a workflow's nodes. Lists of questions say so, too.
+pub(super) const REQUEST: &str = "request";
+/// The same of questions about an answer.
+pub(super) const ANSWER: &str = "response";
 
-/// What people have been asked about a run, and have said, before it has begun.
+/// What people are asked about.
+pub(crate) struct About {
+    /// Where the question stands.
+    phase: &'static str,
+    /// What they are shown.
+    shows: String,
+    /// What their word holds for.
+    binding: Binding,
+}
+
+impl About {
+    /// A request, before anything is done for it.
+    pub(crate) fn request(request: &ChatRequest, binding: Binding) -> Self {
+        About { phase: REQUEST, shows: shown::of_request(request), binding }
+    }
+
+    /// The answer to a request: their word holds for no other one.
+    pub(crate) fn answer(completion: &Completion, shows: String, request: Binding) -> Self {
+        let mut h = blake3::Hasher::new();
+        h.update(&request);
+        h.update(json!(completion.choices).to_string().as_bytes());
+        About { phase: ANSWER, shows, binding: *h.finalize().as_bytes() }
+    }
+}
+
+/// What a run waits with, as its client may see it: an answer that people are asked about is not the client's yet.
+#[must_use]
+pub fn for_clients(waiting: &Value) -> Value {
+    let mut waiting = waiting.clone();
+    let questions = waiting.get_mut("questions").and_then(Value::as_array_mut);
+    for question in questions.into_iter().flatten().filter_map(Value::as_object_mut) {
+        if question.get("phase").is_some_and(|phase| phase == ANSWER) {
+            question.shift_remove("prompt");
+        }
+    }
+    waiting
+}
+
+/// What people have been asked about a run, and have said, outside of its workflow.
 pub(crate) struct Consent {
     /// What the run has waited with since it was last walked anew.
     asked: Vec<Value>,
@@ -30,7 +69,7 @@ pub(crate) struct Consent {
 }
 
 impl Consent {
-    /// Of a run that is about to begin.
+    /// Of a run as its journal has it.
     ///
     /// # Errors
     /// The store failed.
@@ -53,19 +92,14 @@ impl Consent {
     ///
     /// # Errors
     /// Somebody has refused; nobody has answered in time; they have yet to be asked, or to answer.
-    pub(crate) fn holds(
-        &self,
-        request: &ChatRequest,
-        binding: Binding,
-        demanded: &[Set<Approval>],
-    ) -> Result<(), Error> {
-        let hash = blake3::Hash::from_bytes(binding).to_hex();
+    pub(crate) fn holds(&self, about: &About, demanded: &[Set<Approval>]) -> Result<(), Error> {
+        let hash = blake3::Hash::from_bytes(about.binding).to_hex();
         let key = format!("approval:{hash}");
         let before = self.asked.iter().find(|q| text(q, "key") == key);
         let question = before.cloned().unwrap_or_else(|| {
             json!({
-                "for": "decision", "phase": PHASE, "frame": FRAME, "key": key, "content_hash": hash.as_str(),
-                "prompt": shown::of_request(request), "approvers": groups(demanded), "groups": reasons(demanded),
+                "for": "decision", "phase": about.phase, "frame": about.phase, "key": key,
+                "content_hash": hash.as_str(), "prompt": about.shows, "approvers": groups(demanded), "groups": reasons(demanded),
                 "expires_ms": self.lapses_ms(demanded),
             })
         });
@@ -86,7 +120,7 @@ impl Consent {
         Err(awaited)
     }
 
-    /// How the run is left until they have answered, where that is what keeps it from beginning. A word that comes
+    /// How the run is left until they have answered, where that is what keeps it from going on. A word that comes
     /// meanwhile is not missed.
     pub(super) fn waits(&self, error: &Error) -> Option<Box<(Record, To)>> {
         let question = self.question.get().filter(|_| error.code() == approvals::REQUIRED)?;
@@ -138,9 +172,29 @@ mod tests {
         let consent = Consent::new(&entries, (1..).zip(said).map(post).collect(), now_ms);
         let body = json!({"model": "auto", "messages": [{"role": "user", "content": "words"}]});
         let request = ChatRequest::from_value(&body).unwrap();
-        let got = consent.holds(&request, [7; 32], &demanded(&["ops", "law", "ops"]));
+        let got = consent.holds(&About::request(&request, [7; 32]), &demanded(&["ops", "law", "ops"]));
         assert_eq!(got.as_ref().map_or_else(Error::code, |()| "ok"), want, "{said:?}");
         consent.waits(&got.err()?).map(|waits| waits.0)
+    }
+
+    #[test]
+    fn a_word_on_one_answer_holds_for_no_other_and_clients_see_none_of_them() {
+        let request: Binding = [7; 32];
+        let of = |text: &str| {
+            let choice = types::completion::Choice { text: text.to_owned(), ..Default::default() };
+            let completion = Completion { choices: vec![choice], ..Completion::default() };
+            About::answer(&completion, text.to_owned(), request)
+        };
+        assert_ne!(of("a").binding, of("b").binding);
+        assert_ne!(of("a").binding, request);
+        let consent = Consent::new(&[], Vec::new(), 0);
+        let error = consent.holds(&of("held"), &demanded(&["ops"])).unwrap_err();
+        let waits = consent.waits(&error).unwrap();
+        let Record::Suspended { waiting, .. } = &waits.0 else { panic!("{waits:?}") };
+        assert_eq!(waiting["questions"][0]["prompt"], "held");
+        let told = for_clients(waiting);
+        assert_eq!(told["questions"][0]["frame"], "response");
+        assert!(!told.to_string().contains("held"), "{told}");
     }
 
     #[test]

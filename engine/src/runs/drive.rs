@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at};
-use types::runs::{Durability, RENEW};
+use types::runs::{Durability, RENEW, Record, To};
 use workflows::Finished;
 
 /// How often the journal of an `async` run is written.
@@ -25,6 +25,8 @@ pub(super) enum Stop {
     Ended(Box<Finished>),
     /// Only people can help it on.
     Waiting(Idle),
+    /// It came to its end, and people have to agree before its answer is handed out: how it is left until then.
+    Asks(Box<(Record, To)>),
     /// It does something else than was recorded.
     Diverged(Divergence),
     /// It is only repeated, and asks for what is not on record.

@@ -25,7 +25,10 @@ pub(super) fn of(ending: Ending, tree: &mut Tree) -> (State, Value, Option<Strin
         Ending::Broken { error, .. } => {
             (State::Failed, failed(&tree.failed(Kind::Provider(error).into())), None)
         }
-        Ending::Failed(f) => (State::Failed, failed(&tree.failed(ending::failure(f))), None),
+        Ending::Failed(f) => {
+            let error = tree.refusal().unwrap_or_else(|| ending::failure(f));
+            (State::Failed, failed(&tree.failed(error)), None)
+        }
         // Whoever has to be asked is asked while the walk stands: see `Turn::Idle`.
         Ending::Suspended(waiting) => {
             (State::Failed, failed(&tree.failed(ending::suspended(&waiting))), None)
@@ -86,6 +89,21 @@ pub fn failed(error: &Error) -> Value {
         "retry": error.retryable(), "retry_after_ms": retry_after_ms,
         "findings": error.findings, "attempts": error.attempts,
     }})
+}
+
+/// A result without the answer, which rules have not looked at.
+pub(super) fn withheld(mut result: Value) -> Value {
+    if let Some(object) = result.as_object_mut()
+        && object.shift_remove("completion").is_some()
+    {
+        object.insert("withheld".to_owned(), true.into());
+    }
+    result
+}
+
+/// Whether a result is an answer.
+pub(super) fn is_answer(result: &Value) -> bool {
+    result.get("completion").is_some()
 }
 
 /// The end that somebody asked for.

@@ -1,6 +1,7 @@
 //! Gates as people see them who start no runs themselves: all that stand, and decisions on them.
 
 use super::answers::{Decided, approvers, key_of};
+use super::consent;
 use super::service::{Failure, Runs, list, text};
 use super::submission::Submission;
 use crate::approvals::{ApprovalStanding, GateOf, GroupStanding};
@@ -116,18 +117,19 @@ impl Runs {
             decided: decided(name),
             group: name.clone(),
         };
-        let asks_of_request = text(question, "phase") == "request";
+        let of_rules =
+            [consent::REQUEST, consent::ANSWER].into_iter().find(|p| text(question, "phase") == *p);
         // The identifier is bound to what is shown, like every decision on it.
         let bound = blake3::hash(format!("{frame}\n{content_hash}").as_bytes()).to_hex();
         ApprovalStanding {
             id: format!("{PREFIX}{}_{}", row.head.id, bound.get(..16).unwrap_or_default()),
             tenant: row.head.tenant.clone(),
-            phase: if asks_of_request { "request" } else { "gate" },
+            phase: of_rules.unwrap_or("gate"),
             requesters: if own { Vec::new() } else { self.starters(row) },
-            // Of a request it is what people are to be shown; what the author of a gate lets it say may be of any length.
-            shows: match asks_of_request {
-                true => text(question, "prompt").to_owned(),
-                false => shown::beginning(text(question, "prompt")),
+            // Rules have said what people are to be shown; what the author of a gate lets it say may be of any length.
+            shows: match of_rules {
+                Some(_) => text(question, "prompt").to_owned(),
+                None => shown::beginning(text(question, "prompt")),
             },
             groups: approvers(question).iter().map(group).collect(),
             state: "pending",

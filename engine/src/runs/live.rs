@@ -45,6 +45,7 @@ impl Runs {
             return Ok(dry);
         }
         let mut entries = self.whole_journal(id).await?;
+        let withheld = made::is_judged(&entries) || self.judges();
         entries.push(anew(&entries));
         let inner = &service.engine.0;
         let ts_ms = settle::unix_ms();
@@ -79,7 +80,7 @@ impl Runs {
             headers: Arc::default(),
         };
         let admitted = Admitted { admission, permit, held };
-        let walk = assemble(service, &view, made, entries, admitted, (Keep::Live, Some(usd)));
+        let walk = assemble(service, &view, made, entries, admitted, (Keep::Live, Some(usd)), None);
         let (shared, mut tree) = (walk.shared, walk.tree);
         // It ends here, whoever leaves meanwhile, under a name of its own; what was called before is on record.
         (tree.goes_on, tree.before) = (false, Ledger::default());
@@ -93,7 +94,9 @@ impl Runs {
         match stop {
             drive::Stop::Ended(finished) => {
                 let (_, kept, _) = end::of(finished.ending, &mut tree);
-                result = Some(end::comparable(&kept));
+                let kept = end::comparable(&kept);
+                // Rules look at no repetition.
+                result = Some(if withheld { end::withheld(kept) } else { kept });
             }
             drive::Stop::Diverged(d) => divergence = divergence.or(Some(d)),
             _ => {}

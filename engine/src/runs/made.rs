@@ -10,7 +10,6 @@ use crate::caps;
 use crate::decide::Decided;
 use crate::error::{Error, Kind};
 use crate::{View, respond};
-use policies::Phase;
 use serde::Deserialize as _;
 use serde_json::Value;
 use std::sync::Arc;
@@ -89,6 +88,16 @@ pub(super) fn known(entries: &[Entry], decide: bool) -> Option<(&Record, &Decisi
     Some((started, decision))
 }
 
+/// Whether rules may keep the answer of a run from its client, as it was when the run started. What models said on the way
+/// to it is not shown to clients then.
+#[must_use]
+pub fn is_judged(entries: &[Entry]) -> bool {
+    entries.iter().any(|e| match &e.record {
+        Record::RunStarted { input, .. } => input.get("judged").is_some_and(|judged| judged == true),
+        _ => false,
+    })
+}
+
 /// What a run that has not started yet is to run, as it was decided.
 ///
 /// # Errors
@@ -137,6 +146,7 @@ pub(super) async fn first(
         tools: Tools::of(directives.further.as_deref()),
         overrides: caps::overrides(&directives),
         shadow: beside::draw(directives.further.as_deref(), seed, view.bundle.matrix()),
+        judged: view.bundle.policies.holds_back(&scope),
     };
     service.store.put_plan(&workflow.plan_hash, plan::write(&view.bundle, &workflow)).await?;
     keeper.choose(pinned_to(&workflow));
@@ -162,13 +172,14 @@ pub(crate) fn bound_to_requests(
     directives: &types::directives::Directives,
     demands: Option<&crate::demands::Demands>,
 ) -> Option<Error> {
+    let further = directives.further.as_deref();
+    let policies = &view.bundle.policies;
+    // A run hands out calls of the client's tools while it goes on, before there is an answer to look at.
+    let hands_out = || !request.tools.is_empty() && policies.holds_back(scope);
+    let of_calls = || respond::looks_at_calls(view, request, further) || hands_out();
     let verb = demands.and_then(crate::demands::Demands::not_in_runs);
-    let held = || {
-        let policies = &view.bundle.policies;
-        let answers = policies.has(Phase::Response) && policies.holds_back(scope);
-        answers || respond::holds_back(view, scope, request, directives).is_some()
-    };
-    let verb = verb.or_else(|| held().then_some("rules of the phases tool and response"));
+    let verb = verb.or_else(|| policies.not_in_runs(scope));
+    let verb = verb.or_else(|| of_calls().then_some("rules about calls of its tools"));
     let reason = format!(
         "policies hold for this request that a run in the background cannot be held to ({}); send it to \
          /v1/chat/completions",

@@ -17,6 +17,7 @@ mod consent;
 mod drive;
 mod end;
 mod gates;
+mod judge;
 mod keeper;
 mod kept;
 mod live;
@@ -39,12 +40,14 @@ pub use again::{Overrides, Replay};
 pub use answers::{Decided, Settled};
 pub use changes::Following;
 pub use end::failed as kept_error;
+pub use made::is_judged;
 pub use service::{Config, Failure, People, Runs, Setup, Wish, principal};
 pub use submission::Submission;
 pub use tape::Divergence;
 
 pub use wait::Stretch;
 
-pub(crate) use consent::Consent;
+pub use consent::for_clients;
+pub(crate) use consent::{About, Consent};
 pub(crate) use made::bound_to_requests;
 pub(crate) use service::Service;

@@ -114,6 +114,9 @@ pub(super) struct Given {
     /// What rules want beside it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) shadow: Vec<Wanted>,
+    /// Rules may keep its answer from its client, who is shown nothing that models said on the way to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) judged: bool,
 }
 
 /// What rules say of tools, each with the rule that says it.

@@ -95,6 +95,7 @@ async fn prepare(
         deadline: None,
         headers: Arc::default(),
     };
+    let consent = Consent::of(service, head, &entries).await?;
     let known = made::known(&entries, submission.decide);
     let made = match known {
         Some((started, decision)) => {
@@ -108,7 +109,6 @@ async fn prepare(
             if let Some((param, message)) = workflows::impossible(&request) {
                 return Err(Error::from(Kind::Invalid { param, message }).into());
             }
-            let consent = Consent::of(service, head, &entries).await?;
             let asked = (Arc::new(request), Ask::Run(&consent));
             let patience = (ts_ms, Duration::ZERO);
             let mut decided = decide::decide(inner, &view, &admission, asked, &mut held, patience).await;
@@ -138,7 +138,8 @@ async fn prepare(
     };
     keeper.set_durability(made.workflow.durability);
     let keep = (Keep::Record(keeper.durability()), None);
-    let walk = assemble(service, &view, made, entries, Admitted { admission, permit, held }, keep);
+    let admitted = Admitted { admission, permit, held };
+    let walk = assemble(service, &view, made, entries, admitted, keep, Some(consent));
     let now_ms = service.now_ms();
     keeper.hand_over(&walk.shared, now_ms).await.map_err(|Lost| Unready::Lost)?;
     Ok(walk)
@@ -164,10 +165,13 @@ fn note_resumption(keeper: &mut Keeper, entries: &[Entry], taken_over: bool) {
 
 /// Walks on, and leaves the run as the walk ended.
 async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper) {
-    let Walk { shared, run, mut tree, after, trials } = walk;
+    let Walk { shared, run, mut tree, after, trials, judge } = walk;
     let told = service.changes.follow(Change::Told, &head.id);
     let signals = Signals { told, stop: service.stop.subscribe() };
-    let stop = drive(run, &shared, &mut keeper, signals).await;
+    let stop = match (drive(run, &shared, &mut keeper, signals).await, judge) {
+        (Stop::Ended(finished), Some(judge)) => Box::pin(judge.of(&service.engine.0, *finished)).await,
+        (stop, _) => stop,
+    };
     if !matches!(stop, Stop::Ended(_)) {
         // The walk is gone; what it let go of on the way out is no part of the record.
         shared.close();
@@ -180,26 +184,29 @@ async fn go(service: &Arc<Service>, head: &Head, walk: Walk, mut keeper: Keeper)
             }
             return;
         }
+        Stop::Waiting(_) | Stop::Asks(_) if keeper.durability() == Durability::None => {
+            let message = "the workflow waits for somebody, and nothing of it is kept; give it a durability";
+            let kind = Kind::Workflow {
+                code: "approval_required".to_owned(),
+                message: message.to_owned(),
+                status: 409,
+            };
+            let error = tree.failed(kind.into());
+            close(&mut keeper, shared.spent(), State::Failed, end::failed(&error)).await
+        }
         Stop::Waiting(idle) => {
-            if keeper.durability() == Durability::None {
-                let message =
-                    "the workflow waits for somebody, and nothing of it is kept; give it a durability";
-                let kind = Kind::Workflow {
-                    code: "approval_required".to_owned(),
-                    message: message.to_owned(),
-                    status: 409,
-                };
-                let error = tree.failed(kind.into());
-                close(&mut keeper, shared.spent(), State::Failed, end::failed(&error)).await
-            } else {
-                drop(tree);
-                let state = if idle.in_doubt { State::NeedsAttention } else { State::Suspended };
-                let waiting = json!({"questions": idle.questions});
-                let record = Record::Suspended { state, waiting: waiting.clone() };
-                let seen = keeper.seen();
-                let to = To::Waiting { state, waiting, wake_ms: idle.lapses_ms, seen };
-                keeper.leave(&shared, vec![record], to).await
-            }
+            drop(tree);
+            let state = if idle.in_doubt { State::NeedsAttention } else { State::Suspended };
+            let waiting = json!({"questions": idle.questions});
+            let record = Record::Suspended { state, waiting: waiting.clone() };
+            let seen = keeper.seen();
+            let to = To::Waiting { state, waiting, wake_ms: idle.lapses_ms, seen };
+            keeper.leave(&shared, vec![record], to).await
+        }
+        Stop::Asks(waits) => {
+            drop(tree);
+            let (record, to) = *waits;
+            keeper.leave(&shared, vec![record], to).await
         }
         Stop::Diverged(d) => {
             tree.failed(end::no_repetition(&d));

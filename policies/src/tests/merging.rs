@@ -334,3 +334,23 @@ fn what_was_evaluated_before_a_failure_is_told() {
     assert_eq!(told[2].detail, until_then.rules[2].detail);
     assert_eq!(told[3].detail.as_deref(), Some("not asked: another rule failed before it"));
 }
+
+#[test]
+fn what_a_run_cannot_be_held_to_is_named() {
+    let check = |when: &str, action: &str, want: Option<&str>| {
+        let rules = format!("rules: [{{ id: a, phase: response, when: '{when}', actions: {{ {action} }} }}]");
+        assert_eq!(sound(&rules, &[]).not_in_runs(&scope_of(&profile())), want, "{when}: {action}");
+    };
+    for (action, want) in [
+        ("deny: no", None),
+        ("tag: { a: b }", None),
+        ("notify: { sink: log, message: m }", None),
+        ("redact: { entities: [email], in: [output] }", Some("redact")),
+        ("log: { content: none }", Some("log")),
+        ("escalate: { to: acme/small }", Some("escalate")),
+        ("header: { x-a: b }", Some("header")),
+    ] {
+        check("response.refused", action, want);
+        check("tenant.id == \"other\" && response.refused", action, None);
+    }
+}

@@ -40,6 +40,7 @@ mod full_disk;
 mod hedge;
 mod idempotency;
 mod import;
+mod judged_runs;
 mod kept;
 mod key_pool;
 mod keys;

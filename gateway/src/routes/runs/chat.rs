@@ -8,6 +8,7 @@ use super::{failed, refusal};
 use crate::app::App;
 use crate::error::Failure;
 use crate::openai::headers::RUN;
+use engine::runs::for_clients;
 use engine::{Head as AnswerHead, Tail, Who, Whole};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
@@ -199,8 +200,9 @@ fn waiting(row: &Row) -> Failure {
         format!("the request has become the run `{run}`, and {text}; GET /v1/runs/{run} has its answer then");
     let mut failure = Failure::new(StatusCode::CONFLICT, code, text);
     failure.decision = Some(run.clone());
-    failure.metadata =
-        Map::from_iter([("run".to_owned(), json!(run)), ("waiting".to_owned(), json!(questions))]);
+    let told = row.waiting.as_ref().map(for_clients);
+    let told = told.as_ref().and_then(|w| w.get("questions")).cloned().unwrap_or_else(|| json!([]));
+    failure.metadata = Map::from_iter([("run".to_owned(), json!(run)), ("waiting".to_owned(), told)]);
     failure
 }
 

@@ -9,7 +9,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use bytes::Bytes;
-use engine::runs::Following;
+use engine::runs::{Following, is_judged};
 use futures_util::stream;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use std::convert::Infallible;
@@ -34,7 +34,10 @@ pub(crate) async fn get(
     let tenant = arrival.tenant().to_owned();
     // Before the head goes out: a run that is not there is a plain 404.
     app.runs.get(&tenant, &id).await.map_err(refusal)?;
-    let follow = Follow { changes: app.runs.follow(&id), app, tenant, id, after, over: false };
+    // How it began, where the client has seen that already.
+    let before = if after > 0 { app.runs.whole_journal(&id).await.map_err(refusal)? } else { Vec::new() };
+    let judged = is_judged(&before);
+    let follow = Follow { changes: app.runs.follow(&id), app, tenant, id, after, judged, over: false };
     let events = stream::unfold(follow, |mut follow| async move {
         let bytes = follow.next().await?;
         Some((Ok::<_, Infallible>(bytes), follow))
@@ -65,6 +68,8 @@ struct Follow {
     tenant: String,
     id: String,
     after: u64,
+    /// Rules may keep its answer from the client.
+    judged: bool,
     over: bool,
 }
 
@@ -108,9 +113,10 @@ impl Follow {
         let row = self.app.runs.get(&self.tenant, &self.id).await.map_err(refusal)?;
         let entries = self.app.runs.journal(&self.id, self.after, JOURNAL_PAGE).await.map_err(refusal)?;
         let mut out = String::new();
+        self.judged |= is_judged(&entries);
         for entry in &entries {
             self.after = entry.seq;
-            if let Some(event) = object::event(entry) {
+            if let Some(event) = object::event(entry, self.judged) {
                 let kind = entry.record.kind();
                 out.push_str(&format!("id: {}\nevent: {kind}\ndata: {event}\n\n", entry.seq));
             }

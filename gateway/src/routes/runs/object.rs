@@ -3,6 +3,7 @@
 use super::failed;
 use crate::clock;
 use crate::openai::egress;
+use engine::runs::for_clients;
 use engine::{Head as AnswerHead, Tail, Whole};
 use serde_json::{Map, Value, json};
 use types::runs::{Entry, Head, Record, Row};
@@ -44,7 +45,7 @@ pub(crate) fn of_head(head: &Head) -> Map<String, Value> {
 /// A run with what it waits for and what it came to.
 pub(crate) fn of_row(row: &Row) -> Map<String, Value> {
     let mut object = of_head(&row.head);
-    object.insert("waiting".to_owned(), row.waiting.clone().unwrap_or(Value::Null));
+    object.insert("waiting".to_owned(), row.waiting.as_ref().map_or(Value::Null, for_clients));
     let result = row.result.as_ref();
     object.insert("result".to_owned(), result.and_then(|r| answer(&row.head, r)).unwrap_or(Value::Null));
     object
@@ -99,8 +100,9 @@ pub(crate) fn progress(entries: &[Entry]) -> Value {
     json!({"resolved": resolved, "running": running})
 }
 
-/// A record as an event; `None` = of no use to anybody outside.
-pub(crate) fn event(entry: &Entry) -> Option<Value> {
+/// A record as an event; `None` = of no use to anybody outside. `judged`: rules may keep the answer from whoever reads it,
+/// and with it what was said on the way there.
+pub(crate) fn event(entry: &Entry, judged: bool) -> Option<Value> {
     let mut object = match serde_json::to_value(&entry.record) {
         Ok(Value::Object(object)) => object,
         _ => return None,
@@ -109,6 +111,13 @@ pub(crate) fn event(entry: &Entry) -> Option<Value> {
         Record::Time { .. } => return None,
         // What the run was given is long, and of the house.
         Record::RunStarted { .. } => drop(object.remove("input")),
+        Record::CallResult { .. } if judged => {
+            object.shift_remove("result");
+            object.insert("withheld".to_owned(), true.into());
+        }
+        Record::Suspended { waiting, .. } => {
+            object.insert("waiting".to_owned(), for_clients(waiting));
+        }
         Record::RunFinished { result, .. } => {
             if let (Some(error), Some(told)) = (failed::object(result), object.get_mut("result")) {
                 *told = json!({ "error": error });
@@ -156,9 +165,9 @@ mod tests {
     fn events_name_their_place_and_keep_the_house_to_itself() {
         let time =
             json!({"kind": "time", "frame": "", "what": "begin", "index": 0, "attempt": 1, "nanos": 1});
-        assert!(event(&entry(1, time)).is_none());
+        assert!(event(&entry(1, time), false).is_none());
         let started = json!({"kind": "run_started", "plan": "p", "workflow": "w", "bundle": "b", "seed": 1, "at_ms": 2, "input": {"scope": []}});
-        let event = event(&entry(2, started)).unwrap();
+        let event = event(&entry(2, started), false).unwrap();
         assert_eq!(
             (&event["kind"], &event["seq"], &event["ts_ms"]),
             (&json!("run_started"), &json!(2), &json!(5))
@@ -167,11 +176,20 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_on_the_way_to_an_answer_that_rules_look_at_is_not_told() {
+        let said = json!({"kind": "call_result", "effect": "a#0.1:model", "result": {"completion": "evil"}});
+        assert!(event(&entry(1, said.clone()), false).unwrap().to_string().contains("evil"));
+        let told = event(&entry(1, said), true).unwrap();
+        assert_eq!((&told["withheld"], &told["effect"]), (&json!(true), &json!("a#0.1:model")));
+        assert!(!told.to_string().contains("evil"), "{told}");
+    }
+
+    #[test]
     fn an_end_tells_its_error_in_the_words_of_requests() {
         let kept = json!({"code": "plan_missing", "message": "gone", "blame": "internal", "status": null,
             "findings": [], "attempts": []});
         let end = json!({"kind": "run_finished", "state": "failed", "result": {"error": kept}});
-        let told = event(&entry(3, end)).unwrap();
+        let told = event(&entry(3, end), false).unwrap();
         let want = json!({"message": "gone", "type": "server_error", "param": null, "code": "plan_missing"});
         assert_eq!(told["result"], json!({"error": want}));
     }

@@ -6,6 +6,7 @@ use crate::front::Arrival;
 use crate::routes::Shared;
 use axum::Json;
 use axum::extract::{Extension, Path, RawQuery, State};
+use engine::runs::is_judged;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use types::diagnostic::suggestion;
@@ -172,10 +173,11 @@ fn tree(entries: &[Entry]) -> Map<String, Value> {
         Record::Decision { decision } => serde_json::to_value(decision).ok(),
         _ => None,
     });
+    let judged = is_judged(entries);
     let mut nodes: Vec<Map<String, Value>> = Vec::new();
     let (mut edges, mut history) = (Vec::new(), Vec::new());
     for entry in entries.iter().skip(start) {
-        let event = object::event(entry);
+        let event = object::event(entry, judged);
         match &entry.record {
             Record::NodeStarted { frame, node } => {
                 let started = json!({"frame": frame, "type": node, "started_ms": entry.ts_ms, "effects": []});
