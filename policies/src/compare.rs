@@ -37,10 +37,24 @@ pub struct RuleChanges {
 pub struct RuleDelta {
     /// Requests that it matches only in the second set.
     pub newly: usize,
-    /// Requests that it matches only in the first.
+    /// Requests that it matches only in the first set.
     pub no_longer: usize,
+    /// Requests that it matches in both, and for which it asks for something else.
+    pub otherwise: usize,
     /// Identifiers of some of them.
     pub examples: Vec<String>,
+}
+
+/// What recorded requests would cost under two sets of policies, as far as it can be told: by the models that were scored
+/// for them, their utilities as they were then, and their expected costs.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct CostEffect {
+    /// Requests that each set refuses, or leaves a model whose expected cost is on record.
+    pub of: usize,
+    /// What they cost under the first set, USD.
+    pub before_usd: f64,
+    /// The same under the second.
+    pub after_usd: f64,
 }
 
 /// How recorded requests would fare under another set.
@@ -58,6 +72,8 @@ pub struct Replay {
     pub new_empty: usize,
     /// Requests that only the second set fails to evaluate.
     pub new_errors: usize,
+    /// What the requests would cost.
+    pub cost: CostEffect,
     /// What changed, by rule.
     pub rules: BTreeMap<String, RuleDelta>,
     /// Paths that the sets read and that were not recorded: their defaults were taken.
@@ -177,32 +193,67 @@ impl PolicySet {
             replay.requests = replay.requests.saturating_add(1);
             let (a, b) = (self.explain(Phase::Request, &scope), other.explain(Phase::Request, &scope));
             replay.compare(&decision.request_id, &a, &b);
+            if let (Some(before), Some(after)) = (expected_cost(decision, &a), expected_cost(decision, &b)) {
+                replay.cost.of = replay.cost.of.saturating_add(1);
+                replay.cost.before_usd += before;
+                replay.cost.after_usd += after;
+            }
         }
         replay
     }
 }
 
 impl Replay {
+    /// Requests that only the second set does not serve: it refuses them, leaves no candidate, or fails to evaluate.
+    #[must_use]
+    pub fn refusals(&self) -> usize {
+        [self.new_denials, self.new_empty, self.new_errors].into_iter().fold(0, usize::saturating_add)
+    }
+
     fn compare(&mut self, id: &str, a: &Explanation, b: &Explanation) {
         let count = |n: &mut usize, yes: bool| *n = n.saturating_add(usize::from(yes));
-        let denied = |e: &Explanation| e.directives.get("deny").is_some();
         count(&mut self.differ, a.directives != b.directives || a.left != b.left || a.error != b.error);
         count(&mut self.new_denials, !denied(a) && denied(b));
         count(&mut self.lifted_denials, denied(a) && !denied(b));
-        count(&mut self.new_empty, !a.left.is_empty() && b.left.is_empty());
+        let empty = |e: &Explanation| !denied(e) && e.left.is_empty();
+        count(&mut self.new_empty, !empty(a) && empty(b));
         count(&mut self.new_errors, a.error.is_none() && b.error.is_some());
         let (before, after): (BTreeSet<&str>, BTreeSet<&str>) =
             (a.matched().collect(), b.matched().collect());
-        for rule in before.symmetric_difference(&after) {
+        let asks = |e: &Explanation, rule: &str| -> Vec<(String, Value)> {
+            let own = e.actions.iter().filter(|a| *a.rule == *rule);
+            own.map(|a| (a.verb.to_string(), a.argument.clone())).collect()
+        };
+        for rule in before.union(&after) {
+            let (was, is) = (before.contains(rule), after.contains(rule));
+            let otherwise = was && is && asks(a, rule) != asks(b, rule);
+            if was == is && !otherwise {
+                continue;
+            }
             let delta = self.rules.entry((*rule).to_owned()).or_default();
-            let newly = after.contains(rule);
-            count(&mut delta.newly, newly);
-            count(&mut delta.no_longer, !newly);
+            count(&mut delta.newly, !was);
+            count(&mut delta.no_longer, !is);
+            count(&mut delta.otherwise, otherwise);
             if delta.examples.len() < EXAMPLES {
                 delta.examples.push(id.to_owned());
             }
         }
     }
+}
+
+fn denied(said: &Explanation) -> bool {
+    said.directives.get("deny").is_some()
+}
+
+/// What a recorded request is expected to cost under a set that says this of it, USD: nothing where it is refused, else
+/// as with the best model of those that were scored for it and that are left; `None` = nobody knows.
+fn expected_cost(decision: &Decision, said: &Explanation) -> Option<f64> {
+    if denied(said) || said.error.is_some() || said.left.is_empty() {
+        return Some(0.0);
+    }
+    let left = decision.arms.iter().filter(|arm| said.left.iter().any(|model| **model == *arm.model));
+    let best = left.max_by(|a, b| a.utility.total_cmp(&b.utility))?;
+    Some(best.expected_cost_usd?.dollars())
 }
 
 /// The variables of a recorded request, as far as they were recorded.

@@ -51,7 +51,7 @@ mod verb;
 mod watched;
 
 pub use cases::{CaseResult, Coverage, Mutant, Mutation, Registries, TestReport};
-pub use compare::{Replay, RuleChanges, RuleDelta};
+pub use compare::{CostEffect, Replay, RuleChanges, RuleDelta};
 pub use error::Error;
 pub use explain::{AtomRecord, Explanation, RuleExplanation, directives as directives_json};
 pub use inputs::{

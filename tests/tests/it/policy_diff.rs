@@ -7,12 +7,14 @@ use tests::vendor::{Dialect, Reply, Vendor};
 
 /// In force while the requests come: what it reads of a request is recorded with the decision.
 const OLD: &str = "rules:
+  - { id: told, when: (request.max_tokens ?? 0) == 5, actions: { tag: { a: b } } }
   - { id: short, when: (request.max_tokens ?? 0) == 5, actions: { cap_temperature: 0.5 } }
   - { id: long, when: request.text_bytes > 1000, actions: { cap_max_tokens: 100 } }
   - { id: bulk, when: request.message_count == 3, actions: { deny: { reason: no bulk, code: bulk } } }
 ";
 
 const NEW: &str = "rules:
+  - { id: told, when: (request.max_tokens ?? 0) == 5, actions: { tag: { a: c } } }
   - { id: long, when: request.text_bytes > 100, actions: { cap_max_tokens: 100 } }
   - { id: not_two, when: (request.max_tokens ?? 0) == 5, actions: { exclude: [alpha/two] } }
   - { id: none_at_all, when: (request.max_tokens ?? 0) == 5, actions: { exclude: [alpha/one] } }
@@ -92,11 +94,25 @@ async fn two_configurations_are_compared_over_what_a_server_recorded() {
         |rule: &str| (over["rules"][rule]["newly"].as_u64(), over["rules"][rule]["no_longer"].as_u64());
     assert_eq!(moved("long"), (Some(5), Some(0)), "{over}");
     assert_eq!((moved("bulk"), moved("not_two")), ((Some(0), Some(5)), (Some(10), Some(0))), "{over}");
+    // It matches as before and asks for something else.
+    assert_eq!(
+        (moved("told"), &over["rules"]["told"]["otherwise"]),
+        ((Some(0), Some(0)), &json!(10)),
+        "{over}"
+    );
+    // What was denied then was never scored; what has no model left costs nothing.
+    let cost = |name: &str| over["cost"][name].as_f64().unwrap();
+    assert_eq!(over["cost"]["of"], 35, "{over}");
+    assert!(0.0 < cost("after_usd") && cost("after_usd") < cost("before_usd"), "{over}");
     // The old rules did not read the one, and texts of requests are never kept for this: nobody knows them.
     assert_eq!(over["assumed"], json!(["request.has_images", "request.user"]));
 
     let newest = diff(&house, &["--last", "8", "--over"]).await;
     assert_eq!((&newest["over"]["requests"], &newest["over"]["differ"]), (&json!(8), &json!(4)), "{newest}");
+    for (since, found) in [("1h", 40), ("1ms", 0)] {
+        let since = diff(&house, &["--since", since, "--over"]).await;
+        assert_eq!(since["over"]["requests"], found, "{since}");
+    }
     let single = diff(&house, &["--over", "one.jsonl"]).await;
     assert_eq!((&single["over"]["requests"], &single["over"]["differ"]), (&json!(1), &json!(0)), "{single}");
     let rules_only = diff(&house, &[]).await;

@@ -5,9 +5,10 @@ use crate::cli::explain::folder;
 use crate::cli::out::Out;
 use crate::cli::{GOOD, Global, Outcome, Problem};
 use crate::clock;
-use engine::policies::{Replay, RuleChanges};
+use engine::policies::{CostEffect, Replay, RuleChanges};
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use stores::Store;
 use types::Decision;
 use types::store::OutcomeStore as _;
@@ -15,7 +16,7 @@ use types::store::OutcomeStore as _;
 /// Tell how two configurations differ, by their rules and over recorded requests
 #[derive(clap::Args, Debug)]
 #[command(
-    after_help = "Examples:\n  turnout policy diff old-config new-config\n  turnout policy diff old-config new-config --over\n  turnout policy diff old-config new-config --over decisions.jsonl --json\n\nWith --over, the newest recorded requests are put to both: those of the data folder (its server must not be\nrunning), or of a file with one record of `turnout explain --json` a line. Values that were not recorded take their\ndefaults in both, and are named."
+    after_help = "Examples:\n  turnout policy diff old-config new-config\n  turnout policy diff old-config new-config --over\n  turnout policy diff old-config new-config --over --since 24h\n  turnout policy diff old-config new-config --over decisions.jsonl --json\n\nWith --over, the newest recorded requests are put to both: those of the data folder (its server must not be\nrunning), or of a file with one record of `turnout explain --json` a line. Values that were not recorded take their\ndefaults in both, and are named."
 )]
 pub(super) struct Args {
     /// Folder of the first configuration
@@ -29,6 +30,9 @@ pub(super) struct Args {
     /// Most requests
     #[arg(long, default_value_t = 10_000)]
     last: usize,
+    /// Only requests of so long before now, such as 24h
+    #[arg(long, value_name = "DURATION", value_parser = length)]
+    since: Option<Duration>,
 }
 
 pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
@@ -37,7 +41,12 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     let replay = match &args.over {
         None => None,
         Some(over) => {
-            let decisions = decisions(global, over.as_deref(), args.last).await?;
+            let mut decisions = decisions(global, over.as_deref(), args.last).await?;
+            if let Some(since) = args.since {
+                let since = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+                let from_ms = clock::unix_ms().saturating_sub(since);
+                decisions.retain(|d| d.ts_ms >= from_ms);
+            }
             Some(a.policies().replay(b.policies(), decisions.iter()))
         }
     };
@@ -50,6 +59,10 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         tell_replay(&replay, out);
     }
     Ok(GOOD)
+}
+
+fn length(text: &str) -> Result<Duration, String> {
+    types::doc::parse_duration(text).ok_or_else(|| "expected a length of time, such as 30m or 24h".to_owned())
 }
 
 fn tell(changes: &RuleChanges, out: &Out) {
@@ -94,11 +107,18 @@ fn tell_replay(replay: &Replay, out: &Out) {
     for (what, n) in counts.into_iter().filter(|(_, n)| *n > 0) {
         out.line(&format!("  {n} {what}"));
     }
+    if replay.cost.of > 0 {
+        let CostEffect { of, before_usd, after_usd } = replay.cost;
+        out.line(&format!(
+            "  {before_usd:.6} USD become {after_usd:.6} USD, for {of} of them: by the models that were scored then"
+        ));
+    }
     if !replay.rules.is_empty() {
-        let mut table = out.table(&["rule", "newly matches", "no longer", "examples"]);
+        let mut table = out.table(&["rule", "newly matches", "no longer", "asks otherwise", "examples"]);
         for (rule, delta) in &replay.rules {
-            let (newly, gone) = (delta.newly.to_string(), delta.no_longer.to_string());
-            table.add_row([rule.clone(), newly, gone, delta.examples.join(" ")]);
+            let [newly, gone, otherwise] =
+                [delta.newly, delta.no_longer, delta.otherwise].map(|n| n.to_string());
+            table.add_row([rule.clone(), newly, gone, otherwise, delta.examples.join(" ")]);
         }
         out.line(&table.to_string());
     }
