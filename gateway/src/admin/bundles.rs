@@ -39,9 +39,18 @@ pub(super) async fn upload(c: Call<'_>) -> Result<Reply, Failure> {
     Ok(Reply(status, kept))
 }
 
+/// How a bundle is put in force.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Activation {
+    /// However much it changes.
+    #[serde(default)]
+    acknowledge: bool,
+}
+
 pub(super) async fn activate(c: Call<'_>) -> Result<Reply, Failure> {
-    let Nothing {} = c.read()?;
-    ok(c.app.activate(c.actor, c.name()).await?)
+    let Activation { acknowledge } = c.read()?;
+    ok(c.app.activate(c.actor, c.name(), acknowledge).await?)
 }
 
 pub(super) async fn rollback(c: Call<'_>) -> Result<Reply, Failure> {

@@ -187,6 +187,7 @@ fn of_bundles() -> Value {
                 "watched": { "type": "boolean" }, "problems": { "type": "array" },
             })),
         })),
+        "Activation": object(&[], json!({ "acknowledge": { "type": "boolean", "default": false } })),
         "NewTrial": object(&[], json!({
             "share": { "type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1 },
         })),

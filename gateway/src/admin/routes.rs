@@ -227,7 +227,7 @@ pub(crate) static ROUTES: &[Route] = &[
         "/bundles/{hash}/activate",
         Need::OperateAll,
         "Put a kept bundle in force",
-        "Nothing",
+        "Activation",
         "KeptBundle",
         |c| Box::pin(bundles::activate(c)),
     ),

@@ -16,7 +16,7 @@ use crate::control::audit::Event;
 use crate::error::Failure;
 use engine::Bundle;
 use http::StatusCode;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -25,16 +25,24 @@ use tokio::time::Instant;
 const STORE_WAIT: Duration = Duration::from_secs(2);
 
 impl App {
-    /// Puts a kept bundle in force.
+    /// Puts a kept bundle in force. `acknowledged`: whatever it would have changed for the requests that came of late.
     ///
     /// # Errors
     /// There is none of that name, it has errors under this version of the program, nobody who counts vouches for it, who
-    /// asks brought it and may not decide alone, or it sends keys elsewhere than the one in force and who asks is no admin.
-    pub(crate) async fn activate(self: &Arc<Self>, actor: &Actor, name: &str) -> Result<Value, Failure> {
+    /// asks brought it and may not decide alone, it sends keys elsewhere than the one in force and who asks is no admin, or
+    /// it would change more than the settings allow.
+    pub(crate) async fn activate(
+        self: &Arc<Self>,
+        actor: &Actor,
+        name: &str,
+        acknowledged: bool,
+    ) -> Result<Value, Failure> {
         let _one = self.bundles.changing().await;
         let hash = self.bundles.named(name)?;
         self.may_activate(actor, &hash).await?;
-        self.go_to(actor, "bundle.activate", hash).await
+        let bundle = self.bundle_for(actor, &hash).await?;
+        let foreseen = self.foresee(&bundle, acknowledged).await?;
+        self.go_to(actor, "bundle.activate", hash, foreseen).await
     }
 
     /// Puts the bundle in force that was in force before; done twice, nothing has changed.
@@ -48,7 +56,7 @@ impl App {
             let text = "nothing was in force before this bundle; `turnout bundle list` shows what is kept";
             Failure::new(StatusCode::CONFLICT, "nothing_before", text)
         })?;
-        self.go_to(actor, "bundle.rollback", hash).await
+        self.go_to(actor, "bundle.rollback", hash, Map::new()).await
     }
 
     /// Takes a bundle back that fails, if it is still in force and there is one to go back to.
@@ -84,6 +92,7 @@ impl App {
         actor: &Actor,
         action: &'static str,
         hash: Arc<str>,
+        detail: Map<String, Value>,
     ) -> Result<Value, Failure> {
         if self.engine.bundle_hash() != hash {
             let bundle = self.bundle_for(actor, &hash).await?;
@@ -91,7 +100,9 @@ impl App {
             if origin != Some(Origin::Files) {
                 super::reach::may_put(actor, &self.engine.bundle(), &bundle)?;
             }
-            self.put_in_force(actor, action, bundle, self.bundles.copy()).await?;
+            let event = Event { detail, ..actor.event(action, bundle.hash()) };
+            self.put_in_force_as(event, bundle, self.bundles.copy()).await?;
+            self.bundles.note_fault(None);
         }
         self.bundles.one(&hash)
     }
@@ -142,19 +153,6 @@ impl App {
         let bundle = Arc::new(bundle);
         self.bundles.keep_ready(bundle.clone());
         Ok(Ok(bundle))
-    }
-
-    async fn put_in_force(
-        self: &Arc<Self>,
-        actor: &Actor,
-        action: &'static str,
-        bundle: Arc<Bundle>,
-        book: Book,
-    ) -> Result<(), Failure> {
-        let event = actor.event(action, bundle.hash());
-        self.put_in_force_as(event, bundle, book).await?;
-        self.bundles.note_fault(None);
-        Ok(())
     }
 
     /// As an event that is told so, once it is on the audit trail and stored.

@@ -5,6 +5,7 @@ mod book;
 mod bring;
 mod compile;
 mod edit;
+mod foreseen;
 pub(crate) mod guard;
 mod kept;
 mod policies;

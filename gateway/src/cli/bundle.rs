@@ -44,11 +44,17 @@ enum What {
         /// Put it in force at once
         #[arg(long)]
         activate: bool,
+        /// However much it changes for the requests that came of late
+        #[arg(long, requires = "activate")]
+        acknowledge: bool,
     },
     /// Put a bundle in force
     Activate {
         /// Its name
         name: String,
+        /// However much it changes for the requests that came of late
+        #[arg(long)]
+        acknowledge: bool,
     },
     /// Put the bundle in force that was in force before
     Rollback,
@@ -100,11 +106,12 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             let said = client.ask("GET", &format!("/bundles/{name}"), None).await?;
             return show(&said, path.as_deref(), out);
         }
-        What::Upload { folder, message, activate } => {
-            return upload(&client, folder, message, *activate, out).await;
+        What::Upload { folder, message, activate, acknowledge } => {
+            let activate = activate.then_some(*acknowledge);
+            return upload(&client, folder, message, activate, out).await;
         }
-        What::Activate { name } => {
-            in_force(&client.ask("POST", &format!("/bundles/{name}/activate"), None).await?, out);
+        What::Activate { name, acknowledge } => {
+            in_force(&put_in_force(&client, name, *acknowledge).await?, out);
         }
         What::Rollback => in_force(&client.ask("POST", "/bundles/rollback", None).await?, out),
         What::Shadow { name, share, report, end } => {
@@ -220,7 +227,13 @@ fn show(said: &Value, path: Option<&str>, out: &Out) -> Outcome {
     Ok(GOOD)
 }
 
-async fn upload(client: &Client, folder: &Path, message: &str, activate: bool, out: &Out) -> Outcome {
+async fn put_in_force(client: &Client, name: &str, acknowledge: bool) -> Result<Value, Problem> {
+    let body = json!({ "acknowledge": acknowledge });
+    client.ask("POST", &format!("/bundles/{name}/activate"), Some(&body)).await
+}
+
+/// `activate`: put it in force at once, however much it changes where that is acknowledged.
+async fn upload(client: &Client, folder: &Path, message: &str, activate: Option<bool>, out: &Out) -> Outcome {
     let (sources, found) = Source::Folder(folder.to_owned()).read();
     if !found.is_empty() {
         return Err(Problem(report(&found, &[], false)));
@@ -240,10 +253,9 @@ async fn upload(client: &Client, folder: &Path, message: &str, activate: bool, o
         return Err(Problem(text(error, "message").to_owned()));
     }
     let hash = text(&document, "hash").to_owned();
-    let said = if activate {
-        client.ask("POST", &format!("/bundles/{hash}/activate"), None).await?
-    } else {
-        document.clone()
+    let said = match activate {
+        Some(acknowledge) => put_in_force(client, &hash, acknowledge).await?,
+        None => document.clone(),
     };
     if out.json {
         out.value(&said);
@@ -255,7 +267,7 @@ async fn upload(client: &Client, folder: &Path, message: &str, activate: bool, o
         files.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     ));
     problems(&document, out);
-    if activate {
+    if activate.is_some() {
         in_force(&said, out);
     } else {
         out.line(&format!("next    turnout bundle diff {hash}, turnout bundle activate {hash}"));

@@ -215,13 +215,23 @@ impl Default for Reload {
     }
 }
 
-/// Who must agree before a bundle is in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// What stands before a bundle that is to come into force.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Bundles {
     /// Keys of which one must have signed it; empty = nobody has to.
     pub require_signature: Vec<PublicKey>,
     /// Whoever uploaded it may not be who puts it in force.
     pub two_person: bool,
+    /// Share of the recorded requests that one put in force over the control API may decide differently, 0 to 1.
+    pub max_changed: f64,
+    /// Share of them that it may refuse and the one in force does not, 0 to 1.
+    pub max_new_denials: f64,
+}
+
+impl Default for Bundles {
+    fn default() -> Self {
+        Bundles { require_signature: Vec::new(), two_person: false, max_changed: 1.0, max_new_denials: 0.5 }
+    }
 }
 
 const KIB: usize = 1024;

@@ -65,8 +65,21 @@ async fn a_bundle_that_denies_everybody_goes_back_by_itself_and_is_told_of() {
     assert!(house.cli(&["audit", "verify"]).await.status.success());
 
     // Whoever means it says so again; the server does not insist before it has seen as many requests anew.
-    let again = admin.call("POST", &format!("/bundles/{bad}/activate"), &json!({})).await;
-    assert_eq!(again.status, 200, "{}", again.text());
+    let path = format!("/bundles/{bad}/activate");
+    let refused = admin.call("POST", &path, &json!({})).await;
+    let error = refused.error(409);
+    assert_eq!(error["code"], "too_much_changes", "{error}");
+    assert!(error["message"].as_str().unwrap().contains("newly refused (`nobody` in "), "{error}");
+    let out = house.cli(&["bundle", "activate", &bad]).await;
+    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("acknowledge"), "{out:?}");
+    assert_eq!(storm(&house, 1).await[0].0, 200);
+    let again = house.cli(&["bundle", "activate", &bad, "--acknowledge"]).await;
+    assert!(again.status.success(), "{again:?}");
+    let trail = admin.call("GET", "/audit?limit=1000", &Value::Null).await.json();
+    let line = trail["data"].as_array().unwrap().iter().find(|l| l["action"] == "bundle.activate");
+    let told = &line.unwrap_or_else(|| panic!("{trail:#}"))["detail"];
+    assert_eq!(told["acknowledged"], true, "{told}");
+    assert_eq!(told["newly_refused"], told["requests"], "{told}");
     assert_eq!(storm(&house, 20).await.iter().filter(|(status, _)| *status == 403).count(), 20);
     assert!(!house.client().get("/readyz").await.text().contains("went back"));
 }
