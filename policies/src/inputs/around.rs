@@ -439,12 +439,26 @@ pub(super) static SYSTEM: Table = Table(&[
 ]);
 
 pub(super) static INPUT: Table = Table(&[
-    leaf("pii", || Type::Enum(Entity::NAMES).list(), |f| entities(f.input_entities())),
+    leaf("pii", || Type::Enum(PERSONAL).list(), |f| entities(f.input_entities())),
     leaf("secrets", || Type::Bool, |f| f.input_entities().contains(&Entity::Secret).into()),
     leaf("injection_score", || Type::Float, |f| f.input_injection().into()),
 ]);
 
 /// Kinds of personal data, by name; a secret and the address of a page are none.
+/// The kinds of values of which `pii` tells: those that say something of somebody.
+pub(super) const PERSONAL: &[&str] = &[
+    "email",
+    "phone",
+    "iban",
+    "card",
+    "national_id",
+    "passport",
+    "ip",
+    "person",
+    "date_of_birth",
+    "address",
+];
+
 pub(super) fn entities(found: &[Entity]) -> Val<'_> {
     Val::Strs(found.iter().filter(|e| e.is_personal()).map(|e| e.as_str()).collect())
 }

@@ -1,6 +1,6 @@
 //! The variables of the later phases: `tool`, `run`, `response`.
 
-use super::around::entities;
+use super::around::{PERSONAL, entities};
 use super::table::{Table, Val, leaf};
 use super::{Facts, kinds};
 use crate::values::{from_json, list};
@@ -186,7 +186,7 @@ pub(super) static RESPONSE: Table = Table(&[
     leaf("model", || Type::Str, |f| response(f, |r| Val::Str(&r.model))),
     leaf("finish_reason", || Type::Str, |f| response(f, |r| Val::Str(&r.finish_reason))),
     leaf("refused", || Type::Bool, |f| response(f, |r| r.refused.into())),
-    leaf("pii", || Type::Enum(Entity::NAMES).list(), |f| entities(found(f))),
+    leaf("pii", || Type::Enum(PERSONAL).list(), |f| entities(found(f))),
     leaf("secrets", || Type::Bool, |f| found(f).contains(&Entity::Secret).into()),
     super::table::table("usage", &USAGE),
     leaf("cost_usd", || Type::Float.optional(), |f| response(f, |r| Val::or_unit(r.cost_usd))),

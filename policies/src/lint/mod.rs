@@ -14,7 +14,8 @@ use crate::set::{Body, Entry};
 use crate::verb::{Bound, Kind, Single};
 use serde_json::Value;
 use space::Space;
-use types::directives::ActionRecord;
+use std::collections::BTreeSet;
+use types::directives::{ActionRecord, RuleId};
 use types::doc::Reader;
 use types::matrix::ModelSet;
 
@@ -22,6 +23,10 @@ use types::matrix::ModelSet;
 const SOON_MS: i64 = 14 * 86_400_000;
 /// A rule that is watched for longer is, too.
 const LONG_MS: i64 = 30 * 86_400_000;
+/// Combinations of rules that leave no model, of which a check tells at most.
+const COMBINATIONS: usize = 8;
+/// Rules that one problem names at most.
+const NAMES: usize = 8;
 /// Cells looked at in all, so that a thousand rules load in bounded time.
 const MAX_WORK: u64 = 5_000_000;
 
@@ -51,7 +56,7 @@ pub(crate) fn check(r: &mut Reader<'_>, entries: &[Entry], resolver: &Resolver, 
             Body::Script(_) => None,
         })
         .collect();
-    let mut lint = Lint { r, resolver, work: 0 };
+    let mut lint = Lint { r, resolver, work: 0, unseen: BTreeSet::new() };
     for one in &all {
         lint.dates(one, about.now);
         lint.owner(one, about.require_owner);
@@ -64,12 +69,15 @@ pub(crate) fn check(r: &mut Reader<'_>, entries: &[Entry], resolver: &Resolver, 
     lint.groups(&enforced);
     lint.contradictions(&enforced);
     lint.candidates(&enforced);
+    lint.says_what_is_unseen(&enforced);
 }
 
 struct Lint<'a, 'f> {
     r: &'a mut Reader<'f>,
     resolver: &'a Resolver,
     work: u64,
+    /// Rules of which not every request was looked at, where none was found that is worth a word.
+    unseen: BTreeSet<RuleId>,
 }
 
 impl Lint<'_, '_> {
@@ -127,7 +135,11 @@ impl Lint<'_, '_> {
     /// Conditions that never or always hold.
     fn alone(&mut self, one: &One<'_>) {
         let space = Space::of(std::iter::once(one.rule), one.phase);
-        if space.is_empty() || !space.is_whole() || !self.affords(&space) {
+        if space.is_empty() {
+            return;
+        }
+        if !space.is_whole() || !self.affords(&space) {
+            self.unseen.insert(one.head.id.clone());
             return;
         }
         let matches = |wanted: bool| space.find(|c| (c.matches(one.rule) == wanted).then_some(())).is_some();
@@ -138,7 +150,13 @@ impl Lint<'_, '_> {
             let message = format!("the condition of `{id}` can never be true");
             let d = self.r.error("311", one.rule.at, message);
             d.field = format!("rules.{id}");
-            d.hint = Some(format!("these parts exclude each other: {}", parts.join(", ")));
+            d.hint = Some(match parts.as_slice() {
+                [only] => format!("{only} holds for no value that there is"),
+                _ => format!(
+                    "these parts exclude each other, or one of them holds for no value: {}",
+                    parts.join(", ")
+                ),
+            });
         } else if !matches(false) {
             self.warn("312", one, format!("the condition of `{id}` is always true")).hint =
                 Some("leave it away".to_owned());
@@ -161,6 +179,7 @@ impl Lint<'_, '_> {
             }
             let space = Space::of(earlier.iter().map(|o| o.rule).chain([one.rule]), one.phase);
             if !space.is_whole() || !self.affords(&space) {
+                self.unseen.insert(one.head.id.clone());
                 continue;
             }
             let free = space
@@ -187,13 +206,18 @@ impl Lint<'_, '_> {
                     || a.head.group.is_some() && a.head.group == b.head.group;
                 let Some(verb) = (!apart).then(|| clash(a.rule, b.rule)).flatten() else { continue };
                 let space = Space::of([a.rule, b.rule].into_iter(), a.phase);
-                if !self.affords(&space) {
-                    return;
-                }
-                let found = space.find(|c| {
-                    let both = c.matches(a.rule) && c.matches(b.rule);
-                    both.then(|| c.witness()).flatten().filter(|w| confirmed(&[a.rule, b.rule], w, a.phase))
+                let affords = self.affords(&space);
+                let found = affords.then(|| {
+                    space.find(|c| {
+                        let both = c.matches(a.rule) && c.matches(b.rule);
+                        let witness = both.then(|| c.witness()).flatten();
+                        witness.filter(|w| confirmed(&[a.rule, b.rule], w, a.phase))
+                    })
                 });
+                let found = found.flatten();
+                if found.is_none() && !(affords && space.is_whole()) {
+                    self.unseen.extend([a.head.id.clone(), b.head.id.clone()]);
+                }
                 if let Some(witness) = found {
                     let message = format!(
                         "`{}` and `{}` both set `{verb}`, differently and with the same priority, for one request; \
@@ -205,6 +229,25 @@ impl Lint<'_, '_> {
                 }
             }
         }
+    }
+
+    /// Names the rules of which only a sample of the requests that their conditions tell apart was looked at.
+    fn says_what_is_unseen(&mut self, all: &[One<'_>]) {
+        let unseen = std::mem::take(&mut self.unseen);
+        let Some(first) = all.iter().find(|one| unseen.contains(&one.head.id)) else { return };
+        let names: Vec<String> = unseen.iter().take(NAMES).map(|id| format!("`{id}`")).collect();
+        let more = match unseen.len().saturating_sub(names.len()) {
+            0 => String::new(),
+            n => format!(" and {n} more"),
+        };
+        let message = format!(
+            "the conditions of {}{more} tell too many requests apart to look at all of them: what was looked at shows \
+             nothing wrong (sampled)",
+            names.join(", ")
+        );
+        self.warn("316", first, message).hint = Some(
+            "rules of fewer parts are looked at whole; tests look at the requests that matter".to_owned(),
+        );
     }
 
     /// Requests for which no candidate is left.
@@ -223,10 +266,14 @@ impl Lint<'_, '_> {
             return;
         }
         let space = Space::of(gone.iter().map(|(o, _)| o.rule), Phase::Request);
+        let ids = || gone.iter().map(|(one, _)| one.head.id.clone());
         if !self.affords(&space) {
+            self.unseen.extend(ids());
             return;
         }
-        let found = space.find(|c| {
+        let mut found: Vec<(Vec<One<'_>>, Value)> = Vec::new();
+        let named = |rules: &[One<'_>]| rules.iter().map(|o| o.head.id.clone()).collect::<BTreeSet<_>>();
+        let _looked_at = space.find(|c| {
             let matching: Vec<&(One<'_>, ModelSet)> =
                 gone.iter().filter(|(o, _)| c.matches(o.rule)).collect();
             let mut union = ModelSet::default();
@@ -240,18 +287,30 @@ impl Lint<'_, '_> {
             if !covers(&union) || refused {
                 return None;
             }
-            let rules: Vec<&Rule> = matching.iter().map(|(o, _)| o.rule).collect();
+            let these: Vec<One<'_>> = matching.iter().map(|(o, _)| *o).collect();
+            // With more rules than such as leave none already it is the same once more.
+            let own = named(&these);
+            if found.iter().any(|(rules, _)| named(rules).is_subset(&own)) {
+                return None;
+            }
+            let rules: Vec<&Rule> = these.iter().map(|o| o.rule).collect();
             let witness = c.witness().filter(|w| confirmed(&rules, w, Phase::Request))?;
-            Some((matching.iter().map(|(o, _)| *o).collect::<Vec<_>>(), witness))
+            found.retain(|(rules, _)| !own.is_subset(&named(rules)));
+            found.push((these, witness));
+            (found.len() >= COMBINATIONS).then_some(())
         });
-        let Some((rules, witness)) = found else { return };
-        let Some(last) = rules.last() else { return };
-        let names: Vec<String> = rules.iter().map(|o| format!("`{}`", o.head.id)).collect();
-        let how = if space.is_whole() { "" } else { " (sampled)" };
-        let apply = if names.len() == 1 { "applies" } else { "apply together" };
-        let message = format!("no model is left where {} {apply}{how}", names.join(" and "));
-        let d = self.warn("315", last, message);
-        d.hint = Some(format!("a witness: {}", told(&witness)));
+        if found.is_empty() && !space.is_whole() {
+            self.unseen.extend(ids());
+        }
+        for (rules, witness) in found {
+            let Some(last) = rules.last() else { continue };
+            let names: Vec<String> = rules.iter().map(|o| format!("`{}`", o.head.id)).collect();
+            let how = if space.is_whole() { "" } else { " (sampled)" };
+            let apply = if names.len() == 1 { "applies" } else { "apply together" };
+            let message = format!("no model is left where {} {apply}{how}", names.join(" and "));
+            let d = self.warn("315", last, message);
+            d.hint = Some(format!("a witness: {}", told(&witness)));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use crate::phase::Phase;
 use crate::rule::Rule;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use types::expr::Type;
 
 /// Most cells that are all looked at; of more, a sample is.
@@ -76,7 +77,10 @@ impl Space {
         for (key, constants) in wanted {
             let points = match &key {
                 Key::Atom(_) => vec![Point::Holds(false), Point::Holds(true)],
-                Key::Path(names) => points(type_of(names, phase).as_ref(), &constants),
+                Key::Path(names) => {
+                    let ty = type_of(names, phase);
+                    points(ty.as_ref(), &constants, range(names, ty.as_ref()))
+                }
             };
             space.keys.insert(key, space.points.len());
             space.points.push(points);
@@ -301,23 +305,48 @@ fn type_of(names: &[String], phase: Phase) -> Option<Type> {
     Some(ty)
 }
 
+/// Bounds of numbers.
+type Range = RangeInclusive<f64>;
+
+/// Fields that hold no other numbers than these, where their types say less.
+const RANGES: &[(&str, Range)] = &[
+    ("time.hour", 0.0..=23.0),
+    ("time.minute", 0.0..=59.0),
+    ("input.injection_score", 0.0..=1.0),
+    ("workload.confidence", 0.0..=1.0),
+];
+
+/// The numbers that a field may hold. Whole ones count something or are a length of time.
+fn range(names: &[String], ty: Option<&Type>) -> Range {
+    let ty = match ty {
+        Some(Type::Optional(of)) => Some(&**of),
+        ty => ty,
+    };
+    let path = names.join(".");
+    let known = RANGES.iter().find(|(name, _)| *name == path).map(|(_, range)| range.clone());
+    known.unwrap_or(match ty {
+        Some(Type::Int) => 0.0..=f64::INFINITY,
+        _ => f64::NEG_INFINITY..=f64::INFINITY,
+    })
+}
+
 /// One value for each answer that the constants can make.
-fn points(ty: Option<&Type>, constants: &[Constant]) -> Vec<Point> {
+fn points(ty: Option<&Type>, constants: &[Constant], range: Range) -> Vec<Point> {
     let mut points = match ty {
         Some(Type::Optional(of)) => {
-            let mut points = points(Some(of), constants);
+            let mut points = points(Some(of), constants, range);
             points.push(Point::Value(Constant::Unit));
             points
         }
         Some(Type::Bool) => vec![Point::Value(Constant::Bool(false)), Point::Value(Constant::Bool(true))],
         Some(Type::Enum(values)) => values.iter().map(|v| Point::Value(Constant::Str((*v).into()))).collect(),
-        Some(Type::Int) => cuts(constants, true),
-        Some(Type::Float) => cuts(constants, false),
+        Some(Type::Int) => cuts(constants, true, &range),
+        Some(Type::Float) => cuts(constants, false, &range),
         // A value of any kind: those that are named, numbers around them, and another.
         _ => {
             let mut points: Vec<Point> = constants.iter().cloned().map(Point::Value).collect();
             if constants.iter().any(|c| matches!(c, Constant::Int(_) | Constant::Float(_))) {
-                points.extend(cuts(constants, false));
+                points.extend(cuts(constants, false, &range));
             }
             points.push(Point::Value(Constant::Str(OTHER.into())));
             points
@@ -334,26 +363,31 @@ fn points(ty: Option<&Type>, constants: &[Constant]) -> Vec<Point> {
     points
 }
 
-/// Numbers at, between and beyond the constants.
-fn cuts(constants: &[Constant], whole: bool) -> Vec<Point> {
+/// Numbers at, between and beyond the constants, as far as a field may hold them.
+fn cuts(constants: &[Constant], whole: bool, range: &Range) -> Vec<Point> {
     let number = |c: &Constant| match c {
         Constant::Int(i) => Some(*i as f64),
         Constant::Float(f) => Some(*f),
         _ => None,
     };
     let mut at: Vec<f64> = constants.iter().filter_map(number).collect();
+    // What stands beyond the range tells none of its numbers apart.
+    at.retain(|c| range.contains(c));
     at.sort_by(f64::total_cmp);
     at.dedup();
     let mut all = Vec::new();
     for (i, c) in at.iter().enumerate() {
         if i == 0 {
-            all.push(c - 1.0);
+            all.push((c - 1.0).max(*range.start()));
         }
         all.push(*c);
-        all.push(at.get(i.saturating_add(1)).map_or(c + 1.0, |next| f64::midpoint(*c, *next)));
+        all.push(
+            at.get(i.saturating_add(1)).map_or((c + 1.0).min(*range.end()), |next| f64::midpoint(*c, *next)),
+        );
     }
     if all.is_empty() {
-        all.push(0.0);
+        let ends = [*range.start(), *range.end()];
+        all.push(ends.into_iter().find(|end| end.is_finite()).unwrap_or(0.0));
     }
     let point = |x: f64| {
         // Whole numbers between two that follow on each other do not exist; rounding gives one of the two.

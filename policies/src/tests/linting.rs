@@ -216,3 +216,49 @@ fn a_rule_says_what_decided_against_it() {
     let text = told.to_text(true);
     assert!(text.contains("skipped  a  time.daypart == \"business_hours\": false (off_hours)"), "{text}");
 }
+
+#[test]
+fn what_no_value_can_be_is_found() {
+    let rule = |when: &str| format!("- {{ id: a, when: '{when}', {TAG} }}");
+    for never in [
+        "time.hour > 25",
+        "time.minute == 60",
+        "input.injection_score > 1.5",
+        "key.age_days < 0",
+        "(request.max_tokens ?? 5) < 0",
+    ] {
+        check(&rule(never), &[("PL311", "holds for no value that there is")]);
+    }
+    check(&rule("time.hour >= 0"), &[("PL312", "always true")]);
+    for may in [
+        "time.hour == 23",
+        "time.hour == 0",
+        "time.minute > 58",
+        "input.injection_score > 0.5 && input.injection_score < 100.0",
+        "key.age_days == 0",
+        "workload.confidence >= 1.0",
+        "(request.max_tokens ?? -1) < 0",
+    ] {
+        check(&rule(may), &[]);
+    }
+    // Of pages and credentials the one says nothing, and the other is told by itself.
+    for kind in ["url", "secret"] {
+        let problems = check(&rule(&format!("\"{kind}\" in input.pii")), &[("PL304", kind)]);
+        assert!(problems[0].to_string().contains("email"), "{problems:?}");
+    }
+    let problems =
+        check("- { id: a, owner: x, actions: { residency: [er, us] } }", &[("PL203", "the region `er`")]);
+    assert!(problems[0].hint.as_deref().is_some_and(|h| h.contains("`eu`")), "{problems:?}");
+}
+
+#[test]
+fn all_that_leaves_no_model_is_told_and_so_is_what_was_not_looked_at() {
+    let rules = "- { id: a, owner: x, when: request.stream, actions: { exclude: \"acme/*\" } }\n\
+                 - { id: b, owner: x, when: request.has_images, actions: { require: \"acme/*\" } }\n\
+                 - { id: c, owner: x, when: request.has_tools, actions: { require: \"acme/*\" } }";
+    let problems = check(rules, &[("PL315", "`a` and `b`"), ("PL315", "`a` and `c`")]);
+    assert!(problems.iter().all(|d| !d.message.contains("sampled")));
+    let parts: Vec<String> = (0..19).map(|i| format!("\"t{i}\" in request.tool_names")).collect();
+    let many = format!("- {{ id: many, when: '{}', {TAG} }}", parts.join(" && "));
+    check(&many, &[("PL316", "`many` tell too many requests apart")]);
+}

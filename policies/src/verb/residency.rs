@@ -1,6 +1,7 @@
 //! `residency: [regions]` — a provider's region must be one of them; lists intersect.
 
 use super::{Kind, REQUEST, Single, Verb, put};
+use types::diagnostic::suggestion;
 use types::matrix::ModelSet;
 
 pub(super) const VERB: Verb = Verb {
@@ -16,6 +17,15 @@ pub(super) const VERB: Verb = Verb {
             return None;
         }
         let matrix = &cx.resolver.matrix;
+        let known: Vec<&str> = matrix.providers().iter().filter_map(|p| p.region.as_deref()).collect();
+        // Where there is none of them at all, what that leaves is told of as a whole.
+        if regions.iter().any(|region| known.contains(&region.as_str())) {
+            for region in regions.iter().filter(|region| !known.contains(&region.as_str())) {
+                let d = r.warning("203", node.span, format!("no provider is in the region `{region}`"));
+                d.hint = Some(suggestion(region, known.iter().copied()));
+                field.clone_into(&mut d.field);
+            }
+        }
         let elsewhere = |ix: &types::ModelIx| {
             let region = matrix.provider_of(*ix).and_then(|p| p.region.as_ref());
             // A provider that does not say where it is, is not there.
