@@ -165,15 +165,9 @@ impl Lint<'_, '_> {
 
     /// Members of a group that an earlier one always precedes.
     fn groups(&mut self, all: &[One<'_>]) {
-        for (i, one) in all.iter().enumerate() {
+        for one in all {
             let Some(group) = &one.head.group else { continue };
-            let earlier: Vec<&One<'_>> = all
-                .iter()
-                .take(i)
-                .filter(|o| o.head.group.as_ref() == Some(group) && o.phase == one.phase)
-                // A rule with dates is not always there.
-                .filter(|o| o.head.starts.is_none() && o.head.expires.is_none())
-                .collect();
+            let earlier = before(all, one);
             if earlier.is_empty() {
                 continue;
             }
@@ -253,20 +247,22 @@ impl Lint<'_, '_> {
     /// Requests for which no candidate is left.
     fn candidates(&mut self, all: &[One<'_>]) {
         let models = self.resolver.matrix.models().len();
-        let gone: Vec<(One<'_>, ModelSet)> = all
+        // Each with those of its group in whose place it applies.
+        let gone: Vec<(One<'_>, ModelSet, Vec<One<'_>>)> = all
             .iter()
             .filter(|o| o.phase == Phase::Request)
-            .map(|o| (*o, removed_by(o.rule, models)))
-            .filter(|(_, gone)| !gone.is_empty())
+            .map(|o| (*o, removed_by(o.rule, models), before(all, o)))
+            .filter(|(_, gone, _)| !gone.is_empty())
             .collect();
         let covers = |set: &ModelSet| set.iter().count() >= models;
         let mut union = ModelSet::default();
-        gone.iter().for_each(|(_, g)| union.union(g));
+        gone.iter().for_each(|(_, g, _)| union.union(g));
         if models == 0 || !covers(&union) {
             return;
         }
-        let space = Space::of(gone.iter().map(|(o, _)| o.rule), Phase::Request);
-        let ids = || gone.iter().map(|(one, _)| one.head.id.clone());
+        let rules = gone.iter().flat_map(|(one, _, earlier)| earlier.iter().chain([one]).map(|o| o.rule));
+        let space = Space::of(rules, Phase::Request);
+        let ids = || gone.iter().map(|(one, ..)| one.head.id.clone());
         if !self.affords(&space) {
             self.unseen.extend(ids());
             return;
@@ -274,10 +270,12 @@ impl Lint<'_, '_> {
         let mut found: Vec<(Vec<One<'_>>, Value)> = Vec::new();
         let named = |rules: &[One<'_>]| rules.iter().map(|o| o.head.id.clone()).collect::<BTreeSet<_>>();
         let _looked_at = space.find(|c| {
-            let matching: Vec<&(One<'_>, ModelSet)> =
-                gone.iter().filter(|(o, _)| c.matches(o.rule)).collect();
+            let applies = |one: &One<'_>, earlier: &[One<'_>]| {
+                c.matches(one.rule) && !earlier.iter().any(|o| c.matches(o.rule))
+            };
+            let matching: Vec<_> = gone.iter().filter(|(one, _, earlier)| applies(one, earlier)).collect();
             let mut union = ModelSet::default();
-            matching.iter().for_each(|(_, g)| union.union(g));
+            matching.iter().for_each(|(_, g, _)| union.union(g));
             // A rule that refuses leaves no candidate on purpose.
             let refused = all.iter().any(|o| {
                 o.phase == Phase::Request
@@ -287,7 +285,7 @@ impl Lint<'_, '_> {
             if !covers(&union) || refused {
                 return None;
             }
-            let these: Vec<One<'_>> = matching.iter().map(|(o, _)| *o).collect();
+            let these: Vec<One<'_>> = matching.iter().map(|(o, ..)| *o).collect();
             // With more rules than such as leave none already it is the same once more.
             let own = named(&these);
             if found.iter().any(|(rules, _)| named(rules).is_subset(&own)) {
@@ -312,6 +310,15 @@ impl Lint<'_, '_> {
             d.hint = Some(format!("a witness: {}", told(&witness)));
         }
     }
+}
+
+/// Members of the group of a rule that precede it: where one of them matches, it does not apply.
+fn before<'a>(all: &[One<'a>], one: &One<'a>) -> Vec<One<'a>> {
+    let Some(group) = &one.head.group else { return Vec::new() };
+    let first = all.iter().take_while(|o| o.head.id != one.head.id);
+    let of_group = first.filter(|o| o.head.group.as_ref() == Some(group) && o.phase == one.phase);
+    // A rule with dates is not always there.
+    of_group.filter(|o| o.head.starts.is_none() && o.head.expires.is_none()).copied().collect()
 }
 
 /// The witness as `turnout policy explain` takes it.

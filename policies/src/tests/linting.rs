@@ -183,6 +183,15 @@ fn restrictions_that_leave_nobody() {
     );
     check("- { id: a, owner: x, actions: { residency: [mars] } }", &[("PL315", "`a` applies")]);
     check("- { id: a, owner: x, actions: { residency: [mars], deny: no } }", &[]);
+    // Of a group the first that matches applies, and the others do not.
+    let of_group = "- { id: a, owner: x, group: g, when: request.stream, actions: { exclude: \"acme/*\" } }\n\
+                    - { id: b, owner: x, group: g, actions: { require: \"acme/*\" } }";
+    check(of_group, &[]);
+    let none = format!(
+        "{of_group}\n- {{ id: c, owner: x, when: request.has_images, actions: {{ exclude: \"acme/*\" }} }}"
+    );
+    let problems = check(&none, &[("PL315", "`b` and `c`")]);
+    assert_eq!(self::witness(&problems[0])["request"]["stream"], false, "{problems:?}");
 }
 
 #[test]
