@@ -175,6 +175,8 @@ pub(crate) struct Parts {
     pub(crate) vars: Value,
     pub(crate) inputs: Vec<Given>,
     pub(crate) root: Graph,
+    /// Nodes of the root that lead nowhere, of which the loader has told, as bits.
+    pub(crate) astray: u64,
     /// The workflow to fall back on, once it is found.
     pub(crate) fallback: Option<Arc<Workflow>>,
 }

@@ -128,6 +128,18 @@ async fn a_vote_without_a_majority_says_so() {
     }
 }
 
+/// With a tool that must not be called twice.
+fn sending(vendor: &Vendor, service: &Service) -> Plan {
+    let rules = format!(
+        "{NO_CHANCE}tools:\n  send:\n    description: Sends.\n    url: {}/send\n    input_schema: {{ type: object }}\n    \
+         side_effect: unsafe\n    timeout: 30s\n",
+        service.origin()
+    );
+    plan(vendor)
+        .settings("tools: { allow_hosts: [127.0.0.1], allow_http: true, allow_private: true }\n")
+        .rules(&rules)
+}
+
 const UNDER_WAY: &str = "nodes:
   - { id: ask, type: generate }
   - { id: mail, type: tool, tool: send }
@@ -150,15 +162,7 @@ async fn what_is_under_way_when_the_answer_goes_out_is_on_record() {
         Vendor::scripted(Dialect::OpenAi, |_| Reply::text("an answer").slow(Duration::from_millis(300)))
             .await;
     let service = Service::start(|_| (200, "\"sent\"".to_owned(), Duration::from_secs(20))).await;
-    let rules = format!(
-        "{NO_CHANCE}tools:\n  send:\n    description: Sends.\n    url: {}/send\n    input_schema: {{ type: object }}\n    \
-         side_effect: unsafe\n    timeout: 30s\n",
-        service.origin()
-    );
-    let house = plan(&vendor)
-        .settings("tools: { allow_hosts: [127.0.0.1], allow_http: true, allow_private: true }\n")
-        .rules(&rules);
-    let house = file(house, "busy", UNDER_WAY).start().await;
+    let house = file(sending(&vendor, &service), "busy", UNDER_WAY).start().await;
     let answer = ask(&house, "busy").await;
     assert_eq!((answer.status, answer.content().as_str()), (200, "an answer"), "{}", answer.text());
     assert_eq!(service.count("/send"), 2);
@@ -171,6 +175,38 @@ async fn what_is_under_way_when_the_answer_goes_out_is_on_record() {
         assert!(step["note"].to_string().contains("goes on to its end"), "{step}");
     }
     assert!(steps.iter().any(|s| s["node"] == "mails"), "{record:#}");
+}
+
+const SENDS_THREE: &str = "nodes:
+  - { id: ask, type: generate }
+  - id: mails
+    type: map
+    over: \"[1, 2, 3]\"
+    max_items: 3
+    parallel: 1
+    body: { nodes: [{ id: one, type: tool, tool: send }], result: nodes.one.text }
+  - { id: pick, type: select, from: [nodes.ask.completions], join: any, needs: [ask, mails] }
+  - { id: ok, type: gate, prompt: \"Go on?\", needs: pick }
+  - { id: answer, type: stream, from: nodes.pick.completion, needs: ok }
+";
+
+/// Calls that change the world are begun for themselves: that nothing reads what they give stops them as little within
+/// a `map` as it stops a node.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_map_of_unsafe_calls_is_not_left_in_the_middle() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("an answer")).await;
+    let service = Service::start(|_| (200, "\"sent\"".to_owned(), Duration::from_millis(300))).await;
+    let house = file(sending(&vendor, &service), "mailing", SENDS_THREE).start().await;
+    let wish = json!({"workflow": "mailing", "request": {"messages": [{"role": "user", "content": "hi"}]}});
+    let made = house.client().post("/v1/runs", &wish).await.json();
+    let path = format!("/v1/runs/{}", made["id"].as_str().unwrap());
+    // A run waits for people once nothing else of it is at work.
+    house.run_in(&path, "suspended").await;
+    assert_eq!(service.count("/send"), 3);
+    let trace = house.client().get(&format!("{path}/trace")).await.text();
+    for node in ["mails[0]/one", "mails[1]/one", "mails[2]/one"] {
+        assert!(trace.contains(node), "{node}: {trace}");
+    }
 }
 
 /// The steps of a record, wherever it keeps its run.

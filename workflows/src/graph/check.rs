@@ -4,29 +4,33 @@ use super::{Graph, bit};
 use crate::load::{Unguarded, lint};
 use crate::node::repair::Repair;
 use crate::node::stream::Stream;
-use crate::node::tool::Tool;
 use crate::node::{Join, Node, OnError};
 use crate::outcome::{Outcome, OutcomeSet};
 use crate::value::Ty;
 use types::diagnostic::Diagnostic;
 use types::doc::{Reader, Span};
 
-/// Notes `WF307`, `WF320`, `WF331`, `WF332`, `WF333`, `WF334`.
-pub(crate) fn flow(r: &mut Reader<'_>, graph: &Graph) {
+/// Notes `WF307`, `WF320`, `WF331`, `WF332`, `WF333`; gives the nodes that lead nowhere by these, as bits.
+pub(crate) fn flow(r: &mut Reader<'_>, graph: &Graph) -> u64 {
     let mut flow = Flow { r, graph };
     flow.references();
     flow.asynchronous();
     let unreachable = flow.unreachable();
     let uncovered = flow.uncovered();
-    flow.unanswered(unreachable | uncovered);
+    flow.unanswered(unreachable | uncovered)
 }
 
-/// The same for the body of a node, in which an outcome that leads nowhere ends the iteration and nothing has
+/// Notes the same of the body of a node, in which an outcome that leads nowhere ends the iteration and nothing has
 /// to answer: `WF307`, `WF320`, `WF331`.
 pub(crate) fn body(r: &mut Reader<'_>, graph: &Graph) {
     let mut flow = Flow { r, graph };
     flow.references();
     flow.unreachable();
+}
+
+/// Notes `WF334`, once the workflows that its nodes call are known; `told`: the nodes that [`flow`] gave.
+pub(crate) fn useless(r: &mut Reader<'_>, graph: &Graph, told: u64) {
+    Flow { r, graph }.useless(told);
 }
 
 /// What a node reads of the graph some levels above its body.
@@ -299,8 +303,8 @@ impl<'r> Flow<'r, '_> {
         bad
     }
 
-    /// Paths on which no node errs and nothing answers, and nodes from which nothing can answer.
-    fn unanswered(&mut self, already: u64) {
+    /// Paths on which no node errs and nothing answers.
+    fn unanswered(&mut self, already: u64) -> u64 {
         let good = self.answering();
         let n = self.graph.nodes.len();
         let roots: Vec<usize> = (0..n).filter(|i| self.graph.is_root(*i)).collect();
@@ -324,10 +328,15 @@ impl<'r> Flow<'r, '_> {
                 self.error("333", i, span, message).hint = Some(hint);
             }
         }
+        told
+    }
+
+    /// Nodes from which nothing can answer.
+    fn useless(&mut self, told: u64) {
         let mut leads = 0_u64;
         for i in self.graph.topo.clone().into_iter().rev() {
             // What runs after the response or changes the world is worth running for itself.
-            let own = |n: &Node| n.kind.sink || n.is_later() || n.get().is_some_and(Tool::is_unsafe);
+            let own = |n: &Node| n.kind.sink || n.is_later() || n.is_unsafe();
             let sink = self.node(i).is_some_and(own);
             let on = self.graph.edges_from(i).any(|(_, e)| leads & bit(e.to) != 0);
             // What leads to a node that has been told of is mended with it.

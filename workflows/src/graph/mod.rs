@@ -2,8 +2,6 @@
 
 use crate::edge::Edge;
 use crate::node::Node;
-use crate::node::tool::Tool;
-use crate::plan::Workflow;
 use petgraph::algo::{tarjan_scc, toposort};
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::{Value, json};
@@ -41,12 +39,7 @@ impl Graph {
 
     /// Whether one of its nodes, or of the graphs and workflows that they run, may call an `unsafe` tool.
     pub(crate) fn is_unsafe(&self) -> bool {
-        let calls = |n: &Node| {
-            let within = || n.spec.bodies().into_iter().any(Graph::is_unsafe);
-            let called = || n.spec.callee().is_some_and(Workflow::is_unsafe);
-            n.get().is_some_and(Tool::is_unsafe) || within() || called()
-        };
-        self.nodes.iter().filter(|n| n.enabled).any(calls)
+        self.nodes.iter().filter(|n| n.enabled).any(Node::is_unsafe)
     }
 
     pub(crate) fn edges_to(&self, node: usize) -> impl Iterator<Item = (usize, &Edge)> {

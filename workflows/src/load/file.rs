@@ -171,11 +171,11 @@ fn lower(cx: &mut Cx<'_>, root: &doc::Node) -> Option<Parts> {
     node::generate::appoint(&mut root);
     crate::graph::later::settle(&mut root);
     crate::graph::judged::tell(&mut root);
-    crate::graph::check::flow(&mut cx.r, &root);
+    let astray = crate::graph::check::flow(&mut cx.r, &root);
     if !cx.names.runner {
         crate::graph::outside::without_runner(&mut cx.r, &root);
     }
-    Some(Parts { head, serves, limits, places, vars: constants(&vars), inputs, root, fallback: None })
+    Some(Parts { head, serves, limits, places, vars: constants(&vars), inputs, root, astray, fallback: None })
 }
 
 /// Name and texts of a workflow.

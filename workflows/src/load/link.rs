@@ -82,6 +82,10 @@ fn finish(
         true => plan::bounds(&mut r, &parts),
         false => plan::check(&mut r, &parts),
     }
+    // What a workflow with errors does is not known.
+    if !one.names_at().any(|(name, _)| broken.contains(name)) {
+        crate::graph::check::useless(&mut r, &parts.root, parts.astray);
+    }
     let found = r.problems;
     one.problems.extend(found);
     one.silence(&parts);

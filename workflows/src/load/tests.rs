@@ -346,6 +346,31 @@ fn flow() {
     // The place is that of the file, whichever node may silence it.
     let (_, problems) = load_all(&[file(&dead_end)]);
     assert_eq!(problems[0].field, "nodes[1]", "{problems:?}");
+    // A tool that changes the world is worth calling for itself, wherever it stands.
+    let body = |tool: &str| {
+        format!("body: {{ nodes: [{{ id: t, type: tool, tool: {tool} }}], result: nodes.t.text }}")
+    };
+    for (tool, told) in [("send", &[][..]), ("put", &[("WF334", 5, 7)]), ("look", &[("WF334", 5, 7)])] {
+        let map =
+            format!("{{ id: aside, type: map, over: \"[1]\", max_items: 1, {}, needs: ask }}", body(tool));
+        check(&dead_end.replace("{ id: aside, type: generate, needs: ask }", &map), told);
+        let other = format!(
+            "version: 1\nname: other\nnodes:\n  - {{ id: t, type: tool, tool: {tool} }}\n  \
+             - {{ id: say, type: merge, method: template, from: [nodes.t.text], template: done, needs: t }}\n\
+             output: nodes.say.completion\n"
+        );
+        let call = "{ id: aside, type: call, workflow: other, needs: ask }";
+        let calls = dead_end.replace("{ id: aside, type: generate, needs: ask }", call);
+        let (_, problems) = load_all(&[SourceFile::new("other.yaml", other), file(&calls)]);
+        let got: Vec<_> = problems.iter().map(|d| (d.code.as_str(), d.line, d.column)).collect();
+        assert_eq!(got, told, "{problems:?}");
+    }
+    // Of what a workflow with errors does, nothing is known.
+    let call = "{ id: aside, type: call, workflow: other, needs: ask }";
+    let calls = dead_end.replace("{ id: aside, type: generate, needs: ask }", call);
+    let (_, problems) = load_all(&[SourceFile::new("other.yaml", "version: 1\nname: other\n"), file(&calls)]);
+    let got: Vec<_> = problems.iter().map(|d| d.code.as_str()).collect();
+    assert_eq!(got, ["WF102", "WF205"], "{problems:?}");
     let either = GOOD.replace("to: answer }", "to: answer, outcome: [passed, unverified] }\n  - { from: check, to: fix, outcome: failed }\n  - { from: fix, to: answer }")
         .replace("best }", "best }\n  - { id: fix, type: repair, from: check }")
         .replace("from: nodes.check.best", "from: nodes.fix.completion");

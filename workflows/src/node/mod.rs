@@ -4,6 +4,7 @@ use crate::edge::{self, Edge};
 use crate::graph::Graph;
 use crate::load::{self, Cx, Expr};
 use crate::outcome::{Outcome, OutcomeSet};
+use crate::plan::Workflow;
 use serde_json::{Value as Json, json};
 use std::any::Any;
 use std::sync::Arc;
@@ -144,6 +145,13 @@ impl Node {
     /// It runs after the response.
     pub(crate) fn is_later(&self) -> bool {
         self.common.later == Some(true)
+    }
+
+    /// Whether it, or what stands within it, may call an `unsafe` tool: then it is worth running for itself.
+    pub(crate) fn is_unsafe(&self) -> bool {
+        let within = || self.spec.bodies().into_iter().any(Graph::is_unsafe);
+        let called = || self.spec.callee().is_some_and(Workflow::is_unsafe);
+        self.get().is_some_and(tool::Tool::is_unsafe) || within() || called()
     }
 
     /// Most runs of nodes in one run of it, itself included.

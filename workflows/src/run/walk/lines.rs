@@ -4,7 +4,6 @@ use super::{Progress, Walk};
 use crate::edge::Edge;
 use crate::event::Event;
 use crate::graph::bit;
-use crate::node::tool::Tool;
 use crate::node::{Join, Resolved};
 use crate::outcome::Outcome;
 
@@ -140,6 +139,6 @@ impl Walk<'_> {
     fn matters(&self, i: usize) -> bool {
         let Some(node) = self.node(i) else { return false };
         let last = || self.frame.is_body() && self.frame.graph.edges_from(i).next().is_none();
-        node.kind.sink || node.is_later() || node.get().is_some_and(Tool::is_unsafe) || last()
+        node.kind.sink || node.is_later() || node.is_unsafe() || last()
     }
 }
