@@ -162,6 +162,56 @@ async fn a_quick_answer_and_a_quick_failure_have_no_company() {
     assert!(quick.seen().iter().all(|s| s.body["model"] == "one"), "a fallback at most, no hedge");
 }
 
+/// A tool that must not be called twice is offered once, whatever rules say of hedges.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_offers_an_unsafe_tool_has_no_company() {
+    // Who may not send waits for company in vain unless it comes.
+    let slow =
+        Vendor::scripted(Dialect::OpenAi, |seen| match seen.body["tools"].to_string().contains("send") {
+            true => Reply::text("at last").slow(Duration::from_millis(600)),
+            false => Reply::Hang,
+        })
+        .await;
+    let quick = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("instead")).await;
+    let offers = |name: &str, tools: &str| {
+        format!(
+            "version: 1\nname: {name}\nnodes:\n  - {{ id: ask, type: generate, primary: true, tools: [{tools}] }}\n\
+             output: nodes.ask.completion\n"
+        )
+    };
+    let tool = |name: &str, effect: &str| {
+        format!(
+            "  {name}:\n    description: Does it.\n    url: http://127.0.0.1:9/{name}\n    \
+             input_schema: {{ type: object }}\n    side_effect: {effect}\n"
+        )
+    };
+    let rules = format!(
+        "{}tools:\n{}{}rules:\n  - {{ id: hurry, actions: {{ hedge: {{ after: 20ms }} }} }}\n",
+        crate::NO_CHANCE,
+        tool("send", "unsafe"),
+        tool("look", "none")
+    );
+    let house = Plan::new()
+        .vendor("slow", &slow)
+        .vendor("quick", &quick)
+        .model(&Model::new("slow/one").success(0.95))
+        .model(&Model::new("quick/one").success(0.5))
+        .settings("tools: { allow_hosts: [127.0.0.1], allow_http: true, allow_private: true }\n")
+        .rules(&rules)
+        .file("workflows/sends.yaml", &offers("sends", "look, send"))
+        .file("workflows/looks.yaml", &offers("looks", "look"))
+        .start()
+        .await;
+    let mut body = ask(false);
+    body["model"] = json!("workflow/sends");
+    let answer = house.client().chat(&body).await;
+    assert_eq!((answer.content().as_str(), quick.count()), ("at last", 0), "{}", answer.text());
+    let step = house.decision(&answer.request_id()).await["run"]["steps"][0].clone();
+    assert_eq!(step["note"], "the hedge was left out: the tool `send` is `unsafe`", "{step}");
+    body["model"] = json!("workflow/looks");
+    assert_eq!(house.client().chat(&body).await.content(), "instead", "others are asked beside a slow one");
+}
+
 /// Two hundred at once, each with a second call beside a slow one, against a budget of twenty answers. What a vendor
 /// counts is what counts: a call that was left is paid for in full, and the budget holds all the same.
 #[tokio::test(flavor = "multi_thread")]

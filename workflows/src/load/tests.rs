@@ -260,6 +260,8 @@ fn samples_and_hedges() {
     generate("hedge: { after: 500ms, to: same }", "", "");
     check(&with("type: generate", "type: generate, hedge: { max: 1 }"), &[("WF102", 4, 41)]);
     generate("hedge: { after: p40 }", "WF104", "p40");
+    generate("hedge: { after: 2s }, tools: [look, put]", "", "");
+    generate("hedge: { after: 2s }, tools: [look, send]", "WF104", "after");
     generate("hedge: { after: 2 }", "WF111", "2");
     generate("hedge: { after: 2s, max: 4 }", "WF104", "4");
     generate("hedge: { after: 2s, to: defualt }", "WF202", "defualt");

@@ -111,7 +111,8 @@ impl Generate {
             let so_far = [("completions", samples::completions())];
             cx.expr(n, &f.at("stop_when"), Some(&Type::Bool), &so_far)
         });
-        let hedge = f.take("hedge").and_then(|n| Hedge::lower(cx, n, &f.at("hedge"), &route));
+        let hedge_at = f.take("hedge");
+        let hedge = hedge_at.and_then(|n| Hedge::lower(cx, n, &f.at("hedge"), &route));
         let on_loss = f.take("on_upstream_loss").map_or(OnLoss::Retry, |n| {
             match cx.r.one_of(n, &f.at("on_upstream_loss"), &["retry", "continue", "fail"]) {
                 Some("continue") => OnLoss::Continue,
@@ -126,6 +127,12 @@ impl Generate {
         let form = f.take("response").map(|n| Form::lower(cx, n, &f.at("response"))).unwrap_or_default();
         edits.response_format = form.wire();
         let offer = Offer::lower(cx, f);
+        if let (Some(n), Some(tool)) = (hedge_at, offer.harmful()) {
+            let message = format!("a call that offers the `unsafe` tool `{tool}` has no company");
+            let d = cx.r.error("104", n.span, message);
+            d.hint = Some("leave out `hedge`, or the tool".to_owned());
+            d.field = f.at("hedge");
+        }
         form.fits(cx, f, &offer);
         form.able(cx, f, (&route, &offer));
         let clients = Clients::lower(cx, f);
@@ -175,12 +182,27 @@ impl Generate {
         say.cap_fanout.map_or(asked, |cap| asked.min(cap))
     }
 
-    /// When its calls get company: as the file says, unless policies do.
+    /// When its calls get company: as the file says, unless policies do. A call that offers an `unsafe` tool never does.
     pub(crate) fn race_by<'a>(&'a self, at: &At<'a>) -> Option<&'a Hedge> {
+        self.said_to_race(at).filter(|_| self.offer.harmful().is_none())
+    }
+
+    fn said_to_race<'a>(&'a self, at: &At<'a>) -> Option<&'a Hedge> {
         match &at.host.input.overrides.hedge {
             Some(_) if self.is_led(at.frame.is_called()) => at.host.hedge.as_ref(),
             _ => self.hedge.as_ref(),
         }
+    }
+
+    /// What the node has come to, saying so where something of what it was to do was left out.
+    pub(crate) fn noted(&self, at: &At<'_>, resolved: Resolved) -> Resolved {
+        if resolved.note.is_some() {
+            return resolved;
+        }
+        let tool = self.offer.harmful().filter(|_| self.said_to_race(at).is_some());
+        let hedge = tool.map(|tool| format!("the hedge was left out: the tool `{tool}` is `unsafe`"));
+        let left: Vec<String> = self.without_prefill(at, &resolved).into_iter().chain(hedge).collect();
+        if left.is_empty() { resolved } else { resolved.note(left.join("; ")) }
     }
 
     /// What one sample asks for.

@@ -9,6 +9,7 @@ use types::ChatRequest;
 use types::chat::{Tool, ToolCall, ToolChoice};
 use types::doc::{Fields, Node, Value};
 use types::provider::Edits;
+use types::runs::SideEffect;
 
 /// Which tools a model is offered.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub(crate) enum Offer {
         tools: Arc<[Tool]>,
         /// The client's as well.
         clients: bool,
+        /// The first of them that is `unsafe`.
+        harmful: Option<Arc<str>>,
     },
 }
 
@@ -55,7 +58,7 @@ impl Offer {
         match self {
             Offer::Inherit => json!("inherit"),
             Offer::None => json!("none"),
-            Offer::Own { tools, clients } => {
+            Offer::Own { tools, clients, .. } => {
                 json!([tools.iter().map(|t| t.raw.get()).collect::<Vec<_>>(), clients])
             }
         }
@@ -64,6 +67,14 @@ impl Offer {
     /// Whether it names tools of the registry.
     pub(crate) const fn is_own(&self) -> bool {
         matches!(self, Offer::Own { .. })
+    }
+
+    /// A tool among them that changes the world each time it is called. What a client's own tools do, nobody here knows.
+    pub(super) fn harmful(&self) -> Option<&str> {
+        match self {
+            Offer::Own { harmful, .. } => harmful.as_deref(),
+            Offer::Inherit | Offer::None => None,
+        }
     }
 
     /// Whether a model is offered any.
@@ -79,7 +90,7 @@ impl Offer {
         match self {
             Offer::Inherit => edits.without_tools |= !kept && !request.tools.is_empty(),
             Offer::None => edits.without_tools = true,
-            Offer::Own { tools, clients } => {
+            Offer::Own { tools, clients, .. } => {
                 let known = |t: &&Tool| !t.name.is_empty() && tools.iter().all(|own| own.name != t.name);
                 let more = request.tools.iter().filter(|_| *clients && kept).filter(known);
                 let all: Vec<Tool> = tools.iter().chain(more).cloned().collect();
@@ -117,17 +128,23 @@ impl Clients {
 fn own(cx: &mut Cx<'_>, list: &[Node], path: &str) -> Offer {
     let mut clients = false;
     let mut tools: Vec<Tool> = Vec::new();
+    let mut harmful = None;
     for n in list {
         if n.as_str() == Some("inherit") {
             clients = true;
             continue;
         }
         for name in tool::names(cx, n, path) {
-            let known = tools.iter().any(|t| *t.name == *name);
-            tools.extend(cx.tool(&name).filter(|_| !known).and_then(|spec| told(spec)));
+            let Some(spec) = cx.tool(&name).filter(|_| tools.iter().all(|t| *t.name != *name)) else {
+                continue;
+            };
+            if spec.side_effect == SideEffect::Unsafe {
+                harmful.get_or_insert_with(|| spec.name.clone());
+            }
+            tools.extend(told(spec));
         }
     }
-    Offer::Own { tools: tools.into(), clients }
+    Offer::Own { tools: tools.into(), clients, harmful }
 }
 
 /// A tool as models are told of it.

@@ -24,22 +24,16 @@ impl Generate {
         Ok(Opening { messages: self.conversation.messages(at)?, prefill: begun(self.prefill.as_ref(), at)? })
     }
 
-    /// What the node has come to, saying so where a model was not given the beginning of its answer.
-    pub(crate) fn noted(&self, at: &At<'_>, resolved: Resolved) -> Resolved {
-        let (None, Ok(Some(prefill))) = (&resolved.note, begun(self.prefill.as_ref(), at)) else {
-            return resolved;
-        };
-        let Some(Value::Rows(rows)) = resolved.outputs.first() else { return resolved };
-        let left: Vec<String> = {
-            let table = at.host.table();
-            let answers = rows.iter().filter_map(|id| table.row(*id));
-            let without = answers.filter(|row| !row.completion.text().starts_with(&*prefill));
-            without.map(|row| row.model.id.to_string()).collect()
-        };
-        if left.is_empty() {
-            return resolved;
-        }
-        resolved.note(format!("the prefill was left out: {} did not go on from one", left.join(", ")))
+    /// That models were not given the beginning of their answers, where that is so.
+    pub(super) fn without_prefill(&self, at: &At<'_>, resolved: &Resolved) -> Option<String> {
+        let prefill = begun(self.prefill.as_ref(), at).ok()??;
+        let Some(Value::Rows(rows)) = resolved.outputs.first() else { return None };
+        let table = at.host.table();
+        let answers = rows.iter().filter_map(|id| table.row(*id));
+        let without = answers.filter(|row| !row.completion.text().starts_with(&*prefill));
+        let left: Vec<&str> = without.map(|row| &*row.model.id).collect();
+        (!left.is_empty())
+            .then(|| format!("the prefill was left out: {} did not go on from one", left.join(", ")))
     }
 }
 
