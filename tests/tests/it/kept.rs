@@ -1,9 +1,13 @@
 //! What a node has put out, kept for whoever of the same tenant asks the same.
 
 use serde_json::{Value, json};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
 use tests::admin::{Admin, send};
 use tests::client::Response;
 use tests::house::{House, Model, Plan};
+use tests::service::Service;
 use tests::vendor::{Dialect, Reply, Vendor};
 
 const KEPT: &str = "\
@@ -74,7 +78,7 @@ async fn the_same_question_of_the_same_tenant_is_answered_from_what_is_kept() {
         if ended["status"] == "succeeded" {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
     assert_eq!((&ended["spent"]["calls"], vendor.count()), (&json!(0), 3), "{ended:#}");
     let replay = send(house.client(), &first, &format!("{path}/replay"), &json!({})).await.json();
@@ -92,26 +96,31 @@ async fn a_stream_is_answered_from_what_is_kept_and_the_record_says_so() {
     let steps = house.decision(&whole.request_id()).await["run"]["steps"].clone();
     assert_eq!(steps[0]["note"], Value::Null, "{steps}");
     body["stream"] = true.into();
-    // Another body is another question: it is kept by itself.
-    for (calls, note) in [(2, None), (2, Some("cached"))] {
+    // How it is to come, and what is noted of it, are no part of the question.
+    for member in ["stream_options", "metadata", "routing"] {
+        body[member] = match member {
+            "stream_options" => json!({"include_usage": true}),
+            "metadata" => json!({"team": "a"}),
+            _ => json!({"tags": {"team": "a"}}),
+        };
         let streamed = house.client().chat(&body).await;
         assert!(streamed.text().contains("three"), "{}", streamed.text());
-        assert_eq!(vendor.count(), calls);
+        assert_eq!(vendor.count(), 1);
         let record = house.decision(&streamed.request_id()).await;
         let said = record["run"]["steps"][0]["note"].as_str().and_then(|n| n.split(':').next());
-        assert_eq!(said, note, "{record}");
+        assert_eq!(said, Some("cached"), "{record}");
         let mode = record["run"]["stream_mode"].as_str().unwrap();
         assert_eq!(mode, "buffered: the answer of `ask` may be one that is kept");
     }
     let mut brief = question("count");
     brief["user"] = "brief".into();
     house.client().chat(&brief).await;
-    assert_eq!(vendor.count(), 3);
+    assert_eq!(vendor.count(), 2);
     // Who needs the same for the same does not get what somebody else was given.
     let mut strict = question("count");
     strict["seed"] = 7.into();
     strict["temperature"] = 0.into();
-    for calls in [4, 5] {
+    for calls in [3, 4] {
         let answer = house.client().chat(&strict).await;
         let record = house.decision(&answer.request_id()).await;
         let profile = record["decision"]["profile"].as_array().unwrap();
@@ -155,12 +164,76 @@ async fn rules_and_requests_say_what_may_be_kept_and_had() {
     assert!(asks("never", &a).await && !asks("anybody", &a).await);
     let b = question("b");
     assert!(asks("brief", &b).await);
-    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     assert!(asks("anybody", &b).await, "it was kept for a moment only");
     for (option, again) in [("off", true), ("refresh", true), ("on", false)] {
-        let mut body = question("c");
+        // Each asks something of its own: the option is no part of the question.
+        let mut body = question(option);
         body["routing"] = json!({"cache": option});
         assert!(asks("anybody", &body).await);
         assert_eq!(asks("anybody", &body).await, again, "{option}");
     }
+}
+
+/// What is made anew stands in the place of what was kept, whoever says so where.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refreshed_is_found_by_who_asks_next() {
+    let made = AtomicU32::new(0);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| {
+        let nth = made.fetch_add(1, Ordering::Relaxed);
+        Reply::text(&format!("answer {nth}"))
+    })
+    .await;
+    let house = start(&vendor, "").await;
+    let plain = question("hi");
+    let mut anew = plain.clone();
+    anew["routing"] = json!({"cache": "refresh"});
+    for (body, said) in
+        [(&plain, "answer 0"), (&plain, "answer 0"), (&anew, "answer 1"), (&plain, "answer 1")]
+    {
+        let answer = house.client().chat(body).await;
+        assert_eq!(answer.content(), said, "{body}");
+    }
+}
+
+const LOOKED: &str = "\
+version: 1
+name: looked
+nodes:
+  - { id: look, type: tool, tool: look, cache: { ttl: 10m } }
+  - { id: say, type: merge, method: template, from: [nodes.look.text], template: '${ nodes.look.outcome }', needs: look }
+output: nodes.say.completion
+";
+
+/// A tool that is out of order for a moment is not out of order for as long as its results are kept.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_tool_failed_at_is_not_kept() {
+    let broken = Arc::new(AtomicBool::new(true));
+    let now = broken.clone();
+    let service = Service::start(move |_| {
+        let status = if now.load(Ordering::Relaxed) { 500 } else { 200 };
+        (status, "\"fine\"".to_owned(), Duration::ZERO)
+    })
+    .await;
+    let rules = format!(
+        "{}tools:\n  look:\n    description: Looks.\n    url: {}/look\n    input_schema: {{ type: object }}\n    side_effect: none\n",
+        crate::NO_CHANCE,
+        service.origin()
+    );
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let house = Plan::new()
+        .vendor("lab", &vendor)
+        .model(&Model::new("lab/one"))
+        .settings("tools: { allow_hosts: [127.0.0.1], allow_http: true, allow_private: true }\n")
+        .rules(&rules)
+        .file("workflows/looked.yaml", LOOKED)
+        .start()
+        .await;
+    let body = json!({"model": "workflow/looked", "messages": [{"role": "user", "content": "hi"}]});
+    assert_eq!(house.client().chat(&body).await.content(), "tool_error");
+    broken.store(false, Ordering::Relaxed);
+    assert_eq!(house.client().chat(&body).await.content(), "ok");
+    let asked = service.count("/look");
+    assert_eq!(house.client().chat(&body).await.content(), "ok");
+    assert_eq!(service.count("/look"), asked, "what it gave is kept");
 }

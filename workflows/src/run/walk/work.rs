@@ -7,7 +7,7 @@ use crate::value::Value;
 use crate::world::{CacheAsk, Cached, EffectId, EffectKind};
 use futures_util::future::BoxFuture;
 use serde_json::{Map, Value as Json, json};
-use types::{Completion, Usd, Verdict};
+use types::{ChatRequest, Completion, Usd, Verdict};
 
 /// Begins a node.
 pub(super) fn begin(at: At<'_>) -> Begun<'_> {
@@ -69,6 +69,21 @@ async fn stored<'a>(at: At<'a>, cache: &'a Cache) -> NodeResult {
     result
 }
 
+/// Members of a request that say how it is answered, recorded and kept, and nothing of the question.
+const BESIDE: &[&str] = &["routing", "metadata", "stream", "stream_options"];
+
+/// What stands for the question of a request: BLAKE3 of its other members, 64 hex digits.
+fn asked(request: &ChatRequest) -> String {
+    let mut hash = blake3::Hasher::new();
+    for member in request.members().iter().filter(|m| !BESIDE.contains(&m.key.as_str())) {
+        for part in [&member.key, request.raw(&member.key).unwrap_or_default()] {
+            hash.update(&part.len().to_le_bytes());
+            hash.update(part.as_bytes());
+        }
+    }
+    hash.finalize().to_hex().to_string()
+}
+
 /// What stands for the node and everything it depends on.
 fn key(at: &At<'_>, cache: &Cache) -> String {
     let spec = &at.node.spec;
@@ -87,7 +102,7 @@ fn key(at: &At<'_>, cache: &Cache) -> String {
         // What cannot be evaluated fails again when the node runs.
         .map(|e| at.eval(e).map_or(Json::Null, |v| v.json(&at.host.table())))
         .collect();
-    let request = blake3::hash(at.host.input.request.body()).to_hex().to_string();
+    let request = asked(&at.host.input.request);
     crate::world::digest(&json!([
         at.node.canonical(),
         reads,
@@ -140,7 +155,9 @@ fn recalled(at: &At<'_>, found: Cached) -> Option<Resolved> {
 
 /// What may be kept, and the completions in it: completed outcomes, without completions that failed or are not whole.
 fn keepable(at: &At<'_>, resolved: &Resolved) -> Option<(Cached, Vec<RowId>)> {
-    if !at.node.completed().contains(resolved.outcome) {
+    // A call of a tool that came to nothing may come to something the next time.
+    let came_to_nothing = matches!(resolved.outcome, Outcome::ToolError | Outcome::Denied);
+    if came_to_nothing || !at.node.completed().contains(resolved.outcome) {
         return None;
     }
     let table = at.host.table();
