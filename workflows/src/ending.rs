@@ -219,6 +219,17 @@ pub struct RunFailure {
     pub findings: Vec<Finding>,
     /// The error behind it, if a provider failed.
     pub provider_error: Option<provider::Error>,
+    /// Where it happened, where that is within the node that has failed of it.
+    pub place: Option<Box<Place>>,
+}
+
+/// Where a run failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The path of the node instance.
+    pub frame: Arc<str>,
+    /// The calls that it had made by then.
+    pub attempt: u32,
 }
 
 impl RunFailure {
@@ -230,7 +241,14 @@ impl RunFailure {
             status,
             findings: Vec::new(),
             provider_error: None,
+            place: None,
         }
+    }
+
+    /// The same, noting where it happened unless that is known already.
+    pub(crate) fn at(mut self, frame: &Arc<str>, attempt: u32) -> Self {
+        self.place.get_or_insert_with(|| Box::new(Place { frame: frame.clone(), attempt }));
+        self
     }
 
     /// A vote in which no answer has as large a share as is wanted.
@@ -238,14 +256,15 @@ impl RunFailure {
         RunFailure::new("validation", "no_consensus", 422, "too few sources agree")
     }
 
-    /// As expressions and other nodes see it; `frame` is the path of the node instance that failed, `attempt` how many
-    /// calls it had made by then. What is not known of a failure is `()`, so that every member can be read.
-    pub(crate) fn as_json(&self, frame: &str, attempt: u32) -> Value {
+    /// As expressions and other nodes see it. What is not known of a failure is `()`, so that every member can be read.
+    pub(crate) fn as_json(&self) -> Value {
         let by = self.provider_error.as_ref();
+        let frame = self.place.as_ref().map(|p| &*p.frame);
         let provider = by.and_then(|e| e.model.split_once('/')).map(|(provider, _)| provider);
         json!({
             "class": self.class, "code": self.code, "message": self.message,
-            "node": frame.rsplit('/').next(), "frame": frame, "attempt": attempt,
+            "node": frame.and_then(|f| f.rsplit('/').next()), "frame": frame,
+            "attempt": self.place.as_ref().map(|p| p.attempt),
             "provider": provider, "model": by.map(|e| &e.model),
             "upstream_status": by.and_then(|e| e.status),
             "retry_after_ms": by.and_then(|e| e.retry_after).map(|wait| wait.as_millis() as u64),

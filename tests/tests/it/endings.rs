@@ -209,6 +209,49 @@ async fn a_map_of_unsafe_calls_is_not_left_in_the_middle() {
     }
 }
 
+const FAILS_WITHIN: &str = "nodes:
+  - id: each
+    type: map
+    over: \"[1, 2]\"
+    max_items: 2
+    parallel: 1
+    body:
+      nodes:
+        - { id: plan, type: generate, params: { temperature: 0.1 } }
+        - { id: ask, type: generate, params: { temperature: 0.3 }, needs: plan }
+      result: nodes.ask.completion
+  - { id: all, type: merge, from: [nodes.each.results], needs: each }
+  - { id: no, type: fail, code: no, message: '${ json(nodes.each.error) }', needs: [{ node: each, outcome: error }] }
+  - { id: answer, type: stream, from: nodes.all.completion, needs: all }
+";
+
+const SOME_FAIL: &str = "nodes:
+  - { id: ask, type: generate, samples: 4, params: { temperature: 0.4 } }
+  - { id: say, type: merge, method: template, from: [nodes.ask.completion], template: '${ json(nodes.ask.failed) }', needs: ask }
+output: nodes.say.completion
+";
+
+/// An error tells where it happened: within a body the node of the body, and how many calls that one had made.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_tells_where_within_a_node_it_happened() {
+    let samples = std::sync::atomic::AtomicU32::new(0);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |seen| {
+        let nth = || samples.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        if seen.body["temperature"] == 0.4 && nth() > 0 { Reply::error(400) } else { says(seen) }
+    })
+    .await;
+    let house = file(plan(&vendor), "within", FAILS_WITHIN);
+    let house = file(house, "some", SOME_FAIL).start().await;
+    let answer = ask(&house, "within").await;
+    let told: Value = serde_json::from_str(answer.error(422)["message"].as_str().unwrap()).unwrap();
+    let place = (&told["node"], &told["frame"], &told["attempt"]);
+    assert_eq!(place, (&json!("ask"), &json!("each[0]/ask"), &json!(1)), "{told}");
+    let answer = ask(&house, "some").await;
+    let failed: Value = serde_json::from_str(&answer.content()).unwrap();
+    let places: Vec<_> = failed.as_array().unwrap().iter().map(|f| (&f["frame"], &f["attempt"])).collect();
+    assert_eq!(places, [(&json!("ask"), &json!(1)); 3], "each sample made one call: {failed}");
+}
+
 /// The steps of a record, wherever it keeps its run.
 fn steps(record: &Value) -> Vec<Value> {
     let run = record.pointer("/outcome/run").or_else(|| record.get("run"));

@@ -182,24 +182,16 @@ impl Map {
         if !suspended.is_empty() {
             return Err(Fault::Suspended(suspended));
         }
-        self.ended(&at.path, results, failed, total)
+        self.ended(results, failed, total)
     }
 
-    fn ended(
-        &self,
-        path: &str,
-        results: Vec<Value>,
-        mut failed: Vec<(usize, RunFailure)>,
-        total: usize,
-    ) -> NodeResult {
+    fn ended(&self, results: Vec<Value>, mut failed: Vec<(usize, RunFailure)>, total: usize) -> NodeResult {
         failed.sort_by_key(|(i, _)| *i);
         let ok = total.saturating_sub(failed.len());
         let least = self.min_ok.and_then(|n| usize::try_from(n).ok()).unwrap_or(total);
         let enough = ok >= least.min(total);
-        let errors: Vec<Json> = failed
-            .iter()
-            .map(|(i, f)| json!({"index": i, "error": f.as_json(&format!("{path}[{i}]"), 1)}))
-            .collect();
+        let errors: Vec<Json> =
+            failed.iter().map(|(i, f)| json!({"index": i, "error": f.as_json()})).collect();
         match failed.into_iter().next() {
             Some((_, first)) if !enough => Err(first.into()),
             first => {

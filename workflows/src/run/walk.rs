@@ -11,7 +11,6 @@ use crate::outcome::{Outcome, OutcomeSet};
 use crate::plan::OnExhausted;
 use crate::world::{EffectId, EffectKind, Failure};
 use futures_util::future::BoxFuture;
-use serde_json::Value as Json;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::Poll;
@@ -331,7 +330,14 @@ impl<'a> Walk<'a> {
             }
         };
         let resolved = Resolved::plain(outcome).note(failure.message.clone());
-        self.resolve(i, resolved, Some(failure))
+        self.resolve(i, resolved, Some(self.placed(i, failure)))
+    }
+
+    /// A failure as one of that node, unless it is known where within it something failed.
+    fn placed(&self, i: usize, failure: RunFailure) -> RunFailure {
+        let Some(node) = self.node(i) else { return failure };
+        let calls = self.frame.with(i, |c| c.calls).unwrap_or(0);
+        failure.at(&self.frame.path(node), calls)
     }
 
     /// Settles a node: its step is recorded and its edges become live or dead.
@@ -353,7 +359,8 @@ impl<'a> Walk<'a> {
         if let Err(e) = &lines {
             resolved.outcome = Outcome::Error;
             resolved.note = Some(format!("a condition could not be evaluated: {e}"));
-            failure = Some(RunFailure::new("expression", "runtime", 500, e.to_string()));
+            let why = RunFailure::new("expression", "runtime", 500, e.to_string());
+            failure = Some(self.placed(i, why));
             resolved.end = None;
             self.settle(i, &mut resolved, failure.as_ref());
             lines = self.lines_after(i, Outcome::Error);
@@ -364,19 +371,17 @@ impl<'a> Walk<'a> {
         }
         let end = resolved.end.take();
         self.record(i, node, &resolved);
-        match end {
-            Some(end) => Some(*end),
-            None => unrouted.then(|| self.broken(node, failure, resolved.note)),
+        match end.map(|end| *end) {
+            Some(End::Failed(failure)) => Some(End::Failed(self.placed(i, failure))),
+            Some(end) => Some(end),
+            None => unrouted.then(|| End::Broken(self.placed(i, self.broken(node, failure, resolved.note)))),
         }
     }
 
     /// What the node has come to, as others read it.
     fn settle(&self, i: usize, resolved: &mut Resolved, failure: Option<&RunFailure>) {
         let outputs = std::mem::take(&mut resolved.outputs);
-        let error: Option<Arc<Json>> = failure.zip(self.node(i)).map(|(f, node)| {
-            let calls = self.frame.with(i, |c| c.calls).unwrap_or(0);
-            Arc::new(f.as_json(&self.frame.path(node), calls))
-        });
+        let error = failure.map(|f| Arc::new(f.as_json()));
         let order = self.host.place();
         self.frame.with(i, |c| {
             if !outputs.is_empty() {
@@ -388,11 +393,11 @@ impl<'a> Walk<'a> {
     }
 
     /// A node failed and nothing takes its failure up.
-    fn broken(&self, node: &Node, failure: Option<RunFailure>, note: Option<String>) -> End {
-        End::Broken(failure.unwrap_or_else(|| {
+    fn broken(&self, node: &Node, failure: Option<RunFailure>, note: Option<String>) -> RunFailure {
+        failure.unwrap_or_else(|| {
             let message = note.unwrap_or_else(|| format!("node `{}` failed", node.id));
             let findings = self.host.table().worst_findings();
             RunFailure { findings, ..self.host.no_answer(message) }
-        }))
+        })
     }
 }

@@ -121,6 +121,11 @@ impl<'a> Race<'a> {
         self.hedged
     }
 
+    /// Calls that were made.
+    pub(super) const fn made(&self) -> u32 {
+        self.made
+    }
+
     /// Whether another call may be made.
     pub(super) fn more(&self) -> bool {
         self.made <= self.hedge.map_or(0, |h| h.max) && !self.at.host.is_exhausted()

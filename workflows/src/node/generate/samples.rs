@@ -7,6 +7,7 @@ use crate::outcome::Outcome;
 use crate::run::{Answer, At, Doom, Origin, RowId, Table, Together};
 use crate::value::{Ty, Value};
 use crate::world::Failure;
+use std::sync::Arc;
 use types::completion::FinishReason;
 use types::expr;
 
@@ -15,7 +16,8 @@ use types::expr;
 pub(super) struct Gathered {
     /// In the order in which they arrived.
     pub(super) rows: Vec<RowId>,
-    pub(super) failed: Vec<Failure>,
+    /// Each with how many calls that sample had made.
+    pub(super) failed: Vec<(Failure, u32)>,
     /// Samples that were not taken: no model was left for them that the others do not have.
     pub(super) fewer: u32,
     pub(super) hedged: bool,
@@ -26,6 +28,7 @@ struct One {
     sample: u32,
     /// The answer, and which call it came of.
     result: Result<(Answer, u32), Failure>,
+    calls: u32,
     hedged: bool,
 }
 
@@ -57,7 +60,7 @@ impl Generate {
                 Err(Failure::NoCandidate(_)) if self.distinct.is_some() && one.sample > 0 => {
                     got.fewer = got.fewer.saturating_add(1);
                 }
-                Err(e) => got.failed.push(e),
+                Err(e) => got.failed.push((e, one.calls)),
             }
         }
         // What is still under way is not waited for.
@@ -74,7 +77,7 @@ impl Generate {
             );
             Failure::NoCandidate(why)
         };
-        Err(got.failed.last().cloned().unwrap_or_else(few).into())
+        Err(got.failed.pop().map_or_else(few, |(last, _)| last).into())
     }
 
     /// One sample; where its answer is lost on the way, another call may take its place.
@@ -95,7 +98,7 @@ impl Generate {
                 result => break result.map(|answer| (answer, attempt)),
             }
         };
-        One { sample, result, hedged: race.hedged() }
+        One { sample, result, calls: race.made(), hedged: race.hedged() }
     }
 
     /// Whether what there is suffices, so that the rest is cancelled.
@@ -115,7 +118,7 @@ pub(super) fn completions() -> expr::Type {
 }
 
 /// What the node of that path puts out.
-pub(super) fn resolved(got: Gathered, path: &str, table: &Table) -> Resolved {
+pub(super) fn resolved(got: Gathered, path: &Arc<str>, table: &Table) -> Resolved {
     let rows: Vec<_> = got.rows.iter().filter_map(|id| table.row(*id)).collect();
     let served: Vec<&str> = rows.iter().map(|r| &*r.model.id).collect();
     let all =
@@ -131,8 +134,8 @@ pub(super) fn resolved(got: Gathered, path: &str, table: &Table) -> Resolved {
     };
     let stopped = rows.iter().find(|r| r.doomed).and_then(|r| r.findings.first());
     let note = stopped.map(|f| format!("stopped before its end: {}", f.message));
-    let failed = got.failed.into_iter().zip(1..);
-    let failed: Vec<_> = failed.map(|(f, nth)| RunFailure::of(f).as_json(path, nth)).collect();
+    let failed = got.failed.into_iter();
+    let failed: Vec<_> = failed.map(|(f, calls)| RunFailure::of(f).at(path, calls).as_json()).collect();
     let outputs = vec![
         Value::row(got.rows.first().copied()),
         Value::count(got.rows.len()),
