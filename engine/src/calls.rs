@@ -132,7 +132,7 @@ impl World for Calls {
 impl Calls {
     async fn generate_one(&self, ask: Ask) -> Result<Generated, Failure> {
         if search::is_company(&ask) && !self.reach.extra.hedge(Instant::now()) {
-            return Err(Failure::NoCandidate("too many calls have company already".to_owned()));
+            return Err(Failure::nobody("too many calls have company already"));
         }
         Search::new(self, &ask).run().await
     }

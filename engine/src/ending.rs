@@ -169,7 +169,10 @@ pub(crate) fn failure(f: RunFailure) -> Error {
         (None, "budget") => Kind::Budget(f.message),
         (None, "validation") => Kind::Validation { code: f.code, message: f.message },
         (None, "policy") if f.code == Kind::UNEVALUATED => Kind::PolicyEvaluation(f.message),
-        (None, "policy") => Kind::NoCandidates { summary: f.message, by_policy: false },
+        (None, "policy") => {
+            let kind = Kind::NoCandidates { summary: f.message, by_policy: false };
+            return Error { findings, retry_after: f.retry_after, ..Error::from(kind) };
+        }
         (None, _) => Kind::Workflow { code: f.code, message: f.message, status: f.status },
     };
     Error { findings, ..Error::from(kind) }

@@ -42,6 +42,7 @@ impl Said {
             status: 403,
             findings: Vec::new(),
             provider_error: None,
+            retry_after: None,
             place: None,
         })
     }

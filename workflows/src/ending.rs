@@ -8,6 +8,7 @@ use crate::trace::Trace;
 use crate::world::{Failure, GateAsk};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use types::chat::ToolCall;
@@ -219,6 +220,8 @@ pub struct RunFailure {
     pub findings: Vec<Finding>,
     /// The error behind it, if a provider failed.
     pub provider_error: Option<provider::Error>,
+    /// When the same may come to something, where that is known and no provider's word.
+    pub retry_after: Option<Duration>,
     /// Where it happened, where that is within the node that has failed of it.
     pub place: Option<Box<Place>>,
 }
@@ -241,6 +244,7 @@ impl RunFailure {
             status,
             findings: Vec::new(),
             provider_error: None,
+            retry_after: None,
             place: None,
         }
     }
@@ -260,6 +264,7 @@ impl RunFailure {
     pub(crate) fn as_json(&self) -> Value {
         let by = self.provider_error.as_ref();
         let frame = self.place.as_ref().map(|p| &*p.frame);
+        let retry_after = by.map_or(self.retry_after, |e| e.retry_after);
         let provider = by.and_then(|e| e.model.split_once('/')).map(|(provider, _)| provider);
         json!({
             "class": self.class, "code": self.code, "message": self.message,
@@ -267,8 +272,8 @@ impl RunFailure {
             "attempt": self.place.as_ref().map(|p| p.attempt),
             "provider": provider, "model": by.map(|e| &e.model),
             "upstream_status": by.and_then(|e| e.status),
-            "retry_after_ms": by.and_then(|e| e.retry_after).map(|wait| wait.as_millis() as u64),
-            "retryable": by.is_some_and(provider::Error::retryable),
+            "retry_after_ms": retry_after.map(|wait| wait.as_millis() as u64),
+            "retryable": by.map_or(retry_after.is_some(), provider::Error::retryable),
             "findings": self.findings,
         })
     }
@@ -283,7 +288,10 @@ impl RunFailure {
                     ..RunFailure::new("provider", code, status, e.public_message())
                 }
             }
-            Failure::NoCandidate(_) => RunFailure::new("policy", "no_candidates", 403, failure.to_string()),
+            Failure::NoCandidate { wait, .. } => RunFailure {
+                retry_after: wait,
+                ..RunFailure::new("policy", "no_candidates", 403, failure.to_string())
+            },
             Failure::Budget(kind) => {
                 let (code, status) = match kind {
                     "tenant" => ("insufficient_quota", 429),

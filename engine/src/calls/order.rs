@@ -1,12 +1,14 @@
 //! Which candidates an ask may go to, best first.
 
 use super::Calls;
-use crate::route::resolve;
-use std::sync::Arc;
+use crate::breaker::Circuit;
+use crate::route::{filter, resolve};
+use std::time::Duration;
+use tokio::time::Instant;
 use types::chat::ResponseFormat;
 use types::matrix::{Model, ModelIx};
 use types::provider::Enforce;
-use workflows::{Ask, Route, Strategy};
+use workflows::{Ask, Failure, Route, Strategy};
 
 impl Calls {
     /// The candidates for a node, best first; models it should avoid come last, those it must not use not at
@@ -26,17 +28,7 @@ impl Calls {
             }
         }
         let model = |ix: &ModelIx| self.reach.matrix.model(*ix);
-        if ask.edits.tools.is_some() || ask.edits.tool_choice.is_some() {
-            order.retain(|ix| model(ix).is_some_and(|m| m.abilities.tools));
-        }
-        if ask.edits.enforce == Enforce::Strict {
-            order.retain(|ix| model(ix).is_some_and(|m| is_held(m, self.form(ask))));
-        }
-        if !ask.not_models.is_empty() || !ask.not_families.is_empty() {
-            let barred =
-                |m: &Arc<Model>| ask.not_models.contains(&m.id) || ask.not_families.contains(&m.family);
-            order.retain(|ix| !model(ix).is_some_and(barred));
-        }
+        order.retain(|ix| self.can(ask, *ix));
         if let Some(spread) = ask.spread {
             order = spread.share(order, |ix| model(ix).cloned());
         }
@@ -56,14 +48,48 @@ impl Calls {
         order
     }
 
-    /// Why a node has no candidate, as far as it is up to the node.
-    pub(super) fn nobody(&self, ask: &Ask) -> String {
+    /// Whether a model can do what an ask wants of it, and is none of those that it must not go to.
+    fn can(&self, ask: &Ask, ix: ModelIx) -> bool {
+        let Some(model) = self.reach.matrix.model(ix) else { return false };
+        let tools = ask.edits.tools.is_some() || ask.edits.tool_choice.is_some();
+        (!tools || model.abilities.tools)
+            && (ask.edits.enforce != Enforce::Strict || is_held(model, self.form(ask)))
+            && !ask.not_models.contains(&model.id)
+            && !ask.not_families.contains(&model.family)
+    }
+
+    /// Why a node has no candidate, as far as it is up to the node, and when it has one again where those that it means
+    /// are only kept out for a while.
+    pub(super) fn nobody(&self, ask: &Ask) -> Failure {
         let node = ask.node();
+        let away = self.candidates.away(&ask.route, &self.reach.matrix).filter(|ix| self.can(ask, *ix));
+        let waits: Vec<Duration> = away.map(|ix| self.wait(ix)).collect();
+        if let Some(wait) = waits.iter().min().copied() {
+            let (n, why) = (waits.len(), filter::kept_out(wait));
+            let why = format!("no model is left for node `{node}`: {n} by {} ({why})", filter::BREAKER);
+            return Failure::NoCandidate { why, wait: Some(wait) };
+        }
         match self.form(ask).ability().filter(|_| ask.edits.enforce == Enforce::Strict) {
-            Some(ability) => format!(
+            Some(ability) => Failure::nobody(format!(
                 "no model is left for node `{node}`: `enforce: strict` leaves none but those with `{ability}`"
-            ),
-            None => format!("no model is left for node `{node}`"),
+            )),
+            None => Failure::nobody(format!("no model is left for node `{node}`")),
+        }
+    }
+
+    /// Why nobody answers of those whom a node means, each of whom its breaker keeps out.
+    pub(super) fn all_kept_out(&self, ask: &Ask) -> Failure {
+        let wait = self.order(ask).into_iter().map(|ix| self.wait(ix)).min();
+        Failure::NoCandidate { why: "every candidate is failing and kept out for a while".to_owned(), wait }
+    }
+
+    /// When a model that is kept out is asked again. One that may be by now is worth a moment all the same: what found
+    /// it kept out has not asked it.
+    fn wait(&self, ix: ModelIx) -> Duration {
+        let circuit = self.reach.breakers.get(usize::from(ix.0)).map(|b| b.circuit(Instant::now()));
+        match circuit {
+            Some(Circuit::Open(wait)) => wait,
+            _ => Duration::from_secs(1),
         }
     }
 
@@ -87,6 +113,7 @@ fn strongest() -> Route {
 mod tests {
     use super::*;
     use serde_json::json;
+    use std::sync::Arc;
 
     #[test]
     fn who_is_held_to_a_form_can_be_told() {

@@ -102,7 +102,7 @@ impl<'a> Search<'a> {
     pub(super) async fn run(mut self) -> Result<Generated, Failure> {
         let order = self.calls.order(self.ask);
         if order.is_empty() {
-            return Err(Failure::NoCandidate(self.calls.nobody(self.ask)));
+            return Err(self.calls.nobody(self.ask));
         }
         let elsewhere = self.ask.retry.as_ref().is_none_or(|r| r.reroute);
         let most = if elsewhere { self.calls.reach.retry.max_candidates } else { 1 };
@@ -133,9 +133,9 @@ impl<'a> Search<'a> {
             None if self.refused_by_budget => Failure::Budget("usd"),
             None if Instant::now() >= self.deadline => Failure::Deadline,
             None if self.repeats => {
-                Failure::NoCandidate("everybody who may be asked has been asked just that before".to_owned())
+                Failure::nobody("everybody who may be asked has been asked just that before")
             }
-            None => Failure::NoCandidate("every candidate is failing and kept out for a while".to_owned()),
+            None => self.calls.all_kept_out(self.ask),
         }
     }
 

@@ -174,7 +174,7 @@ impl Stage {
                 Ok(Generated::Stream { model, head: vec![first], rest, served: workflows::Served::default() })
             }
             Some(Err(e)) => Err(e.into()),
-            None => Err(Failure::NoCandidate("an empty stream".to_owned())),
+            None => Err(Failure::nobody("an empty stream")),
         }
     }
 
@@ -240,17 +240,17 @@ impl World for Stage {
                     "`{frame}` asked a model ({}), and the test has no reply for it",
                     ask.purpose
                 ));
-                return Err(Failure::NoCandidate("the test has no reply".to_owned()));
+                return Err(Failure::nobody("the test has no reply"));
             };
             if matches!(&call.reply, Reply::Error(kind) if kind == NO_CANDIDATE) {
                 self.state().made += 1;
                 self.clock.sleep(call.latency.max(Duration::from_millis(1))).await;
-                return Err(Failure::NoCandidate("as the test says".to_owned()));
+                return Err(Failure::nobody("as the test says"));
             }
             let Some(model) = self.model(call.model.as_deref(), &ask) else {
                 let name = call.model.as_deref().unwrap_or("any");
                 self.state().surprises.push(format!("`{frame}`: the matrix has no model `{name}`"));
-                return Err(Failure::NoCandidate("no such model".to_owned()));
+                return Err(Failure::nobody("no such model"));
             };
             self.state().made += 1;
             self.clock.sleep(call.latency.max(Duration::from_millis(1))).await;

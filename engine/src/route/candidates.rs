@@ -23,6 +23,13 @@ pub(crate) struct Estimated {
     pub(crate) estimate: Estimate,
 }
 
+impl Estimated {
+    /// Its place in the matrix and its tier.
+    pub(crate) const fn known(&self) -> (ModelIx, u8) {
+        (self.ix, self.tier)
+    }
+}
+
 /// The models a request may use.
 #[derive(Clone, Debug)]
 pub(crate) struct Candidates {
@@ -30,6 +37,8 @@ pub(crate) struct Candidates {
     pub(crate) primary: Vec<ModelIx>,
     /// All that passed the filters, by utility (best first).
     eligible: Vec<Estimated>,
+    /// Those that fell to nothing but their breaker, which keeps them out for a while.
+    away: Vec<ModelIx>,
     pools: Arc<Pools>,
 }
 
@@ -52,7 +61,22 @@ impl Candidates {
         primary.sort_unstable_by_key(|ix| {
             if chosen.model == Some(*ix) { 0 } else { of(&same, *ix).saturating_add(1) }
         });
-        Candidates { primary, eligible, pools }
+        Candidates { primary, eligible, away: Vec::new(), pools }
+    }
+
+    /// The same, knowing who is only kept out for a while.
+    pub(crate) fn with_away(self, away: Vec<ModelIx>) -> Self {
+        Candidates { away, ..self }
+    }
+
+    /// Those that a route may take and that are only kept out for a while.
+    pub(crate) fn away<'a>(
+        &'a self,
+        route: &'a Route,
+        matrix: &'a Matrix,
+    ) -> impl Iterator<Item = ModelIx> + 'a {
+        let tier = |ix| matrix.model(ix).map_or(0, |m| m.quality_tier);
+        self.away.iter().copied().filter(move |ix| fits(route, (*ix, tier(*ix)), &self.pools, matrix))
     }
 }
 
@@ -104,7 +128,8 @@ impl Candidates {
             Some(Estimated { ix, tier, cost_known, p95_ttft_ms: 0.0, estimate })
         });
         let eligible: Vec<Estimated> = eligible.collect();
-        Candidates { primary: eligible.iter().map(|e| e.ix).collect(), eligible, pools }
+        let primary = eligible.iter().map(|e| e.ix).collect();
+        Candidates { primary, eligible, away: Vec::new(), pools }
     }
 
     /// What a model is expected to do with the request.
@@ -116,7 +141,8 @@ impl Candidates {
     pub(crate) fn only(&self, set: &ModelSet) -> Option<Candidates> {
         let eligible: Vec<Estimated> = self.eligible.iter().filter(|e| set.contains(e.ix)).copied().collect();
         let primary = eligible.iter().map(|e| e.ix).collect();
-        (!eligible.is_empty()).then(|| Candidates { primary, eligible, pools: self.pools.clone() })
+        let away = self.away.iter().copied().filter(|ix| set.contains(*ix)).collect();
+        (!eligible.is_empty()).then(|| Candidates { primary, eligible, away, pools: self.pools.clone() })
     }
 
     /// Those of the primary node's that its route may take, in their order.
@@ -125,7 +151,7 @@ impl Candidates {
             return self.primary.clone();
         }
         let of = |ix: ModelIx| self.eligible.iter().find(|e| e.ix == ix);
-        let may = |ix: &ModelIx| of(*ix).is_some_and(|e| fits(route, e, &self.pools, matrix));
+        let may = |ix: &ModelIx| of(*ix).is_some_and(|e| fits(route, e.known(), &self.pools, matrix));
         self.primary.iter().copied().filter(may).collect()
     }
 
@@ -155,7 +181,7 @@ fn ranks<'a>(models: usize, arms: impl Iterator<Item = &'a Scored>) -> Vec<usize
 /// The models of a route, best first by its strategy.
 pub(crate) fn resolve(route: &Route, c: &Candidates, matrix: &Matrix, seed: u64) -> Vec<ModelIx> {
     let mut fitting: Vec<&Estimated> =
-        c.eligible.iter().filter(|e| fits(route, e, &c.pools, matrix)).collect();
+        c.eligible.iter().filter(|e| fits(route, e.known(), &c.pools, matrix)).collect();
     order(route, &mut fitting, seed);
     let mut ids: Vec<ModelIx> = fitting.into_iter().map(|e| e.ix).collect();
     if !route.prefer.is_empty() {
@@ -171,7 +197,7 @@ pub(crate) fn best(
     pools: &Pools,
     matrix: &Matrix,
 ) -> Option<Estimate> {
-    let fitting = eligible.iter().filter(|e| fits(route, e, pools, matrix));
+    let fitting = eligible.iter().filter(|e| fits(route, e.known(), pools, matrix));
     let first = match route.strategy {
         // The first of the draw with the seed 0 is the first of the list.
         Strategy::Utility | Strategy::Fixed | Strategy::Random => fitting.into_iter().next(),
@@ -205,17 +231,18 @@ fn compare(by: Strategy, a: &Estimated, b: &Estimated) -> Ordering {
     }
 }
 
-pub(super) fn fits(route: &Route, e: &Estimated, pools: &Pools, matrix: &Matrix) -> bool {
-    let Some(model) = matrix.model(e.ix) else { return false };
-    let in_pool = |name: &String| pools.get(name).is_some_and(|p| p.contains(e.ix));
+/// Whether a route may take a model, by its place in the matrix and its tier.
+pub(super) fn fits(route: &Route, (ix, tier): (ModelIx, u8), pools: &Pools, matrix: &Matrix) -> bool {
+    let Some(model) = matrix.model(ix) else { return false };
+    let in_pool = |name: &String| pools.get(name).is_some_and(|p| p.contains(ix));
     route.pool.as_ref().is_none_or(in_pool)
-        && route.model.as_ref().is_none_or(|m| matrix.find(m) == Some(e.ix))
-        && route.min_tier.is_none_or(|t| e.tier >= t)
+        && route.model.as_ref().is_none_or(|m| matrix.find(m) == Some(ix))
+        && route.min_tier.is_none_or(|t| tier >= t)
         && route.capabilities.iter().all(|c| model.abilities.has(c))
-        && (route.require.is_empty() || matches_any(&route.require, e.ix, pools, matrix))
-        && !matches_any(&route.exclude, e.ix, pools, matrix)
+        && (route.require.is_empty() || matches_any(&route.require, ix, pools, matrix))
+        && !matches_any(&route.exclude, ix, pools, matrix)
         && route.only.as_ref().is_none_or(|only| only.contains(&model.id))
-        && route.within.as_ref().is_none_or(|within| fits(within, e, pools, matrix))
+        && route.within.as_ref().is_none_or(|within| fits(within, (ix, tier), pools, matrix))
 }
 
 /// Whether a selector names the model: `pool:name`, an id, an alias or a pattern.

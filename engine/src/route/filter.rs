@@ -8,6 +8,7 @@ use crate::error::{Error, Kind};
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 use types::chat::{ChatRequest, PartKind, ResponseFormat, ToolChoice};
 use types::decision::Exclusion;
 use types::directives::{Directives, RuleId};
@@ -220,8 +221,7 @@ pub(crate) fn models(
         } else if metered && model.price.is_none() && !assumed && provider.tier == Tier::Paid {
             exclude("unknown_price", metering, None);
         } else if let Circuit::Open(wait) = (inputs.circuit)(ix) {
-            let wait = wait.as_secs_f64().ceil();
-            exclude("breaker", None, Some(format!("kept out after failures; asked again in {wait} s")));
+            exclude(BREAKER, None, Some(kept_out(wait)));
         } else if let Some(q) = (inputs.quota)(ix).filter(|q| !q.wait.is_zero()) {
             exclude("quota", None, Some(format!("free tier used up; fits again in {} s", q.wait.as_secs())));
         } else if let Some(standing) = inputs.used_up.of(ix) {
@@ -332,6 +332,14 @@ pub(super) const MODALITIES: &str = "ability:modalities";
 pub(super) const MANY: &str = "ability:n";
 /// The request is longer than the model takes.
 pub(super) const WINDOW: &str = "context_window";
+
+/// Reason of exclusions: too many calls of it have failed of late.
+pub(crate) const BREAKER: &str = "breaker";
+
+/// What is told of a model that is kept out for so long.
+pub(crate) fn kept_out(wait: Duration) -> String {
+    format!("kept out after failures; asked again in {} s", wait.as_secs_f64().ceil())
+}
 
 /// Reason of exclusions: a limit that counts only calls of some models has no room.
 pub(super) const LIMIT: &str = "limit";

@@ -6,7 +6,7 @@ mod candidates;
 mod ceilings;
 mod choice;
 mod config;
-mod filter;
+pub(crate) mod filter;
 mod in_time;
 mod nothing;
 pub(crate) mod reference;
@@ -170,7 +170,9 @@ fn choose(inputs: &Inputs<'_>, directives: &Directives, decision: &mut Decision)
     };
     let chosen = scored.get(draw.chosen).and_then(|s| Some((s, flows.get(s.flow)?)));
     let Some((chosen, flow)) = chosen else { return Err(nothing::nothing_left(inputs, decision)) };
-    let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.pools.clone());
+    let kept_out = decision.excluded.iter().filter(|e| e.reason == filter::BREAKER);
+    let away = kept_out.filter_map(|e| inputs.bundle.matrix().find(&e.model)).collect();
+    let candidates = Candidates::new(&scored, chosen, estimates, inputs.bundle.pools.clone()).with_away(away);
     Ok((flow.clone(), candidates, limits.cap_in(flow).map(|cap| cap.most)))
 }
 

@@ -77,7 +77,7 @@ fn summary(inputs: &Inputs<'_>, decision: &Decision) -> String {
 fn wait(inputs: &Inputs<'_>, e: &Exclusion) -> Option<std::time::Duration> {
     let ix = inputs.bundle.matrix().find(&e.model)?;
     match (&*e.reason, (inputs.circuit)(ix)) {
-        ("breaker", Circuit::Open(wait)) => Some(wait),
+        (filter::BREAKER, Circuit::Open(wait)) => Some(wait),
         ("quota", _) => Some((inputs.quota)(ix)?.wait),
         _ => None,
     }

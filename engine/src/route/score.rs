@@ -254,7 +254,7 @@ impl Scorer<'_> {
         if let Some(route) = flow.primary_route() {
             let (open, bundle) = (route.is_open(), self.inputs.bundle);
             for e in self.estimates {
-                if open || fits(route, e, &bundle.pools, bundle.matrix()) {
+                if open || fits(route, e.known(), &bundle.pools, bundle.matrix()) {
                     self.arm(&mut shared, Some(e), into, out);
                 } else {
                     out.push(self.kept_out_by_route(&stands.name, e.ix));

@@ -61,7 +61,11 @@ enum CallFailure {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         fault: Option<Box<provider::Fault>>,
     },
-    NoCandidate(String),
+    NoCandidate {
+        why: String,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        wait_ms: Option<u64>,
+    },
     Budget(String),
     Deadline,
 }
@@ -94,7 +98,10 @@ pub(super) fn write_call(
             retry_after_ms: e.retry_after.and_then(|d| u64::try_from(d.as_millis()).ok()),
             fault: e.fault.clone(),
         }),
-        Err(Failure::NoCandidate(why)) => Outcome::Error(CallFailure::NoCandidate(why.clone())),
+        Err(Failure::NoCandidate { why, wait }) => Outcome::Error(CallFailure::NoCandidate {
+            why: why.clone(),
+            wait_ms: wait.and_then(|d| u64::try_from(d.as_millis()).ok()),
+        }),
         Err(Failure::Budget(name)) => Outcome::Error(CallFailure::Budget((*name).to_owned())),
         Err(Failure::Deadline) => Outcome::Error(CallFailure::Deadline),
     };
@@ -124,7 +131,9 @@ fn failure(e: CallFailure) -> Failure {
             let retry_after = retry_after_ms.map(Duration::from_millis);
             Failure::Provider(provider::Error { kind, status, model, detail, retry_after, fault, used: None })
         }
-        CallFailure::NoCandidate(why) => Failure::NoCandidate(why),
+        CallFailure::NoCandidate { why, wait_ms } => {
+            Failure::NoCandidate { why, wait: wait_ms.map(Duration::from_millis) }
+        }
         CallFailure::Budget(name) => {
             Failure::Budget(BUDGETS.into_iter().find(|b| *b == name).unwrap_or("usd"))
         }
@@ -297,9 +306,9 @@ mod tests {
             used: None,
         });
         let budgets = BUDGETS.map(Failure::Budget);
-        for failure in
-            [provider, Failure::NoCandidate("none".into()), Failure::Deadline].into_iter().chain(budgets)
-        {
+        let kept_out = Failure::NoCandidate { why: "none".into(), wait: Some(Duration::from_millis(1_500)) };
+        let others = [provider, kept_out, Failure::nobody("none"), Failure::Deadline];
+        for failure in others.into_iter().chain(budgets) {
             let written = write_call(Err(&failure), 7, Vec::new());
             let served = read_call(written, &|_| None).unwrap();
             assert_eq!((served.result.unwrap_err(), served.purse), (failure, 7));

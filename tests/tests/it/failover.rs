@@ -238,6 +238,37 @@ async fn who_asks_for_a_model_that_is_kept_out_is_told_how_long() {
     assert_eq!(p.first.count(), calls, "nobody asks it meanwhile");
 }
 
+/// So is who asks for a workflow in which that model is fixed.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_a_workflow_whose_model_is_kept_out_is_told_how_long() {
+    let throttled = Vendor::scripted(Dialect::OpenAi, |_| Reply::error_with(429, "retry-after", "60")).await;
+    let other = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("from the other")).await;
+    let fixed = "version: 1\nname: fixed\nnodes: [{ id: ask, type: generate, model: alpha/one }]\noutput: nodes.ask.completion\n";
+    let house = Plan::new()
+        .vendor("alpha", &throttled)
+        .vendor("beta", &other)
+        .model(&Model::new("alpha/one"))
+        .model(&Model::new("beta/two"))
+        .rules(NO_CHANCE)
+        .file("workflows/fixed.yaml", fixed)
+        .start()
+        .await;
+    let named = |model: &str| json!({"model": model, "messages": ask()["messages"]});
+    assert_eq!(house.client().chat(&named("workflow/fixed")).await.status, 429);
+    let directly = house.client().chat(&named("alpha/one")).await;
+    let within = house.client().chat(&named("workflow/fixed")).await;
+    for answer in [directly, within] {
+        let error = answer.error(503);
+        assert_eq!(error["code"], "no_candidates", "{error}");
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("1 by breaker (kept out after failures; asked again in "), "{message}");
+        let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+        assert!((30..=60).contains(&wait), "{wait}");
+        assert_eq!(answer.header("x-should-retry"), Some("true"), "{message}");
+    }
+    assert_eq!((throttled.count(), other.count()), (1, 0), "nobody asks it meanwhile");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn retry_after_reaches_the_client_when_nobody_is_left() {
     let p = pair().await;

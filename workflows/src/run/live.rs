@@ -180,7 +180,7 @@ pub(crate) enum Live {
 }
 
 pub(crate) async fn run<'a>(host: &'a Host, frame: &'a Frame<'a>, flow: &Flow) -> Live {
-    let nothing = || Live::Instead(Err(Fault::Call(Failure::NoCandidate("no source".to_owned()))));
+    let nothing = || Live::Instead(Err(Fault::Call(Failure::nobody("no source"))));
     let Some(at) = At::new(host, frame, flow.chain.generate) else { return nothing() };
     let (Some(spec), Some(sink)) = (at.node.get::<Generate>(), &host.input.sink) else { return nothing() };
     let started = at.begin();

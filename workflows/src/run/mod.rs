@@ -463,7 +463,7 @@ impl Host {
         let kind = match failure {
             Failure::Budget(kind) => kind,
             Failure::Deadline => "wall",
-            Failure::Provider(_) | Failure::NoCandidate(_) => return,
+            Failure::Provider(_) | Failure::NoCandidate { .. } => return,
         };
         self.tell(|| Event::Exhausted { kind: kind.to_owned() });
         self.exhausted.store(true, Ordering::Relaxed);

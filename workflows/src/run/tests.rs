@@ -330,7 +330,7 @@ async fn when_nothing_passes_default_tells_and_json_extraction_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn a_provider_that_fails_in_a_repair_gives_way_to_the_next_strategy() {
-    let none = || Says::Fail(Failure::NoCandidate("no tier".into()));
+    let none = || Says::Fail(Failure::nobody("no tier"));
     let script = Script::new(vec![
         ("generate", vec![Says::Text(1, "no")]),
         ("fix", vec![Says::Fail(unavailable()), none(), Says::As("b", "{}")]),

@@ -196,6 +196,12 @@ impl std::fmt::Debug for Generated {
 }
 
 impl Failure {
+    /// Nothing may serve it, now or later.
+    #[must_use]
+    pub fn nobody(why: impl Into<String>) -> Failure {
+        Failure::NoCandidate { why: why.into(), wait: None }
+    }
+
     /// A stream that had begun is lost: asked for again, it may come.
     #[must_use]
     pub fn is_lost(&self) -> bool {
@@ -210,9 +216,14 @@ pub enum Failure {
     /// Every candidate failed; the most useful of their errors.
     #[error(transparent)]
     Provider(#[from] provider::Error),
-    /// Nothing may serve it; why.
-    #[error("no model may serve this call: {0}")]
-    NoCandidate(String),
+    /// Nothing may serve it.
+    #[error("no model may serve this call: {why}")]
+    NoCandidate {
+        /// Why.
+        why: String,
+        /// When a model may that is only kept out for a while.
+        wait: Option<Duration>,
+    },
     /// A budget is used up: `usd`, `tokens`, `calls`, `node_runs`, `tenant`.
     #[error("the budget `{0}` is used up")]
     Budget(&'static str),

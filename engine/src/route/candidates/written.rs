@@ -77,6 +77,7 @@ impl Candidates {
         Candidates {
             primary: written.primary.iter().filter_map(|m| matrix.find(m)).collect(),
             eligible: written.eligible.iter().filter_map(one).collect(),
+            away: Vec::new(),
             pools,
         }
     }

@@ -57,7 +57,7 @@ impl Generate {
                         break;
                     }
                 }
-                Err(Failure::NoCandidate(_)) if self.distinct.is_some() && one.sample > 0 => {
+                Err(Failure::NoCandidate { .. }) if self.distinct.is_some() && one.sample > 0 => {
                     got.fewer = got.fewer.saturating_add(1);
                 }
                 Err(e) => got.failed.push((e, one.calls)),
@@ -75,7 +75,7 @@ impl Generate {
             let why = format!(
                 "only {own} of {samples} samples find one that no other has, and `min_ok` is {least}"
             );
-            Failure::NoCandidate(why)
+            Failure::nobody(why)
         };
         Err(got.failed.pop().map_or_else(few, |(last, _)| last).into())
     }

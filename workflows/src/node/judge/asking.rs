@@ -89,7 +89,9 @@ impl Judge {
             }
             let answer = match at.call(ask).await {
                 // Nobody is independent of all that answered.
-                Err(Failure::NoCandidate(_)) if self.independent == Independent::Require => return Ok(None),
+                Err(Failure::NoCandidate { .. }) if self.independent == Independent::Require => {
+                    return Ok(None);
+                }
                 other => other?,
             };
             let text = answer.completion.text();

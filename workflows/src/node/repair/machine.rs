@@ -244,7 +244,7 @@ impl Machine<'_> {
                 self.at.host.repair_came_to(Some(e));
                 return None;
             }
-            Err(Failure::NoCandidate(_)) => return None,
+            Err(Failure::NoCandidate { .. }) => return None,
             Err(e @ (Failure::Budget(_) | Failure::Deadline)) => {
                 self.at.host.exhausted(&e);
                 self.stopped = Some(e.to_string());
@@ -296,7 +296,9 @@ impl Machine<'_> {
         let purse = ask.purse.clone();
         match self.answer(ask).await {
             // No stronger model may serve it: any other one is better than giving up.
-            Err(Failure::NoCandidate(_)) if rung.strategy == Strategy::Escalate && rung.route.is_none() => {
+            Err(Failure::NoCandidate { .. })
+                if rung.strategy == Strategy::Escalate && rung.route.is_none() =>
+            {
                 let ask = self.ask(rung, Arc::default(), 2);
                 let purse = ask.purse.clone();
                 (self.answer(ask).await, purse.used().usd)

@@ -288,8 +288,7 @@ async fn a_workflow_falls_back_on_another_once() {
     let down = || ("ask", vec![Says::Fail(unavailable())]);
     let script = Script::new(vec![down(), ("fallback/plain", vec![Says::Text(1, "spare")])]);
     assert_eq!(text(&play(w, prose(), &script).await.0), "spare|none");
-    let both =
-        Script::new(vec![down(), ("fallback/plain", vec![Says::Fail(Failure::NoCandidate("x".into()))])]);
+    let both = Script::new(vec![down(), ("fallback/plain", vec![Says::Fail(Failure::nobody("x"))])]);
     assert_eq!(
         text(&play(w, prose(), &both).await.0),
         "provider.unavailable",

@@ -89,7 +89,7 @@ async fn too_few_samples_are_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn distinct_samples_share_the_candidates_out_and_are_fewer_where_there_are_too_few() {
-    let none = || Says::Fail(Failure::NoCandidate("no other".into()));
+    let none = || Says::Fail(Failure::nobody("no other"));
     let (t, script) = ask("samples: 3, min_ok: 2, distinct: model", vec![text(1), text(2), none()]).await;
     assert_eq!(t.said, "2 of 2 hedged false by [\"p/a\",\"p/a\"] failed 0", "two are all that can be had");
     let spread: Vec<_> = script.asked.lock().unwrap().iter().map(|a| a.spread.unwrap()).collect();

@@ -149,7 +149,7 @@ async fn judges_are_of_another_family_where_there_is_one() {
     assert_eq!((not, avoid), (none(), a()));
     let (_, not, avoid) = go("any", Says::Text(1, HIGH)).await;
     assert_eq!((not, avoid), (none(), none()));
-    let (said, not, _) = go("require", Says::Fail(Failure::NoCandidate("none".into()))).await;
+    let (said, not, _) = go("require", Says::Fail(Failure::nobody("none"))).await;
     assert_eq!(not, a());
     assert!(said.ends_with("abstained"), "nobody may judge, so nothing is judged: {said}");
 }
