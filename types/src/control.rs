@@ -3,6 +3,7 @@
 //! Secrets are not here: of a virtual key only a keyed hash is known, and it compares in constant time.
 
 use crate::limits::{Limit, Metric, Window};
+use crate::options::OnDisconnect;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -180,6 +181,9 @@ pub struct Tenant {
     /// Its requests may be used to explore.
     #[serde(default = "yes")]
     pub allow_explore: bool,
+    /// What becomes of its requests whose clients leave, unless they say otherwise.
+    #[serde(default)]
+    pub on_disconnect: OnDisconnect,
     /// None of its keys is accepted.
     #[serde(default)]
     pub suspended: bool,
@@ -209,6 +213,7 @@ impl Tenant {
             labels: BTreeMap::new(),
             limits: Vec::new(),
             allow_explore: true,
+            on_disconnect: OnDisconnect::default(),
             suspended: false,
             created_ms: 0,
         }

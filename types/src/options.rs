@@ -30,6 +30,22 @@ pub enum CacheMode {
     Refresh,
 }
 
+/// What becomes of a request whose client leaves before all of its answer has gone out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnDisconnect {
+    /// Its calls are ended.
+    #[default]
+    Cancel,
+    /// It goes on to its end, for the record and for what is kept.
+    Finish,
+}
+
+impl OnDisconnect {
+    /// All, as they are written.
+    pub const NAMES: [&str; 2] = ["cancel", "finish"];
+}
+
 /// Which price tiers may be candidates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -91,6 +107,8 @@ pub struct Options {
     pub tags: BTreeMap<String, String>,
     /// Cache behaviour.
     pub cache: Option<CacheMode>,
+    /// What becomes of it where its client leaves; `None` = what the tenant says.
+    pub on_disconnect: Option<OnDisconnect>,
     /// Verbs of policies, in order: the lowest layer, which every rule outranks.
     pub asks: Vec<Ask>,
     /// What a policy does not allow of the options refuses the request.

@@ -107,6 +107,7 @@ fn tenant() -> Value {
         "labels": labels(),
         "limits": limits(),
         "allow_explore": { "type": "boolean" },
+        "on_disconnect": { "enum": types::options::OnDisconnect::NAMES },
         "suspended": { "type": "boolean" },
     })
 }

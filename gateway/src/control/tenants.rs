@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use types::control::{Object, Quota, ServiceTier, Tenant};
+use types::options::OnDisconnect;
 
 /// What a new tenant may say, and what a change may say of one.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -35,6 +36,8 @@ pub(crate) struct Spec {
     #[serde(deserialize_with = "fields::given")]
     pub(crate) allow_explore: Option<bool>,
     #[serde(deserialize_with = "fields::given")]
+    pub(crate) on_disconnect: Option<OnDisconnect>,
+    #[serde(deserialize_with = "fields::given")]
     pub(crate) suspended: Option<bool>,
 }
 
@@ -50,6 +53,7 @@ impl Spec {
         }
         fields::set(&mut t.limits, self.limits);
         fields::set(&mut t.allow_explore, self.allow_explore);
+        fields::set(&mut t.on_disconnect, self.on_disconnect);
         fields::set(&mut t.suspended, self.suspended);
         for (field, text) in
             [("title", Some(&t.title)), ("region", t.region.as_ref()), ("time_zone", Some(&t.time_zone))]

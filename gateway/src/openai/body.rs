@@ -90,6 +90,11 @@ impl Sse {
         }
     }
 
+    /// Whether more of it may come.
+    pub(crate) const fn is_under_way(&self) -> bool {
+        self.events.is_some()
+    }
+
     fn end(&mut self, end: End) {
         self.events = None;
         self.tape = None;

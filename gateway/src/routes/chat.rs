@@ -13,6 +13,7 @@ use crate::openai::sse::Encoder;
 use crate::openai::{egress, ingress};
 use crate::routes;
 use crate::routes::runs::{chat as waits, submit};
+use crate::routes::stays::{Behind, Staying, StayingStream};
 use axum::body::Body;
 use axum::response::IntoResponse as _;
 use bytes::Bytes;
@@ -23,7 +24,8 @@ use http::{HeaderMap, Response, StatusCode};
 use http_body::Body as HttpBody;
 use std::sync::Arc;
 use std::time::Duration;
-use types::options::CLIENT_REQUEST_ID;
+use types::ChatRequest;
+use types::options::{CLIENT_REQUEST_ID, OnDisconnect};
 
 const NO_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
@@ -95,39 +97,65 @@ where
         },
     };
     let mut request = ingress::decode(&parts.headers, bytes.clone(), &edge.requests())?;
-    let model = request.model.clone();
     let results = waits::Results::of(&request)?;
     if arrival.request_id != arrival.decision_id {
         request.options.tags.insert(CLIENT_REQUEST_ID.to_owned(), arrival.request_id);
     }
-    let (include_usage, streams) = (request.include_usage, request.stream);
-    let trailers = headers::takes_trailers(parts.version, &parts.headers);
-    let who = arrival.who.clone();
-    let deadline = ingress::deadline(&parts.headers);
+    let wanted = Wanted {
+        include_usage: request.include_usage,
+        streams: request.stream,
+        trailers: headers::takes_trailers(parts.version, &parts.headers),
+        finish: request.options.on_disconnect.unwrap_or(arrival.who.principal.tenant.on_disconnect)
+            == OnDisconnect::Finish,
+    };
     let admission = Admission {
         request_id: arrival.decision_id,
         who: arrival.who,
         received: arrival.received,
-        deadline,
+        deadline: ingress::deadline(&parts.headers),
         headers: ingress::told(&parts.headers, &app.server.policy_headers),
     };
+    let asked = Asked { admission, request, results, bytes, share, ticket, wanted };
+    if !wanted.finish {
+        return give(app, &parts.headers, asked).await;
+    }
+    let behind = Behind::new(&app.tasks, &app.kill);
+    let (app, headers) = (app.clone(), parts.headers.clone());
+    Staying::new(async move { give(&app, &headers, asked).await }, behind).await
+}
+
+/// A request that has been read.
+struct Asked {
+    admission: Admission,
+    request: ChatRequest,
+    results: Option<waits::Results>,
+    bytes: Bytes,
+    share: body::Share,
+    ticket: Option<Ticket>,
+    wanted: Wanted,
+}
+
+/// The answer to a request, with all that its client is told.
+async fn give(app: &Arc<App>, headers: &HeaderMap, asked: Asked) -> Result<Response<Payload>, Failure> {
+    let Asked { admission, request, results, bytes, share, ticket, wanted } = asked;
+    let (who, deadline, model) = (admission.who.clone(), admission.deadline, request.model.clone());
     let answer = match results {
         Some(results) => of_run(app, &who, Of::Results(results)).await,
         None => match app.engine.chat(admission, request).await.map_err(Failure::from) {
             Ok(Answer::AsRun) => {
-                let asked = Of::Request { headers: &parts.headers, model: &model, bytes, deadline };
+                let asked = Of::Request { headers, model: &model, bytes, deadline };
                 of_run(app, &who, asked).await
             }
             other => other,
         },
     };
     let answer = match answer {
-        Ok(Answer::Whole(whole)) if streams => Ok(Answer::Live(whole.into_live())),
+        Ok(Answer::Whole(whole)) if wanted.streams => Ok(Answer::Live(whole.into_live())),
         other => other,
     };
     match answer {
         Ok(Answer::Whole(whole)) => Ok(self::whole(&whole, ticket)),
-        Ok(Answer::Live(live)) => Ok(stream(app, live, Wanted { include_usage, trailers }, share, ticket)),
+        Ok(Answer::Live(live)) => Ok(stream(app, live, wanted, share, ticket)),
         Ok(Answer::AsRun) => Err(Failure::internal()),
         Err(failure) => {
             if let Some(ticket) = ticket {
@@ -179,11 +207,14 @@ fn whole(whole: &Whole, ticket: Option<Ticket>) -> Response<Payload> {
     response
 }
 
-/// What the client says of how it wants a stream.
+/// What the client says of how it wants its answer.
 #[derive(Clone, Copy)]
 struct Wanted {
+    streams: bool,
     include_usage: bool,
     trailers: bool,
+    /// All of it is made, whether or not the client stays.
+    finish: bool,
 }
 
 fn stream(
@@ -231,7 +262,12 @@ fn stream(
         }),
         held: Box::new(share),
     };
-    let mut response = Response::new(Payload::from(Body::new(Sse::new(live.events, setup))));
+    let answer = Sse::new(live.events, setup);
+    let body = match wanted.finish {
+        true => Body::new(StayingStream::new(answer, Behind::new(&app.tasks, &app.kill))),
+        false => Body::new(answer),
+    };
+    let mut response = Response::new(Payload::from(body));
     *response.headers_mut() = headers;
     response
 }

@@ -7,6 +7,7 @@ pub(crate) mod health;
 pub(crate) mod metrics;
 pub(crate) mod models;
 pub(crate) mod runs;
+mod stays;
 pub(crate) mod workflows;
 
 use crate::app::App;

@@ -150,3 +150,112 @@ async fn a_client_that_does_not_read_makes_no_model_look_slow() {
     let ms = |what: &str| call[what].as_f64().unwrap_or_default();
     assert!(ms("unread_ms") > 0.9 * ms("total_ms"), "{call:#}");
 }
+
+/// A request of a key's holder, with what it says of clients that leave.
+fn of_key(key: &str, stream: bool, option: Option<&str>) -> String {
+    let mut body = ask(stream);
+    if let Some(option) = option {
+        body["routing"] = json!({"on_disconnect": option});
+    }
+    let body = body.to_string();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// The keys of a tenant whose requests are finished, and of one whose requests are not.
+async fn patient_and_hasty(house: &House) -> (String, String) {
+    let admin = Admin::of(house);
+    admin.tenant(json!({"id": "patient", "on_disconnect": "finish"})).await;
+    admin.tenant(json!({"id": "hasty"})).await;
+    (admin.key(json!({"tenant": "patient"})).await.1, admin.key(json!({"tenant": "hasty"})).await.1)
+}
+
+/// Who says so, by option or for all of a tenant, has the answer made although nobody waits for it any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_to_be_finished_goes_on_without_its_client() {
+    let pieces: Vec<String> = (0..100).map(|i| format!("{i} ")).collect();
+    let (delay, gap) = (Duration::from_millis(300), Duration::from_millis(10));
+    let (vendor, house) =
+        start(Dialect::OpenAi, Reply::Answer(Answer::pieces(pieces).after(delay).gap(gap))).await;
+    let (patient, hasty) = patient_and_hasty(&house).await;
+    for (key, option) in [(&patient, None), (&hasty, Some("finish"))] {
+        for stream in [false, true] {
+            let before = vendor.count();
+            let mut socket = Socket::open(house.client().0).await;
+            assert!(socket.send(of_key(key, stream, option)).await);
+            let asked = || vendor.count() > before;
+            assert!(eventually(Duration::from_secs(5), asked).await, "the vendor was not asked");
+            let seen = vendor.seen()[before].clone();
+            if stream {
+                // In the middle of its answer.
+                assert!(eventually(Duration::from_secs(5), || seen.events() > 3).await);
+            }
+            drop(socket);
+            let all = eventually(Duration::from_secs(20), || seen.done()).await;
+            assert!(all && !seen.left(), "{option:?}, stream {stream}: the call was ended");
+        }
+    }
+}
+
+/// A request says otherwise than its tenant.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_need_not_be_finished_is_ended() {
+    let (vendor, house) = start(Dialect::OpenAi, Reply::Hang).await;
+    let (patient, hasty) = patient_and_hasty(&house).await;
+    for (key, option) in [(&patient, Some("cancel")), (&hasty, None)] {
+        for stream in [false, true] {
+            let before = vendor.count();
+            let mut socket = Socket::open(house.client().0).await;
+            assert!(socket.send(of_key(key, stream, option)).await);
+            let asked = || vendor.count() > before;
+            assert!(eventually(Duration::from_secs(5), asked).await, "the vendor was not asked");
+            drop(socket);
+            assert!(vendor.seen()[before].wait_left().await, "{option:?}, stream {stream}: the call goes on");
+        }
+    }
+}
+
+/// The record of a stream that was finished without its client is that of a whole answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_was_finished_is_on_record_as_delivered() {
+    let pieces = (0..100).map(|i| format!("{i} ")).collect();
+    let reply = Reply::Answer(Answer::pieces(pieces).gap(Duration::from_millis(10)));
+    let (vendor, house) = start(Dialect::OpenAi, reply).await;
+    let mut body = ask(true);
+    body["routing"] = json!({"on_disconnect": "finish"});
+    let mut events = house.client().stream(&body).await;
+    let id = events.header("x-request-id").unwrap().to_owned();
+    events.next().await.expect("a first event");
+    drop(events);
+    let record = house.decision(&id).await;
+    assert_eq!(record["outcome"]["status"], "delivered", "{record}");
+    assert!(vendor.seen()[0].done() && !vendor.seen()[0].left());
+}
+
+/// Who comes back with the same key gets the answer that was finished meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_gets_what_was_finished() {
+    let (vendor, house) =
+        start(Dialect::OpenAi, Reply::text("the answer").slow(Duration::from_millis(700))).await;
+    let mut body = ask(false);
+    body["routing"] = json!({"on_disconnect": "finish"});
+    let text = body.to_string();
+    let mut socket = Socket::open(house.client().0).await;
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nidempotency-key: again\r\n\
+         content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        text.len()
+    );
+    assert!(socket.send(head + &text).await);
+    assert!(eventually(Duration::from_secs(5), || vendor.count() == 1).await, "the vendor was not asked");
+    drop(socket);
+    let seen = vendor.seen()[0].clone();
+    assert!(eventually(Duration::from_secs(20), || seen.done() || seen.left()).await);
+    let headers = [("content-type", "application/json"), ("idempotency-key", "again")];
+    let again = house.client().send("POST", "/v1/chat/completions", &headers, text.as_bytes()).await;
+    assert_eq!((again.content().as_str(), vendor.count()), ("the answer", 1), "{}", again.text());
+    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+}

@@ -1,6 +1,6 @@
 //! Every option, one row each: its name, how a header writes it, and what it may be and sets.
 
-use super::{CacheMode, Demand, Mode, Options};
+use super::{CacheMode, Demand, Mode, OnDisconnect, Options};
 use crate::axis::{AxisValue, SafetyPosture};
 use crate::printable::has_no_controls;
 use crate::units::{UnitInterval, Usd};
@@ -110,6 +110,14 @@ pub(super) const ROWS: &[Row] = &[
                 _ => return Err("expected on, off or refresh".to_owned()),
             },
         )
+    }),
+    row("on_disconnect", Form::Text, |o, v| {
+        let given = match v.as_str() {
+            Some("cancel") => OnDisconnect::Cancel,
+            Some("finish") => OnDisconnect::Finish,
+            _ => return Err("expected cancel or finish".to_owned()),
+        };
+        put(&mut o.on_disconnect, given)
     }),
     row("approval", Form::Text, |o, v| put(&mut o.approval, identifier(v).ok_or(AN_IDENTIFIER)?)),
     row("explain", Form::Literal, |o, v| {

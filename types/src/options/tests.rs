@@ -130,6 +130,7 @@ fn every_name_is_settable_by_header() {
             "task_family" => "chat",
             "mode" => "auto",
             "cache" => "off",
+            "on_disconnect" => "finish",
             "explain" => "true",
             "tags" | "tag" => "team=a",
             "cap_cost" => "0.5",
