@@ -22,7 +22,7 @@ pub use journal::{Entry, PlanChoice, Record, SideEffect};
 pub use lease::{Advance, Chosen, Claimed, Claims, LEASE, Lease, RENEW, Renewed, To};
 pub use list::{Cursor, Filter, PAGE, Page};
 pub use post::{Post, Posted, Told, WEBHOOK_TRIES, Webhook};
-pub use row::{Created, Fork, Head, Holder, Key, NewRun, Row, Spent};
+pub use row::{Authored, Created, Fork, Head, Holder, Key, NewRun, Row, Spent};
 pub use state::{Durability, State};
 
 /// How long an `Idempotency-Key` is remembered.

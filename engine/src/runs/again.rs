@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use types::Usd;
 use types::doc::SourceFile;
-use types::runs::{Created, Entry, Fork, Head, Key, NewRun, PlanChoice, Record, State};
+use types::runs::{Created, Durability, Entry, Fork, Head, Key, NewRun, PlanChoice, Record, State};
 use workflows::Workflow;
 
 /// What a fork changes.
@@ -178,6 +178,7 @@ impl Runs {
             principal: principal(who),
             workflow: String::new(),
             durability: row.head.durability,
+            authored: row.head.authored,
             labels: row.head.labels,
             submission: json!(submission),
             callback_url: None,
@@ -210,6 +211,12 @@ impl Runs {
     /// The run has not started, or its plan cannot be made any more; the file is no workflow.
     pub async fn replay(&self, tenant: &str, id: &str, file: Option<SourceFile>) -> Result<Replay, Failure> {
         let row = self.get(tenant, id).await?;
+        if row.head.plan.is_some() && row.head.durability == Durability::None {
+            let message = format!(
+                "nothing of run `{id}` was written that could be repeated: its workflow has `durability: none`"
+            );
+            return Err(Failure::Conflict { code: "not_recorded", message, details: Value::Null });
+        }
         let mut entries = self.whole_journal(id).await?;
         let instead = file.map(|file| self.instead(file)).transpose()?;
         let edited = instead.is_some();

@@ -14,7 +14,7 @@ use serde::Deserialize as _;
 use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
-use types::runs::{Chosen, Entry, Head, JOURNAL_PAGE, Record, To};
+use types::runs::{Authored, Chosen, Entry, Head, JOURNAL_PAGE, Record, To};
 use types::{ChatRequest, Decision};
 use workflows::Workflow;
 
@@ -194,7 +194,13 @@ pub(super) fn pinned_to(workflow: &Workflow) -> Chosen {
         workflow: workflow.name.clone(),
         plan: workflow.plan_hash.clone(),
         durability: workflow.durability,
+        authored: authored(workflow),
     }
+}
+
+/// What its author says of a workflow.
+pub(super) fn authored(workflow: &Workflow) -> Authored {
+    Authored { revision: workflow.revision.clone(), labels: workflow.labels.iter().cloned().collect() }
 }
 
 /// A run that has started before: as it was decided then, under its pinned plan.

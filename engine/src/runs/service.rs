@@ -205,8 +205,9 @@ impl Runs {
             return Err(Failure::Engine(Box::new(error::Kind::ShuttingDown.into())));
         }
         let request = submission.request().map_err(|e| Failure::Engine(Box::new(e)))?;
+        let named = self.0.engine.0.view.load().bundle.library.get(&workflow).cloned();
         // Whoever names a workflow hears at once that it takes other inputs.
-        if let Some(named) = self.0.engine.0.view.load().bundle.library.get(&workflow) {
+        if let Some(named) = &named {
             let wrong = |message| Failure::Invalid { param: "inputs".to_owned(), message };
             named.takes(&submission.inputs).map_err(wrong)?;
         }
@@ -217,6 +218,7 @@ impl Runs {
             principal: principal(&who),
             workflow,
             durability: Durability::Sync,
+            authored: named.as_deref().map(made::authored).unwrap_or_default(),
             labels,
             submission: json!(submission),
             callback_url,

@@ -239,7 +239,9 @@ impl Table for Tables {
             h.tenant == filter.tenant
                 && (filter.states.is_empty() || filter.states.contains(&h.state))
                 && filter.workflow.as_ref().is_none_or(|w| *w == h.workflow)
-                && filter.labels.iter().all(|(k, v)| h.labels.get(k) == Some(v))
+                && filter.labels.iter().all(|(k, v)| {
+                    [&h.labels, &h.authored.labels].iter().any(|labels| labels.get(k) == Some(v))
+                })
                 && filter.from_ms.is_none_or(|t| h.created_ms >= t)
                 && filter.before_ms.is_none_or(|t| h.created_ms < t)
                 && after.is_none_or(|c| (h.created_ms, h.id.as_str()) < (c.created_ms, c.id.as_str()))

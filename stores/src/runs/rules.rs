@@ -13,6 +13,7 @@ pub(super) fn fresh(new: &NewRun, now: i64) -> Head {
         plan: None,
         state: State::Queued,
         durability: new.durability,
+        authored: new.authored.clone(),
         labels: new.labels.clone(),
         created_ms: now,
         updated_ms: now,
@@ -112,6 +113,7 @@ pub(super) fn choose(head: &mut Head, chosen: &Chosen) {
     head.workflow.clone_from(&chosen.workflow);
     head.plan = Some(chosen.plan.clone());
     head.durability = chosen.durability;
+    head.authored.clone_from(&chosen.authored);
 }
 
 /// Ends the run.
@@ -165,6 +167,7 @@ mod tests {
             principal: "p".into(),
             workflow: String::new(),
             durability: Durability::Sync,
+            authored: Default::default(),
             labels: Default::default(),
             submission: serde_json::Value::Null,
             callback_url: None,

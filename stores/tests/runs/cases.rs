@@ -6,8 +6,8 @@ use serde_json::json;
 use std::collections::BTreeSet;
 use std::time::Duration;
 use types::runs::{
-    Advance, Chosen, Claimed, Created, Durability, Error, Filter, Fork, Head, Key, LEASE, Lease, NewRun,
-    PlanChoice, Post, Record, Row, Spent, State, To, Told, WEBHOOK_TRIES,
+    Advance, Authored, Chosen, Claimed, Created, Durability, Error, Filter, Fork, Head, Key, LEASE, Lease,
+    NewRun, PlanChoice, Post, Record, Row, Spent, State, To, Told, WEBHOOK_TRIES,
 };
 use types::{Usd, runs};
 
@@ -88,7 +88,7 @@ impl Subject {
 
 fn chosen(plan: &str) -> Chosen {
     let (workflow, plan) = ("chosen".to_owned(), plan.to_owned());
-    Chosen { workflow, plan, durability: Durability::Exit }
+    Chosen { workflow, plan, durability: Durability::Exit, authored: Authored::default() }
 }
 
 fn found(s: &Subject) {
@@ -174,7 +174,18 @@ fn filters(s: &Subject) {
     check(Filter { labels: vec![label("x", "1")], ..Filter::default() }, &["run_2", "run_1"]);
     check(Filter { labels: vec![label("x", "1"), label("y", "2")], ..Filter::default() }, &["run_2"]);
     check(Filter { labels: vec![label("x", "1"), label("x", "2")], ..Filter::default() }, &[]);
-    check(Filter { from_ms: Some(start + 1_000), ..Filter::default() }, &["run_3", "run_2"]);
+    // The author's labels of its workflow count as the client's do.
+    let authored = Authored { labels: [label("kind", "nightly")].into(), revision: Some("7".into()) };
+    let labels = [label("x", "3")].into();
+    s.create(NewRun { labels, authored: authored.clone(), ..wish("run_4") });
+    check(Filter { labels: vec![label("kind", "nightly")], ..Filter::default() }, &["run_4"]);
+    check(
+        Filter { labels: vec![label("kind", "nightly"), label("x", "3")], ..Filter::default() },
+        &["run_4"],
+    );
+    check(Filter { labels: vec![label("kind", "nightly"), label("x", "1")], ..Filter::default() }, &[]);
+    assert_eq!(s.row("run_4").head.authored, authored);
+    check(Filter { from_ms: Some(start + 1_000), ..Filter::default() }, &["run_4", "run_3", "run_2"]);
     check(Filter { before_ms: Some(start + 1_000), ..Filter::default() }, &["run_1"]);
 }
 

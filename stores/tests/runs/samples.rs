@@ -4,7 +4,7 @@ use serde_json::json;
 use std::future::Future;
 use std::time::Duration;
 use types::Usd;
-use types::runs::{Advance, Durability, NewRun, Record, SideEffect, State, To};
+use types::runs::{Advance, Authored, Durability, NewRun, Record, SideEffect, State, To};
 
 pub(crate) const TENANT: &str = "acme";
 
@@ -16,6 +16,7 @@ pub(crate) fn wish(id: &str) -> NewRun {
         principal: "alice".to_owned(),
         workflow: "default".to_owned(),
         durability: Durability::Sync,
+        authored: Authored::default(),
         labels: [("team".to_owned(), "größe \u{1}".to_owned())].into(),
         submission: json!({"request": {"model": "auto", "messages": [{"role": "user", "content": "hi"}]}}),
         callback_url: None,

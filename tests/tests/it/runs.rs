@@ -660,6 +660,35 @@ async fn a_gate_is_decided_by_those_whom_it_names() {
     assert!(trail.contains("approval.approve") && trail.contains("not today"), "{trail}");
 }
 
+/// A run shows what its author says of the workflow, is found by that, and claims to keep no more than it does.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_shows_what_its_workflow_says_of_itself() {
+    const OWN: &str = "version: 1
+name: long
+revision: third try
+labels: { team: blue }
+durability: none
+nodes: [{ id: ask, type: generate }]
+output: nodes.ask.completion
+";
+    let vendor =
+        Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello").slow(Duration::from_millis(500))).await;
+    let house = start(&vendor, OWN).await;
+    let id = submit(house.client(), "a question").await;
+    let at_work = run(house.client(), &id).await;
+    assert!(["none", "null"].contains(&at_work["durability"].as_str().unwrap_or("null")), "{at_work}");
+    let ended = until(&house, &id, &["succeeded"]).await;
+    let own = (&ended["revision"], &ended["labels"], &ended["durability"], &ended["metadata"]);
+    assert_eq!(own, (&json!("third try"), &json!({"team": "blue"}), &json!("none"), &json!({})), "{ended}");
+    let found = async |label: &str| {
+        let list = house.client().get(&format!("/v1/runs?label={label}")).await.json();
+        list["data"].as_array().unwrap_or_else(|| panic!("{list}")).len()
+    };
+    assert_eq!((found("team:blue").await, found("team:red").await), (1, 0));
+    let replay = house.client().post(&format!("/v1/runs/{id}/replay"), &json!({})).await;
+    assert_eq!(replay.error(409)["code"], "not_recorded", "{}", replay.text());
+}
+
 /// Two gates that are open at once may be decided one right after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn open_gates_are_decided_in_a_row() {

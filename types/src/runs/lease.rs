@@ -1,6 +1,6 @@
 //! Owning a run: the right to advance it, and what an owner does with it.
 
-use super::{Durability, Head, Record, Row, Spent, State};
+use super::{Authored, Durability, Head, Record, Row, Spent, State};
 use serde_json::Value;
 use std::time::Duration;
 
@@ -75,6 +75,8 @@ pub struct Chosen {
     pub plan: String,
     /// When the journal is written under it.
     pub durability: Durability,
+    /// What is said of the workflow.
+    pub authored: Authored,
 }
 
 /// Where an owner leaves a run.

@@ -6,6 +6,17 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// What the author of a workflow says of it, for the records of its runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authored {
+    /// What this state of it is called.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// Its labels.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+}
+
 /// A run to be made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NewRun {
@@ -19,6 +30,8 @@ pub struct NewRun {
     pub workflow: String,
     /// When its journal is written.
     pub durability: Durability,
+    /// What is said of the workflow, where that is named.
+    pub authored: Authored,
     /// The client's own words on it, for lists.
     pub labels: BTreeMap<String, String>,
     /// What was asked, as the worker reads it.
@@ -93,6 +106,9 @@ pub struct Head {
     pub state: State,
     /// When its journal is written.
     pub durability: Durability,
+    /// What is said of the workflow.
+    #[serde(default)]
+    pub authored: Authored,
     /// The client's words.
     pub labels: BTreeMap<String, String>,
     /// When it was asked for.

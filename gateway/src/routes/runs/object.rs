@@ -18,7 +18,10 @@ pub(crate) fn of_head(head: &Head) -> Map<String, Value> {
         "status": head.state.as_str(),
         "workflow": (!head.workflow.is_empty()).then_some(&head.workflow),
         "plan_hash": head.plan,
-        "durability": head.durability.as_str(),
+        // The workflow says when it is written, and it is chosen when the run starts.
+        "durability": head.plan.is_some().then_some(head.durability.as_str()),
+        "revision": head.authored.revision,
+        "labels": head.authored.labels,
         "metadata": head.labels,
         "created_ms": head.created_ms,
         "updated_ms": head.updated_ms,

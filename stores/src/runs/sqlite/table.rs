@@ -140,7 +140,10 @@ impl Table for Sql<'_> {
              AND (?6 IS NULL OR (created_ms, id) < (?6, ?7)) \
              AND NOT EXISTS (SELECT 1 FROM json_each(?8) AS want WHERE NOT EXISTS ( \
                  SELECT 1 FROM json_each(head, '$.labels') AS has \
-                 WHERE has.key = json_extract(want.value, '$[0]') AND has.value = json_extract(want.value, '$[1]'))) \
+                 WHERE has.key = json_extract(want.value, '$[0]') AND has.value = json_extract(want.value, '$[1]')) \
+             AND NOT EXISTS ( \
+                 SELECT 1 FROM json_each(head, '$.authored.labels') AS own \
+                 WHERE own.key = json_extract(want.value, '$[0]') AND own.value = json_extract(want.value, '$[1]'))) \
              ORDER BY created_ms DESC, id DESC LIMIT ?9",
             params![
                 filter.tenant,
