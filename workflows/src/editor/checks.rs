@@ -28,7 +28,9 @@ pub(super) fn complete(defs: &mut Map<String, Json>) {
         let keys: Map<String, Json> = keys.iter().map(|k| (k.clone(), json!(true))).collect();
         json!({
             "if": {"properties": {"use": {"const": name}}, "required": ["use"]},
-            "then": {"properties": {"with": {"properties": keys, "additionalProperties": false}}},
+            "then": {"properties": {"with": {
+                "properties": keys, "patternProperties": {"^x-": true}, "additionalProperties": false,
+            }}},
         })
     };
     entry.insert("allOf".to_owned(), all.iter().map(choice).collect());

@@ -117,6 +117,9 @@ impl Checks {
             return;
         }
         let mut params = with.map_or(Value::Null, Node::to_json);
+        if let Some(own) = params.as_object_mut() {
+            own.retain(|key, _| !key.starts_with("x-"));
+        }
         if name == "json_schema"
             && let Some(named) = with.and_then(|w| w.get("schema")).filter(|n| names_file(n))
         {

@@ -105,6 +105,15 @@ fn shapes() {
     check(&two, &[("WF104", 5, 7), ("WF307", 7, 39)]);
 }
 
+/// What loads is valid by the schema for editors.
+#[test]
+fn editors_are_shown_all_that_loads() {
+    check(&with("[contract]", "[{ use: keywords, with: { any: [a], x-why: brief } }]"), &[]);
+    check(&with("[contract]", "[{ use: http, with: { url: \"https://a.example/x\", x-why: brief } }]"), &[]);
+    let rank = "{ id: rank, type: judge, input: nodes.ask.completions, needs: ask, rubric: { criteria: [{ name: a, scale: [0, 10.5] }] } }";
+    check(&with("  - { id: answer", &format!("  - {rank}\n  - {{ id: answer")), &[]);
+}
+
 #[test]
 fn what_comes_later_says_so() {
     check(&with("[contract]", "[contract, { use: json, timeout: 1s }]"), &[]);

@@ -149,16 +149,25 @@ fn criterion(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<Criterion> {
     let weight = f.take("weight").and_then(|n| cx.r.number(n, &f.at("weight"), 0.0, 1e6)).unwrap_or(1.0);
     let (mut min, mut max) = (1.0, 5.0);
     if let Some(n) = f.take("scale") {
-        let at = f.at("scale");
-        let ends: Vec<f64> = match &n.value {
-            doc::Value::List(l) => l.iter().filter_map(doc::Node::as_f64).collect(),
-            _ => Vec::new(),
-        };
-        match ends.as_slice() {
-            [a, b] if a < b => (min, max) = (*a, *b),
-            _ => cx.r.wrong_type(n, &at, "[lowest, highest]"),
-        }
+        (min, max) = scale(cx, n, &f.at("scale")).unwrap_or((min, max));
     }
     f.finish(&mut cx.r);
     Some(Criterion { name: name?, description, weight, min, max })
+}
+
+/// The lowest and the highest grade.
+fn scale(cx: &mut Cx<'_>, n: &doc::Node, path: &str) -> Option<(f64, f64)> {
+    let list = cx.r.list(n, path)?;
+    let ends: Vec<_> = list.iter().map(|end| cx.r.number(end, path, f64::MIN, f64::MAX)).collect();
+    match ends.as_slice() {
+        [Some(lowest), Some(highest)] if lowest < highest => return Some((*lowest, *highest)),
+        // What is no number has been told.
+        ends if ends.contains(&None) => {}
+        _ => {
+            let d = cx.r.error("104", n.span, format!("`{path}` is no scale"));
+            d.expected = Some("[lowest, highest]".to_owned());
+            path.clone_into(&mut d.field);
+        }
+    }
+    None
 }

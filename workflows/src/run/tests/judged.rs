@@ -170,7 +170,9 @@ fn judges_are_checked() {
     assert_eq!(codes("calibration: acepted"), "WF301");
     assert_eq!(codes("calibration: words"), "WF301");
     assert_eq!(codes("rubric: { criteria: [] }"), "WF104");
-    assert_eq!(codes("rubric: { criteria: [{ name: a, scale: [5, 1] }] }"), "WF103");
+    assert_eq!(codes("rubric: { criteria: [{ name: a, scale: [5, 1] }] }"), "WF104");
+    assert_eq!(codes("rubric: { criteria: [{ name: a, scale: [1] }] }"), "WF104");
+    assert_eq!(codes("rubric: { criteria: [{ name: a, scale: [low, 5] }] }"), "WF103");
     assert_eq!(codes("rubric: \"Prefer ${ vars.trth }\""), "WF301");
     assert_eq!(codes("rubric: \"Prefer ${ vars.truth }\", independent: require, aggregate: mean"), "");
     assert_eq!(codes("mode: pairwise, order: both, calibration: accepted"), "");
