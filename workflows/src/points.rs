@@ -1,7 +1,8 @@
 //! What of a workflow there is to reach and to pay for: for tests, plans and coverage.
 
 use crate::graph::Graph;
-use crate::outcome::Outcome;
+use crate::node::Node;
+use crate::outcome::{Outcome, OutcomeSet};
 use crate::plan::Workflow;
 use std::time::Duration;
 
@@ -23,8 +24,8 @@ pub struct Line {
 pub struct Points {
     /// Nodes by path, with each outcome that they can resolve with.
     pub outcomes: Vec<(String, String)>,
-    /// Edges by the path of their source and the id of their target.
-    pub edges: Vec<(String, String)>,
+    /// Edges by the path of their source and the id of their target, and whether they can be dead.
+    pub edges: Vec<(String, String, bool)>,
     /// Parts of the `when` of nodes, by path, and of edges, by path and target, as they are written.
     pub parts: Vec<(String, Option<String>, String)>,
 }
@@ -85,6 +86,12 @@ fn outline(graph: &Graph, above: &str, into: &mut Vec<Line>) {
     }
 }
 
+/// Every outcome that a node can resolve with.
+fn anything(n: &Node) -> OutcomeSet {
+    let others = [Outcome::Error, Outcome::Timeout, Outcome::Cancelled, Outcome::Skipped];
+    n.possible().union(OutcomeSet::of(&others))
+}
+
 fn reach(graph: &Graph, above: &str, into: &mut Points) {
     for n in graph.nodes.iter().filter(|n| n.enabled) {
         let path = path(above, &n.id);
@@ -105,8 +112,32 @@ fn reach(graph: &Graph, above: &str, into: &mut Points) {
             let parts = e.when.iter().flat_map(|e| e.parts());
             let ends = || (path(above, &a.id), Some(b.id.to_string()));
             into.parts.extend(parts.map(|part| (ends().0, ends().1, part.to_owned())));
-            into.edges.push((path(above, &a.id), b.id.to_string()));
+            let may_die = !e.certain() || !e.accepts.includes(anything(a));
+            into.edges.push((path(above, &a.id), b.id.to_string(), may_die));
         }
     }
     into.edges.dedup();
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::testing::workflow;
+
+    #[test]
+    fn edges_that_take_whatever_comes_are_never_dead() {
+        let w = workflow(
+            "\
+nodes:
+  - { id: first, type: set, values: { a: \"1\" } }
+  - { id: ask, type: generate, needs: [{ node: first, outcome: any }] }
+  - { id: again, type: generate, needs: [{ node: ask, outcome: any, when: flag }, { node: first, outcome: any }] }
+  - { id: answer, type: stream, from: nodes.again.completion, needs: again }
+",
+        );
+        let edges = w.points().edges;
+        let may_die = |from: &str, to: &str| edges.iter().find(|(a, b, _)| a == from && b == to).map(|e| e.2);
+        assert_eq!(may_die("first", "ask"), Some(false));
+        assert_eq!(may_die("first", "again"), Some(false));
+        assert_eq!((may_die("ask", "again"), may_die("again", "answer")), (Some(true), Some(true)));
+    }
 }

@@ -233,8 +233,8 @@ fn coverage(bundle: &engine::Bundle, played: &[Played], min: Option<u8>, out: &O
                 missed.push(format!("{node}: {outcome}"));
             }
         }
-        for (from, to) in &points.edges {
-            for live in [true, false] {
+        for (from, to, may_die) in &points.edges {
+            for live in [true, false].into_iter().take(if *may_die { 2 } else { 1 }) {
                 if !edges.contains(&(from.clone(), to.clone(), live)) {
                     missed.push(format!("{from} -> {to} {}", if live { "live" } else { "dead" }));
                 }
@@ -251,7 +251,8 @@ fn coverage(bundle: &engine::Bundle, played: &[Played], min: Option<u8>, out: &O
                 }
             }
         }
-        let all = points.outcomes.len() + 2 * (points.edges.len() + points.parts.len());
+        let certain = points.edges.iter().filter(|(.., may_die)| !may_die).count();
+        let all = points.outcomes.len() + 2 * (points.edges.len() + points.parts.len()) - certain;
         let share = 100 * (all - missed.len().min(all)) / all.max(1);
         low |= min.is_some_and(|m| share < usize::from(m));
         out.line(&format!("\n{name}: {share} % of {all} outcomes, edges and parts of conditions reached"));
