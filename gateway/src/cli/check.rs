@@ -2,9 +2,12 @@
 
 use super::out::Out;
 use super::{FAILED, GOOD, Global, WARNED, sarif};
+use crate::config::sources::WORKFLOWS;
 use crate::config::{self, Loaded, Simulated};
 use clap::ValueEnum;
 use serde_json::json;
+use std::ffi::OsStr;
+use std::path::Path;
 use types::doc::SourceFile;
 use types::{Diagnostic, Severity};
 
@@ -84,19 +87,34 @@ pub(super) fn all(global: &Global, how: How, out: &Out) -> u8 {
     tell(&Checked::of(&loaded), how, out)
 }
 
+/// Workflows among the files that stand in the place of shipped ones.
+fn replaced(texts: &[SourceFile]) -> Vec<&SourceFile> {
+    let shipped = engine::workflows::shipped();
+    let folder = |f: &SourceFile| Path::new(&f.path).parent().and_then(Path::file_name).map(OsStr::to_owned);
+    let replaces = |f: &&SourceFile| {
+        folder(f).is_some_and(|folder| folder == WORKFLOWS) && shipped.iter().any(|s| s.stem() == f.stem())
+    };
+    texts.iter().filter(replaces).collect()
+}
+
 /// Tells what was found; the exit code.
 pub(super) fn tell(checked: &Checked<'_>, how: How, out: &Out) -> u8 {
     let Checked { problems, texts, good, bundle, told } = checked;
     let count = |s: Severity| problems.iter().filter(|d| d.severity == s).count();
     let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let replaced = replaced(texts);
     if how.format == Format::Sarif {
         out.value(&sarif::of(&problems.iter().collect::<Vec<_>>()));
     } else if out.json || how.format == Format::Json {
         out.value(&json!({
             "good": good, "errors": errors, "warnings": warnings, "bundle": bundle, "problems": problems,
+            "replaces": replaced.iter().map(|f| f.stem()).collect::<Vec<_>>(),
         }));
     } else {
         out.problems(problems, texts);
+        for file in replaced {
+            out.line(&format!("{} stands in the place of the shipped workflow `{}`", file.path, file.stem()));
+        }
         out.line(&format!("{told} ({errors} errors, {warnings} warnings in {} files)", texts.len()));
     }
     match (good, warnings) {

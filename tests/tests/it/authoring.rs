@@ -50,6 +50,15 @@ async fn files_are_checked_by_themselves() {
     assert_eq!((code, json_of(&text)["problems"][0]["code"].as_str()), (2, Some("WF101")), "{text}");
     std::fs::remove_file(folder.path().join("workflows/bad.yaml")).unwrap();
     assert_eq!(told(&folder, &["workflow", "check", &at("drafts/calls.yaml")]).await.0, 0);
+    let (_, text) = told(&folder, &["workflow", "check"]).await;
+    assert!(!text.contains("stands in the place"), "{text}");
+    folder.write("workflows/default.yaml", &GOOD.replace("name: good", "name: default"));
+    let (code, text) = told(&folder, &["workflow", "check"]).await;
+    let says =
+        format!("{} stands in the place of the shipped workflow `default`\n", at("workflows/default.yaml"));
+    assert!(code == 0 && text.contains(&says), "{text}");
+    let (_, text) = told(&folder, &["--json", "check"]).await;
+    assert_eq!(json_of(&text)["replaces"], json!(["default"]), "{text}");
     let empty = told(&folder, &["workflow", "check", &at("drafts/schemas")]).await;
     assert_eq!(empty.0, 2, "a folder without workflows is a mistake");
 }
