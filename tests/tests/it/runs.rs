@@ -689,6 +689,19 @@ output: nodes.ask.completion
     assert_eq!(replay.error(409)["code"], "not_recorded", "{}", replay.text());
 }
 
+/// Who repeats a run that there is not hears so from the server, not only that the folder is its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_there_is_not_cannot_be_repeated() {
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let house = start(&vendor, LONG).await;
+    let unknown = house.cli(&["workflow", "replay", "run_nope"]).await;
+    let told = String::from_utf8_lossy(&unknown.stderr).into_owned();
+    assert!(
+        told.contains("there is no replay of `run_nope`") && told.contains("no run has that identifier"),
+        "{told}"
+    );
+}
+
 /// Two gates that are open at once may be decided one right after the other.
 #[tokio::test(flavor = "multi_thread")]
 async fn open_gates_are_decided_in_a_row() {

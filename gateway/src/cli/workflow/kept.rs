@@ -44,9 +44,15 @@ pub(super) async fn ask(
     }
     if url.is_none() && data.is_dir() {
         let settings = Global { data: Some(data.clone()), ..global.clone() };
-        let running = once::start(&settings, false).await?;
-        let found = once::ask(&running, method, &path, body).await;
-        running.stop().await;
+        let found = match once::start(&settings, false).await {
+            Ok(running) => {
+                let found = once::ask(&running, method, &path, body).await;
+                running.stop().await;
+                found
+            }
+            // Mostly the server that has answered already has it.
+            Err(problem) => Err(problem),
+        };
         match found {
             Ok(document) => return Ok(document),
             Err(Problem(why)) => tried.push(format!("{}: {why}", data.display())),
