@@ -258,6 +258,15 @@ impl Purse {
         state.used.calls = state.used.calls.saturating_add(1);
         Ok(())
     }
+
+    /// Takes back a call that was never made, for nobody was left to make it.
+    pub(crate) fn unmade(&self) {
+        let mut state = self.lock();
+        state.used.calls = state.used.calls.saturating_sub(1);
+        if let Some(above) = &self.above {
+            above.unmade();
+        }
+    }
 }
 
 impl Drop for Purse {

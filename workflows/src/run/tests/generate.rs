@@ -88,6 +88,21 @@ async fn too_few_samples_are_a_failure() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_call_that_nobody_was_left_to_make_is_none() {
+    let body = "\
+nodes:
+  - { id: ask, type: generate, samples: 2, distinct: model, min_ok: 1, lint: { allow: [WF431] } }
+  - { id: tell, type: merge, from: [nodes.ask.completion], method: template, template: \"${ nodes.ask.calls } ${ spent.calls }\", needs: ask }
+  - { id: answer, type: stream, from: nodes.tell.completion, needs: tell }
+";
+    let nobody = Says::Fail(Failure::nobody("no other"));
+    let script = Script::new(vec![("ask", vec![text(1), nobody])]);
+    let (ending, _) = play(&workflow(body), prose(), &script).await;
+    let Ending::Delivered { completion, .. } = ending else { panic!("{ending:?}") };
+    assert_eq!(completion.text(), "1 1");
+}
+
+#[tokio::test(start_paused = true)]
 async fn distinct_samples_share_the_candidates_out_and_are_fewer_where_there_are_too_few() {
     let none = || Says::Fail(Failure::nobody("no other"));
     let (t, script) = ask("samples: 3, min_ok: 2, distinct: model", vec![text(1), text(2), none()]).await;
