@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 /// No test waits longer than this for an answer; what takes longer has failed.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A connection.
 pub struct Socket {
@@ -111,12 +111,12 @@ impl Socket {
 
     /// Reads one whole answer; `None` when the peer closes before a complete one.
     pub async fn response(&mut self) -> Option<Response> {
-        tokio::time::timeout(PATIENCE, self.read_response()).await.expect("no answer within 30 s")
+        tokio::time::timeout(PATIENCE, self.read_response()).await.expect("no answer within 90 s")
     }
 
     /// Reads until the peer closes; true when it did so without another byte.
     pub async fn closed(&mut self) -> bool {
-        tokio::time::timeout(PATIENCE, self.fill()).await.expect("still open after 30 s").is_none()
+        tokio::time::timeout(PATIENCE, self.fill()).await.expect("still open after 90 s").is_none()
             && self.buffer.is_empty()
     }
 
@@ -219,7 +219,7 @@ impl Events {
 
     /// The next `data:` event as JSON; `None` at the end, whose kind is then in `end`.
     pub async fn next(&mut self) -> Option<Value> {
-        tokio::time::timeout(PATIENCE, self.read_next()).await.expect("no event within 30 s")
+        tokio::time::timeout(PATIENCE, self.read_next()).await.expect("no event within 90 s")
     }
 
     async fn read_next(&mut self) -> Option<Value> {
@@ -314,7 +314,7 @@ impl Client {
     async fn events(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Events {
         let mut socket = Socket::open(self.0).await;
         socket.send(self.head(method, path, headers, body)).await;
-        let head = tokio::time::timeout(PATIENCE, socket.head()).await.expect("no head within 30 s");
+        let head = tokio::time::timeout(PATIENCE, socket.head()).await.expect("no head within 90 s");
         let head = head.expect("closed without an answer");
         Events {
             status: head.status,

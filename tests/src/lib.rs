@@ -20,6 +20,18 @@ pub mod vendor;
 
 use std::time::Duration;
 
+/// The machine's clock, Unix milliseconds.
+#[must_use]
+pub fn now_ms() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    u64::try_from(since.unwrap().as_millis()).unwrap()
+}
+
+/// Waits until the machine's clock is past that moment, Unix milliseconds.
+pub async fn past(moment_ms: u64) {
+    tokio::time::sleep(Duration::from_millis((moment_ms + 50).saturating_sub(now_ms()))).await;
+}
+
 /// Waits until `ready` holds, looking every few milliseconds; false when `limit` has passed first.
 pub async fn eventually(limit: Duration, ready: impl Fn() -> bool) -> bool {
     let end = tokio::time::Instant::now() + limit;

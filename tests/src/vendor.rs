@@ -1,9 +1,11 @@
 //! Scripted vendors on loopback: they speak a wire format as its vendor documents it, fail exactly as told,
 //! and remember every request and whether its caller went away. Raw sockets, so that faults are exact.
 
+mod gate;
 mod seen;
 mod speak;
 
+pub use gate::Gate;
 pub use seen::Seen;
 
 use std::collections::VecDeque;
@@ -98,6 +100,8 @@ pub struct Answer {
     pub reports: Option<&'static str>,
     /// Wait before the head.
     pub delay: Duration,
+    /// What it waits for after that, before the head.
+    pub gate: Option<Gate>,
     /// Wait before each event after the first.
     pub gap: Duration,
     /// After this many events of the stream (or, unstreamed, instead of the body), this happens.
@@ -122,6 +126,7 @@ impl Answer {
             usage: Usage { input: 20, cached_input: 8, image: 0, output: 5 },
             reports: None,
             delay: Duration::ZERO,
+            gate: None,
             gap: Duration::ZERO,
             fault: None,
         }
@@ -218,6 +223,15 @@ impl Reply {
     pub fn slow(self, delay: Duration) -> Self {
         match self {
             Reply::Answer(a) => Reply::Answer(a.after(delay)),
+            other => other,
+        }
+    }
+
+    /// The same answer, once the gate is open.
+    #[must_use]
+    pub fn held(self, gate: &Gate) -> Self {
+        match self {
+            Reply::Answer(a) => Reply::Answer(Answer { gate: Some(gate.clone()), ..a }),
             other => other,
         }
     }
@@ -332,7 +346,11 @@ async fn serve(mut socket: TcpStream, state: Arc<State>) {
         let (mut read, mut write) = socket.split();
         let mut byte = [0_u8; 1];
         let keep = tokio::select! {
-            keep = perform(&mut write, &reply, &seen) => keep,
+            // So does one that nothing more can be written to.
+            kept = perform(&mut write, &reply, &seen) => kept.unwrap_or_else(|_| {
+                seen.mark_left();
+                false
+            }),
             gone = read.read(&mut byte) => {
                 // A caller that closes before the end of the answer has left.
                 if !matches!(gone, Ok(1)) {
@@ -348,15 +366,16 @@ async fn serve(mut socket: TcpStream, state: Arc<State>) {
     }
 }
 
-/// Writes the reply; whether the connection may be used again.
-async fn perform(out: &mut (impl tokio::io::AsyncWrite + Unpin), reply: &Reply, seen: &Seen) -> bool {
+/// Writes the reply; whether the connection may be used again. An error: the caller takes nothing more.
+async fn perform(
+    out: &mut (impl tokio::io::AsyncWrite + Unpin),
+    reply: &Reply,
+    seen: &Seen,
+) -> std::io::Result<bool> {
     match reply {
         Reply::Hang => std::future::pending().await,
-        Reply::Close => false,
-        Reply::Raw(bytes) => {
-            let _ = out.write_all(bytes).await;
-            false
-        }
+        Reply::Close => Ok(false),
+        Reply::Raw(bytes) => out.write_all(bytes).await.map(|()| false),
         Reply::Error { status, headers, message } => {
             let body = speak::error(seen.dialect, *status, message).to_string();
             let extra: String = headers.iter().map(|(n, v)| format!("{n}: {v}\r\n")).collect();
@@ -364,20 +383,32 @@ async fn perform(out: &mut (impl tokio::io::AsyncWrite + Unpin), reply: &Reply, 
         }
         Reply::Answer(answer) => {
             tokio::time::sleep(answer.delay).await;
+            if let Some(gate) = &answer.gate {
+                gate.passed().await;
+            }
             if seen.streams() { stream(out, answer, seen).await } else { body(out, answer, seen).await }
         }
     }
 }
 
-async fn whole(out: &mut (impl tokio::io::AsyncWrite + Unpin), status: u16, extra: &str, body: &str) -> bool {
+async fn whole(
+    out: &mut (impl tokio::io::AsyncWrite + Unpin),
+    status: u16,
+    extra: &str,
+    body: &str,
+) -> std::io::Result<bool> {
     let head = format!(
         "HTTP/1.1 {status} Scripted\r\ncontent-type: application/json\r\n{extra}content-length: {}\r\n\r\n",
         body.len()
     );
-    out.write_all(format!("{head}{body}").as_bytes()).await.is_ok()
+    out.write_all(format!("{head}{body}").as_bytes()).await.map(|()| true)
 }
 
-async fn body(out: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer, seen: &Seen) -> bool {
+async fn body(
+    out: &mut (impl tokio::io::AsyncWrite + Unpin),
+    answer: &Answer,
+    seen: &Seen,
+) -> std::io::Result<bool> {
     let text = answer.written(&speak::whole(seen.dialect, answer, &seen.model()).to_string());
     match answer.fault {
         None => whole(out, 200, "", &text).await,
@@ -392,20 +423,22 @@ async fn body(out: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer, s
                 text.len(),
                 text.get(..text.len() / 2).unwrap_or_default()
             );
-            let _ = out.write_all(head.as_bytes()).await;
+            out.write_all(head.as_bytes()).await?;
             if fault == Fault::Hang {
                 std::future::pending::<()>().await;
             }
-            false
+            Ok(false)
         }
     }
 }
 
-async fn stream(out: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer, seen: &Seen) -> bool {
+async fn stream(
+    out: &mut (impl tokio::io::AsyncWrite + Unpin),
+    answer: &Answer,
+    seen: &Seen,
+) -> std::io::Result<bool> {
     let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
-    if out.write_all(head.as_bytes()).await.is_err() {
-        return false;
-    }
+    out.write_all(head.as_bytes()).await?;
     let events = speak::events(seen.dialect, answer, &seen.model(), seen.wants_usage());
     for (i, event) in events.iter().enumerate() {
         if i > 0 {
@@ -413,25 +446,23 @@ async fn stream(out: &mut (impl tokio::io::AsyncWrite + Unpin), answer: &Answer,
         }
         match answer.fault.filter(|(after, _)| *after == i) {
             None => {}
-            Some((_, Fault::Cut)) => return false,
+            Some((_, Fault::Cut)) => return Ok(false),
             Some((_, Fault::EndEarly)) => break,
             Some((_, Fault::Hang)) => std::future::pending().await,
             Some((_, Fault::Malformed)) => {
-                let _ = out.write_all(chunk("data: {\"choices\": [oops\n\n").as_bytes()).await;
+                out.write_all(chunk("data: {\"choices\": [oops\n\n").as_bytes()).await?;
                 std::future::pending().await
             }
             Some((_, Fault::ErrorEvent)) => {
                 let event = speak::error_event(seen.dialect, "overloaded");
-                let _ = out.write_all(chunk(&event).as_bytes()).await;
+                out.write_all(chunk(&event).as_bytes()).await?;
                 break;
             }
         }
-        if out.write_all(chunk(&answer.written(event)).as_bytes()).await.is_err() {
-            return false;
-        }
+        out.write_all(chunk(&answer.written(event)).as_bytes()).await?;
         seen.mark_event();
     }
-    out.write_all(b"0\r\n\r\n").await.is_ok()
+    out.write_all(b"0\r\n\r\n").await.map(|()| true)
 }
 
 fn chunk(text: &str) -> String {

@@ -132,9 +132,9 @@ impl Seen {
         self.done.load(Ordering::Acquire)
     }
 
-    /// Waits until the caller has left; false after ten seconds.
+    /// Waits until the caller has left; false after half a minute.
     pub async fn wait_left(&self) -> bool {
-        crate::eventually(Duration::from_secs(10), || self.left()).await
+        crate::eventually(Duration::from_secs(30), || self.left()).await
     }
 
     pub(super) fn mark_event(&self) {
