@@ -7,7 +7,7 @@ use std::time::Duration;
 use tests::admin::Admin;
 use tests::client::Client;
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Dialect, Reply, Vendor};
+use tests::vendor::{Dialect, Gate, Reply, Vendor};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -214,8 +214,12 @@ async fn a_signal_reads_the_files_where_nobody_watches() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
     let house = plan(&vendor).settings("reload: { watch: false }\n").start().await;
     assert_eq!(bundles(&house).await["files"]["watched"], false);
-    house.folder().write("routing_rules.yaml", &only("two"));
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // Where somebody watches the same is taken up by itself.
+    let watched = plan(&vendor).start().await;
+    for house in [&house, &watched] {
+        house.folder().write("routing_rules.yaml", &only("two"));
+    }
+    until_served_by(&watched, "alpha/two").await;
     assert_eq!(served(house.client()).await.1, "alpha/one");
     house.signal("HUP").await;
     until_served_by(&house, "alpha/two").await;
@@ -404,7 +408,7 @@ async fn the_same_is_done_from_the_command_line() {
 /// What came of trying a bundle, once so many requests were looked at.
 async fn report(house: &House, hash: &str, requests: u64) -> Value {
     let admin = Admin::of(house);
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         let said = admin.call("GET", &format!("/bundles/{hash}/shadow"), &Value::Null).await;
         assert_eq!(said.status, 200, "{}", said.text());
         if said.json()["requests"].as_u64() >= Some(requests) {
@@ -557,11 +561,12 @@ async fn a_request_ends_under_the_bundle_it_began_with() {
         );
         format!("version: 1\nexploration: {{ epsilon: 0 }}\nrules:\n  {rule}\n")
     };
-    // The first answer breaks its contract, so that a second call is made after the change.
-    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
+    // The first answer comes after the change and breaks its contract, so that a second call is made.
+    let gate = Gate::default();
+    let broken = Reply::text("{\"a\": ").held(&gate);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |seen| {
         let again = seen.body["messages"].as_array().is_some_and(|m| m.len() > 1);
-        let text = if again { "{\"a\": 1}" } else { "{\"a\": " };
-        Reply::text(text).slow(Duration::from_millis(800))
+        if again { Reply::text("{\"a\": 1}") } else { broken.clone() }
     })
     .await;
     let house = plan(&vendor).rules(&marks("first")).start().await;
@@ -577,6 +582,7 @@ async fn a_request_ends_under_the_bundle_it_began_with() {
     let put = admin.call("POST", &format!("/bundles/{other}/activate"), &json!({})).await;
     assert_eq!(put.status, 200, "{}", put.text());
     assert_eq!(vendor.count(), 1, "it was changed before the second call");
+    gate.open();
     let answer = asked.await.unwrap();
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(vendor.count() > 1, "it was mended after the change");

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tests::house::{House, Model, Plan};
 use tests::service::{Asked, Service};
-use tests::vendor::{Dialect, Reply, Vendor};
+use tests::vendor::{Dialect, Gate, Reply, Vendor};
 
 const SECRET: &str = "thirty-two bytes and some more of it";
 
@@ -91,20 +91,17 @@ async fn the_end_of_a_run_is_told_until_it_is_taken() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_whose_server_was_killed_is_told_of_after_its_restart() {
-    let vendor =
-        Vendor::scripted(Dialect::OpenAi, |_| Reply::text("done").slow(Duration::from_secs(1))).await;
+    // It answers once the server has been killed, and not before.
+    let gate = Gate::default();
+    let held = Reply::text("done").held(&gate);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| held.clone()).await;
     let service = Service::saying(200, "{}").await;
     let mut house = plan(&vendor).start().await;
     let id = submit(&house, &format!("{}/told", service.origin())).await;
-    for _ in 0..400 {
-        if vendor.count() > 0 {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    assert_eq!(vendor.count(), 1, "{}", house.log());
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 1).await, "{}", house.log());
     house.kill().await;
     assert!(service.asked().is_empty());
+    gate.open();
     house.restart().await;
     let all = told(&service, 1, &house).await;
     is_signed(&all[0]);

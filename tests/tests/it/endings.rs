@@ -6,7 +6,7 @@ use std::time::Duration;
 use tests::client::Response;
 use tests::house::{House, Model, Plan};
 use tests::service::Service;
-use tests::vendor::{Dialect, Reply, Seen, Vendor};
+use tests::vendor::{Dialect, Gate, Reply, Seen, Vendor};
 
 /// By the temperature of its call: a plan, nothing at all, a refusal, or each time another answer.
 fn says(seen: &Seen) -> Reply {
@@ -58,8 +58,7 @@ async fn a_node_that_takes_too_long_has_failed_and_the_run_has_not_used_up_its_t
         .rules(&rules);
     let house = file(house, "slow", SLOW);
     let house = file(house, "looked", &looked);
-    let house =
-        file(house, "hurried", &format!("limits: {{ wall: 400ms }}\n{}", SLOW.replace("300ms", "9s")));
+    let house = file(house, "hurried", &format!("limits: {{ wall: 4s }}\n{}", SLOW.replace("300ms", "60s")));
     let house = file(house, "carved", &SLOW.replace("timeout: 300ms", "budget: { wall: 300ms }"));
     let house = house.start().await;
     for workflow in ["slow", "looked"] {
@@ -158,14 +157,19 @@ const UNDER_WAY: &str = "nodes:
 /// What is still at work when the answer goes out stands on record, a call that nobody may take back above all.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_under_way_when_the_answer_goes_out_is_on_record() {
-    let vendor =
-        Vendor::scripted(Dialect::OpenAi, |_| Reply::text("an answer").slow(Duration::from_millis(300)))
-            .await;
+    // The answer comes once both calls of the tool are under way.
+    let gate = Gate::default();
+    let held = Reply::text("an answer").held(&gate);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| held.clone()).await;
     let service = Service::start(|_| (200, "\"sent\"".to_owned(), Duration::from_secs(20))).await;
     let house = file(sending(&vendor, &service), "busy", UNDER_WAY).start().await;
-    let answer = ask(&house, "busy").await;
+    let under_way = async {
+        let both = || service.count("/send") == 2;
+        assert!(tests::eventually(Duration::from_secs(20), both).await, "{}", house.log());
+        gate.open();
+    };
+    let (answer, ()) = tokio::join!(ask(&house, "busy"), under_way);
     assert_eq!((answer.status, answer.content().as_str()), (200, "an answer"), "{}", answer.text());
-    assert_eq!(service.count("/send"), 2);
     let record = house.decision(&answer.request_id()).await;
     let steps = steps(&record);
     for node in ["mail", "mails[0]/one"] {

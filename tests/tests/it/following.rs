@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tests::client::{End, Events};
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Dialect, Reply, Seen, Vendor};
+use tests::vendor::{Dialect, Gate, Reply, Seen, Vendor};
 
 async fn start(vendor: &Vendor) -> House {
     let plan = Plan::new().vendor("lab", vendor).model(&Model::new("lab/one")).rules(crate::NO_CHANCE);
@@ -38,9 +38,10 @@ async fn rest(events: Events) -> Vec<u64> {
 /// and repeats nothing; the header outranks the address.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_is_followed_while_it_goes_on() {
-    let vendor = Vendor::scripted(Dialect::OpenAi, |seen| {
-        let wait = if second(seen) { Duration::from_secs(2) } else { Duration::ZERO };
-        Reply::text("hello there").slow(wait)
+    let gate = Gate::default();
+    let held = Reply::text("hello there").held(&gate);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |seen| {
+        if second(seen) { held.clone() } else { Reply::text("hello there") }
     })
     .await;
     let house = start(&vendor).await;
@@ -60,6 +61,7 @@ async fn a_run_is_followed_while_it_goes_on() {
     let last = before.last().unwrap().to_string();
     let by_address = house.client().follow(&format!("{events}?after={last}"), &[]).await;
     let by_header = house.client().follow(&format!("{events}?after=0"), &[("last-event-id", &last)]).await;
+    gate.open();
     let (live, by_address, by_header) = tokio::join!(rest(live), rest(by_address), rest(by_header));
     assert!(
         !live.is_empty() && live == by_address && live == by_header,

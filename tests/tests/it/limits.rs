@@ -6,7 +6,7 @@ use std::time::Duration;
 use tests::admin::{Admin, metered, send};
 use tests::client::Response;
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Dialect, Reply, Seen, Vendor};
+use tests::vendor::{Dialect, Gate, Reply, Seen, Vendor};
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -382,7 +382,9 @@ async fn a_budget_serves_as_many_at_once_as_it_pays_for() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_limit_that_is_only_set_aside_is_asked_again_soon() {
     let (small, _large, house) = house_with("limits: { patience: 50ms }\n").await;
-    small.otherwise(|_| Reply::text("{\"b\": 1}").costing(20, 10).slow(Duration::from_millis(800)));
+    let gate = Gate::default();
+    let held = Reply::text("{\"b\": 1}").costing(20, 10).held(&gate);
+    small.otherwise(move |_| held.clone());
     let key = key(&house, usd(0.0018)).await;
     let mut body = number("alpha/small");
     body["max_tokens"] = json!(1_000);
@@ -399,6 +401,7 @@ async fn a_limit_that_is_only_set_aside_is_asked_again_soon() {
     assert!(error["message"].as_str().unwrap().contains("requests in work"), "{error}");
     let told = (refused.header("retry-after"), refused.header("x-should-retry"));
     assert_eq!(told, (Some("1"), Some("true")), "{error}");
+    gate.open();
     assert_eq!(first.await.unwrap(), 200);
     small.otherwise(|_| Reply::text("{\"b\": 1}").costing(20, 900));
     assert_eq!(chat(&house, &key, &body).await.status, 200, "it came back");
@@ -462,7 +465,7 @@ async fn what_cannot_be_written_down_is_not_spent() {
 
     drop(holder.stdin.take());
     holder.wait().await.unwrap();
-    for _ in 0..100 {
+    for _ in 0..300 {
         if ask(&key).await.status == 200 {
             break;
         }

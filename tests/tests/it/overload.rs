@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tests::client::Client;
 use tests::house::{House, Model, Plan};
-use tests::vendor::{Answer, Dialect, Reply, Vendor};
+use tests::vendor::{Answer, Dialect, Gate, Reply, Vendor};
 
 fn ask(model: &str) -> Value {
     json!({"model": model, "messages": [{"role": "user", "content": "say where you are from"}]})
@@ -80,9 +80,12 @@ edges:
 /// Four fifths of the places taken for five seconds: no hedges any more, and it shows.
 #[tokio::test(flavor = "multi_thread")]
 async fn where_there_is_much_to_do_nobody_is_asked_beside_a_slow_one() {
-    let slow = |ms| Answer::text("slowly").after(Duration::from_millis(ms));
-    let first = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(slow(300))).await;
-    let second = Vendor::scripted(Dialect::OpenAi, move |_| Reply::Answer(slow(9_000))).await;
+    // The first one is slow, and at first waits for the hedge; the second answers once all has been seen.
+    let (hedged, seen) = (Gate::default(), Gate::default());
+    let slow = Reply::text("slowly").slow(Duration::from_millis(500)).held(&hedged);
+    let first = Vendor::scripted(Dialect::OpenAi, move |_| slow.clone()).await;
+    let held = Reply::text("much later").held(&seen);
+    let second = Vendor::scripted(Dialect::OpenAi, move |_| held.clone()).await;
     let house = Plan::new()
         .vendor("alpha", &first)
         .vendor("beta", &second)
@@ -90,19 +93,21 @@ async fn where_there_is_much_to_do_nobody_is_asked_beside_a_slow_one() {
         .model(&Model::new("beta/two").success(0.3))
         .rules(NO_CHANCE)
         .settings("edge: { max_inflight: 40 }")
-        .timeouts("first_token: 20s, inter_token: 20s, total: 60s")
         .file("workflows/hedged.yaml", HEDGED)
         .start()
         .await;
     let client = house.client();
-    assert_eq!(client.chat(&ask("workflow/hedged")).await.content(), "slowly");
-    assert_eq!(second.count(), 1, "a hedge while there is little to do");
+    let with_company = tokio::spawn(async move { client.chat(&ask("workflow/hedged")).await.content() });
+    let company = tests::eventually(Duration::from_secs(20), || second.count() == 1).await;
+    assert!(company, "a hedge while there is little to do");
+    hedged.open();
+    assert_eq!(with_company.await.unwrap(), "slowly");
     let mut busy = tokio::task::JoinSet::new();
     for _ in 0..32 {
         let client = house.client();
         busy.spawn(async move { client.chat(&ask("beta/two")).await.status });
     }
-    let tried = tokio::time::timeout(Duration::from_secs(30), async {
+    let tried = tokio::time::timeout(Duration::from_secs(40), async {
         while metric(&client, "turnout_brownout").await < 1.0 {
             let answer = client.chat(&ask("alpha/one")).await;
             assert_eq!(answer.status, 200, "{}", answer.text());
@@ -114,6 +119,7 @@ async fn where_there_is_much_to_do_nobody_is_asked_beside_a_slow_one() {
     assert_eq!(second.count(), before, "a hedge in the middle of a brownout");
     let ready = client.get("/readyz").await.json();
     assert!(ready["degraded"].to_string().contains("brownout"), "{ready}");
+    seen.open();
     while let Some(status) = busy.join_next().await {
         assert_eq!(status.unwrap(), 200);
     }
@@ -122,10 +128,9 @@ async fn where_there_is_much_to_do_nobody_is_asked_beside_a_slow_one() {
 /// Batch waits for a place while four fifths are taken; others do not.
 #[tokio::test(flavor = "multi_thread")]
 async fn batch_gives_way_where_there_is_much_to_do() {
-    let slow = Vendor::scripted(Dialect::OpenAi, |_| {
-        Reply::Answer(Answer::text("slowly").after(Duration::from_millis(6_000)))
-    })
-    .await;
+    let gate = Gate::default();
+    let held = Reply::text("slowly").held(&gate);
+    let slow = Vendor::scripted(Dialect::OpenAi, move |_| held.clone()).await;
     let quick = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("here")).await;
     let rule = "rules:\n  - { id: bulk, when: 'request.user == \"bulk\"', actions: { priority: batch } }\n";
     let house = Plan::new()
@@ -135,7 +140,6 @@ async fn batch_gives_way_where_there_is_much_to_do() {
         .model(&Model::new("quick/one"))
         .rules(&format!("{NO_CHANCE}{rule}"))
         .settings("edge: { max_inflight: 20 }")
-        .timeouts("first_token: 20s, inter_token: 20s, total: 60s")
         .start()
         .await;
     let bulk = || {
@@ -149,11 +153,12 @@ async fn batch_gives_way_where_there_is_much_to_do() {
         let client = house.client();
         busy.spawn(async move { client.chat(&ask("slow/one")).await.status });
     }
-    assert!(tests::eventually(Duration::from_secs(10), || slow.count() == 16).await);
+    assert!(tests::eventually(Duration::from_secs(20), || slow.count() == 16).await);
     assert_eq!(house.client().chat(&ask("quick/one")).await.status, 200);
     let refused = house.client().chat(&bulk()).await;
     assert_eq!(refused.error(503)["code"], "queue_full");
     assert!(refused.header("x-turnout-decision").is_some() && refused.header("retry-after").is_some());
+    gate.open();
     while let Some(status) = busy.join_next().await {
         assert_eq!(status.unwrap(), 200);
     }
@@ -163,30 +168,31 @@ async fn batch_gives_way_where_there_is_much_to_do() {
 /// A full house lets a request wait for a place, and refuses what comes when the queue is full as well.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_finds_no_place_waits_for_one_while_there_is_room_to_wait() {
-    let vendor = Vendor::scripted(Dialect::OpenAi, |_| {
-        Reply::Answer(Answer::text("slowly").after(Duration::from_millis(1_500)))
-    })
-    .await;
+    let gate = Gate::default();
+    let held = Reply::text("slowly").held(&gate);
+    let vendor = Vendor::scripted(Dialect::OpenAi, move |_| held.clone()).await;
     let house = Plan::new()
         .vendor("lab", &vendor)
         .model(&Model::new("lab/one"))
         .rules(NO_CHANCE)
-        .settings("edge: { max_inflight: 1, queue: 1, queue_wait: 20s }")
-        .timeouts("first_token: 20s, inter_token: 20s, total: 60s")
+        .settings("edge: { max_inflight: 1, queue: 1, queue_wait: 60s }")
         .start()
         .await;
     let client = house.client();
     let chat = || tokio::spawn(async move { client.chat(&ask("lab/one")).await.status });
     let first = chat();
-    assert!(tests::eventually(Duration::from_secs(10), || vendor.count() == 1).await);
+    assert!(tests::eventually(Duration::from_secs(20), || vendor.count() == 1).await);
     let second = chat();
-    let waits = tokio::time::timeout(Duration::from_secs(10), async {
-        while metric(&client, "turnout_requests_waiting").await < 1.0 {}
+    let waits = tokio::time::timeout(Duration::from_secs(40), async {
+        while metric(&client, "turnout_requests_waiting").await < 1.0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     });
     waits.await.expect("nobody waited");
     let refused = client.chat(&ask("lab/one")).await;
     assert_eq!(refused.error(503)["code"], "queue_full");
     assert_eq!(refused.header("retry-after"), Some("1"));
+    gate.open();
     assert_eq!((first.await.unwrap(), second.await.unwrap(), vendor.count()), (200, 200, 2));
 }
 
@@ -205,10 +211,10 @@ async fn a_vendor_that_complains_is_asked_less_at_once() {
         }
         let done = now.clone();
         tokio::spawn(async move {
-            tokio::time::sleep(Duration::from_millis(80)).await;
+            tokio::time::sleep(Duration::from_millis(300)).await;
             done.fetch_sub(1, Ordering::SeqCst);
         });
-        Reply::Answer(Answer::text("here").after(Duration::from_millis(100)))
+        Reply::Answer(Answer::text("here").after(Duration::from_millis(350)))
     })
     .await;
     let house = Plan::new()
@@ -216,7 +222,7 @@ async fn a_vendor_that_complains_is_asked_less_at_once() {
         .model(&Model::new("lab/one"))
         .rules(NO_CHANCE)
         .settings(
-            "retry: { max_attempts: 5, budget: 1.0, budget_per_second: 100, backoff: 50ms }\n\
+            "retry: { max_attempts: 5, budget: 1.0, budget_per_second: 100, backoff: 180ms }\n\
              breaker: { consecutive: 1000, min_calls: 1000 }\n",
         )
         .start()
