@@ -1,38 +1,59 @@
 //! What was used of a free tier outlives the process, kill included, and is told of.
 
-use serde_json::json;
+use serde_json::{Value, json};
+use std::path::Path;
 use std::time::Duration;
+use tests::admin::files;
 use tests::house::{Model, Plan};
 use tests::vendor::{Dialect, Reply, Vendor};
+
+/// How many requests under free tiers the files of a folder tell of.
+fn written(data: &Path) -> u64 {
+    const COUNTERS: &[u8] = b"\"counters\":";
+    let in_file = |bytes: &[u8]| {
+        let found = bytes.windows(COUNTERS.len()).enumerate().filter(|(_, w)| *w == COUNTERS);
+        let sums = found.filter_map(|(at, _)| {
+            let text = &bytes[at + COUNTERS.len()..];
+            let counters =
+                serde_json::Deserializer::from_slice(text).into_iter::<Vec<Value>>().next()?.ok()?;
+            Some(counters.iter().filter_map(|c| c["requests"].as_u64()).sum())
+        });
+        sums.max().unwrap_or(0)
+    };
+    files(data).iter().map(|(_, bytes)| in_file(bytes)).max().unwrap_or(0)
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_process_remembers_what_was_used_of_the_day() {
     let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
-    let resets = "free_tier: { rpd: 3, resets: \"00:00 America/Los_Angeles\" }";
+    // The day ends about twelve hours from now.
+    let hour = (tests::now_ms() / 3_600_000 + 12) % 24;
+    let resets = format!("free_tier: {{ rpd: 3, resets: \"{hour:02}:00 UTC\" }}");
     let mut house = Plan::new()
         .vendor("alpha", &vendor)
         .with_key("alpha", "[KEY_A, KEY_B]")
         .free("alpha")
-        .model(&Model::new("alpha/one").with(resets))
+        .model(&Model::new("alpha/one").with(&resets))
         .rules(crate::NO_CHANCE)
         .env("KEY_A", "sk-free-a-0123")
         .env("KEY_B", "sk-free-b-4567")
         .start()
         .await;
-    let ask = json!({
-        "model": "auto", "messages": [{"role": "user", "content": "hi"}], "routing": {"max_latency_ms": 3_000},
-    });
+    let mut ask = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}]});
     // Twice three a day.
     for _ in 0..4 {
         assert_eq!(house.client().chat(&ask).await.status, 200);
     }
-    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let data = house.folder().path().join("data");
+    assert!(tests::eventually(Duration::from_secs(20), || written(&data) == 4).await, "{}", written(&data));
     house.kill().await;
     house.restart().await;
     for _ in 0..2 {
         let more = house.client().chat(&ask).await;
         assert_eq!(more.status, 200, "{}", more.text());
     }
+    // Nobody waits for tomorrow.
+    ask["routing"] = json!({"max_latency_ms": 3_000});
     let over = house.client().chat(&ask).await;
     assert_ne!(over.status, 200, "six were used, two of them after the restart");
     assert_eq!(vendor.count(), 6, "and the vendor was not asked a seventh time");

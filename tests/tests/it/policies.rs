@@ -252,11 +252,13 @@ async fn users_who_are_masked_are_counted_by_themselves_and_under_no_name() {
         told.push_str(&refused.text());
     }
     assert!(told.contains("user=carol") && !told.contains("analytical"), "{told}");
-    // What is used is written within a second.
-    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
-    let mut places = files(&house.folder().path().join("data"));
+    let data = house.folder().path().join("data");
     let holds = |bytes: &[u8], value: &str| bytes.windows(value.len()).any(|w| w == value.as_bytes());
-    assert!(places.iter().any(|(_, bytes)| holds(bytes, "user=carol")), "the counters are on the disk");
+    // What is used is written every second, of all at once.
+    let written = || files(&data).iter().any(|(_, bytes)| holds(bytes, "user=carol"));
+    let patience = std::time::Duration::from_secs(20);
+    assert!(tests::eventually(patience, written).await, "the counters are on the disk");
+    let mut places = files(&data);
     places.push(("log".to_owned(), house.log().into_bytes()));
     for (place, bytes) in places {
         assert!(!holds(&bytes, "analytical"), "{place}");
@@ -761,7 +763,7 @@ async fn rules_say_how_many_samples_are_taken() {
 /// A rule takes a workflow's second call away, and gives one to a workflow that has none.
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_say_whether_a_slow_call_gets_company() {
-    let late = std::time::Duration::from_millis(500);
+    let late = std::time::Duration::from_secs(5);
     let slow = Vendor::scripted(Dialect::OpenAi, move |_| Reply::text("slowly").slow(late)).await;
     let quick = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("quickly")).await;
     let hedged = FANS.replace("fan", "hedged").replace("samples: SAMPLES", "hedge: { after: 40ms }");
