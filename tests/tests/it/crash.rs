@@ -63,15 +63,16 @@ async fn nothing_acknowledged_is_lost() {
         for who in 0..8 {
             clients.spawn(load(house.client(), Arc::clone(&told), who));
         }
+        let answered = || told.lock().unwrap().requests.len() > 20;
+        assert!(tests::eventually(Duration::from_secs(60), answered).await, "{}", house.log());
         // A different moment each round, so that the kill meets the spool and the database in every state.
-        tokio::time::sleep(Duration::from_millis(600 + 170 * round as u64)).await;
+        tokio::time::sleep(Duration::from_millis(170 * round as u64)).await;
         house.kill().await;
         while let Some(ended) = clients.join_next().await {
             ended.unwrap();
         }
         house.restart().await;
         let told = std::mem::take(&mut *told.lock().unwrap());
-        assert!(told.requests.len() > 20, "only {} answers before the kill", told.requests.len());
         all.requests.extend(told.requests);
         all.feedback.extend(told.feedback);
         for id in &all.requests {
@@ -105,7 +106,7 @@ async fn a_request_that_a_kill_cuts_off_is_on_record_at_what_it_had_reserved() {
     })
     .await;
     let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one"));
-    let mut house = plan.timeouts("first_token: 20s, inter_token: 20s, total: 60s").start().await;
+    let mut house = plan.start().await;
     let body = |stream: bool| {
         json!({"model": "auto", "stream": stream, "max_tokens": 1000,
                "messages": [{"role": "user", "content": "slowly"}]})
@@ -117,7 +118,7 @@ async fn a_request_that_a_kill_cuts_off_is_on_record_at_what_it_had_reserved() {
     let client = house.client();
     let whole =
         tokio::spawn(async move { ask(client, "/v1/chat/completions", &body(false).to_string()).await });
-    assert!(tests::eventually(Duration::from_secs(10), || vendor.count() == 2).await);
+    assert!(tests::eventually(Duration::from_secs(30), || vendor.count() == 2).await);
     house.kill().await;
     assert_eq!(whole.await.unwrap(), None);
     house.restart().await;
@@ -150,7 +151,7 @@ async fn budgets_say_after_a_kill_what_records_say() {
     })
     .await;
     let plan = Plan::new().vendor("lab", &vendor).model(&Model::new("lab/one")).rules(crate::NO_CHANCE);
-    let mut house = plan.timeouts("first_token: 20s, inter_token: 20s, total: 60s").start().await;
+    let mut house = plan.start().await;
     let admin = Admin::of(&house);
     let limit = |per: &str| json!([{"metric": "usd", "amount": 10.0, "per": per}]);
     admin.tenant(json!({"id": "acme", "limits": limit("month")})).await;
@@ -177,7 +178,7 @@ async fn budgets_say_after_a_kill_what_records_say() {
     drop(cut_off);
     hangs.store(false, Ordering::Relaxed);
     house.restart().await;
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         if get(house.client(), &key, &path).await.json()["status"] == "succeeded" {
             break;
         }
@@ -185,7 +186,7 @@ async fn budgets_say_after_a_kill_what_records_say() {
     }
     let admin = Admin::of(&house);
     let mut last = (json!(null), json!(null));
-    for _ in 0..80 {
+    for _ in 0..1_200 {
         last.0 = admin.call("GET", "/budgets", &json!(null)).await.json()["data"].clone();
         last.1 = admin.call("GET", "/usage?group_by=key", &json!(null)).await.json()["total"].clone();
         if last.1["requests"] == 5 {
@@ -241,5 +242,7 @@ async fn who_waits_for_a_whole_answer_is_told_that_the_grace_is_over() {
     let told = (answer.header("x-should-retry"), answer.header("retry-after"), answer.header("connection"));
     assert_eq!(told, (Some("true"), Some("1"), Some("close")), "{error}");
     let record = answer.header("x-turnout-decision").unwrap();
-    assert!(record.starts_with("req_"), "{record}");
+    house.restart().await;
+    let kept = house.decision(record).await;
+    assert_eq!(kept["outcome"]["status"], "cancelled", "{kept}");
 }
