@@ -36,7 +36,7 @@ async fn house(rules: &str, settings: &str) -> (Vendor, House) {
 /// The record of a request, once `ready` holds of it.
 async fn record(house: &House, key: &str, id: &str, ready: impl Fn(&Value) -> bool) -> Value {
     let path = format!("/v1/decisions/{id}");
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         let found = tests::admin::get(house.client(), key, &path).await.json();
         if ready(&found) {
             return found;
@@ -102,11 +102,31 @@ async fn what_runs_in_the_background_has_runs_beside_it_as_well() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rules_hold_for_what_runs_beside_as_well() {
-    let (vendor, house) = house(RULES, "").await;
-    let answer = house.client().chat(&ask(false)).await;
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    tokio::time::sleep(Duration::from_millis(200)).await;
-    assert_eq!(vendor.count(), 1, "a model that rules exclude is not called beside either");
+    let first = "  - { id: first, actions: { prefer: { models: [lab/one], strength: 1.0 } } }\n";
+    let rules = RULES.replace("id: live,", "id: live, when: 'request.user != \"free\"',");
+    let (vendor, house) = house(&format!("{rules}{first}"), "").await;
+    for user in ["bound", "free"] {
+        let mut body = ask(false);
+        body["user"] = json!(user);
+        let answer = house.client().chat(&body).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    until_counted(&house, "done", 1).await;
+    assert_eq!(vendor.count(), 3, "a model that rules exclude is not called beside either");
+    let beside = vendor.seen().iter().filter(|s| s.body["model"] == "two").count();
+    assert_eq!(beside, 1, "only for whom it is not excluded");
+}
+
+/// Waits until so many runs beside have come to that.
+async fn until_counted(house: &House, result: &str, count: usize) {
+    let line = format!("turnout_beside_total{{result=\"{result}\"}} {count}");
+    for _ in 0..800 {
+        if house.client().get("/metrics").await.text().contains(&line) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("no {line} in\n{}", house.client().get("/metrics").await.text());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,15 +134,8 @@ async fn without_the_operators_money_nothing_runs_beside() {
     let rules = RULES.replace("require: [lab/one]", "prefer: { models: [lab/one], strength: 1.0 }");
     let (vendor, house) = house(&rules, "shadow: { usd_per_day: 0 }").await;
     assert_eq!(house.client().chat(&ask(false)).await.status, 200);
-    for _ in 0..400 {
-        let metrics = house.client().get("/metrics").await.text();
-        if metrics.contains("turnout_beside_total{result=\"unpaid\"} 1") {
-            assert_eq!(vendor.count(), 1);
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(25)).await;
-    }
-    panic!("{}", house.client().get("/metrics").await.text());
+    until_counted(&house, "unpaid", 1).await;
+    assert_eq!(vendor.count(), 1);
 }
 
 /// What a run beside is set aside goes by how long its request lets answers be, and what it does not use comes back.
@@ -132,15 +145,8 @@ async fn a_small_budget_pays_for_as_many_runs_as_it_has_money_for() {
     let (vendor, house) = house(&rules, "shadow: { usd_per_day: 0.05 }").await;
     for done in 1..=3 {
         assert_eq!(house.client().chat(&ask(false)).await.status, 200);
-        let counted = async || house.client().get("/metrics").await.text();
-        let mut metrics = counted().await;
-        for _ in 0..400 {
-            if metrics.contains(&format!("turnout_beside_total{{result=\"done\"}} {done}")) {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-            metrics = counted().await;
-        }
+        until_counted(&house, "done", done).await;
+        let metrics = house.client().get("/metrics").await.text();
         assert!(!metrics.contains("result=\"unpaid\"} 1"), "{metrics}");
         assert_eq!(vendor.count(), 2 * done, "{metrics}");
     }
