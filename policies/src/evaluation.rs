@@ -20,6 +20,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use types::directives::{ActionRecord, Directives, RuleId, RuleRecord, RuleResult};
 use types::expr::Scope;
+use types::options::Options;
 
 /// What a rule or policy came to.
 type Outcome<'a> = Result<Found<'a>, types::expr::Error>;
@@ -86,7 +87,18 @@ impl PolicySet {
     /// # Errors
     /// As for [`PolicySet::evaluate`].
     pub fn evaluate_now(&self, phase: Phase, scope: &Scope) -> Result<Directives, Error> {
+        self.evaluate_asked(phase, scope, None)
+    }
+
+    /// As [`PolicySet::evaluate_now`], of a request that asks for this where its scope is written down and does not tell.
+    pub(crate) fn evaluate_asked(
+        &self,
+        phase: Phase,
+        scope: &Scope,
+        asked: Option<&Options>,
+    ) -> Result<Directives, Error> {
         let mut evaluation = Evaluation::begin(self, phase, scope);
+        evaluation.options = evaluation.options.or(asked);
         for entry in self.of_phase(phase) {
             let Some(gate) = evaluation.pass.gate(entry, evaluation.unix_ms) else { continue };
             let outcome = gate.and_then(|()| evaluation.here(entry));
@@ -134,6 +146,8 @@ struct Evaluation<'a> {
     vars: Result<&'a Vars, types::expr::Error>,
     /// The moment of the request, Unix milliseconds.
     unix_ms: Option<i64>,
+    /// What the request asks for itself.
+    options: Option<&'a Options>,
     pass: Pass<'a>,
     left: Left,
 }
@@ -149,7 +163,8 @@ impl<'a> Evaluation<'a> {
             groups: Vec::new(),
             room: Room::default(),
         };
-        Evaluation { set, phase, scope, vars, unix_ms, pass, left: Left::default() }
+        let options = vars.as_ref().ok().and_then(|v| v.facts()).map(|f| f.options());
+        Evaluation { set, phase, scope, vars, unix_ms, options, pass, left: Left::default() }
     }
 
     /// What an entry comes to, on the caller's thread.
@@ -169,8 +184,7 @@ impl<'a> Evaluation<'a> {
 
     /// What all of it comes to, with what the request asks for itself.
     fn end(mut self) -> Result<Directives, Error> {
-        let facts = self.vars.as_ref().ok().and_then(|v| v.facts()).filter(|_| self.phase == Phase::Request);
-        let options = facts.map(|f| f.options());
+        let options = self.options.filter(|_| self.phase == Phase::Request);
         let asks = options.map_or(&[] as &[_], |o| o.asks.as_slice());
         if self.set.entries.is_empty() && asks.is_empty() {
             return Ok(Directives::default());

@@ -12,6 +12,7 @@ use types::directives::{
     ActionRecord, Directives, Escalate, Further, HedgeRule, RuleResult, Set, TermWeights,
 };
 use types::expr::Scope;
+use types::options::Options;
 
 /// A part of a condition that was looked at.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -62,8 +63,14 @@ impl PolicySet {
     /// Evaluates a phase and tells everything about it; every policy runs on the caller's thread.
     #[must_use]
     pub fn explain(&self, phase: Phase, scope: &Scope) -> Explanation {
+        self.explain_asked(phase, scope, None)
+    }
+
+    /// As [`PolicySet::explain`], of a request with these options.
+    #[must_use]
+    pub fn explain_asked(&self, phase: Phase, scope: &Scope, asked: Option<&Options>) -> Explanation {
         let matrix = &self.resolver.matrix;
-        let (d, error) = match self.evaluate_now(phase, scope) {
+        let (d, error) = match self.evaluate_asked(phase, scope, asked) {
             Ok(d) => (d, None),
             Err(e) => (
                 e.until_then(),
@@ -159,6 +166,11 @@ impl Explanation {
                 let argument = short(&action.argument);
                 let _ = writeln!(out, "          {} {argument}  [{}]", action.verb, action.effect);
             }
+        }
+        let of_request = |a: &&ActionRecord| !self.rules.iter().any(|rule| *rule.id == *a.rule);
+        for action in self.actions.iter().filter(of_request) {
+            let (from, argument) = (&action.rule, short(&action.argument));
+            let _ = writeln!(out, " asked    {from}: {} {argument}  [{}]", action.verb, action.effect);
         }
         match self.rules.len().saturating_sub(told.len()) {
             0 => {}

@@ -185,3 +185,25 @@ async fn a_ceiling_that_rules_out_everybody_is_told_as_the_requests_doing() {
     }
     assert_eq!(vendor.count(), 0);
 }
+
+/// What a request would be told is told before it is sent, too.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_written_down_is_explained_with_its_options() {
+    let vendor = vendor().await;
+    let house =
+        start(&vendor, "rules:\n  - { id: first, actions: { workflow: default, cap_cost: 0.5 } }\n").await;
+    let body = ask(&json!({"routing": {"workflow": "hard_coding", "cap_cost": 0.25, "stream": "buffered"}}));
+    house.folder().write("request.json", &body.to_string());
+    let file = house.folder().path().join("request.json").display().to_string();
+    let out = house.cli(&["policy", "explain", &file]).await;
+    let told = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{out:?}");
+    let line =
+        |of: &str| told.lines().find(|l| l.contains(of)).unwrap_or_else(|| panic!("{of}: {told}")).to_owned();
+    assert!(line("asked    routing.workflow").contains("overridden by first"), "{told}");
+    assert!(line("asked    routing.cap_cost: 0.25").contains("the lower holds"), "{told}");
+    assert!(line("asked    routing.stream").contains("[applied]"), "{told}");
+    let out = house.cli(&["policy", "explain", "req_0192f3a1"]).await;
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && said.contains("`turnout explain req_0192f3a1`"), "{said}");
+}

@@ -28,13 +28,21 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
+    if let Some(id) = args.file.to_str().filter(|id| is_record(id) && !args.file.exists()) {
+        return Err(Problem(format!(
+            "there is no file `{id}`; a request on record is told of by `turnout explain {id}`"
+        )));
+    }
     let bundle = bundle(&global.config)?;
     let text = read(&args.file)?;
     let document: Value =
         serde_json::from_str(&text).map_err(|e| Problem(format!("{}: {e}", args.file.display())))?;
-    let (mut given, phase) = match document.get("inputs") {
-        Some(inputs) => (inputs.clone(), phase(&document)?),
-        None => (of_request(text)?, Phase::Request),
+    let (mut given, options, phase) = match document.get("inputs") {
+        Some(inputs) => (inputs.clone(), None, phase(&document)?),
+        None => {
+            let request = Arc::new(decoded(text)?);
+            (variables(&request), Some(request.options.clone()), Phase::Request)
+        }
     };
     for assignment in &args.set {
         let Some((path, value)) = assignment.split_once('=') else {
@@ -48,12 +56,20 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
         let lines: Vec<String> = problems.iter().map(|p| format!("  {p}")).collect();
         Problem(format!("the variables are not right:\n{}", lines.join("\n")))
     })?;
-    let told = bundle.policies().explain(phase, &scope);
+    let told = bundle.policies().explain_asked(phase, &scope, options.as_ref());
     if out.json {
         out.value(&serde_json::to_value(&told)?);
         return Ok(GOOD);
     }
     out.text(&told.to_text(args.verbose));
+    // What is no verb the router holds a request to itself.
+    let options = document.get("routing").and_then(Value::as_object).into_iter().flatten();
+    let told_of = |name: &str| told.actions.iter().any(|a| a.rule.strip_prefix("routing.") == Some(name));
+    for (name, value) in options.filter(|(name, _)| !told_of(name)) {
+        out.line(&format!(
+            " asked    routing.{name}: {value}  [beside the rules: of two ceilings the lower holds]"
+        ));
+    }
     Ok(GOOD)
 }
 
@@ -63,20 +79,28 @@ fn phase(document: &Value) -> Result<Phase, Problem> {
     known.ok_or_else(|| Problem(format!("`phase` is {name}; expected one of {}", Phase::NAMES.join(", "))))
 }
 
-/// The variables of a request's body.
-fn of_request(text: String) -> Result<Value, Problem> {
-    let request = ChatRequest::decode(text.into(), &types::chat::Limits::default())
-        .map_err(|e| Problem(format!("{} {}", e.pointer, e.message)))?;
+/// Whether that is how requests and runs are named.
+fn is_record(id: &str) -> bool {
+    ["req_", "run_"].iter().any(|start| id.starts_with(start)) && types::options::is_identifier(id)
+}
+
+fn decoded(text: String) -> Result<ChatRequest, Problem> {
+    ChatRequest::decode(text.into(), &types::chat::Limits::default())
+        .map_err(|e| Problem(format!("{} {}", e.pointer, e.message)))
+}
+
+/// The variables of a request.
+fn variables(request: &Arc<ChatRequest>) -> Value {
     profiler::warm_up();
-    let profile = profiler::profile(&request);
+    let profile = profiler::profile(request);
     let unix_ms = clock::unix().saturating_mul(1000);
     let around = Around { detector: Some(engine::workflows::detector()), ..Around::default() };
-    let inputs = Inputs { request: &Arc::new(request), profile: &profile, around: &around, unix_ms };
+    let inputs = Inputs { request, profile: &profile, around: &around, unix_ms };
     let mut given = policies::values_of(&policies::scope(&inputs));
     // The moment follows from `at`.
     if let Some(members) = given.as_object_mut() {
         members.remove("time");
         members.insert("at".to_owned(), json!(unix_ms));
     }
-    Ok(given)
+    given
 }
