@@ -124,6 +124,9 @@ fn head(view: &View, tree: &mut Tree, workflow: Arc<str>) -> Head {
     // What a workflow has put together is made of what its models said.
     let simulated = if provider(&model).is_some() { made_up(&model) } else { tree.ledger.asked(made_up) };
     let mut headers = tree.headers();
+    // A rule may have sent the request on to another one.
+    let ran = tree.trace.workflow();
+    let workflow = if ran.is_empty() { workflow } else { ran.as_str().into() };
     if tree.trace.recalls() && tree.ledger.asks_nobody() {
         headers.push(("x-turnout-cache".to_owned(), "hit".to_owned()));
     }

@@ -35,6 +35,12 @@ impl Trace {
         self.with(|run| run.clone())
     }
 
+    /// The workflow that runs, or ran last; empty = none has begun.
+    #[must_use]
+    pub fn workflow(&self) -> String {
+        self.with(|run| run.workflow.clone())
+    }
+
     /// Whose answer is being delivered, once that is known.
     #[must_use]
     pub fn served_by(&self) -> Option<Arc<str>> {

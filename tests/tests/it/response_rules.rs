@@ -186,3 +186,19 @@ async fn what_comes_too_late_for_the_input_is_refused_at_load() {
         assert!(sound || text.contains("PL107") && text.contains("in: [output]"), "{argument}: {text}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_says_which_workflow_it_came_from() {
+    const SECOND: &str = "version: 1\nname: second\nnodes: [{ id: ask, type: generate, model: lab/two }]\n";
+    let vendor = Vendor::scripted(Dialect::OpenAi, answers).await;
+    let rules = "  - id: try_harder\n    phase: response\n    when: response.text.contains(\"not know\")\n    \
+                 actions: { escalate: { to: second } }\n";
+    let house = plan(&vendor, rules).file("workflows/second.yaml", SECOND).start().await;
+    for (model, said, workflow) in
+        [("workflow/default", "It is 42.", "second"), ("lab/two", "It is 42.", "default")]
+    {
+        let answer = house.client().chat(&ask(model, "what?")).await;
+        assert_eq!((answer.status, answer.content().as_str()), (200, said), "{}", answer.text());
+        assert_eq!(answer.header("x-turnout-workflow"), Some(workflow));
+    }
+}
