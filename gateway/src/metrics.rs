@@ -10,6 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::{Registry, Unit};
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use types::outcome::{Outcome, Status};
@@ -20,6 +21,21 @@ use types::store::RequestRecord;
 mod kept;
 
 use kept::Kept;
+
+/// The rules that keep a request from its answer, or the answer from its client: what they said, else what they left out.
+fn refusing(record: &RequestRecord) -> BTreeSet<&str> {
+    const VERBS: &[&str] = &["deny", "require_approval"];
+    let d = &record.decision;
+    if record.outcome.status != Status::Denied {
+        return BTreeSet::new();
+    }
+    let said = d.actions.iter().filter(|a| VERBS.contains(&&*a.verb) && a.effect == "applied");
+    let said: BTreeSet<&str> = said.map(|a| &*a.rule).chain(d.denials.iter().map(|x| &*x.rule)).collect();
+    match said.is_empty() {
+        true => d.excluded.iter().filter_map(|e| e.rule.as_deref()).collect(),
+        false => said,
+    }
+}
 
 type Labels<const N: usize> = [(&'static str, String); N];
 type Counts<const N: usize> = Family<Labels<N>, Counter>;
@@ -112,6 +128,7 @@ pub struct Metrics {
     http: Counts<2>,
     requests: Counts<4>,
     errors: Counts<1>,
+    refusals: Counts<1>,
     verdicts: Counts<1>,
     calls: Counts<2>,
     repairs: Counter,
@@ -234,6 +251,11 @@ impl Default for Metrics {
                 "Requests by end, task family, workflow and model of the choice",
             ),
             errors: counts(r, "turnout_request_errors", "Requests without an answer by error code"),
+            refusals: counts(
+                r,
+                "turnout_policy_refusals",
+                "Requests that a rule refused, put to people or left without a model",
+            ),
             verdicts: counts(r, "turnout_verdicts", "Answers by what their checks said"),
             calls: counts(r, "turnout_model_calls", "Calls of models by how they ended"),
             repairs: Counter::default(),
@@ -507,6 +529,9 @@ impl Metrics {
         found.verdicts.inc();
         if let Some(code) = &o.error {
             self.errors.get_or_create(&[("code", code.clone())]).inc();
+        }
+        for rule in refusing(record) {
+            self.refusals.get_or_create(&[("rule", rule.to_owned())]).inc();
         }
         self.repairs.inc_by(u64::from(o.repairs));
         self.overhead.observe(o.overhead_ms / 1e3);

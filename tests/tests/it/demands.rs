@@ -120,6 +120,8 @@ async fn what_a_rule_fails_is_explained_and_on_the_trail() {
         }
         known.push((refused.request_id(), code, rule));
     }
+    let metrics = house.client().get("/metrics").await.text();
+    assert!(metrics.contains("turnout_policy_refusals_total{rule=\"dear\"} 1"), "{metrics}");
     // A line is written beside the answer, not before it.
     let mut trail = Value::Null;
     for _ in 0..400 {

@@ -65,6 +65,10 @@ async fn a_bundle_that_denies_everybody_goes_back_by_itself_and_is_told_of() {
     assert!(house.cli(&["audit", "verify"]).await.status.success());
 
     // Whoever means it says so again; the server does not insist before it has seen as many requests anew.
+    let metrics = house.client().get("/metrics").await.text();
+    let counted = metrics.lines().find(|l| l.starts_with("turnout_policy_refusals_total{rule=\"nobody\"}"));
+    let counted: u64 = counted.unwrap_or_default().rsplit(' ').next().unwrap_or_default().parse().unwrap();
+    assert!(counted >= 500, "{counted}");
     let path = format!("/bundles/{bad}/activate");
     let refused = admin.call("POST", &path, &json!({})).await;
     let error = refused.error(409);
