@@ -167,8 +167,13 @@ impl PolicySet {
                     out.insert("phase".to_owned(), json!(entry.phase.as_str()));
                     out.insert("when".to_owned(), json!(source(&rule.when)));
                     out.insert("unless".to_owned(), json!(source(&rule.unless)));
+                    let mut by_verb: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
                     for action in &rule.actions {
-                        out.insert(action.verb.to_string(), action.argument.clone());
+                        by_verb.entry(&action.verb).or_default().push(action.argument.clone());
+                    }
+                    for (verb, mut all) in by_verb {
+                        let only = if all.len() == 1 { all.pop() } else { None };
+                        out.insert(verb.to_owned(), only.unwrap_or(Value::Array(all)));
                     }
                 }
                 Body::Script(script) => {

@@ -151,7 +151,7 @@ fn actions(
         return None;
     }
     let before = errors(r);
-    let bound: Vec<Option<Bound>> = members
+    let bound: Vec<Option<Vec<Bound>>> = members
         .iter()
         .map(|(key, value)| {
             let at = format!("{field}.{}", key.name);
@@ -159,10 +159,17 @@ fn actions(
             if !verb::fits(r, verb, phase, key.span, &at) {
                 return None;
             }
-            verb::bind(r, verb, value, &at, cx, phase)
+            match &value.value {
+                Value::List(each) if verb::repeats(verb) && !each.is_empty() => {
+                    let one = |(i, value)| verb::bind(r, verb, value, &format!("{at}[{i}]"), cx, phase);
+                    let each: Vec<Option<Bound>> = each.iter().enumerate().map(one).collect();
+                    each.into_iter().collect()
+                }
+                _ => verb::bind(r, verb, value, &at, cx, phase).map(|one| vec![one]),
+            }
         })
         .collect();
-    let bound = bound.into_iter().collect::<Option<Vec<_>>>();
+    let bound = bound.into_iter().collect::<Option<Vec<_>>>().map(|all| all.concat());
     bound.filter(|_| errors(r) == before)
 }
 

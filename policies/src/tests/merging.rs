@@ -1,6 +1,6 @@
 //! Evaluation and merging: laws of the hard verbs, modes, groups, dates, errors.
 
-use crate::testing::{check_rules, profile, removed, scope_of, sound};
+use crate::testing::{check_rules, load_text, profile, removed, scope_of, sound};
 use crate::{Error, Phase, language};
 use proptest::prelude::*;
 use serde_json::json;
@@ -353,4 +353,33 @@ fn what_a_run_cannot_be_held_to_is_named() {
         check("response.refused", action, want);
         check("tenant.id == \"other\" && response.refused", action, None);
     }
+}
+
+#[test]
+fn one_rule_may_say_several_things_by_one_verb() {
+    let rules = "approvers: { ops: [local], law: [local] }\nrules:\n- id: a\n  actions:\n    \
+        require_approval: [{ group: ops, reason: x }, { group: law, reason: y }]\n    \
+        redact: [{ entities: [email], in: [input] }, { entities: [iban], action: block, in: [output] }]\n    \
+        add_system: [be kind, { text: be brief, before: true }]\n    \
+        notify: [{ sink: log, message: m }, { sink: log, message: n }]";
+    let d = sound(rules, &[]).evaluate_now(Phase::Request, &scope_of(&profile())).unwrap();
+    let further = d.further.as_deref().unwrap();
+    let groups: Vec<&str> = further.approvals.iter().map(|a| a.value.group.as_str()).collect();
+    assert_eq!(groups, ["law", "ops"]);
+    assert_eq!((further.redact.len(), further.system.len(), d.actions.len()), (2, 2, 8));
+    let denied = sound("rules: [{ id: a, actions: { deny: [one, { reason: two, code: b }] } }]", &[]);
+    let d = denied.evaluate_now(Phase::Request, &scope_of(&profile())).unwrap();
+    assert_eq!(d.denials.iter().map(|d| &*d.code).collect::<Vec<_>>(), ["denied", "b"]);
+    // Each is looked at by itself; what says one thing takes no list, nor does an empty one say anything.
+    for (actions, at) in [
+        ("deny: [one, { reasn: two }]", "actions.deny[1]"),
+        ("deny: []", "actions.deny"),
+        ("cap_cost: [1, 2]", "actions.cap_cost"),
+    ] {
+        let (_, problems) = load_text(&format!("rules: [{{ id: a, actions: {{ {actions} }} }}]"), &[]);
+        assert!(problems.iter().any(|p| p.field.contains(at)), "{actions}: {problems:#?}");
+    }
+    let one = sound("rules: [{ id: a, actions: { deny: one } }]", &[]);
+    let changed = one.changes(&denied).changed;
+    assert!(changed["a"][0].contains("[\"one\",{"), "{changed:?}");
 }

@@ -279,6 +279,20 @@ pub(crate) fn bind(
     Some(Bound { verb: verb.name.into(), argument: node.to_json(), action })
 }
 
+/// Whether one rule may use a verb several times, with a list of arguments: those that say each time something of its own,
+/// and that take no list as it is.
+pub(crate) fn repeats(verb: &Verb) -> bool {
+    const REPEATED: &[&str] = &[
+        deny::VERB.name,
+        require_approval::VERB.name,
+        redact::VERB.name,
+        notify::VERB.name,
+        shadow::VERB.name,
+        add_system::VERB.name,
+    ];
+    REPEATED.contains(&verb.name)
+}
+
 /// The arguments of a call in a policy as the one argument of the YAML form. `None` for too many.
 pub(crate) fn argument(verb: &Verb, mut args: Vec<Node>, span: Span) -> Option<Node> {
     use types::doc::Style;
