@@ -3,6 +3,7 @@
 //! Kept in memory: a restart forgets them, and what was not answered is a rejection.
 
 use crate::error::{Error, Kind};
+use crate::runs::names_of;
 use crate::who::Who;
 use serde::Serialize;
 use serde_json::Value;
@@ -208,9 +209,9 @@ pub(crate) struct Question<'a> {
 impl Question<'_> {
     /// Those who may not answer it: it is their own.
     fn requesters(&self) -> Vec<String> {
-        let key = self.who.principal.key.as_ref();
-        let key = key.into_iter().flat_map(|k| [format!("key:{}", k.id), format!("user:{}", k.name)]);
-        key.chain(self.user.map(|u| format!("user:{u}"))).collect()
+        let mut names = names_of(&self.who.principal);
+        names.extend(self.user.map(|user| format!("user:{user}")));
+        names
     }
 }
 

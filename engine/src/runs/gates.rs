@@ -189,7 +189,7 @@ impl Runs {
 
 /// The names under which rules know the holder of a key: `key:<its id>`, `user:<its name>` and `user:<its label
 /// user>`.
-pub(super) fn names_of(principal: &Principal) -> Vec<String> {
+pub(crate) fn names_of(principal: &Principal) -> Vec<String> {
     let Some(key) = &principal.key else { return Vec::new() };
     let user = |name: &String| (!name.is_empty()).then(|| format!("user:{name}"));
     let own = [Some(format!("key:{}", key.id)), user(&key.name), key.labels.get("user").and_then(user)];

@@ -49,5 +49,6 @@ pub use wait::Stretch;
 
 pub use consent::for_clients;
 pub(crate) use consent::{About, Consent};
+pub(crate) use gates::names_of;
 pub(crate) use made::bound_to_requests;
 pub(crate) use service::Service;

@@ -386,6 +386,23 @@ async fn t10_nobody_approves_their_own_request_and_a_key_answers_for_itself() {
     assert_eq!((said.status, &said.json()["state"]), (200, &json!("approved")), "{}", said.text());
     let twice = admin.call_as(&dana, "POST", &path, &json!({"decision": "approve"})).await;
     assert_eq!(twice.error(409)["code"], "decided");
+    // A key is known by the names that it has: none where it was given none, and by that of its label.
+    for (more, names) in [(json!({}), vec![]), (json!({"labels": {"user": "lee"}}), vec!["user:lee"])] {
+        let (id, key) = admin.key(more).await;
+        let path = format!(
+            "/approvals/{}",
+            asked(&send(house.client(), &key, "/v1/chat/completions", &ask("hi")).await)
+        );
+        let list = admin.call("GET", "/approvals", &Value::Null).await.json();
+        let is_it = |q: &&Value| path.ends_with(q["id"].as_str().unwrap());
+        let question =
+            list["data"].as_array().unwrap().iter().find(is_it).unwrap_or_else(|| panic!("{list:#}"));
+        let own = format!("key:{id}");
+        let want: Vec<&str> = std::iter::once(own.as_str()).chain(names.iter().copied()).collect();
+        assert_eq!(question["requesters"], json!(want));
+        let said = admin.call("POST", &path, &json!({"decision": "approve", "as": "user:lee"})).await;
+        assert_eq!(said.status, if names.is_empty() { 200 } else { 403 }, "{}", said.text());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

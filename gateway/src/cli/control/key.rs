@@ -126,7 +126,11 @@ pub(in crate::cli) async fn run(global: &Global, args: &Args, out: &Out) -> Outc
         }
         KeyCommand::Revoke { id } => client.ask("DELETE", &format!("/keys/{id}"), None).await?,
     };
-    show(out, &said, &["id", "tenant", "name", "role", "scopes", "limits", "revoked_ms"]);
+    show(
+        out,
+        &said,
+        &["id", "tenant", "name", "role", "scopes", "limits", "expires_ms", "suspended", "revoked_ms"],
+    );
     if let (false, Some(text)) = (out.json, said.get("key").and_then(Value::as_str)) {
         out.line(&format!(
             "\n{text}\n\nThis is the key. It is shown this once; the server keeps only a hash of it."
