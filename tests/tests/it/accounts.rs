@@ -101,7 +101,7 @@ fn wish(workflow: &str) -> Value {
 /// Waits until so many requests of `acme` are on record; gives their sum.
 async fn recorded(house: &House, requests: u64) -> Value {
     let mut total = Value::Null;
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         let report = Admin::of(house).call("GET", "/usage?tenant=acme", &Value::Null).await.json();
         total = report["total"].clone();
         if total["requests"] == requests {

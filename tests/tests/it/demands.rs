@@ -170,7 +170,7 @@ async fn t09_a_request_that_must_be_on_record_fails_while_the_disk_refuses_and_o
     // The disk takes records again: those that waited first, and audited requests are served.
     std::fs::rename(&away, &data).unwrap();
     let mut last = None;
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         let answer = house.client().chat(&ask("bank")).await;
         if answer.status == 200 {
             last = Some(answer.request_id());

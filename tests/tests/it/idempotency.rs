@@ -118,7 +118,7 @@ async fn who_leaves_leaves_nothing_behind_and_who_waits_runs_instead() {
         text.len()
     );
     assert!(socket.send(head + &text).await);
-    assert!(eventually(Duration::from_secs(5), || vendor.count() == 1).await);
+    assert!(eventually(Duration::from_secs(20), || vendor.count() == 1).await);
     vendor.otherwise(|_| Reply::text("for the second"));
     let client = house.client();
     let waits = tokio::spawn(async move { send(client, "k", "none", &ask("a", false)).await });

@@ -73,7 +73,7 @@ async fn the_same_question_of_the_same_tenant_is_answered_from_what_is_kept() {
     let run = send(house.client(), &first, "/v1/runs", &body).await.json();
     let path = format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")));
     let mut ended = Value::Null;
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         ended = tests::admin::get(house.client(), &first, &path).await.json();
         if ended["status"] == "succeeded" {
             break;

@@ -31,7 +31,7 @@ fn ask(text: &str) -> Value {
 
 /// The newest line of the trail that refuses a request with that code; waits for it to be there.
 async fn refused(admin: &Admin, code: &str) -> Value {
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         let lines = admin.call("GET", "/audit?limit=1000", &Value::Null).await.json();
         let of_code = |l: &&Value| l["action"] == "request.denied" && l["detail"]["code"] == code;
         if let Some(line) = lines["data"].as_array().unwrap().iter().rev().find(of_code) {

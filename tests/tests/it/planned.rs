@@ -122,7 +122,7 @@ async fn no_run_takes_more_calls_than_its_plan_says() {
     assert_eq!((made, asks(&plan)), (4 + 6 * 2 * 2, 4 + 6 * 2 * 2), "{plan}");
 
     // The model that keeps a slow one company is in the plan, by name.
-    let (made, plan) = all.run("hedged", |_| Reply::text("late").slow(Duration::from_millis(300))).await;
+    let (made, plan) = all.run("hedged", |_| Reply::text("late").slow(Duration::from_secs(3))).await;
     assert_eq!((made, asks(&plan)), (2, 2), "{plan}");
     assert_eq!(plan["most"]["calling"][0]["models"], json!(["alpha/a", "beta/b"]), "{plan}");
 

@@ -87,7 +87,7 @@ async fn files_and_uploads_whose_tests_fail_change_nothing() {
     // A test alone that changes is a change of the folder.
     house.folder().write("policies/tests/own.yaml", &mended);
     let ready = async || house.client().get("/readyz").await.json()["status"] == "ready";
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         if ready().await {
             break;
         }

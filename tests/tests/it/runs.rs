@@ -201,7 +201,7 @@ async fn a_replay_with_calls_is_bound_to_its_key_and_what_that_may_spend() {
         json!({"workflow": "long", "request": {"messages": [{"role": "user", "content": "a question"}]}});
     let made = send(house.client(), &own, "/v1/runs", &body).await.json();
     let path = format!("/v1/runs/{}", made["id"].as_str().unwrap());
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         if get(house.client(), &own, &path).await.json()["status"] == "succeeded" {
             break;
         }
@@ -327,7 +327,7 @@ async fn scenario_21_a_changed_plan_is_refused_with_the_changed_nodes() {
         house.folder().write("workflows/long.yaml", text);
         let hash = async || house.client().get("/v1/workflows/long").await.json()["plan_hash"].clone();
         let before = hash().await;
-        for _ in 0..400 {
+        for _ in 0..1_200 {
             if hash().await != before {
                 return;
             }
@@ -586,7 +586,7 @@ async fn a_gate_is_decided_by_those_whom_it_names() {
             json!({"workflow": workflow, "request": {"messages": [{"role": "user", "content": text}]}});
         let id =
             send(house.client(), &own, "/v1/runs", &body).await.json()["id"].as_str().unwrap().to_owned();
-        for _ in 0..400 {
+        for _ in 0..1_200 {
             let run = get(house.client(), &own, &format!("/v1/runs/{id}")).await.json();
             if run["status"] == "suspended" {
                 return (id, run["waiting"]["questions"][0]["content_hash"].clone());
@@ -596,7 +596,7 @@ async fn a_gate_is_decided_by_those_whom_it_names() {
         panic!("it does not wait\n{}", house.log());
     };
     let ended = async |id: &str| {
-        for _ in 0..400 {
+        for _ in 0..1_200 {
             let run = get(house.client(), &own, &format!("/v1/runs/{id}")).await.json();
             if ["succeeded", "failed"].contains(&run["status"].as_str().unwrap()) {
                 return run;
@@ -755,7 +755,7 @@ async fn a_gate_of_several_groups_needs_them_all() {
         async |name: &str| admin.key(json!({"role": "inference", "tenant": "acme", "name": name})).await.1;
     let (own, dana, kim, eve) = (key("lee").await, key("dana").await, key("kim").await, key("eve").await);
     let state = async |id: &str, want: &str| {
-        for _ in 0..400 {
+        for _ in 0..1_200 {
             let run = get(house.client(), &own, &format!("/v1/runs/{id}")).await.json();
             if run["status"] == want {
                 return run;
@@ -862,7 +862,7 @@ async fn a_fork_is_bound_to_what_its_own_key_may_use() {
         let accepted = send(house.client(), key, path, &body).await;
         assert_eq!(accepted.status, 202, "{}", accepted.text());
         let id = accepted.json()["id"].as_str().unwrap().to_owned();
-        for _ in 0..400 {
+        for _ in 0..1_200 {
             let run = get(house.client(), key, &format!("/v1/runs/{id}")).await.json();
             if ["succeeded", "failed"].contains(&run["status"].as_str().unwrap()) {
                 return run;
@@ -930,7 +930,7 @@ pub(super) fn path_of(accepted: &Response) -> String {
 
 /// Waits until a run is shown as wanted.
 pub(super) async fn shown(house: &House, key: &str, path: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-    for _ in 0..600 {
+    for _ in 0..1_200 {
         let run = get(house.client(), key, path).await.json();
         if wanted(&run) {
             return run;

@@ -71,7 +71,7 @@ async fn a_key_opens_the_paths_of_its_endpoint_and_no_other() {
             lines["data"].as_array().unwrap().iter().filter(of_key).count()
         };
         let mut on_trail = 0;
-        for _ in 0..400 {
+        for _ in 0..1_200 {
             on_trail = trail().await;
             if on_trail == denied {
                 break;

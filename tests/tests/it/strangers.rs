@@ -76,7 +76,7 @@ async fn a_run_is_not_there_for_another_tenant() {
     let id = made.json()["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/runs/{id}");
     let mut shown = Value::Null;
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         shown = get(house.client(), own, &path).await.json();
         if shown["status"] == "suspended" {
             break;

@@ -424,7 +424,7 @@ async fn a_client_that_leaves_ends_its_run() {
     assert!(tests::eventually(std::time::Duration::from_secs(20), || vendor.count() == 1).await);
     asks.abort();
     let runs = async || house.client().get("/v1/runs?limit=1").await.json()["data"][0].clone();
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         if runs().await["status"] == "cancelled" {
             return;
         }

@@ -213,7 +213,7 @@ async fn rules_mask_the_arguments_of_tools_in_runs_too() {
         format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")))
     };
     let path = start(&house, "act").await;
-    assert!(tests::eventually(Duration::from_secs(10), || service.count("/put") == 1).await);
+    assert!(tests::eventually(Duration::from_secs(30), || service.count("/put") == 1).await);
     house.kill().await;
     house.restart().await;
     house.run_in(&path, "succeeded").await;
@@ -236,7 +236,7 @@ async fn after_a_crash_an_unsafe_tool_is_not_called_again() {
     let request = json!({"model": "workflow/act", "messages": [{"role": "user", "content": "Berlin"}]});
     let run = house.client().post("/v1/runs", &json!({ "request": request })).await.json();
     let id = run["id"].as_str().unwrap_or_else(|| panic!("{run}")).to_owned();
-    assert!(tests::eventually(Duration::from_secs(10), || service.count("/send") == 1).await);
+    assert!(tests::eventually(Duration::from_secs(30), || service.count("/send") == 1).await);
     house.kill().await;
     house.restart().await;
     let path = format!("/v1/runs/{id}");
@@ -272,7 +272,7 @@ async fn doubts_are_settled_together() {
     let request = json!({"model": "workflow/act", "messages": [{"role": "user", "content": "Berlin"}]});
     let run = house.client().post("/v1/runs", &json!({ "request": request })).await.json();
     let path = format!("/v1/runs/{}", run["id"].as_str().unwrap_or_else(|| panic!("{run}")));
-    assert!(tests::eventually(Duration::from_secs(10), || service.count("/send") == 2).await);
+    assert!(tests::eventually(Duration::from_secs(30), || service.count("/send") == 2).await);
     house.kill().await;
     house.restart().await;
     house.run_in(&path, "needs_attention").await;
@@ -333,7 +333,7 @@ nodes:
 async fn ended(house: &House, accepted: &Response) -> serde_json::Value {
     assert_eq!(accepted.status, 202, "{}", accepted.text());
     let id = accepted.json()["id"].as_str().unwrap().to_owned();
-    for _ in 0..400 {
+    for _ in 0..1_200 {
         let run = house.client().get(&format!("/v1/runs/{id}")).await.json();
         if ["succeeded", "failed", "needs_attention"].contains(&run["status"].as_str().unwrap()) {
             return run;
