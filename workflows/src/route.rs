@@ -30,6 +30,9 @@ impl Strategy {
     const NAMES: &'static [&'static str] =
         &["utility", "cheapest", "strongest", "fastest", "fixed", "random"];
 
+    /// Those under which one and the same model comes first for every node of a request.
+    const FIRSTS: &'static [&'static str] = &["utility", "cheapest", "strongest", "fastest"];
+
     const fn as_str(self) -> &'static str {
         match self {
             Strategy::Utility => "utility",
@@ -69,6 +72,9 @@ pub struct Route {
     pub exclude: Vec<String>,
     /// Order of those that fit.
     pub strategy: Strategy,
+    /// The model that this strategy puts first among all candidates does not fit: another node, which runs beside this
+    /// one, asks that model the same.
+    pub not_first: Option<Strategy>,
     /// Lowest quality tier, 1..=3.
     pub min_tier: Option<u8>,
     /// Abilities they must have, by the names of the capability matrix.
@@ -106,6 +112,7 @@ impl Route {
             require,
             exclude,
             strategy: _,
+            not_first,
             min_tier,
             capabilities,
             only,
@@ -116,13 +123,20 @@ impl Route {
             && model.is_none()
             && require.is_empty()
             && exclude.is_empty()
+            && not_first.is_none()
             && min_tier.is_none()
             && capabilities.is_empty()
             && only.is_none()
             && within.as_ref().is_none_or(|w| w.is_open())
     }
 
-    /// Whether it may take a model, as far as the matrix alone tells: members of pools are not known to it.
+    /// The strategies whose first models do not fit, those of the pool that it is within included.
+    pub fn not_firsts(&self) -> impl Iterator<Item = Strategy> {
+        std::iter::successors(Some(self), |route| route.within.as_deref()).filter_map(|route| route.not_first)
+    }
+
+    /// Whether it may take a model, as far as the matrix alone tells: members of pools are not known to it, nor who
+    /// comes first by a strategy.
     pub(crate) fn may_take(&self, m: &Model, matrix: &Matrix) -> bool {
         let by_name = |list: &[String]| {
             list.iter().any(|s| {
@@ -157,7 +171,8 @@ impl Route {
     pub(crate) fn canonical(&self) -> Value {
         json!({
             "pool": self.pool, "model": self.model, "prefer": self.prefer, "require": self.require,
-            "exclude": self.exclude, "strategy": self.strategy.as_str(), "min_tier": self.min_tier,
+            "exclude": self.exclude, "strategy": self.strategy.as_str(),
+            "not_first": self.not_first.map(Strategy::as_str), "min_tier": self.min_tier,
             "capabilities": self.capabilities,
             "only": self.only.as_ref().map(|l| l.iter().map(|m| &**m).collect::<Vec<_>>()),
             "within": self.within.as_ref().map(|w| w.canonical()),
@@ -187,6 +202,9 @@ impl Route {
             && let Some(s) = cx.r.one_of(n, &f.at("strategy"), Strategy::NAMES)
         {
             route.strategy = Strategy::parse(s);
+        }
+        if let Some(n) = f.take("not_first") {
+            route.not_first = cx.r.one_of(n, &f.at("not_first"), Strategy::FIRSTS).map(Strategy::parse);
         }
         for (key, list) in
             [("prefer", &mut route.prefer), ("require", &mut route.require), ("exclude", &mut route.exclude)]

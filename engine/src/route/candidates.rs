@@ -150,8 +150,9 @@ impl Candidates {
         if route.is_open() {
             return self.primary.clone();
         }
+        let fitting = Fitting::new(route, &self.eligible, &self.pools, matrix);
         let of = |ix: ModelIx| self.eligible.iter().find(|e| e.ix == ix);
-        let may = |ix: &ModelIx| of(*ix).is_some_and(|e| fits(route, e.known(), &self.pools, matrix));
+        let may = |ix: &ModelIx| of(*ix).is_some_and(|e| fitting.takes(e));
         self.primary.iter().copied().filter(may).collect()
     }
 
@@ -180,10 +181,10 @@ fn ranks<'a>(models: usize, arms: impl Iterator<Item = &'a Scored>) -> Vec<usize
 
 /// The models of a route, best first by its strategy.
 pub(crate) fn resolve(route: &Route, c: &Candidates, matrix: &Matrix, seed: u64) -> Vec<ModelIx> {
-    let mut fitting: Vec<&Estimated> =
-        c.eligible.iter().filter(|e| fits(route, e.known(), &c.pools, matrix)).collect();
-    order(route, &mut fitting, seed);
-    let mut ids: Vec<ModelIx> = fitting.into_iter().map(|e| e.ix).collect();
+    let fitting = Fitting::new(route, &c.eligible, &c.pools, matrix);
+    let mut list: Vec<&Estimated> = c.eligible.iter().filter(|e| fitting.takes(e)).collect();
+    order(route, &mut list, seed);
+    let mut ids: Vec<ModelIx> = list.into_iter().map(|e| e.ix).collect();
     if !route.prefer.is_empty() {
         ids.sort_by_key(|ix| !matches_any(&route.prefer, *ix, &c.pools, matrix));
     }
@@ -197,13 +198,17 @@ pub(crate) fn best(
     pools: &Pools,
     matrix: &Matrix,
 ) -> Option<Estimate> {
-    let fitting = eligible.iter().filter(|e| fits(route, e.known(), pools, matrix));
-    let first = match route.strategy {
+    let fitting = Fitting::new(route, eligible, pools, matrix);
+    first(route.strategy, eligible.iter().filter(|e| fitting.takes(e))).map(|e| e.estimate)
+}
+
+/// Which of a list, best first by utility, comes first by a strategy.
+fn first<'a>(by: Strategy, mut list: impl Iterator<Item = &'a Estimated>) -> Option<&'a Estimated> {
+    match by {
         // The first of the draw with the seed 0 is the first of the list.
-        Strategy::Utility | Strategy::Fixed | Strategy::Random => fitting.into_iter().next(),
-        by => fitting.min_by(|a, b| compare(by, a, b)),
-    };
-    first.map(|e| e.estimate)
+        Strategy::Utility | Strategy::Fixed | Strategy::Random => list.next(),
+        by => list.min_by(|a, b| compare(by, a, b)),
+    }
 }
 
 fn order(route: &Route, list: &mut [&Estimated], seed: u64) {
@@ -231,8 +236,36 @@ fn compare(by: Strategy, a: &Estimated, b: &Estimated) -> Ordering {
     }
 }
 
+/// Which of the candidates a route may take.
+pub(super) struct Fitting<'a> {
+    route: &'a Route,
+    /// Left to other nodes.
+    left: Vec<ModelIx>,
+    pools: &'a Pools,
+    matrix: &'a Matrix,
+}
+
+impl<'a> Fitting<'a> {
+    /// `eligible`: all candidates of the request, best first by utility.
+    pub(super) fn new(
+        route: &'a Route,
+        eligible: &[Estimated],
+        pools: &'a Pools,
+        matrix: &'a Matrix,
+    ) -> Self {
+        let left = route.not_firsts().filter_map(|by| first(by, eligible.iter()).map(|e| e.ix)).collect();
+        Fitting { route, left, pools, matrix }
+    }
+
+    /// Whether the route may take a candidate.
+    pub(super) fn takes(&self, e: &Estimated) -> bool {
+        !self.left.contains(&e.ix) && fits(self.route, e.known(), self.pools, self.matrix)
+    }
+}
+
+/// Whether a model is what a route asks for, whoever else is a candidate.
 /// Whether a route may take a model, by its place in the matrix and its tier.
-pub(super) fn fits(route: &Route, (ix, tier): (ModelIx, u8), pools: &Pools, matrix: &Matrix) -> bool {
+fn fits(route: &Route, (ix, tier): (ModelIx, u8), pools: &Pools, matrix: &Matrix) -> bool {
     let Some(model) = matrix.model(ix) else { return false };
     let in_pool = |name: &String| pools.get(name).is_some_and(|p| p.contains(ix));
     route.pool.as_ref().is_none_or(in_pool)

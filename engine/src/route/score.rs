@@ -7,7 +7,7 @@ use super::utility::{latency_factor, level, price, utility};
 use super::{Inputs, lambda, may_hope};
 use crate::learn::{ANY_MODEL, Belief, Located, Point};
 use crate::limits;
-use crate::route::candidates::{Estimated, fits};
+use crate::route::candidates::{Estimated, Fitting};
 use std::sync::Arc;
 use types::Usd;
 use types::axis::{AxisValue, OutputContract};
@@ -253,8 +253,9 @@ impl Scorer<'_> {
         };
         if let Some(route) = flow.primary_route() {
             let (open, bundle) = (route.is_open(), self.inputs.bundle);
+            let fitting = Fitting::new(route, self.estimates, &bundle.pools, bundle.matrix());
             for e in self.estimates {
-                if open || fits(route, e.known(), &bundle.pools, bundle.matrix()) {
+                if open || fitting.takes(e) {
                     self.arm(&mut shared, Some(e), into, out);
                 } else {
                     out.push(self.kept_out_by_route(&stands.name, e.ix));

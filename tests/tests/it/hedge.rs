@@ -283,3 +283,35 @@ async fn scenario_12_every_answer_names_who_gave_it() {
     assert_ne!(said[0], said[1], "of different providers");
     assert!(down.count() > 0 && stuck.count() > 0, "neither a fallback nor a hedge was seen");
 }
+
+/// Where the fastest model is the strongest as well, another one drafts beside it; where there is no other, nobody does.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_shipped_hedge_asks_no_model_twice() {
+    let other = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("drafted")).await;
+    let one = |vendor: &Vendor| {
+        // As quick as the other, and believed in more: it comes first both ways.
+        let both = Model::new("best/one").success(0.95);
+        Plan::new().vendor("best", vendor).model(&both).rules(crate::NO_CHANCE)
+    };
+    let mut body = ask(false);
+    body["model"] = json!("workflow/speculative_hedge");
+
+    // It never answers, so that the draft is taken.
+    let best = Vendor::scripted(Dialect::OpenAi, |_| Reply::Hang).await;
+    let less = Model::new("other/one").success(0.5);
+    let house = one(&best).vendor("other", &other).model(&less).start().await;
+    let answer = house.client().chat(&body).await;
+    assert_eq!((answer.status, answer.content().as_str()), (200, "drafted"), "{}", answer.text());
+    let record = house.decision(&answer.request_id()).await;
+    let steps = record["run"]["steps"].as_array().unwrap();
+    let calls = steps.iter().filter_map(|s| s["calls"].as_array()).flatten();
+    let models: Vec<&Value> = calls.map(|c| &c["model"]).collect();
+    assert_eq!(models.len(), 2, "{record:#}");
+    assert!(models.contains(&&json!("best/one")) && models.contains(&&json!("other/one")), "{models:?}");
+
+    let alone = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("strong words")).await;
+    let house = one(&alone).start().await;
+    let answer = house.client().chat(&body).await;
+    assert_eq!((answer.status, answer.content().as_str()), (200, "strong words"), "{}", answer.text());
+    assert_eq!(alone.count(), 1);
+}

@@ -67,6 +67,7 @@ const LINES: &[(&str, &str, &str)] = &[
     ("route", "pool", "Only models of this pool"),
     ("route", "model", "Only this model: provider/model"),
     ("route", "strategy", "How to order the models that fit"),
+    ("route", "not_first", "Not the model that this strategy would ask first"),
     ("route", "prefer", "Selectors of models that come first"),
     ("route", "require", "Only models that these select"),
     ("route", "exclude", "No model that these select"),
