@@ -33,7 +33,7 @@ pub struct Config {
 pub struct Retry {
     /// Calls of the same model for one answer, the first included. Default 2.
     pub max_attempts: u32,
-    /// Models tried for one answer. Default 4.
+    /// Models tried for one answer, without those that cannot be connected to. Default 4.
     pub max_candidates: usize,
     /// First wait. Default 250 ms, doubled each time, full jitter.
     pub backoff: Duration,

@@ -31,6 +31,8 @@ pub(super) struct Search<'a> {
     rng: StdRng,
     /// Calls made.
     attempts: u32,
+    /// Candidates that were asked and could be reached.
+    reached: usize,
     /// Providers that the question was put to.
     asked: Vec<usize>,
     /// Room for the next call has been taken.
@@ -53,7 +55,9 @@ struct Candidate<'a> {
     breaker: Option<&'a Arc<Breaker>>,
     /// Its answer comes in one piece: it is silent until that is there.
     whole: bool,
-    /// Another one could be asked in its place.
+    /// Others stand behind it.
+    rest: bool,
+    /// One of them may be asked in its place, even if this one can be reached.
     more: bool,
     full: Full,
 }
@@ -87,6 +91,7 @@ impl<'a> Search<'a> {
             deadline: calls.deadline_of(ask),
             rng: StdRng::seed_from_u64(calls.seed),
             attempts: 0,
+            reached: 0,
             asked: Vec::new(),
             // Room for the first call of a hedge was taken before it was begun.
             counted: is_company(ask),
@@ -100,16 +105,19 @@ impl<'a> Search<'a> {
 
     /// The answer of the first candidate that has one.
     pub(super) async fn run(mut self) -> Result<Generated, Failure> {
-        let order = self.calls.order(self.ask);
+        let mut order = self.calls.order(self.ask);
         if order.is_empty() {
             return Err(self.calls.nobody(self.ask));
         }
         let elsewhere = self.ask.retry.as_ref().is_none_or(|r| r.reroute);
-        let most = if elsewhere { self.calls.reach.retry.max_candidates } else { 1 };
-        let candidates = order.len().min(most);
-        for (position, ix) in order.into_iter().take(candidates).enumerate() {
-            let more = position.saturating_add(1) < candidates;
-            match self.candidate(ix, more, Full::PassBy).await {
+        if !elsewhere {
+            order.truncate(1);
+        }
+        // Whoever is passed by or cannot be reached costs next to nothing: the deadline and the calls that the run may
+        // make bound those, and their number.
+        let mut order = order.into_iter().peekable();
+        while let Some(ix) = order.next().filter(|_| self.reached < self.most()) {
+            match self.candidate(ix, order.peek().is_some(), Full::PassBy).await {
                 Ok(generated) => return Ok(generated),
                 Err(Stop::Ended(failure)) => return Err(failure),
                 Err(Stop::Another) => {}
@@ -126,6 +134,11 @@ impl<'a> Search<'a> {
         Err(self.found_none())
     }
 
+    /// Candidates that may be asked and reached for one answer.
+    fn most(&self) -> usize {
+        self.calls.reach.retry.max_candidates
+    }
+
     /// Why nobody answered, once all have been tried.
     fn found_none(self) -> Failure {
         match self.last {
@@ -139,22 +152,24 @@ impl<'a> Search<'a> {
         }
     }
 
-    fn known(&self, ix: ModelIx, more: bool, full: Full) -> Option<Candidate<'a>> {
+    fn known(&self, ix: ModelIx, rest: bool, full: Full) -> Option<Candidate<'a>> {
         let reach = &self.calls.reach;
         let (model, provider) = (reach.matrix.model(ix)?, reach.matrix.provider_of(ix)?);
         let breaker = reach.breakers.get(usize::from(ix.0));
         let whole = !(self.ask.stream && model.abilities.streaming);
-        Some(Candidate { ix, model, provider, breaker, whole, more, full })
+        let more = rest && self.reached.saturating_add(1) < self.most();
+        Some(Candidate { ix, model, provider, breaker, whole, rest, more, full })
     }
 
     /// Asks one candidate, again where that may help.
-    async fn candidate(&mut self, ix: ModelIx, more: bool, full: Full) -> Result<Generated, Stop> {
-        let c = self.known(ix, more, full).ok_or(Stop::Another)?;
+    async fn candidate(&mut self, ix: ModelIx, rest: bool, full: Full) -> Result<Generated, Stop> {
+        let c = self.known(ix, rest, full).ok_or(Stop::Another)?;
         if self.calls.asked.before(self.ask, ix) {
             self.repeats = true;
             return Err(Stop::Another);
         }
         let mut tries = 0;
+        let mut was_reached = false;
         loop {
             let permit = self.permit(&c).await?;
             tries += 1;
@@ -162,6 +177,9 @@ impl<'a> Search<'a> {
                 Ok(generated) => return Ok(generated),
                 Err(error) => error,
             };
+            if error.kind != ErrorKind::Connect && !std::mem::replace(&mut was_reached, true) {
+                self.reached = self.reached.saturating_add(1);
+            }
             self.pause(&c, error, tries).await?;
         }
     }
@@ -272,7 +290,8 @@ impl<'a> Search<'a> {
         let ledger = self.calls.ledger_of(self.ask);
         ledger.failed(&error);
         let tried = (self.attempts, tries);
-        let next = self.calls.next(&error, self.ask, tried, c.more, self.deadline, &mut self.rng);
+        let more = if error.kind == ErrorKind::Connect { c.rest } else { c.more };
+        let next = self.calls.next(&error, self.ask, tried, more, self.deadline, &mut self.rng);
         let heeds = self.ask.retry.as_ref().is_none_or(|r| r.respect_retry_after);
         let impatient = !heeds && error.retry_after.is_some();
         self.last = Some(error);

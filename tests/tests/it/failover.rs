@@ -148,6 +148,37 @@ async fn a_stream_that_breaks_after_its_opening_events_is_invisible() {
     }
 }
 
+/// Who cannot be connected to takes nobody's place among those that are asked, however many they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn dead_ports_use_up_no_candidates() {
+    let failing = Vendor::scripted(Dialect::OpenAi, |_| Reply::error(500)).await;
+    let alive = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("from the last")).await;
+    let mut plan = Plan::new().rules(NO_CHANCE).settings("retry: { max_candidates: 2 }\n");
+    for (n, name) in ["one", "two", "three", "four"].into_iter().enumerate() {
+        let dead = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}/v1", dead.local_addr().unwrap());
+        let success = 0.95 - 0.01 * n as f64;
+        plan = plan
+            .provider(name, "openai_chat", &address)
+            .model(&Model::new(&format!("{name}/dead")).success(success));
+    }
+    let house = plan
+        .vendor("failing", &failing)
+        .vendor("alive", &alive)
+        .model(&Model::new("failing/one").success(0.8))
+        .model(&Model::new("alive/one").success(0.3))
+        .start()
+        .await;
+    let answer = house.client().chat(&ask()).await;
+    assert_eq!((answer.status, answer.content().as_str()), (200, "from the last"), "{}", answer.text());
+    assert_eq!(failing.count(), 1);
+    // Of those that are reached no more are asked than may be.
+    alive.otherwise(|_| Reply::error(500));
+    let before = (failing.count(), alive.count());
+    assert_eq!(house.client().chat(&ask()).await.status, 503);
+    assert!(failing.count() > before.0 && alive.count() > before.1, "both were asked");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_port_is_invisible() {
     let dead = TcpListener::bind("127.0.0.1:0").unwrap();
