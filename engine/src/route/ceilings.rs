@@ -25,6 +25,8 @@ pub(crate) struct Limits {
     /// Floor under the lower confidence bound of success.
     pub(crate) min_quality: Option<Bound<f64>>,
     pub(crate) min_tier: u8,
+    /// Of the tokens of all calls, where what the request sends alone is as many: no model can answer under it.
+    pub(crate) tokens: Option<Bound<u32>>,
 }
 
 /// A ceiling on the cost of a request in one workflow.
@@ -47,6 +49,12 @@ impl Limits {
             latency_ms: stricter(o.max_latency, d.cap_latency.as_ref(), Ordering::Less).map(ms),
             min_quality: stricter(o.min_quality.map(types::UnitInterval::get), floor, Ordering::Greater),
             min_tier: o.min_quality_tier.unwrap_or(0),
+            tokens: d.further.as_ref().and_then(|f| f.cap_tokens.as_ref()).and_then(|cap| {
+                let fills = cap.value <= sends(inputs);
+                // The request's own ceiling is told by the name of the member that set it.
+                let rule = (!o.asks.iter().any(|ask| *ask.from == *cap.rule)).then(|| cap.rule.clone());
+                fills.then_some(Bound { value: cap.value, rule })
+            }),
         }
     }
 
@@ -65,6 +73,12 @@ impl Limits {
         let counted = d.further.iter().flat_map(|f| &f.limits).find(|l| l.value.metric == Metric::Usd);
         self.cap.as_ref().and_then(|cap| cap.rule.as_ref()).or_else(|| counted.map(|l| &l.rule))
     }
+}
+
+/// About how many tokens the conversation of a request takes, as calls are taken to.
+pub(crate) fn sends(inputs: &Inputs<'_>) -> u32 {
+    let messages = u32::try_from(inputs.request.messages.len()).unwrap_or(u32::MAX);
+    inputs.profile.facts.est_input_tokens.saturating_add(profiler::most_around(messages))
 }
 
 /// The one of the request and the one of the rules that is `first` by comparison. Of equal ones it is the request's:

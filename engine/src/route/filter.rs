@@ -1,6 +1,6 @@
 //! What may be a candidate at all; every exclusion says why.
 
-use super::ceilings::Limits;
+use super::ceilings::{Limits, sends};
 use super::{Inputs, hint};
 use crate::breaker::Circuit;
 use crate::bundle::Bundle;
@@ -218,6 +218,9 @@ pub(crate) fn models(
             let detail =
                 format!("{} > {} tokens", inputs.profile.facts.est_input_tokens, model.context_window);
             exclude(WINDOW, None, Some(detail));
+        } else if let Some(cap) = &limits.tokens {
+            let detail = format!("about {} of at most {} tokens are sent", sends(inputs), cap.value);
+            exclude(CAP_TOKENS, cap.rule.as_ref(), Some(detail));
         } else if metered && model.price.is_none() && !assumed && provider.tier == Tier::Paid {
             exclude("unknown_price", metering, None);
         } else if let Circuit::Open(wait) = (inputs.circuit)(ix) {
@@ -330,6 +333,8 @@ pub(super) const LOGPROBS: &str = "ability:logprobs";
 /// Answers in other forms than text.
 pub(super) const MODALITIES: &str = "ability:modalities";
 pub(super) const MANY: &str = "ability:n";
+/// The ceiling on the tokens of all calls leaves none for an answer.
+pub(super) const CAP_TOKENS: &str = "cap_tokens";
 /// The request is longer than the model takes.
 pub(super) const WINDOW: &str = "context_window";
 

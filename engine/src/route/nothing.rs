@@ -170,6 +170,10 @@ fn fault(inputs: &Inputs<'_>, e: &Exclusion, model: &Model) -> Option<(String, S
             let tokens = inputs.profile.facts.est_input_tokens;
             of("messages", &format!("takes {} tokens, and this has about {tokens}", model.context_window))
         }
+        filter::CAP_TOKENS => {
+            let ask = o.asks.iter().find(|ask| ask.verb == "cap_tokens")?;
+            of(ask.from, &told(e, "has no room for an answer"))
+        }
         "option" => {
             // The option stands in the detail, in quotes.
             let name = e.detail.as_deref()?.split('`').nth(1)?;

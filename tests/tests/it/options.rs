@@ -95,7 +95,7 @@ async fn soft_options_tip_the_scales_and_ceilings_hold() {
     }
     let before = vendor.count();
     let refused = send(&house, json!({"routing": {"cap_tokens": 1}})).await;
-    assert_eq!(refused.error(422)["code"], "budget_exhausted");
+    assert_eq!(refused.error(400)["param"], "routing.cap_tokens");
     let refused = send(&house, json!({"routing": {"cap_cost": 0.000000001}})).await;
     assert!(refused.text().contains("max_cost"), "{}", refused.text());
     assert_eq!(vendor.count(), before);
@@ -173,15 +173,18 @@ async fn a_ceiling_that_rules_out_everybody_is_told_as_the_requests_doing() {
         .rules(crate::NO_CHANCE)
         .start()
         .await;
-    for models in ["auto", "lab/odd"] {
-        let body = json!({"model": models, "messages": [{"role": "user", "content": "hi"}],
-            "routing": {"max_cost_usd": 0.0000001}});
-        let error = house.client().chat(&body).await.error(400);
-        assert_eq!(
-            (&error["code"], &error["param"]),
-            (&json!("unfit_request"), &json!("routing.max_cost_usd")),
-            "{error}"
-        );
+    for (option, most) in [("max_cost_usd", json!(0.0000001)), ("cap_tokens", json!(3))] {
+        for models in ["auto", "lab/odd"] {
+            let body = json!({"model": models, "messages": [{"role": "user", "content": "hi"}],
+                "routing": {option: most}});
+            let error = house.client().chat(&body).await.error(400);
+            let param = format!("routing.{option}");
+            assert_eq!(
+                (&error["code"], &error["param"]),
+                (&json!("unfit_request"), &json!(param)),
+                "{error}"
+            );
+        }
     }
     assert_eq!(vendor.count(), 0);
 }
