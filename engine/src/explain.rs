@@ -259,6 +259,8 @@ const fn estimated(usage: &Usage) -> &'static str {
         (true, Some(Why::ImpossibleInput)) => " (estimated: the vendor's input cannot be)",
         (true, Some(Why::ImpossibleOutput)) => " (estimated: the vendor's output cannot be)",
         (true, Some(Why::MissingInput)) => " (estimated: the vendor counted no input)",
+        (true, Some(Why::UnlikelyInput)) => " (estimated: the vendor's count of the input is too low)",
+        (true, Some(Why::UnlikelyOutput)) => " (estimated: the vendor's count of the output is too low)",
         (true, Some(Why::MissingOutput)) => " (estimated: the vendor counted no output)",
     }
 }

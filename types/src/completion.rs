@@ -70,6 +70,10 @@ pub enum Why {
     MissingInput,
     /// The vendor counted the input and no output, though something was written.
     MissingOutput,
+    /// The vendor counted some input, and no text that was sent has so few tokens: see [`Usage::completed`].
+    UnlikelyInput,
+    /// Likewise of the output.
+    UnlikelyOutput,
 }
 
 impl Why {
@@ -81,6 +85,8 @@ impl Why {
             Why::ImpossibleOutput => "impossible_output",
             Why::MissingInput => "missing_input",
             Why::MissingOutput => "missing_output",
+            Why::UnlikelyInput => "unlikely_input",
+            Why::UnlikelyOutput => "unlikely_output",
         }
     }
 }
@@ -188,21 +194,30 @@ impl Usage {
     }
 
     /// What was reported, and an estimate in the place of what was not: of all of it where nothing was or it cannot be,
-    /// else of the half that is missing.
+    /// else of each half that is missing, or that is too little to be all of it.
+    ///
+    /// A half is too little where its text is estimated at 256 tokens or more, at about four bytes each, and less than a
+    /// sixteenth of that was reported: 64 bytes a token, which no language and no code comes near.
     #[must_use]
     pub fn completed(self, estimate: Usage) -> Usage {
         let Some(reported) = self.reported() else {
             return Usage { why: self.why.or(estimate.why), ..estimate };
         };
-        if reported.input == 0 && estimate.input > 0 {
+        let mut told = reported;
+        // What pictures come to nobody knows before the vendor does.
+        let sent = estimate.input.saturating_sub(estimate.image);
+        if let Some(why) =
+            doubt(reported.input, (estimate.input, sent), Why::MissingInput, Why::UnlikelyInput)
+        {
             let (input, image) = (estimate.input, estimate.image);
-            return Usage { input, image, estimated: true, why: Some(Why::MissingInput), ..reported };
+            told = Usage { input, image, estimated: true, why: Some(why), ..told };
         }
-        if reported.output == 0 && estimate.output > 0 {
-            let output = estimate.output;
-            return Usage { output, estimated: true, why: Some(Why::MissingOutput), ..reported };
+        let written = estimate.output;
+        if let Some(why) = doubt(reported.output, (written, written), Why::MissingOutput, Why::UnlikelyOutput)
+        {
+            told = Usage { output: written, estimated: true, why: told.why.or(Some(why)), ..told };
         }
-        reported
+        told
     }
 
     /// The same of an answer that broke off: what was reported of it may be of its beginning only.
@@ -213,7 +228,7 @@ impl Usage {
             return told;
         }
         // Output is counted at the end, to which it did not come.
-        let why = told.why.filter(|why| *why != Why::MissingOutput);
+        let why = told.why.filter(|why| !matches!(why, Why::MissingOutput | Why::UnlikelyOutput));
         Usage { output: told.output.max(estimate.output), estimated: true, why, ..told }
     }
 
@@ -243,6 +258,20 @@ impl Usage {
             wire.insert("estimated".to_owned(), true.into());
         }
         wire
+    }
+}
+
+/// Tokens of a text, as they are estimated, below which no count of it is doubted.
+const MUCH: u32 = 256;
+/// A count of less than one in so many of them is.
+const SHORT_BY: u32 = 16;
+
+/// Why what was reported of a half of a call is not all of it: it is estimated at so many tokens, so many of them text.
+fn doubt(reported: u32, (all, text): (u32, u32), missing: Why, unlikely: Why) -> Option<Why> {
+    match reported {
+        0 if all > 0 => Some(missing),
+        n if text >= MUCH && n < text / SHORT_BY => Some(unlikely),
+        _ => None,
     }
 }
 

@@ -88,7 +88,9 @@ async fn the_half_that_nobody_counted_is_estimated() {
     for dialect in Dialect::ALL {
         let vendor = Vendor::start(dialect).await;
         let house = start(&vendor).await;
-        for ((input, output), why) in [((20, 0), "missing_output"), ((0, 20), "missing_input")] {
+        for ((input, output), why) in
+            [((20, 0), "missing_output"), ((0, 60), "missing_input"), ((20, 1), "unlikely_output")]
+        {
             for stream in [false, true] {
                 vendor.queue(Reply::text(&text).costing(input, output));
                 let (status, said, told, id) = asked(&house, &ask(), stream).await;
@@ -99,8 +101,8 @@ async fn the_half_that_nobody_counted_is_estimated() {
                 assert_eq!((&usage["why"], &usage["estimated"]), (&json!(why), &json!(true)), "{case}");
                 let of = |half: &str| usage[half].as_u64().unwrap();
                 match why {
-                    "missing_output" => assert_eq!((of("input"), of("output")), (20, 500), "{case}"),
-                    _ => assert!(of("input") >= 29 && of("output") == 20, "{case}"),
+                    "missing_input" => assert!(of("input") >= 29 && of("output") == 60, "{case}"),
+                    _ => assert_eq!((of("input"), of("output")), (20, 500), "{case}"),
                 }
                 assert_eq!(&record["outcome"]["usage"], usage, "{case}");
                 assert_eq!(
@@ -113,6 +115,55 @@ async fn the_half_that_nobody_counted_is_estimated() {
         let line = "turnout_usage_discarded_total{model=\"lab/one\",reason=\"missing_output\"} 2";
         assert!(metrics.lines().any(|l| l == line), "{dialect:?}: {metrics}");
     }
+}
+
+/// A count of one for hundreds of words is not what they came to. What may be is believed, however few tokens it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn counts_that_are_too_low_for_the_text_are_estimated() {
+    let words = "word ".repeat(400);
+    let vendor = Vendor::start(Dialect::OpenAi).await;
+    let house = start(&vendor).await;
+    let mut body = ask();
+    body["messages"][0]["content"] = json!(words);
+    for stream in [false, true] {
+        vendor.queue(Reply::text(&words).costing(1, 1));
+        let (_, _, told, id) = asked(&house, &body, stream).await;
+        let record = house.decision(&id).await;
+        let usage = &record["run"]["steps"][0]["calls"][0]["usage"];
+        assert_eq!((&usage["why"], &usage["output"]), (&json!("unlikely_input"), &json!(500)), "{usage}");
+        assert!(usage["input"].as_u64().unwrap() > 300, "{usage}");
+        assert_eq!((&told["completion_tokens"], &told["estimated"]), (&json!(500), &json!(true)));
+
+        vendor.queue(Reply::text(&words).costing(60, 60));
+        let (_, _, told, _) = asked(&house, &body, stream).await;
+        assert_eq!((&told["prompt_tokens"], &told["completion_tokens"]), (&json!(60), &json!(60)));
+        assert_eq!(told["estimated"], Value::Null, "{told}");
+    }
+}
+
+/// What an Anthropic stream says of the output at its beginning is no count of the answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_without_its_final_count_is_estimated() {
+    let events = [
+        json!({"type": "message_start", "message": {"id": "m1", "type": "message", "role": "assistant",
+            "model": "one", "content": [], "usage": {"input_tokens": 20, "output_tokens": 1}}}),
+        json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}),
+        json!({"type": "content_block_delta", "index": 0,
+            "delta": {"type": "text_delta", "text": "forty letters are ten tokens of English."}}),
+        json!({"type": "content_block_stop", "index": 0}),
+        json!({"type": "message_delta", "delta": {"stop_reason": "end_turn"}}),
+        json!({"type": "message_stop"}),
+    ];
+    let body: String = events.iter().map(|e| format!("data: {e}\n\n")).collect();
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+    let reply = Reply::Raw(format!("{head}{body}").into_bytes());
+    let vendor = Vendor::scripted(Dialect::Anthropic, move |_| reply.clone()).await;
+    let house = start(&vendor).await;
+    let (_, _, told, id) = asked(&house, &ask(), true).await;
+    let record = house.decision(&id).await;
+    let usage = &record["run"]["steps"][0]["calls"][0]["usage"];
+    assert_eq!((&usage["why"], &usage["output"]), (&json!("missing_output"), &json!(10)), "{usage}");
+    assert_eq!((&told["prompt_tokens"], &told["completion_tokens"]), (&json!(20), &json!(10)), "{told}");
 }
 
 /// A key pays for answers whose tokens its vendor does not count.

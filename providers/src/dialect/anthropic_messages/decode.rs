@@ -63,6 +63,11 @@ pub(super) struct UsageIn {
 }
 
 impl UsageIn {
+    /// Whether it says how long the answer was.
+    pub(super) const fn counts_output(&self) -> bool {
+        self.output_tokens.is_some()
+    }
+
     /// What the later event of a stream says replaces what the earlier one said.
     pub(super) fn update(&mut self, later: UsageIn) {
         self.input_tokens = later.input_tokens.or(self.input_tokens);

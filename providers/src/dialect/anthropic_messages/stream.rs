@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use types::Usage;
 use types::completion::{Chunk, Delta, ToolCallDelta};
 use types::provider::ErrorKind;
 
@@ -52,6 +53,8 @@ pub(in super::super) struct Stream {
     id: String,
     model: String,
     usage: UsageIn,
+    /// The vendor counted the answer to its end: what it says of the output at the beginning is of the beginning.
+    counted: bool,
     /// The tool call being written.
     open: Option<Open>,
     /// The thought being written, with its signature.
@@ -103,14 +106,16 @@ impl Stream {
             "content_block_delta" => self.piece(event.index, event.delta),
             "content_block_stop" => self.close(event.index),
             "message_delta" => {
-                self.usage.update(event.usage.unwrap_or_default());
+                let told = event.usage.unwrap_or_default();
+                self.counted |= told.counts_output();
+                self.usage.update(told);
                 let stop = event.delta.and_then(|d| d.stop_reason).filter(|s| !s.is_empty());
                 self.stopped |= stop.is_some();
                 let called = self.calls > 0;
                 let reason = stop.map(|s| context.finish_reason(&s, called, ErrorKind::StreamLost));
                 let reason = reason.transpose().map_err(|e| e.with_used(Some(self.usage.convert())))?;
                 let delta = Delta { finish_reason: reason, ..Delta::default() };
-                out.push_back(Chunk { usage: Some(self.usage.convert()), ..self.chunk(delta) });
+                out.push_back(Chunk { usage: Some(self.told()), ..self.chunk(delta) });
                 return Ok(());
             }
             "message_stop" => {
@@ -134,6 +139,13 @@ impl Stream {
         self.id = message.id.map(Cow::into_owned).unwrap_or_default();
         self.model = message.model.map(Cow::into_owned).unwrap_or_default();
         self.usage = message.usage.unwrap_or_default();
+    }
+
+    /// What the vendor counted of the whole answer. Whoever knows what was written estimates the output that it did
+    /// not count.
+    fn told(&self) -> Usage {
+        let usage = self.usage.convert();
+        if self.counted { usage } else { Usage { output: 0, ..usage } }
     }
 
     fn chunk(&self, delta: Delta) -> Chunk {
