@@ -428,6 +428,14 @@ impl ChatRequest {
         decode::request(body, limits)
     }
 
+    /// Whether every result of a tool stands behind the call that it answers, as it must in what a client sends.
+    ///
+    /// # Errors
+    /// The first that does not, with its place.
+    pub fn check_results(&self) -> Result<(), Error> {
+        decode::results::check(&self.messages)
+    }
+
     /// A request made inside the house (tests, demo, replay).
     ///
     /// # Errors

@@ -24,6 +24,7 @@ const FORBIDDEN: &[&str] =
 /// Decodes the body and lets the headers' options outrank those of its `routing` member.
 pub(crate) fn decode(headers: &HeaderMap, body: Bytes, limits: &Limits) -> Result<ChatRequest, Failure> {
     let mut request = ChatRequest::decode(body, limits)?;
+    request.check_results()?;
     for (name, value) in headers {
         if FORBIDDEN.contains(&name.as_str()) {
             let message = format!(

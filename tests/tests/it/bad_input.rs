@@ -62,6 +62,8 @@ fn cases() -> Vec<(Value, &'static str, &'static str)> {
         (routing("tags", json!({"t": "v\r\nx: y"})), "routing.tags", "control"),
         (with("aws_secret_access_key", json!("x")), "aws_secret_access_key", "operator"),
         (with("headers", json!({"authorization": "x"})), "headers", "operator"),
+        (with("messages", orphan("tool_call_id")), "messages.1", "makes the call"),
+        (with("messages", orphan("name")), "messages.1", "makes a call"),
         (with("routing", json!("cheap")), "routing", ""),
         (routing("max_cost", json!(1)), "max_cost", "max_cost_usd"),
         (routing("wrkflow", json!("default")), "wrkflow", "workflow"),
@@ -75,6 +77,12 @@ fn cases() -> Vec<(Value, &'static str, &'static str)> {
         (routing("tags", json!([1])), "tags", "map"),
         (routing("explain", json!("yes")), "explain", "true or false"),
     ]
+}
+
+/// A conversation that holds the result of a tool, and not the call that it answers.
+fn orphan(named_by: &str) -> Value {
+    let result = json!({"role": "tool", named_by: "call_1", "content": "42"});
+    json!([{"role": "user", "content": "x"}, result])
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,7 @@
 mod messages;
 mod one_pass;
 mod place;
+pub(super) mod results;
 mod tools;
 
 use super::{ChatRequest, Member, Params, ResponseFormat, ToolChoice, UniqueMap, UniqueValue};
