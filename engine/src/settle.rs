@@ -11,6 +11,7 @@ use crate::shadow::Note;
 use crate::stays::Stays;
 use crate::trailer::trailer;
 use crate::{Inner, learn, outcome, route};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 use types::decision::Decision;
@@ -166,7 +167,7 @@ impl Tree {
         error.request_id = Some(self.admission.request_id.clone());
         error.bundle = Some(record.decision.bundle.as_str().into());
         if self.explain {
-            error.explain = serde_json::to_value(&record).ok().map(Box::new);
+            error.explain = self.explained(&record).map(Box::new);
         }
         self.write(record);
         error
@@ -197,6 +198,15 @@ impl Tree {
         self.decision.as_ref().is_some_and(|d| d.chosen.is_some())
     }
 
+    /// The record as its client may read it.
+    fn explained(&self, record: &RequestRecord) -> Option<Value> {
+        let mut record = record.clone();
+        if self.admission.who.principal.key.is_some() {
+            record.decision.leave_out_setup();
+        }
+        serde_json::to_value(&record).ok()
+    }
+
     fn close(&mut self, status: Status, error: Option<String>) -> Tail {
         let Some(record) = self.record(status, error) else { return Tail::default() };
         let tail = Tail {
@@ -206,7 +216,7 @@ impl Tree {
             verdict: record.outcome.verdict,
             calls: record.outcome.calls,
             explain: match (self.explain, self.tells) {
-                (true, _) => serde_json::to_value(&record).ok(),
+                (true, _) => self.explained(&record),
                 (false, true) => Some(trailer(&record)),
                 (false, false) => None,
             },

@@ -236,4 +236,13 @@ impl Decision {
     pub fn choice(&self) -> Option<&Arm> {
         self.chosen.and_then(|i| self.arms.get(i))
     }
+
+    /// Leaves out what only those need to know who run the server: why a provider cannot be called at all, with the names
+    /// of the variables that its keys are read from.
+    pub fn leave_out_setup(&mut self) {
+        if self.unavailable.iter().any(|e| e.detail.is_some()) {
+            let told = |e: &Exclusion| Exclusion { detail: None, ..e.clone() };
+            self.unavailable = Arc::new(self.unavailable.iter().map(told).collect());
+        }
+    }
 }

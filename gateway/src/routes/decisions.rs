@@ -26,7 +26,11 @@ pub(crate) async fn get(
         }
     };
     let text = "no request has that identifier; it stands in the header x-turnout-decision of the answer";
-    found.map(Json).ok_or_else(|| Failure::not_found(text))
+    let mut found = found.ok_or_else(|| Failure::not_found(text))?;
+    if arrival.over.is_none() && arrival.who.principal.key.is_some() {
+        found.record.decision.leave_out_setup();
+    }
+    Ok(Json(found))
 }
 
 /// 410: it was here.

@@ -1,7 +1,7 @@
 //! Scopes of keys: every path of the API against every endpoint that a key may be for.
 
 use serde_json::{Value, json};
-use tests::admin::Admin;
+use tests::admin::{Admin, get, send};
 use tests::house::{Model, Plan};
 use tests::vendor::{Dialect, Reply, Vendor};
 
@@ -81,4 +81,33 @@ async fn a_key_opens_the_paths_of_its_endpoint_and_no_other() {
         assert_eq!(on_trail, denied, "{own}");
     }
     assert_eq!(vendor.count(), 0, "nothing that was asked makes a call");
+}
+
+/// A key reads how its requests were decided, and nothing of how the server is set up: where keys of vendors are looked for
+/// is for those who run it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_not_told_where_keys_of_vendors_are_looked_for() {
+    const VARIABLE: &str = "SPARE_VENDOR_CREDENTIAL";
+    let vendor = Vendor::scripted(Dialect::OpenAi, |_| Reply::text("hello")).await;
+    let plan = Plan::new().vendor("lab", &vendor).vendor("spare", &vendor).with_key("spare", VARIABLE);
+    let plan = plan.model(&Model::new("lab/one")).model(&Model::new("spare/one"));
+    let house = plan.rules(crate::NO_CHANCE).start().await;
+    let body = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}], "routing": {"explain": true}});
+
+    // Whoever runs it without keys, and asks as the user who does, is told.
+    let answer = house.client().chat(&body).await;
+    assert!(answer.text().contains(VARIABLE), "{}", answer.text());
+    let (_, key) = Admin::of(&house).key(json!({})).await;
+    let answer = send(house.client(), &key, "/v1/chat/completions", &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let path = format!("/v1/decisions/{}", answer.request_id());
+    let record = get(house.client(), &key, &path).await;
+    assert_eq!(record.status, 200, "{}", record.text());
+    for told in [answer, record] {
+        assert!(told.text().contains("no_key") && !told.text().contains(VARIABLE), "{}", told.text());
+    }
+    let refused = json!({"model": "auto", "messages": [{"role": "user", "content": "hi"}],
+        "routing": {"explain": true, "max_cost_usd": 0.0000001}});
+    let answer = send(house.client(), &key, "/v1/chat/completions", &refused).await;
+    assert!(answer.status == 400 && !answer.text().contains(VARIABLE), "{}", answer.text());
 }
