@@ -263,8 +263,7 @@ impl<'a> Fitting<'a> {
     }
 }
 
-/// Whether a model is what a route asks for, whoever else is a candidate.
-/// Whether a route may take a model, by its place in the matrix and its tier.
+/// Whether a model, by its place in the matrix and its tier, is what a route asks for, whoever else is a candidate.
 fn fits(route: &Route, (ix, tier): (ModelIx, u8), pools: &Pools, matrix: &Matrix) -> bool {
     let Some(model) = matrix.model(ix) else { return false };
     let in_pool = |name: &String| pools.get(name).is_some_and(|p| p.contains(ix));
