@@ -104,6 +104,37 @@ pub struct ApprovalStanding {
     pub run: Option<GateOf>,
 }
 
+impl ApprovalStanding {
+    /// That an answer of somebody with these names would count: it stands, is not their own, and a group of theirs has
+    /// yet to speak.
+    ///
+    /// # Errors
+    /// Why it would not.
+    pub fn awaits(&self, names: &[String]) -> Result<(), ApprovalError> {
+        if self.state != "pending" {
+            return Err(ApprovalError::Decided);
+        }
+        if self.requesters.iter().any(|r| names.contains(r)) {
+            return Err(ApprovalError::Own);
+        }
+        let mut theirs = self.groups.iter().filter(|g| g.has(names)).peekable();
+        if theirs.peek().is_none() {
+            return Err(ApprovalError::NotAsked(names.join("`, `")));
+        }
+        if theirs.all(|g| g.decided.is_some()) {
+            return Err(ApprovalError::Decided);
+        }
+        Ok(())
+    }
+}
+
+impl GroupStanding {
+    /// Whether somebody with these names is in it.
+    pub(crate) fn has(&self, names: &[String]) -> bool {
+        names.iter().any(|n| self.members.contains(n))
+    }
+}
+
 /// Where a run waits for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GateOf {
@@ -341,21 +372,11 @@ impl Approvals {
     ) -> Result<ApprovalStanding, ApprovalError> {
         let mut desk = self.desk();
         let pending = desk.pending.get_mut(id).ok_or(ApprovalError::Unknown)?;
-        if pending.state() != "pending" {
-            return Err(ApprovalError::Decided);
-        }
-        if pending.requesters.iter().any(|r| who.contains(r)) {
-            return Err(ApprovalError::Own);
-        }
-        let mut asked = false;
+        standing(id, pending).awaits(who)?;
         for group in &mut pending.groups {
             if let Some(name) = who.iter().find(|w| group.members.contains(w)) {
-                asked = true;
                 group.decided.get_or_insert_with(|| (name.clone(), approve));
             }
-        }
-        if !asked {
-            return Err(ApprovalError::NotAsked(who.join("`, `")));
         }
         Ok(standing(id, pending))
     }

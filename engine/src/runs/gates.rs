@@ -6,7 +6,7 @@ use super::service::{Failure, Runs, list, text};
 use super::submission::Submission;
 use crate::approvals::{ApprovalStanding, GateOf, GroupStanding};
 use crate::shown;
-use serde_json::Value;
+use serde_json::{Value, json};
 use types::control::Principal;
 use types::runs::{Cursor, Filter, Head, PAGE, Posted, Row, State};
 
@@ -65,6 +65,20 @@ impl Runs {
             }
         }
         Ok(None)
+    }
+
+    /// That a decision of somebody with these names on a gate would count, as it was seen.
+    ///
+    /// # Errors
+    /// Somebody else has to decide; all groups of theirs have.
+    pub fn awaits(gate: &ApprovalStanding, names: &[String]) -> Result<(), Failure> {
+        let own = own_groups(gate, names)?;
+        let mut said = gate.groups.iter().filter(|g| own.contains(&g.group));
+        if own.is_empty() || said.any(|g| g.decided.is_none()) {
+            return Ok(());
+        }
+        let message = format!("{} has answered already", own.join(" and "));
+        Err(Failure::Conflict { code: "already_answered", message, details: json!({"groups": gate.groups}) })
     }
 
     /// Somebody's decision on a gate, who may be anybody its workflow names. `names` are theirs.
@@ -168,23 +182,26 @@ impl Runs {
         question: &Value,
     ) -> Result<Vec<String>, Failure> {
         let Some(names) = names else { return Ok(approvers(question)) };
-        let gate = self.standing(row, question, &[]);
-        if gate.requesters.iter().any(|r| names.contains(r)) {
-            let text = "whoever started this run may not decide about it as well";
-            return Err(Failure::Forbidden(text.to_owned()));
-        }
-        let of = |g: &&GroupStanding| names.iter().any(|n| g.members.contains(n));
-        let own: Vec<String> = gate.groups.iter().filter(of).map(|g| g.group.clone()).collect();
-        if gate.groups.is_empty() || !own.is_empty() {
-            return Ok(own);
-        }
-        let groups: Vec<&str> = gate.groups.iter().map(|g| g.group.as_str()).collect();
-        Err(Failure::Forbidden(format!(
-            "only members of {} may decide this, and `{}` is in none of them",
-            groups.join(", "),
-            names.join("`, `")
-        )))
+        own_groups(&self.standing(row, question, &[]), names)
     }
+}
+
+/// For which groups of a gate somebody with these names may speak; none where it asks no group.
+fn own_groups(gate: &ApprovalStanding, names: &[String]) -> Result<Vec<String>, Failure> {
+    if gate.requesters.iter().any(|r| names.contains(r)) {
+        let text = "whoever started this run may not decide about it as well";
+        return Err(Failure::Forbidden(text.to_owned()));
+    }
+    let own: Vec<String> = gate.groups.iter().filter(|g| g.has(names)).map(|g| g.group.clone()).collect();
+    if gate.groups.is_empty() || !own.is_empty() {
+        return Ok(own);
+    }
+    let groups: Vec<&str> = gate.groups.iter().map(|g| g.group.as_str()).collect();
+    Err(Failure::Forbidden(format!(
+        "only members of {} may decide this, and `{}` is in none of them",
+        groups.join(", "),
+        names.join("`, `")
+    )))
 }
 
 /// The names under which rules know the holder of a key: `key:<its id>`, `user:<its name>` and `user:<its label

@@ -4,6 +4,7 @@ use super::{Call, Reply};
 use crate::control::{Actor, Need, fields};
 use crate::error::Failure;
 use crate::routes::runs;
+use engine::runs::Runs;
 use engine::{ApprovalError, ApprovalStanding};
 use http::StatusCode;
 use serde::Deserialize;
@@ -51,10 +52,7 @@ pub(super) async fn decide(c: Call<'_>) -> Result<Reply, Failure> {
     let id = c.name();
     let asked = asked(&c, id).await?;
     let names = names(&c, answer.name)?;
-    if asked.run.is_some() && asked.groups.is_empty() {
-        // Nobody is named: then it is for those who run the house.
-        c.actor.may(Need::Operate)?;
-    }
+    counts(&c, &asked, &names)?;
     let approve = matches!(answer.decision, Decision::Approve);
     let action = if approve { "approval.approve" } else { "approval.reject" };
     let mut event = c.actor.event(action, id);
@@ -62,21 +60,49 @@ pub(super) async fn decide(c: Call<'_>) -> Result<Reply, Failure> {
     event.detail.insert("as".to_owned(), names.join(", ").into());
     event.detail.insert("phase".to_owned(), asked.phase.into());
     event.detail.extend(answer.comment.iter().map(|text| ("comment".to_owned(), text.as_str().into())));
+    let mut void = c.actor.event("approval.void", id);
+    void.tenant.clone_from(&asked.tenant);
     c.app.plane.record(event).await?;
-    if asked.run.is_some() {
-        let decided = c.app.runs.decide_gate(&asked, &names, approve, answer.comment).await;
-        decided.map_err(runs::refusal)?;
-        // Other groups have to agree as well: it stands until they have.
-        let left = c.app.runs.gate(&tenants(&c), id).await.map_err(runs::refusal)?;
-        if let Some(left) = left {
-            return Ok(Reply(StatusCode::OK, serde_json::to_value(left).unwrap_or_default()));
+    match taken(&c, asked, &names, approve, answer.comment).await {
+        Ok(standing) => Ok(Reply(StatusCode::OK, serde_json::to_value(standing).unwrap_or_default())),
+        Err(e) => {
+            // Somebody else was faster, or its time was up: what was just put down came to nothing.
+            void.detail.insert("answer".to_owned(), action.into());
+            void.detail.insert("code".to_owned(), e.code.as_str().into());
+            c.app.plane.record(void).await?;
+            Err(e)
         }
-        let state = if approve { "approved" } else { "rejected" };
-        let standing = ApprovalStanding { state, ..asked };
-        return Ok(Reply(StatusCode::OK, serde_json::to_value(standing).unwrap_or_default()));
     }
-    let standing = c.app.engine.decide_approval(id, &names, approve).map_err(|e| refused(&e))?;
-    Ok(Reply(StatusCode::OK, serde_json::to_value(standing).unwrap_or_default()))
+}
+
+/// That an answer of somebody with these names would count.
+fn counts(c: &Call<'_>, asked: &ApprovalStanding, names: &[String]) -> Result<(), Failure> {
+    if asked.run.is_none() {
+        return asked.awaits(names).map_err(|e| refused(&e));
+    }
+    if asked.groups.is_empty() {
+        // Nobody is named: then it is for those who run the house.
+        c.actor.may(Need::Operate)?;
+    }
+    Runs::awaits(asked, names).map_err(runs::refusal)
+}
+
+/// Gives an answer to whoever waits for it; how the question stands then.
+async fn taken(
+    c: &Call<'_>,
+    asked: ApprovalStanding,
+    names: &[String],
+    approve: bool,
+    comment: Option<String>,
+) -> Result<ApprovalStanding, Failure> {
+    if asked.run.is_none() {
+        return c.app.engine.decide_approval(&asked.id, names, approve).map_err(|e| refused(&e));
+    }
+    c.app.runs.decide_gate(&asked, names, approve, comment).await.map_err(runs::refusal)?;
+    // Other groups have to agree as well: it stands until they have.
+    let left = c.app.runs.gate(&tenants(c), &asked.id).await.map_err(runs::refusal)?;
+    let state = if approve { "approved" } else { "rejected" };
+    Ok(left.unwrap_or(ApprovalStanding { state, ..asked }))
 }
 
 /// The question of that identifier, if whoever answers may see it.

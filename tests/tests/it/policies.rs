@@ -10,7 +10,10 @@ const EMAIL: &str = "ada@analytical.co.uk";
 const SECRET: &str = "sk-proj-aB3dE5fG7hJ9kL1mN3pQ5rS7tU9vW1xY3z";
 
 fn rules(text: &str) -> String {
-    format!("{}approvers: {{ ops: [\"user:dana\", \"user:lee\"] }}\nrules:\n{text}", crate::NO_CHANCE)
+    format!(
+        "{}approvers: {{ ops: [\"user:dana\", \"user:lee\"], law: [\"user:kim\"] }}\nrules:\n{text}",
+        crate::NO_CHANCE
+    )
 }
 
 fn ask(text: &str) -> Value {
@@ -403,6 +406,63 @@ async fn t10_nobody_approves_their_own_request_and_a_key_answers_for_itself() {
         let said = admin.call("POST", &path, &json!({"decision": "approve", "as": "user:lee"})).await;
         assert_eq!(said.status, if names.is_empty() { 200 } else { 403 }, "{}", said.text());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_trail_tells_of_answers_that_counted_and_of_no_others() {
+    let vendor = Vendor::scripted(Dialect::OpenAi, echo).await;
+    let house = start(
+        &vendor,
+        "  - { id: all, actions: { require_approval: { group: ops, reason: \"always\" } } }\n  \
+         - { id: two, when: request.last_user_text.contains(\"both\"), actions: { require_approval: { group: law, \
+         reason: \"twice\" } } }\n",
+    )
+    .await;
+    let admin = Admin::of(&house);
+    let answer =
+        |decision: &str, name: &str| json!({"decision": decision, "as": name, "comment": "as it is told"});
+    let trail = async || -> Vec<String> {
+        let all: Value = serde_json::from_str(&cli(&house, &["audit", "list", "--json"]).await).unwrap();
+        let lines = all["data"].as_array().unwrap_or_else(|| panic!("{all}"));
+        let told = |l: &Value| {
+            let action = l["action"].as_str().filter(|a| a.starts_with("approval."))?;
+            Some(format!("{action} {}", l["detail"]["as"].as_str().unwrap_or_default()))
+        };
+        lines.iter().filter_map(told).collect()
+    };
+
+    let path = format!("/approvals/{}", asked(&house.client().chat(&ask("hi")).await));
+    assert_eq!(
+        admin.call("POST", &path, &answer("approve", "user:eve")).await.error(403)["code"],
+        "not_asked"
+    );
+    assert_eq!(trail().await, [""; 0]);
+    assert_eq!(admin.call("POST", &path, &answer("approve", "user:dana")).await.status, 200);
+    assert_eq!(admin.call("POST", &path, &answer("reject", "user:lee")).await.error(409)["code"], "decided");
+    assert_eq!(trail().await, ["approval.approve user:dana"]);
+
+    // Of several groups each speaks once: the second word of the same one changes nothing.
+    let path = format!("/approvals/{}", asked(&house.client().chat(&ask("both")).await));
+    let first = admin.call("POST", &path, &answer("approve", "user:lee")).await;
+    assert_eq!((first.status, &first.json()["state"]), (200, &json!("pending")), "{}", first.text());
+    assert_eq!(admin.call("POST", &path, &answer("reject", "user:dana")).await.error(409)["code"], "decided");
+    assert_eq!(admin.call("POST", &path, &answer("approve", "user:kim")).await.status, 200);
+    assert_eq!(trail().await.len(), 3);
+
+    // Of those who answer in the same moment one counts; whoever was noted besides is marked.
+    let path = format!("/approvals/{}", asked(&house.client().chat(&ask("at once")).await));
+    let (approve, reject) = (answer("approve", "user:dana"), answer("reject", "user:lee"));
+    let (first, second, third, fourth) = tokio::join!(
+        admin.call("POST", &path, &approve),
+        admin.call("POST", &path, &reject),
+        admin.call("POST", &path, &approve),
+        admin.call("POST", &path, &reject),
+    );
+    let counted = [first, second, third, fourth].iter().filter(|said| said.status == 200).count();
+    assert_eq!(counted, 1);
+    let lines = trail().await;
+    let void = lines.iter().filter(|l| l.starts_with("approval.void")).count();
+    assert_eq!(lines.len(), 3 + counted + 2 * void, "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
