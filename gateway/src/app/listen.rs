@@ -2,15 +2,14 @@
 
 use super::Error;
 use super::settings::{DEFAULT_LISTEN, Settings};
-use crate::config::server::Server;
+use crate::config::server::{NOT_SERVED, Server, address};
 use std::net::SocketAddr;
 use std::path::Path;
 use tokio::net::{TcpListener, TcpSocket};
 
 pub(super) async fn listen(settings: &Settings, server: &Server) -> Result<TcpListener, Error> {
     let text = settings.listen.as_deref().or(server.listen.as_deref()).unwrap_or(DEFAULT_LISTEN);
-    let addr: SocketAddr =
-        text.replace("localhost:", "127.0.0.1:").parse().map_err(|_| Error::Address(text.to_owned()))?;
+    let addr = address(text).ok_or_else(|| Error::Address(text.to_owned()))?;
     bind(addr, server.stream.buffer_bytes).map_err(|source| Error::Listen { addr, source })
 }
 
@@ -45,11 +44,10 @@ pub(super) async fn admin_listener(
         };
         return bound.map(Some).map_err(|source| Error::Listen { addr: ([127, 0, 0, 1], 0).into(), source });
     };
-    if text == "none" {
+    if text == NOT_SERVED {
         return Ok(None);
     }
-    let addr: SocketAddr =
-        text.replace("localhost:", "127.0.0.1:").parse().map_err(|_| Error::Address(text.to_owned()))?;
+    let addr = address(text).ok_or_else(|| Error::Address(text.to_owned()))?;
     if !addr.ip().is_loopback() {
         return Err(Error::AdminOpen(addr));
     }

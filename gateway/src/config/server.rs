@@ -5,11 +5,13 @@
 use crate::control::tripwire::TripwireAction;
 use std::time::Duration;
 
+mod address;
 mod keys;
 mod read;
 
 pub use crate::edge::peer::Net;
 pub use crate::signing::PublicKey;
+pub use address::{NOT_SERVED, address};
 pub use keys::KEYS;
 pub use read::{MODES, apply_environment, apply_file, mode};
 

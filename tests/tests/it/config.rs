@@ -231,6 +231,21 @@ async fn wrong_command_lines_are_told_so() {
     }
 }
 
+/// `check` says of an address what `serve` would say.
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_are_checked_before_a_start() {
+    let folder = plan().settings("listen: 8080\nadmin: { listen: \"0.0.0.0:1\" }\n").write();
+    let checked = cli(&folder, &["check", "--json"]).await;
+    let told: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    let fields: Vec<&str> =
+        told["problems"].as_array().unwrap().iter().filter_map(|p| p["field"].as_str()).collect();
+    assert_eq!(
+        (checked.status.code(), fields.as_slice()),
+        (Some(2), &["listen", "admin.listen"][..]),
+        "{told}"
+    );
+}
+
 /// The control API has an address of its own, which other machines cannot reach.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_control_api_is_served_at_its_own_address_or_nowhere() {

@@ -18,6 +18,10 @@ pub(super) enum Slot<'a> {
     Seed(&'a mut Option<u64>),
     Mode(&'a mut Mode),
     Tripwire(&'a mut TripwireAction),
+    /// Where to listen.
+    Address(&'a mut Option<String>),
+    /// Likewise, on this machine alone, or nowhere.
+    Loopback(&'a mut Option<String>),
     Text(&'a mut Option<String>),
     Texts(&'a mut Vec<String>),
     Headers(&'a mut Vec<String>),
@@ -121,8 +125,8 @@ pub(super) fn slot<'a>(s: &'a mut Server, key: &str) -> Option<Slot<'a>> {
     let least = Duration::from_millis(10);
     let (e, n) = (&mut s.edge, &mut s.engine);
     Some(match key {
-        "listen" => Slot::Text(&mut s.listen),
-        "admin.listen" => Slot::Text(&mut s.admin),
+        "listen" => Slot::Address(&mut s.listen),
+        "admin.listen" => Slot::Loopback(&mut s.admin),
         "data" => Slot::Text(&mut s.data),
         "mode" => Slot::Mode(&mut n.mode),
         "edge.max_connections" => Slot::Count(&mut e.max_connections, 1..=65_536),
@@ -277,7 +281,9 @@ mod tests {
                 let name = names.iter().find(|n| TripwireAction::parse(n) == Some(**action));
                 ((*name.unwrap()).to_owned(), names.join(", "))
             }
-            Slot::Text(text) => ((**text).clone().unwrap_or("none".to_owned()), "text".to_owned()),
+            Slot::Text(text) | Slot::Address(text) | Slot::Loopback(text) => {
+                ((**text).clone().unwrap_or("none".to_owned()), "text".to_owned())
+            }
             Slot::Texts(texts) => list(texts.is_empty(), "texts"),
             Slot::Headers(names) => list(names.is_empty(), "names of headers"),
             Slot::Nets(nets) => list(nets.is_empty(), "addresses and nets"),

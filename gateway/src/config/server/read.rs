@@ -1,7 +1,7 @@
 //! Reading settings from the file and from the environment, with every problem at its place.
 
 use super::keys::{KEYS, Slot, groups, siblings, slot};
-use super::{GIB, KIB, MIB, Net, PREFIX, PublicKey, Server};
+use super::{GIB, KIB, MIB, Net, PREFIX, PublicKey, Server, address};
 use crate::control::tripwire::TripwireAction;
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -122,13 +122,10 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
                 *place = a;
             }
         }
+        Slot::Address(place) => listen(r, node, key, place, false),
+        Slot::Loopback(place) => listen(r, node, key, place, true),
         Slot::Text(place) => {
-            let text = match &node.value {
-                // `data: 7` names a folder all the same.
-                Value::Int(i) => Some(i.to_string()),
-                _ => r.string(node, key),
-            };
-            if let Some(t) = text {
+            if let Some(t) = plain(r, node, key) {
                 *place = Some(t);
             }
         }
@@ -159,6 +156,22 @@ fn apply(server: &mut Server, r: &mut Reader<'_>, key: &str, at: types::doc::Spa
             let names = list.iter().filter_map(|n| header(r, n, key)).collect();
             *place = names;
         }
+    }
+}
+
+/// A text; `data: 7` names a folder all the same.
+fn plain(r: &mut Reader<'_>, node: &Node, key: &str) -> Option<String> {
+    match &node.value {
+        Value::Int(i) => Some(i.to_string()),
+        _ => r.string(node, key),
+    }
+}
+
+/// Where to listen; `loopback` = on this machine alone.
+fn listen(r: &mut Reader<'_>, node: &Node, key: &str, place: &mut Option<String>, loopback: bool) {
+    if let Some(text) = plain(r, node, key) {
+        address::check(r, node, key, &text, loopback);
+        *place = Some(text);
     }
 }
 
