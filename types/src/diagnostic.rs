@@ -1,5 +1,6 @@
 //! One problem of a configuration file, told so that it can be fixed, and "did you mean".
 
+use crate::credential::masked;
 use crate::doc::{SourceFile, Span};
 use serde::Serialize;
 use serde_json::Value;
@@ -29,7 +30,7 @@ pub struct Diagnostic {
     pub column: usize,
     /// Path of the field, such as `nodes[2].timeout`; may be empty.
     pub field: String,
-    /// What is wrong, naming what was found.
+    /// What is wrong, naming what was found, but for what looks like a credential.
     pub message: String,
     /// What would have been right.
     pub expected: Option<String>,
@@ -51,7 +52,7 @@ impl Diagnostic {
             line: span.line,
             column: span.column,
             field: String::new(),
-            message: message.into(),
+            message: masked(&message.into()).into_owned(),
             expected: None,
             hint: None,
             range: span.start..span.end,
@@ -90,7 +91,8 @@ impl Diagnostic {
         self
     }
 
-    /// For a terminal: code, place, excerpt with a caret, what was expected, hint.
+    /// For a terminal: code, place, excerpt with a caret, what was expected, hint. What looks like a credential is
+    /// masked in it.
     #[must_use]
     pub fn render(&self, source: Option<&str>, colour: bool) -> String {
         use annotate_snippets::{AnnotationKind, Level, Renderer, Snippet};
@@ -101,14 +103,18 @@ impl Diagnostic {
         let title = level.primary_title(self.message.as_str()).id(self.code.as_str());
         let label = self.expected.as_deref().map(|e| format!("expected {e}"));
         let text = source.unwrap_or("");
-        let mut group = match excerpt(text, &self.range) {
-            Some((first_line, excerpt, range)) => {
-                let mut mark = AnnotationKind::Primary.span(range);
+        let shown = excerpt(text, &self.range).map(|(n, line, range)| (n, masked(line), range));
+        let mut group = match &shown {
+            Some((first_line, line, range)) => {
+                let mut mark = AnnotationKind::Primary.span(range.clone());
                 if let Some(l) = &label {
                     mark = mark.label(l.as_str());
                 }
                 title.element(
-                    Snippet::source(excerpt).line_start(first_line).path(self.file.as_str()).annotation(mark),
+                    Snippet::source(&**line)
+                        .line_start(*first_line)
+                        .path(self.file.as_str())
+                        .annotation(mark),
                 )
             }
             None => {

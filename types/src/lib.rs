@@ -10,6 +10,7 @@ pub mod calendar;
 pub mod chat;
 pub mod completion;
 pub mod control;
+pub mod credential;
 pub mod decision;
 pub mod diagnostic;
 pub mod directives;

@@ -4,8 +4,10 @@ use super::expand::{Unexpanded, expand, is_variable};
 use super::{MAX_PRICE_AGE_DAYS, string};
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue, Uri, header};
+use std::borrow::Cow;
 use std::time::Duration;
 use types::calendar;
+use types::credential;
 use types::doc::{Fields, Key, Node, Reader};
 use types::matrix::{DataPolicy, Dialect, Provider, Quirks, Tier, Timeouts, ToolCallIds};
 
@@ -13,6 +15,8 @@ use types::matrix::{DataPolicy, Dialect, Provider, Quirks, Tier, Timeouts, ToolC
 const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// Most tokens per second that an answer may be made to come with.
 const MAX_FLOOR: f64 = 1_000.0;
+
+const NEVER_IN_A_FILE: &str = "put the key into the environment, never into a file";
 
 /// Headers that belong to the transport.
 const FRAMING: &[HeaderName] =
@@ -50,7 +54,16 @@ pub(super) fn lower(
     p.timeouts = f.take("timeouts").map(|n| timeouts(n, &f.at("timeouts"), r)).unwrap_or_default();
     p.as_of = f.take("as_of").and_then(|n| as_of(n, &f.at("as_of"), r, &p, today));
     for_dialect(&mut p, dialect, &mut f, r, env);
+    let known = r.problems.len();
     f.finish(r);
+    for d in r.problems.iter_mut().skip(known) {
+        let key = d.field.rsplit('.').next().unwrap_or_default();
+        if credential::is_name(key) {
+            // What comes from elsewhere has the key itself there; the nearest name would lead to the next mistake.
+            d.expected = Some("`api_key_env: NAME`, the name of a variable of the environment".to_owned());
+            d.hint = Some(NEVER_IN_A_FILE.to_owned());
+        }
+    }
     dialect.map(|_| p)
 }
 
@@ -146,7 +159,7 @@ fn keys(node: &Node, field: &str, r: &mut Reader<'_>) -> Vec<String> {
         d.expected = Some(
             "a name such as GROQ_API_KEY, none that begins with TURNOUT_, or a list of names".to_owned(),
         );
-        d.hint = Some("put the key into the environment, never into a file".to_owned());
+        d.hint = Some(NEVER_IN_A_FILE.to_owned());
         field.clone_into(&mut d.field);
     }
     names.into_iter().filter(|n| is_variable(n)).collect()
@@ -173,6 +186,13 @@ fn headers(
         let Some(text) = r.string(value, &field) else { continue };
         match expand(&text, env) {
             Err(Unexpanded::Malformed) => malformed(value, &field, r),
+            _ if holds_credential(&key.name, &text) => {
+                let d = r.error("104", value.span, format!("`{field}` holds a credential"));
+                d.expected =
+                    Some("a reference, such as \"${ENV:NAME}\" or \"Bearer ${ENV:NAME}\"".to_owned());
+                d.hint = Some(NEVER_IN_A_FILE.to_owned());
+                d.field = field;
+            }
             Ok(full) if HeaderValue::from_str(&full).is_err() => {
                 let d = r.error("104", value.span, format!("`{field}` is not the value of a header"));
                 d.expected = Some("visible characters in one line".to_owned());
@@ -182,6 +202,11 @@ fn headers(
         }
     }
     headers
+}
+
+/// Whether the value of a header is a credential as it is written: files are kept, and shown to whoever may see them.
+fn holds_credential(name: &str, text: &str) -> bool {
+    matches!(credential::masked(text), Cow::Owned(_)) || credential::is_name(name) && !text.contains("${")
 }
 
 fn data(node: &Node, field: &str, r: &mut Reader<'_>) -> DataPolicy {

@@ -79,6 +79,10 @@ fn problems_of_providers_have_their_place() {
     with("tier: §fre", "CM104");
     with("api_key_env: §sk-1-secret", "CM104");
     with("headers: { §Host: a }", "CM104");
+    with("headers: { authorization: §Bearer abcdef }", "CM104");
+    with("headers: { x-api-key: §abcdef }", "CM104");
+    with("headers: { x-other: §sk-proj-aB3dE5fG7hJ9 }", "CM104");
+    with("headers: { authorization: \"Bearer ${ENV:A}\" }", "");
     with("headers: { a: §\"x${b}\" }", "CM206");
     with("headers: { a: §\"x\\ny\" }", "CM104");
     with("timeouts: { connect: §5 }", "CM111");
@@ -90,6 +94,20 @@ fn problems_of_providers_have_their_place() {
     with("as_of: §2026-05-01", "CM301");
     with("as_of: 2026-06-01", "");
     check(&["version: 1\nproviders: { §workflow: { dialect: simulated } }\nmodels: {}\n"], "CM104");
+}
+
+#[test]
+fn a_key_that_stands_in_the_file_is_not_repeated_and_the_way_out_is_told() {
+    const KEY: &str = "sk-proj-aB3dE5fG7hJ9kL1mN3pQ5rS7";
+    for wrong in [format!("api_key: {KEY}"), format!("headers: {{ authorization: \"Bearer {KEY}\" }}")] {
+        let text = format!(
+            "version: 1\nproviders:\n  o: {{ dialect: gemini, base_url: https://h, {wrong} }}\nmodels: {{}}\n"
+        );
+        let (_, problems) = read(&[&text]);
+        let told: Vec<String> =
+            problems.iter().map(|d| format!("{d}\n{}", d.render(Some(&text), false))).collect();
+        assert!(told.len() == 1 && !told[0].contains("aB3d") && told[0].contains("environment"), "{told:?}");
+    }
 }
 
 #[test]
