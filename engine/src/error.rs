@@ -23,6 +23,8 @@ pub enum Kind {
     UnknownWorkflow {
         /// As asked.
         name: String,
+        /// The member of the request that says so; `None` = a rule does.
+        param: Option<&'static str>,
         /// The nearest names.
         hint: String,
     },
@@ -261,7 +263,7 @@ impl Error {
     pub fn param(&self) -> Option<&str> {
         match &self.kind {
             Kind::UnknownModel { .. } => Some("model"),
-            Kind::UnknownWorkflow { .. } => Some("workflow"),
+            Kind::UnknownWorkflow { param, .. } => *param,
             Kind::Invalid { param, .. } | Kind::Unfit { param, .. } => Some(param),
             Kind::Provider(e) => e.public_param(),
             _ => None,

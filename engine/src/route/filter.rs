@@ -118,15 +118,15 @@ pub(crate) fn workflows(
 ) -> Result<Vec<Arc<Workflow>>, Error> {
     let library = &inputs.bundle.library;
     let wanted = match (&directives.workflow, &inputs.request.options.workflow, asked) {
-        (Some(set), _, _) => Some(set.value.as_str()),
-        (None, Some(option), _) => Some(option.as_str()),
-        (None, None, Asked::Workflow(name)) => Some(name.as_str()),
+        (Some(set), _, _) => Some((set.value.as_str(), None)),
+        (None, Some(option), _) => Some((option.as_str(), Some("routing.workflow"))),
+        (None, None, Asked::Workflow(name)) => Some((name.as_str(), Some("model"))),
         // A model by name is a plain call: nothing to choose but the checks the contract asks for.
-        (None, None, Asked::Model(_)) if library.get(PLAIN).is_some() => Some(PLAIN),
+        (None, None, Asked::Model(_)) if library.get(PLAIN).is_some() => Some((PLAIN, None)),
         _ => None,
     };
     let allowed = |name: &str| inputs.who.may_run(name);
-    if let Some(name) = wanted {
+    if let Some((name, param)) = wanted {
         if !allowed(name) && library.get(name).is_some() {
             let reason = format!("the key may not use the workflow `{name}`");
             return Err(Kind::Denied { reason, code: "workflow_not_allowed".to_owned(), status: 403 }.into());
@@ -134,7 +134,7 @@ pub(crate) fn workflows(
         let Some(w) = library.get(name) else {
             let names = library.names();
             let hint = hint(name, names.iter().copied());
-            return Err(Kind::UnknownWorkflow { name: name.to_owned(), hint }.into());
+            return Err(Kind::UnknownWorkflow { name: name.to_owned(), param, hint }.into());
         };
         return Ok(vec![w.clone()]);
     }

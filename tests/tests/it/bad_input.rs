@@ -104,6 +104,16 @@ async fn wrong_bodies_are_told_what_is_wrong_and_where() {
         }
         assert_eq!(answer.header("x-should-retry"), Some("false"), "{body}");
     }
+    // The member that names a workflow which is not there is the one that the client wrote.
+    for (body, place) in [
+        (routing("workflow", json!("defaul")), "routing.workflow"),
+        (with("model", json!("workflow/defaul")), "model"),
+    ] {
+        let answer = house.client().chat(&body).await;
+        let error = answer.error(404);
+        assert_eq!((&error["code"], &error["param"]), (&json!("unknown_workflow"), &json!(place)), "{error}");
+        assert!(error["message"].as_str().unwrap().contains("`default`"), "{error}");
+    }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     assert_eq!(vendor.count(), 0, "a wrong body reached the vendor");
     assert_eq!(house.client().chat(&with("temperature", json!(1))).await.status, 200);

@@ -101,7 +101,7 @@ mod tests {
         later.retry_after = Some(Duration::from_millis(1_500));
         let mut all: Vec<Error> = vec![
             Kind::UnknownModel { name: "x".into(), hint: "none".into() }.into(),
-            Kind::UnknownWorkflow { name: "x".into(), hint: "none".into() }.into(),
+            Kind::UnknownWorkflow { name: "x".into(), param: None, hint: "none".into() }.into(),
             Kind::Invalid { param: "a.b".into(), message: "no".into() }.into(),
             Kind::Unfit { param: "tools".into(), message: "no".into(), code: "unfit_request" }.into(),
             denied(451),
