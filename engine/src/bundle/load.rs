@@ -33,7 +33,9 @@ impl Bundle {
         let tools = Registry::lower(&mut r, sections.tools, &known, files.around.as_deref());
         problems.extend(r.problems);
 
-        let (policies, found) = policies_of(&sections, files, &matrix, &known);
+        let (policies, mut found) = policies_of(&sections, files, &matrix, &known);
+        let shipped = built_in.as_ref().and_then(|n| n.get("pools"));
+        found.iter_mut().for_each(|d| tell_of_shipped(d, shipped, files.defaults.as_ref()));
         problems.extend(found);
 
         let language = policies::language();
@@ -74,6 +76,19 @@ impl Bundle {
         };
         (Some(bundle), problems)
     }
+}
+
+/// Says of a pool that is shipped, and not there because the file has pools of its own, how it is had again.
+fn tell_of_shipped(d: &mut Diagnostic, shipped: Option<&Node>, built_in: Option<&SourceFile>) {
+    let name = d.message.strip_prefix("there is no pool `").and_then(|m| m.strip_suffix('`'));
+    let Some(spec) = name.and_then(|n| shipped?.get(n)) else { return };
+    // Each of them stands in a line of its own.
+    let line =
+        built_in.and_then(|f| f.text.lines().nth(spec.span.line.saturating_sub(1))).unwrap_or_default();
+    d.hint = Some(format!(
+        "a section `pools` takes the place of the shipped one: write the shipped `{}` into it as well",
+        line.trim()
+    ));
 }
 
 /// What the file of the rules says; one that cannot be read says nothing, and the others are checked all the same.

@@ -371,6 +371,18 @@ mod tests {
     }
 
     #[test]
+    fn a_shipped_pool_that_is_missed_is_told_as_it_is_shipped() {
+        let rules = "version: 1\npools: { mine: { models: [\"groq/*\"] } }\nrules:\n  - { id: a, actions: { prefer: [\"pool:strong\"] } }\n  \
+                     - { id: b, actions: { prefer: [\"pool:mien\"] } }\n";
+        let source = Source::Given(vec![("routing_rules.yaml".into(), rules.into())]);
+        let loaded = load(&source, &Environment::default(), Simulated::AsWritten);
+        let hints: Vec<&str> = loaded.problems.iter().filter_map(|d| d.hint.as_deref()).collect();
+        let [strong, mien] = hints.as_slice() else { panic!("{hints:?}") };
+        assert!(strong.contains("`strong: { where: model.tier == 3 }`"), "{strong}");
+        assert!(mien.contains("mine"), "{mien}");
+    }
+
+    #[test]
     fn problems_of_all_files_come_at_once_with_their_files() {
         let source = Source::Given(vec![
             ("turnout.yaml".into(), "edge: { heder_timeout: 1s }\n".into()),
