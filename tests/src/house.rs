@@ -379,6 +379,17 @@ pub async fn cli(folder: &Folder, args: &[&str]) -> Output {
     run.await.expect("the command did not end within 60 s").unwrap()
 }
 
+/// As [`cli`], with its standard output there.
+pub async fn cli_into(folder: &Folder, args: &[&str], stdout: impl Into<Stdio>) -> Output {
+    let mut command = command(folder);
+    command.args(args).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+    let run = command.spawn().unwrap().wait_with_output();
+    tokio::time::timeout(Duration::from_secs(60), run)
+        .await
+        .expect("the command did not end within 60 s")
+        .unwrap()
+}
+
 /// The program, with an environment of its own: no vendor's key of the machine takes part.
 fn command(folder: &Folder) -> Command {
     let mut command = Command::new(program());

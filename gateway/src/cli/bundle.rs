@@ -200,7 +200,10 @@ fn show(said: &Value, path: Option<&str>, out: &Out) -> Outcome {
             let known = texts.into_iter().flatten().map(|(p, _)| p.as_str());
             Problem(format!("it has no file `{path}`; {}", types::diagnostic::suggestion(path, known)))
         })?;
-        out.raw(found);
+        match out.json {
+            true => out.value(&serde_json::json!({ "path": path, "text": found })),
+            false => out.raw(found),
+        }
         return Ok(GOOD);
     }
     if out.json {

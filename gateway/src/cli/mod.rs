@@ -197,6 +197,7 @@ pub fn run() -> ExitCode {
         waiting => wait(&global, waiting, &out),
     };
     match ended {
+        Ok(_) if !Out::is_whole() => ExitCode::from(FAILED),
         Ok(code) => ExitCode::from(code),
         Err(Problem(text)) => {
             out.error(&text);

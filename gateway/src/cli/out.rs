@@ -4,11 +4,15 @@ use crate::config;
 use comfy_table::{ContentArrangement, Table};
 use serde_json::Value;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use types::printable::{printable_lines, styled_lines};
 use types::{Diagnostic, doc::SourceFile};
 
 /// Columns below which a table cannot be read.
 const NARROWEST: u16 = 100;
+
+/// Something of what a command said could not be written. Of the process, as its standard output is.
+static LOST: AtomicBool = AtomicBool::new(false);
 
 /// The one writer of all commands.
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +60,18 @@ impl Out {
     /// Bytes of a file as they are, for another program or the operator's own.
     pub(super) fn raw(&self, text: &str) {
         let mut stdout = io::stdout().lock();
-        let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+        if let Err(e) = written
+            && e.kind() != io::ErrorKind::BrokenPipe
+            && !LOST.swap(true, Ordering::Relaxed)
+        {
+            self.error(&format!("the output cannot be written: {e}"));
+        }
+    }
+
+    /// Whether everything that was said could be written, as far as anybody was there to read it.
+    pub(super) fn is_whole() -> bool {
+        !LOST.load(Ordering::Relaxed)
     }
 
     /// One JSON document, indented for people on a terminal.

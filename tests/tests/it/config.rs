@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 use tests::admin::{Admin, get};
-use tests::house::{Model, Plan, cli};
+use tests::folder::Folder;
+use tests::house::{Model, Plan, cli, cli_into};
 
 const MATRIX: &str = "version: 1
 providers:
@@ -228,6 +229,31 @@ async fn wrong_command_lines_are_told_so() {
     for shell in ["bash", "zsh", "fish"] {
         let output = cli(&folder, &["completions", shell]).await;
         assert!(output.status.success() && output.stdout.len() > 100, "{shell}");
+    }
+}
+
+/// What cannot be written is lost, and the exit code says so; only a reader that left is no error.
+#[tokio::test(flavor = "multi_thread")]
+async fn output_that_is_lost_is_told() {
+    let folder = Folder::default();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let lost = cli_into(&folder, &["completions", "bash"], full).await;
+    assert_eq!(lost.status.code(), Some(2), "{lost:?}");
+    assert!(String::from_utf8_lossy(&lost.stderr).contains("cannot be written"), "{lost:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_for_as_json_is_json() {
+    let house = plan().start().await;
+    for args in [
+        &["workflow", "graph", "default", "--json"][..],
+        &["workflow", "new", "default", "mine", "--json"],
+        &["bundle", "show", "active", "routing_rules.yaml", "--json"],
+    ] {
+        let said = house.cli(args).await;
+        assert!(said.status.success(), "{args:?}: {said:?}");
+        let told: Result<Value, _> = serde_json::from_slice(&said.stdout);
+        assert!(told.is_ok_and(|v| v.is_object()), "{args:?}: {said:?}");
     }
 }
 

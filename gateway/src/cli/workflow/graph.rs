@@ -6,7 +6,7 @@ use super::kept;
 use engine::rehearse::Seen;
 use engine::workflows::{DrawFormat, Mark, Marks};
 use http::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use types::Usd;
@@ -47,6 +47,9 @@ pub(super) async fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     };
     let text = workflow.draw(format, &marks);
     match &args.out {
+        None if out.json => {
+            out.value(&json!({ "workflow": args.name, "format": args.format, "graph": text }));
+        }
         None => out.raw(&text),
         Some(path) => std::fs::write(path, text)?,
     }
@@ -101,7 +104,6 @@ fn marks(trace: &Value) -> Marks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn a_run_marks_its_nodes_with_outcome_time_and_cost() {

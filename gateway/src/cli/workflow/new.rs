@@ -35,7 +35,7 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
     std::fs::create_dir_all(folder.join("tests"))?;
     let path = folder.join(format!("{}.yaml", args.name));
     create(&path, &copy(&found.text, &args.name))?;
-    out.line(&path.display().to_string());
+    let mut written = vec![path.display().to_string()];
     for (file, text) in test::SHIPPED {
         let Some(rest) = file.strip_prefix(&format!("{}.", args.template)) else { continue };
         let path = folder.join("tests").join(format!("{}.{rest}", args.name));
@@ -43,10 +43,15 @@ pub(super) fn run(global: &Global, args: &Args, out: &Out) -> Outcome {
             if l.starts_with("workflow:") { format!("workflow: {}\n", args.name) } else { format!("{l}\n") }
         };
         create(&path, &text.lines().map(renamed).collect::<String>())?;
-        out.line(&path.display().to_string());
+        written.push(path.display().to_string());
     }
     // Of this version, whatever stood there.
     schema::write(&folder.join(schema::FILE))?;
+    if out.json {
+        out.value(&serde_json::json!({ "name": args.name, "template": args.template, "written": written }));
+        return Ok(GOOD);
+    }
+    written.iter().for_each(|path| out.line(path));
     out.line(&format!(
         "next: edit it, then `turnout workflow check`, `turnout workflow test`, `turnout workflow run {0} --dry`,\n      and ask for it with model=\"workflow/{0}\"",
         args.name
